@@ -1,1 +1,18 @@
-//! placeholder
+//! The sidecar of one shard: it sees that a named thread of a living process is gone or has stopped making
+//! progress, keeps the reason, and has the process restarted.
+//!
+//! # Duties
+//! One thread, `watch`, goes round `probe → judge → act`. [`probe`] does all the reading, [`judge`] decides and
+//! touches nothing, [`act`] holds the only code that can signal. What they saw and did leaves the loop as copies
+//! through one bounded queue; [`incident`], [`telemetry`] and [`http`] live on the other side of it.
+//!
+//! # Prohibitions
+//! The watch thread never waits for a disk, a socket, a lock held by anything slow, or an async runtime. A call in
+//! [`watch`], [`probe`], [`judge`] or [`act`] that could is a bug, however rare. The judge reads no clock: the
+//! observation carries its time. Nothing outside [`act`] sends a signal to a target.
+
+pub mod clock;
+pub mod config;
+pub mod event;
+pub mod snapshot;
+pub mod verdict;

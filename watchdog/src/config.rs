@@ -1,0 +1,217 @@
+//! The configuration of the sidecar: what may be said, its defaults and its limits. Reading and complaining is in
+//! `config/read.rs`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use globset::GlobMatcher;
+
+/// Everything that a config file says, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `[target]`
+    pub target: TargetConfig,
+    /// `[[thread]]`, in the order of the file; the first rule whose glob matches a thread is its rule.
+    pub threads: Vec<ThreadRule>,
+    /// `[[channel]]`
+    pub channels: Vec<ChannelRule>,
+    /// `[judge]`
+    pub judge: JudgeConfig,
+    /// `[restart]`
+    pub restart: RestartConfig,
+    /// `[kill]`
+    pub kill: KillConfig,
+    /// `[evidence]`
+    pub evidence: EvidenceConfig,
+    /// `[http]`
+    pub http: HttpConfig,
+    /// `[otlp]`, absent unless configured.
+    pub otlp: Option<OtlpConfig>,
+}
+
+/// Which process.
+#[derive(Clone, Debug)]
+pub struct TargetConfig {
+    /// Goes on every metric and log line.
+    pub shard: String,
+    /// How to find it.
+    pub find: FindTarget,
+    /// The process must stand in this systemd unit, whatever else found it.
+    pub systemd_unit: Option<String>,
+}
+
+/// How the target is found.
+#[derive(Clone, Debug)]
+pub enum FindTarget {
+    /// Instrumented: it writes this heartbeat segment.
+    Heartbeat(PathBuf),
+    /// It writes its pid here.
+    PidFile(PathBuf),
+    /// The main process of `systemd_unit`.
+    SystemdUnit,
+    /// The one process whose command line matches.
+    Command(regex::Regex),
+}
+
+/// What to do about a finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum On {
+    /// Condemn and kill.
+    Kill,
+    /// Say so.
+    Report,
+    /// Nothing.
+    Ignore,
+}
+
+/// One `[[thread]]`.
+#[derive(Clone, Debug)]
+pub struct ThreadRule {
+    /// The glob as written.
+    pub name: String,
+    /// The same, compiled; matched against the registered name, else the kernel's 15-byte comm.
+    pub glob: GlobMatcher,
+    /// How many threads must match.
+    pub count: u32,
+    /// No progress for this much countable time while at work: stalled.
+    pub stall_after: Duration,
+    /// The same, for a warning.
+    pub warn_after: Duration,
+    /// What follows.
+    pub on: On,
+}
+
+/// One `[[channel]]`.
+#[derive(Clone, Debug)]
+pub struct ChannelRule {
+    /// The channel's published name.
+    pub name: String,
+    /// Age of the oldest waiting message.
+    pub max_age: Option<Duration>,
+    /// Messages waiting.
+    pub max_depth: Option<u64>,
+    /// Glob of the thread that should receive.
+    pub consumer: Option<String>,
+    /// What follows.
+    pub on: On,
+}
+
+/// `[judge]`
+#[derive(Clone, Debug)]
+pub struct JudgeConfig {
+    /// From the first sight of an incarnation until its threads must be there. Default 30 s.
+    pub startup_grace: Duration,
+    /// From the first sign that the process is ending until it must be gone. Default 30 s, what Kubernetes
+    /// gives by default (`terminationGracePeriodSeconds`).
+    pub exit_within: Duration,
+    /// `[judge.excuse]`: starved, default 10 min.
+    pub starved: Duration,
+    /// Throttled, default 10 min.
+    pub throttled: Duration,
+    /// Traced, default 1 h.
+    pub traced: Duration,
+    /// Stopped, default 60 s.
+    pub stopped_at_most: Duration,
+    /// What follows a stop past its cap; only a stop may kill. Default kill.
+    pub stopped_then: On,
+}
+
+/// `[restart]`
+#[derive(Clone, Debug)]
+pub struct RestartConfig {
+    /// From death to a new incarnation. Default 30 s.
+    pub within: Duration,
+}
+
+/// Whether it may kill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KillMode {
+    /// Says what it would do. The default: a person switches killing on.
+    Observe,
+    /// Kills.
+    Enforce,
+}
+
+impl KillMode {
+    /// The word in the config file and in JSON.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Observe => "observe",
+            Self::Enforce => "enforce",
+        }
+    }
+}
+
+/// A signal that may stand in `kill.signals`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KillSignal {
+    /// Ends it with a core dump, unless it is stopped.
+    Abort,
+    /// Asks it to end.
+    Term,
+    /// Asks it to end with a core dump.
+    Quit,
+    /// Ends it.
+    Kill,
+}
+
+impl KillSignal {
+    /// The name in the config file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Abort => "SIGABRT",
+            Self::Term => "SIGTERM",
+            Self::Quit => "SIGQUIT",
+            Self::Kill => "SIGKILL",
+        }
+    }
+}
+
+/// `[kill]`
+#[derive(Clone, Debug)]
+pub struct KillConfig {
+    /// Default observe.
+    pub mode: KillMode,
+    /// Each signal and how long after the verdict it is sent; ascending; the last one is SIGKILL.
+    pub signals: Vec<(KillSignal, Duration)>,
+    /// At most this many kills…
+    pub budget_kills: u32,
+    /// …per this much time.
+    pub budget_per: Duration,
+}
+
+/// `[evidence]`
+#[derive(Clone, Debug)]
+pub struct EvidenceConfig {
+    /// Where incidents are kept.
+    pub directory: PathBuf,
+    /// How long gathering may delay a kill. Default 250 ms.
+    pub time_limit: Duration,
+    /// At most this many incidents are kept. Default 50.
+    pub keep_incidents: u32,
+    /// At most this many bytes of them. Default 256 MiB.
+    pub keep_bytes: u64,
+}
+
+/// `[http]`
+#[derive(Clone, Debug)]
+pub struct HttpConfig {
+    /// Everything; loopback only. Default 127.0.0.1:9611; `None` if switched off with `""`.
+    pub listen: Option<SocketAddr>,
+    /// Probes and metrics only, on any address.
+    pub public: Option<SocketAddr>,
+    /// Everything, on a unix socket.
+    pub socket: Option<PathBuf>,
+}
+
+/// `[otlp]`
+#[derive(Clone, Debug)]
+pub struct OtlpConfig {
+    /// Where the collector listens.
+    pub endpoint: String,
+    /// `http/protobuf` or `grpc`.
+    pub protocol: String,
+    /// How often metrics are sent.
+    pub interval: Duration,
+}

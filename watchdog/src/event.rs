@@ -1,0 +1,160 @@
+//! What happened, told once, by the watch loop to the slow side. The queue is bounded: what does not fit is dropped
+//! and counted, and the loop goes on.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::clock::Monotonic;
+use crate::snapshot::{Snapshot, TargetIdentity};
+use crate::verdict::{ExcuseKind, Reason, StallKind, Verdict, Withheld};
+
+/// One thing that the watch loop saw or did.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The state of the watch, about four times a second and at every change of verdict.
+    Snapshot(Box<Snapshot>),
+    /// The verdict changed.
+    Verdict {
+        /// When.
+        at: Monotonic,
+        /// From what.
+        from: Verdict,
+        /// To what.
+        to: Verdict,
+        /// Why, as a sentence.
+        why: String,
+    },
+    /// A target was found, checked and is watched from now on.
+    Adopted {
+        /// When.
+        at: Monotonic,
+        /// Which.
+        target: TargetIdentity,
+    },
+    /// A segment was found whose process may not be watched, or cannot.
+    Refused {
+        /// When.
+        at: Monotonic,
+        /// Why, as a sentence.
+        why: String,
+    },
+    /// An incident began: the target is condemned, or ended by itself.
+    IncidentOpened(Box<Opening>),
+    /// A step of the incident that is open.
+    IncidentStep {
+        /// The incident's number within the life of this sidecar.
+        incident: u64,
+        /// When.
+        at: Monotonic,
+        /// What happened.
+        step: Step,
+    },
+    /// A watched thread changed excuse: it is excused now, or no longer is.
+    Excuse {
+        /// When.
+        at: Monotonic,
+        /// Which thread.
+        thread: String,
+        /// Why its time does not count; `None` when it counts again.
+        kind: Option<ExcuseKind>,
+    },
+    /// The loop woke later than it had asked to.
+    LoopLate {
+        /// By how much.
+        by: Duration,
+    },
+    /// The time between two signs of progress of a thread at work.
+    ProgressGap {
+        /// Which thread.
+        thread: String,
+        /// How long.
+        gap: Duration,
+    },
+}
+
+/// How an incident began.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    /// The incident's number within the life of this sidecar.
+    pub incident: u64,
+    /// When the verdict fell.
+    pub at: Monotonic,
+    /// What for.
+    pub reason: Reason,
+    /// The sentence that a person reads.
+    pub why: String,
+    /// Which process.
+    pub target: TargetIdentity,
+    /// The thread at fault, if one is.
+    pub thread: Option<FaultyThread>,
+    /// The last moment at which the thread (or else the process) was seen well.
+    pub last_progress: Monotonic,
+    /// When the cause became visible to this sidecar: the wake-up that brought it.
+    pub seen: Monotonic,
+    /// For stalls: the threshold that was passed.
+    pub threshold: Option<Duration>,
+    /// Every observation that the verdict rests on, one sentence each.
+    pub observations: Vec<String>,
+}
+
+/// The thread at fault.
+#[derive(Clone, Debug, Serialize)]
+pub struct FaultyThread {
+    /// Registered name.
+    pub name: String,
+    /// Thread id as this sidecar sees it.
+    pub tid: i32,
+    /// How it stands still, for a stall.
+    pub kind: Option<StallKind>,
+    /// What it worked on, if it was at work.
+    pub work_key: Option<u64>,
+    /// Which attempt.
+    pub attempt: Option<u64>,
+    /// Trace id of that work, if it stated one, as 32 hex digits.
+    pub trace_id: Option<String>,
+    /// Span id of that work, as 16 hex digits.
+    pub span_id: Option<String>,
+}
+
+/// What happened next in an incident.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A kill was due and was not carried out.
+    Withheld(Withheld),
+    /// A signal was sent.
+    Signal {
+        /// Its name, `SIGKILL`.
+        signal: &'static str,
+        /// What the kernel said, if it refused.
+        error: Option<String>,
+    },
+    /// The process is dead.
+    Exited {
+        /// How it ended, where the kernel tells one who is not its parent: `exit code 12`, `killed by SIGKILL`.
+        how: Option<String>,
+        /// From the first signal to the end, if one was sent.
+        after_signal: Option<Duration>,
+    },
+    /// It is not dead although SIGKILL was sent long enough ago.
+    NotDead,
+    /// No new incarnation within `restart.within`.
+    RestartOverdue,
+    /// A new incarnation was seen.
+    Restarted {
+        /// Which.
+        target: TargetIdentity,
+        /// Since the death of the old one.
+        after: Duration,
+    },
+    /// The new incarnation finished its first piece of work: the incident is over.
+    Recovered {
+        /// What it finished.
+        work_key: Option<u64>,
+    },
+    /// The incident ends without recovery seen: a new incident replaced it, or the watch ended.
+    Abandoned {
+        /// Why.
+        why: String,
+    },
+}

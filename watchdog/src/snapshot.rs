@@ -1,0 +1,90 @@
+//! What the watch loop knows at one moment, copied out for those who show it. Plain data, bounded by the segment's
+//! slot counts; names are already decoded, times still monotonic.
+
+use std::time::Duration;
+
+use crate::clock::Monotonic;
+use crate::verdict::{ExcuseKind, Health, StallKind, Verdict};
+
+/// The state of the watch at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// When it was taken.
+    pub at: Monotonic,
+    /// The verdict on the target.
+    pub verdict: Verdict,
+    /// Why, as a sentence for a person.
+    pub reason: String,
+    /// Since when the verdict has stood.
+    pub since: Monotonic,
+    /// The target, if one is watched. `None` between incarnations.
+    pub target: Option<TargetIdentity>,
+    /// Watched threads, in slot order, then rules whose thread was never seen.
+    pub threads: Vec<ThreadStatus>,
+    /// Channels that the target publishes.
+    pub channels: Vec<ChannelStatus>,
+    /// Kills that the budget still allows.
+    pub kills_left: u32,
+    /// Seconds excused so far in the life of this sidecar, by kind, in the order of [`ExcuseKind::ALL`].
+    pub excused: [Duration; 8],
+    /// The longest and the summed lateness of the loop since the last snapshot are in events; this is how many
+    /// copies for the slow side were dropped because its queue was full.
+    pub dropped: u64,
+    /// Whether thread ends arrive as events (`pidfd`) or are polled (`poll`).
+    pub thread_events: &'static str,
+}
+
+/// Which process is meant, beyond doubt: a pid alone may be somebody else tomorrow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TargetIdentity {
+    /// Its pid as this sidecar sees it.
+    pub pid: i32,
+    /// Start time in clock ticks since boot (`/proc/PID/stat`, field 22).
+    pub start_time: u64,
+    /// The incarnation that its segment states; zero for a target without a segment.
+    pub incarnation: u64,
+}
+
+/// One watched thread.
+#[derive(Clone, Debug)]
+pub struct ThreadStatus {
+    /// The registered name, or the glob of the rule if no thread ever matched it.
+    pub name: String,
+    /// Thread id as this sidecar sees it.
+    pub tid: Option<i32>,
+    /// What the judge thinks of it.
+    pub health: Health,
+    /// How it stands still, if it is stalled.
+    pub kind: Option<StallKind>,
+    /// Why its time does not count, if it is excused.
+    pub excuse: Option<ExcuseKind>,
+    /// When this sidecar last saw it make progress or change its activity.
+    pub last_beat: Option<Monotonic>,
+    /// Changes of progress or activity seen so far: the sum of all its beats.
+    pub beats: u64,
+    /// What it works on.
+    pub work_key: Option<u64>,
+    /// Which attempt at it.
+    pub attempt: Option<u64>,
+    /// When this sidecar first saw it work on that.
+    pub work_since: Option<Monotonic>,
+    /// Time counted against it so far.
+    pub counted: Duration,
+    /// The threshold that `counted` runs against; `None` if the rule does not kill or report stalls.
+    pub stall_after: Duration,
+}
+
+/// One published channel.
+#[derive(Clone, Debug)]
+pub struct ChannelStatus {
+    /// Its name.
+    pub name: String,
+    /// Messages sent and not received.
+    pub depth: u64,
+    /// Since when the oldest waiting message has waited, by this sidecar's own samples.
+    pub oldest_since: Option<Monotonic>,
+    /// Messages ever sent.
+    pub sent: u64,
+    /// Messages ever received.
+    pub received: u64,
+}

@@ -1,0 +1,140 @@
+//! The words in which the watchdog says what it thinks: of the process, of one thread, and why.
+
+use serde::{Deserialize, Serialize};
+
+/// Gives an enum its label: one lower-case word that never changes, used in JSON, metrics and logs alike.
+macro_rules! labelled {
+    ($(#[$meta:meta])* pub enum $name:ident { $($(#[$vmeta:meta])* $variant:ident = $label:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum $name { $($(#[$vmeta])* #[serde(rename = $label)] $variant,)+ }
+
+        impl $name {
+            /// Every value, in the order of the documentation.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The word used in JSON, metrics and logs.
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label,)+ }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.pad(self.label()) }
+        }
+    };
+}
+
+labelled! {
+    /// What the watchdog thinks of the target as a whole.
+    pub enum Verdict {
+        /// No target is being watched: none found yet, refused, or it stopped in an orderly way.
+        Unguarded = "unguarded",
+        /// A target is there and within `startup_grace`.
+        Starting = "starting",
+        /// Every watched thread is idle or makes progress.
+        Healthy = "healthy",
+        /// Watched, but not as configured: a rule matches no thread, or something is late or unknown.
+        Degraded = "degraded",
+        /// Something stands still for a reason that is not the target's fault.
+        Excused = "excused",
+        /// Judged dead. Latched: nothing that this process does later takes it back.
+        Condemned = "condemned",
+        /// A signal of ours is on its way, or the process is ending by itself.
+        Dying = "dying",
+        /// Dead, and not restarted within `restart.within`.
+        Dead = "dead",
+        /// Dead, and its supervisor still has time to restart it.
+        Restarting = "restarting",
+        /// The same work killed it more than once: no more killing for it.
+        CrashLoop = "crash_loop",
+    }
+}
+
+labelled! {
+    /// What the watchdog thinks of one thread.
+    pub enum Health {
+        /// Not seen yet, within `startup_grace`.
+        Starting = "starting",
+        /// Waiting for work. Never a stall, however long.
+        Idle = "idle",
+        /// At work and making progress.
+        Working = "working",
+        /// At work, no progress for `warn_after` of countable time.
+        Late = "late",
+        /// At work, no progress for `stall_after` of countable time.
+        Stalled = "stalled",
+        /// Ended while its process lives on.
+        Gone = "gone",
+        /// At work, without progress, for a reason that is not its fault.
+        Excused = "excused",
+    }
+}
+
+labelled! {
+    /// Why a target was condemned, or why an incident was opened. The metric label `reason`.
+    pub enum Reason {
+        /// A watched thread ended while the process lives on.
+        ThreadGone = "thread_gone",
+        /// The main thread ended while others live on: a zombie leader.
+        LeaderGone = "leader_gone",
+        /// A working thread made no progress for `stall_after` of countable time.
+        Stalled = "stalled",
+        /// The process stayed stopped for longer than its excuse.
+        Stopped = "stopped",
+        /// The process began to end and did not finish in time.
+        ExitHung = "exit_hung",
+        /// The process ended by itself, without saying that it would.
+        ProcessGone = "process_gone",
+    }
+}
+
+labelled! {
+    /// How a stalled thread stands still.
+    pub enum StallKind {
+        /// Asleep, no CPU time used.
+        Deadlock = "deadlock",
+        /// Running, CPU time burnt, no progress.
+        Livelock = "livelock",
+        /// In uninterruptible sleep.
+        IoWait = "io_wait",
+        /// Asleep in the kernel on something that is not a lock.
+        Blocked = "blocked",
+        /// The kernel's answers do not settle it.
+        Unknown = "unknown",
+    }
+}
+
+labelled! {
+    /// Why time does not count against a thread.
+    pub enum ExcuseKind {
+        /// Stopped by a signal (state `T`).
+        Stopped = "stopped",
+        /// Held by a debugger (state `t`).
+        Traced = "traced",
+        /// Its cgroup is frozen.
+        Frozen = "frozen",
+        /// Its cgroup used up its CPU quota.
+        Throttled = "throttled",
+        /// Runnable, and given no CPU.
+        Starved = "starved",
+        /// Writing a core dump.
+        CoreDumping = "core_dumping",
+        /// The machine was suspended.
+        Suspended = "suspended",
+        /// The watchdog itself was late, so it cannot know.
+        ObserverLate = "observer_late",
+    }
+}
+
+labelled! {
+    /// Why a kill that the judge asked for was not carried out.
+    pub enum Withheld {
+        /// `kill.mode` is `observe`.
+        Observe = "observe",
+        /// The kill budget is spent.
+        Budget = "budget",
+        /// The signal could not be sent: permission.
+        NotPermitted = "not_permitted",
+    }
+}

@@ -1,1 +1,105 @@
-//! placeholder
+//! The shared-memory heartbeat of shard-watchdog.
+//!
+//! A watched process publishes, in a file it maps, what each of its threads is doing; a sidecar reads that file and tells
+//! *idle* from *stalled*. `ABI.md` describes the file for writers in other languages.
+//!
+//! Duties:
+//! - a beat is one plain store: no system call, no allocation, no read-modify-write, no clock;
+//! - each word has one writer, and only single words carry decisions;
+//! - nothing survives a fork: a child never beats for its parent;
+//! - the reader trusts nothing: any bytes end in a value or a typed error, in bounded time.
+//!
+//! Never: a lock or a wait on the way of a beat, a mapping in the reader, a decision on a time that the writer wrote, a
+//! beat from a timer (it would lie for a thread that is stuck).
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use shard_heartbeat::{Heartbeat, ProcessState, SegmentOptions, Work};
+//!
+//! let heartbeat = Heartbeat::create("/run/shard/0.heartbeat".as_ref(), &SegmentOptions::new("shard-0"))?;
+//! heartbeat.set_state(ProcessState::Running);
+//! let thread = heartbeat.register("exec-s0")?;
+//! for block in 1..=3 {
+//!     let _working = thread.working(Work::new(block));
+//!     thread.progress();
+//! }
+//! thread.leave();
+//! # Ok(())
+//! # }
+//! ```
+
+#![cfg_attr(loom, allow(dead_code, unreachable_pub, missing_docs))]
+
+#[cfg(not(target_endian = "little"))]
+compile_error!("the words of a segment are little-endian, and a beat is too short to swap them");
+
+pub mod layout;
+
+#[allow(unreachable_pub, reason = "public to the model checker")]
+mod claim;
+#[allow(unreachable_pub, reason = "public to the model checker")]
+mod identity;
+#[allow(unreachable_pub, reason = "public to the model checker")]
+mod lane;
+#[allow(unreachable_pub, reason = "public to the model checker")]
+mod seqlock;
+#[allow(unreachable_pub, reason = "public to the model checker")]
+mod slot;
+mod sync;
+#[allow(unreachable_pub, reason = "public to the model checker")]
+mod words;
+mod work;
+
+#[cfg(not(loom))]
+mod channel;
+#[cfg(not(loom))]
+mod error;
+#[cfg(not(loom))]
+mod fork;
+#[cfg(not(loom))]
+mod header;
+#[cfg(not(loom))]
+mod lock;
+#[cfg(not(loom))]
+mod reader;
+#[cfg(not(loom))]
+mod sample;
+#[cfg(not(loom))]
+mod segment;
+#[cfg(not(loom))]
+mod source;
+#[cfg(not(loom))]
+mod thread;
+#[cfg(not(loom))]
+mod watchdog;
+#[cfg(not(loom))]
+mod writer;
+
+pub use claim::SlotState;
+pub use layout::MAX_NAME;
+pub use work::{TraceContext, Work};
+
+#[cfg(not(loom))]
+pub use {
+    channel::ChannelBeat,
+    error::{ClaimError, CreateError, ReadError, RegisterError},
+    header::Header,
+    reader::{Description, Reader},
+    sample::{ChannelSample, LaneSample, LaneSamples, RawState, Sample, ThreadSample},
+    source::FileId,
+    thread::{Lane, Lanes, ThreadBeat, WorkGuard},
+    watchdog::{WatchdogBeat, WatchdogMonitor, WatchdogSeen},
+    writer::{Heartbeat, ProcessState, SegmentOptions},
+};
+
+/// The parts that the model checker runs.
+#[cfg(loom)]
+#[doc(hidden)]
+pub mod model {
+    pub use crate::claim::Claim;
+    pub use crate::identity::Identity;
+    pub use crate::lane::{LaneCell, NoLane};
+    pub use crate::seqlock::{Stamp, read};
+    pub use crate::slot::{Slot, Table};
+    pub use crate::words::Words;
+}

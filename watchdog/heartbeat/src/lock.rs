@@ -1,0 +1,120 @@
+//! One writer and one sidecar to a path.
+//!
+//! POSIX record locks, because of what they do at a fork: a child does not inherit them, so a worker that outlives a
+//! writer that died cannot keep the next incarnation out. `flock` and open-file-description locks live on in every
+//! inherited descriptor. Their price: they never conflict inside one process and are lost when the process closes *any*
+//! descriptor of the file. So this process keeps a list of the lock files it holds, and asks it before it opens one.
+//! Lock files are never removed: a removed one could be locked by two.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+/// Device, inode and the process that took it: a forked child inherits the list but not the locks.
+type Held = (u64, u64, u32);
+
+static HELD: Mutex<Vec<Held>> = Mutex::new(Vec::new());
+
+/// A lock that is held until it is dropped.
+#[derive(Debug)]
+pub(crate) struct FileLock {
+    file: Option<OwnedFd>,
+    held: Held,
+}
+
+/// Why a lock was not taken.
+#[derive(Debug)]
+pub(crate) enum LockError {
+    Held(Option<u32>),
+    Io(PathBuf, io::Error),
+}
+
+impl FileLock {
+    /// Takes the lock that belongs to `path`: the file of that name plus `suffix`.
+    pub(crate) fn take(path: &Path, suffix: &str) -> Result<FileLock, LockError> {
+        let mut name = OsString::from(path);
+        name.push(suffix);
+        let path = PathBuf::from(name);
+        let me = std::process::id();
+        let mut list = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+        list.retain(|held| held.2 == me);
+        lock(&path, me, &mut list).map_err(|error| match error {
+            Refused::By(pid) => LockError::Held(pid),
+            Refused::System(errno) => LockError::Io(path, errno.into()),
+        })
+    }
+}
+
+enum Refused {
+    By(Option<u32>),
+    System(Errno),
+}
+
+impl From<Errno> for Refused {
+    fn from(errno: Errno) -> Refused {
+        Refused::System(errno)
+    }
+}
+
+fn lock(path: &Path, me: u32, list: &mut Vec<Held>) -> Result<FileLock, Refused> {
+    match rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
+        // Before it is opened: closing it again would give our own lock away.
+        Ok(stat) if list.contains(&(stat.st_dev, stat.st_ino, me)) => return Err(Refused::By(Some(me))),
+        // Opening a device or a pipe can have effects of its own.
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => {
+            return Err(Refused::System(Errno::LOOP));
+        }
+        Ok(_) | Err(Errno::NOENT) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let file = open(path)?;
+    match rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::AGAIN | Errno::ACCESS) => return Err(Refused::By(holder(file.as_fd()))),
+        Err(errno) => return Err(errno.into()),
+    }
+    let stat = rustix::fs::fstat(&file)?;
+    let held = (stat.st_dev, stat.st_ino, me);
+    list.push(held);
+    Ok(FileLock { file: Some(file), held })
+}
+
+fn open(path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    // Without CREATE first: fs.protected_regular refuses it for a file of another user in a sticky folder.
+    match rustix::fs::open(path, flags, Mode::empty()) {
+        Err(Errno::NOENT) => {}
+        done => return done,
+    }
+    match rustix::fs::open(path, flags | OFlags::CREATE | OFlags::EXCL, Mode::RUSR | Mode::WUSR) {
+        Err(Errno::EXIST) => rustix::fs::open(path, flags, Mode::empty()),
+        done => done,
+    }
+}
+
+/// Who holds the lock, in our pid namespace. By `libc`, because the kernel answers -1 for a holder that used an
+/// open-file-description lock, which `rustix` takes for impossible.
+fn holder(file: impl AsFd) -> Option<u32> {
+    // SAFETY: `flock` is a plain C struct for which all zeroes is a valid value.
+    let mut ask: libc::flock = unsafe { std::mem::zeroed() };
+    ask.l_type = libc::F_WRLCK as libc::c_short;
+    ask.l_whence = libc::SEEK_SET as libc::c_short;
+    // SAFETY: the descriptor is open for the length of the borrow, and `ask` is a valid flock that F_GETLK may overwrite.
+    let answer = unsafe { libc::fcntl(file.as_fd().as_raw_fd(), libc::F_GETLK, &raw mut ask) };
+    let held = answer == 0 && ask.l_type != libc::F_UNLCK as libc::c_short;
+    u32::try_from(ask.l_pid).ok().filter(|pid| held && *pid > 0)
+}
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        let mut list = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the list's lock, so that nobody in this process takes it anew before this close has dropped it.
+        drop(self.file.take());
+        list.retain(|held| *held != self.held);
+    }
+}

@@ -1,0 +1,192 @@
+//! The sidecar's side: everything by `pread`, never by mapping.
+//!
+//! A mapped file that shrinks raises SIGBUS in the reader; `pread` returns less. What is read is untrusted: lengths are
+//! bounded by the header as checked when it was opened, never by what the file says later.
+
+use std::path::Path;
+
+use rustix::fs::OFlags;
+
+use crate::claim::SlotState;
+use crate::error::ReadError;
+use crate::header::Header;
+use crate::layout::{
+    C_CLAIM, C_NAME, C_SEQUENCE, H_CHANNEL_HIGH_WATER, H_STATE, H_THREAD_HIGH_WATER, T_ACTIVITY, T_ATTEMPT,
+    T_CLAIM, T_DEADLINE, T_LANES, T_NAME, T_SEQUENCE, T_SPAN_ID, T_TRACE_FLAGS, T_TRACE_ID, T_WORK_KEY,
+    thread_stride, word,
+};
+use crate::layout::{CHANNEL_STRIDE, MAX_LANES};
+use crate::sample::{ChannelSample, RawState, Sample, ThreadSample};
+use crate::seqlock;
+use crate::source::{FileId, Source};
+use crate::work::{TraceContext, join, unpack_name};
+
+/// Words copied at a time, on the stack: 16 KiB, a dozen default slots, and one slot of any size fits.
+const CHUNK: usize = 2048;
+const _: () = assert!(thread_stride(MAX_LANES) <= CHUNK * 8);
+
+/// An open segment.
+#[derive(Debug)]
+pub struct Reader {
+    source: Source,
+}
+
+/// The fields of a thread slot that are too wide for one word, with those that belong to them: all of one instant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// Name of the thread, made printable.
+    pub name: String,
+    /// Generation of the slot.
+    pub generation: u64,
+    /// Activity word to which the work below belongs.
+    pub activity: u64,
+    /// Key of the work under way, or of the last work if idle.
+    pub work_key: u64,
+    /// Attempt of that work.
+    pub attempt: u64,
+    /// Deadline of that work, in nanoseconds from its start; 0 = none.
+    pub deadline_ns: u64,
+    /// Trace context of that work.
+    pub trace: TraceContext,
+}
+
+impl Reader {
+    /// Opens a segment and checks its header. Symbolic links are refused, and nothing but a regular file is opened.
+    pub fn open(path: &Path) -> Result<Reader, ReadError> {
+        Ok(Reader { source: Source::open(path, OFlags::RDONLY)? })
+    }
+
+    /// The header, as it was when the segment was opened.
+    pub fn header(&self) -> &Header {
+        &self.source.header
+    }
+
+    /// The path that was opened.
+    pub fn path(&self) -> &Path {
+        &self.source.path
+    }
+
+    /// Which file it is.
+    ///
+    /// Comparable with `/proc/PID/maps` on tmpfs, ext4 and xfs; btrfs and overlay file systems show another device
+    /// there.
+    pub fn file_id(&self) -> FileId {
+        self.source.id
+    }
+
+    /// User id of the file's owner, when it was opened.
+    pub fn owner_uid(&self) -> u32 {
+        self.source.uid
+    }
+
+    /// Whether the path still leads to this file. If not, a new incarnation has replaced it, or it was removed.
+    pub fn is_current(&self) -> Result<bool, ReadError> {
+        self.source.is_current()
+    }
+
+    /// Reads the process state and all slots that were ever used. Allocates only while `into` grows.
+    ///
+    /// After an error `into` holds a mixture and must not be judged.
+    pub fn sample(&self, into: &mut Sample) -> Result<(), ReadError> {
+        let header = &self.source.header;
+        let mut words = [0; CHUNK];
+        let head = &mut words[..word(H_CHANNEL_HIGH_WATER - H_STATE) + 1];
+        self.source.read(H_STATE, head)?;
+        into.state = RawState(head[0]);
+        let threads = used(head[word(H_THREAD_HIGH_WATER - H_STATE)], header.thread_slots);
+        let channels = used(head[word(H_CHANNEL_HIGH_WATER - H_STATE)], header.channel_slots);
+
+        into.threads.resize_with(threads, ThreadSample::default);
+        let stride = header.thread_stride;
+        let at_once = (CHUNK * 8 / stride).max(1);
+        for (chunk, slots) in into.threads.chunks_mut(at_once).enumerate() {
+            let first = chunk * at_once;
+            let words = &mut words[..slots.len() * stride / 8];
+            self.source.read(header.thread_offset + first * stride, words)?;
+            for (index, (slot, words)) in slots.iter_mut().zip(words.chunks_exact(stride / 8)).enumerate() {
+                slot.fill((first + index) as u32, words);
+            }
+        }
+
+        into.channels.resize_with(channels, ChannelSample::default);
+        let at_once = CHUNK * 8 / CHANNEL_STRIDE;
+        for (chunk, slots) in into.channels.chunks_mut(at_once).enumerate() {
+            let first = chunk * at_once;
+            let words = &mut words[..slots.len() * CHANNEL_STRIDE / 8];
+            self.source.read(header.channel_offset + first * CHANNEL_STRIDE, words)?;
+            for (index, (slot, words)) in
+                slots.iter_mut().zip(words.chunks_exact(CHANNEL_STRIDE / 8)).enumerate()
+            {
+                *slot = ChannelSample::read((first + index) as u32, words);
+            }
+        }
+        Ok(())
+    }
+
+    /// Name, work and trace context of a thread slot, all of one instant.
+    ///
+    /// `None` if the slot is out of range or free, or if no untorn copy could be had: a writer that stopped inside a
+    /// change leaves none. Such fields decorate a report; nothing may be decided by their absence.
+    pub fn describe(&self, slot: usize) -> Result<Option<Description>, ReadError> {
+        let header = &self.source.header;
+        if slot >= header.thread_slots as usize {
+            return Ok(None);
+        }
+        let offset = header.thread_offset + slot * header.thread_stride;
+        let copy =
+            seqlock::read(|| self.word(offset + T_SEQUENCE), || self.words::<{ T_LANES / 8 }>(offset))?;
+        Ok(copy.and_then(|words| Description::read(&words)))
+    }
+
+    /// Name of a channel slot; `None` as for [`Reader::describe`].
+    pub fn describe_channel(&self, slot: usize) -> Result<Option<String>, ReadError> {
+        let header = &self.source.header;
+        if slot >= header.channel_slots as usize {
+            return Ok(None);
+        }
+        let offset = header.channel_offset + slot * header.channel_stride;
+        let copy =
+            seqlock::read(|| self.word(offset + C_SEQUENCE), || self.words::<{ C_NAME / 8 + 2 }>(offset))?;
+        Ok(copy
+            .filter(|words| SlotState::decode(words[word(C_CLAIM)]).0 != SlotState::Free)
+            .map(|words| unpack_name([words[word(C_NAME)], words[word(C_NAME) + 1]])))
+    }
+
+    fn word(&self, offset: usize) -> Result<u64, ReadError> {
+        self.words::<1>(offset).map(|[word]| word)
+    }
+
+    fn words<const N: usize>(&self, offset: usize) -> Result<[u64; N], ReadError> {
+        let mut words = [0; N];
+        self.source.read(offset, &mut words)?;
+        Ok(words)
+    }
+}
+
+impl Description {
+    fn read(words: &[u64; T_LANES / 8]) -> Option<Description> {
+        let get = |offset: usize| words[word(offset)];
+        let (state, generation) = SlotState::decode(get(T_CLAIM));
+        if state == SlotState::Free {
+            return None;
+        }
+        Some(Description {
+            name: unpack_name([get(T_NAME), get(T_NAME + 8)]),
+            generation,
+            activity: get(T_ACTIVITY),
+            work_key: get(T_WORK_KEY),
+            attempt: get(T_ATTEMPT),
+            deadline_ns: get(T_DEADLINE),
+            trace: TraceContext {
+                trace_id: join([get(T_TRACE_ID), get(T_TRACE_ID + 8)]),
+                span_id: get(T_SPAN_ID).to_le_bytes(),
+                flags: get(T_TRACE_FLAGS) as u8,
+            },
+        })
+    }
+}
+
+/// How many slots to read: what the writer says, but no more than there are.
+fn used(high_water: u64, slots: u32) -> usize {
+    high_water.min(slots.into()) as usize
+}

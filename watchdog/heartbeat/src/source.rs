@@ -1,0 +1,110 @@
+//! The file behind a segment, as one who does not trust it opens and reads it.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::error::ReadError;
+use crate::header::{HEADER_WORDS, Header};
+
+/// Which file it is, in the terms of `/proc/PID/maps`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileId {
+    /// Major number of the device.
+    pub dev_major: u32,
+    /// Minor number of the device.
+    pub dev_minor: u32,
+    /// Inode.
+    pub inode: u64,
+}
+
+impl FileId {
+    fn of(stat: &rustix::fs::Stat) -> FileId {
+        let device = stat.st_dev;
+        FileId {
+            dev_major: rustix::fs::major(device),
+            dev_minor: rustix::fs::minor(device),
+            inode: stat.st_ino,
+        }
+    }
+}
+
+/// An open segment, its header checked.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) file: OwnedFd,
+    pub(crate) path: PathBuf,
+    pub(crate) header: Header,
+    pub(crate) id: FileId,
+    pub(crate) uid: u32,
+}
+
+impl Source {
+    /// Opens a segment with `access` and checks its header.
+    pub(crate) fn open(path: &Path, access: OFlags) -> Result<Source, ReadError> {
+        let failed =
+            |step| move |errno: Errno| ReadError::Io { step, path: path.to_owned(), source: errno.into() };
+        let not_regular = || ReadError::NotRegular { path: path.to_owned() };
+        // Asked before it is opened, because to open a device or a pipe can have effects of its own, and again after,
+        // because it may have been exchanged.
+        let stat = rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).map_err(failed("open"))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(not_regular());
+        }
+        let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
+            Errno::LOOP => not_regular(),
+            errno => failed("open")(errno),
+        })?;
+        let stat = rustix::fs::fstat(&file).map_err(failed("stat"))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(not_regular());
+        }
+        let mut words = [0; HEADER_WORDS];
+        read_words(&file, 0, &mut words, path)?;
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        let header = Header::check(&words, size, path)?;
+        Ok(Source { file, path: path.to_owned(), header, id: FileId::of(&stat), uid: stat.st_uid })
+    }
+
+    /// Fills `words` from byte `offset` on.
+    pub(crate) fn read(&self, offset: usize, words: &mut [u64]) -> Result<(), ReadError> {
+        read_words(&self.file, offset, words, &self.path)
+    }
+
+    /// Whether the path still leads to this file.
+    pub(crate) fn is_current(&self) -> Result<bool, ReadError> {
+        match rustix::fs::statat(CWD, &self.path, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(FileId::of(&stat) == self.id),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(ReadError::Io { step: "stat", path: self.path.clone(), source: errno.into() }),
+        }
+    }
+}
+
+fn read_words(file: &OwnedFd, offset: usize, words: &mut [u64], path: &Path) -> Result<(), ReadError> {
+    // Into aligned words, so that the kernel copies each of them whole.
+    // SAFETY: `u64` has no padding and every byte pattern is one; the slice covers exactly the words' bytes.
+    let bytes =
+        unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast::<u8>(), size_of_val(words)) };
+    let mut done = 0;
+    while done < bytes.len() {
+        match rustix::io::pread(file, &mut bytes[done..], (offset + done) as u64) {
+            Ok(0) => {
+                let wanted = (offset + bytes.len()) as u64;
+                return Err(ReadError::Truncated { path: path.to_owned(), wanted });
+            }
+            Ok(some) => done += some,
+            Err(Errno::INTR) => {}
+            Err(errno) => {
+                return Err(ReadError::Io { step: "read", path: path.to_owned(), source: errno.into() });
+            }
+        }
+    }
+    for word in words {
+        *word = u64::from_le(*word);
+    }
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! A thread on the watch, its work, and the lanes of its workers.
+
+use std::cell::Cell;
+use std::marker::PhantomData;
+
+use crate::claim::Claim;
+use crate::error::RegisterError;
+use crate::identity::{self, Identity};
+use crate::lane::{LaneCell, NoLane};
+use crate::layout::{LANE_SIZE, T_LANES};
+use crate::slot::Slot;
+use crate::words::Words;
+use crate::work::Work;
+use crate::writer::OfThisThread;
+
+/// A thread on the watch. Idle until it begins work, and idle is never a stall, however long.
+///
+/// Dropping it without [`ThreadBeat::leave`], by an unwinding too, says that the thread is gone.
+pub struct ThreadBeat {
+    slot: Slot,
+    own: LaneCell,
+    /// The innermost work that an unwinding ended: if the unwinding ends the thread, that is what it died at.
+    unwound: Cell<Option<Work>>,
+    left: bool,
+    here: OfThisThread,
+}
+
+impl ThreadBeat {
+    pub(crate) fn new(slot: Slot, who: Identity) -> Option<ThreadBeat> {
+        let own = LaneCell::own(&slot.lanes().0, who)?;
+        Some(ThreadBeat { slot, own, unwound: Cell::new(None), left: false, here: PhantomData })
+    }
+
+    /// Begins work; it ends when the guard is dropped. Inside other work it nests: the inner work is what the watchdog
+    /// tells of, and the outer comes back after it. Each begin and end counts as a sign of life.
+    ///
+    /// Guards are to be dropped in reverse order. Otherwise the thread is still seen to work until the last one is
+    /// dropped, but the key may be told wrong meanwhile.
+    #[inline]
+    pub fn working(&self, work: Work) -> WorkGuard<'_> {
+        self.unwound.set(None);
+        WorkGuard { beat: self, outer: self.slot.begin(work) }
+    }
+
+    /// A sign of life from within work: one plain store. Beat where progress is made, never from a timer.
+    #[inline]
+    pub fn progress(&self) {
+        self.own.progress();
+    }
+
+    /// The lanes of this thread's workers, for a pool it waits for.
+    pub fn lanes(&self) -> Lanes {
+        let (slot, owner) = self.slot.lanes();
+        Lanes { slot, owner }
+    }
+
+    /// Takes the thread off the watch in an orderly way.
+    pub fn leave(mut self) {
+        self.left = true;
+    }
+}
+
+impl Drop for ThreadBeat {
+    fn drop(&mut self) {
+        if let Some(work) = self.unwound.get()
+            && std::thread::panicking()
+            && !self.left
+        {
+            self.slot.died_at(work);
+        }
+        self.own.close(self.left);
+        self.slot.close(self.left);
+    }
+}
+
+/// Work under way; dropping it ends the work.
+#[must_use = "the work ends when the guard is dropped"]
+pub struct WorkGuard<'a> {
+    beat: &'a ThreadBeat,
+    outer: Work,
+}
+
+impl Drop for WorkGuard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if std::thread::panicking() && self.beat.unwound.get().is_none() {
+            self.beat.unwound.set(Some(self.beat.slot.work()));
+        }
+        self.beat.slot.end(self.outer);
+    }
+}
+
+/// The way to the lanes of one thread, for its workers. Clones lead to the same lanes.
+#[derive(Clone)]
+pub struct Lanes {
+    slot: Words,
+    owner: Claim,
+}
+
+impl Lanes {
+    /// Gives the calling thread, a worker, a lane of its own.
+    ///
+    /// Fails if all lanes are taken (one fewer than the segment's `lanes`, the first being the owner's), or if the owner
+    /// is off the watch.
+    pub fn join(&self) -> Result<Lane, RegisterError> {
+        let who = identity::current_thread()?;
+        match LaneCell::join(&self.slot, self.owner, who) {
+            Ok(lane) => Ok(Lane { lane, left: false, here: PhantomData }),
+            Err(NoLane::Gone) => Err(RegisterError::Gone),
+            Err(NoLane::Exhausted) => {
+                let lanes = (self.slot.len() * 8 - T_LANES) / LANE_SIZE;
+                let slots = u32::try_from(lanes - 1).unwrap_or(u32::MAX);
+                Err(RegisterError::Exhausted { kind: "worker lanes", slots })
+            }
+        }
+    }
+}
+
+/// One worker's progress. Dropping it without [`Lane::leave`] says that the worker is lost.
+pub struct Lane {
+    lane: LaneCell,
+    left: bool,
+    here: OfThisThread,
+}
+
+impl Lane {
+    /// A sign of life: one plain store.
+    #[inline]
+    pub fn progress(&self) {
+        self.lane.progress();
+    }
+
+    /// Gives the lane back in an orderly way.
+    pub fn leave(mut self) {
+        self.left = true;
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.lane.close(self.left);
+    }
+}

@@ -1,0 +1,130 @@
+//! The way back: the sidecar beats into the segment too, so that the process can tell when nobody watches.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use crate::error::{ClaimError, ReadError};
+use crate::identity;
+use crate::layout::{H_WATCHDOG_BEAT, H_WATCHDOG_PID, H_WATCHDOG_START_TIME};
+use crate::lock::{FileLock, LockError};
+use crate::source::Source;
+use crate::writer::Heartbeat;
+
+/// Suffix of the file that the sidecar locks.
+const WATCHDOG_LOCK: &str = ".watchdog.lock";
+
+/// What the watchdog has written into a segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WatchdogSeen {
+    /// Beat counter; 0 = no watchdog was ever here.
+    pub beat: u64,
+    /// Process id of the watchdog, in the watchdog's pid namespace; 0 = none.
+    pub pid: u64,
+    /// Start time of the watchdog, in clock ticks since boot.
+    pub start_time: u64,
+}
+
+/// Tells how long the watchdog has been silent, by this process's own clock.
+pub struct WatchdogMonitor {
+    heartbeat: Heartbeat,
+    last: Option<(u64, Instant)>,
+}
+
+impl WatchdogMonitor {
+    /// A monitor over the process's own segment.
+    pub fn new(heartbeat: &Heartbeat) -> WatchdogMonitor {
+        WatchdogMonitor { heartbeat: heartbeat.clone(), last: None }
+    }
+
+    /// How long the watchdog's beat has not moved; `None` if no watchdog was ever seen. It is as fine as the calls are
+    /// frequent: a beat counts from the call that first saw it.
+    pub fn age(&mut self) -> Option<Duration> {
+        self.age_at(Instant::now())
+    }
+
+    /// The same at a given moment.
+    pub fn age_at(&mut self, now: Instant) -> Option<Duration> {
+        let beat = self.heartbeat.watchdog().beat;
+        match self.last {
+            _ if beat == 0 => self.last = None,
+            Some((seen, _)) if seen == beat => {}
+            _ => self.last = Some((beat, now)),
+        }
+        self.last.map(|(_, since)| now.saturating_duration_since(since))
+    }
+}
+
+/// The sidecar's place at a segment. While it is held no other sidecar gets it.
+#[derive(Debug)]
+pub struct WatchdogBeat {
+    source: Source,
+    beat: u64,
+    _lock: FileLock,
+}
+
+impl WatchdogBeat {
+    /// Takes the place of the sidecar at the segment at `path`, which must exist, and writes the first beat. The file
+    /// `<path>.watchdog.lock` beside it keeps a second one out.
+    pub fn claim(path: &Path) -> Result<WatchdogBeat, ClaimError> {
+        let source = Source::open(path, OFlags::RDWR)?;
+        let lock = FileLock::take(path, WATCHDOG_LOCK).map_err(|error| match error {
+            LockError::Held(pid) => ClaimError::Held { path: path.to_owned(), pid },
+            LockError::Io(path, source) => ClaimError::Io { step: "lock", path, source },
+        })?;
+        let mut beat = WatchdogBeat { source, beat: 0, _lock: lock };
+        beat.introduce()?;
+        Ok(beat)
+    }
+
+    /// One beat: one `pwrite` of eight bytes.
+    pub fn beat(&mut self) -> Result<(), ClaimError> {
+        // Zero means that there never was a watchdog.
+        self.beat = self.beat.wrapping_add(1).max(1);
+        self.put(H_WATCHDOG_BEAT, self.beat)
+    }
+
+    /// Goes on at the file that the path leads to now, if that is another one: a new incarnation of the process makes
+    /// a new file. Returns whether it was. The place is held throughout; after an error the old file is kept.
+    pub fn follow(&mut self) -> Result<bool, ClaimError> {
+        if self.source.is_current()? {
+            return Ok(false);
+        }
+        self.source = Source::open(&self.source.path, OFlags::RDWR)?;
+        self.introduce()?;
+        Ok(true)
+    }
+
+    fn introduce(&mut self) -> Result<(), ClaimError> {
+        let start_time = identity::process_start_time().map_err(|source| ClaimError::Io {
+            step: "read",
+            path: "/proc/self/stat".into(),
+            source,
+        })?;
+        self.put(H_WATCHDOG_PID, std::process::id().into())?;
+        self.put(H_WATCHDOG_START_TIME, start_time)?;
+        // On from where a sidecar before this one stopped, so that the first beat is a change.
+        let mut found = [0];
+        self.source.read(H_WATCHDOG_BEAT, &mut found)?;
+        self.beat = found[0];
+        self.beat()
+    }
+
+    fn put(&self, offset: usize, value: u64) -> Result<(), ClaimError> {
+        let failed =
+            |source: std::io::Error| ClaimError::Io { step: "write", path: self.source.path.clone(), source };
+        // A write past the end would make a truncated file grow again, which hides what happened to it.
+        let size = rustix::fs::fstat(&self.source.file).map_err(|errno| failed(errno.into()))?.st_size;
+        if u64::try_from(size).unwrap_or(0) < self.source.header.total_size {
+            let path = self.source.path.clone();
+            return Err(ReadError::Truncated { path, wanted: self.source.header.total_size }.into());
+        }
+        match rustix::io::pwrite(&self.source.file, &value.to_le_bytes(), offset as u64) {
+            Ok(8) => Ok(()),
+            Ok(_) => Err(failed(Errno::IO.into())),
+            Err(errno) => Err(failed(errno.into())),
+        }
+    }
+}

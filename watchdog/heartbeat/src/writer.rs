@@ -1,0 +1,184 @@
+//! The watched process's side: the handle on its segment.
+
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::channel::ChannelBeat;
+use crate::error::{CreateError, RegisterError};
+use crate::identity;
+use crate::layout::{
+    Geometry, H_STATE, H_WATCHDOG_BEAT, H_WATCHDOG_PID, H_WATCHDOG_START_TIME, MAX_NAME, MAX_SHARD,
+    STATE_BOOT, STATE_FAILED, STATE_RUNNING, STATE_STOPPING, word,
+};
+use crate::segment;
+use crate::slot::Table;
+use crate::thread::ThreadBeat;
+use crate::watchdog::WatchdogSeen;
+use crate::words::Words;
+
+/// The shape of a segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentOptions {
+    /// Name of the shard, at most 32 bytes.
+    pub shard: String,
+    /// Threads that can be on the watch at once, 1 to 4096.
+    pub thread_slots: u32,
+    /// Channels that can be on the watch at once, up to 4096.
+    pub channel_slots: u32,
+    /// Progress counters for each thread, its own included, 1 to 128.
+    pub lanes: u32,
+}
+
+impl Default for SegmentOptions {
+    /// 64 threads with 16 lanes each, 64 channels: 94,208 bytes.
+    fn default() -> SegmentOptions {
+        SegmentOptions { shard: String::new(), thread_slots: 64, channel_slots: 64, lanes: 16 }
+    }
+}
+
+impl SegmentOptions {
+    /// The default shape for a shard of this name.
+    pub fn new(shard: impl Into<String>) -> SegmentOptions {
+        SegmentOptions { shard: shard.into(), ..SegmentOptions::default() }
+    }
+}
+
+/// What a process says about itself as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProcessState {
+    /// Starting, not yet able to work. A new segment says this.
+    Boot,
+    /// Doing its duty.
+    Running,
+    /// An orderly stop is under way.
+    Stopping,
+    /// It gave up by itself.
+    Failed,
+}
+
+impl ProcessState {
+    /// The word that stands for it in a segment.
+    pub fn code(self) -> u64 {
+        match self {
+            ProcessState::Boot => STATE_BOOT,
+            ProcessState::Running => STATE_RUNNING,
+            ProcessState::Stopping => STATE_STOPPING,
+            ProcessState::Failed => STATE_FAILED,
+        }
+    }
+
+    /// The state that a word stands for; `None` for a code that version 1 does not know.
+    pub fn from_code(code: u64) -> Option<ProcessState> {
+        [ProcessState::Boot, ProcessState::Running, ProcessState::Stopping, ProcessState::Failed]
+            .into_iter()
+            .find(|state| state.code() == code)
+    }
+}
+
+/// A handle on the segment that this process writes. Clones share it; when the last of them and of what was registered
+/// through them is gone, the segment is unmapped and unlocked. The file stays, with its last state: it is how the
+/// sidecar learns what was.
+#[derive(Clone)]
+pub struct Heartbeat {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    words: Words,
+    geometry: Geometry,
+    path: PathBuf,
+    incarnation: u64,
+}
+
+impl Heartbeat {
+    /// Creates the segment at `path`, replacing one that may be there. Readers find the old one or the complete new
+    /// one, never something between. Two files stand beside it: `.<name>.new` while it is made, and `<name>.lock`,
+    /// which keeps a second writer out and stays.
+    ///
+    /// The path should be on tmpfs (`/run`, `/dev/shm`): on a disk, write-back can hold up a beat.
+    pub fn create(path: &Path, options: &SegmentOptions) -> Result<Heartbeat, CreateError> {
+        let len = options.shard.len();
+        if len > MAX_SHARD {
+            return Err(CreateError::ShardTooLong { len });
+        }
+        let geometry = Geometry {
+            thread_slots: options.thread_slots,
+            channel_slots: options.channel_slots,
+            lanes: options.lanes,
+        };
+        geometry.check().map_err(|(name, value, low, high)| CreateError::OutOfBounds {
+            name,
+            value,
+            low,
+            high,
+        })?;
+        let created = segment::create(path, &options.shard, geometry)?;
+        let (words, incarnation) = (created.words, created.incarnation);
+        Ok(Heartbeat { shared: Arc::new(Shared { words, geometry, path: path.to_owned(), incarnation }) })
+    }
+
+    /// The path given at creation.
+    pub fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
+    /// Which life of the process this is: larger than any before it at the same path. Microseconds of wall time.
+    pub fn incarnation(&self) -> u64 {
+        self.shared.incarnation
+    }
+
+    /// Says how the process as a whole is.
+    pub fn set_state(&self, state: ProcessState) {
+        self.shared.words[word(H_STATE)].store(state.code(), Ordering::Release);
+    }
+
+    /// Puts the calling thread on the watch under a name of 1 to 15 bytes. It stays on it until
+    /// [`ThreadBeat::leave`]; any other end counts as the thread's death.
+    pub fn register(&self, name: &str) -> Result<ThreadBeat, RegisterError> {
+        check_name(name)?;
+        let who = identity::current_thread()?;
+        let geometry = self.shared.geometry;
+        let slots = geometry.thread_slots;
+        let table = Table {
+            segment: self.shared.words.clone(),
+            offset: geometry.thread_offset(),
+            stride: geometry.thread_stride(),
+            slots,
+        };
+        table
+            .claim(name, who)
+            .and_then(|slot| ThreadBeat::new(slot, who))
+            .ok_or(RegisterError::Exhausted { kind: "thread slots", slots })
+    }
+
+    /// Puts a channel on the watch under a name of 1 to 15 bytes. `capacity` is in messages; `None` = unbounded.
+    pub fn channel(&self, name: &str, capacity: Option<u64>) -> Result<ChannelBeat, RegisterError> {
+        check_name(name)?;
+        let geometry = self.shared.geometry;
+        let slots = geometry.channel_slots;
+        ChannelBeat::claim(&self.shared.words, geometry.channel_offset(), slots, name, capacity)
+            .ok_or(RegisterError::Exhausted { kind: "channel slots", slots })
+    }
+
+    /// What the watchdog has written back.
+    pub fn watchdog(&self) -> WatchdogSeen {
+        let get = |offset: usize| self.shared.words[word(offset)].load(Ordering::Acquire);
+        WatchdogSeen {
+            beat: get(H_WATCHDOG_BEAT),
+            pid: get(H_WATCHDOG_PID),
+            start_time: get(H_WATCHDOG_START_TIME),
+        }
+    }
+}
+
+fn check_name(name: &str) -> Result<(), RegisterError> {
+    if name.is_empty() || name.len() > MAX_NAME {
+        return Err(RegisterError::Name { name: name.to_owned() });
+    }
+    Ok(())
+}
+
+/// Makes a type neither `Send` nor `Sync`: it belongs to the thread that registered.
+pub(crate) type OfThisThread = PhantomData<*const ()>;

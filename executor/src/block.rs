@@ -1,0 +1,261 @@
+//! A block as this crate runs it: plain data, whatever file it came from.
+//!
+//! The file format is one JSON object a block (`block`, `pre`, `hashes`, `chain`), gzipped or not; [`Block::load`] reads
+//! one file and [`load_chain`] a folder. What is read here is untrusted: every refusal is a [`BlockError`] that names the
+//! file, what is wrong with it and what to do next, and nothing in here panics or allocates without a bound.
+
+mod file;
+mod fork;
+mod json;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use revm::primitives::alloy_primitives::Bloom;
+use revm::primitives::{Address, B256, Bytes, U256};
+use serde::{Deserialize, Serialize};
+
+pub use file::{MAX_BLOCK_BYTES, load_chain};
+pub use fork::Fork;
+pub use json::write;
+
+/// One block to execute, with what its header promises.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// The file it came from, for messages.
+    pub path: PathBuf,
+    /// The block's own hash, as the header claims it.
+    pub hash: B256,
+    /// Chain id and fork.
+    pub chain: Chain,
+    /// What of the header the EVM can see.
+    pub header: Header,
+    /// What the header says must come out.
+    pub expected: Expected,
+    /// The transactions, in the block's order.
+    pub transactions: Vec<Transaction>,
+    /// Withdrawals, credited after the last transaction (Shanghai on).
+    pub withdrawals: Vec<Withdrawal>,
+    /// How many uncles the block includes; each pays the beneficiary a little (before the Merge).
+    pub uncles: usize,
+    /// The accounts as they stood before the block; absent: the state after the block before it.
+    pub pre: Option<PreState>,
+    /// Earlier block hashes, by number, that the block may ask for.
+    pub hashes: BTreeMap<u64, B256>,
+}
+
+impl Block {
+    /// Reads one block file, `.json` or `.json.gz`.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, BlockError> {
+        file::load(path.as_ref())
+    }
+
+    /// Reads one block from JSON text; `path` is only used in messages.
+    pub fn from_json(path: impl Into<PathBuf>, text: &[u8]) -> Result<Self, BlockError> {
+        json::parse(path.into(), text)
+    }
+
+    /// The block's number.
+    pub const fn number(&self) -> u64 {
+        self.header.number
+    }
+}
+
+/// Which rules the block runs under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chain {
+    /// The chain id that `CHAINID` and replay protection use.
+    pub id: u64,
+    /// The fork.
+    pub fork: Fork,
+}
+
+/// The header fields that execution can observe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// Block number.
+    pub number: u64,
+    /// Hash of the block before it.
+    pub parent_hash: B256,
+    /// Who is paid the fees.
+    pub beneficiary: Address,
+    /// Seconds since the epoch.
+    pub timestamp: u64,
+    /// The most gas that all transactions together may use.
+    pub gas_limit: u64,
+    /// Base fee per gas; zero before London.
+    pub base_fee: u64,
+    /// Difficulty; zero from the Merge on.
+    pub difficulty: U256,
+    /// The header's `mixHash`, which is `PREVRANDAO` from the Merge on.
+    pub prev_randao: B256,
+    /// Excess blob gas (Cancun on).
+    pub excess_blob_gas: Option<u64>,
+    /// Root of the parent beacon block (Cancun on).
+    pub parent_beacon_root: Option<B256>,
+}
+
+/// What the header says must come out of executing the block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// Gas used by all transactions.
+    pub gas_used: u64,
+    /// Bloom over every log.
+    pub logs_bloom: Bloom,
+    /// Root of the receipts; checked from Byzantium on, because receipts held state roots before.
+    pub receipts_root: B256,
+}
+
+/// A transaction, its sender already known. Plain data: it goes over the network as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transaction {
+    /// Hash, as the file claims it.
+    pub hash: B256,
+    /// EIP-2718 type, 0 to 4.
+    pub tx_type: u8,
+    /// Who sends and pays.
+    pub sender: Address,
+    /// The sender's nonce.
+    pub nonce: u64,
+    /// Recipient; `None` creates a contract.
+    pub to: Option<Address>,
+    /// Wei to transfer.
+    pub value: U256,
+    /// Call data or init code.
+    pub input: Bytes,
+    /// Gas bought.
+    pub gas_limit: u64,
+    /// Gas price, or the most per gas from type 2 on.
+    pub max_fee: u128,
+    /// The most for the beneficiary per gas, from type 2 on.
+    pub max_priority_fee: Option<u128>,
+    /// Chain id, where the signature has one.
+    pub chain_id: Option<u64>,
+    /// Addresses and slots the sender declares (EIP-2930).
+    pub access_list: Vec<(Address, Vec<B256>)>,
+    /// The most per unit of blob gas (type 3).
+    pub max_fee_per_blob_gas: u128,
+    /// Versioned hashes of the blobs (type 3).
+    pub blob_hashes: Vec<B256>,
+    /// Signed delegations (type 4).
+    pub authorizations: Vec<Authorization>,
+}
+
+/// A signed EIP-7702 delegation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Authorization {
+    /// Chain it is good for; zero is any.
+    pub chain_id: U256,
+    /// Whose code to run.
+    pub address: Address,
+    /// The authority's nonce.
+    pub nonce: u64,
+    /// Signature: parity of y.
+    pub y_parity: u8,
+    /// Signature: r.
+    pub r: U256,
+    /// Signature: s.
+    pub s: U256,
+}
+
+/// A withdrawal from the beacon chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Withdrawal {
+    /// Who is credited.
+    pub address: Address,
+    /// How much, in gwei.
+    pub gwei: u64,
+}
+
+/// Accounts as they stood before a block.
+pub type PreState = BTreeMap<Address, PreAccount>;
+
+/// One account of a [`PreState`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PreAccount {
+    /// Wei.
+    pub balance: U256,
+    /// Nonce.
+    pub nonce: u64,
+    /// Code; empty for an account without any.
+    pub code: Bytes,
+    /// Slots that are not zero.
+    pub storage: BTreeMap<U256, U256>,
+}
+
+/// Why a block file was refused. Each message names the file, what is wrong and what to do next.
+#[derive(Debug, thiserror::Error)]
+pub enum BlockError {
+    /// The path cannot be opened or read.
+    #[error("{}: cannot be read: {source}. Name a block file or a folder of them with --blocks, or make some with `shard-executor generate --out DIR`.", path.display())]
+    Read {
+        /// Which path.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A `.gz` whose contents are not gzip, are damaged or end early.
+    #[error("{}: not a whole gzip file ({source}). It was probably cut short while being copied or is not compressed at all: copy it again, or rename it to .json if it is plain text.", path.display())]
+    Gzip {
+        /// Which file.
+        path: PathBuf,
+        /// What the decoder says.
+        source: std::io::Error,
+    },
+    /// More text than any block can need.
+    #[error("{}: holds more than {} MiB of JSON, which no block needs; reading stopped there. Split it into one file a block.", path.display(), MAX_BLOCK_BYTES >> 20)]
+    TooLarge {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// Not JSON, or JSON of another shape.
+    #[error("{}:{line}:{column}: {reason}. Each file holds one object with the keys `block`, `pre` and `hashes`; `block` is what eth_getBlockByNumber(n, true) answers.", path.display())]
+    Json {
+        /// Which file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1.
+        column: usize,
+        /// What the parser says.
+        reason: String,
+    },
+    /// The parts do not belong to one block, or not to a block this crate can run.
+    #[error("{}: {reason}. {hint}", path.display())]
+    Wrong {
+        /// Which file.
+        path: PathBuf,
+        /// What does not fit.
+        reason: String,
+        /// What to do next.
+        hint: String,
+    },
+    /// A folder with nothing to run in it.
+    #[error("{}: no block files (*.json, *.json.gz) in this folder. Name another with --blocks, or make some with `shard-executor generate --out DIR`.", path.display())]
+    Empty {
+        /// Which folder.
+        path: PathBuf,
+    },
+    /// Two files with the same block.
+    #[error("{} and {}: both hold block {number}. Keep one of them.", first.display(), second.display())]
+    Duplicate {
+        /// The number.
+        number: u64,
+        /// The first file.
+        first: PathBuf,
+        /// The second file.
+        second: PathBuf,
+    },
+    /// A block without `pre` that has no block before it to stand on.
+    #[error("{}: block {number} has no `pre`, so it stands on the state after block {}, which is not in the same folder. Add that block's file, or give this one a `pre` (debug_traceBlockByNumber with prestateTracer).", path.display(), number.saturating_sub(1))]
+    NoState {
+        /// Which file.
+        path: PathBuf,
+        /// Its block.
+        number: u64,
+    },
+}
+
+/// A chain of blocks, ordered by number.
+pub type Blocks = Vec<Arc<Block>>;

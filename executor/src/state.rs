@@ -1,0 +1,216 @@
+//! The state a block runs on: accounts, storage, code and the hashes of earlier blocks.
+
+mod digest;
+
+use std::collections::BTreeMap;
+
+use revm::bytecode::Bytecode;
+use revm::primitives::map::HashMap;
+use revm::primitives::{Address, B256, Bytes, KECCAK_EMPTY, U256, keccak256};
+use serde::{Deserialize, Serialize};
+
+use crate::block::{Block, BlockError, Fork, PreState};
+use crate::vm::{Changes, StateView, ViewError};
+
+/// How far back `BLOCKHASH` reaches; older hashes are dropped.
+const HASHES_KEPT: u64 = 256;
+
+/// Balance, nonce and code hash of an account that exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountInfo {
+    /// Wei.
+    pub balance: U256,
+    /// Nonce.
+    pub nonce: u64,
+    /// Keccak of the code; that of nothing for an account without code.
+    pub code_hash: B256,
+}
+
+impl AccountInfo {
+    /// No balance, no nonce, no code: from Spurious Dragon on such an account ceases to exist when touched.
+    pub fn is_empty(&self) -> bool {
+        self.balance.is_zero() && self.nonce == 0 && self.code_hash == KECCAK_EMPTY
+    }
+}
+
+impl Default for AccountInfo {
+    fn default() -> Self {
+        Self { balance: U256::ZERO, nonce: 0, code_hash: KECCAK_EMPTY }
+    }
+}
+
+/// An account with its storage.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Account {
+    info: AccountInfo,
+    /// Slots that are not zero.
+    storage: HashMap<U256, U256>,
+}
+
+/// Everything a block can read. Cheap to look at, cloned only when somebody still looks while it has to change.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    accounts: HashMap<Address, Account>,
+    codes: HashMap<B256, Bytecode>,
+    hashes: BTreeMap<u64, B256>,
+    /// Number and hash of the block whose outcome this is, once one has run.
+    tip: Option<(u64, B256)>,
+}
+
+impl State {
+    /// A state of just these accounts.
+    pub fn from_pre(pre: &PreState) -> Self {
+        let mut state = Self::default();
+        for (address, account) in pre {
+            let code_hash = state.add_code(&account.code);
+            let info = AccountInfo { balance: account.balance, nonce: account.nonce, code_hash };
+            let storage = account.storage.iter().filter(|(_, v)| !v.is_zero()).map(|(k, v)| (*k, *v)).collect();
+            state.accounts.insert(*address, Account { info, storage });
+        }
+        state
+    }
+
+    /// The state that `block` runs on: its own `pre` if it has one, else `previous`, which must be what the block before
+    /// it left behind.
+    pub fn after(previous: Option<Self>, block: &Block) -> Result<Self, BlockError> {
+        let mut state = match (&block.pre, previous) {
+            (Some(pre), _) => Self::from_pre(pre),
+            (None, None) => return Err(BlockError::NoState { path: block.path.clone(), number: block.number() }),
+            (None, Some(state)) => {
+                state.check_follows(block)?;
+                state
+            }
+        };
+        state.hashes.extend(&block.hashes);
+        if let Some(parent) = block.number().checked_sub(1) {
+            state.hashes.entry(parent).or_insert(block.header.parent_hash);
+        }
+        state.hashes = state.hashes.split_off(&block.number().saturating_sub(HASHES_KEPT));
+        Ok(state)
+    }
+
+    fn check_follows(&self, block: &Block) -> Result<(), BlockError> {
+        match self.tip {
+            Some((number, hash)) if number.checked_add(1) == Some(block.number()) => {
+                if hash == block.header.parent_hash {
+                    return Ok(());
+                }
+                Err(BlockError::Wrong {
+                    path: block.path.clone(),
+                    reason: format!(
+                        "block {} has no `pre` and its parentHash {} is not the hash {hash} of block {number} in the same folder",
+                        block.number(),
+                        block.header.parent_hash
+                    ),
+                    hint: "The files are of different chains: keep those of one, or give this block a `pre`.".into(),
+                })
+            }
+            _ => Err(BlockError::NoState { path: block.path.clone(), number: block.number() }),
+        }
+    }
+
+    /// Notes that `block` has run to its end, so that the next one can stand on this state.
+    pub fn close(&mut self, block: &Block) {
+        self.tip = Some((block.number(), block.hash));
+        self.hashes.insert(block.number(), block.hash);
+    }
+
+    /// Writes what a transaction or a system call changed.
+    pub fn apply(&mut self, changes: &Changes) {
+        for (hash, code) in &changes.codes {
+            self.codes.entry(*hash).or_insert_with(|| analysed(code));
+        }
+        for (address, change) in &changes.accounts {
+            let Some(info) = change.info else {
+                self.accounts.remove(address);
+                continue;
+            };
+            let account = self.accounts.entry(*address).or_default();
+            account.info = info;
+            if change.wiped {
+                account.storage.clear();
+            }
+            for (slot, value) in &change.storage {
+                if value.is_zero() {
+                    account.storage.remove(slot);
+                } else {
+                    account.storage.insert(*slot, *value);
+                }
+            }
+        }
+    }
+
+    /// Adds to a balance and counts as touching the account, as fees, withdrawals and rewards do.
+    pub fn credit(&mut self, address: Address, wei: U256, fork: Fork) {
+        if wei.is_zero() && fork.clears_empty_accounts() {
+            if self.accounts.get(&address).is_some_and(|a| a.info.is_empty()) {
+                self.accounts.remove(&address);
+            }
+            return;
+        }
+        let account = self.accounts.entry(address).or_default();
+        account.info.balance = account.info.balance.saturating_add(wei);
+    }
+
+    /// Digest of the whole state; see [`digest`] for what exactly is hashed.
+    pub fn digest(&self) -> B256 {
+        digest::of(self.accounts.iter().map(|(address, account)| (address, &account.info, &account.storage)))
+    }
+
+    /// An account, if it exists.
+    pub fn account(&self, address: &Address) -> Option<AccountInfo> {
+        self.accounts.get(address).map(|account| account.info)
+    }
+
+    /// The value of a slot; zero if it was never written.
+    pub fn slot(&self, address: &Address, slot: &U256) -> U256 {
+        self.accounts.get(address).and_then(|a| a.storage.get(slot)).copied().unwrap_or_default()
+    }
+
+    /// Hash of an earlier block, if the block's file or an earlier block gave it.
+    pub fn hash_of(&self, number: u64) -> Option<B256> {
+        self.hashes.get(&number).copied()
+    }
+
+    /// The addresses of all accounts, in no order.
+    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
+        self.accounts.keys()
+    }
+
+    fn add_code(&mut self, code: &Bytes) -> B256 {
+        if code.is_empty() {
+            return KECCAK_EMPTY;
+        }
+        let hash = keccak256(code);
+        self.codes.entry(hash).or_insert_with(|| analysed(code));
+        hash
+    }
+}
+
+/// Code ready to run: jump targets found, an EIP-7702 designator recognised as one.
+///
+/// Old chains hold code that merely begins like a designator; there it is code like any other.
+pub fn analysed(code: &Bytes) -> Bytecode {
+    Bytecode::new_raw_checked(code.clone()).unwrap_or_else(|_| Bytecode::new_legacy(code.clone()))
+}
+
+impl StateView for State {
+    fn account(&self, address: Address) -> Result<Option<AccountInfo>, ViewError> {
+        Ok(Self::account(self, &address))
+    }
+
+    fn code(&self, code_hash: B256) -> Result<Bytecode, ViewError> {
+        if code_hash == KECCAK_EMPTY {
+            return Ok(Bytecode::default());
+        }
+        self.codes.get(&code_hash).cloned().ok_or(ViewError::UnknownCode(code_hash))
+    }
+
+    fn storage(&self, address: Address, slot: U256) -> Result<U256, ViewError> {
+        Ok(self.slot(&address, &slot))
+    }
+
+    fn block_hash(&self, number: u64) -> Result<B256, ViewError> {
+        self.hash_of(number).ok_or(ViewError::UnknownBlockHash(number))
+    }
+}

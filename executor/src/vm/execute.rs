@@ -1,0 +1,184 @@
+//! Running transactions through revm and turning what its journal holds into plain data.
+
+use revm::context::{Context, TxEnv};
+use revm::context_interface::result::{EVMError, ExecutionResult, InvalidTransaction};
+use revm::context_interface::transaction::{AccessList, AccessListItem, SignedAuthorization};
+use revm::context_interface::{ContextTr, either::Either};
+use revm::handler::{Handler, MainBuilder, MainContext, MainnetContext, MainnetEvm, SystemCallEvm};
+use revm::primitives::{Address, Bytes, TxKind};
+use revm::state::EvmState;
+use revm::ExecuteEvm;
+
+use super::fee::FeeApart;
+use super::recorder::Recorder;
+use super::{AccountChange, Changes, Effect, ExecutionEnv, ReadSet, Receipt, StateView, TxOutcome, ViewError, VmError};
+use crate::block::{Authorization, Fork, Transaction};
+use crate::state::AccountInfo;
+
+type Vm<V> = MainnetEvm<MainnetContext<Recorder<V>>>;
+type RevmError = EVMError<ViewError, InvalidTransaction>;
+
+/// An EVM set up for one block on one view, to be used for many transactions. It never writes to the view: whoever wants
+/// the next transaction to see this one's changes applies them to the view.
+pub struct Executor<V: StateView> {
+    evm: Vm<V>,
+    fork: Fork,
+    beneficiary: Address,
+}
+
+impl<V: StateView> Executor<V> {
+    /// An executor for the block of `env` on `view`.
+    pub fn new(env: &ExecutionEnv, view: V) -> Self {
+        let evm = Context::mainnet()
+            .with_db(Recorder::new(view))
+            .with_cfg(env.cfg_env())
+            .with_block(env.block_env())
+            .build_mainnet();
+        Self { evm, fork: env.fork(), beneficiary: env.header.beneficiary }
+    }
+
+    /// The same without read sets, for runs in block order, where there is nothing to validate.
+    pub fn without_reads(env: &ExecutionEnv, view: V) -> Self {
+        let mut executor = Self::new(env, view);
+        executor.recorder().record = false;
+        executor
+    }
+
+    /// The view.
+    pub fn view(&mut self) -> &mut V {
+        &mut self.recorder().view
+    }
+
+    /// Ends the executor and gives the view back.
+    pub fn into_view(self) -> V {
+        self.evm.ctx.journaled_state.database.view
+    }
+
+    /// Executes one transaction. One that is invalid on this view is an outcome ([`Effect::Invalid`]), not an error.
+    pub fn execute(&mut self, index: u32, transaction: &Transaction) -> Result<TxOutcome, VmError> {
+        self.evm.ctx.tx = tx_env(transaction);
+        let mut handler = FeeApart::<Vm<V>, RevmError>::new();
+        let result = handler.run(&mut self.evm);
+        let state = self.evm.finalize();
+        let reads = self.take_reads();
+        let effect = match result {
+            Ok(result) => {
+                // The fee is paid before destroyed accounts are removed, and goes with them.
+                let burnt = state.get(&self.beneficiary).is_some_and(|account| account.is_selfdestructed());
+                let fee = (!burnt).then(|| handler.fee.get());
+                let changes = changes(state, self.fork);
+                Effect::Executed { receipt: receipt(transaction.tx_type, result), changes, fee }
+            }
+            Err(EVMError::Transaction(reason)) => Effect::Invalid { reason: reason.to_string() },
+            Err(error) => return Err(failure(error)),
+        };
+        Ok(TxOutcome { index, reads, effect })
+    }
+
+    /// Calls `contract` as the protocol does at the edges of a block: no sender's balance, no fee, no nonce. An absent
+    /// contract changes nothing.
+    pub fn system_call(&mut self, contract: Address, input: Bytes) -> Result<Changes, VmError> {
+        let result = self.evm.system_call_one(contract, input);
+        let state = self.evm.finalize();
+        self.take_reads();
+        match result {
+            Ok(result) if result.is_success() => Ok(changes(state, self.fork)),
+            // A system call that fails leaves no trace.
+            Ok(_) => Ok(Changes::default()),
+            Err(error) => Err(failure(error)),
+        }
+    }
+
+    fn take_reads(&mut self) -> ReadSet {
+        std::mem::take(&mut self.recorder().reads)
+    }
+
+    fn recorder(&mut self) -> &mut Recorder<V> {
+        self.evm.ctx.db_mut()
+    }
+}
+
+fn failure(error: RevmError) -> VmError {
+    match error {
+        EVMError::Database(error) => VmError::View(error),
+        EVMError::Header(reason) => VmError::Header(reason.to_string()),
+        other => VmError::Evm(other.to_string()),
+    }
+}
+
+fn receipt(tx_type: u8, result: ExecutionResult) -> Receipt {
+    Receipt { tx_type, success: result.is_success(), gas_used: result.tx_gas_used(), logs: result.into_logs() }
+}
+
+/// What the journal holds after a transaction, reduced to what is different now.
+fn changes(state: EvmState, fork: Fork) -> Changes {
+    let mut changes = Changes::default();
+    for (address, account) in state {
+        if !account.is_touched() {
+            continue;
+        }
+        let existed = !account.is_loaded_as_not_existing();
+        let gone = account.is_selfdestructed() || (fork.clears_empty_accounts() && account.is_empty());
+        if gone {
+            if existed || account.is_selfdestructed() {
+                changes.accounts.push((address, AccountChange { info: None, wiped: true, storage: Vec::new() }));
+            }
+            continue;
+        }
+        let mut storage: Vec<_> =
+            account.changed_storage_slots().map(|(slot, value)| (*slot, value.present_value)).collect();
+        let created = account.is_created();
+        // An account that did not exist and is touched before Spurious Dragon exists from then on, even empty: revm
+        // marks it as created.
+        if !created && !account.is_changed() && storage.is_empty() {
+            continue;
+        }
+        storage.sort_unstable();
+        let info = AccountInfo {
+            balance: account.info.balance,
+            nonce: account.info.nonce,
+            code_hash: account.info.code_hash,
+        };
+        if info.code_hash != account.original_info().code_hash
+            && let Some(code) = &account.info.code
+            && !code.is_empty()
+        {
+            changes.codes.push((info.code_hash, code.original_bytes()));
+        }
+        changes.accounts.push((address, AccountChange { info: Some(info), wiped: created, storage }));
+    }
+    changes.accounts.sort_unstable_by_key(|(address, _)| *address);
+    changes.codes.sort_unstable_by_key(|(hash, _)| *hash);
+    changes.codes.dedup_by_key(|(hash, _)| *hash);
+    changes
+}
+
+fn tx_env(tx: &Transaction) -> TxEnv {
+    let access_list = tx
+        .access_list
+        .iter()
+        .map(|(address, keys)| AccessListItem { address: *address, storage_keys: keys.clone() })
+        .collect();
+    TxEnv {
+        tx_type: tx.tx_type,
+        caller: tx.sender,
+        gas_limit: tx.gas_limit,
+        gas_price: tx.max_fee,
+        kind: tx.to.map_or(TxKind::Create, TxKind::Call),
+        value: tx.value,
+        data: tx.input.clone(),
+        nonce: tx.nonce,
+        chain_id: tx.chain_id,
+        access_list: AccessList(access_list),
+        gas_priority_fee: tx.max_priority_fee,
+        blob_hashes: tx.blob_hashes.clone(),
+        max_fee_per_blob_gas: tx.max_fee_per_blob_gas,
+        authorization_list: tx.authorizations.iter().map(|a| Either::Left(signed(a))).collect(),
+    }
+}
+
+fn signed(a: &Authorization) -> SignedAuthorization {
+    let authorization =
+        revm::context_interface::transaction::Authorization { chain_id: a.chain_id, address: a.address, nonce: a.nonce };
+    SignedAuthorization::new_unchecked(authorization, a.y_parity, a.r, a.s)
+}

@@ -1,0 +1,111 @@
+//! A view with the writes of earlier transactions on top: what the later transactions of a part run on.
+
+use revm::bytecode::Bytecode;
+use revm::primitives::map::HashMap;
+use revm::primitives::{Address, B256, U256};
+
+use super::{Changes, Effect, ExecutionEnv, StateView, TxOutcome, ViewError};
+use crate::block::Fork;
+use crate::state::{AccountInfo, analysed};
+
+/// Writes on top of a view that itself never changes.
+#[derive(Debug)]
+pub struct Overlay<V> {
+    base: V,
+    fork: Fork,
+    beneficiary: Address,
+    accounts: HashMap<Address, Written>,
+    codes: HashMap<B256, Bytecode>,
+    /// Fees since the beneficiary was last written. Kept apart so that it is loaded only if somebody asks for it.
+    fees: Option<U256>,
+}
+
+#[derive(Debug, Default)]
+struct Written {
+    info: Option<AccountInfo>,
+    wiped: bool,
+    storage: HashMap<U256, U256>,
+}
+
+impl<V: StateView> Overlay<V> {
+    /// Nothing written yet.
+    pub fn new(env: &ExecutionEnv, base: V) -> Self {
+        Self {
+            base,
+            fork: env.fork(),
+            beneficiary: env.header.beneficiary,
+            accounts: HashMap::default(),
+            codes: HashMap::default(),
+            fees: None,
+        }
+    }
+
+    /// Makes an outcome visible to the transactions after it. One that is invalid here changes nothing.
+    pub fn apply(&mut self, outcome: &TxOutcome) {
+        if let Effect::Executed { changes, fee, .. } = &outcome.effect {
+            self.write(changes);
+            if let Some(fee) = fee {
+                self.fees = Some(self.fees.unwrap_or_default().saturating_add(*fee));
+            }
+        }
+    }
+
+    fn write(&mut self, changes: &Changes) {
+        for (hash, code) in &changes.codes {
+            self.codes.entry(*hash).or_insert_with(|| analysed(code));
+        }
+        for (address, change) in &changes.accounts {
+            if *address == self.beneficiary {
+                // The balance written already has the fees that were seen.
+                self.fees = None;
+            }
+            let written = self.accounts.entry(*address).or_default();
+            written.info = change.info;
+            if change.wiped || change.info.is_none() {
+                written.wiped = true;
+                written.storage.clear();
+            }
+            written.storage.extend(change.storage.iter().copied());
+        }
+    }
+
+    fn with_fees(&self, account: Option<AccountInfo>) -> Option<AccountInfo> {
+        let Some(fees) = self.fees else { return account };
+        let mut account = account.unwrap_or_default();
+        account.balance = account.balance.saturating_add(fees);
+        (!self.fork.clears_empty_accounts() || !account.is_empty()).then_some(account)
+    }
+}
+
+impl<V: StateView> StateView for Overlay<V> {
+    fn account(&self, address: Address) -> Result<Option<AccountInfo>, ViewError> {
+        let account = match self.accounts.get(&address) {
+            Some(written) => written.info,
+            None => self.base.account(address)?,
+        };
+        Ok(if address == self.beneficiary { self.with_fees(account) } else { account })
+    }
+
+    fn code(&self, code_hash: B256) -> Result<Bytecode, ViewError> {
+        match self.codes.get(&code_hash) {
+            Some(code) => Ok(code.clone()),
+            None => self.base.code(code_hash),
+        }
+    }
+
+    fn storage(&self, address: Address, slot: U256) -> Result<U256, ViewError> {
+        if let Some(written) = self.accounts.get(&address) {
+            if let Some(value) = written.storage.get(&slot) {
+                return Ok(*value);
+            }
+            if written.wiped {
+                return Ok(U256::ZERO);
+            }
+        }
+        self.base.storage(address, slot)
+    }
+
+    fn block_hash(&self, number: u64) -> Result<B256, ViewError> {
+        self.base.block_hash(number)
+    }
+}

@@ -1,6 +1,7 @@
 //! What happened, told once, by the watch loop to the slow side. The queue is bounded: what does not fit is dropped
 //! and counted, and the loop goes on.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -59,18 +60,18 @@ pub enum Event {
         /// Why its time does not count; `None` when it counts again.
         kind: Option<ExcuseKind>,
     },
-    /// The loop woke later than it had asked to.
-    LoopLate {
-        /// By how much.
-        by: Duration,
-    },
-    /// The time between two signs of progress of a thread at work.
-    ProgressGap {
-        /// Which thread.
-        thread: String,
-        /// How long.
-        gap: Duration,
-    },
+    /// How late the loop was and how long threads went without progress, since the last of these. Sent in batches,
+    /// with the snapshot: one at a time they would cost more than the watch itself.
+    Timings(Box<Timings>),
+}
+
+/// Measurements of the loop, for histograms. Bounded: what does not fit is dropped and counted in the snapshot.
+#[derive(Clone, Debug, Default)]
+pub struct Timings {
+    /// How much later than it had asked to the loop woke, for each look.
+    pub late: Vec<Duration>,
+    /// Time between two signs of progress of a thread at work, with its name.
+    pub gaps: Vec<(Arc<str>, Duration)>,
 }
 
 /// How an incident began.
@@ -135,6 +136,11 @@ pub enum Step {
         how: Option<String>,
         /// From the first signal to the end, if one was sent.
         after_signal: Option<Duration>,
+    },
+    /// How the dead process ended, learnt after the fact.
+    ExitStatus {
+        /// `exit code 12`, `killed by signal 9`.
+        how: String,
     },
     /// It is not dead although SIGKILL was sent long enough ago.
     NotDead,

@@ -11,8 +11,13 @@
 //! [`watch`], [`probe`], [`judge`] or [`act`] that could is a bug, however rare. The judge reads no clock: the
 //! observation carries its time. Nothing outside [`act`] sends a signal to a target.
 
+pub mod act;
+pub mod probe;
+pub mod adopt;
 pub mod clock;
 pub mod config;
 pub mod event;
+pub mod judge;
+pub mod observation;
 pub mod snapshot;
 pub mod verdict;

@@ -27,8 +27,7 @@ pub struct Snapshot {
     pub kills_left: u32,
     /// Seconds excused so far in the life of this sidecar, by kind, in the order of [`ExcuseKind::ALL`].
     pub excused: [Duration; 8],
-    /// The longest and the summed lateness of the loop since the last snapshot are in events; this is how many
-    /// copies for the slow side were dropped because its queue was full.
+    /// Copies for the slow side that were dropped because its queue was full.
     pub dropped: u64,
     /// Whether thread ends arrive as events (`pidfd`) or are polled (`poll`).
     pub thread_events: &'static str,

@@ -1,0 +1,147 @@
+//! The ladder of signals after a verdict: which one is due, and whether it may be sent at all. Pure, like the judge.
+
+use std::time::Duration;
+
+use crate::clock::Monotonic;
+use crate::config::{KillConfig, KillMode, KillSignal};
+use crate::verdict::Withheld;
+
+use super::budget::Budget;
+
+/// SIGKILL that has not worked within this time has met a process that cannot die: uninterruptible sleep, or a
+/// frozen cgroup. Teardown of a large heap takes 180–630 ms.
+const DEAD_WITHIN: Duration = Duration::from_secs(5);
+
+/// What to do now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rung {
+    /// Nothing, for now.
+    Wait,
+    /// Send this.
+    Send(KillSignal),
+    /// A kill is due and must not be sent; told once for each reason.
+    Withhold(Withheld),
+    /// SIGKILL was sent long ago and the process lives; told once.
+    NotDead,
+}
+
+/// Where on the ladder one condemned process stands.
+#[derive(Clone, Debug, Default)]
+pub struct Ladder {
+    began: Option<Monotonic>,
+    sent: usize,
+    killed_at: Option<Monotonic>,
+    withheld: Option<Withheld>,
+    not_dead_told: bool,
+}
+
+impl Ladder {
+    /// The next step at `at` for a process that stands condemned. Call again until it says [`Rung::Wait`].
+    pub fn step(&mut self, at: Monotonic, config: &KillConfig, budget: &mut Budget) -> Rung {
+        let Some(began) = self.began else {
+            return self.begin(at, config, budget);
+        };
+        if let Some(&(signal, after)) = config.signals.get(self.sent)
+            && at.since(began) >= after
+        {
+            self.sent += 1;
+            if signal == KillSignal::Kill {
+                self.killed_at = Some(at);
+            }
+            return Rung::Send(signal);
+        }
+        if let Some(killed_at) = self.killed_at
+            && at.since(killed_at) >= DEAD_WITHIN
+            && !self.not_dead_told
+        {
+            self.not_dead_told = true;
+            return Rung::NotDead;
+        }
+        Rung::Wait
+    }
+
+    fn begin(&mut self, at: Monotonic, config: &KillConfig, budget: &mut Budget) -> Rung {
+        let withheld = match config.mode {
+            KillMode::Observe => Some(Withheld::Observe),
+            KillMode::Enforce if budget.left(at) == 0 => Some(Withheld::Budget),
+            KillMode::Enforce => None,
+        };
+        if let Some(reason) = withheld {
+            if self.withheld == Some(reason) {
+                return Rung::Wait;
+            }
+            self.withheld = Some(reason);
+            return Rung::Withhold(reason);
+        }
+        budget.take(at);
+        self.began = Some(at);
+        self.step(at, config, budget)
+    }
+
+    /// When the next rung is due without an event.
+    pub fn due(&self, config: &KillConfig) -> Option<Monotonic> {
+        let began = self.began?;
+        match config.signals.get(self.sent) {
+            Some(&(_, after)) => Some(began.plus(after)),
+            None if self.not_dead_told => None,
+            None => self.killed_at.map(|at| at.plus(DEAD_WITHIN)),
+        }
+    }
+
+    /// When the first signal was due, which is when it was sent.
+    pub const fn began(&self) -> Option<Monotonic> {
+        self.began
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn config(mode: KillMode, signals: &[(KillSignal, u64)]) -> KillConfig {
+        KillConfig {
+            mode,
+            signals: signals.iter().map(|&(s, after)| (s, Duration::from_secs(after))).collect(),
+            budget_kills: 3,
+            budget_per: Duration::from_secs(600),
+        }
+    }
+
+    fn budget() -> Budget {
+        Budget::new(3, Duration::from_secs(600), 0, Monotonic(0))
+    }
+
+    #[test]
+    fn observe_sends_nothing_and_says_so_once() {
+        let config = config(KillMode::Observe, &[(KillSignal::Kill, 0)]);
+        let (mut ladder, mut budget) = (Ladder::default(), budget());
+        assert_eq!(ladder.step(Monotonic(0), &config, &mut budget), Rung::Withhold(Withheld::Observe));
+        assert_eq!(ladder.step(Monotonic(SECOND), &config, &mut budget), Rung::Wait);
+        assert_eq!(budget.left(Monotonic(0)), 3);
+    }
+
+    #[test]
+    fn signals_go_out_in_order_and_one_kill_is_spent() {
+        let config = config(KillMode::Enforce, &[(KillSignal::Abort, 0), (KillSignal::Kill, 5)]);
+        let (mut ladder, mut budget) = (Ladder::default(), budget());
+        assert_eq!(ladder.step(Monotonic(0), &config, &mut budget), Rung::Send(KillSignal::Abort));
+        assert_eq!(ladder.step(Monotonic(SECOND), &config, &mut budget), Rung::Wait);
+        assert_eq!(ladder.due(&config), Some(Monotonic(5 * SECOND)));
+        assert_eq!(ladder.step(Monotonic(5 * SECOND), &config, &mut budget), Rung::Send(KillSignal::Kill));
+        assert_eq!(ladder.step(Monotonic(9 * SECOND), &config, &mut budget), Rung::Wait);
+        assert_eq!(ladder.step(Monotonic(10 * SECOND), &config, &mut budget), Rung::NotDead);
+        assert_eq!(ladder.step(Monotonic(99 * SECOND), &config, &mut budget), Rung::Wait);
+        assert_eq!(budget.left(Monotonic(0)), 2);
+    }
+
+    #[test]
+    fn a_spent_budget_withholds_until_it_refills() {
+        let config = config(KillMode::Enforce, &[(KillSignal::Kill, 0)]);
+        let (mut ladder, mut budget) = (Ladder::default(), Budget::new(1, Duration::from_secs(60), 1, Monotonic(0)));
+        assert_eq!(ladder.step(Monotonic(0), &config, &mut budget), Rung::Withhold(Withheld::Budget));
+        assert_eq!(ladder.step(Monotonic(59 * SECOND), &config, &mut budget), Rung::Wait);
+        assert_eq!(ladder.step(Monotonic(61 * SECOND), &config, &mut budget), Rung::Send(KillSignal::Kill));
+    }
+}

@@ -1,0 +1,180 @@
+//! Finds the target, checks that it is the one that is meant, and hands it to the watch loop.
+//!
+//! A thread of its own, because the check reads `/proc/PID/maps`, which takes the target's memory lock and can hang.
+//! While it hangs the loop goes on with the target that it has; without one, status says that nobody is guarded.
+
+pub mod check;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread::{JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+use shard_heartbeat::{FileId, ReadError, Reader};
+
+use crate::probe::Adopted;
+use crate::probe::wakeup::Waker;
+
+/// How often the path is looked at while there is no target: a restart is seen within this time.
+const HUNT_EVERY: Duration = Duration::from_millis(2);
+/// How often while there is one: a segment that is replaced while its process lives is rare.
+const CHECK_EVERY: Duration = Duration::from_millis(200);
+/// A segment that was refused is tried again, since its process may still be mapping it.
+const RETRY_REFUSED: Duration = Duration::from_millis(20);
+
+/// What the adopter found.
+#[derive(Debug)]
+pub enum Found {
+    /// A target to watch from now on.
+    Target(Box<Adopted>),
+    /// Nothing that may be watched, and why.
+    Refused(String),
+}
+
+/// What the adopter is told to look for.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The segment.
+    pub heartbeat: PathBuf,
+    /// The process must stand in this systemd unit.
+    pub systemd_unit: Option<String>,
+    /// `/proc`.
+    pub proc_root: PathBuf,
+}
+
+/// The loop's end of the adopter.
+#[derive(Debug)]
+pub struct Adopter {
+    found: Receiver<Found>,
+    hunting: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
+    thread: Thread,
+    wanted: Arc<Mutex<Wanted>>,
+    handle: Option<JoinHandle<()>>,
+}
+
+impl Adopter {
+    /// Starts the thread. `waker` wakes the loop when something was found.
+    pub fn start(wanted: Wanted, waker: Arc<Waker>) -> std::io::Result<Self> {
+        // One place: what has not been taken yet is replaced by trying again, not queued.
+        let (sender, found) = sync_channel(1);
+        let hunting = Arc::new(AtomicBool::new(true));
+        let stop = Arc::new(AtomicBool::new(false));
+        let wanted = Arc::new(Mutex::new(wanted));
+        let search = Search {
+            wanted: Arc::clone(&wanted),
+            sender,
+            waker,
+            hunting: Arc::clone(&hunting),
+            stop: Arc::clone(&stop),
+            adopted: None,
+            refused: None,
+        };
+        let handle = std::thread::Builder::new().name("adopt".to_owned()).spawn(move || search.run())?;
+        Ok(Self { found, hunting, stop, thread: handle.thread().clone(), wanted, handle: Some(handle) })
+    }
+
+    /// What was found since the last call. Never waits.
+    pub fn take(&self) -> Option<Found> {
+        self.found.try_recv().ok()
+    }
+
+    /// Tells whether there is a target: without one the search is quick.
+    pub fn hunt(&self, hunting: bool) {
+        if self.hunting.swap(hunting, Ordering::Relaxed) != hunting {
+            self.thread.unpark();
+        }
+    }
+
+    /// Looks for something else from now on, after a reload. Not for the watch loop: it takes a lock.
+    pub fn want(&self, wanted: Wanted) {
+        if let Ok(mut place) = self.wanted.lock() {
+            *place = wanted;
+        }
+        self.thread.unpark();
+    }
+}
+
+impl Drop for Adopter {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.unpark();
+        // Not joined: it may hang in `/proc`, and the process is about to end.
+        drop(self.handle.take());
+    }
+}
+
+struct Search {
+    wanted: Arc<Mutex<Wanted>>,
+    sender: SyncSender<Found>,
+    waker: Arc<Waker>,
+    hunting: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
+    adopted: Option<(FileId, u64)>,
+    refused: Option<(String, Instant)>,
+}
+
+impl Search {
+    fn run(mut self) {
+        while !self.stop.load(Ordering::Relaxed) {
+            self.look();
+            let pause = if self.hunting.load(Ordering::Relaxed) { HUNT_EVERY } else { CHECK_EVERY };
+            std::thread::park_timeout(pause);
+        }
+    }
+
+    fn look(&mut self) {
+        let Ok(wanted) = self.wanted.lock().map(|w| w.clone()) else { return };
+        if self.refused.as_ref().is_some_and(|(_, at)| at.elapsed() < RETRY_REFUSED) {
+            return;
+        }
+        let reader = match Reader::open(&wanted.heartbeat) {
+            Ok(reader) => reader,
+            Err(error) => return self.refuse(unreadable(&wanted.heartbeat, &error)),
+        };
+        let file = (reader.file_id(), reader.header().incarnation);
+        if self.adopted == Some(file) {
+            return;
+        }
+        match check::adopt(reader, &wanted) {
+            Ok(adopted) => {
+                if self.send(Found::Target(Box::new(adopted))) {
+                    self.adopted = Some(file);
+                    self.refused = None;
+                }
+            }
+            Err(refusal) => self.refuse(refusal.to_string()),
+        }
+    }
+
+    /// Says why there is no target: once for each reason, and only while there is none.
+    fn refuse(&mut self, why: String) {
+        if !self.hunting.load(Ordering::Relaxed) {
+            return;
+        }
+        let told = self.refused.as_ref().is_some_and(|(before, _)| *before == why);
+        if told || self.send(Found::Refused(why.clone())) {
+            self.refused = Some((why, Instant::now()));
+        }
+    }
+
+    fn send(&self, found: Found) -> bool {
+        let sent = match self.sender.try_send(found) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
+        };
+        self.waker.wake();
+        sent
+    }
+}
+
+fn unreadable(path: &Path, error: &ReadError) -> String {
+    match error {
+        ReadError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            format!("no heartbeat segment at {} yet: is the target running, and does it write there?", path.display())
+        }
+        error => error.to_string(),
+    }
+}

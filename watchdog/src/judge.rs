@@ -1,0 +1,367 @@
+//! The judge: a pure function of (policy, its own state, observation). It reads no clock, no file and no random
+//! number, so a history fed to it twice gives the same decisions twice, in a simulation as on a live shard.
+//!
+//! `judge/incarnation.rs` judges one process, `judge/thread.rs` one thread, `judge/stall_clock.rs` counts time;
+//! this file carries the story from one incarnation to the next.
+
+pub mod incarnation;
+pub mod policy;
+pub mod stall_clock;
+pub mod thread;
+
+use std::time::Duration;
+
+use crate::clock::Monotonic;
+use crate::event::FaultyThread;
+use crate::observation::{Declared, Observation, ProcessObservation};
+use crate::snapshot::TargetIdentity;
+use crate::verdict::{ExcuseKind, Reason, Verdict};
+
+use incarnation::Incarnation;
+use policy::Policy;
+
+/// A look that comes this much later than asked for is void: the watchdog cannot say what happened meanwhile.
+/// Ten times the scheduling latency of a healthy, busy machine.
+pub const OBSERVER_LATE: Duration = Duration::from_millis(100);
+/// With nothing to watch there is nothing to miss; the adopter wakes the loop when that changes.
+const LOOK_UNGUARDED: Duration = Duration::from_secs(1);
+
+/// What the judge carries from one observation to the next.
+#[derive(Debug)]
+pub struct Judge {
+    verdict: Verdict,
+    why: String,
+    since: Monotonic,
+    current: Option<Incarnation>,
+    death: Option<Death>,
+    recovering: Option<Recovery>,
+    next_look: Option<Monotonic>,
+    previous_look: Option<Monotonic>,
+    excused: [Duration; ExcuseKind::ALL.len()],
+    notes: Vec<Note>,
+}
+
+/// The end of the last incarnation.
+#[derive(Clone, Copy, Debug)]
+struct Death {
+    at: Monotonic,
+    orderly: bool,
+    overdue: bool,
+    identity: TargetIdentity,
+}
+
+/// A new incarnation after an incident, whose first finished work closes it.
+#[derive(Clone, Copy, Debug)]
+struct Recovery {
+    identity: TargetIdentity,
+}
+
+/// What one observation came to. Details are in [`Judge::notes`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The verdict now.
+    pub verdict: Verdict,
+    /// Whether the target stands condemned and is alive, so that the ladder must act.
+    pub condemned: bool,
+    /// The next moment at which the verdict could change without an event.
+    pub look_at: Monotonic,
+    /// How late this look came.
+    pub late_by: Duration,
+}
+
+/// One thing worth telling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// The verdict changed from this one.
+    Verdict {
+        /// The earlier verdict.
+        from: Verdict,
+    },
+    /// The target was condemned, or ended by itself.
+    Opened(Box<Condemnation>),
+    /// A condemnation that nobody acted on was taken back: the thread makes progress again.
+    Lifted {
+        /// Why, as a sentence.
+        why: String,
+    },
+    /// The process of an incident is dead.
+    Exited,
+    /// No new incarnation in time.
+    RestartOverdue,
+    /// A new incarnation after an incident.
+    Restarted {
+        /// Which.
+        target: TargetIdentity,
+        /// Since the death of the old one.
+        after: Duration,
+    },
+    /// It finished its first work.
+    Recovered {
+        /// What it finished, if it said so.
+        work_key: Option<u64>,
+    },
+    /// A thread's excuse changed.
+    Excuse {
+        /// Which thread.
+        thread: std::sync::Arc<str>,
+        /// The excuse now.
+        kind: Option<ExcuseKind>,
+    },
+    /// Progress after this much time at work without any.
+    ProgressGap {
+        /// Which thread.
+        thread: std::sync::Arc<str>,
+        /// How long.
+        gap: Duration,
+    },
+}
+
+/// Why a process stands condemned: all that its incident must be able to say.
+#[derive(Clone, Debug)]
+pub struct Condemnation {
+    /// The class.
+    pub reason: Reason,
+    /// The sentence.
+    pub why: String,
+    /// Which process.
+    pub target: TargetIdentity,
+    /// When the verdict fell.
+    pub at: Monotonic,
+    /// When the thread, or else the process, was last seen well.
+    pub last_progress: Monotonic,
+    /// The thread at fault.
+    pub thread: Option<FaultyThread>,
+    /// Slot and generation of that thread, to find its trace context.
+    pub slot: Option<(u32, u64)>,
+    /// The threshold that was passed, for a verdict that rests on time.
+    pub threshold: Option<Duration>,
+    /// What the verdict rests on, one sentence each.
+    pub observations: Vec<String>,
+}
+
+impl PartialEq for Condemnation {
+    fn eq(&self, other: &Self) -> bool {
+        (self.reason, self.target, self.at, &self.why) == (other.reason, other.target, other.at, &other.why)
+    }
+}
+
+impl Eq for Condemnation {}
+
+impl Judge {
+    /// A judge that has seen nothing yet.
+    pub fn new(at: Monotonic) -> Self {
+        Self {
+            verdict: Verdict::Unguarded,
+            why: "no target seen yet".to_owned(),
+            since: at,
+            current: None,
+            death: None,
+            recovering: None,
+            next_look: None,
+            previous_look: None,
+            excused: [Duration::ZERO; ExcuseKind::ALL.len()],
+            notes: Vec::new(),
+        }
+    }
+
+    /// The verdict now.
+    pub const fn verdict(&self) -> Verdict {
+        self.verdict
+    }
+
+    /// Why, as a sentence.
+    pub fn why(&self) -> &str {
+        &self.why
+    }
+
+    /// Since when.
+    pub const fn since(&self) -> Monotonic {
+        self.since
+    }
+
+    /// The incarnation under watch.
+    pub const fn incarnation(&self) -> Option<&Incarnation> {
+        self.current.as_ref()
+    }
+
+    /// Time excused so far, in the order of [`ExcuseKind::ALL`], summed over threads.
+    pub const fn excused(&self) -> &[Duration; ExcuseKind::ALL.len()] {
+        &self.excused
+    }
+
+    /// What the last observation brought.
+    pub fn notes(&self) -> &[Note] {
+        &self.notes
+    }
+
+    /// Judges one observation.
+    pub fn observe(&mut self, policy: &Policy, seen: &Observation) -> Decision {
+        self.notes.clear();
+        let late_by = self.next_look.map_or(Duration::ZERO, |due| seen.at.since(due));
+        let elapsed = self.previous_look.map_or(Duration::ZERO, |before| seen.at.since(before));
+        let look = Look { at: seen.at, elapsed, late: late_by > OBSERVER_LATE };
+        match &seen.process {
+            Some(process) => self.observe_process(policy, seen, process, look),
+            None => self.observe_nothing(policy, look),
+        }
+        let look_at = self.look_at(policy, seen.at);
+        self.next_look = Some(look_at);
+        self.previous_look = Some(seen.at);
+        Decision {
+            verdict: self.verdict,
+            condemned: self.current.as_ref().is_some_and(|c| c.condemned().is_some()),
+            look_at,
+            late_by,
+        }
+    }
+
+    fn observe_process(
+        &mut self,
+        policy: &Policy,
+        seen: &Observation,
+        process: &ProcessObservation,
+        look: Look,
+    ) {
+        if self.current.as_ref().is_none_or(|c| c.identity() != process.identity) {
+            self.meet(policy, process, look.at);
+        }
+        let Some(current) = &mut self.current else { return };
+        if process.exited {
+            let orderly = current.exit_was_orderly(process.declared);
+            if current.condemned().is_none() && !orderly {
+                let condemnation = current.ended_by_itself(look.at);
+                self.notes.push(Note::Opened(Box::new(condemnation)));
+            }
+            let in_incident = current.condemned().is_some() || !orderly;
+            if in_incident {
+                self.notes.push(Note::Exited);
+            }
+            let identity = current.identity();
+            self.current = None;
+            self.recovering = None;
+            self.death = Some(Death { at: look.at, orderly: !in_incident, overdue: false, identity });
+            self.observe_nothing(policy, look);
+            return;
+        }
+        let found = current.observe(policy, seen, process, look, &mut self.excused, &mut self.notes);
+        if let Some(recovery) = self.recovering
+            && recovery.identity == process.identity
+            && let Some(work_key) = self.current.as_ref().and_then(Incarnation::first_finished)
+        {
+            self.recovering = None;
+            self.notes.push(Note::Recovered { work_key });
+        }
+        self.say(found.verdict, found.why, look.at);
+    }
+
+    /// Begins with a process that it has not judged before.
+    fn meet(&mut self, policy: &Policy, process: &ProcessObservation, at: Monotonic) {
+        if let Some(death) = self.death.take()
+            && !death.orderly
+        {
+            let after = at.since(death.at);
+            self.notes.push(Note::Restarted { target: process.identity, after });
+            self.recovering = Some(Recovery { identity: process.identity });
+        }
+        self.current = Some(Incarnation::new(policy, process.identity, at));
+    }
+
+    fn observe_nothing(&mut self, policy: &Policy, look: Look) {
+        // A target that vanished without an exit was taken from us, not lost: the loop says why.
+        self.current = None;
+        let Some(death) = &mut self.death else {
+            let why = if self.verdict == Verdict::Unguarded { None } else { Some("no target is watched") };
+            if let Some(why) = why {
+                self.say(Verdict::Unguarded, Why::Fixed(why), look.at);
+            }
+            return;
+        };
+        if death.orderly {
+            self.say(Verdict::Unguarded, Why::Fixed("the target stopped in an orderly way"), look.at);
+            return;
+        }
+        if !death.overdue && look.at.since(death.at) >= policy.restart_within {
+            death.overdue = true;
+            self.notes.push(Note::RestartOverdue);
+        }
+        let death = *death;
+        let (verdict, why) = if death.overdue {
+            (Verdict::Dead, "its supervisor has not restarted it in time")
+        } else {
+            (Verdict::Restarting, "waiting for its supervisor to restart it")
+        };
+        let pid = death.identity.pid;
+        self.say(verdict, Why::Told(&|| format!("process {pid} is dead: {why}")), look.at);
+    }
+
+    fn say(&mut self, verdict: Verdict, why: Why<'_>, at: Monotonic) {
+        if verdict != self.verdict {
+            self.notes.push(Note::Verdict { from: self.verdict });
+            self.verdict = verdict;
+            self.since = at;
+            self.why = why.tell();
+        } else if why.may_change() {
+            self.why = why.tell();
+        }
+    }
+
+    fn look_at(&self, policy: &Policy, at: Monotonic) -> Monotonic {
+        if let Some(current) = &self.current {
+            return current.look_at(policy, at);
+        }
+        match self.death {
+            Some(Death { at: died, orderly: false, overdue: false, .. }) => {
+                died.plus(policy.restart_within).min(at.plus(LOOK_UNGUARDED)).max(at)
+            }
+            _ => at.plus(LOOK_UNGUARDED),
+        }
+    }
+}
+
+/// The time of one look.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    /// When.
+    pub at: Monotonic,
+    /// Since the last one.
+    pub elapsed: Duration,
+    /// Whether it came so late that it is void.
+    pub late: bool,
+}
+
+/// The sentence behind a verdict, written only when it is needed: most looks change nothing.
+pub enum Why<'a> {
+    /// Always the same.
+    Fixed(&'static str),
+    /// Made when the verdict changes.
+    Told(&'a dyn Fn() -> String),
+    /// Made now, because it says something new about the same verdict.
+    Changed(String),
+}
+
+impl Why<'_> {
+    fn tell(self) -> String {
+        match self {
+            Self::Fixed(text) => text.to_owned(),
+            Self::Told(make) => make(),
+            Self::Changed(text) => text,
+        }
+    }
+
+    const fn may_change(&self) -> bool {
+        matches!(self, Self::Changed(_))
+    }
+}
+
+/// What one incarnation's observation came to.
+pub struct Finding {
+    /// The verdict on it.
+    pub verdict: Verdict,
+    /// Why.
+    pub why: Why<'static>,
+}
+
+/// Whether a process that says this of itself is ending on purpose.
+const fn says_it_ends(declared: Declared) -> bool {
+    matches!(declared, Declared::Stopping)
+}

@@ -1,0 +1,471 @@
+//! One process on trial, from the first look at it to its end.
+
+use std::time::Duration;
+
+use crate::clock::Monotonic;
+use crate::config::On;
+use crate::observation::{Observation, ProcessObservation, Survivors, TaskState};
+use crate::snapshot::TargetIdentity;
+use crate::verdict::{ExcuseKind, Health, Reason, Verdict};
+
+use super::policy::{Policy, THREAD_POLL};
+use super::thread::{ThreadLook, ThreadTrial};
+use super::{Condemnation, Finding, Look, Note, Why, says_it_ends};
+use crate::observation::Declared;
+
+/// How soon to look again when a thread has ended and the kernel has not yet said whether the process goes on.
+const LOOK_ENDING: Duration = Duration::from_millis(2);
+/// A condemned process is looked at for the ladder's sake; its end arrives as an event.
+const LOOK_CONDEMNED: Duration = Duration::from_millis(50);
+
+/// What the judge remembers of one process.
+#[derive(Debug)]
+pub struct Incarnation {
+    identity: TargetIdentity,
+    first_seen: Monotonic,
+    last_seen: Monotonic,
+    threads: Vec<ThreadTrial>,
+    missing: Vec<usize>,
+    exiting_since: Option<Monotonic>,
+    ends_on_purpose: bool,
+    stopped_since: Option<Monotonic>,
+    unsettled: bool,
+    condemned: Option<Condemnation>,
+}
+
+impl Incarnation {
+    /// Opens the trial.
+    pub fn new(policy: &Policy, identity: TargetIdentity, at: Monotonic) -> Self {
+        Self {
+            identity,
+            first_seen: at,
+            last_seen: at,
+            threads: Vec::new(),
+            missing: (0..policy.rules.len()).collect(),
+            exiting_since: None,
+            ends_on_purpose: false,
+            stopped_since: None,
+            unsettled: false,
+            condemned: None,
+        }
+    }
+
+    /// Which process.
+    pub const fn identity(&self) -> TargetIdentity {
+        self.identity
+    }
+
+    /// Why it stands condemned, if it does.
+    pub const fn condemned(&self) -> Option<&Condemnation> {
+        self.condemned.as_ref()
+    }
+
+    /// Its threads, in slot order.
+    pub fn threads(&self) -> &[ThreadTrial] {
+        &self.threads
+    }
+
+    /// Indices of the rules that too few threads match.
+    pub fn missing(&self) -> &[usize] {
+        &self.missing
+    }
+
+    /// Whether its end was its own decision, told beforehand.
+    pub fn exit_was_orderly(&self, declared: Declared) -> bool {
+        self.condemned.is_none() && (self.ends_on_purpose || says_it_ends(declared))
+    }
+
+    /// The first work that any watched thread finished; the inner value is its key, where known.
+    pub fn first_finished(&self) -> Option<Option<u64>> {
+        self.threads.iter().filter(|t| t.rule.is_some()).find_map(|t| t.finished)
+    }
+
+    /// The incident of a process that ended without a word and without our doing.
+    pub fn ended_by_itself(&self, at: Monotonic) -> Condemnation {
+        let mut observations = vec![format!("the pidfd of process {} became readable", self.identity.pid)];
+        if let Some(since) = self.exiting_since {
+            observations.push(format!("it had been ending for {:?}", at.since(since)));
+        }
+        let at_work = self.threads.iter().find(|t| t.rule.is_some() && t.work.is_some());
+        Condemnation {
+            reason: Reason::ProcessGone,
+            why: format!("process {} ended by itself", self.identity.pid),
+            target: self.identity,
+            at,
+            last_progress: self.last_seen,
+            thread: at_work.map(ThreadTrial::faulty),
+            slot: at_work.map(|t| t.key),
+            threshold: None,
+            observations,
+        }
+    }
+
+    /// One more look at the process and all its threads.
+    pub fn observe(
+        &mut self,
+        policy: &Policy,
+        seen: &Observation,
+        process: &ProcessObservation,
+        look: Look,
+        excused: &mut [Duration; ExcuseKind::ALL.len()],
+        notes: &mut Vec<Note>,
+    ) -> Finding {
+        let cause = self.look_at_threads(policy, seen, look, excused, notes);
+        self.count_missing(policy);
+        self.look_at_process(process, look);
+        if let Some(finding) = self.already_condemned(policy, process, notes) {
+            return finding;
+        }
+        let ending = self.exiting_since.is_some();
+        let condemnation = if ending {
+            self.exit_hung(policy, look.at)
+        } else {
+            self.lost(cause.gone, process, look.at)
+                .or_else(|| self.stopped_too_long(policy, look.at))
+                .or_else(|| cause.stalled.map(|index| self.stalled(policy, index, look.at)))
+        };
+        if let Some(condemnation) = condemnation {
+            notes.push(Note::Opened(Box::new(condemnation.clone())));
+            let why = condemnation.why.clone();
+            self.condemned = Some(condemnation);
+            return Finding { verdict: Verdict::Condemned, why: Why::Changed(why) };
+        }
+        if !look.late {
+            self.last_seen = look.at;
+        }
+        self.standing(policy, process, look.at)
+    }
+
+    fn look_at_threads(
+        &mut self,
+        policy: &Policy,
+        seen: &Observation,
+        look: Look,
+        excused: &mut [Duration; ExcuseKind::ALL.len()],
+        notes: &mut Vec<Note>,
+    ) -> Cause {
+        let mut cause = Cause::default();
+        for trial in &mut self.threads {
+            trial.present = false;
+        }
+        for (guess, thread) in seen.threads.iter().enumerate() {
+            let key = (thread.slot, thread.generation);
+            // Trials and observations are in the same order unless a slot was used again.
+            let guessed = self.threads.get(guess).is_some_and(|trial| trial.key == key).then_some(guess);
+            let known = guessed.or_else(|| self.threads.iter().position(|trial| trial.key == key));
+            let (index, look) = match known {
+                Some(index) => (index, look),
+                None => {
+                    self.threads.push(ThreadTrial::new(thread, policy.rule_for(&thread.name), look.at));
+                    (self.threads.len() - 1, Look { elapsed: Duration::ZERO, ..look })
+                }
+            };
+            let Some(trial) = self.threads.get_mut(index) else { continue };
+            let rule = trial.rule.and_then(|rule| policy.rules.get(rule));
+            let watched = rule.is_some_and(|rule| rule.on != On::Ignore);
+            let brought = trial.look(thread, rule, look);
+            note(trial, brought, excused, notes);
+            let kills = rule.is_some_and(|rule| rule.on == On::Kill);
+            if watched && kills && brought.gone && cause.gone.is_none() {
+                cause.gone = Some(index);
+            }
+            if watched && kills && brought.stalled && cause.stalled.is_none() {
+                cause.stalled = Some(index);
+            }
+        }
+        // A slot used again belongs to another thread: the trial of the first one is over, if it left.
+        self.threads.retain(|trial| trial.present || !trial.left);
+        cause
+    }
+
+    fn count_missing(&mut self, policy: &Policy) {
+        self.missing.clear();
+        for (index, rule) in policy.rules.iter().enumerate() {
+            if rule.on == On::Ignore {
+                continue;
+            }
+            let here = self
+                .threads
+                .iter()
+                .filter(|t| t.rule == Some(index) && !t.left && t.health != Health::Gone)
+                .count();
+            if here < rule.count as usize {
+                self.missing.push(index);
+            }
+        }
+    }
+
+    fn look_at_process(&mut self, process: &ProcessObservation, look: Look) {
+        if look.late {
+            // Nobody watched meanwhile: that time may not bring a deadline nearer.
+            for since in [&mut self.exiting_since, &mut self.stopped_since].into_iter().flatten() {
+                *since = since.plus(look.elapsed);
+            }
+        }
+        if process.declared == Declared::Running {
+            self.ends_on_purpose = false;
+        }
+        if says_it_ends(process.declared) {
+            self.ends_on_purpose = true;
+            self.exiting_since.get_or_insert(look.at);
+        } else if process.survivors == Survivors::None {
+            self.exiting_since.get_or_insert(look.at);
+        } else if process.survivors == Survivors::Some && !self.ends_on_purpose {
+            self.exiting_since = None;
+        }
+        if process.leader == Some(TaskState::Stopped) {
+            self.stopped_since.get_or_insert(look.at);
+        } else if process.leader.is_some() {
+            self.stopped_since = None;
+        }
+    }
+
+    /// A condemned process stays condemned, unless nobody acted on it and the reason has gone.
+    fn already_condemned(
+        &mut self,
+        policy: &Policy,
+        process: &ProcessObservation,
+        notes: &mut Vec<Note>,
+    ) -> Option<Finding> {
+        let condemned = self.condemned.as_ref()?;
+        if process.signalled.is_some() {
+            let why = Why::Fixed("a signal of ours is on its way");
+            return Some(Finding { verdict: Verdict::Dying, why });
+        }
+        let over = match condemned.reason {
+            Reason::Stalled => condemned.slot.is_some_and(|key| {
+                self.threads.iter().any(|t| {
+                    t.key == key
+                        && t.health != Health::Gone
+                        && t.rule
+                            .and_then(|rule| policy.rules.get(rule))
+                            .is_some_and(|rule| t.clock.counted() < rule.warn_after)
+                })
+            }),
+            Reason::Stopped => self.stopped_since.is_none(),
+            _ => false,
+        };
+        if !over {
+            return Some(Finding { verdict: Verdict::Condemned, why: Why::Changed(condemned.why.clone()) });
+        }
+        let why = format!("the kill was withheld and the reason has gone: {}", condemned.why);
+        notes.push(Note::Lifted { why });
+        self.condemned = None;
+        None
+    }
+
+    fn lost(&mut self, gone: Option<usize>, process: &ProcessObservation, at: Monotonic) -> Option<Condemnation> {
+        let leader_gone = matches!(process.leader, Some(TaskState::Zombie | TaskState::Dead));
+        self.unsettled = (gone.is_some() || leader_gone) && process.survivors != Survivors::Some;
+        if process.survivors != Survivors::Some {
+            return None;
+        }
+        let pid = self.identity.pid;
+        let goes_on = "at least one other thread of the process is neither exiting nor has SIGKILL pending";
+        if let Some(trial) = gone.and_then(|index| self.threads.get(index)) {
+            return Some(Condemnation {
+                reason: Reason::ThreadGone,
+                why: format!("thread {} (tid {}) ended while process {pid} lives on", trial.name, trial.tid),
+                target: self.identity,
+                at,
+                last_progress: trial.last_beat.max(self.last_seen),
+                thread: Some(trial.faulty()),
+                slot: Some(trial.key),
+                threshold: None,
+                observations: vec![
+                    format!("thread {} with tid {} has ended, and did not leave the watch before", trial.name, trial.tid),
+                    goes_on.to_owned(),
+                    at_work(trial),
+                ],
+            });
+        }
+        leader_gone.then(|| Condemnation {
+            reason: Reason::LeaderGone,
+            why: format!("the main thread of process {pid} ended while others live on"),
+            target: self.identity,
+            at,
+            last_progress: self.last_seen,
+            thread: None,
+            slot: None,
+            threshold: None,
+            observations: vec![format!("the main thread of process {pid} is a zombie"), goes_on.to_owned()],
+        })
+    }
+
+    fn stalled(&self, policy: &Policy, index: usize, at: Monotonic) -> Condemnation {
+        let trial = self.threads.get(index);
+        let threshold = trial.and_then(|t| t.rule).and_then(|r| policy.rules.get(r)).map(|r| r.stall_after);
+        let name = trial.map_or("?", |t| &*t.name);
+        let counted = trial.map_or(Duration::ZERO, |t| t.clock.counted());
+        let kind = trial.map_or(crate::verdict::StallKind::Unknown, ThreadTrial::kind);
+        let last_progress = trial.map_or(at, |t| t.last_beat);
+        let work = trial.and_then(|t| t.work).map_or_else(String::new, |(key, attempt)| {
+            format!(" on work {key} (attempt {attempt})")
+        });
+        let mut observations = vec![
+            format!("thread {name} is at work and its progress has not moved for {:?}", at.since(last_progress)),
+            format!("{counted:?} of that it could have run, against a threshold of {:?}", threshold.unwrap_or_default()),
+        ];
+        if let Some((first, last)) = trial.map(|t| t.clock.looks()) {
+            observations.push(format!("the kernel's first look at it: {first:?}; the last: {last:?}"));
+        }
+        Condemnation {
+            reason: Reason::Stalled,
+            why: format!("thread {name} made no progress{work} for {counted:?} in which it could have: {kind}"),
+            target: self.identity,
+            at,
+            last_progress,
+            thread: trial.map(ThreadTrial::faulty),
+            slot: trial.map(|t| t.key),
+            threshold,
+            observations,
+        }
+    }
+
+    fn stopped_too_long(&self, policy: &Policy, at: Monotonic) -> Option<Condemnation> {
+        let since = self.stopped_since?;
+        let stopped = at.since(since);
+        if !policy.stopped_kills || stopped < policy.stopped_at_most {
+            return None;
+        }
+        let pid = self.identity.pid;
+        let cap = policy.stopped_at_most;
+        Some(Condemnation {
+            reason: Reason::Stopped,
+            why: format!("process {pid} has been stopped for {stopped:?}; a stop excuses at most {cap:?}"),
+            target: self.identity,
+            at,
+            last_progress: since,
+            thread: None,
+            slot: None,
+            threshold: Some(cap),
+            observations: vec![format!("the main thread has been in state T (stopped) for {stopped:?}")],
+        })
+    }
+
+    fn exit_hung(&self, policy: &Policy, at: Monotonic) -> Option<Condemnation> {
+        let since = self.exiting_since?;
+        let ending = at.since(since);
+        if ending < policy.exit_within {
+            return None;
+        }
+        let pid = self.identity.pid;
+        let how = if self.ends_on_purpose { "its segment says «stopping»" } else { "the kernel says that every thread is exiting" };
+        Some(Condemnation {
+            reason: Reason::ExitHung,
+            why: format!("process {pid} began to end {ending:?} ago and has not"),
+            target: self.identity,
+            at,
+            last_progress: since,
+            thread: None,
+            slot: None,
+            threshold: Some(policy.exit_within),
+            observations: vec![format!("{how}, for {ending:?}")],
+        })
+    }
+
+    /// The verdict on a process that nothing condemns.
+    fn standing(&self, policy: &Policy, process: &ProcessObservation, at: Monotonic) -> Finding {
+        if self.exiting_since.is_some() {
+            let why = if self.ends_on_purpose { "the process is stopping in an orderly way" } else { "the process is exiting" };
+            return Finding { verdict: Verdict::Dying, why: Why::Fixed(why) };
+        }
+        let watched = || self.threads.iter().filter(|t| t.rule.is_some() && !t.left);
+        let stopped = self.stopped_since.is_some();
+        if stopped || watched().any(|t| t.health == Health::Excused) {
+            let named = watched().find(|t| t.health == Health::Excused).and_then(|t| t.excuse);
+            let why = match (stopped, named) {
+                (true, _) => "the process is stopped by a signal",
+                (false, Some(ExcuseKind::Traced)) => "a debugger holds a watched thread",
+                (false, Some(ExcuseKind::Starved)) => "a watched thread is given no CPU",
+                (false, Some(ExcuseKind::ObserverLate)) => "the watchdog itself was late and cannot know",
+                (false, _) => "a watched thread stands still through no fault of its own",
+            };
+            return Finding { verdict: Verdict::Excused, why: Why::Fixed(why) };
+        }
+        if !self.missing.is_empty() {
+            let names = self
+                .missing
+                .iter()
+                .filter_map(|&index| policy.rules.get(index))
+                .map(|rule| rule.name.as_str())
+                .collect::<Vec<_>>()
+                .join(", ");
+            let grace_over = at.since(self.first_seen) >= policy.startup_grace;
+            let verdict = if grace_over { Verdict::Degraded } else { Verdict::Starting };
+            let why = format!("too few threads match these rules: {names}");
+            return Finding { verdict, why: Why::Changed(why) };
+        }
+        if process.declared == Declared::Boot && at.since(self.first_seen) < policy.startup_grace {
+            return Finding { verdict: Verdict::Starting, why: Why::Fixed("the target says that it is starting") };
+        }
+        if !process.segment_readable {
+            return Finding { verdict: Verdict::Degraded, why: Why::Fixed("its heartbeat segment cannot be read any more") };
+        }
+        if let Some(thread) = watched().find(|t| matches!(t.health, Health::Late | Health::Stalled | Health::Gone)) {
+            let why = format!("thread {} is {}", thread.name, thread.health);
+            return Finding { verdict: Verdict::Degraded, why: Why::Changed(why) };
+        }
+        Finding { verdict: Verdict::Healthy, why: Why::Fixed("every watched thread is idle or makes progress") }
+    }
+
+    /// The next moment at which the verdict could change without an event.
+    pub fn look_at(&self, policy: &Policy, at: Monotonic) -> Monotonic {
+        if self.condemned.is_some() {
+            return at.plus(LOOK_CONDEMNED);
+        }
+        if self.unsettled {
+            return at.plus(LOOK_ENDING);
+        }
+        let mut next = at.plus(policy.look_every());
+        for trial in &self.threads {
+            if let Some(rule) = trial.rule.and_then(|rule| policy.rules.get(rule))
+                && let Some(left) = trial.runs_against(rule)
+                && !left.is_zero()
+            {
+                next = next.min(at.plus(left));
+            }
+        }
+        let deadlines = [
+            self.exiting_since.map(|since| since.plus(policy.exit_within)),
+            self.stopped_since.filter(|_| policy.stopped_kills).map(|since| since.plus(policy.stopped_at_most)),
+        ];
+        for deadline in deadlines.into_iter().flatten().filter(|deadline| *deadline > at) {
+            next = next.min(deadline);
+        }
+        if policy.poll_threads { next.min(at.plus(THREAD_POLL)) } else { next }
+    }
+}
+
+/// The first threads of one observation that would condemn the process.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cause {
+    gone: Option<usize>,
+    stalled: Option<usize>,
+}
+
+fn note(
+    trial: &ThreadTrial,
+    brought: ThreadLook,
+    excused: &mut [Duration; ExcuseKind::ALL.len()],
+    notes: &mut Vec<Note>,
+) {
+    if let Some((kind, lost)) = brought.excused
+        && let Some(sum) = excused.get_mut(kind as usize)
+    {
+        *sum += lost;
+    }
+    if brought.excuse_changed {
+        notes.push(Note::Excuse { thread: trial.name.clone(), kind: trial.excuse });
+    }
+    if let Some(gap) = brought.gap {
+        notes.push(Note::ProgressGap { thread: trial.name.clone(), gap });
+    }
+}
+
+fn at_work(trial: &ThreadTrial) -> String {
+    match trial.work {
+        Some((key, attempt)) => format!("it was at work on {key} (attempt {attempt})"),
+        None => "it was idle".to_owned(),
+    }
+}

@@ -1,0 +1,99 @@
+//! What the judge goes by: the configuration, reduced to what a decision needs.
+
+use std::time::Duration;
+
+use globset::GlobMatcher;
+
+use crate::config::{Config, On};
+
+/// A verdict on a stall comes at most this much of `stall_after` too late for want of looking: 1/125 keeps the
+/// overshoot below 10 ms for thresholds up to one second.
+const LOOKS_PER_THRESHOLD: u32 = 125;
+/// More than 250 looks a second would cost more than 0.1 % of a core.
+const SHORTEST_LOOK: Duration = Duration::from_millis(4);
+/// Work that begins between two looks is seen this much too late at most, whatever the threshold.
+const LONGEST_LOOK: Duration = Duration::from_millis(50);
+
+/// What the judge goes by.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// One for each `[[thread]]`.
+    pub rules: Vec<Rule>,
+    /// From first sight until every rule must have found its threads.
+    pub startup_grace: Duration,
+    /// From the first sign of an exit until it must be over.
+    pub exit_within: Duration,
+    /// How long a stop excuses.
+    pub stopped_at_most: Duration,
+    /// Whether a stop past its cap condemns.
+    pub stopped_kills: bool,
+    /// From death to a new incarnation.
+    pub restart_within: Duration,
+    /// Whether ends of threads are polled, which takes a look every 20 ms.
+    pub poll_threads: bool,
+}
+
+/// One rule.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// The glob as written, for messages.
+    pub name: String,
+    /// The glob.
+    pub glob: GlobMatcher,
+    /// How many threads must match.
+    pub count: u32,
+    /// Countable time without progress that is a stall.
+    pub stall_after: Duration,
+    /// Countable time without progress that is worth a warning.
+    pub warn_after: Duration,
+    /// What follows.
+    pub on: On,
+}
+
+impl Policy {
+    /// The policy that `config` asks for.
+    pub fn new(config: &Config, poll_threads: bool) -> Self {
+        let rules = config
+            .threads
+            .iter()
+            .map(|rule| Rule {
+                name: rule.name.clone(),
+                glob: rule.glob.clone(),
+                count: rule.count,
+                stall_after: rule.stall_after,
+                warn_after: rule.warn_after,
+                on: rule.on,
+            })
+            .collect();
+        Self {
+            rules,
+            startup_grace: config.judge.startup_grace,
+            exit_within: config.judge.exit_within,
+            stopped_at_most: config.judge.stopped_at_most,
+            stopped_kills: config.judge.stopped_then == On::Kill,
+            restart_within: config.restart.within,
+            poll_threads,
+        }
+    }
+
+    /// The first rule that `name` matches; a rule that ignores is a match too.
+    pub fn rule_for(&self, name: &str) -> Option<usize> {
+        self.rules.iter().position(|rule| rule.glob.is_match(name))
+    }
+
+    /// How long the loop may sleep while a thread could begin to stall unseen.
+    pub fn look_every(&self) -> Duration {
+        let shortest = self
+            .rules
+            .iter()
+            .filter(|rule| rule.on != On::Ignore)
+            .map(|rule| rule.stall_after)
+            .min()
+            .unwrap_or(Duration::MAX);
+        let every = (shortest / LOOKS_PER_THRESHOLD).clamp(SHORTEST_LOOK, LONGEST_LOOK);
+        if self.poll_threads { every.min(THREAD_POLL) } else { every }
+    }
+}
+
+/// Without thread pidfds (Linux before 6.9) a lost thread is noticed within this time.
+pub const THREAD_POLL: Duration = Duration::from_millis(20);

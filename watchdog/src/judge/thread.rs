@@ -1,0 +1,213 @@
+//! One thread on trial: idle, working, late, stalled, excused or gone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Monotonic;
+use crate::event::FaultyThread;
+use crate::observation::{Claim, Presence, TaskObservation, TaskState, ThreadObservation, WaitChannel};
+use crate::verdict::{ExcuseKind, Health, StallKind};
+
+use super::policy::Rule;
+use super::stall_clock::StallClock;
+use super::Look;
+
+/// What the judge remembers of one thread.
+#[derive(Clone, Debug)]
+pub struct ThreadTrial {
+    /// Slot and its use: a slot used again is another thread.
+    pub key: (u32, u64),
+    /// Index of its rule; `None` if no rule is about it.
+    pub rule: Option<usize>,
+    /// Registered name.
+    pub name: Arc<str>,
+    /// Thread id as the sidecar sees it.
+    pub tid: i32,
+    /// What the judge thinks.
+    pub health: Health,
+    /// When it was last seen to beat.
+    pub last_beat: Monotonic,
+    /// Beats seen.
+    pub beats: u64,
+    /// Since when it works on `work`.
+    pub work_since: Option<Monotonic>,
+    /// Key and attempt of its work.
+    pub work: Option<(u64, u64)>,
+    /// Why its time does not count just now.
+    pub excuse: Option<ExcuseKind>,
+    /// The stall clock.
+    pub clock: StallClock,
+    /// The first piece of work that it was seen to finish; the inner value is its key, where known.
+    pub finished: Option<Option<u64>>,
+    activity: u64,
+    progress: u64,
+    /// Whether it was part of the last observation.
+    pub present: bool,
+    /// Off the watch by its own `leave()`.
+    pub left: bool,
+}
+
+/// What one look at a thread brought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ThreadLook {
+    /// It ended, or was dropped, without leaving.
+    pub gone: bool,
+    /// It stands still beyond `stall_after`.
+    pub stalled: bool,
+    /// Time that was excused since the last look.
+    pub excused: Option<(ExcuseKind, Duration)>,
+    /// Its excuse is another one than at the last look.
+    pub excuse_changed: bool,
+    /// It beat, after this much time at work without a beat.
+    pub gap: Option<Duration>,
+}
+
+impl ThreadTrial {
+    /// Opens the trial of a thread seen for the first time.
+    pub fn new(seen: &ThreadObservation, rule: Option<usize>, at: Monotonic) -> Self {
+        Self {
+            key: (seen.slot, seen.generation),
+            rule,
+            name: Arc::clone(&seen.name),
+            tid: seen.tid,
+            health: if seen.working() { Health::Working } else { Health::Idle },
+            last_beat: at,
+            beats: 0,
+            work_since: seen.working().then_some(at),
+            work: seen.working().then_some((seen.work_key, seen.attempt)),
+            excuse: None,
+            clock: StallClock::default(),
+            // A first work begun and ended between two looks leaves an even activity above zero.
+            finished: (seen.activity >= 2 && !seen.working()).then_some(None),
+            activity: seen.activity,
+            progress: seen.progress,
+            present: true,
+            left: false,
+        }
+    }
+
+    /// Takes one more look; the first one, right after [`ThreadTrial::new`], has no time behind it.
+    pub fn look(&mut self, seen: &ThreadObservation, rule: Option<&Rule>, look: Look) -> ThreadLook {
+        self.present = true;
+        let mut brought = ThreadLook::default();
+        if seen.claim == Claim::Left {
+            self.left = true;
+            self.health = Health::Idle;
+            self.set_excuse(None, &mut brought);
+            return brought;
+        }
+        if seen.presence == Presence::Gone || seen.claim == Claim::Dropped {
+            self.health = Health::Gone;
+            brought.gone = true;
+            return brought;
+        }
+        if (seen.activity, seen.progress) != (self.activity, self.progress) {
+            self.beat(seen, look.at, &mut brought);
+            return brought;
+        }
+        if !seen.working() {
+            self.health = Health::Idle;
+            self.set_excuse(None, &mut brought);
+            return brought;
+        }
+        self.stand_still(seen.task, rule, look, &mut brought);
+        brought
+    }
+
+    fn beat(&mut self, seen: &ThreadObservation, at: Monotonic, brought: &mut ThreadLook) {
+        let was_working = self.activity & 1 == 1;
+        if was_working {
+            brought.gap = Some(at.since(self.last_beat));
+        }
+        if seen.activity != self.activity && self.finished.is_none() {
+            let same_work = seen.working() && self.work.map(|(key, _)| key) == Some(seen.work_key);
+            if !same_work && (was_working || seen.activity >= 2) {
+                self.finished = Some(self.work.map(|(key, _)| key));
+            }
+        }
+        let steps = seen.activity.wrapping_sub(self.activity).wrapping_add(seen.progress.wrapping_sub(self.progress));
+        self.beats = self.beats.saturating_add(steps.max(1));
+        let work = seen.working().then_some((seen.work_key, seen.attempt));
+        if work != self.work || seen.activity != self.activity {
+            self.work_since = work.map(|_| at);
+        }
+        self.work = work;
+        self.activity = seen.activity;
+        self.progress = seen.progress;
+        self.last_beat = at;
+        self.clock.reset();
+        self.health = if seen.working() { Health::Working } else { Health::Idle };
+        self.set_excuse(None, brought);
+    }
+
+    fn stand_still(
+        &mut self,
+        task: Option<TaskObservation>,
+        rule: Option<&Rule>,
+        look: Look,
+        brought: &mut ThreadLook,
+    ) {
+        let interval = self.clock.advance(look.elapsed, task, look.late);
+        let lost = look.elapsed.saturating_sub(interval.counted);
+        brought.excused = interval.excuse.map(|kind| (kind, lost));
+        self.set_excuse(interval.excuse, brought);
+        let Some(rule) = rule else { return };
+        let counted = self.clock.counted();
+        self.health = if counted >= rule.stall_after {
+            brought.stalled = true;
+            Health::Stalled
+        } else if self.excuse.is_some() {
+            Health::Excused
+        } else if counted >= rule.warn_after {
+            Health::Late
+        } else {
+            Health::Working
+        };
+    }
+
+    fn set_excuse(&mut self, excuse: Option<ExcuseKind>, brought: &mut ThreadLook) {
+        brought.excuse_changed = self.excuse != excuse;
+        self.excuse = excuse;
+    }
+
+    /// How it stands still, from the first and the last look since its last progress.
+    pub fn kind(&self) -> StallKind {
+        let (Some(first), Some(last)) = self.clock.looks() else { return StallKind::Unknown };
+        let used = match (last.cpu_ns, first.cpu_ns) {
+            (Some(last), Some(first)) => Some(Duration::from_nanos(last.saturating_sub(first))),
+            _ => None,
+        };
+        let busy = used.map(|used| used > self.clock.counted() / 2);
+        match (last.state, busy) {
+            (TaskState::DiskSleep, _) => StallKind::IoWait,
+            (TaskState::Running, Some(true)) | (TaskState::Sleeping, Some(true)) => StallKind::Livelock,
+            (TaskState::Sleeping, _) => match last.wait {
+                Some(WaitChannel::Futex) => StallKind::Deadlock,
+                Some(WaitChannel::Other) => StallKind::Blocked,
+                None => StallKind::Unknown,
+            },
+            _ => StallKind::Unknown,
+        }
+    }
+
+    /// The facts for an incident.
+    pub fn faulty(&self) -> FaultyThread {
+        FaultyThread {
+            name: self.name.to_string(),
+            tid: self.tid,
+            kind: (self.health == Health::Stalled).then(|| self.kind()),
+            work_key: self.work.map(|(key, _)| key),
+            attempt: self.work.map(|(_, attempt)| attempt),
+            trace_id: None,
+            span_id: None,
+        }
+    }
+
+    /// Whether its next verdict depends on time alone.
+    pub fn runs_against(&self, rule: &Rule) -> Option<Duration> {
+        if self.activity & 1 == 0 || self.left || self.health == Health::Gone {
+            return None;
+        }
+        Some(rule.stall_after.saturating_sub(self.clock.counted()))
+    }
+}

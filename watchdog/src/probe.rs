@@ -1,0 +1,236 @@
+//! All the reading: segment, `/proc`, pidfds → [`Observation`]. Nothing here decides and nothing here signals.
+//!
+//! Every reader takes a root path, so that a test may give it a folder. What the kernel does not say is `None`.
+//! In the steady state one look costs one `pread` of the segment and one read of the main thread's `stat`.
+
+pub mod segment;
+pub mod survivors;
+pub mod task;
+pub mod thread;
+pub mod wakeup;
+
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use shard_heartbeat::{Reader, TraceContext};
+
+use crate::act::pidfd::TargetHandle;
+use crate::clock::Monotonic;
+use crate::observation::{Declared, Observation, ProcessObservation, Survivors, TaskState};
+
+use segment::SegmentProbe;
+use survivors::survivors;
+use task::TaskDir;
+use thread::WatchedThread;
+use wakeup::{Wakeup, Woken};
+
+/// A process that was found and checked, ready to be watched. Made outside the watch loop, because the checks read
+/// files of `/proc` that can hang.
+#[derive(Debug)]
+pub struct Adopted {
+    /// The process.
+    pub handle: TargetHandle,
+    /// Its segment; `None` for a target without one.
+    pub segment: Option<Reader>,
+    /// `/proc/PID`.
+    pub proc_dir: PathBuf,
+    /// The same, open.
+    pub leader: TaskDir,
+    /// The segment's thread ids are those of another pid namespace.
+    pub other_pid_namespace: bool,
+    /// What to add to start times in the segment to get ours: other than zero in another time namespace.
+    pub start_time_offset: i64,
+}
+
+/// How ends of threads are noticed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ThreadEvents {
+    /// By `pidfd_open(PIDFD_THREAD)`, Linux 6.9 and later.
+    #[default]
+    Pidfd,
+    /// By looking at `/proc/PID/task/TID` every 20 ms.
+    Poll,
+}
+
+impl ThreadEvents {
+    /// The word in flags and JSON.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Pidfd => "pidfd",
+            Self::Poll => "poll",
+        }
+    }
+}
+
+/// The probe: at most one target and everything kept open for it.
+#[derive(Debug)]
+pub struct Probe {
+    wakeup: Wakeup,
+    thread_events: ThreadEvents,
+    target: Option<Target>,
+}
+
+#[derive(Debug)]
+struct Target {
+    adopted: Adopted,
+    segment: SegmentProbe,
+    /// By slot.
+    threads: Vec<Option<WatchedThread>>,
+    exited: bool,
+    signalled: Option<Monotonic>,
+    declared: Declared,
+}
+
+impl Probe {
+    /// A probe without a target.
+    pub fn new(thread_events: ThreadEvents) -> Result<Self, Errno> {
+        Ok(Self { wakeup: Wakeup::new()?, thread_events, target: None })
+    }
+
+    /// What another thread uses to wake the loop.
+    pub fn waker(&self) -> Arc<wakeup::Waker> {
+        self.wakeup.waker()
+    }
+
+    /// How ends of threads are noticed.
+    pub const fn thread_events(&self) -> ThreadEvents {
+        self.thread_events
+    }
+
+    /// Sleeps until `until`, or until something happens to the target or a waker calls.
+    pub fn wait(&mut self, until: Monotonic) {
+        for woken in self.wakeup.wait(until) {
+            let Some(target) = &mut self.target else { continue };
+            match woken {
+                Woken::Called => {}
+                Woken::Process => target.exited = true,
+                Woken::Thread(slot) => {
+                    if let Some(Some(thread)) = target.threads.get_mut(*slot) {
+                        thread.ended();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Watches `adopted` from now on, instead of any earlier target.
+    pub fn adopt(&mut self, adopted: Adopted) -> Result<(), Errno> {
+        self.release();
+        self.wakeup.watch_process(adopted.handle.as_fd())?;
+        self.target = Some(Target {
+            adopted,
+            segment: SegmentProbe::default(),
+            threads: Vec::new(),
+            exited: false,
+            signalled: None,
+            declared: Declared::Unknown,
+        });
+        Ok(())
+    }
+
+    /// Watches nothing any more. Returns the handle of the process that was watched.
+    pub fn release(&mut self) -> Option<TargetHandle> {
+        let target = self.target.take()?;
+        self.wakeup.forget(target.adopted.handle.as_fd());
+        for thread in target.threads.iter().flatten() {
+            if let Some(fd) = thread.event_fd() {
+                self.wakeup.forget(fd);
+            }
+        }
+        Some(target.adopted.handle)
+    }
+
+    /// The process under watch.
+    pub fn handle(&self) -> Option<&TargetHandle> {
+        self.target.as_ref().map(|target| &target.adopted.handle)
+    }
+
+    /// Whether its end has been seen.
+    pub fn exited(&self) -> bool {
+        self.target.as_ref().is_some_and(|target| target.exited)
+    }
+
+    /// Notes that a signal of ours went out, for the judge to know.
+    pub fn signalled(&mut self, at: Monotonic) {
+        if let Some(target) = &mut self.target {
+            target.signalled.get_or_insert(at);
+        }
+    }
+
+    /// The trace context of the work that a thread had in flight.
+    pub fn trace_of(&self, slot: u32, generation: u64) -> Option<TraceContext> {
+        let reader = self.target.as_ref()?.adopted.segment.as_ref()?;
+        let described = reader.describe(slot as usize).ok()??;
+        (described.generation == generation && described.trace != TraceContext::default())
+            .then_some(described.trace)
+    }
+
+    /// Looks at everything once. `into` is reused.
+    pub fn observe(&mut self, at: Monotonic, into: &mut Observation) {
+        into.at = at;
+        into.process = None;
+        let Some(target) = &mut self.target else {
+            into.threads.clear();
+            into.channels.clear();
+            return;
+        };
+        let readable = target.read_segment(&mut self.wakeup, self.thread_events);
+        for thread in target.threads.iter_mut().flatten() {
+            thread.look(&target.adopted.leader);
+        }
+        target.segment.fill(&target.threads, into, readable);
+        // One that cannot be read stands as it was last seen; without its kernel view no time counts against it.
+        let leader = target.adopted.leader.stat();
+        let leader_state = match leader {
+            Ok(Some(stat)) => Some(stat.state),
+            Ok(None) => Some(TaskState::Dead),
+            Err(_) => None,
+        };
+        let leader_ended = matches!(leader_state, Some(TaskState::Zombie | TaskState::Dead));
+        let survivors = if leader_ended || target.threads.iter().flatten().any(WatchedThread::is_gone) {
+            survivors(&target.adopted.proc_dir)
+        } else {
+            Survivors::NotAsked
+        };
+        into.process = Some(ProcessObservation {
+            identity: target.adopted.handle.identity(),
+            declared: target.declared,
+            segment_readable: readable,
+            exited: target.exited || self.wakeup.is_readable(target.adopted.handle.as_fd(), leader_ended),
+            leader: leader_state,
+            survivors,
+            signalled: target.signalled,
+        });
+    }
+}
+
+impl Target {
+    /// Reads the segment and opens what is new in it. Returns whether it could be read.
+    fn read_segment(&mut self, wakeup: &mut Wakeup, events: ThreadEvents) -> bool {
+        let Some(reader) = &self.adopted.segment else { return true };
+        let Some(sample) = self.segment.read(reader) else { return false };
+        self.declared = segment::declared(sample.state);
+        self.threads.resize_with(sample.threads.len().max(self.threads.len()), || None);
+        for (slot, known) in sample.threads.iter().zip(&mut self.threads) {
+            if known.as_ref().is_some_and(|known| known.key() == (slot.slot, slot.generation))
+                || !segment::is_claimed(slot)
+            {
+                continue;
+            }
+            if let Some(fd) = known.as_ref().and_then(WatchedThread::event_fd) {
+                wakeup.forget(fd);
+            }
+            let name = segment::thread_name(reader, slot);
+            let thread = WatchedThread::open(slot, name, &self.adopted, events);
+            let told = thread.event_fd().is_none_or(|fd| wakeup.watch_thread(fd, slot.slot as usize).is_ok());
+            // Without the event its end is still seen by polling.
+            *known = Some(if told { thread } else { thread.without_event() });
+        }
+        true
+    }
+}
+
+/// The descriptor of something that becomes readable when a task ends.
+pub type EventFd<'a> = BorrowedFd<'a>;

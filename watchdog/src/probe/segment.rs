@@ -1,0 +1,124 @@
+//! The heartbeat segment as the judge needs it. The segment is hostile: everything here is bounded, and nothing that
+//! it says can do more than excuse or be counted from.
+
+use std::sync::Arc;
+
+use shard_heartbeat::{ProcessState, RawState, Reader, Sample, SlotState, ThreadSample};
+
+use crate::observation::{ChannelObservation, Claim, Declared, Observation, ThreadObservation};
+
+use super::thread::WatchedThread;
+
+/// The last sample and what is needed to see that nothing moved since the one before.
+#[derive(Debug, Default)]
+pub struct SegmentProbe {
+    sample: Sample,
+    channels: Vec<(u32, u64, Arc<str>)>,
+}
+
+impl SegmentProbe {
+    /// Takes a sample; `None` if the segment cannot be read.
+    pub fn read(&mut self, reader: &Reader) -> Option<&Sample> {
+        reader.sample(&mut self.sample).ok()?;
+        for slot in &self.sample.channels {
+            let key = (slot.slot, slot.generation);
+            if slot.live && !self.channels.iter().any(|(s, g, _)| (*s, *g) == key) {
+                let name = reader.describe_channel(slot.slot as usize).ok().flatten();
+                self.channels.retain(|(s, _, _)| *s != slot.slot);
+                self.channels.push((slot.slot, slot.generation, name.unwrap_or_default().into()));
+            }
+        }
+        Some(&self.sample)
+    }
+
+    /// Writes the threads and channels into `into`. With an unreadable segment everything stays as last seen, and
+    /// nothing that rests on time is asked of the kernel.
+    pub fn fill(&self, threads: &[Option<WatchedThread>], into: &mut Observation, readable: bool) {
+        let before = std::mem::take(&mut into.threads);
+        let mut before = before.into_iter().peekable();
+        for thread in threads.iter().flatten() {
+            let (slot, generation) = thread.key();
+            // Both are in slot order.
+            while before.next_if(|old| old.slot < slot).is_some() {}
+            let old = before.next_if(|old| (old.slot, old.generation) == (slot, generation));
+            let words = self.sample.threads.get(slot as usize).filter(|words| words.generation == generation);
+            let mut seen = ThreadObservation {
+                slot,
+                generation,
+                name: thread.name(),
+                tid: thread.tid(),
+                claim: Claim::Live,
+                presence: thread.presence(),
+                activity: 0,
+                progress: 0,
+                work_key: 0,
+                attempt: 0,
+                task: None,
+            };
+            match (readable, words, &old) {
+                (true, Some(words), _) => {
+                    seen.claim = claim(words);
+                    seen.activity = words.activity;
+                    seen.progress = words.lanes.fingerprint();
+                    seen.work_key = words.work_key;
+                    seen.attempt = words.attempt;
+                }
+                // The slot has been used again by another thread: this one must have left, or is gone by its pidfd.
+                (true, None, _) => seen.claim = Claim::Left,
+                (false, _, Some(old)) => {
+                    let presence = seen.presence;
+                    seen = ThreadObservation { presence, task: None, ..old.clone() };
+                }
+                (false, _, None) => {}
+            }
+            let unmoved = old.as_ref().is_some_and(|old| (old.activity, old.progress) == (seen.activity, seen.progress));
+            if readable && unmoved && seen.working() {
+                seen.task = thread.task();
+            }
+            into.threads.push(seen);
+        }
+        into.channels.clear();
+        for slot in self.sample.channels.iter().filter(|slot| slot.live) {
+            let name = self.channels.iter().find(|(s, g, _)| (*s, *g) == (slot.slot, slot.generation));
+            let Some((_, _, name)) = name else { continue };
+            into.channels.push(ChannelObservation {
+                slot: slot.slot,
+                generation: slot.generation,
+                name: Arc::clone(name),
+                sent: slot.sent,
+                received: slot.received,
+            });
+        }
+    }
+}
+
+/// What the process says of itself.
+pub fn declared(state: RawState) -> Declared {
+    match state.known() {
+        Some(ProcessState::Boot) => Declared::Boot,
+        Some(ProcessState::Running) => Declared::Running,
+        Some(ProcessState::Stopping) => Declared::Stopping,
+        Some(ProcessState::Failed) => Declared::Failed,
+        None => Declared::Unknown,
+    }
+}
+
+/// Whether a slot belongs, or belonged, to a thread.
+pub const fn is_claimed(slot: &ThreadSample) -> bool {
+    matches!(slot.claim, SlotState::Live | SlotState::Dropped)
+}
+
+fn claim(slot: &ThreadSample) -> Claim {
+    match slot.claim {
+        SlotState::Left => Claim::Left,
+        SlotState::Dropped => Claim::Dropped,
+        // A code that this version does not know, or a slot wiped by somebody: only the kernel can say gone.
+        SlotState::Live | SlotState::Free | SlotState::Unknown(_) => Claim::Live,
+    }
+}
+
+/// The registered name. A name that cannot be had untorn is empty: it matches no rule but `*`.
+pub fn thread_name(reader: &Reader, slot: &ThreadSample) -> Arc<str> {
+    let described = reader.describe(slot.slot as usize).ok().flatten();
+    described.filter(|d| d.generation == slot.generation).map(|d| d.name).unwrap_or_default().into()
+}

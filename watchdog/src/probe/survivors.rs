@@ -1,0 +1,78 @@
+//! Whether a process that lost a thread goes on without it. In an orderly exit a thread's pidfd fires up to half a
+//! second before the process's, so an ended thread alone proves nothing.
+
+use std::path::Path;
+
+use crate::observation::Survivors;
+
+use super::task::TaskDir;
+
+/// Looks for one thread that is neither exiting nor bound to be killed. Stops at the first.
+pub fn survivors(proc_dir: &Path) -> Survivors {
+    let tasks = proc_dir.join("task");
+    let Ok(entries) = std::fs::read_dir(&tasks) else {
+        return if proc_dir.exists() { Survivors::Unknown } else { Survivors::None };
+    };
+    let mut unknown = false;
+    for entry in entries {
+        let Ok(entry) = entry else {
+            unknown = true;
+            continue;
+        };
+        // A task that cannot be opened any more has ended between the two calls.
+        let Ok(task) = TaskDir::open(&entry.path()) else { continue };
+        match task.ending() {
+            Some(false) => return Survivors::Some,
+            Some(true) => {}
+            None => unknown = true,
+        }
+    }
+    if unknown { Survivors::Unknown } else { Survivors::None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder that looks like `/proc/PID`, with tasks of which each has a `stat` and a `status`.
+    fn process(tasks: &[(u32, char, u32, u64)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (tid, state, flags, pending) in tasks {
+            let dir = root.path().join("task").join(tid.to_string());
+            std::fs::create_dir_all(&dir).unwrap();
+            let zeros = "0 ".repeat(40);
+            let stat = format!("{tid} (exec-s0) {state} 1 1 1 0 -1 {flags} {zeros}\n");
+            std::fs::write(dir.join("stat"), stat).unwrap();
+            let own = std::fs::read_to_string("/proc/self/status").unwrap();
+            let status = own
+                .lines()
+                .map(|line| match line.split(':').next() {
+                    Some("SigPnd" | "ShdPnd") => format!("{}:\t{pending:016x}\n", &line[..6]),
+                    _ => format!("{line}\n"),
+                })
+                .collect::<String>();
+            std::fs::write(dir.join("status"), status).unwrap();
+        }
+        root
+    }
+
+    #[test]
+    fn a_running_thread_survives() {
+        let root = process(&[(1, 'Z', 0x4, 0), (2, 'S', 0, 0)]);
+        assert_eq!(survivors(root.path()), Survivors::Some);
+    }
+
+    #[test]
+    fn exiting_and_killed_threads_do_not_survive() {
+        let root = process(&[(1, 'Z', 0x4, 0), (2, 'R', 0x4, 0), (3, 'S', 0, 0x100)]);
+        assert_eq!(survivors(root.path()), Survivors::None);
+    }
+
+    #[test]
+    fn a_thread_that_cannot_be_read_settles_nothing() {
+        let root = process(&[(1, 'Z', 0x4, 0)]);
+        std::fs::create_dir_all(root.path().join("task/2")).unwrap();
+        std::fs::write(root.path().join("task/2/stat"), "garbage").unwrap();
+        assert_eq!(survivors(root.path()), Survivors::Unknown);
+    }
+}

@@ -1,0 +1,143 @@
+//! One thread as `/proc` tells it. Reads `stat`, `status`, `schedstat` and `wchan` only: those take no lock of the
+//! target's memory and so cannot hang behind it.
+
+use std::fs::File;
+use std::io::{BufRead, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use procfs::process::{Schedstat, Stat, Status};
+use procfs::{FromBufRead, FromRead};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::observation::{Presence, TaskObservation, TaskState, WaitChannel};
+
+/// `PF_EXITING` of the kernel's `include/linux/sched.h`, field 9 of `stat`: the task is in `do_exit`.
+const PF_EXITING: u32 = 0x4;
+/// SIGKILL in the signal masks of `status`, where signal 1 is bit 0.
+const SIGKILL_BIT: u64 = 1 << 8;
+/// What is read of one file at most. The longest, `status`, stays below 2 KiB even with hundreds of CPUs.
+const FILE_LIMIT: u64 = 16 * 1024;
+
+/// The folder of one task, held open: once the task has ended every read fails, so that a tid used again by
+/// somebody else is never mistaken for it.
+#[derive(Debug)]
+pub struct TaskDir {
+    dir: OwnedFd,
+}
+
+/// What `stat` says, as far as it is used here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskStat {
+    /// Scheduler state.
+    pub state: TaskState,
+    /// In `do_exit`.
+    pub exiting: bool,
+    /// Clock ticks since boot.
+    pub start_time: u64,
+}
+
+impl TaskDir {
+    /// Opens `PATH`, such as `/proc/PID/task/TID` or `/proc/PID`.
+    pub fn open(path: &Path) -> Result<Self, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::open(path, flags, Mode::empty()).map(|dir| Self { dir })
+    }
+
+    fn file(&self, name: &str) -> Result<std::io::Take<File>, Errno> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let fd = rustix::fs::openat(self.dir.as_fd(), name, flags, Mode::empty())?;
+        Ok(File::from(fd).take(FILE_LIMIT))
+    }
+
+    /// Reads `stat`. `Ok(None)`: the task has ended. `Err`: the kernel would not say.
+    pub fn stat(&self) -> Result<Option<TaskStat>, Unreadable> {
+        let file = match self.file("stat") {
+            Ok(file) => file,
+            Err(Errno::NOENT | Errno::SRCH) => return Ok(None),
+            Err(_) => return Err(Unreadable),
+        };
+        match Stat::from_read(file) {
+            Ok(stat) => Ok(Some(TaskStat {
+                state: TaskState::from(stat.state),
+                exiting: stat.flags & PF_EXITING != 0,
+                start_time: stat.starttime,
+            })),
+            Err(error) if ended(&error) => Ok(None),
+            Err(_) => Err(Unreadable),
+        }
+    }
+
+    /// Whether the task exists, by its start time: another start time is another task.
+    pub fn presence(&self, start_time: u64) -> Presence {
+        match self.stat() {
+            Ok(Some(stat)) if matches!(stat.state, TaskState::Zombie | TaskState::Dead) => Presence::Gone,
+            Ok(Some(stat)) if stat.start_time == start_time => Presence::Present,
+            Ok(_) => Presence::Gone,
+            Err(Unreadable) => Presence::Unknown,
+        }
+    }
+
+    /// The kernel's view of a thread that stands still.
+    pub fn observe(&self) -> Option<TaskObservation> {
+        let stat = self.stat().ok().flatten()?;
+        let sched = self.file("schedstat").ok().and_then(|file| Schedstat::from_read(file).ok());
+        Some(TaskObservation {
+            state: stat.state,
+            cpu_ns: sched.as_ref().map(|s| s.sum_exec_runtime),
+            run_delay_ns: sched.as_ref().map(|s| s.run_delay),
+            wait: self.wait_channel(),
+        })
+    }
+
+    fn wait_channel(&self) -> Option<WaitChannel> {
+        let mut name = String::new();
+        self.file("wchan").ok()?.read_to_string(&mut name).ok()?;
+        match name.trim() {
+            "" | "0" => None,
+            name if name.contains("futex") => Some(WaitChannel::Futex),
+            _ => Some(WaitChannel::Other),
+        }
+    }
+
+    /// Reads `status`; `None` if it cannot be read or understood.
+    pub fn status(&self) -> Option<Status> {
+        let file = self.file("status").ok()?;
+        Status::from_buf_read(std::io::BufReader::new(file)).ok()
+    }
+
+    /// Whether the task is on its way out: exiting, or bound to be by a pending SIGKILL, or its process is writing
+    /// a core dump. `None` if the kernel does not say.
+    pub fn ending(&self) -> Option<bool> {
+        let stat = match self.stat() {
+            Ok(None) => return Some(true),
+            Ok(Some(stat)) => stat,
+            Err(Unreadable) => return None,
+        };
+        if stat.exiting || matches!(stat.state, TaskState::Zombie | TaskState::Dead) {
+            return Some(true);
+        }
+        let status = self.status()?;
+        Some((status.sigpnd | status.shdpnd) & SIGKILL_BIT != 0 || status.core_dumping == Some(true))
+    }
+
+    /// The lines of another file of the task. Not for the watch loop: `maps` and its like can hang.
+    pub fn lines(&self, name: &str, limit: u64) -> Result<impl Iterator<Item = String>, Errno> {
+        let file = self.file(name)?.into_inner().take(limit);
+        Ok(std::io::BufReader::new(file).lines().map_while(Result::ok))
+    }
+}
+
+/// The kernel would not say: no permission, or a form that is not understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("/proc could not be read")]
+pub struct Unreadable;
+
+fn ended(error: &procfs::ProcError) -> bool {
+    match error {
+        procfs::ProcError::NotFound(_) => true,
+        procfs::ProcError::Io(io, _) => io.raw_os_error() == Some(Errno::SRCH.raw_os_error()),
+        _ => false,
+    }
+}

@@ -1,0 +1,153 @@
+//! One registered thread: its pidfd, its folder in `/proc`, and whether it exists.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags};
+use shard_heartbeat::ThreadSample;
+
+use crate::observation::{Presence, TaskObservation, TaskState};
+
+use super::task::TaskDir;
+use super::{Adopted, ThreadEvents};
+
+/// `PIDFD_THREAD` of `linux/pidfd.h` is `O_EXCL`; rustix has no name for it.
+fn pidfd_thread() -> PidfdFlags {
+    PidfdFlags::from_bits_retain(rustix::fs::OFlags::EXCL.bits())
+}
+
+/// A thread and what is kept open for it.
+#[derive(Debug)]
+pub struct WatchedThread {
+    key: (u32, u64),
+    name: Arc<str>,
+    tid: i32,
+    start_time: u64,
+    is_leader: bool,
+    pidfd: Option<OwnedFd>,
+    dir: Option<TaskDir>,
+    presence: Presence,
+}
+
+impl WatchedThread {
+    /// Opens what there is to open. A thread that has ended already is gone from the start.
+    pub fn open(slot: &ThreadSample, name: Arc<str>, target: &Adopted, events: ThreadEvents) -> Self {
+        let mut thread = Self {
+            key: (slot.slot, slot.generation),
+            name,
+            tid: 0,
+            start_time: slot.start_time.wrapping_add_signed(target.start_time_offset),
+            is_leader: false,
+            pidfd: None,
+            dir: None,
+            presence: Presence::Gone,
+        };
+        let Some(tid) = our_tid(slot.tid, target) else { return thread };
+        thread.tid = tid;
+        thread.is_leader = tid == target.handle.identity().pid;
+        match TaskDir::open(&target.proc_dir.join("task").join(tid.to_string())) {
+            Ok(dir) => {
+                thread.presence = dir.presence(thread.start_time);
+                thread.dir = Some(dir);
+            }
+            Err(Errno::NOENT | Errno::SRCH) => {}
+            Err(_) => thread.presence = Presence::Unknown,
+        }
+        // A leader's pidfd does not fire before the last thread's: it is polled on every kernel.
+        if events == ThreadEvents::Pidfd && !thread.is_leader && thread.presence == Presence::Present {
+            thread.open_pidfd();
+        }
+        thread
+    }
+
+    fn open_pidfd(&mut self) {
+        let Some(tid) = Pid::from_raw(self.tid) else { return };
+        match rustix::process::pidfd_open(tid, pidfd_thread()) {
+            Ok(pidfd) => {
+                self.pidfd = Some(pidfd);
+                // The tid may have changed hands before the pidfd was open: then this one is gone.
+                self.presence = self.dir.as_ref().map_or(Presence::Unknown, |d| d.presence(self.start_time));
+            }
+            Err(Errno::SRCH) => self.presence = Presence::Gone,
+            // EINVAL before Linux 6.9, EMFILE, EPERM: it is polled instead.
+            Err(_) => {}
+        }
+    }
+
+    /// Slot and its use.
+    pub const fn key(&self) -> (u32, u64) {
+        self.key
+    }
+
+    /// Registered name.
+    pub fn name(&self) -> Arc<str> {
+        Arc::clone(&self.name)
+    }
+
+    /// Thread id as the sidecar sees it; zero if there is no such thread.
+    pub const fn tid(&self) -> i32 {
+        self.tid
+    }
+
+    /// Whether it exists, as of the last look.
+    pub const fn presence(&self) -> Presence {
+        self.presence
+    }
+
+    /// Whether it has ended.
+    pub fn is_gone(&self) -> bool {
+        self.presence == Presence::Gone
+    }
+
+    /// The descriptor that becomes readable at its end.
+    pub fn event_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.pidfd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The same thread, polled.
+    pub fn without_event(mut self) -> Self {
+        self.pidfd = None;
+        self
+    }
+
+    /// Its pidfd fired.
+    pub const fn ended(&mut self) {
+        self.presence = Presence::Gone;
+    }
+
+    /// Polls it, if no event will tell of its end.
+    pub fn look(&mut self, leader: &TaskDir) {
+        if self.presence == Presence::Gone || self.pidfd.is_some() {
+            return;
+        }
+        self.presence = if self.is_leader {
+            match leader.stat() {
+                Ok(Some(stat)) if matches!(stat.state, TaskState::Zombie | TaskState::Dead) => Presence::Gone,
+                Ok(Some(_)) => Presence::Present,
+                Ok(None) => Presence::Gone,
+                Err(_) => Presence::Unknown,
+            }
+        } else {
+            self.dir.as_ref().map_or(Presence::Unknown, |dir| dir.presence(self.start_time))
+        };
+    }
+
+    /// The kernel's view of it.
+    pub fn task(&self) -> Option<TaskObservation> {
+        self.dir.as_ref()?.observe()
+    }
+}
+
+/// The thread id as this process sees it; `None` if the process has no such thread.
+fn our_tid(theirs: u64, target: &Adopted) -> Option<i32> {
+    let theirs = i32::try_from(theirs).ok().filter(|tid| *tid > 0)?;
+    if !target.other_pid_namespace {
+        return Some(theirs);
+    }
+    let tasks = std::fs::read_dir(target.proc_dir.join("task")).ok()?;
+    tasks.filter_map(Result::ok).find_map(|entry| {
+        let status = TaskDir::open(&entry.path()).ok()?.status()?;
+        (status.nspid?.last() == Some(&theirs)).then(|| entry.file_name().to_str()?.parse().ok())?
+    })
+}

@@ -6,21 +6,22 @@
 pub mod check;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
-use shard_heartbeat::{FileId, ReadError, Reader};
+use shard_heartbeat::{ClaimError, FileId, ReadError, Reader, WatchdogBeat};
 
 use crate::probe::Adopted;
 use crate::probe::wakeup::Waker;
 
 /// How often the path is looked at while there is no target: a restart is seen within this time.
 const HUNT_EVERY: Duration = Duration::from_millis(2);
-/// How often while there is one: a segment that is replaced while its process lives is rare.
-const CHECK_EVERY: Duration = Duration::from_millis(200);
+/// How often while there is one: a segment that is replaced while its process lives is rare. It is also how often
+/// the beat goes back, and an executor that misses ten of those may say that nobody watches.
+const CHECK_EVERY: Duration = Duration::from_millis(100);
 /// A segment that was refused is tried again, since its process may still be mapping it.
 const RETRY_REFUSED: Duration = Duration::from_millis(20);
 
@@ -56,8 +57,9 @@ pub struct Adopter {
 }
 
 impl Adopter {
-    /// Starts the thread. `waker` wakes the loop when something was found.
-    pub fn start(wanted: Wanted, waker: Arc<Waker>) -> std::io::Result<Self> {
+    /// Starts the thread. `waker` wakes the loop when something was found; the beat goes back to the target only
+    /// while `alive`, the loop's count of its looks, moves.
+    pub fn start(wanted: Wanted, waker: Arc<Waker>, alive: Arc<AtomicU64>) -> std::io::Result<Self> {
         // One place: what has not been taken yet is replaced by trying again, not queued.
         let (sender, found) = sync_channel(1);
         let hunting = Arc::new(AtomicBool::new(true));
@@ -71,6 +73,9 @@ impl Adopter {
             stop: Arc::clone(&stop),
             adopted: None,
             refused: None,
+            place: None,
+            alive,
+            beaten: (0, Instant::now()),
         };
         let handle = std::thread::Builder::new().name("adopt".to_owned()).spawn(move || search.run())?;
         Ok(Self { found, hunting, stop, thread: handle.thread().clone(), wanted, handle: Some(handle) })
@@ -114,12 +119,17 @@ struct Search {
     stop: Arc<AtomicBool>,
     adopted: Option<(FileId, u64)>,
     refused: Option<(String, Instant)>,
+    /// The sidecar's place at the segment, held over all incarnations: a second sidecar does not get it.
+    place: Option<WatchdogBeat>,
+    alive: Arc<AtomicU64>,
+    beaten: (u64, Instant),
 }
 
 impl Search {
     fn run(mut self) {
         while !self.stop.load(Ordering::Relaxed) {
             self.look();
+            self.beat();
             let pause = if self.hunting.load(Ordering::Relaxed) { HUNT_EVERY } else { CHECK_EVERY };
             std::thread::park_timeout(pause);
         }
@@ -138,6 +148,9 @@ impl Search {
         if self.adopted == Some(file) {
             return;
         }
+        if let Err(error) = self.take_place(&wanted.heartbeat) {
+            return self.refuse(error.to_string());
+        }
         match check::adopt(reader, &wanted) {
             Ok(adopted) => {
                 if self.send(Found::Target(Box::new(adopted))) {
@@ -147,6 +160,27 @@ impl Search {
             }
             Err(refusal) => self.refuse(refusal.to_string()),
         }
+    }
+
+    fn take_place(&mut self, path: &Path) -> Result<(), ClaimError> {
+        match &mut self.place {
+            Some(place) => place.follow().map(|_| ()),
+            None => WatchdogBeat::claim(path).map(|place| self.place = Some(place)),
+        }
+    }
+
+    /// Beats back, so that the executor can tell whether anybody watches: only for a loop that goes round.
+    fn beat(&mut self) {
+        let looks = self.alive.load(Ordering::Relaxed);
+        let (before, at) = self.beaten;
+        if looks == before || at.elapsed() < CHECK_EVERY {
+            return;
+        }
+        if let Some(place) = &mut self.place {
+            // A segment that cannot be written to is reported by the executor, which then sees nobody.
+            let _ = place.beat();
+        }
+        self.beaten = (looks, Instant::now());
     }
 
     /// Says why there is no target: once for each reason, and only while there is none.

@@ -215,6 +215,20 @@ impl Judge {
         }
     }
 
+    /// Notes why there is no target, for those who ask.
+    pub fn refused(&mut self, why: &str, at: Monotonic) {
+        if self.current.is_none() && self.death.is_none() {
+            self.say(Verdict::Unguarded, Why::Changed(why.to_owned()), at);
+        }
+    }
+
+    /// Goes on under another policy: each thread finds its rule anew, and counted time is kept.
+    pub fn rules_changed(&mut self, policy: &Policy) {
+        if let Some(current) = &mut self.current {
+            current.rules_changed(policy);
+        }
+    }
+
     fn observe_process(
         &mut self,
         policy: &Policy,

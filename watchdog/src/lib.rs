@@ -21,3 +21,4 @@ pub mod judge;
 pub mod observation;
 pub mod snapshot;
 pub mod verdict;
+pub mod watch;

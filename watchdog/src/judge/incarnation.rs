@@ -70,6 +70,13 @@ impl Incarnation {
         &self.missing
     }
 
+    /// Goes on under another policy.
+    pub fn rules_changed(&mut self, policy: &Policy) {
+        for trial in &mut self.threads {
+            trial.rule = policy.rule_for(&trial.name);
+        }
+    }
+
     /// Whether its end was its own decision, told beforehand.
     pub fn exit_was_orderly(&self, declared: Declared) -> bool {
         self.condemned.is_none() && (self.ends_on_purpose || says_it_ends(declared))

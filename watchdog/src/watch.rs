@@ -1,0 +1,288 @@
+//! The watch loop: probe → judge → act, on one plain thread.
+//!
+//! It waits for nobody: no disk, no socket, no lock, no async runtime. What it has to tell goes into a bounded queue
+//! that drops and counts when it is full. It sleeps until the next moment at which a verdict could change, or until
+//! something happens.
+
+pub mod channels;
+pub mod control;
+pub mod publish;
+pub mod story;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use crate::act::budget::Budget;
+use crate::act::ladder::{Ladder, Rung};
+use crate::adopt::{Adopter, Found};
+use crate::clock::Monotonic;
+use crate::config::Config;
+use crate::event::{Event, Step};
+use crate::judge::policy::Policy;
+use crate::judge::{Judge, Note};
+use crate::observation::Observation;
+use crate::probe::{Adopted, Probe, ThreadEvents};
+use crate::verdict::Withheld;
+
+use control::{Command, Inbox};
+use publish::Publisher;
+use story::Story;
+
+/// The kernel tells an exit status only after the parent has reaped the process; supervisors do so within moments.
+const ASK_STATUS_FOR: Duration = Duration::from_secs(2);
+/// How often it is asked for meanwhile.
+const ASK_STATUS_EVERY: Duration = Duration::from_millis(5);
+
+/// Everything that the loop works with. Made beforehand, so that the loop itself opens nothing slow.
+#[derive(Debug)]
+pub struct Watch {
+    config: Arc<Config>,
+    policy: Policy,
+    probe: Probe,
+    judge: Judge,
+    adopter: Adopter,
+    pending: Option<Box<Adopted>>,
+    ladder: Option<Ladder>,
+    budget: Budget,
+    story: Story,
+    publisher: Publisher,
+    inbox: Inbox,
+    alive: Arc<AtomicU64>,
+}
+
+/// What the loop is given.
+#[derive(Debug)]
+pub struct Parts {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// A probe without a target.
+    pub probe: Probe,
+    /// Finds the target.
+    pub adopter: Adopter,
+    /// The queue to the slow side.
+    pub events: tokio::sync::mpsc::Sender<Event>,
+    /// Reload and stop.
+    pub inbox: Inbox,
+    /// Kills that an earlier life of this sidecar spent within the budget's period.
+    pub kills_spent: u32,
+    /// Counts looks: what beats back into the segment does so only while this moves.
+    pub alive: Arc<AtomicU64>,
+}
+
+impl Watch {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Self {
+        let now = Monotonic::now();
+        let kill = &parts.config.kill;
+        Self {
+            policy: policy(&parts.config, &parts.probe),
+            budget: Budget::new(kill.budget_kills, kill.budget_per, parts.kills_spent, now),
+            probe: parts.probe,
+            judge: Judge::new(now),
+            adopter: parts.adopter,
+            pending: None,
+            ladder: None,
+            story: Story::default(),
+            publisher: Publisher::new(parts.events),
+            inbox: parts.inbox,
+            alive: parts.alive,
+            config: parts.config,
+        }
+    }
+
+    /// Runs until told to stop. The target is left alone then.
+    pub fn run(mut self) {
+        let mut seen = Observation::default();
+        let mut look_at = Monotonic::now();
+        loop {
+            self.probe.wait(look_at);
+            self.alive.fetch_add(1, Ordering::Relaxed);
+            if self.obey() == Obeyed::Stop {
+                return;
+            }
+            self.take_found();
+            look_at = self.look(&mut seen);
+        }
+    }
+
+    fn obey(&mut self) -> Obeyed {
+        while let Some(command) = self.inbox.take() {
+            match command {
+                Command::Stop => return Obeyed::Stop,
+                Command::Reload(config) => {
+                    self.policy = policy(&config, &self.probe);
+                    self.judge.rules_changed(&self.policy);
+                    self.config = config;
+                }
+            }
+        }
+        Obeyed::GoOn
+    }
+
+    fn take_found(&mut self) {
+        match self.adopter.take() {
+            Some(Found::Target(adopted)) => self.pending = Some(adopted),
+            Some(Found::Refused(why)) => {
+                let at = Monotonic::now();
+                self.judge.refused(&why, at);
+                self.publisher.send(Event::Refused { at, why });
+            }
+            None => {}
+        }
+        // The same process with a new segment is watched at once. Another one waits for the end of the first.
+        let same = |held: &Adopted| {
+            self.probe.handle().is_some_and(|handle| handle.identity().pid == held.handle.identity().pid)
+        };
+        if self.probe.handle().is_none() || self.pending.as_deref().is_some_and(same) {
+            self.adopt_pending();
+        }
+    }
+
+    fn adopt_pending(&mut self) {
+        let Some(adopted) = self.pending.take() else { return };
+        let at = Monotonic::now();
+        let target = adopted.handle.identity();
+        if self.probe.handle().is_some() {
+            let why = "the process began again with a new segment".to_owned();
+            self.story.abandon(at, why, &mut self.publisher);
+        }
+        self.ladder = None;
+        match self.probe.adopt(*adopted) {
+            Ok(()) => {
+                self.adopter.hunt(false);
+                self.publisher.send(Event::Adopted { at, target });
+            }
+            Err(error) => {
+                let why = format!("process {} cannot be watched: {error}", target.pid);
+                self.judge.refused(&why, at);
+                self.publisher.send(Event::Refused { at, why });
+            }
+        }
+    }
+
+    /// One look, and what follows from it. Returns when to look again.
+    fn look(&mut self, seen: &mut Observation) -> Monotonic {
+        let at = Monotonic::now();
+        self.probe.observe(at, seen);
+        let decision = self.judge.observe(&self.policy, seen);
+        let judged = Monotonic::now();
+        self.publisher.looked(decision.late_by);
+        // The signal first, the telling after.
+        let acted = if decision.condemned { self.act(at) } else { Acted::default() };
+        if !decision.condemned {
+            self.ladder = None;
+        }
+        self.tell(at, judged);
+        for step in acted.steps.into_iter().flatten() {
+            self.story.step(step.0, step.1, &mut self.publisher);
+        }
+        if seen.process.as_ref().is_some_and(|process| process.exited) {
+            self.let_go(at);
+        }
+        self.story.ask_exit_status(at, &mut self.publisher);
+        self.publisher.snapshot(&self.judge, &self.policy, seen, self.budget.left(at), self.probe.thread_events());
+        self.next_look(decision.look_at, at, acted.signalled)
+    }
+
+    fn next_look(&self, judge: Monotonic, at: Monotonic, signalled: bool) -> Monotonic {
+        if signalled || self.pending.is_some() && self.probe.handle().is_none() {
+            return at;
+        }
+        let ladder = self.ladder.as_ref().and_then(|ladder| ladder.due(&self.config.kill));
+        let status = self.story.wants_exit_status().then(|| at.plus(ASK_STATUS_EVERY));
+        [ladder, status].into_iter().flatten().fold(judge, Monotonic::min)
+    }
+
+    /// Climbs the ladder as far as it goes now.
+    fn act(&mut self, at: Monotonic) -> Acted {
+        let mut acted = Acted::default();
+        let ladder = self.ladder.get_or_insert_default();
+        for place in &mut acted.steps {
+            let step = match ladder.step(at, &self.config.kill, &mut self.budget) {
+                Rung::Wait => break,
+                Rung::Withhold(reason) => Step::Withheld(reason),
+                Rung::NotDead => Step::NotDead,
+                Rung::Send(signal) => {
+                    let Some(handle) = self.probe.handle() else { break };
+                    let answer = handle.signal(signal);
+                    if answer != Err(Errno::PERM) {
+                        self.probe.signalled(at);
+                        acted.signalled = true;
+                    }
+                    Step::Signal { signal: signal.name(), error: answer.err().map(|error| error.to_string()) }
+                }
+            };
+            *place = Some((Monotonic::now(), step));
+        }
+        acted
+    }
+
+    fn tell(&mut self, at: Monotonic, judged: Monotonic) {
+        for note in self.judge.notes() {
+            match note {
+                Note::Opened(condemned) => {
+                    let trace = condemned.slot.and_then(|(slot, generation)| self.probe.trace_of(slot, generation));
+                    self.story.open(condemned, judged, trace, &mut self.publisher);
+                }
+                Note::Exited => self.story.exited(at, &mut self.publisher),
+                Note::Lifted { why } => self.story.abandon(at, why.clone(), &mut self.publisher),
+                Note::RestartOverdue => self.story.step(at, Step::RestartOverdue, &mut self.publisher),
+                Note::Restarted { target, after } => {
+                    let step = Step::Restarted { target: *target, after: *after };
+                    self.story.step(at, step, &mut self.publisher);
+                }
+                Note::Recovered { work_key } => self.story.recovered(at, *work_key, &mut self.publisher),
+                Note::Verdict { from } => self.publisher.send(Event::Verdict {
+                    at,
+                    from: *from,
+                    to: self.judge.verdict(),
+                    why: self.judge.why().to_owned(),
+                }),
+                Note::Excuse { thread, kind } => {
+                    self.publisher.send(Event::Excuse { at, thread: thread.to_string(), kind: *kind });
+                }
+                Note::ProgressGap { thread, gap } => self.publisher.gap(thread, *gap),
+            }
+        }
+        if !self.judge.notes().iter().all(|note| matches!(note, Note::ProgressGap { .. })) {
+            self.publisher.hurry();
+        }
+    }
+
+    /// The process has ended: looks for the next incarnation.
+    fn let_go(&mut self, at: Monotonic) {
+        let handle = self.probe.release();
+        self.ladder = None;
+        self.story.keep_for_status(handle, at);
+        self.adopter.hunt(true);
+    }
+}
+
+/// Most rungs that one look can climb: a reason to withhold, then each signal, then that it is not dead.
+const MOST_STEPS: usize = 8;
+
+/// What one look at the ladder came to.
+#[derive(Debug, Default)]
+struct Acted {
+    signalled: bool,
+    steps: [Option<(Monotonic, Step)>; MOST_STEPS],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Obeyed {
+    GoOn,
+    Stop,
+}
+
+fn policy(config: &Config, probe: &Probe) -> Policy {
+    Policy::new(config, probe.thread_events() == ThreadEvents::Poll)
+}
+
+/// Whether a refused signal means that the sidecar lacks the right to send it.
+pub fn not_permitted(step: &Step) -> Option<Withheld> {
+    let Step::Signal { error: Some(error), .. } = step else { return None };
+    (*error == Errno::PERM.to_string()).then_some(Withheld::NotPermitted)
+}

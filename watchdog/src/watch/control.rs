@@ -1,0 +1,52 @@
+//! How the rest of the sidecar talks to the loop: a small queue and a wake-up. The loop never answers and never waits.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use crate::config::Config;
+use crate::probe::wakeup::Waker;
+
+/// More commands than this at once come from nobody sane.
+const QUEUE: usize = 16;
+
+/// What the loop can be told.
+#[derive(Debug)]
+pub enum Command {
+    /// Go on with this configuration.
+    Reload(Arc<Config>),
+    /// End, and leave the target alone.
+    Stop,
+}
+
+/// The loop's end.
+#[derive(Debug)]
+pub struct Inbox(Receiver<Command>);
+
+impl Inbox {
+    /// The next command, if there is one.
+    pub fn take(&self) -> Option<Command> {
+        self.0.try_recv().ok()
+    }
+}
+
+/// Everybody else's end.
+#[derive(Clone, Debug)]
+pub struct Control {
+    sender: SyncSender<Command>,
+    waker: Arc<Waker>,
+}
+
+impl Control {
+    /// Both ends of the queue.
+    pub fn new(waker: Arc<Waker>) -> (Self, Inbox) {
+        let (sender, receiver) = sync_channel(QUEUE);
+        (Self { sender, waker }, Inbox(receiver))
+    }
+
+    /// Tells the loop. False if its queue is full or it has ended.
+    pub fn tell(&self, command: Command) -> bool {
+        let told = self.sender.try_send(command).is_ok();
+        self.waker.wake();
+        told
+    }
+}

@@ -1,0 +1,180 @@
+//! Copies of what the loop knows, into a bounded queue. When it is full the copy is dropped and counted; the loop
+//! goes on.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::Sender;
+
+use crate::clock::Monotonic;
+use crate::config::On;
+use crate::event::{Event, Timings};
+use crate::judge::Judge;
+use crate::judge::policy::Policy;
+use crate::judge::thread::ThreadTrial;
+use crate::observation::Observation;
+use crate::probe::ThreadEvents;
+use crate::snapshot::{ChannelStatus, Snapshot, ThreadStatus};
+use crate::verdict::{Health, Verdict};
+
+use super::channels::ChannelAge;
+
+/// Four snapshots a second are as fresh as a person or a scrape can use.
+const SNAPSHOT_EVERY: Duration = Duration::from_millis(250);
+/// Measurements that one batch holds; more than this in a quarter of a second are dropped and counted.
+const BATCH: usize = 512;
+
+/// The loop's end of the queue.
+#[derive(Debug)]
+pub struct Publisher {
+    events: Sender<Event>,
+    dropped: u64,
+    last: Option<Monotonic>,
+    hurry: bool,
+    timings: Timings,
+    ages: HashMap<(u32, u64), ChannelAge>,
+}
+
+impl Publisher {
+    /// A publisher into `events`.
+    pub fn new(events: Sender<Event>) -> Self {
+        Self { events, dropped: 0, last: None, hurry: false, timings: Timings::default(), ages: HashMap::new() }
+    }
+
+    /// Puts `event` into the queue, or drops and counts it.
+    pub fn send(&mut self, event: Event) {
+        if self.events.try_send(event).is_err() {
+            self.dropped = self.dropped.saturating_add(1);
+        }
+    }
+
+    /// The next snapshot goes out without waiting for its turn: something changed.
+    pub const fn hurry(&mut self) {
+        self.hurry = true;
+    }
+
+    /// Notes how late a look came.
+    pub fn looked(&mut self, late_by: Duration) {
+        if self.timings.late.len() < BATCH {
+            self.timings.late.push(late_by);
+        }
+    }
+
+    /// Notes a gap between two signs of progress.
+    pub fn gap(&mut self, thread: &Arc<str>, gap: Duration) {
+        if self.timings.gaps.len() < BATCH {
+            self.timings.gaps.push((Arc::clone(thread), gap));
+        } else {
+            self.dropped = self.dropped.saturating_add(1);
+        }
+    }
+
+    /// Sends a snapshot if one is due.
+    pub fn snapshot(
+        &mut self,
+        judge: &Judge,
+        policy: &Policy,
+        seen: &Observation,
+        kills_left: u32,
+        events: ThreadEvents,
+    ) {
+        self.age_channels(seen);
+        let due = self.last.is_none_or(|last| seen.at.since(last) >= SNAPSHOT_EVERY);
+        if !due && !std::mem::take(&mut self.hurry) {
+            return;
+        }
+        self.hurry = false;
+        self.last = Some(seen.at);
+        let snapshot = Snapshot {
+            at: seen.at,
+            verdict: judge.verdict(),
+            reason: judge.why().to_owned(),
+            since: judge.since(),
+            target: judge.incarnation().map(|incarnation| incarnation.identity()),
+            threads: threads(judge, policy),
+            channels: self.channels(seen),
+            kills_left,
+            excused: *judge.excused(),
+            dropped: self.dropped,
+            thread_events: events.label(),
+        };
+        self.send(Event::Snapshot(Box::new(snapshot)));
+        let timings = std::mem::take(&mut self.timings);
+        self.send(Event::Timings(Box::new(timings)));
+    }
+
+    /// Every look counts for the ages, whether or not it is told.
+    fn age_channels(&mut self, seen: &Observation) {
+        if self.ages.len() > seen.channels.len() {
+            self.ages.retain(|key, _| seen.channels.iter().any(|c| (c.slot, c.generation) == *key));
+        }
+        for channel in &seen.channels {
+            let age = self.ages.entry((channel.slot, channel.generation)).or_default();
+            age.observe(seen.at, channel.sent, channel.received);
+        }
+    }
+
+    fn channels(&self, seen: &Observation) -> Vec<ChannelStatus> {
+        seen.channels
+            .iter()
+            .map(|channel| {
+                let depth = channel.sent.wrapping_sub(channel.received).cast_signed().max(0);
+                let age = self.ages.get(&(channel.slot, channel.generation));
+                ChannelStatus {
+                    name: channel.name.to_string(),
+                    depth: depth.cast_unsigned(),
+                    oldest_since: age.and_then(ChannelAge::oldest_since),
+                    sent: channel.sent,
+                    received: channel.received,
+                }
+            })
+            .collect()
+    }
+}
+
+fn threads(judge: &Judge, policy: &Policy) -> Vec<ThreadStatus> {
+    let Some(incarnation) = judge.incarnation() else { return Vec::new() };
+    let watched = |trial: &&ThreadTrial| {
+        !trial.left
+            && trial.rule.and_then(|rule| policy.rules.get(rule)).is_some_and(|rule| rule.on != On::Ignore)
+    };
+    let seen = incarnation.threads().iter().filter(watched).map(|trial| {
+        let stall_after = trial.rule.and_then(|rule| policy.rules.get(rule)).map_or(Duration::ZERO, |r| r.stall_after);
+        ThreadStatus {
+            name: trial.name.to_string(),
+            tid: Some(trial.tid).filter(|tid| *tid > 0),
+            health: trial.health,
+            kind: (trial.health == Health::Stalled).then(|| trial.kind()),
+            excuse: trial.excuse,
+            last_beat: Some(trial.last_beat),
+            beats: trial.beats,
+            work_key: trial.work.map(|(key, _)| key),
+            attempt: trial.work.map(|(_, attempt)| attempt),
+            work_since: trial.work_since,
+            counted: trial.clock.counted(),
+            stall_after,
+        }
+    });
+    let starting = judge.verdict() == Verdict::Starting;
+    let missing = incarnation.missing().iter().filter_map(|&index| {
+        let rule = policy.rules.get(index)?;
+        // A rule that found a thread before and has fewer now is told by that thread.
+        let found = incarnation.threads().iter().any(|trial| trial.rule == Some(index));
+        (!found).then(|| ThreadStatus {
+            name: rule.name.clone(),
+            tid: None,
+            health: if starting { Health::Starting } else { Health::Gone },
+            kind: None,
+            excuse: None,
+            last_beat: None,
+            beats: 0,
+            work_key: None,
+            attempt: None,
+            work_since: None,
+            counted: Duration::ZERO,
+            stall_after: rule.stall_after,
+        })
+    });
+    seen.chain(missing).collect()
+}

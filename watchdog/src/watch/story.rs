@@ -1,0 +1,111 @@
+//! The incident that is open, as the loop tells it: a number, and one step after the other.
+
+use shard_heartbeat::TraceContext;
+
+use crate::act::pidfd::TargetHandle;
+use crate::clock::Monotonic;
+use crate::event::{Event, Opening, Step};
+use crate::judge::Condemnation;
+
+use super::publish::Publisher;
+use super::{ASK_STATUS_FOR, not_permitted};
+
+/// Where the story stands.
+#[derive(Debug, Default)]
+pub struct Story {
+    last: u64,
+    open: Option<u64>,
+    first_signal: Option<Monotonic>,
+    dead: Option<(TargetHandle, Monotonic)>,
+}
+
+impl Story {
+    /// Begins an incident; one that is still open ends with it.
+    pub fn open(
+        &mut self,
+        condemned: &Condemnation,
+        judged: Monotonic,
+        trace: Option<TraceContext>,
+        publisher: &mut Publisher,
+    ) {
+        self.abandon(condemned.at, "another incident began before it was over".to_owned(), publisher);
+        self.last += 1;
+        self.open = Some(self.last);
+        self.first_signal = None;
+        let mut thread = condemned.thread.clone();
+        if let (Some(thread), Some(trace)) = (&mut thread, trace) {
+            thread.trace_id = Some(hex(&trace.trace_id));
+            thread.span_id = Some(hex(&trace.span_id));
+        }
+        publisher.send(Event::IncidentOpened(Box::new(Opening {
+            incident: self.last,
+            at: judged,
+            reason: condemned.reason,
+            why: condemned.why.clone(),
+            target: condemned.target,
+            thread,
+            last_progress: condemned.last_progress,
+            seen: condemned.at,
+            threshold: condemned.threshold,
+            observations: condemned.observations.clone(),
+        })));
+    }
+
+    /// One step of the open incident.
+    pub fn step(&mut self, at: Monotonic, step: Step, publisher: &mut Publisher) {
+        let Some(incident) = self.open else { return };
+        if let Step::Signal { error: None, .. } = &step {
+            self.first_signal.get_or_insert(at);
+        }
+        let refused = not_permitted(&step);
+        publisher.send(Event::IncidentStep { incident, at, step });
+        if let Some(withheld) = refused {
+            publisher.send(Event::IncidentStep { incident, at, step: Step::Withheld(withheld) });
+        }
+    }
+
+    /// The process is dead.
+    pub fn exited(&mut self, at: Monotonic, publisher: &mut Publisher) {
+        let after_signal = self.first_signal.map(|sent| at.since(sent));
+        self.step(at, Step::Exited { how: None, after_signal }, publisher);
+    }
+
+    /// The next incarnation finished its first work.
+    pub fn recovered(&mut self, at: Monotonic, work_key: Option<u64>, publisher: &mut Publisher) {
+        self.step(at, Step::Recovered { work_key }, publisher);
+        self.open = None;
+    }
+
+    /// The incident ends without recovery.
+    pub fn abandon(&mut self, at: Monotonic, why: String, publisher: &mut Publisher) {
+        self.step(at, Step::Abandoned { why }, publisher);
+        self.open = None;
+    }
+
+    /// Keeps the handle of a dead process until the kernel tells how it ended.
+    pub fn keep_for_status(&mut self, handle: Option<TargetHandle>, at: Monotonic) {
+        self.dead = handle.filter(|_| self.open.is_some()).map(|handle| (handle, at));
+    }
+
+    /// Whether a dead process's status is still wanted.
+    pub const fn wants_exit_status(&self) -> bool {
+        self.dead.is_some()
+    }
+
+    /// Asks for it.
+    pub fn ask_exit_status(&mut self, at: Monotonic, publisher: &mut Publisher) {
+        let Some((handle, since)) = &self.dead else { return };
+        let how = handle.exit_status();
+        if how.is_none() && at.since(*since) < ASK_STATUS_FOR {
+            return;
+        }
+        self.dead = None;
+        if let Some(how) = how {
+            self.step(at, Step::ExitStatus { how }, publisher);
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,341 @@
+//! The judge on histories written by hand: virtual time, no machine. Each test is one promise.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use globset::Glob;
+use shard_watchdog::clock::Monotonic;
+use shard_watchdog::config::On;
+use shard_watchdog::judge::policy::{Policy, Rule};
+use shard_watchdog::judge::{Decision, Judge, Note};
+use shard_watchdog::observation::{
+    Claim, Declared, Observation, Presence, ProcessObservation, Survivors, TaskObservation, TaskState,
+    ThreadObservation,
+};
+use shard_watchdog::snapshot::TargetIdentity;
+use shard_watchdog::verdict::{Reason, Verdict};
+
+const LOOK: Duration = Duration::from_millis(10);
+const STALL_AFTER: Duration = Duration::from_secs(1);
+
+fn policy() -> Policy {
+    let rule = Rule {
+        name: "exec-s*".to_owned(),
+        glob: Glob::new("exec-s*").unwrap().compile_matcher(),
+        count: 1,
+        stall_after: STALL_AFTER,
+        warn_after: Duration::from_millis(400),
+        on: On::Kill,
+    };
+    Policy {
+        rules: vec![rule],
+        startup_grace: Duration::from_secs(30),
+        exit_within: Duration::from_secs(30),
+        stopped_at_most: Duration::from_secs(60),
+        stopped_kills: true,
+        restart_within: Duration::from_secs(30),
+        poll_threads: false,
+    }
+}
+
+/// A history: the observation as it is now, and the judge that has seen all before it.
+struct History {
+    policy: Policy,
+    judge: Judge,
+    now: Observation,
+}
+
+impl History {
+    fn begin() -> Self {
+        let thread = ThreadObservation {
+            slot: 0,
+            generation: 1,
+            name: Arc::from("exec-s0"),
+            tid: 101,
+            claim: Claim::Live,
+            presence: Presence::Present,
+            activity: 0,
+            progress: 0,
+            work_key: 0,
+            attempt: 0,
+            task: None,
+        };
+        let process = ProcessObservation {
+            identity: TargetIdentity { pid: 100, start_time: 7, incarnation: 1 },
+            declared: Declared::Running,
+            segment_readable: true,
+            exited: false,
+            leader: Some(TaskState::Sleeping),
+            survivors: Survivors::NotAsked,
+            signalled: None,
+        };
+        let now = Observation {
+            at: Monotonic(1_000_000_000),
+            process: Some(process),
+            threads: vec![thread],
+            channels: Vec::new(),
+        };
+        let mut history = Self { policy: policy(), judge: Judge::new(Monotonic(0)), now };
+        history.look();
+        history
+    }
+
+    fn process(&mut self) -> &mut ProcessObservation {
+        self.now.process.as_mut().unwrap()
+    }
+
+    fn thread(&mut self) -> &mut ThreadObservation {
+        &mut self.now.threads[0]
+    }
+
+    fn look(&mut self) -> Decision {
+        self.judge.observe(&self.policy, &self.now)
+    }
+
+    fn pass(&mut self, time: Duration) -> Decision {
+        self.now.at = self.now.at.plus(time);
+        self.look()
+    }
+
+    /// Looks every 10 ms for `time`, or until condemned.
+    fn run(&mut self, time: Duration) -> Decision {
+        let end = self.now.at.plus(time);
+        loop {
+            let decision = self.pass(LOOK);
+            if decision.condemned || self.now.at >= end {
+                return decision;
+            }
+        }
+    }
+
+    fn begin_work(&mut self, key: u64) {
+        let thread = self.thread();
+        thread.activity += 1;
+        thread.work_key = key;
+        self.pass(LOOK);
+    }
+
+    fn stand_in(&mut self, state: TaskState) {
+        self.thread().task = Some(TaskObservation { state, cpu_ns: Some(0), run_delay_ns: Some(0), wait: None });
+    }
+
+    fn reason(&self) -> Option<Reason> {
+        Some(self.judge.incarnation()?.condemned()?.reason)
+    }
+}
+
+#[test]
+fn an_idle_thread_is_never_condemned() {
+    let mut history = History::begin();
+    assert_eq!(history.run(100 * STALL_AFTER).verdict, Verdict::Healthy);
+}
+
+#[test]
+fn a_slow_thread_that_progresses_is_never_condemned() {
+    let mut history = History::begin();
+    history.begin_work(1);
+    for _ in 0..20 {
+        history.stand_in(TaskState::Sleeping);
+        assert!(!history.run(STALL_AFTER * 9 / 10).condemned);
+        history.thread().task = None;
+        history.thread().progress += 1;
+        assert_eq!(history.pass(LOOK).verdict, Verdict::Healthy);
+    }
+}
+
+#[test]
+fn a_stalled_thread_is_condemned_within_two_looks_of_the_threshold() {
+    let mut history = History::begin();
+    history.begin_work(1);
+    let began = history.now.at;
+    history.stand_in(TaskState::Sleeping);
+    assert!(history.run(STALL_AFTER * 2).condemned);
+    let took = history.now.at.since(began);
+    assert!(took >= STALL_AFTER && took <= STALL_AFTER + 2 * LOOK, "{took:?}");
+    assert_eq!(history.reason(), Some(Reason::Stalled));
+}
+
+#[test]
+fn the_loop_wakes_at_the_very_threshold() {
+    let mut history = History::begin();
+    history.begin_work(1);
+    history.stand_in(TaskState::Sleeping);
+    let began = history.now.at;
+    let mut decision = history.pass(STALL_AFTER - Duration::from_millis(3));
+    // That look came late, so it counted for nothing; the next ones come when they were asked for.
+    while !decision.condemned {
+        history.now.at = decision.look_at;
+        decision = history.look();
+    }
+    assert!(history.now.at.since(began) >= STALL_AFTER);
+}
+
+#[test]
+fn stopped_time_does_not_count_and_a_stop_within_its_cap_is_excused() {
+    let mut history = History::begin();
+    history.begin_work(1);
+    history.stand_in(TaskState::Stopped);
+    history.process().leader = Some(TaskState::Stopped);
+    assert_eq!(history.run(Duration::from_secs(59)).verdict, Verdict::Excused);
+    history.stand_in(TaskState::Sleeping);
+    history.process().leader = Some(TaskState::Sleeping);
+    assert!(!history.run(STALL_AFTER / 2).condemned);
+    assert!(history.run(STALL_AFTER).condemned);
+}
+
+#[test]
+fn a_stop_beyond_its_cap_is_condemned() {
+    let mut history = History::begin();
+    history.process().leader = Some(TaskState::Stopped);
+    assert!(history.run(Duration::from_secs(61)).condemned);
+    assert_eq!(history.reason(), Some(Reason::Stopped));
+}
+
+#[test]
+fn a_watchdog_that_was_away_for_a_minute_counts_nothing_of_it() {
+    let mut history = History::begin();
+    history.begin_work(1);
+    history.stand_in(TaskState::Sleeping);
+    assert!(!history.pass(Duration::from_secs(60)).condemned);
+    assert!(!history.run(STALL_AFTER / 2).condemned);
+    assert!(history.run(STALL_AFTER).condemned);
+}
+
+#[test]
+fn a_lost_thread_of_a_living_process_is_condemned_at_once() {
+    let mut history = History::begin();
+    history.thread().presence = Presence::Gone;
+    history.process().survivors = Survivors::Some;
+    assert!(history.pass(LOOK).condemned);
+    assert_eq!(history.reason(), Some(Reason::ThreadGone));
+}
+
+#[test]
+fn a_lost_thread_of_an_exiting_process_is_no_incident_until_the_exit_hangs() {
+    let mut history = History::begin();
+    history.thread().presence = Presence::Gone;
+    history.process().survivors = Survivors::None;
+    let decision = history.run(Duration::from_secs(29));
+    assert_eq!((decision.verdict, decision.condemned), (Verdict::Dying, false));
+    assert!(history.run(Duration::from_secs(2)).condemned);
+    assert_eq!(history.reason(), Some(Reason::ExitHung));
+}
+
+#[test]
+fn a_lost_thread_is_not_judged_while_the_kernel_does_not_say_who_survives() {
+    let mut history = History::begin();
+    history.thread().presence = Presence::Gone;
+    history.process().survivors = Survivors::Unknown;
+    assert!(!history.run(Duration::from_secs(5)).condemned);
+}
+
+#[test]
+fn a_thread_that_leaves_is_off_the_watch() {
+    let mut history = History::begin();
+    history.thread().claim = Claim::Left;
+    history.thread().presence = Presence::Gone;
+    history.process().survivors = Survivors::Some;
+    assert!(!history.run(STALL_AFTER * 3).condemned);
+}
+
+#[test]
+fn a_zombie_leader_is_condemned() {
+    let mut history = History::begin();
+    history.process().leader = Some(TaskState::Zombie);
+    history.process().survivors = Survivors::Some;
+    assert!(history.pass(LOOK).condemned);
+    assert_eq!(history.reason(), Some(Reason::LeaderGone));
+}
+
+#[test]
+fn a_rule_that_matches_nothing_is_degraded_after_the_grace() {
+    let mut history = History::begin();
+    history.policy.rules[0].glob = Glob::new("nobody").unwrap().compile_matcher();
+    history.judge = Judge::new(Monotonic(0));
+    history.look();
+    assert_eq!(history.run(Duration::from_secs(29)).verdict, Verdict::Starting);
+    assert_eq!(history.run(Duration::from_secs(2)).verdict, Verdict::Degraded);
+    assert!(!history.run(Duration::from_secs(100)).condemned);
+}
+
+#[test]
+fn a_graceful_stop_is_no_incident() {
+    let mut history = History::begin();
+    history.process().declared = Declared::Stopping;
+    assert_eq!(history.run(Duration::from_secs(1)).verdict, Verdict::Dying);
+    history.process().exited = true;
+    assert_eq!(history.pass(LOOK).verdict, Verdict::Unguarded);
+    assert!(!history.judge.notes().iter().any(|note| matches!(note, Note::Opened(_))));
+}
+
+#[test]
+fn an_unreadable_segment_never_condemns() {
+    let mut history = History::begin();
+    history.begin_work(1);
+    history.process().segment_readable = false;
+    let decision = history.run(STALL_AFTER * 10);
+    assert_eq!((decision.verdict, decision.condemned), (Verdict::Degraded, false));
+}
+
+#[test]
+fn a_condemned_process_stays_condemned_once_a_signal_went_out() {
+    let mut history = History::begin();
+    history.begin_work(1);
+    history.stand_in(TaskState::Sleeping);
+    history.run(STALL_AFTER * 2);
+    let at = history.now.at;
+    history.process().signalled = Some(at);
+    history.thread().progress += 1;
+    history.thread().task = None;
+    assert_eq!(history.pass(LOOK).verdict, Verdict::Dying);
+    assert!(history.judge.incarnation().unwrap().condemned().is_some());
+}
+
+#[test]
+fn a_withheld_kill_is_taken_back_when_the_thread_progresses() {
+    let mut history = History::begin();
+    history.begin_work(1);
+    history.stand_in(TaskState::Sleeping);
+    assert!(history.run(STALL_AFTER * 2).condemned);
+    history.thread().progress += 1;
+    history.thread().task = None;
+    assert!(!history.pass(LOOK).condemned);
+    assert!(history.judge.notes().iter().any(|note| matches!(note, Note::Lifted { .. })));
+}
+
+#[test]
+fn death_restart_and_first_finished_work_are_told_in_order() {
+    let mut history = History::begin();
+    history.begin_work(5);
+    history.process().exited = true;
+    assert_eq!(history.pass(LOOK).verdict, Verdict::Restarting);
+    assert!(history.judge.notes().iter().any(|note| matches!(note, Note::Opened(c) if c.reason == Reason::ProcessGone)));
+    assert!(history.judge.notes().contains(&Note::Exited));
+
+    history.process().exited = false;
+    history.process().identity = TargetIdentity { pid: 200, start_time: 9, incarnation: 2 };
+    *history.thread() = ThreadObservation { generation: 1, activity: 0, progress: 0, tid: 201, ..history.thread().clone() };
+    history.pass(LOOK);
+    assert!(history.judge.notes().iter().any(|note| matches!(note, Note::Restarted { target, .. } if target.pid == 200)));
+
+    history.begin_work(5);
+    history.thread().activity += 1;
+    history.pass(LOOK);
+    assert!(history.judge.notes().contains(&Note::Recovered { work_key: Some(5) }));
+}
+
+#[test]
+fn a_restart_that_does_not_come_is_told_once_and_kills_nobody() {
+    let mut history = History::begin();
+    history.process().exited = true;
+    history.pass(LOOK);
+    history.now.process = None;
+    history.now.threads.clear();
+    let mut overdue = 0;
+    for _ in 0..40 {
+        let decision = history.pass(Duration::from_secs(1));
+        assert!(!decision.condemned);
+        overdue += history.judge.notes().iter().filter(|note| **note == Note::RestartOverdue).count();
+    }
+    assert_eq!((history.judge.verdict(), overdue), (Verdict::Dead, 1));
+}

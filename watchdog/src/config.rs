@@ -1,6 +1,12 @@
 //! The configuration of the sidecar: what may be said, its defaults and its limits. Reading and complaining is in
 //! `config/read.rs`.
 
+pub mod problem;
+pub mod read;
+mod section;
+mod sections;
+mod units;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;

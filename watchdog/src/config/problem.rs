@@ -1,0 +1,58 @@
+//! What is wrong with a config file: all of it, each with its place.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Line, from 1; `None` when the file as a whole is meant.
+    pub line: Option<usize>,
+    /// The key, dotted, or empty.
+    pub key: String,
+    /// What was found, as it stands in the file.
+    pub found: Option<String>,
+    /// What is wrong, or what is allowed instead.
+    pub allowed: String,
+}
+
+/// Everything that is wrong with one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problems {
+    /// The file.
+    pub file: PathBuf,
+    /// In the order of the file.
+    pub list: Vec<Problem>,
+}
+
+impl Problems {
+    /// One problem with a file as a whole.
+    pub fn whole(file: &Path, what: impl Into<String>) -> Self {
+        let problem = Problem { line: None, key: String::new(), found: None, allowed: what.into() };
+        Self { file: file.to_path_buf(), list: vec![problem] }
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.list.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{}", self.file.display())?;
+            if let Some(line) = problem.line {
+                write!(f, ":{line}")?;
+            }
+            if !problem.key.is_empty() {
+                write!(f, ": {}", problem.key)?;
+            }
+            if let Some(found) = &problem.found {
+                write!(f, ": found {found}")?;
+            }
+            write!(f, ": {}", problem.allowed)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}

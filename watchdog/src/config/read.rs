@@ -1,0 +1,193 @@
+//! Reads a config file and says all that is wrong with it at once.
+
+use std::io::Read;
+use std::path::Path;
+
+use toml::de::DeTable;
+
+use super::problem::{Problem, Problems};
+use super::section::{Complaints, Section};
+use super::{Config, sections};
+
+/// A sidecar's config is a page or two; a megabyte is the wrong file.
+const LONGEST: u64 = 1 << 20;
+
+/// Reads and checks `path`.
+pub fn load(path: &Path) -> Result<Config, Problems> {
+    parse(&read(path)?, path)
+}
+
+fn read(path: &Path) -> Result<String, Problems> {
+    let cannot = |error: std::io::Error| {
+        let next = match error.kind() {
+            std::io::ErrorKind::NotFound => "write one, or give its path with --config",
+            std::io::ErrorKind::PermissionDenied => "let the user of the sidecar read it",
+            _ => "give the path of a config file with --config",
+        };
+        Problems::whole(path, format!("the config file cannot be read: {error}; {next}"))
+    };
+    let file = std::fs::File::open(path).map_err(cannot)?;
+    let mut bytes = Vec::new();
+    file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    if bytes.len() as u64 > LONGEST {
+        return Err(Problems::whole(path, "the file is longer than 1 MiB, which no config of the sidecar is"));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Problems::whole(path, format!("the file is not UTF-8 text (byte {at}), so it is not TOML"))
+    })
+}
+
+/// Checks `text`, which was read from `path`.
+pub fn parse(text: &str, path: &Path) -> Result<Config, Problems> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let mut complaints = Complaints::new(text);
+    for error in errors {
+        complaints.add_at(error.span().map_or(0, |span| span.start), "", format!("not TOML: {}", error.message()));
+    }
+    if !complaints.is_empty() {
+        // What a broken table holds is anybody's guess: its contents are checked once it can be read.
+        return Err(Problems { file: path.to_path_buf(), list: complaints.into_list() });
+    }
+    let span = table.span();
+    let config = sections::config(Section::new("", span, table.into_inner()), &mut complaints);
+    let list: Vec<Problem> = complaints.into_list();
+    match config {
+        Some(config) if list.is_empty() => Ok(config),
+        _ => Err(Problems { file: path.to_path_buf(), list }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{KillMode, On};
+    use std::time::Duration;
+
+    fn check(text: &str) -> Result<Config, String> {
+        parse(text, Path::new("w.toml")).map_err(|problems| problems.to_string())
+    }
+
+    const CONTRACT: &str = r#"
+[target]
+shard = "0"
+heartbeat = "/run/shard/0.heartbeat"
+
+[[thread]]
+name = "exec-s*"
+count = 1
+stall_after = "5s"
+warn_after = "2s"
+on = "kill"
+
+[[channel]]
+name = "commands"
+max_age = "3s"
+max_depth = 1000
+consumer = "exec-s*"
+on = "report"
+
+[judge]
+startup_grace = "30s"
+[judge.excuse]
+starved = "10m"
+throttled = "10m"
+traced = "1h"
+stopped = { at_most = "60s", then = "kill" }
+
+[restart]
+within = "30s"
+
+[kill]
+mode = "observe"
+signals = [["SIGKILL", "0s"]]
+budget = { kills = 3, per = "10m" }
+
+[evidence]
+directory = "/var/lib/shard-watchdog/0"
+time_limit = "250ms"
+keep = { incidents = 50, bytes = "256MiB" }
+
+[http]
+listen = "127.0.0.1:9611"
+public = "0.0.0.0:9612"
+socket = "/run/shard/0.watchdog.sock"
+
+[otlp]
+endpoint = "http://127.0.0.1:4318"
+protocol = "http/protobuf"
+interval = "10s"
+"#;
+
+    #[test]
+    fn the_documented_config_loads() {
+        let config = check(CONTRACT).unwrap();
+        assert_eq!(config.target.shard, "0");
+        assert_eq!(config.threads[0].stall_after, Duration::from_secs(5));
+        assert_eq!(config.kill.mode, KillMode::Observe);
+        assert_eq!(config.judge.stopped_then, On::Kill);
+        assert_eq!(config.evidence.keep_bytes, 256 << 20);
+    }
+
+    #[test]
+    fn the_shortest_config_has_the_documented_defaults() {
+        let config = check("[target]\nshard = \"0\"\nheartbeat = \"/h\"\n[[thread]]\nname = \"exec-s0\"\n").unwrap();
+        assert_eq!(config.kill.mode, KillMode::Observe);
+        assert_eq!(config.threads[0].warn_after, Duration::from_secs(2));
+        assert_eq!(config.judge.startup_grace, Duration::from_secs(30));
+        assert_eq!(config.http.listen, Some("127.0.0.1:9611".parse().unwrap()));
+    }
+
+    #[test]
+    fn every_mistake_is_told_at_once_with_its_line() {
+        let text = r#"[target]
+shard = ""
+hartbeat = "/run/0.heartbeat"
+[[thread]]
+name = "a-name-that-is-too-long"
+stall_after = 5
+warn_after = "10s"
+on = "murder"
+[kill]
+mode = "enforc"
+signals = [["SIGKILL", "5s"], ["SIGTERM", "0s"]]
+budget = { kills = 0, per = "10m" }
+[http]
+listen = "0.0.0.0:9611"
+[shadwo]
+"#;
+        insta::assert_snapshot!(check(text).unwrap_err(), @r#"
+        w.toml:1: target: names no process; give one of heartbeat, pid_file, command or systemd_unit
+        w.toml:2: target.shard: found "": allowed: 1 to 32 bytes without control characters; it goes on every metric and log line
+        w.toml:3: target.hartbeat: found hartbeat: unknown key; did you mean «heartbeat»?
+        w.toml:5: thread.name: found "a-name-that-is-too-long": can never match: thread names end after 15 bytes; shorten it, or end it with *
+        w.toml:6: thread.stall_after: found 5: allowed: a duration in double quotes, such as "5s" or "1m 30s" (units: us ms s m h d), longer than zero
+        w.toml:7: thread.warn_after: found "10s": must not be longer than stall_after (5s)
+        w.toml:8: thread.on: found "murder": allowed: "kill", "report" or "ignore"
+        w.toml:10: kill.mode: found "enforc": allowed: "observe" or "enforce"
+        w.toml:11: kill.signals: found [["SIGKILL", "5s"], ["SIGTERM", "0s"]]: the times must not go down, and the last signal must be SIGKILL, which alone cannot be ignored
+        w.toml:12: kill.budget.kills: found 0: allowed: a whole number from 1 to 4294967295
+        w.toml:14: http.listen: found "0.0.0.0:9611": allowed: a loopback address and port; use http.public for others
+        w.toml:15: shadwo: found shadwo: unknown key; allowed here: target, thread, channel, judge, restart, kill, evidence, http, otlp
+        "#);
+    }
+
+    #[test]
+    fn broken_toml_is_told_with_its_line() {
+        let error = check("[target\nshard = \"0\"\n").unwrap_err();
+        assert!(error.starts_with("w.toml:1: not TOML"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_file_names_itself_and_the_next_step() {
+        let error = load(Path::new("/nowhere/w.toml")).unwrap_err().to_string();
+        assert!(error.contains("/nowhere/w.toml") && error.contains("--config"), "{error}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "(\\[[a-z]{0,8}\\]\n|[a-z_]{1,8} = [\"0-9a-z\\[\\]{}, ]{0,12}\n|.{0,20}\n){0,12}") {
+            let _ = check(&text);
+        }
+    }
+}

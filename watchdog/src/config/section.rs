@@ -1,0 +1,225 @@
+//! A table of the file on its way to becoming settings: each key is taken once, what is left over was not known.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::problem::Problem;
+use super::units::{self, DURATION_FORM, SIZE_FORM};
+
+/// Collects problems, knowing the text that byte offsets are in.
+#[derive(Debug)]
+pub struct Complaints<'a> {
+    text: &'a str,
+    found: Vec<(usize, Problem)>,
+}
+
+impl<'a> Complaints<'a> {
+    /// None yet.
+    pub const fn new(text: &'a str) -> Self {
+        Self { text, found: Vec::new() }
+    }
+
+    /// One more, about the text at `span`.
+    pub fn add(&mut self, span: &Range<usize>, key: &str, allowed: impl Into<String>) {
+        let line = self.line(span.start);
+        let found = self.text.get(span.clone()).map(shorten);
+        self.push(span.start, Problem { line: Some(line), key: key.to_owned(), found, allowed: allowed.into() });
+    }
+
+    /// One more, about a section, without quoting it.
+    pub fn add_at(&mut self, at: usize, key: &str, allowed: impl Into<String>) {
+        let line = Some(self.line(at));
+        self.push(at, Problem { line, key: key.to_owned(), found: None, allowed: allowed.into() });
+    }
+
+    fn push(&mut self, at: usize, problem: Problem) {
+        self.found.push((at, problem));
+    }
+
+    fn line(&self, offset: usize) -> usize {
+        self.text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
+    /// All of them, in the order of the file.
+    pub fn into_list(mut self) -> Vec<Problem> {
+        self.found.sort_by_key(|(at, _)| *at);
+        self.found.into_iter().map(|(_, problem)| problem).collect()
+    }
+}
+
+/// A quotation short enough for one line of a terminal.
+fn shorten(text: &str) -> String {
+    const LONGEST: usize = 60;
+    let line = text.lines().next().unwrap_or_default();
+    if line.chars().count() <= LONGEST && line.len() == text.len() {
+        return line.to_owned();
+    }
+    format!("{}…", line.chars().take(LONGEST).collect::<String>())
+}
+
+/// One table.
+#[derive(Debug)]
+pub struct Section<'i> {
+    path: String,
+    span: Range<usize>,
+    keys: DeTable<'i>,
+    known: Vec<&'static str>,
+    there: Vec<&'static str>,
+}
+
+/// A value and where it stands.
+pub type Placed<T> = (T, Range<usize>);
+
+impl<'i> Section<'i> {
+    /// The table at `path`.
+    pub fn new(path: impl Into<String>, span: Range<usize>, keys: DeTable<'i>) -> Self {
+        Self { path: path.into(), span, keys, known: Vec::new(), there: Vec::new() }
+    }
+
+    /// Where it begins, for problems with what is not in it.
+    pub const fn start(&self) -> usize {
+        self.span.start
+    }
+
+    /// The dotted name of one of its keys.
+    pub fn dotted(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    /// Takes a value.
+    pub fn take(&mut self, key: &'static str) -> Option<Spanned<DeValue<'i>>> {
+        self.known.push(key);
+        let value = self.keys.remove(key);
+        if value.is_some() {
+            self.there.push(key);
+        }
+        value
+    }
+
+    /// Whether a key that was taken stood in the file.
+    pub fn was_there(&self, key: &str) -> bool {
+        self.there.contains(&key)
+    }
+
+    /// Takes a value of one form; complains about any other.
+    pub fn parse<T>(
+        &mut self,
+        key: &'static str,
+        allowed: &str,
+        complaints: &mut Complaints<'_>,
+        read: impl FnOnce(&DeValue<'i>) -> Option<T>,
+    ) -> Option<Placed<T>> {
+        let value = self.take(key)?;
+        let span = value.span();
+        match read(value.get_ref()) {
+            Some(read) => Some((read, span)),
+            None => {
+                complaints.add(&span, &self.dotted(key), format!("allowed: {allowed}"));
+                None
+            }
+        }
+    }
+
+    /// A string.
+    pub fn string(&mut self, key: &'static str, allowed: &str, complaints: &mut Complaints<'_>) -> Option<Placed<String>> {
+        self.parse(key, allowed, complaints, |value| value.as_str().map(str::to_owned))
+    }
+
+    /// A duration longer than nothing.
+    pub fn duration(&mut self, key: &'static str, complaints: &mut Complaints<'_>) -> Option<Placed<Duration>> {
+        self.parse(key, &format!("{DURATION_FORM}, longer than zero"), complaints, |value| {
+            value.as_str().and_then(units::duration).filter(|duration| !duration.is_zero())
+        })
+    }
+
+    /// A size.
+    pub fn size(&mut self, key: &'static str, complaints: &mut Complaints<'_>) -> Option<Placed<u64>> {
+        self.parse(key, SIZE_FORM, complaints, |value| value.as_str().and_then(units::size).filter(|size| *size > 0))
+    }
+
+    /// A whole number from 1.
+    pub fn count(&mut self, key: &'static str, complaints: &mut Complaints<'_>) -> Option<Placed<u32>> {
+        self.parse(key, "a whole number from 1 to 4294967295", complaints, |value| {
+            integer(value).and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0)
+        })
+    }
+
+    /// A table in it.
+    pub fn table(&mut self, key: &'static str, complaints: &mut Complaints<'_>) -> Option<Section<'i>> {
+        let value = self.take(key)?;
+        let (span, path) = (value.span(), self.dotted(key));
+        match value.into_inner() {
+            DeValue::Table(keys) => Some(Section::new(path, span, keys)),
+            _ => {
+                complaints.add(&span, &path, "allowed: a table of settings");
+                None
+            }
+        }
+    }
+
+    /// An array of tables in it, `[[key]]`.
+    pub fn tables(&mut self, key: &'static str, complaints: &mut Complaints<'_>) -> Vec<Section<'i>> {
+        let Some(value) = self.take(key) else { return Vec::new() };
+        let (span, path) = (value.span(), self.dotted(key));
+        let DeValue::Array(array) = value.into_inner() else {
+            complaints.add(&span, &path, format!("allowed: one section [[{path}]] for each"));
+            return Vec::new();
+        };
+        let mut sections = Vec::new();
+        for value in array {
+            let span = value.span();
+            match value.into_inner() {
+                DeValue::Table(keys) => sections.push(Section::new(path.clone(), span, keys)),
+                _ => complaints.add(&span, &path, format!("allowed: one section [[{path}]] for each")),
+            }
+        }
+        sections
+    }
+
+    /// Complains about every key that nobody took.
+    pub fn finish(self, complaints: &mut Complaints<'_>) {
+        for (key, _) in &self.keys {
+            let name = key.get_ref().as_ref();
+            let nearest = self.known.iter().min_by_key(|known| distance(known, name)).copied();
+            let hint = match nearest {
+                Some(near) if distance(near, name) <= 2 => format!("unknown key; did you mean «{near}»?"),
+                _ => format!("unknown key; allowed here: {}", self.known.join(", ")),
+            };
+            complaints.add(&key.span(), &self.dotted(name), hint);
+        }
+    }
+}
+
+/// A whole number, whatever its notation.
+pub fn integer(value: &DeValue<'_>) -> Option<i64> {
+    let number = value.as_integer()?;
+    i64::from_str_radix(number.as_str(), number.radix()).ok()
+}
+
+/// Edits between two short words.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (cb, place) in b.iter().zip(row.iter_mut().skip(1)) {
+            let cost = diagonal + usize::from(ca != *cb);
+            diagonal = *place;
+            left = cost.min(left + 1).min(*place + 1);
+            *place = left;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}

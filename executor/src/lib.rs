@@ -8,7 +8,10 @@
 //! owed is executed again.
 
 pub mod block;
+pub mod generate;
+pub mod local;
 pub mod partition;
+pub mod report;
 pub mod state;
 pub mod validate;
 pub mod vm;

@@ -8,6 +8,7 @@ mod execute;
 mod fee;
 mod outcome;
 mod overlay;
+mod part;
 mod recorder;
 mod system;
 
@@ -26,6 +27,7 @@ pub use outcome::{
     AccountChange, Changes, CodecError, Effect, MAX_ENCODED_BYTES, ReadSet, Receipt, TxOutcome, decode, encode,
 };
 pub use overlay::Overlay;
+pub use part::execute_part;
 pub use system::{after_transactions, before_transactions};
 
 /// What an executor reads. Each answer may fail, because a view may be remote and out of time.

@@ -1,0 +1,96 @@
+//! `generate`: a chain of our own in the format that `local` and `coordinator` read.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use shard_executor::block;
+use shard_executor::generate::{Generator, MAX_TRANSACTIONS, Plan};
+
+use super::{BAD_INPUT, NOT_EXECUTED, VERIFIED, fail};
+
+/// Make a chain of blocks to execute.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The folder to write the blocks to; made if it does not exist
+    #[arg(long, env = "SHARD_EXECUTOR_OUT", value_name = "DIR")]
+    out: PathBuf,
+    /// How many blocks
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    blocks: u32,
+    /// How many transactions in each
+    #[arg(long, value_name = "M", value_parser = clap::value_parser!(u32).range(0..=i64::from(MAX_TRANSACTIONS)))]
+    txs: u32,
+    /// The share of transactions that pay one of a few popular accounts, 0 to 1
+    #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = share)]
+    conflict: f64,
+    /// Another seed, another chain
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+    /// Replace the blocks that are in the folder already
+    #[arg(long)]
+    force: bool,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("not a number from 0 to 1".into()),
+    }
+}
+
+pub(crate) fn run(args: &Args) -> ExitCode {
+    if let Err(reason) = prepare(&args.out, args.force) {
+        return fail(BAD_INPUT, &format!("{}: {reason}", args.out.display()));
+    }
+    let mut generator =
+        Generator::new(Plan { transactions: args.txs, conflict: args.conflict, seed: args.seed });
+    let mut gas = 0_u64;
+    for number in 1..=args.blocks {
+        let made = match generator.next_block() {
+            Ok(made) => made,
+            Err(error) => return fail(NOT_EXECUTED, &format!("{error}. This is a defect; please report it.")),
+        };
+        // Zeros in front, so that a listing is in the chain's order too.
+        let path = args.out.join(format!("{number:08}.json.gz"));
+        if let Err(error) = block::write(&made, &path) {
+            return fail(
+                BAD_INPUT,
+                &format!("{}: cannot be written: {error}. Make room or choose another --out.", path.display()),
+            );
+        }
+        gas = gas.saturating_add(made.expected.gas_used);
+    }
+    // Not println!: whoever reads this may have gone.
+    let _ = io::Write::write_fmt(
+        &mut io::stdout().lock(),
+        format_args!(
+            "{} blocks of {} transactions, {:.1} Mgas, in {}\nRun them: shard-executor local --blocks {} --shards 2\n",
+            args.blocks,
+            args.txs,
+            gas as f64 / 1e6,
+            args.out.display(),
+            args.out.display()
+        ),
+    );
+    ExitCode::from(VERIFIED)
+}
+
+/// Makes the folder, or refuses one with something in it: a second chain between the files of a first is neither.
+fn prepare(out: &Path, force: bool) -> Result<(), String> {
+    std::fs::create_dir_all(out).map_err(|e| format!("cannot be made: {e}. Choose another folder with --out."))?;
+    let unreadable = |e: io::Error| format!("cannot be read: {e}. Choose another folder with --out.");
+    for entry in std::fs::read_dir(out).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if !force {
+            return Err("is not empty. Choose another folder with --out, or replace its blocks with --force.".into());
+        }
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let stem = name.strip_suffix(".json.gz").or_else(|| name.strip_suffix(".json"));
+        // Only what this command wrote, or could have: --force is no licence to empty somebody's folder.
+        if stem.is_some_and(|stem| !stem.is_empty() && stem.bytes().all(|b| b.is_ascii_digit())) {
+            std::fs::remove_file(&path).map_err(|e| format!("{name} cannot be removed: {e}."))?;
+        }
+    }
+    Ok(())
+}

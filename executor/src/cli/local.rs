@@ -1,0 +1,75 @@
+//! `local`: the coordinator's work in one process with no network.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use shard_executor::block::load_chain;
+use shard_executor::local::Local;
+use shard_executor::report::Reporter;
+use shard_executor::validate::ValidateError;
+
+use super::{BAD_INPUT, NOT_EXECUTED, VERIFIED, WRONG_BLOCK, fail};
+
+/// More threads than any machine has cores only cost memory.
+const MOST_SHARDS: i64 = 256;
+
+/// Execute blocks in this process, without a network.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A block file (.json, .json.gz) or a folder of them
+    #[arg(long, env = "SHARD_EXECUTOR_BLOCKS", value_name = "PATH")]
+    blocks: PathBuf,
+    /// How many parts to execute at the same time; 1 is sequential execution, the reference
+    #[arg(long, env = "SHARD_EXECUTOR_SHARDS", value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(1..=MOST_SHARDS))]
+    shards: u16,
+    /// One JSON object a block instead of a line for people
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> ExitCode {
+    let blocks = match load_chain(&args.blocks) {
+        Ok(blocks) => blocks,
+        Err(error) => return fail(BAD_INPUT, &error),
+    };
+    let local = match Local::new(usize::from(args.shards)) {
+        Ok(local) => local,
+        Err(error) => {
+            return fail(NOT_EXECUTED, &format!("cannot start {} threads: {error}. Try fewer with --shards.", args.shards));
+        }
+    };
+    let mut reporter = Reporter::new(args.json);
+    let mut state = None;
+    for block in blocks {
+        match local.run(&block, state.take(), &|| {}) {
+            Ok((report, after)) => {
+                if let Err(error) = reporter.block(&report) {
+                    return output_closed(&error);
+                }
+                state = Some(after);
+            }
+            Err(ValidateError::Block(error)) => return fail(BAD_INPUT, &error),
+            Err(error) => {
+                return fail(
+                    NOT_EXECUTED,
+                    &format!("{error}. The block was not executed; check that {} is complete.", block.path.display()),
+                );
+            }
+        }
+    }
+    if let Err(error) = reporter.end() {
+        return output_closed(&error);
+    }
+    ExitCode::from(if reporter.all_verified() { VERIFIED } else { WRONG_BLOCK })
+}
+
+/// Whoever reads the output has gone, as with `| head`: there is nobody to tell, and the blocks that remain stay
+/// unexecuted.
+fn output_closed(error: &io::Error) -> ExitCode {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return ExitCode::from(NOT_EXECUTED);
+    }
+    fail(NOT_EXECUTED, &format!("cannot write to standard output: {error}."))
+}

@@ -1,0 +1,153 @@
+//! The whole way of a block in one process, with no network: in order on the calling thread, or in parts on threads of
+//! their own.
+//!
+//! Nobody waits for a thread without end. A part that does not come back in time, or whose thread is gone, is executed in
+//! block order like any other transaction without an outcome: slower, not wrong.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use tracing::warn;
+
+use crate::block::Block;
+use crate::partition::partition;
+use crate::report::BlockReport;
+use crate::state::State;
+use crate::validate::{self, ValidateError};
+use crate::vm::{ExecutionEnv, TxOutcome, execute_part};
+
+/// How long a part may take. A mainnet block's 30 million gas takes well under a second; this only has to be past
+/// anything that ends by itself.
+const PART_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long idle threads get to notice that they are not needed any more.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// Runs blocks one after the other.
+#[derive(Debug)]
+pub struct Local {
+    workers: Vec<Worker>,
+}
+
+impl Local {
+    /// With one shard there is no speculation and no thread: the sequential reference. With more, one thread each.
+    pub fn new(shards: usize) -> io::Result<Self> {
+        let workers = if shards > 1 { (0..shards).map(Worker::start).collect::<Result<_, _>>()? } else { Vec::new() };
+        Ok(Self { workers })
+    }
+
+    /// Executes `block` on its own `pre` or on `previous`. The state after it comes back, mismatch or not; `progress` is
+    /// called after every transaction settled in block order.
+    pub fn run(
+        &self,
+        block: &Arc<Block>,
+        previous: Option<State>,
+        progress: &dyn Fn(),
+    ) -> Result<(BlockReport, State), ValidateError> {
+        let started = Instant::now();
+        let state = validate::open(block, previous)?;
+        let (mut state, speculated) = self.speculate(block, state);
+        let result = validate::run_in_order(block, &mut state, speculated, progress)?;
+        let took = started.elapsed();
+        Ok((BlockReport::new(&result, took, state.digest()), state))
+    }
+
+    /// Gives each worker a part and gathers what comes back in time.
+    fn speculate(&self, block: &Arc<Block>, state: State) -> (State, Vec<Option<TxOutcome>>) {
+        if self.workers.is_empty() {
+            return (state, Vec::new());
+        }
+        let state = Arc::new(state);
+        let mut outcomes: Vec<Option<TxOutcome>> = vec![None; block.transactions.len()];
+        let replies: Vec<_> = partition(block, self.workers.len())
+            .into_iter()
+            .zip(&self.workers)
+            .filter(|(part, _)| !part.is_empty())
+            .map(|(part, worker)| (worker, worker.give(block, &state, part)))
+            .collect();
+        let deadline = Instant::now() + PART_DEADLINE;
+        for (worker, reply) in replies {
+            let Some(done) = reply.and_then(|reply| reply.recv_deadline(deadline).ok()) else {
+                warn!(thread = worker.name, block = block.number(), "part lost or late, executed in order instead");
+                continue;
+            };
+            for outcome in done {
+                if let Some(place) = outcomes.get_mut(outcome.index as usize) {
+                    *place = Some(outcome);
+                }
+            }
+        }
+        // Copied only if a late worker still reads it.
+        (Arc::unwrap_or_clone(state), outcomes)
+    }
+}
+
+/// What a worker is asked to do. Dropping it unanswered, by a panic for instance, is an answer too: the reply channel
+/// closes.
+struct Job {
+    block: Arc<Block>,
+    state: Arc<State>,
+    part: Vec<usize>,
+    reply: Sender<Vec<TxOutcome>>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    name: String,
+    /// `None` only while being dropped.
+    jobs: Option<Sender<Job>>,
+    thread: JoinHandle<()>,
+}
+
+impl Worker {
+    fn start(index: usize) -> io::Result<Self> {
+        // 15 bytes are all the kernel keeps of a name.
+        let name = format!("exec-s{index}");
+        // One job at a time: a worker that is late with one gets no second.
+        let (jobs, queue) = bounded(1);
+        let thread = thread::Builder::new().name(name.clone()).spawn(move || work(&queue))?;
+        Ok(Self { name, jobs: Some(jobs), thread })
+    }
+
+    /// `None` if the worker is gone or still busy with an earlier block.
+    fn give(&self, block: &Arc<Block>, state: &Arc<State>, part: Vec<usize>) -> Option<Receiver<Vec<TxOutcome>>> {
+        let (reply, done) = bounded(1);
+        let job = Job { block: Arc::clone(block), state: Arc::clone(state), part, reply };
+        self.jobs.as_ref()?.try_send(job).ok()?;
+        Some(done)
+    }
+}
+
+fn work(queue: &Receiver<Job>) {
+    for job in queue {
+        let Job { block, state, part, reply } = job;
+        let env = ExecutionEnv::of(&block);
+        let transactions =
+            part.into_iter().filter_map(|index| Some((index as u32, block.transactions.get(index)?)));
+        match execute_part(&env, transactions, &*state, &mut |_| {}) {
+            Ok(outcomes) => {
+                // Let go of the state before the answer wakes up whoever wants to change it.
+                drop(state);
+                // Nobody may be waiting any more.
+                let _ = reply.send(outcomes);
+            }
+            Err(error) => warn!(block = block.number(), %error, "part given up, executed in order instead"),
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.jobs = None;
+        let deadline = Instant::now() + FAREWELL;
+        while !self.thread.is_finished() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
+        if !self.thread.is_finished() {
+            warn!(thread = self.name, "thread does not end; leaving it behind");
+        }
+    }
+}

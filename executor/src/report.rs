@@ -1,0 +1,119 @@
+//! One line a block, for a person or a script. The same fields in both, and the same for every way of running.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use revm::primitives::B256;
+use serde::Serialize;
+
+use crate::validate::BlockResult;
+
+/// What is said about a block that ran to its end.
+#[derive(Clone, Debug, Serialize)]
+pub struct BlockReport {
+    /// Its number.
+    pub number: u64,
+    /// How many transactions it has.
+    pub transactions: usize,
+    /// Gas they used.
+    pub gas_used: u64,
+    /// From the state before to the verdict, reading the file and the digest not included.
+    pub milliseconds: f64,
+    /// Transactions that were executed again in order.
+    pub reexecuted: usize,
+    /// Whether it came out as its header says.
+    pub verified: bool,
+    /// How it differs, if it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mismatch: Option<String>,
+    /// Digest of the state after it.
+    pub digest: B256,
+}
+
+impl BlockReport {
+    /// The report on `result`.
+    pub fn new(result: &BlockResult, took: Duration, digest: B256) -> Self {
+        Self {
+            number: result.number,
+            transactions: result.transactions,
+            gas_used: result.gas_used,
+            milliseconds: took.as_secs_f64() * 1e3,
+            reexecuted: result.reexecuted,
+            verified: result.mismatch.is_none(),
+            mismatch: result.mismatch.as_ref().map(ToString::to_string),
+            digest,
+        }
+    }
+}
+
+/// Prints reports and keeps the totals.
+#[derive(Debug)]
+pub struct Reporter {
+    json: bool,
+    colour: bool,
+    blocks: usize,
+    wrong: usize,
+    transactions: usize,
+    reexecuted: usize,
+    gas: u64,
+    milliseconds: f64,
+}
+
+impl Reporter {
+    /// One that writes to standard output; colours only on a terminal and unless `NO_COLOR` is set.
+    pub fn new(json: bool) -> Self {
+        let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+        Self { json, colour, blocks: 0, wrong: 0, transactions: 0, reexecuted: 0, gas: 0, milliseconds: 0.0 }
+    }
+
+    /// Prints one block's line.
+    pub fn block(&mut self, report: &BlockReport) -> io::Result<()> {
+        self.blocks += 1;
+        self.wrong += usize::from(!report.verified);
+        self.transactions += report.transactions;
+        self.reexecuted += report.reexecuted;
+        self.gas = self.gas.saturating_add(report.gas_used);
+        self.milliseconds += report.milliseconds;
+        let mut out = io::stdout().lock();
+        if self.json {
+            serde_json::to_writer(&mut out, report)?;
+            return writeln!(out);
+        }
+        let verdict = match &report.mismatch {
+            None => self.paint("32", "verified ✓"),
+            Some(how) => self.paint("31", &format!("wrong ✗: {how}")),
+        };
+        writeln!(
+            out,
+            "block {:>9}  {:>4} txs  {:>10} gas  {:>8.2} ms  {:>4} re-executed  {verdict}  digest {}",
+            report.number, report.transactions, report.gas_used, report.milliseconds, report.reexecuted, report.digest
+        )
+    }
+
+    /// Prints the totals, for a person only.
+    pub fn end(&self) -> io::Result<()> {
+        if self.json {
+            return Ok(());
+        }
+        let mgas = self.gas as f64 / 1e6;
+        let rate = if self.milliseconds > 0.0 { mgas / (self.milliseconds / 1e3) } else { 0.0 };
+        let verdict = match self.wrong {
+            0 => self.paint("32", "all verified"),
+            n => self.paint("31", &format!("{n} wrong")),
+        };
+        writeln!(
+            io::stdout().lock(),
+            "{} blocks, {} transactions ({} re-executed), {mgas:.1} Mgas in {:.1} ms: {rate:.0} Mgas/s, {verdict}",
+            self.blocks, self.transactions, self.reexecuted, self.milliseconds
+        )
+    }
+
+    /// Whether every block so far came out as its header says.
+    pub const fn all_verified(&self) -> bool {
+        self.wrong == 0
+    }
+
+    fn paint(&self, code: &str, text: &str) -> String {
+        if self.colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+}

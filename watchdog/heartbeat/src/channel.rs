@@ -14,9 +14,10 @@ use crate::work::pack_name;
 
 /// Counts the messages of one channel; clones count on the same slot. When the last clone is dropped, the channel is
 /// off the watch.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ChannelBeat(Arc<Channel>);
 
+#[derive(Debug)]
 struct Channel {
     slot: Words,
     claim: Claim,

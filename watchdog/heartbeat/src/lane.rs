@@ -21,6 +21,7 @@ pub enum NoLane {
 }
 
 /// A claimed lane; its owner is one thread.
+#[derive(Debug)]
 pub struct LaneCell {
     lane: Words,
     claim: Claim,

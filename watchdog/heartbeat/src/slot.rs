@@ -77,6 +77,7 @@ fn clear_lanes(slot: &Words) -> bool {
 
 /// A claimed slot. Its owner is one thread; the cells hold what that thread knows to stand in the shared words, so that
 /// a change is a plain store and never a read-modify-write.
+#[derive(Debug)]
 pub struct Slot {
     words: Words,
     claim: Claim,
@@ -185,7 +186,7 @@ impl Slot {
     }
 
     /// The slot's words and the claim on them, for its lanes.
-    pub(crate) fn lanes(&self) -> (Words, Claim) {
+    pub fn lanes(&self) -> (Words, Claim) {
         (self.words.clone(), self.claim)
     }
 }

@@ -16,6 +16,7 @@ use crate::writer::OfThisThread;
 /// A thread on the watch. Idle until it begins work, and idle is never a stall, however long.
 ///
 /// Dropping it without [`ThreadBeat::leave`], by an unwinding too, says that the thread is gone.
+#[derive(Debug)]
 pub struct ThreadBeat {
     slot: Slot,
     own: LaneCell,
@@ -75,6 +76,7 @@ impl Drop for ThreadBeat {
 
 /// Work under way; dropping it ends the work.
 #[must_use = "the work ends when the guard is dropped"]
+#[derive(Debug)]
 pub struct WorkGuard<'a> {
     beat: &'a ThreadBeat,
     outer: Work,
@@ -91,14 +93,15 @@ impl Drop for WorkGuard<'_> {
 }
 
 /// The way to the lanes of one thread, for its workers. Clones lead to the same lanes.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Lanes {
     slot: Words,
     owner: Claim,
 }
 
 impl Lanes {
-    /// Gives the calling thread, a worker, a lane of its own.
+    /// Gives the calling thread, a worker, a lane of its own. It reads `/proc`, which costs some ten microseconds: to be
+    /// done once in a worker's life or a block, not once a task.
     ///
     /// Fails if all lanes are taken (one fewer than the segment's `lanes`, the first being the owner's), or if the owner
     /// is off the watch.
@@ -117,6 +120,7 @@ impl Lanes {
 }
 
 /// One worker's progress. Dropping it without [`Lane::leave`] says that the worker is lost.
+#[derive(Debug)]
 pub struct Lane {
     lane: LaneCell,
     left: bool,

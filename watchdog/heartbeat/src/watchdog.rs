@@ -28,6 +28,7 @@ pub struct WatchdogSeen {
 }
 
 /// Tells how long the watchdog has been silent, by this process's own clock.
+#[derive(Debug)]
 pub struct WatchdogMonitor {
     heartbeat: Heartbeat,
     last: Option<(u64, Instant)>,
@@ -79,7 +80,7 @@ impl WatchdogBeat {
         Ok(beat)
     }
 
-    /// One beat: one `pwrite` of eight bytes.
+    /// One beat: a `pwrite` of eight bytes into the file that was opened, whatever the path leads to now.
     pub fn beat(&mut self) -> Result<(), ClaimError> {
         // Zero means that there never was a watchdog.
         self.beat = self.beat.wrapping_add(1).max(1);

@@ -1,12 +1,13 @@
 //! Views of shared words that keep what they point into alive.
 
+use std::fmt;
 use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
 use crate::sync::AtomicU64;
 
-/// What a view keeps alive: a mapping, or words on the heap in tests and models.
+/// What a view keeps alive: a mapping, or words on the heap in a model.
 pub(crate) type Keep = Arc<dyn Send + Sync>;
 
 /// A run of shared words.
@@ -34,8 +35,8 @@ impl Words {
         Words { keep, first, len }
     }
 
-    /// Zeroed words on the heap, for tests and models.
-    #[cfg(any(test, loom))]
+    /// Zeroed words on the heap, for the model checker.
+    #[cfg(loom)]
     pub fn on_heap(len: usize) -> Words {
         let words: Arc<Box<[AtomicU64]>> = Arc::new((0..len).map(|_| AtomicU64::new(0)).collect());
         let first = NonNull::from(&**words).cast::<AtomicU64>();
@@ -58,10 +59,17 @@ impl Words {
 impl Deref for Words {
     type Target = [AtomicU64];
 
+    #[inline]
     fn deref(&self) -> &[AtomicU64] {
         // SAFETY: `new` and `on_heap` vouch for `len` valid words while `keep` lives, `part` narrows a valid view, and
         // the borrow of `self` keeps `keep` alive.
         unsafe { NonNull::slice_from_raw_parts(self.first, self.len).as_ref() }
+    }
+}
+
+impl fmt::Debug for Words {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} words at {:p}", self.len, self.first)
     }
 }
 
@@ -79,8 +87,15 @@ unsafe impl Sync for Word {}
 impl Deref for Word {
     type Target = AtomicU64;
 
+    #[inline]
     fn deref(&self) -> &AtomicU64 {
         // SAFETY: `Words::at` took the address from a valid view and shares its `keep`.
         unsafe { self.word.as_ref() }
+    }
+}
+
+impl fmt::Debug for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "word at {:p}", self.word)
     }
 }

@@ -1,5 +1,6 @@
 //! The watched process's side: the handle on its segment.
 
+use std::fmt;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -170,6 +171,16 @@ impl Heartbeat {
             pid: get(H_WATCHDOG_PID),
             start_time: get(H_WATCHDOG_START_TIME),
         }
+    }
+}
+
+impl fmt::Debug for Heartbeat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (path, incarnation) = (self.path(), self.incarnation());
+        f.debug_struct("Heartbeat")
+            .field("path", &path)
+            .field("incarnation", &incarnation)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,7 +1,9 @@
 //! The subcommands: flags, messages and exit codes. One file each.
 
+pub(crate) mod coordinator;
 pub(crate) mod generate;
 pub(crate) mod local;
+pub(crate) mod shard;
 
 use std::process::ExitCode;
 

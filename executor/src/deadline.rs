@@ -85,6 +85,30 @@ impl Deadlines {
     }
 }
 
+/// The longest deadline that may be asked for: a day. Longer is a mistake in the unit, and time arithmetic stays exact.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Reads `5s`, `250ms`, `2m` or a sum of those such as `1s 500ms`.
+pub fn parse(text: &str) -> Result<Duration, String> {
+    let mut sum = Duration::ZERO;
+    for part in text.split_whitespace() {
+        let digits = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
+        let (number, unit) = part.split_at(digits);
+        let number: u64 = number.parse().map_err(|_| format!("{part:?} does not begin with a whole number"))?;
+        let piece = match unit {
+            "ms" => Duration::from_millis(number),
+            "s" => Duration::from_secs(number),
+            "m" => Duration::from_secs(number.saturating_mul(60)),
+            _ => return Err(format!("{part:?} has no unit: write it as 250ms, 5s or 2m")),
+        };
+        sum = sum.saturating_add(piece);
+    }
+    if sum.is_zero() || sum > LONGEST {
+        return Err(format!("{text:?} is not between 1ms and a day: write it as 250ms, 5s or 2m"));
+    }
+    Ok(sum)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,5 +126,14 @@ mod tests {
     fn a_part_that_times_out_leaves_time_for_another_attempt() {
         let d = Deadlines::within(DEFAULT_BLOCK);
         assert!(d.part * 2 < d.block);
+    }
+
+    #[test]
+    fn durations_need_a_unit_and_an_end() {
+        assert_eq!(parse("1s 500ms"), Ok(Duration::from_millis(1_500)));
+        assert_eq!(parse("2m"), Ok(Duration::from_secs(120)));
+        for bad in ["", "5", "s", "0s", "-1s", "99999999999999999999s", "25000m", "1h"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
     }
 }

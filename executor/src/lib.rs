@@ -8,10 +8,18 @@
 //! owed is executed again.
 
 pub mod block;
+pub mod clock;
+pub mod coordinator;
+pub mod deadline;
+pub mod faults;
 pub mod generate;
 pub mod local;
+pub mod net;
 pub mod partition;
+pub mod process;
+pub mod queue;
 pub mod report;
+pub mod shard;
 pub mod state;
 pub mod validate;
 pub mod vm;

@@ -17,6 +17,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Shard(cli::shard::Args),
+    Coordinator(cli::coordinator::Args),
     Local(cli::local::Args),
     Generate(cli::generate::Args),
 }
@@ -27,6 +29,8 @@ fn main() -> ExitCode {
     // Reports go to standard output, what happens on the way to standard error.
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match arguments.command {
+        Command::Shard(args) => cli::shard::run(args),
+        Command::Coordinator(args) => cli::coordinator::run(args),
         Command::Local(args) => cli::local::run(&args),
         Command::Generate(args) => cli::generate::run(&args),
     }

@@ -1,0 +1,80 @@
+//! `coordinator`: blocks over shards.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use shard_executor::block::load_chain;
+use shard_executor::coordinator::{self, CoordinatorError, CoordinatorOptions};
+use shard_executor::deadline::{self, Deadlines};
+
+use super::{BAD_INPUT, NOT_EXECUTED, VERIFIED, WRONG_BLOCK, fail};
+
+/// Execute blocks over shards and verify them.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Addresses of the shards, such as 127.0.0.1:7001,127.0.0.1:7002
+    #[arg(long, env = "SHARD_EXECUTOR_SHARDS", value_name = "ADDR,ADDR…", value_delimiter = ',', required = true,
+          value_parser = address)]
+    shards: Vec<String>,
+    /// A block file (.json, .json.gz) or a folder of them
+    #[arg(long, env = "SHARD_EXECUTOR_BLOCKS", value_name = "PATH")]
+    blocks: PathBuf,
+    /// Heartbeat segment to publish, best on tmpfs (/run, /dev/shm)
+    #[arg(long, env = "SHARD_EXECUTOR_HEARTBEAT", value_name = "FILE")]
+    heartbeat: Option<PathBuf>,
+    /// How long a block may take, retries included; every other deadline derives from it
+    #[arg(long, env = "SHARD_EXECUTOR_BLOCK_DEADLINE", value_name = "DURATION", default_value = "5s",
+          value_parser = deadline::parse)]
+    block_deadline: Duration,
+    /// How often a part that was lost, late or wrong is dispatched again
+    #[arg(long, env = "SHARD_EXECUTOR_RETRIES", value_name = "N", default_value_t = 3)]
+    retries: u32,
+    /// How often to execute all blocks; 0: until told to stop
+    #[arg(long, env = "SHARD_EXECUTOR_REPEAT", value_name = "N", default_value_t = 1)]
+    repeat: u64,
+    /// One JSON object a line instead of lines for people
+    #[arg(long)]
+    json: bool,
+    /// Loopback port on which tests arm fault points; without it there are none to arm
+    #[arg(long, env = "SHARD_EXECUTOR_FAULTS", value_name = "ADDR")]
+    faults: Option<SocketAddr>,
+}
+
+fn address(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let usable = text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    let plain = text.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '/' | '?' | '#' | '@'));
+    if usable && plain { Ok(text.to_owned()) } else { Err(format!("{text:?} is not an address such as 127.0.0.1:7001")) }
+}
+
+pub(crate) fn run(args: Args) -> ExitCode {
+    let blocks = match load_chain(&args.blocks) {
+        Ok(blocks) => blocks,
+        Err(error) => return fail(BAD_INPUT, &error),
+    };
+    let outcome = coordinator::run(CoordinatorOptions {
+        shards: args.shards,
+        blocks,
+        heartbeat: args.heartbeat,
+        deadlines: Deadlines::within(args.block_deadline),
+        retries: args.retries,
+        repeat: args.repeat,
+        json: args.json,
+        faults: args.faults,
+    });
+    match outcome {
+        Ok(true) => ExitCode::from(VERIFIED),
+        Ok(false) => ExitCode::from(WRONG_BLOCK),
+        // Whoever reads the output has gone, as with `| head`; there is nobody to tell and nothing is known to be wrong.
+        Err(CoordinatorError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::from(VERIFIED)
+        }
+        Err(error) => {
+            let code = if error.is_bad_input() { BAD_INPUT } else { NOT_EXECUTED };
+            fail(code, &format!("coordinator: {error}."))
+        }
+    }
+}

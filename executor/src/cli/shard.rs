@@ -1,0 +1,34 @@
+//! `shard`: one shard, until it is told to stop.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use shard_executor::shard::{self, ShardOptions};
+
+use super::{BAD_INPUT, VERIFIED, fail};
+
+/// Run one shard: execute parts of blocks for a coordinator until SIGTERM.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Number of the shard; its threads are named after it (exec-sN)
+    #[arg(long, env = "SHARD_EXECUTOR_ID", value_name = "N")]
+    id: u16,
+    /// Where the coordinator reaches it, such as 127.0.0.1:7001
+    #[arg(long, env = "SHARD_EXECUTOR_LISTEN", value_name = "ADDR")]
+    listen: SocketAddr,
+    /// Heartbeat segment to publish, best on tmpfs (/run, /dev/shm)
+    #[arg(long, env = "SHARD_EXECUTOR_HEARTBEAT", value_name = "FILE")]
+    heartbeat: PathBuf,
+    /// Loopback port on which tests arm fault points; without it there are none to arm
+    #[arg(long, env = "SHARD_EXECUTOR_FAULTS", value_name = "ADDR")]
+    faults: Option<SocketAddr>,
+}
+
+pub(crate) fn run(args: Args) -> ExitCode {
+    let Args { id, listen, heartbeat, faults } = args;
+    match shard::run(&ShardOptions { id, listen, heartbeat, faults }) {
+        Ok(()) => ExitCode::from(VERIFIED),
+        Err(error) => fail(BAD_INPUT, &format!("shard {id}: {error}.")),
+    }
+}

@@ -1,0 +1,407 @@
+//! The coordinator: splits each block over the shards, keeps the state they read, puts what they return in block order.
+//!
+//! One plain thread, `coord`, does all of that; the async runtime's `net-coord` threads only hold the connections and
+//! pass on what arrives. Every wait of `coord` ends by a deadline, and so does every block: verified, wrong, or with an
+//! error that names block, part, shard and reason.
+
+mod block_run;
+mod link;
+mod links;
+mod report;
+mod serve;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender};
+use shard_heartbeat::{
+    CreateError, Heartbeat, ProcessState, RegisterError, SegmentOptions, ThreadBeat, Work, WorkGuard,
+};
+use tokio::runtime::Runtime;
+
+use crate::block::{Block, BlockError};
+use crate::deadline::{self, Deadlines};
+use crate::faults::{self, Faults, LastWords, PortError, ProcessFault};
+use crate::process::{self, Stopping};
+use crate::validate::{self, ValidateError};
+
+use block_run::BlockRun;
+use links::Links;
+use report::{BlockLine, Report};
+
+/// Threads of the async runtime: decoding results in parallel with passing on state requests is all there is to do.
+const NET_THREADS: usize = 2;
+
+/// How a coordinator is to run.
+#[derive(Clone, Debug)]
+pub struct CoordinatorOptions {
+    /// Addresses of the shards.
+    pub shards: Vec<String>,
+    /// What to execute, in this order.
+    pub blocks: Vec<Arc<Block>>,
+    /// Its heartbeat segment; `None`: it has none.
+    pub heartbeat: Option<PathBuf>,
+    /// What every wait is bounded by.
+    pub deadlines: Deadlines,
+    /// How often a part may be dispatched again.
+    pub retries: u32,
+    /// How often to run all blocks; 0: until told to stop.
+    pub repeat: u64,
+    /// One JSON object a line instead of lines for people.
+    pub json: bool,
+    /// Where tests order faults; `None`: nowhere.
+    pub faults: Option<SocketAddr>,
+}
+
+/// Why a coordinator gave up. Each message ends with the next step.
+#[derive(Debug, thiserror::Error)]
+pub enum CoordinatorError {
+    /// No heartbeat.
+    #[error("cannot create the heartbeat: {0}. Give --heartbeat a path in a folder that this user may write to, such as /run or /dev/shm, and that no running process uses")]
+    Heartbeat(#[from] CreateError),
+    /// No slot in the heartbeat.
+    #[error("cannot register in the heartbeat: {0}")]
+    Register(#[from] RegisterError),
+    /// No fault port.
+    #[error(transparent)]
+    Faults(#[from] PortError),
+    /// A block that has nothing to stand on.
+    #[error(transparent)]
+    Block(BlockError),
+    /// No thread or runtime.
+    #[error("cannot start the {what}: {source}. The limit on threads or descriptors is probably reached (ulimit -u, ulimit -n)")]
+    Start {
+        /// What did not start.
+        what: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Nobody to work with.
+    #[error("no shard could be reached within {within:?}: {tried}. Start one with `shard-executor shard --listen ADDR …`, or correct --shards")]
+    NoShard {
+        /// How long it tried.
+        within: std::time::Duration,
+        /// Each address and what became of it.
+        tried: String,
+    },
+    /// A part that nobody executed.
+    #[error("block {block}, part {part}: given up after {attempts} attempts, last on {shard}: {reason}. See why that shard fails, allow more with --retries, or more time with --block-deadline")]
+    Retries {
+        /// The block.
+        block: u64,
+        /// Which part of it.
+        part: usize,
+        /// How often it was dispatched.
+        attempts: u32,
+        /// Where it failed last.
+        shard: String,
+        /// How it failed last.
+        reason: String,
+    },
+    /// A block that took too long, retries included.
+    #[error("block {block}: not executed within {within:?}; part {part} is missing: {reason}. See why the shards are slow or away, or allow more with --block-deadline")]
+    Deadline {
+        /// The block.
+        block: u64,
+        /// The first part that is missing.
+        part: usize,
+        /// The deadline.
+        within: std::time::Duration,
+        /// What it waited for.
+        reason: String,
+    },
+    /// A block that cannot be executed, by shards or without.
+    #[error("{0}. Check that the block's file is complete")]
+    NotExecuted(ValidateError),
+    /// The parts of a block are too large to send.
+    #[error("block {block}: a part cannot be sent: {source}. Use more shards, so that parts are smaller")]
+    TooLarge {
+        /// The block.
+        block: u64,
+        /// Why.
+        source: crate::vm::CodecError,
+    },
+    /// Nobody reads what is reported.
+    #[error("cannot write to standard output: {0}")]
+    Output(#[from] std::io::Error),
+    /// The thread that does the work has ended without a word.
+    #[error("the coordinating thread has ended. Start the coordinator again; shards stay up and will serve it")]
+    ThreadGone,
+}
+
+impl CoordinatorError {
+    /// Whether the input is at fault, as opposed to shards, network or machine.
+    pub const fn is_bad_input(&self) -> bool {
+        matches!(self, Self::Heartbeat(_) | Self::Register(_) | Self::Faults(_) | Self::Block(_))
+    }
+}
+
+/// Whether every block came out as its header says.
+pub type AllVerified = bool;
+
+/// Runs a coordinator to its end. It must be called on the main thread.
+pub fn run(options: CoordinatorOptions) -> Result<AllVerified, CoordinatorError> {
+    let heartbeat = match &options.heartbeat {
+        Some(path) => Some(Heartbeat::create(path, &SegmentOptions::new("coordinator"))?),
+        None => None,
+    };
+    let (to_main, process_faults) = crossbeam_channel::bounded(1);
+    let faults = Faults::inert(to_main);
+    process::end_on_panic(heartbeat.clone(), faults.clone());
+    let keeps_living = options.faults.is_some();
+    let coordinator = Coordinator::start(options, heartbeat.clone(), &faults);
+    let outcome = coordinator.and_then(|coordinator| coordinator.wait(&process_faults, keeps_living));
+    if let (Err(_), Some(heartbeat)) = (&outcome, &heartbeat) {
+        heartbeat.set_state(ProcessState::Failed);
+    }
+    outcome
+}
+
+struct Coordinator {
+    heartbeat: Option<Heartbeat>,
+    stopping: Stopping,
+    thread: JoinHandle<()>,
+    runtime: Runtime,
+    signals: Receiver<()>,
+    done: Receiver<Result<AllVerified, CoordinatorError>>,
+}
+
+impl Coordinator {
+    fn start(
+        options: CoordinatorOptions,
+        heartbeat: Option<Heartbeat>,
+        faults: &Faults,
+    ) -> Result<Self, CoordinatorError> {
+        let failed = |what| move |source| CoordinatorError::Start { what, source };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(NET_THREADS)
+            .thread_name("net-coord")
+            .enable_all()
+            .build()
+            .map_err(failed("network threads"))?;
+        let (signalled, signals) = crossbeam_channel::bounded(1);
+        process::forward_signals(runtime.handle(), signalled).map_err(failed("signal handlers"))?;
+        if let Some(address) = options.faults {
+            let bound = faults::serve(runtime.handle(), address, faults.clone())?;
+            tracing::info!(%bound, "faults can be armed");
+        }
+        let stopping = Stopping::default();
+        let (report_done, done) = crossbeam_channel::bounded(1);
+        let thread = Coord {
+            links: Links::open(runtime.handle(), &options.shards, incarnation(heartbeat.as_ref())),
+            report: Report::new(options.json),
+            options,
+            faults: faults.clone(),
+            stopping: stopping.clone(),
+        };
+        let thread = {
+            let heartbeat = heartbeat.clone();
+            let body = move || thread.run(heartbeat.as_ref(), &report_done);
+            std::thread::Builder::new().name("coord".to_owned()).spawn(body).map_err(failed("coordinating thread"))?
+        };
+        Ok(Self { heartbeat, stopping, thread, runtime, signals, done })
+    }
+
+    /// Waits for the work's end or the order to stop, looking round all the time.
+    fn wait(
+        self,
+        process_faults: &Receiver<ProcessFault>,
+        keeps_living: bool,
+    ) -> Result<AllVerified, CoordinatorError> {
+        loop {
+            crossbeam_channel::select! {
+                recv(self.done) -> outcome => match outcome {
+                    Ok(outcome) => {
+                        self.end();
+                        return outcome;
+                    }
+                    // Only an ordered fault ends the thread and not the process: then it must stay a process whose thread
+                    // is gone, for a watchdog to find.
+                    Err(_) if keeps_living && !self.stopping.begun() => std::thread::sleep(deadline::LOOK_ROUND),
+                    Err(_) => return Err(CoordinatorError::ThreadGone),
+                },
+                recv(self.signals) -> signal => match signal {
+                    Ok(()) => self.begin_to_stop(),
+                    Err(_) => std::thread::sleep(deadline::LOOK_ROUND),
+                },
+                recv(process_faults) -> fault => match fault {
+                    Ok(ProcessFault::LeaderExit) => {
+                        faults::announce(faults::Kind::LeaderExit);
+                        process::end_this_thread();
+                    }
+                    Ok(ProcessFault::ExitHang) => self.hang_in_exit(),
+                    Err(_) => std::thread::sleep(deadline::LOOK_ROUND),
+                },
+                default(deadline::LOOK_ROUND) => {}
+            }
+        }
+    }
+
+    fn begin_to_stop(&self) {
+        process::end_after(deadline::STOP_AT_LAST, process::STOP_HUNG);
+        self.mark_stopping();
+    }
+
+    fn mark_stopping(&self) {
+        if let Some(heartbeat) = &self.heartbeat {
+            heartbeat.set_state(ProcessState::Stopping);
+        }
+        self.stopping.begin();
+    }
+
+    fn end(self) {
+        process::end_after(deadline::STOP_AT_LAST, process::STOP_HUNG);
+        self.mark_stopping();
+        process::join_all(vec![self.thread]);
+        self.runtime.shutdown_timeout(deadline::LOOK_ROUND);
+    }
+
+    fn hang_in_exit(&self) {
+        self.mark_stopping();
+        faults::announce(faults::Kind::ExitHang);
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+/// What names this life of the process to the shards.
+fn incarnation(heartbeat: Option<&Heartbeat>) -> u64 {
+    heartbeat.map_or_else(
+        || {
+            let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+        },
+        Heartbeat::incarnation,
+    )
+}
+
+/// The thread's place in the heartbeat, if there is one.
+struct Beat(Option<ThreadBeat>);
+
+impl Beat {
+    fn working(&self, work: Work) -> Option<WorkGuard<'_>> {
+        self.0.as_ref().map(|beat| beat.working(work))
+    }
+
+    fn progress(&self) {
+        if let Some(beat) = &self.0 {
+            beat.progress();
+        }
+    }
+
+    fn leave(self) {
+        if let Some(beat) = self.0 {
+            beat.leave();
+        }
+    }
+}
+
+/// The coordinating thread.
+struct Coord {
+    options: CoordinatorOptions,
+    links: Links,
+    report: Report,
+    faults: Faults,
+    stopping: Stopping,
+}
+
+/// How the thread comes to its end other than by a fault.
+enum Stop {
+    /// A test ordered it to vanish.
+    Vanish,
+    Error(CoordinatorError),
+}
+
+impl<E: Into<CoordinatorError>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+impl Coord {
+    fn run(mut self, heartbeat: Option<&Heartbeat>, done: &Sender<Result<AllVerified, CoordinatorError>>) {
+        let mut words = LastWords::default();
+        let registered = heartbeat.map(|heartbeat| heartbeat.register("coord")).transpose();
+        let beat = match registered {
+            Ok(beat) => Beat(beat),
+            Err(error) => {
+                // The main thread waits for it and has room for one.
+                let _ = done.try_send(Err(error.into()));
+                return;
+            }
+        };
+        if let Some(heartbeat) = heartbeat {
+            heartbeat.set_state(ProcessState::Running);
+        }
+        match self.all_blocks(&beat, &mut words) {
+            Err(Stop::Vanish) => {}
+            Err(Stop::Error(error)) => {
+                beat.leave();
+                let _ = done.try_send(Err(error));
+            }
+            Ok(all_verified) => {
+                beat.leave();
+                let _ = done.try_send(Ok(all_verified));
+            }
+        }
+    }
+
+    fn all_blocks(&mut self, beat: &Beat, words: &mut LastWords) -> Result<AllVerified, Stop> {
+        self.links.wait_for_first(&mut self.report, &self.stopping)?;
+        let blocks = std::mem::take(&mut self.options.blocks);
+        let mut round = 0;
+        while !self.stopping.begun() && (self.options.repeat == 0 || round < self.options.repeat) {
+            let mut previous = None;
+            for block in &blocks {
+                if self.stopping.begun() {
+                    break;
+                }
+                previous = self.block(block, previous, beat, words)?;
+            }
+            round += 1;
+        }
+        self.report.end()?;
+        Ok(self.report.all_verified())
+    }
+
+    /// One block, from the state before it to its line. `None`: it was told to stop in the middle.
+    fn block(
+        &mut self,
+        block: &Arc<Block>,
+        previous: Option<crate::state::State>,
+        beat: &Beat,
+        words: &mut LastWords,
+    ) -> Result<Option<crate::state::State>, Stop> {
+        let deadlines = self.options.deadlines;
+        let _working = beat.working(Work::new(block.number()).deadline(deadlines.block));
+        let transactions = block.transactions.len() as u64;
+        self.faults.point(block.number(), transactions.max(1), words).map_err(|_| Stop::Vanish)?;
+        let started = std::time::Instant::now();
+        let mut state = validate::open(block, previous).map_err(not_executed)?;
+        let run = BlockRun {
+            block,
+            state: &state,
+            deadlines,
+            retries: self.options.retries,
+            stopping: &self.stopping,
+            beat,
+        };
+        let Some(speculated) = run.execute(&mut self.links, &mut self.report)? else { return Ok(None) };
+        let result = validate::run_in_order(block, &mut state, speculated.outcomes, &|| beat.progress());
+        let result = result.map_err(not_executed)?;
+        let took = started.elapsed();
+        let line = BlockLine::new(&result, took, state.digest(), speculated.parts, speculated.retries);
+        self.report.block(&line)?;
+        Ok(Some(state))
+    }
+}
+
+fn not_executed(error: ValidateError) -> CoordinatorError {
+    match error {
+        ValidateError::Block(error) => CoordinatorError::Block(error),
+        other => CoordinatorError::NotExecuted(other),
+    }
+}

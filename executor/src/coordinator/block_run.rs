@@ -1,0 +1,372 @@
+//! One block over the shards: parts out, questions answered, outcomes in, and what is lost dispatched again.
+//!
+//! A part is lost when its shard's connection breaks, when its deadline passes, or when the shard says or sends something
+//! wrong. It then goes to a shard that is there and not suspect, at once if there is one, else to the first that comes
+//! back; the block's own deadline bounds it all.
+
+use std::time::{Duration, Instant};
+
+use super::links::Links;
+use super::link::Event;
+use super::report::Report;
+use super::{Beat, CoordinatorError, serve};
+use crate::block::Block;
+use crate::deadline::Deadlines;
+use crate::net::{WorkRef, wire};
+use crate::partition::partition;
+use crate::process::Stopping;
+use crate::state::State;
+use crate::vm::{self, ExecutionEnv, TxOutcome};
+
+/// Before a part that was refused is offered again: the shard that refused it is full or about to end, and an immediate
+/// second offer would only spend a retry.
+const REFUSED_PAUSE: Duration = Duration::from_millis(25);
+
+pub(super) struct BlockRun<'a> {
+    pub(super) block: &'a Block,
+    /// The state before its first transaction.
+    pub(super) state: &'a State,
+    pub(super) deadlines: Deadlines,
+    pub(super) retries: u32,
+    pub(super) stopping: &'a Stopping,
+    pub(super) beat: &'a Beat,
+}
+
+/// What the shards made of a block.
+pub(super) struct Speculated {
+    /// A place for each transaction; `None` is for the coordinator to execute.
+    pub(super) outcomes: Vec<Option<TxOutcome>>,
+    /// How many parts were sent out.
+    pub(super) parts: usize,
+    /// How many dispatches were not the first of their part.
+    pub(super) retries: u32,
+}
+
+struct Part {
+    /// Its number in the block's partition.
+    number: usize,
+    places: Vec<usize>,
+    work: Vec<u8>,
+    /// How often it was dispatched.
+    dispatched: u32,
+    /// Who had it last, and what became of that.
+    failed: Option<(String, String)>,
+    is: Is,
+}
+
+enum Is {
+    /// To be dispatched, not before then.
+    Waiting(Instant),
+    Running { link: usize, tag: wire::Tag, until: Instant },
+    Done,
+}
+
+impl Part {
+    fn running_on(&self, link: usize) -> bool {
+        matches!(self.is, Is::Running { link: on, .. } if on == link)
+    }
+}
+
+impl BlockRun<'_> {
+    /// Runs the block's parts; `None` if the coordinator was told to stop meanwhile.
+    pub(super) fn execute(
+        &self,
+        links: &mut Links,
+        report: &mut Report,
+    ) -> Result<Option<Speculated>, CoordinatorError> {
+        links.sequence += 1;
+        let mut parts = self.parts(links.len())?;
+        let mut outcomes: Vec<Option<TxOutcome>> = vec![None; self.block.transactions.len()];
+        let outcome = self.until_done(&mut parts, &mut outcomes, links, report);
+        let retries = parts.iter().map(|part| part.dispatched.saturating_sub(1)).sum();
+        // Whoever still works on an abandoned attempt should not.
+        if retries > 0 || outcome.is_err() {
+            let cancel = wire::Cancel { sequence: links.sequence };
+            for link in 0..links.len() {
+                links.send(link, wire::down::Message::Cancel(cancel));
+            }
+        }
+        Ok(outcome?.then_some(Speculated { outcomes, parts: parts.len(), retries }))
+    }
+
+    fn parts(&self, shards: usize) -> Result<Vec<Part>, CoordinatorError> {
+        let env = ExecutionEnv::of(self.block);
+        let mut parts = Vec::new();
+        for (number, places) in partition(self.block, shards).into_iter().enumerate() {
+            if places.is_empty() {
+                continue;
+            }
+            let work = vm::encode(&WorkRef::new(&env, self.block, &places))
+                .map_err(|source| CoordinatorError::TooLarge { block: self.block.number(), source })?;
+            let is = Is::Waiting(Instant::now());
+            parts.push(Part { number, places, work, dispatched: 0, failed: None, is });
+        }
+        Ok(parts)
+    }
+
+    /// False: told to stop.
+    fn until_done(
+        &self,
+        parts: &mut [Part],
+        outcomes: &mut [Option<TxOutcome>],
+        links: &mut Links,
+        report: &mut Report,
+    ) -> Result<bool, CoordinatorError> {
+        let until = Instant::now() + self.deadlines.block;
+        loop {
+            let Some(missing) = parts.iter().find(|part| !matches!(part.is, Is::Done)) else { return Ok(true) };
+            let now = Instant::now();
+            if now >= until {
+                return Err(self.block_late(missing, links));
+            }
+            if self.stopping.begun() {
+                return Ok(false);
+            }
+            self.dispatch(parts, links, report)?;
+            let next = parts.iter().filter_map(|part| match part.is {
+                Is::Waiting(from) => (from > now).then_some(from),
+                Is::Running { until, .. } => Some(until),
+                Is::Done => None,
+            });
+            let wake = next.min().unwrap_or(until).min(until);
+            let event = links.next(wake, report)?;
+            // Each turn of this loop is progress: it ends by a deadline of its own, and with it the block.
+            self.beat.progress();
+            if let Some(event) = event {
+                self.take(event, parts, outcomes, links)?;
+            }
+            self.give_up_late(parts, links)?;
+        }
+    }
+
+    fn block_late(&self, missing: &Part, links: &Links) -> CoordinatorError {
+        let reason = match (&missing.is, &missing.failed) {
+            (Is::Running { link, .. }, _) => {
+                format!("{} has not returned it", links.get(*link).map_or_else(String::new, |link| link.name()))
+            }
+            (_, Some((shard, reason))) => format!("{shard} lost it ({reason}) and no other shard is there"),
+            (_, None) => format!("no shard is there: {}", links.tried()),
+        };
+        let within = self.deadlines.block;
+        CoordinatorError::Deadline { block: self.block.number(), part: missing.number, within, reason }
+    }
+
+    /// Sends out every part that waits and for which there is a shard.
+    fn dispatch(&self, parts: &mut [Part], links: &mut Links, report: &mut Report) -> Result<(), CoordinatorError> {
+        let now = Instant::now();
+        for at in 0..parts.len() {
+            let Some(link) = parts.get(at).filter(|part| matches!(part.is, Is::Waiting(from) if from <= now)).and_then(|part| pick(part, parts, links))
+            else {
+                continue;
+            };
+            let Some(part) = parts.get_mut(at) else { continue };
+            self.dispatch_to(link, part, links, report)?;
+        }
+        Ok(())
+    }
+
+    fn dispatch_to(
+        &self,
+        link: usize,
+        part: &mut Part,
+        links: &mut Links,
+        report: &mut Report,
+    ) -> Result<(), CoordinatorError> {
+        let Some((incarnation, name)) = links
+            .get(link)
+            .and_then(|at| at.up.as_ref().map(|up| (up.incarnation, at.name())))
+        else {
+            return Ok(());
+        };
+        if let Some((from, reason)) = &part.failed {
+            report.retry(self.block.number(), part.number, part.dispatched, from, &name, reason)?;
+        }
+        let tag = wire::Tag {
+            coordinator: links.incarnation,
+            shard: incarnation,
+            sequence: links.sequence,
+            block: self.block.number(),
+            part: u32::try_from(part.number).unwrap_or(u32::MAX),
+            attempt: part.dispatched,
+        };
+        let run = wire::RunPart {
+            tag: Some(tag),
+            round: 0,
+            part_deadline_ms: milliseconds(self.deadlines.part),
+            state_deadline_ms: milliseconds(self.deadlines.state_request),
+            trace: Vec::new(),
+            work: part.work.clone(),
+        };
+        part.dispatched += 1;
+        part.is = Is::Running { link, tag, until: Instant::now() + self.deadlines.part };
+        if links.send(link, wire::down::Message::Run(run)) {
+            return Ok(());
+        }
+        links.suspect(link, true);
+        self.lost(part, name, "it does not read what is sent to it".to_owned(), REFUSED_PAUSE)
+    }
+
+    /// Takes note of what happened.
+    fn take(
+        &self,
+        event: Event,
+        parts: &mut [Part],
+        outcomes: &mut [Option<TxOutcome>],
+        links: &mut Links,
+    ) -> Result<(), CoordinatorError> {
+        match event {
+            Event::Lost { link, reason, .. } => {
+                let name = links.get(link).map_or_else(String::new, |link| link.name());
+                for part in parts.iter_mut().filter(|part| part.running_on(link)) {
+                    self.lost(part, name.clone(), format!("connection lost: {reason}"), Duration::ZERO)?;
+                }
+                Ok(())
+            }
+            Event::Message { link, message, .. } => self.hear(link, message, parts, outcomes, links),
+            Event::Joined { .. } | Event::Unreachable { .. } => Ok(()),
+        }
+    }
+
+    fn hear(
+        &self,
+        link: usize,
+        message: wire::up::Message,
+        parts: &mut [Part],
+        outcomes: &mut [Option<TxOutcome>],
+        links: &mut Links,
+    ) -> Result<(), CoordinatorError> {
+        use wire::up::Message;
+        let tag = match &message {
+            Message::Hello(_) => None,
+            Message::State(request) => request.tag,
+            Message::Result(result) => result.tag,
+            Message::Error(error) => error.tag,
+        };
+        // It speaks, so it is not stuck.
+        links.suspect(link, false);
+        let Some(part) = parts.iter_mut().find(|part| {
+            matches!(&part.is, Is::Running { link: on, tag: wanted, .. } if *on == link && Some(*wanted) == tag)
+        }) else {
+            links.stale += 1;
+            tracing::debug!(?tag, "a message that nobody waits for was discarded");
+            return Ok(());
+        };
+        let name = links.get(link).map_or_else(String::new, |link| link.name());
+        let wrong = match message {
+            Message::State(request) => match serve::answer(&request, self.state) {
+                // A shard that does not read its answers is late in the end.
+                Ok(reply) => {
+                    links.send(link, wire::down::Message::State(reply));
+                    None
+                }
+                Err(error) => Some(format!("a wrong state request: {error}")),
+            },
+            Message::Result(result) => match accept(&result.outcomes, &part.places, outcomes) {
+                Ok(()) => {
+                    part.is = Is::Done;
+                    None
+                }
+                Err(reason) => Some(format!("a wrong result: {reason}")),
+            },
+            Message::Error(error) => Some(format!("{}: {}", error.reason().as_str_name(), error.detail)),
+            Message::Hello(_) => None,
+        };
+        let Some(reason) = wrong else { return Ok(()) };
+        links.suspect(link, true);
+        self.lost(part, name, reason, REFUSED_PAUSE)
+    }
+
+    fn give_up_late(&self, parts: &mut [Part], links: &mut Links) -> Result<(), CoordinatorError> {
+        let now = Instant::now();
+        for part in parts {
+            let Is::Running { link, until, .. } = part.is else { continue };
+            if now < until {
+                continue;
+            }
+            links.suspect(link, true);
+            let name = links.get(link).map_or_else(String::new, |link| link.name());
+            let reason = format!("no result within {:?}", self.deadlines.part);
+            self.lost(part, name, reason, Duration::ZERO)?;
+        }
+        Ok(())
+    }
+
+    /// An attempt has failed; there may be another.
+    fn lost(&self, part: &mut Part, shard: String, reason: String, pause: Duration) -> Result<(), CoordinatorError> {
+        if part.dispatched > self.retries {
+            return Err(CoordinatorError::Retries {
+                block: self.block.number(),
+                part: part.number,
+                attempts: part.dispatched,
+                shard,
+                reason,
+            });
+        }
+        part.failed = Some((shard, reason));
+        part.is = Is::Waiting(Instant::now() + pause);
+        Ok(())
+    }
+}
+
+/// The best shard for a part: trusted before suspect, then the least busy, then the one that it was cut for.
+fn pick(part: &Part, parts: &[Part], links: &Links) -> Option<usize> {
+    let busy = |link: usize| parts.iter().filter(|part| part.running_on(link)).count();
+    let connected = links.connected().map(|(link, up)| (up.suspect, busy(link), link != part.number, link));
+    connected.min().map(|(.., link)| link)
+}
+
+/// Takes over the outcomes of a part if they are what they should be.
+fn accept(encoded: &[u8], places: &[usize], outcomes: &mut [Option<TxOutcome>]) -> Result<(), String> {
+    let part: Vec<TxOutcome> = vm::decode(encoded).map_err(|error| error.to_string())?;
+    // Both are ascending, so one walk tells whether each outcome belongs to this part and comes once.
+    let mut expected = places.iter();
+    for outcome in &part {
+        let index = outcome.index as usize;
+        if !expected.any(|place| *place == index) {
+            return Err(format!("transaction {index} is not of this part, or comes twice"));
+        }
+    }
+    for outcome in part {
+        if let Some(place) = outcomes.get_mut(outcome.index as usize) {
+            *place = Some(outcome);
+        }
+    }
+    Ok(())
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vm::{Effect, ReadSet};
+
+    fn encoded(indices: &[u32]) -> Vec<u8> {
+        let effect = || Effect::Invalid { reason: "nonce".to_owned() };
+        let outcomes: Vec<TxOutcome> = indices
+            .iter()
+            .map(|index| TxOutcome { index: *index, reads: ReadSet::default(), effect: effect() })
+            .collect();
+        vm::encode(&outcomes).expect("small")
+    }
+
+    #[test]
+    fn outcomes_of_the_part_are_accepted_with_gaps() {
+        let mut outcomes = vec![None; 6];
+        accept(&encoded(&[1, 5]), &[1, 3, 5], &mut outcomes).expect("accepted");
+        let places: Vec<bool> = outcomes.iter().map(Option::is_some).collect();
+        assert_eq!(places, [false, true, false, false, false, true]);
+    }
+
+    #[test]
+    fn outcomes_of_other_parts_or_twice_are_refused_whole() {
+        for wrong in [&[1, 2][..], &[3, 1], &[1, 1], &[9]] {
+            let mut outcomes = vec![None; 6];
+            accept(&encoded(wrong), &[1, 3, 5], &mut outcomes).expect_err("refused");
+            assert!(outcomes.iter().all(Option::is_none));
+        }
+        accept(b"\xff\xff\xff", &[1], &mut [None]).expect_err("not an encoding");
+    }
+}

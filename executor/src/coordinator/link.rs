@@ -1,0 +1,124 @@
+//! The connection to one shard: opened, kept, and opened again for as long as the coordinator runs.
+
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Sender, TrySendError};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+use crate::deadline;
+use crate::net::{self, STREAM_QUEUE, wire};
+
+/// How often a full queue to the coordinating thread is tried again. It is full only while that thread validates a block.
+const FULL_PAUSE: Duration = Duration::from_millis(1);
+
+/// What happens on a link. `session` counts its connections, so that the echo of a broken one is not taken for the next.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A shard is there.
+    Joined { link: usize, session: u64, shard: String, incarnation: u64, down: mpsc::Sender<wire::Down> },
+    /// It is not there any more.
+    Lost { link: usize, session: u64, reason: String },
+    /// It could not be reached.
+    Unreachable { link: usize, reason: String },
+    /// It says something.
+    Message { link: usize, session: u64, message: wire::up::Message },
+}
+
+/// Keeps a link to the shard at `address` until nobody receives its events.
+pub(super) async fn keep(link: usize, address: String, coordinator: u64, events: Sender<Event>) {
+    let mut session = 0;
+    let mut away_since = Instant::now();
+    loop {
+        match open(&address, coordinator).await {
+            Err(reason) => {
+                if hand_over(&events, Event::Unreachable { link, reason }).await.is_err() {
+                    return;
+                }
+            }
+            Ok(opened) => {
+                session += 1;
+                let Opened { hello, down, mut up } = opened;
+                let joined =
+                    Event::Joined { link, session, shard: hello.shard, incarnation: hello.incarnation, down };
+                if hand_over(&events, joined).await.is_err() {
+                    return;
+                }
+                let reason = listen(&mut up, link, session, &events).await;
+                if hand_over(&events, Event::Lost { link, session, reason }).await.is_err() {
+                    return;
+                }
+                away_since = Instant::now();
+            }
+        }
+        let patience = away_since.elapsed() < deadline::RECONNECT_PATIENCE;
+        tokio::time::sleep(if patience { deadline::RECONNECT } else { deadline::RECONNECT_SLOW }).await;
+    }
+}
+
+struct Opened {
+    hello: wire::ShardHello,
+    down: mpsc::Sender<wire::Down>,
+    up: Streaming<wire::Up>,
+}
+
+async fn open(address: &str, coordinator: u64) -> Result<Opened, String> {
+    let mut client = net::connect(address).await.map_err(|error| error.to_string())?;
+    let (down, stream) = mpsc::channel(STREAM_QUEUE);
+    let hello = wire::CoordinatorHello { incarnation: coordinator, version: net::VERSION };
+    // The queue is empty and its other end is in our hands: this cannot fail.
+    let _ = down.try_send(wire::Down { message: Some(wire::down::Message::Hello(hello)) });
+    let greeting = async {
+        let mut up = client.serve(ReceiverStream::new(stream)).await?.into_inner();
+        let first = up.message().await?;
+        Ok::<_, tonic::Status>((up, first))
+    };
+    let greeted = tokio::time::timeout(deadline::HELLO, greeting).await;
+    let (up, first) = match greeted {
+        Err(_) => return Err(format!("connected, but no hello within {:?}", deadline::HELLO)),
+        Ok(Err(status)) => return Err(net::stream_end(&status)),
+        Ok(Ok(greeted)) => greeted,
+    };
+    match first {
+        Some(wire::Up { message: Some(wire::up::Message::Hello(hello)) }) if hello.version == net::VERSION => {
+            Ok(Opened { hello, down, up })
+        }
+        Some(wire::Up { message: Some(wire::up::Message::Hello(hello)) }) => {
+            Err(format!("it speaks version {} of the protocol, not {}", hello.version, net::VERSION))
+        }
+        _ => Err("it is not a shard of this kind".to_owned()),
+    }
+}
+
+/// Passes on what the shard says; returns why that ended.
+async fn listen(up: &mut Streaming<wire::Up>, link: usize, session: u64, events: &Sender<Event>) -> String {
+    loop {
+        match up.message().await {
+            Ok(Some(wire::Up { message: Some(message) })) => {
+                if hand_over(events, Event::Message { link, session, message }).await.is_err() {
+                    return "the coordinator does not take its messages".to_owned();
+                }
+            }
+            Ok(Some(wire::Up { message: None })) => return "it sent a message of an unknown kind".to_owned(),
+            Ok(None) => return "it closed the stream".to_owned(),
+            Err(status) => return net::stream_end(&status),
+        }
+    }
+}
+
+/// The coordinating thread has ended.
+struct NotTaken;
+
+/// Waits for room as a socket would, so that a shard that floods is slowed down and nobody else.
+async fn hand_over(events: &Sender<Event>, event: Event) -> Result<(), NotTaken> {
+    let mut event = event;
+    loop {
+        event = match events.try_send(event) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Disconnected(_)) => return Err(NotTaken),
+            Err(TrySendError::Full(event)) => event,
+        };
+        tokio::time::sleep(FULL_PAUSE).await;
+    }
+}

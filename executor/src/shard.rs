@@ -1,0 +1,266 @@
+//! One shard as a process: a network in front, one executor thread behind, a heartbeat over both.
+//!
+//! Threads: `exec-sN` executes; `send-sN` carries what it says to whichever coordinator is connected; `net-sN` are the
+//! async runtime's and only decode, sort and pass on; the main thread waits for signals and nothing else. They talk
+//! through bounded queues whose depths are published, and none of them waits for another without an end.
+
+mod executor;
+mod outbox;
+mod remote;
+mod service;
+mod session;
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use shard_heartbeat::{CreateError, Heartbeat, ProcessState, RegisterError, SegmentOptions};
+use tokio::runtime::Runtime;
+
+use crate::deadline;
+use crate::faults::{self, Faults, PortError, ProcessFault};
+use crate::net;
+use crate::process::{self, Stopping};
+use crate::queue;
+
+pub use session::Counters;
+
+/// Parts that may wait for the executor thread. A coordinator gives a shard its own part and, at worst, those of every
+/// lost shard; more than this waiting means that it is not executing, and the coordinator should hear so.
+const COMMANDS: usize = 32;
+
+/// Answers to state requests that may wait: one request is under way at a time, so more are late answers to earlier ones.
+const STATE_REPLIES: usize = 8;
+
+/// Messages that may wait for the network: a result and a state request, many times over.
+const RESULTS: usize = 64;
+
+/// Threads of the async runtime. Decoding large parts is the only work there; with two, one can decode while the other
+/// answers keep-alives.
+const NET_THREADS: usize = 2;
+
+/// How a shard is to run.
+#[derive(Clone, Debug)]
+pub struct ShardOptions {
+    /// Its name, which ends the names of its threads.
+    pub id: u16,
+    /// Where coordinators reach it.
+    pub listen: SocketAddr,
+    /// Its heartbeat segment.
+    pub heartbeat: PathBuf,
+    /// Where tests order faults; `None`: nowhere.
+    pub faults: Option<SocketAddr>,
+}
+
+/// Why a shard did not start. Each message ends with the next step.
+#[derive(Debug, thiserror::Error)]
+pub enum ShardError {
+    /// No heartbeat.
+    #[error("cannot create the heartbeat: {0}. Give --heartbeat a path in a folder that this user may write to, such as /run or /dev/shm, and that no running process uses")]
+    Heartbeat(#[from] CreateError),
+    /// No slot in the heartbeat.
+    #[error("cannot register in the heartbeat: {0}")]
+    Register(#[from] RegisterError),
+    /// The address is not to be had.
+    #[error("cannot listen on {address}: {source}. Give --listen a free address of this machine, or end what listens there")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// No fault port.
+    #[error(transparent)]
+    Faults(#[from] PortError),
+    /// No thread or runtime.
+    #[error("cannot start the {what}: {source}. The limit on threads or descriptors is probably reached (ulimit -u, ulimit -n)")]
+    Start {
+        /// What did not start.
+        what: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A thread that was started did not report.
+    #[error("thread {0} did not start within {1:?}: the machine is overloaded, or its heartbeat slot is not to be had")]
+    NotReady(&'static str, Duration),
+}
+
+/// Runs a shard until it is told to stop. It must be called on the main thread.
+pub fn run(options: &ShardOptions) -> Result<(), ShardError> {
+    let heartbeat = Heartbeat::create(&options.heartbeat, &SegmentOptions::new(options.id.to_string()))?;
+    let (to_main, process_faults) = crossbeam_channel::bounded(1);
+    let faults = Faults::inert(to_main);
+    process::end_on_panic(Some(heartbeat.clone()), faults.clone());
+    let started = Shard::start(options, &heartbeat, &faults);
+    match started {
+        Ok(shard) => {
+            shard.wait(&process_faults);
+            shard.stop();
+            Ok(())
+        }
+        Err(error) => {
+            heartbeat.set_state(ProcessState::Failed);
+            Err(error)
+        }
+    }
+}
+
+struct Shard {
+    heartbeat: Heartbeat,
+    stopping: Stopping,
+    sessions: session::Sessions,
+    threads: Vec<JoinHandle<()>>,
+    runtime: Runtime,
+    signals: Receiver<()>,
+    close: tokio::sync::watch::Sender<bool>,
+}
+
+impl Shard {
+    fn start(options: &ShardOptions, heartbeat: &Heartbeat, faults: &Faults) -> Result<Self, ShardError> {
+        let failed = |what| move |source| ShardError::Start { what, source };
+        let bind = |source| ShardError::Bind { address: options.listen, source };
+        let listener = TcpListener::bind(options.listen).map_err(bind)?;
+        listener.set_nonblocking(true).map_err(bind)?;
+        let address = listener.local_addr().map_err(bind)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(NET_THREADS)
+            .thread_name(format!("net-s{}", options.id))
+            .enable_all()
+            .build()
+            .map_err(failed("network threads"))?;
+        let (signalled, signals) = crossbeam_channel::bounded(1);
+        process::forward_signals(runtime.handle(), signalled).map_err(failed("signal handlers"))?;
+        if let Some(address) = options.faults {
+            let bound = faults::serve(runtime.handle(), address, faults.clone())?;
+            say(&format!("shard {}: faults on {bound}", options.id));
+        }
+
+        let stopping = Stopping::default();
+        let counters = Arc::new(Counters::default());
+        let sessions = session::Sessions::new(heartbeat.incarnation(), Arc::clone(&counters));
+        let (commands, commands_out) = queue::bounded(heartbeat, "commands", COMMANDS)?;
+        let (state, state_out) = queue::bounded(heartbeat, "state", STATE_REPLIES)?;
+        let (results, results_out) = queue::bounded(heartbeat, "results", RESULTS)?;
+
+        let executor = executor::Executor {
+            commands: commands_out,
+            state: state_out,
+            results: results.clone(),
+            faults: faults.clone(),
+            stopping: stopping.clone(),
+            counters: Arc::clone(&counters),
+        };
+        let outbox =
+            outbox::Outbox { results: results_out, stopping: stopping.clone(), counters: Arc::clone(&counters) };
+        let threads = vec![
+            spawn(heartbeat, "exec", options.id, move |beat, words, ready| executor.run(beat, words, ready))?,
+            spawn(heartbeat, "send", options.id, move |beat, _, ready| outbox.run(beat, ready))?,
+        ];
+
+        let service = service::Service { id: options.id, sessions: sessions.clone(), commands, state };
+        let (close, closed) = tokio::sync::watch::channel(false);
+        service::serve(&runtime, listener, service, closed).map_err(bind)?;
+        heartbeat.set_state(ProcessState::Running);
+        say(&format!("shard {}: listening on {address}, incarnation {}", options.id, heartbeat.incarnation()));
+        Ok(Self { heartbeat: heartbeat.clone(), stopping, sessions, threads, runtime, signals, close })
+    }
+
+    /// Waits for the order to stop, looking round all the time: this thread must always be one that can still act.
+    fn wait(&self, process_faults: &Receiver<ProcessFault>) {
+        loop {
+            crossbeam_channel::select! {
+                recv(self.signals) -> signal => match signal {
+                    Ok(()) => return,
+                    // The runtime has gone, and signals with it: nothing more can be heard, and SIGKILL works.
+                    Err(_) => std::thread::sleep(deadline::LOOK_ROUND),
+                },
+                recv(process_faults) -> fault => match fault {
+                    Ok(ProcessFault::LeaderExit) => {
+                        faults::announce(faults::Kind::LeaderExit);
+                        process::end_this_thread();
+                    }
+                    Ok(ProcessFault::ExitHang) => self.hang_in_exit(),
+                    Err(_) => std::thread::sleep(deadline::LOOK_ROUND),
+                },
+                default(deadline::LOOK_ROUND) => {}
+            }
+        }
+    }
+
+    /// Stops in order, in bounded time whatever the threads do.
+    fn stop(self) {
+        process::end_after(deadline::STOP_AT_LAST, process::STOP_HUNG);
+        self.begin_to_stop();
+        let late = process::join_all(self.threads);
+        if !late.is_empty() {
+            tracing::warn!(threads = late.join(", "), "threads did not end in time; ending without them");
+        }
+        self.runtime.shutdown_timeout(deadline::LOOK_ROUND);
+    }
+
+    fn begin_to_stop(&self) {
+        self.heartbeat.set_state(ProcessState::Stopping);
+        self.stopping.begin();
+        // Nobody may be listening for it any more.
+        let _ = self.close.send(true);
+        self.sessions.close_current("the shard stops");
+    }
+
+    fn hang_in_exit(&self) {
+        self.begin_to_stop();
+        faults::announce(faults::Kind::ExitHang);
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+/// Tells whoever started the thread that it is on the watch. Only then may the process say that it is running, or a
+/// watchdog would look for a thread that was never seen.
+type Ready = crossbeam_channel::Sender<()>;
+
+fn spawn(
+    heartbeat: &Heartbeat,
+    duty: &'static str,
+    shard: u16,
+    run: impl FnOnce(shard_heartbeat::ThreadBeat, faults::LastWords, &Ready) + Send + 'static,
+) -> Result<JoinHandle<()>, ShardError> {
+    // A u16 keeps it within the 15 bytes that the kernel has for a name.
+    let name = format!("{duty}-s{shard}");
+    let (ready, is_ready) = crossbeam_channel::bounded(1);
+    let heartbeat = heartbeat.clone();
+    let body = {
+        let name = name.clone();
+        move || {
+            let words = faults::LastWords::default();
+            match heartbeat.register(&name) {
+                Ok(beat) => run(beat, words, &ready),
+                Err(error) => tracing::error!(thread = name, %error, "cannot register in the heartbeat"),
+            }
+        }
+    };
+    let thread = std::thread::Builder::new()
+        .name(name)
+        .spawn(body)
+        .map_err(|source| ShardError::Start { what: duty, source })?;
+    match is_ready.recv_timeout(deadline::STOP) {
+        Ok(()) => Ok(thread),
+        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+            Err(ShardError::NotReady(duty, deadline::STOP))
+        }
+    }
+}
+
+/// A line for whoever started the process; that nobody reads it is no reason to end.
+fn say(line: &str) {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}");
+    let _ = out.flush();
+}
+
+/// The largest message that may come in or go out, for the service.
+const MAX_MESSAGE: usize = net::MAX_MESSAGE;

@@ -1,0 +1,216 @@
+//! The executor thread: takes parts, executes them on the coordinator's state, hands back what came of them.
+//!
+//! It never blocks without an end, and whatever happens to a part, the coordinator is told, except when there is no
+//! coordinator any more or the thread itself is lost; that is what deadlines at the other end are for.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use shard_heartbeat::{ThreadBeat, TraceContext};
+
+use super::Ready;
+use super::outbox::Outgoing;
+use super::remote::{AskError, Line, RemoteState};
+use super::session::{Counters, Session};
+use crate::deadline;
+use crate::faults::{Faults, LastWords, ThreadMustEnd};
+use crate::net::{self, wire};
+use crate::process::Stopping;
+use crate::queue::{QueueReceiver, QueueSender, Received};
+use crate::vm::{self, TxOutcome, ViewError, VmError};
+
+/// A part to execute.
+pub(super) struct Job {
+    pub(super) tag: wire::Tag,
+    pub(super) session: Arc<Session>,
+    /// When its result is no longer of use.
+    pub(super) until: Instant,
+    /// How long each state request may take.
+    pub(super) state_deadline: Duration,
+    pub(super) trace: TraceContext,
+    pub(super) work: net::Work,
+}
+
+/// An answer to a state request, not yet looked into.
+pub(super) struct StateReply {
+    pub(super) tag: wire::Tag,
+    pub(super) id: u64,
+    pub(super) values: Vec<wire::StateValue>,
+}
+
+/// Why a part has no result.
+#[derive(Debug, thiserror::Error)]
+enum PartError {
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    #[error("the part was not done within its deadline")]
+    Late,
+    #[error("the part is no longer wanted")]
+    Unwanted,
+    #[error("the shard is stopping")]
+    Stopping,
+    #[error("{0}")]
+    Vm(VmError),
+    #[error("the outcomes cannot be sent: {0}")]
+    Codec(#[from] vm::CodecError),
+    #[error("the thread ends")]
+    ThreadMustEnd,
+}
+
+impl PartError {
+    /// `None`: there is nobody to tell.
+    fn reason(&self) -> Option<wire::part_error::Reason> {
+        use wire::part_error::Reason;
+        match self {
+            Self::Ask(AskError::Late { .. }) => Some(Reason::StateLate),
+            Self::Ask(AskError::Wire(_)) => Some(Reason::Malformed),
+            Self::Ask(AskError::Queue(_)) => Some(Reason::Busy),
+            Self::Late | Self::Ask(AskError::PartLate) => Some(Reason::PartLate),
+            Self::Stopping | Self::Ask(AskError::Stopping) => Some(Reason::Stopping),
+            Self::Vm(_) | Self::Codec(_) => Some(Reason::Execution),
+            Self::Unwanted | Self::Ask(AskError::Unwanted) | Self::ThreadMustEnd => None,
+        }
+    }
+}
+
+impl From<VmError> for PartError {
+    fn from(error: VmError) -> Self {
+        match error {
+            VmError::View(ViewError::Unavailable(source)) => match source.downcast::<AskError>() {
+                Ok(ask) => Self::Ask(*ask),
+                Err(source) => Self::Vm(VmError::View(ViewError::Unavailable(source))),
+            },
+            other => Self::Vm(other),
+        }
+    }
+}
+
+pub(super) struct Executor {
+    pub(super) commands: QueueReceiver<Job>,
+    pub(super) state: QueueReceiver<StateReply>,
+    pub(super) results: QueueSender<Outgoing>,
+    pub(super) faults: Faults,
+    pub(super) stopping: Stopping,
+    pub(super) counters: Arc<Counters>,
+}
+
+impl Executor {
+    /// The thread. `beat` is dropped before `words`, so that these are the last.
+    pub(super) fn run(self, beat: ThreadBeat, mut words: LastWords, ready: &Ready) {
+        let beat = beat;
+        // If nobody waits for it any more, the process is ending.
+        let _ = ready.try_send(());
+        let mut cache = super::remote::Cache::default();
+        while !self.stopping.begun() {
+            match self.commands.receive(deadline::LOOK_ROUND) {
+                Received::Message(job) => {
+                    if self.part(&job, &beat, &mut words, &mut cache).is_err() {
+                        return;
+                    }
+                }
+                Received::Nothing => {}
+                Received::Closed => break,
+            }
+        }
+        beat.leave();
+    }
+
+    /// Executes one part and answers for it.
+    fn part(
+        &self,
+        job: &Job,
+        beat: &ThreadBeat,
+        words: &mut LastWords,
+        cache: &mut super::remote::Cache,
+    ) -> Result<(), ThreadMustEnd> {
+        if !job.session.wants(&job.tag) {
+            Counters::count(&self.counters.stale);
+            return Ok(());
+        }
+        let left = job.until.saturating_duration_since(Instant::now());
+        let work = shard_heartbeat::Work::new(job.tag.block)
+            .attempt(job.tag.attempt.into())
+            .deadline(left)
+            .trace(job.trace);
+        let _working = beat.working(work);
+        cache.open(&job.tag);
+        let line = Line {
+            job,
+            state: &self.state,
+            results: &self.results,
+            stopping: &self.stopping,
+            counters: &self.counters,
+            beat,
+        };
+        let remote = RemoteState::new(line, cache);
+        let outcome = remote.prefetch(&job.work).map_err(PartError::from);
+        let outcome = outcome.and_then(|()| self.execute(job, &remote, beat, words));
+        let message = match outcome.and_then(|outcomes| Ok(vm::encode(&outcomes)?)) {
+            Ok(outcomes) => wire::up::Message::Result(wire::PartResult { tag: Some(job.tag), outcomes }),
+            Err(PartError::ThreadMustEnd) => return Err(ThreadMustEnd),
+            Err(error) => {
+                tracing::debug!(block = job.tag.block, attempt = job.tag.attempt, %error, "part not executed");
+                let Some(reason) = error.reason() else { return Ok(()) };
+                let detail = error.to_string();
+                wire::up::Message::Error(wire::PartError { tag: Some(job.tag), reason: reason.into(), detail })
+            }
+        };
+        self.hand_over(job, message);
+        Ok(())
+    }
+
+    fn execute(
+        &self,
+        job: &Job,
+        remote: &RemoteState<'_>,
+        beat: &ThreadBeat,
+        words: &mut LastWords,
+    ) -> Result<Vec<TxOutcome>, PartError> {
+        let stop: Cell<Option<PartError>> = Cell::new(None);
+        // What is handed out one by one can also be withheld: this is the point between two transactions.
+        let transactions = job.work.transactions.iter().map_while(|(index, transaction)| {
+            match self.before_transaction(job, words) {
+                Ok(()) => Some((*index, transaction)),
+                Err(error) => {
+                    stop.set(Some(error));
+                    None
+                }
+            }
+        });
+        let outcomes = vm::execute_part(&job.work.env, transactions, remote, &mut |_| beat.progress())?;
+        match stop.take() {
+            None => Ok(outcomes),
+            Some(error) => Err(error),
+        }
+    }
+
+    fn before_transaction(&self, job: &Job, words: &mut LastWords) -> Result<(), PartError> {
+        self.faults.point(job.tag.block, 1, words).map_err(|ThreadMustEnd| PartError::ThreadMustEnd)?;
+        if self.stopping.begun() {
+            return Err(PartError::Stopping);
+        }
+        if !job.session.wants(&job.tag) {
+            return Err(PartError::Unwanted);
+        }
+        if Instant::now() >= job.until {
+            return Err(PartError::Late);
+        }
+        Ok(())
+    }
+
+    fn hand_over(&self, job: &Job, message: wire::up::Message) {
+        let outgoing =
+            Outgoing { session: Arc::clone(&job.session), message: wire::Up { message: Some(message) } };
+        if let Err(error) = self.results.send(outgoing, deadline::HAND_OVER) {
+            let dropped: &AtomicU64 = &self.counters.results_dropped;
+            Counters::count(dropped);
+            let reason = match error {
+                crate::queue::SendError::Full(_) => "the results queue is full",
+                crate::queue::SendError::Closed(_) => "the sending thread has gone",
+            };
+            tracing::warn!(block = job.tag.block, reason, "a result was dropped");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The thread that carries what the executor thread says to its coordinator, so that a network that does not take it
+//! never holds up the executor.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use shard_heartbeat::{ThreadBeat, Work};
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::Ready;
+use super::session::{Counters, Session};
+use crate::deadline;
+use crate::net::wire::Up;
+use crate::process::Stopping;
+use crate::queue::{QueueReceiver, Received};
+
+/// How often a full stream is tried again: far below what a coordinator would notice, and no load.
+const FULL_PAUSE: Duration = Duration::from_millis(1);
+
+/// Something for a coordinator, and which one.
+pub(super) struct Outgoing {
+    pub(super) session: Arc<Session>,
+    pub(super) message: Up,
+}
+
+pub(super) struct Outbox {
+    pub(super) results: QueueReceiver<Outgoing>,
+    pub(super) stopping: Stopping,
+    pub(super) counters: Arc<Counters>,
+}
+
+impl Outbox {
+    pub(super) fn run(self, beat: ThreadBeat, ready: &Ready) {
+        // If nobody waits for it any more, the process is ending.
+        let _ = ready.try_send(());
+        while !self.stopping.begun() {
+            match self.results.receive(deadline::LOOK_ROUND) {
+                Received::Message(outgoing) => {
+                    let _working = beat.working(Work::new(0).deadline(deadline::HAND_OVER));
+                    self.deliver(outgoing);
+                }
+                Received::Nothing => {}
+                Received::Closed => break,
+            }
+        }
+        beat.leave();
+    }
+
+    /// A coordinator that is gone, or does not read, loses the message and not the shard.
+    fn deliver(&self, outgoing: Outgoing) {
+        let Outgoing { session, message } = outgoing;
+        let Some(up) = session.up() else { return self.dropped() };
+        let until = Instant::now() + deadline::HAND_OVER;
+        let mut message = Ok(message);
+        loop {
+            message = match up.try_send(message) {
+                Ok(()) => return,
+                Err(TrySendError::Closed(_)) => return self.dropped(),
+                Err(TrySendError::Full(message)) => message,
+            };
+            if Instant::now() >= until {
+                session.close("the coordinator does not read");
+                return self.dropped();
+            }
+            std::thread::sleep(FULL_PAUSE);
+        }
+    }
+
+    fn dropped(&self) {
+        if Counters::count(&self.counters.results_dropped) == 0 {
+            tracing::info!("a message was dropped because its coordinator has gone; further ones are only counted");
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The state before a block, as a shard sees it: a cache for the block over batched questions to the coordinator.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use revm::bytecode::Bytecode;
+use revm::primitives::map::{HashMap, HashSet};
+use revm::primitives::{Address, B256, KECCAK_EMPTY, U256};
+use shard_heartbeat::ThreadBeat;
+
+use super::executor::{Job, StateReply};
+use super::outbox::Outgoing;
+use super::session::Counters;
+use crate::deadline;
+use crate::net::{Key, MAX_KEYS, Value, WireError, Work, wire};
+use crate::process::Stopping;
+use crate::queue::{QueueReceiver, QueueSender, Received};
+use crate::state::{AccountInfo, analysed};
+use crate::vm::{StateView, ViewError};
+
+/// Codes kept from block to block. A hash names its code for ever, so they never go stale; at 24 KiB each, this many take
+/// at most 96 MiB, and popular contracts are asked for once.
+const CODES_KEPT: usize = 4_096;
+
+/// The most codes in one request: with 24 KiB each, an answer stays below half of what a message may hold.
+const CODES_AT_ONCE: usize = 1_024;
+
+/// Why the coordinator's state could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AskError {
+    #[error("state request {id} for {keys} keys was not answered within {within:?}")]
+    Late { id: u64, keys: usize, within: Duration },
+    #[error("the part's deadline passed while it waited for state")]
+    PartLate,
+    #[error("the part is no longer wanted")]
+    Unwanted,
+    #[error("the shard is stopping")]
+    Stopping,
+    #[error("the state request was not taken: {0}")]
+    Queue(&'static str),
+    #[error("the answer to a state request cannot be used: {0}")]
+    Wire(#[from] WireError),
+}
+
+/// What is known already.
+#[derive(Default)]
+pub(super) struct Cache {
+    of: Option<(u64, u64)>,
+    values: HashMap<Key, Value>,
+    codes: HashMap<B256, Bytecode>,
+    next_id: u64,
+}
+
+impl Cache {
+    /// Keeps what was learnt for the same run of the same block, as a second part of it needs; drops the rest.
+    pub(super) fn open(&mut self, tag: &wire::Tag) {
+        let of = Some((tag.coordinator, tag.sequence));
+        if self.of != of {
+            self.of = of;
+            self.values.clear();
+        }
+        if self.codes.len() > CODES_KEPT {
+            self.codes.clear();
+        }
+    }
+
+    fn knows(&self, key: &Key) -> bool {
+        match key {
+            Key::Code(hash) => *hash == KECCAK_EMPTY || self.codes.contains_key(hash),
+            key => self.values.contains_key(key),
+        }
+    }
+}
+
+/// The way to the coordinator and back, for one part.
+pub(super) struct Line<'a> {
+    pub(super) job: &'a Job,
+    pub(super) state: &'a QueueReceiver<StateReply>,
+    pub(super) results: &'a QueueSender<Outgoing>,
+    pub(super) stopping: &'a Stopping,
+    pub(super) counters: &'a Counters,
+    pub(super) beat: &'a ThreadBeat,
+}
+
+/// The view that a part is executed on.
+pub(super) struct RemoteState<'a> {
+    line: Line<'a>,
+    cache: RefCell<&'a mut Cache>,
+}
+
+impl<'a> RemoteState<'a> {
+    pub(super) fn new(line: Line<'a>, cache: &'a mut Cache) -> Self {
+        Self { line, cache: RefCell::new(cache) }
+    }
+
+    /// Asks for all that is known ahead to be needed, in as few requests as there can be: one for accounts and listed
+    /// slots, one for the code that those accounts turn out to have.
+    pub(super) fn prefetch(&self, work: &Work) -> Result<(), AskError> {
+        let mut keys: HashSet<Key> = HashSet::default();
+        for (_, transaction) in &work.transactions {
+            keys.insert(Key::Account(transaction.sender));
+            keys.extend(transaction.to.map(Key::Account));
+            for (address, slots) in &transaction.access_list {
+                keys.insert(Key::Account(*address));
+                keys.extend(slots.iter().map(|slot| Key::Slot(*address, (*slot).into())));
+            }
+        }
+        self.learn(keys.iter().copied())?;
+        let codes: HashSet<Key> = {
+            let cache = self.cache.borrow();
+            let code = |key: &Key| match cache.values.get(key) {
+                Some(Value::Account(Some(account))) => Some(Key::Code(account.code_hash)),
+                _ => None,
+            };
+            keys.iter().filter_map(code).collect()
+        };
+        self.learn(codes.into_iter())
+    }
+
+    /// Asks for those of `keys` that are not known yet.
+    fn learn(&self, keys: impl Iterator<Item = Key>) -> Result<(), AskError> {
+        let unknown: Vec<Key> = {
+            let cache = self.cache.borrow();
+            keys.filter(|key| !cache.knows(key)).collect()
+        };
+        let codes = unknown.iter().any(|key| matches!(key, Key::Code(_)));
+        for batch in unknown.chunks(if codes { CODES_AT_ONCE } else { MAX_KEYS }) {
+            let values = self.ask(batch)?;
+            let mut cache = self.cache.borrow_mut();
+            for (key, value) in batch.iter().zip(values) {
+                let value = Value::answering(key, value)?;
+                if let (Key::Code(hash), Value::Code(Some(code))) = (key, &value) {
+                    cache.codes.insert(*hash, analysed(code));
+                } else {
+                    cache.values.insert(*key, value);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One request and its answer.
+    fn ask(&self, keys: &[Key]) -> Result<Vec<wire::StateValue>, AskError> {
+        let job = self.line.job;
+        let id = self.next_id();
+        let request =
+            wire::StateRequest { tag: Some(job.tag), id, keys: keys.iter().map(wire::StateKey::from).collect() };
+        let message = wire::Up { message: Some(wire::up::Message::State(request)) };
+        let outgoing = Outgoing { session: Arc::clone(&job.session), message };
+        self.line.results.send(outgoing, deadline::HAND_OVER).map_err(|error| match error {
+            crate::queue::SendError::Full(_) => AskError::Queue("the queue to the network is full"),
+            crate::queue::SendError::Closed(_) => AskError::Queue("the sending thread has gone"),
+        })?;
+        let until = Instant::now() + job.state_deadline;
+        loop {
+            let now = Instant::now();
+            if self.line.stopping.begun() {
+                return Err(AskError::Stopping);
+            }
+            if !job.session.wants(&job.tag) {
+                return Err(AskError::Unwanted);
+            }
+            if now >= job.until {
+                return Err(AskError::PartLate);
+            }
+            if now >= until {
+                return Err(AskError::Late { id, keys: keys.len(), within: job.state_deadline });
+            }
+            let patience = until.min(job.until).saturating_duration_since(now).min(deadline::LOOK_ROUND);
+            let Received::Message(reply) = self.line.state.receive(patience) else { continue };
+            if reply.id != id || reply.tag != job.tag {
+                Counters::count(&self.line.counters.stale);
+                continue;
+            }
+            self.line.beat.progress();
+            if reply.values.len() != keys.len() {
+                let reason = format!("{} values for {} keys", reply.values.len(), keys.len());
+                return Err(WireError::Mismatch(reason).into());
+            }
+            return Ok(reply.values);
+        }
+    }
+
+    fn next_id(&self) -> u64 {
+        let mut cache = self.cache.borrow_mut();
+        cache.next_id += 1;
+        cache.next_id
+    }
+
+    fn value(&self, key: Key) -> Result<Value, ViewError> {
+        if let Some(value) = self.cache.borrow().values.get(&key) {
+            return Ok(value.clone());
+        }
+        self.learn(std::iter::once(key)).map_err(|error| ViewError::Unavailable(Box::new(error)))?;
+        let value = self.cache.borrow().values.get(&key).cloned();
+        value.ok_or_else(|| unusable(format!("{key:?} was not answered")))
+    }
+}
+
+fn unusable(reason: String) -> ViewError {
+    ViewError::Unavailable(Box::new(AskError::Wire(WireError::Mismatch(reason))))
+}
+
+impl StateView for RemoteState<'_> {
+    fn account(&self, address: Address) -> Result<Option<AccountInfo>, ViewError> {
+        match self.value(Key::Account(address))? {
+            Value::Account(account) => Ok(account),
+            other => Err(unusable(format!("{other:?} is not an account"))),
+        }
+    }
+
+    fn code(&self, code_hash: B256) -> Result<Bytecode, ViewError> {
+        if code_hash == KECCAK_EMPTY {
+            return Ok(Bytecode::default());
+        }
+        let known = |this: &Self| this.cache.borrow().codes.get(&code_hash).cloned();
+        if let Some(code) = known(self) {
+            return Ok(code);
+        }
+        let key = Key::Code(code_hash);
+        if !self.cache.borrow().values.contains_key(&key) {
+            self.learn(std::iter::once(key)).map_err(|error| ViewError::Unavailable(Box::new(error)))?;
+        }
+        known(self).ok_or(ViewError::UnknownCode(code_hash))
+    }
+
+    fn storage(&self, address: Address, slot: U256) -> Result<U256, ViewError> {
+        match self.value(Key::Slot(address, slot))? {
+            Value::Slot(value) => Ok(value),
+            other => Err(unusable(format!("{other:?} is not a slot"))),
+        }
+    }
+
+    fn block_hash(&self, number: u64) -> Result<B256, ViewError> {
+        match self.value(Key::BlockHash(number))? {
+            Value::BlockHash(Some(hash)) => Ok(hash),
+            Value::BlockHash(None) => Err(ViewError::UnknownBlockHash(number)),
+            other => Err(unusable(format!("{other:?} is not a block hash"))),
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The network's side of a shard: one stream from a coordinator, sorted into the queues of the threads behind it.
+//!
+//! Nothing here waits for those threads: a queue that is full is an answer to the coordinator, not a reason to stop reading.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use shard_heartbeat::TraceContext;
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::executor::{Job, StateReply};
+use super::session::{Counters, Session, Sessions};
+use super::MAX_MESSAGE;
+use crate::deadline;
+use crate::net::wire::shard_server::{Shard, ShardServer};
+use crate::net::{self, STREAM_QUEUE, Work, wire};
+use crate::queue::QueueSender;
+use crate::vm;
+
+/// The longest a coordinator may let a part or a request take: a day, as the command line allows. It keeps the
+/// arithmetic of a peer's numbers exact.
+const LONGEST_MS: u64 = 24 * 60 * 60 * 1_000;
+
+#[derive(Clone)]
+pub(super) struct Service {
+    pub(super) id: u16,
+    pub(super) sessions: Sessions,
+    pub(super) commands: QueueSender<Job>,
+    pub(super) state: QueueSender<StateReply>,
+}
+
+/// Starts to serve on a bound listener, until `closed` turns true.
+pub(super) fn serve(
+    runtime: &Runtime,
+    listener: TcpListener,
+    service: Service,
+    mut closed: watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    let _entered = runtime.enter();
+    let incoming = TcpIncoming::from(tokio::net::TcpListener::from_std(listener)?).with_nodelay(Some(true));
+    let service = ShardServer::new(service)
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE);
+    let router = net::server().add_service(service);
+    runtime.spawn(async move {
+        let end = async move {
+            // An error means that the process is ending already.
+            let _ = closed.wait_for(|closed| *closed).await;
+        };
+        if let Err(error) = router.serve_with_incoming_shutdown(incoming, end).await {
+            tracing::error!(error = net::innermost(&error), "the network side has ended");
+        }
+    });
+    Ok(())
+}
+
+#[tonic::async_trait]
+impl Shard for Service {
+    type ServeStream = ReceiverStream<Result<wire::Up, Status>>;
+
+    async fn serve(&self, request: Request<Streaming<wire::Down>>) -> Result<Response<Self::ServeStream>, Status> {
+        let peer = request.remote_addr();
+        let mut down = request.into_inner();
+        let hello = tokio::time::timeout(deadline::HELLO, down.message())
+            .await
+            .map_err(|_| Status::deadline_exceeded("no hello in time"))??;
+        let Some(wire::Down { message: Some(wire::down::Message::Hello(hello)) }) = hello else {
+            return Err(Status::invalid_argument("the first message must be a hello"));
+        };
+        if hello.version != net::VERSION {
+            let reason = format!("this shard speaks version {}, not {}", net::VERSION, hello.version);
+            return Err(Status::failed_precondition(reason));
+        }
+        let (up, stream) = mpsc::channel(STREAM_QUEUE);
+        let own = wire::ShardHello {
+            shard: self.id.to_string(),
+            incarnation: self.sessions.incarnation,
+            version: net::VERSION,
+        };
+        // The queue is empty and its other end is in our hands: this cannot fail.
+        let _ = up.try_send(Ok(wire::Up { message: Some(wire::up::Message::Hello(own)) }));
+        let session = self.sessions.begin(hello.incarnation, up);
+        tracing::info!(?peer, coordinator = hello.incarnation, "coordinator connected");
+        let service = self.clone();
+        tokio::spawn(async move { service.listen(down, session).await });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+impl Service {
+    /// Reads until the stream ends, one way or another. Keep-alive ends it if the coordinator vanished.
+    async fn listen(self, mut down: Streaming<wire::Down>, session: Arc<Session>) {
+        let reason = loop {
+            let message = tokio::select! {
+                message = down.message() => message,
+                () = session.over() => break "the session was ended".to_owned(),
+            };
+            match message {
+                Ok(Some(message)) => self.sort(message, &session),
+                Ok(None) => break "the coordinator closed the stream".to_owned(),
+                Err(status) => break net::stream_end(&status),
+            }
+        };
+        tracing::info!(coordinator = session.coordinator, reason, "coordinator gone");
+        self.sessions.ended(&session, &reason);
+    }
+
+    fn sort(&self, message: wire::Down, session: &Arc<Session>) {
+        use wire::down::Message;
+        match message.message {
+            Some(Message::Run(run)) => self.run(run, session),
+            Some(Message::State(reply)) => self.state(reply, session),
+            Some(Message::Cancel(cancel)) => session.finish(cancel.sequence),
+            Some(Message::Hello(_)) | None => self.malformed("unexpected message"),
+        }
+    }
+
+    fn run(&self, run: wire::RunPart, session: &Arc<Session>) {
+        let Some(tag) = run.tag else { return self.malformed("a part without a tag") };
+        if !session.wants(&tag) {
+            return self.stale("part");
+        }
+        let work: Work = match vm::decode(&run.work) {
+            Ok(work) => work,
+            Err(error) => {
+                self.malformed("a part that cannot be read");
+                return refuse(session, tag, wire::part_error::Reason::Malformed, &error.to_string());
+            }
+        };
+        let job = Job {
+            tag,
+            session: Arc::clone(session),
+            until: Instant::now() + Duration::from_millis(run.part_deadline_ms.min(LONGEST_MS)),
+            state_deadline: Duration::from_millis(run.state_deadline_ms.min(LONGEST_MS)),
+            trace: trace(&run.trace),
+            work,
+        };
+        if let Err(error) = self.commands.offer(job) {
+            refuse(session, tag, wire::part_error::Reason::Busy, &format!("commands: {error}"));
+        }
+    }
+
+    fn state(&self, reply: wire::StateReply, session: &Arc<Session>) {
+        let Some(tag) = reply.tag else { return self.malformed("a state reply without a tag") };
+        if !session.wants(&tag) {
+            return self.stale("state reply");
+        }
+        // Full means that earlier answers came too late and nobody takes them; this one's request ends by its deadline.
+        if self.state.offer(StateReply { tag, id: reply.id, values: reply.values }).is_err() {
+            self.stale("state reply");
+        }
+    }
+
+    fn stale(&self, what: &str) {
+        if Counters::count(&self.sessions.counters.stale) == 0 {
+            tracing::info!(what, "a stale message was discarded; further ones are only counted");
+        }
+    }
+
+    fn malformed(&self, what: &str) {
+        if Counters::count(&self.sessions.counters.malformed) == 0 {
+            tracing::warn!(what, "a message could not be understood; further ones are only counted");
+        }
+    }
+}
+
+/// Tells the coordinator at once that a part will not be executed here.
+fn refuse(session: &Session, tag: wire::Tag, reason: wire::part_error::Reason, detail: &str) {
+    let error = wire::PartError { tag: Some(tag), reason: reason.into(), detail: detail.to_owned() };
+    if let Some(up) = session.up() {
+        // If even this does not get through, the part's deadline does.
+        let _ = up.try_send(Ok(wire::Up { message: Some(wire::up::Message::Error(error)) }));
+    }
+}
+
+fn trace(bytes: &[u8]) -> TraceContext {
+    let mut trace = TraceContext::default();
+    if let (Some(id), Some(span), Some(flags)) = (bytes.get(..16), bytes.get(16..24), bytes.get(24)) {
+        trace.trace_id.copy_from_slice(id);
+        trace.span_id.copy_from_slice(span);
+        trace.flags = *flags;
+    }
+    trace
+}

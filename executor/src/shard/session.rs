@@ -1,0 +1,174 @@
+//! Which coordinator the shard serves now, and what it has had to drop.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{mpsc, watch};
+use tonic::Status;
+
+use crate::net::wire::{Tag, Up};
+
+/// What the shard has discarded, since it started.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Results and errors whose coordinator had gone.
+    pub results_dropped: AtomicU64,
+    /// Messages of another attempt, another incarnation, or of work that is over.
+    pub stale: AtomicU64,
+    /// Messages that could not be understood.
+    pub malformed: AtomicU64,
+    /// Coordinators that were lost or replaced.
+    pub coordinators_lost: AtomicU64,
+}
+
+impl Counters {
+    /// One more; returns how many there were before.
+    pub(super) fn count(counter: &AtomicU64) -> u64 {
+        counter.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// One coordinator's stream.
+#[derive(Debug)]
+pub(super) struct Session {
+    /// The coordinator's incarnation.
+    pub(super) coordinator: u64,
+    /// This process's incarnation.
+    shard: u64,
+    /// `None` once the session is over, which also ends the stream.
+    up: Mutex<Option<mpsc::Sender<Result<Up, Status>>>>,
+    /// Everything up to this sequence is no longer wanted.
+    finished: AtomicU64,
+    over: watch::Sender<bool>,
+}
+
+impl Session {
+    /// Whether work under `tag` is still wanted by this session's coordinator.
+    pub(super) fn wants(&self, tag: &Tag) -> bool {
+        !*self.over.borrow() && self.is_ours(tag) && tag.sequence > self.finished.load(Ordering::Relaxed)
+    }
+
+    /// Whether `tag` names the two processes at the ends of this session.
+    pub(super) fn is_ours(&self, tag: &Tag) -> bool {
+        tag.coordinator == self.coordinator && tag.shard == self.shard
+    }
+
+    /// Work up to `sequence` is no longer wanted.
+    pub(super) fn finish(&self, sequence: u64) {
+        self.finished.fetch_max(sequence, Ordering::Relaxed);
+    }
+
+    /// The way to the coordinator; `None` if the session is over.
+    pub(super) fn up(&self) -> Option<mpsc::Sender<Result<Up, Status>>> {
+        self.lock().clone()
+    }
+
+    /// Ends the session. A coordinator that still listens reads why.
+    pub(super) fn close(&self, reason: &str) {
+        if let Some(up) = self.lock().take() {
+            // A full queue says that the coordinator does not read, so it need not know why either.
+            let _ = up.try_send(Err(Status::unavailable(reason.to_owned())));
+        }
+        self.over.send_replace(true);
+    }
+
+    /// Resolves when the session is over.
+    pub(super) async fn over(&self) {
+        let mut over = self.over.subscribe();
+        // An error means that the sender has gone, and this session with it.
+        let _ = over.wait_for(|over| *over).await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<mpsc::Sender<Result<Up, Status>>>> {
+        self.up.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The session there is, if any. At most one: a newer coordinator replaces an older.
+#[derive(Clone, Debug)]
+pub(super) struct Sessions {
+    pub(super) incarnation: u64,
+    pub(super) counters: Arc<Counters>,
+    current: Arc<Mutex<Option<Arc<Session>>>>,
+}
+
+impl Sessions {
+    pub(super) fn new(incarnation: u64, counters: Arc<Counters>) -> Self {
+        Self { incarnation, counters, current: Arc::default() }
+    }
+
+    /// Begins a session with the coordinator of that incarnation, in place of the one there was.
+    pub(super) fn begin(&self, coordinator: u64, up: mpsc::Sender<Result<Up, Status>>) -> Arc<Session> {
+        let session = Arc::new(Session {
+            coordinator,
+            shard: self.incarnation,
+            up: Mutex::new(Some(up)),
+            finished: AtomicU64::new(0),
+            over: watch::Sender::new(false),
+        });
+        let before = self.lock().replace(Arc::clone(&session));
+        if let Some(before) = before {
+            before.close("another coordinator has taken over this shard");
+        }
+        session
+    }
+
+    /// Forgets a session that has ended, unless another has taken its place already.
+    pub(super) fn ended(&self, session: &Arc<Session>, reason: &str) {
+        session.close(reason);
+        Counters::count(&self.counters.coordinators_lost);
+        let mut current = self.lock();
+        if current.as_ref().is_some_and(|now| Arc::ptr_eq(now, session)) {
+            *current = None;
+        }
+    }
+
+    /// Ends the session there is.
+    pub(super) fn close_current(&self, reason: &str) {
+        if let Some(session) = self.lock().take() {
+            session.close(reason);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Session>>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tag(coordinator: u64, shard: u64, sequence: u64) -> Tag {
+        Tag { coordinator, shard, sequence, ..Tag::default() }
+    }
+
+    #[test]
+    fn a_newer_coordinator_replaces_an_older_one() {
+        let sessions = Sessions::new(1, Arc::default());
+        let (up, mut old_stream) = mpsc::channel(1);
+        let old = sessions.begin(10, up);
+        let (up, _new_stream) = mpsc::channel(1);
+        let new = sessions.begin(11, up);
+        assert!(!old.wants(&tag(10, 1, 1)));
+        assert!(new.wants(&tag(11, 1, 1)));
+        assert!(old_stream.try_recv().is_ok_and(|last| last.is_err()), "it is told why");
+        assert!(old_stream.try_recv().is_err() && old.up().is_none(), "and its stream ends");
+        sessions.ended(&old, "late news");
+        assert!(new.up().is_some(), "the end of the old one is no concern of the new one");
+    }
+
+    #[test]
+    fn only_work_of_these_two_processes_and_not_yet_over_is_wanted() {
+        let sessions = Sessions::new(1, Arc::default());
+        let (up, _stream) = mpsc::channel(1);
+        let session = sessions.begin(10, up);
+        assert!(session.wants(&tag(10, 1, 3)));
+        assert!(!session.wants(&tag(9, 1, 3)), "another coordinator's");
+        assert!(!session.wants(&tag(10, 2, 3)), "meant for another incarnation of this shard");
+        session.finish(3);
+        session.finish(2);
+        assert!(!session.wants(&tag(10, 1, 3)), "over");
+        assert!(session.wants(&tag(10, 1, 4)));
+    }
+}

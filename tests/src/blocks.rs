@@ -1,0 +1,39 @@
+//! The blocks that tests run on: real ones where they are, else a chain of our own.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::process::binary;
+
+/// The folder of real blocks: `SHARD_BLOCKS`, else `../shared/blocks` beside the workspace.
+pub fn real() -> Option<PathBuf> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/blocks");
+    std::env::var_os("SHARD_BLOCKS").map(PathBuf::from).or(Some(beside)).filter(|path| path.is_dir())
+}
+
+/// Real blocks, or a chain generated into `folder`. In CI real blocks must be there.
+#[track_caller]
+pub fn any(folder: &Path) -> PathBuf {
+    if let Some(real) = real() {
+        return real;
+    }
+    let ci = std::env::var("CI").is_ok_and(|value| value == "true");
+    assert!(!ci, "CI runs on real blocks: set SHARD_BLOCKS to their folder");
+    eprintln!("no real blocks at SHARD_BLOCKS or ../shared/blocks: running on generated ones");
+    generated(folder, 10, 100)
+}
+
+/// A chain of our own.
+#[track_caller]
+pub fn generated(folder: &Path, blocks: u32, transactions: u32) -> PathBuf {
+    let out = folder.join("blocks");
+    let status = Command::new(binary("shard-executor"))
+        .args(["generate", "--out"])
+        .arg(&out)
+        .args(["--blocks", &blocks.to_string(), "--txs", &transactions.to_string()])
+        .stdout(std::process::Stdio::null())
+        .status()
+        .expect("shard-executor runs");
+    assert!(status.success(), "generate failed: {status}");
+    out
+}

@@ -1,0 +1,140 @@
+//! A child of the harness: its lines are collected, and it ends with the harness whatever happens.
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::wait;
+
+/// A binary of this workspace, beside the running test or benchmark.
+#[track_caller]
+pub fn binary(name: &str) -> PathBuf {
+    let exe = std::env::current_exe().expect("the test knows its own path");
+    let found = exe.ancestors().skip(1).take(3).map(|folder| folder.join(name)).find(|path| path.is_file());
+    found.unwrap_or_else(|| {
+        panic!("{name} is not built: run `cargo build --workspace --bins` (with --release for a benchmark) first")
+    })
+}
+
+/// One child and everything that it printed, line by line.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Process {
+    /// Starts `command`. Its output, both streams, is collected; `SHARD_TESTS_SHOW=1` shows it too.
+    #[track_caller]
+    pub fn start(name: &str, mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // SAFETY: prctl is async-signal-safe and touches no memory of ours.
+        unsafe {
+            command.pre_exec(|| {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+                Ok(())
+            });
+        }
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        if let Some(out) = child.stdout.take() {
+            collect(name, out, &lines);
+        }
+        if let Some(err) = child.stderr.take() {
+            collect(name, err, &lines);
+        }
+        Self { name: name.to_owned(), child, lines }
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).expect("a pid")
+    }
+
+    /// Everything printed so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many lines so far.
+    pub fn line_count(&self) -> usize {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Waits for a line from `from` on that `wanted` takes something from.
+    #[track_caller]
+    pub fn line<T>(&self, what: &str, from: usize, mut wanted: impl FnMut(&str) -> Option<T>) -> T {
+        let mut next = from;
+        let (name, lines) = (&self.name, &self.lines);
+        wait::until(&format!("{name}: {what}"), || {
+            let lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+            while let Some(line) = lines.get(next) {
+                next += 1;
+                if let Some(found) = wanted(line) {
+                    return Some(found);
+                }
+            }
+            None
+        })
+    }
+
+    /// Sends a signal: to a child that has not been reaped, so its pid is still its own.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        if let Some(pid) = rustix::process::Pid::from_raw(self.pid()) {
+            let _ = rustix::process::kill_process(pid, signal);
+        }
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn wait(&mut self, what: &str) -> ExitStatus {
+        let child = &mut self.child;
+        wait::until(what, || child.try_wait().expect("a child can be waited for"))
+    }
+
+    /// Its end, if it has ended.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.ended().is_none() {
+            self.signal(rustix::process::Signal::TERM);
+            let began = std::time::Instant::now();
+            while self.ended().is_none() && began.elapsed() < Duration::from_secs(5) {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        if std::thread::panicking() {
+            let lines = self.lines();
+            let skip = lines.len().saturating_sub(40);
+            eprintln!("--- last lines of {}:", self.name);
+            for line in lines.iter().skip(skip) {
+                eprintln!("    {line}");
+            }
+        }
+    }
+}
+
+fn collect(name: &str, from: impl Read + Send + 'static, into: &Arc<Mutex<Vec<String>>>) {
+    let (name, into) = (name.to_owned(), Arc::clone(into));
+    let show = std::env::var_os("SHARD_TESTS_SHOW").is_some();
+    let lines = BufReader::new(from).lines();
+    let read = move || {
+        for line in lines.map_while(Result::ok) {
+            if show {
+                eprintln!("{name}: {line}");
+            }
+            into.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        }
+    };
+    std::thread::Builder::new().name("collect".to_owned()).spawn(read).expect("a thread");
+}

@@ -1,0 +1,106 @@
+//! A sidecar's config and the questions that scenarios ask it.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::{api, incident, wait};
+
+/// What differs between the sidecars of the scenarios.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Glob of the watched thread; `None` watches the executor thread of the shard.
+    pub thread: Option<String>,
+    /// `stall_after`.
+    pub stall_after: String,
+    /// `kill.mode`.
+    pub mode: String,
+    /// Kills allowed in ten minutes.
+    pub kills: u32,
+    /// Further lines for `[judge]`.
+    pub judge: String,
+    /// `pidfd` or `poll`.
+    pub thread_events: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            thread: None,
+            stall_after: "1s".to_owned(),
+            mode: "enforce".to_owned(),
+            kills: 3,
+            judge: String::new(),
+            thread_events: "pidfd".to_owned(),
+        }
+    }
+}
+
+/// Where one sidecar keeps and says things.
+#[derive(Clone, Debug)]
+pub struct Sidecar {
+    /// Its config file.
+    pub config: PathBuf,
+    /// Its HTTP.
+    pub http: SocketAddr,
+    /// Its evidence.
+    pub evidence: PathBuf,
+    /// The segment that it reads.
+    pub heartbeat: PathBuf,
+}
+
+impl Sidecar {
+    /// Writes a config into `folder` for the target `name`, whose watched thread is `thread`.
+    #[track_caller]
+    pub fn configure(folder: &Path, name: &str, thread: &str, settings: &Settings) -> Self {
+        let sidecar = Self {
+            config: folder.join(format!("{name}.toml")),
+            http: api::free_address(),
+            evidence: folder.join(format!("{name}.evidence")),
+            heartbeat: folder.join(format!("{name}.heartbeat")),
+        };
+        let thread = settings.thread.as_deref().unwrap_or(thread);
+        let Settings { stall_after, mode, kills, judge, .. } = settings;
+        let mut text = String::new();
+        writeln!(text, "[target]\nshard = {name:?}\nheartbeat = {:?}", sidecar.heartbeat).expect("a string");
+        writeln!(text, "[[thread]]\nname = {thread:?}\nstall_after = {stall_after:?}\n[judge]\n{judge}").expect("a string");
+        writeln!(text, "[kill]\nmode = {mode:?}\nbudget = {{ kills = {kills}, per = \"10m\" }}").expect("a string");
+        writeln!(text, "[evidence]\ndirectory = {:?}", sidecar.evidence).expect("a string");
+        writeln!(text, "[http]\nlisten = \"{}\"", sidecar.http).expect("a string");
+        std::fs::write(&sidecar.config, text).expect("the config can be written");
+        sidecar
+    }
+
+    /// The status, or `None` while nobody answers.
+    pub fn status(&self) -> Option<Value> {
+        api::json(self.http, "/api/v1/status")
+    }
+
+    /// The verdict now; empty while nobody answers.
+    pub fn verdict(&self) -> String {
+        self.status().and_then(|status| status["verdict"].as_str().map(str::to_owned)).unwrap_or_default()
+    }
+
+    /// Waits for a verdict.
+    #[track_caller]
+    pub fn wait_for(&self, verdict: &str) -> Value {
+        wait::until(&format!("the verdict {verdict}, not {:?}", self.status()), || {
+            self.status().filter(|status| status["verdict"] == verdict)
+        })
+    }
+
+    /// Incidents so far.
+    pub fn incidents(&self) -> Vec<Value> {
+        incident::all(&self.evidence)
+    }
+
+    /// Waits for an incident in this state.
+    #[track_caller]
+    pub fn incident(&self, state: &str) -> Value {
+        wait::until(&format!("an incident that is {state}"), || {
+            self.incidents().into_iter().find(|incident| incident["status"] == state)
+        })
+    }
+}

@@ -1,0 +1,64 @@
+//! Ends whatever of a test is left over: a shard that a fault made deaf to SIGTERM outlives its supervisor.
+//!
+//! Everything that a cluster starts carries a mark in its environment, and orphans come to the harness as their
+//! subreaper. Only children of ours with our mark are ended, through a pidfd.
+
+use std::fs;
+
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
+
+/// The variable that carries the mark.
+pub const MARK: &str = "SHARD_TESTS_MARK";
+
+/// Takes in orphans from now on.
+pub fn adopt_orphans() {
+    // SAFETY: prctl with these arguments reads and writes no memory of ours.
+    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
+}
+
+/// Ends every child of this process that carries `mark`. New orphans may come while old ones end, so it goes on until
+/// there is none.
+pub fn sweep(mark: &str) {
+    let wanted = format!("{MARK}={mark}");
+    for _ in 0..100 {
+        let left = children().into_iter().filter(|pid| carries(*pid, &wanted)).collect::<Vec<_>>();
+        if left.is_empty() {
+            return;
+        }
+        for pid in left {
+            end(pid, &wanted);
+        }
+    }
+}
+
+fn children() -> Vec<i32> {
+    let own = std::process::id().to_string();
+    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
+    processes
+        .filter_map(Result::ok)
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|pid| parent(*pid).as_deref() == Some(own.as_str()))
+        .collect()
+}
+
+fn parent(pid: i32) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:")).map(|ppid| ppid.trim().to_owned())
+}
+
+fn carries(pid: i32, wanted: &str) -> bool {
+    fs::read(format!("/proc/{pid}/environ"))
+        .is_ok_and(|environ| environ.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes()))
+}
+
+fn end(pid: i32, wanted: &str) {
+    let Some(pid) = Pid::from_raw(pid) else { return };
+    let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { return };
+    // It is our child and not reaped, so the pid cannot have changed hands since it was looked at.
+    if !carries(pid.as_raw_nonzero().get(), wanted) {
+        return;
+    }
+    let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::CONT);
+    let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
+    let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
+}

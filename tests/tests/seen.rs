@@ -1,0 +1,105 @@
+//! Rows of the fault matrix that must be seen: the thread or process is lost, the sidecar says why, the supervisor
+//! restarts it, the same block verifies.
+
+use rustix::process::{Pid, PidfdFlags, Signal};
+use shard_tests::cluster::{Cluster, Plan};
+use shard_tests::figures::FaultTimes;
+use shard_tests::sidecar::Settings;
+
+fn polling() -> Plan {
+    Plan { settings: Settings { thread_events: "poll".to_owned(), ..Settings::default() }, ..Plan::default() }
+}
+
+/// Row 1: panic on the executor thread, panic hook off.
+#[track_caller]
+fn lost_thread(plan: &Plan) {
+    let mut cluster = Cluster::start(plan);
+    let fired = cluster.inject(0, &["hook off", "arm panic after 3"]);
+    FaultTimes::record(1, &mut cluster, 0, fired);
+    let incident = cluster.shards[0].sidecar.incident("recovered");
+    assert_eq!(incident["reason"], "thread_gone", "{incident:#}");
+    assert_eq!(incident["thread"]["name"], "exec-s0");
+    assert!(incident["thread"]["work_key"].is_u64(), "it says which block was in flight: {incident:#}");
+    assert_eq!(cluster.shards[0].sidecar.incidents().len(), 1);
+    assert!(cluster.shards[1].sidecar.incidents().is_empty(), "the other shard did not notice");
+}
+
+#[test]
+fn row_01_a_lost_executor_thread_is_killed_and_restarted() {
+    lost_thread(&Plan::default());
+}
+
+#[test]
+fn row_01_a_lost_executor_thread_is_seen_by_polling_too() {
+    lost_thread(&polling());
+}
+
+#[test]
+fn row_04_an_endless_loop_is_a_livelock() {
+    let mut cluster = Cluster::start(&Plan::default());
+    let fired = cluster.inject(0, &["arm spin after 3"]);
+    let times = FaultTimes::record(4, &mut cluster, 0, fired);
+    let incident = cluster.shards[0].sidecar.incident("recovered");
+    assert_eq!(incident["reason"], "stalled", "{incident:#}");
+    assert_eq!(incident["thread"]["kind"], "livelock", "{incident:#}");
+    assert!(times.verdict_ms >= 1000.0, "not before its threshold: {times:?}");
+}
+
+#[test]
+fn row_12_a_killed_process_is_seen_restarted_and_not_killed_again() {
+    let mut cluster = Cluster::start(&Plan::default());
+    let before = cluster.shards[0].sidecar.status().unwrap();
+    let pid = i32::try_from(before["pid"].as_i64().unwrap()).unwrap();
+    let pidfd = rustix::process::pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
+    let at = monotonic_ns();
+    rustix::process::pidfd_send_signal(&pidfd, Signal::KILL).unwrap();
+    FaultTimes::record(12, &mut cluster, 0, at);
+    let incident = cluster.shards[0].sidecar.incident("recovered");
+    assert_eq!(incident["reason"], "process_gone", "{incident:#}");
+    let steps: Vec<_> = incident["timeline"].as_array().unwrap().iter().map(|s| s["step"].clone()).collect();
+    assert!(!steps.contains(&"signal".into()), "nothing was killed: {incident:#}");
+    assert_ne!(cluster.shards[0].sidecar.status().unwrap()["pid"], before["pid"]);
+}
+
+#[test]
+fn row_19_a_zombie_leader_is_killed() {
+    let mut cluster = Cluster::start(&Plan::default());
+    let fired = cluster.inject(0, &["arm leader-exit"]);
+    FaultTimes::record(19, &mut cluster, 0, fired);
+    let incident = cluster.shards[0].sidecar.incident("recovered");
+    assert_eq!(incident["reason"], "leader_gone", "{incident:#}");
+}
+
+#[test]
+fn row_26_an_exit_that_never_finishes_is_killed() {
+    let judge = "exit_within = \"1s\"".to_owned();
+    let mut cluster = Cluster::start(&Plan { settings: Settings { judge, ..Settings::default() }, ..Plan::default() });
+    let fired = cluster.inject(0, &["arm exit-hang"]);
+    let times = FaultTimes::record(26, &mut cluster, 0, fired);
+    let incident = cluster.shards[0].sidecar.incident("recovered");
+    assert_eq!(incident["reason"], "exit_hung", "{incident:#}");
+    assert!(times.verdict_ms >= 1000.0, "not before its deadline: {times:?}");
+}
+
+#[test]
+fn observe_mode_says_and_does_not_kill() {
+    let settings = Settings { mode: "observe".to_owned(), ..Settings::default() };
+    let mut cluster = Cluster::start(&Plan { settings, ..Plan::default() });
+    let pid = cluster.shards[0].sidecar.status().unwrap()["pid"].clone();
+    cluster.inject(0, &["hook off", "arm panic after 3"]);
+    let status = cluster.shards[0].sidecar.wait_for("condemned");
+    assert_eq!(status["pid"], pid);
+    shard_tests::wait::holds_for(std::time::Duration::from_secs(1), "the process lives on", || {
+        cluster.shards[0].sidecar.status().is_some_and(|s| s["pid"] == pid && s["verdict"] == "condemned")
+    });
+    let incident = cluster.shards[0].sidecar.incident("open");
+    let steps: Vec<_> = incident["timeline"].as_array().unwrap().iter().map(|s| s["step"].clone()).collect();
+    assert!(steps.contains(&"withheld".into()) && !steps.contains(&"signal".into()), "{incident:#}");
+    // The survivor does the dead shard's part too.
+    cluster.verified_after(monotonic_ns());
+}
+
+fn monotonic_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
+}

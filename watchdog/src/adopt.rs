@@ -93,7 +93,21 @@ impl Adopter {
         }
     }
 
-    /// Looks for something else from now on, after a reload. Not for the watch loop: it takes a lock.
+    /// What a reload uses to have something else looked for.
+    pub fn redirect(&self) -> Redirect {
+        Redirect { wanted: Arc::clone(&self.wanted), thread: self.thread.clone() }
+    }
+}
+
+/// Tells the adopter what to look for from now on. Not for the watch loop: it takes a lock.
+#[derive(Clone, Debug)]
+pub struct Redirect {
+    wanted: Arc<Mutex<Wanted>>,
+    thread: Thread,
+}
+
+impl Redirect {
+    /// Looks for `wanted` from now on. A target that is being watched stays until it ends.
     pub fn want(&self, wanted: Wanted) {
         if let Ok(mut place) = self.wanted.lock() {
             *place = wanted;

@@ -1,0 +1,29 @@
+# `just` lists what there is to do.
+default:
+    @just --list
+
+# The main job: a cluster, one lost thread, recovery.
+demo *args:
+    cargo build --release -p shard-watchdog -p shard-executor
+    target/release/shard-watchdog demo {{ args }}
+
+# Everything that CI checks, cheapest first.
+check:
+    bash .ci/run
+
+# All tests.
+test *args:
+    bash tests/run-all {{ args }}
+
+# The loom models of the heartbeat's writer protocol.
+loom:
+    RUSTFLAGS="--cfg loom" cargo test --release -p shard-heartbeat --test loom --target-dir target/loom
+
+# Micro-benchmarks of the heartbeat.
+bench-heartbeat:
+    cargo bench -p shard-heartbeat
+
+# Times from fault to verdict, death, restart and the next verified block.
+bench-detect *args:
+    cargo build --release --workspace --bins
+    target/release/bench-detect {{ args }}

@@ -1,0 +1,185 @@
+//! `run`: the sidecar itself.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use shard_watchdog::adopt::{Adopter, Redirect, Wanted};
+use shard_watchdog::clock::WallAnchor;
+use shard_watchdog::config::{Config, FindTarget, read};
+use shard_watchdog::probe::{Probe, ThreadEvents};
+use shard_watchdog::surface;
+use shard_watchdog::telemetry::logs;
+use shard_watchdog::watch::control::{Command, Control};
+use shard_watchdog::watch::{Parts, Watch};
+
+use crate::signals::{self, Heard};
+
+/// Exit code for a config that cannot be used.
+const BAD_CONFIG: u8 = 2;
+/// Exit code for a start that failed for another reason: a port in use, no descriptors.
+const CANNOT_START: u8 = 1;
+/// Copies that may wait for the slow side; at four snapshots a second this is minutes.
+const QUEUE: usize = 1024;
+/// What the contract gives telemetry at the end.
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// Watch one target until told to stop.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "SIGTERM or SIGINT: flush telemetry for at most 2 s, leave the target alone, end.\n\
+    SIGHUP: read the config again; a bad one changes nothing.\n\n\
+    Exit codes: 0 told to stop, 1 cannot start, 2 bad config.")]
+pub struct Args {
+    /// Config file of the sidecar.
+    #[arg(long, env = "SHARD_WATCHDOG_CONFIG", value_name = "FILE")]
+    config: PathBuf,
+    /// How ends of threads are noticed: as events (Linux 6.9+), or by looking every 20 ms.
+    #[arg(long, env = "SHARD_WATCHDOG_THREAD_EVENTS", value_name = "HOW", default_value = "pidfd")]
+    thread_events: HowThreadsEnd,
+    /// Real-time priority (SCHED_FIFO, 1 to 99) of the watch thread, and locked memory. Needs CAP_SYS_NICE or a
+    /// limit (LimitRTPRIO=, LimitMEMLOCK=); without them it says so and goes on without.
+    #[arg(long, env = "SHARD_WATCHDOG_WATCH_PRIORITY", value_name = "N", value_parser = clap::value_parser!(i32).range(1..=99))]
+    watch_priority: Option<i32>,
+    /// Form of the log lines on standard error.
+    #[arg(long, env = "SHARD_WATCHDOG_LOG_FORMAT", value_name = "FORM", default_value = "json")]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum HowThreadsEnd {
+    Pidfd,
+    Poll,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum LogFormat {
+    Json,
+    Text,
+}
+
+/// Runs the sidecar.
+pub fn run(args: &Args) -> ExitCode {
+    let config = match load(&args.config) {
+        Ok(config) => Arc::new(config),
+        Err(problem) => {
+            eprintln!("{problem}");
+            return ExitCode::from(BAD_CONFIG);
+        }
+    };
+    signals::end_on_panic();
+    // Before any thread starts, so that all of them leave the signals to this one.
+    let signals = match signals::block() {
+        Ok(signals) => signals,
+        Err(error) => return cannot_start("block signals", &error),
+    };
+    start(args, config, &signals)
+}
+
+fn start(args: &Args, config: Arc<Config>, signals: &signals::Signals) -> ExitCode {
+    let events = match args.thread_events {
+        HowThreadsEnd::Pidfd => ThreadEvents::Pidfd,
+        HowThreadsEnd::Poll => ThreadEvents::Poll,
+    };
+    let wanted = match wanted(&config) {
+        Ok(wanted) => wanted,
+        Err(problem) => {
+            eprintln!("{}: {problem}", args.config.display());
+            return ExitCode::from(BAD_CONFIG);
+        }
+    };
+    let probe = match Probe::new(events) {
+        Ok(probe) => probe,
+        Err(error) => return cannot_start("open what the watch loop sleeps on", &error),
+    };
+    let waker = probe.waker();
+    let (control, inbox) = Control::new(Arc::clone(&waker));
+    let (sender, receiver) = tokio::sync::mpsc::channel(QUEUE);
+    let format = match args.log_format {
+        LogFormat::Json => logs::Format::Json,
+        LogFormat::Text => logs::Format::Text,
+    };
+    let surface = match surface::start(Arc::clone(&config), receiver, WallAnchor::now(), format) {
+        Ok(surface) => surface,
+        Err(error) => {
+            eprintln!("shard-watchdog: {error}");
+            return ExitCode::from(CANNOT_START);
+        }
+    };
+    let alive = Arc::new(AtomicU64::new(0));
+    let adopter = match Adopter::start(wanted, waker, Arc::clone(&alive)) {
+        Ok(adopter) => adopter,
+        Err(error) => return cannot_start("start a thread", &error),
+    };
+    let redirect = adopter.redirect();
+    let kills_spent = surface.kills_within(config.kill.budget_per);
+    let parts = Parts { config, probe, adopter, events: sender, inbox, kills_spent, alive };
+    let priority = args.watch_priority;
+    let watch = std::thread::Builder::new().name("watch".to_owned()).spawn(move || {
+        if let Some(priority) = priority {
+            signals::be_real_time(priority);
+        }
+        Watch::new(parts).run();
+    });
+    let watch = match watch {
+        Ok(watch) => watch,
+        Err(error) => return cannot_start("start a thread", &error),
+    };
+    obey(args, signals, &control, &redirect);
+    control.tell(Command::Stop);
+    // The loop answers within one look; a loop that does not is worth no more waiting than telemetry is.
+    let began = std::time::Instant::now();
+    while !watch.is_finished() && began.elapsed() < FLUSH {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    surface.shutdown(FLUSH.saturating_sub(began.elapsed()));
+    ExitCode::SUCCESS
+}
+
+/// Does what signals say, until one says stop.
+fn obey(args: &Args, signals: &signals::Signals, control: &Control, redirect: &Redirect) {
+    loop {
+        match signals.wait() {
+            Heard::Stop => return,
+            Heard::Reload => reload(&args.config, control, redirect),
+        }
+    }
+}
+
+fn reload(path: &Path, control: &Control, redirect: &Redirect) {
+    let config = load(path).and_then(|config| Ok((wanted(&config)?, config)));
+    match config {
+        Ok((wanted, config)) => {
+            redirect.want(wanted);
+            if control.tell(Command::Reload(Arc::new(config))) {
+                tracing::info!(config = %path.display(), "reload: thresholds, rules and kill settings are in force; listeners and folders change at the next start");
+            } else {
+                tracing::warn!(config = %path.display(), "reload: too many at once; this one was dropped, send SIGHUP again");
+            }
+        }
+        Err(problem) => tracing::error!(config = %path.display(), %problem, "reload: bad config; the sidecar keeps the old one"),
+    }
+}
+
+fn load(path: &Path) -> Result<Config, String> {
+    read::load(path).map_err(|problems| problems.to_string())
+}
+
+fn wanted(config: &Config) -> Result<Wanted, String> {
+    let FindTarget::Heartbeat(heartbeat) = &config.target.find else {
+        return Err("target: this version watches instrumented targets only; give heartbeat = \"FILE\", \
+            and systemd_unit beside it if the unit shall be checked"
+            .to_owned());
+    };
+    Ok(Wanted {
+        heartbeat: heartbeat.clone(),
+        systemd_unit: config.target.systemd_unit.clone(),
+        proc_root: PathBuf::from("/proc"),
+    })
+}
+
+fn cannot_start(what: &str, error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("shard-watchdog: cannot {what}: {error}");
+    ExitCode::from(CANNOT_START)
+}

@@ -1,0 +1,78 @@
+//! What the process as a whole does about signals, panics and priorities.
+
+use std::io;
+
+/// What a signal asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// SIGTERM or SIGINT.
+    Stop,
+    /// SIGHUP.
+    Reload,
+}
+
+/// The signals that the main thread waits for, blocked in every thread.
+#[derive(Clone, Copy)]
+pub struct Signals(libc::sigset_t);
+
+/// A panic that cannot even be printed, because nobody reads the pipe, ends the process after this many seconds.
+const PRINT_WITHIN_SECONDS: libc::c_uint = 2;
+
+/// Blocks SIGTERM, SIGINT and SIGHUP in this thread and in all that it starts.
+pub fn block() -> io::Result<Signals> {
+    // SAFETY: a sigset_t is plain data that sigemptyset fills before anybody reads it; the other calls get pointers to
+    // it and to nothing else.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+            libc::sigaddset(&raw mut set, signal);
+        }
+        match libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) {
+            0 => Ok(Signals(set)),
+            error => Err(io::Error::from_raw_os_error(error)),
+        }
+    }
+}
+
+impl Signals {
+    /// Waits for the next one.
+    pub fn wait(&self) -> Heard {
+        let mut signal = 0;
+        // SAFETY: both pointers are to live values of the right type.
+        let answer = unsafe { libc::sigwait(&raw const self.0, &raw mut signal) };
+        if answer == 0 && signal == libc::SIGHUP { Heard::Reload } else { Heard::Stop }
+    }
+}
+
+/// A sidecar that has lost a thread must not live on as if it watched: any panic ends it, and its supervisor starts it
+/// again.
+pub fn end_on_panic() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        // SAFETY: alarm has no memory effects. Its signal ends the process if the printing hangs.
+        unsafe { libc::alarm(PRINT_WITHIN_SECONDS) };
+        print(panic);
+        std::process::abort();
+    }));
+}
+
+/// Gives this thread real-time priority and keeps the process's memory from being paged out. Says where that is not
+/// allowed, and goes on.
+pub fn be_real_time(priority: i32) {
+    let parameter = libc::sched_param { sched_priority: priority };
+    // SAFETY: pid 0 is the calling thread; the pointer is to a live value.
+    let scheduled = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const parameter) };
+    if scheduled == 0 {
+        tracing::info!(priority, "the watch thread runs with SCHED_FIFO");
+    } else {
+        let error = io::Error::last_os_error();
+        tracing::warn!(%error, priority, "no real-time priority for the watch thread: detection may be late on a busy machine; give CAP_SYS_NICE or LimitRTPRIO=");
+    }
+    // SAFETY: mlockall takes no pointers.
+    let locked = unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT) };
+    if locked != 0 {
+        let error = io::Error::last_os_error();
+        tracing::warn!(%error, "memory is not locked: a machine short of memory may page the watchdog out; give LimitMEMLOCK=");
+    }
+}

@@ -110,7 +110,8 @@ impl Generator {
     }
 
     fn draft(&mut self, number: u64, parent_hash: B256) -> Block {
-        let transactions: Vec<_> = (0..self.plan.transactions).map(|index| self.transaction(number, index)).collect();
+        let transactions: Vec<_> =
+            (0..self.plan.transactions).map(|index| self.transaction(number, index)).collect();
         let gas: u64 = transactions.iter().map(|tx| tx.gas_limit).sum();
         Block {
             path: PathBuf::from(format!("{number}.json.gz")),
@@ -178,13 +179,23 @@ impl Generator {
 
     /// Senders with ether and tokens, the token, and the contracts the protocol itself calls.
     fn pre(&self) -> PreState {
-        let contract = |code: &[u8]| PreAccount { nonce: 1, code: Bytes::copy_from_slice(code), ..PreAccount::default() };
+        let contract = |code: &[u8]| PreAccount {
+            nonce: 1,
+            code: Bytes::copy_from_slice(code),
+            ..PreAccount::default()
+        };
         let mut pre = PreState::from([
             (TOKEN, contract(&token::code())),
             (eip4788::BEACON_ROOTS_ADDRESS, contract(&eip4788::BEACON_ROOTS_CODE)),
             (eip2935::HISTORY_STORAGE_ADDRESS, contract(&eip2935::HISTORY_STORAGE_CODE)),
-            (eip7002::WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS, contract(&eip7002::WITHDRAWAL_REQUEST_PREDEPLOY_CODE)),
-            (eip7251::CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS, contract(&eip7251::CONSOLIDATION_REQUEST_PREDEPLOY_CODE)),
+            (
+                eip7002::WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS,
+                contract(&eip7002::WITHDRAWAL_REQUEST_PREDEPLOY_CODE),
+            ),
+            (
+                eip7251::CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS,
+                contract(&eip7251::CONSOLIDATION_REQUEST_PREDEPLOY_CODE),
+            ),
         ]);
         let mut holdings = BTreeMap::new();
         for index in 0..self.plan.transactions {

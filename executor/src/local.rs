@@ -35,7 +35,8 @@ pub struct Local {
 impl Local {
     /// With one shard there is no speculation and no thread: the sequential reference. With more, one thread each.
     pub fn new(shards: usize) -> io::Result<Self> {
-        let workers = if shards > 1 { (0..shards).map(Worker::start).collect::<Result<_, _>>()? } else { Vec::new() };
+        let workers =
+            if shards > 1 { (0..shards).map(Worker::start).collect::<Result<_, _>>()? } else { Vec::new() };
         Ok(Self { workers })
     }
 
@@ -71,7 +72,11 @@ impl Local {
         let deadline = Instant::now() + PART_DEADLINE;
         for (worker, reply) in replies {
             let Some(done) = reply.and_then(|reply| reply.recv_deadline(deadline).ok()) else {
-                warn!(thread = worker.name, block = block.number(), "part lost or late, executed in order instead");
+                warn!(
+                    thread = worker.name,
+                    block = block.number(),
+                    "part lost or late, executed in order instead"
+                );
                 continue;
             };
             for outcome in done {
@@ -113,7 +118,12 @@ impl Worker {
     }
 
     /// `None` if the worker is gone or still busy with an earlier block.
-    fn give(&self, block: &Arc<Block>, state: &Arc<State>, part: Vec<usize>) -> Option<Receiver<Vec<TxOutcome>>> {
+    fn give(
+        &self,
+        block: &Arc<Block>,
+        state: &Arc<State>,
+        part: Vec<usize>,
+    ) -> Option<Receiver<Vec<TxOutcome>>> {
         let (reply, done) = bounded(1);
         let job = Job { block: Arc::clone(block), state: Arc::clone(state), part, reply };
         self.jobs.as_ref()?.try_send(job).ok()?;

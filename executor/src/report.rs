@@ -86,7 +86,12 @@ impl Reporter {
         writeln!(
             out,
             "block {:>9}  {:>4} txs  {:>10} gas  {:>8.2} ms  {:>4} re-executed  {verdict}  digest {}",
-            report.number, report.transactions, report.gas_used, report.milliseconds, report.reexecuted, report.digest
+            report.number,
+            report.transactions,
+            report.gas_used,
+            report.milliseconds,
+            report.reexecuted,
+            report.digest
         )
     }
 
@@ -104,7 +109,10 @@ impl Reporter {
         writeln!(
             io::stdout().lock(),
             "{} blocks, {} transactions ({} re-executed), {mgas:.1} Mgas in {:.1} ms: {rate:.0} Mgas/s, {verdict}",
-            self.blocks, self.transactions, self.reexecuted, self.milliseconds
+            self.blocks,
+            self.transactions,
+            self.reexecuted,
+            self.milliseconds
         )
     }
 

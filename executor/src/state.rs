@@ -64,7 +64,8 @@ impl State {
         for (address, account) in pre {
             let code_hash = state.add_code(&account.code);
             let info = AccountInfo { balance: account.balance, nonce: account.nonce, code_hash };
-            let storage = account.storage.iter().filter(|(_, v)| !v.is_zero()).map(|(k, v)| (*k, *v)).collect();
+            let storage =
+                account.storage.iter().filter(|(_, v)| !v.is_zero()).map(|(k, v)| (*k, *v)).collect();
             state.accounts.insert(*address, Account { info, storage });
         }
         state
@@ -75,7 +76,9 @@ impl State {
     pub fn after(previous: Option<Self>, block: &Block) -> Result<Self, BlockError> {
         let mut state = match (&block.pre, previous) {
             (Some(pre), _) => Self::from_pre(pre),
-            (None, None) => return Err(BlockError::NoState { path: block.path.clone(), number: block.number() }),
+            (None, None) => {
+                return Err(BlockError::NoState { path: block.path.clone(), number: block.number() });
+            }
             (None, Some(state)) => {
                 state.check_follows(block)?;
                 state
@@ -102,7 +105,8 @@ impl State {
                         block.number(),
                         block.header.parent_hash
                     ),
-                    hint: "The files are of different chains: keep those of one, or give this block a `pre`.".into(),
+                    hint: "The files are of different chains: keep those of one, or give this block a `pre`."
+                        .into(),
                 })
             }
             _ => Err(BlockError::NoState { path: block.path.clone(), number: block.number() }),

@@ -70,7 +70,11 @@ impl fmt::Display for Mismatch {
             Self::Header(differences) => {
                 for (i, d) in differences.iter().enumerate() {
                     let between = if i == 0 { "" } else { "; " };
-                    write!(f, "{between}{} is {} in the header and came out as {}", d.field, d.expected, d.got)?;
+                    write!(
+                        f,
+                        "{between}{} is {} in the header and came out as {}",
+                        d.field, d.expected, d.got
+                    )?;
                 }
                 Ok(())
             }
@@ -192,7 +196,12 @@ impl<'a> Run<'a> {
         let outcome = match outcome {
             Some(outcome) => outcome,
             None => self.executor.execute(index as u32, transaction).map_err(|source| {
-                ValidateError::Transaction { number: self.block.number(), index, hash: transaction.hash, source }
+                ValidateError::Transaction {
+                    number: self.block.number(),
+                    index,
+                    hash: transaction.hash,
+                    source,
+                }
             })?,
         };
         match outcome.effect {

@@ -13,10 +13,10 @@ mod recorder;
 mod system;
 
 use revm::bytecode::Bytecode;
-use revm::context_interface::block::BlobExcessGasAndPrice;
-use revm::primitives::{B256, U256, eip4844, hardfork::SpecId};
 use revm::context::{BlockEnv, CfgEnv};
+use revm::context_interface::block::BlobExcessGasAndPrice;
 use revm::primitives::Address;
+use revm::primitives::{B256, U256, eip4844, hardfork::SpecId};
 use serde::{Deserialize, Serialize};
 
 use crate::block::{Block, Chain, Fork, Header, Transaction};
@@ -24,7 +24,8 @@ use crate::state::AccountInfo;
 
 pub use execute::Executor;
 pub use outcome::{
-    AccountChange, Changes, CodecError, Effect, MAX_ENCODED_BYTES, ReadSet, Receipt, TxOutcome, decode, encode,
+    AccountChange, Changes, CodecError, Effect, MAX_ENCODED_BYTES, ReadSet, Receipt, TxOutcome, decode,
+    encode,
 };
 pub use overlay::Overlay;
 pub use part::execute_part;

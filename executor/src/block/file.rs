@@ -12,7 +12,7 @@ use super::{Block, BlockError, Blocks, json};
 
 /// The most JSON that one block file may hold once unpacked. The largest mainnet blocks with all the state they touch
 /// stay below 50 MiB; a few KiB of gzip can claim to be terabytes.
-pub const MAX_BLOCK_BYTES: u64 = 1 << 30;
+pub const MAX_BLOCK_BYTES: u64 = 256 << 20;
 
 pub(super) fn load(path: &Path) -> Result<Block, BlockError> {
     let read_error = |source| BlockError::Read { path: path.into(), source };

@@ -68,7 +68,8 @@ const NAMES: [(&str, Fork); 16] = [
 impl Fork {
     /// The fork that a mainnet block of this number and time runs under; `None` past the last one known here.
     pub fn of_mainnet(number: u64, timestamp: u64) -> Option<Self> {
-        let by_number = BY_NUMBER.iter().find(|(first, _)| number >= *first).map_or(Self::Frontier, |(_, f)| *f);
+        let by_number =
+            BY_NUMBER.iter().find(|(first, _)| number >= *first).map_or(Self::Frontier, |(_, f)| *f);
         if by_number < Self::Merge {
             return Some(by_number);
         }
@@ -130,7 +131,8 @@ impl FromStr for Fork {
 
     /// Accepts any case, and blanks, hyphens or nothing where the canonical name has an underscore.
     fn from_str(text: &str) -> Result<Self, String> {
-        let plain = |s: &str| s.chars().filter(|c| c.is_alphanumeric()).collect::<String>().to_ascii_lowercase();
+        let plain =
+            |s: &str| s.chars().filter(|c| c.is_alphanumeric()).collect::<String>().to_ascii_lowercase();
         let wanted = plain(text);
         NAMES
             .iter()

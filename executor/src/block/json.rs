@@ -21,6 +21,10 @@ const MAINNET: u64 = 1;
 /// for it.
 const MAX_EXCESS_BLOB_GAS: u64 = 200_000_000;
 
+/// The most gas that the transactions of a block may buy together. Mainnet's stay below a hundredth of this; it is what
+/// keeps a made-up block with a loop in it from running for ever (this much gas takes a minute or so).
+const MAX_GAS: u64 = 10_000_000_000;
+
 pub(super) fn parse(path: PathBuf, text: &[u8]) -> Result<Block, BlockError> {
     let file: FileJson = match serde_json::from_slice(text) {
         Ok(file) => file,
@@ -48,8 +52,11 @@ fn assemble(file: FileJson, path: PathBuf) -> Result<Block, Unfit> {
     let chain = chain(file.chain.as_ref(), &file.block)?;
     let block = file.block;
     let header = header(&block, chain.fork)?;
-    let expected =
-        Expected { gas_used: block.gas_used.to(), logs_bloom: block.logs_bloom, receipts_root: block.receipts_root };
+    let expected = Expected {
+        gas_used: block.gas_used.to(),
+        logs_bloom: block.logs_bloom,
+        receipts_root: block.receipts_root,
+    };
     let transactions = block
         .transactions
         .iter()
@@ -64,8 +71,19 @@ fn assemble(file: FileJson, path: PathBuf) -> Result<Block, Unfit> {
             })
         })
         .collect::<Result<Vec<_>, _>>()?;
+    let gas = transactions.iter().fold(0_u64, |sum, tx| sum.saturating_add(tx.gas_limit));
+    if gas > MAX_GAS {
+        return Err(unfit(
+            format!(
+                "the transactions of block {} may use {gas} gas together, more than the {MAX_GAS} allowed",
+                header.number
+            ),
+            "No real block is near that: if this one is made up, give its transactions less gas.",
+        ));
+    }
     let withdrawals = block.withdrawals.unwrap_or_default();
-    let withdrawals = withdrawals.iter().map(|w| Withdrawal { address: w.address, gwei: w.amount.to() }).collect();
+    let withdrawals =
+        withdrawals.iter().map(|w| Withdrawal { address: w.address, gwei: w.amount.to() }).collect();
     let hashes = file
         .hashes
         .unwrap_or_default()
@@ -78,9 +96,21 @@ fn assemble(file: FileJson, path: PathBuf) -> Result<Block, Unfit> {
             )),
         })
         .collect::<Result<_, _>>()?;
-    let pre = file.pre.map(|pre| pre.into_iter().map(|(address, account)| (address, account.into())).collect());
+    let pre =
+        file.pre.map(|pre| pre.into_iter().map(|(address, account)| (address, account.into())).collect());
     let uncles = block.uncles.map_or(0, |uncles| uncles.len());
-    Ok(Block { path, hash: block.hash, chain, header, expected, transactions, withdrawals, uncles, pre, hashes })
+    Ok(Block {
+        path,
+        hash: block.hash,
+        chain,
+        header,
+        expected,
+        transactions,
+        withdrawals,
+        uncles,
+        pre,
+        hashes,
+    })
 }
 
 fn chain(given: Option<&ChainJson>, block: &BlockJson) -> Result<Chain, Unfit> {

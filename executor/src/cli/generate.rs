@@ -49,14 +49,19 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     for number in 1..=args.blocks {
         let made = match generator.next_block() {
             Ok(made) => made,
-            Err(error) => return fail(NOT_EXECUTED, &format!("{error}. This is a defect; please report it.")),
+            Err(error) => {
+                return fail(NOT_EXECUTED, &format!("{error}. This is a defect; please report it."));
+            }
         };
         // Zeros in front, so that a listing is in the chain's order too.
         let path = args.out.join(format!("{number:08}.json.gz"));
         if let Err(error) = block::write(&made, &path) {
             return fail(
                 BAD_INPUT,
-                &format!("{}: cannot be written: {error}. Make room or choose another --out.", path.display()),
+                &format!(
+                    "{}: cannot be written: {error}. Make room or choose another --out.",
+                    path.display()
+                ),
             );
         }
         gas = gas.saturating_add(made.expected.gas_used);
@@ -78,12 +83,15 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 
 /// Makes the folder, or refuses one with something in it: a second chain between the files of a first is neither.
 fn prepare(out: &Path, force: bool) -> Result<(), String> {
-    std::fs::create_dir_all(out).map_err(|e| format!("cannot be made: {e}. Choose another folder with --out."))?;
+    std::fs::create_dir_all(out)
+        .map_err(|e| format!("cannot be made: {e}. Choose another folder with --out."))?;
     let unreadable = |e: io::Error| format!("cannot be read: {e}. Choose another folder with --out.");
     for entry in std::fs::read_dir(out).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
         if !force {
-            return Err("is not empty. Choose another folder with --out, or replace its blocks with --force.".into());
+            return Err(
+                "is not empty. Choose another folder with --out, or replace its blocks with --force.".into(),
+            );
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let stem = name.strip_suffix(".json.gz").or_else(|| name.strip_suffix(".json"));

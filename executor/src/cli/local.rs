@@ -37,7 +37,10 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     let local = match Local::new(usize::from(args.shards)) {
         Ok(local) => local,
         Err(error) => {
-            return fail(NOT_EXECUTED, &format!("cannot start {} threads: {error}. Try fewer with --shards.", args.shards));
+            return fail(
+                NOT_EXECUTED,
+                &format!("cannot start {} threads: {error}. Try fewer with --shards.", args.shards),
+            );
         }
     };
     let mut reporter = Reporter::new(args.json);
@@ -54,7 +57,10 @@ pub(crate) fn run(args: &Args) -> ExitCode {
             Err(error) => {
                 return fail(
                     NOT_EXECUTED,
-                    &format!("{error}. The block was not executed; check that {} is complete.", block.path.display()),
+                    &format!(
+                        "{error}. The block was not executed; check that {} is complete.",
+                        block.path.display()
+                    ),
                 );
             }
         }

@@ -19,7 +19,8 @@ use super::AccountInfo;
 pub(super) fn of<'a>(
     accounts: impl Iterator<Item = (&'a Address, &'a AccountInfo, &'a HashMap<U256, U256>)>,
 ) -> B256 {
-    let mut sorted: Vec<_> = accounts.filter(|(_, info, slots)| !info.is_empty() || !slots.is_empty()).collect();
+    let mut sorted: Vec<_> =
+        accounts.filter(|(_, info, slots)| !info.is_empty() || !slots.is_empty()).collect();
     sorted.sort_unstable_by_key(|(address, ..)| **address);
     let mut hasher = Keccak256::new();
     for (address, info, storage) in sorted {

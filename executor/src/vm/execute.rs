@@ -1,5 +1,6 @@
 //! Running transactions through revm and turning what its journal holds into plain data.
 
+use revm::ExecuteEvm;
 use revm::context::{Context, TxEnv};
 use revm::context_interface::result::{EVMError, ExecutionResult, InvalidTransaction};
 use revm::context_interface::transaction::{AccessList, AccessListItem, SignedAuthorization};
@@ -7,11 +8,12 @@ use revm::context_interface::{ContextTr, either::Either};
 use revm::handler::{Handler, MainBuilder, MainContext, MainnetContext, MainnetEvm, SystemCallEvm};
 use revm::primitives::{Address, Bytes, TxKind};
 use revm::state::EvmState;
-use revm::ExecuteEvm;
 
 use super::fee::FeeApart;
 use super::recorder::Recorder;
-use super::{AccountChange, Changes, Effect, ExecutionEnv, ReadSet, Receipt, StateView, TxOutcome, ViewError, VmError};
+use super::{
+    AccountChange, Changes, Effect, ExecutionEnv, ReadSet, Receipt, StateView, TxOutcome, ViewError, VmError,
+};
 use crate::block::{Authorization, Fork, Transaction};
 use crate::state::AccountInfo;
 
@@ -107,7 +109,12 @@ fn failure(error: RevmError) -> VmError {
 }
 
 fn receipt(tx_type: u8, result: ExecutionResult) -> Receipt {
-    Receipt { tx_type, success: result.is_success(), gas_used: result.tx_gas_used(), logs: result.into_logs() }
+    Receipt {
+        tx_type,
+        success: result.is_success(),
+        gas_used: result.tx_gas_used(),
+        logs: result.into_logs(),
+    }
 }
 
 /// What the journal holds after a transaction, reduced to what is different now.
@@ -121,7 +128,9 @@ fn changes(state: EvmState, fork: Fork) -> Changes {
         let gone = account.is_selfdestructed() || (fork.clears_empty_accounts() && account.is_empty());
         if gone {
             if existed || account.is_selfdestructed() {
-                changes.accounts.push((address, AccountChange { info: None, wiped: true, storage: Vec::new() }));
+                changes
+                    .accounts
+                    .push((address, AccountChange { info: None, wiped: true, storage: Vec::new() }));
             }
             continue;
         }
@@ -178,7 +187,10 @@ fn tx_env(tx: &Transaction) -> TxEnv {
 }
 
 fn signed(a: &Authorization) -> SignedAuthorization {
-    let authorization =
-        revm::context_interface::transaction::Authorization { chain_id: a.chain_id, address: a.address, nonce: a.nonce };
+    let authorization = revm::context_interface::transaction::Authorization {
+        chain_id: a.chain_id,
+        address: a.address,
+        nonce: a.nonce,
+    };
     SignedAuthorization::new_unchecked(authorization, a.y_parity, a.r, a.s)
 }

@@ -32,7 +32,12 @@ impl<V: StateView> Database for Recorder<V> {
         if self.record {
             self.reads.accounts.push((address, account));
         }
-        Ok(account.map(|a| RevmAccount { balance: a.balance, nonce: a.nonce, code_hash: a.code_hash, ..empty() }))
+        Ok(account.map(|a| RevmAccount {
+            balance: a.balance,
+            nonce: a.nonce,
+            code_hash: a.code_hash,
+            ..empty()
+        }))
     }
 
     fn code_by_hash(&mut self, code_hash: B256) -> Result<Bytecode, ViewError> {

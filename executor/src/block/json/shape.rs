@@ -139,8 +139,11 @@ impl From<&Block> for FileJson {
         let header = &block.header;
         let transactions =
             block.transactions.iter().enumerate().map(|(index, tx)| transaction(tx, index, block)).collect();
-        let withdrawals =
-            block.withdrawals.iter().map(|w| WithdrawalJson { address: w.address, amount: U64::from(w.gwei) }).collect();
+        let withdrawals = block
+            .withdrawals
+            .iter()
+            .map(|w| WithdrawalJson { address: w.address, amount: U64::from(w.gwei) })
+            .collect();
         Self {
             block: BlockJson {
                 number: U64::from(header.number),
@@ -163,7 +166,10 @@ impl From<&Block> for FileJson {
             },
             pre: block.pre.as_ref().map(|pre| pre.iter().map(|(a, account)| (*a, account.into())).collect()),
             hashes: Some(block.hashes.iter().map(|(number, hash)| (number.to_string(), *hash)).collect()),
-            chain: Some(ChainJson { id: Some(U64::from(block.chain.id)), fork: Some(block.chain.fork.to_string()) }),
+            chain: Some(ChainJson {
+                id: Some(U64::from(block.chain.id)),
+                fork: Some(block.chain.fork.to_string()),
+            }),
         }
     }
 }
@@ -182,7 +188,8 @@ impl From<&PreAccount> for AccountJson {
 fn transaction(tx: &Transaction, index: usize, block: &Block) -> TransactionJson {
     let dynamic = tx.tx_type >= 2;
     let fee = Some(U128::from(tx.max_fee));
-    let access = |(address, keys): &(Address, Vec<B256>)| AccessJson { address: *address, storage_keys: keys.clone() };
+    let access =
+        |(address, keys): &(Address, Vec<B256>)| AccessJson { address: *address, storage_keys: keys.clone() };
     let authorization = |a: &Authorization| AuthorizationJson {
         chain_id: a.chain_id,
         address: a.address,

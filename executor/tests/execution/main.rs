@@ -1,0 +1,10 @@
+//! What executing blocks promises: exact results, whichever way a block is run, and clear words about bad input.
+
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the message")]
+
+mod bad_input;
+mod generated_chains;
+mod hostile_blocks;
+mod real_blocks;
+mod rules;
+mod support;

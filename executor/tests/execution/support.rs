@@ -1,0 +1,138 @@
+//! Where blocks come from, and the ways to run them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use revm::primitives::alloy_primitives::Bloom;
+use revm::primitives::{Address, B256, Bytes, U256};
+use shard_executor::block::{
+    Block, Blocks, Chain, Expected, Fork, Header, PreAccount, PreState, Transaction, load_chain,
+};
+use shard_executor::generate::{Generator, Plan};
+use shard_executor::local::Local;
+use shard_executor::report::BlockReport;
+use shard_executor::state::State;
+use shard_executor::validate::{self, BlockResult};
+use shard_executor::vm::{ExecutionEnv, TxOutcome, execute_part};
+
+/// The real blocks of `SHARD_BLOCKS` or of `shared/blocks` beside the repository. Absent: generated ones, and it is said;
+/// absent in CI: a failure.
+pub(crate) fn blocks() -> Blocks {
+    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/blocks");
+    let path = std::env::var_os("SHARD_BLOCKS").map_or(beside, PathBuf::from);
+    if path.exists() {
+        return load_chain(&path).unwrap();
+    }
+    let in_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+    assert!(!in_ci, "{} does not exist: CI runs real blocks; set SHARD_BLOCKS", path.display());
+    eprintln!(
+        "{} does not exist: running generated blocks instead; set SHARD_BLOCKS for real ones",
+        path.display()
+    );
+    generated(Plan { transactions: 100, conflict: 0.3, seed: 1 }, 3)
+}
+
+pub(crate) fn generated(plan: Plan, blocks: usize) -> Blocks {
+    let mut generator = Generator::new(plan);
+    (0..blocks).map(|_| Arc::new(generator.next_block().unwrap())).collect()
+}
+
+/// One report a block, each block on the state after the one before it.
+pub(crate) fn run(blocks: &Blocks, shards: usize) -> Vec<BlockReport> {
+    let local = Local::new(shards).unwrap();
+    let mut state = None;
+    let mut reports = Vec::new();
+    for block in blocks {
+        let (report, after) = local.run(block, state.take(), &|| {}).unwrap();
+        reports.push(report);
+        state = Some(after);
+    }
+    reports
+}
+
+/// A block of `transactions` on `pre` whose header promises nothing.
+pub(crate) fn block(fork: Fork, pre: PreState, transactions: Vec<Transaction>) -> Block {
+    Block {
+        path: "made-by-test.json".into(),
+        hash: B256::repeat_byte(1),
+        chain: Chain { id: 1337, fork },
+        header: Header {
+            number: 1_000,
+            parent_hash: B256::repeat_byte(9),
+            beneficiary: BENEFICIARY,
+            timestamp: 1_000_000,
+            gas_limit: 1_000_000_000,
+            base_fee: if fork >= Fork::London { 7 } else { 0 },
+            difficulty: U256::from(1),
+            prev_randao: B256::repeat_byte(3),
+            excess_blob_gas: (fork >= Fork::Cancun).then_some(0),
+            parent_beacon_root: (fork >= Fork::Cancun).then_some(B256::repeat_byte(4)),
+        },
+        expected: Expected { gas_used: 0, logs_bloom: Bloom::ZERO, receipts_root: B256::ZERO },
+        transactions,
+        withdrawals: Vec::new(),
+        uncles: 0,
+        pre: Some(pre),
+        hashes: BTreeMap::new(),
+    }
+}
+
+pub(crate) const BENEFICIARY: Address = Address::repeat_byte(0xbe);
+
+pub(crate) fn transaction(
+    sender: Address,
+    nonce: u64,
+    to: Option<Address>,
+    value: u64,
+    input: Bytes,
+) -> Transaction {
+    Transaction {
+        hash: B256::ZERO,
+        tx_type: 0,
+        sender,
+        nonce,
+        to,
+        value: U256::from(value),
+        input,
+        gas_limit: 500_000,
+        max_fee: 10,
+        max_priority_fee: None,
+        chain_id: None,
+        access_list: Vec::new(),
+        max_fee_per_blob_gas: 0,
+        blob_hashes: Vec::new(),
+        authorizations: Vec::new(),
+    }
+}
+
+pub(crate) fn with_balance(balance: u64) -> PreAccount {
+    PreAccount { balance: U256::from(balance), ..PreAccount::default() }
+}
+
+pub(crate) fn with_code(code: impl Into<Bytes>) -> PreAccount {
+    PreAccount { nonce: 1, code: code.into(), ..PreAccount::default() }
+}
+
+/// Sequential execution.
+pub(crate) fn in_order(block: &Block) -> (BlockResult, State) {
+    let mut state = validate::open(block, None).unwrap();
+    let result = validate::run_in_order(block, &mut state, Vec::new(), &|| {}).unwrap();
+    (result, state)
+}
+
+/// Speculative execution of the given parts, each blind to the others, then block order.
+pub(crate) fn in_parts(block: &Block, parts: &[Vec<usize>]) -> (BlockResult, State) {
+    let mut state = validate::open(block, None).unwrap();
+    let env = ExecutionEnv::of(block);
+    let mut speculated: Vec<Option<TxOutcome>> = vec![None; block.transactions.len()];
+    for part in parts {
+        let part = part.iter().map(|index| (*index as u32, &block.transactions[*index]));
+        for outcome in execute_part(&env, part, &state, &mut |_| {}).unwrap() {
+            let place = outcome.index as usize;
+            speculated[place] = Some(outcome);
+        }
+    }
+    let result = validate::run_in_order(block, &mut state, speculated, &|| {}).unwrap();
+    (result, state)
+}

@@ -27,3 +27,7 @@ bench-heartbeat:
 bench-detect *args:
     cargo build --release --workspace --bins
     target/release/bench-detect {{ args }}
+
+# Known vulnerabilities of dependencies; needs the network.
+advisories:
+    cargo deny check advisories

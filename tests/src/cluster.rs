@@ -122,6 +122,7 @@ impl Cluster {
             .arg(&sidecar.heartbeat)
             .args(["--faults", &faults.to_string()])
             .env("SHARD_WATCHDOG_THREAD_EVENTS", &plan.settings.thread_events)
+            .envs(plan.settings.watch_priority.as_ref().map(|p| ("SHARD_WATCHDOG_WATCH_PRIORITY", p)))
             .env(sweep::MARK, &self.mark);
         Shard { supervisor: Process::start(&format!("shard {number}"), command), sidecar, listen, faults }
     }

@@ -16,6 +16,7 @@ pub mod blocks;
 pub mod cluster;
 pub mod faults;
 pub mod figures;
+pub mod hogs;
 pub mod incident;
 pub mod process;
 pub mod sidecar;

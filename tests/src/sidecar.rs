@@ -23,6 +23,8 @@ pub struct Settings {
     pub judge: String,
     /// `pidfd` or `poll`.
     pub thread_events: String,
+    /// Real-time priority of the watch thread.
+    pub watch_priority: Option<String>,
 }
 
 impl Default for Settings {
@@ -34,6 +36,7 @@ impl Default for Settings {
             kills: 3,
             judge: String::new(),
             thread_events: "pidfd".to_owned(),
+            watch_priority: None,
         }
     }
 }

@@ -5,7 +5,7 @@ pub mod problem;
 pub mod read;
 mod section;
 mod sections;
-mod units;
+pub mod units;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -34,6 +34,25 @@ pub struct Config {
     pub http: HttpConfig,
     /// `[otlp]`, absent unless configured.
     pub otlp: Option<OtlpConfig>,
+}
+
+/// Whether a config asks for something.
+pub type Asks = fn(&Config) -> bool;
+
+/// What this version reads and checks, and does not act upon yet, and whether a config asks for it.
+pub const NOT_YET: &[(&str, Asks)] = &[
+    ("[[channel]]", |config| !config.channels.is_empty()),
+    ("[otlp]", |config| config.otlp.is_some()),
+    ("judge.excuse.throttled", |config| config.judge.throttled != JudgeConfig::default().throttled),
+    ("a target without heartbeat", |config| !matches!(config.target.find, FindTarget::Heartbeat(_))),
+];
+
+impl Config {
+    /// One sentence for each thing that this config asks for and this version does not do yet.
+    pub fn not_yet(&self) -> impl Iterator<Item = String> {
+        let asked = NOT_YET.iter().filter(|(_, asks)| asks(self));
+        asked.map(|(what, _)| format!("{what} is read and checked, but this version does not act upon it yet"))
+    }
 }
 
 /// Which process.
@@ -121,6 +140,21 @@ pub struct JudgeConfig {
     pub stopped_at_most: Duration,
     /// What follows a stop past its cap; only a stop may kill. Default kill.
     pub stopped_then: On,
+}
+
+impl Default for JudgeConfig {
+    /// What an operator gets who says nothing: excuses long enough for an operator to be called, not for one to forget.
+    fn default() -> Self {
+        Self {
+            startup_grace: Duration::from_secs(30),
+            exit_within: Duration::from_secs(30),
+            starved: Duration::from_secs(600),
+            throttled: Duration::from_secs(600),
+            traced: Duration::from_secs(3600),
+            stopped_at_most: Duration::from_secs(60),
+            stopped_then: On::Kill,
+        }
+    }
 }
 
 /// `[restart]`

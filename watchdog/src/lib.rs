@@ -20,5 +20,6 @@ pub mod event;
 pub mod judge;
 pub mod observation;
 pub mod snapshot;
+pub mod supervise;
 pub mod verdict;
 pub mod watch;

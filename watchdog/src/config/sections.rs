@@ -167,15 +167,7 @@ fn on(section: &mut Section<'_>, default: On, complaints: &mut Complaints<'_>) -
 }
 
 fn judge(section: Option<Section<'_>>, complaints: &mut Complaints<'_>) -> JudgeConfig {
-    let mut judge = JudgeConfig {
-        startup_grace: Duration::from_secs(30),
-        exit_within: Duration::from_secs(30),
-        starved: Duration::from_secs(600),
-        throttled: Duration::from_secs(600),
-        traced: Duration::from_secs(3600),
-        stopped_at_most: Duration::from_secs(60),
-        stopped_then: On::Kill,
-    };
+    let mut judge = JudgeConfig::default();
     let Some(mut section) = section else { return judge };
     set(&mut judge.startup_grace, section.duration("startup_grace", complaints));
     set(&mut judge.exit_within, section.duration("exit_within", complaints));

@@ -1,0 +1,47 @@
+//! The subcommands, one file each: arguments, help for a person at three in the morning, and exit codes.
+
+pub(crate) mod check;
+pub(crate) mod supervise;
+
+use std::fmt::Display;
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use shard_watchdog::config::units;
+
+/// Exit code of bad input, a bad config above all.
+pub(crate) const BAD_INPUT: u8 = 2;
+
+/// What stands below the list of commands.
+pub(crate) const MAIN_HELP: &str = "\
+Is something wrong right now?
+  shard-watchdog status --explain            what it thinks, and why it has not killed
+
+Setting it up:
+  shard-watchdog demo                        see it work on this machine, nothing to prepare
+  shard-watchdog check --config FILE         all that is wrong with a config, with lines
+  shard-watchdog run --config FILE           the sidecar, under systemd, runit or Kubernetes
+  shard-watchdog supervise --config FILE -- CMD ARG…
+                                             where nothing supervises: CMD and its sidecar
+
+It never kills unless the config says [kill] mode = \"enforce\".
+Every flag has an environment variable SHARD_WATCHDOG_…; the flag beats it, and it beats the file.";
+
+/// Tells why a command ends, on standard error; returns the exit code.
+pub(crate) fn fail(code: u8, why: impl Display) -> ExitCode {
+    // Not `eprintln!`: whoever reads this may have gone, and that is no reason to panic.
+    let _ = writeln!(std::io::stderr().lock(), "shard-watchdog: {why}");
+    ExitCode::from(code)
+}
+
+/// A duration in a flag, in the form of the config file.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    units::duration(text).ok_or_else(|| "not a duration such as \"500ms\" or \"1m 30s\"".to_owned())
+}
+
+/// The same, where none at all makes no sense.
+pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
+    let duration = duration(text)?;
+    if duration.is_zero() { Err("must be longer than zero".to_owned()) } else { Ok(duration) }
+}

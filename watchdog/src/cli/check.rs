@@ -1,0 +1,105 @@
+//! `check`: what is wrong with a config, all of it.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::BAD_INPUT;
+use shard_watchdog::config::{Config, FindTarget, KillMode, On, read};
+
+const HELP: &str = "\
+Examples:
+  shard-watchdog check --config /etc/shard-watchdog/0.toml
+  shard-watchdog check --config new.toml && systemctl reload shard-watchdog@0
+
+Exit codes: 0 the config is good · 2 it is not, and every problem was printed as
+FILE:LINE: KEY: found VALUE: what is allowed";
+
+/// Read a config and say all that is wrong with it, with lines
+#[derive(Debug, clap::Args)]
+#[command(after_help = HELP)]
+pub(crate) struct Args {
+    /// The config to check; nothing is started and nothing is written
+    #[arg(long, env = "SHARD_WATCHDOG_CONFIG", value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> ExitCode {
+    match read::load(&args.config) {
+        Ok(config) => {
+            // Whoever reads this may have gone; the exit code tells the same.
+            let _ = std::io::stdout().write_all(summary(&config).as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(problems) => {
+            let _ = writeln!(std::io::stderr().lock(), "{problems}");
+            ExitCode::from(BAD_INPUT)
+        }
+    }
+}
+
+fn summary(config: &Config) -> String {
+    let mut text = String::from("ok\n");
+    // Writing to a String cannot fail.
+    let _ = write_summary(&mut text, config);
+    text
+}
+
+fn write_summary(text: &mut String, config: &Config) -> std::fmt::Result {
+    let target = &config.target;
+    write!(text, "  target   shard {}, ", target.shard)?;
+    match &target.find {
+        FindTarget::Heartbeat(path) => write!(text, "the process that writes {}", path.display())?,
+        FindTarget::PidFile(path) => write!(text, "the process whose pid stands in {}", path.display())?,
+        FindTarget::SystemdUnit => write!(text, "the main process of its unit")?,
+        FindTarget::Command(regex) => write!(text, "the process whose command line matches {regex}")?,
+    }
+    match &target.systemd_unit {
+        Some(unit) => writeln!(text, ", in unit {unit}")?,
+        None => writeln!(text)?,
+    }
+    for rule in &config.threads {
+        let then = match rule.on {
+            On::Kill => "kill",
+            On::Report => "report",
+            On::Ignore => "ignore",
+        };
+        writeln!(
+            text,
+            "  thread   {} × {}: gone, or no progress for {:?} → {then} (warning at {:?})",
+            rule.count, rule.name, rule.stall_after, rule.warn_after
+        )?;
+    }
+    if config.threads.is_empty() {
+        writeln!(text, "  thread   no rule: only the process as a whole is watched")?;
+    }
+    let kill = &config.kill;
+    match kill.mode {
+        KillMode::Observe => {
+            writeln!(text, "  kill     observe: says what it would kill, and kills nothing")?
+        }
+        KillMode::Enforce => {
+            let ladder: Vec<_> =
+                kill.signals.iter().map(|(s, after)| format!("{} at {after:?}", s.name())).collect();
+            let (kills, per) = (kill.budget_kills, kill.budget_per);
+            writeln!(text, "  kill     enforce: {}; at most {kills} kills in {per:?}", ladder.join(", "))?;
+        }
+    }
+    writeln!(text, "  evidence {}", config.evidence.directory.display())?;
+    let http = &config.http;
+    let places: Vec<String> = http
+        .listen
+        .map(|address| address.to_string())
+        .into_iter()
+        .chain(http.public.map(|address| format!("{address} (public part)")))
+        .chain(http.socket.as_ref().map(|path| path.display().to_string()))
+        .collect();
+    let places = if places.is_empty() { "nowhere".to_owned() } else { places.join(", ") };
+    writeln!(text, "  http     {places}")?;
+    for note in config.not_yet() {
+        writeln!(text, "note: {note}")?;
+    }
+    Ok(())
+}

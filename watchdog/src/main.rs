@@ -1,0 +1,28 @@
+//! Command line and wiring only.
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Sees that a named thread of a living process is gone or stands still, says why, and has the process restarted.
+#[derive(Debug, Parser)]
+#[command(version, about, after_help = cli::MAIN_HELP, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Check(cli::check::Args),
+    Supervise(cli::supervise::Args),
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Check(args) => cli::check::run(&args),
+        Command::Supervise(args) => cli::supervise::run(&args),
+    }
+}

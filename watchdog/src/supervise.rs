@@ -1,0 +1,293 @@
+//! An embedded supervisor, for machines that have none: keeps a command and its sidecar running.
+//!
+//! # Duties
+//! It restarts either whenever it ends, whatever its code, until it is told to stop; then it passes the signal on and
+//! ends with the command's own code. It reaps whatever is handed to it, as PID 1 of a container or as a subreaper.
+//!
+//! # Prohibitions
+//! It must never wait for anything but its children and its own signals: a log that nobody reads, a sidecar that
+//! does not start, a full disk must not delay a restart. It has no opinion on health; that is the sidecar's, a process
+//! of its own, so that neither can take the other down.
+
+mod backoff;
+mod log;
+mod signals;
+mod ward;
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
+
+pub use backoff::{Backoff, BackoffSettings};
+pub use ward::tie_to_parent;
+
+use log::Log;
+use signals::{Heard, Signals};
+use ward::{Ended, Ward};
+
+/// How long a child may take to end after it was asked to, unless told otherwise. As `docker stop` does; below the
+/// 30 s after which a kubelet kills all of us, so that the code that we report is still the child's own.
+pub const DEFAULT_STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// After SIGKILL only a process stuck in the kernel lives on. Ends are otherwise seen within milliseconds, a large
+/// heap takes up to a second; waiting longer than this would be waiting without end.
+const GIVE_UP_AFTER_SIGKILL: Duration = Duration::from_secs(5);
+
+/// Told to the children, so that they may know that somebody restarts them.
+const SUPERVISED: &str = "SHARD_WATCHDOG_SUPERVISED";
+
+/// What to keep running.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The command and its arguments; at least the command.
+    pub command: Vec<OsString>,
+    /// The config of the sidecar to run beside it.
+    pub config: Option<PathBuf>,
+    /// How soon what ended is started again.
+    pub backoff: BackoffSettings,
+    /// How long a child may take to end after it was asked to.
+    pub stop_grace: Duration,
+}
+
+/// Why nothing was kept running.
+#[derive(Debug, thiserror::Error)]
+pub enum SuperviseError {
+    /// The command was empty.
+    #[error("there is no command to run; give one after --, such as: shard-watchdog supervise -- CMD ARG…")]
+    NoCommand,
+    /// The command did not start the first time.
+    #[error("cannot start {command}: {source}; check its path and that it may be executed")]
+    Exec {
+        /// The command.
+        command: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system refused something that supervising rests on.
+    #[error("cannot supervise: {what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl SuperviseError {
+    /// The exit code, as shells give it.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::NoCommand => 2,
+            Self::Exec { source, .. } if source.kind() == io::ErrorKind::NotFound => 127,
+            Self::Exec { .. } => 126,
+            Self::System { .. } => 71, // EX_OSERR of sysexits.h: not to be mistaken for the command's own.
+        }
+    }
+}
+
+/// Keeps the command running until told to stop; returns its exit code. Call it from the main thread: children are
+/// tied to the thread that starts them, and it must not end before the process does.
+pub fn run(settings: &Settings) -> Result<u8, SuperviseError> {
+    let refused = |what| move |source| SuperviseError::System { what, source };
+    let signals = Signals::block().map_err(refused("signals cannot be blocked"))?;
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .map_err(|error| refused("orphans cannot be adopted")(error.into()))?;
+    let log = Log::start().map_err(refused("no thread for the log"))?;
+    let command = settings.command.first().ok_or(SuperviseError::NoCommand)?;
+    let sidecar = match &settings.config {
+        Some(config) => Some(sidecar(config).map_err(refused("the path of this program is unknown"))?),
+        None => None,
+    };
+    let mut supervisor = Supervisor {
+        cmd: Ward::new("CMD", cmd(&settings.command), settings.backoff),
+        sidecar: sidecar.map(|sidecar| Ward::new("sidecar", sidecar, settings.backoff)),
+        stop: None,
+        grace: settings.stop_grace,
+        log,
+    };
+    supervisor.cmd.start(&supervisor.log).map_err(|source| {
+        let command = command.to_string_lossy().into_owned();
+        SuperviseError::Exec { command, source }
+    })?;
+    let code = supervisor.go_round(&signals);
+    supervisor.log.finish();
+    Ok(code)
+}
+
+fn cmd(words: &[OsString]) -> Command {
+    let mut words = words.iter();
+    let mut command = Command::new(words.next().map_or_else(OsString::new, Clone::clone));
+    command.args(words).env(SUPERVISED, "1");
+    // A background process group that reads its terminal is stopped, silently and for good.
+    if io::stdin().is_terminal() {
+        command.stdin(Stdio::null());
+    }
+    tie_to_parent(&mut command);
+    command
+}
+
+fn sidecar(config: &std::path::Path) -> io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("run").arg("--config").arg(config).env(SUPERVISED, "1").stdin(Stdio::null());
+    // Standard output belongs to the command: whoever parses it must not meet the sidecar's words there.
+    command.stdout(Stdio::from(io::stderr().as_fd().try_clone_to_owned()?));
+    tie_to_parent(&mut command);
+    Ok(command)
+}
+
+/// How far stopping has come.
+#[derive(Clone, Copy, Debug)]
+struct Stop {
+    /// Whose turn it is.
+    whom: Turn,
+    /// When its time is up.
+    until: Instant,
+    /// Whether it was killed already.
+    killed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Cmd,
+    Sidecar,
+}
+
+struct Supervisor {
+    cmd: Ward,
+    sidecar: Option<Ward>,
+    stop: Option<Stop>,
+    grace: Duration,
+    log: Log,
+}
+
+impl Supervisor {
+    fn go_round(&mut self, signals: &Signals) -> u8 {
+        loop {
+            self.start_due();
+            let mut wait_until = self.next_due();
+            // All that was heard before anything is started: a restart after SIGTERM would be one too many.
+            while let Some(heard) = signals.wait(wait_until) {
+                if let Heard::Stop(signal) = heard {
+                    self.told_to_stop(signal);
+                }
+                wait_until = Some(Instant::now());
+            }
+            self.reap();
+            if let Some(code) = self.go_on_stopping() {
+                return code;
+            }
+        }
+    }
+
+    fn wards(&mut self) -> impl Iterator<Item = &mut Ward> {
+        std::iter::once(&mut self.cmd).chain(self.sidecar.as_mut())
+    }
+
+    fn start_due(&mut self) {
+        if self.stop.is_some() {
+            return;
+        }
+        let now = Instant::now();
+        let Self { cmd, sidecar, log, .. } = self;
+        for ward in std::iter::once(cmd).chain(sidecar.as_mut()) {
+            if ward.due().is_some_and(|due| due <= now)
+                && let Err(error) = ward.start(log)
+            {
+                let wait = ward.postpone();
+                let name = ward.name();
+                log.say(format_args!(
+                    "{name} did not start: {error}; trying again in {} ms",
+                    wait.as_millis()
+                ));
+            }
+        }
+    }
+
+    fn next_due(&mut self) -> Option<Instant> {
+        match self.stop {
+            Some(stop) => Some(stop.until),
+            None => self.wards().filter_map(|ward| ward.due()).min(),
+        }
+    }
+
+    /// Takes every child that has ended, ours and those whose parent died.
+    fn reap(&mut self) {
+        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+            self.ended(pid, status);
+        }
+    }
+
+    fn ended(&mut self, pid: Pid, status: WaitStatus) {
+        let stopping = self.stop.is_some();
+        let Self { cmd, sidecar, log, .. } = self;
+        for ward in std::iter::once(cmd).chain(sidecar.as_mut()) {
+            let Some(ended) = ward.ended(pid, status) else { continue };
+            let Ended { how, lived } = ended;
+            let lived = lived.as_secs_f64();
+            let name = ward.name();
+            let number = pid.as_raw_nonzero();
+            if stopping {
+                log.say(format_args!("{name} pid {number} ended ({how}) after {lived:.1} s"));
+            } else {
+                let wait = ward.postpone().as_millis();
+                log.say(format_args!(
+                    "{name} pid {number} ended ({how}) after {lived:.1} s; restarting in {wait} ms"
+                ));
+            }
+        }
+    }
+
+    fn told_to_stop(&mut self, signal: Signal) {
+        let name = signals::name(signal);
+        if self.stop.is_some() {
+            self.log.say(format_args!("{name} again: killing what is left"));
+            self.wards().for_each(|ward| ward.signal(Signal::KILL));
+            let until = Instant::now() + GIVE_UP_AFTER_SIGKILL;
+            self.stop = self.stop.map(|stop| Stop { until, killed: true, ..stop });
+            return;
+        }
+        let grace = self.grace.as_secs_f64();
+        self.log.say(format_args!("{name}: passed on to CMD, which has {grace:.0} s to end"));
+        self.cmd.signal(signal);
+        self.stop = Some(Stop { whom: Turn::Cmd, until: Instant::now() + self.grace, killed: false });
+    }
+
+    /// One step further on the way out. The code once there is nothing left to wait for.
+    fn go_on_stopping(&mut self) -> Option<u8> {
+        let stop = self.stop?;
+        let now = Instant::now();
+        let up = stop.until <= now;
+        let whose = match stop.whom {
+            Turn::Cmd => Some(&self.cmd),
+            Turn::Sidecar => self.sidecar.as_ref(),
+        };
+        let waited_for = whose.filter(|ward| ward.is_running());
+        match waited_for {
+            Some(_) if !up => return None,
+            Some(ward) if !stop.killed => {
+                self.log.say(format_args!("{} did not end in time: SIGKILL", ward.name()));
+                ward.signal(Signal::KILL);
+                self.stop = Some(Stop { until: now + GIVE_UP_AFTER_SIGKILL, killed: true, ..stop });
+                return None;
+            }
+            Some(ward) => {
+                self.log.say(format_args!("{} is not dead after SIGKILL; leaving it behind", ward.name()))
+            }
+            None => {}
+        }
+        if stop.whom == Turn::Cmd
+            && let Some(sidecar) = self.sidecar.as_ref().filter(|ward| ward.is_running())
+        {
+            // After the command, so that its end is still seen for what it is.
+            sidecar.signal(Signal::TERM);
+            self.stop = Some(Stop { whom: Turn::Sidecar, until: now + self.grace, killed: false });
+            return None;
+        }
+        Some(self.cmd.exit_code())
+    }
+}

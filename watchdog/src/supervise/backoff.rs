@@ -1,0 +1,70 @@
+//! How soon what ended is started again.
+
+use std::time::Duration;
+
+/// The three times that make a back-off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackoffSettings {
+    /// The first wait of a child that ended young; doubled from one to the next.
+    pub initial: Duration,
+    /// The longest wait.
+    pub max: Duration,
+    /// A child that lived this long was well: it is started again at once.
+    pub settled_after: Duration,
+}
+
+impl Default for BackoffSettings {
+    /// 100 ms keeps a command that cannot start from taking a core; 10 s is what a person still waits for after having
+    /// mended the cause; 2 s is longer than a failing start takes, and shorter than any useful life.
+    fn default() -> Self {
+        Self {
+            initial: Duration::from_millis(100),
+            max: Duration::from_secs(10),
+            settled_after: Duration::from_secs(2),
+        }
+    }
+}
+
+/// The back-off of one child. Without jitter: there is one child, and nobody to keep out of step with.
+#[derive(Clone, Copy, Debug)]
+pub struct Backoff {
+    settings: BackoffSettings,
+    next: Duration,
+}
+
+impl Backoff {
+    /// As if the child had just been well.
+    pub fn new(settings: BackoffSettings) -> Self {
+        Self { settings, next: settings.initial.min(settings.max) }
+    }
+
+    /// How long to wait before the next start of a child that lived for `lived`.
+    pub fn wait(&mut self, lived: Duration) -> Duration {
+        if lived >= self.settings.settled_after {
+            *self = Self::new(self.settings);
+            return Duration::ZERO;
+        }
+        let wait = self.next;
+        self.next = wait.saturating_mul(2).min(self.settings.max);
+        wait
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_longest_and_a_good_life_ends_them() {
+        let ms = Duration::from_millis;
+        let mut backoff =
+            Backoff::new(BackoffSettings { initial: ms(100), max: ms(300), settled_after: ms(2000) });
+        assert_eq!(backoff.wait(ms(3000)), ms(0));
+        assert_eq!(backoff.wait(ms(0)), ms(100));
+        assert_eq!(backoff.wait(ms(1999)), ms(200));
+        assert_eq!(backoff.wait(ms(0)), ms(300));
+        assert_eq!(backoff.wait(ms(0)), ms(300));
+        assert_eq!(backoff.wait(ms(2000)), ms(0));
+        assert_eq!(backoff.wait(ms(0)), ms(100));
+    }
+}

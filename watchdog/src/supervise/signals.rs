@@ -1,0 +1,105 @@
+//! The supervisor's own signals, taken one at a time by the thread that waits for them: no handler, so no code that
+//! runs at a bad moment.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::time::Instant;
+
+use rustix::process::Signal;
+
+/// Those that it listens to.
+const LISTENED: [i32; 3] = [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT];
+
+/// What a signal means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// Some child has ended, perhaps several.
+    ChildEnded,
+    /// The supervisor should stop.
+    Stop(Signal),
+}
+
+/// The blocked signals.
+#[derive(Debug)]
+pub(super) struct Signals {
+    set: libc::sigset_t,
+}
+
+impl Signals {
+    /// Blocks them for this thread and those that it will start. Even PID 1 is then sent what it does not handle.
+    pub(super) fn block() -> io::Result<Self> {
+        let set = set_of(&LISTENED);
+        // SAFETY: SIG_DFL is a valid disposition. A parent that ignored SIGCHLD hands that down, and then the kernel
+        // reaps children before anybody learns how they ended.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+        // SAFETY: `set` is initialised and lives through the call; the old mask is not asked for.
+        let error = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+        if error == 0 { Ok(Self { set }) } else { Err(io::Error::from_raw_os_error(error)) }
+    }
+
+    /// The next one, or `None` at `until`, or when the wait was interrupted. Without `until` it waits for as long as
+    /// it takes.
+    pub(super) fn wait(&self, until: Option<Instant>) -> Option<Heard> {
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let left = left.map(|left| libc::timespec {
+            tv_sec: libc::time_t::try_from(left.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        });
+        let left = left.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+        // SAFETY: the set is initialised, no details are asked for, and `left` is null or points to a timespec that
+        // lives through the call.
+        match unsafe { libc::sigtimedwait(&raw const self.set, std::ptr::null_mut(), left) } {
+            libc::SIGCHLD => Some(Heard::ChildEnded),
+            libc::SIGTERM => Some(Heard::Stop(Signal::TERM)),
+            libc::SIGINT => Some(Heard::Stop(Signal::INT)),
+            _ => None,
+        }
+    }
+}
+
+/// Gives a child the signals that a program expects to find: none blocked. Async-signal-safe.
+pub(super) fn unblock_all() -> io::Result<()> {
+    let none = set_of(&[]);
+    // SAFETY: as in `block`; `pthread_sigmask` may be called between fork and exec.
+    let error = unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) };
+    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
+}
+
+fn set_of(signals: &[i32]) -> libc::sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: `sigemptyset` initialises all of the set and cannot fail for a valid pointer.
+    let mut set = unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        set.assume_init()
+    };
+    for signal in signals {
+        // SAFETY: the set is initialised; a number that is no signal is refused, not added.
+        unsafe { libc::sigaddset(&raw mut set, *signal) };
+    }
+    set
+}
+
+/// The name of a signal, as people write it.
+pub(super) fn name(signal: Signal) -> String {
+    let name = match signal {
+        Signal::HUP => "SIGHUP",
+        Signal::INT => "SIGINT",
+        Signal::QUIT => "SIGQUIT",
+        Signal::ILL => "SIGILL",
+        Signal::TRAP => "SIGTRAP",
+        Signal::ABORT => "SIGABRT",
+        Signal::BUS => "SIGBUS",
+        Signal::FPE => "SIGFPE",
+        Signal::KILL => "SIGKILL",
+        Signal::USR1 => "SIGUSR1",
+        Signal::SEGV => "SIGSEGV",
+        Signal::USR2 => "SIGUSR2",
+        Signal::PIPE => "SIGPIPE",
+        Signal::ALARM => "SIGALRM",
+        Signal::TERM => "SIGTERM",
+        Signal::XCPU => "SIGXCPU",
+        Signal::SYS => "SIGSYS",
+        other => return format!("signal {}", other.as_raw()),
+    };
+    name.to_owned()
+}

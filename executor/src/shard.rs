@@ -7,6 +7,7 @@
 mod executor;
 mod outbox;
 mod remote;
+mod scout;
 mod service;
 mod session;
 

@@ -75,7 +75,8 @@ impl BlockRun<'_> {
         report: &mut Report,
     ) -> Result<Option<Speculated>, CoordinatorError> {
         links.sequence += 1;
-        let mut parts = self.parts(links.len())?;
+        // Shards that are away or stuck get no part of their own: another would have to execute it besides its own.
+        let mut parts = self.parts(links.trusted().max(1))?;
         let mut outcomes: Vec<Option<TxOutcome>> = vec![None; self.block.transactions.len()];
         let outcome = self.until_done(&mut parts, &mut outcomes, links, report);
         let retries = parts.iter().map(|part| part.dispatched.saturating_sub(1)).sum();
@@ -159,8 +160,9 @@ impl BlockRun<'_> {
             else {
                 continue;
             };
+            let ahead = parts.iter().filter(|part| part.running_on(link)).count();
             let Some(part) = parts.get_mut(at) else { continue };
-            self.dispatch_to(link, part, links, report)?;
+            self.dispatch_to(link, u32::try_from(ahead).unwrap_or(u32::MAX), part, links, report)?;
         }
         Ok(())
     }
@@ -168,6 +170,7 @@ impl BlockRun<'_> {
     fn dispatch_to(
         &self,
         link: usize,
+        ahead: u32,
         part: &mut Part,
         links: &mut Links,
         report: &mut Report,
@@ -181,6 +184,8 @@ impl BlockRun<'_> {
         if let Some((from, reason)) = &part.failed {
             report.retry(self.block.number(), part.number, part.dispatched, from, &name, reason)?;
         }
+        // A shard executes its parts one after the other, so this one's time begins when those before it are done.
+        let time = self.deadlines.part.saturating_mul(ahead.saturating_add(1)).min(self.deadlines.block);
         let tag = wire::Tag {
             coordinator: links.incarnation,
             shard: incarnation,
@@ -192,13 +197,13 @@ impl BlockRun<'_> {
         let run = wire::RunPart {
             tag: Some(tag),
             round: 0,
-            part_deadline_ms: milliseconds(self.deadlines.part),
+            part_deadline_ms: milliseconds(time),
             state_deadline_ms: milliseconds(self.deadlines.state_request),
             trace: Vec::new(),
             work: part.work.clone(),
         };
         part.dispatched += 1;
-        part.is = Is::Running { link, tag, until: Instant::now() + self.deadlines.part };
+        part.is = Is::Running { link, tag, until: Instant::now() + time };
         if links.send(link, wire::down::Message::Run(run)) {
             return Ok(());
         }
@@ -285,7 +290,7 @@ impl BlockRun<'_> {
             }
             links.suspect(link, true);
             let name = links.get(link).map_or_else(String::new, |link| link.name());
-            let reason = format!("no result within {:?}", self.deadlines.part);
+            let reason = "no result within its deadline".to_owned();
             self.lost(part, name, reason, Duration::ZERO)?;
         }
         Ok(())

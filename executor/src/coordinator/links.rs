@@ -87,6 +87,11 @@ impl Links {
         self.links.iter().enumerate().filter_map(|(index, link)| Some((index, link.up.as_ref()?)))
     }
 
+    /// How many shards are there and not suspect.
+    pub(super) fn trusted(&self) -> usize {
+        self.connected().filter(|(_, up)| !up.suspect).count()
+    }
+
     /// Waits until there is a shard to work with, and a moment longer for the others.
     pub(super) fn wait_for_first(
         &mut self,

@@ -3,7 +3,7 @@
 //! It never blocks without an end, and whatever happens to a part, the coordinator is told, except when there is no
 //! coordinator any more or the thread itself is lost; that is what deadlines at the other end are for.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use shard_heartbeat::{ThreadBeat, TraceContext};
 use super::Ready;
 use super::outbox::Outgoing;
 use super::remote::{AskError, Line, RemoteState};
+use super::scout::scout;
 use super::session::{Counters, Session};
 use crate::deadline;
 use crate::faults::{Faults, LastWords, ThreadMustEnd};
@@ -168,10 +169,42 @@ impl Executor {
         beat: &ThreadBeat,
         words: &mut LastWords,
     ) -> Result<Vec<TxOutcome>, PartError> {
+        // On guesses first; see `scout`. Fault points belong to this run, which every part has exactly once.
+        let guessed: RefCell<Vec<usize>> = RefCell::default();
+        let mut seen = 0;
+        let mut place = 0;
+        let mut outcomes = Ok(Vec::new());
+        let any = remote.guessing(|| {
+            outcomes = self.run_through(job, remote, &mut |_| {
+                if remote.guesses() != seen {
+                    seen = remote.guesses();
+                    guessed.borrow_mut().push(place);
+                }
+                place += 1;
+                beat.progress();
+            }, &mut || self.faults.point(job.tag.block, 1, words));
+        });
+        let outcomes = outcomes?;
+        if !any {
+            return Ok(outcomes);
+        }
+        scout(job, remote, beat, guessed.take())?;
+        self.run_through(job, remote, &mut |_| beat.progress(), &mut || Ok(()))
+    }
+
+    /// The part in order, with a look round before each transaction.
+    fn run_through(
+        &self,
+        job: &Job,
+        remote: &RemoteState<'_>,
+        progress: &mut dyn FnMut(u32),
+        fault: &mut dyn FnMut() -> Result<(), ThreadMustEnd>,
+    ) -> Result<Vec<TxOutcome>, PartError> {
         let stop: Cell<Option<PartError>> = Cell::new(None);
         // What is handed out one by one can also be withheld: this is the point between two transactions.
         let transactions = job.work.transactions.iter().map_while(|(index, transaction)| {
-            match self.before_transaction(job, words) {
+            let may = fault().map_err(|ThreadMustEnd| PartError::ThreadMustEnd).and_then(|()| self.may_go_on(job));
+            match may {
                 Ok(()) => Some((*index, transaction)),
                 Err(error) => {
                     stop.set(Some(error));
@@ -179,15 +212,14 @@ impl Executor {
                 }
             }
         });
-        let outcomes = vm::execute_part(&job.work.env, transactions, remote, &mut |_| beat.progress())?;
+        let outcomes = vm::execute_part(&job.work.env, transactions, remote, progress);
         match stop.take() {
-            None => Ok(outcomes),
+            None => Ok(outcomes?),
             Some(error) => Err(error),
         }
     }
 
-    fn before_transaction(&self, job: &Job, words: &mut LastWords) -> Result<(), PartError> {
-        self.faults.point(job.tag.block, 1, words).map_err(|ThreadMustEnd| PartError::ThreadMustEnd)?;
+    fn may_go_on(&self, job: &Job) -> Result<(), PartError> {
         if self.stopping.begun() {
             return Err(PartError::Stopping);
         }

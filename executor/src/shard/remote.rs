@@ -1,6 +1,6 @@
 //! The state before a block, as a shard sees it: a cache for the block over batched questions to the coordinator.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -87,11 +87,18 @@ pub(super) struct Line<'a> {
 pub(super) struct RemoteState<'a> {
     line: Line<'a>,
     cache: RefCell<&'a mut Cache>,
+    /// Whether what is not known is guessed and noted, instead of asked for.
+    guess: Cell<bool>,
+    /// What was guessed and has not been asked for yet.
+    guessed: RefCell<HashSet<Key>>,
+    /// Guesses made so far.
+    guesses: Cell<u64>,
+    round_trip: Cell<Duration>,
 }
 
 impl<'a> RemoteState<'a> {
     pub(super) fn new(line: Line<'a>, cache: &'a mut Cache) -> Self {
-        Self { line, cache: RefCell::new(cache) }
+        Self { line, cache: RefCell::new(cache), guess: Cell::default(), guessed: RefCell::default(), guesses: Cell::default(), round_trip: Cell::new(Duration::MAX) }
     }
 
     /// Asks for all that is known ahead to be needed, in as few requests as there can be: one for accounts and listed
@@ -107,6 +114,11 @@ impl<'a> RemoteState<'a> {
             }
         }
         self.learn(keys.iter().copied())?;
+        self.learn_codes(&keys)
+    }
+
+    /// Asks for the code of the accounts among `keys`.
+    fn learn_codes(&self, keys: &HashSet<Key>) -> Result<(), AskError> {
         let codes: HashSet<Key> = {
             let cache = self.cache.borrow();
             let code = |key: &Key| match cache.values.get(key) {
@@ -116,6 +128,41 @@ impl<'a> RemoteState<'a> {
             keys.iter().filter_map(code).collect()
         };
         self.learn(codes.into_iter())
+    }
+
+    /// Runs `work` with guesses for what is not known; whether there was anything to guess.
+    pub(super) fn guessing(&self, work: impl FnOnce()) -> bool {
+        let before = self.guesses.get();
+        self.guess.set(true);
+        work();
+        self.guess.set(false);
+        self.guesses.get() != before
+    }
+
+    /// Guesses made so far: it tells which transactions needed some.
+    pub(super) fn guesses(&self) -> u64 {
+        self.guesses.get()
+    }
+
+    /// Asks for all that was guessed, and for the code of the accounts among it; how many keys that were.
+    pub(super) fn learn_guessed(&self) -> Result<usize, AskError> {
+        let guessed = self.guessed.take();
+        self.learn(guessed.iter().copied())?;
+        self.learn_codes(&guessed)?;
+        Ok(guessed.len())
+    }
+
+    /// The quickest answer so far: what asking for one more key singly would cost.
+    pub(super) fn round_trip(&self) -> Duration {
+        self.round_trip.get()
+    }
+
+    fn guess_at(&self, key: Key) -> bool {
+        if self.guess.get() {
+            self.guessed.borrow_mut().insert(key);
+            self.guesses.set(self.guesses.get() + 1);
+        }
+        self.guess.get()
     }
 
     /// Asks for those of `keys` that are not known yet.
@@ -152,7 +199,8 @@ impl<'a> RemoteState<'a> {
             crate::queue::SendError::Full(_) => AskError::Queue("the queue to the network is full"),
             crate::queue::SendError::Closed(_) => AskError::Queue("the sending thread has gone"),
         })?;
-        let until = Instant::now() + job.state_deadline;
+        let asked = Instant::now();
+        let until = asked + job.state_deadline;
         loop {
             let now = Instant::now();
             if self.line.stopping.begun() {
@@ -174,6 +222,7 @@ impl<'a> RemoteState<'a> {
                 continue;
             }
             self.line.beat.progress();
+            self.round_trip.set(self.round_trip.get().min(asked.elapsed()));
             if reply.values.len() != keys.len() {
                 let reason = format!("{} values for {} keys", reply.values.len(), keys.len());
                 return Err(WireError::Mismatch(reason).into());
@@ -191,6 +240,14 @@ impl<'a> RemoteState<'a> {
     fn value(&self, key: Key) -> Result<Value, ViewError> {
         if let Some(value) = self.cache.borrow().values.get(&key) {
             return Ok(value.clone());
+        }
+        if self.guess_at(key) {
+            return Ok(match key {
+                Key::Account(_) => Value::Account(None),
+                Key::Slot(..) => Value::Slot(U256::ZERO),
+                Key::Code(_) => Value::Code(None),
+                Key::BlockHash(_) => Value::BlockHash(Some(B256::ZERO)),
+            });
         }
         self.learn(std::iter::once(key)).map_err(|error| ViewError::Unavailable(Box::new(error)))?;
         let value = self.cache.borrow().values.get(&key).cloned();
@@ -220,6 +277,9 @@ impl StateView for RemoteState<'_> {
         }
         let key = Key::Code(code_hash);
         if !self.cache.borrow().values.contains_key(&key) {
+            if self.guess_at(key) {
+                return Ok(Bytecode::default());
+            }
             self.learn(std::iter::once(key)).map_err(|error| ViewError::Unavailable(Box::new(error)))?;
         }
         known(self).ok_or(ViewError::UnknownCode(code_hash))

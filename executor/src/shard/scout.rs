@@ -1,0 +1,73 @@
+//! Finding out what a part will read, without asking for it one key at a time.
+//!
+//! A transaction names its sender and recipient, but not the slots that its code reads, and each of those would cost a
+//! round trip in the middle of execution. So a part is first executed on what is known, with guesses (absent, zero) for
+//! the rest, and the guesses are noted. No guess needed: that was the execution, and its outcomes stand. Otherwise all that
+//! was guessed is asked for in one request, and the transactions that guessed run again, until they need no guess or a round
+//! costs more than asking singly would; then the part is executed for good, asking for what it still does not know.
+//!
+//! The alternative, letting the coordinator send slots that were not asked for, was rejected: it guesses well only while
+//! the state holds little but what the block touches, as it does in a block file and nowhere else.
+
+use std::time::Instant;
+
+use shard_heartbeat::ThreadBeat;
+
+use super::executor::Job;
+use super::remote::{AskError, RemoteState};
+use crate::block::Transaction;
+use crate::vm::{Executor, StateView};
+
+/// Rounds of guessing. What is read at an address that was itself read takes one more round; real contracts are seldom
+/// deeper than a dozen such steps, and the last keys can be asked for singly.
+const ROUNDS: usize = 16;
+
+/// Learns what the transactions at the `guessed` places of the part will read.
+pub(super) fn scout(
+    job: &Job,
+    remote: &RemoteState<'_>,
+    beat: &ThreadBeat,
+    mut guessed: Vec<usize>,
+) -> Result<(), AskError> {
+    // Half of the time belongs to the execution itself.
+    let until = Instant::now() + job.until.saturating_duration_since(Instant::now()) / 2;
+    for _ in 0..ROUNDS {
+        remote.learn_guessed()?;
+        let began = Instant::now();
+        let mut still = Vec::new();
+        let mut executor = Executor::without_reads(&job.work.env, remote);
+        for place in guessed {
+            if Instant::now() >= until || !job.session.wants(&job.tag) {
+                return Ok(());
+            }
+            let Some((index, transaction)) = job.work.transactions.get(place) else { continue };
+            let transaction = alone(transaction, remote);
+            let guesses = remote.guessing(|| {
+                // Whether it succeeds says nothing: it ran on guesses, and only what it asked for counts.
+                let _ = executor.execute(*index, &transaction);
+            });
+            beat.progress();
+            if guesses {
+                still.push(place);
+            }
+        }
+        let cost = began.elapsed();
+        let learnt = remote.learn_guessed()?;
+        let singly = remote.round_trip().saturating_mul(u32::try_from(learnt).unwrap_or(u32::MAX));
+        if still.is_empty() || cost > singly {
+            return Ok(());
+        }
+        guessed = still;
+    }
+    Ok(())
+}
+
+/// The transaction as if it were the first of its sender: those before it are not executed here, and with a nonce too
+/// high it would read nothing at all.
+fn alone(transaction: &Transaction, remote: &RemoteState<'_>) -> Transaction {
+    let mut alone = transaction.clone();
+    if let Ok(Some(sender)) = StateView::account(remote, transaction.sender) {
+        alone.nonce = sender.nonce;
+    }
+    alone
+}

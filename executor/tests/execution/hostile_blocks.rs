@@ -215,6 +215,13 @@ proptest! {
     }
 
     #[test]
+    fn a_part_that_is_the_whole_block_is_never_executed_again(block in hostile_block()) {
+        let whole: Vec<usize> = (0..block.transactions.len()).collect();
+        let (result, _) = in_parts(&block, &[whole]);
+        prop_assert_eq!(result.reexecuted, 0);
+    }
+
+    #[test]
     fn block_order_gives_what_plain_revm_gives(block in hostile_block()) {
         let (result, state) = in_order(&block);
         let invalid = format!("{:?}", result.mismatch);

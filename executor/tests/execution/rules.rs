@@ -165,6 +165,27 @@ fn the_fee_of_a_beneficiary_that_destroys_itself_is_burnt() {
 }
 
 #[test]
+fn an_empty_account_ends_when_it_is_touched_from_spurious_dragon_on() {
+    let (touched, left_alone) = (Address::repeat_byte(0x71), Address::repeat_byte(0x72));
+    let mut pre = rich();
+    for empty in [touched, left_alone, BENEFICIARY] {
+        pre.insert(empty, with_balance(0));
+    }
+    for fork in [Fork::Tangerine, Fork::SpuriousDragon, Fork::Shanghai] {
+        let mut poke = transaction(ALICE, 0, Some(touched), 0, Bytes::new());
+        // Nothing is left for the beneficiary, which is touched all the same.
+        poke.max_fee = u128::from(block(fork, rich(), Vec::new()).header.base_fee);
+        let block = block(fork, pre.clone(), vec![poke]);
+        for (_, state) in [in_order(&block), in_parts(&block, &[vec![0]])] {
+            let kept = !fork.clears_empty_accounts();
+            assert_eq!(state.account(&touched).is_some(), kept, "{fork}");
+            assert_eq!(state.account(&BENEFICIARY).is_some(), kept, "{fork}");
+            assert!(state.account(&left_alone).is_some(), "{fork}");
+        }
+    }
+}
+
+#[test]
 fn the_protocols_own_calls_are_made() {
     let mut pre = rich();
     pre.insert(eip4788::BEACON_ROOTS_ADDRESS, with_code(eip4788::BEACON_ROOTS_CODE.clone()));

@@ -239,6 +239,16 @@ fn a_thread_that_leaves_is_off_the_watch() {
 }
 
 #[test]
+fn a_thread_that_lives_on_without_its_slot_is_lost() {
+    let mut history = History::begin();
+    history.thread().claim = Claim::Dropped;
+    history.process().survivors = Survivors::Some;
+    assert!(!history.run(Duration::from_millis(50)).condemned);
+    assert!(history.run(Duration::from_millis(100)).condemned);
+    assert_eq!(history.reason(), Some(Reason::ThreadGone));
+}
+
+#[test]
 fn a_zombie_leader_is_condemned() {
     let mut history = History::begin();
     history.process().leader = Some(TaskState::Zombie);

@@ -12,6 +12,10 @@ use super::policy::Rule;
 use super::stall_clock::StallClock;
 use super::Look;
 
+/// A thread that dropped its slot without a word is about to end: its end, or this time, settles it. Unwinding and the
+/// exit of a thread take microseconds; a thread that lives on without its slot is as lost as one that ended.
+const DROPPED_FOR: Duration = Duration::from_millis(100);
+
 /// What the judge remembers of one thread.
 #[derive(Clone, Debug)]
 pub struct ThreadTrial {
@@ -41,6 +45,7 @@ pub struct ThreadTrial {
     pub finished: Option<Option<u64>>,
     activity: u64,
     progress: u64,
+    dropped_since: Option<Monotonic>,
     /// Whether it was part of the last observation.
     pub present: bool,
     /// Off the watch by its own `leave()`.
@@ -81,6 +86,7 @@ impl ThreadTrial {
             finished: (seen.activity >= 2 && !seen.working()).then_some(None),
             activity: seen.activity,
             progress: seen.progress,
+            dropped_since: None,
             present: true,
             left: false,
         }
@@ -96,7 +102,11 @@ impl ThreadTrial {
             self.set_excuse(None, &mut brought);
             return brought;
         }
-        if seen.presence == Presence::Gone || seen.claim == Claim::Dropped {
+        let dropped = seen.claim == Claim::Dropped && {
+            let since = *self.dropped_since.get_or_insert(look.at);
+            look.at.since(since) >= DROPPED_FOR
+        };
+        if seen.presence == Presence::Gone || dropped {
             self.health = Health::Gone;
             brought.gone = true;
             return brought;

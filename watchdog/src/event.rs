@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::clock::Monotonic;
 use crate::snapshot::{Snapshot, TargetIdentity};
@@ -100,7 +100,7 @@ pub struct Opening {
 }
 
 /// The thread at fault.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FaultyThread {
     /// Registered name.
     pub name: String,

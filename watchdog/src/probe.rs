@@ -18,7 +18,7 @@ use shard_heartbeat::{Reader, TraceContext};
 
 use crate::act::pidfd::TargetHandle;
 use crate::clock::Monotonic;
-use crate::observation::{Claim, Declared, Observation, ProcessObservation, Survivors, TaskState};
+use crate::observation::{Claim, Declared, Observation, Presence, ProcessObservation, Survivors, TaskState};
 
 use segment::SegmentProbe;
 use survivors::survivors;
@@ -189,8 +189,11 @@ impl Probe {
             Err(_) => None,
         };
         let leader_ended = matches!(leader_state, Some(TaskState::Zombie | TaskState::Dead));
-        let lost = target.threads.iter().flatten().any(WatchedThread::is_gone)
-            || into.threads.iter().any(|thread| thread.claim == Claim::Dropped);
+        let lost = into.threads.iter().any(|thread| match thread.claim {
+            Claim::Live => thread.presence == Presence::Gone,
+            Claim::Dropped => true,
+            Claim::Left => false,
+        });
         let survivors = if leader_ended || lost {
             survivors(&target.adopted.proc_dir)
         } else {

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use shard_watchdog::adopt::{Adopter, Redirect, Wanted};
-use shard_watchdog::clock::WallAnchor;
-use shard_watchdog::config::{Config, FindTarget, read};
-use shard_watchdog::probe::{Probe, ThreadEvents};
-use shard_watchdog::surface;
-use shard_watchdog::telemetry::logs;
-use shard_watchdog::watch::control::{Command, Control};
-use shard_watchdog::watch::{Parts, Watch};
+use crate::adopt::{Adopter, Redirect, Wanted};
+use crate::clock::WallAnchor;
+use crate::config::{Config, FindTarget, read};
+use crate::probe::{Probe, ThreadEvents};
+use crate::surface;
+use crate::telemetry::logs;
+use crate::watch::control::{Command, Control};
+use crate::watch::{Parts, Watch};
 
 use crate::signals::{self, Heard};
 

@@ -95,11 +95,6 @@ impl WatchedThread {
         self.presence
     }
 
-    /// Whether it has ended.
-    pub fn is_gone(&self) -> bool {
-        self.presence == Presence::Gone
-    }
-
     /// The descriptor that becomes readable at its end.
     pub fn event_fd(&self) -> Option<BorrowedFd<'_>> {
         self.pidfd.as_ref().map(AsFd::as_fd)

@@ -1,6 +1,7 @@
 //! The subcommands, one file each: arguments, help for a person at three in the morning, and exit codes.
 
 pub(crate) mod check;
+pub(crate) mod demo;
 pub(crate) mod supervise;
 
 use std::fmt::Display;

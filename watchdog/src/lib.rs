@@ -16,6 +16,7 @@ pub mod probe;
 pub mod adopt;
 pub mod clock;
 pub mod config;
+pub mod demo;
 pub mod event;
 pub mod judge;
 pub mod observation;

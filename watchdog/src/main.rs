@@ -18,11 +18,13 @@ struct Arguments {
 enum Command {
     Check(cli::check::Args),
     Supervise(cli::supervise::Args),
+    Demo(cli::demo::Args),
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Check(args) => cli::check::run(&args),
         Command::Supervise(args) => cli::supervise::run(&args),
+        Command::Demo(args) => cli::demo::run(&args),
     }
 }

@@ -23,11 +23,12 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
-pub use backoff::{Backoff, BackoffSettings};
-pub use ward::tie_to_parent;
+pub use backoff::{BackoffSettings, DEFAULT_SETTLED_AFTER};
+pub(crate) use signals::Signals;
+pub(crate) use ward::tie_to_parent;
 
 use log::Log;
-use signals::{Heard, Signals};
+use signals::Heard;
 use ward::{Ended, Ward};
 
 /// How long a child may take to end after it was asked to, unless told otherwise. As `docker stop` does; below the
@@ -94,7 +95,8 @@ impl SuperviseError {
 /// tied to the thread that starts them, and it must not end before the process does.
 pub fn run(settings: &Settings) -> Result<u8, SuperviseError> {
     let refused = |what| move |source| SuperviseError::System { what, source };
-    let signals = Signals::block().map_err(refused("signals cannot be blocked"))?;
+    let signals = Signals::block(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT])
+        .map_err(refused("signals cannot be blocked"))?;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .map_err(|error| refused("orphans cannot be adopted")(error.into()))?;
     let log = Log::start().map_err(refused("no thread for the log"))?;
@@ -276,7 +278,7 @@ impl Supervisor {
                 return None;
             }
             Some(ward) => {
-                self.log.say(format_args!("{} is not dead after SIGKILL; leaving it behind", ward.name()))
+                self.log.say(format_args!("{} is not dead after SIGKILL; leaving it behind", ward.name()));
             }
             None => {}
         }

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+/// A child that lived this long was well, unless told otherwise: longer than a failing start takes, and shorter than
+/// any useful life.
+pub const DEFAULT_SETTLED_AFTER: Duration = Duration::from_secs(2);
+
 /// The three times that make a back-off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackoffSettings {
@@ -15,31 +19,31 @@ pub struct BackoffSettings {
 
 impl Default for BackoffSettings {
     /// 100 ms keeps a command that cannot start from taking a core; 10 s is what a person still waits for after having
-    /// mended the cause; 2 s is longer than a failing start takes, and shorter than any useful life.
+    /// mended the cause.
     fn default() -> Self {
         Self {
             initial: Duration::from_millis(100),
             max: Duration::from_secs(10),
-            settled_after: Duration::from_secs(2),
+            settled_after: DEFAULT_SETTLED_AFTER,
         }
     }
 }
 
 /// The back-off of one child. Without jitter: there is one child, and nobody to keep out of step with.
 #[derive(Clone, Copy, Debug)]
-pub struct Backoff {
+pub(super) struct Backoff {
     settings: BackoffSettings,
     next: Duration,
 }
 
 impl Backoff {
     /// As if the child had just been well.
-    pub fn new(settings: BackoffSettings) -> Self {
+    pub(super) fn new(settings: BackoffSettings) -> Self {
         Self { settings, next: settings.initial.min(settings.max) }
     }
 
     /// How long to wait before the next start of a child that lived for `lived`.
-    pub fn wait(&mut self, lived: Duration) -> Duration {
+    pub(super) fn wait(&mut self, lived: Duration) -> Duration {
         if lived >= self.settings.settled_after {
             *self = Self::new(self.settings);
             return Duration::ZERO;

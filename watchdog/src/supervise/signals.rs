@@ -7,12 +7,9 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 
-/// Those that it listens to.
-const LISTENED: [i32; 3] = [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT];
-
 /// What a signal means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(crate) enum Heard {
     /// Some child has ended, perhaps several.
     ChildEnded,
     /// The supervisor should stop.
@@ -21,14 +18,14 @@ pub(super) enum Heard {
 
 /// The blocked signals.
 #[derive(Debug)]
-pub(super) struct Signals {
+pub(crate) struct Signals {
     set: libc::sigset_t,
 }
 
 impl Signals {
     /// Blocks them for this thread and those that it will start. Even PID 1 is then sent what it does not handle.
-    pub(super) fn block() -> io::Result<Self> {
-        let set = set_of(&LISTENED);
+    pub(crate) fn block(listened: &[i32]) -> io::Result<Self> {
+        let set = set_of(listened);
         // SAFETY: SIG_DFL is a valid disposition. A parent that ignored SIGCHLD hands that down, and then the kernel
         // reaps children before anybody learns how they ended.
         unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
@@ -39,7 +36,7 @@ impl Signals {
 
     /// The next one, or `None` at `until`, or when the wait was interrupted. Without `until` it waits for as long as
     /// it takes.
-    pub(super) fn wait(&self, until: Option<Instant>) -> Option<Heard> {
+    pub(crate) fn wait(&self, until: Option<Instant>) -> Option<Heard> {
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         let left = left.map(|left| libc::timespec {
             tv_sec: libc::time_t::try_from(left.as_secs()).unwrap_or(libc::time_t::MAX),

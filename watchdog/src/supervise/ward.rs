@@ -131,7 +131,7 @@ fn told(status: WaitStatus) -> (u8, String) {
 
 /// Makes a command a child that gets SIGTERM if the thread that starts it ends, in a process group of its own: Ctrl-C
 /// at a terminal then reaches only the parent, which passes it on.
-pub fn tie_to_parent(command: &mut Command) {
+pub(crate) fn tie_to_parent(command: &mut Command) {
     command.process_group(0);
     let parent = rustix::process::getpid();
     let tie = move || {

@@ -1,0 +1,78 @@
+//! `demo`: the main job on this machine.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use shard_watchdog::demo::{self, Settings};
+
+use super::fail;
+
+const HELP: &str = "\
+Examples:
+  shard-watchdog demo
+  shard-watchdog demo --shards 4 --fault deadlock --keep /tmp/incident
+  shard-watchdog demo --blocks mainnet/ --fault leader-exit
+
+Faults: panic, exit: the executor thread is gone and its process lives on · spin, deadlock: it is there and
+gets nowhere; judged after 1 s · leader-exit: the main thread is gone
+
+Needs shard-executor beside this program. Touches nothing outside one temporary folder and loopback ports, and
+takes at most a minute.
+
+Exit codes: 0 recovered · 1 not recovered, or not started · 2 bad arguments";
+
+/// Exit code when there was no recovery to show.
+const NOT_RECOVERED: u8 = 1;
+
+/// Show it on this machine: shards, sidecars, a fault, and the timeline to the next verified block
+#[derive(Debug, clap::Args)]
+#[command(after_help = HELP)]
+pub(crate) struct Args {
+    /// How many shards
+    #[arg(long, env = "SHARD_WATCHDOG_SHARDS", value_name = "N", default_value_t = 2,
+          value_parser = clap::value_parser!(u16).range(1..=16))]
+    shards: u16,
+    /// What goes wrong in shard 0
+    #[arg(long, env = "SHARD_WATCHDOG_FAULT", value_name = "NAME", default_value = "panic")]
+    fault: Fault,
+    /// A block file or a folder of them; without it ../shared/blocks if it is there, else generated ones
+    // The name without the prefix is the one that every program of this project reads.
+    #[arg(long, env = "SHARD_BLOCKS", value_name = "PATH")]
+    blocks: Option<PathBuf>,
+    /// Keep configs and evidence in this folder, which must be new or empty
+    #[arg(long, env = "SHARD_WATCHDOG_KEEP", value_name = "DIR")]
+    keep: Option<PathBuf>,
+    /// The shard-executor to run, if not the one beside this program
+    #[arg(long, env = "SHARD_EXECUTOR", value_name = "FILE")]
+    executor: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Fault {
+    Panic,
+    Exit,
+    Spin,
+    Deadlock,
+    LeaderExit,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> ExitCode {
+    let settings = Settings {
+        shards: args.shards,
+        fault: match args.fault {
+            Fault::Panic => demo::Fault::Panic,
+            Fault::Exit => demo::Fault::Exit,
+            Fault::Spin => demo::Fault::Spin,
+            Fault::Deadlock => demo::Fault::Deadlock,
+            Fault::LeaderExit => demo::Fault::LeaderExit,
+        },
+        blocks: args.blocks.clone(),
+        keep: args.keep.clone(),
+        executor: args.executor.clone(),
+    };
+    match demo::run(&settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(NOT_RECOVERED, format_args!("not recovered: {error}")),
+    }
+}

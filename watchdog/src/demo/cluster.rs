@@ -1,0 +1,195 @@
+//! A coordinator, shards, and for each of them a supervisor with a sidecar.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::config::Sidecar;
+use super::process::{Heard, Process};
+use super::{DemoError, order, text};
+
+/// A shard's executor thread beats with each transaction: a second without is two orders of magnitude too long.
+const SHARD_STALL_AFTER: &str = "1s";
+/// The coordinator may wait for a block for its whole deadline (5 s); only silence beyond it is a stall.
+const COORDINATOR_STALL_AFTER: &str = "10s";
+/// What members of the cluster get to end in order: more than the two seconds that each of them takes at most.
+const ENDS_WITHIN: Duration = Duration::from_secs(4);
+/// Ports below the kernel's usual range for outgoing connections: within it a coordinator that knocks at the port of
+/// a dead shard can connect to itself, and then the shard cannot have its port back.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// One member: a supervisor, what it runs, and the sidecar beside that.
+#[derive(Debug)]
+struct Member {
+    process: Process,
+    listen: SocketAddr,
+    evidence: PathBuf,
+    faults: Option<SocketAddr>,
+}
+
+/// All of them: the shards by number, then the coordinator.
+#[derive(Debug)]
+pub(super) struct Cluster {
+    members: Vec<Member>,
+}
+
+impl Cluster {
+    /// Starts it.
+    pub(super) fn start(
+        shards: u16,
+        executor: &Path,
+        blocks: &Path,
+        root: &Path,
+        sender: &Sender<Heard>,
+    ) -> Result<Self, DemoError> {
+        let ports = free_ports(3 * usize::from(shards) + 1)?;
+        let mut ports = ports.into_iter();
+        let mut port = || ports.next().ok_or_else(|| DemoError::Prepare("ran out of free ports".to_owned()));
+        let starter = Starter { root, sender, program: own_program()? };
+        let mut members = Vec::new();
+        let mut addresses = Vec::new();
+        for number in 0..shards {
+            let (listen, faults) = (port()?, port()?);
+            let mut words = words(executor, &["shard", "--id"])?;
+            words.extend([number.to_string(), "--listen".to_owned(), listen.to_string()]);
+            words.extend(["--faults".to_owned(), faults.to_string()]);
+            addresses.push(listen.to_string());
+            let (name, thread) = (number.to_string(), format!("exec-s{number}"));
+            let mut member =
+                starter.start(&name, &thread, SHARD_STALL_AFTER, usize::from(number), port()?, words)?;
+            member.faults = Some(faults);
+            members.push(member);
+        }
+        let mut words = words(executor, &["coordinator", "--repeat", "0", "--json", "--shards"])?;
+        words.extend([addresses.join(","), "--blocks".to_owned(), text(blocks)?.to_owned()]);
+        let who = usize::from(shards);
+        members.push(starter.start("coordinator", "coord", COORDINATOR_STALL_AFTER, who, port()?, words)?);
+        Ok(Self { members })
+    }
+
+    /// How many shards.
+    pub(super) fn shards(&self) -> u16 {
+        u16::try_from(self.members.len().saturating_sub(1)).unwrap_or(u16::MAX)
+    }
+
+    /// Where faults of a shard are armed.
+    pub(super) fn faults(&self, shard: u16) -> SocketAddr {
+        let faults = self.members.get(usize::from(shard)).and_then(|member| member.faults);
+        faults.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+    }
+
+    /// Where the sidecar of a shard keeps its evidence.
+    pub(super) fn evidence(&self, shard: u16) -> &Path {
+        self.members.get(usize::from(shard)).map_or(Path::new(""), |member| &member.evidence)
+    }
+
+    /// The first sidecar that does not say healthy, and what it says.
+    pub(super) fn unhealthy(&self) -> Option<String> {
+        self.members.iter().enumerate().find_map(|(number, member)| match order::verdict(member.listen) {
+            Ok(verdict) if verdict == "healthy" => None,
+            Ok(other) | Err(other) => {
+                let whose = if number + 1 == self.members.len() {
+                    "the coordinator".to_owned()
+                } else {
+                    format!("shard {number}")
+                };
+                Some(format!("the sidecar of {whose} at {}: {other}", member.listen))
+            }
+        })
+    }
+
+    /// Ends everything: in order first, then at once (a second SIGTERM has a supervisor kill what it started), and
+    /// what is left when this returns is killed.
+    pub(super) fn end(mut self) {
+        for _ in 0..2 {
+            self.members.iter().for_each(|member| member.process.signal(Signal::TERM));
+            let until = Instant::now() + ENDS_WITHIN;
+            self.members.retain_mut(|member| member.process.wait(until).is_none());
+        }
+    }
+}
+
+impl Drop for Cluster {
+    /// A start that failed half-way leaves supervisors without anybody to call [`Cluster::end`] for them.
+    fn drop(&mut self) {
+        self.members.iter().for_each(|member| member.process.signal(Signal::TERM));
+    }
+}
+
+struct Starter<'a> {
+    root: &'a Path,
+    sender: &'a Sender<Heard>,
+    program: PathBuf,
+}
+
+impl Starter<'_> {
+    fn start(
+        &self,
+        name: &str,
+        thread: &str,
+        stall_after: &'static str,
+        who: usize,
+        listen: SocketAddr,
+        words: Vec<String>,
+    ) -> Result<Member, DemoError> {
+        let file = |ending: &str| self.root.join(format!("{name}.{ending}"));
+        let (heartbeat, config) = (file("heartbeat"), file("toml"));
+        let (evidence, socket) = (self.root.join(name), file("sock"));
+        let sidecar = Sidecar {
+            shard: name,
+            heartbeat: &heartbeat,
+            thread,
+            stall_after,
+            evidence: &evidence,
+            listen,
+            socket: &socket,
+        };
+        let failed = |error: std::io::Error| DemoError::Prepare(format!("cannot start {name}: {error}"));
+        std::fs::write(&config, sidecar.toml()?).map_err(failed)?;
+        let mut command = Command::new(&self.program);
+        command.arg("supervise").arg("--config").arg(&config).arg("--").args(words);
+        command.arg("--heartbeat").arg(&heartbeat);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // What a person set for runs of their own is not meant for this one.
+        for (variable, _) in std::env::vars_os() {
+            if variable
+                .to_str()
+                .is_some_and(|v| v.starts_with("SHARD_WATCHDOG_") || v.starts_with("SHARD_EXECUTOR_"))
+            {
+                command.env_remove(variable);
+            }
+        }
+        let mut process = Process::start(&mut command).map_err(failed)?;
+        process.listen(who, self.sender).map_err(failed)?;
+        Ok(Member { process, listen, evidence, faults: None })
+    }
+}
+
+fn own_program() -> Result<PathBuf, DemoError> {
+    std::env::current_exe()
+        .map_err(|error| DemoError::Prepare(format!("the path of this program is unknown: {error}")))
+}
+
+fn words(program: &Path, arguments: &[&str]) -> Result<Vec<String>, DemoError> {
+    Ok(std::iter::once(text(program)?).chain(arguments.iter().copied()).map(str::to_owned).collect())
+}
+
+/// Ports that nobody listens on. They are let go before they are used, so somebody could be quicker; the start of
+/// whoever needs one then says so.
+fn free_ports(count: usize) -> Result<Vec<SocketAddr>, DemoError> {
+    let first = u16::try_from(std::process::id() % u32::from(PORTS.end - PORTS.start)).unwrap_or(0);
+    let candidates = (PORTS.start + first..PORTS.end).chain(PORTS.start..PORTS.start + first);
+    let held: Vec<TcpListener> = candidates
+        .filter_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok())
+        .take(count)
+        .collect();
+    let ports: Vec<SocketAddr> = held.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+    if ports.len() < count {
+        return Err(DemoError::Prepare(format!("fewer than {count} free ports in {PORTS:?} on 127.0.0.1")));
+    }
+    Ok(ports)
+}

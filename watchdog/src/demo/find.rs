@@ -1,0 +1,83 @@
+//! What the demo needs and does not bring: the executor and blocks.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use super::{DemoError, process, text};
+
+/// The name of the executor's program.
+const EXECUTOR: &str = "shard-executor";
+/// Where this project's machines keep real blocks, seen from its folder.
+const BESIDE: &str = "../shared/blocks";
+/// Enough for a block to take some milliseconds, few enough to be made in a second.
+const GENERATED: [&str; 4] = ["--blocks", "20", "--txs", "200"];
+
+/// The executor's program.
+pub(super) fn executor(given: Option<&Path>) -> Result<PathBuf, DemoError> {
+    if let Some(given) = given {
+        return if given.is_file() {
+            Ok(given.to_path_buf())
+        } else {
+            let given = given.display();
+            Err(DemoError::Prepare(format!(
+                "{given} is not a file; give the path of {EXECUTOR} with --executor"
+            )))
+        };
+    }
+    let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join(EXECUTOR)));
+    beside.filter(|path| path.is_file()).ok_or_else(|| {
+        DemoError::Prepare(format!(
+            "{EXECUTOR} is not beside this program; build it with `cargo build --release -p {EXECUTOR}`, or give its \
+             path with --executor or SHARD_EXECUTOR"
+        ))
+    })
+}
+
+/// Blocks and where they come from.
+pub(super) struct Blocks {
+    pub(super) path: PathBuf,
+    pub(super) origin: &'static str,
+}
+
+/// The blocks to execute: given, found, or made.
+pub(super) fn blocks(
+    given: Option<&Path>,
+    executor: &Path,
+    root: &Path,
+    until: Instant,
+) -> Result<Blocks, DemoError> {
+    if let Some(given) = given {
+        if !given.exists() {
+            let given = given.display();
+            return Err(DemoError::Prepare(format!(
+                "{given} does not exist; give a block file or a folder of them with --blocks, or leave --blocks out"
+            )));
+        }
+        return Ok(Blocks { path: given.to_path_buf(), origin: "as given" });
+    }
+    let beside = PathBuf::from(BESIDE);
+    if beside.is_dir() {
+        return Ok(Blocks { path: beside, origin: "found beside the project" });
+    }
+    let path = root.join("blocks");
+    let failed = |why: String| {
+        DemoError::Prepare(format!(
+            "cannot generate blocks: {why}; give some with --blocks, or repair the executor"
+        ))
+    };
+    let mut command = Command::new(executor);
+    command
+        .args(["generate", "--out", text(&path)?])
+        .args(GENERATED)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    let mut generate = process::Process::start(&mut command).map_err(|error| failed(error.to_string()))?;
+    match generate.wait(until) {
+        Some(status) if status.success() => {
+            Ok(Blocks { path, origin: "generated: 20 blocks of 200 transactions" })
+        }
+        Some(status) => Err(failed(format!("{EXECUTOR} generate ended with {status}"))),
+        None => Err(failed("it took too long".to_owned())),
+    }
+}

@@ -1,0 +1,71 @@
+//! What the demo asks of others over loopback: a fault of a shard, the verdict of a sidecar.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use super::Fault;
+
+/// How long an answer over loopback may take, on a machine whose two cores run a dozen processes.
+const ANSWER: Duration = Duration::from_secs(2);
+/// Transactions that are let through first. Parts have a hundred or so, so this is the middle of one.
+const IN_THE_MIDDLE: u32 = 25;
+/// More than any status; an answer without end must not fill the memory.
+const LONGEST_ANSWER: u64 = 1 << 20;
+
+/// Arms a fault.
+pub(super) fn arm(port: SocketAddr, fault: Fault) -> Result<(), String> {
+    let name = fault.name();
+    let mut orders = vec![format!("arm {name} after {IN_THE_MIDDLE} transactions")];
+    if fault == Fault::Panic {
+        // Otherwise the process ends itself, and there is nothing for a watchdog to see.
+        orders.insert(0, "hook off".to_owned());
+    }
+    let refused = |what: String| format!("the fault {name} could not be armed at {port}: {what}");
+    for (order, answer) in orders.iter().zip(talk(port, &orders).map_err(|error| refused(error.to_string()))?)
+    {
+        if !answer.starts_with("ok") {
+            return Err(refused(format!("«{order}» was answered with «{answer}»")));
+        }
+    }
+    Ok(())
+}
+
+fn talk(port: SocketAddr, orders: &[String]) -> std::io::Result<Vec<String>> {
+    let mut stream = connect(port)?;
+    let mut answers = BufReader::new(stream.try_clone()?.take(LONGEST_ANSWER));
+    let mut all = Vec::new();
+    for order in orders {
+        stream.write_all(format!("{order}\n").as_bytes())?;
+        let mut answer = String::new();
+        answers.read_line(&mut answer)?;
+        all.push(answer.trim().to_owned());
+    }
+    Ok(all)
+}
+
+/// The verdict of a sidecar, or why there is none.
+pub(super) fn verdict(listen: SocketAddr) -> Result<String, String> {
+    let answer = get(listen, "/api/v1/status").map_err(|error| error.to_string())?;
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    let status: serde_json::Value = serde_json::from_str(body).map_err(|error| error.to_string())?;
+    let verdict = status.get("verdict").and_then(serde_json::Value::as_str);
+    verdict.map(str::to_owned).ok_or_else(|| "its status has no verdict".to_owned())
+}
+
+fn get(listen: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut stream = connect(listen)?;
+    stream.write_all(
+        format!("GET {path} HTTP/1.1\r\nHost: {listen}\r\nConnection: close\r\n\r\n").as_bytes(),
+    )?;
+    let mut answer = String::new();
+    stream.take(LONGEST_ANSWER).read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+fn connect(to: SocketAddr) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&to, ANSWER)?;
+    stream.set_read_timeout(Some(ANSWER))?;
+    stream.set_write_timeout(Some(ANSWER))?;
+    Ok(stream)
+}

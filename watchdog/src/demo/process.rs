@@ -1,0 +1,197 @@
+//! Processes, their words, and the folder that they live in. All of it goes when the demo does.
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+use std::sync::mpsc::Sender;
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+use super::DemoError;
+use crate::supervise::{self, Signals};
+
+/// What reaches the demo.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// A line of a process, or of one below it.
+    Line { who: usize, line: String },
+    /// Nobody is left who could say anything there.
+    Closed { who: usize },
+    /// SIGTERM or SIGINT.
+    Stop,
+}
+
+/// From now on a signal is a message, not an end in the middle of things.
+pub(super) fn listen_for_stop(sender: Sender<Heard>) -> std::io::Result<()> {
+    let signals = Signals::block(&[libc::SIGTERM, libc::SIGINT])?;
+    let listen = move || {
+        loop {
+            if signals.wait(None).is_some() && sender.send(Heard::Stop).is_err() {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(listen)?;
+    Ok(())
+}
+
+/// A child. Dropped, it is killed.
+#[derive(Debug)]
+pub(super) struct Process {
+    child: Child,
+    pidfd: OwnedFd,
+}
+
+impl Process {
+    /// Starts it, tied to this process.
+    pub(super) fn start(command: &mut Command) -> std::io::Result<Self> {
+        supervise::tie_to_parent(command);
+        let mut child = command.spawn()?;
+        match rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
+            Ok(pidfd) => Ok(Self { child, pidfd }),
+            Err(error) => {
+                child.kill()?;
+                child.wait()?;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Passes its words on, line by line. `closes` tells when the last of them was said.
+    pub(super) fn listen(&mut self, who: usize, sender: &Sender<Heard>) -> std::io::Result<()> {
+        if let Some(out) = self.child.stdout.take() {
+            spawn_reader(out, who, false, sender.clone())?;
+        }
+        if let Some(err) = self.child.stderr.take() {
+            spawn_reader(err, who, true, sender.clone())?;
+        }
+        Ok(())
+    }
+
+    /// Sends a signal; nothing happens if it has ended.
+    pub(super) fn signal(&self, signal: Signal) {
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, signal);
+    }
+
+    /// Waits for its end until then.
+    pub(super) fn wait(&mut self, until: Instant) -> Option<ExitStatus> {
+        loop {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Some(status);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
+            }
+            let left = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
+            let mut ends = [PollFd::new(&self.pidfd, PollFlags::IN)];
+            // Interrupted or not, the loop looks again.
+            let _ = rustix::event::poll(&mut ends, Some(&left));
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if !matches!(self.child.try_wait(), Ok(Some(_))) {
+            self.signal(Signal::KILL);
+            let _ = self.wait(Instant::now() + LAST_WAIT);
+        }
+    }
+}
+
+/// A killed process that is not gone after this is stuck in the kernel; waiting on would be waiting without end.
+const LAST_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
+
+fn spawn_reader(
+    from: impl Read + Send + 'static,
+    who: usize,
+    closes: bool,
+    sender: Sender<Heard>,
+) -> std::io::Result<()> {
+    let read = move || {
+        let mut from = BufReader::new(from);
+        let mut bytes = Vec::new();
+        // To the very end, even if nobody listens any more: a full pipe would hold up those who write.
+        while from.read_until(b'\n', &mut bytes).is_ok_and(|read| read > 0) {
+            let line = String::from_utf8_lossy(&bytes).trim_end().to_owned();
+            let _ = sender.send(Heard::Line { who, line });
+            bytes.clear();
+        }
+        if closes {
+            let _ = sender.send(Heard::Closed { who });
+        }
+    };
+    std::thread::Builder::new().name("reader".to_owned()).spawn(read)?;
+    Ok(())
+}
+
+/// The folder of one demo.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    kept: bool,
+}
+
+impl Folder {
+    /// The folder to keep, or one that goes when this is dropped.
+    pub(super) fn make(keep: Option<&Path>) -> Result<Self, DemoError> {
+        match keep {
+            Some(path) => Self::to_keep(path),
+            None => Self::passing(),
+        }
+    }
+
+    fn to_keep(path: &Path) -> Result<Self, DemoError> {
+        let shown = path.display();
+        let cannot = |error: std::io::Error| {
+            DemoError::Prepare(format!(
+                "cannot use {shown}: {error}; give --keep a folder that can be written"
+            ))
+        };
+        std::fs::create_dir_all(path).map_err(cannot)?;
+        if std::fs::read_dir(path).map_err(cannot)?.next().is_some() {
+            let what = format!(
+                "{shown} is not empty; give --keep a new folder, so that nothing of yours is mixed in"
+            );
+            return Err(DemoError::Prepare(what));
+        }
+        Ok(Self { path: path.canonicalize().map_err(cannot)?, kept: true })
+    }
+
+    fn passing() -> Result<Self, DemoError> {
+        let parent = std::env::temp_dir();
+        let mut last = None;
+        for attempt in 0..16_u32 {
+            let path = parent.join(format!("shard-demo-{}-{attempt}", std::process::id()));
+            // Refused if it is there: somebody else's folder in a place where all may write is no place for us.
+            match std::fs::DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => return Ok(Self { path, kept: false }),
+                Err(error) => last = Some(error),
+            }
+        }
+        let why = last.map_or_else(String::new, |error| format!(": {error}"));
+        let parent = parent.display();
+        Err(DemoError::Prepare(format!(
+            "cannot make a folder in {parent}{why}; set TMPDIR to one that can be written"
+        )))
+    }
+
+    /// Where.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if !self.kept {
+            // What cannot be removed is in the temporary folder, which somebody clears.
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
+    }
+}

@@ -6,6 +6,7 @@ pub mod read;
 mod section;
 mod sections;
 pub mod units;
+mod watched;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -51,7 +52,8 @@ impl Config {
     /// One sentence for each thing that this config asks for and this version does not do yet.
     pub fn not_yet(&self) -> impl Iterator<Item = String> {
         let asked = NOT_YET.iter().filter(|(_, asks)| asks(self));
-        asked.map(|(what, _)| format!("{what} is read and checked, but this version does not act upon it yet"))
+        asked
+            .map(|(what, _)| format!("{what} is read and checked, but this version does not act upon it yet"))
     }
 }
 

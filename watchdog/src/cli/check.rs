@@ -78,7 +78,7 @@ fn write_summary(text: &mut String, config: &Config) -> std::fmt::Result {
     let kill = &config.kill;
     match kill.mode {
         KillMode::Observe => {
-            text.push_str("  kill     observe: says what it would kill, and kills nothing\n")
+            text.push_str("  kill     observe: says what it would kill, and kills nothing\n");
         }
         KillMode::Enforce => {
             let ladder: Vec<_> =

@@ -26,11 +26,21 @@ fn read(path: &Path) -> Result<String, Problems> {
         };
         Problems::whole(path, format!("the config file cannot be read: {error}; {next}"))
     };
+    // Asked before it is opened: opening a pipe waits for somebody to write, and what is read once cannot be reloaded.
+    let kind = std::fs::metadata(path).map_err(cannot)?.file_type();
+    if !kind.is_file() {
+        let what = if kind.is_dir() { "a folder" } else { "not a regular file" };
+        let next = "give the path of a config file with --config";
+        return Err(Problems::whole(path, format!("the config file cannot be read: it is {what}; {next}")));
+    }
     let file = std::fs::File::open(path).map_err(cannot)?;
     let mut bytes = Vec::new();
     file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(cannot)?;
     if bytes.len() as u64 > LONGEST {
-        return Err(Problems::whole(path, "the file is longer than 1 MiB, which no config of the sidecar is"));
+        return Err(Problems::whole(
+            path,
+            "the file is longer than 1 MiB, which no config of the sidecar is",
+        ));
     }
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
@@ -43,7 +53,11 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, Problems> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut complaints = Complaints::new(text);
     for error in errors {
-        complaints.add_at(error.span().map_or(0, |span| span.start), "", format!("not TOML: {}", error.message()));
+        complaints.add_at(
+            error.span().map_or(0, |span| span.start),
+            "",
+            format!("not TOML: {}", error.message()),
+        );
     }
     if !complaints.is_empty() {
         // What a broken table holds is anybody's guess: its contents are checked once it can be read.
@@ -131,7 +145,8 @@ interval = "10s"
 
     #[test]
     fn the_shortest_config_has_the_documented_defaults() {
-        let config = check("[target]\nshard = \"0\"\nheartbeat = \"/h\"\n[[thread]]\nname = \"exec-s0\"\n").unwrap();
+        let config =
+            check("[target]\nshard = \"0\"\nheartbeat = \"/h\"\n[[thread]]\nname = \"exec-s0\"\n").unwrap();
         assert_eq!(config.kill.mode, KillMode::Observe);
         assert_eq!(config.threads[0].warn_after, Duration::from_secs(2));
         assert_eq!(config.judge.startup_grace, Duration::from_secs(30));
@@ -161,7 +176,7 @@ listen = "0.0.0.0:9611"
         w.toml:2: target.shard: found "": allowed: 1 to 32 bytes without control characters; it goes on every metric and log line
         w.toml:3: target.hartbeat: found hartbeat: unknown key; did you mean «heartbeat»?
         w.toml:5: thread.name: found "a-name-that-is-too-long": can never match: thread names end after 15 bytes; shorten it, or end it with *
-        w.toml:6: thread.stall_after: found 5: allowed: a duration in double quotes, such as "5s" or "1m 30s" (units: us ms s m h d), longer than zero
+        w.toml:6: thread.stall_after: found 5: allowed: a duration in double quotes, such as "5s" or "1m 30s" (units: ns us ms s m h d), longer than zero
         w.toml:7: thread.warn_after: found "10s": must not be longer than stall_after (5s)
         w.toml:8: thread.on: found "murder": allowed: "kill", "report" or "ignore"
         w.toml:10: kill.mode: found "enforc": allowed: "observe" or "enforce"
@@ -184,7 +199,64 @@ listen = "0.0.0.0:9611"
         assert!(error.contains("/nowhere/w.toml") && error.contains("--config"), "{error}");
     }
 
+    #[test]
+    fn what_is_no_file_of_text_is_refused_with_the_next_step() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("w.toml");
+        let why = |path: &Path| load(path).unwrap_err().to_string();
+        assert!(why(folder.path()).contains("it is a folder"));
+        assert!(why(Path::new("/dev/zero")).contains("not a regular file"));
+        std::fs::write(&file, b"[target]\n\xff").unwrap();
+        assert!(why(&file).contains("UTF-8 text (byte 9)"));
+        std::fs::write(&file, vec![b' '; 1 + (1 << 20)]).unwrap();
+        assert!(why(&file).contains("longer than 1 MiB"));
+    }
+
+    #[test]
+    fn contradictions_are_told() {
+        let text = r#"
+[target]
+shard = "0"
+heartbeat = "/h"
+pid_file = "/p"
+[[thread]]
+name = "a*"
+count = 0
+[[thread]]
+name = "a*"
+[[channel]]
+name = "commands"
+on = "kill"
+[[channel]]
+name = "commands"
+[evidence]
+time_limit = "11s"
+directory = ""
+[http]
+public = "0.0.0.0:9611"
+socket = "/0123456789/0123456789/0123456789/0123456789/0123456789/0123456789/0123456789/0123456789/0123456789/0123456789/s"
+"#;
+        insta::assert_snapshot!(check(text).unwrap_err(), @r#"
+        w.toml:5: target.heartbeat, pid_file, command: found "/p": name one of them, not several
+        w.toml:8: thread.count: found 0: allowed: a whole number from 1 to 4294967295
+        w.toml:9: thread.name: «a*» stands twice; the first rule wins
+        w.toml:11: channel: on = "kill" needs consumer and max_age: only a consumer that does not receive can be at fault
+        w.toml:14: channel.name: «commands» stands twice; one rule a channel
+        w.toml:17: evidence.time_limit: found "11s": allowed: at most 10s, since a kill waits for it
+        w.toml:18: evidence.directory: found "": allowed: a path in double quotes
+        w.toml:19: http.public: cannot have the port of http.listen (127.0.0.1:9611): the two are different listeners
+        w.toml:21: http.socket: found "/0123456789/0123456789/0123456789/0123456789/0123456789/012…: is longer than the 107 bytes that the path of a unix socket may have
+        "#);
+    }
+
     proptest::proptest! {
+        #[test]
+        fn no_slip_in_a_good_file_makes_it_panic(at in 0..CONTRACT.len(), cut in 0..40_usize, slip in ".{0,8}") {
+            let mut text = CONTRACT.to_owned();
+            text.replace_range(at..(at + cut).min(CONTRACT.len()), &slip);
+            let _ = check(&text);
+        }
+
         #[test]
         fn no_text_makes_it_panic(text in "(\\[[a-z]{0,8}\\]\n|[a-z_]{1,8} = [\"0-9a-z\\[\\]{}, ]{0,12}\n|.{0,20}\n){0,12}") {
             let _ = check(&text);

@@ -1,6 +1,7 @@
 //! A table of the file on its way to becoming settings: each key is taken once, what is left over was not known.
 
 use std::ops::Range;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -26,7 +27,10 @@ impl<'a> Complaints<'a> {
     pub fn add(&mut self, span: &Range<usize>, key: &str, allowed: impl Into<String>) {
         let line = self.line(span.start);
         let found = self.text.get(span.clone()).map(shorten);
-        self.push(span.start, Problem { line: Some(line), key: key.to_owned(), found, allowed: allowed.into() });
+        self.push(
+            span.start,
+            Problem { line: Some(line), key: key.to_owned(), found, allowed: allowed.into() },
+        );
     }
 
     /// One more, about a section, without quoting it.
@@ -128,13 +132,31 @@ impl<'i> Section<'i> {
         }
     }
 
-    /// A string.
-    pub fn string(&mut self, key: &'static str, allowed: &str, complaints: &mut Complaints<'_>) -> Option<Placed<String>> {
-        self.parse(key, allowed, complaints, |value| value.as_str().map(str::to_owned))
+    /// A string with something in it.
+    pub fn text(
+        &mut self,
+        key: &'static str,
+        allowed: &str,
+        complaints: &mut Complaints<'_>,
+    ) -> Option<Placed<String>> {
+        self.parse(key, allowed, complaints, |value| {
+            value.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
+        })
+    }
+
+    /// A path. A zero byte ends it for the kernel, and for nobody else.
+    pub fn path(&mut self, key: &'static str, complaints: &mut Complaints<'_>) -> Option<Placed<PathBuf>> {
+        self.parse(key, "a path in double quotes", complaints, |value| {
+            value.as_str().filter(|path| !path.is_empty() && !path.contains('\0')).map(PathBuf::from)
+        })
     }
 
     /// A duration longer than nothing.
-    pub fn duration(&mut self, key: &'static str, complaints: &mut Complaints<'_>) -> Option<Placed<Duration>> {
+    pub fn duration(
+        &mut self,
+        key: &'static str,
+        complaints: &mut Complaints<'_>,
+    ) -> Option<Placed<Duration>> {
         self.parse(key, &format!("{DURATION_FORM}, longer than zero"), complaints, |value| {
             value.as_str().and_then(units::duration).filter(|duration| !duration.is_zero())
         })
@@ -142,7 +164,9 @@ impl<'i> Section<'i> {
 
     /// A size.
     pub fn size(&mut self, key: &'static str, complaints: &mut Complaints<'_>) -> Option<Placed<u64>> {
-        self.parse(key, SIZE_FORM, complaints, |value| value.as_str().and_then(units::size).filter(|size| *size > 0))
+        self.parse(key, SIZE_FORM, complaints, |value| {
+            value.as_str().and_then(units::size).filter(|size| *size > 0)
+        })
     }
 
     /// A whole number from 1.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 /// The form of a duration, for messages.
-pub const DURATION_FORM: &str = "a duration in double quotes, such as \"5s\" or \"1m 30s\" (units: us ms s m h d)";
+pub const DURATION_FORM: &str =
+    "a duration in double quotes, such as \"5s\" or \"1m 30s\" (units: ns us ms s m h d)";
 /// The form of a size, for messages.
 pub const SIZE_FORM: &str = "a size in double quotes, such as \"256MiB\" (units: B KiB MiB GiB)";
 /// A century: more is a slip of the keyboard, and sums of a few such stay far from overflow.
@@ -23,6 +24,7 @@ pub fn duration(text: &str) -> Option<Duration> {
         let (unit, after) = after.split_at(letters);
         let number: u64 = number.parse().ok()?;
         let one = match unit {
+            "ns" => Duration::from_nanos(1),
             "us" => Duration::from_micros(1),
             "ms" => Duration::from_millis(1),
             "s" => Duration::from_secs(1),
@@ -60,6 +62,7 @@ mod tests {
     fn durations_are_sums_of_units() {
         assert_eq!(duration("1s 500ms"), Some(Duration::from_millis(1500)));
         assert_eq!(duration("1m30s"), Some(Duration::from_secs(90)));
+        assert_eq!(duration("5ns"), Some(Duration::from_nanos(5)));
         assert_eq!(duration("0s"), Some(Duration::ZERO));
         for wrong in ["", "5", "s", "-1s", "1.5s", "1 s", "99999999999d", "1s x", "1y"] {
             assert_eq!(duration(wrong), None, "{wrong}");

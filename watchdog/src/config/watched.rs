@@ -1,0 +1,169 @@
+//! What is watched: the target, its threads and its channels.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use globset::{Glob, GlobMatcher};
+use toml::de::DeValue;
+
+use super::section::{Complaints, Section};
+use super::{ChannelRule, FindTarget, On, TargetConfig, ThreadRule};
+
+/// Longest label of a shard, what the segment has room for.
+const SHARD_BYTES: usize = 32;
+/// What the kernel keeps of a thread's name.
+const COMM_BYTES: usize = 15;
+
+pub(super) fn target(mut section: Section<'_>, complaints: &mut Complaints<'_>) -> Option<TargetConfig> {
+    let shard = section.parse(
+        "shard",
+        "1 to 32 bytes without control characters; it goes on every metric and log line",
+        complaints,
+        |value| {
+            let text = value.as_str()?;
+            let fits = !text.is_empty() && text.len() <= SHARD_BYTES && !text.chars().any(char::is_control);
+            fits.then(|| text.to_owned())
+        },
+    );
+    if shard.is_none() && !section.was_there("shard") {
+        complaints.add_at(section.start(), &section.dotted("shard"), "is missing: name the shard");
+    }
+    let heartbeat = section.path("heartbeat", complaints);
+    let pid_file = section.path("pid_file", complaints);
+    let command =
+        section.parse("command", "a regular expression on /proc/PID/cmdline", complaints, |value| {
+            regex::Regex::new(value.as_str()?).ok()
+        });
+    let unit = section.text("systemd_unit", "the name of a unit, such as \"shard-0.service\"", complaints);
+    let given =
+        [heartbeat.as_ref().map(|h| &h.1), pid_file.as_ref().map(|p| &p.1), command.as_ref().map(|c| &c.1)];
+    if let [_, second, ..] = given.iter().flatten().collect::<Vec<_>>()[..] {
+        complaints.add(
+            second,
+            &section.dotted("heartbeat, pid_file, command"),
+            "name one of them, not several",
+        );
+    }
+    let find = if let Some((path, _)) = heartbeat {
+        Some(FindTarget::Heartbeat(path))
+    } else if let Some((path, _)) = pid_file {
+        Some(FindTarget::PidFile(path))
+    } else if let Some((regex, _)) = command {
+        Some(FindTarget::Command(regex))
+    } else {
+        unit.as_ref().map(|_| FindTarget::SystemdUnit)
+    };
+    if find.is_none() {
+        let what = "names no process; give one of heartbeat, pid_file, command or systemd_unit";
+        complaints.add_at(section.start(), "target", what);
+    }
+    section.finish(complaints);
+    Some(TargetConfig { shard: shard?.0, find: find?, systemd_unit: unit.map(|(name, _)| name) })
+}
+
+pub(super) fn threads(sections: Vec<Section<'_>>, complaints: &mut Complaints<'_>) -> Vec<ThreadRule> {
+    let mut rules: Vec<ThreadRule> = Vec::new();
+    for section in sections {
+        let start = section.start();
+        let Some(rule) = thread(section, complaints) else { continue };
+        if rules.iter().any(|earlier| earlier.name == rule.name) {
+            complaints.add_at(
+                start,
+                "thread.name",
+                format!("«{}» stands twice; the first rule wins", rule.name),
+            );
+        }
+        rules.push(rule);
+    }
+    rules
+}
+
+fn thread(mut section: Section<'_>, complaints: &mut Complaints<'_>) -> Option<ThreadRule> {
+    let name = glob(&mut section, "name", complaints);
+    if let Some((name, _, span)) = &name
+        && name.len() > COMM_BYTES
+        && !name.contains(['*', '?', '[', '{'])
+    {
+        let what = "can never match: thread names end after 15 bytes; shorten it, or end it with *";
+        complaints.add(span, "thread.name", what);
+    }
+    if name.is_none() && !section.was_there("name") {
+        complaints.add_at(section.start(), "thread.name", "is missing: which threads does this rule mean?");
+    }
+    let count = section.count("count", complaints).map_or(1, |(count, _)| count);
+    let stall_after = section.duration("stall_after", complaints).map_or(Duration::from_secs(5), |(d, _)| d);
+    let warn_after = section.duration("warn_after", complaints);
+    if let Some((warn, span)) = &warn_after
+        && *warn > stall_after
+    {
+        complaints.add(
+            span,
+            "thread.warn_after",
+            format!("must not be longer than stall_after ({stall_after:?})"),
+        );
+    }
+    let on = on(&mut section, On::Kill, complaints);
+    section.finish(complaints);
+    let (name, glob, _) = name?;
+    let warn_after = warn_after.map_or(stall_after * 2 / 5, |(warn, _)| warn);
+    Some(ThreadRule { name, glob, count, stall_after, warn_after, on })
+}
+
+pub(super) fn channels(sections: Vec<Section<'_>>, complaints: &mut Complaints<'_>) -> Vec<ChannelRule> {
+    let mut rules: Vec<ChannelRule> = Vec::new();
+    for section in sections {
+        let start = section.start();
+        let Some(rule) = channel(section, complaints) else { continue };
+        if rules.iter().any(|earlier| earlier.name == rule.name) {
+            complaints.add_at(
+                start,
+                "channel.name",
+                format!("«{}» stands twice; one rule a channel", rule.name),
+            );
+        }
+        rules.push(rule);
+    }
+    rules
+}
+
+fn channel(mut section: Section<'_>, complaints: &mut Complaints<'_>) -> Option<ChannelRule> {
+    let start = section.start();
+    let name = section.text("name", "the published name of a channel", complaints);
+    if name.is_none() && !section.was_there("name") {
+        complaints.add_at(start, "channel.name", "is missing: which channel does this rule mean?");
+    }
+    let max_age = section.duration("max_age", complaints).map(|(age, _)| age);
+    let max_depth = section.count("max_depth", complaints).map(|(depth, _)| u64::from(depth));
+    let consumer = glob(&mut section, "consumer", complaints).map(|(name, ..)| name);
+    let on = on(&mut section, On::Report, complaints);
+    if on == On::Kill && (consumer.is_none() || max_age.is_none()) {
+        let what =
+            "on = \"kill\" needs consumer and max_age: only a consumer that does not receive can be at fault";
+        complaints.add_at(start, "channel", what);
+    }
+    section.finish(complaints);
+    Some(ChannelRule { name: name?.0, max_age, max_depth, consumer, on })
+}
+
+fn glob(
+    section: &mut Section<'_>,
+    key: &'static str,
+    complaints: &mut Complaints<'_>,
+) -> Option<(String, GlobMatcher, Range<usize>)> {
+    let read = |value: &DeValue<'_>| {
+        let text = value.as_str().filter(|text| !text.is_empty())?;
+        Some((text.to_owned(), Glob::new(text).ok()?.compile_matcher()))
+    };
+    let ((name, glob), span) = section.parse(key, "a glob such as \"exec-s*\"", complaints, read)?;
+    Some((name, glob, span))
+}
+
+fn on(section: &mut Section<'_>, default: On, complaints: &mut Complaints<'_>) -> On {
+    let read = |value: &DeValue<'_>| match value.as_str()? {
+        "kill" => Some(On::Kill),
+        "report" => Some(On::Report),
+        "ignore" => Some(On::Ignore),
+        _ => None,
+    };
+    section.parse("on", "\"kill\", \"report\" or \"ignore\"", complaints, read).map_or(default, |(on, _)| on)
+}

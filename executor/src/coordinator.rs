@@ -59,7 +59,9 @@ pub struct CoordinatorOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum CoordinatorError {
     /// No heartbeat.
-    #[error("cannot create the heartbeat: {0}. Give --heartbeat a path in a folder that this user may write to, such as /run or /dev/shm, and that no running process uses")]
+    #[error(
+        "cannot create the heartbeat: {0}. Give --heartbeat a path in a folder that this user may write to, such as /run or /dev/shm, and that no running process uses"
+    )]
     Heartbeat(#[from] CreateError),
     /// No slot in the heartbeat.
     #[error("cannot register in the heartbeat: {0}")]
@@ -71,7 +73,9 @@ pub enum CoordinatorError {
     #[error(transparent)]
     Block(BlockError),
     /// No thread or runtime.
-    #[error("cannot start the {what}: {source}. The limit on threads or descriptors is probably reached (ulimit -u, ulimit -n)")]
+    #[error(
+        "cannot start the {what}: {source}. The limit on threads or descriptors is probably reached (ulimit -u, ulimit -n)"
+    )]
     Start {
         /// What did not start.
         what: &'static str,
@@ -79,7 +83,9 @@ pub enum CoordinatorError {
         source: std::io::Error,
     },
     /// Nobody to work with.
-    #[error("no shard could be reached within {within:?}: {tried}. Start one with `shard-executor shard --listen ADDR …`, or correct --shards")]
+    #[error(
+        "no shard could be reached within {within:?}: {tried}. Start one with `shard-executor shard --listen ADDR …`, or correct --shards"
+    )]
     NoShard {
         /// How long it tried.
         within: std::time::Duration,
@@ -87,7 +93,9 @@ pub enum CoordinatorError {
         tried: String,
     },
     /// A part that nobody executed.
-    #[error("block {block}, part {part}: given up after {attempts} attempts, last on {shard}: {reason}. See why that shard fails, allow more with --retries, or more time with --block-deadline")]
+    #[error(
+        "block {block}, part {part}: given up after {attempts} attempts, last on {shard}: {reason}. See why that shard fails, allow more with --retries, or more time with --block-deadline"
+    )]
     Retries {
         /// The block.
         block: u64,
@@ -101,7 +109,9 @@ pub enum CoordinatorError {
         reason: String,
     },
     /// A block that took too long, retries included.
-    #[error("block {block}: not executed within {within:?}; part {part} is missing: {reason}. See why the shards are slow or away, or allow more with --block-deadline")]
+    #[error(
+        "block {block}: not executed within {within:?}; part {part} is missing: {reason}. See why the shards are slow or away, or allow more with --block-deadline"
+    )]
     Deadline {
         /// The block.
         block: u64,
@@ -127,7 +137,9 @@ pub enum CoordinatorError {
     #[error("cannot write to standard output: {0}")]
     Output(#[from] std::io::Error),
     /// The thread that does the work has ended without a word.
-    #[error("the coordinating thread has ended. Start the coordinator again; shards stay up and will serve it")]
+    #[error(
+        "the coordinating thread has ended. Start the coordinator again; shards stay up and will serve it"
+    )]
     ThreadGone,
 }
 
@@ -199,7 +211,10 @@ impl Coordinator {
         let thread = {
             let heartbeat = heartbeat.clone();
             let body = move || thread.run(heartbeat.as_ref(), &report_done);
-            std::thread::Builder::new().name("coord".to_owned()).spawn(body).map_err(failed("coordinating thread"))?
+            std::thread::Builder::new()
+                .name("coord".to_owned())
+                .spawn(body)
+                .map_err(failed("coordinating thread"))?
         };
         Ok(Self { heartbeat, stopping, thread, runtime, signals, done })
     }
@@ -271,7 +286,8 @@ impl Coordinator {
 fn incarnation(heartbeat: Option<&Heartbeat>) -> u64 {
     heartbeat.map_or_else(
         || {
-            let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            let since =
+                std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
             u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
         },
         Heartbeat::incarnation,

@@ -94,7 +94,8 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     for part in text.split_whitespace() {
         let digits = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
         let (number, unit) = part.split_at(digits);
-        let number: u64 = number.parse().map_err(|_| format!("{part:?} does not begin with a whole number"))?;
+        let number: u64 =
+            number.parse().map_err(|_| format!("{part:?} does not begin with a whole number"))?;
         let piece = match unit {
             "ms" => Duration::from_millis(number),
             "s" => Duration::from_secs(number),
@@ -115,8 +116,13 @@ mod tests {
 
     #[test]
     fn inner_deadlines_end_before_outer_ones() {
-        for block in [Duration::ZERO, Duration::from_millis(1), DEFAULT_BLOCK, Duration::from_secs(3600), Duration::MAX / 4]
-        {
+        for block in [
+            Duration::ZERO,
+            Duration::from_millis(1),
+            DEFAULT_BLOCK,
+            Duration::from_secs(3600),
+            Duration::MAX / 4,
+        ] {
             let d = Deadlines::within(block);
             assert!(d.state_request < d.part && d.part < d.block, "{d:?}");
         }

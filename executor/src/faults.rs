@@ -127,8 +127,12 @@ impl Faults {
             Order::Hook(on) => self.shared.hook.store(on, Ordering::Relaxed),
             Order::Disarm => self.change(Vec::clear),
             Order::List => return Ok(self.list()),
-            Order::Arm(Armed { kind: Kind::LeaderExit, after: 0, block: None }) => self.begin(ProcessFault::LeaderExit),
-            Order::Arm(Armed { kind: Kind::ExitHang, after: 0, block: None }) => self.begin(ProcessFault::ExitHang),
+            Order::Arm(Armed { kind: Kind::LeaderExit, after: 0, block: None }) => {
+                self.begin(ProcessFault::LeaderExit);
+            }
+            Order::Arm(Armed { kind: Kind::ExitHang, after: 0, block: None }) => {
+                self.begin(ProcessFault::ExitHang);
+            }
             Order::Arm(armed) => {
                 if self.armed().len() >= MAX_ARMED {
                     return Err(OrderError::TooMany(MAX_ARMED));
@@ -142,12 +146,20 @@ impl Faults {
     fn list(&self) -> String {
         let armed: Vec<String> = self.armed().iter().map(ToString::to_string).collect();
         let hook = if self.panic_ends_process() { "on" } else { "off" };
-        format!("ok: hook {hook}; armed: {}", if armed.is_empty() { "none".to_owned() } else { armed.join(", ") })
+        format!(
+            "ok: hook {hook}; armed: {}",
+            if armed.is_empty() { "none".to_owned() } else { armed.join(", ") }
+        )
     }
 
     /// The fault point of a thread that is about to execute `transactions` transactions of `block`. It may not return;
     /// with `Err` the thread must end at once and call [`LastWords`] on its way.
-    pub fn point(&self, block: u64, transactions: u64, last_words: &mut LastWords) -> Result<(), ThreadMustEnd> {
+    pub fn point(
+        &self,
+        block: u64,
+        transactions: u64,
+        last_words: &mut LastWords,
+    ) -> Result<(), ThreadMustEnd> {
         if !self.shared.active.load(Ordering::Relaxed) {
             return Ok(());
         }

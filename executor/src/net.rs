@@ -74,7 +74,8 @@ pub async fn connect(address: &str) -> Result<wire::shard_client::ShardClient<Ch
         .keep_alive_timeout(deadline::KEEP_ALIVE)
         .keep_alive_while_idle(true);
     let connected = tokio::time::timeout(deadline::CONNECT, endpoint.connect()).await;
-    let channel = connected.map_err(|_| ConnectError::Late(deadline::CONNECT))?.map_err(ConnectError::Refused)?;
+    let channel =
+        connected.map_err(|_| ConnectError::Late(deadline::CONNECT))?.map_err(ConnectError::Refused)?;
     Ok(wire::shard_client::ShardClient::new(channel)
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE))

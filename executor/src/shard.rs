@@ -60,13 +60,17 @@ pub struct ShardOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum ShardError {
     /// No heartbeat.
-    #[error("cannot create the heartbeat: {0}. Give --heartbeat a path in a folder that this user may write to, such as /run or /dev/shm, and that no running process uses")]
+    #[error(
+        "cannot create the heartbeat: {0}. Give --heartbeat a path in a folder that this user may write to, such as /run or /dev/shm, and that no running process uses"
+    )]
     Heartbeat(#[from] CreateError),
     /// No slot in the heartbeat.
     #[error("cannot register in the heartbeat: {0}")]
     Register(#[from] RegisterError),
     /// The address is not to be had.
-    #[error("cannot listen on {address}: {source}. Give --listen a free address of this machine, or end what listens there")]
+    #[error(
+        "cannot listen on {address}: {source}. Give --listen a free address of this machine, or end what listens there"
+    )]
     Bind {
         /// Where.
         address: SocketAddr,
@@ -77,7 +81,9 @@ pub enum ShardError {
     #[error(transparent)]
     Faults(#[from] PortError),
     /// No thread or runtime.
-    #[error("cannot start the {what}: {source}. The limit on threads or descriptors is probably reached (ulimit -u, ulimit -n)")]
+    #[error(
+        "cannot start the {what}: {source}. The limit on threads or descriptors is probably reached (ulimit -u, ulimit -n)"
+    )]
     Start {
         /// What did not start.
         what: &'static str,
@@ -85,7 +91,9 @@ pub enum ShardError {
         source: std::io::Error,
     },
     /// A thread that was started did not report.
-    #[error("thread {0} did not start within {1:?}: the machine is overloaded, or its heartbeat slot is not to be had")]
+    #[error(
+        "thread {0} did not start within {1:?}: the machine is overloaded, or its heartbeat slot is not to be had"
+    )]
     NotReady(&'static str, Duration),
 }
 
@@ -154,8 +162,11 @@ impl Shard {
             stopping: stopping.clone(),
             counters: Arc::clone(&counters),
         };
-        let outbox =
-            outbox::Outbox { results: results_out, stopping: stopping.clone(), counters: Arc::clone(&counters) };
+        let outbox = outbox::Outbox {
+            results: results_out,
+            stopping: stopping.clone(),
+            counters: Arc::clone(&counters),
+        };
         let threads = vec![
             spawn(heartbeat, "exec", options.id, move |beat, words, ready| executor.run(beat, words, ready))?,
             spawn(heartbeat, "send", options.id, move |beat, _, ready| outbox.run(beat, ready))?,
@@ -165,7 +176,11 @@ impl Shard {
         let (close, closed) = tokio::sync::watch::channel(false);
         service::serve(&runtime, listener, service, closed).map_err(bind)?;
         heartbeat.set_state(ProcessState::Running);
-        say(&format!("shard {}: listening on {address}, incarnation {}", options.id, heartbeat.incarnation()));
+        say(&format!(
+            "shard {}: listening on {address}, incarnation {}",
+            options.id,
+            heartbeat.incarnation()
+        ));
         Ok(Self { heartbeat: heartbeat.clone(), stopping, sessions, threads, runtime, signals, close })
     }
 

@@ -45,9 +45,14 @@ pub(crate) struct Args {
 
 fn address(text: &str) -> Result<String, String> {
     let text = text.trim();
-    let usable = text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    let usable =
+        text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
     let plain = text.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '/' | '?' | '#' | '@'));
-    if usable && plain { Ok(text.to_owned()) } else { Err(format!("{text:?} is not an address such as 127.0.0.1:7001")) }
+    if usable && plain {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{text:?} is not an address such as 127.0.0.1:7001"))
+    }
 }
 
 pub(crate) fn run(args: Args) -> ExitCode {

@@ -6,8 +6,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::links::Links;
 use super::link::Event;
+use super::links::Links;
 use super::report::Report;
 use super::{Beat, CoordinatorError, serve};
 use crate::block::Block;
@@ -21,6 +21,10 @@ use crate::vm::{self, ExecutionEnv, TxOutcome};
 /// Before a part that was refused is offered again: the shard that refused it is full or about to end, and an immediate
 /// second offer would only spend a retry.
 const REFUSED_PAUSE: Duration = Duration::from_millis(25);
+
+/// Before a part that could not be sent is offered again: long enough that the loop is not a busy one, short enough that a
+/// survivor has it practically at once.
+const UNSENT_PAUSE: Duration = Duration::from_millis(1);
 
 pub(super) struct BlockRun<'a> {
     pub(super) block: &'a Block,
@@ -57,7 +61,11 @@ struct Part {
 enum Is {
     /// To be dispatched, not before then.
     Waiting(Instant),
-    Running { link: usize, tag: wire::Tag, until: Instant },
+    Running {
+        link: usize,
+        tag: wire::Tag,
+        until: Instant,
+    },
     Done,
 }
 
@@ -115,7 +123,9 @@ impl BlockRun<'_> {
     ) -> Result<bool, CoordinatorError> {
         let until = Instant::now() + self.deadlines.block;
         loop {
-            let Some(missing) = parts.iter().find(|part| !matches!(part.is, Is::Done)) else { return Ok(true) };
+            let Some(missing) = parts.iter().find(|part| !matches!(part.is, Is::Done)) else {
+                return Ok(true);
+            };
             let now = Instant::now();
             if now >= until {
                 return Err(self.block_late(missing, links));
@@ -143,7 +153,10 @@ impl BlockRun<'_> {
     fn block_late(&self, missing: &Part, links: &Links) -> CoordinatorError {
         let reason = match (&missing.is, &missing.failed) {
             (Is::Running { link, .. }, _) => {
-                format!("{} has not returned it", links.get(*link).map_or_else(String::new, |link| link.name()))
+                format!(
+                    "{} has not returned it",
+                    links.get(*link).map_or_else(String::new, |link| link.name())
+                )
             }
             (_, Some((shard, reason))) => format!("{shard} lost it ({reason}) and no other shard is there"),
             (_, None) => format!("no shard is there: {}", links.tried()),
@@ -153,10 +166,18 @@ impl BlockRun<'_> {
     }
 
     /// Sends out every part that waits and for which there is a shard.
-    fn dispatch(&self, parts: &mut [Part], links: &mut Links, report: &mut Report) -> Result<(), CoordinatorError> {
+    fn dispatch(
+        &self,
+        parts: &mut [Part],
+        links: &mut Links,
+        report: &mut Report,
+    ) -> Result<(), CoordinatorError> {
         let now = Instant::now();
         for at in 0..parts.len() {
-            let Some(link) = parts.get(at).filter(|part| matches!(part.is, Is::Waiting(from) if from <= now)).and_then(|part| pick(part, parts, links))
+            let Some(link) = parts
+                .get(at)
+                .filter(|part| matches!(part.is, Is::Waiting(from) if from <= now))
+                .and_then(|part| pick(part, parts, links))
             else {
                 continue;
             };
@@ -175,15 +196,11 @@ impl BlockRun<'_> {
         links: &mut Links,
         report: &mut Report,
     ) -> Result<(), CoordinatorError> {
-        let Some((incarnation, name)) = links
-            .get(link)
-            .and_then(|at| at.up.as_ref().map(|up| (up.incarnation, at.name())))
+        let Some((incarnation, name)) =
+            links.get(link).and_then(|at| at.up.as_ref().map(|up| (up.incarnation, at.name())))
         else {
             return Ok(());
         };
-        if let Some((from, reason)) = &part.failed {
-            report.retry(self.block.number(), part.number, part.dispatched, from, &name, reason)?;
-        }
         // A shard executes its parts one after the other, so this one's time begins when those before it are done.
         let time = self.deadlines.part.saturating_mul(ahead.saturating_add(1)).min(self.deadlines.block);
         let tag = wire::Tag {
@@ -202,13 +219,18 @@ impl BlockRun<'_> {
             trace: Vec::new(),
             work: part.work.clone(),
         };
-        part.dispatched += 1;
-        part.is = Is::Running { link, tag, until: Instant::now() + time };
-        if links.send(link, wire::down::Message::Run(run)) {
+        if !links.send(link, wire::down::Message::Run(run)) {
+            // It has just died, and that news is on its way, or it does not read. Nothing was tried, so nothing is spent.
+            links.suspect(link, true);
+            part.is = Is::Waiting(Instant::now() + UNSENT_PAUSE);
             return Ok(());
         }
-        links.suspect(link, true);
-        self.lost(part, name, "it does not read what is sent to it".to_owned(), REFUSED_PAUSE)
+        if let Some((from, reason)) = &part.failed {
+            report.retry(self.block.number(), part.number, part.dispatched, from, &name, reason)?;
+        }
+        part.dispatched += 1;
+        part.is = Is::Running { link, tag, until: Instant::now() + time };
+        Ok(())
     }
 
     /// Takes note of what happened.
@@ -297,7 +319,13 @@ impl BlockRun<'_> {
     }
 
     /// An attempt has failed; there may be another.
-    fn lost(&self, part: &mut Part, shard: String, reason: String, pause: Duration) -> Result<(), CoordinatorError> {
+    fn lost(
+        &self,
+        part: &mut Part,
+        shard: String,
+        reason: String,
+        pause: Duration,
+    ) -> Result<(), CoordinatorError> {
         if part.dispatched > self.retries {
             return Err(CoordinatorError::Retries {
                 block: self.block.number(),

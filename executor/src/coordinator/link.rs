@@ -81,7 +81,9 @@ async fn open(address: &str, coordinator: u64) -> Result<Opened, String> {
         Ok(Ok(greeted)) => greeted,
     };
     match first {
-        Some(wire::Up { message: Some(wire::up::Message::Hello(hello)) }) if hello.version == net::VERSION => {
+        Some(wire::Up { message: Some(wire::up::Message::Hello(hello)) })
+            if hello.version == net::VERSION =>
+        {
             Ok(Opened { hello, down, up })
         }
         Some(wire::Up { message: Some(wire::up::Message::Hello(hello)) }) => {

@@ -6,9 +6,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use super::CoordinatorError;
 use super::link::{self, Event};
 use super::report::Report;
-use super::CoordinatorError;
 use crate::deadline;
 use crate::net::wire;
 use crate::process::Stopping;
@@ -168,7 +168,13 @@ impl Links {
         })
     }
 
-    fn lose(&mut self, link: usize, session: u64, reason: &str, report: &mut Report) -> Result<bool, CoordinatorError> {
+    fn lose(
+        &mut self,
+        link: usize,
+        session: u64,
+        reason: &str,
+        report: &mut Report,
+    ) -> Result<bool, CoordinatorError> {
         let Some(at) = self.links.get_mut(link) else { return Ok(false) };
         if at.up.as_ref().is_none_or(|up| up.session != session) {
             return Ok(false);

@@ -21,7 +21,13 @@ pub(super) struct BlockLine {
 }
 
 impl BlockLine {
-    pub(super) fn new(result: &BlockResult, took: Duration, digest: B256, parts: usize, retries: u32) -> Self {
+    pub(super) fn new(
+        result: &BlockResult,
+        took: Duration,
+        digest: B256,
+        parts: usize,
+        retries: u32,
+    ) -> Self {
         Self { block: BlockReport::new(result, took, digest), parts, retries }
     }
 }
@@ -46,11 +52,18 @@ impl Report {
     }
 
     pub(super) fn joined(&mut self, shard: &str, address: &str, incarnation: u64) -> io::Result<()> {
-        let event = json!({"event": "shard_joined", "shard": shard, "address": address, "incarnation": incarnation});
+        let event =
+            json!({"event": "shard_joined", "shard": shard, "address": address, "incarnation": incarnation});
         self.say(event, || format!("shard {shard} at {address} joined, incarnation {incarnation}"))
     }
 
-    pub(super) fn lost(&mut self, shard: &str, address: &str, incarnation: u64, reason: &str) -> io::Result<()> {
+    pub(super) fn lost(
+        &mut self,
+        shard: &str,
+        address: &str,
+        incarnation: u64,
+        reason: &str,
+    ) -> io::Result<()> {
         let event = json!({
             "event": "shard_lost", "shard": shard, "address": address, "incarnation": incarnation, "reason": reason,
         });
@@ -70,7 +83,9 @@ impl Report {
         let event = json!({
             "event": "retry", "block": block, "part": part, "attempt": attempt, "from": from, "to": to, "reason": reason,
         });
-        self.say(event, || format!("block {block:>9}  part {part} again, on {to} (attempt {attempt}): {from}: {reason}"))
+        self.say(event, || {
+            format!("block {block:>9}  part {part} again, on {to} (attempt {attempt}): {from}: {reason}")
+        })
     }
 
     pub(super) fn block(&mut self, line: &BlockLine) -> io::Result<()> {
@@ -111,7 +126,8 @@ impl Report {
         if self.json {
             return Ok(());
         }
-        let verdict = if self.wrong == 0 { "all verified".to_owned() } else { format!("{} WRONG", self.wrong) };
+        let verdict =
+            if self.wrong == 0 { "all verified".to_owned() } else { format!("{} WRONG", self.wrong) };
         let line = format!(
             "{} blocks, {} transactions ({} re-executed), {} retries, {:.1} ms: {verdict}",
             self.blocks, self.transactions, self.reexecuted, self.retries, self.milliseconds

@@ -20,7 +20,9 @@ pub enum Order {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OrderError {
     /// Not an order.
-    #[error("{0:?} is not an order; orders are: arm panic|exit|spin|deadlock|leader-exit|exit-hang|slow 50ms [after N transactions] [block B], hook on|off, list, disarm")]
+    #[error(
+        "{0:?} is not an order; orders are: arm panic|exit|spin|deadlock|leader-exit|exit-hang|slow 50ms [after N transactions] [block B], hook on|off, list, disarm"
+    )]
     Unknown(String),
     /// A fault whose conditions cannot be read.
     #[error("{0}")]
@@ -79,7 +81,8 @@ fn arm(kind: Kind, mut conditions: &[&str]) -> Result<Order, OrderError> {
                 rest
             }
             [word, ..] => {
-                let reason = format!("{word:?} is not a condition; conditions are: after N transactions, block B");
+                let reason =
+                    format!("{word:?} is not a condition; conditions are: after N transactions, block B");
                 return Err(OrderError::Condition(reason));
             }
         };
@@ -107,7 +110,16 @@ mod tests {
 
     #[test]
     fn nonsense_is_answered_with_what_is_allowed() {
-        for bad in ["", "arm", "arm everything", "hook", "arm panic after", "arm panic block x", "arm slow 5", "list all"] {
+        for bad in [
+            "",
+            "arm",
+            "arm everything",
+            "hook",
+            "arm panic after",
+            "arm panic block x",
+            "arm slow 5",
+            "list all",
+        ] {
             let error = bad.parse::<Order>().expect_err(bad).to_string();
             assert!(!error.contains('\n') && error.len() > 10, "{error}");
         }

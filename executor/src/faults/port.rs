@@ -24,10 +24,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug, thiserror::Error)]
 pub enum PortError {
     /// Faults are for tests on this machine.
-    #[error("the fault port would listen on {0}, which others can reach: give --faults a loopback address such as 127.0.0.1:7091")]
+    #[error(
+        "the fault port would listen on {0}, which others can reach: give --faults a loopback address such as 127.0.0.1:7091"
+    )]
     NotLoopback(SocketAddr),
     /// The system refused.
-    #[error("cannot listen for faults on {address}: {source}. Give --faults a free address, or end what listens there")]
+    #[error(
+        "cannot listen for faults on {address}: {source}. Give --faults a free address, or end what listens there"
+    )]
     Bind {
         /// Where.
         address: SocketAddr,
@@ -37,7 +41,11 @@ pub enum PortError {
 }
 
 /// Opens the port on the given runtime. It returns the address that was bound.
-pub fn serve(runtime: &tokio::runtime::Handle, address: SocketAddr, faults: Faults) -> Result<SocketAddr, PortError> {
+pub fn serve(
+    runtime: &tokio::runtime::Handle,
+    address: SocketAddr,
+    faults: Faults,
+) -> Result<SocketAddr, PortError> {
     if !address.ip().is_loopback() {
         return Err(PortError::NotLoopback(address));
     }
@@ -75,7 +83,9 @@ async fn talk(mut stream: TcpStream, faults: &Faults) -> std::io::Result<()> {
     loop {
         let mut line = Vec::new();
         let mut limited = (&mut read).take(MAX_LINE);
-        let Ok(got) = tokio::time::timeout(SILENCE, limited.read_until(b'\n', &mut line)).await else { return Ok(()) };
+        let Ok(got) = tokio::time::timeout(SILENCE, limited.read_until(b'\n', &mut line)).await else {
+            return Ok(());
+        };
         if got? == 0 {
             return Ok(());
         }

@@ -75,7 +75,9 @@ impl From<Value> for wire::StateValue {
             Value::Slot(value) => Wire::Slot(value.to_be_bytes_vec()),
             Value::Code(Some(code)) => Wire::Code(code.to_vec()),
             Value::BlockHash(Some(hash)) => Wire::BlockHash(hash.to_vec()),
-            Value::Account(None) | Value::Code(None) | Value::BlockHash(None) => Wire::Absent(wire::Absent {}),
+            Value::Account(None) | Value::Code(None) | Value::BlockHash(None) => {
+                Wire::Absent(wire::Absent {})
+            }
         };
         Self { value: Some(value) }
     }
@@ -93,10 +95,14 @@ impl Value {
                 code_hash: exactly("a code hash", &account.code_hash)?.into(),
             })),
             (Key::Account(_), Wire::Absent(_)) => Self::Account(None),
-            (Key::Slot(..), Wire::Slot(value)) => Self::Slot(U256::from_be_bytes(exactly::<32>("a slot's value", &value)?)),
+            (Key::Slot(..), Wire::Slot(value)) => {
+                Self::Slot(U256::from_be_bytes(exactly::<32>("a slot's value", &value)?))
+            }
             (Key::Code(_), Wire::Code(code)) => Self::Code(Some(code.into())),
             (Key::Code(_), Wire::Absent(_)) => Self::Code(None),
-            (Key::BlockHash(_), Wire::BlockHash(hash)) => Self::BlockHash(Some(exactly("a block hash", &hash)?.into())),
+            (Key::BlockHash(_), Wire::BlockHash(hash)) => {
+                Self::BlockHash(Some(exactly("a block hash", &hash)?.into()))
+            }
             (Key::BlockHash(_), Wire::Absent(_)) => Self::BlockHash(None),
             (key, _) => return Err(WireError::Mismatch(format!("the answer to {key:?} is of another kind"))),
         })

@@ -155,7 +155,11 @@ impl Executor {
                 tracing::debug!(block = job.tag.block, attempt = job.tag.attempt, %error, "part not executed");
                 let Some(reason) = error.reason() else { return Ok(()) };
                 let detail = error.to_string();
-                wire::up::Message::Error(wire::PartError { tag: Some(job.tag), reason: reason.into(), detail })
+                wire::up::Message::Error(wire::PartError {
+                    tag: Some(job.tag),
+                    reason: reason.into(),
+                    detail,
+                })
             }
         };
         self.hand_over(job, message);
@@ -175,14 +179,19 @@ impl Executor {
         let mut place = 0;
         let mut outcomes = Ok(Vec::new());
         let any = remote.guessing(|| {
-            outcomes = self.run_through(job, remote, &mut |_| {
-                if remote.guesses() != seen {
-                    seen = remote.guesses();
-                    guessed.borrow_mut().push(place);
-                }
-                place += 1;
-                beat.progress();
-            }, &mut || self.faults.point(job.tag.block, 1, words));
+            outcomes = self.run_through(
+                job,
+                remote,
+                &mut |_| {
+                    if remote.guesses() != seen {
+                        seen = remote.guesses();
+                        guessed.borrow_mut().push(place);
+                    }
+                    place += 1;
+                    beat.progress();
+                },
+                &mut || self.faults.point(job.tag.block, 1, words),
+            );
         });
         let outcomes = outcomes?;
         if !any {
@@ -203,7 +212,8 @@ impl Executor {
         let stop: Cell<Option<PartError>> = Cell::new(None);
         // What is handed out one by one can also be withheld: this is the point between two transactions.
         let transactions = job.work.transactions.iter().map_while(|(index, transaction)| {
-            let may = fault().map_err(|ThreadMustEnd| PartError::ThreadMustEnd).and_then(|()| self.may_go_on(job));
+            let may =
+                fault().map_err(|ThreadMustEnd| PartError::ThreadMustEnd).and_then(|()| self.may_go_on(job));
             match may {
                 Ok(()) => Some((*index, transaction)),
                 Err(error) => {

@@ -68,7 +68,9 @@ impl Outbox {
 
     fn dropped(&self) {
         if Counters::count(&self.counters.results_dropped) == 0 {
-            tracing::info!("a message was dropped because its coordinator has gone; further ones are only counted");
+            tracing::info!(
+                "a message was dropped because its coordinator has gone; further ones are only counted"
+            );
         }
     }
 }

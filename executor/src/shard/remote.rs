@@ -98,7 +98,14 @@ pub(super) struct RemoteState<'a> {
 
 impl<'a> RemoteState<'a> {
     pub(super) fn new(line: Line<'a>, cache: &'a mut Cache) -> Self {
-        Self { line, cache: RefCell::new(cache), guess: Cell::default(), guessed: RefCell::default(), guesses: Cell::default(), round_trip: Cell::new(Duration::MAX) }
+        Self {
+            line,
+            cache: RefCell::new(cache),
+            guess: Cell::default(),
+            guessed: RefCell::default(),
+            guesses: Cell::default(),
+            round_trip: Cell::new(Duration::MAX),
+        }
     }
 
     /// Asks for all that is known ahead to be needed, in as few requests as there can be: one for accounts and listed
@@ -191,8 +198,11 @@ impl<'a> RemoteState<'a> {
     fn ask(&self, keys: &[Key]) -> Result<Vec<wire::StateValue>, AskError> {
         let job = self.line.job;
         let id = self.next_id();
-        let request =
-            wire::StateRequest { tag: Some(job.tag), id, keys: keys.iter().map(wire::StateKey::from).collect() };
+        let request = wire::StateRequest {
+            tag: Some(job.tag),
+            id,
+            keys: keys.iter().map(wire::StateKey::from).collect(),
+        };
         let message = wire::Up { message: Some(wire::up::Message::State(request)) };
         let outgoing = Outgoing { session: Arc::clone(&job.session), message };
         self.line.results.send(outgoing, deadline::HAND_OVER).map_err(|error| match error {

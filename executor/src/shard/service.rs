@@ -13,9 +13,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::MAX_MESSAGE;
 use super::executor::{Job, StateReply};
 use super::session::{Counters, Session, Sessions};
-use super::MAX_MESSAGE;
 use crate::deadline;
 use crate::net::wire::shard_server::{Shard, ShardServer};
 use crate::net::{self, STREAM_QUEUE, Work, wire};
@@ -63,7 +63,10 @@ pub(super) fn serve(
 impl Shard for Service {
     type ServeStream = ReceiverStream<Result<wire::Up, Status>>;
 
-    async fn serve(&self, request: Request<Streaming<wire::Down>>) -> Result<Response<Self::ServeStream>, Status> {
+    async fn serve(
+        &self,
+        request: Request<Streaming<wire::Down>>,
+    ) -> Result<Response<Self::ServeStream>, Status> {
         let peer = request.remote_addr();
         let mut down = request.into_inner();
         let hello = tokio::time::timeout(deadline::HELLO, down.message())
@@ -84,7 +87,9 @@ impl Shard for Service {
         };
         // The queue is empty and its other end is in our hands: this cannot fail.
         let _ = up.try_send(Ok(wire::Up { message: Some(wire::up::Message::Hello(own)) }));
-        let session = self.sessions.begin(hello.incarnation, up);
+        let Some(session) = self.sessions.begin(hello.incarnation, up) else {
+            return Err(Status::failed_precondition("a coordinator that was started later has this shard"));
+        };
         tracing::info!(?peer, coordinator = hello.incarnation, "coordinator connected");
         let service = self.clone();
         tokio::spawn(async move { service.listen(down, session).await });
@@ -113,14 +118,14 @@ impl Service {
     fn sort(&self, message: wire::Down, session: &Arc<Session>) {
         use wire::down::Message;
         match message.message {
-            Some(Message::Run(run)) => self.run(run, session),
+            Some(Message::Run(run)) => self.run(&run, session),
             Some(Message::State(reply)) => self.state(reply, session),
             Some(Message::Cancel(cancel)) => session.finish(cancel.sequence),
             Some(Message::Hello(_)) | None => self.malformed("unexpected message"),
         }
     }
 
-    fn run(&self, run: wire::RunPart, session: &Arc<Session>) {
+    fn run(&self, run: &wire::RunPart, session: &Arc<Session>) {
         let Some(tag) = run.tag else { return self.malformed("a part without a tag") };
         if !session.wants(&tag) {
             return self.stale("part");

@@ -97,8 +97,13 @@ impl Sessions {
         Self { incarnation, counters, current: Arc::default() }
     }
 
-    /// Begins a session with the coordinator of that incarnation, in place of the one there was.
-    pub(super) fn begin(&self, coordinator: u64, up: mpsc::Sender<Result<Up, Status>>) -> Arc<Session> {
+    /// Begins a session with the coordinator of that incarnation, in place of the one there was. `None`: a coordinator
+    /// that was started later has this shard. Without that, two coordinators would take it from each other for ever.
+    pub(super) fn begin(
+        &self,
+        coordinator: u64,
+        up: mpsc::Sender<Result<Up, Status>>,
+    ) -> Option<Arc<Session>> {
         let session = Arc::new(Session {
             coordinator,
             shard: self.incarnation,
@@ -106,11 +111,17 @@ impl Sessions {
             finished: AtomicU64::new(0),
             over: watch::Sender::new(false),
         });
-        let before = self.lock().replace(Arc::clone(&session));
+        let before = {
+            let mut current = self.lock();
+            if current.as_ref().is_some_and(|current| current.coordinator > coordinator) {
+                return None;
+            }
+            current.replace(Arc::clone(&session))
+        };
         if let Some(before) = before {
             before.close("another coordinator has taken over this shard");
         }
-        session
+        Some(session)
     }
 
     /// Forgets a session that has ended, unless another has taken its place already.
@@ -147,14 +158,16 @@ mod tests {
     fn a_newer_coordinator_replaces_an_older_one() {
         let sessions = Sessions::new(1, Arc::default());
         let (up, mut old_stream) = mpsc::channel(1);
-        let old = sessions.begin(10, up);
+        let old = sessions.begin(10, up).expect("free");
         let (up, _new_stream) = mpsc::channel(1);
-        let new = sessions.begin(11, up);
+        let new = sessions.begin(11, up).expect("newer");
         assert!(!old.wants(&tag(10, 1, 1)));
         assert!(new.wants(&tag(11, 1, 1)));
         assert!(old_stream.try_recv().is_ok_and(|last| last.is_err()), "it is told why");
         assert!(old_stream.try_recv().is_err() && old.up().is_none(), "and its stream ends");
         sessions.ended(&old, "late news");
+        let (up, _stream) = mpsc::channel(1);
+        assert!(sessions.begin(10, up).is_none(), "the older one does not take it back");
         assert!(new.up().is_some(), "the end of the old one is no concern of the new one");
     }
 
@@ -162,7 +175,7 @@ mod tests {
     fn only_work_of_these_two_processes_and_not_yet_over_is_wanted() {
         let sessions = Sessions::new(1, Arc::default());
         let (up, _stream) = mpsc::channel(1);
-        let session = sessions.begin(10, up);
+        let session = sessions.begin(10, up).expect("free");
         assert!(session.wants(&tag(10, 1, 3)));
         assert!(!session.wants(&tag(9, 1, 3)), "another coordinator's");
         assert!(!session.wants(&tag(10, 2, 3)), "meant for another incarnation of this shard");

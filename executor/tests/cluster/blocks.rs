@@ -1,0 +1,57 @@
+//! What the cluster executes, and what must come out.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use shard_executor::block::{self, load_chain};
+use shard_executor::generate::{Generator, Plan};
+use shard_executor::local::Local;
+
+/// A folder of blocks and the digest of the state after each, as the sequential run has it.
+pub(crate) struct Chain {
+    pub(crate) path: PathBuf,
+    pub(crate) digests: BTreeMap<u64, String>,
+    _generated: Option<tempfile::TempDir>,
+}
+
+/// The real blocks of `SHARD_BLOCKS` or of `shared/blocks` beside the repository. Absent: generated ones, and it is said;
+/// absent in CI: a failure.
+pub(crate) fn real() -> Chain {
+    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/blocks");
+    let path = std::env::var_os("SHARD_BLOCKS").map_or(beside, PathBuf::from);
+    if path.exists() {
+        return Chain { digests: digests(&path), path, _generated: None };
+    }
+    let in_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+    assert!(!in_ci, "{} does not exist: CI runs real blocks; set SHARD_BLOCKS", path.display());
+    eprintln!(
+        "{} does not exist: running generated blocks instead; set SHARD_BLOCKS for real ones",
+        path.display()
+    );
+    generated(5, 100)
+}
+
+/// A chain in which each block stands on the one before, so that a result taken from a wrong place would show.
+pub(crate) fn generated(blocks: usize, transactions: u32) -> Chain {
+    let folder = tempfile::tempdir().unwrap();
+    let mut generator = Generator::new(Plan { transactions, conflict: 0.2, seed: 7 });
+    for _ in 0..blocks {
+        let block = generator.next_block().unwrap();
+        block::write(&block, &folder.path().join(format!("{}.json", block.number()))).unwrap();
+    }
+    let path = folder.path().to_owned();
+    Chain { digests: digests(&path), path, _generated: Some(folder) }
+}
+
+fn digests(path: &Path) -> BTreeMap<u64, String> {
+    let local = Local::new(1).unwrap();
+    let mut state = None;
+    let mut digests = BTreeMap::new();
+    for block in load_chain(path).unwrap() {
+        let (report, after) = local.run(&block, state.take(), &|| {}).unwrap();
+        assert!(report.verified, "{report:?}");
+        digests.insert(report.number, report.digest.to_string());
+        state = Some(after);
+    }
+    digests
+}

@@ -1,0 +1,128 @@
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use shard_heartbeat::{Reader, Sample};
+
+use crate::blocks;
+use crate::process::{PATIENCE, Process, Shard, assert_verified, coordinator, shards};
+
+#[test]
+fn a_shard_killed_in_the_middle_of_a_part_costs_a_retry_and_nothing_else() {
+    let chain = blocks::generated(6, 200);
+    let folder = tempfile::tempdir().unwrap();
+    let mut shards = shards(folder.path(), 2);
+    let both: Vec<_> = shards.iter().collect();
+    let mut coordinator = coordinator(&both, &chain.path, &["--block-deadline", "60s"]);
+    let first = coordinator.wait_for_event("block");
+    assert_eq!(first["verified"], true);
+    // Slow enough that it is certainly in the middle of a part when it dies.
+    shards[1].arm("arm slow 20ms");
+    let before = coordinator.wait_for_event("block")["block"].as_u64().unwrap();
+    wait_until_working(&folder.path().join("1.heartbeat"), before + 1);
+    shards[1].process.signal(libc::SIGKILL);
+    let lost = coordinator.wait_for_event("shard_lost");
+    let retry = coordinator.wait_for_event("retry");
+    assert!(retry["at_monotonic_ns"].as_u64() >= lost["at_monotonic_ns"].as_u64());
+    assert!(retry["reason"].as_str().unwrap().contains("connection lost"), "{retry}");
+    assert_eq!(shards[1].process.wait(), -libc::SIGKILL);
+    // Its next incarnation is taken on again.
+    let address = shards[1].address;
+    shards[1] = Shard::start_at(folder.path(), 1, address);
+    assert_eq!(coordinator.wait(), 0, "{}", coordinator.rest().1);
+    assert!(assert_verified(&coordinator.rest().0, &chain) >= 3);
+}
+
+/// Waits until a thread of the process with that heartbeat works on the block, or on a later one.
+fn wait_until_working(heartbeat: &Path, block: u64) {
+    let reader = Reader::open(heartbeat).unwrap();
+    let mut sample = Sample::default();
+    let until = Instant::now() + PATIENCE;
+    while Instant::now() < until {
+        reader.sample(&mut sample).unwrap();
+        if sample.threads.iter().any(|thread| thread.is_working() && thread.work_key >= block) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    panic!("nobody works on block {block}");
+}
+
+#[test]
+fn a_lone_shard_that_dies_is_waited_for_and_serves_again() {
+    let chain = blocks::generated(3, 100);
+    let folder = tempfile::tempdir().unwrap();
+    let mut shard = Shard::start(folder.path(), 0);
+    shard.arm("arm slow 20ms");
+    let mut coordinator = coordinator(&[&shard], &chain.path, &["--block-deadline", "60s"]);
+    coordinator.wait_for_event("shard_joined");
+    shard.process.signal(libc::SIGKILL);
+    coordinator.wait_for_event("shard_lost");
+    assert_eq!(shard.process.wait(), -libc::SIGKILL);
+    let address = shard.address;
+    let _next = Shard::start_at(folder.path(), 0, address);
+    coordinator.wait_for_event("shard_joined");
+    assert_eq!(coordinator.wait(), 0, "{}", coordinator.rest().1);
+    assert_eq!(assert_verified(&coordinator.rest().0, &chain), 3);
+}
+
+#[test]
+fn a_part_that_no_shard_returns_ends_in_a_typed_error() {
+    let chain = blocks::generated(1, 20);
+    let folder = tempfile::tempdir().unwrap();
+    let shard = Shard::start(folder.path(), 0);
+    shard.arm("arm spin");
+    let started = Instant::now();
+    let mut coordinator = coordinator(&[&shard], &chain.path, &["--block-deadline", "2s"]);
+    assert_eq!(coordinator.wait(), 3);
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    let said = coordinator.rest().1;
+    assert!(said.contains("not executed within 2s") && said.contains("shard 0"), "{said}");
+}
+
+#[test]
+fn shards_that_cannot_be_reached_are_named_within_a_bound() {
+    let chain = blocks::generated(1, 5);
+    // Bound and not listening: nobody else gets it, and connections are refused.
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = held.local_addr().unwrap().to_string();
+    let started = Instant::now();
+    let blocks = chain.path.to_str().unwrap();
+    let mut coordinator =
+        Process::start(&["coordinator", "--shards", &format!("127.0.0.1:1,{address}"), "--blocks", blocks]);
+    assert_eq!(coordinator.wait(), 3);
+    assert!(started.elapsed() < Duration::from_secs(25), "{:?}", started.elapsed());
+    let said = coordinator.rest().1;
+    assert!(said.contains("127.0.0.1:1 (") && said.contains(&address), "{said}");
+}
+
+#[test]
+fn a_shard_outlives_its_coordinator_and_serves_the_next() {
+    let chain = blocks::generated(3, 50);
+    let folder = tempfile::tempdir().unwrap();
+    let mut shard = Shard::start(folder.path(), 0);
+    let mut first = coordinator(&[&shard], &chain.path, &["--block-deadline", "60s", "--repeat", "0"]);
+    first.wait_for_event("block");
+    shard.arm("arm slow 20ms");
+    first.signal(libc::SIGKILL);
+    assert_eq!(first.wait(), -libc::SIGKILL);
+    shard.arm("disarm");
+    let mut next = coordinator(&[&shard], &chain.path, &["--block-deadline", "60s"]);
+    assert_eq!(next.wait(), 0, "{}", next.rest().1);
+    assert_eq!(assert_verified(&next.rest().0, &chain), 3);
+    assert!(shard.process.is_running());
+}
+
+#[test]
+fn a_second_coordinator_takes_a_shard_over() {
+    let chain = blocks::generated(2, 50);
+    let folder = tempfile::tempdir().unwrap();
+    let shard = Shard::start(folder.path(), 0);
+    let mut first = coordinator(&[&shard], &chain.path, &["--block-deadline", "60s", "--repeat", "0"]);
+    first.wait_for_event("block");
+    let mut second = coordinator(&[&shard], &chain.path, &["--block-deadline", "60s"]);
+    let lost = first.wait_for_event("shard_lost");
+    assert!(lost["reason"].as_str().unwrap().contains("another coordinator"), "{lost}");
+    first.signal(libc::SIGKILL);
+    assert_eq!(second.wait(), 0, "{}", second.rest().1);
+    assert!(assert_verified(&second.rest().0, &chain) > 0);
+}

@@ -1,0 +1,214 @@
+//! Processes of the real binary that end with the test, and waiting for what they say.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Longer than anything here takes, even with every core taken by others: reaching it is a hang.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Between two looks at something that cannot be waited for.
+const LOOK: Duration = Duration::from_millis(5);
+
+pub(crate) struct Process {
+    child: Child,
+    stdout: Receiver<String>,
+    stderr: Receiver<String>,
+}
+
+impl Process {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_shard-executor"));
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env("RUST_LOG", "warn").env("NO_COLOR", "1");
+        // SAFETY: prctl with these arguments only sets a flag of the new process, and may be called between fork and exec.
+        unsafe {
+            command.pre_exec(|| {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                Ok(())
+            });
+        }
+        let mut child = command.spawn().unwrap();
+        let stdout = lines(child.stdout.take().unwrap());
+        let stderr = lines(child.stderr.take().unwrap());
+        Self { child, stdout, stderr }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn signal(&self, signal: i32) {
+        // SAFETY: kill takes no pointers; the child has not been waited for, so the number is still its own.
+        assert_eq!(unsafe { libc::kill(self.pid() as i32, signal) }, 0);
+    }
+
+    /// Waits for a line on standard output that `wanted` makes something of.
+    pub(crate) fn wait_for<T>(&mut self, what: &str, mut wanted: impl FnMut(&str) -> Option<T>) -> T {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.stdout.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(line) => {
+                    if let Some(found) = wanted(&line) {
+                        return found;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => panic!("no {what} within {PATIENCE:?}"),
+                Err(RecvTimeoutError::Disconnected) => panic!("ended before {what}: {}", self.rest().1),
+            }
+        }
+    }
+
+    /// Waits for a JSON line with this `event`.
+    pub(crate) fn wait_for_event(&mut self, event: &str) -> Value {
+        self.wait_for(event, |line| {
+            let value: Value = serde_json::from_str(line).unwrap();
+            (value["event"] == event).then_some(value)
+        })
+    }
+
+    /// Waits for a line on standard error.
+    pub(crate) fn wait_for_words(&self, words: &str) -> String {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let line = self.stderr.recv_timeout(until.saturating_duration_since(Instant::now()));
+            let line = line.unwrap_or_else(|error| panic!("{words:?} was not said: {error}"));
+            if line.contains(words) {
+                return line;
+            }
+        }
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits for the end; the exit code, or the negative number of the signal.
+    pub(crate) fn wait(&mut self) -> i32 {
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return code(status);
+            }
+            std::thread::sleep(LOOK);
+        }
+        panic!("still running after {PATIENCE:?}");
+    }
+
+    /// What is left on standard output and standard error once it has ended.
+    pub(crate) fn rest(&self) -> (Vec<String>, String) {
+        let stderr: Vec<String> = self.stderr.iter().collect();
+        (self.stdout.iter().collect(), stderr.join("\n"))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn code(status: ExitStatus) -> i32 {
+    status.code().unwrap_or_else(|| -status.signal().unwrap_or(0))
+}
+
+fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// A running shard.
+pub(crate) struct Shard {
+    pub(crate) process: Process,
+    pub(crate) address: SocketAddr,
+    faults: SocketAddr,
+}
+
+impl Shard {
+    /// Starts a shard on a port that the system chooses; it is listening when this returns.
+    pub(crate) fn start(folder: &Path, id: u16) -> Self {
+        Self::start_at(folder, id, SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    pub(crate) fn start_at(folder: &Path, id: u16, listen: SocketAddr) -> Self {
+        let heartbeat = folder.join(format!("{id}.heartbeat"));
+        let mut process = Process::start(&[
+            "shard",
+            "--id",
+            &id.to_string(),
+            "--listen",
+            &listen.to_string(),
+            "--heartbeat",
+            heartbeat.to_str().unwrap(),
+            "--faults",
+            "127.0.0.1:0",
+        ]);
+        let mut after = |words: &'static str| {
+            process.wait_for(words, |line| {
+                let rest = line.split_once(words)?.1;
+                rest.split([',', ' ']).next()?.parse().ok()
+            })
+        };
+        let faults = after("faults on ");
+        let address = after("listening on ");
+        Self { process, address, faults }
+    }
+
+    /// Gives an order on the fault port; the answer.
+    pub(crate) fn order(&self, order: &str) -> String {
+        let mut stream = TcpStream::connect(self.faults).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(format!("{order}\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer).unwrap();
+        answer.trim_end().to_owned()
+    }
+
+    pub(crate) fn arm(&self, order: &str) {
+        assert_eq!(self.order(order), "ok", "{order}");
+    }
+}
+
+/// Starts `count` shards.
+pub(crate) fn shards(folder: &Path, count: u16) -> Vec<Shard> {
+    (0..count).map(|id| Shard::start(folder, id)).collect()
+}
+
+/// Starts a coordinator over `shards` with JSON lines.
+pub(crate) fn coordinator(shards: &[&Shard], blocks: &Path, more: &[&str]) -> Process {
+    let addresses: Vec<String> = shards.iter().map(|shard| shard.address.to_string()).collect();
+    let addresses = addresses.join(",");
+    let mut arguments =
+        vec!["coordinator", "--json", "--shards", &addresses, "--blocks", blocks.to_str().unwrap()];
+    arguments.extend(more);
+    Process::start(&arguments)
+}
+
+/// Asserts that each line about a block says verified, with the digest of the sequential run; how many there were.
+pub(crate) fn assert_verified(lines: &[String], chain: &crate::blocks::Chain) -> usize {
+    let mut blocks = 0;
+    for line in lines {
+        let value: Value = serde_json::from_str(line).unwrap();
+        if value["event"] == "block" {
+            assert_eq!(value["verified"], true, "{line}");
+            let number = value["block"].as_u64().unwrap();
+            assert_eq!(value["digest"].as_str(), chain.digests.get(&number).map(String::as_str), "{line}");
+            blocks += 1;
+        }
+    }
+    blocks
+}

@@ -16,6 +16,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(cli::run::Args),
     Check(cli::check::Args),
     Supervise(cli::supervise::Args),
     Demo(cli::demo::Args),
@@ -23,6 +24,7 @@ enum Command {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
+        Command::Run(args) => cli::run::run(&args),
         Command::Check(args) => cli::check::run(&args),
         Command::Supervise(args) => cli::supervise::run(&args),
         Command::Demo(args) => cli::demo::run(&args),

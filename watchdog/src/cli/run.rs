@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use crate::adopt::{Adopter, Redirect, Wanted};
-use crate::clock::WallAnchor;
-use crate::config::{Config, FindTarget, read};
-use crate::probe::{Probe, ThreadEvents};
-use crate::surface;
-use crate::telemetry::logs;
-use crate::watch::control::{Command, Control};
-use crate::watch::{Parts, Watch};
+use shard_watchdog::adopt::{Adopter, Redirect, Wanted};
+use shard_watchdog::clock::WallAnchor;
+use shard_watchdog::config::{Config, FindTarget, read};
+use shard_watchdog::probe::{Probe, ThreadEvents};
+use shard_watchdog::surface::{self, SurfaceHandle};
+use shard_watchdog::telemetry::logs;
+use shard_watchdog::watch::control::{Command, Control};
+use shard_watchdog::watch::{Parts, Watch};
 
-use crate::signals::{self, Heard};
+use shard_watchdog::signals::{self, Heard};
 
 /// Exit code for a config that cannot be used.
 const BAD_CONFIG: u8 = 2;
@@ -31,7 +31,7 @@ const FLUSH: Duration = Duration::from_secs(2);
 #[command(after_help = "SIGTERM or SIGINT: flush telemetry for at most 2 s, leave the target alone, end.\n\
     SIGHUP: read the config again; a bad one changes nothing.\n\n\
     Exit codes: 0 told to stop, 1 cannot start, 2 bad config.")]
-pub struct Args {
+pub(crate) struct Args {
     /// Config file of the sidecar.
     #[arg(long, env = "SHARD_WATCHDOG_CONFIG", value_name = "FILE")]
     config: PathBuf,
@@ -60,7 +60,7 @@ enum LogFormat {
 }
 
 /// Runs the sidecar.
-pub fn run(args: &Args) -> ExitCode {
+pub(crate) fn run(args: &Args) -> ExitCode {
     let config = match load(&args.config) {
         Ok(config) => Arc::new(config),
         Err(problem) => {
@@ -126,7 +126,7 @@ fn start(args: &Args, config: Arc<Config>, signals: &signals::Signals) -> ExitCo
         Ok(watch) => watch,
         Err(error) => return cannot_start("start a thread", &error),
     };
-    obey(args, signals, &control, &redirect);
+    obey(args, signals, &control, &redirect, &surface);
     control.tell(Command::Stop);
     // The loop answers within one look; a loop that does not is worth no more waiting than telemetry is.
     let began = std::time::Instant::now();
@@ -138,20 +138,27 @@ fn start(args: &Args, config: Arc<Config>, signals: &signals::Signals) -> ExitCo
 }
 
 /// Does what signals say, until one says stop.
-fn obey(args: &Args, signals: &signals::Signals, control: &Control, redirect: &Redirect) {
+fn obey(
+    args: &Args,
+    signals: &signals::Signals,
+    control: &Control,
+    redirect: &Redirect,
+    surface: &SurfaceHandle,
+) {
     loop {
         match signals.wait() {
             Heard::Stop => return,
-            Heard::Reload => reload(&args.config, control, redirect),
+            Heard::Reload => reload(&args.config, control, redirect, surface),
         }
     }
 }
 
-fn reload(path: &Path, control: &Control, redirect: &Redirect) {
+fn reload(path: &Path, control: &Control, redirect: &Redirect, surface: &SurfaceHandle) {
     let config = load(path).and_then(|config| Ok((wanted(&config)?, config)));
     match config {
         Ok((wanted, config)) => {
             redirect.want(wanted);
+            surface.reloaded(&config);
             if control.tell(Command::Reload(Arc::new(config))) {
                 tracing::info!(config = %path.display(), "reload: thresholds, rules and kill settings are in force; listeners and folders change at the next start");
             } else {

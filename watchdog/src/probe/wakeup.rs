@@ -1,11 +1,11 @@
 //! What the watch loop sleeps on: one epoll with the target's pidfd, its threads' pidfds and an eventfd by which
 //! other threads wake it.
 
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
@@ -41,10 +41,10 @@ impl Waker {
 }
 
 /// The epoll.
+#[derive(Debug)]
 pub struct Wakeup {
     epoll: OwnedFd,
     waker: Arc<Waker>,
-    events: Vec<epoll::Event>,
     woken: Vec<Woken>,
 }
 
@@ -54,7 +54,7 @@ impl Wakeup {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let waker = Arc::new(Waker(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?));
         epoll::add(&epoll, &waker.0, EventData::new_u64(CALLED), EventFlags::IN)?;
-        Ok(Self { epoll, waker, events: Vec::with_capacity(BATCH), woken: Vec::with_capacity(BATCH) })
+        Ok(Self { epoll, waker, woken: Vec::with_capacity(BATCH) })
     }
 
     /// A handle for other threads.
@@ -80,11 +80,13 @@ impl Wakeup {
     /// Sleeps until `until` at the latest and says what happened.
     pub fn wait(&mut self, until: Monotonic) -> &[Woken] {
         self.woken.clear();
-        self.events.clear();
+        let mut buffer = [MaybeUninit::<epoll::Event>::uninit(); BATCH];
         let timeout = timespec(until.since(Monotonic::now()));
         // EINTR is the only error that a valid epoll gives; the loop then looks early, which harms nothing.
-        let _ = epoll::wait(&self.epoll, spare_capacity(&mut self.events), Some(&timeout));
-        for event in &self.events {
+        let Ok((events, _)) = epoll::wait(&self.epoll, &mut buffer[..], Some(&timeout)) else {
+            return &self.woken;
+        };
+        for event in events {
             self.woken.push(match event.data.u64() {
                 CALLED => {
                     let mut count = [0; 8];
@@ -102,12 +104,6 @@ impl Wakeup {
     pub fn is_readable(&self, pidfd: BorrowedFd<'_>, ask: bool) -> bool {
         let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
         ask && poll(&mut fds, Some(&timespec(Duration::ZERO))).is_ok_and(|ready| ready > 0)
-    }
-}
-
-impl std::fmt::Debug for Wakeup {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Wakeup").field("epoll", &self.epoll).finish_non_exhaustive()
     }
 }
 

@@ -1,0 +1,108 @@
+//! What each path answers.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use crate::clock::Monotonic;
+use crate::incident::id::IncidentId;
+use crate::incident::{Incident, Summary};
+use crate::status_json::StatusJson;
+use crate::telemetry::prometheus::CONTENT_TYPE;
+use crate::verdict::Verdict;
+
+use super::Sources;
+
+const PATHS: &str = "\
+shard-watchdog
+
+GET /livez                   whether the sidecar itself works
+GET /readyz                  whether it has looked at its target
+GET /shard/readyz            whether the shard may get work: a readiness probe, never a liveness probe
+GET /metrics                 Prometheus text format
+GET /api/v1/status           the verdict and all that it rests on
+GET /api/v1/incidents        the latest incidents
+GET /api/v1/incidents/{id}   one of them
+";
+
+/// `GET /`
+pub(super) async fn paths() -> &'static str {
+    PATHS
+}
+
+/// `GET /livez`
+pub(super) async fn livez(State(sources): State<Sources>) -> Response {
+    match sources.board.silent_for(Monotonic::now()) {
+        None => "ok\n".into_response(),
+        Some(silence) => silent(silence.as_secs()),
+    }
+}
+
+/// `GET /readyz`
+pub(super) async fn readyz(State(sources): State<Sources>) -> Response {
+    if let Some(silence) = sources.board.silent_for(Monotonic::now()) {
+        return silent(silence.as_secs());
+    }
+    match sources.board.snapshot() {
+        Some(_) => "ok\n".into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "the watch loop has not looked yet\n").into_response(),
+    }
+}
+
+fn silent(seconds: u64) -> Response {
+    let text = format!("the watch loop has said nothing for {seconds} s\n");
+    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+}
+
+/// `GET /shard/readyz`
+pub(super) async fn shard_readyz(State(sources): State<Sources>) -> Response {
+    let standing = sources.board.standing(Monotonic::now());
+    let code = match standing.verdict {
+        Verdict::Condemned | Verdict::Dying | Verdict::Dead | Verdict::Restarting | Verdict::Starting => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        Verdict::Unguarded | Verdict::Healthy | Verdict::Degraded | Verdict::Excused | Verdict::CrashLoop => {
+            StatusCode::OK
+        }
+    };
+    (code, format!("{}: {}\n", standing.verdict, standing.reason)).into_response()
+}
+
+/// `GET /metrics`
+pub(super) async fn metrics(State(sources): State<Sources>) -> Response {
+    match sources.telemetry.page() {
+        Ok(page) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], page.to_string()).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+/// `GET /api/v1/status`
+pub(super) async fn status(State(sources): State<Sources>) -> Json<StatusJson> {
+    Json(StatusJson::of(&sources.board, Monotonic::now()))
+}
+
+/// `GET /api/v1/incidents`
+pub(super) async fn incidents(State(sources): State<Sources>) -> Response {
+    let latest = sources.journal.latest();
+    let summaries: Vec<Summary> = latest.iter().map(|incident| Summary::from(&**incident)).collect();
+    Json(json!({ "incidents": summaries })).into_response()
+}
+
+/// `GET /api/v1/incidents/{id}`
+pub(super) async fn incident(State(sources): State<Sources>, Path(id): Path<String>) -> Response {
+    let found = IncidentId::parse(&id).and_then(|id| sources.journal.get(&id));
+    match found {
+        Some(incident) => Json::<&Incident>(&incident).into_response(),
+        None => {
+            let error = "no such incident among the latest; GET /api/v1/incidents lists them";
+            (StatusCode::NOT_FOUND, Json(json!({ "error": error }))).into_response()
+        }
+    }
+}
+
+/// Every other path.
+pub(super) async fn nothing_here() -> Response {
+    (StatusCode::NOT_FOUND, "nothing here; GET / lists the paths\n").into_response()
+}

@@ -1,0 +1,130 @@
+//! Accepts connections and bounds what each may cost: how many there are, how long a request may take to arrive and
+//! to be answered, how long one of them may stay.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Semaphore, watch};
+
+use crate::telemetry::dropped::{Dropped, Signal};
+
+/// A scraper, a few probes and a few people use ten. Each costs some 10 KiB.
+const CONNECTIONS: usize = 64;
+/// A request's first lines fit into one packet; whoever takes this long holds a connection on purpose. It also ends
+/// connections that stay idle, which clients expect and repeat.
+const HEADERS_WITHIN: Duration = Duration::from_secs(10);
+/// Every answer is made from memory in milliseconds; Prometheus' own default for a scrape is 10 s.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// Somebody who reads one byte a minute must not keep a connection for ever.
+const CONNECTION_STAYS: Duration = Duration::from_secs(300);
+/// An answer that is on its way when the connection must end gets this long.
+const LAST_ANSWER: Duration = Duration::from_secs(5);
+/// Accepting fails when descriptors run out; asking again at once would only burn CPU.
+const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(100);
+/// Longest first lines and headers of a request.
+const MOST_HEADER_BYTES: usize = 16 << 10;
+
+/// Something that connections come from.
+pub(crate) trait Accept {
+    /// What a connection reads and writes.
+    type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    /// The next connection.
+    fn next(&self) -> impl Future<Output = io::Result<Self::Io>> + Send;
+}
+
+impl Accept for TcpListener {
+    type Io = tokio::net::TcpStream;
+    async fn next(&self) -> io::Result<Self::Io> {
+        let (stream, _) = self.accept().await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+}
+
+impl Accept for UnixListener {
+    type Io = tokio::net::UnixStream;
+    async fn next(&self) -> io::Result<Self::Io> {
+        Ok(self.accept().await?.0)
+    }
+}
+
+/// Serves `router` on `listener` until `stop` says true.
+pub(crate) async fn serve(
+    listener: impl Accept,
+    router: Router,
+    mut stop: watch::Receiver<bool>,
+    dropped: Arc<Dropped>,
+) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.next() => accepted,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        let Ok(io) = accepted else {
+            tokio::time::sleep(AFTER_FAILED_ACCEPT).await;
+            continue;
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            dropped.add(Signal::Http, 1);
+            continue;
+        };
+        let (router, stop) = (router.clone(), stop.clone());
+        tokio::spawn(async move {
+            connection(io, router, stop).await;
+            drop(place);
+        });
+    }
+}
+
+async fn connection(
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    mut stop: watch::Receiver<bool>,
+) {
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS_WITHIN)
+        .max_buf_size(MOST_HEADER_BYTES)
+        .serve_connection(TokioIo::new(io), TowerToHyperService::new(router));
+    let mut served = pin!(served);
+    tokio::select! {
+        // What went wrong with one connection is its client's to know.
+        _ = &mut served => return,
+        () = tokio::time::sleep(CONNECTION_STAYS) => {}
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+    served.as_mut().graceful_shutdown();
+    let _ = tokio::time::timeout(LAST_ANSWER, served).await;
+}
+
+/// Refuses bodies, and answers in time or says that it could not.
+pub(super) async fn limit(request: Request, next: Next) -> Result<Response, Infallible> {
+    let headers = request.headers();
+    let has_body = headers.contains_key(header::TRANSFER_ENCODING)
+        || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
+    if has_body {
+        return Ok((StatusCode::PAYLOAD_TOO_LARGE, "no request takes a body here\n").into_response());
+    }
+    let (parts, _) = request.into_parts();
+    let answered =
+        tokio::time::timeout(ANSWER_WITHIN, next.run(Request::from_parts(parts, Body::empty()))).await;
+    Ok(answered.unwrap_or_else(|_| {
+        (StatusCode::SERVICE_UNAVAILABLE, "the answer took too long; try again\n").into_response()
+    }))
+}

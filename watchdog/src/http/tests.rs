@@ -1,0 +1,108 @@
+//! Over a real socket, byte by byte, where a well-behaved client cannot go.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::clock::WallAnchor;
+use crate::relay::sample;
+use crate::surface::{self, SurfaceHandle};
+use crate::telemetry::dropped::{Dropped, Signal};
+
+struct Server {
+    _surface: SurfaceHandle,
+    _events: tokio::sync::mpsc::Sender<crate::event::Event>,
+    _folder: tempfile::TempDir,
+    address: SocketAddr,
+    dropped: Arc<Dropped>,
+}
+
+fn server() -> Server {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = sample::config(folder.path());
+    config.http.listen = Some("127.0.0.1:0".parse().unwrap());
+    let dropped = Arc::new(Dropped::default());
+    let (events, receiver) = tokio::sync::mpsc::channel(1);
+    let surface =
+        surface::start_without_log(&config, receiver, WallAnchor::now(), Arc::clone(&dropped)).unwrap();
+    let address = surface.addresses().listen.unwrap();
+    Server { _surface: surface, _events: events, _folder: folder, address, dropped }
+}
+
+fn say(server: &Server, request: &str) -> String {
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    answer
+}
+
+fn first_line(answer: &str) -> &str {
+    answer.lines().next().unwrap_or("")
+}
+
+#[test]
+fn a_rebound_name_is_refused() {
+    let server = server();
+    for host in ["evil.example", "127.0.0.1.evil.example", "10.0.0.1"] {
+        let answer =
+            say(&server, &format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"));
+        assert_eq!(first_line(&answer), "HTTP/1.1 421 Misdirected Request", "{host}");
+    }
+    let absolute = "GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    assert_eq!(first_line(&say(&server, absolute)), "HTTP/1.1 421 Misdirected Request");
+    let fine = say(&server, "GET / HTTP/1.1\r\nHost: localhost:1234\r\nConnection: close\r\n\r\n");
+    assert_eq!(first_line(&fine), "HTTP/1.1 200 OK");
+}
+
+#[test]
+fn a_request_names_one_host_unless_it_is_too_old_to() {
+    let server = server();
+    let bad = "HTTP/1.1 400 Bad Request";
+    assert_eq!(first_line(&say(&server, "GET / HTTP/1.1\r\nConnection: close\r\n\r\n")), bad);
+    let two = "GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
+    assert_eq!(first_line(&say(&server, two)), bad);
+    assert!(first_line(&say(&server, "GET /livez HTTP/1.0\r\n\r\n")).ends_with("200 OK"));
+}
+
+#[test]
+fn bodies_and_other_methods_are_refused() {
+    let server = server();
+    let body = "GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc";
+    assert_eq!(first_line(&say(&server, body)), "HTTP/1.1 413 Payload Too Large");
+    let post = "POST /api/v1/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    assert_eq!(first_line(&say(&server, post)), "HTTP/1.1 405 Method Not Allowed");
+}
+
+#[test]
+fn connections_beyond_the_limit_are_closed_and_counted_and_places_come_back() {
+    let server = server();
+    let held: Vec<TcpStream> = (0..80).map(|_| TcpStream::connect(server.address).unwrap()).collect();
+    let began = Instant::now();
+    while server.dropped.get(Signal::Http) < 16 {
+        assert!(began.elapsed() < Duration::from_secs(20), "{}", server.dropped.get(Signal::Http));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    for stream in &held {
+        let _ = stream.shutdown(Shutdown::Both);
+    }
+    drop(held);
+    let began = Instant::now();
+    loop {
+        let answer = say(&server, "GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        if first_line(&answer) == "HTTP/1.1 200 OK" {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(20));
+    }
+}
+
+#[test]
+fn metrics_are_in_the_text_format_that_prometheus_asks_for() {
+    let server = server();
+    let answer = say(&server, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    assert!(answer.to_lowercase().contains("content-type: text/plain; version=0.0.4"), "{answer}");
+    assert!(answer.contains("# TYPE shard_watchdog_verdict gauge"));
+}

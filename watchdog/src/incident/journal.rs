@@ -1,0 +1,231 @@
+//! Keeps incidents: the latest in memory, all of them on the disk, written by a thread of their own.
+//!
+//! A disk may be full, read-only or silent for minutes. The journal's thread then waits or complains, the queue before
+//! it fills and drops, the drops are counted, and nobody else notices. Every order carries the whole document, so one
+//! that was dropped is made good by the next.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use crate::telemetry::dropped::{Dropped, Signal};
+
+use super::folder::{Folder, Found};
+use super::id::IncidentId;
+use super::{Incident, Status};
+
+/// Documents that wait for the disk. An incident has about ten steps; more than this means that the disk has stopped.
+const QUEUE: usize = 64;
+/// Incidents that are shown without asking the disk. At a few KiB each, they stay within half a MiB.
+const IN_MEMORY: usize = 50;
+
+/// Where incidents go and how many of them stay.
+#[derive(Clone, Debug)]
+pub struct JournalConfig {
+    /// `evidence.directory`
+    pub directory: PathBuf,
+    /// `evidence.keep.incidents`
+    pub keep_incidents: u32,
+    /// `evidence.keep.bytes`
+    pub keep_bytes: u64,
+}
+
+enum Order {
+    Write(Arc<Incident>),
+    KillsSince(Timestamp, SyncSender<u32>),
+    Flush(SyncSender<()>),
+}
+
+/// The journal, as everybody but its own thread sees it.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    latest: Arc<Mutex<VecDeque<Arc<Incident>>>>,
+    orders: SyncSender<Order>,
+    dropped: Arc<Dropped>,
+}
+
+impl Journal {
+    /// Starts the thread. What earlier lives of the sidecar left is read there, and what they left open is closed.
+    ///
+    /// # Errors
+    /// If the thread cannot be started.
+    pub fn start(config: &JournalConfig, dropped: Arc<Dropped>) -> io::Result<Self> {
+        let (orders, receiver) = sync_channel(QUEUE);
+        let journal = Self { latest: Arc::default(), orders, dropped };
+        let folder = Folder::new(&config.directory, config.keep_incidents, config.keep_bytes);
+        let scribe = Scribe {
+            folder,
+            latest: Arc::clone(&journal.latest),
+            dropped: Arc::clone(&journal.dropped),
+            kills: Vec::new(),
+            trouble: None,
+        };
+        thread::Builder::new().name("journal".to_owned()).spawn(move || scribe.run(&receiver))?;
+        Ok(journal)
+    }
+
+    /// Takes the newest version of a document. Never waits.
+    pub fn record(&self, incident: Arc<Incident>) {
+        remember(&self.latest, Arc::clone(&incident));
+        if self.orders.try_send(Order::Write(incident)).is_err() {
+            self.dropped.add(Signal::Incidents, 1);
+        }
+    }
+
+    /// The latest incidents, newest first.
+    pub fn latest(&self) -> Vec<Arc<Incident>> {
+        lock(&self.latest).iter().rev().cloned().collect()
+    }
+
+    /// One of the latest incidents.
+    pub fn get(&self, id: &IncidentId) -> Option<Arc<Incident>> {
+        lock(&self.latest).iter().find(|incident| incident.id == *id).cloned()
+    }
+
+    /// Kills of earlier lives of the sidecar within the last `period`, from the folder. `None` if the disk does not
+    /// answer within `wait`: then nobody knows, and a careful caller takes the whole budget for spent.
+    pub fn kills_since(&self, period: Duration, wait: Duration) -> Option<u32> {
+        let since = Timestamp::now().checked_sub(period).unwrap_or(Timestamp::MIN);
+        let (answer, answered) = sync_channel(1);
+        self.orders.try_send(Order::KillsSince(since, answer)).ok()?;
+        answered.recv_timeout(wait).ok()
+    }
+
+    /// Waits until all that was recorded before is on the disk, for at most `wait`. Says whether it is.
+    pub fn flush(&self, wait: Duration) -> bool {
+        /// Time that a full queue gets to move before it is asked again.
+        const NUDGE: Duration = Duration::from_millis(5);
+        let deadline = Instant::now() + wait;
+        let (answer, answered) = sync_channel(1);
+        let mut order = Order::Flush(answer);
+        loop {
+            match self.orders.try_send(order) {
+                Ok(()) => break,
+                Err(TrySendError::Disconnected(_)) => return false,
+                Err(TrySendError::Full(back)) if Instant::now() < deadline => order = back,
+                Err(TrySendError::Full(_)) => return false,
+            }
+            thread::sleep(NUDGE);
+        }
+        answered.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok()
+    }
+}
+
+/// The journal's thread.
+struct Scribe {
+    folder: Folder,
+    latest: Arc<Mutex<VecDeque<Arc<Incident>>>>,
+    dropped: Arc<Dropped>,
+    kills: Vec<Timestamp>,
+    trouble: Option<String>,
+}
+
+impl Scribe {
+    fn run(mut self, orders: &Receiver<Order>) {
+        self.take_over();
+        for order in orders {
+            match order {
+                Order::Write(incident) => self.write(&incident),
+                Order::KillsSince(since, answer) => {
+                    let kills = self.kills.iter().filter(|at| **at >= since).count();
+                    let _ = answer.try_send(u32::try_from(kills).unwrap_or(u32::MAX));
+                }
+                Order::Flush(answer) => {
+                    let _ = answer.try_send(());
+                }
+            }
+        }
+    }
+
+    fn take_over(&mut self) {
+        let Found { incidents, unreadable } = match self.folder.load() {
+            Ok(found) => found,
+            Err(error) => {
+                self.settle(Err(&error));
+                return;
+            }
+        };
+        for (path, error) in unreadable {
+            tracing::warn!(path = %path.display(), %error, "an earlier incident cannot be read and is left alone");
+        }
+        for mut incident in incidents {
+            self.kills.extend(incident.killed_at());
+            let was_open = incident.status == Status::Open;
+            if was_open {
+                incident.interrupt(Timestamp::now());
+                tracing::warn!(incident = %incident.id, "an earlier sidecar left this incident open; it is closed");
+            }
+            let incident = Arc::new(incident);
+            remember(&self.latest, Arc::clone(&incident));
+            if was_open {
+                self.write(&incident);
+            }
+        }
+        self.prune();
+    }
+
+    fn write(&mut self, incident: &Incident) {
+        let written = self.folder.write(incident);
+        if written.is_err() {
+            self.dropped.add(Signal::Incidents, 1);
+        }
+        self.settle(written.as_ref().map(|()| ()));
+        if incident.status != Status::Open || written.is_err() {
+            self.prune();
+        }
+    }
+
+    fn prune(&mut self) {
+        match self.folder.prune() {
+            Ok(0) => {}
+            Ok(deleted) => tracing::info!(deleted, "the oldest incidents were deleted to keep the limits"),
+            Err(error) => {
+                tracing::warn!(%error, path = %self.folder.path().display(), "an old incident cannot be deleted");
+            }
+        }
+    }
+
+    /// Says that the disk fails, or works again, once for each change.
+    fn settle(&mut self, result: Result<(), &io::Error>) {
+        let now = result.err().map(ToString::to_string);
+        if now == self.trouble {
+            return;
+        }
+        let path = self.folder.path().display();
+        match &now {
+            Some(error) => tracing::error!(
+                %path, %error,
+                "incidents cannot be written; they are kept in memory until this sidecar ends. Free the disk, or \
+                 point evidence.directory at a folder that this user may write to"
+            ),
+            None => tracing::info!(%path, "incidents are written again"),
+        }
+        self.trouble = now;
+    }
+}
+
+fn lock(latest: &Mutex<VecDeque<Arc<Incident>>>) -> MutexGuard<'_, VecDeque<Arc<Incident>>> {
+    latest.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn remember(latest: &Mutex<VecDeque<Arc<Incident>>>, incident: Arc<Incident>) {
+    let mut latest = lock(latest);
+    let place = latest.partition_point(|held| held.id < incident.id);
+    match latest.get_mut(place) {
+        Some(held) if held.id == incident.id => *held = incident,
+        _ => latest.insert(place, incident),
+    }
+    while latest.len() > IN_MEMORY {
+        latest.pop_front();
+    }
+}
+
+#[cfg(test)]
+#[path = "journal/tests.rs"]
+mod tests;

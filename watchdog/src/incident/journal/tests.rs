@@ -1,0 +1,208 @@
+use super::*;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::clock::{Monotonic, WallAnchor};
+use crate::event::{Opening, Step};
+use crate::snapshot::TargetIdentity;
+use crate::verdict::Reason;
+
+const LONG: Duration = Duration::from_secs(20);
+const SECOND: u64 = 1_000_000_000;
+
+fn incident(number: u64, after_seconds: u64) -> Incident {
+    let at = Monotonic(100 * SECOND + after_seconds * SECOND);
+    let opening = Opening {
+        incident: number,
+        at: Monotonic(at.0 + 50_000),
+        reason: Reason::ThreadGone,
+        why: "thread exec-s0 ended while its process lives on".to_owned(),
+        target: TargetIdentity { pid: 10, start_time: 20, incarnation: 30 },
+        thread: None,
+        last_progress: Monotonic(at.0 - 1_000_000),
+        seen: at,
+        threshold: None,
+        observations: vec!["its pidfd is readable".to_owned()],
+    };
+    Incident::open(&opening, "0", "enforce", &WallAnchor::now())
+}
+
+fn step(incident: &Incident, after_us: u64, step: &Step) -> Incident {
+    let mut next = incident.clone();
+    let last = next.timeline.last().and_then(|entry| entry.monotonic_ns).unwrap();
+    next.step(Monotonic(last + after_us * 1_000), step, &WallAnchor::now());
+    next
+}
+
+fn start(directory: &std::path::Path, keep_incidents: u32, keep_bytes: u64) -> (Journal, Arc<Dropped>) {
+    let dropped = Arc::new(Dropped::default());
+    let config = JournalConfig { directory: directory.to_owned(), keep_incidents, keep_bytes };
+    (Journal::start(&config, Arc::clone(&dropped)).unwrap(), dropped)
+}
+
+fn on_disk(directory: &std::path::Path, id: &IncidentId) -> Incident {
+    let path = directory.join("incidents").join(id.as_str()).join("incident.json");
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+const KILL: Step = Step::Signal { signal: "SIGKILL", error: None };
+
+#[test]
+fn each_step_is_on_the_disk_whole_and_nothing_half_written_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, dropped) = start(folder.path(), 50, 1 << 20);
+    let opened = incident(1, 0);
+    journal.record(Arc::new(opened.clone()));
+    assert!(journal.flush(LONG));
+    assert_eq!(on_disk(folder.path(), &opened.id).timeline.len(), 3);
+
+    let killed = step(&opened, 40, &KILL);
+    let dead = step(&killed, 900, &Step::Exited { how: None, after_signal: None });
+    journal.record(Arc::new(killed));
+    journal.record(Arc::new(dead));
+    assert!(journal.flush(LONG));
+    let read = on_disk(folder.path(), &opened.id);
+    assert_eq!(read.durations.seen_to_verdict_us, Some(50));
+    assert_eq!(read.durations.verdict_to_signal_us, Some(40));
+    assert_eq!(read.durations.signal_to_dead_us, Some(900));
+    assert_eq!(read.durations.dead_to_restarted_ms, None);
+
+    let inside: Vec<_> = fs::read_dir(folder.path().join("incidents").join(opened.id.as_str()))
+        .unwrap()
+        .map(|item| item.unwrap().file_name())
+        .collect();
+    assert_eq!(inside, ["incident.json"]);
+    assert_eq!(dropped.get(Signal::Incidents), 0);
+}
+
+#[test]
+fn a_restarted_sidecar_closes_what_was_open_and_remembers_kills() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, _) = start(folder.path(), 50, 1 << 20);
+    let open = step(&incident(1, 0), 10, &KILL);
+    let recovered = step(&step(&incident(2, 1), 10, &KILL), 10, &Step::Recovered { work_key: Some(7) });
+    first.record(Arc::new(open.clone()));
+    first.record(Arc::new(recovered.clone()));
+    assert!(first.flush(LONG));
+    drop(first);
+
+    let (second, _) = start(folder.path(), 50, 1 << 20);
+    // The times of these stories are near the boot of this machine.
+    let ten_years = Duration::from_secs(10 * 365 * 86_400);
+    assert_eq!(second.kills_since(ten_years, LONG), Some(2));
+    assert_eq!(second.kills_since(Duration::ZERO, LONG), Some(0));
+    assert_eq!(second.get(&open.id).unwrap().status, Status::Interrupted);
+    assert_eq!(second.get(&recovered.id).unwrap().status, Status::Recovered);
+    assert!(second.flush(LONG));
+    let read = on_disk(folder.path(), &open.id);
+    assert_eq!(read.status, Status::Interrupted);
+    assert_eq!(read.timeline.last().unwrap().step.label(), "sidecar_restarted");
+}
+
+#[test]
+fn the_oldest_closed_incidents_make_room_and_open_ones_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _) = start(folder.path(), 3, 1 << 20);
+    let open = incident(0, 0);
+    journal.record(Arc::new(open.clone()));
+    let closed: Vec<Incident> =
+        (1..6).map(|n| step(&incident(n, n * 10), 10, &Step::Recovered { work_key: None })).collect();
+    for one in &closed {
+        journal.record(Arc::new(one.clone()));
+    }
+    assert!(journal.flush(LONG));
+    let mut left: Vec<String> = fs::read_dir(folder.path().join("incidents"))
+        .unwrap()
+        .map(|item| item.unwrap().file_name().into_string().unwrap())
+        .collect();
+    left.sort();
+    assert_eq!(left, [open.id.to_string(), closed[3].id.to_string(), closed[4].id.to_string()]);
+}
+
+#[test]
+fn the_limit_of_bytes_holds_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _) = start(folder.path(), 50, 1);
+    for n in 0..4 {
+        journal.record(Arc::new(step(&incident(n, n * 10), 10, &Step::Recovered { work_key: None })));
+    }
+    assert!(journal.flush(LONG));
+    assert_eq!(fs::read_dir(folder.path().join("incidents")).unwrap().count(), 1);
+}
+
+#[test]
+fn what_is_not_an_incident_is_never_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let incidents = folder.path().join("incidents");
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::write(elsewhere.path().join("precious"), "x").unwrap();
+    fs::create_dir_all(incidents.join("notes")).unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), incidents.join("20200101T000000Z-0000")).unwrap();
+    let (journal, _) = start(folder.path(), 1, 1);
+    for n in 0..3 {
+        journal.record(Arc::new(step(&incident(n, n * 10), 10, &Step::Recovered { work_key: None })));
+    }
+    assert!(journal.flush(LONG));
+    assert!(incidents.join("notes").is_dir());
+    assert!(elsewhere.path().join("precious").is_file());
+}
+
+#[test]
+fn an_unwritable_folder_costs_the_disk_copy_only() {
+    let folder = tempfile::tempdir().unwrap();
+    // A file where the folder should be refuses root too, whom permissions do not stop.
+    fs::write(folder.path().join("incidents"), "in the way").unwrap();
+    let (journal, dropped) = start(folder.path(), 50, 1 << 20);
+    let opened = incident(1, 0);
+    journal.record(Arc::new(opened.clone()));
+    assert!(journal.flush(LONG));
+    assert_eq!(dropped.get(Signal::Incidents), 1);
+    assert_eq!(journal.latest().len(), 1);
+
+    fs::remove_file(folder.path().join("incidents")).unwrap();
+    journal.record(Arc::new(step(&opened, 10, &KILL)));
+    assert!(journal.flush(LONG));
+    assert_eq!(on_disk(folder.path(), &opened.id).timeline.len(), 4);
+}
+
+#[test]
+fn documents_are_not_for_everybody() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _) = start(folder.path(), 50, 1 << 20);
+    let opened = incident(1, 0);
+    journal.record(Arc::new(opened.clone()));
+    assert!(journal.flush(LONG));
+    let path = folder.path().join("incidents").join(opened.id.as_str());
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o007, 0);
+    assert_eq!(fs::metadata(path.join("incident.json")).unwrap().permissions().mode() & 0o007, 0);
+}
+
+#[test]
+fn memory_holds_the_latest_fifty() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _) = start(folder.path(), 50, 1 << 20);
+    for n in 0..60 {
+        remember(&journal.latest, Arc::new(incident(n, n * 2)));
+    }
+    let latest = journal.latest();
+    assert_eq!(latest.len(), IN_MEMORY);
+    assert!(latest[0].id > latest[1].id);
+}
+
+#[test]
+fn a_document_reads_as_the_contract_says() {
+    let mut opened = incident(1, 0);
+    opened = step(&opened, 40, &Step::Withheld(crate::verdict::Withheld::Observe));
+    let value = serde_json::to_value(&opened).unwrap();
+    let keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
+    insta::assert_snapshot!(
+        keys.join(" "),
+        @"closed_at durations id mode observations opened_at reason shard status target thread timeline why"
+    );
+    assert_eq!(value["timeline"][3]["step"], "withheld");
+    assert_eq!(value["timeline"][3]["detail"], "observe");
+    assert_eq!(value["timeline"][2]["since_last_progress_ms"], 1.05);
+    let at = value["timeline"][2]["at"].as_str().unwrap();
+    assert!(at.ends_with('Z') && at.split('.').nth(1).unwrap().len() == 7, "{at}");
+}

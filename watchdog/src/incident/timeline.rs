@@ -1,0 +1,225 @@
+//! The steps of an incident, each with its time on both clocks, and the durations that follow from them.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::{Monotonic, WallAnchor};
+use crate::event::Step;
+use crate::verdict::Reason;
+
+/// What a step is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepName {
+    /// The thread, or else the process, was seen well for the last time.
+    LastProgress,
+    /// The cause became visible.
+    Seen,
+    /// The verdict fell.
+    Verdict,
+    /// A kill was due and was not carried out.
+    Withheld,
+    /// A signal was sent.
+    Signal,
+    /// The kernel refused a signal.
+    SignalRefused,
+    /// The process is dead.
+    Exited,
+    /// How it ended was learnt.
+    ExitStatus,
+    /// SIGKILL did not end it in time.
+    NotDead,
+    /// No new process in time.
+    RestartOverdue,
+    /// A new process is there.
+    Restarted,
+    /// It finished its first work.
+    Recovered,
+    /// The incident ended without recovery seen.
+    Abandoned,
+    /// The sidecar ended in the middle.
+    SidecarRestarted,
+}
+
+impl StepName {
+    /// The word in JSON and logs.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::LastProgress => "last_progress",
+            Self::Seen => "seen",
+            Self::Verdict => "verdict",
+            Self::Withheld => "withheld",
+            Self::Signal => "signal",
+            Self::SignalRefused => "signal_refused",
+            Self::Exited => "exited",
+            Self::ExitStatus => "exit_status",
+            Self::NotDead => "not_dead",
+            Self::RestartOverdue => "restart_overdue",
+            Self::Restarted => "restarted",
+            Self::Recovered => "recovered",
+            Self::Abandoned => "abandoned",
+            Self::SidecarRestarted => "sidecar_restarted",
+        }
+    }
+}
+
+/// One line of the timeline.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Entry {
+    /// When, to the microsecond.
+    #[serde(with = "micros")]
+    pub at: Timestamp,
+    /// The same on the clock that durations are taken from.
+    pub monotonic_ns: Option<u64>,
+    /// Since the last progress.
+    pub since_last_progress_ms: Option<f64>,
+    /// What happened.
+    pub step: StepName,
+    /// More about it, for a person.
+    pub detail: Option<String>,
+}
+
+impl Entry {
+    /// A line that follows `before`.
+    pub(super) fn new(
+        before: &[Self],
+        anchor: &WallAnchor,
+        at: Monotonic,
+        step: StepName,
+        detail: Option<String>,
+    ) -> Self {
+        let origin = moment(before, StepName::LastProgress).unwrap_or(at);
+        Self {
+            at: anchor.wall(at),
+            monotonic_ns: Some(at.0),
+            since_last_progress_ms: Some(millis(at.since(origin))),
+            step,
+            detail,
+        }
+    }
+}
+
+/// The step's name and the sentence beside it.
+pub fn tell(step: &Step) -> (StepName, Option<String>) {
+    match step {
+        Step::Withheld(withheld) => (StepName::Withheld, Some(withheld.label().to_owned())),
+        Step::Signal { signal, error: None } => (StepName::Signal, Some((*signal).to_owned())),
+        Step::Signal { signal, error: Some(error) } => {
+            (StepName::SignalRefused, Some(format!("{signal}: {error}")))
+        }
+        Step::Exited { how, .. } => (StepName::Exited, how.clone()),
+        Step::ExitStatus { how } => (StepName::ExitStatus, Some(how.clone())),
+        Step::NotDead => (StepName::NotDead, None),
+        Step::RestartOverdue => (StepName::RestartOverdue, None),
+        Step::Restarted { target, .. } => {
+            (StepName::Restarted, Some(format!("pid {}, incarnation {}", target.pid, target.incarnation)))
+        }
+        Step::Recovered { work_key } => {
+            (StepName::Recovered, work_key.map(|key| format!("finished work {key}")))
+        }
+        Step::Abandoned { why } => (StepName::Abandoned, Some(why.clone())),
+    }
+}
+
+/// How long each part of an incident took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Durations {
+    /// From the last progress to the verdict.
+    pub last_progress_to_verdict_us: Option<u64>,
+    /// From the first sight of the cause to the verdict.
+    pub seen_to_verdict_us: Option<u64>,
+    /// From the verdict to the first signal.
+    pub verdict_to_signal_us: Option<u64>,
+    /// From the first signal to the death.
+    pub signal_to_dead_us: Option<u64>,
+    /// From the death to the new process.
+    pub dead_to_restarted_ms: Option<f64>,
+    /// From the new process to its first finished work.
+    pub restarted_to_recovered_ms: Option<f64>,
+    /// From the fault to the first finished work.
+    pub fault_to_recovered_ms: Option<f64>,
+}
+
+impl Durations {
+    /// What the timeline of an incident for `reason` tells.
+    pub fn of(timeline: &[Entry], reason: Reason) -> Self {
+        let between =
+            |from: StepName, to: StepName| Some(moment(timeline, to)?.since(moment(timeline, from)?));
+        let us = |from, to| between(from, to).map(|d| u64::try_from(d.as_micros()).unwrap_or(u64::MAX));
+        let ms = |from, to| between(from, to).map(millis);
+        // A stall begins with its last progress. An end is seen when it happens, and the last progress before it
+        // may be a whole sleep of the loop older.
+        let fault = match reason {
+            Reason::Stalled | Reason::Stopped | Reason::ExitHung => StepName::LastProgress,
+            Reason::ThreadGone | Reason::LeaderGone | Reason::ProcessGone => StepName::Seen,
+        };
+        Self {
+            last_progress_to_verdict_us: us(StepName::LastProgress, StepName::Verdict),
+            seen_to_verdict_us: us(StepName::Seen, StepName::Verdict),
+            verdict_to_signal_us: us(StepName::Verdict, StepName::Signal),
+            signal_to_dead_us: us(StepName::Signal, StepName::Exited),
+            dead_to_restarted_ms: ms(StepName::Exited, StepName::Restarted),
+            restarted_to_recovered_ms: ms(StepName::Restarted, StepName::Recovered),
+            fault_to_recovered_ms: ms(fault, StepName::Recovered),
+        }
+    }
+}
+
+/// When `step` happened first.
+fn moment(timeline: &[Entry], step: StepName) -> Option<Monotonic> {
+    timeline.iter().find(|entry| entry.step == step)?.monotonic_ns.map(Monotonic)
+}
+
+fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// RFC 3339 with six digits always, so that columns line up and no reader meets two forms.
+pub mod micros {
+    use jiff::Timestamp;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// Writes `at`.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{at:.6}"))
+    }
+
+    /// Reads it back.
+    ///
+    /// # Errors
+    /// If it is not a time.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+        Timestamp::deserialize(deserializer)
+    }
+}
+
+/// The same for a time that may be absent.
+pub mod maybe_micros {
+    use jiff::Timestamp;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// Writes `at`, or null.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    #[expect(clippy::ref_option, reason = "serde calls it with a reference to the field")]
+    pub fn serialize<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+        match at {
+            Some(at) => super::micros::serialize(at, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    /// Reads it back.
+    ///
+    /// # Errors
+    /// If it is neither null nor a time.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+        Option::<Timestamp>::deserialize(deserializer)
+    }
+}

@@ -1,0 +1,144 @@
+//! Takes what the watch loop tells and passes it on: to the board that questions are answered from, to the metrics,
+//! to the log and to the journal. Nothing that it calls waits for a disk or for a reader.
+
+pub mod board;
+#[cfg(test)]
+pub(crate) mod sample;
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc::Receiver;
+
+use crate::event::{Event, Opening, Step};
+use crate::incident::journal::Journal;
+use crate::incident::{Incident, Status, timeline};
+use crate::telemetry::Telemetry;
+
+use board::Board;
+
+/// Events taken at once; a burst of a thread's end is about ten.
+const AT_ONCE: usize = 64;
+/// Incidents that may still get a step. The loop has one open at a time; its exit status may come after the next began.
+const MOST_OPEN: usize = 4;
+
+/// The relay and those whom it tells.
+#[derive(Debug)]
+pub struct Relay {
+    board: Arc<Board>,
+    telemetry: Arc<Telemetry>,
+    journal: Journal,
+    open: Vec<OpenIncident>,
+}
+
+#[derive(Debug)]
+struct OpenIncident {
+    number: u64,
+    killed: bool,
+    incident: Incident,
+}
+
+impl Relay {
+    /// A relay that tells these.
+    pub const fn new(board: Arc<Board>, telemetry: Arc<Telemetry>, journal: Journal) -> Self {
+        Self { board, telemetry, journal, open: Vec::new() }
+    }
+
+    /// Passes on until the watch loop has ended and all it told is told.
+    pub async fn run(mut self, mut events: Receiver<Event>) {
+        let mut some = Vec::with_capacity(AT_ONCE);
+        while events.recv_many(&mut some, AT_ONCE).await > 0 {
+            for event in some.drain(..) {
+                self.pass_on(event);
+            }
+        }
+    }
+
+    /// Passes on one event.
+    pub fn pass_on(&mut self, event: Event) {
+        match event {
+            Event::Snapshot(snapshot) => self.board.set_snapshot(Arc::new(*snapshot)),
+            Event::Timings(timings) => self.telemetry.timings(&timings),
+            Event::Verdict { from, to, why, .. } => {
+                tracing::info!(event = "verdict", %from, %to, why, "verdict {to}: {why}");
+            }
+            Event::Adopted { target, .. } => tracing::info!(
+                event = "adopted",
+                pid = target.pid,
+                start_time = target.start_time,
+                incarnation = target.incarnation,
+                "watching process {}",
+                target.pid
+            ),
+            Event::Refused { why, .. } => tracing::warn!(event = "refused", why, "not watching: {why}"),
+            Event::Excuse { thread, kind: Some(kind), .. } => {
+                tracing::info!(event = "excuse", thread, %kind, "time of {thread} does not count: {kind}");
+            }
+            Event::Excuse { thread, kind: None, .. } => {
+                tracing::info!(event = "excuse_over", thread, "time of {thread} counts again");
+            }
+            Event::IncidentOpened(opening) => self.opened(&opening),
+            Event::IncidentStep { incident, at, step } => self.step(incident, at, &step),
+        }
+    }
+
+    fn opened(&mut self, opening: &Opening) {
+        self.telemetry.detected(opening);
+        let mode = self.board.mode().label();
+        let incident = Incident::open(opening, self.board.shard(), mode, self.board.anchor());
+        tracing::warn!(
+            event = "incident_opened",
+            incident = %incident.id,
+            reason = %opening.reason,
+            pid = opening.target.pid,
+            thread = opening.thread.as_ref().map(|thread| thread.name.as_str()),
+            work_key = opening.thread.as_ref().and_then(|thread| thread.work_key),
+            mode,
+            why = opening.why,
+            "incident: {}",
+            opening.why
+        );
+        self.journal.record(Arc::new(incident.clone()));
+        if self.open.len() >= MOST_OPEN {
+            self.open.remove(0);
+        }
+        self.open.push(OpenIncident { number: opening.incident, killed: false, incident });
+    }
+
+    fn step(&mut self, number: u64, at: crate::clock::Monotonic, step: &Step) {
+        let Some(open) = self.open.iter_mut().find(|open| open.number == number) else {
+            // Its opening did not fit into the queue.
+            tracing::warn!(event = "incident_step", ?step, "a step of an incident that was not told");
+            return;
+        };
+        match step {
+            Step::Signal { error: None, .. } if !open.killed => {
+                open.killed = true;
+                self.telemetry.killed(open.incident.reason);
+            }
+            Step::Withheld(by) => self.telemetry.withheld(*by),
+            Step::Restarted { after, .. } => self.telemetry.restarted(*after),
+            _ => {}
+        }
+        open.incident.step(at, step, self.board.anchor());
+        let (name, detail) = timeline::tell(step);
+        let since = open.incident.timeline.last().and_then(|entry| entry.since_last_progress_ms);
+        tracing::warn!(
+            event = "incident_step",
+            incident = %open.incident.id,
+            step = name.label(),
+            detail = detail.as_deref(),
+            since_last_progress_ms = since,
+            "incident {}: {}",
+            open.incident.id,
+            name.label()
+        );
+        self.journal.record(Arc::new(open.incident.clone()));
+        if open.incident.status != Status::Open {
+            self.open.retain(|open| open.number != number);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "relay/tests.rs"]
+mod tests;

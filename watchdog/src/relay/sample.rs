@@ -1,0 +1,110 @@
+//! A snapshot and its configuration, for tests that need something to show.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{Monotonic, WallAnchor};
+use crate::config::{
+    Config, EvidenceConfig, FindTarget, HttpConfig, JudgeConfig, KillConfig, KillMode, KillSignal, On,
+    RestartConfig, TargetConfig,
+};
+use crate::snapshot::{ChannelStatus, Snapshot, TargetIdentity, ThreadStatus};
+use crate::telemetry::dropped::Dropped;
+use crate::verdict::{Health, Verdict};
+
+use super::board::Board;
+
+/// A configuration whose evidence goes below `directory` and that listens nowhere.
+pub(crate) fn config(directory: &std::path::Path) -> Config {
+    Config {
+        target: TargetConfig {
+            shard: "7".to_owned(),
+            find: FindTarget::Heartbeat(directory.join("heartbeat")),
+            systemd_unit: None,
+        },
+        threads: Vec::new(),
+        channels: Vec::new(),
+        judge: JudgeConfig {
+            startup_grace: Duration::from_secs(30),
+            exit_within: Duration::from_secs(30),
+            starved: Duration::from_secs(600),
+            throttled: Duration::from_secs(600),
+            traced: Duration::from_secs(3_600),
+            stopped_at_most: Duration::from_secs(60),
+            stopped_then: On::Kill,
+        },
+        restart: RestartConfig { within: Duration::from_secs(30) },
+        kill: KillConfig {
+            mode: KillMode::Enforce,
+            signals: vec![(KillSignal::Kill, Duration::ZERO)],
+            budget_kills: 3,
+            budget_per: Duration::from_secs(600),
+        },
+        evidence: EvidenceConfig {
+            directory: directory.join("evidence"),
+            time_limit: Duration::from_millis(250),
+            keep_incidents: 50,
+            keep_bytes: 1 << 20,
+        },
+        http: HttpConfig { listen: None, public: None, socket: None },
+        otlp: None,
+    }
+}
+
+/// A board with nothing on it.
+pub(crate) fn board() -> Arc<Board> {
+    let config = config(std::path::Path::new("/nonexistent"));
+    Arc::new(Board::new(&config, WallAnchor::now(), Arc::new(Dropped::default())))
+}
+
+/// A healthy shard of two threads, one at work and one idle, and one channel.
+pub(crate) fn snapshot() -> Snapshot {
+    let at = Monotonic::now();
+    let ago = |millis: u64| Monotonic(at.0 - millis * 1_000_000);
+    let idle = ThreadStatus {
+        name: "net-in".to_owned(),
+        tid: Some(12),
+        health: Health::Idle,
+        kind: None,
+        excuse: None,
+        last_beat: Some(ago(3_000)),
+        beats: 4,
+        work_key: None,
+        attempt: None,
+        work_since: None,
+        counted: Duration::ZERO,
+        stall_after: Duration::from_secs(5),
+    };
+    let working = ThreadStatus {
+        name: "exec-s0".to_owned(),
+        tid: Some(11),
+        health: Health::Working,
+        last_beat: Some(ago(500)),
+        beats: 40,
+        work_key: Some(19_426_587),
+        attempt: Some(1),
+        work_since: Some(ago(1_500)),
+        counted: Duration::from_millis(500),
+        ..idle.clone()
+    };
+    let commands = ChannelStatus {
+        name: "commands".to_owned(),
+        depth: 2,
+        oldest_since: Some(ago(250)),
+        sent: 12,
+        received: 10,
+    };
+    Snapshot {
+        at,
+        verdict: Verdict::Healthy,
+        reason: "every watched thread is idle or makes progress".to_owned(),
+        since: ago(60_000),
+        target: Some(TargetIdentity { pid: 10, start_time: 20, incarnation: 30 }),
+        threads: vec![working, idle],
+        channels: vec![commands],
+        kills_left: 3,
+        excused: [Duration::ZERO; 8],
+        dropped: 0,
+        thread_events: "pidfd",
+    }
+}

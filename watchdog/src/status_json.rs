@@ -1,0 +1,219 @@
+//! The JSON of `/api/v1/status`, one shape for the server that writes it and the commands that read it. Fields may be
+//! added; none that is here goes or changes its meaning.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Monotonic;
+use crate::incident::timeline::{maybe_micros, micros};
+use crate::relay::board::Board;
+use crate::snapshot::{ChannelStatus, Snapshot, ThreadStatus};
+use crate::telemetry::dropped::Signal;
+use crate::verdict::{ExcuseKind, Health, Verdict};
+
+/// The state of the watch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StatusJson {
+    /// Which shard.
+    pub shard: String,
+    /// The verdict on the target.
+    pub verdict: Verdict,
+    /// Why, as a sentence.
+    pub reason: String,
+    /// Since when.
+    #[serde(with = "micros")]
+    pub since: Timestamp,
+    /// The target's pid, while one is watched.
+    pub pid: Option<i32>,
+    /// The incarnation that its segment states.
+    pub incarnation: Option<u64>,
+    /// Watched threads, and rules whose thread is missing.
+    pub threads: Vec<ThreadJson>,
+    /// Published channels.
+    pub channels: Vec<ChannelJson>,
+    /// Kills that the budget still allows; null before the first look.
+    pub kills_left: Option<u32>,
+    /// Until when killing is paused; null if it is not.
+    #[serde(with = "maybe_micros", default)]
+    pub paused_until: Option<Timestamp>,
+    /// `observe` or `enforce`.
+    pub mode: String,
+    /// Why time does not count now, if any thread is excused.
+    #[serde(default)]
+    pub excuse: Option<ExcuseKind>,
+    /// Seconds excused so far, by kind.
+    #[serde(default)]
+    pub excused_seconds: BTreeMap<String, f64>,
+    /// How ends of threads are seen: `pidfd` or `poll`.
+    #[serde(default)]
+    pub thread_events: Option<String>,
+    /// What was not told, by signal.
+    #[serde(default)]
+    pub telemetry_dropped: BTreeMap<String, u64>,
+    /// Version of the sidecar.
+    pub version: String,
+}
+
+/// One watched thread.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ThreadJson {
+    /// Registered name, or the glob of a rule that no thread ever matched.
+    pub name: String,
+    /// Thread id as the sidecar sees it.
+    pub tid: Option<i32>,
+    /// What the watchdog thinks of it.
+    pub health: Health,
+    /// Of a stall, how it stands still; of an excuse, why it counts as one.
+    pub kind: Option<String>,
+    /// Since its last sign of progress or change of activity.
+    pub heartbeat_age_seconds: Option<f64>,
+    /// What it works on.
+    pub work_key: Option<u64>,
+    /// Which attempt at it.
+    pub attempt: Option<u64>,
+    /// Since when it was seen to work on that.
+    pub work_age_seconds: Option<f64>,
+    /// Time without progress that counts against it.
+    #[serde(default)]
+    pub counted_seconds: f64,
+    /// What `counted_seconds` runs against; zero if stalls of this thread are not judged.
+    #[serde(default)]
+    pub stall_after_seconds: f64,
+}
+
+/// One published channel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChannelJson {
+    /// Its name.
+    pub name: String,
+    /// Messages sent and not received.
+    pub depth: u64,
+    /// Age of the oldest of them; zero if none waits.
+    pub age_seconds: f64,
+    /// Messages ever sent.
+    pub sent: u64,
+    /// Messages ever received.
+    pub received: u64,
+}
+
+impl StatusJson {
+    /// What `board` says at `now`.
+    pub fn of(board: &Board, now: Monotonic) -> Self {
+        let standing = board.standing(now);
+        let snapshot = board.snapshot();
+        let held = snapshot.as_deref();
+        let target = held.and_then(|snapshot| snapshot.target);
+        let dropped = |signal: &Signal| (signal.label().to_owned(), board.dropped().get(*signal));
+        Self {
+            shard: board.shard().to_owned(),
+            verdict: standing.verdict,
+            reason: standing.reason,
+            since: board.wall(standing.since),
+            pid: target.map(|target| target.pid),
+            incarnation: target.map(|target| target.incarnation),
+            threads: held.map(|s| s.threads.iter().map(|t| thread(s, t)).collect()).unwrap_or_default(),
+            channels: held.map(|s| s.channels.iter().map(|c| channel(s, c)).collect()).unwrap_or_default(),
+            kills_left: held.map(|snapshot| snapshot.kills_left),
+            paused_until: None,
+            mode: board.mode().label().to_owned(),
+            excuse: held.and_then(|snapshot| snapshot.threads.iter().find_map(|thread| thread.excuse)),
+            excused_seconds: held.map(excused).unwrap_or_default(),
+            thread_events: held.map(|snapshot| snapshot.thread_events.to_owned()),
+            telemetry_dropped: Signal::ALL.iter().map(dropped).collect(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+}
+
+fn excused(snapshot: &Snapshot) -> BTreeMap<String, f64> {
+    let kinds = ExcuseKind::ALL.iter().zip(snapshot.excused).filter(|(_, time)| !time.is_zero());
+    kinds.map(|(kind, time)| (kind.label().to_owned(), seconds(time))).collect()
+}
+
+fn thread(snapshot: &Snapshot, thread: &ThreadStatus) -> ThreadJson {
+    let age = |since: Option<Monotonic>| since.map(|since| seconds(snapshot.at.since(since)));
+    let kind = match (thread.health, thread.kind, thread.excuse) {
+        (Health::Excused, _, Some(excuse)) => Some(excuse.label()),
+        (_, Some(kind), _) => Some(kind.label()),
+        (_, None, excuse) => excuse.map(ExcuseKind::label),
+    };
+    ThreadJson {
+        name: thread.name.clone(),
+        tid: thread.tid,
+        health: thread.health,
+        kind: kind.map(str::to_owned),
+        heartbeat_age_seconds: age(thread.last_beat),
+        work_key: thread.work_key,
+        attempt: thread.attempt,
+        work_age_seconds: age(thread.work_since),
+        counted_seconds: seconds(thread.counted),
+        stall_after_seconds: seconds(thread.stall_after),
+    }
+}
+
+fn channel(snapshot: &Snapshot, channel: &ChannelStatus) -> ChannelJson {
+    ChannelJson {
+        name: channel.name.clone(),
+        depth: channel.depth,
+        age_seconds: channel.oldest_since.map_or(0.0, |since| seconds(snapshot.at.since(since))),
+        sent: channel.sent,
+        received: channel.received,
+    }
+}
+
+/// To the microsecond: more digits than that are noise.
+fn seconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::relay::sample;
+    use std::sync::Arc;
+
+    #[test]
+    fn the_fields_of_the_contract_are_all_there() {
+        let board = sample::board();
+        board.set_snapshot(Arc::new(sample::snapshot()));
+        let value = serde_json::to_value(StatusJson::of(&board, Monotonic::now())).unwrap();
+        let contract = "shard verdict reason since pid incarnation threads channels kills_left paused_until";
+        for key in contract.split(' ') {
+            assert!(value.get(key).is_some(), "{key}");
+        }
+        let thread = "name tid health kind heartbeat_age_seconds work_key attempt work_age_seconds";
+        for key in thread.split(' ') {
+            assert!(value["threads"][0].get(key).is_some(), "thread: {key}");
+        }
+        for key in "name depth age_seconds sent received".split(' ') {
+            assert!(value["channels"][0].get(key).is_some(), "channel: {key}");
+        }
+        assert_eq!(value["verdict"], "healthy");
+        assert_eq!(value["threads"][0]["heartbeat_age_seconds"], 0.5);
+        assert_eq!(value["channels"][0]["age_seconds"], 0.25);
+        assert!(value["paused_until"].is_null());
+    }
+
+    #[test]
+    fn before_the_first_look_nothing_is_claimed() {
+        let status = StatusJson::of(&sample::board(), Monotonic::now());
+        assert_eq!(status.verdict, Verdict::Unguarded);
+        assert_eq!((status.pid, status.kills_left), (None, None));
+        assert!(status.threads.is_empty());
+    }
+
+    #[test]
+    fn an_excused_thread_says_why() {
+        let board = sample::board();
+        let mut snapshot = sample::snapshot();
+        snapshot.threads[0].health = Health::Excused;
+        snapshot.threads[0].excuse = Some(ExcuseKind::Stopped);
+        board.set_snapshot(Arc::new(snapshot));
+        let status = StatusJson::of(&board, Monotonic::now());
+        assert_eq!(status.threads[0].kind.as_deref(), Some("stopped"));
+        assert_eq!(status.excuse, Some(ExcuseKind::Stopped));
+    }
+}

@@ -1,0 +1,228 @@
+//! The slow side as a whole: a runtime of its own with relay, HTTP server, journal and readers of totals. Whatever
+//! happens to it, the watch loop goes on.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::clock::WallAnchor;
+use crate::config::Config;
+use crate::event::Event;
+use crate::http::host::HostRule;
+use crate::http::listen::{ListenError, Listeners, OwnFile};
+use crate::http::{self, Sources, serve};
+use crate::incident::journal::{Journal, JournalConfig};
+use crate::relay::Relay;
+use crate::relay::board::Board;
+use crate::telemetry::Telemetry;
+use crate::telemetry::dropped::Dropped;
+use crate::telemetry::logs;
+use crate::telemetry::prometheus::PrometheusError;
+use crate::telemetry::target::Reader;
+
+/// One for the relay while the other answers a scrape.
+const WORKERS: usize = 2;
+/// A disk that has not listed a few dozen small files by then does not answer. The watch must not start later than
+/// this because of history.
+const HISTORY_WITHIN: Duration = Duration::from_secs(2);
+
+/// What is logged, as in `RUST_LOG`.
+const LOG_FILTER: &str = "SHARD_WATCHDOG_LOG";
+
+/// Why the slow side cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum SurfaceError {
+    /// An address cannot be had.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The metrics cannot be set up.
+    #[error(transparent)]
+    Metrics(#[from] PrometheusError),
+    /// The log cannot be set up.
+    #[error(transparent)]
+    Log(#[from] logs::LogError),
+    /// A thread or the runtime cannot be started.
+    #[error(
+        "the sidecar cannot start its threads: {0}. Look at the limits of processes and open files (ulimit -u, -n)"
+    )]
+    Threads(#[from] io::Error),
+}
+
+/// Where it listens. The port is the real one, also where the config says 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// `http.listen`
+    pub listen: Option<SocketAddr>,
+    /// `http.public`
+    pub public: Option<SocketAddr>,
+}
+
+/// The running slow side.
+#[derive(Debug)]
+pub struct SurfaceHandle {
+    runtime: Runtime,
+    relay: JoinHandle<()>,
+    board: Arc<Board>,
+    telemetry: Arc<Telemetry>,
+    journal: Journal,
+    reader: Reader,
+    stop: watch::Sender<bool>,
+    addresses: Addresses,
+    log: Option<logs::Logs>,
+    _socket: Option<OwnFile>,
+}
+
+/// Starts it, the log of this process included. Every address is taken before anything else runs.
+///
+/// # Errors
+/// If an address cannot be had, or a thread cannot be started.
+#[expect(clippy::needless_pass_by_value, reason = "whoever starts it gives it its own share of the config")]
+pub fn start(
+    config: Arc<Config>,
+    events: mpsc::Receiver<Event>,
+    anchor: WallAnchor,
+    format: logs::Format,
+) -> Result<SurfaceHandle, SurfaceError> {
+    let dropped = Arc::new(Dropped::default());
+    let filter = std::env::var(LOG_FILTER).ok();
+    let log = logs::start(format, filter.as_deref(), &config.target.shard, &dropped)?;
+    let mut surface = start_without_log(&config, events, anchor, dropped)?;
+    surface.log = Some(log);
+    Ok(surface)
+}
+
+/// The same for a process that has a log already, or wants none.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_without_log(
+    config: &Config,
+    events: mpsc::Receiver<Event>,
+    anchor: WallAnchor,
+    dropped: Arc<Dropped>,
+) -> Result<SurfaceHandle, SurfaceError> {
+    let listeners = Listeners::bind(&config.http)?;
+    let runtime =
+        Builder::new_multi_thread().worker_threads(WORKERS).thread_name("surface").enable_all().build()?;
+    let board = Arc::new(Board::new(config, anchor, Arc::clone(&dropped)));
+    let telemetry = Arc::new(Telemetry::new(&board)?);
+    let journal_config = JournalConfig {
+        directory: config.evidence.directory.clone(),
+        keep_incidents: config.evidence.keep_incidents,
+        keep_bytes: config.evidence.keep_bytes,
+    };
+    let journal = Journal::start(&journal_config, Arc::clone(&dropped))?;
+    let reader = Reader::start(Arc::clone(&board))?;
+    let sources =
+        Sources { board: Arc::clone(&board), telemetry: Arc::clone(&telemetry), journal: journal.clone() };
+    let (stop, stopped) = watch::channel(false);
+    let server = Server { runtime: &runtime, stopped, dropped };
+    let (addresses, socket) = server.listen(listeners, &sources)?;
+    let relay = Relay::new(Arc::clone(&board), Arc::clone(&telemetry), journal.clone());
+    let relay = runtime.spawn(relay.run(events));
+    Ok(SurfaceHandle {
+        runtime,
+        relay,
+        board,
+        telemetry,
+        journal,
+        reader,
+        stop,
+        addresses,
+        log: None,
+        _socket: socket,
+    })
+}
+
+struct Server<'a> {
+    runtime: &'a Runtime,
+    stopped: watch::Receiver<bool>,
+    dropped: Arc<Dropped>,
+}
+
+impl Server<'_> {
+    fn listen(&self, listeners: Listeners, sources: &Sources) -> io::Result<(Addresses, Option<OwnFile>)> {
+        let _inside = self.runtime.enter();
+        let mut addresses = Addresses::default();
+        if let Some(listener) = listeners.listen {
+            let address = listener.local_addr()?;
+            addresses.listen = Some(address);
+            self.serve(listener, http::full(sources.clone(), HostRule::Loopback(Some(address.ip()))))?;
+        }
+        if let Some(listener) = listeners.public {
+            addresses.public = Some(listener.local_addr()?);
+            self.serve(listener, http::public(sources.clone()))?;
+        }
+        let mut file = None;
+        if let Some(socket) = listeners.socket {
+            let listener = UnixListener::from_std(socket.listener)?;
+            let router = http::full(sources.clone(), HostRule::Anything);
+            self.runtime.spawn(serve::serve(
+                listener,
+                router,
+                self.stopped.clone(),
+                Arc::clone(&self.dropped),
+            ));
+            file = Some(socket.file);
+        }
+        Ok((addresses, file))
+    }
+
+    fn serve(&self, listener: StdTcpListener, router: Router) -> io::Result<()> {
+        let listener = TcpListener::from_std(listener)?;
+        self.runtime.spawn(serve::serve(listener, router, self.stopped.clone(), Arc::clone(&self.dropped)));
+        Ok(())
+    }
+}
+
+impl SurfaceHandle {
+    /// Kills within the last `period` that earlier lives of this sidecar carried out, for the budget. If the disk does
+    /// not tell in time nobody knows, and the budget counts as spent: a kill too late is better than one too many.
+    pub fn kills_within(&self, period: Duration) -> u32 {
+        self.journal.kills_since(period, HISTORY_WITHIN).unwrap_or_else(|| {
+            tracing::error!(
+                "the evidence directory does not tell in time how many kills there were before; the kill budget \
+                 counts as spent until it refills"
+            );
+            u32::MAX
+        })
+    }
+
+    /// Where it listens.
+    pub const fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// The config was read again. Addresses and folders stay what they were: those need a restart.
+    pub fn reloaded(&self, config: &Config) {
+        self.board.set_mode(config.kill.mode);
+    }
+
+    /// Ends, for at most `within`: takes in what the watch loop told last (its end of the queue must be gone by
+    /// now), writes the incidents, answers what was asked.
+    pub fn shutdown(self, within: Duration) {
+        let deadline = Instant::now() + within;
+        let left = || deadline.saturating_duration_since(Instant::now());
+        self.reader.stop();
+        let relay = self.relay;
+        let _ = self.runtime.block_on(async { tokio::time::timeout(left(), relay).await });
+        self.journal.flush(left());
+        self.telemetry.shutdown(left());
+        let _ = self.stop.send(true);
+        self.runtime.shutdown_timeout(left());
+        if let Some(log) = self.log {
+            log.flush(left());
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "surface/tests.rs"]
+mod tests;

@@ -1,0 +1,131 @@
+//! What the sidecar says in numbers and lines. Everything here lives on the far side of the watch loop's queue.
+
+pub mod catalogue;
+pub mod dropped;
+pub mod instruments;
+pub mod labels;
+pub mod logs;
+mod observed;
+pub mod prometheus;
+pub mod target;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::MeterProvider;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+
+use crate::event::{Opening, Timings};
+use crate::relay::board::Board;
+use crate::verdict::{Reason, Withheld};
+
+use instruments::{Adding, Recording, Workshop, named};
+use labels::Names;
+use prometheus::{Page, PrometheusError};
+
+/// The metrics of one sidecar.
+#[derive(Debug)]
+pub struct Telemetry {
+    provider: SdkMeterProvider,
+    page: Page,
+    names: Arc<Names>,
+    detection: Recording,
+    restart: Recording,
+    late: Recording,
+    gap: Recording,
+    kills: Adding,
+    withheld: Adding,
+}
+
+impl Telemetry {
+    /// Builds every instrument of the catalogue. Those that are read on demand read from `board`.
+    ///
+    /// # Errors
+    /// If the exporter cannot be built.
+    pub fn new(board: &Arc<Board>) -> Result<Self, PrometheusError> {
+        let (page, reader) = Page::new()?;
+        let resource = Resource::builder_empty()
+            .with_attribute(KeyValue::new("service.name", env!("CARGO_PKG_NAME")))
+            .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+            .with_attribute(KeyValue::new("service.instance.id", board.shard().to_owned()))
+            .build();
+        let provider = SdkMeterProvider::builder().with_reader(reader).with_resource(resource).build();
+        let workshop = Workshop::new(provider.meter(env!("CARGO_PKG_NAME")), board.shard());
+        let names = Arc::new(Names::default());
+        observed::register(&workshop, board, &names);
+        let telemetry = Self {
+            page,
+            names,
+            detection: workshop.histogram(&catalogue::DETECTION_SECONDS),
+            restart: workshop.histogram(&catalogue::RESTART_SECONDS),
+            late: workshop.histogram(&catalogue::LOOP_LATE),
+            gap: workshop.histogram(&catalogue::PROGRESS_GAP),
+            kills: workshop.counter(&catalogue::KILLS),
+            withheld: workshop.counter(&catalogue::KILLS_WITHHELD),
+            provider,
+        };
+        // A counter that is absent until the first kill makes `increase()` miss that kill.
+        for reason in Reason::ALL {
+            telemetry.kills.add(0.0, [KeyValue::new("reason", reason.label())]);
+        }
+        for withheld in Withheld::ALL {
+            telemetry.withheld.add(0.0, [KeyValue::new("reason", withheld.label())]);
+        }
+        Ok(telemetry)
+    }
+
+    /// The page for `/metrics`.
+    ///
+    /// # Errors
+    /// If a metric cannot be written as text.
+    pub fn page(&self) -> Result<Arc<str>, PrometheusError> {
+        self.page.render()
+    }
+
+    /// A verdict fell: how long after the moment at which it could have.
+    pub fn detected(&self, opening: &Opening) {
+        let possible = match opening.threshold {
+            Some(threshold) => opening.last_progress.plus(threshold),
+            None => opening.seen,
+        };
+        let took = opening.at.since(possible);
+        self.detection.record(took.as_secs_f64(), [KeyValue::new("reason", opening.reason.label())]);
+    }
+
+    /// The first signal of an incident was sent.
+    pub fn killed(&self, reason: Reason) {
+        self.kills.add(1.0, [KeyValue::new("reason", reason.label())]);
+    }
+
+    /// A kill was due and not carried out.
+    pub fn withheld(&self, by: Withheld) {
+        self.withheld.add(1.0, [KeyValue::new("reason", by.label())]);
+    }
+
+    /// A new process came `after` the death of the old one.
+    pub fn restarted(&self, after: Duration) {
+        self.restart.record(after.as_secs_f64(), []);
+    }
+
+    /// A batch of the loop's own measurements.
+    pub fn timings(&self, timings: &Timings) {
+        for late in &timings.late {
+            self.late.record(late.as_secs_f64(), []);
+        }
+        for (thread, gap) in &timings.gaps {
+            self.gap.record(gap.as_secs_f64(), [named("thread", self.names.label(thread))]);
+        }
+    }
+
+    /// Sends what is left and ends, for at most `within`.
+    pub fn shutdown(&self, within: Duration) {
+        // The page has nothing to send; what else reads from this provider may.
+        let _ = self.provider.shutdown_with_timeout(within);
+    }
+}
+
+#[cfg(test)]
+#[path = "telemetry/tests.rs"]
+mod tests;

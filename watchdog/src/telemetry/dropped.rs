@@ -1,0 +1,66 @@
+//! What was not told because somebody was too slow to listen, counted by signal. Shared by all who may drop.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What kind of telling was dropped. The label `signal` of `shard_watchdog_telemetry_dropped_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Copies from the watch loop to the slow side.
+    Events,
+    /// Writes of an incident's document.
+    Incidents,
+    /// Log lines.
+    Logs,
+    /// Connections to the HTTP server that were closed unserved.
+    Http,
+}
+
+impl Signal {
+    /// Every value.
+    pub const ALL: &'static [Self] = &[Self::Events, Self::Incidents, Self::Logs, Self::Http];
+
+    /// The word in metrics and JSON.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Events => "events",
+            Self::Incidents => "incidents",
+            Self::Logs => "logs",
+            Self::Http => "http",
+        }
+    }
+}
+
+/// One count for each signal.
+#[derive(Debug, Default)]
+pub struct Dropped {
+    events: AtomicU64,
+    incidents: AtomicU64,
+    logs: AtomicU64,
+    http: AtomicU64,
+}
+
+impl Dropped {
+    /// Counts `more` of them.
+    pub fn add(&self, signal: Signal, more: u64) {
+        self.place(signal).fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// Takes over a count that somebody else keeps.
+    pub fn set(&self, signal: Signal, count: u64) {
+        self.place(signal).store(count, Ordering::Relaxed);
+    }
+
+    /// How many there were so far.
+    pub fn get(&self, signal: Signal) -> u64 {
+        self.place(signal).load(Ordering::Relaxed)
+    }
+
+    const fn place(&self, signal: Signal) -> &AtomicU64 {
+        match signal {
+            Signal::Events => &self.events,
+            Signal::Incidents => &self.incidents,
+            Signal::Logs => &self.logs,
+            Signal::Http => &self.http,
+        }
+    }
+}

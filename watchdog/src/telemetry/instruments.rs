@@ -1,0 +1,119 @@
+//! Builds instruments from the catalogue. Nothing else in this crate asks a meter for one.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use opentelemetry::metrics::{Counter, Histogram, Meter};
+use opentelemetry::{KeyValue, StringValue, Value};
+
+use super::catalogue::{Kind, Metric};
+
+/// The values of a metric at one moment, each with its labels but for `shard`.
+pub type Points = Vec<(f64, Vec<KeyValue>)>;
+
+/// A meter whose instruments all carry the label `shard`.
+#[derive(Clone, Debug)]
+pub struct Workshop {
+    meter: Meter,
+    shard: KeyValue,
+}
+
+impl Workshop {
+    /// On `meter`, for `shard`.
+    pub fn new(meter: Meter, shard: &str) -> Self {
+        // On every point and not on the resource: whoever turns OTLP into Prometheus drops the resource's attributes.
+        Self { meter, shard: KeyValue::new("shard", shard.to_owned()) }
+    }
+
+    /// A counter that somebody adds to.
+    pub fn counter(&self, metric: &'static Metric) -> Adding {
+        debug_assert!(metric.kind == Kind::Counter, "{} is no counter", metric.name);
+        let counter = self.meter.f64_counter(metric.name).with_unit(metric.unit.ucum());
+        Adding { counter: counter.with_description(metric.meaning).build(), shard: self.shard.clone() }
+    }
+
+    /// A histogram that somebody records into.
+    pub fn histogram(&self, metric: &'static Metric) -> Recording {
+        let bounds = match metric.kind {
+            Kind::Histogram(bounds) => bounds.to_vec(),
+            Kind::Counter | Kind::Gauge => {
+                debug_assert!(false, "{} is no histogram", metric.name);
+                Vec::new()
+            }
+        };
+        let histogram = self.meter.f64_histogram(metric.name).with_unit(metric.unit.ucum());
+        Recording {
+            histogram: histogram.with_description(metric.meaning).with_boundaries(bounds).build(),
+            shard: self.shard.clone(),
+        }
+    }
+
+    /// A metric that is read whenever somebody collects.
+    pub fn observe(&self, metric: &'static Metric, read: impl Fn() -> Points + Send + Sync + 'static) {
+        let shard = self.shard.clone();
+        let tell = move |say: &dyn Fn(f64, &[KeyValue])| {
+            // A callback that panics ends its reader without a word.
+            for (value, mut labels) in catch_unwind(AssertUnwindSafe(&read)).unwrap_or_default() {
+                labels.push(shard.clone());
+                say(value, &labels);
+            }
+        };
+        let (name, unit) = (metric.name, metric.unit.ucum());
+        match metric.kind {
+            Kind::Counter => {
+                let builder = self.meter.f64_observable_counter(name).with_unit(unit);
+                let builder = builder.with_description(metric.meaning);
+                builder
+                    .with_callback(move |observer| tell(&|value, labels| observer.observe(value, labels)))
+                    .build();
+            }
+            // Not an observable gauge: the SDK repeats the last value of one for ever, also of a thread that has
+            // left. A sum is told only while it is observed, and Prometheus sees a gauge all the same.
+            Kind::Gauge => {
+                let builder = self.meter.f64_observable_up_down_counter(name).with_unit(unit);
+                let builder = builder.with_description(metric.meaning);
+                builder
+                    .with_callback(move |observer| tell(&|value, labels| observer.observe(value, labels)))
+                    .build();
+            }
+            Kind::Histogram(_) => debug_assert!(false, "{name} cannot be observed"),
+        }
+    }
+}
+
+/// A counter with its shard.
+#[derive(Clone, Debug)]
+pub struct Adding {
+    counter: Counter<f64>,
+    shard: KeyValue,
+}
+
+impl Adding {
+    /// Adds `more` under `labels`. Adding nothing makes the series appear.
+    pub fn add<const N: usize>(&self, more: f64, labels: [KeyValue; N]) {
+        let mut all: Vec<KeyValue> = labels.into();
+        all.push(self.shard.clone());
+        self.counter.add(more, &all);
+    }
+}
+
+/// A histogram with its shard.
+#[derive(Clone, Debug)]
+pub struct Recording {
+    histogram: Histogram<f64>,
+    shard: KeyValue,
+}
+
+impl Recording {
+    /// Records one value under `labels`.
+    pub fn record<const N: usize>(&self, value: f64, labels: [KeyValue; N]) {
+        let mut all: Vec<KeyValue> = labels.into();
+        all.push(self.shard.clone());
+        self.histogram.record(value, &all);
+    }
+}
+
+/// A label whose value is a name.
+pub fn named(key: &'static str, value: Arc<str>) -> KeyValue {
+    KeyValue::new(key, Value::String(StringValue::from(value)))
+}

@@ -1,0 +1,105 @@
+//! Log lines on standard error, one JSON object or one readable line each.
+//!
+//! Whoever logs never waits for whoever reads: lines go through a bounded queue to a thread that may hang on a pipe
+//! for as long as it likes. What does not fit is dropped and counted.
+
+pub mod format;
+pub mod queue;
+
+use std::fs::File;
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+
+use super::dropped::Dropped;
+use format::{JsonLine, TextLine};
+use queue::LogQueue;
+
+/// How lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON object a line, for machines. The default.
+    #[default]
+    Json,
+    /// For a person at a terminal.
+    Text,
+}
+
+impl std::str::FromStr for Format {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "json" => Ok(Self::Json),
+            "text" => Ok(Self::Text),
+            other => Err(format!("{other:?} is not a log format: say json or text")),
+        }
+    }
+}
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// Standard error could not be taken, or the thread not be started.
+    #[error("the log cannot be started: {0}")]
+    Io(#[from] std::io::Error),
+    /// The filter says nothing that can be understood.
+    #[error(
+        "the log filter {filter:?} is not understood ({reason}); say a level, such as info, or target=level"
+    )]
+    Filter {
+        /// As given.
+        filter: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Somebody else has set up logging in this process.
+    #[error("this process has a log already")]
+    Taken,
+}
+
+/// The running log.
+#[derive(Debug)]
+pub struct Logs {
+    queue: LogQueue,
+}
+
+/// Libraries say what an operator can act on only when something is wrong.
+const DEFAULT_FILTER: &str = "info,opentelemetry=warn,opentelemetry_sdk=warn,hyper=warn";
+
+/// Starts the log of this process. `filter` as in `RUST_LOG`; `None` is info for ours, warnings of libraries.
+///
+/// # Errors
+/// If the filter is wrong, standard error is closed, or there is a log already.
+pub fn start(
+    format: Format,
+    filter: Option<&str>,
+    shard: &str,
+    dropped: &Arc<Dropped>,
+) -> Result<Logs, LogError> {
+    let filter = filter.unwrap_or(DEFAULT_FILTER);
+    let filter = EnvFilter::try_new(filter)
+        .map_err(|error| LogError::Filter { filter: filter.to_owned(), reason: error.to_string() })?;
+    // A descriptor of our own, not `std::io::stderr`: its lock is held while a write hangs, and whoever prints or
+    // panics would hang behind it.
+    let stderr = std::io::stderr();
+    let colour = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+    let queue =
+        LogQueue::start(File::from(rustix::io::dup(&stderr).map_err(std::io::Error::from)?), dropped)?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(queue.clone());
+    let taken = match format {
+        Format::Json => builder.event_format(JsonLine::new(shard)).try_init(),
+        Format::Text => builder.event_format(TextLine::new(shard, colour)).try_init(),
+    };
+    taken.map_err(|_| LogError::Taken)?;
+    Ok(Logs { queue })
+}
+
+impl Logs {
+    /// Waits until all that was logged before is written, for at most `within`. Says whether it is.
+    pub fn flush(&self, within: Duration) -> bool {
+        self.queue.flush(within)
+    }
+}

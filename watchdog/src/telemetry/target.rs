@@ -1,0 +1,212 @@
+//! Totals of the target and of the sidecar itself: CPU, memory, files, threads, by `procfs` and `sysinfo`.
+//!
+//! Never in the watch loop: some files below `/proc` take the target's memory lock and may hang for as long as the
+//! target does. A thread of its own reads them; if it hangs, its last numbers grow old and are told no longer.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use procfs::process::Process;
+use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+
+use crate::clock::Monotonic;
+use crate::relay::board::Board;
+use crate::snapshot::{Snapshot, TargetIdentity};
+
+/// Twice within the shortest scrape interval in common use, 10 s; a read costs two files for each thread.
+const READ_EVERY: Duration = Duration::from_secs(5);
+/// After three reads that did not come the reader hangs, and what it read is history.
+pub const STALE: Duration = Duration::from_secs(15);
+/// How soon a new target is noticed.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// As many threads as have labels of their own: reading more would cost time for one sum under `other`.
+const MOST_THREADS: usize = super::catalogue::NAMES;
+
+/// What was read at one moment.
+#[derive(Debug)]
+pub struct TargetStats {
+    /// When.
+    pub at: Monotonic,
+    /// Of which target.
+    pub identity: Option<TargetIdentity>,
+    /// The target as a whole.
+    pub process: Option<ProcessTotals>,
+    /// Its watched threads.
+    pub threads: Vec<ThreadCpu>,
+    /// The sidecar itself.
+    pub sidecar: Option<ProcessTotals>,
+}
+
+/// Totals of one process. What the kernel does not tell is absent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcessTotals {
+    /// User and system time.
+    pub cpu: Duration,
+    /// Resident memory.
+    pub resident_bytes: u64,
+    /// Mapped memory.
+    pub virtual_bytes: u64,
+    /// Descriptors held.
+    pub open_fds: Option<u64>,
+    /// Descriptors allowed.
+    pub max_fds: Option<u64>,
+    /// Threads.
+    pub threads: Option<u64>,
+    /// Start, in seconds since 1970.
+    pub start_unix_seconds: u64,
+}
+
+/// Time of one thread.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ThreadCpu {
+    /// Its registered name.
+    pub name: String,
+    /// Seconds in user mode.
+    pub user: f64,
+    /// Seconds in the kernel.
+    pub system: f64,
+    /// Seconds on the run queue, if the kernel counts them.
+    pub run_delay: Option<f64>,
+}
+
+/// The thread that reads.
+#[derive(Debug)]
+pub struct Reader {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Reader {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// If the thread cannot be started.
+    pub fn start(board: Arc<Board>) -> io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread =
+            thread::Builder::new().name("procstat".to_owned()).spawn(move || run(&board, &stopped))?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Asks it to end and does not wait: it may hang.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.thread().unpark();
+    }
+}
+
+fn run(board: &Board, stop: &AtomicBool) {
+    let Ok(mut system) = System::new() else {
+        tracing::warn!("this machine does not tell what its processes use; process metrics are absent");
+        return;
+    };
+    let mut last: Option<(Monotonic, Option<TargetIdentity>)> = None;
+    while !stop.load(Ordering::Relaxed) {
+        let now = Monotonic::now();
+        let snapshot = board.snapshot();
+        let identity = snapshot.as_ref().and_then(|snapshot| snapshot.target);
+        if last.is_none_or(|(at, of)| of != identity || now.since(at) >= READ_EVERY) {
+            board.set_target(Arc::new(read(&mut system, snapshot.as_deref(), now)));
+            last = Some((now, identity));
+        }
+        thread::park_timeout(LOOK_EVERY);
+    }
+}
+
+fn read(system: &mut System, snapshot: Option<&Snapshot>, at: Monotonic) -> TargetStats {
+    let own = std::process::id();
+    let target = snapshot.and_then(|snapshot| snapshot.target);
+    let held = target.and_then(|target| Process::new(target.pid).ok().filter(|process| is(process, target)));
+    let mut wanted = vec![Pid::from_u32(own)];
+    wanted.extend(held.as_ref().and_then(|process| u32::try_from(process.pid()).ok()).map(Pid::from_u32));
+    let kind = ProcessRefreshKind::nothing().with_cpu().with_memory().without_tasks();
+    system.refresh_processes_specifics(ProcessesToUpdate::Some(&wanted), true, kind);
+    let totals = |pid: Pid, process: Option<&Process>| {
+        let seen = system.process(pid)?;
+        Some(ProcessTotals {
+            cpu: Duration::from_millis(seen.accumulated_cpu_time()),
+            resident_bytes: seen.memory(),
+            virtual_bytes: seen.virtual_memory(),
+            open_fds: seen.open_files().map(|files| files as u64),
+            max_fds: seen.open_files_limit().map(|files| files as u64),
+            threads: process
+                .and_then(|p| p.stat().ok())
+                .and_then(|stat| u64::try_from(stat.num_threads).ok()),
+            start_unix_seconds: seen.start_time(),
+        })
+    };
+    let process = held.as_ref().and_then(|process| totals(*wanted.get(1)?, Some(process)));
+    let sidecar = totals(Pid::from_u32(own), Process::myself().ok().as_ref());
+    let threads = match (&held, snapshot) {
+        (Some(process), Some(snapshot)) => threads(process, snapshot),
+        _ => Vec::new(),
+    };
+    // What was read of a pid that has changed hands meanwhile is of nobody.
+    let identity = target.filter(|target| held.as_ref().is_some_and(|process| is(process, *target)));
+    TargetStats { at, identity, process, threads, sidecar }
+}
+
+fn is(process: &Process, target: TargetIdentity) -> bool {
+    process.stat().is_ok_and(|stat| stat.starttime == target.start_time)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "CPU seconds of any thread fit a float")]
+fn threads(process: &Process, snapshot: &Snapshot) -> Vec<ThreadCpu> {
+    let ticks = procfs::ticks_per_second().max(1) as f64;
+    let read = |name: &str, tid: i32| {
+        let task = process.task_from_tid(tid).ok()?;
+        let stat = task.stat().ok()?;
+        Some(ThreadCpu {
+            name: name.to_owned(),
+            user: stat.utime as f64 / ticks,
+            system: stat.stime as f64 / ticks,
+            run_delay: task.schedstat().ok().map(|sched| sched.run_delay as f64 / 1e9),
+        })
+    };
+    let watched = snapshot.threads.iter().filter_map(|thread| Some((thread.name.as_str(), thread.tid?)));
+    watched.take(MOST_THREADS).filter_map(|(name, tid)| read(name, tid)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::relay::sample::snapshot;
+
+    fn of(pid: i32, start_time: u64) -> Snapshot {
+        let mut snapshot = snapshot();
+        snapshot.target = Some(TargetIdentity { pid, start_time, incarnation: 1 });
+        for thread in &mut snapshot.threads {
+            thread.tid = Some(pid);
+        }
+        snapshot
+    }
+
+    #[test]
+    fn a_process_and_its_threads_are_measured() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let target = Process::new(pid).unwrap();
+        let snapshot = of(pid, target.stat().unwrap().starttime);
+        let stats = read(&mut System::new().unwrap(), Some(&snapshot), Monotonic::now());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let process = stats.process.unwrap();
+        assert!(process.resident_bytes > 0 && process.threads == Some(1) && process.open_fds.unwrap() > 0);
+        assert!(process.start_unix_seconds >= stats.sidecar.unwrap().start_unix_seconds);
+        assert_eq!(stats.threads.len(), snapshot.threads.len());
+    }
+
+    #[test]
+    fn a_pid_that_changed_hands_is_not_measured() {
+        let own = Process::myself().unwrap();
+        let snapshot = of(own.pid(), own.stat().unwrap().starttime + 1);
+        let stats = read(&mut System::new().unwrap(), Some(&snapshot), Monotonic::now());
+        assert_eq!(stats.identity, None);
+        assert_eq!(stats.process, None);
+        assert!(stats.threads.is_empty() && stats.sidecar.is_some());
+    }
+}

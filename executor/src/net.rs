@@ -1,5 +1,6 @@
 //! What coordinator and shard say to each other, and the limits of the connection they say it on.
 
+mod connector;
 mod state;
 mod work;
 
@@ -69,11 +70,11 @@ pub async fn connect(address: &str) -> Result<wire::shard_client::ShardClient<Ch
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|source| ConnectError::Address { address: address.to_owned(), source })?
         .connect_timeout(deadline::CONNECT)
-        .tcp_nodelay(true)
         .http2_keep_alive_interval(deadline::KEEP_ALIVE)
         .keep_alive_timeout(deadline::KEEP_ALIVE)
         .keep_alive_while_idle(true);
-    let connected = tokio::time::timeout(deadline::CONNECT, endpoint.connect()).await;
+    let connecting = endpoint.connect_with_connector(connector::Connector::to(address));
+    let connected = tokio::time::timeout(deadline::CONNECT, connecting).await;
     let channel =
         connected.map_err(|_| ConnectError::Late(deadline::CONNECT))?.map_err(ConnectError::Refused)?;
     Ok(wire::shard_client::ShardClient::new(channel)

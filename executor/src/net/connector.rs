@@ -1,0 +1,46 @@
+//! Opening the TCP connection to a shard.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tonic::codegen::Service;
+use tonic::codegen::http::Uri;
+
+/// Connects to one address, whatever it is asked for.
+pub(super) struct Connector {
+    address: String,
+}
+
+impl Connector {
+    pub(super) fn to(address: &str) -> Self {
+        Self { address: address.to_owned() }
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<TcpStream>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, io::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), io::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let address = self.address.clone();
+        Box::pin(async move {
+            let stream = TcpStream::connect(address).await?;
+            // While a local shard restarts, the system may lend its port to the very connection that tries to reach it. TCP
+            // allows that, and the shard would then find its address taken.
+            if stream.local_addr()? == stream.peer_addr()? {
+                return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens there"));
+            }
+            stream.set_nodelay(true)?;
+            Ok(TokioIo::new(stream))
+        })
+    }
+}

@@ -325,8 +325,11 @@ fn death_restart_and_first_finished_work_are_told_in_order() {
     history.process().exited = false;
     history.process().identity = TargetIdentity { pid: 200, start_time: 9, incarnation: 2 };
     *history.thread() = ThreadObservation { generation: 1, activity: 0, progress: 0, tid: 201, ..history.thread().clone() };
+    // A slot that is used for the first time need not begin at zero.
+    history.thread().activity = 2;
     history.pass(LOOK);
     assert!(history.judge.notes().iter().any(|note| matches!(note, Note::Restarted { target, .. } if target.pid == 200)));
+    assert!(!history.judge.notes().iter().any(|note| matches!(note, Note::Recovered { .. })));
 
     history.begin_work(5);
     history.thread().activity += 1;

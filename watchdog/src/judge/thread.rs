@@ -82,8 +82,7 @@ impl ThreadTrial {
             work: seen.working().then_some((seen.work_key, seen.attempt)),
             excuse: None,
             clock: StallClock::default(),
-            // A first work begun and ended between two looks leaves an even activity above zero.
-            finished: (seen.activity >= 2 && !seen.working()).then_some(None),
+            finished: None,
             activity: seen.activity,
             progress: seen.progress,
             dropped_since: None,
@@ -129,13 +128,16 @@ impl ThreadTrial {
         if was_working {
             brought.gap = Some(at.since(self.last_beat));
         }
-        if seen.activity != self.activity && self.finished.is_none() {
-            let same_work = seen.working() && self.work.map(|(key, _)| key) == Some(seen.work_key);
-            if !same_work && (was_working || seen.activity >= 2) {
+        let changes = seen.activity.wrapping_sub(self.activity);
+        if self.finished.is_none() {
+            let other_work = !seen.working() || self.work.map(|(key, _)| key) != Some(seen.work_key);
+            // Two changes from idle: a piece of work begun and ended between two looks.
+            let ended = if was_working { changes >= 1 && other_work } else { changes >= 2 };
+            if ended {
                 self.finished = Some(self.work.map(|(key, _)| key));
             }
         }
-        let steps = seen.activity.wrapping_sub(self.activity).wrapping_add(seen.progress.wrapping_sub(self.progress));
+        let steps = changes.wrapping_add(seen.progress.wrapping_sub(self.progress));
         self.beats = self.beats.saturating_add(steps.max(1));
         let work = seen.working().then_some((seen.work_key, seen.attempt));
         if work != self.work || seen.activity != self.activity {

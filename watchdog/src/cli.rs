@@ -3,6 +3,7 @@
 pub(crate) mod check;
 pub(crate) mod demo;
 pub(crate) mod run;
+pub(crate) mod status;
 pub(crate) mod supervise;
 
 use std::fmt::Display;

@@ -19,6 +19,7 @@ enum Command {
     Run(cli::run::Args),
     Check(cli::check::Args),
     Supervise(cli::supervise::Args),
+    Status(cli::status::Args),
     Demo(cli::demo::Args),
 }
 
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         Command::Run(args) => cli::run::run(&args),
         Command::Check(args) => cli::check::run(&args),
         Command::Supervise(args) => cli::supervise::run(&args),
+        Command::Status(args) => cli::status::run(&args),
         Command::Demo(args) => cli::demo::run(&args),
     }
 }

@@ -147,7 +147,7 @@ impl Scribe {
         let Found { incidents, unreadable } = match self.folder.load() {
             Ok(found) => found,
             Err(error) => {
-                self.settle(Err(&error));
+                self.settle(Some(&error));
                 return;
             }
         };
@@ -175,7 +175,7 @@ impl Scribe {
         if written.is_err() {
             self.dropped.add(Signal::Incidents, 1);
         }
-        self.settle(written.as_ref().map(|()| ()));
+        self.settle(written.as_ref().err());
         if incident.status != Status::Open || written.is_err() {
             self.prune();
         }
@@ -192,8 +192,8 @@ impl Scribe {
     }
 
     /// Says that the disk fails, or works again, once for each change.
-    fn settle(&mut self, result: Result<(), &io::Error>) {
-        let now = result.err().map(ToString::to_string);
+    fn settle(&mut self, error: Option<&io::Error>) {
+        let now = error.map(ToString::to_string);
         if now == self.trouble {
             return;
         }

@@ -34,18 +34,18 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    fn from_board(&self, metric: &'static Metric, read: impl Fn(&Board) -> Points + Send + Sync + 'static) {
+    fn on_board(&self, metric: &'static Metric, read: impl Fn(&Board) -> Points + Send + Sync + 'static) {
         let board = Arc::clone(self.board);
         self.workshop.observe(metric, move || read(&board));
     }
 
-    fn from_snapshot(
+    fn in_snapshot(
         &self,
         metric: &'static Metric,
         read: impl Fn(&Snapshot, &Names) -> Points + Send + Sync + 'static,
     ) {
         let names = Arc::clone(self.names);
-        self.from_board(metric, move |board| {
+        self.on_board(metric, move |board| {
             board.snapshot().map(|snapshot| read(&snapshot, &names)).unwrap_or_default()
         });
     }
@@ -57,7 +57,7 @@ impl Source<'_> {
         read: fn(&Snapshot, &ThreadStatus) -> Option<f64>,
         join: fn(f64, f64) -> f64,
     ) {
-        self.from_snapshot(metric, move |snapshot, names| {
+        self.in_snapshot(metric, move |snapshot, names| {
             let threads = snapshot.threads.iter();
             let numbers =
                 threads.filter_map(|thread| Some((names.label(&thread.name), read(snapshot, thread)?)));
@@ -71,7 +71,7 @@ impl Source<'_> {
         read: fn(&Snapshot, &ChannelStatus) -> f64,
         join: fn(f64, f64) -> f64,
     ) {
-        self.from_snapshot(metric, move |snapshot, names| {
+        self.in_snapshot(metric, move |snapshot, names| {
             let channels = snapshot.channels.iter();
             let numbers = channels.map(|channel| (names.label(&channel.name), read(snapshot, channel)));
             by_name("channel", numbers, join)
@@ -79,7 +79,7 @@ impl Source<'_> {
     }
 
     fn verdict(&self) {
-        self.from_board(&catalogue::VERDICT, |board| {
+        self.on_board(&catalogue::VERDICT, |board| {
             let stands = board.standing(Monotonic::now()).verdict;
             let flag = |verdict: &Verdict| {
                 (flag(*verdict == stands), vec![KeyValue::new("verdict", verdict.label())])
@@ -89,7 +89,7 @@ impl Source<'_> {
     }
 
     fn threads(&self) {
-        self.from_snapshot(&catalogue::THREAD_HEALTH, |snapshot, names| {
+        self.in_snapshot(&catalogue::THREAD_HEALTH, |snapshot, names| {
             let mut has: BTreeMap<Arc<str>, Vec<Health>> = BTreeMap::new();
             for thread in &snapshot.threads {
                 has.entry(names.label(&thread.name)).or_default().push(thread.health);
@@ -121,7 +121,7 @@ impl Source<'_> {
             channel.oldest_since.map_or(0.0, |since| snapshot.at.since(since).as_secs_f64())
         };
         self.per_channel(&catalogue::CHANNEL_AGE, age, f64::max);
-        self.from_snapshot(&catalogue::CHANNEL_MESSAGES, |snapshot, names| {
+        self.in_snapshot(&catalogue::CHANNEL_MESSAGES, |snapshot, names| {
             let count = |direction: &'static str, read: fn(&ChannelStatus) -> u64| {
                 let channels = snapshot.channels.iter();
                 let counts = channels.map(|channel| (names.label(&channel.name), number(read(channel))));
@@ -138,22 +138,22 @@ impl Source<'_> {
     }
 
     fn watch(&self) {
-        self.from_snapshot(&catalogue::KILLS_LEFT, |snapshot, _| {
+        self.in_snapshot(&catalogue::KILLS_LEFT, |snapshot, _| {
             vec![(f64::from(snapshot.kills_left), vec![])]
         });
-        self.from_snapshot(&catalogue::EXCUSED, |snapshot, _| {
+        self.in_snapshot(&catalogue::EXCUSED, |snapshot, _| {
             let kinds = ExcuseKind::ALL.iter().zip(snapshot.excused);
             kinds
                 .map(|(kind, time)| (time.as_secs_f64(), vec![KeyValue::new("kind", kind.label())]))
                 .collect()
         });
-        self.from_board(&catalogue::TELEMETRY_DROPPED, |board| {
+        self.on_board(&catalogue::TELEMETRY_DROPPED, |board| {
             let count = |signal: &Signal| {
                 (number(board.dropped().get(*signal)), vec![KeyValue::new("signal", signal.label())])
             };
             Signal::ALL.iter().map(count).collect()
         });
-        self.from_board(&catalogue::BUILD_INFO, |_| {
+        self.on_board(&catalogue::BUILD_INFO, |_| {
             vec![(1.0, vec![KeyValue::new("version", env!("CARGO_PKG_VERSION"))])]
         });
     }
@@ -162,7 +162,7 @@ impl Source<'_> {
     fn target(&self) {
         let cpu = |thread: &ThreadCpu, user: bool| if user { thread.user } else { thread.system };
         let names = Arc::clone(self.names);
-        self.from_board(&catalogue::THREAD_CPU, move |board| {
+        self.on_board(&catalogue::THREAD_CPU, move |board| {
             let mut points = Points::new();
             for (mode, user) in [("user", true), ("system", false)] {
                 let threads = of_target(board);
@@ -179,7 +179,7 @@ impl Source<'_> {
             points
         });
         let names = Arc::clone(self.names);
-        self.from_board(&catalogue::THREAD_RUN_DELAY, move |board| {
+        self.on_board(&catalogue::THREAD_RUN_DELAY, move |board| {
             let threads = of_target(board);
             let numbers = threads
                 .iter()
@@ -204,7 +204,7 @@ impl Source<'_> {
             (&catalogue::SHARD_START, start),
         ];
         for (metric, read) in targets {
-            self.from_board(metric, move |board| {
+            self.on_board(metric, move |board| {
                 let stats = of_target(board);
                 one(stats.and_then(|stats| stats.process).as_ref().and_then(read))
             });
@@ -221,7 +221,7 @@ impl Source<'_> {
             (&catalogue::OWN_START, start),
         ];
         for (metric, read) in own {
-            self.from_board(metric, move |board| {
+            self.on_board(metric, move |board| {
                 one(fresh(board).and_then(|stats| stats.sidecar).as_ref().and_then(read))
             });
         }

@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn a_json_line_has_time_level_shard_message_and_fields() {
         let line = logged(false, || {
-            tracing::warn!(event = "refused", pid = 4, shard = "fake", "not \"watching\"\n")
+            tracing::warn!(event = "refused", pid = 4, shard = "fake", "not \"watching\"\n");
         });
         let value: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(line.matches('\n').count(), 1);

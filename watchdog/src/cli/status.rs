@@ -1,0 +1,153 @@
+//! `status`: the verdict and why, for a person or a script.
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use shard_watchdog::client::{self, ClientError, Endpoint};
+use shard_watchdog::status_json::StatusJson;
+use shard_watchdog::verdict::Verdict;
+
+use super::fail;
+
+mod explain;
+mod table;
+
+/// Exit code when no sidecar answers.
+const UNREACHABLE: u8 = 3;
+/// A sidecar answers from memory; a script that asks a dead one should not wait longer than a person would.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+
+const HELP: &str = "\
+Examples:
+  shard-watchdog status
+  shard-watchdog status --explain                  time counted against each threshold, excuses, why no kill
+  shard-watchdog status --json | jq .verdict
+  shard-watchdog status --url unix:/run/shard/0.watchdog.sock
+
+Exit codes: 0 healthy or excused · 1 starting, degraded or restarting ·
+2 condemned, dying, dead, crash_loop or unguarded · 3 the sidecar is not reachable";
+
+/// Say what the sidecar thinks of its shard, and why
+#[derive(Debug, clap::Args)]
+#[command(after_help = HELP)]
+pub(crate) struct Args {
+    /// Where the sidecar listens: http://HOST:PORT or unix:/PATH.sock
+    #[arg(long, env = "SHARD_WATCHDOG_URL", value_name = "URL", default_value = "http://127.0.0.1:9611")]
+    url: Endpoint,
+    /// Print the sidecar's own JSON, one line
+    #[arg(long)]
+    json: bool,
+    /// Also print counted time against threshold, excuses, and why it has not killed
+    #[arg(long)]
+    explain: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> ExitCode {
+    let (body, status) = match ask(&args.url) {
+        Ok(answer) => answer,
+        Err(why) => return fail(UNREACHABLE, why),
+    };
+    let colour =
+        std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+    let text = if args.json {
+        format!("{}\n", body.trim_end())
+    } else {
+        let mut text = told(&status, Timestamp::now(), colour);
+        if args.explain {
+            text.push_str(&explain::explained(&status));
+        }
+        text
+    };
+    // Whoever reads this may have gone; the exit code tells the same.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::from(exit_code(status.verdict))
+}
+
+/// The answer as it came, and understood.
+fn ask(endpoint: &Endpoint) -> Result<(String, StatusJson), String> {
+    let answer = client::get(endpoint, "/api/v1/status", ANSWER_WITHIN).map_err(|error| {
+        let next = match error {
+            ClientError::Unreachable { .. } => {
+                "Is the sidecar running (systemctl status, kubectl get pod), and is this its http.listen or \
+                 http.socket? --url or SHARD_WATCHDOG_URL names another one"
+            }
+            ClientError::Late { .. } => {
+                "It may be stopped or the machine overloaded: look at its process, then at its log"
+            }
+            ClientError::Garbled { .. } => "Another program may hold this address: check --url",
+        };
+        format!("{error}. {next}.")
+    })?;
+    if !answer.status.is_success() {
+        return Err(format!(
+            "{endpoint} answers {} to a question for its status. The public address has none: use http.listen or \
+             http.socket, under the name localhost.",
+            answer.status
+        ));
+    }
+    let body = String::from_utf8_lossy(&answer.body).into_owned();
+    let status = serde_json::from_str(&body).map_err(|error| {
+        format!("{endpoint} answers with something else than a status: {error}. Check --url, and that both are of one version.")
+    })?;
+    Ok((body, status))
+}
+
+/// What a script is told.
+const fn exit_code(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::Healthy | Verdict::Excused => 0,
+        Verdict::Starting | Verdict::Degraded | Verdict::Restarting => 1,
+        Verdict::Condemned | Verdict::Dying | Verdict::Dead | Verdict::CrashLoop | Verdict::Unguarded => 2,
+    }
+}
+
+/// The person's view.
+fn told(status: &StatusJson, now: Timestamp, colour: bool) -> String {
+    let mut text = String::new();
+    let (on, off) = if colour { (paint(status.verdict), "\x1b[0m") } else { ("", "") };
+    let reason = table::plain(&status.reason);
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "shard {}: {on}{}{off}", table::plain(&status.shard), status.verdict);
+    let _ = writeln!(text, "  why     {reason}");
+    let ago = Duration::try_from(now.duration_since(status.since)).unwrap_or_default();
+    let _ = writeln!(text, "  since   {:.3} ({} ago)", status.since, table::rough(ago));
+    match (status.pid, status.incarnation) {
+        (Some(pid), Some(incarnation)) => {
+            let _ = writeln!(text, "  target  pid {pid}, incarnation {incarnation}");
+        }
+        _ => text.push_str("  target  none\n"),
+    }
+    let left = status.kills_left.map_or_else(|| "unknown".to_owned(), |left| left.to_string());
+    let _ = writeln!(text, "  kills   mode {}, {left} left in the budget", table::plain(&status.mode));
+    if let Some(until) = status.paused_until {
+        let _ = writeln!(text, "  paused  until {until:.0}");
+    }
+    let dropped: Vec<String> = status
+        .telemetry_dropped
+        .iter()
+        .filter(|(_, n)| **n > 0)
+        .map(|(s, n)| format!("{} {n}", table::plain(s)))
+        .collect();
+    if !dropped.is_empty() {
+        let _ = writeln!(text, "  dropped {}", dropped.join(", "));
+    }
+    text.push_str(&table::threads(&status.threads));
+    text.push_str(&table::channels(&status.channels));
+    text
+}
+
+const fn paint(verdict: Verdict) -> &'static str {
+    match exit_code(verdict) {
+        0 => "\x1b[1;32m",
+        1 => "\x1b[1;33m",
+        _ => "\x1b[1;31m",
+    }
+}
+
+#[cfg(test)]
+#[path = "status/tests.rs"]
+mod tests;

@@ -1,0 +1,78 @@
+//! `--explain`: what stands between the target and a kill.
+
+use shard_watchdog::status_json::{StatusJson, ThreadJson};
+use shard_watchdog::verdict::{Health, Verdict};
+
+use super::table::{columns, plain, seconds};
+
+/// Counted time against threshold for each thread, the excuses so far, and why it has not killed.
+pub(super) fn explained(status: &StatusJson) -> String {
+    let rows = status.threads.iter().map(|thread| {
+        let (against, share) = if thread.stall_after_seconds > 0.0 {
+            let share = 100.0 * thread.counted_seconds / thread.stall_after_seconds;
+            (seconds(thread.stall_after_seconds), format!("{share:.0} %"))
+        } else {
+            ("not judged".to_owned(), "-".to_owned())
+        };
+        [plain(&thread.name), seconds(thread.counted_seconds), against, share, remark(thread)]
+    });
+    let mut text = columns(["THREAD", "COUNTED", "THRESHOLD", "USED", "REMARK"], rows);
+    let excused: Vec<String> = status
+        .excused_seconds
+        .iter()
+        .map(|(kind, time)| format!("{} {}", plain(kind), seconds(*time)))
+        .collect();
+    if !excused.is_empty() {
+        text.push_str(&format!("\nexcused so far: {}\n", excused.join(", ")));
+    }
+    if let Some(events) = &status.thread_events {
+        let how = if events == "pidfd" { "by an event, at once" } else { "by looking, every 20 ms" };
+        text.push_str(&format!("\nthe end of a thread is seen {how}\n"));
+    }
+    text.push_str(&format!("\nwhy no kill: {}\n", why_not(status)));
+    text
+}
+
+fn remark(thread: &ThreadJson) -> String {
+    let because = |what: &str| match &thread.kind {
+        Some(kind) => format!("{what}: {}", plain(kind)),
+        None => what.to_owned(),
+    };
+    match thread.health {
+        Health::Starting => "not seen yet, within startup_grace".to_owned(),
+        Health::Idle => "waits for work; nothing counts, however long".to_owned(),
+        Health::Working => "makes progress".to_owned(),
+        Health::Late => "past warn_after".to_owned(),
+        Health::Stalled => because("past stall_after"),
+        Health::Gone if thread.tid.is_none() => "no thread of this name is there".to_owned(),
+        Health::Gone => "has ended while its process lives on".to_owned(),
+        Health::Excused => because("its time does not count"),
+    }
+}
+
+fn why_not(status: &StatusJson) -> &'static str {
+    match status.verdict {
+        Verdict::Healthy => "nothing is wrong",
+        Verdict::Excused => {
+            "what stands still is not the target's fault, and no excuse has reached its limit"
+        }
+        Verdict::Starting => "the target is within startup_grace",
+        Verdict::Degraded => {
+            "what is wrong is only reported: it is late, missing, or its rule says on = \"report\""
+        }
+        Verdict::Unguarded => "no target is watched: see the reason above",
+        Verdict::Dying => "the target is ending already",
+        Verdict::Dead | Verdict::Restarting => "the target is dead; its supervisor has to start it",
+        Verdict::CrashLoop => "the same work killed it before; more killing would not help",
+        Verdict::Condemned if status.mode == "observe" => {
+            "kill.mode is \"observe\": it says what it would do, and a person switches killing on with \"enforce\""
+        }
+        Verdict::Condemned if status.paused_until.is_some() => "killing is paused",
+        Verdict::Condemned if status.kills_left == Some(0) => {
+            "the kill budget is spent; it refills with time (kill.budget)"
+        }
+        Verdict::Condemned => {
+            "the kill is on its way, or the kernel refused the signal: see the incident and the log"
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Columns of text that line up, made of names that a target chose.
+
+use std::time::Duration;
+
+use shard_watchdog::status_json::{ChannelJson, ThreadJson};
+
+/// Threads under a heading; nothing if there are none.
+pub(super) fn threads(threads: &[ThreadJson]) -> String {
+    let rows = threads.iter().map(|thread| {
+        let work = match (thread.work_key, thread.attempt) {
+            (Some(key), Some(attempt)) if attempt > 1 => format!("{key} (attempt {attempt})"),
+            (Some(key), _) => key.to_string(),
+            (None, _) => none(),
+        };
+        let health = match &thread.kind {
+            Some(kind) => format!("{}: {}", thread.health, plain(kind)),
+            None => thread.health.to_string(),
+        };
+        [
+            plain(&thread.name),
+            thread.tid.map_or_else(none, |tid| tid.to_string()),
+            health,
+            thread.heartbeat_age_seconds.map_or_else(none, seconds),
+            work,
+            thread.work_age_seconds.map_or_else(none, seconds),
+        ]
+    });
+    columns(["THREAD", "TID", "HEALTH", "LAST BEAT", "WORK", "FOR"], rows)
+}
+
+/// The same for channels.
+pub(super) fn channels(channels: &[ChannelJson]) -> String {
+    let rows = channels.iter().map(|channel| {
+        [
+            plain(&channel.name),
+            channel.depth.to_string(),
+            if channel.depth == 0 { none() } else { seconds(channel.age_seconds) },
+            channel.sent.to_string(),
+            channel.received.to_string(),
+        ]
+    });
+    columns(["CHANNEL", "WAITING", "OLDEST", "SENT", "RECEIVED"], rows)
+}
+
+/// Rows under a heading, with an empty line before. Nothing if there are no rows.
+pub(super) fn columns<const N: usize>(heading: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let mut table = vec![heading.map(str::to_owned)];
+    table.extend(rows);
+    if table.len() == 1 {
+        return String::new();
+    }
+    let mut widths = [0; N];
+    for row in &table {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::from("\n");
+    for row in &table {
+        let cells: Vec<String> =
+            row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// A name without what would move the cursor of whoever reads it.
+pub(super) fn plain(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
+/// `0.25 s`, `2 min 5 s`: as exact as a person wants it.
+pub(super) fn seconds(seconds: f64) -> String {
+    rough(Duration::try_from_secs_f64(seconds).unwrap_or_default())
+}
+
+/// The same for a duration.
+pub(super) fn rough(time: Duration) -> String {
+    let whole = time.as_secs();
+    match whole {
+        0..10 => format!("{:.2} s", time.as_secs_f64()),
+        10..60 => format!("{whole} s"),
+        60..3_600 => format!("{} min {} s", whole / 60, whole % 60),
+        3_600..86_400 => format!("{} h {} min", whole / 3_600, whole % 3_600 / 60),
+        _ => format!("{} d {} h", whole / 86_400, whole % 86_400 / 3_600),
+    }
+}
+
+fn none() -> String {
+    "-".to_owned()
+}

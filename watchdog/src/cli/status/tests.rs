@@ -1,0 +1,182 @@
+use super::*;
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::net::TcpListener;
+
+use clap::Parser;
+use shard_watchdog::status_json::{ChannelJson, ThreadJson};
+use shard_watchdog::verdict::Health;
+
+fn status(verdict: Verdict) -> StatusJson {
+    let thread = ThreadJson {
+        name: "exec-s0".to_owned(),
+        tid: Some(4_711),
+        health: Health::Late,
+        kind: None,
+        heartbeat_age_seconds: Some(2.5),
+        work_key: Some(19_426_587),
+        attempt: Some(2),
+        work_age_seconds: Some(3.25),
+        counted_seconds: 2.5,
+        stall_after_seconds: 5.0,
+    };
+    let missing = ThreadJson {
+        name: "net-*".to_owned(),
+        tid: None,
+        health: Health::Gone,
+        heartbeat_age_seconds: None,
+        work_key: None,
+        attempt: None,
+        work_age_seconds: None,
+        counted_seconds: 0.0,
+        ..thread.clone()
+    };
+    StatusJson {
+        shard: "0".to_owned(),
+        verdict,
+        reason: "thread exec-s0 has made no progress for 2.5 s".to_owned(),
+        since: "2026-11-22T22:15:03.25Z".parse().unwrap(),
+        pid: Some(4_700),
+        incarnation: Some(3),
+        threads: vec![thread, missing],
+        channels: vec![ChannelJson {
+            name: "commands".to_owned(),
+            depth: 2,
+            age_seconds: 0.25,
+            sent: 12,
+            received: 10,
+        }],
+        kills_left: Some(3),
+        paused_until: None,
+        mode: "observe".to_owned(),
+        excuse: None,
+        excused_seconds: BTreeMap::from([("stopped".to_owned(), 75.0)]),
+        thread_events: Some("pidfd".to_owned()),
+        telemetry_dropped: BTreeMap::from([("logs".to_owned(), 0)]),
+        version: "0.1.0".to_owned(),
+    }
+}
+
+fn now() -> Timestamp {
+    "2026-11-22T22:17:08.25Z".parse().unwrap()
+}
+
+#[test]
+fn a_person_reads_verdict_reason_threads_and_channels() {
+    insta::assert_snapshot!(told(&status(Verdict::Degraded), now(), false), @r"
+    shard 0: degraded
+      why     thread exec-s0 has made no progress for 2.5 s
+      since   2026-11-22T22:15:03.250Z (2 min 5 s ago)
+      target  pid 4700, incarnation 3
+      kills   mode observe, 3 left in the budget
+
+    THREAD   TID   HEALTH  LAST BEAT  WORK                  FOR
+    exec-s0  4711  late    2.50 s     19426587 (attempt 2)  3.25 s
+    net-*    -     gone    -          -                     -
+
+    CHANNEL   WAITING  OLDEST  SENT  RECEIVED
+    commands  2        0.25 s  12    10
+    ");
+}
+
+#[test]
+fn explain_tells_what_stands_between_the_target_and_a_kill() {
+    insta::assert_snapshot!(explain::explained(&status(Verdict::Condemned)).trim_start(), @r#"
+    THREAD   COUNTED  THRESHOLD  USED  REMARK
+    exec-s0  2.50 s   5.00 s     50 %  past warn_after
+    net-*    0.00 s   5.00 s     0 %   no thread of this name is there
+
+    excused so far: stopped 1 min 15 s
+
+    the end of a thread is seen by an event, at once
+
+    why no kill: kill.mode is "observe": it says what it would do, and a person switches killing on with "enforce"
+    "#);
+}
+
+#[test]
+fn colours_only_when_asked_and_hostile_names_move_no_cursor() {
+    let mut hostile = status(Verdict::Dead);
+    hostile.threads[0].name = "\u{1b}[2Jx".to_owned();
+    hostile.reason = "a\r\nb".to_owned();
+    let text = told(&hostile, now(), false);
+    assert!(!text.contains('\u{1b}') && !text.contains('\r'), "{text}");
+    assert!(told(&hostile, now(), true).contains("\x1b[1;31mdead\x1b[0m"));
+}
+
+#[test]
+fn exit_codes_are_those_of_the_contract() {
+    let codes: Vec<String> =
+        Verdict::ALL.iter().map(|verdict| format!("{verdict} {}", exit_code(*verdict))).collect();
+    insta::assert_snapshot!(codes.join("\n"), @r"
+    unguarded 2
+    starting 1
+    healthy 0
+    degraded 1
+    excused 0
+    condemned 2
+    dying 2
+    dead 2
+    restarting 1
+    crash_loop 2
+    ");
+}
+
+#[derive(Debug, Parser)]
+struct Line {
+    #[command(flatten)]
+    args: Args,
+}
+
+fn endpoint(url: &str) -> Endpoint {
+    Line::try_parse_from(["status", "--url", url]).unwrap().args.url
+}
+
+/// Answers one request with `answer`.
+fn server(answer: String) -> (Endpoint, std::thread::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let served = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.read(&mut [0; 4_096]);
+        let head = format!("Content-Length: {}\r\nConnection: close\r\n\r\n", answer.len());
+        write!(stream, "HTTP/1.1 200 OK\r\n{head}{answer}").unwrap();
+    });
+    (endpoint(&url), served)
+}
+
+#[test]
+fn an_answer_is_understood_and_passed_on_as_it_came() {
+    let body = serde_json::to_string(&status(Verdict::Healthy)).unwrap();
+    // A newer sidecar may say more.
+    let body = body.replacen('{', "{\"news\":1,", 1);
+    let (endpoint, served) = server(body.clone());
+    let (raw, understood) = ask(&endpoint).unwrap();
+    served.join().unwrap();
+    assert_eq!((raw, understood), (body, status(Verdict::Healthy)));
+}
+
+#[test]
+fn nobody_there_ends_with_the_next_step() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let why = ask(&endpoint(&url)).unwrap_err();
+    assert!(why.starts_with(&format!("{url} cannot be reached")), "{why}");
+    assert!(why.contains("--url"), "{why}");
+}
+
+#[test]
+fn something_else_at_the_address_is_said_so() {
+    let (endpoint, served) = server("{\"hello\":1}".to_owned());
+    let why = ask(&endpoint).unwrap_err();
+    served.join().unwrap();
+    assert!(why.contains("something else than a status"), "{why}");
+}
+
+#[test]
+fn a_bad_url_is_refused_by_the_command_line() {
+    let error = Line::try_parse_from(["status", "--url", "9611"]).unwrap_err().to_string();
+    assert!(error.contains("say http://HOST:PORT or unix:/PATH.sock"), "{error}");
+}

@@ -127,7 +127,7 @@ mod tests {
         insta::assert_snapshot!(timeline(&story, &incident).join("\n"), @r"
 
               ms since the fault
-              0.00  fault       fault exit fired
+              0.00  fault       exit fired in shard 0
               1.00  signal      SIGKILL
               3.00  supervisor  pid 9 started
         ");

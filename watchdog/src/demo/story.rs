@@ -8,6 +8,8 @@ use crate::clock::Monotonic;
 
 /// Lines of each process that are kept for the case that something goes wrong.
 const TAIL: usize = 8;
+/// Retries that are remembered: those before the fault fires are few, and those after the first do not matter.
+const RETRIES: usize = 64;
 /// How supervisors begin their lines.
 const SUPERVISE: &str = "supervise: CMD pid ";
 /// What precedes the time in lines that have one.
@@ -39,7 +41,8 @@ pub(super) struct Story {
     fault: Option<Moment>,
     ended: Option<Moment>,
     started: Option<Moment>,
-    retry: Option<Retry>,
+    /// Given out again since the fault was armed. The first one after the fault is the one that counts.
+    retries: Vec<Retry>,
     /// Verified since the fault was armed: when, and which.
     blocks: Vec<(u64, u64)>,
     tails: Vec<VecDeque<String>>,
@@ -58,7 +61,7 @@ impl Story {
             fault: None,
             ended: None,
             started: None,
-            retry: None,
+            retries: Vec::new(),
             blocks: Vec::new(),
             tails: vec![VecDeque::new(); shards + 1],
         }
@@ -120,10 +123,10 @@ impl Story {
                 let block = number("block").unwrap_or_default();
                 self.wrong = Some(format!("block {block} came out wrong: {}", word("mismatch")));
             }
-            "retry" if after_arming && self.retry.is_none() => {
+            "retry" if after_arming && self.retries.len() < RETRIES => {
                 let (block, part) = (number("block").unwrap_or_default(), number("part").unwrap_or_default());
                 let what = format!("block {block}, part {part} again, on {}: {}", word("to"), word("reason"));
-                self.retry = Some(Retry { moment: Moment { at, what }, block });
+                self.retries.push(Retry { moment: Moment { at, what }, block });
             }
             _ => {}
         }
@@ -138,8 +141,10 @@ impl Story {
         }
         let what = what.trim();
         let moment = |what: &str| Moment { at, what: what.to_owned() };
-        if what.starts_with("fault ") && self.fault.is_none() {
-            self.fault = Some(moment(what));
+        if let Some(what) = what.strip_prefix("fault ") {
+            if self.fault.is_none() {
+                self.fault = Some(moment(&format!("{what} in {}", self.name(self.target))));
+            }
         } else if let Some(what) = what.strip_prefix(SUPERVISE) {
             let place = if what.ends_with("started") { &mut self.started } else { &mut self.ended };
             if place.is_none() {
@@ -179,10 +184,15 @@ impl Story {
         Some(lacks.to_owned())
     }
 
+    fn retry(&self) -> Option<&Retry> {
+        let fault = self.fault.as_ref()?.at;
+        self.retries.iter().find(|retry| retry.moment.at >= fault)
+    }
+
     /// The first block that was verified in spite of the fault: the one whose part had to be given out again, or if
     /// none had to, the first that was verified after the process had ended.
     fn next_verified(&self) -> Option<Moment> {
-        let found = match &self.retry {
+        let found = match self.retry() {
             Some(retry) => {
                 self.blocks.iter().find(|(at, block)| *at >= retry.moment.at && *block == retry.block)
             }
@@ -199,7 +209,7 @@ impl Story {
             ("fault", self.fault.clone()),
             ("supervisor", self.ended.clone()),
             ("supervisor", self.started.clone()),
-            ("retry", self.retry.as_ref().map(|retry| retry.moment.clone())),
+            ("retry", self.retry().map(|retry| retry.moment.clone())),
             ("verified", self.next_verified()),
         ];
         all.into_iter().filter_map(|(name, moment)| Some((name, moment?))).collect()
@@ -241,6 +251,10 @@ mod tests {
     fn a_recovery_is_put_together_whatever_the_order_of_the_lines() {
         let mut lines = [
             (2, r#"{"event":"block","block":7,"verified":true,"at_monotonic_ns":150}"#),
+            (
+                2,
+                r#"{"event":"retry","block":7,"part":1,"to":"1","from":"0","reason":"late","at_monotonic_ns":110}"#,
+            ),
             (
                 2,
                 r#"{"event":"retry","block":8,"part":0,"to":"1","from":"0","reason":"lost","at_monotonic_ns":230}"#,

@@ -1,0 +1,81 @@
+//! What the command line promises to scripts: exit codes, and one paragraph that names the next step.
+
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed, which is the point")]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn watchdog(arguments: &[&str], temporary: &Path) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_shard-watchdog"))
+        .args(arguments)
+        .env_clear()
+        .env("TMPDIR", temporary)
+        .current_dir(temporary)
+        .output()
+        .unwrap();
+    (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+fn config(folder: &Path, text: &str) -> String {
+    let path = folder.join("w.toml");
+    std::fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn check_sums_up_a_good_config_and_ends_with_0() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "[target]\nshard = \"0\"\nheartbeat = \"/h\"\n[[thread]]\nname = \"exec-s0\"\n\
+                [otlp]\nendpoint = \"http://127.0.0.1:4318\"\n";
+    let (code, out, err) = watchdog(&["check", "--config", &config(folder.path(), text)], folder.path());
+    assert_eq!(code, Some(0), "{err}");
+    insta::assert_snapshot!(out, @r"
+    ok
+      target   shard 0, the process that writes /h
+      thread   1 × exec-s0: gone, or no progress for 5s → kill (warning at 2s)
+      kill     observe: says what it would kill, and kills nothing
+      evidence /var/lib/shard-watchdog/0
+      http     127.0.0.1:9611
+    note: [otlp] is read and checked, but this version does not act upon it yet
+    ");
+}
+
+#[test]
+fn check_says_all_that_is_wrong_and_ends_with_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = config(folder.path(), "[target]\nshard = 0\nheartbeat = \"/h\"\n[kil]\n");
+    let (code, out, err) = watchdog(&["check", "--config", &path], folder.path());
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    let lines: Vec<&str> = err.lines().map(|line| line.strip_prefix(path.as_str()).unwrap()).collect();
+    assert!(lines[0].starts_with(":2: target.shard: found 0: allowed:"), "{err}");
+    assert!(lines[1].starts_with(":4: kil: found kil: unknown key; did you mean «kill»?"), "{err}");
+    assert_eq!(lines.len(), 2, "{err}");
+}
+
+#[test]
+fn a_demo_that_cannot_start_says_why_leaves_nothing_and_ends_with_1() {
+    let folder = tempfile::tempdir().unwrap();
+    for (arguments, why) in [
+        (&["demo", "--executor", "/nowhere/shard-executor"][..], "/nowhere/shard-executor is not a file"),
+        (&["demo", "--executor", "/bin/false"], "cannot generate blocks"),
+        (
+            &["demo", "--executor", "/bin/false", "--blocks", "/nowhere/blocks"],
+            "/nowhere/blocks does not exist",
+        ),
+        (&["demo", "--executor", "/bin/false", "--keep", "/bin"], "/bin is not empty"),
+    ] {
+        let (code, _, err) = watchdog(arguments, folder.path());
+        assert_eq!(code, Some(1), "{err}");
+        assert!(err.contains(why) && err.starts_with("shard-watchdog: not recovered: "), "{err}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "{err}");
+    }
+}
+
+#[test]
+fn contradicting_flags_are_refused_with_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["supervise", "--backoff-initial", "1s", "--backoff-max", "1ms", "--", "true"];
+    let (code, _, err) = watchdog(&arguments, folder.path());
+    assert_eq!(code, Some(2));
+    assert!(err.contains("--backoff-initial (1s) is longer than --backoff-max (1ms)"), "{err}");
+}

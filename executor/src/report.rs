@@ -12,12 +12,14 @@ use crate::validate::BlockResult;
 #[derive(Clone, Debug, Serialize)]
 pub struct BlockReport {
     /// Its number.
+    #[serde(rename = "block")]
     pub number: u64,
     /// How many transactions it has.
     pub transactions: usize,
     /// Gas they used.
     pub gas_used: u64,
     /// From the state before to the verdict, reading the file and the digest not included.
+    #[serde(rename = "elapsed_ms")]
     pub milliseconds: f64,
     /// Transactions that were executed again in order.
     pub reexecuted: usize,

@@ -95,6 +95,17 @@ pub fn start(
     let log = logs::start(format, filter.as_deref(), &config.target.shard, &dropped)?;
     let mut surface = start_without_log(&config, events, anchor, dropped)?;
     surface.log = Some(log);
+    let Addresses { listen, public } = surface.addresses;
+    tracing::info!(
+        event = "started",
+        version = env!("CARGO_PKG_VERSION"),
+        mode = config.kill.mode.label(),
+        listen = listen.map(tracing::field::display),
+        public = public.map(tracing::field::display),
+        socket = config.http.socket.as_deref().map(|path| tracing::field::display(path.display())),
+        "the sidecar of shard {} has started",
+        config.target.shard
+    );
     Ok(surface)
 }
 

@@ -91,7 +91,7 @@ pub struct Incident {
     pub thread: Option<FaultyThread>,
     /// Every observation that the verdict rests on.
     pub observations: Vec<String>,
-    /// Every step, in the order of its telling.
+    /// Every step, in the order of its time.
     pub timeline: Vec<Entry>,
     /// How long each part took, where both of its ends are known.
     pub durations: Durations,
@@ -121,6 +121,11 @@ impl Incident {
         incident.push(anchor, opening.seen, StepName::Seen, threshold);
         incident.push(anchor, opening.at, StepName::Verdict, Some(opening.why.clone()));
         incident
+    }
+
+    /// How long after the last progress `at` is, in milliseconds.
+    pub fn since_last_progress(&self, at: Monotonic) -> Option<f64> {
+        timeline::since_last_progress(&self.timeline, at)
     }
 
     /// Adds what happened next.
@@ -159,7 +164,10 @@ impl Incident {
         if self.timeline.len() >= MOST_STEPS {
             return;
         }
-        self.timeline.push(Entry::new(&self.timeline, anchor, at, step, detail));
+        let entry = Entry::new(&self.timeline, anchor, at, step, detail);
+        // A look tells its verdict first, and the death that it rests on is older.
+        let place = self.timeline.partition_point(|earlier| earlier.monotonic_ns <= entry.monotonic_ns);
+        self.timeline.insert(place, entry);
         self.durations = Durations::of(&self.timeline, self.reason);
     }
 }

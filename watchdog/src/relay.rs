@@ -121,7 +121,7 @@ impl Relay {
         }
         open.incident.step(at, step, self.board.anchor());
         let (name, detail) = timeline::tell(step);
-        let since = open.incident.timeline.last().and_then(|entry| entry.since_last_progress_ms);
+        let since = open.incident.since_last_progress(at);
         tracing::warn!(
             event = "incident_step",
             incident = %open.incident.id,

@@ -90,11 +90,10 @@ impl Entry {
         step: StepName,
         detail: Option<String>,
     ) -> Self {
-        let origin = moment(before, StepName::LastProgress).unwrap_or(at);
         Self {
             at: anchor.wall(at),
             monotonic_ns: Some(at.0),
-            since_last_progress_ms: Some(millis(at.since(origin))),
+            since_last_progress_ms: since_last_progress(before, at).or(Some(0.0)),
             step,
             detail,
         }
@@ -170,6 +169,11 @@ impl Durations {
 /// When `step` happened first.
 fn moment(timeline: &[Entry], step: StepName) -> Option<Monotonic> {
     timeline.iter().find(|entry| entry.step == step)?.monotonic_ns.map(Monotonic)
+}
+
+/// Milliseconds from the last progress to `at`.
+pub(super) fn since_last_progress(timeline: &[Entry], at: Monotonic) -> Option<f64> {
+    Some(millis(at.since(moment(timeline, StepName::LastProgress)?)))
 }
 
 fn millis(duration: Duration) -> f64 {

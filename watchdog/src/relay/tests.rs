@@ -16,10 +16,11 @@ fn relay(directory: &std::path::Path) -> Relay {
 }
 
 fn opened(number: u64) -> Event {
-    let at = Monotonic::now();
+    let verdict = Monotonic::now();
+    let at = Monotonic(verdict.0 - 60_000);
     Event::IncidentOpened(Box::new(Opening {
         incident: number,
-        at: at.plus(Duration::from_micros(60)),
+        at: verdict,
         reason: Reason::ThreadGone,
         why: "thread exec-s0 ended".to_owned(),
         target: TargetIdentity { pid: 10, start_time: 20, incarnation: 30 },

@@ -36,7 +36,7 @@ impl Running {
         let at = snapshot.at;
         self.events.try_send(Event::Snapshot(Box::new(snapshot))).unwrap();
         let began = Instant::now();
-        while self.surface.board.standing(at).verdict != verdict {
+        while self.surface.board.snapshot().is_none_or(|held| held.at != at) {
             assert!(began.elapsed() < LONG);
             std::thread::sleep(Duration::from_millis(1));
         }

@@ -240,6 +240,11 @@ impl Demo {
                 break;
             }
         }
+        if let Some(who) = self.story.failing() {
+            let what =
+                format!("{} does not come up; give it what it asks for, and try again", self.story.name(who));
+            return Err(self.failed(what, who));
+        }
         match self.story.wrong() {
             None => Ok(()),
             Some(what) => Err(self.failed(what, usize::from(self.cluster.shards()))),

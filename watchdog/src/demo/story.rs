@@ -12,6 +12,8 @@ const TAIL: usize = 8;
 const RETRIES: usize = 64;
 /// How supervisors begin their lines.
 const SUPERVISE: &str = "supervise: CMD pid ";
+/// A member that ended so often before any fault was armed will not come up: its input is bad, or its port taken.
+const TOO_OFTEN: u32 = 3;
 /// What precedes the time in lines that have one.
 const AT: &str = "at_monotonic_ns=";
 
@@ -45,6 +47,8 @@ pub(super) struct Story {
     retries: Vec<Retry>,
     /// Verified since the fault was armed: when, and which.
     blocks: Vec<(u64, u64)>,
+    /// How often each member ended before a fault was armed.
+    ends: Vec<u32>,
     tails: Vec<VecDeque<String>>,
 }
 
@@ -63,6 +67,7 @@ impl Story {
             started: None,
             retries: Vec::new(),
             blocks: Vec::new(),
+            ends: vec![0; shards + 1],
             tails: vec![VecDeque::new(); shards + 1],
         }
     }
@@ -90,6 +95,13 @@ impl Story {
             && self.coordinator(&event)
         {
             return;
+        }
+        if self.armed.is_none()
+            && line.starts_with(SUPERVISE)
+            && line.contains(" ended (")
+            && let Some(ends) = self.ends.get_mut(who)
+        {
+            *ends += 1;
         }
         if who == self.target {
             self.target_said(&line);
@@ -161,6 +173,11 @@ impl Story {
     /// A block that came out wrong.
     pub(super) fn wrong(&self) -> Option<String> {
         self.wrong.clone()
+    }
+
+    /// Who does not come up at all.
+    pub(super) fn failing(&self) -> Option<usize> {
+        self.ends.iter().position(|ends| *ends >= TOO_OFTEN)
     }
 
     /// The fault, once it fired.
@@ -282,6 +299,17 @@ mod tests {
         ]);
         assert_eq!(story.fault(), None);
         assert_eq!(story.verified(), 0);
+    }
+
+    #[test]
+    fn who_ends_again_and_again_before_the_fault_is_told() {
+        let mut story = Story::new(2);
+        for _ in 0..TOO_OFTEN {
+            assert_eq!(story.failing(), None);
+            story
+                .hear(1, format!("{SUPERVISE}7 ended (exit code 2) after 0.0 s; restarting in 100 ms {AT}5"));
+        }
+        assert_eq!(story.failing(), Some(1));
     }
 
     #[test]

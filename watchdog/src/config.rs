@@ -44,7 +44,10 @@ pub type Asks = fn(&Config) -> bool;
 pub const NOT_YET: &[(&str, Asks)] = &[
     ("[[channel]]", |config| !config.channels.is_empty()),
     ("[otlp]", |config| config.otlp.is_some()),
+    ("judge.excuse.starved", |config| config.judge.starved != JudgeConfig::default().starved),
     ("judge.excuse.throttled", |config| config.judge.throttled != JudgeConfig::default().throttled),
+    ("judge.excuse.traced", |config| config.judge.traced != JudgeConfig::default().traced),
+    ("evidence.time_limit", |config| config.evidence.time_limit != DEFAULT_EVIDENCE_TIME),
     ("a target without heartbeat", |config| !matches!(config.target.find, FindTarget::Heartbeat(_))),
 ];
 
@@ -222,6 +225,10 @@ pub struct KillConfig {
     /// …per this much time.
     pub budget_per: Duration,
 }
+
+/// How long gathering evidence may delay a kill, unless told otherwise: what the stacks of a large process take, and a
+/// quarter of what a restart may cost.
+pub const DEFAULT_EVIDENCE_TIME: Duration = Duration::from_millis(250);
 
 /// `[evidence]`
 #[derive(Clone, Debug)]

@@ -9,8 +9,8 @@ use toml::de::DeValue;
 use super::section::{Complaints, Section};
 use super::units::{self, DURATION_FORM};
 use super::{
-    Config, EvidenceConfig, HttpConfig, JudgeConfig, KillConfig, KillMode, KillSignal, On, OtlpConfig,
-    RestartConfig, TargetConfig, watched,
+    Config, DEFAULT_EVIDENCE_TIME, EvidenceConfig, HttpConfig, JudgeConfig, KillConfig, KillMode, KillSignal,
+    On, OtlpConfig, RestartConfig, TargetConfig, watched,
 };
 
 /// What the kernel has room for (`sockaddr_un`), the closing zero excepted.
@@ -136,7 +136,7 @@ fn evidence(section: Option<Section<'_>>, shard: &str, complaints: &mut Complain
     let folder = if folder.starts_with('.') { format!("_{folder}") } else { folder };
     let mut evidence = EvidenceConfig {
         directory: PathBuf::from("/var/lib/shard-watchdog").join(folder),
-        time_limit: Duration::from_millis(250),
+        time_limit: DEFAULT_EVIDENCE_TIME,
         keep_incidents: 50,
         keep_bytes: 256 << 20,
     };

@@ -108,7 +108,8 @@ impl Cluster {
 
     fn shard(&self, number: usize, plan: &Plan) -> Shard {
         let name = number.to_string();
-        let sidecar = Sidecar::configure(self.folder.path(), &name, &format!("exec-s{number}"), &plan.settings);
+        let sidecar =
+            Sidecar::configure(self.folder.path(), &name, &format!("exec-s{number}"), &plan.settings);
         let (listen, faults) = (api::free_address(), api::free_address());
         let mut command = Command::new(binary("shard-watchdog"));
         command
@@ -167,7 +168,10 @@ impl Cluster {
         let coordinator = self.coordinator.as_ref().expect("this cluster has a coordinator");
         let lines = coordinator.lines();
         let blocks = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        blocks.filter(|line| line["event"] == "block").inspect(|line| assert_eq!(line["verified"], true, "{line}")).count()
+        blocks
+            .filter(|line| line["event"] == "block")
+            .inspect(|line| assert_eq!(line["verified"], true, "{line}"))
+            .count()
     }
 
     /// Arms a fault in shard `number` and waits until it fires. Returns when it did.
@@ -184,7 +188,11 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
             for shard in &self.shards {
-                eprintln!("--- status: {:?}\n--- incidents: {:#?}", shard.sidecar.status(), shard.sidecar.incidents());
+                eprintln!(
+                    "--- status: {:?}\n--- incidents: {:#?}",
+                    shard.sidecar.status(),
+                    shard.sidecar.incidents()
+                );
             }
         }
         self.coordinator = None;

@@ -54,7 +54,9 @@ impl FaultTimes {
         let Self { verdict_ms, dead_ms, verified_ms } = times;
         let record = json!({"row": row, "verdict_ms": verdict_ms, "dead_ms": dead_ms, "verified_ms": verified_ms,
             "reason": incident["reason"], "why": incident["why"]});
-        println!("row {row}: verdict {verdict_ms:.2} ms, dead {dead_ms:.2} ms, next verified block {verified_ms:.2} ms");
+        println!(
+            "row {row}: verdict {verdict_ms:.2} ms, dead {dead_ms:.2} ms, next verified block {verified_ms:.2} ms"
+        );
         keep(row, &record);
         times
     }

@@ -15,7 +15,9 @@ pub fn binary(name: &str) -> PathBuf {
     let exe = std::env::current_exe().expect("the test knows its own path");
     let found = exe.ancestors().skip(1).take(3).map(|folder| folder.join(name)).find(|path| path.is_file());
     found.unwrap_or_else(|| {
-        panic!("{name} is not built: run `cargo build --workspace --bins` (with --release for a benchmark) first")
+        panic!(
+            "{name} is not built: run `cargo build --workspace --bins` (with --release for a benchmark) first"
+        )
     })
 }
 

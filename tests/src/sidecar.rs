@@ -68,8 +68,10 @@ impl Sidecar {
         let Settings { stall_after, mode, kills, judge, .. } = settings;
         let mut text = String::new();
         writeln!(text, "[target]\nshard = {name:?}\nheartbeat = {:?}", sidecar.heartbeat).expect("a string");
-        writeln!(text, "[[thread]]\nname = {thread:?}\nstall_after = {stall_after:?}\n[judge]\n{judge}").expect("a string");
-        writeln!(text, "[kill]\nmode = {mode:?}\nbudget = {{ kills = {kills}, per = \"10m\" }}").expect("a string");
+        writeln!(text, "[[thread]]\nname = {thread:?}\nstall_after = {stall_after:?}\n[judge]\n{judge}")
+            .expect("a string");
+        writeln!(text, "[kill]\nmode = {mode:?}\nbudget = {{ kills = {kills}, per = \"10m\" }}")
+            .expect("a string");
         writeln!(text, "[evidence]\ndirectory = {:?}", sidecar.evidence).expect("a string");
         writeln!(text, "[http]\nlisten = \"{}\"", sidecar.http).expect("a string");
         std::fs::write(&sidecar.config, text).expect("the config can be written");

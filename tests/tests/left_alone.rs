@@ -1,5 +1,12 @@
 //! Rows of the fault matrix that must not be killed.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what went wrong by failing"
+)]
+
 use std::io::{Seek, Write};
 use std::time::Duration;
 
@@ -94,7 +101,9 @@ fn row_49_a_reload_is_no_incident_and_a_bad_one_changes_nothing() {
     let before = shard.sidecar.wait_for("healthy");
     let reload = |text: &str| {
         std::fs::write(&shard.sidecar.config, text).unwrap();
-        let line = shard.supervisor.line("the sidecar's pid", 0, |line| line.strip_prefix("supervise: sidecar pid ")?.split(' ').next()?.parse().ok());
+        let line = shard.supervisor.line("the sidecar's pid", 0, |line| {
+            line.strip_prefix("supervise: sidecar pid ")?.split(' ').next()?.parse().ok()
+        });
         let pidfd = rustix::process::pidfd_open(Pid::from_raw(line).unwrap(), PidfdFlags::empty()).unwrap();
         let from = shard.supervisor.line_count();
         rustix::process::pidfd_send_signal(&pidfd, Signal::HUP).unwrap();
@@ -142,14 +151,17 @@ fn row_58_a_segment_that_names_another_process_is_refused() {
     file.seek(std::io::SeekFrom::Start(layout::H_PID as u64)).unwrap();
     file.write_all(&u64::from(victim.id()).to_le_bytes()).unwrap();
     let settings = Settings::default();
-    let sidecar = shard_tests::sidecar::Sidecar::configure(cluster.folder(), "forged-sidecar", "exec-s0", &settings);
+    let sidecar =
+        shard_tests::sidecar::Sidecar::configure(cluster.folder(), "forged-sidecar", "exec-s0", &settings);
     std::fs::rename(&forged, &sidecar.heartbeat).unwrap();
     let mut command = std::process::Command::new(shard_tests::process::binary("shard-watchdog"));
     command.arg("run").arg("--config").arg(&sidecar.config);
     let _watchdog = shard_tests::process::Process::start("second sidecar", command);
 
     let status = wait::until("the refusal", || {
-        sidecar.status().filter(|status| status["reason"].as_str().is_some_and(|why| why.contains("does not map")))
+        sidecar
+            .status()
+            .filter(|status| status["reason"].as_str().is_some_and(|why| why.contains("does not map")))
     });
     assert_eq!(status["verdict"], "unguarded", "{status:#}");
     assert!(victim.try_wait().unwrap().is_none(), "the victim lives");

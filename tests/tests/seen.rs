@@ -1,6 +1,13 @@
 //! Rows of the fault matrix that must be seen: the thread or process is lost, the sidecar says why, the supervisor
 //! restarts it, the same block verifies.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what went wrong by failing"
+)]
+
 use rustix::process::{Pid, PidfdFlags, Signal};
 use shard_tests::cluster::{Cluster, Plan};
 use shard_tests::figures::FaultTimes;
@@ -73,7 +80,8 @@ fn row_19_a_zombie_leader_is_killed() {
 #[test]
 fn row_26_an_exit_that_never_finishes_is_killed() {
     let judge = "exit_within = \"1s\"".to_owned();
-    let mut cluster = Cluster::start(&Plan { settings: Settings { judge, ..Settings::default() }, ..Plan::default() });
+    let mut cluster =
+        Cluster::start(&Plan { settings: Settings { judge, ..Settings::default() }, ..Plan::default() });
     let fired = cluster.inject(0, &["arm exit-hang"]);
     let times = FaultTimes::record(26, &mut cluster, 0, fired);
     let incident = cluster.shards[0].sidecar.incident("recovered");

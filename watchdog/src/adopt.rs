@@ -221,7 +221,10 @@ impl Search {
 fn unreadable(path: &Path, error: &ReadError) -> String {
     match error {
         ReadError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-            format!("no heartbeat segment at {} yet: is the target running, and does it write there?", path.display())
+            format!(
+                "no heartbeat segment at {} yet: is the target running, and does it write there?",
+                path.display()
+            )
         }
         error => error.to_string(),
     }

@@ -12,7 +12,6 @@
 //! observation carries its time. Nothing outside [`act`] sends a signal to a target.
 
 pub mod act;
-pub mod probe;
 pub mod adopt;
 pub mod client;
 pub mod clock;
@@ -23,6 +22,7 @@ pub mod http;
 pub mod incident;
 pub mod judge;
 pub mod observation;
+pub mod probe;
 pub mod relay;
 pub mod signals;
 pub mod snapshot;

@@ -194,10 +194,13 @@ impl Probe {
             Claim::Dropped => true,
             Claim::Left => false,
         });
-        let survivors = if leader_ended || lost {
-            survivors(&target.adopted.proc_dir)
-        } else {
+        let survivors = if !leader_ended && !lost {
             Survivors::NotAsked
+        } else if !leader_ended && target.adopted.leader.ending() == Some(false) {
+            // The main thread goes on: nobody else need be asked.
+            Survivors::Some
+        } else {
+            survivors(&target.adopted.proc_dir)
         };
         into.process = Some(ProcessObservation {
             identity: target.adopted.handle.identity(),

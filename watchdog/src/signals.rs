@@ -62,7 +62,9 @@ pub fn end_on_panic() {
 pub fn be_real_time(priority: i32) {
     let parameter = libc::sched_param { sched_priority: priority };
     // SAFETY: pid 0 is the calling thread; the pointer is to a live value.
-    let scheduled = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const parameter) };
+    let scheduled = unsafe {
+        libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const parameter)
+    };
     if scheduled == 0 {
         tracing::info!(priority, "the watch thread runs with SCHED_FIFO");
     } else {

@@ -183,7 +183,13 @@ impl Watch {
             self.let_go(at);
         }
         self.story.ask_exit_status(at, &mut self.publisher);
-        self.publisher.snapshot(&self.judge, &self.policy, seen, self.budget.left(at), self.probe.thread_events());
+        self.publisher.snapshot(
+            &self.judge,
+            &self.policy,
+            seen,
+            self.budget.left(at),
+            self.probe.thread_events(),
+        );
         self.next_look(decision.look_at, at, acted.signalled)
     }
 
@@ -224,7 +230,8 @@ impl Watch {
         for note in self.judge.notes() {
             match note {
                 Note::Opened(condemned) => {
-                    let trace = condemned.slot.and_then(|(slot, generation)| self.probe.trace_of(slot, generation));
+                    let trace =
+                        condemned.slot.and_then(|(slot, generation)| self.probe.trace_of(slot, generation));
                     self.story.open(condemned, judged, trace, &mut self.publisher);
                 }
                 Note::Exited => self.story.exited(at, &mut self.publisher),

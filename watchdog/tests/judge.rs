@@ -1,5 +1,12 @@
 //! The judge on histories written by hand: virtual time, no machine. Each test is one promise.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what went wrong by failing"
+)]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -116,7 +123,8 @@ impl History {
     }
 
     fn stand_in(&mut self, state: TaskState) {
-        self.thread().task = Some(TaskObservation { state, cpu_ns: Some(0), run_delay_ns: Some(0), wait: None });
+        self.thread().task =
+            Some(TaskObservation { state, cpu_ns: Some(0), run_delay_ns: Some(0), wait: None });
     }
 
     fn reason(&self) -> Option<Reason> {
@@ -319,16 +327,29 @@ fn death_restart_and_first_finished_work_are_told_in_order() {
     history.begin_work(5);
     history.process().exited = true;
     assert_eq!(history.pass(LOOK).verdict, Verdict::Restarting);
-    assert!(history.judge.notes().iter().any(|note| matches!(note, Note::Opened(c) if c.reason == Reason::ProcessGone)));
+    assert!(
+        history
+            .judge
+            .notes()
+            .iter()
+            .any(|note| matches!(note, Note::Opened(c) if c.reason == Reason::ProcessGone))
+    );
     assert!(history.judge.notes().contains(&Note::Exited));
 
     history.process().exited = false;
     history.process().identity = TargetIdentity { pid: 200, start_time: 9, incarnation: 2 };
-    *history.thread() = ThreadObservation { generation: 1, activity: 0, progress: 0, tid: 201, ..history.thread().clone() };
+    *history.thread() =
+        ThreadObservation { generation: 1, activity: 0, progress: 0, tid: 201, ..history.thread().clone() };
     // A slot that is used for the first time need not begin at zero.
     history.thread().activity = 2;
     history.pass(LOOK);
-    assert!(history.judge.notes().iter().any(|note| matches!(note, Note::Restarted { target, .. } if target.pid == 200)));
+    assert!(
+        history
+            .judge
+            .notes()
+            .iter()
+            .any(|note| matches!(note, Note::Restarted { target, .. } if target.pid == 200))
+    );
     assert!(!history.judge.notes().iter().any(|note| matches!(note, Note::Recovered { .. })));
 
     history.begin_work(5);

@@ -81,7 +81,8 @@ fn main() {
     figures.insert("machine".to_owned(), machine());
     if let Some(path) = args.json {
         let text = format!("{:#}\n", Value::Object(figures));
-        std::fs::write(&path, text).unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
+        std::fs::write(&path, text)
+            .unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
     }
 }
 
@@ -93,8 +94,7 @@ fn measure(run: &Run, faults: u32, stalls: u32) -> Samples {
         ..Settings::default()
     };
     let supervise = ["--settled-after", "0s"].map(str::to_owned).to_vec();
-    let mut cluster =
-        Cluster::start(&Plan { settings, supervise, coordinator: false, ..Plan::default() });
+    let mut cluster = Cluster::start(&Plan { settings, supervise, coordinator: false, ..Plan::default() });
     let blocks = shard_tests::blocks::generated(cluster.folder(), 20, 200);
     cluster.run_blocks(&blocks, "20s");
     cluster.verified_after(0);
@@ -167,7 +167,9 @@ impl Samples {
 fn machine() -> Value {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let cpu = read("/proc/cpuinfo");
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, m)| m.to_owned()));
+    let model = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, m)| m.to_owned()));
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     json!({"cores": cores, "cpu": model, "kernel": read("/proc/sys/kernel/osrelease").trim()})
 }

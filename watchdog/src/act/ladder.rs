@@ -139,7 +139,8 @@ mod tests {
     #[test]
     fn a_spent_budget_withholds_until_it_refills() {
         let config = config(KillMode::Enforce, &[(KillSignal::Kill, 0)]);
-        let (mut ladder, mut budget) = (Ladder::default(), Budget::new(1, Duration::from_secs(60), 1, Monotonic(0)));
+        let (mut ladder, mut budget) =
+            (Ladder::default(), Budget::new(1, Duration::from_secs(60), 1, Monotonic(0)));
         assert_eq!(ladder.step(Monotonic(0), &config, &mut budget), Rung::Withhold(Withheld::Budget));
         assert_eq!(ladder.step(Monotonic(59 * SECOND), &config, &mut budget), Rung::Wait);
         assert_eq!(ladder.step(Monotonic(61 * SECOND), &config, &mut budget), Rung::Send(KillSignal::Kill));

@@ -49,10 +49,11 @@ impl TargetHandle {
     pub fn open(proc_root: &Path, identity: TargetIdentity) -> Result<Self, HandleError> {
         let TargetIdentity { pid, start_time: expected, .. } = identity;
         let number = Pid::from_raw(pid).filter(|_| pid > 0).ok_or(HandleError::Ended(pid))?;
-        let pidfd = rustix::process::pidfd_open(number, PidfdFlags::empty()).map_err(|source| match source {
-            Errno::SRCH => HandleError::Ended(pid),
-            source => HandleError::Refused { pid, source },
-        })?;
+        let pidfd =
+            rustix::process::pidfd_open(number, PidfdFlags::empty()).map_err(|source| match source {
+                Errno::SRCH => HandleError::Ended(pid),
+                source => HandleError::Refused { pid, source },
+            })?;
         let dir = TaskDir::open(&proc_root.join(pid.to_string())).map_err(|_| HandleError::Ended(pid))?;
         match dir.stat() {
             Ok(Some(stat)) if stat.start_time == expected => Ok(Self { pidfd, identity }),

@@ -44,7 +44,9 @@ pub enum Misfit {
     #[error("and no such process runs")]
     Absent,
     /// It cannot be read.
-    #[error("which cannot be inspected: permission denied on its /proc files; run the sidecar as the target's user")]
+    #[error(
+        "which cannot be inspected: permission denied on its /proc files; run the sidecar as the target's user"
+    )]
     Unreadable,
     /// It is us or an ancestor of ours.
     #[error("which is this sidecar itself or one of its ancestors")]
@@ -86,7 +88,8 @@ pub fn adopt(reader: Reader, wanted: &Wanted) -> Result<Adopted, Refusal> {
     let handle = TargetHandle::open(root, identity)?;
     let proc_dir = root.join(owner.pid.to_string());
     let leader = TaskDir::open(&proc_dir).map_err(|_| HandleError::Ended(owner.pid))?;
-    let start_time_offset = owner.start_time.cast_signed().wrapping_sub(reader.header().start_time.cast_signed());
+    let start_time_offset =
+        owner.start_time.cast_signed().wrapping_sub(reader.header().start_time.cast_signed());
     Ok(Adopted {
         handle,
         segment: Some(reader),

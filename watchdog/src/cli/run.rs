@@ -165,7 +165,9 @@ fn reload(path: &Path, control: &Control, redirect: &Redirect, surface: &Surface
                 tracing::warn!(config = %path.display(), "reload: too many at once; this one was dropped, send SIGHUP again");
             }
         }
-        Err(problem) => tracing::error!(config = %path.display(), %problem, "reload: bad config; the sidecar keeps the old one"),
+        Err(problem) => {
+            tracing::error!(config = %path.display(), %problem, "reload: bad config; the sidecar keeps the old one")
+        }
     }
 }
 

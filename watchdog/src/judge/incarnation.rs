@@ -261,7 +261,12 @@ impl Incarnation {
         None
     }
 
-    fn lost(&mut self, gone: Option<usize>, process: &ProcessObservation, at: Monotonic) -> Option<Condemnation> {
+    fn lost(
+        &mut self,
+        gone: Option<usize>,
+        process: &ProcessObservation,
+        at: Monotonic,
+    ) -> Option<Condemnation> {
         let leader_gone = matches!(process.leader, Some(TaskState::Zombie | TaskState::Dead));
         self.unsettled = (gone.is_some() || leader_gone) && process.survivors != Survivors::Some;
         if process.survivors != Survivors::Some {
@@ -280,7 +285,10 @@ impl Incarnation {
                 slot: Some(trial.key),
                 threshold: None,
                 observations: vec![
-                    format!("thread {} with tid {} has ended, and did not leave the watch before", trial.name, trial.tid),
+                    format!(
+                        "thread {} with tid {} has ended, and did not leave the watch before",
+                        trial.name, trial.tid
+                    ),
                     goes_on.to_owned(),
                     at_work(trial),
                 ],
@@ -306,19 +314,27 @@ impl Incarnation {
         let counted = trial.map_or(Duration::ZERO, |t| t.clock.counted());
         let kind = trial.map_or(crate::verdict::StallKind::Unknown, ThreadTrial::kind);
         let last_progress = trial.map_or(at, |t| t.last_beat);
-        let work = trial.and_then(|t| t.work).map_or_else(String::new, |(key, attempt)| {
-            format!(" on work {key} (attempt {attempt})")
-        });
+        let work = trial
+            .and_then(|t| t.work)
+            .map_or_else(String::new, |(key, attempt)| format!(" on work {key} (attempt {attempt})"));
         let mut observations = vec![
-            format!("thread {name} is at work and its progress has not moved for {:?}", at.since(last_progress)),
-            format!("{counted:?} of that it could have run, against a threshold of {:?}", threshold.unwrap_or_default()),
+            format!(
+                "thread {name} is at work and its progress has not moved for {:?}",
+                at.since(last_progress)
+            ),
+            format!(
+                "{counted:?} of that it could have run, against a threshold of {:?}",
+                threshold.unwrap_or_default()
+            ),
         ];
         if let Some((first, last)) = trial.map(|t| t.clock.looks()) {
             observations.push(format!("the kernel's first look at it: {first:?}; the last: {last:?}"));
         }
         Condemnation {
             reason: Reason::Stalled,
-            why: format!("thread {name} made no progress{work} for {counted:?} in which it could have: {kind}"),
+            why: format!(
+                "thread {name} made no progress{work} for {counted:?} in which it could have: {kind}"
+            ),
             target: self.identity,
             at,
             last_progress,
@@ -357,7 +373,11 @@ impl Incarnation {
             return None;
         }
         let pid = self.identity.pid;
-        let how = if self.ends_on_purpose { "its segment says «stopping»" } else { "the kernel says that every thread is exiting" };
+        let how = if self.ends_on_purpose {
+            "its segment says «stopping»"
+        } else {
+            "the kernel says that every thread is exiting"
+        };
         Some(Condemnation {
             reason: Reason::ExitHung,
             why: format!("process {pid} began to end {ending:?} ago and has not"),
@@ -374,7 +394,11 @@ impl Incarnation {
     /// The verdict on a process that nothing condemns.
     fn standing(&self, policy: &Policy, process: &ProcessObservation, at: Monotonic) -> Finding {
         if self.exiting_since.is_some() {
-            let why = if self.ends_on_purpose { "the process is stopping in an orderly way" } else { "the process is exiting" };
+            let why = if self.ends_on_purpose {
+                "the process is stopping in an orderly way"
+            } else {
+                "the process is exiting"
+            };
             return Finding { verdict: Verdict::Dying, why: Why::Fixed(why) };
         }
         let watched = || self.threads.iter().filter(|t| t.rule.is_some() && !t.left);
@@ -404,16 +428,27 @@ impl Incarnation {
             return Finding { verdict, why: Why::Changed(why) };
         }
         if process.declared == Declared::Boot && at.since(self.first_seen) < policy.startup_grace {
-            return Finding { verdict: Verdict::Starting, why: Why::Fixed("the target says that it is starting") };
+            return Finding {
+                verdict: Verdict::Starting,
+                why: Why::Fixed("the target says that it is starting"),
+            };
         }
         if !process.segment_readable {
-            return Finding { verdict: Verdict::Degraded, why: Why::Fixed("its heartbeat segment cannot be read any more") };
+            return Finding {
+                verdict: Verdict::Degraded,
+                why: Why::Fixed("its heartbeat segment cannot be read any more"),
+            };
         }
-        if let Some(thread) = watched().find(|t| matches!(t.health, Health::Late | Health::Stalled | Health::Gone)) {
+        if let Some(thread) =
+            watched().find(|t| matches!(t.health, Health::Late | Health::Stalled | Health::Gone))
+        {
             let why = format!("thread {} is {}", thread.name, thread.health);
             return Finding { verdict: Verdict::Degraded, why: Why::Changed(why) };
         }
-        Finding { verdict: Verdict::Healthy, why: Why::Fixed("every watched thread is idle or makes progress") }
+        Finding {
+            verdict: Verdict::Healthy,
+            why: Why::Fixed("every watched thread is idle or makes progress"),
+        }
     }
 
     /// The next moment at which the verdict could change without an event.
@@ -435,7 +470,9 @@ impl Incarnation {
         }
         let deadlines = [
             self.exiting_since.map(|since| since.plus(policy.exit_within)),
-            self.stopped_since.filter(|_| policy.stopped_kills).map(|since| since.plus(policy.stopped_at_most)),
+            self.stopped_since
+                .filter(|_| policy.stopped_kills)
+                .map(|since| since.plus(policy.stopped_at_most)),
         ];
         for deadline in deadlines.into_iter().flatten().filter(|deadline| *deadline > at) {
             next = next.min(deadline);

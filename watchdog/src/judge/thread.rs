@@ -8,9 +8,9 @@ use crate::event::FaultyThread;
 use crate::observation::{Claim, Presence, TaskObservation, TaskState, ThreadObservation, WaitChannel};
 use crate::verdict::{ExcuseKind, Health, StallKind};
 
+use super::Look;
 use super::policy::Rule;
 use super::stall_clock::StallClock;
-use super::Look;
 
 /// A thread that dropped its slot without a word is about to end: its end, or this time, settles it. Unwinding and the
 /// exit of a thread take microseconds; a thread that lives on without its slot is as lost as one that ended.

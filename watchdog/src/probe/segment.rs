@@ -71,7 +71,9 @@ impl SegmentProbe {
                 }
                 (false, _, None) => {}
             }
-            let unmoved = old.as_ref().is_some_and(|old| (old.activity, old.progress) == (seen.activity, seen.progress));
+            let unmoved = old
+                .as_ref()
+                .is_some_and(|old| (old.activity, old.progress) == (seen.activity, seen.progress));
             if readable && unmoved && seen.working() {
                 seen.task = thread.task();
             }

@@ -39,7 +39,14 @@ pub struct Publisher {
 impl Publisher {
     /// A publisher into `events`.
     pub fn new(events: Sender<Event>) -> Self {
-        Self { events, dropped: 0, last: None, hurry: false, timings: Timings::default(), ages: HashMap::new() }
+        Self {
+            events,
+            dropped: 0,
+            last: None,
+            hurry: false,
+            timings: Timings::default(),
+            ages: HashMap::new(),
+        }
     }
 
     /// Puts `event` into the queue, or drops and counts it.
@@ -140,7 +147,8 @@ fn threads(judge: &Judge, policy: &Policy) -> Vec<ThreadStatus> {
             && trial.rule.and_then(|rule| policy.rules.get(rule)).is_some_and(|rule| rule.on != On::Ignore)
     };
     let seen = incarnation.threads().iter().filter(watched).map(|trial| {
-        let stall_after = trial.rule.and_then(|rule| policy.rules.get(rule)).map_or(Duration::ZERO, |r| r.stall_after);
+        let stall_after =
+            trial.rule.and_then(|rule| policy.rules.get(rule)).map_or(Duration::ZERO, |r| r.stall_after);
         ThreadStatus {
             name: trial.name.to_string(),
             tid: Some(trial.tid).filter(|tid| *tid > 0),

@@ -27,6 +27,8 @@ pub struct Plan {
     pub blocks: Option<PathBuf>,
     /// Further arguments of `supervise`, before `--`.
     pub supervise: Vec<String>,
+    /// Whether output goes through files instead of pipes, so that no reader disturbs what is timed.
+    pub quiet_output: bool,
 }
 
 impl Default for Plan {
@@ -38,6 +40,7 @@ impl Default for Plan {
             coordinator: true,
             blocks: None,
             supervise: Vec::new(),
+            quiet_output: false,
         }
     }
 }
@@ -125,7 +128,13 @@ impl Cluster {
             .env("SHARD_WATCHDOG_THREAD_EVENTS", &plan.settings.thread_events)
             .envs(plan.settings.watch_priority.as_ref().map(|p| ("SHARD_WATCHDOG_WATCH_PRIORITY", p)))
             .env(sweep::MARK, &self.mark);
-        Shard { supervisor: Process::start(&format!("shard {number}"), command), sidecar, listen, faults }
+        let title = format!("shard {number}");
+        let supervisor = if plan.quiet_output {
+            Process::start_into_file(&title, command, &self.folder.path().join(format!("{name}.out")))
+        } else {
+            Process::start(&title, command)
+        };
+        Shard { supervisor, sidecar, listen, faults }
     }
 
     /// Starts a coordinator that runs `blocks` until it is told to stop.
@@ -188,11 +197,11 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
             for shard in &self.shards {
-                eprintln!(
-                    "--- status: {:?}\n--- incidents: {:#?}",
-                    shard.sidecar.status(),
-                    shard.sidecar.incidents()
-                );
+                let status = shard.sidecar.status().unwrap_or_default();
+                eprintln!("--- {}: {} because {}", status["shard"], status["verdict"], status["reason"]);
+                for incident in shard.sidecar.incidents().iter().rev().take(3) {
+                    eprintln!("    {}: {}, {}", incident["id"], incident["status"], incident["why"]);
+                }
             }
         }
         self.coordinator = None;

@@ -1,10 +1,12 @@
 //! A child of the harness: its lines are collected, and it ends with the harness whatever happens.
 
+use std::cell::Cell;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::wait;
@@ -26,6 +28,7 @@ pub fn binary(name: &str) -> PathBuf {
 pub struct Process {
     name: String,
     child: Child,
+    told_to_end: Cell<bool>,
     lines: Arc<Mutex<Vec<String>>>,
 }
 
@@ -34,14 +37,7 @@ impl Process {
     #[track_caller]
     pub fn start(name: &str, mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // SAFETY: prctl is async-signal-safe and touches no memory of ours.
-        unsafe {
-            command.pre_exec(|| {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
-                Ok(())
-            });
-        }
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        let mut child = spawn(name, &mut command);
         let lines = Arc::new(Mutex::new(Vec::new()));
         if let Some(out) = child.stdout.take() {
             collect(name, out, &lines);
@@ -49,7 +45,21 @@ impl Process {
         if let Some(err) = child.stderr.take() {
             collect(name, err, &lines);
         }
-        Self { name: name.to_owned(), child, lines }
+        Self { name: name.to_owned(), child, told_to_end: Cell::new(false), lines }
+    }
+
+    /// Starts `command` with its output in `file`, which is read along. A line written to a pipe wakes its reader, and
+    /// on a small machine the reader then takes the writer's CPU; a benchmark that times the writer wants none of that.
+    #[track_caller]
+    pub fn start_into_file(name: &str, mut command: Command, file: &Path) -> Self {
+        let out = File::create(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let both = out.try_clone().expect("a second handle");
+        command.stdin(Stdio::null()).stdout(out).stderr(both);
+        let child = spawn(name, &mut command);
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let from = File::open(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        follow(from, Arc::downgrade(&lines));
+        Self { name: name.to_owned(), child, told_to_end: Cell::new(false), lines }
     }
 
     /// Its pid.
@@ -86,6 +96,10 @@ impl Process {
 
     /// Sends a signal: to a child that has not been reaped, so its pid is still its own.
     pub fn signal(&self, signal: rustix::process::Signal) {
+        if signal == rustix::process::Signal::TERM && self.told_to_end.replace(true) {
+            // A second one would cut short what the first one asked for.
+            return;
+        }
         if let Some(pid) = rustix::process::Pid::from_raw(self.pid()) {
             let _ = rustix::process::kill_process(pid, signal);
         }
@@ -117,13 +131,48 @@ impl Drop for Process {
         }
         if std::thread::panicking() {
             let lines = self.lines();
-            let skip = lines.len().saturating_sub(40);
+            let skip = lines.len().saturating_sub(20);
             eprintln!("--- last lines of {}:", self.name);
             for line in lines.iter().skip(skip) {
                 eprintln!("    {line}");
             }
         }
     }
+}
+
+#[track_caller]
+fn spawn(name: &str, command: &mut Command) -> Child {
+    // SAFETY: prctl is async-signal-safe and touches no memory of ours.
+    unsafe {
+        command.pre_exec(|| {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+            Ok(())
+        });
+    }
+    command.spawn().unwrap_or_else(|error| panic!("{name} does not start: {error}"))
+}
+
+/// Reads along until nobody wants the lines any more.
+fn follow(file: File, into: Weak<Mutex<Vec<String>>>) {
+    /// Between two looks: the times are in the lines, so only the length of the run depends on it.
+    const LOOK: Duration = Duration::from_millis(10);
+    let read = move || {
+        let mut from = BufReader::new(file);
+        let mut line = String::new();
+        while let Some(into) = into.upgrade() {
+            match from.read_line(&mut line) {
+                Ok(read) if read > 0 && line.ends_with('\n') => {
+                    into.lock().unwrap_or_else(PoisonError::into_inner).push(line.trim_end().to_owned());
+                    line.clear();
+                }
+                _ => {
+                    drop(into);
+                    std::thread::sleep(LOOK);
+                }
+            }
+        }
+    };
+    std::thread::Builder::new().name("follow".to_owned()).spawn(read).expect("a thread");
 }
 
 fn collect(name: &str, from: impl Read + Send + 'static, into: &Arc<Mutex<Vec<String>>>) {

@@ -196,7 +196,7 @@ impl Probe {
         });
         let survivors = if !leader_ended && !lost {
             Survivors::NotAsked
-        } else if !leader_ended && target.adopted.leader.ending() == Some(false) {
+        } else if leader.is_ok_and(|leader| leader.is_some_and(|stat| !stat.ending)) {
             // The main thread goes on: nobody else need be asked.
             Survivors::Some
         } else {

@@ -57,6 +57,7 @@ const RUNS: [Run; 4] = [
 /// All that one fault took.
 #[derive(Default)]
 struct Samples {
+    exit_to_wakeup_us: Vec<f64>,
     exit_to_verdict_us: Vec<f64>,
     verdict_to_signal_us: Vec<f64>,
     signal_to_dead_us: Vec<f64>,
@@ -94,7 +95,13 @@ fn measure(run: &Run, faults: u32, stalls: u32) -> Samples {
         ..Settings::default()
     };
     let supervise = ["--settled-after", "0s"].map(str::to_owned).to_vec();
-    let mut cluster = Cluster::start(&Plan { settings, supervise, coordinator: false, ..Plan::default() });
+    let mut cluster = Cluster::start(&Plan {
+        settings,
+        supervise,
+        coordinator: false,
+        quiet_output: true,
+        ..Plan::default()
+    });
     let blocks = shard_tests::blocks::generated(cluster.folder(), 20, 200);
     cluster.run_blocks(&blocks, "20s");
     cluster.verified_after(0);
@@ -124,6 +131,7 @@ fn one(cluster: &mut Cluster, shard: usize, stall: bool, samples: &mut Samples) 
         samples.stall_overshoot_ms.push(milliseconds(fired, verdict) - STALL_AFTER_MS);
         return;
     }
+    samples.exit_to_wakeup_us.push(milliseconds(fired, at("seen")) * 1e3);
     samples.exit_to_verdict_us.push(milliseconds(fired, verdict) * 1e3);
     samples.verdict_to_signal_us.push(milliseconds(verdict, at("signal")) * 1e3);
     samples.signal_to_dead_us.push(milliseconds(at("signal"), dead) * 1e3);
@@ -138,7 +146,8 @@ fn after(incident: &Value, fired: u64) -> bool {
 
 impl Samples {
     fn report(&self, prefix: &str, figures: &mut Map<String, Value>) {
-        let rows: [(&str, &[f64]); 7] = [
+        let rows: [(&str, &[f64]); 8] = [
+            ("exit_to_wakeup_us", &self.exit_to_wakeup_us),
             ("exit_to_verdict_us", &self.exit_to_verdict_us),
             ("verdict_to_signal_us", &self.verdict_to_signal_us),
             ("signal_to_dead_us", &self.signal_to_dead_us),

@@ -1,4 +1,4 @@
-//! What an incident is called: a time and a few random digits, so that a list of folders is in order.
+//! What an incident is called: a time to the millisecond and a few random digits, so that a list of folders is in order.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -6,19 +6,19 @@ use std::hash::{BuildHasher, RandomState};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// `20261122T221503Z-7f3a`. Nothing else is taken for an id: it becomes part of a path.
+/// `20261122T221503500Z-7f3a`. Nothing else is taken for an id: it becomes part of a path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct IncidentId(String);
 
 /// The pattern, digit by digit: `0` a digit, `x` a lower-case hexadecimal one, the rest as it stands.
-const SHAPE: &[u8] = b"00000000T000000Z-xxxx";
+const SHAPE: &[u8] = b"00000000T000000000Z-xxxx";
 
 impl IncidentId {
-    /// An id for an incident that was opened at `at`. `number` keeps two incidents of one second apart.
+    /// An id for an incident that was opened at `at`. `number` keeps two incidents of one millisecond apart.
     pub fn new(at: Timestamp, number: u64) -> Self {
         let random = RandomState::new().hash_one((at.as_nanosecond(), number)) & 0xffff;
-        Self(format!("{}-{random:04x}", at.strftime("%Y%m%dT%H%M%SZ")))
+        Self(format!("{}-{random:04x}", at.strftime("%Y%m%dT%H%M%S%3fZ")))
     }
 
     /// Takes `text` for an id if it is one.
@@ -66,15 +66,16 @@ mod tests {
     fn ids_sort_by_time_and_are_safe_in_a_path() {
         let at: Timestamp = "2026-11-22T22:15:03.5Z".parse().unwrap();
         let id = IncidentId::new(at, 1);
-        assert!(id.as_str().starts_with("20261122T221503Z-"), "{id}");
+        assert!(id.as_str().starts_with("20261122T221503500Z-"), "{id}");
         assert_eq!(IncidentId::parse(id.as_str()), Some(id.clone()));
-        let later = IncidentId::new("2026-11-22T22:15:04Z".parse().unwrap(), 2);
+        let later = IncidentId::new("2026-11-22T22:15:03.501Z".parse().unwrap(), 2);
         assert!(id < later);
     }
 
     #[test]
     fn nothing_else_is_an_id() {
-        for text in ["", "..", "20261122T221503Z-7f3", "20261122T221503Z-7F3A", "20261122T221503Z/7f3a", "a"]
+        for text in
+            ["", "..", "20261122T221503500Z-7f3", "20261122T221503500Z-7F3A", "20261122T221503500Z/7f3a", "a"]
         {
             assert_eq!(IncidentId::parse(text), None, "{text}");
         }

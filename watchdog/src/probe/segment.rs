@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use shard_heartbeat::{ProcessState, RawState, Reader, Sample, SlotState, ThreadSample};
 
-use crate::observation::{ChannelObservation, Claim, Declared, Observation, ThreadObservation};
+use crate::observation::{ChannelObservation, Claim, Declared, Observation, Presence, ThreadObservation};
 
 use super::thread::WatchedThread;
 
@@ -74,7 +74,7 @@ impl SegmentProbe {
             let unmoved = old
                 .as_ref()
                 .is_some_and(|old| (old.activity, old.progress) == (seen.activity, seen.progress));
-            if readable && unmoved && seen.working() {
+            if readable && unmoved && seen.working() && seen.presence != Presence::Gone {
                 seen.task = thread.task();
             }
             into.threads.push(seen);

@@ -13,9 +13,12 @@ use rustix::io::Errno;
 
 use crate::observation::{Presence, TaskObservation, TaskState, WaitChannel};
 
-/// `PF_EXITING` of the kernel's `include/linux/sched.h`, field 9 of `stat`: the task is in `do_exit`.
-const PF_EXITING: u32 = 0x4;
-/// SIGKILL in the signal masks of `status`, where signal 1 is bit 0.
+/// Flags of the kernel's `include/linux/sched.h` (field 9 of `stat`) that a task on its way out has: `PF_EXITING`, in
+/// `do_exit`; `PF_POSTCOREDUMP`, past the core dump of its process; `PF_DUMPCORE`, writing it.
+const ENDING: u32 = 0x4 | 0x8 | 0x200;
+/// SIGKILL in the mask of pending signals (field 31 of `stat`), where signal 1 is bit 0. A SIGKILL for a process is put
+/// into the mask of each of its threads in the same critical section in which it is sent, so the private mask is enough
+/// and `status`, which is slower to make and to read, is not needed.
 const SIGKILL_BIT: u64 = 1 << 8;
 /// What is read of one file at most. The longest, `status`, stays below 2 KiB even with hundreds of CPUs.
 const FILE_LIMIT: u64 = 16 * 1024;
@@ -32,8 +35,8 @@ pub struct TaskDir {
 pub struct TaskStat {
     /// Scheduler state.
     pub state: TaskState,
-    /// In `do_exit`.
-    pub exiting: bool,
+    /// On its way out: exiting, bound to be by a pending SIGKILL, dumping core, or ended.
+    pub ending: bool,
     /// Clock ticks since boot.
     pub start_time: u64,
 }
@@ -59,11 +62,12 @@ impl TaskDir {
             Err(_) => return Err(Unreadable),
         };
         match Stat::from_read(file) {
-            Ok(stat) => Ok(Some(TaskStat {
-                state: TaskState::from(stat.state),
-                exiting: stat.flags & PF_EXITING != 0,
-                start_time: stat.starttime,
-            })),
+            Ok(stat) => {
+                let state = TaskState::from(stat.state);
+                let ended = matches!(state, TaskState::Zombie | TaskState::Dead);
+                let ending = ended || stat.flags & ENDING != 0 || stat.signal & SIGKILL_BIT != 0;
+                Ok(Some(TaskStat { state, ending, start_time: stat.starttime }))
+            }
             Err(error) if ended(&error) => Ok(None),
             Err(_) => Err(Unreadable),
         }
@@ -107,19 +111,13 @@ impl TaskDir {
         Status::from_buf_read(std::io::BufReader::new(file)).ok()
     }
 
-    /// Whether the task is on its way out: exiting, or bound to be by a pending SIGKILL, or its process is writing
-    /// a core dump. `None` if the kernel does not say.
+    /// Whether the task is on its way out. `None` if the kernel does not say.
     pub fn ending(&self) -> Option<bool> {
-        let stat = match self.stat() {
-            Ok(None) => return Some(true),
-            Ok(Some(stat)) => stat,
-            Err(Unreadable) => return None,
-        };
-        if stat.exiting || matches!(stat.state, TaskState::Zombie | TaskState::Dead) {
-            return Some(true);
+        match self.stat() {
+            Ok(None) => Some(true),
+            Ok(Some(stat)) => Some(stat.ending),
+            Err(Unreadable) => None,
         }
-        let status = self.status()?;
-        Some((status.sigpnd | status.shdpnd) & SIGKILL_BIT != 0 || status.core_dumping == Some(true))
     }
 
     /// The lines of another file of the task. Not for the watch loop: `maps` and its like can hang.

@@ -135,7 +135,7 @@ fn an_incident_is_listed_shown_and_on_the_disk_when_shutdown_returns() {
         assert!(began.elapsed() < LONG);
     };
     assert_eq!(code(&running.listen(), &format!("/api/v1/incidents/{id}")), 200);
-    for other in ["20200101T000000Z-0000", "..", "%2e%2e%2fetc"] {
+    for other in ["20200101T000000000Z-0000", "..", "%2e%2e%2fetc"] {
         assert_eq!(code(&running.listen(), &format!("/api/v1/incidents/{other}")), 404, "{other}");
     }
 

@@ -138,7 +138,7 @@ fn what_is_not_an_incident_is_never_deleted() {
     let elsewhere = tempfile::tempdir().unwrap();
     fs::write(elsewhere.path().join("precious"), "x").unwrap();
     fs::create_dir_all(incidents.join("notes")).unwrap();
-    std::os::unix::fs::symlink(elsewhere.path(), incidents.join("20200101T000000Z-0000")).unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), incidents.join("20200101T000000000Z-0000")).unwrap();
     let (journal, _) = start(folder.path(), 1, 1);
     for n in 0..3 {
         journal.record(Arc::new(step(&incident(n, n * 10), 10, &Step::Recovered { work_key: None })));

@@ -242,7 +242,7 @@ fn spawn(
     heartbeat: &Heartbeat,
     duty: &'static str,
     shard: u16,
-    run: impl FnOnce(shard_heartbeat::ThreadBeat, faults::LastWords, &Ready) + Send + 'static,
+    run: impl FnOnce(shard_heartbeat::ThreadBeat, &mut faults::LastWords, &Ready) + Send + 'static,
 ) -> Result<JoinHandle<()>, ShardError> {
     // A u16 keeps it within the 15 bytes that the kernel has for a name.
     let name = format!("{duty}-s{shard}");
@@ -251,9 +251,10 @@ fn spawn(
     let body = {
         let name = name.clone();
         move || {
-            let words = faults::LastWords::default();
+            // Dropped after everything that `run` owns: what is dropped later would be timed as part of the thread's end.
+            let mut words = faults::LastWords::default();
             match heartbeat.register(&name) {
-                Ok(beat) => run(beat, words, &ready),
+                Ok(beat) => run(beat, &mut words, &ready),
                 Err(error) => tracing::error!(thread = name, %error, "cannot register in the heartbeat"),
             }
         }

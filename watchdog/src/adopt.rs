@@ -50,6 +50,7 @@ pub struct Wanted {
 pub struct Adopter {
     found: Receiver<Found>,
     hunting: Arc<AtomicBool>,
+    again: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     thread: Thread,
     wanted: Arc<Mutex<Wanted>>,
@@ -63,6 +64,7 @@ impl Adopter {
         // One place: what has not been taken yet is replaced by trying again, not queued.
         let (sender, found) = sync_channel(1);
         let hunting = Arc::new(AtomicBool::new(true));
+        let again = Arc::new(AtomicBool::new(false));
         let stop = Arc::new(AtomicBool::new(false));
         let wanted = Arc::new(Mutex::new(wanted));
         let search = Search {
@@ -70,15 +72,25 @@ impl Adopter {
             sender,
             waker,
             hunting: Arc::clone(&hunting),
+            again: Arc::clone(&again),
             stop: Arc::clone(&stop),
             adopted: None,
             refused: None,
             place: None,
+            place_at: None,
             alive,
             beaten: (0, Instant::now()),
         };
         let handle = std::thread::Builder::new().name("adopt".to_owned()).spawn(move || search.run())?;
-        Ok(Self { found, hunting, stop, thread: handle.thread().clone(), wanted, handle: Some(handle) })
+        Ok(Self {
+            found,
+            hunting,
+            again,
+            stop,
+            thread: handle.thread().clone(),
+            wanted,
+            handle: Some(handle),
+        })
     }
 
     /// What was found since the last call. Never waits.
@@ -91,6 +103,11 @@ impl Adopter {
         if self.hunting.swap(hunting, Ordering::Relaxed) != hunting {
             self.thread.unpark();
         }
+    }
+
+    /// The last target that was handed over could not be watched: it is offered again.
+    pub fn try_again(&self) {
+        self.again.store(true, Ordering::Relaxed);
     }
 
     /// What a reload uses to have something else looked for.
@@ -130,11 +147,13 @@ struct Search {
     sender: SyncSender<Found>,
     waker: Arc<Waker>,
     hunting: Arc<AtomicBool>,
+    again: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     adopted: Option<(FileId, u64)>,
     refused: Option<(String, Instant)>,
     /// The sidecar's place at the segment, held over all incarnations: a second sidecar does not get it.
     place: Option<WatchdogBeat>,
+    place_at: Option<PathBuf>,
     alive: Arc<AtomicU64>,
     beaten: (u64, Instant),
 }
@@ -150,6 +169,9 @@ impl Search {
     }
 
     fn look(&mut self) {
+        if self.again.swap(false, Ordering::Relaxed) {
+            self.adopted = None;
+        }
         let Ok(wanted) = self.wanted.lock().map(|w| w.clone()) else { return };
         if self.refused.as_ref().is_some_and(|(_, at)| at.elapsed() < RETRY_REFUSED) {
             return;
@@ -177,6 +199,11 @@ impl Search {
     }
 
     fn take_place(&mut self, path: &Path) -> Result<(), ClaimError> {
+        if self.place_at.as_deref() != Some(path) {
+            // A reload points elsewhere.
+            self.place = None;
+            self.place_at = Some(path.to_path_buf());
+        }
         match &mut self.place {
             Some(place) => place.follow().map(|_| ()),
             None => WatchdogBeat::claim(path).map(|place| self.place = Some(place)),

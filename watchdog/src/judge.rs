@@ -241,6 +241,7 @@ impl Judge {
         }
         let Some(current) = &mut self.current else { return };
         if process.exited {
+            current.last_words(&seen.threads);
             let orderly = current.exit_was_orderly(process.declared);
             if current.condemned().is_none() && !orderly {
                 let condemnation = current.ended_by_itself(look.at);

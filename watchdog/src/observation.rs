@@ -64,7 +64,10 @@ pub enum Survivors {
     Unknown,
     /// Every remaining thread is exiting or has SIGKILL pending: the process is on its way out.
     None,
-    /// At least one thread goes on.
+    /// One thread goes on, and no other. In the first moments of an exit or of an exec the thread that began it looks
+    /// like this too.
+    Alone,
+    /// At least two threads go on: nobody has begun to end the process.
     Some,
 }
 
@@ -141,6 +144,8 @@ pub struct TaskObservation {
 /// Where in the kernel a thread sleeps, as far as the difference matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitChannel {
+    /// The freezer of its cgroup.
+    Frozen,
     /// A futex: a lock, a condition, a join, a channel.
     Futex,
     /// Anything else: a socket, a pipe, a timer.

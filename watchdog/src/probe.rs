@@ -12,6 +12,7 @@ pub mod wakeup;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use shard_heartbeat::{Reader, TraceContext};
@@ -22,7 +23,7 @@ use crate::observation::{Claim, Declared, Observation, Presence, ProcessObservat
 
 use segment::SegmentProbe;
 use survivors::survivors;
-use task::TaskDir;
+use task::{TaskDir, TaskStat};
 use thread::WatchedThread;
 use wakeup::{Wakeup, Woken};
 
@@ -81,7 +82,15 @@ struct Target {
     exited: bool,
     signalled: Option<Monotonic>,
     declared: Declared,
+    /// Where the leader's stack began when it was first looked at.
+    start_stack: u64,
+    execed: bool,
+    /// When threads for which nothing could be opened were tried again.
+    retried: Option<Monotonic>,
 }
+
+/// A machine that is short of descriptors or memory is not short of them for milliseconds.
+const RETRY_OPENING: Duration = Duration::from_secs(1);
 
 impl Probe {
     /// A probe without a target.
@@ -126,6 +135,9 @@ impl Probe {
             exited: false,
             signalled: None,
             declared: Declared::Unknown,
+            start_stack: 0,
+            execed: false,
+            retried: None,
         });
         Ok(())
     }
@@ -147,9 +159,9 @@ impl Probe {
         self.target.as_ref().map(|target| &target.adopted.handle)
     }
 
-    /// Whether its end has been seen.
-    pub fn exited(&self) -> bool {
-        self.target.as_ref().is_some_and(|target| target.exited)
+    /// Whether the process runs another program by now, which knows nothing of the segment: it is not the target.
+    pub fn execed(&self) -> bool {
+        self.target.as_ref().is_some_and(|target| target.execed)
     }
 
     /// Notes that a signal of ours went out, for the judge to know.
@@ -171,43 +183,52 @@ impl Probe {
     pub fn observe(&mut self, at: Monotonic, into: &mut Observation) {
         into.at = at;
         into.process = None;
-        let Some(target) = &mut self.target else {
+        let Some(target) = self.target.as_mut().filter(|target| !target.execed) else {
             into.threads.clear();
             into.channels.clear();
             return;
         };
-        let readable = target.read_segment(&mut self.wakeup, self.thread_events);
+        let readable = target.read_segment(at, &self.wakeup, self.thread_events);
         for thread in target.threads.iter_mut().flatten() {
             thread.look(&target.adopted.leader);
         }
         target.segment.fill(&target.threads, into, readable);
         // One that cannot be read stands as it was last seen; without its kernel view no time counts against it.
         let leader = target.adopted.leader.stat();
-        let leader_state = match leader {
-            Ok(Some(stat)) => Some(stat.state),
-            Ok(None) => Some(TaskState::Dead),
-            Err(_) => None,
+        let pidfd = target.adopted.handle.as_fd();
+        let ended = |state| matches!(state, TaskState::Zombie | TaskState::Dead);
+        let (leader_state, leader_ending) = match leader {
+            Ok(Some(stat)) => (Some(stat.state), stat.ending),
+            Ok(None) => (Some(TaskState::Dead), true),
+            Err(_) => (None, false),
         };
-        let leader_ended = matches!(leader_state, Some(TaskState::Zombie | TaskState::Dead));
+        let exited = target.exited || self.wakeup.is_readable(pidfd, leader_state.is_some_and(ended));
+        // A process that is gone has a readable pidfd. If it has not, its files are hidden, not gone.
+        let hidden = matches!(leader, Ok(None)) && !exited;
         let lost = into.threads.iter().any(|thread| match thread.claim {
             Claim::Live => thread.presence == Presence::Gone,
             Claim::Dropped => true,
             Claim::Left => false,
         });
-        let survivors = if !leader_ended && !lost {
-            Survivors::NotAsked
-        } else if leader.is_ok_and(|leader| leader.is_some_and(|stat| !stat.ending)) {
-            // The main thread goes on: nobody else need be asked.
-            Survivors::Some
-        } else {
+        let survivors = if hidden {
+            Survivors::Unknown
+        } else if lost || leader_ending {
             survivors(&target.adopted.proc_dir)
+        } else {
+            Survivors::NotAsked
         };
+        target.note_exec(leader);
+        if target.execed {
+            into.threads.clear();
+            into.channels.clear();
+            return;
+        }
         into.process = Some(ProcessObservation {
             identity: target.adopted.handle.identity(),
             declared: target.declared,
             segment_readable: readable,
-            exited: target.exited || self.wakeup.is_readable(target.adopted.handle.as_fd(), leader_ended),
-            leader: leader_state,
+            exited,
+            leader: leader_state.filter(|_| !hidden),
             survivors,
             signalled: target.signalled,
         });
@@ -215,16 +236,30 @@ impl Probe {
 }
 
 impl Target {
+    /// An exec kills all threads but one, which looks like lost threads; the stack of the new program begins elsewhere.
+    fn note_exec(&mut self, leader: Result<Option<TaskStat>, task::Unreadable>) {
+        let Ok(Some(TaskStat { start_stack: now @ 1.., .. })) = leader else { return };
+        if self.start_stack == 0 {
+            self.start_stack = now;
+        }
+        self.execed = now != self.start_stack;
+    }
+
     /// Reads the segment and opens what is new in it. Returns whether it could be read.
-    fn read_segment(&mut self, wakeup: &mut Wakeup, events: ThreadEvents) -> bool {
+    fn read_segment(&mut self, at: Monotonic, wakeup: &Wakeup, events: ThreadEvents) -> bool {
         let Some(reader) = &self.adopted.segment else { return true };
         let Some(sample) = self.segment.read(reader) else { return false };
         self.declared = segment::declared(sample.state);
+        let retry = self.retried.is_none_or(|before| at.since(before) >= RETRY_OPENING);
+        if retry {
+            self.retried = Some(at);
+        }
         self.threads.resize_with(sample.threads.len().max(self.threads.len()), || None);
         for (slot, known) in sample.threads.iter().zip(&mut self.threads) {
-            if known.as_ref().is_some_and(|known| known.key() == (slot.slot, slot.generation))
-                || !segment::is_claimed(slot)
-            {
+            let same = |known: &WatchedThread| {
+                known.key() == (slot.slot, slot.generation) && !(retry && known.wants_opening())
+            };
+            if known.as_ref().is_some_and(same) || !segment::is_claimed(slot) {
                 continue;
             }
             if let Some(fd) = known.as_ref().and_then(WatchedThread::event_fd) {

@@ -156,6 +156,7 @@ impl Watch {
                 self.publisher.send(Event::Adopted { at, target });
             }
             Err(error) => {
+                self.adopter.try_again();
                 let why = format!("process {} cannot be watched: {error}", target.pid);
                 self.judge.refused(&why, at);
                 self.publisher.send(Event::Refused { at, why });
@@ -180,6 +181,11 @@ impl Watch {
             self.story.step(step.0, step.1, &mut self.publisher);
         }
         if seen.process.as_ref().is_some_and(|process| process.exited) {
+            self.let_go(at);
+        }
+        if self.probe.execed() {
+            let why = "the process runs another program now".to_owned();
+            self.story.abandon(at, why, &mut self.publisher);
             self.let_go(at);
         }
         self.story.ask_exit_status(at, &mut self.publisher);

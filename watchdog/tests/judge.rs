@@ -287,6 +287,96 @@ fn a_graceful_stop_is_no_incident() {
 }
 
 #[test]
+fn a_stop_that_is_called_off_arms_no_exit_deadline() {
+    let mut history = History::begin();
+    history.process().declared = Declared::Stopping;
+    history.run(Duration::from_secs(1));
+    history.process().declared = Declared::Running;
+    let decision = history.run(Duration::from_secs(100));
+    assert_eq!((decision.verdict, decision.condemned), (Verdict::Healthy, false));
+}
+
+#[test]
+fn a_withheld_kill_is_taken_back_when_the_thread_leaves() {
+    let mut history = History::begin();
+    history.begin_work(1);
+    history.stand_in(TaskState::Sleeping);
+    assert!(history.run(STALL_AFTER * 2).condemned);
+    history.thread().claim = Claim::Left;
+    history.thread().task = None;
+    assert!(!history.pass(LOOK).condemned);
+}
+
+#[test]
+fn a_withheld_kill_is_taken_back_when_a_reload_says_report() {
+    let mut history = History::begin();
+    history.begin_work(1);
+    history.stand_in(TaskState::Sleeping);
+    assert!(history.run(STALL_AFTER * 2).condemned);
+    history.policy.rules[0].on = On::Report;
+    history.judge.rules_changed(&history.policy);
+    assert!(!history.pass(LOOK).condemned);
+}
+
+#[test]
+fn a_withheld_kill_is_taken_back_when_the_segment_cannot_be_read() {
+    let mut history = History::begin();
+    history.begin_work(1);
+    history.stand_in(TaskState::Sleeping);
+    assert!(history.run(STALL_AFTER * 2).condemned);
+    history.thread().task = None;
+    history.process().segment_readable = false;
+    assert!(!history.run(STALL_AFTER * 3).condemned);
+}
+
+#[test]
+fn a_slot_used_again_leaves_nothing_of_the_first_thread() {
+    let mut history = History::begin();
+    history.begin_work(1);
+    for generation in 2..100 {
+        history.thread().generation = generation;
+        history.pass(LOOK);
+    }
+    assert_eq!(history.judge.incarnation().unwrap().threads().len(), 1);
+}
+
+#[test]
+fn an_excused_thread_near_its_threshold_does_not_spin_the_loop() {
+    let mut history = History::begin();
+    history.begin_work(1);
+    history.stand_in(TaskState::Sleeping);
+    history.run(STALL_AFTER - LOOK);
+    history.stand_in(TaskState::Stopped);
+    for _ in 0..10 {
+        let decision = history.pass(LOOK);
+        assert!(decision.look_at.since(history.now.at) >= Duration::from_millis(4), "{decision:?}");
+    }
+}
+
+#[test]
+fn an_incident_names_the_work_that_began_after_the_last_look() {
+    let mut history = History::begin();
+    history.thread().activity += 1;
+    history.thread().work_key = 42;
+    history.thread().presence = Presence::Gone;
+    history.process().survivors = Survivors::Some;
+    history.pass(LOOK);
+    let condemned = history.judge.incarnation().unwrap().condemned().unwrap();
+    assert_eq!(condemned.thread.as_ref().unwrap().work_key, Some(42));
+}
+
+#[test]
+fn a_lone_survivor_is_believed_at_the_second_look() {
+    let mut history = History::begin();
+    history.thread().presence = Presence::Gone;
+    history.process().survivors = Survivors::Alone;
+    let decision = history.pass(LOOK);
+    assert!(!decision.condemned);
+    history.now.at = decision.look_at;
+    assert!(history.look().condemned);
+}
+
+#[test]
 fn an_unreadable_segment_never_condemns() {
     let mut history = History::begin();
     history.begin_work(1);

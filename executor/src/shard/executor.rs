@@ -98,16 +98,15 @@ pub(super) struct Executor {
 }
 
 impl Executor {
-    /// The thread. `beat` is dropped before `words`, so that these are the last.
-    pub(super) fn run(self, beat: ThreadBeat, mut words: LastWords, ready: &Ready) {
-        let beat = beat;
+    /// The thread.
+    pub(super) fn run(self, beat: ThreadBeat, words: &mut LastWords, ready: &Ready) {
         // If nobody waits for it any more, the process is ending.
         let _ = ready.try_send(());
         let mut cache = super::remote::Cache::default();
         while !self.stopping.begun() {
             match self.commands.receive(deadline::LOOK_ROUND) {
                 Received::Message(job) => {
-                    if self.part(&job, &beat, &mut words, &mut cache).is_err() {
+                    if self.part(&job, &beat, words, &mut cache).is_err() {
                         return;
                     }
                 }

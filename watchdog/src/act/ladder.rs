@@ -50,6 +50,11 @@ impl Ladder {
             }
             return Rung::Send(signal);
         }
+        if self.killed_at.is_none() && self.sent >= config.signals.len() {
+            // A reload took away the rungs that were left, and the last of them is what ends it.
+            self.killed_at = Some(at);
+            return Rung::Send(KillSignal::Kill);
+        }
         if let Some(killed_at) = self.killed_at
             && at.since(killed_at) >= DEAD_WITHIN
             && !self.not_dead_told

@@ -69,6 +69,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         }
     };
     signals::end_on_panic();
+    signals::allow_many_files();
     // Before any thread starts, so that all of them leave the signals to this one.
     let signals = match signals::block() {
         Ok(signals) => signals,

@@ -4,19 +4,23 @@ use std::time::Duration;
 
 use crate::clock::Monotonic;
 use crate::config::On;
-use crate::observation::{Observation, ProcessObservation, Survivors, TaskState};
+use crate::observation::{Observation, ProcessObservation, Survivors, TaskState, ThreadObservation};
 use crate::snapshot::TargetIdentity;
 use crate::verdict::{ExcuseKind, Health, Reason, Verdict};
 
-use super::policy::{Policy, THREAD_POLL};
+use super::policy::{Policy, Rule, THREAD_POLL};
 use super::thread::{ThreadLook, ThreadTrial};
 use super::{Condemnation, Finding, Look, Note, Why, says_it_ends};
 use crate::observation::Declared;
 
 /// How soon to look again when a thread has ended and the kernel has not yet said whether the process goes on.
+/// A lone survivor that has not begun to end by then goes on.
 const LOOK_ENDING: Duration = Duration::from_millis(2);
 /// A condemned process is looked at for the ladder's sake; its end arrives as an event.
 const LOOK_CONDEMNED: Duration = Duration::from_millis(50);
+
+/// Two looks are never closer than this for a threshold's sake; a stall may be told so much too late.
+const SOONEST: Duration = Duration::from_millis(1);
 
 /// What the judge remembers of one process.
 #[derive(Debug)]
@@ -30,6 +34,7 @@ pub struct Incarnation {
     ends_on_purpose: bool,
     stopped_since: Option<Monotonic>,
     unsettled: bool,
+    alone_since: Option<Monotonic>,
     condemned: Option<Condemnation>,
 }
 
@@ -46,6 +51,7 @@ impl Incarnation {
             ends_on_purpose: false,
             stopped_since: None,
             unsettled: false,
+            alone_since: None,
             condemned: None,
         }
     }
@@ -85,6 +91,15 @@ impl Incarnation {
     /// The first work that any watched thread finished; the inner value is its key, where known.
     pub fn first_finished(&self) -> Option<Option<u64>> {
         self.threads.iter().filter(|t| t.rule.is_some()).find_map(|t| t.finished)
+    }
+
+    /// What its threads were at when it ended.
+    pub fn last_words(&mut self, seen: &[ThreadObservation]) {
+        for trial in &mut self.threads {
+            if let Some(thread) = seen.iter().find(|thread| (thread.slot, thread.generation) == trial.key) {
+                trial.last_words(thread);
+            }
+        }
     }
 
     /// The incident of a process that ended without a word and without our doing.
@@ -129,7 +144,10 @@ impl Incarnation {
         } else {
             self.lost(cause.gone, process, look.at)
                 .or_else(|| self.stopped_too_long(policy, look.at))
-                .or_else(|| cause.stalled.map(|index| self.stalled(policy, index, look.at)))
+                .or_else(|| {
+                    let stalled = cause.stalled.filter(|_| process.segment_readable)?;
+                    Some(self.stalled(policy, stalled, look.at))
+                })
         };
         if let Some(condemnation) = condemnation {
             notes.push(Note::Opened(Box::new(condemnation.clone())));
@@ -181,7 +199,8 @@ impl Incarnation {
             }
         }
         // A slot used again belongs to another thread: the trial of the first one is over, if it left.
-        self.threads.retain(|trial| trial.present || !trial.left);
+        // Only a slot that was left is ever used again, and an unreadable segment still reports every known slot.
+        self.threads.retain(|trial| trial.present);
         cause
     }
 
@@ -209,8 +228,9 @@ impl Incarnation {
                 *since = since.plus(look.elapsed);
             }
         }
-        if process.declared == Declared::Running {
-            self.ends_on_purpose = false;
+        if process.declared == Declared::Running && std::mem::take(&mut self.ends_on_purpose) {
+            // Set again below if the kernel says that it ends.
+            self.exiting_since = None;
         }
         if says_it_ends(process.declared) {
             self.ends_on_purpose = true;
@@ -219,6 +239,12 @@ impl Incarnation {
             self.exiting_since.get_or_insert(look.at);
         } else if process.survivors == Survivors::Some && !self.ends_on_purpose {
             self.exiting_since = None;
+        }
+        match process.survivors {
+            Survivors::Alone => {
+                self.alone_since.get_or_insert(look.at);
+            }
+            _ => self.alone_since = None,
         }
         if process.leader == Some(TaskState::Stopped) {
             self.stopped_since.get_or_insert(look.at);
@@ -239,18 +265,25 @@ impl Incarnation {
             let why = Why::Fixed("a signal of ours is on its way");
             return Some(Finding { verdict: Verdict::Dying, why });
         }
+        let mine = self.threads.iter().find(|trial| Some(trial.key) == condemned.slot);
+        let kills = |trial: &ThreadTrial| {
+            trial.rule.and_then(|rule| policy.rules.get(rule)).filter(|rule| rule.on == On::Kill)
+        };
         let over = match condemned.reason {
-            Reason::Stalled => condemned.slot.is_some_and(|key| {
-                self.threads.iter().any(|t| {
-                    t.key == key
-                        && t.health != Health::Gone
-                        && t.rule
-                            .and_then(|rule| policy.rules.get(rule))
-                            .is_some_and(|rule| t.clock.counted() < rule.warn_after)
-                })
-            }),
-            Reason::Stopped => self.stopped_since.is_none(),
-            _ => false,
+            // What cannot be read any more may be well again: nobody is killed blindly.
+            Reason::Stalled => {
+                !process.segment_readable
+                    || !mine.is_some_and(|trial| {
+                        let slow = |rule: &Rule| trial.clock.counted() >= rule.warn_after;
+                        !trial.left
+                            && kills(trial).is_some_and(|rule| trial.health == Health::Gone || slow(rule))
+                    })
+            }
+            // The rule may have been taken back by a reload; the thread cannot come back.
+            Reason::ThreadGone => mine.is_some_and(|trial| kills(trial).is_none()),
+            Reason::Stopped => self.stopped_since.is_none() || !policy.stopped_kills,
+            Reason::ExitHung => self.exiting_since.is_none(),
+            Reason::LeaderGone | Reason::ProcessGone => false,
         };
         if !over {
             return Some(Finding { verdict: Verdict::Condemned, why: Why::Changed(condemned.why.clone()) });
@@ -268,8 +301,10 @@ impl Incarnation {
         at: Monotonic,
     ) -> Option<Condemnation> {
         let leader_gone = matches!(process.leader, Some(TaskState::Zombie | TaskState::Dead));
-        self.unsettled = (gone.is_some() || leader_gone) && process.survivors != Survivors::Some;
-        if process.survivors != Survivors::Some {
+        let goes_on = process.survivors == Survivors::Some
+            || self.alone_since.is_some_and(|since| at.since(since) >= LOOK_ENDING);
+        self.unsettled = (gone.is_some() || leader_gone) && !goes_on;
+        if !goes_on {
             return None;
         }
         let pid = self.identity.pid;
@@ -465,7 +500,9 @@ impl Incarnation {
                 && let Some(left) = trial.runs_against(rule)
                 && !left.is_zero()
             {
-                next = next.min(at.plus(left));
+                // Time that does not count brings no verdict nearer, and none is so near that it is worth a spin.
+                let soonest = if trial.advanced() { SOONEST } else { policy.look_every() };
+                next = next.min(at.plus(left.max(soonest)));
             }
         }
         let deadlines = [

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use crate::observation::{TaskObservation, TaskState};
+use crate::observation::{TaskObservation, TaskState, WaitChannel};
 use crate::verdict::ExcuseKind;
 
 /// Time counted against one piece of standing still.
 #[derive(Clone, Debug, Default)]
 pub struct StallClock {
     counted: Duration,
+    /// Time held back as starved. CPU time that shows up later proves part of that wrong: the counters lag.
+    held_back: Duration,
     first: Option<TaskObservation>,
     last: Option<TaskObservation>,
 }
@@ -33,6 +35,20 @@ impl StallClock {
         self.counted
     }
 
+    /// Gives back what was held back as starved, as far as the thread turns out to have had the CPU. It burnt that time
+    /// without progress, so it counts.
+    fn reconcile(&mut self, elapsed: Duration, interval: Interval, task: Option<TaskObservation>) {
+        let used = |now: TaskObservation| Some(now.cpu_ns?.saturating_sub(self.last?.cpu_ns?));
+        match task.and_then(used) {
+            Some(0) if interval.excuse == Some(ExcuseKind::Starved) => self.held_back += elapsed,
+            Some(used) if used > 0 => {
+                let more = Duration::from_nanos(used).saturating_sub(interval.counted);
+                self.counted += more.min(std::mem::take(&mut self.held_back));
+            }
+            _ => {}
+        }
+    }
+
     /// The first and the last look at the kernel's view since the last progress.
     pub const fn looks(&self) -> (Option<TaskObservation>, Option<TaskObservation>) {
         (self.first, self.last)
@@ -48,6 +64,9 @@ impl StallClock {
             countable(elapsed, self.last, task)
         };
         self.counted = self.counted.saturating_add(interval.counted);
+        if !late {
+            self.reconcile(elapsed, interval, task);
+        }
         if let Some(now) = task {
             self.first.get_or_insert(now);
             self.last = Some(now);
@@ -60,13 +79,15 @@ impl StallClock {
 fn countable(elapsed: Duration, before: Option<TaskObservation>, now: Option<TaskObservation>) -> Interval {
     const NOTHING: Duration = Duration::ZERO;
     let Some(now) = now else { return Interval { counted: NOTHING, excuse: None } };
-    let held = |state| match state {
-        TaskState::Stopped => Some(ExcuseKind::Stopped),
-        TaskState::Traced => Some(ExcuseKind::Traced),
+    // Frozen first: a task that the old freezer holds shows as uninterruptible sleep.
+    let held = |task: TaskObservation| match (task.wait, task.state) {
+        (Some(WaitChannel::Frozen), _) => Some(ExcuseKind::Frozen),
+        (_, TaskState::Stopped) => Some(ExcuseKind::Stopped),
+        (_, TaskState::Traced) => Some(ExcuseKind::Traced),
         _ => None,
     };
     // Held at either end: nobody knows how much of the interval it was free for.
-    if let Some(kind) = held(now.state).or_else(|| before.and_then(|b| held(b.state))) {
+    if let Some(kind) = held(now).or_else(|| before.and_then(held)) {
         return Interval { counted: NOTHING, excuse: Some(kind) };
     }
     let Some(before) = before else { return Interval { counted: elapsed, excuse: None } };
@@ -115,6 +136,28 @@ mod tests {
         clock.advance(LOOK, task(TaskState::Sleeping, 7, 0), false);
         let interval = clock.advance(LOOK, task(TaskState::Running, 7, 0), false);
         assert_eq!(interval, Interval { counted: Duration::ZERO, excuse: Some(ExcuseKind::Starved) });
+    }
+
+    #[test]
+    fn cpu_time_that_shows_up_late_counts_after_all() {
+        let mut clock = StallClock::default();
+        clock.advance(LOOK, task(TaskState::Running, 0, 0), false);
+        for _ in 0..9 {
+            clock.advance(LOOK, task(TaskState::Running, 0, 0), false);
+        }
+        assert_eq!(clock.counted(), LOOK);
+        // A tick at last: the thread had the CPU all along.
+        clock.advance(LOOK, task(TaskState::Running, 100_000_000, 0), false);
+        assert_eq!(clock.counted(), 11 * LOOK);
+    }
+
+    #[test]
+    fn frozen_time_does_not_count() {
+        let mut clock = StallClock::default();
+        let frozen =
+            task(TaskState::Sleeping, 1, 1).map(|t| TaskObservation { wait: Some(WaitChannel::Frozen), ..t });
+        let interval = clock.advance(LOOK, frozen, false);
+        assert_eq!(interval, Interval { counted: Duration::ZERO, excuse: Some(ExcuseKind::Frozen) });
     }
 
     #[test]

@@ -46,6 +46,7 @@ pub struct ThreadTrial {
     activity: u64,
     progress: u64,
     dropped_since: Option<Monotonic>,
+    advanced: bool,
     /// Whether it was part of the last observation.
     pub present: bool,
     /// Off the watch by its own `leave()`.
@@ -86,6 +87,7 @@ impl ThreadTrial {
             activity: seen.activity,
             progress: seen.progress,
             dropped_since: None,
+            advanced: true,
             present: true,
             left: false,
         }
@@ -106,6 +108,7 @@ impl ThreadTrial {
             look.at.since(since) >= DROPPED_FOR
         };
         if seen.presence == Presence::Gone || dropped {
+            self.last_words(seen);
             self.health = Health::Gone;
             brought.gone = true;
             return brought;
@@ -123,6 +126,19 @@ impl ThreadTrial {
         brought
     }
 
+    /// What it was at when it ended, which may be younger than the last look.
+    pub fn last_words(&mut self, seen: &ThreadObservation) {
+        if seen.activity != self.activity {
+            self.work = seen.working().then_some((seen.work_key, seen.attempt));
+            self.activity = seen.activity;
+        }
+    }
+
+    /// Whether the time since the last look counted, so that the threshold is nearer now.
+    pub const fn advanced(&self) -> bool {
+        self.advanced
+    }
+
     fn beat(&mut self, seen: &ThreadObservation, at: Monotonic, brought: &mut ThreadLook) {
         let was_working = self.activity & 1 == 1;
         if was_working {
@@ -132,7 +148,10 @@ impl ThreadTrial {
         if self.finished.is_none() {
             let other_work = !seen.working() || self.work.map(|(key, _)| key) != Some(seen.work_key);
             // Two changes from idle: a piece of work begun and ended between two looks.
-            let ended = if was_working { changes >= 1 && other_work } else { changes >= 2 };
+            // Another key without a pause may be work begun inside other work: only idleness, or as many changes as an
+            // end and a beginning on top of that take, proves an end.
+            let ended =
+                if was_working { !seen.working() || (changes >= 4 && other_work) } else { changes >= 2 };
             if ended {
                 self.finished = Some(self.work.map(|(key, _)| key));
             }
@@ -148,6 +167,7 @@ impl ThreadTrial {
         self.progress = seen.progress;
         self.last_beat = at;
         self.clock.reset();
+        self.advanced = true;
         self.health = if seen.working() { Health::Working } else { Health::Idle };
         self.set_excuse(None, brought);
     }
@@ -160,6 +180,7 @@ impl ThreadTrial {
         brought: &mut ThreadLook,
     ) {
         let interval = self.clock.advance(look.elapsed, task, look.late);
+        self.advanced = !interval.counted.is_zero() || look.elapsed.is_zero();
         let lost = look.elapsed.saturating_sub(interval.counted);
         brought.excused = interval.excuse.map(|kind| (kind, lost));
         self.set_excuse(interval.excuse, brought);
@@ -196,7 +217,7 @@ impl ThreadTrial {
             (TaskState::Sleeping, _) => match last.wait {
                 Some(WaitChannel::Futex) => StallKind::Deadlock,
                 Some(WaitChannel::Other) => StallKind::Blocked,
-                None => StallKind::Unknown,
+                Some(WaitChannel::Frozen) | None => StallKind::Unknown,
             },
             _ => StallKind::Unknown,
         }

@@ -3,31 +3,49 @@
 
 use std::path::Path;
 
+use rustix::io::Errno;
+
 use crate::observation::Survivors;
 
 use super::task::TaskDir;
 
-/// Looks for one thread that is neither exiting nor bound to be killed. Stops at the first.
+/// Looks for threads that are neither exiting nor bound to be killed. Stops at the second.
+///
+/// Two are needed: the thread that begins an exit or an exec marks all others in one critical section and itself only
+/// later, so it alone proves nothing in that moment.
 pub fn survivors(proc_dir: &Path) -> Survivors {
     let tasks = proc_dir.join("task");
     let Ok(entries) = std::fs::read_dir(&tasks) else {
         return if proc_dir.exists() { Survivors::Unknown } else { Survivors::None };
     };
     let mut unknown = false;
+    let mut alive = 0;
     for entry in entries {
         let Ok(entry) = entry else {
             unknown = true;
             continue;
         };
         // A task that cannot be opened any more has ended between the two calls.
-        let Ok(task) = TaskDir::open(&entry.path()) else { continue };
+        let task = match TaskDir::open(&entry.path()) {
+            Ok(task) => task,
+            Err(Errno::NOENT | Errno::SRCH) => continue,
+            Err(_) => {
+                unknown = true;
+                continue;
+            }
+        };
         match task.ending() {
-            Some(false) => return Survivors::Some,
+            Some(false) if alive == 1 => return Survivors::Some,
+            Some(false) => alive = 1,
             Some(true) => {}
             None => unknown = true,
         }
     }
-    if unknown { Survivors::Unknown } else { Survivors::None }
+    match (alive, unknown) {
+        (1, _) => Survivors::Alone,
+        (_, true) => Survivors::Unknown,
+        _ => Survivors::None,
+    }
 }
 
 #[cfg(test)]
@@ -49,9 +67,15 @@ mod tests {
     }
 
     #[test]
-    fn a_running_thread_survives() {
-        let root = process(&[(1, 'Z', 0x4, 0), (2, 'S', 0, 0)]);
+    fn two_running_threads_survive() {
+        let root = process(&[(1, 'Z', 0x4, 0), (2, 'S', 0, 0), (3, 'R', 0, 0)]);
         assert_eq!(survivors(root.path()), Survivors::Some);
+    }
+
+    #[test]
+    fn one_running_thread_is_alone() {
+        let root = process(&[(1, 'Z', 0x4, 0), (2, 'S', 0, 0), (3, 'S', 0, 0x100)]);
+        assert_eq!(survivors(root.path()), Survivors::Alone);
     }
 
     #[test]

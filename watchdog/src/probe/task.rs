@@ -14,8 +14,9 @@ use rustix::io::Errno;
 use crate::observation::{Presence, TaskObservation, TaskState, WaitChannel};
 
 /// Flags of the kernel's `include/linux/sched.h` (field 9 of `stat`) that a task on its way out has: `PF_EXITING`, in
-/// `do_exit`; `PF_POSTCOREDUMP`, past the core dump of its process; `PF_DUMPCORE`, writing it.
-const ENDING: u32 = 0x4 | 0x8 | 0x200;
+/// `do_exit`; `PF_POSTCOREDUMP`, past the core dump of its process; `PF_DUMPCORE`, writing it; `PF_SIGNALED`, taken off
+/// by a signal that it has already dequeued.
+const ENDING: u32 = 0x4 | 0x8 | 0x200 | 0x400;
 /// SIGKILL in the mask of pending signals (field 31 of `stat`), where signal 1 is bit 0. A SIGKILL for a process is put
 /// into the mask of each of its threads in the same critical section in which it is sent, so the private mask is enough
 /// and `status`, which is slower to make and to read, is not needed.
@@ -39,6 +40,8 @@ pub struct TaskStat {
     pub ending: bool,
     /// Clock ticks since boot.
     pub start_time: u64,
+    /// Where the stack began at exec; another value is another program. Zero where the kernel does not tell.
+    pub start_stack: u64,
 }
 
 impl TaskDir {
@@ -66,18 +69,18 @@ impl TaskDir {
                 let state = TaskState::from(stat.state);
                 let ended = matches!(state, TaskState::Zombie | TaskState::Dead);
                 let ending = ended || stat.flags & ENDING != 0 || stat.signal & SIGKILL_BIT != 0;
-                Ok(Some(TaskStat { state, ending, start_time: stat.starttime }))
+                Ok(Some(TaskStat { state, ending, start_time: stat.starttime, start_stack: stat.startstack }))
             }
             Err(error) if ended(&error) => Ok(None),
             Err(_) => Err(Unreadable),
         }
     }
 
-    /// Whether the task exists, by its start time: another start time is another task.
-    pub fn presence(&self, start_time: u64) -> Presence {
+    /// Whether the task exists, by its start time: one that differs by more than `slack` ticks is another task.
+    pub fn presence(&self, start_time: u64, slack: u64) -> Presence {
         match self.stat() {
             Ok(Some(stat)) if matches!(stat.state, TaskState::Zombie | TaskState::Dead) => Presence::Gone,
-            Ok(Some(stat)) if stat.start_time == start_time => Presence::Present,
+            Ok(Some(stat)) if stat.start_time.abs_diff(start_time) <= slack => Presence::Present,
             Ok(_) => Presence::Gone,
             Err(Unreadable) => Presence::Unknown,
         }
@@ -86,7 +89,16 @@ impl TaskDir {
     /// The kernel's view of a thread that stands still.
     pub fn observe(&self) -> Option<TaskObservation> {
         let stat = self.stat().ok().flatten()?;
-        let sched = self.file("schedstat").ok().and_then(|file| Schedstat::from_read(file).ok());
+        if stat.ending {
+            // Dying, or waiting for its core to be written: that time counts against nobody.
+            return None;
+        }
+        let sched = self
+            .file("schedstat")
+            .ok()
+            .and_then(|file| Schedstat::from_read(file).ok())
+            // «0 0 0» is what a kernel without these counters says of everybody.
+            .filter(|sched| sched.sum_exec_runtime != 0 || sched.pcount != 0);
         Some(TaskObservation {
             state: stat.state,
             cpu_ns: sched.as_ref().map(|s| s.sum_exec_runtime),
@@ -100,6 +112,7 @@ impl TaskDir {
         self.file("wchan").ok()?.read_to_string(&mut name).ok()?;
         match name.trim() {
             "" | "0" => None,
+            name if name.contains("freezer") || name.contains("refrigerator") => Some(WaitChannel::Frozen),
             name if name.contains("futex") => Some(WaitChannel::Futex),
             _ => Some(WaitChannel::Other),
         }

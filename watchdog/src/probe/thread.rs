@@ -9,7 +9,7 @@ use shard_heartbeat::ThreadSample;
 
 use crate::observation::{Presence, TaskObservation, TaskState};
 
-use super::task::TaskDir;
+use super::task::{TaskDir, Unreadable};
 use super::{Adopted, ThreadEvents};
 
 /// `PIDFD_THREAD` of `linux/pidfd.h` is `O_EXCL`; rustix has no name for it.
@@ -24,6 +24,8 @@ pub struct WatchedThread {
     name: Arc<str>,
     tid: i32,
     start_time: u64,
+    /// Ticks by which start times may differ: one where a time namespace moves them by a part of a tick.
+    slack: u64,
     is_leader: bool,
     pidfd: Option<OwnedFd>,
     dir: Option<TaskDir>,
@@ -38,17 +40,26 @@ impl WatchedThread {
             name,
             tid: 0,
             start_time: slot.start_time.wrapping_add_signed(target.start_time_offset),
+            slack: u64::from(target.start_time_offset != 0),
             is_leader: false,
             pidfd: None,
             dir: None,
             presence: Presence::Gone,
         };
-        let Some(tid) = our_tid(slot.tid, target) else { return thread };
+        let tid = match our_tid(slot.tid, target) {
+            Ok(Some(tid)) => tid,
+            Ok(None) => return thread,
+            Err(Unreadable) => {
+                // Nobody looked, so nobody knows.
+                thread.presence = Presence::Unknown;
+                return thread;
+            }
+        };
         thread.tid = tid;
         thread.is_leader = tid == target.handle.identity().pid;
         match TaskDir::open(&target.proc_dir.join("task").join(tid.to_string())) {
             Ok(dir) => {
-                thread.presence = dir.presence(thread.start_time);
+                thread.presence = dir.presence(thread.start_time, thread.slack);
                 thread.dir = Some(dir);
             }
             Err(Errno::NOENT | Errno::SRCH) => {}
@@ -67,7 +78,10 @@ impl WatchedThread {
             Ok(pidfd) => {
                 self.pidfd = Some(pidfd);
                 // The tid may have changed hands before the pidfd was open: then this one is gone.
-                self.presence = self.dir.as_ref().map_or(Presence::Unknown, |d| d.presence(self.start_time));
+                self.presence = self
+                    .dir
+                    .as_ref()
+                    .map_or(Presence::Unknown, |dir| dir.presence(self.start_time, self.slack));
             }
             Err(Errno::SRCH) => self.presence = Presence::Gone,
             // EINVAL before Linux 6.9, EMFILE, EPERM: it is polled instead.
@@ -106,6 +120,11 @@ impl WatchedThread {
         self
     }
 
+    /// Whether nothing could be opened for it, for want of descriptors or memory: it should be tried again.
+    pub fn wants_opening(&self) -> bool {
+        self.dir.is_none() && self.presence == Presence::Unknown
+    }
+
     /// Its pidfd fired.
     pub const fn ended(&mut self) {
         self.presence = Presence::Gone;
@@ -124,7 +143,7 @@ impl WatchedThread {
                 Err(_) => Presence::Unknown,
             }
         } else {
-            self.dir.as_ref().map_or(Presence::Unknown, |dir| dir.presence(self.start_time))
+            self.dir.as_ref().map_or(Presence::Unknown, |dir| dir.presence(self.start_time, self.slack))
         };
     }
 
@@ -134,15 +153,28 @@ impl WatchedThread {
     }
 }
 
-/// The thread id as this process sees it; `None` if the process has no such thread.
-fn our_tid(theirs: u64, target: &Adopted) -> Option<i32> {
-    let theirs = i32::try_from(theirs).ok().filter(|tid| *tid > 0)?;
+/// The thread id as this process sees it; `None` if a complete search found no such thread.
+fn our_tid(theirs: u64, target: &Adopted) -> Result<Option<i32>, Unreadable> {
+    let theirs = i32::try_from(theirs).ok().filter(|tid| *tid > 0).ok_or(Unreadable)?;
     if !target.other_pid_namespace {
-        return Some(theirs);
+        return Ok(Some(theirs));
     }
-    let tasks = std::fs::read_dir(target.proc_dir.join("task")).ok()?;
-    tasks.filter_map(Result::ok).find_map(|entry| {
-        let status = TaskDir::open(&entry.path()).ok()?.status()?;
-        (status.nspid?.last() == Some(&theirs)).then(|| entry.file_name().to_str()?.parse().ok())?
-    })
+    let tasks = std::fs::read_dir(target.proc_dir.join("task")).map_err(|_| Unreadable)?;
+    let mut complete = true;
+    for entry in tasks {
+        let entry = entry.map_err(|_| Unreadable)?;
+        let status = match TaskDir::open(&entry.path()) {
+            Ok(dir) => dir.status(),
+            Err(Errno::NOENT | Errno::SRCH) => continue,
+            Err(_) => return Err(Unreadable),
+        };
+        let Some(namespaces) = status.and_then(|status| status.nspid) else {
+            complete = false;
+            continue;
+        };
+        if namespaces.last() == Some(&theirs) {
+            return Ok(entry.file_name().to_str().and_then(|name| name.parse().ok()));
+        }
+    }
+    if complete { Ok(None) } else { Err(Unreadable) }
 }

@@ -167,7 +167,7 @@ fn reload(path: &Path, control: &Control, redirect: &Redirect, surface: &Surface
             }
         }
         Err(problem) => {
-            tracing::error!(config = %path.display(), %problem, "reload: bad config; the sidecar keeps the old one")
+            tracing::error!(config = %path.display(), %problem, "reload: bad config; the sidecar keeps the old one");
         }
     }
 }

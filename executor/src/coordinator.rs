@@ -63,6 +63,14 @@ pub enum CoordinatorError {
         "cannot create the heartbeat: {0}. Give --heartbeat a path in a folder that this user may write to, such as /run or /dev/shm, and that no running process uses"
     )]
     Heartbeat(#[from] CreateError),
+    /// Told to stop before it was done.
+    #[error("told to stop after {done} of {asked} blocks; the others were not executed")]
+    Stopped {
+        /// Blocks that were executed.
+        done: u64,
+        /// Blocks that were asked for.
+        asked: u64,
+    },
     /// No slot in the heartbeat.
     #[error("cannot register in the heartbeat: {0}")]
     Register(#[from] RegisterError),
@@ -380,6 +388,11 @@ impl Coord {
             round += 1;
         }
         self.report.end()?;
+        // Told to stop with blocks left that were asked for: nobody may take those for verified.
+        let asked = u64::try_from(blocks.len()).unwrap_or(u64::MAX).saturating_mul(self.options.repeat);
+        if self.options.repeat > 0 && self.report.blocks() < asked {
+            return Err(CoordinatorError::Stopped { done: self.report.blocks(), asked }.into());
+        }
         Ok(self.report.all_verified())
     }
 

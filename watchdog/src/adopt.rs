@@ -253,6 +253,9 @@ fn unreadable(path: &Path, error: &ReadError) -> String {
                 path.display()
             )
         }
-        error => error.to_string(),
+        error => format!(
+            "{error}; nothing is watched until the target writes a segment of this version there: \
+             look at [target] heartbeat, and that executor and sidecar are of one release"
+        ),
     }
 }

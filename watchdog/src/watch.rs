@@ -213,12 +213,15 @@ impl Watch {
         let mut acted = Acted::default();
         let ladder = self.ladder.get_or_insert_default();
         for place in &mut acted.steps {
+            let mut told_at = Monotonic::now();
             let step = match ladder.step(at, &self.config.kill, &mut self.budget) {
                 Rung::Wait => break,
                 Rung::Withhold(reason) => Step::Withheld(reason),
                 Rung::NotDead => Step::NotDead,
                 Rung::Send(signal) => {
                     let Some(handle) = self.probe.handle() else { break };
+                    // Before the call: the dying threads may take this CPU before it returns.
+                    told_at = Monotonic::now();
                     let answer = handle.signal(signal);
                     if answer != Err(Errno::PERM) {
                         self.probe.signalled(at);
@@ -227,7 +230,7 @@ impl Watch {
                     Step::Signal { signal: signal.name(), error: answer.err().map(|error| error.to_string()) }
                 }
             };
-            *place = Some((Monotonic::now(), step));
+            *place = Some((told_at, step));
         }
         acted
     }

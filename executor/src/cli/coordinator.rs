@@ -55,7 +55,23 @@ fn address(text: &str) -> Result<String, String> {
     }
 }
 
+fn twice(shards: &[String]) -> Option<&String> {
+    shards
+        .iter()
+        .enumerate()
+        .find(|(index, shard)| shards.iter().take(*index).any(|other| other == *shard))
+        .map(|(_, s)| s)
+}
+
 pub(crate) fn run(args: Args) -> ExitCode {
+    if let Some(twice) = twice(&args.shards) {
+        return fail(
+            BAD_INPUT,
+            &format!(
+                "coordinator: --shards names {twice} twice; a shard takes one part at a time, name each once."
+            ),
+        );
+    }
     let blocks = match load_chain(&args.blocks) {
         Ok(blocks) => blocks,
         Err(error) => return fail(BAD_INPUT, &error),
@@ -73,9 +89,9 @@ pub(crate) fn run(args: Args) -> ExitCode {
     match outcome {
         Ok(true) => ExitCode::from(VERIFIED),
         Ok(false) => ExitCode::from(WRONG_BLOCK),
-        // Whoever reads the output has gone, as with `| head`; there is nobody to tell and nothing is known to be wrong.
+        // Whoever reads the output has gone, as with `| head`; there is nobody to tell, and blocks are left undone.
         Err(CoordinatorError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-            ExitCode::from(VERIFIED)
+            ExitCode::from(NOT_EXECUTED)
         }
         Err(error) => {
             let code = if error.is_bad_input() { BAD_INPUT } else { NOT_EXECUTED };

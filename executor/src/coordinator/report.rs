@@ -51,6 +51,10 @@ impl Report {
         self.wrong == 0
     }
 
+    pub(super) fn blocks(&self) -> u64 {
+        self.blocks
+    }
+
     pub(super) fn joined(&mut self, shard: &str, address: &str, incarnation: u64) -> io::Result<()> {
         let event =
             json!({"event": "shard_joined", "shard": shard, "address": address, "incarnation": incarnation});

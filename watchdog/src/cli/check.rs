@@ -29,6 +29,10 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> ExitCode {
     match read::load(&args.config) {
         Ok(config) => {
+            if let Err(problem) = super::run::wanted(&config) {
+                let _ = writeln!(std::io::stderr().lock(), "{}: {problem}", args.config.display());
+                return ExitCode::from(BAD_INPUT);
+            }
             // Whoever reads this may have gone; the exit code tells the same.
             let _ = std::io::stdout().write_all(summary(&config).as_bytes());
             ExitCode::SUCCESS

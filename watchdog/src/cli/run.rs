@@ -176,7 +176,8 @@ fn load(path: &Path) -> Result<Config, String> {
     read::load(path).map_err(|problems| problems.to_string())
 }
 
-fn wanted(config: &Config) -> Result<Wanted, String> {
+/// What the adopter looks for; a sentence if this version cannot watch such a target.
+pub(crate) fn wanted(config: &Config) -> Result<Wanted, String> {
     let FindTarget::Heartbeat(heartbeat) = &config.target.find else {
         return Err("target: this version watches instrumented targets only; give heartbeat = \"FILE\", \
             and systemd_unit beside it if the unit shall be checked"

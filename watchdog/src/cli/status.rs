@@ -38,10 +38,10 @@ pub(crate) struct Args {
     #[arg(long, env = "SHARD_WATCHDOG_URL", value_name = "URL", default_value = "http://127.0.0.1:9611")]
     url: Endpoint,
     /// Print the sidecar's own JSON, one line
-    #[arg(long)]
+    #[arg(long, env = "SHARD_WATCHDOG_JSON")]
     json: bool,
     /// Also print counted time against threshold, excuses, and why it has not killed
-    #[arg(long)]
+    #[arg(long, env = "SHARD_WATCHDOG_EXPLAIN")]
     explain: bool,
 }
 

@@ -1,0 +1,215 @@
+//! What condemns a process, with all that its incident must be able to say; and what takes a condemnation back.
+
+use std::time::Duration;
+
+use crate::clock::Monotonic;
+use crate::config::On;
+use crate::observation::{ProcessObservation, Survivors, TaskState};
+use crate::verdict::{Health, Reason, StallKind, Verdict};
+
+use super::super::policy::{Policy, Rule};
+use super::super::thread::ThreadTrial;
+use super::super::{Condemnation, Finding, Note, Why};
+use super::{Incarnation, LOOK_ENDING};
+
+impl Incarnation {
+    /// The incident of a process that ended without a word and without our doing.
+    pub fn ended_by_itself(&self, at: Monotonic) -> Condemnation {
+        let mut observations = vec![format!("the pidfd of process {} became readable", self.identity.pid)];
+        if let Some(since) = self.exiting_since {
+            observations.push(format!("it had been ending for {:?}", at.since(since)));
+        }
+        let at_work = self.threads.iter().find(|t| t.rule.is_some() && t.work.is_some());
+        Condemnation {
+            reason: Reason::ProcessGone,
+            why: format!("process {} ended by itself", self.identity.pid),
+            target: self.identity,
+            at,
+            last_progress: self.last_seen,
+            thread: at_work.map(ThreadTrial::faulty),
+            slot: at_work.map(|t| t.key),
+            threshold: None,
+            observations,
+        }
+    }
+
+    /// A condemned process stays condemned, unless nobody acted on it and the reason has gone.
+    pub(super) fn already_condemned(
+        &mut self,
+        policy: &Policy,
+        process: &ProcessObservation,
+        notes: &mut Vec<Note>,
+    ) -> Option<Finding> {
+        let condemned = self.condemned.as_ref()?;
+        if process.signalled.is_some() {
+            let why = Why::Fixed("a signal of ours is on its way");
+            return Some(Finding { verdict: Verdict::Dying, why });
+        }
+        let mine = self.threads.iter().find(|trial| Some(trial.key) == condemned.slot);
+        let kills = |trial: &ThreadTrial| {
+            trial.rule.and_then(|rule| policy.rules.get(rule)).filter(|rule| rule.on == On::Kill)
+        };
+        let over = match condemned.reason {
+            // What cannot be read any more may be well again: nobody is killed blindly.
+            Reason::Stalled => {
+                !process.segment_readable
+                    || !mine.is_some_and(|trial| {
+                        let slow = |rule: &Rule| trial.clock.counted() >= rule.warn_after;
+                        !trial.left
+                            && kills(trial).is_some_and(|rule| trial.health == Health::Gone || slow(rule))
+                    })
+            }
+            // The rule may have been taken back by a reload; the thread cannot come back.
+            Reason::ThreadGone => mine.is_some_and(|trial| kills(trial).is_none()),
+            Reason::Stopped => self.stopped_since.is_none() || !policy.stopped_kills,
+            Reason::ExitHung => self.exiting_since.is_none(),
+            Reason::LeaderGone | Reason::ProcessGone => false,
+        };
+        if !over {
+            return Some(Finding { verdict: Verdict::Condemned, why: Why::Changed(condemned.why.clone()) });
+        }
+        let why = format!("the kill was withheld and the reason has gone: {}", condemned.why);
+        notes.push(Note::Lifted { why });
+        self.condemned = None;
+        None
+    }
+
+    pub(super) fn lost(
+        &mut self,
+        gone: Option<usize>,
+        process: &ProcessObservation,
+        at: Monotonic,
+    ) -> Option<Condemnation> {
+        let leader_gone = matches!(process.leader, Some(TaskState::Zombie | TaskState::Dead));
+        let goes_on = process.survivors == Survivors::Some
+            || self.alone_since.is_some_and(|since| at.since(since) >= LOOK_ENDING);
+        self.unsettled = (gone.is_some() || leader_gone) && !goes_on;
+        if !goes_on {
+            return None;
+        }
+        let pid = self.identity.pid;
+        let goes_on = "at least one other thread of the process is neither exiting nor has SIGKILL pending";
+        if let Some(trial) = gone.and_then(|index| self.threads.get(index)) {
+            return Some(Condemnation {
+                reason: Reason::ThreadGone,
+                why: format!("thread {} (tid {}) ended while process {pid} lives on", trial.name, trial.tid),
+                target: self.identity,
+                at,
+                last_progress: trial.last_beat.max(self.last_seen),
+                thread: Some(trial.faulty()),
+                slot: Some(trial.key),
+                threshold: None,
+                observations: vec![
+                    format!(
+                        "thread {} with tid {} has ended, and did not leave the watch before",
+                        trial.name, trial.tid
+                    ),
+                    goes_on.to_owned(),
+                    at_work(trial),
+                ],
+            });
+        }
+        leader_gone.then(|| Condemnation {
+            reason: Reason::LeaderGone,
+            why: format!("the main thread of process {pid} ended while others live on"),
+            target: self.identity,
+            at,
+            last_progress: self.last_seen,
+            thread: None,
+            slot: None,
+            threshold: None,
+            observations: vec![format!("the main thread of process {pid} is a zombie"), goes_on.to_owned()],
+        })
+    }
+
+    pub(super) fn stalled(&self, policy: &Policy, index: usize, at: Monotonic) -> Condemnation {
+        let trial = self.threads.get(index);
+        let threshold = trial.and_then(|t| t.rule).and_then(|r| policy.rules.get(r)).map(|r| r.stall_after);
+        let name = trial.map_or("?", |t| &*t.name);
+        let counted = trial.map_or(Duration::ZERO, |t| t.clock.counted());
+        let kind = trial.map_or(StallKind::Unknown, ThreadTrial::kind);
+        let last_progress = trial.map_or(at, |t| t.last_beat);
+        let work = trial
+            .and_then(|t| t.work)
+            .map_or_else(String::new, |(key, attempt)| format!(" on work {key} (attempt {attempt})"));
+        let mut observations = vec![
+            format!(
+                "thread {name} is at work and its progress has not moved for {:?}",
+                at.since(last_progress)
+            ),
+            format!(
+                "{counted:?} of that it could have run, against a threshold of {:?}",
+                threshold.unwrap_or_default()
+            ),
+        ];
+        if let Some((first, last)) = trial.map(|t| t.clock.looks()) {
+            observations.push(format!("the kernel's first look at it: {first:?}; the last: {last:?}"));
+        }
+        Condemnation {
+            reason: Reason::Stalled,
+            why: format!(
+                "thread {name} made no progress{work} for {counted:?} in which it could have: {kind}"
+            ),
+            target: self.identity,
+            at,
+            last_progress,
+            thread: trial.map(ThreadTrial::faulty),
+            slot: trial.map(|t| t.key),
+            threshold,
+            observations,
+        }
+    }
+
+    pub(super) fn stopped_too_long(&self, policy: &Policy, at: Monotonic) -> Option<Condemnation> {
+        let since = self.stopped_since?;
+        let stopped = at.since(since);
+        if !policy.stopped_kills || stopped < policy.stopped_at_most {
+            return None;
+        }
+        let pid = self.identity.pid;
+        let cap = policy.stopped_at_most;
+        Some(Condemnation {
+            reason: Reason::Stopped,
+            why: format!("process {pid} has been stopped for {stopped:?}; a stop excuses at most {cap:?}"),
+            target: self.identity,
+            at,
+            last_progress: since,
+            thread: None,
+            slot: None,
+            threshold: Some(cap),
+            observations: vec![format!("the main thread has been in state T (stopped) for {stopped:?}")],
+        })
+    }
+
+    pub(super) fn exit_hung(&self, policy: &Policy, at: Monotonic) -> Option<Condemnation> {
+        let since = self.exiting_since?;
+        let ending = at.since(since);
+        if ending < policy.exit_within {
+            return None;
+        }
+        let pid = self.identity.pid;
+        let how = if self.ends_on_purpose {
+            "its segment says «stopping»"
+        } else {
+            "the kernel says that every thread is exiting"
+        };
+        Some(Condemnation {
+            reason: Reason::ExitHung,
+            why: format!("process {pid} began to end {ending:?} ago and has not"),
+            target: self.identity,
+            at,
+            last_progress: since,
+            thread: None,
+            slot: None,
+            threshold: Some(policy.exit_within),
+            observations: vec![format!("{how}, for {ending:?}")],
+        })
+    }
+}
+
+fn at_work(trial: &ThreadTrial) -> String {
+    match trial.work {
+        Some((key, attempt)) => format!("it was at work on {key} (attempt {attempt})"),
+        None => "it was idle".to_owned(),
+    }
+}

@@ -2,6 +2,9 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -46,9 +49,25 @@ fn dechunk(mut rest: &str) -> String {
     whole
 }
 
-/// A loopback address that nobody listens on at this moment.
+/// Below the ports that the kernel lends to outgoing connections (from 32,768), so that none of those is in the way.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
+
+/// A loopback address that nobody listens on, and that no other test gets while this process lives: a name in the
+/// abstract namespace stands for the port, and the kernel takes it back whatever happens to us.
 #[track_caller]
 pub fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound socket has an address")
+    static RESERVED: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
+    let mut reserved = RESERVED.lock().unwrap_or_else(PoisonError::into_inner);
+    // Processes that run at the same time start their search apart.
+    let begin = (std::process::id().wrapping_mul(97) % u32::from(PORTS.end - PORTS.start)) as u16;
+    for offset in 0..PORTS.end - PORTS.start {
+        let port = PORTS.start + (begin + offset) % (PORTS.end - PORTS.start);
+        let name = UnixAddr::from_abstract_name(format!("shard-tests-port-{port}")).expect("a short name");
+        let Ok(reservation) = UnixListener::bind_addr(&name) else { continue };
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+            reserved.push(reservation);
+            return listener.local_addr().expect("a bound socket has an address");
+        }
+    }
+    panic!("no free port between {} and {}", PORTS.start, PORTS.end);
 }

@@ -16,6 +16,7 @@
 #define SHB_HEADER_SIZE 4096 /* size of the header, in bytes: one page, so that slots start page-aligned */
 #define SHB_MAX_NAME 15 /* longest name of a thread or channel, in bytes: what the kernel keeps of a thread's name */
 #define SHB_MAX_SHARD 32 /* longest name of a shard, in bytes */
+#define SHB_MAX_LAST_WORDS 2048 /* longest last words, in bytes */
 #define SHB_MAX_SLOTS 4096 /* most thread slots or channel slots a segment may declare */
 #define SHB_MAX_LANES 128 /* most lanes a thread slot may declare, the thread's own included */
 #define SHB_MAX_SEGMENT 16777216 /* largest segment, in bytes: a bound on what a hostile header can make a reader copy in one sample */
@@ -44,6 +45,15 @@
 #define SHB_H_WATCHDOG_BEAT 0x140 /* the watchdog's beat counter; zero if no watchdog was ever here */
 #define SHB_H_WATCHDOG_PID 0x148 /* process id of the watchdog, in the watchdog's pid namespace */
 #define SHB_H_WATCHDOG_START_TIME 0x150 /* start time of the watchdog, in clock ticks since boot */
+#define SHB_H_LAST_WORDS 0x180 /* how far the last words are, one of the SHB_LAST_WORDS_ codes; changes last */
+#define SHB_H_LAST_WORDS_TID 0x188 /* id of the thread that said them, in the writer's pid namespace */
+#define SHB_H_LAST_WORDS_LEN 0x190 /* length of the last words, in bytes */
+#define SHB_H_LAST_WORDS_TEXT 0x1c0 /* the last words, SHB_MAX_LAST_WORDS bytes of UTF-8 */
+
+/* Last words. */
+#define SHB_LAST_WORDS_NONE 0 /* none were said */
+#define SHB_LAST_WORDS_WRITING 1 /* a thread has the floor and is still writing; readers take it for none */
+#define SHB_LAST_WORDS_SAID 2 /* they stand, and nothing changes them any more */
 
 /* Process states. */
 #define SHB_STATE_BOOT 1 /* starting, not yet able to work */

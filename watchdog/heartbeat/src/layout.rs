@@ -16,6 +16,8 @@ pub const HEADER_SIZE: usize = 4096;
 pub const MAX_NAME: usize = 15;
 /// Longest name of a shard, in bytes.
 pub const MAX_SHARD: usize = 32;
+/// Longest last words, in bytes: a sentence, a place and the first frames of a backtrace, in half of the header's page.
+pub const MAX_LAST_WORDS: usize = 2048;
 /// Most thread slots or channel slots a segment may declare.
 pub const MAX_SLOTS: u32 = 4096;
 /// Most lanes a thread slot may declare, the thread's own included.
@@ -69,6 +71,21 @@ pub const H_WATCHDOG_BEAT: usize = 0x140;
 pub const H_WATCHDOG_PID: usize = 0x148;
 /// Header: start time of the watchdog, in clock ticks since boot.
 pub const H_WATCHDOG_START_TIME: usize = 0x150;
+/// Header: how far the last words are, one of the `LAST_WORDS_` codes; changes last.
+pub const H_LAST_WORDS: usize = 0x180;
+/// Header: id of the thread that said them, in the writer's pid namespace.
+pub const H_LAST_WORDS_TID: usize = 0x188;
+/// Header: length of the last words, in bytes.
+pub const H_LAST_WORDS_LEN: usize = 0x190;
+/// Header: the last words, [`MAX_LAST_WORDS`] bytes of UTF-8.
+pub const H_LAST_WORDS_TEXT: usize = 0x1c0;
+
+/// Last words: none were said.
+pub const LAST_WORDS_NONE: u64 = 0;
+/// Last words: a thread has the floor and is still writing; readers take it for none.
+pub const LAST_WORDS_WRITING: u64 = 1;
+/// Last words: they stand, and nothing changes them any more.
+pub const LAST_WORDS_SAID: u64 = 2;
 
 /// Process state: starting, not yet able to work.
 pub const STATE_BOOT: u64 = 1;
@@ -151,6 +168,8 @@ pub const CLAIM_FILLING: u64 = 4;
 pub const fn thread_stride(lanes: u32) -> usize {
     T_LANES + lanes as usize * LANE_SIZE
 }
+
+const _: () = assert!(H_LAST_WORDS_TEXT + MAX_LAST_WORDS <= HEADER_SIZE);
 
 /// Index of the word at a byte offset.
 pub(crate) const fn word(offset: usize) -> usize {

@@ -42,6 +42,8 @@ mod identity;
 #[allow(unreachable_pub, reason = "public to the model checker")]
 mod lane;
 #[allow(unreachable_pub, reason = "public to the model checker")]
+mod last_words;
+#[allow(unreachable_pub, reason = "public to the model checker")]
 mod seqlock;
 #[allow(unreachable_pub, reason = "public to the model checker")]
 mod slot;
@@ -58,6 +60,8 @@ mod error;
 mod fork;
 #[cfg(not(loom))]
 mod header;
+#[cfg(not(loom))]
+mod in_flight;
 #[cfg(not(loom))]
 mod lock;
 #[cfg(not(loom))]
@@ -76,7 +80,8 @@ mod watchdog;
 mod writer;
 
 pub use claim::SlotState;
-pub use layout::MAX_NAME;
+pub use last_words::LastWords;
+pub use layout::{MAX_LAST_WORDS, MAX_NAME};
 pub use work::{TraceContext, Work};
 
 #[cfg(not(loom))]
@@ -84,6 +89,7 @@ pub use {
     channel::ChannelBeat,
     error::{ClaimError, CreateError, ReadError, RegisterError},
     header::Header,
+    in_flight::InFlight,
     reader::{Description, Reader},
     sample::{ChannelSample, LaneSample, LaneSamples, RawState, Sample, ThreadSample},
     source::FileId,
@@ -99,6 +105,7 @@ pub mod model {
     pub use crate::claim::Claim;
     pub use crate::identity::Identity;
     pub use crate::lane::{LaneCell, NoLane};
+    pub use crate::last_words::{BODY_WORDS, heard, say};
     pub use crate::seqlock::{Stamp, read};
     pub use crate::slot::{Slot, Table};
     pub use crate::words::Words;

@@ -10,10 +10,11 @@ use rustix::fs::OFlags;
 use crate::claim::SlotState;
 use crate::error::ReadError;
 use crate::header::Header;
+use crate::last_words::{self, LastWords};
 use crate::layout::{
-    C_CLAIM, C_NAME, C_SEQUENCE, H_CHANNEL_HIGH_WATER, H_STATE, H_THREAD_HIGH_WATER, T_ACTIVITY, T_ATTEMPT,
-    T_CLAIM, T_DEADLINE, T_LANES, T_NAME, T_SEQUENCE, T_SPAN_ID, T_TRACE_FLAGS, T_TRACE_ID, T_WORK_KEY,
-    thread_stride, word,
+    C_CLAIM, C_NAME, C_SEQUENCE, H_CHANNEL_HIGH_WATER, H_LAST_WORDS, H_LAST_WORDS_TID, H_STATE,
+    H_THREAD_HIGH_WATER, T_ACTIVITY, T_ATTEMPT, T_CLAIM, T_DEADLINE, T_LANES, T_NAME, T_SEQUENCE, T_SPAN_ID,
+    T_TRACE_FLAGS, T_TRACE_ID, T_WORK_KEY, thread_stride, word,
 };
 use crate::layout::{CHANNEL_STRIDE, MAX_LANES};
 use crate::sample::{ChannelSample, RawState, Sample, ThreadSample};
@@ -150,6 +151,14 @@ impl Reader {
         Ok(copy
             .filter(|words| SlotState::decode(words[word(C_CLAIM)]).0 != SlotState::Free)
             .map(|words| unpack_name([words[word(C_NAME)], words[word(C_NAME) + 1]])))
+    }
+
+    /// What the process said before it ended; `None` if it has said nothing, or is still at it. Once it is said it does
+    /// not change in this segment. While there is none it costs one `pread`.
+    ///
+    /// It decorates a report and decides nothing: anybody who may write the file may have written it.
+    pub fn last_words(&self) -> Result<Option<LastWords>, ReadError> {
+        last_words::heard(|| self.word(H_LAST_WORDS), || self.words(H_LAST_WORDS_TID))
     }
 
     fn word(&self, offset: usize) -> Result<u64, ReadError> {

@@ -98,6 +98,12 @@ pub(crate) fn printable(bytes: &[u8]) -> String {
     text
 }
 
+/// The same for text of several lines, whose line ends stay.
+pub(crate) fn printable_lines(bytes: &[u8]) -> String {
+    let lines: Vec<String> = bytes.split(|byte| *byte == b'\n').map(printable).collect();
+    lines.join("\n")
+}
+
 /// 16 bytes as two little-endian words.
 pub(crate) fn split(bytes: [u8; 16]) -> [u64; 2] {
     let whole = u128::from_le_bytes(bytes);

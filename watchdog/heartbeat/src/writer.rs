@@ -9,9 +9,11 @@ use std::sync::atomic::Ordering;
 use crate::channel::ChannelBeat;
 use crate::error::{CreateError, RegisterError};
 use crate::identity;
+use crate::in_flight::{self, InFlight};
+use crate::last_words;
 use crate::layout::{
-    Geometry, H_STATE, H_WATCHDOG_BEAT, H_WATCHDOG_PID, H_WATCHDOG_START_TIME, MAX_NAME, MAX_SHARD,
-    STATE_BOOT, STATE_FAILED, STATE_RUNNING, STATE_STOPPING, word,
+    Geometry, H_MAGIC, H_STATE, H_WATCHDOG_BEAT, H_WATCHDOG_PID, H_WATCHDOG_START_TIME, MAGIC, MAX_NAME,
+    MAX_SHARD, STATE_BOOT, STATE_FAILED, STATE_RUNNING, STATE_STOPPING, word,
 };
 use crate::segment;
 use crate::slot::Table;
@@ -161,6 +163,28 @@ impl Heartbeat {
         let slots = geometry.channel_slots;
         ChannelBeat::claim(&self.shared.words, geometry.channel_offset(), slots, name, capacity)
             .ok_or(RegisterError::Exhausted { kind: "channel slots", slots })
+    }
+
+    /// Leaves the last words of this process for the sidecar, which puts them into the incident. True if they are the
+    /// ones that stand: the first stand, whoever says more says it in vain.
+    ///
+    /// Text beyond 2,048 bytes is cut at the end of a character; an empty text is none. It waits for nobody, takes no
+    /// lock and no memory, and makes one system call: fit for a panic hook, or for a thread that will not come back. In a
+    /// forked child it does nothing.
+    pub fn last_words(&self, text: &str) -> bool {
+        let words = &self.shared.words;
+        // What a forked child finds here is private and zeroed: nobody would read it.
+        words[word(H_MAGIC)].load(Ordering::Relaxed) == MAGIC
+            && last_words::say(words, identity::current_tid(), text)
+    }
+
+    /// What the calling thread is at: its own work, or that of the thread whose lane it has joined. `None` if it is not
+    /// on the watch, or idle.
+    ///
+    /// It takes no lock, so that a panic hook may ask wherever the panic came from; it allocates the name and reads
+    /// `/proc`, which costs some ten microseconds.
+    pub fn in_flight(&self) -> Option<InFlight> {
+        in_flight::of_this_thread(&self.shared.words, self.shared.geometry)
     }
 
     /// What the watchdog has written back.

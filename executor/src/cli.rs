@@ -18,6 +18,6 @@ pub(crate) const NOT_EXECUTED: u8 = 3;
 
 /// Says why, with the next step, and gives the exit code.
 pub(crate) fn fail(code: u8, reason: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("shard-executor: {reason}");
+    shard_executor::logs::tell(&format!("shard-executor: {reason}"));
     ExitCode::from(code)
 }

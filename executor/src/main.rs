@@ -5,7 +5,7 @@ mod cli;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
+use shard_executor::{deadline, logs};
 
 /// A sharded Ethereum block executor.
 #[derive(Debug, Parser)]
@@ -25,13 +25,23 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let name = match &arguments.command {
+        Command::Shard(args) => format!("s{}", args.id),
+        Command::Coordinator(_) => "coord".to_owned(),
+        Command::Local(_) => "local".to_owned(),
+        Command::Generate(_) => "generate".to_owned(),
+    };
     // Reports go to standard output, what happens on the way to standard error.
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    match arguments.command {
+    if let Err(error) = logs::start(&name) {
+        return cli::fail(cli::BAD_INPUT, &error);
+    }
+    let code = match arguments.command {
         Command::Shard(args) => cli::shard::run(args),
         Command::Coordinator(args) => cli::coordinator::run(args),
         Command::Local(args) => cli::local::run(&args),
         Command::Generate(args) => cli::generate::run(&args),
-    }
+    };
+    // Nobody may be reading it: what is not told by then stays untold.
+    logs::flush(deadline::LAST_WORDS);
+    code
 }

@@ -13,7 +13,7 @@ use super::{BAD_INPUT, VERIFIED, fail};
 pub(crate) struct Args {
     /// Number of the shard; its threads are named after it (exec-sN)
     #[arg(long, env = "SHARD_EXECUTOR_ID", value_name = "N")]
-    id: u16,
+    pub(crate) id: u16,
     /// Where the coordinator reaches it, such as 127.0.0.1:7001
     #[arg(long, env = "SHARD_EXECUTOR_LISTEN", value_name = "ADDR")]
     listen: SocketAddr,

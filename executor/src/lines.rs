@@ -1,0 +1,331 @@
+//! Lines for a descriptor that somebody may or may not read.
+//!
+//! Whoever says a line never waits for whoever reads it: lines go through a bounded queue to a thread of their own, which
+//! alone may hang on a pipe for as long as it likes. What does not fit is dropped, counted, and told in its place as soon
+//! as there is room again.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+use rustix::event::{PollFd, PollFlags, poll};
+
+/// How the end of a gap is told: a line, without its newline, for so many lines that were dropped.
+pub(crate) type Gap = fn(u64) -> String;
+
+enum Order {
+    Line {
+        /// How many lines were dropped since the one before it.
+        gap: u64,
+        text: Box<[u8]>,
+    },
+    Flush {
+        gap: u64,
+        answer: Sender<()>,
+    },
+}
+
+#[derive(Default)]
+struct Counts {
+    /// Lines that were dropped, in all.
+    dropped: AtomicU64,
+    /// Those of them that no line after them has told of yet.
+    untold: AtomicU64,
+    /// Lines that were taken and are not written yet.
+    waiting: AtomicU64,
+    /// The system's number for the first write that failed; 0: none has.
+    failed: AtomicI32,
+}
+
+/// The sending end. Clones are the same.
+#[derive(Clone)]
+pub(crate) struct Lines {
+    orders: Sender<Order>,
+    counts: Arc<Counts>,
+}
+
+impl Lines {
+    /// Starts the thread that writes to `sink`; at most `room` lines wait for it.
+    ///
+    /// # Errors
+    /// If the thread cannot be started.
+    pub(crate) fn start(
+        thread: &str,
+        room: usize,
+        gap: Gap,
+        sink: impl Write + Send + 'static,
+    ) -> io::Result<Self> {
+        let (orders, receiver) = crossbeam_channel::bounded(room);
+        let counts = Arc::new(Counts::default());
+        let own = Arc::clone(&counts);
+        // The handle is let go: the thread can hang in a write, so nobody may join it, and should it be gone, the queue is
+        // closed and each line counts as dropped.
+        std::thread::Builder::new()
+            .name(thread.to_owned())
+            .spawn(move || write_all(&receiver, sink, gap, &own))?;
+        Ok(Self { orders, counts })
+    }
+
+    /// Hands over a line, newline included, without waiting. False: there was no room, and it is dropped and counted.
+    pub(crate) fn say(&self, line: &[u8]) -> bool {
+        self.hand_over(line, Duration::ZERO)
+    }
+
+    /// Like [`Lines::say`], for a line that is worth waiting for.
+    pub(crate) fn say_within(&self, line: &[u8], within: Duration) -> bool {
+        self.hand_over(line, within)
+    }
+
+    fn hand_over(&self, line: &[u8], within: Duration) -> bool {
+        let gap = self.counts.take_untold();
+        let order = Order::Line { gap, text: line.into() };
+        // Counted first: the thread may be done with it before this one runs on.
+        self.counts.waiting.fetch_add(1, Ordering::Relaxed);
+        let taken = if within.is_zero() {
+            self.orders.try_send(order).is_ok()
+        } else {
+            self.orders.send_timeout(order, within).is_ok()
+        };
+        if !taken {
+            self.counts.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.counts.drop_lines(1, gap);
+        }
+        taken
+    }
+
+    /// Waits until all lines before are written, for at most `within`. Says whether they are.
+    pub(crate) fn flush(&self, within: Duration) -> bool {
+        let until = Instant::now() + within;
+        let gap = self.counts.take_untold();
+        let (answer, answered) = crossbeam_channel::bounded(1);
+        if self.orders.send_timeout(Order::Flush { gap, answer }, within).is_err() {
+            self.counts.drop_lines(0, gap);
+            return false;
+        }
+        answered.recv_timeout(until.saturating_duration_since(Instant::now())).is_ok()
+    }
+
+    /// Lines that were dropped so far.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.counts.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Lines that were taken and are not written yet: lost, if the process ends now.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.counts.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Why the first write that failed did so.
+    pub(crate) fn failure(&self) -> Option<io::Error> {
+        match self.counts.failed.load(Ordering::Relaxed) {
+            0 => None,
+            number => Some(io::Error::from_raw_os_error(number)),
+        }
+    }
+}
+
+impl Counts {
+    fn take_untold(&self) -> u64 {
+        // Nearly always nothing: then a load is all that a line pays.
+        if self.untold.load(Ordering::Relaxed) == 0 { 0 } else { self.untold.swap(0, Ordering::Relaxed) }
+    }
+
+    /// Notes that `lines` were dropped, and puts back a `gap` that could not be told.
+    fn drop_lines(&self, lines: u64, gap: u64) {
+        self.dropped.fetch_add(lines, Ordering::Relaxed);
+        self.untold.fetch_add(lines + gap, Ordering::Relaxed);
+    }
+
+    fn failed(&self, error: &io::Error) {
+        let number = error.raw_os_error().unwrap_or(libc::EIO);
+        // The first one is the reason; what follows from it is not told.
+        let _ = self.failed.compare_exchange(0, number, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+fn write_all(orders: &Receiver<Order>, mut sink: impl Write, gap_line: Gap, counts: &Counts) {
+    let mut tell = |gap: u64, text: &[u8]| {
+        if gap > 0 {
+            sink.write_all(format!("{}\n", gap_line(gap)).as_bytes())?;
+        }
+        // One write a line: whoever else writes to the same pipe does so between lines.
+        sink.write_all(text)
+    };
+    for order in orders {
+        match order {
+            Order::Line { gap, text } => {
+                if let Err(error) = tell(gap, &text) {
+                    counts.failed(&error);
+                    counts.drop_lines(1, gap);
+                }
+                counts.waiting.fetch_sub(1, Ordering::Relaxed);
+            }
+            Order::Flush { gap, answer } => {
+                if let Err(error) = tell(gap, &[]) {
+                    counts.failed(&error);
+                    counts.drop_lines(0, gap);
+                }
+                // Whoever asked may have stopped waiting.
+                let _ = answer.try_send(());
+            }
+        }
+    }
+}
+
+/// A descriptor of our own onto standard output or standard error, not the one of `std`: that one's lock is held while a
+/// write hangs, and whoever prints or panics would hang behind it.
+pub(crate) struct Descriptor(File);
+
+impl Descriptor {
+    /// A duplicate of `of`. Fails if there are no descriptors left.
+    pub(crate) fn duplicate(of: impl AsFd) -> io::Result<Self> {
+        Ok(Self(File::from(of.as_fd().try_clone_to_owned()?)))
+    }
+}
+
+impl Write for Descriptor {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match self.0.write(bytes) {
+                // Whoever shares the pipe can have made it non-blocking. Waiting without end is what this thread is for.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    match poll(&mut [PollFd::new(&self.0, PollFlags::OUT)], None) {
+                        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    /// Longer than any of this takes on a busy machine: reaching it is a hang.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn gap(lines: u64) -> String {
+        format!("gap {lines}")
+    }
+
+    fn pipe() -> (File, File) {
+        let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
+        (File::from(reader), File::from(writer))
+    }
+
+    /// Says lines until that many were refused, the last one just now.
+    fn fill(lines: &Lines, refused: u64) {
+        let until = Instant::now() + PATIENCE;
+        while lines.dropped() < refused {
+            assert!(Instant::now() < until, "the queue takes lines without end");
+            lines.say(format!("{:4095}\n", "").as_bytes());
+        }
+    }
+
+    /// The lines of all gaps that a text tells of.
+    fn told(text: &str) -> u64 {
+        let gaps = text.lines().filter_map(|line| line.strip_prefix("gap "));
+        gaps.map(|lines| lines.parse::<u64>().expect("a number")).sum()
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_reads_holds_nobody_up() {
+        let (_unread, writer) = pipe();
+        let lines = Lines::start("lines", 8, gap, writer).expect("a thread");
+        // That this ends is the point.
+        fill(&lines, 10_000);
+        assert!(!lines.flush(Duration::from_millis(20)));
+        assert!(!lines.say_within(b"worth it\n", Duration::from_millis(20)));
+        assert!(lines.dropped() > 10_000);
+        assert!(lines.waiting() > 0);
+        assert!(lines.failure().is_none());
+    }
+
+    #[test]
+    fn what_was_dropped_is_told_in_its_place_once_there_is_room() {
+        let (mut reader, writer) = pipe();
+        let lines = Lines::start("lines", 4, gap, writer).expect("a thread");
+        fill(&lines, 3);
+        let reading = std::thread::spawn(move || {
+            let mut all = String::new();
+            reader.read_to_string(&mut all).map(|_| all)
+        });
+        assert!(lines.say_within(b"after\n", PATIENCE));
+        assert!(lines.flush(PATIENCE));
+        assert_eq!((lines.dropped(), lines.waiting()), (3, 0));
+        drop(lines);
+        let all = reading.join().expect("no panic").expect("read");
+        assert_eq!(told(&all), 3);
+        let last: Vec<&str> = all.lines().rev().take(2).collect();
+        assert!(last[0] == "after" && last[1].starts_with("gap "), "{last:?}");
+    }
+
+    #[test]
+    fn a_gap_at_the_very_end_is_told_by_the_flush() {
+        let (mut reader, writer) = pipe();
+        let lines = Lines::start("lines", 4, gap, writer).expect("a thread");
+        fill(&lines, 2);
+        let reading = std::thread::spawn(move || {
+            let mut all = String::new();
+            reader.read_to_string(&mut all).map(|_| all)
+        });
+        assert!(lines.flush(PATIENCE));
+        drop(lines);
+        let all = reading.join().expect("no panic").expect("read");
+        assert_eq!(told(&all), 2);
+        assert!(all.lines().last().expect("lines").starts_with("gap "));
+    }
+
+    #[test]
+    fn a_sink_that_refuses_is_counted_and_its_reason_kept() {
+        let full = File::options().write(true).open("/dev/full").expect("/dev/full");
+        let lines = Lines::start("lines", 4, gap, full).expect("a thread");
+        assert!(lines.say(b"line\n"));
+        assert!(lines.flush(PATIENCE));
+        assert_eq!((lines.dropped(), lines.waiting()), (1, 0));
+        assert_eq!(lines.failure().and_then(|error| error.raw_os_error()), Some(libc::ENOSPC));
+    }
+
+    #[test]
+    fn a_reader_that_left_is_a_broken_pipe() {
+        let (reader, writer) = pipe();
+        drop(reader);
+        let lines = Lines::start("lines", 4, gap, writer).expect("a thread");
+        lines.say(b"line\n");
+        assert!(lines.flush(PATIENCE));
+        assert_eq!(lines.failure().map(|error| error.kind()), Some(io::ErrorKind::BrokenPipe));
+    }
+
+    #[test]
+    fn lines_arrive_in_order_and_whole_through_a_pipe_that_does_not_block() {
+        let (mut reader, writer) = pipe();
+        rustix::io::ioctl_fionbio(&writer, true).expect("non-blocking");
+        let sink = Descriptor::duplicate(&writer).expect("a duplicate");
+        drop(writer);
+        let lines = Lines::start("lines", 4, gap, sink).expect("a thread");
+        let reading = std::thread::spawn(move || {
+            let mut all = String::new();
+            reader.read_to_string(&mut all).map(|_| all)
+        });
+        // More than a pipe holds.
+        for n in 0..40_000 {
+            assert!(lines.say_within(format!("{n}\n").as_bytes(), PATIENCE));
+        }
+        assert!(lines.flush(PATIENCE));
+        drop(lines);
+        let expected: String = (0..40_000).map(|n| format!("{n}\n")).collect();
+        assert!(reading.join().expect("no panic").expect("read") == expected);
+    }
+}

@@ -1,0 +1,176 @@
+//! Log lines of the process on standard error, one readable line each.
+//!
+//! Whoever logs never waits for whoever reads: lines go through a bounded queue to the thread `log-sN` or `log-coord`,
+//! which alone may wait for standard error. What does not fit is dropped and counted, and the count is told once there is
+//! room again.
+
+use std::env::VarError;
+use std::io::{self, IsTerminal, Write};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::deadline;
+use crate::lines::{Descriptor, Lines};
+
+/// Lines that wait. A part logs at most a few dozen at level debug, each of some 200 bytes, so this is the talk of several
+/// parts; and it is at most 4 MiB, since a line has no more than [`LONGEST`].
+const ROOM: usize = 512;
+
+/// A line longer than this is cut, in bytes: some hold what a peer says.
+const LONGEST: usize = 8_192;
+
+/// What is said unless `RUST_LOG` says otherwise.
+const DEFAULT_FILTER: &str = "warn";
+
+/// The log of this process, from [`start`] on.
+static LOG: OnceLock<Lines> = OnceLock::new();
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// `RUST_LOG` says nothing that can be understood.
+    #[error(
+        "RUST_LOG is {found}, which is not understood ({reason}); say a level, such as info, or target=level"
+    )]
+    Filter {
+        /// As given.
+        found: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Standard error could not be taken, or the thread not be started.
+    #[error(
+        "the log cannot be started: {0}. The limit on threads or descriptors is probably reached (ulimit -u, ulimit -n)"
+    )]
+    Io(#[from] io::Error),
+    /// Somebody else has set up logging in this process.
+    #[error("this process has a log already")]
+    Taken,
+}
+
+/// Starts the log of this process, by a thread `log-NAME`; `name` has at most 11 bytes, or the kernel cuts it. The filter
+/// comes from `RUST_LOG`, colours only go to a terminal, and not there if `NO_COLOR` is set.
+///
+/// # Errors
+/// If the filter is wrong, the thread cannot be started, or there is a log already.
+pub fn start(name: &str) -> Result<(), LogError> {
+    let filter = filter(std::env::var(EnvFilter::DEFAULT_ENV))?;
+    let stderr = io::stderr();
+    let colour = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+    let lines = Lines::start(&format!("log-{name}"), ROOM, dropped, Descriptor::duplicate(&stderr)?)?;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(colour)
+        // It would tell of them on standard error itself, and wait.
+        .log_internal_errors(false)
+        .with_writer(Log(lines.clone()));
+    log.try_init().map_err(|_| LogError::Taken)?;
+    LOG.set(lines).map_err(|_| LogError::Taken)
+}
+
+/// Waits until what was logged before is written, for at most `within`; says whether it is. True at once if there is no
+/// log. Safe in a panic hook.
+pub fn flush(within: Duration) -> bool {
+    LOG.get().is_none_or(|lines| lines.flush(within))
+}
+
+/// A line that must be said whatever the filter is, such as why the process ends: it waits for room for at most
+/// [`deadline::LAST_WORDS`].
+pub fn tell(line: &str) {
+    let line = format!("{line}\n");
+    match LOG.get() {
+        Some(lines) => {
+            // That it was dropped is counted; there is nowhere else to say it.
+            let _ = lines.say_within(line.as_bytes(), deadline::LAST_WORDS);
+        }
+        None => {
+            let _ = io::stderr().write_all(line.as_bytes());
+        }
+    }
+}
+
+fn filter(variable: Result<String, VarError>) -> Result<EnvFilter, LogError> {
+    let text = match variable {
+        Ok(text) if !text.is_empty() => text,
+        Ok(_) | Err(VarError::NotPresent) => DEFAULT_FILTER.to_owned(),
+        Err(VarError::NotUnicode(text)) => {
+            return Err(LogError::Filter {
+                found: format!("{text:?}"),
+                reason: "it is not UTF-8".to_owned(),
+            });
+        }
+    };
+    EnvFilter::try_new(&text)
+        .map_err(|error| LogError::Filter { found: format!("{text:?}"), reason: error.to_string() })
+}
+
+fn dropped(lines: u64) -> String {
+    format!("shard-executor: {lines} log lines were dropped here: standard error was not read in time")
+}
+
+/// What the subscriber writes to.
+struct Log(Lines);
+
+impl MakeWriter<'_> for Log {
+    type Writer = Line;
+
+    fn make_writer(&self) -> Line {
+        Line(self.0.clone())
+    }
+}
+
+/// Takes one line, whole, in one write.
+struct Line(Lines);
+
+impl Write for Line {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        // That it was dropped is counted, and is no error of whoever logs.
+        let _ = match line.get(..LONGEST) {
+            None => self.0.say(line),
+            Some(beginning) => self.0.say(&[beginning, b"...\n"].concat()),
+        };
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+
+    #[test]
+    fn a_filter_that_cannot_be_understood_is_told_and_an_empty_one_is_the_default() {
+        let wrong = filter(Ok("shard_executor=loud".to_owned())).expect_err("no such level");
+        assert!(wrong.to_string().contains("shard_executor=loud"), "{wrong}");
+        filter(Err(VarError::NotUnicode(OsString::from_vec(vec![0xff])))).expect_err("not text");
+        for fine in [Ok(String::new()), Err(VarError::NotPresent)] {
+            assert_eq!(filter(fine).expect("a filter").to_string(), DEFAULT_FILTER);
+        }
+    }
+
+    #[test]
+    fn a_long_line_is_cut_and_stays_one_line() {
+        let (mut reader, writer) = io::pipe().expect("a pipe");
+        let lines = Lines::start("lines", 4, dropped, writer).expect("a thread");
+        let mut line = Log(lines.clone()).make_writer();
+        line.write_all(&[b'x'; 3 * LONGEST]).expect("taken");
+        assert!(lines.flush(Duration::from_secs(60)));
+        drop((line, lines));
+        let mut written = Vec::new();
+        io::Read::read_to_end(&mut reader, &mut written).expect("read");
+        assert!(written.ends_with(b"x...\n") && written.len() == LONGEST + 4, "{}", written.len());
+    }
+
+    #[test]
+    fn without_a_log_a_flush_has_nothing_to_wait_for() {
+        assert!(flush(Duration::ZERO));
+    }
+}

@@ -23,6 +23,10 @@ loom:
 bench-heartbeat:
     cargo bench -p shard-heartbeat
 
+# What a message costs over a bare crossbeam channel, uncontended and contended.
+bench-channel:
+    cargo bench -p shard-heartbeat --features crossbeam --bench channel
+
 # Times from fault to verdict, death, restart and the next verified block.
 bench-detect *args:
     cargo build --release --workspace --bins

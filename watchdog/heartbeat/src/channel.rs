@@ -70,6 +70,25 @@ impl ChannelBeat {
     pub fn received(&self) {
         self.0.received.fetch_add(1, Ordering::Relaxed);
     }
+
+    /// As [`ChannelBeat::sent`], in one order with a later look at whether anybody still receives.
+    #[cfg(feature = "crossbeam")]
+    #[inline]
+    pub(crate) fn sent_in_order(&self) {
+        self.0.sent.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Counts what waits as received: nobody will receive it any more. May be called by several at once; `received` is
+    /// never raised above what was sent.
+    #[cfg(feature = "crossbeam")]
+    pub(crate) fn settle(&self) {
+        let _ = self.0.received.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |received| {
+            let sent = self.0.sent.load(Ordering::SeqCst);
+            // By the sign of the difference: `received` is ahead while a sender has not counted its message yet.
+            let ahead = sent.wrapping_sub(received) > u64::MAX / 2;
+            (sent != received && !ahead).then_some(sent)
+        });
+    }
 }
 
 impl Drop for Channel {

@@ -27,6 +27,12 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! A panic hook asks [`Heartbeat::in_flight`] what its thread was at and leaves [`Heartbeat::last_words`]: the sidecar puts
+//! them into the incident even if the hook hangs after that, or if nobody reads stderr.
+//!
+//! Feature `crossbeam`: `shard_heartbeat::crossbeam` has channels that publish how far their receivers lag behind, and on
+//! which nobody can wait without end.
 
 #![cfg_attr(loom, allow(dead_code, unreachable_pub, missing_docs))]
 
@@ -54,6 +60,8 @@ mod work;
 
 #[cfg(not(loom))]
 mod channel;
+#[cfg(all(feature = "crossbeam", not(loom)))]
+pub mod crossbeam;
 #[cfg(not(loom))]
 mod error;
 #[cfg(not(loom))]

@@ -1,0 +1,228 @@
+//! Channels of `crossbeam-channel` that publish how far their receivers lag behind.
+//!
+//! Each end counts in the channel's slot: `sent` once a send has succeeded, `received` once a message is out. So the
+//! watchdog sees the depth, and by its own clock the age of the oldest message that waits, whatever number of senders and
+//! receivers there are. Messages that are discarded because the last receiver is gone count as received: nothing waits
+//! any more, and senders are told. When all ends are gone the channel is off the watch.
+//!
+//! **No call here waits without end, on purpose**: `send`, `recv` and the endless iterators are left out, because a thread
+//! that waits in one of them is as silent as one that is lost. Give each wait the time after which its answer is of no
+//! use, and treat *full*, *timeout* and *disconnected* as the values they are.
+//!
+//! The bare ends are not given out: a `select!` over them would receive without counting. To wait on several channels at
+//! once, ask which is ready and then receive from it:
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # use std::time::Duration;
+//! # use shard_heartbeat::{Heartbeat, SegmentOptions};
+//! use shard_heartbeat::crossbeam::{Select, bounded};
+//!
+//! # let heartbeat = Heartbeat::create("/run/shard/0.heartbeat".as_ref(), &SegmentOptions::new("0"))?;
+//! let (_orders, orders) = bounded::<u64>(&heartbeat, "orders", 16)?;
+//! let (_parts, parts) = bounded::<String>(&heartbeat, "parts", 16)?;
+//! let mut select = Select::new();
+//! let from_orders = orders.add_to(&mut select);
+//! let from_parts = parts.add_to(&mut select);
+//! match select.ready_timeout(Duration::from_millis(100)) {
+//!     // Another receiver may have been faster, so this may find nothing.
+//!     Ok(ready) if ready == from_orders => drop(orders.try_recv()),
+//!     Ok(ready) if ready == from_parts => drop(parts.try_recv()),
+//!     Ok(_) | Err(_) => {}
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+pub use crossbeam_channel::{RecvTimeoutError, Select, SendTimeoutError, TryRecvError, TrySendError};
+
+use crate::channel::ChannelBeat;
+use crate::error::RegisterError;
+use crate::writer::Heartbeat;
+
+/// A channel for at most `capacity` messages, on the watch under a name of 1 to 15 bytes. With a capacity of 0 a send
+/// succeeds only while a receiver waits.
+pub fn bounded<T>(
+    heartbeat: &Heartbeat,
+    name: &str,
+    capacity: usize,
+) -> Result<(Sender<T>, Receiver<T>), RegisterError> {
+    let beat = heartbeat.channel(name, Some(capacity as u64))?;
+    Ok(ends(beat, crossbeam_channel::bounded(capacity)))
+}
+
+/// A channel for any number of messages, on the watch under a name of 1 to 15 bytes. Nothing but its depth and its age
+/// tells of a receiver that has fallen behind: prefer [`bounded`] where the sender can do something about it.
+pub fn unbounded<T>(heartbeat: &Heartbeat, name: &str) -> Result<(Sender<T>, Receiver<T>), RegisterError> {
+    let beat = heartbeat.channel(name, None)?;
+    Ok(ends(beat, crossbeam_channel::unbounded()))
+}
+
+fn ends<T>(
+    beat: ChannelBeat,
+    (sender, receiver): (crossbeam_channel::Sender<T>, crossbeam_channel::Receiver<T>),
+) -> (Sender<T>, Receiver<T>) {
+    let count = Arc::new(Count { beat, deserted: AtomicBool::new(false) });
+    let receivers = Arc::new(Receivers(Arc::clone(&count)));
+    (Sender { channel: sender, count }, Receiver { channel: receiver, receivers })
+}
+
+/// What all ends of one channel share.
+struct Count {
+    beat: ChannelBeat,
+    /// Every receiver is gone.
+    deserted: AtomicBool,
+}
+
+impl Count {
+    #[inline]
+    fn sent(&self) {
+        self.beat.sent_in_order();
+        // Sequentially consistent with the store in `Receivers::drop`: a send that succeeded just before the last
+        // receiver went is settled there or here.
+        if self.deserted.load(Ordering::SeqCst) {
+            self.beat.settle();
+        }
+    }
+}
+
+/// What all receivers of one channel share; dropped with the last of them.
+struct Receivers(Arc<Count>);
+
+impl Drop for Receivers {
+    fn drop(&mut self) {
+        self.0.deserted.store(true, Ordering::SeqCst);
+        self.0.beat.settle();
+    }
+}
+
+/// The sending end. Clones send into the same channel.
+pub struct Sender<T> {
+    channel: crossbeam_channel::Sender<T>,
+    count: Arc<Count>,
+}
+
+impl<T> Sender<T> {
+    /// Sends if there is room now. The message comes back with the error.
+    #[inline]
+    pub fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
+        self.channel.try_send(message)?;
+        self.count.sent();
+        Ok(())
+    }
+
+    /// Sends, waiting at most `patience` for room. The message comes back with the error.
+    #[inline]
+    pub fn send_timeout(&self, message: T, patience: Duration) -> Result<(), SendTimeoutError<T>> {
+        self.channel.send_timeout(message, patience)?;
+        self.count.sent();
+        Ok(())
+    }
+
+    /// Messages that wait in the channel now.
+    pub fn len(&self) -> usize {
+        self.channel.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.channel.is_empty()
+    }
+
+    /// How many messages it holds at most; `None` = any number.
+    pub fn capacity(&self) -> Option<usize> {
+        self.channel.capacity()
+    }
+}
+
+// Derived, it would ask for messages that can be cloned.
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Sender<T> {
+        Sender { channel: self.channel.clone(), count: Arc::clone(&self.count) }
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        describe(f, "Sender", self.len(), self.capacity())
+    }
+}
+
+/// The receiving end. Clones share the messages: each message goes to one of them.
+pub struct Receiver<T> {
+    // Dropped before `receivers`: what the last one settles must find the channel closed to senders.
+    channel: crossbeam_channel::Receiver<T>,
+    receivers: Arc<Receivers>,
+}
+
+impl<T> Receiver<T> {
+    /// Receives a message if one waits now.
+    #[inline]
+    pub fn try_recv(&self) -> Result<T, TryRecvError> {
+        let message = self.channel.try_recv()?;
+        self.receivers.0.beat.received();
+        Ok(message)
+    }
+
+    /// Receives a message, waiting at most `patience` for one.
+    #[inline]
+    pub fn recv_timeout(&self, patience: Duration) -> Result<T, RecvTimeoutError> {
+        let message = self.channel.recv_timeout(patience)?;
+        self.receivers.0.beat.received();
+        Ok(message)
+    }
+
+    /// Receives until nothing waits, and never waits itself. Senders that are faster than the loop keep it going; where
+    /// that matters take [`Receiver::drain`].
+    pub fn try_iter(&self) -> impl Iterator<Item = T> + '_ {
+        std::iter::from_fn(|| self.try_recv().ok())
+    }
+
+    /// Receives at most as many messages as wait at this call. What the loop does not take stays.
+    pub fn drain(&self) -> impl Iterator<Item = T> + '_ {
+        self.try_iter().take(self.len())
+    }
+
+    /// Adds the receiving end to a `Select`, under the number that is returned, to learn by `try_ready` or
+    /// `ready_timeout` when there is something to receive here, or nothing to come. (`try_select` and the like would ask
+    /// for the bare receiver, which is not to be had, and panic.)
+    pub fn add_to<'a>(&'a self, select: &mut Select<'a>) -> usize {
+        select.recv(&self.channel)
+    }
+
+    /// Messages that wait in the channel now.
+    pub fn len(&self) -> usize {
+        self.channel.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.channel.is_empty()
+    }
+
+    /// How many messages it holds at most; `None` = any number.
+    pub fn capacity(&self) -> Option<usize> {
+        self.channel.capacity()
+    }
+}
+
+impl<T> Clone for Receiver<T> {
+    fn clone(&self) -> Receiver<T> {
+        Receiver { channel: self.channel.clone(), receivers: Arc::clone(&self.receivers) }
+    }
+}
+
+impl<T> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        describe(f, "Receiver", self.len(), self.capacity())
+    }
+}
+
+fn describe(f: &mut fmt::Formatter<'_>, end: &str, len: usize, capacity: Option<usize>) -> fmt::Result {
+    f.debug_struct(end).field("len", &len).field("capacity", &capacity).finish_non_exhaustive()
+}

@@ -7,6 +7,7 @@
 mod block_run;
 mod link;
 mod links;
+mod out;
 mod report;
 mod serve;
 
@@ -211,7 +212,7 @@ impl Coordinator {
         let (report_done, done) = crossbeam_channel::bounded(1);
         let thread = Coord {
             links: Links::open(runtime.handle(), &options.shards, incarnation(heartbeat.as_ref())),
-            report: Report::new(options.json),
+            report: Report::start(options.json).map_err(failed("report's thread"))?,
             options,
             faults: faults.clone(),
             stopping: stopping.clone(),
@@ -360,17 +361,16 @@ impl Coord {
         if let Some(heartbeat) = heartbeat {
             heartbeat.set_state(ProcessState::Running);
         }
-        match self.all_blocks(&beat, &mut words) {
-            Err(Stop::Vanish) => {}
-            Err(Stop::Error(error)) => {
-                beat.leave();
-                let _ = done.try_send(Err(error));
-            }
-            Ok(all_verified) => {
-                beat.leave();
-                let _ = done.try_send(Ok(all_verified));
-            }
-        }
+        let outcome = match self.all_blocks(&beat, &mut words) {
+            Err(Stop::Vanish) => return,
+            Err(Stop::Error(error)) => Err(error),
+            Ok(all_verified) => Ok(all_verified),
+        };
+        // The totals are told however it ended.
+        let told = self.report.end(self.links.stale, outcome.is_ok());
+        beat.leave();
+        let _ =
+            done.try_send(outcome.and_then(|all_verified| told.map(|()| all_verified).map_err(Into::into)));
     }
 
     fn all_blocks(&mut self, beat: &Beat, words: &mut LastWords) -> Result<AllVerified, Stop> {
@@ -387,7 +387,6 @@ impl Coord {
             }
             round += 1;
         }
-        self.report.end()?;
         // Told to stop with blocks left that were asked for: nobody may take those for verified.
         let asked = u64::try_from(blocks.len()).unwrap_or(u64::MAX).saturating_mul(self.options.repeat);
         if self.options.repeat > 0 && self.report.blocks() < asked {

@@ -7,7 +7,7 @@
 use std::env::VarError;
 use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -27,6 +27,9 @@ const DEFAULT_FILTER: &str = "warn";
 
 /// The log of this process, from [`start`] on.
 static LOG: OnceLock<Lines> = OnceLock::new();
+
+/// Other lines that the process must not end without, from [`flush_also`] on.
+static ALSO: OnceLock<Lines> = OnceLock::new();
 
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]
@@ -71,10 +74,21 @@ pub fn start(name: &str) -> Result<(), LogError> {
     LOG.set(lines).map_err(|_| LogError::Taken)
 }
 
-/// Waits until what was logged before is written, for at most `within`; says whether it is. True at once if there is no
-/// log. Safe in a panic hook.
+/// Waits until what was logged before is written, and the report with it, for at most `within`; says whether it is. True
+/// at once if there is neither. Safe in a panic hook.
 pub fn flush(within: Duration) -> bool {
-    LOG.get().is_none_or(|lines| lines.flush(within))
+    let until = Instant::now() + within;
+    let flush = |lines: &OnceLock<Lines>| {
+        lines.get().is_none_or(|lines| lines.flush(until.saturating_duration_since(Instant::now())))
+    };
+    let logged = flush(&LOG);
+    flush(&ALSO) && logged
+}
+
+/// From now on [`flush`] waits for these lines, too: what was said of a block must not be lost to a panic in the next.
+pub(crate) fn flush_also(lines: &Lines) {
+    // A process has one report; a second is a test's, which flushes it itself.
+    let _ = ALSO.set(lines.clone());
 }
 
 /// A line that must be said whatever the filter is, such as why the process ends: it waits for room for at most

@@ -1,14 +1,15 @@
 //! What the coordinator tells on standard output as it goes: a line a block, and the comings and goings of shards.
 //!
 //! Every JSON line has `event` and `at_monotonic_ns`, which is comparable across the processes of one machine: a timeline
-//! can be put together from several of them.
+//! can be put together from several of them. What a peer says of itself is cut and has no control characters.
 
-use std::io::{self, Write};
+use std::io;
 use std::time::Duration;
 
 use revm::primitives::B256;
 use serde_json::{Value, json};
 
+use super::out::Out;
 use crate::clock::monotonic_ns;
 use crate::report::BlockReport;
 use crate::validate::BlockResult;
@@ -32,7 +33,11 @@ impl BlockLine {
     }
 }
 
+/// Longer than any honest name or reason; a hostile one must not fill the queue's memory.
+const LONGEST_WORDS: usize = 1_024;
+
 pub(super) struct Report {
+    out: Out,
     json: bool,
     blocks: u64,
     wrong: u64,
@@ -43,8 +48,19 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn new(json: bool) -> Self {
-        Self { json, blocks: 0, wrong: 0, retries: 0, reexecuted: 0, transactions: 0, milliseconds: 0.0 }
+    /// One that writes to standard output by a thread of its own. Fails if that cannot be started.
+    pub(super) fn start(json: bool) -> io::Result<Self> {
+        let out = Out::start(json)?;
+        Ok(Self {
+            out,
+            json,
+            blocks: 0,
+            wrong: 0,
+            retries: 0,
+            reexecuted: 0,
+            transactions: 0,
+            milliseconds: 0.0,
+        })
     }
 
     pub(super) fn all_verified(&self) -> bool {
@@ -56,6 +72,7 @@ impl Report {
     }
 
     pub(super) fn joined(&mut self, shard: &str, address: &str, incarnation: u64) -> io::Result<()> {
+        let shard = plain(shard);
         let event =
             json!({"event": "shard_joined", "shard": shard, "address": address, "incarnation": incarnation});
         self.say(event, || format!("shard {shard} at {address} joined, incarnation {incarnation}"))
@@ -68,6 +85,7 @@ impl Report {
         incarnation: u64,
         reason: &str,
     ) -> io::Result<()> {
+        let (shard, reason) = (plain(shard), plain(reason));
         let event = json!({
             "event": "shard_lost", "shard": shard, "address": address, "incarnation": incarnation, "reason": reason,
         });
@@ -84,6 +102,8 @@ impl Report {
         to: &str,
         reason: &str,
     ) -> io::Result<()> {
+        self.retries += 1;
+        let (from, to, reason) = (plain(from), plain(to), plain(reason));
         let event = json!({
             "event": "retry", "block": block, "part": part, "attempt": attempt, "from": from, "to": to, "reason": reason,
         });
@@ -96,7 +116,6 @@ impl Report {
         let BlockLine { block, parts, retries } = line;
         self.blocks += 1;
         self.wrong += u64::from(!block.verified);
-        self.retries += u64::from(*retries);
         self.reexecuted += block.reexecuted as u64;
         self.transactions += block.transactions as u64;
         self.milliseconds += block.milliseconds;
@@ -125,35 +144,99 @@ impl Report {
         })
     }
 
-    /// Totals, for a person only.
-    pub(super) fn end(&mut self) -> io::Result<()> {
-        if self.json {
-            return Ok(());
+    /// Totals, as the last line, and waits for a bounded time until all lines are written. `discarded`: messages that
+    /// came too late for anybody to wait for; `complete`: whether everything that was asked for was executed.
+    pub(super) fn end(&mut self, discarded: u64, complete: bool) -> io::Result<()> {
+        let Self { out, json, blocks, wrong, retries, reexecuted, transactions, milliseconds } = self;
+        if *json {
+            return out.end(|lines_dropped| {
+                stamped(json!({
+                    "event": "summary",
+                    "blocks": blocks,
+                    "wrong": wrong,
+                    "complete": complete,
+                    "transactions": transactions,
+                    "reexecuted": reexecuted,
+                    "retries": retries,
+                    "discarded": discarded,
+                    "lines_dropped": lines_dropped,
+                    "elapsed_ms": milliseconds,
+                }))
+            });
         }
-        let verdict =
-            if self.wrong == 0 { "all verified".to_owned() } else { format!("{} WRONG", self.wrong) };
-        let line = format!(
-            "{} blocks, {} transactions ({} re-executed), {} retries, {:.1} ms: {verdict}",
-            self.blocks, self.transactions, self.reexecuted, self.retries, self.milliseconds
-        );
-        write(&line)
+        let verdict = match (*wrong, complete) {
+            (0, true) => "all verified".to_owned(),
+            (0, false) => "these verified, the others not executed".to_owned(),
+            (wrong, _) => format!("{wrong} WRONG"),
+        };
+        out.end(|lines_dropped| {
+            let mut oddities = String::new();
+            for (count, what) in [(discarded, "late messages discarded"), (lines_dropped, "lines dropped")] {
+                if count > 0 {
+                    oddities += &format!("{count} {what}, ");
+                }
+            }
+            format!(
+                "{blocks} blocks, {transactions} transactions ({reexecuted} re-executed), {retries} retries, {oddities}{milliseconds:.1} ms: {verdict}"
+            )
+        })
     }
 
-    fn say(&self, mut event: Value, line: impl FnOnce() -> String) -> io::Result<()> {
-        if !self.json {
-            return write(&line());
-        }
-        if let Some(fields) = event.as_object_mut() {
-            fields.retain(|_, value| !value.is_null());
-            fields.insert("at_monotonic_ns".to_owned(), monotonic_ns().into());
-        }
-        write(&event.to_string())
+    fn say(&mut self, event: Value, line: impl FnOnce() -> String) -> io::Result<()> {
+        let line = if self.json { stamped(event) } else { line() };
+        self.out.say(&line)
     }
 }
 
-/// Whole and at once: whoever follows along must not wait for a buffer to fill.
-fn write(line: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{line}")?;
-    out.flush()
+/// The JSON line of an event.
+fn stamped(mut event: Value) -> String {
+    if let Some(fields) = event.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+        fields.insert("at_monotonic_ns".to_owned(), monotonic_ns().into());
+    }
+    event.to_string()
+}
+
+/// Words of a peer, fit for a terminal and of a bounded length.
+fn plain(words: &str) -> String {
+    let mut plain: String =
+        words.chars().take(LONGEST_WORDS).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if words.chars().nth(LONGEST_WORDS).is_some() {
+        plain.push('…');
+    }
+    plain
+}
+
+/// What stands in the place of lines that nobody read in time.
+pub(super) mod gap {
+    use serde_json::json;
+
+    pub(in super::super) fn json(lines: u64) -> String {
+        super::stamped(json!({"event": "lines_dropped", "lines": lines}))
+    }
+
+    pub(in super::super) fn text(lines: u64) -> String {
+        format!("({lines} lines were dropped here: standard output was not read in time)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_peer_says_moves_no_cursor_and_has_an_end() {
+        assert_eq!(plain("shard\u{1b}[2J\n7"), "shard [2J 7");
+        let long = plain(&"ü".repeat(1_000_000));
+        assert_eq!(long.chars().count(), LONGEST_WORDS + 1);
+        assert_eq!(plain(&"ü".repeat(LONGEST_WORDS)).chars().count(), LONGEST_WORDS);
+    }
+
+    #[test]
+    fn a_gap_is_a_line_like_the_others() {
+        let event: Value = serde_json::from_str(&gap::json(3)).expect("JSON");
+        assert_eq!((&event["event"], &event["lines"]), (&"lines_dropped".into(), &3.into()));
+        assert!(event["at_monotonic_ns"].is_u64());
+        assert!(gap::text(3).contains("3 lines"));
+    }
 }

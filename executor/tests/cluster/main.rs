@@ -8,4 +8,5 @@ mod faults;
 mod lifecycle;
 mod loss;
 mod process;
+mod unread;
 mod verify;

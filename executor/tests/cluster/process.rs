@@ -24,9 +24,16 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, |_| {})
+    }
+
+    /// Starts it after `change` has changed its environment, or where its output goes: what is not a pipe any more is not
+    /// collected.
+    pub(crate) fn start_with(arguments: &[&str], change: impl FnOnce(&mut Command)) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_shard-executor"));
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.env("RUST_LOG", "warn").env("NO_COLOR", "1");
+        change(&mut command);
         // SAFETY: prctl with these arguments only sets a flag of the new process, and may be called between fork and exec.
         unsafe {
             command.pre_exec(|| {
@@ -35,8 +42,8 @@ impl Process {
             });
         }
         let mut child = command.spawn().unwrap();
-        let stdout = lines(child.stdout.take().unwrap());
-        let stderr = lines(child.stderr.take().unwrap());
+        let stdout = lines(child.stdout.take());
+        let stderr = lines(child.stderr.take());
         Self { child, stdout, stderr }
     }
 
@@ -119,8 +126,9 @@ fn code(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| -status.signal().unwrap_or(0))
 }
 
-fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
+fn lines(pipe: Option<impl Read + Send + 'static>) -> Receiver<String> {
     let (sender, receiver) = channel();
+    let Some(pipe) = pipe else { return receiver };
     std::thread::spawn(move || {
         for line in BufReader::new(pipe).lines().map_while(Result::ok) {
             if sender.send(line).is_err() {
@@ -145,18 +153,22 @@ impl Shard {
     }
 
     pub(crate) fn start_at(folder: &Path, id: u16, listen: SocketAddr) -> Self {
+        Self::start_with(folder, id, listen, |_| {})
+    }
+
+    /// See [`Process::start_with`]; standard output must stay a pipe.
+    pub(crate) fn start_with(
+        folder: &Path,
+        id: u16,
+        listen: SocketAddr,
+        change: impl FnOnce(&mut Command),
+    ) -> Self {
         let heartbeat = folder.join(format!("{id}.heartbeat"));
-        let mut process = Process::start(&[
-            "shard",
-            "--id",
-            &id.to_string(),
-            "--listen",
-            &listen.to_string(),
-            "--heartbeat",
-            heartbeat.to_str().unwrap(),
-            "--faults",
-            "127.0.0.1:0",
-        ]);
+        let (name, listen) = (id.to_string(), listen.to_string());
+        let heartbeat = heartbeat.to_str().unwrap();
+        let arguments = ["shard", "--id", &name, "--listen", &listen, "--heartbeat", heartbeat];
+        let arguments = [&arguments[..], &["--faults", "127.0.0.1:0"]].concat();
+        let mut process = Process::start_with(&arguments, change);
         let mut after = |words: &'static str| {
             process.wait_for(words, |line| {
                 let rest = line.split_once(words)?.1;
@@ -190,12 +202,22 @@ pub(crate) fn shards(folder: &Path, count: u16) -> Vec<Shard> {
 
 /// Starts a coordinator over `shards` with JSON lines.
 pub(crate) fn coordinator(shards: &[&Shard], blocks: &Path, more: &[&str]) -> Process {
+    coordinator_with(shards, blocks, more, |_| {})
+}
+
+/// See [`Process::start_with`].
+pub(crate) fn coordinator_with(
+    shards: &[&Shard],
+    blocks: &Path,
+    more: &[&str],
+    change: impl FnOnce(&mut Command),
+) -> Process {
     let addresses: Vec<String> = shards.iter().map(|shard| shard.address.to_string()).collect();
     let addresses = addresses.join(",");
     let mut arguments =
         vec!["coordinator", "--json", "--shards", &addresses, "--blocks", blocks.to_str().unwrap()];
     arguments.extend(more);
-    Process::start(&arguments)
+    Process::start_with(&arguments, change)
 }
 
 /// Asserts that each line about a block says verified, with the digest of the sequential run; how many there were.

@@ -19,6 +19,7 @@ pub mod figures;
 pub mod hogs;
 pub mod incident;
 pub mod process;
+pub mod prometheus;
 pub mod sidecar;
 pub mod sweep;
 pub mod wait;

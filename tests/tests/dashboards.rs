@@ -1,0 +1,221 @@
+//! The dashboards against real data: a cluster with faults, scraped by a real Prometheus, and every query of every panel
+//! asked. One that gives nothing is a panel that an operator would find empty.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what went wrong by failing"
+)]
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use shard_tests::cluster::{Cluster, Plan};
+use shard_tests::prometheus::{self, Prometheus, SCRAPE_EVERY_SECONDS, Series};
+use shard_tests::sidecar::Settings;
+use shard_tests::wait;
+
+/// Metrics that nobody tells yet; queries that need one may be empty. Must shrink to nothing.
+const NOT_YET: &[&str] = &[
+    "shard_executor_blocks_total",
+    "shard_executor_block_seconds",
+    "shard_executor_transactions_total",
+    "shard_executor_reexecuted_transactions_total",
+    "shard_executor_retries_total",
+    "shard_executor_state_requests_total",
+    "shard_executor_network_bytes_total",
+    "shard_executor_deadlines_missed_total",
+    "shard_executor_messages_discarded_total",
+    "shard_executor_watchdog_age_seconds",
+    "shard_executor_build_info",
+];
+
+/// Seconds between two points of a recorded range, as Grafana chooses for a short one.
+const STEP: f64 = 1.0;
+
+/// One query of a dashboard.
+struct Query {
+    dashboard: String,
+    panel: Value,
+    expr: String,
+    instant: bool,
+}
+
+#[test]
+fn no_panel_of_the_dashboards_is_empty() {
+    if !Prometheus::installed_or_skip("no_panel_of_the_dashboards_is_empty") {
+        return;
+    }
+    let cluster = Cluster::start(&Plan {
+        // One kill each: the second fault of shard 0 is withheld, which the dashboards must show too.
+        settings: Settings { kills: 1, ..Settings::default() },
+        ..Plan::default()
+    });
+    let sidecars: Vec<_> = cluster.shards.iter().map(|shard| shard.sidecar.http).collect();
+    let prometheus = Prometheus::start(cluster.folder(), &sidecars);
+    scraped(
+        &prometheus,
+        "both shards healthy",
+        r#"count(shard_watchdog_build_info offset 3s) == 2 and count(shard_watchdog_verdict{verdict="healthy"} == 1) == 2"#,
+    );
+
+    cluster.inject(0, &["hook off", "arm panic after 3"]);
+    recovered(&prometheus, "0", "thread_gone");
+    cluster.inject(1, &["arm spin after 3"]);
+    recovered(&prometheus, "1", "stalled");
+    cluster.inject(0, &["hook off", "arm panic after 3"]);
+    // As it was a while ago, so that what came of it is on the recorded grid too.
+    scraped(
+        &prometheus,
+        "a kill withheld",
+        r#"shard_watchdog_kills_withheld_total{reason="budget"} offset 3s == 1"#,
+    );
+    scraped(&prometheus, "totals of the target", r#"count(shard_process_cpu_seconds_total) == 2"#);
+    // The coordinator went on throughout.
+    assert!(cluster.verified() > 0);
+
+    let until = prometheus::now();
+    let range = until - prometheus.since;
+    let mut empty = Vec::new();
+    let mut recorded: Vec<(String, Vec<Value>)> = Vec::new();
+    for query in queries() {
+        let expr = substituted(&query.expr, range);
+        let answer = if query.instant {
+            prometheus.at(&expr, until)
+        } else {
+            prometheus.range(&expr, prometheus.since, until, STEP)
+        };
+        let series = answer.unwrap_or_else(|error| panic!("{}: {error}\n{expr}", query.title()));
+        if !series.iter().any(Series::tells) && !NOT_YET.iter().any(|metric| query.expr.contains(metric)) {
+            empty.push(format!("{}\n{expr}", query.title()));
+        }
+        let entry = json!({"panel": query.panel, "expr": query.expr, "series": series.iter().map(dumped).collect::<Vec<_>>()});
+        match recorded.last_mut().filter(|(dashboard, _)| *dashboard == query.dashboard) {
+            Some((_, entries)) => entries.push(entry),
+            None => recorded.push((query.dashboard, vec![entry])),
+        }
+    }
+    for (dashboard, entries) in &recorded {
+        keep(dashboard, &json!({"from": prometheus.since, "until": until, "step": STEP, "queries": entries}));
+    }
+    assert!(empty.is_empty(), "{} queries give nothing:\n{}", empty.len(), empty.join("\n\n"));
+    told_by_name(&prometheus);
+}
+
+/// A new verdict or health that the dashboards do not name would be drawn as if the sidecar were silent, and a metric
+/// that has come must leave the list.
+#[track_caller]
+fn told_by_name(prometheus: &Prometheus) {
+    let everything: String = queries().map(|query| query.expr).collect();
+    for label in ["verdict", "health"] {
+        let values = prometheus.values(label);
+        assert!(!values.is_empty());
+        for value in values {
+            assert!(
+                everything.contains(&format!("{label}=\"{value}\"")),
+                "no panel names the {label} {value}"
+            );
+        }
+    }
+    for metric in prometheus.values("__name__") {
+        assert!(!NOT_YET.contains(&metric.as_str()), "{metric} is there: take it off NOT_YET");
+    }
+}
+
+#[track_caller]
+fn recovered(prometheus: &Prometheus, shard: &str, reason: &str) {
+    scraped(
+        prometheus,
+        &format!("shard {shard} recovered from {reason}"),
+        &format!(
+            r#"shard_watchdog_kills_total{{shard="{shard}", reason="{reason}"}} == 1
+               and on (shard) shard_watchdog_restart_seconds_count == 1
+               and on (shard) (shard_watchdog_verdict{{verdict="healthy"}} == 1)
+               and on (shard) shard_process_start_time_seconds"#
+        ),
+    );
+}
+
+#[track_caller]
+fn scraped(prometheus: &Prometheus, what: &str, expr: &str) {
+    wait::until(&format!("{what}, as Prometheus sees it"), || {
+        (!prometheus.now(expr).is_empty()).then_some(())
+    });
+}
+
+/// Every query of every panel and annotation.
+fn queries() -> impl Iterator<Item = Query> {
+    let folder = root().join("dashboards/grafana");
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(files.len() >= 2, "{files:?}");
+    files.into_iter().flat_map(|file| of_dashboard(&file))
+}
+
+fn of_dashboard(file: &Path) -> Vec<Query> {
+    let board: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let name = file.file_stem().unwrap().to_string_lossy().into_owned();
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let mut queries = Vec::new();
+    for row in list(&board["panels"]) {
+        for panel in std::iter::once(row.clone()).chain(list(&row["panels"])) {
+            for target in list(&panel["targets"]) {
+                queries.push(Query {
+                    dashboard: name.clone(),
+                    panel: panel["id"].clone(),
+                    expr: target["expr"].as_str().unwrap().to_owned(),
+                    instant: target["instant"] == true,
+                });
+            }
+        }
+    }
+    for annotation in list(&board["annotations"]["list"]) {
+        if let Some(expr) = annotation["target"]["expr"].as_str() {
+            let (dashboard, expr) = (name.clone(), expr.to_owned());
+            queries.push(Query { dashboard, panel: annotation["name"].clone(), expr, instant: false });
+        }
+    }
+    assert!(!queries.is_empty(), "{}", file.display());
+    queries
+}
+
+impl Query {
+    fn title(&self) -> String {
+        format!("{}: panel {}", self.dashboard, self.panel)
+    }
+}
+
+/// As Grafana would put in its variables with everything selected; the longer names first, since one begins another.
+fn substituted(expr: &str, range: f64) -> String {
+    let range = range.ceil();
+    // Four scrapes, or a step and a scrape, whichever is longer: Grafana's own rule.
+    let rate = f64::max(STEP + SCRAPE_EVERY_SECONDS, 4.0 * SCRAPE_EVERY_SECONDS);
+    let expr = expr
+        .replace("$__rate_interval", &format!("{}ms", rate * 1e3))
+        .replace("$__range_s", &range.to_string())
+        .replace("$__range", &format!("{range}s"))
+        .replace("$__interval", &format!("{STEP}s"))
+        .replace("$shard", ".+")
+        .replace("$thread", ".+");
+    assert!(!expr.contains('$'), "a variable that the test does not know: {expr}");
+    expr
+}
+
+fn dumped(series: &Series) -> Value {
+    // JSON knows no NaN; a hole is a hole.
+    let samples: Vec<_> = series.samples.iter().filter(|(_, value)| value.is_finite()).collect();
+    json!({"labels": series.labels, "samples": samples})
+}
+
+/// Leaves what was recorded behind for `dashboards/render`.
+fn keep(dashboard: &str, recording: &Value) {
+    let folder = root().join("target/dashboards");
+    // The recording is for people; a read-only target folder must not fail the test.
+    let _ = std::fs::create_dir_all(&folder);
+    let _ = std::fs::write(folder.join(format!("{dashboard}.json")), recording.to_string());
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}

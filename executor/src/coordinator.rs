@@ -5,15 +5,18 @@
 //! error that names block, part, shard and reason.
 
 mod block_run;
+mod discarded;
 mod link;
 mod links;
 mod out;
 mod report;
 mod serve;
+mod step;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -24,13 +27,15 @@ use tokio::runtime::Runtime;
 
 use crate::block::{Block, BlockError};
 use crate::deadline::{self, Deadlines};
-use crate::faults::{self, Faults, LastWords, PortError, ProcessFault};
+use crate::faults::{self, Faults, LastWords, Order, OrderError, PortError, ProcessFault, Role};
 use crate::process::{self, Stopping};
 use crate::validate::{self, ValidateError};
 
 use block_run::BlockRun;
 use links::Links;
 use report::{BlockLine, Report};
+
+pub use step::Step;
 
 /// Threads of the async runtime: decoding results in parallel with passing on state requests is all there is to do.
 const NET_THREADS: usize = 2;
@@ -54,6 +59,8 @@ pub struct CoordinatorOptions {
     pub json: bool,
     /// Where tests order faults; `None`: nowhere.
     pub faults: Option<SocketAddr>,
+    /// What is armed from the start; only together with `faults`.
+    pub arm: Vec<Order>,
 }
 
 /// Why a coordinator gave up. Each message ends with the next step.
@@ -78,6 +85,9 @@ pub enum CoordinatorError {
     /// No fault port.
     #[error(transparent)]
     Faults(#[from] PortError),
+    /// A fault that cannot be armed.
+    #[error("--arm: {0}")]
+    Arm(#[from] OrderError),
     /// A block that has nothing to stand on.
     #[error(transparent)]
     Block(BlockError),
@@ -103,7 +113,7 @@ pub enum CoordinatorError {
     },
     /// A part that nobody executed.
     #[error(
-        "block {block}, part {part}: given up after {attempts} attempts, last on {shard}: {reason}. See why that shard fails, allow more with --retries, or more time with --block-deadline"
+        "block {block}, part {part}: given up after {attempts} attempts, last on {shard} at step {step}: {reason}. See why that shard fails, allow more with --retries, or more time with --block-deadline"
     )]
     Retries {
         /// The block.
@@ -114,12 +124,14 @@ pub enum CoordinatorError {
         attempts: u32,
         /// Where it failed last.
         shard: String,
+        /// At which step it failed last.
+        step: Step,
         /// How it failed last.
         reason: String,
     },
     /// A block that took too long, retries included.
     #[error(
-        "block {block}: not executed within {within:?}; part {part} is missing: {reason}. See why the shards are slow or away, or allow more with --block-deadline"
+        "block {block}: not executed within {within:?}; part {part} is missing at step {step}: {reason}. See why the shards are slow or away, or allow more with --block-deadline"
     )]
     Deadline {
         /// The block.
@@ -128,7 +140,9 @@ pub enum CoordinatorError {
         part: usize,
         /// The deadline.
         within: std::time::Duration,
-        /// What it waited for.
+        /// The step that it waited for.
+        step: Step,
+        /// What it waited for, and from which shard.
         reason: String,
     },
     /// A block that cannot be executed, by shards or without.
@@ -155,7 +169,10 @@ pub enum CoordinatorError {
 impl CoordinatorError {
     /// Whether the input is at fault, as opposed to shards, network or machine.
     pub const fn is_bad_input(&self) -> bool {
-        matches!(self, Self::Heartbeat(_) | Self::Register(_) | Self::Faults(_) | Self::Block(_))
+        matches!(
+            self,
+            Self::Heartbeat(_) | Self::Register(_) | Self::Faults(_) | Self::Arm(_) | Self::Block(_)
+        )
     }
 }
 
@@ -169,7 +186,8 @@ pub fn run(options: CoordinatorOptions) -> Result<AllVerified, CoordinatorError>
         None => None,
     };
     let (to_main, process_faults) = crossbeam_channel::bounded(1);
-    let faults = Faults::inert(to_main);
+    let faults = Faults::inert(Role::Coordinator, to_main);
+    faults.obey_all(&options.arm)?;
     process::end_on_panic(heartbeat.clone(), faults.clone());
     let keeps_living = options.faults.is_some();
     let coordinator = Coordinator::start(options, heartbeat.clone(), &faults);
@@ -208,10 +226,13 @@ impl Coordinator {
             let bound = faults::serve(runtime.handle(), address, faults.clone())?;
             tracing::info!(%bound, "faults can be armed");
         }
+        let links = Links::open(runtime.handle(), &options.shards, incarnation(heartbeat.as_ref()));
+        let discarded = links.discarded.total();
+        faults.tell_counters(move || format!("discarded={}", discarded.load(Ordering::Relaxed)));
         let stopping = Stopping::default();
         let (report_done, done) = crossbeam_channel::bounded(1);
         let thread = Coord {
-            links: Links::open(runtime.handle(), &options.shards, incarnation(heartbeat.as_ref())),
+            links,
             report: Report::start(options.json).map_err(failed("report's thread"))?,
             options,
             faults: faults.clone(),
@@ -367,7 +388,7 @@ impl Coord {
             Ok(all_verified) => Ok(all_verified),
         };
         // The totals are told however it ended.
-        let told = self.report.end(self.links.stale, outcome.is_ok());
+        let told = self.report.end(self.links.discarded.so_far(), outcome.is_ok());
         beat.leave();
         let _ =
             done.try_send(outcome.and_then(|all_verified| told.map(|()| all_verified).map_err(Into::into)));
@@ -406,7 +427,9 @@ impl Coord {
         let deadlines = self.options.deadlines;
         let _working = beat.working(Work::new(block.number()).deadline(deadlines.block));
         let transactions = block.transactions.len() as u64;
-        self.faults.point(block.number(), transactions.max(1), words).map_err(|_| Stop::Vanish)?;
+        self.faults
+            .point(block.number(), transactions.max(1), beat.0.as_ref(), words)
+            .map_err(|_| Stop::Vanish)?;
         let started = std::time::Instant::now();
         let mut state = validate::open(block, previous).map_err(not_executed)?;
         let run = BlockRun {
@@ -414,6 +437,7 @@ impl Coord {
             state: &state,
             deadlines,
             retries: self.options.retries,
+            faults: &self.faults,
             stopping: &self.stopping,
             beat,
         };

@@ -2,79 +2,42 @@
 //!
 //! What a fault does is what a bug would do: the thread is really gone, really spins, really waits for a lock. Nothing in
 //! here may be reachable without the port, and the port refuses to be opened to anybody but this machine.
+//!
+//! | point | who passes it | its kinds |
+//! | --- | --- | --- |
+//! | [`Faults::point`] | `exec-sN` before a transaction, `coord` before a block | panic, exit, spin, deadlock, hook-hang, worker-panic, slow, leader-exit, exit-hang |
+//! | [`Faults::start_point`] | `exec-sN` before it is ready | never-ready |
+//! | [`Faults::look_point`] | `exec-sN` before it looks for a part | deaf |
+//! | [`Faults::answer_point`] | `exec-sN` with a result in hand | drop-result, part-error |
+//! | [`Faults::send_point`] | `send-sN` with a message in hand | send-panic, send-exit |
+//! | [`Faults::network_point`] | `net-sN` with a message in hand | net-block |
+//! | [`Faults::dispatch_point`] | `coord` with a part in hand | drop-part, flood |
+//! | [`Faults::mutes_state`] | `coord` with a state request in hand | mute-state |
+//!
+//! Two switches besides, both on at the start: `hook`, whether a panic ends the process, and `guard`, whether a lost
+//! thread does. `hook on|off` sets both, `guard on|off` only its own.
 
+mod kind;
 mod order;
 mod port;
+mod strike;
 
-use std::fmt;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crossbeam_channel::Sender;
+use shard_heartbeat::ThreadBeat;
 
+pub use kind::{Armed, Kind, Role};
 pub use order::{Order, OrderError};
 pub use port::{PortError, serve};
 
 use crate::clock::monotonic_ns;
+use kind::Place;
 
 /// The most faults that can be armed at once: more is a test that forgot to disarm.
 const MAX_ARMED: usize = 16;
-
-/// What goes wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// The thread panics.
-    Panic,
-    /// The thread returns without a word.
-    Exit,
-    /// The thread burns CPU for ever and gets nowhere.
-    Spin,
-    /// The thread waits for a lock that is never given back.
-    Deadlock,
-    /// The process's first thread ends while the others live on.
-    LeaderExit,
-    /// The process begins to stop and never finishes.
-    ExitHang,
-    /// Each transaction takes so much longer, and the thread says so as it goes: slow is not stuck.
-    Slow(Duration),
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Panic => f.write_str("panic"),
-            Self::Exit => f.write_str("exit"),
-            Self::Spin => f.write_str("spin"),
-            Self::Deadlock => f.write_str("deadlock"),
-            Self::LeaderExit => f.write_str("leader-exit"),
-            Self::ExitHang => f.write_str("exit-hang"),
-            Self::Slow(by) => write!(f, "slow {}ms", by.as_millis()),
-        }
-    }
-}
-
-/// A fault that waits for its moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Armed {
-    /// What will go wrong.
-    pub kind: Kind,
-    /// How many more transactions are let through first.
-    pub after: u64,
-    /// Only in this block.
-    pub block: Option<u64>,
-}
-
-impl fmt::Display for Armed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.kind)?;
-        if self.after > 0 {
-            write!(f, " after {} transactions", self.after)?;
-        }
-        self.block.map_or(Ok(()), |block| write!(f, " block {block}"))
-    }
-}
 
 /// A fault that the main thread must carry out, because it concerns the process as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +46,24 @@ pub enum ProcessFault {
     LeaderExit,
     /// See [`Kind::ExitHang`].
     ExitHang,
+}
+
+/// What happens to a part's result instead of being handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnswerFault {
+    /// See [`Kind::DropResult`].
+    Drop,
+    /// See [`Kind::PartError`].
+    Error,
+}
+
+/// What happens to a part on its way to a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DispatchFault {
+    /// See [`Kind::DropPart`].
+    Drop,
+    /// See [`Kind::Flood`].
+    Flood(u64),
 }
 
 /// The working thread must return now, as if it had ended by itself.
@@ -96,21 +77,38 @@ pub struct Faults {
 }
 
 struct Shared {
+    role: Role,
     /// Whether anything is armed: the one load that a transaction pays.
     active: AtomicBool,
     /// Whether a panic ends the process.
     hook: AtomicBool,
-    armed: Mutex<Vec<Armed>>,
+    /// Whether a lost thread ends the process.
+    guard: AtomicBool,
+    /// Whether the panic hook hangs: [`Kind::HookHang`] has struck.
+    hook_hangs: AtomicBool,
+    armed: Mutex<Vec<Waiting>>,
+    /// What the process has counted, as one line.
+    counters: OnceLock<Box<dyn Fn() -> String + Send + Sync>>,
     process: Sender<ProcessFault>,
+}
+
+struct Waiting {
+    armed: Armed,
+    /// It has struck before, and lasts.
+    struck: bool,
 }
 
 impl Faults {
     /// Nothing armed. Faults of the whole process are handed to `process`.
-    pub fn inert(process: Sender<ProcessFault>) -> Self {
+    pub fn inert(role: Role, process: Sender<ProcessFault>) -> Self {
         let shared = Shared {
+            role,
             active: AtomicBool::new(false),
             hook: AtomicBool::new(true),
+            guard: AtomicBool::new(true),
+            hook_hangs: AtomicBool::new(false),
             armed: Mutex::new(Vec::new()),
+            counters: OnceLock::new(),
             process,
         };
         Self { shared: Arc::new(shared) }
@@ -121,107 +119,234 @@ impl Faults {
         self.shared.hook.load(Ordering::Relaxed)
     }
 
+    /// Whether a required thread that ended unasked ends the process.
+    pub fn thread_loss_ends_process(&self) -> bool {
+        self.shared.guard.load(Ordering::Relaxed)
+    }
+
+    /// Whether the panic hook must hang for ever, once its last words are in the segment and without an abort timer: asked
+    /// by the hook, which is the only place where it can hang.
+    pub fn hook_hangs(&self) -> bool {
+        self.shared.hook_hangs.load(Ordering::Relaxed)
+    }
+
+    /// What the order `counters` answers, after `ok: `. The first one given stays.
+    pub fn tell_counters(&self, line: impl Fn() -> String + Send + Sync + 'static) {
+        // A second one would be a second thread with the same duty; there is none.
+        let _ = self.shared.counters.set(Box::new(line));
+    }
+
+    /// Carries out the orders that were given on the command line. To be called before any thread is started.
+    ///
+    /// # Errors
+    /// At the first order that cannot be carried out.
+    pub fn obey_all(&self, orders: &[Order]) -> Result<(), OrderError> {
+        orders.iter().try_for_each(|order| self.obey(*order).map(drop))
+    }
+
     /// Carries out one order of a test; the answer is one line.
+    ///
+    /// # Errors
+    /// If it cannot be carried out in this process or now.
     pub fn obey(&self, order: Order) -> Result<String, OrderError> {
         match order {
-            Order::Hook(on) => self.shared.hook.store(on, Ordering::Relaxed),
+            Order::Hook(on) => {
+                self.shared.hook.store(on, Ordering::Relaxed);
+                self.shared.guard.store(on, Ordering::Relaxed);
+            }
+            Order::Guard(on) => self.shared.guard.store(on, Ordering::Relaxed),
             Order::Disarm => self.change(Vec::clear),
             Order::List => return Ok(self.list()),
+            Order::Counters => {
+                let line = self.shared.counters.get().map_or_else(String::new, |line| line());
+                return Ok(format!("ok: {line}"));
+            }
             Order::Arm(Armed { kind: Kind::LeaderExit, after: 0, block: None }) => {
                 self.begin(ProcessFault::LeaderExit);
             }
             Order::Arm(Armed { kind: Kind::ExitHang, after: 0, block: None }) => {
                 self.begin(ProcessFault::ExitHang);
             }
-            Order::Arm(armed) => {
-                if self.armed().len() >= MAX_ARMED {
-                    return Err(OrderError::TooMany(MAX_ARMED));
-                }
-                self.change(|all| all.push(armed));
-            }
+            Order::Arm(armed) => self.arm(armed)?,
         }
         Ok("ok".to_owned())
     }
 
+    fn arm(&self, armed: Armed) -> Result<(), OrderError> {
+        if let Some(role) = armed.kind.only_in()
+            && role != self.shared.role
+        {
+            return Err(OrderError::Elsewhere { kind: armed.kind.name(), role, here: self.shared.role });
+        }
+        if self.armed().len() >= MAX_ARMED {
+            return Err(OrderError::TooMany(MAX_ARMED));
+        }
+        self.change(|all| all.push(Waiting { armed, struck: false }));
+        Ok(())
+    }
+
     fn list(&self) -> String {
-        let armed: Vec<String> = self.armed().iter().map(ToString::to_string).collect();
-        let hook = if self.panic_ends_process() { "on" } else { "off" };
+        let armed: Vec<String> = self.armed().iter().map(|waiting| waiting.armed.to_string()).collect();
+        let switch = |on| if on { "on" } else { "off" };
         format!(
-            "ok: hook {hook}; armed: {}",
+            "ok: hook {}; guard {}; armed: {}",
+            switch(self.panic_ends_process()),
+            switch(self.thread_loss_ends_process()),
             if armed.is_empty() { "none".to_owned() } else { armed.join(", ") }
         )
     }
 
-    /// The fault point of a thread that is about to execute `transactions` transactions of `block`. It may not return;
-    /// with `Err` the thread must end at once and call [`LastWords`] on its way.
+    /// The fault point of a thread that is about to execute `transactions` transactions of `block`, with its place in the
+    /// heartbeat if it has one. It may not return; with `Err` the thread must end at once and drop [`LastWords`] on its way.
+    ///
+    /// # Errors
+    /// If the thread is to end without a panic.
+    #[inline]
     pub fn point(
         &self,
         block: u64,
         transactions: u64,
+        beat: Option<&ThreadBeat>,
         last_words: &mut LastWords,
     ) -> Result<(), ThreadMustEnd> {
-        if !self.shared.active.load(Ordering::Relaxed) {
+        if !self.active() {
             return Ok(());
         }
-        match self.due(block, transactions) {
-            None => Ok(()),
-            Some(Kind::Slow(by)) => {
-                std::thread::sleep(by);
-                Ok(())
-            }
-            Some(Kind::LeaderExit) => {
-                self.begin(ProcessFault::LeaderExit);
-                Ok(())
-            }
-            Some(Kind::ExitHang) => {
-                self.begin(ProcessFault::ExitHang);
-                Ok(())
-            }
-            Some(Kind::Exit) => {
+        match self.due(Place::Work, Some(block), transactions) {
+            Some((Kind::Slow(by), _)) => std::thread::sleep(by),
+            Some((Kind::LeaderExit, _)) => self.begin(ProcessFault::LeaderExit),
+            Some((Kind::ExitHang, _)) => self.begin(ProcessFault::ExitHang),
+            Some((Kind::Exit, _)) => {
                 last_words.0 = Some(Kind::Exit);
-                Err(ThreadMustEnd)
+                return Err(ThreadMustEnd);
             }
-            Some(Kind::Panic) => self.panic(last_words),
-            Some(Kind::Spin) => {
+            Some((kind @ (Kind::Panic | Kind::HookHang), _)) => self.panic(kind, last_words),
+            Some((Kind::WorkerPanic, _)) => strike::lose_a_worker(beat),
+            Some((Kind::Spin, _)) => {
                 announce(Kind::Spin);
-                loop {
-                    std::hint::spin_loop();
-                }
+                strike::spin()
             }
-            Some(Kind::Deadlock) => {
+            Some((Kind::Deadlock, _)) => {
                 announce(Kind::Deadlock);
-                wait_for_ever()
+                strike::deadlock()
             }
+            // The others have points of their own.
+            Some(_) | None => {}
+        }
+        Ok(())
+    }
+
+    /// The fault point of the executor thread before it says that it is ready. It may not return.
+    pub fn start_point(&self) {
+        if self.active() && self.due(Place::Start, None, 1).is_some() {
+            announce(Kind::NeverReady);
+            strike::park();
         }
     }
 
-    fn due(&self, block: u64, transactions: u64) -> Option<Kind> {
-        let mut armed = self.armed();
-        for (place, fault) in armed.iter_mut().enumerate() {
-            if fault.block.is_some_and(|wanted| wanted != block) {
+    /// The fault point of the executor thread before it looks for a part. It may not return.
+    pub fn look_point(&self) {
+        if self.active() && self.due(Place::Look, None, 1).is_some() {
+            announce(Kind::Deaf);
+            strike::park();
+        }
+    }
+
+    /// The fault point of the executor thread that is about to hand over a part's result.
+    pub fn answer_point(&self, block: u64) -> Option<AnswerFault> {
+        if !self.active() {
+            return None;
+        }
+        let (kind, _) = self.due(Place::Answer, Some(block), 1)?;
+        announce(kind);
+        Some(if kind == Kind::PartError { AnswerFault::Error } else { AnswerFault::Drop })
+    }
+
+    /// The fault point of the sending thread that has a message in hand. With `Err` it must end at once.
+    ///
+    /// # Errors
+    /// If the thread is to end without a panic.
+    pub fn send_point(&self, last_words: &mut LastWords) -> Result<(), ThreadMustEnd> {
+        if !self.active() {
+            return Ok(());
+        }
+        match self.due(Place::Send, None, 1) {
+            Some((kind @ Kind::SendPanic, _)) => self.panic(kind, last_words),
+            Some((kind, _)) => {
+                last_words.0 = Some(kind);
+                Err(ThreadMustEnd)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The fault point of a network thread that has a message in hand: the first thing that `Service::sort` does. It may
+    /// not return, and then no thread of the runtime reads anything any more.
+    #[inline]
+    pub fn network_point(&self) {
+        if self.active() && self.due(Place::Network, None, 1).is_some() {
+            strike::block_runtime();
+        }
+    }
+
+    /// The fault point of the coordinating thread that has a part of `block` in hand.
+    pub fn dispatch_point(&self, block: u64) -> Option<DispatchFault> {
+        if !self.active() {
+            return None;
+        }
+        let (kind, _) = self.due(Place::Dispatch, Some(block), 1)?;
+        announce(kind);
+        Some(if let Kind::Flood(count) = kind { DispatchFault::Flood(count) } else { DispatchFault::Drop })
+    }
+
+    /// Whether a state request of `block` gets no answer.
+    pub fn mutes_state(&self, block: u64) -> bool {
+        if !self.active() {
+            return false;
+        }
+        let Some((kind, first)) = self.due(Place::State, Some(block), 1) else { return false };
+        if first {
+            announce(kind);
+        }
+        true
+    }
+
+    fn active(&self) -> bool {
+        self.shared.active.load(Ordering::Relaxed)
+    }
+
+    /// The fault that strikes now at `place`, where `weight` things are about to pass, and whether it is its first time.
+    fn due(&self, place: Place, block: Option<u64>, weight: u64) -> Option<(Kind, bool)> {
+        let mut all = self.armed();
+        for (at, Waiting { armed, struck }) in all.iter_mut().enumerate() {
+            if armed.kind.place() != place || (armed.block.is_some() && armed.block != block) {
                 continue;
             }
-            if fault.after >= transactions {
-                fault.after -= transactions;
+            if armed.after >= weight {
+                armed.after -= weight;
                 continue;
             }
-            let kind = fault.kind;
-            // Slowness lasts until it is disarmed; everything else happens once.
-            if !matches!(kind, Kind::Slow(_)) {
-                armed.remove(place);
-                self.shared.active.store(!armed.is_empty(), Ordering::Relaxed);
+            let kind = armed.kind;
+            let first = !std::mem::replace(struck, true);
+            match kind.left() {
+                Some(left) => armed.kind = left,
+                None => {
+                    all.remove(at);
+                    self.shared.active.store(!all.is_empty(), Ordering::Relaxed);
+                }
             }
-            return Some(kind);
+            return Some((kind, first));
         }
         None
     }
 
     #[expect(clippy::panic, reason = "it is what was ordered")]
-    fn panic(&self, last_words: &mut LastWords) -> ! {
+    fn panic(&self, kind: Kind, last_words: &mut LastWords) -> ! {
+        self.shared.hook_hangs.store(kind == Kind::HookHang, Ordering::Relaxed);
         if self.panic_ends_process() {
-            announce(Kind::Panic);
+            announce(kind);
         } else {
-            last_words.0 = Some(Kind::Panic);
+            last_words.0 = Some(kind);
         }
         panic!("a test armed this panic");
     }
@@ -231,13 +356,13 @@ impl Faults {
         let _ = self.shared.process.try_send(fault);
     }
 
-    fn change(&self, change: impl FnOnce(&mut Vec<Armed>)) {
+    fn change(&self, change: impl FnOnce(&mut Vec<Waiting>)) {
         let mut armed = self.armed();
         change(&mut armed);
         self.shared.active.store(!armed.is_empty(), Ordering::Relaxed);
     }
 
-    fn armed(&self) -> MutexGuard<'_, Vec<Armed>> {
+    fn armed(&self) -> MutexGuard<'_, Vec<Waiting>> {
         // A list of plain data is whole whatever happened to the thread that held it.
         self.shared.armed.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -258,64 +383,9 @@ impl Drop for LastWords {
 
 /// One line on stderr, in one write: two threads' lines must not mix, and a time is only good if nothing delays it.
 pub fn announce(kind: Kind) {
-    let line = format!("fault {kind} fired at_monotonic_ns={}\n", monotonic_ns());
+    let line = format!("fault {} fired at_monotonic_ns={}\n", kind.name(), monotonic_ns());
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
-/// Waits for a lock whose holder never lets go: asleep in the kernel, no CPU, like any deadlock.
-fn wait_for_ever() -> ! {
-    static HELD: Mutex<()> = Mutex::new(());
-    let (holding, held) = crossbeam_channel::bounded::<()>(1);
-    let holder = move || {
-        let _guard = HELD.lock();
-        let _ = holding.try_send(());
-        loop {
-            std::thread::park();
-        }
-    };
-    let holder = std::thread::Builder::new().name("lock-holder".to_owned()).spawn(holder);
-    if holder.is_ok() {
-        // The holder has nothing else to do; should it be late all the same, the loop below waits in its place.
-        let _ = held.recv_timeout(Duration::from_secs(1));
-    }
-    loop {
-        let _never = HELD.lock();
-        std::thread::park();
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn armed(kind: Kind, after: u64, block: Option<u64>) -> (Faults, LastWords) {
-        let (process, _) = crossbeam_channel::bounded(1);
-        let faults = Faults::inert(process);
-        faults.obey(Order::Arm(Armed { kind, after, block })).expect("armed");
-        (faults, LastWords::default())
-    }
-
-    #[test]
-    fn a_fault_lets_the_ordered_number_of_transactions_through() {
-        let (faults, mut words) = armed(Kind::Exit, 2, None);
-        assert_eq!(faults.point(1, 1, &mut words), Ok(()));
-        assert_eq!(faults.point(1, 1, &mut words), Ok(()));
-        assert_eq!(faults.point(1, 1, &mut words), Err(ThreadMustEnd));
-        assert_eq!(faults.point(1, 1, &mut words), Ok(()), "it happens once");
-    }
-
-    #[test]
-    fn a_fault_for_one_block_leaves_others_alone() {
-        let (faults, mut words) = armed(Kind::Exit, 0, Some(7));
-        assert_eq!(faults.point(6, 1, &mut words), Ok(()));
-        assert_eq!(faults.point(7, 1, &mut words), Err(ThreadMustEnd));
-    }
-
-    #[test]
-    fn what_is_disarmed_does_not_happen() {
-        let (faults, mut words) = armed(Kind::Exit, 0, None);
-        faults.obey(Order::Disarm).expect("disarmed");
-        assert_eq!(faults.point(1, 1, &mut words), Ok(()));
-        assert_eq!(faults.obey(Order::List).expect("listed"), "ok: hook on; armed: none");
-    }
-}
+mod tests;

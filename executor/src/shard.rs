@@ -22,7 +22,7 @@ use shard_heartbeat::{CreateError, Heartbeat, ProcessState, RegisterError, Segme
 use tokio::runtime::Runtime;
 
 use crate::deadline;
-use crate::faults::{self, Faults, PortError, ProcessFault};
+use crate::faults::{self, Faults, Order, OrderError, PortError, ProcessFault, Role};
 use crate::net;
 use crate::process::{self, Stopping};
 use crate::queue;
@@ -54,6 +54,8 @@ pub struct ShardOptions {
     pub heartbeat: PathBuf,
     /// Where tests order faults; `None`: nowhere.
     pub faults: Option<SocketAddr>,
+    /// What is armed from the start; only together with `faults`.
+    pub arm: Vec<Order>,
 }
 
 /// Why a shard did not start. Each message ends with the next step.
@@ -80,6 +82,9 @@ pub enum ShardError {
     /// No fault port.
     #[error(transparent)]
     Faults(#[from] PortError),
+    /// A fault that cannot be armed.
+    #[error("--arm: {0}")]
+    Arm(#[from] OrderError),
     /// No thread or runtime.
     #[error(
         "cannot start the {what}: {source}. The limit on threads or descriptors is probably reached (ulimit -u, ulimit -n)"
@@ -101,7 +106,8 @@ pub enum ShardError {
 pub fn run(options: &ShardOptions) -> Result<(), ShardError> {
     let heartbeat = Heartbeat::create(&options.heartbeat, &SegmentOptions::new(options.id.to_string()))?;
     let (to_main, process_faults) = crossbeam_channel::bounded(1);
-    let faults = Faults::inert(to_main);
+    let faults = Faults::inert(Role::Shard, to_main);
+    faults.obey_all(&options.arm)?;
     process::end_on_panic(Some(heartbeat.clone()), faults.clone());
     let started = Shard::start(options, &heartbeat, &faults);
     match started {
@@ -164,12 +170,13 @@ impl Shard {
         };
         let outbox = outbox::Outbox {
             results: results_out,
+            faults: faults.clone(),
             stopping: stopping.clone(),
             counters: Arc::clone(&counters),
         };
         let threads = vec![
             spawn(heartbeat, "exec", options.id, move |beat, words, ready| executor.run(beat, words, ready))?,
-            spawn(heartbeat, "send", options.id, move |beat, _, ready| outbox.run(beat, ready))?,
+            spawn(heartbeat, "send", options.id, move |beat, words, ready| outbox.run(beat, words, ready))?,
         ];
 
         let service = service::Service { id: options.id, sessions: sessions.clone(), commands, state };

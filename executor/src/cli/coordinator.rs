@@ -9,6 +9,7 @@ use std::time::Duration;
 use shard_executor::block::load_chain;
 use shard_executor::coordinator::{self, CoordinatorError, CoordinatorOptions};
 use shard_executor::deadline::{self, Deadlines};
+use shard_executor::faults::Order;
 
 use super::{BAD_INPUT, NOT_EXECUTED, VERIFIED, WRONG_BLOCK, fail};
 
@@ -41,6 +42,9 @@ pub(crate) struct Args {
     /// Loopback port on which tests arm fault points; without it there are none to arm
     #[arg(long, env = "SHARD_EXECUTOR_FAULTS", value_name = "ADDR")]
     faults: Option<SocketAddr>,
+    /// Order to obey before anything is started, in the words of the fault port, such as "arm never-ready"
+    #[arg(long, value_name = "ORDER", requires = "faults", hide_short_help = true)]
+    arm: Vec<Order>,
 }
 
 fn address(text: &str) -> Result<String, String> {
@@ -85,6 +89,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
         repeat: args.repeat,
         json: args.json,
         faults: args.faults,
+        arm: args.arm,
     });
     match outcome {
         Ok(true) => ExitCode::from(VERIFIED),

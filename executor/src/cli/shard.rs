@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use shard_executor::faults::Order;
 use shard_executor::shard::{self, ShardOptions};
 
 use super::{BAD_INPUT, VERIFIED, fail};
@@ -23,11 +24,14 @@ pub(crate) struct Args {
     /// Loopback port on which tests arm fault points; without it there are none to arm
     #[arg(long, env = "SHARD_EXECUTOR_FAULTS", value_name = "ADDR")]
     faults: Option<SocketAddr>,
+    /// Order to obey before anything is started, in the words of the fault port, such as "arm never-ready"
+    #[arg(long, value_name = "ORDER", requires = "faults", hide_short_help = true)]
+    arm: Vec<Order>,
 }
 
 pub(crate) fn run(args: Args) -> ExitCode {
-    let Args { id, listen, heartbeat, faults } = args;
-    match shard::run(&ShardOptions { id, listen, heartbeat, faults }) {
+    let Args { id, listen, heartbeat, faults, arm } = args;
+    match shard::run(&ShardOptions { id, listen, heartbeat, faults, arm }) {
         Ok(()) => ExitCode::from(VERIFIED),
         Err(error) => fail(BAD_INPUT, &format!("shard {id}: {error}.")),
     }

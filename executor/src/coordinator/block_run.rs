@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 use super::link::Event;
 use super::links::Links;
 use super::report::Report;
-use super::{Beat, CoordinatorError, serve};
+use super::step::{Failure, Step};
+use super::{Beat, CoordinatorError, discarded, serve};
 use crate::block::Block;
 use crate::deadline::Deadlines;
+use crate::faults::{DispatchFault, Faults};
 use crate::net::{WorkRef, wire};
 use crate::partition::partition;
 use crate::process::Stopping;
@@ -26,12 +28,16 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(25);
 /// survivor has it practically at once.
 const UNSENT_PAUSE: Duration = Duration::from_millis(1);
 
+/// How far the attempts of a flood are from real ones: more than there can be retries of a part within a block.
+const FLOOD_ATTEMPTS: usize = 1_000_000;
+
 pub(super) struct BlockRun<'a> {
     pub(super) block: &'a Block,
     /// The state before its first transaction.
     pub(super) state: &'a State,
     pub(super) deadlines: Deadlines,
     pub(super) retries: u32,
+    pub(super) faults: &'a Faults,
     pub(super) stopping: &'a Stopping,
     pub(super) beat: &'a Beat,
 }
@@ -53,8 +59,8 @@ struct Part {
     work: Vec<u8>,
     /// How often it was dispatched.
     dispatched: u32,
-    /// Who had it last, and what became of that.
-    failed: Option<(String, String)>,
+    /// What became of the last attempt.
+    failed: Option<Failure>,
     is: Is,
 }
 
@@ -144,25 +150,25 @@ impl BlockRun<'_> {
             // Each turn of this loop is progress: it ends by a deadline of its own, and with it the block.
             self.beat.progress();
             if let Some(event) = event {
-                self.take(event, parts, outcomes, links)?;
+                self.take(event, parts, outcomes, links, report)?;
             }
             self.give_up_late(parts, links)?;
         }
     }
 
     fn block_late(&self, missing: &Part, links: &Links) -> CoordinatorError {
-        let reason = match (&missing.is, &missing.failed) {
+        let (step, reason) = match (&missing.is, &missing.failed) {
             (Is::Running { link, .. }, _) => {
-                format!(
-                    "{} has not returned it",
-                    links.get(*link).map_or_else(String::new, |link| link.name())
-                )
+                (Step::Result, format!("{} has not returned it", links.name(*link)))
             }
-            (_, Some((shard, reason))) => format!("{shard} lost it ({reason}) and no other shard is there"),
-            (_, None) => format!("no shard is there: {}", links.tried()),
+            (_, Some(Failure { shard, step, reason })) => {
+                let reason = format!("{shard} lost it ({step}: {reason}) and no other shard is there");
+                (Step::Connect, reason)
+            }
+            (_, None) => (Step::Connect, format!("no shard is there: {}", links.tried())),
         };
         let within = self.deadlines.block;
-        CoordinatorError::Deadline { block: self.block.number(), part: missing.number, within, reason }
+        CoordinatorError::Deadline { block: self.block.number(), part: missing.number, within, step, reason }
     }
 
     /// Sends out every part that waits and for which there is a shard.
@@ -219,14 +225,20 @@ impl BlockRun<'_> {
             trace: Vec::new(),
             work: part.work.clone(),
         };
-        if !links.send(link, wire::down::Message::Run(run)) {
+        let fault = self.faults.dispatch_point(self.block.number());
+        let flood =
+            if let Some(DispatchFault::Flood(count)) = fault { Some((count, run.clone())) } else { None };
+        if fault != Some(DispatchFault::Drop) && !links.send(link, wire::down::Message::Run(run)) {
             // It has just died, and that news is on its way, or it does not read. Nothing was tried, so nothing is spent.
             links.suspect(link, true);
             part.is = Is::Waiting(Instant::now() + UNSENT_PAUSE);
             return Ok(());
         }
-        if let Some((from, reason)) = &part.failed {
-            report.retry(self.block.number(), part.number, part.dispatched, from, &name, reason)?;
+        if let Some((count, run)) = flood {
+            send_again(count, &run, link, links);
+        }
+        if let Some(failure) = &part.failed {
+            report.retry(self.block.number(), part.number, part.dispatched, failure, &name)?;
         }
         part.dispatched += 1;
         part.is = Is::Running { link, tag, until: Instant::now() + time };
@@ -240,16 +252,21 @@ impl BlockRun<'_> {
         parts: &mut [Part],
         outcomes: &mut [Option<TxOutcome>],
         links: &mut Links,
+        report: &mut Report,
     ) -> Result<(), CoordinatorError> {
         match event {
             Event::Lost { link, reason, .. } => {
-                let name = links.get(link).map_or_else(String::new, |link| link.name());
+                let failure = Failure {
+                    shard: links.name(link),
+                    step: Step::Result,
+                    reason: format!("connection lost: {reason}"),
+                };
                 for part in parts.iter_mut().filter(|part| part.running_on(link)) {
-                    self.lost(part, name.clone(), format!("connection lost: {reason}"), Duration::ZERO)?;
+                    self.lost(part, failure.clone(), Duration::ZERO)?;
                 }
                 Ok(())
             }
-            Event::Message { link, message, .. } => self.hear(link, message, parts, outcomes, links),
+            Event::Message { link, message, .. } => self.hear(link, message, parts, outcomes, links, report),
             Event::Joined { .. } | Event::Unreachable { .. } => Ok(()),
         }
     }
@@ -261,46 +278,43 @@ impl BlockRun<'_> {
         parts: &mut [Part],
         outcomes: &mut [Option<TxOutcome>],
         links: &mut Links,
+        report: &mut Report,
     ) -> Result<(), CoordinatorError> {
         use wire::up::Message;
-        let tag = match &message {
-            Message::Hello(_) => None,
-            Message::State(request) => request.tag,
-            Message::Result(result) => result.tag,
-            Message::Error(error) => error.tag,
-        };
+        let tag = discarded::tag(&message).copied();
         // It speaks, so it is not stuck.
         links.suspect(link, false);
         let Some(part) = parts.iter_mut().find(|part| {
             matches!(&part.is, Is::Running { link: on, tag: wanted, .. } if *on == link && Some(*wanted) == tag)
         }) else {
-            links.stale += 1;
-            tracing::debug!(?tag, "a message that nobody waits for was discarded");
-            return Ok(());
+            return links.discard(link, &message, report);
         };
-        let name = links.get(link).map_or_else(String::new, |link| link.name());
         let wrong = match message {
+            Message::State(_) if self.faults.mutes_state(self.block.number()) => None,
             Message::State(request) => match serve::answer(&request, self.state) {
                 // A shard that does not read its answers is late in the end.
                 Ok(reply) => {
                     links.send(link, wire::down::Message::State(reply));
                     None
                 }
-                Err(error) => Some(format!("a wrong state request: {error}")),
+                Err(error) => Some((Step::State, format!("a wrong state request: {error}"))),
             },
             Message::Result(result) => match accept(&result.outcomes, &part.places, outcomes) {
                 Ok(()) => {
                     part.is = Is::Done;
                     None
                 }
-                Err(reason) => Some(format!("a wrong result: {reason}")),
+                Err(reason) => Some((Step::Result, format!("a wrong result: {reason}"))),
             },
-            Message::Error(error) => Some(format!("{}: {}", error.reason().as_str_name(), error.detail)),
+            Message::Error(error) => {
+                let said = format!("{}: {}", error.reason().as_str_name(), error.detail);
+                Some((Step::of(error.reason()), said))
+            }
             Message::Hello(_) => None,
         };
-        let Some(reason) = wrong else { return Ok(()) };
+        let Some((step, reason)) = wrong else { return Ok(()) };
         links.suspect(link, true);
-        self.lost(part, name, reason, REFUSED_PAUSE)
+        self.lost(part, Failure { shard: links.name(link), step, reason }, REFUSED_PAUSE)
     }
 
     fn give_up_late(&self, parts: &mut [Part], links: &mut Links) -> Result<(), CoordinatorError> {
@@ -311,33 +325,38 @@ impl BlockRun<'_> {
                 continue;
             }
             links.suspect(link, true);
-            let name = links.get(link).map_or_else(String::new, |link| link.name());
             let reason = "no result within its deadline".to_owned();
-            self.lost(part, name, reason, Duration::ZERO)?;
+            let failure = Failure { shard: links.name(link), step: Step::Result, reason };
+            self.lost(part, failure, Duration::ZERO)?;
         }
         Ok(())
     }
 
     /// An attempt has failed; there may be another.
-    fn lost(
-        &self,
-        part: &mut Part,
-        shard: String,
-        reason: String,
-        pause: Duration,
-    ) -> Result<(), CoordinatorError> {
+    fn lost(&self, part: &mut Part, failure: Failure, pause: Duration) -> Result<(), CoordinatorError> {
         if part.dispatched > self.retries {
+            let Failure { shard, step, reason } = failure;
             return Err(CoordinatorError::Retries {
                 block: self.block.number(),
                 part: part.number,
                 attempts: part.dispatched,
                 shard,
+                step,
                 reason,
             });
         }
-        part.failed = Some((shard, reason));
+        part.failed = Some(failure);
         part.is = Is::Waiting(Instant::now() + pause);
         Ok(())
+    }
+}
+
+/// What [`DispatchFault::Flood`] orders. Whatever does not fit on the stream is not sent.
+fn send_again(count: u64, run: &wire::RunPart, link: usize, links: &Links) {
+    let Some(tag) = run.tag else { return };
+    for attempt in (tag.attempt..=u32::MAX).skip(FLOOD_ATTEMPTS).take(usize::try_from(count).unwrap_or(0)) {
+        let tag = Some(wire::Tag { attempt, ..tag });
+        links.send(link, wire::down::Message::Run(wire::RunPart { tag, ..run.clone() }));
     }
 }
 

@@ -7,6 +7,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::CoordinatorError;
+use super::discarded::{self, Discarded, Stale};
 use super::link::{self, Event};
 use super::report::Report;
 use crate::deadline;
@@ -57,7 +58,7 @@ pub(super) struct Links {
     /// Counts the blocks executed; see `Tag` in the protocol.
     pub(super) sequence: u64,
     /// Messages discarded because they were of another attempt, incarnation or block.
-    pub(super) stale: u64,
+    pub(super) discarded: Discarded,
     links: Vec<Link>,
     events: Receiver<Event>,
 }
@@ -71,7 +72,7 @@ impl Links {
             runtime.spawn(link::keep(index, address.clone(), incarnation, sender.clone()));
             links.push(Link { address: address.clone(), up: None, reason: "not tried yet".to_owned() });
         }
-        Self { incarnation, sequence: 0, stale: 0, links, events }
+        Self { incarnation, sequence: 0, discarded: Discarded::default(), links, events }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -80,6 +81,11 @@ impl Links {
 
     pub(super) fn get(&self, link: usize) -> Option<&Link> {
         self.links.get(link)
+    }
+
+    /// How messages call a shard.
+    pub(super) fn name(&self, link: usize) -> String {
+        self.get(link).map_or_else(String::new, Link::name)
     }
 
     /// The shards that are there.
@@ -156,16 +162,35 @@ impl Links {
             Event::Lost { link, session, ref reason } => {
                 self.lose(link, session, reason, report)?.then_some(event)
             }
-            Event::Message { link, session, .. } => {
+            Event::Message { link, session, ref message } => {
                 let current = self.get(link).and_then(|link| link.up.as_ref()).map(|up| up.session);
                 if current == Some(session) {
                     Some(event)
                 } else {
-                    self.stale += 1;
+                    self.discard(link, message, report)?;
                     None
                 }
             }
         })
+    }
+
+    /// Drops a message that nobody waits for, and keeps count.
+    pub(super) fn discard(
+        &mut self,
+        link: usize,
+        message: &wire::up::Message,
+        report: &mut Report,
+    ) -> Result<(), CoordinatorError> {
+        let at = self.links.get(link);
+        let shard = at.and_then(|at| at.up.as_ref()).map(|up| up.incarnation);
+        let tag = discarded::tag(message);
+        let stale = Stale::of(tag, self.incarnation, shard, self.sequence);
+        let name = self.name(link);
+        tracing::debug!(?tag, shard = name, "a message that nobody waits for was discarded");
+        if let Some(what) = self.discarded.count(message, stale) {
+            report.discarded(tag.map(|tag| tag.block), &name, &what)?;
+        }
+        Ok(())
     }
 
     fn lose(

@@ -10,6 +10,7 @@ use revm::primitives::B256;
 use serde_json::{Value, json};
 
 use super::out::Out;
+use super::step::Failure;
 use crate::clock::monotonic_ns;
 use crate::report::BlockReport;
 use crate::validate::BlockResult;
@@ -98,17 +99,30 @@ impl Report {
         block: u64,
         part: usize,
         attempt: u32,
-        from: &str,
+        failure: &Failure,
         to: &str,
-        reason: &str,
     ) -> io::Result<()> {
         self.retries += 1;
-        let (from, to, reason) = (plain(from), plain(to), plain(reason));
+        let step = failure.step.to_string();
+        let (from, to, reason) = (plain(&failure.shard), plain(to), plain(&failure.reason));
         let event = json!({
-            "event": "retry", "block": block, "part": part, "attempt": attempt, "from": from, "to": to, "reason": reason,
+            "event": "retry", "block": block, "part": part, "attempt": attempt, "from": from, "to": to,
+            "step": step, "reason": reason,
         });
         self.say(event, || {
-            format!("block {block:>9}  part {part} again, on {to} (attempt {attempt}): {from}: {reason}")
+            format!(
+                "block {block:>9}  part {part} again, on {to} (attempt {attempt}): {from}, {step}: {reason}"
+            )
+        })
+    }
+
+    /// A message was dropped because nobody waits for it; told of the first of each kind.
+    pub(super) fn discarded(&mut self, block: Option<u64>, shard: &str, what: &str) -> io::Result<()> {
+        let shard = plain(shard);
+        let event = json!({"event": "discarded", "block": block, "shard": shard, "what": what});
+        self.say(event, || {
+            let block = block.map_or_else(|| "?".to_owned(), |block| block.to_string());
+            format!("block {block:>9}  discarded: {what}, from {shard}; further ones are only counted")
         })
     }
 

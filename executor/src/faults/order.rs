@@ -1,17 +1,24 @@
 //! The words in which tests order faults: one line an order.
 
-use super::{Armed, Kind};
+use super::{Armed, Kind, Role};
 use crate::deadline;
+
+/// The most parts that a flood may add: past it the queues are full many times over and all that grows is the time.
+const MOST_FLOOD: u64 = 10_000;
 
 /// What a test may order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// `arm KIND [after N transactions] [block B]`.
     Arm(Armed),
-    /// `hook on`, `hook off`: whether a panic ends the process.
+    /// `hook on`, `hook off`: whether a panic ends the process, and whether a lost thread does.
     Hook(bool),
+    /// `guard on`, `guard off`: whether a lost thread ends the process.
+    Guard(bool),
     /// `list`.
     List,
+    /// `counters`: what the process has discarded.
+    Counters,
     /// `disarm`: forget all that is armed.
     Disarm,
 }
@@ -21,12 +28,22 @@ pub enum Order {
 pub enum OrderError {
     /// Not an order.
     #[error(
-        "{0:?} is not an order; orders are: arm panic|exit|spin|deadlock|leader-exit|exit-hang|slow 50ms [after N transactions] [block B], hook on|off, list, disarm"
+        "{0:?} is not an order; orders are: arm KIND [after N transactions] [block B] with KIND panic|exit|spin|deadlock|hook-hang|slow 50ms|leader-exit|exit-hang, at a shard also worker-panic|deaf|never-ready|send-panic|send-exit|drop-result|part-error|net-block, at a coordinator also drop-part|mute-state [N]|flood N; hook on|off, guard on|off, list, counters, disarm"
     )]
     Unknown(String),
     /// A fault whose conditions cannot be read.
     #[error("{0}")]
     Condition(String),
+    /// A fault that can never happen in this process.
+    #[error("{kind} is a fault of the {role}, and this is the {here}")]
+    Elsewhere {
+        /// Its word.
+        kind: &'static str,
+        /// Whose it is.
+        role: Role,
+        /// What was asked.
+        here: Role,
+    },
     /// More faults than can be armed.
     #[error("{0} faults are armed already: disarm first")]
     TooMany(usize),
@@ -40,38 +57,71 @@ impl std::str::FromStr for Order {
         let unknown = || OrderError::Unknown(line.trim().to_owned());
         match words.as_slice() {
             ["list"] => Ok(Self::List),
+            ["counters"] => Ok(Self::Counters),
             ["disarm"] => Ok(Self::Disarm),
-            ["hook", "on"] => Ok(Self::Hook(true)),
-            ["hook", "off"] => Ok(Self::Hook(false)),
+            [switch @ ("hook" | "guard"), way @ ("on" | "off")] => {
+                let on = *way == "on";
+                Ok(if *switch == "hook" { Self::Hook(on) } else { Self::Guard(on) })
+            }
             ["arm", "slow", by, conditions @ ..] => {
                 let by = deadline::parse(by).map_err(OrderError::Condition)?;
                 arm(Kind::Slow(by), conditions)
             }
-            ["arm", kind, conditions @ ..] => {
-                let kind = match *kind {
-                    "panic" => Kind::Panic,
-                    "exit" => Kind::Exit,
-                    "spin" => Kind::Spin,
-                    "deadlock" => Kind::Deadlock,
-                    "leader-exit" => Kind::LeaderExit,
-                    "exit-hang" => Kind::ExitHang,
-                    _ => return Err(unknown()),
-                };
-                arm(kind, conditions)
-            }
+            ["arm", "flood", count, conditions @ ..] => match number(count)? {
+                count @ 1..=MOST_FLOOD => arm(Kind::Flood(count), conditions),
+                _ => {
+                    Err(OrderError::Condition(format!("a flood is of 1 to {MOST_FLOOD} parts, not {count}")))
+                }
+            },
+            ["arm", "mute-state", rest @ ..] => match rest {
+                [] | ["after" | "block", ..] => arm(Kind::MuteState(u64::MAX), rest),
+                [count, conditions @ ..] => match number(count)? {
+                    0 => Err(OrderError::Condition("to mute no request is no fault".to_owned())),
+                    count => arm(Kind::MuteState(count), conditions),
+                },
+            },
+            ["arm", kind, conditions @ ..] => arm(plain(kind).ok_or_else(unknown)?, conditions),
             _ => Err(unknown()),
         }
     }
 }
 
+/// The kinds that are one word.
+fn plain(word: &str) -> Option<Kind> {
+    const ALL: [Kind; 16] = [
+        Kind::Panic,
+        Kind::Exit,
+        Kind::Spin,
+        Kind::Deadlock,
+        Kind::HookHang,
+        Kind::WorkerPanic,
+        Kind::Deaf,
+        Kind::NeverReady,
+        Kind::SendPanic,
+        Kind::SendExit,
+        Kind::DropResult,
+        Kind::PartError,
+        Kind::NetBlock,
+        Kind::DropPart,
+        Kind::LeaderExit,
+        Kind::ExitHang,
+    ];
+    ALL.into_iter().find(|kind| kind.name() == word)
+}
+
+fn number(text: &str) -> Result<u64, OrderError> {
+    text.parse().map_err(|_| OrderError::Condition(format!("{text:?} is not a whole number")))
+}
+
 fn arm(kind: Kind, mut conditions: &[&str]) -> Result<Order, OrderError> {
     let mut armed = Armed { kind, after: 0, block: None };
-    let number = |text: &str| {
-        text.parse::<u64>().map_err(|_| OrderError::Condition(format!("{text:?} is not a whole number")))
-    };
+    let no =
+        |condition| Err(OrderError::Condition(format!("{} has no condition {condition:?}", kind.name())));
     loop {
         conditions = match conditions {
             [] => return Ok(Order::Arm(armed)),
+            ["after", ..] if !kind.counts() => return no("after"),
+            ["block", ..] if !kind.knows_block() => return no("block"),
             ["after", count, "transactions" | "transaction", rest @ ..] | ["after", count, rest @ ..] => {
                 armed.after = number(count)?;
                 rest
@@ -106,6 +156,39 @@ mod tests {
         assert_eq!(" arm spin  block 9 after 1".parse(), Ok(armed(Kind::Spin, 1, Some(9))));
         assert_eq!("arm slow 50ms".parse(), Ok(armed(Kind::Slow(Duration::from_millis(50)), 0, None)));
         assert_eq!("hook off".parse(), Ok(Order::Hook(false)));
+        assert_eq!("guard on".parse(), Ok(Order::Guard(true)));
+        assert_eq!("counters".parse(), Ok(Order::Counters));
+        assert_eq!("arm drop-part block 9".parse(), Ok(armed(Kind::DropPart, 0, Some(9))));
+        assert_eq!("arm mute-state".parse(), Ok(armed(Kind::MuteState(u64::MAX), 0, None)));
+        assert_eq!("arm mute-state 3 block 9".parse(), Ok(armed(Kind::MuteState(3), 0, Some(9))));
+        assert_eq!("arm mute-state block 9".parse(), Ok(armed(Kind::MuteState(u64::MAX), 0, Some(9))));
+        assert_eq!("arm flood 20 after 1".parse(), Ok(armed(Kind::Flood(20), 1, None)));
+    }
+
+    #[test]
+    fn what_is_listed_is_the_order_that_armed_it() {
+        for order in [
+            "arm panic after 2 transactions block 7",
+            "arm slow 50ms",
+            "arm mute-state",
+            "arm mute-state 3 block 2",
+            "arm flood 20",
+            "arm hook-hang",
+            "arm worker-panic",
+            "arm deaf",
+            "arm never-ready",
+            "arm send-panic after 2",
+            "arm send-exit",
+            "arm drop-result",
+            "arm part-error",
+            "arm net-block",
+            "arm drop-part",
+            "arm leader-exit",
+            "arm exit-hang",
+        ] {
+            let Ok(Order::Arm(armed)) = order.parse() else { panic!("{order}") };
+            assert_eq!(format!("arm {armed}"), order);
+        }
     }
 
     #[test]
@@ -119,6 +202,12 @@ mod tests {
             "arm panic block x",
             "arm slow 5",
             "list all",
+            "guard",
+            "arm flood",
+            "arm flood 0",
+            "arm mute-state 0",
+            "arm deaf after 1",
+            "arm send-exit block 3",
         ] {
             let error = bad.parse::<Order>().expect_err(bad).to_string();
             assert!(!error.contains('\n') && error.len() > 10, "{error}");

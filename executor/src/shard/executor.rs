@@ -16,7 +16,7 @@ use super::remote::{AskError, Line, RemoteState};
 use super::scout::scout;
 use super::session::{Counters, Session};
 use crate::deadline;
-use crate::faults::{Faults, LastWords, ThreadMustEnd};
+use crate::faults::{AnswerFault, Faults, LastWords, ThreadMustEnd};
 use crate::net::{self, wire};
 use crate::process::Stopping;
 use crate::queue::{QueueReceiver, QueueSender, Received};
@@ -56,6 +56,8 @@ enum PartError {
     Vm(VmError),
     #[error("the outcomes cannot be sent: {0}")]
     Codec(#[from] vm::CodecError),
+    #[error("a test ordered this error")]
+    Ordered,
     #[error("the thread ends")]
     ThreadMustEnd,
 }
@@ -70,7 +72,7 @@ impl PartError {
             Self::Ask(AskError::Queue(_)) => Some(Reason::Busy),
             Self::Late | Self::Ask(AskError::PartLate) => Some(Reason::PartLate),
             Self::Stopping | Self::Ask(AskError::Stopping) => Some(Reason::Stopping),
-            Self::Vm(_) | Self::Codec(_) => Some(Reason::Execution),
+            Self::Vm(_) | Self::Codec(_) | Self::Ordered => Some(Reason::Execution),
             Self::Unwanted | Self::Ask(AskError::Unwanted) | Self::ThreadMustEnd => None,
         }
     }
@@ -100,21 +102,33 @@ pub(super) struct Executor {
 impl Executor {
     /// The thread.
     pub(super) fn run(self, beat: ThreadBeat, words: &mut LastWords, ready: &Ready) {
+        let counters = Arc::clone(&self.counters);
+        self.faults.tell_counters(move || counters.line());
+        self.faults.start_point();
         // If nobody waits for it any more, the process is ending.
         let _ = ready.try_send(());
         let mut cache = super::remote::Cache::default();
         while !self.stopping.begun() {
+            self.faults.look_point();
             match self.commands.receive(deadline::LOOK_ROUND) {
                 Received::Message(job) => {
                     if self.part(&job, &beat, words, &mut cache).is_err() {
                         return;
                     }
                 }
-                Received::Nothing => {}
+                Received::Nothing => self.discard_answers(),
                 Received::Closed => break,
             }
         }
         beat.leave();
+    }
+
+    /// Takes out answers that came when nobody waited for them any more. Left in the queue they would look like a thread
+    /// that does not read it.
+    fn discard_answers(&self) {
+        while let Received::Message(_) = self.state.receive(Duration::ZERO) {
+            Counters::count(&self.counters.stale);
+        }
     }
 
     /// Executes one part and answers for it.
@@ -129,6 +143,8 @@ impl Executor {
             Counters::count(&self.counters.stale);
             return Ok(());
         }
+        // What is there already was asked for by an earlier part.
+        self.discard_answers();
         let left = job.until.saturating_duration_since(Instant::now());
         let work = shard_heartbeat::Work::new(job.tag.block)
             .attempt(job.tag.attempt.into())
@@ -147,7 +163,16 @@ impl Executor {
         let remote = RemoteState::new(line, cache);
         let outcome = remote.prefetch(&job.work).map_err(PartError::from);
         let outcome = outcome.and_then(|()| self.execute(job, &remote, beat, words));
-        let message = match outcome.and_then(|outcomes| Ok(vm::encode(&outcomes)?)) {
+        let outcome = outcome.and_then(|outcomes| Ok(vm::encode(&outcomes)?));
+        let outcome = match outcome {
+            Ok(outcomes) => match self.faults.answer_point(job.tag.block) {
+                Some(AnswerFault::Drop) => return Ok(()),
+                Some(AnswerFault::Error) => Err(PartError::Ordered),
+                None => Ok(outcomes),
+            },
+            Err(error) => Err(error),
+        };
+        let message = match outcome {
             Ok(outcomes) => wire::up::Message::Result(wire::PartResult { tag: Some(job.tag), outcomes }),
             Err(PartError::ThreadMustEnd) => return Err(ThreadMustEnd),
             Err(error) => {
@@ -189,7 +214,7 @@ impl Executor {
                     place += 1;
                     beat.progress();
                 },
-                &mut || self.faults.point(job.tag.block, 1, words),
+                &mut || self.faults.point(job.tag.block, 1, Some(beat), words),
             );
         });
         let outcomes = outcomes?;

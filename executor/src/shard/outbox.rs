@@ -10,6 +10,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::Ready;
 use super::session::{Counters, Session};
 use crate::deadline;
+use crate::faults::{Faults, LastWords};
 use crate::net::wire::Up;
 use crate::process::Stopping;
 use crate::queue::{QueueReceiver, Received};
@@ -25,18 +26,22 @@ pub(super) struct Outgoing {
 
 pub(super) struct Outbox {
     pub(super) results: QueueReceiver<Outgoing>,
+    pub(super) faults: Faults,
     pub(super) stopping: Stopping,
     pub(super) counters: Arc<Counters>,
 }
 
 impl Outbox {
-    pub(super) fn run(self, beat: ThreadBeat, ready: &Ready) {
+    pub(super) fn run(self, beat: ThreadBeat, words: &mut LastWords, ready: &Ready) {
         // If nobody waits for it any more, the process is ending.
         let _ = ready.try_send(());
         while !self.stopping.begun() {
             match self.results.receive(deadline::LOOK_ROUND) {
                 Received::Message(outgoing) => {
                     let _working = beat.working(Work::new(0).deadline(deadline::HAND_OVER));
+                    if self.faults.send_point(words).is_err() {
+                        return;
+                    }
                     self.deliver(outgoing);
                 }
                 Received::Nothing => {}

@@ -22,6 +22,18 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// All of them as `name=count`, on one line.
+    pub fn line(&self) -> String {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        format!(
+            "results_dropped={} stale={} malformed={} coordinators_lost={}",
+            count(&self.results_dropped),
+            count(&self.stale),
+            count(&self.malformed),
+            count(&self.coordinators_lost)
+        )
+    }
+
     /// One more; returns how many there were before.
     pub(super) fn count(counter: &AtomicU64) -> u64 {
         counter.fetch_add(1, Ordering::Relaxed)

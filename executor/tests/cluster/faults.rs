@@ -135,7 +135,7 @@ fn orders_that_are_none_are_answered() {
     let folder = tempfile::tempdir().unwrap();
     let shard = Shard::start(folder.path(), 0);
     assert!(shard.order("arm everything").starts_with("error: "));
-    assert_eq!(shard.order("list"), "ok: hook on; armed: none");
+    assert_eq!(shard.order("list"), "ok: hook on; guard on; armed: none");
     shard.arm("arm exit after 5 transactions block 9");
-    assert_eq!(shard.order("list"), "ok: hook on; armed: exit after 5 transactions block 9");
+    assert_eq!(shard.order("list"), "ok: hook on; guard on; armed: exit after 5 transactions block 9");
 }

@@ -1,0 +1,205 @@
+//! What can go wrong, where, and in which of the two processes.
+
+use std::fmt;
+use std::time::Duration;
+
+/// What goes wrong. Unless it says otherwise, it happens once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The working thread panics.
+    Panic,
+    /// The working thread returns without a word.
+    Exit,
+    /// The working thread burns CPU for ever and gets nowhere.
+    Spin,
+    /// The working thread waits for a lock that is never given back.
+    Deadlock,
+    /// The working thread panics, and the panic hook hangs for ever once it has left its last words in the segment. No
+    /// abort timer is there to end it. It needs the hook on.
+    HookHang,
+    /// The executor thread gives its work to a scoped pool of two; one worker panics while the other waits for it, so all
+    /// three are lost and the executor thread lives. It needs the hook off.
+    WorkerPanic,
+    /// Each transaction takes so much longer, and the thread says so as it goes: slow is not stuck. It lasts until it is
+    /// disarmed.
+    Slow(Duration),
+    /// The executor thread takes no further part and stays idle for ever.
+    Deaf,
+    /// The executor thread never reports that it is ready. Only at the start: see `--arm`.
+    NeverReady,
+    /// The sending thread panics when it is given its next message.
+    SendPanic,
+    /// The sending thread returns when it is given its next message.
+    SendExit,
+    /// The result of the next part vanishes on its way, as if the network had lost it.
+    DropResult,
+    /// The next part is answered with an error instead of its result.
+    PartError,
+    /// The network threads block for ever at the next message: nothing is read any more, orders of tests included.
+    NetBlock,
+    /// The next part vanishes on its way to a shard, as if the network had lost it.
+    DropPart,
+    /// So many state requests get no answer; [`u64::MAX`]: all until it is disarmed.
+    MuteState(u64),
+    /// The next part is sent so many times more under attempts that nobody waits for.
+    Flood(u64),
+    /// The process's first thread ends while the others live on.
+    LeaderExit,
+    /// The process begins to stop and never finishes.
+    ExitHang,
+}
+
+/// Which process a fault is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A shard.
+    Shard,
+    /// A coordinator.
+    Coordinator,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Shard => "shard",
+            Self::Coordinator => "coordinator",
+        })
+    }
+}
+
+/// Where in a process a fault strikes: each place has a fault point of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Before a transaction at a shard, before a block at a coordinator.
+    Work,
+    /// Before the executor thread looks for a part.
+    Look,
+    /// Before the executor thread is ready.
+    Start,
+    /// Before a message goes to the coordinator.
+    Send,
+    /// Before a part's result is handed over.
+    Answer,
+    /// At a message from the coordinator, on a network thread.
+    Network,
+    /// Before a part goes to a shard.
+    Dispatch,
+    /// Before a state request is answered.
+    State,
+}
+
+impl Kind {
+    /// The word that orders it and that tells of it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Panic => "panic",
+            Self::Exit => "exit",
+            Self::Spin => "spin",
+            Self::Deadlock => "deadlock",
+            Self::HookHang => "hook-hang",
+            Self::WorkerPanic => "worker-panic",
+            Self::Slow(_) => "slow",
+            Self::Deaf => "deaf",
+            Self::NeverReady => "never-ready",
+            Self::SendPanic => "send-panic",
+            Self::SendExit => "send-exit",
+            Self::DropResult => "drop-result",
+            Self::PartError => "part-error",
+            Self::NetBlock => "net-block",
+            Self::DropPart => "drop-part",
+            Self::MuteState(_) => "mute-state",
+            Self::Flood(_) => "flood",
+            Self::LeaderExit => "leader-exit",
+            Self::ExitHang => "exit-hang",
+        }
+    }
+
+    pub(super) const fn place(self) -> Place {
+        match self {
+            Self::Panic
+            | Self::Exit
+            | Self::Spin
+            | Self::Deadlock
+            | Self::HookHang
+            | Self::WorkerPanic
+            | Self::Slow(_)
+            | Self::LeaderExit
+            | Self::ExitHang => Place::Work,
+            Self::Deaf => Place::Look,
+            Self::NeverReady => Place::Start,
+            Self::SendPanic | Self::SendExit => Place::Send,
+            Self::DropResult | Self::PartError => Place::Answer,
+            Self::NetBlock => Place::Network,
+            Self::DropPart | Self::Flood(_) => Place::Dispatch,
+            Self::MuteState(_) => Place::State,
+        }
+    }
+
+    /// The only process that has its fault point; `None`: both have.
+    pub(super) const fn only_in(self) -> Option<Role> {
+        match self.place() {
+            Place::Work => match self {
+                Self::WorkerPanic => Some(Role::Shard),
+                _ => None,
+            },
+            Place::Look | Place::Start | Place::Send | Place::Answer | Place::Network => Some(Role::Shard),
+            Place::Dispatch | Place::State => Some(Role::Coordinator),
+        }
+    }
+
+    /// Whether it can let some of what passes its point through first.
+    pub(super) const fn counts(self) -> bool {
+        !matches!(self.place(), Place::Look | Place::Start)
+    }
+
+    /// Whether its point knows of which block it is.
+    pub(super) const fn knows_block(self) -> bool {
+        matches!(self.place(), Place::Work | Place::Answer | Place::Dispatch | Place::State)
+    }
+
+    /// What is left of it once it has struck.
+    pub(super) const fn left(self) -> Option<Self> {
+        match self {
+            Self::Slow(_) | Self::MuteState(u64::MAX) => Some(self),
+            Self::MuteState(count) if count > 1 => Some(Self::MuteState(count - 1)),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        match self {
+            Self::Slow(by) => write!(f, " {}ms", by.as_millis()),
+            Self::MuteState(u64::MAX) => Ok(()),
+            Self::MuteState(count) | Self::Flood(count) => write!(f, " {count}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A fault that waits for its moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Armed {
+    /// What will go wrong.
+    pub kind: Kind,
+    /// How many more transactions are let through first; at points that see none of those, how many parts, requests or
+    /// messages.
+    pub after: u64,
+    /// Only in this block.
+    pub block: Option<u64>,
+}
+
+impl fmt::Display for Armed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.kind)?;
+        if self.after > 0 {
+            write!(f, " after {}", self.after)?;
+            if self.kind.place() == Place::Work {
+                f.write_str(" transactions")?;
+            }
+        }
+        self.block.map_or(Ok(()), |block| write!(f, " block {block}"))
+    }
+}

@@ -1,0 +1,109 @@
+//! What faults do to the thread that they strike: what a bug would do, for good.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use shard_heartbeat::{Lane, Lanes, ThreadBeat};
+
+use super::{Kind, LastWords, announce};
+
+/// How long the thread that makes a hang waits for its accomplice, which has nothing else to do: should that one be late
+/// all the same, the hang comes about without it.
+const ACCOMPLICE: Duration = Duration::from_secs(1);
+
+/// Burns CPU and gets nowhere.
+pub(super) fn spin() -> ! {
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
+/// Asleep and idle, without end.
+pub(super) fn park() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Waits for a lock whose holder never lets go: asleep in the kernel, no CPU, like any deadlock.
+pub(super) fn deadlock() -> ! {
+    static HELD: Mutex<()> = Mutex::new(());
+    let (holding, held) = crossbeam_channel::bounded::<()>(1);
+    let holder = move || {
+        let _guard = HELD.lock();
+        let _ = holding.try_send(());
+        park()
+    };
+    let holder = std::thread::Builder::new().name("lock-holder".to_owned()).spawn(holder);
+    if holder.is_ok() {
+        let _ = held.recv_timeout(ACCOMPLICE);
+    }
+    loop {
+        let _never = HELD.lock();
+        std::thread::park();
+    }
+}
+
+/// Blocks every thread of the async runtime that the calling thread belongs to.
+pub(super) fn block_runtime() -> ! {
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        // The one that was spawned last waits for this very thread; each other thread needs one that it can take over.
+        for _ in 0..=runtime.metrics().num_workers() {
+            runtime.spawn(async { deadlock() });
+        }
+    }
+    announce(Kind::NetBlock);
+    deadlock()
+}
+
+/// Gives work to a scoped pool of two. One worker panics, the other waits for what that one owes it, and the channel
+/// between them never closes because this thread holds a sender too: it waits for both, alive and without end.
+#[expect(clippy::panic, reason = "it is what was ordered")]
+pub(super) fn lose_a_worker(beat: Option<&ThreadBeat>) -> ! {
+    let lanes = beat.map(ThreadBeat::lanes);
+    let owner = std::thread::current().name().unwrap_or("pool").to_owned();
+    let named = |worker: u8| std::thread::Builder::new().name(format!("{owner}-w{worker}"));
+    let (owed, waits_for) = crossbeam_channel::bounded::<()>(1);
+    let (waiting, waits) = crossbeam_channel::bounded::<()>(1);
+    std::thread::scope(|scope| {
+        let sibling = {
+            let lanes = lanes.clone();
+            move || {
+                let lane = join(lanes.as_ref());
+                let _ = waiting.try_send(());
+                let _never = waits_for.recv();
+                leave(lane);
+            }
+        };
+        let panicking = {
+            let owed = owed.clone();
+            let lanes = lanes.clone();
+            move || {
+                let _words = LastWords(Some(Kind::WorkerPanic));
+                let _lane = join(lanes.as_ref());
+                let _owed = owed;
+                let _ = waits.recv_timeout(ACCOMPLICE);
+                panic!("a test armed this panic");
+            }
+        };
+        // Without threads to be had there is no pool, and the hang below stands in for it.
+        let _ = named(1).spawn_scoped(scope, sibling);
+        let _ = named(0).spawn_scoped(scope, panicking);
+    });
+    drop(owed);
+    deadlock()
+}
+
+fn join(lanes: Option<&Lanes>) -> Option<Lane> {
+    let lane = lanes.and_then(|lanes| lanes.join().ok());
+    if let Some(lane) = &lane {
+        lane.progress();
+    }
+    lane
+}
+
+fn leave(lane: Option<Lane>) {
+    if let Some(lane) = lane {
+        lane.leave();
+    }
+}

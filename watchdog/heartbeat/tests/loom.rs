@@ -11,10 +11,10 @@ use loom::sync::atomic::fence;
 use loom::thread;
 use shard_heartbeat::Work;
 use shard_heartbeat::layout::{
-    HEADER_SIZE, L_TID, LANE_SIZE, T_ACTIVITY, T_ATTEMPT, T_LANES, T_SEQUENCE, T_TID, T_WORK_KEY,
-    thread_stride,
+    H_LAST_WORDS, H_LAST_WORDS_LEN, H_LAST_WORDS_TEXT, H_LAST_WORDS_TID, HEADER_SIZE, L_TID, LANE_SIZE,
+    T_ACTIVITY, T_ATTEMPT, T_LANES, T_SEQUENCE, T_TID, T_WORK_KEY, thread_stride,
 };
-use shard_heartbeat::model::{Identity, LaneCell, NoLane, Stamp, Table, Words, read};
+use shard_heartbeat::model::{BODY_WORDS, Identity, LaneCell, NoLane, Stamp, Table, Words, heard, read, say};
 
 /// Switches away from a thread that could go on. Three find every fault that was put in on purpose; without a bound
 /// the larger models do not end in minutes.
@@ -207,5 +207,39 @@ fn an_owner_that_leaves_and_a_worker_that_joins_agree_with_the_next_owner() {
         let taken = table.claim("u", who(2)).is_some();
         let joined = worker.join().unwrap();
         assert!(!(taken && joined), "a worker of the old owner counts for the new one");
+    });
+}
+
+#[test]
+fn of_two_that_speak_at_once_one_is_heard_whole_or_nobody_yet() {
+    explore(|| {
+        let segment = Words::on_heap(HEADER_SIZE / 8);
+        // Two words of text, of different length: enough for a mixture to show. Only these are loaded, because each load
+        // is one more place at which threads can change.
+        let hear = |segment: &Words| {
+            let body = || {
+                let mut body = [0; BODY_WORDS];
+                for offset in [H_LAST_WORDS_TID, H_LAST_WORDS_LEN, H_LAST_WORDS_TEXT, H_LAST_WORDS_TEXT + 8] {
+                    body[(offset - H_LAST_WORDS_TID) / 8] = segment[offset / 8].load(Relaxed);
+                }
+                Ok::<_, Infallible>(body)
+            };
+            heard(|| ok(segment[H_LAST_WORDS / 8].load(Relaxed)), body).unwrap()
+        };
+        let others = segment.clone();
+        let other = thread::spawn(move || say(&others, 1, "first thread"));
+        let seen = segment.clone();
+        let reader = thread::spawn(move || {
+            if let Some(told) = hear(&seen) {
+                assert!(
+                    matches!((told.tid, &*told.text), (1, "first thread") | (2, "the other one")),
+                    "{told:?}"
+                );
+            }
+        });
+        let ours = say(&segment, 2, "the other one");
+        assert!(other.join().unwrap() != ours);
+        reader.join().unwrap();
+        assert_eq!(hear(&segment).unwrap().tid, if ours { 2 } else { 1 });
     });
 }

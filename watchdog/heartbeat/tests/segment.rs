@@ -1,14 +1,25 @@
 //! What the heartbeat promises, tried on real files and real processes.
 
 #![cfg(not(loom))]
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops where it fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test stops where it fails, and waits for threads and processes of its own"
+)]
 
 #[path = "segment/c_header.rs"]
 mod c_header;
+#[cfg(feature = "crossbeam")]
+#[path = "segment/channels.rs"]
+mod channels;
 #[path = "segment/fork.rs"]
 mod fork;
 #[path = "segment/hostile.rs"]
 mod hostile;
+#[path = "segment/last_words.rs"]
+mod last_words;
 #[path = "segment/locks.rs"]
 mod locks;
 #[path = "segment/second.rs"]

@@ -39,6 +39,10 @@ fn look_at(path: &Path) -> bool {
             assert!(!name.chars().any(char::is_control), "{name:?}");
         }
     }
+    if let Ok(Some(told)) = reader.last_words() {
+        assert!(!told.text.chars().any(|c| c != '\n' && c.is_control()), "{told:?}");
+        assert!(told.text.len() <= 6 * layout::MAX_LAST_WORDS && told.tid >= 0);
+    }
     assert!(!reader.header().shard.chars().any(char::is_control));
     assert!(start.elapsed() < BOUND);
     claim

@@ -96,6 +96,7 @@ fn second_process() {
             Err(error) => refuse(&error),
         },
         "busy" => busy(&path),
+        "hook that hangs" => super::last_words::hook_that_hangs(&path, say),
         other => panic!("no role {other:?}"),
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use shard_heartbeat::crossbeam as counted;
-use shard_heartbeat::{Heartbeat, SegmentOptions};
+use shard_heartbeat::{Heartbeat, Reader, Sample, SegmentOptions};
 
 /// Room in the bounded channels: that of the executor's larger queues. Two senders that get ahead run into it.
 const CAPACITY: usize = 1024;
@@ -131,11 +131,12 @@ fn differences(_: &mut Criterion) {
         "\nns a message, median of {ROUNDS} runs in turn (difference: of the pairs, with its quartiles)"
     );
     println!("{:<36} {:>8} {:>8} {:>11}", "", "bare", "counted", "difference");
-    for (name, bare, counted) in cases(&heartbeat) {
+    let cases = cases(&heartbeat);
+    for (slot, (name, bare, counted)) in cases.iter().enumerate() {
         let a_message = |run: &Run<'_>| run(MESSAGES).as_nanos() as f64 / MESSAGES as f64;
         let mut runs: [Vec<f64>; 3] = Default::default();
         for _ in 0..ROUNDS {
-            let (bare, counted) = (a_message(&bare), a_message(&counted));
+            let (bare, counted) = (a_message(bare), a_message(counted));
             for (all, one) in runs.iter_mut().zip([bare, counted, counted - bare]) {
                 all.push(one);
             }
@@ -151,6 +152,10 @@ fn differences(_: &mut Criterion) {
             at(difference, 1),
             at(difference, 3),
         );
+        let mut seen = Sample::default();
+        Reader::open(heartbeat.path()).unwrap().sample(&mut seen).unwrap();
+        let (all, channel) = (MESSAGES * ROUNDS as u64, seen.channels[slot]);
+        assert_eq!((channel.sent, channel.received), (all, all), "not what was to be timed");
     }
 }
 

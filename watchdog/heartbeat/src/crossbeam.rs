@@ -9,6 +9,17 @@
 //! that waits in one of them is as silent as one that is lost. Give each wait the time after which its answer is of no
 //! use, and treat *full*, *timeout* and *disconnected* as the values they are.
 //!
+//! What it costs: `just bench-channel`, ns a message (one send and one receive), median of 41 pairs of runs in turn; the
+//! difference with its quartiles. AMD EPYC, two cores that were busy with other work too (load 4), Linux 6.18,
+//! 2026-11-23. On two cores four threads run in turn more than they meet.
+//!
+//! | | bare | counted | difference |
+//! | --- | --- | --- | --- |
+//! | bounded, one thread | 33.2 | 35.1 | 1.7 (1.1 to 3.2) |
+//! | unbounded, one thread | 39.2 | 41.2 | 1.7 (0.4 to 2.6) |
+//! | bounded, 2 senders and 2 receivers | 123.6 | 120.7 | 4.2 (−38.3 to 7.5) |
+//! | unbounded, 2 and 2 | 102.7 | 107.2 | 5.9 (−0.5 to 9.5) |
+//!
 //! The bare ends are not given out: a `select!` over them would receive without counting. To wait on several channels at
 //! once, ask which is ready and then receive from it:
 //!
@@ -155,7 +166,7 @@ impl<T> fmt::Debug for Sender<T> {
 
 /// The receiving end. Clones share the messages: each message goes to one of them.
 pub struct Receiver<T> {
-    // Dropped before `receivers`: what the last one settles must find the channel closed to senders.
+    // First, and so dropped first: what is then settled as received is out of everybody's reach already.
     channel: crossbeam_channel::Receiver<T>,
     receivers: Arc<Receivers>,
 }

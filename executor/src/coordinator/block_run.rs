@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use super::link::Event;
-use super::links::Links;
+use super::links::{Links, Suspicion};
 use super::report::Report;
 use super::step::{Failure, Step};
 use super::{Beat, CoordinatorError, discarded, serve};
@@ -88,7 +88,7 @@ impl BlockRun<'_> {
         links: &mut Links,
         report: &mut Report,
     ) -> Result<Option<Speculated>, CoordinatorError> {
-        links.sequence += 1;
+        links.begin_block(self.deadlines.block);
         // Shards that are away or stuck get no part of their own: another would have to execute it besides its own.
         let mut parts = self.parts(links.trusted().max(1))?;
         let mut outcomes: Vec<Option<TxOutcome>> = vec![None; self.block.transactions.len()];
@@ -230,7 +230,7 @@ impl BlockRun<'_> {
             if let Some(DispatchFault::Flood(count)) = fault { Some((count, run.clone())) } else { None };
         if fault != Some(DispatchFault::Drop) && !links.send(link, wire::down::Message::Run(run)) {
             // It has just died, and that news is on its way, or it does not read. Nothing was tried, so nothing is spent.
-            links.suspect(link, true);
+            links.suspect(link, Suspicion::Silent(Instant::now()));
             part.is = Is::Waiting(Instant::now() + UNSENT_PAUSE);
             return Ok(());
         }
@@ -283,7 +283,7 @@ impl BlockRun<'_> {
         use wire::up::Message;
         let tag = discarded::tag(&message).copied();
         // It speaks, so it is not stuck.
-        links.suspect(link, false);
+        links.trust(link);
         let Some(part) = parts.iter_mut().find(|part| {
             matches!(&part.is, Is::Running { link: on, tag: wanted, .. } if *on == link && Some(*wanted) == tag)
         }) else {
@@ -313,7 +313,7 @@ impl BlockRun<'_> {
             Message::Hello(_) => None,
         };
         let Some((step, reason)) = wrong else { return Ok(()) };
-        links.suspect(link, true);
+        links.suspect(link, Suspicion::Wrong);
         self.lost(part, Failure { shard: links.name(link), step, reason }, REFUSED_PAUSE)
     }
 
@@ -324,7 +324,7 @@ impl BlockRun<'_> {
             if now < until {
                 continue;
             }
-            links.suspect(link, true);
+            links.suspect(link, Suspicion::Silent(now));
             let reason = "no result within its deadline".to_owned();
             let failure = Failure { shard: links.name(link), step: Step::Result, reason };
             self.lost(part, failure, Duration::ZERO)?;
@@ -363,7 +363,8 @@ fn send_again(count: u64, run: &wire::RunPart, link: usize, links: &Links) {
 /// The best shard for a part: trusted before suspect, then the least busy, then the one that it was cut for.
 fn pick(part: &Part, parts: &[Part], links: &Links) -> Option<usize> {
     let busy = |link: usize| parts.iter().filter(|part| part.running_on(link)).count();
-    let connected = links.connected().map(|(link, up)| (up.suspect, busy(link), link != part.number, link));
+    let connected =
+        links.connected().map(|(link, up)| (up.is_suspect(), busy(link), link != part.number, link));
     connected.min().map(|(.., link)| link)
 }
 

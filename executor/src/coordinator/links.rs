@@ -21,6 +21,23 @@ const EVENTS: usize = 256;
 /// together are up within this of each other, and one that is not takes part from the next block on.
 const TOGETHER: Duration = Duration::from_millis(250);
 
+/// How long a shard that was silent gets no part of its own, in deadlines of a block: by then a watchdog has ended one
+/// that is stuck, and it has come back as another. One that stays and stays silent is tried half as often each time.
+const SILENT_FOR: u32 = 2;
+
+/// How often that is doubled at most: at 5 s a block, a shard that nobody ends is tried every ten minutes.
+const SILENT_DOUBLED: u32 = 6;
+
+/// Why a shard is not relied on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Suspicion {
+    /// It was wrong, and said so or showed it: that is over with the block.
+    Wrong,
+    /// It was silent past a deadline, the last time at this moment. It may be stuck; or a message was lost, and it waits to
+    /// be asked again.
+    Silent(Instant),
+}
+
 /// A connected shard.
 #[derive(Debug)]
 pub(super) struct Up {
@@ -28,8 +45,10 @@ pub(super) struct Up {
     pub(super) incarnation: u64,
     /// What it calls itself.
     pub(super) shard: String,
-    /// It was late or wrong and has not answered since: others come first.
-    pub(super) suspect: bool,
+    /// Why others come first.
+    suspicion: Option<Suspicion>,
+    /// How often it was silent since it last spoke.
+    silences: u32,
     down: mpsc::Sender<wire::Down>,
 }
 
@@ -37,16 +56,52 @@ pub(super) struct Up {
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) address: String,
+    /// What the shard there called itself the last time it was there.
+    called: Option<String>,
     pub(super) up: Option<Up>,
     /// Why it is not there.
     reason: String,
 }
 
+impl Up {
+    /// Whether others come first.
+    pub(super) const fn is_suspect(&self) -> bool {
+        self.suspicion.is_some()
+    }
+
+    fn suspect(&mut self, suspicion: Suspicion) {
+        if matches!(suspicion, Suspicion::Silent(_)) {
+            self.silences = self.silences.saturating_add(1);
+        }
+        self.suspicion = Some(suspicion);
+    }
+
+    fn trust(&mut self) {
+        self.suspicion = None;
+        self.silences = 0;
+    }
+
+    /// Gives it another chance, if it is time: nobody would ever hear from it again if it were not asked.
+    fn forgive(&mut self, now: Instant, block: Duration) {
+        let over = match self.suspicion {
+            None => false,
+            Some(Suspicion::Wrong) => true,
+            Some(Suspicion::Silent(since)) => {
+                let doubled = self.silences.saturating_sub(1).min(SILENT_DOUBLED);
+                now.saturating_duration_since(since) >= block.saturating_mul(SILENT_FOR << doubled)
+            }
+        };
+        if over {
+            self.suspicion = None;
+        }
+    }
+}
+
 impl Link {
     /// How messages call it.
     pub(super) fn name(&self) -> String {
-        match &self.up {
-            Some(up) => format!("shard {} at {}", up.shard, self.address),
+        match &self.called {
+            Some(called) => format!("shard {called} at {}", self.address),
             None => format!("the shard at {}", self.address),
         }
     }
@@ -70,7 +125,12 @@ impl Links {
         let mut links = Vec::new();
         for (index, address) in addresses.iter().enumerate() {
             runtime.spawn(link::keep(index, address.clone(), incarnation, sender.clone()));
-            links.push(Link { address: address.clone(), up: None, reason: "not tried yet".to_owned() });
+            links.push(Link {
+                address: address.clone(),
+                called: None,
+                up: None,
+                reason: "not tried yet".to_owned(),
+            });
         }
         Self { incarnation, sequence: 0, discarded: Discarded::default(), links, events }
     }
@@ -95,7 +155,7 @@ impl Links {
 
     /// How many shards are there and not suspect.
     pub(super) fn trusted(&self) -> usize {
-        self.connected().filter(|(_, up)| !up.suspect).count()
+        self.connected().filter(|(_, up)| !up.is_suspect()).count()
     }
 
     /// Waits until there is a shard to work with, and a moment longer for the others.
@@ -150,12 +210,13 @@ impl Links {
                 }
                 None
             }
-            Event::Joined { link, session, ref shard, incarnation, ref down } => {
-                let up =
-                    Up { session, incarnation, shard: shard.clone(), suspect: false, down: down.clone() };
+            Event::Joined { link, session, shard: ref name, incarnation, ref down } => {
+                let (shard, down) = (name.clone(), down.clone());
+                let up = Up { session, incarnation, shard, suspicion: None, silences: 0, down };
                 if let Some(at) = self.links.get_mut(link) {
+                    at.called = Some(name.clone());
                     at.up = Some(up);
-                    report.joined(shard, &at.address, incarnation)?;
+                    report.joined(name, &at.address, incarnation)?;
                 }
                 Some(event)
             }
@@ -217,10 +278,73 @@ impl Links {
         up.down.try_send(wire::Down { message: Some(message) }).is_ok()
     }
 
-    /// Says whether a shard may be relied on.
-    pub(super) fn suspect(&mut self, link: usize, suspect: bool) {
-        if let Some(up) = self.links.get_mut(link).and_then(|link| link.up.as_mut()) {
-            up.suspect = suspect;
+    /// Says that a shard may not be relied on.
+    pub(super) fn suspect(&mut self, link: usize, suspicion: Suspicion) {
+        if let Some(up) = self.up_mut(link) {
+            up.suspect(suspicion);
         }
+    }
+
+    /// Says that a shard may be relied on: it speaks.
+    pub(super) fn trust(&mut self, link: usize) {
+        if let Some(up) = self.up_mut(link) {
+            up.trust();
+        }
+    }
+
+    /// Begins with another block, which may take so long.
+    pub(super) fn begin_block(&mut self, deadline: Duration) {
+        self.sequence += 1;
+        let now = Instant::now();
+        for up in self.links.iter_mut().filter_map(|link| link.up.as_mut()) {
+            up.forgive(now, deadline);
+        }
+    }
+
+    fn up_mut(&mut self, link: usize) -> Option<&mut Up> {
+        self.links.get_mut(link)?.up.as_mut()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BLOCK: Duration = Duration::from_secs(5);
+
+    fn up() -> Up {
+        let down = mpsc::channel(1).0;
+        Up { session: 1, incarnation: 1, shard: "0".to_owned(), suspicion: None, silences: 0, down }
+    }
+
+    #[test]
+    fn a_wrong_answer_is_forgiven_with_the_next_block() {
+        let mut up = up();
+        up.suspect(Suspicion::Wrong);
+        assert!(up.is_suspect());
+        up.forgive(Instant::now(), BLOCK);
+        assert!(!up.is_suspect());
+    }
+
+    #[test]
+    fn a_silent_shard_is_tried_again_ever_more_seldom_until_it_speaks() {
+        let mut up = up();
+        let begin = Instant::now();
+        for wait in [2, 4, 8] {
+            up.suspect(Suspicion::Silent(begin));
+            up.forgive(begin + BLOCK * wait - Duration::from_millis(1), BLOCK);
+            assert!(up.is_suspect(), "before {wait} blocks");
+            up.forgive(begin + BLOCK * wait, BLOCK);
+            assert!(!up.is_suspect(), "after {wait} blocks");
+        }
+        for _ in 0..100 {
+            up.suspect(Suspicion::Silent(begin));
+        }
+        up.forgive(begin + BLOCK * 128, BLOCK);
+        assert!(!up.is_suspect(), "it is never given up");
+        up.trust();
+        up.suspect(Suspicion::Silent(begin));
+        up.forgive(begin + BLOCK * 2, BLOCK);
+        assert!(!up.is_suspect(), "it spoke meanwhile");
     }
 }

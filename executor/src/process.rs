@@ -60,6 +60,14 @@ pub fn end_on_panic(heartbeat: Option<Heartbeat>, faults: Faults) {
             tell(panic);
             return;
         }
+        if faults.hook_hangs() {
+            if let Some(heartbeat) = &heartbeat {
+                heartbeat.last_words(&panic.to_string());
+            }
+            loop {
+                std::thread::park();
+            }
+        }
         // Telling can hang: a pipe that nobody reads, a lock that the panicking thread holds.
         end_after(deadline::LAST_WORDS, PANICKED);
         if let Some(heartbeat) = &heartbeat {

@@ -179,7 +179,13 @@ impl Shard {
             spawn(heartbeat, "send", options.id, move |beat, words, ready| outbox.run(beat, words, ready))?,
         ];
 
-        let service = service::Service { id: options.id, sessions: sessions.clone(), commands, state };
+        let service = service::Service {
+            id: options.id,
+            sessions: sessions.clone(),
+            commands,
+            state,
+            faults: faults.clone(),
+        };
         let (close, closed) = tokio::sync::watch::channel(false);
         service::serve(&runtime, listener, service, closed).map_err(bind)?;
         heartbeat.set_state(ProcessState::Running);

@@ -17,6 +17,7 @@ use super::MAX_MESSAGE;
 use super::executor::{Job, StateReply};
 use super::session::{Counters, Session, Sessions};
 use crate::deadline;
+use crate::faults::Faults;
 use crate::net::wire::shard_server::{Shard, ShardServer};
 use crate::net::{self, STREAM_QUEUE, Work, wire};
 use crate::queue::QueueSender;
@@ -32,6 +33,7 @@ pub(super) struct Service {
     pub(super) sessions: Sessions,
     pub(super) commands: QueueSender<Job>,
     pub(super) state: QueueSender<StateReply>,
+    pub(super) faults: Faults,
 }
 
 /// Starts to serve on a bound listener, until `closed` turns true.
@@ -117,6 +119,7 @@ impl Service {
 
     fn sort(&self, message: wire::Down, session: &Arc<Session>) {
         use wire::down::Message;
+        self.faults.network_point();
         match message.message {
             Some(Message::Run(run)) => self.run(&run, session),
             Some(Message::State(reply)) => self.state(reply, session),

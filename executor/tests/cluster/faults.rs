@@ -1,26 +1,5 @@
 use crate::blocks;
-use crate::process::{PATIENCE, Process, Shard, assert_verified, coordinator, shards};
-
-/// The state letter of a thread, from its stat file; `None` if it has gone.
-fn thread_state(pid: u32, name: &str) -> Option<char> {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
-    for task in tasks.flatten() {
-        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
-        let (head, tail) = stat.rsplit_once(") ")?;
-        if head.ends_with(&format!("({name}")) {
-            return tail.chars().next();
-        }
-    }
-    None
-}
-
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let until = std::time::Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(std::time::Instant::now() < until, "not within {PATIENCE:?}: {what}");
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-}
+use crate::process::{Process, Shard, assert_verified, coordinator, shards, thread_state, wait_until};
 
 fn with_fault(order: &str) -> (tempfile::TempDir, Vec<Shard>, Process, blocks::Chain) {
     let chain = blocks::generated(2, 60);

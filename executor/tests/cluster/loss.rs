@@ -79,6 +79,51 @@ fn a_part_that_no_shard_returns_ends_in_a_typed_error() {
     assert!(said.contains("not executed within 2s") && said.contains("shard 0"), "{said}");
 }
 
+/// Two shards that execute a part slowly; kills them one after the other, the second with the first one's part on it if
+/// `during_the_retry`, and returns what the coordinator says to that.
+fn both_shards_die(during_the_retry: bool) -> (i32, String) {
+    let chain = blocks::generated(1, 200);
+    let folder = tempfile::tempdir().unwrap();
+    let mut shards = shards(folder.path(), 2);
+    for shard in &shards {
+        shard.arm("arm slow 20ms");
+    }
+    let both: Vec<_> = shards.iter().collect();
+    let mut coordinator = coordinator(&both, &chain.path, &["--block-deadline", "10s"]);
+    let number = *chain.digests.keys().next().unwrap();
+    for id in [0, 1] {
+        wait_until_working(&folder.path().join(format!("{id}.heartbeat")), number);
+    }
+    for (id, shard) in shards.iter_mut().enumerate() {
+        shard.process.signal(libc::SIGKILL);
+        assert_eq!(shard.process.wait(), -libc::SIGKILL);
+        if id == 0 && during_the_retry {
+            coordinator.wait_for_event("retry");
+        }
+    }
+    let started = Instant::now();
+    let code = coordinator.wait();
+    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+    let said = coordinator.rest().1;
+    assert!(said.contains(&format!("block {number}")), "{said}");
+    (code, said)
+}
+
+#[test]
+fn two_shards_that_die_end_in_an_error_that_names_everything() {
+    let (code, said) = both_shards_die(false);
+    assert_eq!(code, 3, "{said}");
+    assert!(said.contains("not executed within 10s; part "), "{said}");
+    assert!(said.contains("at step connect: shard ") && said.contains("connection lost: "), "{said}");
+}
+
+#[test]
+fn a_shard_that_dies_during_the_retry_ends_in_an_error_that_names_everything() {
+    let (code, said) = both_shards_die(true);
+    assert_eq!(code, 3, "{said}");
+    assert!(said.contains("at step connect: shard 1 at ") && said.contains("connection lost: "), "{said}");
+}
+
 #[test]
 fn shards_that_cannot_be_reached_are_named_within_a_bound() {
     let chain = blocks::generated(1, 5);

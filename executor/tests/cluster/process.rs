@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use shard_heartbeat::{Reader, Sample};
 
 /// Longer than anything here takes, even with every core taken by others: reaching it is a hang.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
@@ -180,19 +181,32 @@ impl Shard {
         Self { process, address, faults }
     }
 
+    /// The number after `name=` that the order `counters` answers.
+    pub(crate) fn counter(&self, name: &str) -> u64 {
+        let answer = self.order("counters");
+        let words = answer.strip_prefix("ok: ").unwrap().split(' ');
+        let mut counts = words.filter_map(|word| word.split_once('='));
+        counts.find(|(counter, _)| *counter == name).unwrap().1.parse().unwrap()
+    }
+
     /// Gives an order on the fault port; the answer.
-    pub(crate) fn order(&self, order: &str) -> String {
-        let mut stream = TcpStream::connect(self.faults).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(format!("{order}\n").as_bytes()).unwrap();
-        let mut answer = String::new();
-        BufReader::new(stream).read_line(&mut answer).unwrap();
-        answer.trim_end().to_owned()
+    pub(crate) fn order(&self, words: &str) -> String {
+        order(self.faults, words)
     }
 
     pub(crate) fn arm(&self, order: &str) {
         assert_eq!(self.order(order), "ok", "{order}");
     }
+}
+
+/// Gives an order on a fault port; the answer.
+pub(crate) fn order(port: SocketAddr, words: &str) -> String {
+    let mut stream = TcpStream::connect(port).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(format!("{words}\n").as_bytes()).unwrap();
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer).unwrap();
+    answer.trim_end().to_owned()
 }
 
 /// Starts `count` shards.
@@ -233,4 +247,59 @@ pub(crate) fn assert_verified(lines: &[String], chain: &crate::blocks::Chain) ->
         }
     }
     blocks
+}
+
+/// The state letter of a thread, from its stat file; `None` if it has gone.
+pub(crate) fn thread_state(pid: u32, name: &str) -> Option<char> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    for task in tasks.flatten() {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        let (head, tail) = stat.rsplit_once(") ")?;
+        if head.ends_with(&format!("({name}")) {
+            return tail.chars().next();
+        }
+    }
+    None
+}
+
+/// Waits for something that cannot be waited for otherwise.
+pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < until, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// What a heartbeat says of the thread that is named so: whether it works.
+pub(crate) fn is_working(heartbeat: &Path, name: &str) -> bool {
+    let (reader, sample) = sample(heartbeat);
+    let mut named = sample.threads.iter().filter(|thread| {
+        let described = reader.describe(thread.slot as usize).unwrap();
+        described.is_some_and(|described| described.name == name)
+    });
+    named.next().unwrap().is_working()
+}
+
+/// How many messages wait in the channel that is named so.
+pub(crate) fn depth(heartbeat: &Path, name: &str) -> u64 {
+    let (reader, sample) = sample(heartbeat);
+    let named = sample
+        .channels
+        .iter()
+        .find(|channel| reader.describe_channel(channel.slot as usize).unwrap().as_deref() == Some(name));
+    named.unwrap().depth()
+}
+
+fn sample(heartbeat: &Path) -> (Reader, Sample) {
+    let reader = Reader::open(heartbeat).unwrap();
+    let mut sample = Sample::default();
+    reader.sample(&mut sample).unwrap();
+    (reader, sample)
+}
+
+/// The lines that are this event.
+pub(crate) fn events(lines: &[String], event: &str) -> Vec<Value> {
+    let all = lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    all.filter(|value| value["event"] == event).collect()
 }

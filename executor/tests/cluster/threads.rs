@@ -1,0 +1,155 @@
+//! Threads of a shard that are lost in ways that no handle shows, and what the rest of the cluster makes of it.
+
+use std::path::PathBuf;
+
+use crate::blocks::{self, Chain};
+use crate::process::{
+    Process, Shard, assert_verified, coordinator, depth, events, is_working, shards, thread_state, wait_until,
+};
+
+struct Cluster {
+    folder: tempfile::TempDir,
+    shards: Vec<Shard>,
+    chain: Chain,
+}
+
+impl Cluster {
+    /// Two shards; the second obeys these orders.
+    fn with(orders: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let shards = shards(folder.path(), 2);
+        for order in orders {
+            shards[1].arm(order);
+        }
+        Self { folder, shards, chain: blocks::generated(2, 60) }
+    }
+
+    fn pid(&self) -> u32 {
+        self.shards[1].process.pid()
+    }
+
+    fn heartbeat(&self) -> PathBuf {
+        self.folder.path().join("1.heartbeat")
+    }
+
+    /// Runs all blocks: each comes out right, the second shard's part is executed by the first, and its process lives.
+    fn part_goes_to_the_other(&mut self) -> serde_json::Value {
+        let both: Vec<_> = self.shards.iter().collect();
+        // Two fifths of it pass before a stuck shard's part goes to the other.
+        let mut coordinator = coordinator(&both, &self.chain.path, &["--block-deadline", "10s"]);
+        assert_eq!(coordinator.wait(), 0, "{}", coordinator.rest().1);
+        let lines = coordinator.rest().0;
+        assert_eq!(assert_verified(&lines, &self.chain), 2);
+        let retries = events(&lines, "retry");
+        assert_eq!(retries.len(), 1, "{lines:?}");
+        assert!(retries[0]["from"].as_str().unwrap().starts_with("shard 1 at "), "{retries:?}");
+        assert!(self.shards[1].process.is_running());
+        retries[0].clone()
+    }
+}
+
+#[test]
+fn a_worker_that_panics_hangs_its_pool_and_no_handle_shows_it() {
+    let mut cluster = Cluster::with(&["hook off", "arm worker-panic after 3 transactions"]);
+    let retry = cluster.part_goes_to_the_other();
+    assert_eq!(retry["step"], "result");
+    cluster.shards[1].process.wait_for_words("fault worker-panic fired");
+    let state = |name| thread_state(cluster.pid(), name);
+    wait_until("the worker has gone", || state("exec-s1-w0").is_none());
+    assert_eq!((state("exec-s1-w1"), state("exec-s1")), (Some('S'), Some('S')));
+    assert!(is_working(&cluster.heartbeat(), "exec-s1"));
+}
+
+#[test]
+fn a_deaf_thread_is_idle_and_its_commands_wait() {
+    let mut cluster = Cluster::with(&["arm deaf"]);
+    cluster.shards[1].process.wait_for_words("fault deaf fired");
+    cluster.part_goes_to_the_other();
+    assert_eq!(thread_state(cluster.pid(), "exec-s1"), Some('S'));
+    assert!(!is_working(&cluster.heartbeat(), "exec-s1"));
+    assert_eq!(depth(&cluster.heartbeat(), "commands"), 1);
+}
+
+fn a_lost_sender_costs_a_deadline(order: &str) {
+    let mut cluster = Cluster::with(&["hook off", order]);
+    cluster.part_goes_to_the_other();
+    wait_until("the thread has gone", || thread_state(cluster.pid(), "send-s1").is_none());
+    assert!(thread_state(cluster.pid(), "exec-s1").is_some(), "it outlives the one that sends for it");
+    assert!(cluster.shards[1].counter("results_dropped") > 0, "what it said is counted");
+}
+
+#[test]
+fn a_sending_thread_that_panics_costs_a_deadline_and_what_it_owed_is_counted() {
+    a_lost_sender_costs_a_deadline("arm send-panic");
+}
+
+#[test]
+fn a_sending_thread_that_returns_costs_a_deadline_and_what_it_owed_is_counted() {
+    a_lost_sender_costs_a_deadline("arm send-exit");
+}
+
+#[test]
+fn blocked_network_threads_cost_no_more_than_a_lost_connection() {
+    let mut cluster = Cluster::with(&["arm net-block"]);
+    let retry = cluster.part_goes_to_the_other();
+    cluster.shards[1].process.wait_for_words("fault net-block fired");
+    // Keep-alive notices it, well before the part's deadline.
+    assert!(retry["reason"].as_str().unwrap().starts_with("connection lost: "), "{retry}");
+    assert!(thread_state(cluster.pid(), "exec-s1").is_some());
+}
+
+#[test]
+fn a_hook_that_hangs_keeps_the_thread_and_the_process() {
+    let mut cluster = Cluster::with(&["arm hook-hang after 3 transactions"]);
+    cluster.part_goes_to_the_other();
+    cluster.shards[1].process.wait_for_words("fault hook-hang fired");
+    assert_eq!(thread_state(cluster.pid(), "exec-s1"), Some('S'));
+    assert!(is_working(&cluster.heartbeat(), "exec-s1"), "it died at its work");
+    let reader = shard_heartbeat::Reader::open(&cluster.heartbeat()).unwrap();
+    let words = reader.last_words().unwrap().expect("they are in the segment before the hook hangs");
+    assert!(words.text.contains("a test armed this panic"), "{}", words.text);
+}
+
+/// A shard that is to obey this from its start.
+fn armed(folder: &tempfile::TempDir, more: &[&str]) -> Process {
+    let heartbeat = folder.path().join("0.heartbeat");
+    let heartbeat = heartbeat.to_str().unwrap();
+    let arguments = ["shard", "--id", "0", "--listen", "127.0.0.1:0", "--heartbeat", heartbeat];
+    Process::start(&[&arguments[..], more].concat())
+}
+
+#[test]
+fn a_shard_that_is_never_ready_gives_up_with_a_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut shard = armed(&folder, &["--faults", "127.0.0.1:0", "--arm", "arm never-ready"]);
+    assert_eq!(shard.wait(), 2);
+    let said = shard.rest().1;
+    assert!(said.contains("fault never-ready fired"), "{said}");
+    assert!(said.contains("thread exec did not start within 1s"), "{said}");
+}
+
+#[test]
+fn orders_at_the_start_are_refused_if_they_cannot_be_meant() {
+    let folder = tempfile::tempdir().unwrap();
+    for (wrong, told) in [
+        (&["--arm", "arm deaf"][..], "--faults"),
+        (&["--faults", "127.0.0.1:0", "--arm", "arm everything"], "is not an order"),
+        (&["--faults", "127.0.0.1:0", "--arm", "arm drop-part"], "a fault of the coordinator"),
+    ] {
+        let mut shard = armed(&folder, wrong);
+        assert_eq!(shard.wait(), 2, "{wrong:?}");
+        let said = shard.rest().1;
+        assert!(said.contains(told), "{wrong:?}: {said}");
+    }
+}
+
+#[test]
+fn orders_at_the_start_are_obeyed() {
+    let folder = tempfile::tempdir().unwrap();
+    let orders = ["--faults", "127.0.0.1:0", "--arm", "guard off", "--arm", "arm slow 20ms"];
+    let mut shard = armed(&folder, &orders);
+    let port = shard.wait_for("the fault port", |line| {
+        line.split_once("faults on ").and_then(|(_, port)| port.trim().parse().ok())
+    });
+    assert_eq!(crate::process::order(port, "list"), "ok: hook on; guard off; armed: slow 20ms");
+}

@@ -14,9 +14,6 @@ use crate::{api, wait};
 /// Debian's package `prometheus` puts it there.
 const BINARY: &str = "/usr/bin/prometheus";
 
-/// Short beside every incident, so that each of its steps is seen; what a scrape costs is not measured here.
-pub const SCRAPE_EVERY_SECONDS: f64 = 0.25;
-
 /// One series of an answer.
 #[derive(Clone, Debug)]
 pub struct Series {
@@ -37,10 +34,7 @@ impl Series {
 #[derive(Debug)]
 pub struct Prometheus {
     _process: Process,
-    /// Its HTTP API.
-    pub address: SocketAddr,
-    /// When its first scrape can have been.
-    pub since: f64,
+    address: SocketAddr,
 }
 
 impl Prometheus {
@@ -49,8 +43,6 @@ impl Prometheus {
     pub fn installed_or_skip(test: &str) -> bool {
         let there = Path::new(BINARY).is_file();
         if !there {
-            let ci = std::env::var("CI").is_ok_and(|value| value == "true");
-            assert!(!ci, "CI needs {BINARY}: apt-get install prometheus");
             skip(test, &format!("{BINARY} is not installed (apt-get install prometheus)"));
         }
         there
@@ -62,6 +54,7 @@ impl Prometheus {
         let config = folder.join("prometheus.yml");
         let names: Vec<_> = targets.iter().map(SocketAddr::to_string).collect();
         let mut text = String::new();
+        // Short beside every incident, so that each of its steps is seen; what a scrape costs is not measured here.
         writeln!(text, "global: {{ scrape_interval: 250ms, scrape_timeout: 250ms }}").expect("a string");
         writeln!(text, "scrape_configs:").expect("a string");
         writeln!(text, "- job_name: shard-watchdog").expect("a string");
@@ -74,7 +67,6 @@ impl Prometheus {
             .arg(format!("--storage.tsdb.path={}", folder.join("tsdb").display()))
             .arg(format!("--web.listen-address={address}"))
             .arg("--log.level=warn");
-        let since = now();
         let mut process = Process::start("prometheus", command);
         wait::until("a Prometheus that is ready", || {
             if let Some(status) = process.ended() {
@@ -82,7 +74,7 @@ impl Prometheus {
             }
             api::get(address, "/-/ready").filter(|answer| answer.code == 200)
         });
-        Self { _process: process, address, since }
+        Self { _process: process, address }
     }
 
     /// What `expr` gives at one moment, or the sentence with which it was refused.
@@ -137,8 +129,11 @@ pub fn now() -> f64 {
 }
 
 /// Notes a test that could not run, by name: on stderr, and as a file in `target/skipped` because a runner hides what a
-/// passing test prints.
-fn skip(test: &str, why: &str) {
+/// passing test prints. CI has everything, so there it fails.
+#[track_caller]
+pub fn skip(test: &str, why: &str) {
+    let ci = std::env::var("CI").is_ok_and(|value| value == "true");
+    assert!(!ci, "CI runs {test}: {why}");
     eprintln!("skipped: {test}: {why}");
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/skipped");
     // The note is for people; a read-only target folder must not fail a test.

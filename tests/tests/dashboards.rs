@@ -9,10 +9,11 @@
 )]
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::{Value, json};
 use shard_tests::cluster::{Cluster, Plan};
-use shard_tests::prometheus::{self, Prometheus, SCRAPE_EVERY_SECONDS, Series};
+use shard_tests::prometheus::{self, Prometheus, Series};
 use shard_tests::sidecar::Settings;
 use shard_tests::wait;
 
@@ -33,13 +34,30 @@ const NOT_YET: &[&str] = &[
 
 /// Seconds between two points of a recorded range, as Grafana chooses for a short one.
 const STEP: f64 = 1.0;
+/// What the data source would be told as its scrape interval, in seconds. Rate windows are four times as long, and must
+/// hold one of the sidecar's readings of CPU totals, which come every 5 s.
+const TIME_INTERVAL: f64 = 1.5;
 
 /// One query of a dashboard.
 struct Query {
     dashboard: String,
     panel: Value,
+    title: String,
+    mappings: Value,
     expr: String,
     instant: bool,
+    coarse: bool,
+}
+
+#[test]
+fn the_dashboards_pass_their_own_check() {
+    let checked = match Command::new("python3").arg(root().join("dashboards/check")).output() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return prometheus::skip("the_dashboards_pass_their_own_check", "python3 is not installed");
+        }
+        other => other.unwrap(),
+    };
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 }
 
 #[test]
@@ -54,42 +72,41 @@ fn no_panel_of_the_dashboards_is_empty() {
     });
     let sidecars: Vec<_> = cluster.shards.iter().map(|shard| shard.sidecar.http).collect();
     let prometheus = Prometheus::start(cluster.folder(), &sidecars);
-    scraped(
-        &prometheus,
-        "both shards healthy",
-        r#"count(shard_watchdog_build_info offset 3s) == 2 and count(shard_watchdog_verdict{verdict="healthy"} == 1) == 2"#,
-    );
+    // As it was a while ago, here and at the end, so that it is on the recorded grid too.
+    scraped(&prometheus, "both shards watched", "count(shard_process_cpu_seconds_total offset 6s) == 2");
+    let from = prometheus::now() - 6.0;
 
     cluster.inject(0, &["hook off", "arm panic after 3"]);
     recovered(&prometheus, "0", "thread_gone");
     cluster.inject(1, &["arm spin after 3"]);
     recovered(&prometheus, "1", "stalled");
     cluster.inject(0, &["hook off", "arm panic after 3"]);
-    // As it was a while ago, so that what came of it is on the recorded grid too.
     scraped(
         &prometheus,
         "a kill withheld",
-        r#"shard_watchdog_kills_withheld_total{reason="budget"} offset 3s == 1"#,
+        r#"shard_watchdog_kills_withheld_total{reason="budget"} offset 6s == 1"#,
     );
     scraped(&prometheus, "totals of the target", r#"count(shard_process_cpu_seconds_total) == 2"#);
     // The coordinator went on throughout.
     assert!(cluster.verified() > 0);
 
     let until = prometheus::now();
-    let range = until - prometheus.since;
+    let range = until - from;
     let mut empty = Vec::new();
     let mut recorded: Vec<(String, Vec<Value>)> = Vec::new();
     for query in queries() {
-        let expr = substituted(&query.expr, range);
+        let expr = substituted(&query, range);
         let answer = if query.instant {
             prometheus.at(&expr, until)
         } else {
-            prometheus.range(&expr, prometheus.since, until, STEP)
+            prometheus.range(&expr, from, until, STEP)
         };
-        let series = answer.unwrap_or_else(|error| panic!("{}: {error}\n{expr}", query.title()));
+        let series =
+            answer.unwrap_or_else(|error| panic!("{}: {}: {error}\n{expr}", query.dashboard, query.title));
         if !series.iter().any(Series::tells) && !NOT_YET.iter().any(|metric| query.expr.contains(metric)) {
-            empty.push(format!("{}\n{expr}", query.title()));
+            empty.push(format!("{}: {}\n{expr}", query.dashboard, query.title));
         }
+        told_right(&query, &series);
         let entry = json!({"panel": query.panel, "expr": query.expr, "series": series.iter().map(dumped).collect::<Vec<_>>()});
         match recorded.last_mut().filter(|(dashboard, _)| *dashboard == query.dashboard) {
             Some((_, entries)) => entries.push(entry),
@@ -97,10 +114,31 @@ fn no_panel_of_the_dashboards_is_empty() {
         }
     }
     for (dashboard, entries) in &recorded {
-        keep(dashboard, &json!({"from": prometheus.since, "until": until, "step": STEP, "queries": entries}));
+        keep(dashboard, &json!({"from": from, "until": until, "step": STEP, "queries": entries}));
     }
     assert!(empty.is_empty(), "{} queries give nothing:\n{}", empty.len(), empty.join("\n\n"));
     told_by_name(&prometheus);
+}
+
+/// Of two panels it is known what they must say: what the codes mean, and that incidents count of which each was the
+/// first of its series.
+#[track_caller]
+fn told_right(query: &Query, series: &[Series]) {
+    let last = |wanted: &dyn Fn(&Value) -> bool| {
+        let found = series.iter().find(|series| wanted(&series.labels));
+        found.and_then(|series| series.samples.last()).map(|(_, value)| *value)
+    };
+    match (query.dashboard.as_str(), query.title.as_str()) {
+        ("shard", "Verdict") => {
+            let code = last(&|labels| labels["shard"] == "0").unwrap();
+            assert_eq!(query.mappings[0]["options"][code.to_string()]["text"], "condemned", "{code}");
+        }
+        ("shard", "Detection time") => {
+            let incidents = last(&|labels| labels["le"] == "+Inf").unwrap();
+            assert!((incidents - 3.0).abs() < 0.01, "two kills and a withheld one, not {incidents}");
+        }
+        _ => {}
+    }
 }
 
 /// A new verdict or health that the dashboards do not name would be drawn as if the sidecar were silent, and a metric
@@ -164,34 +202,40 @@ fn of_dashboard(file: &Path) -> Vec<Query> {
                 queries.push(Query {
                     dashboard: name.clone(),
                     panel: panel["id"].clone(),
+                    title: panel["title"].as_str().unwrap().to_owned(),
+                    mappings: panel["fieldConfig"]["defaults"]["mappings"].clone(),
                     expr: target["expr"].as_str().unwrap().to_owned(),
                     instant: target["instant"] == true,
+                    coarse: panel["interval"].is_string(),
                 });
             }
         }
     }
     for annotation in list(&board["annotations"]["list"]) {
         if let Some(expr) = annotation["target"]["expr"].as_str() {
-            let (dashboard, expr) = (name.clone(), expr.to_owned());
-            queries.push(Query { dashboard, panel: annotation["name"].clone(), expr, instant: false });
+            queries.push(Query {
+                dashboard: name.clone(),
+                panel: annotation["name"].clone(),
+                title: format!("annotation {}", annotation["name"]),
+                mappings: Value::Null,
+                expr: expr.to_owned(),
+                instant: false,
+                coarse: true,
+            });
         }
     }
     assert!(!queries.is_empty(), "{}", file.display());
     queries
 }
 
-impl Query {
-    fn title(&self) -> String {
-        format!("{}: panel {}", self.dashboard, self.panel)
-    }
-}
-
 /// As Grafana would put in its variables with everything selected; the longer names first, since one begins another.
-fn substituted(expr: &str, range: f64) -> String {
+fn substituted(query: &Query, range: f64) -> String {
     let range = range.ceil();
     // Four scrapes, or a step and a scrape, whichever is longer: Grafana's own rule.
-    let rate = f64::max(STEP + SCRAPE_EVERY_SECONDS, 4.0 * SCRAPE_EVERY_SECONDS);
-    let expr = expr
+    // A panel with a long step of its own gets windows hardly longer than that step.
+    let rate = if query.coarse { STEP * 1.25 } else { f64::max(STEP + TIME_INTERVAL, 4.0 * TIME_INTERVAL) };
+    let expr = query
+        .expr
         .replace("$__rate_interval", &format!("{}ms", rate * 1e3))
         .replace("$__range_s", &range.to_string())
         .replace("$__range", &format!("{range}s"))

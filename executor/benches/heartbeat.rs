@@ -1,6 +1,11 @@
 //! What the heartbeat costs the executor: one generated block in order, without beats, with a beat after every
 //! transaction, and with a sidecar's reader polling the segment beside it.
-#![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark is its own documentation")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a benchmark is its own documentation, and waits for threads of its own"
+)]
 
 use std::hint::black_box;
 use std::path::Path;

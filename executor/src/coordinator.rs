@@ -303,6 +303,7 @@ impl Coordinator {
         self.runtime.shutdown_timeout(deadline::LOOK_ROUND);
     }
 
+    #[expect(clippy::disallowed_methods, reason = "it is what was ordered: a process that never ends")]
     fn hang_in_exit(&self) {
         self.mark_stopping();
         faults::announce(faults::Kind::ExitHang);

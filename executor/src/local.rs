@@ -141,8 +141,8 @@ fn work(queue: &Receiver<Job>) {
             Ok(outcomes) => {
                 // Let go of the state before the answer wakes up whoever wants to change it.
                 drop(state);
-                // Nobody may be waiting any more.
-                let _ = reply.send(outcomes);
+                // It has room for its one answer; nobody may be waiting for that any more.
+                let _ = reply.try_send(outcomes);
             }
             Err(error) => warn!(block = block.number(), %error, "part given up, executed in order instead"),
         }

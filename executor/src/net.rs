@@ -15,7 +15,14 @@ pub use state::{Key, Value};
 pub use work::{Work, WorkRef};
 
 /// The messages, generated from `proto/executor.proto`, which documents them.
-#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated")]
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    clippy::allow_attributes_without_reason,
+    reason = "generated"
+)]
 pub mod wire {
     tonic::include_proto!("shard.executor.v1");
 }
@@ -73,6 +80,7 @@ pub async fn connect(address: &str) -> Result<wire::shard_client::ShardClient<Ch
         .http2_keep_alive_interval(deadline::KEEP_ALIVE)
         .keep_alive_timeout(deadline::KEEP_ALIVE)
         .keep_alive_while_idle(true);
+    #[expect(clippy::disallowed_methods, reason = "the next line bounds it")]
     let connecting = endpoint.connect_with_connector(connector::Connector::to(address));
     let connected = tokio::time::timeout(deadline::CONNECT, connecting).await;
     let channel =

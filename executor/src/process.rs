@@ -53,6 +53,7 @@ pub fn forward_signals(runtime: &tokio::runtime::Handle, main: Sender<()>) -> st
 
 /// From now on a panic on any thread ends the process with [`PANICKED`], unless a test said otherwise. A lost thread in a
 /// living process is what this project exists for; it must not be made at home.
+#[expect(clippy::disallowed_methods, reason = "a hook that hangs for ever can be ordered")]
 pub fn end_on_panic(heartbeat: Option<Heartbeat>, faults: Faults) {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -114,6 +115,7 @@ pub fn join_all(threads: Vec<std::thread::JoinHandle<()>>) -> Vec<String> {
         }
         if thread.is_finished() {
             // Its panic, if it ended by one, has been told by the hook.
+            #[expect(clippy::disallowed_methods, reason = "it has ended: nothing is left to wait for")]
             let _ = thread.join();
         } else {
             late.push(thread.thread().name().unwrap_or("unnamed").to_owned());

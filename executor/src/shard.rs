@@ -238,6 +238,7 @@ impl Shard {
         self.sessions.close_current("the shard stops");
     }
 
+    #[expect(clippy::disallowed_methods, reason = "it is what was ordered: a process that never ends")]
     fn hang_in_exit(&self) {
         self.begin_to_stop();
         faults::announce(faults::Kind::ExitHang);

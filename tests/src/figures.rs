@@ -21,7 +21,12 @@ pub fn distribution(values: &[f64]) -> Value {
 
 /// Nearest-rank quantile of sorted values.
 pub fn quantile(sorted: &[f64], q: f64) -> f64 {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a rank among values that fit in memory"
+    )]
     let rank = ((q * sorted.len() as f64).ceil() as usize).clamp(1, sorted.len().max(1));
     sorted.get(rank - 1).copied().unwrap_or(f64::NAN)
 }
@@ -64,7 +69,7 @@ impl FaultTimes {
 
 /// Milliseconds between two monotonic times; negative if the second came first.
 pub fn milliseconds(from: u64, to: u64) -> f64 {
-    #[allow(clippy::cast_precision_loss)]
+    #[allow(clippy::cast_precision_loss, reason = "exact up to a hundred days")]
     let nanoseconds = to.wrapping_sub(from).cast_signed() as f64;
     nanoseconds / 1e6
 }

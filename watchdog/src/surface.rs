@@ -223,6 +223,7 @@ impl SurfaceHandle {
         let left = || deadline.saturating_duration_since(Instant::now());
         self.reader.stop();
         let relay = self.relay;
+        #[expect(clippy::disallowed_methods, reason = "the future is a timeout")]
         let _ = self.runtime.block_on(async { tokio::time::timeout(left(), relay).await });
         self.journal.flush(left());
         self.telemetry.shutdown(left());

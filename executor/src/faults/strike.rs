@@ -1,5 +1,7 @@
 //! What faults do to the thread that they strike: what a bug would do, for good.
 
+#![expect(clippy::disallowed_methods, reason = "what is ordered here is to wait for ever")]
+
 use std::sync::Mutex;
 use std::time::Duration;
 

@@ -33,6 +33,10 @@ impl Service<Uri> for Connector {
     fn call(&mut self, _: Uri) -> Self::Future {
         let address = self.address.clone();
         Box::pin(async move {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "net::connect, the only one to use this connector, bounds the whole attempt"
+            )]
             let stream = TcpStream::connect(address).await?;
             // While a local shard restarts, the system may lend its port to the very connection that tries to reach it. TCP
             // allows that, and the shard would then find its address taken.

@@ -1,7 +1,12 @@
 //! What coordinator and shards promise as processes: the results of a sequential run, whoever dies; an answer in bounded
 //! time, whatever is missing.
 
-#![allow(clippy::unwrap_used, reason = "in a test a panic is the message")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "in a test a panic is the message, and its runner ends a wait without end"
+)]
 
 mod blocks;
 mod faults;

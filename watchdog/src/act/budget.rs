@@ -30,8 +30,11 @@ impl Budget {
     /// Whole kills left.
     pub fn left(&mut self, at: Monotonic) -> u32 {
         self.refill(at);
-        // Bounded by `capacity`, which is a u32.
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "at most `capacity`, which is a u32"
+        )]
         let left = self.tokens.floor() as u32;
         left
     }

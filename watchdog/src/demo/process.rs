@@ -54,8 +54,8 @@ impl Process {
         match rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
             Ok(pidfd) => Ok(Self { child, pidfd }),
             Err(error) => {
+                // Not waited for: it may be slow to end. The demo ends with this error, and init collects it then.
                 child.kill()?;
-                child.wait()?;
                 Err(error.into())
             }
         }

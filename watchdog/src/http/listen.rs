@@ -4,8 +4,10 @@ use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::config::HttpConfig;
 
@@ -112,7 +114,7 @@ impl SocketFile {
                 return Err(ListenError::NotASocket { path: path.to_owned() });
             }
             // Only a socket that refuses is left over from somebody who died.
-            Ok(_) => match UnixStream::connect(path) {
+            Ok(_) => match knock(path) {
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(fail(error)),
@@ -141,6 +143,15 @@ impl SocketFile {
         let file = OwnFile { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() };
         Ok(Self { listener, file })
     }
+}
+
+/// Connects to see whether anybody listens there. Never waits: a listener that accepts no more fills its backlog, and a
+/// connection would then wait for room in it without end.
+fn knock(path: &Path) -> io::Result<()> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(())
 }
 
 /// A file that is removed at the end, if it still is the one that was made.
@@ -186,12 +197,24 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_whose_owner_is_stuck_is_in_use_and_nobody_waits_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.sock");
+        let stuck = UnixListener::bind(&path).unwrap();
+        // Room for one connection, which is never accepted; another would wait.
+        rustix::net::listen(&stuck, 0).unwrap();
+        while knock(&path).is_ok() {}
+        assert_eq!(knock(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert!(matches!(SocketFile::bind(&path), Err(ListenError::InUse { .. })));
+    }
+
+    #[test]
     fn a_socket_left_by_the_dead_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s.sock");
         drop(UnixListener::bind(&path).unwrap());
         let socket = SocketFile::bind(&path).unwrap();
-        assert!(UnixStream::connect(&path).is_ok());
+        assert!(knock(&path).is_ok());
         // Somebody has replaced it: theirs stays.
         fs::remove_file(&path).unwrap();
         fs::write(&path, "theirs").unwrap();

@@ -1,5 +1,7 @@
 //! Over a real socket, byte by byte, where a well-behaved client cannot go.
 
+#![expect(clippy::disallowed_methods, reason = "a test that waits without end is ended by its runner")]
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;

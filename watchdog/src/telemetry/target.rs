@@ -172,6 +172,7 @@ fn threads(process: &Process, snapshot: &Snapshot) -> Vec<ThreadCpu> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test that waits without end is ended by its runner")]
 mod tests {
     use super::*;
     use crate::relay::sample::snapshot;

@@ -1,8 +1,8 @@
 //! Pipes that nobody reads: they hold up no block, and no end.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 use shard_heartbeat::{Reader, Sample};
 
 use crate::blocks;
-use crate::process::{PATIENCE, Shard, assert_verified, coordinator, coordinator_with};
+use crate::process::{PATIENCE, Process, Shard, assert_verified, coordinator, coordinator_with};
 
 /// Between two looks at a segment.
 const LOOK: Duration = Duration::from_millis(5);
@@ -143,4 +143,21 @@ fn a_shard_executes_and_ends_though_nobody_reads_its_log() {
     let mut log = Vec::new();
     unread.read_to_end(&mut log).unwrap();
     assert!(log.len() > 2_048, "{}", String::from_utf8_lossy(&log));
+}
+
+#[test]
+fn a_process_that_cannot_say_why_it_ends_ends_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, heartbeat) = (taken.local_addr().unwrap().to_string(), folder.path().join("0.heartbeat"));
+    let (mut unread, mut stderr) = small_pipe();
+    stderr.write_all(&[b'x'; 4_096]).unwrap();
+    let arguments = ["--id", "0", "--listen", &address, "--heartbeat", heartbeat.to_str().unwrap()];
+    let mut shard = Process::start_with(&[&["shard"], &arguments[..]].concat(), |command| {
+        command.stderr(stderr);
+    });
+    assert_eq!(shard.wait(), 2);
+    let mut said = String::new();
+    unread.read_to_string(&mut said).unwrap();
+    assert!(!said.contains("--listen"), "there was room to say it, so this has shown nothing: {said}");
 }

@@ -177,7 +177,10 @@ impl Executor {
             Err(PartError::ThreadMustEnd) => return Err(ThreadMustEnd),
             Err(error) => {
                 tracing::debug!(block = job.tag.block, attempt = job.tag.attempt, %error, "part not executed");
-                let Some(reason) = error.reason() else { return Ok(()) };
+                let Some(reason) = error.reason() else {
+                    self.count_unwanted(job);
+                    return Ok(());
+                };
                 let detail = error.to_string();
                 wire::up::Message::Error(wire::PartError {
                     tag: Some(job.tag),
@@ -264,6 +267,12 @@ impl Executor {
             return Err(PartError::Late);
         }
         Ok(())
+    }
+
+    /// A part was given up in the middle: its coordinator has gone, or does not want it any more.
+    fn count_unwanted(&self, job: &Job) {
+        let gone = job.session.up().is_none();
+        Counters::count(if gone { &self.counters.results_dropped } else { &self.counters.stale });
     }
 
     fn hand_over(&self, job: &Job, message: wire::up::Message) {

@@ -15,6 +15,7 @@ mod loss;
 mod messages;
 mod peers;
 mod process;
+mod stale;
 mod threads;
 mod unread;
 mod verify;

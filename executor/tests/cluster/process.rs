@@ -194,6 +194,14 @@ impl Shard {
         order(self.faults, words)
     }
 
+    /// Whether the fault port, which lives on the network threads, answers within this time.
+    pub(crate) fn answers_within(&self, time: Duration) -> bool {
+        let mut stream = TcpStream::connect(self.faults).unwrap();
+        stream.set_read_timeout(Some(time)).unwrap();
+        stream.write_all(b"list\n").unwrap();
+        stream.read(&mut [0]).is_ok_and(|got| got > 0)
+    }
+
     pub(crate) fn arm(&self, order: &str) {
         assert_eq!(self.order(order), "ok", "{order}");
     }
@@ -251,15 +259,19 @@ pub(crate) fn assert_verified(lines: &[String], chain: &crate::blocks::Chain) ->
 
 /// The state letter of a thread, from its stat file; `None` if it has gone.
 pub(crate) fn thread_state(pid: u32, name: &str) -> Option<char> {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
-    for task in tasks.flatten() {
-        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+    thread_states(pid, name).pop()
+}
+
+/// The state letters of all threads of that name.
+pub(crate) fn thread_states(pid: u32, name: &str) -> Vec<char> {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let state = |task: std::fs::DirEntry| {
+        // A thread that ends meanwhile has no stat file any more.
+        let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
         let (head, tail) = stat.rsplit_once(") ")?;
-        if head.ends_with(&format!("({name}")) {
-            return tail.chars().next();
-        }
-    }
-    None
+        if head.ends_with(&format!("({name}")) { tail.chars().next() } else { None }
+    };
+    tasks.flatten().filter_map(state).collect()
 }
 
 /// Waits for something that cannot be waited for otherwise.

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use crate::blocks::{self, Chain};
 use crate::process::{
-    Process, Shard, assert_verified, coordinator, depth, events, is_working, shards, thread_state, wait_until,
+    Process, Shard, assert_verified, coordinator, depth, events, is_working, shards, thread_state,
+    thread_states, wait_until,
 };
 
 struct Cluster {
@@ -96,6 +97,9 @@ fn blocked_network_threads_cost_no_more_than_a_lost_connection() {
     // Keep-alive notices it, well before the part's deadline.
     assert!(retry["reason"].as_str().unwrap().starts_with("connection lost: "), "{retry}");
     assert!(thread_state(cluster.pid(), "exec-s1").is_some());
+    assert!(!cluster.shards[1].answers_within(std::time::Duration::from_secs(1)), "it lives on one of them");
+    // Each of the two waits for a lock, and each lock has a holder.
+    wait_until("both are blocked", || thread_states(cluster.pid(), "lock-holder").len() == 2);
 }
 
 #[test]

@@ -18,16 +18,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 use shard_heartbeat::{
-    CreateError, Heartbeat, ProcessState, RegisterError, SegmentOptions, ThreadBeat, Work, WorkGuard,
+    CreateError, Heartbeat, ProcessState, RegisterError, SegmentOptions, ThreadBeat, WatchdogMonitor, Work,
+    WorkGuard,
 };
 use tokio::runtime::Runtime;
 
 use crate::block::{Block, BlockError};
 use crate::deadline::{self, Deadlines};
 use crate::faults::{self, Faults, LastWords, Order, OrderError, PortError, ProcessFault, Role};
+use crate::guard::{self, Guard};
 use crate::process::{self, Stopping};
 use crate::validate::{self, ValidateError};
 
@@ -159,11 +162,6 @@ pub enum CoordinatorError {
     /// Nobody reads what is reported.
     #[error("cannot write to standard output: {0}")]
     Output(#[from] std::io::Error),
-    /// The thread that does the work has ended without a word.
-    #[error(
-        "the coordinating thread has ended. Start the coordinator again; shards stay up and will serve it"
-    )]
-    ThreadGone,
 }
 
 impl CoordinatorError {
@@ -189,9 +187,8 @@ pub fn run(options: CoordinatorOptions) -> Result<AllVerified, CoordinatorError>
     let faults = Faults::inert(Role::Coordinator, to_main);
     faults.obey_all(&options.arm)?;
     process::end_on_panic(heartbeat.clone(), faults.clone());
-    let keeps_living = options.faults.is_some();
     let coordinator = Coordinator::start(options, heartbeat.clone(), &faults);
-    let outcome = coordinator.and_then(|coordinator| coordinator.wait(&process_faults, keeps_living));
+    let outcome = coordinator.and_then(|coordinator| coordinator.wait(&process_faults));
     if let (Err(_), Some(heartbeat)) = (&outcome, &heartbeat) {
         heartbeat.set_state(ProcessState::Failed);
     }
@@ -200,6 +197,7 @@ pub fn run(options: CoordinatorOptions) -> Result<AllVerified, CoordinatorError>
 
 struct Coordinator {
     heartbeat: Option<Heartbeat>,
+    faults: Faults,
     stopping: Stopping,
     thread: JoinHandle<()>,
     runtime: Runtime,
@@ -246,26 +244,24 @@ impl Coordinator {
                 .spawn(body)
                 .map_err(failed("coordinating thread"))?
         };
-        Ok(Self { heartbeat, stopping, thread, runtime, signals, done })
+        Ok(Self { heartbeat, faults: faults.clone(), stopping, thread, runtime, signals, done })
     }
 
     /// Waits for the work's end or the order to stop, looking round all the time.
-    fn wait(
-        self,
-        process_faults: &Receiver<ProcessFault>,
-        keeps_living: bool,
-    ) -> Result<AllVerified, CoordinatorError> {
+    fn wait(self, process_faults: &Receiver<ProcessFault>) -> Result<AllVerified, CoordinatorError> {
+        let mut watchdog = self.heartbeat.as_ref().map(WatchdogMonitor::new);
         loop {
+            let watched = watchdog.as_mut().is_some_and(guard::is_watched);
             crossbeam_channel::select! {
                 recv(self.done) -> outcome => match outcome {
                     Ok(outcome) => {
                         self.end();
                         return outcome;
                     }
-                    // Only an ordered fault ends the thread and not the process: then it must stay a process whose thread
-                    // is gone, for a watchdog to find.
-                    Err(_) if keeps_living && !self.stopping.begun() => std::thread::sleep(deadline::LOOK_ROUND),
-                    Err(_) => return Err(CoordinatorError::ThreadGone),
+                    // It ended without a word.
+                    Err(_) if self.faults.thread_loss_ends_process() => self.lose_thread(watched),
+                    // It was ordered to, and the process must live on without it, for a watchdog to find.
+                    Err(_) => std::thread::sleep(deadline::LOOK_ROUND),
                 },
                 recv(self.signals) -> signal => match signal {
                     Ok(()) => self.begin_to_stop(),
@@ -282,6 +278,21 @@ impl Coordinator {
                 default(deadline::LOOK_ROUND) => {}
             }
         }
+    }
+
+    fn lose_thread(self, watched: bool) -> ! {
+        let mut guard = Guard::default();
+        guard.keep(self.thread);
+        let until = Instant::now() + deadline::STOP;
+        // Its end of the queue is gone, so it is about to end itself.
+        let lost = loop {
+            match guard.lost() {
+                Some(lost) => break lost,
+                None if Instant::now() >= until => process::end_now(guard::THREAD_LOST),
+                None => std::thread::sleep(process::JOIN_LOOK),
+            }
+        };
+        guard::end(&lost, self.heartbeat.as_ref(), watched, |_| {})
     }
 
     fn begin_to_stop(&self) {

@@ -64,6 +64,10 @@ pub const STOP_AT_LAST: Duration = Duration::from_millis(1_900);
 /// milliseconds; a pipe that nobody reads takes for ever.
 pub const LAST_WORDS: Duration = Duration::from_millis(500);
 
+/// How long a process that has lost a thread lives on for the sidecar that watches it: to take its evidence of a living
+/// process, and to end it in its own way. Its verdict takes a millisecond and its evidence has 250 ms of its own by default.
+pub const WATCHDOG_FIRST: Duration = Duration::from_millis(250);
+
 /// The deadlines of one block, innermost first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadlines {

@@ -13,6 +13,7 @@ pub mod coordinator;
 pub mod deadline;
 pub mod faults;
 pub mod generate;
+pub mod guard;
 mod lines;
 pub mod local;
 pub mod logs;

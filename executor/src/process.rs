@@ -1,11 +1,12 @@
 //! How a process of this crate ends: by signal, by panic, and in bounded time either way.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
-use shard_heartbeat::{Heartbeat, ProcessState};
+use shard_heartbeat::{Heartbeat, InFlight, ProcessState};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::deadline;
@@ -53,7 +54,9 @@ pub fn forward_signals(runtime: &tokio::runtime::Handle, main: Sender<()>) -> st
 
 /// From now on a panic on any thread ends the process with [`PANICKED`], unless a test said otherwise. A lost thread in a
 /// living process is what this project exists for; it must not be made at home.
-#[expect(clippy::disallowed_methods, reason = "a hook that hangs for ever can be ordered")]
+///
+/// The hook says what happened, where, on which thread and in the middle of which work: to the segment first, where the
+/// sidecar finds it, then with a backtrace to standard error.
 pub fn end_on_panic(heartbeat: Option<Heartbeat>, faults: Faults) {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -61,32 +64,79 @@ pub fn end_on_panic(heartbeat: Option<Heartbeat>, faults: Faults) {
             tell(panic);
             return;
         }
+        let facts = facts(panic, heartbeat.as_ref());
         if faults.hook_hangs() {
-            if let Some(heartbeat) = &heartbeat {
-                heartbeat.last_words(&panic.to_string());
-            }
-            loop {
-                std::thread::park();
-            }
+            say_last(heartbeat.as_ref(), &facts);
+            hang();
         }
-        // Telling can hang: a pipe that nobody reads, a lock that the panicking thread holds.
-        end_after(deadline::LAST_WORDS, PANICKED);
-        if let Some(heartbeat) = &heartbeat {
-            heartbeat.set_state(ProcessState::Failed);
+        // From here on everything can hang: a lock that the panicking thread holds, a pipe that nobody reads.
+        let timer = {
+            let (heartbeat, facts) = (heartbeat.clone(), facts.clone());
+            end_after_saying(deadline::LAST_WORDS, PANICKED, move || say_last(heartbeat.as_ref(), &facts))
+        };
+        if timer {
+            let backtrace = std::backtrace::Backtrace::force_capture();
+            let story = format!("{facts}\n{backtrace}");
+            say_last(heartbeat.as_ref(), &story);
+            write_to_stderr(&story);
+            crate::logs::flush(deadline::LAST_WORDS);
+        } else {
+            // Nothing would end a hook that hangs, so it does nothing that could.
+            say_last(heartbeat.as_ref(), &facts);
         }
-        tell(panic);
         end_now(PANICKED);
     }));
 }
 
+/// What a panic comes to, a fact a line.
+fn facts(panic: &std::panic::PanicHookInfo<'_>, heartbeat: Option<&Heartbeat>) -> String {
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or("without a name");
+    let place = panic.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+    let reason = panic.payload_as_str().unwrap_or("no words");
+    let mut facts = format!("thread {name} panicked at {place}: {reason}");
+    if let Some(work) = heartbeat.and_then(Heartbeat::in_flight) {
+        let InFlight { name, work_key, attempt } = work;
+        facts.push_str(&format!("\nin flight: {work_key}, attempt {attempt}, on {name}"));
+    }
+    facts
+}
+
+/// Into the segment, for the sidecar; the first words of the process stand.
+fn say_last(heartbeat: Option<&Heartbeat>, words: &str) {
+    if let Some(heartbeat) = heartbeat {
+        heartbeat.last_words(words);
+        heartbeat.set_state(ProcessState::Failed);
+    }
+}
+
+/// In one write, so that the lines of two threads do not mix.
+fn write_to_stderr(story: &str) {
+    // That nobody can read it is no reason to do anything else than what follows.
+    let _ = std::io::stderr().write_all(format!("{story}\n").as_bytes());
+}
+
+#[expect(clippy::disallowed_methods, reason = "a hook that hangs for ever is what was ordered")]
+fn hang() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
+
 /// Ends the process with `code` after `delay`, whatever its other threads do meanwhile.
 pub fn end_after(delay: Duration, code: i32) {
+    // Without a thread for the timer there is still the ordinary way out, and the watchdog.
+    end_after_saying(delay, code, || {});
+}
+
+/// The same, with something to do just before; false if there is no thread for the timer.
+fn end_after_saying(delay: Duration, code: i32, last: impl FnOnce() + Send + 'static) -> bool {
     let timer = move || {
         std::thread::sleep(delay);
+        last();
         end_now(code)
     };
-    // Without a thread for the timer there is still the ordinary way out, and the watchdog.
-    let _ = std::thread::Builder::new().name("end-timer".to_owned()).spawn(timer);
+    std::thread::Builder::new().name("end-timer".to_owned()).spawn(timer).is_ok()
 }
 
 /// Ends the process now: no destructors, no exit handlers, nothing that could wait for a stuck thread.
@@ -125,4 +175,4 @@ pub fn join_all(threads: Vec<std::thread::JoinHandle<()>>) -> Vec<String> {
 }
 
 /// How often a thread that should end is looked at: there is no timed join, and a stop should feel immediate.
-const JOIN_LOOK: Duration = Duration::from_millis(2);
+pub(crate) const JOIN_LOOK: Duration = Duration::from_millis(2);

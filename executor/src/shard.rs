@@ -10,6 +10,8 @@ mod remote;
 mod scout;
 mod service;
 mod session;
+mod sockets;
+mod threads;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -18,11 +20,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use shard_heartbeat::{CreateError, Heartbeat, ProcessState, RegisterError, SegmentOptions};
+use shard_heartbeat::{
+    ChannelBeat, CreateError, Heartbeat, ProcessState, RegisterError, SegmentOptions, WatchdogMonitor,
+};
 use tokio::runtime::Runtime;
 
 use crate::deadline;
 use crate::faults::{self, Faults, Order, OrderError, PortError, ProcessFault, Role};
+use crate::guard::{self, Guard};
 use crate::net;
 use crate::process::{self, Stopping};
 use crate::queue;
@@ -111,7 +116,7 @@ pub fn run(options: &ShardOptions) -> Result<(), ShardError> {
     process::end_on_panic(Some(heartbeat.clone()), faults.clone());
     let started = Shard::start(options, &heartbeat, &faults);
     match started {
-        Ok(shard) => {
+        Ok(mut shard) => {
             shard.wait(&process_faults);
             shard.stop();
             Ok(())
@@ -127,7 +132,12 @@ struct Shard {
     heartbeat: Heartbeat,
     stopping: Stopping,
     sessions: session::Sessions,
-    threads: Vec<JoinHandle<()>>,
+    counters: Arc<Counters>,
+    faults: Faults,
+    guard: Guard,
+    health: service::Health,
+    sockets: sockets::Sockets,
+    net_in: ChannelBeat,
     runtime: Runtime,
     signals: Receiver<()>,
     close: tokio::sync::watch::Sender<bool>,
@@ -140,12 +150,11 @@ impl Shard {
         let listener = TcpListener::bind(options.listen).map_err(bind)?;
         listener.set_nonblocking(true).map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(NET_THREADS)
-            .thread_name(format!("net-s{}", options.id))
-            .enable_all()
-            .build()
-            .map_err(failed("network threads"))?;
+        let name = format!("net-s{}", options.id);
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(NET_THREADS).thread_name(&name).enable_all();
+        threads::watch(&mut builder, heartbeat, &name);
+        let runtime = builder.build().map_err(failed("network threads"))?;
         let (signalled, signals) = crossbeam_channel::bounded(1);
         process::forward_signals(runtime.handle(), signalled).map_err(failed("signal handlers"))?;
         if let Some(address) = options.faults {
@@ -155,7 +164,10 @@ impl Shard {
 
         let stopping = Stopping::default();
         let counters = Arc::new(Counters::default());
+        let counted = Arc::clone(&counters);
+        faults.tell_counters(move || counted.to_string());
         let sessions = session::Sessions::new(heartbeat.incarnation(), Arc::clone(&counters));
+        let net_in = heartbeat.channel("net-in", None)?;
         let (commands, commands_out) = queue::bounded(heartbeat, "commands", COMMANDS)?;
         let (state, state_out) = queue::bounded(heartbeat, "state", STATE_REPLIES)?;
         let (results, results_out) = queue::bounded(heartbeat, "results", RESULTS)?;
@@ -174,10 +186,13 @@ impl Shard {
             stopping: stopping.clone(),
             counters: Arc::clone(&counters),
         };
-        let threads = vec![
-            spawn(heartbeat, "exec", options.id, move |beat, words, ready| executor.run(beat, words, ready))?,
-            spawn(heartbeat, "send", options.id, move |beat, words, ready| outbox.run(beat, words, ready))?,
-        ];
+        let mut guard = Guard::default();
+        guard.keep(spawn(heartbeat, "exec", options.id, move |beat, words, ready| {
+            executor.run(beat, words, ready);
+        })?);
+        guard.keep(spawn(heartbeat, "send", options.id, move |beat, words, ready| {
+            outbox.run(beat, words, ready);
+        })?);
 
         let service = service::Service {
             id: options.id,
@@ -187,19 +202,46 @@ impl Shard {
             faults: faults.clone(),
         };
         let (close, closed) = tokio::sync::watch::channel(false);
-        service::serve(&runtime, listener, service, closed).map_err(bind)?;
+        let sockets = sockets::Sockets::default();
+        let (health, network) =
+            service::serve(&runtime, listener, service, sockets.clone(), closed).map_err(bind)?;
+        guard.keep_task("network side", network);
         heartbeat.set_state(ProcessState::Running);
         say(&format!(
             "shard {}: listening on {address}, incarnation {}",
             options.id,
             heartbeat.incarnation()
         ));
-        Ok(Self { heartbeat: heartbeat.clone(), stopping, sessions, threads, runtime, signals, close })
+        Ok(Self {
+            heartbeat: heartbeat.clone(),
+            stopping,
+            sessions,
+            counters,
+            faults: faults.clone(),
+            guard,
+            health,
+            sockets,
+            net_in,
+            runtime,
+            signals,
+            close,
+        })
     }
 
     /// Waits for the order to stop, looking round all the time: this thread must always be one that can still act.
-    fn wait(&self, process_faults: &Receiver<ProcessFault>) {
+    fn wait(&mut self, process_faults: &Receiver<ProcessFault>) {
+        let mut watchdog = WatchdogMonitor::new(&self.heartbeat);
         loop {
+            self.sockets.publish(&self.net_in);
+            let watched = guard::is_watched(&mut watchdog);
+            if self.faults.thread_loss_ends_process()
+                && let Some(lost) = self.guard.lost()
+            {
+                guard::end(&lost, Some(&self.heartbeat), watched, |reason| {
+                    self.health.not_serving(&self.runtime);
+                    self.sessions.refuse(reason);
+                });
+            }
             crossbeam_channel::select! {
                 recv(self.signals) -> signal => match signal {
                     Ok(()) => return,
@@ -223,16 +265,18 @@ impl Shard {
     fn stop(self) {
         process::end_after(deadline::STOP_AT_LAST, process::STOP_HUNG);
         self.begin_to_stop();
-        let late = process::join_all(self.threads);
+        let late = process::join_all(self.guard.into_threads());
         if !late.is_empty() {
             tracing::warn!(threads = late.join(", "), "threads did not end in time; ending without them");
         }
         self.runtime.shutdown_timeout(deadline::LOOK_ROUND);
+        tracing::info!(counters = %self.counters, "the shard has stopped");
     }
 
     fn begin_to_stop(&self) {
         self.heartbeat.set_state(ProcessState::Stopping);
         self.stopping.begin();
+        self.health.not_serving(&self.runtime);
         // Nobody may be listening for it any more.
         let _ = self.close.send(true);
         self.sessions.close_current("the shard stops");

@@ -9,13 +9,19 @@ use std::time::{Duration, Instant};
 use shard_heartbeat::TraceContext;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::server::NamedService;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 
 use super::MAX_MESSAGE;
 use super::executor::{Job, StateReply};
 use super::session::{Counters, Session, Sessions};
+use super::sockets::Sockets;
 use crate::deadline;
 use crate::faults::Faults;
 use crate::net::wire::shard_server::{Shard, ShardServer};
@@ -36,20 +42,45 @@ pub(super) struct Service {
     pub(super) faults: Faults,
 }
 
-/// Starts to serve on a bound listener, until `closed` turns true.
+/// The health of the shard, for whoever asks by gRPC's standard service.
+#[derive(Clone)]
+pub(super) struct Health(HealthReporter);
+
+impl Health {
+    /// Whether the shard serves, as a whole and by the name of its service.
+    async fn set(&self, status: ServingStatus) {
+        for name in ["", <ShardServer<Service> as NamedService>::NAME] {
+            self.0.set_service_status(name, status).await;
+        }
+    }
+
+    /// From now on the shard does not serve. Told by the runtime, as soon as it can.
+    pub(super) fn not_serving(&self, runtime: &Runtime) {
+        let health = self.clone();
+        runtime.spawn(async move { health.set(ServingStatus::NotServing).await });
+    }
+}
+
+/// Starts to serve on a bound listener, until `closed` turns true. The threads behind it must be ready: it says so.
 pub(super) fn serve(
     runtime: &Runtime,
     listener: TcpListener,
     service: Service,
+    sockets: Sockets,
     mut closed: watch::Receiver<bool>,
-) -> std::io::Result<()> {
+) -> std::io::Result<(Health, JoinHandle<()>)> {
     let _entered = runtime.enter();
     let incoming = TcpIncoming::from(tokio::net::TcpListener::from_std(listener)?).with_nodelay(Some(true));
+    let incoming = incoming.map(move |accepted| accepted.map(|stream| sockets.count(stream)));
     let service = ShardServer::new(service)
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
-    let router = net::server().add_service(service);
-    runtime.spawn(async move {
+    let (reporter, answers) = tonic_health::server::health_reporter();
+    let health = Health(reporter);
+    let router = net::server().add_service(answers).add_service(service);
+    let ready = health.clone();
+    let task = runtime.spawn(async move {
+        ready.set(ServingStatus::Serving).await;
         let end = async move {
             // An error means that the process is ending already.
             let _ = closed.wait_for(|closed| *closed).await;
@@ -58,7 +89,7 @@ pub(super) fn serve(
             tracing::error!(error = net::innermost(&error), "the network side has ended");
         }
     });
-    Ok(())
+    Ok((health, task))
 }
 
 #[tonic::async_trait]
@@ -69,6 +100,9 @@ impl Shard for Service {
         &self,
         request: Request<Streaming<wire::Down>>,
     ) -> Result<Response<Self::ServeStream>, Status> {
+        if let Some(reason) = self.sessions.refused() {
+            return Err(Status::unavailable(reason.to_owned()));
+        }
         let peer = request.remote_addr();
         let mut down = request.into_inner();
         let hello = tokio::time::timeout(deadline::HELLO, down.message())

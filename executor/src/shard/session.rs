@@ -1,7 +1,8 @@
 //! Which coordinator the shard serves now, and what it has had to drop.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::{mpsc, watch};
 use tonic::Status;
@@ -19,6 +20,17 @@ pub struct Counters {
     pub malformed: AtomicU64,
     /// Coordinators that were lost or replaced.
     pub coordinators_lost: AtomicU64,
+}
+
+/// As one line, `name=count` each.
+impl fmt::Display for Counters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let Self { results_dropped, stale, malformed, coordinators_lost } = self;
+        let (dropped, stale, malformed) = (get(results_dropped), get(stale), get(malformed));
+        let lost = get(coordinators_lost);
+        write!(f, "results_dropped={dropped} stale={stale} malformed={malformed} coordinators_lost={lost}")
+    }
 }
 
 impl Counters {
@@ -102,11 +114,25 @@ pub(super) struct Sessions {
     pub(super) incarnation: u64,
     pub(super) counters: Arc<Counters>,
     current: Arc<Mutex<Option<Arc<Session>>>>,
+    /// Why no session may begin any more.
+    refused: Arc<OnceLock<String>>,
 }
 
 impl Sessions {
     pub(super) fn new(incarnation: u64, counters: Arc<Counters>) -> Self {
-        Self { incarnation, counters, current: Arc::default() }
+        Self { incarnation, counters, current: Arc::default(), refused: Arc::default() }
+    }
+
+    /// Ends the session there is and lets none begin any more: the shard cannot do its work.
+    pub(super) fn refuse(&self, reason: &str) {
+        // The first reason is the one that counts.
+        let _ = self.refused.set(reason.to_owned());
+        self.close_current(reason);
+    }
+
+    /// Why no session may begin; `None`: it may.
+    pub(super) fn refused(&self) -> Option<&str> {
+        self.refused.get().map(String::as_str)
     }
 
     /// Begins a session with the coordinator of that incarnation, in place of the one there was. `None`: a coordinator

@@ -10,6 +10,7 @@
 
 mod blocks;
 mod faults;
+mod guard;
 mod lifecycle;
 mod loss;
 mod messages;

@@ -101,7 +101,7 @@ pub use {
     reader::{Description, Reader},
     sample::{ChannelSample, LaneSample, LaneSamples, RawState, Sample, ThreadSample},
     source::FileId,
-    thread::{Lane, Lanes, ThreadBeat, WorkGuard},
+    thread::{Begun, Lane, Lanes, ThreadBeat, WorkGuard},
     watchdog::{WatchdogBeat, WatchdogMonitor, WatchdogSeen},
     writer::{Heartbeat, ProcessState, SegmentOptions},
 };

@@ -43,6 +43,20 @@ impl ThreadBeat {
         WorkGuard { beat: self, outer: self.slot.begin(work) }
     }
 
+    /// Begins work whose end is told by [`ThreadBeat::end`], for those whose begin and end are two callbacks, as a runtime's
+    /// unpark and park are. Everywhere else [`ThreadBeat::working`] is safer: its guard cannot be forgotten.
+    #[inline]
+    pub fn begin(&self, work: Work) -> Begun {
+        self.unwound.set(None);
+        Begun(self.slot.begin(work))
+    }
+
+    /// Ends the work that was begun last.
+    #[inline]
+    pub fn end(&self, begun: Begun) {
+        self.slot.end(begun.0);
+    }
+
     /// A sign of life from within work: one plain store. Beat where progress is made, never from a timer.
     #[inline]
     pub fn progress(&self) {
@@ -73,6 +87,11 @@ impl Drop for ThreadBeat {
         self.slot.close(self.left);
     }
 }
+
+/// Work that was begun and waits for its [`ThreadBeat::end`].
+#[must_use = "the work goes on until it is given to `ThreadBeat::end`"]
+#[derive(Debug)]
+pub struct Begun(Work);
 
 /// Work under way; dropping it ends the work.
 #[must_use = "the work ends when the guard is dropped"]

@@ -1,16 +1,19 @@
 //! A whole cluster: supervised shards with their sidecars, and a coordinator that runs blocks over them again and
 //! again.
 
-use std::net::SocketAddr;
+mod coordinator;
+mod rule;
+mod shard;
+
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use serde_json::Value;
-
-use crate::process::{Process, binary};
+use crate::proxy::Proxy;
 use crate::sidecar::{Settings, Sidecar};
-use crate::{api, blocks, faults, sweep, wait};
+use crate::{blocks, faults, sweep, wait};
+
+pub use coordinator::{Coordinator, Verified};
+pub use shard::Shard;
 
 /// What a scenario asks for.
 #[derive(Clone, Debug)]
@@ -19,16 +22,49 @@ pub struct Plan {
     pub shards: usize,
     /// Their sidecars.
     pub settings: Settings,
+    /// Whether shards have sidecars at all.
+    pub watched: bool,
+    /// A shard whose sidecar runs apart from its supervisor, under a strain of its own.
+    pub strained: Option<(usize, Strain)>,
+    /// Further arguments of each shard.
+    pub shard_arguments: Vec<String>,
+    /// Shards that the coordinator reaches through a proxy.
+    pub proxied: Vec<usize>,
     /// `--block-deadline` of the coordinator.
     pub block_deadline: String,
     /// Whether a coordinator runs blocks.
     pub coordinator: bool,
-    /// Blocks to run; `None` takes what [`blocks::any`] finds.
-    pub blocks: Option<PathBuf>,
+    /// The sidecar of the coordinator, which then runs under a supervisor too.
+    pub coordinator_sidecar: Option<Settings>,
+    /// Blocks to run.
+    pub blocks: Blocks,
     /// Further arguments of `supervise`, before `--`.
     pub supervise: Vec<String>,
     /// Whether output goes through files instead of pipes, so that no reader disturbs what is timed.
     pub quiet_output: bool,
+}
+
+/// Which blocks are run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blocks {
+    /// What [`blocks::any`] finds.
+    Any,
+    /// A chain of our own.
+    Generated {
+        /// Its length.
+        blocks: u32,
+        /// Of each block.
+        transactions: u32,
+    },
+}
+
+/// What makes the life of a sidecar hard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strain {
+    /// Its standard error is full and nobody reads it.
+    UnreadLogs,
+    /// Its evidence directory is a tiny filesystem, visible to it alone. Needs root.
+    TinyDisk,
 }
 
 impl Default for Plan {
@@ -36,43 +72,41 @@ impl Default for Plan {
         Self {
             shards: 2,
             settings: Settings::default(),
+            watched: true,
+            strained: None,
+            shard_arguments: Vec::new(),
+            proxied: Vec::new(),
             block_deadline: "20s".to_owned(),
             coordinator: true,
-            blocks: None,
+            coordinator_sidecar: None,
+            blocks: Blocks::Any,
             supervise: Vec::new(),
             quiet_output: false,
         }
     }
 }
 
-/// One shard, its supervisor and its sidecar.
-#[derive(Debug)]
-pub struct Shard {
-    /// The supervisor, which started the other two.
-    pub supervisor: Process,
-    /// The sidecar.
-    pub sidecar: Sidecar,
-    /// Where the shard listens for the coordinator.
-    pub listen: SocketAddr,
-    /// Its fault port.
-    pub faults: SocketAddr,
-}
-
-/// A verified block, as the coordinator told it.
-#[derive(Clone, Debug)]
-pub struct Verified {
-    /// Its number.
-    pub block: u64,
-    /// When, `CLOCK_MONOTONIC` nanoseconds.
-    pub at: u64,
+impl Plan {
+    /// For faults that the coordinator must find by itself: its deadlines pass long before a sidecar has an opinion.
+    /// The blocks are small, so that even a busy machine meets them with ease.
+    pub fn coordinator_first() -> Self {
+        Self {
+            settings: Settings { stall_after: "20s".to_owned(), ..Settings::default() },
+            block_deadline: "8s".to_owned(),
+            blocks: Blocks::Generated { blocks: 10, transactions: 40 },
+            ..Self::default()
+        }
+    }
 }
 
 /// Everything that was started. Dropping it ends all of it.
 #[derive(Debug)]
 pub struct Cluster {
-    coordinator: Option<Process>,
+    coordinator: Option<Coordinator>,
     /// By number.
     pub shards: Vec<Shard>,
+    proxies: Vec<(usize, Proxy)>,
+    plan: Plan,
     mark: String,
     folder: tempfile::TempDir,
 }
@@ -85,20 +119,29 @@ impl Cluster {
         sweep::adopt_orphans();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mark = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let mut cluster = Self { coordinator: None, shards: Vec::new(), mark, folder };
-        for number in 0..plan.shards {
-            let shard = cluster.shard(number, plan);
+        let plan = plan.clone();
+        let mut cluster =
+            Self { coordinator: None, shards: Vec::new(), proxies: Vec::new(), plan, mark, folder };
+        for number in 0..cluster.plan.shards {
+            let shard = Shard::start(number, &cluster.plan, cluster.folder.path(), &cluster.mark);
+            if cluster.plan.proxied.contains(&number) {
+                cluster.proxies.push((number, Proxy::start(shard.listen)));
+            }
             cluster.shards.push(shard);
         }
-        for shard in &cluster.shards {
-            wait::until("a sidecar that watches", || {
-                let status = shard.sidecar.status()?;
-                (status["pid"].is_i64() && status["verdict"] != "unguarded").then_some(())
-            });
+        if cluster.plan.watched {
+            for shard in &mut cluster.shards {
+                wait::until("a sidecar that watches", || {
+                    let status = shard.sidecar.status()?;
+                    (status["pid"].is_i64() && status["verdict"] != "unguarded").then_some(())
+                });
+                shard.first_pid = shard.sidecar.pid();
+            }
         }
-        if plan.coordinator {
-            let blocks = plan.blocks.clone().unwrap_or_else(|| blocks::any(cluster.folder.path()));
-            cluster.run_blocks(&blocks, &plan.block_deadline);
+        if cluster.plan.coordinator {
+            let blocks = cluster.blocks();
+            let deadline = cluster.plan.block_deadline.clone();
+            cluster.run_blocks(&blocks, &deadline);
             cluster.verified_after(0);
         }
         cluster
@@ -109,78 +152,60 @@ impl Cluster {
         self.folder.path()
     }
 
-    fn shard(&self, number: usize, plan: &Plan) -> Shard {
-        let name = number.to_string();
-        let sidecar =
-            Sidecar::configure(self.folder.path(), &name, &format!("exec-s{number}"), &plan.settings);
-        let (listen, faults) = (api::free_address(), api::free_address());
-        let mut command = Command::new(binary("shard-watchdog"));
-        command
-            .args(["supervise", "--config"])
-            .arg(&sidecar.config)
-            .args(&plan.supervise)
-            .arg("--")
-            .arg(binary("shard-executor"))
-            .args(["shard", "--id", &name, "--listen", &listen.to_string()])
-            .arg("--heartbeat")
-            .arg(&sidecar.heartbeat)
-            .args(["--faults", &faults.to_string()])
-            .env("SHARD_WATCHDOG_THREAD_EVENTS", &plan.settings.thread_events)
-            .envs(plan.settings.watch_priority.as_ref().map(|p| ("SHARD_WATCHDOG_WATCH_PRIORITY", p)))
-            .env(sweep::MARK, &self.mark);
-        let title = format!("shard {number}");
-        let supervisor = if plan.quiet_output {
-            Process::start_into_file(&title, command, &self.folder.path().join(format!("{name}.out")))
-        } else {
-            Process::start(&title, command)
-        };
-        Shard { supervisor, sidecar, listen, faults }
+    /// The blocks that the plan asks for.
+    #[track_caller]
+    pub fn blocks(&self) -> PathBuf {
+        match self.plan.blocks {
+            Blocks::Any => blocks::any(self.folder()),
+            Blocks::Generated { blocks, transactions } => {
+                blocks::generated(self.folder(), blocks, transactions)
+            }
+        }
     }
 
     /// Starts a coordinator that runs `blocks` until it is told to stop.
     #[track_caller]
     pub fn run_blocks(&mut self, blocks: &Path, deadline: &str) {
-        let addresses: Vec<_> = self.shards.iter().map(|shard| shard.listen.to_string()).collect();
-        let mut command = Command::new(binary("shard-executor"));
-        command
-            .args(["coordinator", "--shards", &addresses.join(","), "--blocks"])
-            .arg(blocks)
-            .args(["--block-deadline", deadline, "--repeat", "0", "--json"])
-            .env(sweep::MARK, &self.mark);
-        self.coordinator = Some(Process::start("coordinator", command));
+        let address = |(number, shard): (usize, &Shard)| {
+            let proxy = self.proxies.iter().find(|(of, _)| *of == number);
+            proxy.map_or(shard.listen, |(_, proxy)| proxy.address).to_string()
+        };
+        let shards: Vec<_> = self.shards.iter().enumerate().map(address).collect();
+        let settings = self.plan.coordinator_sidecar.as_ref();
+        let coordinator =
+            Coordinator::start(&shards, blocks, deadline, settings, self.folder.path(), &self.mark);
+        self.coordinator = Some(coordinator);
     }
 
     /// The coordinator.
     #[track_caller]
-    pub fn coordinator(&mut self) -> &mut Process {
+    pub fn coordinator(&self) -> &Coordinator {
+        self.coordinator.as_ref().expect("this cluster has a coordinator")
+    }
+
+    /// The coordinator, to be waited for or ended.
+    #[track_caller]
+    pub fn coordinator_mut(&mut self) -> &mut Coordinator {
         self.coordinator.as_mut().expect("this cluster has a coordinator")
+    }
+
+    /// What stands between the coordinator and shard `number`.
+    #[track_caller]
+    pub fn proxy(&self, number: usize) -> &Proxy {
+        let found = self.proxies.iter().find(|(of, _)| *of == number);
+        &found.expect("this shard has a proxy").1
     }
 
     /// Waits for the first block that was verified after `at`; a wrong block on the way fails the test.
     #[track_caller]
-    pub fn verified_after(&mut self, at: u64) -> Verified {
-        let coordinator = self.coordinator.as_ref().expect("this cluster has a coordinator");
-        coordinator.line("a verified block", 0, |line| {
-            let line: Value = serde_json::from_str(line).ok()?;
-            if line["event"] != "block" {
-                return None;
-            }
-            assert_eq!(line["verified"], true, "a block was wrong: {line}");
-            let when = line["at_monotonic_ns"].as_u64()?;
-            (when > at).then(|| Verified { block: line["block"].as_u64().unwrap_or_default(), at: when })
-        })
+    pub fn verified_after(&self, at: u64) -> Verified {
+        self.coordinator().verified_after(at)
     }
 
     /// How many blocks were verified so far; a wrong one fails the test.
     #[track_caller]
     pub fn verified(&self) -> usize {
-        let coordinator = self.coordinator.as_ref().expect("this cluster has a coordinator");
-        let lines = coordinator.lines();
-        let blocks = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        blocks
-            .filter(|line| line["event"] == "block")
-            .inspect(|line| assert_eq!(line["verified"], true, "{line}"))
-            .count()
+        self.coordinator().verified().len()
     }
 
     /// Arms a fault in shard `number` and waits until it fires. Returns when it did.
@@ -191,18 +216,24 @@ impl Cluster {
         faults::order(shard.faults, orders);
         shard.supervisor.line("the fault", from, faults::fired_at)
     }
+
+    /// The same in the coordinator.
+    #[track_caller]
+    pub fn inject_coordinator(&self, orders: &[&str]) -> u64 {
+        let coordinator = self.coordinator();
+        let from = coordinator.process.line_count();
+        faults::order(coordinator.faults, orders);
+        coordinator.process.line("the fault", from, faults::fired_at)
+    }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            for shard in &self.shards {
-                let status = shard.sidecar.status().unwrap_or_default();
-                eprintln!("--- {}: {} because {}", status["shard"], status["verdict"], status["reason"]);
-                for incident in shard.sidecar.incidents().iter().rev().take(3) {
-                    eprintln!("    {}: {}, {}", incident["id"], incident["status"], incident["why"]);
-                }
-            }
+            let of_coordinator =
+                self.coordinator.as_ref().and_then(|coordinator| coordinator.sidecar.as_ref());
+            let of_shards = self.shards.iter().map(|shard| &shard.sidecar);
+            of_shards.filter(|_| self.plan.watched).chain(of_coordinator).for_each(tell);
         }
         self.coordinator = None;
         for shard in &self.shards {
@@ -210,5 +241,14 @@ impl Drop for Cluster {
         }
         self.shards.clear();
         sweep::sweep(&self.mark);
+    }
+}
+
+/// What a person wants to know of a sidecar when a scenario has failed.
+fn tell(sidecar: &Sidecar) {
+    let status = sidecar.status().unwrap_or_default();
+    eprintln!("--- {}: {} because {}", status["shard"], status["verdict"], status["reason"]);
+    for incident in sidecar.incidents().iter().rev().take(3) {
+        eprintln!("    {}: {}, {}", incident["id"], incident["status"], incident["why"]);
     }
 }

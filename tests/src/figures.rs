@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::cluster::Cluster;
 use crate::incident;
+use crate::sidecar::Sidecar;
 
 /// A distribution as scripts read it.
 pub fn distribution(values: &[f64]) -> Value {
@@ -31,7 +32,57 @@ pub fn quantile(sorted: &[f64], q: f64) -> f64 {
     sorted.get(rank - 1).copied().unwrap_or(f64::NAN)
 }
 
-/// The times of one fault, milliseconds from the moment at which it fired.
+/// What a scenario leaves behind for people: `target/fault-times/row-NN.json`, or `row-NN-CASE.json` where a row has
+/// several scenarios. Not every row has a verdict or a death, so each record holds the times that apply.
+#[derive(Clone, Debug)]
+pub struct Record {
+    name: String,
+    fields: Map<String, Value>,
+}
+
+impl Record {
+    /// The record of a row.
+    pub fn row(row: u32) -> Self {
+        Self { name: format!("row-{row:02}"), fields: Map::new() }.fact("row", &json!(row))
+    }
+
+    /// The record of something that has no row.
+    pub fn named(name: &str) -> Self {
+        Self { name: name.to_owned(), fields: Map::new() }
+    }
+
+    /// One of several scenarios of the row.
+    #[must_use]
+    pub fn case(mut self, case: &str) -> Self {
+        self.name = format!("{}-{case}", self.name);
+        self.fact("case", &json!(case))
+    }
+
+    /// A time that passed, in milliseconds; put the unit into the name.
+    #[must_use]
+    pub fn time(self, name: &str, from: u64, to: u64) -> Self {
+        self.fact(name, &json!(milliseconds(from, to)))
+    }
+
+    /// Anything else worth knowing.
+    #[must_use]
+    pub fn fact(mut self, name: &str, value: &Value) -> Self {
+        self.fields.insert(name.to_owned(), value.clone());
+        self
+    }
+
+    /// Writes it down.
+    pub fn keep(self) {
+        let Self { name, fields } = self;
+        println!("{name}: {}", Value::Object(fields.clone()));
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/fault-times");
+        // A record is for people; a read-only target folder must not fail a scenario.
+        let _ = std::fs::create_dir_all(&folder);
+        let _ = std::fs::write(folder.join(format!("{name}.json")), format!("{:#}\n", Value::Object(fields)));
+    }
+}
+
+/// The times of one fault that ended a process, milliseconds from the moment at which it fired.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FaultTimes {
     /// Until the verdict.
@@ -43,27 +94,31 @@ pub struct FaultTimes {
 }
 
 impl FaultTimes {
-    /// Reads them from the incident of shard `number` and from the coordinator, and keeps them as the record of
-    /// `row` in `target/fault-times`.
+    /// Waits for the recovery of shard `number`, and keeps the times as the record of `row`.
     #[track_caller]
-    pub fn record(row: u32, cluster: &mut Cluster, number: usize, fired: u64) -> Self {
-        let incident = cluster.shards[number].sidecar.incident("recovered");
+    pub fn record(row: u32, cluster: &Cluster, number: usize, fired: u64) -> Self {
+        Self::keep(Record::row(row), &cluster.shards[number].sidecar, cluster, fired)
+    }
+
+    /// Waits until `sidecar` has seen the next process after the fault that fired then, and keeps the times in `record`.
+    #[track_caller]
+    pub fn keep(record: Record, sidecar: &Sidecar, cluster: &Cluster, fired: u64) -> Self {
+        let incident = sidecar.incident_with("restarted");
         let dead = incident::step_at(&incident, "exited").expect("it died");
         let verdict = incident::step_at(&incident, "verdict").expect("it was judged");
         let verified = cluster.verified_after(dead.max(fired)).at;
-        let times = Self {
+        record
+            .time("verdict_ms", fired, verdict)
+            .time("dead_ms", fired, dead)
+            .time("verified_ms", fired, verified)
+            .fact("reason", &incident["reason"])
+            .fact("why", &incident["why"])
+            .keep();
+        Self {
             verdict_ms: milliseconds(fired, verdict),
             dead_ms: milliseconds(fired, dead),
             verified_ms: milliseconds(fired, verified),
-        };
-        let Self { verdict_ms, dead_ms, verified_ms } = times;
-        let record = json!({"row": row, "verdict_ms": verdict_ms, "dead_ms": dead_ms, "verified_ms": verified_ms,
-            "reason": incident["reason"], "why": incident["why"]});
-        println!(
-            "row {row}: verdict {verdict_ms:.2} ms, dead {dead_ms:.2} ms, next verified block {verified_ms:.2} ms"
-        );
-        keep(row, &record);
-        times
+        }
     }
 }
 
@@ -72,11 +127,4 @@ pub fn milliseconds(from: u64, to: u64) -> f64 {
     #[allow(clippy::cast_precision_loss, reason = "exact up to a hundred days")]
     let nanoseconds = to.wrapping_sub(from).cast_signed() as f64;
     nanoseconds / 1e6
-}
-
-fn keep(row: u32, record: &Value) {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/fault-times");
-    // A record is for people; a read-only target folder must not fail a scenario.
-    let _ = std::fs::create_dir_all(&folder);
-    let _ = std::fs::write(folder.join(format!("row-{row:02}.json")), format!("{record:#}\n"));
 }

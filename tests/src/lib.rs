@@ -14,13 +14,17 @@
 
 pub mod api;
 pub mod blocks;
+pub mod clock;
 pub mod cluster;
 pub mod faults;
 pub mod figures;
+pub mod flood;
 pub mod hogs;
+pub mod hostile;
 pub mod incident;
 pub mod process;
 pub mod prometheus;
+pub mod proxy;
 pub mod sidecar;
 pub mod sweep;
 pub mod wait;

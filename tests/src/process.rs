@@ -30,6 +30,9 @@ pub struct Process {
     child: Child,
     told_to_end: Cell<bool>,
     lines: Arc<Mutex<Vec<String>>>,
+    /// A pipe that is held open and never read.
+    #[expect(dead_code, reason = "closing it would end its writer, or let it go on")]
+    unread: Option<std::io::PipeReader>,
 }
 
 impl Process {
@@ -45,7 +48,7 @@ impl Process {
         if let Some(err) = child.stderr.take() {
             collect(name, err, &lines);
         }
-        Self { name: name.to_owned(), child, told_to_end: Cell::new(false), lines }
+        Self { name: name.to_owned(), child, told_to_end: Cell::new(false), lines, unread: None }
     }
 
     /// Starts `command` with its output in `file`, which is read along. A line written to a pipe wakes its reader, and
@@ -59,7 +62,26 @@ impl Process {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let from = File::open(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         follow(from, Arc::downgrade(&lines));
-        Self { name: name.to_owned(), child, told_to_end: Cell::new(false), lines }
+        Self { name: name.to_owned(), child, told_to_end: Cell::new(false), lines, unread: None }
+    }
+
+    /// Starts `command` with a standard error that is full from the start and that nobody reads, and no other output.
+    #[track_caller]
+    pub fn start_unread(name: &str, mut command: Command) -> Self {
+        let (unread, full) = std::io::pipe().expect("a pipe");
+        fill(&full);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(full);
+        let child = spawn(name, &mut command);
+        let process = Self {
+            name: name.to_owned(),
+            child,
+            told_to_end: Cell::new(false),
+            lines: Arc::default(),
+            unread: Some(unread),
+        };
+        // What holds the writing end is the command, and it is the child's alone now.
+        drop(command);
+        process
     }
 
     /// Its pid.
@@ -112,6 +134,11 @@ impl Process {
         wait::until(what, || child.try_wait().expect("a child can be waited for"))
     }
 
+    /// Whether it runs still.
+    pub fn is_running(&mut self) -> bool {
+        self.ended().is_none()
+    }
+
     /// Its end, if it has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
@@ -138,6 +165,22 @@ impl Drop for Process {
             }
         }
     }
+}
+
+/// Writes into a pipe until it takes no more. Whoever writes to it next waits until it is read.
+#[track_caller]
+fn fill(pipe: &std::io::PipeWriter) {
+    rustix::io::ioctl_fionbio(pipe, true).expect("a pipe can be told not to block");
+    let page = [b'\n'; 4096];
+    let mut size = page.len();
+    while size > 0 {
+        match rustix::io::write(pipe, &page[..size]) {
+            Ok(_) => {}
+            // Room for less than that, or for nothing.
+            Err(_) => size /= 2,
+        }
+    }
+    rustix::io::ioctl_fionbio(pipe, false).expect("and to block again");
 }
 
 #[track_caller]

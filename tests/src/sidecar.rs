@@ -25,6 +25,8 @@ pub struct Settings {
     pub thread_events: String,
     /// Real-time priority of the watch thread.
     pub watch_priority: Option<String>,
+    /// Further text for the config, whole sections of it.
+    pub append: String,
 }
 
 impl Default for Settings {
@@ -37,7 +39,25 @@ impl Default for Settings {
             judge: String::new(),
             thread_events: "pidfd".to_owned(),
             watch_priority: None,
+            append: String::new(),
         }
+    }
+}
+
+impl Settings {
+    /// A further rule for threads, that kills.
+    #[must_use]
+    pub fn thread_rule(mut self, name: &str, stall_after: &str) -> Self {
+        writeln!(self.append, "[[thread]]\nname = {name:?}\nstall_after = {stall_after:?}")
+            .expect("a string");
+        self
+    }
+
+    /// A rule for a channel: its name, what else stands in it, and `report` or `kill`.
+    #[must_use]
+    pub fn channel_rule(mut self, name: &str, limits: &str, on: &str) -> Self {
+        writeln!(self.append, "[[channel]]\nname = {name:?}\n{limits}\non = {on:?}").expect("a string");
+        self
     }
 }
 
@@ -65,7 +85,7 @@ impl Sidecar {
             heartbeat: folder.join(format!("{name}.heartbeat")),
         };
         let thread = settings.thread.as_deref().unwrap_or(thread);
-        let Settings { stall_after, mode, kills, judge, .. } = settings;
+        let Settings { stall_after, mode, kills, judge, append, .. } = settings;
         let mut text = String::new();
         writeln!(text, "[target]\nshard = {name:?}\nheartbeat = {:?}", sidecar.heartbeat).expect("a string");
         writeln!(text, "[[thread]]\nname = {thread:?}\nstall_after = {stall_after:?}\n[judge]\n{judge}")
@@ -73,7 +93,7 @@ impl Sidecar {
         writeln!(text, "[kill]\nmode = {mode:?}\nbudget = {{ kills = {kills}, per = \"10m\" }}")
             .expect("a string");
         writeln!(text, "[evidence]\ndirectory = {:?}", sidecar.evidence).expect("a string");
-        writeln!(text, "[http]\nlisten = \"{}\"", sidecar.http).expect("a string");
+        writeln!(text, "[http]\nlisten = \"{}\"\n{append}", sidecar.http).expect("a string");
         std::fs::write(&sidecar.config, text).expect("the config can be written");
         sidecar
     }
@@ -96,6 +116,20 @@ impl Sidecar {
         })
     }
 
+    /// The pid of the target that it watches.
+    #[track_caller]
+    pub fn pid(&self) -> i32 {
+        let status = wait::until("a sidecar that watches", || self.status().filter(|s| s["pid"].is_i64()));
+        status["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).expect("a pid")
+    }
+
+    /// Incidents as the sidecar itself tells them, newest first: they are there even if its disk is not.
+    pub fn told_incidents(&self) -> Vec<Value> {
+        let list = api::json(self.http, "/api/v1/incidents").unwrap_or_default();
+        let ids = list["incidents"].as_array().into_iter().flatten().filter_map(|one| one["id"].as_str());
+        ids.filter_map(|id| api::json(self.http, &format!("/api/v1/incidents/{id}"))).collect()
+    }
+
     /// Incidents so far.
     pub fn incidents(&self) -> Vec<Value> {
         incident::all(&self.evidence)
@@ -106,6 +140,14 @@ impl Sidecar {
     pub fn incident(&self, state: &str) -> Value {
         wait::until(&format!("an incident that is {state}"), || {
             self.incidents().into_iter().find(|incident| incident["status"] == state)
+        })
+    }
+
+    /// Waits for an incident that has come to this step.
+    #[track_caller]
+    pub fn incident_with(&self, step: &str) -> Value {
+        wait::until(&format!("an incident with the step {step}"), || {
+            self.incidents().into_iter().find(|incident| incident::step_at(incident, step).is_some())
         })
     }
 }

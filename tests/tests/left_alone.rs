@@ -57,7 +57,7 @@ fn row_41_a_block_of_ten_thresholds_that_progresses_is_healthy() {
 
 #[test]
 fn row_43_a_stop_within_its_excuse_is_excused_and_then_healthy() {
-    let mut cluster = Cluster::start(&Plan { settings: quick_stall(), ..Plan::default() });
+    let cluster = Cluster::start(&Plan { settings: quick_stall(), ..Plan::default() });
     let shard = &cluster.shards[0];
     let pid = shard.sidecar.status().unwrap()["pid"].clone();
     let number = Pid::from_raw(i32::try_from(pid.as_i64().unwrap()).unwrap()).unwrap();

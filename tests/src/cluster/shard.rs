@@ -1,0 +1,101 @@
+//! One shard with all that belongs to it.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+
+use super::{Plan, Strain};
+use crate::process::{Process, binary};
+use crate::sidecar::Sidecar;
+use crate::{api, faults, sweep};
+
+/// One shard, its supervisor and its sidecar.
+#[derive(Debug)]
+pub struct Shard {
+    /// The supervisor, which started the other two.
+    pub supervisor: Process,
+    /// The sidecar.
+    pub sidecar: Sidecar,
+    /// The sidecar's process, where the supervisor did not start it.
+    pub apart: Option<Process>,
+    /// Where the shard listens for the coordinator.
+    pub listen: SocketAddr,
+    /// Its fault port.
+    pub faults: SocketAddr,
+    /// The pid that the shard had when all was well.
+    pub first_pid: i32,
+}
+
+impl Shard {
+    #[track_caller]
+    pub(super) fn start(number: usize, plan: &Plan, folder: &Path, mark: &str) -> Self {
+        let name = number.to_string();
+        let sidecar = Sidecar::configure(folder, &name, &format!("exec-s{number}"), &plan.settings);
+        let (listen, faults) = (api::free_address(), api::free_address());
+        let strain = plan.strained.filter(|(of, _)| *of == number).map(|(_, strain)| strain);
+        let mut command = Command::new(binary("shard-watchdog"));
+        command.arg("supervise");
+        if plan.watched && strain.is_none() {
+            command.arg("--config").arg(&sidecar.config);
+        }
+        command
+            .args(&plan.supervise)
+            .arg("--")
+            .arg(binary("shard-executor"))
+            .args(["shard", "--id", &name, "--listen", &listen.to_string()])
+            .arg("--heartbeat")
+            .arg(&sidecar.heartbeat)
+            .args(["--faults", &faults.to_string()])
+            .args(&plan.shard_arguments)
+            .env("SHARD_WATCHDOG_THREAD_EVENTS", &plan.settings.thread_events)
+            .envs(plan.settings.watch_priority.as_ref().map(|p| ("SHARD_WATCHDOG_WATCH_PRIORITY", p)))
+            .env(sweep::MARK, mark);
+        let title = format!("shard {number}");
+        let supervisor = if plan.quiet_output {
+            Process::start_into_file(&title, command, &folder.join(format!("{name}.out")))
+        } else {
+            Process::start(&title, command)
+        };
+        let apart = strain.map(|strain| strained(strain, &sidecar, plan, mark));
+        Self { supervisor, sidecar, apart, listen, faults, first_pid: 0 }
+    }
+
+    /// What the shard has counted under that name.
+    #[track_caller]
+    pub fn counter(&self, name: &str) -> u64 {
+        faults::counter(self.faults, name)
+    }
+}
+
+/// Starts a sidecar under a strain.
+#[track_caller]
+fn strained(strain: Strain, sidecar: &Sidecar, plan: &Plan, mark: &str) -> Process {
+    /// A mount namespace of its own, and in it the evidence directory with room for two pages.
+    const TINY: &str = r#"mount -t tmpfs -o size=8k,mode=700 tiny "$1" && exec "$2" run --config "$3""#;
+    let watchdog = binary("shard-watchdog");
+    let mut command = match strain {
+        Strain::UnreadLogs => {
+            let mut command = Command::new(&watchdog);
+            command.args(["run", "--config"]).arg(&sidecar.config);
+            command
+        }
+        Strain::TinyDisk => {
+            std::fs::create_dir(&sidecar.evidence).expect("a folder to mount on");
+            let mut command = Command::new("unshare");
+            command
+                .args(["--mount", "--propagation", "private", "sh", "-ec", TINY, "tiny"])
+                .arg(&sidecar.evidence)
+                .arg(&watchdog)
+                .arg(&sidecar.config);
+            command
+        }
+    };
+    command
+        .env("SHARD_WATCHDOG_THREAD_EVENTS", &plan.settings.thread_events)
+        .env("SHARD_WATCHDOG_SUPERVISED", "1")
+        .env(sweep::MARK, mark);
+    match strain {
+        Strain::UnreadLogs => Process::start_unread("sidecar apart", command),
+        Strain::TinyDisk => Process::start("sidecar apart", command),
+    }
+}

@@ -1,0 +1,172 @@
+//! What cannot be helped ends in bounded time and says why: a shard that does not start, a part that every shard dies
+//! of, and a coordinator whose only shard is lost with nobody to restart it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what went wrong by failing"
+)]
+
+use std::net::TcpListener;
+use std::process::Command;
+
+use rustix::process::Signal;
+use serde_json::json;
+use shard_tests::clock::monotonic_ns;
+use shard_tests::cluster::{Cluster, Plan};
+use shard_tests::figures::Record;
+use shard_tests::process::{Process, binary};
+use shard_tests::sidecar::{Settings, Sidecar};
+use shard_tests::{api, sweep};
+
+/// Starts a shard under a supervisor and a sidecar, and waits until it has ended three times. Asserts that each start
+/// failed with a code and a sentence, that each wait was longer than the one before, and that nobody was killed.
+#[track_caller]
+fn does_not_start(case: &str, code: i32, says: &str, arguments: &[&str]) {
+    sweep::adopt_orphans();
+    let folder = tempfile::tempdir().unwrap();
+    let mark = format!("start-{}-{case}", std::process::id());
+    let sidecar = Sidecar::configure(folder.path(), "0", "exec-s0", &Settings::default());
+    let mut command = Command::new(binary("shard-watchdog"));
+    command
+        .args(["supervise", "--config"])
+        .arg(&sidecar.config)
+        .arg("--")
+        .arg(binary("shard-executor"))
+        .args(["shard", "--id", "0", "--heartbeat"])
+        .arg(&sidecar.heartbeat)
+        .args(arguments)
+        .env(sweep::MARK, &mark);
+    let began = monotonic_ns();
+    let mut supervisor = Process::start("supervisor", command);
+    let told = supervisor.line("why", 0, |line| line.contains(says).then(|| line.to_owned()));
+    let mut waits = Vec::new();
+    supervisor.line("three ends", 0, |line| {
+        let end = line.strip_prefix("supervise: CMD pid ")?.split_once(" ended (")?.1;
+        assert!(end.starts_with(&format!("exit code {code})")), "{line}");
+        let wait = end.split_once("restarting in ")?.1.split(' ').next()?;
+        waits.push(wait.parse::<u64>().expect("milliseconds"));
+        (waits.len() == 3).then_some(())
+    });
+    let record = Record::row(17).case(case).fact("said", &json!(told));
+    let record = record.time("three_starts_ms", began, monotonic_ns());
+    assert!(waits.is_sorted_by(|wait, next| wait < next), "it waits longer each time: {waits:?}");
+    for incident in sidecar.told_incidents() {
+        assert!(!incident["timeline"].to_string().contains("\"signal\""), "nobody was killed: {incident:#}");
+    }
+    supervisor.signal(Signal::TERM);
+    supervisor.wait("the supervisor's end");
+    drop(supervisor);
+    sweep::sweep(&mark);
+    record.fact("waits_ms", &json!(waits)).keep();
+}
+
+#[test]
+fn row_17_a_shard_whose_address_is_taken_ends_and_is_started_again_later_and_later() {
+    let address = api::free_address();
+    let _taken = TcpListener::bind(address).unwrap();
+    does_not_start("bind", 2, "cannot listen on", &["--listen", &address.to_string()]);
+}
+
+#[test]
+fn row_17_a_shard_that_is_never_ready_ends_and_is_started_again_later_and_later() {
+    let (address, faults) = (api::free_address().to_string(), api::free_address().to_string());
+    let arguments = ["--listen", &address, "--faults", &faults, "--arm", "arm never-ready"];
+    does_not_start("never-ready", 2, "did not start within", &arguments);
+}
+
+/// Row 24: two of three shards die at once, and the third does their parts until they are back.
+#[test]
+fn row_24_two_shards_that_die_at_once_cost_retries_and_nothing_else() {
+    let mut cluster = Cluster::start(&Plan { shards: 3, ..Plan::coordinator_first() });
+    let fired = cluster.inject(0, &["arm panic after 3"]);
+    cluster.inject(1, &["arm panic after 3"]);
+    let verified = cluster.verified_after(monotonic_ns());
+    for number in [0, 1] {
+        let incident = cluster.shards[number].sidecar.incident("recovered");
+        assert_eq!(incident["reason"], "process_gone", "{incident:#}");
+    }
+    Record::row(24).time("verified_ms", fired, verified.at).keep();
+    cluster.assert_common_rule(&[0, 1]);
+}
+
+/// Row 24: every shard dies of the part that it is given, the retries' shards too, and again after each restart.
+#[test]
+fn row_24_a_part_that_every_shard_dies_of_ends_in_a_typed_error() {
+    let shard_arguments = ["--arm", "arm panic after 3"].map(str::to_owned).to_vec();
+    let mut cluster =
+        Cluster::start(&Plan { shard_arguments, coordinator: false, ..Plan::coordinator_first() });
+    let blocks = cluster.blocks();
+    let began = monotonic_ns();
+    cluster.run_blocks(&blocks, "8s");
+    let coordinator = cluster.coordinator_mut();
+    let status = coordinator.process.wait("the coordinator's end");
+    let ended = monotonic_ns();
+    assert_eq!(status.code(), Some(3), "{status}");
+    let said = sentence(&coordinator.process);
+    assert!(said.contains("block ") && said.contains("part ") && said.contains("shard "), "{said}");
+    let retries = coordinator.events().iter().filter(|event| event["event"] == "retry").count();
+    assert!(retries <= 6, "three a part at the most: {:#?}", coordinator.events());
+    Record::row(24)
+        .case("all")
+        .time("answer_ms", began, ended)
+        .fact("said", &json!(said))
+        .fact("retries", &json!(retries))
+        .keep();
+    for shard in &cluster.shards {
+        for incident in shard.sidecar.told_incidents() {
+            assert_eq!(incident["reason"], "process_gone", "nobody was killed: {incident:#}");
+        }
+    }
+}
+
+/// The sentence with which the coordinator ended.
+#[track_caller]
+fn sentence(coordinator: &Process) -> String {
+    coordinator.line("why it ended", 0, |line| line.starts_with("shard-executor").then(|| line.to_owned()))
+}
+
+/// The audit's proof of concept: the executor thread dies and its process lives on. The hook and the guard are off.
+const LOST: [&str; 3] = ["hook off", "guard off", "arm panic after 3"];
+
+#[test]
+fn poc_a_lost_thread_of_the_only_shard_with_no_watchdog_is_a_typed_error_in_time() {
+    let plan =
+        Plan { shards: 1, watched: false, block_deadline: "4s".to_owned(), ..Plan::coordinator_first() };
+    let mut cluster = Cluster::start(&plan);
+    let fired = cluster.inject(0, &LOST);
+    let coordinator = cluster.coordinator_mut();
+    let status = coordinator.process.wait("the coordinator's end");
+    let ended = monotonic_ns();
+    assert_eq!(status.code(), Some(3), "{status}");
+    let said = sentence(&coordinator.process);
+    assert!(said.contains("block ") && said.contains("shard 0"), "{said}");
+    Record::named("poc-one-shard").time("answer_ms", fired, ended).fact("said", &json!(said)).keep();
+    assert!(cluster.shards[0].supervisor.is_running(), "nobody ended the shard");
+}
+
+#[test]
+fn poc_a_lost_thread_of_one_of_two_shards_with_no_watchdog_is_a_verified_result_in_time() {
+    let mut cluster = Cluster::start(&Plan { watched: false, ..Plan::coordinator_first() });
+    let fired = cluster.inject(0, &LOST);
+    let retry = cluster.coordinator().event_after("retry", fired);
+    let verified = cluster.coordinator().verified_block_after(retry["block"].as_u64().unwrap(), fired);
+    Record::named("poc-two-shards")
+        .time("verified_ms", fired, verified.at)
+        .fact("reason", &retry["reason"])
+        .keep();
+    cluster.verified_after(verified.at);
+    cluster.assert_common_rule(&[]);
+}
+
+#[test]
+fn poc_a_lost_thread_of_the_only_shard_with_a_watchdog_is_a_verified_result_in_time() {
+    let mut cluster = Cluster::start(&Plan { shards: 1, ..Plan::coordinator_first() });
+    let fired = cluster.inject(0, &LOST);
+    let incident = cluster.shards[0].sidecar.incident("recovered");
+    assert_eq!(incident["reason"], "thread_gone", "{incident:#}");
+    let verified = cluster.verified_after(fired);
+    Record::named("poc-watched").time("verified_ms", fired, verified.at).keep();
+    cluster.assert_common_rule(&[0]);
+}

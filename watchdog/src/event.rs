@@ -60,6 +60,26 @@ pub enum Event {
         /// Why its time does not count; `None` when it counts again.
         kind: Option<ExcuseKind>,
     },
+    /// A channel waits longer, or is deeper, than its rule allows.
+    ChannelLate {
+        /// When.
+        at: Monotonic,
+        /// Which channel.
+        channel: String,
+        /// What waits, as a sentence.
+        why: String,
+    },
+    /// It keeps within its rule again.
+    ChannelInTime {
+        /// When.
+        at: Monotonic,
+        /// Which channel.
+        channel: String,
+        /// How long it did not.
+        after: Duration,
+        /// How deep it was at most.
+        deepest: u64,
+    },
     /// How late the loop was and how long threads went without progress, since the last of these. Sent in batches,
     /// with the snapshot: one at a time they would cost more than the watch itself.
     Timings(Box<Timings>),
@@ -97,6 +117,8 @@ pub struct Opening {
     pub threshold: Option<Duration>,
     /// Every observation that the verdict rests on, one sentence each.
     pub observations: Vec<String>,
+    /// What the process said in its segment before, if anything: a panic's reason, place and work.
+    pub last_words: Option<String>,
 }
 
 /// The thread at fault.

@@ -91,6 +91,9 @@ pub struct Incident {
     pub thread: Option<FaultyThread>,
     /// Every observation that the verdict rests on.
     pub observations: Vec<String>,
+    /// What the process said in its segment before, if anything.
+    #[serde(default)]
+    pub last_words: Option<String>,
     /// Every step, in the order of its time.
     pub timeline: Vec<Entry>,
     /// How long each part took, where both of its ends are known.
@@ -113,6 +116,7 @@ impl Incident {
             target: opening.target.into(),
             thread: opening.thread.clone(),
             observations: opening.observations.clone(),
+            last_words: opening.last_words.clone(),
             timeline: Vec::new(),
             durations: Durations::default(),
         };

@@ -4,6 +4,8 @@
 //! `judge/incarnation.rs` judges one process, `judge/thread.rs` one thread, `judge/stall_clock.rs` counts time;
 //! this file carries the story from one incarnation to the next.
 
+pub mod channel;
+pub mod channel_age;
 pub mod incarnation;
 pub mod policy;
 pub mod stall_clock;
@@ -107,6 +109,22 @@ pub enum Note {
         /// The excuse now.
         kind: Option<ExcuseKind>,
     },
+    /// A channel began to wait longer, or became deeper, than its rule allows.
+    ChannelLate {
+        /// Which channel.
+        channel: std::sync::Arc<str>,
+        /// What it waits for, as a sentence.
+        why: String,
+    },
+    /// It keeps within its rule again.
+    ChannelInTime {
+        /// Which channel.
+        channel: std::sync::Arc<str>,
+        /// How long it did not.
+        after: Duration,
+        /// How deep it was at most.
+        deepest: u64,
+    },
     /// Progress after this much time at work without any.
     ProgressGap {
         /// Which thread.
@@ -133,6 +151,8 @@ pub struct Condemnation {
     pub thread: Option<FaultyThread>,
     /// Slot and generation of that thread, to find its trace context.
     pub slot: Option<(u32, u64)>,
+    /// Slot and generation of the channel that nobody receives from, if that is why.
+    pub channel: Option<(u32, u64)>,
     /// The threshold that was passed, for a verdict that rests on time.
     pub threshold: Option<Duration>,
     /// What the verdict rests on, one sentence each.

@@ -21,7 +21,7 @@ use crate::act::pidfd::TargetHandle;
 use crate::clock::Monotonic;
 use crate::observation::{Claim, Declared, Observation, Presence, ProcessObservation, Survivors, TaskState};
 
-use segment::SegmentProbe;
+use segment::{Consumers, SegmentProbe};
 use survivors::survivors;
 use task::{TaskDir, TaskStat};
 use thread::WatchedThread;
@@ -71,6 +71,7 @@ pub struct Probe {
     wakeup: Wakeup,
     thread_events: ThreadEvents,
     target: Option<Target>,
+    consumers: Vec<Consumers>,
 }
 
 #[derive(Debug)]
@@ -95,7 +96,18 @@ const RETRY_OPENING: Duration = Duration::from_secs(1);
 impl Probe {
     /// A probe without a target.
     pub fn new(thread_events: ThreadEvents) -> Result<Self, Errno> {
-        Ok(Self { wakeup: Wakeup::new()?, thread_events, target: None })
+        Ok(Self { wakeup: Wakeup::new()?, thread_events, target: None, consumers: Vec::new() })
+    }
+
+    /// Whom to look at while messages wait in a channel.
+    pub fn look_at_consumers(&mut self, consumers: Vec<Consumers>) {
+        self.consumers = consumers;
+    }
+
+    /// What the process said before it ended, or while it hangs. One read of the segment.
+    pub fn last_words(&self) -> Option<String> {
+        let reader = self.target.as_ref()?.adopted.segment.as_ref()?;
+        Some(reader.last_words().ok()??.text)
     }
 
     /// What another thread uses to wake the loop.
@@ -192,7 +204,7 @@ impl Probe {
         for thread in target.threads.iter_mut().flatten() {
             thread.look(&target.adopted.leader);
         }
-        target.segment.fill(&target.threads, into, readable);
+        target.segment.fill(&target.threads, into, readable, &self.consumers);
         // One that cannot be read stands as it was last seen; without its kernel view no time counts against it.
         let leader = target.adopted.leader.stat();
         let pidfd = target.adopted.handle.as_fd();

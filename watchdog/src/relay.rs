@@ -76,6 +76,16 @@ impl Relay {
             Event::Excuse { thread, kind: None, .. } => {
                 tracing::info!(event = "excuse_over", thread, "time of {thread} counts again");
             }
+            Event::ChannelLate { channel, why, .. } => {
+                tracing::warn!(event = "channel_late", channel, why, "channel {channel}: {why}");
+            }
+            Event::ChannelInTime { channel, after, deepest, .. } => tracing::info!(
+                event = "channel_in_time",
+                channel,
+                after_seconds = after.as_secs_f64(),
+                deepest,
+                "channel {channel} keeps within its rule again, after {after:.1?}; at most {deepest} messages waited"
+            ),
             Event::IncidentOpened(opening) => self.opened(&opening),
             Event::IncidentStep { incident, at, step } => self.step(incident, at, &step),
         }

@@ -86,4 +86,10 @@ pub struct ChannelStatus {
     pub sent: u64,
     /// Messages ever received.
     pub received: u64,
+    /// The longest that a message may wait by its rule, if there is one.
+    pub max_age: Option<Duration>,
+    /// Time in which every consumer could have received and none did, where a rule may kill for it.
+    pub counted: Option<Duration>,
+    /// Whether it is beyond its rule.
+    pub late: bool,
 }

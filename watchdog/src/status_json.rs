@@ -97,6 +97,15 @@ pub struct ChannelJson {
     pub sent: u64,
     /// Messages ever received.
     pub received: u64,
+    /// The longest that a message may wait by its rule; absent without a rule.
+    #[serde(default)]
+    pub max_age_seconds: Option<f64>,
+    /// Time in which every consumer could have received and none did; absent unless a rule may kill for it.
+    #[serde(default)]
+    pub counted_seconds: Option<f64>,
+    /// Whether it is beyond its rule.
+    #[serde(default)]
+    pub late: bool,
 }
 
 impl StatusJson {
@@ -161,6 +170,9 @@ fn channel(snapshot: &Snapshot, channel: &ChannelStatus) -> ChannelJson {
         age_seconds: channel.oldest_since.map_or(0.0, |since| seconds(snapshot.at.since(since))),
         sent: channel.sent,
         received: channel.received,
+        max_age_seconds: channel.max_age.map(seconds),
+        counted_seconds: channel.counted.map(seconds),
+        late: channel.late,
     }
 }
 

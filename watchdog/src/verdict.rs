@@ -80,6 +80,8 @@ labelled! {
         LeaderGone = "leader_gone",
         /// A working thread made no progress for `stall_after` of countable time.
         Stalled = "stalled",
+        /// Messages wait in a channel and nobody receives them although its consumer could.
+        ChannelLag = "channel_lag",
         /// The process stayed stopped for longer than its excuse.
         Stopped = "stopped",
         /// The process began to end and did not finish in time.

@@ -4,7 +4,6 @@
 //! that drops and counts when it is full. It sleeps until the next moment at which a verdict could change, or until
 //! something happens.
 
-pub mod channels;
 pub mod control;
 pub mod publish;
 pub mod story;
@@ -24,12 +23,13 @@ use crate::event::{Event, Step};
 use crate::judge::policy::Policy;
 use crate::judge::{Judge, Note};
 use crate::observation::Observation;
+use crate::probe::segment::Consumers;
 use crate::probe::{Adopted, Probe, ThreadEvents};
 use crate::verdict::Withheld;
 
 use control::{Command, Inbox};
 use publish::Publisher;
-use story::Story;
+use story::{Said, Story};
 
 /// The kernel tells an exit status only after the parent has reaped the process; supervisors do so within moments.
 const ASK_STATUS_FOR: Duration = Duration::from_secs(2);
@@ -77,10 +77,13 @@ impl Watch {
     pub fn new(parts: Parts) -> Self {
         let now = Monotonic::now();
         let kill = &parts.config.kill;
+        let mut probe = parts.probe;
+        let policy = policy(&parts.config, &probe);
+        probe.look_at_consumers(consumers(&policy));
         Self {
-            policy: policy(&parts.config, &parts.probe),
+            policy,
             budget: Budget::new(kill.budget_kills, kill.budget_per, parts.kills_spent, now),
-            probe: parts.probe,
+            probe,
             judge: Judge::new(now),
             adopter: parts.adopter,
             pending: None,
@@ -114,6 +117,7 @@ impl Watch {
                 Command::Stop => return Obeyed::Stop,
                 Command::Reload(config) => {
                     self.policy = policy(&config, &self.probe);
+                    self.probe.look_at_consumers(consumers(&self.policy));
                     self.judge.rules_changed(&self.policy);
                     self.config = config;
                 }
@@ -241,7 +245,9 @@ impl Watch {
                 Note::Opened(condemned) => {
                     let trace =
                         condemned.slot.and_then(|(slot, generation)| self.probe.trace_of(slot, generation));
-                    self.story.open(condemned, judged, trace, &mut self.publisher);
+                    let last_words = self.probe.last_words();
+                    let said = Said { trace, last_words };
+                    self.story.open(condemned, judged, said, &mut self.publisher);
                 }
                 Note::Exited => self.story.exited(at, &mut self.publisher),
                 Note::Lifted { why } => self.story.abandon(at, why.clone(), &mut self.publisher),
@@ -259,6 +265,19 @@ impl Watch {
                 }),
                 Note::Excuse { thread, kind } => {
                     self.publisher.send(Event::Excuse { at, thread: thread.to_string(), kind: *kind });
+                }
+                Note::ChannelLate { channel, why } => self.publisher.send(Event::ChannelLate {
+                    at,
+                    channel: channel.to_string(),
+                    why: why.clone(),
+                }),
+                Note::ChannelInTime { channel, after, deepest } => {
+                    self.publisher.send(Event::ChannelInTime {
+                        at,
+                        channel: channel.to_string(),
+                        after: *after,
+                        deepest: *deepest,
+                    });
                 }
                 Note::ProgressGap { thread, gap } => self.publisher.gap(thread, *gap),
             }
@@ -295,6 +314,16 @@ enum Obeyed {
 
 fn policy(config: &Config, probe: &Probe) -> Policy {
     Policy::new(config, probe.thread_events() == ThreadEvents::Poll)
+}
+
+/// Whom the probe has to look at for rules about channels that may kill.
+fn consumers(policy: &Policy) -> Vec<Consumers> {
+    let rules = policy.channels.iter();
+    let killing = rules.filter_map(|rule| {
+        let (_, threads) = rule.kills_after()?;
+        Some(Consumers { channel: rule.name.clone(), threads: threads.clone() })
+    });
+    killing.collect()
 }
 
 /// Whether a refused signal means that the sidecar lacks the right to send it.

@@ -36,6 +36,7 @@ fn policy() -> Policy {
     };
     Policy {
         rules: vec![rule],
+        channels: Vec::new(),
         startup_grace: Duration::from_secs(30),
         exit_within: Duration::from_secs(30),
         stopped_at_most: Duration::from_secs(60),

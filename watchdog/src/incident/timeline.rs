@@ -151,7 +151,9 @@ impl Durations {
         // A stall begins with its last progress. An end is seen when it happens, and the last progress before it
         // may be a whole sleep of the loop older.
         let fault = match reason {
-            Reason::Stalled | Reason::Stopped | Reason::ExitHung => StepName::LastProgress,
+            Reason::Stalled | Reason::ChannelLag | Reason::Stopped | Reason::ExitHung => {
+                StepName::LastProgress
+            }
             Reason::ThreadGone | Reason::LeaderGone | Reason::ProcessGone => StepName::Seen,
         };
         Self {

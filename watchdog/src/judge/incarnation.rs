@@ -1,6 +1,7 @@
 //! One process on trial, from the first look at it to its end.
 
 mod cause;
+mod channels;
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use crate::observation::{Observation, ProcessObservation, Survivors, TaskState, 
 use crate::snapshot::TargetIdentity;
 use crate::verdict::{ExcuseKind, Health, Verdict};
 
+use super::channel::ChannelTrial;
 use super::policy::{Policy, THREAD_POLL};
 use super::thread::{ThreadLook, ThreadTrial};
 use super::{Condemnation, Finding, Look, Note, Why, says_it_ends};
@@ -32,6 +34,8 @@ pub struct Incarnation {
     last_seen: Monotonic,
     threads: Vec<ThreadTrial>,
     missing: Vec<usize>,
+    channels: Vec<ChannelTrial>,
+    unpublished: Vec<usize>,
     exiting_since: Option<Monotonic>,
     ends_on_purpose: bool,
     stopped_since: Option<Monotonic>,
@@ -49,6 +53,8 @@ impl Incarnation {
             last_seen: at,
             threads: Vec::new(),
             missing: (0..policy.rules.len()).collect(),
+            channels: Vec::new(),
+            unpublished: Vec::new(),
             exiting_since: None,
             ends_on_purpose: false,
             stopped_since: None,
@@ -73,6 +79,11 @@ impl Incarnation {
         &self.threads
     }
 
+    /// Its channels, in slot order.
+    pub fn channels(&self) -> &[ChannelTrial] {
+        &self.channels
+    }
+
     /// Indices of the rules that too few threads match.
     pub fn missing(&self) -> &[usize] {
         &self.missing
@@ -82,6 +93,9 @@ impl Incarnation {
     pub fn rules_changed(&mut self, policy: &Policy) {
         for trial in &mut self.threads {
             trial.rule = policy.rule_for(&trial.name);
+        }
+        for trial in &mut self.channels {
+            trial.set_rule(policy.channel_for(&trial.name));
         }
     }
 
@@ -116,6 +130,7 @@ impl Incarnation {
     ) -> Finding {
         let cause = self.look_at_threads(policy, seen, look, excused, notes);
         self.count_missing(policy);
+        let deaf = self.look_at_channels(policy, seen, look, process.segment_readable, notes);
         self.look_at_process(process, look);
         if let Some(finding) = self.already_condemned(policy, process, notes) {
             return finding;
@@ -129,6 +144,10 @@ impl Incarnation {
                 .or_else(|| {
                     let stalled = cause.stalled.filter(|_| process.segment_readable)?;
                     Some(self.stalled(policy, stalled, look.at))
+                })
+                .or_else(|| {
+                    let deaf = deaf.filter(|deaf| !deaf.lost || process.survivors == Survivors::Some)?;
+                    self.deaf(policy, deaf, look.at)
                 })
         };
         if let Some(condemnation) = condemnation {
@@ -271,6 +290,9 @@ impl Incarnation {
             let why = format!("too few threads match these rules: {names}");
             return Finding { verdict, why: Why::Changed(why) };
         }
+        if let Some(finding) = self.unpublished_channels(policy, at) {
+            return finding;
+        }
         if process.declared == Declared::Boot && at.since(self.first_seen) < policy.startup_grace {
             return Finding {
                 verdict: Verdict::Starting,
@@ -288,6 +310,9 @@ impl Incarnation {
         {
             let why = format!("thread {} is {}", thread.name, thread.health);
             return Finding { verdict: Verdict::Degraded, why: Why::Changed(why) };
+        }
+        if let Some(finding) = self.late_channels(policy, at) {
+            return finding;
         }
         Finding {
             verdict: Verdict::Healthy,
@@ -314,6 +339,7 @@ impl Incarnation {
                 next = next.min(at.plus(left.max(soonest)));
             }
         }
+        next = self.channels_look_at(policy, at, next);
         let deadlines = [
             self.exiting_since.map(|since| since.plus(policy.exit_within)),
             self.stopped_since

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use globset::GlobMatcher;
+use globset::{Glob, GlobMatcher};
 
 use crate::config::{Config, On};
 
@@ -19,6 +19,8 @@ const LONGEST_LOOK: Duration = Duration::from_millis(50);
 pub struct Policy {
     /// One for each `[[thread]]`.
     pub rules: Vec<Rule>,
+    /// One for each `[[channel]]`.
+    pub channels: Vec<ChannelLimits>,
     /// From first sight until every rule must have found its threads.
     pub startup_grace: Duration,
     /// From the first sign of an exit until it must be over.
@@ -50,6 +52,29 @@ pub struct Rule {
     pub on: On,
 }
 
+/// What a channel may come to.
+#[derive(Clone, Debug)]
+pub struct ChannelLimits {
+    /// Its published name.
+    pub name: String,
+    /// The longest that its oldest message may wait.
+    pub max_age: Option<Duration>,
+    /// The most messages that may wait.
+    pub max_depth: Option<u64>,
+    /// Who should receive from it.
+    pub consumer: Option<GlobMatcher>,
+    /// What follows.
+    pub on: On,
+}
+
+impl ChannelLimits {
+    /// The time without a message received that condemns, and whose it is; `None` for a rule that only reports.
+    pub fn kills_after(&self) -> Option<(Duration, &GlobMatcher)> {
+        (self.on == On::Kill).then_some(())?;
+        Some((self.max_age?, self.consumer.as_ref()?))
+    }
+}
+
 impl Policy {
     /// The policy that `config` asks for.
     pub fn new(config: &Config, poll_threads: bool) -> Self {
@@ -65,8 +90,24 @@ impl Policy {
                 on: rule.on,
             })
             .collect();
+        let channels = config
+            .channels
+            .iter()
+            .map(|rule| ChannelLimits {
+                name: rule.name.clone(),
+                max_age: rule.max_age,
+                max_depth: rule.max_depth,
+                // The config was refused if this is no glob.
+                consumer: rule
+                    .consumer
+                    .as_deref()
+                    .and_then(|glob| Some(Glob::new(glob).ok()?.compile_matcher())),
+                on: rule.on,
+            })
+            .collect();
         Self {
             rules,
+            channels,
             startup_grace: config.judge.startup_grace,
             exit_within: config.judge.exit_within,
             stopped_at_most: config.judge.stopped_at_most,
@@ -81,6 +122,11 @@ impl Policy {
         self.rules.iter().position(|rule| rule.glob.is_match(name))
     }
 
+    /// The rule of the channel that is called `name`.
+    pub fn channel_for(&self, name: &str) -> Option<usize> {
+        self.channels.iter().position(|rule| rule.name == name && rule.on != On::Ignore)
+    }
+
     /// How long the loop may sleep while a thread could begin to stall unseen.
     pub fn look_every(&self) -> Duration {
         let shortest = self
@@ -88,6 +134,7 @@ impl Policy {
             .iter()
             .filter(|rule| rule.on != On::Ignore)
             .map(|rule| rule.stall_after)
+            .chain(self.channels.iter().filter_map(|rule| Some(rule.kills_after()?.0)))
             .min()
             .unwrap_or(Duration::MAX);
         let every = (shortest / LOOKS_PER_THRESHOLD).clamp(SHORTEST_LOOK, LONGEST_LOOK);

@@ -54,6 +54,13 @@ impl StallClock {
         (self.first, self.last)
     }
 
+    /// Accounts for `elapsed` of a thread that has ended: it can excuse nothing any more, but the watchdog's own lateness.
+    pub fn advance_gone(&mut self, elapsed: Duration, late: bool) {
+        if !late {
+            self.counted = self.counted.saturating_add(elapsed);
+        }
+    }
+
     /// Accounts for `elapsed` since the last look, at the end of which the kernel says `task`.
     ///
     /// An interval with an unreadable end counts for nothing: a late kill is better than a false one.

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use globset::GlobMatcher;
 use shard_heartbeat::{ProcessState, RawState, Reader, Sample, SlotState, ThreadSample};
 
 use crate::observation::{ChannelObservation, Claim, Declared, Observation, Presence, ThreadObservation};
@@ -31,9 +32,33 @@ impl SegmentProbe {
         Some(&self.sample)
     }
 
+    /// Whether a message waits that nobody has received since the last look, in a channel that somebody should.
+    fn waiting(&self, before: &Observation, consumers: &[Consumers]) -> bool {
+        !consumers.is_empty()
+            && before.channels.iter().any(|old| {
+                let now = self.sample.channels.get(old.slot as usize);
+                let stuck = now.is_some_and(|now| {
+                    now.live
+                        && now.generation == old.generation
+                        && now.received == old.received
+                        && now.depth() > 0
+                });
+                stuck && consumers.iter().any(|consumers| *consumers.channel == *old.name)
+            })
+    }
+
     /// Writes the threads and channels into `into`. With an unreadable segment everything stays as last seen, and
     /// nothing that rests on time is asked of the kernel.
-    pub fn fill(&self, threads: &[Option<WatchedThread>], into: &mut Observation, readable: bool) {
+    ///
+    /// Of a thread that is idle the kernel is asked only while a message waits that it should receive.
+    pub fn fill(
+        &self,
+        threads: &[Option<WatchedThread>],
+        into: &mut Observation,
+        readable: bool,
+        consumers: &[Consumers],
+    ) {
+        let waiting = self.waiting(into, consumers);
         let before = std::mem::take(&mut into.threads);
         let mut before = before.into_iter().peekable();
         for thread in threads.iter().flatten() {
@@ -74,7 +99,11 @@ impl SegmentProbe {
             let unmoved = old
                 .as_ref()
                 .is_some_and(|old| (old.activity, old.progress) == (seen.activity, seen.progress));
-            if readable && unmoved && seen.working() && seen.presence != Presence::Gone {
+            let asked = |seen: &ThreadObservation| {
+                seen.working()
+                    || waiting && consumers.iter().any(|consumers| consumers.threads.is_match(&*seen.name))
+            };
+            if readable && unmoved && seen.presence != Presence::Gone && asked(&seen) {
                 seen.task = thread.task();
             }
             into.threads.push(seen);
@@ -92,6 +121,15 @@ impl SegmentProbe {
             });
         }
     }
+}
+
+/// Who should receive from a channel, for rules that may kill.
+#[derive(Clone, Debug)]
+pub struct Consumers {
+    /// The channel's name.
+    pub channel: String,
+    /// The threads that should receive from it.
+    pub threads: GlobMatcher,
 }
 
 /// What the process says of itself.

@@ -93,6 +93,9 @@ pub(crate) fn snapshot() -> Snapshot {
         oldest_since: Some(ago(250)),
         sent: 12,
         received: 10,
+        max_age: Some(Duration::from_secs(3)),
+        counted: None,
+        late: false,
     };
     Snapshot {
         at,

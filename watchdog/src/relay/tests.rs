@@ -29,6 +29,7 @@ fn opened(number: u64) -> Event {
         seen: at,
         threshold: None,
         observations: Vec::new(),
+        last_words: None,
     }))
 }
 

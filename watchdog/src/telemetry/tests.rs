@@ -43,6 +43,7 @@ fn full() -> (Arc<Board>, Telemetry) {
         seen: at,
         threshold: Some(Duration::from_secs(5)),
         observations: Vec::new(),
+        last_words: None,
     });
     telemetry.restarted(Duration::from_millis(20));
     let gaps = vec![(Arc::from("exec-s0"), Duration::from_millis(3))];

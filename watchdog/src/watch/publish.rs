@@ -1,7 +1,6 @@
 //! Copies of what the loop knows, into a bounded queue. When it is full the copy is dropped and counted; the loop
 //! goes on.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,14 +10,13 @@ use crate::clock::Monotonic;
 use crate::config::On;
 use crate::event::{Event, Timings};
 use crate::judge::Judge;
-use crate::judge::policy::Policy;
+use crate::judge::channel::ChannelTrial;
+use crate::judge::policy::{ChannelLimits, Policy};
 use crate::judge::thread::ThreadTrial;
 use crate::observation::Observation;
 use crate::probe::ThreadEvents;
 use crate::snapshot::{ChannelStatus, Snapshot, ThreadStatus};
 use crate::verdict::{Health, Verdict};
-
-use super::channels::ChannelAge;
 
 /// Four snapshots a second are as fresh as a person or a scrape can use.
 const SNAPSHOT_EVERY: Duration = Duration::from_millis(250);
@@ -33,20 +31,12 @@ pub struct Publisher {
     last: Option<Monotonic>,
     hurry: bool,
     timings: Timings,
-    ages: HashMap<(u32, u64), ChannelAge>,
 }
 
 impl Publisher {
     /// A publisher into `events`.
     pub fn new(events: Sender<Event>) -> Self {
-        Self {
-            events,
-            dropped: 0,
-            last: None,
-            hurry: false,
-            timings: Timings::default(),
-            ages: HashMap::new(),
-        }
+        Self { events, dropped: 0, last: None, hurry: false, timings: Timings::default() }
     }
 
     /// Puts `event` into the queue, or drops and counts it.
@@ -86,7 +76,6 @@ impl Publisher {
         kills_left: u32,
         events: ThreadEvents,
     ) {
-        self.age_channels(seen);
         let due = self.last.is_none_or(|last| seen.at.since(last) >= SNAPSHOT_EVERY);
         if !due && !std::mem::take(&mut self.hurry) {
             return;
@@ -100,7 +89,7 @@ impl Publisher {
             since: judge.since(),
             target: judge.incarnation().map(|incarnation| incarnation.identity()),
             threads: threads(judge, policy),
-            channels: self.channels(seen),
+            channels: channels(judge, policy),
             kills_left,
             excused: *judge.excused(),
             dropped: self.dropped,
@@ -110,34 +99,24 @@ impl Publisher {
         let timings = std::mem::take(&mut self.timings);
         self.send(Event::Timings(Box::new(timings)));
     }
+}
 
-    /// Every look counts for the ages, whether or not it is told.
-    fn age_channels(&mut self, seen: &Observation) {
-        if self.ages.len() > seen.channels.len() {
-            self.ages.retain(|key, _| seen.channels.iter().any(|c| (c.slot, c.generation) == *key));
+fn channels(judge: &Judge, policy: &Policy) -> Vec<ChannelStatus> {
+    let Some(incarnation) = judge.incarnation() else { return Vec::new() };
+    let status = |trial: &ChannelTrial| {
+        let rule = trial.rule.and_then(|rule| policy.channels.get(rule));
+        ChannelStatus {
+            name: trial.name.to_string(),
+            depth: trial.depth(),
+            oldest_since: trial.oldest_since(),
+            sent: trial.sent,
+            received: trial.received,
+            max_age: rule.and_then(|rule| rule.max_age),
+            counted: rule.and_then(ChannelLimits::kills_after).map(|_| trial.counted()),
+            late: trial.late_since.is_some(),
         }
-        for channel in &seen.channels {
-            let age = self.ages.entry((channel.slot, channel.generation)).or_default();
-            age.observe(seen.at, channel.sent, channel.received);
-        }
-    }
-
-    fn channels(&self, seen: &Observation) -> Vec<ChannelStatus> {
-        seen.channels
-            .iter()
-            .map(|channel| {
-                let depth = channel.sent.wrapping_sub(channel.received).cast_signed().max(0);
-                let age = self.ages.get(&(channel.slot, channel.generation));
-                ChannelStatus {
-                    name: channel.name.to_string(),
-                    depth: depth.cast_unsigned(),
-                    oldest_since: age.and_then(ChannelAge::oldest_since),
-                    sent: channel.sent,
-                    received: channel.received,
-                }
-            })
-            .collect()
-    }
+    };
+    incarnation.channels().iter().map(status).collect()
 }
 
 fn threads(judge: &Judge, policy: &Policy) -> Vec<ThreadStatus> {

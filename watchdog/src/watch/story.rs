@@ -10,6 +10,15 @@ use crate::judge::Condemnation;
 use super::publish::Publisher;
 use super::{ASK_STATUS_FOR, not_permitted};
 
+/// What the process at fault has said, in its segment. It decorates the story and decides nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Said {
+    /// The trace of the work that was in flight.
+    pub trace: Option<TraceContext>,
+    /// Its last words.
+    pub last_words: Option<String>,
+}
+
 /// Where the story stands.
 #[derive(Debug, Default)]
 pub struct Story {
@@ -25,7 +34,7 @@ impl Story {
         &mut self,
         condemned: &Condemnation,
         judged: Monotonic,
-        trace: Option<TraceContext>,
+        said: Said,
         publisher: &mut Publisher,
     ) {
         self.abandon(condemned.at, "another incident began before it was over".to_owned(), publisher);
@@ -33,9 +42,14 @@ impl Story {
         self.open = Some(self.last);
         self.first_signal = None;
         let mut thread = condemned.thread.clone();
-        if let (Some(thread), Some(trace)) = (&mut thread, trace) {
+        if let (Some(thread), Some(trace)) = (&mut thread, said.trace) {
             thread.trace_id = Some(hex(&trace.trace_id));
             thread.span_id = Some(hex(&trace.span_id));
+        }
+        let mut observations = condemned.observations.clone();
+        if let Some(words) = &said.last_words {
+            let first = words.lines().next().unwrap_or_default();
+            observations.push(format!("it said before: «{first}»"));
         }
         publisher.send(Event::IncidentOpened(Box::new(Opening {
             incident: self.last,
@@ -47,7 +61,8 @@ impl Story {
             last_progress: condemned.last_progress,
             seen: condemned.at,
             threshold: condemned.threshold,
-            observations: condemned.observations.clone(),
+            observations,
+            last_words: said.last_words,
         })));
     }
 

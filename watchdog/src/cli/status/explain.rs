@@ -1,6 +1,6 @@
 //! `--explain`: what stands between the target and a kill.
 
-use shard_watchdog::status_json::{StatusJson, ThreadJson};
+use shard_watchdog::status_json::{ChannelJson, StatusJson, ThreadJson};
 use shard_watchdog::verdict::{Health, Verdict};
 
 use super::table::{columns, plain, seconds};
@@ -17,6 +17,12 @@ pub(super) fn explained(status: &StatusJson) -> String {
         [plain(&thread.name), seconds(thread.counted_seconds), against, share, remark(thread)]
     });
     let mut text = columns(["THREAD", "COUNTED", "THRESHOLD", "USED", "REMARK"], rows);
+    let ruled = status.channels.iter().filter(|channel| channel.max_age_seconds.is_some() || channel.late);
+    let rows: Vec<_> = ruled.map(channel_row).collect();
+    if !rows.is_empty() {
+        text.push('\n');
+        text.push_str(&columns(["CHANNEL", "OLDEST", "MAX AGE", "COUNTED", "REMARK"], rows.into_iter()));
+    }
     let excused: Vec<String> = status
         .excused_seconds
         .iter()
@@ -31,6 +37,19 @@ pub(super) fn explained(status: &StatusJson) -> String {
     }
     text.push_str(&format!("\nwhy no kill: {}\n", why_not(status)));
     text
+}
+
+fn channel_row(channel: &ChannelJson) -> [String; 5] {
+    let limit = channel.max_age_seconds.map_or_else(|| "-".to_owned(), seconds);
+    let counted = channel.counted_seconds.map_or_else(|| "not judged".to_owned(), seconds);
+    let remark = match (channel.depth, channel.late, channel.counted_seconds) {
+        (0, _, _) => "nothing waits",
+        (_, false, _) => "within its rule",
+        (_, true, None) => "beyond its rule, which only reports",
+        (_, true, Some(0.0)) => "beyond its rule; its consumer receives, is at work or could not run",
+        (_, true, Some(_)) => "beyond its rule; its consumer could have received and did not",
+    };
+    [plain(&channel.name), seconds(channel.age_seconds), limit, counted, remark.to_owned()]
 }
 
 fn remark(thread: &ThreadJson) -> String {

@@ -28,6 +28,7 @@ impl Incarnation {
             last_progress: self.last_seen,
             thread: at_work.map(ThreadTrial::faulty),
             slot: at_work.map(|t| t.key),
+            channel: None,
             threshold: None,
             observations,
         }
@@ -61,6 +62,7 @@ impl Incarnation {
             }
             // The rule may have been taken back by a reload; the thread cannot come back.
             Reason::ThreadGone => mine.is_some_and(|trial| kills(trial).is_none()),
+            Reason::ChannelLag => !process.segment_readable || self.hears_again(policy, condemned.channel),
             Reason::Stopped => self.stopped_since.is_none() || !policy.stopped_kills,
             Reason::ExitHung => self.exiting_since.is_none(),
             Reason::LeaderGone | Reason::ProcessGone => false,
@@ -98,6 +100,7 @@ impl Incarnation {
                 last_progress: trial.last_beat.max(self.last_seen),
                 thread: Some(trial.faulty()),
                 slot: Some(trial.key),
+                channel: None,
                 threshold: None,
                 observations: vec![
                     format!(
@@ -117,6 +120,7 @@ impl Incarnation {
             last_progress: self.last_seen,
             thread: None,
             slot: None,
+            channel: None,
             threshold: None,
             observations: vec![format!("the main thread of process {pid} is a zombie"), goes_on.to_owned()],
         })
@@ -155,6 +159,7 @@ impl Incarnation {
             last_progress,
             thread: trial.map(ThreadTrial::faulty),
             slot: trial.map(|t| t.key),
+            channel: None,
             threshold,
             observations,
         }
@@ -176,6 +181,7 @@ impl Incarnation {
             last_progress: since,
             thread: None,
             slot: None,
+            channel: None,
             threshold: Some(cap),
             observations: vec![format!("the main thread has been in state T (stopped) for {stopped:?}")],
         })
@@ -201,6 +207,7 @@ impl Incarnation {
             last_progress: since,
             thread: None,
             slot: None,
+            channel: None,
             threshold: Some(policy.exit_within),
             observations: vec![format!("{how}, for {ending:?}")],
         })

@@ -1,0 +1,228 @@
+//! One channel on trial: how long its oldest message waits, and whether whoever should receive it could have.
+//!
+//! A rule that reports looks at age and depth, whatever the reason. A rule that kills counts only time in which messages
+//! waited, none was received, and every consumer stood idle or stalled although it could have run. A consumer that is at
+//! work is busy, not deaf: the clock pauses, and the rule of that thread judges it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Monotonic;
+use crate::observation::{ChannelObservation, Presence, TaskObservation};
+use crate::verdict::Health;
+
+use super::Look;
+use super::channel_age::ChannelAge;
+use super::policy::ChannelLimits;
+use super::stall_clock::StallClock;
+use super::thread::ThreadTrial;
+
+/// Consumers of one channel that are judged. A segment with more threads of that name is no reason to kill: nobody
+/// can say that all of them are deaf.
+const MOST_CONSUMERS: usize = 64;
+
+/// What the judge remembers of one channel.
+#[derive(Clone, Debug)]
+pub struct ChannelTrial {
+    /// Slot and its use.
+    pub key: (u32, u64),
+    /// Index of its rule; `None` if no rule is about it.
+    pub rule: Option<usize>,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Messages ever sent, as of the last look.
+    pub sent: u64,
+    /// Messages ever received.
+    pub received: u64,
+    /// Beyond its rule, and since when.
+    pub late_since: Option<Monotonic>,
+    age: ChannelAge,
+    /// Whether messages waited at the last look, so that the time since then may count.
+    waited: bool,
+    deepest: u64,
+    /// Time counted against each consumer since a message was received.
+    consumers: Vec<Consumer>,
+}
+
+#[derive(Clone, Debug)]
+struct Consumer {
+    key: (u32, u64),
+    clock: StallClock,
+}
+
+/// A thread that should receive, as the last look left it.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    /// Its trial.
+    pub trial: &'a ThreadTrial,
+    /// The kernel's view of it, if anybody asked.
+    pub task: Option<TaskObservation>,
+    /// Whether it exists.
+    pub presence: Presence,
+}
+
+impl Candidate<'_> {
+    fn is_gone(&self) -> bool {
+        self.presence == Presence::Gone || self.trial.health == Health::Gone
+    }
+}
+
+/// What one look at a channel brought.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChannelLook {
+    /// It is beyond its rule since this look, for this reason.
+    pub late: Option<String>,
+    /// It is within it again: for how long it was not, and how deep it was.
+    pub in_time: Option<(Duration, u64)>,
+    /// Nobody received for as long as its rule allows: the consumer with the longest silence, and whether any is gone.
+    pub deaf: Option<((u32, u64), bool)>,
+}
+
+impl ChannelTrial {
+    /// Opens the trial of a channel seen for the first time.
+    pub fn new(seen: &ChannelObservation, rule: Option<usize>) -> Self {
+        Self {
+            key: (seen.slot, seen.generation),
+            rule,
+            name: Arc::clone(&seen.name),
+            sent: seen.sent,
+            received: seen.received,
+            late_since: None,
+            age: ChannelAge::default(),
+            waited: false,
+            deepest: 0,
+            consumers: Vec::new(),
+        }
+    }
+
+    /// Messages that wait. A receiver that counts before its sender makes it negative for a moment: that is none.
+    pub fn depth(&self) -> u64 {
+        self.sent.wrapping_sub(self.received).cast_signed().max(0).cast_unsigned()
+    }
+
+    /// Since when the oldest waiting message has waited, by the sidecar's own samples.
+    pub fn oldest_since(&self) -> Option<Monotonic> {
+        self.age.oldest_since()
+    }
+
+    /// Time in which every consumer could have received a message that waits, and none did.
+    pub fn counted(&self) -> Duration {
+        self.consumers.iter().map(|consumer| consumer.clock.counted()).min().unwrap_or_default()
+    }
+
+    /// Another policy: its rule may be another one. Counted time is kept.
+    pub const fn set_rule(&mut self, rule: Option<usize>) {
+        self.rule = rule;
+    }
+
+    /// Takes one more look. `readable`: whether the segment could be read; if not, the numbers are old and nothing counts.
+    pub fn look<'a>(
+        &mut self,
+        seen: &ChannelObservation,
+        rule: Option<&ChannelLimits>,
+        look: Look,
+        readable: bool,
+        candidates: impl Iterator<Item = Candidate<'a>>,
+    ) -> ChannelLook {
+        let received = seen.received != self.received;
+        (self.sent, self.received) = (seen.sent, seen.received);
+        if readable {
+            self.age.observe(look.at, seen.sent, seen.received);
+        }
+        let waits = self.depth() > 0;
+        let mut brought = ChannelLook::default();
+        self.keep_within(rule, look, &mut brought);
+        if !waits || received {
+            self.consumers.clear();
+        } else if self.waited
+            && readable
+            && let Some((max_age, glob)) = rule.and_then(ChannelLimits::kills_after)
+        {
+            let consumers = candidates.filter(|c| !c.trial.left && glob.is_match(&*c.trial.name));
+            self.count(consumers, look, max_age, &mut brought);
+        }
+        self.waited = waits;
+        brought
+    }
+
+    /// Whether it is within the limits that are reported.
+    fn keep_within(&mut self, rule: Option<&ChannelLimits>, look: Look, brought: &mut ChannelLook) {
+        let depth = self.depth();
+        let age = self.oldest_since().map(|since| look.at.since(since));
+        let too_old = rule.and_then(|rule| rule.max_age).zip(age).filter(|(limit, age)| age >= limit);
+        let too_deep = rule.and_then(|rule| rule.max_depth).filter(|limit| depth >= *limit);
+        let why = match (too_old, too_deep) {
+            (Some((limit, age)), _) => {
+                Some(format!("its oldest of {depth} messages waits for {age:.1?}, longer than {limit:?}"))
+            }
+            (None, Some(limit)) => Some(format!("{depth} messages wait, {limit} are too many")),
+            (None, None) => None,
+        };
+        match (why, self.late_since) {
+            (Some(why), None) => {
+                self.late_since = Some(look.at);
+                self.deepest = depth;
+                brought.late = Some(why);
+            }
+            (Some(_), Some(_)) => self.deepest = self.deepest.max(depth),
+            (None, Some(since)) => {
+                self.late_since = None;
+                brought.in_time = Some((look.at.since(since), self.deepest));
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// Messages wait and nobody received one since the last look: counts that time if every consumer stands still.
+    fn count<'a>(
+        &mut self,
+        consumers: impl Iterator<Item = Candidate<'a>>,
+        look: Look,
+        max_age: Duration,
+        brought: &mut ChannelLook,
+    ) {
+        let mut here = Vec::new();
+        for consumer in consumers {
+            let trial = consumer.trial;
+            let still = trial.last_beat != look.at
+                && matches!(trial.health, Health::Idle | Health::Stalled | Health::Gone);
+            // One that moves or works may still receive: nobody's silence counts now.
+            if !consumer.is_gone() && !still || here.len() == MOST_CONSUMERS {
+                return;
+            }
+            here.push(consumer);
+        }
+        self.consumers.retain(|known| here.iter().any(|consumer| consumer.trial.key == known.key));
+        for consumer in &here {
+            let key = consumer.trial.key;
+            let known = self.consumers.iter().position(|known| known.key == key);
+            let place = known.unwrap_or(self.consumers.len());
+            if known.is_none() {
+                self.consumers.push(Consumer { key, clock: StallClock::default() });
+            }
+            let Some(known) = self.consumers.get_mut(place) else { continue };
+            if consumer.is_gone() {
+                known.clock.advance_gone(look.elapsed, look.late);
+            } else {
+                known.clock.advance(look.elapsed, consumer.task, look.late);
+            }
+        }
+        if !self.consumers.is_empty() && self.counted() >= max_age {
+            let silent = here.iter().min_by_key(|consumer| consumer.trial.last_beat);
+            let any_gone = here.iter().any(Candidate::is_gone);
+            brought.deaf = silent.map(|consumer| (consumer.trial.key, any_gone));
+        }
+    }
+
+    /// How much longer it may stand so before its rule condemns; `None` if no clock runs.
+    pub fn runs_against(&self, rule: &ChannelLimits) -> Option<Duration> {
+        let (max_age, _) = rule.kills_after().filter(|_| self.waited)?;
+        Some(max_age.saturating_sub(self.counted()))
+    }
+
+    /// When it will be too old if nothing is received; `None` if that is not to be told, or is told already.
+    pub fn late_at(&self, rule: &ChannelLimits) -> Option<Monotonic> {
+        let limit = rule.max_age.filter(|_| self.late_since.is_none())?;
+        Some(self.oldest_since()?.plus(limit))
+    }
+}

@@ -26,5 +26,6 @@ pub mod process;
 pub mod prometheus;
 pub mod proxy;
 pub mod sidecar;
+pub mod skip;
 pub mod sweep;
 pub mod wait;

@@ -97,9 +97,8 @@ fn row_53_a_log_that_nobody_reads_does_not_hold_up_verdict_or_kill() {
 #[test]
 fn row_53_a_full_disk_does_not_hold_up_verdict_or_kill() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!(
-            "SKIPPED row_53_a_full_disk_does_not_hold_up_verdict_or_kill: mounting a tiny filesystem needs root"
-        );
+        let name = "row_53_a_full_disk_does_not_hold_up_verdict_or_kill";
+        shard_tests::skip::note(name, "mounting a tiny filesystem needs root");
         return;
     }
     let strained = Some((1, Strain::TinyDisk));

@@ -476,3 +476,15 @@ fn a_signalled_process_stays_condemned_whatever_it_receives() {
     let decision = history.pass(LOOK);
     assert!(decision.condemned && decision.verdict == Verdict::Dying);
 }
+
+#[test]
+fn one_consumer_that_could_not_run_speaks_for_all() {
+    let mut history = History::begin(On::Kill);
+    history.now.threads.push(thread(1, "exec-s1"));
+    history.send(3);
+    history.stand_in(TaskState::Running);
+    assert!(
+        !history.run(20 * MAX_AGE).condemned,
+        "the starved one may be the one that was woken for the message"
+    );
+}

@@ -464,3 +464,25 @@ fn a_restart_that_does_not_come_is_told_once_and_kills_nobody() {
     }
     assert_eq!((history.judge.verdict(), overdue), (Verdict::Dead, 1));
 }
+
+#[test]
+fn a_thread_that_is_never_caught_idle_recovers_with_its_second_other_work() {
+    let mut history = History::begin();
+    history.begin_work(1);
+    history.process().exited = true;
+    history.pass(LOOK);
+    // The next incarnation is at work whenever it is looked at.
+    let process = history.process();
+    process.exited = false;
+    process.identity = TargetIdentity { pid: 200, start_time: 9, incarnation: 2 };
+    history.thread().work_key = 7;
+    history.pass(LOOK);
+    let recovered =
+        |history: &History| history.judge.notes().iter().any(|note| matches!(note, Note::Recovered { .. }));
+    for (key, done) in [(8, false), (9, true)] {
+        history.thread().activity += 2;
+        history.thread().work_key = key;
+        history.pass(LOOK);
+        assert_eq!(recovered(&history), done, "{key}");
+    }
+}

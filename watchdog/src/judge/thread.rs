@@ -16,6 +16,10 @@ use super::stall_clock::StallClock;
 /// exit of a thread take microseconds; a thread that lives on without its slot is as lost as one that ended.
 const DROPPED_FOR: Duration = Duration::from_millis(100);
 
+/// Changes of work, without being caught idle, after which the first piece of work counts as finished: work inside work inside
+/// work would look the same, and is not done.
+const MOVED_ON: u32 = 2;
+
 /// What the judge remembers of one thread.
 #[derive(Clone, Debug)]
 pub struct ThreadTrial {
@@ -45,6 +49,8 @@ pub struct ThreadTrial {
     pub finished: Option<Option<u64>>,
     activity: u64,
     progress: u64,
+    /// Changes of its work seen while it was never caught idle.
+    other_work: u32,
     dropped_since: Option<Monotonic>,
     advanced: bool,
     /// Whether it was part of the last observation.
@@ -86,6 +92,7 @@ impl ThreadTrial {
             finished: None,
             activity: seen.activity,
             progress: seen.progress,
+            other_work: 0,
             dropped_since: None,
             advanced: true,
             present: true,
@@ -149,9 +156,12 @@ impl ThreadTrial {
             let other_work = !seen.working() || self.work.map(|(key, _)| key) != Some(seen.work_key);
             // Two changes from idle: a piece of work begun and ended between two looks.
             // Another key without a pause may be work begun inside other work: only idleness, or as many changes as an
-            // end and a beginning on top of that take, proves an end.
-            let ended =
-                if was_working { !seen.working() || (changes >= 4 && other_work) } else { changes >= 2 };
+            // end and a beginning on top of that take, proves an end. One that is never caught idle has moved on for
+            // good with its second other work: nobody nests that deep.
+            self.other_work =
+                if was_working && seen.working() { self.other_work + u32::from(other_work) } else { 0 };
+            let moved_on = other_work && (changes >= 4 || self.other_work >= MOVED_ON);
+            let ended = if was_working { !seen.working() || moved_on } else { changes >= 2 };
             if ended {
                 self.finished = Some(self.work.map(|(key, _)| key));
             }

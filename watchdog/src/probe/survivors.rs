@@ -54,13 +54,19 @@ mod tests {
 
     /// A folder that looks like `/proc/PID`: tasks with state, flags and pending signals.
     fn process(tasks: &[(u32, char, u32, u64)]) -> tempfile::TempDir {
+        ending_with(0, tasks)
+    }
+
+    /// The same with an exit code in each task's `stat`.
+    fn ending_with(exit_code: i32, tasks: &[(u32, char, u32, u64)]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         for (tid, state, flags, pending) in tasks {
             let dir = root.path().join("task").join(tid.to_string());
             std::fs::create_dir_all(&dir).unwrap();
-            // Fields 10 to 30, the pending signals, and the rest.
-            let (before, after) = ("0 ".repeat(21), "0 ".repeat(21));
-            let stat = format!("{tid} (exec-s0) {state} 1 1 1 0 -1 {flags} {before}{pending} {after}\n");
+            // Fields 10 to 30, the pending signals, fields 32 to 51, the exit code.
+            let (before, after) = ("0 ".repeat(21), "0 ".repeat(20));
+            let stat =
+                format!("{tid} (exec-s0) {state} 1 1 1 0 -1 {flags} {before}{pending} {after}{exit_code}\n");
             std::fs::write(dir.join("stat"), stat).unwrap();
         }
         root
@@ -88,6 +94,21 @@ mod tests {
     fn a_process_that_dumps_core_is_on_its_way_out() {
         let root = process(&[(1, 'D', 0x200, 0), (2, 'D', 0x8, 0)]);
         assert_eq!(survivors(root.path()), Survivors::None);
+    }
+
+    #[test]
+    fn a_process_whose_end_has_a_code_already_does_not_go_on() {
+        // Killed, ended with code 3, dumped core of SIGSEGV: between dequeuing the signal and the flag nothing else tells.
+        for code in [9, 3 << 8, 11 | 0x80] {
+            let root = ending_with(code, &[(1, 'Z', 0x4, 0), (2, 'S', 0, 0), (3, 'R', 0, 0)]);
+            assert_eq!(survivors(root.path()), Survivors::None, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_stopped_process_goes_on() {
+        let root = ending_with(19, &[(1, 'Z', 0x4, 0), (2, 'T', 0, 0), (3, 'T', 0, 0)]);
+        assert_eq!(survivors(root.path()), Survivors::Some);
     }
 
     #[test]

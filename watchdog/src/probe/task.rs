@@ -24,6 +24,15 @@ const SIGKILL_BIT: u64 = 1 << 8;
 /// What is read of one file at most. The longest, `status`, stays below 2 KiB even with hundreds of CPUs.
 const FILE_LIMIT: u64 = 16 * 1024;
 
+/// Whether the exit code of a living task (field 52 of `stat`) says that its whole process is ending: from the moment at which
+/// a process begins to end the kernel shows the code of that end for each of its tasks. Of a stopped process it shows the
+/// signal that stopped it. An end with code 0 looks like none.
+const fn is_end_of_process(exit_code: i32) -> bool {
+    /// SIGSTOP, SIGTSTP, SIGTTIN and SIGTTOU.
+    const STOPS: std::ops::RangeInclusive<i32> = 19..=22;
+    exit_code != 0 && !(*STOPS.start() <= exit_code && exit_code <= *STOPS.end())
+}
+
 /// The folder of one task, held open: once the task has ended every read fails, so that a tid used again by
 /// somebody else is never mistaken for it.
 #[derive(Debug)]
@@ -68,7 +77,10 @@ impl TaskDir {
             Ok(stat) => {
                 let state = TaskState::from(stat.state);
                 let ended = matches!(state, TaskState::Zombie | TaskState::Dead);
-                let ending = ended || stat.flags & ENDING != 0 || stat.signal & SIGKILL_BIT != 0;
+                let ending = ended
+                    || stat.flags & ENDING != 0
+                    || stat.signal & SIGKILL_BIT != 0
+                    || stat.exit_code.is_some_and(is_end_of_process);
                 Ok(Some(TaskStat { state, ending, start_time: stat.starttime, start_stack: stat.startstack }))
             }
             Err(error) if ended(&error) => Ok(None),
@@ -126,10 +138,16 @@ impl TaskDir {
 
     /// Whether the task is on its way out. `None` if the kernel does not say.
     pub fn ending(&self) -> Option<bool> {
-        match self.stat() {
+        let once = || match self.stat() {
             Ok(None) => Some(true),
             Ok(Some(stat)) => Some(stat.ending),
             Err(Unreadable) => None,
+        };
+        // The kernel writes the flags first and the pending signals later. A task that takes its SIGKILL in between shows
+        // neither; a second look finds the flag.
+        match once() {
+            Some(false) => once(),
+            settled => settled,
         }
     }
 

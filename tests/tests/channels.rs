@@ -10,6 +10,15 @@
 use shard_tests::cluster::{Cluster, Plan};
 use shard_tests::figures::{FaultTimes, Record};
 use shard_tests::sidecar::Settings;
+use shard_tests::{faults, wait};
+
+/// Commands that wait and are not received condemn the executor thread.
+fn commands_kill(limits: &str) -> Settings {
+    let limits = format!("{limits}\nconsumer = \"exec-s*\"");
+    // Stalls must not come first: what is tested is the channel.
+    Settings { stall_after: "30s".to_owned(), ..Settings::default() }
+        .channel_rule("commands", &limits, "kill")
+}
 
 /// Row 9: the thread that carries results to the coordinator is gone, while its process lives.
 #[track_caller]
@@ -49,4 +58,55 @@ fn row_09_a_shard_ends_itself_when_its_sending_thread_returns() {
         .supervisor
         .line("exit code 14", 0, |line| line.contains("ended (exit code 14)").then_some(()));
     cluster.assert_common_rule(&[0]);
+}
+
+/// Row 23: the executor thread is idle, and so never stalled; the command that it does not take tells.
+#[test]
+fn row_23_commands_that_nobody_receives_condemn_their_consumer() {
+    let settings = commands_kill("max_age = \"1s\"");
+    let mut cluster = Cluster::start(&Plan { settings, ..Plan::default() });
+    let fired = cluster.inject(0, &["arm deaf"]);
+    let times = FaultTimes::record(23, &cluster, 0, fired);
+    let incident = cluster.shards[0].sidecar.incident("recovered");
+    assert_eq!(incident["reason"], "channel_lag", "{incident:#}");
+    assert_eq!(incident["thread"]["name"], "exec-s0", "{incident:#}");
+    let observed = incident["observations"].to_string();
+    assert!(observed.contains("commands"), "it names the channel: {incident:#}");
+    assert!(times.verdict_ms >= 1000.0, "not before its threshold: {times:?}");
+    cluster.assert_common_rule(&[0]);
+}
+
+/// Row 52: far more commands than usual, for longer than the rule allows; but they are received, one after the other.
+#[test]
+fn row_52_a_flood_that_drains_is_reported_and_nobody_is_killed() {
+    /// Beside the shard's own parts, and below the 32 that its queue holds.
+    const MORE: u32 = 25;
+    let settings = commands_kill("max_age = \"1s\"\nmax_depth = 10");
+    let plan = Plan { settings, block_deadline: "60s".to_owned(), ..Plan::coordinator_first() };
+    let mut cluster = Cluster::start(&plan);
+    // 20 transactions in a part, 10 ms each: the flood takes some 5 s, which is several times the allowed age.
+    for shard in &cluster.shards {
+        faults::order(shard.faults, &["arm slow 10ms"]);
+    }
+    let fired = cluster.inject_coordinator(&[&format!("arm flood {MORE}")]);
+    let flooded = wait::until("a report of the flood", || {
+        let mut statuses = cluster.shards.iter().filter_map(|shard| Some((shard, shard.sidecar.status()?)));
+        statuses.find(|(_, status)| status["verdict"] == "degraded")
+    });
+    let (shard, status) = flooded;
+    let reported = shard_tests::clock::monotonic_ns();
+    assert!(status["reason"].to_string().contains("commands"), "{status:#}");
+    let healthy = shard.sidecar.wait_for("healthy");
+    let drained = shard_tests::clock::monotonic_ns();
+    assert_eq!(healthy["kills_left"], 3, "{healthy:#}");
+    Record::row(52)
+        .time("reported_ms", fired, reported)
+        .time("drained_ms", fired, drained)
+        .fact("why", &status["reason"])
+        .keep();
+    for shard in &cluster.shards {
+        faults::order(shard.faults, &["disarm"]);
+    }
+    cluster.verified_after(drained);
+    cluster.assert_common_rule(&[]);
 }

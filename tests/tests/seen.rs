@@ -57,6 +57,8 @@ fn row_02_a_panic_ends_its_process_and_is_not_killed_again() {
     let [incident] = &incidents[..] else { panic!("one incident: {incidents:#?}") };
     assert_eq!(incident["reason"], "process_gone", "{incident:#}");
     assert!(!steps(incident).contains(&"signal"), "nothing was killed: {incident:#}");
+    let said = incident["last_words"].to_string();
+    assert!(said.contains("a test armed this panic") && said.contains("exec-s0"), "{incident:#}");
     cluster.shards[0]
         .supervisor
         .line("exit code 12", 0, |line| line.contains("ended (exit code 12)").then_some(()));
@@ -96,6 +98,7 @@ fn row_21_a_panic_hook_that_hangs_is_killed() {
     let incident = cluster.shards[0].sidecar.incident("recovered");
     assert_eq!(incident["reason"], "stalled", "{incident:#}");
     assert!(steps(&incident).contains(&"signal"), "{incident:#}");
+    assert!(incident["last_words"].to_string().contains("exec-s0"), "{incident:#}");
     cluster.assert_common_rule(&[0]);
 }
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{Monotonic, WallAnchor};
 use crate::event::{FaultyThread, Opening, Step};
 use crate::snapshot::TargetIdentity;
+use crate::telemetry::otlp::spans;
 use crate::verdict::Reason;
 
 use id::IncidentId;
@@ -98,6 +99,19 @@ pub struct Incident {
     pub timeline: Vec<Entry>,
     /// How long each part took, where both of its ends are known.
     pub durations: Durations,
+    /// Its trace; absent in documents of versions that told none.
+    #[serde(default)]
+    pub trace: Option<IncidentTrace>,
+}
+
+/// Under which ids the spans of an incident are sent. Kept in its document, so that it is one trace however often the
+/// sidecar is restarted meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IncidentTrace {
+    /// 32 hex digits.
+    pub trace_id: String,
+    /// Of the root span: 16 hex digits.
+    pub span_id: String,
 }
 
 impl Incident {
@@ -119,6 +133,7 @@ impl Incident {
             last_words: opening.last_words.clone(),
             timeline: Vec::new(),
             durations: Durations::default(),
+            trace: Some(spans::new_trace()),
         };
         let threshold = opening.threshold.map(|threshold| format!("the threshold is {threshold:?}"));
         incident.push(anchor, opening.last_progress, StepName::LastProgress, None);

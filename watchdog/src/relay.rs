@@ -13,6 +13,8 @@ use crate::event::{Event, Opening, Step};
 use crate::incident::journal::Journal;
 use crate::incident::{Incident, Status, timeline};
 use crate::telemetry::Telemetry;
+use crate::telemetry::otlp::Spans;
+use crate::telemetry::otlp::spans::Told;
 
 use board::Board;
 
@@ -27,6 +29,7 @@ pub struct Relay {
     board: Arc<Board>,
     telemetry: Arc<Telemetry>,
     journal: Journal,
+    spans: Option<Spans>,
     open: Vec<OpenIncident>,
 }
 
@@ -34,13 +37,19 @@ pub struct Relay {
 struct OpenIncident {
     number: u64,
     killed: bool,
+    told: Told,
     incident: Incident,
 }
 
 impl Relay {
     /// A relay that tells these.
-    pub const fn new(board: Arc<Board>, telemetry: Arc<Telemetry>, journal: Journal) -> Self {
-        Self { board, telemetry, journal, open: Vec::new() }
+    pub const fn new(
+        board: Arc<Board>,
+        telemetry: Arc<Telemetry>,
+        journal: Journal,
+        spans: Option<Spans>,
+    ) -> Self {
+        Self { board, telemetry, journal, spans, open: Vec::new() }
     }
 
     /// Passes on until the watch loop has ended and all it told is told.
@@ -111,7 +120,11 @@ impl Relay {
         if self.open.len() >= MOST_OPEN {
             self.open.remove(0);
         }
-        self.open.push(OpenIncident { number: opening.incident, killed: false, incident });
+        let mut told = Told::default();
+        if let Some(spans) = &self.spans {
+            spans.send(told.finished(&incident));
+        }
+        self.open.push(OpenIncident { number: opening.incident, killed: false, told, incident });
     }
 
     fn step(&mut self, number: u64, at: crate::clock::Monotonic, step: &Step) {
@@ -143,6 +156,9 @@ impl Relay {
             name.label()
         );
         self.journal.record(Arc::new(open.incident.clone()));
+        if let Some(spans) = &self.spans {
+            spans.send(open.told.finished(&open.incident));
+        }
         if open.incident.status != Status::Open {
             self.open.retain(|open| open.number != number);
         }

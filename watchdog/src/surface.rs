@@ -24,6 +24,7 @@ use crate::relay::board::Board;
 use crate::telemetry::Telemetry;
 use crate::telemetry::dropped::Dropped;
 use crate::telemetry::logs;
+use crate::telemetry::otlp::{self, Otlp, OtlpError};
 use crate::telemetry::prometheus::PrometheusError;
 use crate::telemetry::target::Reader;
 
@@ -48,6 +49,9 @@ pub enum SurfaceError {
     /// The log cannot be set up.
     #[error(transparent)]
     Log(#[from] logs::LogError),
+    /// Nothing can be sent to a collector.
+    #[error(transparent)]
+    Otlp(#[from] OtlpError),
     /// A thread or the runtime cannot be started.
     #[error(
         "the sidecar cannot start its threads: {0}. Look at the limits of processes and open files (ulimit -u, -n)"
@@ -76,6 +80,7 @@ pub struct SurfaceHandle {
     stop: watch::Sender<bool>,
     addresses: Addresses,
     log: Option<logs::Logs>,
+    otlp: Option<Otlp>,
     _socket: Option<OwnFile>,
 }
 
@@ -92,8 +97,14 @@ pub fn start(
 ) -> Result<SurfaceHandle, SurfaceError> {
     let dropped = Arc::new(Dropped::default());
     let filter = std::env::var(LOG_FILTER).ok();
-    let log = logs::start(format, filter.as_deref(), &config.target.shard, &dropped)?;
-    let mut surface = start_without_log(&config, events, anchor, dropped)?;
+    let shard = &config.target.shard;
+    let otlp = match otlp::Settings::new(config.otlp.as_ref())? {
+        Some(settings) => Some(Otlp::start(&settings, otlp::resource(shard), &dropped)?),
+        None => None,
+    };
+    let collector = otlp.as_ref().and_then(Otlp::logger_provider);
+    let log = logs::start(format, filter.as_deref(), shard, &dropped, collector)?;
+    let mut surface = start_without_log(&config, events, anchor, dropped, otlp)?;
     surface.log = Some(log);
     let Addresses { listen, public } = surface.addresses;
     tracing::info!(
@@ -118,25 +129,27 @@ pub fn start_without_log(
     events: mpsc::Receiver<Event>,
     anchor: WallAnchor,
     dropped: Arc<Dropped>,
+    mut otlp: Option<Otlp>,
 ) -> Result<SurfaceHandle, SurfaceError> {
     let listeners = Listeners::bind(&config.http)?;
     let runtime =
         Builder::new_multi_thread().worker_threads(WORKERS).thread_name("surface").enable_all().build()?;
     let board = Arc::new(Board::new(config, anchor, Arc::clone(&dropped)));
-    let telemetry = Arc::new(Telemetry::new(&board)?);
+    let telemetry = Arc::new(Telemetry::new(&board, otlp.as_mut())?);
     let journal_config = JournalConfig {
         directory: config.evidence.directory.clone(),
         keep_incidents: config.evidence.keep_incidents,
         keep_bytes: config.evidence.keep_bytes,
     };
-    let journal = Journal::start(&journal_config, Arc::clone(&dropped))?;
+    let spans = otlp.as_ref().and_then(Otlp::spans);
+    let journal = Journal::start(&journal_config, Arc::clone(&dropped), spans.clone())?;
     let reader = Reader::start(Arc::clone(&board))?;
     let sources =
         Sources { board: Arc::clone(&board), telemetry: Arc::clone(&telemetry), journal: journal.clone() };
     let (stop, stopped) = watch::channel(false);
     let server = Server { runtime: &runtime, stopped, dropped };
     let (addresses, socket) = server.listen(listeners, &sources)?;
-    let relay = Relay::new(Arc::clone(&board), Arc::clone(&telemetry), journal.clone());
+    let relay = Relay::new(Arc::clone(&board), Arc::clone(&telemetry), journal.clone(), spans);
     let relay = runtime.spawn(relay.run(events));
     Ok(SurfaceHandle {
         runtime,
@@ -148,6 +161,7 @@ pub fn start_without_log(
         stop,
         addresses,
         log: None,
+        otlp,
         _socket: socket,
     })
 }
@@ -227,6 +241,9 @@ impl SurfaceHandle {
         let _ = self.runtime.block_on(async { tokio::time::timeout(left(), relay).await });
         self.journal.flush(left());
         self.telemetry.shutdown(left());
+        if let Some(otlp) = self.otlp {
+            otlp.shutdown(left());
+        }
         let _ = self.stop.send(true);
         self.runtime.shutdown_timeout(left());
         if let Some(log) = self.log {

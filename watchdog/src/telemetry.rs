@@ -6,15 +6,15 @@ pub mod instruments;
 pub mod labels;
 pub mod logs;
 mod observed;
+pub mod otlp;
 pub mod prometheus;
 pub mod target;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::MeterProvider;
-use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 
 use crate::event::{Opening, Timings};
@@ -23,6 +23,7 @@ use crate::verdict::{Reason, Withheld};
 
 use instruments::{Adding, Recording, Workshop, named};
 use labels::Names;
+use otlp::Otlp;
 use prometheus::{Page, PrometheusError};
 
 /// The metrics of one sidecar.
@@ -40,18 +41,19 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Builds every instrument of the catalogue. Those that are read on demand read from `board`.
+    /// Builds every instrument of the catalogue. Those that are read on demand read from `board`. One provider feeds the
+    /// page and, if there is one, the collector.
     ///
     /// # Errors
     /// If the exporter cannot be built.
-    pub fn new(board: &Arc<Board>) -> Result<Self, PrometheusError> {
+    pub fn new(board: &Arc<Board>, otlp: Option<&mut Otlp>) -> Result<Self, PrometheusError> {
         let (page, reader) = Page::new()?;
-        let resource = Resource::builder_empty()
-            .with_attribute(KeyValue::new("service.name", env!("CARGO_PKG_NAME")))
-            .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
-            .with_attribute(KeyValue::new("service.instance.id", board.shard().to_owned()))
-            .build();
-        let provider = SdkMeterProvider::builder().with_reader(reader).with_resource(resource).build();
+        let mut provider =
+            SdkMeterProvider::builder().with_reader(reader).with_resource(otlp::resource(board.shard()));
+        if let Some(sends) = otlp.and_then(Otlp::take_reader) {
+            provider = provider.with_reader(sends);
+        }
+        let provider = provider.build();
         let workshop = Workshop::new(provider.meter(env!("CARGO_PKG_NAME")), board.shard());
         let names = Arc::new(Names::default());
         observed::register(&workshop, board, &names);
@@ -121,10 +123,21 @@ impl Telemetry {
 
     /// Sends what is left and ends, for at most `within`.
     pub fn shutdown(&self, within: Duration) {
-        // The page has nothing to send; what else reads from this provider may.
-        let _ = self.provider.shutdown_with_timeout(within);
+        let provider = self.provider.clone();
+        // The SDK takes a time limit and does not keep it: its reader waits five seconds for a collector that hangs.
+        let ending = std::thread::Builder::new().name("metrics-end".to_owned()).spawn(move || {
+            let _ = provider.shutdown_with_timeout(within);
+        });
+        let Ok(ending) = ending else { return };
+        let until = Instant::now() + within;
+        while !ending.is_finished() && Instant::now() < until {
+            std::thread::sleep(END_LOOK);
+        }
     }
 }
+
+/// How often the end of the last collection is looked for: there is no timed join.
+const END_LOOK: Duration = Duration::from_millis(2);
 
 #[cfg(test)]
 #[path = "telemetry/tests.rs"]

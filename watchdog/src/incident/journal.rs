@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::telemetry::dropped::{Dropped, Signal};
+use crate::telemetry::otlp::{self, Spans};
 
 use super::folder::{Folder, Found};
 use super::id::IncidentId;
@@ -55,7 +56,7 @@ impl Journal {
     ///
     /// # Errors
     /// If the thread cannot be started.
-    pub fn start(config: &JournalConfig, dropped: Arc<Dropped>) -> io::Result<Self> {
+    pub fn start(config: &JournalConfig, dropped: Arc<Dropped>, spans: Option<Spans>) -> io::Result<Self> {
         let (orders, receiver) = sync_channel(QUEUE);
         let journal = Self { latest: Arc::default(), orders, dropped };
         let folder = Folder::new(&config.directory, config.keep_incidents, config.keep_bytes);
@@ -65,6 +66,7 @@ impl Journal {
             dropped: Arc::clone(&journal.dropped),
             kills: Vec::new(),
             trouble: None,
+            spans,
         };
         thread::Builder::new().name("journal".to_owned()).spawn(move || scribe.run(&receiver))?;
         Ok(journal)
@@ -124,6 +126,7 @@ struct Scribe {
     dropped: Arc<Dropped>,
     kills: Vec<Timestamp>,
     trouble: Option<String>,
+    spans: Option<Spans>,
 }
 
 impl Scribe {
@@ -159,6 +162,10 @@ impl Scribe {
             let was_open = incident.status == Status::Open;
             if was_open {
                 incident.interrupt(Timestamp::now());
+                // Its other spans were told by the sidecar that saw them.
+                if let Some(spans) = &self.spans {
+                    spans.send(otlp::spans::root(&incident));
+                }
                 tracing::warn!(incident = %incident.id, "an earlier sidecar left this incident open; it is closed");
             }
             let incident = Arc::new(incident);

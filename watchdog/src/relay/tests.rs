@@ -10,9 +10,9 @@ use crate::verdict::{Reason, Withheld};
 
 fn relay(directory: &std::path::Path) -> Relay {
     let board = sample::board();
-    let telemetry = Arc::new(Telemetry::new(&board).unwrap());
+    let telemetry = Arc::new(Telemetry::new(&board, None).unwrap());
     let config = JournalConfig { directory: directory.to_owned(), keep_incidents: 50, keep_bytes: 1 << 20 };
-    Relay::new(board, telemetry, Journal::start(&config, Arc::new(Dropped::default())).unwrap())
+    Relay::new(board, telemetry, Journal::start(&config, Arc::new(Dropped::default()), None).unwrap(), None)
 }
 
 fn opened(number: u64) -> Event {

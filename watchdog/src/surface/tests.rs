@@ -25,7 +25,7 @@ fn running() -> Running {
     config.http.public = Some("127.0.0.1:0".parse().unwrap());
     config.http.socket = Some(folder.path().join("w.sock"));
     let (events, receiver) = mpsc::channel(64);
-    let surface = start_without_log(&config, receiver, WallAnchor::now(), Arc::default()).unwrap();
+    let surface = start_without_log(&config, receiver, WallAnchor::now(), Arc::default(), None).unwrap();
     Running { surface, events, folder }
 }
 

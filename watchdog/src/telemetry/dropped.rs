@@ -13,11 +13,25 @@ pub enum Signal {
     Logs,
     /// Connections to the HTTP server that were closed unserved.
     Http,
+    /// Collections of metrics that a collector did not take; the next one makes up for it.
+    OtlpMetrics,
+    /// Log records on their way to a collector.
+    OtlpLogs,
+    /// Spans on their way to a collector.
+    OtlpTraces,
 }
 
 impl Signal {
     /// Every value.
-    pub const ALL: &'static [Self] = &[Self::Events, Self::Incidents, Self::Logs, Self::Http];
+    pub const ALL: &'static [Self] = &[
+        Self::Events,
+        Self::Incidents,
+        Self::Logs,
+        Self::Http,
+        Self::OtlpMetrics,
+        Self::OtlpLogs,
+        Self::OtlpTraces,
+    ];
 
     /// The word in metrics and JSON.
     pub const fn label(self) -> &'static str {
@@ -26,6 +40,9 @@ impl Signal {
             Self::Incidents => "incidents",
             Self::Logs => "logs",
             Self::Http => "http",
+            Self::OtlpMetrics => "otlp_metrics",
+            Self::OtlpLogs => "otlp_logs",
+            Self::OtlpTraces => "otlp_traces",
         }
     }
 }
@@ -37,6 +54,9 @@ pub struct Dropped {
     incidents: AtomicU64,
     logs: AtomicU64,
     http: AtomicU64,
+    otlp_metrics: AtomicU64,
+    otlp_logs: AtomicU64,
+    otlp_traces: AtomicU64,
 }
 
 impl Dropped {
@@ -61,6 +81,9 @@ impl Dropped {
             Signal::Incidents => &self.incidents,
             Signal::Logs => &self.logs,
             Signal::Http => &self.http,
+            Signal::OtlpMetrics => &self.otlp_metrics,
+            Signal::OtlpLogs => &self.otlp_logs,
+            Signal::OtlpTraces => &self.otlp_traces,
         }
     }
 }

@@ -11,7 +11,11 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
+use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
+use opentelemetry_sdk::logs::SdkLoggerProvider;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::dropped::Dropped;
 use format::{JsonLine, TextLine};
@@ -69,7 +73,8 @@ pub struct Logs {
 /// Libraries say what an operator can act on only when something is wrong.
 const DEFAULT_FILTER: &str = "info,opentelemetry=warn,opentelemetry_sdk=warn,hyper=warn";
 
-/// Starts the log of this process. `filter` as in `RUST_LOG`; `None` is info for ours, warnings of libraries.
+/// Starts the log of this process. `filter` as in `RUST_LOG`; `None` is info for ours, warnings of libraries. Each line also
+/// goes to `collector`, if there is one.
 ///
 /// # Errors
 /// If the filter is wrong, standard error is closed, or there is a log already.
@@ -78,6 +83,7 @@ pub fn start(
     filter: Option<&str>,
     shard: &str,
     dropped: &Arc<Dropped>,
+    collector: Option<&SdkLoggerProvider>,
 ) -> Result<Logs, LogError> {
     let filter = filter.unwrap_or(DEFAULT_FILTER);
     let filter = EnvFilter::try_new(filter)
@@ -88,10 +94,12 @@ pub fn start(
     let colour = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
     let queue =
         LogQueue::start(File::from(rustix::io::dup(&stderr).map_err(std::io::Error::from)?), dropped)?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(queue.clone());
+    let lines = tracing_subscriber::fmt::layer().with_writer(queue.clone());
+    let sent = collector.map(OpenTelemetryTracingBridge::new);
+    let registry = tracing_subscriber::registry().with(filter).with(sent);
     let taken = match format {
-        Format::Json => builder.event_format(JsonLine::new(shard)).try_init(),
-        Format::Text => builder.event_format(TextLine::new(shard, colour)).try_init(),
+        Format::Json => registry.with(lines.event_format(JsonLine::new(shard))).try_init(),
+        Format::Text => registry.with(lines.event_format(TextLine::new(shard, colour))).try_init(),
     };
     taken.map_err(|_| LogError::Taken)?;
     Ok(Logs { queue })

@@ -11,7 +11,7 @@ use crate::telemetry::target::{ProcessTotals, TargetStats, ThreadCpu};
 /// A board on which everything that can be known is known.
 fn full() -> (Arc<Board>, Telemetry) {
     let board = sample::board();
-    let telemetry = Telemetry::new(&board).unwrap();
+    let telemetry = Telemetry::new(&board, None).unwrap();
     let snapshot = sample::snapshot();
     let totals = ProcessTotals {
         cpu: Duration::from_millis(1_500),
@@ -137,7 +137,7 @@ fn a_thread_that_left_is_told_no_longer() {
 #[test]
 fn a_hostile_name_is_escaped() {
     let board = sample::board();
-    let telemetry = Telemetry::new(&board).unwrap();
+    let telemetry = Telemetry::new(&board, None).unwrap();
     let mut snapshot = sample::snapshot();
     snapshot.threads[0].name = "a\"} 1\nfake{x=\"\\".to_owned();
     board.set_snapshot(Arc::new(snapshot));

@@ -39,7 +39,7 @@ fn step(incident: &Incident, after_us: u64, step: &Step) -> Incident {
 fn start(directory: &std::path::Path, keep_incidents: u32, keep_bytes: u64) -> (Journal, Arc<Dropped>) {
     let dropped = Arc::new(Dropped::default());
     let config = JournalConfig { directory: directory.to_owned(), keep_incidents, keep_bytes };
-    (Journal::start(&config, Arc::clone(&dropped)).unwrap(), dropped)
+    (Journal::start(&config, Arc::clone(&dropped), None).unwrap(), dropped)
 }
 
 fn on_disk(directory: &std::path::Path, id: &IncidentId) -> Incident {

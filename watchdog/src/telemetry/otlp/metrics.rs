@@ -1,0 +1,64 @@
+//! The reader that collects the metrics at each interval and sends them.
+//!
+//! Metrics are cumulative, so one that could not be sent is made good by the next that can; how often that happened is
+//! counted all the same.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use opentelemetry_otlp::MetricExporter;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::metrics::data::ResourceMetrics;
+use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
+use opentelemetry_sdk::metrics::{PeriodicReader, Temporality};
+
+use super::build::{Build, Runner};
+use crate::telemetry::dropped::{Dropped, Signal};
+
+/// The reader, for the provider that `/metrics` is read from too.
+pub type Reader = PeriodicReader<Counting>;
+
+/// An exporter whose failures are counted.
+#[derive(Debug)]
+pub struct Counting {
+    exporter: MetricExporter,
+    runner: Runner,
+    dropped: Arc<Dropped>,
+}
+
+pub(super) fn reader(
+    exporter: MetricExporter,
+    build: &Build<'_>,
+    interval: Duration,
+    dropped: &Arc<Dropped>,
+) -> Reader {
+    let exporter = Counting { exporter, runner: build.runner(), dropped: Arc::clone(dropped) };
+    PeriodicReader::builder(exporter).with_interval(interval).build()
+}
+
+impl PushMetricExporter for Counting {
+    async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
+        let sending = self.exporter.export(metrics);
+        let sent = match &self.runner {
+            // The reader's own thread waits, in an executor that cannot be entered twice.
+            Runner::Plain => sending.await,
+            Runner::Tokio(runtime) => runtime.block_on(sending),
+        };
+        if sent.is_err() {
+            self.dropped.add(Signal::OtlpMetrics, 1);
+        }
+        sent
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.exporter.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn temporality(&self) -> Temporality {
+        self.exporter.temporality()
+    }
+}

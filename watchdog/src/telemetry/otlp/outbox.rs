@@ -1,0 +1,250 @@
+//! A bounded queue and the thread that sends what is in it. Only this thread waits for the collector.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::telemetry::dropped::{Dropped, Signal};
+
+/// The most that one request carries.
+const AT_ONCE: usize = 256;
+/// How long something may wait for company before it is sent: as fresh as a person can use, and few requests.
+const LINGER: Duration = Duration::from_secs(1);
+/// After a request that failed for good (the exporter has tried a few times by then); doubled at each further one.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause: a collector that comes back is found within this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How often a thread that pauses looks whether it should finish.
+const LOOK: Duration = Duration::from_millis(50);
+
+enum Item<T> {
+    Send(T),
+    /// Send all that came before, then end; the other end waits for the answer.
+    Finish,
+}
+
+/// The queue and its thread.
+#[derive(Debug)]
+pub(super) struct Outbox<T> {
+    sender: Sender<T>,
+    thread: JoinHandle<()>,
+}
+
+/// The way in.
+pub(super) struct Sender<T> {
+    queue: SyncSender<Item<T>>,
+    dropped: Arc<Dropped>,
+    signal: Signal,
+}
+
+// Derived, both would ask something of the items.
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Self {
+        Self { queue: self.queue.clone(), dropped: Arc::clone(&self.dropped), signal: self.signal }
+    }
+}
+
+impl<T> std::fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sender").field("signal", &self.signal).finish_non_exhaustive()
+    }
+}
+
+impl<T> Sender<T> {
+    /// Puts one in, or drops and counts it.
+    pub(super) fn send(&self, item: T) {
+        if self.queue.try_send(Item::Send(item)).is_err() {
+            self.dropped.add(self.signal, 1);
+        }
+    }
+}
+
+impl<T: Send + 'static> Outbox<T> {
+    /// Starts the thread `name`. What `export` could not send is tried again later, as long as
+    /// there is room for it: twice `capacity` in all.
+    pub(super) fn start(
+        name: &str,
+        capacity: usize,
+        signal: Signal,
+        dropped: &Arc<Dropped>,
+        export: impl FnMut(&[T]) -> Result<(), String> + Send + 'static,
+    ) -> io::Result<Self> {
+        let (queue, items) = sync_channel(capacity);
+        let sender = Sender { queue, dropped: Arc::clone(dropped), signal };
+        let sending = Sending {
+            items,
+            waiting: Vec::new(),
+            capacity,
+            signal,
+            dropped: Arc::clone(dropped),
+            failing: false,
+            export,
+        };
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || sending.run())?;
+        Ok(Self { sender, thread })
+    }
+
+    /// The way in.
+    pub(super) fn sender(&self) -> Sender<T> {
+        self.sender.clone()
+    }
+
+    /// Sends what waits and ends, for at most `within`; afterwards the thread is left to itself.
+    pub(super) fn finish(self, within: Duration) {
+        let until = Instant::now() + within;
+        let mut item = Item::Finish;
+        while Instant::now() < until && !self.thread.is_finished() {
+            match self.sender.queue.try_send(item) {
+                Ok(()) | Err(TrySendError::Disconnected(_)) => break,
+                Err(TrySendError::Full(back)) => item = back,
+            }
+            std::thread::sleep(LOOK.min(until.saturating_duration_since(Instant::now())));
+        }
+        while Instant::now() < until && !self.thread.is_finished() {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+struct Sending<T, F> {
+    items: Receiver<Item<T>>,
+    waiting: Vec<T>,
+    capacity: usize,
+    signal: Signal,
+    dropped: Arc<Dropped>,
+    failing: bool,
+    export: F,
+}
+
+impl<T, F: FnMut(&[T]) -> Result<(), String>> Sending<T, F> {
+    fn run(mut self) {
+        let mut pause = PAUSE;
+        loop {
+            let last = self.gather(Instant::now() + LINGER);
+            let sent = self.send();
+            if last {
+                self.dropped.add(self.signal, self.waiting.len() as u64);
+                return;
+            }
+            if sent {
+                pause = PAUSE;
+                continue;
+            }
+            if self.gather(Instant::now() + pause) {
+                self.send();
+                self.dropped.add(self.signal, self.waiting.len() as u64);
+                return;
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Takes in what comes until `until`; whether this was the last of it.
+    fn gather(&mut self, until: Instant) -> bool {
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.items.recv_timeout(left) {
+                Ok(Item::Send(item)) => self.keep(item),
+                Ok(Item::Finish) | Err(RecvTimeoutError::Disconnected) => return true,
+                Err(RecvTimeoutError::Timeout) => return false,
+            }
+        }
+    }
+
+    fn keep(&mut self, item: T) {
+        if self.waiting.len() >= self.capacity {
+            // The oldest goes: what happens now is what somebody looks for.
+            self.waiting.remove(0);
+            self.dropped.add(self.signal, 1);
+        }
+        self.waiting.push(item);
+    }
+
+    /// Tells when the collector begins to fail and when it is back, and nothing in between.
+    fn note(&mut self, error: Option<&String>) {
+        match error {
+            Some(error) if !self.failing => {
+                let signal = self.signal.label();
+                tracing::warn!(
+                    event = "otlp_failing",
+                    signal,
+                    error,
+                    "the collector does not take {signal}: {error}"
+                );
+            }
+            None if self.failing => {
+                let signal = self.signal.label();
+                tracing::info!(event = "otlp_works", signal, "the collector takes {signal} again");
+            }
+            _ => {}
+        }
+        self.failing = error.is_some();
+    }
+
+    /// Sends what waits; whether all of it was taken.
+    fn send(&mut self) -> bool {
+        while !self.waiting.is_empty() {
+            let some = self.waiting.len().min(AT_ONCE);
+            let sent = (self.export)(self.waiting.get(..some).unwrap_or_default());
+            self.note(sent.as_ref().err());
+            if sent.is_err() {
+                return false;
+            }
+            self.waiting.drain(..some);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn what_was_put_in_is_sent_in_order_before_it_ends() {
+        let taken: Arc<Mutex<Vec<u32>>> = Arc::default();
+        let dropped = Arc::new(Dropped::default());
+        let into = Arc::clone(&taken);
+        let outbox = Outbox::start("test", 1_000, Signal::OtlpLogs, &dropped, move |some: &[u32]| {
+            into.lock().expect("whole").extend(some);
+            Ok(())
+        });
+        let outbox = outbox.expect("a thread");
+        let sender = outbox.sender();
+        (0..600).for_each(|number| sender.send(number));
+        outbox.finish(PATIENCE);
+        assert_eq!(*taken.lock().expect("whole"), (0..600).collect::<Vec<_>>());
+        assert_eq!(dropped.get(Signal::OtlpLogs), 0);
+    }
+
+    #[test]
+    fn a_collector_that_takes_nothing_costs_no_more_than_the_queue_and_all_is_counted() {
+        let dropped = Arc::new(Dropped::default());
+        let refuse = |_: &[u32]| Err("no".to_owned());
+        let outbox = Outbox::start("test", 10, Signal::OtlpTraces, &dropped, refuse).expect("a thread");
+        let sender = outbox.sender();
+        (0..1_000).for_each(|number| sender.send(number));
+        outbox.finish(PATIENCE);
+        assert_eq!(dropped.get(Signal::OtlpTraces), 1_000);
+    }
+
+    #[test]
+    fn a_request_that_hangs_holds_up_neither_sender_nor_end() {
+        let (release, hold) = std::sync::mpsc::channel::<()>();
+        let dropped = Arc::new(Dropped::default());
+        let hang = move |_: &[u32]| hold.recv_timeout(PATIENCE).map_err(|error| error.to_string());
+        let outbox = Outbox::start("test", 10, Signal::OtlpLogs, &dropped, hang).expect("a thread");
+        let sender = outbox.sender();
+        let began = Instant::now();
+        (0..1_000).for_each(|number| sender.send(number));
+        outbox.finish(Duration::from_millis(100));
+        assert!(began.elapsed() < PATIENCE, "it went on without the collector");
+        drop(release);
+    }
+}

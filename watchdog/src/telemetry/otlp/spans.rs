@@ -1,0 +1,179 @@
+//! The trace of an incident: `incident` at its root; `stall`, one `signal` each, `exit`, `restart` and `recover` under it,
+//! with the times at which they really began and ended.
+//!
+//! A span is handed over as soon as it has ended and not before, so that a trace grows while its incident goes on. Its ids
+//! stand in the incident's document: a sidecar that was restarted in the middle goes on with the same trace.
+
+use std::borrow::Cow;
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use opentelemetry::trace::{
+    Event, Link, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
+};
+use opentelemetry::{InstrumentationScope, KeyValue};
+use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator, SpanData, SpanEvents, SpanLinks};
+
+use crate::incident::timeline::{Entry, StepName};
+use crate::incident::{self, Incident, IncidentTrace};
+
+/// Makes the ids of a new trace.
+pub fn new_trace() -> IncidentTrace {
+    let ids = RandomIdGenerator::default();
+    IncidentTrace { trace_id: ids.new_trace_id().to_string(), span_id: ids.new_span_id().to_string() }
+}
+
+/// Hands out each span of one incident once.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// Not a count: a step that is told late takes its place by its time.
+    steps: Vec<(StepName, Timestamp)>,
+    root: bool,
+}
+
+impl Told {
+    /// The spans that have ended since the last call.
+    pub fn finished(&mut self, incident: &Incident) -> Vec<SpanData> {
+        let Some(trace) = Trace::of(incident) else { return Vec::new() };
+        let mut spans = Vec::new();
+        for (place, entry) in incident.timeline.iter().enumerate() {
+            let step = (entry.step, entry.at);
+            if !self.steps.contains(&step) {
+                self.steps.push(step);
+                let before = incident.timeline.get(..place).unwrap_or_default();
+                spans.extend(trace.child(before, entry));
+            }
+        }
+        if incident.status != incident::Status::Open && !self.root {
+            self.root = true;
+            spans.push(trace.root());
+        }
+        spans
+    }
+}
+
+/// The root span alone, for an incident whose children an earlier life of the sidecar has told.
+pub fn root(incident: &Incident) -> Option<SpanData> {
+    Trace::of(incident).map(|trace| trace.root())
+}
+
+struct Trace<'a> {
+    incident: &'a Incident,
+    trace_id: TraceId,
+    root_id: SpanId,
+}
+
+impl<'a> Trace<'a> {
+    fn of(incident: &'a Incident) -> Option<Self> {
+        let ids = incident.trace.as_ref()?;
+        let trace_id = TraceId::from_hex(&ids.trace_id).ok().filter(|id| *id != TraceId::INVALID)?;
+        let root_id = SpanId::from_hex(&ids.span_id).ok().filter(|id| *id != SpanId::INVALID)?;
+        Some(Self { incident, trace_id, root_id })
+    }
+
+    /// The span that ends with `entry`, if one does.
+    fn child(&self, before: &[Entry], entry: &Entry) -> Option<SpanData> {
+        let since = |steps: &[StepName]| before.iter().rev().find(|earlier| steps.contains(&earlier.step));
+        let (name, begin) = match entry.step {
+            StepName::Verdict => ("stall", since(&[StepName::LastProgress])),
+            StepName::Signal | StepName::SignalRefused => {
+                ("signal", since(&[StepName::Signal, StepName::SignalRefused, StepName::Verdict]))
+            }
+            StepName::Exited => (
+                "exit",
+                before.iter().find(|e| e.step == StepName::Signal).or_else(|| since(&[StepName::Verdict])),
+            ),
+            StepName::Restarted => ("restart", since(&[StepName::Exited])),
+            StepName::Recovered => ("recover", since(&[StepName::Restarted])),
+            _ => return None,
+        };
+        let end = SystemTime::from(entry.at);
+        let begin = begin.map_or(end, |begin| SystemTime::from(begin.at)).min(end);
+        let mut attributes = vec![KeyValue::new("shard", self.incident.shard.clone())];
+        attributes.extend(entry.detail.clone().map(|detail| KeyValue::new("detail", detail)));
+        let failed = entry.step == StepName::SignalRefused;
+        let status = if failed { Status::error("the kernel refused the signal") } else { Status::Unset };
+        let span_id = RandomIdGenerator::default().new_span_id();
+        Some(self.span(name, (span_id, self.root_id), (begin, end), attributes, status))
+    }
+
+    fn root(&self) -> SpanData {
+        let incident = self.incident;
+        let times = incident.timeline.iter().map(|entry| SystemTime::from(entry.at));
+        let begin = times.clone().min().unwrap_or_else(|| SystemTime::from(incident.opened_at));
+        let end = incident.closed_at.map(SystemTime::from).into_iter().chain(times).max().unwrap_or(begin);
+        let mut attributes = vec![
+            KeyValue::new("shard", incident.shard.clone()),
+            KeyValue::new("incident.id", incident.id.to_string()),
+            KeyValue::new("incident.reason", incident.reason.label()),
+            KeyValue::new("incident.status", incident.status.label()),
+            KeyValue::new("incident.why", incident.why.clone()),
+            KeyValue::new("watchdog.mode", incident.mode.clone()),
+            KeyValue::new("process.pid", i64::from(incident.target.pid)),
+        ];
+        let mut links = Vec::new();
+        if let Some(thread) = &incident.thread {
+            attributes.push(KeyValue::new("thread.name", thread.name.clone()));
+            attributes.push(KeyValue::new("thread.id", i64::from(thread.tid)));
+            attributes.extend(thread.kind.map(|kind| KeyValue::new("stall.kind", kind.label())));
+            // Beyond what an attribute's integer holds it is no block's number.
+            let number = |key: Option<u64>| key.and_then(|key| i64::try_from(key).ok());
+            attributes.extend(number(thread.work_key).map(|key| KeyValue::new("work.key", key)));
+            attributes.extend(number(thread.attempt).map(|attempt| KeyValue::new("work.attempt", attempt)));
+            links.extend(link(thread.trace_id.as_deref(), thread.span_id.as_deref()));
+        }
+        let ids = (self.root_id, SpanId::INVALID);
+        let mut span =
+            self.span("incident", ids, (begin, end), attributes, Status::error(incident.why.clone()));
+        let told = |entry: &Entry| {
+            let detail = entry.detail.clone().map(|detail| KeyValue::new("detail", detail));
+            Event::new(entry.step.label(), SystemTime::from(entry.at), detail.into_iter().collect(), 0)
+        };
+        let mut events = SpanEvents::default();
+        events.events = incident.timeline.iter().map(told).collect();
+        span.events = events;
+        let mut all = SpanLinks::default();
+        all.links = links;
+        span.links = all;
+        span
+    }
+
+    fn span(
+        &self,
+        name: &'static str,
+        (id, parent): (SpanId, SpanId),
+        (start_time, end_time): (SystemTime, SystemTime),
+        attributes: Vec<KeyValue>,
+        status: Status,
+    ) -> SpanData {
+        SpanData {
+            span_context: SpanContext::new(self.trace_id, id, TraceFlags::SAMPLED, false, TraceState::NONE),
+            parent_span_id: parent,
+            parent_span_is_remote: false,
+            span_kind: SpanKind::Internal,
+            name: Cow::Borrowed(name),
+            start_time,
+            end_time,
+            attributes,
+            dropped_attributes_count: 0,
+            events: SpanEvents::default(),
+            links: SpanLinks::default(),
+            status,
+            instrumentation_scope: InstrumentationScope::builder(env!("CARGO_PKG_NAME"))
+                .with_version(env!("CARGO_PKG_VERSION"))
+                .build(),
+        }
+    }
+}
+
+/// To the work that was in flight, if its thread said which trace it belongs to.
+fn link(trace_id: Option<&str>, span_id: Option<&str>) -> Option<Link> {
+    let trace_id = TraceId::from_hex(trace_id?).ok().filter(|id| *id != TraceId::INVALID)?;
+    let span_id = SpanId::from_hex(span_id?).ok().filter(|id| *id != SpanId::INVALID)?;
+    let context = SpanContext::new(trace_id, span_id, TraceFlags::SAMPLED, true, TraceState::NONE);
+    Some(Link::new(context, vec![KeyValue::new("link", "work in flight")], 0))
+}
+
+#[cfg(test)]
+#[path = "spans/tests.rs"]
+mod tests;

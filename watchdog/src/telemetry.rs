@@ -5,6 +5,7 @@ pub mod dropped;
 pub mod instruments;
 pub mod labels;
 pub mod logs;
+pub mod manual;
 mod observed;
 pub mod otlp;
 pub mod prometheus;

@@ -4,6 +4,8 @@
 //! Every metric also has the label `shard`, which is therefore not repeated. No label ever holds a thread id, a
 //! process id, a work key or a trace id: each is a new series for ever.
 
+pub mod story;
+
 use crate::verdict::{ExcuseKind, Health, Reason, Verdict, Withheld};
 
 use super::dropped::Signal;

@@ -16,6 +16,7 @@ pub mod api;
 pub mod blocks;
 pub mod clock;
 pub mod cluster;
+pub mod collector;
 pub mod faults;
 pub mod figures;
 pub mod flood;

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::process::Process;
-use crate::prometheus::skip;
+use crate::skip;
 use crate::{api, wait};
 
 /// Where the folder of tools has it; `.ci/run` puts it there, from PyPI's package `rotel`.
@@ -38,7 +38,10 @@ impl Collector {
         }
         let ci = std::env::var("CI").is_ok_and(|value| value == "true");
         assert!(!ci, "CI needs the collector: tests/tools installs it");
-        skip(test, "the collector rotel is not installed (tests/tools installs it, SHARD_ROTEL names it)");
+        skip::note(
+            test,
+            "the collector rotel is not installed (tests/tools installs it, SHARD_ROTEL names it)",
+        );
         None
     }
 
@@ -205,8 +208,6 @@ fn answer(how: Bad, stream: &mut TcpStream, request: bool) -> bool {
     };
     !request
         || stream
-            .write_all(
-                format!("HTTP/1.1 {status}\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n").as_bytes(),
-            )
+            .write_all(format!("HTTP/1.1 {status}\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n").as_bytes())
             .is_ok()
 }

@@ -53,6 +53,7 @@ impl ThreadBeat {
 
     /// Ends the work that was begun last.
     #[inline]
+    #[expect(clippy::needless_pass_by_value, reason = "what was begun ends once")]
     pub fn end(&self, begun: Begun) {
         self.slot.end(begun.0);
     }

@@ -199,7 +199,7 @@ fn a_document_reads_as_the_contract_says() {
     let keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
     insta::assert_snapshot!(
         keys.join(" "),
-        @"closed_at durations id last_words mode observations opened_at reason shard status target thread timeline why"
+        @"closed_at durations id last_words mode observations opened_at reason shard status target thread timeline trace why"
     );
     assert_eq!(value["timeline"][3]["step"], "withheld");
     assert_eq!(value["timeline"][3]["detail"], "observe");

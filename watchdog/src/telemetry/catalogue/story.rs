@@ -138,6 +138,8 @@ pub const EVENTS: &[LogEvent] = &[
     event("verdict", "The verdict changed; from what, to what, and why."),
     event("excuse", "Time of a thread does not count for now, and why."),
     event("excuse_over", "It counts again."),
+    event("channel_late", "A channel waits longer, or is deeper, than its rule allows, and why."),
+    event("channel_in_time", "It keeps within its rule again; after how long, and how deep it was at most."),
     event("incident_opened", "A verdict was a reason to kill, or the process ended by itself."),
     event("incident_step", "What happened next in an incident."),
     event("otlp_failing", "The collector does not take a signal; told once until it does again."),

@@ -34,6 +34,7 @@ fn stalled(anchor: &WallAnchor, begin: Monotonic) -> Incident {
         seen: at(0),
         threshold: Some(Duration::from_secs(1)),
         observations: Vec::new(),
+        last_words: None,
     };
     Incident::open(&opening, "0", "enforce", anchor)
 }

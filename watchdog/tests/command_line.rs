@@ -30,7 +30,7 @@ fn config(folder: &Path, text: &str) -> String {
 fn check_sums_up_a_good_config_and_ends_with_0() {
     let folder = tempfile::tempdir().unwrap();
     let text = "[target]\nshard = \"0\"\nheartbeat = \"/h\"\n[[thread]]\nname = \"exec-s0\"\n\
-                [otlp]\nendpoint = \"http://127.0.0.1:4318\"\n";
+                [judge.excuse]\ntraced = \"2h\"\n";
     let (code, out, err) = watchdog(&["check", "--config", &config(folder.path(), text)], folder.path());
     assert_eq!(code, Some(0), "{err}");
     insta::assert_snapshot!(out, @r"
@@ -40,7 +40,7 @@ fn check_sums_up_a_good_config_and_ends_with_0() {
       kill     observe: says what it would kill, and kills nothing
       evidence /var/lib/shard-watchdog/0
       http     127.0.0.1:9611
-    note: [otlp] is read and checked, but this version does not act upon it yet
+    note: judge.excuse.traced is read and checked, but this version does not act upon it yet
     ");
 }
 

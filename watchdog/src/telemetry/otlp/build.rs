@@ -30,6 +30,10 @@ impl Runner {
     pub(super) fn wait<F: Future>(&self, future: F) -> F::Output {
         match self {
             Self::Plain => futures_executor::block_on(future),
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the exporter bounds each try and the number of tries"
+            )]
             Self::Tokio(runtime) => runtime.block_on(future),
         }
     }

@@ -42,6 +42,10 @@ impl PushMetricExporter for Counting {
         let sent = match &self.runner {
             // The reader's own thread waits, in an executor that cannot be entered twice.
             Runner::Plain => sending.await,
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the exporter bounds each try and the number of tries"
+            )]
             Runner::Tokio(runtime) => runtime.block_on(sending),
         };
         if sent.is_err() {

@@ -20,7 +20,6 @@ pub mod logs;
 pub mod net;
 pub mod partition;
 pub mod process;
-pub mod queue;
 pub mod report;
 pub mod shard;
 pub mod state;

@@ -20,6 +20,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
+use shard_heartbeat::crossbeam::bounded;
 use shard_heartbeat::{
     ChannelBeat, CreateError, Heartbeat, ProcessState, RegisterError, SegmentOptions, WatchdogMonitor,
 };
@@ -30,7 +31,6 @@ use crate::faults::{self, Faults, Order, OrderError, PortError, ProcessFault, Ro
 use crate::guard::{self, Guard};
 use crate::net;
 use crate::process::{self, Stopping};
-use crate::queue;
 
 pub use session::Counters;
 
@@ -168,9 +168,9 @@ impl Shard {
         faults.tell_counters(move || counted.to_string());
         let sessions = session::Sessions::new(heartbeat.incarnation(), Arc::clone(&counters));
         let net_in = heartbeat.channel("net-in", None)?;
-        let (commands, commands_out) = queue::bounded(heartbeat, "commands", COMMANDS)?;
-        let (state, state_out) = queue::bounded(heartbeat, "state", STATE_REPLIES)?;
-        let (results, results_out) = queue::bounded(heartbeat, "results", RESULTS)?;
+        let (commands, commands_out) = bounded(heartbeat, "commands", COMMANDS)?;
+        let (state, state_out) = bounded(heartbeat, "state", STATE_REPLIES)?;
+        let (results, results_out) = bounded(heartbeat, "results", RESULTS)?;
 
         let executor = executor::Executor {
             commands: commands_out,

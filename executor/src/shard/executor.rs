@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
+use shard_heartbeat::crossbeam::{Receiver, RecvTimeoutError, SendTimeoutError, Sender};
 use shard_heartbeat::{ThreadBeat, TraceContext};
 
 use super::Ready;
@@ -19,7 +20,6 @@ use crate::deadline;
 use crate::faults::{AnswerFault, Faults, LastWords, ThreadMustEnd};
 use crate::net::{self, wire};
 use crate::process::Stopping;
-use crate::queue::{QueueReceiver, QueueSender, Received};
 use crate::vm::{self, TxOutcome, ViewError, VmError};
 
 /// A part to execute.
@@ -91,9 +91,9 @@ impl From<VmError> for PartError {
 }
 
 pub(super) struct Executor {
-    pub(super) commands: QueueReceiver<Job>,
-    pub(super) state: QueueReceiver<StateReply>,
-    pub(super) results: QueueSender<Outgoing>,
+    pub(super) commands: Receiver<Job>,
+    pub(super) state: Receiver<StateReply>,
+    pub(super) results: Sender<Outgoing>,
     pub(super) faults: Faults,
     pub(super) stopping: Stopping,
     pub(super) counters: Arc<Counters>,
@@ -110,14 +110,14 @@ impl Executor {
         let mut cache = super::remote::Cache::default();
         while !self.stopping.begun() {
             self.faults.look_point();
-            match self.commands.receive(deadline::LOOK_ROUND) {
-                Received::Message(job) => {
+            match self.commands.recv_timeout(deadline::LOOK_ROUND) {
+                Ok(job) => {
                     if self.part(&job, &beat, words, &mut cache).is_err() {
                         return;
                     }
                 }
-                Received::Nothing => self.discard_answers(),
-                Received::Closed => break,
+                Err(RecvTimeoutError::Timeout) => self.discard_answers(),
+                Err(RecvTimeoutError::Disconnected) => break,
             }
         }
         beat.leave();
@@ -126,7 +126,7 @@ impl Executor {
     /// Takes out answers that came when nobody waited for them any more. Left in the queue they would look like a thread
     /// that does not read it.
     fn discard_answers(&self) {
-        while let Received::Message(_) = self.state.receive(Duration::ZERO) {
+        for _ in self.state.drain() {
             Counters::count(&self.counters.stale);
         }
     }
@@ -278,12 +278,12 @@ impl Executor {
     fn hand_over(&self, job: &Job, message: wire::up::Message) {
         let outgoing =
             Outgoing { session: Arc::clone(&job.session), message: wire::Up { message: Some(message) } };
-        if let Err(error) = self.results.send(outgoing, deadline::HAND_OVER) {
+        if let Err(error) = self.results.send_timeout(outgoing, deadline::HAND_OVER) {
             let dropped: &AtomicU64 = &self.counters.results_dropped;
             Counters::count(dropped);
             let reason = match error {
-                crate::queue::SendError::Full(_) => "the results queue is full",
-                crate::queue::SendError::Closed(_) => "the sending thread has gone",
+                SendTimeoutError::Timeout(_) => "the results queue is full",
+                SendTimeoutError::Disconnected(_) => "the sending thread has gone",
             };
             tracing::warn!(block = job.tag.block, reason, "a result was dropped");
         }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use shard_heartbeat::crossbeam::{Receiver, RecvTimeoutError};
 use shard_heartbeat::{ThreadBeat, Work};
 use tokio::sync::mpsc::error::TrySendError;
 
@@ -13,7 +14,6 @@ use crate::deadline;
 use crate::faults::{Faults, LastWords};
 use crate::net::wire::Up;
 use crate::process::Stopping;
-use crate::queue::{QueueReceiver, Received};
 
 /// How often a full stream is tried again: far below what a coordinator would notice, and no load.
 const FULL_PAUSE: Duration = Duration::from_millis(1);
@@ -25,7 +25,7 @@ pub(super) struct Outgoing {
 }
 
 pub(super) struct Outbox {
-    pub(super) results: QueueReceiver<Outgoing>,
+    pub(super) results: Receiver<Outgoing>,
     pub(super) faults: Faults,
     pub(super) stopping: Stopping,
     pub(super) counters: Arc<Counters>,
@@ -36,16 +36,16 @@ impl Outbox {
         // If nobody waits for it any more, the process is ending.
         let _ = ready.try_send(());
         while !self.stopping.begun() {
-            match self.results.receive(deadline::LOOK_ROUND) {
-                Received::Message(outgoing) => {
+            match self.results.recv_timeout(deadline::LOOK_ROUND) {
+                Ok(outgoing) => {
                     let _working = beat.working(Work::new(0).deadline(deadline::HAND_OVER));
                     if self.faults.send_point(words).is_err() {
                         return;
                     }
                     self.deliver(outgoing);
                 }
-                Received::Nothing => {}
-                Received::Closed => break,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
             }
         }
         beat.leave();

@@ -8,6 +8,7 @@ use revm::bytecode::Bytecode;
 use revm::primitives::map::{HashMap, HashSet};
 use revm::primitives::{Address, B256, KECCAK_EMPTY, U256};
 use shard_heartbeat::ThreadBeat;
+use shard_heartbeat::crossbeam::{Receiver, SendTimeoutError, Sender};
 
 use super::executor::{Job, StateReply};
 use super::outbox::Outgoing;
@@ -15,7 +16,6 @@ use super::session::Counters;
 use crate::deadline;
 use crate::net::{Key, MAX_KEYS, Value, WireError, Work, wire};
 use crate::process::Stopping;
-use crate::queue::{QueueReceiver, QueueSender, Received};
 use crate::state::{AccountInfo, analysed};
 use crate::vm::{StateView, ViewError};
 
@@ -76,8 +76,8 @@ impl Cache {
 /// The way to the coordinator and back, for one part.
 pub(super) struct Line<'a> {
     pub(super) job: &'a Job,
-    pub(super) state: &'a QueueReceiver<StateReply>,
-    pub(super) results: &'a QueueSender<Outgoing>,
+    pub(super) state: &'a Receiver<StateReply>,
+    pub(super) results: &'a Sender<Outgoing>,
     pub(super) stopping: &'a Stopping,
     pub(super) counters: &'a Counters,
     pub(super) beat: &'a ThreadBeat,
@@ -205,9 +205,9 @@ impl<'a> RemoteState<'a> {
         };
         let message = wire::Up { message: Some(wire::up::Message::State(request)) };
         let outgoing = Outgoing { session: Arc::clone(&job.session), message };
-        self.line.results.send(outgoing, deadline::HAND_OVER).map_err(|error| match error {
-            crate::queue::SendError::Full(_) => AskError::Queue("the queue to the network is full"),
-            crate::queue::SendError::Closed(_) => AskError::Queue("the sending thread has gone"),
+        self.line.results.send_timeout(outgoing, deadline::HAND_OVER).map_err(|error| match error {
+            SendTimeoutError::Timeout(_) => AskError::Queue("the queue to the network is full"),
+            SendTimeoutError::Disconnected(_) => AskError::Queue("the sending thread has gone"),
         })?;
         let asked = Instant::now();
         let until = asked + job.state_deadline;
@@ -226,7 +226,7 @@ impl<'a> RemoteState<'a> {
                 return Err(AskError::Late { id, keys: keys.len(), within: job.state_deadline });
             }
             let patience = until.min(job.until).saturating_duration_since(now).min(deadline::LOOK_ROUND);
-            let Received::Message(reply) = self.line.state.receive(patience) else { continue };
+            let Ok(reply) = self.line.state.recv_timeout(patience) else { continue };
             if reply.id != id || reply.tag != job.tag {
                 Counters::count(&self.line.counters.stale);
                 continue;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shard_heartbeat::TraceContext;
+use shard_heartbeat::crossbeam::{Sender, TrySendError};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -26,7 +27,6 @@ use crate::deadline;
 use crate::faults::Faults;
 use crate::net::wire::shard_server::{Shard, ShardServer};
 use crate::net::{self, STREAM_QUEUE, Work, wire};
-use crate::queue::QueueSender;
 use crate::vm;
 
 /// The longest a coordinator may let a part or a request take: a day, as the command line allows. It keeps the
@@ -37,8 +37,8 @@ const LONGEST_MS: u64 = 24 * 60 * 60 * 1_000;
 pub(super) struct Service {
     pub(super) id: u16,
     pub(super) sessions: Sessions,
-    pub(super) commands: QueueSender<Job>,
-    pub(super) state: QueueSender<StateReply>,
+    pub(super) commands: Sender<Job>,
+    pub(super) state: Sender<StateReply>,
     pub(super) faults: Faults,
 }
 
@@ -182,8 +182,12 @@ impl Service {
             trace: trace(&run.trace),
             work,
         };
-        if let Err(error) = self.commands.offer(job) {
-            refuse(session, tag, wire::part_error::Reason::Busy, &format!("commands: {error}"));
+        if let Err(error) = self.commands.try_send(job) {
+            let why = match error {
+                TrySendError::Full(_) => "commands: the queue is full",
+                TrySendError::Disconnected(_) => "commands: nobody receives from the queue any more",
+            };
+            refuse(session, tag, wire::part_error::Reason::Busy, why);
         }
     }
 
@@ -193,7 +197,7 @@ impl Service {
             return self.stale("state reply");
         }
         // Full means that earlier answers came too late and nobody takes them; this one's request ends by its deadline.
-        if self.state.offer(StateReply { tag, id: reply.id, values: reply.values }).is_err() {
+        if self.state.try_send(StateReply { tag, id: reply.id, values: reply.values }).is_err() {
             self.stale("state reply");
         }
     }

@@ -252,13 +252,4 @@ pub struct HttpConfig {
     pub socket: Option<PathBuf>,
 }
 
-/// `[otlp]`
-#[derive(Clone, Debug)]
-pub struct OtlpConfig {
-    /// Where the collector listens.
-    pub endpoint: String,
-    /// `http/protobuf` or `grpc`.
-    pub protocol: String,
-    /// How often metrics are sent.
-    pub interval: Duration,
-}
+pub use shard_telemetry::otlp::OtlpConfig;

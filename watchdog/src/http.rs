@@ -15,9 +15,9 @@
 //! refused: nothing here takes one.
 
 pub mod api;
-pub mod host;
 pub mod listen;
-pub mod serve;
+
+pub use shard_telemetry::http::{host, serve};
 
 use std::sync::Arc;
 

@@ -21,12 +21,12 @@ use crate::http::{self, Sources, serve};
 use crate::incident::journal::{Journal, JournalConfig};
 use crate::relay::Relay;
 use crate::relay::board::Board;
-use crate::telemetry::Telemetry;
 use crate::telemetry::dropped::Dropped;
 use crate::telemetry::logs;
 use crate::telemetry::otlp::{self, Otlp, OtlpError};
 use crate::telemetry::prometheus::PrometheusError;
 use crate::telemetry::target::Reader;
+use crate::telemetry::{self, Telemetry};
 
 /// One for the relay while the other answers a scrape.
 const WORKERS: usize = 2;
@@ -99,7 +99,7 @@ pub fn start(
     let filter = std::env::var(LOG_FILTER).ok();
     let shard = &config.target.shard;
     let otlp = match otlp::Settings::new(config.otlp.as_ref())? {
-        Some(settings) => Some(Otlp::start(&settings, otlp::resource(shard), &dropped)?),
+        Some(settings) => Some(Otlp::start(&settings, telemetry::resource(shard), &dropped)?),
         None => None,
     };
     let collector = otlp.as_ref().and_then(Otlp::logger_provider);

@@ -1,21 +1,20 @@
 //! What the sidecar says in numbers and lines. Everything here lives on the far side of the watch loop's queue.
 
 pub mod catalogue;
-pub mod dropped;
-pub mod instruments;
-pub mod labels;
 pub mod logs;
 pub mod manual;
 mod observed;
 pub mod otlp;
-pub mod prometheus;
 pub mod target;
+
+pub use shard_telemetry::{dropped, instruments, labels, prometheus};
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::MeterProvider;
+use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 
 use crate::event::{Opening, Timings};
@@ -50,7 +49,7 @@ impl Telemetry {
     pub fn new(board: &Arc<Board>, otlp: Option<&mut Otlp>) -> Result<Self, PrometheusError> {
         let (page, reader) = Page::new()?;
         let mut provider =
-            SdkMeterProvider::builder().with_reader(reader).with_resource(otlp::resource(board.shard()));
+            SdkMeterProvider::builder().with_reader(reader).with_resource(resource(board.shard()));
         if let Some(sends) = otlp.and_then(Otlp::take_reader) {
             provider = provider.with_reader(sends);
         }
@@ -135,6 +134,11 @@ impl Telemetry {
             std::thread::sleep(END_LOOK);
         }
     }
+}
+
+/// Who tells: this sidecar.
+pub fn resource(shard: &str) -> Resource {
+    otlp::resource(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"), shard)
 }
 
 /// How often the end of the last collection is looked for: there is no timed join.

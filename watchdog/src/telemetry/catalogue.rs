@@ -1,118 +1,13 @@
-//! Every metric, declared once. Instruments are built from these entries and from nothing else, so that what is
+//! Every metric of the sidecar, declared once. Instruments are built from these entries and from nothing else, so that what is
 //! documented, drawn and alerted on can be checked against one list.
-//!
-//! Every metric also has the label `shard`, which is therefore not repeated. No label ever holds a thread id, a
-//! process id, a work key or a trace id: each is a new series for ever.
 
 pub mod story;
+
+use shard_telemetry::metric::{Kind, Unit, names, one, words};
 
 use crate::verdict::{ExcuseKind, Health, Reason, Verdict, Withheld};
 
 use super::dropped::Signal;
-
-/// Thread and channel names come from the target, which may be hostile: this many of each get a label of their own,
-/// the rest share [`OTHER`]. With seven values of `health` this stays below the SDK's limit of 2,000 series.
-pub const NAMES: usize = 256;
-/// The label of all names beyond [`NAMES`].
-pub const OTHER: &str = "other";
-
-/// One metric.
-#[derive(Debug)]
-pub struct Metric {
-    /// Its name, exactly as Prometheus shows it.
-    pub name: &'static str,
-    /// What its numbers mean.
-    pub kind: Kind,
-    /// In what unit.
-    pub unit: Unit,
-    /// Its labels besides `shard`.
-    pub labels: &'static [Label],
-    /// What it tells, as a sentence.
-    pub meaning: &'static str,
-}
-
-impl Metric {
-    /// The most series of it that one sidecar can produce (of a histogram: sets of buckets).
-    pub fn most_series(&self) -> usize {
-        self.labels.iter().map(|label| label.values.most()).product()
-    }
-}
-
-/// What the numbers of a metric mean.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Kind {
-    /// Only grows, but for a restart of what it counts.
-    Counter,
-    /// Goes up and down.
-    Gauge,
-    /// A distribution, with the upper bounds of its buckets.
-    Histogram(&'static [f64]),
-}
-
-/// The unit of a metric.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
-    /// Seconds.
-    Seconds,
-    /// Seconds since 1970.
-    UnixSeconds,
-    /// Bytes.
-    Bytes,
-    /// A number of these.
-    Count(&'static str),
-    /// 0 or 1.
-    Flag,
-}
-
-impl Unit {
-    /// As UCUM writes it, which is what OpenTelemetry wants.
-    pub const fn ucum(self) -> &'static str {
-        match self {
-            Self::Seconds | Self::UnixSeconds => "s",
-            Self::Bytes => "By",
-            Self::Count(of) => of,
-            Self::Flag => "1",
-        }
-    }
-}
-
-/// One label.
-#[derive(Debug)]
-pub struct Label {
-    /// Its name.
-    pub name: &'static str,
-    /// What it may say.
-    pub values: Values,
-}
-
-/// What a label may say.
-#[derive(Debug)]
-pub enum Values {
-    /// One of these words.
-    Words(fn() -> Vec<&'static str>),
-    /// Names that the target chose, at most [`NAMES`] and [`OTHER`].
-    Names,
-    /// One value in the life of a sidecar.
-    One,
-}
-
-impl Values {
-    fn most(&self) -> usize {
-        match self {
-            Self::Words(words) => words().len(),
-            Self::Names => NAMES + 1,
-            Self::One => 1,
-        }
-    }
-}
-
-const fn names(name: &'static str) -> Label {
-    Label { name, values: Values::Names }
-}
-
-const fn words(name: &'static str, words: fn() -> Vec<&'static str>) -> Label {
-    Label { name, values: Values::Words(words) }
-}
 
 macro_rules! labels_of {
     ($enum:ident) => {
@@ -132,17 +27,7 @@ const LATE: &[f64] = &[0.000_01, 0.000_05, 0.000_1, 0.000_5, 0.001, 0.005, 0.01,
 // Around the thresholds that people set: a second to a minute, with what lies below for `suggest`.
 const GAP: &[f64] = &[0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0];
 
-macro_rules! catalogue {
-    ($($const:ident: $name:literal, $kind:expr, $unit:expr, [$($label:expr),*], $meaning:literal;)+) => {
-        $(#[doc = $meaning] pub const $const: Metric = Metric {
-            name: $name, kind: $kind, unit: $unit, labels: &[$($label),*], meaning: $meaning,
-        };)+
-        /// All of them, in the order of the documentation.
-        pub const ALL: &[&Metric] = &[$(&$const),+];
-    };
-}
-
-catalogue! {
+shard_telemetry::catalogue! {
     VERDICT: "shard_watchdog_verdict", Kind::Gauge, Unit::Flag, [words("verdict", labels_of!(Verdict))],
         "1 for the verdict that stands, 0 for every other.";
     THREAD_HEALTH: "shard_watchdog_thread_health", Kind::Gauge, Unit::Flag,
@@ -160,10 +45,16 @@ catalogue! {
         "Time since the last sign of progress or change of activity. Grows without limit while idle.";
     WORK_AGE: "shard_watchdog_work_age_seconds", Kind::Gauge, Unit::Seconds, [names("thread")],
         "Time since the thread was first seen at its present work. Absent while idle.";
+    STALL_AFTER: "shard_watchdog_stall_after_seconds", Kind::Gauge, Unit::Seconds, [names("thread")],
+        "The configured threshold: counted time without progress, at work, after which the thread is stalled.";
     CHANNEL_DEPTH: "shard_watchdog_channel_depth", Kind::Gauge, Unit::Count("{message}"), [names("channel")],
         "Messages sent and not received.";
     CHANNEL_AGE: "shard_watchdog_channel_age_seconds", Kind::Gauge, Unit::Seconds, [names("channel")],
         "Age of the oldest waiting message, by the sidecar's own samples; 0 if none waits.";
+    CHANNEL_MAX_AGE: "shard_watchdog_channel_max_age_seconds", Kind::Gauge, Unit::Seconds, [names("channel")],
+        "The configured limit of its age. Absent without a rule for it.";
+    CHANNEL_LATE: "shard_watchdog_channel_late", Kind::Gauge, Unit::Flag, [names("channel")],
+        "1 while the channel is beyond its rule, by age or by depth.";
     CHANNEL_MESSAGES: "shard_watchdog_channel_messages_total", Kind::Counter, Unit::Count("{message}"),
         [names("channel"), words("direction", || vec!["sent", "received"])],
         "Messages that went through the channel.";
@@ -189,7 +80,7 @@ catalogue! {
         [words("signal", labels_of!(Signal))],
         "What was not told because somebody was too slow to listen or a disk refused it.";
     BUILD_INFO: "shard_watchdog_build_info", Kind::Gauge, Unit::Flag,
-        [Label { name: "version", values: Values::One }],
+        [one("version")],
         "Always 1.";
     PROGRESS_GAP: "shard_watchdog_progress_gap_seconds", Kind::Histogram(GAP), Unit::Seconds, [names("thread")],
         "Time between two signs of progress of a thread at work.";
@@ -221,46 +112,8 @@ catalogue! {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    /// The SDK gathers what goes beyond this in one series of its own making.
-    const SDK_LIMIT: usize = 2_000;
-
     #[test]
-    fn no_metric_can_reach_the_limit_of_the_sdk() {
-        for metric in ALL {
-            assert!(metric.most_series() < SDK_LIMIT, "{} may have {}", metric.name, metric.most_series());
-        }
-    }
-
-    #[test]
-    fn names_say_kind_and_unit() {
-        for metric in ALL {
-            assert_eq!(metric.kind == Kind::Counter, metric.name.ends_with("_total"), "{}", metric.name);
-            let stem = metric.name.trim_end_matches("_total");
-            let seconds = matches!(metric.unit, Unit::Seconds | Unit::UnixSeconds);
-            assert_eq!(seconds, stem.ends_with("_seconds"), "{}", metric.name);
-            assert_eq!(metric.unit == Unit::Bytes, stem.ends_with("_bytes"), "{}", metric.name);
-        }
-    }
-
-    #[test]
-    fn names_are_unique_and_no_label_identifies_a_thread_or_its_work() {
-        let mut names: Vec<_> = ALL.iter().map(|metric| metric.name).collect();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), ALL.len());
-        for label in ALL.iter().flat_map(|metric| metric.labels) {
-            assert!(!["tid", "pid", "work_key", "attempt", "trace_id", "shard"].contains(&label.name));
-        }
-    }
-
-    #[test]
-    fn bounds_ascend() {
-        for metric in ALL {
-            if let Kind::Histogram(bounds) = metric.kind {
-                assert!(bounds.is_sorted_by(|a, b| a < b), "{}", metric.name);
-            }
-        }
+    fn names_say_kind_and_unit_and_no_label_has_values_without_end() {
+        assert_eq!(shard_telemetry::metric::complaints(super::ALL), Vec::<String>::new());
     }
 }

@@ -10,7 +10,9 @@ use crate::relay::board::Board;
 use crate::snapshot::{ChannelStatus, Snapshot, ThreadStatus};
 use crate::verdict::{ExcuseKind, Health, Verdict};
 
-use super::catalogue::{self, Metric};
+use shard_telemetry::metric::Metric;
+
+use super::catalogue;
 use super::dropped::Signal;
 use super::instruments::{Points, Workshop, named};
 use super::labels::Names;
@@ -68,12 +70,13 @@ impl Source<'_> {
     fn per_channel(
         &self,
         metric: &'static Metric,
-        read: fn(&Snapshot, &ChannelStatus) -> f64,
+        read: fn(&Snapshot, &ChannelStatus) -> Option<f64>,
         join: fn(f64, f64) -> f64,
     ) {
         self.in_snapshot(metric, move |snapshot, names| {
             let channels = snapshot.channels.iter();
-            let numbers = channels.map(|channel| (names.label(&channel.name), read(snapshot, channel)));
+            let numbers =
+                channels.filter_map(|channel| Some((names.label(&channel.name), read(snapshot, channel)?)));
             by_name("channel", numbers, join)
         });
     }
@@ -113,14 +116,19 @@ impl Source<'_> {
             thread.work_since.map(|since| snapshot.at.since(since).as_secs_f64())
         };
         self.per_thread(&catalogue::WORK_AGE, work, f64::max);
+        let stall = |_: &Snapshot, thread: &ThreadStatus| Some(thread.stall_after.as_secs_f64());
+        self.per_thread(&catalogue::STALL_AFTER, stall, f64::min);
     }
 
     fn channels(&self) {
-        self.per_channel(&catalogue::CHANNEL_DEPTH, |_, channel| number(channel.depth), |a, b| a + b);
+        self.per_channel(&catalogue::CHANNEL_DEPTH, |_, channel| Some(number(channel.depth)), |a, b| a + b);
         let age = |snapshot: &Snapshot, channel: &ChannelStatus| {
-            channel.oldest_since.map_or(0.0, |since| snapshot.at.since(since).as_secs_f64())
+            Some(channel.oldest_since.map_or(0.0, |since| snapshot.at.since(since).as_secs_f64()))
         };
         self.per_channel(&catalogue::CHANNEL_AGE, age, f64::max);
+        let most = |_: &Snapshot, channel: &ChannelStatus| channel.max_age.map(|age| age.as_secs_f64());
+        self.per_channel(&catalogue::CHANNEL_MAX_AGE, most, f64::min);
+        self.per_channel(&catalogue::CHANNEL_LATE, |_, channel| Some(flag(channel.late)), f64::max);
         self.in_snapshot(&catalogue::CHANNEL_MESSAGES, |snapshot, names| {
             let count = |direction: &'static str, read: fn(&ChannelStatus) -> u64| {
                 let channels = snapshot.channels.iter();

@@ -23,7 +23,7 @@ pub const STALE: Duration = Duration::from_secs(15);
 /// How soon a new target is noticed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// As many threads as have labels of their own: reading more would cost time for one sum under `other`.
-const MOST_THREADS: usize = super::catalogue::NAMES;
+const MOST_THREADS: usize = shard_telemetry::metric::NAMES;
 
 /// What was read at one moment.
 #[derive(Debug)]

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use crate::clock::Monotonic;
 use crate::relay::sample;
 use crate::snapshot::TargetIdentity;
-use crate::telemetry::catalogue::Kind;
 use crate::telemetry::target::{ProcessTotals, TargetStats, ThreadCpu};
+use shard_telemetry::metric::Kind;
 
 /// A board on which everything that can be known is known.
 fn full() -> (Arc<Board>, Telemetry) {

@@ -59,7 +59,7 @@ fn host_of(authority: &str) -> Option<&str> {
 }
 
 /// Refuses requests for other hosts before anything reads them.
-pub(super) async fn check(State(rule): State<Arc<HostRule>>, request: Request, next: Next) -> Response {
+pub async fn check(State(rule): State<Arc<HostRule>>, request: Request, next: Next) -> Response {
     let allowed = match host_asked_for(&request) {
         Asked::Nobody => true,
         Asked::Badly => return (StatusCode::BAD_REQUEST, "one Host, please\n").into_response(),

@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, watch};
 
-use crate::telemetry::dropped::{Dropped, Signal};
+use crate::dropped::{Dropped, Signal};
 
 /// A scraper, a few probes and a few people use ten. Each costs some 10 KiB.
 const CONNECTIONS: usize = 64;
@@ -40,7 +40,7 @@ const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(100);
 const MOST_HEADER_BYTES: usize = 16 << 10;
 
 /// Something that connections come from.
-pub(crate) trait Accept {
+pub trait Accept {
     /// What a connection reads and writes.
     type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
     /// The next connection.
@@ -64,7 +64,7 @@ impl Accept for UnixListener {
 }
 
 /// Serves `router` on `listener` until `stop` says true.
-pub(crate) async fn serve(
+pub async fn serve(
     listener: impl Accept,
     router: Router,
     mut stop: watch::Receiver<bool>,
@@ -114,7 +114,7 @@ async fn connection(
 }
 
 /// Refuses bodies, and answers in time or says that it could not.
-pub(super) async fn limit(request: Request, next: Next) -> Result<Response, Infallible> {
+pub async fn limit(request: Request, next: Next) -> Result<Response, Infallible> {
     let headers = request.headers();
     let has_body = headers.contains_key(header::TRANSFER_ENCODING)
         || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use opentelemetry::metrics::{Counter, Histogram, Meter};
 use opentelemetry::{KeyValue, StringValue, Value};
 
-use super::catalogue::{Kind, Metric};
+use crate::metric::{Kind, Metric};
 
 /// The values of a metric at one moment, each with its labels but for `shard`.
 pub type Points = Vec<(f64, Vec<KeyValue>)>;

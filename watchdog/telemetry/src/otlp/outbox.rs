@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::telemetry::dropped::{Dropped, Signal};
+use crate::dropped::{Dropped, Signal};
 
 /// The most that one request carries.
 const AT_ONCE: usize = 256;

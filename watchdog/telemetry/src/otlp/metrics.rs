@@ -13,7 +13,7 @@ use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::metrics::{PeriodicReader, Temporality};
 
 use super::build::{Build, Runner};
-use crate::telemetry::dropped::{Dropped, Signal};
+use crate::dropped::{Dropped, Signal};
 
 /// The reader, for the provider that `/metrics` is read from too.
 pub type Reader = PeriodicReader<Counting>;

@@ -4,14 +4,23 @@
 
 use std::time::Duration;
 
-use crate::config::OtlpConfig;
-
 use super::OtlpError;
 
 /// How often metrics are sent unless told otherwise.
 const INTERVAL: Duration = Duration::from_secs(10);
 /// How long one request may take unless `OTEL_EXPORTER_OTLP_TIMEOUT` says otherwise: the specification's default.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a config file may say of it.
+#[derive(Clone, Debug)]
+pub struct OtlpConfig {
+    /// Where the collector listens.
+    pub endpoint: String,
+    /// `http/protobuf` or `grpc`.
+    pub protocol: String,
+    /// How often metrics are sent.
+    pub interval: Duration,
+}
 
 /// How messages travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::catalogue::{NAMES, OTHER};
+use crate::metric::{NAMES, OTHER};
 
 /// A segment's names have at most this many bytes; a longer one is no name.
 const LONGEST: usize = 64;

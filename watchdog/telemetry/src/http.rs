@@ -1,0 +1,4 @@
+//! An HTTP server for machines and a few people: who is answered ([`host`]), and how much each may cost ([`serve`]).
+
+pub mod host;
+pub mod serve;

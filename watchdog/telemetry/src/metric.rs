@@ -1,0 +1,196 @@
+//! What a metric is, and how a crate declares all of its own in one place: with [`catalogue!`](crate::catalogue).
+//!
+//! Every metric also has the label `shard`, which is therefore not repeated. No label ever holds a thread id, a
+//! process id, a work key or a trace id: each is a new series for ever.
+
+/// Thread and channel names come from the target, which may be hostile: this many of each get a label of their own,
+/// the rest share [`OTHER`]. With seven values of `health` this stays below the SDK's limit of 2,000 series.
+pub const NAMES: usize = 256;
+/// The label of all names beyond [`NAMES`].
+pub const OTHER: &str = "other";
+
+/// One metric.
+#[derive(Debug)]
+pub struct Metric {
+    /// Its name, exactly as Prometheus shows it.
+    pub name: &'static str,
+    /// What its numbers mean.
+    pub kind: Kind,
+    /// In what unit.
+    pub unit: Unit,
+    /// Its labels besides `shard`.
+    pub labels: &'static [Label],
+    /// What it tells, as a sentence.
+    pub meaning: &'static str,
+}
+
+impl Metric {
+    /// The most series of it that one sidecar can produce (of a histogram: sets of buckets).
+    pub fn most_series(&self) -> usize {
+        self.labels.iter().map(|label| label.values.most()).product()
+    }
+}
+
+/// What the numbers of a metric mean.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    /// Only grows, but for a restart of what it counts.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// A distribution, with the upper bounds of its buckets.
+    Histogram(&'static [f64]),
+}
+
+/// The unit of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Seconds.
+    Seconds,
+    /// Seconds since 1970.
+    UnixSeconds,
+    /// Bytes.
+    Bytes,
+    /// A number of these.
+    Count(&'static str),
+    /// 0 or 1.
+    Flag,
+}
+
+impl Unit {
+    /// As UCUM writes it, which is what OpenTelemetry wants.
+    pub const fn ucum(self) -> &'static str {
+        match self {
+            Self::Seconds | Self::UnixSeconds => "s",
+            Self::Bytes => "By",
+            Self::Count(of) => of,
+            Self::Flag => "1",
+        }
+    }
+}
+
+/// One label.
+#[derive(Debug)]
+pub struct Label {
+    /// Its name.
+    pub name: &'static str,
+    /// What it may say.
+    pub values: Values,
+}
+
+/// What a label may say.
+#[derive(Debug)]
+pub enum Values {
+    /// One of these words.
+    Words(fn() -> Vec<&'static str>),
+    /// Names that the target chose, at most [`NAMES`] and [`OTHER`].
+    Names,
+    /// One value in the life of a sidecar.
+    One,
+}
+
+impl Values {
+    fn most(&self) -> usize {
+        match self {
+            Self::Words(words) => words().len(),
+            Self::Names => NAMES + 1,
+            Self::One => 1,
+        }
+    }
+}
+
+/// A label whose values are names that somebody else chose.
+pub const fn names(name: &'static str) -> Label {
+    Label { name, values: Values::Names }
+}
+
+/// A label that says one of a few words.
+pub const fn words(name: &'static str, words: fn() -> Vec<&'static str>) -> Label {
+    Label { name, values: Values::Words(words) }
+}
+
+/// A label that says one thing in the life of a process.
+pub const fn one(name: &'static str) -> Label {
+    Label { name, values: Values::One }
+}
+
+/// Declares metrics, each as a constant, and `ALL` of them in the order of the documentation.
+#[macro_export]
+macro_rules! catalogue {
+    ($($const:ident: $name:literal, $kind:expr, $unit:expr, [$($label:expr),*], $meaning:literal;)+) => {
+        $(#[doc = $meaning] pub const $const: $crate::metric::Metric = $crate::metric::Metric {
+            name: $name, kind: $kind, unit: $unit, labels: &[$($label),*], meaning: $meaning,
+        };)+
+        /// All of them, in the order of the documentation.
+        pub const ALL: &[&$crate::metric::Metric] = &[$(&$const),+];
+    };
+}
+
+/// The SDK gathers what goes beyond this in one series of its own making.
+const SDK_LIMIT: usize = 2_000;
+
+/// Labels that would be a new series for ever, or that are there anyway.
+const NO_LABELS: [&str; 7] = ["tid", "pid", "work_key", "attempt", "block", "trace_id", "shard"];
+
+/// What is wrong with a catalogue, a sentence each; for a test of whoever declares one.
+pub fn complaints(all: &[&Metric]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut names: Vec<_> = all.iter().map(|metric| metric.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    if names.len() != all.len() {
+        wrong.push("a name stands twice".to_owned());
+    }
+    for metric in all {
+        let name = metric.name;
+        if metric.most_series() >= SDK_LIMIT {
+            wrong.push(format!("{name} may have {} series", metric.most_series()));
+        }
+        if (metric.kind == Kind::Counter) != name.ends_with("_total") {
+            wrong.push(format!("{name} does not say its kind"));
+        }
+        let stem = name.trim_end_matches("_total");
+        let seconds = matches!(metric.unit, Unit::Seconds | Unit::UnixSeconds);
+        let bytes = metric.unit == Unit::Bytes;
+        if seconds != stem.ends_with("_seconds") || bytes != stem.ends_with("_bytes") {
+            wrong.push(format!("{name} does not say its unit"));
+        }
+        for label in metric.labels.iter().filter(|label| NO_LABELS.contains(&label.name)) {
+            wrong.push(format!("{name} has the label {}", label.name));
+        }
+        if let Kind::Histogram(bounds) = metric.kind
+            && !bounds.is_sorted_by(|a, b| a < b)
+        {
+            wrong.push(format!("the bounds of {name} do not ascend"));
+        }
+    }
+    wrong
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metric(name: &'static str, kind: Kind, unit: Unit, labels: &'static [Label]) -> Metric {
+        Metric { name, kind, unit, labels, meaning: "It." }
+    }
+
+    #[test]
+    fn a_catalogue_that_would_mislead_is_complained_about() {
+        let fine = metric("a_seconds", Kind::Histogram(&[0.1, 1.0]), Unit::Seconds, &[]);
+        assert_eq!(complaints(&[&fine]), Vec::<String>::new());
+        let each = [
+            metric("a", Kind::Counter, Unit::Flag, &[]),
+            metric("a_total", Kind::Gauge, Unit::Flag, &[]),
+            metric("a", Kind::Gauge, Unit::Bytes, &[]),
+            metric("a_seconds", Kind::Gauge, Unit::Flag, &[]),
+            metric("a_seconds", Kind::Histogram(&[1.0, 0.1]), Unit::Seconds, &[]),
+            metric("a", Kind::Gauge, Unit::Flag, const { &[one("pid")] }),
+            metric("a", Kind::Gauge, Unit::Flag, const { &[names("thread"), names("channel")] }),
+        ];
+        for wrong in &each {
+            assert_eq!(complaints(&[wrong]).len(), 1, "{wrong:?}");
+        }
+        assert_eq!(complaints(&[&fine, &fine]), ["a name stands twice"]);
+    }
+}

@@ -35,3 +35,13 @@ bench-detect *args:
 # Known vulnerabilities of dependencies; needs the network.
 advisories:
     cargo deny check advisories
+
+# CPU, memory and threads of a sidecar at rest and beside a busy shard.
+bench-footprint *args:
+    cargo build --release --workspace --bins
+    target/release/bench-footprint {{ args }}
+
+# CPU of one scrape at 64 threads, beside prometheus-process-exporter where it is installed.
+bench-scrape *args:
+    cargo build --release --workspace --bins
+    target/release/bench-scrape {{ args }}

@@ -1,0 +1,69 @@
+//! The benchmarks run and give the numbers that scripts read. What the numbers are is not asserted: windows are as short
+//! as they may be, and binaries are those of the tests.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what went wrong by failing"
+)]
+
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+use shard_tests::process::Process;
+use shard_tests::{skip, wait};
+
+/// Debug binaries on a busy machine; half of it would be much.
+const BENCH_ENDS_WITHIN: Duration = Duration::from_secs(180);
+
+/// Runs a benchmark to its end and reads its figures.
+#[track_caller]
+fn figures(name: &str, program: &str, arguments: &[&str]) -> Value {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("figures.json");
+    let mut command = Command::new(program);
+    command.args(arguments).arg("--json").arg(&json);
+    let mut bench = Process::start(name, command);
+    let status = wait::within(BENCH_ENDS_WITHIN, &format!("the end of {name}"), || bench.ended());
+    assert!(status.success(), "{name}: {status}\n{}", bench.lines().join("\n"));
+    let text = std::fs::read_to_string(&json).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+#[track_caller]
+fn assert_numbers(figures: &Value, keys: &[&str]) {
+    for key in keys {
+        assert!(figures[key].is_f64(), "{key} is a number in {figures:#}");
+    }
+}
+
+#[test]
+fn bench_footprint_gives_its_numbers() {
+    let arguments = ["--window", "1", "--settle", "0"];
+    let figures = figures("bench-footprint", env!("CARGO_BIN_EXE_bench-footprint"), &arguments);
+    for prefix in ["", "busy_"] {
+        let keys = ["cpu_percent_of_core", "rss_mib", "threads", "samples_per_second"];
+        let keys = keys.map(|key| format!("{prefix}{key}"));
+        assert_numbers(&figures, &keys.each_ref().map(String::as_str));
+        let threads = &figures[format!("{prefix}cpu_percent_of_core_by_thread")];
+        assert!(threads["watch"].is_f64(), "the watch thread is among {threads}");
+    }
+    // What its own loop counts: a program that asked the wrong process would find none.
+    assert!(figures["samples_per_second"].as_f64() > Some(0.0), "{figures:#}");
+}
+
+#[test]
+fn bench_scrape_gives_its_numbers() {
+    let arguments = ["--rounds", "1", "--scrapes", "2", "--interval", "150"];
+    let figures = figures("bench-scrape", env!("CARGO_BIN_EXE_bench-scrape"), &arguments);
+    assert_numbers(&figures, &["cpu_ms_per_scrape", "cpu_ms_per_second_unscraped"]);
+    if figures.get("peer_cpu_ms_per_scrape").is_some() {
+        assert_numbers(&figures, &["peer_cpu_ms_per_scrape", "peer_ratio"]);
+    } else {
+        let why =
+            "prometheus-process-exporter is not installed (apt-get install prometheus-process-exporter)";
+        skip::note("bench_scrape_peer", why);
+    }
+}

@@ -12,6 +12,7 @@
     reason = "a harness that cannot go on must fail the test, and say where; the test runner ends a wait without end"
 )]
 
+pub mod alertmanager;
 pub mod api;
 pub mod blocks;
 pub mod clock;

@@ -16,11 +16,12 @@ mod step;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
+use opentelemetry::KeyValue;
 use shard_heartbeat::{
     CreateError, Heartbeat, ProcessState, RegisterError, SegmentOptions, ThreadBeat, WatchdogMonitor, Work,
     WorkGuard,
@@ -32,6 +33,9 @@ use crate::deadline::{self, Deadlines};
 use crate::faults::{self, Faults, LastWords, Order, OrderError, PortError, ProcessFault, Role};
 use crate::guard::{self, Guard};
 use crate::process::{self, Stopping};
+use crate::telemetry::Telemetry;
+use crate::telemetry::counts::{Late, Outcome, Useless};
+use crate::telemetry::spans::{Open, number};
 use crate::validate::{self, ValidateError};
 
 use block_run::BlockRun;
@@ -64,6 +68,8 @@ pub struct CoordinatorOptions {
     pub faults: Option<SocketAddr>,
     /// What is armed from the start; only together with `faults`.
     pub arm: Vec<Order>,
+    /// How it tells what it does.
+    pub telemetry: Telemetry,
 }
 
 /// Why a coordinator gave up. Each message ends with the next step.
@@ -202,6 +208,8 @@ struct Coordinator {
     thread: JoinHandle<()>,
     runtime: Runtime,
     signals: Receiver<()>,
+    telemetry: Telemetry,
+    discarded: Arc<AtomicU64>,
     done: Receiver<Result<AllVerified, CoordinatorError>>,
 }
 
@@ -224,9 +232,16 @@ impl Coordinator {
             let bound = faults::serve(runtime.handle(), address, faults.clone())?;
             tracing::info!(%bound, "faults can be armed");
         }
-        let links = Links::open(runtime.handle(), &options.shards, incarnation(heartbeat.as_ref()));
+        let telemetry = options.telemetry.clone();
+        let links = Links::open(
+            runtime.handle(),
+            &options.shards,
+            incarnation(heartbeat.as_ref()),
+            telemetry.counts(),
+        );
         let discarded = links.discarded.total();
-        faults.tell_counters(move || format!("discarded={}", discarded.load(Ordering::Relaxed)));
+        let total = Arc::clone(&discarded);
+        faults.tell_counters(move || format!("discarded={}", total.load(Ordering::Relaxed)));
         let stopping = Stopping::default();
         let (report_done, done) = crossbeam_channel::bounded(1);
         let thread = Coord {
@@ -244,14 +259,27 @@ impl Coordinator {
                 .spawn(body)
                 .map_err(failed("coordinating thread"))?
         };
-        Ok(Self { heartbeat, faults: faults.clone(), stopping, thread, runtime, signals, done })
+        Ok(Self {
+            heartbeat,
+            faults: faults.clone(),
+            stopping,
+            thread,
+            runtime,
+            signals,
+            telemetry,
+            discarded,
+            done,
+        })
     }
 
     /// Waits for the work's end or the order to stop, looking round all the time.
     fn wait(self, process_faults: &Receiver<ProcessFault>) -> Result<AllVerified, CoordinatorError> {
         let mut watchdog = self.heartbeat.as_ref().map(WatchdogMonitor::new);
         loop {
-            let watched = watchdog.as_mut().is_some_and(guard::is_watched);
+            let age = watchdog.as_mut().and_then(WatchdogMonitor::age);
+            self.telemetry.counts().set_watchdog_age(age);
+            self.count();
+            let watched = guard::is_watched(age);
             crossbeam_channel::select! {
                 recv(self.done) -> outcome => match outcome {
                     Ok(outcome) => {
@@ -278,6 +306,12 @@ impl Coordinator {
                 default(deadline::LOOK_ROUND) => {}
             }
         }
+    }
+
+    /// Takes what others count over into what is told.
+    fn count(&self) {
+        let discarded = self.discarded.load(Ordering::Relaxed);
+        self.telemetry.counts().useless(Useless::Stale).set(discarded);
     }
 
     fn lose_thread(self, watched: bool) -> ! {
@@ -310,6 +344,7 @@ impl Coordinator {
     fn end(self) {
         process::end_after(deadline::STOP_AT_LAST, process::STOP_HUNG);
         self.mark_stopping();
+        self.count();
         process::join_all(vec![self.thread]);
         self.runtime.shutdown_timeout(deadline::LOOK_ROUND);
     }
@@ -436,14 +471,70 @@ impl Coord {
         beat: &Beat,
         words: &mut LastWords,
     ) -> Result<Option<crate::state::State>, Stop> {
+        let telemetry = self.options.telemetry.clone();
+        let span = telemetry.tracer().root();
         let deadlines = self.options.deadlines;
-        let _working = beat.working(Work::new(block.number()).deadline(deadlines.block));
+        let work = Work::new(block.number()).deadline(deadlines.block);
+        let _working = beat.working(match &span {
+            Some(span) => work.trace(span.context()),
+            None => work,
+        });
         let transactions = block.transactions.len() as u64;
         self.faults
             .point(block.number(), transactions.max(1), beat.0.as_ref(), words)
             .map_err(|_| Stop::Vanish)?;
-        let started = std::time::Instant::now();
+        let started = Instant::now();
+        let done = self.execute(block, previous, beat, span.as_ref());
+        // Told to stop is no end of a block.
+        let ended = match &done {
+            Ok(None) => None,
+            Ok(Some((_, line))) => Some((line.outcome(), line.reexecuted(), line.retries())),
+            Err(_) => Some((Outcome::Failed, 0, 0)),
+        };
+        if let Some((outcome, reexecuted, retries)) = ended {
+            let counts = telemetry.counts();
+            counts.blocks(outcome).add(1);
+            counts.reexecuted.add(reexecuted);
+            if outcome == Outcome::Verified {
+                counts.transactions.add(transactions);
+            }
+            if matches!(done, Err(CoordinatorError::Deadline { .. })) {
+                counts.late(Late::Block).add(1);
+            }
+            telemetry.block_took(started.elapsed());
+            let numbers = [
+                number("block.number", block.number()),
+                number("block.transactions", transactions),
+                number("block.reexecuted", reexecuted),
+                number("block.retries", retries),
+            ];
+            let mut attributes: Vec<_> = numbers.into_iter().flatten().collect();
+            attributes.push(KeyValue::new("block.outcome", outcome.label()));
+            let failed = match &done {
+                Err(error) => Some(error.to_string()),
+                Ok(_) if outcome == Outcome::Verified => None,
+                Ok(_) => Some("the block is not what its header says".to_owned()),
+            };
+            telemetry.tracer().end(span, "block", attributes, failed);
+        }
+        let Some((state, line)) = done? else { return Ok(None) };
+        self.report.block(&line)?;
+        Ok(Some(state))
+    }
+
+    /// The block's rounds: over the shards, then in order.
+    fn execute(
+        &mut self,
+        block: &Arc<Block>,
+        previous: Option<crate::state::State>,
+        beat: &Beat,
+        span: Option<&Open>,
+    ) -> Result<Option<(crate::state::State, BlockLine)>, CoordinatorError> {
+        let tracer = self.options.telemetry.tracer().clone();
+        let deadlines = self.options.deadlines;
+        let started = Instant::now();
         let mut state = validate::open(block, previous).map_err(not_executed)?;
+        let round = tracer.child(span);
         let run = BlockRun {
             block,
             state: &state,
@@ -452,14 +543,21 @@ impl Coord {
             faults: &self.faults,
             stopping: &self.stopping,
             beat,
+            telemetry: &self.options.telemetry,
+            round: round.as_ref(),
         };
-        let Some(speculated) = run.execute(&mut self.links, &mut self.report)? else { return Ok(None) };
+        let speculated = run.execute(&mut self.links, &mut self.report);
+        let failed = speculated.as_ref().err().map(ToString::to_string);
+        tracer.end(round, "round", vec![KeyValue::new("round.number", 0)], failed);
+        let Some(speculated) = speculated? else { return Ok(None) };
+        let round = tracer.child(span);
         let result = validate::run_in_order(block, &mut state, speculated.outcomes, &|| beat.progress());
+        let failed = result.as_ref().err().map(ToString::to_string);
+        tracer.end(round, "round", vec![KeyValue::new("round.number", 1)], failed);
         let result = result.map_err(not_executed)?;
-        let took = started.elapsed();
-        let line = BlockLine::new(&result, took, state.digest(), speculated.parts, speculated.retries);
-        self.report.block(&line)?;
-        Ok(Some(state))
+        let line =
+            BlockLine::new(&result, started.elapsed(), state.digest(), speculated.parts, speculated.retries);
+        Ok(Some((state, line)))
     }
 }
 

@@ -68,6 +68,10 @@ pub const LAST_WORDS: Duration = Duration::from_millis(500);
 /// process, and to end it in its own way. Its verdict takes a millisecond and its evidence has 250 ms of its own by default.
 pub const WATCHDOG_FIRST: Duration = Duration::from_millis(250);
 
+/// How long a process that ends may take to send what it has counted and traced: a collector that is there takes
+/// milliseconds, and one that is not must not keep a restart waiting.
+pub const TELEMETRY: Duration = Duration::from_millis(500);
+
 /// The deadlines of one block, innermost first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadlines {

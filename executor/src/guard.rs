@@ -8,7 +8,7 @@ use std::fmt;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use shard_heartbeat::{Heartbeat, ProcessState, WatchdogMonitor};
+use shard_heartbeat::{Heartbeat, ProcessState};
 
 use crate::{deadline, logs, process};
 
@@ -87,9 +87,9 @@ fn words(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no words".to_owned())
 }
 
-/// Whether a sidecar watches this process now.
-pub fn is_watched(monitor: &mut WatchdogMonitor) -> bool {
-    monitor.age().is_some_and(|age| age < WATCHED)
+/// Whether a sidecar whose last beat is of that age watches this process now.
+pub fn is_watched(age: Option<Duration>) -> bool {
+    age.is_some_and(|age| age < WATCHED)
 }
 
 /// Ends the process because of `lost`. A sidecar that watches gets [`deadline::WATCHDOG_FIRST`] to keep its evidence of a

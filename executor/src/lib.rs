@@ -23,5 +23,6 @@ pub mod process;
 pub mod report;
 pub mod shard;
 pub mod state;
+pub mod telemetry;
 pub mod validate;
 pub mod vm;

@@ -9,8 +9,12 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
+use opentelemetry_sdk::logs::SdkLoggerProvider;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::deadline;
 use crate::lines::{Descriptor, Lines};
@@ -55,21 +59,22 @@ pub enum LogError {
 }
 
 /// Starts the log of this process, by a thread `log-NAME`; `name` has at most 11 bytes, or the kernel cuts it. The filter
-/// comes from `RUST_LOG`, colours only go to a terminal, and not there if `NO_COLOR` is set.
+/// comes from `RUST_LOG`; each line also goes to `collector`, if there is one. Colours only go to a terminal, and not there if `NO_COLOR` is set.
 ///
 /// # Errors
 /// If the filter is wrong, the thread cannot be started, or there is a log already.
-pub fn start(name: &str) -> Result<(), LogError> {
+pub fn start(name: &str, collector: Option<&SdkLoggerProvider>) -> Result<(), LogError> {
     let filter = filter(std::env::var(EnvFilter::DEFAULT_ENV))?;
     let stderr = io::stderr();
     let colour = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
     let lines = Lines::start(&format!("log-{name}"), ROOM, dropped, Descriptor::duplicate(&stderr)?)?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let written = tracing_subscriber::fmt::layer()
         .with_ansi(colour)
         // It would tell of them on standard error itself, and wait.
         .log_internal_errors(false)
         .with_writer(Log(lines.clone()));
+    let sent = collector.map(OpenTelemetryTracingBridge::new);
+    let log = tracing_subscriber::registry().with(filter).with(sent).with(written);
     log.try_init().map_err(|_| LogError::Taken)?;
     LOG.set(lines).map_err(|_| LogError::Taken)
 }

@@ -5,6 +5,7 @@ mod cli;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use shard_executor::telemetry::{self, Telemetry};
 use shard_executor::{deadline, logs};
 
 /// A sharded Ethereum block executor.
@@ -31,16 +32,26 @@ fn main() -> ExitCode {
         Command::Local(_) => "local".to_owned(),
         Command::Generate(_) => "generate".to_owned(),
     };
+    let told = match &arguments.command {
+        Command::Shard(args) => Telemetry::start(&args.id.to_string(), args.metrics),
+        Command::Coordinator(args) => Telemetry::start(telemetry::COORDINATOR, args.metrics),
+        Command::Local(_) | Command::Generate(_) => Ok(Default::default()),
+    };
+    let (telemetry, running) = match told {
+        Ok(told) => told,
+        Err(error) => return cli::fail(cli::BAD_INPUT, &format!("{error}.")),
+    };
     // Reports go to standard output, what happens on the way to standard error.
-    if let Err(error) = logs::start(&name) {
+    if let Err(error) = logs::start(&name, running.logger_provider()) {
         return cli::fail(cli::BAD_INPUT, &error);
     }
     let code = match arguments.command {
-        Command::Shard(args) => cli::shard::run(args),
-        Command::Coordinator(args) => cli::coordinator::run(args),
+        Command::Shard(args) => cli::shard::run(args, telemetry),
+        Command::Coordinator(args) => cli::coordinator::run(args, telemetry),
         Command::Local(args) => cli::local::run(&args),
         Command::Generate(args) => cli::generate::run(&args),
     };
+    running.shutdown(deadline::TELEMETRY);
     // Nobody may be reading it: what is not told by then stays untold.
     logs::flush(deadline::LAST_WORDS);
     code

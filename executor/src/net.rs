@@ -1,16 +1,20 @@
 //! What coordinator and shard say to each other, and the limits of the connection they say it on.
 
 mod connector;
+mod metered;
 mod state;
 mod work;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tonic::transport::{Channel, Endpoint, Server};
 
 use crate::deadline;
+use crate::telemetry::counts::Counts;
 use crate::vm::{CodecError, MAX_ENCODED_BYTES};
 
+pub(crate) use metered::Metered;
 pub use state::{Key, Value};
 pub use work::{Work, WorkRef};
 
@@ -73,7 +77,10 @@ pub fn server() -> Server {
 }
 
 /// A client for a shard at `host:port`, with this crate's limits, connected within [`deadline::CONNECT`].
-pub async fn connect(address: &str) -> Result<wire::shard_client::ShardClient<Channel>, ConnectError> {
+pub async fn connect(
+    address: &str,
+    counts: &Arc<Counts>,
+) -> Result<wire::shard_client::ShardClient<Channel>, ConnectError> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|source| ConnectError::Address { address: address.to_owned(), source })?
         .connect_timeout(deadline::CONNECT)
@@ -81,7 +88,7 @@ pub async fn connect(address: &str) -> Result<wire::shard_client::ShardClient<Ch
         .keep_alive_timeout(deadline::KEEP_ALIVE)
         .keep_alive_while_idle(true);
     #[expect(clippy::disallowed_methods, reason = "the next line bounds it")]
-    let connecting = endpoint.connect_with_connector(connector::Connector::to(address));
+    let connecting = endpoint.connect_with_connector(connector::Connector::to(address, counts));
     let connected = tokio::time::timeout(deadline::CONNECT, connecting).await;
     let channel =
         connected.map_err(|_| ConnectError::Late(deadline::CONNECT))?.map_err(ConnectError::Refused)?;

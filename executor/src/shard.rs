@@ -31,6 +31,8 @@ use crate::faults::{self, Faults, Order, OrderError, PortError, ProcessFault, Ro
 use crate::guard::{self, Guard};
 use crate::net;
 use crate::process::{self, Stopping};
+use crate::telemetry::Telemetry;
+use crate::telemetry::counts::Useless;
 
 pub use session::Counters;
 
@@ -61,6 +63,8 @@ pub struct ShardOptions {
     pub faults: Option<SocketAddr>,
     /// What is armed from the start; only together with `faults`.
     pub arm: Vec<Order>,
+    /// How it tells what it does.
+    pub telemetry: Telemetry,
 }
 
 /// Why a shard did not start. Each message ends with the next step.
@@ -140,6 +144,7 @@ struct Shard {
     net_in: ChannelBeat,
     runtime: Runtime,
     signals: Receiver<()>,
+    telemetry: Telemetry,
     close: tokio::sync::watch::Sender<bool>,
 }
 
@@ -179,6 +184,7 @@ impl Shard {
             faults: faults.clone(),
             stopping: stopping.clone(),
             counters: Arc::clone(&counters),
+            telemetry: options.telemetry.clone(),
         };
         let outbox = outbox::Outbox {
             results: results_out,
@@ -203,8 +209,8 @@ impl Shard {
         };
         let (close, closed) = tokio::sync::watch::channel(false);
         let sockets = sockets::Sockets::default();
-        let (health, network) =
-            service::serve(&runtime, listener, service, sockets.clone(), closed).map_err(bind)?;
+        let counted = (sockets.clone(), Arc::clone(options.telemetry.counts()));
+        let (health, network) = service::serve(&runtime, listener, service, counted, closed).map_err(bind)?;
         guard.keep_task("network side", network);
         heartbeat.set_state(ProcessState::Running);
         say(&format!(
@@ -224,6 +230,7 @@ impl Shard {
             net_in,
             runtime,
             signals,
+            telemetry: options.telemetry.clone(),
             close,
         })
     }
@@ -233,7 +240,9 @@ impl Shard {
         let mut watchdog = WatchdogMonitor::new(&self.heartbeat);
         loop {
             self.sockets.publish(&self.net_in);
-            let watched = guard::is_watched(&mut watchdog);
+            let age = watchdog.age();
+            self.count(age);
+            let watched = guard::is_watched(age);
             if self.faults.thread_loss_ends_process()
                 && let Some(lost) = self.guard.lost()
             {
@@ -261,10 +270,22 @@ impl Shard {
         }
     }
 
+    /// Takes what others count over into what is told.
+    fn count(&self, watchdog_age: Option<Duration>) {
+        let (counts, counters) = (self.telemetry.counts(), &self.counters);
+        let total =
+            |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
+        counts.useless(Useless::Stale).set(total(&counters.stale));
+        counts.useless(Useless::Malformed).set(total(&counters.malformed));
+        counts.useless(Useless::Dropped).set(total(&counters.results_dropped));
+        counts.set_watchdog_age(watchdog_age);
+    }
+
     /// Stops in order, in bounded time whatever the threads do.
     fn stop(self) {
         process::end_after(deadline::STOP_AT_LAST, process::STOP_HUNG);
         self.begin_to_stop();
+        self.count(self.telemetry.counts().watchdog_age());
         let late = process::join_all(self.guard.into_threads());
         if !late.is_empty() {
             tracing::warn!(threads = late.join(", "), "threads did not end in time; ending without them");

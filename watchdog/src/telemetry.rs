@@ -10,7 +10,7 @@ pub mod target;
 pub use shard_telemetry::{dropped, instruments, labels, prometheus};
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::MeterProvider;
@@ -123,16 +123,7 @@ impl Telemetry {
 
     /// Sends what is left and ends, for at most `within`.
     pub fn shutdown(&self, within: Duration) {
-        let provider = self.provider.clone();
-        // The SDK takes a time limit and does not keep it: its reader waits five seconds for a collector that hangs.
-        let ending = std::thread::Builder::new().name("metrics-end".to_owned()).spawn(move || {
-            let _ = provider.shutdown_with_timeout(within);
-        });
-        let Ok(ending) = ending else { return };
-        let until = Instant::now() + within;
-        while !ending.is_finished() && Instant::now() < until {
-            std::thread::sleep(END_LOOK);
-        }
+        instruments::end(&self.provider, within);
     }
 }
 
@@ -140,9 +131,6 @@ impl Telemetry {
 pub fn resource(shard: &str) -> Resource {
     otlp::resource(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"), shard)
 }
-
-/// How often the end of the last collection is looked for: there is no timed join.
-const END_LOOK: Duration = Duration::from_millis(2);
 
 #[cfg(test)]
 #[path = "telemetry/tests.rs"]

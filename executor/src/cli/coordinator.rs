@@ -10,6 +10,7 @@ use shard_executor::block::load_chain;
 use shard_executor::coordinator::{self, CoordinatorError, CoordinatorOptions};
 use shard_executor::deadline::{self, Deadlines};
 use shard_executor::faults::Order;
+use shard_executor::telemetry::Telemetry;
 
 use super::{BAD_INPUT, NOT_EXECUTED, VERIFIED, WRONG_BLOCK, fail};
 
@@ -45,6 +46,9 @@ pub(crate) struct Args {
     /// Order to obey before anything is started, in the words of the fault port, such as "arm never-ready"
     #[arg(long, value_name = "ORDER", requires = "faults", hide_short_help = true)]
     arm: Vec<Order>,
+    /// Where to serve GET /metrics for Prometheus, such as 127.0.0.1:9620
+    #[arg(long, env = "SHARD_EXECUTOR_METRICS", value_name = "ADDR")]
+    pub(crate) metrics: Option<SocketAddr>,
 }
 
 fn address(text: &str) -> Result<String, String> {
@@ -67,7 +71,7 @@ fn twice(shards: &[String]) -> Option<&String> {
         .map(|(_, s)| s)
 }
 
-pub(crate) fn run(args: Args) -> ExitCode {
+pub(crate) fn run(args: Args, telemetry: Telemetry) -> ExitCode {
     if let Some(twice) = twice(&args.shards) {
         return fail(
             BAD_INPUT,
@@ -90,6 +94,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
         json: args.json,
         faults: args.faults,
         arm: args.arm,
+        telemetry,
     });
     match outcome {
         Ok(true) => ExitCode::from(VERIFIED),

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use shard_executor::faults::Order;
 use shard_executor::shard::{self, ShardOptions};
+use shard_executor::telemetry::Telemetry;
 
 use super::{BAD_INPUT, VERIFIED, fail};
 
@@ -27,11 +28,14 @@ pub(crate) struct Args {
     /// Order to obey before anything is started, in the words of the fault port, such as "arm never-ready"
     #[arg(long, value_name = "ORDER", requires = "faults", hide_short_help = true)]
     arm: Vec<Order>,
+    /// Where to serve GET /metrics for Prometheus, such as 127.0.0.1:9621
+    #[arg(long, env = "SHARD_EXECUTOR_METRICS", value_name = "ADDR")]
+    pub(crate) metrics: Option<SocketAddr>,
 }
 
-pub(crate) fn run(args: Args) -> ExitCode {
-    let Args { id, listen, heartbeat, faults, arm } = args;
-    match shard::run(&ShardOptions { id, listen, heartbeat, faults, arm }) {
+pub(crate) fn run(args: Args, telemetry: Telemetry) -> ExitCode {
+    let Args { id, listen, heartbeat, faults, arm, .. } = args;
+    match shard::run(&ShardOptions { id, listen, heartbeat, faults, arm, telemetry }) {
         Ok(()) => ExitCode::from(VERIFIED),
         Err(error) => fail(BAD_INPUT, &format!("shard {id}: {error}.")),
     }

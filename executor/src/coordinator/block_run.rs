@@ -6,6 +6,8 @@
 
 use std::time::{Duration, Instant};
 
+use opentelemetry::KeyValue;
+
 use super::link::Event;
 use super::links::{Links, Suspicion};
 use super::report::Report;
@@ -18,6 +20,9 @@ use crate::net::{WorkRef, wire};
 use crate::partition::partition;
 use crate::process::Stopping;
 use crate::state::State;
+use crate::telemetry::Telemetry;
+use crate::telemetry::counts::Late;
+use crate::telemetry::spans::{Open, number};
 use crate::vm::{self, ExecutionEnv, TxOutcome};
 
 /// Before a part that was refused is offered again: the shard that refused it is full or about to end, and an immediate
@@ -40,6 +45,9 @@ pub(super) struct BlockRun<'a> {
     pub(super) faults: &'a Faults,
     pub(super) stopping: &'a Stopping,
     pub(super) beat: &'a Beat,
+    pub(super) telemetry: &'a Telemetry,
+    /// The span that its parts belong to.
+    pub(super) round: Option<&'a Open>,
 }
 
 /// What the shards made of a block.
@@ -71,6 +79,9 @@ enum Is {
         link: usize,
         tag: wire::Tag,
         until: Instant,
+        span: Option<Open>,
+        /// What the shard calls itself.
+        shard: String,
     },
     Done,
 }
@@ -93,6 +104,9 @@ impl BlockRun<'_> {
         let mut parts = self.parts(links.trusted().max(1))?;
         let mut outcomes: Vec<Option<TxOutcome>> = vec![None; self.block.transactions.len()];
         let outcome = self.until_done(&mut parts, &mut outcomes, links, report);
+        for part in &parts {
+            self.end_span(part, Some("abandoned with its block"));
+        }
         let retries = parts.iter().map(|part| part.dispatched.saturating_sub(1)).sum();
         // Whoever still works on an abandoned attempt should not.
         if retries > 0 || outcome.is_err() {
@@ -117,6 +131,19 @@ impl BlockRun<'_> {
             parts.push(Part { number, places, work, dispatched: 0, failed: None, is });
         }
         Ok(parts)
+    }
+
+    /// Ends the span of a part's attempt, if one is under way.
+    fn end_span(&self, part: &Part, failed: Option<&str>) {
+        let Is::Running { tag, span, shard, .. } = &part.is else { return };
+        let numbers = [
+            number("part.number", tag.part.into()),
+            number("part.attempt", tag.attempt.into()),
+            number("part.transactions", part.places.len() as u64),
+        ];
+        let mut attributes: Vec<_> = numbers.into_iter().flatten().collect();
+        attributes.push(KeyValue::new("part.shard", shard.clone()));
+        self.telemetry.tracer().end(*span, "part", attributes, failed.map(str::to_owned));
     }
 
     /// False: told to stop.
@@ -202,8 +229,9 @@ impl BlockRun<'_> {
         links: &mut Links,
         report: &mut Report,
     ) -> Result<(), CoordinatorError> {
-        let Some((incarnation, name)) =
-            links.get(link).and_then(|at| at.up.as_ref().map(|up| (up.incarnation, at.name())))
+        let Some((incarnation, shard, name)) = links
+            .get(link)
+            .and_then(|at| at.up.as_ref().map(|up| (up.incarnation, up.shard.clone(), at.name())))
         else {
             return Ok(());
         };
@@ -217,12 +245,13 @@ impl BlockRun<'_> {
             part: u32::try_from(part.number).unwrap_or(u32::MAX),
             attempt: part.dispatched,
         };
+        let span = self.telemetry.tracer().asks(self.round);
         let run = wire::RunPart {
             tag: Some(tag),
             round: 0,
             part_deadline_ms: milliseconds(time),
             state_deadline_ms: milliseconds(self.deadlines.state_request),
-            trace: Vec::new(),
+            trace: span.as_ref().map(Open::to_wire).unwrap_or_default(),
             work: part.work.clone(),
         };
         let fault = self.faults.dispatch_point(self.block.number());
@@ -239,9 +268,10 @@ impl BlockRun<'_> {
         }
         if let Some(failure) = &part.failed {
             report.retry(self.block.number(), part.number, part.dispatched, failure, &name)?;
+            self.telemetry.counts().retries.add(1);
         }
         part.dispatched += 1;
-        part.is = Is::Running { link, tag, until: Instant::now() + time };
+        part.is = Is::Running { link, tag, until: Instant::now() + time, span, shard };
         Ok(())
     }
 
@@ -294,6 +324,7 @@ impl BlockRun<'_> {
             Message::State(request) => match serve::answer(&request, self.state) {
                 // A shard that does not read its answers is late in the end.
                 Ok(reply) => {
+                    self.telemetry.counts().state_requests.add(1);
                     links.send(link, wire::down::Message::State(reply));
                     None
                 }
@@ -301,6 +332,7 @@ impl BlockRun<'_> {
             },
             Message::Result(result) => match accept(&result.outcomes, &part.places, outcomes) {
                 Ok(()) => {
+                    self.end_span(part, None);
                     part.is = Is::Done;
                     None
                 }
@@ -325,6 +357,7 @@ impl BlockRun<'_> {
                 continue;
             }
             links.suspect(link, Suspicion::Silent(now));
+            self.telemetry.counts().late(Late::Part).add(1);
             let reason = "no result within its deadline".to_owned();
             let failure = Failure { shard: links.name(link), step: Step::Result, reason };
             self.lost(part, failure, Duration::ZERO)?;
@@ -334,6 +367,7 @@ impl BlockRun<'_> {
 
     /// An attempt has failed; there may be another.
     fn lost(&self, part: &mut Part, failure: Failure, pause: Duration) -> Result<(), CoordinatorError> {
+        self.end_span(part, Some(&format!("{}: {}", failure.step, failure.reason)));
         if part.dispatched > self.retries {
             let Failure { shard, step, reason } = failure;
             return Err(CoordinatorError::Retries {

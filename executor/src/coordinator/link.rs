@@ -1,5 +1,6 @@
 //! The connection to one shard: opened, kept, and opened again for as long as the coordinator runs.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, TrySendError};
@@ -9,6 +10,7 @@ use tonic::Streaming;
 
 use crate::deadline;
 use crate::net::{self, STREAM_QUEUE, wire};
+use crate::telemetry::counts::Counts;
 
 /// How often a full queue to the coordinating thread is tried again. It is full only while that thread validates a block.
 const FULL_PAUSE: Duration = Duration::from_millis(1);
@@ -27,11 +29,17 @@ pub(super) enum Event {
 }
 
 /// Keeps a link to the shard at `address` until nobody receives its events.
-pub(super) async fn keep(link: usize, address: String, coordinator: u64, events: Sender<Event>) {
+pub(super) async fn keep(
+    link: usize,
+    address: String,
+    coordinator: u64,
+    events: Sender<Event>,
+    counts: Arc<Counts>,
+) {
     let mut session = 0;
     let mut away_since = Instant::now();
     loop {
-        match open(&address, coordinator).await {
+        match open(&address, coordinator, &counts).await {
             Err(reason) => {
                 if hand_over(&events, Event::Unreachable { link, reason }).await.is_err() {
                     return;
@@ -63,8 +71,8 @@ struct Opened {
     up: Streaming<wire::Up>,
 }
 
-async fn open(address: &str, coordinator: u64) -> Result<Opened, String> {
-    let mut client = net::connect(address).await.map_err(|error| error.to_string())?;
+async fn open(address: &str, coordinator: u64, counts: &Arc<Counts>) -> Result<Opened, String> {
+    let mut client = net::connect(address, counts).await.map_err(|error| error.to_string())?;
     let (down, stream) = mpsc::channel(STREAM_QUEUE);
     let hello = wire::CoordinatorHello { incarnation: coordinator, version: net::VERSION };
     // The queue is empty and its other end is in our hands: this cannot fail.

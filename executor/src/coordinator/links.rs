@@ -1,5 +1,6 @@
 //! All shards as the coordinator sees them: who is there, who is trusted with work.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -13,6 +14,7 @@ use super::report::Report;
 use crate::deadline;
 use crate::net::wire;
 use crate::process::Stopping;
+use crate::telemetry::counts::Counts;
 
 /// Events that may wait for the coordinating thread: a few a shard, since each has one request under way.
 const EVENTS: usize = 256;
@@ -120,11 +122,22 @@ pub(super) struct Links {
 
 impl Links {
     /// Begins to reach for every shard.
-    pub(super) fn open(runtime: &Handle, addresses: &[String], incarnation: u64) -> Self {
+    pub(super) fn open(
+        runtime: &Handle,
+        addresses: &[String],
+        incarnation: u64,
+        counts: &Arc<Counts>,
+    ) -> Self {
         let (sender, events) = crossbeam_channel::bounded(EVENTS);
         let mut links = Vec::new();
         for (index, address) in addresses.iter().enumerate() {
-            runtime.spawn(link::keep(index, address.clone(), incarnation, sender.clone()));
+            runtime.spawn(link::keep(
+                index,
+                address.clone(),
+                incarnation,
+                sender.clone(),
+                Arc::clone(counts),
+            ));
             links.push(Link {
                 address: address.clone(),
                 called: None,

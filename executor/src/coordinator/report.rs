@@ -13,6 +13,7 @@ use super::out::Out;
 use super::step::Failure;
 use crate::clock::monotonic_ns;
 use crate::report::BlockReport;
+use crate::telemetry::counts::Outcome;
 use crate::validate::BlockResult;
 
 /// A block's line: what is said of every block however it ran, and what only several shards have.
@@ -31,6 +32,21 @@ impl BlockLine {
         retries: u32,
     ) -> Self {
         Self { block: BlockReport::new(result, took, digest), parts, retries }
+    }
+
+    /// How the block ended.
+    pub(super) const fn outcome(&self) -> Outcome {
+        if self.block.verified { Outcome::Verified } else { Outcome::Wrong }
+    }
+
+    /// Transactions executed again in order.
+    pub(super) const fn reexecuted(&self) -> u64 {
+        self.block.reexecuted as u64
+    }
+
+    /// Parts dispatched again.
+    pub(super) fn retries(&self) -> u64 {
+        self.retries.into()
     }
 }
 

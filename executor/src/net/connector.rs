@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use hyper_util::rt::TokioIo;
@@ -10,19 +11,23 @@ use tokio::net::TcpStream;
 use tonic::codegen::Service;
 use tonic::codegen::http::Uri;
 
+use super::metered::Metered;
+use crate::telemetry::counts::Counts;
+
 /// Connects to one address, whatever it is asked for.
 pub(super) struct Connector {
     address: String,
+    counts: Arc<Counts>,
 }
 
 impl Connector {
-    pub(super) fn to(address: &str) -> Self {
-        Self { address: address.to_owned() }
+    pub(super) fn to(address: &str, counts: &Arc<Counts>) -> Self {
+        Self { address: address.to_owned(), counts: Arc::clone(counts) }
     }
 }
 
 impl Service<Uri> for Connector {
-    type Response = TokioIo<TcpStream>;
+    type Response = TokioIo<Metered<TcpStream>>;
     type Error = io::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, io::Error>> + Send>>;
 
@@ -31,7 +36,7 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        let address = self.address.clone();
+        let (address, counts) = (self.address.clone(), Arc::clone(&self.counts));
         Box::pin(async move {
             #[expect(
                 clippy::disallowed_methods,
@@ -44,7 +49,7 @@ impl Service<Uri> for Connector {
                 return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens there"));
             }
             stream.set_nodelay(true)?;
-            Ok(TokioIo::new(stream))
+            Ok(TokioIo::new(Metered::new(stream, counts)))
         })
     }
 }

@@ -20,6 +20,9 @@ use crate::deadline;
 use crate::faults::{AnswerFault, Faults, LastWords, ThreadMustEnd};
 use crate::net::{self, wire};
 use crate::process::Stopping;
+use crate::telemetry::Telemetry;
+use crate::telemetry::counts::Late;
+use crate::telemetry::spans::{Open, number};
 use crate::vm::{self, TxOutcome, ViewError, VmError};
 
 /// A part to execute.
@@ -97,6 +100,7 @@ pub(super) struct Executor {
     pub(super) faults: Faults,
     pub(super) stopping: Stopping,
     pub(super) counters: Arc<Counters>,
+    pub(super) telemetry: Telemetry,
 }
 
 impl Executor {
@@ -145,6 +149,7 @@ impl Executor {
         }
         // What is there already was asked for by an earlier part.
         self.discard_answers();
+        let span = self.telemetry.tracer().continued(job.trace);
         let left = job.until.saturating_duration_since(Instant::now());
         let work = shard_heartbeat::Work::new(job.tag.block)
             .attempt(job.tag.attempt.into())
@@ -159,6 +164,7 @@ impl Executor {
             stopping: &self.stopping,
             counters: &self.counters,
             beat,
+            counts: self.telemetry.counts(),
         };
         let remote = RemoteState::new(line, cache);
         let outcome = remote.prefetch(&job.work).map_err(PartError::from);
@@ -172,6 +178,7 @@ impl Executor {
             },
             Err(error) => Err(error),
         };
+        self.tell(span, job, outcome.as_ref().err());
         let message = match outcome {
             Ok(outcomes) => wire::up::Message::Result(wire::PartResult { tag: Some(job.tag), outcomes }),
             Err(PartError::ThreadMustEnd) => return Err(ThreadMustEnd),
@@ -191,6 +198,26 @@ impl Executor {
         };
         self.hand_over(job, message);
         Ok(())
+    }
+
+    /// Counts a part, and ends its span.
+    fn tell(&self, span: Option<Open>, job: &Job, failed: Option<&PartError>) {
+        let counts = self.telemetry.counts();
+        let transactions = job.work.transactions.len() as u64;
+        match failed {
+            None => counts.transactions.add(transactions),
+            Some(PartError::Ask(AskError::Late { .. })) => counts.late(Late::State).add(1),
+            Some(PartError::Late | PartError::Ask(AskError::PartLate)) => counts.late(Late::Part).add(1),
+            Some(_) => {}
+        }
+        let attributes = [
+            number("block.number", job.tag.block),
+            number("part.number", job.tag.part.into()),
+            number("part.attempt", job.tag.attempt.into()),
+            number("part.transactions", transactions),
+        ];
+        let attributes = attributes.into_iter().flatten().collect();
+        self.telemetry.tracer().end(span, "execute", attributes, failed.map(ToString::to_string));
     }
 
     fn execute(

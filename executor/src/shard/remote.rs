@@ -17,6 +17,7 @@ use crate::deadline;
 use crate::net::{Key, MAX_KEYS, Value, WireError, Work, wire};
 use crate::process::Stopping;
 use crate::state::{AccountInfo, analysed};
+use crate::telemetry::counts::Counts;
 use crate::vm::{StateView, ViewError};
 
 /// Codes kept from block to block. A hash names its code for ever, so they never go stale; at 24 KiB each, this many take
@@ -81,6 +82,7 @@ pub(super) struct Line<'a> {
     pub(super) stopping: &'a Stopping,
     pub(super) counters: &'a Counters,
     pub(super) beat: &'a ThreadBeat,
+    pub(super) counts: &'a Counts,
 }
 
 /// The view that a part is executed on.
@@ -209,6 +211,7 @@ impl<'a> RemoteState<'a> {
             SendTimeoutError::Timeout(_) => AskError::Queue("the queue to the network is full"),
             SendTimeoutError::Disconnected(_) => AskError::Queue("the sending thread has gone"),
         })?;
+        self.line.counts.state_requests.add(1);
         let asked = Instant::now();
         let until = asked + job.state_deadline;
         loop {

@@ -27,6 +27,7 @@ use crate::deadline;
 use crate::faults::Faults;
 use crate::net::wire::shard_server::{Shard, ShardServer};
 use crate::net::{self, STREAM_QUEUE, Work, wire};
+use crate::telemetry::counts::Counts;
 use crate::vm;
 
 /// The longest a coordinator may let a part or a request take: a day, as the command line allows. It keeps the
@@ -66,12 +67,13 @@ pub(super) fn serve(
     runtime: &Runtime,
     listener: TcpListener,
     service: Service,
-    sockets: Sockets,
+    (sockets, counts): (Sockets, Arc<Counts>),
     mut closed: watch::Receiver<bool>,
 ) -> std::io::Result<(Health, JoinHandle<()>)> {
     let _entered = runtime.enter();
     let incoming = TcpIncoming::from(tokio::net::TcpListener::from_std(listener)?).with_nodelay(Some(true));
-    let incoming = incoming.map(move |accepted| accepted.map(|stream| sockets.count(stream)));
+    let incoming =
+        incoming.map(move |accepted| accepted.map(|stream| sockets.count(stream, Arc::clone(&counts))));
     let service = ShardServer::new(service)
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);

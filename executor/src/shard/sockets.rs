@@ -16,6 +16,8 @@ use tokio::net::TcpStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use super::threads;
+use crate::net::Metered;
+use crate::telemetry::counts::Counts;
 
 /// Every open connection.
 #[derive(Clone, Debug, Default)]
@@ -36,11 +38,11 @@ struct Connection {
 
 impl Sockets {
     /// Takes a connection into the count; it leaves it by being dropped.
-    pub(super) fn count(&self, stream: TcpStream) -> Counted {
+    pub(super) fn count(&self, stream: TcpStream, counts: Arc<Counts>) -> Counted {
         let descriptor = stream.as_raw_fd();
         let connection = Arc::new(Connection { descriptor, read: AtomicU64::new(0) });
         self.lock().connections.push(Arc::clone(&connection));
-        Counted { stream, connection, sockets: self.clone() }
+        Counted { stream: Metered::new(stream, counts), connection, sockets: self.clone() }
     }
 
     /// Publishes what has arrived and what of it was read. What a connection left unread when it closed counts as neither.
@@ -74,7 +76,7 @@ impl Sockets {
 /// A connection whose bytes are counted as they are read.
 #[derive(Debug)]
 pub(super) struct Counted {
-    stream: TcpStream,
+    stream: Metered<TcpStream>,
     connection: Arc<Connection>,
     sockets: Sockets,
 }
@@ -137,6 +139,6 @@ impl Connected for Counted {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> Self::ConnectInfo {
-        self.stream.connect_info()
+        self.stream.stream().connect_info()
     }
 }

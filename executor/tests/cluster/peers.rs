@@ -78,7 +78,7 @@ impl FakeCoordinator {
         let hello = wire::CoordinatorHello { incarnation, version: net::VERSION };
         down.try_send(wire::Down { message: Some(wire::down::Message::Hello(hello)) }).unwrap();
         let up = runtime.block_on(async {
-            let mut client = net::connect(&shard.to_string()).await.unwrap();
+            let mut client = net::connect(&shard.to_string(), &std::sync::Arc::default()).await.unwrap();
             client.serve(ReceiverStream::new(stream)).await.unwrap().into_inner()
         });
         let mut this = Self { runtime, down, up, shard: 0 };

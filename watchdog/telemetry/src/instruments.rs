@@ -2,9 +2,11 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use opentelemetry::metrics::{Counter, Histogram, Meter};
 use opentelemetry::{KeyValue, StringValue, Value};
+use opentelemetry_sdk::metrics::SdkMeterProvider;
 
 use crate::metric::{Kind, Metric};
 
@@ -110,6 +112,23 @@ impl Recording {
         let mut all: Vec<KeyValue> = labels.into();
         all.push(self.shard.clone());
         self.histogram.record(value, &all);
+    }
+}
+
+/// How often the end of the last collection is looked for: there is no timed join.
+const END_LOOK: Duration = Duration::from_millis(2);
+
+/// Has the readers of `provider` collect and send a last time, for at most `within`.
+pub fn end(provider: &SdkMeterProvider, within: Duration) {
+    let provider = provider.clone();
+    // The SDK takes a time limit and does not keep it: its reader waits five seconds for a collector that hangs.
+    let ending = std::thread::Builder::new().name("metrics-end".to_owned()).spawn(move || {
+        let _ = provider.shutdown_with_timeout(within);
+    });
+    let Ok(ending) = ending else { return };
+    let until = Instant::now() + within;
+    while !ending.is_finished() && Instant::now() < until {
+        std::thread::sleep(END_LOOK);
     }
 }
 

@@ -13,4 +13,5 @@ pub mod manual;
 pub mod metric;
 pub mod otlp;
 pub mod prometheus;
+pub mod span;
 pub mod story;

@@ -4,7 +4,6 @@
 //! A span is handed over as soon as it has ended and not before, so that a trace grows while its incident goes on. Its ids
 //! stand in the incident's document: a sidecar that was restarted in the middle goes on with the same trace.
 
-use std::borrow::Cow;
 use std::time::SystemTime;
 
 use jiff::Timestamp;
@@ -13,6 +12,8 @@ use opentelemetry::trace::{
 };
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator, SpanData, SpanEvents, SpanLinks};
+
+use shard_telemetry::span::Finished;
 
 use crate::incident::timeline::{Entry, StepName};
 use crate::incident::{self, Incident, IncidentTrace};
@@ -142,27 +143,24 @@ impl<'a> Trace<'a> {
         &self,
         name: &'static str,
         (id, parent): (SpanId, SpanId),
-        (start_time, end_time): (SystemTime, SystemTime),
+        times: (SystemTime, SystemTime),
         attributes: Vec<KeyValue>,
         status: Status,
     ) -> SpanData {
-        SpanData {
-            span_context: SpanContext::new(self.trace_id, id, TraceFlags::SAMPLED, false, TraceState::NONE),
-            parent_span_id: parent,
-            parent_span_is_remote: false,
-            span_kind: SpanKind::Internal,
-            name: Cow::Borrowed(name),
-            start_time,
-            end_time,
+        let scope =
+            InstrumentationScope::builder(env!("CARGO_PKG_NAME")).with_version(env!("CARGO_PKG_VERSION"));
+        let finished = Finished {
+            name,
+            trace_id: self.trace_id,
+            span_id: id,
+            parent,
+            remote: false,
+            kind: SpanKind::Internal,
+            times,
             attributes,
-            dropped_attributes_count: 0,
-            events: SpanEvents::default(),
-            links: SpanLinks::default(),
             status,
-            instrumentation_scope: InstrumentationScope::builder(env!("CARGO_PKG_NAME"))
-                .with_version(env!("CARGO_PKG_VERSION"))
-                .build(),
-        }
+        };
+        finished.into_data(scope.build())
     }
 }
 

@@ -122,7 +122,7 @@ impl<T, F: FnMut(&[T]) -> Result<(), String>> Sending<T, F> {
     fn run(mut self) {
         let mut pause = PAUSE;
         loop {
-            let last = self.gather(Instant::now() + LINGER);
+            let last = self.gather(Instant::now() + LINGER, AT_ONCE);
             let sent = self.send();
             if last {
                 self.dropped.add(self.signal, self.waiting.len() as u64);
@@ -132,7 +132,7 @@ impl<T, F: FnMut(&[T]) -> Result<(), String>> Sending<T, F> {
                 pause = PAUSE;
                 continue;
             }
-            if self.gather(Instant::now() + pause) {
+            if self.gather(Instant::now() + pause, usize::MAX) {
                 self.send();
                 self.dropped.add(self.signal, self.waiting.len() as u64);
                 return;
@@ -141,9 +141,9 @@ impl<T, F: FnMut(&[T]) -> Result<(), String>> Sending<T, F> {
         }
     }
 
-    /// Takes in what comes until `until`; whether this was the last of it.
-    fn gather(&mut self, until: Instant) -> bool {
-        loop {
+    /// Takes in what comes until `until`, or until there is `enough`; whether this was the last of it.
+    fn gather(&mut self, until: Instant, enough: usize) -> bool {
+        while self.waiting.len() < enough {
             let left = until.saturating_duration_since(Instant::now());
             match self.items.recv_timeout(left) {
                 Ok(Item::Send(item)) => self.keep(item),
@@ -151,6 +151,7 @@ impl<T, F: FnMut(&[T]) -> Result<(), String>> Sending<T, F> {
                 Err(RecvTimeoutError::Timeout) => return false,
             }
         }
+        false
     }
 
     fn keep(&mut self, item: T) {

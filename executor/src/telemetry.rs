@@ -1,0 +1,164 @@
+//! What a coordinator or a shard tells in numbers and spans: on `--metrics` for Prometheus, and to a collector by OTLP.
+//!
+//! Threads that execute add to plain counters and hand spans to a bounded queue; whoever collects or sends reads them from
+//! threads of its own. Nobody here waits for a collector or a client.
+
+pub mod catalogue;
+pub mod counts;
+pub mod manual;
+mod observed;
+mod page;
+pub mod spans;
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use opentelemetry::metrics::MeterProvider;
+use opentelemetry_sdk::logs::SdkLoggerProvider;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use shard_telemetry::dropped::Dropped;
+use shard_telemetry::instruments::{self, Recording, Workshop};
+use shard_telemetry::otlp::{self, Otlp, OtlpError};
+use shard_telemetry::prometheus::{Page, PrometheusError};
+
+use counts::Counts;
+use page::Server;
+use spans::Tracer;
+
+/// The label `shard` of a coordinator.
+pub const COORDINATOR: &str = "coordinator";
+
+/// Why nothing can be told. Each message ends with the next step.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The address for `/metrics` is not to be had.
+    #[error(
+        "cannot listen on {address} for metrics: {source}. Give --metrics a free address of this machine, or leave it out"
+    )]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The metrics cannot be set up.
+    #[error("{0}. Leave out --metrics and OTLP to run without them")]
+    Metrics(#[from] PrometheusError),
+    /// Nothing can be sent.
+    #[error(transparent)]
+    Otlp(#[from] OtlpError),
+    /// No thread or runtime.
+    #[error(
+        "cannot start the threads for metrics: {0}. The limit on threads or descriptors is probably reached (ulimit -u, ulimit -n)"
+    )]
+    Threads(#[from] std::io::Error),
+}
+
+/// How one process tells. Clones tell the same.
+#[derive(Clone, Debug, Default)]
+pub struct Telemetry {
+    counts: Arc<Counts>,
+    tracer: Tracer,
+    block_seconds: Option<Recording>,
+}
+
+/// What has to be ended in order.
+#[derive(Debug, Default)]
+pub struct Running {
+    provider: Option<SdkMeterProvider>,
+    otlp: Option<Otlp>,
+    server: Option<Server>,
+}
+
+impl Telemetry {
+    /// Starts to tell for `shard`: on `metrics` if given, and to a collector if the standard variables name one.
+    ///
+    /// # Errors
+    /// If the address is not to be had, a variable is not understood, or a thread cannot be started.
+    pub fn start(shard: &str, metrics: Option<SocketAddr>) -> Result<(Self, Running), TelemetryError> {
+        let listener = metrics.map(bind).transpose()?;
+        let dropped = Arc::new(Dropped::default());
+        let resource = otlp::resource(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"), shard);
+        let mut otlp = match otlp::Settings::new(None)? {
+            Some(settings) => Some(Otlp::start(&settings, resource.clone(), &dropped)?),
+            None => None,
+        };
+        let mut telemetry = Self::default();
+        let mut running = Running::default();
+        if let Some(spans) = otlp.as_ref().and_then(Otlp::spans) {
+            telemetry.tracer = Tracer::new(spans, shard);
+        }
+        if listener.is_some() || otlp.is_some() {
+            let (page, reader) = Page::new()?;
+            let mut provider = SdkMeterProvider::builder().with_reader(reader).with_resource(resource);
+            if let Some(sends) = otlp.as_mut().and_then(Otlp::take_reader) {
+                provider = provider.with_reader(sends);
+            }
+            let provider = provider.build();
+            let workshop = Workshop::new(provider.meter(env!("CARGO_PKG_NAME")), shard);
+            observed::register(&workshop, shard, &telemetry.counts, &dropped);
+            if shard == COORDINATOR {
+                telemetry.block_seconds = Some(workshop.histogram(&catalogue::BLOCK_SECONDS));
+            }
+            running.provider = Some(provider);
+            if let Some(listener) = listener {
+                running.server = Some(Server::start(listener, page, dropped)?);
+            }
+        }
+        running.otlp = otlp;
+        Ok((telemetry, running))
+    }
+
+    /// What is counted.
+    pub fn counts(&self) -> &Arc<Counts> {
+        &self.counts
+    }
+
+    /// What spans begin with.
+    pub const fn tracer(&self) -> &Tracer {
+        &self.tracer
+    }
+
+    /// A block came to an end, however, `after` it was begun.
+    pub fn block_took(&self, after: Duration) {
+        if let Some(block_seconds) = &self.block_seconds {
+            block_seconds.record(after.as_secs_f64(), []);
+        }
+    }
+}
+
+impl Running {
+    /// Where log records go, if to a collector.
+    pub fn logger_provider(&self) -> Option<&SdkLoggerProvider> {
+        self.otlp.as_ref().and_then(Otlp::logger_provider)
+    }
+
+    /// Where `/metrics` is.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.server.as_ref().map(Server::address)
+    }
+
+    /// Sends what is left and ends, for at most `within`.
+    pub fn shutdown(self, within: Duration) {
+        let until = Instant::now() + within;
+        let left = || until.saturating_duration_since(Instant::now());
+        if let (Some(provider), Some(_)) = (&self.provider, &self.otlp) {
+            instruments::end(provider, left());
+        }
+        if let Some(otlp) = self.otlp {
+            otlp.shutdown(left());
+        }
+        if let Some(server) = self.server {
+            server.end();
+        }
+    }
+}
+
+fn bind(address: SocketAddr) -> Result<TcpListener, TelemetryError> {
+    let listener = TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    listener.map_err(|source| TelemetryError::Bind { address, source })
+}

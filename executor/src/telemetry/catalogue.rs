@@ -1,0 +1,57 @@
+//! Every metric of the executor, declared once: the coordinator tells some, shards tell others, each under its own `shard`.
+
+pub mod story;
+
+use shard_telemetry::metric::{Kind, Unit, one, words};
+
+use super::counts::{Late, Outcome, Useless};
+
+macro_rules! labels_of {
+    ($enum:ident) => {
+        || $enum::ALL.iter().map(|value| value.label()).collect()
+    };
+}
+
+// From a small block in one process to a block's default deadline of 5 s, and a few times beyond it.
+const BLOCK: &[f64] =
+    &[0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 10.0, 30.0];
+
+shard_telemetry::catalogue! {
+    BLOCKS: "shard_executor_blocks_total", Kind::Counter, Unit::Count("{block}"),
+        [words("outcome", labels_of!(Outcome))],
+        "Blocks that the coordinator brought to an end: as the header says, otherwise, or not within retries and deadline.";
+    BLOCK_SECONDS: "shard_executor_block_seconds", Kind::Histogram(BLOCK), Unit::Seconds, [],
+        "From the beginning of a block at the coordinator to its verdict.";
+    TRANSACTIONS: "shard_executor_transactions_total", Kind::Counter, Unit::Count("{transaction}"), [],
+        "Transactions executed by a shard, retries included; at the coordinator: those of verified blocks.";
+    REEXECUTED: "shard_executor_reexecuted_transactions_total", Kind::Counter, Unit::Count("{transaction}"), [],
+        "Transactions that the coordinator executed again, because a shard had read what an earlier one changed.";
+    RETRIES: "shard_executor_retries_total", Kind::Counter, Unit::Count("{part}"), [],
+        "Parts that the coordinator dispatched again.";
+    STATE_REQUESTS: "shard_executor_state_requests_total", Kind::Counter, Unit::Count("{request}"), [],
+        "Requests for state that a shard asked; at the coordinator: that it answered.";
+    NETWORK_BYTES: "shard_executor_network_bytes_total", Kind::Counter, Unit::Bytes,
+        [words("direction", || vec!["sent", "received"])],
+        "Bytes on the connections between coordinator and shards.";
+    DEADLINES_MISSED: "shard_executor_deadlines_missed_total", Kind::Counter, Unit::Count("{deadline}"),
+        [words("step", labels_of!(Late))],
+        "Deadlines that passed: of a state request or a part in a shard, of a part or a block at the coordinator.";
+    MESSAGES_DISCARDED: "shard_executor_messages_discarded_total", Kind::Counter, Unit::Count("{message}"),
+        [words("reason", labels_of!(Useless))],
+        "Messages of another block, attempt or incarnation, that could not be understood, or whose receiver had gone.";
+    WATCHDOG_AGE: "shard_executor_watchdog_age_seconds", Kind::Gauge, Unit::Seconds, [],
+        "Time since the sidecar last beat into the heartbeat segment. Absent if none ever did: nobody watches.";
+    TELEMETRY_DROPPED: "shard_executor_telemetry_dropped_total", Kind::Counter, Unit::Count("{item}"),
+        [words("signal", || super::observed::SIGNALS.iter().map(|signal| signal.label()).collect())],
+        "What was not told because a collector or a client was too slow.";
+    BUILD_INFO: "shard_executor_build_info", Kind::Gauge, Unit::Flag, [one("version")],
+        "Always 1.";
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn names_say_kind_and_unit_and_no_label_has_values_without_end() {
+        assert_eq!(shard_telemetry::metric::complaints(super::ALL), Vec::<String>::new());
+    }
+}

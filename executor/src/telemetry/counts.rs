@@ -1,0 +1,203 @@
+//! Plain counters. Whoever does something adds to them; whoever collects reads them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// No watchdog was ever seen.
+const NEVER: u64 = u64::MAX;
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// Adds `more`.
+    pub fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// Takes over a total that somebody else keeps.
+    pub fn set(&self, total: u64) {
+        self.0.store(total, Ordering::Relaxed);
+    }
+
+    /// The total.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How a block ended at the coordinator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// As its header says.
+    Verified,
+    /// Otherwise than its header says.
+    Wrong,
+    /// Not at all, within its retries and its deadline.
+    Failed,
+}
+
+impl Outcome {
+    /// Every value.
+    pub const ALL: &'static [Self] = &[Self::Verified, Self::Wrong, Self::Failed];
+
+    /// The word in metrics and spans.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Verified => "verified",
+            Self::Wrong => "wrong",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What had a deadline and missed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Late {
+    /// A request for state.
+    State,
+    /// A part.
+    Part,
+    /// A block.
+    Block,
+}
+
+impl Late {
+    /// Every value.
+    pub const ALL: &'static [Self] = &[Self::State, Self::Part, Self::Block];
+
+    /// The word in metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::State => "state",
+            Self::Part => "part",
+            Self::Block => "block",
+        }
+    }
+}
+
+/// Why a message was of no use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Useless {
+    /// Of another block, attempt or incarnation.
+    Stale,
+    /// Not to be understood.
+    Malformed,
+    /// Nobody was there to take it any more.
+    Dropped,
+}
+
+impl Useless {
+    /// Every value.
+    pub const ALL: &'static [Self] = &[Self::Stale, Self::Malformed, Self::Dropped];
+
+    /// The word in metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Stale => "stale",
+            Self::Malformed => "malformed",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
+/// All that one process counts. A coordinator leaves alone what only a shard does, and the other way round.
+#[derive(Debug)]
+pub struct Counts {
+    blocks: [Count; 3],
+    late: [Count; 3],
+    useless: [Count; 3],
+    /// Transactions executed by a shard, or in blocks that a coordinator verified.
+    pub transactions: Count,
+    /// Transactions that a coordinator executed again because something they had read was stale.
+    pub reexecuted: Count,
+    /// Parts dispatched again.
+    pub retries: Count,
+    /// Requests for state that a shard asked or a coordinator answered.
+    pub state_requests: Count,
+    /// Bytes that went out.
+    pub bytes_sent: Count,
+    /// Bytes that came in.
+    pub bytes_received: Count,
+    /// Microseconds since the watchdog's last beat, or [`NEVER`].
+    watchdog_age: AtomicU64,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self {
+            blocks: Default::default(),
+            late: Default::default(),
+            useless: Default::default(),
+            transactions: Count::default(),
+            reexecuted: Count::default(),
+            retries: Count::default(),
+            state_requests: Count::default(),
+            bytes_sent: Count::default(),
+            bytes_received: Count::default(),
+            watchdog_age: AtomicU64::new(NEVER),
+        }
+    }
+}
+
+impl Counts {
+    /// Blocks that ended so.
+    pub const fn blocks(&self, outcome: Outcome) -> &Count {
+        let [verified, wrong, failed] = &self.blocks;
+        match outcome {
+            Outcome::Verified => verified,
+            Outcome::Wrong => wrong,
+            Outcome::Failed => failed,
+        }
+    }
+
+    /// Deadlines missed.
+    pub const fn late(&self, what: Late) -> &Count {
+        let [state, part, block] = &self.late;
+        match what {
+            Late::State => state,
+            Late::Part => part,
+            Late::Block => block,
+        }
+    }
+
+    /// Messages discarded.
+    pub const fn useless(&self, why: Useless) -> &Count {
+        let [stale, malformed, dropped] = &self.useless;
+        match why {
+            Useless::Stale => stale,
+            Useless::Malformed => malformed,
+            Useless::Dropped => dropped,
+        }
+    }
+
+    /// How long ago the watchdog beat; `None`: none ever did.
+    pub fn set_watchdog_age(&self, age: Option<Duration>) {
+        let micros = age.map_or(NEVER, |age| u64::try_from(age.as_micros()).unwrap_or(NEVER - 1));
+        self.watchdog_age.store(micros, Ordering::Relaxed);
+    }
+
+    /// The same, as it was told last.
+    pub fn watchdog_age(&self) -> Option<Duration> {
+        match self.watchdog_age.load(Ordering::Relaxed) {
+            NEVER => None,
+            micros => Some(Duration::from_micros(micros)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watchdog_that_never_was_has_no_age() {
+        let counts = Counts::default();
+        assert_eq!(counts.watchdog_age(), None);
+        counts.set_watchdog_age(Some(Duration::from_millis(3)));
+        assert_eq!(counts.watchdog_age(), Some(Duration::from_millis(3)));
+        counts.set_watchdog_age(Some(Duration::MAX));
+        assert!(counts.watchdog_age().is_some(), "long ago is not never");
+    }
+}

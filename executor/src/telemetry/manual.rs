@@ -1,0 +1,38 @@
+//! `docs/telemetry-executor.md`, written from the catalogue, so that it cannot say anything else.
+
+use shard_telemetry::manual;
+
+use super::catalogue;
+use super::catalogue::story::{ATTRIBUTES, SPANS};
+
+/// The whole page.
+pub fn page() -> String {
+    let mut page = String::from(INTRODUCTION);
+    page.push_str(
+        "## Metrics\n\nEvery metric also has the label `shard`: a shard's number, or `coordinator`.\n\n",
+    );
+    manual::metrics(&mut page, catalogue::ALL);
+    page.push_str("\n## The trace of a block\n\n");
+    page.push_str(
+        "One trace a block, through the coordinator and its shards. If a block takes a shard with it, the sidecar's `incident` links to \
+         the `part` that was in flight.\n\n",
+    );
+    manual::spans(&mut page, SPANS);
+    page.push_str("\n## Attributes\n\n");
+    manual::attributes(&mut page, ATTRIBUTES);
+    page
+}
+
+const INTRODUCTION: &str = "\
+# Telemetry of the executor
+
+Written from the catalogue in `executor/src/telemetry/catalogue.rs`; a test fails when the two differ. To write it anew:
+`UPDATE_DOCS=1 cargo test -p shard-executor --test telemetry`. The sidecar has [a page of its own](telemetry.md).
+
+`coordinator` and `shard` serve `GET /metrics` on `--metrics ADDR`, and send metrics, traces and logs to a collector if the standard
+variables name one: `OTEL_EXPORTER_OTLP_ENDPOINT` (or `…_METRICS_ENDPOINT`, `…_TRACES_ENDPOINT`, `…_LOGS_ENDPOINT`),
+`OTEL_EXPORTER_OTLP_PROTOCOL` = `http/protobuf` or `grpc`, `OTEL_METRIC_EXPORT_INTERVAL` in milliseconds; `OTEL_METRICS_EXPORTER=none`
+(`TRACES`, `LOGS`) switches one off, `OTEL_SDK_DISABLED=true` all. What a collector does not take is dropped and counted, and no block
+waits for it.
+
+";

@@ -1,0 +1,160 @@
+//! Spans of blocks and their parts, through the coordinator and its shards.
+//!
+//! Wall time is read once, when a span begins; how long it took comes from the monotonic clock.
+
+use std::time::{Instant, SystemTime};
+
+use opentelemetry::trace::{SpanId, SpanKind, Status, TraceId};
+use opentelemetry::{InstrumentationScope, KeyValue};
+use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};
+use shard_heartbeat::TraceContext;
+use shard_telemetry::otlp::Spans;
+use shard_telemetry::span::Finished;
+
+/// The flag «sampled» of a W3C trace context.
+const SAMPLED: u8 = 1;
+
+/// Where spans go; nowhere unless a collector is configured, and then nothing is begun either.
+#[derive(Clone, Debug, Default)]
+pub struct Tracer(Option<Tells>);
+
+#[derive(Clone, Debug)]
+struct Tells {
+    spans: Spans,
+    scope: InstrumentationScope,
+    shard: KeyValue,
+}
+
+/// A span that has begun.
+#[derive(Clone, Copy, Debug)]
+pub struct Open {
+    trace_id: TraceId,
+    span_id: SpanId,
+    parent: SpanId,
+    remote: bool,
+    kind: Kind,
+    began: Instant,
+    at: SystemTime,
+}
+
+/// On which side of a message a span stands.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Internal,
+    /// Another process is asked.
+    Client,
+    /// Another process asks.
+    Server,
+}
+
+impl Open {
+    fn new(trace_id: TraceId, parent: SpanId, kind: Kind) -> Self {
+        let span_id = RandomIdGenerator::default().new_span_id();
+        let remote = matches!(kind, Kind::Server);
+        Self { trace_id, span_id, parent, remote, kind, began: Instant::now(), at: SystemTime::now() }
+    }
+
+    /// For the heartbeat.
+    pub fn context(&self) -> TraceContext {
+        TraceContext { trace_id: self.trace_id.to_bytes(), span_id: self.span_id.to_bytes(), flags: SAMPLED }
+    }
+
+    /// For a message: 16 bytes of trace id, 8 of span id, 1 of flags.
+    pub fn to_wire(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(25);
+        bytes.extend(self.trace_id.to_bytes());
+        bytes.extend(self.span_id.to_bytes());
+        bytes.push(SAMPLED);
+        bytes
+    }
+}
+
+impl Tracer {
+    /// Spans of `shard` go to `spans`.
+    pub fn new(spans: Spans, shard: &str) -> Self {
+        let scope = InstrumentationScope::builder(env!("CARGO_PKG_NAME"));
+        let scope = scope.with_version(env!("CARGO_PKG_VERSION")).build();
+        Self(Some(Tells { spans, scope, shard: KeyValue::new("shard", shard.to_owned()) }))
+    }
+
+    /// Begins a trace.
+    pub fn root(&self) -> Option<Open> {
+        self.0.as_ref()?;
+        Some(Open::new(RandomIdGenerator::default().new_trace_id(), SpanId::INVALID, Kind::Internal))
+    }
+
+    /// Begins a span under `parent`.
+    pub fn child(&self, parent: Option<&Open>) -> Option<Open> {
+        self.0.as_ref()?;
+        parent.map(|parent| Open::new(parent.trace_id, parent.span_id, Kind::Internal))
+    }
+
+    /// The same for one that another process goes on with.
+    pub fn asks(&self, parent: Option<&Open>) -> Option<Open> {
+        self.child(parent).map(|open| Open { kind: Kind::Client, ..open })
+    }
+
+    /// Begins a span under one of another process, if it says that it tells its own.
+    pub fn continued(&self, from: TraceContext) -> Option<Open> {
+        self.0.as_ref()?;
+        let trace_id = TraceId::from_bytes(from.trace_id);
+        let parent = SpanId::from_bytes(from.span_id);
+        let told = from.flags & SAMPLED != 0 && trace_id != TraceId::INVALID && parent != SpanId::INVALID;
+        told.then(|| Open::new(trace_id, parent, Kind::Server))
+    }
+
+    /// Ends a span, with the reason if it failed.
+    pub fn end(
+        &self,
+        open: Option<Open>,
+        name: &'static str,
+        attributes: Vec<KeyValue>,
+        failed: Option<String>,
+    ) {
+        let (Some(tells), Some(open)) = (&self.0, open) else { return };
+        let mut all = attributes;
+        all.push(tells.shard.clone());
+        let finished = Finished {
+            name,
+            trace_id: open.trace_id,
+            span_id: open.span_id,
+            parent: open.parent,
+            remote: open.remote,
+            kind: match open.kind {
+                Kind::Internal => SpanKind::Internal,
+                Kind::Client => SpanKind::Client,
+                Kind::Server => SpanKind::Server,
+            },
+            times: (open.at, open.at + open.began.elapsed()),
+            attributes: all,
+            status: failed.map_or(Status::Unset, Status::error),
+        };
+        tells.spans.send([finished.into_data(tells.scope.clone())]);
+    }
+}
+
+/// An attribute that is a number; beyond what a span can hold it is left out.
+pub fn number(key: &'static str, value: u64) -> Option<KeyValue> {
+    i64::try_from(value).ok().map(|value| KeyValue::new(key, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_collector_nothing_is_begun() {
+        let tracer = Tracer::default();
+        assert!(tracer.root().is_none());
+        let given = TraceContext { trace_id: [1; 16], span_id: [2; 8], flags: SAMPLED };
+        assert!(tracer.continued(given).is_none());
+    }
+
+    #[test]
+    fn what_goes_with_a_message_is_what_goes_into_the_heartbeat() {
+        let open = Open::new(TraceId::from_bytes([7; 16]), SpanId::INVALID, Kind::Client);
+        let context = open.context();
+        let wire = open.to_wire();
+        assert_eq!((&wire[..16], &wire[16..24], wire[24]), (&context.trace_id[..], &context.span_id[..], 1));
+    }
+}

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use shard_heartbeat::{Heartbeat, InFlight, ProcessState};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -72,7 +73,12 @@ pub fn end_on_panic(heartbeat: Option<Heartbeat>, faults: Faults) {
         // From here on everything can hang: a lock that the panicking thread holds, a pipe that nobody reads.
         let timer = {
             let (heartbeat, facts) = (heartbeat.clone(), facts.clone());
-            end_after_saying(deadline::LAST_WORDS, PANICKED, move || say_last(heartbeat.as_ref(), &facts))
+            end_after_saying(deadline::LAST_WORDS, PANICKED, move || {
+                let facts =
+                    format!("{facts}\nno backtrace: it was not told within {:?}", deadline::LAST_WORDS);
+                say_last(heartbeat.as_ref(), &facts);
+                write_if_room(&facts);
+            })
         };
         if timer {
             let backtrace = std::backtrace::Backtrace::force_capture();
@@ -114,6 +120,21 @@ fn say_last(heartbeat: Option<&Heartbeat>, words: &str) {
 fn write_to_stderr(story: &str) {
     // That nobody can read it is no reason to do anything else than what follows.
     let _ = std::io::stderr().write_all(format!("{story}\n").as_bytes());
+}
+
+/// The same, past every lock and only if nobody has to wait for it.
+fn write_if_room(story: &str) {
+    // A pipe that can be written to takes this much without waiting.
+    const AT_ONCE: usize = 4_096;
+    // SAFETY: standard error is not closed by anybody here; if it were, the calls would only fail.
+    let stderr = unsafe { rustix::fd::BorrowedFd::borrow_raw(2) };
+    let mut ready = [PollFd::from_borrowed_fd(stderr, PollFlags::OUT)];
+    let room = poll(&mut ready, Some(&Timespec::default()))
+        .is_ok_and(|ready_ones| ready_ones == 1 && ready[0].revents().contains(PollFlags::OUT));
+    if room {
+        let story = format!("{story}\n");
+        let _ = rustix::io::write(stderr, story.as_bytes().get(..AT_ONCE).unwrap_or(story.as_bytes()));
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a hook that hangs for ever is what was ordered")]

@@ -40,6 +40,10 @@ pub struct Plan {
     pub blocks: Blocks,
     /// Further arguments of `supervise`, before `--`.
     pub supervise: Vec<String>,
+    /// Whether shards and coordinator serve `/metrics`.
+    pub metrics: bool,
+    /// Further variables of everything that is started.
+    pub environment: Vec<(String, String)>,
     /// Whether output goes through files instead of pipes, so that no reader disturbs what is timed.
     pub quiet_output: bool,
 }
@@ -81,6 +85,8 @@ impl Default for Plan {
             coordinator_sidecar: None,
             blocks: Blocks::Any,
             supervise: Vec::new(),
+            metrics: false,
+            environment: Vec::new(),
             quiet_output: false,
         }
     }
@@ -172,8 +178,15 @@ impl Cluster {
         };
         let shards: Vec<_> = self.shards.iter().enumerate().map(address).collect();
         let settings = self.plan.coordinator_sidecar.as_ref();
-        let coordinator =
-            Coordinator::start(&shards, blocks, deadline, settings, self.folder.path(), &self.mark);
+        let coordinator = Coordinator::start(
+            &shards,
+            blocks,
+            deadline,
+            settings,
+            &self.plan,
+            self.folder.path(),
+            &self.mark,
+        );
         self.coordinator = Some(coordinator);
     }
 

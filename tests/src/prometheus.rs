@@ -48,17 +48,19 @@ impl Prometheus {
         there
     }
 
-    /// Starts one in `folder` that scrapes `/metrics` of every target, and waits until it is ready.
+    /// Starts one in `folder` that scrapes `/metrics` of every sidecar and executor, and waits until it is ready.
     #[track_caller]
-    pub fn start(folder: &Path, targets: &[SocketAddr]) -> Self {
+    pub fn start(folder: &Path, sidecars: &[SocketAddr], executors: &[SocketAddr]) -> Self {
         let config = folder.join("prometheus.yml");
-        let names: Vec<_> = targets.iter().map(SocketAddr::to_string).collect();
         let mut text = String::new();
         // Short beside every incident, so that each of its steps is seen; what a scrape costs is not measured here.
         writeln!(text, "global: {{ scrape_interval: 250ms, scrape_timeout: 250ms }}").expect("a string");
         writeln!(text, "scrape_configs:").expect("a string");
-        writeln!(text, "- job_name: shard-watchdog").expect("a string");
-        writeln!(text, "  static_configs: [{{ targets: {names:?} }}]").expect("a string");
+        for (job, targets) in [("shard-watchdog", sidecars), ("shard-executor", executors)] {
+            let names: Vec<_> = targets.iter().map(SocketAddr::to_string).collect();
+            writeln!(text, "- job_name: {job}").expect("a string");
+            writeln!(text, "  static_configs: [{{ targets: {names:?} }}]").expect("a string");
+        }
         std::fs::write(&config, text).expect("the config can be written");
         let address = api::free_address();
         let mut command = Command::new(BINARY);

@@ -68,7 +68,10 @@ fn a_panic_leaves_its_reason_place_and_work_in_the_segment() {
     assert!(first.contains(".rs:"), "where: {words}");
     let second = lines.next().unwrap();
     assert!(second.starts_with("in flight: ") && second.ends_with("attempt 0, on exec-s1"), "{words}");
-    assert!(words.lines().count() > 2, "and the first frames of a backtrace: {words}");
+    assert!(
+        words.lines().count() > 2,
+        "and the first frames of a backtrace, or that it took too long: {words}"
+    );
     let said = shards[1].process.rest().1;
     assert!(said.contains("armed this panic") && said.contains("in flight: "), "{said}");
     assert_eq!(coordinator.wait(), 0);

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use super::Plan;
 use crate::process::{Process, binary};
 use crate::sidecar::{Settings, Sidecar};
 use crate::{api, sweep};
@@ -19,6 +20,8 @@ pub struct Coordinator {
     pub sidecar: Option<Sidecar>,
     /// Its fault port.
     pub faults: SocketAddr,
+    /// Where it serves `/metrics`, if the plan says so.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// A verified block, as the coordinator told it.
@@ -55,11 +58,13 @@ impl Coordinator {
         blocks: &Path,
         deadline: &str,
         watched: Option<&Settings>,
+        plan: &Plan,
         folder: &Path,
         mark: &str,
     ) -> Self {
         let sidecar = watched.map(|settings| Sidecar::configure(folder, "coordinator", "coord", settings));
         let faults = api::free_address();
+        let metrics = plan.metrics.then(api::free_address);
         let mut command = match &sidecar {
             None => Command::new(binary("shard-executor")),
             Some(sidecar) => {
@@ -74,11 +79,13 @@ impl Coordinator {
             .arg(blocks)
             .args(["--block-deadline", deadline, "--repeat", "0", "--json"])
             .args(["--faults", &faults.to_string()])
+            .args(metrics.iter().flat_map(|address| ["--metrics".to_owned(), address.to_string()]))
+            .envs(plan.environment.iter().cloned())
             .env(sweep::MARK, mark);
         if let Some(sidecar) = &sidecar {
             command.arg("--heartbeat").arg(&sidecar.heartbeat);
         }
-        Self { process: Process::start("coordinator", command), sidecar, faults }
+        Self { process: Process::start("coordinator", command), sidecar, faults, metrics }
     }
 
     /// Everything that it told so far, in order. Lines of others in between are left out.

@@ -22,6 +22,8 @@ pub struct Shard {
     pub listen: SocketAddr,
     /// Its fault port.
     pub faults: SocketAddr,
+    /// Where it serves `/metrics`, if the plan says so.
+    pub metrics: Option<SocketAddr>,
     /// The pid that the shard had when all was well.
     pub first_pid: i32,
 }
@@ -32,6 +34,7 @@ impl Shard {
         let name = number.to_string();
         let sidecar = Sidecar::configure(folder, &name, &format!("exec-s{number}"), &plan.settings);
         let (listen, faults) = (api::free_address(), api::free_address());
+        let metrics = plan.metrics.then(api::free_address);
         let strain = plan.strained.filter(|(of, _)| *of == number).map(|(_, strain)| strain);
         let mut command = Command::new(binary("shard-watchdog"));
         command.arg("supervise");
@@ -47,6 +50,8 @@ impl Shard {
             .arg(&sidecar.heartbeat)
             .args(["--faults", &faults.to_string()])
             .args(&plan.shard_arguments)
+            .args(metrics.iter().flat_map(|address| ["--metrics".to_owned(), address.to_string()]))
+            .envs(plan.environment.iter().cloned())
             .env("SHARD_WATCHDOG_THREAD_EVENTS", &plan.settings.thread_events)
             .envs(plan.settings.watch_priority.as_ref().map(|p| ("SHARD_WATCHDOG_WATCH_PRIORITY", p)))
             .env(sweep::MARK, mark);
@@ -57,7 +62,7 @@ impl Shard {
             Process::start(&title, command)
         };
         let apart = strain.map(|strain| strained(strain, &sidecar, plan, mark));
-        Self { supervisor, sidecar, apart, listen, faults, first_pid: 0 }
+        Self { supervisor, sidecar, apart, listen, faults, metrics, first_pid: 0 }
     }
 
     /// What the shard has counted under that name.

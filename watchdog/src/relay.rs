@@ -14,7 +14,7 @@ use crate::incident::journal::Journal;
 use crate::incident::{Incident, Status, timeline};
 use crate::telemetry::Telemetry;
 use crate::telemetry::otlp::Spans;
-use crate::telemetry::otlp::spans::Told;
+use crate::telemetry::otlp::spans::{self, Told};
 
 use board::Board;
 
@@ -104,6 +104,7 @@ impl Relay {
         self.telemetry.detected(opening);
         let mode = self.board.mode().label();
         let incident = Incident::open(opening, self.board.shard(), mode, self.board.anchor());
+        let _inside = spans::inside(&incident);
         tracing::warn!(
             event = "incident_opened",
             incident = %incident.id,
@@ -145,6 +146,7 @@ impl Relay {
         open.incident.step(at, step, self.board.anchor());
         let (name, detail) = timeline::tell(step);
         let since = open.incident.since_last_progress(at);
+        let _inside = spans::inside(&open.incident);
         tracing::warn!(
             event = "incident_step",
             incident = %open.incident.id,

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::telemetry::dropped::{Dropped, Signal};
-use crate::telemetry::otlp::{self, Spans};
+use crate::telemetry::otlp::Spans;
+use crate::telemetry::otlp::spans::{self, Told};
 
 use super::folder::{Folder, Found};
 use super::id::IncidentId;
@@ -162,10 +163,11 @@ impl Scribe {
             let was_open = incident.status == Status::Open;
             if was_open {
                 incident.interrupt(Timestamp::now());
-                // Its other spans were told by the sidecar that saw them.
+                // What the sidecar that saw it could not send any more is lost with it: all is told once more.
                 if let Some(spans) = &self.spans {
-                    spans.send(otlp::spans::root(&incident));
+                    spans.send(Told::default().finished(&incident));
                 }
+                let _inside = spans::inside(&incident);
                 tracing::warn!(incident = %incident.id, "an earlier sidecar left this incident open; it is closed");
             }
             let incident = Arc::new(incident);

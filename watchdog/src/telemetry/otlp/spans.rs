@@ -2,15 +2,17 @@
 //! with the times at which they really began and ended.
 //!
 //! A span is handed over as soon as it has ended and not before, so that a trace grows while its incident goes on. Its ids
-//! stand in the incident's document: a sidecar that was restarted in the middle goes on with the same trace.
+//! stand in the incident's document: a sidecar that was restarted in the middle goes on with the same trace. It tells once
+//! more all that the document tells, for nobody knows what the sidecar before it could still send; a span that is told
+//! twice has the same id both times.
 
 use std::time::SystemTime;
 
 use jiff::Timestamp;
 use opentelemetry::trace::{
-    Event, Link, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
+    Event, Link, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId, TraceState,
 };
-use opentelemetry::{InstrumentationScope, KeyValue};
+use opentelemetry::{Context, ContextGuard, InstrumentationScope, KeyValue};
 use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator, SpanData, SpanEvents, SpanLinks};
 
 use shard_telemetry::span::Finished;
@@ -53,9 +55,10 @@ impl Told {
     }
 }
 
-/// The root span alone, for an incident whose children an earlier life of the sidecar has told.
-pub fn root(incident: &Incident) -> Option<SpanData> {
-    Trace::of(incident).map(|trace| trace.root())
+/// While it is held, what this thread logs belongs to the incident's root span.
+pub fn inside(incident: &Incident) -> Option<ContextGuard> {
+    let trace = Trace::of(incident)?;
+    Some(Context::current().with_remote_span_context(trace.context(trace.root_id)).attach())
 }
 
 struct Trace<'a> {
@@ -94,8 +97,26 @@ impl<'a> Trace<'a> {
         attributes.extend(entry.detail.clone().map(|detail| KeyValue::new("detail", detail)));
         let failed = entry.step == StepName::SignalRefused;
         let status = if failed { Status::error("the kernel refused the signal") } else { Status::Unset };
-        let span_id = RandomIdGenerator::default().new_span_id();
-        Some(self.span(name, (span_id, self.root_id), (begin, end), attributes, status))
+        let earlier = before.iter().filter(|earlier| earlier.step == entry.step).count();
+        let ids = (self.child_id(entry.step, earlier), self.root_id);
+        Some(self.span(name, ids, (begin, end), attributes, status))
+    }
+
+    /// The id of the span that the step number `earlier` of its kind ends: the same whoever tells it, and however often. The
+    /// root's id is random, so these are as good as random. By FNV-1a, which will be the same in the next version too.
+    fn child_id(&self, step: StepName, earlier: usize) -> SpanId {
+        const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+        const PRIME: u64 = 0x0100_0000_01b3;
+        let root = self.root_id.to_bytes();
+        let number = (earlier as u64).to_le_bytes();
+        let bytes = root.iter().chain(step.label().as_bytes()).chain(&number);
+        let hash = bytes.fold(OFFSET, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME));
+        // No span has the id zero.
+        SpanId::from(hash.max(1))
+    }
+
+    fn context(&self, id: SpanId) -> SpanContext {
+        SpanContext::new(self.trace_id, id, TraceFlags::SAMPLED, false, TraceState::NONE)
     }
 
     fn root(&self) -> SpanData {

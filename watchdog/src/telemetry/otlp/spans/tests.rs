@@ -105,11 +105,27 @@ fn an_incident_that_a_restart_interrupted_ends_in_the_same_trace() {
     let mut incident = stalled(&anchor, Monotonic::now());
     let ids = incident.trace.clone().expect("ids");
     let kept = serde_json::to_string(&incident).expect("a document");
+    let before = Told::default().finished(&incident);
     incident = serde_json::from_str(&kept).expect("the same");
     incident.interrupt(jiff::Timestamp::now());
-    let span = root(&incident).expect("a root");
-    assert_eq!(span.span_context.trace_id().to_string(), ids.trace_id);
-    assert_eq!(span.span_context.span_id().to_string(), ids.span_id);
+    let after = Told::default().finished(&incident);
+    let [stall, root] = &after[..] else { panic!("all that was told, and the root: {after:?}") };
+    assert_eq!(root.span_context.trace_id().to_string(), ids.trace_id);
+    assert_eq!(root.span_context.span_id().to_string(), ids.span_id);
+    assert_eq!(before.first().expect("a stall").span_context, stall.span_context, "twice the same span");
+}
+
+#[test]
+fn spans_of_one_incident_have_ids_of_their_own() {
+    let (anchor, begin) = (WallAnchor::now(), Monotonic::now());
+    let mut incident = stalled(&anchor, begin);
+    for (ms, signal) in [(2_000, "SIGABRT"), (2_001, "SIGTERM"), (2_002, "SIGKILL")] {
+        incident.step(Monotonic(begin.0 + ms * MS), &Step::Signal { signal, error: None }, &anchor);
+    }
+    incident.step(Monotonic(begin.0 + 3_000 * MS), &Step::Recovered { work_key: None }, &anchor);
+    let spans = Told::default().finished(&incident);
+    let ids: std::collections::HashSet<_> = spans.iter().map(|span| span.span_context.span_id()).collect();
+    assert_eq!(ids.len(), 6, "stall, three signals, recover, incident: {spans:?}");
 }
 
 #[test]
@@ -119,5 +135,5 @@ fn a_document_without_ids_or_with_nonsense_makes_no_trace() {
     incident.trace = None;
     assert!(Told::default().finished(&incident).is_empty());
     incident.trace = Some(IncidentTrace { trace_id: "x".to_owned(), span_id: "0".repeat(16) });
-    assert!(root(&incident).is_none());
+    assert!(Told::default().finished(&incident).is_empty() && inside(&incident).is_none());
 }

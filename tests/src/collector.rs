@@ -1,17 +1,21 @@
-//! Collectors: a real one (rotel), whose record of what arrived is read back, and bad ones of our own.
+//! Collectors: a real one (rotel), whose record of what arrived is read back, and bad ones of our own; and something to
+//! watch that tells which trace its work belongs to.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+mod bad;
+mod record;
+mod traced;
+
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
 use crate::process::Process;
 use crate::skip;
 use crate::{api, wait};
+
+pub use bad::{Bad, BadCollector};
+pub use record::{Attributes, Log, Point, Record, Span};
+pub use traced::{Traced, TracedTarget, trace_of};
 
 /// Where the folder of tools has it; `.ci/run` puts it there, from PyPI's package `rotel`.
 const IN_TOOLS: &str = "../target/tools/rotel/rotel-agent";
@@ -48,7 +52,12 @@ impl Collector {
     /// Starts it, and waits until it listens.
     #[track_caller]
     pub fn start(binary: &Path, folder: &Path) -> Self {
-        let (http, grpc) = (api::free_address(), api::free_address());
+        Self::start_at(binary, folder, api::free_address(), api::free_address())
+    }
+
+    /// The same at these addresses.
+    #[track_caller]
+    pub fn start_at(binary: &Path, folder: &Path, http: SocketAddr, grpc: SocketAddr) -> Self {
         let mut command = Command::new(binary);
         command
             .arg("start")
@@ -62,152 +71,39 @@ impl Collector {
         Self { process, http, grpc }
     }
 
-    /// Waits until it has written down a line that contains `words`.
+    /// Waits until it has written down a line that contains `words`. Cheap enough to stand beside what is timed.
     #[track_caller]
     pub fn has(&self, words: &str) {
         self.process.line(words, 0, |line| line.contains(words).then_some(()));
     }
 
-    /// Everything that it has written down.
-    pub fn lines(&self) -> Vec<String> {
-        self.process.lines()
+    /// What has arrived so far.
+    pub fn record(&self) -> Record {
+        Record::read(&self.process.lines())
     }
 
-    /// The spans that arrived.
-    pub fn spans(&self) -> Vec<Span> {
-        let lines = self.lines();
-        let mut spans: Vec<Span> = Vec::new();
-        for line in &lines {
-            let field = |name: &str| {
-                let (key, value) = line.split_once(':')?;
-                (key.trim() == name).then(|| value.trim().to_owned())
-            };
-            if line.trim_start().starts_with("Span #") {
-                spans.push(Span::default());
-            }
-            let Some(span) = spans.last_mut() else { continue };
-            let places = [
-                (&mut span.trace, "Trace ID"),
-                (&mut span.parent, "Parent ID"),
-                (&mut span.id, "ID"),
-                (&mut span.name, "Name"),
-            ];
-            for (place, name) in places {
-                if let Some(value) = field(name).filter(|_| place.is_none()) {
-                    *place = Some(value);
-                }
-            }
-        }
+    /// Waits until `wanted` finds something in what has arrived.
+    #[track_caller]
+    pub fn arrived<T>(&self, what: &str, mut wanted: impl FnMut(&Record) -> Option<T>) -> T {
+        let mut read = 0;
+        wait::until(&format!("at the collector: {what}"), || {
+            let lines = self.process.lines();
+            // Reading costs more than looking.
+            (lines.len() > read).then_some(())?;
+            read = lines.len();
+            wanted(&Record::read(&lines))
+        })
+    }
+
+    /// Waits for the root of a trace, which is sent last, and gives all of its spans by their beginning.
+    #[track_caller]
+    pub fn whole_trace(&self, id: &str) -> Vec<Span> {
+        let mut spans = self.arrived(&format!("the root of trace {id}"), |record| {
+            let spans = record.trace(id);
+            spans.iter().any(|span| span.parent.is_empty()).then_some(())?;
+            Some(spans.into_iter().cloned().collect::<Vec<_>>())
+        });
+        spans.sort_by_key(|span| (span.start, !span.parent.is_empty()));
         spans
     }
-}
-
-/// One span as the collector wrote it down.
-#[derive(Clone, Debug, Default)]
-pub struct Span {
-    /// Trace id, hex.
-    pub trace: Option<String>,
-    /// Its own id, hex.
-    pub id: Option<String>,
-    /// Its parent's; empty for a root.
-    pub parent: Option<String>,
-    /// Its name.
-    pub name: Option<String>,
-}
-
-/// How a bad collector is bad.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bad {
-    /// Accepts, reads and never answers.
-    Silent,
-    /// Answers 503 and asks for patience.
-    Busy,
-    /// Answers 429 and asks for patience.
-    TooMany,
-    /// Resets each connection after the first bytes.
-    Resets,
-}
-
-/// A collector that is no good, on a loopback port.
-#[derive(Debug)]
-pub struct BadCollector {
-    /// Where it listens.
-    pub address: SocketAddr,
-    asked: Arc<AtomicU64>,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-/// Connections that it keeps at most; a sender with more open has lost count.
-const MOST_CONNECTIONS: usize = 64;
-
-impl BadCollector {
-    /// Starts it.
-    #[track_caller]
-    pub fn start(how: Bad) -> Self {
-        let address = api::free_address();
-        let listener = TcpListener::bind(address).expect("a reserved port is free");
-        listener.set_nonblocking(true).expect("a listener that does not block");
-        let (asked, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-        let thread = {
-            let (asked, stop) = (Arc::clone(&asked), Arc::clone(&stop));
-            std::thread::spawn(move || serve(&listener, how, &asked, &stop))
-        };
-        Self { address, asked, stop, thread: Some(thread) }
-    }
-
-    /// How often it was sent something.
-    pub fn asked(&self) -> u64 {
-        self.asked.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for BadCollector {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // It looks round every few milliseconds.
-            let _ = thread.join();
-        }
-    }
-}
-
-fn serve(listener: &TcpListener, how: Bad, asked: &AtomicU64, stop: &AtomicBool) {
-    let mut open: Vec<TcpStream> = Vec::new();
-    let mut buffer = vec![0; 1 << 16];
-    while !stop.load(Ordering::Relaxed) {
-        if let Ok((stream, _)) = listener.accept()
-            && open.len() < MOST_CONNECTIONS
-            && stream.set_nonblocking(true).is_ok()
-        {
-            open.push(stream);
-        }
-        open.retain_mut(|stream| match stream.read(&mut buffer) {
-            Ok(0) => false,
-            Ok(some) => {
-                let head = buffer.get(..some).unwrap_or_default();
-                asked.fetch_add(u64::from(head.starts_with(b"POST ")), Ordering::Relaxed);
-                answer(how, stream, head.starts_with(b"POST "))
-            }
-            Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
-        });
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// Answers as it should not; whether the connection stays.
-fn answer(how: Bad, stream: &mut TcpStream, request: bool) -> bool {
-    let status = match how {
-        Bad::Silent => return true,
-        Bad::Resets => {
-            // Closed with something unread, a socket sends a reset.
-            return false;
-        }
-        Bad::Busy => "503 Service Unavailable",
-        Bad::TooMany => "429 Too Many Requests",
-    };
-    !request
-        || stream
-            .write_all(format!("HTTP/1.1 {status}\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n").as_bytes())
-            .is_ok()
 }

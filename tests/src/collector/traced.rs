@@ -1,0 +1,183 @@
+//! A target of the harness's own that tells which trace its work belongs to, with a supervisor and, apart from it, a sidecar.
+//!
+//! No blocks and no coordinator: what a sidecar sends does not depend on them, and the machine stays quiet.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use shard_heartbeat::{Heartbeat, ProcessState, SegmentOptions, TraceContext, Work};
+
+use crate::api;
+use crate::clock::monotonic_ns;
+use crate::process::{Process, binary};
+use crate::sidecar::{Settings, Sidecar};
+use crate::wait;
+
+/// The thread that works.
+const THREAD: &str = "exec-traced";
+/// Its presence in the folder of a target is the order to lose the thread; it is taken away first.
+const LOSE: &str = "lose";
+/// While it is there, a target that starts waits.
+const HOLD: &str = "hold";
+
+/// The trace that work of this key belongs to.
+pub fn trace_of(key: u64) -> TraceContext {
+    let mut trace_id = [0x5a; 16];
+    trace_id[8..].copy_from_slice(&key.to_be_bytes());
+    TraceContext { trace_id, span_id: (key | 1 << 63).to_be_bytes(), flags: 1 }
+}
+
+/// What the program `traced-target` does: works on one block after the other, and on order loses its thread in the middle
+/// of one.
+#[derive(Debug)]
+pub struct TracedTarget {
+    folder: PathBuf,
+    heartbeat: PathBuf,
+}
+
+impl TracedTarget {
+    /// A target whose orders come in `folder`.
+    pub const fn new(folder: PathBuf, heartbeat: PathBuf) -> Self {
+        Self { folder, heartbeat }
+    }
+
+    /// Works until somebody ends it.
+    pub fn run(&self) {
+        /// Short beside every threshold, and few wake-ups.
+        const BLOCK: Duration = Duration::from_millis(5);
+        while self.folder.join(HOLD).exists() {
+            std::thread::sleep(BLOCK);
+        }
+        let heartbeat =
+            Heartbeat::create(&self.heartbeat, &SegmentOptions::new("traced")).expect("a segment");
+        heartbeat.set_state(ProcessState::Running);
+        std::thread::scope(|scope| {
+            let work = || {
+                let thread = heartbeat.register(THREAD).expect("a slot");
+                for block in 1.. {
+                    let _working = thread.working(Work::new(block).attempt(2).trace(trace_of(block)));
+                    std::thread::sleep(BLOCK);
+                    if std::fs::remove_file(self.folder.join(LOSE)).is_ok() {
+                        println!("fault lose fired at_monotonic_ns={}", monotonic_ns());
+                        std::panic::resume_unwind(Box::new("told to"));
+                    }
+                }
+            };
+            let worker = std::thread::Builder::new().name(THREAD.to_owned());
+            // The process lives on without it: that is the fault.
+            let _ = worker.spawn_scoped(scope, work).expect("a thread").join();
+            loop {
+                std::thread::park();
+            }
+        });
+    }
+}
+
+/// A supervised target and a sidecar beside it.
+#[derive(Debug)]
+pub struct Traced {
+    supervisor: Process,
+    /// Runs apart, so that a scenario can end it and start another.
+    watchdog: Option<Process>,
+    variables: Vec<(String, String)>,
+    folder: PathBuf,
+    /// Its config and the questions to it.
+    pub sidecar: Sidecar,
+}
+
+impl Traced {
+    /// Starts both in `folder`, the sidecar with these settings and environment variables, and waits until it watches.
+    #[track_caller]
+    pub fn start(folder: &Path, name: &str, settings: &Settings, variables: &[(String, String)]) -> Self {
+        let own = folder.join(name);
+        std::fs::create_dir(&own).expect("a folder of its own");
+        let sidecar = Sidecar::configure(folder, name, THREAD, settings);
+        let mut command = Command::new(binary("shard-watchdog"));
+        command.args(["supervise", "--"]).arg(binary("traced-target")).arg(&own).arg(&sidecar.heartbeat);
+        let supervisor = Process::start(&format!("supervisor {name}"), command);
+        let mut traced =
+            Self { supervisor, watchdog: None, variables: variables.to_vec(), folder: own, sidecar };
+        traced.start_sidecar();
+        traced
+    }
+
+    /// Starts the sidecar, again if there was one before, and waits until it watches.
+    #[track_caller]
+    pub fn start_sidecar(&mut self) {
+        self.start_sidecar_early();
+        let sidecar = &self.sidecar;
+        wait::until("a sidecar that watches", || (sidecar.verdict() == "healthy").then_some(()));
+    }
+
+    /// The same without waiting.
+    #[track_caller]
+    pub fn start_sidecar_early(&mut self) {
+        let mut command = Command::new(binary("shard-watchdog"));
+        command.args(["run", "--config"]).arg(&self.sidecar.config).envs(self.variables.iter().cloned());
+        self.watchdog = Some(Process::start("sidecar", command));
+    }
+
+    /// Sets environment variables of the next sidecar, in place of those before.
+    pub fn set_variables(&mut self, variables: &[(String, String)]) {
+        self.variables = variables.to_vec();
+    }
+
+    /// The sidecar's process.
+    #[track_caller]
+    pub fn watchdog(&mut self) -> &mut Process {
+        self.watchdog.as_mut().expect("a sidecar runs")
+    }
+
+    /// Ends the sidecar with `signal` and waits for its end.
+    #[track_caller]
+    pub fn end_sidecar(&mut self, signal: Signal) -> ExitStatus {
+        let mut watchdog = self.watchdog.take().expect("a sidecar runs");
+        watchdog.signal(signal);
+        watchdog.wait("the end of the sidecar")
+    }
+
+    /// Loses the thread, and says when.
+    #[track_caller]
+    pub fn lose_thread(&self) -> u64 {
+        let from = self.supervisor.line_count();
+        std::fs::write(self.folder.join(LOSE), "").expect("an order");
+        self.supervisor.line("the fault", from, crate::faults::fired_at)
+    }
+
+    /// Lets no target start until [`Self::release`].
+    #[track_caller]
+    pub fn hold(&self) {
+        std::fs::write(self.folder.join(HOLD), "").expect("an order");
+    }
+
+    /// Lets it start.
+    #[track_caller]
+    pub fn release(&self) {
+        std::fs::remove_file(self.folder.join(HOLD)).expect("it was held");
+    }
+
+    /// What the sidecar's `/metrics` says under this name and these labels; `None` while it does not answer or has no such
+    /// series.
+    pub fn metric(&self, name: &str, labels: &[&str]) -> Option<f64> {
+        metric(self.sidecar.http, name, labels)
+    }
+
+    /// Resident memory of the sidecar, KiB.
+    #[track_caller]
+    pub fn resident_kib(&mut self) -> u64 {
+        let path = format!("/proc/{}/status", self.watchdog().pid());
+        let status = std::fs::read_to_string(path).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has memory");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+}
+
+fn metric(http: SocketAddr, name: &str, labels: &[&str]) -> Option<f64> {
+    let page = api::get(http, "/metrics")?.body;
+    let of_name = |line: &&str| line.split(['{', ' ']).next() == Some(name);
+    let mut lines = page.lines().filter(of_name);
+    lines.find(|line| labels.iter().all(|label| line.contains(label)))?.rsplit(' ').next()?.parse().ok()
+}

@@ -70,8 +70,10 @@ pub struct Logs {
     queue: LogQueue,
 }
 
-/// Libraries say what an operator can act on only when something is wrong.
-const DEFAULT_FILTER: &str = "info,opentelemetry=warn,opentelemetry_sdk=warn,hyper=warn";
+/// Libraries say what an operator can act on only when something is wrong. That a collector fails we tell ourselves, once; the
+/// exporter would at each request.
+const DEFAULT_FILTER: &str =
+    "info,opentelemetry=warn,opentelemetry_sdk=warn,opentelemetry-otlp=off,hyper=warn";
 
 /// Starts the log of this process. `filter` as in `RUST_LOG`; `None` is info for ours, warnings of libraries. Each line also
 /// goes to `collector`, if there is one.

@@ -31,7 +31,8 @@ Written from the catalogue in `watchdog/src/telemetry/catalogue.rs`; a test fail
 
 The same numbers are on `/metrics` and, with `[otlp]` or the standard `OTEL_EXPORTER_OTLP_*` variables, in a collector: metrics,
 traces and logs, over `http/protobuf` or `grpc`. Variables go before the config; `OTEL_METRICS_EXPORTER=none` (`TRACES`, `LOGS`) switches
-one off, `OTEL_SDK_DISABLED=true` all. A collector that is slow, refuses or is gone delays nothing in the sidecar: what does not fit into the
+one off, `OTEL_SDK_DISABLED=true` all. Over `https://` the collector must be certified by whom this machine trusts, or by those in
+`OTEL_EXPORTER_OTLP_CERTIFICATE` and nobody else; `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE` and `_CLIENT_KEY` certify the sidecar. A collector that is slow, refuses or is gone delays nothing in the sidecar: what does not fit into the
 bounded queues is dropped and counted in `shard_watchdog_telemetry_dropped_total`. The executor has [a page of its own](telemetry-executor.md).
 
 ";

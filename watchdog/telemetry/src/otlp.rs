@@ -9,7 +9,11 @@ mod logs;
 mod metrics;
 mod outbox;
 mod settings;
+mod telling;
+mod tls;
 
+use std::mem::ManuallyDrop;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -50,6 +54,16 @@ pub enum OtlpError {
         /// What it may say.
         allowed: &'static str,
     },
+    /// A file that a variable names cannot be read.
+    #[error("{variable} names {path}, which cannot be read: {error}", path = path.display())]
+    File {
+        /// The variable's name.
+        variable: String,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        error: std::io::Error,
+    },
     /// A thread or the runtime cannot be started.
     #[error(
         "the OTLP threads cannot be started: {0}. Look at the limits of processes and open files (ulimit -u, -n)"
@@ -64,8 +78,9 @@ pub struct Otlp {
     reader: Option<metrics::Reader>,
     logs: Option<(SdkLoggerProvider, Outbox<logs::Line>)>,
     spans: Option<Outbox<SpanData>>,
-    /// gRPC connections live on it. Kept last, so that it ends after those who use it.
-    runtime: Runtime,
+    /// gRPC connections live on it. It is never shut down: a request that hangs goes on after the end, on a thread that
+    /// cannot be ended, and panics if its runtime is. The process ends next, and takes all of it along.
+    _runtime: ManuallyDrop<Runtime>,
 }
 
 /// Where finished spans go.
@@ -89,9 +104,9 @@ impl Otlp {
     pub fn start(settings: &Settings, resource: Resource, dropped: &Arc<Dropped>) -> Result<Self, OtlpError> {
         let runtime =
             Builder::new_multi_thread().worker_threads(1).thread_name("otlp").enable_all().build()?;
-        let build = build::Build::new(settings, &runtime)?;
+        let build = build::Build::new(settings, &runtime);
         let reader = if settings.sends_metrics() {
-            Some(metrics::reader(build.metrics()?, &build, settings.interval(), dropped))
+            Some(metrics::reader(&build, settings.interval(), dropped)?)
         } else {
             None
         };
@@ -116,7 +131,7 @@ impl Otlp {
         } else {
             None
         };
-        Ok(Self { resource, reader, logs, spans, runtime })
+        Ok(Self { resource, reader, logs, spans, _runtime: ManuallyDrop::new(runtime) })
     }
 
     /// The resource that everything sent is of.
@@ -149,7 +164,6 @@ impl Otlp {
         if let Some((_, logs)) = self.logs {
             logs.finish(left());
         }
-        self.runtime.shutdown_timeout(left());
     }
 }
 

@@ -14,6 +14,9 @@ use tracing_subscriber::registry::LookupSpan;
 /// A field longer than this is cut: some hold what the target or a file says.
 const LONGEST_FIELD: usize = 2_048;
 
+/// Crates whose lines do not say which library they are of.
+const OURS: [&str; 2] = [env!("CARGO_CRATE_NAME"), "shard_telemetry"];
+
 /// One JSON object.
 #[derive(Clone, Debug)]
 pub struct JsonLine {
@@ -49,7 +52,7 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let Said { message, mut fields } = Said::by(event);
-        if !event.metadata().target().starts_with(env!("CARGO_CRATE_NAME")) {
+        if !OURS.iter().any(|ours| event.metadata().target().starts_with(ours)) {
             fields.insert("library".to_owned(), Value::from(event.metadata().target()));
         }
         let level = word(*event.metadata().level());

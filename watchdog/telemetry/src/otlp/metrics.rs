@@ -12,7 +12,10 @@ use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::metrics::{PeriodicReader, Temporality};
 
+use super::OtlpError;
 use super::build::{Build, Runner};
+use super::settings::Kind;
+use super::telling::Telling;
 use crate::dropped::{Dropped, Signal};
 
 /// The reader, for the provider that `/metrics` is read from too.
@@ -23,17 +26,22 @@ pub type Reader = PeriodicReader<Counting>;
 pub struct Counting {
     exporter: MetricExporter,
     runner: Runner,
+    telling: Telling,
     dropped: Arc<Dropped>,
 }
 
 pub(super) fn reader(
-    exporter: MetricExporter,
     build: &Build<'_>,
     interval: Duration,
     dropped: &Arc<Dropped>,
-) -> Reader {
-    let exporter = Counting { exporter, runner: build.runner(), dropped: Arc::clone(dropped) };
-    PeriodicReader::builder(exporter).with_interval(interval).build()
+) -> Result<Reader, OtlpError> {
+    let exporter = Counting {
+        exporter: build.metrics()?,
+        runner: build.runner(),
+        telling: build.telling(Signal::OtlpMetrics, Kind::Metrics)?,
+        dropped: Arc::clone(dropped),
+    };
+    Ok(PeriodicReader::builder(exporter).with_interval(interval).build())
 }
 
 impl PushMetricExporter for Counting {
@@ -48,10 +56,12 @@ impl PushMetricExporter for Counting {
             )]
             Runner::Tokio(runtime) => runtime.block_on(sending),
         };
+        self.telling.note(&sent);
         if sent.is_err() {
             self.dropped.add(Signal::OtlpMetrics, 1);
         }
-        sent
+        // The reader does nothing with a failure but log it, at each interval anew.
+        Ok(())
     }
 
     fn force_flush(&self) -> OTelSdkResult {

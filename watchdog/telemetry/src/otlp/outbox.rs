@@ -6,6 +6,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use opentelemetry_sdk::error::OTelSdkResult;
+
 use crate::dropped::{Dropped, Signal};
 
 /// The most that one request carries.
@@ -69,19 +71,12 @@ impl<T: Send + 'static> Outbox<T> {
         capacity: usize,
         signal: Signal,
         dropped: &Arc<Dropped>,
-        export: impl FnMut(&[T]) -> Result<(), String> + Send + 'static,
+        export: impl FnMut(&[T]) -> OTelSdkResult + Send + 'static,
     ) -> io::Result<Self> {
         let (queue, items) = sync_channel(capacity);
         let sender = Sender { queue, dropped: Arc::clone(dropped), signal };
-        let sending = Sending {
-            items,
-            waiting: Vec::new(),
-            capacity,
-            signal,
-            dropped: Arc::clone(dropped),
-            failing: false,
-            export,
-        };
+        let sending =
+            Sending { items, waiting: Vec::new(), capacity, signal, dropped: Arc::clone(dropped), export };
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || sending.run())?;
         Ok(Self { sender, thread })
     }
@@ -114,11 +109,10 @@ struct Sending<T, F> {
     capacity: usize,
     signal: Signal,
     dropped: Arc<Dropped>,
-    failing: bool,
     export: F,
 }
 
-impl<T, F: FnMut(&[T]) -> Result<(), String>> Sending<T, F> {
+impl<T, F: FnMut(&[T]) -> OTelSdkResult> Sending<T, F> {
     fn run(mut self) {
         let mut pause = PAUSE;
         loop {
@@ -163,33 +157,11 @@ impl<T, F: FnMut(&[T]) -> Result<(), String>> Sending<T, F> {
         self.waiting.push(item);
     }
 
-    /// Tells when the collector begins to fail and when it is back, and nothing in between.
-    fn note(&mut self, error: Option<&String>) {
-        match error {
-            Some(error) if !self.failing => {
-                let signal = self.signal.label();
-                tracing::warn!(
-                    event = "otlp_failing",
-                    signal,
-                    error,
-                    "the collector does not take {signal}: {error}"
-                );
-            }
-            None if self.failing => {
-                let signal = self.signal.label();
-                tracing::info!(event = "otlp_works", signal, "the collector takes {signal} again");
-            }
-            _ => {}
-        }
-        self.failing = error.is_some();
-    }
-
     /// Sends what waits; whether all of it was taken.
     fn send(&mut self) -> bool {
         while !self.waiting.is_empty() {
             let some = self.waiting.len().min(AT_ONCE);
             let sent = (self.export)(self.waiting.get(..some).unwrap_or_default());
-            self.note(sent.as_ref().err());
             if sent.is_err() {
                 return false;
             }
@@ -202,6 +174,8 @@ impl<T, F: FnMut(&[T]) -> Result<(), String>> Sending<T, F> {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+
+    use opentelemetry_sdk::error::OTelSdkError;
 
     use super::*;
 
@@ -227,7 +201,7 @@ mod tests {
     #[test]
     fn a_collector_that_takes_nothing_costs_no_more_than_the_queue_and_all_is_counted() {
         let dropped = Arc::new(Dropped::default());
-        let refuse = |_: &[u32]| Err("no".to_owned());
+        let refuse = |_: &[u32]| Err(OTelSdkError::InternalFailure("no".to_owned()));
         let outbox = Outbox::start("test", 10, Signal::OtlpTraces, &dropped, refuse).expect("a thread");
         let sender = outbox.sender();
         (0..1_000).for_each(|number| sender.send(number));
@@ -239,7 +213,7 @@ mod tests {
     fn a_request_that_hangs_holds_up_neither_sender_nor_end() {
         let (release, hold) = std::sync::mpsc::channel::<()>();
         let dropped = Arc::new(Dropped::default());
-        let hang = move |_: &[u32]| hold.recv_timeout(PATIENCE).map_err(|error| error.to_string());
+        let hang = move |_: &[u32]| hold.recv_timeout(PATIENCE).map_err(|_| OTelSdkError::AlreadyShutdown);
         let outbox = Outbox::start("test", 10, Signal::OtlpLogs, &dropped, hang).expect("a thread");
         let sender = outbox.sender();
         let began = Instant::now();

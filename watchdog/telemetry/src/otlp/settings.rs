@@ -40,7 +40,8 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const fn word(self) -> &'static str {
+    /// The word in the names of variables.
+    pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Metrics => "METRICS",
             Self::Logs => "LOGS",
@@ -145,18 +146,35 @@ impl Settings {
         self.sends[2]
     }
 
+    /// Where this kind goes, whoever says it; `None` if nobody does.
+    pub(super) fn url(&self, kind: Kind) -> Option<String> {
+        if let Some(endpoint) = self.endpoint(kind) {
+            return Some(endpoint);
+        }
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let of_kind = variable(&format!("OTEL_EXPORTER_OTLP_{}_ENDPOINT", kind.word()));
+        of_kind.or_else(|| {
+            let base = variable("OTEL_EXPORTER_OTLP_ENDPOINT")?;
+            Some(self.below(&base, kind))
+        })
+    }
+
+    fn below(&self, base: &str, kind: Kind) -> String {
+        let base = base.trim_end_matches('/');
+        match (self.transport, kind) {
+            (Transport::Grpc, _) => base.to_owned(),
+            (Transport::Http, Kind::Metrics) => format!("{base}/v1/metrics"),
+            (Transport::Http, Kind::Logs) => format!("{base}/v1/logs"),
+            (Transport::Http, Kind::Traces) => format!("{base}/v1/traces"),
+        }
+    }
+
     /// The endpoint to give to an exporter; `None`: a variable goes before the config, and the exporter reads it.
     pub(super) fn endpoint(&self, kind: Kind) -> Option<String> {
         if self.by_variable[kind as usize] {
             return None;
         }
-        let base = self.endpoint.as_deref()?.trim_end_matches('/');
-        Some(match (self.transport, kind) {
-            (Transport::Grpc, _) => base.to_owned(),
-            (Transport::Http, Kind::Metrics) => format!("{base}/v1/metrics"),
-            (Transport::Http, Kind::Logs) => format!("{base}/v1/logs"),
-            (Transport::Http, Kind::Traces) => format!("{base}/v1/traces"),
-        })
+        Some(self.below(self.endpoint.as_deref()?, kind))
     }
 }
 

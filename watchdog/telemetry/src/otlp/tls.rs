@@ -1,0 +1,76 @@
+//! Whom to trust, and as whom to appear, where an endpoint says `https://`: the PEM files that the standard variables
+//! name, else what this machine trusts.
+
+use reqwest::blocking::ClientBuilder;
+use tonic::transport::ClientTlsConfig;
+
+use super::OtlpError;
+use super::settings::Kind;
+
+/// What the files hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Tls {
+    /// Whether the endpoint asks for it at all.
+    wanted: bool,
+    /// Certificates to trust, and no others.
+    trusted: Option<Vec<u8>>,
+    /// A certificate of our own and its key.
+    identity: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Tls {
+    /// For the endpoint `to` of a kind. Without `https://` nothing is read.
+    pub(super) fn new(kind: Kind, to: Option<&str>) -> Result<Self, OtlpError> {
+        let wanted = to.is_some_and(|to| to.get(..8).is_some_and(|s| s.eq_ignore_ascii_case("https://")));
+        if !wanted {
+            return Ok(Self { wanted, trusted: None, identity: None });
+        }
+        let certificate = file(kind, "CLIENT_CERTIFICATE")?;
+        let key = file(kind, "CLIENT_KEY")?;
+        Ok(Self { wanted, trusted: file(kind, "CERTIFICATE")?, identity: certificate.zip(key) })
+    }
+
+    /// For HTTP. A client that never speaks TLS is not to read what this machine trusts: that takes a MiB and a while, and a
+    /// container without any such certificates would have no client at all.
+    pub(super) fn client(&self, builder: ClientBuilder) -> Result<ClientBuilder, reqwest::Error> {
+        let builder = match &self.trusted {
+            Some(pem) => builder.tls_certs_only(reqwest::Certificate::from_pem_bundle(pem)?),
+            None if self.wanted => builder,
+            None => builder.tls_certs_only([]),
+        };
+        Ok(match &self.identity {
+            Some((certificate, key)) => {
+                let both = [key.as_slice(), b"\n", certificate].concat();
+                builder.identity(reqwest::Identity::from_pem(&both)?)
+            }
+            None => builder,
+        })
+    }
+
+    /// For gRPC, which asks only where the endpoint wants it.
+    pub(super) fn channel(&self) -> ClientTlsConfig {
+        let config = match &self.trusted {
+            Some(pem) => ClientTlsConfig::new().ca_certificate(tonic::transport::Certificate::from_pem(pem)),
+            None => ClientTlsConfig::new().with_native_roots(),
+        };
+        match &self.identity {
+            Some((certificate, key)) => {
+                config.identity(tonic::transport::Identity::from_pem(certificate, key))
+            }
+            None => config,
+        }
+    }
+}
+
+/// What is in the file that a variable names; the variable of the kind goes before that of all three.
+fn file(kind: Kind, what: &str) -> Result<Option<Vec<u8>>, OtlpError> {
+    let of_kind = format!("OTEL_EXPORTER_OTLP_{}_{what}", kind.word());
+    for variable in [of_kind, format!("OTEL_EXPORTER_OTLP_{what}")] {
+        let Some(path) = std::env::var_os(&variable).filter(|path| !path.is_empty()) else { continue };
+        return match std::fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) => Err(OtlpError::File { variable, path: path.into(), error }),
+        };
+    }
+    Ok(None)
+}

@@ -3,6 +3,7 @@
 
 mod bad;
 mod record;
+mod tls;
 mod traced;
 
 use std::net::{SocketAddr, TcpStream};
@@ -15,6 +16,7 @@ use crate::{api, wait};
 
 pub use bad::{Bad, BadCollector};
 pub use record::{Attributes, Log, Point, Record, Span};
+pub use tls::TlsFront;
 pub use traced::{Traced, TracedTarget, trace_of};
 
 /// Where the folder of tools has it; `.ci/run` puts it there, from PyPI's package `rotel`.

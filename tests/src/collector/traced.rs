@@ -131,12 +131,15 @@ impl Traced {
         self.watchdog.as_mut().expect("a sidecar runs")
     }
 
-    /// Ends the sidecar with `signal` and waits for its end.
+    /// Ends the sidecar with `signal` and waits for its end, on the way to which no thread may panic.
     #[track_caller]
     pub fn end_sidecar(&mut self, signal: Signal) -> ExitStatus {
         let mut watchdog = self.watchdog.take().expect("a sidecar runs");
         watchdog.signal(signal);
-        watchdog.wait("the end of the sidecar")
+        let status = watchdog.wait("the end of the sidecar");
+        let lines = watchdog.lines();
+        assert!(!lines.iter().any(|line| line.contains("panicked")), "a thread panicked: {lines:#?}");
+        status
     }
 
     /// Loses the thread, and says when.

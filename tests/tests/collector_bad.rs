@@ -1,0 +1,199 @@
+//! Row 53: collectors that are no good. What cannot be sent is counted, costs no memory, holds up neither verdict nor kill
+//! nor the end of the sidecar, and is made good as far as it can be.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what went wrong by failing"
+)]
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use shard_tests::collector::{Bad, BadCollector, Collector, Traced};
+use shard_tests::figures::{Record, milliseconds};
+use shard_tests::sidecar::Settings;
+use shard_tests::{api, incident, wait};
+
+/// Longer than anything that a scenario waits for: whoever waits for the collector does not end.
+const FOR_EVER: &str = "600000";
+/// Log lines while nobody takes them. Fewer than a queue holds: what is asked is what they cost.
+const LINES: usize = 400;
+/// What they, a few incidents and the buffers of requests may cost, KiB. A line is a few hundred bytes.
+const MOST_KIB: u64 = 8 << 10;
+
+/// How a sidecar is told where to send, and how long a request may take.
+fn variables(to: SocketAddr, protocol: &str, timeout: &str) -> Vec<(String, String)> {
+    let pairs = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{to}")),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol.to_owned()),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", timeout.to_owned()),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "100".to_owned()),
+    ];
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+fn dropped(traced: &Traced, signal: &str) -> Option<f64> {
+    traced.metric("shard_watchdog_telemetry_dropped_total", &[&format!("signal=\"{signal}\"")])
+}
+
+/// Loses the thread, waits until the process is killed for it, and keeps the times.
+#[track_caller]
+fn killed(traced: &Traced, record: Record, prefix: &str) -> (Record, Value) {
+    let fired = traced.lose_thread();
+    let found = wait::until("a verdict and a kill", || {
+        let all = traced.sidecar.told_incidents();
+        all.into_iter().find(|incident| incident::step_at(incident, "exited").is_some())
+    });
+    assert_eq!(found["reason"], "thread_gone", "{found:#}");
+    assert!(incident::step_at(&found, "signal").is_some_and(|at| at > fired), "{found:#}");
+    let steps = ["verdict", "signal", "exited"].into_iter();
+    let record = steps.fold(record, |record, step| {
+        let at = incident::step_at(&found, step).map(|at| milliseconds(fired, at));
+        record.fact(&format!("{prefix}{step}_ms"), &at.into())
+    });
+    (record, found)
+}
+
+/// Makes the sidecar log, one line after the other.
+#[track_caller]
+fn log_lines(traced: &mut Traced) {
+    for _ in 0..LINES {
+        let watchdog = traced.watchdog();
+        let from = watchdog.line_count();
+        watchdog.signal(Signal::HUP);
+        watchdog.line("a reload", from, |line| line.contains("reload: ").then_some(()));
+    }
+}
+
+/// A sidecar whose collector is bad, and one without a collector beside it.
+#[track_caller]
+fn a_bad_collector(case: &str, how: Bad, protocol: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let collector = BadCollector::start(how);
+    let calm = Traced::start(folder.path(), "calm", &Settings::default(), &[]);
+    let impatient = variables(collector.address, protocol, "500");
+    let mut sick = Traced::start(folder.path(), "sick", &Settings::default(), &impatient);
+
+    wait::until("metrics that are dropped, counted and shown", || {
+        dropped(&sick, "otlp_metrics").filter(|count| *count >= 1.0)
+    });
+    let (record, _) = killed(&calm, Record::row(53).case(case), "undisturbed_");
+    let asked = collector.asked();
+    let (record, _) = killed(&sick, record, "disturbed_");
+    wait::until("that the collector is asked all along", || (collector.asked() > asked).then_some(()));
+
+    let before = sick.resident_kib();
+    log_lines(&mut sick);
+    let after = sick.resident_kib();
+    record
+        .fact("resident_before_kib", &before.into())
+        .fact("resident_after_kib", &after.into())
+        .fact("requests", &collector.asked().into())
+        .keep();
+    assert!(after < before + MOST_KIB, "{LINES} lines took {before} KiB to {after} KiB");
+    assert!(sick.end_sidecar(Signal::TERM).success());
+
+    // A request of the next one may take for ever: only a flush that has an end of its own ends.
+    sick.set_variables(&variables(collector.address, protocol, FOR_EVER));
+    sick.start_sidecar();
+    let asked = collector.asked();
+    wait::until("a request under way", || (collector.asked() > asked).then_some(()));
+    assert!(sick.end_sidecar(Signal::TERM).success());
+}
+
+#[test]
+fn row_53_a_collector_that_never_answers() {
+    a_bad_collector("collector-silent", Bad::Silent, "http/protobuf");
+}
+
+#[test]
+fn row_53_a_collector_that_never_answers_over_grpc() {
+    a_bad_collector("collector-silent-grpc", Bad::Silent, "grpc");
+}
+
+#[test]
+fn row_53_a_collector_that_is_busy() {
+    a_bad_collector("collector-503", Bad::Busy, "http/protobuf");
+}
+
+#[test]
+fn row_53_a_collector_that_was_asked_too_often() {
+    a_bad_collector("collector-429", Bad::TooMany, "http/protobuf");
+}
+
+#[test]
+fn row_53_a_collector_that_resets_connections() {
+    a_bad_collector("collector-resets", Bad::Resets, "http/protobuf");
+}
+
+#[test]
+fn row_53_a_collector_that_resets_connections_over_grpc() {
+    a_bad_collector("collector-resets-grpc", Bad::Resets, "grpc");
+}
+
+/// Nobody listens while the incident happens; then somebody does.
+#[track_caller]
+fn gone_for_a_while(case: &str, binary: &Path, protocol: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let (http, grpc) = (api::free_address(), api::free_address());
+    let to = if protocol == "grpc" { grpc } else { http };
+    let calm = Traced::start(folder.path(), "calm", &Settings::default(), &[]);
+    let mut sick =
+        Traced::start(folder.path(), "sick", &Settings::default(), &variables(to, protocol, "1000"));
+    wait::until("metrics that are dropped, counted and shown", || {
+        dropped(&sick, "otlp_metrics").filter(|count| *count >= 1.0)
+    });
+    let (record, _) = killed(&calm, Record::row(53).case(case), "undisturbed_");
+    let (record, _) = killed(&sick, record, "disturbed_");
+    record.keep();
+    let told = sick.sidecar.incident("recovered");
+    for signal in ["otlp_metrics", "otlp_logs", "otlp_traces"] {
+        let failing = |line: &str| line.contains("\"otlp_failing\"") && line.contains(signal);
+        sick.watchdog().line("that it fails", 0, |line| failing(line).then_some(()));
+    }
+
+    let collector = Collector::start_at(binary, folder.path(), http, grpc);
+    let trace = collector.whole_trace(told["trace"]["trace_id"].as_str().unwrap());
+    let names: Vec<_> = trace.iter().map(|span| span.name.as_str()).collect();
+    assert_eq!(names.len(), 6, "nothing of it is lost: {names:?}");
+    let kills = [("shard", "sick"), ("reason", "thread_gone")];
+    let drops = [("shard", "sick"), ("signal", "otlp_metrics")];
+    let record = collector.arrived("metrics that make up for those that were dropped", |record| {
+        let killed = record.newest("shard_watchdog_kills_total", &kills)? >= 1.0;
+        let dropped = record.newest("shard_watchdog_telemetry_dropped_total", &drops)? >= 1.0;
+        let opened = record.logs.iter().any(|log| log.event == "incident_opened");
+        (killed && dropped && opened).then(|| record.clone())
+    });
+    assert!(record.logs.iter().any(|log| log.event == "started"), "the first line too");
+    assert_eq!(dropped(&sick, "otlp_traces"), Some(0.0));
+    assert_eq!(dropped(&sick, "otlp_logs"), Some(0.0));
+    for signal in ["otlp_metrics", "otlp_logs", "otlp_traces"] {
+        let of_signal = |event: &str, line: &str| line.contains(event) && line.contains(signal);
+        sick.watchdog().line("that it works", 0, |line| of_signal("\"otlp_works\"", line).then_some(()));
+        let lines = sick.watchdog().lines();
+        let failing = lines.iter().filter(|line| of_signal("\"otlp_failing\"", line)).count();
+        assert_eq!(failing, 1, "told once: {lines:#?}");
+    }
+    let libraries: Vec<_> =
+        sick.watchdog().lines().into_iter().filter(|line| line.contains("\"library\"")).collect();
+    assert!(libraries.is_empty(), "nothing in between: {libraries:#?}");
+    assert!(sick.end_sidecar(Signal::TERM).success());
+}
+
+#[test]
+fn row_53_a_collector_that_comes_late() {
+    let test = "row_53_a_collector_that_comes_late";
+    let Some(binary) = Collector::installed_or_skip(test) else { return };
+    gone_for_a_while("collector-gone", &binary, "http/protobuf");
+}
+
+#[test]
+fn row_53_a_collector_that_comes_late_over_grpc() {
+    let test = "row_53_a_collector_that_comes_late_over_grpc";
+    let Some(binary) = Collector::installed_or_skip(test) else { return };
+    gone_for_a_while("collector-gone-grpc", &binary, "grpc");
+}

@@ -77,6 +77,7 @@ impl Notice {
 #[derive(Debug)]
 pub struct Alerting {
     _prometheus: Process,
+    prometheus: SocketAddr,
     _alertmanager: Process,
     alertmanager: SocketAddr,
     receiver: Receiver,
@@ -87,9 +88,9 @@ impl Alerting {
     #[track_caller]
     pub fn start(folder: &Path, targets: &[SocketAddr]) -> Self {
         let receiver = Receiver::start();
-        let (alertmanager, address) = start_alertmanager(folder, receiver.address);
-        let prometheus = start_prometheus(folder, targets, address);
-        Self { _prometheus: prometheus, _alertmanager: alertmanager, alertmanager: address, receiver }
+        let (_alertmanager, alertmanager) = start_alertmanager(folder, receiver.address);
+        let (_prometheus, prometheus) = start_prometheus(folder, targets, alertmanager);
+        Self { _prometheus, prometheus, _alertmanager, alertmanager, receiver }
     }
 
     /// Everything that was sent so far, in its order.
@@ -104,6 +105,17 @@ impl Alerting {
         wait::within(bound, &format!("a {receiver} about shard {shard} that is {status}"), || {
             self.notices().into_iter().find(wanted)
         })
+    }
+
+    /// Rules that Prometheus could not evaluate over what it has scraped, each with its error.
+    #[track_caller]
+    pub fn broken_rules(&self) -> Vec<String> {
+        let answer = api::json(self.prometheus, "/api/v1/rules").expect("Prometheus tells of its rules");
+        let groups = answer["data"]["groups"].as_array().expect("groups of rules");
+        let rules: Vec<_> = groups.iter().filter_map(|group| group["rules"].as_array()).flatten().collect();
+        assert!(!rules.is_empty(), "{answer:#}");
+        let broken = rules.into_iter().filter(|rule| rule["health"] != "ok");
+        broken.map(|rule| format!("{}: {} {}", rule["name"], rule["health"], rule["lastError"])).collect()
     }
 
     /// Whether Alertmanager holds this alert of `shard` back because of another one.
@@ -143,7 +155,11 @@ fn start_alertmanager(folder: &Path, receiver: SocketAddr) -> (Process, SocketAd
 }
 
 #[track_caller]
-fn start_prometheus(folder: &Path, targets: &[SocketAddr], alertmanager: SocketAddr) -> Process {
+fn start_prometheus(
+    folder: &Path,
+    targets: &[SocketAddr],
+    alertmanager: SocketAddr,
+) -> (Process, SocketAddr) {
     let rules = root().join("alerts/shard-watchdog.rules.yml");
     let rules = rules.canonicalize().expect("the rules");
     let targets: Vec<_> = targets.iter().map(SocketAddr::to_string).collect();
@@ -166,7 +182,7 @@ fn start_prometheus(folder: &Path, targets: &[SocketAddr], alertmanager: SocketA
         .arg(format!("--storage.tsdb.path={}", folder.join("alerting.tsdb").display()))
         .arg(format!("--web.listen-address={address}"))
         .arg("--log.level=warn");
-    ready("prometheus", command, address)
+    (ready("prometheus", command, address), address)
 }
 
 /// Starts one of the two and waits until it says that it is ready.

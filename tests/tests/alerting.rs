@@ -56,6 +56,8 @@ fn a_lost_thread_without_a_restart_in_time_is_one_page_and_its_resolution() {
     told.sort_unstable();
     assert_eq!(told, [("page", "0", "firing"), ("page", "0", "resolved"), ("ticket", "0", "firing")]);
     assert_eq!(cluster.shards[0].sidecar.incident("recovered")["reason"], "thread_gone");
+    // promtool's made-up series are fewer than real ones: none of the real ones upsets a rule.
+    assert_eq!(alerting.broken_rules(), Vec::<String>::new());
 }
 
 /// The same fault, healed within a second: somebody reads of it in the morning, and nobody is woken.

@@ -135,6 +135,32 @@ fn row_53_a_collector_that_resets_connections_over_grpc() {
     a_bad_collector("collector-resets-grpc", Bad::Resets, "grpc");
 }
 
+/// More lines than a queue holds, while the first request never ends.
+#[test]
+fn row_53_lines_beyond_the_queue_are_dropped_and_counted() {
+    /// Four times what the queue and the request under way hold.
+    const MOST_ROUNDS: usize = 25;
+    let folder = tempfile::tempdir().unwrap();
+    let collector = BadCollector::start(Bad::Silent);
+    let patient = variables(collector.address, "http/protobuf", FOR_EVER);
+    let mut sick = Traced::start(folder.path(), "sick", &Settings::default(), &patient);
+    let before = sick.resident_kib();
+    let mut rounds = 0;
+    while !dropped(&sick, "otlp_logs").is_some_and(|count| count >= 1.0) {
+        rounds += 1;
+        assert!(rounds < MOST_ROUNDS, "{} lines and none is dropped", rounds * LINES);
+        log_lines(&mut sick);
+    }
+    let after = sick.resident_kib();
+    let name = "collector-silent-lines";
+    let record = Record::row(53).case(name).fact("lines", &(rounds * LINES).into());
+    let record = record.fact("resident_before_kib", &before.into());
+    let (record, _) = killed(&sick, record.fact("resident_after_kib", &after.into()), "disturbed_");
+    record.keep();
+    assert!(after < before + 2 * MOST_KIB, "{before} KiB became {after} KiB");
+    assert!(sick.end_sidecar(Signal::TERM).success());
+}
+
 /// Nobody listens while the incident happens; then somebody does.
 #[track_caller]
 fn gone_for_a_while(case: &str, binary: &Path, protocol: &str) {

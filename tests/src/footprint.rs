@@ -24,6 +24,11 @@ pub fn cpu_time(pid: i32) -> Duration {
     Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).expect("below a second"))
 }
 
+/// CPU time so far of those threads of the process that have this name.
+pub fn cpu_time_of(pid: i32, name: &str) -> Duration {
+    threads_of(pid).into_values().filter(|thread| thread.name == name).map(|thread| thread.cpu).sum()
+}
+
 /// Memory and threads of a process at one moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Size {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-/// Cores, CPU model and kernel.
+/// Cores, CPU model and kernel, and how busy it was in the last minute (processes that run or would like to).
 pub fn describe() -> Value {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let cpu = read("/proc/cpuinfo");
@@ -10,7 +10,13 @@ pub fn describe() -> Value {
         line.strip_prefix("model name")?.split_once(": ").map(|(_, model)| model.to_owned())
     });
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    json!({"cores": cores, "cpu": model, "kernel": read("/proc/sys/kernel/osrelease").trim()})
+    let load = read("/proc/loadavg").split(' ').next().and_then(|load| load.parse::<f64>().ok());
+    json!({
+        "cores": cores,
+        "cpu": model,
+        "kernel": read("/proc/sys/kernel/osrelease").trim(),
+        "load_average_1m": load,
+    })
 }
 
 /// Processes on the machine now: what walks through all of `/proc` pays for each.

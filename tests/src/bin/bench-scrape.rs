@@ -2,9 +2,10 @@
 //! -threads`: the same target, in the same run.
 //!
 //! Each round scrapes both, one after the other, again and again, then leaves both alone for as long. What a scrape
-//! costs is the CPU time of the first half beyond that of the second, divided by the scrapes. What the sidecar spends
-//! without being scraped (it reads its target's totals on a timer, where the exporter reads them in the scrape) is told
-//! beside it.
+//! costs is the CPU time of the first half beyond that of the second, divided by the scrapes. The sidecar's watch thread
+//! is left out of that: it shares nothing with a scrape, and beside 64 threads at work the noise of its looks would be
+//! larger than a scrape. What the sidecar spends without being scraped (its looks, and its target's totals, which it reads
+//! on a timer where the exporter reads them in the scrape) is told beside it.
 
 #![allow(
     clippy::expect_used,
@@ -20,7 +21,7 @@ use clap::Parser;
 use serde_json::{Map, Value, json};
 use shard_heartbeat::{Heartbeat, ProcessState, SegmentOptions, Work};
 use shard_tests::figures::distribution;
-use shard_tests::footprint::cpu_time;
+use shard_tests::footprint::{cpu_time, cpu_time_of};
 use shard_tests::process::{Process, binary};
 use shard_tests::sidecar::{Settings, Sidecar};
 use shard_tests::{api, machine, wait};
@@ -36,6 +37,8 @@ const TARGET: &str = "scrape-target";
 const BEAT: Duration = Duration::from_millis(500);
 /// A target whose harness is gone and could not end it ends by itself.
 const TARGET_LIVES: Duration = Duration::from_secs(3600);
+/// The sidecar's thread that looks at the target, scraped or not.
+const WATCH: &str = "watch";
 /// The ratio that we want, at most.
 const AIM: f64 = 1.0 / 30.0;
 
@@ -147,8 +150,23 @@ struct Scraped {
     process: Process,
     address: SocketAddr,
     page_bytes: usize,
-    /// CPU while it was scraped and while it was left alone, a pair for each round, in milliseconds.
-    rounds: Vec<(f64, f64)>,
+    rounds: Vec<Round>,
+}
+
+/// CPU time of one round, in milliseconds.
+struct Round {
+    scraped: f64,
+    left_alone: f64,
+    /// The watch thread, while left alone.
+    watch: f64,
+}
+
+/// CPU time so far, in milliseconds.
+#[derive(Clone, Copy)]
+struct Cpu {
+    /// Without the watch thread.
+    serving: f64,
+    watch: f64,
 }
 
 impl Scraped {
@@ -205,8 +223,11 @@ impl Scraped {
         assert!(whole, "{} answers a scrape", self.what);
     }
 
-    fn cpu_ms(&self) -> f64 {
-        cpu_time(self.process.pid()).as_secs_f64() * 1e3
+    fn cpu(&self) -> Cpu {
+        let pid = self.process.pid();
+        let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+        let watch = milliseconds(cpu_time_of(pid, WATCH));
+        Cpu { serving: milliseconds(cpu_time(pid)) - watch, watch }
     }
 }
 
@@ -214,20 +235,24 @@ impl Scraped {
 fn measure(args: &Args, scraped: &mut [Scraped]) {
     let interval = Duration::from_millis(args.interval);
     let half = interval * args.scrapes;
-    let before: Vec<_> = scraped.iter().map(Scraped::cpu_ms).collect();
+    let before: Vec<_> = scraped.iter().map(Scraped::cpu).collect();
     let began = Instant::now();
     for number in 1..=args.scrapes {
         scraped.iter().for_each(Scraped::scrape);
         sleep_until(began + interval * number);
     }
-    let between: Vec<_> = scraped.iter().map(Scraped::cpu_ms).collect();
+    let between: Vec<_> = scraped.iter().map(Scraped::cpu).collect();
     let scraping = began.elapsed();
     let began = Instant::now();
     sleep_until(began + half);
     let stretch = scraping.as_secs_f64() / began.elapsed().as_secs_f64();
     for ((one, before), between) in scraped.iter_mut().zip(before).zip(between) {
-        let alone = (one.cpu_ms() - between) * stretch;
-        one.rounds.push((between - before, alone));
+        let after = one.cpu();
+        one.rounds.push(Round {
+            scraped: between.serving - before.serving,
+            left_alone: (after.serving - between.serving) * stretch,
+            watch: (after.watch - between.watch) * stretch,
+        });
     }
 }
 
@@ -244,9 +269,11 @@ fn report(args: &Args, scraped: &[Scraped], figures: &mut Map<String, Value>) {
         "", "ms a scrape", "rounds, p50 and max", "ms/s left alone", "page, KiB"
     );
     for one in scraped {
-        let rounds: Vec<_> = one.rounds.iter().map(|(busy, alone)| (busy - alone) / scrapes).collect();
-        let alone: Vec<_> = one.rounds.iter().map(|(_, alone)| alone / seconds).collect();
-        let (cost, at_rest, spread) = (mean(&rounds), mean(&alone), distribution(&rounds));
+        let each = |number: fn(&Round) -> f64| one.rounds.iter().map(number).collect::<Vec<_>>();
+        let rounds: Vec<_> =
+            each(|round| round.scraped - round.left_alone).iter().map(|cost| cost / scrapes).collect();
+        let alone = each(|round| round.left_alone + round.watch);
+        let (cost, at_rest, spread) = (mean(&rounds), mean(&alone) / seconds, distribution(&rounds));
         let number = |key: &str| spread[key].as_f64().unwrap_or(f64::NAN);
         #[allow(clippy::cast_precision_loss, reason = "a page that fits in memory")]
         let kib = one.page_bytes as f64 / 1024.0;

@@ -45,3 +45,9 @@ bench-footprint *args:
 bench-scrape *args:
     cargo build --release --workspace --bins
     target/release/bench-scrape {{ args }}
+
+# The demo beside Prometheus, Alertmanager and a collector on loopback, until Ctrl-C; prints every address.
+observe *args:
+    bash tests/tools
+    cargo build --release -p shard-watchdog -p shard-executor
+    bash tests/observe {{ args }}

@@ -39,6 +39,9 @@ const BLOCKS_BEFORE: u64 = 3;
 /// How often what only files and ports tell is looked at, while lines arrive by themselves.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
+/// How long a held demo waits for a line before it looks again; nothing depends on it.
+const HOLD_LOOK: Duration = Duration::from_secs(1);
+
 /// What goes wrong in the demo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -87,6 +90,8 @@ pub struct Settings {
     pub blocks: Option<PathBuf>,
     /// Where everything is kept; `None`: nothing is.
     pub keep: Option<PathBuf>,
+    /// Whether it goes on after the recovery until it is told to stop.
+    pub hold: bool,
     /// `shard-executor`, if it is not beside this program.
     pub executor: Option<PathBuf>,
 }
@@ -141,7 +146,10 @@ pub fn run(settings: &Settings) -> Result<(), DemoError> {
     ));
     let cluster = Cluster::start(shards, &executor, &blocks.path, root.path(), &sender)?;
     let mut demo = Demo { heard, story: Story::new(shards), cluster, until };
-    let outcome = demo.play(settings.fault, settings.keep.is_some());
+    let mut outcome = demo.play(settings.fault, settings.keep.is_some());
+    if settings.hold {
+        outcome = outcome.and_then(|last| demo.hold(&last, root.path()).map(|()| "stopped".to_owned()));
+    }
     say(format_args!("ending everything that was started"));
     let Demo { cluster, heard, .. } = demo;
     drop(heard);
@@ -203,6 +211,26 @@ impl Demo {
         report::record(&incident, kept).iter().for_each(|line| out(line));
         let took = self.story.fault_to_verified_ms();
         Ok(format!("recovered: {} → next verified block in {took:.0} ms", fault.moment()))
+    }
+
+    /// Lets it run until somebody says stop, and keeps nothing of what is said meanwhile.
+    fn hold(&mut self, last: &str, root: &Path) -> Result<(), DemoError> {
+        out(last);
+        self.cluster.addresses().iter().for_each(|line| out(line));
+        say(format_args!(
+            "it goes on until Ctrl-C; {} names every /metrics",
+            root.join(cluster::TARGETS).display()
+        ));
+        loop {
+            match self.heard.recv_timeout(HOLD_LOOK) {
+                Ok(Heard::Stop) => return Ok(()),
+                Ok(Heard::Closed { who }) => {
+                    return Err(self.failed(format!("the supervisor of {} ended", self.story.name(who)), who));
+                }
+                Ok(Heard::Line { .. }) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+        }
     }
 
     /// Listens until `missing` says that nothing is.

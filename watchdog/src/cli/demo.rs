@@ -12,12 +12,14 @@ Examples:
   shard-watchdog demo
   shard-watchdog demo --shards 4 --fault deadlock --keep /tmp/incident
   shard-watchdog demo --blocks mainnet/ --fault leader-exit
+  shard-watchdog demo --hold
 
 Faults: panic, exit: the executor thread is gone and its process lives on · spin, deadlock: it is there and
 gets nowhere; judged after 1 s · leader-exit: the main thread is gone
 
 Needs shard-executor beside this program. Touches nothing outside one temporary folder and loopback ports, and
-takes at most a minute.
+takes at most a minute; with --hold the cluster then goes on until Ctrl-C or SIGTERM, for you to look at. targets.json in
+its folder names every /metrics, as Prometheus' file_sd reads it; OTEL_EXPORTER_OTLP_ENDPOINT is passed on.
 
 Exit codes: 0 recovered · 1 not recovered, or not started · 2 bad arguments";
 
@@ -42,6 +44,9 @@ pub(crate) struct Args {
     /// Keep configs and evidence in this folder, which must be new or empty
     #[arg(long, env = "SHARD_WATCHDOG_KEEP", value_name = "DIR")]
     keep: Option<PathBuf>,
+    /// Go on after the recovery until Ctrl-C
+    #[arg(long, env = "SHARD_WATCHDOG_HOLD")]
+    hold: bool,
     /// The shard-executor to run, if not the one beside this program
     #[arg(long, env = "SHARD_EXECUTOR", value_name = "FILE")]
     executor: Option<PathBuf>,
@@ -69,6 +74,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         },
         blocks: args.blocks.clone(),
         keep: args.keep.clone(),
+        hold: args.hold,
         executor: args.executor.clone(),
     };
     match demo::run(&settings) {

@@ -22,6 +22,9 @@ const ENDS_WITHIN: Duration = Duration::from_secs(4);
 /// a dead shard can connect to itself, and then the shard cannot have its port back.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
+/// The file in the demo's folder that names every `/metrics`.
+pub(super) const TARGETS: &str = "targets.json";
+
 /// One member: a supervisor, what it runs, and the sidecar beside that.
 #[derive(Debug)]
 struct Member {
@@ -29,6 +32,8 @@ struct Member {
     listen: SocketAddr,
     evidence: PathBuf,
     faults: Option<SocketAddr>,
+    /// Where the executor tells its metrics.
+    metrics: SocketAddr,
 }
 
 /// All of them: the shards by number, then the coordinator.
@@ -46,29 +51,77 @@ impl Cluster {
         root: &Path,
         sender: &Sender<Heard>,
     ) -> Result<Self, DemoError> {
-        let ports = free_ports(3 * usize::from(shards) + 1)?;
+        let ports = free_ports(4 * usize::from(shards) + 2)?;
         let mut ports = ports.into_iter();
         let mut port = || ports.next().ok_or_else(|| DemoError::Prepare("ran out of free ports".to_owned()));
         let starter = Starter { root, sender, program: own_program()? };
         let mut members = Vec::new();
         let mut addresses = Vec::new();
         for number in 0..shards {
-            let (listen, faults) = (port()?, port()?);
+            let (listen, faults, metrics) = (port()?, port()?, port()?);
             let mut words = words(executor, &["shard", "--id"])?;
             words.extend([number.to_string(), "--listen".to_owned(), listen.to_string()]);
             words.extend(["--faults".to_owned(), faults.to_string()]);
+            words.extend(["--metrics".to_owned(), metrics.to_string()]);
             addresses.push(listen.to_string());
             let (name, thread) = (number.to_string(), format!("exec-s{number}"));
-            let mut member =
-                starter.start(&name, &thread, SHARD_STALL_AFTER, usize::from(number), port()?, words)?;
+            let mut member = starter.start(
+                &name,
+                &thread,
+                SHARD_STALL_AFTER,
+                usize::from(number),
+                port()?,
+                words,
+                metrics,
+            )?;
             member.faults = Some(faults);
             members.push(member);
         }
         let mut words = words(executor, &["coordinator", "--repeat", "0", "--json", "--shards"])?;
         words.extend([addresses.join(","), "--blocks".to_owned(), text(blocks)?.to_owned()]);
-        let who = usize::from(shards);
-        members.push(starter.start("coordinator", "coord", COORDINATOR_STALL_AFTER, who, port()?, words)?);
-        Ok(Self { members })
+        let (who, metrics) = (usize::from(shards), port()?);
+        words.extend(["--metrics".to_owned(), metrics.to_string()]);
+        members.push(starter.start(
+            "coordinator",
+            "coord",
+            COORDINATOR_STALL_AFTER,
+            who,
+            port()?,
+            words,
+            metrics,
+        )?);
+        let cluster = Self { members };
+        let targets = root.join(TARGETS);
+        std::fs::write(&targets, cluster.targets())
+            .map_err(|error| DemoError::Prepare(format!("cannot write {}: {error}", targets.display())))?;
+        Ok(cluster)
+    }
+
+    /// Every `/metrics`, as Prometheus' `file_sd` reads it.
+    fn targets(&self) -> String {
+        let job = |job: &str, address: fn(&Member) -> SocketAddr| {
+            let targets: Vec<_> = self.members.iter().map(|member| address(member).to_string()).collect();
+            serde_json::json!({"labels": {"job": job}, "targets": targets})
+        };
+        serde_json::json!([
+            job("shard-watchdog", |member| member.listen),
+            job("shard-executor", |member| member.metrics)
+        ])
+        .to_string()
+    }
+
+    /// A line for each member: where to look.
+    pub(super) fn addresses(&self) -> Vec<String> {
+        let line = |(number, member): (usize, &Member)| {
+            let name = if number + 1 == self.members.len() {
+                "coordinator".to_owned()
+            } else {
+                format!("shard {number}")
+            };
+            let (sidecar, executor) = (member.listen, member.metrics);
+            format!("      {name:<12} sidecar http://{sidecar}/  executor http://{executor}/metrics")
+        };
+        self.members.iter().enumerate().map(line).collect()
     }
 
     /// How many shards.
@@ -135,6 +188,7 @@ impl Starter<'_> {
         who: usize,
         listen: SocketAddr,
         words: Vec<String>,
+        metrics: SocketAddr,
     ) -> Result<Member, DemoError> {
         let file = |ending: &str| self.root.join(format!("{name}.{ending}"));
         let (heartbeat, config) = (file("heartbeat"), file("toml"));
@@ -165,7 +219,7 @@ impl Starter<'_> {
         }
         let mut process = Process::start(&mut command).map_err(failed)?;
         process.listen(who, self.sender).map_err(failed)?;
-        Ok(Member { process, listen, evidence, faults: None })
+        Ok(Member { process, listen, evidence, faults: None, metrics })
     }
 }
 

@@ -56,7 +56,11 @@ fn no_panel_of_the_dashboards_is_empty() {
     }
     let cluster = Cluster::start(&Plan {
         // One kill each: the second fault of shard 0 is withheld, which the dashboards must show too.
-        settings: Settings { kills: 1, ..Settings::default() },
+        settings: Settings { kills: 1, ..Settings::default() }.channel_rule(
+            "commands",
+            "max_age = \"10s\"",
+            "report",
+        ),
         metrics: true,
         ..Plan::default()
     });

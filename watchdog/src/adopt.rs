@@ -22,6 +22,8 @@ const HUNT_EVERY: Duration = Duration::from_millis(2);
 /// How often while there is one: a segment that is replaced while its process lives is rare. It is also how often
 /// the beat goes back, and an executor that misses ten of those may say that nobody watches.
 const CHECK_EVERY: Duration = Duration::from_millis(100);
+/// How often the segment is opened and read anew while there is a target; in between its path is only looked up.
+const OPEN_EVERY: Duration = Duration::from_secs(1);
 /// A segment that was refused is tried again, since its process may still be mapping it.
 const RETRY_REFUSED: Duration = Duration::from_millis(20);
 
@@ -75,6 +77,7 @@ impl Adopter {
             again: Arc::clone(&again),
             stop: Arc::clone(&stop),
             adopted: None,
+            opened: Instant::now(),
             refused: None,
             place: None,
             place_at: None,
@@ -150,6 +153,8 @@ struct Search {
     again: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     adopted: Option<(FileId, u64)>,
+    /// When the segment was last opened.
+    opened: Instant,
     refused: Option<(String, Instant)>,
     /// The sidecar's place at the segment, held over all incarnations: a second sidecar does not get it.
     place: Option<WatchdogBeat>,
@@ -171,6 +176,9 @@ impl Search {
     fn look(&mut self) {
         if self.again.swap(false, Ordering::Relaxed) {
             self.adopted = None;
+        }
+        if self.unchanged() {
+            return;
         }
         let Ok(wanted) = self.wanted.lock().map(|w| w.clone()) else { return };
         if self.refused.as_ref().is_some_and(|(_, at)| at.elapsed() < RETRY_REFUSED) {
@@ -196,6 +204,22 @@ impl Search {
             }
             Err(refusal) => self.refuse(refusal.to_string()),
         }
+    }
+
+    /// Whether the path leads to the file that was adopted. A file that takes a new life without being replaced is found
+    /// when it is next opened: a writer never does that, and the loop reads the incarnation at each look anyway.
+    fn unchanged(&mut self) -> bool {
+        let Some((file, _)) = &self.adopted else { return false };
+        if self.opened.elapsed() < OPEN_EVERY
+            && !self.hunting.load(Ordering::Relaxed)
+            && let Ok(wanted) = self.wanted.lock()
+            && let Ok(there) = rustix::fs::stat(&wanted.heartbeat)
+        {
+            let (major, minor) = (rustix::fs::major(there.st_dev), rustix::fs::minor(there.st_dev));
+            return *file == FileId { dev_major: major, dev_minor: minor, inode: there.st_ino };
+        }
+        self.opened = Instant::now();
+        false
     }
 
     fn take_place(&mut self, path: &Path) -> Result<(), ClaimError> {

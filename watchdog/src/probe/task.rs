@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{BufRead, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use procfs::process::{Schedstat, Stat, Status};
 use procfs::{FromBufRead, FromRead};
@@ -35,9 +36,45 @@ const fn is_end_of_process(exit_code: i32) -> bool {
 
 /// The folder of one task, held open: once the task has ended every read fails, so that a tid used again by
 /// somebody else is never mistaken for it.
+///
+/// The files that are read at each look stay open once they were: opening costs as much again as reading. Read from the
+/// beginning, each tells what is so now.
 #[derive(Debug)]
 pub struct TaskDir {
     dir: OwnedFd,
+    stat: Kept,
+    schedstat: Kept,
+    wchan: Kept,
+}
+
+/// A file of the task that stays open from its first reading on.
+#[derive(Debug)]
+struct Kept {
+    name: &'static str,
+    file: OnceLock<OwnedFd>,
+}
+
+/// What one look reads of one file: `stat`, the longest of them, has 52 numbers and a name.
+type Text = [u8; 2_048];
+
+impl Kept {
+    const fn new(name: &'static str) -> Self {
+        Self { name, file: OnceLock::new() }
+    }
+
+    /// What the file says now. While descriptors have run out it cannot be opened, and nobody knows what it says.
+    fn read<'a>(&self, dir: &OwnedFd, into: &'a mut Text) -> Result<&'a [u8], Errno> {
+        let file = match self.file.get() {
+            Some(file) => file,
+            None => {
+                let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
+                let opened = rustix::fs::openat(dir, self.name, flags, Mode::empty())?;
+                self.file.get_or_init(|| opened)
+            }
+        };
+        let read = rustix::io::pread(file, &mut into[..], 0)?;
+        Ok(into.get(..read).unwrap_or_default())
+    }
 }
 
 /// What `stat` says, as far as it is used here.
@@ -57,7 +94,12 @@ impl TaskDir {
     /// Opens `PATH`, such as `/proc/PID/task/TID` or `/proc/PID`.
     pub fn open(path: &Path) -> Result<Self, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::fs::open(path, flags, Mode::empty()).map(|dir| Self { dir })
+        rustix::fs::open(path, flags, Mode::empty()).map(|dir| Self {
+            dir,
+            stat: Kept::new("stat"),
+            schedstat: Kept::new("schedstat"),
+            wchan: Kept::new("wchan"),
+        })
     }
 
     fn file(&self, name: &str) -> Result<std::io::Take<File>, Errno> {
@@ -68,12 +110,13 @@ impl TaskDir {
 
     /// Reads `stat`. `Ok(None)`: the task has ended. `Err`: the kernel would not say.
     pub fn stat(&self) -> Result<Option<TaskStat>, Unreadable> {
-        let file = match self.file("stat") {
-            Ok(file) => file,
+        let mut text = [0; 2_048];
+        let text = match self.stat.read(&self.dir, &mut text) {
+            Ok(text) => text,
             Err(Errno::NOENT | Errno::SRCH) => return Ok(None),
             Err(_) => return Err(Unreadable),
         };
-        match Stat::from_read(file) {
+        match Stat::from_read(text) {
             Ok(stat) => {
                 let state = TaskState::from(stat.state);
                 let ended = matches!(state, TaskState::Zombie | TaskState::Dead);
@@ -83,7 +126,6 @@ impl TaskDir {
                     || stat.exit_code.is_some_and(is_end_of_process);
                 Ok(Some(TaskStat { state, ending, start_time: stat.starttime, start_stack: stat.startstack }))
             }
-            Err(error) if ended(&error) => Ok(None),
             Err(_) => Err(Unreadable),
         }
     }
@@ -105,10 +147,12 @@ impl TaskDir {
             // Dying, or waiting for its core to be written: that time counts against nobody.
             return None;
         }
+        let mut text = [0; 2_048];
         let sched = self
-            .file("schedstat")
+            .schedstat
+            .read(&self.dir, &mut text)
             .ok()
-            .and_then(|file| Schedstat::from_read(file).ok())
+            .and_then(|text| Schedstat::from_read(text).ok())
             // «0 0 0» is what a kernel without these counters says of everybody.
             .filter(|sched| sched.sum_exec_runtime != 0 || sched.pcount != 0);
         Some(TaskObservation {
@@ -120,8 +164,8 @@ impl TaskDir {
     }
 
     fn wait_channel(&self) -> Option<WaitChannel> {
-        let mut name = String::new();
-        self.file("wchan").ok()?.read_to_string(&mut name).ok()?;
+        let mut text = [0; 2_048];
+        let name = std::str::from_utf8(self.wchan.read(&self.dir, &mut text).ok()?).ok()?;
         match name.trim() {
             "" | "0" => None,
             name if name.contains("freezer") || name.contains("refrigerator") => Some(WaitChannel::Frozen),
@@ -162,11 +206,3 @@ impl TaskDir {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("/proc could not be read")]
 pub struct Unreadable;
-
-fn ended(error: &procfs::ProcError) -> bool {
-    match error {
-        procfs::ProcError::NotFound(_) => true,
-        procfs::ProcError::Io(io, _) => io.raw_os_error() == Some(Errno::SRCH.raw_os_error()),
-        _ => false,
-    }
-}

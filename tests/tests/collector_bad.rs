@@ -161,6 +161,20 @@ fn row_53_lines_beyond_the_queue_are_dropped_and_counted() {
     assert!(sick.end_sidecar(Signal::TERM).success());
 }
 
+/// Nobody ever listens: the end of the sidecar comes in the middle of a request that is tried again and again.
+#[test]
+fn row_53_no_collector_at_all_over_grpc() {
+    let folder = tempfile::tempdir().unwrap();
+    let nobody = variables(api::free_address(), "grpc", "10000");
+    let mut sick = Traced::start(folder.path(), "sick", &Settings::default(), &nobody);
+    let (record, _) = killed(&sick, Record::row(53).case("collector-none-grpc"), "disturbed_");
+    record.keep();
+    sick.watchdog().line("that nobody takes the spans", 0, |line| {
+        (line.contains("\"otlp_failing\"") && line.contains("otlp_traces")).then_some(())
+    });
+    assert!(sick.end_sidecar(Signal::TERM).success());
+}
+
 /// Nobody listens while the incident happens; then somebody does.
 #[track_caller]
 fn gone_for_a_while(case: &str, binary: &Path, protocol: &str) {

@@ -10,12 +10,16 @@
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use shard_tests::alertmanager;
 use shard_tests::collector::Collector;
 use shard_tests::process::{Process, binary};
 use shard_tests::{api, wait};
+
+/// To a port of this machine: it is refused at once, or somebody listens.
+const CONNECTS_WITHIN: Duration = Duration::from_secs(5);
 
 #[test]
 fn the_demo_is_observed_by_prometheus_alertmanager_and_collector() {
@@ -60,6 +64,9 @@ fn the_demo_is_observed_by_prometheus_alertmanager_and_collector() {
     let status = observe.wait("the end of everything");
     assert!(status.success(), "{status}");
     for address in addresses {
-        assert!(TcpStream::connect(address).is_err(), "somebody still listens on {address}");
+        assert!(
+            TcpStream::connect_timeout(&address, CONNECTS_WITHIN).is_err(),
+            "somebody still listens on {address}"
+        );
     }
 }

@@ -180,6 +180,33 @@ fn the_loop_wakes_at_the_very_threshold() {
 }
 
 #[test]
+fn a_process_at_rest_is_looked_at_less_often_and_one_at_work_as_often_as_ever() {
+    let mut history = History::begin();
+    history.policy.rules[0].stall_after = 5 * STALL_AFTER;
+    let gap = |history: &mut History| {
+        let decision = history.pass(LOOK);
+        decision.look_at.since(history.now.at)
+    };
+    let often = history.policy.look_every();
+    assert_eq!(gap(&mut history), often, "it may only be a pause");
+    history.run(Duration::from_secs(3));
+    assert_eq!(gap(&mut history), 4 * often);
+    history.begin_work(1);
+    assert_eq!(gap(&mut history), often);
+    // A short threshold is kept to the millisecond also after a rest.
+    let mut history = History::begin();
+    history.run(Duration::from_secs(3));
+    assert_eq!(gap(&mut history), history.policy.look_every());
+    // Nothing tells of the end of a main thread but looking.
+    let mut history = History::begin();
+    history.policy.rules[0].stall_after = 5 * STALL_AFTER;
+    history.thread().tid = 100;
+    history.thread().generation += 1;
+    history.run(Duration::from_secs(3));
+    assert_eq!(gap(&mut history), often);
+}
+
+#[test]
 fn stopped_time_does_not_count_and_a_stop_within_its_cap_is_excused() {
     let mut history = History::begin();
     history.begin_work(1);

@@ -70,9 +70,8 @@ impl Cluster {
                 &thread,
                 SHARD_STALL_AFTER,
                 usize::from(number),
-                port()?,
+                (port()?, metrics),
                 words,
-                metrics,
             )?;
             member.faults = Some(faults);
             members.push(member);
@@ -86,9 +85,8 @@ impl Cluster {
             "coord",
             COORDINATOR_STALL_AFTER,
             who,
-            port()?,
+            (port()?, metrics),
             words,
-            metrics,
         )?);
         let cluster = Self { members };
         let targets = root.join(TARGETS);
@@ -186,9 +184,8 @@ impl Starter<'_> {
         thread: &str,
         stall_after: &'static str,
         who: usize,
-        listen: SocketAddr,
+        (listen, metrics): (SocketAddr, SocketAddr),
         words: Vec<String>,
-        metrics: SocketAddr,
     ) -> Result<Member, DemoError> {
         let file = |ending: &str| self.root.join(format!("{name}.{ending}"));
         let (heartbeat, config) = (file("heartbeat"), file("toml"));

@@ -23,6 +23,10 @@ const LOOK_ENDING: Duration = Duration::from_millis(2);
 /// A condemned process is looked at for the ladder's sake; its end arrives as an event.
 const LOOK_CONDEMNED: Duration = Duration::from_millis(50);
 
+/// A process rests when none of its watched threads has been at work for so long: several blocks' time, so that the
+/// pauses between blocks are no rest.
+const RESTS_AFTER: Duration = Duration::from_secs(2);
+
 /// Two looks are never closer than this for a threshold's sake; a stall may be told so much too late.
 const SOONEST: Duration = Duration::from_millis(1);
 
@@ -328,7 +332,8 @@ impl Incarnation {
         if self.unsettled {
             return at.plus(LOOK_ENDING);
         }
-        let mut next = at.plus(policy.look_every());
+        let every = if self.rests(at) { policy.look_at_rest() } else { policy.look_every() };
+        let mut next = at.plus(every);
         for trial in &self.threads {
             if let Some(rule) = trial.rule.and_then(|rule| policy.rules.get(rule))
                 && let Some(left) = trial.runs_against(rule)
@@ -350,6 +355,22 @@ impl Incarnation {
             next = next.min(deadline);
         }
         if policy.poll_threads { next.min(at.plus(THREAD_POLL)) } else { next }
+    }
+
+    /// Whether all is there, nothing waits, and nothing has been at work for a while. A leader ends without an event, so one
+    /// that is watched is looked at as often as ever.
+    fn rests(&self, at: Monotonic) -> bool {
+        let idle = |trial: &ThreadTrial| {
+            trial.health == Health::Idle
+                && trial.tid != self.identity.pid
+                && at.since(trial.last_beat) >= RESTS_AFTER
+        };
+        self.missing.is_empty()
+            && self.unpublished.is_empty()
+            && self.exiting_since.is_none()
+            && self.stopped_since.is_none()
+            && self.threads.iter().filter(|trial| trial.rule.is_some()).all(idle)
+            && self.channels.iter().filter(|trial| trial.rule.is_some()).all(|trial| trial.depth() == 0)
     }
 }
 

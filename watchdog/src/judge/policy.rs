@@ -13,6 +13,10 @@ const LOOKS_PER_THRESHOLD: u32 = 125;
 const SHORTEST_LOOK: Duration = Duration::from_millis(4);
 /// Work that begins between two looks is seen this much too late at most, whatever the threshold.
 const LONGEST_LOOK: Duration = Duration::from_millis(50);
+/// A process in which nothing has been at work for a while is looked at so many times less often.
+const AT_REST: u32 = 4;
+/// Up to this threshold the overshoot stays below 10 ms also after a rest.
+const NEVER_RESTS: Duration = Duration::from_secs(1);
 
 /// What the judge goes by.
 #[derive(Clone, Debug)]
@@ -127,18 +131,28 @@ impl Policy {
         self.channels.iter().position(|rule| rule.name == name && rule.on != On::Ignore)
     }
 
+    /// The same while nothing has been at work for a while: what begins then and stalls at once is told up to 1/31 of its
+    /// threshold too late instead of 1/125.
+    pub fn look_at_rest(&self) -> Duration {
+        let every = self.look_every();
+        if self.shortest() <= NEVER_RESTS || self.poll_threads { every } else { every * AT_REST }
+    }
+
     /// How long the loop may sleep while a thread could begin to stall unseen.
     pub fn look_every(&self) -> Duration {
-        let shortest = self
-            .rules
+        let every = (self.shortest() / LOOKS_PER_THRESHOLD).clamp(SHORTEST_LOOK, LONGEST_LOOK);
+        if self.poll_threads { every.min(THREAD_POLL) } else { every }
+    }
+
+    /// The shortest time after which anything can be condemned for want of progress.
+    fn shortest(&self) -> Duration {
+        self.rules
             .iter()
             .filter(|rule| rule.on != On::Ignore)
             .map(|rule| rule.stall_after)
             .chain(self.channels.iter().filter_map(|rule| Some(rule.kills_after()?.0)))
             .min()
-            .unwrap_or(Duration::MAX);
-        let every = (shortest / LOOKS_PER_THRESHOLD).clamp(SHORTEST_LOOK, LONGEST_LOOK);
-        if self.poll_threads { every.min(THREAD_POLL) } else { every }
+            .unwrap_or(Duration::MAX)
     }
 }
 

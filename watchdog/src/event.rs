@@ -60,6 +60,17 @@ pub enum Event {
         /// Why its time does not count; `None` when it counts again.
         kind: Option<ExcuseKind>,
     },
+    /// An excuse has lasted as long as it may.
+    ExcuseOver {
+        /// When.
+        at: Monotonic,
+        /// Which thread.
+        thread: String,
+        /// The excuse.
+        kind: ExcuseKind,
+        /// How long it may excuse.
+        cap: Duration,
+    },
     /// A channel waits longer, or is deeper, than its rule allows.
     ChannelLate {
         /// When.

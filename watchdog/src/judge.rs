@@ -6,6 +6,7 @@
 
 pub mod channel;
 pub mod channel_age;
+pub mod excuse;
 pub mod incarnation;
 pub mod policy;
 pub mod stall_clock;
@@ -108,6 +109,15 @@ pub enum Note {
         thread: std::sync::Arc<str>,
         /// The excuse now.
         kind: Option<ExcuseKind>,
+    },
+    /// An excuse has lasted as long as it may. Nobody is killed for it; a person should look.
+    ExcuseOver {
+        /// Which thread.
+        thread: std::sync::Arc<str>,
+        /// The excuse.
+        kind: ExcuseKind,
+        /// How long it may excuse.
+        cap: Duration,
     },
     /// A channel began to wait longer, or became deeper, than its rule allows.
     ChannelLate {

@@ -85,6 +85,13 @@ impl Relay {
             Event::Excuse { thread, kind: None, .. } => {
                 tracing::info!(event = "excuse_over", thread, "time of {thread} counts again");
             }
+            Event::ExcuseOver { thread, kind, cap, .. } => tracing::warn!(
+                event = "excuse_over_cap",
+                thread,
+                %kind,
+                cap_seconds = cap.as_secs_f64(),
+                "{thread} has been {kind} for {cap:.1?}, which is as long as that may excuse; nobody is killed for it, look at it"
+            ),
             Event::ChannelLate { channel, why, .. } => {
                 tracing::warn!(event = "channel_late", channel, why, "channel {channel}: {why}");
             }

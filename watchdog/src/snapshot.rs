@@ -55,6 +55,8 @@ pub struct ThreadStatus {
     pub health: Health,
     /// How it stands still, if it is stalled.
     pub kind: Option<StallKind>,
+    /// Whether its excuse has lasted as long as it may.
+    pub excuse_over_cap: bool,
     /// Why its time does not count, if it is excused.
     pub excuse: Option<ExcuseKind>,
     /// When this sidecar last saw it make progress or change its activity.

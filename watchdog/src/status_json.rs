@@ -68,6 +68,9 @@ pub struct ThreadJson {
     pub health: Health,
     /// Of a stall, how it stands still; of an excuse, why it counts as one.
     pub kind: Option<String>,
+    /// Whether its excuse has lasted as long as it may: a person should look.
+    #[serde(default)]
+    pub excuse_over_cap: bool,
     /// Since its last sign of progress or change of activity.
     pub heartbeat_age_seconds: Option<f64>,
     /// What it works on.
@@ -154,6 +157,7 @@ fn thread(snapshot: &Snapshot, thread: &ThreadStatus) -> ThreadJson {
         tid: thread.tid,
         health: thread.health,
         kind: kind.map(str::to_owned),
+        excuse_over_cap: thread.excuse_over_cap,
         heartbeat_age_seconds: age(thread.last_beat),
         work_key: thread.work_key,
         attempt: thread.attempt,

@@ -266,6 +266,12 @@ impl Watch {
                 Note::Excuse { thread, kind } => {
                     self.publisher.send(Event::Excuse { at, thread: thread.to_string(), kind: *kind });
                 }
+                Note::ExcuseOver { thread, kind, cap } => self.publisher.send(Event::ExcuseOver {
+                    at,
+                    thread: thread.to_string(),
+                    kind: *kind,
+                    cap: *cap,
+                }),
                 Note::ChannelLate { channel, why } => self.publisher.send(Event::ChannelLate {
                     at,
                     channel: channel.to_string(),

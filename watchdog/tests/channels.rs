@@ -14,6 +14,7 @@ use std::time::Duration;
 use globset::{Glob, GlobMatcher};
 use shard_watchdog::clock::Monotonic;
 use shard_watchdog::config::On;
+use shard_watchdog::judge::excuse::Caps;
 use shard_watchdog::judge::policy::{ChannelLimits, Policy, Rule};
 use shard_watchdog::judge::{Condemnation, Decision, Judge, Note};
 use shard_watchdog::observation::{
@@ -53,6 +54,7 @@ fn policy(on: On) -> Policy {
         exit_within: Duration::from_secs(30),
         stopped_at_most: Duration::from_secs(60),
         stopped_kills: true,
+        excuse_caps: Caps::default(),
         restart_within: Duration::from_secs(30),
         poll_threads: false,
     }

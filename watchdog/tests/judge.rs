@@ -13,6 +13,7 @@ use std::time::Duration;
 use globset::Glob;
 use shard_watchdog::clock::Monotonic;
 use shard_watchdog::config::On;
+use shard_watchdog::judge::excuse::Caps;
 use shard_watchdog::judge::policy::{Policy, Rule};
 use shard_watchdog::judge::{Decision, Judge, Note};
 use shard_watchdog::observation::{
@@ -20,10 +21,11 @@ use shard_watchdog::observation::{
     ThreadObservation,
 };
 use shard_watchdog::snapshot::TargetIdentity;
-use shard_watchdog::verdict::{Reason, Verdict};
+use shard_watchdog::verdict::{ExcuseKind, Reason, Verdict};
 
 const LOOK: Duration = Duration::from_millis(10);
 const STALL_AFTER: Duration = Duration::from_secs(1);
+const EXCUSE_CAP: Duration = Duration::from_secs(10);
 
 fn policy() -> Policy {
     let rule = Rule {
@@ -41,6 +43,7 @@ fn policy() -> Policy {
         exit_within: Duration::from_secs(30),
         stopped_at_most: Duration::from_secs(60),
         stopped_kills: true,
+        excuse_caps: Caps::default().with(ExcuseKind::Starved, EXCUSE_CAP),
         restart_within: Duration::from_secs(30),
         poll_threads: false,
     }
@@ -204,6 +207,35 @@ fn a_process_at_rest_is_looked_at_less_often_and_one_at_work_as_often_as_ever() 
     history.thread().generation += 1;
     history.run(Duration::from_secs(3));
     assert_eq!(gap(&mut history), often);
+}
+
+#[test]
+fn an_excuse_beyond_its_cap_is_told_once_and_kills_nobody() {
+    let mut history = History::begin();
+    history.begin_work(1);
+    history.stand_in(TaskState::Running);
+    let mut told = 0;
+    let mut decision = history.pass(LOOK);
+    let begin = history.now.at;
+    while history.now.at.since(begin) < 3 * EXCUSE_CAP {
+        decision = history.pass(LOOK);
+        assert!(!decision.condemned);
+        let over = |note: &&Note| matches!(note, Note::ExcuseOver { kind: ExcuseKind::Starved, cap, .. } if *cap == EXCUSE_CAP);
+        if history.judge.notes().iter().any(|note| over(&note)) {
+            told += 1;
+            let after = history.now.at.since(begin);
+            assert!(after >= EXCUSE_CAP - 2 * LOOK && after <= EXCUSE_CAP + 2 * LOOK, "{after:?}");
+        }
+    }
+    assert_eq!((told, decision.verdict), (1, Verdict::Excused));
+    assert!(history.judge.why().contains("longer than that may excuse"), "{}", history.judge.why());
+    // Progress is a new beginning: the cap counts for one piece of standing still.
+    history.thread().progress += 1;
+    history.thread().task = None;
+    assert_eq!(history.pass(LOOK).verdict, Verdict::Healthy);
+    history.stand_in(TaskState::Running);
+    history.run(EXCUSE_CAP / 2);
+    assert!(!history.judge.why().contains("longer than that may excuse"));
 }
 
 #[test]

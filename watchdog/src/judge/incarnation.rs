@@ -12,6 +12,7 @@ use crate::snapshot::TargetIdentity;
 use crate::verdict::{ExcuseKind, Health, Verdict};
 
 use super::channel::ChannelTrial;
+use super::excuse::Caps;
 use super::policy::{Policy, THREAD_POLL};
 use super::thread::{ThreadLook, ThreadTrial};
 use super::{Condemnation, Finding, Look, Note, Why, says_it_ends};
@@ -193,8 +194,8 @@ impl Incarnation {
             let Some(trial) = self.threads.get_mut(index) else { continue };
             let rule = trial.rule.and_then(|rule| policy.rules.get(rule));
             let watched = rule.is_some_and(|rule| rule.on != On::Ignore);
-            let brought = trial.look(thread, rule, look);
-            note(trial, brought, excused, notes);
+            let brought = trial.look(thread, rule, &policy.excuse_caps, look);
+            note(trial, brought, &policy.excuse_caps, excused, notes);
             let kills = rule.is_some_and(|rule| rule.on == On::Kill);
             if watched && kills && brought.gone && cause.gone.is_none() {
                 cause.gone = Some(index);
@@ -270,6 +271,13 @@ impl Incarnation {
         }
         let watched = || self.threads.iter().filter(|t| t.rule.is_some() && !t.left);
         let stopped = self.stopped_since.is_some();
+        if let Some(trial) = watched().find(|t| t.health == Health::Excused && t.over_cap) {
+            let (name, kind) = (&trial.name, trial.excuse.map_or("excused", ExcuseKind::label));
+            let why = format!(
+                "thread {name} is {kind} for longer than that may excuse: nobody is killed for it, a person should look"
+            );
+            return Finding { verdict: Verdict::Excused, why: Why::Changed(why) };
+        }
         if stopped || watched().any(|t| t.health == Health::Excused) {
             let named = watched().find(|t| t.health == Health::Excused).and_then(|t| t.excuse);
             let why = match (stopped, named) {
@@ -384,6 +392,7 @@ struct Cause {
 fn note(
     trial: &ThreadTrial,
     brought: ThreadLook,
+    caps: &Caps,
     excused: &mut [Duration; ExcuseKind::ALL.len()],
     notes: &mut Vec<Note>,
 ) {
@@ -394,6 +403,12 @@ fn note(
     }
     if brought.excuse_changed {
         notes.push(Note::Excuse { thread: trial.name.clone(), kind: trial.excuse });
+    }
+    if let Some(kind) = brought.excuse_over
+        && trial.rule.is_some()
+    {
+        let cap = caps.of(kind).unwrap_or_default();
+        notes.push(Note::ExcuseOver { thread: trial.name.clone(), kind, cap });
     }
     if let Some(gap) = brought.gap {
         notes.push(Note::ProgressGap { thread: trial.name.clone(), gap });

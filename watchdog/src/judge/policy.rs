@@ -5,6 +5,9 @@ use std::time::Duration;
 use globset::{Glob, GlobMatcher};
 
 use crate::config::{Config, On};
+use crate::verdict::ExcuseKind;
+
+use super::excuse::Caps;
 
 /// A verdict on a stall comes at most this much of `stall_after` too late for want of looking: 1/125 keeps the
 /// overshoot below 10 ms for thresholds up to one second.
@@ -33,6 +36,8 @@ pub struct Policy {
     pub stopped_at_most: Duration,
     /// Whether a stop past its cap condemns.
     pub stopped_kills: bool,
+    /// How long every other excuse may last before a person is told.
+    pub excuse_caps: Caps,
     /// From death to a new incarnation.
     pub restart_within: Duration,
     /// Whether ends of threads are polled, which takes a look every 20 ms.
@@ -116,6 +121,10 @@ impl Policy {
             exit_within: config.judge.exit_within,
             stopped_at_most: config.judge.stopped_at_most,
             stopped_kills: config.judge.stopped_then == On::Kill,
+            excuse_caps: Caps::default()
+                .with(ExcuseKind::Starved, config.judge.starved)
+                .with(ExcuseKind::Throttled, config.judge.throttled)
+                .with(ExcuseKind::Traced, config.judge.traced),
             restart_within: config.restart.within,
             poll_threads,
         }

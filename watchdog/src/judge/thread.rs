@@ -9,6 +9,7 @@ use crate::observation::{Claim, Presence, TaskObservation, TaskState, ThreadObse
 use crate::verdict::{ExcuseKind, Health, StallKind};
 
 use super::Look;
+use super::excuse::{Caps, Excused};
 use super::policy::Rule;
 use super::stall_clock::StallClock;
 
@@ -45,6 +46,10 @@ pub struct ThreadTrial {
     pub excuse: Option<ExcuseKind>,
     /// The stall clock.
     pub clock: StallClock,
+    /// Time excused since the last progress.
+    pub excused: Excused,
+    /// Whether its excuse has lasted as long as it may.
+    pub over_cap: bool,
     /// The first piece of work that it was seen to finish; the inner value is its key, where known.
     pub finished: Option<Option<u64>>,
     activity: u64,
@@ -70,6 +75,8 @@ pub struct ThreadLook {
     pub excused: Option<(ExcuseKind, Duration)>,
     /// Its excuse is another one than at the last look.
     pub excuse_changed: bool,
+    /// The excuse that has lasted as long as it may, since this look.
+    pub excuse_over: Option<ExcuseKind>,
     /// It beat, after this much time at work without a beat.
     pub gap: Option<Duration>,
 }
@@ -89,6 +96,8 @@ impl ThreadTrial {
             work: seen.working().then_some((seen.work_key, seen.attempt)),
             excuse: None,
             clock: StallClock::default(),
+            excused: Excused::default(),
+            over_cap: false,
             finished: None,
             activity: seen.activity,
             progress: seen.progress,
@@ -101,7 +110,13 @@ impl ThreadTrial {
     }
 
     /// Takes one more look; the first one, right after [`ThreadTrial::new`], has no time behind it.
-    pub fn look(&mut self, seen: &ThreadObservation, rule: Option<&Rule>, look: Look) -> ThreadLook {
+    pub fn look(
+        &mut self,
+        seen: &ThreadObservation,
+        rule: Option<&Rule>,
+        caps: &Caps,
+        look: Look,
+    ) -> ThreadLook {
         self.present = true;
         let mut brought = ThreadLook::default();
         if seen.claim == Claim::Left {
@@ -129,7 +144,7 @@ impl ThreadTrial {
             self.set_excuse(None, &mut brought);
             return brought;
         }
-        self.stand_still(seen.task, rule, look, &mut brought);
+        self.stand_still(seen.task, rule, caps, look, &mut brought);
         brought
     }
 
@@ -177,6 +192,7 @@ impl ThreadTrial {
         self.progress = seen.progress;
         self.last_beat = at;
         self.clock.reset();
+        self.excused.reset();
         self.advanced = true;
         self.health = if seen.working() { Health::Working } else { Health::Idle };
         self.set_excuse(None, brought);
@@ -186,6 +202,7 @@ impl ThreadTrial {
         &mut self,
         task: Option<TaskObservation>,
         rule: Option<&Rule>,
+        caps: &Caps,
         look: Look,
         brought: &mut ThreadLook,
     ) {
@@ -193,7 +210,9 @@ impl ThreadTrial {
         self.advanced = !interval.counted.is_zero() || look.elapsed.is_zero();
         let lost = look.elapsed.saturating_sub(interval.counted);
         brought.excused = interval.excuse.map(|kind| (kind, lost));
+        brought.excuse_over = interval.excuse.filter(|kind| self.excused.add(*kind, lost, caps));
         self.set_excuse(interval.excuse, brought);
+        self.over_cap = interval.excuse.is_some_and(|kind| self.excused.over(kind, caps));
         let Some(rule) = rule else { return };
         let counted = self.clock.counted();
         self.health = if counted >= rule.stall_after {
@@ -211,6 +230,7 @@ impl ThreadTrial {
     fn set_excuse(&mut self, excuse: Option<ExcuseKind>, brought: &mut ThreadLook) {
         brought.excuse_changed = self.excuse != excuse;
         self.excuse = excuse;
+        self.over_cap &= excuse.is_some();
     }
 
     /// How it stands still, from the first and the last look since its last progress.

@@ -67,6 +67,7 @@ pub(crate) fn snapshot() -> Snapshot {
         health: Health::Idle,
         kind: None,
         excuse: None,
+        excuse_over_cap: false,
         last_beat: Some(ago(3_000)),
         beats: 4,
         work_key: None,

@@ -74,6 +74,9 @@ shard_telemetry::catalogue! {
     EXCUSED: "shard_watchdog_excused_seconds_total", Kind::Counter, Unit::Seconds,
         [words("kind", labels_of!(ExcuseKind))],
         "Time that did not count against any thread, by why.";
+    EXCUSE_OVER_CAP: "shard_watchdog_excuse_over_cap", Kind::Gauge, Unit::Flag,
+        [words("kind", labels_of!(ExcuseKind))],
+        "1 while a watched thread has been excused for as long as `judge.excuse` allows, or longer: nobody is killed for it, a person should look.";
     LOOP_LATE: "shard_watchdog_loop_late_seconds", Kind::Histogram(LATE), Unit::Seconds, [],
         "How much later than it had asked to the watch loop woke.";
     TELEMETRY_DROPPED: "shard_watchdog_telemetry_dropped_total", Kind::Counter, Unit::Count("{item}"),

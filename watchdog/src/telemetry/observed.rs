@@ -146,6 +146,13 @@ impl Source<'_> {
     }
 
     fn watch(&self) {
+        self.in_snapshot(&catalogue::EXCUSE_OVER_CAP, |snapshot, _| {
+            let over = |kind: &ExcuseKind| {
+                snapshot.threads.iter().any(|thread| thread.excuse_over_cap && thread.excuse == Some(*kind))
+            };
+            let kinds = ExcuseKind::ALL.iter();
+            kinds.map(|kind| (flag(over(kind)), vec![KeyValue::new("kind", kind.label())])).collect()
+        });
         self.in_snapshot(&catalogue::KILLS_LEFT, |snapshot, _| {
             vec![(f64::from(snapshot.kills_left), vec![])]
         });

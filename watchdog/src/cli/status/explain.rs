@@ -65,6 +65,9 @@ fn remark(thread: &ThreadJson) -> String {
         Health::Stalled => because("past stall_after"),
         Health::Gone if thread.tid.is_none() => "no thread of this name is there".to_owned(),
         Health::Gone => "has ended while its process lives on".to_owned(),
+        Health::Excused if thread.excuse_over_cap => {
+            because("its time does not count, for longer than it should")
+        }
         Health::Excused => because("its time does not count"),
     }
 }
@@ -72,6 +75,9 @@ fn remark(thread: &ThreadJson) -> String {
 fn why_not(status: &StatusJson) -> &'static str {
     match status.verdict {
         Verdict::Healthy => "nothing is wrong",
+        Verdict::Excused if status.threads.iter().any(|thread| thread.excuse_over_cap) => {
+            "an excuse has reached its limit (judge.excuse): that is for a person to look at, never a reason to kill"
+        }
         Verdict::Excused => {
             "what stands still is not the target's fault, and no excuse has reached its limit"
         }

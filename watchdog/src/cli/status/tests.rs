@@ -16,6 +16,7 @@ fn status(verdict: Verdict) -> StatusJson {
         tid: Some(4_711),
         health: Health::Late,
         kind: None,
+        excuse_over_cap: false,
         heartbeat_age_seconds: Some(2.5),
         work_key: Some(19_426_587),
         attempt: Some(2),

@@ -76,6 +76,10 @@ pub const EVENTS: &[LogEvent] = &[
     event("verdict", "The verdict changed; from what, to what, and why."),
     event("excuse", "Time of a thread does not count for now, and why."),
     event("excuse_over", "It counts again."),
+    event(
+        "excuse_over_cap",
+        "An excuse has lasted as long as it may. Nobody is killed for it; a person should look.",
+    ),
     event("channel_late", "A channel waits longer, or is deeper, than its rule allows, and why."),
     event("channel_in_time", "It keeps within its rule again; after how long, and how deep it was at most."),
     event("incident_opened", "A verdict was a reason to kill, or the process ended by itself."),

@@ -20,8 +20,9 @@ use crate::probe::wakeup::Waker;
 /// How often the path is looked at while there is no target: a restart is seen within this time.
 const HUNT_EVERY: Duration = Duration::from_millis(2);
 /// How often while there is one: a segment that is replaced while its process lives is rare. It is also how often
-/// the beat goes back, and an executor that misses ten of those may say that nobody watches.
-const CHECK_EVERY: Duration = Duration::from_millis(100);
+/// the beat goes back: an executor that hears nothing for two seconds, eight of those, may say that nobody watches.
+/// Being woken for it is most of what this thread costs.
+const CHECK_EVERY: Duration = Duration::from_millis(250);
 /// How often the segment is opened and read anew while there is a target; in between its path is only looked up.
 const OPEN_EVERY: Duration = Duration::from_secs(1);
 /// A segment that was refused is tried again, since its process may still be mapping it.

@@ -8,6 +8,7 @@ pub mod counts;
 pub mod manual;
 mod observed;
 mod page;
+mod sampler;
 pub mod spans;
 
 use std::net::{SocketAddr, TcpListener};
@@ -24,6 +25,7 @@ use shard_telemetry::prometheus::{Page, PrometheusError};
 
 use counts::Counts;
 use page::Server;
+use sampler::{Sampler, SamplerError};
 use spans::Tracer;
 
 /// The label `shard` of a coordinator.
@@ -48,6 +50,9 @@ pub enum TelemetryError {
     /// Nothing can be sent.
     #[error(transparent)]
     Otlp(#[from] OtlpError),
+    /// A variable says something that cannot be understood.
+    #[error(transparent)]
+    Sampler(#[from] SamplerError),
     /// No thread or runtime.
     #[error(
         "cannot start the threads for metrics: {0}. The limit on threads or descriptors is probably reached (ulimit -u, ulimit -n)"
@@ -87,7 +92,7 @@ impl Telemetry {
         let mut telemetry = Self::default();
         let mut running = Running::default();
         if let Some(spans) = otlp.as_ref().and_then(Otlp::spans) {
-            telemetry.tracer = Tracer::new(spans, shard);
+            telemetry.tracer = Tracer::new(spans, shard, Sampler::from_environment()?);
         }
         if listener.is_some() || otlp.is_some() {
             let (page, reader) = Page::new()?;

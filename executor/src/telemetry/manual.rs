@@ -32,7 +32,7 @@ Written from the catalogue in `executor/src/telemetry/catalogue.rs`; a test fail
 `coordinator` and `shard` serve `GET /metrics` on `--metrics ADDR`, and send metrics, traces and logs to a collector if the standard
 variables name one: `OTEL_EXPORTER_OTLP_ENDPOINT` (or `…_METRICS_ENDPOINT`, `…_TRACES_ENDPOINT`, `…_LOGS_ENDPOINT`),
 `OTEL_EXPORTER_OTLP_PROTOCOL` = `http/protobuf` or `grpc`, `OTEL_METRIC_EXPORT_INTERVAL` in milliseconds; `OTEL_METRICS_EXPORTER=none`
-(`TRACES`, `LOGS`) switches one off, `OTEL_SDK_DISABLED=true` all. What a collector does not take is dropped and counted, and no block
-waits for it.
+(`TRACES`, `LOGS`) switches one off, `OTEL_SDK_DISABLED=true` all. `OTEL_TRACES_SAMPLER` = `traceidratio` with `OTEL_TRACES_SAMPLER_ARG` = `0.01` on the coordinator traces every
+hundredth block. What a collector does not take is dropped and counted, and no block waits for it.
 
 ";

@@ -11,6 +11,8 @@ use shard_heartbeat::TraceContext;
 use shard_telemetry::otlp::Spans;
 use shard_telemetry::span::Finished;
 
+use super::sampler::Sampler;
+
 /// The flag «sampled» of a W3C trace context.
 const SAMPLED: u8 = 1;
 
@@ -23,6 +25,7 @@ struct Tells {
     spans: Spans,
     scope: InstrumentationScope,
     shard: KeyValue,
+    sampler: Sampler,
 }
 
 /// A span that has begun.
@@ -70,17 +73,18 @@ impl Open {
 }
 
 impl Tracer {
-    /// Spans of `shard` go to `spans`.
-    pub fn new(spans: Spans, shard: &str) -> Self {
+    /// Spans of `shard` go to `spans`; of the traces that begin here only those that `sampler` takes.
+    pub(super) fn new(spans: Spans, shard: &str, sampler: Sampler) -> Self {
         let scope = InstrumentationScope::builder(env!("CARGO_PKG_NAME"));
         let scope = scope.with_version(env!("CARGO_PKG_VERSION")).build();
-        Self(Some(Tells { spans, scope, shard: KeyValue::new("shard", shard.to_owned()) }))
+        Self(Some(Tells { spans, scope, shard: KeyValue::new("shard", shard.to_owned()), sampler }))
     }
 
-    /// Begins a trace.
+    /// Begins a trace, if it is one of those that are told.
     pub fn root(&self) -> Option<Open> {
-        self.0.as_ref()?;
-        Some(Open::new(RandomIdGenerator::default().new_trace_id(), SpanId::INVALID, Kind::Internal))
+        let tells = self.0.as_ref()?;
+        let id = RandomIdGenerator::default().new_trace_id();
+        tells.sampler.takes(id).then(|| Open::new(id, SpanId::INVALID, Kind::Internal))
     }
 
     /// Begins a span under `parent`.

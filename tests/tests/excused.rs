@@ -1,0 +1,118 @@
+//! Row 44: a real debugger. One that holds the shard excuses it, and past the cap a person is told; one that lets it run
+//! excuses nothing.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what went wrong by failing"
+)]
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::fs::{CWD, FileType, Mode};
+use shard_tests::cluster::{Cluster, Plan};
+use shard_tests::process::Process;
+use shard_tests::sidecar::Settings;
+use shard_tests::{api, faults, skip, wait};
+
+/// Whether gdb is there; if not, the test is noted as skipped, and in CI it fails.
+fn debugger(test: &str) -> bool {
+    let there = Path::new("/usr/bin/gdb").is_file();
+    if !there {
+        assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "CI needs gdb: .ci/run installs it");
+        skip::note(test, "gdb is not installed (apt-get install gdb)");
+    }
+    there
+}
+
+/// gdb on the process `pid`; it ends with its commands. Symbols are not read: those of a debug build take a minute.
+fn attach(pid: i32, commands: &[&str]) -> Process {
+    let mut command = Command::new("/usr/bin/gdb");
+    command.args(["--batch", "-nx", "--readnever", "-iex", "set auto-solib-add off", "-p", &pid.to_string()]);
+    for one in commands {
+        command.args(["-ex", one]);
+    }
+    Process::start("gdb", command)
+}
+
+/// A cluster whose shard 0 is in the middle of a part that takes a minute and progresses all the time.
+fn at_work() -> Cluster {
+    let settings = Settings { append: "[judge.excuse]\ntraced = \"3s\"\n".to_owned(), ..Settings::default() };
+    let plan = Plan { settings, block_deadline: "300s".to_owned(), coordinator: false, ..Plan::default() };
+    let mut cluster = Cluster::start(&plan);
+    let blocks = shard_tests::blocks::generated(cluster.folder(), 1, 400);
+    cluster.shards[0].sidecar.wait_for("healthy");
+    faults::order(cluster.shards[0].faults, &["arm slow 250ms"]);
+    cluster.run_blocks(&blocks, "300s");
+    wait::until("shard 0 at work", || {
+        let status = cluster.shards[0].sidecar.status()?;
+        (status["threads"][0]["health"] == "working").then_some(())
+    });
+    cluster
+}
+
+fn over_cap(cluster: &Cluster) -> Option<bool> {
+    let page = api::get(cluster.shards[0].sidecar.http, "/metrics")?.body;
+    let line = page.lines().find(|line| {
+        line.starts_with("shard_watchdog_excuse_over_cap{") && line.contains("kind=\"traced\"")
+    })?;
+    Some(line.ends_with(" 1"))
+}
+
+#[test]
+fn row_44_a_debugger_that_holds_the_shard_excuses_it_and_is_told_past_the_cap() {
+    if !debugger("row_44_a_debugger_that_holds_the_shard_excuses_it_and_is_told_past_the_cap") {
+        return;
+    }
+    let cluster = at_work();
+    let sidecar = &cluster.shards[0].sidecar;
+    let pid = sidecar.pid();
+    let hold = cluster.folder().join("hold");
+    rustix::fs::mknodat(CWD, &hold, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    // It sits there until somebody writes, but not for ever.
+    let sits = format!("shell timeout 120 cat {} >/dev/null", hold.display());
+    let mut gdb = attach(pid, &[&sits]);
+    let excused = sidecar.wait_for("excused");
+    assert_eq!(excused["threads"][0]["kind"], "traced", "{excused:#}");
+    wait::until("the excuse to be past its cap", || {
+        let status = sidecar.status()?;
+        (status["threads"][0]["excuse_over_cap"] == true).then_some(())
+    });
+    wait::until("the gauge that pages", || over_cap(&cluster).filter(|over| *over));
+    // Well past stall_after and the cap by now, and for as long again.
+    wait::holds_for(Duration::from_secs(4), "excused, and alive", || {
+        sidecar.status().is_none_or(|status| status["verdict"] == "excused" && status["pid"] == pid)
+    });
+    OpenOptions::new().write(true).open(&hold).unwrap().write_all(b"go\n").unwrap();
+    gdb.wait("the debugger's end");
+    wait::until("the shard at work again", || {
+        let status = sidecar.status()?;
+        (status["verdict"] == "healthy" && status["threads"][0]["excuse_over_cap"] == false).then_some(())
+    });
+    assert!(sidecar.incidents().is_empty(), "{:#?}", sidecar.incidents());
+    assert_eq!(sidecar.pid(), pid);
+}
+
+#[test]
+fn row_44_a_debugger_that_lets_the_shard_run_excuses_nothing() {
+    if !debugger("row_44_a_debugger_that_lets_the_shard_run_excuses_nothing") {
+        return;
+    }
+    let cluster = Cluster::start(&Plan { block_deadline: "60s".to_owned(), ..Plan::default() });
+    let sidecar = &cluster.shards[0].sidecar;
+    let gdb = attach(sidecar.pid(), &["continue"]);
+    wait::until("the debugger on it", || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", sidecar.pid())).ok()?;
+        let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:\t"))?;
+        (tracer != "0").then_some(())
+    });
+    cluster.inject(0, &["arm spin after 1"]);
+    let incident = sidecar.incident("recovered");
+    assert_eq!((&incident["reason"], &incident["thread"]["kind"]), (&"stalled".into(), &"livelock".into()));
+    drop(gdb);
+}

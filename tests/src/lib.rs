@@ -15,6 +15,7 @@
 pub mod alertmanager;
 pub mod api;
 pub mod blocks;
+pub mod cgroup;
 pub mod clock;
 pub mod cluster;
 pub mod collector;

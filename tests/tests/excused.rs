@@ -1,5 +1,5 @@
-//! Row 44: a real debugger. One that holds the shard excuses it, and past the cap a person is told; one that lets it run
-//! excuses nothing.
+//! Rows 42, 44, 46 and 47: a real quota, a real debugger, a real freezer, a watchdog that was stopped itself. What holds the shard from outside excuses it, past the
+//! cap a person is told, and nobody is killed.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,6 +15,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode};
+use rustix::process::{Pid, PidfdFlags, Signal};
+use shard_tests::cgroup::Cgroup;
 use shard_tests::cluster::{Cluster, Plan};
 use shard_tests::process::Process;
 use shard_tests::sidecar::Settings;
@@ -42,7 +44,10 @@ fn attach(pid: i32, commands: &[&str]) -> Process {
 
 /// A cluster whose shard 0 is in the middle of a part that takes a minute and progresses all the time.
 fn at_work() -> Cluster {
-    let settings = Settings { append: "[judge.excuse]\ntraced = \"3s\"\n".to_owned(), ..Settings::default() };
+    let settings = Settings {
+        append: "[judge.excuse]\ntraced = \"3s\"\nstarved = \"3s\"\n".to_owned(),
+        ..Settings::default()
+    };
     let plan = Plan { settings, block_deadline: "300s".to_owned(), coordinator: false, ..Plan::default() };
     let mut cluster = Cluster::start(&plan);
     let blocks = shard_tests::blocks::generated(cluster.folder(), 1, 400);
@@ -115,4 +120,103 @@ fn row_44_a_debugger_that_lets_the_shard_run_excuses_nothing() {
     let incident = sidecar.incident("recovered");
     assert_eq!((&incident["reason"], &incident["thread"]["kind"]), (&"stalled".into(), &"livelock".into()));
     drop(gdb);
+}
+
+/// A cgroup of that controller; `None`: the test is noted as skipped, and in CI it fails.
+fn cgroup(controller: &str, test: &str) -> Option<Cgroup> {
+    match Cgroup::make(controller) {
+        Ok(cgroup) => Some(cgroup),
+        Err(why) => {
+            assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "{why}");
+            skip::note(test, &why);
+            None
+        }
+    }
+}
+
+#[test]
+fn row_46_a_frozen_shard_is_excused_and_healthy_once_it_thaws() {
+    let Some(freezer) = cgroup("freezer", "row_46_a_frozen_shard_is_excused_and_healthy_once_it_thaws")
+    else {
+        return;
+    };
+    let cluster = at_work();
+    let sidecar = &cluster.shards[0].sidecar;
+    let pid = sidecar.pid();
+    freezer.take(pid);
+    freezer.set("freezer.state", "FROZEN");
+    let excused = sidecar.wait_for("excused");
+    assert_eq!(excused["threads"][0]["kind"], "frozen", "{excused:#}");
+    wait::holds_for(Duration::from_secs(4), "excused while frozen", || {
+        sidecar.status().is_none_or(|status| status["verdict"] == "excused" && status["pid"] == pid)
+    });
+    freezer.set("freezer.state", "THAWED");
+    wait::until("the shard at work again", || {
+        sidecar.status().filter(|status| status["threads"][0]["health"] == "working")
+    });
+    assert!(sidecar.incidents().is_empty(), "{:#?}", sidecar.incidents());
+    assert_eq!(sidecar.pid(), pid);
+}
+
+#[test]
+fn row_42_a_shard_at_a_quota_of_five_percent_is_never_killed() {
+    let Some(quota) = cgroup("cpu", "row_42_a_shard_at_a_quota_of_five_percent_is_never_killed") else {
+        return;
+    };
+    // A spinning thread gets its five percent, so it burns CPU and gets nowhere: that is a stall and may be one. What must
+    // not be is a part that progresses, as fast as it is let.
+    let settings = Settings { stall_after: "500ms".to_owned(), ..Settings::default() };
+    let plan = Plan { settings, block_deadline: "300s".to_owned(), ..Plan::default() };
+    let cluster = Cluster::start(&plan);
+    let sidecar = &cluster.shards[0].sidecar;
+    let pid = sidecar.pid();
+    quota.set("cpu.cfs_period_us", "1000000");
+    quota.set("cpu.cfs_quota_us", "50000");
+    quota.take(pid);
+    let mut excused = false;
+    wait::holds_for(Duration::from_secs(15), "alive, though it hardly runs", || {
+        let status = sidecar.status();
+        excused |= status.as_ref().is_some_and(|status| status["verdict"] == "excused");
+        status.is_none_or(|status| status["verdict"] != "condemned" && status["pid"] == pid)
+    });
+    let throttled = quota.get("cpu.stat");
+    assert!(excused, "a thread that waits for its quota is excused: {throttled}");
+    assert!(!throttled.contains("nr_throttled 0"), "{throttled}");
+    quota.set("cpu.cfs_quota_us", "-1");
+    sidecar.wait_for("healthy");
+    assert!(sidecar.incidents().is_empty(), "{:#?}", sidecar.incidents());
+}
+
+#[test]
+fn row_47_a_watchdog_that_was_stopped_does_not_count_the_time_it_missed() {
+    let settings = Settings { stall_after: "10s".to_owned(), ..Settings::default() };
+    let plan = Plan { settings, block_deadline: "300s".to_owned(), coordinator: false, ..Plan::default() };
+    let mut cluster = Cluster::start(&plan);
+    let blocks = shard_tests::blocks::generated(cluster.folder(), 1, 4);
+    cluster.shards[0].sidecar.wait_for("healthy");
+    for shard in &cluster.shards {
+        faults::order(shard.faults, &["arm slow 60s"]);
+    }
+    cluster.run_blocks(&blocks, "300s");
+    let shard = &cluster.shards[0];
+    let pid = shard.sidecar.pid();
+    wait::until("shard 0 at work", || {
+        shard.sidecar.status().filter(|status| status["threads"][0]["health"] == "working")
+    });
+    let sidecar = shard.supervisor.line("the sidecar's pid", 0, |line| {
+        line.strip_prefix("supervise: sidecar pid ")?.split(' ').next()?.parse().ok()
+    });
+    let pidfd = rustix::process::pidfd_open(Pid::from_raw(sidecar).unwrap(), PidfdFlags::empty()).unwrap();
+    rustix::process::pidfd_send_signal(&pidfd, Signal::STOP).unwrap();
+    // Longer than the threshold: by the wall clock it is a stall.
+    wait::holds_for(Duration::from_secs(12), "the sidecar is stopped", || true);
+    rustix::process::pidfd_send_signal(&pidfd, Signal::CONT).unwrap();
+    let late = wait::until("the time that it missed, as it tells it", || {
+        shard.sidecar.status()?["excused_seconds"]["observer_late"].as_f64()
+    });
+    assert!(late > 10.0, "{late}");
+    let status = shard.sidecar.status().unwrap();
+    assert!(status["threads"][0]["counted_seconds"].as_f64().unwrap() < 10.0, "{status:#}");
+    assert_eq!(status["pid"], pid);
+    assert!(shard.sidecar.incidents().is_empty(), "{:#?}", shard.sidecar.incidents());
 }

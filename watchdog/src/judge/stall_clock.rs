@@ -89,6 +89,9 @@ fn countable(elapsed: Duration, before: Option<TaskObservation>, now: Option<Tas
     // Frozen first: a task that the old freezer holds shows as uninterruptible sleep.
     let held = |task: TaskObservation| match (task.wait, task.state) {
         (Some(WaitChannel::Frozen), _) => Some(ExcuseKind::Frozen),
+        // Frozen or waiting for a disk, and the kernel does not say which: a process that may be frozen is not killed (nor
+        // would it die of it), and past the cap a person is told.
+        (None, TaskState::DiskSleep) => Some(ExcuseKind::Frozen),
         (_, TaskState::Stopped) => Some(ExcuseKind::Stopped),
         (_, TaskState::Traced) => Some(ExcuseKind::Traced),
         _ => None,
@@ -127,6 +130,18 @@ mod tests {
             clock.advance(LOOK, task(TaskState::Sleeping, 5, 5), false);
         }
         assert_eq!(clock.counted(), 3 * LOOK);
+    }
+
+    #[test]
+    fn what_may_be_frozen_does_not_count_and_a_wait_for_a_disk_does() {
+        let mut clock = StallClock::default();
+        let frozen = Interval { counted: Duration::ZERO, excuse: Some(ExcuseKind::Frozen) };
+        assert_eq!(clock.advance(LOOK, task(TaskState::DiskSleep, 5, 5), false), frozen);
+        let disk = task(TaskState::DiskSleep, 5, 5)
+            .map(|task| TaskObservation { wait: Some(WaitChannel::Other), ..task });
+        clock.reset();
+        clock.advance(LOOK, disk, false);
+        assert_eq!(clock.counted(), LOOK);
     }
 
     #[test]

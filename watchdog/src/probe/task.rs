@@ -22,6 +22,23 @@ const ENDING: u32 = 0x4 | 0x8 | 0x200 | 0x400;
 /// into the mask of each of its threads in the same critical section in which it is sent, so the private mask is enough
 /// and `status`, which is slower to make and to read, is not needed.
 const SIGKILL_BIT: u64 = 1 << 8;
+/// Places in the kernel in which a task sleeps interruptibly and nothing else: waiting for a lock, a time, a message, a
+/// child, a signal.
+const INTERRUPTIBLE: [&str; 13] = [
+    "futex",
+    "nanosleep",
+    "poll",
+    "select",
+    "pipe_",
+    "sk_wait",
+    "skb_wait",
+    "unix_stream",
+    "accept",
+    "do_wait",
+    "sigtimedwait",
+    "sigsuspend",
+    "eventfd",
+];
 /// What is read of one file at most. The longest, `status`, stays below 2 KiB even with hundreds of CPUs.
 const FILE_LIMIT: u64 = 16 * 1024;
 
@@ -159,16 +176,23 @@ impl TaskDir {
             state: stat.state,
             cpu_ns: sched.as_ref().map(|s| s.sum_exec_runtime),
             run_delay_ns: sched.as_ref().map(|s| s.run_delay),
-            wait: self.wait_channel(),
+            wait: self.wait_channel(stat.state),
         })
     }
 
-    fn wait_channel(&self) -> Option<WaitChannel> {
+    fn wait_channel(&self, state: TaskState) -> Option<WaitChannel> {
         let mut text = [0; 2_048];
         let name = std::str::from_utf8(self.wchan.read(&self.dir, &mut text).ok()?).ok()?;
         match name.trim() {
             "" | "0" => None,
             name if name.contains("freezer") || name.contains("refrigerator") => Some(WaitChannel::Frozen),
+            // A task that sleeps in one of these is frozen where it lies (Linux 6.1+): its state turns into `D`, its wait
+            // channel stays. Without the freezer none of them is ever uninterruptible.
+            name if state == TaskState::DiskSleep
+                && INTERRUPTIBLE.iter().any(|place| name.contains(place)) =>
+            {
+                Some(WaitChannel::Frozen)
+            }
             name if name.contains("futex") => Some(WaitChannel::Futex),
             _ => Some(WaitChannel::Other),
         }
@@ -206,3 +230,31 @@ impl TaskDir {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("/proc could not be read")]
 pub struct Unreadable;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is observed of a task in that state with that wait channel.
+    fn waits(state: char, wchan: &str) -> Option<WaitChannel> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let stat = format!("7 (exec-s0) {state} 1 1 1 0 -1 0 {}\n", "0 ".repeat(43));
+        for (file, text) in [("stat", stat.as_str()), ("schedstat", "5 6 7\n"), ("wchan", wchan)] {
+            std::fs::write(folder.path().join(file), text).expect("written");
+        }
+        TaskDir::open(folder.path()).expect("opened").observe().expect("alive").wait
+    }
+
+    #[test]
+    fn a_task_that_the_freezer_holds_is_told_from_one_that_waits_for_a_disk() {
+        assert_eq!(waits('D', "__refrigerator"), Some(WaitChannel::Frozen));
+        assert_eq!(waits('S', "do_freezer_trap"), Some(WaitChannel::Frozen));
+        // Frozen where it slept.
+        for place in ["futex_do_wait", "hrtimer_nanosleep", "do_epoll_wait", "unix_stream_data_wait"] {
+            assert_eq!(waits('D', place), Some(WaitChannel::Frozen), "{place}");
+            assert_ne!(waits('S', place), Some(WaitChannel::Frozen), "{place}");
+        }
+        assert_eq!(waits('D', "folio_wait_bit_common"), Some(WaitChannel::Other));
+        assert_eq!(waits('D', "0"), None, "the kernel does not say");
+    }
+}

@@ -1,0 +1,145 @@
+//! Rows 13, 18, 20 and 51: what happens around the shard, by real means. A stop that nobody takes back, a supervisor that does
+//! not restart, a process that outlives SIGKILL, a segment that is taken away or overwritten.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what went wrong by failing"
+)]
+
+use std::time::Duration;
+
+use rustix::process::{Pid, PidfdFlags, Signal};
+use serde_json::Value;
+use shard_tests::api;
+use shard_tests::cgroup::Cgroup;
+use shard_tests::clock::monotonic_ns;
+use shard_tests::cluster::{Cluster, Plan};
+use shard_tests::figures::FaultTimes;
+use shard_tests::sidecar::{Settings, Sidecar};
+use shard_tests::{skip, wait};
+
+fn steps(incident: &Value) -> Vec<&str> {
+    incident["timeline"].as_array().unwrap().iter().filter_map(|entry| entry["step"].as_str()).collect()
+}
+
+#[track_caller]
+fn signal(pid: i32, signal: Signal) {
+    let pidfd = rustix::process::pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
+    rustix::process::pidfd_send_signal(&pidfd, signal).unwrap();
+}
+
+/// The sum of a metric over its series.
+fn metric(sidecar: &Sidecar, name: &str) -> Option<f64> {
+    let page = api::get(sidecar.http, "/metrics")?.body;
+    let values =
+        page.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')));
+    Some(values.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum())
+}
+
+#[test]
+fn row_13_a_stop_beyond_its_cap_is_killed_and_nothing_stale_is_accepted() {
+    let settings = Settings {
+        append: "[judge.excuse]\nstopped = { at_most = \"2s\", then = \"kill\" }\n".to_owned(),
+        ..Settings::default()
+    };
+    let mut cluster = Cluster::start(&Plan { settings, ..Plan::default() });
+    let pid = cluster.shards[0].sidecar.pid();
+    let stopped = monotonic_ns();
+    signal(pid, Signal::STOP);
+    let excused = cluster.shards[0].sidecar.wait_for("excused");
+    assert_eq!(excused["pid"], pid);
+    let times = FaultTimes::record(13, &cluster, 0, stopped);
+    let incident = cluster.shards[0].sidecar.incident("recovered");
+    assert_eq!(incident["reason"], "stopped", "{incident:#}");
+    assert!(times.verdict_ms >= 2_000.0, "not before its cap: {times:?}");
+    // Verified blocks in order, retried ones too, from the process that came after.
+    cluster.assert_common_rule(&[0]);
+}
+
+#[test]
+fn row_18_a_supervisor_that_does_not_restart_is_told_and_answered_by_no_kill() {
+    let settings = Settings { append: "[restart]\nwithin = \"2s\"\n".to_owned(), ..Settings::default() };
+    let cluster = Cluster::start(&Plan { settings, ..Plan::default() });
+    let shard = &cluster.shards[0];
+    let pid = shard.sidecar.pid();
+    // It hangs, so it neither reaps nor restarts.
+    shard.supervisor.signal(Signal::STOP);
+    signal(pid, Signal::KILL);
+    shard.sidecar.wait_for("restarting");
+    let dead = shard.sidecar.wait_for("dead");
+    assert!(dead["reason"].as_str().is_some_and(|why| why.contains("restart")), "{dead:#}");
+    wait::holds_for(Duration::from_secs(2), "dead, and nothing else is tried", || {
+        shard.sidecar.status().is_none_or(|status| status["verdict"] == "dead")
+    });
+    assert_eq!(metric(&shard.sidecar, "shard_watchdog_kills_total"), Some(0.0));
+    // The other shard does all of the work meanwhile.
+    cluster.verified_after(monotonic_ns());
+    shard.supervisor.signal(Signal::CONT);
+    let incident = shard.sidecar.incident("recovered");
+    let steps = steps(&incident);
+    assert!(!steps.contains(&"signal") && steps.contains(&"restart_overdue"), "{incident:#}");
+    shard.sidecar.wait_for("healthy");
+}
+
+#[test]
+fn row_20_a_process_that_outlives_sigkill_is_told_and_not_killed_again_and_again() {
+    let test = "row_20_a_process_that_outlives_sigkill_is_told_and_not_killed_again_and_again";
+    let freezer = match Cgroup::make("freezer") {
+        Ok(freezer) => freezer,
+        Err(why) => {
+            assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "{why}");
+            return skip::note(test, &why);
+        }
+    };
+    let settings = Settings { judge: "exit_within = \"2s\"".to_owned(), ..Settings::default() };
+    let cluster = Cluster::start(&Plan { settings, ..Plan::default() });
+    let sidecar = &cluster.shards[0].sidecar;
+    let pid = sidecar.pid();
+    // It has said that it ends, and hangs in its exit; then the freezer takes it. SIGKILL waits for the thaw.
+    cluster.inject(0, &["arm exit-hang"]);
+    freezer.take(pid);
+    freezer.set("freezer.state", "FROZEN");
+    let incident = wait::until("the incident to say that it is not dead", || {
+        let incidents = sidecar.incidents();
+        incidents.into_iter().find(|incident| steps(incident).contains(&"not_dead"))
+    });
+    assert_eq!(incident["reason"], "exit_hung", "{incident:#}");
+    wait::holds_for(Duration::from_secs(3), "dying, and the same process", || {
+        sidecar.status().is_none_or(|status| status["verdict"] == "dying" && status["pid"] == pid)
+    });
+    assert_eq!(metric(sidecar, "shard_watchdog_kills_total"), Some(1.0));
+    freezer.set("freezer.state", "THAWED");
+    let incident = sidecar.incident("recovered");
+    let signals = steps(&incident).into_iter().filter(|step| *step == "signal").count();
+    assert_eq!(signals, 1, "{incident:#}");
+    assert_eq!(metric(sidecar, "shard_watchdog_kills_left"), Some(2.0));
+}
+
+#[test]
+fn row_51_a_segment_that_is_taken_away_or_replaced_by_garbage_is_no_reason_to_kill() {
+    let cluster = Cluster::start(&Plan::default());
+    let sidecar = &cluster.shards[0].sidecar;
+    let pid = sidecar.pid();
+    let unharmed = |what: &str| {
+        wait::holds_for(Duration::from_secs(3), what, || {
+            sidecar.status().is_none_or(|status| {
+                let verdict = status["verdict"].as_str().unwrap_or_default();
+                status["pid"] == pid && !["condemned", "dying", "dead"].contains(&verdict)
+            })
+        });
+        assert!(sidecar.incidents().is_empty(), "{:#?}", sidecar.incidents());
+    };
+    std::fs::remove_file(&sidecar.heartbeat).unwrap();
+    unharmed("nobody is killed for a segment that is gone");
+    let garbage = sidecar.heartbeat.with_extension("garbage");
+    std::fs::write(&garbage, (0..100_000_u32).flat_map(u32::to_le_bytes).collect::<Vec<_>>()).unwrap();
+    std::fs::rename(&garbage, &sidecar.heartbeat).unwrap();
+    unharmed("nobody is killed for a segment that is garbage");
+    // The process is watched all the while, through the file that it maps; and the next one brings its own.
+    cluster.inject(0, &["hook off", "arm panic after 3"]);
+    let incident = sidecar.incident("recovered");
+    assert_eq!(incident["reason"], "thread_gone", "{incident:#}");
+    sidecar.wait_for("healthy");
+}

@@ -44,7 +44,8 @@ fn polled<T>(path: &Path, run: impl FnOnce() -> T) -> T {
 }
 
 fn heartbeat(criterion: &mut Criterion) {
-    let block = Generator::new(Plan { transactions: 500, conflict: 0.1, seed: 1 }).next_block().unwrap();
+    let block =
+        Generator::new(Plan { transactions: 500, conflict: 0.1, ..Plan::default() }).next_block().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bench.heartbeat");
     let heartbeat = Heartbeat::create(&path, &SegmentOptions::new("bench")).unwrap();

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use file::{MAX_BLOCK_BYTES, load_chain};
 pub use fork::Fork;
-pub use json::write;
+pub use json::{MAX_GAS, write};
 
 /// One block to execute, with what its header promises.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,12 +1,19 @@
-//! A chain of our own, for those who have no archive node: transfers and token transfers under Prague, each block on the
-//! state after the one before it.
+//! A chain of our own, for those who have no archive node: transfers, token transfers and swaps under Prague, each block
+//! on the state after the one before it.
 //!
-//! How blocks conflict is chosen: without conflict no two transactions of a block touch the same account or slot, except
-//! that token transfers share the token's contract; with conflict that share of them pays one of a few popular accounts.
+//! How blocks conflict is chosen. A transaction that does not conflict is from a sender of its own to a recipient, or in a
+//! pool, of its own: nothing that it writes is read or written by another, the beneficiary's fee aside; at a conflict of 0
+//! that is so for every transaction. A transaction that conflicts pays one of [`POPULAR`] popular accounts, or swaps in one
+//! of as many popular pools; one in eight is from one of as many popular senders, too, so that nonces depend on each other.
+//! Who is how popular follows Zipf's law with the exponent [`Plan::skew`]. At a conflict of 1 that is so for every
+//! transaction.
+//!
 //! The same [`Plan`] always gives the same chain, byte for byte. Headers carry what sequential execution gives.
 
+mod contract;
+mod kind;
+mod popularity;
 mod random;
-mod token;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,6 +26,10 @@ use revm::primitives::{Address, B256, Bytes, U256, address, keccak256};
 use crate::block::{Block, Chain, Expected, Fork, Header, PreAccount, PreState, Transaction, Withdrawal};
 use crate::state::State;
 use crate::validate::{self, Mismatch, ValidateError};
+use contract::Token;
+use kind::Action;
+pub use kind::Kind;
+use popularity::{POPULAR, Popularity};
 use random::Random;
 
 /// Known to belong to nobody: private test networks use it.
@@ -26,27 +37,36 @@ const CHAIN_ID: u64 = 1337;
 const ETHER: u128 = 1_000_000_000_000_000_000;
 const GWEI: u128 = 1_000_000_000;
 const BENEFICIARY: Address = address!("0x00000000000000000000000000000000feeb0a7d");
-const TOKEN: Address = address!("0x0000000000000000000000000000000000700ce2");
-/// Popular recipients. The first is paid as often as all others together, roughly as on mainnet.
-const POPULAR: u64 = 8;
+const TOKENS: [Address; 2] = [
+    address!("0x0000000000000000000000000000000000700ce2"),
+    address!("0x0000000000000000000000000000000000700ce3"),
+];
+/// One in so many transactions that conflict is from a popular sender.
+const FROM_POPULAR: u64 = 8;
 const SECONDS_PER_BLOCK: u64 = 12;
 const GENESIS_TIME: u64 = 1_750_000_000;
-/// A plain transfer to an account that exists or not.
-const TRANSFER_GAS: u64 = 21_000;
-/// A token transfer to somebody who had none uses about 52,000.
-const TOKEN_GAS: u64 = 70_000;
 /// The most transactions in a block; far more than any chain has.
 pub const MAX_TRANSACTIONS: u32 = 100_000;
 
 /// What chain to make.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// Transactions in each block, at most [`MAX_TRANSACTIONS`].
+    /// Transactions in each block, at most [`Kind::most_transactions`].
     pub transactions: u32,
-    /// The share of transactions, 0 to 1, that pay a popular account.
+    /// The share of transactions, 0 to 1, that touch popular accounts; see the module for what exactly.
     pub conflict: f64,
     /// Another seed, another chain.
     pub seed: u64,
+    /// What the transactions do.
+    pub kind: Kind,
+    /// The exponent of Zipf's law among the popular, 0 to 10: 0 makes them equally popular.
+    pub skew: f64,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self { transactions: 100, conflict: 0.1, seed: 1, kind: Kind::Mixed, skew: 1.0 }
+    }
 }
 
 /// An endless chain; each step is a block that verifies.
@@ -54,6 +74,7 @@ pub struct Plan {
 pub struct Generator {
     plan: Plan,
     random: Random,
+    popularity: Popularity,
     nonces: BTreeMap<Address, u64>,
     /// State after the last block, its number and hash; none before the first.
     last: Option<(State, u64, B256)>,
@@ -78,8 +99,14 @@ pub enum GenerateError {
 impl Generator {
     /// A generator at the beginning of the chain of `plan`.
     pub fn new(plan: Plan) -> Self {
-        let plan = Plan { transactions: plan.transactions.min(MAX_TRANSACTIONS), ..plan };
-        Self { plan, random: Random::new(plan.seed), nonces: BTreeMap::new(), last: None }
+        let plan = Plan { transactions: plan.transactions.min(plan.kind.most_transactions()), ..plan };
+        Self {
+            plan,
+            random: Random::new(plan.seed),
+            popularity: Popularity::new(plan.skew),
+            nonces: BTreeMap::new(),
+            last: None,
+        }
     }
 
     /// Makes the next block. Only the first has `pre`.
@@ -138,33 +165,43 @@ impl Generator {
         }
     }
 
-    /// The sender of place `index` sends once a block, so that nonces never conflict.
     fn transaction(&mut self, number: u64, index: u32) -> Transaction {
-        let sender = sender(index);
-        let nonce = self.nonces.entry(sender).or_default();
-        let (to_popular, of_token, dynamic_fee) =
-            (self.random.share() < self.plan.conflict, self.random.below(2) == 0, self.random.below(2) == 0);
-        let recipient = if to_popular {
-            popular(if self.random.below(2) == 0 { 0 } else { self.random.below(POPULAR) })
+        let conflicting = self.random.share() < self.plan.conflict;
+        let action = self.plan.kind.action(self.random.below(u64::MAX));
+        let sender = if conflicting && self.random.below(FROM_POPULAR) == 0 {
+            Trader::Popular(self.popularity.draw(&mut self.random))
         } else {
-            peer(index)
+            Trader::Place(index)
         };
         let amount = U256::from(1 + self.random.below(1_000_000));
-        let (to, value, input, gas_limit) = if of_token {
-            (TOKEN, U256::ZERO, token::transfer(recipient, amount), TOKEN_GAS)
-        } else {
-            (recipient, amount, Bytes::new(), TRANSFER_GAS)
+        let (to, value, input) = match action {
+            Action::Transfer => (self.recipient(conflicting, index), amount, Bytes::new()),
+            Action::TokenTransfer => {
+                let token = if self.random.below(2) == 0 { TOKENS[0] } else { TOKENS[1] };
+                (token, U256::ZERO, Token::transfer(self.recipient(conflicting, index), amount))
+            }
+            Action::Swap => {
+                let pool =
+                    if conflicting { sender.popular_pool(&self.popularity) } else { sender.own_pool() };
+                // Up to a thousandth of a token, a billionth of what the pool has.
+                let paid = amount * U256::from(GWEI);
+                (pool, U256::ZERO, contract::swap(self.random.below(2) == 0, paid))
+            }
         };
+        let dynamic_fee = self.random.below(2) == 0;
+        let nonce = self.nonces.entry(sender.address()).or_default();
         let transaction = Transaction {
             // Unsigned, so the hash is only a name: unique, since a sender uses a nonce once.
-            hash: keccak256([sender.as_slice(), &nonce.to_be_bytes(), &number.to_be_bytes()].concat()),
+            hash: keccak256(
+                [sender.address().as_slice(), &nonce.to_be_bytes(), &number.to_be_bytes()].concat(),
+            ),
             tx_type: if dynamic_fee { 2 } else { 0 },
-            sender,
+            sender: sender.address(),
             nonce: *nonce,
             to: Some(to),
             value,
             input,
-            gas_limit,
+            gas_limit: action.gas(),
             max_fee: 3 * GWEI,
             max_priority_fee: dynamic_fee.then_some(GWEI / 2),
             chain_id: Some(CHAIN_ID),
@@ -177,7 +214,11 @@ impl Generator {
         transaction
     }
 
-    /// Senders with ether and tokens, the token, and the contracts the protocol itself calls.
+    fn recipient(&mut self, conflicting: bool, index: u32) -> Address {
+        if conflicting { popular(self.popularity.draw(&mut self.random)) } else { peer(index) }
+    }
+
+    /// Senders with ether and tokens, the contracts they use, and those that the protocol itself calls.
     fn pre(&self) -> PreState {
         let contract = |code: &[u8]| PreAccount {
             nonce: 1,
@@ -185,7 +226,6 @@ impl Generator {
             ..PreAccount::default()
         };
         let mut pre = PreState::from([
-            (TOKEN, contract(&token::code())),
             (eip4788::BEACON_ROOTS_ADDRESS, contract(&eip4788::BEACON_ROOTS_CODE)),
             (eip2935::HISTORY_STORAGE_ADDRESS, contract(&eip2935::HISTORY_STORAGE_CODE)),
             (
@@ -197,26 +237,77 @@ impl Generator {
                 contract(&eip7251::CONSOLIDATION_REQUEST_PREDEPLOY_CODE),
             ),
         ]);
-        let mut holdings = BTreeMap::new();
-        for index in 0..self.plan.transactions {
-            let sender = sender(index);
-            pre.insert(sender, PreAccount { balance: U256::from(1_000 * ETHER), ..PreAccount::default() });
-            holdings.insert(token::balance_slot(sender), U256::from(1_000 * ETHER));
+        let kind = self.plan.kind;
+        let mut tokens = [Token::default(), Token::default()];
+        for trader in self.traders() {
+            let ether = U256::from(1_000 * ETHER);
+            pre.insert(trader.address(), PreAccount { balance: ether, ..PreAccount::default() });
+            let pools = [trader.own_pool(), trader.popular_pool(&self.popularity)];
+            for token in &mut tokens {
+                token.endow(trader.address());
+                if kind.has_pools() {
+                    for pool in pools {
+                        token.endow(pool);
+                        token.allow(trader.address(), pool);
+                    }
+                }
+            }
+            if kind.has_pools() {
+                for pool in pools {
+                    pre.entry(pool).or_insert_with(|| contract::pool(TOKENS[0], TOKENS[1]));
+                }
+            }
         }
-        if let Some(token) = pre.get_mut(&TOKEN) {
-            token.storage = holdings;
+        if kind.has_tokens() {
+            pre.extend(TOKENS.into_iter().zip(tokens.map(Token::account)));
         }
         pre
+    }
+
+    /// All who may ever send.
+    fn traders(&self) -> impl Iterator<Item = Trader> {
+        let popular = if self.plan.conflict > 0.0 { POPULAR } else { 0 };
+        (0..self.plan.transactions).map(Trader::Place).chain((0..popular).map(Trader::Popular))
+    }
+}
+
+/// Who sends.
+#[derive(Clone, Copy, Debug)]
+enum Trader {
+    /// The one who sends at this place of each block and nowhere else.
+    Place(u32),
+    /// A popular one.
+    Popular(u64),
+}
+
+impl Trader {
+    fn address(self) -> Address {
+        match self {
+            Self::Place(index) => named("sender", u64::from(index)),
+            Self::Popular(rank) => named("popular sender", rank),
+        }
+    }
+
+    /// A pool in which nobody else swaps.
+    fn own_pool(self) -> Address {
+        match self {
+            Self::Place(index) => named("pool", u64::from(index)),
+            Self::Popular(rank) => named("pool of popular sender", rank),
+        }
+    }
+
+    /// The popular pool in which this one swaps, always the same: each allowance has to stand in the first block's `pre`.
+    fn popular_pool(self, popularity: &Popularity) -> Address {
+        let seed = self.address().into_word();
+        let mut random =
+            Random::new(seed.iter().rev().take(8).fold(0, |sum, byte| (sum << 8) | u64::from(*byte)));
+        named("popular pool", popularity.draw(&mut random))
     }
 }
 
 /// Addresses are hashes, as real ones are: neighbours in a block are strangers in a sorted map.
 fn named(kind: &str, index: u64) -> Address {
     Address::from_word(keccak256(format!("{kind} {index}")))
-}
-
-fn sender(index: u32) -> Address {
-    named("sender", u64::from(index))
 }
 
 fn peer(index: u32) -> Address {

@@ -23,7 +23,7 @@ const MAX_EXCESS_BLOB_GAS: u64 = 200_000_000;
 
 /// The most gas that the transactions of a block may buy together. Mainnet's stay below a hundredth of this; it is what
 /// keeps a made-up block with a loop in it from running for ever (this much gas takes a minute or so).
-const MAX_GAS: u64 = 10_000_000_000;
+pub const MAX_GAS: u64 = 10_000_000_000;
 
 pub(super) fn parse(path: PathBuf, text: &[u8]) -> Result<Block, BlockError> {
     let file: FileJson = match serde_json::from_slice(text) {

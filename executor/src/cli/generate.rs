@@ -4,8 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use shard_executor::block;
-use shard_executor::generate::{Generator, MAX_TRANSACTIONS, Plan};
+use shard_executor::generate::{Generator, Kind, MAX_TRANSACTIONS, Plan};
 
 use super::{BAD_INPUT, NOT_EXECUTED, VERIFIED, fail};
 
@@ -21,9 +22,16 @@ pub(crate) struct Args {
     /// How many transactions in each
     #[arg(long, value_name = "M", value_parser = clap::value_parser!(u32).range(0..=i64::from(MAX_TRANSACTIONS)))]
     txs: u32,
-    /// The share of transactions that pay one of a few popular accounts, 0 to 1
+    /// What the transactions do: send ether, send tokens, swap tokens in a pool, or a third of each
+    #[arg(long, value_name = "KIND", default_value = "mixed", value_parser = kinds())]
+    kind: Kind,
+    /// The share of transactions that pay one of a few popular accounts, or swap in a popular pool, 0 to 1; at 0 no two
+    /// transactions of a block touch the same state but the beneficiary
     #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = share)]
     conflict: f64,
+    /// How unequal the popular are, 0 to 10: the exponent of Zipf's law; at 0 they are equally popular
+    #[arg(long, value_name = "EXPONENT", default_value_t = 1.0, value_parser = exponent)]
+    skew: f64,
     /// Another seed, another chain
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
@@ -39,12 +47,38 @@ fn share(text: &str) -> Result<f64, String> {
     }
 }
 
+fn exponent(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(exponent) if (0.0..=10.0).contains(&exponent) => Ok(exponent),
+        _ => Err("not a number from 0 to 10".into()),
+    }
+}
+
+fn kinds() -> impl TypedValueParser<Value = Kind> {
+    PossibleValuesParser::new(Kind::NAMES.map(|(name, _)| name)).try_map(|name| name.parse::<Kind>())
+}
+
 pub(crate) fn run(args: &Args) -> ExitCode {
+    let most = args.kind.most_transactions();
+    if args.txs > most {
+        return fail(
+            BAD_INPUT,
+            &format!(
+                "--txs {}: {} of them buy more gas than a block file may hold. Give --txs {most} or fewer.",
+                args.txs, args.kind
+            ),
+        );
+    }
     if let Err(reason) = prepare(&args.out, args.force) {
         return fail(BAD_INPUT, &format!("{}: {reason}", args.out.display()));
     }
-    let mut generator =
-        Generator::new(Plan { transactions: args.txs, conflict: args.conflict, seed: args.seed });
+    let mut generator = Generator::new(Plan {
+        transactions: args.txs,
+        conflict: args.conflict,
+        seed: args.seed,
+        kind: args.kind,
+        skew: args.skew,
+    });
     let mut gas = 0_u64;
     for number in 1..=args.blocks {
         let made = match generator.next_block() {

@@ -34,7 +34,7 @@ pub(crate) fn real() -> Chain {
 /// A chain in which each block stands on the one before, so that a result taken from a wrong place would show.
 pub(crate) fn generated(blocks: usize, transactions: u32) -> Chain {
     let folder = tempfile::tempdir().unwrap();
-    let mut generator = Generator::new(Plan { transactions, conflict: 0.2, seed: 7 });
+    let mut generator = Generator::new(Plan { transactions, conflict: 0.2, seed: 7, ..Plan::default() });
     for _ in 0..blocks {
         let block = generator.next_block().unwrap();
         block::write(&block, &folder.path().join(format!("{}.json", block.number()))).unwrap();

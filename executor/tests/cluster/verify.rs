@@ -28,7 +28,8 @@ fn a_chain_carries_its_state_from_block_to_block_and_from_run_to_run() {
 #[test]
 fn a_block_that_does_not_match_its_header_is_told_and_is_exit_code_1() {
     let folder = tempfile::tempdir().unwrap();
-    let plan = shard_executor::generate::Plan { transactions: 10, conflict: 0.0, seed: 3 };
+    let plan =
+        shard_executor::generate::Plan { transactions: 10, conflict: 0.0, seed: 3, ..Default::default() };
     let mut block = shard_executor::generate::Generator::new(plan).next_block().unwrap();
     block.expected.gas_used += 1;
     let path = folder.path().join("blocks");

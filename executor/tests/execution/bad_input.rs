@@ -12,7 +12,7 @@ use shard_executor::generate::Plan;
 use crate::support::generated;
 
 fn chain() -> Blocks {
-    generated(Plan { transactions: 4, conflict: 0.5, seed: 1 }, 3)
+    generated(Plan { transactions: 4, conflict: 0.5, seed: 1, ..Plan::default() }, 3)
 }
 
 fn write_chain(folder: &Path, blocks: &Blocks) {
@@ -153,7 +153,7 @@ fn a_block_without_state_names_the_block_it_needs() {
 fn a_block_of_another_chain_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let mut blocks = chain();
-    blocks[1] = generated(Plan { transactions: 4, conflict: 0.5, seed: 2 }, 2)[1].clone();
+    blocks[1] = generated(Plan { transactions: 4, conflict: 0.5, seed: 2, ..Plan::default() }, 2)[1].clone();
     write_chain(folder.path(), &blocks);
     let output = shard_executor(&["local", "--blocks", folder.path().to_str().unwrap()]);
     let said = String::from_utf8(output.stderr).unwrap();

@@ -30,7 +30,7 @@ pub(crate) fn blocks() -> Blocks {
         "{} does not exist: running generated blocks instead; set SHARD_BLOCKS for real ones",
         path.display()
     );
-    generated(Plan { transactions: 100, conflict: 0.3, seed: 1 }, 3)
+    generated(Plan { transactions: 100, conflict: 0.3, seed: 1, ..Plan::default() }, 3)
 }
 
 pub(crate) fn generated(plan: Plan, blocks: usize) -> Blocks {

@@ -1,0 +1,85 @@
+//! The contracts of generated chains: their code, how their storage is laid out and how they are called.
+//!
+//! The sources are executor/contracts/*.sol; the code beside them is what they compile to, and a scenario has it compiled
+//! again to prove that.
+
+use std::collections::BTreeMap;
+
+use revm::primitives::{Address, B256, Bytes, U256, hex, keccak256};
+
+use crate::block::PreAccount;
+
+/// What everybody who trades holds of each token, and what each pool holds: enough that no chain runs dry.
+const HOLDING: u128 = 1_000_000_000_000_000_000_000_000;
+
+/// Token.sol. Who owns how much, and who may take how much from whom.
+#[derive(Debug, Default)]
+pub(super) struct Token {
+    storage: BTreeMap<U256, U256>,
+}
+
+impl Token {
+    /// Gives `owner` plenty.
+    pub(super) fn endow(&mut self, owner: Address) {
+        self.storage.insert(entry(owner, B256::ZERO).into(), U256::from(HOLDING));
+    }
+
+    /// Lets `spender` take all from `owner`.
+    pub(super) fn allow(&mut self, owner: Address, spender: Address) {
+        let of_owner = entry(owner, B256::with_last_byte(1));
+        // Half of all there could be: the contract counts down without a check for "all".
+        self.storage.insert(entry(spender, of_owner).into(), U256::MAX >> 1);
+    }
+
+    pub(super) fn account(self) -> PreAccount {
+        account(include_str!("../../contracts/Token.hex"), self.storage)
+    }
+
+    /// Calldata that transfers `amount` to `to`.
+    pub(super) fn transfer(to: Address, amount: U256) -> Bytes {
+        call("transfer(address,uint256)", [to.into_word(), amount.into()])
+    }
+}
+
+/// Pool.sol, with as much of one token as of the other.
+pub(super) fn pool(token0: Address, token1: Address) -> PreAccount {
+    let reserve = U256::from(HOLDING);
+    let summed = U256::from(1);
+    let fields = [
+        token0.into_word().into(),
+        token1.into_word().into(),
+        // Both reserves in one slot; time begins with the first swap.
+        reserve | (reserve << 112),
+        // As in a pool that has been in use: the first swap in it costs no more than the next.
+        summed,
+        summed,
+        summed,
+        U256::from(1),
+    ];
+    let storage = (0_u64..).map(U256::from).zip(fields).collect();
+    account(include_str!("../../contracts/Pool.hex"), storage)
+}
+
+/// Calldata that sells `paid` of token 0, or of token 1, for whatever that gives.
+pub(super) fn swap(zero_for_one: bool, paid: U256) -> Bytes {
+    let direction = B256::with_last_byte(u8::from(zero_for_one));
+    call("swap(bool,uint256,uint256)", [direction, paid.into(), U256::from(1).into()])
+}
+
+/// The slot of `key` in the mapping at `slot`, as Solidity lays mappings out.
+fn entry(key: Address, slot: B256) -> B256 {
+    keccak256([key.into_word(), slot].concat())
+}
+
+fn call<const N: usize>(signature: &str, arguments: [B256; N]) -> Bytes {
+    let selector = keccak256(signature);
+    let mut data = selector.iter().take(4).copied().collect::<Vec<_>>();
+    data.extend(arguments.iter().flat_map(|word| word.0));
+    data.into()
+}
+
+fn account(code: &str, storage: BTreeMap<U256, U256>) -> PreAccount {
+    // The files are part of the program: a test runs what is in them.
+    let code = hex::decode(code.trim()).unwrap_or_default().into();
+    PreAccount { nonce: 1, code, storage, ..PreAccount::default() }
+}

@@ -102,7 +102,7 @@ fn program() -> impl Strategy<Value = Bytes> {
 }
 
 /// A block with three contracts and four senders, one of which may be the beneficiary itself.
-fn hostile_block() -> impl Strategy<Value = Block> {
+pub(crate) fn hostile_block() -> impl Strategy<Value = Block> {
     let transaction_plan = (0_u8..5, 0_u8..9, 0_u64..3);
     (
         prop::sample::select(FORKS.to_vec()),

@@ -7,6 +7,7 @@
 )]
 
 mod bad_input;
+mod equivalence;
 mod generated_chains;
 mod hostile_blocks;
 mod real_blocks;

@@ -4,6 +4,7 @@
 //! one file and [`load_chain`] a folder. What is read here is untrusted: every refusal is a [`BlockError`] that names the
 //! file, what is wrong with it and what to do next, and nothing in here panics or allocates without a bound.
 
+mod chain;
 mod file;
 mod fork;
 mod json;

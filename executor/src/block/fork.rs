@@ -45,7 +45,7 @@ const BY_TIME: [(u64, Fork); 3] =
 /// From this second on mainnet runs rules that this crate does not claim to know.
 const AFTER_PRAGUE: u64 = 1_764_798_551;
 
-const NAMES: [(&str, Fork); 16] = [
+const NAMES: [(&str, Fork); 23] = [
     ("frontier", Fork::Frontier),
     ("homestead", Fork::Homestead),
     ("tangerine", Fork::Tangerine),
@@ -63,6 +63,14 @@ const NAMES: [(&str, Fork); 16] = [
     ("paris", Fork::Merge),
     ("tangerine_whistle", Fork::Tangerine),
     ("constantinoplefix", Fork::Petersburg),
+    ("eip150", Fork::Tangerine),
+    ("eip155", Fork::SpuriousDragon),
+    ("eip158", Fork::SpuriousDragon),
+    // These only put off when mining becomes hard.
+    ("muir_glacier", Fork::Istanbul),
+    ("arrow_glacier", Fork::London),
+    ("gray_glacier", Fork::London),
+    ("spurious", Fork::SpuriousDragon),
 ];
 
 impl Fork {
@@ -114,7 +122,12 @@ impl Fork {
         }
     }
 
-    /// Every name [`FromStr`] accepts, for messages.
+    /// Whether it comes into force with a block of some number; later ones come with a second.
+    pub fn begins_with_a_block(self) -> bool {
+        self <= Self::Merge
+    }
+
+    /// The canonical names, for messages.
     pub fn names() -> String {
         NAMES.iter().take(13).map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
     }

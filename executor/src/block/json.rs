@@ -12,10 +12,8 @@ use std::path::{Path, PathBuf};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use super::{Block, BlockError, Chain, Expected, Fork, Header, PreAccount, Transaction, Withdrawal};
-use shape::{AccountJson, BlockJson, ChainJson, FileJson, TransactionJson};
-
-const MAINNET: u64 = 1;
+use super::{Block, BlockError, Chain, Expected, Fork, Header, PreAccount, Transaction, Withdrawal, chain};
+use shape::{AccountJson, BlockJson, FileJson, TransactionJson};
 
 /// Beyond this a unit of blob gas costs more than there is ether: no chain can reach it, and revm's arithmetic is not made
 /// for it.
@@ -49,8 +47,9 @@ fn unfit(reason: String, hint: &str) -> Unfit {
 }
 
 fn assemble(file: FileJson, path: PathBuf) -> Result<Block, Unfit> {
-    let chain = chain(file.chain.as_ref(), &file.block)?;
     let block = file.block;
+    let chain = chain::of(file.chain.as_ref(), block.number.to(), block.timestamp.to())
+        .map_err(|no_chain| unfit(no_chain.reason, no_chain.hint))?;
     let header = header(&block, chain.fork)?;
     let expected = Expected {
         gas_used: block.gas_used.to(),
@@ -63,6 +62,7 @@ fn assemble(file: FileJson, path: PathBuf) -> Result<Block, Unfit> {
         .enumerate()
         .map(|(index, tx)| {
             belongs(tx, index, &block)?;
+            of_this_chain(tx, index, chain)?;
             transaction(tx).map_err(|reason| {
                 unfit(
                     format!("transaction {index} of block {}: {reason}", header.number),
@@ -82,6 +82,15 @@ fn assemble(file: FileJson, path: PathBuf) -> Result<Block, Unfit> {
         ));
     }
     let withdrawals = block.withdrawals.unwrap_or_default();
+    if chain.fork < Fork::Shanghai && !withdrawals.is_empty() {
+        return Err(unfit(
+            format!(
+                "block {} runs under {}, which has no withdrawals, and has some",
+                header.number, chain.fork
+            ),
+            "Say which fork it is with the key `chain`, or take them out.",
+        ));
+    }
     let withdrawals =
         withdrawals.iter().map(|w| Withdrawal { address: w.address, gwei: w.amount.to() }).collect();
     let hashes = file
@@ -111,21 +120,6 @@ fn assemble(file: FileJson, path: PathBuf) -> Result<Block, Unfit> {
         pre,
         hashes,
     })
-}
-
-fn chain(given: Option<&ChainJson>, block: &BlockJson) -> Result<Chain, Unfit> {
-    let fork = match given.and_then(|chain| chain.fork.as_deref()) {
-        Some(name) => {
-            name.parse().map_err(|reason| unfit(reason, "Correct the key `chain` (a later fork is not supported)."))?
-        }
-        None => Fork::of_mainnet(block.number.to(), block.timestamp.to()).ok_or_else(|| {
-            unfit(
-                format!("block {} is of a fork after Prague, whose rules are not known here", block.number),
-                "If it is a block of another chain, say which fork: \"chain\": {\"id\": …, \"fork\": \"prague\"}.",
-            )
-        })?,
-    };
-    Ok(Chain { id: given.and_then(|chain| chain.id).map_or(MAINNET, |id| id.to()), fork })
 }
 
 fn header(block: &BlockJson, fork: Fork) -> Result<Header, Unfit> {
@@ -185,6 +179,17 @@ fn belongs(tx: &TransactionJson, index: usize, block: &BlockJson) -> Result<(), 
             ),
             "Fetch the block again with eth_getBlockByNumber(n, true).",
         )),
+    }
+}
+
+/// A transaction signed for another chain cannot stand in this one: mostly the file says the wrong chain.
+fn of_this_chain(tx: &TransactionJson, index: usize, chain: Chain) -> Result<(), Unfit> {
+    match tx.chain_id.map(|id| id.to::<u64>()) {
+        Some(id) if id != chain.id => Err(unfit(
+            format!("transaction {index} is signed for chain {id}, and the block is of chain {}", chain.id),
+            "Say which chain it is: \"chain\": {\"id\": …}; without that key a block is of chain 1.",
+        )),
+        _ => Ok(()),
     }
 }
 

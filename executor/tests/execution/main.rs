@@ -2,14 +2,17 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::disallowed_methods,
     reason = "in a test a panic is the message, and its runner ends a wait without end"
 )]
 
 mod bad_input;
+mod chains;
 mod equivalence;
 mod generated_chains;
 mod hostile_blocks;
 mod real_blocks;
 mod rules;
 mod support;
+mod vectors;

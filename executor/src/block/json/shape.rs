@@ -6,6 +6,7 @@ use revm::primitives::alloy_primitives::{Bloom, U64};
 use revm::primitives::{Address, B256, Bytes, U128, U256};
 use serde::{Deserialize, Serialize};
 
+use crate::block::chain::ChainJson;
 use crate::block::{Authorization, Block, PreAccount, Transaction};
 
 #[derive(Deserialize, Serialize)]
@@ -16,14 +17,6 @@ pub(super) struct FileJson {
     pub(super) hashes: Option<BTreeMap<String, B256>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) chain: Option<ChainJson>,
-}
-
-#[derive(Deserialize, Serialize)]
-pub(super) struct ChainJson {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) id: Option<U64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) fork: Option<String>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -169,6 +162,7 @@ impl From<&Block> for FileJson {
             chain: Some(ChainJson {
                 id: Some(U64::from(block.chain.id)),
                 fork: Some(block.chain.fork.to_string()),
+                activations: None,
             }),
         }
     }

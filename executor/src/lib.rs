@@ -18,6 +18,7 @@ mod lines;
 pub mod local;
 pub mod logs;
 pub mod net;
+pub mod parallel;
 pub mod partition;
 pub mod process;
 pub mod report;

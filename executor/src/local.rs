@@ -13,11 +13,12 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use tracing::warn;
 
 use crate::block::Block;
+use crate::parallel::{self, Batch, Picked, Pool};
 use crate::partition::partition;
 use crate::report::BlockReport;
 use crate::state::State;
-use crate::validate::{self, ValidateError};
-use crate::vm::{ExecutionEnv, TxOutcome, execute_part};
+use crate::validate::{self, BlockResult, ValidateError};
+use crate::vm::{ExecutionEnv, PartRun, TxOutcome, VmError};
 
 /// How long a part may take. A mainnet block's 30 million gas takes well under a second; this only has to be past
 /// anything that ends by itself.
@@ -30,18 +31,37 @@ const FAREWELL: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Local {
     workers: Vec<Worker>,
+    /// Helpers of the calling thread, where there are no parts.
+    pool: Pool,
 }
 
 impl Local {
     /// With one shard there is no speculation and no thread: the sequential reference. With more, one thread each.
+    ///
+    /// # Errors
+    /// If a thread cannot be started.
     pub fn new(shards: usize) -> io::Result<Self> {
-        let workers =
-            if shards > 1 { (0..shards).map(Worker::start).collect::<Result<_, _>>()? } else { Vec::new() };
-        Ok(Self { workers })
+        Self::with_threads(shards, 1)
+    }
+
+    /// So many shards with so many threads each. One shard executes the whole block on its threads, in block order; several
+    /// execute their parts, which are then validated in block order.
+    ///
+    /// # Errors
+    /// If a thread cannot be started.
+    pub fn with_threads(shards: usize, threads: usize) -> io::Result<Self> {
+        if shards > 1 {
+            let workers = (0..shards).map(|index| Worker::start(index, threads)).collect::<Result<_, _>>()?;
+            return Ok(Self { workers, pool: Pool::default() });
+        }
+        Ok(Self { workers: Vec::new(), pool: Pool::start(&name(0), threads, || None)? })
     }
 
     /// Executes `block` on its own `pre` or on `previous`. The state after it comes back, mismatch or not; `progress` is
     /// called after every transaction settled in block order.
+    ///
+    /// # Errors
+    /// If the block cannot be brought to an end.
     pub fn run(
         &self,
         block: &Arc<Block>,
@@ -50,10 +70,33 @@ impl Local {
     ) -> Result<(BlockReport, State), ValidateError> {
         let started = Instant::now();
         let state = validate::open(block, previous)?;
-        let (mut state, speculated) = self.speculate(block, state);
-        let result = validate::run_in_order(block, &mut state, speculated, progress)?;
+        let (result, state) = self.execute(block, state, progress)?;
         let took = started.elapsed();
         Ok((BlockReport::new(&result, took, state.digest()), state))
+    }
+
+    /// The same from the state that [`validate::open`] made to the state after the block, with all of the result.
+    ///
+    /// # Errors
+    /// If the block cannot be brought to an end.
+    pub fn execute(
+        &self,
+        block: &Arc<Block>,
+        state: State,
+        progress: &dyn Fn(),
+    ) -> Result<(BlockResult, State), ValidateError> {
+        if !self.pool.is_empty() {
+            return validate::run_parallel(
+                &self.pool,
+                block,
+                state,
+                progress,
+                Instant::now() + PART_DEADLINE,
+            );
+        }
+        let (mut state, speculated) = self.speculate(block, state);
+        let result = validate::run_in_order(block, &mut state, speculated, progress)?;
+        Ok((result, state))
     }
 
     /// Gives each worker a part and gathers what comes back in time.
@@ -108,12 +151,12 @@ struct Worker {
 }
 
 impl Worker {
-    fn start(index: usize) -> io::Result<Self> {
-        // 15 bytes are all the kernel keeps of a name.
-        let name = format!("exec-s{index}");
+    fn start(index: usize, threads: usize) -> io::Result<Self> {
+        let name = name(index);
+        let pool = Pool::start(&name, threads, || None)?;
         // One job at a time: a worker that is late with one gets no second.
         let (jobs, queue) = bounded(1);
-        let thread = thread::Builder::new().name(name.clone()).spawn(move || work(&queue))?;
+        let thread = thread::Builder::new().name(name.clone()).spawn(move || work(&queue, &pool))?;
         Ok(Self { name, jobs: Some(jobs), thread })
     }
 
@@ -131,14 +174,22 @@ impl Worker {
     }
 }
 
-fn work(queue: &Receiver<Job>) {
+/// 15 bytes are all the kernel keeps of a name.
+fn name(index: usize) -> String {
+    format!("exec-s{index}")
+}
+
+fn work(queue: &Receiver<Job>, pool: &Pool) {
     for job in queue {
         let Job { block, state, part, reply } = job;
         let env = ExecutionEnv::of(&block);
-        let transactions =
-            part.into_iter().filter_map(|index| Some((index as u32, block.transactions.get(index)?)));
-        match execute_part(&env, transactions, &*state, &mut |_| {}) {
-            Ok(outcomes) => {
+        let batch: Arc<dyn Batch> = Arc::new(Picked { block: Arc::clone(&block), positions: part });
+        let until = Instant::now() + PART_DEADLINE;
+        let (mut go_on, mut progress) = (|| Ok::<(), VmError>(()), || {});
+        let mut settling = PartRun::new(&env, &batch, Arc::clone(&state), &mut go_on, &mut progress);
+        match parallel::run(pool, &env, &batch, &state, &mut settling, until) {
+            Ok(_) => {
+                let outcomes = settling.into_outcomes();
                 // Let go of the state before the answer wakes up whoever wants to change it.
                 drop(state);
                 // It has room for its one answer; nobody may be waiting for that any more.

@@ -125,22 +125,40 @@ impl State {
             self.codes.entry(*hash).or_insert_with(|| analysed(code));
         }
         for (address, change) in &changes.accounts {
-            let Some(info) = change.info else {
-                self.accounts.remove(address);
-                continue;
-            };
-            let account = self.accounts.entry(*address).or_default();
-            account.info = info;
-            if change.wiped {
-                account.storage.clear();
+            self.write(*address, change.info, change.wiped, change.storage.iter().copied());
+        }
+    }
+
+    /// Writes one account.
+    pub(crate) fn write(
+        &mut self,
+        address: Address,
+        info: Option<AccountInfo>,
+        wiped: bool,
+        storage: impl IntoIterator<Item = (U256, U256)>,
+    ) {
+        let Some(info) = info else {
+            self.accounts.remove(&address);
+            return;
+        };
+        let account = self.accounts.entry(address).or_default();
+        account.info = info;
+        if wiped {
+            account.storage.clear();
+        }
+        for (slot, value) in storage {
+            if value.is_zero() {
+                account.storage.remove(&slot);
+            } else {
+                account.storage.insert(slot, value);
             }
-            for (slot, value) in &change.storage {
-                if value.is_zero() {
-                    account.storage.remove(slot);
-                } else {
-                    account.storage.insert(*slot, *value);
-                }
-            }
+        }
+    }
+
+    /// Adds code that is ready to run.
+    pub(crate) fn add_codes(&mut self, codes: HashMap<B256, Bytecode>) {
+        for (hash, code) in codes {
+            self.codes.entry(hash).or_insert(code);
         }
     }
 

@@ -4,7 +4,9 @@
 //! transaction's own place in the block; then executing it there would read the same and so do the same. Anything else is
 //! executed again, in order, on the true state. Results equal sequential execution exactly, whatever was speculated.
 
-mod receipts;
+mod ledger;
+mod parallel;
+mod seal;
 
 use std::fmt;
 
@@ -13,7 +15,13 @@ use revm::primitives::alloy_primitives::Bloom;
 
 use crate::block::{Block, BlockError, Fork};
 use crate::state::State;
-use crate::vm::{self, Effect, ExecutionEnv, Executor, ReadSet, Receipt, TxOutcome, VmError};
+use crate::vm::{
+    self, Changes, Effect, ExecutionEnv, Executor, ReadSet, Receipt, StateView, TxOutcome, VmError,
+};
+
+use ledger::Ledger;
+pub use parallel::run_parallel;
+use seal::Seal;
 
 /// What became of a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,40 +145,49 @@ pub fn run_in_order(
     let mut run = Run::new(block, std::mem::take(state));
     let speculating = !speculated.is_empty();
     let mut speculated = speculated.into_iter();
+    let mut receipts = Vec::with_capacity(block.transactions.len());
     for index in 0..block.transactions.len() {
         let outcome = speculated.next().flatten().filter(|outcome| run.still_holds(outcome, index));
         run.reexecuted += usize::from(speculating && outcome.is_none());
-        let going_on = run.settle(index, outcome)?;
+        let receipt = run.settle(index, outcome)?;
         progress();
-        if !going_on {
-            break;
+        match receipt {
+            Some(receipt) => receipts.push(receipt),
+            None => break,
         }
     }
-    let (result, after) = run.finish()?;
+    let mut seal = Seal::new(run.fork);
+    for receipt in &receipts {
+        seal.add(receipt);
+    }
+    let (result, mut after) = run.end(receipts, seal);
+    close(block, &mut after)?;
     *state = after;
     Ok(result)
 }
 
-struct Run<'a> {
+/// A block on its way through its transactions, on any ledger.
+struct Run<'a, L: Ledger> {
     block: &'a Block,
     fork: Fork,
-    executor: Executor<State>,
-    receipts: Vec<Receipt>,
+    executor: Executor<L>,
     gas_used: u64,
     reexecuted: usize,
     invalid: Option<Mismatch>,
+    /// What the last transaction changed.
+    changes: Changes,
 }
 
-impl<'a> Run<'a> {
-    fn new(block: &'a Block, state: State) -> Self {
+impl<'a, L: Ledger> Run<'a, L> {
+    fn new(block: &'a Block, ledger: L) -> Self {
         Self {
             block,
             fork: block.chain.fork,
-            executor: Executor::without_reads(&ExecutionEnv::of(block), state),
-            receipts: Vec::with_capacity(block.transactions.len()),
+            executor: Executor::without_reads(&ExecutionEnv::of(block), ledger),
             gas_used: 0,
             reexecuted: 0,
             invalid: None,
+            changes: Changes::default(),
         }
     }
 
@@ -180,9 +197,9 @@ impl<'a> Run<'a> {
             && holds(&outcome.reads, self.executor.view())
     }
 
-    /// Takes over or executes one transaction; false if the block ends here because it may not contain it.
-    fn settle(&mut self, index: usize, outcome: Option<TxOutcome>) -> Result<bool, ValidateError> {
-        let Some(transaction) = self.block.transactions.get(index) else { return Ok(false) };
+    /// Takes over or executes one transaction; `None` if the block ends here because it may not contain it.
+    fn settle(&mut self, index: usize, outcome: Option<TxOutcome>) -> Result<Option<Receipt>, ValidateError> {
+        let Some(transaction) = self.block.transactions.get(index) else { return Ok(None) };
         // Unlike everything else about a transaction, this depends on the gas of those before it.
         let left = self.block.header.gas_limit.saturating_sub(self.gas_used);
         if transaction.gas_limit > left {
@@ -191,7 +208,7 @@ impl<'a> Run<'a> {
                 hash: transaction.hash,
                 reason: format!("it may use {} gas and the block has {left} left", transaction.gas_limit),
             });
-            return Ok(false);
+            return Ok(None);
         }
         let outcome = match outcome {
             Some(outcome) => outcome,
@@ -206,52 +223,61 @@ impl<'a> Run<'a> {
         };
         match outcome.effect {
             Effect::Executed { receipt, changes, fee } => {
-                let state = self.executor.view();
-                state.apply(&changes);
+                let ledger = self.executor.view();
+                ledger.apply(&changes);
                 if let Some(fee) = fee {
-                    state.credit(self.block.header.beneficiary, fee, self.fork);
+                    ledger.credit(self.block.header.beneficiary, fee, self.fork);
                 }
+                self.changes = changes;
                 self.gas_used = self.gas_used.saturating_add(receipt.gas_used);
-                self.receipts.push(receipt);
-                Ok(true)
+                Ok(Some(receipt))
             }
             Effect::Invalid { reason } => {
                 self.invalid = Some(Mismatch::InvalidTransaction { index, hash: transaction.hash, reason });
-                Ok(false)
+                Ok(None)
             }
         }
     }
 
-    fn finish(self) -> Result<(BlockResult, State), ValidateError> {
-        let block = self.block;
-        let mut state = self.executor.into_view();
-        vm::after_transactions(block, &mut state)
-            .map_err(|source| ValidateError::System { number: block.number(), source })?;
-        state.close(block);
-        let logs_bloom = receipts::bloom(&self.receipts);
-        let receipts_root = (self.fork >= Fork::Byzantium).then(|| receipts::root(&self.receipts));
+    /// What came of it, and the state after the last transaction.
+    fn end(self, receipts: Vec<Receipt>, seal: Seal) -> (BlockResult, L) {
+        let (receipts_root, logs_bloom) = seal.finish();
         let mut result = BlockResult {
-            number: block.number(),
-            transactions: block.transactions.len(),
+            number: self.block.number(),
+            transactions: self.block.transactions.len(),
             gas_used: self.gas_used,
             logs_bloom,
-            receipts_root,
-            receipts: self.receipts,
+            receipts_root: receipts_root.filter(|_| self.fork >= Fork::Byzantium),
+            receipts,
             reexecuted: self.reexecuted,
             mismatch: self.invalid,
         };
         if result.mismatch.is_none() {
-            result.mismatch = compare(block, &result);
+            result.mismatch = compare(self.block, &result);
         }
-        Ok((result, state))
+        (result, self.executor.into_view())
     }
 }
 
-/// Whether everything a transaction read is what `state` holds.
-fn holds(reads: &ReadSet, state: &State) -> bool {
-    reads.accounts.iter().all(|(address, seen)| state.account(address) == *seen)
-        && reads.storage.iter().all(|(address, slot, seen)| state.slot(address, slot) == *seen)
-        && reads.block_hashes.iter().all(|(number, seen)| state.hash_of(*number) == Some(*seen))
+/// What the protocol does after the last transaction.
+fn close(block: &Block, state: &mut State) -> Result<(), ValidateError> {
+    vm::after_transactions(block, state)
+        .map_err(|source| ValidateError::System { number: block.number(), source })?;
+    state.close(block);
+    Ok(())
+}
+
+/// Whether everything a transaction read is what `view` holds. What cannot be read does not hold.
+pub(crate) fn holds<V: StateView>(reads: &ReadSet, view: &V) -> bool {
+    reads.accounts.iter().all(|(address, seen)| view.account(*address).is_ok_and(|now| now == *seen))
+        && reads
+            .storage
+            .iter()
+            .all(|(address, slot, seen)| view.storage(*address, *slot).is_ok_and(|now| now == *seen))
+        && reads
+            .block_hashes
+            .iter()
+            .all(|(number, seen)| view.block_hash(*number).is_ok_and(|now| now == *seen))
 }
 
 fn compare(block: &Block, result: &BlockResult) -> Option<Mismatch> {

@@ -12,6 +12,8 @@ mod part;
 mod recorder;
 mod system;
 
+use std::sync::Arc;
+
 use revm::bytecode::Bytecode;
 use revm::context::{BlockEnv, CfgEnv};
 use revm::context_interface::block::BlobExcessGasAndPrice;
@@ -28,7 +30,7 @@ pub use outcome::{
     encode,
 };
 pub use overlay::Overlay;
-pub use part::execute_part;
+pub use part::{PartRun, execute_part};
 pub use system::{after_transactions, before_transactions};
 
 /// What an executor reads. Each answer may fail, because a view may be remote and out of time.
@@ -41,6 +43,21 @@ pub trait StateView {
     fn storage(&self, address: Address, slot: U256) -> Result<U256, ViewError>;
     /// Hash of an earlier block, asked for only within `BLOCKHASH`'s reach.
     fn block_hash(&self, number: u64) -> Result<B256, ViewError>;
+}
+
+impl<V: StateView + ?Sized> StateView for Arc<V> {
+    fn account(&self, address: Address) -> Result<Option<AccountInfo>, ViewError> {
+        (**self).account(address)
+    }
+    fn code(&self, code_hash: B256) -> Result<Bytecode, ViewError> {
+        (**self).code(code_hash)
+    }
+    fn storage(&self, address: Address, slot: U256) -> Result<U256, ViewError> {
+        (**self).storage(address, slot)
+    }
+    fn block_hash(&self, number: u64) -> Result<B256, ViewError> {
+        (**self).block_hash(number)
+    }
 }
 
 impl<V: StateView + ?Sized> StateView for &V {
@@ -67,6 +84,9 @@ pub enum ViewError {
     /// No code with that hash is known.
     #[error("code with hash {0} is not known")]
     UnknownCode(B256),
+    /// It depends on all transactions before, and not all of them have been executed.
+    #[error("account {0} cannot be known before the transactions before this one have been executed")]
+    NotAhead(Address),
     /// The view could not be asked, for instance because a deadline passed. The part cannot go on.
     #[error("the state cannot be read: {0}")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),

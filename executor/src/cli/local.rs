@@ -13,6 +13,8 @@ use super::{BAD_INPUT, NOT_EXECUTED, VERIFIED, WRONG_BLOCK, fail};
 
 /// More threads than any machine has cores only cost memory.
 const MOST_SHARDS: i64 = 256;
+/// More helpers than this stand in each other's way at any conflict rate.
+const MOST_THREADS: i64 = 64;
 
 /// Execute blocks in this process, without a network.
 #[derive(Debug, clap::Args)]
@@ -20,10 +22,14 @@ pub(crate) struct Args {
     /// A block file (.json, .json.gz) or a folder of them
     #[arg(long, env = "SHARD_EXECUTOR_BLOCKS", value_name = "PATH")]
     blocks: PathBuf,
-    /// How many parts to execute at the same time; 1 is sequential execution, the reference
+    /// How many parts to execute at the same time; 1, on one thread, is sequential execution, the reference
     #[arg(long, env = "SHARD_EXECUTOR_SHARDS", value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u16).range(1..=MOST_SHARDS))]
     shards: u16,
+    /// Threads of each shard; with one shard they execute the whole block
+    #[arg(long, env = "SHARD_EXECUTOR_THREADS", value_name = "K", default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(1..=MOST_THREADS))]
+    threads: u16,
     /// One JSON object a block instead of a line for people
     #[arg(long)]
     json: bool,
@@ -34,12 +40,15 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         Ok(blocks) => blocks,
         Err(error) => return fail(BAD_INPUT, &error),
     };
-    let local = match Local::new(usize::from(args.shards)) {
+    let local = match Local::with_threads(usize::from(args.shards), usize::from(args.threads)) {
         Ok(local) => local,
         Err(error) => {
             return fail(
                 NOT_EXECUTED,
-                &format!("cannot start {} threads: {error}. Try fewer with --shards.", args.shards),
+                &format!(
+                    "cannot start {} threads for each of {} shards: {error}. Try fewer with --threads or --shards.",
+                    args.threads, args.shards
+                ),
             );
         }
     };

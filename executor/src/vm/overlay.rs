@@ -6,7 +6,7 @@ use revm::primitives::{Address, B256, U256};
 
 use super::{Changes, Effect, ExecutionEnv, StateView, TxOutcome, ViewError};
 use crate::block::Fork;
-use crate::state::{AccountInfo, analysed};
+use crate::state::{AccountInfo, State, analysed};
 
 /// Writes on top of a view that itself never changes.
 #[derive(Debug)]
@@ -18,6 +18,28 @@ pub struct Overlay<V> {
     codes: HashMap<B256, Bytecode>,
     /// Fees since the beneficiary was last written. Kept apart so that it is loaded only if somebody asks for it.
     fees: Option<U256>,
+}
+
+/// All that was written on top of a view.
+#[derive(Debug)]
+pub(crate) struct Writes {
+    accounts: HashMap<Address, Written>,
+    codes: HashMap<B256, Bytecode>,
+    fees: Option<U256>,
+}
+
+impl Writes {
+    /// Writes it to the state that was below.
+    pub(crate) fn apply_to(self, state: &mut State, beneficiary: Address, fork: Fork) {
+        state.add_codes(self.codes);
+        for (address, written) in self.accounts {
+            state.write(address, written.info, written.wiped, written.storage);
+        }
+        // Those paid before the beneficiary was last written are in what was written.
+        if let Some(fees) = self.fees {
+            state.credit(beneficiary, fees, fork);
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -45,12 +67,23 @@ impl<V: StateView> Overlay<V> {
         if let Effect::Executed { changes, fee, .. } = &outcome.effect {
             self.write(changes);
             if let Some(fee) = fee {
-                self.fees = Some(self.fees.unwrap_or_default().saturating_add(*fee));
+                self.pay(*fee);
             }
         }
     }
 
-    fn write(&mut self, changes: &Changes) {
+    /// Adds to the beneficiary's fees.
+    pub(crate) fn pay(&mut self, fee: U256) {
+        self.fees = Some(self.fees.unwrap_or_default().saturating_add(fee));
+    }
+
+    /// The view below, and what was written.
+    pub(crate) fn into_parts(self) -> (V, Writes) {
+        (self.base, Writes { accounts: self.accounts, codes: self.codes, fees: self.fees })
+    }
+
+    /// Makes changes visible.
+    pub(crate) fn write(&mut self, changes: &Changes) {
         for (hash, code) in &changes.codes {
             self.codes.entry(*hash).or_insert_with(|| analysed(code));
         }

@@ -1,13 +1,20 @@
 //! Executing a part of a block speculatively: its transactions one after the other, each seeing what those of the same part
 //! before it wrote, and nothing of the other parts.
 
-use crate::block::Transaction;
+use std::sync::Arc;
 
-use super::{ExecutionEnv, Executor, Overlay, StateView, TxOutcome, VmError};
+use crate::block::Transaction;
+use crate::parallel::{Batch, Settle, Settled};
+use crate::validate::holds;
+
+use super::{Effect, ExecutionEnv, Executor, Overlay, StateView, TxOutcome, VmError};
 
 /// Executes `part` on `view`, in the order given. A transaction that meets a gap in the view ([`VmError::View`] with an
 /// error of one transaction only) yields no outcome and will be executed in block order; any other error ends the part.
 /// `progress` is called after each transaction with its index.
+///
+/// # Errors
+/// Whatever ended the part.
 pub fn execute_part<'t, V: StateView>(
     env: &ExecutionEnv,
     part: impl IntoIterator<Item = (u32, &'t Transaction)>,
@@ -17,15 +24,86 @@ pub fn execute_part<'t, V: StateView>(
     let mut executor = Executor::new(env, Overlay::new(env, view));
     let mut outcomes = Vec::new();
     for (index, transaction) in part {
-        match executor.execute(index, transaction) {
-            Ok(outcome) => {
-                executor.view().apply(&outcome);
-                outcomes.push(outcome);
-            }
-            Err(VmError::View(error)) if error.concerns_one_transaction() => {}
-            Err(error) => return Err(error),
+        if let Some(outcome) = execute_one(&mut executor, index, transaction)? {
+            executor.view().apply(&outcome);
+            outcomes.push(outcome);
         }
         progress(index);
     }
     Ok(outcomes)
+}
+
+fn execute_one<V: StateView>(
+    executor: &mut Executor<Overlay<V>>,
+    index: u32,
+    transaction: &Transaction,
+) -> Result<Option<TxOutcome>, VmError> {
+    match executor.execute(index, transaction) {
+        Ok(outcome) => Ok(Some(outcome)),
+        Err(VmError::View(error)) if error.concerns_one_transaction() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The same for a part that several threads execute: what the owner does with each of its transactions.
+pub struct PartRun<'a, V: StateView, E> {
+    batch: Arc<dyn Batch>,
+    executor: Executor<Overlay<V>>,
+    outcomes: Vec<TxOutcome>,
+    /// Called before each transaction; its error ends the part.
+    before: &'a mut dyn FnMut() -> Result<(), E>,
+    progress: &'a mut dyn FnMut(),
+}
+
+impl<'a, V: StateView, E> PartRun<'a, V, E> {
+    /// Nothing executed yet. `view` may know more than what helpers read, but nothing else. `before` is called before each
+    /// transaction, and its error ends the part; `progress` whenever this thread has got somewhere.
+    pub fn new(
+        env: &ExecutionEnv,
+        batch: &Arc<dyn Batch>,
+        view: V,
+        before: &'a mut dyn FnMut() -> Result<(), E>,
+        progress: &'a mut dyn FnMut(),
+    ) -> Self {
+        Self {
+            batch: Arc::clone(batch),
+            executor: Executor::new(env, Overlay::new(env, view)),
+            outcomes: Vec::with_capacity(batch.len()),
+            before,
+            progress,
+        }
+    }
+
+    /// What came of the transactions, but of those that met a gap in the view.
+    pub fn into_outcomes(self) -> Vec<TxOutcome> {
+        self.outcomes
+    }
+}
+
+impl<V: StateView, E: From<VmError>> Settle for PartRun<'_, V, E> {
+    type Error = E;
+
+    fn settle(&mut self, place: usize, ahead: Option<TxOutcome>) -> Result<Settled<'_>, E> {
+        (self.before)()?;
+        let taken_over = ahead.filter(|outcome| holds(&outcome.reads, self.executor.view()));
+        let is_taken_over = taken_over.is_some();
+        let outcome = match (taken_over, self.batch.get(place)) {
+            (Some(outcome), _) => Some(outcome),
+            (None, Some((index, transaction))) => execute_one(&mut self.executor, index, transaction)?,
+            (None, None) => None,
+        };
+        (self.progress)();
+        let Some(outcome) = outcome else { return Ok(Settled::Nothing) };
+        self.executor.view().apply(&outcome);
+        self.outcomes.push(outcome);
+        Ok(match self.outcomes.last().map(|outcome| &outcome.effect) {
+            _ if is_taken_over => Settled::TakenOver,
+            Some(Effect::Executed { changes, .. }) => Settled::Executed(changes),
+            _ => Settled::Nothing,
+        })
+    }
+
+    fn progress(&mut self) {
+        (self.progress)();
+    }
 }

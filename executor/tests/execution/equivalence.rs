@@ -19,7 +19,11 @@ use crate::support::generated;
 
 /// Ways to execute a block that must give what executing it in order gives; threads are kept from block to block.
 static WAYS: LazyLock<Vec<(String, Local)>> = LazyLock::new(|| {
-    (1..=8).map(|shards| (format!("{shards} shards"), Local::new(shards).unwrap())).collect()
+    let ways = (1..=8).flat_map(|shards| (1..=4).map(move |threads| (shards, threads)));
+    ways.map(|(shards, threads)| {
+        (format!("{shards} shards of {threads} threads"), Local::with_threads(shards, threads).unwrap())
+    })
+    .collect()
 });
 
 fn in_order(block: &Block, previous: Option<State>) -> (BlockResult, State) {
@@ -77,22 +81,22 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: CHAINS, ..ProptestConfig::default() })]
 
     #[test]
-    fn generated_blocks_without_conflict_come_out_as_in_order(plan in plan(0.0), way in 0_usize..8) {
+    fn generated_blocks_without_conflict_come_out_as_in_order(plan in plan(0.0), way in 0_usize..32) {
         same_in(way, &generated(plan, CHAIN))?;
     }
 
     #[test]
-    fn generated_blocks_with_few_conflicts_come_out_as_in_order(plan in plan(0.1), way in 0_usize..8) {
+    fn generated_blocks_with_few_conflicts_come_out_as_in_order(plan in plan(0.1), way in 0_usize..32) {
         same_in(way, &generated(plan, CHAIN))?;
     }
 
     #[test]
-    fn generated_blocks_with_many_conflicts_come_out_as_in_order(plan in plan(0.5), way in 0_usize..8) {
+    fn generated_blocks_with_many_conflicts_come_out_as_in_order(plan in plan(0.5), way in 0_usize..32) {
         same_in(way, &generated(plan, CHAIN))?;
     }
 
     #[test]
-    fn generated_blocks_of_conflicts_only_come_out_as_in_order(plan in plan(1.0), way in 0_usize..8) {
+    fn generated_blocks_of_conflicts_only_come_out_as_in_order(plan in plan(1.0), way in 0_usize..32) {
         same_in(way, &generated(plan, CHAIN))?;
     }
 }
@@ -102,7 +106,7 @@ proptest! {
 
     /// Contracts that destroy themselves and come back, pay and look at the beneficiary, fail half way.
     #[test]
-    fn awkward_blocks_of_every_fork_come_out_as_in_order(block in hostile_block(), way in 0_usize..8) {
+    fn awkward_blocks_of_every_fork_come_out_as_in_order(block in hostile_block(), way in 0_usize..32) {
         let mut block = block;
         let (result, _) = in_order(&block, None);
         block.expected.gas_used = result.gas_used;

@@ -12,6 +12,7 @@ mod chains;
 mod equivalence;
 mod generated_chains;
 mod hostile_blocks;
+mod parallel;
 mod real_blocks;
 mod rules;
 mod support;

@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use shard_executor::block::Block;
 use shard_executor::partition::partition;
 
-use crate::support::{blocks, run};
+use crate::support::{blocks, run, run_on};
 
 #[test]
 fn every_block_verifies_in_order() {
@@ -25,6 +25,21 @@ fn sharded_runs_end_in_the_state_of_the_sequential_run() {
                 sharded.number, sharded.mismatch
             );
             assert_eq!(sharded.digest, sequential.digest, "block {} with {shards} shards", sharded.number);
+        }
+    }
+}
+
+#[test]
+fn threads_and_shards_end_in_the_state_of_the_sequential_run() {
+    let blocks = blocks();
+    let reference = run(&blocks, 1);
+    for shards in 1..=8 {
+        for threads in 2..=4 {
+            for (spread, sequential) in run_on(&blocks, shards, threads).iter().zip(&reference) {
+                let what = format!("block {}, {shards} shards of {threads} threads", spread.number);
+                assert!(spread.verified, "{what}: {:?}", spread.mismatch);
+                assert_eq!(spread.digest, sequential.digest, "{what}");
+            }
         }
     }
 }

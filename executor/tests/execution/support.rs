@@ -40,7 +40,12 @@ pub(crate) fn generated(plan: Plan, blocks: usize) -> Blocks {
 
 /// One report a block, each block on the state after the one before it.
 pub(crate) fn run(blocks: &Blocks, shards: usize) -> Vec<BlockReport> {
-    let local = Local::new(shards).unwrap();
+    run_on(blocks, shards, 1)
+}
+
+/// The same on so many threads a shard.
+pub(crate) fn run_on(blocks: &Blocks, shards: usize, threads: usize) -> Vec<BlockReport> {
+    let local = Local::with_threads(shards, threads).unwrap();
     let mut state = None;
     let mut reports = Vec::new();
     for block in blocks {
@@ -114,11 +119,23 @@ pub(crate) fn with_code(code: impl Into<Bytes>) -> PreAccount {
     PreAccount { nonce: 1, code: code.into(), ..PreAccount::default() }
 }
 
-/// Sequential execution.
+/// Sequential execution. Whatever block a test has made, execution on several threads must come to the same.
 pub(crate) fn in_order(block: &Block) -> (BlockResult, State) {
     let mut state = validate::open(block, None).unwrap();
     let result = validate::run_in_order(block, &mut state, Vec::new(), &|| {}).unwrap();
+    for threads in [2, 4] {
+        let (on_threads, after) = on_threads(block, threads);
+        assert_eq!(BlockResult { reexecuted: 0, ..on_threads }, result, "on {threads} threads");
+        assert_eq!(after.digest(), state.digest(), "on {threads} threads");
+    }
     (result, state)
+}
+
+/// Execution on so many threads.
+pub(crate) fn on_threads(block: &Block, threads: usize) -> (BlockResult, State) {
+    let state = validate::open(block, None).unwrap();
+    let local = Local::with_threads(1, threads).unwrap();
+    local.execute(&Arc::new(block.clone()), state, &|| {}).unwrap()
 }
 
 /// Speculative execution of the given parts, each blind to the others, then block order.

@@ -1,0 +1,246 @@
+//! What has been written so far, by whom: for each account and slot the values that transactions left in it, ordered by
+//! their places.
+//!
+//! It holds what was executed ahead and may be wrong; nothing is decided by it.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use revm::bytecode::Bytecode;
+use revm::primitives::map::HashMap;
+use revm::primitives::{Address, B256, U256};
+
+use crate::state::{AccountInfo, analysed};
+use crate::vm::Changes;
+
+/// Parts of the memory with a lock of their own. Far more than threads, so that two seldom meet.
+const SHARDS: usize = 64;
+/// Words of the filter, 64 keys each: with 5,000 keys written by a large block, nine of ten keys that nobody wrote are
+/// told apart without a lock.
+const FILTER_WORDS: usize = 1024;
+
+/// Values by place, ascending.
+type Versions<T> = Vec<(usize, T)>;
+
+#[derive(Default)]
+struct Shard {
+    accounts: HashMap<Address, Versions<Option<AccountInfo>>>,
+    slots: HashMap<(Address, U256), Versions<U256>>,
+}
+
+#[derive(Clone, Copy)]
+enum Key {
+    Account(Address),
+    Slot(Address, U256),
+    Wipe(Address),
+}
+
+/// Writes of transactions that may still turn out otherwise.
+pub(super) struct Memory {
+    shards: Box<[Mutex<Shard>]>,
+    /// A bit is set for every key that was ever written: most reads are of keys that nobody wrote.
+    filter: Box<[AtomicU64]>,
+    /// At which places an account's storage was cleared; rare, hence apart.
+    wipes: Mutex<HashMap<Address, Vec<usize>>>,
+    any_wipe: AtomicBool,
+    /// Code that was created. Its hash names it, so it has no versions.
+    codes: Mutex<HashMap<B256, Bytecode>>,
+    any_code: AtomicBool,
+    /// What each place has written, to be taken back when it turns out otherwise.
+    written: Box<[Mutex<Vec<Key>>]>,
+}
+
+impl Memory {
+    /// For so many transactions, nothing written yet.
+    pub(super) fn new(places: usize) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            filter: (0..FILTER_WORDS).map(|_| AtomicU64::new(0)).collect(),
+            wipes: Mutex::default(),
+            any_wipe: AtomicBool::new(false),
+            codes: Mutex::default(),
+            any_code: AtomicBool::new(false),
+            written: (0..places).map(|_| Mutex::default()).collect(),
+        }
+    }
+
+    /// Notes what the transaction at `place` writes, instead of what it wrote before.
+    pub(super) fn publish(&self, place: usize, changes: &Changes) {
+        if !changes.codes.is_empty() {
+            let mut codes = lock(&self.codes);
+            for (hash, code) in &changes.codes {
+                codes.entry(*hash).or_insert_with(|| analysed(code));
+            }
+            self.any_code.store(true, Ordering::Release);
+        }
+        let Some(written) = self.written.get(place) else { return };
+        let mut written = lock(written);
+        let before = std::mem::take(&mut *written);
+        for (address, change) in &changes.accounts {
+            if change.wiped {
+                let mut wipes = lock(&self.wipes);
+                let places = wipes.entry(*address).or_default();
+                if let Err(at) = places.binary_search(&place) {
+                    places.insert(at, place);
+                }
+                self.any_wipe.store(true, Ordering::Release);
+                written.push(Key::Wipe(*address));
+            }
+            let key = mix(address, None);
+            put(&mut lock(self.shard(key)).accounts, *address, place, change.info);
+            self.note(key);
+            written.push(Key::Account(*address));
+            for (slot, value) in &change.storage {
+                let key = mix(address, Some(slot));
+                put(&mut lock(self.shard(key)).slots, (*address, *slot), place, *value);
+                self.note(key);
+                written.push(Key::Slot(*address, *slot));
+            }
+        }
+        if !before.is_empty() {
+            self.take_back(place, before, &written);
+        }
+    }
+
+    /// Removes what was written at `place` before and is not any more.
+    fn take_back(&self, place: usize, before: Vec<Key>, now: &[Key]) {
+        for key in before {
+            if now.iter().any(|other| same(&key, other)) {
+                continue;
+            }
+            match key {
+                Key::Account(address) => {
+                    let mut shard = lock(self.shard(mix(&address, None)));
+                    remove(shard.accounts.get_mut(&address), place);
+                }
+                Key::Slot(address, slot) => {
+                    let mut shard = lock(self.shard(mix(&address, Some(&slot))));
+                    remove(shard.slots.get_mut(&(address, slot)), place);
+                }
+                Key::Wipe(address) => {
+                    if let Some(places) = lock(&self.wipes).get_mut(&address) {
+                        places.retain(|at| *at != place);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What the account is after the transactions before `place`; `None`: none of them wrote it.
+    pub(super) fn account(&self, address: &Address, place: usize) -> Option<Option<AccountInfo>> {
+        let key = mix(address, None);
+        if !self.maybe(key) {
+            return None;
+        }
+        latest(lock(self.shard(key)).accounts.get(address)?, place).map(|(_, info)| info)
+    }
+
+    /// What the slot holds after the transactions before `place`; `None`: none of them wrote or cleared it.
+    pub(super) fn slot(&self, address: &Address, slot: &U256, place: usize) -> Option<U256> {
+        let key = mix(address, Some(slot));
+        let written = if self.maybe(key) {
+            lock(self.shard(key)).slots.get(&(*address, *slot)).and_then(|versions| latest(versions, place))
+        } else {
+            None
+        };
+        if self.any_wipe.load(Ordering::Acquire)
+            && let Some(wiped) = self.wiped(address, place)
+            && written.is_none_or(|(at, _)| at < wiped)
+        {
+            return Some(U256::ZERO);
+        }
+        written.map(|(_, value)| value)
+    }
+
+    /// Code that some transaction created.
+    pub(super) fn code(&self, hash: &B256) -> Option<Bytecode> {
+        if !self.any_code.load(Ordering::Acquire) {
+            return None;
+        }
+        lock(&self.codes).get(hash).cloned()
+    }
+
+    fn wiped(&self, address: &Address, place: usize) -> Option<usize> {
+        let wipes = lock(&self.wipes);
+        let places = wipes.get(address)?;
+        places.get(places.partition_point(|at| *at < place).checked_sub(1)?).copied()
+    }
+
+    fn shard(&self, key: u64) -> &Mutex<Shard> {
+        // The top bits are the best mixed. There are as many shards as `SHARDS` says, so the index is in range.
+        &self.shards[key as usize >> 32 & (SHARDS - 1)]
+    }
+
+    fn note(&self, key: u64) {
+        let (word, bit) = filter_place(key);
+        if let Some(word) = self.filter.get(word) {
+            word.fetch_or(bit, Ordering::Release);
+        }
+    }
+
+    fn maybe(&self, key: u64) -> bool {
+        let (word, bit) = filter_place(key);
+        self.filter.get(word).is_some_and(|word| word.load(Ordering::Acquire) & bit != 0)
+    }
+}
+
+fn filter_place(key: u64) -> (usize, u64) {
+    ((key >> 48) as usize % FILTER_WORDS, 1 << (key >> 42 & 63))
+}
+
+/// A few well-mixed bits of a key, to tell keys apart before a real hash is worth its time. Whoever makes keys meet on
+/// purpose makes a block slower, not wrong.
+fn mix(address: &Address, slot: Option<&U256>) -> u64 {
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let word = |at: usize| {
+        let mut bytes = [0; 8];
+        if let Some(from) = address.as_slice().get(at..at + 8) {
+            bytes.copy_from_slice(from);
+        }
+        u64::from_le_bytes(bytes)
+    };
+    let mut key = word(0) ^ word(12).rotate_left(32);
+    if let Some(slot) = slot {
+        for limb in slot.as_limbs() {
+            key = (key ^ limb).wrapping_mul(ODD).rotate_left(29);
+        }
+        key = key.wrapping_add(1);
+    }
+    let key = key.wrapping_mul(ODD);
+    (key ^ key >> 29).wrapping_mul(ODD)
+}
+
+fn put<K: std::hash::Hash + Eq, T>(map: &mut HashMap<K, Versions<T>>, key: K, place: usize, value: T) {
+    let versions = map.entry(key).or_default();
+    match versions.binary_search_by_key(&place, |(at, _)| *at) {
+        Ok(at) => {
+            if let Some(version) = versions.get_mut(at) {
+                version.1 = value;
+            }
+        }
+        Err(at) => versions.insert(at, (place, value)),
+    }
+}
+
+fn remove<T>(versions: Option<&mut Versions<T>>, place: usize) {
+    if let Some(versions) = versions {
+        versions.retain(|(at, _)| *at != place);
+    }
+}
+
+fn latest<T: Copy>(versions: &Versions<T>, place: usize) -> Option<(usize, T)> {
+    versions.get(versions.partition_point(|(at, _)| *at < place).checked_sub(1)?).copied()
+}
+
+fn same(a: &Key, b: &Key) -> bool {
+    match (a, b) {
+        (Key::Account(a), Key::Account(b)) | (Key::Wipe(a), Key::Wipe(b)) => a == b,
+        (Key::Slot(a, s), Key::Slot(b, t)) => a == b && s == t,
+        _ => false,
+    }
+}
+
+/// A thread that panicked with the lock held has left the map whole, and what is in it is only a hint.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

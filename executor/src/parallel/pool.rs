@@ -1,0 +1,188 @@
+//! The helpers: named threads that take part in whatever their owner runs.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::{Duration, Instant};
+use std::{fmt, io};
+
+use tracing::warn;
+
+/// How long the owner looks for helpers that are about to come back before it sleeps between looks.
+const LOOKS: u32 = 2_000;
+/// The sleep between looks after that.
+const SLEEP: Duration = Duration::from_micros(100);
+/// How often a helper without work looks whether it is still needed. Orders wake it up at once.
+const IDLE: Duration = Duration::from_secs(1);
+/// How long helpers get to notice that they are not needed any more.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// What helpers take part in.
+pub(super) trait Help: Send + Sync {
+    /// Takes part until there is nothing left to do. `progress` is to be called after each piece of work.
+    fn help(&self, progress: &dyn Fn());
+}
+
+/// A helper's sign of life.
+pub trait WorkerBeat {
+    /// It has got somewhere.
+    fn progress(&self);
+    /// It ends in an orderly way.
+    fn leave(self: Box<Self>);
+}
+
+/// The helpers of one owner. Dropping it ends them.
+#[derive(Debug, Default)]
+pub struct Pool {
+    helpers: Vec<Helper>,
+}
+
+#[derive(Debug)]
+struct Helper {
+    name: String,
+    mailbox: Arc<Mailbox>,
+    wake: Thread,
+    /// `None` once somebody else keeps watch over it.
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Mailbox {
+    order: Mutex<Option<Arc<dyn Help>>>,
+    /// Set from when an order is put in until the helper has let go of it, or it was taken back.
+    busy: AtomicBool,
+    closed: AtomicBool,
+}
+
+impl fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mailbox").field("busy", &self.busy).finish_non_exhaustive()
+    }
+}
+
+/// Says that the helper has let go of its work, whatever happened.
+struct Home<'a>(&'a Mailbox);
+
+impl Drop for Home<'_> {
+    fn drop(&mut self) {
+        self.0.busy.store(false, Ordering::Release);
+    }
+}
+
+impl Pool {
+    /// Starts `threads - 1` helpers, named `{owner}-w1` and so on; the owner is the first of the threads. `beat` is called
+    /// on each helper's own thread, for its sign of life; one for which it has none does not report.
+    ///
+    /// # Errors
+    /// If a thread cannot be started.
+    pub fn start(
+        owner: &str,
+        threads: usize,
+        beat: impl Fn() -> Option<Box<dyn WorkerBeat>> + Clone + Send + 'static,
+    ) -> io::Result<Self> {
+        let mut pool = Self::default();
+        for number in 1..threads {
+            let name = format!("{owner}-w{number}");
+            let mailbox = Arc::<Mailbox>::default();
+            let (beat, orders) = (beat.clone(), Arc::clone(&mailbox));
+            let thread = thread::Builder::new().name(name.clone()).spawn(move || work(&orders, beat()))?;
+            pool.helpers.push(Helper { name, mailbox, wake: thread.thread().clone(), thread: Some(thread) });
+        }
+        Ok(pool)
+    }
+
+    /// Whether there are no helpers.
+    pub fn is_empty(&self) -> bool {
+        self.helpers.is_empty()
+    }
+
+    /// The helpers' threads, for whoever keeps watch over lost ones.
+    pub fn take_threads(&mut self) -> Vec<JoinHandle<()>> {
+        self.helpers.iter_mut().filter_map(|helper| helper.thread.take()).collect()
+    }
+
+    /// The first helper that has not come back from work that is over.
+    pub fn missing(&self) -> Option<&str> {
+        self.helpers
+            .iter()
+            .find(|helper| helper.mailbox.busy.load(Ordering::Acquire))
+            .map(|h| h.name.as_str())
+    }
+
+    /// Gives work to every helper that has none.
+    pub(super) fn give<H: Help + 'static>(&self, help: &Arc<H>) {
+        for helper in &self.helpers {
+            if helper.mailbox.busy.swap(true, Ordering::AcqRel) {
+                warn!(thread = helper.name, "still busy with earlier work, left out");
+                continue;
+            }
+            *lock(&helper.mailbox.order) = Some(Arc::clone(help) as Arc<dyn Help>);
+            helper.wake.unpark();
+        }
+    }
+
+    /// Takes back what no helper has begun, and waits until they have let go of the rest, but not past `until`.
+    pub(super) fn gather(&self, until: Instant) {
+        for helper in &self.helpers {
+            if lock(&helper.mailbox.order).take().is_some() {
+                helper.mailbox.busy.store(false, Ordering::Release);
+            }
+            let mut looks = 0;
+            while helper.mailbox.busy.load(Ordering::Acquire) {
+                looks += 1;
+                if looks < LOOKS {
+                    std::hint::spin_loop();
+                } else if Instant::now() >= until {
+                    break;
+                } else {
+                    thread::sleep(SLEEP);
+                }
+            }
+        }
+    }
+}
+
+fn work(mailbox: &Mailbox, beat: Option<Box<dyn WorkerBeat>>) {
+    while !mailbox.closed.load(Ordering::Acquire) {
+        let order = lock(&mailbox.order).take();
+        let Some(help) = order else {
+            thread::park_timeout(IDLE);
+            continue;
+        };
+        // In this order: the owner may take back what `help` holds once the helper is home.
+        let _home = Home(mailbox);
+        help.help(&|| {
+            if let Some(beat) = &beat {
+                beat.progress();
+            }
+        });
+        drop(help);
+    }
+    if let Some(beat) = beat {
+        beat.leave();
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        for helper in &self.helpers {
+            helper.mailbox.closed.store(true, Ordering::Release);
+            helper.wake.unpark();
+        }
+        let deadline = Instant::now() + FAREWELL;
+        for helper in &self.helpers {
+            let Some(thread) = &helper.thread else { continue };
+            while !thread.is_finished() && Instant::now() < deadline {
+                thread::sleep(Duration::from_millis(1));
+            }
+            if !thread.is_finished() {
+                warn!(thread = helper.name, "thread does not end; leaving it behind");
+            }
+        }
+    }
+}
+
+/// A thread that panicked with the lock held has left the mailbox whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,338 @@
+//! One batch while it runs: who executes which transaction, and what has come of it.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use super::memory::Memory;
+use super::pool::Help;
+use super::view::Ahead;
+use super::{Aside, Batch, Settle, Settled};
+use crate::validate::holds;
+use crate::vm::{Effect, ExecutionEnv, Executor, StateView, TxOutcome};
+
+/// How often the owner looks at a transaction that somebody else is executing before it sleeps: some ten microseconds, less
+/// than what falling asleep and being woken up costs, and as long as a typical transaction takes.
+const LOOKS_BEFORE_SLEEP: u32 = 2_000;
+/// How long a sleep lasts at most. Whoever finishes wakes the owner; this bounds what is lost if it does so just before the
+/// owner falls asleep.
+const SLEEP: Duration = Duration::from_micros(200);
+/// How long a helper without anything to do sleeps once it has looked round that often. Nobody wakes it: it has run out
+/// of work, so the batch is about to end, or the owner has to execute a long transaction first.
+const HELPER_SLEEP: Duration = Duration::from_micros(50);
+
+/// Where a transaction is.
+mod phase {
+    /// Nobody has begun it.
+    pub(super) const WAITING: u8 = 0;
+    /// A thread executes it ahead.
+    pub(super) const RUNNING: u8 = 1;
+    /// It has an outcome.
+    pub(super) const DONE: u8 = 2;
+    /// It cannot be executed ahead; it waits for the owner.
+    pub(super) const LEFT: u8 = 3;
+    /// The owner has settled it, or is at it.
+    pub(super) const SETTLED: u8 = 4;
+}
+
+#[derive(Default)]
+struct Slot {
+    phase: AtomicU8,
+    outcome: Mutex<Option<TxOutcome>>,
+}
+
+pub(super) struct Speculation<V> {
+    env: ExecutionEnv,
+    batch: Arc<dyn Batch>,
+    base: Arc<V>,
+    memory: Arc<Memory>,
+    slots: Box<[Slot]>,
+    /// The next transaction that nobody has begun.
+    next: AtomicUsize,
+    /// The first transaction that may have read what is not so any more.
+    suspect: AtomicUsize,
+    ended: AtomicBool,
+    owner: Thread,
+    /// The place that the owner sleeps for; `usize::MAX`: it does not.
+    awaited: AtomicUsize,
+    aside: Option<Arc<dyn Aside>>,
+    /// Executions that came to nothing.
+    again: AtomicUsize,
+}
+
+impl<V: StateView + Send + Sync + 'static> Speculation<V> {
+    /// Owned by the calling thread.
+    pub(super) fn new(
+        env: &ExecutionEnv,
+        batch: Arc<dyn Batch>,
+        base: Arc<V>,
+        aside: Option<Arc<dyn Aside>>,
+    ) -> Self {
+        let places = batch.len();
+        Self {
+            env: env.clone(),
+            batch,
+            base,
+            memory: Arc::new(Memory::new(places)),
+            slots: (0..places).map(|_| Slot::default()).collect(),
+            // The first one is the owner's.
+            next: AtomicUsize::new(1),
+            suspect: AtomicUsize::new(usize::MAX),
+            ended: AtomicBool::new(false),
+            owner: thread::current(),
+            awaited: AtomicUsize::new(usize::MAX),
+            aside,
+            again: AtomicUsize::new(0),
+        }
+    }
+
+    /// How many transactions were executed more than once.
+    pub(super) fn again(&self) -> usize {
+        self.again.load(Ordering::Relaxed)
+    }
+
+    /// Nothing that is executed from now on is of use.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
+    /// The owner's way through the batch.
+    pub(super) fn own<S: Settle>(&self, settle: &mut S, until: Instant) -> Result<(), S::Error> {
+        let mut ahead = None;
+        for (place, slot) in self.slots.iter().enumerate() {
+            self.next.fetch_max(place + 1, Ordering::AcqRel);
+            let outcome = self.claim(place, slot, settle, &mut ahead, until);
+            let executed = outcome.is_some();
+            match settle.settle(place, outcome)? {
+                Settled::TakenOver | Settled::Nothing => {}
+                Settled::Executed(changes) => {
+                    self.again.fetch_add(usize::from(executed), Ordering::Relaxed);
+                    if !self.is_light(place) {
+                        self.memory.publish(place, changes);
+                        self.suspect_after(place);
+                    }
+                }
+                Settled::End => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the transaction at the head the owner's, waiting for whoever executes it.
+    fn claim<S: Settle>(
+        &self,
+        place: usize,
+        slot: &Slot,
+        settle: &mut S,
+        ahead: &mut Option<Executor<Ahead<V>>>,
+        until: Instant,
+    ) -> Option<TxOutcome> {
+        let mut looks = 0;
+        loop {
+            let phase = slot.phase.load(Ordering::Acquire);
+            if phase != phase::RUNNING {
+                if slot
+                    .phase
+                    .compare_exchange(phase, phase::SETTLED, Ordering::AcqRel, Ordering::Acquire)
+                    .is_ok()
+                {
+                    return lock(&slot.outcome).take();
+                }
+                continue;
+            }
+            // Somebody is at it. There is other work to do, while there is.
+            if looks == 0 {
+                if self.run_next(ahead.get_or_insert_with(|| self.executor())) {
+                    settle.progress();
+                    continue;
+                }
+                if self.aside.as_ref().is_some_and(|aside| aside.advance(true)) {
+                    settle.progress();
+                    continue;
+                }
+            }
+            looks += 1;
+            if looks < LOOKS_BEFORE_SLEEP {
+                std::hint::spin_loop();
+                continue;
+            }
+            if Instant::now() >= until {
+                // Whoever is at it will find that it is settled.
+                slot.phase.store(phase::SETTLED, Ordering::Release);
+                return None;
+            }
+            self.awaited.store(place, Ordering::SeqCst);
+            if slot.phase.load(Ordering::SeqCst) == phase::RUNNING {
+                thread::park_timeout(SLEEP);
+            }
+            self.awaited.store(usize::MAX, Ordering::SeqCst);
+        }
+    }
+
+    fn executor(&self) -> Executor<Ahead<V>> {
+        let ahead = Ahead {
+            place: 0,
+            memory: Arc::clone(&self.memory),
+            base: Arc::clone(&self.base),
+            beneficiary: self.env.header.beneficiary,
+        };
+        Executor::new(&self.env, ahead)
+    }
+
+    /// Executes the next transaction that nobody has begun; false if there is none.
+    fn run_next(&self, executor: &mut Executor<Ahead<V>>) -> bool {
+        // Not beyond the end: it is looked at again and again.
+        if self.next.load(Ordering::Acquire) >= self.slots.len() {
+            return false;
+        }
+        let place = self.next.fetch_add(1, Ordering::AcqRel);
+        let Some(slot) = self.slots.get(place) else { return false };
+        if self.is_light(place) {
+            return true;
+        }
+        if slot
+            .phase
+            .compare_exchange(phase::WAITING, phase::RUNNING, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+        {
+            self.run(executor, place, slot);
+        }
+        true
+    }
+
+    /// Whether a transaction is so quick that the owner has executed it before it could take over what somebody else has:
+    /// without call data there is seldom more to it than a transfer.
+    fn is_light(&self, place: usize) -> bool {
+        self.batch
+            .get(place)
+            .is_none_or(|(_, transaction)| transaction.input.is_empty() && transaction.to.is_some())
+    }
+
+    /// Executes one transaction ahead; it is this thread's.
+    fn run(&self, executor: &mut Executor<Ahead<V>>, place: usize, slot: &Slot) {
+        let handing_over = HandOver { speculation: self, place, slot };
+        executor.view().place = place;
+        let outcome = self
+            .batch
+            .get(place)
+            .and_then(|(index, transaction)| executor.execute(index, transaction).ok())
+            // It may be valid once those before it have been executed.
+            .filter(|outcome| matches!(outcome.effect, Effect::Executed { .. }));
+        handing_over.finish(outcome);
+    }
+
+    /// What the transaction at `place` wrote is new: those after it that were executed already may have missed it.
+    fn suspect_after(&self, place: usize) {
+        if self.next.load(Ordering::Acquire) > place + 1 {
+            self.suspect.fetch_min(place + 1, Ordering::AcqRel);
+        }
+    }
+
+    /// Looks whether the first suspect still holds, and executes it again if not; false if there is no suspect.
+    fn look_at_suspect(&self, executor: &mut Executor<Ahead<V>>) -> bool {
+        let place = self.suspect.load(Ordering::Acquire);
+        if place >= self.slots.len() {
+            return false;
+        }
+        if place >= self.next.load(Ordering::Acquire) {
+            // All that have begun were looked at.
+            let _ = self.suspect.compare_exchange(place, usize::MAX, Ordering::AcqRel, Ordering::Relaxed);
+            return false;
+        }
+        if self.suspect.compare_exchange(place, place + 1, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            return true;
+        }
+        let Some(slot) = self.slots.get(place) else { return false };
+        if slot.phase.load(Ordering::Acquire) != phase::DONE {
+            return true;
+        }
+        executor.view().place = place;
+        let stale = {
+            let outcome = lock(&slot.outcome);
+            outcome.as_ref().is_some_and(|outcome| !holds(&outcome.reads, executor.view()))
+        };
+        if stale
+            && slot
+                .phase
+                .compare_exchange(phase::DONE, phase::RUNNING, Ordering::AcqRel, Ordering::Acquire)
+                .is_ok()
+        {
+            self.again.fetch_add(1, Ordering::Relaxed);
+            self.run(executor, place, slot);
+        }
+        true
+    }
+}
+
+impl<V: StateView + Send + Sync + 'static> Help for Speculation<V> {
+    fn help(&self, progress: &dyn Fn()) {
+        let mut executor = self.executor();
+        let mut looks = 0;
+        while !self.ended.load(Ordering::Acquire) {
+            let aside = |patient| self.aside.as_ref().is_some_and(|aside| aside.advance(patient));
+            if aside(false)
+                || self.look_at_suspect(&mut executor)
+                || self.run_next(&mut executor)
+                || aside(true)
+            {
+                progress();
+                looks = 0;
+            } else if looks < LOOKS_BEFORE_SLEEP {
+                looks += 1;
+                std::hint::spin_loop();
+            } else {
+                thread::park_timeout(HELPER_SLEEP);
+            }
+        }
+    }
+}
+
+/// Whatever happens while a transaction runs, its place does not stay taken: without an outcome it is the owner's.
+struct HandOver<'a, V> {
+    speculation: &'a Speculation<V>,
+    place: usize,
+    slot: &'a Slot,
+}
+
+impl<V: StateView + Send + Sync + 'static> HandOver<'_, V> {
+    fn finish(self, outcome: Option<TxOutcome>) {
+        let Some(outcome) = outcome else { return };
+        if self.slot.phase.load(Ordering::Acquire) != phase::RUNNING {
+            // The owner could not wait.
+            return;
+        }
+        if let Effect::Executed { changes, .. } = &outcome.effect {
+            self.speculation.memory.publish(self.place, changes);
+        }
+        *lock(&self.slot.outcome) = Some(outcome);
+        let done = self.slot.phase.compare_exchange(
+            phase::RUNNING,
+            phase::DONE,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+        if done.is_ok() {
+            self.speculation.suspect_after(self.place);
+        }
+    }
+}
+
+impl<V> Drop for HandOver<'_, V> {
+    fn drop(&mut self) {
+        let _ = self.slot.phase.compare_exchange(
+            phase::RUNNING,
+            phase::LEFT,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+        if self.speculation.awaited.load(Ordering::SeqCst) == self.place {
+            self.speculation.owner.unpark();
+        }
+    }
+}
+
+/// A thread that panicked with the lock held has left the place empty or whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,50 @@
+//! The state as a transaction that is executed ahead sees it.
+
+use std::sync::Arc;
+
+use revm::bytecode::Bytecode;
+use revm::primitives::{Address, B256, U256};
+
+use super::memory::Memory;
+use crate::state::AccountInfo;
+use crate::vm::{StateView, ViewError};
+
+/// What was there before the batch, with the writes of the transactions before `place` on top, as far as they have been
+/// executed.
+pub(super) struct Ahead<V> {
+    pub(super) place: usize,
+    pub(super) memory: Arc<Memory>,
+    pub(super) base: Arc<V>,
+    pub(super) beneficiary: Address,
+}
+
+impl<V: StateView> StateView for Ahead<V> {
+    fn account(&self, address: Address) -> Result<Option<AccountInfo>, ViewError> {
+        // It has the fees of all transactions before, so nobody can know it ahead.
+        if address == self.beneficiary {
+            return Err(ViewError::NotAhead(address));
+        }
+        match self.memory.account(&address, self.place) {
+            Some(account) => Ok(account),
+            None => self.base.account(address),
+        }
+    }
+
+    fn code(&self, code_hash: B256) -> Result<Bytecode, ViewError> {
+        match self.memory.code(&code_hash) {
+            Some(code) => Ok(code),
+            None => self.base.code(code_hash),
+        }
+    }
+
+    fn storage(&self, address: Address, slot: U256) -> Result<U256, ViewError> {
+        match self.memory.slot(&address, &slot, self.place) {
+            Some(value) => Ok(value),
+            None => self.base.storage(address, slot),
+        }
+    }
+
+    fn block_hash(&self, number: u64) -> Result<B256, ViewError> {
+        self.base.block_hash(number)
+    }
+}

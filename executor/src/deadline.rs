@@ -54,6 +54,11 @@ pub const LOOK_ROUND: Duration = Duration::from_millis(50);
 /// as lost. The receiver does nothing but pass messages on.
 pub const HAND_OVER: Duration = Duration::from_millis(250);
 
+/// How long an executor thread waits for a helper that does not come back, before it ends itself. Longer than the
+/// watchdog's default `stall_after`, so that a watchdog comes first, with evidence; without one the shard must not stay
+/// half lost.
+pub const HELPER: Duration = Duration::from_secs(8);
+
 /// How long threads get to finish once the process was asked to stop.
 pub const STOP: Duration = Duration::from_millis(1_000);
 

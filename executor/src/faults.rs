@@ -236,6 +236,22 @@ impl Faults {
         Ok(())
     }
 
+    /// The fault point of a helper that is about to execute a transaction ahead. It may not return.
+    #[inline]
+    pub fn help_point(&self, last_words: &mut LastWords) {
+        if !self.active() {
+            return;
+        }
+        match self.due(Place::Help, None, 1) {
+            Some((kind @ Kind::HelperPanic, _)) => self.panic(kind, last_words),
+            Some((kind, _)) => {
+                announce(kind);
+                strike::spin()
+            }
+            None => {}
+        }
+    }
+
     /// The fault point of the executor thread before it says that it is ready. It may not return.
     pub fn start_point(&self) {
         if self.active() && self.due(Place::Start, None, 1).is_some() {

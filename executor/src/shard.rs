@@ -1,6 +1,6 @@
 //! One shard as a process: a network in front, one executor thread behind, a heartbeat over both.
 //!
-//! Threads: `exec-sN` executes; `send-sN` carries what it says to whichever coordinator is connected; `net-sN` are the
+//! Threads: `exec-sN` executes, with its helpers `exec-sN-w1` and on if it has any; `send-sN` carries what it says to whichever coordinator is connected; `net-sN` are the
 //! async runtime's and only decode, sort and pass on; the main thread waits for signals and nothing else. They talk
 //! through bounded queues whose depths are published, and none of them waits for another without an end.
 
@@ -59,6 +59,8 @@ pub struct ShardOptions {
     pub listen: SocketAddr,
     /// Its heartbeat segment.
     pub heartbeat: PathBuf,
+    /// How many threads execute a part.
+    pub threads: usize,
     /// Where tests order faults; `None`: nowhere.
     pub faults: Option<SocketAddr>,
     /// What is armed from the start; only together with `faults`.
@@ -178,6 +180,7 @@ impl Shard {
         let (results, results_out) = bounded(heartbeat, "results", RESULTS)?;
 
         let executor = executor::Executor {
+            threads: options.threads,
             commands: commands_out,
             state: state_out,
             results: results.clone(),

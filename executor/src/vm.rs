@@ -84,9 +84,9 @@ pub enum ViewError {
     /// No code with that hash is known.
     #[error("code with hash {0} is not known")]
     UnknownCode(B256),
-    /// It depends on all transactions before, and not all of them have been executed.
-    #[error("account {0} cannot be known before the transactions before this one have been executed")]
-    NotAhead(Address),
+    /// It depends on all transactions before, or has to be asked for: only the one who settles transactions can know.
+    #[error("it cannot be known ahead")]
+    NotAhead,
     /// The view could not be asked, for instance because a deadline passed. The part cannot go on.
     #[error("the state cannot be read: {0}")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),

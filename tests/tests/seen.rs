@@ -12,7 +12,7 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use serde_json::Value;
 use shard_tests::clock::monotonic_ns;
 use shard_tests::cluster::{Cluster, Plan};
-use shard_tests::figures::FaultTimes;
+use shard_tests::figures::{FaultTimes, Record};
 use shard_tests::sidecar::Settings;
 
 fn polling() -> Plan {
@@ -74,6 +74,36 @@ fn row_03_a_lost_pool_worker_is_no_progress_of_the_thread_that_waits() {
     let incident = cluster.shards[0].sidecar.incident("recovered");
     assert_eq!(incident["thread"]["name"], "exec-s0", "{incident:#}");
     assert!(steps(&incident).contains(&"signal"), "{incident:#}");
+    cluster.assert_common_rule(&[0]);
+}
+
+fn on_two_threads() -> Plan {
+    let shard_arguments = vec!["--threads".to_owned(), "2".to_owned()];
+    Plan { shard_arguments, ..Plan::default() }
+}
+
+/// Row 3 with the helpers that a shard really has: one spins for ever in the middle of a transaction, and the executor
+/// thread, which has to settle that transaction next, waits for it.
+#[test]
+fn row_03_a_helper_that_spins_is_no_progress_of_its_owner() {
+    let mut cluster = Cluster::start(&on_two_threads());
+    let fired = cluster.inject(0, &["arm helper-spin"]);
+    FaultTimes::keep(Record::row(3).case("helper-spin"), &cluster.shards[0].sidecar, &cluster, fired);
+    let incident = cluster.shards[0].sidecar.incident("recovered");
+    assert_eq!(incident["reason"], "stalled", "{incident:#}");
+    assert_eq!(incident["thread"]["name"], "exec-s0", "{incident:#}");
+    cluster.assert_common_rule(&[0]);
+}
+
+/// The same with a panic, hook off: nobody waits for a helper that is gone, and its owner ends rather than go on without it.
+#[test]
+fn row_03_a_helper_that_panics_takes_its_owner_along() {
+    let mut cluster = Cluster::start(&on_two_threads());
+    let fired = cluster.inject(0, &["hook off", "arm helper-panic"]);
+    FaultTimes::keep(Record::row(3).case("helper-panic"), &cluster.shards[0].sidecar, &cluster, fired);
+    let incident = cluster.shards[0].sidecar.incident("recovered");
+    assert_eq!(incident["reason"], "thread_gone", "{incident:#}");
+    assert_eq!(incident["thread"]["name"], "exec-s0", "{incident:#}");
     cluster.assert_common_rule(&[0]);
 }
 

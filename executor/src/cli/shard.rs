@@ -10,6 +10,9 @@ use shard_executor::telemetry::Telemetry;
 
 use super::{BAD_INPUT, VERIFIED, fail};
 
+/// The heartbeat has sixteen lanes a thread, and one of them is the executor thread's own.
+const MOST_THREADS: i64 = 16;
+
 /// Run one shard: execute parts of blocks for a coordinator until SIGTERM.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -22,6 +25,10 @@ pub(crate) struct Args {
     /// Heartbeat segment to publish, best on tmpfs (/run, /dev/shm)
     #[arg(long, env = "SHARD_EXECUTOR_HEARTBEAT", value_name = "FILE")]
     heartbeat: PathBuf,
+    /// Threads that execute a part together: exec-sN and its helpers exec-sN-w1, exec-sN-w2, …
+    #[arg(long, env = "SHARD_EXECUTOR_THREADS", value_name = "K", default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(1..=MOST_THREADS))]
+    threads: u16,
     /// Loopback port on which tests arm fault points; without it there are none to arm
     #[arg(long, env = "SHARD_EXECUTOR_FAULTS", value_name = "ADDR")]
     faults: Option<SocketAddr>,
@@ -34,8 +41,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, telemetry: Telemetry) -> ExitCode {
-    let Args { id, listen, heartbeat, faults, arm, .. } = args;
-    match shard::run(&ShardOptions { id, listen, heartbeat, faults, arm, telemetry }) {
+    let Args { id, listen, heartbeat, threads, faults, arm, .. } = args;
+    let threads = usize::from(threads);
+    match shard::run(&ShardOptions { id, listen, heartbeat, threads, faults, arm, telemetry }) {
         Ok(()) => ExitCode::from(VERIFIED),
         Err(error) => fail(BAD_INPUT, &format!("shard {id}: {error}.")),
     }

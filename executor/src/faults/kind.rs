@@ -20,6 +20,10 @@ pub enum Kind {
     /// The executor thread gives its work to a scoped pool of two; one worker panics while the other waits for it, so all
     /// three are lost and the executor thread lives. It needs the hook off.
     WorkerPanic,
+    /// A helper of the executor thread panics in the middle of a transaction. It needs a shard with two threads at least.
+    HelperPanic,
+    /// A helper of the executor thread burns CPU for ever in the middle of a transaction.
+    HelperSpin,
     /// Each transaction takes so much longer, and the thread says so as it goes: slow is not stuck. It lasts until it is
     /// disarmed.
     Slow(Duration),
@@ -72,6 +76,8 @@ impl fmt::Display for Role {
 pub(super) enum Place {
     /// Before a transaction at a shard, before a block at a coordinator.
     Work,
+    /// Before a helper executes a transaction ahead.
+    Help,
     /// Before the executor thread looks for a part.
     Look,
     /// Before the executor thread is ready.
@@ -98,6 +104,8 @@ impl Kind {
             Self::Deadlock => "deadlock",
             Self::HookHang => "hook-hang",
             Self::WorkerPanic => "worker-panic",
+            Self::HelperPanic => "helper-panic",
+            Self::HelperSpin => "helper-spin",
             Self::Slow(_) => "slow",
             Self::Deaf => "deaf",
             Self::NeverReady => "never-ready",
@@ -125,6 +133,7 @@ impl Kind {
             | Self::Slow(_)
             | Self::LeaderExit
             | Self::ExitHang => Place::Work,
+            Self::HelperPanic | Self::HelperSpin => Place::Help,
             Self::Deaf => Place::Look,
             Self::NeverReady => Place::Start,
             Self::SendPanic | Self::SendExit => Place::Send,
@@ -142,7 +151,9 @@ impl Kind {
                 Self::WorkerPanic => Some(Role::Shard),
                 _ => None,
             },
-            Place::Look | Place::Start | Place::Send | Place::Answer | Place::Network => Some(Role::Shard),
+            Place::Help | Place::Look | Place::Start | Place::Send | Place::Answer | Place::Network => {
+                Some(Role::Shard)
+            }
             Place::Dispatch | Place::State => Some(Role::Coordinator),
         }
     }

@@ -88,13 +88,15 @@ impl std::str::FromStr for Order {
 
 /// The kinds that are one word.
 fn plain(word: &str) -> Option<Kind> {
-    const ALL: [Kind; 16] = [
+    const ALL: [Kind; 18] = [
         Kind::Panic,
         Kind::Exit,
         Kind::Spin,
         Kind::Deadlock,
         Kind::HookHang,
         Kind::WorkerPanic,
+        Kind::HelperPanic,
+        Kind::HelperSpin,
         Kind::Deaf,
         Kind::NeverReady,
         Kind::SendPanic,

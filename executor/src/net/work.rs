@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::block::{Block, Transaction};
+use crate::parallel::Batch;
 use crate::vm::ExecutionEnv;
 
 /// A part as the shard gets it.
@@ -12,6 +13,16 @@ pub struct Work {
     pub env: ExecutionEnv,
     /// The transactions with their places in the block, ascending.
     pub transactions: Vec<(u32, Transaction)>,
+}
+
+/// Places in it are not those in the block.
+impl Batch for Work {
+    fn len(&self) -> usize {
+        self.transactions.len()
+    }
+    fn get(&self, place: usize) -> Option<(u32, &Transaction)> {
+        self.transactions.get(place).map(|(index, transaction)| (*index, transaction))
+    }
 }
 
 /// The same as the coordinator has it, without copies. Both have the same encoding.

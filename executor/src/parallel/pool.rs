@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle, Thread};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
@@ -19,16 +19,26 @@ const FAREWELL: Duration = Duration::from_millis(500);
 
 /// What helpers take part in.
 pub(super) trait Help: Send + Sync {
-    /// Takes part until there is nothing left to do. `progress` is to be called after each piece of work.
-    fn help(&self, progress: &dyn Fn());
+    /// Takes part until there is nothing left to do.
+    fn help(&self, beat: &dyn WorkerBeat);
 }
 
 /// A helper's sign of life.
 pub trait WorkerBeat {
+    /// It is about to execute a transaction.
+    fn begin(&self) {}
     /// It has got somewhere.
     fn progress(&self);
     /// It ends in an orderly way.
     fn leave(self: Box<Self>);
+}
+
+/// Of those who have none: the owner has one of its own.
+pub(super) struct NoBeat;
+
+impl WorkerBeat for NoBeat {
+    fn progress(&self) {}
+    fn leave(self: Box<Self>) {}
 }
 
 /// The helpers of one owner. Dropping it ends them.
@@ -41,9 +51,7 @@ pub struct Pool {
 struct Helper {
     name: String,
     mailbox: Arc<Mailbox>,
-    wake: Thread,
-    /// `None` once somebody else keeps watch over it.
-    thread: Option<JoinHandle<()>>,
+    thread: JoinHandle<()>,
 }
 
 #[derive(Default)]
@@ -85,8 +93,9 @@ impl Pool {
             let name = format!("{owner}-w{number}");
             let mailbox = Arc::<Mailbox>::default();
             let (beat, orders) = (beat.clone(), Arc::clone(&mailbox));
-            let thread = thread::Builder::new().name(name.clone()).spawn(move || work(&orders, beat()))?;
-            pool.helpers.push(Helper { name, mailbox, wake: thread.thread().clone(), thread: Some(thread) });
+            let begin = move || work(&orders, beat().unwrap_or_else(|| Box::new(NoBeat)));
+            let thread = thread::Builder::new().name(name.clone()).spawn(begin)?;
+            pool.helpers.push(Helper { name, mailbox, thread });
         }
         Ok(pool)
     }
@@ -96,9 +105,9 @@ impl Pool {
         self.helpers.is_empty()
     }
 
-    /// The helpers' threads, for whoever keeps watch over lost ones.
-    pub fn take_threads(&mut self) -> Vec<JoinHandle<()>> {
-        self.helpers.iter_mut().filter_map(|helper| helper.thread.take()).collect()
+    /// The first helper whose thread has ended.
+    pub fn lost(&self) -> Option<&str> {
+        self.helpers.iter().find(|helper| helper.thread.is_finished()).map(|helper| helper.name.as_str())
     }
 
     /// The first helper that has not come back from work that is over.
@@ -117,7 +126,7 @@ impl Pool {
                 continue;
             }
             *lock(&helper.mailbox.order) = Some(Arc::clone(help) as Arc<dyn Help>);
-            helper.wake.unpark();
+            helper.thread.thread().unpark();
         }
     }
 
@@ -142,7 +151,7 @@ impl Pool {
     }
 }
 
-fn work(mailbox: &Mailbox, beat: Option<Box<dyn WorkerBeat>>) {
+fn work(mailbox: &Mailbox, beat: Box<dyn WorkerBeat>) {
     while !mailbox.closed.load(Ordering::Acquire) {
         let order = lock(&mailbox.order).take();
         let Some(help) = order else {
@@ -151,31 +160,24 @@ fn work(mailbox: &Mailbox, beat: Option<Box<dyn WorkerBeat>>) {
         };
         // In this order: the owner may take back what `help` holds once the helper is home.
         let _home = Home(mailbox);
-        help.help(&|| {
-            if let Some(beat) = &beat {
-                beat.progress();
-            }
-        });
+        help.help(&*beat);
         drop(help);
     }
-    if let Some(beat) = beat {
-        beat.leave();
-    }
+    beat.leave();
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
         for helper in &self.helpers {
             helper.mailbox.closed.store(true, Ordering::Release);
-            helper.wake.unpark();
+            helper.thread.thread().unpark();
         }
         let deadline = Instant::now() + FAREWELL;
         for helper in &self.helpers {
-            let Some(thread) = &helper.thread else { continue };
-            while !thread.is_finished() && Instant::now() < deadline {
+            while !helper.thread.is_finished() && Instant::now() < deadline {
                 thread::sleep(Duration::from_millis(1));
             }
-            if !thread.is_finished() {
+            if !helper.thread.is_finished() {
                 warn!(thread = helper.name, "thread does not end; leaving it behind");
             }
         }

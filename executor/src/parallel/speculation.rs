@@ -6,7 +6,7 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use super::memory::Memory;
-use super::pool::Help;
+use super::pool::{Help, NoBeat, WorkerBeat};
 use super::view::Ahead;
 use super::{Aside, Batch, Settle, Settled};
 use crate::validate::holds;
@@ -143,7 +143,7 @@ impl<V: StateView + Send + Sync + 'static> Speculation<V> {
             }
             // Somebody is at it. There is other work to do, while there is.
             if looks == 0 {
-                if self.run_next(ahead.get_or_insert_with(|| self.executor())) {
+                if self.run_next(ahead.get_or_insert_with(|| self.executor()), &NoBeat) {
                     settle.progress();
                     continue;
                 }
@@ -181,7 +181,7 @@ impl<V: StateView + Send + Sync + 'static> Speculation<V> {
     }
 
     /// Executes the next transaction that nobody has begun; false if there is none.
-    fn run_next(&self, executor: &mut Executor<Ahead<V>>) -> bool {
+    fn run_next(&self, executor: &mut Executor<Ahead<V>>, beat: &dyn WorkerBeat) -> bool {
         // Not beyond the end: it is looked at again and again.
         if self.next.load(Ordering::Acquire) >= self.slots.len() {
             return false;
@@ -196,7 +196,7 @@ impl<V: StateView + Send + Sync + 'static> Speculation<V> {
             .compare_exchange(phase::WAITING, phase::RUNNING, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
         {
-            self.run(executor, place, slot);
+            self.run(executor, beat, place, slot);
         }
         true
     }
@@ -210,8 +210,9 @@ impl<V: StateView + Send + Sync + 'static> Speculation<V> {
     }
 
     /// Executes one transaction ahead; it is this thread's.
-    fn run(&self, executor: &mut Executor<Ahead<V>>, place: usize, slot: &Slot) {
+    fn run(&self, executor: &mut Executor<Ahead<V>>, beat: &dyn WorkerBeat, place: usize, slot: &Slot) {
         let handing_over = HandOver { speculation: self, place, slot };
+        beat.begin();
         executor.view().place = place;
         let outcome = self
             .batch
@@ -230,7 +231,7 @@ impl<V: StateView + Send + Sync + 'static> Speculation<V> {
     }
 
     /// Looks whether the first suspect still holds, and executes it again if not; false if there is no suspect.
-    fn look_at_suspect(&self, executor: &mut Executor<Ahead<V>>) -> bool {
+    fn look_at_suspect(&self, executor: &mut Executor<Ahead<V>>, beat: &dyn WorkerBeat) -> bool {
         let place = self.suspect.load(Ordering::Acquire);
         if place >= self.slots.len() {
             return false;
@@ -259,24 +260,24 @@ impl<V: StateView + Send + Sync + 'static> Speculation<V> {
                 .is_ok()
         {
             self.again.fetch_add(1, Ordering::Relaxed);
-            self.run(executor, place, slot);
+            self.run(executor, beat, place, slot);
         }
         true
     }
 }
 
 impl<V: StateView + Send + Sync + 'static> Help for Speculation<V> {
-    fn help(&self, progress: &dyn Fn()) {
+    fn help(&self, beat: &dyn WorkerBeat) {
         let mut executor = self.executor();
         let mut looks = 0;
         while !self.ended.load(Ordering::Acquire) {
             let aside = |patient| self.aside.as_ref().is_some_and(|aside| aside.advance(patient));
             if aside(false)
-                || self.look_at_suspect(&mut executor)
-                || self.run_next(&mut executor)
+                || self.look_at_suspect(&mut executor, beat)
+                || self.run_next(&mut executor, beat)
                 || aside(true)
             {
-                progress();
+                beat.progress();
                 looks = 0;
             } else if looks < LOOKS_BEFORE_SLEEP {
                 looks += 1;

@@ -22,7 +22,7 @@ impl<V: StateView> StateView for Ahead<V> {
     fn account(&self, address: Address) -> Result<Option<AccountInfo>, ViewError> {
         // It has the fees of all transactions before, so nobody can know it ahead.
         if address == self.beneficiary {
-            return Err(ViewError::NotAhead(address));
+            return Err(ViewError::NotAhead);
         }
         match self.memory.account(&address, self.place) {
             Some(account) => Ok(account),

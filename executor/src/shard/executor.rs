@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use shard_heartbeat::crossbeam::{Receiver, RecvTimeoutError, SendTimeoutError, Sender};
-use shard_heartbeat::{ThreadBeat, TraceContext};
+use shard_heartbeat::{Lane, ThreadBeat, TraceContext};
 
 use super::Ready;
 use super::outbox::Outgoing;
@@ -19,11 +19,12 @@ use super::session::{Counters, Session};
 use crate::deadline;
 use crate::faults::{AnswerFault, Faults, LastWords, ThreadMustEnd};
 use crate::net::{self, wire};
+use crate::parallel::{self, Batch, Pool, WorkerBeat};
 use crate::process::Stopping;
 use crate::telemetry::Telemetry;
 use crate::telemetry::counts::Late;
 use crate::telemetry::spans::{Open, number};
-use crate::vm::{self, TxOutcome, ViewError, VmError};
+use crate::vm::{self, PartRun, TxOutcome, ViewError, VmError};
 
 /// A part to execute.
 pub(super) struct Job {
@@ -34,7 +35,7 @@ pub(super) struct Job {
     /// How long each state request may take.
     pub(super) state_deadline: Duration,
     pub(super) trace: TraceContext,
-    pub(super) work: net::Work,
+    pub(super) work: Arc<net::Work>,
 }
 
 /// An answer to a state request, not yet looked into.
@@ -93,7 +94,28 @@ impl From<VmError> for PartError {
     }
 }
 
+/// A helper on the watch, in a lane of its owner's.
+struct Helper {
+    lane: Lane,
+    faults: Faults,
+    words: RefCell<LastWords>,
+}
+
+impl WorkerBeat for Helper {
+    fn begin(&self) {
+        self.faults.help_point(&mut self.words.borrow_mut());
+    }
+    fn progress(&self) {
+        self.lane.progress();
+    }
+    fn leave(self: Box<Self>) {
+        self.lane.leave();
+    }
+}
+
 pub(super) struct Executor {
+    /// This thread and its helpers.
+    pub(super) threads: usize,
     pub(super) commands: Receiver<Job>,
     pub(super) state: Receiver<StateReply>,
     pub(super) results: Sender<Outgoing>,
@@ -109,6 +131,13 @@ impl Executor {
         let counters = Arc::clone(&self.counters);
         self.faults.tell_counters(move || counters.line());
         self.faults.start_point();
+        let pool = match self.pool(&beat) {
+            Ok(pool) => pool,
+            Err(error) => {
+                tracing::error!(%error, threads = self.threads, "the helpers cannot be started");
+                return;
+            }
+        };
         // If nobody waits for it any more, the process is ending.
         let _ = ready.try_send(());
         let mut cache = super::remote::Cache::default();
@@ -116,15 +145,52 @@ impl Executor {
             self.faults.look_point();
             match self.commands.recv_timeout(deadline::LOOK_ROUND) {
                 Ok(job) => {
-                    if self.part(&job, &beat, words, &mut cache).is_err() {
+                    if self.part(&job, &pool, &beat, words, &mut cache).is_err() {
                         return;
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => self.discard_answers(),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+            // Whoever keeps watch over this thread learns of it by its end: it is not whole without its helpers.
+            if let Some(helper) = pool.lost().or_else(|| self.still_missing(&pool)) {
+                tracing::error!(thread = helper, "a helper is lost");
+                return;
+            }
         }
+        drop(pool);
         beat.leave();
+    }
+
+    fn pool(&self, beat: &ThreadBeat) -> std::io::Result<Pool> {
+        let (lanes, faults) = (beat.lanes(), self.faults.clone());
+        let name = std::thread::current().name().unwrap_or("exec").to_owned();
+        Pool::start(&name, self.threads, move || {
+            let words = RefCell::default();
+            match lanes.join() {
+                Ok(lane) => {
+                    Some(Box::new(Helper { lane, faults: faults.clone(), words }) as Box<dyn WorkerBeat>)
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a helper has no lane in the heartbeat");
+                    None
+                }
+            }
+        })
+    }
+
+    /// A helper that does not come back from work that is over. As long as this thread waits for it, it gives no sign of
+    /// life, so a watchdog sees it; without one the thread ends at last.
+    fn still_missing<'a>(&self, pool: &'a Pool) -> Option<&'a str> {
+        let until = Instant::now() + deadline::HELPER;
+        while !self.stopping.begun() {
+            let missing = pool.missing()?;
+            if Instant::now() >= until {
+                return Some(missing);
+            }
+            std::thread::sleep(deadline::LOOK_ROUND);
+        }
+        None
     }
 
     /// Takes out answers that came when nobody waited for them any more. Left in the queue they would look like a thread
@@ -139,6 +205,7 @@ impl Executor {
     fn part(
         &self,
         job: &Job,
+        pool: &Pool,
         beat: &ThreadBeat,
         words: &mut LastWords,
         cache: &mut super::remote::Cache,
@@ -168,7 +235,10 @@ impl Executor {
         };
         let remote = RemoteState::new(line, cache);
         let outcome = remote.prefetch(&job.work).map_err(PartError::from);
-        let outcome = outcome.and_then(|()| self.execute(job, &remote, beat, words));
+        let outcome = outcome.and_then(|()| match pool.is_empty() {
+            true => self.execute(job, &remote, beat, words),
+            false => self.execute_on(pool, job, &remote, beat, words),
+        });
         let outcome = outcome.and_then(|outcomes| Ok(vm::encode(&outcomes)?));
         let outcome = match outcome {
             Ok(outcomes) => match self.faults.answer_point(job.tag.block) {
@@ -253,6 +323,55 @@ impl Executor {
         }
         scout(job, remote, beat, guessed.take())?;
         self.run_through(job, remote, &mut |_| beat.progress(), &mut || Ok(()))
+    }
+
+    /// The same on several threads.
+    fn execute_on(
+        &self,
+        pool: &Pool,
+        job: &Job,
+        remote: &RemoteState<'_>,
+        beat: &ThreadBeat,
+        words: &mut LastWords,
+    ) -> Result<Vec<TxOutcome>, PartError> {
+        let mut outcomes = Ok(Vec::new());
+        let mut guessed = Vec::new();
+        let any = remote.guessing(|| {
+            outcomes = self.run_parallel(pool, job, remote, true, beat, &mut || {
+                self.faults.point(job.tag.block, 1, Some(beat), words)
+            });
+            if let Ok(outcomes) = &outcomes {
+                guessed = remote.note_guesses(outcomes);
+            }
+        });
+        let outcomes = outcomes?;
+        if !any {
+            return Ok(outcomes);
+        }
+        scout(job, remote, beat, guessed)?;
+        self.run_parallel(pool, job, remote, false, beat, &mut || Ok(()))
+    }
+
+    fn run_parallel(
+        &self,
+        pool: &Pool,
+        job: &Job,
+        remote: &RemoteState<'_>,
+        guess: bool,
+        beat: &ThreadBeat,
+        fault: &mut dyn FnMut() -> Result<(), ThreadMustEnd>,
+    ) -> Result<Vec<TxOutcome>, PartError> {
+        let mut before = || -> Result<(), PartError> {
+            fault().map_err(|ThreadMustEnd| PartError::ThreadMustEnd)?;
+            self.may_go_on(job)
+        };
+        let mut progress = || beat.progress();
+        let batch: Arc<dyn Batch> = Arc::clone(&job.work) as Arc<dyn Batch>;
+        let snapshot = remote.snapshot(guess);
+        let env = &job.work.env;
+        let mut part = PartRun::new(env, &batch, remote, &mut before, &mut progress);
+        parallel::run(pool, env, &batch, &snapshot, &mut part, job.until)?;
+        Ok(part.into_outcomes())
     }
 
     /// The part in order, with a look round before each transaction.

@@ -18,7 +18,7 @@ use crate::net::{Key, MAX_KEYS, Value, WireError, Work, wire};
 use crate::process::Stopping;
 use crate::state::{AccountInfo, analysed};
 use crate::telemetry::counts::Counts;
-use crate::vm::{StateView, ViewError};
+use crate::vm::{StateView, TxOutcome, ViewError};
 
 /// Codes kept from block to block. A hash names its code for ever, so they never go stale; at 24 KiB each, this many take
 /// at most 96 MiB, and popular contracts are asked for once.
@@ -44,25 +44,19 @@ pub(super) enum AskError {
     Wire(#[from] WireError),
 }
 
-/// What is known already.
+/// What has been answered.
 #[derive(Default)]
-pub(super) struct Cache {
-    of: Option<(u64, u64)>,
+struct Known {
     values: HashMap<Key, Value>,
     codes: HashMap<B256, Bytecode>,
-    next_id: u64,
 }
 
-impl Cache {
-    /// Keeps what was learnt for the same run of the same block, as a second part of it needs; drops the rest.
-    pub(super) fn open(&mut self, tag: &wire::Tag) {
-        let of = Some((tag.coordinator, tag.sequence));
-        if self.of != of {
-            self.of = of;
-            self.values.clear();
-        }
-        if self.codes.len() > CODES_KEPT {
-            self.codes.clear();
+impl Known {
+    fn add(&mut self, key: Key, value: Value) {
+        if let (Key::Code(hash), Value::Code(Some(code))) = (&key, &value) {
+            self.codes.insert(*hash, analysed(code));
+        } else {
+            self.values.insert(key, value);
         }
     }
 
@@ -71,6 +65,67 @@ impl Cache {
             Key::Code(hash) => *hash == KECCAK_EMPTY || self.codes.contains_key(hash),
             key => self.values.contains_key(key),
         }
+    }
+}
+
+/// What is known already.
+#[derive(Default)]
+pub(super) struct Cache {
+    of: Option<(u64, u64)>,
+    known: Arc<Known>,
+    /// What was learnt while helpers were reading `known`.
+    late: Known,
+    next_id: u64,
+}
+
+impl Cache {
+    /// Keeps what was learnt for the same run of the same block, as a second part of it needs; drops the rest.
+    pub(super) fn open(&mut self, tag: &wire::Tag) {
+        let of = Some((tag.coordinator, tag.sequence));
+        let another = self.of != of;
+        self.of = of;
+        self.gather();
+        // One that a lost helper still reads is left to it.
+        let Some(known) = Arc::get_mut(&mut self.known) else {
+            if another {
+                self.known = Arc::default();
+                self.late = Known::default();
+            }
+            return;
+        };
+        if another {
+            known.values.clear();
+        }
+        if known.codes.len() > CODES_KEPT {
+            known.codes.clear();
+        }
+    }
+
+    /// Puts what was learnt late with the rest, unless a helper still reads that.
+    fn gather(&mut self) {
+        if let Some(known) = Arc::get_mut(&mut self.known) {
+            known.values.extend(self.late.values.drain());
+            known.codes.extend(self.late.codes.drain());
+        }
+    }
+
+    fn add(&mut self, key: Key, value: Value) {
+        match Arc::get_mut(&mut self.known) {
+            Some(known) => known.add(key, value),
+            None => self.late.add(key, value),
+        }
+    }
+
+    fn knows(&self, key: &Key) -> bool {
+        self.known.knows(key) || self.late.knows(key)
+    }
+
+    fn value(&self, key: &Key) -> Option<&Value> {
+        self.known.values.get(key).or_else(|| self.late.values.get(key))
+    }
+
+    fn code(&self, hash: &B256) -> Option<&Bytecode> {
+        self.known.codes.get(hash).or_else(|| self.late.codes.get(hash))
     }
 }
 
@@ -130,7 +185,7 @@ impl<'a> RemoteState<'a> {
     fn learn_codes(&self, keys: &HashSet<Key>) -> Result<(), AskError> {
         let codes: HashSet<Key> = {
             let cache = self.cache.borrow();
-            let code = |key: &Key| match cache.values.get(key) {
+            let code = |key: &Key| match cache.value(key) {
                 Some(Value::Account(Some(account))) => Some(Key::Code(account.code_hash)),
                 _ => None,
             };
@@ -166,6 +221,27 @@ impl<'a> RemoteState<'a> {
         self.round_trip.get()
     }
 
+    /// What helpers read: all that is known now. `guess`: they guess what is not, as this thread does.
+    pub(super) fn snapshot(&self, guess: bool) -> Arc<Snapshot> {
+        let mut cache = self.cache.borrow_mut();
+        cache.gather();
+        Arc::new(Snapshot { known: Arc::clone(&cache.known), guess })
+    }
+
+    /// Notes what helpers guessed for these outcomes; their places.
+    pub(super) fn note_guesses(&self, outcomes: &[TxOutcome]) -> Vec<usize> {
+        let unknown = |key: Key| !self.cache.borrow().knows(&key) && self.guess_at(key);
+        let guessed = |outcome: &TxOutcome| {
+            let reads = &outcome.reads;
+            let accounts = reads.accounts.iter().map(|(address, _)| Key::Account(*address));
+            let slots = reads.storage.iter().map(|(address, slot, _)| Key::Slot(*address, *slot));
+            let hashes = reads.block_hashes.iter().map(|(number, _)| Key::BlockHash(*number));
+            // All of them, not only the first.
+            accounts.chain(slots).chain(hashes).filter(|key| unknown(*key)).count() > 0
+        };
+        outcomes.iter().enumerate().filter(|(_, outcome)| guessed(outcome)).map(|(place, _)| place).collect()
+    }
+
     fn guess_at(&self, key: Key) -> bool {
         if self.guess.get() {
             self.guessed.borrow_mut().insert(key);
@@ -186,11 +262,7 @@ impl<'a> RemoteState<'a> {
             let mut cache = self.cache.borrow_mut();
             for (key, value) in batch.iter().zip(values) {
                 let value = Value::answering(key, value)?;
-                if let (Key::Code(hash), Value::Code(Some(code))) = (key, &value) {
-                    cache.codes.insert(*hash, analysed(code));
-                } else {
-                    cache.values.insert(*key, value);
-                }
+                cache.add(*key, value);
             }
         }
         Ok(())
@@ -251,20 +323,72 @@ impl<'a> RemoteState<'a> {
     }
 
     fn value(&self, key: Key) -> Result<Value, ViewError> {
-        if let Some(value) = self.cache.borrow().values.get(&key) {
+        if let Some(value) = self.cache.borrow().value(&key) {
             return Ok(value.clone());
         }
         if self.guess_at(key) {
-            return Ok(match key {
-                Key::Account(_) => Value::Account(None),
-                Key::Slot(..) => Value::Slot(U256::ZERO),
-                Key::Code(_) => Value::Code(None),
-                Key::BlockHash(_) => Value::BlockHash(Some(B256::ZERO)),
-            });
+            return Ok(guess(&key));
         }
         self.learn(std::iter::once(key)).map_err(|error| ViewError::Unavailable(Box::new(error)))?;
-        let value = self.cache.borrow().values.get(&key).cloned();
+        let value = self.cache.borrow().value(&key).cloned();
         value.ok_or_else(|| unusable(format!("{key:?} was not answered")))
+    }
+}
+
+/// Absent and zero: what most state is.
+fn guess(key: &Key) -> Value {
+    match key {
+        Key::Account(_) => Value::Account(None),
+        Key::Slot(..) => Value::Slot(U256::ZERO),
+        Key::Code(_) => Value::Code(None),
+        Key::BlockHash(_) => Value::BlockHash(Some(B256::ZERO)),
+    }
+}
+
+/// The part of the state that is known at a time. It never asks, so any thread may read it.
+pub(super) struct Snapshot {
+    known: Arc<Known>,
+    guess: bool,
+}
+
+impl Snapshot {
+    fn value(&self, key: Key) -> Result<Value, ViewError> {
+        match self.known.values.get(&key) {
+            Some(value) => Ok(value.clone()),
+            None if self.guess => Ok(guess(&key)),
+            None => Err(ViewError::NotAhead),
+        }
+    }
+}
+
+impl StateView for Snapshot {
+    fn account(&self, address: Address) -> Result<Option<AccountInfo>, ViewError> {
+        match self.value(Key::Account(address))? {
+            Value::Account(account) => Ok(account),
+            _ => Err(ViewError::NotAhead),
+        }
+    }
+
+    fn code(&self, code_hash: B256) -> Result<Bytecode, ViewError> {
+        match self.known.codes.get(&code_hash) {
+            Some(code) => Ok(code.clone()),
+            None if self.guess || code_hash == KECCAK_EMPTY => Ok(Bytecode::default()),
+            None => Err(ViewError::NotAhead),
+        }
+    }
+
+    fn storage(&self, address: Address, slot: U256) -> Result<U256, ViewError> {
+        match self.value(Key::Slot(address, slot))? {
+            Value::Slot(value) => Ok(value),
+            _ => Err(ViewError::NotAhead),
+        }
+    }
+
+    fn block_hash(&self, number: u64) -> Result<B256, ViewError> {
+        match self.value(Key::BlockHash(number))? {
+            Value::BlockHash(Some(hash)) => Ok(hash),
+            _ => Err(ViewError::NotAhead),
+        }
     }
 }
 
@@ -284,12 +408,12 @@ impl StateView for RemoteState<'_> {
         if code_hash == KECCAK_EMPTY {
             return Ok(Bytecode::default());
         }
-        let known = |this: &Self| this.cache.borrow().codes.get(&code_hash).cloned();
+        let known = |this: &Self| this.cache.borrow().code(&code_hash).cloned();
         if let Some(code) = known(self) {
             return Ok(code);
         }
         let key = Key::Code(code_hash);
-        if !self.cache.borrow().values.contains_key(&key) {
+        if self.cache.borrow().value(&key).is_none() {
             if self.guess_at(key) {
                 return Ok(Bytecode::default());
             }

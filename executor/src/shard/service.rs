@@ -182,7 +182,7 @@ impl Service {
             until: Instant::now() + Duration::from_millis(run.part_deadline_ms.min(LONGEST_MS)),
             state_deadline: Duration::from_millis(run.state_deadline_ms.min(LONGEST_MS)),
             trace: trace(&run.trace),
-            work,
+            work: Arc::new(work),
         };
         if let Err(error) = self.commands.try_send(job) {
             let why = match error {

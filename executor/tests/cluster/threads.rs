@@ -1,5 +1,6 @@
 //! Threads of a shard that are lost in ways that no handle shows, and what the rest of the cluster makes of it.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::blocks::{self, Chain};
@@ -19,6 +20,22 @@ impl Cluster {
     fn with(orders: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let shards = shards(folder.path(), 2);
+        Self::of(folder, shards, orders)
+    }
+
+    /// The same with two threads each.
+    fn with_helpers(orders: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let start = |id| {
+            Shard::start_with(folder.path(), id, SocketAddr::from(([127, 0, 0, 1], 0)), |shard| {
+                shard.args(["--threads", "2"]);
+            })
+        };
+        let shards = (0..2).map(start).collect();
+        Self::of(folder, shards, orders)
+    }
+
+    fn of(folder: tempfile::TempDir, shards: Vec<Shard>, orders: &[&str]) -> Self {
         for order in orders {
             shards[1].arm(order);
         }
@@ -59,6 +76,30 @@ fn a_worker_that_panics_hangs_its_pool_and_no_handle_shows_it() {
     wait_until("the worker has gone", || state("exec-s1-w0").is_none());
     assert_eq!((state("exec-s1-w1"), state("exec-s1")), (Some('S'), Some('S')));
     assert!(is_working(&cluster.heartbeat(), "exec-s1"));
+}
+
+#[test]
+fn a_helper_that_panics_costs_its_shard_the_executor_thread_and_the_block_nothing() {
+    let cluster = Cluster::with_helpers(&["hook off", "arm helper-panic"]);
+    let both: Vec<_> = cluster.shards.iter().collect();
+    let mut coordinator = coordinator(&both, &cluster.chain.path, &["--block-deadline", "10s"]);
+    assert_eq!(coordinator.wait(), 0, "{}", coordinator.rest().1);
+    assert_eq!(assert_verified(&coordinator.rest().0, &cluster.chain), 2);
+    cluster.shards[1].process.wait_for_words("fault helper-panic fired");
+    let state = |name| thread_state(cluster.pid(), name);
+    wait_until("the helper has gone", || state("exec-s1-w1").is_none());
+    wait_until("its owner has gone with it", || state("exec-s1").is_none());
+}
+
+#[test]
+fn without_a_watchdog_a_helper_that_never_comes_back_ends_its_shard() {
+    let mut cluster = Cluster::with_helpers(&["arm helper-spin"]);
+    let both: Vec<_> = cluster.shards.iter().collect();
+    let mut coordinator = coordinator(&both, &cluster.chain.path, &["--block-deadline", "10s"]);
+    assert_eq!(coordinator.wait(), 0, "{}", coordinator.rest().1);
+    assert_eq!(assert_verified(&coordinator.rest().0, &cluster.chain), 2);
+    cluster.shards[1].process.wait_for_words("fault helper-spin fired");
+    assert_eq!(cluster.shards[1].process.wait(), shard_executor::guard::THREAD_LOST);
 }
 
 #[test]

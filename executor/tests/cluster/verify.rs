@@ -1,5 +1,7 @@
+use std::net::SocketAddr;
+
 use crate::blocks;
-use crate::process::{assert_verified, coordinator, shards};
+use crate::process::{Shard, assert_verified, coordinator, shards};
 
 #[test]
 fn one_two_and_four_shards_end_in_the_state_of_the_sequential_run() {
@@ -11,6 +13,26 @@ fn one_two_and_four_shards_end_in_the_state_of_the_sequential_run() {
         let mut coordinator = coordinator(&all, &chain.path, &["--block-deadline", "60s"]);
         assert_eq!(coordinator.wait(), 0, "{count} shards: {}", coordinator.rest().1);
         assert_eq!(assert_verified(&coordinator.rest().0, &chain), chain.digests.len(), "{count} shards");
+    }
+}
+
+#[test]
+fn shards_of_several_threads_end_in_the_state_of_the_sequential_run() {
+    let chain = blocks::real();
+    for (count, threads) in [(1, 4), (2, 2), (3, 3)] {
+        let folder = tempfile::tempdir().unwrap();
+        let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let on_threads = |id| {
+            Shard::start_with(folder.path(), id, anywhere, |shard| {
+                shard.args(["--threads", &threads.to_string()]);
+            })
+        };
+        let shards: Vec<_> = (0..count).map(on_threads).collect();
+        let all: Vec<_> = shards.iter().collect();
+        let mut coordinator = coordinator(&all, &chain.path, &["--block-deadline", "60s"]);
+        assert_eq!(coordinator.wait(), 0, "{count} shards of {threads} threads: {}", coordinator.rest().1);
+        let verified = assert_verified(&coordinator.rest().0, &chain);
+        assert_eq!(verified, chain.digests.len(), "{count} shards of {threads} threads");
     }
 }
 

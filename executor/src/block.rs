@@ -1,6 +1,6 @@
 //! A block as this crate runs it: plain data, whatever file it came from.
 //!
-//! The file format is one JSON object a block (`block`, `pre`, `hashes`, `chain`), gzipped or not; [`Block::load`] reads
+//! The file format is one JSON object a block (`block`, `pre`, `hashes`, `chain`, `receipts`), gzipped or not; [`Block::load`] reads
 //! one file and [`load_chain`] a folder. What is read here is untrusted: every refusal is a [`BlockError`] that names the
 //! file, what is wrong with it and what to do next, and nothing in here panics or allocates without a bound.
 
@@ -8,6 +8,7 @@ mod chain;
 mod file;
 mod fork;
 mod json;
+mod receipts;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use file::{MAX_BLOCK_BYTES, load_chain};
 pub use fork::Fork;
 pub use json::{MAX_GAS, write};
+pub use receipts::{ExpectedReceipt, FirstDifference, TransactionDifference};
 
 /// One block to execute, with what its header promises.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,6 +108,8 @@ pub struct Expected {
     pub logs_bloom: Bloom,
     /// Root of the receipts; checked from Byzantium on, because receipts held state roots before.
     pub receipts_root: B256,
+    /// Each receipt, in the block's order, if the file says (key `receipts`); only to tell which transaction is to blame.
+    pub receipts: Option<Vec<ExpectedReceipt>>,
 }
 
 /// A transaction, its sender already known. Plain data: it goes over the network as it is.

@@ -23,9 +23,12 @@ use alloy_eips::{eip2935, eip4788, eip7002, eip7251};
 use revm::primitives::alloy_primitives::Bloom;
 use revm::primitives::{Address, B256, Bytes, U256, address, keccak256};
 
-use crate::block::{Block, Chain, Expected, Fork, Header, PreAccount, PreState, Transaction, Withdrawal};
+use crate::block::{
+    Block, Chain, Expected, ExpectedReceipt, Fork, Header, PreAccount, PreState, Transaction, Withdrawal,
+};
 use crate::state::State;
 use crate::validate::{self, Mismatch, ValidateError};
+use crate::vm::Receipt;
 use contract::Token;
 use kind::Action;
 pub use kind::Kind;
@@ -129,6 +132,7 @@ impl Generator {
             gas_used: result.gas_used,
             logs_bloom: result.logs_bloom,
             receipts_root: result.receipts_root.unwrap_or_default(),
+            receipts: Some(expected(&result.receipts)),
         };
         block.hash = hash(&block);
         state.close(&block);
@@ -156,7 +160,12 @@ impl Generator {
                 excess_blob_gas: Some(0),
                 parent_beacon_root: Some(self.random.hash()),
             },
-            expected: Expected { gas_used: 0, logs_bloom: Bloom::ZERO, receipts_root: B256::ZERO },
+            expected: Expected {
+                gas_used: 0,
+                logs_bloom: Bloom::ZERO,
+                receipts_root: B256::ZERO,
+                receipts: None,
+            },
             transactions,
             withdrawals: vec![Withdrawal { address: popular(number % POPULAR), gwei: number }],
             uncles: 0,
@@ -303,6 +312,21 @@ impl Trader {
             Random::new(seed.iter().rev().take(8).fold(0, |sum, byte| (sum << 8) | u64::from(*byte)));
         named("popular pool", popularity.draw(&mut random))
     }
+}
+
+/// What the file says of the receipts: enough to tell which transaction is to blame, without every log a second time.
+fn expected(receipts: &[Receipt]) -> Vec<ExpectedReceipt> {
+    let mut cumulative_gas_used = 0;
+    let one = |receipt: &Receipt| {
+        cumulative_gas_used += receipt.gas_used;
+        ExpectedReceipt {
+            success: Some(receipt.success),
+            cumulative_gas_used,
+            logs_bloom: Some(Bloom::from_iter(&receipt.logs)),
+            logs: None,
+        }
+    };
+    receipts.iter().map(one).collect()
 }
 
 /// Addresses are hashes, as real ones are: neighbours in a block are strangers in a sorted map.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use revm::primitives::B256;
 use serde::Serialize;
 
-use crate::validate::BlockResult;
+use crate::block::TransactionDifference;
+use crate::validate::{BlockResult, Difference, Mismatch};
 
 /// What is said about a block that ran to its end.
 #[derive(Clone, Debug, Serialize)]
@@ -28,6 +29,12 @@ pub struct BlockReport {
     /// How it differs, if it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mismatch: Option<String>,
+    /// The fields of the header that differ, with both values.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<Difference>,
+    /// The first transaction to blame, where that is known; `mismatch` says why it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_transaction: Option<TransactionDifference>,
     /// Digest of the state after it.
     pub digest: B256,
 }
@@ -35,6 +42,15 @@ pub struct BlockReport {
 impl BlockReport {
     /// The report on `result`.
     pub fn new(result: &BlockResult, took: Duration, digest: B256) -> Self {
+        let (differences, first_transaction) = match &result.mismatch {
+            Some(Mismatch::Header { differences, first }) => (differences.clone(), first.transaction()),
+            Some(Mismatch::InvalidTransaction { index, hash, reason }) => {
+                let (expected, got) = ("a transaction that is valid there".into(), reason.clone());
+                let (index, hash, field) = (*index, *hash, "validity".into());
+                (Vec::new(), Some(TransactionDifference { index, hash, field, expected, got }))
+            }
+            None => (Vec::new(), None),
+        };
         Self {
             number: result.number,
             transactions: result.transactions,
@@ -43,6 +59,8 @@ impl BlockReport {
             reexecuted: result.reexecuted,
             verified: result.mismatch.is_none(),
             mismatch: result.mismatch.as_ref().map(ToString::to_string),
+            differences,
+            first_transaction,
             digest,
         }
     }

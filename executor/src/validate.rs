@@ -12,8 +12,9 @@ use std::fmt;
 
 use revm::primitives::B256;
 use revm::primitives::alloy_primitives::Bloom;
+use serde::Serialize;
 
-use crate::block::{Block, BlockError, Fork};
+use crate::block::{Block, BlockError, FirstDifference, Fork};
 use crate::state::State;
 use crate::vm::{
     self, Changes, Effect, ExecutionEnv, Executor, ReadSet, Receipt, StateView, TxOutcome, VmError,
@@ -49,7 +50,12 @@ pub struct BlockResult {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mismatch {
     /// Fields of the header that came out otherwise.
-    Header(Vec<Difference>),
+    Header {
+        /// Each with both values.
+        differences: Vec<Difference>,
+        /// The first transaction to blame, as far as that can be known.
+        first: FirstDifference,
+    },
     /// A transaction that no block may contain at this place.
     InvalidTransaction {
         /// Its place.
@@ -62,7 +68,7 @@ pub enum Mismatch {
 }
 
 /// One header field that came out otherwise.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Difference {
     /// `gasUsed`, `logsBloom` or `receiptsRoot`.
     pub field: &'static str,
@@ -75,16 +81,11 @@ pub struct Difference {
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Header(differences) => {
-                for (i, d) in differences.iter().enumerate() {
-                    let between = if i == 0 { "" } else { "; " };
-                    write!(
-                        f,
-                        "{between}{} is {} in the header and came out as {}",
-                        d.field, d.expected, d.got
-                    )?;
+            Self::Header { differences, first } => {
+                for d in differences {
+                    write!(f, "{} is {} in the header and came out as {}; ", d.field, d.expected, d.got)?;
                 }
-                Ok(())
+                write!(f, "{first}")
             }
             Self::InvalidTransaction { index, hash, reason } => {
                 write!(f, "transaction {index} ({hash}) is not valid there: {reason}")
@@ -293,5 +294,8 @@ fn compare(block: &Block, result: &BlockResult) -> Option<Mismatch> {
     if let Some(root) = result.receipts_root {
         check("receiptsRoot", expected.receipts_root.to_string(), root.to_string());
     }
-    (!differences.is_empty()).then_some(Mismatch::Header(differences))
+    (!differences.is_empty()).then(|| {
+        let first = FirstDifference::of(expected.receipts.as_deref(), &result.receipts, &block.transactions);
+        Mismatch::Header { differences, first }
+    })
 }

@@ -12,8 +12,11 @@ use std::path::{Path, PathBuf};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use super::{Block, BlockError, Chain, Expected, Fork, Header, PreAccount, Transaction, Withdrawal, chain};
-use shape::{AccountJson, BlockJson, FileJson, TransactionJson};
+use super::{
+    Block, BlockError, Chain, Expected, ExpectedReceipt, Fork, Header, PreAccount, Transaction, Withdrawal,
+    chain,
+};
+use shape::{AccountJson, BlockJson, FileJson, ReceiptJson, TransactionJson};
 
 /// Beyond this a unit of blob gas costs more than there is ether: no chain can reach it, and revm's arithmetic is not made
 /// for it.
@@ -55,6 +58,7 @@ fn assemble(file: FileJson, path: PathBuf) -> Result<Block, Unfit> {
         gas_used: block.gas_used.to(),
         logs_bloom: block.logs_bloom,
         receipts_root: block.receipts_root,
+        receipts: file.receipts.map(|receipts| receipts_of(receipts, &block)).transpose()?,
     };
     let transactions = block
         .transactions
@@ -180,6 +184,27 @@ fn belongs(tx: &TransactionJson, index: usize, block: &BlockJson) -> Result<(), 
             "Fetch the block again with eth_getBlockByNumber(n, true).",
         )),
     }
+}
+
+/// Receipts have to be of these transactions, one each.
+fn receipts_of(receipts: Vec<ReceiptJson>, block: &BlockJson) -> Result<Vec<ExpectedReceipt>, Unfit> {
+    let hint = "Fetch them again with eth_getBlockReceipts(n), or leave them out.";
+    if receipts.len() != block.transactions.len() {
+        return Err(unfit(
+            format!("{} `receipts` for {} transactions", receipts.len(), block.transactions.len()),
+            hint,
+        ));
+    }
+    let of_another = |(receipt, tx): (&ReceiptJson, &TransactionJson)| {
+        receipt.transaction_hash.is_some_and(|hash| hash != tx.hash)
+    };
+    if let Some(index) = receipts.iter().zip(&block.transactions).position(of_another) {
+        return Err(unfit(
+            format!("receipt {index} is of another transaction than the one at that place"),
+            hint,
+        ));
+    }
+    Ok(receipts.into_iter().map(Into::into).collect())
 }
 
 /// A transaction signed for another chain cannot stand in this one: mostly the file says the wrong chain.

@@ -149,7 +149,7 @@ impl Report {
         self.reexecuted += block.reexecuted as u64;
         self.transactions += block.transactions as u64;
         self.milliseconds += block.milliseconds;
-        let event = json!({
+        let mut event = json!({
             "event": "block",
             "block": block.number,
             "transactions": block.transactions,
@@ -162,6 +162,12 @@ impl Report {
             "mismatch": block.mismatch,
             "digest": block.digest,
         });
+        if !block.differences.is_empty() {
+            event["differences"] = json!(block.differences);
+        }
+        if let Some(first) = &block.first_transaction {
+            event["first_transaction"] = json!(first);
+        }
         self.say(event, || {
             let verdict = match &block.mismatch {
                 None => "verified".to_owned(),

@@ -13,6 +13,7 @@ mod equivalence;
 mod generated_chains;
 mod hostile_blocks;
 mod parallel;
+mod mismatches;
 mod real_blocks;
 mod rules;
 mod support;

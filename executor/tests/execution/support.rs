@@ -74,7 +74,12 @@ pub(crate) fn block(fork: Fork, pre: PreState, transactions: Vec<Transaction>) -
             excess_blob_gas: (fork >= Fork::Cancun).then_some(0),
             parent_beacon_root: (fork >= Fork::Cancun).then_some(B256::repeat_byte(4)),
         },
-        expected: Expected { gas_used: 0, logs_bloom: Bloom::ZERO, receipts_root: B256::ZERO },
+        expected: Expected {
+            gas_used: 0,
+            logs_bloom: Bloom::ZERO,
+            receipts_root: B256::ZERO,
+            receipts: None,
+        },
         transactions,
         withdrawals: Vec::new(),
         uncles: 0,

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use revm::primitives::alloy_primitives::{Bloom, U64};
-use revm::primitives::{Address, B256, Bytes, U128, U256};
+use revm::primitives::{Address, B256, Bytes, Log, U128, U256};
 use serde::{Deserialize, Serialize};
 
 use crate::block::chain::ChainJson;
-use crate::block::{Authorization, Block, PreAccount, Transaction};
+use crate::block::{Authorization, Block, ExpectedReceipt, PreAccount, Transaction};
 
 #[derive(Deserialize, Serialize)]
 pub(super) struct FileJson {
@@ -17,6 +17,30 @@ pub(super) struct FileJson {
     pub(super) hashes: Option<BTreeMap<String, B256>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) chain: Option<ChainJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) receipts: Option<Vec<ReceiptJson>>,
+}
+
+/// As `eth_getBlockReceipts` answers them.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ReceiptJson {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) transaction_hash: Option<B256>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) status: Option<U64>,
+    pub(super) cumulative_gas_used: U64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) logs_bloom: Option<Bloom>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) logs: Option<Vec<LogJson>>,
+}
+
+#[derive(Deserialize, Serialize)]
+pub(super) struct LogJson {
+    pub(super) address: Address,
+    pub(super) topics: Vec<B256>,
+    pub(super) data: Bytes,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -164,6 +188,40 @@ impl From<&Block> for FileJson {
                 fork: Some(block.chain.fork.to_string()),
                 activations: None,
             }),
+            receipts: block
+                .expected
+                .receipts
+                .as_ref()
+                .map(|receipts| receipts.iter().map(Into::into).collect()),
+        }
+    }
+}
+
+impl From<&ExpectedReceipt> for ReceiptJson {
+    fn from(receipt: &ExpectedReceipt) -> Self {
+        let log = |log: &Log| LogJson {
+            address: log.address,
+            topics: log.topics().to_vec(),
+            data: log.data.data.clone(),
+        };
+        Self {
+            transaction_hash: None,
+            status: receipt.success.map(|success| U64::from(u8::from(success))),
+            cumulative_gas_used: U64::from(receipt.cumulative_gas_used),
+            logs_bloom: receipt.logs_bloom,
+            logs: receipt.logs.as_ref().map(|logs| logs.iter().map(log).collect()),
+        }
+    }
+}
+
+impl From<ReceiptJson> for ExpectedReceipt {
+    fn from(receipt: ReceiptJson) -> Self {
+        let log = |log: LogJson| Log::new_unchecked(log.address, log.topics, log.data);
+        Self {
+            success: receipt.status.map(|status| !status.is_zero()),
+            cumulative_gas_used: receipt.cumulative_gas_used.to(),
+            logs_bloom: receipt.logs_bloom,
+            logs: receipt.logs.map(|logs| logs.into_iter().map(log).collect()),
         }
     }
 }

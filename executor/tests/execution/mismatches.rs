@@ -28,12 +28,12 @@ fn wrong(block: &Block) -> Value {
     block::write(block, &path).unwrap();
     let run = |extra: &[&str]| {
         Command::new(env!("CARGO_BIN_EXE_shard-executor"))
-            .args(["local", "--blocks", path.to_str().unwrap(), "--shards", "2"])
+            .args(["local", "--blocks", path.to_str().unwrap()])
             .args(extra)
             .output()
             .unwrap()
     };
-    let (text, json) = (run(&[]), run(&["--json"]));
+    let (text, json) = (run(&["--shards", "2"]), run(&["--threads", "2", "--json"]));
     assert_eq!((text.status.code(), json.status.code()), (Some(1), Some(1)));
     let json: Value = serde_json::from_slice(&json.stdout).unwrap();
     let text = String::from_utf8(text.stdout).unwrap();

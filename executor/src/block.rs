@@ -59,6 +59,14 @@ impl Block {
         json::parse(path.into(), text)
     }
 
+    /// The text that [`Self::from_json`] reads; every block that it has read can be written.
+    ///
+    /// # Errors
+    /// If the encoder gives up, which none does over plain data.
+    pub fn to_json(&self) -> std::io::Result<Vec<u8>> {
+        json::text(self)
+    }
+
     /// The block's number.
     pub const fn number(&self) -> u64 {
         self.header.number

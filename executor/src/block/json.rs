@@ -230,8 +230,9 @@ fn transaction(tx: &TransactionJson) -> Result<Transaction, String> {
     if tx_type >= 3 && tx.to.is_none() {
         return Err(format!("type {tx_type} cannot create a contract, and `to` is absent"));
     }
-    let access_list = tx.access_list.as_deref().unwrap_or_default();
-    let authorizations = tx.authorization_list.as_deref().unwrap_or_default();
+    // What the type does not have is left out, whatever the file says: it would be neither signed nor written again.
+    let access_list = tx.access_list.as_deref().filter(|_| tx_type >= 1).unwrap_or_default();
+    let authorizations = tx.authorization_list.as_deref().filter(|_| tx_type == 4).unwrap_or_default();
     Ok(Transaction {
         hash: tx.hash,
         tx_type,
@@ -245,8 +246,8 @@ fn transaction(tx: &TransactionJson) -> Result<Transaction, String> {
         max_priority_fee: (tx_type >= 2).then(|| tx.max_priority_fee_per_gas.unwrap_or_default().to()),
         chain_id: tx.chain_id.map(|id| id.to()),
         access_list: access_list.iter().map(|item| (item.address, item.storage_keys.clone())).collect(),
-        max_fee_per_blob_gas: tx.max_fee_per_blob_gas.unwrap_or_default().to(),
-        blob_hashes: tx.blob_versioned_hashes.clone().unwrap_or_default(),
+        max_fee_per_blob_gas: tx.max_fee_per_blob_gas.filter(|_| tx_type == 3).unwrap_or_default().to(),
+        blob_hashes: tx.blob_versioned_hashes.clone().filter(|_| tx_type == 3).unwrap_or_default(),
         authorizations: authorizations.iter().map(Into::into).collect(),
     })
 }
@@ -262,9 +263,14 @@ impl From<AccountJson> for PreAccount {
     }
 }
 
+/// The text of `block`'s file.
+pub(super) fn text(block: &Block) -> io::Result<Vec<u8>> {
+    Ok(serde_json::to_vec(&FileJson::from(block))?)
+}
+
 /// Writes `block` in the same format, gzipped if the name ends in `.gz`.
 pub fn write(block: &Block, path: &Path) -> io::Result<()> {
-    let text = serde_json::to_vec(&FileJson::from(block))?;
+    let text = text(block)?;
     if path.extension().is_some_and(|e| e == "gz") {
         let mut out = GzEncoder::new(std::fs::File::create(path)?, Compression::default());
         out.write_all(&text)?;

@@ -1,0 +1,114 @@
+//! What the fuzz targets of executor/fuzz do, on a bounded number of inputs and without a special toolchain: what they begin
+//! with, changed at random, and bytes that are like nothing.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what went wrong by failing"
+)]
+
+#[path = "../fuzz/src/harness.rs"]
+mod harness;
+
+use std::sync::LazyLock;
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+static MESSAGES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(harness::message_seeds);
+static BLOCKS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(harness::block_seeds);
+
+/// One change to a run of bytes.
+#[derive(Clone, Debug)]
+enum Change {
+    Set(Index, u8),
+    Insert(Index, Vec<u8>),
+    Remove(Index, usize),
+    Repeat(Index, usize),
+    /// Cuts the rest off.
+    End(Index),
+    /// Swaps a number, in JSON's hex, for another.
+    Number(Index, &'static str),
+}
+
+/// Where arithmetic ends, and what is not a number.
+const NUMBERS: [&str; 8] =
+    ["0x0", "0x1", "0xffffffffffffffff", "0x10000000000000000", "0x", "0xffffffff", "-1", "null"];
+
+fn change() -> impl Strategy<Value = Change> {
+    let at = any::<Index>;
+    prop_oneof![
+        6 => (at(), any::<u8>()).prop_map(|(at, byte)| Change::Set(at, byte)),
+        2 => (at(), prop::collection::vec(any::<u8>(), 1..8)).prop_map(|(at, bytes)| Change::Insert(at, bytes)),
+        2 => (at(), 1_usize..40).prop_map(|(at, count)| Change::Remove(at, count)),
+        2 => (at(), 1_usize..200).prop_map(|(at, count)| Change::Repeat(at, count)),
+        1 => at().prop_map(Change::End),
+        6 => (at(), prop::sample::select(&NUMBERS)).prop_map(|(at, number)| Change::Number(at, number)),
+    ]
+}
+
+fn changed(mut bytes: Vec<u8>, changes: &[Change]) -> Vec<u8> {
+    for change in changes {
+        if bytes.is_empty() {
+            break;
+        }
+        let length = bytes.len();
+        match change {
+            Change::Set(at, byte) => bytes[at.index(length)] = *byte,
+            Change::Insert(at, more) => {
+                let at = at.index(length);
+                bytes.splice(at..at, more.iter().copied());
+            }
+            Change::Remove(at, count) => {
+                let at = at.index(length);
+                bytes.drain(at..length.min(at + count));
+            }
+            Change::Repeat(at, count) => {
+                let at = at.index(length);
+                let again = bytes[at..length.min(at + count)].to_vec();
+                bytes.splice(at..at, again);
+            }
+            Change::End(at) => bytes.truncate(at.index(length)),
+            Change::Number(at, number) => {
+                let from = at.index(length);
+                let Some(start) = bytes[from..].windows(3).position(|w| w == b"\"0x") else { continue };
+                let start = from + start + 1;
+                let Some(size) = bytes[start..].iter().position(|byte| *byte == b'"') else { continue };
+                bytes.splice(start..start + size, number.bytes());
+            }
+        }
+    }
+    bytes
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_message_makes_either_end_panic(
+        seed in any::<Index>(),
+        changes in prop::collection::vec(change(), 0..6),
+        noise in prop::collection::vec(any::<u8>(), 0..64),
+    ) {
+        harness::messages(&changed(MESSAGES[seed.index(MESSAGES.len())].clone(), &changes));
+        harness::messages(&noise);
+    }
+
+    #[test]
+    fn no_block_file_panics_or_comes_out_differently_in_parts(
+        seed in any::<Index>(),
+        changes in prop::collection::vec(change(), 0..4),
+    ) {
+        harness::block(&changed(BLOCKS[seed.index(BLOCKS.len())].clone(), &changes));
+    }
+}
+
+#[test]
+fn what_fuzzing_begins_with_is_understood() {
+    for seed in BLOCKS.iter() {
+        shard_executor::block::Block::from_json("seed.json", seed).unwrap();
+    }
+    BLOCKS.iter().for_each(|seed| harness::block(seed));
+    MESSAGES.iter().for_each(|seed| harness::messages(seed));
+}

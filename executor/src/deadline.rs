@@ -101,7 +101,7 @@ impl Deadlines {
 /// The longest deadline that may be asked for: a day. Longer is a mistake in the unit, and time arithmetic stays exact.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Reads `5s`, `250ms`, `2m` or a sum of those such as `1s 500ms`.
+/// Reads `5s`, `250ms`, `100us`, `2m` or a sum of those such as `1s 500ms`.
 pub fn parse(text: &str) -> Result<Duration, String> {
     let mut sum = Duration::ZERO;
     for part in text.split_whitespace() {
@@ -110,6 +110,7 @@ pub fn parse(text: &str) -> Result<Duration, String> {
         let number: u64 =
             number.parse().map_err(|_| format!("{part:?} does not begin with a whole number"))?;
         let piece = match unit {
+            "us" => Duration::from_micros(number),
             "ms" => Duration::from_millis(number),
             "s" => Duration::from_secs(number),
             "m" => Duration::from_secs(number.saturating_mul(60)),

@@ -252,6 +252,16 @@ impl Faults {
         }
     }
 
+    /// The fault point of the executor thread that has the answer to a state request.
+    pub fn answered_point(&self) {
+        if !self.active() {
+            return;
+        }
+        if let Some((Kind::SlowState(by), _)) = self.due(Place::Answered, None, 1) {
+            std::thread::sleep(by);
+        }
+    }
+
     /// The fault point of the executor thread before it says that it is ready. It may not return.
     pub fn start_point(&self) {
         if self.active() && self.due(Place::Start, None, 1).is_some() {
@@ -334,7 +344,12 @@ impl Faults {
     /// The fault that strikes now at `place`, where `weight` things are about to pass, and whether it is its first time.
     fn due(&self, place: Place, block: Option<u64>, weight: u64) -> Option<(Kind, bool)> {
         let mut all = self.armed();
-        for (at, Waiting { armed, struck }) in all.iter_mut().enumerate() {
+        // What lasts comes last: it would keep everything else from its turn.
+        let once = all.iter().enumerate().filter(|(_, waiting)| !waiting.armed.kind.lasts());
+        let lasting = all.iter().enumerate().filter(|(_, waiting)| waiting.armed.kind.lasts());
+        let order: Vec<usize> = once.chain(lasting).map(|(at, _)| at).collect();
+        for at in order {
+            let Some(Waiting { armed, struck }) = all.get_mut(at) else { continue };
             if armed.kind.place() != place || (armed.block.is_some() && armed.block != block) {
                 continue;
             }

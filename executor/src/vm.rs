@@ -14,11 +14,9 @@ mod system;
 
 use std::sync::Arc;
 
-use revm::bytecode::Bytecode;
 use revm::context::{BlockEnv, CfgEnv};
 use revm::context_interface::block::BlobExcessGasAndPrice;
-use revm::primitives::Address;
-use revm::primitives::{B256, U256, eip4844, hardfork::SpecId};
+use revm::primitives::{eip4844, hardfork::SpecId};
 use serde::{Deserialize, Serialize};
 
 use crate::block::{Block, Chain, Fork, Header, Transaction};
@@ -31,6 +29,11 @@ pub use outcome::{
 };
 pub use overlay::Overlay;
 pub use part::{PartRun, execute_part};
+/// The words of the field, for those who write a view of their own.
+pub use revm::{
+    bytecode::Bytecode,
+    primitives::{Address, B256, U256},
+};
 pub use system::{after_transactions, before_transactions};
 
 /// What an executor reads. Each answer may fail, because a view may be remote and out of time.

@@ -19,6 +19,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod cluster;
 pub mod collector;
+pub mod execution;
 pub mod faults;
 pub mod figures;
 pub mod flood;

@@ -45,6 +45,9 @@ pub enum Kind {
     DropPart,
     /// So many state requests get no answer; [`u64::MAX`]: all until it is disarmed.
     MuteState(u64),
+    /// Each state request takes so much longer, as one does over a slower network or from a slower disk. It lasts until it
+    /// is disarmed.
+    SlowState(Duration),
     /// The next part is sent so many times more under attempts that nobody waits for.
     Flood(u64),
     /// The process's first thread ends while the others live on.
@@ -92,6 +95,8 @@ pub(super) enum Place {
     Dispatch,
     /// Before a state request is answered.
     State,
+    /// After a state request was answered.
+    Answered,
 }
 
 impl Kind {
@@ -116,6 +121,7 @@ impl Kind {
             Self::NetBlock => "net-block",
             Self::DropPart => "drop-part",
             Self::MuteState(_) => "mute-state",
+            Self::SlowState(_) => "slow-state",
             Self::Flood(_) => "flood",
             Self::LeaderExit => "leader-exit",
             Self::ExitHang => "exit-hang",
@@ -141,6 +147,7 @@ impl Kind {
             Self::NetBlock => Place::Network,
             Self::DropPart | Self::Flood(_) => Place::Dispatch,
             Self::MuteState(_) => Place::State,
+            Self::SlowState(_) => Place::Answered,
         }
     }
 
@@ -151,9 +158,13 @@ impl Kind {
                 Self::WorkerPanic => Some(Role::Shard),
                 _ => None,
             },
-            Place::Help | Place::Look | Place::Start | Place::Send | Place::Answer | Place::Network => {
-                Some(Role::Shard)
-            }
+            Place::Answered
+            | Place::Help
+            | Place::Look
+            | Place::Start
+            | Place::Send
+            | Place::Answer
+            | Place::Network => Some(Role::Shard),
             Place::Dispatch | Place::State => Some(Role::Coordinator),
         }
     }
@@ -168,10 +179,15 @@ impl Kind {
         matches!(self.place(), Place::Work | Place::Answer | Place::Dispatch | Place::State)
     }
 
+    /// Whether it strikes until it is disarmed.
+    pub(super) fn lasts(self) -> bool {
+        self.left() == Some(self)
+    }
+
     /// What is left of it once it has struck.
     pub(super) const fn left(self) -> Option<Self> {
         match self {
-            Self::Slow(_) | Self::MuteState(u64::MAX) => Some(self),
+            Self::Slow(_) | Self::SlowState(_) | Self::MuteState(u64::MAX) => Some(self),
             Self::MuteState(count) if count > 1 => Some(Self::MuteState(count - 1)),
             _ => None,
         }
@@ -183,6 +199,7 @@ impl fmt::Display for Kind {
         f.write_str(self.name())?;
         match self {
             Self::Slow(by) => write!(f, " {}ms", by.as_millis()),
+            Self::SlowState(by) => write!(f, " {}us", by.as_micros()),
             Self::MuteState(u64::MAX) => Ok(()),
             Self::MuteState(count) | Self::Flood(count) => write!(f, " {count}"),
             _ => Ok(()),

@@ -67,6 +67,10 @@ impl std::str::FromStr for Order {
                 let by = deadline::parse(by).map_err(OrderError::Condition)?;
                 arm(Kind::Slow(by), conditions)
             }
+            ["arm", "slow-state", by, conditions @ ..] => {
+                let by = deadline::parse(by).map_err(OrderError::Condition)?;
+                arm(Kind::SlowState(by), conditions)
+            }
             ["arm", "flood", count, conditions @ ..] => match number(count)? {
                 count @ 1..=MOST_FLOOD => arm(Kind::Flood(count), conditions),
                 _ => {

@@ -1,5 +1,7 @@
 //! What is promised of arming; what the faults do is shown on real processes in `tests/cluster`.
 
+use std::time::Duration;
+
 use super::*;
 
 fn inert(role: Role) -> Faults {
@@ -86,4 +88,13 @@ fn counters_are_told_as_the_process_gives_them() {
     assert_eq!(faults.obey(Order::Counters).expect("told"), "ok: ");
     faults.tell_counters(|| "stale=3".to_owned());
     assert_eq!(faults.obey(Order::Counters).expect("told"), "ok: stale=3");
+}
+
+#[test]
+fn what_lasts_keeps_nothing_else_from_its_turn() {
+    let (faults, mut words) = armed(Kind::Slow(Duration::ZERO), 0, None);
+    faults.obey(Order::Arm(Armed { kind: Kind::Exit, after: 1, block: None })).expect("armed");
+    assert_eq!(faults.point(1, 1, None, &mut words), Ok(()), "slow, and one let through");
+    assert_eq!(faults.point(1, 1, None, &mut words), Err(ThreadMustEnd));
+    assert_eq!(faults.point(1, 1, None, &mut words), Ok(()), "still slow");
 }

@@ -231,6 +231,7 @@ impl Executor {
             stopping: &self.stopping,
             counters: &self.counters,
             beat,
+            faults: &self.faults,
             counts: self.telemetry.counts(),
         };
         let remote = RemoteState::new(line, cache);

@@ -14,6 +14,7 @@ use super::executor::{Job, StateReply};
 use super::outbox::Outgoing;
 use super::session::Counters;
 use crate::deadline;
+use crate::faults::Faults;
 use crate::net::{Key, MAX_KEYS, Value, WireError, Work, wire};
 use crate::process::Stopping;
 use crate::state::{AccountInfo, analysed};
@@ -137,6 +138,7 @@ pub(super) struct Line<'a> {
     pub(super) stopping: &'a Stopping,
     pub(super) counters: &'a Counters,
     pub(super) beat: &'a ThreadBeat,
+    pub(super) faults: &'a Faults,
     pub(super) counts: &'a Counts,
 }
 
@@ -306,6 +308,7 @@ impl<'a> RemoteState<'a> {
                 Counters::count(&self.line.counters.stale);
                 continue;
             }
+            self.line.faults.answered_point();
             self.line.beat.progress();
             self.round_trip.set(self.round_trip.get().min(asked.elapsed()));
             if reply.values.len() != keys.len() {

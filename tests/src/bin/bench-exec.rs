@@ -1,36 +1,52 @@
 //! How fast blocks are executed: in order on one thread, on several threads of one process, and over a cluster.
 //!
-//! The same blocks run in every way, in turn, many times over. What is timed in one process is a block from its state to
-//! its receipts root and the state after it: system calls, transactions, receipts, bloom, root. Neither reading the block's
-//! file and building its state from it nor the digest that only this project prints is part of it.
+//! The same blocks run in every way, in turn, in the same run. In one process a block is timed from its state to its
+//! receipts root and the state after it. Over a cluster the coordinator's own time counts, which builds the state of a block
+//! that brings its own; the time in one process that it is compared with does too.
 
 #![allow(
     clippy::expect_used,
-    reason = "a benchmark that cannot go on has no figures, and says where it ended"
+    clippy::cast_precision_loss,
+    reason = "a benchmark that cannot go on has no figures and says where it ended; counts are far below 2^52"
 )]
 
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Instant;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
 use clap::Parser;
 use serde_json::{Map, Value, json};
-use shard_executor::block::{Block, load_chain};
+use shard_executor::block::{Blocks, load_chain};
+use shard_executor::generate::{Kind, Plan};
 use shard_executor::local::Local;
 use shard_executor::validate;
+use shard_heartbeat::{Heartbeat, ProcessState, SegmentOptions, Work};
+use shard_tests::execution::over_cluster::Shards;
+use shard_tests::execution::{self, Times, slow};
+use shard_tests::process::{Process, binary};
+use shard_tests::sidecar::{Settings, Sidecar};
+use shard_tests::{blocks, figures, machine};
+
+/// What execution on two threads should reach: on generated swaps without conflict, over the real blocks of at least so
+/// many transactions together, and on each of those.
+const AIM: (f64, f64, f64) = (1.7, 1.2, 0.9);
+/// Smaller blocks are over before a second thread has begun.
+const LARGE: usize = 100;
+/// What a state request is to take longer, for the second run over a cluster.
+const LATENCY: (&str, Duration) = ("100us", Duration::from_micros(100));
 
 #[derive(Debug, Parser)]
 #[command(about = "Mgas/s of sequential, parallel and sharded execution of the same blocks")]
 struct Args {
-    /// Real blocks; without them only generated ones run
-    #[arg(long, env = "SHARD_BLOCKS", value_name = "PATH")]
-    blocks: Option<PathBuf>,
     /// How often each block runs in each way
-    #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u32).range(3..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 21, value_parser = clap::value_parser!(u32).range(3..=1000))]
     rounds: u32,
-    /// Up to how many threads
-    #[arg(long, value_name = "K", default_value_t = 2, value_parser = clap::value_parser!(u64).range(2..=64))]
-    threads: u64,
+    /// Up to how many threads; the default is one for each core, two at least
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(2..=64))]
+    threads: Option<u64>,
+    /// Only what needs no cluster
+    #[arg(long)]
+    local_only: bool,
     /// Write the figures here too.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -38,71 +54,210 @@ struct Args {
 
 fn main() {
     let args = Args::parse();
-    let mut figures = Map::new();
-    if let Some(path) = &args.blocks {
-        let blocks = load_chain(path).expect("blocks");
-        let ways: Vec<(String, Local)> = std::iter::once(1)
-            .chain(2..=args.threads as usize)
-            .map(|threads| (format!("{threads} threads"), Local::with_threads(1, threads).expect("threads")))
-            .collect();
-        let all = times(&blocks, &ways, args.rounds);
-        let mut total = vec![0.0; ways.len()];
-        for (block, times) in blocks.iter().zip(&all) {
-            print!(
-                "block {:>9} {:>5} txs {:>8.2} Mgas",
-                block.number(),
-                block.transactions.len(),
-                block.expected.gas_used as f64 / 1e6
-            );
-            for (n, (ms, again)) in times.iter().enumerate() {
-                print!("  {ms:>8.2} ms x{:.2} ({again})", times[0].0 / ms);
-                if block.transactions.len() >= 100 {
-                    total[n] += ms;
-                }
-            }
-            println!();
-            figures.insert(
-                block.number().to_string(),
-                json!(times.iter().map(|t| times[0].0 / t.0).collect::<Vec<_>>()),
-            );
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let threads = args.threads.map_or(cores.max(2), |threads| usize::try_from(threads).expect("at most 64"));
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut out = Map::new();
+    let swaps = execution::generated(
+        Plan { transactions: 200, conflict: 0.0, seed: 1, kind: Kind::Swaps, skew: 0.0 },
+        10,
+    );
+    if let Some(path) = blocks::real() {
+        let real = load_chain(&path).expect("blocks");
+        in_process("", "real blocks", &real, threads, args.rounds, &mut out);
+        if !args.local_only {
+            over_cluster("", "real blocks", &real, &folder.path().join("real"), &args, &mut out);
         }
-        println!("total {:?} x{:.3}", total, total[0] / total[1]);
+    } else {
+        println!("no real blocks at SHARD_BLOCKS or ../shared/blocks: generated ones only");
     }
+    in_process("swaps_", "generated swaps without conflict", &swaps, threads, args.rounds, &mut out);
+    if !args.local_only {
+        over_cluster("swaps_", "generated swaps", &swaps, &folder.path().join("swaps"), &args, &mut out);
+    }
+    heartbeats(&swaps, &folder.path().join("beats"), args.rounds, &mut out);
+    out.insert("machine".to_owned(), machine::describe());
     if let Some(path) = args.json {
-        let text = format!("{:#}\n", Value::Object(figures));
-        std::fs::write(&path, text).expect("write");
+        let text = format!("{:#}\n", Value::Object(out));
+        std::fs::write(&path, text)
+            .unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
     }
 }
 
-fn times(blocks: &[Arc<Block>], ways: &[(String, Local)], rounds: u32) -> Vec<Vec<(f64, usize)>> {
-    let mut all = vec![vec![(Vec::new(), 0); ways.len()]; blocks.len()];
+/// In order and on up to `threads` threads.
+fn in_process(
+    prefix: &str,
+    what: &str,
+    blocks: &Blocks,
+    threads: usize,
+    rounds: u32,
+    out: &mut Map<String, Value>,
+) {
+    let locals: Vec<Local> =
+        (1..=threads).map(|threads| Local::with_threads(1, threads).expect("threads")).collect();
+    let mut times = vec![vec![Times::default(); blocks.len()]; locals.len()];
     for _ in 0..rounds {
-        for (way, (_, local)) in ways.iter().enumerate() {
-            // All states first, so that no thread finds the one it needs next still in its cache.
-            let states: Vec<_> =
-                blocks.iter().map(|block| validate::open(block, None).expect("state")).collect();
-            for ((block, state), all) in blocks.iter().zip(states).zip(&mut all) {
-                let began = Instant::now();
-                let (result, _state) = local.execute(block, state, &|| {}).expect("executed");
-                all[way].0.push(began.elapsed().as_secs_f64() * 1e3);
-                assert!(
-                    result.mismatch.is_none(),
-                    "block {} is wrong: {:?}",
-                    block.number(),
-                    result.mismatch
-                );
-                all[way].1 = result.reexecuted;
-            }
+        for (local, times) in locals.iter().zip(&mut times) {
+            execution::once(local, blocks, times);
         }
     }
-    all.into_iter()
-        .map(|ways| {
-            ways.into_iter()
-                .map(|(mut times, again): (Vec<f64>, usize)| {
-                    times.sort_by(f64::total_cmp);
-                    (times[times.len() / 2], again)
-                })
-                .collect()
-        })
-        .collect()
+    println!("{what}: {} blocks, {rounds} rounds, medians", blocks.len());
+    let gas: Vec<f64> = blocks.iter().map(|block| block.expected.gas_used as f64 / 1e6).collect();
+    let large: Vec<usize> =
+        blocks.iter().enumerate().filter(|(_, b)| b.transactions.len() >= LARGE).map(|(at, _)| at).collect();
+    let total = |times: &[Times]| large.iter().map(|at| times[*at].median()).sum::<f64>();
+    let in_order = total(&times[0]);
+    let mgas = large.iter().map(|at| gas[*at]).sum::<f64>() / (in_order / 1e3);
+    println!("  in order: {mgas:.0} Mgas/s over the {} blocks of {LARGE} transactions or more", large.len());
+    out.insert(format!("{prefix}sequential_mgas_per_s"), json!(mgas));
+    let (mut ratios, mut again, mut worst) = (Map::new(), Map::new(), Map::new());
+    for (threads, times_here) in times.iter().enumerate().skip(1).map(|(at, times)| (at + 1, times)) {
+        let ratio = in_order / total(times_here);
+        let each =
+            large.iter().map(|at| (times[0][*at].median() / times_here[*at].median(), blocks[*at].number()));
+        let (least, at) = each.min_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((f64::NAN, 0));
+        let executed: usize = large.iter().map(|at| blocks[*at].transactions.len()).sum();
+        let ran_again: usize = large.iter().map(|at| times_here[*at].again).sum();
+        let share = 100.0 * ran_again as f64 / (executed as f64 * f64::from(rounds));
+        let aim = if prefix.is_empty() { AIM.1 } else { AIM.0 };
+        println!(
+            "  {threads} threads: {ratio:.2} × (aim {aim} on 2), worst block {at} {least:.2} × (aim {}), {share:.1} % ran again",
+            AIM.2
+        );
+        ratios.insert(threads.to_string(), json!(ratio));
+        worst.insert(threads.to_string(), json!(least));
+        again.insert(threads.to_string(), json!(share));
+    }
+    for at in large.iter().filter(|_| prefix.is_empty()) {
+        let sequential = times[0][*at].median();
+        let others: Vec<String> =
+            times[1..].iter().map(|times| format!("{:>6.2} ×", sequential / times[*at].median())).collect();
+        let block = &blocks[*at];
+        println!(
+            "    block {:>9}{:>6} txs{:>8.2} Mgas{sequential:>9.2} ms {}",
+            block.number(),
+            block.transactions.len(),
+            gas[*at],
+            others.join(" ")
+        );
+    }
+    out.insert(format!("{prefix}local_ratio"), Value::Object(ratios));
+    out.insert(format!("{prefix}local_worst_block_ratio"), Value::Object(worst));
+    out.insert(format!("{prefix}reexecuted_percent"), Value::Object(again));
+}
+
+/// Over 1, 2 and 4 shards, with state that answers at once and with state that takes its time.
+fn over_cluster(
+    prefix: &str,
+    what: &str,
+    blocks: &Blocks,
+    folder: &Path,
+    args: &Args,
+    out: &mut Map<String, Value>,
+) {
+    // A third of the rounds: a cluster takes several times as long.
+    let rounds = args.rounds.div_ceil(3);
+    execution::write(blocks, &folder.join("blocks"));
+    let (with_state, slowly) = sequential(blocks, rounds);
+    let transactions: usize = blocks.iter().map(|block| block.transactions.len()).sum();
+    let pieces = [(None, "", with_state), (Some(LATENCY.0), "latency_100us_", slowly)];
+    for (slow_state, suffix, in_order) in pieces {
+        println!("{what} over a cluster, state requests + {}", slow_state.unwrap_or("0"));
+        println!("  in order{in_order:>12.2} ms for all");
+        let (mut ratios, mut again) = (Map::new(), Map::new());
+        for count in [1, 2, 4] {
+            let at = folder.join(format!("{suffix}{count}"));
+            let shards = Shards::start(count, &at, slow_state);
+            let times = shards.run(&folder.join("blocks"), rounds);
+            let all: f64 = times.iter().map(|(_, times)| times.median()).sum();
+            let ran_again: usize = times.iter().map(|(_, times)| times.again).sum();
+            let share = 100.0 * ran_again as f64 / (transactions as f64 * f64::from(rounds));
+            let (per_block, per_tx) =
+                ((all - in_order) / blocks.len() as f64, (all - in_order) * 1e3 / transactions as f64);
+            println!(
+                "  {count} shards{all:>12.2} ms  {:.2} ×  overhead {per_block:.2} ms a block, {per_tx:.1} µs a transaction, {share:.1} % ran again",
+                in_order / all
+            );
+            ratios.insert(count.to_string(), json!(in_order / all));
+            again.insert(count.to_string(), json!(share));
+            out.insert(format!("{prefix}{suffix}cluster_{count}_overhead_ms_per_block"), json!(per_block));
+        }
+        out.insert(format!("{prefix}{suffix}cluster_ratio"), Value::Object(ratios));
+        out.insert(format!("{prefix}{suffix}cluster_reexecuted_percent"), Value::Object(again));
+    }
+}
+
+/// All blocks in order, milliseconds: with the building of their states, and where each piece of state takes its time.
+fn sequential(blocks: &Blocks, rounds: u32) -> (f64, f64) {
+    let local = Local::new(1).expect("no threads");
+    let mut times = vec![Times::default(); blocks.len()];
+    let mut slowly = vec![Times::default(); blocks.len()];
+    for round in 0..rounds {
+        let mut previous = None;
+        for (block, (times, slowly)) in blocks.iter().zip(times.iter_mut().zip(&mut slowly)) {
+            // A few rounds will do: waiting makes up nearly all of it, and does not scatter.
+            if round < 3 {
+                let state = validate::open(block, previous.clone()).expect("a state");
+                slowly.milliseconds.push(slow::in_order(block, &state, LATENCY.1));
+            }
+            let (report, after) = local.run(block, previous.take(), &|| {}).expect("executed");
+            times.milliseconds.push(report.milliseconds);
+            previous = Some(after);
+        }
+    }
+    let sum = |times: &[Times]| times.iter().map(Times::median).sum();
+    (sum(&times), sum(&slowly))
+}
+
+/// The same blocks in order with a beat after each transaction and without, in turn, while a sidecar reads the segment.
+fn heartbeats(blocks: &Blocks, folder: &Path, rounds: u32, out: &mut Map<String, Value>) {
+    std::fs::create_dir_all(folder).expect("a folder");
+    let settings =
+        Settings { mode: "observe".to_owned(), stall_after: "5s".to_owned(), ..Settings::default() };
+    let sidecar = Sidecar::configure(folder, "bench", "exec-bench", &settings);
+    let heartbeat =
+        Heartbeat::create(&sidecar.heartbeat, &SegmentOptions::new("bench".to_owned())).expect("a segment");
+    let beat = heartbeat.register("exec-bench").expect("a slot");
+    heartbeat.set_state(ProcessState::Running);
+    let mut command = Command::new(binary("shard-watchdog"));
+    command.args(["run", "--config"]).arg(&sidecar.config).env("SHARD_WATCHDOG_SUPERVISED", "1");
+    let _process = Process::start_into_file("sidecar", command, &folder.join("sidecar.out"));
+    sidecar.wait_for("healthy");
+
+    let local = Local::new(1).expect("no threads");
+    let mut costs = Vec::new();
+    // More rounds than elsewhere: what is looked for is smaller than what scatters.
+    for round in 0..rounds * 4 {
+        let mut off_and_on = [0.0; 2];
+        for turn in 0..2 {
+            // Each goes first as often as the other.
+            let on = (round + turn) % 2 == 1;
+            let mut previous = None;
+            let mut all = 0.0;
+            for block in blocks {
+                let state = validate::open(block, previous.take()).expect("a state");
+                let began = std::time::Instant::now();
+                let (_, after) = if on {
+                    let _working = beat.working(Work::new(block.number()));
+                    local.execute(block, state, &|| beat.progress()).expect("executed")
+                } else {
+                    local.execute(block, state, &|| {}).expect("executed")
+                };
+                all += began.elapsed().as_secs_f64() * 1e3;
+                previous = Some(after);
+            }
+            off_and_on[usize::from(on)] = all;
+        }
+        costs.push(100.0 * (off_and_on[1] / off_and_on[0] - 1.0));
+    }
+    beat.leave();
+    costs.sort_by(f64::total_cmp);
+    let (low, cost, high) =
+        (figures::quantile(&costs, 0.25), figures::quantile(&costs, 0.5), figures::quantile(&costs, 0.75));
+    println!(
+        "heartbeats: {cost:+.2} % (quartiles {low:+.2} to {high:+.2}) with a sidecar polling, aim 0.5 %, {} pairs",
+        costs.len()
+    );
+    out.insert("heartbeat_cost_percent".to_owned(), json!(cost));
+    out.insert("heartbeat_cost_percent_quartiles".to_owned(), json!({ "p25": low, "p75": high }));
 }

@@ -95,7 +95,7 @@ pub enum GenerateError {
         /// The block.
         number: u64,
         /// What is wrong with it.
-        mismatch: Mismatch,
+        mismatch: Box<Mismatch>,
     },
 }
 
@@ -126,7 +126,7 @@ impl Generator {
         let result = validate::run_in_order(&block, &mut state, Vec::new(), &|| {})?;
         // The draft promises nothing yet, so only a refused transaction is a fault.
         if let Some(mismatch @ Mismatch::InvalidTransaction { .. }) = result.mismatch {
-            return Err(GenerateError::Invalid { number, mismatch });
+            return Err(GenerateError::Invalid { number, mismatch: Box::new(mismatch) });
         }
         block.expected = Expected {
             gas_used: result.gas_used,

@@ -33,5 +33,6 @@ pub mod prometheus;
 pub mod proxy;
 pub mod sidecar;
 pub mod skip;
+pub mod soak;
 pub mod sweep;
 pub mod wait;

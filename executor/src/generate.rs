@@ -44,6 +44,8 @@ const TOKENS: [Address; 2] = [
     address!("0x0000000000000000000000000000000000700ce2"),
     address!("0x0000000000000000000000000000000000700ce3"),
 ];
+/// What every pool delegates to.
+const POOL: Address = address!("0x0000000000000000000000000000000000700ce4");
 /// One in so many transactions that conflict is from a popular sender.
 const FROM_POPULAR: u64 = 8;
 const SECONDS_PER_BLOCK: u64 = 12;
@@ -263,9 +265,12 @@ impl Generator {
             }
             if kind.has_pools() {
                 for pool in pools {
-                    pre.entry(pool).or_insert_with(|| contract::pool(TOKENS[0], TOKENS[1]));
+                    pre.entry(pool).or_insert_with(|| contract::pool(POOL, TOKENS[0], TOKENS[1]));
                 }
             }
+        }
+        if kind.has_pools() {
+            pre.insert(POOL, contract::pool_implementation());
         }
         if kind.has_tokens() {
             pre.extend(TOKENS.into_iter().zip(tokens.map(Token::account)));

@@ -19,13 +19,13 @@ fn a_short_soak_ends_well() {
     let folder = tempfile::tempdir().unwrap();
     let json = folder.path().join("soak.json");
     let mut command = Command::new(env!("CARGO_BIN_EXE_soak"));
-    command.args(["--for", "30s", "--seed", "7", "--json"]).arg(&json);
+    command.args(["--for", "30s", "--seed", "1", "--json"]).arg(&json);
     let mut soak = Process::start("soak", command);
     // Starting and ending a cluster on a busy machine takes a while, too.
     let status = wait::within(Duration::from_secs(150), "the end of the soak", || soak.ended());
     assert!(status.success(), "{status}\n{}", soak.lines().join("\n"));
     let figures: Value = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
-    assert_eq!((&figures["violations"], &figures["seed"]), (&0.into(), &7.into()));
+    assert_eq!((&figures["violations"], &figures["seed"]), (&0.into(), &1.into()));
     assert!(figures["blocks_verified"].as_u64() > Some(20), "{figures:#}");
     assert!(figures["faults"].as_u64() > Some(5), "{figures:#}");
     assert!(figures["coordinators"].as_u64() > Some(1), "{figures:#}");

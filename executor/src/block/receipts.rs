@@ -58,7 +58,9 @@ impl fmt::Display for FirstDifference {
             Self::NotKnown => f.write_str(
                 "which transaction differs first cannot be known, because the file has no `receipts`",
             ),
-            Self::None => f.write_str("every transaction came out as the file's `receipts` say"),
+            Self::None => {
+                f.write_str("every transaction came out as the file's `receipts` say, as far as they do")
+            }
             Self::Transaction(TransactionDifference { index, hash, field, expected, got }) => write!(
                 f,
                 "the first transaction that differs is {index} ({hash}), whose {field} is {expected} in the file's `receipts` and came out as {got}"

@@ -41,8 +41,14 @@ impl Token {
     }
 }
 
-/// Pool.sol, with as much of one token as of the other.
-pub(super) fn pool(token0: Address, token1: Address) -> PreAccount {
+/// Pool.sol, for [`pool`] to delegate to.
+pub(super) fn pool_implementation() -> PreAccount {
+    account(include_str!("../../contracts/Pool.hex"), BTreeMap::new())
+}
+
+/// A pool with as much of one token as of the other: a minimal proxy (EIP-1167), as most pools of real chains are. A block has
+/// thousands, and each with the whole code would fill its file with copies.
+pub(super) fn pool(implementation: Address, token0: Address, token1: Address) -> PreAccount {
     let reserve = U256::from(HOLDING);
     let summed = U256::from(1);
     let fields = [
@@ -57,7 +63,14 @@ pub(super) fn pool(token0: Address, token1: Address) -> PreAccount {
         U256::from(1),
     ];
     let storage = (0_u64..).map(U256::from).zip(fields).collect();
-    account(include_str!("../../contracts/Pool.hex"), storage)
+    let code = [
+        &hex!("363d3d373d3d3d363d73")[..],
+        implementation.as_slice(),
+        &hex!("5af43d82803e903d91602b57fd5bf3"),
+    ]
+    .concat()
+    .into();
+    PreAccount { nonce: 1, code, storage, ..PreAccount::default() }
 }
 
 /// Calldata that sells `paid` of token 0, or of token 1, for whatever that gives.

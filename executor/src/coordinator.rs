@@ -9,7 +9,9 @@ mod discarded;
 mod link;
 mod links;
 mod out;
+mod quarantine;
 mod report;
+mod sacrifice;
 mod serve;
 mod step;
 
@@ -40,8 +42,10 @@ use crate::validate::{self, ValidateError};
 
 use block_run::BlockRun;
 use links::Links;
+use quarantine::{Known, Quarantine};
 use report::{BlockLine, Report};
 
+pub use quarantine::QuarantineError;
 pub use step::Step;
 
 /// Threads of the async runtime: decoding results in parallel with passing on state requests is all there is to do.
@@ -60,6 +64,10 @@ pub struct CoordinatorOptions {
     pub deadlines: Deadlines,
     /// How often a part may be dispatched again.
     pub retries: u32,
+    /// After how many shards lost with a block, two of them with the same part, it is kept from shards; 0: never.
+    pub poison_after: u32,
+    /// Where blocks that are kept from shards are remembered; `None`: nowhere.
+    pub quarantine: Option<PathBuf>,
     /// How often to run all blocks; 0: until told to stop.
     pub repeat: u64,
     /// One JSON object a line instead of lines for people.
@@ -138,6 +146,48 @@ pub enum CoordinatorError {
         /// How it failed last.
         reason: String,
     },
+    /// A part that took every shard down that executed it. The block is tried once more, by a process of its own; it is an
+    /// end only if that cannot be done.
+    #[error("block {block}, part {part}: {lost} shards were lost with it, the last {shard}: {reason}")]
+    Killed {
+        /// The block.
+        block: u64,
+        /// Which part of it.
+        part: usize,
+        /// How many shards.
+        lost: u32,
+        /// The last of them.
+        shard: String,
+        /// How its loss was noticed.
+        reason: String,
+    },
+    /// A block that ends whatever executes it.
+    #[error(
+        "block {block} ({hash}) ends whatever executes it: a process of its own ended with {how} after shards had been lost with it, and no shard executes it again. Look into the block and that end; {forget}"
+    )]
+    Poison {
+        /// The block.
+        block: u64,
+        /// Its hash.
+        hash: revm::primitives::B256,
+        /// How the process that tried it last ended.
+        how: String,
+        /// How to try it again.
+        forget: String,
+    },
+    /// The process that tries a block alone cannot be started.
+    #[error(
+        "block {block}: shards were lost with it, and no process can be started to try it alone: {source}. See whether the folder for temporary files is full and the limit on processes reached"
+    )]
+    Sacrifice {
+        /// The block.
+        block: u64,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file of blocks that are kept from shards.
+    #[error(transparent)]
+    Quarantine(#[from] QuarantineError),
     /// A block that took too long, retries included.
     #[error(
         "block {block}: not executed within {within:?}; part {part} is missing at step {step}: {reason}. See why the shards are slow or away, or allow more with --block-deadline"
@@ -175,7 +225,12 @@ impl CoordinatorError {
     pub const fn is_bad_input(&self) -> bool {
         matches!(
             self,
-            Self::Heartbeat(_) | Self::Register(_) | Self::Faults(_) | Self::Arm(_) | Self::Block(_)
+            Self::Heartbeat(_)
+                | Self::Register(_)
+                | Self::Faults(_)
+                | Self::Arm(_)
+                | Self::Block(_)
+                | Self::Quarantine(_)
         )
     }
 }
@@ -242,10 +297,12 @@ impl Coordinator {
         let discarded = links.discarded.total();
         let total = Arc::clone(&discarded);
         faults.tell_counters(move || format!("discarded={}", total.load(Ordering::Relaxed)));
+        let quarantine = Quarantine::open(options.quarantine.as_deref())?;
         let stopping = Stopping::default();
         let (report_done, done) = crossbeam_channel::bounded(1);
         let thread = Coord {
             links,
+            quarantine,
             report: Report::start(options.json).map_err(failed("report's thread"))?,
             options,
             faults: faults.clone(),
@@ -396,6 +453,7 @@ impl Beat {
 struct Coord {
     options: CoordinatorOptions,
     links: Links,
+    quarantine: Quarantine,
     report: Report,
     faults: Faults,
     stopping: Stopping,
@@ -534,12 +592,18 @@ impl Coord {
         let deadlines = self.options.deadlines;
         let started = Instant::now();
         let mut state = validate::open(block, previous).map_err(not_executed)?;
+        match self.quarantine.knows(block).cloned() {
+            Some(Known::Deadly(how)) => return Err(self.poison(block, how)),
+            Some(Known::InOrder) => return self.in_order(block, state, started, beat),
+            None => {}
+        }
         let round = tracer.child(span);
         let run = BlockRun {
             block,
             state: &state,
             deadlines,
             retries: self.options.retries,
+            poison_after: self.options.poison_after,
             faults: &self.faults,
             stopping: &self.stopping,
             beat,
@@ -549,7 +613,13 @@ impl Coord {
         let speculated = run.execute(&mut self.links, &mut self.report);
         let failed = speculated.as_ref().err().map(ToString::to_string);
         tracer.end(round, "round", vec![KeyValue::new("round.number", 0)], failed);
-        let Some(speculated) = speculated? else { return Ok(None) };
+        let speculated = match speculated {
+            Err(killed @ CoordinatorError::Killed { .. }) => {
+                return self.sacrifice(block, state, started, &killed, beat);
+            }
+            speculated => speculated?,
+        };
+        let Some(speculated) = speculated else { return Ok(None) };
         let round = tracer.child(span);
         let result = validate::run_in_order(block, &mut state, speculated.outcomes, &|| beat.progress());
         let failed = result.as_ref().err().map(ToString::to_string);
@@ -557,6 +627,61 @@ impl Coord {
         let result = result.map_err(not_executed)?;
         let line =
             BlockLine::new(&result, started.elapsed(), state.digest(), speculated.parts, speculated.retries);
+        Ok(Some((state, line)))
+    }
+}
+
+impl Coord {
+    /// Shards were lost with the block, one after the other: tries it in a process of its own, and remembers what came of it.
+    fn sacrifice(
+        &mut self,
+        block: &Arc<Block>,
+        state: crate::state::State,
+        started: Instant,
+        killed: &CoordinatorError,
+        beat: &Beat,
+    ) -> Result<Option<(crate::state::State, BlockLine)>, CoordinatorError> {
+        self.report.quarantined(block.number(), &block.hash.to_string(), &killed.to_string())?;
+        let arm = self.faults.sacrifice_point(block.number());
+        let stopping = self.stopping.clone();
+        let mut still = || {
+            beat.progress();
+            !stopping.begun()
+        };
+        let ended = sacrifice::run(block, &state, self.options.deadlines.block, arm, &mut still)
+            .map_err(|source| CoordinatorError::Sacrifice { block: block.number(), source })?;
+        match ended {
+            sacrifice::Ended::Unwanted => Ok(None),
+            sacrifice::Ended::Survived => {
+                self.quarantine.add(block, Known::InOrder)?;
+                self.in_order(block, state, started, beat)
+            }
+            sacrifice::Ended::Died(how) => {
+                self.quarantine.add(block, Known::Deadly(how.clone()))?;
+                Err(self.poison(block, how))
+            }
+        }
+    }
+
+    fn poison(&self, block: &Block, how: String) -> CoordinatorError {
+        let forget = match &self.options.quarantine {
+            Some(path) => format!("to try it again, remove its line from {}", path.display()),
+            None => "a restart of the coordinator would try it again: give --quarantine a file".to_owned(),
+        };
+        CoordinatorError::Poison { block: block.number(), hash: block.hash, how, forget }
+    }
+
+    /// A block that no shard may execute: in order, on this thread.
+    fn in_order(
+        &self,
+        block: &Arc<Block>,
+        mut state: crate::state::State,
+        started: Instant,
+        beat: &Beat,
+    ) -> Result<Option<(crate::state::State, BlockLine)>, CoordinatorError> {
+        let result = validate::run_in_order(block, &mut state, Vec::new(), &|| beat.progress())
+            .map_err(not_executed)?;
+        let line = BlockLine::new(&result, started.elapsed(), state.digest(), 0, 0);
         Ok(Some((state, line)))
     }
 }

@@ -325,6 +325,16 @@ impl Faults {
         Some(if let Kind::Flood(count) = kind { DispatchFault::Flood(count) } else { DispatchFault::Drop })
     }
 
+    /// What the process that is about to try `block` alone is to be armed with.
+    pub fn sacrifice_point(&self, block: u64) -> Option<&'static str> {
+        if !self.active() {
+            return None;
+        }
+        let (kind, _) = self.due(Place::Sacrifice, Some(block), 1)?;
+        announce(kind);
+        Some("arm panic")
+    }
+
     /// Whether a state request of `block` gets no answer.
     pub fn mutes_state(&self, block: u64) -> bool {
         if !self.active() {

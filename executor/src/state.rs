@@ -9,7 +9,7 @@ use revm::primitives::map::HashMap;
 use revm::primitives::{Address, B256, Bytes, KECCAK_EMPTY, U256, keccak256};
 use serde::{Deserialize, Serialize};
 
-use crate::block::{Block, BlockError, Fork, PreState};
+use crate::block::{Block, BlockError, Fork, PreAccount, PreState};
 use crate::vm::{Changes, StateView, ViewError};
 
 /// How far back `BLOCKHASH` reaches; older hashes are dropped.
@@ -187,6 +187,22 @@ impl State {
     /// The value of a slot; zero if it was never written.
     pub fn slot(&self, address: &Address, slot: &U256) -> U256 {
         self.accounts.get(address).and_then(|a| a.storage.get(slot)).copied().unwrap_or_default()
+    }
+
+    /// All accounts, as a block's file has them.
+    pub(crate) fn to_pre(&self) -> PreState {
+        let account = |account: &Account| PreAccount {
+            balance: account.info.balance,
+            nonce: account.info.nonce,
+            code: self.codes.get(&account.info.code_hash).map(Bytecode::original_bytes).unwrap_or_default(),
+            storage: account.storage.iter().map(|(slot, value)| (*slot, *value)).collect(),
+        };
+        self.accounts.iter().map(|(address, of)| (*address, account(of))).collect()
+    }
+
+    /// Hashes of earlier blocks, by number.
+    pub(crate) const fn hashes(&self) -> &BTreeMap<u64, B256> {
+        &self.hashes
     }
 
     /// Hash of an earlier block, if the block's file or an earlier block gave it.

@@ -34,6 +34,13 @@ pub(crate) struct Args {
     /// How often a part that was lost, late or wrong is dispatched again
     #[arg(long, env = "SHARD_EXECUTOR_RETRIES", value_name = "N", default_value_t = 3)]
     retries: u32,
+    /// After how many shards lost with a block, two of them with the same part, it is kept from shards and tried once by a
+    /// process of its own; 0: never
+    #[arg(long, env = "SHARD_EXECUTOR_POISON_AFTER", value_name = "N", default_value_t = 3)]
+    poison_after: u32,
+    /// File that remembers such blocks over restarts of the coordinator
+    #[arg(long, env = "SHARD_EXECUTOR_QUARANTINE", value_name = "FILE")]
+    quarantine: Option<PathBuf>,
     /// How often to execute all blocks; 0: until told to stop
     #[arg(long, env = "SHARD_EXECUTOR_REPEAT", value_name = "N", default_value_t = 1)]
     repeat: u64,
@@ -90,6 +97,8 @@ pub(crate) fn run(args: Args, telemetry: Telemetry) -> ExitCode {
         heartbeat: args.heartbeat,
         deadlines: Deadlines::within(args.block_deadline),
         retries: args.retries,
+        poison_after: args.poison_after,
+        quarantine: args.quarantine,
         repeat: args.repeat,
         json: args.json,
         faults: args.faults,

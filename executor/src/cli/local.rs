@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use shard_executor::block::load_chain;
+use shard_executor::faults::{Faults, LastWords, Order, Role};
 use shard_executor::local::Local;
 use shard_executor::report::Reporter;
 use shard_executor::validate::ValidateError;
@@ -30,6 +31,9 @@ pub(crate) struct Args {
     #[arg(long, env = "SHARD_EXECUTOR_THREADS", value_name = "K", default_value_t = 1,
           value_parser = clap::value_parser!(u16).range(1..=MOST_THREADS))]
     threads: u16,
+    /// Order to obey before anything is executed, as for a shard
+    #[arg(long, value_name = "ORDER", hide = true)]
+    arm: Vec<Order>,
     /// One JSON object a block instead of a line for people
     #[arg(long)]
     json: bool,
@@ -52,9 +56,17 @@ pub(crate) fn run(args: &Args) -> ExitCode {
             );
         }
     };
+    let faults = Faults::inert(Role::Shard, crossbeam_channel::bounded(1).0);
+    if let Err(error) = faults.obey_all(&args.arm) {
+        return fail(BAD_INPUT, &format!("--arm: {error}."));
+    }
+    let mut words = LastWords::default();
     let mut reporter = Reporter::new(args.json);
     let mut state = None;
     for block in blocks {
+        if faults.point(block.number(), 1, None, &mut words).is_err() {
+            return ExitCode::from(NOT_EXECUTED);
+        }
         match local.run(&block, state.take(), &|| {}) {
             Ok((report, after)) => {
                 if let Err(error) = reporter.block(&report) {

@@ -42,6 +42,8 @@ pub(super) struct BlockRun<'a> {
     pub(super) state: &'a State,
     pub(super) deadlines: Deadlines,
     pub(super) retries: u32,
+    /// After how many shards lost with the same part the block is given up; 0: only its retries count.
+    pub(super) poison_after: u32,
     pub(super) faults: &'a Faults,
     pub(super) stopping: &'a Stopping,
     pub(super) beat: &'a Beat,
@@ -67,6 +69,8 @@ struct Part {
     work: Vec<u8>,
     /// How often it was dispatched.
     dispatched: u32,
+    /// How many shards were lost while they executed it.
+    took_down: u32,
     /// What became of the last attempt.
     failed: Option<Failure>,
     is: Is,
@@ -87,6 +91,10 @@ enum Is {
 }
 
 impl Part {
+    const fn until(&self) -> Option<Instant> {
+        if let Is::Running { until, .. } = self.is { Some(until) } else { None }
+    }
+
     fn running_on(&self, link: usize) -> bool {
         matches!(self.is, Is::Running { link: on, .. } if on == link)
     }
@@ -128,7 +136,7 @@ impl BlockRun<'_> {
             let work = vm::encode(&WorkRef::new(&env, self.block, &places))
                 .map_err(|source| CoordinatorError::TooLarge { block: self.block.number(), source })?;
             let is = Is::Waiting(Instant::now());
-            parts.push(Part { number, places, work, dispatched: 0, failed: None, is });
+            parts.push(Part { number, places, work, dispatched: 0, took_down: 0, failed: None, is });
         }
         Ok(parts)
     }
@@ -291,6 +299,29 @@ impl BlockRun<'_> {
                     step: Step::Result,
                     reason: format!("connection lost: {reason}"),
                 };
+                // A shard executes its parts one after the other: what waited behind another has nothing to do with its end.
+                let first =
+                    parts.iter_mut().filter(|part| part.running_on(link)).min_by_key(|part| part.until());
+                let killer = first.map(|part| {
+                    part.took_down += 1;
+                    (part.number, part.took_down)
+                });
+                let lost = parts.iter().map(|part| part.took_down).sum();
+                // Shards that are lost at the same time with different parts have a common cause elsewhere. One part that
+                // takes a second shard down is the block's own doing.
+                if let Some((part, again)) = killer
+                    && self.poison_after > 0
+                    && lost >= self.poison_after
+                    && again > 1
+                {
+                    return Err(CoordinatorError::Killed {
+                        block: self.block.number(),
+                        part,
+                        lost,
+                        shard: failure.shard,
+                        reason: failure.reason,
+                    });
+                }
                 for part in parts.iter_mut().filter(|part| part.running_on(link)) {
                     self.lost(part, failure.clone(), Duration::ZERO)?;
                 }

@@ -132,6 +132,15 @@ impl Report {
         })
     }
 
+    /// Shards were lost with a block; a process of its own will try it.
+    pub(super) fn quarantined(&mut self, block: u64, hash: &str, why: &str) -> io::Result<()> {
+        let why = plain(why);
+        let event = json!({"event": "quarantined", "block": block, "hash": hash, "reason": why});
+        self.say(event, || {
+            format!("block {block:>9}  kept from shards, to be tried by a process of its own: {why}")
+        })
+    }
+
     /// A message was dropped because nobody waits for it; told of the first of each kind.
     pub(super) fn discarded(&mut self, block: Option<u64>, shard: &str, what: &str) -> io::Result<()> {
         let shard = plain(shard);

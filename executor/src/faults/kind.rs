@@ -50,6 +50,8 @@ pub enum Kind {
     SlowState(Duration),
     /// The next part is sent so many times more under attempts that nobody waits for.
     Flood(u64),
+    /// The process that tries a block alone, after shards were lost with it, panics.
+    SacrificePanic,
     /// The process's first thread ends while the others live on.
     LeaderExit,
     /// The process begins to stop and never finishes.
@@ -93,6 +95,8 @@ pub(super) enum Place {
     Network,
     /// Before a part goes to a shard.
     Dispatch,
+    /// Before a process is started that tries a block alone.
+    Sacrifice,
     /// Before a state request is answered.
     State,
     /// After a state request was answered.
@@ -123,6 +127,7 @@ impl Kind {
             Self::MuteState(_) => "mute-state",
             Self::SlowState(_) => "slow-state",
             Self::Flood(_) => "flood",
+            Self::SacrificePanic => "sacrifice-panic",
             Self::LeaderExit => "leader-exit",
             Self::ExitHang => "exit-hang",
         }
@@ -145,6 +150,7 @@ impl Kind {
             Self::SendPanic | Self::SendExit => Place::Send,
             Self::DropResult | Self::PartError => Place::Answer,
             Self::NetBlock => Place::Network,
+            Self::SacrificePanic => Place::Sacrifice,
             Self::DropPart | Self::Flood(_) => Place::Dispatch,
             Self::MuteState(_) => Place::State,
             Self::SlowState(_) => Place::Answered,
@@ -165,7 +171,7 @@ impl Kind {
             | Place::Send
             | Place::Answer
             | Place::Network => Some(Role::Shard),
-            Place::Dispatch | Place::State => Some(Role::Coordinator),
+            Place::Dispatch | Place::Sacrifice | Place::State => Some(Role::Coordinator),
         }
     }
 
@@ -176,7 +182,10 @@ impl Kind {
 
     /// Whether its point knows of which block it is.
     pub(super) const fn knows_block(self) -> bool {
-        matches!(self.place(), Place::Work | Place::Answer | Place::Dispatch | Place::State)
+        matches!(
+            self.place(),
+            Place::Work | Place::Answer | Place::Dispatch | Place::Sacrifice | Place::State
+        )
     }
 
     /// Whether it strikes until it is disarmed.

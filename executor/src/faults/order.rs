@@ -92,7 +92,7 @@ impl std::str::FromStr for Order {
 
 /// The kinds that are one word.
 fn plain(word: &str) -> Option<Kind> {
-    const ALL: [Kind; 18] = [
+    const ALL: [Kind; 19] = [
         Kind::Panic,
         Kind::Exit,
         Kind::Spin,
@@ -109,6 +109,7 @@ fn plain(word: &str) -> Option<Kind> {
         Kind::PartError,
         Kind::NetBlock,
         Kind::DropPart,
+        Kind::SacrificePanic,
         Kind::LeaderExit,
         Kind::ExitHang,
     ];

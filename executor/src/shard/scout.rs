@@ -3,8 +3,9 @@
 //! A transaction names its sender and recipient, but not the slots that its code reads, and each of those would cost a
 //! round trip in the middle of execution. So a part is first executed on what is known, with guesses (absent, zero) for
 //! the rest, and the guesses are noted. No guess needed: that was the execution, and its outcomes stand. Otherwise all that
-//! was guessed is asked for in one request, and the transactions that guessed run again, until they need no guess or a round
-//! costs more than asking singly would; then the part is executed for good, asking for what it still does not know.
+//! was guessed is asked for in one request, and the transactions that guessed run again, until they need no guess or two
+//! rounds in a row cost more than asking singly would (one alone says little: a key that all of them need, such as a common
+//! token, is a round with next to nothing learnt, and hides what lies behind it); then the part is executed for good, asking for what it still does not know.
 //!
 //! The alternative, letting the coordinator send slots that were not asked for, was rejected: it guesses well only while
 //! the state holds little but what the block touches, as it does in a block file and nowhere else.
@@ -22,6 +23,9 @@ use crate::vm::{Executor, StateView};
 /// deeper than a dozen such steps, and the last keys can be asked for singly.
 const ROUNDS: usize = 16;
 
+/// See above.
+const MOST_POOR_ROUNDS: u32 = 2;
+
 /// Learns what the transactions at the `guessed` places of the part will read.
 pub(super) fn scout(
     job: &Job,
@@ -31,6 +35,7 @@ pub(super) fn scout(
 ) -> Result<(), AskError> {
     // Half of the time belongs to the execution itself.
     let until = Instant::now() + job.until.saturating_duration_since(Instant::now()) / 2;
+    let mut poor = 0;
     for _ in 0..ROUNDS {
         remote.learn_guessed()?;
         let began = Instant::now();
@@ -54,7 +59,8 @@ pub(super) fn scout(
         let cost = began.elapsed();
         let learnt = remote.learn_guessed()?;
         let singly = remote.round_trip().saturating_mul(u32::try_from(learnt).unwrap_or(u32::MAX));
-        if still.is_empty() || cost > singly {
+        poor = if cost > singly { poor + 1 } else { 0 };
+        if still.is_empty() || poor == MOST_POOR_ROUNDS {
             return Ok(());
         }
         guessed = still;

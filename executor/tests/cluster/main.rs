@@ -15,6 +15,7 @@ mod lifecycle;
 mod loss;
 mod messages;
 mod peers;
+mod poison;
 mod process;
 mod stale;
 mod threads;

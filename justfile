@@ -51,3 +51,8 @@ observe *args:
     bash tests/tools
     cargo build --release -p shard-watchdog -p shard-executor
     bash tests/observe {{ args }}
+
+# Mgas/s in order, on threads and over a cluster, on the same blocks.
+bench-exec *args:
+    cargo build --release --workspace --bins
+    target/release/bench-exec {{ args }}

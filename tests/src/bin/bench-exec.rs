@@ -12,7 +12,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use serde_json::{Map, Value, json};
@@ -25,7 +25,7 @@ use shard_tests::execution::over_cluster::Shards;
 use shard_tests::execution::{self, Times, slow};
 use shard_tests::process::{Process, binary};
 use shard_tests::sidecar::{Settings, Sidecar};
-use shard_tests::{blocks, figures, machine};
+use shard_tests::{blocks, figures, machine, wait};
 
 /// What execution on two threads should reach: on generated swaps without conflict, over the real blocks of at least so
 /// many transactions together, and on each of those.
@@ -47,6 +47,9 @@ struct Args {
     /// Only what needs no cluster
     #[arg(long)]
     local_only: bool,
+    /// Beats into this segment and prints what that costs; for the benchmark's own use
+    #[arg(long, value_name = "FILE", hide = true)]
+    beats: Option<PathBuf>,
     /// Write the figures here too.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -62,6 +65,9 @@ fn main() {
         Plan { transactions: 200, conflict: 0.0, seed: 1, kind: Kind::Swaps, skew: 0.0 },
         10,
     );
+    if let Some(segment) = &args.beats {
+        return beats(segment, &swaps, args.rounds);
+    }
     if let Some(path) = blocks::real() {
         let real = load_chain(&path).expect("blocks");
         in_process("", "real blocks", &real, threads, args.rounds, &mut out);
@@ -75,7 +81,7 @@ fn main() {
     if !args.local_only {
         over_cluster("swaps_", "generated swaps", &swaps, &folder.path().join("swaps"), &args, &mut out);
     }
-    heartbeats(&swaps, &folder.path().join("beats"), args.rounds, &mut out);
+    heartbeats(&folder.path().join("beats"), args.rounds, &mut out);
     out.insert("machine".to_owned(), machine::describe());
     if let Some(path) = args.json {
         let text = format!("{:#}\n", Value::Object(out));
@@ -209,21 +215,47 @@ fn sequential(blocks: &Blocks, rounds: u32) -> (f64, f64) {
     (sum(&times), sum(&slowly))
 }
 
-/// The same blocks in order with a beat after each transaction and without, in turn, while a sidecar reads the segment.
-fn heartbeats(blocks: &Blocks, folder: &Path, rounds: u32, out: &mut Map<String, Value>) {
+/// The same blocks in order with a beat after each transaction and without, in turn, while a sidecar reads the segment. A
+/// process of its own does it: a sidecar does not watch the one that started it.
+fn heartbeats(folder: &Path, rounds: u32, out: &mut Map<String, Value>) {
     std::fs::create_dir_all(folder).expect("a folder");
     let settings =
         Settings { mode: "observe".to_owned(), stall_after: "5s".to_owned(), ..Settings::default() };
     let sidecar = Sidecar::configure(folder, "bench", "exec-bench", &settings);
-    let heartbeat =
-        Heartbeat::create(&sidecar.heartbeat, &SegmentOptions::new("bench".to_owned())).expect("a segment");
-    let beat = heartbeat.register("exec-bench").expect("a slot");
-    heartbeat.set_state(ProcessState::Running);
+    let mut beating = Command::new(binary("bench-exec"));
+    beating.args(["--rounds", &rounds.to_string(), "--beats"]).arg(&sidecar.heartbeat);
+    let mut beating = Process::start("beats", beating);
+    beating.line("its segment", 0, |line| (line == "beating").then_some(()));
     let mut command = Command::new(binary("shard-watchdog"));
     command.args(["run", "--config"]).arg(&sidecar.config).env("SHARD_WATCHDOG_SUPERVISED", "1");
-    let _process = Process::start_into_file("sidecar", command, &folder.join("sidecar.out"));
+    let _watching = Process::start_into_file("sidecar", command, &folder.join("sidecar.out"));
     sidecar.wait_for("healthy");
+    // It has waited for this.
+    std::fs::write(go(&sidecar.heartbeat), "").expect("a file");
+    let costs: Vec<f64> = beating.line("its figures", 0, |line| serde_json::from_str(line).ok());
+    beating.wait("its end");
+    let (low, cost, high) =
+        (figures::quantile(&costs, 0.25), figures::quantile(&costs, 0.5), figures::quantile(&costs, 0.75));
+    println!(
+        "heartbeats: {cost:+.2} % (quartiles {low:+.2} to {high:+.2}) with a sidecar polling, aim 0.5 %, {} pairs",
+        costs.len()
+    );
+    out.insert("heartbeat_cost_percent".to_owned(), json!(cost));
+    out.insert("heartbeat_cost_percent_quartiles".to_owned(), json!({ "p25": low, "p75": high }));
+}
 
+/// The file that says that the sidecar watches.
+fn go(heartbeat: &Path) -> PathBuf {
+    heartbeat.with_extension("go")
+}
+
+/// What [`heartbeats`] starts: prints the cost of beats in percent, one number for each pair of runs, sorted.
+fn beats(segment: &Path, blocks: &Blocks, rounds: u32) {
+    let heartbeat = Heartbeat::create(segment, &SegmentOptions::new("bench".to_owned())).expect("a segment");
+    let beat = heartbeat.register("exec-bench").expect("a slot");
+    heartbeat.set_state(ProcessState::Running);
+    println!("beating");
+    wait::until("a sidecar that watches", || go(segment).exists().then_some(()));
     let local = Local::new(1).expect("no threads");
     let mut costs = Vec::new();
     // More rounds than elsewhere: what is looked for is smaller than what scatters.
@@ -233,31 +265,22 @@ fn heartbeats(blocks: &Blocks, folder: &Path, rounds: u32, out: &mut Map<String,
             // Each goes first as often as the other.
             let on = (round + turn) % 2 == 1;
             let mut previous = None;
-            let mut all = 0.0;
             for block in blocks {
                 let state = validate::open(block, previous.take()).expect("a state");
-                let began = std::time::Instant::now();
+                let began = Instant::now();
                 let (_, after) = if on {
                     let _working = beat.working(Work::new(block.number()));
                     local.execute(block, state, &|| beat.progress()).expect("executed")
                 } else {
                     local.execute(block, state, &|| {}).expect("executed")
                 };
-                all += began.elapsed().as_secs_f64() * 1e3;
+                off_and_on[usize::from(on)] += began.elapsed().as_secs_f64() * 1e3;
                 previous = Some(after);
             }
-            off_and_on[usize::from(on)] = all;
         }
         costs.push(100.0 * (off_and_on[1] / off_and_on[0] - 1.0));
     }
     beat.leave();
     costs.sort_by(f64::total_cmp);
-    let (low, cost, high) =
-        (figures::quantile(&costs, 0.25), figures::quantile(&costs, 0.5), figures::quantile(&costs, 0.75));
-    println!(
-        "heartbeats: {cost:+.2} % (quartiles {low:+.2} to {high:+.2}) with a sidecar polling, aim 0.5 %, {} pairs",
-        costs.len()
-    );
-    out.insert("heartbeat_cost_percent".to_owned(), json!(cost));
-    out.insert("heartbeat_cost_percent_quartiles".to_owned(), json!({ "p25": low, "p75": high }));
+    println!("{}", json!(costs));
 }

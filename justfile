@@ -19,6 +19,11 @@ test *args:
 loom:
     RUSTFLAGS="--cfg loom" cargo test --release -p shard-heartbeat --test loom --target-dir target/loom
 
+# Whole histories in virtual time against the judge: `just simulate --histories 10000000 --seed 7`.
+simulate *args:
+    cargo build --release -p shard-tests --bin simulate
+    target/release/simulate {{ args }}
+
 # Micro-benchmarks of the heartbeat.
 bench-heartbeat:
     cargo bench -p shard-heartbeat

@@ -545,3 +545,130 @@ fn a_thread_that_is_never_caught_idle_recovers_with_its_second_other_work() {
         assert_eq!(recovered(&history), done, "{key}");
     }
 }
+
+/// A thread beside the one of every history.
+fn second(slot: u32, generation: u64, name: &str) -> ThreadObservation {
+    ThreadObservation {
+        slot,
+        generation,
+        name: Arc::from(name),
+        tid: 101 + slot.cast_signed(),
+        claim: Claim::Live,
+        presence: Presence::Present,
+        activity: 0,
+        progress: 0,
+        work_key: 0,
+        attempt: 0,
+        task: None,
+    }
+}
+
+#[test]
+fn a_loss_names_the_lost_thread_when_another_slot_changes_hands_in_the_same_look() {
+    let mut history = History::begin();
+    history.now.threads.push(second(1, 1, "exec-s1"));
+    history.pass(LOOK);
+    // The first slot belongs to another thread now, so its old trial is over; the second thread has ended.
+    history.thread().generation = 2;
+    history.now.threads[1].presence = Presence::Gone;
+    history.process().survivors = Survivors::Some;
+    assert!(history.pass(LOOK).condemned);
+    let condemned = history.judge.incarnation().unwrap().condemned().unwrap();
+    assert_eq!(condemned.thread.as_ref().map(|thread| &*thread.name), Some("exec-s1"));
+    assert_eq!(condemned.slot, Some((1, 1)));
+}
+
+#[test]
+fn a_stall_names_the_stalled_thread_when_another_slot_changes_hands_in_the_same_look() {
+    let mut history = History::begin();
+    let stalled = ThreadObservation { activity: 1, work_key: 9, ..second(1, 1, "exec-s1") };
+    history.now.threads.push(stalled);
+    history.pass(LOOK);
+    history.now.threads[1].task = Some(TaskObservation {
+        state: TaskState::Sleeping,
+        cpu_ns: Some(0),
+        run_delay_ns: Some(0),
+        wait: None,
+    });
+    history.run(STALL_AFTER - LOOK);
+    history.thread().generation = 2;
+    assert!(history.run(3 * LOOK).condemned);
+    assert_eq!(history.judge.incarnation().unwrap().condemned().unwrap().slot, Some((1, 1)));
+}
+
+#[test]
+fn a_thread_that_may_have_left_while_the_segment_could_not_be_read_is_not_lost() {
+    let mut history = History::begin();
+    history.process().segment_readable = false;
+    history.thread().presence = Presence::Gone;
+    history.process().survivors = Survivors::Some;
+    assert!(!history.run(STALL_AFTER).condemned);
+    history.process().segment_readable = true;
+    assert!(history.pass(LOOK).condemned, "it can be read, and says that the thread did not leave");
+}
+
+#[test]
+fn a_reload_that_lowers_the_threshold_condemns_nobody_who_is_stopped() {
+    let mut history = History::begin();
+    history.begin_work(1);
+    history.stand_in(TaskState::Sleeping);
+    history.run(STALL_AFTER / 2);
+    history.stand_in(TaskState::Stopped);
+    history.policy.rules[0].stall_after = STALL_AFTER / 4;
+    history.judge.rules_changed(&history.policy);
+    assert!(!history.run(2 * STALL_AFTER).condemned);
+    // And no look that came late condemns.
+    history.stand_in(TaskState::Sleeping);
+    assert!(!history.pass(STALL_AFTER).condemned);
+    assert!(history.run(3 * LOOK).condemned, "it stands still in time that counts");
+}
+
+#[test]
+fn a_slot_that_was_garbage_for_a_moment_is_watched_again() {
+    let mut history = History::begin();
+    history.thread().claim = Claim::Left;
+    history.pass(LOOK);
+    history.thread().claim = Claim::Live;
+    history.begin_work(1);
+    history.stand_in(TaskState::Sleeping);
+    assert!(history.run(2 * STALL_AFTER).condemned);
+    for _ in 0..10 {
+        assert!(history.pass(LOOK).condemned, "and stays condemned");
+    }
+}
+
+#[test]
+fn a_thread_that_gets_slices_of_cpu_is_counted_by_what_it_used() {
+    let mut history = History::begin();
+    history.begin_work(1);
+    // 1 ms of CPU in every 30, shown as the kernel shows it: the wait only when it is over.
+    let (mut cpu, mut delay) = (100_000_000, 0);
+    for round in 0..200 {
+        if round % 3 == 0 {
+            cpu += 1_000_000;
+            delay += 29_000_000;
+        }
+        history.thread().task = Some(TaskObservation {
+            state: TaskState::Running,
+            cpu_ns: Some(cpu),
+            run_delay_ns: Some(delay),
+            wait: None,
+        });
+        assert!(!history.pass(LOOK).condemned);
+    }
+    let counted = history.judge.incarnation().unwrap().threads()[0].clock.counted();
+    assert!(counted >= Duration::from_millis(60) && counted <= Duration::from_millis(70), "{counted:?}");
+}
+
+#[test]
+fn runnable_time_of_which_the_kernel_tells_nothing_counts_for_nothing() {
+    let mut history = History::begin();
+    history.begin_work(1);
+    history.thread().task =
+        Some(TaskObservation { state: TaskState::Running, cpu_ns: None, run_delay_ns: None, wait: None });
+    let decision = history.run(3 * STALL_AFTER);
+    assert_eq!((decision.verdict, decision.condemned), (Verdict::Excused, false));
+    history.thread().task =
+        Some(TaskObservation { state: TaskState::Sleeping, cpu_ns: None, run_delay_ns: None, wait: None });
+    assert!(history.run(2 * STALL_AFTER).condemned, "asleep it counts");
+}

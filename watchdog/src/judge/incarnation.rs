@@ -144,7 +144,8 @@ impl Incarnation {
         let condemnation = if ending {
             self.exit_hung(policy, look.at)
         } else {
-            self.lost(cause.gone, process, look.at)
+            // While the segment cannot be read nobody knows whether the thread left before it ended.
+            self.lost(cause.gone.filter(|_| process.segment_readable), process, look.at)
                 .or_else(|| self.stopped_too_long(policy, look.at))
                 .or_else(|| {
                     let stalled = cause.stalled.filter(|_| process.segment_readable)?;
@@ -188,7 +189,8 @@ impl Incarnation {
                 Some(index) => (index, look),
                 None => {
                     self.threads.push(ThreadTrial::new(thread, policy.rule_for(&thread.name), look.at));
-                    (self.threads.len() - 1, Look { elapsed: Duration::ZERO, ..look })
+                    // Nobody missed any of its time: it begins here.
+                    (self.threads.len() - 1, Look { elapsed: Duration::ZERO, late: false, ..look })
                 }
             };
             let Some(trial) = self.threads.get_mut(index) else { continue };
@@ -198,10 +200,10 @@ impl Incarnation {
             note(trial, brought, &policy.excuse_caps, excused, notes);
             let kills = rule.is_some_and(|rule| rule.on == On::Kill);
             if watched && kills && brought.gone && cause.gone.is_none() {
-                cause.gone = Some(index);
+                cause.gone = Some(key);
             }
             if watched && kills && brought.stalled && cause.stalled.is_none() {
-                cause.stalled = Some(index);
+                cause.stalled = Some(key);
             }
         }
         // A slot used again belongs to another thread: the trial of the first one is over, if it left.
@@ -382,11 +384,12 @@ impl Incarnation {
     }
 }
 
-/// The first threads of one observation that would condemn the process.
+/// The first threads of one observation that would condemn the process, by slot and use: their places among the trials change
+/// when another thread's trial is over.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cause {
-    gone: Option<usize>,
-    stalled: Option<usize>,
+    gone: Option<(u32, u64)>,
+    stalled: Option<(u32, u64)>,
 }
 
 fn note(

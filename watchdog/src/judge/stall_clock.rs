@@ -5,20 +5,48 @@ use std::time::Duration;
 use crate::observation::{TaskObservation, TaskState, WaitChannel};
 use crate::verdict::ExcuseKind;
 
+/// The longest tick of a kernel (`CONFIG_HZ=100`). The CPU time of a thread that runs is brought up to date at the tick, so one
+/// that has shown no new CPU time for less than this may have had it all the same.
+const LONGEST_TICK: Duration = Duration::from_millis(10);
+
 /// Time counted against one piece of standing still.
+///
+/// The kernel's counters lag, each in its own way: CPU time shows at the tick, time in the run queue only once it is over. Both
+/// are exact in the moment in which a thread sleeps. So a span of looks is opened at one that tells what the counters were, and
+/// settled at the next that finds the thread asleep: all of it counts but what it waited for a CPU. Until then only the CPU
+/// time that it has been seen to use counts, for it may be in the run queue now.
 #[derive(Clone, Debug, Default)]
 pub struct StallClock {
-    counted: Duration,
-    /// Time held back as starved. CPU time that shows up later proves part of that wrong: the counters lag.
-    held_back: Duration,
+    /// Settled for good.
+    settled: Duration,
+    /// The same for the open span, as far as it is proved.
+    proved: Duration,
+    span: Option<Span>,
+    /// What held it at the last look, so that the time since then may count for nothing.
+    held: Option<ExcuseKind>,
+    /// The last look was void or told nothing, so that the next one has nothing to be compared with.
+    blind: bool,
     first: Option<TaskObservation>,
     last: Option<TaskObservation>,
+}
+
+/// Looks between which nothing but the run queue can have kept the thread.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    /// The counters at its beginning.
+    from: TaskObservation,
+    /// How long it is.
+    length: Duration,
+    /// Runnable at every look since its beginning, for this long, without new CPU time.
+    quiet: Duration,
+    /// It has been without a CPU for most of the time lately.
+    starved: bool,
 }
 
 /// What one interval between two looks came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interval {
-    /// How much of it counted.
+    /// How much more counts now.
     pub counted: Duration,
     /// Why the rest, or all, did not. `None` when every nanosecond counted or too little was lost to name.
     pub excuse: Option<ExcuseKind>,
@@ -32,21 +60,7 @@ impl StallClock {
 
     /// Time counted so far.
     pub const fn counted(&self) -> Duration {
-        self.counted
-    }
-
-    /// Gives back what was held back as starved, as far as the thread turns out to have had the CPU. It burnt that time
-    /// without progress, so it counts.
-    fn reconcile(&mut self, elapsed: Duration, interval: Interval, task: Option<TaskObservation>) {
-        let used = |now: TaskObservation| Some(now.cpu_ns?.saturating_sub(self.last?.cpu_ns?));
-        match task.and_then(used) {
-            Some(0) if interval.excuse == Some(ExcuseKind::Starved) => self.held_back += elapsed,
-            Some(used) if used > 0 => {
-                let more = Duration::from_nanos(used).saturating_sub(interval.counted);
-                self.counted += more.min(std::mem::take(&mut self.held_back));
-            }
-            _ => {}
-        }
+        self.settled.saturating_add(self.proved)
     }
 
     /// The first and the last look at the kernel's view since the last progress.
@@ -57,7 +71,7 @@ impl StallClock {
     /// Accounts for `elapsed` of a thread that has ended: it can excuse nothing any more, but the watchdog's own lateness.
     pub fn advance_gone(&mut self, elapsed: Duration, late: bool) {
         if !late {
-            self.counted = self.counted.saturating_add(elapsed);
+            self.settled = self.settled.saturating_add(elapsed);
         }
     }
 
@@ -65,29 +79,92 @@ impl StallClock {
     ///
     /// An interval with an unreadable end counts for nothing: a late kill is better than a false one.
     pub fn advance(&mut self, elapsed: Duration, task: Option<TaskObservation>, late: bool) -> Interval {
-        let interval = if late {
-            Interval { counted: Duration::ZERO, excuse: Some(ExcuseKind::ObserverLate) }
-        } else {
-            countable(elapsed, self.last, task)
+        let before = self.counted();
+        let excuse = match task {
+            _ if late => {
+                self.close();
+                self.blind = true;
+                Some(ExcuseKind::ObserverLate)
+            }
+            None => {
+                self.close();
+                // The very first look has no time behind it, and of a thread seen for the first time nobody has asked.
+                self.blind |= !elapsed.is_zero();
+                self.held = None;
+                None
+            }
+            Some(now) => self.advance_to(elapsed, now),
         };
-        self.counted = self.counted.saturating_add(interval.counted);
-        if !late {
-            self.reconcile(elapsed, interval, task);
-        }
         if let Some(now) = task {
+            if late {
+                self.held = held(now);
+                self.open(now);
+            }
             self.first.get_or_insert(now);
             self.last = Some(now);
         }
-        interval
+        Interval { counted: self.counted().saturating_sub(before), excuse }
+    }
+
+    fn advance_to(&mut self, elapsed: Duration, now: TaskObservation) -> Option<ExcuseKind> {
+        let was_held = std::mem::replace(&mut self.held, held(now));
+        // Held at either end: nobody knows how much of the interval it was free for.
+        if let Some(kind) = self.held.or(was_held) {
+            self.close();
+            self.open(now);
+            return Some(kind);
+        }
+        let Some(mut span) = self.span else {
+            // Nothing to compare with. Whoever is asleep is taken to have slept since its last beat; whoever is runnable may
+            // have waited for a CPU all the time.
+            let sleeps = now.state != TaskState::Running && !self.blind;
+            self.settled = self.settled.saturating_add(if sleeps { elapsed } else { Duration::ZERO });
+            self.open(now);
+            return None;
+        };
+        span.length = span.length.saturating_add(elapsed);
+        let used = grown(now.cpu_ns, span.from.cpu_ns).map(|used| used.min(span.length));
+        let waited = grown(now.run_delay_ns, span.from.run_delay_ns);
+        if now.state == TaskState::Running {
+            let more = used.unwrap_or_default().saturating_sub(self.proved);
+            self.proved += more;
+            span.quiet = if more.is_zero() { span.quiet.saturating_add(elapsed) } else { Duration::ZERO };
+            let waited = grown(now.run_delay_ns, self.last.and_then(|last| last.run_delay_ns));
+            // A slice now and then is no end of it.
+            span.starved |= span.quiet >= LONGEST_TICK || waited.is_some_and(|waited| waited > elapsed / 2);
+            span.starved &= more <= elapsed / 2;
+            self.span = Some(span);
+            return span.starved.then_some(ExcuseKind::Starved);
+        }
+        // A kernel that does not tell how long it waited for a CPU leaves only those who were asleep all along.
+        let slept = span.from.state != TaskState::Running && span.length == elapsed;
+        let waited = waited.unwrap_or(if slept { Duration::ZERO } else { span.length });
+        let could = span.length.saturating_sub(waited).max(used.unwrap_or_default()).max(self.proved);
+        self.settled = self.settled.saturating_add(could);
+        self.open(now);
+        (waited > span.length / 2).then_some(ExcuseKind::Starved)
+    }
+
+    /// Ends the span with what is proved of it.
+    const fn close(&mut self) {
+        self.settled = self.settled.saturating_add(self.proved);
+        self.proved = Duration::ZERO;
+        self.span = None;
+    }
+
+    /// Begins a span, unless the thread is held.
+    fn open(&mut self, now: TaskObservation) {
+        self.proved = Duration::ZERO;
+        self.blind = false;
+        let span = Span { from: now, length: Duration::ZERO, quiet: Duration::ZERO, starved: false };
+        self.span = self.held.is_none().then_some(span);
     }
 }
 
-/// How much of `elapsed` could have been used for progress.
-fn countable(elapsed: Duration, before: Option<TaskObservation>, now: Option<TaskObservation>) -> Interval {
-    const NOTHING: Duration = Duration::ZERO;
-    let Some(now) = now else { return Interval { counted: NOTHING, excuse: None } };
-    // Frozen first: a task that the old freezer holds shows as uninterruptible sleep.
-    let held = |task: TaskObservation| match (task.wait, task.state) {
+/// What keeps a thread from running, whatever it wants.
+fn held(task: TaskObservation) -> Option<ExcuseKind> {
+    match (task.wait, task.state) {
+        // Frozen first: a task that the old freezer holds shows as uninterruptible sleep.
         (Some(WaitChannel::Frozen), _) => Some(ExcuseKind::Frozen),
         // Frozen or waiting for a disk, and the kernel does not say which: a process that may be frozen is not killed (nor
         // would it die of it), and past the cap a person is told.
@@ -95,22 +172,12 @@ fn countable(elapsed: Duration, before: Option<TaskObservation>, now: Option<Tas
         (_, TaskState::Stopped) => Some(ExcuseKind::Stopped),
         (_, TaskState::Traced) => Some(ExcuseKind::Traced),
         _ => None,
-    };
-    // Held at either end: nobody knows how much of the interval it was free for.
-    if let Some(kind) = held(now).or_else(|| before.and_then(held)) {
-        return Interval { counted: NOTHING, excuse: Some(kind) };
     }
-    let Some(before) = before else { return Interval { counted: elapsed, excuse: None } };
-    let grown = |now: Option<u64>, before: Option<u64>| Some(now?.saturating_sub(before?));
-    let used = grown(now.cpu_ns, before.cpu_ns);
-    // The kernel's counters lag while a thread waits for a CPU, so runnable without new CPU time is starved now.
-    if now.state == TaskState::Running && used == Some(0) {
-        return Interval { counted: NOTHING, excuse: Some(ExcuseKind::Starved) };
-    }
-    let waited = grown(now.run_delay_ns, before.run_delay_ns).map_or(NOTHING, Duration::from_nanos);
-    let counted = elapsed.saturating_sub(waited);
-    let excuse = (waited > elapsed / 2).then_some(ExcuseKind::Starved);
-    Interval { counted, excuse }
+}
+
+/// By how much a counter has grown, if both ends are known.
+fn grown(now: Option<u64>, before: Option<u64>) -> Option<Duration> {
+    Some(Duration::from_nanos(now?.saturating_sub(before?)))
 }
 
 #[cfg(test)]
@@ -149,7 +216,7 @@ mod tests {
         let mut clock = StallClock::default();
         clock.advance(LOOK, task(TaskState::Running, 0, 0), false);
         clock.advance(LOOK, task(TaskState::Running, 10_000_000, 0), false);
-        assert_eq!(clock.counted(), 2 * LOOK);
+        assert_eq!(clock.counted(), LOOK, "the first look has nothing to be compared with");
     }
 
     #[test]
@@ -167,10 +234,10 @@ mod tests {
         for _ in 0..9 {
             clock.advance(LOOK, task(TaskState::Running, 0, 0), false);
         }
-        assert_eq!(clock.counted(), LOOK);
+        assert_eq!(clock.counted(), Duration::ZERO);
         // A tick at last: the thread had the CPU all along.
         clock.advance(LOOK, task(TaskState::Running, 100_000_000, 0), false);
-        assert_eq!(clock.counted(), 11 * LOOK);
+        assert_eq!(clock.counted(), 10 * LOOK);
     }
 
     #[test]
@@ -187,8 +254,11 @@ mod tests {
         let mut clock = StallClock::default();
         clock.advance(LOOK, task(TaskState::Running, 0, 0), false);
         let interval = clock.advance(LOOK, task(TaskState::Running, 1_000_000, 8_000_000), false);
-        assert_eq!(interval.counted, Duration::from_millis(2));
+        // It is runnable, and may be waiting again: only what it has used is proved.
+        assert_eq!(interval.counted, Duration::from_millis(1));
         assert_eq!(interval.excuse, Some(ExcuseKind::Starved));
+        let interval = clock.advance(LOOK, task(TaskState::Sleeping, 1_000_000, 8_000_000), false);
+        assert_eq!(clock.counted(), Duration::from_millis(12), "all of it but what it waited: {interval:?}");
     }
 
     #[test]

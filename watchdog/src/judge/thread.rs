@@ -125,6 +125,8 @@ impl ThreadTrial {
             self.set_excuse(None, &mut brought);
             return brought;
         }
+        // Words that were garbage for a moment may have said that it left.
+        self.left = false;
         let dropped = seen.claim == Claim::Dropped && {
             let since = *self.dropped_since.get_or_insert(look.at);
             look.at.since(since) >= DROPPED_FOR
@@ -215,7 +217,10 @@ impl ThreadTrial {
         self.over_cap = interval.excuse.is_some_and(|kind| self.excused.over(kind, caps));
         let Some(rule) = rule else { return };
         let counted = self.clock.counted();
-        self.health = if counted >= rule.stall_after {
+        // A verdict falls in time that counts: a threshold that a reload moved below what was counted condemns nobody while it is
+        // stopped, or while the watchdog itself was away.
+        let now = self.excuse.is_none() || !interval.counted.is_zero();
+        self.health = if counted >= rule.stall_after && now {
             brought.stalled = true;
             Health::Stalled
         } else if self.excuse.is_some() {

@@ -78,7 +78,7 @@ impl Incarnation {
 
     pub(super) fn lost(
         &mut self,
-        gone: Option<usize>,
+        gone: Option<(u32, u64)>,
         process: &ProcessObservation,
         at: Monotonic,
     ) -> Option<Condemnation> {
@@ -91,7 +91,7 @@ impl Incarnation {
         }
         let pid = self.identity.pid;
         let goes_on = "at least one other thread of the process is neither exiting nor has SIGKILL pending";
-        if let Some(trial) = gone.and_then(|index| self.threads.get(index)) {
+        if let Some(trial) = gone.and_then(|key| self.trial(key)) {
             return Some(Condemnation {
                 reason: Reason::ThreadGone,
                 why: format!("thread {} (tid {}) ended while process {pid} lives on", trial.name, trial.tid),
@@ -126,8 +126,12 @@ impl Incarnation {
         })
     }
 
-    pub(super) fn stalled(&self, policy: &Policy, index: usize, at: Monotonic) -> Condemnation {
-        let trial = self.threads.get(index);
+    fn trial(&self, key: (u32, u64)) -> Option<&ThreadTrial> {
+        self.threads.iter().find(|trial| trial.key == key)
+    }
+
+    pub(super) fn stalled(&self, policy: &Policy, key: (u32, u64), at: Monotonic) -> Condemnation {
+        let trial = self.trial(key);
         let threshold = trial.and_then(|t| t.rule).and_then(|r| policy.rules.get(r)).map(|r| r.stall_after);
         let name = trial.map_or("?", |t| &*t.name);
         let counted = trial.map_or(Duration::ZERO, |t| t.clock.counted());

@@ -1,0 +1,206 @@
+//! What is really so about one thread's standing still, kept beside the judge's own sum so that the two can be compared.
+//!
+//! Two sums, one from above and one from below:
+//! - `able`: every nanosecond since its last progress in which it could have run (it slept, or had a CPU) while the watchdog
+//!   was not late. The judge may never have counted more than that, but for what no two looks can show (`forgiven`).
+//! - `sure`: time in which it could have run that two looks must show. Once it has passed the threshold the judge must have
+//!   condemned the thread.
+
+use std::time::Duration;
+
+use shard_watchdog::observation::{TaskObservation, TaskState, WaitChannel};
+use shard_watchdog::verdict::ExcuseKind;
+
+use super::plan::{Machine, Nanos};
+
+/// The truth about one piece of standing still.
+#[derive(Clone, Debug, Default)]
+pub struct Account {
+    /// Time in which it could have run.
+    pub able: Nanos,
+    /// What no two looks can show, and the judge may count in error: a hold that began and ended between them, the first
+    /// look after a beat, which has nothing to be compared with, and one tick of CPU time where a count begins.
+    pub forgiven: Nanos,
+    /// Time that the judge must have counted.
+    pub sure: Nanos,
+    /// CPU time of which that may lag behind: a tick for each span of looks that began while it was runnable.
+    pub lag: Nanos,
+    /// Time that some excuse may have taken, by kind: all intervals that it touched.
+    pub excused: [Nanos; ExcuseKind::ALL.len()],
+    /// Time that the excuse must have taken.
+    pub surely_excused: [Nanos; ExcuseKind::ALL.len()],
+    /// The caps that were told, by kind.
+    pub told: [bool; ExcuseKind::ALL.len()],
+    /// It began to stand still in another way since its last progress.
+    pub mixed: bool,
+    /// The last look must have brought the judge nearer to a verdict.
+    pub gained: bool,
+    /// Progress since the last look.
+    pub moved: bool,
+    /// No look since the last progress has seen it stand still.
+    fresh: bool,
+    now: Now,
+    before: Seen,
+}
+
+/// Since the last look, or the last progress if that was later.
+#[derive(Clone, Copy, Debug, Default)]
+struct Now {
+    slept: Nanos,
+    ran: Nanos,
+    waited: Nanos,
+    held: Nanos,
+}
+
+/// What a look showed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Seen {
+    /// Nothing was asked, or the kernel did not say.
+    #[default]
+    Nothing,
+    /// Held, for this reason.
+    Held(ExcuseKind),
+    /// Runnable.
+    Runnable,
+    /// Asleep.
+    Asleep,
+}
+
+impl Account {
+    /// It made progress: a new beginning.
+    pub fn progressed(&mut self) {
+        *self = Self { moved: true, fresh: true, before: Seen::Nothing, ..Self::default() };
+    }
+
+    /// It stands still in another way from now on.
+    pub const fn changed_ways(&mut self) {
+        self.mixed = true;
+    }
+
+    /// The watchdog has forgotten all of it, or saw something else: nothing that came before must have been counted.
+    pub fn forgotten(&mut self) {
+        // What was told stays told: the watchdog may not have forgotten that.
+        (self.sure, self.lag, self.surely_excused) = (0, 0, Default::default());
+        (self.fresh, self.before) = (true, Seen::Nothing);
+    }
+
+    /// It slept, and could have gone on if what it waits for had come.
+    pub const fn slept(&mut self, time: Nanos) {
+        self.now.slept += time;
+    }
+
+    /// It had a CPU.
+    pub const fn ran(&mut self, time: Nanos) {
+        self.now.ran += time;
+    }
+
+    /// It waited for a CPU.
+    pub const fn waited(&mut self, time: Nanos) {
+        self.now.waited += time;
+    }
+
+    /// It was held.
+    pub const fn held(&mut self, time: Nanos) {
+        self.now.held += time;
+    }
+
+    /// A look came, `elapsed` after the one before, and could not read the segment.
+    pub fn blind_look(&mut self, elapsed: Nanos, late: bool) {
+        let now = std::mem::take(&mut self.now);
+        self.able += if late { 0 } else { now.slept + now.ran };
+        self.before = Seen::Nothing;
+        self.fresh = false;
+        if late {
+            self.excused[ExcuseKind::ObserverLate as usize] += elapsed;
+        }
+    }
+
+    /// A look came, `elapsed` after the one before, and showed `task`.
+    pub fn look(&mut self, elapsed: Nanos, late: bool, task: Option<TaskObservation>, machine: &Machine) {
+        let now = std::mem::take(&mut self.now);
+        let seen = task.map_or(Seen::Nothing, seen);
+        let before = std::mem::replace(&mut self.before, seen);
+        if std::mem::take(&mut self.moved) {
+            // The watchdog sees the progress now, and begins to count now.
+            self.able += if late { 0 } else { now.slept + now.ran };
+            self.excuses(elapsed, late, Seen::Nothing, seen, now);
+            self.before = Seen::Nothing;
+            self.fresh = true;
+            return;
+        }
+        self.gained = false;
+        let fresh = std::mem::take(&mut self.fresh);
+        self.excuses(elapsed, late, before, seen, now);
+        if late {
+            // A void look: the next one is compared with it, and whatever it counts begins there.
+            self.forgiven += machine.tick;
+            self.lag += machine.tick;
+            return;
+        }
+        self.able += now.slept + now.ran;
+        let held = |seen| matches!(seen, Seen::Held(_));
+        if !held(before) && !held(seen) {
+            self.forgiven += now.held;
+        }
+        if fresh {
+            // Whoever is asleep is taken to have slept since the beat.
+            self.forgiven += if seen == Seen::Asleep { now.waited } else { 0 };
+        }
+        if before != Seen::Runnable && before != Seen::Asleep {
+            self.forgiven += machine.tick;
+            self.lag += machine.tick;
+        }
+        let known = before == Seen::Runnable || before == Seen::Asleep || fresh && seen == Seen::Asleep;
+        if now.held > 0 || !known {
+            return;
+        }
+        let sure = self.sure;
+        self.sure += match seen {
+            Seen::Asleep if now.waited == 0 && before != Seen::Runnable => elapsed,
+            Seen::Asleep | Seen::Runnable if machine.schedstat => now.ran,
+            _ => 0,
+        };
+        self.gained = self.sure > sure;
+    }
+
+    fn excuses(&mut self, elapsed: Nanos, late: bool, before: Seen, seen: Seen, now: Now) {
+        let mut touched = |kind: ExcuseKind| self.excused[kind as usize] += elapsed;
+        if late {
+            touched(ExcuseKind::ObserverLate);
+            return;
+        }
+        for end in [before, seen] {
+            if let Seen::Held(kind) = end {
+                touched(kind);
+                if before == seen {
+                    break;
+                }
+            }
+        }
+        if now.waited > 0 || seen == Seen::Runnable {
+            touched(ExcuseKind::Starved);
+        }
+        match seen {
+            Seen::Held(kind) if before == seen => self.surely_excused[kind as usize] += elapsed,
+            Seen::Runnable if before == seen && now.waited == elapsed => {
+                self.surely_excused[ExcuseKind::Starved as usize] += elapsed;
+            }
+            _ => {}
+        }
+    }
+
+    /// The judge may have counted this much at most.
+    pub const fn at_most(&self) -> Duration {
+        Duration::from_nanos(self.able + self.now.slept + self.now.ran + self.forgiven)
+    }
+}
+
+fn seen(task: TaskObservation) -> Seen {
+    match (task.state, task.wait) {
+        (_, Some(WaitChannel::Frozen)) | (TaskState::DiskSleep, None) => Seen::Held(ExcuseKind::Frozen),
+        (TaskState::Stopped, _) => Seen::Held(ExcuseKind::Stopped),
+        (TaskState::Traced, _) => Seen::Held(ExcuseKind::Traced),
+        (TaskState::Running, _) => Seen::Runnable,
+        _ => Seen::Asleep,
+    }
+}

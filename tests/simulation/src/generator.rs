@@ -1,0 +1,145 @@
+//! Makes a plan out of a seed. Most histories are short and have a few misfortunes at once, for it is at their seams that a
+//! judge goes wrong: a stop that ends while the watchdog is late, a restart in the middle of a stall.
+
+use std::time::Duration;
+
+use shard_watchdog::config::{KillMode, KillSignal, On};
+
+use super::plan::{Event, Hang, MS, Machine, Nanos, Plan, Rules, Share, Timed};
+use super::random::Random;
+
+/// The plan of `seed`.
+pub fn plan(seed: u64) -> Plan {
+    let mut random = Random::new(seed);
+    let rules = rules(&mut random);
+    let stall = u64::try_from(rules.stall_after.as_nanos()).unwrap_or(u64::MAX);
+    let threads = random.pick(&[1, 1, 1, 2, 2, 3]);
+    let machine = machine(&mut random, &rules);
+    // Long enough for a stall, a restart and another stall.
+    let end = stall * random.pick(&[2, 2, 3, 3, 4, 6]) + machine.restart + 200 * MS;
+    let mut events = Vec::new();
+    for thread in 0..threads {
+        work(&mut random, thread, stall, end, &mut events);
+    }
+    for _ in 0..random.pick(&[0, 1, 1, 2, 2, 3, 4, 6]) {
+        let at = random.between(0, end);
+        #[allow(clippy::cast_possible_truncation, reason = "a few threads")]
+        let thread = random.between(0, threads as u64 - 1) as usize;
+        let event = misfortune(&mut random, thread, stall, &rules);
+        events.push(Timed { at, event });
+    }
+    events.sort_by_key(|timed| timed.at);
+    Plan { seed, machine, rules, threads, events, end }
+}
+
+fn rules(random: &mut Random) -> Rules {
+    // Below 200 ms a threshold is of the size of the lateness that is forgiven to the watchdog itself.
+    // Up to 500 ms a look comes every 4 ms: the shorter, the more histories in the same time.
+    let stall = random.pick(&[200, 200, 200, 200, 250, 250, 300, 500, 1_000, 5_000]);
+    let stall_after = Duration::from_millis(stall);
+    let short = [(KillSignal::Kill, Duration::ZERO)];
+    let long = [(KillSignal::Abort, Duration::ZERO), (KillSignal::Kill, stall_after)];
+    Rules {
+        stall_after,
+        on: if random.one_in(12) { On::Report } else { On::Kill },
+        exit_within: stall_after * random.pick(&[1, 2, 4]),
+        stopped_at_most: stall_after * random.pick(&[1, 2, 4]) / 2,
+        stopped_kills: random.one_in(2),
+        excuse_cap: stall_after * random.pick(&[1, 2, 4]) / 2,
+        restart_within: stall_after * random.pick(&[1, 2]),
+        mode: if random.one_in(12) { KillMode::Observe } else { KillMode::Enforce },
+        signals: if random.one_in(4) { long.to_vec() } else { short.to_vec() },
+        #[allow(clippy::cast_possible_truncation, reason = "a handful")]
+        budget: (random.between(1, 3) as u32, stall_after * random.pick(&[2, 5, 20])),
+    }
+}
+
+fn machine(random: &mut Random, rules: &Rules) -> Machine {
+    let stall = u64::try_from(rules.stall_after.as_nanos()).unwrap_or(u64::MAX);
+    let wchan = !random.one_in(6);
+    Machine {
+        jitter: random.spread(50_000, 4 * MS),
+        tick: random.pick(&[MS, 4 * MS, 10 * MS]),
+        schedstat: !random.one_in(10),
+        wchan,
+        // Without a wait channel nothing at all tells the new freezer's sleep from another.
+        frozen_is_d: !wchan || random.one_in(2),
+        poll_threads: random.one_in(4),
+        teardown: random.spread(MS, 600 * MS),
+        alone: random.between(0, 1_500_000),
+        restart: random.spread(5 * MS, stall),
+        adopt: random.spread(MS, 50 * MS),
+        same_pid: random.one_in(3),
+        watched_leader: random.one_in(4),
+        #[allow(clippy::cast_possible_truncation, reason = "a handful")]
+        others: random.pick(&[1, 2, 4]),
+    }
+}
+
+/// The ordinary life of a thread: work and rest in turn.
+fn work(random: &mut Random, thread: usize, stall: Nanos, end: Nanos, into: &mut Vec<Timed>) {
+    let mut at = random.between(0, 50 * MS);
+    for _ in 0..random.between(1, 4) {
+        // Slow work comes close to the threshold, from below; once in a while it goes beyond.
+        let most = if random.one_in(20) { 11 } else { 9 };
+        let beat = random.spread(MS, stall * most / 10);
+        #[allow(clippy::cast_possible_truncation, reason = "below 40")]
+        let beats = random.between(1, (stall * 2 / beat).clamp(1, 40)) as u32;
+        #[allow(clippy::cast_possible_truncation, reason = "below 4")]
+        let more = random.between(0, 3) as u32;
+        let event = Event::Work { thread, beat, beats, on_cpu: random.one_in(2), more };
+        into.push(Timed { at, event });
+        at += beat * u64::from(beats) * u64::from(more + 1) + random.spread(MS, stall);
+        if at >= end {
+            return;
+        }
+    }
+}
+
+fn misfortune(random: &mut Random, thread: usize, stall: Nanos, rules: &Rules) -> Event {
+    let length = random.spread(MS, stall * 3);
+    match random.between(0, 33) {
+        0..=6 => Event::Hang {
+            thread,
+            how: random.pick(&[Hang::Deadlock, Hang::Blocked, Hang::Livelock, Hang::Livelock, Hang::Disk]),
+        },
+        7 => Event::Unhang { thread },
+        8..=10 => Event::Starve { thread, share: share(random), length },
+        11 => Event::Trace { thread, length },
+        12 => Event::End { thread },
+        13 => Event::Drop { thread, then: random.spread(MS, 400 * MS) },
+        14 => Event::Leave { thread },
+        15 => Event::Register { thread },
+        16..=17 => Event::Stop { length },
+        18 => Event::Freeze { length },
+        19 => Event::Throttle { share: share(random), length },
+        20 => Event::Core { length },
+        21 => Event::Exit { said: random.one_in(2) },
+        22 => {
+            if random.one_in(2) {
+                Event::SaysStopping
+            } else {
+                Event::SaysRunning
+            }
+        }
+        23 => Event::ExitHangs,
+        24 => Event::LeaderEnds,
+        25 => Event::Exec,
+        26 => Event::Suspend { mono: random.spread(MS, 2_000 * MS), boot: random.spread(MS, 1 << 45) },
+        27 => Event::WallClock { seconds: random.between(0, 2_000_000).cast_signed() - 1_000_000 },
+        28 => Event::Unreadable { length },
+        29 => Event::Garbage { length: length.min(200 * MS) },
+        30..=31 => Event::Away { length },
+        32 => Event::Restart { after: random.spread(MS, 500 * MS) },
+        _ => Event::Reload {
+            stall_after: rules.stall_after * random.pick(&[1, 2, 3]) / 2,
+            on: random.pick(&[On::Kill, On::Kill, On::Report]),
+            mode: random.pick(&[KillMode::Enforce, KillMode::Enforce, KillMode::Observe]),
+        },
+    }
+}
+
+fn share(random: &mut Random) -> Share {
+    let run = if random.one_in(3) { 0 } else { random.spread(100_000, 20 * MS) };
+    Share { run, wait: random.spread(MS, 400 * MS) }
+}

@@ -1,0 +1,81 @@
+//! Lives one plan through, from its beginning to its end or to the first rule that is broken.
+
+use std::sync::Arc;
+
+use globset::GlobMatcher;
+use shard_watchdog::judge::Note;
+
+use super::invariants::{Invariants, Violation};
+use super::plan::{Nanos, Plan};
+use super::random::Random;
+use super::watchdog::Watchdog;
+use super::world::World;
+
+/// No history has this many looks, unless the loop spins.
+const MOST_LOOKS: u64 = 200_000;
+
+/// What a history came to.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Looks taken.
+    pub looks: u64,
+    /// Kills that were begun.
+    pub kills: u64,
+    /// Stalls that were condemned.
+    pub stalls: u64,
+    /// The first rule that was broken.
+    pub violation: Option<Violation>,
+}
+
+/// What every history needs and none changes: made once for all of them.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    glob: GlobMatcher,
+    names: Vec<Arc<str>>,
+}
+
+impl Default for Stage {
+    fn default() -> Self {
+        let names = (0..8).map(|number| format!("exec-s{number}").into()).collect();
+        Self { glob: super::watchdog::watched(), names }
+    }
+}
+
+impl Stage {
+    /// Lives `plan` through.
+    pub fn live(&self, plan: &Plan) -> Outcome {
+        self.live_telling(plan, |_, _| {})
+    }
+
+    /// The same, and tells what the judge notes at each look.
+    pub fn live_telling(&self, plan: &Plan, mut tell: impl FnMut(Nanos, &Note)) -> Outcome {
+        let mut world = World::new(plan, &self.names[..plan.threads]);
+        let mut watchdog = Watchdog::new(plan, &self.glob);
+        let mut invariants = Invariants::default();
+        let mut jitter = Random::new(plan.seed ^ 0x6A69_7474_6572);
+        let mut looks = 0;
+        while world.now < plan.end && invariants.violation.is_none() && looks < MOST_LOOKS {
+            looks += 1;
+            watchdog.sleep(&mut world, plan, jitter.between(0, plan.machine.jitter));
+            if watchdog.obey(&mut world, plan, &self.glob) {
+                invariants.reborn();
+            }
+            watchdog.adopt(&world, plan);
+            let (decision, execed) = watchdog.look(&mut world, plan);
+            for note in watchdog.judge.notes() {
+                tell(world.now, note);
+            }
+            invariants.look(&mut world, &watchdog, plan, decision, execed);
+            watchdog.act(&mut world, decision, execed, |watchdog, world, first| {
+                invariants.signal(watchdog, world, first);
+            });
+            world.reap(watchdog.observer.held);
+        }
+        if looks == MOST_LOOKS {
+            let what = format!("{MOST_LOOKS} looks");
+            invariants.violation.get_or_insert(Violation { at: world.now, rule: "spins", what });
+        }
+        let Invariants { kills, stalls, violation, .. } = invariants;
+        Outcome { looks, kills, stalls, violation }
+    }
+}

@@ -1,0 +1,485 @@
+//! What must hold at every look, whatever happened. The world knows the truth, so each rule is checked against that, and not
+//! against what the judge believes.
+//!
+//! The bound on a real stall, exactly: a thread that stands still at work is condemned at the first look at which the time
+//! that two looks must show (`Account::sure`) has passed `stall_after`, plus one tick of CPU time for a thread that runs; and
+//! while it is at work the judge asks to look again within one sample, `stall_after / 125` between 4 and 50 ms. From the last
+//! progress that makes `stall_after` and two samples of countable time: one until its standing still is first seen, one at
+//! the threshold.
+
+use std::fmt;
+use std::time::Duration;
+
+use shard_watchdog::config::On;
+use shard_watchdog::judge::{Condemnation, Decision, Note};
+use shard_watchdog::observation::{Claim, Declared, Survivors, TaskState, WaitChannel};
+use shard_watchdog::snapshot::TargetIdentity;
+use shard_watchdog::verdict::{ExcuseKind, Reason, StallKind, Verdict};
+
+use super::plan::{Hang, MS, Nanos, Plan};
+use super::process::Process;
+use super::thread::{Doing, Thread};
+use super::watchdog::Watchdog;
+use super::world::World;
+
+/// A look that comes so much later than asked for is void (docs: the watchdog itself was late).
+const LATE: Nanos = 100 * MS;
+/// A dropped slot is lost after this.
+const DROPPED: Nanos = 100 * MS;
+
+/// An excuse is named within this time: a thread that shows no CPU time for less than the longest tick may have run. Twice, for a
+/// look falls where it falls; and twice again, for a piece of starving may be in two parts.
+const NAMED_WITHIN: Duration = Duration::from_millis(40);
+
+/// A rule that was broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// When.
+    pub at: Nanos,
+    /// Which rule: one of a few short names, by which the shrinker knows that it still has the same one.
+    pub rule: &'static str,
+    /// What happened.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.3?}: {}: {}", Duration::from_nanos(self.at), self.rule, self.what)
+    }
+}
+
+/// Looks over the judge's shoulder.
+#[derive(Debug, Default)]
+pub struct Invariants {
+    /// Kills that the ladder began.
+    pub kills: u64,
+    /// Stalls that were condemned.
+    pub stalls: u64,
+    /// The first rule that was broken.
+    pub violation: Option<Violation>,
+    opened: Option<TargetIdentity>,
+    held: Option<TargetIdentity>,
+    dropped: Vec<Option<Nanos>>,
+    /// Watched time in which every look saw the process stopped, or ending.
+    stopped: Sum,
+    ending: Sum,
+    garbage: bool,
+}
+
+/// Watched time since a look that saw something for the first time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sum(Option<Nanos>);
+
+impl Sum {
+    fn look(&mut self, seen: bool, elapsed: Nanos, late: bool) {
+        self.0 = match self.0 {
+            _ if !seen => None,
+            None => Some(0),
+            Some(sum) => Some(sum + if late { 0 } else { elapsed }),
+        };
+    }
+
+    fn reached(self, limit: Duration) -> bool {
+        self.0.is_some_and(|sum| Duration::from_nanos(sum) >= limit)
+    }
+}
+
+impl Invariants {
+    fn broken(&mut self, at: Nanos, rule: &'static str, what: impl FnOnce() -> String) {
+        if self.violation.is_none() {
+            self.violation = Some(Violation { at, rule, what: what() });
+        }
+    }
+
+    /// The watchdog forgot everything.
+    pub fn reborn(&mut self) {
+        self.opened = None;
+        self.forget();
+    }
+
+    fn forget(&mut self) {
+        (self.stopped, self.ending) = (Sum::default(), Sum::default());
+        self.dropped.clear();
+    }
+
+    /// One look and what the judge made of it.
+    pub fn look(
+        &mut self,
+        world: &mut World<'_>,
+        watchdog: &Watchdog,
+        plan: &Plan,
+        decision: Decision,
+        execed: bool,
+    ) {
+        let now = world.now;
+        let late = watchdog.asked.is_some_and(|asked| now.saturating_sub(asked) > LATE);
+        let elapsed = watchdog.looked.map_or(0, |looked| now - looked);
+        self.next_look(now, watchdog, decision, world);
+        let held = watchdog.observer.held;
+        if self.held != held {
+            self.held = held;
+            self.forget();
+            if let Some(process) = watchdog.observer.process(world) {
+                for thread in &mut process.threads {
+                    thread.account.forgotten();
+                    thread.account.moved = true;
+                }
+            }
+        }
+        let garbage = now < world.garbage_until;
+        let unreadable = now < world.unreadable_until;
+        if garbage {
+            self.dropped.clear();
+        }
+        let Some(process) = watchdog.observer.process(world) else {
+            if decision.condemned {
+                self.broken(now, "condemned nobody", || "no process is watched".to_owned());
+            }
+            return;
+        };
+        for thread in &mut process.threads {
+            let seen = watchdog
+                .seen
+                .threads
+                .iter()
+                .find(|seen| (seen.slot, seen.generation) == (thread.slot, thread.generation));
+            if unreadable {
+                thread.account.blind_look(elapsed, late);
+            } else {
+                thread.account.look(elapsed, late, seen.and_then(|seen| seen.task), &plan.machine);
+            }
+            if garbage && watchdog.observer.held.is_some() || seen.is_none() {
+                thread.account.forgotten();
+                thread.account.moved = true;
+            }
+        }
+        if execed {
+            return;
+        }
+        let Some(seen) = &watchdog.seen.process else { return };
+        if !seen.exited {
+            self.stopped.look(seen.leader == Some(TaskState::Stopped), elapsed, late);
+            let ending = seen.declared == Declared::Stopping || seen.survivors == Survivors::None;
+            // What it said holds until it says something else.
+            let still = seen.declared == Declared::Unknown;
+            self.ending.look(ending || self.ending.0.is_some() && still, elapsed, late);
+        }
+        for note in watchdog.judge.notes() {
+            let Note::ExcuseOver { thread, kind, .. } = note else { continue };
+            for thread in process.threads.iter_mut().filter(|known| known.name == *thread) {
+                thread.account.told[*kind as usize] = true;
+            }
+        }
+        let process = &*process;
+        for note in watchdog.judge.notes() {
+            match note {
+                Note::Opened(condemned) => self.opened(now, watchdog, process, condemned, plan),
+                Note::ExcuseOver { thread, kind, .. } => {
+                    self.excuse_over(now, watchdog, process, thread, *kind);
+                }
+                _ => {}
+            }
+        }
+        self.garbage |= garbage;
+        if !decision.condemned && !seen.exited && seen.signalled.is_none() {
+            self.must_condemn(now, watchdog, process);
+        }
+        if seen.exited && process.ending.is_none() {
+            self.broken(now, "simulation", || "a process exited that never began to".to_owned());
+        }
+        self.garbage = garbage;
+    }
+
+    /// The loop must look again soon enough, and not spin.
+    fn next_look(&mut self, now: Nanos, watchdog: &Watchdog, decision: Decision, world: &mut World<'_>) {
+        let stall = nanos(watchdog.policy.rules[0].stall_after);
+        let sample = (stall / 125).clamp(4 * MS, 50 * MS);
+        let gap = decision.look_at.0.saturating_sub(now);
+        let kills = watchdog.policy.rules[0].on != On::Ignore;
+        let at_work =
+            kills && !decision.condemned && watchdog.seen.threads.iter().any(|thread| thread.working());
+        let most = match watchdog.observer.process(world) {
+            None => 1_000 * MS,
+            Some(process) if process.execed || process.exited => 1_000 * MS,
+            Some(_) if at_work => sample,
+            Some(_) if decision.condemned => 50 * MS,
+            Some(_) => 4 * sample,
+        };
+        let most = if watchdog.policy.poll_threads && most < 1_000 * MS && !decision.condemned {
+            most.min(20 * MS)
+        } else {
+            most
+        };
+        if gap > most {
+            self.broken(now, "looks too late", || {
+                format!(
+                    "asks to look in {:?}, must within {:?}",
+                    Duration::from_nanos(gap),
+                    Duration::from_nanos(most)
+                )
+            });
+        }
+        if gap == 0 {
+            self.broken(now, "spins", || "asks to look again at once".to_owned());
+        }
+    }
+
+    /// A condemnation must be true, and say what is true.
+    fn opened(
+        &mut self,
+        now: Nanos,
+        watchdog: &Watchdog,
+        process: &Process,
+        condemned: &Condemnation,
+        plan: &Plan,
+    ) {
+        self.opened = Some(condemned.target);
+        if condemned.target != process.identity {
+            self.broken(now, "wrong process", || format!("condemns {:?}", condemned.target));
+        }
+        if condemned.observations.is_empty() || condemned.at.0 != now || condemned.last_progress.0 > now {
+            self.broken(now, "unexplained", || format!("{condemned:?}"));
+        }
+        let thread = condemned
+            .slot
+            .and_then(|key| process.threads.iter().find(|thread| (thread.slot, thread.generation) == key));
+        if let (Some(thread), Some(said)) = (thread, &condemned.thread)
+            && (*thread.name != *said.name || thread.tid != said.tid)
+        {
+            self.broken(now, "unexplained", || format!("names another thread: {said:?}"));
+        }
+        if condemned.reason != Reason::ProcessGone && watchdog.policy.rules[0].on != On::Kill {
+            let about_thread = matches!(condemned.reason, Reason::Stalled | Reason::ThreadGone);
+            if about_thread {
+                self.broken(now, "only reports", || format!("the rule does not kill: {}", condemned.why));
+            }
+        }
+        match condemned.reason {
+            Reason::Stalled => {
+                self.stalls += 1;
+                match thread {
+                    Some(thread) => self.stalled(now, watchdog, process, thread, condemned, plan),
+                    None => self.broken(now, "false stall", || "of a thread that does not exist".to_owned()),
+                }
+            }
+            Reason::ThreadGone | Reason::LeaderGone => {
+                let at = match condemned.reason {
+                    Reason::LeaderGone => process.leader_ended,
+                    _ => thread.filter(|thread| thread.claim != Claim::Left).and_then(|thread| {
+                        let dropped = thread.dropped.map(|at| at + DROPPED).filter(|at| *at <= now);
+                        thread.ended.or(dropped)
+                    }),
+                };
+                // Threads end in the end of a process, too: that is no loss.
+                let ends = process.ends_since(&plan.machine).unwrap_or(Nanos::MAX);
+                if at.is_none_or(|at| at >= ends) {
+                    self.broken(now, "false loss", || condemned.why.clone());
+                }
+            }
+            Reason::Stopped => {
+                let cap = watchdog.policy.stopped_at_most;
+                if !self.stopped.reached(cap)
+                    || !watchdog.policy.stopped_kills
+                    || now >= process.stopped_until
+                {
+                    let sum = self.stopped;
+                    self.broken(now, "within its cap", || format!("stopped for {sum:?} of {cap:?}"));
+                }
+            }
+            Reason::ExitHung => {
+                if !self.ending.reached(watchdog.policy.exit_within) {
+                    let sum = self.ending;
+                    self.broken(now, "exits in time", || format!("ending for {sum:?}: {}", condemned.why));
+                }
+            }
+            Reason::ProcessGone => {
+                if !process.exited {
+                    self.broken(now, "false loss", || condemned.why.clone());
+                }
+            }
+            Reason::ChannelLag => self.broken(now, "false lag", || condemned.why.clone()),
+        }
+    }
+
+    fn stalled(
+        &mut self,
+        now: Nanos,
+        watchdog: &Watchdog,
+        process: &Process,
+        thread: &Thread,
+        condemned: &Condemnation,
+        plan: &Plan,
+    ) {
+        let threshold = watchdog.policy.rules[0].stall_after;
+        let could = thread.account.at_most();
+        if !thread.working() || could < threshold {
+            self.broken(now, "false stall", || {
+                format!(
+                    "{} could have run for {could:?} of {threshold:?} at most: {}",
+                    thread.name, condemned.why
+                )
+            });
+        }
+        if process.ending.is_some() {
+            self.broken(now, "false stall", || "the process is ending".to_owned());
+        }
+        let seen = watchdog.seen.threads.iter().find(|seen| seen.slot == thread.slot);
+        if let Some(task) = seen.and_then(|seen| seen.task)
+            && (matches!(task.state, TaskState::Stopped | TaskState::Traced)
+                || task.wait == Some(WaitChannel::Frozen))
+        {
+            self.broken(now, "excused", || format!("condemned while it is held: {task:?}"));
+        }
+        let Some(said) = &condemned.thread else {
+            self.broken(now, "unexplained", || "a stall of no thread".to_owned());
+            return;
+        };
+        if said.work_key != Some(thread.work_key) || condemned.threshold != Some(threshold) {
+            self.broken(now, "unexplained", || format!("not its work or not its threshold: {condemned:?}"));
+        }
+        let kind = match thread.doing {
+            Doing::Hang(Hang::Deadlock) => StallKind::Deadlock,
+            Doing::Hang(Hang::Blocked) => StallKind::Blocked,
+            Doing::Hang(Hang::Livelock) => StallKind::Livelock,
+            Doing::Hang(Hang::Disk) => StallKind::IoWait,
+            _ => return,
+        };
+        let silent = !plan.machine.wchan || !plan.machine.schedstat;
+        let agrees = said.kind == Some(kind) || said.kind == Some(StallKind::Unknown) && silent;
+        if !agrees && !thread.account.mixed {
+            self.broken(now, "wrong kind", || format!("said {:?}, is {kind:?}: {condemned:?}", said.kind));
+        }
+    }
+
+    fn excuse_over(
+        &mut self,
+        now: Nanos,
+        watchdog: &Watchdog,
+        process: &Process,
+        name: &str,
+        kind: ExcuseKind,
+    ) {
+        let Some(cap) = watchdog.policy.excuse_caps.of(kind) else { return };
+        for thread in process.threads.iter().filter(|thread| *thread.name == *name) {
+            let excused = Duration::from_nanos(thread.account.excused[kind as usize]);
+            if excused < cap {
+                self.broken(now, "cap told too early", || {
+                    format!("{name}: {kind} for {excused:?} of {cap:?}")
+                });
+            }
+        }
+    }
+
+    /// What nobody condemned and somebody should have.
+    fn must_condemn(&mut self, now: Nanos, watchdog: &Watchdog, process: &Process) {
+        let Some(seen) = &watchdog.seen.process else { return };
+        self.dropped.resize(process.threads.len(), None);
+        if self.ending.0.is_some() || process.exec_at.is_some() {
+            if self.ending.reached(watchdog.policy.exit_within) {
+                self.broken(now, "missed exit", || "it should have been over".to_owned());
+            }
+            return;
+        }
+        if process.ending.is_some() {
+            return;
+        }
+        if self.stopped.reached(watchdog.policy.stopped_at_most) && watchdog.policy.stopped_kills {
+            self.broken(now, "missed stop", || "it is stopped beyond its cap".to_owned());
+        }
+        if !seen.segment_readable || self.garbage {
+            return;
+        }
+        for thread in process.threads.iter().filter(|thread| thread.seen && thread.ended.is_none()) {
+            for kind in [ExcuseKind::Starved, ExcuseKind::Traced, ExcuseKind::Frozen] {
+                let Some(cap) = watchdog.policy.excuse_caps.of(kind) else { continue };
+                let excused = Duration::from_nanos(thread.account.surely_excused[kind as usize]);
+                // Each slice of CPU begins the naming anew.
+                if excused >= cap * 5 / 4 + NAMED_WITHIN && !thread.account.told[kind as usize] {
+                    let name = &thread.name;
+                    self.broken(now, "cap not told", || {
+                        format!("{name} is {kind} for {excused:?} of {cap:?}")
+                    });
+                }
+            }
+        }
+        let kills = watchdog.policy.rules[0].on == On::Kill;
+        let goes_on = seen.survivors == Survivors::Some;
+        for (thread, dropped) in process.threads.iter().zip(&mut self.dropped) {
+            if !thread.seen || !kills {
+                continue;
+            }
+            let threshold = watchdog.policy.rules[0].stall_after;
+            let sure = Duration::from_nanos(thread.account.sure);
+            // Who sleeps all the time has no CPU time that could lag.
+            let lag = Duration::from_nanos(thread.account.lag);
+            let slept = matches!(thread.doing, Doing::Hang(Hang::Deadlock | Hang::Blocked | Hang::Disk));
+            let lag = if slept && !thread.account.mixed { Duration::ZERO } else { lag };
+            let stalled = thread.ended.is_none()
+                && thread.claim == Claim::Live
+                && sure >= threshold + lag
+                && thread.account.gained;
+            let broken = if stalled {
+                Some((
+                    "missed stall",
+                    format!("{} could surely have run for {sure:?} of {threshold:?}", thread.name),
+                ))
+            } else if thread.ended.is_some() && thread.claim == Claim::Live && goes_on {
+                Some(("missed loss", format!("{} has ended", thread.name)))
+            } else if thread.claim == Claim::Dropped {
+                let since = *dropped.get_or_insert(now);
+                (goes_on && now - since >= DROPPED)
+                    .then(|| ("missed loss", format!("{} has dropped its slot", thread.name)))
+            } else {
+                None
+            };
+            if let Some((rule, what)) = broken {
+                self.violation.get_or_insert(Violation { at: now, rule, what });
+                return;
+            }
+        }
+        if process.leader_ended.is_some() && goes_on {
+            self.broken(now, "missed loss", || "the main thread has ended".to_owned());
+        }
+        let excused = watchdog.judge.verdict() == Verdict::Excused;
+        if excused && !process.threads.iter().any(|t| t.working()) && self.stopped.0.is_none() {
+            self.broken(now, "excused without reason", || watchdog.judge.why().to_owned());
+        }
+    }
+
+    /// A signal is about to go out; `first` of its ladder.
+    pub fn signal(&mut self, watchdog: &Watchdog, world: &World<'_>, first: bool) {
+        let now = world.now;
+        let target = watchdog.observer.held;
+        let condemned = watchdog.judge.incarnation().and_then(|incarnation| incarnation.condemned());
+        if target.is_none() || condemned.map(|condemned| condemned.target) != target || self.opened != target
+        {
+            let opened = self.opened;
+            self.broken(now, "wrong process", || format!("a signal to {target:?}, condemned was {opened:?}"));
+        }
+        if !first {
+            return;
+        }
+        self.kills += 1;
+        if !watchdog.enforces() {
+            self.broken(now, "only observes", || "a kill that nobody switched on".to_owned());
+        }
+        // A token bucket: at most its capacity at once, and in any time what refills in that time.
+        let per = watchdog.kill.budget_per.as_secs_f64();
+        let capacity = f64::from(watchdog.kill.budget_kills);
+        for (place, from) in watchdog.kills.iter().enumerate() {
+            let (time, within) =
+                (Duration::from_nanos(now - from).as_secs_f64(), watchdog.kills.len() - place);
+            #[allow(clippy::cast_precision_loss, reason = "a handful")]
+            let within = within as f64;
+            if within > capacity * (1.0 + time / per) + 1e-6 {
+                self.broken(now, "budget", || {
+                    format!("{within} kills in {time:.3} s, {capacity} in {per} s are allowed")
+                });
+            }
+        }
+    }
+}
+
+fn nanos(duration: Duration) -> Nanos {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

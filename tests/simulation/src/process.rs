@@ -1,0 +1,249 @@
+//! One incarnation of the target as it really is.
+
+use std::sync::Arc;
+
+use shard_watchdog::observation::{Claim, Declared, Survivors, TaskState};
+use shard_watchdog::snapshot::TargetIdentity;
+
+use super::plan::{Hang, MS, Machine, Nanos, Share};
+use super::thread::{Doing, Hold, Thread};
+
+/// Its end, once that has begun.
+#[derive(Clone, Copy, Debug)]
+pub struct Ending {
+    /// Since when.
+    pub since: Nanos,
+    /// When its pidfd becomes readable; `None`: never.
+    pub exits_at: Option<Nanos>,
+}
+
+/// The target.
+#[derive(Clone, Debug)]
+pub struct Process {
+    /// Which.
+    pub identity: TargetIdentity,
+    /// When it began.
+    pub born: Nanos,
+    /// Its watched threads, one for each slot.
+    pub threads: Vec<Thread>,
+    /// What it says of itself.
+    pub declared: Declared,
+    /// Stopped until then.
+    pub stopped_until: Nanos,
+    /// Frozen until then.
+    pub frozen_until: Nanos,
+    /// Its cgroup leaves it this much, until then.
+    pub throttled: Option<(Share, Nanos)>,
+    /// Its main thread has ended.
+    pub leader_ended: Option<Nanos>,
+    /// It is on its way out.
+    pub ending: Option<Ending>,
+    /// It runs another program from then on.
+    pub exec_at: Option<Nanos>,
+    /// It has become another program.
+    pub execed: bool,
+    /// It is gone.
+    pub exited: bool,
+    /// SIGKILL came while a thread could not die of it.
+    pub killed: bool,
+}
+
+impl Process {
+    /// A new incarnation: every watched thread registered and idle.
+    pub fn new(identity: TargetIdentity, born: Nanos, names: &[Arc<str>], machine: &Machine) -> Self {
+        let thread = |(slot, name): (u32, &Arc<str>)| {
+            let leader = machine.watched_leader && slot == 0;
+            let tid = if leader { identity.pid } else { identity.pid + 1 + slot.cast_signed() };
+            Thread::new(slot, 1, Arc::clone(name), tid)
+        };
+        Self {
+            identity,
+            born,
+            threads: (0..).zip(names).map(thread).collect(),
+            declared: Declared::Running,
+            stopped_until: 0,
+            frozen_until: 0,
+            throttled: None,
+            leader_ended: None,
+            ending: None,
+            exec_at: None,
+            execed: false,
+            exited: false,
+            killed: false,
+        }
+    }
+
+    /// Whether this thread is its main thread.
+    pub fn is_leader(&self, thread: &Thread) -> bool {
+        thread.tid == self.identity.pid
+    }
+
+    /// Lives from `from` to `to`; nothing else happens meanwhile.
+    pub fn live(&mut self, from: Nanos, to: Nanos, asleep: bool) {
+        if self.exited || self.execed {
+            return;
+        }
+        let share = self.throttled.map(|(share, _)| share);
+        for place in 0..self.threads.len() {
+            let hold = self.hold_of(&self.threads[place], from, asleep);
+            self.threads[place].live(from, to, hold, share);
+        }
+    }
+
+    /// What keeps a thread from running.
+    pub fn hold_of(&self, thread: &Thread, at: Nanos, asleep: bool) -> Option<Hold> {
+        if self.ending.is_some() || self.exec_at.is_some() {
+            Some(Hold::Ending)
+        } else if asleep {
+            Some(Hold::Asleep)
+        } else if at < self.frozen_until {
+            Some(Hold::Frozen)
+        } else if at < thread.traced_until {
+            Some(Hold::Traced)
+        } else if at < self.stopped_until {
+            Some(Hold::Stopped)
+        } else {
+            None
+        }
+    }
+
+    /// The next moment at which something in it changes by itself.
+    pub fn next_change(&self, now: Nanos) -> Nanos {
+        let mut next = Nanos::MAX;
+        let mut at = |moment: Nanos| {
+            if moment > now {
+                next = next.min(moment);
+            }
+        };
+        at(self.stopped_until);
+        at(self.frozen_until);
+        at(self.throttled.map_or(0, |(_, until)| until));
+        at(self.ending.and_then(|ending| ending.exits_at).filter(|_| !self.exited).unwrap_or(0));
+        at(self.exec_at.unwrap_or(0));
+        for thread in &self.threads {
+            at(thread.traced_until);
+            at(thread.starved.map_or(0, |(_, until)| until));
+            at(thread.ends_at.unwrap_or(0));
+        }
+        next
+    }
+
+    /// Lets go of what is over at `now`. True if the watchdog's pidfds tell it of something.
+    pub fn settle(&mut self, now: Nanos, machine: &Machine) -> bool {
+        let mut told = false;
+        if self.throttled.is_some_and(|(_, until)| until <= now) {
+            self.throttled = None;
+        }
+        let mut ended = false;
+        for thread in &mut self.threads {
+            if thread.starved.is_some_and(|(_, until)| until <= now) {
+                thread.starved = None;
+            }
+            if thread.ends_at.is_some_and(|at| at <= now) && thread.ended.is_none() {
+                thread.ended = Some(now);
+                ended = true;
+            }
+        }
+        told |= ended && !machine.poll_threads;
+        if ended && self.going_on(machine) == 0 {
+            self.begin_end(now, machine.teardown, machine);
+        }
+        if self.exec_at.is_some_and(|at| at <= now) {
+            self.execed = true;
+            told = true;
+        }
+        if self.ending.and_then(|ending| ending.exits_at).is_some_and(|at| at <= now) && !self.exited {
+            self.exited = true;
+            told = true;
+        }
+        told
+    }
+
+    /// Threads that go on.
+    pub fn going_on(&self, machine: &Machine) -> u32 {
+        let watched = self.threads.iter().filter(|t| t.ended.is_none() && !self.is_leader(t)).count();
+        let leader = u32::from(self.leader_ended.is_none());
+        u32::try_from(watched).unwrap_or(u32::MAX) + leader + machine.others - 1
+    }
+
+    /// The process begins to end at `now`; its memory takes `teardown` to give back.
+    pub fn begin_end(&mut self, now: Nanos, teardown: Nanos, machine: &Machine) {
+        if self.ending.is_some() {
+            return;
+        }
+        // Nobody who holds a lock of the kernel, or lies in a freezer of the old kind, dies of anything.
+        let stuck = self.threads.iter().any(|t| t.ended.is_none() && t.doing == Doing::Hang(Hang::Disk));
+        let thawed = if machine.frozen_is_d { self.frozen_until.max(now) } else { now };
+        let exits_at = (!stuck).then_some(thawed + teardown.max(machine.alone + 1));
+        // Whoever begins the end is the last to go.
+        let goes_first = machine.alone / 2 + if self.going_on(machine) > 1 { 1 } else { machine.alone };
+        self.ending = Some(Ending { since: now, exits_at });
+        for thread in &mut self.threads {
+            // The pidfds of threads fire early in the end of a process.
+            if thread.ended.is_none() && thread.doing != Doing::Hang(Hang::Disk) {
+                thread.ends_at = Some(thawed + goes_first);
+            }
+        }
+    }
+
+    /// A signal that ends it, of ours or of somebody else.
+    pub fn die(&mut self, now: Nanos, machine: &Machine) {
+        self.killed = true;
+        self.begin_end(now, machine.teardown, machine);
+    }
+
+    /// The disk answers at last: whoever was sent SIGKILL dies of it now.
+    pub fn disk_answers(&mut self, now: Nanos, machine: &Machine) {
+        if let Some(ending) = &mut self.ending
+            && ending.exits_at.is_none()
+            && self.killed
+        {
+            ending.exits_at = Some(now + machine.teardown + MS);
+        }
+    }
+
+    /// When it began to end, or to become another program.
+    pub fn ends_since(&self, machine: &Machine) -> Option<Nanos> {
+        self.ending.map(|ending| ending.since).or(self.exec_at.map(|at| at - machine.alone - 1))
+    }
+
+    /// State of the main thread.
+    pub fn leader(&self, now: Nanos, asleep: bool, machine: &Machine) -> TaskState {
+        if self.exited || self.leader_ended.is_some() {
+            return TaskState::Zombie;
+        }
+        if let Some(leader) = self.threads.iter().find(|t| self.is_leader(t)) {
+            let hold = self.hold_of(leader, now, asleep);
+            return leader.task(now, hold, machine).map_or(TaskState::Sleeping, |task| task.state);
+        }
+        if self.ending.is_none() && now >= self.frozen_until && now < self.stopped_until {
+            return TaskState::Stopped;
+        }
+        TaskState::Sleeping
+    }
+
+    /// What a look at its threads finds, if a thread or the leader has ended.
+    pub fn survivors(&self, now: Nanos, machine: &Machine) -> Survivors {
+        if self.going_on(machine) == 0 {
+            return Survivors::None;
+        }
+        if let Some(began) = self.ends_since(machine) {
+            return if now < began + machine.alone { Survivors::Alone } else { Survivors::None };
+        }
+        match self.going_on(machine) {
+            0 => Survivors::None,
+            1 => Survivors::Alone,
+            _ => Survivors::Some,
+        }
+    }
+
+    /// Whether the probe would ask for survivors.
+    pub fn asks_for_survivors(&self) -> bool {
+        let lost = self.threads.iter().filter(|t| t.seen).any(|t| match t.claim {
+            Claim::Live => t.ended.is_some(),
+            Claim::Dropped => true,
+            Claim::Left => false,
+        });
+        lost || self.leader_ended.is_some() || self.exited || self.ending.is_some()
+    }
+}

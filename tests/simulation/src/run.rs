@@ -1,0 +1,146 @@
+//! Many histories at once, on every CPU, with a line of progress now and then.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use shard_watchdog::judge::Note;
+
+use super::generator;
+use super::history::Stage;
+use super::random::Random;
+use super::shrink;
+
+/// How often a long run says how far it is.
+const PROGRESS: Duration = Duration::from_secs(2);
+/// Broken rules that are told in full. One fault of the judge breaks them by the thousand.
+const TOLD: usize = 5;
+
+/// What many histories came to.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// Histories lived through.
+    pub histories: u64,
+    /// Looks taken in them.
+    pub looks: u64,
+    /// Kills begun.
+    pub kills: u64,
+    /// Stalls condemned.
+    pub stalls: u64,
+    /// Histories that broke a rule.
+    pub violations: u64,
+    /// The first few of them, shrunk, as text.
+    pub told: Vec<String>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Summary {
+    /// Histories a second.
+    #[allow(clippy::cast_precision_loss, reason = "for people")]
+    pub fn rate(&self) -> f64 {
+        self.histories as f64 / self.took.as_secs_f64().max(1e-9)
+    }
+
+    fn add(&mut self, other: Self) {
+        self.histories += other.histories;
+        self.looks += other.looks;
+        self.kills += other.kills;
+        self.stalls += other.stalls;
+        self.violations += other.violations;
+        self.told.extend(other.told);
+    }
+}
+
+/// The seed of history number `number` of a run.
+pub const fn seed_of(seed: u64, number: u64) -> u64 {
+    if number == 0 { seed } else { Random::new(seed.wrapping_add(number)).word() }
+}
+
+/// Lives through `histories` histories on `threads` threads. `progress` is told how many are done.
+pub fn run(seed: u64, histories: u64, threads: usize, mut progress: impl FnMut(u64, Duration)) -> Summary {
+    let began = Instant::now();
+    let next = Arc::new(AtomicU64::new(0));
+    let enough = Arc::new(AtomicBool::new(false));
+    let (sender, receiver) = channel();
+    for _ in 0..threads.max(1) {
+        let (next, sender, enough) = (Arc::clone(&next), sender.clone(), Arc::clone(&enough));
+        thread::spawn(move || {
+            let _ = sender.send(work(seed, histories, &next, &enough));
+        });
+    }
+    drop(sender);
+    let mut summary = Summary::default();
+    loop {
+        match receiver.recv_timeout(PROGRESS) {
+            Ok(part) => summary.add(part),
+            Err(RecvTimeoutError::Timeout) => {
+                progress(next.load(Ordering::Relaxed).min(histories), began.elapsed());
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    summary.told.truncate(TOLD);
+    summary.took = began.elapsed();
+    summary
+}
+
+fn work(seed: u64, histories: u64, next: &AtomicU64, enough: &AtomicBool) -> Summary {
+    /// Histories taken at a time, so that threads do not meet at the counter.
+    const BATCH: u64 = 64;
+    let stage = Stage::default();
+    let mut summary = Summary::default();
+    loop {
+        let first = next.fetch_add(BATCH, Ordering::Relaxed);
+        if first >= histories || enough.load(Ordering::Relaxed) {
+            return summary;
+        }
+        for number in first..(first + BATCH).min(histories) {
+            let plan = generator::plan(seed_of(seed, number));
+            let outcome = stage.live(&plan);
+            summary.histories += 1;
+            summary.looks += outcome.looks;
+            summary.kills += outcome.kills;
+            summary.stalls += outcome.stalls;
+            if outcome.violation.is_some() {
+                summary.violations += 1;
+                if summary.told.len() < TOLD {
+                    summary.told.push(tell(&stage, plan.seed));
+                }
+                // A judge that is broken is broken often: the rest would only take time.
+                if summary.violations >= 1_000 {
+                    enough.store(true, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+}
+
+/// The history of `seed`, shrunk, as a list of events.
+pub fn tell(stage: &Stage, seed: u64) -> String {
+    let mut text = String::new();
+    let Some((plan, violation)) = shrink::shrink(stage, &generator::plan(seed)) else {
+        return format!("seed {seed} breaks no rule");
+    };
+    let _ = writeln!(text, "seed {seed} (simulate --histories 1 --seed {seed}), shrunk:");
+    let _ = writeln!(text, "  {} watched, {:?}", plan.threads, plan.rules);
+    let _ = writeln!(text, "  {:?}", plan.machine);
+    for timed in &plan.events {
+        let _ = writeln!(text, "  {timed}");
+    }
+    let _ = writeln!(text, "  what the judge noted:");
+    stage.live_telling(&plan, |at, note| {
+        let at = format!("{:.3?}", Duration::from_nanos(at));
+        let note = match note {
+            Note::ProgressGap { .. } => return,
+            Note::Opened(condemned) => format!("condemned: {}", condemned.why),
+            note => format!("{note:?}"),
+        };
+        let _ = writeln!(text, "  {at:>12}  {note}");
+    });
+    let _ = write!(text, "  ⇒ {violation}");
+    text
+}

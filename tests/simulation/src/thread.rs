@@ -1,0 +1,363 @@
+//! One thread as it really is: what it does, what it would need to go on, and what the kernel would say of it.
+
+use std::sync::Arc;
+
+use shard_watchdog::observation::{Claim, TaskObservation, TaskState, WaitChannel};
+
+use super::account::Account;
+use super::plan::{Hang, Machine, Nanos, Share};
+
+/// CPU time that a thread needs between two sleeps to make its step of progress.
+const STEP: Nanos = 50_000;
+
+/// What it is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doing {
+    /// Waiting for work.
+    Idle,
+    /// Making progress, one step every `beat` in which it can.
+    #[allow(missing_docs, reason = "as in the event that began it")]
+    Work { beat: Nanos, left: u32, beats: u32, on_cpu: bool, more: u32 },
+    /// At work, for ever.
+    Hang(Hang),
+}
+
+/// What keeps a thread from running, whatever it wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// SIGSTOP.
+    Stopped,
+    /// A debugger.
+    Traced,
+    /// The freezer.
+    Frozen,
+    /// Its process is ending or dumping core.
+    Ending,
+    /// The machine sleeps. It shows as whatever it was at.
+    Asleep,
+}
+
+/// What the scheduler gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Queue {
+    /// It wants no CPU.
+    Off,
+    /// On a CPU since then.
+    On { since: Nanos, cpu: Nanos },
+    /// In the run queue since then.
+    Waiting { since: Nanos },
+}
+
+/// A watched thread.
+#[derive(Clone, Debug)]
+pub struct Thread {
+    /// Slot and its use.
+    pub slot: u32,
+    /// Use of the slot.
+    pub generation: u64,
+    /// Registered name.
+    pub name: Arc<str>,
+    /// Its tid.
+    pub tid: i32,
+    /// What it says of its slot.
+    pub claim: Claim,
+    /// When it ended.
+    pub ended: Option<Nanos>,
+    /// Ends then: it is unwinding.
+    pub ends_at: Option<Nanos>,
+    /// When it dropped its slot.
+    pub dropped: Option<Nanos>,
+    /// Activity word.
+    pub activity: u64,
+    /// Progress counter.
+    pub progress: u64,
+    /// Work key; the attempt is always 1.
+    pub work_key: u64,
+    /// What it is at.
+    pub doing: Doing,
+    /// What it was at before it hung.
+    pub before_hang: Doing,
+    /// Neighbours leave it this much, until then.
+    pub starved: Option<(Share, Nanos)>,
+    /// A debugger holds it until then.
+    pub traced_until: Nanos,
+    /// The truth about its present piece of standing still.
+    pub account: Account,
+    /// Whether the probe has opened it.
+    pub seen: bool,
+    into_beat: Nanos,
+    step_left: Nanos,
+    /// Where in its share it is: time left of the present run or wait.
+    turn: (bool, Nanos),
+    queue: Queue,
+    cpu: Nanos,
+    delay: Nanos,
+}
+
+impl Thread {
+    /// A thread that has just registered.
+    pub fn new(slot: u32, generation: u64, name: Arc<str>, tid: i32) -> Self {
+        Self {
+            slot,
+            generation,
+            name,
+            tid,
+            claim: Claim::Live,
+            ended: None,
+            ends_at: None,
+            dropped: None,
+            activity: 0,
+            progress: 0,
+            work_key: 0,
+            doing: Doing::Idle,
+            before_hang: Doing::Idle,
+            starved: None,
+            traced_until: 0,
+            account: Account::default(),
+            seen: false,
+            into_beat: 0,
+            step_left: 0,
+            turn: (false, 0),
+            queue: Queue::Off,
+            // One that has run for an instant: a kernel that counts does not say zero.
+            cpu: 100_000,
+            delay: 0,
+        }
+    }
+
+    /// Whether its words say that it is at work.
+    pub const fn working(&self) -> bool {
+        self.activity & 1 == 1
+    }
+
+    /// Begins a piece of work.
+    pub fn begin(&mut self, doing: Doing) {
+        if !matches!(self.doing, Doing::Idle) || self.ended.is_some() || self.claim != Claim::Live {
+            return;
+        }
+        self.activity += 1;
+        self.work_key += 1;
+        self.into_beat = 0;
+        self.step_left = 0;
+        self.doing = doing;
+        self.account.progressed();
+    }
+
+    /// Stops making progress. An idle thread takes up work for it.
+    pub fn hang(&mut self, how: Hang) {
+        if self.claim != Claim::Live || self.ended.is_some() {
+            return;
+        }
+        if matches!(self.doing, Doing::Idle) {
+            self.begin(Doing::Hang(how));
+            return;
+        }
+        if !matches!(self.doing, Doing::Hang(_)) {
+            self.before_hang = self.doing;
+        }
+        self.doing = Doing::Hang(how);
+        self.account.changed_ways();
+    }
+
+    /// Goes on with what it was at.
+    pub fn unhang(&mut self) {
+        if matches!(self.doing, Doing::Hang(_)) {
+            self.account.changed_ways();
+            match self.before_hang {
+                Doing::Idle => self.finish(),
+                work => self.doing = work,
+            }
+            self.before_hang = Doing::Idle;
+        }
+    }
+
+    fn finish(&mut self) {
+        self.activity += 1;
+        self.doing = Doing::Idle;
+        self.account.progressed();
+    }
+
+    const fn wants_cpu(&self) -> bool {
+        match self.doing {
+            Doing::Idle => false,
+            Doing::Work { on_cpu, .. } => on_cpu || self.step_left > 0,
+            Doing::Hang(how) => matches!(how, Hang::Livelock),
+        }
+    }
+
+    /// Lives from `from` to `to`, during which nothing else changes. `share` is what the whole process is left with.
+    pub fn live(&mut self, from: Nanos, to: Nanos, hold: Option<Hold>, share: Option<Share>) {
+        if self.ended.is_some() {
+            return;
+        }
+        let mut now = from;
+        if hold.is_some() {
+            self.leave_queue(now);
+            if self.working() {
+                self.account.held(to - now);
+            }
+            return;
+        }
+        let share = share.or(self.starved.map(|(share, _)| share));
+        while now < to {
+            if !self.wants_cpu() {
+                self.leave_queue(now);
+                let left = match self.doing {
+                    Doing::Work { beat, .. } => beat.saturating_sub(self.into_beat),
+                    _ => Nanos::MAX,
+                };
+                let step = (to - now).min(left);
+                self.into_beat += step;
+                now += step;
+                if self.working() {
+                    self.account.slept(step);
+                }
+                if let Doing::Work { beat, .. } = self.doing
+                    && self.into_beat >= beat
+                {
+                    self.step_left = STEP;
+                }
+                continue;
+            }
+            let (runs, turn) = self.turn_of(share);
+            let step = if runs { (to - now).min(turn).min(self.need()) } else { (to - now).min(turn) };
+            if self.turn.1 != Nanos::MAX {
+                self.turn.1 -= step.min(self.turn.1);
+            }
+            if runs {
+                self.enter_cpu(now);
+                self.cpu += step;
+                self.account.ran(step);
+                now += step;
+                self.ran(step);
+            } else {
+                self.enter_queue(now);
+                self.account.waited(step);
+                now += step;
+            }
+        }
+    }
+
+    /// CPU time until its next step of progress.
+    const fn need(&self) -> Nanos {
+        match self.doing {
+            Doing::Work { beat, on_cpu: true, .. } => beat.saturating_sub(self.into_beat),
+            Doing::Work { .. } => self.step_left,
+            _ => Nanos::MAX,
+        }
+    }
+
+    fn ran(&mut self, step: Nanos) {
+        let Doing::Work { beat, on_cpu, .. } = self.doing else { return };
+        if on_cpu {
+            self.into_beat += step;
+            if self.into_beat >= beat {
+                self.beat();
+            }
+        } else {
+            self.step_left -= step.min(self.step_left);
+            if self.step_left == 0 {
+                self.beat();
+            }
+        }
+    }
+
+    fn beat(&mut self) {
+        self.into_beat = 0;
+        self.step_left = 0;
+        let Doing::Work { left, beats, more, .. } = &mut self.doing else { return };
+        if *left > 1 {
+            *left -= 1;
+            self.progress += 1;
+        } else if *more > 0 {
+            // The end of one piece and the beginning of the next.
+            *more -= 1;
+            *left = *beats;
+            self.activity += 2;
+            self.work_key += 1;
+        } else {
+            self.finish();
+        }
+        self.account.progressed();
+    }
+
+    /// Whether it is its turn, and for how long.
+    fn turn_of(&mut self, share: Option<Share>) -> (bool, Nanos) {
+        match share {
+            None => {
+                self.turn = (true, 0);
+                (true, Nanos::MAX)
+            }
+            Some(Share { run: 0, .. }) => {
+                self.turn = (false, 0);
+                (false, Nanos::MAX)
+            }
+            Some(share) => {
+                if self.turn.1 == 0 {
+                    let runs = !self.turn.0;
+                    self.turn = (runs, if runs { share.run } else { share.wait });
+                }
+                self.turn
+            }
+        }
+    }
+
+    fn enter_cpu(&mut self, now: Nanos) {
+        match self.queue {
+            Queue::On { .. } => {}
+            Queue::Waiting { since } => {
+                self.delay += now - since;
+                self.queue = Queue::On { since: now, cpu: self.cpu };
+            }
+            Queue::Off => self.queue = Queue::On { since: now, cpu: self.cpu },
+        }
+    }
+
+    fn enter_queue(&mut self, now: Nanos) {
+        if !matches!(self.queue, Queue::Waiting { .. }) {
+            self.queue = Queue::Waiting { since: now };
+        }
+    }
+
+    fn leave_queue(&mut self, now: Nanos) {
+        if let Queue::Waiting { since } = self.queue {
+            self.delay += now - since;
+        }
+        self.queue = Queue::Off;
+    }
+
+    /// What the kernel says of it at `now`. Its counters lag: time in the run queue shows when it is over, CPU time at the
+    /// tick.
+    pub fn task(&self, now: Nanos, hold: Option<Hold>, machine: &Machine) -> Option<TaskObservation> {
+        let asleep = match self.doing {
+            Doing::Hang(Hang::Deadlock) | Doing::Idle => (TaskState::Sleeping, WaitChannel::Futex),
+            Doing::Hang(Hang::Disk) => (TaskState::DiskSleep, WaitChannel::Other),
+            _ => (TaskState::Sleeping, WaitChannel::Other),
+        };
+        let on_disk = matches!(self.doing, Doing::Hang(Hang::Disk));
+        let (state, wait) = match hold {
+            Some(Hold::Ending) => return None,
+            // Uninterruptible means that neither signal nor freezer gets at it.
+            _ if on_disk => (asleep.0, Some(asleep.1)),
+            Some(Hold::Frozen) if machine.frozen_is_d => (TaskState::DiskSleep, Some(WaitChannel::Frozen)),
+            Some(Hold::Frozen) => (TaskState::Sleeping, Some(WaitChannel::Frozen)),
+            Some(Hold::Traced) => (TaskState::Traced, Some(WaitChannel::Other)),
+            Some(Hold::Stopped) => (TaskState::Stopped, Some(WaitChannel::Other)),
+            Some(Hold::Asleep) | None if self.wants_cpu() => (TaskState::Running, None),
+            Some(Hold::Asleep) | None => (asleep.0, Some(asleep.1)),
+        };
+        let cpu = match self.queue {
+            Queue::On { since, cpu } => {
+                let tick = now / machine.tick * machine.tick;
+                if tick > since { cpu + (tick - since) } else { cpu }
+            }
+            _ => self.cpu,
+        };
+        Some(TaskObservation {
+            state,
+            cpu_ns: machine.schedstat.then_some(cpu),
+            run_delay_ns: machine.schedstat.then_some(self.delay),
+            wait: wait.filter(|_| machine.wchan),
+        })
+    }
+}

@@ -1,0 +1,299 @@
+//! The machine: processes, clocks, the supervisor, and what happens to them by the plan.
+
+use std::sync::Arc;
+
+use shard_watchdog::config::KillSignal;
+use shard_watchdog::observation::{Claim, Declared};
+use shard_watchdog::snapshot::TargetIdentity;
+
+use super::plan::{Event, MS, Nanos, Plan};
+use super::process::Process;
+use super::thread::{Doing, Thread};
+
+/// Everything that the watchdog does not control.
+#[derive(Debug)]
+pub struct World<'a> {
+    plan: &'a Plan,
+    /// The monotonic clock.
+    pub now: Nanos,
+    /// What the boot clock has beyond it: all suspends so far.
+    pub suspended: Nanos,
+    /// The wall clock, seconds beyond the boot clock. Nobody who decides may ask for it.
+    pub wall: i64,
+    /// The process that runs, or the one that ran last, and before it one that the watchdog may still hold.
+    pub processes: Vec<Process>,
+    /// What the plan tells the watchdog, in order.
+    pub orders: Vec<Event>,
+    /// The watchdog gets no CPU until then.
+    pub away_until: Nanos,
+    /// Nothing runs until then.
+    pub asleep_until: Nanos,
+    /// The segment cannot be read until then.
+    pub unreadable_until: Nanos,
+    /// Its words are random until then.
+    pub garbage_until: Nanos,
+    names: Vec<Arc<str>>,
+    next_event: usize,
+    starts_at: Option<Nanos>,
+    starts: u64,
+}
+
+impl<'a> World<'a> {
+    /// The machine of `plan`, with the first incarnation running.
+    pub fn new(plan: &'a Plan, names: &[Arc<str>]) -> Self {
+        let mut world = Self {
+            plan,
+            now: 0,
+            suspended: 0,
+            wall: 0,
+            processes: Vec::with_capacity(2),
+            orders: Vec::new(),
+            away_until: 0,
+            asleep_until: 0,
+            unreadable_until: 0,
+            garbage_until: 0,
+            names: names.to_vec(),
+            next_event: 0,
+            starts_at: None,
+            starts: 0,
+        };
+        world.start();
+        world
+    }
+
+    fn start(&mut self) {
+        self.starts += 1;
+        let pid =
+            if self.plan.machine.same_pid { 100 } else { 100 * i32::try_from(self.starts).unwrap_or(1) };
+        let identity =
+            TargetIdentity { pid, start_time: self.now / (10 * MS) + self.starts, incarnation: self.starts };
+        self.processes.push(Process::new(identity, self.now, &self.names, &self.plan.machine));
+        self.starts_at = None;
+    }
+
+    /// Whether the machine is suspended.
+    pub const fn asleep(&self) -> bool {
+        self.now < self.asleep_until
+    }
+
+    /// The process that runs now.
+    pub fn running(&mut self) -> Option<&mut Process> {
+        self.processes.last_mut().filter(|process| !process.exited && !process.execed)
+    }
+
+    /// Lives until `due`, or until something happens that wakes the watchdog.
+    pub fn live_until(&mut self, due: Nanos) {
+        while self.now < due {
+            let event = self.plan.events.get(self.next_event);
+            let mut next = due.min(event.map_or(Nanos::MAX, |timed| timed.at.max(self.now)));
+            for moment in [self.starts_at.unwrap_or(0), self.asleep_until] {
+                if moment > self.now {
+                    next = next.min(moment);
+                }
+            }
+            for process in &self.processes {
+                next = next.min(process.next_change(self.now));
+            }
+            let asleep = self.asleep();
+            for process in &mut self.processes {
+                process.live(self.now, next, asleep);
+            }
+            self.now = next;
+            let mut told = false;
+            for process in &mut self.processes {
+                told |= process.settle(self.now, &self.plan.machine);
+            }
+            if self.starts_at.is_some_and(|at| at <= self.now) {
+                self.start();
+            }
+            self.supervise();
+            while let Some(timed) = self.plan.events.get(self.next_event).filter(|timed| timed.at <= self.now)
+            {
+                self.next_event += 1;
+                told |= self.happen(timed.event);
+            }
+            if told && self.now >= self.away_until && !self.asleep() {
+                return;
+            }
+        }
+    }
+
+    /// Starts the next incarnation once the last has ended.
+    fn supervise(&mut self) {
+        let Some(last) = self.processes.last() else { return };
+        if self.starts_at.is_some() || !(last.exited || last.execed) {
+            return;
+        }
+        if last.execed {
+            // The same process, another program with a segment of its own.
+            self.starts += 1;
+            let identity = TargetIdentity { incarnation: self.starts, ..last.identity };
+            let next = Process::new(identity, self.now, &self.names, &self.plan.machine);
+            self.processes.push(next);
+        } else {
+            self.starts_at = Some(self.now + self.plan.machine.restart);
+        }
+    }
+
+    /// Forgets processes that are over and that nobody holds.
+    pub fn reap(&mut self, held: Option<TargetIdentity>) {
+        let last = self.processes.len().saturating_sub(1);
+        let mut place = 0;
+        self.processes.retain(|process| {
+            let keep = place == last || Some(process.identity) == held;
+            place += 1;
+            keep
+        });
+    }
+
+    /// A signal through the pidfd of `target`. It reaches that very process or nobody.
+    pub fn signal(&mut self, target: TargetIdentity, signal: KillSignal) {
+        let (now, machine) = (self.now, &self.plan.machine);
+        let same = |process: &&mut Process| {
+            (process.identity.pid, process.identity.start_time) == (target.pid, target.start_time)
+                && !process.exited
+                && !process.execed
+        };
+        let Some(process) = self.processes.iter_mut().rev().find(same) else { return };
+        if signal == KillSignal::Kill || now >= process.stopped_until {
+            process.die(now, machine);
+        }
+    }
+
+    /// Carries out one event. True if the watchdog's descriptors tell it.
+    #[allow(clippy::too_many_lines, reason = "one arm an event")]
+    fn happen(&mut self, event: Event) -> bool {
+        let (now, machine) = (self.now, &self.plan.machine);
+        let until = |length: Nanos| now + length;
+        match event {
+            Event::Away { length } => self.away_until = self.away_until.max(until(length)),
+            Event::Suspend { mono, boot } => {
+                self.asleep_until = self.asleep_until.max(until(mono));
+                self.away_until = self.away_until.max(until(mono));
+                self.suspended += boot;
+            }
+            Event::WallClock { seconds } => self.wall += seconds,
+            Event::Unreadable { length } => self.unreadable_until = self.unreadable_until.max(until(length)),
+            Event::Garbage { length } => self.garbage_until = self.garbage_until.max(until(length)),
+            Event::Restart { .. } | Event::Reload { .. } => {
+                self.orders.push(event);
+                // The inbox wakes the loop.
+                return true;
+            }
+            _ => {}
+        }
+        let Some(process) = self.running().filter(|process| process.ending.is_none()) else {
+            if matches!(event, Event::Unhang { .. })
+                && let Some(process) = self.running()
+            {
+                process.disk_answers(now, machine);
+            }
+            return false;
+        };
+        if process.exec_at.is_some() {
+            return false;
+        }
+        let slot = match event {
+            Event::Work { thread, .. }
+            | Event::Hang { thread, .. }
+            | Event::Unhang { thread }
+            | Event::Starve { thread, .. }
+            | Event::Trace { thread, .. }
+            | Event::End { thread }
+            | Event::Drop { thread, .. }
+            | Event::Leave { thread }
+            | Event::Register { thread } => Some(thread),
+            _ => None,
+        };
+        if let Some(slot) = slot {
+            let leader = process.threads.get(slot).is_some_and(|t| process.is_leader(t));
+            let Some(thread) = process.threads.get_mut(slot) else { return false };
+            let ended = happen_to(thread, event, now, leader);
+            if ended && leader {
+                process.leader_ended = Some(now);
+            }
+            if ended && process.going_on(machine) == 0 {
+                process.begin_end(now, machine.teardown, machine);
+            }
+            return ended && !leader && !machine.poll_threads;
+        }
+        match event {
+            Event::Stop { length } => process.stopped_until = until(length),
+            Event::Freeze { length } => process.frozen_until = process.frozen_until.max(until(length)),
+            Event::Throttle { share, length } => process.throttled = Some((share, until(length))),
+            Event::Core { length } => process.begin_end(now, length + machine.teardown, machine),
+            Event::Exit { said } => {
+                if said {
+                    process.declared = Declared::Stopping;
+                }
+                process.begin_end(now, machine.teardown, machine);
+            }
+            Event::SaysStopping => process.declared = Declared::Stopping,
+            Event::SaysRunning => process.declared = Declared::Running,
+            Event::ExitHangs => {
+                process.begin_end(now, machine.teardown, machine);
+                if let Some(ending) = &mut process.ending {
+                    ending.exits_at = None;
+                }
+            }
+            Event::LeaderEnds if process.going_on(machine) > 1 => {
+                process.leader_ended = Some(now);
+                let leader = process.identity.pid;
+                for thread in process.threads.iter_mut().filter(|thread| thread.tid == leader) {
+                    thread.ended = Some(now);
+                }
+            }
+            Event::Exec => {
+                process.exec_at = Some(now + machine.alone + 1);
+                // Whoever calls it goes on under the tid of the main thread; the others end.
+                let (leader, alone) = (process.identity.pid, process.going_on(machine) == 1);
+                let others =
+                    process.threads.iter_mut().filter(|t| t.ended.is_none() && t.tid != leader && !alone);
+                for thread in others {
+                    thread.ends_at = Some(now + machine.alone / 2 + 1);
+                }
+            }
+            _ => {}
+        }
+        false
+    }
+}
+
+/// What happens to one thread. True if it has ended.
+fn happen_to(thread: &mut Thread, event: Event, now: Nanos, leader: bool) -> bool {
+    match event {
+        Event::Work { beat, beats, on_cpu, more, .. } => {
+            thread.begin(Doing::Work { beat, left: beats, beats, on_cpu, more });
+        }
+        Event::Hang { how, .. } => thread.hang(how),
+        Event::Unhang { .. } => thread.unhang(),
+        Event::Starve { share, length, .. } => thread.starved = Some((share, now + length)),
+        Event::Trace { length, .. } => thread.traced_until = now + length,
+        Event::End { .. } if thread.ended.is_none() => {
+            thread.ended = Some(now);
+            return true;
+        }
+        Event::Drop { then, .. } if thread.ended.is_none() && thread.claim == Claim::Live => {
+            thread.claim = Claim::Dropped;
+            thread.dropped = Some(now);
+            if !leader {
+                thread.ends_at = Some(now + then);
+            }
+        }
+        Event::Leave { .. } if thread.ended.is_none() && thread.claim == Claim::Live => {
+            thread.claim = Claim::Left;
+            thread.activity += thread.activity & 1;
+            thread.doing = Doing::Idle;
+            thread.account.progressed();
+            if !leader {
+                thread.ended = Some(now);
+                return true;
+            }
+        }
+        Event::Register { .. } if thread.claim == Claim::Left => {
+            *thread = Thread::new(thread.slot, thread.generation + 1, Arc::clone(&thread.name), thread.tid);
+        }
+        _ => {}
+    }
+    false
+}

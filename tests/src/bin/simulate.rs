@@ -1,0 +1,65 @@
+//! Proof of the judge by simulation: whole histories in virtual time, each decision held against the truth.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use serde_json::json;
+use shard_simulation::run;
+
+#[derive(Debug, Parser)]
+#[command(
+    about = "Lives through whole histories in virtual time and holds every decision of the judge against the truth"
+)]
+struct Args {
+    /// How many.
+    #[arg(long, default_value_t = 100_000)]
+    histories: u64,
+    /// Of the first; the others follow from it. One that broke a rule is printed with its own.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Write the counts here too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let terminal = std::io::stderr().is_terminal();
+    let end = if terminal { "\r" } else { "\n" };
+    let summary = run::run(args.seed, args.histories, threads, |done, took| {
+        #[allow(clippy::cast_precision_loss, reason = "for people")]
+        let rate = done as f64 / took.as_secs_f64();
+        let percent = done * 100 / args.histories.max(1);
+        // Nobody has to read this.
+        let _ = write!(std::io::stderr(), "{percent:>3} %  {done} histories, {rate:.0}/s{end}");
+    });
+    for told in &summary.told {
+        println!("{told}\n");
+    }
+    println!(
+        "{} histories from seed {}: {} looks, {} kills, {} stalls condemned, {} violations; {:.0} histories/s",
+        summary.histories,
+        args.seed,
+        summary.looks,
+        summary.kills,
+        summary.stalls,
+        summary.violations,
+        summary.rate()
+    );
+    let figures = json!({
+        "histories": summary.histories,
+        "kills": summary.kills,
+        "stalls": summary.stalls,
+        "violations": summary.violations,
+    });
+    if let Some(file) = &args.json
+        && let Err(error) = std::fs::write(file, format!("{figures:#}\n"))
+    {
+        eprintln!("{} cannot be written: {error}", file.display());
+        return ExitCode::from(2);
+    }
+    ExitCode::from(u8::from(summary.violations > 0))
+}

@@ -642,6 +642,7 @@ impl Coord {
         beat: &Beat,
     ) -> Result<Option<(crate::state::State, BlockLine)>, CoordinatorError> {
         self.report.quarantined(block.number(), &block.hash.to_string(), &killed.to_string())?;
+        self.options.telemetry.counts().quarantined.add(1);
         let arm = self.faults.sacrifice_point(block.number());
         let stopping = self.stopping.clone();
         let mut still = || {

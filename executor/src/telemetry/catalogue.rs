@@ -28,6 +28,8 @@ shard_telemetry::catalogue! {
         "Transactions that the coordinator executed again, because a shard had read what an earlier one changed.";
     RETRIES: "shard_executor_retries_total", Kind::Counter, Unit::Count("{part}"), [],
         "Parts that the coordinator dispatched again.";
+    QUARANTINED: "shard_executor_quarantined_blocks_total", Kind::Counter, Unit::Count("{block}"), [],
+        "Blocks that the coordinator keeps from shards, because they took several of them down.";
     STATE_REQUESTS: "shard_executor_state_requests_total", Kind::Counter, Unit::Count("{request}"), [],
         "Requests for state that a shard asked; at the coordinator: that it answered.";
     NETWORK_BYTES: "shard_executor_network_bytes_total", Kind::Counter, Unit::Bytes,

@@ -114,6 +114,8 @@ pub struct Counts {
     pub reexecuted: Count,
     /// Parts dispatched again.
     pub retries: Count,
+    /// Blocks that are kept from shards.
+    pub quarantined: Count,
     /// Requests for state that a shard asked or a coordinator answered.
     pub state_requests: Count,
     /// Bytes that went out.
@@ -133,6 +135,7 @@ impl Default for Counts {
             transactions: Count::default(),
             reexecuted: Count::default(),
             retries: Count::default(),
+            quarantined: Count::default(),
             state_requests: Count::default(),
             bytes_sent: Count::default(),
             bytes_received: Count::default(),

@@ -27,6 +27,7 @@ pub(super) fn register(workshop: &Workshop, shard: &str, counts: &Arc<Counts>, d
         });
         observe(&catalogue::REEXECUTED, |counts| alone(&counts.reexecuted));
         observe(&catalogue::RETRIES, |counts| alone(&counts.retries));
+        observe(&catalogue::QUARANTINED, |counts| alone(&counts.quarantined));
     }
     observe(&catalogue::TRANSACTIONS, |counts| alone(&counts.transactions));
     observe(&catalogue::STATE_REQUESTS, |counts| alone(&counts.state_requests));

@@ -11,6 +11,7 @@
 #[path = "../fuzz/src/harness.rs"]
 mod harness;
 
+use std::path::Path;
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
@@ -104,11 +105,22 @@ proptest! {
     }
 }
 
+/// With `WRITE_SEEDS=1` they are written to executor/fuzz/corpus, for `cargo fuzz` to begin with.
 #[test]
-fn what_fuzzing_begins_with_is_understood() {
+fn seeds_are_understood() {
     for seed in BLOCKS.iter() {
         shard_executor::block::Block::from_json("seed.json", seed).unwrap();
     }
     BLOCKS.iter().for_each(|seed| harness::block(seed));
     MESSAGES.iter().for_each(|seed| harness::messages(seed));
+    if std::env::var_os("WRITE_SEEDS").is_none() {
+        return;
+    }
+    for (target, seeds) in [("messages", &MESSAGES), ("blocks", &BLOCKS)] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+        std::fs::create_dir_all(&folder).unwrap();
+        for (number, seed) in seeds.iter().enumerate() {
+            std::fs::write(folder.join(format!("seed-{number:02}")), seed).unwrap();
+        }
+    }
 }

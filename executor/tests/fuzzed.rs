@@ -31,7 +31,29 @@ enum Change {
     End(Index),
     /// Swaps a number, in JSON's hex, for another.
     Number(Index, &'static str),
+    /// The same for a number of that name.
+    Named(Index, &'static str, &'static str),
 }
+
+/// Names of numbers that decide something.
+const NAMES: [&str; 16] = [
+    "type",
+    "gas",
+    "gasPrice",
+    "maxFeePerGas",
+    "nonce",
+    "value",
+    "number",
+    "timestamp",
+    "baseFeePerGas",
+    "excessBlobGas",
+    "balance",
+    "amount",
+    "status",
+    "cumulativeGasUsed",
+    "yParity",
+    "chainId",
+];
 
 /// Where arithmetic ends, and what is not a number.
 const NUMBERS: [&str; 8] =
@@ -46,6 +68,8 @@ fn change() -> impl Strategy<Value = Change> {
         2 => (at(), 1_usize..200).prop_map(|(at, count)| Change::Repeat(at, count)),
         1 => at().prop_map(Change::End),
         6 => (at(), prop::sample::select(&NUMBERS)).prop_map(|(at, number)| Change::Number(at, number)),
+        12 => (at(), prop::sample::select(&NAMES), prop::sample::select(&NUMBERS))
+            .prop_map(|(at, name, number)| Change::Named(at, name, number)),
     ]
 }
 
@@ -71,16 +95,24 @@ fn changed(mut bytes: Vec<u8>, changes: &[Change]) -> Vec<u8> {
                 bytes.splice(at..at, again);
             }
             Change::End(at) => bytes.truncate(at.index(length)),
-            Change::Number(at, number) => {
-                let from = at.index(length);
-                let Some(start) = bytes[from..].windows(3).position(|w| w == b"\"0x") else { continue };
-                let start = from + start + 1;
-                let Some(size) = bytes[start..].iter().position(|byte| *byte == b'"') else { continue };
-                bytes.splice(start..start + size, number.bytes());
+            Change::Number(at, number) => set_number(&mut bytes, at.index(length), b"\"0x", number),
+            Change::Named(at, name, number) => {
+                set_number(&mut bytes, at.index(length), format!("\"{name}\":\"0x").as_bytes(), number);
             }
         }
     }
     bytes
+}
+
+/// Sets the first number after `begins`, which ends in its `"0x`, from `from` on, or from the start if there is none.
+fn set_number(bytes: &mut Vec<u8>, from: usize, begins: &[u8], number: &str) {
+    let find = |from: usize| {
+        let found = bytes[from..].windows(begins.len()).position(|window| window == begins);
+        found.map(|at| from + at + begins.len() - "0x".len())
+    };
+    let Some(start) = find(from).or_else(|| find(0)) else { return };
+    let Some(size) = bytes[start..].iter().position(|byte| *byte == b'"') else { return };
+    bytes.splice(start..start + size, number.bytes());
 }
 
 proptest! {
@@ -121,6 +153,24 @@ fn seeds_are_understood() {
         std::fs::create_dir_all(&folder).unwrap();
         for (number, seed) in seeds.iter().enumerate() {
             std::fs::write(folder.join(format!("seed-{number:02}")), seed).unwrap();
+        }
+    }
+}
+
+/// Every number with such a name in every seed, one after the other, with every other value.
+#[test]
+fn every_number_that_decides_something_may_be_any_other() {
+    for seed in BLOCKS.iter() {
+        for name in NAMES {
+            let begins = format!("\"{name}\":\"0x");
+            let places = seed.windows(begins.len()).enumerate();
+            let places: Vec<usize> =
+                places.filter(|(_, text)| *text == begins.as_bytes()).map(|(at, _)| at).collect();
+            for (at, number) in places.iter().flat_map(|at| NUMBERS.map(|number| (*at, number))) {
+                let mut bytes = seed.clone();
+                set_number(&mut bytes, at, begins.as_bytes(), number);
+                harness::block(&bytes);
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Monotonic;
+use crate::recorder::Excerpt;
 use crate::snapshot::{Snapshot, TargetIdentity};
 use crate::verdict::{ExcuseKind, Reason, StallKind, Verdict, Withheld};
 
@@ -42,6 +43,13 @@ pub enum Event {
     },
     /// An incident began: the target is condemned, or ended by itself.
     IncidentOpened(Box<Opening>),
+    /// What was seen before an incident and up to its verdict.
+    Recorded {
+        /// The incident's number.
+        incident: u64,
+        /// The recording, by reference.
+        excerpt: Box<Excerpt>,
+    },
     /// A step of the incident that is open.
     IncidentStep {
         /// The incident's number within the life of this sidecar.

@@ -23,6 +23,7 @@ pub mod incident;
 pub mod judge;
 pub mod observation;
 pub mod probe;
+pub mod recorder;
 pub mod relay;
 pub mod signals;
 pub mod snapshot;

@@ -12,6 +12,7 @@ use tokio::sync::mpsc::Receiver;
 use crate::event::{Event, Opening, Step};
 use crate::incident::journal::Journal;
 use crate::incident::{Incident, Status, timeline};
+use crate::recorder::{Excerpt, file};
 use crate::telemetry::Telemetry;
 use crate::telemetry::otlp::Spans;
 use crate::telemetry::otlp::spans::{self, Told};
@@ -103,6 +104,7 @@ impl Relay {
                 "channel {channel} keeps within its rule again, after {after:.1?}; at most {deepest} messages waited"
             ),
             Event::IncidentOpened(opening) => self.opened(&opening),
+            Event::Recorded { incident, excerpt } => self.recorded(incident, &excerpt),
             Event::IncidentStep { incident, at, step } => self.step(incident, at, &step),
         }
     }
@@ -133,6 +135,13 @@ impl Relay {
             spans.send(told.finished(&incident));
         }
         self.open.push(OpenIncident { number: opening.incident, killed: false, told, incident });
+    }
+
+    fn recorded(&self, number: u64, excerpt: &Excerpt) {
+        // Without its opening there is no folder to put it into.
+        let Some(open) = self.open.iter().find(|open| open.number == number) else { return };
+        let recording = file::write(excerpt, self.board.shard(), self.board.anchor());
+        self.journal.keep_recording(open.incident.id.clone(), recording);
     }
 
     fn step(&mut self, number: u64, at: crate::clock::Monotonic, step: &Step) {

@@ -25,6 +25,7 @@ use crate::judge::{Judge, Note};
 use crate::observation::Observation;
 use crate::probe::segment::Consumers;
 use crate::probe::{Adopted, Probe, ThreadEvents};
+use crate::recorder::Recorder;
 use crate::verdict::Withheld;
 
 use control::{Command, Inbox};
@@ -48,6 +49,7 @@ pub struct Watch {
     ladder: Option<Ladder>,
     budget: Budget,
     story: Story,
+    recorder: Recorder,
     publisher: Publisher,
     inbox: Inbox,
     alive: Arc<AtomicU64>,
@@ -81,6 +83,7 @@ impl Watch {
         let policy = policy(&parts.config, &probe);
         probe.look_at_consumers(consumers(&policy));
         Self {
+            recorder: Recorder::new(now, parts.kills_spent, policy.poll_threads),
             policy,
             budget: Budget::new(kill.budget_kills, kill.budget_per, parts.kills_spent, now),
             probe,
@@ -119,6 +122,7 @@ impl Watch {
                     self.policy = policy(&config, &self.probe);
                     self.probe.look_at_consumers(consumers(&self.policy));
                     self.judge.rules_changed(&self.policy);
+                    self.recorder.reloaded(Monotonic::now());
                     self.config = config;
                 }
             }
@@ -132,6 +136,7 @@ impl Watch {
             Some(Found::Refused(why)) => {
                 let at = Monotonic::now();
                 self.judge.refused(&why, at);
+                self.recorder.refused(&why, at);
                 self.publisher.send(Event::Refused { at, why });
             }
             None => {}
@@ -163,6 +168,7 @@ impl Watch {
                 self.adopter.try_again();
                 let why = format!("process {} cannot be watched: {error}", target.pid);
                 self.judge.refused(&why, at);
+                self.recorder.refused(&why, at);
                 self.publisher.send(Event::Refused { at, why });
             }
         }
@@ -180,6 +186,7 @@ impl Watch {
         if !decision.condemned {
             self.ladder = None;
         }
+        self.recorder.look(seen);
         self.tell(at, judged);
         for step in acted.steps.into_iter().flatten() {
             self.story.step(step.0, step.1, &mut self.publisher);
@@ -236,6 +243,9 @@ impl Watch {
             };
             *place = Some((told_at, step));
         }
+        if ladder.began() == Some(at) {
+            self.recorder.killed(at);
+        }
         acted
     }
 
@@ -248,6 +258,10 @@ impl Watch {
                     let last_words = self.probe.last_words();
                     let said = Said { trace, last_words };
                     self.story.open(condemned, judged, said, &mut self.publisher);
+                    if let Some(incident) = self.story.number() {
+                        let excerpt = Box::new(self.recorder.excerpt(at));
+                        self.publisher.send(Event::Recorded { incident, excerpt });
+                    }
                 }
                 Note::Exited => self.story.exited(at, &mut self.publisher),
                 Note::Lifted { why } => self.story.abandon(at, why.clone(), &mut self.publisher),
@@ -303,7 +317,7 @@ impl Watch {
 }
 
 /// Most rungs that one look can climb: a reason to withhold, then each signal, then that it is not dead.
-const MOST_STEPS: usize = 8;
+pub const MOST_STEPS: usize = 8;
 
 /// What one look at the ladder came to.
 #[derive(Debug, Default)]

@@ -11,8 +11,8 @@ use super::{Incident, Status};
 
 /// The document inside an incident's folder.
 pub const DOCUMENT: &str = "incident.json";
-/// Its next version, until it is whole.
-const UNFINISHED: &str = ".incident.json.new";
+/// What was seen before it, for `replay`.
+pub const RECORDING: &str = "recording";
 /// No document of ours comes near this; a larger file is somebody else's.
 const LARGEST_DOCUMENT: u64 = 4 << 20;
 /// Evidence may show what the target held in memory: for its owner and group alone.
@@ -104,10 +104,26 @@ impl Folder {
     /// # Errors
     /// Whatever the disk says.
     pub fn write(&mut self, incident: &Incident) -> io::Result<()> {
-        let folder = self.path.join(incident.id.as_str());
+        let mut document = serde_json::to_vec_pretty(incident)?;
+        document.push(b'\n');
+        self.write_file(&incident.id, DOCUMENT, &document, incident.status == Status::Open)
+    }
+
+    /// Writes the recording of an incident in the same way, beside its document.
+    ///
+    /// # Errors
+    /// Whatever the disk says.
+    pub fn write_recording(&mut self, id: &IncidentId, recording: &[u8]) -> io::Result<()> {
+        let open = self.kept.get(id).is_some_and(|kept| kept.open);
+        self.write_file(id, RECORDING, recording, open)
+    }
+
+    fn write_file(&mut self, id: &IncidentId, name: &str, content: &[u8], open: bool) -> io::Result<()> {
+        let folder = self.path.join(id.as_str());
         let is_new = !folder.is_dir();
         DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(&folder)?;
-        let unfinished = folder.join(UNFINISHED);
+        // Its next version, until it is whole.
+        let unfinished = folder.join(format!(".{name}.new"));
         let mut file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -115,17 +131,14 @@ impl Folder {
             .mode(FILE_MODE)
             .custom_flags(libc::O_NOFOLLOW)
             .open(&unfinished)?;
-        let mut document = serde_json::to_vec_pretty(incident)?;
-        document.push(b'\n');
-        file.write_all(&document)?;
+        file.write_all(content)?;
         file.sync_all()?;
-        fs::rename(&unfinished, folder.join(DOCUMENT))?;
+        fs::rename(&unfinished, folder.join(name))?;
         File::open(&folder)?.sync_all()?;
         if is_new {
             File::open(&self.path)?.sync_all()?;
         }
-        let kept = Kept { bytes: size_of(&folder), open: incident.status == Status::Open };
-        self.kept.insert(incident.id.clone(), kept);
+        self.kept.insert(id.clone(), Kept { bytes: size_of(&folder), open });
         Ok(())
     }
 

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -24,6 +25,8 @@ use super::{Incident, Status};
 
 /// Documents that wait for the disk. An incident has about ten steps; more than this means that the disk has stopped.
 const QUEUE: usize = 64;
+/// Recordings that wait for the disk, at 2 MiB at most: a second incident may begin before the first one is written.
+const RECORDINGS: usize = 2;
 /// Incidents that are shown without asking the disk. At a few KiB each, they stay within half a MiB.
 const IN_MEMORY: usize = 50;
 
@@ -40,6 +43,7 @@ pub struct JournalConfig {
 
 enum Order {
     Write(Arc<Incident>),
+    Recording(IncidentId, Vec<u8>),
     KillsSince(Timestamp, SyncSender<u32>),
     Flush(SyncSender<()>),
 }
@@ -49,6 +53,7 @@ enum Order {
 pub struct Journal {
     latest: Arc<Mutex<VecDeque<Arc<Incident>>>>,
     orders: SyncSender<Order>,
+    recordings: Arc<AtomicUsize>,
     dropped: Arc<Dropped>,
 }
 
@@ -59,11 +64,12 @@ impl Journal {
     /// If the thread cannot be started.
     pub fn start(config: &JournalConfig, dropped: Arc<Dropped>, spans: Option<Spans>) -> io::Result<Self> {
         let (orders, receiver) = sync_channel(QUEUE);
-        let journal = Self { latest: Arc::default(), orders, dropped };
+        let journal = Self { latest: Arc::default(), orders, recordings: Arc::default(), dropped };
         let folder = Folder::new(&config.directory, config.keep_incidents, config.keep_bytes);
         let scribe = Scribe {
             folder,
             latest: Arc::clone(&journal.latest),
+            recordings: Arc::clone(&journal.recordings),
             dropped: Arc::clone(&journal.dropped),
             kills: Vec::new(),
             trouble: None,
@@ -77,6 +83,15 @@ impl Journal {
     pub fn record(&self, incident: Arc<Incident>) {
         remember(&self.latest, Arc::clone(&incident));
         if self.orders.try_send(Order::Write(incident)).is_err() {
+            self.dropped.add(Signal::Incidents, 1);
+        }
+    }
+
+    /// Takes the recording that belongs to an incident. Never waits; while the disk stands still, a third one is dropped.
+    pub fn keep_recording(&self, id: IncidentId, recording: Vec<u8>) {
+        let waiting = self.recordings.fetch_add(1, Ordering::Relaxed);
+        if waiting >= RECORDINGS || self.orders.try_send(Order::Recording(id, recording)).is_err() {
+            self.recordings.fetch_sub(1, Ordering::Relaxed);
             self.dropped.add(Signal::Incidents, 1);
         }
     }
@@ -124,6 +139,7 @@ impl Journal {
 struct Scribe {
     folder: Folder,
     latest: Arc<Mutex<VecDeque<Arc<Incident>>>>,
+    recordings: Arc<AtomicUsize>,
     dropped: Arc<Dropped>,
     kills: Vec<Timestamp>,
     trouble: Option<String>,
@@ -136,6 +152,10 @@ impl Scribe {
         for order in orders {
             match order {
                 Order::Write(incident) => self.write(&incident),
+                Order::Recording(id, recording) => {
+                    self.write_recording(&id, &recording);
+                    self.recordings.fetch_sub(1, Ordering::Relaxed);
+                }
                 Order::KillsSince(since, answer) => {
                     let kills = self.kills.iter().filter(|at| **at >= since).count();
                     let _ = answer.try_send(u32::try_from(kills).unwrap_or(u32::MAX));
@@ -188,6 +208,15 @@ impl Scribe {
         if incident.status != Status::Open || written.is_err() {
             self.prune();
         }
+    }
+
+    fn write_recording(&mut self, id: &IncidentId, recording: &[u8]) {
+        let written = self.folder.write_recording(id, recording);
+        if written.is_err() {
+            self.dropped.add(Signal::Incidents, 1);
+        }
+        self.settle(written.as_ref().err());
+        self.prune();
     }
 
     fn prune(&mut self) {

@@ -66,6 +66,11 @@ impl Story {
         })));
     }
 
+    /// The number of the open incident.
+    pub const fn number(&self) -> Option<u64> {
+        self.open
+    }
+
     /// One step of the open incident.
     pub fn step(&mut self, at: Monotonic, step: Step, publisher: &mut Publisher) {
         let Some(incident) = self.open else { return };

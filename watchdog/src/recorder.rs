@@ -1,0 +1,165 @@
+//! The flight recorder: the last minute of observations in a ring of chunks, written beside each incident and fed to
+//! the judge again by `replay`. docs/recording.md describes the format.
+//!
+//! # Duties
+//! The watch loop encodes each look into memory that was set aside at the start, right after it has acted. An encoded
+//! look is the difference to the one before it, mostly a few bytes, and costs less than a copy of the observation
+//! would: that is why encoding happens in the loop, and not behind the queue, which 250 copies a second would fill.
+//! Chunks that are whole leave the loop by reference.
+//!
+//! # Prohibitions
+//! Nothing that the loop calls here allocates with load, waits, or writes to a disk. What finds no room is dropped and
+//! counted: a gap in a recording is told in the recording. No policy is recorded, only what any policy may be judged on.
+
+pub mod codes;
+pub mod decode;
+pub mod delta;
+pub mod encode;
+pub mod file;
+pub mod replay;
+pub mod ring;
+pub mod wire;
+
+use std::sync::Arc;
+
+use crate::clock::Monotonic;
+use crate::observation::Observation;
+use crate::snapshot::TargetIdentity;
+
+use delta::Memory;
+use ring::{Chunk, Ring};
+use wire::Out;
+
+/// Kills that are remembered for the budget's sake. A budget of more than this in any period is none.
+const MOST_KILLS: usize = 64;
+/// A refusal is one sentence; what is longer is cut.
+pub const LONGEST_REFUSAL: usize = 1024;
+
+/// What holds for a whole recording and depends on no policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// When the watch loop began.
+    pub began: Monotonic,
+    /// Kills that an earlier life of the sidecar had spent within the budget's period by then.
+    pub kills_before: u32,
+    /// Kills since then, of which the latest are kept.
+    pub kills: Vec<Monotonic>,
+    /// Whether ends of threads were polled.
+    pub poll_threads: bool,
+    /// Looks that were not recorded, in the life of the sidecar.
+    pub dropped: u64,
+}
+
+/// The recorder, as the watch loop has it.
+#[derive(Debug)]
+pub struct Recorder {
+    facts: Facts,
+    ring: Ring,
+    memory: Memory,
+    /// Whom the judge met when, so that a chunk can say so.
+    met: Option<(TargetIdentity, Monotonic)>,
+    /// Looks dropped since the last one that was recorded.
+    lost: u64,
+}
+
+/// What the ring held at one moment, by reference.
+#[derive(Clone, Debug)]
+pub struct Excerpt {
+    /// When it was taken.
+    pub at: Monotonic,
+    /// What holds for all of it.
+    pub facts: Facts,
+    /// Its chunks, oldest first.
+    pub chunks: Vec<Arc<Chunk>>,
+}
+
+impl Recorder {
+    /// A recorder whose memory is set aside now.
+    pub fn new(began: Monotonic, kills_before: u32, poll_threads: bool) -> Self {
+        let kills = Vec::with_capacity(MOST_KILLS);
+        Self {
+            facts: Facts { began, kills_before, kills, poll_threads, dropped: 0 },
+            ring: Ring::default(),
+            memory: Memory::default(),
+            met: None,
+            lost: 0,
+        }
+    }
+
+    /// Records one look.
+    pub fn look(&mut self, seen: &Observation) {
+        let identity = seen.process.as_ref().map(|process| process.identity);
+        if identity != self.met.map(|(met, _)| met) {
+            self.met = identity.map(|identity| (identity, seen.at));
+        }
+        let memory = &self.memory;
+        let written =
+            self.ring.wants_no_other(seen.at) && self.ring.append(|out| encode::look(memory, seen, out));
+        if written || self.in_new_chunk(seen.at, |memory, out| encode::look(memory, seen, out)) {
+            self.memory.take(seen);
+        } else {
+            self.facts.dropped = self.facts.dropped.saturating_add(1);
+            self.lost = self.lost.saturating_add(1);
+        }
+    }
+
+    /// Writes the first record of the next chunk, which rests on nothing before it.
+    fn in_new_chunk(&mut self, at: Monotonic, encode: impl FnOnce(&Memory, &mut Out<'_>)) -> bool {
+        if !self.ring.begin(at) {
+            return false;
+        }
+        self.memory.forget(at);
+        let (memory, lost) = (&self.memory, self.lost);
+        let first_seen = self.met.map(|(_, met)| met);
+        let written = self.ring.append(|out| {
+            encode::key(at, first_seen, out);
+            if lost > 0 {
+                encode::lost(lost, out);
+            }
+            encode(memory, out);
+        });
+        if written {
+            self.lost = 0;
+        } else {
+            // More threads than a chunk has room for.
+            self.ring.abandon();
+        }
+        written
+    }
+
+    /// Records that a target was refused: the judge says so while it has no other.
+    pub fn refused(&mut self, why: &str, at: Monotonic) {
+        let why = why.get(..why.floor_char_boundary(LONGEST_REFUSAL)).unwrap_or_default();
+        self.note(at, |out| encode::refused(at, why, out));
+    }
+
+    /// Records that the config was read again: from here on a live decision may rest on another policy.
+    pub fn reloaded(&mut self, at: Monotonic) {
+        self.note(at, |out| encode::reloaded(at, out));
+    }
+
+    /// Notes that a kill was begun, which the budget has paid for.
+    pub fn killed(&mut self, at: Monotonic) {
+        if self.facts.kills.len() == MOST_KILLS {
+            self.facts.kills.remove(0);
+        }
+        self.facts.kills.push(at);
+    }
+
+    fn note(&mut self, at: Monotonic, encode: impl Fn(&mut Out<'_>)) {
+        if !self.ring.append(&encode) && !self.in_new_chunk(at, |_, out| encode(out)) {
+            self.facts.dropped = self.facts.dropped.saturating_add(1);
+        }
+    }
+
+    /// What the ring holds, for whoever keeps it. The next look begins a new chunk.
+    pub fn excerpt(&mut self, at: Monotonic) -> Excerpt {
+        self.ring.seal();
+        Excerpt { at, facts: self.facts.clone(), chunks: self.ring.chunks() }
+    }
+
+    /// Looks that were not recorded so far.
+    pub const fn dropped(&self) -> u64 {
+        self.facts.dropped
+    }
+}

@@ -1,0 +1,146 @@
+//! The words of an observation as small numbers. Written by a `match`, so that a new word cannot be forgotten; read from
+//! a list, so that an unknown number is no word.
+
+use crate::observation::{Claim, Declared, Presence, Survivors, TaskObservation, TaskState, WaitChannel};
+
+const DECLARED: &[Declared] =
+    &[Declared::Unknown, Declared::Boot, Declared::Running, Declared::Stopping, Declared::Failed];
+const SURVIVORS: &[Survivors] =
+    &[Survivors::NotAsked, Survivors::Unknown, Survivors::None, Survivors::Alone, Survivors::Some];
+const CLAIMS: &[Claim] = &[Claim::Live, Claim::Left, Claim::Dropped];
+const PRESENCES: &[Presence] = &[Presence::Present, Presence::Gone, Presence::Unknown];
+const STATES: &[TaskState] = &[
+    TaskState::Running,
+    TaskState::Sleeping,
+    TaskState::DiskSleep,
+    TaskState::Stopped,
+    TaskState::Traced,
+    TaskState::Zombie,
+    TaskState::Dead,
+    TaskState::Other,
+];
+const WAITS: &[Option<WaitChannel>] =
+    &[None, Some(WaitChannel::Frozen), Some(WaitChannel::Futex), Some(WaitChannel::Other)];
+
+fn find<T: Copy>(words: &[T], code: u8) -> Option<T> {
+    words.get(usize::from(code)).copied()
+}
+
+/// Three bits.
+pub const fn declared(word: Declared) -> u8 {
+    match word {
+        Declared::Unknown => 0,
+        Declared::Boot => 1,
+        Declared::Running => 2,
+        Declared::Stopping => 3,
+        Declared::Failed => 4,
+    }
+}
+
+/// Back again.
+pub fn to_declared(code: u8) -> Option<Declared> {
+    find(DECLARED, code)
+}
+
+/// Three bits.
+pub const fn survivors(word: Survivors) -> u8 {
+    match word {
+        Survivors::NotAsked => 0,
+        Survivors::Unknown => 1,
+        Survivors::None => 2,
+        Survivors::Alone => 3,
+        Survivors::Some => 4,
+    }
+}
+
+/// Back again.
+pub fn to_survivors(code: u8) -> Option<Survivors> {
+    find(SURVIVORS, code)
+}
+
+/// Three bits.
+pub const fn state(word: TaskState) -> u8 {
+    match word {
+        TaskState::Running => 0,
+        TaskState::Sleeping => 1,
+        TaskState::DiskSleep => 2,
+        TaskState::Stopped => 3,
+        TaskState::Traced => 4,
+        TaskState::Zombie => 5,
+        TaskState::Dead => 6,
+        TaskState::Other => 7,
+    }
+}
+
+/// Back again.
+pub fn to_state(code: u8) -> Option<TaskState> {
+    find(STATES, code)
+}
+
+/// Claim in the lower four bits, presence in the upper.
+pub const fn standing(claim: Claim, presence: Presence) -> u8 {
+    let claim = match claim {
+        Claim::Live => 0,
+        Claim::Left => 1,
+        Claim::Dropped => 2,
+    };
+    let presence = match presence {
+        Presence::Present => 0,
+        Presence::Gone => 1,
+        Presence::Unknown => 2,
+    };
+    claim | presence << 4
+}
+
+/// Back again.
+pub fn to_standing(code: u8) -> Option<(Claim, Presence)> {
+    Some((find(CLAIMS, code & 0xf)?, find(PRESENCES, code >> 4)?))
+}
+
+/// Whether there is a CPU time in a task's byte.
+pub const HAS_CPU: u8 = 1 << 6;
+/// Whether there is a run delay in it.
+pub const HAS_DELAY: u8 = 1 << 7;
+
+/// All of a task but its counters: bit 0 is set, then state, wait, and which counters follow.
+pub const fn task(task: &TaskObservation) -> u8 {
+    let TaskObservation { state: at, cpu_ns, run_delay_ns, wait } = task;
+    let wait = match wait {
+        None => 0,
+        Some(WaitChannel::Frozen) => 1,
+        Some(WaitChannel::Futex) => 2,
+        Some(WaitChannel::Other) => 3,
+    };
+    let cpu = if cpu_ns.is_some() { HAS_CPU } else { 0 };
+    let delay = if run_delay_ns.is_some() { HAS_DELAY } else { 0 };
+    1 | state(*at) << 1 | wait << 4 | cpu | delay
+}
+
+/// State and wait out of a task's byte.
+pub fn to_task(code: u8) -> Option<(TaskState, Option<WaitChannel>)> {
+    Some((to_state(code >> 1 & 7)?, find(WAITS, code >> 4 & 3)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_comes_back() {
+        for &word in DECLARED {
+            assert_eq!(to_declared(declared(word)), Some(word));
+        }
+        for &word in SURVIVORS {
+            assert_eq!(to_survivors(survivors(word)), Some(word));
+        }
+        for (&claim, &presence) in CLAIMS.iter().flat_map(|claim| PRESENCES.iter().map(move |p| (claim, p))) {
+            assert_eq!(to_standing(standing(claim, presence)), Some((claim, presence)));
+        }
+        for (&state, &wait) in STATES.iter().flat_map(|state| WAITS.iter().map(move |wait| (state, wait))) {
+            let code = task(&TaskObservation { state, cpu_ns: Some(1), run_delay_ns: None, wait });
+            assert_eq!(to_task(code), Some((state, wait)));
+            assert_eq!(code & (HAS_CPU | HAS_DELAY), HAS_CPU);
+        }
+        assert_eq!((to_declared(5), to_standing(3), to_standing(0x30)), (None, None, None));
+    }
+}

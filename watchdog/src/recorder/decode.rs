@@ -1,0 +1,246 @@
+//! Bytes → observations. The bytes are hostile: whatever they are, the answer is an observation or an error, in time and
+//! memory bounded by their length.
+
+use std::sync::Arc;
+
+use shard_heartbeat::layout::MAX_SLOTS;
+
+use crate::clock::Monotonic;
+use crate::observation::{ChannelObservation, ProcessObservation, TaskObservation, ThreadObservation};
+use crate::snapshot::TargetIdentity;
+
+use super::delta::{self, Counters, Memory};
+use super::wire::{Damage, In};
+use super::{LONGEST_REFUSAL, codes};
+
+/// A registered name has 15 bytes; escaped, each of them may have become several.
+const LONGEST_NAME: usize = 256;
+
+/// One record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// A chunk begins.
+    Key {
+        /// When the judge met the process that the next look shows.
+        first_seen: Option<Monotonic>,
+    },
+    /// A look: the observation is in the memory now.
+    Look,
+    /// A target was refused.
+    Refused {
+        /// When.
+        at: Monotonic,
+        /// Why, as a sentence.
+        why: String,
+    },
+    /// The config was read again.
+    Reloaded {
+        /// When.
+        at: Monotonic,
+    },
+    /// Looks before this one were not recorded.
+    Lost {
+        /// How many.
+        looks: u64,
+    },
+}
+
+/// The next record. After an error `memory` holds nothing that means anything.
+///
+/// # Errors
+/// If the bytes are no record.
+pub fn record(memory: &mut Memory, input: &mut In<'_>) -> Result<Record, Damage> {
+    let tag = input.byte()?;
+    match tag {
+        0..=delta::FLAGS => {
+            look(memory, tag, input)?;
+            Ok(Record::Look)
+        }
+        delta::KEY => {
+            let at = Monotonic(input.varint()?);
+            if at < memory.seen.at {
+                return Err(input.damage("its time runs backwards"));
+            }
+            let age = input.varint()?.checked_sub(1);
+            memory.forget(at);
+            Ok(Record::Key { first_seen: age.map(|age| Monotonic(at.0.saturating_sub(age))) })
+        }
+        delta::REFUSED => Ok(Record::Refused {
+            at: Monotonic(input.varint()?),
+            why: input.text(LONGEST_REFUSAL)?.to_owned(),
+        }),
+        delta::RELOADED => Ok(Record::Reloaded { at: Monotonic(input.varint()?) }),
+        delta::LOST => Ok(Record::Lost { looks: input.varint()? }),
+        _ => Err(input.damage("a record of an unknown kind")),
+    }
+}
+
+fn look(memory: &mut Memory, flags: u8, input: &mut In<'_>) -> Result<(), Damage> {
+    let after = input.varint()?;
+    memory.seen.at = Monotonic(memory.seen.at.0.saturating_add(after));
+    if flags & delta::PROCESS != 0 {
+        memory.seen.process = process(input)?;
+    }
+    if let Some(process) = &mut memory.seen.process {
+        if flags & delta::CONDITION != 0 {
+            condition(process, input)?;
+        }
+        if flags & delta::SIGNALLED != 0 {
+            process.signalled = input.varint()?.checked_sub(1).map(Monotonic);
+        }
+    } else if flags & (delta::CONDITION | delta::SIGNALLED) != 0 {
+        return Err(input.damage("the condition of no process"));
+    }
+    if flags & delta::MEMBERS != 0 {
+        members(memory, input)?;
+    }
+    if flags & delta::THREADS != 0 {
+        threads(memory, input)?;
+    }
+    if flags & delta::CHANNELS != 0 {
+        channels(memory, input)?;
+    }
+    Ok(())
+}
+
+fn process(input: &mut In<'_>) -> Result<Option<ProcessObservation>, Damage> {
+    match input.byte()? {
+        0 => Ok(None),
+        1 => Ok(Some(delta::blank_process(TargetIdentity {
+            pid: id(input)?,
+            start_time: input.varint()?,
+            incarnation: input.varint()?,
+        }))),
+        _ => Err(input.damage("neither a process nor none")),
+    }
+}
+
+/// A pid or tid, which may be negative as far as the kernel's type goes.
+fn id(input: &mut In<'_>) -> Result<i32, Damage> {
+    let number = input.moved(0)?.cast_signed();
+    i32::try_from(number).map_err(|_| input.damage("no process has this number"))
+}
+
+fn condition(process: &mut ProcessObservation, input: &mut In<'_>) -> Result<(), Damage> {
+    let (first, second) = (input.byte()?, input.byte()?);
+    let unknown = || input.damage("an unknown condition");
+    process.declared = codes::to_declared(first & 7).ok_or_else(unknown)?;
+    process.segment_readable = first & 1 << 3 != 0;
+    process.exited = first & 1 << 4 != 0;
+    process.survivors = codes::to_survivors(second & 7).ok_or_else(unknown)?;
+    process.leader = match second >> 3 {
+        0 => None,
+        state => Some(codes::to_state(state - 1).ok_or_else(unknown)?),
+    };
+    Ok(())
+}
+
+/// How many members a list has: no segment has more.
+fn count(input: &mut In<'_>) -> Result<u32, Damage> {
+    let count = input.number()?;
+    if count > MAX_SLOTS {
+        return Err(input.damage("more threads or channels than a segment has room for"));
+    }
+    Ok(count)
+}
+
+fn members(memory: &mut Memory, input: &mut In<'_>) -> Result<(), Damage> {
+    let Memory { seen, counters } = memory;
+    seen.threads.clear();
+    counters.clear();
+    for _ in 0..count(input)? {
+        let (slot, generation) = (input.number()?, input.varint()?);
+        let name = Arc::from(input.text(LONGEST_NAME)?);
+        let mut thread = delta::blank_thread(slot, generation, name, id(input)?);
+        let mut counted = Counters::default();
+        fields(&mut thread, &mut counted, input)?;
+        seen.threads.push(thread);
+        counters.push(counted);
+    }
+    seen.channels.clear();
+    for _ in 0..count(input)? {
+        seen.channels.push(ChannelObservation {
+            slot: input.number()?,
+            generation: input.varint()?,
+            name: Arc::from(input.text(LONGEST_NAME)?),
+            sent: input.varint()?,
+            received: input.varint()?,
+        });
+    }
+    Ok(())
+}
+
+/// Where the next member that has changed stands; `None` at the end of the list.
+fn next_changed(from: &mut usize, input: &mut In<'_>) -> Result<Option<usize>, Damage> {
+    let passed: usize = input.number()?;
+    let Some(passed) = passed.checked_sub(1) else { return Ok(None) };
+    let place = from.checked_add(passed).ok_or_else(|| input.damage("no such thread or channel"))?;
+    *from = place.saturating_add(1);
+    Ok(Some(place))
+}
+
+fn threads(memory: &mut Memory, input: &mut In<'_>) -> Result<(), Damage> {
+    let mut next = 0;
+    while let Some(place) = next_changed(&mut next, input)? {
+        let thread = memory.seen.threads.get_mut(place).zip(memory.counters.get_mut(place));
+        let (thread, counters) = thread.ok_or_else(|| input.damage("no such thread"))?;
+        fields(thread, counters, input)?;
+    }
+    Ok(())
+}
+
+fn channels(memory: &mut Memory, input: &mut In<'_>) -> Result<(), Damage> {
+    let mut next = 0;
+    while let Some(place) = next_changed(&mut next, input)? {
+        let channel = memory.seen.channels.get_mut(place).ok_or_else(|| input.damage("no such channel"))?;
+        let fields = input.byte()?;
+        if fields & delta::SENT != 0 {
+            channel.sent = input.moved(channel.sent)?;
+        }
+        if fields & delta::RECEIVED != 0 {
+            channel.received = input.moved(channel.received)?;
+        }
+    }
+    Ok(())
+}
+
+fn fields(thread: &mut ThreadObservation, counters: &mut Counters, input: &mut In<'_>) -> Result<(), Damage> {
+    let fields = input.byte()?;
+    let numbers = [
+        (delta::ACTIVITY, &mut thread.activity),
+        (delta::PROGRESS, &mut thread.progress),
+        (delta::WORK_KEY, &mut thread.work_key),
+        (delta::ATTEMPT, &mut thread.attempt),
+    ];
+    for (_, number) in numbers.into_iter().filter(|(field, _)| fields & field != 0) {
+        *number = input.moved(*number)?;
+    }
+    if fields & delta::STANDING != 0 {
+        let code = input.byte()?;
+        let standing =
+            codes::to_standing(code).ok_or_else(|| input.damage("an unknown claim or presence"))?;
+        (thread.claim, thread.presence) = standing;
+    }
+    if fields & delta::TASK != 0 {
+        thread.task = task(counters, input)?;
+    }
+    Ok(())
+}
+
+fn task(counters: &mut Counters, input: &mut In<'_>) -> Result<Option<TaskObservation>, Damage> {
+    let code = input.byte()?;
+    if code == 0 {
+        return Ok(None);
+    }
+    let (state, wait) = codes::to_task(code).ok_or_else(|| input.damage("an unknown state"))?;
+    let mut counter = |flag: u8, last: &mut u64| {
+        if code & flag == 0 {
+            return Ok(None);
+        }
+        *last = input.moved(*last)?;
+        Ok(Some(*last))
+    };
+    let cpu_ns = counter(codes::HAS_CPU, &mut counters.cpu_ns)?;
+    let run_delay_ns = counter(codes::HAS_DELAY, &mut counters.run_delay_ns)?;
+    Ok(Some(TaskObservation { state, cpu_ns, run_delay_ns, wait }))
+}

@@ -1,0 +1,166 @@
+//! What writer and reader of a recording both remember: the last observation, from which the next one differs.
+
+use std::sync::Arc;
+
+use crate::clock::Monotonic;
+use crate::observation::{
+    ChannelObservation, Claim, Declared, Observation, Presence, ProcessObservation, Survivors,
+    ThreadObservation,
+};
+use crate::snapshot::TargetIdentity;
+
+/// Flag of a look: another process, or none.
+pub const PROCESS: u8 = 1;
+/// Flag: what the process is like has changed.
+pub const CONDITION: u8 = 1 << 1;
+/// Flag: the time of the first signal has changed.
+pub const SIGNALLED: u8 = 1 << 2;
+/// Flag: other threads or channels; all of them are told in full.
+pub const MEMBERS: u8 = 1 << 3;
+/// Flag: some threads have changed.
+pub const THREADS: u8 = 1 << 4;
+/// Flag: some channels have changed.
+pub const CHANNELS: u8 = 1 << 5;
+/// All flags: a record that begins with a larger byte is no look.
+pub const FLAGS: u8 = (1 << 6) - 1;
+
+/// Record: a chunk begins.
+pub const KEY: u8 = 0x80;
+/// Record: a target was refused.
+pub const REFUSED: u8 = 0x81;
+/// Record: the config was read again.
+pub const RELOADED: u8 = 0x82;
+/// Record: looks before this one were not recorded.
+pub const LOST: u8 = 0x83;
+
+/// Field of a thread: its activity word.
+pub const ACTIVITY: u8 = 1;
+/// Its progress.
+pub const PROGRESS: u8 = 1 << 1;
+/// What it works on.
+pub const WORK_KEY: u8 = 1 << 2;
+/// Which attempt.
+pub const ATTEMPT: u8 = 1 << 3;
+/// Claim and presence.
+pub const STANDING: u8 = 1 << 4;
+/// The kernel's view.
+pub const TASK: u8 = 1 << 5;
+
+/// Field of a channel: messages sent.
+pub const SENT: u8 = 1;
+/// Messages received.
+pub const RECEIVED: u8 = 1 << 1;
+
+/// The kernel's counters of one thread when they were last read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// CPU time, nanoseconds.
+    pub cpu_ns: u64,
+    /// Time runnable and not run, nanoseconds.
+    pub run_delay_ns: u64,
+}
+
+/// The last observation, and of each thread in it the last counters.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// The observation.
+    pub seen: Observation,
+    /// One for each of its threads.
+    pub counters: Vec<Counters>,
+}
+
+impl Memory {
+    /// Forgets all but the time, at the beginning of a chunk.
+    pub fn forget(&mut self, at: Monotonic) {
+        self.seen.at = at;
+        self.seen.process = None;
+        self.seen.threads.clear();
+        self.seen.channels.clear();
+        self.counters.clear();
+    }
+
+    /// Whether `seen` has the same threads and channels in the same order.
+    pub fn has_members_of(&self, seen: &Observation) -> bool {
+        let same_name = |a: &Arc<str>, b: &Arc<str>| Arc::ptr_eq(a, b) || a == b;
+        let thread = |(a, b): (&ThreadObservation, &ThreadObservation)| {
+            (a.slot, a.generation, a.tid) == (b.slot, b.generation, b.tid) && same_name(&a.name, &b.name)
+        };
+        let channel = |(a, b): (&ChannelObservation, &ChannelObservation)| {
+            (a.slot, a.generation) == (b.slot, b.generation) && same_name(&a.name, &b.name)
+        };
+        let mine = &self.seen;
+        mine.threads.len() == seen.threads.len()
+            && mine.channels.len() == seen.channels.len()
+            && mine.threads.iter().zip(&seen.threads).all(thread)
+            && mine.channels.iter().zip(&seen.channels).all(channel)
+    }
+
+    /// Remembers `seen` as the last observation. Allocates only when the target has more threads than ever before.
+    pub fn take(&mut self, seen: &Observation) {
+        if !self.has_members_of(seen) {
+            self.seen.threads.clone_from(&seen.threads);
+            self.seen.channels.clone_from(&seen.channels);
+            self.counters.clear();
+            self.counters.resize(seen.threads.len(), Counters::default());
+        }
+        self.seen.at = seen.at;
+        self.seen.process.clone_from(&seen.process);
+        for ((mine, now), counters) in self.seen.threads.iter_mut().zip(&seen.threads).zip(&mut self.counters)
+        {
+            // What is not copied is what makes it the same thread.
+            let ThreadObservation {
+                claim,
+                presence,
+                activity,
+                progress,
+                work_key,
+                attempt,
+                task,
+                slot: _,
+                generation: _,
+                name: _,
+                tid: _,
+            } = now;
+            (mine.claim, mine.presence, mine.task) = (*claim, *presence, *task);
+            (mine.activity, mine.progress) = (*activity, *progress);
+            (mine.work_key, mine.attempt) = (*work_key, *attempt);
+            if let Some(task) = task {
+                counters.cpu_ns = task.cpu_ns.unwrap_or(counters.cpu_ns);
+                counters.run_delay_ns = task.run_delay_ns.unwrap_or(counters.run_delay_ns);
+            }
+        }
+        for (mine, now) in self.seen.channels.iter_mut().zip(&seen.channels) {
+            (mine.sent, mine.received) = (now.sent, now.received);
+        }
+    }
+}
+
+/// A process of which nothing is known but who it is: what the first look at it differs from.
+pub const fn blank_process(identity: TargetIdentity) -> ProcessObservation {
+    ProcessObservation {
+        identity,
+        declared: Declared::Unknown,
+        segment_readable: true,
+        exited: false,
+        leader: None,
+        survivors: Survivors::NotAsked,
+        signalled: None,
+    }
+}
+
+/// A thread of which nothing is known but who it is.
+pub const fn blank_thread(slot: u32, generation: u64, name: Arc<str>, tid: i32) -> ThreadObservation {
+    ThreadObservation {
+        slot,
+        generation,
+        name,
+        tid,
+        claim: Claim::Live,
+        presence: Presence::Present,
+        activity: 0,
+        progress: 0,
+        work_key: 0,
+        attempt: 0,
+        task: None,
+    }
+}

@@ -1,0 +1,142 @@
+//! Feeds recorded observations to the judge under any policy, and climbs the ladder as the watch loop would: the same
+//! judge, ladder and budget, with nobody to signal.
+
+use crate::act::budget::Budget;
+use crate::act::ladder::{Ladder, Rung};
+use crate::clock::Monotonic;
+use crate::config::{Config, KillConfig};
+use crate::judge::policy::Policy;
+use crate::judge::{Decision, Judge};
+use crate::observation::Observation;
+use crate::snapshot::TargetIdentity;
+use crate::verdict::Withheld;
+use crate::watch::MOST_STEPS;
+
+use super::Facts;
+use super::delta::blank_process;
+
+/// A judge, a ladder and a budget that see what was recorded.
+#[derive(Debug)]
+pub struct Replay {
+    policy: Policy,
+    kill: KillConfig,
+    judge: Judge,
+    ladder: Option<Ladder>,
+    budget: Budget,
+    kills_before: Vec<Monotonic>,
+    target: Option<TargetIdentity>,
+    first_seen: Option<Monotonic>,
+    begun: bool,
+    would_kill: bool,
+}
+
+/// What one look came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// What the judge says. Details are in [`Judge::notes`].
+    pub decision: Decision,
+    /// What would have been done about it.
+    pub rungs: Vec<Rung>,
+    /// Kills that the budget still allows.
+    pub kills_left: u32,
+}
+
+impl Replay {
+    /// One that goes by `config`, for a recording of which `facts` hold.
+    pub fn new(config: &Config, facts: &Facts) -> Self {
+        Self::with_policy(Policy::new(config, facts.poll_threads), &config.kill, facts)
+    }
+
+    /// The same with a policy that is made already.
+    pub fn with_policy(policy: Policy, kill: &KillConfig, facts: &Facts) -> Self {
+        Self {
+            policy,
+            judge: Judge::new(facts.began),
+            ladder: None,
+            budget: Budget::new(kill.budget_kills, kill.budget_per, facts.kills_before, facts.began),
+            kill: kill.clone(),
+            kills_before: facts.kills.clone(),
+            target: None,
+            first_seen: None,
+            begun: false,
+            would_kill: false,
+        }
+    }
+
+    /// The judge, with what it noted at the last look.
+    pub const fn judge(&self) -> &Judge {
+        &self.judge
+    }
+
+    /// Whether any kill came due that was sent, or held back by `observe` alone. What the budget held back is no kill in
+    /// either mode.
+    pub const fn would_kill(&self) -> bool {
+        self.would_kill
+    }
+
+    /// A chunk begins. Of the first one it matters when the process had been met, which `startup_grace` counts from.
+    pub fn met(&mut self, first_seen: Option<Monotonic>) {
+        if !self.begun {
+            self.first_seen = first_seen;
+        }
+    }
+
+    /// A target was refused.
+    pub fn refused(&mut self, why: &str, at: Monotonic) {
+        self.judge.refused(why, at);
+    }
+
+    /// One look.
+    pub fn look(&mut self, seen: &Observation) -> Outcome {
+        if !std::mem::replace(&mut self.begun, true) {
+            self.begin(seen);
+        }
+        let target = seen.process.as_ref().map(|process| process.identity);
+        if target != self.target {
+            self.target = target;
+            self.ladder = None;
+        }
+        let decision = self.judge.observe(&self.policy, seen);
+        let rungs = if decision.condemned { self.climb(seen.at) } else { Vec::new() };
+        if !decision.condemned {
+            self.ladder = None;
+        }
+        Outcome { decision, rungs, kills_left: self.budget.left(seen.at) }
+    }
+
+    fn climb(&mut self, at: Monotonic) -> Vec<Rung> {
+        let ladder = self.ladder.get_or_insert_default();
+        let mut rungs = Vec::new();
+        for _ in 0..MOST_STEPS {
+            match ladder.step(at, &self.kill, &mut self.budget) {
+                Rung::Wait => break,
+                rung => rungs.push(rung),
+            }
+        }
+        let kills = |rung: &Rung| matches!(rung, Rung::Send(_) | Rung::Withhold(Withheld::Observe));
+        self.would_kill |= rungs.iter().any(kills);
+        rungs
+    }
+
+    /// A recording rarely begins with the life of its sidecar. What came before and matters to any policy is made up
+    /// for: since when the process has been known, and which kills the budget has paid for.
+    fn begin(&mut self, first: &Observation) {
+        for at in self.kills_before.iter().filter(|at| **at < first.at) {
+            self.budget.take(*at);
+        }
+        let (Some(since), Some(process)) = (self.first_seen, &first.process) else { return };
+        if since >= first.at {
+            return;
+        }
+        // A bare process, then and just before now: the second time makes the first recorded look one that is not late.
+        let mut bare = Observation {
+            at: since,
+            process: Some(blank_process(process.identity)),
+            threads: Vec::new(),
+            channels: Vec::new(),
+        };
+        self.judge.observe(&self.policy, &bare);
+        bare.at = Monotonic(first.at.0.saturating_sub(1));
+        self.judge.observe(&self.policy, &bare);
+    }
+}

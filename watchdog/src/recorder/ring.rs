@@ -1,0 +1,159 @@
+//! The ring: sixteen chunks of memory, each of which can be read without the others.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Monotonic;
+
+use super::wire::Out;
+
+/// What a recording must reach back: several times any sensible threshold, and long enough to see what came before.
+pub const KEEP: Duration = Duration::from_secs(60);
+/// A chunk holds at most this much time, so that a quiet ring forgets in steps of 1/12 of what it keeps.
+const CHUNK_TIME: Duration = Duration::from_secs(5);
+/// A chunk holds at most this many bytes: the first look of one, which is told in full, then fits for 2,000 threads.
+pub const CHUNK_BYTES: usize = 128 << 10;
+/// All memory of the ring, 2 MiB, what has been lent out included.
+pub const CHUNKS: usize = 16;
+
+/// Bytes of one chunk.
+pub type Chunk = Vec<u8>;
+
+/// The ring.
+#[derive(Debug)]
+pub struct Ring {
+    /// Whole, oldest first, each with the time of its first look.
+    sealed: VecDeque<(Monotonic, Arc<Chunk>)>,
+    current: Option<(Monotonic, Arc<Chunk>)>,
+    /// Not in use; some of them may still be read by whoever has an excerpt. The last one is used first, so that a quiet
+    /// ring never touches most of its memory.
+    spare: Vec<Arc<Chunk>>,
+}
+
+impl Default for Ring {
+    fn default() -> Self {
+        Self {
+            sealed: VecDeque::with_capacity(CHUNKS),
+            current: None,
+            spare: (0..CHUNKS).map(|_| Arc::new(Vec::with_capacity(CHUNK_BYTES))).collect(),
+        }
+    }
+}
+
+impl Ring {
+    /// Whether a look at `at` still belongs to the chunk that is being written.
+    pub fn wants_no_other(&self, at: Monotonic) -> bool {
+        self.current.as_ref().is_some_and(|(begin, _)| at.since(*begin) < CHUNK_TIME)
+    }
+
+    /// Appends what `encode` writes to the current chunk: all of it or, if it does not fit, nothing.
+    pub fn append(&mut self, encode: impl FnOnce(&mut Out<'_>)) -> bool {
+        let Some(chunk) = self.current.as_mut().and_then(|(_, chunk)| Arc::get_mut(chunk)) else {
+            return false;
+        };
+        let before = chunk.len();
+        let mut out = Out::new(chunk, CHUNK_BYTES);
+        encode(&mut out);
+        let fits = !out.is_full();
+        if !fits {
+            chunk.truncate(before);
+        }
+        fits
+    }
+
+    /// Ends the current chunk.
+    pub fn seal(&mut self) {
+        if let Some(chunk) = self.current.take() {
+            self.sealed.push_back(chunk);
+        }
+    }
+
+    /// Begins a chunk whose first look is at `at`, and lets go of what is too old. False if all memory is in use.
+    pub fn begin(&mut self, at: Monotonic) -> bool {
+        self.seal();
+        // The oldest chunk is needed for as long as the one after it began within the time to keep.
+        while self.sealed.get(1).is_some_and(|(begin, _)| at.since(*begin) >= KEEP) {
+            self.let_go();
+        }
+        let mut spare = self.take_spare();
+        while spare.is_none() && self.let_go() {
+            spare = self.take_spare();
+        }
+        self.current = spare.map(|chunk| (at, chunk));
+        self.current.is_some()
+    }
+
+    /// Gives the current chunk back: nothing fits into it.
+    pub fn abandon(&mut self) {
+        self.spare.extend(self.current.take().map(|(_, chunk)| chunk));
+    }
+
+    fn let_go(&mut self) -> bool {
+        let oldest = self.sealed.pop_front();
+        let any = oldest.is_some();
+        self.spare.extend(oldest.map(|(_, chunk)| chunk));
+        any
+    }
+
+    fn take_spare(&mut self) -> Option<Arc<Chunk>> {
+        let place = self.spare.iter_mut().rposition(|chunk| Arc::get_mut(chunk).is_some())?;
+        let mut chunk = self.spare.swap_remove(place);
+        Arc::get_mut(&mut chunk)?.clear();
+        Some(chunk)
+    }
+
+    /// Every chunk that is whole, oldest first.
+    pub fn chunks(&self) -> Vec<Arc<Chunk>> {
+        self.sealed.iter().map(|(_, chunk)| Arc::clone(chunk)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn fill(ring: &mut Ring, at: u64) -> bool {
+        ring.begin(Monotonic(at)) && ring.append(|out| out.varint(at))
+    }
+
+    #[test]
+    fn a_ring_keeps_its_time_and_little_more() {
+        let mut ring = Ring::default();
+        for second in 0..200 {
+            let at = Monotonic(second * SECOND);
+            if !ring.wants_no_other(at) {
+                assert!(ring.begin(at));
+            }
+            assert!(ring.append(|out| out.byte(0)));
+        }
+        ring.seal();
+        let (oldest, _) = &ring.sealed[0];
+        assert!(oldest.0 <= 139 * SECOND && oldest.0 >= 134 * SECOND, "{oldest:?}");
+    }
+
+    #[test]
+    fn what_is_lent_is_never_written_and_never_adds_memory() {
+        let mut ring = Ring::default();
+        (0..CHUNKS as u64).for_each(|at| assert!(fill(&mut ring, at)));
+        ring.seal();
+        let lent = ring.chunks();
+        let copy: Vec<Chunk> = lent.iter().map(|chunk| Chunk::clone(chunk)).collect();
+        assert!(!fill(&mut ring, 99), "all of it is lent");
+        assert!(lent.iter().zip(&copy).all(|(lent, copy)| **lent == *copy));
+        drop(lent);
+        assert!(fill(&mut ring, 100));
+        assert_eq!(ring.sealed.len() + ring.spare.len() + 1, CHUNKS);
+    }
+
+    #[test]
+    fn what_does_not_fit_leaves_nothing_behind() {
+        let mut ring = Ring::default();
+        assert!(fill(&mut ring, 7));
+        assert!(!ring.append(|out| (0..CHUNK_BYTES).for_each(|_| out.byte(1))));
+        ring.seal();
+        assert_eq!(*ring.chunks()[0], [7]);
+    }
+}

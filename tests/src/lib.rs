@@ -31,6 +31,7 @@ pub mod machine;
 pub mod process;
 pub mod prometheus;
 pub mod proxy;
+pub mod replayed;
 pub mod sidecar;
 pub mod skip;
 pub mod soak;

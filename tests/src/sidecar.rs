@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::{api, incident, wait};
+use crate::{api, incident, replayed, wait};
 
 /// What differs between the sidecars of the scenarios.
 #[derive(Clone, Debug)]
@@ -135,19 +135,23 @@ impl Sidecar {
         incident::all(&self.evidence)
     }
 
-    /// Waits for an incident in this state.
+    /// Waits for an incident in this state, and proves its recording.
     #[track_caller]
     pub fn incident(&self, state: &str) -> Value {
-        wait::until(&format!("an incident that is {state}"), || {
+        let found = wait::until(&format!("an incident that is {state}"), || {
             self.incidents().into_iter().find(|incident| incident["status"] == state)
-        })
+        });
+        replayed::prove(&self.config, &self.evidence, &found);
+        found
     }
 
-    /// Waits for an incident that has come to this step.
+    /// Waits for an incident that has come to this step, and proves its recording.
     #[track_caller]
     pub fn incident_with(&self, step: &str) -> Value {
-        wait::until(&format!("an incident with the step {step}"), || {
+        let found = wait::until(&format!("an incident with the step {step}"), || {
             self.incidents().into_iter().find(|incident| incident::step_at(incident, step).is_some())
-        })
+        });
+        replayed::prove(&self.config, &self.evidence, &found);
+        found
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod check;
 pub(crate) mod demo;
+pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod supervise;
@@ -20,6 +21,9 @@ pub(crate) const BAD_INPUT: u8 = 2;
 pub(crate) const MAIN_HELP: &str = "\
 Is something wrong right now?
   shard-watchdog status --explain            what it thinks, and why it has not killed
+
+Would another config have done better?
+  shard-watchdog replay RECORDING --config FILE   what that config would have done
 
 Setting it up:
   shard-watchdog demo                        see it work on this machine, nothing to prepare

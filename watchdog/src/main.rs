@@ -21,6 +21,7 @@ enum Command {
     Supervise(cli::supervise::Args),
     Status(cli::status::Args),
     Demo(cli::demo::Args),
+    Replay(cli::replay::Args),
 }
 
 fn main() -> ExitCode {
@@ -30,5 +31,6 @@ fn main() -> ExitCode {
         Command::Supervise(args) => cli::supervise::run(&args),
         Command::Status(args) => cli::status::run(&args),
         Command::Demo(args) => cli::demo::run(&args),
+        Command::Replay(args) => cli::replay::run(&args),
     }
 }

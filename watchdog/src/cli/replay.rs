@@ -1,0 +1,108 @@
+//! `replay`: what would this config have done with what was seen?
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use shard_watchdog::config::read;
+use shard_watchdog::recorder::decode::Record;
+use shard_watchdog::recorder::file::Recording;
+use shard_watchdog::recorder::replay::Replay;
+
+use super::{BAD_INPUT, fail};
+
+mod told;
+
+use told::{Decision, Told};
+
+/// Exit code when the config would have killed.
+const WOULD_KILL: u8 = 5;
+
+const HELP: &str = "\
+Examples:
+  shard-watchdog replay /var/lib/shard-watchdog/0/incidents/ID/recording --config /etc/shard-watchdog/0.toml
+  shard-watchdog replay recording --config new.toml && echo 'new.toml would have let it live'
+  shard-watchdog replay recording --config new.toml --json | jq '.decisions[] | select(.what == \"condemned\")'
+
+A kill that mode = \"observe\" would hold back counts as a kill; one that the budget would hold back does not.
+
+Exit codes: 0 it would not have killed · 5 it would have killed · 2 the recording or the config cannot be used";
+
+/// Feed a recording to the judge under a config, and print every decision that it would have taken
+#[derive(Debug, clap::Args)]
+#[command(after_help = HELP)]
+pub(crate) struct Args {
+    /// The file `recording` of an incident
+    #[arg(value_name = "RECORDING")]
+    recording: PathBuf,
+    /// The config to judge by; nothing is started and nothing is written
+    #[arg(long, env = "SHARD_WATCHDOG_CONFIG", value_name = "FILE")]
+    config: PathBuf,
+    /// Print one JSON object
+    #[arg(long, env = "SHARD_WATCHDOG_JSON")]
+    json: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> ExitCode {
+    let config = match read::load(&args.config) {
+        Ok(config) => config,
+        Err(problems) => {
+            let _ = writeln!(std::io::stderr().lock(), "{problems}");
+            return ExitCode::from(BAD_INPUT);
+        }
+    };
+    let recording = match Recording::load(&args.recording) {
+        Ok(recording) => recording,
+        Err(error) => return fail(BAD_INPUT, error),
+    };
+    let mut replay = Replay::new(&config, &recording.header().facts);
+    let told = feed(&recording, &mut replay);
+    let path = args.recording.display();
+    for problem in &told.problems {
+        let _ = writeln!(std::io::stderr().lock(), "shard-watchdog: {path}: {problem}");
+    }
+    if told.looks == 0 {
+        let why =
+            "nothing in it can be replayed. Take another copy of it, or the recording of another incident";
+        return fail(BAD_INPUT, format!("{path}: {why}"));
+    }
+    let text = if args.json { told.json() } else { told.text() };
+    // Whoever reads this may have gone; the exit code tells the same.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    if told.would_kill { ExitCode::from(WOULD_KILL) } else { ExitCode::SUCCESS }
+}
+
+/// Everything that was recorded, one record after the other.
+fn feed(recording: &Recording, replay: &mut Replay) -> Told {
+    let header = recording.header();
+    let mut told = Told::new(header);
+    let mut records = recording.records();
+    while let Some(record) = records.next() {
+        match record {
+            Record::Key { first_seen } => replay.met(first_seen),
+            Record::Look => {
+                let seen = records.seen();
+                let outcome = replay.look(seen);
+                told.look(header, seen.at, replay.judge(), &outcome.rungs);
+            }
+            Record::Refused { at, why } => {
+                replay.refused(&why, at);
+                told.push(Decision::new(header, at, "refused", why));
+            }
+            Record::Reloaded { at } => {
+                told.reloads += 1;
+                let why = "the sidecar read its config again: from here on it may have gone by another one";
+                told.push(Decision::new(header, at, "reloaded", why.to_owned()));
+            }
+            Record::Lost { looks } => {
+                let at = records.seen().at;
+                let why = format!("{looks} looks before this one were not recorded");
+                told.push(Decision::new(header, at, "lost", why));
+            }
+        }
+    }
+    told.problems = records.problems();
+    told.would_kill = replay.would_kill();
+    told
+}

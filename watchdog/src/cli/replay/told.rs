@@ -1,0 +1,181 @@
+//! What a replay has to tell, for a person or a script.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use shard_watchdog::act::ladder::Rung;
+use shard_watchdog::clock::Monotonic;
+use shard_watchdog::judge::{Judge, Note};
+use shard_watchdog::recorder::file::Header;
+use shard_watchdog::verdict::{Reason, Verdict};
+
+/// One decision.
+#[derive(Debug, Serialize)]
+pub(super) struct Decision {
+    /// When the look was that it rests on.
+    time: Timestamp,
+    /// The same on the clock of the observations.
+    monotonic_ns: u64,
+    /// Its kind.
+    what: &'static str,
+    /// The verdict, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verdict: Option<Verdict>,
+    /// What for, if it condemns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<Reason>,
+    /// The thread at fault, if one is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thread: Option<String>,
+    /// The sentence that a person reads.
+    why: String,
+}
+
+impl Decision {
+    /// One of which the sentence is all.
+    pub(super) fn new(header: &Header, at: Monotonic, what: &'static str, why: String) -> Self {
+        let time = header.wall_of(at);
+        Self { time, monotonic_ns: at.0, what, verdict: None, reason: None, thread: None, why }
+    }
+}
+
+/// All of it.
+#[derive(Debug, Serialize)]
+pub(super) struct Told {
+    shard: String,
+    written_by: String,
+    from: Timestamp,
+    to: Timestamp,
+    /// Observations that were judged.
+    pub(super) looks: u64,
+    /// How often the sidecar read its config again meanwhile.
+    pub(super) reloads: u64,
+    /// Whether it would have killed.
+    pub(super) would_kill: bool,
+    /// What could not be read.
+    pub(super) problems: Vec<String>,
+    decisions: Vec<Decision>,
+}
+
+impl Told {
+    /// Nothing yet.
+    pub(super) fn new(header: &Header) -> Self {
+        Self {
+            shard: header.shard.clone(),
+            written_by: header.written_by.clone(),
+            from: header.wall,
+            to: header.wall,
+            looks: 0,
+            reloads: 0,
+            would_kill: false,
+            problems: Vec::new(),
+            decisions: Vec::new(),
+        }
+    }
+
+    /// One more decision.
+    pub(super) fn push(&mut self, decision: Decision) {
+        self.decisions.push(decision);
+    }
+
+    /// What one look came to.
+    pub(super) fn look(&mut self, header: &Header, at: Monotonic, judge: &Judge, rungs: &[Rung]) {
+        let time = header.wall_of(at);
+        if self.looks == 0 {
+            self.from = time;
+        }
+        self.to = time;
+        self.looks += 1;
+        let mut verdict_told = false;
+        for note in judge.notes() {
+            verdict_told |= matches!(note, Note::Verdict { .. });
+            self.decisions.extend(noted(header, at, judge, note));
+        }
+        // What came before the first look is not recorded: where it stands then is told even if nothing changes.
+        if self.looks == 1 && !verdict_told {
+            self.push(verdict(header, at, judge));
+        }
+        for rung in rungs {
+            self.decisions.extend(climbed(header, at, *rung));
+        }
+    }
+
+    /// For a script: one line.
+    pub(super) fn json(&self) -> String {
+        serde_json::to_string(self).map_or_else(|_| String::new(), |text| text + "\n")
+    }
+
+    /// For a person.
+    pub(super) fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "shard {}: {} observations from {:.3} to {:.3}, recorded by {}",
+            self.shard, self.looks, self.from, self.to, self.written_by
+        );
+        for decision in &self.decisions {
+            let _ = write!(text, "  {:.3}  {:<10}  ", decision.time, decision.what);
+            if let Some(verdict) = decision.verdict {
+                let _ = write!(text, "{verdict}: ");
+            }
+            if let Some(reason) = decision.reason {
+                let _ = write!(text, "{}: ", reason.label());
+            }
+            let _ = writeln!(text, "{}", decision.why);
+        }
+        text.push_str(if self.would_kill { "it would have killed\n" } else { "it would not have killed\n" });
+        text
+    }
+}
+
+fn verdict(header: &Header, at: Monotonic, judge: &Judge) -> Decision {
+    let why = judge.why().to_owned();
+    Decision { verdict: Some(judge.verdict()), ..Decision::new(header, at, "verdict", why) }
+}
+
+fn noted(header: &Header, at: Monotonic, judge: &Judge, note: &Note) -> Option<Decision> {
+    let plain = |what, why| Decision::new(header, at, what, why);
+    Some(match note {
+        Note::Verdict { .. } => verdict(header, at, judge),
+        Note::Opened(condemned) => Decision {
+            reason: Some(condemned.reason),
+            thread: condemned.thread.as_ref().map(|thread| thread.name.clone()),
+            ..Decision::new(header, condemned.at, "condemned", condemned.why.clone())
+        },
+        Note::Lifted { why } => plain("lifted", why.clone()),
+        Note::Exited => plain("exited", "the process is dead".to_owned()),
+        Note::RestartOverdue => plain("overdue", "no new process within [restart] within".to_owned()),
+        Note::Restarted { target, after } => {
+            plain("restarted", format!("process {} is there, {after:.1?} later", target.pid))
+        }
+        Note::Recovered { .. } => plain("recovered", "the new process finished its first work".to_owned()),
+        Note::Excuse { thread, kind: Some(kind) } => {
+            plain("excused", format!("the time of thread {thread} does not count: {}", kind.label()))
+        }
+        Note::Excuse { thread, kind: None } => {
+            plain("counts", format!("the time of thread {thread} counts again"))
+        }
+        Note::ExcuseOver { thread, kind, cap } => {
+            plain("excuse_cap", format!("thread {thread} has been {} for more than {cap:?}", kind.label()))
+        }
+        Note::ChannelLate { channel, why } => plain("channel", format!("{channel}: {why}")),
+        Note::ChannelInTime { channel, after, .. } => {
+            plain("channel", format!("{channel} keeps within its rule again, after {after:.1?}"))
+        }
+        Note::ProgressGap { .. } => return None,
+    })
+}
+
+fn climbed(header: &Header, at: Monotonic, rung: Rung) -> Option<Decision> {
+    let plain = |what, why| Some(Decision::new(header, at, what, why));
+    match rung {
+        Rung::Wait => None,
+        Rung::Send(signal) => plain("signal", format!("it would have sent {}", signal.name())),
+        Rung::Withhold(reason) => {
+            plain("withheld", format!("a kill is due and held back: {}", reason.label()))
+        }
+        Rung::NotDead => plain("not_dead", "it would have waited in vain for its end".to_owned()),
+    }
+}

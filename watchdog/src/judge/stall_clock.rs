@@ -39,6 +39,9 @@ struct Span {
     length: Duration,
     /// Runnable at every look since its beginning, for this long, without new CPU time.
     quiet: Duration,
+    /// Runnable at both ends of these looks, without new CPU time: all of it, over the whole span. A thread that its cgroup
+    /// throttles is taken off the run queue, and since Linux 6.18 no counter of its own ever tells that time.
+    kept: Duration,
     /// It has been without a CPU for most of the time lately.
     starved: bool,
 }
@@ -128,6 +131,9 @@ impl StallClock {
         if now.state == TaskState::Running {
             let more = used.unwrap_or_default().saturating_sub(self.proved);
             self.proved += more;
+            let both = self.last.is_some_and(|last| last.state == TaskState::Running);
+            span.kept =
+                span.kept.saturating_add(if both && more.is_zero() { elapsed } else { Duration::ZERO });
             span.quiet = if more.is_zero() { span.quiet.saturating_add(elapsed) } else { Duration::ZERO };
             let waited = grown(now.run_delay_ns, self.last.and_then(|last| last.run_delay_ns));
             // A slice now and then is no end of it.
@@ -139,6 +145,8 @@ impl StallClock {
         // A kernel that does not tell how long it waited for a CPU leaves only those who were asleep all along.
         let slept = span.from.state != TaskState::Running && span.length == elapsed;
         let waited = waited.unwrap_or(if slept { Duration::ZERO } else { span.length });
+        // CPU time that shows only now was had while the thread looked as if it waited.
+        let waited = waited.max(span.kept.saturating_sub(used.unwrap_or_default()));
         let could = span.length.saturating_sub(waited).max(used.unwrap_or_default()).max(self.proved);
         self.settled = self.settled.saturating_add(could);
         self.open(now);
@@ -156,7 +164,13 @@ impl StallClock {
     fn open(&mut self, now: TaskObservation) {
         self.proved = Duration::ZERO;
         self.blind = false;
-        let span = Span { from: now, length: Duration::ZERO, quiet: Duration::ZERO, starved: false };
+        let span = Span {
+            from: now,
+            length: Duration::ZERO,
+            quiet: Duration::ZERO,
+            kept: Duration::ZERO,
+            starved: false,
+        };
         self.span = self.held.is_none().then_some(span);
     }
 }
@@ -188,6 +202,18 @@ mod tests {
 
     fn task(state: TaskState, cpu: u64, delay: u64) -> Option<TaskObservation> {
         Some(TaskObservation { state, cpu_ns: Some(cpu), run_delay_ns: Some(delay), wait: None })
+    }
+
+    #[test]
+    fn time_off_the_run_queue_that_no_counter_tells_is_not_given_back_by_a_sleep() {
+        let mut clock = StallClock::default();
+        clock.advance(LOOK, task(TaskState::Running, 0, 0), false);
+        for _ in 0..50 {
+            clock.advance(LOOK, task(TaskState::Running, 0, 0), false);
+        }
+        // Its quota is back: it runs for a millisecond and sleeps. Its run delay has not grown.
+        clock.advance(LOOK, task(TaskState::Sleeping, 1_000_000, 0), false);
+        assert!(clock.counted() <= 2 * LOOK, "{:?}", clock.counted());
     }
 
     #[test]

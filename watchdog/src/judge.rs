@@ -66,6 +66,9 @@ pub struct Decision {
     pub verdict: Verdict,
     /// Whether the target stands condemned and is alive, so that the ladder must act.
     pub condemned: bool,
+    /// Whether the stalled thread that it is condemned for is excused at this look: a kill that was withheld until now must
+    /// not go out while a person sits on it with a debugger, or while it could not run.
+    pub held: bool,
     /// The next moment at which the verdict could change without an event.
     pub look_at: Monotonic,
     /// How late this look came.
@@ -240,6 +243,7 @@ impl Judge {
         Decision {
             verdict: self.verdict,
             condemned: self.current.as_ref().is_some_and(|c| c.condemned().is_some()),
+            held: self.current.as_ref().is_some_and(Incarnation::is_held),
             look_at,
             late_by,
         }

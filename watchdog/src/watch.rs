@@ -182,7 +182,8 @@ impl Watch {
         let judged = Monotonic::now();
         self.publisher.looked(decision.late_by);
         // The signal first, the telling after.
-        let acted = if decision.condemned { self.act(at) } else { Acted::default() };
+        let waits = decision.held && self.ladder.as_ref().is_some_and(Ladder::is_withheld);
+        let acted = if decision.condemned && !waits { self.act(at) } else { Acted::default() };
         if !decision.condemned {
             self.ladder = None;
         }

@@ -459,6 +459,33 @@ fn a_condemned_process_stays_condemned_once_a_signal_went_out() {
     assert!(history.judge.incarnation().unwrap().condemned().is_some());
 }
 
+/// What holds a withheld kill back when the budget refills: the ladder asks at each look.
+#[test]
+fn a_condemned_thread_that_a_debugger_holds_is_held_and_is_not_once_it_is_let_go() {
+    let mut history = History::begin();
+    history.begin_work(7);
+    history.stand_in(TaskState::Sleeping);
+    let decision = history.run(STALL_AFTER + 10 * LOOK);
+    assert!(decision.condemned && !decision.held, "{decision:?}");
+    history.stand_in(TaskState::Traced);
+    let decision = history.pass(LOOK);
+    assert!(decision.condemned && decision.held, "it is still condemned: {decision:?}");
+    history.stand_in(TaskState::Sleeping);
+    history.pass(LOOK);
+    let decision = history.pass(LOOK);
+    assert!(decision.condemned && !decision.held, "{decision:?}");
+}
+
+#[test]
+fn a_condemned_stop_is_not_held_by_what_it_was_condemned_for() {
+    let mut history = History::begin();
+    history.begin_work(7);
+    history.stand_in(TaskState::Stopped);
+    let decision = history.run(Duration::from_secs(61));
+    assert_eq!(history.reason(), Some(Reason::Stopped));
+    assert!(decision.condemned && !decision.held, "{decision:?}");
+}
+
 #[test]
 fn a_withheld_kill_is_taken_back_when_the_thread_progresses() {
     let mut history = History::begin();

@@ -193,7 +193,8 @@ impl Watchdog {
     ) {
         let now = Monotonic(world.now);
         let mut signalled = false;
-        if decision.condemned {
+        let waits = decision.held && self.ladder.as_ref().is_some_and(Ladder::is_withheld);
+        if decision.condemned && !waits {
             let mut ladder = self.ladder.take().unwrap_or_default();
             for _ in 0..MOST_STEPS {
                 let first = ladder.began().is_none();

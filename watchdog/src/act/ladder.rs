@@ -83,6 +83,11 @@ impl Ladder {
         self.step(at, config, budget)
     }
 
+    /// Whether a kill is due and nothing was sent yet, because it must not be.
+    pub const fn is_withheld(&self) -> bool {
+        self.began.is_none() && self.withheld.is_some()
+    }
+
     /// When the next rung is due without an event.
     pub fn due(&self, config: &KillConfig) -> Option<Monotonic> {
         let began = self.began?;

@@ -9,7 +9,7 @@ use crate::clock::Monotonic;
 use crate::config::On;
 use crate::observation::{Observation, ProcessObservation, Survivors, TaskState, ThreadObservation};
 use crate::snapshot::TargetIdentity;
-use crate::verdict::{ExcuseKind, Health, Verdict};
+use crate::verdict::{ExcuseKind, Health, Reason, Verdict};
 
 use super::channel::ChannelTrial;
 use super::excuse::Caps;
@@ -72,6 +72,13 @@ impl Incarnation {
     /// Which process.
     pub const fn identity(&self) -> TargetIdentity {
         self.identity
+    }
+
+    /// Whether it stands condemned for a stalled thread that is excused now.
+    pub fn is_held(&self) -> bool {
+        let stalled = self.condemned.as_ref().filter(|condemned| condemned.reason == Reason::Stalled);
+        let trial = stalled.and_then(|condemned| self.trial(condemned.slot?));
+        trial.is_some_and(|trial| trial.excuse.is_some())
     }
 
     /// Why it stands condemned, if it does.

@@ -97,7 +97,8 @@ impl Replay {
             self.ladder = None;
         }
         let decision = self.judge.observe(&self.policy, seen);
-        let rungs = if decision.condemned { self.climb(seen.at) } else { Vec::new() };
+        let waits = decision.held && self.ladder.as_ref().is_some_and(Ladder::is_withheld);
+        let rungs = if decision.condemned && !waits { self.climb(seen.at) } else { Vec::new() };
         if !decision.condemned {
             self.ladder = None;
         }

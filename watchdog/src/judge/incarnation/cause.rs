@@ -126,7 +126,7 @@ impl Incarnation {
         })
     }
 
-    fn trial(&self, key: (u32, u64)) -> Option<&ThreadTrial> {
+    pub(super) fn trial(&self, key: (u32, u64)) -> Option<&ThreadTrial> {
         self.threads.iter().find(|trial| trial.key == key)
     }
 

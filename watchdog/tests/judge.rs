@@ -481,6 +481,7 @@ fn a_condemned_stop_is_not_held_by_what_it_was_condemned_for() {
     let mut history = History::begin();
     history.begin_work(7);
     history.stand_in(TaskState::Stopped);
+    history.process().leader = Some(TaskState::Stopped);
     let decision = history.run(Duration::from_secs(61));
     assert_eq!(history.reason(), Some(Reason::Stopped));
     assert!(decision.condemned && !decision.held, "{decision:?}");

@@ -16,6 +16,9 @@ pub(crate) const BAD_INPUT: u8 = 2;
 /// A block could not be executed.
 pub(crate) const NOT_EXECUTED: u8 = 3;
 
+/// Each round takes a round trip to every shard; what is not settled by then is settled faster in order.
+pub(crate) const MOST_ROUNDS: i64 = 16;
+
 /// Says why, with the next step, and gives the exit code.
 pub(crate) fn fail(code: u8, reason: &dyn std::fmt::Display) -> ExitCode {
     shard_executor::logs::tell(&format!("shard-executor: {reason}"));

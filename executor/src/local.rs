@@ -18,11 +18,15 @@ use crate::partition::partition;
 use crate::report::BlockReport;
 use crate::state::State;
 use crate::validate::{self, BlockResult, ValidateError};
-use crate::vm::{ExecutionEnv, PartRun, TxOutcome, VmError};
+use crate::vm::{ExecutionEnv, Overlay, PartRun, TxOutcome, VmError};
 
 /// How long a part may take. A mainnet block's 30 million gas takes well under a second; this only has to be past
 /// anything that ends by itself.
 const PART_DEADLINE: Duration = Duration::from_secs(30);
+
+/// In how many rounds shards execute a block unless told otherwise: the speculative one, and one more for what turns out stale. A
+/// third finds hardly anything that the second did not.
+pub const ROUNDS: u32 = 2;
 
 /// How long idle threads get to notice that they are not needed any more.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -33,6 +37,7 @@ pub struct Local {
     workers: Vec<Worker>,
     /// Helpers of the calling thread, where there are no parts.
     pool: Pool,
+    rounds: u32,
 }
 
 impl Local {
@@ -52,9 +57,16 @@ impl Local {
     pub fn with_threads(shards: usize, threads: usize) -> io::Result<Self> {
         if shards > 1 {
             let workers = (0..shards).map(|index| Worker::start(index, threads)).collect::<Result<_, _>>()?;
-            return Ok(Self { workers, pool: Pool::default() });
+            return Ok(Self { workers, pool: Pool::default(), rounds: ROUNDS });
         }
-        Ok(Self { workers: Vec::new(), pool: Pool::start(&name(0), threads, || None)? })
+        Ok(Self { workers: Vec::new(), pool: Pool::start(&name(0), threads, || None)?, rounds: ROUNDS })
+    }
+
+    /// Lets several shards execute a block in up to so many rounds; what is stale after the last is executed in order.
+    /// The default is [`ROUNDS`].
+    #[must_use]
+    pub fn with_rounds(self, rounds: u32) -> Self {
+        Self { rounds, ..self }
     }
 
     /// Executes `block` on its own `pre` or on `previous`. The state after it comes back, mismatch or not; `progress` is
@@ -99,14 +111,45 @@ impl Local {
         Ok((result, state))
     }
 
-    /// Gives each worker a part and gathers what comes back in time.
+    /// The rounds of a block over the workers.
     fn speculate(&self, block: &Arc<Block>, state: State) -> (State, Vec<Option<TxOutcome>>) {
         if self.workers.is_empty() {
             return (state, Vec::new());
         }
-        let state = Arc::new(state);
+        let before = Arc::new(state);
         let mut outcomes: Vec<Option<TxOutcome>> = vec![None; block.transactions.len()];
-        let replies: Vec<_> = partition(block, self.workers.len())
+        let mut parts = partition(block, self.workers.len());
+        let mut state = Overlay::new(&ExecutionEnv::of(block), Arc::clone(&before));
+        for round in 1..=self.rounds {
+            self.round(block, state, parts, &mut outcomes);
+            if round == self.rounds {
+                break;
+            }
+            let Some(again) = validate::again(block, Arc::clone(&before), &outcomes, self.workers.len())
+            else {
+                break;
+            };
+            validate::Again { state, parts } = again;
+        }
+        // Copied only if a late worker still reads it.
+        (Arc::unwrap_or_clone(before), outcomes)
+    }
+
+    /// Gives each worker a part and gathers what comes back in time.
+    fn round(
+        &self,
+        block: &Arc<Block>,
+        state: Overlay<Arc<State>>,
+        parts: Vec<Vec<usize>>,
+        outcomes: &mut [Option<TxOutcome>],
+    ) {
+        let state = Arc::new(state);
+        for index in parts.iter().flatten() {
+            if let Some(place) = outcomes.get_mut(*index) {
+                *place = None;
+            }
+        }
+        let replies: Vec<_> = parts
             .into_iter()
             .zip(&self.workers)
             .filter(|(part, _)| !part.is_empty())
@@ -128,8 +171,6 @@ impl Local {
                 }
             }
         }
-        // Copied only if a late worker still reads it.
-        (Arc::unwrap_or_clone(state), outcomes)
     }
 }
 
@@ -137,7 +178,8 @@ impl Local {
 /// closes.
 struct Job {
     block: Arc<Block>,
-    state: Arc<State>,
+    /// The state before the block, and what is settled of it.
+    state: Arc<Overlay<Arc<State>>>,
     part: Vec<usize>,
     reply: Sender<Vec<TxOutcome>>,
 }
@@ -164,7 +206,7 @@ impl Worker {
     fn give(
         &self,
         block: &Arc<Block>,
-        state: &Arc<State>,
+        state: &Arc<Overlay<Arc<State>>>,
         part: Vec<usize>,
     ) -> Option<Receiver<Vec<TxOutcome>>> {
         let (reply, done) = bounded(1);

@@ -16,7 +16,6 @@ use crate::block::{Block, Transaction};
 /// ascending, and the same block always splits the same way. Lists may be empty.
 pub fn partition(block: &Block, parts: usize) -> Vec<Vec<usize>> {
     let parts = parts.max(1);
-    let mut lists = vec![Vec::new(); parts];
     if parts == 1 {
         return vec![(0..block.transactions.len()).collect()];
     }
@@ -25,6 +24,12 @@ pub fn partition(block: &Block, parts: usize) -> Vec<Vec<usize>> {
     for group in groups(&block.transactions) {
         pieces.extend(cut(&block.transactions, group, fair_share));
     }
+    deal(pieces, parts)
+}
+
+/// Deals pieces out, largest first, to the list with the least weight so far.
+pub(crate) fn deal(mut pieces: Vec<Piece>, parts: usize) -> Vec<Vec<usize>> {
+    let mut lists = vec![Vec::new(); parts];
     // Stable and keyed by the first transaction where weights are equal: no order depends on a hash map.
     pieces.sort_by_key(|piece| (Reverse(piece.weight), piece.transactions.first().copied()));
     let mut loads = vec![0_u64; parts];
@@ -41,9 +46,12 @@ pub fn partition(block: &Block, parts: usize) -> Vec<Vec<usize>> {
     lists
 }
 
-struct Piece {
-    weight: u64,
-    transactions: Vec<usize>,
+/// Transactions that stay together.
+pub(crate) struct Piece {
+    /// How much work they are, in gas.
+    pub(crate) weight: u64,
+    /// Their places in the block.
+    pub(crate) transactions: Vec<usize>,
 }
 
 /// Gas limits say too much, but they are all there is before execution; the cap keeps one careless sender from counting
@@ -54,41 +62,62 @@ fn weight(transaction: &Transaction) -> u64 {
 
 /// Transactions connected through a common address, each group ascending, groups ordered by their first transaction.
 fn groups(transactions: &[Transaction]) -> Vec<Vec<usize>> {
-    let mut parents: Vec<usize> = (0..transactions.len()).collect();
+    let mut forest = Forest::new(transactions.len());
     let mut first_use: HashMap<Address, usize> = HashMap::default();
     for (index, transaction) in transactions.iter().enumerate() {
         let listed = transaction.access_list.iter().map(|(address, _)| *address);
         for address in [transaction.sender].into_iter().chain(transaction.to).chain(listed) {
-            let first = *first_use.entry(address).or_insert(index);
-            let (a, b) = (root(&mut parents, first), root(&mut parents, index));
-            // The smaller index is the root, so that groups come out ordered.
-            if let Some(parent) = parents.get_mut(a.max(b)) {
-                *parent = a.min(b);
-            }
+            forest.join(*first_use.entry(address).or_insert(index), index);
         }
     }
-    let mut members: Vec<Vec<usize>> = vec![Vec::new(); transactions.len()];
-    for index in 0..transactions.len() {
-        let root = root(&mut parents, index);
-        if let Some(group) = members.get_mut(root) {
-            group.push(index);
-        }
-    }
-    members.retain(|group| !group.is_empty());
-    members
+    forest.groups()
 }
 
-fn root(parents: &mut [usize], mut at: usize) -> usize {
-    loop {
-        let parent = parents.get(at).copied().unwrap_or(at);
-        if parent == at {
-            return at;
+/// Which of some numbers belong together: disjoint sets, with paths halved on the way.
+pub(crate) struct Forest {
+    parents: Vec<usize>,
+}
+
+impl Forest {
+    /// Each of `0..len` by itself.
+    pub(crate) fn new(len: usize) -> Self {
+        Self { parents: (0..len).collect() }
+    }
+
+    /// Puts `a` and `b`, and all that belongs to them, together.
+    pub(crate) fn join(&mut self, a: usize, b: usize) {
+        let (a, b) = (self.root(a), self.root(b));
+        // The smaller one is the root, so that groups come out ordered.
+        if let Some(parent) = self.parents.get_mut(a.max(b)) {
+            *parent = a.min(b);
         }
-        let grandparent = parents.get(parent).copied().unwrap_or(parent);
-        if let Some(slot) = parents.get_mut(at) {
-            *slot = grandparent;
+    }
+
+    fn root(&mut self, mut at: usize) -> usize {
+        loop {
+            let parent = self.parents.get(at).copied().unwrap_or(at);
+            if parent == at {
+                return at;
+            }
+            let grandparent = self.parents.get(parent).copied().unwrap_or(parent);
+            if let Some(slot) = self.parents.get_mut(at) {
+                *slot = grandparent;
+            }
+            at = grandparent;
         }
-        at = grandparent;
+    }
+
+    /// All of them, each group ascending, groups ordered by their first member.
+    pub(crate) fn groups(mut self) -> Vec<Vec<usize>> {
+        let mut members: Vec<Vec<usize>> = vec![Vec::new(); self.parents.len()];
+        for index in 0..self.parents.len() {
+            let root = self.root(index);
+            if let Some(group) = members.get_mut(root) {
+                group.push(index);
+            }
+        }
+        members.retain(|group| !group.is_empty());
+        members
     }
 }
 

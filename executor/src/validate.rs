@@ -6,6 +6,7 @@
 
 mod ledger;
 mod parallel;
+mod rounds;
 mod seal;
 
 use std::fmt;
@@ -22,6 +23,7 @@ use crate::vm::{
 
 use ledger::Ledger;
 pub use parallel::run_parallel;
+pub use rounds::{Again, again};
 use seal::Seal;
 
 /// What became of a block.

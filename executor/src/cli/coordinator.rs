@@ -10,9 +10,10 @@ use shard_executor::block::load_chain;
 use shard_executor::coordinator::{self, CoordinatorError, CoordinatorOptions};
 use shard_executor::deadline::{self, Deadlines};
 use shard_executor::faults::Order;
+use shard_executor::local::ROUNDS;
 use shard_executor::telemetry::Telemetry;
 
-use super::{BAD_INPUT, NOT_EXECUTED, VERIFIED, WRONG_BLOCK, fail};
+use super::{BAD_INPUT, MOST_ROUNDS, NOT_EXECUTED, VERIFIED, WRONG_BLOCK, fail};
 
 /// Execute blocks over shards and verify them.
 #[derive(Debug, clap::Args)]
@@ -34,6 +35,11 @@ pub(crate) struct Args {
     /// How often a part that was lost, late or wrong is dispatched again
     #[arg(long, env = "SHARD_EXECUTOR_RETRIES", value_name = "N", default_value_t = 3)]
     retries: u32,
+    /// In how many rounds shards execute a block, at most: what is stale after the first goes to them again, the rest is
+    /// executed in order
+    #[arg(long, env = "SHARD_EXECUTOR_ROUNDS", value_name = "N", default_value_t = ROUNDS,
+          value_parser = clap::value_parser!(u32).range(1..=MOST_ROUNDS))]
+    rounds: u32,
     /// After how many shards lost with a block, two of them with the same part, it is kept from shards and tried once by a
     /// process of its own; 0: never
     #[arg(long, env = "SHARD_EXECUTOR_POISON_AFTER", value_name = "N", default_value_t = 3)]
@@ -97,6 +103,7 @@ pub(crate) fn run(args: Args, telemetry: Telemetry) -> ExitCode {
         heartbeat: args.heartbeat,
         deadlines: Deadlines::within(args.block_deadline),
         retries: args.retries,
+        rounds: args.rounds,
         poison_after: args.poison_after,
         quarantine: args.quarantine,
         repeat: args.repeat,

@@ -6,11 +6,11 @@ use std::process::ExitCode;
 
 use shard_executor::block::load_chain;
 use shard_executor::faults::{Faults, LastWords, Order, Role};
-use shard_executor::local::Local;
+use shard_executor::local::{Local, ROUNDS};
 use shard_executor::report::Reporter;
 use shard_executor::validate::ValidateError;
 
-use super::{BAD_INPUT, NOT_EXECUTED, VERIFIED, WRONG_BLOCK, fail};
+use super::{BAD_INPUT, MOST_ROUNDS, NOT_EXECUTED, VERIFIED, WRONG_BLOCK, fail};
 
 /// More threads than any machine has cores only cost memory.
 const MOST_SHARDS: i64 = 256;
@@ -31,6 +31,11 @@ pub(crate) struct Args {
     #[arg(long, env = "SHARD_EXECUTOR_THREADS", value_name = "K", default_value_t = 1,
           value_parser = clap::value_parser!(u16).range(1..=MOST_THREADS))]
     threads: u16,
+    /// In how many rounds shards execute a block: what is stale after the first goes to them again, the rest is executed in
+    /// order
+    #[arg(long, env = "SHARD_EXECUTOR_ROUNDS", value_name = "N", default_value_t = ROUNDS,
+          value_parser = clap::value_parser!(u32).range(1..=MOST_ROUNDS))]
+    rounds: u32,
     /// Order to obey before anything is executed, as for a shard
     #[arg(long, value_name = "ORDER", hide = true)]
     arm: Vec<Order>,
@@ -45,7 +50,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         Err(error) => return fail(BAD_INPUT, &error),
     };
     let local = match Local::with_threads(usize::from(args.shards), usize::from(args.threads)) {
-        Ok(local) => local,
+        Ok(local) => local.with_rounds(args.rounds),
         Err(error) => {
             return fail(
                 NOT_EXECUTED,

@@ -1,4 +1,4 @@
-//! One block over the shards: parts out, questions answered, outcomes in, and what is lost dispatched again.
+//! One round of a block over the shards: parts out, questions answered, outcomes in, and what is lost dispatched again.
 //!
 //! A part is lost when its shard's connection breaks, when its deadline passes, or when the shard says or sends something
 //! wrong. It then goes to a shard that is there and not suspect, at once if there is one, else to the first that comes
@@ -8,22 +8,22 @@ use std::time::{Duration, Instant};
 
 use opentelemetry::KeyValue;
 
+use super::coord::Beat;
 use super::link::Event;
 use super::links::{Links, Suspicion};
 use super::report::Report;
 use super::step::{Failure, Step};
-use super::{Beat, CoordinatorError, discarded, serve};
+use super::{CoordinatorError, discarded, serve};
 use crate::block::Block;
 use crate::deadline::Deadlines;
 use crate::faults::{DispatchFault, Faults};
 use crate::net::{WorkRef, wire};
 use crate::partition::partition;
 use crate::process::Stopping;
-use crate::state::State;
 use crate::telemetry::Telemetry;
 use crate::telemetry::counts::Late;
 use crate::telemetry::spans::{Open, number};
-use crate::vm::{self, ExecutionEnv, TxOutcome};
+use crate::vm::{self, ExecutionEnv, StateView, TxOutcome};
 
 /// Before a part that was refused is offered again: the shard that refused it is full or about to end, and an immediate
 /// second offer would only spend a retry.
@@ -38,8 +38,12 @@ const FLOOD_ATTEMPTS: usize = 1_000_000;
 
 pub(super) struct BlockRun<'a> {
     pub(super) block: &'a Block,
-    /// The state before its first transaction.
-    pub(super) state: &'a State,
+    /// Which round; the first, speculative one is 0.
+    pub(super) round: u32,
+    /// What shards read: the state before the first transaction and, in later rounds, what is settled.
+    pub(super) state: &'a dyn StateView,
+    /// When the block's time is over.
+    pub(super) until: Instant,
     pub(super) deadlines: Deadlines,
     pub(super) retries: u32,
     /// After how many shards lost with the same part the block is given up; 0: only its retries count.
@@ -49,13 +53,13 @@ pub(super) struct BlockRun<'a> {
     pub(super) beat: &'a Beat,
     pub(super) telemetry: &'a Telemetry,
     /// The span that its parts belong to.
-    pub(super) round: Option<&'a Open>,
+    pub(super) span: Option<&'a Open>,
 }
 
-/// What the shards made of a block.
-pub(super) struct Speculated {
-    /// A place for each transaction; `None` is for the coordinator to execute.
-    pub(super) outcomes: Vec<Option<TxOutcome>>,
+/// A round that came to its end.
+pub(super) struct Done {
+    /// Whether every part came back. A round after the first may be given up: what is missing is executed in order.
+    pub(super) complete: bool,
     /// How many parts were sent out.
     pub(super) parts: usize,
     /// How many dispatches were not the first of their part.
@@ -101,17 +105,20 @@ impl Part {
 }
 
 impl BlockRun<'_> {
-    /// Runs the block's parts; `None` if the coordinator was told to stop meanwhile.
+    /// Runs the round's parts, which `places` gives or else the partition of the whole block, and puts what comes back into
+    /// `outcomes`. `None` if the coordinator was told to stop meanwhile.
     pub(super) fn execute(
         &self,
         links: &mut Links,
         report: &mut Report,
-    ) -> Result<Option<Speculated>, CoordinatorError> {
-        links.begin_block(self.deadlines.block);
+        places: Option<Vec<Vec<usize>>>,
+        outcomes: &mut [Option<TxOutcome>],
+    ) -> Result<Option<Done>, CoordinatorError> {
+        links.begin_round(self.deadlines.block);
         // Shards that are away or stuck get no part of their own: another would have to execute it besides its own.
-        let mut parts = self.parts(links.trusted().max(1))?;
-        let mut outcomes: Vec<Option<TxOutcome>> = vec![None; self.block.transactions.len()];
-        let outcome = self.until_done(&mut parts, &mut outcomes, links, report);
+        let places = places.unwrap_or_else(|| partition(self.block, links.trusted().max(1)));
+        let mut parts = self.parts(places)?;
+        let outcome = self.until_done(&mut parts, outcomes, links, report);
         for part in &parts {
             self.end_span(part, Some("abandoned with its block"));
         }
@@ -123,13 +130,24 @@ impl BlockRun<'_> {
                 links.send(link, wire::down::Message::Cancel(cancel));
             }
         }
-        Ok(outcome?.then_some(Speculated { outcomes, parts: parts.len(), retries }))
+        let complete = match outcome {
+            Ok(true) => true,
+            Ok(false) => return Ok(None),
+            // All that a later round can do is to save time. But what may have taken a shard down is not executed here.
+            Err(CoordinatorError::Retries { .. } | CoordinatorError::Deadline { .. })
+                if self.round > 0 && parts.iter().all(|part| part.took_down == 0) =>
+            {
+                false
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Some(Done { complete, parts: parts.len(), retries }))
     }
 
-    fn parts(&self, shards: usize) -> Result<Vec<Part>, CoordinatorError> {
+    fn parts(&self, places: Vec<Vec<usize>>) -> Result<Vec<Part>, CoordinatorError> {
         let env = ExecutionEnv::of(self.block);
         let mut parts = Vec::new();
-        for (number, places) in partition(self.block, shards).into_iter().enumerate() {
+        for (number, places) in places.into_iter().enumerate() {
             if places.is_empty() {
                 continue;
             }
@@ -162,7 +180,7 @@ impl BlockRun<'_> {
         links: &mut Links,
         report: &mut Report,
     ) -> Result<bool, CoordinatorError> {
-        let until = Instant::now() + self.deadlines.block;
+        let until = self.until;
         loop {
             let Some(missing) = parts.iter().find(|part| !matches!(part.is, Is::Done)) else {
                 return Ok(true);
@@ -253,10 +271,10 @@ impl BlockRun<'_> {
             part: u32::try_from(part.number).unwrap_or(u32::MAX),
             attempt: part.dispatched,
         };
-        let span = self.telemetry.tracer().asks(self.round);
+        let span = self.telemetry.tracer().asks(self.span);
         let run = wire::RunPart {
             tag: Some(tag),
-            round: 0,
+            round: self.round,
             part_deadline_ms: milliseconds(time),
             state_deadline_ms: milliseconds(self.deadlines.state_request),
             trace: span.as_ref().map(Open::to_wire).unwrap_or_default(),

@@ -112,7 +112,7 @@ impl Link {
 pub(super) struct Links {
     /// This coordinator's incarnation.
     pub(super) incarnation: u64,
-    /// Counts the blocks executed; see `Tag` in the protocol.
+    /// Counts the rounds of all blocks; see `Tag` in the protocol.
     pub(super) sequence: u64,
     /// Messages discarded because they were of another attempt, incarnation or block.
     pub(super) discarded: Discarded,
@@ -305,8 +305,8 @@ impl Links {
         }
     }
 
-    /// Begins with another block, which may take so long.
-    pub(super) fn begin_block(&mut self, deadline: Duration) {
+    /// Begins with another round of this or another block; a block may take so long.
+    pub(super) fn begin_round(&mut self, deadline: Duration) {
         self.sequence += 1;
         let now = Instant::now();
         for up in self.links.iter_mut().filter_map(|link| link.up.as_mut()) {

@@ -19,19 +19,23 @@ use crate::validate::BlockResult;
 /// A block's line: what is said of every block however it ran, and what only several shards have.
 pub(super) struct BlockLine {
     block: BlockReport,
-    parts: usize,
-    retries: u32,
+    shared: Shared,
+}
+
+/// How the shards had their part in a block.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Shared {
+    /// In how many rounds; 0: no shard had any.
+    pub(super) rounds: u32,
+    /// How many parts were sent out.
+    pub(super) parts: usize,
+    /// How many of them again.
+    pub(super) retries: u32,
 }
 
 impl BlockLine {
-    pub(super) fn new(
-        result: &BlockResult,
-        took: Duration,
-        digest: B256,
-        parts: usize,
-        retries: u32,
-    ) -> Self {
-        Self { block: BlockReport::new(result, took, digest), parts, retries }
+    pub(super) fn new(result: &BlockResult, took: Duration, digest: B256, shared: Shared) -> Self {
+        Self { block: BlockReport::new(result, took, digest), shared }
     }
 
     /// How the block ended.
@@ -46,7 +50,7 @@ impl BlockLine {
 
     /// Parts dispatched again.
     pub(super) fn retries(&self) -> u64 {
-        self.retries.into()
+        self.shared.retries.into()
     }
 }
 
@@ -152,7 +156,7 @@ impl Report {
     }
 
     pub(super) fn block(&mut self, line: &BlockLine) -> io::Result<()> {
-        let BlockLine { block, parts, retries } = line;
+        let BlockLine { block, shared: Shared { rounds, parts, retries } } = line;
         self.blocks += 1;
         self.wrong += u64::from(!block.verified);
         self.reexecuted += block.reexecuted as u64;
@@ -164,6 +168,7 @@ impl Report {
             "transactions": block.transactions,
             "gas_used": block.gas_used,
             "elapsed_ms": block.milliseconds,
+            "rounds": rounds,
             "parts": parts,
             "retries": retries,
             "reexecuted": block.reexecuted,

@@ -1,11 +1,13 @@
 //! Answers to the shards' questions about the state before the block.
 
 use crate::net::{Key, MAX_KEYS, Value, WireError, wire};
-use crate::state::State;
 use crate::vm::StateView;
 
 /// The answer to one request, or why it deserves none.
-pub(super) fn answer(request: &wire::StateRequest, state: &State) -> Result<wire::StateReply, WireError> {
+pub(super) fn answer(
+    request: &wire::StateRequest,
+    state: &dyn StateView,
+) -> Result<wire::StateReply, WireError> {
     if request.keys.len() > MAX_KEYS {
         let reason = format!("{} keys in one request, at most {MAX_KEYS} are allowed", request.keys.len());
         return Err(WireError::Mismatch(reason));
@@ -15,11 +17,12 @@ pub(super) fn answer(request: &wire::StateRequest, state: &State) -> Result<wire
     Ok(wire::StateReply { tag: request.tag, id: request.id, values })
 }
 
-fn look_up(key: &Key, state: &State) -> Value {
+/// The state is this process's own, so what cannot be read is not there.
+fn look_up(key: &Key, state: &dyn StateView) -> Value {
     match *key {
-        Key::Account(address) => Value::Account(state.account(&address)),
-        Key::Slot(address, slot) => Value::Slot(state.slot(&address, &slot)),
-        Key::Code(hash) => Value::Code(StateView::code(state, hash).ok().map(|code| code.original_bytes())),
-        Key::BlockHash(number) => Value::BlockHash(StateView::block_hash(state, number).ok()),
+        Key::Account(address) => Value::Account(state.account(address).ok().flatten()),
+        Key::Slot(address, slot) => Value::Slot(state.storage(address, slot).unwrap_or_default()),
+        Key::Code(hash) => Value::Code(state.code(hash).ok().map(|code| code.original_bytes())),
+        Key::BlockHash(number) => Value::BlockHash(state.block_hash(number).ok()),
     }
 }

@@ -372,6 +372,7 @@ impl Executor {
         let env = &job.work.env;
         let mut part = PartRun::new(env, &batch, remote, &mut before, &mut progress);
         parallel::run(pool, env, &batch, &snapshot, &mut part, job.until)?;
+        self.telemetry.counts().helped.add(part.taken_over() as u64);
         Ok(part.into_outcomes())
     }
 

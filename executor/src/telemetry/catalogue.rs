@@ -26,6 +26,10 @@ shard_telemetry::catalogue! {
         "Transactions executed by a shard, retries included; at the coordinator: those of verified blocks.";
     REEXECUTED: "shard_executor_reexecuted_transactions_total", Kind::Counter, Unit::Count("{transaction}"), [],
         "Transactions that the coordinator executed again, because a shard had read what an earlier one changed.";
+    AGAIN: "shard_executor_later_round_transactions_total", Kind::Counter, Unit::Count("{transaction}"), [],
+        "Transactions that the coordinator sent to shards again, in a round after the first.";
+    HELPED: "shard_executor_helped_transactions_total", Kind::Counter, Unit::Count("{transaction}"), [],
+        "Transactions of a shard's parts that a helper thread had executed ahead; none without --threads.";
     RETRIES: "shard_executor_retries_total", Kind::Counter, Unit::Count("{part}"), [],
         "Parts that the coordinator dispatched again.";
     QUARANTINED: "shard_executor_quarantined_blocks_total", Kind::Counter, Unit::Count("{block}"), [],

@@ -112,6 +112,10 @@ pub struct Counts {
     pub transactions: Count,
     /// Transactions that a coordinator executed again because something they had read was stale.
     pub reexecuted: Count,
+    /// Transactions that a coordinator sent to shards again, in a round after the first.
+    pub again: Count,
+    /// Transactions of parts that a helper had executed ahead.
+    pub helped: Count,
     /// Parts dispatched again.
     pub retries: Count,
     /// Blocks that are kept from shards.
@@ -134,6 +138,8 @@ impl Default for Counts {
             useless: Default::default(),
             transactions: Count::default(),
             reexecuted: Count::default(),
+            again: Count::default(),
+            helped: Count::default(),
             retries: Count::default(),
             quarantined: Count::default(),
             state_requests: Count::default(),

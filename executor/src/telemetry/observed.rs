@@ -26,8 +26,11 @@ pub(super) fn register(workshop: &Workshop, shard: &str, counts: &Arc<Counts>, d
             each(Outcome::ALL, |outcome| (counts.blocks(*outcome), "outcome", outcome.label()))
         });
         observe(&catalogue::REEXECUTED, |counts| alone(&counts.reexecuted));
+        observe(&catalogue::AGAIN, |counts| alone(&counts.again));
         observe(&catalogue::RETRIES, |counts| alone(&counts.retries));
         observe(&catalogue::QUARANTINED, |counts| alone(&counts.quarantined));
+    } else {
+        observe(&catalogue::HELPED, |counts| alone(&counts.helped));
     }
     observe(&catalogue::TRANSACTIONS, |counts| alone(&counts.transactions));
     observe(&catalogue::STATE_REQUESTS, |counts| alone(&counts.state_requests));

@@ -50,6 +50,7 @@ pub struct PartRun<'a, V: StateView, E> {
     batch: Arc<dyn Batch>,
     executor: Executor<Overlay<V>>,
     outcomes: Vec<TxOutcome>,
+    taken_over: usize,
     /// Called before each transaction; its error ends the part.
     before: &'a mut dyn FnMut() -> Result<(), E>,
     progress: &'a mut dyn FnMut(),
@@ -69,9 +70,15 @@ impl<'a, V: StateView, E> PartRun<'a, V, E> {
             batch: Arc::clone(batch),
             executor: Executor::new(env, Overlay::new(env, view)),
             outcomes: Vec::with_capacity(batch.len()),
+            taken_over: 0,
             before,
             progress,
         }
+    }
+
+    /// How many transactions helpers had executed ahead, with outcomes that held.
+    pub const fn taken_over(&self) -> usize {
+        self.taken_over
     }
 
     /// What came of the transactions, but of those that met a gap in the view.
@@ -87,6 +94,7 @@ impl<V: StateView, E: From<VmError>> Settle for PartRun<'_, V, E> {
         (self.before)()?;
         let taken_over = ahead.filter(|outcome| holds(&outcome.reads, self.executor.view()));
         let is_taken_over = taken_over.is_some();
+        self.taken_over += usize::from(is_taken_over);
         let outcome = match (taken_over, self.batch.get(place)) {
             (Some(outcome), _) => Some(outcome),
             (None, Some((index, transaction))) => execute_one(&mut self.executor, index, transaction)?,

@@ -5,6 +5,7 @@
 //! state after the block.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
 use proptest::prelude::*;
@@ -21,7 +22,9 @@ use crate::support::generated;
 static WAYS: LazyLock<Vec<(String, Local)>> = LazyLock::new(|| {
     let ways = (1..=8).flat_map(|shards| (1..=4).map(move |threads| (shards, threads)));
     ways.map(|(shards, threads)| {
-        (format!("{shards} shards of {threads} threads"), Local::with_threads(shards, threads).unwrap())
+        // As many rounds as threads: every number of rounds meets every number of shards.
+        let local = Local::with_threads(shards, threads).unwrap().with_rounds(threads as u32);
+        (format!("{shards} shards of {threads} threads"), local)
     })
     .collect()
 });
@@ -60,9 +63,13 @@ fn same_in(way: usize, chain: &Blocks) -> Result<(), TestCaseError> {
 }
 
 fn plan(conflict: f64) -> impl Strategy<Value = Plan> {
+    plan_of(0..14, conflict)
+}
+
+fn plan_of(transactions: Range<u32>, conflict: f64) -> impl Strategy<Value = Plan> {
     let kind = prop::sample::select(Kind::NAMES.map(|(_, kind)| kind).to_vec());
     let skew = prop::sample::select(vec![0.0, 1.0, 3.0]);
-    (0_u32..14, any::<u64>(), kind, skew).prop_map(move |(transactions, seed, kind, skew)| Plan {
+    (transactions, any::<u64>(), kind, skew).prop_map(move |(transactions, seed, kind, skew)| Plan {
         transactions,
         conflict,
         seed,
@@ -97,6 +104,16 @@ proptest! {
 
     #[test]
     fn generated_blocks_of_conflicts_only_come_out_as_in_order(plan in plan(1.0), way in 0_usize..32) {
+        same_in(way, &generated(plan, CHAIN))?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 30, ..ProptestConfig::default() })]
+
+    /// Large enough for a second and a third round.
+    #[test]
+    fn large_blocks_of_many_conflicts_come_out_as_in_order(plan in plan_of(30..90, 0.7), way in 4_usize..32) {
         same_in(way, &generated(plan, CHAIN))?;
     }
 }

@@ -15,6 +15,7 @@ mod hostile_blocks;
 mod mismatches;
 mod parallel;
 mod real_blocks;
+mod rounds;
 mod rules;
 mod support;
 mod vectors;

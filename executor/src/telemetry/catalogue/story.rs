@@ -13,7 +13,7 @@ pub const ATTRIBUTES: &[Attribute] = &[
     attribute(
         "round.number",
         Bound::Words,
-        "0: on the shards, each part on its own. 1: in block order on the coordinator.",
+        "0: on the shards, each part on its own. From 1: on the shards again, for what was stale. The last: in block order on the coordinator.",
     ),
     attribute("part.number", Bound::Unbounded, "Which part of the block."),
     attribute("part.attempt", Bound::Unbounded, "Which attempt at it, from 0."),
@@ -37,7 +37,7 @@ pub const SPANS: &[Span] = &[
     },
     Span {
         name: "round",
-        meaning: "One way through the block: round 0 on the shards, round 1 in order on the coordinator.",
+        meaning: "One way through the block: on the shards, perhaps again for what turned out stale, and the last one in order on the coordinator.",
         attributes: &["shard", "round.number"],
     },
     Span {

@@ -1,0 +1,176 @@
+//! The coordinating thread: block after block, each from the state before it to its line.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::Sender;
+use opentelemetry::KeyValue;
+use shard_heartbeat::{Heartbeat, ProcessState, ThreadBeat, Work, WorkGuard};
+
+use super::links::Links;
+use super::quarantine::Quarantine;
+use super::report::Report;
+use super::{AllVerified, CoordinatorError, CoordinatorOptions};
+use crate::block::Block;
+use crate::faults::{Faults, LastWords};
+use crate::process::Stopping;
+use crate::state::State;
+use crate::telemetry::counts::{Late, Outcome};
+use crate::telemetry::spans::number;
+
+/// The thread's place in the heartbeat, if there is one.
+pub(super) struct Beat(Option<ThreadBeat>);
+
+impl Beat {
+    fn working(&self, work: Work) -> Option<WorkGuard<'_>> {
+        self.0.as_ref().map(|beat| beat.working(work))
+    }
+
+    pub(super) fn progress(&self) {
+        if let Some(beat) = &self.0 {
+            beat.progress();
+        }
+    }
+
+    fn leave(self) {
+        if let Some(beat) = self.0 {
+            beat.leave();
+        }
+    }
+}
+
+/// The coordinating thread.
+pub(super) struct Coord {
+    pub(super) options: CoordinatorOptions,
+    pub(super) links: Links,
+    pub(super) quarantine: Quarantine,
+    pub(super) report: Report,
+    pub(super) faults: Faults,
+    pub(super) stopping: Stopping,
+}
+
+/// How the thread comes to its end other than by a fault.
+enum Stop {
+    /// A test ordered it to vanish.
+    Vanish,
+    Error(CoordinatorError),
+}
+
+impl<E: Into<CoordinatorError>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+impl Coord {
+    pub(super) fn run(
+        mut self,
+        heartbeat: Option<&Heartbeat>,
+        done: &Sender<Result<AllVerified, CoordinatorError>>,
+    ) {
+        let mut words = LastWords::default();
+        let registered = heartbeat.map(|heartbeat| heartbeat.register("coord")).transpose();
+        let beat = match registered {
+            Ok(beat) => Beat(beat),
+            Err(error) => {
+                // The main thread waits for it and has room for one.
+                let _ = done.try_send(Err(error.into()));
+                return;
+            }
+        };
+        if let Some(heartbeat) = heartbeat {
+            heartbeat.set_state(ProcessState::Running);
+        }
+        let outcome = match self.all_blocks(&beat, &mut words) {
+            Err(Stop::Vanish) => return,
+            Err(Stop::Error(error)) => Err(error),
+            Ok(all_verified) => Ok(all_verified),
+        };
+        // The totals are told however it ended.
+        let told = self.report.end(self.links.discarded.so_far(), outcome.is_ok());
+        beat.leave();
+        let _ =
+            done.try_send(outcome.and_then(|all_verified| told.map(|()| all_verified).map_err(Into::into)));
+    }
+
+    fn all_blocks(&mut self, beat: &Beat, words: &mut LastWords) -> Result<AllVerified, Stop> {
+        self.links.wait_for_first(&mut self.report, &self.stopping)?;
+        let blocks = std::mem::take(&mut self.options.blocks);
+        let mut round = 0;
+        while !self.stopping.begun() && (self.options.repeat == 0 || round < self.options.repeat) {
+            let mut previous = None;
+            for block in &blocks {
+                if self.stopping.begun() {
+                    break;
+                }
+                previous = self.block(block, previous, beat, words)?;
+            }
+            round += 1;
+        }
+        // Told to stop with blocks left that were asked for: nobody may take those for verified.
+        let asked = u64::try_from(blocks.len()).unwrap_or(u64::MAX).saturating_mul(self.options.repeat);
+        if self.options.repeat > 0 && self.report.blocks() < asked {
+            return Err(CoordinatorError::Stopped { done: self.report.blocks(), asked }.into());
+        }
+        Ok(self.report.all_verified())
+    }
+
+    /// One block, from the state before it to its line. `None`: it was told to stop in the middle.
+    fn block(
+        &mut self,
+        block: &Arc<Block>,
+        previous: Option<State>,
+        beat: &Beat,
+        words: &mut LastWords,
+    ) -> Result<Option<State>, Stop> {
+        let telemetry = self.options.telemetry.clone();
+        let span = telemetry.tracer().root();
+        let deadlines = self.options.deadlines;
+        let work = Work::new(block.number()).deadline(deadlines.block);
+        let _working = beat.working(match &span {
+            Some(span) => work.trace(span.context()),
+            None => work,
+        });
+        let transactions = block.transactions.len() as u64;
+        self.faults
+            .point(block.number(), transactions.max(1), beat.0.as_ref(), words)
+            .map_err(|_| Stop::Vanish)?;
+        let started = Instant::now();
+        let done = self.execute(block, previous, beat, span.as_ref());
+        // Told to stop is no end of a block.
+        let ended = match &done {
+            Ok(None) => None,
+            Ok(Some((_, line))) => Some((line.outcome(), line.reexecuted(), line.retries())),
+            Err(_) => Some((Outcome::Failed, 0, 0)),
+        };
+        if let Some((outcome, reexecuted, retries)) = ended {
+            let counts = telemetry.counts();
+            counts.blocks(outcome).add(1);
+            counts.reexecuted.add(reexecuted);
+            if outcome == Outcome::Verified {
+                counts.transactions.add(transactions);
+            }
+            if matches!(done, Err(CoordinatorError::Deadline { .. })) {
+                counts.late(Late::Block).add(1);
+            }
+            telemetry.block_took(started.elapsed());
+            let numbers = [
+                number("block.number", block.number()),
+                number("block.transactions", transactions),
+                number("block.reexecuted", reexecuted),
+                number("block.retries", retries),
+            ];
+            let mut attributes: Vec<_> = numbers.into_iter().flatten().collect();
+            attributes.push(KeyValue::new("block.outcome", outcome.label()));
+            let failed = match &done {
+                Err(error) => Some(error.to_string()),
+                Ok(_) if outcome == Outcome::Verified => None,
+                Ok(_) => Some("the block is not what its header says".to_owned()),
+            };
+            telemetry.tracer().end(span, "block", attributes, failed);
+        }
+        let Some((state, line)) = done? else { return Ok(None) };
+        self.report.block(&line)?;
+        Ok(Some(state))
+    }
+}

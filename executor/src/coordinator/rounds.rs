@@ -1,0 +1,180 @@
+//! One block: its rounds over the shards and the rest in order; or, if it kills, without any shard.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::block_run::BlockRun;
+use super::coord::{Beat, Coord};
+use super::quarantine::Known;
+use super::report::{BlockLine, Shared};
+use super::{CoordinatorError, sacrifice};
+use crate::block::Block;
+use crate::state::State;
+use crate::telemetry::spans::{Open, number};
+use crate::validate::{self, Again};
+use crate::vm::TxOutcome;
+
+impl Coord {
+    /// The block's rounds: over the shards, then in order.
+    pub(super) fn execute(
+        &mut self,
+        block: &Arc<Block>,
+        previous: Option<State>,
+        beat: &Beat,
+        span: Option<&Open>,
+    ) -> Result<Option<(State, BlockLine)>, CoordinatorError> {
+        let tracer = self.options.telemetry.tracer().clone();
+        let deadlines = self.options.deadlines;
+        let started = Instant::now();
+        let mut state = validate::open(block, previous)?;
+        match self.quarantine.knows(block).cloned() {
+            Some(Known::Deadly(how)) => return Err(self.poison(block, how)),
+            Some(Known::InOrder) => return self.in_order(block, state, started, beat),
+            None => {}
+        }
+        let speculated = match self.over_shards(block, &state, started + deadlines.block, beat, span) {
+            Err(killed @ CoordinatorError::Killed { .. }) => {
+                return self.sacrifice(block, state, started, &killed, beat);
+            }
+            speculated => speculated?,
+        };
+        let Some(Speculated { outcomes, rounds, parts, retries }) = speculated else { return Ok(None) };
+        let round = tracer.child(span);
+        let result = validate::run_in_order(block, &mut state, outcomes, &|| beat.progress());
+        let failed = result.as_ref().err().map(ToString::to_string);
+        tracer.end(round, "round", number("round.number", rounds.into()).into_iter().collect(), failed);
+        let result = result?;
+        let shared = Shared { parts, rounds, retries };
+        let line = BlockLine::new(&result, started.elapsed(), state.digest(), shared);
+        Ok(Some((state, line)))
+    }
+
+    /// The block's rounds over the shards: the speculative one, and others for what turned out stale. `None`: it was told
+    /// to stop in the middle.
+    fn over_shards(
+        &mut self,
+        block: &Block,
+        before: &State,
+        until: Instant,
+        beat: &Beat,
+        span: Option<&Open>,
+    ) -> Result<Option<Speculated>, CoordinatorError> {
+        let telemetry = self.options.telemetry.clone();
+        let mut so_far =
+            Speculated { outcomes: vec![None; block.transactions.len()], rounds: 0, parts: 0, retries: 0 };
+        let mut again: Option<Again<&State>> = None;
+        loop {
+            let round = telemetry.tracer().child(span);
+            let run = BlockRun {
+                block,
+                round: so_far.rounds,
+                state: match &again {
+                    Some(again) => &again.state,
+                    None => before,
+                },
+                until,
+                deadlines: self.options.deadlines,
+                retries: self.options.retries,
+                poison_after: self.options.poison_after,
+                faults: &self.faults,
+                stopping: &self.stopping,
+                beat,
+                telemetry: &telemetry,
+                span: round.as_ref(),
+            };
+            let places = again.as_ref().map(|again| again.parts.clone());
+            if let Some(places) = &places {
+                let sent = places.iter().map(Vec::len).sum::<usize>() as u64;
+                telemetry.counts().again.add(sent);
+                for at in places.iter().flatten() {
+                    if let Some(place) = so_far.outcomes.get_mut(*at) {
+                        *place = None;
+                    }
+                }
+            }
+            let done = run.execute(&mut self.links, &mut self.report, places, &mut so_far.outcomes);
+            let failed = done.as_ref().err().map(ToString::to_string);
+            let attributes = number("round.number", so_far.rounds.into()).into_iter().collect();
+            telemetry.tracer().end(round, "round", attributes, failed);
+            let Some(done) = done? else { return Ok(None) };
+            so_far.rounds += 1;
+            so_far.parts += done.parts;
+            so_far.retries += done.retries;
+            if so_far.rounds >= self.options.rounds || !done.complete {
+                return Ok(Some(so_far));
+            }
+            beat.progress();
+            again = validate::again(block, before, &so_far.outcomes, self.links.trusted());
+            if again.is_none() {
+                return Ok(Some(so_far));
+            }
+        }
+    }
+}
+
+/// What the shards made of a block.
+struct Speculated {
+    /// A place for each transaction; `None` is for the coordinator to execute.
+    outcomes: Vec<Option<TxOutcome>>,
+    /// In how many rounds.
+    rounds: u32,
+    /// How many parts were sent out, in all rounds.
+    parts: usize,
+    /// How many dispatches were not the first of their part.
+    retries: u32,
+}
+
+impl Coord {
+    /// Shards were lost with the block, one after the other: tries it in a process of its own, and remembers what came of it.
+    fn sacrifice(
+        &mut self,
+        block: &Arc<Block>,
+        state: State,
+        started: Instant,
+        killed: &CoordinatorError,
+        beat: &Beat,
+    ) -> Result<Option<(State, BlockLine)>, CoordinatorError> {
+        self.report.quarantined(block.number(), &block.hash.to_string(), &killed.to_string())?;
+        self.options.telemetry.counts().quarantined.add(1);
+        let arm = self.faults.sacrifice_point(block.number());
+        let stopping = self.stopping.clone();
+        let mut still = || {
+            beat.progress();
+            !stopping.begun()
+        };
+        let ended = sacrifice::run(block, &state, self.options.deadlines.block, arm, &mut still)
+            .map_err(|source| CoordinatorError::Sacrifice { block: block.number(), source })?;
+        match ended {
+            sacrifice::Ended::Unwanted => Ok(None),
+            sacrifice::Ended::Survived => {
+                self.quarantine.add(block, Known::InOrder)?;
+                self.in_order(block, state, started, beat)
+            }
+            sacrifice::Ended::Died(how) => {
+                self.quarantine.add(block, Known::Deadly(how.clone()))?;
+                Err(self.poison(block, how))
+            }
+        }
+    }
+
+    fn poison(&self, block: &Block, how: String) -> CoordinatorError {
+        let forget = match &self.options.quarantine {
+            Some(path) => format!("to try it again, remove its line from {}", path.display()),
+            None => "a restart of the coordinator would try it again: give --quarantine a file".to_owned(),
+        };
+        CoordinatorError::Poison { block: block.number(), hash: block.hash, how, forget }
+    }
+
+    /// A block that no shard may execute: in order, on this thread.
+    fn in_order(
+        &self,
+        block: &Arc<Block>,
+        mut state: State,
+        started: Instant,
+        beat: &Beat,
+    ) -> Result<Option<(State, BlockLine)>, CoordinatorError> {
+        let result = validate::run_in_order(block, &mut state, Vec::new(), &|| beat.progress())?;
+        let line = BlockLine::new(&result, started.elapsed(), state.digest(), Shared::default());
+        Ok(Some((state, line)))
+    }
+}

@@ -5,6 +5,7 @@ pub(crate) mod demo;
 pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod status;
+pub(crate) mod suggest;
 pub(crate) mod supervise;
 
 use std::fmt::Display;
@@ -17,6 +18,10 @@ use shard_watchdog::config::units;
 /// Exit code of bad input, a bad config above all.
 pub(crate) const BAD_INPUT: u8 = 2;
 
+/// Exit code of `status` when it was called wrongly (`EX_USAGE` of sysexits.h): with 2, which every other command ends with then,
+/// it says that the shard is condemned.
+const STATUS_MISUSED: u8 = 64;
+
 /// What stands below the list of commands.
 pub(crate) const MAIN_HELP: &str = "\
 Is something wrong right now?
@@ -24,6 +29,7 @@ Is something wrong right now?
 
 Would another config have done better?
   shard-watchdog replay RECORDING --config FILE   what that config would have done
+  shard-watchdog suggest RECORDING                thresholds that fit what was recorded
 
 Setting it up:
   shard-watchdog demo                        see it work on this machine, nothing to prepare
@@ -34,6 +40,18 @@ Setting it up:
 
 It never kills unless the config says [kill] mode = \"enforce\".
 Every flag has an environment variable SHARD_WATCHDOG_…; the flag beats it, and it beats the file.";
+
+/// Tells what is wrong with the command line, or the help that was asked for; returns the exit code.
+pub(crate) fn misused(error: &clap::Error) -> ExitCode {
+    // Whoever reads this may have gone.
+    let _ = error.print();
+    let status = std::env::args_os().nth(1).is_some_and(|command| command == "status");
+    match u8::try_from(error.exit_code()) {
+        Ok(0) => ExitCode::SUCCESS,
+        _ if status => ExitCode::from(STATUS_MISUSED),
+        _ => ExitCode::from(BAD_INPUT),
+    }
+}
 
 /// Tells why a command ends, on standard error; returns the exit code.
 pub(crate) fn fail(code: u8, why: impl Display) -> ExitCode {

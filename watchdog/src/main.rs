@@ -22,15 +22,21 @@ enum Command {
     Status(cli::status::Args),
     Demo(cli::demo::Args),
     Replay(cli::replay::Args),
+    Suggest(cli::suggest::Args),
 }
 
 fn main() -> ExitCode {
-    match Arguments::parse().command {
+    let command = match Arguments::try_parse() {
+        Ok(arguments) => arguments.command,
+        Err(error) => return cli::misused(&error),
+    };
+    match command {
         Command::Run(args) => cli::run::run(&args),
         Command::Check(args) => cli::check::run(&args),
         Command::Supervise(args) => cli::supervise::run(&args),
         Command::Status(args) => cli::status::run(&args),
         Command::Demo(args) => cli::demo::run(&args),
         Command::Replay(args) => cli::replay::run(&args),
+        Command::Suggest(args) => cli::suggest::run(&args),
     }
 }

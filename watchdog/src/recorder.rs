@@ -16,8 +16,10 @@ pub mod decode;
 pub mod delta;
 pub mod encode;
 pub mod file;
+pub mod gaps;
 pub mod replay;
 pub mod ring;
+pub mod threshold;
 pub mod wire;
 
 use std::sync::Arc;

@@ -28,7 +28,8 @@ Examples:
   shard-watchdog status --url unix:/run/shard/0.watchdog.sock
 
 Exit codes: 0 healthy or excused · 1 starting, degraded or restarting ·
-2 condemned, dying, dead, crash_loop or unguarded · 3 the sidecar is not reachable";
+2 condemned, dying, dead, crash_loop or unguarded · 3 the sidecar is not reachable ·
+64 the command line is wrong (every other command ends with 2 then; here that is a verdict)";
 
 /// Say what the sidecar thinks of its shard, and why
 #[derive(Debug, clap::Args)]

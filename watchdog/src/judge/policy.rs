@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use globset::{Glob, GlobMatcher};
 
-use crate::config::{Config, On};
+use crate::config::{ChannelRule, Config, JudgeConfig, On, ThreadRule};
 use crate::verdict::ExcuseKind;
 
 use super::excuse::Caps;
@@ -87,8 +87,19 @@ impl ChannelLimits {
 impl Policy {
     /// The policy that `config` asks for.
     pub fn new(config: &Config, poll_threads: bool) -> Self {
-        let rules = config
-            .threads
+        let Config { threads, channels, judge, restart, .. } = config;
+        Self::of(threads, channels, judge, restart.within, poll_threads)
+    }
+
+    /// The policy of these rules: that of a second judge is made of others than the config's own.
+    pub fn of(
+        threads: &[ThreadRule],
+        channels: &[ChannelRule],
+        judge: &JudgeConfig,
+        restart_within: Duration,
+        poll_threads: bool,
+    ) -> Self {
+        let rules = threads
             .iter()
             .map(|rule| Rule {
                 name: rule.name.clone(),
@@ -99,8 +110,7 @@ impl Policy {
                 on: rule.on,
             })
             .collect();
-        let channels = config
-            .channels
+        let channels = channels
             .iter()
             .map(|rule| ChannelLimits {
                 name: rule.name.clone(),
@@ -117,15 +127,15 @@ impl Policy {
         Self {
             rules,
             channels,
-            startup_grace: config.judge.startup_grace,
-            exit_within: config.judge.exit_within,
-            stopped_at_most: config.judge.stopped_at_most,
-            stopped_kills: config.judge.stopped_then == On::Kill,
+            startup_grace: judge.startup_grace,
+            exit_within: judge.exit_within,
+            stopped_at_most: judge.stopped_at_most,
+            stopped_kills: judge.stopped_then == On::Kill,
             excuse_caps: Caps::default()
-                .with(ExcuseKind::Starved, config.judge.starved)
-                .with(ExcuseKind::Throttled, config.judge.throttled)
-                .with(ExcuseKind::Traced, config.judge.traced),
-            restart_within: config.restart.within,
+                .with(ExcuseKind::Starved, judge.starved)
+                .with(ExcuseKind::Throttled, judge.throttled)
+                .with(ExcuseKind::Traced, judge.traced),
+            restart_within,
             poll_threads,
         }
     }

@@ -1,0 +1,283 @@
+//! What there is to say about thresholds, as TOML with comments or as JSON.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use shard_watchdog::clock::Monotonic;
+use shard_watchdog::config::{Config, On, ThreadRule};
+use shard_watchdog::recorder::file::Header;
+use shard_watchdog::recorder::gaps::ThreadGaps;
+use shard_watchdog::recorder::threshold::{LONG, Threshold, written};
+
+/// A longest gap of so many times the p99 is rather a fault that was recorded than a load: it should not make thresholds.
+const OUTLIER: u32 = 20;
+
+/// The gaps of one name, over all recordings.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Named {
+    gaps: ThreadGaps,
+    longest_at: Option<Timestamp>,
+    /// The threads that a rule found, where there are rules.
+    members: Vec<String>,
+}
+
+impl Named {
+    /// Adds those of one recording.
+    pub(super) fn join(&mut self, gaps: &ThreadGaps, header: &Header) {
+        if gaps.longest > self.gaps.longest {
+            self.longest_at = Some(header.wall_of(gaps.longest_at));
+        }
+        self.gaps.join(gaps);
+    }
+
+    fn add(&mut self, name: &str, other: &Self) {
+        if other.gaps.longest > self.gaps.longest {
+            self.longest_at = other.longest_at;
+        }
+        self.gaps.join(&other.gaps);
+        self.members.push(name.to_owned());
+    }
+}
+
+/// One rule.
+#[derive(Debug, Serialize)]
+struct Suggestion {
+    /// A name, or the glob of a rule.
+    name: String,
+    /// The threads that the rule is about.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    members: Vec<String>,
+    gaps: u64,
+    median_seconds: f64,
+    p99_seconds: f64,
+    longest_seconds: f64,
+    longest_at: Option<Timestamp>,
+    /// The longest that one stood still without an end.
+    unfinished_seconds: Option<f64>,
+    /// Absent if nothing can be said.
+    stall_after: Option<String>,
+    warn_after: Option<String>,
+    /// How many times the longest gap was asked for.
+    margin_asked: Option<u32>,
+    /// How many times the longest gap it is.
+    margin_left: Option<f64>,
+    /// Why.
+    why: String,
+    #[serde(skip)]
+    rule: Option<(u32, On)>,
+}
+
+/// All of it.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Told {
+    shard: String,
+    from: Option<Timestamp>,
+    to: Option<Timestamp>,
+    recordings: u64,
+    recorded_seconds: f64,
+    looks: u64,
+    /// Looks that the recordings say are missing.
+    pub(super) lost: u64,
+    /// Gaps that could not be measured.
+    pub(super) void: u64,
+    /// What a person should know before anything else.
+    caution: Vec<String>,
+    pub(super) problems: Vec<String>,
+    threads: Vec<Suggestion>,
+    /// Threads that no rule of the config is about.
+    without_rule: Vec<String>,
+    #[serde(skip)]
+    recorded: Duration,
+}
+
+impl Told {
+    /// One recording, from its first look to its last.
+    pub(super) fn recording(&mut self, header: &Header, first: Monotonic, last: Monotonic, looks: u64) {
+        let (from, to) = (header.wall_of(first), header.wall_of(last));
+        self.from = Some(self.from.map_or(from, |before| before.min(from)));
+        self.to = Some(self.to.map_or(to, |before| before.max(to)));
+        if self.recordings > 0 && self.shard != header.shard {
+            self.caution
+                .push(format!("these recordings are of several shards: {} and {}", self.shard, header.shard));
+        }
+        self.shard.clone_from(&header.shard);
+        self.recordings += 1;
+        self.looks += looks;
+        self.recorded += last.since(first);
+        self.recorded_seconds = self.recorded.as_secs_f64();
+    }
+
+    /// Comes to thresholds: one for each rule of `config`, or else one for each name.
+    pub(super) fn conclude(&mut self, names: &BTreeMap<String, Named>, config: Option<&Config>) {
+        if self.recorded < LONG {
+            let recorded = rough(self.recorded);
+            self.caution.push(format!(
+                "TOO SHORT to rest a kill on: {recorded} were recorded. These thresholds fit that time and no other; record a day \
+                 with its busiest hour ([recorder] in the config) and ask again"
+            ));
+        }
+        if self.lost + self.void > 0 {
+            let (lost, void) = (self.lost, self.void);
+            self.caution.push(format!(
+                "{lost} looks are missing and {void} gaps could not be measured, because the sidecar came late or had no room: \
+                 there may have been longer ones"
+            ));
+        }
+        let Some(config) = config else {
+            self.threads = names.iter().map(|(name, named)| self.suggestion(name, named, None)).collect();
+            return;
+        };
+        let mut by_rule = vec![Named::default(); config.threads.len()];
+        for (name, named) in names {
+            let rule = config.threads.iter().position(|rule| rule.glob.is_match(name));
+            match rule.and_then(|rule| by_rule.get_mut(rule)) {
+                Some(found) => found.add(name, named),
+                None => self.without_rule.push(name.clone()),
+            }
+        }
+        let rules = config.threads.iter().zip(&by_rule);
+        self.threads = rules.map(|(rule, named)| self.suggestion(&rule.name, named, Some(rule))).collect();
+    }
+
+    fn suggestion(&self, name: &str, named: &Named, rule: Option<&ThreadRule>) -> Suggestion {
+        let gaps = &named.gaps;
+        let threshold = Threshold::of(gaps, self.recorded);
+        let why = match &threshold {
+            Some(threshold) => threshold.why.to_owned(),
+            None if rule.is_some() && named.members.is_empty() => {
+                "no thread of this name was recorded".to_owned()
+            }
+            None => "it was never seen to make progress at work, so nothing can be said".to_owned(),
+        };
+        Suggestion {
+            name: name.to_owned(),
+            members: named.members.clone(),
+            gaps: gaps.gaps,
+            median_seconds: gaps.quantile(50).as_secs_f64(),
+            p99_seconds: gaps.quantile(99).as_secs_f64(),
+            longest_seconds: gaps.longest.as_secs_f64(),
+            longest_at: named.longest_at,
+            unfinished_seconds: gaps.unfinished.map(|time| time.as_secs_f64()),
+            stall_after: threshold.map(|threshold| written(threshold.stall_after)),
+            warn_after: threshold.map(|threshold| written(threshold.warn_after)),
+            margin_asked: threshold.map(|threshold| threshold.margin),
+            margin_left: threshold.map(|threshold| {
+                threshold.stall_after.as_secs_f64() / gaps.longest.as_secs_f64().max(f64::MIN_POSITIVE)
+            }),
+            why,
+            rule: rule.map(|rule| (rule.count, rule.on)),
+        }
+    }
+
+    /// For a script: one line.
+    pub(super) fn json(&self) -> String {
+        serde_json::to_string(self).map_or_else(|_| String::new(), |text| text + "\n")
+    }
+
+    /// For a person and the config file.
+    pub(super) fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = self.write(&mut text);
+        text
+    }
+
+    fn write(&self, text: &mut String) -> std::fmt::Result {
+        let recorded = rough(self.recorded);
+        write!(text, "# shard {}: {recorded} recorded, {} looks", self.shard, self.looks)?;
+        if let (Some(from), Some(to)) = (self.from, self.to) {
+            write!(text, ", from {from:.0} to {to:.0}")?;
+        }
+        text.push('\n');
+        for caution in &self.caution {
+            writeln!(text, "# {caution}.")?;
+        }
+        text.push_str(
+            "# A gap is time at work without progress in which the thread could have run; a load that was not recorded may have\n\
+             # longer ones. If long gaps become rare no faster than 1/t², a threshold of m times the longest is passed about once\n\
+             # in m² recordings like this.\n",
+        );
+        for suggestion in &self.threads {
+            suggestion.write(text)?;
+        }
+        if !self.without_rule.is_empty() {
+            writeln!(text, "\n# No rule of the config is about: {}", self.without_rule.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+impl Suggestion {
+    fn write(&self, text: &mut String) -> std::fmt::Result {
+        let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        writeln!(
+            text,
+            "\n# {}: {} gaps; median {:.1?}, p99 {:.1?}, longest {:.1?}{}",
+            self.name,
+            self.gaps,
+            seconds(self.median_seconds),
+            seconds(self.p99_seconds),
+            seconds(self.longest_seconds),
+            self.longest_at.map(|at| format!(" at {at:.3}")).unwrap_or_default(),
+        )?;
+        if !self.members.is_empty() && self.members != [self.name.as_str()] {
+            writeln!(text, "# These are: {}", self.members.join(", "))?;
+        }
+        if let Some(time) = self.unfinished_seconds {
+            writeln!(
+                text,
+                "# One stood still for {:.1?} when its process or the recording ended: that is no gap, and not in the figures.",
+                seconds(time)
+            )?;
+        }
+        if self.longest_seconds > f64::from(OUTLIER) * self.p99_seconds {
+            writeln!(
+                text,
+                "# The longest is more than {OUTLIER} times the p99: if it was a fault, these thresholds are too long; record without it."
+            )?;
+        }
+        let (Some(stall), Some(warn), Some(asked), Some(left)) =
+            (&self.stall_after, &self.warn_after, self.margin_asked, self.margin_left)
+        else {
+            return writeln!(text, "# No threshold: {}.", self.why);
+        };
+        writeln!(text, "# Room for {left:.1} times the longest gap, {asked} were asked for: {}.", self.why)?;
+        let Some(name) = self.glob() else {
+            return writeln!(
+                text,
+                "# warn_after = {warn:?}, stall_after = {stall:?}; but no rule can have this name."
+            );
+        };
+        writeln!(text, "[[thread]]\nname = {}", quoted(&name))?;
+        if let Some((count, on)) = self.rule {
+            let on = match on {
+                On::Kill => "kill",
+                On::Report => "report",
+                On::Ignore => "ignore",
+            };
+            writeln!(text, "count = {count}\non = {on:?}")?;
+        }
+        writeln!(text, "warn_after = {warn:?}\nstall_after = {stall:?}")
+    }
+
+    /// What a rule about it is called. A name that the target chose may mean something else as a glob, or nothing in TOML.
+    fn glob(&self) -> Option<String> {
+        if self.rule.is_some() {
+            return Some(self.name.clone());
+        }
+        let plain = |c: char| (c.is_ascii_graphic() || c == ' ') && c != '\\' && c != '"';
+        (!self.name.is_empty() && self.name.chars().all(plain)).then(|| globset::escape(&self.name))
+    }
+}
+
+fn rough(time: Duration) -> String {
+    written(Duration::from_secs(time.as_secs()))
+}
+
+/// A string as TOML has it.
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}

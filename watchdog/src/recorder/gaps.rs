@@ -1,0 +1,240 @@
+//! How long threads went without progress while they were at work and could have run, from a recording.
+//!
+//! The time is the judge's own: the stall clock of a judge that goes by no rule, read just before each beat. So a gap is what
+//! a threshold would have run against, with every excuse taken off.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Monotonic;
+use crate::judge::policy::Policy;
+use crate::judge::{Judge, OBSERVER_LATE};
+use crate::observation::Observation;
+use crate::snapshot::TargetIdentity;
+use crate::verdict::Health;
+
+/// Each octave of microseconds has so many buckets: a quantile is too long by 1/16 at most.
+const STEPS: u32 = 16;
+/// Every octave of a 64-bit number.
+const BUCKETS: usize = 64 * STEPS as usize;
+
+/// The gaps of all threads of one name.
+#[derive(Clone, Debug)]
+pub struct ThreadGaps {
+    /// How many ended in progress, idleness included.
+    pub gaps: u64,
+    /// The longest of them.
+    pub longest: Duration,
+    /// When that one ended.
+    pub longest_at: Monotonic,
+    /// The longest that a thread stood still without an end to it: when the recording ended, or its process was lost.
+    pub unfinished: Option<Duration>,
+    buckets: Vec<u64>,
+}
+
+impl Default for ThreadGaps {
+    fn default() -> Self {
+        Self {
+            gaps: 0,
+            longest: Duration::ZERO,
+            longest_at: Monotonic::default(),
+            unfinished: None,
+            buckets: vec![0; BUCKETS],
+        }
+    }
+}
+
+impl ThreadGaps {
+    /// One more, which ended at `at`.
+    pub fn add(&mut self, gap: Duration, at: Monotonic) {
+        self.gaps = self.gaps.saturating_add(1);
+        if gap > self.longest {
+            (self.longest, self.longest_at) = (gap, at);
+        }
+        if let Some(bucket) = self.buckets.get_mut(bucket_of(gap)) {
+            *bucket = bucket.saturating_add(1);
+        }
+    }
+
+    /// Takes in those of another thread, or of another recording of the same machine's life.
+    pub fn join(&mut self, other: &Self) {
+        self.gaps = self.gaps.saturating_add(other.gaps);
+        if other.longest > self.longest {
+            (self.longest, self.longest_at) = (other.longest, other.longest_at);
+        }
+        self.unfinished = self.unfinished.max(other.unfinished);
+        for (mine, theirs) in self.buckets.iter_mut().zip(&other.buckets) {
+            *mine = mine.saturating_add(*theirs);
+        }
+    }
+
+    /// The time that this share of the gaps, in hundredths, does not pass; at most 1/16 too long.
+    pub fn quantile(&self, hundredths: u64) -> Duration {
+        let wanted = self.gaps.saturating_mul(hundredths).div_ceil(100).max(1);
+        let mut sum = 0_u64;
+        for (bucket, count) in self.buckets.iter().enumerate() {
+            sum = sum.saturating_add(*count);
+            if sum >= wanted {
+                return end_of(bucket).min(self.longest);
+            }
+        }
+        self.longest
+    }
+
+    fn stood_still(&mut self, time: Duration) {
+        self.unfinished = self.unfinished.max(Some(time).filter(|time| !time.is_zero()));
+    }
+}
+
+fn bucket_of(gap: Duration) -> usize {
+    let micros = u64::try_from(gap.as_micros()).unwrap_or(u64::MAX).max(1);
+    let octave = micros.ilog2();
+    // The four bits below the highest one.
+    let step = if octave >= 4 { micros >> (octave - 4) } else { micros << (4 - octave) } & 15;
+    (octave * STEPS) as usize + usize::try_from(step).unwrap_or(0)
+}
+
+/// The first time that no longer belongs to a bucket.
+fn end_of(bucket: usize) -> Duration {
+    let (octave, step) = (bucket / STEPS as usize, (bucket % STEPS as usize) as u128);
+    let micros = ((16 + step + 1) << octave).div_ceil(16);
+    Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+}
+
+/// What is remembered of one thread from look to look.
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    key: (u32, u64),
+    name: usize,
+    working: bool,
+    gone: bool,
+    counted: Duration,
+}
+
+/// Collects gaps from looks, one after the other.
+#[derive(Debug)]
+pub struct Gaps {
+    policy: Policy,
+    judge: Judge,
+    target: Option<TargetIdentity>,
+    previous: Monotonic,
+    last: Vec<Last>,
+    now: Vec<Last>,
+    names: Vec<(Arc<str>, ThreadGaps)>,
+    void: u64,
+}
+
+impl Gaps {
+    /// A collector for a recording of a sidecar that `began` then. What `policy` says of thresholds makes no difference to a
+    /// gap; it says how often looks are due, and so which of them came too late to tell anything.
+    pub fn new(policy: Policy, began: Monotonic) -> Self {
+        Self {
+            policy,
+            judge: Judge::new(began),
+            target: None,
+            previous: began,
+            last: Vec::new(),
+            now: Vec::new(),
+            names: Vec::new(),
+            void: 0,
+        }
+    }
+
+    /// One look.
+    pub fn look(&mut self, seen: &Observation) {
+        let decision = self.judge.observe(&self.policy, seen);
+        let target = seen.process.as_ref().filter(|process| !process.exited).map(|process| process.identity);
+        if target != self.target {
+            self.target = target;
+            self.lose();
+        }
+        // Nobody saw what happened meanwhile.
+        let late = decision.late_by > OBSERVER_LATE;
+        let since = seen.at.since(self.previous);
+        self.previous = seen.at;
+        let Some(incarnation) = self.judge.incarnation() else { return };
+        self.now.clear();
+        for (guess, trial) in incarnation.threads().iter().enumerate() {
+            let same = |last: &&Last| last.key == trial.key;
+            let before = self.last.get(guess).filter(same).or_else(|| self.last.iter().find(same)).copied();
+            let name = before
+                .map(|before| before.name)
+                .or_else(|| self.names.iter().position(|(n, _)| *n == trial.name));
+            let name = name.unwrap_or_else(|| {
+                self.names.push((Arc::clone(&trial.name), ThreadGaps::default()));
+                self.names.len() - 1
+            });
+            if let Some(before) = before
+                && before.working
+                && trial.last_beat == seen.at
+            {
+                if late {
+                    self.void = self.void.saturating_add(1);
+                } else if let Some((_, gaps)) = self.names.get_mut(name) {
+                    // It beat at some moment since that look: counted until now, rather too long than too short.
+                    gaps.add(before.counted.saturating_add(since), seen.at);
+                }
+            }
+            self.now.push(Last {
+                key: trial.key,
+                name,
+                working: trial.work.is_some() && !trial.left,
+                gone: trial.health == Health::Gone,
+                counted: trial.clock.counted(),
+            });
+        }
+        std::mem::swap(&mut self.last, &mut self.now);
+    }
+
+    /// Gaps of which nobody knows how long they were, because the sidecar came late or looks are missing.
+    pub const fn void(&self) -> u64 {
+        self.void
+    }
+
+    /// Every name that was seen, in the order in which they came, with its gaps.
+    pub fn finish(mut self) -> Vec<(Arc<str>, ThreadGaps)> {
+        self.lose();
+        self.names
+    }
+
+    /// The process is another one, or none: what stood still then never went on.
+    fn lose(&mut self) {
+        for last in self.last.drain(..).filter(|last| last.working && !last.gone) {
+            if let Some((_, gaps)) = self.names.get_mut(last.name) {
+                gaps.stood_still(last.counted);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_ends_behind_what_falls_into_it_and_not_far_behind() {
+        for micros in [1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 100, 999, 48_000, 1_000_000, 1 << 40] {
+            let gap = Duration::from_micros(micros);
+            let end = end_of(bucket_of(gap));
+            assert!(end > gap, "{micros}: {end:?}");
+            assert!(end <= gap * 17 / 16 + Duration::from_micros(1), "{micros}: {end:?}");
+        }
+        assert!(bucket_of(Duration::MAX) < BUCKETS);
+    }
+
+    #[test]
+    fn quantiles_are_those_of_the_gaps_that_were_added() {
+        let mut gaps = ThreadGaps::default();
+        assert_eq!(gaps.quantile(50), Duration::ZERO);
+        for millis in 1..=200 {
+            gaps.add(Duration::from_millis(millis), Monotonic(millis));
+        }
+        let (median, p99) = (gaps.quantile(50).as_millis(), gaps.quantile(99).as_millis());
+        assert!((100..=107).contains(&median) && (198..=200).contains(&p99), "{median} {p99}");
+        assert_eq!((gaps.longest_at, gaps.quantile(100)), (Monotonic(200), Duration::from_millis(200)));
+        let mut both = ThreadGaps::default();
+        both.add(Duration::from_secs(1), Monotonic(7));
+        both.join(&gaps);
+        assert_eq!((both.gaps, both.longest, both.longest_at), (201, Duration::from_secs(1), Monotonic(7)));
+    }
+}

@@ -1,0 +1,137 @@
+//! From gaps to thresholds: how much longer than anything that was seen a `stall_after` has to be.
+//!
+//! Of n gaps that are alike, the next one is the longest with a chance of one in n + 1: a threshold at the longest gap itself kills
+//! about once in every recording as long as this one. How much room brings that down depends on how fast long gaps become rare.
+//! If they thin out as slowly as 1/t² (disks and garbage collectors do, hardly anything is slower), a threshold of m times the
+//! longest is passed about once in m² such recordings.
+
+use std::time::Duration;
+
+use super::gaps::ThreadGaps;
+
+/// Times the longest gap, where much was seen: passed once in 16 such recordings at worst.
+const MARGIN: u32 = 4;
+/// The same where little was seen: the longest of few gaps says little, and the load of some minutes is not that of a day. Passed
+/// once in 100 such recordings at worst.
+const WIDE_MARGIN: u32 = 10;
+/// So many gaps make the longest one worth trusting.
+const MANY: u64 = 1_000;
+/// So much time holds more than one kind of load: an hour of blocks, of the cron jobs beside them, of a neighbour's backup.
+pub const LONG: Duration = Duration::from_secs(3_600);
+/// No `stall_after` is shorter: below it the sidecar would have to look more than 250 times a second, and a busy machine takes a
+/// fifth of it from any thread now and then.
+const SHORTEST: Duration = Duration::from_millis(500);
+/// A warning comes when this part of the room is used up: half, so that a kill never comes unannounced.
+const WARN_SHARE: u32 = 2;
+
+/// What follows for one name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Threshold {
+    /// `stall_after`
+    pub stall_after: Duration,
+    /// `warn_after`
+    pub warn_after: Duration,
+    /// How many times the longest gap was asked for.
+    pub margin: u32,
+    /// Why as many.
+    pub why: &'static str,
+}
+
+impl Threshold {
+    /// The thresholds that leave the margin; `None` if no gap was seen to end. `recorded`: for how long was looked.
+    pub fn of(gaps: &ThreadGaps, recorded: Duration) -> Option<Self> {
+        let (margin, why) = match (gaps.gaps, recorded) {
+            (0, _) => return None,
+            (..MANY, _) => (WIDE_MARGIN, "few gaps were seen"),
+            (_, recorded) if recorded < LONG => (WIDE_MARGIN, "less than an hour was recorded"),
+            _ => (MARGIN, "many gaps were seen in an hour or more"),
+        };
+        let asked = gaps.longest.saturating_mul(margin);
+        let (stall_after, why) = if asked <= SHORTEST {
+            (SHORTEST, "no threshold should be shorter: a busy machine takes 100 ms from anybody")
+        } else {
+            (round_up(asked), why)
+        };
+        Some(Self { stall_after, warn_after: round_down(stall_after / WARN_SHARE), margin, why })
+    }
+}
+
+/// The digits of a threshold: more of them would pretend to know more.
+const DIGITS: [u128; 4] = [1, 2, 3, 5];
+
+fn steps() -> impl DoubleEndedIterator<Item = u128> {
+    // Up to 5 × 10¹⁶ ms, which is more than any recording.
+    (0..17).flat_map(|power| DIGITS.map(|digit| digit * 10_u128.pow(power)))
+}
+
+/// Up to the next 1, 2, 3 or 5 times a power of ten milliseconds.
+fn round_up(time: Duration) -> Duration {
+    let millis = time.as_nanos().div_ceil(1_000_000);
+    milliseconds(steps().find(|step| *step >= millis).unwrap_or(millis))
+}
+
+fn round_down(time: Duration) -> Duration {
+    let millis = time.as_millis();
+    milliseconds(steps().rfind(|step| *step <= millis).unwrap_or(millis))
+}
+
+fn milliseconds(count: u128) -> Duration {
+    Duration::from_millis(u64::try_from(count).unwrap_or(u64::MAX))
+}
+
+/// A duration as the config file has it, to the millisecond: `1m 30s`.
+pub fn written(time: Duration) -> String {
+    let mut left = time.as_millis();
+    let mut parts = Vec::new();
+    for (unit, millis) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)] {
+        if left >= millis {
+            parts.push(format!("{}{unit}", left / millis));
+            left %= millis;
+        }
+    }
+    if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Monotonic;
+    use crate::config::units;
+
+    fn gaps(count: u64, longest: Duration) -> ThreadGaps {
+        let mut gaps = ThreadGaps::default();
+        (0..count).for_each(|_| gaps.add(longest, Monotonic(1)));
+        gaps
+    }
+
+    #[test]
+    fn a_threshold_is_a_round_multiple_of_the_longest_gap() {
+        let of =
+            |count, millis, recorded| Threshold::of(&gaps(count, Duration::from_millis(millis)), recorded);
+        assert_eq!(of(0, 0, LONG), None);
+        let few = of(1, 480, LONG).unwrap();
+        assert_eq!((few.margin, few.stall_after), (10, Duration::from_secs(5)));
+        assert_eq!(few.warn_after, Duration::from_secs(2));
+        let short = of(MANY, 480, LONG - Duration::from_secs(1)).unwrap();
+        assert_eq!((short.margin, short.why), (10, "less than an hour was recorded"));
+        let long = of(MANY, 480, LONG).unwrap();
+        assert_eq!((long.margin, long.stall_after), (4, Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn no_threshold_is_so_short_that_a_busy_machine_passes_it() {
+        let threshold = Threshold::of(&gaps(1, Duration::from_micros(3)), LONG).unwrap();
+        assert_eq!(threshold.stall_after, SHORTEST);
+        assert_eq!(threshold.warn_after, Duration::from_millis(200));
+        assert_eq!(round_up(Duration::MAX), Duration::from_millis(u64::MAX));
+    }
+
+    #[test]
+    fn a_threshold_is_read_as_it_was_written() {
+        for millis in [1, 500, 1_000, 90_000, 3_600_001, 86_400_000] {
+            let time = Duration::from_millis(millis);
+            assert_eq!(units::duration(&written(time)), Some(time), "{}", written(time));
+        }
+        assert_eq!(written(Duration::from_millis(90_500)), "1m 30s 500ms");
+    }
+}

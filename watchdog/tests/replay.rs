@@ -1,0 +1,274 @@
+//! `replay` and `suggest` as scripts and people call them: exit codes, and what they print.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test says what went wrong by failing, and one that waits without end is ended by its runner"
+)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use shard_watchdog::clock::{Monotonic, WallAnchor};
+use shard_watchdog::observation::{
+    Claim, Declared, Observation, Presence, ProcessObservation, Survivors, TaskObservation, TaskState,
+    ThreadObservation, WaitChannel,
+};
+use shard_watchdog::recorder::{Recorder, file};
+use shard_watchdog::snapshot::TargetIdentity;
+
+const MILLI: u64 = 1_000_000;
+/// Between two looks, as with a threshold of 5 s.
+const LOOK: u64 = 40 * MILLI;
+const BEGAN: u64 = 77_000 * MILLI;
+
+/// A shard whose thread `exec-s0` is at work, looked at every 40 ms.
+struct Shard {
+    recorder: Recorder,
+    seen: Observation,
+}
+
+impl Shard {
+    fn new() -> Self {
+        let process = ProcessObservation {
+            identity: TargetIdentity { pid: 4_711, start_time: 1, incarnation: 1 },
+            declared: Declared::Running,
+            segment_readable: true,
+            exited: false,
+            leader: Some(TaskState::Sleeping),
+            survivors: Survivors::NotAsked,
+            signalled: None,
+        };
+        let thread = ThreadObservation {
+            slot: 0,
+            generation: 1,
+            name: "exec-s0".into(),
+            tid: 4_712,
+            claim: Claim::Live,
+            presence: Presence::Present,
+            activity: 1,
+            progress: 1,
+            work_key: 19_000_000,
+            attempt: 1,
+            task: None,
+        };
+        let seen = Observation {
+            at: Monotonic(BEGAN),
+            process: Some(process),
+            threads: vec![thread],
+            channels: Vec::new(),
+        };
+        Self { recorder: Recorder::new(Monotonic(BEGAN), 0, false), seen }
+    }
+
+    /// Looks `count` times, at each of which the thread has made progress.
+    fn progress(mut self, count: u64) -> Self {
+        for _ in 0..count {
+            self.seen.threads[0].progress += 1;
+            self.seen.threads[0].task = None;
+            self.look();
+        }
+        self
+    }
+
+    /// Looks `count` times, at each of which it is seen in this state without progress.
+    fn still(mut self, count: u64, state: TaskState) -> Self {
+        for _ in 0..count {
+            let wait = Some(WaitChannel::Futex);
+            let task = TaskObservation { state, cpu_ns: Some(5), run_delay_ns: Some(7), wait };
+            self.seen.threads[0].task = Some(task);
+            self.look();
+        }
+        self
+    }
+
+    fn look(&mut self) {
+        self.seen.at.0 += LOOK;
+        self.recorder.look(&self.seen);
+    }
+
+    fn bytes(mut self) -> Vec<u8> {
+        file::write(&self.recorder.excerpt(self.seen.at), "0", &WallAnchor::now())
+    }
+
+    fn into_file(self, folder: &Path) -> PathBuf {
+        let path = folder.join("recording");
+        std::fs::write(&path, self.bytes()).unwrap();
+        path
+    }
+}
+
+fn config(folder: &Path, stall_after: &str) -> PathBuf {
+    let path = folder.join(format!("{stall_after}.toml"));
+    let text = format!(
+        "[target]\nshard = \"0\"\nheartbeat = \"/h\"\n[[thread]]\nname = \"exec-s*\"\nstall_after = \"{stall_after}\"\n"
+    );
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+fn watchdog(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } =
+        Command::new(env!("CARGO_BIN_EXE_shard-watchdog")).args(arguments).env_clear().output().unwrap();
+    (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+fn replay(recording: &Path, config: &Path, more: &[&str]) -> (Option<i32>, String, String) {
+    let mut arguments = vec!["replay", recording.to_str().unwrap(), "--config", config.to_str().unwrap()];
+    arguments.extend(more);
+    watchdog(&arguments)
+}
+
+/// Without the times of day, which differ from run to run.
+fn without_times(text: &str) -> String {
+    let time = regex::Regex::new(r"\d{4}-\d\d-\d\dT[0-9:.]+Z").unwrap();
+    time.replace_all(text, "TIME").into_owned()
+}
+
+/// A second of progress, then six of a lock.
+fn stalled() -> Shard {
+    Shard::new().progress(25).still(150, TaskState::Sleeping)
+}
+
+#[test]
+fn a_config_that_would_have_killed_ends_with_5_and_says_when_and_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let recording = stalled().into_file(folder.path());
+    let (code, out, err) = replay(&recording, &config(folder.path(), "5s"), &[]);
+    assert_eq!((code, err.as_str()), (Some(5), ""), "{out}");
+    insta::assert_snapshot!(without_times(&out), @r"
+    shard 0: 175 observations from TIME to TIME, recorded by shard-watchdog 0.1.0
+      TIME  verdict     healthy: every watched thread is idle or makes progress
+      TIME  verdict     degraded: thread exec-s0 is late
+      TIME  condemned   stalled: thread exec-s0 made no progress on work 19000000 (attempt 1) for 5s in which it could have: deadlock
+      TIME  verdict     condemned: thread exec-s0 made no progress on work 19000000 (attempt 1) for 5s in which it could have: deadlock
+      TIME  withheld    a kill is due and held back: observe
+    it would have killed
+    ");
+    let (code, out, _) = replay(&recording, &config(folder.path(), "5s"), &["--json"]);
+    let told: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(code, Some(5));
+    assert_eq!((&told["would_kill"], &told["looks"]), (&Value::Bool(true), &Value::from(175)));
+}
+
+#[test]
+fn a_config_that_would_have_waited_ends_with_0() {
+    let folder = tempfile::tempdir().unwrap();
+    let recording = stalled().into_file(folder.path());
+    let (code, out, err) = replay(&recording, &config(folder.path(), "7s"), &[]);
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    insta::assert_snapshot!(without_times(&out), @r"
+    shard 0: 175 observations from TIME to TIME, recorded by shard-watchdog 0.1.0
+      TIME  verdict     healthy: every watched thread is idle or makes progress
+      TIME  verdict     degraded: thread exec-s0 is late
+    it would not have killed
+    ");
+}
+
+#[test]
+fn what_cannot_be_replayed_ends_with_2_and_says_which_and_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let recording = stalled().into_file(folder.path());
+    let good = config(folder.path(), "5s");
+    let bad = config(folder.path(), "5 seconds");
+    let nothing = folder.path().join("nothing");
+    let empty = folder.path().join("empty");
+    std::fs::write(&empty, "").unwrap();
+    for (recording, config, why) in [
+        (&nothing, &good, "nothing: cannot be read: No such file"),
+        (&empty, &good, "empty: is not a recording"),
+        (&recording, &nothing, "nothing: the config file cannot be read"),
+        (&recording, &bad, "thread.stall_after: found \"5 seconds\""),
+    ] {
+        let (code, out, err) = replay(recording, config, &[]);
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{err}");
+        assert!(err.contains(why), "{why}: {err}");
+    }
+}
+
+#[test]
+fn what_was_cut_off_is_replayed_up_to_there_and_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = stalled().bytes();
+    let cut = folder.path().join("cut");
+    std::fs::write(&cut, &whole[..whole.len() - 20]).unwrap();
+    let (code, out, err) = replay(&cut, &config(folder.path(), "1s"), &[]);
+    assert_eq!(code, Some(5), "{err}");
+    assert!(err.contains("it was cut off") && out.contains("condemned"), "{err}{out}");
+}
+
+#[test]
+fn suggest_prints_a_config_with_the_gaps_that_it_rests_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let recording = Shard::new()
+        .progress(25)
+        .still(5, TaskState::Sleeping)
+        .progress(25)
+        .still(100, TaskState::Stopped)
+        .progress(25)
+        .still(50, TaskState::Sleeping)
+        .into_file(folder.path());
+    let (code, out, err) = watchdog(&["suggest", recording.to_str().unwrap()]);
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    insta::assert_snapshot!(without_times(&out), @r#"
+    # shard 0: 9s recorded, 230 looks, from TIME to TIME
+    # TOO SHORT to rest a kill on: 9s were recorded. These thresholds fit that time and no other; record a day with its busiest hour ([recorder] in the config) and ask again.
+    # A gap is time at work without progress in which the thread could have run; a load that was not recorded may have
+    # longer ones. If long gaps become rare no faster than 1/t², a threshold of m times the longest is passed about once
+    # in m² recordings like this.
+
+    # exec-s0: 74 gaps; median 41.0ms, p99 240.0ms, longest 240.0ms at TIME
+    # One stood still for 2.0s when its process or the recording ended: that is no gap, and not in the figures.
+    # Room for 12.5 times the longest gap, 10 were asked for: few gaps were seen.
+    [[thread]]
+    name = "exec-s0"
+    warn_after = "1s"
+    stall_after = "3s"
+    "#);
+    // Pasted into a config, it is one, and one under which what was recorded would have lived.
+    let new = folder.path().join("new.toml");
+    std::fs::write(&new, format!("[target]\nshard = \"0\"\nheartbeat = \"/h\"\n{out}")).unwrap();
+    let (code, _, err) = watchdog(&["check", "--config", new.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{err}");
+    let (code, out, _) = replay(&recording, &new, &[]);
+    assert_eq!(code, Some(0), "{out}");
+}
+
+#[test]
+fn suggest_goes_by_the_rules_of_a_config_where_one_is_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let recording = Shard::new().progress(100).into_file(folder.path());
+    let config = config(folder.path(), "5s");
+    let arguments = ["suggest", recording.to_str().unwrap(), "--config", config.to_str().unwrap(), "--json"];
+    let (code, out, _) = watchdog(&arguments);
+    let told: Value = serde_json::from_str(&out).unwrap();
+    let rule = &told["threads"][0];
+    assert_eq!((code, &rule["name"], &rule["members"][0]), (Some(0), &"exec-s*".into(), &"exec-s0".into()));
+    assert_eq!((&rule["gaps"], &rule["longest_seconds"]), (&99.into(), &0.04.into()));
+    assert_eq!((&rule["stall_after"], &rule["warn_after"]), (&"500ms".into(), &"200ms".into()));
+    assert!(told["caution"][0].as_str().unwrap().starts_with("TOO SHORT"), "{told:#}");
+}
+
+#[test]
+fn suggest_refuses_what_is_no_recording_with_2() {
+    let (code, out, err) = watchdog(&["suggest", "/dev/null"]);
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    assert!(err.contains("not a regular file"), "{err}");
+    assert_eq!(watchdog(&["suggest"]).0, Some(2));
+}
+
+#[test]
+fn a_wrong_call_of_status_is_no_verdict() {
+    for arguments in [&["status", "--url", "9611"][..], &["status", "--colour"], &["status", "now"]] {
+        let (code, out, err) = watchdog(arguments);
+        assert_eq!((code, out.as_str()), (Some(64), ""), "{err}");
+        assert!(err.contains("Usage") || err.contains("http://HOST:PORT"), "{err}");
+    }
+    let (code, out, _) = watchdog(&["status", "--help"]);
+    assert_eq!(code, Some(0));
+    assert!(out.contains("64 the command line is wrong"), "{out}");
+    assert_eq!(watchdog(&["replay"]).0, Some(2), "every other command says it as ever");
+}

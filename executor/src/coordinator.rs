@@ -148,7 +148,7 @@ impl Coordinator {
         let thread = Coord {
             links,
             quarantine,
-            report: Report::start(options.json).map_err(failed("report's thread"))?,
+            report: Report::start(options.json, all(&options)).map_err(failed("report's thread"))?,
             options,
             faults: faults.clone(),
             stopping: stopping.clone(),
@@ -259,6 +259,11 @@ impl Coordinator {
             std::thread::park();
         }
     }
+}
+
+/// How many blocks there are to execute, if that has an end.
+fn all(options: &CoordinatorOptions) -> Option<u64> {
+    (options.repeat > 0).then(|| (options.blocks.len() as u64).saturating_mul(options.repeat))
 }
 
 /// What names this life of the process to the shards.

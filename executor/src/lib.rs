@@ -21,6 +21,7 @@ pub mod net;
 pub mod parallel;
 pub mod partition;
 pub mod process;
+pub mod progress;
 pub mod report;
 pub mod shard;
 pub mod state;

@@ -17,6 +17,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 /// How the end of a gap is told: a line, without its newline, for so many lines that were dropped.
 pub(crate) type Gap = fn(u64) -> String;
 
+#[derive(Debug)]
 enum Order {
     Line {
         /// How many lines were dropped since the one before it.
@@ -29,7 +30,7 @@ enum Order {
     },
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Counts {
     /// Lines that were dropped, in all.
     dropped: AtomicU64,
@@ -42,7 +43,7 @@ struct Counts {
 }
 
 /// The sending end. Clones are the same.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Lines {
     orders: Sender<Order>,
     counts: Arc<Counts>,

@@ -7,6 +7,7 @@ use revm::primitives::B256;
 use serde::Serialize;
 
 use crate::block::TransactionDifference;
+use crate::progress::{self, Progress};
 use crate::validate::{BlockResult, Difference, Mismatch};
 
 /// What is said about a block that ran to its end.
@@ -70,6 +71,7 @@ impl BlockReport {
 #[derive(Debug)]
 pub struct Reporter {
     json: bool,
+    progress: Option<Progress>,
     colour: bool,
     blocks: usize,
     wrong: usize,
@@ -80,10 +82,22 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// One that writes to standard output; colours only on a terminal and unless `NO_COLOR` is set.
-    pub fn new(json: bool) -> Self {
+    /// One that writes to standard output about so many blocks: how far it has come on a terminal, with a line only for a block
+    /// that is wrong, and a line a block otherwise. Colours only on a terminal and unless `NO_COLOR` is set.
+    pub fn new(json: bool, blocks: usize) -> Self {
         let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-        Self { json, colour, blocks: 0, wrong: 0, transactions: 0, reexecuted: 0, gas: 0, milliseconds: 0.0 }
+        let progress = if json { None } else { Progress::on_terminal(Some(blocks as u64)) };
+        Self {
+            json,
+            progress,
+            colour,
+            blocks: 0,
+            wrong: 0,
+            transactions: 0,
+            reexecuted: 0,
+            gas: 0,
+            milliseconds: 0.0,
+        }
     }
 
     /// Prints one block's line.
@@ -94,8 +108,8 @@ impl Reporter {
         self.reexecuted += report.reexecuted;
         self.gas = self.gas.saturating_add(report.gas_used);
         self.milliseconds += report.milliseconds;
-        let mut out = io::stdout().lock();
         if self.json {
+            let mut out = io::stdout().lock();
             serde_json::to_writer(&mut out, report)?;
             return writeln!(out);
         }
@@ -103,8 +117,7 @@ impl Reporter {
             None => self.paint("32", "verified ✓"),
             Some(how) => self.paint("31", &format!("wrong ✗: {how}")),
         };
-        writeln!(
-            out,
+        let line = format!(
             "block {:>9}  {:>4} txs  {:>10} gas  {:>8.2} ms  {:>4} re-executed  {verdict}  digest {}",
             report.number,
             report.transactions,
@@ -112,13 +125,22 @@ impl Reporter {
             report.milliseconds,
             report.reexecuted,
             report.digest
-        )
+        );
+        let Some(progress) = &self.progress else { return writeln!(io::stdout().lock(), "{line}") };
+        if !report.verified {
+            progress.say(&line);
+        }
+        progress.advance(progress::last(report.number, report.milliseconds));
+        Ok(())
     }
 
     /// Prints the totals, for a person only.
     pub fn end(&self) -> io::Result<()> {
         if self.json {
             return Ok(());
+        }
+        if let Some(progress) = &self.progress {
+            progress.end();
         }
         let mgas = self.gas as f64 / 1e6;
         let rate = if self.milliseconds > 0.0 { mgas / (self.milliseconds / 1e3) } else { 0.0 };

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use shard_executor::block;
 use shard_executor::generate::{Generator, Kind, MAX_TRANSACTIONS, Plan};
+use shard_executor::progress::Progress;
 
 use super::{BAD_INPUT, NOT_EXECUTED, VERIFIED, fail};
 
@@ -80,6 +81,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         skew: args.skew,
     });
     let mut gas = 0_u64;
+    let progress = Progress::on_terminal(Some(args.blocks.into()));
     for number in 1..=args.blocks {
         let made = match generator.next_block() {
             Ok(made) => made,
@@ -99,6 +101,12 @@ pub(crate) fn run(args: &Args) -> ExitCode {
             );
         }
         gas = gas.saturating_add(made.expected.gas_used);
+        if let Some(progress) = &progress {
+            progress.advance(format!("{:.1} Mgas", gas as f64 / 1e6));
+        }
+    }
+    if let Some(progress) = &progress {
+        progress.end();
     }
     // Not println!: whoever reads this may have gone.
     let _ = io::Write::write_fmt(

@@ -66,7 +66,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         return fail(BAD_INPUT, &format!("--arm: {error}."));
     }
     let mut words = LastWords::default();
-    let mut reporter = Reporter::new(args.json);
+    let mut reporter = Reporter::new(args.json, blocks.len());
     let mut state = None;
     for block in blocks {
         if faults.point(block.number(), 1, None, &mut words).is_err() {

@@ -31,6 +31,16 @@ impl Out {
         Ok(Self { lines, told: false })
     }
 
+    /// Where it goes, for a picture of how far a run has come.
+    pub(super) const fn lines(&self) -> &Lines {
+        &self.lines
+    }
+
+    /// Fails if something could not be written, other than for want of a reader's time.
+    pub(super) fn check(&self) -> io::Result<()> {
+        self.failure()
+    }
+
     /// Says a line without waiting. Fails if an earlier one could not be written, other than for want of a reader's time.
     pub(super) fn say(&mut self, line: &str) -> io::Result<()> {
         let taken = self.lines.say(format!("{line}\n").as_bytes());

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::out::Out;
 use super::step::Failure;
 use crate::clock::monotonic_ns;
+use crate::progress::{self, Progress};
 use crate::report::BlockReport;
 use crate::telemetry::counts::Outcome;
 use crate::validate::BlockResult;
@@ -59,6 +60,8 @@ const LONGEST_WORDS: usize = 1_024;
 
 pub(super) struct Report {
     out: Out,
+    /// On a terminal, unless JSON is wanted.
+    progress: Option<Progress>,
     json: bool,
     blocks: u64,
     wrong: u64,
@@ -69,11 +72,14 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// One that writes to standard output by a thread of its own. Fails if that cannot be started.
-    pub(super) fn start(json: bool) -> io::Result<Self> {
+    /// One that writes to standard output by a thread of its own, about so many blocks if that is known. Fails if the thread
+    /// cannot be started.
+    pub(super) fn start(json: bool, blocks: Option<u64>) -> io::Result<Self> {
         let out = Out::start(json)?;
+        let progress = if json { None } else { Progress::through(out.lines(), blocks) };
         Ok(Self {
             out,
+            progress,
             json,
             blocks: 0,
             wrong: 0,
@@ -182,6 +188,13 @@ impl Report {
         if let Some(first) = &block.first_transaction {
             event["first_transaction"] = json!(first);
         }
+        let is_worth_a_line = !block.verified || self.progress.is_none();
+        if let Some(progress) = &self.progress {
+            progress.advance(progress::last(block.number, block.milliseconds));
+        }
+        if !is_worth_a_line {
+            return self.out.check();
+        }
         self.say(event, || {
             let verdict = match &block.mismatch {
                 None => "verified".to_owned(),
@@ -197,7 +210,11 @@ impl Report {
     /// Totals, as the last line, and waits for a bounded time until all lines are written. `discarded`: messages that
     /// came too late for anybody to wait for; `complete`: whether everything that was asked for was executed.
     pub(super) fn end(&mut self, discarded: u64, complete: bool) -> io::Result<()> {
-        let Self { out, json, blocks, wrong, retries, reexecuted, transactions, milliseconds } = self;
+        let Self { out, progress, json, blocks, wrong, retries, reexecuted, transactions, milliseconds } =
+            self;
+        if let Some(progress) = progress {
+            progress.end();
+        }
         if *json {
             return out.end(|lines_dropped| {
                 stamped(json!({
@@ -233,6 +250,10 @@ impl Report {
     }
 
     fn say(&mut self, event: Value, line: impl FnOnce() -> String) -> io::Result<()> {
+        if let Some(progress) = &self.progress {
+            progress.say(&line());
+            return self.out.check();
+        }
         let line = if self.json { stamped(event) } else { line() };
         self.out.say(&line)
     }

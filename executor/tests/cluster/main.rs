@@ -18,6 +18,7 @@ mod peers;
 mod poison;
 mod process;
 mod stale;
+mod terminal;
 mod threads;
 mod unread;
 mod verify;

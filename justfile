@@ -57,6 +57,15 @@ observe *args:
     cargo build --release -p shard-watchdog -p shard-executor
     bash tests/observe {{ args }}
 
+# Random faults over random blocks on a real cluster: `just soak --for 10m --seed 7`.
+soak *args:
+    cargo build --release --workspace --bins
+    target/release/soak {{ args }}
+
+# Random bytes into one of the executor's decoders (messages, blocks) for a minute; needs nightly Rust and cargo-fuzz.
+fuzz target="messages" seconds="60":
+    cd executor/fuzz && cargo +nightly fuzz run {{ target }} -- -max_total_time={{ seconds }}
+
 # Mgas/s in order, on threads and over a cluster, on the same blocks.
 bench-exec *args:
     cargo build --release --workspace --bins

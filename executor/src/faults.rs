@@ -8,7 +8,7 @@
 //! | [`Faults::point`] | `exec-sN` before a transaction, `coord` before a block | panic, exit, spin, deadlock, hook-hang, worker-panic, slow, leader-exit, exit-hang |
 //! | [`Faults::start_point`] | `exec-sN` before it is ready | never-ready |
 //! | [`Faults::look_point`] | `exec-sN` before it looks for a part | deaf |
-//! | [`Faults::answer_point`] | `exec-sN` with a result in hand | drop-result, part-error |
+//! | [`Faults::answer_point`] | `exec-sN` with a result in hand | drop-result, part-error, ghost |
 //! | [`Faults::send_point`] | `send-sN` with a message in hand | send-panic, send-exit |
 //! | [`Faults::network_point`] | `net-sN` with a message in hand | net-block |
 //! | [`Faults::dispatch_point`] | `coord` with a part in hand | drop-part, flood |
@@ -55,6 +55,8 @@ pub enum AnswerFault {
     Drop,
     /// See [`Kind::PartError`].
     Error,
+    /// See [`Kind::Ghost`].
+    Ghost,
 }
 
 /// What happens to a part on its way to a shard.
@@ -285,7 +287,11 @@ impl Faults {
         }
         let (kind, _) = self.due(Place::Answer, Some(block), 1)?;
         announce(kind);
-        Some(if kind == Kind::PartError { AnswerFault::Error } else { AnswerFault::Drop })
+        Some(match kind {
+            Kind::PartError => AnswerFault::Error,
+            Kind::Ghost => AnswerFault::Ghost,
+            _ => AnswerFault::Drop,
+        })
     }
 
     /// The fault point of the sending thread that has a message in hand. With `Err` it must end at once.

@@ -5,6 +5,7 @@
 //! through bounded queues whose depths are published, and none of them waits for another without an end.
 
 mod executor;
+mod ghost;
 mod outbox;
 mod remote;
 mod scout;

@@ -52,6 +52,9 @@ const FIRST_BLOCK: Duration = Duration::from_secs(10);
 /// A shard that was not part of the cluster for so long is ended by the harness: twice what a sidecar takes to end a stall.
 const USELESS: Duration = Duration::from_secs(15);
 
+/// So many orders of false results in the name of the dead cannot all have been lost with the shard that had them.
+const GHOSTS: u64 = 10;
+
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
@@ -316,6 +319,12 @@ impl Soak {
         let at_shards =
             ["stale", "results_dropped", "malformed", "coordinators_lost"].map(|name| (name, counted(name)));
         self.ledger.violations.extend(self.lives.iter().filter_map(Life::leak));
+        // Each order is carried out with the next part but a few, if its shard lives so long; of so many one has to be seen.
+        let ghosts = self.struck.get("ghost").copied().unwrap_or_default();
+        if ghosts > GHOSTS && self.ledger.ghosts == 0 {
+            let what = format!("{ghosts} results of dead incarnations were ordered, and none was discarded");
+            self.ledger.violations.push(what);
+        }
         let steepest = |of: &str| {
             let slopes = self.lives.iter().filter(|life| life.name.contains(of)).filter_map(Life::slope);
             slopes.fold(None, |most: Option<f64>, slope| Some(most.map_or(slope, |most| most.max(slope))))
@@ -333,6 +342,7 @@ impl Soak {
                 ("shards_ended_by_the_harness", json!(self.ended_by_hand)),
                 ("coordinators", json!(self.coordinators)),
                 ("messages_discarded_by_coordinators", json!(ledger.discarded)),
+                ("coordinators_offered_results_of_the_dead", json!(ledger.ghosts)),
                 ("steepest_coordinator_mib_per_minute", json!(steepest("coordinator"))),
                 ("steepest_shard_mib_per_minute", json!(steepest("shard"))),
                 ("faults", json!(self.struck.values().sum::<u64>())),

@@ -39,6 +39,9 @@ pub enum Kind {
     DropResult,
     /// The next part is answered with an error instead of its result.
     PartError,
+    /// Before the result of the next part come others that would pass for it and are not true: in the name of an incarnation that
+    /// is dead, of an attempt and of a round that are over, and for a coordinator that has gone.
+    Ghost,
     /// The network threads block for ever at the next message: nothing is read any more, orders of tests included.
     NetBlock,
     /// The next part vanishes on its way to a shard, as if the network had lost it.
@@ -122,6 +125,7 @@ impl Kind {
             Self::SendExit => "send-exit",
             Self::DropResult => "drop-result",
             Self::PartError => "part-error",
+            Self::Ghost => "ghost",
             Self::NetBlock => "net-block",
             Self::DropPart => "drop-part",
             Self::MuteState(_) => "mute-state",
@@ -148,7 +152,7 @@ impl Kind {
             Self::Deaf => Place::Look,
             Self::NeverReady => Place::Start,
             Self::SendPanic | Self::SendExit => Place::Send,
-            Self::DropResult | Self::PartError => Place::Answer,
+            Self::DropResult | Self::PartError | Self::Ghost => Place::Answer,
             Self::NetBlock => Place::Network,
             Self::SacrificePanic => Place::Sacrifice,
             Self::DropPart | Self::Flood(_) => Place::Dispatch,

@@ -28,7 +28,7 @@ pub enum Order {
 pub enum OrderError {
     /// Not an order.
     #[error(
-        "{0:?} is not an order; orders are: arm KIND [after N transactions] [block B] with KIND panic|exit|spin|deadlock|hook-hang|slow 50ms|leader-exit|exit-hang, at a shard also worker-panic|deaf|never-ready|send-panic|send-exit|drop-result|part-error|net-block, at a coordinator also drop-part|mute-state [N]|flood N; hook on|off, guard on|off, list, counters, disarm"
+        "{0:?} is not an order; orders are: arm KIND [after N transactions] [block B] with KIND panic|exit|spin|deadlock|hook-hang|slow 50ms|leader-exit|exit-hang, at a shard also worker-panic|deaf|never-ready|send-panic|send-exit|drop-result|part-error|ghost|net-block|helper-panic|helper-spin|slow-state 100us, at a coordinator also drop-part|mute-state [N]|flood N|sacrifice-panic; hook on|off, guard on|off, list, counters, disarm"
     )]
     Unknown(String),
     /// A fault whose conditions cannot be read.
@@ -92,7 +92,7 @@ impl std::str::FromStr for Order {
 
 /// The kinds that are one word.
 fn plain(word: &str) -> Option<Kind> {
-    const ALL: [Kind; 19] = [
+    const ALL: [Kind; 20] = [
         Kind::Panic,
         Kind::Exit,
         Kind::Spin,
@@ -107,6 +107,7 @@ fn plain(word: &str) -> Option<Kind> {
         Kind::SendExit,
         Kind::DropResult,
         Kind::PartError,
+        Kind::Ghost,
         Kind::NetBlock,
         Kind::DropPart,
         Kind::SacrificePanic,
@@ -188,6 +189,7 @@ mod tests {
             "arm send-exit",
             "arm drop-result",
             "arm part-error",
+            "arm ghost after 1",
             "arm net-block",
             "arm drop-part",
             "arm leader-exit",

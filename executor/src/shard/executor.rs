@@ -12,6 +12,7 @@ use shard_heartbeat::crossbeam::{Receiver, RecvTimeoutError, SendTimeoutError, S
 use shard_heartbeat::{Lane, ThreadBeat, TraceContext};
 
 use super::Ready;
+use super::ghost;
 use super::outbox::Outgoing;
 use super::remote::{AskError, Line, RemoteState};
 use super::scout::scout;
@@ -245,6 +246,12 @@ impl Executor {
             Ok(outcomes) => match self.faults.answer_point(job.tag.block) {
                 Some(AnswerFault::Drop) => return Ok(()),
                 Some(AnswerFault::Error) => Err(PartError::Ordered),
+                Some(AnswerFault::Ghost) => {
+                    for message in ghost::results(&job.tag, &outcomes) {
+                        self.hand_over(job, message);
+                    }
+                    Ok(outcomes)
+                }
                 None => Ok(outcomes),
             },
             Err(error) => Err(error),

@@ -7,7 +7,7 @@ use shard_executor::vm::{self, ExecutionEnv, TxOutcome};
 
 use crate::blocks;
 use crate::peers::{FakeCoordinator, FakeShard};
-use crate::process::{Process, Shard, assert_verified, coordinator, depth, events, wait_until};
+use crate::process::{Process, Shard, assert_verified, coordinator, depth, events, shards, wait_until};
 
 /// Results of an earlier attempt, block and life, then the one that is wanted. Had one of the others been taken, its
 /// contents would be refused.
@@ -53,6 +53,22 @@ fn late_results_of_an_earlier_attempt_block_and_incarnation_are_discarded_and_co
     assert_eq!(whats, expected, "each kind once, in the order in which they came");
     assert!(told.iter().all(|told| told["shard"].as_str().unwrap().starts_with("shard fake at ")));
     assert_eq!(told[0]["block"].as_u64(), chain.digests.keys().next().copied());
+}
+
+#[test]
+fn a_shard_that_speaks_in_the_name_of_the_dead_changes_no_block() {
+    let chain = blocks::generated(4, 30);
+    let folder = tempfile::tempdir().unwrap();
+    let shards = shards(folder.path(), 2);
+    shards[0].arm("arm ghost");
+    shards[1].arm("arm ghost after 1");
+    let all: Vec<_> = shards.iter().collect();
+    let mut coordinator = coordinator(&all, &chain.path, &["--block-deadline", "60s"]);
+    assert_eq!(coordinator.wait(), 0, "{}", coordinator.rest().1);
+    let lines = coordinator.rest().0;
+    assert_eq!(assert_verified(&lines, &chain), 4);
+    assert_eq!(events(&lines, "summary")[0]["discarded"], 8);
+    assert!(events(&lines, "discarded").iter().any(|told| told["what"] == "result of another incarnation"));
 }
 
 /// A shard, and a coordinator that gives it a part and answers no question unless the test does.

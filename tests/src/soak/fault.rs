@@ -32,7 +32,7 @@ pub enum Fault {
 
 /// Orders to a shard that end by themselves, or by the end of the shard. Whatever leaves a shard of no use without ending it
 /// is ended by whoever watches, the harness last.
-const SHARD: [&str; 18] = [
+const SHARD: [&str; 21] = [
     "panic",
     "exit",
     "spin",
@@ -44,6 +44,9 @@ const SHARD: [&str; 18] = [
     "drop-result",
     "part-error",
     "part-error",
+    "ghost",
+    "ghost",
+    "ghost",
     "net-block",
     "leader-exit",
     "helper-panic",
@@ -185,12 +188,12 @@ impl fmt::Display for Fault {
 
 /// Whether the shard lives on after it.
 fn spares(order: &str) -> bool {
-    ["drop-result", "part-error", "slow"].iter().any(|spares| order.starts_with(spares))
+    ["drop-result", "part-error", "ghost", "slow"].iter().any(|spares| order.starts_with(spares))
 }
 
 /// Whether the fault port takes a number of times to wait with it.
 fn takes_after(order: &str) -> bool {
-    ["panic", "exit", "spin", "deadlock", "drop-result", "part-error"].contains(&order)
+    ["panic", "exit", "spin", "deadlock", "drop-result", "part-error", "ghost"].contains(&order)
 }
 
 /// Sends an order. False if it was not taken: a process that is about to end, or blocked, takes none.

@@ -27,6 +27,8 @@ pub struct Ledger {
     pub losses: u64,
     /// Messages that a coordinator discarded, as far as it told at its end.
     pub discarded: u64,
+    /// How many coordinators were offered a result of an incarnation that is dead, and discarded it.
+    pub ghosts: u64,
     /// The longest block, milliseconds.
     pub longest_ms: f64,
     /// What should not have been.
@@ -52,6 +54,7 @@ impl Ledger {
             Some("shard_joined") => self.shard_joined(&event),
             Some("shard_lost") => self.losses += 1,
             Some("retry") => self.retries += 1,
+            Some("discarded") if event["what"] == "result of another incarnation" => self.ghosts += 1,
             Some("summary") => self.discarded += event["discarded"].as_u64().unwrap_or_default(),
             _ => {}
         }

@@ -5,6 +5,7 @@ pub mod problem;
 pub mod read;
 mod section;
 mod sections;
+mod shadow;
 pub mod units;
 mod watched;
 
@@ -35,6 +36,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// `[otlp]`, absent unless configured.
     pub otlp: Option<OtlpConfig>,
+    /// `[shadow]`, absent unless configured.
+    pub shadow: Option<ShadowConfig>,
 }
 
 /// Whether a config asks for something.
@@ -222,6 +225,20 @@ pub struct KillConfig {
     pub budget_kills: u32,
     /// …per this much time.
     pub budget_per: Duration,
+}
+
+/// `[shadow]`: a second policy, judged beside the live one and never acted upon. What the file does not say of it is as in the live
+/// one.
+#[derive(Clone, Debug)]
+pub struct ShadowConfig {
+    /// `[[shadow.thread]]`
+    pub threads: Vec<ThreadRule>,
+    /// `[[shadow.channel]]`
+    pub channels: Vec<ChannelRule>,
+    /// `[shadow.judge]`
+    pub judge: JudgeConfig,
+    /// `[shadow.kill]`: its budget. It would kill at once, and has nobody to signal.
+    pub kill: KillConfig,
 }
 
 /// How long gathering evidence may delay a kill, unless told otherwise: what the stacks of a large process take, and a

@@ -59,6 +59,15 @@ pub enum Event {
         /// What happened.
         step: Step,
     },
+    /// The second policy came to something that the live one need not have come to.
+    Shadow {
+        /// When.
+        at: Monotonic,
+        /// What the live policy thought then.
+        live: Verdict,
+        /// What.
+        step: ShadowStep,
+    },
     /// A watched thread changed excuse: it is excused now, or no longer is.
     Excuse {
         /// When.
@@ -111,6 +120,30 @@ pub struct Timings {
     pub late: Vec<Duration>,
     /// Time between two signs of progress of a thread at work, with its name.
     pub gaps: Vec<(Arc<str>, Duration)>,
+}
+
+/// What a policy that nobody acts upon would have done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ShadowStep {
+    /// It would have killed.
+    WouldKill {
+        /// What for.
+        reason: Reason,
+        /// The sentence that a person reads.
+        why: String,
+        /// The thread at fault, if one is.
+        thread: Option<String>,
+    },
+    /// The same, had its budget not been spent.
+    Withheld {
+        /// The sentence that a person reads.
+        why: String,
+    },
+    /// What it would have killed for is over, and nobody was killed: the kill would have been wrong, or early.
+    Lifted {
+        /// Why, as a sentence.
+        why: String,
+    },
 }
 
 /// How an incident began.

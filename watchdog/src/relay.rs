@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc::Receiver;
 
-use crate::event::{Event, Opening, Step};
+use crate::event::{Event, Opening, ShadowStep, Step};
 use crate::incident::journal::Journal;
 use crate::incident::{Incident, Status, timeline};
 use crate::recorder::{Excerpt, file};
 use crate::telemetry::Telemetry;
 use crate::telemetry::otlp::Spans;
 use crate::telemetry::otlp::spans::{self, Told};
+use crate::verdict::Verdict;
 
 use board::Board;
 
@@ -93,6 +94,7 @@ impl Relay {
                 cap_seconds = cap.as_secs_f64(),
                 "{thread} has been {kind} for {cap:.1?}, which is as long as that may excuse; nobody is killed for it, look at it"
             ),
+            Event::Shadow { live, step, .. } => self.shadow(live, step),
             Event::ChannelLate { channel, why, .. } => {
                 tracing::warn!(event = "channel_late", channel, why, "channel {channel}: {why}");
             }
@@ -106,6 +108,34 @@ impl Relay {
             Event::IncidentOpened(opening) => self.opened(&opening),
             Event::Recorded { incident, excerpt } => self.recorded(incident, &excerpt),
             Event::IncidentStep { incident, at, step } => self.step(incident, at, &step),
+        }
+    }
+
+    fn shadow(&self, live: Verdict, step: ShadowStep) {
+        match step {
+            ShadowStep::WouldKill { reason, why, thread } => {
+                self.telemetry.shadow_killed(reason);
+                tracing::warn!(
+                    event = "shadow_would_kill",
+                    %reason,
+                    thread,
+                    %live,
+                    why,
+                    "the shadow policy would have killed, and nobody is signalled for it: {why}"
+                );
+            }
+            ShadowStep::Withheld { why } => tracing::warn!(
+                event = "shadow_withheld",
+                %live,
+                why,
+                "the shadow policy would have killed, had its budget not been spent: {why}"
+            ),
+            ShadowStep::Lifted { why } => tracing::warn!(
+                event = "shadow_lifted",
+                %live,
+                why,
+                "the shadow policy would have killed what goes on: {why}"
+            ),
         }
     }
 

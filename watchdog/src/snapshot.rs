@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::clock::Monotonic;
-use crate::verdict::{ExcuseKind, Health, StallKind, Verdict};
+use crate::verdict::{ExcuseKind, Health, Reason, StallKind, Verdict};
 
 /// The state of the watch at one moment.
 #[derive(Clone, Debug)]
@@ -31,6 +31,25 @@ pub struct Snapshot {
     pub dropped: u64,
     /// Whether thread ends arrive as events (`pidfd`) or are polled (`poll`).
     pub thread_events: &'static str,
+    /// What the second policy thinks, if there is one.
+    pub shadow: Option<ShadowStatus>,
+}
+
+/// What a policy thinks that is judged and never acted upon.
+#[derive(Clone, Debug)]
+pub struct ShadowStatus {
+    /// Its verdict.
+    pub verdict: Verdict,
+    /// Why, as a sentence.
+    pub reason: String,
+    /// Since when.
+    pub since: Monotonic,
+    /// Kills that it would have carried out since the sidecar began.
+    pub kills: u64,
+    /// The last of them: when, and why.
+    pub last: Option<(Monotonic, Reason, String)>,
+    /// Kills that its own budget still allows.
+    pub kills_left: u32,
 }
 
 /// Which process is meant, beyond doubt: a pid alone may be somebody else tomorrow.

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Monotonic;
 use crate::incident::timeline::{maybe_micros, micros};
 use crate::relay::board::Board;
-use crate::snapshot::{ChannelStatus, Snapshot, ThreadStatus};
+use crate::snapshot::{ChannelStatus, ShadowStatus, Snapshot, ThreadStatus};
 use crate::telemetry::dropped::Signal;
-use crate::verdict::{ExcuseKind, Health, Verdict};
+use crate::verdict::{ExcuseKind, Health, Reason, Verdict};
 
 /// The state of the watch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,11 +50,44 @@ pub struct StatusJson {
     /// How ends of threads are seen: `pidfd` or `poll`.
     #[serde(default)]
     pub thread_events: Option<String>,
+    /// What the policy of `[shadow]` thinks; null without one.
+    #[serde(default)]
+    pub shadow: Option<ShadowJson>,
     /// What was not told, by signal.
     #[serde(default)]
     pub telemetry_dropped: BTreeMap<String, u64>,
     /// Version of the sidecar.
     pub version: String,
+}
+
+/// What a policy thinks that is judged and never acted upon.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShadowJson {
+    /// Its verdict.
+    pub verdict: Verdict,
+    /// Why, as a sentence.
+    pub reason: String,
+    /// Since when.
+    #[serde(with = "micros")]
+    pub since: Timestamp,
+    /// Kills that it would have carried out since the sidecar began.
+    pub would_have_killed: u64,
+    /// The last of them.
+    pub last_kill: Option<ShadowKillJson>,
+    /// Kills that its own budget still allows.
+    pub kills_left: u32,
+}
+
+/// A kill that was none.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShadowKillJson {
+    /// When.
+    #[serde(with = "micros")]
+    pub at: Timestamp,
+    /// What for.
+    pub reason: Reason,
+    /// The sentence that a person reads.
+    pub why: String,
 }
 
 /// One watched thread.
@@ -134,9 +167,26 @@ impl StatusJson {
             excuse: held.and_then(|snapshot| snapshot.threads.iter().find_map(|thread| thread.excuse)),
             excused_seconds: held.map(excused).unwrap_or_default(),
             thread_events: held.map(|snapshot| snapshot.thread_events.to_owned()),
+            shadow: held.and_then(|snapshot| snapshot.shadow.as_ref()).map(|status| shadow(board, status)),
             telemetry_dropped: Signal::ALL.iter().map(dropped).collect(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
+    }
+}
+
+fn shadow(board: &Board, status: &ShadowStatus) -> ShadowJson {
+    let last = status.last.as_ref();
+    ShadowJson {
+        verdict: status.verdict,
+        reason: status.reason.clone(),
+        since: board.wall(status.since),
+        would_have_killed: status.kills,
+        last_kill: last.map(|(at, reason, why)| ShadowKillJson {
+            at: board.wall(*at),
+            reason: *reason,
+            why: why.clone(),
+        }),
+        kills_left: status.kills_left,
     }
 }
 

@@ -38,6 +38,7 @@ pub struct Telemetry {
     gap: Recording,
     kills: Adding,
     withheld: Adding,
+    shadow_kills: Adding,
 }
 
 impl Telemetry {
@@ -66,11 +67,13 @@ impl Telemetry {
             gap: workshop.histogram(&catalogue::PROGRESS_GAP),
             kills: workshop.counter(&catalogue::KILLS),
             withheld: workshop.counter(&catalogue::KILLS_WITHHELD),
+            shadow_kills: workshop.counter(&catalogue::SHADOW_KILLS),
             provider,
         };
         // A counter that is absent until the first kill makes `increase()` miss that kill.
         for reason in Reason::ALL {
             telemetry.kills.add(0.0, [KeyValue::new("reason", reason.label())]);
+            telemetry.shadow_kills.add(0.0, [KeyValue::new("reason", reason.label())]);
         }
         for withheld in Withheld::ALL {
             telemetry.withheld.add(0.0, [KeyValue::new("reason", withheld.label())]);
@@ -99,6 +102,11 @@ impl Telemetry {
     /// The first signal of an incident was sent.
     pub fn killed(&self, reason: Reason) {
         self.kills.add(1.0, [KeyValue::new("reason", reason.label())]);
+    }
+
+    /// The second policy would have killed.
+    pub fn shadow_killed(&self, reason: Reason) {
+        self.shadow_kills.add(1.0, [KeyValue::new("reason", reason.label())]);
     }
 
     /// A kill was due and not carried out.

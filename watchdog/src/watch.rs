@@ -6,6 +6,7 @@
 
 pub mod control;
 pub mod publish;
+pub mod shadow;
 pub mod story;
 
 use std::sync::Arc;
@@ -29,7 +30,8 @@ use crate::recorder::Recorder;
 use crate::verdict::Withheld;
 
 use control::{Command, Inbox};
-use publish::Publisher;
+use publish::{Publisher, Standing};
+use shadow::Shadow;
 use story::{Said, Story};
 
 /// The kernel tells an exit status only after the parent has reaped the process; supervisors do so within moments.
@@ -50,6 +52,7 @@ pub struct Watch {
     budget: Budget,
     story: Story,
     recorder: Recorder,
+    shadow: Option<Shadow>,
     publisher: Publisher,
     inbox: Inbox,
     alive: Arc<AtomicU64>,
@@ -81,8 +84,11 @@ impl Watch {
         let kill = &parts.config.kill;
         let mut probe = parts.probe;
         let policy = policy(&parts.config, &probe);
-        probe.look_at_consumers(consumers(&policy));
+        let shadow = parts.config.shadow.as_ref();
+        let shadow = shadow.map(|shadow| Shadow::new(shadow, &policy, now));
+        probe.look_at_consumers(consumers(&policy, shadow.as_ref()));
         Self {
+            shadow,
             recorder: Recorder::new(now, parts.kills_spent, policy.poll_threads),
             policy,
             budget: Budget::new(kill.budget_kills, kill.budget_per, parts.kills_spent, now),
@@ -120,7 +126,8 @@ impl Watch {
                 Command::Stop => return Obeyed::Stop,
                 Command::Reload(config) => {
                     self.policy = policy(&config, &self.probe);
-                    self.probe.look_at_consumers(consumers(&self.policy));
+                    Shadow::reload(&mut self.shadow, config.shadow.as_ref(), &self.policy, Monotonic::now());
+                    self.probe.look_at_consumers(consumers(&self.policy, self.shadow.as_ref()));
                     self.judge.rules_changed(&self.policy);
                     self.recorder.reloaded(Monotonic::now());
                     self.config = config;
@@ -136,6 +143,9 @@ impl Watch {
             Some(Found::Refused(why)) => {
                 let at = Monotonic::now();
                 self.judge.refused(&why, at);
+                if let Some(shadow) = &mut self.shadow {
+                    shadow.refused(&why, at);
+                }
                 self.recorder.refused(&why, at);
                 self.publisher.send(Event::Refused { at, why });
             }
@@ -168,6 +178,9 @@ impl Watch {
                 self.adopter.try_again();
                 let why = format!("process {} cannot be watched: {error}", target.pid);
                 self.judge.refused(&why, at);
+                if let Some(shadow) = &mut self.shadow {
+                    shadow.refused(&why, at);
+                }
                 self.recorder.refused(&why, at);
                 self.publisher.send(Event::Refused { at, why });
             }
@@ -189,6 +202,9 @@ impl Watch {
         }
         self.recorder.look(seen);
         self.tell(at, judged);
+        if let Some(shadow) = &mut self.shadow {
+            shadow.look(seen, decision.verdict, &mut self.publisher);
+        }
         for step in acted.steps.into_iter().flatten() {
             self.story.step(step.0, step.1, &mut self.publisher);
         }
@@ -201,13 +217,12 @@ impl Watch {
             self.let_go(at);
         }
         self.story.ask_exit_status(at, &mut self.publisher);
-        self.publisher.snapshot(
-            &self.judge,
-            &self.policy,
-            seen,
-            self.budget.left(at),
-            self.probe.thread_events(),
-        );
+        let standing = Standing {
+            kills_left: self.budget.left(at),
+            events: self.probe.thread_events(),
+            shadow: self.shadow.as_ref(),
+        };
+        self.publisher.snapshot(&self.judge, &self.policy, seen, standing);
         self.next_look(decision.look_at, at, acted.signalled)
     }
 
@@ -217,7 +232,8 @@ impl Watch {
         }
         let ladder = self.ladder.as_ref().and_then(|ladder| ladder.due(&self.config.kill));
         let status = self.story.wants_exit_status().then(|| at.plus(ASK_STATUS_EVERY));
-        [ladder, status].into_iter().flatten().fold(judge, Monotonic::min)
+        let shadow = self.shadow.as_ref().map(Shadow::look_at);
+        [ladder, status, shadow].into_iter().flatten().fold(judge, Monotonic::min)
     }
 
     /// Climbs the ladder as far as it goes now.
@@ -338,8 +354,8 @@ fn policy(config: &Config, probe: &Probe) -> Policy {
 }
 
 /// Whom the probe has to look at for rules about channels that may kill.
-fn consumers(policy: &Policy) -> Vec<Consumers> {
-    let rules = policy.channels.iter();
+fn consumers(policy: &Policy, shadow: Option<&Shadow>) -> Vec<Consumers> {
+    let rules = policy.channels.iter().chain(shadow.iter().flat_map(|shadow| &shadow.policy().channels));
     let killing = rules.filter_map(|rule| {
         let (_, threads) = rule.kills_after()?;
         Some(Consumers { channel: rule.name.clone(), threads: threads.clone() })

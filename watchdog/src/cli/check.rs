@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::BAD_INPUT;
-use shard_watchdog::config::{Config, FindTarget, KillMode, On, read};
+use shard_watchdog::config::{Config, FindTarget, KillMode, On, ThreadRule, read};
 
 const HELP: &str = "\
 Examples:
@@ -65,16 +65,7 @@ fn write_summary(text: &mut String, config: &Config) -> std::fmt::Result {
         None => writeln!(text)?,
     }
     for rule in &config.threads {
-        let then = match rule.on {
-            On::Kill => "kill",
-            On::Report => "report",
-            On::Ignore => "ignore",
-        };
-        writeln!(
-            text,
-            "  thread   {} × {}: gone, or no progress for {:?} → {then} (warning at {:?})",
-            rule.count, rule.name, rule.stall_after, rule.warn_after
-        )?;
+        write_rule(text, "thread", rule)?;
     }
     if config.threads.is_empty() {
         writeln!(text, "  thread   no rule: only the process as a whole is watched")?;
@@ -89,6 +80,12 @@ fn write_summary(text: &mut String, config: &Config) -> std::fmt::Result {
                 kill.signals.iter().map(|(s, after)| format!("{} at {after:?}", s.name())).collect();
             let (kills, per) = (kill.budget_kills, kill.budget_per);
             writeln!(text, "  kill     enforce: {}; at most {kills} kills in {per:?}", ladder.join(", "))?;
+        }
+    }
+    if let Some(shadow) = &config.shadow {
+        writeln!(text, "  shadow   judged beside it, signals nobody:")?;
+        for rule in &shadow.threads {
+            write_rule(text, "shadow", rule)?;
         }
     }
     writeln!(text, "  evidence {}", config.evidence.directory.display())?;
@@ -106,4 +103,17 @@ fn write_summary(text: &mut String, config: &Config) -> std::fmt::Result {
         writeln!(text, "note: {note}")?;
     }
     Ok(())
+}
+
+fn write_rule(text: &mut String, policy: &str, rule: &ThreadRule) -> std::fmt::Result {
+    let then = match rule.on {
+        On::Kill => "kill",
+        On::Report => "report",
+        On::Ignore => "ignore",
+    };
+    let ThreadRule { count, name, stall_after, warn_after, .. } = rule;
+    writeln!(
+        text,
+        "  {policy:<8} {count} × {name}: gone, or no progress for {stall_after:?} → {then} (warning at {warn_after:?})"
+    )
 }

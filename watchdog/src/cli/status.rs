@@ -127,6 +127,11 @@ fn told(status: &StatusJson, now: Timestamp, colour: bool) -> String {
     if let Some(until) = status.paused_until {
         let _ = writeln!(text, "  paused  until {until:.0}");
     }
+    if let Some(shadow) = &status.shadow {
+        let (verdict, times, reason) =
+            (shadow.verdict, shadow.would_have_killed, table::plain(&shadow.reason));
+        let _ = writeln!(text, "  shadow  {verdict}, would have killed {times} times: {reason}");
+    }
     let dropped: Vec<String> = status
         .telemetry_dropped
         .iter()

@@ -183,8 +183,38 @@ listen = "0.0.0.0:9611"
         w.toml:11: kill.signals: found [["SIGKILL", "5s"], ["SIGTERM", "0s"]]: the times must not go down, and the last signal must be SIGKILL, which alone cannot be ignored
         w.toml:12: kill.budget.kills: found 0: allowed: a whole number from 1 to 4294967295
         w.toml:14: http.listen: found "0.0.0.0:9611": allowed: a loopback address and port; use http.public for others
-        w.toml:15: shadwo: found shadwo: unknown key; allowed here: target, thread, channel, judge, restart, kill, evidence, http, otlp
+        w.toml:15: shadwo: found shadwo: unknown key; did you mean «shadow»?
         "#);
+    }
+
+    #[test]
+    fn what_a_shadow_may_not_say_is_told_with_its_own_keys() {
+        let text = r#"[target]
+shard = "0"
+heartbeat = "/h"
+[[shadow.thread]]
+name = "exec-s*"
+stall_after = "1s"
+warn_after = "2s"
+[[shadow.thread]]
+name = "exec-s*"
+[[shadow.channel]]
+name = "commands"
+on = "kill"
+[shadow.kill]
+mode = "enforce"
+[shadow.restart]
+within = "1s"
+"#;
+        insta::assert_snapshot!(check(text).unwrap_err(), @r#"
+        w.toml:7: shadow.thread.warn_after: found "2s": must not be longer than stall_after (1s)
+        w.toml:8: shadow.thread.name: «exec-s*» stands twice; the first rule wins
+        w.toml:10: shadow.channel: on = "kill" needs consumer and max_age: only a consumer that does not receive can be at fault
+        w.toml:14: shadow.kill.mode: found "enforce": a shadow never sends a signal: budget alone may stand here
+        w.toml:15: shadow.restart: found restart: unknown key; allowed here: thread, channel, judge, kill
+        "#);
+        let empty = check("[target]\nshard = \"0\"\nheartbeat = \"/h\"\n[shadow]\n").unwrap_err();
+        assert!(empty.starts_with("w.toml:4: shadow: says nothing"), "{empty}");
     }
 
     #[test]

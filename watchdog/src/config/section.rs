@@ -93,6 +93,11 @@ impl<'i> Section<'i> {
         self.span.start
     }
 
+    /// Its own dotted name.
+    pub fn name(&self) -> &str {
+        &self.path
+    }
+
     /// The dotted name of one of its keys.
     pub fn dotted(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }

@@ -10,7 +10,7 @@ use super::section::{Complaints, Section};
 use super::units::{self, DURATION_FORM};
 use super::{
     Config, DEFAULT_EVIDENCE_TIME, EvidenceConfig, HttpConfig, JudgeConfig, KillConfig, KillMode, KillSignal,
-    On, OtlpConfig, RestartConfig, TargetConfig, watched,
+    On, OtlpConfig, RestartConfig, TargetConfig, shadow, watched,
 };
 
 /// What the kernel has room for (`sockaddr_un`), the closing zero excepted.
@@ -29,19 +29,25 @@ pub fn config(mut file: Section<'_>, complaints: &mut Complaints<'_>) -> Option<
     };
     let threads = watched::threads(file.tables("thread", complaints), complaints);
     let channels = watched::channels(file.tables("channel", complaints), complaints);
-    let judge = judge(file.table("judge", complaints), complaints);
+    let judge = judge(file.table("judge", complaints), JudgeConfig::default(), complaints);
     let restart = restart(file.table("restart", complaints), complaints);
     let kill = kill(file.table("kill", complaints), complaints);
     let shard = target.as_ref().map_or("", |t: &TargetConfig| &t.shard).to_owned();
     let evidence = evidence(file.table("evidence", complaints), &shard, complaints);
     let http = http(file.table("http", complaints), complaints);
     let otlp = file.table("otlp", complaints).and_then(|section| otlp(section, complaints));
+    let live = shadow::Live { threads: &threads, channels: &channels, judge: &judge, kill: &kill };
+    let shadow = file.table("shadow", complaints).map(|section| shadow::shadow(section, &live, complaints));
     file.finish(complaints);
-    Some(Config { target: target?, threads, channels, judge, restart, kill, evidence, http, otlp })
+    Some(Config { target: target?, threads, channels, judge, restart, kill, evidence, http, otlp, shadow })
 }
 
-fn judge(section: Option<Section<'_>>, complaints: &mut Complaints<'_>) -> JudgeConfig {
-    let mut judge = JudgeConfig::default();
+/// What is not said is as in `judge`.
+pub(super) fn judge(
+    section: Option<Section<'_>>,
+    mut judge: JudgeConfig,
+    complaints: &mut Complaints<'_>,
+) -> JudgeConfig {
     let Some(mut section) = section else { return judge };
     set(&mut judge.startup_grace, section.duration("startup_grace", complaints));
     set(&mut judge.exit_within, section.duration("exit_within", complaints));
@@ -98,13 +104,18 @@ fn kill(section: Option<Section<'_>>, complaints: &mut Complaints<'_>) -> KillCo
         }
         kill.signals = signals;
     }
+    budget(&mut section, &mut kill, complaints);
+    section.finish(complaints);
+    kill
+}
+
+/// The budget in a section about killing.
+pub(super) fn budget(section: &mut Section<'_>, kill: &mut KillConfig, complaints: &mut Complaints<'_>) {
     if let Some(mut budget) = section.table("budget", complaints) {
         set(&mut kill.budget_kills, budget.count("kills", complaints));
         set(&mut kill.budget_per, budget.duration("per", complaints));
         budget.finish(complaints);
     }
-    section.finish(complaints);
-    kill
 }
 
 fn signals(value: &DeValue<'_>) -> Option<Vec<(KillSignal, Duration)>> {

@@ -65,13 +65,10 @@ pub(super) fn threads(sections: Vec<Section<'_>>, complaints: &mut Complaints<'_
     let mut rules: Vec<ThreadRule> = Vec::new();
     for section in sections {
         let start = section.start();
+        let key = section.dotted("name");
         let Some(rule) = thread(section, complaints) else { continue };
         if rules.iter().any(|earlier| earlier.name == rule.name) {
-            complaints.add_at(
-                start,
-                "thread.name",
-                format!("«{}» stands twice; the first rule wins", rule.name),
-            );
+            complaints.add_at(start, &key, format!("«{}» stands twice; the first rule wins", rule.name));
         }
         rules.push(rule);
     }
@@ -85,10 +82,14 @@ fn thread(mut section: Section<'_>, complaints: &mut Complaints<'_>) -> Option<T
         && !name.contains(['*', '?', '[', '{'])
     {
         let what = "can never match: thread names end after 15 bytes; shorten it, or end it with *";
-        complaints.add(span, "thread.name", what);
+        complaints.add(span, &section.dotted("name"), what);
     }
     if name.is_none() && !section.was_there("name") {
-        complaints.add_at(section.start(), "thread.name", "is missing: which threads does this rule mean?");
+        complaints.add_at(
+            section.start(),
+            &section.dotted("name"),
+            "is missing: which threads does this rule mean?",
+        );
     }
     let count = section.count("count", complaints).map_or(1, |(count, _)| count);
     let stall_after = section.duration("stall_after", complaints).map_or(Duration::from_secs(5), |(d, _)| d);
@@ -98,7 +99,7 @@ fn thread(mut section: Section<'_>, complaints: &mut Complaints<'_>) -> Option<T
     {
         complaints.add(
             span,
-            "thread.warn_after",
+            &section.dotted("warn_after"),
             format!("must not be longer than stall_after ({stall_after:?})"),
         );
     }
@@ -113,13 +114,10 @@ pub(super) fn channels(sections: Vec<Section<'_>>, complaints: &mut Complaints<'
     let mut rules: Vec<ChannelRule> = Vec::new();
     for section in sections {
         let start = section.start();
+        let key = section.dotted("name");
         let Some(rule) = channel(section, complaints) else { continue };
         if rules.iter().any(|earlier| earlier.name == rule.name) {
-            complaints.add_at(
-                start,
-                "channel.name",
-                format!("«{}» stands twice; one rule a channel", rule.name),
-            );
+            complaints.add_at(start, &key, format!("«{}» stands twice; one rule a channel", rule.name));
         }
         rules.push(rule);
     }
@@ -130,7 +128,7 @@ fn channel(mut section: Section<'_>, complaints: &mut Complaints<'_>) -> Option<
     let start = section.start();
     let name = section.text("name", "the published name of a channel", complaints);
     if name.is_none() && !section.was_there("name") {
-        complaints.add_at(start, "channel.name", "is missing: which channel does this rule mean?");
+        complaints.add_at(start, &section.dotted("name"), "is missing: which channel does this rule mean?");
     }
     let max_age = section.duration("max_age", complaints).map(|(age, _)| age);
     let max_depth = section.count("max_depth", complaints).map(|(depth, _)| u64::from(depth));
@@ -139,7 +137,7 @@ fn channel(mut section: Section<'_>, complaints: &mut Complaints<'_>) -> Option<
     if on == On::Kill && (consumer.is_none() || max_age.is_none()) {
         let what =
             "on = \"kill\" needs consumer and max_age: only a consumer that does not receive can be at fault";
-        complaints.add_at(start, "channel", what);
+        complaints.add_at(start, section.name(), what);
     }
     section.finish(complaints);
     Some(ChannelRule { name: name?.0, max_age, max_depth, consumer, on })

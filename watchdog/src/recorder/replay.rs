@@ -63,6 +63,18 @@ impl Replay {
         }
     }
 
+    /// Goes on under another policy.
+    pub fn go_by(&mut self, policy: Policy, kill: &KillConfig) {
+        self.judge.rules_changed(&policy);
+        self.policy = policy;
+        self.kill = kill.clone();
+    }
+
+    /// What it goes by.
+    pub const fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
     /// The judge, with what it noted at the last look.
     pub const fn judge(&self) -> &Judge {
         &self.judge

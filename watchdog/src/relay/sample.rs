@@ -48,6 +48,7 @@ pub(crate) fn config(directory: &std::path::Path) -> Config {
         },
         http: HttpConfig { listen: None, public: None, socket: None },
         otlp: None,
+        shadow: None,
     }
 }
 
@@ -110,5 +111,6 @@ pub(crate) fn snapshot() -> Snapshot {
         excused: [Duration::ZERO; 8],
         dropped: 0,
         thread_events: "pidfd",
+        shadow: None,
     }
 }

@@ -69,6 +69,9 @@ shard_telemetry::catalogue! {
     KILLS_WITHHELD: "shard_watchdog_kills_withheld_total", Kind::Counter, Unit::Count("{kill}"),
         [words("reason", labels_of!(Withheld))],
         "Kills that were due and not carried out, by what withheld them.";
+    SHADOW_KILLS: "shard_watchdog_shadow_kills_total", Kind::Counter, Unit::Count("{kill}"),
+        [words("reason", labels_of!(Reason))],
+        "Kills that the policy of `[shadow]` would have carried out; nobody is signalled for it.";
     KILLS_LEFT: "shard_watchdog_kills_left", Kind::Gauge, Unit::Count("{kill}"), [],
         "Kills that the budget still allows.";
     EXCUSED: "shard_watchdog_excused_seconds_total", Kind::Counter, Unit::Seconds,

@@ -18,6 +18,8 @@ use crate::probe::ThreadEvents;
 use crate::snapshot::{ChannelStatus, Snapshot, ThreadStatus};
 use crate::verdict::{Health, Verdict};
 
+use super::shadow::Shadow;
+
 /// Four snapshots a second are as fresh as a person or a scrape can use.
 const SNAPSHOT_EVERY: Duration = Duration::from_millis(250);
 /// Measurements that one batch holds; more than this in a quarter of a second are dropped and counted.
@@ -31,6 +33,17 @@ pub struct Publisher {
     last: Option<Monotonic>,
     hurry: bool,
     timings: Timings,
+}
+
+/// What a snapshot tells beside the judge's view.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing<'a> {
+    /// Kills that the budget still allows.
+    pub kills_left: u32,
+    /// How ends of threads are noticed.
+    pub events: ThreadEvents,
+    /// The second policy.
+    pub shadow: Option<&'a Shadow>,
 }
 
 impl Publisher {
@@ -68,14 +81,7 @@ impl Publisher {
     }
 
     /// Sends a snapshot if one is due.
-    pub fn snapshot(
-        &mut self,
-        judge: &Judge,
-        policy: &Policy,
-        seen: &Observation,
-        kills_left: u32,
-        events: ThreadEvents,
-    ) {
+    pub fn snapshot(&mut self, judge: &Judge, policy: &Policy, seen: &Observation, standing: Standing<'_>) {
         let due = self.last.is_none_or(|last| seen.at.since(last) >= SNAPSHOT_EVERY);
         if !due && !std::mem::take(&mut self.hurry) {
             return;
@@ -90,10 +96,11 @@ impl Publisher {
             target: judge.incarnation().map(|incarnation| incarnation.identity()),
             threads: threads(judge, policy),
             channels: channels(judge, policy),
-            kills_left,
+            kills_left: standing.kills_left,
             excused: *judge.excused(),
             dropped: self.dropped,
-            thread_events: events.label(),
+            thread_events: standing.events.label(),
+            shadow: standing.shadow.map(Shadow::status),
         };
         self.send(Event::Snapshot(Box::new(snapshot)));
         let timings = std::mem::take(&mut self.timings);

@@ -82,6 +82,12 @@ pub const EVENTS: &[LogEvent] = &[
     ),
     event("channel_late", "A channel waits longer, or is deeper, than its rule allows, and why."),
     event("channel_in_time", "It keeps within its rule again; after how long, and how deep it was at most."),
+    event(
+        "shadow_would_kill",
+        "The policy of `[shadow]` would have killed, and why; with the live verdict. Nobody is signalled for it.",
+    ),
+    event("shadow_withheld", "The same, had its budget not been spent."),
+    event("shadow_lifted", "What it would have killed goes on: that kill would have been wrong, or early."),
     event("incident_opened", "A verdict was a reason to kill, or the process ended by itself."),
     event("incident_step", "What happened next in an incident."),
     event("otlp_failing", "The collector does not take a signal; told once until it does again."),

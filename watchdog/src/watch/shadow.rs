@@ -1,0 +1,126 @@
+//! A second policy beside the live one: it is given the same observations and comes to its own decisions, and nobody acts on them.
+//!
+//! It is the machine of `replay` run on what is seen now: a judge, a ladder and a budget with nobody to signal. It shares
+//! nothing with the live judge but the observation, which it cannot change. It may ask for looks that the live policy does not
+//! need; the live judge then decides on more looks, which brings no verdict of it nearer.
+
+use crate::act::ladder::Rung;
+use crate::clock::Monotonic;
+use crate::config::ShadowConfig;
+use crate::event::{Event, ShadowStep};
+use crate::judge::policy::Policy;
+use crate::judge::{Condemnation, Judge, Note};
+use crate::observation::Observation;
+use crate::recorder::Facts;
+use crate::recorder::replay::Replay;
+use crate::snapshot::ShadowStatus;
+use crate::verdict::{Reason, Verdict};
+
+use super::publish::Publisher;
+
+/// The second policy and where it stands.
+#[derive(Debug)]
+pub struct Shadow {
+    replay: Replay,
+    look_at: Monotonic,
+    kills: u64,
+    last: Option<(Monotonic, Reason, String)>,
+    kills_left: u32,
+}
+
+impl Shadow {
+    /// One that has seen nothing yet. It shares with the `live` policy what is no matter of policy.
+    pub fn new(config: &ShadowConfig, live: &Policy, at: Monotonic) -> Self {
+        let facts = Facts { began: at, poll_threads: live.poll_threads, ..Facts::default() };
+        Self {
+            replay: Replay::with_policy(policy(config, live), &config.kill, &facts),
+            look_at: at,
+            kills: 0,
+            last: None,
+            kills_left: config.kill.budget_kills,
+        }
+    }
+
+    /// Goes on as the config says now: under another policy, with none, or with the first one.
+    pub fn reload(shadow: &mut Option<Self>, config: Option<&ShadowConfig>, live: &Policy, at: Monotonic) {
+        match (shadow.as_mut(), config) {
+            (Some(shadow), Some(config)) => shadow.replay.go_by(policy(config, live), &config.kill),
+            (None, Some(config)) => *shadow = Some(Self::new(config, live, at)),
+            (_, None) => *shadow = None,
+        }
+    }
+
+    /// What it goes by.
+    pub const fn policy(&self) -> &Policy {
+        self.replay.policy()
+    }
+
+    /// When it wants the next look.
+    pub const fn look_at(&self) -> Monotonic {
+        self.look_at
+    }
+
+    /// A target was refused.
+    pub fn refused(&mut self, why: &str, at: Monotonic) {
+        self.replay.refused(why, at);
+    }
+
+    /// One look, of which the live policy thought this.
+    pub fn look(&mut self, seen: &Observation, live: Verdict, publisher: &mut Publisher) {
+        let outcome = self.replay.look(seen);
+        self.look_at = outcome.decision.look_at;
+        self.kills_left = outcome.kills_left;
+        let at = seen.at;
+        let mut tell = |step| {
+            publisher.send(Event::Shadow { at, live, step });
+            publisher.hurry();
+        };
+        for note in self.replay.judge().notes() {
+            if let Note::Lifted { why } = note {
+                tell(ShadowStep::Lifted { why: why.clone() });
+            }
+        }
+        let Some(condemned) = condemned(self.replay.judge()) else { return };
+        for rung in &outcome.rungs {
+            match rung {
+                Rung::Send(_) => {
+                    self.kills = self.kills.saturating_add(1);
+                    self.last = Some((at, condemned.reason, condemned.why.clone()));
+                    tell(ShadowStep::WouldKill {
+                        reason: condemned.reason,
+                        why: condemned.why.clone(),
+                        thread: condemned.thread.as_ref().map(|thread| thread.name.clone()),
+                    });
+                }
+                Rung::Withhold(_) => tell(ShadowStep::Withheld { why: condemned.why.clone() }),
+                // What it would have sent went to nobody: that the process lives says nothing.
+                Rung::NotDead | Rung::Wait => {}
+            }
+        }
+    }
+
+    /// For those who ask.
+    pub fn status(&self) -> ShadowStatus {
+        let judge = self.replay.judge();
+        ShadowStatus {
+            verdict: judge.verdict(),
+            reason: judge.why().to_owned(),
+            since: judge.since(),
+            kills: self.kills,
+            last: self.last.clone(),
+            kills_left: self.kills_left,
+        }
+    }
+}
+
+fn condemned(judge: &Judge) -> Option<&Condemnation> {
+    judge.incarnation()?.condemned()
+}
+
+fn policy(config: &ShadowConfig, live: &Policy) -> Policy {
+    Policy::of(&config.threads, &config.channels, &config.judge, live.restart_within, live.poll_threads)
+}
+
+#[cfg(test)]
+#[path = "shadow/tests.rs"]
+mod tests;

@@ -62,6 +62,11 @@ soak *args:
     cargo build --release --workspace --bins
     target/release/soak {{ args }}
 
+# What must not be killed, under load, with real stalls strewn in: `just control --for 1h --seed 7`.
+control *args:
+    cargo build --release --workspace --bins
+    target/release/control {{ args }}
+
 # Random bytes into one of the executor's decoders (messages, blocks) for a minute; needs nightly Rust and cargo-fuzz.
 fuzz target="messages" seconds="60":
     cd executor/fuzz && cargo +nightly fuzz run {{ target }} -- -max_total_time={{ seconds }}

@@ -19,6 +19,8 @@ pub mod cgroup;
 pub mod clock;
 pub mod cluster;
 pub mod collector;
+pub mod control;
+pub mod duration;
 pub mod execution;
 pub mod faults;
 pub mod figures;

@@ -9,13 +9,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use serde_json::Value;
+use shard_tests::duration;
 use shard_tests::soak::{self, Wanted};
 
 #[derive(Debug, Parser)]
 #[command(about = "Random faults over random blocks, on a coordinator and supervised, watched shards")]
 struct Args {
     /// How long
-    #[arg(long = "for", value_name = "DURATION", default_value = "10m", value_parser = duration)]
+    #[arg(long = "for", value_name = "DURATION", default_value = "10m", value_parser = duration::parse)]
     time: Duration,
     /// Which faults and blocks; without it another one each time, which is told
     #[arg(long, value_name = "N")]
@@ -23,22 +24,6 @@ struct Args {
     /// Write the figures here too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
-    let number = text.strip_suffix(unit).and_then(|digits| digits.parse::<u64>().ok());
-    let seconds = match unit {
-        "s" => Some(1),
-        "m" => Some(60),
-        "h" => Some(3_600),
-        _ => None,
-    };
-    let time = number.zip(seconds).and_then(|(number, seconds)| number.checked_mul(seconds));
-    match time {
-        Some(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds)),
-        _ => Err("not a time from 1s to 24h, such as 90s, 10m or 1h".to_owned()),
-    }
 }
 
 fn main() -> ExitCode {

@@ -1,0 +1,186 @@
+//! What must not be ended, each by its real mechanism: rows 40 to 49 and 52.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::cgroup::Cgroup;
+use crate::cluster::Cluster;
+use crate::hogs::Hogs;
+use crate::process::Process;
+use crate::soak::fault::signal;
+use crate::{faults, wait};
+
+/// A happening of some seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Healthy {
+    /// Row 40: nobody has anything to do, for many thresholds.
+    Idle,
+    /// Row 41: each transaction takes a third of the threshold.
+    Slow,
+    /// Row 42: 64 hogs.
+    Starved,
+    /// Row 42: a quota of five percent. Needs root.
+    Throttled,
+    /// Row 43: a stop within its excuse.
+    Stopped,
+    /// Row 44: a debugger sits on it, past the cap. Needs gdb.
+    Traced,
+    /// Row 46: frozen, and thawed. Needs root.
+    Frozen,
+    /// Row 47: the watchdog itself is stopped.
+    WatchdogStopped,
+    /// The watchdog is killed, and adopts what it finds.
+    SidecarKilled,
+    /// Row 49: a rolling restart.
+    Restart,
+    /// Row 49: the config is read again.
+    Reload,
+    /// Row 52: messages that nobody waits for.
+    Flood,
+    /// Nothing at all, under load.
+    Nothing,
+}
+
+pub(super) const ALL: [Healthy; 13] = [
+    Healthy::Idle,
+    Healthy::Slow,
+    Healthy::Starved,
+    Healthy::Throttled,
+    Healthy::Stopped,
+    Healthy::Traced,
+    Healthy::Frozen,
+    Healthy::WatchdogStopped,
+    Healthy::SidecarKilled,
+    Healthy::Restart,
+    Healthy::Reload,
+    Healthy::Flood,
+    Healthy::Nothing,
+];
+
+/// Those whose means are there.
+pub(super) fn possible_here() -> Vec<Healthy> {
+    let possible = |one: &Healthy| match one {
+        Healthy::Throttled => Cgroup::make("cpu").is_ok(),
+        Healthy::Frozen => Cgroup::make("freezer").is_ok(),
+        Healthy::Traced => Path::new(GDB).is_file(),
+        _ => true,
+    };
+    ALL.into_iter().filter(possible).collect()
+}
+
+const GDB: &str = "/usr/bin/gdb";
+
+impl Healthy {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Slow => "slow",
+            Self::Starved => "starved",
+            Self::Throttled => "throttled",
+            Self::Stopped => "stopped",
+            Self::Traced => "traced",
+            Self::Frozen => "frozen",
+            Self::WatchdogStopped => "watchdog_stopped",
+            Self::SidecarKilled => "sidecar_killed",
+            Self::Restart => "restart",
+            Self::Reload => "reload",
+            Self::Flood => "flood",
+            Self::Nothing => "nothing",
+        }
+    }
+
+    /// Lets shard number `at` meet it for about `time`, and takes it back.
+    pub(super) fn meet(self, cluster: &Cluster, at: usize, time: Duration) {
+        let shard = &cluster.shards[at];
+        let for_a_while = || std::thread::sleep(time);
+        let back = |what: &str| {
+            wait::within(super::SEEN_WITHIN, what, || {
+                let status = shard.sidecar.status()?;
+                ["healthy", "excused"].iter().any(|good| status["verdict"] == *good).then_some(())
+            });
+        };
+        let between = |what, first, last| {
+            if signal(shard, what, first) {
+                for_a_while();
+                signal(shard, what, last);
+            }
+        };
+        match self {
+            Self::Idle => {
+                let coordinator = &cluster.coordinator().process;
+                coordinator.signal(Signal::STOP);
+                for_a_while();
+                coordinator.signal(Signal::CONT);
+            }
+            Self::Slow => {
+                faults::order(shard.faults, &["arm slow 300ms"]);
+                for_a_while();
+                faults::order(shard.faults, &["disarm"]);
+            }
+            Self::Starved => {
+                let _hogs = Hogs::start(64);
+                for_a_while();
+            }
+            Self::Throttled => within_cgroup(cluster, at, "cpu", |cgroup| {
+                cgroup.set("cpu.cfs_period_us", "1000000");
+                cgroup.set("cpu.cfs_quota_us", "50000");
+                for_a_while();
+                cgroup.set("cpu.cfs_quota_us", "-1");
+            }),
+            Self::Stopped => between("CMD", Signal::STOP, Signal::CONT),
+            Self::Frozen => within_cgroup(cluster, at, "freezer", |cgroup| {
+                cgroup.set("freezer.state", "FROZEN");
+                for_a_while();
+                cgroup.set("freezer.state", "THAWED");
+            }),
+            Self::Traced => {
+                let Some(pid) = crate::soak::fault::pid_of(shard, "CMD") else { return };
+                let sit = format!("shell sleep {:.3}", time.as_secs_f64());
+                let mut command = Command::new(GDB);
+                command.args(["--batch", "-nx", "--readnever", "-iex", "set auto-solib-add off"]);
+                command.args(["-p", &pid.to_string(), "-ex", &sit]);
+                let mut gdb = Process::start("gdb", command);
+                wait::within(super::SEEN_WITHIN, "the debugger's end", || gdb.ended());
+            }
+            Self::WatchdogStopped => between("sidecar", Signal::STOP, Signal::CONT),
+            Self::SidecarKilled => {
+                let before = crate::soak::fault::pid_of(shard, "sidecar");
+                signal(shard, "sidecar", Signal::KILL);
+                wait::within(super::SEEN_WITHIN, "another sidecar", || {
+                    (crate::soak::fault::pid_of(shard, "sidecar") != before).then_some(())
+                });
+                back("the sidecar to have adopted its target");
+                for_a_while();
+            }
+            Self::Restart => {
+                let before = crate::soak::fault::pid_of(shard, "CMD");
+                signal(shard, "CMD", Signal::TERM);
+                wait::within(super::SEEN_WITHIN, "the next incarnation", || {
+                    (crate::soak::fault::pid_of(shard, "CMD") != before).then_some(())
+                });
+                back("the next incarnation to be healthy");
+            }
+            Self::Reload => {
+                signal(shard, "sidecar", Signal::HUP);
+                for_a_while();
+            }
+            Self::Flood => {
+                faults::order(cluster.coordinator().faults, &["arm flood 500"]);
+                for_a_while();
+            }
+            Self::Nothing => for_a_while(),
+        }
+    }
+}
+
+/// With the shard in a cgroup of its own, which it leaves again.
+fn within_cgroup(cluster: &Cluster, at: usize, controller: &str, meet: impl FnOnce(&Cgroup)) {
+    let Some(pid) = crate::soak::fault::pid_of(&cluster.shards[at], "CMD") else { return };
+    if let Ok(cgroup) = Cgroup::make(controller) {
+        cgroup.take(pid);
+        meet(&cgroup);
+    }
+}

@@ -2,6 +2,7 @@
 
 pub(crate) mod check;
 pub(crate) mod demo;
+pub(crate) mod record;
 pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod status;
@@ -30,6 +31,7 @@ Is something wrong right now?
 Would another config have done better?
   shard-watchdog replay RECORDING --config FILE   what that config would have done
   shard-watchdog suggest RECORDING                thresholds that fit what was recorded
+  shard-watchdog record --out FILE                the last minute, now; [recorder] in the config keeps days
 
 Setting it up:
   shard-watchdog demo                        see it work on this machine, nothing to prepare

@@ -36,6 +36,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// `[otlp]`, absent unless configured.
     pub otlp: Option<OtlpConfig>,
+    /// `[recorder]`, absent unless configured.
+    pub recorder: Option<RecorderConfig>,
     /// `[shadow]`, absent unless configured.
     pub shadow: Option<ShadowConfig>,
 }
@@ -225,6 +227,17 @@ pub struct KillConfig {
     pub budget_kills: u32,
     /// …per this much time.
     pub budget_per: Duration,
+}
+
+/// `[recorder]`: what was seen is kept on the disk for days, beside the last minute that is always in memory.
+#[derive(Clone, Debug)]
+pub struct RecorderConfig {
+    /// Where. Default: `recordings` in `evidence.directory`.
+    pub directory: PathBuf,
+    /// Files that were over for longer are deleted. Default 7.
+    pub keep_days: u32,
+    /// The oldest files are deleted to stay within so many bytes. Default 2 GiB, two days of a busy shard.
+    pub keep_bytes: u64,
 }
 
 /// `[shadow]`: a second policy, judged beside the live one and never acted upon. What the file does not say of it is as in the live

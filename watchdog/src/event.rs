@@ -50,6 +50,15 @@ pub enum Event {
         /// The recording, by reference.
         excerpt: Box<Excerpt>,
     },
+    /// A chunk of what is seen is whole, and there is a long-term recording that wants it.
+    Chunk {
+        /// The chunk, by reference.
+        excerpt: Box<Excerpt>,
+        /// Looks in it.
+        looks: u32,
+        /// Looks before it whose chunks found no room in this queue.
+        lost: u64,
+    },
     /// A step of the incident that is open.
     IncidentStep {
         /// The incident's number within the life of this sidecar.

@@ -10,12 +10,15 @@
 //! | `GET /api/v1/status` | the verdict and all that it rests on | |
 //! | `GET /api/v1/incidents` | the latest incidents, newest first | |
 //! | `GET /api/v1/incidents/{id}` | one of them, whole | |
+//! | `GET /api/v1/recording` | what was seen during the last minute, for `replay` and `suggest` | |
 //!
-//! It reads the board and nothing else, so that no flood of requests reaches the watch loop. Requests with a body are
+//! It reads the board and nothing else, so that no flood of requests reaches the watch loop; of all requests for a recording one a
+//! second does. Requests with a body are
 //! refused: nothing here takes one.
 
 pub mod api;
 pub mod listen;
+pub mod recording;
 
 pub use shard_telemetry::http::{host, serve};
 
@@ -30,6 +33,7 @@ use crate::relay::board::Board;
 use crate::telemetry::Telemetry;
 
 use host::HostRule;
+use recording::OnDemand;
 
 /// What requests are answered from.
 #[derive(Clone, Debug)]
@@ -40,6 +44,8 @@ pub struct Sources {
     pub telemetry: Arc<Telemetry>,
     /// The incidents.
     pub journal: Journal,
+    /// The last minute.
+    pub recordings: Arc<OnDemand>,
 }
 
 /// Probes and metrics only, for the address that everybody may reach.
@@ -53,7 +59,8 @@ pub fn full(sources: Sources, hosts: HostRule) -> Router {
         .route("/", get(api::paths))
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/incidents", get(api::incidents))
-        .route("/api/v1/incidents/{id}", get(api::incident));
+        .route("/api/v1/incidents/{id}", get(api::incident))
+        .route("/api/v1/recording", get(recording::recording));
     guarded(api, sources, hosts)
 }
 

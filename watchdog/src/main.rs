@@ -21,6 +21,7 @@ enum Command {
     Supervise(cli::supervise::Args),
     Status(cli::status::Args),
     Demo(cli::demo::Args),
+    Record(cli::record::Args),
     Replay(cli::replay::Args),
     Suggest(cli::suggest::Args),
 }
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::Supervise(args) => cli::supervise::run(&args),
         Command::Status(args) => cli::status::run(&args),
         Command::Demo(args) => cli::demo::run(&args),
+        Command::Record(args) => cli::record::run(&args),
         Command::Replay(args) => cli::replay::run(&args),
         Command::Suggest(args) => cli::suggest::run(&args),
     }

@@ -11,16 +11,20 @@
 //! Nothing that the loop calls here allocates with load, waits, or writes to a disk. What finds no room is dropped and
 //! counted: a gap in a recording is told in the recording. No policy is recorded, only what any policy may be judged on.
 
+pub mod archive;
 pub mod codes;
 pub mod decode;
 pub mod delta;
 pub mod encode;
 pub mod file;
 pub mod gaps;
+pub mod records;
 pub mod replay;
 pub mod ring;
 pub mod threshold;
 pub mod wire;
+
+mod shelf;
 
 use std::sync::Arc;
 
@@ -98,6 +102,7 @@ impl Recorder {
         let written =
             self.ring.wants_no_other(seen.at) && self.ring.append(|out| encode::look(memory, seen, out));
         if written || self.in_new_chunk(seen.at, |memory, out| encode::look(memory, seen, out)) {
+            self.ring.count_look();
             self.memory.take(seen);
         } else {
             self.facts.dropped = self.facts.dropped.saturating_add(1);
@@ -158,6 +163,25 @@ impl Recorder {
     pub fn excerpt(&mut self, at: Monotonic) -> Excerpt {
         self.ring.seal();
         Excerpt { at, facts: self.facts.clone(), chunks: self.ring.chunks() }
+    }
+
+    /// The same without a new chunk: whoever asks, however often, takes nothing from the recording of the next incident. Copies
+    /// at most one chunk.
+    pub fn copy(&self, at: Monotonic) -> Excerpt {
+        let mut chunks = self.ring.chunks();
+        chunks.extend(self.ring.copy_current());
+        Excerpt { at, facts: self.facts.clone(), chunks }
+    }
+
+    /// The oldest chunk that is whole and was not given out here before, and how many looks are in it.
+    pub fn take_whole(&mut self, at: Monotonic) -> Option<(Excerpt, u32)> {
+        let whole = self.ring.take_whole()?;
+        Some((Excerpt { at, facts: self.facts.clone(), chunks: vec![whole.chunk] }, whole.looks))
+    }
+
+    /// Nothing more comes: what was written last is whole.
+    pub fn end(&mut self) {
+        self.ring.seal();
     }
 
     /// Looks that were not recorded so far.

@@ -12,6 +12,7 @@ use tokio::sync::mpsc::Receiver;
 use crate::event::{Event, Opening, ShadowStep, Step};
 use crate::incident::journal::Journal;
 use crate::incident::{Incident, Status, timeline};
+use crate::recorder::archive::Archive;
 use crate::recorder::{Excerpt, file};
 use crate::telemetry::Telemetry;
 use crate::telemetry::otlp::Spans;
@@ -33,6 +34,7 @@ pub struct Relay {
     journal: Journal,
     spans: Option<Spans>,
     open: Vec<OpenIncident>,
+    archive: Option<Archive>,
 }
 
 #[derive(Debug)]
@@ -51,7 +53,14 @@ impl Relay {
         journal: Journal,
         spans: Option<Spans>,
     ) -> Self {
-        Self { board, telemetry, journal, spans, open: Vec::new() }
+        Self { board, telemetry, journal, spans, open: Vec::new(), archive: None }
+    }
+
+    /// The same with a long-term recording.
+    #[must_use]
+    pub fn with_archive(mut self, archive: Option<Archive>) -> Self {
+        self.archive = archive;
+        self
     }
 
     /// Passes on until the watch loop has ended and all it told is told.
@@ -107,6 +116,11 @@ impl Relay {
             ),
             Event::IncidentOpened(opening) => self.opened(&opening),
             Event::Recorded { incident, excerpt } => self.recorded(incident, &excerpt),
+            Event::Chunk { excerpt, looks, lost } => {
+                if let Some(archive) = &mut self.archive {
+                    archive.keep(&excerpt, looks, lost);
+                }
+            }
             Event::IncidentStep { incident, at, step } => self.step(incident, at, &step),
         }
     }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Monotonic;
 use crate::incident::timeline::{maybe_micros, micros};
+use crate::recorder::archive::Held;
 use crate::relay::board::Board;
 use crate::snapshot::{ChannelStatus, ShadowStatus, Snapshot, ThreadStatus};
 use crate::telemetry::dropped::Signal;
@@ -53,11 +54,31 @@ pub struct StatusJson {
     /// What the policy of `[shadow]` thinks; null without one.
     #[serde(default)]
     pub shadow: Option<ShadowJson>,
+    /// The long-term recording; null without `[recorder]`.
+    #[serde(default)]
+    pub recorder: Option<RecorderJson>,
     /// What was not told, by signal.
     #[serde(default)]
     pub telemetry_dropped: BTreeMap<String, u64>,
     /// Version of the sidecar.
     pub version: String,
+}
+
+/// The long-term recording.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecorderJson {
+    /// Where.
+    pub directory: String,
+    /// Files there.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Files that were deleted since the sidecar began, to keep the limits.
+    pub removed_files: u64,
+    /// Looks that were not written since the sidecar began.
+    pub missing_looks: u64,
+    /// What the disk says, while it refuses.
+    pub trouble: Option<String>,
 }
 
 /// What a policy thinks that is judged and never acted upon.
@@ -168,9 +189,22 @@ impl StatusJson {
             excused_seconds: held.map(excused).unwrap_or_default(),
             thread_events: held.map(|snapshot| snapshot.thread_events.to_owned()),
             shadow: held.and_then(|snapshot| snapshot.shadow.as_ref()).map(|status| shadow(board, status)),
+            recorder: board.archive().map(recorder),
             telemetry_dropped: Signal::ALL.iter().map(dropped).collect(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
+    }
+}
+
+fn recorder(held: Held) -> RecorderJson {
+    let Held { directory, files, bytes, removed, missing, trouble } = held;
+    RecorderJson {
+        directory: directory.display().to_string(),
+        files,
+        bytes,
+        removed_files: removed,
+        missing_looks: missing,
+        trouble,
     }
 }
 

@@ -17,8 +17,10 @@ use crate::config::Config;
 use crate::event::Event;
 use crate::http::host::HostRule;
 use crate::http::listen::{ListenError, Listeners, OwnFile};
+use crate::http::recording::OnDemand;
 use crate::http::{self, Sources, serve};
 use crate::incident::journal::{Journal, JournalConfig};
+use crate::recorder::archive::Archive;
 use crate::relay::Relay;
 use crate::relay::board::Board;
 use crate::telemetry::dropped::Dropped;
@@ -27,6 +29,7 @@ use crate::telemetry::otlp::{self, Otlp, OtlpError};
 use crate::telemetry::prometheus::PrometheusError;
 use crate::telemetry::target::Reader;
 use crate::telemetry::{self, Telemetry};
+use crate::watch::control::Control;
 
 /// One for the relay while the other answers a scrape.
 const WORKERS: usize = 2;
@@ -76,6 +79,8 @@ pub struct SurfaceHandle {
     board: Arc<Board>,
     telemetry: Arc<Telemetry>,
     journal: Journal,
+    archive: Option<Archive>,
+    recordings: Arc<OnDemand>,
     reader: Reader,
     stop: watch::Sender<bool>,
     addresses: Addresses,
@@ -143,13 +148,22 @@ pub fn start_without_log(
     };
     let spans = otlp.as_ref().and_then(Otlp::spans);
     let journal = Journal::start(&journal_config, Arc::clone(&dropped), spans.clone())?;
+    let archive = config.recorder.as_ref();
+    let archive = archive.map(|recorder| Archive::start(recorder, board.shard(), anchor)).transpose()?;
+    archive.clone().into_iter().for_each(|archive| board.set_archive(archive));
     let reader = Reader::start(Arc::clone(&board))?;
-    let sources =
-        Sources { board: Arc::clone(&board), telemetry: Arc::clone(&telemetry), journal: journal.clone() };
+    let recordings = Arc::new(OnDemand::default());
+    let sources = Sources {
+        board: Arc::clone(&board),
+        telemetry: Arc::clone(&telemetry),
+        journal: journal.clone(),
+        recordings: Arc::clone(&recordings),
+    };
     let (stop, stopped) = watch::channel(false);
     let server = Server { runtime: &runtime, stopped, dropped };
     let (addresses, socket) = server.listen(listeners, &sources)?;
-    let relay = Relay::new(Arc::clone(&board), Arc::clone(&telemetry), journal.clone(), spans);
+    let relay = Relay::new(Arc::clone(&board), Arc::clone(&telemetry), journal.clone(), spans)
+        .with_archive(archive.clone());
     let relay = runtime.spawn(relay.run(events));
     Ok(SurfaceHandle {
         runtime,
@@ -157,6 +171,8 @@ pub fn start_without_log(
         board,
         telemetry,
         journal,
+        archive,
+        recordings,
         reader,
         stop,
         addresses,
@@ -220,6 +236,11 @@ impl SurfaceHandle {
         })
     }
 
+    /// From now on the watch loop can be asked for its recording.
+    pub fn ask(&self, control: Control) {
+        self.recordings.ask(control);
+    }
+
     /// Where it listens.
     pub const fn addresses(&self) -> Addresses {
         self.addresses
@@ -240,6 +261,9 @@ impl SurfaceHandle {
         #[expect(clippy::disallowed_methods, reason = "the future is a timeout")]
         let _ = self.runtime.block_on(async { tokio::time::timeout(left(), relay).await });
         self.journal.flush(left());
+        if let Some(archive) = self.archive {
+            archive.flush(left());
+        }
         self.telemetry.shutdown(left());
         if let Some(otlp) = self.otlp {
             otlp.shutdown(left());

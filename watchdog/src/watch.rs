@@ -52,6 +52,10 @@ pub struct Watch {
     budget: Budget,
     story: Story,
     recorder: Recorder,
+    /// Whether a long-term recording wants every chunk.
+    archived: bool,
+    /// Looks in chunks for it that found no room in the queue.
+    unarchived: u64,
     shadow: Option<Shadow>,
     publisher: Publisher,
     inbox: Inbox,
@@ -88,6 +92,8 @@ impl Watch {
         let shadow = shadow.map(|shadow| Shadow::new(shadow, &policy, now));
         probe.look_at_consumers(consumers(&policy, shadow.as_ref()));
         Self {
+            archived: parts.config.recorder.is_some(),
+            unarchived: 0,
             shadow,
             recorder: Recorder::new(now, parts.kills_spent, policy.poll_threads),
             policy,
@@ -113,6 +119,8 @@ impl Watch {
             self.probe.wait(look_at);
             self.alive.fetch_add(1, Ordering::Relaxed);
             if self.obey() == Obeyed::Stop {
+                self.recorder.end();
+                self.archive();
                 return;
             }
             self.take_found();
@@ -124,6 +132,10 @@ impl Watch {
         while let Some(command) = self.inbox.take() {
             match command {
                 Command::Stop => return Obeyed::Stop,
+                Command::Recording(answer) => {
+                    // Whoever asked may have gone.
+                    let _ = answer.send(Box::new(self.recorder.copy(Monotonic::now())));
+                }
                 Command::Reload(config) => {
                     self.policy = policy(&config, &self.probe);
                     Shadow::reload(&mut self.shadow, config.shadow.as_ref(), &self.policy, Monotonic::now());
@@ -202,6 +214,7 @@ impl Watch {
         }
         self.recorder.look(seen);
         self.tell(at, judged);
+        self.archive();
         if let Some(shadow) = &mut self.shadow {
             shadow.look(seen, decision.verdict, &mut self.publisher);
         }
@@ -321,6 +334,18 @@ impl Watch {
         }
         if !self.judge.notes().iter().all(|note| matches!(note, Note::ProgressGap { .. })) {
             self.publisher.hurry();
+        }
+    }
+
+    /// Gives chunks that are whole to the long-term recording.
+    fn archive(&mut self) {
+        if !self.archived {
+            return;
+        }
+        while let Some((excerpt, looks)) = self.recorder.take_whole(Monotonic::now()) {
+            let chunk = Event::Chunk { excerpt: Box::new(excerpt), looks, lost: self.unarchived };
+            let sent = self.publisher.offer(chunk);
+            self.unarchived = if sent { 0 } else { self.unarchived.saturating_add(u64::from(looks)) };
         }
     }
 

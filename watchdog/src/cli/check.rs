@@ -89,6 +89,10 @@ fn write_summary(text: &mut String, config: &Config) -> std::fmt::Result {
         }
     }
     writeln!(text, "  evidence {}", config.evidence.directory.display())?;
+    if let Some(recorder) = &config.recorder {
+        let (days, mib) = (recorder.keep_days, recorder.keep_bytes >> 20);
+        writeln!(text, "  recorder {}, {days} days, {mib} MiB at most", recorder.directory.display())?;
+    }
     let http = &config.http;
     let places: Vec<String> = http
         .listen

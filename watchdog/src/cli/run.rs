@@ -108,6 +108,7 @@ fn start(args: &Args, config: Arc<Config>, signals: &signals::Signals) -> ExitCo
             return ExitCode::from(CANNOT_START);
         }
     };
+    surface.ask(control.clone());
     let alive = Arc::new(AtomicU64::new(0));
     let adopter = match Adopter::start(wanted, waker, Arc::clone(&alive)) {
         Ok(adopter) => adopter,

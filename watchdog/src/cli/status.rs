@@ -132,6 +132,17 @@ fn told(status: &StatusJson, now: Timestamp, colour: bool) -> String {
             (shadow.verdict, shadow.would_have_killed, table::plain(&shadow.reason));
         let _ = writeln!(text, "  shadow  {verdict}, would have killed {times} times: {reason}");
     }
+    if let Some(recorder) = &status.recorder {
+        let (files, mib, missing) = (recorder.files, recorder.bytes >> 20, recorder.missing_looks);
+        let _ = write!(text, "  records {files} files, {mib} MiB in {}", table::plain(&recorder.directory));
+        if missing > 0 {
+            let _ = write!(text, ", {missing} looks missing");
+        }
+        if let Some(trouble) = &recorder.trouble {
+            let _ = write!(text, ": {}", table::plain(trouble));
+        }
+        text.push('\n');
+    }
     let dropped: Vec<String> = status
         .telemetry_dropped
         .iter()

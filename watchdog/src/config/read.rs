@@ -218,6 +218,20 @@ within = "1s"
     }
 
     #[test]
+    fn a_recorder_has_defaults_and_a_least_size() {
+        let start = "[target]\nshard = \"0\"\nheartbeat = \"/h\"\n";
+        let plain = check(&format!("{start}[evidence]\ndirectory = \"/e\"\n[recorder]\n")).unwrap();
+        let recorder = plain.recorder.unwrap();
+        assert_eq!((recorder.directory.to_str(), recorder.keep_days), (Some("/e/recordings"), 7));
+        assert!(check(start).unwrap().recorder.is_none(), "off unless asked for");
+        let small = check(&format!("{start}[recorder]\nkeep = {{ bytes = \"1MiB\" }}\n")).unwrap_err();
+        assert!(
+            small.starts_with("w.toml:5: recorder.keep.bytes: found \"1MiB\": allowed: at least 16MiB"),
+            "{small}"
+        );
+    }
+
+    #[test]
     fn broken_toml_is_told_with_its_line() {
         let error = check("[target\nshard = \"0\"\n").unwrap_err();
         assert!(error.starts_with("w.toml:1: not TOML"), "{error}");

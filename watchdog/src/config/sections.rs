@@ -10,7 +10,7 @@ use super::section::{Complaints, Section};
 use super::units::{self, DURATION_FORM};
 use super::{
     Config, DEFAULT_EVIDENCE_TIME, EvidenceConfig, HttpConfig, JudgeConfig, KillConfig, KillMode, KillSignal,
-    On, OtlpConfig, RestartConfig, TargetConfig, shadow, watched,
+    On, OtlpConfig, RecorderConfig, RestartConfig, TargetConfig, shadow, watched,
 };
 
 /// What the kernel has room for (`sockaddr_un`), the closing zero excepted.
@@ -36,10 +36,23 @@ pub fn config(mut file: Section<'_>, complaints: &mut Complaints<'_>) -> Option<
     let evidence = evidence(file.table("evidence", complaints), &shard, complaints);
     let http = http(file.table("http", complaints), complaints);
     let otlp = file.table("otlp", complaints).and_then(|section| otlp(section, complaints));
+    let recorder = file.table("recorder", complaints).map(|section| recorder(section, &evidence, complaints));
     let live = shadow::Live { threads: &threads, channels: &channels, judge: &judge, kill: &kill };
     let shadow = file.table("shadow", complaints).map(|section| shadow::shadow(section, &live, complaints));
     file.finish(complaints);
-    Some(Config { target: target?, threads, channels, judge, restart, kill, evidence, http, otlp, shadow })
+    Some(Config {
+        target: target?,
+        threads,
+        channels,
+        judge,
+        restart,
+        kill,
+        evidence,
+        http,
+        otlp,
+        recorder,
+        shadow,
+    })
 }
 
 /// What is not said is as in `judge`.
@@ -167,6 +180,38 @@ fn evidence(section: Option<Section<'_>>, shard: &str, complaints: &mut Complain
     }
     section.finish(complaints);
     evidence
+}
+
+/// It must have room for some files, each of some chunks: with less it would delete what it has just written.
+const FEWEST_RECORDED: u64 = 16 << 20;
+
+fn recorder(
+    mut section: Section<'_>,
+    evidence: &EvidenceConfig,
+    complaints: &mut Complaints<'_>,
+) -> RecorderConfig {
+    let mut recorder = RecorderConfig {
+        directory: evidence.directory.join("recordings"),
+        keep_days: 7,
+        keep_bytes: 2 << 30,
+    };
+    set(&mut recorder.directory, section.path("directory", complaints));
+    if let Some(mut keep) = section.table("keep", complaints) {
+        set(&mut recorder.keep_days, keep.count("days", complaints));
+        if let Some((bytes, span)) = keep.size("bytes", complaints) {
+            if bytes < FEWEST_RECORDED {
+                complaints.add(
+                    &span,
+                    "recorder.keep.bytes",
+                    "allowed: at least 16MiB, some minutes of a busy shard",
+                );
+            }
+            recorder.keep_bytes = bytes;
+        }
+        keep.finish(complaints);
+    }
+    section.finish(complaints);
+    recorder
 }
 
 fn http(section: Option<Section<'_>>, complaints: &mut Complaints<'_>) -> HttpConfig {

@@ -25,6 +25,7 @@ GET /metrics                 Prometheus text format
 GET /api/v1/status           the verdict and all that it rests on
 GET /api/v1/incidents        the latest incidents
 GET /api/v1/incidents/{id}   one of them
+GET /api/v1/recording        what was seen during the last minute (shard-watchdog record, replay, suggest)
 ";
 
 /// `GET /`

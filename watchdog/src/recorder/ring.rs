@@ -20,12 +20,25 @@ pub const CHUNKS: usize = 16;
 /// Bytes of one chunk.
 pub type Chunk = Vec<u8>;
 
+/// A chunk with something in it.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// When its first look was.
+    pub begin: Monotonic,
+    /// How many looks are in it.
+    pub looks: u32,
+    /// Its bytes.
+    pub chunk: Arc<Chunk>,
+}
+
 /// The ring.
 #[derive(Debug)]
 pub struct Ring {
-    /// Whole, oldest first, each with the time of its first look.
-    sealed: VecDeque<(Monotonic, Arc<Chunk>)>,
-    current: Option<(Monotonic, Arc<Chunk>)>,
+    /// Whole, oldest first.
+    sealed: VecDeque<Written>,
+    /// So many of the latest of them were not handed out by [`Ring::take_whole`] yet.
+    fresh: usize,
+    current: Option<Written>,
     /// Not in use; some of them may still be read by whoever has an excerpt. The last one is used first, so that a quiet
     /// ring never touches most of its memory.
     spare: Vec<Arc<Chunk>>,
@@ -35,6 +48,7 @@ impl Default for Ring {
     fn default() -> Self {
         Self {
             sealed: VecDeque::with_capacity(CHUNKS),
+            fresh: 0,
             current: None,
             spare: (0..CHUNKS).map(|_| Arc::new(Vec::with_capacity(CHUNK_BYTES))).collect(),
         }
@@ -44,12 +58,12 @@ impl Default for Ring {
 impl Ring {
     /// Whether a look at `at` still belongs to the chunk that is being written.
     pub fn wants_no_other(&self, at: Monotonic) -> bool {
-        self.current.as_ref().is_some_and(|(begin, _)| at.since(*begin) < CHUNK_TIME)
+        self.current.as_ref().is_some_and(|current| at.since(current.begin) < CHUNK_TIME)
     }
 
     /// Appends what `encode` writes to the current chunk: all of it or, if it does not fit, nothing.
     pub fn append(&mut self, encode: impl FnOnce(&mut Out<'_>)) -> bool {
-        let Some(chunk) = self.current.as_mut().and_then(|(_, chunk)| Arc::get_mut(chunk)) else {
+        let Some(chunk) = self.current.as_mut().and_then(|current| Arc::get_mut(&mut current.chunk)) else {
             return false;
         };
         let before = chunk.len();
@@ -62,37 +76,59 @@ impl Ring {
         fits
     }
 
+    /// Notes that a look was appended to the current chunk.
+    pub const fn count_look(&mut self) {
+        if let Some(current) = &mut self.current {
+            current.looks = current.looks.saturating_add(1);
+        }
+    }
+
     /// Ends the current chunk.
     pub fn seal(&mut self) {
         if let Some(chunk) = self.current.take() {
             self.sealed.push_back(chunk);
+            self.fresh = (self.fresh + 1).min(self.sealed.len());
         }
+    }
+
+    /// The oldest chunk that is whole and was not handed out yet.
+    pub fn take_whole(&mut self) -> Option<Written> {
+        let place = self.sealed.len().checked_sub(self.fresh)?;
+        let whole = self.sealed.get(place).cloned()?;
+        self.fresh = self.fresh.saturating_sub(1);
+        Some(whole)
+    }
+
+    /// A copy of what is in the chunk that is being written.
+    pub fn copy_current(&self) -> Option<Arc<Chunk>> {
+        self.current.as_ref().map(|current| Arc::new(Chunk::clone(&current.chunk)))
     }
 
     /// Begins a chunk whose first look is at `at`, and lets go of what is too old. False if all memory is in use.
     pub fn begin(&mut self, at: Monotonic) -> bool {
         self.seal();
         // The oldest chunk is needed for as long as the one after it began within the time to keep.
-        while self.sealed.get(1).is_some_and(|(begin, _)| at.since(*begin) >= KEEP) {
+        while self.sealed.get(1).is_some_and(|second| at.since(second.begin) >= KEEP) {
             self.let_go();
         }
         let mut spare = self.take_spare();
         while spare.is_none() && self.let_go() {
             spare = self.take_spare();
         }
-        self.current = spare.map(|chunk| (at, chunk));
+        self.current = spare.map(|chunk| Written { begin: at, looks: 0, chunk });
         self.current.is_some()
     }
 
     /// Gives the current chunk back: nothing fits into it.
     pub fn abandon(&mut self) {
-        self.spare.extend(self.current.take().map(|(_, chunk)| chunk));
+        self.spare.extend(self.current.take().map(|current| current.chunk));
     }
 
     fn let_go(&mut self) -> bool {
         let oldest = self.sealed.pop_front();
         let any = oldest.is_some();
-        self.spare.extend(oldest.map(|(_, chunk)| chunk));
+        self.fresh = self.fresh.min(self.sealed.len());
+        self.spare.extend(oldest.map(|oldest| oldest.chunk));
         any
     }
 
@@ -105,7 +141,7 @@ impl Ring {
 
     /// Every chunk that is whole, oldest first.
     pub fn chunks(&self) -> Vec<Arc<Chunk>> {
-        self.sealed.iter().map(|(_, chunk)| Arc::clone(chunk)).collect()
+        self.sealed.iter().map(|sealed| Arc::clone(&sealed.chunk)).collect()
     }
 }
 
@@ -130,7 +166,7 @@ mod tests {
             assert!(ring.append(|out| out.byte(0)));
         }
         ring.seal();
-        let (oldest, _) = &ring.sealed[0];
+        let oldest = ring.sealed[0].begin;
         assert!(oldest.0 <= 139 * SECOND && oldest.0 >= 134 * SECOND, "{oldest:?}");
     }
 
@@ -146,6 +182,29 @@ mod tests {
         drop(lent);
         assert!(fill(&mut ring, 100));
         assert_eq!(ring.sealed.len() + ring.spare.len() + 1, CHUNKS);
+    }
+
+    #[test]
+    fn every_whole_chunk_is_handed_out_once() {
+        let mut ring = Ring::default();
+        let taken = |ring: &mut Ring| {
+            std::iter::from_fn(|| ring.take_whole())
+                .map(|whole| (whole.begin.0, whole.looks))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(taken(&mut ring), []);
+        assert!(fill(&mut ring, 1));
+        ring.count_look();
+        assert_eq!(taken(&mut ring), [], "the first is not whole yet");
+        assert_eq!(*ring.copy_current().unwrap(), [1]);
+        assert!(fill(&mut ring, 2) && fill(&mut ring, 3));
+        assert_eq!(taken(&mut ring), [(1, 1), (2, 0)]);
+        ring.seal();
+        assert_eq!(taken(&mut ring), [(3, 0)]);
+        // Those that had to go before anybody took them are not handed out.
+        (4..100).for_each(|at| assert!(fill(&mut ring, at)));
+        assert_eq!(taken(&mut ring).len(), CHUNKS - 1);
+        assert_eq!(taken(&mut ring), []);
     }
 
     #[test]

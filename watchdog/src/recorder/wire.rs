@@ -153,19 +153,6 @@ impl<'a> In<'a> {
         Ok(bytes)
     }
 
-    /// So many bytes, or as many as there are.
-    pub fn up_to(&mut self, length: usize) -> &'a [u8] {
-        let end = self.at.saturating_add(length).min(self.bytes.len());
-        let bytes = self.bytes.get(self.at..end).unwrap_or_default();
-        self.at = end;
-        bytes
-    }
-
-    /// Passes over all that is left.
-    pub const fn end(&mut self) {
-        self.at = self.bytes.len();
-    }
-
     /// As written by [`Out::text`]: at most `longest` bytes, none of them a control character.
     ///
     /// # Errors

@@ -2,13 +2,14 @@
 //!
 //! Each lock here is held for as long as it takes to copy a pointer.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::clock::{Monotonic, WallAnchor};
 use crate::config::{Config, KillMode};
+use crate::recorder::archive::{Archive, Held};
 use crate::snapshot::Snapshot;
 use crate::telemetry::dropped::Dropped;
 use crate::telemetry::target::TargetStats;
@@ -28,6 +29,7 @@ pub struct Board {
     snapshot: Mutex<Option<Arc<Snapshot>>>,
     target: Mutex<Option<Arc<TargetStats>>>,
     dropped: Arc<Dropped>,
+    archive: OnceLock<Archive>,
 }
 
 /// The verdict as it may be told now.
@@ -52,6 +54,7 @@ impl Board {
             snapshot: Mutex::default(),
             target: Mutex::default(),
             dropped,
+            archive: OnceLock::new(),
         }
     }
 
@@ -73,6 +76,17 @@ impl Board {
     /// What was dropped so far.
     pub fn dropped(&self) -> &Dropped {
         &self.dropped
+    }
+
+    /// What there is to say about the long-term recording, if there is one.
+    pub fn archive(&self) -> Option<Held> {
+        self.archive.get().map(Archive::held)
+    }
+
+    /// There is one.
+    pub fn set_archive(&self, archive: Archive) {
+        // A sidecar has one or none, for all its life.
+        let _ = self.archive.set(archive);
     }
 
     /// Whether it may kill.

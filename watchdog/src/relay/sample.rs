@@ -48,6 +48,7 @@ pub(crate) fn config(directory: &std::path::Path) -> Config {
         },
         http: HttpConfig { listen: None, public: None, socket: None },
         otlp: None,
+        recorder: None,
         shadow: None,
     }
 }

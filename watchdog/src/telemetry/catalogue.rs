@@ -80,6 +80,11 @@ shard_telemetry::catalogue! {
     EXCUSE_OVER_CAP: "shard_watchdog_excuse_over_cap", Kind::Gauge, Unit::Flag,
         [words("kind", labels_of!(ExcuseKind))],
         "1 while a watched thread has been excused for as long as `judge.excuse` allows, or longer: nobody is killed for it, a person should look.";
+    RECORDING_BYTES: "shard_watchdog_recording_bytes", Kind::Gauge, Unit::Bytes, [],
+        "Size of the long-term recording, all files. Absent without `[recorder]`.";
+    RECORDING_DROPPED: "shard_watchdog_recording_dropped_total", Kind::Counter, Unit::Count("{item}"),
+        [words("what", || vec!["looks", "files"])],
+        "Looks that were not written, and files that were deleted to keep the limits. Absent without `[recorder]`.";
     LOOP_LATE: "shard_watchdog_loop_late_seconds", Kind::Histogram(LATE), Unit::Seconds, [],
         "How much later than it had asked to the watch loop woke.";
     TELEMETRY_DROPPED: "shard_watchdog_telemetry_dropped_total", Kind::Counter, Unit::Count("{item}"),

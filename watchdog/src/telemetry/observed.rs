@@ -162,6 +162,14 @@ impl Source<'_> {
                 .map(|(kind, time)| (time.as_secs_f64(), vec![KeyValue::new("kind", kind.label())]))
                 .collect()
         });
+        self.on_board(&catalogue::RECORDING_BYTES, |board| {
+            one(board.archive().map(|held| number(held.bytes)))
+        });
+        self.on_board(&catalogue::RECORDING_DROPPED, |board| {
+            let held = board.archive().into_iter();
+            let counts = held.flat_map(|held| [("looks", held.missing), ("files", held.removed)]);
+            counts.map(|(what, count)| (number(count), vec![KeyValue::new("what", what)])).collect()
+        });
         self.on_board(&catalogue::TELEMETRY_DROPPED, |board| {
             let count = |signal: &Signal| {
                 (number(board.dropped().get(*signal)), vec![KeyValue::new("signal", signal.label())])

@@ -3,6 +3,7 @@ use super::*;
 use std::collections::BTreeMap;
 
 use crate::clock::Monotonic;
+use crate::recorder::archive::Archive;
 use crate::relay::sample;
 use crate::snapshot::TargetIdentity;
 use crate::telemetry::target::{ProcessTotals, TargetStats, ThreadCpu};
@@ -11,6 +12,9 @@ use shard_telemetry::metric::Kind;
 /// A board on which everything that can be known is known.
 fn full() -> (Arc<Board>, Telemetry) {
     let board = sample::board();
+    let recorder =
+        crate::config::RecorderConfig { directory: "/nonexistent".into(), keep_days: 1, keep_bytes: 1 << 24 };
+    board.set_archive(Archive::start(&recorder, board.shard(), *board.anchor()).unwrap());
     let telemetry = Telemetry::new(&board, None).unwrap();
     let snapshot = sample::snapshot();
     let totals = ProcessTotals {

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use tokio::sync::oneshot;
+
 use crate::config::Config;
 use crate::probe::wakeup::Waker;
+use crate::recorder::Excerpt;
 
 /// More commands than this at once come from nobody sane.
 const QUEUE: usize = 16;
@@ -14,6 +17,8 @@ const QUEUE: usize = 16;
 pub enum Command {
     /// Go on with this configuration.
     Reload(Arc<Config>),
+    /// Answer with what was seen during the last minute. Whoever asks sees to it that this is not often: it copies a chunk.
+    Recording(oneshot::Sender<Box<Excerpt>>),
     /// End, and leave the target alone.
     Stop,
 }

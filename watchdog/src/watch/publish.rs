@@ -54,9 +54,16 @@ impl Publisher {
 
     /// Puts `event` into the queue, or drops and counts it.
     pub fn send(&mut self, event: Event) {
-        if self.events.try_send(event).is_err() {
+        self.offer(event);
+    }
+
+    /// The same; says whether there was room.
+    pub fn offer(&mut self, event: Event) -> bool {
+        let sent = self.events.try_send(event).is_ok();
+        if !sent {
             self.dropped = self.dropped.saturating_add(1);
         }
+        sent
     }
 
     /// The next snapshot goes out without waiting for its turn: something changed.

@@ -60,6 +60,7 @@ fn status(verdict: Verdict) -> StatusJson {
         excused_seconds: BTreeMap::from([("stopped".to_owned(), 75.0)]),
         thread_events: Some("pidfd".to_owned()),
         shadow: None,
+        recorder: None,
         telemetry_dropped: BTreeMap::from([("logs".to_owned(), 0)]),
         version: "0.1.0".to_owned(),
     }

@@ -8,6 +8,7 @@ mod healthy;
 mod stall;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -31,9 +32,6 @@ const STALL_AFTER: &str = "4s";
 /// Small, so that a busy machine meets their deadline more often than not.
 const BLOCKS: Blocks = Blocks::Generated { blocks: 10, transactions: 40 };
 
-/// One for each of a small machine's cores and as many again: the load of all the time.
-const HOGS: usize = 4;
-
 /// A stall is looked for so long: `stall_after` many times over, for a machine on which nothing gets its turn.
 const SEEN_WITHIN: Duration = Duration::from_secs(120);
 
@@ -49,16 +47,21 @@ pub struct Wanted {
     pub time: Duration,
     /// Which happenings, in which order.
     pub seed: u64,
+    /// CPU hogs beside it all the time, over those that starve it for seconds.
+    pub hogs: usize,
 }
 
 struct Run {
     random: Random,
+    blocks: PathBuf,
     cluster: Cluster,
     controls: BTreeMap<&'static str, u64>,
     stalls: BTreeMap<&'static str, u64>,
     missed: Vec<String>,
     wrong: Vec<String>,
     coordinators: u64,
+    /// Blocks that coordinators before the present one verified.
+    verified: usize,
     healthy: Vec<Healthy>,
 }
 
@@ -85,16 +88,23 @@ pub fn run(wanted: Wanted) -> (Value, Vec<String>) {
         block_deadline: DEADLINE.to_owned(),
         supervise,
         blocks: BLOCKS,
+        coordinator: false,
         ..Plan::default()
     };
+    let mut cluster = Cluster::start(&plan);
+    let blocks = cluster.blocks();
+    cluster.run_blocks(&blocks, DEADLINE);
+    cluster.verified_after(0);
     let mut run = Run {
         random: Random::new(wanted.seed),
-        cluster: Cluster::start(&plan),
+        blocks,
+        cluster,
         controls: BTreeMap::new(),
         stalls: BTreeMap::new(),
         missed: Vec::new(),
         wrong: Vec::new(),
         coordinators: 1,
+        verified: 0,
         healthy: healthy::possible_here(),
     };
     let left_out: Vec<&str> =
@@ -102,7 +112,7 @@ pub fn run(wanted: Wanted) -> (Value, Vec<String>) {
     if !left_out.is_empty() {
         eprintln!("control: not possible here, and left out: {}", left_out.join(", "));
     }
-    let _load = Hogs::start(HOGS);
+    let _load = Hogs::start(wanted.hogs);
     let mut told = Instant::now();
     while began.elapsed() < wanted.time {
         run.tick();
@@ -120,6 +130,7 @@ pub fn run(wanted: Wanted) -> (Value, Vec<String>) {
     let stalls: u64 = run.stalls.values().sum();
     let figures = json!({
         "seed": wanted.seed,
+        "hogs": wanted.hogs,
         "seconds": began.elapsed().as_secs_f64(),
         "controls": run.controls.values().sum::<u64>(),
         "controls_by_kind": run.controls,
@@ -127,7 +138,7 @@ pub fn run(wanted: Wanted) -> (Value, Vec<String>) {
         "stalls": stalls,
         "stalls_by_kind": run.stalls,
         "stalls_seen": stalls - run.missed.len() as u64,
-        "blocks_verified": run.cluster.verified(),
+        "blocks_verified": run.verified + run.cluster.verified(),
         "coordinators": run.coordinators,
     });
     (figures, run.wrong.into_iter().chain(run.missed).collect())
@@ -173,8 +184,8 @@ impl Run {
     /// A block that was lost with too many shards at once ends a coordinator; that is not what is tested here.
     fn keep_coordinating(&mut self) {
         if self.cluster.coordinator_mut().process.ended().is_some() {
-            let blocks = self.cluster.blocks();
-            self.cluster.run_blocks(&blocks, DEADLINE);
+            self.verified += self.cluster.verified();
+            self.cluster.run_blocks(&self.blocks, DEADLINE);
             self.coordinators += 1;
         }
     }
@@ -182,6 +193,8 @@ impl Run {
     fn expect_kill(&mut self, stall: Stall, shard: usize, kills: u64) {
         let began = Instant::now();
         while self.kills(shard) == kills {
+            // Most faults strike in the middle of work.
+            self.keep_coordinating();
             if began.elapsed() > SEEN_WITHIN {
                 let status = self.cluster.shards[shard].sidecar.status().unwrap_or_default();
                 self.missed.push(format!(
@@ -220,7 +233,7 @@ impl Run {
             self.controls.values().sum::<u64>(),
             self.wrong.len(),
             stalls - self.missed.len() as u64,
-            self.cluster.verified()
+            self.verified + self.cluster.verified()
         )
     }
 }

@@ -21,6 +21,9 @@ struct Args {
     /// Which happenings; without it others each time, which is told
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// CPU hogs beside it all the time
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(0..=64))]
+    hogs: u8,
     /// Write the figures here too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -30,7 +33,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let seed = args.seed.unwrap_or(u64::from(now.subsec_nanos()) ^ now.as_secs());
-    let (mut figures, wrong) = control::run(Wanted { time: args.time, seed });
+    let (mut figures, wrong) = control::run(Wanted { time: args.time, seed, hogs: args.hogs.into() });
     figures["machine"] = machine::describe();
     if let Value::Object(fields) = &figures {
         for (key, value) in fields {

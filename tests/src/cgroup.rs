@@ -45,6 +45,12 @@ impl Cgroup {
         fs::read_to_string(self.folder.join(file)).unwrap_or_default().trim().to_owned()
     }
 
+    /// Takes one thread in.
+    #[track_caller]
+    pub fn take_thread(&self, tid: i32) {
+        self.set("tasks", &tid.to_string());
+    }
+
     /// Takes a process in, with all of its threads.
     #[track_caller]
     pub fn take(&self, pid: i32) {

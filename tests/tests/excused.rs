@@ -179,12 +179,62 @@ fn row_42_a_shard_at_a_quota_of_five_percent_is_never_killed() {
         excused |= status.as_ref().is_some_and(|status| status["verdict"] == "excused");
         status.is_none_or(|status| status["verdict"] != "condemned" && status["pid"] == pid)
     });
+    // The sidecar looks for the cgroup of its target every two seconds, and tells neighbours from a quota by it.
+    let told = wait::until("the quota to be named", || {
+        let told = sidecar.status()?["excused_seconds"]["throttled"].as_f64()?;
+        (told > 0.0).then_some(told)
+    });
+    assert!(told < 60.0, "{told}");
     let throttled = quota.get("cpu.stat");
     assert!(excused, "a thread that waits for its quota is excused: {throttled}");
     assert!(!throttled.contains("nr_throttled 0"), "{throttled}");
     quota.set("cpu.cfs_quota_us", "-1");
     sidecar.wait_for("healthy");
     assert!(sidecar.incidents().is_empty(), "{:#?}", sidecar.incidents());
+}
+
+/// The thread of `pid` that is called `name`.
+#[track_caller]
+fn thread_of(pid: i32, name: &str) -> i32 {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let mut named = tasks.filter_map(|task| {
+        let task = task.ok()?.path();
+        let comm = std::fs::read_to_string(task.join("comm")).ok()?;
+        (comm.trim() == name).then(|| task.file_name()?.to_str()?.parse().ok())?
+    });
+    named.next().unwrap_or_else(|| panic!("process {pid} has no thread {name}"))
+}
+
+/// Row 42, where it is a helper that is given no CPU: the executor thread sleeps until the helper is done.
+#[test]
+fn row_42_a_throttled_helper_excuses_the_thread_that_waits_for_it() {
+    let Some(quota) = cgroup("cpu", "row_42_a_throttled_helper_excuses_the_thread_that_waits_for_it") else {
+        return;
+    };
+    let settings = Settings { stall_after: "3s".to_owned(), ..Settings::default() };
+    let shard_arguments = vec!["--threads".to_owned(), "2".to_owned()];
+    let plan = Plan { settings, shard_arguments, block_deadline: "300s".to_owned(), ..Plan::default() };
+    let cluster = Cluster::start(&plan);
+    let sidecar = &cluster.shards[0].sidecar;
+    let pid = sidecar.pid();
+    quota.set("cpu.cfs_period_us", "1000000");
+    quota.set("cpu.cfs_quota_us", "2000");
+    // It never comes back, so the executor thread waits; as long as it hardly runs that is nobody's fault.
+    cluster.inject(0, &["arm helper-spin"]);
+    quota.take_thread(thread_of(pid, "exec-s0-w1"));
+    let excused = sidecar.wait_for("excused");
+    let kind = excused["threads"][0]["kind"].as_str().unwrap_or_default();
+    assert!(["starved", "throttled"].contains(&kind), "{excused:#}");
+    wait::holds_for(Duration::from_secs(6), "alive, twice as long as its threshold", || {
+        let status = sidecar.status();
+        status.is_none_or(|status| status["verdict"] != "condemned" && status["pid"] == pid)
+    });
+    assert!(sidecar.incidents().is_empty(), "{:#?}", sidecar.incidents());
+    // With a CPU of its own it is what it is.
+    quota.set("cpu.cfs_quota_us", "-1");
+    let incident = sidecar.incident("recovered");
+    let told = (&incident["reason"], &incident["thread"]["name"], &incident["thread"]["kind"]);
+    assert_eq!(told, (&"stalled".into(), &"exec-s0".into(), &"livelock".into()), "{incident:#}");
 }
 
 #[test]

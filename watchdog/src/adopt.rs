@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use shard_heartbeat::{ClaimError, FileId, ReadError, Reader, WatchdogBeat};
 
 use crate::probe::Adopted;
+use crate::probe::cgroup::{CpuStat, Place};
 use crate::probe::wakeup::Waker;
 
 /// How often the path is looked at while there is no target: a restart is seen within this time.
@@ -25,6 +26,8 @@ const HUNT_EVERY: Duration = Duration::from_millis(2);
 const CHECK_EVERY: Duration = Duration::from_millis(250);
 /// How often the segment is opened and read anew while there is a target; in between its path is only looked up.
 const OPEN_EVERY: Duration = Duration::from_secs(1);
+/// A process is rarely moved between cgroups, and it costs two files to see that it was.
+const CGROUPS_EVERY: Duration = Duration::from_secs(2);
 /// A segment that was refused is tried again, since its process may still be mapping it.
 const RETRY_REFUSED: Duration = Duration::from_millis(20);
 
@@ -35,6 +38,8 @@ pub enum Found {
     Target(Box<Adopted>),
     /// Nothing that may be watched, and why.
     Refused(String),
+    /// The cgroups that the target stands in now.
+    Cgroups(CpuStat),
 }
 
 /// What the adopter is told to look for.
@@ -82,6 +87,7 @@ impl Adopter {
             refused: None,
             place: None,
             place_at: None,
+            cgroups: Cgroups::default(),
             alive,
             beaten: (0, Instant::now()),
         };
@@ -160,8 +166,18 @@ struct Search {
     /// The sidecar's place at the segment, held over all incarnations: a second sidecar does not get it.
     place: Option<WatchdogBeat>,
     place_at: Option<PathBuf>,
+    cgroups: Cgroups,
     alive: Arc<AtomicU64>,
     beaten: (u64, Instant),
+}
+
+/// Where the target's cgroups were found.
+#[derive(Debug, Default)]
+struct Cgroups {
+    proc_dir: Option<PathBuf>,
+    own: PathBuf,
+    looked: Option<Instant>,
+    told: Option<Place>,
 }
 
 impl Search {
@@ -169,6 +185,7 @@ impl Search {
         while !self.stop.load(Ordering::Relaxed) {
             self.look();
             self.beat();
+            self.look_at_cgroups();
             let pause = if self.hunting.load(Ordering::Relaxed) { HUNT_EVERY } else { CHECK_EVERY };
             std::thread::park_timeout(pause);
         }
@@ -198,6 +215,12 @@ impl Search {
         }
         match check::adopt(reader, &wanted) {
             Ok(adopted) => {
+                let proc_dir = adopted.proc_dir.clone();
+                self.cgroups = Cgroups {
+                    proc_dir: Some(proc_dir),
+                    own: wanted.proc_root.join("self"),
+                    ..Cgroups::default()
+                };
                 if self.send(Found::Target(Box::new(adopted))) {
                     self.adopted = Some(file);
                     self.refused = None;
@@ -232,6 +255,22 @@ impl Search {
         match &mut self.place {
             Some(place) => place.follow().map(|_| ()),
             None => WatchdogBeat::claim(path).map(|place| self.place = Some(place)),
+        }
+    }
+
+    /// Tells the loop where the target's cgroups are, at first and whenever that has changed.
+    fn look_at_cgroups(&mut self) {
+        let Some(proc_dir) = self.cgroups.proc_dir.clone().filter(|_| !self.hunting.load(Ordering::Relaxed))
+        else {
+            return;
+        };
+        if self.cgroups.looked.is_some_and(|at| at.elapsed() < CGROUPS_EVERY) {
+            return;
+        }
+        self.cgroups.looked = Some(Instant::now());
+        let place = Place::find(&proc_dir, &self.cgroups.own);
+        if self.cgroups.told.as_ref() != Some(&place) && self.send(Found::Cgroups(place.open())) {
+            self.cgroups.told = Some(place);
         }
     }
 

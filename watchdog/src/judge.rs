@@ -1,7 +1,8 @@
 //! The judge: a pure function of (policy, its own state, observation). It reads no clock, no file and no random
 //! number, so a history fed to it twice gives the same decisions twice, in a simulation as on a live shard.
 //!
-//! `judge/incarnation.rs` judges one process, `judge/thread.rs` one thread, `judge/stall_clock.rs` counts time;
+//! `judge/incarnation.rs` judges one process, `judge/thread.rs` one thread, `judge/stall_clock.rs` counts time,
+//! `judge/workers.rs` that of a thread which waits for others;
 //! this file carries the story from one incarnation to the next.
 
 pub mod channel;
@@ -11,6 +12,7 @@ pub mod incarnation;
 pub mod policy;
 pub mod stall_clock;
 pub mod thread;
+pub mod workers;
 
 use std::time::Duration;
 
@@ -232,7 +234,7 @@ impl Judge {
         self.notes.clear();
         let late_by = self.next_look.map_or(Duration::ZERO, |due| seen.at.since(due));
         let elapsed = self.previous_look.map_or(Duration::ZERO, |before| seen.at.since(before));
-        let look = Look { at: seen.at, elapsed, late: late_by > OBSERVER_LATE };
+        let look = Look { at: seen.at, elapsed, late: late_by > OBSERVER_LATE, throttled: false };
         match &seen.process {
             Some(process) => self.observe_process(policy, seen, process, look),
             None => self.observe_nothing(policy, look),
@@ -376,6 +378,8 @@ pub struct Look {
     pub elapsed: Duration,
     /// Whether it came so late that it is void.
     pub late: bool,
+    /// Whether the cgroups of the process say that they hold it back now, or did a moment ago.
+    pub throttled: bool,
 }
 
 /// The sentence behind a verdict, written only when it is needed: most looks change nothing.

@@ -36,6 +36,19 @@ pub struct ProcessObservation {
     pub survivors: Survivors,
     /// When the first signal of ours went to it.
     pub signalled: Option<Monotonic>,
+    /// What its cgroups say of throttling, as of when that was last read: while a thread that stands still is runnable, and not
+    /// at every look.
+    pub throttle: Option<ThrottleObservation>,
+}
+
+/// How much the CPU bandwidth limit of a process's cgroup, and of those above it, has held back. Of all CPUs together, and told
+/// late: that it grows means something, by how much does not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ThrottleObservation {
+    /// Periods in which it did, `nr_throttled`.
+    pub periods: u64,
+    /// For so long, nanoseconds.
+    pub time_ns: u64,
 }
 
 /// What the process says of itself in its segment. A hint that may excuse, never one that condemns.
@@ -96,6 +109,21 @@ pub struct ThreadObservation {
     pub attempt: u64,
     /// What the kernel says of it. Read only while it is at work and has shown no progress since the last look.
     pub task: Option<TaskObservation>,
+    /// The workers in its lanes, for which it may be waiting. Read when `task` is, and as many as the probe has room for.
+    pub workers: Vec<WorkerObservation>,
+}
+
+/// One worker of a thread that shows no progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkerObservation {
+    /// Its lane in the thread's slot.
+    pub lane: u32,
+    /// Use of that lane.
+    pub generation: u64,
+    /// Whether it exists.
+    pub presence: Presence,
+    /// What the kernel says of it.
+    pub task: Option<TaskObservation>,
 }
 
 impl ThreadObservation {
@@ -132,7 +160,8 @@ pub enum Presence {
 pub struct TaskObservation {
     /// Scheduler state.
     pub state: TaskState,
-    /// CPU time used, nanoseconds (`schedstat`, field 1).
+    /// CPU time used, nanoseconds (`schedstat`, field 1; where the kernel keeps none, user and system time of `stat`, which
+    /// comes in steps of 10 ms).
     pub cpu_ns: Option<u64>,
     /// Time spent runnable and waiting for a CPU, nanoseconds (`schedstat`, field 2). Lags: it moves only when the
     /// thread is given a CPU again.

@@ -3,11 +3,13 @@
 //! Every reader takes a root path, so that a test may give it a folder. What the kernel does not say is `None`.
 //! In the steady state one look costs one `pread` of the segment and one read of the main thread's `stat`.
 
+pub mod cgroup;
 pub mod segment;
 pub mod survivors;
 pub mod task;
 pub mod thread;
 pub mod wakeup;
+pub mod worker;
 
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
@@ -19,8 +21,12 @@ use shard_heartbeat::{Reader, TraceContext};
 
 use crate::act::pidfd::TargetHandle;
 use crate::clock::Monotonic;
-use crate::observation::{Claim, Declared, Observation, Presence, ProcessObservation, Survivors, TaskState};
+use crate::observation::{
+    Claim, Declared, Observation, Presence, ProcessObservation, Survivors, TaskObservation, TaskState,
+    ThreadObservation, ThrottleObservation,
+};
 
+use cgroup::CpuStat;
 use segment::{Consumers, SegmentProbe};
 use survivors::survivors;
 use task::{TaskDir, TaskStat};
@@ -88,7 +94,15 @@ struct Target {
     execed: bool,
     /// When threads for which nothing could be opened were tried again.
     retried: Option<Monotonic>,
+    /// What its cgroups say of throttling, since when it is known.
+    cpu_stat: Option<CpuStat>,
+    throttle: Option<ThrottleObservation>,
+    /// When that was read.
+    throttle_read: Option<Monotonic>,
 }
+
+/// A period of a CPU bandwidth limit is 100 ms unless somebody sets it, and the counters move once a period.
+const READ_THROTTLE: Duration = Duration::from_millis(100);
 
 /// A machine that is short of descriptors or memory is not short of them for milliseconds.
 const RETRY_OPENING: Duration = Duration::from_secs(1);
@@ -150,6 +164,9 @@ impl Probe {
             start_stack: 0,
             execed: false,
             retried: None,
+            cpu_stat: None,
+            throttle: None,
+            throttle_read: None,
         });
         Ok(())
     }
@@ -174,6 +191,13 @@ impl Probe {
     /// Whether the process runs another program by now, which knows nothing of the segment: it is not the target.
     pub fn execed(&self) -> bool {
         self.target.as_ref().is_some_and(|target| target.execed)
+    }
+
+    /// The cgroups of the process, as they were found outside the loop.
+    pub fn in_cgroups(&mut self, cpu_stat: CpuStat) {
+        if let Some(target) = &mut self.target {
+            (target.cpu_stat, target.throttle, target.throttle_read) = (Some(cpu_stat), None, None);
+        }
     }
 
     /// Notes that a signal of ours went out, for the judge to know.
@@ -204,7 +228,9 @@ impl Probe {
         for thread in target.threads.iter_mut().flatten() {
             thread.look(&target.adopted.leader);
         }
-        target.segment.fill(&target.threads, into, readable, &self.consumers);
+        let Target { adopted, segment, threads, .. } = target;
+        segment.fill(threads, adopted, into, readable, &self.consumers);
+        target.read_throttle(at, &into.threads);
         // One that cannot be read stands as it was last seen; without its kernel view no time counts against it.
         let leader = target.adopted.leader.stat();
         let pidfd = target.adopted.handle.as_fd();
@@ -243,6 +269,7 @@ impl Probe {
             leader: leader_state.filter(|_| !hidden),
             survivors,
             signalled: target.signalled,
+            throttle: target.throttle,
         });
     }
 }
@@ -255,6 +282,21 @@ impl Target {
             self.start_stack = now;
         }
         self.execed = now != self.start_stack;
+    }
+
+    /// Reads what the cgroups say of throttling, if a thread that stands still may be throttled now.
+    fn read_throttle(&mut self, at: Monotonic, threads: &[ThreadObservation]) {
+        let Some(cpu_stat) = &self.cpu_stat else { return };
+        let runnable =
+            |task: Option<TaskObservation>| task.is_some_and(|task| task.state == TaskState::Running);
+        let waits = |thread: &ThreadObservation| {
+            runnable(thread.task) || thread.workers.iter().any(|worker| runnable(worker.task))
+        };
+        let due = self.throttle_read.is_none_or(|before| at.since(before) >= READ_THROTTLE);
+        if due && threads.iter().any(waits) {
+            self.throttle = cpu_stat.read();
+            self.throttle_read = Some(at);
+        }
     }
 
     /// Reads the segment and opens what is new in it. Returns whether it could be read.

@@ -161,6 +161,7 @@ impl Watch {
                 self.recorder.refused(&why, at);
                 self.publisher.send(Event::Refused { at, why });
             }
+            Some(Found::Cgroups(cpu_stat)) => self.probe.in_cgroups(cpu_stat),
             None => {}
         }
         // The same process with a new segment is watched at once. Another one waits for the end of the first.

@@ -73,6 +73,7 @@ fn thread(slot: u32, name: &str) -> ThreadObservation {
         work_key: 0,
         attempt: 0,
         task: asleep(),
+        workers: Vec::new(),
     }
 }
 
@@ -103,6 +104,7 @@ impl History {
             leader: Some(TaskState::Sleeping),
             survivors: Survivors::NotAsked,
             signalled: None,
+            throttle: None,
         };
         let channel = ChannelObservation {
             slot: 0,

@@ -18,10 +18,10 @@ use shard_watchdog::judge::policy::{Policy, Rule};
 use shard_watchdog::judge::{Decision, Judge, Note};
 use shard_watchdog::observation::{
     Claim, Declared, Observation, Presence, ProcessObservation, Survivors, TaskObservation, TaskState,
-    ThreadObservation,
+    ThreadObservation, WorkerObservation,
 };
 use shard_watchdog::snapshot::TargetIdentity;
-use shard_watchdog::verdict::{ExcuseKind, Reason, Verdict};
+use shard_watchdog::verdict::{ExcuseKind, Health, Reason, StallKind, Verdict};
 
 const LOOK: Duration = Duration::from_millis(10);
 const STALL_AFTER: Duration = Duration::from_secs(1);
@@ -70,6 +70,7 @@ impl History {
             work_key: 0,
             attempt: 0,
             task: None,
+            workers: Vec::new(),
         };
         let process = ProcessObservation {
             identity: TargetIdentity { pid: 100, start_time: 7, incarnation: 1 },
@@ -79,6 +80,7 @@ impl History {
             leader: Some(TaskState::Sleeping),
             survivors: Survivors::NotAsked,
             signalled: None,
+            throttle: None,
         };
         let now = Observation {
             at: Monotonic(1_000_000_000),
@@ -165,6 +167,67 @@ fn a_stalled_thread_is_condemned_within_two_looks_of_the_threshold() {
     let took = history.now.at.since(began);
     assert!(took >= STALL_AFTER && took <= STALL_AFTER + 2 * LOOK, "{took:?}");
     assert_eq!(history.reason(), Some(Reason::Stalled));
+}
+
+/// A worker in lane 1 of the thread.
+fn worker(state: TaskState, cpu: Duration) -> WorkerObservation {
+    let cpu_ns = Some(u64::try_from(cpu.as_nanos()).unwrap());
+    let task = Some(TaskObservation { state, cpu_ns, run_delay_ns: Some(0), wait: None });
+    WorkerObservation { lane: 1, generation: 1, presence: Presence::Present, task }
+}
+
+#[test]
+fn a_thread_whose_worker_is_given_no_cpu_is_excused_until_it_is() {
+    let mut history = History::begin();
+    history.begin_work(1);
+    history.stand_in(TaskState::Sleeping);
+    history.thread().workers = vec![worker(TaskState::Running, Duration::ZERO)];
+    assert!(!history.run(10 * STALL_AFTER).condemned);
+    let trial = &history.judge.incarnation().unwrap().threads()[0];
+    assert_eq!((trial.health, trial.excuse), (Health::Excused, Some(ExcuseKind::Starved)));
+    // It sleeps now, and nobody moves: that is a stall from here on.
+    let asleep =
+        WorkerObservation { task: history.thread().task, ..worker(TaskState::Sleeping, Duration::ZERO) };
+    history.thread().workers = vec![asleep];
+    assert!(!history.run(STALL_AFTER / 2).condemned);
+    assert!(history.run(STALL_AFTER).condemned);
+}
+
+#[test]
+fn a_thread_whose_worker_spins_or_has_ended_is_condemned_in_time() {
+    for spins in [true, false] {
+        let mut history = History::begin();
+        history.begin_work(1);
+        history.stand_in(TaskState::Sleeping);
+        let began = history.now.at;
+        while history.now.at.since(began) < 2 * STALL_AFTER && history.reason().is_none() {
+            let ended =
+                WorkerObservation { presence: Presence::Gone, task: None, ..worker(TaskState::Dead, LOOK) };
+            let spinning = worker(TaskState::Running, history.now.at.since(began));
+            history.thread().workers = vec![if spins { spinning } else { ended }];
+            history.pass(LOOK);
+        }
+        let took = history.now.at.since(began);
+        assert!(took <= STALL_AFTER + 3 * LOOK, "{took:?}");
+        let trial = &history.judge.incarnation().unwrap().threads()[0];
+        assert_eq!(trial.kind() == StallKind::Livelock, spins);
+    }
+}
+
+#[test]
+fn without_run_delay_cpu_time_in_coarse_steps_is_time_that_it_ran() {
+    let mut history = History::begin();
+    history.begin_work(1);
+    let began = history.now.at;
+    while history.now.at.since(began) < 2 * STALL_AFTER && history.reason().is_none() {
+        let ticks = history.now.at.since(began).as_millis() / 10;
+        let cpu_ns = Some(u64::try_from(ticks).unwrap() * 10_000_000);
+        let task = TaskObservation { state: TaskState::Running, cpu_ns, run_delay_ns: None, wait: None };
+        history.thread().task = Some(task);
+        history.pass(Duration::from_millis(4));
+    }
+    let took = history.now.at.since(began);
+    assert!(took >= STALL_AFTER && took <= STALL_AFTER + 5 * LOOK, "{took:?}");
 }
 
 #[test]
@@ -588,6 +651,7 @@ fn second(slot: u32, generation: u64, name: &str) -> ThreadObservation {
         work_key: 0,
         attempt: 0,
         task: None,
+        workers: Vec::new(),
     }
 }
 
@@ -684,7 +748,7 @@ fn a_thread_that_gets_slices_of_cpu_is_counted_by_what_it_used() {
         });
         assert!(!history.pass(LOOK).condemned);
     }
-    let counted = history.judge.incarnation().unwrap().threads()[0].clock.counted();
+    let counted = history.judge.incarnation().unwrap().threads()[0].counted();
     assert!(counted >= Duration::from_millis(60) && counted <= Duration::from_millis(70), "{counted:?}");
 }
 

@@ -17,7 +17,7 @@ use proptest::sample::{Index, select};
 use shard_watchdog::clock::{Monotonic, WallAnchor};
 use shard_watchdog::observation::{
     ChannelObservation, Claim, Declared, Observation, Presence, ProcessObservation, Survivors,
-    TaskObservation, TaskState, ThreadObservation, WaitChannel,
+    TaskObservation, TaskState, ThreadObservation, ThrottleObservation, WaitChannel, WorkerObservation,
 };
 use shard_watchdog::recorder::Recorder;
 use shard_watchdog::recorder::decode::{self, Record};
@@ -54,8 +54,15 @@ fn counter() -> impl Strategy<Value = u64> {
 fn process() -> impl Strategy<Value = ProcessObservation> {
     let identity = (select(&[1, 4_711, i32::MAX, -1][..]), 0..3_u64, 0..3_u64);
     let flags = (any::<bool>(), any::<bool>(), option::of(select(STATES)));
-    (identity, select(DECLARED), select(SURVIVORS), flags, option::of(0..u64::MAX)).prop_map(
-        |((pid, start_time, incarnation), declared, survivors, (readable, exited, leader), signalled)| {
+    let late = (option::of(0..u64::MAX), option::of((counter(), counter())));
+    (identity, select(DECLARED), select(SURVIVORS), flags, late).prop_map(
+        |(
+            (pid, start_time, incarnation),
+            declared,
+            survivors,
+            (readable, exited, leader),
+            (signalled, throttle),
+        )| {
             ProcessObservation {
                 identity: TargetIdentity { pid, start_time, incarnation },
                 declared,
@@ -64,6 +71,7 @@ fn process() -> impl Strategy<Value = ProcessObservation> {
                 leader,
                 survivors,
                 signalled: signalled.map(Monotonic),
+                throttle: throttle.map(|(periods, time_ns)| ThrottleObservation { periods, time_ns }),
             }
         },
     )
@@ -74,13 +82,26 @@ fn task() -> impl Strategy<Value = TaskObservation> {
         .prop_map(|(state, cpu_ns, run_delay_ns, wait)| TaskObservation { state, cpu_ns, run_delay_ns, wait })
 }
 
+fn worker() -> impl Strategy<Value = WorkerObservation> {
+    let presence = select(&[Presence::Present, Presence::Gone, Presence::Unknown][..]);
+    (1..4_u32, 0..2_u64, presence, option::of(task()))
+        .prop_map(|(lane, generation, presence, task)| WorkerObservation { lane, generation, presence, task })
+}
+
 fn thread() -> impl Strategy<Value = ThreadObservation> {
     let who = (0..4_u32, 0..2_u64, "exec-s[0-2]|[a-zé\\\\ ]{0,15}", select(&[7, 8, -1][..]));
     let claim = select(&[Claim::Live, Claim::Left, Claim::Dropped][..]);
     let presence = select(&[Presence::Present, Presence::Gone, Presence::Unknown][..]);
     let numbers = (counter(), counter(), counter(), counter());
-    (who, claim, presence, numbers, option::of(task())).prop_map(
-        |((slot, generation, name, tid), claim, presence, (activity, progress, work_key, attempt), task)| {
+    let kernel = (option::of(task()), vec(worker(), 0..4));
+    (who, claim, presence, numbers, kernel).prop_map(
+        |(
+            (slot, generation, name, tid),
+            claim,
+            presence,
+            (activity, progress, work_key, attempt),
+            (task, workers),
+        )| {
             let name = Arc::from(name);
             ThreadObservation {
                 slot,
@@ -94,6 +115,7 @@ fn thread() -> impl Strategy<Value = ThreadObservation> {
                 work_key,
                 attempt,
                 task,
+                workers,
             }
         },
     )
@@ -119,6 +141,7 @@ enum Change {
     Members(Vec<ThreadObservation>, Vec<ChannelObservation>),
     Progress(Index, u64),
     Task(Index, Option<TaskObservation>),
+    Workers(Index, Vec<WorkerObservation>),
     Traffic(Index, u64),
 }
 
@@ -129,6 +152,7 @@ fn change() -> impl Strategy<Value = Change> {
         1 => (vec(thread(), 0..6), vec(channel(), 0..3)).prop_map(|(threads, channels)| Change::Members(threads, channels)),
         6 => (any::<Index>(), counter()).prop_map(|(place, to)| Change::Progress(place, to)),
         4 => (any::<Index>(), option::of(task())).prop_map(|(place, to)| Change::Task(place, to)),
+        4 => (any::<Index>(), vec(worker(), 0..4)).prop_map(|(place, to)| Change::Workers(place, to)),
         2 => (any::<Index>(), counter()).prop_map(|(place, to)| Change::Traffic(place, to)),
     ]
 }
@@ -156,6 +180,7 @@ fn apply(now: &mut Observation, change: Change) {
         Change::Members(threads, channels) => (now.threads, now.channels) = (threads, channels),
         Change::Progress(place, to) if threads > 0 => now.threads[place.index(threads)].progress = to,
         Change::Task(place, to) if threads > 0 => now.threads[place.index(threads)].task = to,
+        Change::Workers(place, to) if threads > 0 => now.threads[place.index(threads)].workers = to,
         Change::Traffic(place, to) if channels > 0 => now.channels[place.index(channels)].sent = to,
         _ => {}
     }
@@ -257,8 +282,8 @@ fn what_is_no_recording_is_refused_with_the_reason() {
     let refused = |bytes: &[u8]| parsed(bytes).unwrap_err().to_string();
     assert!(refused(b"{}").contains("is not a recording"));
     let mut newer = whole.clone();
-    newer[8] = 2;
-    assert!(refused(&newer).contains("has format 2"));
+    newer[8] = 3;
+    assert!(refused(&newer).contains("has format 3"));
     let mut damaged = whole.clone();
     damaged[20] ^= 1;
     assert!(refused(&damaged).contains("its checksum does not match"));
@@ -280,6 +305,7 @@ fn a_minute_of_a_busy_shard_fits_into_the_ring() {
         leader: None,
         survivors: Survivors::NotAsked,
         signalled: None,
+        throttle: None,
     });
     now.threads = (0..8)
         .map(|slot| ThreadObservation {
@@ -294,6 +320,7 @@ fn a_minute_of_a_busy_shard_fits_into_the_ring() {
             work_key: 19_000_000,
             attempt: 1,
             task: None,
+            workers: Vec::new(),
         })
         .collect();
     for look in 0..60 * 250_u64 {

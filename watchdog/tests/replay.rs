@@ -41,6 +41,7 @@ impl Shard {
             leader: Some(TaskState::Sleeping),
             survivors: Survivors::NotAsked,
             signalled: None,
+            throttle: None,
         };
         let thread = ThreadObservation {
             slot: 0,
@@ -54,6 +55,7 @@ impl Shard {
             work_key: 19_000_000,
             attempt: 1,
             task: None,
+            workers: Vec::new(),
         };
         let seen = Observation {
             at: Monotonic(BEGAN),

@@ -37,6 +37,10 @@ pub struct Account {
     pub gained: bool,
     /// Progress since the last look.
     pub moved: bool,
+    /// CPU time that it has had while the watchdog was not late.
+    pub burnt: Nanos,
+    /// One of its workers was runnable at the last look.
+    waits_for_cpu: bool,
     /// No look since the last progress has seen it stand still.
     fresh: bool,
     now: Now,
@@ -99,6 +103,22 @@ impl Account {
         self.now.waited += time;
     }
 
+    /// How long it waited for a CPU, or was held, since the last look.
+    pub const fn kept_now(&self) -> Nanos {
+        self.now.waited + self.now.held
+    }
+
+    /// One of its workers shows that it is held.
+    pub fn worker_held(&mut self, kind: ExcuseKind, elapsed: Nanos) {
+        self.excused[kind as usize] += elapsed;
+    }
+
+    /// For so long one of its workers waited for a CPU; `runnable`: the look shows one that may be waiting.
+    pub const fn workers_waited(&mut self, time: Nanos, runnable: bool) {
+        self.now.waited += time;
+        self.waits_for_cpu = runnable;
+    }
+
     /// It was held.
     pub const fn held(&mut self, time: Nanos) {
         self.now.held += time;
@@ -118,6 +138,7 @@ impl Account {
     /// A look came, `elapsed` after the one before, and showed `task`.
     pub fn look(&mut self, elapsed: Nanos, late: bool, task: Option<TaskObservation>, machine: &Machine) {
         let now = std::mem::take(&mut self.now);
+        self.burnt += if late { 0 } else { now.ran };
         let seen = task.map_or(Seen::Nothing, seen);
         let before = std::mem::replace(&mut self.before, seen);
         if std::mem::take(&mut self.moved) {
@@ -133,8 +154,8 @@ impl Account {
         self.excuses(elapsed, late, before, seen, now);
         if late {
             // A void look: the next one is compared with it, and whatever it counts begins there.
-            self.forgiven += machine.tick;
-            self.lag += machine.tick;
+            self.forgiven += machine.lag();
+            self.lag += machine.lag();
             return;
         }
         self.able += now.slept + now.ran;
@@ -147,8 +168,8 @@ impl Account {
             self.forgiven += if seen == Seen::Asleep { now.waited } else { 0 };
         }
         if before != Seen::Runnable && before != Seen::Asleep {
-            self.forgiven += machine.tick;
-            self.lag += machine.tick;
+            self.forgiven += machine.lag();
+            self.lag += machine.lag();
         }
         let known = before == Seen::Runnable || before == Seen::Asleep || fresh && seen == Seen::Asleep;
         if now.held > 0 || !known {
@@ -157,7 +178,7 @@ impl Account {
         let sure = self.sure;
         self.sure += match seen {
             Seen::Asleep if now.waited == 0 && before != Seen::Runnable => elapsed,
-            Seen::Asleep | Seen::Runnable if machine.schedstat => now.ran,
+            Seen::Asleep | Seen::Runnable => now.ran,
             _ => 0,
         };
         self.gained = self.sure > sure;
@@ -177,7 +198,7 @@ impl Account {
                 }
             }
         }
-        if now.waited > 0 || seen == Seen::Runnable {
+        if now.waited > 0 || seen == Seen::Runnable || std::mem::take(&mut self.waits_for_cpu) {
             touched(ExcuseKind::Starved);
         }
         match seen {
@@ -189,9 +210,22 @@ impl Account {
         }
     }
 
+    /// The judge may have taken this much CPU time for used at most.
+    pub const fn burnt_at_most(&self) -> Duration {
+        Duration::from_nanos(self.burnt + self.now.ran + self.forgiven)
+    }
+
     /// The judge may have counted this much at most.
     pub const fn at_most(&self) -> Duration {
         Duration::from_nanos(self.able + self.now.slept + self.now.ran + self.forgiven)
+    }
+}
+
+/// What holds a thread of which the kernel says `task`.
+pub fn held(task: TaskObservation) -> Option<ExcuseKind> {
+    match seen(task) {
+        Seen::Held(kind) => Some(kind),
+        _ => None,
     }
 }
 

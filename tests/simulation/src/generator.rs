@@ -87,7 +87,14 @@ fn work(random: &mut Random, thread: usize, stall: Nanos, end: Nanos, into: &mut
         let beats = random.between(1, (stall * 2 / beat).clamp(1, 40)) as u32;
         #[allow(clippy::cast_possible_truncation, reason = "below 4")]
         let more = random.between(0, 3) as u32;
-        let event = Event::Work { thread, beat, beats, on_cpu: random.one_in(2), more };
+        let on_cpu = random.one_in(2);
+        let event = if random.one_in(3) {
+            #[allow(clippy::cast_possible_truncation, reason = "below 4")]
+            let workers = random.between(1, 3) as u32;
+            Event::Join { thread, workers, beat, beats, on_cpu }
+        } else {
+            Event::Work { thread, beat, beats, on_cpu, more }
+        };
         into.push(Timed { at, event });
         at += beat * u64::from(beats) * u64::from(more + 1) + random.spread(MS, stall);
         if at >= end {
@@ -98,7 +105,7 @@ fn work(random: &mut Random, thread: usize, stall: Nanos, end: Nanos, into: &mut
 
 fn misfortune(random: &mut Random, thread: usize, stall: Nanos, rules: &Rules) -> Event {
     let length = random.spread(MS, stall * 3);
-    match random.between(0, 33) {
+    match random.between(0, 40) {
         0..=6 => Event::Hang {
             thread,
             how: random.pick(&[Hang::Deadlock, Hang::Blocked, Hang::Livelock, Hang::Livelock, Hang::Disk]),
@@ -131,6 +138,15 @@ fn misfortune(random: &mut Random, thread: usize, stall: Nanos, rules: &Rules) -
         29 => Event::Garbage { length: length.min(200 * MS) },
         30..=31 => Event::Away { length },
         32 => Event::Restart { after: random.spread(MS, 500 * MS) },
+        33..=34 => {
+            let how = random.pick(&[Hang::Deadlock, Hang::Livelock, Hang::Blocked]);
+            Event::HangWorker { thread, worker: random.pick(&[0, 0, 1, 2]), how }
+        }
+        35..=38 => {
+            let share = share(random);
+            Event::StarveWorker { thread, worker: random.pick(&[0, 0, 1, 2]), share, length }
+        }
+        39 => Event::LoseWorker { thread, worker: random.pick(&[0, 0, 1, 2]), said: random.one_in(2) },
         _ => Event::Reload {
             stall_after: rules.stall_after * random.pick(&[1, 2, 3]) / 2,
             on: random.pick(&[On::Kill, On::Kill, On::Report]),

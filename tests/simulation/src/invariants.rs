@@ -17,9 +17,11 @@ use shard_watchdog::snapshot::TargetIdentity;
 use shard_watchdog::verdict::{ExcuseKind, Reason, StallKind, Verdict};
 
 use super::plan::{Hang, MS, Nanos, Plan};
+use super::pool::{lag_of_pool, look_at_pool};
 use super::process::Process;
 use super::thread::{Doing, Thread};
 use super::watchdog::Watchdog;
+use super::watched_time::Sum;
 use super::world::World;
 
 /// A look that comes so much later than asked for is void (docs: the watchdog itself was late).
@@ -64,24 +66,6 @@ pub struct Invariants {
     stopped: Sum,
     ending: Sum,
     garbage: bool,
-}
-
-/// Watched time since a look that saw something for the first time.
-#[derive(Clone, Copy, Debug, Default)]
-struct Sum(Option<Nanos>);
-
-impl Sum {
-    fn look(&mut self, seen: bool, elapsed: Nanos, late: bool) {
-        self.0 = match self.0 {
-            _ if !seen => None,
-            None => Some(0),
-            Some(sum) => Some(sum + if late { 0 } else { elapsed }),
-        };
-    }
-
-    fn reached(self, limit: Duration) -> bool {
-        self.0.is_some_and(|sum| Duration::from_nanos(sum) >= limit)
-    }
 }
 
 impl Invariants {
@@ -143,14 +127,19 @@ impl Invariants {
                 .threads
                 .iter()
                 .find(|seen| (seen.slot, seen.generation) == (thread.slot, thread.generation));
+            look_at_pool(thread, seen.map_or(&[], |seen| &seen.workers), elapsed, late, plan);
             if unreadable {
                 thread.account.blind_look(elapsed, late);
             } else {
                 thread.account.look(elapsed, late, seen.and_then(|seen| seen.task), &plan.machine);
             }
             if garbage && watchdog.observer.held.is_some() || seen.is_none() {
-                thread.account.forgotten();
-                thread.account.moved = true;
+                for account in
+                    std::iter::once(&mut thread.account).chain(thread.pool.iter_mut().map(|w| &mut w.account))
+                {
+                    account.forgotten();
+                    account.moved = true;
+                }
             }
         }
         if execed {
@@ -182,7 +171,7 @@ impl Invariants {
         }
         self.garbage |= garbage;
         if !decision.condemned && !seen.exited && seen.signalled.is_none() {
-            self.must_condemn(now, watchdog, process);
+            self.must_condemn(now, watchdog, process, plan);
         }
         if seen.exited && process.ending.is_none() {
             self.broken(now, "simulation", || "a process exited that never began to".to_owned());
@@ -323,6 +312,18 @@ impl Invariants {
         if process.ending.is_some() {
             self.broken(now, "false stall", || "the process is ending".to_owned());
         }
+        let workers =
+            || thread.pool.iter().filter(|worker| worker.ended.is_none() && worker.claim == Claim::Live);
+        let kept = workers().map(|worker| worker.account.at_most()).min().filter(|could| *could < threshold);
+        let burnt = workers().map(|worker| worker.account.burnt_at_most()).max().unwrap_or_default();
+        if let Some(could) = kept
+            && burnt < threshold
+            && thread.account.burnt_at_most() < threshold
+        {
+            self.broken(now, "false stall of a join", || {
+                format!("a worker could have run for {could:?} of {threshold:?}, none ran for more than {burnt:?}: {}", condemned.why)
+            });
+        }
         let seen = watchdog.seen.threads.iter().find(|seen| seen.slot == thread.slot);
         if let Some(task) = seen.and_then(|seen| seen.task)
             && (matches!(task.state, TaskState::Stopped | TaskState::Traced)
@@ -345,7 +346,10 @@ impl Invariants {
             _ => return,
         };
         let silent = !plan.machine.wchan || !plan.machine.schedstat;
-        let agrees = said.kind == Some(kind) || said.kind == Some(StallKind::Unknown) && silent;
+        // A worker that burns CPU may be what it waits for, whatever it does itself.
+        let works = said.kind == Some(StallKind::Livelock)
+            && thread.pool.iter().any(|worker| worker.account.burnt_at_most() > threshold / 2);
+        let agrees = works || said.kind == Some(kind) || said.kind == Some(StallKind::Unknown) && silent;
         if !agrees && !thread.account.mixed {
             self.broken(now, "wrong kind", || format!("said {:?}, is {kind:?}: {condemned:?}", said.kind));
         }
@@ -371,7 +375,7 @@ impl Invariants {
     }
 
     /// What nobody condemned and somebody should have.
-    fn must_condemn(&mut self, now: Nanos, watchdog: &Watchdog, process: &Process) {
+    fn must_condemn(&mut self, now: Nanos, watchdog: &Watchdog, process: &Process, plan: &Plan) {
         let Some(seen) = &watchdog.seen.process else { return };
         self.dropped.resize(process.threads.len(), None);
         if self.ending.0.is_some() || process.exec_at.is_some() {
@@ -411,9 +415,10 @@ impl Invariants {
             let threshold = watchdog.policy.rules[0].stall_after;
             let sure = Duration::from_nanos(thread.account.sure);
             // Who sleeps all the time has no CPU time that could lag.
-            let lag = Duration::from_nanos(thread.account.lag);
+            let lag = Duration::from_nanos(thread.account.lag) + lag_of_pool(thread, threshold, plan);
             let slept = matches!(thread.doing, Doing::Hang(Hang::Deadlock | Hang::Blocked | Hang::Disk));
-            let lag = if slept && !thread.account.mixed { Duration::ZERO } else { lag };
+            let lag =
+                if slept && !thread.account.mixed && thread.pool.is_empty() { Duration::ZERO } else { lag };
             let stalled = thread.ended.is_none()
                 && thread.claim == Claim::Live
                 && sure >= threshold + lag

@@ -3,7 +3,8 @@
 
 use shard_watchdog::clock::Monotonic;
 use shard_watchdog::observation::{
-    Claim, Declared, Observation, Presence, ProcessObservation, Survivors, ThreadObservation,
+    Claim, Declared, Observation, Presence, ProcessObservation, Survivors, TaskObservation,
+    ThreadObservation, WorkerObservation,
 };
 use shard_watchdog::snapshot::TargetIdentity;
 
@@ -72,8 +73,13 @@ impl Observer {
             let unmoved =
                 same.is_some_and(|old| (old.activity, old.progress) == (seen.activity, seen.progress));
             seen.task = None;
+            seen.workers.clear();
             if readable && unmoved && seen.presence != Presence::Gone && seen.working() {
-                seen.task = thread.task(now, process.hold_of(thread, now, asleep), machine);
+                let hold = process.hold_of(thread, now, asleep);
+                seen.task = thread.task(now, hold, machine);
+                if seen.task.is_some() {
+                    seen.workers = workers(thread, |worker| worker.task(now, hold, machine));
+                }
             }
             *before = Some(seen.clone());
             into.threads.push(seen);
@@ -88,6 +94,7 @@ impl Observer {
             leader: Some(process.leader(now, asleep, machine)),
             survivors: if asked { process.survivors(now, machine) } else { Survivors::NotAsked },
             signalled: self.signalled,
+            throttle: None,
         });
         false
     }
@@ -102,11 +109,24 @@ fn words(thread: &Thread) -> ThreadObservation {
         claim: thread.claim,
         presence: if thread.ended.is_some() { Presence::Gone } else { Presence::Present },
         activity: thread.activity,
-        progress: thread.progress,
+        progress: thread.total_progress(),
         work_key: thread.work_key,
         attempt: u64::from(thread.working()),
         task: None,
+        workers: Vec::new(),
     }
+}
+
+/// Whoever holds a lane.
+fn workers(thread: &Thread, task: impl Fn(&Thread) -> Option<TaskObservation>) -> Vec<WorkerObservation> {
+    let live = thread.pool.iter().filter(|worker| worker.claim == Claim::Live);
+    live.map(|worker| WorkerObservation {
+        lane: worker.slot,
+        generation: worker.generation,
+        presence: if worker.ended.is_some() { Presence::Gone } else { Presence::Present },
+        task: if worker.ended.is_some() { None } else { task(worker) },
+    })
+    .collect()
 }
 
 /// Random words in a slot.

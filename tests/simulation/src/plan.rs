@@ -59,6 +59,13 @@ pub struct Machine {
     pub others: u32,
 }
 
+impl Machine {
+    /// How far the CPU time of a thread that runs lags behind.
+    pub const fn lag(&self) -> Nanos {
+        if self.schedstat { self.tick } else { self.tick + super::thread::COARSE }
+    }
+}
+
 /// What an operator can write, as far as it is simulated.
 #[derive(Clone, Debug)]
 pub struct Rules {
@@ -122,6 +129,14 @@ pub enum Event {
     /// The thread gets work: `beats` steps of `beat` each, on a CPU or asleep; then `more`
     /// pieces like it without a pause.
     Work { thread: usize, beat: Nanos, beats: u32, on_cpu: bool, more: u32 },
+    /// The thread gets work that `workers` in its lanes do, as in `Work`, while it sleeps.
+    Join { thread: usize, workers: u32, beat: Nanos, beats: u32, on_cpu: bool },
+    /// One of its workers stops making progress.
+    HangWorker { thread: usize, worker: usize, how: Hang },
+    /// Neighbours take the CPU of one of its workers.
+    StarveWorker { thread: usize, worker: usize, share: Share, length: Nanos },
+    /// One of its workers ends, having dropped its lane or without a word.
+    LoseWorker { thread: usize, worker: usize, said: bool },
     /// It stops making progress, at work.
     Hang { thread: usize, how: Hang },
     /// It makes progress again.

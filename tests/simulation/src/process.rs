@@ -122,7 +122,9 @@ impl Process {
         at(self.exec_at.unwrap_or(0));
         for thread in &self.threads {
             at(thread.traced_until);
-            at(thread.starved.map_or(0, |(_, until)| until));
+            for thread in std::iter::once(thread).chain(&thread.pool) {
+                at(thread.starved.map_or(0, |(_, until)| until));
+            }
             at(thread.ends_at.unwrap_or(0));
         }
         next
@@ -138,6 +140,9 @@ impl Process {
         for thread in &mut self.threads {
             if thread.starved.is_some_and(|(_, until)| until <= now) {
                 thread.starved = None;
+            }
+            for worker in &mut thread.pool {
+                worker.starved = worker.starved.filter(|(_, until)| *until > now);
             }
             if thread.ends_at.is_some_and(|at| at <= now) && thread.ended.is_none() {
                 thread.ended = Some(now);

@@ -68,6 +68,7 @@ const CALMER: [fn(&mut Plan); 7] = [
 const fn length(event: &mut Event) -> Option<&mut Nanos> {
     match event {
         Event::Starve { length, .. }
+        | Event::StarveWorker { length, .. }
         | Event::Trace { length, .. }
         | Event::Stop { length }
         | Event::Freeze { length }

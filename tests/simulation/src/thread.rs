@@ -3,12 +3,16 @@
 use std::sync::Arc;
 
 use shard_watchdog::observation::{Claim, TaskObservation, TaskState, WaitChannel};
+use shard_watchdog::verdict::ExcuseKind;
 
 use super::account::Account;
 use super::plan::{Hang, Machine, Nanos, Share};
 
 /// CPU time that a thread needs between two sleeps to make its step of progress.
 const STEP: Nanos = 50_000;
+
+/// What a kernel without `schedstat` tells CPU time in: clock ticks of `stat`.
+pub const COARSE: Nanos = 10_000_000;
 
 /// What it is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +22,8 @@ pub enum Doing {
     /// Making progress, one step every `beat` in which it can.
     #[allow(missing_docs, reason = "as in the event that began it")]
     Work { beat: Nanos, left: u32, beats: u32, on_cpu: bool, more: u32 },
+    /// Asleep until its workers are done.
+    Join,
     /// At work, for ever.
     Hang(Hang),
 }
@@ -85,6 +91,14 @@ pub struct Thread {
     pub account: Account,
     /// Whether the probe has opened it.
     pub seen: bool,
+    /// The workers in its lanes, from lane 1 on.
+    pub pool: Vec<Thread>,
+    /// What held one of them at the last look.
+    pub worker_held: Option<ExcuseKind>,
+    /// When it last got somewhere, in the time that was lived through last.
+    last_beat: Option<Nanos>,
+    /// It is a worker of another, whose time matters while it rests, too.
+    worker: bool,
     into_beat: Nanos,
     step_left: Nanos,
     /// Where in its share it is: time left of the present run or wait.
@@ -115,6 +129,10 @@ impl Thread {
             traced_until: 0,
             account: Account::default(),
             seen: false,
+            pool: Vec::new(),
+            worker_held: None,
+            last_beat: None,
+            worker: false,
             into_beat: 0,
             step_left: 0,
             turn: (false, 0),
@@ -128,6 +146,11 @@ impl Thread {
     /// Whether its words say that it is at work.
     pub const fn working(&self) -> bool {
         self.activity & 1 == 1
+    }
+
+    /// Whether what it does with its time is kept account of.
+    const fn counts(&self) -> bool {
+        self.working() || self.worker
     }
 
     /// Begins a piece of work.
@@ -171,15 +194,46 @@ impl Thread {
         }
     }
 
+    /// Begins a piece of work that `workers` do, each its own part, while this thread waits for all of them.
+    pub fn join(&mut self, workers: u32, part: Doing) {
+        if !matches!(self.doing, Doing::Idle) || self.ended.is_some() || self.claim != Claim::Live {
+            return;
+        }
+        // No counter of a slot goes back when its lanes change hands.
+        self.progress = self.total_progress();
+        let generation = self.pool.first().map_or(1, |before| before.generation + 1);
+        self.pool = (1..=workers)
+            .map(|lane| {
+                let mut worker = Self::new(lane, generation, Arc::clone(&self.name), self.tid);
+                worker.worker = true;
+                worker.begin(part);
+                worker
+            })
+            .collect();
+        self.progress = self.progress.wrapping_sub(self.pool.iter().map(Self::total_progress).sum::<u64>());
+        self.begin(Doing::Join);
+    }
+
+    /// The sum of its lanes.
+    pub fn total_progress(&self) -> u64 {
+        let lanes = self.pool.iter().map(|worker| worker.progress + worker.activity).sum::<u64>();
+        self.progress.wrapping_add(lanes)
+    }
+
     fn finish(&mut self) {
         self.activity += 1;
         self.doing = Doing::Idle;
         self.account.progressed();
     }
 
+    /// Whether what it is at takes a CPU now and then.
+    pub const fn wants_cpu_at_times(&self) -> bool {
+        matches!(self.doing, Doing::Work { .. } | Doing::Hang(Hang::Livelock))
+    }
+
     const fn wants_cpu(&self) -> bool {
         match self.doing {
-            Doing::Idle => false,
+            Doing::Idle | Doing::Join => false,
             Doing::Work { on_cpu, .. } => on_cpu || self.step_left > 0,
             Doing::Hang(how) => matches!(how, Hang::Livelock),
         }
@@ -190,10 +244,30 @@ impl Thread {
         if self.ended.is_some() {
             return;
         }
+        self.live_alone(from, to, hold, share);
+        for worker in &mut self.pool {
+            worker.live(from, to, hold, share);
+        }
+        // Where one of them gets somewhere, so does whoever waits for it.
+        if let Some(beat) = self.pool.iter_mut().filter_map(|worker| worker.last_beat.take()).max() {
+            for account in
+                std::iter::once(&mut self.account).chain(self.pool.iter_mut().map(|w| &mut w.account))
+            {
+                account.progressed();
+                account.slept(to - beat);
+            }
+        }
+        let done = |worker: &Self| worker.doing == Doing::Idle && worker.ended.is_none();
+        if self.doing == Doing::Join && hold.is_none() && self.pool.iter().all(done) {
+            self.finish();
+        }
+    }
+
+    fn live_alone(&mut self, from: Nanos, to: Nanos, hold: Option<Hold>, share: Option<Share>) {
         let mut now = from;
         if hold.is_some() {
             self.leave_queue(now);
-            if self.working() {
+            if self.counts() {
                 self.account.held(to - now);
             }
             return;
@@ -209,7 +283,7 @@ impl Thread {
                 let step = (to - now).min(left);
                 self.into_beat += step;
                 now += step;
-                if self.working() {
+                if self.counts() {
                     self.account.slept(step);
                 }
                 if let Doing::Work { beat, .. } = self.doing
@@ -229,7 +303,11 @@ impl Thread {
                 self.cpu += step;
                 self.account.ran(step);
                 now += step;
+                let before = (self.progress, self.activity);
                 self.ran(step);
+                if before != (self.progress, self.activity) {
+                    self.last_beat = Some(now);
+                }
             } else {
                 self.enter_queue(now);
                 self.account.waited(step);
@@ -330,7 +408,9 @@ impl Thread {
     /// tick.
     pub fn task(&self, now: Nanos, hold: Option<Hold>, machine: &Machine) -> Option<TaskObservation> {
         let asleep = match self.doing {
-            Doing::Hang(Hang::Deadlock) | Doing::Idle => (TaskState::Sleeping, WaitChannel::Futex),
+            Doing::Hang(Hang::Deadlock) | Doing::Idle | Doing::Join => {
+                (TaskState::Sleeping, WaitChannel::Futex)
+            }
             Doing::Hang(Hang::Disk) => (TaskState::DiskSleep, WaitChannel::Other),
             _ => (TaskState::Sleeping, WaitChannel::Other),
         };
@@ -355,7 +435,7 @@ impl Thread {
         };
         Some(TaskObservation {
             state,
-            cpu_ns: machine.schedstat.then_some(cpu),
+            cpu_ns: Some(if machine.schedstat { cpu } else { cpu / COARSE * COARSE }),
             run_delay_ns: machine.schedstat.then_some(self.delay),
             wait: wait.filter(|_| machine.wchan),
         })

@@ -195,6 +195,10 @@ impl<'a> World<'a> {
         }
         let slot = match event {
             Event::Work { thread, .. }
+            | Event::Join { thread, .. }
+            | Event::HangWorker { thread, .. }
+            | Event::StarveWorker { thread, .. }
+            | Event::LoseWorker { thread, .. }
             | Event::Hang { thread, .. }
             | Event::Unhang { thread }
             | Event::Starve { thread, .. }
@@ -264,6 +268,27 @@ fn happen_to(thread: &mut Thread, event: Event, now: Nanos, leader: bool) -> boo
     match event {
         Event::Work { beat, beats, on_cpu, more, .. } => {
             thread.begin(Doing::Work { beat, left: beats, beats, on_cpu, more });
+        }
+        Event::Join { workers, beat, beats, on_cpu, .. } => {
+            thread.join(workers, Doing::Work { beat, left: beats, beats, on_cpu, more: 0 });
+        }
+        Event::HangWorker { worker, how, .. } => {
+            thread.account.changed_ways();
+            if let Some(worker) = thread.pool.get_mut(worker).filter(|worker| worker.doing != Doing::Idle) {
+                worker.hang(how);
+            }
+        }
+        Event::StarveWorker { worker, share, length, .. } => {
+            if let Some(worker) = thread.pool.get_mut(worker) {
+                worker.starved = Some((share, now + length));
+            }
+        }
+        Event::LoseWorker { worker, said, .. } => {
+            thread.account.changed_ways();
+            if let Some(worker) = thread.pool.get_mut(worker) {
+                worker.ended.get_or_insert(now);
+                worker.claim = if said { Claim::Dropped } else { worker.claim };
+            }
         }
         Event::Hang { how, .. } => thread.hang(how),
         Event::Unhang { .. } => thread.unhang(),

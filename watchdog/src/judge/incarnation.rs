@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use crate::clock::Monotonic;
 use crate::config::On;
-use crate::observation::{Observation, ProcessObservation, Survivors, TaskState, ThreadObservation};
+use crate::observation::{
+    Observation, ProcessObservation, Survivors, TaskState, ThreadObservation, ThrottleObservation,
+};
 use crate::snapshot::TargetIdentity;
 use crate::verdict::{ExcuseKind, Health, Reason, Verdict};
 
@@ -28,6 +30,10 @@ const LOOK_CONDEMNED: Duration = Duration::from_millis(50);
 /// pauses between blocks are no rest.
 const RESTS_AFTER: Duration = Duration::from_secs(2);
 
+/// For so long after its cgroups were last seen to throttle it a process that is runnable and not run is throttled, and not
+/// merely beside busy neighbours. The longest period that the kernel allows is 1 s, and the counters move once in each.
+const THROTTLED_FOR: Duration = Duration::from_secs(2);
+
 /// Two looks are never closer than this for a threshold's sake; a stall may be told so much too late.
 const SOONEST: Duration = Duration::from_millis(1);
 
@@ -46,6 +52,9 @@ pub struct Incarnation {
     stopped_since: Option<Monotonic>,
     unsettled: bool,
     alone_since: Option<Monotonic>,
+    /// What its cgroups last said of throttling, and when that last grew.
+    throttle: Option<ThrottleObservation>,
+    throttled_at: Option<Monotonic>,
     condemned: Option<Condemnation>,
 }
 
@@ -65,6 +74,8 @@ impl Incarnation {
             stopped_since: None,
             unsettled: false,
             alone_since: None,
+            throttle: None,
+            throttled_at: None,
             condemned: None,
         }
     }
@@ -140,6 +151,7 @@ impl Incarnation {
         excused: &mut [Duration; ExcuseKind::ALL.len()],
         notes: &mut Vec<Note>,
     ) -> Finding {
+        let look = Look { throttled: self.is_throttled(process.throttle, look.at), ..look };
         let cause = self.look_at_threads(policy, seen, look, excused, notes);
         self.count_missing(policy);
         let deaf = self.look_at_channels(policy, seen, look, process.segment_readable, notes);
@@ -236,6 +248,17 @@ impl Incarnation {
         }
     }
 
+    /// Whether its cgroups throttle it. They count for all CPUs together and too late: that they count is all that matters.
+    fn is_throttled(&mut self, now: Option<ThrottleObservation>, at: Monotonic) -> bool {
+        if let (Some(now), Some(before)) = (now, self.throttle)
+            && now != before
+        {
+            self.throttled_at = Some(at);
+        }
+        self.throttle = now.or(self.throttle);
+        self.throttled_at.is_some_and(|since| at.since(since) <= THROTTLED_FOR)
+    }
+
     fn look_at_process(&mut self, process: &ProcessObservation, look: Look) {
         if look.late {
             // Nobody watched meanwhile: that time may not bring a deadline nearer.
@@ -293,6 +316,9 @@ impl Incarnation {
                 (true, _) => "the process is stopped by a signal",
                 (false, Some(ExcuseKind::Traced)) => "a debugger holds a watched thread",
                 (false, Some(ExcuseKind::Starved)) => "a watched thread is given no CPU",
+                (false, Some(ExcuseKind::Throttled)) => {
+                    "a watched thread has used up the CPU quota of its cgroup"
+                }
                 (false, Some(ExcuseKind::ObserverLate)) => "the watchdog itself was late and cannot know",
                 (false, _) => "a watched thread stands still through no fault of its own",
             };

@@ -21,6 +21,8 @@ pub struct StallClock {
     settled: Duration,
     /// The same for the open span, as far as it is proved.
     proved: Duration,
+    /// CPU time that it used in settled spans.
+    ran: Duration,
     span: Option<Span>,
     /// What held it at the last look, so that the time since then may count for nothing.
     held: Option<ExcuseKind>,
@@ -64,6 +66,11 @@ impl StallClock {
     /// Time counted so far.
     pub const fn counted(&self) -> Duration {
         self.settled.saturating_add(self.proved)
+    }
+
+    /// CPU time of that: what it has been seen to use.
+    pub const fn ran(&self) -> Duration {
+        self.ran.saturating_add(self.proved)
     }
 
     /// The first and the last look at the kernel's view since the last progress.
@@ -134,11 +141,12 @@ impl StallClock {
             let both = self.last.is_some_and(|last| last.state == TaskState::Running);
             span.kept =
                 span.kept.saturating_add(if both && more.is_zero() { elapsed } else { Duration::ZERO });
+            let since_more = span.quiet.saturating_add(elapsed);
             span.quiet = if more.is_zero() { span.quiet.saturating_add(elapsed) } else { Duration::ZERO };
             let waited = grown(now.run_delay_ns, self.last.and_then(|last| last.run_delay_ns));
-            // A slice now and then is no end of it.
+            // A slice now and then is no end of it. CPU time shows at the tick: it may have been had since it last did.
             span.starved |= span.quiet >= LONGEST_TICK || waited.is_some_and(|waited| waited > elapsed / 2);
-            span.starved &= more <= elapsed / 2;
+            span.starved &= more <= since_more / 2;
             self.span = Some(span);
             return span.starved.then_some(ExcuseKind::Starved);
         }
@@ -147,6 +155,7 @@ impl StallClock {
         let waited = waited.unwrap_or(if slept { Duration::ZERO } else { span.length });
         // CPU time that shows only now was had while the thread looked as if it waited.
         let waited = waited.max(span.kept.saturating_sub(used.unwrap_or_default()));
+        self.ran = self.ran.saturating_add(used.unwrap_or_default().max(self.proved));
         let could = span.length.saturating_sub(waited).max(used.unwrap_or_default()).max(self.proved);
         self.settled = self.settled.saturating_add(could);
         self.open(now);
@@ -156,6 +165,7 @@ impl StallClock {
     /// Ends the span with what is proved of it.
     const fn close(&mut self) {
         self.settled = self.settled.saturating_add(self.proved);
+        self.ran = self.ran.saturating_add(self.proved);
         self.proved = Duration::ZERO;
         self.span = None;
     }

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use crate::clock::Monotonic;
 use crate::event::FaultyThread;
-use crate::observation::{Claim, Presence, TaskObservation, TaskState, ThreadObservation, WaitChannel};
+use crate::observation::{Claim, Presence, TaskState, ThreadObservation, WaitChannel};
 use crate::verdict::{ExcuseKind, Health, StallKind};
 
 use super::Look;
 use super::excuse::{Caps, Excused};
 use super::policy::Rule;
-use super::stall_clock::StallClock;
+use super::stall_clock::{Interval, StallClock};
+use super::workers::Workers;
 
 /// A thread that dropped its slot without a word is about to end: its end, or this time, settles it. Unwinding and the
 /// exit of a thread take microseconds; a thread that lives on without its slot is as lost as one that ended.
@@ -44,8 +45,10 @@ pub struct ThreadTrial {
     pub work: Option<(u64, u64)>,
     /// Why its time does not count just now.
     pub excuse: Option<ExcuseKind>,
-    /// The stall clock.
+    /// The stall clock of this thread alone.
     pub clock: StallClock,
+    /// What of that counts, if it waits for others.
+    pub workers: Workers,
     /// Time excused since the last progress.
     pub excused: Excused,
     /// Whether its excuse has lasted as long as it may.
@@ -96,6 +99,7 @@ impl ThreadTrial {
             work: seen.working().then_some((seen.work_key, seen.attempt)),
             excuse: None,
             clock: StallClock::default(),
+            workers: Workers::default(),
             excused: Excused::default(),
             over_cap: false,
             finished: None,
@@ -146,8 +150,13 @@ impl ThreadTrial {
             self.set_excuse(None, &mut brought);
             return brought;
         }
-        self.stand_still(seen.task, rule, caps, look, &mut brought);
+        self.stand_still(seen, rule, caps, look, &mut brought);
         brought
+    }
+
+    /// Time counted against it since its last progress.
+    pub const fn counted(&self) -> Duration {
+        self.workers.counted()
     }
 
     /// What it was at when it ended, which may be younger than the last look.
@@ -194,6 +203,7 @@ impl ThreadTrial {
         self.progress = seen.progress;
         self.last_beat = at;
         self.clock.reset();
+        self.workers.reset();
         self.excused.reset();
         self.advanced = true;
         self.health = if seen.working() { Health::Working } else { Health::Idle };
@@ -202,13 +212,20 @@ impl ThreadTrial {
 
     fn stand_still(
         &mut self,
-        task: Option<TaskObservation>,
+        seen: &ThreadObservation,
         rule: Option<&Rule>,
         caps: &Caps,
         look: Look,
         brought: &mut ThreadLook,
     ) {
-        let interval = self.clock.advance(look.elapsed, task, look.late);
+        let interval = self.clock.advance(look.elapsed, seen.task, look.late);
+        let interval = self.workers.advance(&self.clock, interval, &seen.workers, look.elapsed, look.late);
+        // The thread's own counters say how long, its cgroup's say why.
+        let excuse = match interval.excuse {
+            Some(ExcuseKind::Starved) if look.throttled => Some(ExcuseKind::Throttled),
+            excuse => excuse,
+        };
+        let interval = Interval { excuse, ..interval };
         self.advanced = !interval.counted.is_zero() || look.elapsed.is_zero();
         let lost = look.elapsed.saturating_sub(interval.counted);
         brought.excused = interval.excuse.map(|kind| (kind, lost));
@@ -216,7 +233,7 @@ impl ThreadTrial {
         self.set_excuse(interval.excuse, brought);
         self.over_cap = interval.excuse.is_some_and(|kind| self.excused.over(kind, caps));
         let Some(rule) = rule else { return };
-        let counted = self.clock.counted();
+        let counted = self.counted();
         // A verdict falls in time that counts: a threshold that a reload moved below what was counted condemns nobody while it is
         // stopped, or while the watchdog itself was away.
         let now = self.excuse.is_none() || !interval.counted.is_zero();
@@ -245,9 +262,12 @@ impl ThreadTrial {
             (Some(last), Some(first)) => Some(Duration::from_nanos(last.saturating_sub(first))),
             _ => None,
         };
-        let busy = used.map(|used| used > self.clock.counted() / 2);
+        let busy = used.map(|used| used > self.counted() / 2);
+        // A thread that waits for one that burns CPU is not what is locked.
+        let works = self.workers.told().is_some_and(|(_, ran)| ran > self.counted() / 2);
         match (last.state, busy) {
             (TaskState::DiskSleep, _) => StallKind::IoWait,
+            (TaskState::Sleeping, _) if works => StallKind::Livelock,
             (TaskState::Running, Some(true)) | (TaskState::Sleeping, Some(true)) => StallKind::Livelock,
             (TaskState::Sleeping, _) => match last.wait {
                 Some(WaitChannel::Futex) => StallKind::Deadlock,
@@ -276,6 +296,6 @@ impl ThreadTrial {
         if self.activity & 1 == 0 || self.left || self.health == Health::Gone {
             return None;
         }
-        Some(rule.stall_after.saturating_sub(self.clock.counted()))
+        Some(rule.stall_after.saturating_sub(self.counted()))
     }
 }

@@ -8,25 +8,27 @@ use shard_heartbeat::{ProcessState, RawState, Reader, Sample, SlotState, ThreadS
 
 use crate::observation::{ChannelObservation, Claim, Declared, Observation, Presence, ThreadObservation};
 
+use super::Adopted;
 use super::thread::WatchedThread;
+use super::worker::Room;
 
 /// The last sample and what is needed to see that nothing moved since the one before.
 #[derive(Debug, Default)]
 pub struct SegmentProbe {
     sample: Sample,
-    channels: Vec<(u32, u64, Arc<str>)>,
+    /// Generation and name of each channel that was ever seen, by slot.
+    channels: Vec<Option<(u64, Arc<str>)>>,
 }
 
 impl SegmentProbe {
     /// Takes a sample; `None` if the segment cannot be read.
     pub fn read(&mut self, reader: &Reader) -> Option<&Sample> {
         reader.sample(&mut self.sample).ok()?;
-        for slot in &self.sample.channels {
-            let key = (slot.slot, slot.generation);
-            if slot.live && !self.channels.iter().any(|(s, g, _)| (*s, *g) == key) {
+        self.channels.resize(self.sample.channels.len().max(self.channels.len()), None);
+        for (slot, known) in self.sample.channels.iter().zip(&mut self.channels) {
+            if slot.live && known.as_ref().is_none_or(|(generation, _)| *generation != slot.generation) {
                 let name = reader.describe_channel(slot.slot as usize).ok().flatten();
-                self.channels.retain(|(s, _, _)| *s != slot.slot);
-                self.channels.push((slot.slot, slot.generation, name.unwrap_or_default().into()));
+                *known = Some((slot.generation, name.unwrap_or_default().into()));
             }
         }
         Some(&self.sample)
@@ -53,7 +55,8 @@ impl SegmentProbe {
     /// Of a thread that is idle the kernel is asked only while a message waits that it should receive.
     pub fn fill(
         &self,
-        threads: &[Option<WatchedThread>],
+        threads: &mut [Option<WatchedThread>],
+        target: &Adopted,
         into: &mut Observation,
         readable: bool,
         consumers: &[Consumers],
@@ -61,11 +64,12 @@ impl SegmentProbe {
         let waiting = self.waiting(into, consumers);
         let before = std::mem::take(&mut into.threads);
         let mut before = before.into_iter().peekable();
-        for thread in threads.iter().flatten() {
+        let mut room = Room::default();
+        for thread in threads.iter_mut().flatten() {
             let (slot, generation) = thread.key();
             // Both are in slot order.
             while before.next_if(|old| old.slot < slot).is_some() {}
-            let old = before.next_if(|old| (old.slot, old.generation) == (slot, generation));
+            let mut old = before.next_if(|old| (old.slot, old.generation) == (slot, generation));
             let words = self.sample.threads.get(slot as usize).filter(|words| words.generation == generation);
             let mut seen = ThreadObservation {
                 slot,
@@ -79,7 +83,9 @@ impl SegmentProbe {
                 work_key: 0,
                 attempt: 0,
                 task: None,
+                workers: old.as_mut().map(|old| std::mem::take(&mut old.workers)).unwrap_or_default(),
             };
+            seen.workers.clear();
             match (readable, words, &old) {
                 (true, Some(words), _) => {
                     seen.claim = claim(words);
@@ -105,13 +111,18 @@ impl SegmentProbe {
             };
             if readable && unmoved && seen.presence != Presence::Gone && asked(&seen) {
                 seen.task = thread.task();
+                if let Some(words) = words.filter(|_| seen.working() && seen.task.is_some()) {
+                    thread.workers(&words.lanes.lanes, target, &mut room, &mut seen.workers);
+                }
             }
             into.threads.push(seen);
         }
         into.channels.clear();
         for slot in self.sample.channels.iter().filter(|slot| slot.live) {
-            let name = self.channels.iter().find(|(s, g, _)| (*s, *g) == (slot.slot, slot.generation));
-            let Some((_, _, name)) = name else { continue };
+            let known = self.channels.get(slot.slot as usize).and_then(Option::as_ref);
+            let Some((_, name)) = known.filter(|(generation, _)| *generation == slot.generation) else {
+                continue;
+            };
             into.channels.push(ChannelObservation {
                 slot: slot.slot,
                 generation: slot.generation,

@@ -39,6 +39,8 @@ const INTERRUPTIBLE: [&str; 13] = [
     "sigsuspend",
     "eventfd",
 ];
+/// Clock ticks of `stat` in nanoseconds: `USER_HZ` is 100 on every architecture that this runs on.
+const TICK_NS: u64 = 10_000_000;
 /// What is read of one file at most. The longest, `status`, stays below 2 KiB even with hundreds of CPUs.
 const FILE_LIMIT: u64 = 16 * 1024;
 
@@ -105,6 +107,8 @@ pub struct TaskStat {
     pub start_time: u64,
     /// Where the stack began at exec; another value is another program. Zero where the kernel does not tell.
     pub start_stack: u64,
+    /// CPU time, user and system, nanoseconds.
+    pub cpu_ns: u64,
 }
 
 impl TaskDir {
@@ -141,7 +145,13 @@ impl TaskDir {
                     || stat.flags & ENDING != 0
                     || stat.signal & SIGKILL_BIT != 0
                     || stat.exit_code.is_some_and(is_end_of_process);
-                Ok(Some(TaskStat { state, ending, start_time: stat.starttime, start_stack: stat.startstack }))
+                Ok(Some(TaskStat {
+                    state,
+                    ending,
+                    start_time: stat.starttime,
+                    start_stack: stat.startstack,
+                    cpu_ns: stat.utime.saturating_add(stat.stime).saturating_mul(TICK_NS),
+                }))
             }
             Err(_) => Err(Unreadable),
         }
@@ -153,6 +163,16 @@ impl TaskDir {
             Ok(Some(stat)) if matches!(stat.state, TaskState::Zombie | TaskState::Dead) => Presence::Gone,
             Ok(Some(stat)) if stat.start_time.abs_diff(start_time) <= slack => Presence::Present,
             Ok(_) => Presence::Gone,
+            Err(Unreadable) => Presence::Unknown,
+        }
+    }
+
+    /// Whether the task that was opened still exists.
+    pub fn existence(&self) -> Presence {
+        match self.stat() {
+            Ok(Some(stat)) if matches!(stat.state, TaskState::Zombie | TaskState::Dead) => Presence::Gone,
+            Ok(Some(_)) => Presence::Present,
+            Ok(None) => Presence::Gone,
             Err(Unreadable) => Presence::Unknown,
         }
     }
@@ -170,11 +190,12 @@ impl TaskDir {
             .read(&self.dir, &mut text)
             .ok()
             .and_then(|text| Schedstat::from_read(text).ok())
-            // «0 0 0» is what a kernel without these counters says of everybody.
+            // «0 0 0» is what a kernel without these counters says of everybody. Its other count is coarse, but CPU time all
+            // the same: without any a thread that spins would look like one that waits for a CPU.
             .filter(|sched| sched.sum_exec_runtime != 0 || sched.pcount != 0);
         Some(TaskObservation {
             state: stat.state,
-            cpu_ns: sched.as_ref().map(|s| s.sum_exec_runtime),
+            cpu_ns: Some(sched.as_ref().map_or(stat.cpu_ns, |s| s.sum_exec_runtime)),
             run_delay_ns: sched.as_ref().map(|s| s.run_delay),
             wait: self.wait_channel(stat.state),
         })
@@ -243,6 +264,20 @@ mod tests {
             std::fs::write(folder.path().join(file), text).expect("written");
         }
         TaskDir::open(folder.path()).expect("opened").observe().expect("alive").wait
+    }
+
+    #[test]
+    fn without_schedstat_the_coarse_cpu_time_is_told_and_no_run_delay() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let stat = format!("7 (exec-s0) R 1 1 1 0 -1 0 0 0 0 0 30 12 {}\n", "0 ".repeat(37));
+        std::fs::write(folder.path().join("stat"), stat).expect("written");
+        for schedstat in [None, Some("0 0 0\n")] {
+            if let Some(text) = schedstat {
+                std::fs::write(folder.path().join("schedstat"), text).expect("written");
+            }
+            let task = TaskDir::open(folder.path()).expect("opened").observe().expect("alive");
+            assert_eq!((task.cpu_ns, task.run_delay_ns), (Some(420_000_000), None), "{schedstat:?}");
+        }
     }
 
     #[test]

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
-use shard_heartbeat::ThreadSample;
+use shard_heartbeat::{LaneSample, ThreadSample};
 
-use crate::observation::{Presence, TaskObservation, TaskState};
+use crate::observation::{Presence, TaskObservation, TaskState, WorkerObservation};
 
 use super::task::{TaskDir, Unreadable};
+use super::worker::{Room, Workers};
 use super::{Adopted, ThreadEvents};
 
 /// `PIDFD_THREAD` of `linux/pidfd.h` is `O_EXCL`; rustix has no name for it.
@@ -30,6 +31,7 @@ pub struct WatchedThread {
     pidfd: Option<OwnedFd>,
     dir: Option<TaskDir>,
     presence: Presence,
+    workers: Workers,
 }
 
 impl WatchedThread {
@@ -45,6 +47,7 @@ impl WatchedThread {
             pidfd: None,
             dir: None,
             presence: Presence::Gone,
+            workers: Workers::default(),
         };
         let tid = match our_tid(slot.tid, target) {
             Ok(Some(tid)) => tid,
@@ -151,10 +154,21 @@ impl WatchedThread {
     pub fn task(&self) -> Option<TaskObservation> {
         self.dir.as_ref()?.observe()
     }
+
+    /// The kernel's view of the workers in its lanes.
+    pub fn workers(
+        &mut self,
+        lanes: &[LaneSample],
+        target: &Adopted,
+        room: &mut Room,
+        into: &mut Vec<WorkerObservation>,
+    ) {
+        self.workers.observe(lanes, target, room, into);
+    }
 }
 
 /// The thread id as this process sees it; `None` if a complete search found no such thread.
-fn our_tid(theirs: u64, target: &Adopted) -> Result<Option<i32>, Unreadable> {
+pub(super) fn our_tid(theirs: u64, target: &Adopted) -> Result<Option<i32>, Unreadable> {
     let theirs = i32::try_from(theirs).ok().filter(|tid| *tid > 0).ok_or(Unreadable)?;
     if !target.other_pid_namespace {
         return Ok(Some(theirs));

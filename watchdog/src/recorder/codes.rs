@@ -77,19 +77,28 @@ pub fn to_state(code: u8) -> Option<TaskState> {
     find(STATES, code)
 }
 
+/// Two bits.
+pub const fn presence(word: Presence) -> u8 {
+    match word {
+        Presence::Present => 0,
+        Presence::Gone => 1,
+        Presence::Unknown => 2,
+    }
+}
+
+/// Back again.
+pub fn to_presence(code: u8) -> Option<Presence> {
+    find(PRESENCES, code)
+}
+
 /// Claim in the lower four bits, presence in the upper.
-pub const fn standing(claim: Claim, presence: Presence) -> u8 {
+pub const fn standing(claim: Claim, at: Presence) -> u8 {
     let claim = match claim {
         Claim::Live => 0,
         Claim::Left => 1,
         Claim::Dropped => 2,
     };
-    let presence = match presence {
-        Presence::Present => 0,
-        Presence::Gone => 1,
-        Presence::Unknown => 2,
-    };
-    claim | presence << 4
+    claim | presence(at) << 4
 }
 
 /// Back again.

@@ -3,10 +3,13 @@
 
 use std::sync::Arc;
 
-use shard_heartbeat::layout::MAX_SLOTS;
+use shard_heartbeat::layout::{MAX_LANES, MAX_SLOTS};
 
 use crate::clock::Monotonic;
-use crate::observation::{ChannelObservation, ProcessObservation, TaskObservation, ThreadObservation};
+use crate::observation::{
+    ChannelObservation, ProcessObservation, TaskObservation, ThreadObservation, ThrottleObservation,
+    WorkerObservation,
+};
 use crate::snapshot::TargetIdentity;
 
 use super::delta::{self, Counters, Memory};
@@ -88,7 +91,10 @@ fn look(memory: &mut Memory, flags: u8, input: &mut In<'_>) -> Result<(), Damage
         if flags & delta::SIGNALLED != 0 {
             process.signalled = input.varint()?.checked_sub(1).map(Monotonic);
         }
-    } else if flags & (delta::CONDITION | delta::SIGNALLED) != 0 {
+        if flags & delta::THROTTLE != 0 {
+            process.throttle = throttle(process.throttle.unwrap_or_default(), input)?;
+        }
+    } else if flags & (delta::CONDITION | delta::SIGNALLED | delta::THROTTLE) != 0 {
         return Err(input.damage("the condition of no process"));
     }
     if flags & delta::MEMBERS != 0 {
@@ -133,6 +139,17 @@ fn condition(process: &mut ProcessObservation, input: &mut In<'_>) -> Result<(),
         state => Some(codes::to_state(state - 1).ok_or_else(unknown)?),
     };
     Ok(())
+}
+
+fn throttle(old: ThrottleObservation, input: &mut In<'_>) -> Result<Option<ThrottleObservation>, Damage> {
+    match input.byte()? {
+        0 => Ok(None),
+        1 => Ok(Some(ThrottleObservation {
+            periods: input.moved(old.periods)?,
+            time_ns: input.moved(old.time_ns)?,
+        })),
+        _ => Err(input.damage("neither counts of throttling nor none")),
+    }
 }
 
 /// How many members a list has: no segment has more.
@@ -222,12 +239,44 @@ fn fields(thread: &mut ThreadObservation, counters: &mut Counters, input: &mut I
         (thread.claim, thread.presence) = standing;
     }
     if fields & delta::TASK != 0 {
-        thread.task = task(counters, input)?;
+        thread.task = task(&mut counters.cpu_ns, &mut counters.run_delay_ns, input)?;
+    }
+    if fields & delta::WORKERS != 0 {
+        workers(thread, counters, input)?;
     }
     Ok(())
 }
 
-fn task(counters: &mut Counters, input: &mut In<'_>) -> Result<Option<TaskObservation>, Damage> {
+fn workers(
+    thread: &mut ThreadObservation,
+    counters: &mut Counters,
+    input: &mut In<'_>,
+) -> Result<(), Damage> {
+    let count: u32 = input.number()?;
+    if count > MAX_LANES {
+        return Err(input.damage("more workers than a thread has lanes for"));
+    }
+    thread.workers.clear();
+    for _ in 0..count {
+        let (lane, generation): (u32, u64) = (input.number()?, input.varint()?);
+        if lane >= MAX_LANES {
+            return Err(input.damage("a lane that no thread has"));
+        }
+        let presence =
+            codes::to_presence(input.byte()?).ok_or_else(|| input.damage("an unknown presence"))?;
+        let (mut cpu_ns, mut run_delay_ns) = counters.of_worker(lane, generation);
+        let task = task(&mut cpu_ns, &mut run_delay_ns, input)?;
+        thread.workers.push(WorkerObservation { lane, generation, presence, task });
+    }
+    thread.workers.iter().for_each(|worker| counters.take_worker(worker));
+    Ok(())
+}
+
+fn task(
+    cpu_ns: &mut u64,
+    run_delay_ns: &mut u64,
+    input: &mut In<'_>,
+) -> Result<Option<TaskObservation>, Damage> {
     let code = input.byte()?;
     if code == 0 {
         return Ok(None);
@@ -240,7 +289,7 @@ fn task(counters: &mut Counters, input: &mut In<'_>) -> Result<Option<TaskObserv
         *last = input.moved(*last)?;
         Ok(Some(*last))
     };
-    let cpu_ns = counter(codes::HAS_CPU, &mut counters.cpu_ns)?;
-    let run_delay_ns = counter(codes::HAS_DELAY, &mut counters.run_delay_ns)?;
+    let cpu_ns = counter(codes::HAS_CPU, cpu_ns)?;
+    let run_delay_ns = counter(codes::HAS_DELAY, run_delay_ns)?;
     Ok(Some(TaskObservation { state, cpu_ns, run_delay_ns, wait }))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::clock::Monotonic;
 use crate::observation::{
     ChannelObservation, Claim, Declared, Observation, Presence, ProcessObservation, Survivors,
-    ThreadObservation,
+    ThreadObservation, WorkerObservation,
 };
 use crate::snapshot::TargetIdentity;
 
@@ -21,8 +21,10 @@ pub const MEMBERS: u8 = 1 << 3;
 pub const THREADS: u8 = 1 << 4;
 /// Flag: some channels have changed.
 pub const CHANNELS: u8 = 1 << 5;
+/// Flag: what the cgroups say of throttling has changed.
+pub const THROTTLE: u8 = 1 << 6;
 /// All flags: a record that begins with a larger byte is no look.
-pub const FLAGS: u8 = (1 << 6) - 1;
+pub const FLAGS: u8 = (1 << 7) - 1;
 
 /// Record: a chunk begins.
 pub const KEY: u8 = 0x80;
@@ -45,6 +47,8 @@ pub const ATTEMPT: u8 = 1 << 3;
 pub const STANDING: u8 = 1 << 4;
 /// The kernel's view.
 pub const TASK: u8 = 1 << 5;
+/// Its workers.
+pub const WORKERS: u8 = 1 << 6;
 
 /// Field of a channel: messages sent.
 pub const SENT: u8 = 1;
@@ -52,12 +56,35 @@ pub const SENT: u8 = 1;
 pub const RECEIVED: u8 = 1 << 1;
 
 /// The kernel's counters of one thread when they were last read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// CPU time, nanoseconds.
     pub cpu_ns: u64,
     /// Time runnable and not run, nanoseconds.
     pub run_delay_ns: u64,
+    /// Those of its workers: lane and its use, CPU time, run delay. One for each lane that was ever told.
+    pub workers: Vec<(u32, u64, u64, u64)>,
+}
+
+impl Counters {
+    /// The counters of a worker when they were last read.
+    pub fn of_worker(&self, lane: u32, generation: u64) -> (u64, u64) {
+        let known = self.workers.iter().find(|known| (known.0, known.1) == (lane, generation));
+        known.map_or((0, 0), |known| (known.2, known.3))
+    }
+
+    /// Remembers what was read of a worker now.
+    pub fn take_worker(&mut self, worker: &WorkerObservation) {
+        let WorkerObservation { lane, generation, task, .. } = *worker;
+        let (cpu_ns, run_delay_ns) = self.of_worker(lane, generation);
+        let cpu_ns = task.and_then(|task| task.cpu_ns).unwrap_or(cpu_ns);
+        let run_delay_ns = task.and_then(|task| task.run_delay_ns).unwrap_or(run_delay_ns);
+        let now = (lane, generation, cpu_ns, run_delay_ns);
+        match self.workers.iter_mut().find(|known| known.0 == lane) {
+            Some(known) => *known = now,
+            None => self.workers.push(now),
+        }
+    }
 }
 
 /// The last observation, and of each thread in it the last counters.
@@ -116,14 +143,17 @@ impl Memory {
                 work_key,
                 attempt,
                 task,
+                workers,
                 slot: _,
                 generation: _,
                 name: _,
                 tid: _,
             } = now;
             (mine.claim, mine.presence, mine.task) = (*claim, *presence, *task);
+            mine.workers.clone_from(workers);
             (mine.activity, mine.progress) = (*activity, *progress);
             (mine.work_key, mine.attempt) = (*work_key, *attempt);
+            workers.iter().for_each(|worker| counters.take_worker(worker));
             if let Some(task) = task {
                 counters.cpu_ns = task.cpu_ns.unwrap_or(counters.cpu_ns);
                 counters.run_delay_ns = task.run_delay_ns.unwrap_or(counters.run_delay_ns);
@@ -145,6 +175,7 @@ pub const fn blank_process(identity: TargetIdentity) -> ProcessObservation {
         leader: None,
         survivors: Survivors::NotAsked,
         signalled: None,
+        throttle: None,
     }
 }
 
@@ -162,5 +193,6 @@ pub const fn blank_thread(slot: u32, generation: u64, name: Arc<str>, tid: i32) 
         work_key: 0,
         attempt: 0,
         task: None,
+        workers: Vec::new(),
     }
 }

@@ -4,6 +4,7 @@
 use crate::clock::Monotonic;
 use crate::observation::{
     ChannelObservation, Observation, ProcessObservation, TaskObservation, ThreadObservation,
+    ThrottleObservation, WorkerObservation,
 };
 
 use super::codes;
@@ -57,6 +58,9 @@ pub fn look(memory: &Memory, seen: &Observation, out: &mut Out<'_>) {
         if old.signalled != new.signalled {
             flags |= delta::SIGNALLED;
         }
+        if old.throttle != new.throttle {
+            flags |= delta::THROTTLE;
+        }
     }
     if other_members {
         flags |= delta::MEMBERS;
@@ -80,6 +84,9 @@ pub fn look(memory: &Memory, seen: &Observation, out: &mut Out<'_>) {
         if flags & delta::SIGNALLED != 0 {
             out.varint(process.signalled.map_or(0, |at| at.0.saturating_add(1)));
         }
+        if flags & delta::THROTTLE != 0 {
+            write_throttle(old.and_then(|old| old.throttle).unwrap_or_default(), process.throttle, out);
+        }
     }
     if other_members {
         write_members(threads, channels, out);
@@ -101,7 +108,15 @@ fn write_identity(process: Option<&ProcessObservation>, out: &mut Out<'_>) {
     }
 }
 
-/// All of a process but who it is and when it was signalled.
+fn write_throttle(old: ThrottleObservation, new: Option<ThrottleObservation>, out: &mut Out<'_>) {
+    out.byte(u8::from(new.is_some()));
+    if let Some(ThrottleObservation { periods, time_ns }) = new {
+        out.moved(old.periods, periods);
+        out.moved(old.time_ns, time_ns);
+    }
+}
+
+/// All of a process but who it is, when it was signalled and what its cgroups say.
 fn condition(process: &ProcessObservation) -> [u8; 2] {
     let ProcessObservation {
         identity: _,
@@ -111,6 +126,7 @@ fn condition(process: &ProcessObservation) -> [u8; 2] {
         leader,
         survivors,
         signalled: _,
+        throttle: _,
     } = process;
     let leader = leader.map_or(0, |state| codes::state(state) + 1);
     [
@@ -127,7 +143,7 @@ fn write_members(threads: &[ThreadObservation], channels: &[ChannelObservation],
         out.text(&thread.name);
         out.moved(0, i64::from(thread.tid).cast_unsigned());
         let blank = delta::blank_thread(thread.slot, thread.generation, thread.name.clone(), thread.tid);
-        write_thread(&blank, thread, Counters::default(), out);
+        write_thread(&blank, thread, &Counters::default(), out);
     }
     out.varint(channels.len() as u64);
     for channel in channels {
@@ -149,7 +165,7 @@ fn write_threads(memory: &Memory, threads: &[ThreadObservation], out: &mut Out<'
             continue;
         }
         out.varint(passed);
-        write_thread(old, new, *counters, out);
+        write_thread(old, new, counters, out);
         passed = 1;
     }
     out.varint(0);
@@ -191,6 +207,7 @@ fn thread_fields(old: &ThreadObservation, new: &ThreadObservation) -> u8 {
         work_key,
         attempt,
         task,
+        workers,
     } = new;
     let bit = |changed: bool, field: u8| if changed { field } else { 0 };
     bit(*activity != old.activity, delta::ACTIVITY)
@@ -199,6 +216,7 @@ fn thread_fields(old: &ThreadObservation, new: &ThreadObservation) -> u8 {
         | bit(*attempt != old.attempt, delta::ATTEMPT)
         | bit((*claim, *presence) != (old.claim, old.presence), delta::STANDING)
         | bit(*task != old.task, delta::TASK)
+        | bit(*workers != old.workers, delta::WORKERS)
 }
 
 fn channel_fields(old: &ChannelObservation, new: &ChannelObservation) -> u8 {
@@ -207,7 +225,7 @@ fn channel_fields(old: &ChannelObservation, new: &ChannelObservation) -> u8 {
     sent | received
 }
 
-fn write_thread(old: &ThreadObservation, new: &ThreadObservation, counters: Counters, out: &mut Out<'_>) {
+fn write_thread(old: &ThreadObservation, new: &ThreadObservation, counters: &Counters, out: &mut Out<'_>) {
     let fields = thread_fields(old, new);
     out.byte(fields);
     let numbers = [
@@ -223,17 +241,28 @@ fn write_thread(old: &ThreadObservation, new: &ThreadObservation, counters: Coun
         out.byte(codes::standing(new.claim, new.presence));
     }
     if fields & delta::TASK != 0 {
-        write_task(new.task.as_ref(), counters, out);
+        write_task(new.task.as_ref(), (counters.cpu_ns, counters.run_delay_ns), out);
+    }
+    if fields & delta::WORKERS != 0 {
+        out.varint(new.workers.len() as u64);
+        for worker in &new.workers {
+            let WorkerObservation { lane, generation, presence, task } = worker;
+            out.varint(u64::from(*lane));
+            out.varint(*generation);
+            out.byte(codes::presence(*presence));
+            write_task(task.as_ref(), counters.of_worker(*lane, *generation), out);
+        }
     }
 }
 
-fn write_task(task: Option<&TaskObservation>, counters: Counters, out: &mut Out<'_>) {
+/// A task, its counters against those that were last told.
+fn write_task(task: Option<&TaskObservation>, (cpu_before, delay_before): (u64, u64), out: &mut Out<'_>) {
     let Some(task) = task else { return out.byte(0) };
     out.byte(codes::task(task));
     if let Some(cpu_ns) = task.cpu_ns {
-        out.moved(counters.cpu_ns, cpu_ns);
+        out.moved(cpu_before, cpu_ns);
     }
     if let Some(run_delay_ns) = task.run_delay_ns {
-        out.moved(counters.run_delay_ns, run_delay_ns);
+        out.moved(delay_before, run_delay_ns);
     }
 }

@@ -14,8 +14,8 @@ use super::{Excerpt, Facts, MOST_KILLS};
 
 /// The first bytes of every recording.
 pub const MAGIC: &[u8; 8] = b"SHARDREC";
-/// The version of the format that this program writes, and the only one that it reads.
-pub const VERSION: u16 = 1;
+/// The version of the format that this program writes, and the only one that it reads. Version 1 told nothing of workers.
+pub const VERSION: u16 = 2;
 /// A header is some dozens of bytes, and ten for each kill.
 const LARGEST_HEADER: usize = 4096;
 /// Names that a config gives are short.

@@ -154,7 +154,7 @@ fn threads(judge: &Judge, policy: &Policy) -> Vec<ThreadStatus> {
             work_key: trial.work.map(|(key, _)| key),
             attempt: trial.work.map(|(_, attempt)| attempt),
             work_since: trial.work_since,
-            counted: trial.clock.counted(),
+            counted: trial.counted(),
             stall_after,
         }
     });

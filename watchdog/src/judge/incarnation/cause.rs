@@ -55,7 +55,7 @@ impl Incarnation {
             Reason::Stalled => {
                 !process.segment_readable
                     || !mine.is_some_and(|trial| {
-                        let slow = |rule: &Rule| trial.clock.counted() >= rule.warn_after;
+                        let slow = |rule: &Rule| trial.counted() >= rule.warn_after;
                         !trial.left
                             && kills(trial).is_some_and(|rule| trial.health == Health::Gone || slow(rule))
                     })
@@ -134,7 +134,7 @@ impl Incarnation {
         let trial = self.trial(key);
         let threshold = trial.and_then(|t| t.rule).and_then(|r| policy.rules.get(r)).map(|r| r.stall_after);
         let name = trial.map_or("?", |t| &*t.name);
-        let counted = trial.map_or(Duration::ZERO, |t| t.clock.counted());
+        let counted = trial.map_or(Duration::ZERO, |t| t.counted());
         let kind = trial.map_or(StallKind::Unknown, ThreadTrial::kind);
         let last_progress = trial.map_or(at, |t| t.last_beat);
         let work = trial
@@ -152,6 +152,11 @@ impl Incarnation {
         ];
         if let Some((first, last)) = trial.map(|t| t.clock.looks()) {
             observations.push(format!("the kernel's first look at it: {first:?}; the last: {last:?}"));
+        }
+        if let Some((workers, ran)) = trial.and_then(|t| t.workers.told()) {
+            observations.push(format!(
+                "it may wait for {workers} workers, none of which was kept from running meanwhile; the busiest used {ran:?} of CPU time"
+            ));
         }
         Condemnation {
             reason: Reason::Stalled,

@@ -89,6 +89,7 @@ fn working() -> Observation {
         leader: Some(TaskState::Sleeping),
         survivors: Survivors::NotAsked,
         signalled: None,
+        throttle: None,
     };
     let wait = Some(WaitChannel::Futex);
     let task = TaskObservation { state: TaskState::Sleeping, cpu_ns: Some(1), run_delay_ns: Some(1), wait };
@@ -104,6 +105,7 @@ fn working() -> Observation {
         work_key: 7,
         attempt: 1,
         task: Some(task),
+        workers: Vec::new(),
     };
     let at = Monotonic(1_000 * MILLI);
     Observation { at, process: Some(process), threads: vec![thread], channels: Vec::new() }

@@ -1,0 +1,45 @@
+//! The workers of a thread, beside what is really so about the thread itself.
+
+use std::time::Duration;
+
+use shard_watchdog::observation::{TaskState, WorkerObservation};
+
+use super::account::held;
+use super::plan::{MS, Nanos, Plan};
+use super::thread::Thread;
+
+/// A look at the workers of a thread, before the one at the thread itself.
+pub fn look_at_pool(
+    thread: &mut Thread,
+    seen: &[WorkerObservation],
+    elapsed: Nanos,
+    late: bool,
+    plan: &Plan,
+) {
+    let waited = thread.pool.iter().map(|worker| worker.account.kept_now()).max().unwrap_or_default();
+    let runnable = seen.iter().any(|seen| seen.task.is_some_and(|task| task.state == TaskState::Running));
+    // Without a count of the time in the run queue only those who sleep all along are known not to have been there.
+    let unknown = !plan.machine.schedstat && thread.pool.iter().any(|worker| worker.wants_cpu_at_times());
+    thread.account.workers_waited(waited + Nanos::from(unknown), runnable);
+    // An excuse lasts until the look that no longer shows its reason.
+    let held = seen.iter().filter_map(|seen| held(seen.task?)).next();
+    for kind in [held, std::mem::replace(&mut thread.worker_held, held)].into_iter().flatten() {
+        thread.account.worker_held(kind, elapsed);
+    }
+    for worker in &mut thread.pool {
+        let seen = seen.iter().find(|seen| (seen.lane, seen.generation) == (worker.slot, worker.generation));
+        worker.account.look(elapsed, late, seen.and_then(|seen| seen.task), &plan.machine);
+    }
+}
+
+/// What a worker that is on a CPU may seem to have lost, when it was not: the first look at it has nothing to be compared with,
+/// and its CPU time lags wherever a count begins.
+pub fn lag_of_pool(thread: &Thread, threshold: Duration, plan: &Plan) -> Duration {
+    let ran = thread.pool.iter().any(Thread::wants_cpu_at_times) || thread.account.mixed;
+    if thread.pool.is_empty() || !ran {
+        return Duration::ZERO;
+    }
+    let sample = (u64::try_from(threshold.as_nanos()).unwrap_or(u64::MAX) / 125).clamp(4 * MS, 50 * MS)
+        + plan.machine.jitter;
+    Duration::from_nanos(thread.account.lag + 2 * plan.machine.lag() + 2 * sample)
+}

@@ -1,0 +1,247 @@
+//! A thread that sleeps in a join can only go on when its workers do. So time in which a worker is kept from running counts
+//! against the thread no more than time in which it is kept from running itself.
+//!
+//! For the thread and for each worker the time *lost* is summed: what a stall clock of its own did not count. The thread is
+//! charged with all time but the greatest of these losses, and at least with the CPU time that any one of them has used: a
+//! worker that burns CPU and gets nowhere could have moved its thread, whoever else waits for a CPU. A worker that is asleep
+//! loses nothing, and one that has ended is none: a thread that waits for either is stalled.
+//!
+//! What workers show only ever takes time off. Whatever a hostile segment says of its lanes, no verdict comes of it that
+//! would not have come without them.
+
+use std::time::Duration;
+
+use crate::observation::{Presence, WorkerObservation};
+use crate::verdict::ExcuseKind;
+
+use super::stall_clock::{Interval, StallClock};
+
+/// How far the sum of a worker that loses nothing may stay behind that of one that does. When another one is kept from running
+/// next, its loss adds to what was lost before instead of hiding in it. Not nothing, for the kernel's counters tell at the
+/// next tick, or look, that what seemed lost was not.
+const BEHIND: Duration = Duration::from_millis(20);
+
+/// Time of one piece of standing still, as the thread and its workers could use it.
+#[derive(Clone, Debug, Default)]
+pub struct Workers {
+    /// What counts against the thread.
+    counted: Duration,
+    /// All of it, but for what nobody watched.
+    total: Duration,
+    /// The greatest of all losses.
+    lost: Duration,
+    /// The greatest of those who are not there any more.
+    gone: Duration,
+    /// The most CPU time that one of them has used.
+    ran: Duration,
+    own: Loss,
+    here: Vec<Worker>,
+}
+
+#[derive(Clone, Debug)]
+struct Worker {
+    key: (u32, u64),
+    clock: StallClock,
+    loss: Loss,
+    present: bool,
+    excuse: Option<ExcuseKind>,
+}
+
+/// What is put on top of what a clock did not count.
+#[derive(Clone, Copy, Debug, Default)]
+struct Loss {
+    /// The sum of all time when the clock began.
+    since: Duration,
+    before: Duration,
+}
+
+impl Loss {
+    fn of(self, total: Duration, clock: &StallClock) -> Duration {
+        let all = total.saturating_sub(self.since);
+        self.before.saturating_add(all.saturating_sub(clock.counted()))
+    }
+
+    /// Lets it stay below `least` no longer.
+    fn catch_up(&mut self, least: Duration, total: Duration, clock: &StallClock) {
+        let missing = least.saturating_sub(self.of(total, clock));
+        self.before = self.before.saturating_add(missing);
+    }
+}
+
+impl Workers {
+    /// The thread made progress.
+    pub fn reset(&mut self) {
+        self.here.clear();
+        let here = std::mem::take(&mut self.here);
+        *self = Self { here, ..Self::default() };
+    }
+
+    /// Time counted against the thread.
+    pub const fn counted(&self) -> Duration {
+        self.counted
+    }
+
+    /// How many there are, and the most CPU time that one of them has used since the last progress; `None` without any.
+    pub fn told(&self) -> Option<(usize, Duration)> {
+        (!self.here.is_empty()).then_some((self.here.len(), self.ran))
+    }
+
+    /// Accounts for `elapsed` since the last look, of which the thread's own clock, `own`, has just made `interval`.
+    pub fn advance(
+        &mut self,
+        own: &StallClock,
+        interval: Interval,
+        seen: &[WorkerObservation],
+        elapsed: Duration,
+        late: bool,
+    ) -> Interval {
+        let before = std::mem::replace(&mut self.counted, own.counted());
+        self.look(seen, elapsed, late);
+        if self.here.is_empty() && self.gone.is_zero() {
+            self.lost = self.own.of(self.total, own);
+            return interval;
+        }
+        let losses = self.here.iter().map(|worker| worker.loss.of(self.total, &worker.clock));
+        self.lost = losses.fold(self.gone.max(self.own.of(self.total, own)), Duration::max);
+        let least = self.lost.saturating_sub(BEHIND.max(elapsed * 2));
+        self.own.catch_up(least, self.total, own);
+        for worker in &mut self.here {
+            worker.loss.catch_up(least, self.total, &worker.clock);
+            self.ran = self.ran.max(worker.clock.ran());
+        }
+        self.counted = self.counted.min(self.total.saturating_sub(self.lost).max(self.ran).max(own.ran()));
+        let counted = self.counted.saturating_sub(before);
+        let kept = if counted < elapsed / 2 { self.why() } else { None };
+        Interval { counted, excuse: interval.excuse.or(kept) }
+    }
+
+    /// What each worker's own clock makes of the time since the last look.
+    fn look(&mut self, seen: &[WorkerObservation], elapsed: Duration, late: bool) {
+        let since = self.total;
+        if !late {
+            self.total = self.total.saturating_add(elapsed);
+        }
+        for worker in &mut self.here {
+            worker.present = false;
+        }
+        // Whoever has ended keeps nobody waiting for a CPU.
+        for (guess, seen) in seen.iter().filter(|seen| seen.presence != Presence::Gone).enumerate() {
+            let key = (seen.lane, seen.generation);
+            let guessed = self.here.get(guess).is_some_and(|worker| worker.key == key).then_some(guess);
+            let place = guessed.or_else(|| self.here.iter().position(|worker| worker.key == key));
+            let place = place.unwrap_or_else(|| {
+                let loss = Loss { since, before: self.lost };
+                let clock = StallClock::default();
+                self.here.push(Worker { key, clock, loss, present: true, excuse: None });
+                self.here.len() - 1
+            });
+            let Some(worker) = self.here.get_mut(place) else { continue };
+            worker.present = true;
+            worker.excuse = worker.clock.advance(elapsed, seen.task, late).excuse;
+        }
+        let Self { here, gone, .. } = self;
+        here.retain(|worker| {
+            if !worker.present {
+                *gone = (*gone).max(worker.loss.of(since, &worker.clock));
+            }
+            worker.present
+        });
+    }
+
+    /// What keeps the worker that has lost most.
+    fn why(&self) -> Option<ExcuseKind> {
+        let kept = self.here.iter().filter(|worker| worker.excuse.is_some());
+        kept.max_by_key(|worker| worker.loss.of(self.total, &worker.clock))?.excuse
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observation::{TaskObservation, TaskState};
+
+    const LOOK: Duration = Duration::from_millis(10);
+    const LOOK_NS: u64 = 10_000_000;
+
+    fn task(state: TaskState, cpu_ns: u64, run_delay_ns: u64) -> TaskObservation {
+        TaskObservation { state, cpu_ns: Some(cpu_ns), run_delay_ns: Some(run_delay_ns), wait: None }
+    }
+
+    fn worker(lane: u32, task: TaskObservation) -> WorkerObservation {
+        WorkerObservation { lane, generation: 1, presence: Presence::Present, task: Some(task) }
+    }
+
+    /// A parent asleep for as many looks, with the workers that `seen` gives for each.
+    fn wait(looks: u64, mut seen: impl FnMut(u64) -> Vec<WorkerObservation>) -> (Workers, Interval) {
+        let (mut own, mut workers) = (StallClock::default(), Workers::default());
+        let mut last = Interval { counted: Duration::ZERO, excuse: None };
+        for look in 0..looks {
+            let interval = own.advance(LOOK, Some(task(TaskState::Sleeping, 5, 5)), false);
+            last = workers.advance(&own, interval, &seen(look), LOOK, false);
+        }
+        (workers, last)
+    }
+
+    #[test]
+    fn a_worker_that_gets_no_cpu_excuses_the_thread_that_waits_for_it() {
+        let (workers, last) = wait(100, |_| vec![worker(1, task(TaskState::Running, 7, 0))]);
+        assert_eq!(workers.counted(), Duration::ZERO);
+        assert_eq!(last, Interval { counted: Duration::ZERO, excuse: Some(ExcuseKind::Starved) });
+    }
+
+    #[test]
+    fn a_worker_that_sleeps_or_has_ended_excuses_nothing() {
+        let asleep = worker(1, task(TaskState::Sleeping, 7, 3));
+        let ended = WorkerObservation { lane: 2, presence: Presence::Gone, task: None, ..asleep };
+        for seen in [vec![asleep], vec![ended], vec![asleep, ended], vec![]] {
+            let (workers, last) = wait(100, |_| seen.clone());
+            assert_eq!(workers.counted(), 100 * LOOK, "{seen:?}");
+            assert_eq!(last.excuse, None);
+        }
+    }
+
+    #[test]
+    fn a_starved_worker_excuses_beside_one_that_sleeps() {
+        let asleep = worker(1, task(TaskState::Sleeping, 7, 3));
+        let (workers, _) = wait(100, |_| vec![asleep, worker(2, task(TaskState::Running, 7, 0))]);
+        assert_eq!(workers.counted(), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_worker_that_burns_cpu_counts_although_another_is_starved() {
+        let (workers, last) = wait(100, |look| {
+            vec![
+                worker(1, task(TaskState::Running, look * LOOK_NS, 0)),
+                worker(2, task(TaskState::Running, 7, 0)),
+            ]
+        });
+        assert_eq!(workers.counted(), 99 * LOOK, "the first look has nothing to be compared with");
+        assert_eq!(last.excuse, None);
+    }
+
+    #[test]
+    fn workers_that_are_starved_in_turn_lose_their_time_one_after_the_other() {
+        let (workers, _) = wait(200, |look| {
+            let waits = |mine| if mine { TaskState::Running } else { TaskState::Sleeping };
+            // What it waited shows when it is over.
+            let delay = if look < 100 { 0 } else { 1_000_000_000 };
+            vec![worker(1, task(waits(look < 100), 7, delay)), worker(2, task(waits(look >= 100), 7, 0))]
+        });
+        assert!(workers.counted() <= 2 * BEHIND, "{:?}", workers.counted());
+    }
+
+    #[test]
+    fn what_a_worker_lost_stays_lost_when_it_has_ended() {
+        let (workers, _) = wait(100, |look| {
+            let starved = worker(1, task(TaskState::Running, 7, 0));
+            if look < 60 { vec![starved] } else { vec![] }
+        });
+        assert_eq!(workers.counted(), 40 * LOOK);
+    }
+
+    #[test]
+    fn a_worker_that_cannot_be_looked_at_brings_no_verdict_nearer() {
+        let hidden = WorkerObservation { lane: 1, generation: 1, presence: Presence::Unknown, task: None };
+        assert_eq!(wait(100, |_| vec![hidden]).0.counted(), Duration::ZERO);
+    }
+}

@@ -1,0 +1,166 @@
+//! What the process's cgroup says of throttling, for version 1 (`cpu.stat` of the `cpu` controller) and version 2.
+//!
+//! An ancestor's throttling shows only in the ancestor, so all of them are read, as far as they can be seen from here. Finding
+//! them takes locks that every move between cgroups takes, so it is done on the adopter's thread; the loop reads open files.
+//! The counters are of all CPUs together and lag behind, so no time is ever taken from them: that they grow says that the
+//! process is being throttled, and nothing else.
+
+use std::io::BufReader;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use procfs::process::MountInfos;
+use procfs::{FromBufRead, ProcessCGroups};
+use rustix::fs::{CWD, Mode, OFlags};
+
+use crate::observation::ThrottleObservation;
+
+/// Levels of the tree that are read, from the process's own cgroup up. Kubernetes has five.
+const MOST_LEVELS: usize = 16;
+
+/// The `cpu.stat` files of one process's cgroup and of all above it, open.
+#[derive(Debug)]
+pub struct CpuStat(Vec<OwnedFd>);
+
+/// Where those files are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place(Vec<PathBuf>);
+
+impl Place {
+    /// Finds them for the process whose folder in `/proc` is `proc_dir`; `own` is the folder of this process, whose mounts
+    /// count. Empty if there are none to be seen, as in a container without a cgroup mount.
+    pub fn find(proc_dir: &Path, own: &Path) -> Self {
+        let open = |path: PathBuf| std::fs::File::open(path).ok().map(BufReader::new);
+        let groups = open(proc_dir.join("cgroup")).and_then(|file| ProcessCGroups::from_buf_read(file).ok());
+        let mounts = open(own.join("mountinfo")).and_then(|file| MountInfos::from_buf_read(file).ok());
+        let (Some(groups), Some(mounts)) = (groups, mounts) else { return Self::default() };
+        let mut files = Vec::new();
+        for group in &groups.0 {
+            let unified = group.hierarchy == 0;
+            if !unified && !group.controllers.iter().any(|controller| controller == "cpu") {
+                continue;
+            }
+            let mounted = mounts.0.iter().find(|mount| match unified {
+                true => mount.fs_type == "cgroup2",
+                false => mount.fs_type == "cgroup" && mount.super_options.contains_key("cpu"),
+            });
+            let Some(mount) = mounted else { continue };
+            // Only what lies below the root of the mount can be seen.
+            let Ok(below) = Path::new(&group.pathname).strip_prefix(&mount.root) else { continue };
+            if below.components().any(|part| part == std::path::Component::ParentDir) {
+                continue;
+            }
+            let levels = below.ancestors().take(MOST_LEVELS);
+            files.extend(levels.map(|level| mount.mount_point.join(level).join("cpu.stat")));
+        }
+        Self(files)
+    }
+
+    /// Opens those that exist: the root of a tree has none.
+    pub fn open(&self) -> CpuStat {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let opened = self.0.iter().map(|path| rustix::fs::openat(CWD, path, flags, Mode::empty()));
+        CpuStat(opened.filter_map(Result::ok).collect())
+    }
+}
+
+impl CpuStat {
+    /// The sums over all levels; `None` if no level tells of any throttling.
+    pub fn read(&self) -> Option<ThrottleObservation> {
+        let mut text = [0; 2_048];
+        let levels = self.0.iter().filter_map(|file| {
+            let length = rustix::io::pread(file, &mut text[..], 0).ok()?;
+            parse(std::str::from_utf8(text.get(..length)?).ok()?)
+        });
+        levels.reduce(|all, level| ThrottleObservation {
+            periods: all.periods.wrapping_add(level.periods),
+            time_ns: all.time_ns.wrapping_add(level.time_ns),
+        })
+    }
+}
+
+/// One file: `nr_throttled`, and `throttled_time` (version 1, nanoseconds) or `throttled_usec` (version 2).
+fn parse(text: &str) -> Option<ThrottleObservation> {
+    let number = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+        line.and_then(|number| number.trim().parse::<u64>().ok())
+    };
+    let micros = number("throttled_usec").map(|micros| micros.saturating_mul(1_000));
+    let (periods, time_ns) = (number("nr_throttled"), number("throttled_time").or(micros));
+    (periods.is_some() || time_ns.is_some()).then(|| ThrottleObservation {
+        periods: periods.unwrap_or_default(),
+        time_ns: time_ns.unwrap_or_default(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A tree in a folder: what `/proc/PID/cgroup` and `mountinfo` say (`TREE` is the folder), and files below it.
+    fn tree(cgroup: &str, mountinfo: &str, files: &[(&str, &str)]) -> (tempfile::TempDir, Place) {
+        let root = tempfile::tempdir().expect("a folder");
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+            std::fs::write(path, text).expect("written");
+        };
+        write("proc/7/cgroup", cgroup);
+        write("proc/self/mountinfo", &mountinfo.replace("TREE", &root.path().display().to_string()));
+        files.iter().for_each(|(path, text)| write(path, text));
+        let place = Place::find(&root.path().join("proc/7"), &root.path().join("proc/self"));
+        (root, place)
+    }
+
+    const V1: &str = "32 31 0:29 / TREE/cpu rw,relatime - cgroup cgroup rw,cpu,cpuacct\n\
+                      33 31 0:30 / TREE/memory rw,relatime - cgroup cgroup rw,memory\n";
+
+    #[test]
+    fn version_1_tells_of_its_own_cgroup_and_of_those_above() {
+        let (_root, place) = tree(
+            "4:memory:/other\n1:cpu,cpuacct:/a/b\n0::/\n",
+            V1,
+            &[
+                ("cpu/a/b/cpu.stat", "nr_periods 9\nnr_throttled 2\nthrottled_time 300\n"),
+                ("cpu/a/cpu.stat", "nr_periods 9\nnr_throttled 5\nthrottled_time 1000\n"),
+                ("cpu/cpu.stat", "nr_periods 0\nnr_throttled 0\nthrottled_time 0\n"),
+            ],
+        );
+        let sum = ThrottleObservation { periods: 7, time_ns: 1_300 };
+        assert_eq!(place.open().read(), Some(sum));
+    }
+
+    #[test]
+    fn version_2_tells_microseconds_and_its_root_nothing() {
+        let mounts = "41 31 0:38 / TREE/unified rw,relatime - cgroup2 cgroup2 rw\n";
+        let (_root, place) = tree(
+            "0::/kubepods/pod/box\n",
+            mounts,
+            &[
+                ("unified/kubepods/pod/box/cpu.stat", "usage_usec 5\nnr_throttled 1\nthrottled_usec 20\n"),
+                ("unified/kubepods/pod/cpu.stat", "usage_usec 5\nnr_throttled 3\nthrottled_usec 7\n"),
+                ("unified/cpu.stat", "usage_usec 5\nuser_usec 3\n"),
+            ],
+        );
+        assert_eq!(place.open().read(), Some(ThrottleObservation { periods: 4, time_ns: 27_000 }));
+    }
+
+    #[test]
+    fn what_lies_above_the_root_of_a_mount_is_not_looked_for() {
+        let mounts = "41 31 0:38 /pod TREE/unified rw,relatime - cgroup2 cgroup2 rw\n";
+        let files = [("unified/box/cpu.stat", "nr_throttled 1\nthrottled_usec 20\n")];
+        let (_root, inside) = tree("0::/pod/box\n", mounts, &files);
+        assert_eq!(inside.open().read(), Some(ThrottleObservation { periods: 1, time_ns: 20_000 }));
+        for outside in ["0::/elsewhere\n", "0::/pod/../box\n", "garbage", ""] {
+            let (_root, place) = tree(outside, mounts, &files);
+            assert_eq!(place.open().read(), None, "{outside:?}");
+        }
+    }
+
+    #[test]
+    fn this_machine_tells_of_the_process_that_asks() {
+        // Whatever its cgroups are, this neither fails nor waits.
+        let own = Path::new("/proc/self");
+        let _ = Place::find(own, own).open().read();
+    }
+}

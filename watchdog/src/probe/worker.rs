@@ -1,0 +1,126 @@
+//! The workers in a thread's lanes: whether each exists, and what the kernel says of it. Asked only while the thread stands
+//! still. A lane's tid is the target's word, so it is looked up among the tasks of the target and nowhere else, and its
+//! start time must be the one in the lane. What comes of it can only excuse.
+
+use rustix::io::Errno;
+use shard_heartbeat::{LaneSample, SlotState};
+
+use crate::observation::{Presence, WorkerObservation};
+
+use super::Adopted;
+use super::task::{TaskDir, Unreadable};
+use super::thread::our_tid;
+
+/// Workers of one thread that are looked at, those in the lowest lanes. A pool has as many as there are CPUs for it.
+const MOST_OF_A_THREAD: usize = 64;
+/// Workers that one look asks the kernel about, of all threads together: two to three milliseconds of reading at worst.
+const MOST_AT_ONCE: usize = 256;
+/// Workers that one look opens. In another pid namespace each takes a look at every task of the target.
+const OPENED_AT_ONCE: usize = 8;
+
+/// What one look may still spend on workers.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    asked: usize,
+    opened: usize,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { asked: MOST_AT_ONCE, opened: OPENED_AT_ONCE }
+    }
+}
+
+/// What is kept open for the workers of one thread.
+#[derive(Debug, Default)]
+pub struct Workers(Vec<Worker>);
+
+#[derive(Debug)]
+struct Worker {
+    lane: u32,
+    generation: u64,
+    presence: Presence,
+    dir: Option<TaskDir>,
+}
+
+impl Workers {
+    /// Looks at whoever holds a lane now. One that could not be looked at is told without a view.
+    pub fn observe(
+        &mut self,
+        lanes: &[LaneSample],
+        target: &Adopted,
+        room: &mut Room,
+        into: &mut Vec<WorkerObservation>,
+    ) {
+        into.clear();
+        // Lane 0 is the thread's own and not among them.
+        let live = (1..).zip(lanes).filter(|(_, lane)| lane.state == SlotState::Live);
+        for (place, (lane, sample)) in live.take(MOST_OF_A_THREAD).enumerate() {
+            if room.asked == 0 {
+                break;
+            }
+            room.asked -= 1;
+            let known = self.0.get(place).is_some_and(|known| known.is(lane, sample));
+            if !known {
+                let worker = if room.opened == 0 {
+                    Worker { lane, generation: sample.generation, presence: Presence::Unknown, dir: None }
+                } else {
+                    room.opened -= 1;
+                    Worker::open(lane, sample, target)
+                };
+                self.0.truncate(place);
+                self.0.push(worker);
+            }
+            into.extend(self.0.get_mut(place).map(Worker::look));
+        }
+        self.0.truncate(into.len());
+    }
+}
+
+impl Worker {
+    /// Whether it is the one that `sample` tells of, and has been opened.
+    fn is(&self, lane: u32, sample: &LaneSample) -> bool {
+        (self.lane, self.generation) == (lane, sample.generation)
+            && (self.dir.is_some() || self.presence == Presence::Gone)
+    }
+
+    fn open(lane: u32, sample: &LaneSample, target: &Adopted) -> Self {
+        let mut worker = Self { lane, generation: sample.generation, presence: Presence::Unknown, dir: None };
+        let tid = match our_tid(sample.tid, target) {
+            Ok(Some(tid)) => tid,
+            Ok(None) => {
+                worker.presence = Presence::Gone;
+                return worker;
+            }
+            // No number of a thread at all: nobody is there.
+            Err(Unreadable) if i32::try_from(sample.tid).map_or(true, |tid| tid <= 0) => {
+                worker.presence = Presence::Gone;
+                return worker;
+            }
+            Err(Unreadable) => return worker,
+        };
+        match TaskDir::open(&target.proc_dir.join("task").join(tid.to_string())) {
+            Ok(dir) => {
+                let start_time = sample.start_time.wrapping_add_signed(target.start_time_offset);
+                let slack = u64::from(target.start_time_offset != 0);
+                worker.presence = dir.presence(start_time, slack);
+                // Somebody else has that tid by now.
+                worker.dir = Some(dir).filter(|_| worker.presence != Presence::Gone);
+            }
+            Err(Errno::NOENT | Errno::SRCH) => worker.presence = Presence::Gone,
+            Err(_) => {}
+        }
+        worker
+    }
+
+    fn look(&mut self) -> WorkerObservation {
+        let task = self.dir.as_ref().and_then(TaskDir::observe);
+        if task.is_none()
+            && let Some(dir) = &self.dir
+        {
+            self.presence = dir.existence();
+        }
+        let Self { lane, generation, presence, .. } = *self;
+        WorkerObservation { lane, generation, presence, task }
+    }
+}

@@ -38,4 +38,5 @@ pub mod sidecar;
 pub mod skip;
 pub mod soak;
 pub mod sweep;
+pub mod systemd;
 pub mod wait;

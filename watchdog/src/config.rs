@@ -47,9 +47,6 @@ pub type Asks = fn(&Config) -> bool;
 
 /// What this version reads and checks, and does not act upon yet, and whether a config asks for it.
 pub const NOT_YET: &[(&str, Asks)] = &[
-    ("judge.excuse.starved", |config| config.judge.starved != JudgeConfig::default().starved),
-    ("judge.excuse.throttled", |config| config.judge.throttled != JudgeConfig::default().throttled),
-    ("judge.excuse.traced", |config| config.judge.traced != JudgeConfig::default().traced),
     ("evidence.time_limit", |config| config.evidence.time_limit != DEFAULT_EVIDENCE_TIME),
     ("a target without heartbeat", |config| !matches!(config.target.find, FindTarget::Heartbeat(_))),
 ];

@@ -27,6 +27,7 @@ pub mod recorder;
 pub mod relay;
 pub mod signals;
 pub mod snapshot;
+pub mod start_limit;
 pub mod status_json;
 pub mod supervise;
 pub mod surface;

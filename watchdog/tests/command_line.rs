@@ -40,7 +40,6 @@ fn check_sums_up_a_good_config_and_ends_with_0() {
       kill     observe: says what it would kill, and kills nothing
       evidence /var/lib/shard-watchdog/0
       http     127.0.0.1:9611
-    note: judge.excuse.traced is read and checked, but this version does not act upon it yet
     ");
 }
 

@@ -2,16 +2,20 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::BAD_INPUT;
-use shard_watchdog::config::{Config, FindTarget, KillMode, On, ThreadRule, read};
+use shard_watchdog::config::{Config, FindTarget, KillConfig, KillMode, On, ThreadRule, read};
+use shard_watchdog::start_limit::{self, StartLimit};
 
 const HELP: &str = "\
 Examples:
   shard-watchdog check --config /etc/shard-watchdog/0.toml
   shard-watchdog check --config new.toml && systemctl reload shard-watchdog@0
+
+If systemd runs here and knows the target's unit, its StartLimit… is held against kill.budget, and a
+collision is a warning.
 
 Exit codes: 0 the config is good · 2 it is not, and every problem was printed as
 FILE:LINE: KEY: found VALUE: what is allowed";
@@ -35,6 +39,9 @@ pub(crate) fn run(args: &Args) -> ExitCode {
             }
             // Whoever reads this may have gone; the exit code tells the same.
             let _ = std::io::stdout().write_all(summary(&config).as_bytes());
+            for collision in collisions(&config) {
+                let _ = writeln!(std::io::stderr().lock(), "warning: {collision}");
+            }
             ExitCode::SUCCESS
         }
         Err(problems) => {
@@ -42,6 +49,18 @@ pub(crate) fn run(args: &Args) -> ExitCode {
             ExitCode::from(BAD_INPUT)
         }
     }
+}
+
+/// Where the budget and the unit of the target, as systemd has it now, do not go together.
+fn collisions(config: &Config) -> Vec<String> {
+    let of_process = || match &config.target.find {
+        FindTarget::Heartbeat(path) => start_limit::unit_of(path, Path::new("/proc")),
+        _ => None,
+    };
+    let Some(unit) = config.target.systemd_unit.clone().or_else(of_process) else { return Vec::new() };
+    let limit = StartLimit::ask(&unit);
+    let KillConfig { budget_kills, budget_per, .. } = config.kill;
+    limit.map_or_else(Vec::new, |limit| limit.collisions(&unit, budget_kills, budget_per))
 }
 
 fn summary(config: &Config) -> String {

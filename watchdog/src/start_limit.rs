@@ -1,0 +1,225 @@
+//! How often systemd starts a unit before it leaves it dead, and whether the kill budget fits below that.
+//!
+//! Each kill spends one of the supervisor's starts, too. A budget that systemd's own limit (`StartLimitBurst=` in
+//! `StartLimitIntervalSec=`, systemd.unit(5)) cannot carry turns the watchdog's restarts into an outage.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use shard_heartbeat::Reader;
+
+/// `systemctl` answers within milliseconds. One that does not is not waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Between two looks at whether it has ended.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// More than the few lines that are asked for; what else it would say is not read.
+const MOST_BYTES: u64 = 16 << 10;
+
+/// What a unit says of its own restarts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartLimit {
+    /// `StartLimitIntervalSec=`; zero: there is no limit.
+    pub interval: Duration,
+    /// `StartLimitBurst=`: starts within the interval; zero: there is no limit.
+    pub burst: u32,
+    /// `Restart=`, such as `always`.
+    pub restart: String,
+}
+
+impl StartLimit {
+    /// Asks the running systemd about `unit`. `None`: there is none to be asked, or it knows no such unit, or it does not answer within
+    /// two seconds.
+    pub fn ask(unit: &str) -> Option<Self> {
+        let properties = "--property=LoadState,StartLimitIntervalUSec,StartLimitBurst,Restart";
+        let mut child = Command::new("systemctl")
+            .args(["show", properties, "--", unit])
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        let until = Instant::now() + PATIENCE;
+        let status = loop {
+            match child.try_wait() {
+                Ok(Some(status)) => break Some(status),
+                Ok(None) if Instant::now() < until => std::thread::sleep(LOOK),
+                _ => break None,
+            }
+        };
+        if status.is_none() {
+            // It cannot be relied on any more, and its end is not waited for beyond what SIGKILL takes.
+            let _ = child.kill();
+            let _ = child.try_wait();
+        }
+        let mut said = String::new();
+        // It has ended, and what it said fits into the pipe.
+        child.stdout.take()?.take(MOST_BYTES).read_to_string(&mut said).ok()?;
+        status.filter(std::process::ExitStatus::success).and_then(|_| Self::parse(&said))
+    }
+
+    /// Reads what `systemctl show` says. `None`: not of a unit that is loaded, or not understood.
+    pub fn parse(said: &str) -> Option<Self> {
+        let value = |name: &str| said.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        if value("LoadState") != Some("loaded") {
+            return None;
+        }
+        Some(Self {
+            interval: timespan(value("StartLimitIntervalUSec")?)?,
+            burst: value("StartLimitBurst")?.parse().ok()?,
+            restart: value("Restart")?.to_owned(),
+        })
+    }
+
+    /// Why a budget of `kills` in `per` does not go with this unit, each with what to do; empty: it does.
+    pub fn collisions(&self, unit: &str, kills: u32, per: Duration) -> Vec<String> {
+        let mut found = Vec::new();
+        if !matches!(self.restart.as_str(), "always" | "on-failure" | "on-abnormal" | "on-abort") {
+            found.push(format!(
+                "unit {unit} has Restart={}: what the watchdog kills stays dead. Set Restart=always.",
+                self.restart
+            ));
+        }
+        if self.burst == 0 || self.interval.is_zero() {
+            return found;
+        }
+        let possible = possible_kills(kills, per, self.interval);
+        // The first start, and one crash that is not the watchdog's doing.
+        let needed = possible.saturating_add(2);
+        if needed > self.burst {
+            let (burst, interval) = (self.burst, self.interval);
+            let room = burst.saturating_sub(2);
+            let less = if room == 0 { String::new() } else { format!("kill.budget.kills = {room}, or ") };
+            found.push(format!(
+                "kill.budget allows {possible} kills in the {interval:?} in which systemd starts unit {unit} {burst} times at most: \
+                 with the first start and one crash that is {needed}, and systemd leaves it dead. Set {less}StartLimitBurst={needed} in the unit."
+            ));
+        }
+        found
+    }
+}
+
+/// How many kills a bucket of `kills` that refills in `per` allows within `interval`.
+fn possible_kills(kills: u32, per: Duration, interval: Duration) -> u32 {
+    let refilled = if per.is_zero() {
+        u128::MAX
+    } else {
+        u128::from(kills).saturating_mul(interval.as_nanos()) / per.as_nanos()
+    };
+    kills.saturating_add(u32::try_from(refilled).unwrap_or(u32::MAX))
+}
+
+/// A span of time as systemd writes it: `10s`, `1min 30s`, `infinity` (systemd.time(7)).
+fn timespan(text: &str) -> Option<Duration> {
+    if text == "infinity" {
+        return Some(Duration::MAX);
+    }
+    let mut sum = Duration::ZERO;
+    for part in text.split_whitespace() {
+        let unit = part.trim_start_matches(|c: char| c.is_ascii_digit());
+        let count: u32 = part.strip_suffix(unit)?.parse().ok()?;
+        let one = match unit {
+            // Zero is written without a unit.
+            "" if count == 0 => Duration::ZERO,
+            "us" => Duration::from_micros(1),
+            "ms" => Duration::from_millis(1),
+            "s" => Duration::from_secs(1),
+            "min" => Duration::from_secs(60),
+            "h" => Duration::from_secs(3_600),
+            "d" => Duration::from_secs(86_400),
+            "w" => Duration::from_secs(7 * 86_400),
+            // As systemd counts them: 30.44 days and 365.25 days.
+            "month" => Duration::from_secs(2_629_800),
+            "y" => Duration::from_secs(31_557_600),
+            _ => return None,
+        };
+        sum = sum.checked_add(one.checked_mul(count)?)?;
+    }
+    Some(sum)
+}
+
+/// The unit that the process of this heartbeat stands in, by its cgroup; `None` if it runs in none, or not at all.
+pub fn unit_of(heartbeat: &Path, proc_root: &Path) -> Option<String> {
+    let pid = Reader::open(heartbeat).ok()?.header().pid;
+    let cgroups = std::fs::read_to_string(proc_root.join(pid.to_string()).join("cgroup")).ok()?;
+    innermost_service(&cgroups)
+}
+
+/// The last `….service` on the path of any hierarchy.
+fn innermost_service(cgroups: &str) -> Option<String> {
+    cgroups.lines().find_map(|line| {
+        let path = line.splitn(3, ':').nth(2)?;
+        path.rsplit('/').find(|part| part.ends_with(".service")).map(str::to_owned)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As systemd 252 answers.
+    const SHOWN: &str = "Restart=always\nLoadState=loaded\nStartLimitIntervalUSec=10s\nStartLimitBurst=5\n";
+    const PER: Duration = Duration::from_secs(600);
+
+    fn limit() -> StartLimit {
+        StartLimit::parse(SHOWN).expect("it can be read")
+    }
+
+    #[test]
+    fn what_systemctl_shows_is_read() {
+        let expected =
+            StartLimit { interval: Duration::from_secs(10), burst: 5, restart: "always".to_owned() };
+        assert_eq!(limit(), expected);
+        let unknown = SHOWN.replace("loaded", "not-found");
+        for other in ["", "LoadState=loaded\n", &unknown, &SHOWN.replace("=10s", "=10 parsecs")] {
+            assert_eq!(StartLimit::parse(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn spans_of_time_are_systemds() {
+        for (text, seconds) in [("0", 0), ("90s", 90), ("1min 30s", 90), ("1h 1s", 3_601), ("1d", 86_400)] {
+            assert_eq!(timespan(text), Some(Duration::from_secs(seconds)), "{text}");
+        }
+        assert_eq!(timespan("1.5s"), None);
+        assert_eq!(timespan("99999999999999s"), None);
+    }
+
+    #[test]
+    fn the_default_budget_goes_with_the_default_limit_and_one_more_kill_does_not() {
+        assert_eq!(limit().collisions("a.service", 3, PER), Vec::<String>::new());
+        let found = limit().collisions("a.service", 4, PER);
+        assert_eq!(found.len(), 1);
+        assert!(
+            found[0].contains("kill.budget.kills = 3") && found[0].contains("StartLimitBurst=6"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn a_bucket_that_refills_within_the_interval_allows_more() {
+        let slow = StartLimit { interval: 2 * PER, burst: 10, ..limit() };
+        // Three at once, and three more in each ten minutes.
+        assert_eq!(slow.collisions("a.service", 3, PER).len(), 1);
+        assert_eq!(StartLimit { burst: 11, ..slow }.collisions("a.service", 3, PER), Vec::<String>::new());
+    }
+
+    #[test]
+    fn no_limit_collides_with_nothing_and_no_restart_with_everything() {
+        let unlimited = StartLimit { interval: Duration::ZERO, ..limit() };
+        assert_eq!(unlimited.collisions("a.service", 1_000, PER), Vec::<String>::new());
+        let once = StartLimit { restart: "no".to_owned(), ..limit() };
+        assert!(once.collisions("a.service", 1, PER)[0].contains("Restart=always"));
+    }
+
+    #[test]
+    fn the_unit_is_the_innermost_service_of_a_cgroup() {
+        let text = "12:cpu:/\n1:name=systemd:/system.slice/shard@0.service/payload\n0::/\n";
+        assert_eq!(innermost_service(text).as_deref(), Some("shard@0.service"));
+        assert_eq!(innermost_service("0::/user.slice/session-1.scope\n"), None);
+    }
+}

@@ -11,6 +11,7 @@ const MOST_TOLD: usize = 10;
 
 /// Their flags.
 #[derive(Debug, clap::Args)]
+#[group(id = "long_run")]
 pub struct Args {
     /// How long, such as 90s, 10m or 1h
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]

@@ -151,7 +151,8 @@ impl Executor {
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => self.discard_answers(),
-                Err(RecvTimeoutError::Disconnected) => break,
+                // The network side has gone: the guard finds and names it. This thread is only without work.
+                Err(RecvTimeoutError::Disconnected) => std::thread::sleep(deadline::LOOK_ROUND),
             }
             // Whoever keeps watch over this thread learns of it by its end: it is not whole without its helpers.
             if let Some(helper) = pool.lost().or_else(|| self.still_missing(&pool)) {

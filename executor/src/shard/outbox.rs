@@ -45,7 +45,8 @@ impl Outbox {
                     self.deliver(outgoing);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
+                // The executor thread has gone. That is what the guard must find and name, not this one after it.
+                Err(RecvTimeoutError::Disconnected) => std::thread::sleep(deadline::LOOK_ROUND),
             }
         }
         beat.leave();

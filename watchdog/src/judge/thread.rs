@@ -263,11 +263,11 @@ impl ThreadTrial {
             _ => None,
         };
         let busy = used.map(|used| used > self.counted() / 2);
-        // A thread that waits for one that burns CPU is not what is locked.
+        // A thread that waits for one that burns CPU is not what is locked. It may wake up now and then to look round, and be seen so.
         let works = self.workers.told().is_some_and(|(_, ran)| ran > self.counted() / 2);
         match (last.state, busy) {
             (TaskState::DiskSleep, _) => StallKind::IoWait,
-            (TaskState::Sleeping, _) if works => StallKind::Livelock,
+            (TaskState::Sleeping | TaskState::Running, _) if works => StallKind::Livelock,
             (TaskState::Running, Some(true)) | (TaskState::Sleeping, Some(true)) => StallKind::Livelock,
             (TaskState::Sleeping, _) => match last.wait {
                 Some(WaitChannel::Futex) => StallKind::Deadlock,

@@ -63,7 +63,9 @@ fn row_43_a_stop_within_its_excuse_is_excused_and_then_healthy() {
     let number = Pid::from_raw(i32::try_from(pid.as_i64().unwrap()).unwrap()).unwrap();
     let pidfd = rustix::process::pidfd_open(number, PidfdFlags::empty()).unwrap();
     rustix::process::pidfd_send_signal(&pidfd, Signal::STOP).unwrap();
-    shard.sidecar.wait_for("excused");
+    let excused = shard.sidecar.wait_for("excused");
+    assert_eq!(excused["no_kill"][0]["because"], "stopped", "{excused:#}");
+    assert_eq!(excused["deadlines"][0]["at_most_seconds"], 60.0, "{excused:#}");
     wait::holds_for(Duration::from_secs(2), "excused while stopped", || {
         shard.sidecar.status().is_none_or(|status| status["verdict"] == "excused")
     });

@@ -31,8 +31,25 @@ pub struct Snapshot {
     pub dropped: u64,
     /// Whether thread ends arrive as events (`pidfd`) or are polled (`poll`).
     pub thread_events: &'static str,
+    /// Whether the thread that it is condemned for is excused now, so that a kill that was withheld waits.
+    pub held: bool,
+    /// Clocks of the whole process that run now.
+    pub deadlines: Vec<Deadline>,
     /// What the second policy thinks, if there is one.
     pub shadow: Option<ShadowStatus>,
+}
+
+/// A clock of the whole process, and what it runs against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline {
+    /// `startup_grace`, `stopped` or `exiting`.
+    pub what: &'static str,
+    /// Since when it runs.
+    pub since: Monotonic,
+    /// How long it may.
+    pub at_most: Duration,
+    /// Whether the process is condemned then.
+    pub kills: bool,
 }
 
 /// What a policy thinks that is judged and never acted upon.
@@ -78,6 +95,8 @@ pub struct ThreadStatus {
     pub excuse_over_cap: bool,
     /// Why its time does not count, if it is excused.
     pub excuse: Option<ExcuseKind>,
+    /// Every excuse that it has had since its last progress.
+    pub excuses: Vec<ExcuseStatus>,
     /// When this sidecar last saw it make progress or change its activity.
     pub last_beat: Option<Monotonic>,
     /// Changes of progress or activity seen so far: the sum of all its beats.
@@ -92,6 +111,17 @@ pub struct ThreadStatus {
     pub counted: Duration,
     /// The threshold that `counted` runs against; `None` if the rule does not kill or report stalls.
     pub stall_after: Duration,
+}
+
+/// How long one excuse has held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExcuseStatus {
+    /// Which.
+    pub kind: ExcuseKind,
+    /// For so long since the last progress, all of its times together.
+    pub lasted: Duration,
+    /// How long it may, if there is a limit.
+    pub cap: Option<Duration>,
 }
 
 /// One published channel.

@@ -1,6 +1,8 @@
 //! The JSON of `/api/v1/status`, one shape for the server that writes it and the commands that read it. Fields may be
 //! added; none that is here goes or changes its meaning.
 
+pub mod brakes;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -11,7 +13,7 @@ use crate::clock::Monotonic;
 use crate::incident::timeline::{maybe_micros, micros};
 use crate::recorder::archive::Held;
 use crate::relay::board::Board;
-use crate::snapshot::{ChannelStatus, ShadowStatus, Snapshot, ThreadStatus};
+use crate::snapshot::{ChannelStatus, Deadline, ExcuseStatus, ShadowStatus, Snapshot, ThreadStatus};
 use crate::telemetry::dropped::Signal;
 use crate::verdict::{ExcuseKind, Health, Reason, Verdict};
 
@@ -54,6 +56,15 @@ pub struct StatusJson {
     /// What the policy of `[shadow]` thinks; null without one.
     #[serde(default)]
     pub shadow: Option<ShadowJson>,
+    /// Whether the thread that it is condemned for is excused now, so that a kill that was withheld waits.
+    #[serde(default)]
+    pub held: bool,
+    /// Clocks of the whole process that run now.
+    #[serde(default)]
+    pub deadlines: Vec<DeadlineJson>,
+    /// Why it has not killed: what decides first, then what else would hold a kill back.
+    #[serde(default)]
+    pub no_kill: Vec<BrakeJson>,
     /// The long-term recording; null without `[recorder]`.
     #[serde(default)]
     pub recorder: Option<RecorderJson>,
@@ -62,6 +73,41 @@ pub struct StatusJson {
     pub telemetry_dropped: BTreeMap<String, u64>,
     /// Version of the sidecar.
     pub version: String,
+}
+
+/// A clock of the whole process, and what it runs against.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeadlineJson {
+    /// `startup_grace`, `stopped` or `exiting`.
+    pub what: String,
+    /// How long it has run.
+    pub seconds: f64,
+    /// How long it may.
+    pub at_most_seconds: f64,
+    /// Whether the process is condemned then.
+    pub kills: bool,
+}
+
+/// One thing that stands between the target and a kill.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrakeJson {
+    /// One word for scripts.
+    pub because: String,
+    /// The sentence for a person.
+    pub why: String,
+}
+
+/// How long one excuse of a thread has held.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExcuseJson {
+    /// Which, as in `kind` of the thread.
+    pub kind: ExcuseKind,
+    /// Whether it holds now.
+    pub running: bool,
+    /// For so long since the thread's last progress, all of its times together.
+    pub seconds: f64,
+    /// How long it may; null if there is no limit.
+    pub at_most_seconds: Option<f64>,
 }
 
 /// The long-term recording.
@@ -125,6 +171,9 @@ pub struct ThreadJson {
     /// Whether its excuse has lasted as long as it may: a person should look.
     #[serde(default)]
     pub excuse_over_cap: bool,
+    /// Every excuse that it has had since its last progress.
+    #[serde(default)]
+    pub excuses: Vec<ExcuseJson>,
     /// Since its last sign of progress or change of activity.
     pub heartbeat_age_seconds: Option<f64>,
     /// What it works on.
@@ -173,7 +222,7 @@ impl StatusJson {
         let held = snapshot.as_deref();
         let target = held.and_then(|snapshot| snapshot.target);
         let dropped = |signal: &Signal| (signal.label().to_owned(), board.dropped().get(*signal));
-        Self {
+        let mut status = Self {
             shard: board.shard().to_owned(),
             verdict: standing.verdict,
             reason: standing.reason,
@@ -191,8 +240,13 @@ impl StatusJson {
             shadow: held.and_then(|snapshot| snapshot.shadow.as_ref()).map(|status| shadow(board, status)),
             recorder: board.archive().map(recorder),
             telemetry_dropped: Signal::ALL.iter().map(dropped).collect(),
+            held: held.is_some_and(|snapshot| snapshot.held),
+            deadlines: held.map(deadlines).unwrap_or_default(),
+            no_kill: Vec::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-        }
+        };
+        status.no_kill = brakes::of(&status);
+        status
     }
 }
 
@@ -224,6 +278,16 @@ fn shadow(board: &Board, status: &ShadowStatus) -> ShadowJson {
     }
 }
 
+fn deadlines(snapshot: &Snapshot) -> Vec<DeadlineJson> {
+    let json = |deadline: &Deadline| DeadlineJson {
+        what: deadline.what.to_owned(),
+        seconds: seconds(snapshot.at.since(deadline.since)),
+        at_most_seconds: seconds(deadline.at_most),
+        kills: deadline.kills,
+    };
+    snapshot.deadlines.iter().map(json).collect()
+}
+
 fn excused(snapshot: &Snapshot) -> BTreeMap<String, f64> {
     let kinds = ExcuseKind::ALL.iter().zip(snapshot.excused).filter(|(_, time)| !time.is_zero());
     kinds.map(|(kind, time)| (kind.label().to_owned(), seconds(time))).collect()
@@ -242,12 +306,22 @@ fn thread(snapshot: &Snapshot, thread: &ThreadStatus) -> ThreadJson {
         health: thread.health,
         kind: kind.map(str::to_owned),
         excuse_over_cap: thread.excuse_over_cap,
+        excuses: thread.excuses.iter().map(|excuse| excuse_json(thread, excuse)).collect(),
         heartbeat_age_seconds: age(thread.last_beat),
         work_key: thread.work_key,
         attempt: thread.attempt,
         work_age_seconds: age(thread.work_since),
         counted_seconds: seconds(thread.counted),
         stall_after_seconds: seconds(thread.stall_after),
+    }
+}
+
+fn excuse_json(thread: &ThreadStatus, excuse: &ExcuseStatus) -> ExcuseJson {
+    ExcuseJson {
+        kind: excuse.kind,
+        running: thread.excuse == Some(excuse.kind),
+        seconds: seconds(excuse.lasted),
+        at_most_seconds: excuse.cap.map(seconds),
     }
 }
 

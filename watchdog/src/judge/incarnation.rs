@@ -97,6 +97,21 @@ impl Incarnation {
         self.condemned.as_ref()
     }
 
+    /// When it was first looked at, from which `startup_grace` counts.
+    pub const fn first_seen(&self) -> Monotonic {
+        self.first_seen
+    }
+
+    /// Since when it has been stopped by a signal, if it is.
+    pub const fn stopped_since(&self) -> Option<Monotonic> {
+        self.stopped_since
+    }
+
+    /// Since when it has been ending, if it is.
+    pub const fn exiting_since(&self) -> Option<Monotonic> {
+        self.exiting_since
+    }
+
     /// Its threads, in slot order.
     pub fn threads(&self) -> &[ThreadTrial] {
         &self.threads

@@ -69,6 +69,7 @@ pub(crate) fn snapshot() -> Snapshot {
         health: Health::Idle,
         kind: None,
         excuse: None,
+        excuses: Vec::new(),
         excuse_over_cap: false,
         last_beat: Some(ago(3_000)),
         beats: 4,
@@ -112,6 +113,8 @@ pub(crate) fn snapshot() -> Snapshot {
         excused: [Duration::ZERO; 8],
         dropped: 0,
         thread_events: "pidfd",
+        held: false,
+        deadlines: Vec::new(),
         shadow: None,
     }
 }

@@ -11,12 +11,13 @@ use crate::config::On;
 use crate::event::{Event, Timings};
 use crate::judge::Judge;
 use crate::judge::channel::ChannelTrial;
+use crate::judge::incarnation::Incarnation;
 use crate::judge::policy::{ChannelLimits, Policy};
 use crate::judge::thread::ThreadTrial;
 use crate::observation::Observation;
 use crate::probe::ThreadEvents;
-use crate::snapshot::{ChannelStatus, Snapshot, ThreadStatus};
-use crate::verdict::{Health, Verdict};
+use crate::snapshot::{ChannelStatus, Deadline, ExcuseStatus, Snapshot, ThreadStatus};
+use crate::verdict::{ExcuseKind, Health, Verdict};
 
 use super::shadow::Shadow;
 
@@ -107,6 +108,8 @@ impl Publisher {
             excused: *judge.excused(),
             dropped: self.dropped,
             thread_events: standing.events.label(),
+            held: judge.incarnation().is_some_and(Incarnation::is_held),
+            deadlines: deadlines(judge, policy),
             shadow: standing.shadow.map(Shadow::status),
         };
         self.send(Event::Snapshot(Box::new(snapshot)));
@@ -133,6 +136,39 @@ fn channels(judge: &Judge, policy: &Policy) -> Vec<ChannelStatus> {
     incarnation.channels().iter().map(status).collect()
 }
 
+/// Clocks of the whole process that run now.
+fn deadlines(judge: &Judge, policy: &Policy) -> Vec<Deadline> {
+    let Some(incarnation) = judge.incarnation() else { return Vec::new() };
+    let grace = (judge.verdict() == Verdict::Starting).then(|| incarnation.first_seen());
+    let running = [
+        ("startup_grace", grace, policy.startup_grace, false),
+        ("stopped", incarnation.stopped_since(), policy.stopped_at_most, policy.stopped_kills),
+        ("exiting", incarnation.exiting_since(), policy.exit_within, true),
+    ];
+    let running = running.into_iter();
+    running
+        .filter_map(|(what, since, at_most, kills)| Some(Deadline { what, since: since?, at_most, kills }))
+        .collect()
+}
+
+/// What has excused a thread since its last progress, for how long of what it may.
+fn excuses(trial: &ThreadTrial, policy: &Policy) -> Vec<ExcuseStatus> {
+    let status = |kind: &ExcuseKind| {
+        let lasted = trial.excused.of(*kind);
+        let cap = match kind {
+            // Its deadline is that of the whole process.
+            ExcuseKind::Stopped => Some(policy.stopped_at_most),
+            kind => policy.excuse_caps.of(*kind),
+        };
+        (!lasted.is_zero() || trial.excuse == Some(*kind)).then_some(ExcuseStatus {
+            kind: *kind,
+            lasted,
+            cap,
+        })
+    };
+    ExcuseKind::ALL.iter().filter_map(status).collect()
+}
+
 fn threads(judge: &Judge, policy: &Policy) -> Vec<ThreadStatus> {
     let Some(incarnation) = judge.incarnation() else { return Vec::new() };
     let watched = |trial: &&ThreadTrial| {
@@ -148,6 +184,7 @@ fn threads(judge: &Judge, policy: &Policy) -> Vec<ThreadStatus> {
             health: trial.health,
             kind: (trial.health == Health::Stalled).then(|| trial.kind()),
             excuse: trial.excuse,
+            excuses: excuses(trial, policy),
             excuse_over_cap: trial.over_cap,
             last_beat: Some(trial.last_beat),
             beats: trial.beats,
@@ -169,6 +206,7 @@ fn threads(judge: &Judge, policy: &Policy) -> Vec<ThreadStatus> {
             health: if starting { Health::Starting } else { Health::Gone },
             kind: None,
             excuse: None,
+            excuses: Vec::new(),
             excuse_over_cap: false,
             last_beat: None,
             beats: 0,

@@ -1,7 +1,7 @@
 //! `--explain`: what stands between the target and a kill.
 
-use shard_watchdog::status_json::{ChannelJson, StatusJson, ThreadJson};
-use shard_watchdog::verdict::{Health, Verdict};
+use shard_watchdog::status_json::{ChannelJson, StatusJson, ThreadJson, brakes};
+use shard_watchdog::verdict::Health;
 
 use super::table::{columns, plain, seconds};
 
@@ -23,6 +23,7 @@ pub(super) fn explained(status: &StatusJson) -> String {
         text.push('\n');
         text.push_str(&columns(["CHANNEL", "OLDEST", "MAX AGE", "COUNTED", "REMARK"], rows.into_iter()));
     }
+    text.push_str(&excuses(status));
     let excused: Vec<String> = status
         .excused_seconds
         .iter()
@@ -35,8 +36,34 @@ pub(super) fn explained(status: &StatusJson) -> String {
         let how = if events == "pidfd" { "by an event, at once" } else { "by looking, every 20 ms" };
         text.push_str(&format!("\nthe end of a thread is seen {how}\n"));
     }
-    text.push_str(&format!("\nwhy no kill: {}\n", why_not(status)));
+    text.push_str("\nwhy no kill:\n");
+    // A sidecar of an older version does not say.
+    let brakes = if status.no_kill.is_empty() { brakes::of(status) } else { status.no_kill.clone() };
+    for brake in brakes {
+        text.push_str(&format!("  {}: {}\n", plain(&brake.because), plain(&brake.why)));
+    }
     text
+}
+
+/// Every excuse of every thread since its last progress, and the clocks of the whole process.
+fn excuses(status: &StatusJson) -> String {
+    let of_threads = status.threads.iter().flat_map(|thread| {
+        thread.excuses.iter().map(move |excuse| {
+            let cap = excuse.at_most_seconds.map_or_else(|| "none".to_owned(), seconds);
+            let now = match (excuse.running, thread.excuse_over_cap) {
+                (true, true) => "holds, beyond its cap",
+                (true, false) => "holds",
+                (false, _) => "over",
+            };
+            [plain(&thread.name), excuse.kind.to_string(), seconds(excuse.seconds), cap, now.to_owned()]
+        })
+    });
+    let of_process = status.deadlines.iter().map(|deadline| {
+        let then = if deadline.kills { "runs, then it is condemned" } else { "runs" };
+        let [lasted, cap] = [deadline.seconds, deadline.at_most_seconds].map(seconds);
+        ["the process".to_owned(), plain(&deadline.what), lasted, cap, then.to_owned()]
+    });
+    columns(["OF", "EXCUSE", "LASTED", "CAP", "NOW"], of_threads.chain(of_process))
 }
 
 fn channel_row(channel: &ChannelJson) -> [String; 5] {
@@ -69,35 +96,5 @@ fn remark(thread: &ThreadJson) -> String {
             because("its time does not count, for longer than it should")
         }
         Health::Excused => because("its time does not count"),
-    }
-}
-
-fn why_not(status: &StatusJson) -> &'static str {
-    match status.verdict {
-        Verdict::Healthy => "nothing is wrong",
-        Verdict::Excused if status.threads.iter().any(|thread| thread.excuse_over_cap) => {
-            "an excuse has reached its limit (judge.excuse): that is for a person to look at, never a reason to kill"
-        }
-        Verdict::Excused => {
-            "what stands still is not the target's fault, and no excuse has reached its limit"
-        }
-        Verdict::Starting => "the target is within startup_grace",
-        Verdict::Degraded => {
-            "what is wrong is only reported: it is late, missing, or its rule says on = \"report\""
-        }
-        Verdict::Unguarded => "no target is watched: see the reason above",
-        Verdict::Dying => "the target is ending already",
-        Verdict::Dead | Verdict::Restarting => "the target is dead; its supervisor has to start it",
-        Verdict::CrashLoop => "the same work killed it before; more killing would not help",
-        Verdict::Condemned if status.mode == "observe" => {
-            "kill.mode is \"observe\": it says what it would do, and a person switches killing on with \"enforce\""
-        }
-        Verdict::Condemned if status.paused_until.is_some() => "killing is paused",
-        Verdict::Condemned if status.kills_left == Some(0) => {
-            "the kill budget is spent; it refills with time (kill.budget)"
-        }
-        Verdict::Condemned => {
-            "the kill is on its way, or the kernel refused the signal: see the incident and the log"
-        }
     }
 }

@@ -7,8 +7,8 @@ use std::io::Read;
 use std::net::TcpListener;
 
 use clap::Parser;
-use shard_watchdog::status_json::{ChannelJson, ThreadJson};
-use shard_watchdog::verdict::Health;
+use shard_watchdog::status_json::{ChannelJson, DeadlineJson, ExcuseJson, ThreadJson};
+use shard_watchdog::verdict::{ExcuseKind, Health};
 
 fn status(verdict: Verdict) -> StatusJson {
     let thread = ThreadJson {
@@ -17,6 +17,20 @@ fn status(verdict: Verdict) -> StatusJson {
         health: Health::Late,
         kind: None,
         excuse_over_cap: false,
+        excuses: vec![
+            ExcuseJson {
+                kind: ExcuseKind::Starved,
+                running: false,
+                seconds: 1.5,
+                at_most_seconds: Some(600.0),
+            },
+            ExcuseJson {
+                kind: ExcuseKind::ObserverLate,
+                running: false,
+                seconds: 0.25,
+                at_most_seconds: None,
+            },
+        ],
         heartbeat_age_seconds: Some(2.5),
         work_key: Some(19_426_587),
         attempt: Some(2),
@@ -28,6 +42,7 @@ fn status(verdict: Verdict) -> StatusJson {
         name: "net-*".to_owned(),
         tid: None,
         health: Health::Gone,
+        excuses: Vec::new(),
         heartbeat_age_seconds: None,
         work_key: None,
         attempt: None,
@@ -60,6 +75,14 @@ fn status(verdict: Verdict) -> StatusJson {
         excused_seconds: BTreeMap::from([("stopped".to_owned(), 75.0)]),
         thread_events: Some("pidfd".to_owned()),
         shadow: None,
+        held: false,
+        deadlines: vec![DeadlineJson {
+            what: "stopped".to_owned(),
+            seconds: 12.0,
+            at_most_seconds: 60.0,
+            kills: true,
+        }],
+        no_kill: Vec::new(),
         recorder: None,
         telemetry_dropped: BTreeMap::from([("logs".to_owned(), 0)]),
         version: "0.1.0".to_owned(),
@@ -95,11 +118,17 @@ fn explain_tells_what_stands_between_the_target_and_a_kill() {
     exec-s0  2.50 s   5.00 s     50 %  past warn_after
     net-*    0.00 s   5.00 s     0 %   no thread of this name is there
 
+    OF           EXCUSE         LASTED  CAP         NOW
+    exec-s0      starved        1.50 s  10 min 0 s  over
+    exec-s0      observer_late  0.25 s  none        over
+    the process  stopped        12 s    1 min 0 s   runs, then it is condemned
+
     excused so far: stopped 1 min 15 s
 
     the end of a thread is seen by an event, at once
 
-    why no kill: kill.mode is "observe": it says what it would do, and a person switches killing on with "enforce"
+    why no kill:
+      observe: kill.mode is "observe": it says what it would do, and a person switches killing on with "enforce"
     "#);
 }
 

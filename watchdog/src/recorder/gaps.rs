@@ -180,7 +180,7 @@ impl Gaps {
                 name,
                 working: trial.work.is_some() && !trial.left,
                 gone: trial.health == Health::Gone,
-                counted: trial.clock.counted(),
+                counted: trial.counted(),
             });
         }
         std::mem::swap(&mut self.last, &mut self.now);

@@ -1,6 +1,7 @@
 //! The configuration of the sidecar: what may be said, its defaults and its limits. Reading and complaining is in
 //! `config/read.rs`.
 
+pub mod policy;
 pub mod problem;
 pub mod read;
 mod section;
@@ -8,6 +9,8 @@ mod sections;
 mod shadow;
 pub mod units;
 mod watched;
+
+pub use shard_judge::policy::On;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -82,17 +85,6 @@ pub enum FindTarget {
     SystemdUnit,
     /// The one process whose command line matches.
     Command(regex::Regex),
-}
-
-/// What to do about a finding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum On {
-    /// Condemn and kill.
-    Kill,
-    /// Say so.
-    Report,
-    /// Nothing.
-    Ignore,
 }
 
 /// One `[[thread]]`.

@@ -23,7 +23,6 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use crate::clock::Monotonic;
 use crate::supervise::DEFAULT_SETTLED_AFTER;
 
 use cluster::Cluster;
@@ -192,7 +191,7 @@ impl Demo {
             "{} blocks verified; arming {name} in shard {target}, in the middle of a block",
             self.story.verified()
         ));
-        self.story.arm(target, Monotonic::now());
+        self.story.arm(target, crate::clock::now());
         order::arm(self.cluster.faults(target), fault)
             .map_err(|what| self.failed(what, usize::from(target)))?;
         let fires = self.until.min(Instant::now() + FIRES_WITHIN);

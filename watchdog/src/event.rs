@@ -4,12 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+pub use shard_judge::target::FaultyThread;
 
 use crate::clock::Monotonic;
 use crate::recorder::Excerpt;
 use crate::snapshot::{Snapshot, TargetIdentity};
-use crate::verdict::{ExcuseKind, Reason, StallKind, Verdict, Withheld};
+use crate::verdict::{ExcuseKind, Reason, Verdict, Withheld};
 
 /// One thing that the watch loop saw or did.
 #[derive(Clone, Debug)]
@@ -180,25 +180,6 @@ pub struct Opening {
     pub observations: Vec<String>,
     /// What the process said in its segment before, if anything: a panic's reason, place and work.
     pub last_words: Option<String>,
-}
-
-/// The thread at fault.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct FaultyThread {
-    /// Registered name.
-    pub name: String,
-    /// Thread id as this sidecar sees it.
-    pub tid: i32,
-    /// How it stands still, for a stall.
-    pub kind: Option<StallKind>,
-    /// What it worked on, if it was at work.
-    pub work_key: Option<u64>,
-    /// Which attempt.
-    pub attempt: Option<u64>,
-    /// Trace id of that work, if it stated one, as 32 hex digits.
-    pub trace_id: Option<String>,
-    /// Span id of that work, as 16 hex digits.
-    pub span_id: Option<String>,
 }
 
 /// What happened next in an incident.

@@ -2,8 +2,8 @@
 //! progress, keeps the reason, and has the process restarted.
 //!
 //! # Duties
-//! One thread, `watch`, goes round `probe → judge → act`. [`probe`] does all the reading, [`judge`] decides and
-//! touches nothing, [`act`] holds the only code that can signal. What they saw and did leaves the loop as copies
+//! One thread, `watch`, goes round `probe → judge → act`. [`probe`] does all the reading, [`judge`], a crate of
+//! its own, decides and touches nothing, [`act`] holds the only code that can signal. What they saw and did leaves the loop as copies
 //! through one bounded queue; [`incident`], [`telemetry`] and [`http`] live on the other side of it.
 //!
 //! # Prohibitions
@@ -20,8 +20,6 @@ pub mod demo;
 pub mod event;
 pub mod http;
 pub mod incident;
-pub mod judge;
-pub mod observation;
 pub mod probe;
 pub mod recorder;
 pub mod relay;
@@ -32,5 +30,7 @@ pub mod status_json;
 pub mod supervise;
 pub mod surface;
 pub mod telemetry;
-pub mod verdict;
 pub mod watch;
+
+pub use shard_judge as judge;
+pub use shard_judge::{observation, verdict};

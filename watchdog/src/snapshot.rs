@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+pub use shard_judge::target::TargetIdentity;
+
 use crate::clock::Monotonic;
 use crate::verdict::{ExcuseKind, Health, Reason, StallKind, Verdict};
 
@@ -67,17 +69,6 @@ pub struct ShadowStatus {
     pub last: Option<(Monotonic, Reason, String)>,
     /// Kills that its own budget still allows.
     pub kills_left: u32,
-}
-
-/// Which process is meant, beyond doubt: a pid alone may be somebody else tomorrow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct TargetIdentity {
-    /// Its pid as this sidecar sees it.
-    pub pid: i32,
-    /// Start time in clock ticks since boot (`/proc/PID/stat`, field 22).
-    pub start_time: u64,
-    /// The incarnation that its segment states; zero for a target without a segment.
-    pub incarnation: u64,
 }
 
 /// One watched thread.

@@ -353,7 +353,7 @@ mod tests {
     fn the_fields_of_the_contract_are_all_there() {
         let board = sample::board();
         board.set_snapshot(Arc::new(sample::snapshot()));
-        let value = serde_json::to_value(StatusJson::of(&board, Monotonic::now())).unwrap();
+        let value = serde_json::to_value(StatusJson::of(&board, crate::clock::now())).unwrap();
         let contract = "shard verdict reason since pid incarnation threads channels kills_left paused_until";
         for key in contract.split(' ') {
             assert!(value.get(key).is_some(), "{key}");
@@ -373,7 +373,7 @@ mod tests {
 
     #[test]
     fn before_the_first_look_nothing_is_claimed() {
-        let status = StatusJson::of(&sample::board(), Monotonic::now());
+        let status = StatusJson::of(&sample::board(), crate::clock::now());
         assert_eq!(status.verdict, Verdict::Unguarded);
         assert_eq!((status.pid, status.kills_left), (None, None));
         assert!(status.threads.is_empty());
@@ -386,7 +386,7 @@ mod tests {
         snapshot.threads[0].health = Health::Excused;
         snapshot.threads[0].excuse = Some(ExcuseKind::Stopped);
         board.set_snapshot(Arc::new(snapshot));
-        let status = StatusJson::of(&board, Monotonic::now());
+        let status = StatusJson::of(&board, crate::clock::now());
         assert_eq!(status.threads[0].kind.as_deref(), Some("stopped"));
         assert_eq!(status.excuse, Some(ExcuseKind::Stopped));
     }

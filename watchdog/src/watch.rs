@@ -84,7 +84,7 @@ pub struct Parts {
 impl Watch {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        let now = Monotonic::now();
+        let now = crate::clock::now();
         let kill = &parts.config.kill;
         let mut probe = parts.probe;
         let policy = policy(&parts.config, &probe);
@@ -114,7 +114,7 @@ impl Watch {
     /// Runs until told to stop. The target is left alone then.
     pub fn run(mut self) {
         let mut seen = Observation::default();
-        let mut look_at = Monotonic::now();
+        let mut look_at = crate::clock::now();
         loop {
             self.probe.wait(look_at);
             self.alive.fetch_add(1, Ordering::Relaxed);
@@ -134,14 +134,19 @@ impl Watch {
                 Command::Stop => return Obeyed::Stop,
                 Command::Recording(answer) => {
                     // Whoever asked may have gone.
-                    let _ = answer.send(Box::new(self.recorder.copy(Monotonic::now())));
+                    let _ = answer.send(Box::new(self.recorder.copy(crate::clock::now())));
                 }
                 Command::Reload(config) => {
                     self.policy = policy(&config, &self.probe);
-                    Shadow::reload(&mut self.shadow, config.shadow.as_ref(), &self.policy, Monotonic::now());
+                    Shadow::reload(
+                        &mut self.shadow,
+                        config.shadow.as_ref(),
+                        &self.policy,
+                        crate::clock::now(),
+                    );
                     self.probe.look_at_consumers(consumers(&self.policy, self.shadow.as_ref()));
                     self.judge.rules_changed(&self.policy);
-                    self.recorder.reloaded(Monotonic::now());
+                    self.recorder.reloaded(crate::clock::now());
                     self.config = config;
                 }
             }
@@ -153,7 +158,7 @@ impl Watch {
         match self.adopter.take() {
             Some(Found::Target(adopted)) => self.pending = Some(adopted),
             Some(Found::Refused(why)) => {
-                let at = Monotonic::now();
+                let at = crate::clock::now();
                 self.judge.refused(&why, at);
                 if let Some(shadow) = &mut self.shadow {
                     shadow.refused(&why, at);
@@ -175,7 +180,7 @@ impl Watch {
 
     fn adopt_pending(&mut self) {
         let Some(adopted) = self.pending.take() else { return };
-        let at = Monotonic::now();
+        let at = crate::clock::now();
         let target = adopted.handle.identity();
         if self.probe.handle().is_some() {
             let why = "the process began again with a new segment".to_owned();
@@ -202,10 +207,10 @@ impl Watch {
 
     /// One look, and what follows from it. Returns when to look again.
     fn look(&mut self, seen: &mut Observation) -> Monotonic {
-        let at = Monotonic::now();
+        let at = crate::clock::now();
         self.probe.observe(at, seen);
         let decision = self.judge.observe(&self.policy, seen);
-        let judged = Monotonic::now();
+        let judged = crate::clock::now();
         self.publisher.looked(decision.late_by);
         // The signal first, the telling after.
         let waits = decision.held && self.ladder.as_ref().is_some_and(Ladder::is_withheld);
@@ -255,7 +260,7 @@ impl Watch {
         let mut acted = Acted::default();
         let ladder = self.ladder.get_or_insert_default();
         for place in &mut acted.steps {
-            let mut told_at = Monotonic::now();
+            let mut told_at = crate::clock::now();
             let step = match ladder.step(at, &self.config.kill, &mut self.budget) {
                 Rung::Wait => break,
                 Rung::Withhold(reason) => Step::Withheld(reason),
@@ -263,7 +268,7 @@ impl Watch {
                 Rung::Send(signal) => {
                     let Some(handle) = self.probe.handle() else { break };
                     // Before the call: the dying threads may take this CPU before it returns.
-                    told_at = Monotonic::now();
+                    told_at = crate::clock::now();
                     let answer = handle.signal(signal);
                     if answer != Err(Errno::PERM) {
                         self.probe.signalled(at);
@@ -343,7 +348,7 @@ impl Watch {
         if !self.archived {
             return;
         }
-        while let Some((excerpt, looks)) = self.recorder.take_whole(Monotonic::now()) {
+        while let Some((excerpt, looks)) = self.recorder.take_whole(crate::clock::now()) {
             let chunk = Event::Chunk { excerpt: Box::new(excerpt), looks, lost: self.unarchived };
             let sent = self.publisher.offer(chunk);
             self.unarchived = if sent { 0 } else { self.unarchived.saturating_add(u64::from(looks)) };
@@ -376,7 +381,7 @@ enum Obeyed {
 }
 
 fn policy(config: &Config, probe: &Probe) -> Policy {
-    Policy::new(config, probe.thread_events() == ThreadEvents::Poll)
+    config.policy(probe.thread_events() == ThreadEvents::Poll)
 }
 
 /// Whom the probe has to look at for rules about channels that may kill.

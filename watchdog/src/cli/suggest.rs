@@ -81,7 +81,7 @@ fn take_in(
     let recording = Recording::load(path).map_err(|error| error.to_string())?;
     let header = recording.header();
     let policy = match config {
-        Some(config) => Policy::new(config, header.facts.poll_threads),
+        Some(config) => config.policy(header.facts.poll_threads),
         None => without_rules(header.facts.poll_threads),
     };
     let mut gaps = Gaps::new(policy, header.facts.began);
@@ -118,5 +118,5 @@ fn take_in(
 /// What a judge goes by that only counts.
 fn without_rules(poll_threads: bool) -> Policy {
     // How long a restart may take is no gap of anybody's.
-    Policy::of(&[], &[], &JudgeConfig::default(), Duration::MAX, poll_threads)
+    shard_watchdog::config::policy::policy(&[], &[], &JudgeConfig::default(), Duration::MAX, poll_threads)
 }

@@ -6,7 +6,6 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use crate::clock::Monotonic;
 use crate::incident::id::IncidentId;
 use crate::incident::{Incident, Summary};
 use crate::status_json::StatusJson;
@@ -35,7 +34,7 @@ pub(super) async fn paths() -> &'static str {
 
 /// `GET /livez`
 pub(super) async fn livez(State(sources): State<Sources>) -> Response {
-    match sources.board.silent_for(Monotonic::now()) {
+    match sources.board.silent_for(crate::clock::now()) {
         None => "ok\n".into_response(),
         Some(silence) => silent(silence.as_secs()),
     }
@@ -43,7 +42,7 @@ pub(super) async fn livez(State(sources): State<Sources>) -> Response {
 
 /// `GET /readyz`
 pub(super) async fn readyz(State(sources): State<Sources>) -> Response {
-    if let Some(silence) = sources.board.silent_for(Monotonic::now()) {
+    if let Some(silence) = sources.board.silent_for(crate::clock::now()) {
         return silent(silence.as_secs());
     }
     match sources.board.snapshot() {
@@ -59,7 +58,7 @@ fn silent(seconds: u64) -> Response {
 
 /// `GET /shard/readyz`
 pub(super) async fn shard_readyz(State(sources): State<Sources>) -> Response {
-    let standing = sources.board.standing(Monotonic::now());
+    let standing = sources.board.standing(crate::clock::now());
     let code = match standing.verdict {
         Verdict::Condemned | Verdict::Dying | Verdict::Dead | Verdict::Restarting | Verdict::Starting => {
             StatusCode::SERVICE_UNAVAILABLE
@@ -81,7 +80,7 @@ pub(super) async fn metrics(State(sources): State<Sources>) -> Response {
 
 /// `GET /api/v1/status`
 pub(super) async fn status(State(sources): State<Sources>) -> Json<StatusJson> {
-    Json(StatusJson::of(&sources.board, Monotonic::now()))
+    Json(StatusJson::of(&sources.board, crate::clock::now()))
 }
 
 /// `GET /api/v1/incidents`

@@ -81,7 +81,7 @@ impl Wakeup {
     pub fn wait(&mut self, until: Monotonic) -> &[Woken] {
         self.woken.clear();
         let mut buffer = [MaybeUninit::<epoll::Event>::uninit(); BATCH];
-        let timeout = timespec(until.since(Monotonic::now()));
+        let timeout = timespec(until.since(crate::clock::now()));
         // EINTR is the only error that a valid epoll gives; the loop then looks early, which harms nothing.
         let Ok((events, _)) = epoll::wait(&self.epoll, &mut buffer[..], Some(&timeout)) else {
             return &self.woken;

@@ -44,7 +44,7 @@ pub struct Outcome {
 impl Replay {
     /// One that goes by `config`, for a recording of which `facts` hold.
     pub fn new(config: &Config, facts: &Facts) -> Self {
-        Self::with_policy(Policy::new(config, facts.poll_threads), &config.kill, facts)
+        Self::with_policy(config.policy(facts.poll_threads), &config.kill, facts)
     }
 
     /// The same with a policy that is made already.

@@ -49,7 +49,7 @@ impl Board {
         Self {
             shard: config.target.shard.clone(),
             anchor,
-            began: Monotonic::now(),
+            began: crate::clock::now(),
             mode: Mutex::new(config.kill.mode),
             snapshot: Mutex::default(),
             target: Mutex::default(),

@@ -61,7 +61,7 @@ pub(crate) fn board() -> Arc<Board> {
 
 /// A healthy shard of two threads, one at work and one idle, and one channel.
 pub(crate) fn snapshot() -> Snapshot {
-    let at = Monotonic::now();
+    let at = crate::clock::now();
     let ago = |millis: u64| Monotonic(at.0 - millis * 1_000_000);
     let idle = ThreadStatus {
         name: "net-in".to_owned(),

@@ -16,7 +16,7 @@ fn relay(directory: &std::path::Path) -> Relay {
 }
 
 fn opened(number: u64) -> Event {
-    let verdict = Monotonic::now();
+    let verdict = crate::clock::now();
     let at = Monotonic(verdict.0 - 60_000);
     Event::IncidentOpened(Box::new(Opening {
         incident: number,
@@ -34,7 +34,7 @@ fn opened(number: u64) -> Event {
 }
 
 fn step(incident: u64, step: Step) -> Event {
-    Event::IncidentStep { incident, at: Monotonic::now(), step }
+    Event::IncidentStep { incident, at: crate::clock::now(), step }
 }
 
 fn line(page: &str, start: &str) -> String {

@@ -6,8 +6,6 @@ use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
-use crate::clock::Monotonic;
-
 /// Lines that may wait to be written. A child in back-off makes two lines each time; more waiting than this means that
 /// nobody reads, and then the oldest tell most.
 const QUEUE: usize = 256;
@@ -39,7 +37,8 @@ impl Log {
 
     /// One line. Never waits: what does not fit is lost.
     pub(super) fn say(&self, what: Arguments<'_>) {
-        let _ = self.sender.try_send(format!("supervise: {what} at_monotonic_ns={}\n", Monotonic::now().0));
+        let _ =
+            self.sender.try_send(format!("supervise: {what} at_monotonic_ns={}\n", crate::clock::now().0));
     }
 
     /// Gives the last lines a moment.

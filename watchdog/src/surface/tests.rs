@@ -3,7 +3,6 @@ use super::*;
 use std::time::Instant;
 
 use crate::client::{self, Endpoint};
-use crate::clock::Monotonic;
 use crate::event::{Event, Opening, Step};
 use crate::relay::sample;
 use crate::snapshot::TargetIdentity;
@@ -110,7 +109,7 @@ fn the_sidecar_is_not_ready_before_its_first_look() {
 #[test]
 fn an_incident_is_listed_shown_and_on_the_disk_when_shutdown_returns() {
     let running = running();
-    let at = Monotonic::now();
+    let at = crate::clock::now();
     let target = TargetIdentity { pid: 10, start_time: 20, incarnation: 30 };
     let opening = Opening {
         incident: 1,

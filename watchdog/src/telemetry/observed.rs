@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use opentelemetry::KeyValue;
 
-use crate::clock::Monotonic;
 use crate::relay::board::Board;
 use crate::snapshot::{ChannelStatus, Snapshot, ThreadStatus};
 use crate::verdict::{ExcuseKind, Health, Verdict};
@@ -83,7 +82,7 @@ impl Source<'_> {
 
     fn verdict(&self) {
         self.on_board(&catalogue::VERDICT, |board| {
-            let stands = board.standing(Monotonic::now()).verdict;
+            let stands = board.standing(crate::clock::now()).verdict;
             let flag = |verdict: &Verdict| {
                 (flag(*verdict == stands), vec![KeyValue::new("verdict", verdict.label())])
             };
@@ -259,7 +258,7 @@ fn of_target(board: &Board) -> Option<Arc<TargetStats>> {
 
 /// The newest totals, unless whoever reads them hangs.
 fn fresh(board: &Board) -> Option<Arc<TargetStats>> {
-    board.target().filter(|stats| Monotonic::now().since(stats.at) <= STALE)
+    board.target().filter(|stats| crate::clock::now().since(stats.at) <= STALE)
 }
 
 fn by_name(

@@ -106,7 +106,7 @@ fn run(board: &Board, stop: &AtomicBool) {
     };
     let mut last: Option<(Monotonic, Option<TargetIdentity>)> = None;
     while !stop.load(Ordering::Relaxed) {
-        let now = Monotonic::now();
+        let now = crate::clock::now();
         let snapshot = board.snapshot();
         let identity = snapshot.as_ref().and_then(|snapshot| snapshot.target);
         if last.is_none_or(|(at, of)| of != identity || now.since(at) >= READ_EVERY) {
@@ -192,7 +192,7 @@ mod tests {
         let pid = i32::try_from(child.id()).unwrap();
         let target = Process::new(pid).unwrap();
         let snapshot = of(pid, target.stat().unwrap().starttime);
-        let stats = read(&mut System::new().unwrap(), Some(&snapshot), Monotonic::now());
+        let stats = read(&mut System::new().unwrap(), Some(&snapshot), crate::clock::now());
         child.kill().unwrap();
         child.wait().unwrap();
         let process = stats.process.unwrap();
@@ -205,7 +205,7 @@ mod tests {
     fn a_pid_that_changed_hands_is_not_measured() {
         let own = Process::myself().unwrap();
         let snapshot = of(own.pid(), own.stat().unwrap().starttime + 1);
-        let stats = read(&mut System::new().unwrap(), Some(&snapshot), Monotonic::now());
+        let stats = read(&mut System::new().unwrap(), Some(&snapshot), crate::clock::now());
         assert_eq!(stats.identity, None);
         assert_eq!(stats.process, None);
         assert!(stats.threads.is_empty() && stats.sidecar.is_some());

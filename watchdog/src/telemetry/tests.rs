@@ -28,7 +28,7 @@ fn full() -> (Arc<Board>, Telemetry) {
     };
     let thread = ThreadCpu { name: "exec-s0".to_owned(), user: 1.5, system: 0.25, run_delay: Some(0.125) };
     board.set_target(Arc::new(TargetStats {
-        at: Monotonic::now(),
+        at: crate::clock::now(),
         identity: snapshot.target,
         process: Some(totals),
         threads: vec![thread.clone(), thread],

@@ -118,7 +118,13 @@ fn condemned(judge: &Judge) -> Option<&Condemnation> {
 }
 
 fn policy(config: &ShadowConfig, live: &Policy) -> Policy {
-    Policy::of(&config.threads, &config.channels, &config.judge, live.restart_within, live.poll_threads)
+    crate::config::policy::policy(
+        &config.threads,
+        &config.channels,
+        &config.judge,
+        live.restart_within,
+        live.poll_threads,
+    )
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ fn brakes(mode: KillMode, change: impl FnOnce(&mut Snapshot)) -> Vec<String> {
     let mut snapshot = sample::snapshot();
     change(&mut snapshot);
     board.set_snapshot(Arc::new(snapshot));
-    let status = StatusJson::of(&board, Monotonic::now());
+    let status = StatusJson::of(&board, crate::clock::now());
     status.no_kill.into_iter().map(|brake| format!("{}: {}", brake.because, brake.why)).collect()
 }
 

@@ -32,7 +32,7 @@ struct Side {
 impl Side {
     fn new(shadow: &str) -> Self {
         let config = config(shadow);
-        let live = Policy::new(&config, false);
+        let live = config.policy(false);
         let (sender, events) = channel(64);
         let shadow = config.shadow.as_ref().map(|shadow| Shadow::new(shadow, &live, Monotonic(0)));
         Self { live, shadow, publisher: Publisher::new(sender), events, seen: working() }
@@ -40,7 +40,7 @@ impl Side {
 
     fn reload(&mut self, shadow: &str) {
         let config = config(shadow);
-        self.live = Policy::new(&config, false);
+        self.live = config.policy(false);
         Shadow::reload(&mut self.shadow, config.shadow.as_ref(), &self.live, self.seen.at);
     }
 
@@ -158,7 +158,7 @@ fn a_reload_begins_changes_and_ends_it() {
 fn what_a_shadow_does_not_say_is_as_the_live_policy_has_it() {
     let config = config("[judge]\nexit_within = \"7s\"\n[shadow.judge]\nstartup_grace = \"1s\"\n");
     let shadow = config.shadow.as_ref().unwrap();
-    let live = Policy::new(&config, true);
+    let live = config.policy(true);
     let policy = policy(shadow, &live);
     assert_eq!(policy.rules[0].stall_after, live.rules[0].stall_after);
     assert_eq!((policy.exit_within, policy.startup_grace.as_secs()), (live.exit_within, 1));

@@ -45,7 +45,7 @@ fn took(span: &SpanData) -> u128 {
 
 #[test]
 fn a_trace_has_every_part_once_with_its_true_times() {
-    let (anchor, begin) = (WallAnchor::now(), Monotonic::now());
+    let (anchor, begin) = (WallAnchor::now(), crate::clock::now());
     let at = |ms: u64| Monotonic(begin.0 + ms * MS);
     let mut incident = stalled(&anchor, begin);
     let mut told = Told::default();
@@ -86,7 +86,7 @@ fn a_trace_has_every_part_once_with_its_true_times() {
 
 #[test]
 fn a_step_that_is_told_late_neither_hides_nor_repeats_another() {
-    let (anchor, begin) = (WallAnchor::now(), Monotonic::now());
+    let (anchor, begin) = (WallAnchor::now(), crate::clock::now());
     let at = |ms: u64| Monotonic(begin.0 + ms * MS);
     let mut incident = stalled(&anchor, begin);
     let mut told = Told::default();
@@ -102,7 +102,7 @@ fn a_step_that_is_told_late_neither_hides_nor_repeats_another() {
 #[test]
 fn an_incident_that_a_restart_interrupted_ends_in_the_same_trace() {
     let anchor = WallAnchor::now();
-    let mut incident = stalled(&anchor, Monotonic::now());
+    let mut incident = stalled(&anchor, crate::clock::now());
     let ids = incident.trace.clone().expect("ids");
     let kept = serde_json::to_string(&incident).expect("a document");
     let before = Told::default().finished(&incident);
@@ -117,7 +117,7 @@ fn an_incident_that_a_restart_interrupted_ends_in_the_same_trace() {
 
 #[test]
 fn spans_of_one_incident_have_ids_of_their_own() {
-    let (anchor, begin) = (WallAnchor::now(), Monotonic::now());
+    let (anchor, begin) = (WallAnchor::now(), crate::clock::now());
     let mut incident = stalled(&anchor, begin);
     for (ms, signal) in [(2_000, "SIGABRT"), (2_001, "SIGTERM"), (2_002, "SIGKILL")] {
         incident.step(Monotonic(begin.0 + ms * MS), &Step::Signal { signal, error: None }, &anchor);
@@ -131,7 +131,7 @@ fn spans_of_one_incident_have_ids_of_their_own() {
 #[test]
 fn a_document_without_ids_or_with_nonsense_makes_no_trace() {
     let anchor = WallAnchor::now();
-    let mut incident = stalled(&anchor, Monotonic::now());
+    let mut incident = stalled(&anchor, crate::clock::now());
     incident.trace = None;
     assert!(Told::default().finished(&incident).is_empty());
     incident.trace = Some(IncidentTrace { trace_id: "x".to_owned(), span_id: "0".repeat(16) });

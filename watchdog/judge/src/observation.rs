@@ -1,10 +1,12 @@
 //! What the probe saw at one moment: all that the judge may know. Times are inside it, so that a recorded observation
 //! gives the same decision tomorrow. What the kernel did not say is `None`, never zero.
 
-use std::sync::Arc;
+use alloc::vec::Vec;
+
+use alloc::sync::Arc;
 
 use crate::clock::Monotonic;
-use crate::snapshot::TargetIdentity;
+use crate::target::TargetIdentity;
 
 /// One look at the target.
 #[derive(Clone, Debug, Default)]

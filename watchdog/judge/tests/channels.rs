@@ -12,17 +12,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use globset::{Glob, GlobMatcher};
-use shard_watchdog::clock::Monotonic;
-use shard_watchdog::config::On;
-use shard_watchdog::judge::excuse::Caps;
-use shard_watchdog::judge::policy::{ChannelLimits, Policy, Rule};
-use shard_watchdog::judge::{Condemnation, Decision, Judge, Note};
-use shard_watchdog::observation::{
+use shard_judge::clock::Monotonic;
+use shard_judge::excuse::Caps;
+use shard_judge::observation::{
     ChannelObservation, Claim, Declared, Observation, Presence, ProcessObservation, Survivors,
     TaskObservation, TaskState, ThreadObservation, WaitChannel,
 };
-use shard_watchdog::snapshot::TargetIdentity;
-use shard_watchdog::verdict::{Reason, Verdict};
+use shard_judge::policy::On;
+use shard_judge::policy::{ChannelLimits, Policy, Rule};
+use shard_judge::target::TargetIdentity;
+use shard_judge::verdict::{Reason, Verdict};
+use shard_judge::{Condemnation, Decision, Judge, Note};
 
 const LOOK: Duration = Duration::from_millis(10);
 const MAX_AGE: Duration = Duration::from_secs(1);

@@ -9,7 +9,9 @@
 //! What workers show only ever takes time off. Whatever a hostile segment says of its lanes, no verdict comes of it that
 //! would not have come without them.
 
-use std::time::Duration;
+use alloc::vec::Vec;
+
+use core::time::Duration;
 
 use crate::observation::{Presence, WorkerObservation};
 use crate::verdict::ExcuseKind;
@@ -72,7 +74,7 @@ impl Workers {
     /// The thread made progress.
     pub fn reset(&mut self) {
         self.here.clear();
-        let here = std::mem::take(&mut self.here);
+        let here = core::mem::take(&mut self.here);
         *self = Self { here, ..Self::default() };
     }
 
@@ -95,7 +97,7 @@ impl Workers {
         elapsed: Duration,
         late: bool,
     ) -> Interval {
-        let before = std::mem::replace(&mut self.counted, own.counted());
+        let before = core::mem::replace(&mut self.counted, own.counted());
         self.look(seen, elapsed, late);
         if self.here.is_empty() && self.gone.is_zero() {
             self.lost = self.own.of(self.total, own);
@@ -157,6 +159,8 @@ impl Workers {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
+
     use super::*;
     use crate::observation::{TaskObservation, TaskState};
 

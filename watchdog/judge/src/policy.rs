@@ -1,11 +1,11 @@
-//! What the judge goes by: the configuration, reduced to what a decision needs.
+//! What the judge goes by: a configuration, reduced to what a decision needs.
 
-use std::time::Duration;
+use alloc::string::String;
+use alloc::vec::Vec;
 
-use globset::{Glob, GlobMatcher};
+use core::time::Duration;
 
-use crate::config::{ChannelRule, Config, JudgeConfig, On, ThreadRule};
-use crate::verdict::ExcuseKind;
+use globset::GlobMatcher;
 
 use super::excuse::Caps;
 
@@ -42,6 +42,17 @@ pub struct Policy {
     pub restart_within: Duration,
     /// Whether ends of threads are polled, which takes a look every 20 ms.
     pub poll_threads: bool,
+}
+
+/// What to do about a finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum On {
+    /// Condemn and kill.
+    Kill,
+    /// Say so.
+    Report,
+    /// Nothing.
+    Ignore,
 }
 
 /// One rule.
@@ -85,61 +96,6 @@ impl ChannelLimits {
 }
 
 impl Policy {
-    /// The policy that `config` asks for.
-    pub fn new(config: &Config, poll_threads: bool) -> Self {
-        let Config { threads, channels, judge, restart, .. } = config;
-        Self::of(threads, channels, judge, restart.within, poll_threads)
-    }
-
-    /// The policy of these rules: that of a second judge is made of others than the config's own.
-    pub fn of(
-        threads: &[ThreadRule],
-        channels: &[ChannelRule],
-        judge: &JudgeConfig,
-        restart_within: Duration,
-        poll_threads: bool,
-    ) -> Self {
-        let rules = threads
-            .iter()
-            .map(|rule| Rule {
-                name: rule.name.clone(),
-                glob: rule.glob.clone(),
-                count: rule.count,
-                stall_after: rule.stall_after,
-                warn_after: rule.warn_after,
-                on: rule.on,
-            })
-            .collect();
-        let channels = channels
-            .iter()
-            .map(|rule| ChannelLimits {
-                name: rule.name.clone(),
-                max_age: rule.max_age,
-                max_depth: rule.max_depth,
-                // The config was refused if this is no glob.
-                consumer: rule
-                    .consumer
-                    .as_deref()
-                    .and_then(|glob| Some(Glob::new(glob).ok()?.compile_matcher())),
-                on: rule.on,
-            })
-            .collect();
-        Self {
-            rules,
-            channels,
-            startup_grace: judge.startup_grace,
-            exit_within: judge.exit_within,
-            stopped_at_most: judge.stopped_at_most,
-            stopped_kills: judge.stopped_then == On::Kill,
-            excuse_caps: Caps::default()
-                .with(ExcuseKind::Starved, judge.starved)
-                .with(ExcuseKind::Throttled, judge.throttled)
-                .with(ExcuseKind::Traced, judge.traced),
-            restart_within,
-            poll_threads,
-        }
-    }
-
     /// The first rule that `name` matches; a rule that ignores is a match too.
     pub fn rule_for(&self, name: &str) -> Option<usize> {
         self.rules.iter().position(|rule| rule.glob.is_match(name))

@@ -1,6 +1,6 @@
 //! The stall clock: adds up the time in which a thread at work could have made progress and did not.
 
-use std::time::Duration;
+use core::time::Duration;
 
 use crate::observation::{TaskObservation, TaskState, WaitChannel};
 use crate::verdict::ExcuseKind;
@@ -117,7 +117,7 @@ impl StallClock {
     }
 
     fn advance_to(&mut self, elapsed: Duration, now: TaskObservation) -> Option<ExcuseKind> {
-        let was_held = std::mem::replace(&mut self.held, held(now));
+        let was_held = core::mem::replace(&mut self.held, held(now));
         // Held at either end: nobody knows how much of the interval it was free for.
         if let Some(kind) = self.held.or(was_held) {
             self.close();

@@ -1,8 +1,12 @@
 //! The channels of one process: what their trials come to for the process as a whole.
 
+use alloc::format;
+use alloc::vec;
+use alloc::vec::Vec;
+
 use crate::clock::Monotonic;
-use crate::config::On;
 use crate::observation::Observation;
+use crate::policy::On;
 use crate::verdict::{Reason, Verdict};
 
 use super::super::channel::{Candidate, ChannelTrial};
@@ -32,7 +36,7 @@ impl Incarnation {
         readable: bool,
         notes: &mut Vec<Note>,
     ) -> Option<Deaf> {
-        let mut channels = std::mem::take(&mut self.channels);
+        let mut channels = core::mem::take(&mut self.channels);
         // A slot used again is another channel, and one that is not published any more keeps nobody waiting.
         let same = channels.len() == seen.channels.len()
             && channels.iter().zip(&seen.channels).all(|(trial, c)| trial.key == (c.slot, c.generation));

@@ -1,10 +1,16 @@
 //! What condemns a process, with all that its incident must be able to say; and what takes a condemnation back.
 
-use std::time::Duration;
+use alloc::borrow::ToOwned as _;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use core::time::Duration;
 
 use crate::clock::Monotonic;
-use crate::config::On;
 use crate::observation::{ProcessObservation, Survivors, TaskState};
+use crate::policy::On;
 use crate::verdict::{Health, Reason, StallKind, Verdict};
 
 use super::super::policy::{Policy, Rule};

@@ -11,17 +11,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use globset::Glob;
-use shard_watchdog::clock::Monotonic;
-use shard_watchdog::config::On;
-use shard_watchdog::judge::excuse::Caps;
-use shard_watchdog::judge::policy::{Policy, Rule};
-use shard_watchdog::judge::{Decision, Judge, Note};
-use shard_watchdog::observation::{
+use shard_judge::clock::Monotonic;
+use shard_judge::excuse::Caps;
+use shard_judge::observation::{
     Claim, Declared, Observation, Presence, ProcessObservation, Survivors, TaskObservation, TaskState,
     ThreadObservation, WorkerObservation,
 };
-use shard_watchdog::snapshot::TargetIdentity;
-use shard_watchdog::verdict::{ExcuseKind, Health, Reason, StallKind, Verdict};
+use shard_judge::policy::On;
+use shard_judge::policy::{Policy, Rule};
+use shard_judge::target::TargetIdentity;
+use shard_judge::verdict::{ExcuseKind, Health, Reason, StallKind, Verdict};
+use shard_judge::{Decision, Judge, Note};
 
 const LOOK: Duration = Duration::from_millis(10);
 const STALL_AFTER: Duration = Duration::from_secs(1);

@@ -4,8 +4,12 @@
 //! waited, none was received, and every consumer stood idle or stalled although it could have run. A consumer that is at
 //! work is busy, not deaf: the clock pauses, and the rule of that thread judges it.
 
-use std::sync::Arc;
-use std::time::Duration;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use alloc::sync::Arc;
+use core::time::Duration;
 
 use crate::clock::Monotonic;
 use crate::observation::{ChannelObservation, Presence, TaskObservation};

@@ -1,25 +1,42 @@
 //! The judge: a pure function of (policy, its own state, observation). It reads no clock, no file and no random
 //! number, so a history fed to it twice gives the same decisions twice, in a simulation as on a live shard.
 //!
-//! `judge/incarnation.rs` judges one process, `judge/thread.rs` one thread, `judge/stall_clock.rs` counts time,
-//! `judge/workers.rs` that of a thread which waits for others;
-//! this file carries the story from one incarnation to the next.
+//! # Duties
+//! [`observation`] is all that it may know, [`policy`] what it goes by, [`Decision`] and [`Note`] what it answers.
+//! `incarnation.rs` judges one process, `thread.rs` one thread, `stall_clock.rs` counts time, `workers.rs` that of a thread which
+//! waits for others; this file carries the story from one incarnation to the next.
+//!
+//! # Prohibitions
+//! No clock, no file, no socket, no lock, no thread: the crate has no `std` to do it with, and may get no dependency that does it.
+
+#![no_std]
+
+extern crate alloc;
 
 pub mod channel;
 pub mod channel_age;
+pub mod clock;
 pub mod excuse;
 pub mod incarnation;
+pub mod observation;
 pub mod policy;
 pub mod stall_clock;
+pub mod target;
 pub mod thread;
+pub mod verdict;
 pub mod workers;
 
-use std::time::Duration;
+use alloc::borrow::ToOwned as _;
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use crate::clock::Monotonic;
-use crate::event::FaultyThread;
 use crate::observation::{Declared, Observation, ProcessObservation};
-use crate::snapshot::TargetIdentity;
+use crate::target::FaultyThread;
+use crate::target::TargetIdentity;
 use crate::verdict::{ExcuseKind, Reason, Verdict};
 
 use incarnation::Incarnation;
@@ -111,14 +128,14 @@ pub enum Note {
     /// A thread's excuse changed.
     Excuse {
         /// Which thread.
-        thread: std::sync::Arc<str>,
+        thread: alloc::sync::Arc<str>,
         /// The excuse now.
         kind: Option<ExcuseKind>,
     },
     /// An excuse has lasted as long as it may. Nobody is killed for it; a person should look.
     ExcuseOver {
         /// Which thread.
-        thread: std::sync::Arc<str>,
+        thread: alloc::sync::Arc<str>,
         /// The excuse.
         kind: ExcuseKind,
         /// How long it may excuse.
@@ -127,14 +144,14 @@ pub enum Note {
     /// A channel began to wait longer, or became deeper, than its rule allows.
     ChannelLate {
         /// Which channel.
-        channel: std::sync::Arc<str>,
+        channel: alloc::sync::Arc<str>,
         /// What it waits for, as a sentence.
         why: String,
     },
     /// It keeps within its rule again.
     ChannelInTime {
         /// Which channel.
-        channel: std::sync::Arc<str>,
+        channel: alloc::sync::Arc<str>,
         /// How long it did not.
         after: Duration,
         /// How deep it was at most.
@@ -143,7 +160,7 @@ pub enum Note {
     /// Progress after this much time at work without any.
     ProgressGap {
         /// Which thread.
-        thread: std::sync::Arc<str>,
+        thread: alloc::sync::Arc<str>,
         /// How long.
         gap: Duration,
     },

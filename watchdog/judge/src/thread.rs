@@ -1,11 +1,13 @@
 //! One thread on trial: idle, working, late, stalled, excused or gone.
 
-use std::sync::Arc;
-use std::time::Duration;
+use alloc::string::ToString as _;
+
+use alloc::sync::Arc;
+use core::time::Duration;
 
 use crate::clock::Monotonic;
-use crate::event::FaultyThread;
 use crate::observation::{Claim, Presence, TaskState, ThreadObservation, WaitChannel};
+use crate::target::FaultyThread;
 use crate::verdict::{ExcuseKind, Health, StallKind};
 
 use super::Look;

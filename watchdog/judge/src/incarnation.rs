@@ -1,16 +1,20 @@
 //! One process on trial, from the first look at it to its end.
 
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::vec::Vec;
+
 mod cause;
 mod channels;
 
-use std::time::Duration;
+use core::time::Duration;
 
 use crate::clock::Monotonic;
-use crate::config::On;
 use crate::observation::{
     Observation, ProcessObservation, Survivors, TaskState, ThreadObservation, ThrottleObservation,
 };
-use crate::snapshot::TargetIdentity;
+use crate::policy::On;
+use crate::target::TargetIdentity;
 use crate::verdict::{ExcuseKind, Health, Reason, Verdict};
 
 use super::channel::ChannelTrial;
@@ -281,7 +285,7 @@ impl Incarnation {
                 *since = since.plus(look.elapsed);
             }
         }
-        if process.declared == Declared::Running && std::mem::take(&mut self.ends_on_purpose) {
+        if process.declared == Declared::Running && core::mem::take(&mut self.ends_on_purpose) {
             // Set again below if the kernel says that it ends.
             self.exiting_since = None;
         }

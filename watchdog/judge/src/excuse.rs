@@ -2,7 +2,7 @@
 //! incarnation ends it, as it resets the stall clock. Past its cap an excuse still kills nobody (only a stop may, by a deadline
 //! of its own): a person is told.
 
-use std::time::Duration;
+use core::time::Duration;
 
 use crate::verdict::ExcuseKind;
 

@@ -1,7 +1,7 @@
 //! The age of a channel's oldest waiting message, by the watchdog's own samples: how long ago it first saw `sent`
 //! pass today's `received`. No clock of the target is asked.
 
-use std::collections::VecDeque;
+use alloc::collections::VecDeque;
 
 use crate::clock::Monotonic;
 

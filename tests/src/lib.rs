@@ -33,6 +33,7 @@ pub mod machine;
 pub mod process;
 pub mod prometheus;
 pub mod proxy;
+pub mod puppet;
 pub mod replayed;
 pub mod sidecar;
 pub mod skip;

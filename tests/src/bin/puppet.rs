@@ -1,0 +1,6 @@
+//! Processes of the harness that are told what to do: see `shard_tests::puppet`.
+
+fn main() {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    shard_tests::puppet::run(&arguments)
+}

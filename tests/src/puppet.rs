@@ -1,0 +1,74 @@
+//! A target of the harness's own that does to its threads, and to itself, what no executor does: loses a thread without a word,
+//! puts another in its place, forks, runs another program. The program `puppet` is ordered about over a loopback port, line by
+//! line, as an executor is over its fault port.
+
+mod act;
+pub mod nursery;
+mod stage;
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+
+pub use act::Puppet;
+pub use nursery::Nursery;
+pub use stage::Stage;
+
+use crate::faults;
+
+/// The thread that works and is registered.
+pub const THREAD: &str = "exec-s0";
+
+/// What an order came to, as the one who took it says.
+#[derive(Clone, Debug)]
+pub struct Answer(String);
+
+impl Answer {
+    /// A number in it, such as a thread id.
+    #[track_caller]
+    pub fn number(&self, name: &str) -> i32 {
+        let values = self.0.split_whitespace().filter_map(|word| word.split_once('='));
+        let found =
+            values.into_iter().find(|(key, _)| *key == name).and_then(|(_, value)| value.parse().ok());
+        found.unwrap_or_else(|| panic!("no {name} in «{}»", self.0))
+    }
+}
+
+/// Gives one order and waits for its answer.
+#[track_caller]
+pub fn order(port: SocketAddr, order: &str) -> Answer {
+    Answer(faults::order(port, &[order]).remove(0))
+}
+
+/// Takes orders for ever: `obey` is given each line and gives its answer, or why there is none.
+fn serve(port: SocketAddr, mut obey: impl FnMut(&[&str]) -> Result<String, String>) -> ! {
+    let listener = TcpListener::bind(port).expect("the port is free");
+    loop {
+        let Ok((stream, _)) = listener.accept() else { continue };
+        let Ok(mut answers) = stream.try_clone() else { continue };
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            let words: Vec<_> = line.split(' ').collect();
+            let answer = match obey(&words) {
+                Ok(answer) => format!("ok {answer}\n"),
+                Err(why) => format!("error: {why}\n"),
+            };
+            if answers.write_all(answer.as_bytes()).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+/// The arguments of the program `puppet`, each kind with its own words.
+pub fn run(arguments: &[String]) -> ! {
+    let words: Vec<_> = arguments.iter().map(String::as_str).collect();
+    match words[..] {
+        ["target", segment, port] => Puppet::new(Path::new(segment)).obey(port.parse().expect("an address")),
+        ["nursery", port] => nursery::run(port.parse().expect("an address")),
+        ["stranger", file] => nursery::map(Path::new(file)),
+        _ => {
+            eprintln!("puppet target SEGMENT PORT | nursery PORT | stranger FILE");
+            std::process::exit(2);
+        }
+    }
+}

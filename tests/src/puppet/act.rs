@@ -1,0 +1,172 @@
+//! What the target does to itself when it is told to.
+
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use shard_heartbeat::{Heartbeat, ProcessState, SegmentOptions, Work};
+
+use super::{THREAD, serve};
+use crate::wait;
+
+/// One piece of work: short beside every threshold, and few wake-ups.
+const BLOCK: Duration = Duration::from_millis(5);
+/// What runs here without a supervisor ends by itself after so many seconds, should the harness be gone.
+const LIVES: u32 = 120;
+/// Start times come in ticks of 10 ms: a thread that begins so much later has another one.
+const ANOTHER_TICK: Duration = Duration::from_millis(30);
+
+/// A target with one registered thread that works on one block after the other.
+#[derive(Debug)]
+pub struct Puppet {
+    heartbeat: Heartbeat,
+    path: PathBuf,
+    worker: Actor,
+    /// A second thread of the kernel's name of the first, not registered.
+    double: Option<Actor>,
+}
+
+/// A thread that ends when it is told to, without a word to anybody.
+#[derive(Debug)]
+struct Actor {
+    tid: i32,
+    end: Arc<AtomicBool>,
+}
+
+impl Puppet {
+    /// Creates the segment and starts the thread.
+    pub fn new(segment: &Path) -> Self {
+        let heartbeat = Heartbeat::create(segment, &SegmentOptions::new("puppet")).expect("a segment");
+        let worker = Actor::start(Some(&heartbeat));
+        heartbeat.set_state(ProcessState::Running);
+        Self { heartbeat, path: segment.to_owned(), worker, double: None }
+    }
+
+    /// Takes orders until somebody ends it.
+    pub fn obey(mut self, port: SocketAddr) -> ! {
+        serve(port, |words| self.order(words))
+    }
+
+    fn order(&mut self, words: &[&str]) -> Result<String, String> {
+        match *words {
+            // Its thread goes, another of that name takes its place, on the watch like the first.
+            ["replace"] => {
+                let was = self.worker.lose();
+                self.worker = Actor::start(Some(&self.heartbeat));
+                Ok(format!("was={was} is={}", self.worker.tid))
+            }
+            // The same, and the other knows of no watch.
+            ["replace", "unregistered"] => {
+                let was = self.worker.lose();
+                self.worker = Actor::start(None);
+                Ok(format!("was={was} is={}", self.worker.tid))
+            }
+            // The same, and the other gets the very thread id of the first. Only in a pid namespace of its own.
+            ["reuse"] => self.reuse(),
+            ["lose"] => Ok(format!("was={}", self.worker.lose())),
+            ["rename", name] => {
+                std::fs::write(format!("/proc/self/task/{}/comm", self.worker.tid), name)
+                    .map_err(|error| error.to_string())?;
+                Ok(format!("tid={}", self.worker.tid))
+            }
+            ["double"] => {
+                let double = self.double.insert(Actor::start(None));
+                Ok(format!("tid={}", double.tid))
+            }
+            ["undouble"] => {
+                let double = self.double.take().ok_or("there is no double")?;
+                Ok(format!("was={}", double.lose()))
+            }
+            ["fork"] => Ok(format!("child={}", fork())),
+            // Becomes another program, with the same pid and the same start time.
+            ["exec", "other"] => Err(Command::new("sleep").arg(LIVES.to_string()).exec().to_string()),
+            // Becomes this program again, as after an upgrade in place.
+            ["exec", "again", port] => {
+                let own = std::env::current_exe().map_err(|error| error.to_string())?;
+                Err(Command::new(own).arg("target").arg(&self.path).arg(port).exec().to_string())
+            }
+            _ => Err(format!("{words:?} is no order")),
+        }
+    }
+
+    fn reuse(&mut self) -> Result<String, String> {
+        /// Whoever else starts a thread in this namespace may get the number first.
+        const TRIES: u32 = 100;
+        let was = self.worker.lose();
+        std::thread::sleep(ANOTHER_TICK);
+        for _ in 0..TRIES {
+            super::nursery::next_pid(was)?;
+            let other = Actor::start(None);
+            if other.tid == was {
+                self.worker = other;
+                return Ok(format!("was={was} is={was}"));
+            }
+            other.lose();
+        }
+        Err(format!("thread id {was} was not given out again in {TRIES} tries"))
+    }
+}
+
+impl Actor {
+    /// Starts a thread of the one name, and waits until it is what it should be.
+    fn start(heartbeat: Option<&Heartbeat>) -> Self {
+        let end = Arc::new(AtomicBool::new(false));
+        let (begun, ready) = channel();
+        let (heartbeat, told) = (heartbeat.cloned(), Arc::clone(&end));
+        let work = move || {
+            let beat = heartbeat.map(|heartbeat| heartbeat.register(THREAD).expect("a slot"));
+            begun.send(rustix::thread::gettid().as_raw_nonzero().get()).expect("somebody waits");
+            for block in 1.. {
+                let _working = beat.as_ref().map(|beat| beat.working(Work::new(block)));
+                std::thread::sleep(BLOCK);
+                if told.load(Ordering::Relaxed) {
+                    end_without_a_word();
+                }
+            }
+        };
+        std::thread::Builder::new().name(THREAD.to_owned()).spawn(work).expect("a thread");
+        Self { tid: first(&ready), end }
+    }
+
+    /// Ends it, and waits until the kernel knows it no more.
+    fn lose(&self) -> i32 {
+        self.end.store(true, Ordering::Relaxed);
+        let task = PathBuf::from(format!("/proc/self/task/{}", self.tid));
+        wait::until("the end of a thread", || (!task.exists()).then_some(()));
+        self.tid
+    }
+}
+
+#[track_caller]
+fn first(ready: &Receiver<i32>) -> i32 {
+    ready.recv_timeout(wait::GENEROUS).expect("a thread begins")
+}
+
+/// Ends the calling thread and nothing else: nothing is unwound or dropped, so that its slot says as ever that it is at work.
+fn end_without_a_word() {
+    // SAFETY: the system call ends this one thread and writes nothing but the word that says so to whoever joins it, which
+    // nobody does here. What it owned (its guards, its stack) leaks, and no lock is held: it has just woken from a sleep.
+    unsafe { libc::syscall(libc::SYS_exit, 0) };
+}
+
+/// A child that outlives its parent, as a helper of the target might.
+fn fork() -> i32 {
+    // SAFETY: the child of a process with many threads may call only what is async-signal-safe: `alarm`, `pause`, `_exit` and a
+    // bare system call are, and it calls nothing else.
+    unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            // The port is not its own, and the parent's next life needs it.
+            libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0);
+            libc::alarm(LIVES);
+            libc::pause();
+            libc::_exit(0);
+        }
+        child
+    }
+}

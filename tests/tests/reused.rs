@@ -1,0 +1,177 @@
+//! Row 50: ids that come again. In a pid namespace of its own, in which the next id can be chosen, a stranger gets the pid of a
+//! dead target and a thread the id of a lost one: the sidecar never takes one for the other.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what went wrong by failing"
+)]
+
+use std::time::Duration;
+
+use serde_json::Value;
+use shard_tests::process::binary;
+use shard_tests::puppet::{Nursery, THREAD, order};
+use shard_tests::sidecar::{Settings, Sidecar};
+use shard_tests::{api, skip, wait};
+
+/// Long enough for many looks, and for several thresholds.
+const A_WHILE: Duration = Duration::from_secs(2);
+
+fn signals(incident: &Value) -> usize {
+    incident["timeline"].as_array().unwrap().iter().filter(|entry| entry["step"] == "signal").count()
+}
+
+/// The incident of the lost thread, whose process was killed once.
+#[track_caller]
+fn assert_lost(incident: &Value, tid: Option<i32>) {
+    assert_eq!(incident["reason"], "thread_gone", "{incident:#}");
+    assert_eq!(incident["thread"]["name"], THREAD, "{incident:#}");
+    if let Some(tid) = tid {
+        assert_eq!(incident["thread"]["tid"], tid, "{incident:#}");
+    }
+    assert_eq!(signals(incident), 1, "{incident:#}");
+}
+
+/// A namespace in which ids come again, or `None` and a note where there can be none.
+fn nursery(test: &str) -> Option<Nursery> {
+    match Nursery::open() {
+        Ok(nursery) => Some(nursery),
+        Err(why) => {
+            assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "{why}");
+            skip::note(test, &why);
+            None
+        }
+    }
+}
+
+/// A target in a nursery, with a sidecar that shares its pid namespace.
+struct Ward {
+    nursery: Nursery,
+    sidecar: Sidecar,
+    port: std::net::SocketAddr,
+    pid: i32,
+    _folder: tempfile::TempDir,
+}
+
+impl Ward {
+    #[track_caller]
+    fn start(nursery: Nursery) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings { append: "[restart]\nwithin = \"1s\"\n".to_owned(), ..Settings::default() };
+        let sidecar = Sidecar::configure(folder.path(), "puppet", THREAD, &settings);
+        let mut ward = Self { nursery, sidecar, port: api::free_address(), pid: 0, _folder: folder };
+        ward.pid = ward.start_target();
+        ward
+    }
+
+    /// Another one, on the same path.
+    #[track_caller]
+    fn start_target(&self) -> i32 {
+        let segment = self.sidecar.heartbeat.to_str().unwrap();
+        let pid = self.nursery.start(&binary("puppet"), &["target", segment, &self.port.to_string()]);
+        order(self.port, "rename exec-s0");
+        pid
+    }
+
+    #[track_caller]
+    fn start_sidecar(&self, events: &str) -> i32 {
+        let config = self.sidecar.config.to_str().unwrap();
+        self.nursery.start(&binary("shard-watchdog"), &["run", "--config", config, "--thread-events", events])
+    }
+
+    /// Ends a process in it, and has it reaped.
+    #[track_caller]
+    fn end(&self, pid: i32, name: &str) {
+        self.nursery.signal(pid, name);
+        wait::until("its end", || (!self.nursery.is_alive(pid)).then_some(()));
+    }
+
+    /// Starts a process that maps the segment of another, with the pid of that other.
+    #[track_caller]
+    fn stranger(&self, pid: i32) {
+        let segment = self.sidecar.heartbeat.to_str().unwrap();
+        let taken = wait::until("the pid again", || {
+            self.nursery.next(pid);
+            let from = self.nursery.process.line_count();
+            let got = self.nursery.start(&binary("puppet"), &["stranger", segment]);
+            self.nursery.process.line("mapped", from, |line| line.contains("maps the file").then_some(()));
+            if got != pid {
+                self.end(got, "KILL");
+            }
+            (got == pid).then_some(got)
+        });
+        assert_eq!(taken, pid);
+    }
+}
+
+#[test]
+fn row_50_a_stranger_with_the_pid_of_a_dead_target_is_never_watched_nor_signalled() {
+    let test = "row_50_a_stranger_with_the_pid_of_a_dead_target_is_never_watched_nor_signalled";
+    let Some(nursery) = nursery(test) else { return };
+    let ward = Ward::start(nursery);
+    let watchdog = ward.start_sidecar("pidfd");
+    assert_eq!(ward.sidecar.wait_for("healthy")["pid"], ward.pid);
+    ward.end(ward.pid, "KILL");
+    // It maps the very segment, which names its pid: only its start time says that it is somebody else.
+    ward.stranger(ward.pid);
+    let nobody = |status: &Value| status["pid"].is_null() && status["verdict"] != "healthy";
+    ward.sidecar.wait_for("dead");
+    wait::holds_for(A_WHILE, "nobody is watched", || {
+        ward.sidecar.status().is_none_or(|status| nobody(&status))
+    });
+    // A sidecar that begins with the stale segment believes it no more.
+    ward.end(watchdog, "TERM");
+    ward.start_sidecar("pidfd");
+    let refused = wait::until("the refusal", || {
+        let status = ward.sidecar.status()?;
+        status["reason"].as_str()?.contains("started at another time").then_some(status)
+    });
+    assert!(nobody(&refused), "{refused:#}");
+    let next = ward.start_target();
+    let healthy = ward.sidecar.wait_for("healthy");
+    assert_eq!(healthy["pid"], next, "{healthy:#}");
+    assert!(ward.nursery.is_alive(ward.pid), "nobody has signalled the stranger");
+    let incidents = ward.sidecar.incidents();
+    assert!(incidents.iter().all(|incident| signals(incident) == 0), "{incidents:#?}");
+}
+
+/// The id of a lost thread is given to another thread of the same process and name while the sidecar does not look.
+#[track_caller]
+fn thread_id_given_out_again(test: &str, events: &str) {
+    let Some(nursery) = nursery(test) else { return };
+    let ward = Ward::start(nursery);
+    let watchdog = ward.start_sidecar(events);
+    ward.sidecar.wait_for("healthy");
+    ward.nursery.signal(watchdog, "STOP");
+    let tid = order(ward.port, "reuse").number("is");
+    ward.nursery.signal(watchdog, "CONT");
+    let incident = ward.sidecar.incident_with("exited");
+    assert_lost(&incident, Some(tid));
+    wait::until("its end", || (!ward.nursery.is_alive(ward.pid)).then_some(()));
+}
+
+#[test]
+fn row_50_a_thread_id_given_out_again_does_not_hide_that_its_owner_is_gone() {
+    let test = "row_50_a_thread_id_given_out_again_does_not_hide_that_its_owner_is_gone";
+    thread_id_given_out_again(test, "pidfd");
+}
+
+#[test]
+fn row_50_a_thread_id_given_out_again_is_seen_by_polling_too() {
+    thread_id_given_out_again("row_50_a_thread_id_given_out_again_is_seen_by_polling_too", "poll");
+}
+
+/// All of it was over when the sidecar began: the segment says «at work», and somebody has that id.
+#[test]
+fn row_50_a_thread_id_given_out_again_before_the_sidecar_began_is_seen_at_adoption() {
+    let test = "row_50_a_thread_id_given_out_again_before_the_sidecar_began_is_seen_at_adoption";
+    let Some(nursery) = nursery(test) else { return };
+    let ward = Ward::start(nursery);
+    order(ward.port, "reuse");
+    ward.start_sidecar("pidfd");
+    let incident = ward.sidecar.incident_with("exited");
+    assert_lost(&incident, None);
+    wait::until("its end", || (!ward.nursery.is_alive(ward.pid)).then_some(()));
+}

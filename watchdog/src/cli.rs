@@ -2,8 +2,12 @@
 
 pub(crate) mod check;
 pub(crate) mod demo;
+pub(crate) mod kill;
+pub(crate) mod order;
+pub(crate) mod pause;
 pub(crate) mod record;
 pub(crate) mod replay;
+pub(crate) mod resume;
 pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod suggest;
@@ -27,6 +31,9 @@ const STATUS_MISUSED: u8 = 64;
 pub(crate) const MAIN_HELP: &str = "\
 Is something wrong right now?
   shard-watchdog status --explain            what it thinks, and why it has not killed
+  shard-watchdog pause --for 10m --reason TEXT
+                                             stop killing, not watching, while you look; resume ends that
+  shard-watchdog kill --reason TEXT          kill the shard now, through the same ladder, with an incident
 
 Would another config have done better?
   shard-watchdog replay RECORDING --config FILE   what that config would have done
@@ -40,7 +47,7 @@ Setting it up:
   shard-watchdog supervise --config FILE -- CMD ARG…
                                              where nothing supervises: CMD and its sidecar
 
-It never kills unless the config says [kill] mode = \"enforce\".
+It never kills unless the config says [kill] mode = \"enforce\", or a person says kill.
 Every flag has an environment variable SHARD_WATCHDOG_…; the flag beats it, and it beats the file.";
 
 /// Tells what is wrong with the command line, or the help that was asked for; returns the exit code.
@@ -71,4 +78,9 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
     let duration = duration(text)?;
     if duration.is_zero() { Err("must be longer than zero".to_owned()) } else { Ok(duration) }
+}
+
+/// A text of others without what would move the cursor of whoever reads it.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }

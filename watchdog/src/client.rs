@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::{Request, StatusCode, header};
@@ -107,39 +107,72 @@ pub struct Answer {
     pub body: Bytes,
 }
 
+/// What is sent.
+#[derive(Clone, Copy, Debug, Default)]
+struct Question<'a> {
+    path: &'a str,
+    /// With a body it is an order: POST instead of GET.
+    body: Option<&'a str>,
+    token: Option<&'a str>,
+}
+
 /// Asks `endpoint` for `path` and waits for at most `within`, names and connection included.
 ///
 /// # Errors
 /// If no whole answer comes in time. Any code is an answer.
 pub fn get(endpoint: &Endpoint, path: &str, within: Duration) -> Result<Answer, ClientError> {
+    send(endpoint, Question { path, ..Question::default() }, within)
+}
+
+/// Gives an order, with the bearer token that opens the door there if there is one.
+///
+/// # Errors
+/// As [`get`].
+pub fn post(
+    endpoint: &Endpoint,
+    path: &str,
+    body: &str,
+    token: Option<&str>,
+    within: Duration,
+) -> Result<Answer, ClientError> {
+    send(endpoint, Question { path, body: Some(body), token }, within)
+}
+
+fn send(endpoint: &Endpoint, question: Question<'_>, within: Duration) -> Result<Answer, ClientError> {
     let unreachable = |error| ClientError::Unreachable { endpoint: endpoint.clone(), error };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unreachable)?;
     #[expect(clippy::disallowed_methods, reason = "the future is a timeout")]
     let answer = runtime.block_on(async {
         let late = |_| ClientError::Late { endpoint: endpoint.clone(), within };
-        tokio::time::timeout(within, ask(endpoint, path)).await.map_err(late)?
+        tokio::time::timeout(within, ask(endpoint, question)).await.map_err(late)?
     });
     // A name may still be looked up, on a thread that nobody can interrupt.
     runtime.shutdown_background();
     answer
 }
 
-#[expect(clippy::disallowed_methods, reason = "get, its only caller, bounds the whole of it")]
-async fn ask(endpoint: &Endpoint, path: &str) -> Result<Answer, ClientError> {
+#[expect(clippy::disallowed_methods, reason = "send, its only caller, bounds the whole of it")]
+async fn ask(endpoint: &Endpoint, question: Question<'_>) -> Result<Answer, ClientError> {
     let unreachable = |error| ClientError::Unreachable { endpoint: endpoint.clone(), error };
     match endpoint {
         Endpoint::Tcp { authority, prefix } => {
             let stream = TcpStream::connect(authority.as_str()).await.map_err(unreachable)?;
-            talk(endpoint, stream, authority, &format!("{prefix}{path}")).await
+            let path = format!("{prefix}{}", question.path);
+            talk(endpoint, stream, authority, Question { path: &path, ..question }).await
         }
         Endpoint::Unix(socket) => {
             let stream = UnixStream::connect(socket).await.map_err(unreachable)?;
-            talk(endpoint, stream, "localhost", path).await
+            talk(endpoint, stream, "localhost", question).await
         }
     }
 }
 
-async fn talk<S>(endpoint: &Endpoint, stream: S, host: &str, path: &str) -> Result<Answer, ClientError>
+async fn talk<S>(
+    endpoint: &Endpoint,
+    stream: S,
+    host: &str,
+    question: Question<'_>,
+) -> Result<Answer, ClientError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -147,11 +180,17 @@ where
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| garbled(error.to_string()))?;
     tokio::spawn(connection);
-    let request = Request::get(path)
-        .header(header::HOST, host)
-        .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| garbled(error.to_string()))?;
+    let Question { path, body, token } = question;
+    let mut request = if body.is_some() { Request::post(path) } else { Request::get(path) };
+    request = request.header(header::HOST, host).header(header::CONNECTION, "close");
+    if body.is_some() {
+        request = request.header(header::CONTENT_TYPE, "application/json");
+    }
+    if let Some(token) = token {
+        request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+    }
+    let body = Full::new(Bytes::from(body.unwrap_or_default().to_owned()));
+    let request = request.body(body).map_err(|error| garbled(error.to_string()))?;
     let response = sender.send_request(request).await.map_err(|error| garbled(error.to_string()))?;
     let status = response.status();
     let body = Limited::new(response.into_body(), LARGEST_ANSWER).collect().await;

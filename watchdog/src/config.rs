@@ -269,6 +269,8 @@ pub struct HttpConfig {
     pub public: Option<SocketAddr>,
     /// Everything, on a unix socket.
     pub socket: Option<PathBuf>,
+    /// The bearer token with which `listen` takes commands. Without one only the socket does.
+    pub token_file: Option<PathBuf>,
 }
 
 pub use shard_telemetry::otlp::OtlpConfig;

@@ -8,7 +8,7 @@ pub use shard_judge::target::FaultyThread;
 
 use crate::clock::Monotonic;
 use crate::recorder::Excerpt;
-use crate::snapshot::{Snapshot, TargetIdentity};
+use crate::snapshot::{Pause, Snapshot, TargetIdentity};
 use crate::verdict::{ExcuseKind, Reason, Verdict, Withheld};
 
 /// One thing that the watch loop saw or did.
@@ -76,6 +76,22 @@ pub enum Event {
         live: Verdict,
         /// What.
         step: ShadowStep,
+    },
+    /// A person paused killing, or a pause of an earlier life of this sidecar goes on.
+    Paused {
+        /// When.
+        at: Monotonic,
+        /// The pause.
+        pause: Arc<Pause>,
+    },
+    /// Killing is no longer paused.
+    PauseOver {
+        /// When.
+        at: Monotonic,
+        /// The pause.
+        pause: Arc<Pause>,
+        /// Who ended it; `None` if its time was over.
+        by: Option<String>,
     },
     /// A watched thread changed excuse: it is excused now, or no longer is.
     Excuse {
@@ -187,6 +203,11 @@ pub struct Opening {
 pub enum Step {
     /// A kill was due and was not carried out.
     Withheld(Withheld),
+    /// A person asked for the kill of a process that stood condemned already.
+    Requested {
+        /// Why, and who.
+        why: String,
+    },
     /// A signal was sent.
     Signal {
         /// Its name, `SIGKILL`.

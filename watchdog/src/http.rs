@@ -11,14 +11,20 @@
 //! | `GET /api/v1/incidents` | the latest incidents, newest first | |
 //! | `GET /api/v1/incidents/{id}` | one of them, whole | |
 //! | `GET /api/v1/recording` | what was seen during the last minute, for `replay` and `suggest` | |
+//! | `POST /api/v1/pause` | stops killing, not watching: `{"for": "10m", "reason": "…"}` | |
+//! | `POST /api/v1/resume` | ends that before its time | |
+//! | `POST /api/v1/kill` | a person's own kill: `{"reason": "…"}`, with `"incarnation"` of that one only | |
 //!
 //! It reads the board and nothing else, so that no flood of requests reaches the watch loop; of all requests for a recording one a
-//! second does. Requests with a body are
-//! refused: nothing here takes one.
+//! second does. Commands do too; those who may give them are few: the sidecar's own user and root over the unix socket, and whoever
+//! knows the token. All other requests with a body are refused.
 
 pub mod api;
+pub mod command;
+pub mod door;
 pub mod listen;
 pub mod recording;
+pub mod token;
 
 pub use shard_telemetry::http::{host, serve};
 
@@ -26,12 +32,14 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware;
-use axum::routing::get;
+use axum::routing::{get, post};
 
 use crate::incident::journal::Journal;
 use crate::relay::board::Board;
 use crate::telemetry::Telemetry;
 
+use command::Desk;
+use door::Door;
 use host::HostRule;
 use recording::OnDemand;
 
@@ -46,22 +54,33 @@ pub struct Sources {
     pub journal: Journal,
     /// The last minute.
     pub recordings: Arc<OnDemand>,
+    /// The way of orders to the loop.
+    pub desk: Arc<Desk>,
 }
 
 /// Probes and metrics only, for the address that everybody may reach.
 pub fn public(sources: Sources) -> Router {
-    guarded(probes(), sources, HostRule::AnyAddress)
+    let never = post(command::never).fallback(api::nothing_here);
+    let no_commands = Router::new().route("/api/v1/{order}", never);
+    guarded(probes(), no_commands, sources, HostRule::AnyAddress)
 }
 
 /// Everything.
-pub fn full(sources: Sources, hosts: HostRule) -> Router {
+pub fn full(sources: Sources, hosts: HostRule, door: Door) -> Router {
     let api = probes()
         .route("/", get(api::paths))
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/incidents", get(api::incidents))
         .route("/api/v1/incidents/{id}", get(api::incident))
         .route("/api/v1/recording", get(recording::recording));
-    guarded(api, sources, hosts)
+    let commands = Router::new()
+        .route("/api/v1/pause", post(command::pause))
+        .route("/api/v1/resume", post(command::resume))
+        .route("/api/v1/kill", post(command::kill))
+        .layer(middleware::from_fn(serve::limit_with_body))
+        // Outside of it: who may not command is not listened to.
+        .layer(middleware::from_fn_with_state(door, door::check));
+    guarded(api, commands, sources, hosts)
 }
 
 fn probes() -> Router<Sources> {
@@ -72,11 +91,12 @@ fn probes() -> Router<Sources> {
         .route("/metrics", get(api::metrics))
 }
 
-fn guarded(router: Router<Sources>, sources: Sources, hosts: HostRule) -> Router {
+fn guarded(router: Router<Sources>, commands: Router<Sources>, sources: Sources, hosts: HostRule) -> Router {
     router
         .fallback(api::nothing_here)
-        .with_state(sources)
         .layer(middleware::from_fn(serve::limit))
+        .merge(commands)
+        .with_state(sources)
         .layer(middleware::from_fn_with_state(Arc::new(hosts), host::check))
 }
 

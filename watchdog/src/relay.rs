@@ -104,6 +104,24 @@ impl Relay {
                 "{thread} has been {kind} for {cap:.1?}, which is as long as that may excuse; nobody is killed for it, look at it"
             ),
             Event::Shadow { live, step, .. } => self.shadow(live, step),
+            Event::Paused { pause, .. } => {
+                let until = self.board.wall(pause.until);
+                tracing::warn!(
+                    event = "paused",
+                    until = %format_args!("{until:.6}"),
+                    reason = pause.reason,
+                    by = pause.by,
+                    "killing is paused until {until:.0}, by {}: {}",
+                    pause.by,
+                    pause.reason
+                );
+            }
+            Event::PauseOver { by, .. } => match by {
+                Some(by) => {
+                    tracing::warn!(event = "pause_over", by, "killing is no longer paused: {by} ended it");
+                }
+                None => tracing::warn!(event = "pause_over", "killing is no longer paused: its time is over"),
+            },
             Event::ChannelLate { channel, why, .. } => {
                 tracing::warn!(event = "channel_late", channel, why, "channel {channel}: {why}");
             }

@@ -1,6 +1,7 @@
 //! What the watch loop knows at one moment, copied out for those who show it. Plain data, bounded by the segment's
 //! slot counts; names are already decoded, times still monotonic.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use shard_judge::target::TargetIdentity;
@@ -39,6 +40,8 @@ pub struct Snapshot {
     pub deadlines: Vec<Deadline>,
     /// What the second policy thinks, if there is one.
     pub shadow: Option<ShadowStatus>,
+    /// The pause of killing, while there is one.
+    pub paused: Option<Arc<Pause>>,
 }
 
 /// A clock of the whole process, and what it runs against.
@@ -69,6 +72,19 @@ pub struct ShadowStatus {
     pub last: Option<(Monotonic, Reason, String)>,
     /// Kills that its own budget still allows.
     pub kills_left: u32,
+}
+
+/// A pause of killing, as a person asked for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pause {
+    /// Since when.
+    pub since: Monotonic,
+    /// Until when.
+    pub until: Monotonic,
+    /// Why, in that person's words.
+    pub reason: String,
+    /// Who, as far as is known: `uid 1000`.
+    pub by: String,
 }
 
 /// One watched thread.

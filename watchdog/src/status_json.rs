@@ -42,6 +42,12 @@ pub struct StatusJson {
     /// Until when killing is paused; null if it is not.
     #[serde(with = "maybe_micros", default)]
     pub paused_until: Option<Timestamp>,
+    /// Why, in the words of whoever paused it.
+    #[serde(default)]
+    pub paused_reason: Option<String>,
+    /// Who that was, as far as is known.
+    #[serde(default)]
+    pub paused_by: Option<String>,
     /// `observe` or `enforce`.
     pub mode: String,
     /// Why time does not count now, if any thread is excused.
@@ -221,6 +227,7 @@ impl StatusJson {
         let snapshot = board.snapshot();
         let held = snapshot.as_deref();
         let target = held.and_then(|snapshot| snapshot.target);
+        let paused = held.and_then(|snapshot| snapshot.paused.as_deref());
         let dropped = |signal: &Signal| (signal.label().to_owned(), board.dropped().get(*signal));
         let mut status = Self {
             shard: board.shard().to_owned(),
@@ -232,7 +239,9 @@ impl StatusJson {
             threads: held.map(|s| s.threads.iter().map(|t| thread(s, t)).collect()).unwrap_or_default(),
             channels: held.map(|s| s.channels.iter().map(|c| channel(s, c)).collect()).unwrap_or_default(),
             kills_left: held.map(|snapshot| snapshot.kills_left),
-            paused_until: None,
+            paused_until: paused.map(|pause| board.wall(pause.until)),
+            paused_reason: paused.map(|pause| pause.reason.clone()),
+            paused_by: paused.map(|pause| pause.by.clone()),
             mode: board.mode().label().to_owned(),
             excuse: held.and_then(|snapshot| snapshot.threads.iter().find_map(|thread| thread.excuse)),
             excused_seconds: held.map(excused).unwrap_or_default(),

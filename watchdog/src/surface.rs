@@ -15,9 +15,12 @@ use tokio::task::JoinHandle;
 use crate::clock::WallAnchor;
 use crate::config::Config;
 use crate::event::Event;
+use crate::http::command::Desk;
+use crate::http::door::Door;
 use crate::http::host::HostRule;
 use crate::http::listen::{ListenError, Listeners, OwnFile};
 use crate::http::recording::OnDemand;
+use crate::http::token::Token;
 use crate::http::{self, Sources, serve};
 use crate::incident::journal::{Journal, JournalConfig};
 use crate::recorder::archive::Archive;
@@ -81,6 +84,8 @@ pub struct SurfaceHandle {
     journal: Journal,
     archive: Option<Archive>,
     recordings: Arc<OnDemand>,
+    desk: Arc<Desk>,
+    token: Arc<Token>,
     reader: Reader,
     stop: watch::Sender<bool>,
     addresses: Addresses,
@@ -153,15 +158,19 @@ pub fn start_without_log(
     archive.clone().into_iter().for_each(|archive| board.set_archive(archive));
     let reader = Reader::start(Arc::clone(&board))?;
     let recordings = Arc::new(OnDemand::default());
+    let desk = Arc::new(Desk::default());
     let sources = Sources {
         board: Arc::clone(&board),
         telemetry: Arc::clone(&telemetry),
         journal: journal.clone(),
         recordings: Arc::clone(&recordings),
+        desk: Arc::clone(&desk),
     };
+    let token = Arc::new(Token::default());
+    load_token(&token, config);
     let (stop, stopped) = watch::channel(false);
     let server = Server { runtime: &runtime, stopped, dropped };
-    let (addresses, socket) = server.listen(listeners, &sources)?;
+    let (addresses, socket) = server.listen(listeners, &sources, &token)?;
     let relay = Relay::new(Arc::clone(&board), Arc::clone(&telemetry), journal.clone(), spans)
         .with_archive(archive.clone());
     let relay = runtime.spawn(relay.run(events));
@@ -173,6 +182,8 @@ pub fn start_without_log(
         journal,
         archive,
         recordings,
+        desk,
+        token,
         reader,
         stop,
         addresses,
@@ -189,13 +200,19 @@ struct Server<'a> {
 }
 
 impl Server<'_> {
-    fn listen(&self, listeners: Listeners, sources: &Sources) -> io::Result<(Addresses, Option<OwnFile>)> {
+    fn listen(
+        &self,
+        listeners: Listeners,
+        sources: &Sources,
+        token: &Arc<Token>,
+    ) -> io::Result<(Addresses, Option<OwnFile>)> {
         let _inside = self.runtime.enter();
         let mut addresses = Addresses::default();
         if let Some(listener) = listeners.listen {
             let address = listener.local_addr()?;
             addresses.listen = Some(address);
-            self.serve(listener, http::full(sources.clone(), HostRule::Loopback(Some(address.ip()))))?;
+            let (hosts, door) = (HostRule::Loopback(Some(address.ip())), Door::Address(Arc::clone(token)));
+            self.serve(listener, http::full(sources.clone(), hosts, door))?;
         }
         if let Some(listener) = listeners.public {
             addresses.public = Some(listener.local_addr()?);
@@ -204,7 +221,7 @@ impl Server<'_> {
         let mut file = None;
         if let Some(socket) = listeners.socket {
             let listener = UnixListener::from_std(socket.listener)?;
-            let router = http::full(sources.clone(), HostRule::Anything);
+            let router = http::full(sources.clone(), HostRule::Anything, Door::Socket);
             self.runtime.spawn(serve::serve(
                 listener,
                 router,
@@ -223,6 +240,13 @@ impl Server<'_> {
     }
 }
 
+/// A token that cannot be used costs the commands over the address, and is no reason to leave a shard unguarded.
+fn load_token(token: &Token, config: &Config) {
+    if let Err(error) = token.load(config.http.token_file.as_deref()) {
+        tracing::error!(event = "token_refused", %error, "commands over http.listen: {error}");
+    }
+}
+
 impl SurfaceHandle {
     /// Kills within the last `period` that earlier lives of this sidecar carried out, for the budget. If the disk does
     /// not tell in time nobody knows, and the budget counts as spent: a kill too late is better than one too many.
@@ -236,8 +260,9 @@ impl SurfaceHandle {
         })
     }
 
-    /// From now on the watch loop can be asked for its recording.
+    /// From now on the watch loop can be asked for its recording, and told what to do.
     pub fn ask(&self, control: Control) {
+        self.desk.open(control.clone());
         self.recordings.ask(control);
     }
 
@@ -249,6 +274,7 @@ impl SurfaceHandle {
     /// The config was read again. Addresses and folders stay what they were: those need a restart.
     pub fn reloaded(&self, config: &Config) {
         self.board.set_mode(config.kill.mode);
+        load_token(&self.token, config);
     }
 
     /// Ends, for at most `within`: takes in what the watch loop told last (its end of the queue must be gone by

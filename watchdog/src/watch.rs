@@ -5,6 +5,7 @@
 //! something happens.
 
 pub mod control;
+pub mod hand;
 pub mod publish;
 pub mod shadow;
 pub mod story;
@@ -30,6 +31,7 @@ use crate::recorder::Recorder;
 use crate::verdict::Withheld;
 
 use control::{Command, Inbox};
+use hand::Hand;
 use publish::{Publisher, Standing};
 use shadow::Shadow;
 use story::{Said, Story};
@@ -58,6 +60,7 @@ pub struct Watch {
     unarchived: u64,
     shadow: Option<Shadow>,
     publisher: Publisher,
+    hand: Hand,
     inbox: Inbox,
     alive: Arc<AtomicU64>,
 }
@@ -91,6 +94,7 @@ impl Watch {
         let shadow = parts.config.shadow.as_ref();
         let shadow = shadow.map(|shadow| Shadow::new(shadow, &policy, now));
         probe.look_at_consumers(consumers(&policy, shadow.as_ref()));
+        let mut publisher = Publisher::new(parts.events);
         Self {
             archived: parts.config.recorder.is_some(),
             unarchived: 0,
@@ -104,7 +108,8 @@ impl Watch {
             pending: None,
             ladder: None,
             story: Story::default(),
-            publisher: Publisher::new(parts.events),
+            hand: Hand::new(None, &mut publisher),
+            publisher,
             inbox: parts.inbox,
             alive: parts.alive,
             config: parts.config,
@@ -136,6 +141,16 @@ impl Watch {
                     // Whoever asked may have gone.
                     let _ = answer.send(Box::new(self.recorder.copy(crate::clock::now())));
                 }
+                Command::Pause(pause, answer) => {
+                    let at = crate::clock::now();
+                    // Whoever asked may have gone: here, and below.
+                    let _ = answer.send(self.hand.set(pause, at, &mut self.publisher));
+                }
+                Command::Resume(by, answer) => {
+                    let at = crate::clock::now();
+                    let _ = answer.send(self.hand.resume(by, at, &mut self.publisher));
+                }
+                Command::Kill(order, answer) => self.take_order(&order, answer),
                 Command::Reload(config) => {
                     self.policy = policy(&config, &self.probe);
                     Shadow::reload(
@@ -208,6 +223,7 @@ impl Watch {
     /// One look, and what follows from it. Returns when to look again.
     fn look(&mut self, seen: &mut Observation) -> Monotonic {
         let at = crate::clock::now();
+        self.hand.tick(at, &mut self.publisher);
         self.probe.observe(at, seen);
         let decision = self.judge.observe(&self.policy, seen);
         let judged = crate::clock::now();
@@ -215,6 +231,8 @@ impl Watch {
         // The signal first, the telling after.
         let waits = decision.held && self.ladder.as_ref().is_some_and(Ladder::is_withheld);
         let acted = if decision.condemned && !waits { self.act(at) } else { Acted::default() };
+        let exited = seen.process.as_ref().is_some_and(|process| process.exited);
+        self.answer(&acted, exited);
         if !decision.condemned {
             self.ladder = None;
         }
@@ -227,7 +245,7 @@ impl Watch {
         for step in acted.steps.into_iter().flatten() {
             self.story.step(step.0, step.1, &mut self.publisher);
         }
-        if seen.process.as_ref().is_some_and(|process| process.exited) {
+        if exited {
             self.let_go(at);
         }
         if self.probe.execed() {
@@ -239,6 +257,7 @@ impl Watch {
         let standing = Standing {
             kills_left: self.budget.left(at),
             events: self.probe.thread_events(),
+            paused: self.hand.pause(),
             shadow: self.shadow.as_ref(),
         };
         self.publisher.snapshot(&self.judge, &self.policy, seen, standing);
@@ -249,19 +268,22 @@ impl Watch {
         if signalled || self.pending.is_some() && self.probe.handle().is_none() {
             return at;
         }
-        let ladder = self.ladder.as_ref().and_then(|ladder| ladder.due(&self.config.kill));
+        let restraint = self.restraint();
+        let ladder = self.ladder.as_ref().and_then(|ladder| ladder.due(&self.config.kill, restraint));
+        let resumes = self.hand.pause().map(|pause| pause.until);
         let status = self.story.wants_exit_status().then(|| at.plus(ASK_STATUS_EVERY));
         let shadow = self.shadow.as_ref().map(Shadow::look_at);
-        [ladder, status, shadow].into_iter().flatten().fold(judge, Monotonic::min)
+        [ladder, status, shadow, resumes].into_iter().flatten().fold(judge, Monotonic::min)
     }
 
     /// Climbs the ladder as far as it goes now.
     fn act(&mut self, at: Monotonic) -> Acted {
         let mut acted = Acted::default();
+        let restraint = self.restraint();
         let ladder = self.ladder.get_or_insert_default();
         for place in &mut acted.steps {
             let mut told_at = crate::clock::now();
-            let step = match ladder.step(at, &self.config.kill, &mut self.budget) {
+            let step = match ladder.step(at, &self.config.kill, &mut self.budget, restraint) {
                 Rung::Wait => break,
                 Rung::Withhold(reason) => Step::Withheld(reason),
                 Rung::NotDead => Step::NotDead,

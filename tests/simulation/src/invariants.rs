@@ -286,6 +286,7 @@ impl Invariants {
                     self.broken(now, "false loss", || condemned.why.clone());
                 }
             }
+            Reason::Requested => self.broken(now, "nobody asked", || condemned.why.clone()),
             Reason::ChannelLag => self.broken(now, "false lag", || condemned.why.clone()),
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use globset::{Glob, GlobMatcher};
 use shard_watchdog::act::budget::Budget;
-use shard_watchdog::act::ladder::{Ladder, Rung};
+use shard_watchdog::act::ladder::{Ladder, Restraint, Rung};
 use shard_watchdog::clock::Monotonic;
 use shard_watchdog::config::{KillConfig, KillMode};
 use shard_watchdog::judge::excuse::Caps;
@@ -198,7 +198,7 @@ impl Watchdog {
             let mut ladder = self.ladder.take().unwrap_or_default();
             for _ in 0..MOST_STEPS {
                 let first = ladder.began().is_none();
-                match ladder.step(now, &self.kill, &mut self.budget) {
+                match ladder.step(now, &self.kill, &mut self.budget, Restraint::default()) {
                     Rung::Wait => break,
                     Rung::Withhold(_) | Rung::NotDead => {}
                     Rung::Send(signal) => {
@@ -223,7 +223,7 @@ impl Watchdog {
         }
         self.asked = Some(decision.look_at.0);
         self.looked = Some(world.now);
-        let ladder = self.ladder.as_ref().and_then(|ladder| ladder.due(&self.kill));
+        let ladder = self.ladder.as_ref().and_then(|ladder| ladder.due(&self.kill, Restraint::default()));
         self.due = ladder.map_or(decision.look_at.0, |due| due.0.min(decision.look_at.0)).max(world.now);
         if signalled {
             self.due = world.now;

@@ -1,7 +1,9 @@
 //! One process on trial, from the first look at it to its end.
 
+use alloc::borrow::ToOwned as _;
 use alloc::boxed::Box;
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 mod cause;
@@ -60,6 +62,8 @@ pub struct Incarnation {
     throttle: Option<ThrottleObservation>,
     throttled_at: Option<Monotonic>,
     condemned: Option<Condemnation>,
+    /// Why a person wants it killed.
+    requested: Option<String>,
 }
 
 impl Incarnation {
@@ -81,6 +85,7 @@ impl Incarnation {
             throttle: None,
             throttled_at: None,
             condemned: None,
+            requested: None,
         }
     }
 
@@ -89,8 +94,25 @@ impl Incarnation {
         self.identity
     }
 
-    /// Whether it stands condemned for a stalled thread that is excused now.
+    /// A person wants it killed. Only the first request counts.
+    pub fn request(&mut self, why: &str) -> bool {
+        let first = self.requested.is_none();
+        if first {
+            self.requested = Some(why.to_owned());
+        }
+        first
+    }
+
+    /// Whether a person wants it killed.
+    pub const fn is_requested(&self) -> bool {
+        self.requested.is_some()
+    }
+
+    /// Whether it stands condemned for a stalled thread that is excused now. What a person asked for waits for no excuse.
     pub fn is_held(&self) -> bool {
+        if self.is_requested() {
+            return false;
+        }
         let stalled = self.condemned.as_ref().filter(|condemned| condemned.reason == Reason::Stalled);
         let trial = stalled.and_then(|condemned| self.trial(condemned.slot?));
         trial.is_some_and(|trial| trial.excuse.is_some())
@@ -179,7 +201,9 @@ impl Incarnation {
             return finding;
         }
         let ending = self.exiting_since.is_some();
-        let condemnation = if ending {
+        let condemnation = if let Some(why) = &self.requested {
+            Some(self.requested(why, look.at))
+        } else if ending {
             self.exit_hung(policy, look.at)
         } else {
             // While the segment cannot be read nobody knows whether the thread left before it ended.

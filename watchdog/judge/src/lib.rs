@@ -275,6 +275,12 @@ impl Judge {
         }
     }
 
+    /// A person asks for the kill of the process under watch: the next look at it condemns it, whatever it does by then. False
+    /// without a process under watch, and if one was asked for before.
+    pub fn request(&mut self, why: &str) -> bool {
+        self.current.as_mut().is_some_and(|current| current.request(why))
+    }
+
     /// Goes on under another policy: each thread finds its rule anew, and counted time is kept.
     pub fn rules_changed(&mut self, policy: &Policy) {
         if let Some(current) = &mut self.current {

@@ -88,6 +88,8 @@ labelled! {
         ExitHung = "exit_hung",
         /// The process ended by itself, without saying that it would.
         ProcessGone = "process_gone",
+        /// A person asked for the kill by name.
+        Requested = "requested",
     }
 }
 
@@ -136,6 +138,8 @@ labelled! {
         Observe = "observe",
         /// The kill budget is spent.
         Budget = "budget",
+        /// A person has paused killing.
+        Paused = "paused",
         /// The signal could not be sent: permission.
         NotPermitted = "not_permitted",
     }

@@ -25,6 +25,21 @@ pub enum Rung {
     NotDead,
 }
 
+/// What else than the config decides whether a signal may be sent now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Restraint {
+    /// A person has paused killing.
+    pub paused: bool,
+    /// A person asked for this kill by name: it goes ahead in observe mode, in a pause and with a spent budget.
+    pub requested: bool,
+}
+
+impl Restraint {
+    const fn pauses(self) -> bool {
+        self.paused && !self.requested
+    }
+}
+
 /// Where on the ladder one condemned process stands.
 #[derive(Clone, Debug, Default)]
 pub struct Ladder {
@@ -37,10 +52,20 @@ pub struct Ladder {
 
 impl Ladder {
     /// The next step at `at` for a process that stands condemned. Call again until it says [`Rung::Wait`].
-    pub fn step(&mut self, at: Monotonic, config: &KillConfig, budget: &mut Budget) -> Rung {
+    pub fn step(
+        &mut self,
+        at: Monotonic,
+        config: &KillConfig,
+        budget: &mut Budget,
+        restraint: Restraint,
+    ) -> Rung {
         let Some(began) = self.began else {
-            return self.begin(at, config, budget);
+            return self.begin(at, config, budget, restraint);
         };
+        if restraint.pauses() && self.killed_at.is_none() {
+            // Whoever pauses between SIGABRT and SIGKILL wants the rest of the core dump.
+            return self.withhold(Withheld::Paused);
+        }
         if let Some(&(signal, after)) = config.signals.get(self.sent)
             && at.since(began) >= after
         {
@@ -65,22 +90,37 @@ impl Ladder {
         Rung::Wait
     }
 
-    fn begin(&mut self, at: Monotonic, config: &KillConfig, budget: &mut Budget) -> Rung {
+    fn begin(
+        &mut self,
+        at: Monotonic,
+        config: &KillConfig,
+        budget: &mut Budget,
+        restraint: Restraint,
+    ) -> Rung {
         let withheld = match config.mode {
+            _ if restraint.requested => None,
             KillMode::Observe => Some(Withheld::Observe),
+            KillMode::Enforce if restraint.paused => Some(Withheld::Paused),
             KillMode::Enforce if budget.left(at) == 0 => Some(Withheld::Budget),
             KillMode::Enforce => None,
         };
         if let Some(reason) = withheld {
-            if self.withheld == Some(reason) {
-                return Rung::Wait;
-            }
-            self.withheld = Some(reason);
-            return Rung::Withhold(reason);
+            return self.withhold(reason);
         }
+        // A kill that a person asked for counts too, down to none left: it spends the supervisor's own limit as any other does.
         budget.take(at);
         self.began = Some(at);
-        self.step(at, config, budget)
+        self.withheld = None;
+        self.step(at, config, budget, restraint)
+    }
+
+    /// Tells each reason once.
+    fn withhold(&mut self, reason: Withheld) -> Rung {
+        if self.withheld == Some(reason) {
+            return Rung::Wait;
+        }
+        self.withheld = Some(reason);
+        Rung::Withhold(reason)
     }
 
     /// Whether a kill is due and nothing was sent yet, because it must not be.
@@ -89,8 +129,11 @@ impl Ladder {
     }
 
     /// When the next rung is due without an event.
-    pub fn due(&self, config: &KillConfig) -> Option<Monotonic> {
+    pub fn due(&self, config: &KillConfig, restraint: Restraint) -> Option<Monotonic> {
         let began = self.began?;
+        if restraint.pauses() && self.killed_at.is_none() {
+            return None;
+        }
         match config.signals.get(self.sent) {
             Some(&(_, after)) => Some(began.plus(after)),
             None if self.not_dead_told => None,
@@ -109,6 +152,9 @@ mod tests {
     use super::*;
 
     const SECOND: u64 = 1_000_000_000;
+    const FREE: Restraint = Restraint { paused: false, requested: false };
+    const PAUSED: Restraint = Restraint { paused: true, requested: false };
+    const REQUESTED: Restraint = Restraint { paused: true, requested: true };
 
     fn config(mode: KillMode, signals: &[(KillSignal, u64)]) -> KillConfig {
         KillConfig {
@@ -127,8 +173,8 @@ mod tests {
     fn observe_sends_nothing_and_says_so_once() {
         let config = config(KillMode::Observe, &[(KillSignal::Kill, 0)]);
         let (mut ladder, mut budget) = (Ladder::default(), budget());
-        assert_eq!(ladder.step(Monotonic(0), &config, &mut budget), Rung::Withhold(Withheld::Observe));
-        assert_eq!(ladder.step(Monotonic(SECOND), &config, &mut budget), Rung::Wait);
+        assert_eq!(ladder.step(Monotonic(0), &config, &mut budget, FREE), Rung::Withhold(Withheld::Observe));
+        assert_eq!(ladder.step(Monotonic(SECOND), &config, &mut budget, FREE), Rung::Wait);
         assert_eq!(budget.left(Monotonic(0)), 3);
     }
 
@@ -136,13 +182,16 @@ mod tests {
     fn signals_go_out_in_order_and_one_kill_is_spent() {
         let config = config(KillMode::Enforce, &[(KillSignal::Abort, 0), (KillSignal::Kill, 5)]);
         let (mut ladder, mut budget) = (Ladder::default(), budget());
-        assert_eq!(ladder.step(Monotonic(0), &config, &mut budget), Rung::Send(KillSignal::Abort));
-        assert_eq!(ladder.step(Monotonic(SECOND), &config, &mut budget), Rung::Wait);
-        assert_eq!(ladder.due(&config), Some(Monotonic(5 * SECOND)));
-        assert_eq!(ladder.step(Monotonic(5 * SECOND), &config, &mut budget), Rung::Send(KillSignal::Kill));
-        assert_eq!(ladder.step(Monotonic(9 * SECOND), &config, &mut budget), Rung::Wait);
-        assert_eq!(ladder.step(Monotonic(10 * SECOND), &config, &mut budget), Rung::NotDead);
-        assert_eq!(ladder.step(Monotonic(99 * SECOND), &config, &mut budget), Rung::Wait);
+        assert_eq!(ladder.step(Monotonic(0), &config, &mut budget, FREE), Rung::Send(KillSignal::Abort));
+        assert_eq!(ladder.step(Monotonic(SECOND), &config, &mut budget, FREE), Rung::Wait);
+        assert_eq!(ladder.due(&config, FREE), Some(Monotonic(5 * SECOND)));
+        assert_eq!(
+            ladder.step(Monotonic(5 * SECOND), &config, &mut budget, FREE),
+            Rung::Send(KillSignal::Kill)
+        );
+        assert_eq!(ladder.step(Monotonic(9 * SECOND), &config, &mut budget, FREE), Rung::Wait);
+        assert_eq!(ladder.step(Monotonic(10 * SECOND), &config, &mut budget, FREE), Rung::NotDead);
+        assert_eq!(ladder.step(Monotonic(99 * SECOND), &config, &mut budget, FREE), Rung::Wait);
         assert_eq!(budget.left(Monotonic(0)), 2);
     }
 
@@ -151,8 +200,49 @@ mod tests {
         let config = config(KillMode::Enforce, &[(KillSignal::Kill, 0)]);
         let (mut ladder, mut budget) =
             (Ladder::default(), Budget::new(1, Duration::from_secs(60), 1, Monotonic(0)));
-        assert_eq!(ladder.step(Monotonic(0), &config, &mut budget), Rung::Withhold(Withheld::Budget));
-        assert_eq!(ladder.step(Monotonic(59 * SECOND), &config, &mut budget), Rung::Wait);
-        assert_eq!(ladder.step(Monotonic(61 * SECOND), &config, &mut budget), Rung::Send(KillSignal::Kill));
+        assert_eq!(ladder.step(Monotonic(0), &config, &mut budget, FREE), Rung::Withhold(Withheld::Budget));
+        assert_eq!(ladder.step(Monotonic(59 * SECOND), &config, &mut budget, FREE), Rung::Wait);
+        assert_eq!(
+            ladder.step(Monotonic(61 * SECOND), &config, &mut budget, FREE),
+            Rung::Send(KillSignal::Kill)
+        );
+    }
+
+    #[test]
+    fn a_pause_withholds_spends_nothing_and_lets_the_kill_through_at_its_end() {
+        let config = config(KillMode::Enforce, &[(KillSignal::Kill, 0)]);
+        let (mut ladder, mut budget) = (Ladder::default(), budget());
+        assert_eq!(ladder.step(Monotonic(0), &config, &mut budget, PAUSED), Rung::Withhold(Withheld::Paused));
+        assert!(ladder.is_withheld());
+        assert_eq!(ladder.step(Monotonic(SECOND), &config, &mut budget, PAUSED), Rung::Wait);
+        assert_eq!(budget.left(Monotonic(SECOND)), 3);
+        let end = Monotonic(2 * SECOND);
+        assert_eq!(ladder.step(end, &config, &mut budget, FREE), Rung::Send(KillSignal::Kill));
+    }
+
+    #[test]
+    fn a_pause_between_two_signals_holds_back_the_second_and_nobody_spins_meanwhile() {
+        let config = config(KillMode::Enforce, &[(KillSignal::Abort, 0), (KillSignal::Kill, 5)]);
+        let (mut ladder, mut budget) = (Ladder::default(), budget());
+        assert_eq!(ladder.step(Monotonic(0), &config, &mut budget, FREE), Rung::Send(KillSignal::Abort));
+        let late = Monotonic(6 * SECOND);
+        assert_eq!(ladder.step(late, &config, &mut budget, PAUSED), Rung::Withhold(Withheld::Paused));
+        assert_eq!(ladder.step(late, &config, &mut budget, PAUSED), Rung::Wait);
+        assert_eq!(ladder.due(&config, PAUSED), None);
+        assert!(!ladder.is_withheld(), "it has begun, and is no kill that never was");
+        assert_eq!(ladder.step(late, &config, &mut budget, FREE), Rung::Send(KillSignal::Kill));
+    }
+
+    #[test]
+    fn what_a_person_asked_for_goes_ahead_in_observe_mode_in_a_pause_and_with_a_spent_budget_and_counts() {
+        let config = config(KillMode::Observe, &[(KillSignal::Kill, 0)]);
+        let (mut ladder, mut budget) = (Ladder::default(), budget());
+        assert_eq!(ladder.step(Monotonic(0), &config, &mut budget, REQUESTED), Rung::Send(KillSignal::Kill));
+        assert_eq!(ladder.step(Monotonic(0), &config, &mut budget, REQUESTED), Rung::Wait, "once");
+        assert_eq!(budget.left(Monotonic(0)), 2);
+        let mut spent = Budget::new(3, Duration::from_secs(600), 3, Monotonic(0));
+        let rung = Ladder::default().step(Monotonic(0), &config, &mut spent, REQUESTED);
+        assert_eq!(rung, Rung::Send(KillSignal::Kill));
+        assert_eq!(spent.left(Monotonic(0)), 0);
     }
 }

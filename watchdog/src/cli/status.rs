@@ -125,7 +125,9 @@ fn told(status: &StatusJson, now: Timestamp, colour: bool) -> String {
     let left = status.kills_left.map_or_else(|| "unknown".to_owned(), |left| left.to_string());
     let _ = writeln!(text, "  kills   mode {}, {left} left in the budget", table::plain(&status.mode));
     if let Some(until) = status.paused_until {
-        let _ = writeln!(text, "  paused  until {until:.0}");
+        let reason = status.paused_reason.as_deref().map(table::plain).unwrap_or_default();
+        let by = status.paused_by.as_deref().map(table::plain).unwrap_or_default();
+        let _ = writeln!(text, "  paused  until {until:.0} by {by}: {reason}");
     }
     if let Some(shadow) = &status.shadow {
         let (verdict, times, reason) =

@@ -215,8 +215,8 @@ fn recorder(
 }
 
 fn http(section: Option<Section<'_>>, complaints: &mut Complaints<'_>) -> HttpConfig {
-    let mut http =
-        HttpConfig { listen: Some(SocketAddr::from(([127, 0, 0, 1], 9611))), public: None, socket: None };
+    let listen = Some(SocketAddr::from(([127, 0, 0, 1], 9611)));
+    let mut http = HttpConfig { listen, public: None, socket: None, token_file: None };
     let Some(mut section) = section else { return http };
     let form = "a loopback address and port; use http.public for others";
     let listen = section.parse("listen", form, complaints, |value| match value.as_str()? {
@@ -243,6 +243,7 @@ fn http(section: Option<Section<'_>>, complaints: &mut Complaints<'_>) -> HttpCo
         }
         http.socket = Some(socket);
     }
+    http.token_file = section.path("token_file", complaints).map(|(path, _)| path);
     section.finish(complaints);
     http
 }

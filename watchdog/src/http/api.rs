@@ -14,8 +14,7 @@ use crate::verdict::Verdict;
 
 use super::Sources;
 
-const PATHS: &str = "\
-shard-watchdog
+const PATHS: &str = r#"shard-watchdog
 
 GET /livez                   whether the sidecar itself works
 GET /readyz                  whether it has looked at its target
@@ -25,7 +24,12 @@ GET /api/v1/status           the verdict and all that it rests on
 GET /api/v1/incidents        the latest incidents
 GET /api/v1/incidents/{id}   one of them
 GET /api/v1/recording        what was seen during the last minute (shard-watchdog record, replay, suggest)
-";
+POST /api/v1/pause           stop killing, not watching: {"for": "10m", "reason": "…"}
+POST /api/v1/resume          end that before its time
+POST /api/v1/kill            a person's own kill: {"reason": "…"}
+
+POST is taken over the unix socket (http.socket) from the sidecar's own user and root, here with the token of http.token_file.
+"#;
 
 /// `GET /`
 pub(super) async fn paths() -> &'static str {

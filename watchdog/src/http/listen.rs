@@ -11,7 +11,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::config::HttpConfig;
 
-/// Whoever may open the socket may, later, pause and kill: its owner alone.
+/// Whoever may open the socket may pause and kill: its owner alone, and root.
 const SOCKET_MODE: u32 = 0o600;
 
 /// An address that cannot be had.
@@ -179,7 +179,7 @@ mod tests {
     fn a_port_in_use_is_named_with_the_next_step() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
-        let config = HttpConfig { listen: Some(address), public: None, socket: None };
+        let config = HttpConfig { listen: Some(address), public: None, socket: None, token_file: None };
         let error = Listeners::bind(&config).unwrap_err().to_string();
         assert!(error.starts_with(&format!("http.listen = \"{address}\" is in use")), "{error}");
         assert!(error.contains("set http.listen to a free address"), "{error}");

@@ -21,6 +21,8 @@ pub enum StepName {
     Verdict,
     /// A kill was due and was not carried out.
     Withheld,
+    /// A person asked for the kill.
+    Requested,
     /// A signal was sent.
     Signal,
     /// The kernel refused a signal.
@@ -51,6 +53,7 @@ impl StepName {
             Self::Seen => "seen",
             Self::Verdict => "verdict",
             Self::Withheld => "withheld",
+            Self::Requested => "requested",
             Self::Signal => "signal",
             Self::SignalRefused => "signal_refused",
             Self::Exited => "exited",
@@ -104,6 +107,7 @@ impl Entry {
 pub fn tell(step: &Step) -> (StepName, Option<String>) {
     match step {
         Step::Withheld(withheld) => (StepName::Withheld, Some(withheld.label().to_owned())),
+        Step::Requested { why } => (StepName::Requested, Some(why.clone())),
         Step::Signal { signal, error: None } => (StepName::Signal, Some((*signal).to_owned())),
         Step::Signal { signal, error: Some(error) } => {
             (StepName::SignalRefused, Some(format!("{signal}: {error}")))
@@ -154,7 +158,9 @@ impl Durations {
             Reason::Stalled | Reason::ChannelLag | Reason::Stopped | Reason::ExitHung => {
                 StepName::LastProgress
             }
-            Reason::ThreadGone | Reason::LeaderGone | Reason::ProcessGone => StepName::Seen,
+            Reason::ThreadGone | Reason::LeaderGone | Reason::ProcessGone | Reason::Requested => {
+                StepName::Seen
+            }
         };
         Self {
             last_progress_to_verdict_us: us(StepName::LastProgress, StepName::Verdict),

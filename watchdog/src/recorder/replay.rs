@@ -2,7 +2,7 @@
 //! judge, ladder and budget, with nobody to signal.
 
 use crate::act::budget::Budget;
-use crate::act::ladder::{Ladder, Rung};
+use crate::act::ladder::{Ladder, Restraint, Rung};
 use crate::clock::Monotonic;
 use crate::config::{Config, KillConfig};
 use crate::judge::policy::Policy;
@@ -118,10 +118,11 @@ impl Replay {
     }
 
     fn climb(&mut self, at: Monotonic) -> Vec<Rung> {
+        let restraint = Restraint::default();
         let ladder = self.ladder.get_or_insert_default();
         let mut rungs = Vec::new();
         for _ in 0..MOST_STEPS {
-            match ladder.step(at, &self.kill, &mut self.budget) {
+            match ladder.step(at, &self.kill, &mut self.budget, restraint) {
                 Rung::Wait => break,
                 rung => rungs.push(rung),
             }

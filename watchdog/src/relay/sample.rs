@@ -46,7 +46,7 @@ pub(crate) fn config(directory: &std::path::Path) -> Config {
             keep_incidents: 50,
             keep_bytes: 1 << 20,
         },
-        http: HttpConfig { listen: None, public: None, socket: None },
+        http: HttpConfig { listen: None, public: None, socket: None, token_file: None },
         otlp: None,
         recorder: None,
         shadow: None,
@@ -116,5 +116,6 @@ pub(crate) fn snapshot() -> Snapshot {
         held: false,
         deadlines: Vec::new(),
         shadow: None,
+        paused: None,
     }
 }

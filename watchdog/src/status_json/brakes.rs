@@ -78,7 +78,9 @@ fn withheld(status: &StatusJson, brakes: &mut Vec<BrakeJson>) {
         add(brakes, "observe", why);
     }
     if let Some(until) = status.paused_until {
-        add(brakes, "paused", format!("killing is paused until {until:.0}"));
+        let by = status.paused_by.as_deref().unwrap_or("a person");
+        let reason = status.paused_reason.as_deref().unwrap_or("no reason is known");
+        add(brakes, "paused", format!("killing is paused until {until:.0}, by {by}: {reason}"));
     }
     if status.kills_left == Some(0) {
         add(brakes, "budget", "the kill budget is spent; it refills with time (kill.budget)");

@@ -74,6 +74,8 @@ shard_telemetry::catalogue! {
         "Kills that the policy of `[shadow]` would have carried out; nobody is signalled for it.";
     KILLS_LEFT: "shard_watchdog_kills_left", Kind::Gauge, Unit::Count("{kill}"), [],
         "Kills that the budget still allows.";
+    PAUSED: "shard_watchdog_paused", Kind::Gauge, Unit::Flag, [],
+        "1 while a person has paused killing: what comes due is withheld and told, and all else goes on.";
     EXCUSED: "shard_watchdog_excused_seconds_total", Kind::Counter, Unit::Seconds,
         [words("kind", labels_of!(ExcuseKind))],
         "Time that did not count against any thread, by why.";

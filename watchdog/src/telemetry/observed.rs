@@ -155,6 +155,7 @@ impl Source<'_> {
         self.in_snapshot(&catalogue::KILLS_LEFT, |snapshot, _| {
             vec![(f64::from(snapshot.kills_left), vec![])]
         });
+        self.in_snapshot(&catalogue::PAUSED, |snapshot, _| vec![(flag(snapshot.paused.is_some()), vec![])]);
         self.in_snapshot(&catalogue::EXCUSED, |snapshot, _| {
             let kinds = ExcuseKind::ALL.iter().zip(snapshot.excused);
             kinds

@@ -1,4 +1,5 @@
-//! How the rest of the sidecar talks to the loop: a small queue and a wake-up. The loop never answers and never waits.
+//! How the rest of the sidecar talks to the loop: a small queue and a wake-up. The loop answers where a command has a place for
+//! it, between two looks, and never waits: whoever asked may have gone.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -8,6 +9,9 @@ use tokio::sync::oneshot;
 use crate::config::Config;
 use crate::probe::wakeup::Waker;
 use crate::recorder::Excerpt;
+use crate::snapshot::Pause;
+
+use super::hand::{KillAnswer, KillOrder};
 
 /// More commands than this at once come from nobody sane.
 const QUEUE: usize = 16;
@@ -19,6 +23,12 @@ pub enum Command {
     Reload(Arc<Config>),
     /// Answer with what was seen during the last minute. Whoever asks sees to it that this is not often: it copies a chunk.
     Recording(oneshot::Sender<Box<Excerpt>>),
+    /// Withhold kills until the end of this pause, which takes the place of an earlier one; answer with that one.
+    Pause(Arc<Pause>, oneshot::Sender<Option<Arc<Pause>>>),
+    /// Withhold them no longer. Who says so; answer with the pause that ended.
+    Resume(String, oneshot::Sender<Option<Arc<Pause>>>),
+    /// Kill the target, whatever else is in force. The answer comes after the look that does it.
+    Kill(Box<KillOrder>, oneshot::Sender<KillAnswer>),
     /// End, and leave the target alone.
     Stop,
 }

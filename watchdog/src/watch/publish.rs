@@ -16,7 +16,7 @@ use crate::judge::policy::{ChannelLimits, Policy};
 use crate::judge::thread::ThreadTrial;
 use crate::observation::Observation;
 use crate::probe::ThreadEvents;
-use crate::snapshot::{ChannelStatus, Deadline, ExcuseStatus, Snapshot, ThreadStatus};
+use crate::snapshot::{ChannelStatus, Deadline, ExcuseStatus, Pause, Snapshot, ThreadStatus};
 use crate::verdict::{ExcuseKind, Health, Verdict};
 
 use super::shadow::Shadow;
@@ -43,6 +43,8 @@ pub struct Standing<'a> {
     pub kills_left: u32,
     /// How ends of threads are noticed.
     pub events: ThreadEvents,
+    /// The pause of killing.
+    pub paused: Option<&'a Arc<Pause>>,
     /// The second policy.
     pub shadow: Option<&'a Shadow>,
 }
@@ -111,6 +113,7 @@ impl Publisher {
             held: judge.incarnation().is_some_and(Incarnation::is_held),
             deadlines: deadlines(judge, policy),
             shadow: standing.shadow.map(Shadow::status),
+            paused: standing.paused.cloned(),
         };
         self.send(Event::Snapshot(Box::new(snapshot)));
         let timings = std::mem::take(&mut self.timings);

@@ -71,15 +71,35 @@ impl Incarnation {
             Reason::ChannelLag => !process.segment_readable || self.hears_again(policy, condemned.channel),
             Reason::Stopped => self.stopped_since.is_none() || !policy.stopped_kills,
             Reason::ExitHung => self.exiting_since.is_none(),
-            Reason::LeaderGone | Reason::ProcessGone => false,
+            Reason::LeaderGone | Reason::ProcessGone | Reason::Requested => false,
         };
-        if !over {
+        // What a person asked for is not taken back because the thread goes on.
+        if !over || self.is_requested() {
             return Some(Finding { verdict: Verdict::Condemned, why: Why::Changed(condemned.why.clone()) });
         }
         let why = format!("the kill was withheld and the reason has gone: {}", condemned.why);
         notes.push(Note::Lifted { why });
         self.condemned = None;
         None
+    }
+
+    /// The condemnation that a person asked for.
+    pub(super) fn requested(&self, why: &str, at: Monotonic) -> Condemnation {
+        let at_work = self.threads.iter().filter(|t| t.rule.is_some() && t.work.is_some());
+        let mut observations = vec![why.to_owned()];
+        observations.extend(at_work.map(|trial| format!("thread {}: {}", trial.name, self::at_work(trial))));
+        Condemnation {
+            reason: Reason::Requested,
+            why: why.to_owned(),
+            target: self.identity,
+            at,
+            last_progress: self.last_seen,
+            thread: None,
+            slot: None,
+            channel: None,
+            threshold: None,
+            observations,
+        }
     }
 
     pub(super) fn lost(

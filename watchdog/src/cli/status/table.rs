@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use shard_watchdog::status_json::{ChannelJson, ThreadJson};
 
+pub(super) use crate::cli::plain;
+
 /// Threads under a heading; nothing if there are none.
 pub(super) fn threads(threads: &[ThreadJson]) -> String {
     let rows = threads.iter().map(|thread| {
@@ -63,11 +65,6 @@ pub(super) fn columns<const N: usize>(heading: [&str; N], rows: impl Iterator<It
         text.push('\n');
     }
     text
-}
-
-/// A name without what would move the cursor of whoever reads it.
-pub(super) fn plain(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
 /// `0.25 s`, `2 min 5 s`: as exact as a person wants it.

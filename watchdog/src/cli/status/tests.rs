@@ -70,6 +70,8 @@ fn status(verdict: Verdict) -> StatusJson {
         }],
         kills_left: Some(3),
         paused_until: None,
+        paused_reason: None,
+        paused_by: None,
         mode: "observe".to_owned(),
         excuse: None,
         excused_seconds: BTreeMap::from([("stopped".to_owned(), 75.0)]),

@@ -71,6 +71,7 @@ pub const SPANS: &[Span] = &[
 /// Every event.
 pub const EVENTS: &[LogEvent] = &[
     event("started", "The sidecar has started; with its version, mode and addresses."),
+    event("token_refused", "The file with the token for commands cannot be trusted, and why."),
     event("adopted", "A process was found, checked and is watched from now on."),
     event("refused", "A process that may not or cannot be watched, and why."),
     event("verdict", "The verdict changed; from what, to what, and why."),
@@ -86,6 +87,8 @@ pub const EVENTS: &[LogEvent] = &[
         "shadow_would_kill",
         "The policy of `[shadow]` would have killed, and why; with the live verdict. Nobody is signalled for it.",
     ),
+    event("paused", "A person paused killing: until when, why and by whom."),
+    event("pause_over", "Killing is no longer paused: its time is over, or somebody ended it."),
     event("shadow_withheld", "The same, had its budget not been spent."),
     event("shadow_lifted", "What it would have killed goes on: that kill would have been wrong, or early."),
     event("incident_opened", "A verdict was a reason to kill, or the process ended by itself."),

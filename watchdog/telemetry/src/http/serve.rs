@@ -4,17 +4,20 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -38,28 +41,41 @@ const LAST_ANSWER: Duration = Duration::from_secs(5);
 const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(100);
 /// Longest first lines and headers of a request.
 const MOST_HEADER_BYTES: usize = 16 << 10;
+/// Longest body of a request that may have one: a sentence and a few numbers.
+const MOST_BODY_BYTES: usize = 8 << 10;
 
 /// Something that connections come from.
 pub trait Accept {
     /// What a connection reads and writes.
     type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-    /// The next connection.
-    fn next(&self) -> impl Future<Output = io::Result<Self::Io>> + Send;
+    /// The next connection, and who is at its other end.
+    fn next(&self) -> impl Future<Output = io::Result<(Self::Io, Peer)>> + Send;
+}
+
+/// Who is at the other end of a connection. Every request carries it as an extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// Somebody at this address.
+    Address(SocketAddr),
+    /// A process of this user on this machine, as the kernel says; `None` if it does not.
+    User(Option<u32>),
 }
 
 impl Accept for TcpListener {
     type Io = tokio::net::TcpStream;
-    async fn next(&self) -> io::Result<Self::Io> {
-        let (stream, _) = self.accept().await?;
+    async fn next(&self) -> io::Result<(Self::Io, Peer)> {
+        let (stream, address) = self.accept().await?;
         stream.set_nodelay(true)?;
-        Ok(stream)
+        Ok((stream, Peer::Address(address)))
     }
 }
 
 impl Accept for UnixListener {
     type Io = tokio::net::UnixStream;
-    async fn next(&self) -> io::Result<Self::Io> {
-        Ok(self.accept().await?.0)
+    async fn next(&self) -> io::Result<(Self::Io, Peer)> {
+        let stream = self.accept().await?.0;
+        let user = stream.peer_cred().ok().map(|peer| peer.uid());
+        Ok((stream, Peer::User(user)))
     }
 }
 
@@ -76,7 +92,7 @@ pub async fn serve(
             accepted = listener.next() => accepted,
             _ = stop.wait_for(|stop| *stop) => return,
         };
-        let Ok(io) = accepted else {
+        let Ok((io, peer)) = accepted else {
             tokio::time::sleep(AFTER_FAILED_ACCEPT).await;
             continue;
         };
@@ -86,7 +102,7 @@ pub async fn serve(
         };
         let (router, stop) = (router.clone(), stop.clone());
         tokio::spawn(async move {
-            connection(io, router, stop).await;
+            connection(io, peer, router, stop).await;
             drop(place);
         });
     }
@@ -94,14 +110,20 @@ pub async fn serve(
 
 async fn connection(
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Peer,
     router: Router,
     mut stop: watch::Receiver<bool>,
 ) {
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.call(request)
+    });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS_WITHIN)
         .max_buf_size(MOST_HEADER_BYTES)
-        .serve_connection(TokioIo::new(io), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(io), service);
     let mut served = pin!(served);
     tokio::select! {
         // What went wrong with one connection is its client's to know.
@@ -122,9 +144,27 @@ pub async fn limit(request: Request, next: Next) -> Result<Response, Infallible>
         return Ok((StatusCode::PAYLOAD_TOO_LARGE, "no request takes a body here\n").into_response());
     }
     let (parts, _) = request.into_parts();
-    let answered =
-        tokio::time::timeout(ANSWER_WITHIN, next.run(Request::from_parts(parts, Body::empty()))).await;
-    Ok(answered.unwrap_or_else(|_| {
+    Ok(in_time(next.run(Request::from_parts(parts, Body::empty()))).await)
+}
+
+/// The same for requests that may have a small body. It is read whole, and within the time that the answer has, before
+/// anybody sees it.
+pub async fn limit_with_body(request: Request, next: Next) -> Result<Response, Infallible> {
+    let (parts, body) = request.into_parts();
+    let answer = async {
+        match to_bytes(body, MOST_BODY_BYTES).await {
+            Ok(bytes) => next.run(Request::from_parts(parts, Body::from(bytes))).await,
+            Err(_) => {
+                let why = format!("a body here has at most {MOST_BODY_BYTES} bytes, and comes whole\n");
+                (StatusCode::PAYLOAD_TOO_LARGE, why).into_response()
+            }
+        }
+    };
+    Ok(in_time(answer).await)
+}
+
+async fn in_time(answer: impl Future<Output = Response>) -> Response {
+    tokio::time::timeout(ANSWER_WITHIN, answer).await.unwrap_or_else(|_| {
         (StatusCode::SERVICE_UNAVAILABLE, "the answer took too long; try again\n").into_response()
-    }))
+    })
 }

@@ -1,0 +1,117 @@
+//! How a command of a person reaches the sidecar: where to, with what in hand, and what the answer means.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::Value;
+use shard_watchdog::client::{self, Answer, Endpoint};
+use shard_watchdog::http::token;
+
+use super::{BAD_INPUT, fail};
+
+/// Exit code when the sidecar refuses.
+const REFUSED: u8 = 1;
+/// Exit code when no sidecar answers, as of `status`.
+const UNREACHABLE: u8 = 3;
+/// The sidecar waits for its loop for up to 3 s, and answers within 5.
+const ANSWER_WITHIN: Duration = Duration::from_secs(7);
+
+const SOCKET: &str = "SHARD_WATCHDOG_SOCKET";
+const URL: &str = "SHARD_WATCHDOG_URL";
+/// Where a sidecar listens unless told otherwise.
+const DEFAULT: &str = "http://127.0.0.1:9611";
+
+/// What is told of the exit codes of every such command.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes: 0 done · 1 the sidecar refuses, and says why · 2 bad input · 3 the sidecar is not reachable";
+
+/// Where the sidecar is, and what opens its door.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Where {
+    /// Its unix socket, http.socket in its config: for the sidecar's own user and for root
+    /// [env: SHARD_WATCHDOG_SOCKET]
+    #[arg(long, value_name = "PATH", conflicts_with = "url")]
+    socket: Option<PathBuf>,
+    /// Where it listens: http://HOST:PORT or unix:/PATH.sock [env: SHARD_WATCHDOG_URL] [default: http://127.0.0.1:9611]
+    #[arg(long, value_name = "URL")]
+    url: Option<Endpoint>,
+    /// A file with the token of its http.token_file, needed for http://
+    #[arg(long, env = "SHARD_WATCHDOG_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+impl Where {
+    /// A flag beats a variable, whichever of the two it names.
+    pub(super) fn endpoint(&self) -> Result<Endpoint, String> {
+        let variable = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
+        if let Some(socket) = &self.socket {
+            return unix(socket);
+        }
+        if let Some(url) = &self.url {
+            return Ok(url.clone());
+        }
+        if let Some(socket) = variable(SOCKET) {
+            return unix(&PathBuf::from(socket));
+        }
+        let url = variable(URL).unwrap_or_else(|| DEFAULT.to_owned());
+        url.parse().map_err(|error| format!("{URL}: {error}"))
+    }
+
+    fn token(&self) -> Result<Option<String>, String> {
+        let Some(path) = &self.token_file else { return Ok(None) };
+        let token = token::read(path).map_err(|error| error.to_string())?;
+        Ok(String::from_utf8(token).ok())
+    }
+}
+
+fn unix(path: &std::path::Path) -> Result<Endpoint, String> {
+    let path = std::path::absolute(path).map_err(|error| format!("--socket {}: {error}", path.display()))?;
+    Ok(Endpoint::Unix(path))
+}
+
+/// Gives the order, tells what came of it, and returns the exit code.
+pub(super) fn give(to: &Where, path: &str, body: &Value) -> ExitCode {
+    let (endpoint, token) = match to.endpoint().and_then(|endpoint| Ok((endpoint, to.token()?))) {
+        Ok(both) => both,
+        Err(why) => return fail(BAD_INPUT, why),
+    };
+    match client::post(&endpoint, path, &body.to_string(), token.as_deref(), ANSWER_WITHIN) {
+        Ok(answer) => told(&endpoint, &answer),
+        Err(error) => fail(
+            UNREACHABLE,
+            format!("{error}. Is the sidecar running, and is this its http.socket or http.listen?"),
+        ),
+    }
+}
+
+fn told(endpoint: &Endpoint, answer: &Answer) -> ExitCode {
+    let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let sentence = |key: &str| said.get(key).and_then(Value::as_str).map(super::plain);
+    match answer.status.as_u16() {
+        200 => {
+            let message = sentence("message").unwrap_or_else(|| "done".to_owned());
+            // Whoever reads this may have gone; the exit code tells the same.
+            let _ = writeln!(std::io::stdout().lock(), "{message}");
+            ExitCode::SUCCESS
+        }
+        400 | 413 => {
+            fail(BAD_INPUT, sentence("error").unwrap_or_else(|| "the sidecar does not understand".to_owned()))
+        }
+        503 => fail(
+            UNREACHABLE,
+            sentence("error").unwrap_or_else(|| "the sidecar does not answer in time".to_owned()),
+        ),
+        404 | 405 => fail(
+            REFUSED,
+            format!(
+                "{endpoint} takes no commands: the public address never does, nor do sidecars of earlier versions. Use http.socket"
+            ),
+        ),
+        code => {
+            let why = sentence("error").unwrap_or_else(|| format!("{endpoint} answers {code}"));
+            fail(REFUSED, why)
+        }
+    }
+}

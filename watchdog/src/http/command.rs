@@ -1,0 +1,214 @@
+//! What a person can order: pause, resume, kill. The loop takes an order between two looks, and the answer waits for that, within
+//! a bound.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Extension, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::config::units::{self, DURATION_FORM};
+use crate::snapshot::Pause;
+use crate::watch::control::{Command, Control};
+use crate::watch::hand::{KillAnswer, KillOrder};
+
+use super::Sources;
+use super::door::By;
+
+/// A pause that is forgotten ends by the next day.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3600);
+/// A reason is a sentence.
+pub const LONGEST_REASON: usize = 500;
+/// The loop answers between two looks, which are never further apart than a second.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
+
+/// The way to the loop, once there is one.
+#[derive(Debug, Default)]
+pub struct Desk {
+    control: OnceLock<Control>,
+}
+
+impl Desk {
+    /// From now on there is somebody to be told.
+    pub fn open(&self, control: Control) {
+        // There is one watch loop in the life of a sidecar.
+        let _ = self.control.set(control);
+    }
+
+    /// Gives the loop the command that `make` makes, and waits for its answer.
+    pub(super) async fn tell<T>(
+        &self,
+        make: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        let told = self.control.get().is_some_and(|control| control.tell(make(answer)));
+        if !told {
+            let why = "the watch loop takes no orders at this moment, and nothing was done; try again";
+            return Err(Refusal(StatusCode::SERVICE_UNAVAILABLE, why.to_owned()));
+        }
+        match timeout(ANSWERS_WITHIN, answered).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) | Err(_) => {
+                let why = "the watch loop was told and has not answered in time; look at the status to see what came of it";
+                Err(Refusal(StatusCode::SERVICE_UNAVAILABLE, why.to_owned()))
+            }
+        }
+    }
+}
+
+/// An order that is not carried out: the code, and the sentence with the next step.
+#[derive(Debug)]
+pub(super) struct Refusal(pub(super) StatusCode, pub(super) String);
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.0, Json(json!({ "error": self.1 }))).into_response()
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PauseBody {
+    r#for: String,
+    reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KillBody {
+    reason: String,
+    #[serde(default)]
+    incarnation: Option<u64>,
+}
+
+/// `POST /api/v1/pause`
+pub(super) async fn pause(
+    State(sources): State<Sources>,
+    Extension(By(by)): Extension<By>,
+    body: Bytes,
+) -> Result<Json<Value>, Refusal> {
+    let PauseBody { r#for, reason } = parse(&body, "{\"for\": \"10m\", \"reason\": \"…\"}")?;
+    let length = units::duration(&r#for).filter(|length| !length.is_zero() && *length <= LONGEST_PAUSE);
+    let length =
+        length.ok_or_else(|| bad(format!("«for» is {DURATION_FORM}, longer than zero and at most 24h")))?;
+    let reason = told_reason(&reason)?;
+    let since = crate::clock::now();
+    let pause = Arc::new(Pause { since, until: since.plus(length), reason, by });
+    let before = sources.desk.tell(|answer| Command::Pause(Arc::clone(&pause), answer)).await?;
+    let until = sources.board.wall(pause.until);
+    let message = match before {
+        Some(_) => format!("killing is paused until {until:.0}; this takes the place of an earlier pause"),
+        None => format!("killing is paused until {until:.0}; watching goes on"),
+    };
+    Ok(Json(json!({ "message": message, "paused_until": format!("{until:.6}") })))
+}
+
+/// `POST /api/v1/resume`
+pub(super) async fn resume(
+    State(sources): State<Sources>,
+    Extension(By(by)): Extension<By>,
+    body: Bytes,
+) -> Result<Json<Value>, Refusal> {
+    nothing(&body)?;
+    let ended = sources.desk.tell(|answer| Command::Resume(by, answer)).await?;
+    let message = match ended {
+        Some(_) => "killing is no longer paused",
+        None => "killing was not paused",
+    };
+    Ok(Json(json!({ "message": message, "was_paused": ended.is_some() })))
+}
+
+/// `POST /api/v1/kill`
+pub(super) async fn kill(
+    State(sources): State<Sources>,
+    Extension(By(by)): Extension<By>,
+    body: Bytes,
+) -> Result<Json<Value>, Refusal> {
+    let KillBody { reason, incarnation } = parse(&body, "{\"reason\": \"…\"}")?;
+    let why = format!("{by} asked for the kill: {}", told_reason(&reason)?);
+    let order = Box::new(KillOrder { why, incarnation });
+    match sources.desk.tell(|answer| Command::Kill(order, answer)).await? {
+        KillAnswer::Sent { signal, target } => Ok(Json(json!({
+            "message": format!("{signal} was sent to process {}", target.pid),
+            "already": false,
+            "pid": target.pid,
+            "incarnation": target.incarnation,
+        }))),
+        KillAnswer::Already(target) => Ok(Json(json!({
+            "message": format!("the kill of process {} is under way already; nothing more was done", target.pid),
+            "already": true,
+            "pid": target.pid,
+            "incarnation": target.incarnation,
+        }))),
+        KillAnswer::NoTarget => Err(conflict(
+            "no process is watched now, so there is none to kill: see the reason in the status".to_owned(),
+        )),
+        KillAnswer::Another(target) => Err(conflict(format!(
+            "another incarnation is watched now: {} (process {}). Nothing was done",
+            target.incarnation, target.pid
+        ))),
+        KillAnswer::Ended(target) => {
+            Err(conflict(format!("process {} ended by itself in that moment", target.pid)))
+        }
+        KillAnswer::Refused { error, target } => Err(Refusal(
+            StatusCode::BAD_GATEWAY,
+            format!(
+                "the kernel refused the signal to process {}: {error}. The sidecar needs the target's user, or CAP_KILL",
+                target.pid
+            ),
+        )),
+    }
+}
+
+/// Any order, at the public address.
+pub(super) async fn never() -> Refusal {
+    let why = "commands are never taken at the public address: use the unix socket of http.socket";
+    Refusal(StatusCode::FORBIDDEN, why.to_owned())
+}
+
+/// What is ordered, or how to say it.
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8], form: &str) -> Result<T, Refusal> {
+    serde_json::from_slice(body)
+        .map_err(|error| bad(format!("the body must be JSON of the form {form}: {error}")))
+}
+
+/// The body of an order that needs none.
+fn nothing(body: &[u8]) -> Result<(), Refusal> {
+    let empty = body.trim_ascii();
+    if empty.is_empty() || empty == b"{}" { Ok(()) } else { Err(bad("this takes no body".to_owned())) }
+}
+
+/// The reason as it will be told: it goes to logs and terminals.
+fn told_reason(reason: &str) -> Result<String, Refusal> {
+    let reason = reason.trim();
+    if is_reason(reason) {
+        return Ok(reason.to_owned());
+    }
+    Err(bad(format!("«reason» is one line of 1 to {LONGEST_REASON} bytes: those who come next read it")))
+}
+
+/// Whether `reason` may be told.
+pub fn is_reason(reason: &str) -> bool {
+    let fits = (1..=LONGEST_REASON).contains(&reason.trim().len());
+    fits && reason.len() <= LONGEST_REASON && !reason.chars().any(char::is_control)
+}
+
+pub(super) const fn bad(why: String) -> Refusal {
+    Refusal(StatusCode::BAD_REQUEST, why)
+}
+
+const fn conflict(why: String) -> Refusal {
+    Refusal(StatusCode::CONFLICT, why)
+}
+
+#[cfg(test)]
+#[path = "command/tests.rs"]
+mod tests;

@@ -1,0 +1,153 @@
+//! A person's hand on the loop: a pause of killing, and a kill that was asked for by name.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::act::ladder::Restraint;
+use crate::clock::Monotonic;
+use crate::event::{Event, Step};
+use crate::judge::incarnation::Incarnation;
+use crate::snapshot::{Pause, TargetIdentity};
+
+use super::publish::Publisher;
+use super::{Acted, Watch};
+
+/// A kill that a person asked for.
+#[derive(Clone, Debug)]
+pub struct KillOrder {
+    /// Why and who, as the sentence that the incident will show.
+    pub why: String,
+    /// The incarnation that is meant; `None` means the one that is watched now.
+    pub incarnation: Option<u64>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KillAnswer {
+    /// The first signal went out.
+    Sent {
+        /// Its name.
+        signal: &'static str,
+        /// To whom.
+        target: TargetIdentity,
+    },
+    /// A signal went to this incarnation before, or was asked for before: nothing more was done.
+    Already(TargetIdentity),
+    /// Nothing is watched that adoption has checked and the judge has seen.
+    NoTarget,
+    /// Another incarnation is watched than the one that was meant.
+    Another(TargetIdentity),
+    /// The kernel refused.
+    Refused {
+        /// What it said.
+        error: String,
+        /// To whom.
+        target: TargetIdentity,
+    },
+    /// It ended by itself in that moment.
+    Ended(TargetIdentity),
+}
+
+/// What persons have asked for and what is still owed to them.
+#[derive(Debug, Default)]
+pub struct Hand {
+    pause: Option<Arc<Pause>>,
+    asked: Option<(TargetIdentity, oneshot::Sender<KillAnswer>)>,
+}
+
+impl Hand {
+    /// One that holds the pause of an earlier life of the sidecar, if there is one.
+    pub fn new(pause: Option<Arc<Pause>>, publisher: &mut Publisher) -> Self {
+        if let Some(pause) = &pause {
+            publisher.send(Event::Paused { at: pause.since, pause: Arc::clone(pause) });
+        }
+        Self { pause, asked: None }
+    }
+
+    /// The pause that is in force.
+    pub const fn pause(&self) -> Option<&Arc<Pause>> {
+        self.pause.as_ref()
+    }
+
+    /// Takes a pause; gives the one that it replaces.
+    pub fn set(&mut self, pause: Arc<Pause>, at: Monotonic, publisher: &mut Publisher) -> Option<Arc<Pause>> {
+        publisher.send(Event::Paused { at, pause: Arc::clone(&pause) });
+        publisher.hurry();
+        self.pause.replace(pause)
+    }
+
+    /// Ends the pause before its time.
+    pub fn resume(&mut self, by: String, at: Monotonic, publisher: &mut Publisher) -> Option<Arc<Pause>> {
+        let pause = self.pause.take()?;
+        publisher.send(Event::PauseOver { at, pause: Arc::clone(&pause), by: Some(by) });
+        publisher.hurry();
+        Some(pause)
+    }
+
+    /// Ends it if its time is over.
+    pub fn tick(&mut self, at: Monotonic, publisher: &mut Publisher) {
+        if let Some(pause) = self.pause.take_if(|pause| at >= pause.until) {
+            publisher.send(Event::PauseOver { at, pause, by: None });
+            publisher.hurry();
+        }
+    }
+}
+
+impl Watch {
+    /// What else than the config decides about signals at this look.
+    pub(super) fn restraint(&self) -> Restraint {
+        Restraint {
+            paused: self.hand.pause.is_some(),
+            requested: self.judge.incarnation().is_some_and(Incarnation::is_requested),
+        }
+    }
+
+    /// Takes the order to kill what is watched, to be carried out at the look that follows.
+    pub(super) fn take_order(&mut self, order: &KillOrder, answer: oneshot::Sender<KillAnswer>) {
+        // Adopted is what a signal may go to; judged is what an incident can be told of.
+        let adopted = self.probe.handle().map(|handle| handle.identity());
+        let judged = self.judge.incarnation().map(Incarnation::identity);
+        let told = match adopted.filter(|_| adopted == judged) {
+            None => KillAnswer::NoTarget,
+            Some(target) if order.incarnation.is_some_and(|wanted| wanted != target.incarnation) => {
+                KillAnswer::Another(target)
+            }
+            Some(target) => {
+                let began = self.ladder.as_ref().is_some_and(|ladder| ladder.began().is_some());
+                if began || !self.judge.request(&order.why) {
+                    KillAnswer::Already(target)
+                } else {
+                    self.requested(&order.why);
+                    self.hand.asked = Some((target, answer));
+                    return;
+                }
+            }
+        };
+        // Whoever asked may have gone.
+        let _ = answer.send(told);
+    }
+
+    fn requested(&mut self, why: &str) {
+        let at = crate::clock::now();
+        if self.judge.incarnation().is_some_and(|current| current.condemned().is_some()) {
+            self.story.step(at, Step::Requested { why: why.to_owned() }, &mut self.publisher);
+        }
+    }
+
+    /// Tells whoever asked for a kill what the look came to.
+    pub(super) fn answer(&mut self, acted: &Acted, ended: bool) {
+        let Some((target, answer)) = self.hand.asked.take() else { return };
+        let signal = acted.steps.iter().flatten().find_map(|(_, step)| match step {
+            Step::Signal { signal, error } => Some((*signal, error.clone())),
+            _ => None,
+        });
+        let told = match signal {
+            Some((signal, None)) => KillAnswer::Sent { signal, target },
+            Some((_, Some(error))) => KillAnswer::Refused { error, target },
+            None if ended => KillAnswer::Ended(target),
+            None => KillAnswer::NoTarget,
+        };
+        let _ = answer.send(told);
+    }
+}

@@ -1,5 +1,9 @@
 //! The clocks: `CLOCK_MONOTONIC`, by which the watch loop goes, and the wall clock that people read.
 
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 pub use shard_judge::clock::Monotonic;
 
 /// Reads `CLOCK_MONOTONIC`. The judge never does: its observation carries the time.
@@ -16,12 +20,18 @@ pub fn now() -> Monotonic {
 pub struct WallAnchor {
     monotonic: Monotonic,
     wall: jiff::Timestamp,
+    boot: Option<BootId>,
 }
 
 impl WallAnchor {
     /// Reads both clocks, one after the other.
     pub fn now() -> Self {
-        Self { monotonic: now(), wall: jiff::Timestamp::now() }
+        Self { monotonic: now(), wall: jiff::Timestamp::now(), boot: BootId::read() }
+    }
+
+    /// Which boot of the machine this is.
+    pub const fn boot(&self) -> Option<BootId> {
+        self.boot
     }
 
     /// The wall-clock time of `at`.
@@ -33,5 +43,122 @@ impl WallAnchor {
         };
         let moved = if back { self.wall.checked_sub(span) } else { self.wall.checked_add(span) };
         moved.unwrap_or(self.wall)
+    }
+}
+
+/// Which boot of this machine. A monotonic time means nothing in another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BootId(pub u128);
+
+impl BootId {
+    /// What the kernel says.
+    pub fn read() -> Option<Self> {
+        Self::parse(&std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let digits: String = text.trim().chars().filter(|c| *c != '-').collect();
+        let plain = digits.len() == 32 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        plain.then(|| u128::from_str_radix(&digits, 16).ok()).flatten().map(Self)
+    }
+}
+
+impl Serialize for BootId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:032x}", self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for BootId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("no boot id"))
+    }
+}
+
+/// One moment on every clock, so that it can be understood after a restart of the sidecar or of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moment {
+    /// The boot, if the kernel told it.
+    pub boot: Option<BootId>,
+    /// On the clock of that boot.
+    #[serde(rename = "monotonic_ns")]
+    pub monotonic: Option<Monotonic>,
+    /// On the wall clock.
+    pub wall: jiff::Timestamp,
+}
+
+impl Moment {
+    /// Now.
+    pub fn now() -> Self {
+        Self { boot: BootId::read(), monotonic: Some(now()), wall: jiff::Timestamp::now() }
+    }
+
+    /// How long ago it is, seen from `now`: by the monotonic clock within one boot, by the wall clock across a reboot, and by whichever
+    /// says less where the boot is not known. What lies ahead is now.
+    pub fn age(&self, now: &Self) -> Duration {
+        let by_wall = Duration::try_from(now.wall.duration_since(self.wall)).unwrap_or_default();
+        let (Some(then), Some(here)) = (self.monotonic, now.monotonic) else { return by_wall };
+        let by_boot = here.since(then);
+        match (self.boot, now.boot) {
+            (Some(one), Some(other)) if one == other => by_boot,
+            (Some(_), Some(_)) => by_wall,
+            // Later than now in its own boot: that was another one.
+            _ if then > here => by_wall,
+            _ => by_wall.min(by_boot),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moment(boot: Option<u128>, seconds: u64, wall: i64) -> Moment {
+        Moment {
+            boot: boot.map(BootId),
+            monotonic: Some(Monotonic(seconds * 1_000_000_000)),
+            wall: jiff::Timestamp::from_second(1_800_000_000 + wall).unwrap(),
+        }
+    }
+
+    fn age(then: Moment, now: Moment) -> u64 {
+        then.age(&now).as_secs()
+    }
+
+    #[test]
+    fn within_one_boot_the_wall_clock_does_not_matter() {
+        for wall in [-86_400, 0, 86_400] {
+            assert_eq!(age(moment(Some(1), 100, 0), moment(Some(1), 160, wall)), 60);
+        }
+        assert_eq!(age(moment(Some(1), 100, 0), moment(Some(1), 90, 86_400)), 0, "what lies ahead is now");
+    }
+
+    #[test]
+    fn across_a_reboot_it_is_all_there_is() {
+        assert_eq!(age(moment(Some(1), 5_000, 0), moment(Some(2), 9_000, 70)), 70);
+        assert_eq!(age(moment(Some(1), 100, 0), moment(Some(2), 160, -5)), 0);
+    }
+
+    #[test]
+    fn where_the_boot_is_not_known_the_lesser_age_counts() {
+        assert_eq!(age(moment(None, 100, 0), moment(Some(2), 160, 86_400)), 60);
+        assert_eq!(age(moment(None, 100, 0), moment(Some(2), 5_000, 30)), 30);
+        assert_eq!(
+            age(moment(None, 9_000, 0), moment(Some(2), 160, 86_400)),
+            86_400,
+            "another boot for sure"
+        );
+        assert_eq!(age(moment(Some(1), 100, 0), moment(None, 160, 86_400)), 60);
+    }
+
+    #[test]
+    fn this_boot_has_an_id_that_is_written_and_read() {
+        let boot = BootId::read().unwrap();
+        let text = serde_json::to_string(&boot).unwrap();
+        assert_eq!(serde_json::from_str::<BootId>(&text).unwrap(), boot);
+        for bad in ["\"\"", "\"+0000000000000000000000000000000\"", "1", "\"g\""] {
+            assert!(serde_json::from_str::<BootId>(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -5,12 +5,15 @@
 pub mod folder;
 pub mod id;
 pub mod journal;
+pub mod kills;
+pub mod pause;
+mod small_file;
 pub mod timeline;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::{Monotonic, WallAnchor};
+use crate::clock::{BootId, Monotonic, WallAnchor};
 use crate::event::{FaultyThread, Opening, Step};
 use crate::snapshot::TargetIdentity;
 use crate::telemetry::otlp::spans;
@@ -90,6 +93,9 @@ pub struct Incident {
     pub target: TargetRecord,
     /// The thread at fault, if one is.
     pub thread: Option<FaultyThread>,
+    /// In which boot of the machine the monotonic times mean something; absent in documents of versions that did not say.
+    #[serde(default)]
+    pub boot: Option<BootId>,
     /// Every observation that the verdict rests on.
     pub observations: Vec<String>,
     /// What the process said in its segment before, if anything.
@@ -129,6 +135,7 @@ impl Incident {
             closed_at: None,
             target: opening.target.into(),
             thread: opening.thread.clone(),
+            boot: anchor.boot(),
             observations: opening.observations.clone(),
             last_words: opening.last_words.clone(),
             timeline: Vec::new(),
@@ -172,11 +179,6 @@ impl Incident {
         });
         self.status = Status::Interrupted;
         self.closed_at = Some(at);
-    }
-
-    /// When the first signal that the kernel took was sent.
-    pub fn killed_at(&self) -> Option<Timestamp> {
-        self.timeline.iter().find(|entry| entry.step == StepName::Signal).map(|entry| entry.at)
     }
 
     fn push(&mut self, anchor: &WallAnchor, at: Monotonic, step: StepName, detail: Option<String>) {

@@ -28,6 +28,7 @@ mod shelf;
 
 use std::sync::Arc;
 
+use crate::act::budget::Past;
 use crate::clock::Monotonic;
 use crate::observation::Observation;
 use crate::snapshot::TargetIdentity;
@@ -46,8 +47,8 @@ pub const LONGEST_REFUSAL: usize = 1024;
 pub struct Facts {
     /// When the watch loop began.
     pub began: Monotonic,
-    /// Kills that an earlier life of the sidecar had spent within the budget's period by then.
-    pub kills_before: u32,
+    /// Kills of earlier lives of the sidecar, which the budget had paid for by then.
+    pub past: Past,
     /// Kills since then, of which the latest are kept.
     pub kills: Vec<Monotonic>,
     /// Whether ends of threads were polled.
@@ -66,6 +67,8 @@ pub struct Recorder {
     met: Option<(TargetIdentity, Monotonic)>,
     /// Looks dropped since the last one that was recorded.
     lost: u64,
+    /// Until when killing is paused, so that a chunk can say so.
+    paused: Option<Monotonic>,
 }
 
 /// What the ring held at one moment, by reference.
@@ -81,13 +84,14 @@ pub struct Excerpt {
 
 impl Recorder {
     /// A recorder whose memory is set aside now.
-    pub fn new(began: Monotonic, kills_before: u32, poll_threads: bool) -> Self {
+    pub fn new(began: Monotonic, past: Past, poll_threads: bool) -> Self {
         let kills = Vec::with_capacity(MOST_KILLS);
         Self {
-            facts: Facts { began, kills_before, kills, poll_threads, dropped: 0 },
+            facts: Facts { began, past, kills, poll_threads, dropped: 0 },
             ring: Ring::default(),
             memory: Memory::default(),
             met: None,
+            paused: None,
             lost: 0,
         }
     }
@@ -118,10 +122,14 @@ impl Recorder {
         self.memory.forget(at);
         let (memory, lost) = (&self.memory, self.lost);
         let first_seen = self.met.map(|(_, met)| met);
+        let paused = self.paused.filter(|until| at < *until);
         let written = self.ring.append(|out| {
             encode::key(at, first_seen, out);
             if lost > 0 {
                 encode::lost(lost, out);
+            }
+            if let Some(until) = paused {
+                encode::paused(at, until, out);
             }
             encode(memory, out);
         });
@@ -143,6 +151,23 @@ impl Recorder {
     /// Records that the config was read again: from here on a live decision may rest on another policy.
     pub fn reloaded(&mut self, at: Monotonic) {
         self.note(at, |out| encode::reloaded(at, out));
+    }
+
+    /// Records that a person has paused killing.
+    pub fn paused(&mut self, until: Monotonic, at: Monotonic) {
+        self.paused = Some(until);
+        self.note(at, |out| encode::paused(at, until, out));
+    }
+
+    /// Records that it goes on.
+    pub fn resumed(&mut self, at: Monotonic) {
+        self.paused = None;
+        self.note(at, |out| encode::resumed(at, out));
+    }
+
+    /// Records that a person asks for the kill of the process under watch.
+    pub fn requested(&mut self, why: &str, at: Monotonic) {
+        self.note(at, |out| encode::requested(at, why, out));
     }
 
     /// Notes that a kill was begun, which the budget has paid for.

@@ -116,12 +116,13 @@ impl Relay {
                     pause.reason
                 );
             }
-            Event::PauseOver { by, .. } => match by {
-                Some(by) => {
-                    tracing::warn!(event = "pause_over", by, "killing is no longer paused: {by} ended it");
-                }
-                None => tracing::warn!(event = "pause_over", "killing is no longer paused: its time is over"),
-            },
+            Event::PauseOver { by: Some(by), .. } => {
+                tracing::warn!(event = "pause_over", by, "killing is no longer paused: {by} ended it");
+            }
+            Event::PauseOver { pause, by: None, .. } => {
+                tracing::warn!(event = "pause_over", "killing is no longer paused: its time is over");
+                self.journal.pause_over(pause);
+            }
             Event::ChannelLate { channel, why, .. } => {
                 tracing::warn!(event = "channel_late", channel, why, "channel {channel}: {why}");
             }

@@ -12,6 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::act::budget::Past;
 use crate::clock::WallAnchor;
 use crate::config::Config;
 use crate::event::Event;
@@ -26,6 +27,7 @@ use crate::incident::journal::{Journal, JournalConfig};
 use crate::recorder::archive::Archive;
 use crate::relay::Relay;
 use crate::relay::board::Board;
+use crate::snapshot::Pause;
 use crate::telemetry::dropped::Dropped;
 use crate::telemetry::logs;
 use crate::telemetry::otlp::{self, Otlp, OtlpError};
@@ -248,16 +250,19 @@ fn load_token(token: &Token, config: &Config) {
 }
 
 impl SurfaceHandle {
-    /// Kills within the last `period` that earlier lives of this sidecar carried out, for the budget. If the disk does
-    /// not tell in time nobody knows, and the budget counts as spent: a kill too late is better than one too many.
-    pub fn kills_within(&self, period: Duration) -> u32 {
-        self.journal.kills_since(period, HISTORY_WITHIN).unwrap_or_else(|| {
-            tracing::error!(
-                "the evidence directory does not tell in time how many kills there were before; the kill budget \
-                 counts as spent until it refills"
-            );
-            u32::MAX
-        })
+    /// What earlier lives of this sidecar left: the kills that the budget has paid for, and a pause that is not over. If the disk does not
+    /// tell in time nobody knows, and the budget counts as spent: a kill too late is better than one too many.
+    pub fn past(&self) -> (Past, Option<Arc<Pause>>) {
+        match self.journal.past(HISTORY_WITHIN) {
+            Some((past, pause)) => (past, pause.map(Arc::new)),
+            None => {
+                tracing::error!(
+                    "the evidence directory does not tell in time how many kills there were before; the kill budget \
+                     counts as spent until it refills, and a pause of before is over"
+                );
+                (Past::unknown(), None)
+            }
+        }
     }
 
     /// From now on the watch loop can be asked for its recording, and told what to do.

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use crate::act::budget::Budget;
+use crate::act::budget::{Budget, Past};
 use crate::act::ladder::{Ladder, Rung};
 use crate::adopt::{Adopter, Found};
 use crate::clock::Monotonic;
@@ -28,6 +28,7 @@ use crate::observation::Observation;
 use crate::probe::segment::Consumers;
 use crate::probe::{Adopted, Probe, ThreadEvents};
 use crate::recorder::Recorder;
+use crate::snapshot::Pause;
 use crate::verdict::Withheld;
 
 use control::{Command, Inbox};
@@ -78,8 +79,10 @@ pub struct Parts {
     pub events: tokio::sync::mpsc::Sender<Event>,
     /// Reload and stop.
     pub inbox: Inbox,
-    /// Kills that an earlier life of this sidecar spent within the budget's period.
-    pub kills_spent: u32,
+    /// Kills of earlier lives of this sidecar, which the budget has paid for.
+    pub past: Past,
+    /// A pause of an earlier life that is not over.
+    pub pause: Option<Arc<Pause>>,
     /// Counts looks: what beats back into the segment does so only while this moves.
     pub alive: Arc<AtomicU64>,
 }
@@ -95,20 +98,24 @@ impl Watch {
         let shadow = shadow.map(|shadow| Shadow::new(shadow, &policy, now));
         probe.look_at_consumers(consumers(&policy, shadow.as_ref()));
         let mut publisher = Publisher::new(parts.events);
+        let mut recorder = Recorder::new(now, parts.past.clone(), policy.poll_threads);
+        if let Some(pause) = &parts.pause {
+            recorder.paused(pause.until, now);
+        }
         Self {
             archived: parts.config.recorder.is_some(),
             unarchived: 0,
             shadow,
-            recorder: Recorder::new(now, parts.kills_spent, policy.poll_threads),
+            budget: Budget::new(kill.budget_kills, kill.budget_per, &parts.past, now),
+            recorder,
             policy,
-            budget: Budget::new(kill.budget_kills, kill.budget_per, parts.kills_spent, now),
             probe,
             judge: Judge::new(now),
             adopter: parts.adopter,
             pending: None,
             ladder: None,
             story: Story::default(),
-            hand: Hand::new(None, &mut publisher),
+            hand: Hand::new(parts.pause, &mut publisher),
             publisher,
             inbox: parts.inbox,
             alive: parts.alive,
@@ -143,11 +150,13 @@ impl Watch {
                 }
                 Command::Pause(pause, answer) => {
                     let at = crate::clock::now();
+                    self.recorder.paused(pause.until, at);
                     // Whoever asked may have gone: here, and below.
                     let _ = answer.send(self.hand.set(pause, at, &mut self.publisher));
                 }
                 Command::Resume(by, answer) => {
                     let at = crate::clock::now();
+                    self.recorder.resumed(at);
                     let _ = answer.send(self.hand.resume(by, at, &mut self.publisher));
                 }
                 Command::Kill(order, answer) => self.take_order(&order, answer),
@@ -161,7 +170,9 @@ impl Watch {
                     );
                     self.probe.look_at_consumers(consumers(&self.policy, self.shadow.as_ref()));
                     self.judge.rules_changed(&self.policy);
-                    self.recorder.reloaded(crate::clock::now());
+                    let at = crate::clock::now();
+                    self.budget.limit(config.kill.budget_kills, config.kill.budget_per, at);
+                    self.recorder.reloaded(at);
                     self.config = config;
                 }
             }

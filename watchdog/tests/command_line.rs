@@ -82,3 +82,27 @@ fn contradicting_flags_are_refused_with_2() {
     assert_eq!(code, Some(2));
     assert!(err.contains("--backoff-initial (1s) is longer than --backoff-max (1ms)"), "{err}");
 }
+
+#[test]
+fn a_persons_commands_say_what_is_wrong_and_end_with_2_or_3() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    for (arguments, code, why) in [
+        (&["pause", "--for", "10m"][..], 2, "--reason"),
+        (&["kill"], 2, "--reason"),
+        (&["resume", "--socket", "a", "--url", "http://127.0.0.1:1"], 2, "cannot be used with"),
+        (&["resume", "--url", "9611"], 2, "http://HOST:PORT"),
+        (&["resume", "--socket", "nobody.sock"], 3, "nobody.sock cannot be reached"),
+        (&["kill", "--reason", "x", "--url", "http://127.0.0.1:1"], 3, "Is the sidecar running"),
+        (&["resume", "--url", "http://127.0.0.1:1", "--token-file", "none"], 2, "http.token_file"),
+    ] {
+        let (found, _, err) = watchdog(arguments, at);
+        assert_eq!(found, Some(code), "{arguments:?}: {err}");
+        assert!(err.contains(why), "{arguments:?}: {err}");
+    }
+    for command in ["pause", "resume", "kill"] {
+        let (code, out, _) = watchdog(&[command, "--help"], at);
+        assert!(code == Some(0) && out.contains("1 the sidecar refuses"), "{out}");
+        assert!(out.contains("SHARD_WATCHDOG_SOCKET") && out.contains("SHARD_WATCHDOG_TOKEN_FILE"), "{out}");
+    }
+}

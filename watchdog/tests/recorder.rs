@@ -9,11 +9,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
+use shard_watchdog::act::budget::Past;
 use shard_watchdog::clock::{Monotonic, WallAnchor};
 use shard_watchdog::observation::{
     ChannelObservation, Claim, Declared, Observation, Presence, ProcessObservation, Survivors,
@@ -186,8 +188,12 @@ fn apply(now: &mut Observation, change: Change) {
     }
 }
 
+fn past() -> Past {
+    Past { ages: vec![Duration::from_secs(9_000), Duration::from_nanos(1)], cut: true }
+}
+
 fn recorded(history: &[Observation]) -> Vec<u8> {
-    let mut recorder = Recorder::new(BEGAN, 1, true);
+    let mut recorder = Recorder::new(BEGAN, past(), true);
     history.iter().for_each(|seen| recorder.look(seen));
     let at = history.last().map_or(BEGAN, |seen| seen.at);
     file::write(&recorder.excerpt(at), "0", &WallAnchor::now())
@@ -218,7 +224,7 @@ proptest! {
         prop_assert_eq!(problems, Vec::<String>::new());
         prop_assert_eq!(looks, expected);
         let facts = &recording.header().facts;
-        prop_assert_eq!((facts.began, facts.kills_before, facts.dropped), (BEGAN, 1, 0));
+        prop_assert_eq!((facts.began, &facts.past, facts.dropped), (BEGAN, &past(), 0));
     }
 
     #[test]
@@ -261,7 +267,7 @@ proptest! {
     fn damage_behind_a_true_checksum_is_an_error_or_an_observation(
         history in history(), places in vec((any::<Index>(), any::<u8>()), 1..8),
     ) {
-        let mut recorder = Recorder::new(BEGAN, 0, false);
+        let mut recorder = Recorder::new(BEGAN, Past::default(), false);
         history.iter().for_each(|seen| recorder.look(seen));
         for chunk in recorder.excerpt(BEGAN).chunks {
             let mut bytes = chunk.to_vec();
@@ -282,8 +288,8 @@ fn what_is_no_recording_is_refused_with_the_reason() {
     let refused = |bytes: &[u8]| parsed(bytes).unwrap_err().to_string();
     assert!(refused(b"{}").contains("is not a recording"));
     let mut newer = whole.clone();
-    newer[8] = 3;
-    assert!(refused(&newer).contains("has format 3"));
+    newer[8] += 1;
+    assert!(refused(&newer).contains(&format!("has format {}", file::VERSION + 1)));
     let mut damaged = whole.clone();
     damaged[20] ^= 1;
     assert!(refused(&damaged).contains("its checksum does not match"));
@@ -295,7 +301,7 @@ fn what_is_no_recording_is_refused_with_the_reason() {
 #[test]
 fn a_minute_of_a_busy_shard_fits_into_the_ring() {
     let identity = TargetIdentity { pid: 4_711, start_time: 1, incarnation: 1 };
-    let mut recorder = Recorder::new(BEGAN, 0, false);
+    let mut recorder = Recorder::new(BEGAN, Past::default(), false);
     let mut now = Observation { at: BEGAN, ..Observation::default() };
     now.process = Some(ProcessObservation {
         identity,

@@ -10,8 +10,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use serde_json::Value;
+use shard_watchdog::act::budget::Past;
 use shard_watchdog::clock::{Monotonic, WallAnchor};
 use shard_watchdog::observation::{
     Claim, Declared, Observation, Presence, ProcessObservation, Survivors, TaskObservation, TaskState,
@@ -63,7 +65,7 @@ impl Shard {
             threads: vec![thread],
             channels: Vec::new(),
         };
-        Self { recorder: Recorder::new(Monotonic(BEGAN), 0, false), seen }
+        Self { recorder: Recorder::new(Monotonic(BEGAN), Past::default(), false), seen }
     }
 
     /// Looks `count` times, at each of which the thread has made progress.
@@ -168,6 +170,37 @@ fn a_config_that_would_have_waited_ends_with_0() {
       TIME  verdict     degraded: thread exec-s0 is late
     it would not have killed
     ");
+}
+
+#[test]
+fn a_pause_and_a_persons_kill_are_replayed_as_they_were() {
+    let folder = tempfile::tempdir().unwrap();
+    let enforce = folder.path().join("enforce.toml");
+    let text = std::fs::read_to_string(config(folder.path(), "1s")).unwrap();
+    std::fs::write(&enforce, format!("{text}[kill]\nmode = \"enforce\"\n")).unwrap();
+
+    let mut shard = Shard::new().progress(25);
+    shard.recorder.paused(shard.seen.at.plus(Duration::from_secs(60)), shard.seen.at);
+    // Longer than a chunk, so that a later one has to say so itself.
+    let mut shard = shard.still(150, TaskState::Sleeping);
+    shard.recorder.resumed(shard.seen.at);
+    let path = shard.still(2, TaskState::Sleeping).into_file(folder.path());
+    let (code, out, err) = replay(&path, &enforce, &[]);
+    assert_eq!((code, err.as_str()), (Some(5), ""), "{out}");
+    let told: Vec<&str> = out.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
+    let after =
+        |what: &str| told.iter().position(|word| *word == what).unwrap_or_else(|| panic!("{what}: {out}"));
+    assert!(after("paused") < after("condemned") && after("withheld") < after("resumed"), "{out}");
+    assert!(after("resumed") < after("signal"), "{out}");
+    assert!(out.contains("held back: paused"), "{out}");
+
+    let mut shard = Shard::new().progress(25);
+    shard.recorder.requested("uid 0 asked for the kill: wrong answers", shard.seen.at);
+    let path = shard.progress(2).into_file(folder.path());
+    let (code, out, err) = replay(&path, &config(folder.path(), "5s"), &[]);
+    assert_eq!((code, err.as_str()), (Some(0), ""), "no kill of the config: {out}");
+    assert!(out.contains("requested: uid 0 asked for the kill: wrong answers"), "{out}");
+    assert!(out.contains("SIGKILL"), "in observe mode too: {out}");
 }
 
 #[test]

@@ -1,10 +1,8 @@
 //! The watchdog's own loop in virtual time: the real judge, the real ladder and the real budget, in the order of
 //! `watchdog/src/watch.rs`. What it knows of the world is what the observer tells it.
 
-use std::time::Duration;
-
 use globset::{Glob, GlobMatcher};
-use shard_watchdog::act::budget::Budget;
+use shard_watchdog::act::budget::{Budget, Past};
 use shard_watchdog::act::ladder::{Ladder, Restraint, Rung};
 use shard_watchdog::clock::Monotonic;
 use shard_watchdog::config::{KillConfig, KillMode};
@@ -91,7 +89,7 @@ impl Watchdog {
             asked: None,
             looked: None,
             kills: Vec::new(),
-            budget: Budget::new(kill.budget_kills, kill.budget_per, 0, Monotonic(0)),
+            budget: Budget::new(kill.budget_kills, kill.budget_per, &Past::default(), Monotonic(0)),
             kill,
             ladder: None,
             due: 0,
@@ -139,12 +137,11 @@ impl Watchdog {
                     }
                     // A reload is forgotten as well: the file says what it says.
                     let kills = std::mem::take(&mut self.kills);
-                    let spent =
-                        kills.iter().filter(|at| world.now - **at <= nanos(self.kill.budget_per)).count();
                     *self = Self::new(plan, glob);
-                    let spent = u32::try_from(spent).unwrap_or(u32::MAX);
                     let now = Monotonic(world.now);
-                    self.budget = Budget::new(self.kill.budget_kills, self.kill.budget_per, spent, now);
+                    let ages = kills.iter().map(|at| now.since(Monotonic(*at))).collect();
+                    let past = Past { ages, cut: false };
+                    self.budget = Budget::new(self.kill.budget_kills, self.kill.budget_per, &past, now);
                     self.judge = Judge::new(now);
                     self.kills = kills;
                     self.born = world.now;
@@ -234,8 +231,4 @@ impl Watchdog {
     pub fn enforces(&self) -> bool {
         self.kill.mode == KillMode::Enforce
     }
-}
-
-fn nanos(duration: Duration) -> Nanos {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -1,63 +1,133 @@
 //! The kill budget: a token bucket, so that no mistake of ours can become a storm of kills.
+//!
+//! It counts in whole numbers, so that a bucket that is rebuilt from the kills of an earlier life is the one that was lost, to the
+//! nanosecond.
 
 use std::time::Duration;
 
 use crate::clock::Monotonic;
 
+/// Kills of earlier lives of the sidecar, as far as anybody remembers them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Past {
+    /// How long ago each was, at least: the longest ago first.
+    pub ages: Vec<Duration>,
+    /// Whether there may have been more before them. Then the budget counts as spent at the first of them.
+    pub cut: bool,
+}
+
+impl Past {
+    /// Nobody knows: the budget counts as spent until it refills. A kill too late is better than one too many.
+    pub fn unknown() -> Self {
+        Self { ages: vec![Duration::ZERO], cut: true }
+    }
+}
+
 /// At most `capacity` kills at once, one more every `per / capacity`.
 #[derive(Clone, Debug)]
 pub struct Budget {
     capacity: u32,
-    per: Duration,
-    tokens: f64,
+    per_ns: u64,
+    /// What a full bucket has more, in parts of a kill: a kill has `per_ns` of them, and `capacity` come back each nanosecond.
+    missing: u128,
     counted_at: Monotonic,
 }
 
 impl Budget {
-    /// A budget of which `spent` kills were used up a moment ago, by an earlier life of this sidecar.
-    pub fn new(capacity: u32, per: Duration, spent: u32, at: Monotonic) -> Self {
-        Self { capacity, per, tokens: f64::from(capacity.saturating_sub(spent)), counted_at: at }
+    /// A budget that has paid for the kills of the past.
+    pub fn new(capacity: u32, per: Duration, past: &Past, at: Monotonic) -> Self {
+        let mut budget = Self { capacity, per_ns: nanos(per), missing: 0, counted_at: at };
+        let mut before = None;
+        for &age in &past.ages {
+            match before {
+                Some(before) => budget.refill(age_difference(before, age)),
+                None if past.cut => budget.missing = budget.most(),
+                None => {}
+            }
+            budget.pay();
+            before = Some(age);
+        }
+        budget.refill(before.unwrap_or_default());
+        budget
     }
 
-    fn refill(&mut self, at: Monotonic) {
-        let since = at.since(self.counted_at).as_secs_f64();
-        let per = self.per.as_secs_f64().max(f64::MIN_POSITIVE);
-        let capacity = f64::from(self.capacity);
-        self.tokens = (self.tokens + since / per * capacity).min(capacity);
-        self.counted_at = self.counted_at.max(at);
+    /// Goes on under other limits: what was spent stays spent.
+    pub fn limit(&mut self, capacity: u32, per: Duration, at: Monotonic) {
+        self.refill_until(at);
+        let (old, new) = (u128::from(self.per_ns), u128::from(nanos(per)));
+        let missing = self.missing.checked_mul(new).map_or(u128::MAX, |parts| parts.div_ceil(old));
+        (self.capacity, self.per_ns) = (capacity, nanos(per));
+        self.missing = missing.min(self.most());
     }
 
     /// Whole kills left.
     pub fn left(&mut self, at: Monotonic) -> u32 {
-        self.refill(at);
-        #[allow(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "at most `capacity`, which is a u32"
-        )]
-        let left = self.tokens.floor() as u32;
-        left
+        self.refill_until(at);
+        let left = (self.most() - self.missing) / u128::from(self.per_ns);
+        u32::try_from(left).unwrap_or(self.capacity)
     }
 
     /// Takes one kill, if there is one.
     pub fn take(&mut self, at: Monotonic) -> bool {
-        if self.left(at) == 0 {
-            return false;
+        let any = self.left(at) > 0;
+        if any {
+            self.pay();
         }
-        self.tokens -= 1.0;
-        true
+        any
     }
+
+    /// Takes one kill, or what there is of one: it is carried out in any case.
+    pub fn spend(&mut self, at: Monotonic) {
+        self.refill_until(at);
+        self.pay();
+    }
+
+    fn pay(&mut self) {
+        self.missing = (self.missing + u128::from(self.per_ns)).min(self.most());
+    }
+
+    fn refill_until(&mut self, at: Monotonic) {
+        self.refill(at.since(self.counted_at));
+        self.counted_at = self.counted_at.max(at);
+    }
+
+    fn refill(&mut self, elapsed: Duration) {
+        let parts = elapsed.as_nanos().saturating_mul(u128::from(self.capacity));
+        self.missing = self.missing.saturating_sub(parts);
+    }
+
+    /// What an empty bucket misses.
+    fn most(&self) -> u128 {
+        u128::from(self.capacity) * u128::from(self.per_ns)
+    }
+}
+
+/// A list that is out of order gives nothing back.
+fn age_difference(before: Duration, after: Duration) -> Duration {
+    before.saturating_sub(after)
+}
+
+/// At least one, so that nothing is divided by zero.
+fn nanos(per: Duration) -> u64 {
+    u64::try_from(per.as_nanos()).unwrap_or(u64::MAX).max(1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    use proptest::prelude::*;
+
     const MINUTE: u64 = 60_000_000_000;
+    const TEN_MINUTES: Duration = Duration::from_secs(600);
+
+    fn past(minutes: &[u64]) -> Past {
+        Past { ages: minutes.iter().map(|ago| Duration::from_nanos(ago * MINUTE)).collect(), cut: false }
+    }
 
     #[test]
     fn a_spent_budget_refills_one_kill_at_a_time() {
-        let mut budget = Budget::new(3, Duration::from_secs(600), 0, Monotonic(0));
+        let mut budget = Budget::new(3, TEN_MINUTES, &Past::default(), Monotonic(0));
         assert!((0..3).all(|_| budget.take(Monotonic(0))));
         assert!(!budget.take(Monotonic(3 * MINUTE)));
         assert!(budget.take(Monotonic(4 * MINUTE)));
@@ -65,16 +135,98 @@ mod tests {
     }
 
     #[test]
-    fn kills_of_an_earlier_life_are_remembered() {
-        let mut budget = Budget::new(3, Duration::from_secs(600), 5, Monotonic(0));
+    fn kills_of_an_earlier_life_are_remembered_and_come_back_one_at_a_time() {
+        let mut budget = Budget::new(3, TEN_MINUTES, &past(&[1, 1, 1]), Monotonic(0));
         assert_eq!(budget.left(Monotonic(0)), 0);
+        assert_eq!(budget.left(Monotonic(140_000_000_000)), 1, "200 s after the last one");
+        assert_eq!(budget.left(Monotonic(9 * MINUTE)), 3);
+        assert_eq!(Budget::new(3, TEN_MINUTES, &past(&[5, 2]), Monotonic(0)).left(Monotonic(0)), 2);
+    }
+
+    #[test]
+    fn what_nobody_remembers_counts_as_spent() {
+        let mut budget = Budget::new(3, TEN_MINUTES, &Past::unknown(), Monotonic(0));
+        assert_eq!(budget.left(Monotonic(0)), 0);
+        assert_eq!(budget.left(Monotonic(200_000_000_000)), 1);
+        let cut = Past { cut: true, ..past(&[4]) };
+        assert_eq!(Budget::new(3, TEN_MINUTES, &cut, Monotonic(0)).left(Monotonic(0)), 1);
     }
 
     #[test]
     fn time_that_runs_backwards_gives_nothing() {
-        let mut budget = Budget::new(1, Duration::from_secs(60), 0, Monotonic(10 * MINUTE));
+        let mut budget = Budget::new(1, Duration::from_secs(60), &Past::default(), Monotonic(10 * MINUTE));
         assert!(budget.take(Monotonic(10 * MINUTE)));
         assert!(!budget.take(Monotonic(0)));
         assert!(!budget.take(Monotonic(10 * MINUTE)));
+    }
+
+    #[test]
+    fn other_limits_give_nothing_back_that_was_spent() {
+        let mut budget = Budget::new(3, TEN_MINUTES, &Past::default(), Monotonic(0));
+        assert!((0..3).all(|_| budget.take(Monotonic(0))));
+        budget.limit(3, Duration::from_secs(60), Monotonic(0));
+        assert_eq!(budget.left(Monotonic(0)), 0);
+        assert_eq!(budget.left(Monotonic(20_000_000_000)), 1, "it refills as it is told now");
+        budget.limit(5, Duration::from_secs(60), Monotonic(20_000_000_000));
+        assert_eq!(budget.left(Monotonic(20_000_000_000)), 3, "two more than before");
+        budget.limit(1, Duration::from_secs(60), Monotonic(20_000_000_000));
+        assert_eq!(budget.left(Monotonic(20_000_000_000)), 0);
+    }
+
+    proptest! {
+        /// Whatever was killed when, by the watchdog or by a person: a restart at any moment changes nothing, and a restart that
+        /// remembers only the latest kills gives no kill more.
+        #[test]
+        fn a_rebuilt_bucket_never_has_more_than_the_live_one(
+            capacity in 1u32..6,
+            per in 1u64..100_000,
+            kills in prop::collection::vec((0u64..60_000, any::<bool>()), 0..24),
+            keep in 1usize..24,
+            rest in 0u64..200_000,
+        ) {
+            let per = Duration::from_nanos(per);
+            let mut live = Budget::new(capacity, per, &Past::default(), Monotonic(0));
+            let (mut at, mut carried_out) = (0, Vec::new());
+            for (after, asked) in kills {
+                at += after;
+                if asked {
+                    live.spend(Monotonic(at));
+                    carried_out.push(at);
+                } else if live.take(Monotonic(at)) {
+                    carried_out.push(at);
+                }
+            }
+            let now = Monotonic(at + rest);
+            let ages = |kills: &[u64]| kills.iter().map(|kill| now.since(Monotonic(*kill))).collect();
+            let all = Past { ages: ages(&carried_out), cut: false };
+            let mut rebuilt = Budget::new(capacity, per, &all, now);
+            let cut = carried_out.len() > keep;
+            let latest = Past { ages: ages(&carried_out[carried_out.len().saturating_sub(keep)..]), cut };
+            let mut careful = Budget::new(capacity, per, &latest, now);
+            for later in [0, 1, 17, 1_000, 50_000, 100_000] {
+                let then = now.plus(Duration::from_nanos(later));
+                prop_assert_eq!(live.left(then), rebuilt.left(then));
+                prop_assert!(careful.left(then) <= live.left(then));
+            }
+        }
+
+        /// A kill that is remembered as later than it was never gives back more.
+        #[test]
+        fn ages_that_are_too_small_give_nothing(
+            capacity in 1u32..6,
+            ages in prop::collection::vec((0u64..3_000, 0u64..500), 0..12),
+        ) {
+            let per = Duration::from_nanos(1_000);
+            let sorted = |ages: Vec<u64>| {
+                let mut ages: Vec<_> = ages.into_iter().map(Duration::from_nanos).collect();
+                ages.sort_unstable_by(|a, b| b.cmp(a));
+                Past { ages, cut: false }
+            };
+            let known = sorted(ages.iter().map(|(age, _)| *age).collect());
+            let younger = sorted(ages.iter().map(|(age, late)| age.saturating_sub(*late)).collect());
+            let mut known = Budget::new(capacity, per, &known, Monotonic(0));
+            let mut younger = Budget::new(capacity, per, &younger, Monotonic(0));
+            prop_assert!(younger.left(Monotonic(0)) <= known.left(Monotonic(0)));
+        }
     }
 }

@@ -108,7 +108,7 @@ impl Ladder {
             return self.withhold(reason);
         }
         // A kill that a person asked for counts too, down to none left: it spends the supervisor's own limit as any other does.
-        budget.take(at);
+        budget.spend(at);
         self.began = Some(at);
         self.withheld = None;
         self.step(at, config, budget, restraint)
@@ -150,6 +150,7 @@ impl Ladder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::act::budget::Past;
 
     const SECOND: u64 = 1_000_000_000;
     const FREE: Restraint = Restraint { paused: false, requested: false };
@@ -166,7 +167,7 @@ mod tests {
     }
 
     fn budget() -> Budget {
-        Budget::new(3, Duration::from_secs(600), 0, Monotonic(0))
+        Budget::new(3, Duration::from_secs(600), &Past::default(), Monotonic(0))
     }
 
     #[test]
@@ -199,7 +200,7 @@ mod tests {
     fn a_spent_budget_withholds_until_it_refills() {
         let config = config(KillMode::Enforce, &[(KillSignal::Kill, 0)]);
         let (mut ladder, mut budget) =
-            (Ladder::default(), Budget::new(1, Duration::from_secs(60), 1, Monotonic(0)));
+            (Ladder::default(), Budget::new(1, Duration::from_secs(60), &Past::unknown(), Monotonic(0)));
         assert_eq!(ladder.step(Monotonic(0), &config, &mut budget, FREE), Rung::Withhold(Withheld::Budget));
         assert_eq!(ladder.step(Monotonic(59 * SECOND), &config, &mut budget, FREE), Rung::Wait);
         assert_eq!(
@@ -240,7 +241,7 @@ mod tests {
         assert_eq!(ladder.step(Monotonic(0), &config, &mut budget, REQUESTED), Rung::Send(KillSignal::Kill));
         assert_eq!(ladder.step(Monotonic(0), &config, &mut budget, REQUESTED), Rung::Wait, "once");
         assert_eq!(budget.left(Monotonic(0)), 2);
-        let mut spent = Budget::new(3, Duration::from_secs(600), 3, Monotonic(0));
+        let mut spent = Budget::new(3, Duration::from_secs(600), &Past::unknown(), Monotonic(0));
         let rung = Ladder::default().step(Monotonic(0), &config, &mut spent, REQUESTED);
         assert_eq!(rung, Rung::Send(KillSignal::Kill));
         assert_eq!(spent.left(Monotonic(0)), 0);

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use super::BAD_INPUT;
 use shard_watchdog::config::{Config, FindTarget, KillConfig, KillMode, On, ThreadRule, read};
+use shard_watchdog::http::token;
 use shard_watchdog::start_limit::{self, StartLimit};
 
 const HELP: &str = "\
@@ -41,6 +42,10 @@ pub(crate) fn run(args: &Args) -> ExitCode {
             let _ = std::io::stdout().write_all(summary(&config).as_bytes());
             for collision in collisions(&config) {
                 let _ = writeln!(std::io::stderr().lock(), "warning: {collision}");
+            }
+            // As the user that runs the check sees it, who may be another than the sidecar's: no reason to call the config bad.
+            if let Some(error) = config.http.token_file.as_deref().and_then(|path| token::read(path).err()) {
+                let _ = writeln!(std::io::stderr().lock(), "warning: {error}");
             }
             ExitCode::SUCCESS
         }

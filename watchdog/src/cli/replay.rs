@@ -24,7 +24,8 @@ Examples:
   shard-watchdog replay recording --config new.toml && echo 'new.toml would have let it live'
   shard-watchdog replay recording --config new.toml --json | jq '.decisions[] | select(.what == \"condemned\")'
 
-A kill that mode = \"observe\" would hold back counts as a kill; one that the budget would hold back does not.
+A kill that mode = \"observe\" or a pause would hold back counts as a kill; one that the budget would hold back does not, nor does a
+person's own.
 
 Exit codes: 0 it would not have killed · 5 it would have killed · 2 the recording or the config cannot be used";
 
@@ -89,6 +90,20 @@ fn feed(recording: &Recording, replay: &mut Replay) -> Told {
             Record::Refused { at, why } => {
                 replay.refused(&why, at);
                 told.push(Decision::new(header, at, "refused", why));
+            }
+            Record::Paused { at, until } => {
+                if replay.pause(Some(until)) {
+                    let why = format!("a person paused killing until {:.0}", header.wall_of(until));
+                    told.push(Decision::new(header, at, "paused", why));
+                }
+            }
+            Record::Resumed { at } => {
+                replay.pause(None);
+                told.push(Decision::new(header, at, "resumed", "killing is no longer paused".to_owned()));
+            }
+            Record::Requested { at, why } => {
+                replay.request(&why);
+                told.push(Decision::new(header, at, "requested", why));
             }
             Record::Reloaded { at } => {
                 told.reloads += 1;

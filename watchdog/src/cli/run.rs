@@ -115,8 +115,8 @@ fn start(args: &Args, config: Arc<Config>, signals: &signals::Signals) -> ExitCo
         Err(error) => return cannot_start("start a thread", &error),
     };
     let redirect = adopter.redirect();
-    let kills_spent = surface.kills_within(config.kill.budget_per);
-    let parts = Parts { config, probe, adopter, events: sender, inbox, kills_spent, alive };
+    let (past, pause) = surface.past();
+    let parts = Parts { config, probe, adopter, events: sender, inbox, past, pause, alive };
     let priority = args.watch_priority;
     let watch = std::thread::Builder::new().name("watch".to_owned()).spawn(move || {
         if let Some(priority) = priority {

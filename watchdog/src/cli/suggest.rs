@@ -98,7 +98,13 @@ fn take_in(
                 looks += 1;
             }
             Record::Lost { looks } => told.lost += looks,
-            Record::Key { .. } | Record::Refused { .. } | Record::Reloaded { .. } => {}
+            // What persons did changes no gap.
+            Record::Key { .. }
+            | Record::Refused { .. }
+            | Record::Reloaded { .. }
+            | Record::Paused { .. }
+            | Record::Resumed { .. }
+            | Record::Requested { .. } => {}
         }
     }
     let problems = records.problems();

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex, oneshot};
 use tokio::time::timeout;
 
 use crate::config::units::{self, DURATION_FORM};
@@ -29,11 +29,15 @@ pub const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3600);
 pub const LONGEST_REASON: usize = 500;
 /// The loop answers between two looks, which are never further apart than a second.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
+/// A pause is in force whether the disk has taken it or not; whoever asked learns after so long that it has not.
+const KEPT_WITHIN: Duration = Duration::from_secs(1);
 
 /// The way to the loop, once there is one.
 #[derive(Debug, Default)]
 pub struct Desk {
     control: OnceLock<Control>,
+    /// One order about pauses after the other, so that what is kept is what is in force.
+    pauses: Mutex<()>,
 }
 
 impl Desk {
@@ -102,13 +106,25 @@ pub(super) async fn pause(
     let reason = told_reason(&reason)?;
     let since = crate::clock::now();
     let pause = Arc::new(Pause { since, until: since.plus(length), reason, by });
+    let _one_by_one = sources.desk.pauses.lock().await;
     let before = sources.desk.tell(|answer| Command::Pause(Arc::clone(&pause), answer)).await?;
     let until = sources.board.wall(pause.until);
-    let message = match before {
+    let mut message = match before {
         Some(_) => format!("killing is paused until {until:.0}; this takes the place of an earlier pause"),
         None => format!("killing is paused until {until:.0}; watching goes on"),
     };
-    Ok(Json(json!({ "message": message, "paused_until": format!("{until:.6}") })))
+    let kept = keep(&sources, Some(pause)).await;
+    if !kept {
+        message.push_str(". The evidence directory does not take it: a restart of the sidecar would end it");
+    }
+    let until = format!("{until:.6}");
+    Ok(Json(json!({ "message": message, "paused_until": until, "survives_restart": kept })))
+}
+
+/// Has the journal keep this pause, or none. Says whether it is on the disk.
+async fn keep(sources: &Sources, pause: Option<Arc<Pause>>) -> bool {
+    let kept = sources.journal.keep_pause(pause);
+    matches!(timeout(KEPT_WITHIN, kept).await, Ok(Ok(true)))
 }
 
 /// `POST /api/v1/resume`
@@ -118,10 +134,16 @@ pub(super) async fn resume(
     body: Bytes,
 ) -> Result<Json<Value>, Refusal> {
     nothing(&body)?;
+    let _one_by_one = sources.desk.pauses.lock().await;
     let ended = sources.desk.tell(|answer| Command::Resume(by, answer)).await?;
-    let message = match ended {
-        Some(_) => "killing is no longer paused",
-        None => "killing was not paused",
+    let forgotten = keep(&sources, None).await;
+    let message = match (ended.is_some(), forgotten) {
+        (true, true) => "killing is no longer paused",
+        (true, false) => {
+            "killing is no longer paused. The evidence directory does not take that: after a restart the sidecar would pause again, \
+             until the same time"
+        }
+        (false, _) => "killing was not paused",
     };
     Ok(Json(json!({ "message": message, "was_paused": ended.is_some() })))
 }

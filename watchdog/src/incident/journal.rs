@@ -14,14 +14,19 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use tokio::sync::oneshot;
 
+use crate::act::budget::Past;
+use crate::clock::Moment;
+use crate::snapshot::Pause;
 use crate::telemetry::dropped::{Dropped, Signal};
 use crate::telemetry::otlp::Spans;
 use crate::telemetry::otlp::spans::{self, Told};
 
 use super::folder::{Folder, Found};
 use super::id::IncidentId;
-use super::{Incident, Status};
+use super::kills::{self, Kills};
+use super::{Incident, Status, pause};
 
 /// Documents that wait for the disk. An incident has about ten steps; more than this means that the disk has stopped.
 const QUEUE: usize = 64;
@@ -44,7 +49,11 @@ pub struct JournalConfig {
 enum Order {
     Write(Arc<Incident>),
     Recording(IncidentId, Vec<u8>),
-    KillsSince(Timestamp, SyncSender<u32>),
+    Past(SyncSender<(Past, Option<Pause>)>),
+    /// What was paused, or that nothing is any more; whether that is on the disk goes to whoever asks.
+    Pause(Option<Arc<Pause>>, oneshot::Sender<bool>),
+    /// This pause is over.
+    PauseOver(Arc<Pause>),
     Flush(SyncSender<()>),
 }
 
@@ -71,7 +80,9 @@ impl Journal {
             latest: Arc::clone(&journal.latest),
             recordings: Arc::clone(&journal.recordings),
             dropped: Arc::clone(&journal.dropped),
-            kills: Vec::new(),
+            evidence: config.directory.clone(),
+            kills: Kills::new(&config.directory),
+            pause: None,
             trouble: None,
             spans,
         };
@@ -106,13 +117,26 @@ impl Journal {
         lock(&self.latest).iter().find(|incident| incident.id == *id).cloned()
     }
 
-    /// Kills of earlier lives of the sidecar within the last `period`, from the folder. `None` if the disk does not
-    /// answer within `wait`: then nobody knows, and a careful caller takes the whole budget for spent.
-    pub fn kills_since(&self, period: Duration, wait: Duration) -> Option<u32> {
-        let since = Timestamp::now().checked_sub(period).unwrap_or(Timestamp::MIN);
+    /// What earlier lives of the sidecar left: the kills that the budget has paid for, and a pause that is not over. `None` if the disk
+    /// does not answer within `wait`.
+    pub fn past(&self, wait: Duration) -> Option<(Past, Option<Pause>)> {
         let (answer, answered) = sync_channel(1);
-        self.orders.try_send(Order::KillsSince(since, answer)).ok()?;
+        self.orders.try_send(Order::Past(answer)).ok()?;
         answered.recv_timeout(wait).ok()
+    }
+
+    /// Keeps `pause` for the next life of the sidecar, or forgets the one that was kept. The answer says whether that is on the disk;
+    /// there is none if the disk has stopped.
+    pub fn keep_pause(&self, pause: Option<Arc<Pause>>) -> oneshot::Receiver<bool> {
+        let (answer, answered) = oneshot::channel();
+        // A queue that is full takes nothing, and whoever waits for the answer learns that it will not come.
+        let _ = self.orders.try_send(Order::Pause(pause, answer));
+        answered
+    }
+
+    /// Forgets `pause`, unless another one has taken its place. One that stays in the file is over all the same.
+    pub fn pause_over(&self, pause: Arc<Pause>) {
+        let _ = self.orders.try_send(Order::PauseOver(pause));
     }
 
     /// Waits until all that was recorded before is on the disk, for at most `wait`. Says whether it is.
@@ -141,7 +165,9 @@ struct Scribe {
     latest: Arc<Mutex<VecDeque<Arc<Incident>>>>,
     recordings: Arc<AtomicUsize>,
     dropped: Arc<Dropped>,
-    kills: Vec<Timestamp>,
+    evidence: PathBuf,
+    kills: Kills,
+    pause: Option<Arc<Pause>>,
     trouble: Option<String>,
     spans: Option<Spans>,
 }
@@ -156,9 +182,24 @@ impl Scribe {
                     self.write_recording(&id, &recording);
                     self.recordings.fetch_sub(1, Ordering::Relaxed);
                 }
-                Order::KillsSince(since, answer) => {
-                    let kills = self.kills.iter().filter(|at| **at >= since).count();
-                    let _ = answer.try_send(u32::try_from(kills).unwrap_or(u32::MAX));
+                Order::Past(answer) => {
+                    let _ = answer.try_send((self.kills.past(Moment::now()), self.left_pause()));
+                }
+                Order::Pause(pause, answer) => {
+                    let kept = match &pause {
+                        Some(pause) => pause::keep(&self.evidence, pause, Moment::now()),
+                        None => pause::remove(&self.evidence),
+                    };
+                    self.settle(kept.as_ref().err());
+                    self.pause = pause;
+                    let _ = answer.send(kept.is_ok());
+                }
+                Order::PauseOver(pause) => {
+                    if self.pause.as_ref() == Some(&pause) {
+                        self.pause = None;
+                        let removed = pause::remove(&self.evidence);
+                        self.settle(removed.as_ref().err());
+                    }
                 }
                 Order::Flush(answer) => {
                     let _ = answer.try_send(());
@@ -171,15 +212,22 @@ impl Scribe {
         let Found { incidents, unreadable } = match self.folder.load() {
             Ok(found) => found,
             Err(error) => {
+                self.kills.forget(Moment::now());
                 self.settle(Some(&error));
                 return;
             }
         };
+        if let Err(error) = self.kills.load(&incidents, Moment::now()) {
+            let path = self.evidence.join(kills::FILE);
+            tracing::error!(
+                path = %path.display(), %error,
+                "the kills of earlier lives cannot be read or written: what is not known counts as spent, until the budget refills"
+            );
+        }
         for (path, error) in unreadable {
             tracing::warn!(path = %path.display(), %error, "an earlier incident cannot be read and is left alone");
         }
         for mut incident in incidents {
-            self.kills.extend(incident.killed_at());
             let was_open = incident.status == Status::Open;
             if was_open {
                 incident.interrupt(Timestamp::now());
@@ -200,13 +248,28 @@ impl Scribe {
     }
 
     fn write(&mut self, incident: &Incident) {
-        let written = self.folder.write(incident);
+        let written = self.folder.write(incident).and(self.kills.add(incident));
         if written.is_err() {
             self.dropped.add(Signal::Incidents, 1);
         }
         self.settle(written.as_ref().err());
         if incident.status != Status::Open || written.is_err() {
             self.prune();
+        }
+    }
+
+    /// The pause that an earlier life left.
+    fn left_pause(&mut self) -> Option<Pause> {
+        match pause::load(&self.evidence, Moment::now()) {
+            Ok(left) => {
+                self.pause = left.clone().map(Arc::new);
+                left
+            }
+            Err(error) => {
+                let path = self.evidence.join(pause::FILE);
+                tracing::error!(path = %path.display(), %error, "an earlier pause cannot be used; nothing is paused");
+                None
+            }
         }
     }
 

@@ -41,6 +41,25 @@ pub enum Record {
         /// When.
         at: Monotonic,
     },
+    /// Killing is paused: since now, or since before the chunk that begins here.
+    Paused {
+        /// When.
+        at: Monotonic,
+        /// Until when.
+        until: Monotonic,
+    },
+    /// It goes on.
+    Resumed {
+        /// When.
+        at: Monotonic,
+    },
+    /// A person asks for the kill of the process under watch.
+    Requested {
+        /// When.
+        at: Monotonic,
+        /// Who and why, as a sentence.
+        why: String,
+    },
     /// Looks before this one were not recorded.
     Lost {
         /// How many.
@@ -73,6 +92,14 @@ pub fn record(memory: &mut Memory, input: &mut In<'_>) -> Result<Record, Damage>
             why: input.text(LONGEST_REFUSAL)?.to_owned(),
         }),
         delta::RELOADED => Ok(Record::Reloaded { at: Monotonic(input.varint()?) }),
+        delta::PAUSED => {
+            Ok(Record::Paused { at: Monotonic(input.varint()?), until: Monotonic(input.varint()?) })
+        }
+        delta::RESUMED => Ok(Record::Resumed { at: Monotonic(input.varint()?) }),
+        delta::REQUESTED => Ok(Record::Requested {
+            at: Monotonic(input.varint()?),
+            why: input.text(LONGEST_REFUSAL)?.to_owned(),
+        }),
         delta::LOST => Ok(Record::Lost { looks: input.varint()? }),
         _ => Err(input.damage("a record of an unknown kind")),
     }

@@ -34,6 +34,12 @@ pub const REFUSED: u8 = 0x81;
 pub const RELOADED: u8 = 0x82;
 /// Record: looks before this one were not recorded.
 pub const LOST: u8 = 0x83;
+/// Record: a person has paused killing.
+pub const PAUSED: u8 = 0x84;
+/// Record: it goes on.
+pub const RESUMED: u8 = 0x85;
+/// Record: a person asks for the kill of the process under watch.
+pub const REQUESTED: u8 = 0x86;
 
 /// Field of a thread: its activity word.
 pub const ACTIVITY: u8 = 1;

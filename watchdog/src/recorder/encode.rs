@@ -38,6 +38,26 @@ pub fn reloaded(at: Monotonic, out: &mut Out<'_>) {
     out.varint(at.0);
 }
 
+/// A person has paused killing.
+pub fn paused(at: Monotonic, until: Monotonic, out: &mut Out<'_>) {
+    out.byte(delta::PAUSED);
+    out.varint(at.0);
+    out.varint(until.0);
+}
+
+/// It goes on.
+pub fn resumed(at: Monotonic, out: &mut Out<'_>) {
+    out.byte(delta::RESUMED);
+    out.varint(at.0);
+}
+
+/// A person asks for the kill of the process under watch.
+pub fn requested(at: Monotonic, why: &str, out: &mut Out<'_>) {
+    out.byte(delta::REQUESTED);
+    out.varint(at.0);
+    out.text(why);
+}
+
 /// One look.
 pub fn look(memory: &Memory, seen: &Observation, out: &mut Out<'_>) {
     let Observation { at, process, threads, channels } = seen;

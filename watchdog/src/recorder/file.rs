@@ -3,9 +3,11 @@
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::act::budget::Past;
 use crate::clock::{Monotonic, WallAnchor};
 
 use super::records::Records;
@@ -14,8 +16,9 @@ use super::{Excerpt, Facts, MOST_KILLS};
 
 /// The first bytes of every recording.
 pub const MAGIC: &[u8; 8] = b"SHARDREC";
-/// The version of the format that this program writes, and the only one that it reads. Version 1 told nothing of workers.
-pub const VERSION: u16 = 2;
+/// The version of the format that this program writes, and the only one that it reads. Version 1 told nothing of workers,
+/// version 2 nothing of what persons do.
+pub const VERSION: u16 = 3;
 /// A header is some dozens of bytes, and ten for each kill.
 const LARGEST_HEADER: usize = 4096;
 /// Names that a config gives are short.
@@ -128,7 +131,7 @@ pub fn with_checksum(part: &[u8], into: &mut Vec<u8>) {
 
 fn write_header(excerpt: &Excerpt, chunks: usize, shard: &str, anchor: &WallAnchor, out: &mut Out<'_>) {
     let Excerpt { at, facts, chunks: _ } = excerpt;
-    let Facts { began, kills_before, kills, poll_threads, dropped } = facts;
+    let Facts { began, past, kills, poll_threads, dropped } = facts;
     let plain = |text: &str| {
         let plain: String = text.chars().filter(|c| !c.is_control()).collect();
         plain.get(..plain.floor_char_boundary(LONGEST_TEXT)).unwrap_or_default().to_owned()
@@ -140,11 +143,28 @@ fn write_header(excerpt: &Excerpt, chunks: usize, shard: &str, anchor: &WallAnch
     out.moved(0, i64::try_from(anchor.wall(*at).as_nanosecond()).unwrap_or(i64::MAX).cast_unsigned());
     out.varint(chunks as u64);
     out.varint(began.0);
-    out.varint(u64::from(*kills_before));
+    write_past(past, out);
     out.byte(u8::from(*poll_threads));
     out.varint(*dropped);
     out.varint(kills.len() as u64);
     kills.iter().for_each(|at| out.varint(at.0));
+}
+
+/// How many kills, twice, plus one if there were more before them; then how long ago each was.
+fn write_past(past: &Past, out: &mut Out<'_>) {
+    let latest = past.ages.len().saturating_sub(MOST_KILLS);
+    let ages = past.ages.get(latest..).unwrap_or_default();
+    out.varint((ages.len() as u64) << 1 | u64::from(past.cut || latest > 0));
+    ages.iter().for_each(|age| out.varint(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX)));
+}
+
+fn read_past(input: &mut In<'_>) -> Result<Past, Damage> {
+    let count: usize = input.number()?;
+    if count >> 1 > MOST_KILLS {
+        return Err(input.damage("too many kills"));
+    }
+    let ages = (0..count >> 1).map(|_| input.varint().map(Duration::from_nanos)).collect::<Result<_, _>>()?;
+    Ok(Past { ages, cut: count & 1 != 0 })
 }
 
 fn read_header(input: &mut In<'_>) -> Result<Header, Damage> {
@@ -155,7 +175,7 @@ fn read_header(input: &mut In<'_>) -> Result<Header, Damage> {
     let wall = wall.map_err(|_| input.damage("no time of day"))?;
     let chunks = Some(input.number()?).filter(|chunks| *chunks > 0);
     let began = Monotonic(input.varint()?);
-    let kills_before = input.number()?;
+    let past = read_past(input)?;
     let poll_threads = input.byte()? != 0;
     let dropped = input.varint()?;
     let count: usize = input.number()?;
@@ -163,7 +183,7 @@ fn read_header(input: &mut In<'_>) -> Result<Header, Damage> {
         return Err(input.damage("too many kills"));
     }
     let kills = (0..count).map(|_| input.varint().map(Monotonic)).collect::<Result<_, _>>()?;
-    let facts = Facts { began, kills_before, kills, poll_threads, dropped };
+    let facts = Facts { began, past, kills, poll_threads, dropped };
     // What a later program of this version may add stands behind, and is passed over.
     Ok(Header { written_by, shard, at, wall, facts, chunks })
 }

@@ -5,6 +5,7 @@ use crate::act::budget::Budget;
 use crate::act::ladder::{Ladder, Restraint, Rung};
 use crate::clock::Monotonic;
 use crate::config::{Config, KillConfig};
+use crate::judge::incarnation::Incarnation;
 use crate::judge::policy::Policy;
 use crate::judge::{Decision, Judge};
 use crate::observation::Observation;
@@ -24,6 +25,7 @@ pub struct Replay {
     ladder: Option<Ladder>,
     budget: Budget,
     kills_before: Vec<Monotonic>,
+    paused: Option<Monotonic>,
     target: Option<TargetIdentity>,
     first_seen: Option<Monotonic>,
     begun: bool,
@@ -53,9 +55,10 @@ impl Replay {
             policy,
             judge: Judge::new(facts.began),
             ladder: None,
-            budget: Budget::new(kill.budget_kills, kill.budget_per, facts.kills_before, facts.began),
+            budget: Budget::new(kill.budget_kills, kill.budget_per, &facts.past, facts.began),
             kill: kill.clone(),
             kills_before: facts.kills.clone(),
+            paused: None,
             target: None,
             first_seen: None,
             begun: false,
@@ -64,7 +67,8 @@ impl Replay {
     }
 
     /// Goes on under another policy.
-    pub fn go_by(&mut self, policy: Policy, kill: &KillConfig) {
+    pub fn go_by(&mut self, policy: Policy, kill: &KillConfig, at: Monotonic) {
+        self.budget.limit(kill.budget_kills, kill.budget_per, at);
         self.judge.rules_changed(&policy);
         self.policy = policy;
         self.kill = kill.clone();
@@ -80,8 +84,8 @@ impl Replay {
         &self.judge
     }
 
-    /// Whether any kill came due that was sent, or held back by `observe` alone. What the budget held back is no kill in
-    /// either mode.
+    /// Whether any kill came due that was sent, or held back by `observe` or a pause alone. What the budget held back is no kill in
+    /// either mode, and what a person asked for is no kill of the config.
     pub const fn would_kill(&self) -> bool {
         self.would_kill
     }
@@ -96,6 +100,16 @@ impl Replay {
     /// A target was refused.
     pub fn refused(&mut self, why: &str, at: Monotonic) {
         self.judge.refused(why, at);
+    }
+
+    /// Killing is paused until then, or no longer. Says whether that is new.
+    pub fn pause(&mut self, until: Option<Monotonic>) -> bool {
+        std::mem::replace(&mut self.paused, until) != until
+    }
+
+    /// A person asked for the kill of the process under watch.
+    pub fn request(&mut self, why: &str) {
+        self.judge.request(why);
     }
 
     /// One look.
@@ -118,7 +132,8 @@ impl Replay {
     }
 
     fn climb(&mut self, at: Monotonic) -> Vec<Rung> {
-        let restraint = Restraint::default();
+        let requested = self.judge.incarnation().is_some_and(Incarnation::is_requested);
+        let restraint = Restraint { paused: self.paused.is_some_and(|until| at < until), requested };
         let ladder = self.ladder.get_or_insert_default();
         let mut rungs = Vec::new();
         for _ in 0..MOST_STEPS {
@@ -127,8 +142,11 @@ impl Replay {
                 rung => rungs.push(rung),
             }
         }
-        let kills = |rung: &Rung| matches!(rung, Rung::Send(_) | Rung::Withhold(Withheld::Observe));
-        self.would_kill |= rungs.iter().any(kills);
+        let kills = |rung: &Rung| {
+            matches!(rung, Rung::Send(_) | Rung::Withhold(Withheld::Observe | Withheld::Paused))
+        };
+        // What a person asked for is no kill of the config.
+        self.would_kill |= !requested && rungs.iter().any(kills);
         rungs
     }
 
@@ -136,7 +154,7 @@ impl Replay {
     /// for: since when the process has been known, and which kills the budget has paid for.
     fn begin(&mut self, first: &Observation) {
         for at in self.kills_before.iter().filter(|at| **at < first.at) {
-            self.budget.take(*at);
+            self.budget.spend(*at);
         }
         let (Some(since), Some(process)) = (self.first_seen, &first.process) else { return };
         if since >= first.at {

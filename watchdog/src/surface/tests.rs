@@ -152,7 +152,7 @@ fn an_incident_is_listed_shown_and_on_the_disk_when_shutdown_returns() {
 #[test]
 fn kills_of_an_earlier_life_are_counted() {
     let running = running();
-    assert_eq!(running.surface.kills_within(LONG), 0);
+    assert_eq!(running.surface.past(), (crate::act::budget::Past::default(), None));
 }
 
 #[test]

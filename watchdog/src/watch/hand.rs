@@ -130,6 +130,7 @@ impl Watch {
 
     fn requested(&mut self, why: &str) {
         let at = crate::clock::now();
+        self.recorder.requested(why, at);
         if self.judge.incarnation().is_some_and(|current| current.condemned().is_some()) {
             self.story.step(at, Step::Requested { why: why.to_owned() }, &mut self.publisher);
         }

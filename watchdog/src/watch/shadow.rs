@@ -44,7 +44,7 @@ impl Shadow {
     /// Goes on as the config says now: under another policy, with none, or with the first one.
     pub fn reload(shadow: &mut Option<Self>, config: Option<&ShadowConfig>, live: &Policy, at: Monotonic) {
         match (shadow.as_mut(), config) {
-            (Some(shadow), Some(config)) => shadow.replay.go_by(policy(config, live), &config.kill),
+            (Some(shadow), Some(config)) => shadow.replay.go_by(policy(config, live), &config.kill, at),
             (None, Some(config)) => *shadow = Some(Self::new(config, live, at)),
             (_, None) => *shadow = None,
         }

@@ -89,10 +89,9 @@ fn a_restarted_sidecar_closes_what_was_open_and_remembers_kills() {
     drop(first);
 
     let (second, _) = start(folder.path(), 50, 1 << 20);
-    // The times of these stories are near the boot of this machine.
-    let ten_years = Duration::from_secs(10 * 365 * 86_400);
-    assert_eq!(second.kills_since(ten_years, LONG), Some(2));
-    assert_eq!(second.kills_since(Duration::ZERO, LONG), Some(0));
+    let (past, pause) = second.past(LONG).unwrap();
+    assert_eq!((past.ages.len(), past.cut, pause), (2, false, None));
+    assert!(past.ages.is_sorted_by(|a, b| a > b), "the longest ago first: {past:?}");
     assert_eq!(second.get(&open.id).unwrap().status, Status::Interrupted);
     assert_eq!(second.get(&recovered.id).unwrap().status, Status::Recovered);
     assert!(second.flush(LONG));
@@ -199,11 +198,80 @@ fn a_document_reads_as_the_contract_says() {
     let keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
     insta::assert_snapshot!(
         keys.join(" "),
-        @"closed_at durations id last_words mode observations opened_at reason shard status target thread timeline trace why"
+        @"boot closed_at durations id last_words mode observations opened_at reason shard status target thread timeline trace why"
     );
     assert_eq!(value["timeline"][3]["step"], "withheld");
     assert_eq!(value["timeline"][3]["detail"], "observe");
     assert_eq!(value["timeline"][2]["since_last_progress_ms"], 1.05);
     let at = value["timeline"][2]["at"].as_str().unwrap();
     assert!(at.ends_with('Z') && at.split('.').nth(1).unwrap().len() == 7, "{at}");
+}
+
+#[test]
+fn a_kill_is_remembered_when_its_incident_is_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, _) = start(folder.path(), 1, 1 << 20);
+    for number in 1..=3 {
+        let killed = step(&incident(number, number), 10, &KILL);
+        first.record(Arc::new(step(&killed, 10, &Step::Recovered { work_key: None })));
+    }
+    assert!(first.flush(LONG));
+    drop(first);
+    let (second, _) = start(folder.path(), 1, 1 << 20);
+    assert_eq!(second.past(LONG).unwrap().0.ages.len(), 3);
+    assert_eq!(fs::read_dir(folder.path().join("incidents")).unwrap().count(), 1);
+}
+
+#[test]
+fn what_cannot_be_known_of_earlier_kills_counts_as_spent() {
+    let folder = tempfile::tempdir().unwrap();
+    // A sidecar that ended between its verdict and the telling of its signal.
+    let (first, _) = start(folder.path(), 50, 1 << 20);
+    first.record(Arc::new(incident(1, 0)));
+    assert!(first.flush(LONG));
+    assert_eq!(first.past(LONG).unwrap().0.ages.len(), 0, "as long as it lives it knows better");
+    drop(first);
+    for _ in 0..2 {
+        let (next, _) = start(folder.path(), 50, 1 << 20);
+        assert_eq!(next.past(LONG).unwrap().0.ages.len(), 1);
+        assert!(next.flush(LONG));
+    }
+    fs::write(folder.path().join(kills::FILE), "{").unwrap();
+    let (next, _) = start(folder.path(), 50, 1 << 20);
+    let (past, _) = next.past(LONG).unwrap();
+    let now = crate::clock::now();
+    let mut budget = crate::act::budget::Budget::new(3, Duration::from_secs(600), &past, now);
+    assert!(past.cut && budget.left(now) == 0, "{past:?}");
+}
+
+#[test]
+fn a_pause_is_kept_until_it_is_taken_back_or_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let since = crate::clock::now();
+    let pause = |minutes: u64| {
+        let until = since.plus(Duration::from_secs(60 * minutes));
+        Arc::new(Pause { since, until, reason: "ticket".to_owned(), by: "uid 0".to_owned() })
+    };
+    let left = || {
+        let (journal, _) = start(folder.path(), 50, 1 << 20);
+        (journal.past(LONG).unwrap().1.map(|pause| pause.until), journal)
+    };
+    let (none, journal) = left();
+    assert_eq!(none, None);
+    drop(journal.keep_pause(Some(pause(1))));
+    drop(journal.keep_pause(Some(pause(2))));
+    // The first one was replaced: that its time is over ends nothing.
+    journal.pause_over(pause(1));
+    assert!(journal.flush(LONG));
+    let (kept, journal) = left();
+    let late = kept.unwrap().since(pause(2).until).max(pause(2).until.since(kept.unwrap()));
+    assert!(late < Duration::from_secs(1), "{late:?}");
+    drop(journal.keep_pause(None));
+    assert!(journal.flush(LONG));
+    assert_eq!(left().0, None);
+    let (_, journal) = left();
+    drop(journal.keep_pause(Some(pause(3))));
+    journal.pause_over(pause(3));
+    assert!(journal.flush(LONG));
+    assert!(!folder.path().join(crate::incident::pause::FILE).exists());
 }

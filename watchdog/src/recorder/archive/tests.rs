@@ -2,6 +2,7 @@ use super::*;
 
 use std::path::Path;
 
+use crate::act::budget::Past;
 use crate::observation::Observation;
 use crate::recorder::Recorder;
 use crate::recorder::decode::Record;
@@ -25,7 +26,7 @@ impl Loop {
     fn new(config: &RecorderConfig) -> Self {
         let archive = Archive::start(config, "0", WallAnchor::now()).unwrap();
         let at = Monotonic(1_000 * SECOND);
-        Self { recorder: Recorder::new(at, 0, false), archive, at }
+        Self { recorder: Recorder::new(at, Past::default(), false), archive, at }
     }
 
     fn look(&mut self, times: u64) {
@@ -135,7 +136,7 @@ fn a_thread_that_does_not_answer_costs_what_finds_no_room() {
     let held = Arc::default();
     let archive = Archive { orders, held, shard: "0".into(), anchor: WallAnchor::now(), missing: 0 };
     let at = Monotonic(SECOND);
-    let mut life = Loop { recorder: Recorder::new(at, 0, false), archive, at };
+    let mut life = Loop { recorder: Recorder::new(at, Past::default(), false), archive, at };
     life.look(50);
     assert_eq!(waiting.try_iter().count(), 2);
     let held = life.archive.held();

@@ -20,11 +20,24 @@ pub struct Answer {
 
 /// GET, or `None` while nobody answers.
 pub fn get(address: SocketAddr, path: &str) -> Option<Answer> {
-    let patience = Duration::from_secs(5);
+    say(address, &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"))
+}
+
+/// POST of JSON to whom the client calls `host`, with further header lines.
+pub fn post(address: SocketAddr, host: &str, path: &str, headers: &str, body: &str) -> Option<Answer> {
+    let length = body.len();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
+    );
+    say(address, &format!("{head}{body}"))
+}
+
+fn say(address: SocketAddr, request: &str) -> Option<Answer> {
+    let patience = Duration::from_secs(10);
     let mut stream = TcpStream::connect_timeout(&address, patience).ok()?;
     stream.set_read_timeout(Some(patience)).ok()?;
     stream.set_write_timeout(Some(patience)).ok()?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").ok()?;
+    stream.write_all(request.as_bytes()).ok()?;
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;
     let (head, body) = text.split_once("\r\n\r\n")?;

@@ -69,13 +69,23 @@ impl Batch for Picked {
     }
 }
 
+/// What came of a transaction that was executed ahead.
+#[derive(Debug)]
+pub struct Foreseen {
+    /// Its outcome.
+    pub outcome: TxOutcome,
+    /// Everything it read stood in the view below, which does not change while the batch runs: the outcome holds unless one of
+    /// the transactions before it has written what it read. The view need not be asked again.
+    pub of_base: bool,
+}
+
 /// What the owner does with each transaction, in order.
 pub trait Settle {
     /// Why it cannot go on.
     type Error;
 
-    /// Settles the transaction at `place`: takes over `outcome` if it still holds, else executes the transaction.
-    fn settle(&mut self, place: usize, outcome: Option<TxOutcome>) -> Result<Settled<'_>, Self::Error>;
+    /// Settles the transaction at `place`: takes over what was foreseen if it still holds, else executes the transaction.
+    fn settle(&mut self, place: usize, foreseen: Option<Foreseen>) -> Result<Settled<'_>, Self::Error>;
 
     /// Called when the owner has done something useful other than to settle: it has executed ahead.
     fn progress(&mut self) {}

@@ -1,5 +1,6 @@
 //! One batch while it runs: who executes which transaction, and what has come of it.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
@@ -8,9 +9,9 @@ use std::time::{Duration, Instant};
 use super::memory::Memory;
 use super::pool::{Help, NoBeat, WorkerBeat};
 use super::view::Ahead;
-use super::{Aside, Batch, Settle, Settled};
+use super::{Aside, Batch, Foreseen, Settle, Settled};
 use crate::validate::holds;
-use crate::vm::{Effect, ExecutionEnv, Executor, StateView, TxOutcome};
+use crate::vm::{Effect, ExecutionEnv, Executor, StateView};
 
 /// How often the owner looks at a transaction that somebody else is executing before it sleeps: some ten microseconds, less
 /// than what falling asleep and being woken up costs, and as long as a typical transaction takes.
@@ -39,7 +40,7 @@ mod phase {
 #[derive(Default)]
 struct Slot {
     phase: AtomicU8,
-    outcome: Mutex<Option<TxOutcome>>,
+    foreseen: Mutex<Option<Foreseen>>,
 }
 
 pub(super) struct Speculation<V> {
@@ -102,9 +103,9 @@ impl<V: StateView + Send + Sync + 'static> Speculation<V> {
         let mut ahead = None;
         for (place, slot) in self.slots.iter().enumerate() {
             self.next.fetch_max(place + 1, Ordering::AcqRel);
-            let outcome = self.claim(place, slot, settle, &mut ahead, until);
-            let executed = outcome.is_some();
-            match settle.settle(place, outcome)? {
+            let foreseen = self.claim(place, slot, settle, &mut ahead, until);
+            let executed = foreseen.is_some();
+            match settle.settle(place, foreseen)? {
                 Settled::TakenOver | Settled::Nothing => {}
                 Settled::Executed(changes) => {
                     self.again.fetch_add(usize::from(executed), Ordering::Relaxed);
@@ -127,7 +128,7 @@ impl<V: StateView + Send + Sync + 'static> Speculation<V> {
         settle: &mut S,
         ahead: &mut Option<Executor<Ahead<V>>>,
         until: Instant,
-    ) -> Option<TxOutcome> {
+    ) -> Option<Foreseen> {
         let mut looks = 0;
         loop {
             let phase = slot.phase.load(Ordering::Acquire);
@@ -137,7 +138,7 @@ impl<V: StateView + Send + Sync + 'static> Speculation<V> {
                     .compare_exchange(phase, phase::SETTLED, Ordering::AcqRel, Ordering::Acquire)
                     .is_ok()
                 {
-                    return lock(&slot.outcome).take();
+                    return lock(&slot.foreseen).take();
                 }
                 continue;
             }
@@ -176,6 +177,7 @@ impl<V: StateView + Send + Sync + 'static> Speculation<V> {
             memory: Arc::clone(&self.memory),
             base: Arc::clone(&self.base),
             beneficiary: self.env.header.beneficiary,
+            versions: Cell::new(false),
         };
         Executor::new(&self.env, ahead)
     }
@@ -213,14 +215,17 @@ impl<V: StateView + Send + Sync + 'static> Speculation<V> {
     fn run(&self, executor: &mut Executor<Ahead<V>>, beat: &dyn WorkerBeat, place: usize, slot: &Slot) {
         let handing_over = HandOver { speculation: self, place, slot };
         beat.begin();
-        executor.view().place = place;
+        let view = executor.view();
+        view.place = place;
+        view.versions.set(false);
         let outcome = self
             .batch
             .get(place)
             .and_then(|(index, transaction)| executor.execute(index, transaction).ok())
             // It may be valid once those before it have been executed.
             .filter(|outcome| matches!(outcome.effect, Effect::Executed { .. }));
-        handing_over.finish(outcome);
+        let of_base = !executor.view().versions.get();
+        handing_over.finish(outcome.map(|outcome| Foreseen { outcome, of_base }));
     }
 
     /// What the transaction at `place` wrote is new: those after it that were executed already may have missed it.
@@ -250,8 +255,8 @@ impl<V: StateView + Send + Sync + 'static> Speculation<V> {
         }
         executor.view().place = place;
         let stale = {
-            let outcome = lock(&slot.outcome);
-            outcome.as_ref().is_some_and(|outcome| !holds(&outcome.reads, executor.view()))
+            let foreseen = lock(&slot.foreseen);
+            foreseen.as_ref().is_some_and(|Foreseen { outcome, .. }| !holds(&outcome.reads, executor.view()))
         };
         if stale
             && slot
@@ -297,16 +302,16 @@ struct HandOver<'a, V> {
 }
 
 impl<V: StateView + Send + Sync + 'static> HandOver<'_, V> {
-    fn finish(self, outcome: Option<TxOutcome>) {
-        let Some(outcome) = outcome else { return };
+    fn finish(self, foreseen: Option<Foreseen>) {
+        let Some(foreseen) = foreseen else { return };
         if self.slot.phase.load(Ordering::Acquire) != phase::RUNNING {
             // The owner could not wait.
             return;
         }
-        if let Effect::Executed { changes, .. } = &outcome.effect {
+        if let Effect::Executed { changes, .. } = &foreseen.outcome.effect {
             self.speculation.memory.publish(self.place, changes);
         }
-        *lock(&self.slot.outcome) = Some(outcome);
+        *lock(&self.slot.foreseen) = Some(foreseen);
         let done = self.slot.phase.compare_exchange(
             phase::RUNNING,
             phase::DONE,

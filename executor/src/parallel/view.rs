@@ -1,5 +1,6 @@
 //! The state as a transaction that is executed ahead sees it.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use revm::bytecode::Bytecode;
@@ -16,6 +17,18 @@ pub(super) struct Ahead<V> {
     pub(super) memory: Arc<Memory>,
     pub(super) base: Arc<V>,
     pub(super) beneficiary: Address,
+    /// Whether anything was read that some transaction before wrote.
+    pub(super) versions: Cell<bool>,
+}
+
+impl<V> Ahead<V> {
+    /// Notes whether it was a version that answered.
+    fn noted<T>(&self, version: Option<T>) -> Option<T> {
+        if version.is_some() {
+            self.versions.set(true);
+        }
+        version
+    }
 }
 
 impl<V: StateView> StateView for Ahead<V> {
@@ -24,7 +37,7 @@ impl<V: StateView> StateView for Ahead<V> {
         if address == self.beneficiary {
             return Err(ViewError::NotAhead);
         }
-        match self.memory.account(&address, self.place) {
+        match self.noted(self.memory.account(&address, self.place)) {
             Some(account) => Ok(account),
             None => self.base.account(address),
         }
@@ -38,7 +51,7 @@ impl<V: StateView> StateView for Ahead<V> {
     }
 
     fn storage(&self, address: Address, slot: U256) -> Result<U256, ViewError> {
-        match self.memory.slot(&address, &slot, self.place) {
+        match self.noted(self.memory.slot(&address, &slot, self.place)) {
             Some(value) => Ok(value),
             None => self.base.storage(address, slot),
         }

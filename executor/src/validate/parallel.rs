@@ -8,9 +8,9 @@ use std::time::Instant;
 use super::seal::Seal;
 use super::{BlockResult, Run, ValidateError, close};
 use crate::block::{Block, Fork};
-use crate::parallel::{self, Aside, Batch, Pool, Settle, Settled};
+use crate::parallel::{self, Aside, Batch, Foreseen, Pool, Settle, Settled};
 use crate::state::State;
-use crate::vm::{ExecutionEnv, Overlay, Receipt, TxOutcome};
+use crate::vm::{Effect, ExecutionEnv, Overlay, Receipt};
 
 /// Receipts that wait before a helper seals them instead of running ahead: fewer, and it is interrupted for every one.
 const PILE: usize = 4;
@@ -53,6 +53,19 @@ pub fn run_parallel(
     Ok((result, after))
 }
 
+impl Run<'_, Overlay<Arc<State>>> {
+    /// The same as [`Run::still_holds`]; what was read below the overlay is what it was.
+    fn foreseen_holds(&mut self, foreseen: &Foreseen, place: usize) -> bool {
+        let Foreseen { outcome, of_base } = foreseen;
+        if !of_base {
+            return self.still_holds(outcome, place);
+        }
+        outcome.index as usize == place
+            && matches!(outcome.effect, Effect::Executed { .. })
+            && self.executor.view().still_reads(&outcome.reads)
+    }
+}
+
 struct Settling<'a> {
     run: Run<'a, Overlay<Arc<State>>>,
     pile: Arc<Pile>,
@@ -62,8 +75,10 @@ struct Settling<'a> {
 impl Settle for Settling<'_> {
     type Error = ValidateError;
 
-    fn settle(&mut self, place: usize, outcome: Option<TxOutcome>) -> Result<Settled<'_>, ValidateError> {
-        let outcome = outcome.filter(|outcome| self.run.still_holds(outcome, place));
+    fn settle(&mut self, place: usize, foreseen: Option<Foreseen>) -> Result<Settled<'_>, ValidateError> {
+        let run = &mut self.run;
+        let outcome =
+            foreseen.filter(|foreseen| run.foreseen_holds(foreseen, place)).map(|foreseen| foreseen.outcome);
         let taken_over = outcome.is_some();
         let receipt = self.run.settle(place, outcome)?;
         (self.progress)();

@@ -4,7 +4,7 @@ use revm::bytecode::Bytecode;
 use revm::primitives::map::HashMap;
 use revm::primitives::{Address, B256, U256};
 
-use super::{Changes, Effect, ExecutionEnv, StateView, TxOutcome, ViewError};
+use super::{Changes, Effect, ExecutionEnv, ReadSet, StateView, TxOutcome, ViewError};
 use crate::block::Fork;
 use crate::state::{AccountInfo, State, analysed};
 
@@ -102,6 +102,24 @@ impl<V: StateView> Overlay<V> {
         }
     }
 
+    /// Whether `reads`, all of them of the view below, would read the same through what has been written since.
+    pub(crate) fn still_reads(&self, reads: &ReadSet) -> bool {
+        let account = |(address, seen): &(Address, Option<AccountInfo>)| match self.accounts.get(address) {
+            // The fees are not written yet.
+            _ if *address == self.beneficiary => false,
+            Some(written) => written.info == *seen,
+            None => true,
+        };
+        let slot = |(address, slot, seen): &(Address, U256, U256)| match self.accounts.get(address) {
+            Some(written) => match written.storage.get(slot) {
+                Some(now) => now == seen,
+                None => !written.wiped || seen.is_zero(),
+            },
+            None => true,
+        };
+        reads.accounts.iter().all(account) && reads.storage.iter().all(slot)
+    }
+
     fn with_fees(&self, account: Option<AccountInfo>) -> Option<AccountInfo> {
         let Some(fees) = self.fees else { return account };
         let mut account = account.unwrap_or_default();
@@ -140,5 +158,74 @@ impl<V: StateView> StateView for Overlay<V> {
 
     fn block_hash(&self, number: u64) -> Result<B256, ViewError> {
         self.base.block_hash(number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::{Chain, Fork, Header};
+    use crate::validate::holds;
+    use crate::vm::AccountChange;
+
+    const BENEFICIARY: Address = Address::repeat_byte(0xbe);
+
+    fn env() -> ExecutionEnv {
+        let header = Header {
+            number: 1,
+            parent_hash: B256::ZERO,
+            beneficiary: BENEFICIARY,
+            timestamp: 1,
+            gas_limit: 1,
+            base_fee: 1,
+            difficulty: U256::ZERO,
+            prev_randao: B256::ZERO,
+            excess_blob_gas: Some(0),
+            parent_beacon_root: None,
+        };
+        ExecutionEnv { chain: Chain { id: 1, fork: Fork::Prague }, header }
+    }
+
+    fn change(balance: Option<u64>, wiped: bool, storage: &[(u64, u64)]) -> AccountChange {
+        let info =
+            balance.map(|wei| AccountInfo { balance: U256::from(wei), nonce: 1, ..AccountInfo::default() });
+        let storage = storage.iter().map(|(slot, value)| (U256::from(*slot), U256::from(*value))).collect();
+        AccountChange { info, wiped, storage }
+    }
+
+    fn changes(accounts: &[(Address, AccountChange)]) -> Changes {
+        Changes { accounts: accounts.to_vec(), codes: Vec::new() }
+    }
+
+    #[test]
+    fn what_was_read_below_still_reads_the_same_exactly_if_it_holds() {
+        let [kept, paid, same, gone, anew] = [1, 2, 3, 4, 5].map(Address::repeat_byte);
+        let before = || change(Some(7), false, &[(1, 10), (2, 20)]);
+        let mut base = State::default();
+        base.apply(&changes(&[kept, paid, same, gone, anew, BENEFICIARY].map(|who| (who, before()))));
+        let mut now = Overlay::new(&env(), base.clone());
+        now.write(&changes(&[
+            (paid, change(Some(8), false, &[(1, 11)])),
+            (same, change(Some(7), false, &[(1, 10)])),
+            (gone, change(None, true, &[])),
+            (anew, change(Some(7), true, &[(1, 10)])),
+        ]));
+        let mut held = 0;
+        for who in [kept, paid, same, gone, anew, Address::repeat_byte(6)] {
+            let account = ReadSet { accounts: vec![(who, base.account(&who))], ..ReadSet::default() };
+            let slots = [1, 2, 3].map(U256::from).map(|slot| ReadSet {
+                storage: vec![(who, slot, base.slot(&who, &slot))],
+                ..ReadSet::default()
+            });
+            for reads in slots.into_iter().chain([account]) {
+                assert_eq!(now.still_reads(&reads), holds(&reads, &now), "{reads:?}");
+                held += usize::from(now.still_reads(&reads));
+            }
+        }
+        // All but: `paid` and its slot 1, `gone` and its slots 1 and 2, slot 2 of `anew`.
+        assert_eq!(held, 24 - 6);
+        let beneficiary =
+            ReadSet { accounts: vec![(BENEFICIARY, base.account(&BENEFICIARY))], ..ReadSet::default() };
+        assert!(!now.still_reads(&beneficiary), "its fees are not written yet");
     }
 }

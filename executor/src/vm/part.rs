@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::block::Transaction;
-use crate::parallel::{Batch, Settle, Settled};
+use crate::parallel::{Batch, Foreseen, Settle, Settled};
 use crate::validate::holds;
 
 use super::{Effect, ExecutionEnv, Executor, Overlay, StateView, TxOutcome, VmError};
@@ -90,9 +90,11 @@ impl<'a, V: StateView, E> PartRun<'a, V, E> {
 impl<V: StateView, E: From<VmError>> Settle for PartRun<'_, V, E> {
     type Error = E;
 
-    fn settle(&mut self, place: usize, ahead: Option<TxOutcome>) -> Result<Settled<'_>, E> {
+    fn settle(&mut self, place: usize, foreseen: Option<Foreseen>) -> Result<Settled<'_>, E> {
         (self.before)()?;
-        let taken_over = ahead.filter(|outcome| holds(&outcome.reads, self.executor.view()));
+        let taken_over = foreseen
+            .map(|foreseen| foreseen.outcome)
+            .filter(|outcome| holds(&outcome.reads, self.executor.view()));
         let is_taken_over = taken_over.is_some();
         self.taken_over += usize::from(is_taken_over);
         let outcome = match (taken_over, self.batch.get(place)) {

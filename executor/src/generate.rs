@@ -134,6 +134,7 @@ impl Generator {
             gas_used: result.gas_used,
             logs_bloom: result.logs_bloom,
             receipts_root: result.receipts_root.unwrap_or_default(),
+            requests_hash: result.requests_hash,
             receipts: Some(expected(&result.receipts)),
         };
         block.hash = hash(&block);
@@ -166,6 +167,7 @@ impl Generator {
                 gas_used: 0,
                 logs_bloom: Bloom::ZERO,
                 receipts_root: B256::ZERO,
+                requests_hash: None,
                 receipts: None,
             },
             transactions,
@@ -364,6 +366,7 @@ fn hash(block: &Block) -> B256 {
         blob_gas_used: Some(0),
         excess_blob_gas: header.excess_blob_gas,
         parent_beacon_block_root: header.parent_beacon_root,
+        requests_hash: block.expected.requests_hash,
         ..ConsensusHeader::default()
     }
     .hash_slow()

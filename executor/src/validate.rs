@@ -39,6 +39,9 @@ pub struct BlockResult {
     pub logs_bloom: Bloom,
     /// Root of the receipts; `None` before Byzantium.
     pub receipts_root: Option<B256>,
+    /// Hash of the requests to the consensus layer (EIP-7685); `None` before Prague and where a deposit is laid out as no valid block
+    /// has it.
+    pub requests_hash: Option<B256>,
     /// The receipts, in order.
     pub receipts: Vec<Receipt>,
     /// Transactions whose speculated outcome was missing or stale, and that were executed in order. Zero for a run
@@ -72,7 +75,7 @@ pub enum Mismatch {
 /// One header field that came out otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Difference {
-    /// `gasUsed`, `logsBloom` or `receiptsRoot`.
+    /// `gasUsed`, `logsBloom`, `receiptsRoot` or `requestsHash`.
     pub field: &'static str,
     /// What the header says.
     pub expected: String,
@@ -163,8 +166,8 @@ pub fn run_in_order(
     for receipt in &receipts {
         seal.add(receipt);
     }
-    let (result, mut after) = run.end(receipts, seal);
-    close(block, &mut after)?;
+    let (mut result, mut after) = run.end(receipts, seal);
+    close(block, &mut after, &mut result)?;
     *state = after;
     Ok(result)
 }
@@ -245,28 +248,32 @@ impl<'a, L: Ledger> Run<'a, L> {
     /// What came of it, and the state after the last transaction.
     fn end(self, receipts: Vec<Receipt>, seal: Seal) -> (BlockResult, L) {
         let (receipts_root, logs_bloom) = seal.finish();
-        let mut result = BlockResult {
+        let result = BlockResult {
             number: self.block.number(),
             transactions: self.block.transactions.len(),
             gas_used: self.gas_used,
             logs_bloom,
             receipts_root: receipts_root.filter(|_| self.fork >= Fork::Byzantium),
+            requests_hash: None,
             receipts,
             reexecuted: self.reexecuted,
             mismatch: self.invalid,
         };
-        if result.mismatch.is_none() {
-            result.mismatch = compare(self.block, &result);
-        }
         (result, self.executor.into_view())
     }
 }
 
-/// What the protocol does after the last transaction.
-fn close(block: &Block, state: &mut State) -> Result<(), ValidateError> {
-    vm::after_transactions(block, state)
+/// What the protocol does after the last transaction; after it all is known that the header tells.
+fn close(block: &Block, state: &mut State, result: &mut BlockResult) -> Result<(), ValidateError> {
+    let requests = vm::after_transactions(block, state)
         .map_err(|source| ValidateError::System { number: block.number(), source })?;
     state.close(block);
+    if block.chain.fork >= Fork::Prague {
+        result.requests_hash = requests.hash(block.chain.id, &result.receipts);
+    }
+    if result.mismatch.is_none() {
+        result.mismatch = compare(block, result);
+    }
     Ok(())
 }
 
@@ -283,6 +290,9 @@ pub(crate) fn holds<V: StateView>(reads: &ReadSet, view: &V) -> bool {
             .all(|(number, seen)| view.block_hash(*number).is_ok_and(|now| now == *seen))
 }
 
+/// Instead of a hash of requests.
+const MALFORMED_DEPOSIT: &str = "none, because a deposit's log is malformed";
+
 fn compare(block: &Block, result: &BlockResult) -> Option<Mismatch> {
     let expected = &block.expected;
     let mut differences = Vec::new();
@@ -295,6 +305,10 @@ fn compare(block: &Block, result: &BlockResult) -> Option<Mismatch> {
     check("logsBloom", expected.logs_bloom.to_string(), result.logs_bloom.to_string());
     if let Some(root) = result.receipts_root {
         check("receiptsRoot", expected.receipts_root.to_string(), root.to_string());
+    }
+    if let Some(wanted) = expected.requests_hash.filter(|_| block.chain.fork >= Fork::Prague) {
+        let got = result.requests_hash.map_or_else(|| MALFORMED_DEPOSIT.to_owned(), |hash| hash.to_string());
+        check("requestsHash", wanted.to_string(), got);
     }
     (!differences.is_empty()).then(|| {
         let first = FirstDifference::of(expected.receipts.as_deref(), &result.receipts, &block.transactions);

@@ -10,6 +10,7 @@ mod outcome;
 mod overlay;
 mod part;
 mod recorder;
+mod requests;
 mod system;
 
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub use outcome::{
 };
 pub use overlay::Overlay;
 pub use part::{PartRun, execute_part};
+pub use requests::Requests;
 /// The words of the field, for those who write a view of their own.
 pub use revm::{
     bytecode::Bytecode,

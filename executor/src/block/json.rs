@@ -58,6 +58,7 @@ fn assemble(file: FileJson, path: PathBuf) -> Result<Block, Unfit> {
         gas_used: block.gas_used.to(),
         logs_bloom: block.logs_bloom,
         receipts_root: block.receipts_root,
+        requests_hash: block.requests_hash,
         receipts: file.receipts.map(|receipts| receipts_of(receipts, &block)).transpose()?,
     };
     let transactions = block

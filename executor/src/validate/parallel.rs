@@ -44,12 +44,12 @@ pub fn run_parallel(
     run.reexecuted = again;
     let seal = pile.finish(run.fork, until);
     let receipts = Pile::into_receipts(pile);
-    let (result, overlay) = run.end(receipts, seal);
+    let (mut result, overlay) = run.end(receipts, seal);
     let (base, writes) = overlay.into_parts();
     // Copied only if a helper that was given up still reads it.
     let mut after = Arc::unwrap_or_clone(base);
     writes.apply_to(&mut after, block.header.beneficiary, block.chain.fork);
-    close(block, &mut after)?;
+    close(block, &mut after, &mut result)?;
     Ok((result, after))
 }
 

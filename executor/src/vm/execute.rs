@@ -78,15 +78,17 @@ impl<V: StateView> Executor<V> {
     }
 
     /// Calls `contract` as the protocol does at the edges of a block: no sender's balance, no fee, no nonce. An absent
-    /// contract changes nothing.
-    pub fn system_call(&mut self, contract: Address, input: Bytes) -> Result<Changes, VmError> {
+    /// contract changes nothing. What it changed and what it answered come back.
+    pub fn system_call(&mut self, contract: Address, input: Bytes) -> Result<(Changes, Bytes), VmError> {
         let result = self.evm.system_call_one(contract, input);
         let state = self.evm.finalize();
         self.take_reads();
         match result {
-            Ok(result) if result.is_success() => Ok(changes(state, self.fork)),
+            Ok(result) if result.is_success() => {
+                Ok((changes(state, self.fork), result.into_output().unwrap_or_default()))
+            }
             // A system call that fails leaves no trace.
-            Ok(_) => Ok(Changes::default()),
+            Ok(_) => Ok(Default::default()),
             Err(error) => Err(failure(error)),
         }
     }

@@ -6,7 +6,7 @@ use alloy_eips::eip7002::WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS;
 use alloy_eips::eip7251::CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS;
 use revm::primitives::{Address, Bytes, U256};
 
-use super::{ExecutionEnv, Executor, VmError};
+use super::{ExecutionEnv, Executor, Requests, VmError};
 use crate::block::{Block, Fork};
 use crate::state::State;
 
@@ -31,11 +31,12 @@ pub fn before_transactions(block: &Block, state: &mut State) -> Result<(), VmErr
 ///
 /// Before the Merge the miners of a block's uncles are paid too; who they are is not in the block's file, so the digest is
 /// of a state without those payments.
-pub fn after_transactions(block: &Block, state: &mut State) -> Result<(), VmError> {
+pub fn after_transactions(block: &Block, state: &mut State) -> Result<Requests, VmError> {
     let env = ExecutionEnv::of(block);
+    let mut requests = Requests::default();
     if env.fork() >= Fork::Prague {
-        call(&env, state, WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS, Bytes::new())?;
-        call(&env, state, CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS, Bytes::new())?;
+        requests.withdrawals = call(&env, state, WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS, Bytes::new())?;
+        requests.consolidations = call(&env, state, CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS, Bytes::new())?;
     }
     if env.fork() >= Fork::Shanghai {
         for withdrawal in &block.withdrawals {
@@ -48,14 +49,15 @@ pub fn after_transactions(block: &Block, state: &mut State) -> Result<(), VmErro
         let for_uncles = (reward >> 5) * U256::from(block.uncles);
         state.credit(block.header.beneficiary, reward + for_uncles, env.fork());
     }
-    Ok(())
+    Ok(requests)
 }
 
-fn call(env: &ExecutionEnv, state: &mut State, contract: Address, input: Bytes) -> Result<(), VmError> {
+/// What the contract answers.
+fn call(env: &ExecutionEnv, state: &mut State, contract: Address, input: Bytes) -> Result<Bytes, VmError> {
     if state.account(&contract).is_none() {
-        return Ok(());
+        return Ok(Bytes::new());
     }
-    let changes = Executor::without_reads(env, &*state).system_call(contract, input)?;
+    let (changes, answer) = Executor::without_reads(env, &*state).system_call(contract, input)?;
     state.apply(&changes);
-    Ok(())
+    Ok(answer)
 }

@@ -49,13 +49,16 @@ fn each_field_of_the_header_is_told_with_both_values() {
     block.expected.gas_used += 7;
     block.expected.logs_bloom = Bloom::repeat_byte(0x11);
     block.expected.receipts_root = B256::repeat_byte(0x22);
+    block.expected.requests_hash = Some(B256::repeat_byte(0x33));
     block.expected.receipts = None;
     let json = wrong(&block);
     let both = [
         ("gasUsed", (result.gas_used + 7).to_string(), result.gas_used.to_string()),
         ("logsBloom", Bloom::repeat_byte(0x11).to_string(), result.logs_bloom.to_string()),
         ("receiptsRoot", B256::repeat_byte(0x22).to_string(), result.receipts_root.unwrap().to_string()),
+        ("requestsHash", B256::repeat_byte(0x33).to_string(), result.requests_hash.unwrap().to_string()),
     ];
+    assert_eq!(json["differences"].as_array().unwrap().len(), both.len());
     let mismatch = json["mismatch"].as_str().unwrap();
     for ((field, expected, got), told) in both.iter().zip(json["differences"].as_array().unwrap()) {
         assert_eq!(

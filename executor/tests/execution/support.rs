@@ -78,6 +78,7 @@ pub(crate) fn block(fork: Fork, pre: PreState, transactions: Vec<Transaction>) -
             gas_used: 0,
             logs_bloom: Bloom::ZERO,
             receipts_root: B256::ZERO,
+            requests_hash: None,
             receipts: None,
         },
         transactions,

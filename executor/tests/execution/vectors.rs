@@ -257,9 +257,13 @@ fn a_request_that_a_transaction_makes_goes_in_the_same_block() {
     // A public key of 48 bytes and 8 bytes of gwei; two public keys.
     let withdrawal = [&[0x11; 32][..], &[0x22; 16], &[0x33; 8]].concat();
     let consolidation = [[0x44; 32], [0x55; 32], [0x66; 32]].concat();
+    // SHA-256 over those of each list behind its type: sender, key and gwei; sender and both keys. No deposits.
+    let hash = "0xf4ab0ecf7921a83aadb528367809134e4bf8041b8c701889104afe0dc553f09e";
+    file["block"]["requestsHash"] = json!(hash);
     // The fee is 1 wei while there is no excess.
     file["block"]["transactions"] =
         json!([call(0, withdrawals, 1, &withdrawal), call(1, consolidations, 1, &consolidation)]);
+    assert_eq!(requests(&file), (Some(hash.to_owned()), None));
     let state = run(&[file]).remove(0);
     let entry = |contract: Address, slots: std::ops::Range<u64>| -> Vec<B256> {
         slots.map(|slot| B256::from(state.slot(&contract, &U256::from(slot)))).collect()
@@ -275,4 +279,91 @@ fn a_request_that_a_transaction_makes_goes_in_the_same_block() {
     assert_eq!(queue(&state, consolidations), words([0; 4]));
     assert_eq!(state.account(&withdrawals).unwrap().balance, U256::ONE);
     assert_eq!(state.account(&consolidations).unwrap().balance, U256::ONE);
+}
+
+/// The hash of the block's requests, and what is said of the one in its header if that is another.
+fn requests(file: &Value) -> (Option<String>, Option<(String, String)>) {
+    let block = Arc::new(Block::from_json("vector.json", file.to_string().as_bytes()).unwrap());
+    let local = Local::with_threads(1, 2).unwrap();
+    let state = validate::open(&block, None).unwrap();
+    let (result, _) = local.execute(&block, state, &|| {}).unwrap();
+    let differences = match result.mismatch {
+        Some(validate::Mismatch::Header { differences, .. }) => differences,
+        _ => Vec::new(),
+    };
+    let other = differences.into_iter().find(|difference| difference.field == "requestsHash");
+    (result.requests_hash.map(|hash| hash.to_string()), other.map(|other| (other.expected, other.got)))
+}
+
+/// A contract that logs whatever it is called with as a deposit.
+fn deposits() -> Vec<u8> {
+    let mut code = vec![CALLDATASIZE, PUSH0, PUSH0, CALLDATACOPY, PUSH32];
+    code.extend(revm::primitives::keccak256("DepositEvent(bytes,bytes,bytes,bytes,bytes)"));
+    code.extend([CALLDATASIZE, PUSH0, LOG1]);
+    code
+}
+
+/// The data of a deposit's log: five byte strings as the ABI lays them out.
+fn deposit() -> Vec<u8> {
+    let fields = [vec![1; 48], vec![2; 32], vec![3; 8], vec![4; 96], vec![5; 8]];
+    let word = |number: usize| U256::from(number).to_be_bytes::<32>();
+    let (mut heads, mut tails) = (Vec::new(), Vec::new());
+    for field in fields {
+        heads.extend(word(5 * 32 + tails.len()));
+        tails.extend(word(field.len()));
+        tails.extend(&field);
+        tails.resize(tails.len().next_multiple_of(32), 0);
+    }
+    [heads, tails].concat()
+}
+
+#[test]
+fn deposits_are_requests_of_the_chains_own_contract_only() {
+    // SHA-256 over that of 0x00 and two times the five fields, and that of nothing at all.
+    let two = "0xb1b097ee2f60cce64dd4667b9770c6fc275280f48674f6e242a191373c82abe7";
+    let none = "0xe3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    let contract_of_mainnet: Address = "0x00000000219ab540356cbb839cbe05303d7705fa".parse().unwrap();
+    for (chain, at, hash) in
+        [(1, contract_of_mainnet, two), (1, ASKS, none), (1337, contract_of_mainnet, none)]
+    {
+        let mut file = file("prague", NUMBER);
+        file["chain"]["id"] = json!(format!("{chain:#x}"));
+        file["pre"] = pre(&[(at, contract(&deposits(), &[]))]);
+        file["block"]["transactions"] = json!([call(0, at, 0, &deposit()), call(1, at, 0, &deposit())]);
+        assert_eq!(
+            requests(&file),
+            (Some(hash.to_owned()), None),
+            "the file says nothing: nothing to compare"
+        );
+        file["block"]["requestsHash"] = json!(hash);
+        assert_eq!(requests(&file), (Some(hash.to_owned()), None), "chain {chain}, {at}");
+        file["block"]["requestsHash"] = json!(B256::ZERO);
+        assert_eq!(requests(&file).1, Some((B256::ZERO.to_string(), hash.to_owned())));
+    }
+}
+
+#[test]
+fn a_deposit_that_no_deposit_contract_lays_out_so_is_no_valid_block() {
+    let address: Address = "0x00000000219ab540356cbb839cbe05303d7705fa".parse().unwrap();
+    let whole = deposit();
+    let mut moved = whole.clone();
+    moved[31] += 1;
+    for data in [&whole[..575], &moved] {
+        let mut file = file("prague", NUMBER);
+        file["chain"]["id"] = json!("0x1");
+        file["pre"] = pre(&[(address, contract(&deposits(), &[]))]);
+        file["block"]["transactions"] = json!([call(0, address, 0, data)]);
+        file["block"]["requestsHash"] = json!(B256::ZERO);
+        let (hash, other) = requests(&file);
+        assert_eq!(hash, None);
+        assert!(other.is_some_and(|(_, got)| got.contains("malformed")));
+    }
+}
+
+#[test]
+fn before_prague_a_hash_of_requests_is_not_compared() {
+    let mut file = file("cancun", NUMBER);
+    file["pre"] = pre(&[]);
+    file["block"]["requestsHash"] = json!(B256::ZERO);
+    assert_eq!(requests(&file), (None, None));
 }

@@ -71,6 +71,8 @@ pub(super) struct BlockJson {
     pub(super) excess_blob_gas: Option<U64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) parent_beacon_block_root: Option<B256>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) requests_hash: Option<B256>,
     pub(super) transactions: Vec<TransactionJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) withdrawals: Option<Vec<WithdrawalJson>>,
@@ -177,6 +179,7 @@ impl From<&Block> for FileJson {
                 base_fee_per_gas: Some(U64::from(header.base_fee)),
                 excess_blob_gas: header.excess_blob_gas.map(U64::from),
                 parent_beacon_block_root: header.parent_beacon_root,
+                requests_hash: block.expected.requests_hash,
                 transactions,
                 withdrawals: Some(withdrawals),
                 uncles: Some(vec![B256::ZERO; block.uncles]),

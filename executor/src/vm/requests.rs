@@ -1,0 +1,86 @@
+//! The requests to the consensus layer that a block leaves behind (EIP-7685), as its header commits to them.
+
+use alloy_eips::eip6110::{DEPOSIT_REQUEST_TYPE, MAINNET_DEPOSIT_CONTRACT_ADDRESS};
+use alloy_eips::eip7002::WITHDRAWAL_REQUEST_TYPE;
+use alloy_eips::eip7251::CONSOLIDATION_REQUEST_TYPE;
+use revm::precompile::crypto;
+use revm::primitives::{Address, B256, Bytes, Log, address, b256};
+
+use super::Receipt;
+
+/// The deposit contract, by chain: mainnet and the public test chains. Other chains have one of their own, which no header and
+/// no block file names.
+const DEPOSIT_CONTRACTS: [(u64, Address); 4] = [
+    (1, MAINNET_DEPOSIT_CONTRACT_ADDRESS),
+    (17_000, address!("4242424242424242424242424242424242424242")),
+    (560_048, MAINNET_DEPOSIT_CONTRACT_ADDRESS),
+    (11_155_111, address!("7f02c3e3c98b133055b8b348b2ac625669ed295d")),
+];
+
+/// `DepositEvent(bytes,bytes,bytes,bytes,bytes)`.
+const DEPOSIT_EVENT: B256 = b256!("649bbc62d0e31342afea4e5cd82d4049e7e1ee912fc0889aa790803be39038c5");
+
+/// Where each field of a deposit stands in the event's data, by its length word, and how long it is: public key, withdrawal
+/// credentials, amount, signature, index. The contract is older than the EIP and always lays them out so.
+const DEPOSIT_FIELDS: [(usize, usize); 5] = [(160, 48), (256, 32), (320, 8), (384, 96), (512, 8)];
+/// The length of that data.
+const DEPOSIT_DATA: usize = 576;
+
+/// What the queues of EIP-7002 and EIP-7251 gave at the end of a block.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Requests {
+    /// Withdrawals, one after the other.
+    pub withdrawals: Bytes,
+    /// Consolidations, one after the other.
+    pub consolidations: Bytes,
+}
+
+impl Requests {
+    /// The hash in the header, with the deposits (EIP-6110) that `receipts` tell of; `None` if one of them is laid out as no deposit
+    /// contract does it, which no valid block contains.
+    pub fn hash(&self, chain_id: u64, receipts: &[Receipt]) -> Option<B256> {
+        let deposits = deposits(chain_id, receipts)?;
+        let lists = [
+            (DEPOSIT_REQUEST_TYPE, deposits.as_slice()),
+            (WITHDRAWAL_REQUEST_TYPE, &self.withdrawals),
+            (CONSOLIDATION_REQUEST_TYPE, &self.consolidations),
+        ];
+        let mut hashes = Vec::new();
+        // A type without requests is left out.
+        for (of_type, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
+            hashes.extend(crypto().sha256(&[&[of_type], list].concat()));
+        }
+        Some(crypto().sha256(&hashes).into())
+    }
+}
+
+fn deposits(chain_id: u64, receipts: &[Receipt]) -> Option<Vec<u8>> {
+    let mut all = Vec::new();
+    let known = DEPOSIT_CONTRACTS.iter().find(|(id, _)| *id == chain_id);
+    let Some((_, contract)) = known else { return Some(all) };
+    for log in receipts.iter().flat_map(|receipt| &receipt.logs) {
+        if log.address == *contract && log.topics().first() == Some(&DEPOSIT_EVENT) {
+            all.extend(deposit(log)?);
+        }
+    }
+    Some(all)
+}
+
+/// The request that an event stands for.
+fn deposit(log: &Log) -> Option<Vec<u8>> {
+    let data = &log.data.data;
+    if data.len() != DEPOSIT_DATA {
+        return None;
+    }
+    let is_word = |at: usize, value: usize| {
+        data.get(at..at + 32).is_some_and(|word| revm::primitives::U256::from_be_slice(word) == value)
+    };
+    let mut request = Vec::with_capacity(192);
+    for (number, (at, length)) in DEPOSIT_FIELDS.into_iter().enumerate() {
+        if !is_word(number * 32, at) || !is_word(at, length) {
+            return None;
+        }
+        request.extend(data.get(at + 32..at + 32 + length)?);
+    }
+    Some(request)
+}

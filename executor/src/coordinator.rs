@@ -4,6 +4,7 @@
 //! pass on what arrives. Every wait of `coord` ends by a deadline, and so does every block: verified, wrong, or with an
 //! error that names block, part, shard and reason.
 
+mod answers;
 mod block_run;
 mod coord;
 mod discarded;
@@ -138,6 +139,7 @@ impl Coordinator {
             &options.shards,
             incarnation(heartbeat.as_ref()),
             telemetry.counts(),
+            faults,
         );
         let discarded = links.discarded.total();
         let total = Arc::clone(&discarded);

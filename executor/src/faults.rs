@@ -341,6 +341,11 @@ impl Faults {
         Some("arm panic")
     }
 
+    /// Whether some state requests are to get no answer; which ones, [`Self::mutes_state`] tells.
+    pub fn may_mute_state(&self) -> bool {
+        self.active() && self.armed().iter().any(|waiting| waiting.armed.kind.place() == Place::State)
+    }
+
     /// Whether a state request of `block` gets no answer.
     pub fn mutes_state(&self, block: u64) -> bool {
         if !self.active() {

@@ -4,10 +4,12 @@
 //! wrong. It then goes to a shard that is there and not suspect, at once if there is one, else to the first that comes
 //! back; the block's own deadline bounds it all.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use opentelemetry::KeyValue;
 
+use super::answers::{Answers, SharedView};
 use super::coord::Beat;
 use super::link::Event;
 use super::links::{Links, Suspicion};
@@ -23,7 +25,7 @@ use crate::process::Stopping;
 use crate::telemetry::Telemetry;
 use crate::telemetry::counts::Late;
 use crate::telemetry::spans::{Open, number};
-use crate::vm::{self, ExecutionEnv, StateView, TxOutcome};
+use crate::vm::{self, ExecutionEnv, TxOutcome};
 
 /// Before a part that was refused is offered again: the shard that refused it is full or about to end, and an immediate
 /// second offer would only spend a retry.
@@ -41,7 +43,7 @@ pub(super) struct BlockRun<'a> {
     /// Which round; the first, speculative one is 0.
     pub(super) round: u32,
     /// What shards read: the state before the first transaction and, in later rounds, what is settled.
-    pub(super) state: &'a dyn StateView,
+    pub(super) state: SharedView,
     /// When the block's time is over.
     pub(super) until: Instant,
     pub(super) deadlines: Deadlines,
@@ -118,7 +120,9 @@ impl BlockRun<'_> {
         // Shards that are away or stuck get no part of their own: another would have to execute it besides its own.
         let places = places.unwrap_or_else(|| partition(self.block, links.trusted().max(1)));
         let mut parts = self.parts(places)?;
+        let answering = links.answers.begin(Arc::clone(&self.state));
         let outcome = self.until_done(&mut parts, outcomes, links, report);
+        drop(answering);
         for part in &parts {
             self.end_span(part, Some("abandoned with its block"));
         }
@@ -283,7 +287,10 @@ impl BlockRun<'_> {
         let fault = self.faults.dispatch_point(self.block.number());
         let flood =
             if let Some(DispatchFault::Flood(count)) = fault { Some((count, run.clone())) } else { None };
+        // Before it is sent: its first question may be here before this thread runs again.
+        links.answers.runs(link, tag);
         if fault != Some(DispatchFault::Drop) && !links.send(link, wire::down::Message::Run(run)) {
+            links.answers.over(&tag);
             // It has just died, and that news is on its way, or it does not read. Nothing was tried, so nothing is spent.
             links.suspect(link, Suspicion::Silent(Instant::now()));
             part.is = Is::Waiting(Instant::now() + UNSENT_PAUSE);
@@ -341,7 +348,7 @@ impl BlockRun<'_> {
                     });
                 }
                 for part in parts.iter_mut().filter(|part| part.running_on(link)) {
-                    self.lost(part, failure.clone(), Duration::ZERO)?;
+                    self.lost(part, failure.clone(), Duration::ZERO, &links.answers)?;
                 }
                 Ok(())
             }
@@ -370,7 +377,7 @@ impl BlockRun<'_> {
         };
         let wrong = match message {
             Message::State(_) if self.faults.mutes_state(self.block.number()) => None,
-            Message::State(request) => match serve::answer(&request, self.state) {
+            Message::State(request) => match serve::answer(&request, &*self.state) {
                 // A shard that does not read its answers is late in the end.
                 Ok(reply) => {
                     self.telemetry.counts().state_requests.add(1);
@@ -382,6 +389,9 @@ impl BlockRun<'_> {
             Message::Result(result) => match accept(&result.outcomes, &part.places, outcomes) {
                 Ok(()) => {
                     self.end_span(part, None);
+                    if let Some(tag) = &tag {
+                        links.answers.over(tag);
+                    }
                     part.is = Is::Done;
                     None
                 }
@@ -395,7 +405,8 @@ impl BlockRun<'_> {
         };
         let Some((step, reason)) = wrong else { return Ok(()) };
         links.suspect(link, Suspicion::Wrong);
-        self.lost(part, Failure { shard: links.name(link), step, reason }, REFUSED_PAUSE)
+        let failure = Failure { shard: links.name(link), step, reason };
+        self.lost(part, failure, REFUSED_PAUSE, &links.answers)
     }
 
     fn give_up_late(&self, parts: &mut [Part], links: &mut Links) -> Result<(), CoordinatorError> {
@@ -409,13 +420,22 @@ impl BlockRun<'_> {
             self.telemetry.counts().late(Late::Part).add(1);
             let reason = "no result within its deadline".to_owned();
             let failure = Failure { shard: links.name(link), step: Step::Result, reason };
-            self.lost(part, failure, Duration::ZERO)?;
+            self.lost(part, failure, Duration::ZERO, &links.answers)?;
         }
         Ok(())
     }
 
     /// An attempt has failed; there may be another.
-    fn lost(&self, part: &mut Part, failure: Failure, pause: Duration) -> Result<(), CoordinatorError> {
+    fn lost(
+        &self,
+        part: &mut Part,
+        failure: Failure,
+        pause: Duration,
+        answers: &Answers,
+    ) -> Result<(), CoordinatorError> {
+        if let Is::Running { tag, .. } = &part.is {
+            answers.over(tag);
+        }
         self.end_span(part, Some(&format!("{}: {}", failure.step, failure.reason)));
         if part.dispatched > self.retries {
             let Failure { shard, step, reason } = failure;

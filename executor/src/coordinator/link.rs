@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
+use super::answers::Answers;
 use crate::deadline;
 use crate::net::{self, STREAM_QUEUE, wire};
 use crate::telemetry::counts::Counts;
@@ -34,6 +35,7 @@ pub(super) async fn keep(
     address: String,
     coordinator: u64,
     events: Sender<Event>,
+    answers: Answers,
     counts: Arc<Counts>,
 ) {
     let mut session = 0;
@@ -48,12 +50,20 @@ pub(super) async fn keep(
             Ok(opened) => {
                 session += 1;
                 let Opened { hello, down, mut up } = opened;
+                // Not a sender: `coord` ends the stream by dropping its own.
+                let answering = down.downgrade();
                 let joined =
                     Event::Joined { link, session, shard: hello.shard, incarnation: hello.incarnation, down };
                 if hand_over(&events, joined).await.is_err() {
                     return;
                 }
-                let reason = listen(&mut up, link, session, &events).await;
+                let asked = |request: &wire::StateRequest| {
+                    let reply = answers.answer(link, request)?;
+                    let message = wire::Down { message: Some(wire::down::Message::State(reply)) };
+                    // A shard that does not read its answers is late in the end.
+                    answering.upgrade().map(|down| drop(down.try_send(message)))
+                };
+                let reason = listen(&mut up, link, session, &events, asked).await;
                 if hand_over(&events, Event::Lost { link, session, reason }).await.is_err() {
                     return;
                 }
@@ -101,10 +111,18 @@ async fn open(address: &str, coordinator: u64, counts: &Arc<Counts>) -> Result<O
     }
 }
 
-/// Passes on what the shard says; returns why that ended.
-async fn listen(up: &mut Streaming<wire::Up>, link: usize, session: u64, events: &Sender<Event>) -> String {
+/// Passes on what the shard says, but for the state requests that `answered` deals with; returns why that ended.
+async fn listen(
+    up: &mut Streaming<wire::Up>,
+    link: usize,
+    session: u64,
+    events: &Sender<Event>,
+    answered: impl Fn(&wire::StateRequest) -> Option<()>,
+) -> String {
     loop {
         match up.message().await {
+            Ok(Some(wire::Up { message: Some(wire::up::Message::State(request)) }))
+                if answered(&request).is_some() => {}
             Ok(Some(wire::Up { message: Some(message) })) => {
                 if hand_over(events, Event::Message { link, session, message }).await.is_err() {
                     return "the coordinator does not take its messages".to_owned();

@@ -8,10 +8,12 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::CoordinatorError;
+use super::answers::Answers;
 use super::discarded::{self, Discarded, Stale};
 use super::link::{self, Event};
 use super::report::Report;
 use crate::deadline;
+use crate::faults::Faults;
 use crate::net::wire;
 use crate::process::Stopping;
 use crate::telemetry::counts::Counts;
@@ -116,6 +118,8 @@ pub(super) struct Links {
     pub(super) sequence: u64,
     /// Messages discarded because they were of another attempt, incarnation or block.
     pub(super) discarded: Discarded,
+    /// What the network threads answer by themselves.
+    pub(super) answers: Answers,
     links: Vec<Link>,
     events: Receiver<Event>,
 }
@@ -127,7 +131,9 @@ impl Links {
         addresses: &[String],
         incarnation: u64,
         counts: &Arc<Counts>,
+        faults: &Faults,
     ) -> Self {
+        let answers = Answers::new(addresses.len(), faults.clone(), Arc::clone(counts));
         let (sender, events) = crossbeam_channel::bounded(EVENTS);
         let mut links = Vec::new();
         for (index, address) in addresses.iter().enumerate() {
@@ -136,6 +142,7 @@ impl Links {
                 address.clone(),
                 incarnation,
                 sender.clone(),
+                answers.clone(),
                 Arc::clone(counts),
             ));
             links.push(Link {
@@ -145,7 +152,7 @@ impl Links {
                 reason: "not tried yet".to_owned(),
             });
         }
-        Self { incarnation, sequence: 0, discarded: Discarded::default(), links, events }
+        Self { incarnation, sequence: 0, discarded: Discarded::default(), answers, links, events }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -207,7 +214,13 @@ impl Links {
         report: &mut Report,
     ) -> Result<Option<Event>, CoordinatorError> {
         let patience = until.saturating_duration_since(Instant::now()).min(deadline::LOOK_ROUND);
-        let event = match self.events.recv_timeout(patience) {
+        let received = self.events.recv_timeout(patience);
+        for link in 0..self.links.len() {
+            if self.answers.has_spoken(link) {
+                self.trust(link);
+            }
+        }
+        let event = match received {
             Ok(event) => event,
             Err(RecvTimeoutError::Timeout) => return Ok(None),
             Err(RecvTimeoutError::Disconnected) => {

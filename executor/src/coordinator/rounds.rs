@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::answers::SharedView;
 use super::block_run::BlockRun;
 use super::coord::{Beat, Coord};
 use super::quarantine::Known;
@@ -26,13 +27,17 @@ impl Coord {
         let tracer = self.options.telemetry.tracer().clone();
         let deadlines = self.options.deadlines;
         let started = Instant::now();
-        let mut state = validate::open(block, previous)?;
+        let state = validate::open(block, previous)?;
         match self.quarantine.knows(block).cloned() {
             Some(Known::Deadly(how)) => return Err(self.poison(block, how)),
             Some(Known::InOrder) => return self.in_order(block, state, started, beat),
             None => {}
         }
-        let speculated = match self.over_shards(block, &state, started + deadlines.block, beat, span) {
+        let shared = Arc::new(state);
+        let speculated = self.over_shards(block, &shared, started + deadlines.block, beat, span);
+        // Copied only if a network thread still answers from it.
+        let mut state = Arc::unwrap_or_clone(shared);
+        let speculated = match speculated {
             Err(killed @ CoordinatorError::Killed { .. }) => {
                 return self.sacrifice(block, state, started, &killed, beat);
             }
@@ -54,7 +59,7 @@ impl Coord {
     fn over_shards(
         &mut self,
         block: &Block,
-        before: &State,
+        before: &Arc<State>,
         until: Instant,
         beat: &Beat,
         span: Option<&Open>,
@@ -62,16 +67,14 @@ impl Coord {
         let telemetry = self.options.telemetry.clone();
         let mut so_far =
             Speculated { outcomes: vec![None; block.transactions.len()], rounds: 0, parts: 0, retries: 0 };
-        let mut again: Option<Again<&State>> = None;
+        let mut state: SharedView = Arc::clone(before) as SharedView;
+        let mut places: Option<Vec<Vec<usize>>> = None;
         loop {
             let round = telemetry.tracer().child(span);
             let run = BlockRun {
                 block,
                 round: so_far.rounds,
-                state: match &again {
-                    Some(again) => &again.state,
-                    None => before,
-                },
+                state: Arc::clone(&state),
                 until,
                 deadlines: self.options.deadlines,
                 retries: self.options.retries,
@@ -82,7 +85,6 @@ impl Coord {
                 telemetry: &telemetry,
                 span: round.as_ref(),
             };
-            let places = again.as_ref().map(|again| again.parts.clone());
             if let Some(places) = &places {
                 let sent = places.iter().map(Vec::len).sum::<usize>() as u64;
                 telemetry.counts().again.add(sent);
@@ -92,7 +94,7 @@ impl Coord {
                     }
                 }
             }
-            let done = run.execute(&mut self.links, &mut self.report, places, &mut so_far.outcomes);
+            let done = run.execute(&mut self.links, &mut self.report, places.take(), &mut so_far.outcomes);
             let failed = done.as_ref().err().map(ToString::to_string);
             let attributes = number("round.number", so_far.rounds.into()).into_iter().collect();
             telemetry.tracer().end(round, "round", attributes, failed);
@@ -104,10 +106,10 @@ impl Coord {
                 return Ok(Some(so_far));
             }
             beat.progress();
-            again = validate::again(block, before, &so_far.outcomes, self.links.trusted());
-            if again.is_none() {
-                return Ok(Some(so_far));
-            }
+            let again = validate::again(block, Arc::clone(before), &so_far.outcomes, self.links.trusted());
+            let Some(Again { state: settled, parts }) = again else { return Ok(Some(so_far)) };
+            state = Arc::new(settled);
+            places = Some(parts);
         }
     }
 }

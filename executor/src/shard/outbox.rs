@@ -39,9 +39,12 @@ impl Outbox {
             match self.results.recv_timeout(deadline::LOOK_ROUND) {
                 Ok(outgoing) => {
                     let _working = beat.working(Work::new(0).deadline(deadline::HAND_OVER));
+                    let mut in_hand = InHand(Some(&self));
                     if self.faults.send_point(words).is_err() {
                         return;
                     }
+                    in_hand.0 = None;
+                    drop(in_hand);
                     self.deliver(outgoing);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -77,6 +80,26 @@ impl Outbox {
             tracing::info!(
                 "a message was dropped because its coordinator has gone; further ones are only counted"
             );
+        }
+    }
+}
+
+/// A message that this thread has taken and not yet passed on: if the thread is lost with it, the loss is counted.
+struct InHand<'a>(Option<&'a Outbox>);
+
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        if let Some(outbox) = self.0 {
+            outbox.dropped();
+        }
+    }
+}
+
+/// What still waits when the thread ends, in whichever way, is lost too.
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        for _ in self.results.drain() {
+            self.dropped();
         }
     }
 }

@@ -9,6 +9,7 @@ use revm::primitives::map::{HashMap, HashSet};
 use revm::primitives::{Address, B256, KECCAK_EMPTY, U256};
 use shard_heartbeat::ThreadBeat;
 use shard_heartbeat::crossbeam::{Receiver, SendTimeoutError, Sender};
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::executor::{Job, StateReply};
 use super::outbox::Outgoing;
@@ -280,11 +281,7 @@ impl<'a> RemoteState<'a> {
             keys: keys.iter().map(wire::StateKey::from).collect(),
         };
         let message = wire::Up { message: Some(wire::up::Message::State(request)) };
-        let outgoing = Outgoing { session: Arc::clone(&job.session), message };
-        self.line.results.send_timeout(outgoing, deadline::HAND_OVER).map_err(|error| match error {
-            SendTimeoutError::Timeout(_) => AskError::Queue("the queue to the network is full"),
-            SendTimeoutError::Disconnected(_) => AskError::Queue("the sending thread has gone"),
-        })?;
+        self.put(message)?;
         self.line.counts.state_requests.add(1);
         let asked = Instant::now();
         let until = asked + job.state_deadline;
@@ -317,6 +314,23 @@ impl<'a> RemoteState<'a> {
             }
             return Ok(reply.values);
         }
+    }
+
+    /// Gives a request to the network. There is one at a time, so there is room on the stream; where there is none, the sending
+    /// thread waits for it. Waking that thread for every request would only make each of them longer.
+    fn put(&self, message: wire::Up) -> Result<(), AskError> {
+        let session = &self.line.job.session;
+        let Some(up) = session.up() else { return Err(AskError::Unwanted) };
+        let message = match up.try_send(Ok(message)) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Full(Ok(message))) => message,
+            Err(_) => return Err(AskError::Unwanted),
+        };
+        let outgoing = Outgoing { session: Arc::clone(session), message };
+        self.line.results.send_timeout(outgoing, deadline::HAND_OVER).map_err(|error| match error {
+            SendTimeoutError::Timeout(_) => AskError::Queue("the queue to the network is full"),
+            SendTimeoutError::Disconnected(_) => AskError::Queue("the sending thread has gone"),
+        })
     }
 
     fn next_id(&self) -> u64 {

@@ -12,7 +12,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Parser;
 use serde_json::{Map, Value, json};
@@ -20,12 +20,13 @@ use shard_executor::block::{Blocks, load_chain};
 use shard_executor::generate::{Kind, Plan};
 use shard_executor::local::Local;
 use shard_executor::validate;
-use shard_heartbeat::{Heartbeat, ProcessState, SegmentOptions, Work};
+use shard_heartbeat::{Heartbeat, ProcessState, SegmentOptions};
+use shard_tests::execution::beats::Cost;
 use shard_tests::execution::over_cluster::Shards;
-use shard_tests::execution::{self, Times, slow};
+use shard_tests::execution::{self, Times, side_by_side, slow};
 use shard_tests::process::{Process, binary};
 use shard_tests::sidecar::{Settings, Sidecar};
-use shard_tests::{blocks, figures, machine, wait};
+use shard_tests::{blocks, machine, wait};
 
 /// What execution on two threads should reach: on generated swaps without conflict, over the real blocks of at least so
 /// many transactions together, and on each of those.
@@ -117,6 +118,7 @@ fn in_process(
     println!("  in order: {mgas:.0} Mgas/s over the {} blocks of {LARGE} transactions or more", large.len());
     out.insert(format!("{prefix}sequential_mgas_per_s"), json!(mgas));
     let (mut ratios, mut again, mut worst) = (Map::new(), Map::new(), Map::new());
+    let mut ceilings = Map::new();
     for (threads, times_here) in times.iter().enumerate().skip(1).map(|(at, times)| (at + 1, times)) {
         let ratio = in_order / total(times_here);
         let each =
@@ -126,12 +128,15 @@ fn in_process(
         let ran_again: usize = large.iter().map(|at| times_here[*at].again).sum();
         let share = 100.0 * ran_again as f64 / (executed as f64 * f64::from(rounds));
         let aim = if prefix.is_empty() { AIM.1 } else { AIM.0 };
+        let apart = side_by_side::in_order(blocks, threads, rounds);
+        let ceiling = threads as f64 * in_order / large.iter().map(|at| apart[*at]).sum::<f64>();
         println!(
-            "  {threads} threads: {ratio:.2} × (aim {aim} on 2), worst block {at} {least:.2} × (aim {}), {share:.1} % ran again",
+            "  {threads} threads: {ratio:.2} × (aim {aim} on 2), worst block {at} {least:.2} × (aim {}), {share:.1} % ran again; in order {threads} times side by side {ceiling:.2} ×",
             AIM.2
         );
         ratios.insert(threads.to_string(), json!(ratio));
         worst.insert(threads.to_string(), json!(least));
+        ceilings.insert(threads.to_string(), json!(ceiling));
         again.insert(threads.to_string(), json!(share));
     }
     for at in large.iter().filter(|_| prefix.is_empty()) {
@@ -148,6 +153,7 @@ fn in_process(
         );
     }
     out.insert(format!("{prefix}local_ratio"), Value::Object(ratios));
+    out.insert(format!("{prefix}side_by_side_ratio"), Value::Object(ceilings));
     out.insert(format!("{prefix}local_worst_block_ratio"), Value::Object(worst));
     out.insert(format!("{prefix}reexecuted_percent"), Value::Object(again));
 }
@@ -232,16 +238,20 @@ fn heartbeats(folder: &Path, rounds: u32, out: &mut Map<String, Value>) {
     sidecar.wait_for("healthy");
     // It has waited for this.
     std::fs::write(go(&sidecar.heartbeat), "").expect("a file");
-    let costs: Vec<f64> = beating.line("its figures", 0, |line| serde_json::from_str(line).ok());
+    let cost: Cost = beating.line("its figures", 0, |line| serde_json::from_str(line).ok());
     beating.wait("its end");
-    let (low, cost, high) =
-        (figures::quantile(&costs, 0.25), figures::quantile(&costs, 0.5), figures::quantile(&costs, 0.75));
+    let (low, percent, high) = cost.median();
     println!(
-        "heartbeats: {cost:+.2} % (quartiles {low:+.2} to {high:+.2}) with a sidecar polling, aim 0.5 %, {} pairs",
-        costs.len()
+        "heartbeats: {percent:+.2} % of CPU time ({low:+.2} to {high:+.2} in 95 of 100 cases) with a sidecar polling, aim 0.5 %, {} pairs; \
+         by count {:.4} %, at {:.2} ns a beat",
+        cost.pairs.len(),
+        cost.by_count,
+        cost.beat_ns
     );
-    out.insert("heartbeat_cost_percent".to_owned(), json!(cost));
-    out.insert("heartbeat_cost_percent_quartiles".to_owned(), json!({ "p25": low, "p75": high }));
+    out.insert("heartbeat_cost_percent".to_owned(), json!(percent));
+    out.insert("heartbeat_cost_percent_interval".to_owned(), json!({ "low": low, "high": high }));
+    out.insert("heartbeat_cost_percent_by_count".to_owned(), json!(cost.by_count));
+    out.insert("heartbeat_beat_ns".to_owned(), json!(cost.beat_ns));
 }
 
 /// The file that says that the sidecar watches.
@@ -249,38 +259,15 @@ fn go(heartbeat: &Path) -> PathBuf {
     heartbeat.with_extension("go")
 }
 
-/// What [`heartbeats`] starts: prints the cost of beats in percent, one number for each pair of runs, sorted.
+/// What [`heartbeats`] starts: prints what beats cost, as [`Cost`].
 fn beats(segment: &Path, blocks: &Blocks, rounds: u32) {
     let heartbeat = Heartbeat::create(segment, &SegmentOptions::new("bench".to_owned())).expect("a segment");
     let beat = heartbeat.register("exec-bench").expect("a slot");
     heartbeat.set_state(ProcessState::Running);
     println!("beating");
     wait::until("a sidecar that watches", || go(segment).exists().then_some(()));
-    let local = Local::new(1).expect("no threads");
-    let mut costs = Vec::new();
     // More rounds than elsewhere: what is looked for is smaller than what scatters.
-    for round in 0..rounds * 4 {
-        let mut off_and_on = [0.0; 2];
-        for turn in 0..2 {
-            // Each goes first as often as the other.
-            let on = (round + turn) % 2 == 1;
-            let mut previous = None;
-            for block in blocks {
-                let state = validate::open(block, previous.take()).expect("a state");
-                let began = Instant::now();
-                let (_, after) = if on {
-                    let _working = beat.working(Work::new(block.number()));
-                    local.execute(block, state, &|| beat.progress()).expect("executed")
-                } else {
-                    local.execute(block, state, &|| {}).expect("executed")
-                };
-                off_and_on[usize::from(on)] += began.elapsed().as_secs_f64() * 1e3;
-                previous = Some(after);
-            }
-        }
-        costs.push(100.0 * (off_and_on[1] / off_and_on[0] - 1.0));
-    }
+    let cost = execution::beats::measure(&beat, blocks, rounds * 4);
     beat.leave();
-    costs.sort_by(f64::total_cmp);
-    println!("{}", json!(costs));
+    println!("{}", json!(cost));
 }

@@ -37,6 +37,10 @@ pub struct Account {
     pub gained: bool,
     /// Progress since the last look.
     pub moved: bool,
+    /// Its words were random at the last look, so that the next two have nothing to be compared with.
+    pub torn: bool,
+    /// What must have been counted when the rules were last reloaded: a verdict falls in time that counts after that.
+    pub before_reload: Nanos,
     /// CPU time that it has had while the watchdog was not late.
     pub burnt: Nanos,
     /// One of its workers was runnable at the last look.
@@ -86,6 +90,20 @@ impl Account {
         // What was told stays told: the watchdog may not have forgotten that.
         (self.sure, self.lag, self.surely_excused) = (0, 0, Default::default());
         (self.fresh, self.before) = (true, Seen::Nothing);
+    }
+
+    /// A look came that says nothing of it: nothing counts, and the next one has nothing to be compared with.
+    pub fn pause(&mut self) {
+        self.now = Now::default();
+        (self.gained, self.moved) = (false, false);
+        (self.fresh, self.before) = (true, Seen::Nothing);
+    }
+
+    /// A look came that finds it ended: it could have been replaced.
+    pub fn look_gone(&mut self, elapsed: Nanos, late: bool) {
+        self.gained = !late && !std::mem::take(&mut self.moved);
+        self.able += if late { 0 } else { elapsed };
+        self.sure += if self.gained { elapsed } else { 0 };
     }
 
     /// It slept, and could have gone on if what it waits for had come.
@@ -146,7 +164,7 @@ impl Account {
             self.able += if late { 0 } else { now.slept + now.ran };
             self.excuses(elapsed, late, Seen::Nothing, seen, now);
             self.before = Seen::Nothing;
-            self.fresh = true;
+            self.fresh = !std::mem::take(&mut self.torn);
             return;
         }
         self.gained = false;
@@ -200,6 +218,8 @@ impl Account {
         }
         if now.waited > 0 || seen == Seen::Runnable || std::mem::take(&mut self.waits_for_cpu) {
             touched(ExcuseKind::Starved);
+            // What its cgroup keeps is called so once the cgroup has told.
+            touched(ExcuseKind::Throttled);
         }
         match seen {
             Seen::Held(kind) if before == seen => self.surely_excused[kind as usize] += elapsed,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use shard_watchdog::config::{KillMode, KillSignal, On};
 
-use super::plan::{Event, Hang, MS, Machine, Nanos, Plan, Rules, Share, Timed};
+use super::plan::{ChannelRule, Consumer, Event, Hang, MS, Machine, Nanos, Plan, Rules, Share, Timed};
 use super::random::Random;
 
 /// The plan of `seed`.
@@ -21,6 +21,9 @@ pub fn plan(seed: u64) -> Plan {
     for thread in 0..threads {
         work(&mut random, thread, stall, end, &mut events);
     }
+    if let Some(rule) = rules.channel {
+        messages(&mut random, &rule, threads, end, &mut events);
+    }
     for _ in 0..random.pick(&[0, 1, 1, 2, 2, 3, 4, 6]) {
         let at = random.between(0, end);
         #[allow(clippy::cast_possible_truncation, reason = "a few threads")]
@@ -33,9 +36,9 @@ pub fn plan(seed: u64) -> Plan {
 }
 
 fn rules(random: &mut Random) -> Rules {
-    // Below 200 ms a threshold is of the size of the lateness that is forgiven to the watchdog itself.
+    // Below 200 ms a threshold is of the size of the lateness that is forgiven to the watchdog itself: it must do all the same.
     // Up to 500 ms a look comes every 4 ms: the shorter, the more histories in the same time.
-    let stall = random.pick(&[200, 200, 200, 200, 250, 250, 300, 500, 1_000, 5_000]);
+    let stall = random.pick(&[20, 50, 100, 200, 200, 200, 200, 250, 250, 300, 500, 1_000, 5_000]);
     let stall_after = Duration::from_millis(stall);
     let short = [(KillSignal::Kill, Duration::ZERO)];
     let long = [(KillSignal::Abort, Duration::ZERO), (KillSignal::Kill, stall_after)];
@@ -51,6 +54,27 @@ fn rules(random: &mut Random) -> Rules {
         signals: if random.one_in(4) { long.to_vec() } else { short.to_vec() },
         #[allow(clippy::cast_possible_truncation, reason = "a handful")]
         budget: (random.between(1, 3) as u32, stall_after * random.pick(&[2, 5, 20])),
+        channel: if random.one_in(2) { Some(channel(random, stall_after)) } else { None },
+    }
+}
+
+fn channel(random: &mut Random, stall_after: Duration) -> ChannelRule {
+    let max_age = stall_after * random.pick(&[1, 1, 2, 4]) / 2;
+    let most = u64::try_from(max_age.as_nanos()).unwrap_or(u64::MAX);
+    #[allow(clippy::cast_possible_truncation, reason = "a handful")]
+    let work = (random.spread(MS.min(most / 2), most), random.between(1, 3) as u32);
+    ChannelRule {
+        max_age,
+        max_depth: random.between(2, 100),
+        consumer: random.pick(&[
+            Consumer::First,
+            Consumer::First,
+            Consumer::All,
+            Consumer::All,
+            Consumer::Nobody,
+        ]),
+        on: if random.one_in(4) { On::Report } else { On::Kill },
+        work: if random.one_in(2) { Some(work) } else { None },
     }
 }
 
@@ -73,6 +97,8 @@ fn machine(random: &mut Random, rules: &Rules) -> Machine {
         watched_leader: random.one_in(4),
         #[allow(clippy::cast_possible_truncation, reason = "a handful")]
         others: random.pick(&[1, 2, 4]),
+        throttled_off_queue: random.one_in(2),
+        cpu_stat: random.one_in(2),
     }
 }
 
@@ -103,9 +129,39 @@ fn work(random: &mut Random, thread: usize, stall: Nanos, end: Nanos, into: &mut
     }
 }
 
+/// The ordinary life of a channel: messages now and then, in ones and in floods; and somebody who does not hear them.
+fn messages(random: &mut Random, rule: &ChannelRule, threads: usize, end: Nanos, into: &mut Vec<Timed>) {
+    let age = u64::try_from(rule.max_age.as_nanos()).unwrap_or(u64::MAX);
+    for _ in 0..random.between(1, 5) {
+        let at = random.between(0, end);
+        #[allow(clippy::cast_possible_truncation, reason = "a handful")]
+        let event = match random.between(0, 9) {
+            0..=3 => Event::Send { messages: random.between(1, 4) },
+            4..=5 => Event::Flood {
+                messages: random.between(1, 3),
+                times: random.between(2, 12) as u32,
+                every: random.spread(age / 8, age),
+            },
+            6 => Event::Take { messages: random.between(1, 10) },
+            7 => {
+                if random.one_in(3) {
+                    Event::Reopen
+                } else {
+                    Event::Send { messages: rule.max_depth }
+                }
+            }
+            _ => Event::Deaf {
+                thread: random.between(0, threads as u64 - 1) as usize,
+                length: random.spread(MS, 4 * age),
+            },
+        };
+        into.push(Timed { at, event });
+    }
+}
+
 fn misfortune(random: &mut Random, thread: usize, stall: Nanos, rules: &Rules) -> Event {
     let length = random.spread(MS, stall * 3);
-    match random.between(0, 40) {
+    match random.between(0, 44) {
         0..=6 => Event::Hang {
             thread,
             how: random.pick(&[Hang::Deadlock, Hang::Blocked, Hang::Livelock, Hang::Livelock, Hang::Disk]),
@@ -146,13 +202,23 @@ fn misfortune(random: &mut Random, thread: usize, stall: Nanos, rules: &Rules) -
             let share = share(random);
             Event::StarveWorker { thread, worker: random.pick(&[0, 0, 1, 2]), share, length }
         }
+        40..=41 => Event::Flaky { one_in: random.pick(&[2, 4, 10, 30]), length },
+        42 => Event::Throttle { share: share(random), length },
+        43 => Event::Throttle { share: quota(random), length },
         39 => Event::LoseWorker { thread, worker: random.pick(&[0, 0, 1, 2]), said: random.one_in(2) },
         _ => Event::Reload {
             stall_after: rules.stall_after * random.pick(&[1, 2, 3]) / 2,
             on: random.pick(&[On::Kill, On::Kill, On::Report]),
+            channel: random.pick(&[On::Kill, On::Kill, On::Report, On::Ignore]),
             mode: random.pick(&[KillMode::Enforce, KillMode::Enforce, KillMode::Observe]),
         },
     }
+}
+
+/// A quota as people write it: so much of every period of 100 ms.
+fn quota(random: &mut Random) -> Share {
+    let run = random.spread(MS, 80 * MS);
+    Share { run, wait: 100 * MS - run }
 }
 
 fn share(random: &mut Random) -> Share {

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use globset::GlobMatcher;
 use shard_watchdog::judge::Note;
 
 use super::invariants::{Invariants, Violation};
 use super::plan::{Nanos, Plan};
 use super::random::Random;
-use super::watchdog::Watchdog;
+use super::watchdog::{Globs, Watchdog};
 use super::world::World;
 
 /// No history has this many looks, unless the loop spins.
@@ -23,6 +22,8 @@ pub struct Outcome {
     pub kills: u64,
     /// Stalls that were condemned.
     pub stalls: u64,
+    /// Channels condemned.
+    pub lags: u64,
     /// The first rule that was broken.
     pub violation: Option<Violation>,
 }
@@ -30,14 +31,14 @@ pub struct Outcome {
 /// What every history needs and none changes: made once for all of them.
 #[derive(Clone, Debug)]
 pub struct Stage {
-    glob: GlobMatcher,
+    globs: Globs,
     names: Vec<Arc<str>>,
 }
 
 impl Default for Stage {
     fn default() -> Self {
         let names = (0..8).map(|number| format!("exec-s{number}").into()).collect();
-        Self { glob: super::watchdog::watched(), names }
+        Self { globs: Globs::default(), names }
     }
 }
 
@@ -50,14 +51,14 @@ impl Stage {
     /// The same, and tells what the judge notes at each look.
     pub fn live_telling(&self, plan: &Plan, mut tell: impl FnMut(Nanos, &Note)) -> Outcome {
         let mut world = World::new(plan, &self.names[..plan.threads]);
-        let mut watchdog = Watchdog::new(plan, &self.glob);
+        let mut watchdog = Watchdog::new(plan, &self.globs);
         let mut invariants = Invariants::default();
         let mut jitter = Random::new(plan.seed ^ 0x6A69_7474_6572);
         let mut looks = 0;
         while world.now < plan.end && invariants.violation.is_none() && looks < MOST_LOOKS {
             looks += 1;
             watchdog.sleep(&mut world, plan, jitter.between(0, plan.machine.jitter));
-            if watchdog.obey(&mut world, plan, &self.glob) {
+            if watchdog.obey(&mut world, plan, &self.globs) {
                 invariants.reborn();
             }
             watchdog.adopt(&world, plan);
@@ -75,7 +76,7 @@ impl Stage {
             let what = format!("{MOST_LOOKS} looks");
             invariants.violation.get_or_insert(Violation { at: world.now, rule: "spins", what });
         }
-        let Invariants { kills, stalls, violation, .. } = invariants;
-        Outcome { looks, kills, stalls, violation }
+        let Invariants { kills, stalls, lags, violation, .. } = invariants;
+        Outcome { looks, kills, stalls, lags, violation }
     }
 }

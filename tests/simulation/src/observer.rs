@@ -3,16 +3,17 @@
 
 use shard_watchdog::clock::Monotonic;
 use shard_watchdog::observation::{
-    Claim, Declared, Observation, Presence, ProcessObservation, Survivors, TaskObservation,
-    ThreadObservation, WorkerObservation,
+    ChannelObservation, Claim, Declared, Observation, Presence, ProcessObservation, Survivors,
+    TaskObservation, TaskState, ThreadObservation, ThrottleObservation, WorkerObservation,
 };
 use shard_watchdog::snapshot::TargetIdentity;
 
-use super::plan::Machine;
+use super::channel::Channel;
+use super::plan::{MS, Machine, Nanos};
 use super::process::Process;
 use super::random::Random;
 use super::thread::Thread;
-use super::world::World;
+use super::world::{Torn, World};
 
 /// The probe's own state.
 #[derive(Debug, Default)]
@@ -22,6 +23,8 @@ pub struct Observer {
     /// When the first signal went to it.
     pub signalled: Option<Monotonic>,
     declared: Declared,
+    /// When the counters of its cgroup were last read, and what they said.
+    throttle: (Option<Nanos>, Option<ThrottleObservation>),
     /// What was last seen, by slot.
     before: Vec<Option<ThreadObservation>>,
 }
@@ -38,20 +41,60 @@ impl Observer {
         world.processes.iter_mut().find(|process| process.identity == held)
     }
 
+    /// Reads them at most ten times a second, and while one who stands still is runnable.
+    fn read_throttle(&mut self, now: Nanos, machine: &Machine, process: &Process, into: &Observation) {
+        let runnable =
+            |task: Option<TaskObservation>| task.is_some_and(|task| task.state == TaskState::Running);
+        let due = self.throttle.0.is_none_or(|before| now - before >= 100 * MS);
+        let wanted = into
+            .threads
+            .iter()
+            .any(|thread| runnable(thread.task) || thread.workers.iter().any(|worker| runnable(worker.task)));
+        if machine.cpu_stat && due && wanted {
+            self.throttle = (Some(now), Some(process.throttle.0));
+        }
+    }
+
     /// Looks at everything once. True if the process runs another program.
-    pub fn observe(&mut self, world: &mut World<'_>, machine: &Machine, into: &mut Observation) -> bool {
+    /// `listens`: whether a rule about the channel may kill.
+    pub fn observe(
+        &mut self,
+        world: &mut World<'_>,
+        machine: &Machine,
+        listens: bool,
+        into: &mut Observation,
+    ) -> bool {
         let now = world.now;
         into.at = Monotonic(now);
         into.process = None;
         into.threads.clear();
-        let readable = now >= world.unreadable_until;
-        let garbage = now < world.garbage_until;
+        world.tear();
+        let torn = world.torn;
+        let readable = torn != Torn::Unreadable;
+        let garbage = torn == Torn::All;
         let asleep = world.asleep();
         let mut trash = Random::new(now);
-        let Some(process) = self.process(world) else { return false };
+        let Some(process) = self.process(world) else {
+            into.channels.clear();
+            return false;
+        };
         if process.execed {
+            into.channels.clear();
             return true;
         }
+        let channel = if readable {
+            let spoilt = garbage || torn == Torn::Channel;
+            process.channel.as_ref().and_then(|channel| channel_words(channel, spoilt.then_some(&mut trash)))
+        } else {
+            into.channels.pop()
+        };
+        // A message that nobody has received since the look before.
+        let before = std::mem::take(&mut into.channels).pop();
+        let waits = channel.as_ref().zip(before).is_some_and(|(now, before)| {
+            (now.generation, now.received) == (before.generation, before.received)
+                && now.sent.wrapping_sub(now.received).cast_signed() > 0
+        });
+        into.channels.extend(channel);
         if readable {
             self.declared = if garbage { Declared::Unknown } else { process.declared };
         }
@@ -62,11 +105,12 @@ impl Observer {
             if !known {
                 continue;
             }
+            let spoilt = garbage || torn == Torn::Thread(place);
             let before = &mut self.before[place];
             let same = before.as_ref().filter(|old| old.generation == thread.generation);
             let mut seen = words(thread);
             match (readable, same) {
-                (true, _) if garbage => spoil(&mut seen, &mut trash),
+                (true, _) if spoilt => spoil(&mut seen, &mut trash),
                 (false, Some(old)) => seen = ThreadObservation { presence: seen.presence, ..old.clone() },
                 _ => {}
             }
@@ -74,10 +118,11 @@ impl Observer {
                 same.is_some_and(|old| (old.activity, old.progress) == (seen.activity, seen.progress));
             seen.task = None;
             seen.workers.clear();
-            if readable && unmoved && seen.presence != Presence::Gone && seen.working() {
+            let asked = seen.working() || listens && waits && thread.consumes.is_some();
+            if readable && unmoved && seen.presence != Presence::Gone && asked {
                 let hold = process.hold_of(thread, now, asleep);
                 seen.task = thread.task(now, hold, machine);
-                if seen.task.is_some() {
+                if seen.task.is_some() && seen.working() {
                     seen.workers = workers(thread, |worker| worker.task(now, hold, machine));
                 }
             }
@@ -85,6 +130,7 @@ impl Observer {
             into.threads.push(seen);
             process.threads[place].seen = true;
         }
+        self.read_throttle(now, machine, process, into);
         let asked = process.asks_for_survivors();
         into.process = Some(ProcessObservation {
             identity: process.identity,
@@ -94,10 +140,28 @@ impl Observer {
             leader: Some(process.leader(now, asleep, machine)),
             survivors: if asked { process.survivors(now, machine) } else { Survivors::NotAsked },
             signalled: self.signalled,
-            throttle: None,
+            throttle: self.throttle.1,
         });
         false
     }
+}
+
+/// The channel's words, or random ones: now and then of a use that the probe has no name for.
+fn channel_words(channel: &Channel, trash: Option<&mut Random>) -> Option<ChannelObservation> {
+    let mut seen = ChannelObservation {
+        slot: 0,
+        generation: channel.generation,
+        name: channel.name.clone(),
+        sent: channel.sent,
+        received: channel.received,
+    };
+    if let Some(trash) = trash {
+        (seen.sent, seen.received) = (trash.word(), trash.word());
+        if trash.one_in(4) {
+            return None;
+        }
+    }
+    Some(seen)
 }
 
 fn words(thread: &Thread) -> ThreadObservation {

@@ -57,6 +57,10 @@ pub struct Machine {
     pub watched_leader: bool,
     /// Other threads of the process, which nobody watches.
     pub others: u32,
+    /// A thread that its cgroup throttles leaves the run queue, and no counter of its own tells that time (Linux 6.18 on).
+    pub throttled_off_queue: bool,
+    /// Whether the sidecar sees `cpu.stat`.
+    pub cpu_stat: bool,
 }
 
 impl Machine {
@@ -89,6 +93,45 @@ pub struct Rules {
     pub signals: Vec<(KillSignal, Duration)>,
     /// `[kill] budget`.
     pub budget: (u32, Duration),
+    /// The `[[channel]]`, if there is one.
+    pub channel: Option<ChannelRule>,
+}
+
+/// One channel and its rule.
+#[derive(Clone, Copy, Debug)]
+pub struct ChannelRule {
+    /// `max_age`.
+    pub max_age: Duration,
+    /// `max_depth`.
+    pub max_depth: u64,
+    /// Who should receive from it.
+    pub consumer: Consumer,
+    /// What follows.
+    pub on: On,
+    /// Each message is so many steps of work of this length; with none it is only taken.
+    pub work: Option<(Nanos, u32)>,
+}
+
+/// Who should receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consumer {
+    /// The first of the watched threads.
+    First,
+    /// Any of them.
+    All,
+    /// Nobody who exists.
+    Nobody,
+}
+
+impl ChannelRule {
+    /// Whether the thread in that slot is one who should.
+    pub const fn means(&self, slot: u32) -> bool {
+        match self.consumer {
+            Consumer::First => slot == 0,
+            Consumer::All => true,
+            Consumer::Nobody => false,
+        }
+    }
 }
 
 /// One event.
@@ -181,12 +224,24 @@ pub enum Event {
     Unreadable { length: Nanos },
     /// Random words in the segment.
     Garbage { length: Nanos },
+    /// One look in `one_in` cannot read the segment, or finds a slot torn.
+    Flaky { one_in: u64, length: Nanos },
+    /// Messages are sent into the channel.
+    Send { messages: u64 },
+    /// So many every so often.
+    Flood { messages: u64, times: u32, every: Nanos },
+    /// Somebody who is not watched receives some of them.
+    Take { messages: u64 },
+    /// The thread does not hear of messages.
+    Deaf { thread: usize, length: Nanos },
+    /// Another channel of that name in the slot of the old one.
+    Reopen,
     /// The watchdog gets no CPU.
     Away { length: Nanos },
     /// The watchdog begins a new life.
     Restart { after: Nanos },
     /// The rules are reloaded.
-    Reload { stall_after: Duration, on: On, mode: KillMode },
+    Reload { stall_after: Duration, on: On, channel: On, mode: KillMode },
 }
 
 impl fmt::Display for Timed {
@@ -198,7 +253,8 @@ impl fmt::Display for Timed {
 
 /// Writes out the times in a debug print: `length: 1500000` → `length: 1.5ms`.
 fn readable(text: &str) -> String {
-    const TIMES: [&str; 9] = ["length", "beat", "run", "wait", "mono", "boot", "after", "then", "restart"];
+    const TIMES: [&str; 10] =
+        ["length", "beat", "run", "wait", "mono", "boot", "after", "then", "restart", "every"];
     let mut words = text.split(' ').map(str::to_owned).collect::<Vec<_>>();
     for place in 1..words.len() {
         let key = words[place - 1].trim_end_matches(':');

@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
-use shard_watchdog::observation::{Claim, Declared, Survivors, TaskState};
+use shard_watchdog::observation::{Claim, Declared, Survivors, TaskState, ThrottleObservation};
 use shard_watchdog::snapshot::TargetIdentity;
 
+use super::channel::Channel;
 use super::plan::{Hang, MS, Machine, Nanos, Share};
 use super::thread::{Doing, Hold, Thread};
+
+/// The longest period of a quota that the kernel allows.
+const MAX_PERIOD: Nanos = 1_000 * MS;
 
 /// Its end, once that has begun.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +19,15 @@ pub struct Ending {
     pub since: Nanos,
     /// When its pidfd becomes readable; `None`: never.
     pub exits_at: Option<Nanos>,
+}
+
+/// What the cgroup of a process leaves it.
+#[derive(Clone, Copy, Debug)]
+pub struct Quota {
+    /// How much.
+    pub share: Share,
+    /// A thread beyond it leaves the run queue.
+    pub off_queue: bool,
 }
 
 /// The target.
@@ -34,6 +47,12 @@ pub struct Process {
     pub frozen_until: Nanos,
     /// Its cgroup leaves it this much, until then.
     pub throttled: Option<(Share, Nanos)>,
+    /// What the cgroup tells of that, and when it last told something new.
+    pub throttle: (ThrottleObservation, Option<Nanos>),
+    /// Since when the present throttling has lasted without a word of it.
+    untold: Nanos,
+    /// What threads receive from.
+    pub channel: Option<Channel>,
     /// Its main thread has ended.
     pub leader_ended: Option<Nanos>,
     /// It is on its way out.
@@ -64,6 +83,9 @@ impl Process {
             stopped_until: 0,
             frozen_until: 0,
             throttled: None,
+            throttle: (ThrottleObservation::default(), None),
+            untold: 0,
+            channel: None,
             leader_ended: None,
             ending: None,
             exec_at: None,
@@ -79,14 +101,68 @@ impl Process {
     }
 
     /// Lives from `from` to `to`; nothing else happens meanwhile.
-    pub fn live(&mut self, from: Nanos, to: Nanos, asleep: bool) {
+    pub fn live(&mut self, from: Nanos, to: Nanos, asleep: bool, machine: &Machine) {
         if self.exited || self.execed {
             return;
         }
-        let share = self.throttled.map(|(share, _)| share);
+        let quota = self.throttled.map(|(share, _)| Quota { share, off_queue: machine.throttled_off_queue });
+        let mut waiting = self.channel.as_ref().map_or(0, Channel::depth);
+        let mut heard = (0, 0);
         for place in 0..self.threads.len() {
             let hold = self.hold_of(&self.threads[place], from, asleep);
-            self.threads[place].live(from, to, hold, share);
+            let thread = &mut self.threads[place];
+            let hears = thread.consumes.is_some() && from >= thread.deaf_until && thread.claim == Claim::Live;
+            (thread.hears, thread.heard) = (if hears { waiting } else { 0 }, (0, 0));
+            thread.live(from, to, hold, quota);
+            waiting -= thread.heard.0;
+            heard = (heard.0 + thread.heard.0, heard.1.max(thread.heard.1));
+        }
+        if heard.0 > 0 {
+            self.received(heard.0);
+            for thread in &mut self.threads {
+                thread.deaf.slept(to - heard.1);
+            }
+        }
+        self.tell_of_throttling(from, to);
+    }
+
+    /// So many messages were received: whoever should have received them is not deaf up to now.
+    pub fn received(&mut self, messages: u64) {
+        if self.channel.as_mut().is_some_and(|channel| channel.receive(messages)) {
+            self.hears_again();
+        }
+    }
+
+    /// Messages are sent.
+    pub fn send(&mut self, now: Nanos, messages: u64) {
+        let Some(channel) = &mut self.channel else { return };
+        let first = channel.depth() == 0;
+        channel.send(now, messages);
+        if first {
+            self.hears_again();
+        }
+    }
+
+    /// A new beginning for all who should receive.
+    pub fn hears_again(&mut self) {
+        for thread in &mut self.threads {
+            thread.deaf.progressed();
+        }
+    }
+
+    /// The counters of its cgroup stand still while they should count, and jump.
+    fn tell_of_throttling(&mut self, from: Nanos, to: Nanos) {
+        let Some((share, until)) = self.throttled else {
+            self.untold = 0;
+            return;
+        };
+        self.untold += to - from;
+        let period = (share.run + share.wait).min(MAX_PERIOD);
+        if share.wait > 0 && (self.untold >= period || to >= until) {
+            self.throttle.0.periods += 1;
+            self.throttle.0.time_ns += self.untold;
+            self.throttle.1 = Some(to);
+            self.untold = 0;
         }
     }
 
@@ -122,6 +198,7 @@ impl Process {
         at(self.exec_at.unwrap_or(0));
         for thread in &self.threads {
             at(thread.traced_until);
+            at(thread.deaf_until);
             for thread in std::iter::once(thread).chain(&thread.pool) {
                 at(thread.starved.map_or(0, |(_, until)| until));
             }

@@ -1,5 +1,6 @@
 //! Many histories at once, on every CPU, with a line of progress now and then.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,7 +18,7 @@ use super::shrink;
 /// How often a long run says how far it is.
 const PROGRESS: Duration = Duration::from_secs(2);
 /// Broken rules that are told in full. One fault of the judge breaks them by the thousand.
-const TOLD: usize = 5;
+const TOLD: usize = 8;
 
 /// What many histories came to.
 #[derive(Clone, Debug, Default)]
@@ -30,9 +31,13 @@ pub struct Summary {
     pub kills: u64,
     /// Stalls condemned.
     pub stalls: u64,
+    /// Processes condemned for a channel from which nobody received.
+    pub lags: u64,
     /// Histories that broke a rule.
     pub violations: u64,
-    /// The first few of them, shrunk, as text.
+    /// Which rules, and how often.
+    pub rules: BTreeMap<&'static str, u64>,
+    /// The first of them for each rule, shrunk, as text.
     pub told: Vec<String>,
     /// How long it took.
     pub took: Duration,
@@ -50,7 +55,11 @@ impl Summary {
         self.looks += other.looks;
         self.kills += other.kills;
         self.stalls += other.stalls;
+        self.lags += other.lags;
         self.violations += other.violations;
+        for (rule, times) in other.rules {
+            *self.rules.entry(rule).or_default() += times;
+        }
         self.told.extend(other.told);
     }
 }
@@ -105,9 +114,12 @@ fn work(seed: u64, histories: u64, next: &AtomicU64, enough: &AtomicBool) -> Sum
             summary.looks += outcome.looks;
             summary.kills += outcome.kills;
             summary.stalls += outcome.stalls;
-            if outcome.violation.is_some() {
+            summary.lags += outcome.lags;
+            if let Some(violation) = outcome.violation {
                 summary.violations += 1;
-                if summary.told.len() < TOLD {
+                let times = summary.rules.entry(violation.rule).or_default();
+                *times += 1;
+                if *times == 1 && summary.told.len() < TOLD {
                     summary.told.push(tell(&stage, plan.seed));
                 }
                 // A judge that is broken is broken often: the rest would only take time.

@@ -55,7 +55,7 @@ pub fn shrink(stage: &Stage, plan: &Plan) -> Option<(Plan, Violation)> {
     Some((shortest, violation))
 }
 
-const CALMER: [fn(&mut Plan); 7] = [
+const CALMER: [fn(&mut Plan); 10] = [
     |plan| plan.threads = 1,
     |plan| plan.machine.jitter = 0,
     |plan| plan.machine.tick = super::plan::MS,
@@ -63,6 +63,9 @@ const CALMER: [fn(&mut Plan); 7] = [
     |plan| plan.machine.wchan = true,
     |plan| plan.machine.poll_threads = false,
     |plan| plan.machine.watched_leader = false,
+    |plan| plan.machine.throttled_off_queue = false,
+    |plan| plan.machine.cpu_stat = false,
+    |plan| plan.rules.channel = None,
 ];
 
 const fn length(event: &mut Event) -> Option<&mut Nanos> {
@@ -76,6 +79,8 @@ const fn length(event: &mut Event) -> Option<&mut Nanos> {
         | Event::Core { length }
         | Event::Unreadable { length }
         | Event::Garbage { length }
+        | Event::Flaky { length, .. }
+        | Event::Deaf { length, .. }
         | Event::Away { length } => Some(length),
         _ => None,
     }

@@ -7,6 +7,7 @@ use shard_watchdog::verdict::ExcuseKind;
 
 use super::account::Account;
 use super::plan::{Hang, Machine, Nanos, Share};
+use super::process::Quota;
 
 /// CPU time that a thread needs between two sleeps to make its step of progress.
 const STEP: Nanos = 50_000;
@@ -95,6 +96,20 @@ pub struct Thread {
     pub pool: Vec<Thread>,
     /// What held one of them at the last look.
     pub worker_held: Option<ExcuseKind>,
+    /// It should receive from the channel, and each message is so many steps of work.
+    pub consumes: Option<Option<(Nanos, u32)>>,
+    /// It does not hear of messages until then.
+    pub deaf_until: Nanos,
+    /// Messages that it may take in the time that is lived through next.
+    pub hears: u64,
+    /// Messages that it took in the time that was lived through last, and when it took the last of them.
+    pub heard: (u64, Nanos),
+    /// The truth about its present piece of not receiving.
+    pub deaf: Account,
+    /// It moved, or so it looks, since the look before the last.
+    pub moved: bool,
+    /// Its deafness did not count at the last look.
+    pub deaf_paused: bool,
     /// When it last got somewhere, in the time that was lived through last.
     last_beat: Option<Nanos>,
     /// It is a worker of another, whose time matters while it rests, too.
@@ -131,6 +146,13 @@ impl Thread {
             seen: false,
             pool: Vec::new(),
             worker_held: None,
+            consumes: None,
+            deaf_until: 0,
+            hears: 0,
+            heard: (0, 0),
+            deaf: Account::default(),
+            moved: false,
+            deaf_paused: false,
             last_beat: None,
             worker: false,
             into_beat: 0,
@@ -233,20 +255,21 @@ impl Thread {
 
     const fn wants_cpu(&self) -> bool {
         match self.doing {
-            Doing::Idle | Doing::Join => false,
+            Doing::Idle => self.hears > 0,
+            Doing::Join => false,
             Doing::Work { on_cpu, .. } => on_cpu || self.step_left > 0,
             Doing::Hang(how) => matches!(how, Hang::Livelock),
         }
     }
 
-    /// Lives from `from` to `to`, during which nothing else changes. `share` is what the whole process is left with.
-    pub fn live(&mut self, from: Nanos, to: Nanos, hold: Option<Hold>, share: Option<Share>) {
+    /// Lives from `from` to `to`, during which nothing else changes. `quota` is what the whole process is left with.
+    pub fn live(&mut self, from: Nanos, to: Nanos, hold: Option<Hold>, quota: Option<Quota>) {
         if self.ended.is_some() {
             return;
         }
-        self.live_alone(from, to, hold, share);
+        self.live_alone(from, to, hold, quota);
         for worker in &mut self.pool {
-            worker.live(from, to, hold, share);
+            worker.live(from, to, hold, quota);
         }
         // Where one of them gets somewhere, so does whoever waits for it.
         if let Some(beat) = self.pool.iter_mut().filter_map(|worker| worker.last_beat.take()).max() {
@@ -263,17 +286,24 @@ impl Thread {
         }
     }
 
-    fn live_alone(&mut self, from: Nanos, to: Nanos, hold: Option<Hold>, share: Option<Share>) {
+    fn live_alone(&mut self, from: Nanos, to: Nanos, hold: Option<Hold>, quota: Option<Quota>) {
         let mut now = from;
         if hold.is_some() {
             self.leave_queue(now);
             if self.counts() {
                 self.account.held(to - now);
             }
+            if self.consumes.is_some() {
+                self.deaf.held(to - now);
+            }
             return;
         }
-        let share = share.or(self.starved.map(|(share, _)| share));
+        let share = quota.map(|quota| quota.share).or(self.starved.map(|(share, _)| share));
+        let off_queue = quota.is_some_and(|quota| quota.off_queue);
         while now < to {
+            if self.doing == Doing::Idle && self.hears > 0 && self.step_left == 0 {
+                self.step_left = STEP;
+            }
             if !self.wants_cpu() {
                 self.leave_queue(now);
                 let left = match self.doing {
@@ -285,6 +315,9 @@ impl Thread {
                 now += step;
                 if self.counts() {
                     self.account.slept(step);
+                }
+                if self.consumes.is_some() {
+                    self.deaf.slept(step);
                 }
                 if let Doing::Work { beat, .. } = self.doing
                     && self.into_beat >= beat
@@ -302,15 +335,21 @@ impl Thread {
                 self.enter_cpu(now);
                 self.cpu += step;
                 self.account.ran(step);
+                self.deaf.ran(step);
                 now += step;
                 let before = (self.progress, self.activity);
-                self.ran(step);
+                self.ran(step, now);
                 if before != (self.progress, self.activity) {
                     self.last_beat = Some(now);
                 }
             } else {
-                self.enter_queue(now);
+                if off_queue {
+                    self.leave_queue(now);
+                } else {
+                    self.enter_queue(now);
+                }
                 self.account.waited(step);
+                self.deaf.waited(step);
                 now += step;
             }
         }
@@ -320,13 +359,19 @@ impl Thread {
     const fn need(&self) -> Nanos {
         match self.doing {
             Doing::Work { beat, on_cpu: true, .. } => beat.saturating_sub(self.into_beat),
-            Doing::Work { .. } => self.step_left,
+            Doing::Work { .. } | Doing::Idle => self.step_left,
             _ => Nanos::MAX,
         }
     }
 
-    fn ran(&mut self, step: Nanos) {
-        let Doing::Work { beat, on_cpu, .. } = self.doing else { return };
+    fn ran(&mut self, step: Nanos, now: Nanos) {
+        let Doing::Work { beat, on_cpu, .. } = self.doing else {
+            self.step_left -= step.min(self.step_left);
+            if self.doing == Doing::Idle && self.step_left == 0 {
+                self.hear(now);
+            }
+            return;
+        };
         if on_cpu {
             self.into_beat += step;
             if self.into_beat >= beat {
@@ -337,6 +382,15 @@ impl Thread {
             if self.step_left == 0 {
                 self.beat();
             }
+        }
+    }
+
+    /// Takes a message.
+    fn hear(&mut self, now: Nanos) {
+        self.hears = self.hears.saturating_sub(1);
+        self.heard = (self.heard.0 + 1, now);
+        if let Some(Some((beat, beats))) = self.consumes {
+            self.begin(Doing::Work { beat, left: beats, beats, on_cpu: false, more: 0 });
         }
     }
 

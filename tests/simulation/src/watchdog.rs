@@ -7,13 +7,13 @@ use shard_watchdog::act::ladder::{Ladder, Restraint, Rung};
 use shard_watchdog::clock::Monotonic;
 use shard_watchdog::config::{KillConfig, KillMode};
 use shard_watchdog::judge::excuse::Caps;
-use shard_watchdog::judge::policy::{Policy, Rule};
+use shard_watchdog::judge::policy::{ChannelLimits, Policy, Rule};
 use shard_watchdog::judge::{Decision, Judge};
 use shard_watchdog::observation::Observation;
 use shard_watchdog::verdict::ExcuseKind;
 
 use super::observer::Observer;
-use super::plan::{Event, Nanos, Plan};
+use super::plan::{ChannelRule, Consumer, Event, Nanos, Plan};
 use super::world::World;
 
 /// Steps of the ladder that one look can bring, as in the real loop.
@@ -44,27 +44,54 @@ pub struct Watchdog {
     born: Nanos,
 }
 
-/// The glob of the watched threads.
-pub fn watched() -> GlobMatcher {
-    Glob::new("exec-s*").expect("a glob").compile_matcher()
+/// The globs of the rules, made once for all histories.
+#[derive(Clone, Debug)]
+pub struct Globs {
+    watched: GlobMatcher,
+    first: GlobMatcher,
+    nobody: GlobMatcher,
+}
+
+impl Default for Globs {
+    fn default() -> Self {
+        let glob = |text| Glob::new(text).expect("a glob").compile_matcher();
+        Self { watched: glob("exec-s*"), first: glob("exec-s0"), nobody: glob("nobody") }
+    }
+}
+
+impl Globs {
+    fn channel(&self, rule: &ChannelRule) -> ChannelLimits {
+        let consumer = match rule.consumer {
+            Consumer::First => &self.first,
+            Consumer::All => &self.watched,
+            Consumer::Nobody => &self.nobody,
+        };
+        ChannelLimits {
+            name: "commands".to_owned(),
+            max_age: Some(rule.max_age),
+            max_depth: Some(rule.max_depth),
+            consumer: Some(consumer.clone()),
+            on: rule.on,
+        }
+    }
 }
 
 impl Watchdog {
     /// A sidecar that has just started.
-    pub fn new(plan: &Plan, glob: &GlobMatcher) -> Self {
+    pub fn new(plan: &Plan, globs: &Globs) -> Self {
         let rules = &plan.rules;
         let rule = Rule {
             name: "exec-s*".to_owned(),
-            glob: glob.clone(),
+            glob: globs.watched.clone(),
             count: 1,
             stall_after: rules.stall_after,
             warn_after: rules.stall_after * 2 / 5,
             on: rules.on,
         };
-        let caps = [ExcuseKind::Starved, ExcuseKind::Traced, ExcuseKind::Frozen];
+        let caps = [ExcuseKind::Starved, ExcuseKind::Throttled, ExcuseKind::Traced, ExcuseKind::Frozen];
         let policy = Policy {
             rules: vec![rule],
-            channels: Vec::new(),
+            channels: rules.channel.iter().map(|rule| globs.channel(rule)).collect(),
             startup_grace: rules.stall_after,
             exit_within: rules.exit_within,
             stopped_at_most: rules.stopped_at_most,
@@ -126,7 +153,7 @@ impl Watchdog {
     }
 
     /// Does what the plan tells it. Returns whether it began a new life.
-    pub fn obey(&mut self, world: &mut World<'_>, plan: &Plan, glob: &GlobMatcher) -> bool {
+    pub fn obey(&mut self, world: &mut World<'_>, plan: &Plan, globs: &Globs) -> bool {
         let mut reborn = false;
         for order in std::mem::take(&mut world.orders) {
             match order {
@@ -137,7 +164,7 @@ impl Watchdog {
                     }
                     // A reload is forgotten as well: the file says what it says.
                     let kills = std::mem::take(&mut self.kills);
-                    *self = Self::new(plan, glob);
+                    *self = Self::new(plan, globs);
                     let now = Monotonic(world.now);
                     let ages = kills.iter().map(|at| now.since(Monotonic(*at))).collect();
                     let past = Past { ages, cut: false };
@@ -147,7 +174,10 @@ impl Watchdog {
                     self.born = world.now;
                     reborn = true;
                 }
-                Event::Reload { stall_after, on, mode } => {
+                Event::Reload { stall_after, on, channel, mode } => {
+                    for rule in &mut self.policy.channels {
+                        rule.on = channel;
+                    }
                     for rule in &mut self.policy.rules {
                         (rule.stall_after, rule.warn_after, rule.on) = (stall_after, stall_after * 2 / 5, on);
                     }
@@ -175,7 +205,8 @@ impl Watchdog {
 
     /// One look and one judgement. True beside it if the process runs another program.
     pub fn look(&mut self, world: &mut World<'_>, plan: &Plan) -> (Decision, bool) {
-        let execed = self.observer.observe(world, &plan.machine, &mut self.seen);
+        let listens = self.policy.channels.iter().any(|rule| rule.kills_after().is_some());
+        let execed = self.observer.observe(world, &plan.machine, listens, &mut self.seen);
         let decision = self.judge.observe(&self.policy, &self.seen);
         (decision, execed)
     }

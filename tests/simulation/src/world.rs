@@ -6,9 +6,27 @@ use shard_watchdog::config::KillSignal;
 use shard_watchdog::observation::{Claim, Declared};
 use shard_watchdog::snapshot::TargetIdentity;
 
+use super::channel::Channel;
 use super::plan::{Event, MS, Nanos, Plan};
 use super::process::Process;
+use super::random::Random;
 use super::thread::{Doing, Thread};
+
+/// What is wrong with the segment at one look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Torn {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// It cannot be read.
+    Unreadable,
+    /// Every word is random.
+    All,
+    /// The words of this thread are.
+    Thread(usize),
+    /// The words of the channel are.
+    Channel,
+}
 
 /// Everything that the watchdog does not control.
 #[derive(Debug)]
@@ -32,7 +50,14 @@ pub struct World<'a> {
     pub unreadable_until: Nanos,
     /// Its words are random until then.
     pub garbage_until: Nanos,
+    /// Single looks find it so, once in so many, until then.
+    pub flaky: (u64, Nanos),
+    /// What this look finds of it.
+    pub torn: Torn,
+    /// Floods that go on: how many messages, how many times more, how often, when next.
+    floods: Vec<(u64, u32, Nanos, Nanos)>,
     names: Vec<Arc<str>>,
+    channel: Arc<str>,
     next_event: usize,
     starts_at: Option<Nanos>,
     starts: u64,
@@ -52,7 +77,11 @@ impl<'a> World<'a> {
             asleep_until: 0,
             unreadable_until: 0,
             garbage_until: 0,
+            flaky: (1, 0),
+            torn: Torn::Nothing,
+            floods: Vec::new(),
             names: names.to_vec(),
+            channel: "commands".into(),
             next_event: 0,
             starts_at: None,
             starts: 0,
@@ -67,8 +96,35 @@ impl<'a> World<'a> {
             if self.plan.machine.same_pid { 100 } else { 100 * i32::try_from(self.starts).unwrap_or(1) };
         let identity =
             TargetIdentity { pid, start_time: self.now / (10 * MS) + self.starts, incarnation: self.starts };
-        self.processes.push(Process::new(identity, self.now, &self.names, &self.plan.machine));
+        self.begin(identity);
         self.starts_at = None;
+    }
+
+    fn begin(&mut self, identity: TargetIdentity) {
+        let mut process = Process::new(identity, self.now, &self.names, &self.plan.machine);
+        if let Some(rule) = self.plan.rules.channel {
+            process.channel = Some(Channel::new(1, Arc::clone(&self.channel)));
+            for thread in process.threads.iter_mut().filter(|thread| rule.means(thread.slot)) {
+                thread.consumes = Some(rule.work);
+            }
+        }
+        self.processes.push(process);
+        self.floods.clear();
+    }
+
+    /// Settles what the look that comes now finds of the segment.
+    pub fn tear(&mut self) {
+        let mut chance = Random::new(self.now);
+        self.torn = if self.now < self.unreadable_until {
+            Torn::Unreadable
+        } else if self.now < self.garbage_until {
+            Torn::All
+        } else if self.now < self.flaky.1 && chance.one_in(self.flaky.0) {
+            let thread = chance.pick(&[0, 1, 2]);
+            chance.pick(&[Torn::Unreadable, Torn::All, Torn::Thread(thread), Torn::Channel])
+        } else {
+            Torn::Nothing
+        };
     }
 
     /// Whether the machine is suspended.
@@ -86,7 +142,8 @@ impl<'a> World<'a> {
         while self.now < due {
             let event = self.plan.events.get(self.next_event);
             let mut next = due.min(event.map_or(Nanos::MAX, |timed| timed.at.max(self.now)));
-            for moment in [self.starts_at.unwrap_or(0), self.asleep_until] {
+            let floods = self.floods.iter().map(|flood| flood.3);
+            for moment in [self.starts_at.unwrap_or(0), self.asleep_until].into_iter().chain(floods) {
                 if moment > self.now {
                     next = next.min(moment);
                 }
@@ -96,7 +153,7 @@ impl<'a> World<'a> {
             }
             let asleep = self.asleep();
             for process in &mut self.processes {
-                process.live(self.now, next, asleep);
+                process.live(self.now, next, asleep, &self.plan.machine);
             }
             self.now = next;
             let mut told = false;
@@ -107,6 +164,7 @@ impl<'a> World<'a> {
                 self.start();
             }
             self.supervise();
+            self.flood();
             while let Some(timed) = self.plan.events.get(self.next_event).filter(|timed| timed.at <= self.now)
             {
                 self.next_event += 1;
@@ -116,6 +174,23 @@ impl<'a> World<'a> {
                 return;
             }
         }
+    }
+
+    /// Sends what is due of the floods.
+    fn flood(&mut self) {
+        let now = self.now;
+        let floods = &mut self.floods;
+        let Some(process) =
+            self.processes.last_mut().filter(|process| !process.exited && process.ending.is_none())
+        else {
+            return;
+        };
+        for (messages, times, every, next) in floods.iter_mut().filter(|flood| flood.3 <= now) {
+            process.send(now, *messages);
+            *times -= 1;
+            *next = now + *every;
+        }
+        floods.retain(|flood| flood.1 > 0);
     }
 
     /// Starts the next incarnation once the last has ended.
@@ -128,8 +203,7 @@ impl<'a> World<'a> {
             // The same process, another program with a segment of its own.
             self.starts += 1;
             let identity = TargetIdentity { incarnation: self.starts, ..last.identity };
-            let next = Process::new(identity, self.now, &self.names, &self.plan.machine);
-            self.processes.push(next);
+            self.begin(identity);
         } else {
             self.starts_at = Some(self.now + self.plan.machine.restart);
         }
@@ -175,6 +249,7 @@ impl<'a> World<'a> {
             Event::WallClock { seconds } => self.wall += seconds,
             Event::Unreadable { length } => self.unreadable_until = self.unreadable_until.max(until(length)),
             Event::Garbage { length } => self.garbage_until = self.garbage_until.max(until(length)),
+            Event::Flaky { one_in, length } => self.flaky = (one_in, until(length)),
             Event::Restart { .. } | Event::Reload { .. } => {
                 self.orders.push(event);
                 // The inbox wakes the loop.
@@ -203,6 +278,7 @@ impl<'a> World<'a> {
             | Event::Unhang { thread }
             | Event::Starve { thread, .. }
             | Event::Trace { thread, .. }
+            | Event::Deaf { thread, .. }
             | Event::End { thread }
             | Event::Drop { thread, .. }
             | Event::Leave { thread }
@@ -222,6 +298,17 @@ impl<'a> World<'a> {
             return ended && !leader && !machine.poll_threads;
         }
         match event {
+            Event::Send { messages } => process.send(now, messages),
+            Event::Take { messages } => process.received(messages),
+            Event::Reopen => {
+                if let Some(channel) = &mut process.channel {
+                    *channel = Channel::new(channel.generation + 1, Arc::clone(&channel.name));
+                    process.hears_again();
+                }
+            }
+            Event::Flood { messages, times, every } if process.channel.is_some() => {
+                self.floods.push((messages, times, every, now + every));
+            }
             Event::Stop { length } => process.stopped_until = until(length),
             Event::Freeze { length } => process.frozen_until = process.frozen_until.max(until(length)),
             Event::Throttle { share, length } => process.throttled = Some((share, until(length))),
@@ -294,6 +381,7 @@ fn happen_to(thread: &mut Thread, event: Event, now: Nanos, leader: bool) -> boo
         Event::Unhang { .. } => thread.unhang(),
         Event::Starve { share, length, .. } => thread.starved = Some((share, now + length)),
         Event::Trace { length, .. } => thread.traced_until = now + length,
+        Event::Deaf { length, .. } => thread.deaf_until = now + length,
         Event::End { .. } if thread.ended.is_none() => {
             thread.ended = Some(now);
             return true;
@@ -316,7 +404,9 @@ fn happen_to(thread: &mut Thread, event: Event, now: Nanos, leader: bool) -> boo
             }
         }
         Event::Register { .. } if thread.claim == Claim::Left => {
+            let consumes = thread.consumes;
             *thread = Thread::new(thread.slot, thread.generation + 1, Arc::clone(&thread.name), thread.tid);
+            thread.consumes = consumes;
         }
         _ => {}
     }

@@ -40,12 +40,13 @@ fn main() -> ExitCode {
         println!("{told}\n");
     }
     println!(
-        "{} histories from seed {}: {} looks, {} kills, {} stalls condemned, {} violations; {:.0} histories/s",
+        "{} histories from seed {}: {} looks, {} kills, {} stalls and {} deaf consumers condemned, {} violations; {:.0} histories/s",
         summary.histories,
         args.seed,
         summary.looks,
         summary.kills,
         summary.stalls,
+        summary.lags,
         summary.violations,
         summary.rate()
     );

@@ -19,6 +19,8 @@ impl ChannelAge {
     /// Takes a sample and says since when the oldest waiting message has waited.
     pub fn observe(&mut self, at: Monotonic, sent: u64, received: u64) -> Option<Monotonic> {
         let waiting = |counter: u64| counter.wrapping_sub(received).cast_signed() > 0;
+        // Nothing was ever sent beyond what has been sent: that was read while the segment was torn.
+        self.sent.retain(|(_, counter)| counter.wrapping_sub(sent).cast_signed() <= 0);
         if self.sent.back().is_none_or(|(_, last)| *last != sent) {
             if self.sent.len() == SAMPLES {
                 let mut keep = false;
@@ -59,6 +61,15 @@ mod tests {
         assert_eq!(age.observe(Monotonic(2), 2, 0), Some(Monotonic(1)));
         assert_eq!(age.observe(Monotonic(3), 2, 1), Some(Monotonic(2)));
         assert_eq!(age.observe(Monotonic(4), 2, 2), None);
+    }
+
+    #[test]
+    fn a_counter_read_torn_leaves_no_message_waiting() {
+        let mut age = ChannelAge::default();
+        assert_eq!(age.observe(Monotonic(1), 5, 4), Some(Monotonic(1)));
+        assert_eq!(age.observe(Monotonic(2), 1 << 40, 4), Some(Monotonic(1)));
+        assert_eq!(age.observe(Monotonic(3), 6, 5), Some(Monotonic(3)));
+        assert_eq!(age.observe(Monotonic(4), 6, 6), None);
     }
 
     #[test]

@@ -13,8 +13,9 @@ const LONGEST_TICK: Duration = Duration::from_millis(10);
 ///
 /// The kernel's counters lag, each in its own way: CPU time shows at the tick, time in the run queue only once it is over. Both
 /// are exact in the moment in which a thread sleeps. So a span of looks is opened at one that tells what the counters were, and
-/// settled at the next that finds the thread asleep: all of it counts but what it waited for a CPU. Until then only the CPU
-/// time that it has been seen to use counts, for it may be in the run queue now.
+/// settled at the next that finds the thread asleep. Asleep at both ends of one look, all of it counts but what it waited for a CPU.
+/// If it was runnable meanwhile only the CPU time that it used counts: it may be in the run queue now, and a thread that its
+/// cgroup throttles is in none, so that no counter of its own ever tells that time (Linux 6.18 on).
 #[derive(Clone, Debug, Default)]
 pub struct StallClock {
     /// Settled for good.
@@ -155,8 +156,10 @@ impl StallClock {
         let waited = waited.unwrap_or(if slept { Duration::ZERO } else { span.length });
         // CPU time that shows only now was had while the thread looked as if it waited.
         let waited = waited.max(span.kept.saturating_sub(used.unwrap_or_default()));
-        self.ran = self.ran.saturating_add(used.unwrap_or_default().max(self.proved));
-        let could = span.length.saturating_sub(waited).max(used.unwrap_or_default()).max(self.proved);
+        let used = used.unwrap_or_default().max(self.proved);
+        self.ran = self.ran.saturating_add(used);
+        // Runnable at either end of a look it may have been off the run queue for any part of it, which nothing tells.
+        let could = if slept { span.length.saturating_sub(waited).max(used) } else { used };
         self.settled = self.settled.saturating_add(could);
         self.open(now);
         (waited > span.length / 2).then_some(ExcuseKind::Starved)
@@ -294,7 +297,9 @@ mod tests {
         assert_eq!(interval.counted, Duration::from_millis(1));
         assert_eq!(interval.excuse, Some(ExcuseKind::Starved));
         let interval = clock.advance(LOOK, task(TaskState::Sleeping, 1_000_000, 8_000_000), false);
-        assert_eq!(clock.counted(), Duration::from_millis(12), "all of it but what it waited: {interval:?}");
+        assert_eq!(clock.counted(), Duration::from_millis(1), "what it used: {interval:?}");
+        clock.advance(LOOK, task(TaskState::Sleeping, 1_000_000, 8_000_000), false);
+        assert_eq!(clock.counted(), Duration::from_millis(11), "and from here on it sleeps");
     }
 
     #[test]

@@ -140,6 +140,8 @@ impl ThreadTrial {
         if seen.presence == Presence::Gone || dropped {
             self.last_words(seen);
             self.health = Health::Gone;
+            // Nothing holds it any more: a kill that waited for an excuse to end waits no longer.
+            self.set_excuse(None, &mut brought);
             brought.gone = true;
             return brought;
         }
@@ -237,8 +239,8 @@ impl ThreadTrial {
         let Some(rule) = rule else { return };
         let counted = self.counted();
         // A verdict falls in time that counts: a threshold that a reload moved below what was counted condemns nobody while it is
-        // stopped, or while the watchdog itself was away.
-        let now = self.excuse.is_none() || !interval.counted.is_zero();
+        // stopped, or while the watchdog itself was away, or of whom the kernel tells nothing because its process has begun to end.
+        let now = self.excuse.is_none() && seen.task.is_some() || !interval.counted.is_zero();
         self.health = if counted >= rule.stall_after && now {
             brought.stalled = true;
             Health::Stalled

@@ -492,3 +492,17 @@ fn one_consumer_that_could_not_run_speaks_for_all() {
         "the starved one may be the one that was woken for the message"
     );
 }
+
+#[test]
+fn a_channel_whose_words_were_torn_once_is_not_late_for_ever() {
+    let mut history = History::begin(On::Report);
+    let well = history.now.channels[0].clone();
+    for torn in [1_u64 << 40, 1 << 63, u64::MAX] {
+        history.now.channels[0].sent = torn;
+        history.pass(LOOK);
+        history.now.channels[0] = well.clone();
+        history.pass(LOOK);
+        let decision = history.run(10 * MAX_AGE);
+        assert_eq!(decision.verdict, Verdict::Healthy, "{torn}: {}", history.judge.why());
+    }
+}

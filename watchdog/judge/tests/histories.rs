@@ -764,3 +764,63 @@ fn runnable_time_of_which_the_kernel_tells_nothing_counts_for_nothing() {
         Some(TaskObservation { state: TaskState::Sleeping, cpu_ns: None, run_delay_ns: None, wait: None });
     assert!(history.run(2 * STALL_AFTER).condemned, "asleep it counts");
 }
+
+#[test]
+fn a_reload_that_lowers_the_threshold_condemns_nobody_of_whom_the_kernel_tells_nothing() {
+    let mut history = History::begin();
+    history.begin_work(1);
+    history.stand_in(TaskState::Sleeping);
+    history.run(STALL_AFTER / 2);
+    // Its process begins to end: the kernel has nothing more to say of its threads.
+    history.thread().task = None;
+    history.policy.rules[0].stall_after = STALL_AFTER / 4;
+    history.judge.rules_changed(&history.policy);
+    assert!(!history.run(2 * STALL_AFTER).condemned);
+}
+
+#[test]
+fn a_condemned_thread_that_ends_in_the_hands_of_a_debugger_is_held_no_longer() {
+    let mut history = History::begin();
+    history.begin_work(7);
+    history.stand_in(TaskState::Sleeping);
+    assert!(history.run(STALL_AFTER + 10 * LOOK).condemned);
+    history.stand_in(TaskState::Traced);
+    assert!(history.pass(LOOK).held);
+    history.thread().presence = Presence::Gone;
+    let decision = history.pass(LOOK);
+    assert!(decision.condemned && !decision.held, "{decision:?}");
+}
+
+/// Work on a CPU under a quota, as Linux 6.18 shows it: beyond the quota the thread is runnable, in no queue, and no counter grows.
+#[test]
+fn a_quota_that_no_counter_of_the_thread_tells_of_brings_no_verdict_nearer() {
+    for (run, wait) in [(50, 50), (20, 80), (5, 95)] {
+        let mut history = History::begin();
+        history.begin_work(1);
+        let mut cpu = 0;
+        let used = |cpu: u64| cpu * 1_000_000;
+        // In all it uses three quarters of the threshold.
+        for millisecond in 0.. {
+            if cpu == 750 {
+                break;
+            }
+            cpu += u64::from(millisecond % (run + wait) < run);
+            let task = TaskObservation {
+                state: TaskState::Running,
+                cpu_ns: Some(used(cpu)),
+                run_delay_ns: Some(0),
+                wait: None,
+            };
+            history.thread().task = Some(task);
+            if millisecond % 8 == 0 {
+                assert!(!history.pass(Duration::from_millis(8)).condemned);
+            }
+        }
+        history.stand_in(TaskState::Sleeping);
+        history.thread().task.as_mut().unwrap().cpu_ns = Some(used(cpu));
+        assert!(
+            !history.pass(LOOK).condemned,
+            "{run} of {wait} ms: what it waited is not given back by a sleep"
+        );
+    }
+}

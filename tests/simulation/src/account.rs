@@ -39,6 +39,8 @@ pub struct Account {
     pub moved: bool,
     /// Its words were random at the last look, so that the next two have nothing to be compared with.
     pub torn: bool,
+    /// The longest time between two looks since its last progress: while another thread stands condemned that is 50 ms.
+    pub longest: Nanos,
     /// What must have been counted when the rules were last reloaded: a verdict falls in time that counts after that.
     pub before_reload: Nanos,
     /// CPU time that it has had while the watchdog was not late.
@@ -157,6 +159,7 @@ impl Account {
     pub fn look(&mut self, elapsed: Nanos, late: bool, task: Option<TaskObservation>, machine: &Machine) {
         let now = std::mem::take(&mut self.now);
         self.burnt += if late { 0 } else { now.ran };
+        self.longest = self.longest.max(if late { 0 } else { elapsed });
         let seen = task.map_or(Seen::Nothing, seen);
         let before = std::mem::replace(&mut self.before, seen);
         if std::mem::take(&mut self.moved) {

@@ -132,6 +132,15 @@ fn work(random: &mut Random, thread: usize, stall: Nanos, end: Nanos, into: &mut
 /// The ordinary life of a channel: messages now and then, in ones and in floods; and somebody who does not hear them.
 fn messages(random: &mut Random, rule: &ChannelRule, threads: usize, end: Nanos, into: &mut Vec<Timed>) {
     let age = u64::try_from(rule.max_age.as_nanos()).unwrap_or(u64::MAX);
+    if random.one_in(3) {
+        // A wake-up is lost for all of them, as behind one lock.
+        let (at, length) = (random.between(0, end), random.spread(age, 8 * age));
+        into.extend((0..threads).map(|thread| Timed { at, event: Event::Deaf { thread, length } }));
+        into.push(Timed {
+            at: at + random.spread(MS, age),
+            event: Event::Send { messages: random.between(1, 4) },
+        });
+    }
     for _ in 0..random.between(1, 5) {
         let at = random.between(0, end);
         #[allow(clippy::cast_possible_truncation, reason = "a handful")]

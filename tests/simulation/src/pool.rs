@@ -41,5 +41,5 @@ pub fn lag_of_pool(thread: &Thread, threshold: Duration, plan: &Plan) -> Duratio
     }
     let sample = (u64::try_from(threshold.as_nanos()).unwrap_or(u64::MAX) / 125).clamp(4 * MS, 50 * MS)
         + plan.machine.jitter;
-    Duration::from_nanos(thread.account.lag + 2 * plan.machine.lag() + 2 * sample)
+    Duration::from_nanos(thread.account.lag + 2 * plan.machine.lag() + 2 * sample.max(thread.account.longest))
 }

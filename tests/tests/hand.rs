@@ -24,7 +24,8 @@ use shard_tests::{api, wait};
 fn cluster(folder: &Path, mode: &str, http: &str) -> Cluster {
     let append = format!("socket = {:?}\n{http}", socket(folder));
     let settings = Settings { mode: mode.to_owned(), append, ..Settings::default() };
-    Cluster::start(&Plan { shards: 1, settings, ..Plan::default() })
+    // Long enough for its coordinator to wait for a shard that nobody kills for a while.
+    Cluster::start(&Plan { shards: 1, settings, block_deadline: "120s".to_owned(), ..Plan::default() })
 }
 
 fn socket(folder: &Path) -> PathBuf {

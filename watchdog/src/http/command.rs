@@ -164,6 +164,12 @@ pub(super) async fn kill(
             "pid": target.pid,
             "incarnation": target.incarnation,
         }))),
+        KillAnswer::Begun(target) => Ok(Json(json!({
+            "message": format!("the kill of process {} has begun; kill.signals says when its first signal is due", target.pid),
+            "already": false,
+            "pid": target.pid,
+            "incarnation": target.incarnation,
+        }))),
         KillAnswer::Already(target) => Ok(Json(json!({
             "message": format!("the kill of process {} is under way already; nothing more was done", target.pid),
             "already": true,

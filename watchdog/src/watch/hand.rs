@@ -32,6 +32,8 @@ pub enum KillAnswer {
         /// To whom.
         target: TargetIdentity,
     },
+    /// It has begun, and the first signal is due later.
+    Begun(TargetIdentity),
     /// A signal went to this incarnation before, or was asked for before: nothing more was done.
     Already(TargetIdentity),
     /// Nothing is watched that adoption has checked and the judge has seen.
@@ -139,16 +141,51 @@ impl Watch {
     /// Tells whoever asked for a kill what the look came to.
     pub(super) fn answer(&mut self, acted: &Acted, ended: bool) {
         let Some((target, answer)) = self.hand.asked.take() else { return };
-        let signal = acted.steps.iter().flatten().find_map(|(_, step)| match step {
-            Step::Signal { signal, error } => Some((*signal, error.clone())),
-            _ => None,
-        });
-        let told = match signal {
-            Some((signal, None)) => KillAnswer::Sent { signal, target },
-            Some((_, Some(error))) => KillAnswer::Refused { error, target },
-            None if ended => KillAnswer::Ended(target),
-            None => KillAnswer::NoTarget,
+        let began = self.ladder.as_ref().is_some_and(|ladder| ladder.began().is_some());
+        let _ = answer.send(outcome(target, acted, ended, began));
+    }
+}
+
+/// What the look that carries out an order came to.
+fn outcome(target: TargetIdentity, acted: &Acted, ended: bool, began: bool) -> KillAnswer {
+    let signal = acted.steps.iter().flatten().find_map(|(_, step)| match step {
+        Step::Signal { signal, error } => Some((*signal, error.clone())),
+        _ => None,
+    });
+    match signal {
+        Some((signal, None)) => KillAnswer::Sent { signal, target },
+        Some((_, Some(error))) => KillAnswer::Refused { error, target },
+        None if ended => KillAnswer::Ended(target),
+        None if began => KillAnswer::Begun(target),
+        // It was taken away between the order and the look.
+        None => KillAnswer::NoTarget,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_asked_is_told_what_the_look_came_to() {
+        let target = TargetIdentity { pid: 10, start_time: 20, incarnation: 30 };
+        let signalled = |error: Option<&str>| {
+            let mut acted = Acted::default();
+            let error = error.map(str::to_owned);
+            acted.steps[1] = Some((Monotonic(1), Step::Signal { signal: "SIGABRT", error }));
+            acted
         };
-        let _ = answer.send(told);
+        let nothing = Acted::default();
+        let sent = KillAnswer::Sent { signal: "SIGABRT", target };
+        assert_eq!(outcome(target, &signalled(None), false, true), sent);
+        let refused = KillAnswer::Refused { error: "no".to_owned(), target };
+        assert_eq!(outcome(target, &signalled(Some("no")), false, true), refused);
+        assert_eq!(outcome(target, &nothing, true, false), KillAnswer::Ended(target));
+        assert_eq!(
+            outcome(target, &nothing, false, true),
+            KillAnswer::Begun(target),
+            "the first rung is later"
+        );
+        assert_eq!(outcome(target, &nothing, false, false), KillAnswer::NoTarget);
     }
 }

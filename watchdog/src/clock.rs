@@ -8,10 +8,45 @@ pub use shard_judge::clock::Monotonic;
 
 /// Reads `CLOCK_MONOTONIC`. The judge never does: its observation carries the time.
 pub fn now() -> Monotonic {
-    let t = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let seconds = u64::try_from(t.tv_sec).unwrap_or(0);
-    let nanoseconds = u64::try_from(t.tv_nsec).unwrap_or(0);
-    Monotonic(seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds))
+    Monotonic(nanoseconds(rustix::time::clock_gettime(rustix::time::ClockId::Monotonic)))
+}
+
+fn nanoseconds(time: rustix::time::Timespec) -> u64 {
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
+}
+
+/// How long the machine has been suspended: what `CLOCK_BOOTTIME` gains on `CLOCK_MONOTONIC`. Neither of them knows of the wall
+/// clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Suspends {
+    /// The difference at the first reading. In a time namespace it is not what the machine has slept, and may be negative.
+    begin: Option<i64>,
+    told: u64,
+}
+
+/// The two clocks are read one after the other, so what one has gained on the other within a few microseconds is nothing. No
+/// machine goes to sleep for less than this.
+const SHORTEST_SUSPEND: u64 = 1_000_000;
+
+impl Suspends {
+    /// Reads it: nanoseconds since the first reading.
+    pub fn read(&mut self) -> u64 {
+        let boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        // The later of the two readings is the one that is taken off: whatever comes between them makes no suspend.
+        self.take(nanoseconds(boot), now().0)
+    }
+
+    fn take(&mut self, boot: u64, monotonic: u64) -> u64 {
+        let ahead = boot.wrapping_sub(monotonic).cast_signed();
+        let begin = *self.begin.get_or_insert(ahead);
+        let since = u64::try_from(ahead.saturating_sub(begin)).unwrap_or(0);
+        if since >= self.told.saturating_add(SHORTEST_SUSPEND) {
+            self.told = since;
+        }
+        self.told
+    }
 }
 
 /// Ties the monotonic clock to the wall clock once, so that every time of one run is told on one scale even if
@@ -113,6 +148,31 @@ impl Moment {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_suspend_is_one() {
+        const SECOND: u64 = 1_000_000_000;
+        let mut suspends = Suspends::default();
+        // In a time namespace the boot clock may be behind.
+        assert_eq!(suspends.take(5 * SECOND, 9 * SECOND), 0);
+        assert_eq!(suspends.take(6 * SECOND + 900, 10 * SECOND), 0, "read one after the other");
+        assert_eq!(
+            suspends.take(7 * SECOND, 11 * SECOND + SECOND / 2),
+            0,
+            "half a second between the readings"
+        );
+        assert_eq!(suspends.take(68 * SECOND, 12 * SECOND), 60 * SECOND);
+        assert_eq!(suspends.take(69 * SECOND + 900, 13 * SECOND), 60 * SECOND);
+        assert_eq!(suspends.take(0, 14 * SECOND), 60 * SECOND, "it never becomes less");
+        assert_eq!(suspends.take(u64::MAX, 0), 60 * SECOND, "nonsense");
+    }
+
+    #[test]
+    fn a_machine_that_is_awake_is_not_suspended() {
+        let mut suspends = Suspends::default();
+        suspends.read();
+        assert_eq!(suspends.read(), 0);
+    }
 
     fn moment(boot: Option<u128>, seconds: u64, wall: i64) -> Moment {
         Moment {

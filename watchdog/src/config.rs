@@ -133,6 +133,10 @@ pub struct JudgeConfig {
     pub throttled: Duration,
     /// Traced, default 1 h.
     pub traced: Duration,
+    /// Frozen, default 10 min: a freezer, as a rule, thaws within a backup or a migration.
+    pub frozen: Duration,
+    /// Core being written, default 10 min: that of a large process takes minutes.
+    pub core_dumping: Duration,
     /// Stopped, default 60 s.
     pub stopped_at_most: Duration,
     /// What follows a stop past its cap; only a stop may kill. Default kill.
@@ -148,6 +152,8 @@ impl Default for JudgeConfig {
             starved: Duration::from_secs(600),
             throttled: Duration::from_secs(600),
             traced: Duration::from_secs(3600),
+            frozen: Duration::from_secs(600),
+            core_dumping: Duration::from_secs(600),
             stopped_at_most: Duration::from_secs(60),
             stopped_then: On::Kill,
         }

@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use shard_heartbeat::{Reader, TraceContext};
 
 use crate::act::pidfd::TargetHandle;
-use crate::clock::Monotonic;
+use crate::clock::{Monotonic, Suspends};
 use crate::observation::{
     Claim, Declared, Observation, Presence, ProcessObservation, Survivors, TaskObservation, TaskState,
     ThreadObservation, ThrottleObservation,
@@ -28,7 +28,7 @@ use crate::observation::{
 
 use cgroup::CpuStat;
 use segment::{Consumers, SegmentProbe};
-use survivors::survivors;
+use survivors::Fate;
 use task::{TaskDir, TaskStat};
 use thread::WatchedThread;
 use wakeup::{Wakeup, Woken};
@@ -78,6 +78,7 @@ pub struct Probe {
     thread_events: ThreadEvents,
     target: Option<Target>,
     consumers: Vec<Consumers>,
+    suspends: Suspends,
 }
 
 #[derive(Debug)]
@@ -110,7 +111,13 @@ const RETRY_OPENING: Duration = Duration::from_secs(1);
 impl Probe {
     /// A probe without a target.
     pub fn new(thread_events: ThreadEvents) -> Result<Self, Errno> {
-        Ok(Self { wakeup: Wakeup::new()?, thread_events, target: None, consumers: Vec::new() })
+        Ok(Self {
+            wakeup: Wakeup::new()?,
+            thread_events,
+            target: None,
+            consumers: Vec::new(),
+            suspends: Suspends::default(),
+        })
     }
 
     /// Whom to look at while messages wait in a channel.
@@ -218,6 +225,7 @@ impl Probe {
     /// Looks at everything once. `into` is reused.
     pub fn observe(&mut self, at: Monotonic, into: &mut Observation) {
         into.at = at;
+        into.suspended_ns = self.suspends.read();
         into.process = None;
         let Some(target) = self.target.as_mut().filter(|target| !target.execed) else {
             into.threads.clear();
@@ -248,12 +256,13 @@ impl Probe {
             Claim::Dropped => true,
             Claim::Left => false,
         });
-        let survivors = if hidden {
-            Survivors::Unknown
+        let fate = if hidden {
+            Fate { survivors: Survivors::Unknown, core_dumping: false }
         } else if lost || leader_ending {
-            survivors(&target.adopted.proc_dir)
+            let leader = Some(&target.adopted.leader).filter(|_| leader_ending);
+            Fate::ask(&target.adopted.proc_dir, leader)
         } else {
-            Survivors::NotAsked
+            Fate::default()
         };
         target.note_exec(leader);
         if target.execed {
@@ -267,9 +276,10 @@ impl Probe {
             segment_readable: readable,
             exited,
             leader: leader_state.filter(|_| !hidden),
-            survivors,
+            survivors: fate.survivors,
             signalled: target.signalled,
             throttle: target.throttle,
+            core_dumping: fate.core_dumping,
         });
     }
 }

@@ -55,14 +55,14 @@ fn counter() -> impl Strategy<Value = u64> {
 
 fn process() -> impl Strategy<Value = ProcessObservation> {
     let identity = (select(&[1, 4_711, i32::MAX, -1][..]), 0..3_u64, 0..3_u64);
-    let flags = (any::<bool>(), any::<bool>(), option::of(select(STATES)));
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), option::of(select(STATES)));
     let late = (option::of(0..u64::MAX), option::of((counter(), counter())));
     (identity, select(DECLARED), select(SURVIVORS), flags, late).prop_map(
         |(
             (pid, start_time, incarnation),
             declared,
             survivors,
-            (readable, exited, leader),
+            (readable, exited, core_dumping, leader),
             (signalled, throttle),
         )| {
             ProcessObservation {
@@ -74,6 +74,7 @@ fn process() -> impl Strategy<Value = ProcessObservation> {
                 survivors,
                 signalled: signalled.map(Monotonic),
                 throttle: throttle.map(|(periods, time_ns)| ThrottleObservation { periods, time_ns }),
+                core_dumping,
             }
         },
     )
@@ -94,14 +95,14 @@ fn thread() -> impl Strategy<Value = ThreadObservation> {
     let who = (0..4_u32, 0..2_u64, "exec-s[0-2]|[a-zé\\\\ ]{0,15}", select(&[7, 8, -1][..]));
     let claim = select(&[Claim::Live, Claim::Left, Claim::Dropped][..]);
     let presence = select(&[Presence::Present, Presence::Gone, Presence::Unknown][..]);
-    let numbers = (counter(), counter(), counter(), counter());
+    let numbers = (counter(), counter(), counter(), counter(), counter());
     let kernel = (option::of(task()), vec(worker(), 0..4));
     (who, claim, presence, numbers, kernel).prop_map(
         |(
             (slot, generation, name, tid),
             claim,
             presence,
-            (activity, progress, work_key, attempt),
+            (activity, progress, work_key, attempt, deadline_ns),
             (task, workers),
         )| {
             let name = Arc::from(name);
@@ -116,6 +117,7 @@ fn thread() -> impl Strategy<Value = ThreadObservation> {
                 progress,
                 work_key,
                 attempt,
+                deadline_ns,
                 task,
                 workers,
             }
@@ -145,6 +147,8 @@ enum Change {
     Task(Index, Option<TaskObservation>),
     Workers(Index, Vec<WorkerObservation>),
     Traffic(Index, u64),
+    Deadline(Index, u64),
+    Suspend(u64),
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -156,6 +160,8 @@ fn change() -> impl Strategy<Value = Change> {
         4 => (any::<Index>(), option::of(task())).prop_map(|(place, to)| Change::Task(place, to)),
         4 => (any::<Index>(), vec(worker(), 0..4)).prop_map(|(place, to)| Change::Workers(place, to)),
         2 => (any::<Index>(), counter()).prop_map(|(place, to)| Change::Traffic(place, to)),
+        2 => (any::<Index>(), counter()).prop_map(|(place, to)| Change::Deadline(place, to)),
+        1 => counter().prop_map(Change::Suspend),
     ]
 }
 
@@ -183,6 +189,8 @@ fn apply(now: &mut Observation, change: Change) {
         Change::Progress(place, to) if threads > 0 => now.threads[place.index(threads)].progress = to,
         Change::Task(place, to) if threads > 0 => now.threads[place.index(threads)].task = to,
         Change::Workers(place, to) if threads > 0 => now.threads[place.index(threads)].workers = to,
+        Change::Deadline(place, to) if threads > 0 => now.threads[place.index(threads)].deadline_ns = to,
+        Change::Suspend(to) => now.suspended_ns = to,
         Change::Traffic(place, to) if channels > 0 => now.channels[place.index(channels)].sent = to,
         _ => {}
     }
@@ -312,6 +320,7 @@ fn a_minute_of_a_busy_shard_fits_into_the_ring() {
         survivors: Survivors::NotAsked,
         signalled: None,
         throttle: None,
+        core_dumping: false,
     });
     now.threads = (0..8)
         .map(|slot| ThreadObservation {
@@ -325,6 +334,7 @@ fn a_minute_of_a_busy_shard_fits_into_the_ring() {
             progress: 0,
             work_key: 19_000_000,
             attempt: 1,
+            deadline_ns: 0,
             task: None,
             workers: Vec::new(),
         })

@@ -44,6 +44,7 @@ impl Shard {
             survivors: Survivors::NotAsked,
             signalled: None,
             throttle: None,
+            core_dumping: false,
         };
         let thread = ThreadObservation {
             slot: 0,
@@ -56,11 +57,13 @@ impl Shard {
             progress: 1,
             work_key: 19_000_000,
             attempt: 1,
+            deadline_ns: 0,
             task: None,
             workers: Vec::new(),
         };
         let seen = Observation {
             at: Monotonic(BEGAN),
+            suspended_ns: 0,
             process: Some(process),
             threads: vec![thread],
             channels: Vec::new(),

@@ -14,6 +14,7 @@ use std::fmt;
 use std::time::Duration;
 
 use shard_watchdog::config::On;
+use shard_watchdog::judge::policy::SAMPLES_APART;
 use shard_watchdog::judge::{Condemnation, Decision, Note};
 use shard_watchdog::observation::{Claim, Declared, Survivors, TaskState, WaitChannel};
 use shard_watchdog::snapshot::TargetIdentity;
@@ -443,7 +444,7 @@ impl Invariants {
                 if slept && !thread.account.mixed && thread.pool.is_empty() { Duration::ZERO } else { lag };
             let stalled = thread.ended.is_none()
                 && thread.claim == Claim::Live
-                && sure >= threshold + lag
+                && sure >= threshold.max(two_samples(thread)) + lag
                 && thread.account.sure >= thread.account.before_reload + plan.machine.lag()
                 && thread.account.gained;
             let broken = if stalled {
@@ -477,4 +478,10 @@ impl Invariants {
 
 fn nanos(duration: Duration) -> Nanos {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// No stall is told before two samples of the kernel's view lie far enough apart: the first comes up to a look after the last
+/// progress, the second up to a look later than it could.
+fn two_samples(thread: &Thread) -> Duration {
+    SAMPLES_APART + Duration::from_nanos(2 * thread.account.longest)
 }

@@ -141,6 +141,7 @@ impl Observer {
             survivors: if asked { process.survivors(now, machine) } else { Survivors::NotAsked },
             signalled: self.signalled,
             throttle: self.throttle.1,
+            core_dumping: false,
         });
         false
     }
@@ -176,6 +177,7 @@ fn words(thread: &Thread) -> ThreadObservation {
         progress: thread.total_progress(),
         work_key: thread.work_key,
         attempt: u64::from(thread.working()),
+        deadline_ns: 0,
         task: None,
         workers: Vec::new(),
     }

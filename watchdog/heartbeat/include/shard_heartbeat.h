@@ -71,7 +71,7 @@
 #define SHB_T_ACTIVITY 0x48 /* activity word, even = idle, odd = working */
 #define SHB_T_WORK_KEY 0x50 /* work key */
 #define SHB_T_ATTEMPT 0x58 /* attempt */
-#define SHB_T_DEADLINE 0x60 /* deadline of the work, in nanoseconds from its start; zero = none */
+#define SHB_T_DEADLINE 0x60 /* how long the work may stand still, in nanoseconds; zero = none */
 #define SHB_T_TRACE_ID 0x68 /* trace id, 16 bytes (stamped) */
 #define SHB_T_SPAN_ID 0x78 /* span id, 8 bytes (stamped) */
 #define SHB_T_TRACE_FLAGS 0x80 /* trace flags (stamped) */

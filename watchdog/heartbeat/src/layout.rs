@@ -114,7 +114,7 @@ pub const T_ACTIVITY: usize = 0x48;
 pub const T_WORK_KEY: usize = 0x50;
 /// Thread slot: attempt.
 pub const T_ATTEMPT: usize = 0x58;
-/// Thread slot: deadline of the work, in nanoseconds from its start; zero = none.
+/// Thread slot: how long the work may stand still, in nanoseconds; zero = none.
 pub const T_DEADLINE: usize = 0x60;
 /// Thread slot: trace id, 16 bytes (stamped).
 pub const T_TRACE_ID: usize = 0x68;

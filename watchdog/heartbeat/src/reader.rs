@@ -45,7 +45,7 @@ pub struct Description {
     pub work_key: u64,
     /// Attempt of that work.
     pub attempt: u64,
-    /// Deadline of that work, in nanoseconds from its start; 0 = none.
+    /// How long that work may stand still, in nanoseconds; 0 = none.
     pub deadline_ns: u64,
     /// Trace context of that work.
     pub trace: TraceContext,

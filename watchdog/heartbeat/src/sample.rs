@@ -52,7 +52,7 @@ pub struct ThreadSample {
     pub work_key: u64,
     /// Attempt of that work.
     pub attempt: u64,
-    /// Deadline of that work, in nanoseconds from its start; 0 = none.
+    /// How long that work may stand still, in nanoseconds; 0 = none.
     pub deadline_ns: u64,
     /// Sequence word: equal and even in two samples means that nothing but lanes and claims has changed between them.
     pub sequence: u64,

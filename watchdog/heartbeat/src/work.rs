@@ -28,7 +28,8 @@ pub struct Work {
     pub key: u64,
     /// Which attempt this is.
     pub attempt: u64,
-    /// How long the work may take, from its start; `None` = no deadline of its own.
+    /// How long the work may go without progress in time in which it could have made some; `None`: as long as the config says.
+    /// More than that, or less than 150 ms, cannot be had.
     pub deadline: Option<Duration>,
     /// The span it belongs to.
     pub trace: TraceContext,
@@ -46,7 +47,7 @@ impl Work {
         Work { attempt, ..self }
     }
 
-    /// The same with a deadline, counted from the start of the work.
+    /// The same with a deadline, counted from its last progress.
     #[must_use]
     pub fn deadline(self, deadline: Duration) -> Work {
         Work { deadline: Some(deadline), ..self }

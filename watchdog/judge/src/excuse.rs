@@ -9,7 +9,7 @@ use crate::verdict::ExcuseKind;
 /// How many kinds there are.
 const KINDS: usize = ExcuseKind::ALL.len();
 
-/// What has no cap in the config: a freezer, as a rule, thaws within a backup or a migration; a core of a large process is
+/// Unless somebody says otherwise: a freezer, as a rule, thaws within a backup or a migration; a core of a large process is
 /// written within minutes.
 const UNCONFIGURED: Duration = Duration::from_secs(600);
 

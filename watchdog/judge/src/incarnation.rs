@@ -21,7 +21,7 @@ use crate::verdict::{ExcuseKind, Health, Reason, Verdict};
 
 use super::channel::ChannelTrial;
 use super::excuse::Caps;
-use super::policy::{Policy, THREAD_POLL};
+use super::policy::{LONGEST_LOOK, Policy, THREAD_POLL};
 use super::thread::{ThreadLook, ThreadTrial};
 use super::{Condemnation, Finding, Look, Note, Why, says_it_ends};
 use crate::observation::Declared;
@@ -55,6 +55,8 @@ pub struct Incarnation {
     unpublished: Vec<usize>,
     exiting_since: Option<Monotonic>,
     ends_on_purpose: bool,
+    /// The kernel writes its core.
+    core_dumping: bool,
     stopped_since: Option<Monotonic>,
     unsettled: bool,
     alone_since: Option<Monotonic>,
@@ -79,6 +81,7 @@ impl Incarnation {
             unpublished: Vec::new(),
             exiting_since: None,
             ends_on_purpose: false,
+            core_dumping: false,
             stopped_since: None,
             unsettled: false,
             alone_since: None,
@@ -108,10 +111,14 @@ impl Incarnation {
         self.requested.is_some()
     }
 
-    /// Whether it stands condemned for a stalled thread that is excused now. What a person asked for waits for no excuse.
+    /// Whether it stands condemned for a stalled thread that is excused now, or for anything while its core is written.
+    /// What a person asked for waits for no excuse.
     pub fn is_held(&self) -> bool {
         if self.is_requested() {
             return false;
+        }
+        if self.core_dumping && self.condemned.is_some() {
+            return true;
         }
         let stalled = self.condemned.as_ref().filter(|condemned| condemned.reason == Reason::Stalled);
         let trial = stalled.and_then(|condemned| self.trial(condemned.slot?));
@@ -192,7 +199,8 @@ impl Incarnation {
         excused: &mut [Duration; ExcuseKind::ALL.len()],
         notes: &mut Vec<Note>,
     ) -> Finding {
-        let look = Look { throttled: self.is_throttled(process.throttle, look.at), ..look };
+        let throttled = self.is_throttled(process.throttle, look.at);
+        let look = Look { throttled, core_dumping: process.core_dumping, ..look };
         let cause = self.look_at_threads(policy, seen, look, excused, notes);
         self.count_missing(policy);
         let deaf = self.look_at_channels(policy, seen, look, process.segment_readable, notes);
@@ -203,7 +211,12 @@ impl Incarnation {
         let ending = self.exiting_since.is_some();
         let condemnation = if let Some(why) = &self.requested {
             Some(self.requested(why, look.at))
+        } else if process.core_dumping {
+            // It is ending, and not hung: whatever it shows is the kernel's work. What its end comes to is judged when it is written.
+            self.unsettled = false;
+            None
         } else if ending {
+            self.unsettled = false;
             self.exit_hung(policy, look.at)
         } else {
             // While the segment cannot be read nobody knows whether the thread left before it ended.
@@ -252,7 +265,9 @@ impl Incarnation {
                 None => {
                     self.threads.push(ThreadTrial::new(thread, policy.rule_for(&thread.name), look.at));
                     // Nobody missed any of its time: it begins here.
-                    (self.threads.len() - 1, Look { elapsed: Duration::ZERO, late: false, ..look })
+                    let now =
+                        Look { elapsed: Duration::ZERO, late: false, suspended: Duration::ZERO, ..look };
+                    (self.threads.len() - 1, now)
                 }
             };
             let Some(trial) = self.threads.get_mut(index) else { continue };
@@ -303,6 +318,11 @@ impl Incarnation {
     }
 
     fn look_at_process(&mut self, process: &ProcessObservation, look: Look) {
+        self.core_dumping = process.core_dumping;
+        if look.core_dumping && !look.late {
+            // A process that writes its core cannot get on with its end.
+            self.exiting_since = self.exiting_since.map(|since| since.plus(look.elapsed));
+        }
         if look.late {
             // Nobody watched meanwhile: that time may not bring a deadline nearer.
             for since in [&mut self.exiting_since, &mut self.stopped_since].into_iter().flatten() {
@@ -336,7 +356,7 @@ impl Incarnation {
 
     /// The verdict on a process that nothing condemns.
     fn standing(&self, policy: &Policy, process: &ProcessObservation, at: Monotonic) -> Finding {
-        if self.exiting_since.is_some() {
+        if self.exiting_since.is_some() && !self.core_dumping {
             let why = if self.ends_on_purpose {
                 "the process is stopping in an orderly way"
             } else {
@@ -353,6 +373,10 @@ impl Incarnation {
             );
             return Finding { verdict: Verdict::Excused, why: Why::Changed(why) };
         }
+        if self.core_dumping {
+            let why = "the kernel writes the core of the process";
+            return Finding { verdict: Verdict::Excused, why: Why::Fixed(why) };
+        }
         if stopped || watched().any(|t| t.health == Health::Excused) {
             let named = watched().find(|t| t.health == Health::Excused).and_then(|t| t.excuse);
             let why = match (stopped, named) {
@@ -362,6 +386,7 @@ impl Incarnation {
                 (false, Some(ExcuseKind::Throttled)) => {
                     "a watched thread has used up the CPU quota of its cgroup"
                 }
+                (false, Some(ExcuseKind::Suspended)) => "the machine was suspended",
                 (false, Some(ExcuseKind::ObserverLate)) => "the watchdog itself was late and cannot know",
                 (false, _) => "a watched thread stands still through no fault of its own",
             };
@@ -414,6 +439,10 @@ impl Incarnation {
     pub fn look_at(&self, policy: &Policy, at: Monotonic) -> Monotonic {
         if self.condemned.is_some() {
             return at.plus(LOOK_CONDEMNED);
+        }
+        if self.core_dumping {
+            // Its end arrives as an event.
+            return at.plus(LONGEST_LOOK);
         }
         if self.unsettled {
             return at.plus(LOOK_ENDING);
@@ -478,7 +507,7 @@ fn note(
     if let Some((kind, lost)) = brought.excused
         && let Some(sum) = excused.get_mut(kind as usize)
     {
-        *sum += lost;
+        *sum = sum.saturating_add(lost);
     }
     if brought.excuse_changed {
         notes.push(Note::Excuse { thread: trial.name.clone(), kind: trial.excuse });

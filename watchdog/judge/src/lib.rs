@@ -59,6 +59,8 @@ pub struct Judge {
     recovering: Option<Recovery>,
     next_look: Option<Monotonic>,
     previous_look: Option<Monotonic>,
+    /// How long the machine had been suspended by then.
+    suspended_ns: u64,
     excused: [Duration; ExcuseKind::ALL.len()],
     notes: Vec<Note>,
 }
@@ -211,6 +213,7 @@ impl Judge {
             recovering: None,
             next_look: None,
             previous_look: None,
+            suspended_ns: 0,
             excused: [Duration::ZERO; ExcuseKind::ALL.len()],
             notes: Vec::new(),
         }
@@ -251,7 +254,16 @@ impl Judge {
         self.notes.clear();
         let late_by = self.next_look.map_or(Duration::ZERO, |due| seen.at.since(due));
         let elapsed = self.previous_look.map_or(Duration::ZERO, |before| seen.at.since(before));
-        let look = Look { at: seen.at, elapsed, late: late_by > OBSERVER_LATE, throttled: false };
+        let slept = seen.suspended_ns.saturating_sub(self.suspended_ns);
+        let suspended = Duration::from_nanos(if self.previous_look.is_some() { slept } else { 0 });
+        let look = Look {
+            at: seen.at,
+            elapsed,
+            late: late_by > OBSERVER_LATE || !suspended.is_zero(),
+            suspended,
+            throttled: false,
+            core_dumping: false,
+        };
         match &seen.process {
             Some(process) => self.observe_process(policy, seen, process, look),
             None => self.observe_nothing(policy, look),
@@ -259,6 +271,7 @@ impl Judge {
         let look_at = self.look_at(policy, seen.at);
         self.next_look = Some(look_at);
         self.previous_look = Some(seen.at);
+        self.suspended_ns = seen.suspended_ns;
         Decision {
             verdict: self.verdict,
             condemned: self.current.as_ref().is_some_and(|c| c.condemned().is_some()),
@@ -399,10 +412,14 @@ pub struct Look {
     pub at: Monotonic,
     /// Since the last one.
     pub elapsed: Duration,
-    /// Whether it came so late that it is void.
+    /// Whether it is void: it came too late, or the machine was suspended since the last one.
     pub late: bool,
+    /// For how long the machine was suspended since the last one, in time that the clock of the looks does not count.
+    pub suspended: Duration,
     /// Whether the cgroups of the process say that they hold it back now, or did a moment ago.
     pub throttled: bool,
+    /// Whether the kernel writes the core of the process.
+    pub core_dumping: bool,
 }
 
 /// The sentence behind a verdict, written only when it is needed: most looks change nothing.

@@ -13,6 +13,9 @@ use crate::target::TargetIdentity;
 pub struct Observation {
     /// When the look began.
     pub at: Monotonic,
+    /// How long the machine has been suspended since it was started, nanoseconds: what `CLOCK_BOOTTIME` has beyond
+    /// `CLOCK_MONOTONIC`. Grows by a suspend and by nothing else.
+    pub suspended_ns: u64,
     /// The process, or `None` while none is watched.
     pub process: Option<ProcessObservation>,
     /// Its registered threads (or, without a segment, the threads whose names match a rule).
@@ -41,6 +44,8 @@ pub struct ProcessObservation {
     /// What its cgroups say of throttling, as of when that was last read: while a thread that stands still is runnable, and not
     /// at every look.
     pub throttle: Option<ThrottleObservation>,
+    /// Whether the kernel writes its core. Looked at only when the leader, or a thread, is on its way out: all of them are then.
+    pub core_dumping: bool,
 }
 
 /// How much the CPU bandwidth limit of a process's cgroup, and of those above it, has held back. Of all CPUs together, and told
@@ -109,6 +114,9 @@ pub struct ThreadObservation {
     pub work_key: u64,
     /// Which attempt.
     pub attempt: u64,
+    /// How long that work may stand still by its owner's own word, nanoseconds; zero: it says nothing. Hostile like every word
+    /// of the segment.
+    pub deadline_ns: u64,
     /// What the kernel says of it. Read only while it is at work and has shown no progress since the last look.
     pub task: Option<TaskObservation>,
     /// The workers in its lanes, for which it may be waiting. Read when `task` is, and as many as the probe has room for.

@@ -15,7 +15,14 @@ const LOOKS_PER_THRESHOLD: u32 = 125;
 /// More than 250 looks a second would cost more than 0.1 % of a core.
 const SHORTEST_LOOK: Duration = Duration::from_millis(4);
 /// Work that begins between two looks is seen this much too late at most, whatever the threshold.
-const LONGEST_LOOK: Duration = Duration::from_millis(50);
+pub(super) const LONGEST_LOOK: Duration = Duration::from_millis(50);
+/// A stall is told by two samples of the kernel's view at least this far apart: five of a kernel's longest ticks, so that a thread
+/// that runs has shown CPU time, and one that only passes through a lock has left it.
+pub const SAMPLES_APART: Duration = Duration::from_millis(50);
+/// A piece of work that gives itself less time than this is given this much. Its standing still may begin a look before it is
+/// seen, and two samples must lie [`SAMPLES_APART`], of which either may be a look late: anything shorter could not be judged
+/// sooner.
+pub const SHORTEST_DEADLINE: Duration = Duration::from_millis(150);
 /// A process in which nothing has been at work for a while is looked at so many times less often.
 const AT_REST: u32 = 4;
 /// Up to this threshold the overshoot stays below 10 ms also after a rest.

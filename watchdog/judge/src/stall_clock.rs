@@ -5,6 +5,8 @@ use core::time::Duration;
 use crate::observation::{TaskObservation, TaskState, WaitChannel};
 use crate::verdict::ExcuseKind;
 
+use super::policy::SAMPLES_APART;
+
 /// The longest tick of a kernel (`CONFIG_HZ=100`). The CPU time of a thread that runs is brought up to date at the tick, so one
 /// that has shown no new CPU time for less than this may have had it all the same.
 const LONGEST_TICK: Duration = Duration::from_millis(10);
@@ -29,8 +31,25 @@ pub struct StallClock {
     held: Option<ExcuseKind>,
     /// The last look was void or told nothing, so that the next one has nothing to be compared with.
     blind: bool,
-    first: Option<TaskObservation>,
     last: Option<TaskObservation>,
+    /// Time since the last progress in which somebody watched.
+    watched: Duration,
+    /// At least [`SAMPLES_APART`] before `middle`, which is at most that much older than `newest`, but for the time between two
+    /// looks: what it is like now, not what it was like when it began to stand still.
+    earlier: Option<Sample>,
+    middle: Option<Sample>,
+    newest: Option<Sample>,
+}
+
+/// What one look found of a thread that nothing held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// The kernel's view.
+    pub task: TaskObservation,
+    /// What was counted by then.
+    pub counted: Duration,
+    /// When, in watched time since the last progress.
+    pub watched: Duration,
 }
 
 /// Looks between which nothing but the run queue can have kept the thread.
@@ -74,9 +93,10 @@ impl StallClock {
         self.ran.saturating_add(self.proved)
     }
 
-    /// The first and the last look at the kernel's view since the last progress.
-    pub const fn looks(&self) -> (Option<TaskObservation>, Option<TaskObservation>) {
-        (self.first, self.last)
+    /// The newest sample of the kernel's view, and before it one that is at least [`SAMPLES_APART`] older. `None` until there are
+    /// two such since the last progress.
+    pub fn samples(&self) -> Option<(Sample, Sample)> {
+        Some((self.earlier?, self.newest?))
     }
 
     /// Accounts for `elapsed` of a thread that has ended: it can excuse nothing any more, but the watchdog's own lateness.
@@ -91,6 +111,7 @@ impl StallClock {
     /// An interval with an unreadable end counts for nothing: a late kill is better than a false one.
     pub fn advance(&mut self, elapsed: Duration, task: Option<TaskObservation>, late: bool) -> Interval {
         let before = self.counted();
+        self.watched = self.watched.saturating_add(if late { Duration::ZERO } else { elapsed });
         let excuse = match task {
             _ if late => {
                 self.close();
@@ -111,10 +132,22 @@ impl StallClock {
                 self.held = held(now);
                 self.open(now);
             }
-            self.first.get_or_insert(now);
             self.last = Some(now);
+            if self.held.is_none() {
+                self.sample(now);
+            }
         }
         Interval { counted: self.counted().saturating_sub(before), excuse }
+    }
+
+    fn sample(&mut self, task: TaskObservation) {
+        let now = Sample { task, counted: self.counted(), watched: self.watched };
+        self.newest = Some(now);
+        let middle = *self.middle.get_or_insert(now);
+        if self.watched.saturating_sub(middle.watched) >= SAMPLES_APART {
+            self.earlier = Some(middle);
+            self.middle = Some(now);
+        }
     }
 
     fn advance_to(&mut self, elapsed: Duration, now: TaskObservation) -> Option<ExcuseKind> {

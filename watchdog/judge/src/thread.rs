@@ -12,7 +12,7 @@ use crate::verdict::{ExcuseKind, Health, StallKind};
 
 use super::Look;
 use super::excuse::{Caps, Excused};
-use super::policy::Rule;
+use super::policy::{Rule, SHORTEST_DEADLINE};
 use super::stall_clock::{Interval, StallClock};
 use super::workers::Workers;
 
@@ -62,6 +62,9 @@ pub struct ThreadTrial {
     /// Changes of its work seen while it was never caught idle.
     other_work: u32,
     dropped_since: Option<Monotonic>,
+    /// The least that its owner has given this work since its last progress. Not what it says now: a word that comes and goes
+    /// would condemn it anew each time.
+    deadline: Option<Duration>,
     advanced: bool,
     /// Whether it was part of the last observation.
     pub present: bool,
@@ -109,6 +112,7 @@ impl ThreadTrial {
             progress: seen.progress,
             other_work: 0,
             dropped_since: None,
+            deadline: deadline(seen),
             advanced: true,
             present: true,
             left: false,
@@ -134,8 +138,12 @@ impl ThreadTrial {
         // Words that were garbage for a moment may have said that it left.
         self.left = false;
         let dropped = seen.claim == Claim::Dropped && {
-            let since = *self.dropped_since.get_or_insert(look.at);
-            look.at.since(since) >= DROPPED_FOR
+            let since = self.dropped_since.get_or_insert(look.at);
+            if look.late || look.core_dumping {
+                // Nobody watched, or it cannot get on: it had no chance to end.
+                *since = since.plus(look.elapsed);
+            }
+            look.at.since(*since) >= DROPPED_FOR
         };
         if seen.presence == Presence::Gone || dropped {
             self.last_words(seen);
@@ -149,7 +157,8 @@ impl ThreadTrial {
             self.beat(seen, look.at, &mut brought);
             return brought;
         }
-        if !seen.working() {
+        // Nobody can work while the core is written: who is idle then could not begin either.
+        if !seen.working() && !look.core_dumping {
             self.health = Health::Idle;
             self.set_excuse(None, &mut brought);
             return brought;
@@ -161,6 +170,18 @@ impl ThreadTrial {
     /// Time counted against it since its last progress.
     pub const fn counted(&self) -> Duration {
         self.workers.counted()
+    }
+
+    /// Time that counts against it without progress that is a stall. Its owner may ask for less than its rule gives, never for
+    /// more, and for no less than two samples take.
+    pub fn stall_after(&self, rule: &Rule) -> Duration {
+        self.deadline
+            .map_or(rule.stall_after, |deadline| rule.stall_after.min(deadline.max(SHORTEST_DEADLINE)))
+    }
+
+    /// The same for a warning.
+    pub fn warn_after(&self, rule: &Rule) -> Duration {
+        rule.warn_after.min(self.stall_after(rule))
     }
 
     /// What it was at when it ended, which may be younger than the last look.
@@ -206,6 +227,7 @@ impl ThreadTrial {
         self.activity = seen.activity;
         self.progress = seen.progress;
         self.last_beat = at;
+        self.deadline = deadline(seen);
         self.clock.reset();
         self.workers.reset();
         self.excused.reset();
@@ -222,16 +244,21 @@ impl ThreadTrial {
         look: Look,
         brought: &mut ThreadLook,
     ) {
-        let interval = self.clock.advance(look.elapsed, seen.task, look.late);
+        self.deadline = self.deadline.into_iter().chain(deadline(seen)).min();
+        // Of a process whose core is written the kernel tells nothing that means anything.
+        let task = seen.task.filter(|_| !look.core_dumping);
+        let interval = self.clock.advance(look.elapsed, task, look.late);
         let interval = self.workers.advance(&self.clock, interval, &seen.workers, look.elapsed, look.late);
         // The thread's own counters say how long, its cgroup's say why.
         let excuse = match interval.excuse {
+            _ if !look.suspended.is_zero() => Some(ExcuseKind::Suspended),
+            None if look.core_dumping => Some(ExcuseKind::CoreDumping),
             Some(ExcuseKind::Starved) if look.throttled => Some(ExcuseKind::Throttled),
             excuse => excuse,
         };
         let interval = Interval { excuse, ..interval };
         self.advanced = !interval.counted.is_zero() || look.elapsed.is_zero();
-        let lost = look.elapsed.saturating_sub(interval.counted);
+        let lost = look.elapsed.saturating_sub(interval.counted).saturating_add(look.suspended);
         brought.excused = interval.excuse.map(|kind| (kind, lost));
         brought.excuse_over = interval.excuse.filter(|kind| self.excused.add(*kind, lost, caps));
         self.set_excuse(interval.excuse, brought);
@@ -241,12 +268,14 @@ impl ThreadTrial {
         // A verdict falls in time that counts: a threshold that a reload moved below what was counted condemns nobody while it is
         // stopped, or while the watchdog itself was away, or of whom the kernel tells nothing because its process has begun to end.
         let now = self.excuse.is_none() && seen.task.is_some() || !interval.counted.is_zero();
-        self.health = if counted >= rule.stall_after && now {
+        // And it says how it stands still, which a single look at the kernel's view cannot tell.
+        let now = now && self.clock.samples().is_some();
+        self.health = if counted >= self.stall_after(rule) && now {
             brought.stalled = true;
             Health::Stalled
         } else if self.excuse.is_some() {
             Health::Excused
-        } else if counted >= rule.warn_after {
+        } else if counted >= self.warn_after(rule) {
             Health::Late
         } else {
             Health::Working
@@ -259,24 +288,25 @@ impl ThreadTrial {
         self.over_cap &= excuse.is_some();
     }
 
-    /// How it stands still, from the first and the last look since its last progress.
+    /// How it stands still, from the newest sample of the kernel's view and one at least 50 ms before it: both must say the same.
     pub fn kind(&self) -> StallKind {
-        let (Some(first), Some(last)) = self.clock.looks() else { return StallKind::Unknown };
-        let used = match (last.cpu_ns, first.cpu_ns) {
-            (Some(last), Some(first)) => Some(Duration::from_nanos(last.saturating_sub(first))),
-            _ => None,
-        };
-        let busy = used.map(|used| used > self.counted() / 2);
+        let Some((earlier, last)) = self.clock.samples() else { return StallKind::Unknown };
+        let counted = last.counted.saturating_sub(earlier.counted);
+        let (earlier, last) = (earlier.task, last.task);
+        let busy = earlier
+            .cpu_ns
+            .zip(last.cpu_ns)
+            .is_some_and(|(earlier, last)| Duration::from_nanos(last.saturating_sub(earlier)) > counted / 2);
         // A thread that waits for one that burns CPU is not what is locked. It may wake up now and then to look round, and be seen so.
         let works = self.workers.told().is_some_and(|(_, ran)| ran > self.counted() / 2);
-        match (last.state, busy) {
-            (TaskState::DiskSleep, _) => StallKind::IoWait,
-            (TaskState::Sleeping | TaskState::Running, _) if works => StallKind::Livelock,
-            (TaskState::Running, Some(true)) | (TaskState::Sleeping, Some(true)) => StallKind::Livelock,
-            (TaskState::Sleeping, _) => match last.wait {
-                Some(WaitChannel::Futex) => StallKind::Deadlock,
-                Some(WaitChannel::Other) => StallKind::Blocked,
-                Some(WaitChannel::Frozen) | None => StallKind::Unknown,
+        let runs = |state| matches!(state, TaskState::Running | TaskState::Sleeping);
+        match (earlier.state, last.state) {
+            (TaskState::DiskSleep, TaskState::DiskSleep) => StallKind::IoWait,
+            (earlier, last) if runs(earlier) && runs(last) && (busy || works) => StallKind::Livelock,
+            (TaskState::Sleeping, TaskState::Sleeping) => match (earlier.wait, last.wait) {
+                (Some(WaitChannel::Futex), Some(WaitChannel::Futex)) => StallKind::Deadlock,
+                (Some(WaitChannel::Other), Some(WaitChannel::Other)) => StallKind::Blocked,
+                _ => StallKind::Unknown,
             },
             _ => StallKind::Unknown,
         }
@@ -300,6 +330,11 @@ impl ThreadTrial {
         if self.activity & 1 == 0 || self.left || self.health == Health::Gone {
             return None;
         }
-        Some(rule.stall_after.saturating_sub(self.counted()))
+        Some(self.stall_after(rule).saturating_sub(self.counted()))
     }
+}
+
+/// What the owner of a slot gives its work.
+fn deadline(seen: &ThreadObservation) -> Option<Duration> {
+    (seen.working() && seen.deadline_ns != 0).then(|| Duration::from_nanos(seen.deadline_ns))
 }

@@ -72,6 +72,7 @@ fn thread(slot: u32, name: &str) -> ThreadObservation {
         progress: 0,
         work_key: 0,
         attempt: 0,
+        deadline_ns: 0,
         task: asleep(),
         workers: Vec::new(),
     }
@@ -105,6 +106,7 @@ impl History {
             survivors: Survivors::NotAsked,
             signalled: None,
             throttle: None,
+            core_dumping: false,
         };
         let channel = ChannelObservation {
             slot: 0,
@@ -115,6 +117,7 @@ impl History {
         };
         let now = Observation {
             at: Monotonic(1_000_000_000),
+            suspended_ns: 0,
             process: Some(process),
             threads: vec![thread(0, "exec-s0")],
             channels: vec![channel],

@@ -69,6 +69,7 @@ impl History {
             progress: 0,
             work_key: 0,
             attempt: 0,
+            deadline_ns: 0,
             task: None,
             workers: Vec::new(),
         };
@@ -81,9 +82,11 @@ impl History {
             survivors: Survivors::NotAsked,
             signalled: None,
             throttle: None,
+            core_dumping: false,
         };
         let now = Observation {
             at: Monotonic(1_000_000_000),
+            suspended_ns: 0,
             process: Some(process),
             threads: vec![thread],
             channels: Vec::new(),
@@ -650,6 +653,7 @@ fn second(slot: u32, generation: u64, name: &str) -> ThreadObservation {
         progress: 0,
         work_key: 0,
         attempt: 0,
+        deadline_ns: 0,
         task: None,
         workers: Vec::new(),
     }

@@ -44,6 +44,7 @@ fn seen(at_ms: u64, incarnation: u64) -> Observation {
         survivors: Survivors::NotAsked,
         signalled: None,
         throttle: None,
+        core_dumping: false,
     };
     Observation { at: Monotonic(at_ms * 1_000_000), process: Some(process), ..Observation::default() }
 }

@@ -56,7 +56,9 @@ pub fn policy(
         excuse_caps: Caps::default()
             .with(ExcuseKind::Starved, judge.starved)
             .with(ExcuseKind::Throttled, judge.throttled)
-            .with(ExcuseKind::Traced, judge.traced),
+            .with(ExcuseKind::Traced, judge.traced)
+            .with(ExcuseKind::Frozen, judge.frozen)
+            .with(ExcuseKind::CoreDumping, judge.core_dumping),
         restart_within,
         poll_threads,
     }

@@ -68,6 +68,8 @@ pub(super) fn judge(
         set(&mut judge.starved, excuse.duration("starved", complaints));
         set(&mut judge.throttled, excuse.duration("throttled", complaints));
         set(&mut judge.traced, excuse.duration("traced", complaints));
+        set(&mut judge.frozen, excuse.duration("frozen", complaints));
+        set(&mut judge.core_dumping, excuse.duration("core_dumping", complaints));
         if let Some(mut stopped) = excuse.table("stopped", complaints) {
             set(&mut judge.stopped_at_most, stopped.duration("at_most", complaints));
             let read = |value: &DeValue<'_>| match value.as_str()? {

@@ -82,6 +82,7 @@ impl SegmentProbe {
                 progress: 0,
                 work_key: 0,
                 attempt: 0,
+                deadline_ns: 0,
                 task: None,
                 workers: old.as_mut().map(|old| std::mem::take(&mut old.workers)).unwrap_or_default(),
             };
@@ -93,6 +94,7 @@ impl SegmentProbe {
                     seen.progress = words.lanes.fingerprint();
                     seen.work_key = words.work_key;
                     seen.attempt = words.attempt;
+                    seen.deadline_ns = words.deadline_ns;
                 }
                 // The slot has been used again by another thread: this one must have left, or is gone by its pidfd.
                 (true, None, _) => seen.claim = Claim::Left,

@@ -7,16 +7,40 @@ use rustix::io::Errno;
 
 use crate::observation::Survivors;
 
-use super::task::TaskDir;
+use super::task::{TaskDir, TaskFate};
+
+/// What becomes of a process of which a task is on its way out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fate {
+    /// Whether it goes on.
+    pub survivors: Survivors,
+    /// Whether its core is being written. All of its tasks are on their way out then.
+    pub core_dumping: bool,
+}
+
+impl Fate {
+    const DUMPS_CORE: Self = Self { survivors: Survivors::None, core_dumping: true };
+    const UNKNOWN: Self = Self { survivors: Survivors::Unknown, core_dumping: false };
+
+    /// Asks the kernel. `leader`: the main thread, if that is on its way out.
+    pub fn ask(proc_dir: &Path, leader: Option<&TaskDir>) -> Self {
+        // One line tells it for the whole process, as long as its main thread has memory; its other tasks need not be asked.
+        match leader.and_then(TaskDir::status).and_then(|status| status.core_dumping) {
+            Some(true) => Self::DUMPS_CORE,
+            _ => survivors(proc_dir),
+        }
+    }
+}
 
 /// Looks for threads that are neither exiting nor bound to be killed. Stops at the second.
 ///
 /// Two are needed: the thread that begins an exit or an exec marks all others in one critical section and itself only
 /// later, so it alone proves nothing in that moment.
-pub fn survivors(proc_dir: &Path) -> Survivors {
+fn survivors(proc_dir: &Path) -> Fate {
+    let of = |survivors| Fate { survivors, core_dumping: false };
     let tasks = proc_dir.join("task");
     let Ok(entries) = std::fs::read_dir(&tasks) else {
-        return if proc_dir.exists() { Survivors::Unknown } else { Survivors::None };
+        return if proc_dir.exists() { Fate::UNKNOWN } else { of(Survivors::None) };
     };
     let mut unknown = false;
     let mut alive = 0;
@@ -34,17 +58,18 @@ pub fn survivors(proc_dir: &Path) -> Survivors {
                 continue;
             }
         };
-        match task.ending() {
-            Some(false) if alive == 1 => return Survivors::Some,
-            Some(false) => alive = 1,
-            Some(true) => {}
+        match task.fate() {
+            Some(TaskFate::DumpsCore) => return Fate::DUMPS_CORE,
+            Some(TaskFate::GoesOn) if alive == 1 => return of(Survivors::Some),
+            Some(TaskFate::GoesOn) => alive = 1,
+            Some(TaskFate::Ends) => {}
             None => unknown = true,
         }
     }
     match (alive, unknown) {
-        (1, _) => Survivors::Alone,
-        (_, true) => Survivors::Unknown,
-        _ => Survivors::None,
+        (1, _) => of(Survivors::Alone),
+        (_, true) => Fate::UNKNOWN,
+        _ => of(Survivors::None),
     }
 }
 
@@ -72,6 +97,12 @@ mod tests {
         root
     }
 
+    fn survivors(proc_dir: &Path) -> Survivors {
+        let fate = Fate::ask(proc_dir, None);
+        assert!(!fate.core_dumping, "{fate:?}");
+        fate.survivors
+    }
+
     #[test]
     fn two_running_threads_survive() {
         let root = process(&[(1, 'Z', 0x4, 0), (2, 'S', 0, 0), (3, 'R', 0, 0)]);
@@ -91,10 +122,42 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_dumps_core_is_on_its_way_out() {
-        let root = process(&[(1, 'D', 0x200, 0), (2, 'D', 0x8, 0)]);
+    fn a_process_that_dumps_core_is_on_its_way_out_and_says_why() {
+        // Whichever thread writes it; and before Linux 5.17 the others are exiting meanwhile.
+        for tasks in [
+            [(1, 'R', 0x200, 0), (2, 'D', 0x8, 0)],
+            [(1, 'D', 0x8, 0), (2, 'R', 0x200, 0)],
+            [(1, 'Z', 0xc, 0), (2, 'D', 0x200, 0)],
+            [(1, 'D', 0x4, 0), (2, 'D', 0x600, 0)],
+        ] {
+            let root = process(&tasks);
+            assert_eq!(Fate::ask(root.path(), None), Fate::DUMPS_CORE, "{tasks:?}");
+        }
+    }
+
+    #[test]
+    fn a_core_that_is_written_excuses_nothing_more() {
+        // The flag of the writer stays when it exits.
+        let root = process(&[(1, 'Z', 0x20c, 0), (2, 'D', 0x208, 0), (3, 'R', 0x204, 0)]);
         assert_eq!(survivors(root.path()), Survivors::None);
     }
+
+    #[test]
+    fn the_line_of_the_main_thread_spares_a_look_at_all_the_others() {
+        let root = process(&[(1, 'D', 0x8, 0), (2, 'D', 0x8, 0)]);
+        let told = |line: &str| {
+            let status = STATUS.replace("CoreDumping:\t0", line);
+            std::fs::write(root.path().join("status"), status).unwrap();
+            Fate::ask(root.path(), TaskDir::open(root.path()).ok().as_ref())
+        };
+        assert_eq!(told("CoreDumping:\t1"), Fate::DUMPS_CORE);
+        assert_eq!(told("CoreDumping:\t0"), Fate { survivors: Survivors::None, core_dumping: false });
+    }
+
+    /// A `status` as the kernel writes it, as far as its reader asks for it.
+    const STATUS: &str = "Name:\texec-s0\nUmask:\t0022\nState:\tD (disk sleep)\nTgid:\t1\nNgid:\t0\nPid:\t1\nPPid:\t1\n\
+        TracerPid:\t0\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nFDSize:\t64\nGroups:\t0\nNStgid:\t1\nNSpid:\t1\nCoreDumping:\t0\n\
+        Threads:\t2\nSigQ:\t0/1\nSigPnd:\t0\nShdPnd:\t0\nSigBlk:\t0\nSigIgn:\t0\nSigCgt:\t0\nCapInh:\t0\nCapPrm:\t0\nCapEff:\t0\n";
 
     #[test]
     fn a_process_whose_end_has_a_code_already_does_not_go_on() {

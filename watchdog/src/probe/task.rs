@@ -18,6 +18,10 @@ use crate::observation::{Presence, TaskObservation, TaskState, WaitChannel};
 /// `do_exit`; `PF_POSTCOREDUMP`, past the core dump of its process; `PF_DUMPCORE`, writing it; `PF_SIGNALED`, taken off
 /// by a signal that it has already dequeued.
 const ENDING: u32 = 0x4 | 0x8 | 0x200 | 0x400;
+/// That of the one task that writes the core, from then on: it keeps it when the core is written and it exits.
+const DUMPING: u32 = 0x200;
+/// What it has besides by then.
+const DUMPED: u32 = 0x4 | 0x8;
 /// SIGKILL in the mask of pending signals (field 31 of `stat`), where signal 1 is bit 0. A SIGKILL for a process is put
 /// into the mask of each of its threads in the same critical section in which it is sent, so the private mask is enough
 /// and `status`, which is slower to make and to read, is not needed.
@@ -103,6 +107,8 @@ pub struct TaskStat {
     pub state: TaskState,
     /// On its way out: exiting, bound to be by a pending SIGKILL, dumping core, or ended.
     pub ending: bool,
+    /// Writing the core of its process now.
+    pub core_dumping: bool,
     /// Clock ticks since boot.
     pub start_time: u64,
     /// Where the stack began at exec; another value is another program. Zero where the kernel does not tell.
@@ -148,6 +154,7 @@ impl TaskDir {
                 Ok(Some(TaskStat {
                     state,
                     ending,
+                    core_dumping: !ended && stat.flags & DUMPING != 0 && stat.flags & DUMPED == 0,
                     start_time: stat.starttime,
                     start_stack: stat.startstack,
                     cpu_ns: stat.utime.saturating_add(stat.stime).saturating_mul(TICK_NS),
@@ -226,16 +233,18 @@ impl TaskDir {
     }
 
     /// Whether the task is on its way out. `None` if the kernel does not say.
-    pub fn ending(&self) -> Option<bool> {
+    pub fn fate(&self) -> Option<TaskFate> {
         let once = || match self.stat() {
-            Ok(None) => Some(true),
-            Ok(Some(stat)) => Some(stat.ending),
+            Ok(None) => Some(TaskFate::Ends),
+            Ok(Some(stat)) if stat.core_dumping => Some(TaskFate::DumpsCore),
+            Ok(Some(stat)) if stat.ending => Some(TaskFate::Ends),
+            Ok(Some(_)) => Some(TaskFate::GoesOn),
             Err(Unreadable) => None,
         };
         // The kernel writes the flags first and the pending signals later. A task that takes its SIGKILL in between shows
         // neither; a second look finds the flag.
         match once() {
-            Some(false) => once(),
+            Some(TaskFate::GoesOn) => once(),
             settled => settled,
         }
     }
@@ -245,6 +254,17 @@ impl TaskDir {
         let file = self.file(name)?.into_inner().take(limit);
         Ok(std::io::BufReader::new(file).lines().map_while(Result::ok))
     }
+}
+
+/// Whether a task is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskFate {
+    /// It is not.
+    GoesOn,
+    /// It is.
+    Ends,
+    /// It is, once it has written the core of its process.
+    DumpsCore,
 }
 
 /// The kernel would not say: no permission, or a form that is not understood.

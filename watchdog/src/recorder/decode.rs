@@ -74,6 +74,14 @@ pub enum Record {
 pub fn record(memory: &mut Memory, input: &mut In<'_>) -> Result<Record, Damage> {
     let tag = input.byte()?;
     match tag {
+        delta::SUSPENDED => {
+            memory.seen.suspended_ns = input.varint()?;
+            // It belongs to the look behind it.
+            match input.byte()? {
+                flags @ 0..=delta::FLAGS => look(memory, flags, input).map(|()| Record::Look),
+                _ => Err(input.damage("a suspend without a look")),
+            }
+        }
         0..=delta::FLAGS => {
             look(memory, tag, input)?;
             Ok(Record::Look)
@@ -160,6 +168,7 @@ fn condition(process: &mut ProcessObservation, input: &mut In<'_>) -> Result<(),
     process.declared = codes::to_declared(first & 7).ok_or_else(unknown)?;
     process.segment_readable = first & 1 << 3 != 0;
     process.exited = first & 1 << 4 != 0;
+    process.core_dumping = first & 1 << 5 != 0;
     process.survivors = codes::to_survivors(second & 7).ok_or_else(unknown)?;
     process.leader = match second >> 3 {
         0 => None,
@@ -267,6 +276,9 @@ fn fields(thread: &mut ThreadObservation, counters: &mut Counters, input: &mut I
     }
     if fields & delta::TASK != 0 {
         thread.task = task(&mut counters.cpu_ns, &mut counters.run_delay_ns, input)?;
+    }
+    if fields & delta::DEADLINE != 0 {
+        thread.deadline_ns = input.moved(thread.deadline_ns)?;
     }
     if fields & delta::WORKERS != 0 {
         workers(thread, counters, input)?;

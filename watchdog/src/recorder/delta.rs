@@ -40,6 +40,8 @@ pub const PAUSED: u8 = 0x84;
 pub const RESUMED: u8 = 0x85;
 /// Record: a person asks for the kill of the process under watch.
 pub const REQUESTED: u8 = 0x86;
+/// Record: from the next look on the machine has been suspended for this long.
+pub const SUSPENDED: u8 = 0x87;
 
 /// Field of a thread: its activity word.
 pub const ACTIVITY: u8 = 1;
@@ -55,6 +57,8 @@ pub const STANDING: u8 = 1 << 4;
 pub const TASK: u8 = 1 << 5;
 /// Its workers.
 pub const WORKERS: u8 = 1 << 6;
+/// The deadline of its work.
+pub const DEADLINE: u8 = 1 << 7;
 
 /// Field of a channel: messages sent.
 pub const SENT: u8 = 1;
@@ -106,6 +110,7 @@ impl Memory {
     /// Forgets all but the time, at the beginning of a chunk.
     pub fn forget(&mut self, at: Monotonic) {
         self.seen.at = at;
+        self.seen.suspended_ns = 0;
         self.seen.process = None;
         self.seen.threads.clear();
         self.seen.channels.clear();
@@ -137,6 +142,7 @@ impl Memory {
             self.counters.resize(seen.threads.len(), Counters::default());
         }
         self.seen.at = seen.at;
+        self.seen.suspended_ns = seen.suspended_ns;
         self.seen.process.clone_from(&seen.process);
         for ((mine, now), counters) in self.seen.threads.iter_mut().zip(&seen.threads).zip(&mut self.counters)
         {
@@ -148,6 +154,7 @@ impl Memory {
                 progress,
                 work_key,
                 attempt,
+                deadline_ns,
                 task,
                 workers,
                 slot: _,
@@ -158,7 +165,7 @@ impl Memory {
             (mine.claim, mine.presence, mine.task) = (*claim, *presence, *task);
             mine.workers.clone_from(workers);
             (mine.activity, mine.progress) = (*activity, *progress);
-            (mine.work_key, mine.attempt) = (*work_key, *attempt);
+            (mine.work_key, mine.attempt, mine.deadline_ns) = (*work_key, *attempt, *deadline_ns);
             workers.iter().for_each(|worker| counters.take_worker(worker));
             if let Some(task) = task {
                 counters.cpu_ns = task.cpu_ns.unwrap_or(counters.cpu_ns);
@@ -182,6 +189,7 @@ pub const fn blank_process(identity: TargetIdentity) -> ProcessObservation {
         survivors: Survivors::NotAsked,
         signalled: None,
         throttle: None,
+        core_dumping: false,
     }
 }
 
@@ -198,6 +206,7 @@ pub const fn blank_thread(slot: u32, generation: u64, name: Arc<str>, tid: i32) 
         progress: 0,
         work_key: 0,
         attempt: 0,
+        deadline_ns: 0,
         task: None,
         workers: Vec::new(),
     }

@@ -60,8 +60,12 @@ pub fn requested(at: Monotonic, why: &str, out: &mut Out<'_>) {
 
 /// One look.
 pub fn look(memory: &Memory, seen: &Observation, out: &mut Out<'_>) {
-    let Observation { at, process, threads, channels } = seen;
+    let Observation { at, suspended_ns, process, threads, channels } = seen;
     let before = &memory.seen;
+    if *suspended_ns != before.suspended_ns {
+        out.byte(delta::SUSPENDED);
+        out.varint(*suspended_ns);
+    }
     let identity = |process: &Option<ProcessObservation>| process.as_ref().map(|process| process.identity);
     let other_process = identity(process) != identity(&before.process);
     let blank = process.as_ref().map(|process| delta::blank_process(process.identity));
@@ -147,10 +151,14 @@ fn condition(process: &ProcessObservation) -> [u8; 2] {
         survivors,
         signalled: _,
         throttle: _,
+        core_dumping,
     } = process;
     let leader = leader.map_or(0, |state| codes::state(state) + 1);
     [
-        codes::declared(*declared) | u8::from(*segment_readable) << 3 | u8::from(*exited) << 4,
+        codes::declared(*declared)
+            | u8::from(*segment_readable) << 3
+            | u8::from(*exited) << 4
+            | u8::from(*core_dumping) << 5,
         codes::survivors(*survivors) | leader << 3,
     ]
 }
@@ -226,6 +234,7 @@ fn thread_fields(old: &ThreadObservation, new: &ThreadObservation) -> u8 {
         progress,
         work_key,
         attempt,
+        deadline_ns,
         task,
         workers,
     } = new;
@@ -234,6 +243,7 @@ fn thread_fields(old: &ThreadObservation, new: &ThreadObservation) -> u8 {
         | bit(*progress != old.progress, delta::PROGRESS)
         | bit(*work_key != old.work_key, delta::WORK_KEY)
         | bit(*attempt != old.attempt, delta::ATTEMPT)
+        | bit(*deadline_ns != old.deadline_ns, delta::DEADLINE)
         | bit((*claim, *presence) != (old.claim, old.presence), delta::STANDING)
         | bit(*task != old.task, delta::TASK)
         | bit(*workers != old.workers, delta::WORKERS)
@@ -262,6 +272,9 @@ fn write_thread(old: &ThreadObservation, new: &ThreadObservation, counters: &Cou
     }
     if fields & delta::TASK != 0 {
         write_task(new.task.as_ref(), (counters.cpu_ns, counters.run_delay_ns), out);
+    }
+    if fields & delta::DEADLINE != 0 {
+        out.moved(old.deadline_ns, new.deadline_ns);
     }
     if fields & delta::WORKERS != 0 {
         out.varint(new.workers.len() as u64);

@@ -17,7 +17,7 @@ use super::{Excerpt, Facts, MOST_KILLS};
 /// The first bytes of every recording.
 pub const MAGIC: &[u8; 8] = b"SHARDREC";
 /// The version of the format that this program writes, and the only one that it reads. Version 1 told nothing of workers,
-/// version 2 nothing of what persons do.
+/// version 2 nothing of what persons do, of suspends, core dumps and deadlines of work.
 pub const VERSION: u16 = 3;
 /// A header is some dozens of bytes, and ten for each kill.
 const LARGEST_HEADER: usize = 4096;

@@ -163,6 +163,7 @@ impl Replay {
         // A bare process, then and just before now: the second time makes the first recorded look one that is not late.
         let mut bare = Observation {
             at: since,
+            suspended_ns: first.suspended_ns,
             process: Some(blank_process(process.identity)),
             threads: Vec::new(),
             channels: Vec::new(),

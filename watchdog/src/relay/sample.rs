@@ -30,6 +30,8 @@ pub(crate) fn config(directory: &std::path::Path) -> Config {
             starved: Duration::from_secs(600),
             throttled: Duration::from_secs(600),
             traced: Duration::from_secs(3_600),
+            frozen: Duration::from_secs(600),
+            core_dumping: Duration::from_secs(600),
             stopped_at_most: Duration::from_secs(60),
             stopped_then: On::Kill,
         },

@@ -61,7 +61,7 @@ impl Incarnation {
             Reason::Stalled => {
                 !process.segment_readable
                     || !mine.is_some_and(|trial| {
-                        let slow = |rule: &Rule| trial.counted() >= rule.warn_after;
+                        let slow = |rule: &Rule| trial.counted() >= trial.warn_after(rule);
                         !trial.left
                             && kills(trial).is_some_and(|rule| trial.health == Health::Gone || slow(rule))
                     })
@@ -158,7 +158,8 @@ impl Incarnation {
 
     pub(super) fn stalled(&self, policy: &Policy, key: (u32, u64), at: Monotonic) -> Condemnation {
         let trial = self.trial(key);
-        let threshold = trial.and_then(|t| t.rule).and_then(|r| policy.rules.get(r)).map(|r| r.stall_after);
+        let rule = trial.and_then(|t| t.rule).and_then(|r| policy.rules.get(r));
+        let threshold = trial.zip(rule).map(|(trial, rule)| trial.stall_after(rule));
         let name = trial.map_or("?", |t| &*t.name);
         let counted = trial.map_or(Duration::ZERO, |t| t.counted());
         let kind = trial.map_or(StallKind::Unknown, ThreadTrial::kind);
@@ -176,8 +177,18 @@ impl Incarnation {
                 threshold.unwrap_or_default()
             ),
         ];
-        if let Some((first, last)) = trial.map(|t| t.clock.looks()) {
-            observations.push(format!("the kernel's first look at it: {first:?}; the last: {last:?}"));
+        if let Some((rule, threshold)) =
+            rule.zip(threshold).filter(|(rule, threshold)| *threshold < rule.stall_after)
+        {
+            let given = rule.stall_after;
+            observations.push(format!(
+                "the work's own deadline allows {threshold:?}, less than the {given:?} of its rule"
+            ));
+        }
+        if let Some((earlier, last)) = trial.and_then(|t| t.clock.samples()) {
+            let apart = last.watched.saturating_sub(earlier.watched);
+            let (earlier, last) = (earlier.task, last.task);
+            observations.push(format!("the kernel's view of it: {earlier:?}; {apart:?} later: {last:?}"));
         }
         if let Some((workers, ran)) = trial.and_then(|t| t.workers.told()) {
             observations.push(format!(

@@ -90,6 +90,7 @@ fn working() -> Observation {
         survivors: Survivors::NotAsked,
         signalled: None,
         throttle: None,
+        core_dumping: false,
     };
     let wait = Some(WaitChannel::Futex);
     let task = TaskObservation { state: TaskState::Sleeping, cpu_ns: Some(1), run_delay_ns: Some(1), wait };
@@ -104,11 +105,12 @@ fn working() -> Observation {
         progress: 1,
         work_key: 7,
         attempt: 1,
+        deadline_ns: 0,
         task: Some(task),
         workers: Vec::new(),
     };
     let at = Monotonic(1_000 * MILLI);
-    Observation { at, process: Some(process), threads: vec![thread], channels: Vec::new() }
+    Observation { at, suspended_ns: 0, process: Some(process), threads: vec![thread], channels: Vec::new() }
 }
 
 const QUICK: &str = "[[shadow.thread]]\nname = \"exec-s*\"\nstall_after = \"500ms\"\n";

@@ -1,0 +1,225 @@
+//! A machine that was suspended, a process whose core is written, a watchdog that was late: what none of them may bring nearer.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what went wrong by failing"
+)]
+
+use std::time::Duration;
+
+use shard_judge::Note;
+use shard_judge::observation::{Claim, Declared, Presence, Survivors, TaskState};
+use shard_judge::verdict::{ExcuseKind, Health, Reason, Verdict};
+
+#[path = "support/at_work.rs"]
+mod at_work;
+
+use at_work::{AtWork, EXIT_WITHIN, LOOK, STALL_AFTER, STOPPED_AT_MOST};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+/// What a core may excuse, unless a config says otherwise.
+const CORE_CAP: Duration = Duration::from_secs(600);
+
+fn ns(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap()
+}
+
+/// Most of the threshold is counted.
+fn nearly_stalled() -> AtWork {
+    let mut history = AtWork::begin(0);
+    history.run(STALL_AFTER - 3 * LOOK);
+    history
+}
+
+#[test]
+fn a_suspend_voids_the_look_after_it_and_is_named_and_counted() {
+    let mut history = nearly_stalled();
+    let counted = history.trial().counted();
+    history.now.suspended_ns += ns(HOUR);
+    // Its clock stood still meanwhile, so nothing else tells it.
+    let decision = history.pass(LOOK);
+    assert_eq!((decision.verdict, decision.condemned), (Verdict::Excused, false));
+    assert!(history.judge.why().contains("suspended"), "{}", history.judge.why());
+    let trial = history.trial();
+    assert_eq!((trial.excuse, trial.health), (Some(ExcuseKind::Suspended), Health::Excused));
+    assert_eq!(trial.counted(), counted, "what was counted is kept");
+    assert_eq!(history.excused(ExcuseKind::Suspended), HOUR + LOOK);
+    assert_eq!(history.excused(ExcuseKind::ObserverLate), Duration::ZERO);
+    // From here on its time counts again.
+    assert!(!history.pass(LOOK).condemned);
+    assert!(history.run(5 * LOOK).condemned);
+}
+
+#[test]
+fn a_suspend_on_top_of_a_late_watchdog_is_told_as_a_suspend() {
+    let mut history = nearly_stalled();
+    history.now.suspended_ns += ns(HOUR);
+    assert!(!history.pass(STALL_AFTER).condemned);
+    assert_eq!(history.excused(ExcuseKind::Suspended), HOUR + STALL_AFTER);
+    assert_eq!(history.excused(ExcuseKind::ObserverLate), Duration::ZERO);
+}
+
+#[test]
+fn suspends_from_before_the_first_look_and_impossible_ones_are_nothing() {
+    let mut history = AtWork::begin(0);
+    assert_eq!(history.excused(ExcuseKind::Suspended), Duration::ZERO, "77 ns when it began");
+    for suspended in [0, u64::MAX, 0, u64::MAX, 1] {
+        history.now.suspended_ns = suspended;
+        assert!(!history.pass(LOOK).condemned);
+    }
+    assert!(history.run(2 * STALL_AFTER).condemned, "the dead are found all the same");
+}
+
+#[test]
+fn neither_a_suspend_nor_a_late_watchdog_brings_the_deadlines_of_the_process_nearer() {
+    for suspended in [false, true] {
+        let away = |history: &mut AtWork| {
+            if suspended {
+                history.now.suspended_ns += ns(HOUR);
+                // Some kernels let the monotonic clock run on for a while.
+                history.pass(HOUR / 60)
+            } else {
+                history.pass(HOUR)
+            }
+        };
+        let mut history = AtWork::begin(0);
+        history.process().declared = Declared::Stopping;
+        history.progress();
+        history.run(EXIT_WITHIN / 2);
+        let decision = away(&mut history);
+        assert_eq!((decision.verdict, decision.condemned), (Verdict::Dying, false));
+        assert!(!history.run(EXIT_WITHIN / 3).condemned);
+        assert!(history.run(EXIT_WITHIN / 3).condemned);
+        assert_eq!(history.reason(), Some(Reason::ExitHung));
+
+        let mut history = AtWork::begin(0);
+        history.shows(TaskState::Stopped, None, 0);
+        history.process().leader = Some(TaskState::Stopped);
+        history.run(STOPPED_AT_MOST / 2);
+        let decision = away(&mut history);
+        assert_eq!((decision.verdict, decision.condemned), (Verdict::Excused, false));
+        assert!(!history.run(STOPPED_AT_MOST / 3).condemned);
+        assert!(history.run(STOPPED_AT_MOST / 3).condemned);
+        assert_eq!(history.reason(), Some(Reason::Stopped));
+
+        // It unwinds: its end could not come while nothing ran.
+        let mut history = AtWork::begin(0);
+        history.thread().claim = Claim::Dropped;
+        history.process().survivors = Survivors::Some;
+        history.pass(LOOK);
+        assert!(!away(&mut history).condemned);
+        assert!(!history.pass(LOOK).condemned);
+        assert!(history.run(Duration::from_secs(1)).condemned, "and it did not come afterwards");
+        assert_eq!(history.reason(), Some(Reason::ThreadGone));
+    }
+}
+
+/// Its core is written from the next look on.
+fn dumps(history: &mut AtWork) {
+    let process = history.process();
+    (process.core_dumping, process.survivors) = (true, Survivors::None);
+    // As the probe has it: of who is on its way out no view is told.
+    history.thread().task = None;
+}
+
+#[test]
+fn a_core_that_is_written_excuses_everything_for_as_long_as_its_cap() {
+    let gone = |history: &mut AtWork| history.thread().presence = Presence::Gone;
+    let dropped = |history: &mut AtWork| history.thread().claim = Claim::Dropped;
+    let idle = |history: &mut AtWork| history.thread().activity += 1;
+    let changes: [(&str, fn(&mut AtWork)); 4] =
+        [("at work", |_| ()), ("a thread has ended", gone), ("unwinding", dropped), ("idle", idle)];
+    for (what, change) in changes {
+        let mut history = nearly_stalled();
+        change(&mut history);
+        dumps(&mut history);
+        let counted = history.trial().counted();
+        let decision = history.run(CORE_CAP / 2);
+        assert_eq!((decision.verdict, decision.condemned), (Verdict::Excused, false), "{what}");
+        assert!(history.judge.why().contains("core"), "{}", history.judge.why());
+        if what == "at work" {
+            assert_eq!(history.trial().counted(), counted);
+        }
+        if what != "a thread has ended" {
+            assert_eq!(history.trial().excuse, Some(ExcuseKind::CoreDumping), "{what}");
+            assert!(history.excused(ExcuseKind::CoreDumping) >= CORE_CAP / 2 - 2 * LOOK, "{what}");
+        }
+    }
+}
+
+#[test]
+fn past_its_cap_a_core_is_told_once_and_kills_nobody() {
+    let mut history = nearly_stalled();
+    dumps(&mut history);
+    let mut told = 0;
+    let began = history.now.at;
+    while history.now.at.since(began) < 2 * CORE_CAP {
+        let decision = history.pass(LOOK);
+        assert_eq!((decision.verdict, decision.condemned), (Verdict::Excused, false));
+        told += history.noted(|note| matches!(note, Note::ExcuseOver { kind: ExcuseKind::CoreDumping, .. }));
+    }
+    assert_eq!(told, 1);
+    assert!(history.trial().over_cap);
+    assert!(history.judge.why().contains("longer than that may excuse"), "{}", history.judge.why());
+}
+
+#[test]
+fn the_exit_has_all_of_its_time_once_the_core_is_written() {
+    let mut history = AtWork::begin(0);
+    dumps(&mut history);
+    history.run(2 * EXIT_WITHIN);
+    history.process().core_dumping = false;
+    assert_eq!(history.pass(LOOK).verdict, Verdict::Dying);
+    assert!(!history.run(EXIT_WITHIN - 3 * LOOK).condemned);
+    assert!(history.run(4 * LOOK).condemned);
+    assert_eq!(history.reason(), Some(Reason::ExitHung));
+}
+
+#[test]
+fn a_core_in_the_middle_of_a_stop_keeps_what_its_exit_has_used() {
+    let mut history = AtWork::begin(0);
+    history.process().declared = Declared::Stopping;
+    history.progress();
+    history.run(EXIT_WITHIN / 2);
+    dumps(&mut history);
+    history.run(2 * EXIT_WITHIN);
+    history.process().core_dumping = false;
+    assert!(!history.run(EXIT_WITHIN / 3).condemned);
+    assert!(history.run(EXIT_WITHIN / 3).condemned);
+}
+
+#[test]
+fn a_process_that_dies_of_a_signal_with_a_core_is_one_that_ended_by_itself() {
+    let mut history = nearly_stalled();
+    dumps(&mut history);
+    history.run(Duration::from_secs(10));
+    history.process().core_dumping = false;
+    history.pass(LOOK);
+    history.process().exited = true;
+    assert_eq!(history.pass(LOOK).verdict, Verdict::Restarting);
+    let gone = |note: &Note| matches!(note, Note::Opened(opened) if opened.reason == Reason::ProcessGone);
+    assert_eq!(history.noted(gone), 1);
+}
+
+#[test]
+fn a_kill_that_was_withheld_does_not_go_out_while_the_core_is_written() {
+    let mut history = AtWork::begin(0);
+    history.thread().presence = Presence::Gone;
+    history.process().survivors = Survivors::Some;
+    let decision = history.pass(LOOK);
+    assert!(decision.condemned && !decision.held, "{decision:?}");
+    dumps(&mut history);
+    let decision = history.run(Duration::from_secs(10));
+    assert!(decision.condemned && decision.held, "{decision:?}");
+}
+
+#[test]
+fn a_core_is_looked_at_20_times_a_second() {
+    let mut history = AtWork::begin(0);
+    history.policy.rules[0].stall_after = Duration::from_millis(500);
+    dumps(&mut history);
+    let decision = history.pass(LOOK);
+    assert_eq!(decision.look_at.since(history.now.at), Duration::from_millis(50));
+}

@@ -11,7 +11,7 @@ use revm::primitives::map::HashMap;
 use revm::primitives::{Address, B256, U256};
 
 use crate::state::{AccountInfo, analysed};
-use crate::vm::Changes;
+use crate::vm::{Changes, StateView};
 
 /// Parts of the memory with a lock of their own. Far more than threads, so that two seldom meet.
 const SHARDS: usize = 64;
@@ -64,8 +64,11 @@ impl Memory {
         }
     }
 
-    /// Notes what the transaction at `place` writes, instead of what it wrote before.
-    pub(super) fn publish(&self, place: usize, changes: &Changes) {
+    /// Notes what the transaction at `place` writes, instead of what it wrote before, on top of `base`.
+    ///
+    /// An account of which only storage was written is left out as long as nobody has written more of it: a token, say, which every
+    /// other transaction reads too. They would all meet over it, for nothing.
+    pub(super) fn publish(&self, place: usize, changes: &Changes, base: &impl StateView) {
         if !changes.codes.is_empty() {
             let mut codes = lock(&self.codes);
             for (hash, code) in &changes.codes {
@@ -87,9 +90,12 @@ impl Memory {
                 written.push(Key::Wipe(*address));
             }
             let key = mix(address, None);
-            put(&mut lock(self.shard(key)).accounts, *address, place, change.info);
-            self.note(key);
-            written.push(Key::Account(*address));
+            let as_before = || base.account(*address).is_ok_and(|before| before == change.info);
+            if self.maybe(key) || !as_before() {
+                put(&mut lock(self.shard(key)).accounts, *address, place, change.info);
+                self.note(key);
+                written.push(Key::Account(*address));
+            }
             for (slot, value) in &change.storage {
                 let key = mix(address, Some(slot));
                 put(&mut lock(self.shard(key)).slots, (*address, *slot), place, *value);
@@ -243,4 +249,39 @@ fn same(a: &Key, b: &Key) -> bool {
 /// A thread that panicked with the lock held has left the map whole, and what is in it is only a hint.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::State;
+    use crate::vm::AccountChange;
+
+    const TOKEN: Address = Address::repeat_byte(7);
+
+    fn info(wei: u64) -> AccountInfo {
+        AccountInfo { balance: U256::from(wei), ..AccountInfo::default() }
+    }
+
+    fn changes(wei: u64, value: u64) -> Changes {
+        let storage = vec![(U256::ONE, U256::from(value))];
+        let change = AccountChange { info: Some(info(wei)), wiped: false, storage };
+        Changes { accounts: vec![(TOKEN, change)], codes: Vec::new() }
+    }
+
+    #[test]
+    fn an_account_of_which_only_storage_was_written_has_no_versions_until_more_is() {
+        let mut base = State::default();
+        base.apply(&changes(5, 1));
+        let memory = Memory::new(4);
+        memory.publish(0, &changes(5, 2), &base);
+        assert_eq!(memory.account(&TOKEN, 1), None, "as it was");
+        assert_eq!(memory.slot(&TOKEN, &U256::ONE, 1), Some(U256::from(2)));
+        memory.publish(1, &changes(6, 3), &base);
+        memory.publish(2, &changes(5, 4), &base);
+        let seen = [1, 2, 3].map(|place| memory.account(&TOKEN, place));
+        assert_eq!(seen, [None, Some(Some(info(6))), Some(Some(info(5)))], "from then on each is noted");
+        memory.publish(1, &Changes::default(), &base);
+        assert_eq!(memory.account(&TOKEN, 2), None, "taken back");
+    }
 }

@@ -110,7 +110,7 @@ impl<V: StateView + Send + Sync + 'static> Speculation<V> {
                 Settled::Executed(changes) => {
                     self.again.fetch_add(usize::from(executed), Ordering::Relaxed);
                     if !self.is_light(place) {
-                        self.memory.publish(place, changes);
+                        self.memory.publish(place, changes, &*self.base);
                         self.suspect_after(place);
                     }
                 }
@@ -309,7 +309,7 @@ impl<V: StateView + Send + Sync + 'static> HandOver<'_, V> {
             return;
         }
         if let Effect::Executed { changes, .. } = &foreseen.outcome.effect {
-            self.speculation.memory.publish(self.place, changes);
+            self.speculation.memory.publish(self.place, changes, &*self.speculation.base);
         }
         *lock(&self.slot.foreseen) = Some(foreseen);
         let done = self.slot.phase.compare_exchange(

@@ -193,6 +193,7 @@ fn over_cluster(
             ratios.insert(count.to_string(), json!(in_order / all));
             again.insert(count.to_string(), json!(share));
             out.insert(format!("{prefix}{suffix}cluster_{count}_overhead_ms_per_block"), json!(per_block));
+            out.insert(format!("{prefix}{suffix}cluster_{count}_overhead_us_per_transaction"), json!(per_tx));
         }
         out.insert(format!("{prefix}{suffix}cluster_ratio"), Value::Object(ratios));
         out.insert(format!("{prefix}{suffix}cluster_reexecuted_percent"), Value::Object(again));

@@ -4,6 +4,7 @@
 //! cache line that the sidecar takes away is.
 
 use std::hint::black_box;
+use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,9 @@ use crate::figures;
 
 /// Beats that are counted together for the time of one.
 const BEATS: u32 = 1_000_000;
+
+/// After this long no further round begins: whoever waits for the figures does so for a minute.
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// What was measured.
 #[derive(Debug, Deserialize, Serialize)]
@@ -39,7 +43,7 @@ impl Cost {
     }
 }
 
-/// Runs `blocks`, a chain, so many times in pairs.
+/// Runs `blocks`, a chain, so many times in pairs, or as often as there is time for.
 ///
 /// # Panics
 /// If a block cannot be executed.
@@ -47,7 +51,8 @@ impl Cost {
 pub fn measure(beat: &ThreadBeat, blocks: &Blocks, rounds: u32) -> Cost {
     let local = Local::new(1).expect("no threads");
     let (mut pairs, mut without) = (Vec::new(), Vec::new());
-    for round in 0..rounds {
+    let until = Instant::now() + LONGEST;
+    for round in (0..rounds).take_while(|_| Instant::now() < until) {
         let mut previous = None;
         for (at, block) in blocks.iter().enumerate() {
             let state = validate::open(block, previous.take()).expect("a state");

@@ -24,6 +24,11 @@ simulate *args:
     cargo build --release -p shard-tests --bin simulate
     target/release/simulate {{ args }}
 
+# Mutants of the judge, each of which its tests must notice (docs/judge.md); needs `cargo install cargo-mutants --locked`. Of a change
+# alone: `git diff main > change.diff && just mutants --in-diff change.diff`.
+mutants *args:
+    nice -n 15 cargo mutants -p shard-judge {{ args }}
+
 # Micro-benchmarks of the heartbeat.
 bench-heartbeat:
     cargo bench -p shard-heartbeat

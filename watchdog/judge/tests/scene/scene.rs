@@ -71,6 +71,7 @@ impl Scene {
             survivors: Survivors::NotAsked,
             signalled: None,
             throttle: None,
+            core_dumping: false,
         };
         let thread = ThreadObservation {
             slot: 0,
@@ -83,6 +84,7 @@ impl Scene {
             progress: 0,
             work_key: 0,
             attempt: 0,
+            deadline_ns: 0,
             task: asleep(),
             workers: Vec::new(),
         };
@@ -98,6 +100,7 @@ impl Scene {
             process: Some(process),
             threads: vec![thread],
             channels: vec![channel],
+            suspended_ns: 0,
         };
         let mut scene = Self { policy: policy(), judge: Judge::new(Monotonic(0)), now };
         scene.look();

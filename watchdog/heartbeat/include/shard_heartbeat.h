@@ -1,6 +1,6 @@
 /*
- * The shared-memory heartbeat of shard-watchdog: offsets, limits and codes of ABI version 1, which is unstable until
- * version 1 is declared final. ABI.md beside this folder says what they mean and in which order words are to be written.
+ * The shared-memory heartbeat of shard-watchdog: offsets, limits and codes of ABI version 1, which is final: none of them
+ * changes any more. ABI.md beside this folder says what they mean and in which order words are to be written.
  *
  * Every word is an aligned little-endian uint64_t, written and read by atomic operations. Offsets and sizes are in bytes.
  */
@@ -17,6 +17,7 @@
 #define SHB_MAX_NAME 15 /* longest name of a thread or channel, in bytes: what the kernel keeps of a thread's name */
 #define SHB_MAX_SHARD 32 /* longest name of a shard, in bytes */
 #define SHB_MAX_LAST_WORDS 2048 /* longest last words, in bytes */
+#define SHB_MAX_QUARANTINE 8 /* most work keys that the watchdog keeps in quarantine here */
 #define SHB_MAX_SLOTS 4096 /* most thread slots or channel slots a segment may declare */
 #define SHB_MAX_LANES 128 /* most lanes a thread slot may declare, the thread's own included */
 #define SHB_MAX_SEGMENT 16777216 /* largest segment, in bytes: a bound on what a hostile header can make a reader copy in one sample */
@@ -49,6 +50,9 @@
 #define SHB_H_LAST_WORDS_TID 0x188 /* id of the thread that said them, in the writer's pid namespace */
 #define SHB_H_LAST_WORDS_LEN 0x190 /* length of the last words, in bytes */
 #define SHB_H_LAST_WORDS_TEXT 0x1c0 /* the last words, SHB_MAX_LAST_WORDS bytes of UTF-8 */
+#define SHB_H_QUARANTINE 0xa00 /* sequence word of the quarantine, which the watchdog writes; odd while it changes */
+#define SHB_H_QUARANTINE_LEN 0xa08 /* number of work keys in quarantine */
+#define SHB_H_QUARANTINE_KEYS 0xa10 /* the work keys in quarantine, SHB_MAX_QUARANTINE words */
 
 /* Last words. */
 #define SHB_LAST_WORDS_NONE 0 /* none were said */

@@ -18,6 +18,8 @@ pub const MAX_NAME: usize = 15;
 pub const MAX_SHARD: usize = 32;
 /// Longest last words, in bytes: a sentence, a place and the first frames of a backtrace, in half of the header's page.
 pub const MAX_LAST_WORDS: usize = 2048;
+/// Most work keys that the watchdog keeps in quarantine here: more than a few at a time are no poison but a broken process.
+pub const MAX_QUARANTINE: usize = 8;
 /// Most thread slots or channel slots a segment may declare.
 pub const MAX_SLOTS: u32 = 4096;
 /// Most lanes a thread slot may declare, the thread's own included.
@@ -79,6 +81,12 @@ pub const H_LAST_WORDS_TID: usize = 0x188;
 pub const H_LAST_WORDS_LEN: usize = 0x190;
 /// Header: the last words, [`MAX_LAST_WORDS`] bytes of UTF-8.
 pub const H_LAST_WORDS_TEXT: usize = 0x1c0;
+/// Header: sequence word of the quarantine, which the watchdog writes; odd while it changes.
+pub const H_QUARANTINE: usize = 0xa00;
+/// Header: number of work keys in quarantine.
+pub const H_QUARANTINE_LEN: usize = 0xa08;
+/// Header: the work keys in quarantine, [`MAX_QUARANTINE`] words.
+pub const H_QUARANTINE_KEYS: usize = 0xa10;
 
 /// Last words: none were said.
 pub const LAST_WORDS_NONE: u64 = 0;
@@ -169,7 +177,8 @@ pub const fn thread_stride(lanes: u32) -> usize {
     T_LANES + lanes as usize * LANE_SIZE
 }
 
-const _: () = assert!(H_LAST_WORDS_TEXT + MAX_LAST_WORDS <= HEADER_SIZE);
+const _: () = assert!(H_LAST_WORDS_TEXT + MAX_LAST_WORDS <= H_QUARANTINE);
+const _: () = assert!(H_QUARANTINE_KEYS + MAX_QUARANTINE * 8 <= HEADER_SIZE);
 
 /// Index of the word at a byte offset.
 pub(crate) const fn word(offset: usize) -> usize {

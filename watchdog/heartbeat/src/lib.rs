@@ -49,6 +49,8 @@ mod identity;
 mod lane;
 #[allow(unreachable_pub, reason = "public to the model checker")]
 mod last_words;
+#[cfg(not(loom))]
+mod quarantine;
 #[allow(unreachable_pub, reason = "public to the model checker")]
 mod seqlock;
 #[allow(unreachable_pub, reason = "public to the model checker")]
@@ -98,6 +100,7 @@ pub use {
     error::{ClaimError, CreateError, ReadError, RegisterError},
     header::Header,
     in_flight::InFlight,
+    quarantine::Quarantine,
     reader::{Description, Reader},
     sample::{ChannelSample, LaneSample, LaneSamples, RawState, Sample, ThreadSample},
     source::FileId,

@@ -8,8 +8,9 @@ use rustix::io::Errno;
 
 use crate::error::{ClaimError, ReadError};
 use crate::identity;
-use crate::layout::{H_WATCHDOG_BEAT, H_WATCHDOG_PID, H_WATCHDOG_START_TIME};
+use crate::layout::{H_QUARANTINE, H_QUARANTINE_LEN, H_WATCHDOG_BEAT, H_WATCHDOG_PID, H_WATCHDOG_START_TIME};
 use crate::lock::{FileLock, LockError};
+use crate::quarantine::{self, Quarantine};
 use crate::source::Source;
 use crate::writer::Heartbeat;
 
@@ -63,6 +64,7 @@ impl WatchdogMonitor {
 pub struct WatchdogBeat {
     source: Source,
     beat: u64,
+    quarantine: Quarantine,
     _lock: FileLock,
 }
 
@@ -75,7 +77,7 @@ impl WatchdogBeat {
             LockError::Held(pid) => ClaimError::Held { path: path.to_owned(), pid },
             LockError::Io(path, source) => ClaimError::Io { step: "lock", path, source },
         })?;
-        let mut beat = WatchdogBeat { source, beat: 0, _lock: lock };
+        let mut beat = WatchdogBeat { source, beat: 0, quarantine: Quarantine::default(), _lock: lock };
         beat.introduce()?;
         Ok(beat)
     }
@@ -98,6 +100,23 @@ impl WatchdogBeat {
         Ok(true)
     }
 
+    /// Keeps this work from the process, from now on and in every incarnation that is followed: see [`Heartbeat::quarantine`].
+    pub fn keep_from(&mut self, quarantine: Quarantine) -> Result<(), ClaimError> {
+        self.quarantine = quarantine;
+        self.put_quarantine()
+    }
+
+    fn put_quarantine(&self) -> Result<(), ClaimError> {
+        let mut found = [0];
+        self.source.read(H_QUARANTINE, &mut found)?;
+        let (begun, settled) = quarantine::sequence_after(found[0]);
+        self.put(H_QUARANTINE, begun)?;
+        for (index, word) in self.quarantine.to_words().into_iter().enumerate() {
+            self.put(H_QUARANTINE_LEN + 8 * index, word)?;
+        }
+        self.put(H_QUARANTINE, settled)
+    }
+
     fn introduce(&mut self) -> Result<(), ClaimError> {
         let start_time = identity::process_start_time().map_err(|source| ClaimError::Io {
             step: "read",
@@ -110,6 +129,8 @@ impl WatchdogBeat {
         let mut found = [0];
         self.source.read(H_WATCHDOG_BEAT, &mut found)?;
         self.beat = found[0];
+        // Before the first beat: whoever sees that somebody watches sees what that one knows.
+        self.put_quarantine()?;
         self.beat()
     }
 

@@ -15,6 +15,7 @@ use crate::layout::{
     Geometry, H_MAGIC, H_STATE, H_WATCHDOG_BEAT, H_WATCHDOG_PID, H_WATCHDOG_START_TIME, MAGIC, MAX_NAME,
     MAX_SHARD, STATE_BOOT, STATE_FAILED, STATE_RUNNING, STATE_STOPPING, word,
 };
+use crate::quarantine::{self, Quarantine};
 use crate::segment;
 use crate::slot::Table;
 use crate::thread::ThreadBeat;
@@ -195,6 +196,13 @@ impl Heartbeat {
             pid: get(H_WATCHDOG_PID),
             start_time: get(H_WATCHDOG_START_TIME),
         }
+    }
+
+    /// Work that the watchdog asks this process not to take, because it was in flight at the death of more than one of its
+    /// incarnations. Whoever takes work asks before: it costs ten loads. Anybody who may write the file may have written it, so
+    /// it may cost the work's turn here, and nothing else may rest on it.
+    pub fn quarantine(&self) -> Quarantine {
+        quarantine::look(&self.shared.words)
     }
 }
 

@@ -22,6 +22,8 @@ mod hostile;
 mod last_words;
 #[path = "segment/locks.rs"]
 mod locks;
+#[path = "segment/quarantine.rs"]
+mod quarantine;
 #[path = "segment/second.rs"]
 mod second;
 #[path = "segment/torn.rs"]

@@ -12,6 +12,7 @@ mod channels;
 use core::time::Duration;
 
 use crate::clock::Monotonic;
+use crate::crash_loop::CrashLoops;
 use crate::observation::{
     Observation, ProcessObservation, Survivors, TaskState, ThreadObservation, ThrottleObservation,
 };
@@ -66,6 +67,8 @@ pub struct Incarnation {
     condemned: Option<Condemnation>,
     /// Why a person wants it killed.
     requested: Option<String>,
+    /// Whether it stands condemned for work in a crash loop, which nobody kills for: the rest of it is judged as ever.
+    spared: bool,
 }
 
 impl Incarnation {
@@ -89,6 +92,7 @@ impl Incarnation {
             throttled_at: None,
             condemned: None,
             requested: None,
+            spared: false,
         }
     }
 
@@ -123,6 +127,11 @@ impl Incarnation {
         let stalled = self.condemned.as_ref().filter(|condemned| condemned.reason == Reason::Stalled);
         let trial = stalled.and_then(|condemned| self.trial(condemned.slot?));
         trial.is_some_and(|trial| trial.excuse.is_some())
+    }
+
+    fn is_spared(&self, crash_loops: &CrashLoops) -> bool {
+        let key = self.condemned.as_ref().and_then(Condemnation::work_key);
+        key.is_some_and(|key| crash_loops.contains(key))
     }
 
     /// Why it stands condemned, if it does.
@@ -190,9 +199,14 @@ impl Incarnation {
     }
 
     /// One more look at the process and all its threads.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what it goes by, what it sees, and where what it finds is put"
+    )]
     pub fn observe(
         &mut self,
         policy: &Policy,
+        crash_loops: &CrashLoops,
         seen: &Observation,
         process: &ProcessObservation,
         look: Look,
@@ -201,41 +215,55 @@ impl Incarnation {
     ) -> Finding {
         let throttled = self.is_throttled(process.throttle, look.at);
         let look = Look { throttled, core_dumping: process.core_dumping, ..look };
-        let cause = self.look_at_threads(policy, seen, look, excused, notes);
+        let cause = self.look_at_threads(policy, crash_loops, seen, look, excused, notes);
         self.count_missing(policy);
         let deaf = self.look_at_channels(policy, seen, look, process.segment_readable, notes);
         self.look_at_process(process, look);
-        if let Some(finding) = self.already_condemned(policy, process, notes) {
+        let standing = self.already_condemned(policy, process, notes);
+        self.spared = standing.is_some() && process.signalled.is_none() && self.is_spared(crash_loops);
+        if let Some(finding) = standing
+            && !self.spared
+        {
             return finding;
         }
-        let ending = self.exiting_since.is_some();
         let condemnation = if let Some(why) = &self.requested {
             Some(self.requested(why, look.at))
         } else if process.core_dumping {
             // It is ending, and not hung: whatever it shows is the kernel's work. What its end comes to is judged when it is written.
             self.unsettled = false;
             None
-        } else if ending {
+        } else if self.exiting_since.is_some() {
             self.unsettled = false;
             self.exit_hung(policy, look.at)
         } else {
             // While the segment cannot be read nobody knows whether the thread left before it ended.
-            self.lost(cause.gone.filter(|_| process.segment_readable), process, look.at)
-                .or_else(|| self.stopped_too_long(policy, look.at))
-                .or_else(|| {
-                    let stalled = cause.stalled.filter(|_| process.segment_readable)?;
-                    Some(self.stalled(policy, stalled, look.at))
-                })
+            let gone = cause.gone.filter(|cause| process.segment_readable && !(self.spared && cause.spared));
+            let stalled =
+                cause.stalled.filter(|cause| process.segment_readable && !(self.spared && cause.spared));
+            let lost = self.lost(gone.map(|cause| cause.key), process, look.at);
+            let spares = |found: &Condemnation| found.work_key().is_some_and(|key| crash_loops.contains(key));
+            // What is spared keeps nothing else from being judged.
+            let (spared, lost) = if lost.as_ref().is_some_and(spares) { (lost, None) } else { (None, lost) };
+            lost.or_else(|| self.stopped_too_long(policy, look.at))
+                .or_else(|| Some(self.stalled(policy, stalled?.key, look.at)))
                 .or_else(|| {
                     let deaf = deaf.filter(|deaf| !deaf.lost || process.survivors == Survivors::Some)?;
                     self.deaf(policy, deaf, look.at)
                 })
+                .filter(|found| !(self.spared || spared.is_some()) || !spares(found))
+                .or(spared)
         };
         if let Some(condemnation) = condemnation {
             notes.push(Note::Opened(Box::new(condemnation.clone())));
             let why = condemnation.why.clone();
+            self.spared = condemnation.work_key().is_some_and(|key| crash_loops.contains(key));
             self.condemned = Some(condemnation);
             return Finding { verdict: Verdict::Condemned, why: Why::Changed(why) };
+        }
+        if self.spared
+            && let Some(condemned) = &self.condemned
+        {
+            return Finding { verdict: Verdict::Condemned, why: Why::Changed(condemned.why.clone()) };
         }
         if !look.late {
             self.last_seen = look.at;
@@ -246,6 +274,7 @@ impl Incarnation {
     fn look_at_threads(
         &mut self,
         policy: &Policy,
+        crash_loops: &CrashLoops,
         seen: &Observation,
         look: Look,
         excused: &mut [Duration; ExcuseKind::ALL.len()],
@@ -276,11 +305,14 @@ impl Incarnation {
             let brought = trial.look(thread, rule, &policy.excuse_caps, look);
             note(trial, brought, &policy.excuse_caps, excused, notes);
             let kills = rule.is_some_and(|rule| rule.on == On::Kill);
-            if watched && kills && brought.gone && cause.gone.is_none() {
-                cause.gone = Some(key);
-            }
-            if watched && kills && brought.stalled && cause.stalled.is_none() {
-                cause.stalled = Some(key);
+            if watched && kills {
+                let spared = trial.work.is_some_and(|(key, _)| crash_loops.contains(key));
+                let found = Some(Suspect { key, spared });
+                for (is, first) in [(brought.gone, &mut cause.gone), (brought.stalled, &mut cause.stalled)] {
+                    if is && first.is_none_or(|first| first.spared && !spared) {
+                        *first = found;
+                    }
+                }
             }
         }
         // A slot used again belongs to another thread: the trial of the first one is over, if it left.
@@ -437,7 +469,7 @@ impl Incarnation {
 
     /// The next moment at which the verdict could change without an event.
     pub fn look_at(&self, policy: &Policy, at: Monotonic) -> Monotonic {
-        if self.condemned.is_some() {
+        if self.condemned.is_some() && !self.spared {
             return at.plus(LOOK_CONDEMNED);
         }
         if self.core_dumping {
@@ -493,8 +525,16 @@ impl Incarnation {
 /// when another thread's trial is over.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cause {
-    gone: Option<(u32, u64)>,
-    stalled: Option<(u32, u64)>,
+    gone: Option<Suspect>,
+    stalled: Option<Suspect>,
+}
+
+/// One of them.
+#[derive(Clone, Copy, Debug)]
+struct Suspect {
+    key: (u32, u64),
+    /// Whether its work is in a crash loop: another thread comes first.
+    spared: bool,
 }
 
 fn note(

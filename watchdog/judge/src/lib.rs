@@ -16,6 +16,7 @@ extern crate alloc;
 pub mod channel;
 pub mod channel_age;
 pub mod clock;
+pub mod crash_loop;
 pub mod excuse;
 pub mod incarnation;
 pub mod observation;
@@ -34,6 +35,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::clock::Monotonic;
+use crate::crash_loop::CrashLoops;
 use crate::observation::{Declared, Observation, ProcessObservation};
 use crate::target::FaultyThread;
 use crate::target::TargetIdentity;
@@ -61,6 +63,7 @@ pub struct Judge {
     previous_look: Option<Monotonic>,
     /// How long the machine had been suspended by then.
     suspended_ns: u64,
+    crash_loops: CrashLoops,
     excused: [Duration; ExcuseKind::ALL.len()],
     notes: Vec<Note>,
 }
@@ -90,6 +93,8 @@ pub struct Decision {
     /// Whether the stalled thread that it is condemned for is excused at this look: a kill that was withheld until now must
     /// not go out while a person sits on it with a debugger, or while it could not run.
     pub held: bool,
+    /// Whether it is condemned for work that is in a crash loop: no kill goes out for that.
+    pub spared: bool,
     /// The next moment at which the verdict could change without an event.
     pub look_at: Monotonic,
     /// How late this look came.
@@ -113,6 +118,11 @@ pub enum Note {
     },
     /// The process of an incident is dead.
     Exited,
+    /// That was one death too many with this work in flight: nothing is killed for it any more.
+    CrashLoop {
+        /// Its key.
+        work_key: u64,
+    },
     /// No new incarnation in time.
     RestartOverdue,
     /// A new incarnation after an incident.
@@ -193,6 +203,13 @@ pub struct Condemnation {
     pub observations: Vec<String>,
 }
 
+impl Condemnation {
+    /// The work that was in flight, if it was stated.
+    pub fn work_key(&self) -> Option<u64> {
+        self.thread.as_ref()?.work_key.filter(|key| *key != 0)
+    }
+}
+
 impl PartialEq for Condemnation {
     fn eq(&self, other: &Self) -> bool {
         (self.reason, self.target, self.at, &self.why) == (other.reason, other.target, other.at, &other.why)
@@ -214,9 +231,28 @@ impl Judge {
             next_look: None,
             previous_look: None,
             suspended_ns: 0,
+            crash_loops: CrashLoops::NONE,
             excused: [Duration::ZERO; ExcuseKind::ALL.len()],
             notes: Vec::new(),
         }
+    }
+
+    /// The same, with what an earlier life of the watchdog knew.
+    #[must_use]
+    pub const fn remembering(mut self, crash_loops: CrashLoops) -> Self {
+        self.crash_loops = crash_loops;
+        self
+    }
+
+    /// Work that nothing is killed for, and the deaths that may make more of it.
+    pub const fn crash_loops(&self) -> &CrashLoops {
+        &self.crash_loops
+    }
+
+    /// A person says that `key`, or all work, may be judged as any other again. How many were in a crash loop. What the target
+    /// stands condemned for is killed for from the next look on.
+    pub fn clear(&mut self, key: Option<u64>) -> usize {
+        self.crash_loops.clear(key)
     }
 
     /// The verdict now.
@@ -276,6 +312,7 @@ impl Judge {
             verdict: self.verdict,
             condemned: self.current.as_ref().is_some_and(|c| c.condemned().is_some()),
             held: self.current.as_ref().is_some_and(Incarnation::is_held),
+            spared: self.spared().is_some(),
             look_at,
             late_by,
         }
@@ -315,13 +352,20 @@ impl Judge {
         if process.exited {
             current.last_words(&seen.threads);
             let orderly = current.exit_was_orderly(process.declared);
-            if current.condemned().is_none() && !orderly {
-                let condemnation = current.ended_by_itself(look.at);
-                self.notes.push(Note::Opened(Box::new(condemnation)));
-            }
+            let ended = (current.condemned().is_none() && !orderly).then(|| current.ended_by_itself(look.at));
+            let in_flight = ended.as_ref().or(current.condemned()).and_then(Condemnation::work_key);
             let in_incident = current.condemned().is_some() || !orderly;
+            if let Some(mut ended) = ended {
+                self.crash_loops.tell(&mut ended);
+                self.notes.push(Note::Opened(Box::new(ended)));
+            }
             if in_incident {
                 self.notes.push(Note::Exited);
+            }
+            if let Some(work_key) = in_flight
+                && self.crash_loops.died(work_key, policy.poison_after)
+            {
+                self.notes.push(Note::CrashLoop { work_key });
             }
             let identity = current.identity();
             self.current = None;
@@ -330,7 +374,15 @@ impl Judge {
             self.observe_nothing(policy, look);
             return;
         }
-        let found = current.observe(policy, seen, process, look, &mut self.excused, &mut self.notes);
+        let found = current.observe(
+            policy,
+            &self.crash_loops,
+            seen,
+            process,
+            look,
+            &mut self.excused,
+            &mut self.notes,
+        );
         if let Some(recovery) = self.recovering
             && recovery.identity == process.identity
             && let Some(work_key) = self.current.as_ref().and_then(Incarnation::first_finished)
@@ -338,7 +390,37 @@ impl Judge {
             self.recovering = None;
             self.notes.push(Note::Recovered { work_key });
         }
-        self.say(found.verdict, found.why, look.at);
+        for note in &mut self.notes {
+            if let Note::Opened(condemned) = note {
+                self.crash_loops.tell(condemned);
+            }
+        }
+        match self.in_crash_loop(found.verdict) {
+            Some(why) => self.say(Verdict::CrashLoop, Why::Changed(why), look.at),
+            None => self.say(found.verdict, found.why, look.at),
+        }
+    }
+
+    /// The work in a crash loop that the target stands condemned for, if it does.
+    fn spared(&self) -> Option<u64> {
+        let key = self.current.as_ref()?.condemned()?.work_key()?;
+        self.crash_loops.contains(key).then_some(key)
+    }
+
+    /// Why the verdict is `crash_loop` and not the one that was found. It is while work is in one, unless something stands that a
+    /// kill, a death or a start follows from: nobody needs to hear of last week's block then.
+    fn in_crash_loop(&self, found: Verdict) -> Option<String> {
+        let keys = self.crash_loops.keys();
+        match found {
+            Verdict::Healthy | Verdict::Degraded | Verdict::Excused if !keys.is_empty() => {
+                Some(crash_loop::standing(keys))
+            }
+            Verdict::Condemned => {
+                let (key, condemned) = (self.spared()?, self.current.as_ref()?.condemned()?);
+                Some(crash_loop::sparing(key, &condemned.why))
+            }
+            _ => None,
+        }
     }
 
     /// Begins with a process that it has not judged before.

@@ -47,6 +47,8 @@ pub struct Policy {
     pub excuse_caps: Caps,
     /// From death to a new incarnation.
     pub restart_within: Duration,
+    /// After so many deaths with the same work in flight nothing is killed for it any more; zero: never.
+    pub poison_after: u32,
     /// Whether ends of threads are polled, which takes a look every 20 ms.
     pub poll_threads: bool,
 }

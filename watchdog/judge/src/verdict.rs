@@ -140,6 +140,8 @@ labelled! {
         Budget = "budget",
         /// A person has paused killing.
         Paused = "paused",
+        /// The work in flight was so at more than one death already: another kill would not help.
+        CrashLoop = "crash_loop",
         /// The signal could not be sent: permission.
         NotPermitted = "not_permitted",
     }

@@ -45,6 +45,7 @@ fn policy() -> Policy {
         stopped_kills: true,
         excuse_caps: Caps::default().with(ExcuseKind::Starved, EXCUSE_CAP),
         restart_within: Duration::from_secs(30),
+        poison_after: 2,
         poll_threads: false,
     }
 }

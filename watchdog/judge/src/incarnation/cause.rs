@@ -25,7 +25,10 @@ impl Incarnation {
         if let Some(since) = self.exiting_since {
             observations.push(format!("it had been ending for {:?}", at.since(since)));
         }
-        let at_work = self.threads.iter().find(|t| t.rule.is_some() && t.work.is_some());
+        // What states its work is told before what only is at work.
+        let at_work = || self.threads.iter().filter(|t| t.rule.is_some() && t.work.is_some());
+        let stated = at_work().find(|t| t.work.is_some_and(|(key, _)| key != 0));
+        let at_work = stated.or_else(|| at_work().next());
         Condemnation {
             reason: Reason::ProcessGone,
             why: format!("process {} ended by itself", self.identity.pid),

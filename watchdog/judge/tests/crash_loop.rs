@@ -1,0 +1,354 @@
+//! Poison work on histories written by hand: virtual time, no machine. Each test is one promise.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what went wrong by failing"
+)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use globset::Glob;
+use shard_judge::clock::Monotonic;
+use shard_judge::crash_loop::CrashLoops;
+use shard_judge::excuse::Caps;
+use shard_judge::observation::{
+    Claim, Declared, Observation, Presence, ProcessObservation, Survivors, TaskObservation, TaskState,
+    ThreadObservation,
+};
+use shard_judge::policy::{On, Policy, Rule};
+use shard_judge::target::TargetIdentity;
+use shard_judge::verdict::{Reason, Verdict};
+use shard_judge::{Condemnation, Decision, Judge, Note};
+
+const LOOK: Duration = Duration::from_millis(10);
+const STALL_AFTER: Duration = Duration::from_secs(1);
+const POISON: u64 = 7;
+
+fn policy() -> Policy {
+    let rule = Rule {
+        name: "exec-s*".to_owned(),
+        glob: Glob::new("exec-s*").unwrap().compile_matcher(),
+        count: 1,
+        stall_after: STALL_AFTER,
+        warn_after: Duration::from_millis(400),
+        on: On::Kill,
+    };
+    Policy {
+        rules: vec![rule],
+        channels: Vec::new(),
+        startup_grace: Duration::from_secs(30),
+        exit_within: Duration::from_secs(5),
+        stopped_at_most: Duration::from_secs(60),
+        stopped_kills: true,
+        excuse_caps: Caps::default(),
+        restart_within: Duration::from_secs(30),
+        poison_after: 2,
+        poll_threads: false,
+    }
+}
+
+fn thread(slot: u32) -> ThreadObservation {
+    ThreadObservation {
+        slot,
+        generation: 1,
+        name: Arc::from(format!("exec-s{slot}")),
+        tid: 101 + i32::try_from(slot).unwrap(),
+        claim: Claim::Live,
+        presence: Presence::Present,
+        activity: 0,
+        progress: 0,
+        work_key: 0,
+        attempt: 0,
+        task: None,
+        workers: Vec::new(),
+    }
+}
+
+/// A shard of two executor threads over several lives, and who judges it.
+struct History {
+    policy: Policy,
+    judge: Judge,
+    now: Observation,
+    lives: u64,
+    notes: Vec<Note>,
+}
+
+impl History {
+    fn begin() -> Self {
+        let now = Observation { at: Monotonic(1_000_000_000), ..Observation::default() };
+        let judge = Judge::new(Monotonic(0));
+        let mut history = Self { policy: policy(), judge, now, lives: 0, notes: Vec::new() };
+        history.start();
+        history
+    }
+
+    /// A new incarnation, both threads idle.
+    fn start(&mut self) -> Decision {
+        self.lives += 1;
+        let identity = TargetIdentity { pid: 100, start_time: self.lives, incarnation: self.lives };
+        self.now.process = Some(ProcessObservation {
+            identity,
+            declared: Declared::Running,
+            segment_readable: true,
+            exited: false,
+            leader: Some(TaskState::Sleeping),
+            survivors: Survivors::NotAsked,
+            signalled: None,
+            throttle: None,
+        });
+        self.now.threads = vec![thread(0), thread(1)];
+        self.pass(LOOK)
+    }
+
+    fn process(&mut self) -> &mut ProcessObservation {
+        self.now.process.as_mut().unwrap()
+    }
+
+    fn pass(&mut self, time: Duration) -> Decision {
+        self.now.at = self.now.at.plus(time);
+        let decision = self.judge.observe(&self.policy, &self.now);
+        self.notes.extend_from_slice(self.judge.notes());
+        decision
+    }
+
+    fn run(&mut self, time: Duration) -> Decision {
+        let end = self.now.at.plus(time);
+        loop {
+            let decision = self.pass(LOOK);
+            if self.now.at >= end {
+                return decision;
+            }
+        }
+    }
+
+    /// The thread begins to work on `key` and gets nowhere.
+    fn hang(&mut self, slot: usize, key: u64) {
+        let thread = &mut self.now.threads[slot];
+        thread.activity += 1;
+        thread.work_key = key;
+        let task =
+            TaskObservation { state: TaskState::Sleeping, cpu_ns: Some(0), run_delay_ns: Some(0), wait: None };
+        self.pass(LOOK);
+        self.now.threads[slot].task = Some(task);
+    }
+
+    /// It gets somewhere again, and is done.
+    fn finish(&mut self, slot: usize) -> Decision {
+        let thread = &mut self.now.threads[slot];
+        thread.activity += 1;
+        thread.task = None;
+        self.pass(LOOK)
+    }
+
+    /// The process ends, of a signal of ours or not.
+    fn die(&mut self) {
+        self.process().exited = true;
+        self.pass(LOOK);
+        self.now.process = None;
+        self.now.threads.clear();
+        self.pass(LOOK);
+    }
+
+    /// Stalls on `key` and is killed for it.
+    fn killed_on(&mut self, key: u64) {
+        self.hang(0, key);
+        let decision = self.run(STALL_AFTER * 2);
+        assert!(decision.condemned && !decision.spared, "killed for {key}: {decision:?}");
+        self.process().signalled = Some(self.now.at);
+        self.die();
+    }
+
+    fn condemned(&self) -> Option<&Condemnation> {
+        self.judge.incarnation()?.condemned()
+    }
+
+    fn told(&self) -> Vec<u64> {
+        let told = self.notes.iter().filter_map(|note| match note {
+            Note::CrashLoop { work_key } => Some(*work_key),
+            _ => None,
+        });
+        told.collect()
+    }
+
+    fn last_opened(&self) -> &Condemnation {
+        let opened = self.notes.iter().rev().find_map(|note| match note {
+            Note::Opened(condemned) => Some(condemned),
+            _ => None,
+        });
+        opened.unwrap()
+    }
+
+    fn in_crash_loop() -> Self {
+        let mut history = Self::begin();
+        history.killed_on(POISON);
+        history.start();
+        history.killed_on(POISON);
+        history.start();
+        history
+    }
+}
+
+#[test]
+fn the_same_work_at_two_deaths_is_a_crash_loop_and_no_third_kill() {
+    let mut history = History::begin();
+    history.killed_on(POISON);
+    assert_eq!(history.judge.verdict(), Verdict::Restarting);
+    assert_eq!(history.start().verdict, Verdict::Healthy, "once is no loop");
+    history.killed_on(POISON);
+    assert_eq!(history.told(), [POISON]);
+    assert!(history.last_opened().observations.iter().any(|said| said.contains("earlier death")));
+    assert_eq!(history.judge.verdict(), Verdict::Restarting, "a death is told before the loop");
+    assert_eq!(history.start().verdict, Verdict::CrashLoop);
+    assert!(history.judge.why().contains("work 7 "), "{}", history.judge.why());
+    history.hang(0, POISON);
+    let decision = history.run(100 * STALL_AFTER);
+    assert!(decision.condemned && decision.spared, "{decision:?}");
+    assert_eq!(decision.verdict, Verdict::CrashLoop);
+    assert!(history.last_opened().observations.iter().any(|said| said.contains("crash loop")));
+    assert!(history.judge.why().contains("not killed"), "{}", history.judge.why());
+}
+
+#[test]
+fn ends_by_itself_count_as_deaths_and_orderly_ends_do_not() {
+    let mut history = History::begin();
+    for orderly in [true, true, false, true, false] {
+        assert_eq!(history.judge.crash_loops().keys(), [0; 0]);
+        history.hang(0, POISON);
+        if orderly {
+            history.process().declared = Declared::Stopping;
+            history.pass(LOOK);
+        }
+        history.die();
+        history.start();
+    }
+    assert_eq!(history.judge.crash_loops().keys(), [POISON]);
+}
+
+#[test]
+fn a_thread_that_is_idle_at_its_death_has_no_key() {
+    let mut history = History::begin();
+    for _ in 0..3 {
+        history.hang(0, POISON);
+        history.finish(0);
+        history.die();
+        history.start();
+    }
+    assert_eq!(*history.judge.crash_loops(), CrashLoops::NONE);
+    for _ in 0..3 {
+        history.hang(0, 0);
+        history.die();
+        history.start();
+    }
+    assert_eq!(*history.judge.crash_loops(), CrashLoops::NONE, "nor has work that was not stated");
+}
+
+#[test]
+fn other_work_is_judged_and_killed_for_as_ever() {
+    let mut history = History::in_crash_loop();
+    history.killed_on(POISON + 1);
+    assert_eq!(history.start().verdict, Verdict::CrashLoop);
+    // While one thread is spared another one is not.
+    history.hang(0, POISON);
+    assert!(history.run(2 * STALL_AFTER).spared);
+    history.hang(1, POISON + 2);
+    let decision = history.run(2 * STALL_AFTER);
+    assert!(decision.condemned && !decision.spared, "{decision:?}");
+    assert_eq!(decision.verdict, Verdict::Condemned);
+    assert_eq!(history.condemned().unwrap().thread.as_ref().unwrap().name, "exec-s1");
+}
+
+#[test]
+fn of_two_stalls_at_once_the_one_that_may_be_killed_for_counts() {
+    let mut history = History::in_crash_loop();
+    history.hang(0, POISON);
+    history.hang(1, POISON + 1);
+    let decision = history.run(2 * STALL_AFTER);
+    assert!(decision.condemned && !decision.spared, "{decision:?}");
+    assert_eq!(history.condemned().unwrap().work_key(), Some(POISON + 1));
+}
+
+#[test]
+fn a_thread_lost_while_idle_is_killed_for_and_one_lost_at_that_work_is_not() {
+    for (work, spared) in [(None, false), (Some(POISON), true), (Some(POISON + 1), false)] {
+        let mut history = History::in_crash_loop();
+        if let Some(key) = work {
+            history.hang(0, key);
+        }
+        history.now.threads[0].presence = Presence::Gone;
+        history.process().survivors = Survivors::Some;
+        let decision = history.run(STALL_AFTER);
+        assert!(decision.condemned, "{work:?}");
+        assert_eq!(decision.spared, spared, "{work:?}");
+        assert_eq!(history.condemned().unwrap().reason, Reason::ThreadGone);
+    }
+}
+
+#[test]
+fn a_spared_process_that_begins_to_end_and_does_not_is_killed() {
+    let mut history = History::in_crash_loop();
+    history.hang(0, POISON);
+    assert!(history.run(2 * STALL_AFTER).spared);
+    history.process().declared = Declared::Stopping;
+    let decision = history.run(Duration::from_secs(6));
+    assert!(decision.condemned && !decision.spared, "{decision:?}");
+    assert_eq!(history.condemned().unwrap().reason, Reason::ExitHung);
+}
+
+#[test]
+fn what_is_cleared_is_killed_for_again_and_has_two_deaths_before_it() {
+    let mut history = History::in_crash_loop();
+    history.hang(0, POISON);
+    assert!(history.run(2 * STALL_AFTER).spared);
+    assert_eq!(history.judge.clear(Some(POISON + 1)), 0);
+    assert!(history.pass(LOOK).spared);
+    assert_eq!(history.judge.clear(Some(POISON)), 1);
+    let decision = history.pass(LOOK);
+    assert!(decision.condemned && !decision.spared, "{decision:?}");
+    assert_eq!(decision.verdict, Verdict::Condemned);
+    history.process().signalled = Some(history.now.at);
+    history.die();
+    assert_eq!(history.start().verdict, Verdict::Healthy, "that was the first");
+    history.killed_on(POISON);
+    assert_eq!(history.start().verdict, Verdict::CrashLoop);
+    assert_eq!(history.told(), [POISON, POISON]);
+}
+
+#[test]
+fn an_earlier_life_of_the_watchdog_is_remembered() {
+    let mut history = History::begin();
+    history.killed_on(POISON);
+    let known = *history.judge.crash_loops();
+    history.judge = Judge::new(history.now.at).remembering(known);
+    history.start();
+    history.killed_on(POISON);
+    assert_eq!(history.judge.crash_loops().keys(), [POISON]);
+}
+
+#[test]
+fn starting_is_told_before_the_loop_and_lateness_after_it() {
+    let mut history = History::in_crash_loop();
+    history.die();
+    history.start();
+    history.process().declared = Declared::Boot;
+    assert_eq!(history.pass(LOOK).verdict, Verdict::Starting, "it is not ready for work");
+    history.process().declared = Declared::Running;
+    history.hang(0, POISON + 1);
+    assert_eq!(history.run(STALL_AFTER / 2).verdict, Verdict::CrashLoop);
+    history.finish(0);
+    assert_eq!(history.pass(LOOK).verdict, Verdict::CrashLoop, "it ends by clear alone");
+    assert_eq!(history.judge.clear(None), 1);
+    assert_eq!(history.pass(LOOK).verdict, Verdict::Healthy);
+}
+
+#[test]
+fn switched_off_every_stall_is_killed_for() {
+    let mut history = History::begin();
+    history.policy.poison_after = 0;
+    for _ in 0..5 {
+        history.killed_on(POISON);
+        assert_eq!(history.start().verdict, Verdict::Healthy);
+    }
+}

@@ -4,6 +4,7 @@
 //! While it hangs the loop goes on with the target that it has; without one, status says that nobody is guarded.
 
 pub mod check;
+mod kept;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,11 +13,13 @@ use std::sync::{Arc, Mutex};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
-use shard_heartbeat::{ClaimError, FileId, ReadError, Reader, WatchdogBeat};
+use shard_heartbeat::{ClaimError, FileId, Quarantine, ReadError, Reader, WatchdogBeat};
 
 use crate::probe::Adopted;
 use crate::probe::cgroup::{CpuStat, Place};
 use crate::probe::wakeup::Waker;
+
+use kept::Kept;
 
 /// How often the path is looked at while there is no target: a restart is seen within this time.
 const HUNT_EVERY: Duration = Duration::from_millis(2);
@@ -62,6 +65,7 @@ pub struct Adopter {
     stop: Arc<AtomicBool>,
     thread: Thread,
     wanted: Arc<Mutex<Wanted>>,
+    kept: Arc<Kept>,
     handle: Option<JoinHandle<()>>,
 }
 
@@ -75,8 +79,11 @@ impl Adopter {
         let again = Arc::new(AtomicBool::new(false));
         let stop = Arc::new(AtomicBool::new(false));
         let wanted = Arc::new(Mutex::new(wanted));
+        let kept = Arc::new(Kept::default());
         let search = Search {
             wanted: Arc::clone(&wanted),
+            kept: Arc::clone(&kept),
+            kept_told: None,
             sender,
             waker,
             hunting: Arc::clone(&hunting),
@@ -99,6 +106,7 @@ impl Adopter {
             stop,
             thread: handle.thread().clone(),
             wanted,
+            kept,
             handle: Some(handle),
         })
     }
@@ -118,6 +126,12 @@ impl Adopter {
     /// The last target that was handed over could not be watched: it is offered again.
     pub fn try_again(&self) {
         self.again.store(true, Ordering::Relaxed);
+    }
+
+    /// Names work that the process should not take, in this incarnation and those after it.
+    pub fn keep_from(&self, keys: &[u64]) {
+        self.kept.set(keys);
+        self.thread.unpark();
     }
 
     /// What a reload uses to have something else looked for.
@@ -154,6 +168,9 @@ impl Drop for Adopter {
 
 struct Search {
     wanted: Arc<Mutex<Wanted>>,
+    kept: Arc<Kept>,
+    /// What the place at the segment was told of it.
+    kept_told: Option<Quarantine>,
     sender: SyncSender<Found>,
     waker: Arc<Waker>,
     hunting: Arc<AtomicBool>,
@@ -183,6 +200,7 @@ struct Cgroups {
 impl Search {
     fn run(mut self) {
         while !self.stop.load(Ordering::Relaxed) {
+            self.keep();
             self.look();
             self.beat();
             self.look_at_cgroups();
@@ -254,7 +272,21 @@ impl Search {
         }
         match &mut self.place {
             Some(place) => place.follow().map(|_| ()),
-            None => WatchdogBeat::claim(path).map(|place| self.place = Some(place)),
+            None => {
+                self.place = Some(WatchdogBeat::claim(path)?);
+                self.kept_told = None;
+                self.keep();
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes into the segment what work the process should not take, if that has changed.
+    fn keep(&mut self) {
+        let (Some(place), Some(kept)) = (&mut self.place, self.kept.get()) else { return };
+        // A segment that cannot be written to has no other use for it either.
+        if self.kept_told != Some(kept) && place.keep_from(kept).is_ok() {
+            self.kept_told = Some(kept);
         }
     }
 

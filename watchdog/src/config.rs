@@ -141,6 +141,8 @@ pub struct JudgeConfig {
     pub stopped_at_most: Duration,
     /// What follows a stop past its cap; only a stop may kill. Default kill.
     pub stopped_then: On,
+    /// After so many deaths with the same work in flight nothing is killed for it any more; zero: never. Default 2.
+    pub poison_after: u32,
 }
 
 impl Default for JudgeConfig {
@@ -156,6 +158,8 @@ impl Default for JudgeConfig {
             core_dumping: Duration::from_secs(600),
             stopped_at_most: Duration::from_secs(60),
             stopped_then: On::Kill,
+            // The first may have been chance; a second one at the same block is not.
+            poison_after: 2,
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use shard_judge::crash_loop::CrashLoops;
 pub use shard_judge::target::FaultyThread;
 
 use crate::clock::Monotonic;
@@ -67,6 +68,15 @@ pub enum Event {
         at: Monotonic,
         /// What happened.
         step: Step,
+    },
+    /// What is remembered of deaths and of work in a crash loop has changed.
+    CrashLoops {
+        /// When.
+        at: Monotonic,
+        /// All that is remembered now.
+        known: Box<CrashLoops>,
+        /// What it was before.
+        before: Box<CrashLoops>,
     },
     /// The second policy came to something that the live one need not have come to.
     Shadow {
@@ -229,6 +239,11 @@ pub enum Step {
     },
     /// It is not dead although SIGKILL was sent long enough ago.
     NotDead,
+    /// This death was one too many with that work in flight: nothing is killed for it any more.
+    CrashLoop {
+        /// Its key.
+        work_key: u64,
+    },
     /// No new incarnation within `restart.within`.
     RestartOverdue,
     /// A new incarnation was seen.

@@ -2,6 +2,7 @@
 //!
 //! The document is whole at every step: whoever is interrupted while writing the next one leaves this one behind.
 
+pub mod deaths;
 pub mod folder;
 pub mod id;
 pub mod journal;

@@ -30,6 +30,7 @@ use std::sync::Arc;
 
 use crate::act::budget::Past;
 use crate::clock::Monotonic;
+use crate::judge::crash_loop::CrashLoops;
 use crate::observation::Observation;
 use crate::snapshot::TargetIdentity;
 
@@ -65,6 +66,8 @@ pub struct Recorder {
     memory: Memory,
     /// Whom the judge met when, so that a chunk can say so.
     met: Option<(TargetIdentity, Monotonic)>,
+    /// What the judge knew of deaths before the look that is recorded next, so that a chunk can say so.
+    known: CrashLoops,
     /// Looks dropped since the last one that was recorded.
     lost: u64,
     /// Until when killing is paused, so that a chunk can say so.
@@ -92,8 +95,27 @@ impl Recorder {
             memory: Memory::default(),
             met: None,
             paused: None,
+            known: CrashLoops::NONE,
             lost: 0,
         }
+    }
+
+    /// The same, for a judge that knows of earlier deaths.
+    #[must_use]
+    pub const fn remembering(mut self, known: CrashLoops) -> Self {
+        self.known = known;
+        self
+    }
+
+    /// Notes what the judge knows of deaths after the last look.
+    pub const fn remember(&mut self, known: &CrashLoops) {
+        self.known = *known;
+    }
+
+    /// Records that a person cleared work, after which the judge knows this.
+    pub fn cleared(&mut self, at: Monotonic, key: Option<u64>, known: &CrashLoops) {
+        self.note(at, |out| encode::cleared(at, key, out));
+        self.known = *known;
     }
 
     /// Records one look.
@@ -120,11 +142,14 @@ impl Recorder {
             return false;
         }
         self.memory.forget(at);
-        let (memory, lost) = (&self.memory, self.lost);
+        let (memory, known, lost) = (&self.memory, &self.known, self.lost);
         let first_seen = self.met.map(|(_, met)| met);
         let paused = self.paused.filter(|until| at < *until);
         let written = self.ring.append(|out| {
             encode::key(at, first_seen, out);
+            if *known != CrashLoops::NONE {
+                encode::known(known, out);
+            }
             if lost > 0 {
                 encode::lost(lost, out);
             }

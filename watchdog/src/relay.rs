@@ -10,8 +10,10 @@ use std::sync::Arc;
 use tokio::sync::mpsc::Receiver;
 
 use crate::event::{Event, Opening, ShadowStep, Step};
+use crate::incident::deaths::Deaths;
 use crate::incident::journal::Journal;
 use crate::incident::{Incident, Status, timeline};
+use crate::judge::crash_loop::CrashLoops;
 use crate::recorder::archive::Archive;
 use crate::recorder::{Excerpt, file};
 use crate::telemetry::Telemetry;
@@ -103,6 +105,7 @@ impl Relay {
                 cap_seconds = cap.as_secs_f64(),
                 "{thread} has been {kind} for {cap:.1?}, which is as long as that may excuse; nobody is killed for it, look at it"
             ),
+            Event::CrashLoops { at, known, before } => self.crash_loops(at, &known, &before),
             Event::Shadow { live, step, .. } => self.shadow(live, step),
             Event::Paused { pause, .. } => {
                 let until = self.board.wall(pause.until);
@@ -142,6 +145,25 @@ impl Relay {
             }
             Event::IncidentStep { incident, at, step } => self.step(incident, at, &step),
         }
+    }
+
+    fn crash_loops(&self, at: crate::clock::Monotonic, known: &CrashLoops, before: &CrashLoops) {
+        for work_key in known.keys().iter().filter(|key| !before.contains(**key)) {
+            tracing::error!(
+                event = "crash_loop",
+                work_key,
+                "work {work_key} was in flight at more than one death of the target: nothing is killed for it any more. Look at the \
+                 work, then `shard-watchdog clear {work_key}`"
+            );
+        }
+        for work_key in before.keys().iter().filter(|key| !known.contains(**key)) {
+            tracing::warn!(
+                event = "crash_loop_over",
+                work_key,
+                "work {work_key} is in no crash loop any more: the target is killed for it as for any other"
+            );
+        }
+        self.journal.remember(Deaths::of(known, self.board.anchor().wall(at)));
     }
 
     fn shadow(&self, live: Verdict, step: ShadowStep) {

@@ -36,6 +36,10 @@ pub struct Snapshot {
     pub thread_events: &'static str,
     /// Whether the thread that it is condemned for is excused now, so that a kill that was withheld waits.
     pub held: bool,
+    /// Work that nothing is killed for, oldest first.
+    pub crash_loop_keys: Vec<u64>,
+    /// Whether it is condemned for such work, so that no kill goes out.
+    pub spared: bool,
     /// Clocks of the whole process that run now.
     pub deadlines: Vec<Deadline>,
     /// What the second policy thinks, if there is one.

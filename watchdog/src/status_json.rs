@@ -65,6 +65,12 @@ pub struct StatusJson {
     /// Whether the thread that it is condemned for is excused now, so that a kill that was withheld waits.
     #[serde(default)]
     pub held: bool,
+    /// Work that was in flight at more than one death: nothing is killed for it until `clear`.
+    #[serde(default)]
+    pub crash_loop_keys: Vec<u64>,
+    /// Whether it is condemned for such work, so that no kill goes out.
+    #[serde(default)]
+    pub spared: bool,
     /// Clocks of the whole process that run now.
     #[serde(default)]
     pub deadlines: Vec<DeadlineJson>,
@@ -250,6 +256,8 @@ impl StatusJson {
             recorder: board.archive().map(recorder),
             telemetry_dropped: Signal::ALL.iter().map(dropped).collect(),
             held: held.is_some_and(|snapshot| snapshot.held),
+            crash_loop_keys: held.map(|snapshot| snapshot.crash_loop_keys.clone()).unwrap_or_default(),
+            spared: held.is_some_and(|snapshot| snapshot.spared),
             deadlines: held.map(deadlines).unwrap_or_default(),
             no_kill: Vec::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

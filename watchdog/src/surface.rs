@@ -24,6 +24,7 @@ use crate::http::recording::OnDemand;
 use crate::http::token::Token;
 use crate::http::{self, Sources, serve};
 use crate::incident::journal::{Journal, JournalConfig};
+use crate::judge::crash_loop::CrashLoops;
 use crate::recorder::archive::Archive;
 use crate::relay::Relay;
 use crate::relay::board::Board;
@@ -261,6 +262,21 @@ impl SurfaceHandle {
                      counts as spent until it refills, and a pause of before is over"
                 );
                 (Past::unknown(), None)
+            }
+        }
+    }
+
+    /// What earlier lives of this sidecar knew of deaths, for a judge to whom `after` so many with one work in flight are a crash
+    /// loop.
+    pub fn crash_loops(&self, after: u32) -> CrashLoops {
+        match self.journal.deaths(HISTORY_WITHIN) {
+            Some(deaths) => deaths.known(after),
+            None => {
+                tracing::error!(
+                    "the evidence directory does not tell in time which work was in flight at earlier deaths; what was in a crash \
+                     loop is killed for again until the next deaths"
+                );
+                CrashLoops::NONE
             }
         }
     }

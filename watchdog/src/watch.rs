@@ -22,6 +22,7 @@ use crate::adopt::{Adopter, Found};
 use crate::clock::Monotonic;
 use crate::config::Config;
 use crate::event::{Event, Step};
+use crate::judge::crash_loop::CrashLoops;
 use crate::judge::policy::Policy;
 use crate::judge::{Judge, Note};
 use crate::observation::Observation;
@@ -54,6 +55,8 @@ pub struct Watch {
     ladder: Option<Ladder>,
     budget: Budget,
     story: Story,
+    /// What the slow side knows of deaths and crash loops.
+    told_loops: CrashLoops,
     recorder: Recorder,
     /// Whether a long-term recording wants every chunk.
     archived: bool,
@@ -83,6 +86,8 @@ pub struct Parts {
     pub past: Past,
     /// A pause of an earlier life that is not over.
     pub pause: Option<Arc<Pause>>,
+    /// Work in a crash loop, and deaths, that an earlier life of this sidecar knew of.
+    pub crash_loops: CrashLoops,
     /// Counts looks: what beats back into the segment does so only while this moves.
     pub alive: Arc<AtomicU64>,
 }
@@ -95,22 +100,24 @@ impl Watch {
         let mut probe = parts.probe;
         let policy = policy(&parts.config, &probe);
         let shadow = parts.config.shadow.as_ref();
-        let shadow = shadow.map(|shadow| Shadow::new(shadow, &policy, now));
+        let shadow = shadow.map(|shadow| Shadow::new(shadow, &policy, parts.crash_loops, now));
         probe.look_at_consumers(consumers(&policy, shadow.as_ref()));
         let mut publisher = Publisher::new(parts.events);
-        let mut recorder = Recorder::new(now, parts.past.clone(), policy.poll_threads);
+        let mut recorder = Recorder::new(now, parts.past.clone(), policy.poll_threads).remembering(parts.crash_loops);
         if let Some(pause) = &parts.pause {
             recorder.paused(pause.until, now);
         }
+        parts.adopter.keep_from(parts.crash_loops.keys());
         Self {
             archived: parts.config.recorder.is_some(),
             unarchived: 0,
             shadow,
             budget: Budget::new(kill.budget_kills, kill.budget_per, &parts.past, now),
             recorder,
+            told_loops: parts.crash_loops,
             policy,
             probe,
-            judge: Judge::new(now),
+            judge: Judge::new(now).remembering(parts.crash_loops),
             adopter: parts.adopter,
             pending: None,
             ladder: None,
@@ -166,6 +173,7 @@ impl Watch {
                         &mut self.shadow,
                         config.shadow.as_ref(),
                         &self.policy,
+                        *self.judge.crash_loops(),
                         crate::clock::now(),
                     );
                     self.probe.look_at_consumers(consumers(&self.policy, self.shadow.as_ref()));
@@ -248,7 +256,9 @@ impl Watch {
             self.ladder = None;
         }
         self.recorder.look(seen);
+        self.recorder.remember(self.judge.crash_loops());
         self.tell(at, judged);
+        self.remember(at);
         self.archive();
         if let Some(shadow) = &mut self.shadow {
             shadow.look(seen, decision.verdict, &mut self.publisher);
@@ -333,6 +343,9 @@ impl Watch {
                     }
                 }
                 Note::Exited => self.story.exited(at, &mut self.publisher),
+                Note::CrashLoop { work_key } => {
+                    self.story.step(at, Step::CrashLoop { work_key: *work_key }, &mut self.publisher);
+                }
                 Note::Lifted { why } => self.story.abandon(at, why.clone(), &mut self.publisher),
                 Note::RestartOverdue => self.story.step(at, Step::RestartOverdue, &mut self.publisher),
                 Note::Restarted { target, after } => {
@@ -373,6 +386,21 @@ impl Watch {
         }
         if !self.judge.notes().iter().all(|note| matches!(note, Note::ProgressGap { .. })) {
             self.publisher.hurry();
+        }
+    }
+
+    /// Tells whoever has to know it what is remembered of deaths, if that has changed: the slow side keeps it for the next life of
+    /// this sidecar, and the process is told what not to take.
+    fn remember(&mut self, at: Monotonic) {
+        let known = *self.judge.crash_loops();
+        if known == self.told_loops {
+            return;
+        }
+        let told = Event::CrashLoops { at, known: Box::new(known), before: Box::new(self.told_loops) };
+        self.adopter.keep_from(known.keys());
+        // What found no room is told at the next look.
+        if self.publisher.offer(told) {
+            self.told_loops = known;
         }
     }
 

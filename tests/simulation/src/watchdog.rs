@@ -100,6 +100,7 @@ impl Watchdog {
                 .into_iter()
                 .fold(Caps::default(), |caps, kind| caps.with(kind, rules.excuse_cap)),
             restart_within: rules.restart_within,
+            poison_after: 2,
             poll_threads: plan.machine.poll_threads,
         };
         let kill = KillConfig {
@@ -164,12 +165,13 @@ impl Watchdog {
                     }
                     // A reload is forgotten as well: the file says what it says.
                     let kills = std::mem::take(&mut self.kills);
+                    let known = *self.judge.crash_loops();
                     *self = Self::new(plan, globs);
                     let now = Monotonic(world.now);
                     let ages = kills.iter().map(|at| now.since(Monotonic(*at))).collect();
                     let past = Past { ages, cut: false };
                     self.budget = Budget::new(self.kill.budget_kills, self.kill.budget_per, &past, now);
-                    self.judge = Judge::new(now);
+                    self.judge = Judge::new(now).remembering(known);
                     self.kills = kills;
                     self.born = world.now;
                     reborn = true;
@@ -224,9 +226,10 @@ impl Watchdog {
         let waits = decision.held && self.ladder.as_ref().is_some_and(Ladder::is_withheld);
         if decision.condemned && !waits {
             let mut ladder = self.ladder.take().unwrap_or_default();
+            let restraint = Restraint { spared: decision.spared, ..Restraint::default() };
             for _ in 0..MOST_STEPS {
                 let first = ladder.began().is_none();
-                match ladder.step(now, &self.kill, &mut self.budget, Restraint::default()) {
+                match ladder.step(now, &self.kill, &mut self.budget, restraint) {
                     Rung::Wait => break,
                     Rung::Withhold(_) | Rung::NotDead => {}
                     Rung::Send(signal) => {

@@ -140,6 +140,20 @@ impl CrashLoops {
         condemned.observations.push(known);
     }
 
+    /// Draws the conclusion that nobody has drawn yet: `after` so many deaths with one work in flight are a crash loop.
+    #[must_use]
+    pub fn settled(mut self, after: u32) -> Self {
+        if after == 0 {
+            return Self::NONE;
+        }
+        for key in self.deaths.keys {
+            if key != 0 && self.deaths_of(key) >= after as usize {
+                self.enter(key);
+            }
+        }
+        self
+    }
+
     fn enter(&mut self, key: u64) {
         if !self.contains(key) && self.keys.push(key) {
             self.dropped = self.dropped.saturating_add(1);
@@ -225,6 +239,15 @@ mod tests {
         let mut loops = CrashLoops::NONE;
         assert!((0..9).all(|_| !loops.died(7, 0)));
         assert!(loops.died(7, 1), "and with one, each death is enough");
+    }
+
+    #[test]
+    fn deaths_that_were_written_down_apart_are_put_together() {
+        let loops = CrashLoops::remembered(&[3, 4, 3], &[5]);
+        assert_eq!(loops.settled(2).keys(), [5, 3]);
+        assert_eq!(loops.settled(2).deaths(), [4]);
+        assert_eq!(loops.settled(3), loops);
+        assert_eq!(loops.settled(0), CrashLoops::NONE);
     }
 
     #[test]

@@ -244,6 +244,11 @@ impl Judge {
         self
     }
 
+    /// Takes over what is known of deaths, in the place of what it knew.
+    pub const fn remember(&mut self, crash_loops: CrashLoops) {
+        self.crash_loops = crash_loops;
+    }
+
     /// Work that nothing is killed for, and the deaths that may make more of it.
     pub const fn crash_loops(&self) -> &CrashLoops {
         &self.crash_loops
@@ -312,7 +317,7 @@ impl Judge {
             verdict: self.verdict,
             condemned: self.current.as_ref().is_some_and(|c| c.condemned().is_some()),
             held: self.current.as_ref().is_some_and(Incarnation::is_held),
-            spared: self.spared().is_some(),
+            spared: self.spares(),
             look_at,
             late_by,
         }
@@ -399,6 +404,11 @@ impl Judge {
             Some(why) => self.say(Verdict::CrashLoop, Why::Changed(why), look.at),
             None => self.say(found.verdict, found.why, look.at),
         }
+    }
+
+    /// Whether the target stands condemned for work in a crash loop, so that no kill goes out.
+    pub fn spares(&self) -> bool {
+        self.spared().is_some()
     }
 
     /// The work in a crash loop that the target stands condemned for, if it does.

@@ -129,8 +129,12 @@ impl History {
         let thread = &mut self.now.threads[slot];
         thread.activity += 1;
         thread.work_key = key;
-        let task =
-            TaskObservation { state: TaskState::Sleeping, cpu_ns: Some(0), run_delay_ns: Some(0), wait: None };
+        let task = TaskObservation {
+            state: TaskState::Sleeping,
+            cpu_ns: Some(0),
+            run_delay_ns: Some(0),
+            wait: None,
+        };
         self.pass(LOOK);
         self.now.threads[slot].task = Some(task);
     }

@@ -32,6 +32,8 @@ pub struct Restraint {
     pub paused: bool,
     /// A person asked for this kill by name: it goes ahead in observe mode, in a pause and with a spent budget.
     pub requested: bool,
+    /// It stands condemned for work in a crash loop, and another kill would not help.
+    pub spared: bool,
 }
 
 impl Restraint {
@@ -99,6 +101,8 @@ impl Ladder {
     ) -> Rung {
         let withheld = match config.mode {
             _ if restraint.requested => None,
+            // First, since this is no kill that another mode or another day would carry out.
+            _ if restraint.spared => Some(Withheld::CrashLoop),
             KillMode::Observe => Some(Withheld::Observe),
             KillMode::Enforce if restraint.paused => Some(Withheld::Paused),
             KillMode::Enforce if budget.left(at) == 0 => Some(Withheld::Budget),
@@ -153,9 +157,9 @@ mod tests {
     use crate::act::budget::Past;
 
     const SECOND: u64 = 1_000_000_000;
-    const FREE: Restraint = Restraint { paused: false, requested: false };
-    const PAUSED: Restraint = Restraint { paused: true, requested: false };
-    const REQUESTED: Restraint = Restraint { paused: true, requested: true };
+    const FREE: Restraint = Restraint { paused: false, requested: false, spared: false };
+    const PAUSED: Restraint = Restraint { paused: true, requested: false, spared: false };
+    const REQUESTED: Restraint = Restraint { paused: true, requested: true, spared: true };
 
     fn config(mode: KillMode, signals: &[(KillSignal, u64)]) -> KillConfig {
         KillConfig {
@@ -177,6 +181,22 @@ mod tests {
         assert_eq!(ladder.step(Monotonic(0), &config, &mut budget, FREE), Rung::Withhold(Withheld::Observe));
         assert_eq!(ladder.step(Monotonic(SECOND), &config, &mut budget, FREE), Rung::Wait);
         assert_eq!(budget.left(Monotonic(0)), 3);
+    }
+
+    #[test]
+    fn a_spared_process_is_told_once_in_any_mode_and_killed_once_it_is_cleared() {
+        const SPARED: Restraint = Restraint { spared: true, ..FREE };
+        for mode in [KillMode::Observe, KillMode::Enforce] {
+            let config = config(mode, &[(KillSignal::Kill, 0)]);
+            let rung = Ladder::default().step(Monotonic(0), &config, &mut budget(), SPARED);
+            assert_eq!(rung, Rung::Withhold(Withheld::CrashLoop));
+        }
+        let config = config(KillMode::Enforce, &[(KillSignal::Kill, 0)]);
+        let (mut ladder, mut budget) = (Ladder::default(), budget());
+        ladder.step(Monotonic(0), &config, &mut budget, SPARED);
+        assert_eq!(ladder.step(Monotonic(SECOND), &config, &mut budget, SPARED), Rung::Wait);
+        assert_eq!(budget.left(Monotonic(0)), 3);
+        assert_eq!(ladder.step(Monotonic(0), &config, &mut budget, FREE), Rung::Send(KillSignal::Kill));
     }
 
     #[test]

@@ -110,6 +110,12 @@ fn feed(recording: &Recording, replay: &mut Replay) -> Told {
                 let why = "the sidecar read its config again: from here on it may have gone by another one";
                 told.push(Decision::new(header, at, "reloaded", why.to_owned()));
             }
+            Record::Known(known) => replay.known(*known),
+            Record::Cleared { at, key } => {
+                replay.clear(key);
+                let what = key.map_or_else(|| "all work".to_owned(), |key| format!("work {key}"));
+                told.push(Decision::new(header, at, "cleared", format!("a person cleared {what}")));
+            }
             Record::Lost { looks } => {
                 let at = records.seen().at;
                 let why = format!("{looks} looks before this one were not recorded");

@@ -116,7 +116,8 @@ fn start(args: &Args, config: Arc<Config>, signals: &signals::Signals) -> ExitCo
     };
     let redirect = adopter.redirect();
     let (past, pause) = surface.past();
-    let parts = Parts { config, probe, adopter, events: sender, inbox, past, pause, alive };
+    let crash_loops = surface.crash_loops(config.judge.poison_after);
+    let parts = Parts { config, probe, adopter, events: sender, inbox, past, pause, crash_loops, alive };
     let priority = args.watch_priority;
     let watch = std::thread::Builder::new().name("watch".to_owned()).spawn(move || {
         if let Some(priority) = priority {

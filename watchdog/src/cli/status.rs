@@ -129,6 +129,10 @@ fn told(status: &StatusJson, now: Timestamp, colour: bool) -> String {
         let by = status.paused_by.as_deref().map(table::plain).unwrap_or_default();
         let _ = writeln!(text, "  paused  until {until:.0} by {by}: {reason}");
     }
+    if !status.crash_loop_keys.is_empty() {
+        let keys: Vec<String> = status.crash_loop_keys.iter().map(ToString::to_string).collect();
+        let _ = writeln!(text, "  loops   nothing is killed for work {}", keys.join(", "));
+    }
     if let Some(shadow) = &status.shadow {
         let (verdict, times, reason) =
             (shadow.verdict, shadow.would_have_killed, table::plain(&shadow.reason));

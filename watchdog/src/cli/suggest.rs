@@ -100,6 +100,8 @@ fn take_in(
             Record::Lost { looks } => told.lost += looks,
             // What persons did changes no gap.
             Record::Key { .. }
+            | Record::Known(_)
+            | Record::Cleared { .. }
             | Record::Refused { .. }
             | Record::Reloaded { .. }
             | Record::Paused { .. }

@@ -60,6 +60,7 @@ pub fn policy(
             .with(ExcuseKind::Frozen, judge.frozen)
             .with(ExcuseKind::CoreDumping, judge.core_dumping),
         restart_within,
+        poison_after: judge.poison_after,
         poll_threads,
     }
 }

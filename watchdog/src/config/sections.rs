@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use shard_judge::crash_loop::DEATHS;
 use toml::de::DeValue;
 
-use super::section::{Complaints, Section};
+use super::section::{Complaints, Section, integer};
 use super::units::{self, DURATION_FORM};
 use super::{
     Config, DEFAULT_EVIDENCE_TIME, EvidenceConfig, HttpConfig, JudgeConfig, KillConfig, KillMode, KillSignal,
@@ -64,6 +65,12 @@ pub(super) fn judge(
     let Some(mut section) = section else { return judge };
     set(&mut judge.startup_grace, section.duration("startup_grace", complaints));
     set(&mut judge.exit_within, section.duration("exit_within", complaints));
+    let read = |value: &DeValue<'_>| {
+        let deaths = integer(value).and_then(|n| u32::try_from(n).ok())?;
+        (deaths as usize <= DEATHS).then_some(deaths)
+    };
+    let allowed = format!("a whole number from 1 to {DEATHS}, or 0 for never");
+    set(&mut judge.poison_after, section.parse("poison_after", &allowed, complaints, read));
     if let Some(mut excuse) = section.table("excuse", complaints) {
         set(&mut judge.starved, excuse.duration("starved", complaints));
         set(&mut judge.throttled, excuse.duration("throttled", complaints));

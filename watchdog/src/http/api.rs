@@ -63,10 +63,13 @@ fn silent(seconds: u64) -> Response {
 /// `GET /shard/readyz`
 pub(super) async fn shard_readyz(State(sources): State<Sources>) -> Response {
     let standing = sources.board.standing(crate::clock::now());
+    // Not killed, but condemned all the same.
+    let spared = sources.board.snapshot().is_some_and(|snapshot| snapshot.spared);
     let code = match standing.verdict {
         Verdict::Condemned | Verdict::Dying | Verdict::Dead | Verdict::Restarting | Verdict::Starting => {
             StatusCode::SERVICE_UNAVAILABLE
         }
+        Verdict::CrashLoop if spared => StatusCode::SERVICE_UNAVAILABLE,
         Verdict::Unguarded | Verdict::Healthy | Verdict::Degraded | Verdict::Excused | Verdict::CrashLoop => {
             StatusCode::OK
         }

@@ -23,6 +23,7 @@ use crate::telemetry::dropped::{Dropped, Signal};
 use crate::telemetry::otlp::Spans;
 use crate::telemetry::otlp::spans::{self, Told};
 
+use super::deaths::Deaths;
 use super::folder::{Folder, Found};
 use super::id::IncidentId;
 use super::kills::{self, Kills};
@@ -54,6 +55,8 @@ enum Order {
     Pause(Option<Arc<Pause>>, oneshot::Sender<bool>),
     /// This pause is over.
     PauseOver(Arc<Pause>),
+    Remember(Deaths),
+    Deaths(SyncSender<Deaths>),
     Flush(SyncSender<()>),
 }
 
@@ -83,6 +86,7 @@ impl Journal {
             evidence: config.directory.clone(),
             kills: Kills::new(&config.directory),
             pause: None,
+            deaths: Deaths::default(),
             trouble: None,
             spans,
         };
@@ -139,6 +143,20 @@ impl Journal {
         let _ = self.orders.try_send(Order::PauseOver(pause));
     }
 
+    /// Takes what is known of deaths, for the next life of the sidecar. Never waits.
+    pub fn remember(&self, deaths: Deaths) {
+        if self.orders.try_send(Order::Remember(deaths)).is_err() {
+            self.dropped.add(Signal::Incidents, 1);
+        }
+    }
+
+    /// What earlier lives of the sidecar knew of deaths; `None` if the disk does not answer within `wait`.
+    pub fn deaths(&self, wait: Duration) -> Option<Deaths> {
+        let (answer, answered) = sync_channel(1);
+        self.orders.try_send(Order::Deaths(answer)).ok()?;
+        answered.recv_timeout(wait).ok()
+    }
+
     /// Waits until all that was recorded before is on the disk, for at most `wait`. Says whether it is.
     pub fn flush(&self, wait: Duration) -> bool {
         /// Time that a full queue gets to move before it is asked again.
@@ -168,6 +186,7 @@ struct Scribe {
     evidence: PathBuf,
     kills: Kills,
     pause: Option<Arc<Pause>>,
+    deaths: Deaths,
     trouble: Option<String>,
     spans: Option<Spans>,
 }
@@ -201,6 +220,10 @@ impl Scribe {
                         self.settle(removed.as_ref().err());
                     }
                 }
+                Order::Remember(deaths) => self.remember(deaths),
+                Order::Deaths(answer) => {
+                    let _ = answer.try_send(self.deaths.clone());
+                }
                 Order::Flush(answer) => {
                     let _ = answer.try_send(());
                 }
@@ -227,6 +250,13 @@ impl Scribe {
         for (path, error) in unreadable {
             tracing::warn!(path = %path.display(), %error, "an earlier incident cannot be read and is left alone");
         }
+        match Deaths::load(&self.evidence) {
+            Ok(deaths) => self.deaths = deaths,
+            Err(error) => {
+                tracing::warn!(%error, "what was known of deaths cannot be read; the incidents that are left tell what they can");
+            }
+        }
+        self.deaths.add(incidents.iter());
         for mut incident in incidents {
             let was_open = incident.status == Status::Open;
             if was_open {
@@ -271,6 +301,15 @@ impl Scribe {
                 None
             }
         }
+    }
+
+    fn remember(&mut self, deaths: Deaths) {
+        let written = deaths.write(&self.evidence);
+        self.deaths = deaths;
+        if written.is_err() {
+            self.dropped.add(Signal::Incidents, 1);
+        }
+        self.settle(written.as_ref().err());
     }
 
     fn write_recording(&mut self, id: &IncidentId, recording: &[u8]) {

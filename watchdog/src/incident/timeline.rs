@@ -33,6 +33,8 @@ pub enum StepName {
     ExitStatus,
     /// SIGKILL did not end it in time.
     NotDead,
+    /// The same work was in flight at one death too many.
+    CrashLoop,
     /// No new process in time.
     RestartOverdue,
     /// A new process is there.
@@ -59,6 +61,7 @@ impl StepName {
             Self::Exited => "exited",
             Self::ExitStatus => "exit_status",
             Self::NotDead => "not_dead",
+            Self::CrashLoop => "crash_loop",
             Self::RestartOverdue => "restart_overdue",
             Self::Restarted => "restarted",
             Self::Recovered => "recovered",
@@ -115,6 +118,12 @@ pub fn tell(step: &Step) -> (StepName, Option<String>) {
         Step::Exited { how, .. } => (StepName::Exited, how.clone()),
         Step::ExitStatus { how } => (StepName::ExitStatus, Some(how.clone())),
         Step::NotDead => (StepName::NotDead, None),
+        Step::CrashLoop { work_key } => {
+            let what = format!(
+                "work {work_key} was in flight at an earlier death too: nothing is killed for it until `shard-watchdog clear {work_key}`"
+            );
+            (StepName::CrashLoop, Some(what))
+        }
         Step::RestartOverdue => (StepName::RestartOverdue, None),
         Step::Restarted { target, .. } => {
             (StepName::Restarted, Some(format!("pid {}, incarnation {}", target.pid, target.incarnation)))

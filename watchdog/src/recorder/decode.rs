@@ -6,6 +6,7 @@ use std::sync::Arc;
 use shard_heartbeat::layout::{MAX_LANES, MAX_SLOTS};
 
 use crate::clock::Monotonic;
+use crate::judge::crash_loop::{CrashLoops, DEATHS, KEYS};
 use crate::observation::{
     ChannelObservation, ProcessObservation, TaskObservation, ThreadObservation, ThrottleObservation,
     WorkerObservation,
@@ -60,6 +61,15 @@ pub enum Record {
         /// Who and why, as a sentence.
         why: String,
     },
+    /// What the judge knew of deaths when the chunk began.
+    Known(Box<CrashLoops>),
+    /// A person cleared work in a crash loop.
+    Cleared {
+        /// When.
+        at: Monotonic,
+        /// Which; `None`: all.
+        key: Option<u64>,
+    },
     /// Looks before this one were not recorded.
     Lost {
         /// How many.
@@ -108,9 +118,25 @@ pub fn record(memory: &mut Memory, input: &mut In<'_>) -> Result<Record, Damage>
             at: Monotonic(input.varint()?),
             why: input.text(LONGEST_REFUSAL)?.to_owned(),
         }),
+        delta::KNOWN => {
+            let deaths = keys(DEATHS, input)?;
+            Ok(Record::Known(Box::new(CrashLoops::remembered(&deaths, &keys(KEYS, input)?))))
+        }
+        delta::CLEARED => Ok(Record::Cleared {
+            at: Monotonic(input.varint()?),
+            key: Some(input.varint()?).filter(|key| *key != 0),
+        }),
         delta::LOST => Ok(Record::Lost { looks: input.varint()? }),
         _ => Err(input.damage("a record of an unknown kind")),
     }
+}
+
+fn keys(most: usize, input: &mut In<'_>) -> Result<Vec<u64>, Damage> {
+    let count: usize = input.number()?;
+    if count > most {
+        return Err(input.damage("more work than a judge remembers"));
+    }
+    (0..count).map(|_| input.varint()).collect()
 }
 
 fn look(memory: &mut Memory, flags: u8, input: &mut In<'_>) -> Result<(), Damage> {

@@ -43,6 +43,11 @@ pub const REQUESTED: u8 = 0x86;
 /// Record: from the next look on the machine has been suspended for this long.
 pub const SUSPENDED: u8 = 0x87;
 
+/// Record: what the judge knew of deaths when the chunk began.
+pub const KNOWN: u8 = 0x90;
+/// Record: a person cleared work in a crash loop.
+pub const CLEARED: u8 = 0x91;
+
 /// Field of a thread: its activity word.
 pub const ACTIVITY: u8 = 1;
 /// Its progress.

@@ -2,6 +2,7 @@
 //! new field does not compile until it is recorded.
 
 use crate::clock::Monotonic;
+use crate::judge::crash_loop::CrashLoops;
 use crate::observation::{
     ChannelObservation, Observation, ProcessObservation, TaskObservation, ThreadObservation,
     ThrottleObservation, WorkerObservation,
@@ -56,6 +57,23 @@ pub fn requested(at: Monotonic, why: &str, out: &mut Out<'_>) {
     out.byte(delta::REQUESTED);
     out.varint(at.0);
     out.text(why);
+}
+
+/// What the judge knew of deaths.
+pub fn known(known: &CrashLoops, out: &mut Out<'_>) {
+    out.byte(delta::KNOWN);
+    for keys in [known.deaths(), known.keys()] {
+        out.varint(keys.len() as u64);
+        keys.iter().for_each(|key| out.varint(*key));
+    }
+}
+
+/// A person cleared work: one key, or all.
+pub fn cleared(at: Monotonic, key: Option<u64>, out: &mut Out<'_>) {
+    out.byte(delta::CLEARED);
+    out.varint(at.0);
+    // No work has the key 0.
+    out.varint(key.unwrap_or(0));
 }
 
 /// One look.

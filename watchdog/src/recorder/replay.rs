@@ -5,6 +5,7 @@ use crate::act::budget::Budget;
 use crate::act::ladder::{Ladder, Restraint, Rung};
 use crate::clock::Monotonic;
 use crate::config::{Config, KillConfig};
+use crate::judge::crash_loop::CrashLoops;
 use crate::judge::incarnation::Incarnation;
 use crate::judge::policy::Policy;
 use crate::judge::{Decision, Judge};
@@ -66,6 +67,25 @@ impl Replay {
         }
     }
 
+    /// The same, with what was known of deaths before the first look.
+    #[must_use]
+    pub fn remembering(mut self, known: CrashLoops) -> Self {
+        self.judge = self.judge.remembering(known);
+        self
+    }
+
+    /// What was known of deaths when a chunk began. Of the first one it matters; later ones say what this judge knows itself.
+    pub fn known(&mut self, known: CrashLoops) {
+        if !self.begun {
+            self.judge.remember(known);
+        }
+    }
+
+    /// A person cleared work.
+    pub fn clear(&mut self, key: Option<u64>) {
+        self.judge.clear(key);
+    }
+
     /// Goes on under another policy.
     pub fn go_by(&mut self, policy: Policy, kill: &KillConfig, at: Monotonic) {
         self.budget.limit(kill.budget_kills, kill.budget_per, at);
@@ -124,7 +144,8 @@ impl Replay {
         }
         let decision = self.judge.observe(&self.policy, seen);
         let waits = decision.held && self.ladder.as_ref().is_some_and(Ladder::is_withheld);
-        let rungs = if decision.condemned && !waits { self.climb(seen.at) } else { Vec::new() };
+        let rungs =
+            if decision.condemned && !waits { self.climb(seen.at) } else { Vec::new() };
         if !decision.condemned {
             self.ladder = None;
         }
@@ -133,7 +154,8 @@ impl Replay {
 
     fn climb(&mut self, at: Monotonic) -> Vec<Rung> {
         let requested = self.judge.incarnation().is_some_and(Incarnation::is_requested);
-        let restraint = Restraint { paused: self.paused.is_some_and(|until| at < until), requested };
+        let paused = self.paused.is_some_and(|until| at < until);
+        let restraint = Restraint { paused, requested, spared: self.judge.spares() };
         let ladder = self.ladder.get_or_insert_default();
         let mut rungs = Vec::new();
         for _ in 0..MOST_STEPS {

@@ -34,6 +34,7 @@ pub(crate) fn config(directory: &std::path::Path) -> Config {
             core_dumping: Duration::from_secs(600),
             stopped_at_most: Duration::from_secs(60),
             stopped_then: On::Kill,
+            poison_after: 2,
         },
         restart: RestartConfig { within: Duration::from_secs(30) },
         kill: KillConfig {
@@ -116,6 +117,8 @@ pub(crate) fn snapshot() -> Snapshot {
         dropped: 0,
         thread_events: "pidfd",
         held: false,
+        crash_loop_keys: Vec::new(),
+        spared: false,
         deadlines: Vec::new(),
         shadow: None,
         paused: None,

@@ -41,7 +41,7 @@ pub fn of(status: &StatusJson) -> Vec<BrakeJson> {
             add(&mut brakes, "dead", "the target is dead; its supervisor has to start it");
         }
         Verdict::CrashLoop => {
-            add(&mut brakes, "crash_loop", "the same work killed it before; more killing would not help");
+            add(&mut brakes, "crash_loop", crash_loop(status));
         }
         Verdict::Condemned if status.held => {
             add(
@@ -69,6 +69,18 @@ pub fn of(status: &StatusJson) -> Vec<BrakeJson> {
 
 fn add(brakes: &mut Vec<BrakeJson>, because: &str, why: impl Into<String>) {
     brakes.push(BrakeJson { because: because.to_owned(), why: why.into() });
+}
+
+/// What it is not killed for, and what would end that.
+fn crash_loop(status: &StatusJson) -> String {
+    let keys: Vec<String> = status.crash_loop_keys.iter().map(ToString::to_string).collect();
+    let keys = keys.join(", ");
+    let now =
+        if status.spared { "it stands still on such work now" } else { "it does other work now, or none" };
+    format!(
+        "work {keys} was in flight at more than one death, and another kill for it would not help; {now}. Other work is killed for as \
+         ever; `shard-watchdog clear` ends it"
+    )
 }
 
 /// What holds back any kill at all.

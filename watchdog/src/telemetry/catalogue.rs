@@ -76,6 +76,8 @@ shard_telemetry::catalogue! {
         "Kills that the budget still allows.";
     PAUSED: "shard_watchdog_paused", Kind::Gauge, Unit::Flag, [],
         "1 while a person has paused killing: what comes due is withheld and told, and all else goes on.";
+    CRASH_LOOP_KEYS: "shard_watchdog_crash_loop_keys", Kind::Gauge, Unit::Count("{key}"), [],
+        "Work keys that were in flight at more than one death of the target: nothing is killed for them until `clear`.";
     EXCUSED: "shard_watchdog_excused_seconds_total", Kind::Counter, Unit::Seconds,
         [words("kind", labels_of!(ExcuseKind))],
         "Time that did not count against any thread, by why.";

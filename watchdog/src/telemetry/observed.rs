@@ -156,6 +156,9 @@ impl Source<'_> {
             vec![(f64::from(snapshot.kills_left), vec![])]
         });
         self.in_snapshot(&catalogue::PAUSED, |snapshot, _| vec![(flag(snapshot.paused.is_some()), vec![])]);
+        self.in_snapshot(&catalogue::CRASH_LOOP_KEYS, |snapshot, _| {
+            vec![(number(snapshot.crash_loop_keys.len() as u64), vec![])]
+        });
         self.in_snapshot(&catalogue::EXCUSED, |snapshot, _| {
             let kinds = ExcuseKind::ALL.iter().zip(snapshot.excused);
             kinds

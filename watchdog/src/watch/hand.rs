@@ -102,6 +102,7 @@ impl Watch {
         Restraint {
             paused: self.hand.pause.is_some(),
             requested: self.judge.incarnation().is_some_and(Incarnation::is_requested),
+            spared: self.judge.spares(),
         }
     }
 

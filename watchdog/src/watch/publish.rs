@@ -111,6 +111,8 @@ impl Publisher {
             dropped: self.dropped,
             thread_events: standing.events.label(),
             held: judge.incarnation().is_some_and(Incarnation::is_held),
+            crash_loop_keys: judge.crash_loops().keys().to_vec(),
+            spared: judge.spares(),
             deadlines: deadlines(judge, policy),
             shadow: standing.shadow.map(Shadow::status),
             paused: standing.paused.cloned(),

@@ -8,6 +8,7 @@ use crate::act::ladder::Rung;
 use crate::clock::Monotonic;
 use crate::config::ShadowConfig;
 use crate::event::{Event, ShadowStep};
+use crate::judge::crash_loop::CrashLoops;
 use crate::judge::policy::Policy;
 use crate::judge::{Condemnation, Judge, Note};
 use crate::observation::Observation;
@@ -30,10 +31,10 @@ pub struct Shadow {
 
 impl Shadow {
     /// One that has seen nothing yet. It shares with the `live` policy what is no matter of policy.
-    pub fn new(config: &ShadowConfig, live: &Policy, at: Monotonic) -> Self {
+    pub fn new(config: &ShadowConfig, live: &Policy, known: CrashLoops, at: Monotonic) -> Self {
         let facts = Facts { began: at, poll_threads: live.poll_threads, ..Facts::default() };
         Self {
-            replay: Replay::with_policy(policy(config, live), &config.kill, &facts),
+            replay: Replay::with_policy(policy(config, live), &config.kill, &facts).remembering(known),
             look_at: at,
             kills: 0,
             last: None,
@@ -42,10 +43,16 @@ impl Shadow {
     }
 
     /// Goes on as the config says now: under another policy, with none, or with the first one.
-    pub fn reload(shadow: &mut Option<Self>, config: Option<&ShadowConfig>, live: &Policy, at: Monotonic) {
+    pub fn reload(
+        shadow: &mut Option<Self>,
+        config: Option<&ShadowConfig>,
+        live: &Policy,
+        known: CrashLoops,
+        at: Monotonic,
+    ) {
         match (shadow.as_mut(), config) {
             (Some(shadow), Some(config)) => shadow.replay.go_by(policy(config, live), &config.kill, at),
-            (None, Some(config)) => *shadow = Some(Self::new(config, live, at)),
+            (None, Some(config)) => *shadow = Some(Self::new(config, live, known, at)),
             (_, None) => *shadow = None,
         }
     }
@@ -97,6 +104,11 @@ impl Shadow {
                 Rung::NotDead | Rung::Wait => {}
             }
         }
+    }
+
+    /// A person says that work may be judged as any other again.
+    pub fn clear(&mut self, key: Option<u64>) {
+        self.replay.clear(key);
     }
 
     /// For those who ask.

@@ -146,6 +146,9 @@ fn noted(header: &Header, at: Monotonic, judge: &Judge, note: &Note) -> Option<D
         },
         Note::Lifted { why } => plain("lifted", why.clone()),
         Note::Exited => plain("exited", "the process is dead".to_owned()),
+        Note::CrashLoop { work_key } => {
+            plain("crash_loop", format!("work {work_key} was in flight at one death too many"))
+        }
         Note::RestartOverdue => plain("overdue", "no new process within [restart] within".to_owned()),
         Note::Restarted { target, after } => {
             plain("restarted", format!("process {} is there, {after:.1?} later", target.pid))

@@ -78,6 +78,8 @@ fn status(verdict: Verdict) -> StatusJson {
         thread_events: Some("pidfd".to_owned()),
         shadow: None,
         held: false,
+        crash_loop_keys: Vec::new(),
+        spared: false,
         deadlines: vec![DeadlineJson {
             what: "stopped".to_owned(),
             seconds: 12.0,

@@ -49,6 +49,23 @@ fn a_condemned_target_is_held_back_by_what_is_named_or_by_nothing() {
 }
 
 #[test]
+fn a_crash_loop_is_told_with_its_work_and_what_ends_it() {
+    let told = |spared| {
+        brakes(KillMode::Enforce, |snapshot| {
+            (snapshot.verdict, snapshot.spared) = (Verdict::CrashLoop, spared);
+            snapshot.crash_loop_keys = vec![7, 9];
+        })
+    };
+    let idle = told(false);
+    assert_eq!(idle.len(), 1, "{idle:?}");
+    assert!(
+        idle[0].starts_with("crash_loop: work 7, 9 was in flight") && idle[0].contains("clear"),
+        "{idle:?}"
+    );
+    assert!(told(true)[0].contains("stands still on such work now"));
+}
+
+#[test]
 fn running_excuses_are_told_with_how_long_and_of_how_long() {
     let traced = |lasted: Duration, over: bool| {
         brakes(KillMode::Enforce, |snapshot| {

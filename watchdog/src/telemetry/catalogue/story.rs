@@ -93,6 +93,11 @@ pub const EVENTS: &[LogEvent] = &[
     event("shadow_lifted", "What it would have killed goes on: that kill would have been wrong, or early."),
     event("incident_opened", "A verdict was a reason to kill, or the process ended by itself."),
     event("incident_step", "What happened next in an incident."),
+    event(
+        "crash_loop",
+        "The same work was in flight at one death too many, and which: nothing is killed for it any more.",
+    ),
+    event("crash_loop_over", "It was cleared, or forgotten because there were too many."),
     event("recorder_failing", "The long-term recording cannot be written, and why; told once until it can."),
     event("recorder_works", "It can again."),
     event("otlp_failing", "The collector does not take a signal; told once until it does again."),

@@ -34,14 +34,15 @@ impl Side {
         let config = config(shadow);
         let live = config.policy(false);
         let (sender, events) = channel(64);
-        let shadow = config.shadow.as_ref().map(|shadow| Shadow::new(shadow, &live, Monotonic(0)));
+        let shadow =
+            config.shadow.as_ref().map(|shadow| Shadow::new(shadow, &live, CrashLoops::NONE, Monotonic(0)));
         Self { live, shadow, publisher: Publisher::new(sender), events, seen: working() }
     }
 
     fn reload(&mut self, shadow: &str) {
         let config = config(shadow);
         self.live = config.policy(false);
-        Shadow::reload(&mut self.shadow, config.shadow.as_ref(), &self.live, self.seen.at);
+        Shadow::reload(&mut self.shadow, config.shadow.as_ref(), &self.live, CrashLoops::NONE, self.seen.at);
     }
 
     /// Looks whenever the shadow wants to, for so long; what it told meanwhile.

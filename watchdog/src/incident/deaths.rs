@@ -1,0 +1,144 @@
+//! `deaths.json` in the evidence directory: what the next life of the sidecar must know of deaths and of work in a crash loop. The
+//! incidents tell it too, but not what a person cleared, and the oldest of them are deleted.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::judge::crash_loop::{CrashLoops, DEATHS, KEYS};
+
+use super::Incident;
+use super::timeline::{StepName, micros};
+
+/// The file.
+const NAME: &str = "deaths.json";
+/// A file of ours has less than a KiB.
+const LARGEST: u64 = 16 << 10;
+
+/// What is remembered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deaths {
+    /// As of when: incidents whose process died later are not in it.
+    #[serde(with = "micros")]
+    as_of: Timestamp,
+    /// Work that was in flight at each of the last deaths, oldest first.
+    deaths: Vec<u64>,
+    /// Work in a crash loop, oldest first.
+    crash_loop_keys: Vec<u64>,
+}
+
+impl Default for Deaths {
+    /// Nothing, ever.
+    fn default() -> Self {
+        Self { as_of: Timestamp::MIN, deaths: Vec::new(), crash_loop_keys: Vec::new() }
+    }
+}
+
+impl Deaths {
+    /// What the judge knew at `as_of`.
+    pub fn of(known: &CrashLoops, as_of: Timestamp) -> Self {
+        Self { as_of, deaths: known.deaths().to_vec(), crash_loop_keys: known.keys().to_vec() }
+    }
+
+    /// For a judge: `after` so many deaths with one work in flight are a crash loop.
+    pub fn known(&self, after: u32) -> CrashLoops {
+        CrashLoops::remembered(&self.deaths, &self.crash_loop_keys).settled(after)
+    }
+
+    /// Takes in the incidents, oldest first, that were written after this: whoever was killed in between had no time for both.
+    pub(super) fn add<'a>(&mut self, incidents: impl Iterator<Item = &'a Incident>) {
+        for incident in incidents {
+            let Some(died) = death_of(incident).filter(|died| *died > self.as_of) else { continue };
+            let key = incident.thread.as_ref().and_then(|thread| thread.work_key);
+            self.deaths.extend(key.filter(|key| *key != 0));
+            self.as_of = died;
+        }
+        let too_many = self.deaths.len().saturating_sub(DEATHS);
+        self.deaths.drain(..too_many);
+    }
+
+    /// What the file in `evidence` says; nothing if there is none.
+    pub(super) fn load(evidence: &Path) -> io::Result<Self> {
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let file = match OpenOptions::new().read(true).custom_flags(flags).open(evidence.join(NAME)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(error),
+        };
+        let mut text = Vec::new();
+        file.take(LARGEST).read_to_end(&mut text)?;
+        let mut deaths: Self = serde_json::from_slice(&text)?;
+        deaths.deaths.truncate(DEATHS);
+        deaths.crash_loop_keys.truncate(KEYS);
+        Ok(deaths)
+    }
+
+    /// Writes it so that at every moment the old file or the new one is whole on the disk.
+    pub(super) fn write(&self, evidence: &Path) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o750).create(evidence)?;
+        let unfinished: PathBuf = evidence.join(format!(".{NAME}.new"));
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o640)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&unfinished)?;
+        serde_json::to_writer_pretty(&mut file, self)?;
+        file.write_all(b"\n")?;
+        file.sync_all()?;
+        fs::rename(&unfinished, evidence.join(NAME))?;
+        File::open(evidence)?.sync_all()
+    }
+}
+
+/// When the process of an incident died, or was sent a signal of which nobody saw the end.
+fn death_of(incident: &Incident) -> Option<Timestamp> {
+    let step = |name| incident.timeline.iter().rev().find(|entry| entry.step == name).map(|entry| entry.at);
+    step(StepName::Exited).or_else(|| step(StepName::Signal))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn what_was_written_comes_back_and_nothing_is_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let evidence = folder.path().join("evidence");
+        assert_eq!(Deaths::load(&evidence).unwrap(), Deaths::default());
+        let known = CrashLoops::remembered(&[3, 4], &[u64::MAX]);
+        let deaths = Deaths::of(&known, at(1_700_000_000));
+        deaths.write(&evidence).unwrap();
+        let read = Deaths::load(&evidence).unwrap();
+        assert_eq!(read, deaths);
+        assert_eq!(read.known(2), known);
+        assert_eq!(read.known(0), CrashLoops::NONE, "switched off");
+    }
+
+    #[test]
+    fn a_hostile_file_is_refused_or_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |text: &str| std::fs::write(folder.path().join(NAME), text).unwrap();
+        for text in ["", "{", "[1]", "{\"as_of\":\"now\",\"deaths\":[],\"crash_loop_keys\":[]}"] {
+            put(text);
+            assert!(Deaths::load(folder.path()).is_err(), "{text}");
+        }
+        let many = vec![7_u64; 1_000];
+        put(&format!(
+            "{{\"as_of\":\"2026-01-01T00:00:00Z\",\"deaths\":{many:?},\"crash_loop_keys\":{many:?}}}"
+        ));
+        assert_eq!(Deaths::load(folder.path()).unwrap().known(2).keys(), [7]);
+        std::fs::remove_file(folder.path().join(NAME)).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", folder.path().join(NAME)).unwrap();
+        assert!(Deaths::load(folder.path()).is_err());
+    }
+}

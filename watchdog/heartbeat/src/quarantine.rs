@@ -61,13 +61,27 @@ impl Quarantine {
 /// What stands in the segment of this process; empty if a sidecar stopped in the middle of a change.
 pub(crate) fn look(segment: &Words) -> Quarantine {
     let load = |at: usize| segment[word(H_QUARANTINE) + at].load(Ordering::Relaxed);
-    let copy = seqlock::read(
-        || Ok::<_, std::convert::Infallible>(load(0)),
-        || Ok(std::array::from_fn(|at| load(1 + at))),
-    );
-    match copy {
-        Ok(words) => words.as_ref().map(Quarantine::from_words).unwrap_or_default(),
+    let read =
+        read(|| Ok::<_, std::convert::Infallible>(load(0)), || Ok(std::array::from_fn(|at| load(1 + at))));
+    match read {
+        Ok(quarantine) => quarantine,
         Err(never) => match never {},
+    }
+}
+
+/// The same by whatever way the reader has to `sequence` and the words after it.
+pub(crate) fn read<E>(
+    sequence: impl FnMut() -> Result<u64, E>,
+    body: impl FnMut() -> Result<[u64; BODY_WORDS], E>,
+) -> Result<Quarantine, E> {
+    Ok(seqlock::read(sequence, body)?.as_ref().map(Quarantine::from_words).unwrap_or_default())
+}
+
+/// Puts into a new segment, which nobody else sees yet, what stood in the one that it replaces: until a sidecar has found it, it is
+/// all that the process has to go by.
+pub(crate) fn take_over(segment: &Words, before: Quarantine) {
+    for (at, value) in before.to_words().into_iter().enumerate() {
+        segment[word(H_QUARANTINE_LEN) + at].store(value, Ordering::Relaxed);
     }
 }
 

@@ -12,11 +12,12 @@ use crate::error::ReadError;
 use crate::header::Header;
 use crate::last_words::{self, LastWords};
 use crate::layout::{
-    C_CLAIM, C_NAME, C_SEQUENCE, H_CHANNEL_HIGH_WATER, H_LAST_WORDS, H_LAST_WORDS_TID, H_STATE,
-    H_THREAD_HIGH_WATER, T_ACTIVITY, T_ATTEMPT, T_CLAIM, T_DEADLINE, T_LANES, T_NAME, T_SEQUENCE, T_SPAN_ID,
-    T_TRACE_FLAGS, T_TRACE_ID, T_WORK_KEY, thread_stride, word,
+    C_CLAIM, C_NAME, C_SEQUENCE, H_CHANNEL_HIGH_WATER, H_LAST_WORDS, H_LAST_WORDS_TID, H_QUARANTINE,
+    H_QUARANTINE_LEN, H_STATE, H_THREAD_HIGH_WATER, T_ACTIVITY, T_ATTEMPT, T_CLAIM, T_DEADLINE, T_LANES,
+    T_NAME, T_SEQUENCE, T_SPAN_ID, T_TRACE_FLAGS, T_TRACE_ID, T_WORK_KEY, thread_stride, word,
 };
 use crate::layout::{CHANNEL_STRIDE, MAX_LANES};
+use crate::quarantine::{self, Quarantine};
 use crate::sample::{ChannelSample, RawState, Sample, ThreadSample};
 use crate::seqlock;
 use crate::source::{FileId, Source};
@@ -159,6 +160,11 @@ impl Reader {
     /// It decorates a report and decides nothing: anybody who may write the file may have written it.
     pub fn last_words(&self) -> Result<Option<LastWords>, ReadError> {
         last_words::heard(|| self.word(H_LAST_WORDS), || self.words(H_LAST_WORDS_TID))
+    }
+
+    /// Work that a sidecar keeps from the process, or kept from the one before; empty if a sidecar stopped in the middle of a change.
+    pub fn quarantine(&self) -> Result<Quarantine, ReadError> {
+        quarantine::read(|| self.word(H_QUARANTINE), || self.words(H_QUARANTINE_LEN))
     }
 
     fn word(&self, offset: usize) -> Result<u64, ReadError> {

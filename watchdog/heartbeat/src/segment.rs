@@ -17,6 +17,7 @@ use crate::fork::{ForkGuard, MAPPINGS};
 use crate::identity;
 use crate::layout::{self, Geometry, word};
 use crate::lock::{FileLock, LockError};
+use crate::quarantine;
 use crate::reader::Reader;
 use crate::words::Words;
 use crate::work::split;
@@ -102,7 +103,11 @@ fn fill(
     let file = allocate(temporary, size).map_err(|errno| failed("allocate", temporary, errno))?;
     let words = map(&file, size, lock).map_err(|errno| failed("map", temporary, errno))?;
     let words = words.ok_or(CreateError::TooManySegments { limit: MAPPINGS })?;
-    let incarnation = next_incarnation(path);
+    let old = Reader::open(path).ok();
+    let incarnation = next_incarnation(old.as_ref());
+    if let Some(quarantine) = old.and_then(|old| old.quarantine().ok()) {
+        quarantine::take_over(&words, quarantine);
+    }
     write_header(&words, shard, geometry, start_time, incarnation);
     rustix::fs::rename(temporary, path).map_err(|errno| failed("rename into place", path, errno))?;
     Ok(Created { words, incarnation })
@@ -161,15 +166,15 @@ fn map(file: &OwnedFd, size: usize, lock: FileLock) -> Result<Option<Words>, Err
 
 /// Larger than the incarnation of the segment that is replaced. Microseconds of wall time make it so even when the old
 /// file is gone, and stay exact in JSON, where a double holds 53 bits.
-fn next_incarnation(path: &Path) -> u64 {
+fn next_incarnation(old: Option<&Reader>) -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = u64::try_from(since.as_micros()).unwrap_or(0).max(1);
-    match Reader::open(path) {
-        Ok(old) => {
+    match old {
+        Some(old) => {
             let next = old.header().incarnation.saturating_add(1);
             if next > now && next - now < CLOCK_SLACK { next } else { now }
         }
-        Err(_) => now,
+        None => now,
     }
 }
 

@@ -22,16 +22,18 @@ fn the_process_reads_what_the_sidecar_keeps_from_it() {
 }
 
 #[test]
-fn the_next_incarnation_has_it_with_the_sidecars_first_beat() {
+fn the_next_incarnation_has_it_from_its_beginning_and_the_sidecars_own_with_its_first_beat() {
     let bench = Bench::new();
     let mut watchdog = WatchdogBeat::claim(&bench.path()).unwrap();
     watchdog.keep_from(Quarantine::of(&[7])).unwrap();
     let path = bench.path();
     drop(bench.heartbeat);
     let next = Heartbeat::create(&path, &SegmentOptions::default()).unwrap();
-    assert!(next.quarantine().keys().is_empty());
+    assert_eq!(next.quarantine().keys(), [7], "it stood in the segment that was replaced");
+    watchdog.keep_from(Quarantine::of(&[8])).unwrap();
+    assert_eq!(next.quarantine().keys(), [7], "written into the old file");
     assert!(watchdog.follow().unwrap());
-    assert_eq!(next.quarantine().keys(), [7]);
+    assert_eq!(next.quarantine().keys(), [8]);
 }
 
 #[test]

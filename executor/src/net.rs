@@ -31,8 +31,9 @@ pub mod wire {
     tonic::include_proto!("shard.executor.v1");
 }
 
-/// Version of the protocol; both ends send theirs first and part if they differ.
-pub const VERSION: u32 = 1;
+/// Version of the protocol; both ends send theirs first and part if they differ. Version 1 knew nothing of blocks that a watchdog
+/// keeps from its shard.
+pub const VERSION: u32 = 2;
 
 /// The most bytes of one message, both ways: the largest payload there can be, and room for what stands around it.
 pub const MAX_MESSAGE: usize = MAX_ENCODED_BYTES + (1 << 20);

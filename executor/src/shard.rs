@@ -185,6 +185,7 @@ impl Shard {
             commands: commands_out,
             state: state_out,
             results: results.clone(),
+            heartbeat: heartbeat.clone(),
             faults: faults.clone(),
             stopping: stopping.clone(),
             counters: Arc::clone(&counters),
@@ -210,6 +211,7 @@ impl Shard {
             commands,
             state,
             faults: faults.clone(),
+            heartbeat: heartbeat.clone(),
         };
         let (close, closed) = tokio::sync::watch::channel(false);
         let sockets = sockets::Sockets::default();

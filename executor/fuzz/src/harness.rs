@@ -205,7 +205,12 @@ pub fn message_seeds() -> Vec<Vec<u8>> {
     .map(|message| wire::Down { message: Some(message) }.encode_to_vec());
     let error = wire::PartError { tag, reason: 3, detail: "malformed".to_owned() };
     let up = [
-        up::Message::Hello(wire::ShardHello { shard: "0".to_owned(), incarnation: 2, version: 1 }),
+        up::Message::Hello(wire::ShardHello {
+            shard: "0".to_owned(),
+            incarnation: 2,
+            version: 2,
+            quarantined: vec![7],
+        }),
         up::Message::State(wire::StateRequest { tag, id: 1, keys: keys().iter().map(Into::into).collect() }),
         up::Message::Result(wire::PartResult { tag, outcomes: outcomes.clone() }),
         up::Message::Error(error),

@@ -236,6 +236,9 @@ impl BlockRun<'_> {
         report: &mut Report,
     ) -> Result<(), CoordinatorError> {
         let now = Instant::now();
+        if let Some(shard) = self.kept_from(links) {
+            return Err(CoordinatorError::Kept { block: self.block.number(), shard });
+        }
         for at in 0..parts.len() {
             let Some(link) = parts
                 .get(at)
@@ -249,6 +252,11 @@ impl BlockRun<'_> {
             self.dispatch_to(link, u32::try_from(ahead).unwrap_or(u32::MAX), part, links, report)?;
         }
         Ok(())
+    }
+
+    /// A shard that died of the block more than once, as its watchdog says. Others need not die of it as well.
+    fn kept_from(&self, links: &Links) -> Option<String> {
+        (self.poison_after > 0).then(|| links.keeps(self.block.number())).flatten()
     }
 
     fn dispatch_to(
@@ -397,6 +405,12 @@ impl BlockRun<'_> {
                 }
                 Err(reason) => Some((Step::Result, format!("a wrong result: {reason}"))),
             },
+            Message::Error(error)
+                if self.poison_after > 0 && error.reason() == wire::part_error::Reason::Quarantined =>
+            {
+                let shard = links.name(link);
+                return Err(CoordinatorError::Kept { block: self.block.number(), shard });
+            }
             Message::Error(error) => {
                 let said = format!("{}: {}", error.reason().as_str_name(), error.detail);
                 Some((Step::of(error.reason()), said))

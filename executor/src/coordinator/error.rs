@@ -94,6 +94,16 @@ pub enum CoordinatorError {
         /// How its loss was noticed.
         reason: String,
     },
+    /// A part of a block that the watchdog of a shard keeps from it. As for [`CoordinatorError::Killed`].
+    #[error(
+        "block {block}: {shard} refuses it: it was in flight at more than one death of that shard, as its watchdog says"
+    )]
+    Kept {
+        /// The block.
+        block: u64,
+        /// Which shard.
+        shard: String,
+    },
     /// A block that ends whatever executes it.
     #[error(
         "block {block} ({hash}) ends whatever executes it: a process of its own ended with {how} after shards had been lost with it, and no shard executes it again. Look into the block and that end; {forget}"

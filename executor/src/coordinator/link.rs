@@ -16,11 +16,22 @@ use crate::telemetry::counts::Counts;
 /// How often a full queue to the coordinating thread is tried again. It is full only while that thread validates a block.
 const FULL_PAUSE: Duration = Duration::from_millis(1);
 
+/// A shard says no more than its segment has room for. What more it said would cost the blocks their shards.
+const MOST_QUARANTINED: usize = shard_heartbeat::layout::MAX_QUARANTINE;
+
 /// What happens on a link. `session` counts its connections, so that the echo of a broken one is not taken for the next.
 #[derive(Debug)]
 pub(super) enum Event {
     /// A shard is there.
-    Joined { link: usize, session: u64, shard: String, incarnation: u64, down: mpsc::Sender<wire::Down> },
+    Joined {
+        link: usize,
+        session: u64,
+        shard: String,
+        incarnation: u64,
+        /// Blocks that its watchdog keeps from it.
+        quarantined: Vec<u64>,
+        down: mpsc::Sender<wire::Down>,
+    },
     /// It is not there any more.
     Lost { link: usize, session: u64, reason: String },
     /// It could not be reached.
@@ -52,8 +63,9 @@ pub(super) async fn keep(
                 let Opened { hello, down, mut up } = opened;
                 // Not a sender: `coord` ends the stream by dropping its own.
                 let answering = down.downgrade();
-                let joined =
-                    Event::Joined { link, session, shard: hello.shard, incarnation: hello.incarnation, down };
+                let wire::ShardHello { shard, incarnation, version: _, mut quarantined } = hello;
+                quarantined.truncate(MOST_QUARANTINED);
+                let joined = Event::Joined { link, session, shard, incarnation, quarantined, down };
                 if hand_over(&events, joined).await.is_err() {
                     return;
                 }

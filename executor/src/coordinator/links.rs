@@ -53,6 +53,8 @@ pub(super) struct Up {
     suspicion: Option<Suspicion>,
     /// How often it was silent since it last spoke.
     silences: u32,
+    /// Blocks that its watchdog keeps from it.
+    quarantined: Vec<u64>,
     down: mpsc::Sender<wire::Down>,
 }
 
@@ -178,6 +180,12 @@ impl Links {
         self.connected().filter(|(_, up)| !up.is_suspect()).count()
     }
 
+    /// A shard from which its watchdog keeps `block`: how messages call it.
+    pub(super) fn keeps(&self, block: u64) -> Option<String> {
+        let (link, _) = self.connected().find(|(_, up)| up.quarantined.contains(&block))?;
+        Some(self.name(link))
+    }
+
     /// Waits until there is a shard to work with, and a moment longer for the others.
     pub(super) fn wait_for_first(
         &mut self,
@@ -236,9 +244,9 @@ impl Links {
                 }
                 None
             }
-            Event::Joined { link, session, shard: ref name, incarnation, ref down } => {
-                let (shard, down) = (name.clone(), down.clone());
-                let up = Up { session, incarnation, shard, suspicion: None, silences: 0, down };
+            Event::Joined { link, session, shard: ref name, incarnation, ref quarantined, ref down } => {
+                let (shard, quarantined, down) = (name.clone(), quarantined.clone(), down.clone());
+                let up = Up { session, incarnation, shard, suspicion: None, silences: 0, quarantined, down };
                 if let Some(at) = self.links.get_mut(link) {
                     at.called = Some(name.clone());
                     at.up = Some(up);
@@ -340,7 +348,8 @@ mod tests {
 
     fn up() -> Up {
         let down = mpsc::channel(1).0;
-        Up { session: 1, incarnation: 1, shard: "0".to_owned(), suspicion: None, silences: 0, down }
+        let (shard, quarantined) = ("0".to_owned(), Vec::new());
+        Up { session: 1, incarnation: 1, shard, suspicion: None, silences: 0, quarantined, down }
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Coord {
         // Copied only if a network thread still answers from it.
         let mut state = Arc::unwrap_or_clone(shared);
         let speculated = match speculated {
-            Err(killed @ CoordinatorError::Killed { .. }) => {
+            Err(killed @ (CoordinatorError::Killed { .. } | CoordinatorError::Kept { .. })) => {
                 return self.sacrifice(block, state, started, &killed, beat);
             }
             speculated => speculated?,
@@ -127,7 +127,7 @@ struct Speculated {
 }
 
 impl Coord {
-    /// Shards were lost with the block, one after the other: tries it in a process of its own, and remembers what came of it.
+    /// Shards were lost with the block, one after the other, or one more than once: tries it in a process of its own, and remembers what came of it.
     fn sacrifice(
         &mut self,
         block: &Arc<Block>,

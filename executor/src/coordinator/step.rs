@@ -24,7 +24,7 @@ impl Step {
     pub(super) const fn of(reason: Reason) -> Self {
         match reason {
             Reason::StateLate => Self::State,
-            Reason::Busy | Reason::Stopping | Reason::Malformed => Self::Dispatch,
+            Reason::Busy | Reason::Stopping | Reason::Malformed | Reason::Quarantined => Self::Dispatch,
             Reason::PartLate | Reason::Execution => Self::Execute,
             Reason::Unspecified => Self::Result,
         }

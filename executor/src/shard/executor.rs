@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use shard_heartbeat::crossbeam::{Receiver, RecvTimeoutError, SendTimeoutError, Sender};
-use shard_heartbeat::{Lane, ThreadBeat, TraceContext};
+use shard_heartbeat::{Heartbeat, Lane, ThreadBeat, TraceContext};
 
 use super::Ready;
 use super::ghost;
@@ -53,6 +53,10 @@ enum PartError {
     Ask(#[from] AskError),
     #[error("the part was not done within its deadline")]
     Late,
+    #[error(
+        "block {0} was in flight at more than one death of this shard, and its watchdog keeps it from it"
+    )]
+    Quarantined(u64),
     #[error("the part is no longer wanted")]
     Unwanted,
     #[error("the shard is stopping")]
@@ -76,6 +80,7 @@ impl PartError {
             Self::Ask(AskError::Wire(_)) => Some(Reason::Malformed),
             Self::Ask(AskError::Queue(_)) => Some(Reason::Busy),
             Self::Late | Self::Ask(AskError::PartLate) => Some(Reason::PartLate),
+            Self::Quarantined(_) => Some(Reason::Quarantined),
             Self::Stopping | Self::Ask(AskError::Stopping) => Some(Reason::Stopping),
             Self::Vm(_) | Self::Codec(_) | Self::Ordered => Some(Reason::Execution),
             Self::Unwanted | Self::Ask(AskError::Unwanted) | Self::ThreadMustEnd => None,
@@ -120,6 +125,8 @@ pub(super) struct Executor {
     pub(super) commands: Receiver<Job>,
     pub(super) state: Receiver<StateReply>,
     pub(super) results: Sender<Outgoing>,
+    /// What the watchdog keeps from this shard stands there.
+    pub(super) heartbeat: Heartbeat,
     pub(super) faults: Faults,
     pub(super) stopping: Stopping,
     pub(super) counters: Arc<Counters>,
@@ -216,6 +223,11 @@ impl Executor {
             Counters::count(&self.counters.stale);
             return Ok(());
         }
+        // Before the heartbeat says that it is in flight here.
+        if self.heartbeat.quarantine().contains(job.tag.block) {
+            self.refuse(job, &PartError::Quarantined(job.tag.block));
+            return Ok(());
+        }
         // What is there already was asked for by an earlier part.
         self.discard_answers();
         let span = self.telemetry.tracer().continued(job.trace);
@@ -277,6 +289,14 @@ impl Executor {
         };
         self.hand_over(job, message);
         Ok(())
+    }
+
+    fn refuse(&self, job: &Job, error: &PartError) {
+        let Some(reason) = error.reason() else { return };
+        tracing::warn!(block = job.tag.block, attempt = job.tag.attempt, %error, "part refused");
+        let message =
+            wire::PartError { tag: Some(job.tag), reason: reason.into(), detail: error.to_string() };
+        self.hand_over(job, wire::up::Message::Error(message));
     }
 
     /// Counts a part, and ends its span.

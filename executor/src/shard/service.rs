@@ -6,8 +6,8 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use shard_heartbeat::TraceContext;
 use shard_heartbeat::crossbeam::{Sender, TrySendError};
+use shard_heartbeat::{Heartbeat, TraceContext};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -41,6 +41,8 @@ pub(super) struct Service {
     pub(super) commands: Sender<Job>,
     pub(super) state: Sender<StateReply>,
     pub(super) faults: Faults,
+    /// What the watchdog keeps from this shard stands there.
+    pub(super) heartbeat: Heartbeat,
 }
 
 /// The health of the shard, for whoever asks by gRPC's standard service.
@@ -122,6 +124,7 @@ impl Shard for Service {
             shard: self.id.to_string(),
             incarnation: self.sessions.incarnation,
             version: net::VERSION,
+            quarantined: self.heartbeat.quarantine().keys().to_vec(),
         };
         // The queue is empty and its other end is in our hands: this cannot fail.
         let _ = up.try_send(Ok(wire::Up { message: Some(wire::up::Message::Hello(own)) }));

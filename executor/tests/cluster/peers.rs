@@ -46,7 +46,8 @@ impl wire::shard_server::Shard for Answering {
         let mut down = request.into_inner();
         let (up, stream) = mpsc::channel(64);
         let say = async |message| up.send(Ok(wire::Up { message: Some(message) })).await.unwrap();
-        let hello = wire::ShardHello { shard: "fake".to_owned(), incarnation: 77, version: net::VERSION };
+        let shard = "fake".to_owned();
+        let hello = wire::ShardHello { shard, incarnation: 77, version: net::VERSION, ..Default::default() };
         say(wire::up::Message::Hello(hello)).await;
         let answer = self.0;
         tokio::spawn(async move {

@@ -4,6 +4,8 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use shard_heartbeat::{Quarantine, WatchdogBeat};
+
 use crate::blocks::{self, Chain};
 use crate::process::{Process, Shard, assert_verified, coordinator, events};
 
@@ -86,4 +88,54 @@ fn a_quarantine_that_cannot_be_read_is_bad_input() {
     assert_eq!(coordinator.wait(), 2);
     let said = coordinator.rest().1;
     assert!(said.contains("quarantine:1: \"nonsense\""), "{said}");
+}
+
+/// A sidecar's hand on the shard's segment.
+fn keep_from(folder: &Path, block: u64) -> WatchdogBeat {
+    let mut watchdog = WatchdogBeat::claim(&folder.join("0.heartbeat")).unwrap();
+    watchdog.keep_from(Quarantine::of(&[block])).unwrap();
+    watchdog
+}
+
+#[test]
+fn a_block_that_a_watchdog_keeps_from_its_shard_is_executed_by_no_shard() {
+    let folder = tempfile::tempdir().unwrap();
+    let chain = blocks::generated(3, 20);
+    // It would die of it; the other one would not, and is not asked either.
+    let mut first = self::shard(folder.path(), SocketAddr::from(([127, 0, 0, 1], 0)));
+    let second = Shard::start(folder.path(), 1);
+    let _watchdog = keep_from(folder.path(), POISON);
+    let mut coordinator = coordinator(&[&first, &second], &chain.path, &["--block-deadline", "60s"]);
+    assert_eq!(coordinator.wait(), 0, "{}", coordinator.rest().1);
+    let lines = coordinator.rest().0;
+    assert_eq!(assert_verified(&lines, &chain), 3);
+    let quarantined = events(&lines, "quarantined");
+    assert_eq!(quarantined.len(), 1, "{lines:?}");
+    assert_eq!(quarantined[0]["block"], POISON);
+    assert!(quarantined[0]["reason"].to_string().contains("more than one death"), "{quarantined:?}");
+    let of = |block: u64| {
+        let line = events(&lines, "block").into_iter().find(|line| line["block"] == block).unwrap();
+        line["parts"].as_u64().unwrap()
+    };
+    assert_eq!(of(POISON), 0, "no shard had a part of it");
+    assert!(of(POISON + 1) > 0, "and the others go on");
+    assert!(first.process.is_running());
+}
+
+#[test]
+fn a_shard_refuses_a_part_that_is_kept_from_it_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let chain = blocks::generated(3, 20);
+    let mut shard = self::shard(folder.path(), SocketAddr::from(([127, 0, 0, 1], 0)));
+    // The first block takes its time, so that the list comes after the hello.
+    shard.arm("arm slow 20ms block 1");
+    let mut coordinator = coordinator(&[&shard], &chain.path, &["--block-deadline", "60s"]);
+    coordinator.wait_for_event("shard_joined");
+    let _watchdog = keep_from(folder.path(), POISON);
+    assert_eq!(coordinator.wait(), 0, "{}", coordinator.rest().1);
+    let lines = coordinator.rest().0;
+    let quarantined = events(&lines, "quarantined");
+    assert_eq!(quarantined.len(), 1, "{lines:?}");
+    assert!(quarantined[0]["reason"].to_string().contains("refuses it"), "{quarantined:?}");
+    assert!(shard.process.is_running(), "it never began with it");
 }

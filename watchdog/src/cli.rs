@@ -1,6 +1,7 @@
 //! The subcommands, one file each: arguments, help for a person at three in the morning, and exit codes.
 
 pub(crate) mod check;
+pub(crate) mod clear;
 pub(crate) mod demo;
 pub(crate) mod kill;
 pub(crate) mod order;
@@ -34,6 +35,7 @@ Is something wrong right now?
   shard-watchdog pause --for 10m --reason TEXT
                                              stop killing, not watching, while you look; resume ends that
   shard-watchdog kill --reason TEXT          kill the shard now, through the same ladder, with an incident
+  shard-watchdog clear [KEY]                 end a crash_loop: kill for that work again
 
 Would another config have done better?
   shard-watchdog replay RECORDING --config FILE   what that config would have done

@@ -13,6 +13,7 @@
 //! | `GET /api/v1/recording` | what was seen during the last minute, for `replay` and `suggest` | |
 //! | `POST /api/v1/pause` | stops killing, not watching: `{"for": "10m", "reason": "…"}` | |
 //! | `POST /api/v1/resume` | ends that before its time | |
+//! | `POST /api/v1/clear` | ends a crash loop: `{"key": 123}`, or of all work | |
 //! | `POST /api/v1/kill` | a person's own kill: `{"reason": "…"}`, with `"incarnation"` of that one only | |
 //!
 //! It reads the board and nothing else, so that no flood of requests reaches the watch loop; of all requests for a recording one a
@@ -76,6 +77,7 @@ pub fn full(sources: Sources, hosts: HostRule, door: Door) -> Router {
     let commands = Router::new()
         .route("/api/v1/pause", post(command::pause))
         .route("/api/v1/resume", post(command::resume))
+        .route("/api/v1/clear", post(command::clear))
         .route("/api/v1/kill", post(command::kill))
         .layer(middleware::from_fn(serve::limit_with_body))
         // Outside of it: who may not command is not listened to.

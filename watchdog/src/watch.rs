@@ -103,7 +103,8 @@ impl Watch {
         let shadow = shadow.map(|shadow| Shadow::new(shadow, &policy, parts.crash_loops, now));
         probe.look_at_consumers(consumers(&policy, shadow.as_ref()));
         let mut publisher = Publisher::new(parts.events);
-        let mut recorder = Recorder::new(now, parts.past.clone(), policy.poll_threads).remembering(parts.crash_loops);
+        let mut recorder =
+            Recorder::new(now, parts.past.clone(), policy.poll_threads).remembering(parts.crash_loops);
         if let Some(pause) = &parts.pause {
             recorder.paused(pause.until, now);
         }
@@ -165,6 +166,13 @@ impl Watch {
                     let at = crate::clock::now();
                     self.recorder.resumed(at);
                     let _ = answer.send(self.hand.resume(by, at, &mut self.publisher));
+                }
+                Command::Clear(key, answer) => {
+                    let before = *self.judge.crash_loops();
+                    self.clear(key, crate::clock::now());
+                    let mut cleared = before.keys().to_vec();
+                    cleared.retain(|key| !self.judge.crash_loops().contains(*key));
+                    let _ = answer.send(cleared);
                 }
                 Command::Kill(order, answer) => self.take_order(&order, answer),
                 Command::Reload(config) => {
@@ -387,6 +395,17 @@ impl Watch {
         if !self.judge.notes().iter().all(|note| matches!(note, Note::ProgressGap { .. })) {
             self.publisher.hurry();
         }
+    }
+
+    /// A person says that `key`, or all work, may be judged as any other again.
+    fn clear(&mut self, key: Option<u64>, at: Monotonic) {
+        self.judge.clear(key);
+        if let Some(shadow) = &mut self.shadow {
+            shadow.clear(key);
+        }
+        self.recorder.cleared(at, key, self.judge.crash_loops());
+        self.remember(at);
+        self.publisher.hurry();
     }
 
     /// Tells whoever has to know it what is remembered of deaths, if that has changed: the slow side keeps it for the next life of

@@ -26,6 +26,7 @@ GET /api/v1/incidents/{id}   one of them
 GET /api/v1/recording        what was seen during the last minute (shard-watchdog record, replay, suggest)
 POST /api/v1/pause           stop killing, not watching: {"for": "10m", "reason": "…"}
 POST /api/v1/resume          end that before its time
+POST /api/v1/clear           end a crash loop: {"key": 123}, or of all work
 POST /api/v1/kill            a person's own kill: {"reason": "…"}
 
 POST is taken over the unix socket (http.socket) from the sidecar's own user and root, here with the token of http.token_file.

@@ -1,4 +1,4 @@
-//! What a person can order: pause, resume, kill. The loop takes an order between two looks, and the answer waits for that, within
+//! What a person can order: pause, resume, kill, clear. The loop takes an order between two looks, and the answer waits for that, within
 //! a bound.
 
 use std::sync::{Arc, OnceLock};
@@ -85,6 +85,13 @@ struct PauseBody {
     reason: String,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClearBody {
+    #[serde(default)]
+    key: Option<u64>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct KillBody {
@@ -146,6 +153,30 @@ pub(super) async fn resume(
         (false, _) => "killing was not paused",
     };
     Ok(Json(json!({ "message": message, "was_paused": ended.is_some() })))
+}
+
+/// `POST /api/v1/clear`
+pub(super) async fn clear(
+    State(sources): State<Sources>,
+    Extension(By(by)): Extension<By>,
+    body: Bytes,
+) -> Result<Json<Value>, Refusal> {
+    let ClearBody { key } =
+        if body.trim_ascii().is_empty() { ClearBody::default() } else { parse(&body, "{\"key\": 123}")? };
+    if key == Some(0) {
+        return Err(bad("no work has the key 0".to_owned()));
+    }
+    let cleared = sources.desk.tell(|answer| Command::Clear(key, answer)).await?;
+    tracing::warn!(event = "cleared", by, key, ?cleared, "{by} cleared work in a crash loop: {cleared:?}");
+    let message = match (&cleared[..], key) {
+        ([], Some(key)) => format!("work {key} was in no crash loop"),
+        ([], None) => "no work was in a crash loop".to_owned(),
+        (keys, _) => {
+            let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
+            format!("work {} is killed for again, as any other is", keys.join(", "))
+        }
+    };
+    Ok(Json(json!({ "message": message, "cleared": cleared })))
 }
 
 /// `POST /api/v1/kill`

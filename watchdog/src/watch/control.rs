@@ -27,6 +27,8 @@ pub enum Command {
     Pause(Arc<Pause>, oneshot::Sender<Option<Arc<Pause>>>),
     /// Withhold them no longer. Who says so; answer with the pause that ended.
     Resume(String, oneshot::Sender<Option<Arc<Pause>>>),
+    /// Judge this work, or all work, as any other again: it may kill anew. Answer with the keys that were in a crash loop.
+    Clear(Option<u64>, oneshot::Sender<Vec<u64>>),
     /// Kill the target, whatever else is in force. The answer comes after the look that does it.
     Kill(Box<KillOrder>, oneshot::Sender<KillAnswer>),
     /// End, and leave the target alone.

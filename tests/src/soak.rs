@@ -135,6 +135,8 @@ impl Soak {
             stall_after: STALL_AFTER.to_owned(),
             // It is the soak that means to end them often.
             kills: 100_000,
+            // The same blocks come again and again, and are not what ends a shard.
+            judge: "poison_after = 0".to_owned(),
             ..Settings::default()
         };
         let supervise = ["--backoff-max", "1s", "--stop-grace", "3s"].map(str::to_owned).to_vec();

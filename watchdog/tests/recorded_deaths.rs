@@ -10,6 +10,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use shard_watchdog::act::budget::Past;
 use shard_watchdog::clock::{Monotonic, WallAnchor};
 use shard_watchdog::config::{JudgeConfig, KillConfig, KillMode, KillSignal, On};
 use shard_watchdog::judge::Judge;
@@ -58,7 +59,7 @@ fn deaths_before_the_recording_begins_are_in_it() {
         budget_kills: 3,
         budget_per: Duration::from_secs(600),
     };
-    let mut recorder = Recorder::new(BEGAN, 0, false);
+    let mut recorder = Recorder::new(BEGAN, Past::default(), false);
     let mut judge = Judge::new(BEGAN);
     let mut at = BEGAN.0;
     let mut live = Vec::new();

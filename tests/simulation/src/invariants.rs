@@ -10,6 +10,7 @@
 mod kills;
 mod pace;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -75,6 +76,8 @@ pub struct Invariants {
     garbage: bool,
     channel: Deafness,
     threshold: Duration,
+    /// Kills for each piece of work that was named, in every life of the watchdog.
+    killed_for: BTreeMap<u64, u32>,
 }
 
 impl Invariants {

@@ -144,8 +144,7 @@ impl Replay {
         }
         let decision = self.judge.observe(&self.policy, seen);
         let waits = decision.held && self.ladder.as_ref().is_some_and(Ladder::is_withheld);
-        let rungs =
-            if decision.condemned && !waits { self.climb(seen.at) } else { Vec::new() };
+        let rungs = if decision.condemned && !waits { self.climb(seen.at) } else { Vec::new() };
         if !decision.condemned {
             self.ladder = None;
         }

@@ -25,6 +25,16 @@ impl Invariants {
         if !watchdog.enforces() {
             self.broken(now, "only observes", || "a kill that nobody switched on".to_owned());
         }
+        if let Some(key) = condemned.and_then(|condemned| condemned.work_key()) {
+            let kills = self.killed_for.entry(key).or_default();
+            *kills += 1;
+            let kills = *kills;
+            if kills > watchdog.policy.poison_after {
+                self.broken(now, "poison", || {
+                    format!("kill {kills} for work {key}, which nobody has cleared")
+                });
+            }
+        }
         // A token bucket: at most its capacity at once, and in any time what refills in that time.
         let per = watchdog.kill.budget_per.as_secs_f64();
         let capacity = f64::from(watchdog.kill.budget_kills);

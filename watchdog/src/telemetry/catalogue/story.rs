@@ -97,6 +97,7 @@ pub const EVENTS: &[LogEvent] = &[
         "crash_loop",
         "The same work was in flight at one death too many, and which: nothing is killed for it any more.",
     ),
+    event("cleared", "A person ended crash loops; who, and of which work."),
     event("crash_loop_over", "It was cleared, or forgotten because there were too many."),
     event("recorder_failing", "The long-term recording cannot be written, and why; told once until it can."),
     event("recorder_works", "It can again."),

@@ -1,0 +1,184 @@
+//! Row 16: a block that ends every shard that runs it. The watchdog stops killing for it, the shard refuses it, the coordinator
+//! executes it apart from them, and everything else goes on.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what went wrong by failing"
+)]
+
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::{Pid, PidfdFlags, Signal};
+use serde_json::Value;
+use shard_tests::cluster::{Blocks, Cluster, Plan};
+use shard_tests::incident;
+use shard_tests::process::{Process, binary};
+use shard_tests::sidecar::{Settings, Sidecar};
+use shard_tests::{api, sweep, wait};
+
+/// The block that is armed, and the only work of `stalling-target`.
+const POISON: u64 = 2;
+const KEY: u64 = 7;
+
+fn has(incident: &Value, step: &str) -> bool {
+    incident::step_at(incident, step).is_some()
+}
+
+fn metric(sidecar: &Sidecar, name: &str) -> Option<f64> {
+    let page = api::get(sidecar.http, "/metrics")?.body;
+    page.lines().find(|line| line.starts_with(name))?.rsplit(' ').next()?.parse().ok()
+}
+
+/// Whether shards die of the block by themselves, or stand still at it and are killed.
+fn poisoned(fault: &str) {
+    let shard_arguments = vec!["--arm".to_owned(), format!("arm {fault} block {POISON}")];
+    // The coordinator's own count would be enough too; here it is the watchdogs' word that counts.
+    let environment = vec![("SHARD_EXECUTOR_POISON_AFTER".to_owned(), "100".to_owned())];
+    let mut cluster = Cluster::start(&Plan {
+        shard_arguments,
+        environment,
+        coordinator: false,
+        supervise: ["--settled-after", "0s"].map(str::to_owned).to_vec(),
+        blocks: Blocks::Generated { blocks: 4, transactions: 40 },
+        ..Plan::default()
+    });
+    let blocks = cluster.blocks();
+    cluster.run_blocks(&blocks, "60s");
+    let told = cluster.coordinator().event_after("quarantined", 0);
+    assert_eq!(told["block"], POISON, "{told:#}");
+    assert!(told["reason"].to_string().contains("more than one death"), "{told:#}");
+    let verified = cluster.coordinator().verified_block_after(POISON, 0);
+    // All blocks, this one included, again and again; and nobody dies any more.
+    let next = cluster.coordinator().verified_block_after(POISON, verified.at);
+    cluster.coordinator().verified_block_after(POISON + 1, next.at);
+    let mut looping = 0;
+    for shard in &cluster.shards {
+        let deaths: Vec<Value> = shard
+            .sidecar
+            .incidents()
+            .into_iter()
+            .filter(|one| one["thread"]["work_key"] == POISON && has(one, "exited"))
+            .collect();
+        assert!(deaths.len() <= 2, "at most two deaths of a shard: {deaths:#?}");
+        let status = shard.sidecar.status().unwrap();
+        if deaths.len() == 2 {
+            looping += 1;
+            assert_eq!(status["verdict"], "crash_loop", "{status:#}");
+            assert_eq!(status["crash_loop_keys"], serde_json::json!([POISON]), "{status:#}");
+            assert!(has(&deaths[1], "crash_loop"), "{:#}", deaths[1]);
+            assert!(deaths[1]["observations"].to_string().contains("earlier death"), "{:#}", deaths[1]);
+            shard.supervisor.line("the log line", 0, |line| line.contains("\"crash_loop\"").then_some(()));
+        }
+    }
+    assert!(looping > 0, "one shard at least died of it twice");
+    assert!(cluster.coordinator_mut().process.is_running());
+}
+
+#[test]
+fn row_16_a_block_that_ends_every_shard_costs_each_two_lives_at_most_and_is_executed_apart() {
+    poisoned("panic");
+}
+
+#[test]
+fn row_16_a_block_at_which_every_shard_stands_still_is_killed_for_twice_at_most() {
+    poisoned("deadlock");
+}
+
+/// A target that asks nobody and stalls at the same work in each of its lives.
+struct Alone {
+    sidecar: Sidecar,
+    socket: std::path::PathBuf,
+    supervisor: Process,
+    mark: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Alone {
+    fn start() -> Self {
+        sweep::adopt_orphans();
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("w.sock");
+        let append = format!("socket = {socket:?}\n");
+        let settings = Settings { stall_after: "500ms".to_owned(), kills: 10, append, ..Settings::default() };
+        let sidecar = Sidecar::configure(folder.path(), "0", "exec-s0", &settings);
+        let mark = format!("{}-alone", std::process::id());
+        let mut command = Command::new(binary("shard-watchdog"));
+        command.arg("supervise").arg("--config").arg(&sidecar.config).args(["--settled-after", "0s", "--"]);
+        command.arg(binary("stalling-target")).arg(&sidecar.heartbeat).env(sweep::MARK, &mark);
+        let supervisor = Process::start("supervisor", command);
+        Self { sidecar, socket, supervisor, mark, _folder: folder }
+    }
+
+    fn killed(&self) -> usize {
+        self.sidecar.incidents().iter().filter(|one| has(one, "signal")).count()
+    }
+
+    /// Waits until it is left alone, and looks that it stays so.
+    fn left_alone(&self, kills: usize) -> Value {
+        let status = wait::until("a target that is spared", || {
+            self.sidecar.status().filter(|status| status["spared"] == true)
+        });
+        assert_eq!(status["verdict"], "crash_loop", "{status:#}");
+        assert_eq!(status["crash_loop_keys"], serde_json::json!([KEY]), "{status:#}");
+        assert_eq!(self.killed(), kills, "{status:#}");
+        wait::holds_for(Duration::from_secs(2), "the target lives on", || {
+            self.sidecar.status().is_some_and(|now| now["pid"] == status["pid"] && now["spared"] == true)
+        });
+        assert_eq!(self.killed(), kills, "{status:#}");
+        status
+    }
+
+    fn clear(&self, key: &[&str]) -> std::process::Output {
+        let mut command = Command::new(binary("shard-watchdog"));
+        command.arg("clear").args(key).arg("--socket").arg(&self.socket);
+        command.output().unwrap()
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        self.supervisor.signal(Signal::TERM);
+        sweep::sweep(&self.mark);
+    }
+}
+
+#[test]
+fn row_16_a_shard_that_stalls_at_the_same_work_is_killed_twice_and_then_left_alone_until_it_is_cleared() {
+    let alone = Alone::start();
+    let status = alone.left_alone(2);
+    assert!(status["no_kill"].to_string().contains("crash_loop"), "{status:#}");
+    assert_eq!(metric(&alone.sidecar, "shard_watchdog_crash_loop_keys{"), Some(1.0));
+    let ready = api::get(alone.sidecar.http, "/shard/readyz").unwrap();
+    assert!(ready.body.starts_with("crash_loop"), "{}", ready.body);
+    // What is withheld is an incident too, and the latest one.
+    let latest = alone.sidecar.incidents().pop().unwrap();
+    assert!(has(&latest, "withheld") && !has(&latest, "signal"), "{latest:#}");
+    assert!(latest["observations"].to_string().contains("crash loop"), "{latest:#}");
+    shard_tests::replayed::prove(&alone.sidecar.config, &alone.sidecar.evidence, &latest);
+
+    // It survives the sidecar.
+    let sidecar: i32 = alone.supervisor.line("the sidecar's pid", 0, |line| {
+        line.strip_prefix("supervise: sidecar pid ")?.split(' ').next()?.parse().ok()
+    });
+    let from = alone.supervisor.line_count();
+    let pidfd = rustix::process::pidfd_open(Pid::from_raw(sidecar).unwrap(), PidfdFlags::empty()).unwrap();
+    rustix::process::pidfd_send_signal(&pidfd, Signal::KILL).unwrap();
+    alone
+        .supervisor
+        .line("another sidecar", from, |line| line.starts_with("supervise: sidecar pid ").then_some(()));
+    let again = alone.left_alone(2);
+    assert_eq!(again["pid"], status["pid"]);
+
+    // Another key is none of this; this one is killed for again, twice.
+    let other = alone.clear(&["8"]);
+    assert!(String::from_utf8_lossy(&other.stdout).contains("no crash loop"), "{other:?}");
+    assert_eq!(alone.sidecar.status().unwrap()["spared"], true);
+    let cleared = alone.clear(&["7"]);
+    assert!(cleared.status.success(), "{cleared:?}");
+    assert!(String::from_utf8_lossy(&cleared.stdout).contains("killed for again"), "{cleared:?}");
+    wait::until("the kill that was due", || (alone.killed() > 2).then_some(()));
+    alone.left_alone(4);
+}

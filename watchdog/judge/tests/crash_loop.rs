@@ -62,6 +62,7 @@ fn thread(slot: u32) -> ThreadObservation {
         progress: 0,
         work_key: 0,
         attempt: 0,
+        deadline_ns: 0,
         task: None,
         workers: Vec::new(),
     }
@@ -98,6 +99,7 @@ impl History {
             survivors: Survivors::NotAsked,
             signalled: None,
             throttle: None,
+            core_dumping: false,
         });
         self.now.threads = vec![thread(0), thread(1)];
         self.pass(LOOK)

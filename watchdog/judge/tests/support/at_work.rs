@@ -56,6 +56,7 @@ impl AtWork {
             stopped_kills: true,
             excuse_caps: Caps::default(),
             restart_within: Duration::from_secs(30),
+            poison_after: 2,
             poll_threads: false,
         };
         let thread = ThreadObservation {

@@ -56,6 +56,7 @@ pub fn policy() -> Policy {
         stopped_kills: true,
         excuse_caps: Caps::default(),
         restart_within: Duration::from_secs(30),
+        poison_after: 2,
         poll_threads: false,
     }
 }

@@ -11,6 +11,7 @@ use shard_watchdog::judge::policy::ChannelLimits;
 use shard_watchdog::judge::{Condemnation, Note};
 use shard_watchdog::observation::{Claim, Survivors};
 
+use super::invariants::two_samples;
 use super::plan::{Hang, Nanos, Plan};
 use super::process::Process;
 use super::thread::{Doing, Thread};
@@ -222,6 +223,6 @@ fn surely_stands(thread: &Thread, stall_after: Duration) -> bool {
         && !thread.account.mixed
         && thread.pool.is_empty()
         && thread.account.gained
-        && Duration::from_nanos(thread.account.sure) >= stall_after;
+        && Duration::from_nanos(thread.account.sure) >= stall_after.max(two_samples(thread));
     thread.claim == Claim::Live && !thread.moved && (!thread.working() || stalled)
 }

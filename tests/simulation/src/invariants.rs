@@ -70,6 +70,8 @@ pub struct Invariants {
     opened: Option<TargetIdentity>,
     held: Option<TargetIdentity>,
     dropped: Vec<Option<Nanos>>,
+    /// What passed unwatched before this look.
+    unwatched: Nanos,
     /// Watched time in which every look saw the process stopped, or ending.
     stopped: Sum,
     ending: Sum,
@@ -130,6 +132,10 @@ impl Invariants {
                     }
                 }
             }
+        }
+        self.unwatched = if late { elapsed } else { 0 };
+        for since in self.dropped.iter_mut().flatten() {
+            *since += self.unwatched;
         }
         let threshold = watchdog.policy.rules[0].stall_after;
         if std::mem::replace(&mut self.threshold, threshold) != threshold
@@ -458,8 +464,8 @@ impl Invariants {
             } else if thread.ended.is_some() && thread.claim == Claim::Live && goes_on {
                 Some(("missed loss", format!("{} has ended", thread.name)))
             } else if thread.claim == Claim::Dropped {
-                let since = *dropped.get_or_insert(now);
-                (goes_on && now - since >= DROPPED)
+                let since = *dropped.get_or_insert(now + self.unwatched);
+                (goes_on && now.saturating_sub(since) >= DROPPED)
                     .then(|| ("missed loss", format!("{} has dropped its slot", thread.name)))
             } else {
                 None
@@ -485,6 +491,6 @@ fn nanos(duration: Duration) -> Nanos {
 
 /// No stall is told before two samples of the kernel's view lie far enough apart: the first comes up to a look after the last
 /// progress, the second up to a look later than it could.
-fn two_samples(thread: &Thread) -> Duration {
+pub fn two_samples(thread: &Thread) -> Duration {
     SAMPLES_APART + Duration::from_nanos(2 * thread.account.longest)
 }

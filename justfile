@@ -72,6 +72,16 @@ control *args:
     cargo build --release --workspace --bins
     target/release/control {{ args }}
 
+# What one observation costs, probe and judge apart, by threads; and how long `replay` takes for an hour.
+bench-judge *args:
+    cargo build --release --workspace --bins
+    target/release/bench-judge {{ args }}
+
+# Hostile heartbeat segments, through the probe to the judge, for a minute; needs nightly Rust and cargo-fuzz.
+fuzz-segment seconds="60":
+    WRITE_SEEDS=1 cargo test -p shard-watchdog --test hostile_segment seeds
+    cd watchdog/fuzz && cargo +nightly fuzz run segment -- -max_total_time={{ seconds }}
+
 # Random bytes into one of the executor's decoders (messages, blocks) for a minute; needs nightly Rust and cargo-fuzz.
 fuzz target="messages" seconds="60":
     cd executor/fuzz && cargo +nightly fuzz run {{ target }} -- -max_total_time={{ seconds }}

@@ -55,6 +55,21 @@ fn bench_footprint_gives_its_numbers() {
 }
 
 #[test]
+fn bench_judge_gives_its_numbers() {
+    let arguments = ["--threads", "1,8", "--looks", "20", "--every", "0", "--replay", "20"];
+    let figures = figures("bench-judge", env!("CARGO_BIN_EXE_bench-judge"), &arguments);
+    for prefix in ["", "idle_", "still_"] {
+        for (key, threads) in ["observe_us", "judge_us"].into_iter().flat_map(|key| [(key, "1"), (key, "8")])
+        {
+            let distribution = &figures[format!("{prefix}{key}")][threads];
+            assert_eq!(distribution["n"], 20, "{prefix}{key}: {figures:#}");
+            assert_numbers(distribution, &["p50", "p99", "max"]);
+        }
+    }
+    assert_numbers(&figures, &["replay_hour_ms", "replay_hour_cpu_ms", "replay_hour_mib"]);
+}
+
+#[test]
 fn bench_scrape_gives_its_numbers() {
     let arguments = ["--rounds", "1", "--scrapes", "2", "--interval", "150"];
     let figures = figures("bench-scrape", env!("CARGO_BIN_EXE_bench-scrape"), &arguments);

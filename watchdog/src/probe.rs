@@ -4,6 +4,7 @@
 //! In the steady state one look costs one `pread` of the segment and one read of the main thread's `stat`.
 
 pub mod cgroup;
+pub mod numbers;
 pub mod segment;
 pub mod survivors;
 pub mod task;
@@ -43,7 +44,7 @@ pub struct Adopted {
     pub segment: Option<Reader>,
     /// `/proc/PID`.
     pub proc_dir: PathBuf,
-    /// The same, open.
+    /// `/proc/PID/task/PID`, open: of the main thread alone. The files of `/proc/PID` sum up all threads, each time.
     pub leader: TaskDir,
     /// The segment's thread ids are those of another pid namespace.
     pub other_pid_namespace: bool,

@@ -129,13 +129,17 @@ impl ThreadTrial {
     ) -> ThreadLook {
         self.present = true;
         let mut brought = ThreadLook::default();
+        if seen.claim != Claim::Dropped {
+            // Words that were garbage for a moment may have said that it was dropped: its time begins anew.
+            self.dropped_since = None;
+        }
         if seen.claim == Claim::Left {
             self.left = true;
             self.health = Health::Idle;
             self.set_excuse(None, &mut brought);
             return brought;
         }
-        // Words that were garbage for a moment may have said that it left.
+        // They may have said that it left, too.
         self.left = false;
         let dropped = seen.claim == Claim::Dropped && {
             let since = self.dropped_since.get_or_insert(look.at);

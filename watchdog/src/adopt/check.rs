@@ -87,7 +87,8 @@ pub fn adopt(reader: Reader, wanted: &Wanted) -> Result<Adopted, Refusal> {
     };
     let handle = TargetHandle::open(root, identity)?;
     let proc_dir = root.join(owner.pid.to_string());
-    let leader = TaskDir::open(&proc_dir).map_err(|_| HandleError::Ended(owner.pid))?;
+    let leader = proc_dir.join("task").join(owner.pid.to_string());
+    let leader = TaskDir::open(&leader).map_err(|_| HandleError::Ended(owner.pid))?;
     let start_time_offset =
         owner.start_time.cast_signed().wrapping_sub(reader.header().start_time.cast_signed());
     Ok(Adopted {

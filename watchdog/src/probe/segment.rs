@@ -18,6 +18,8 @@ pub struct SegmentProbe {
     sample: Sample,
     /// Generation and name of each channel that was ever seen, by slot.
     channels: Vec<Option<(u64, Arc<str>)>>,
+    /// Room for the threads of the look before, kept from one look to the next.
+    before: Vec<ThreadObservation>,
 }
 
 impl SegmentProbe {
@@ -54,7 +56,7 @@ impl SegmentProbe {
     ///
     /// Of a thread that is idle the kernel is asked only while a message waits that it should receive.
     pub fn fill(
-        &self,
+        &mut self,
         threads: &mut [Option<WatchedThread>],
         target: &Adopted,
         into: &mut Observation,
@@ -62,51 +64,49 @@ impl SegmentProbe {
         consumers: &[Consumers],
     ) {
         let waiting = self.waiting(into, consumers);
-        let before = std::mem::take(&mut into.threads);
-        let mut before = before.into_iter().peekable();
+        std::mem::swap(&mut into.threads, &mut self.before);
+        into.threads.clear();
+        let mut before = self.before.drain(..).peekable();
         let mut room = Room::default();
         for thread in threads.iter_mut().flatten() {
             let (slot, generation) = thread.key();
             // Both are in slot order.
             while before.next_if(|old| old.slot < slot).is_some() {}
-            let mut old = before.next_if(|old| (old.slot, old.generation) == (slot, generation));
-            let words = self.sample.threads.get(slot as usize).filter(|words| words.generation == generation);
-            let mut seen = ThreadObservation {
+            let old = before.next_if(|old| (old.slot, old.generation) == (slot, generation));
+            let was = old.as_ref().map(|old| (old.activity, old.progress));
+            // What was seen before is moved, not made again: a name is shared, and sharing it anew at each look costs as much as
+            // all the rest.
+            let mut seen = old.unwrap_or_else(|| ThreadObservation {
                 slot,
                 generation,
                 name: thread.name(),
                 tid: thread.tid(),
                 claim: Claim::Live,
-                presence: thread.presence(),
+                presence: Presence::Unknown,
                 activity: 0,
                 progress: 0,
                 work_key: 0,
                 attempt: 0,
                 deadline_ns: 0,
                 task: None,
-                workers: old.as_mut().map(|old| std::mem::take(&mut old.workers)).unwrap_or_default(),
-            };
+                workers: Vec::new(),
+            });
+            // One that could not be opened before may have been by now.
+            thread.tell(&mut seen.name, &mut seen.tid);
+            seen.presence = thread.presence();
+            seen.task = None;
             seen.workers.clear();
-            match (readable, words, &old) {
-                (true, Some(words), _) => {
-                    seen.claim = claim(words);
-                    seen.activity = words.activity;
-                    seen.progress = words.lanes.fingerprint();
-                    seen.work_key = words.work_key;
-                    seen.attempt = words.attempt;
-                    seen.deadline_ns = words.deadline_ns;
-                }
-                // The slot has been used again by another thread: this one must have left, or is gone by its pidfd.
-                (true, None, _) => seen.claim = Claim::Left,
-                (false, _, Some(old)) => {
-                    let presence = seen.presence;
-                    seen = ThreadObservation { presence, task: None, ..old.clone() };
-                }
-                (false, _, None) => {}
+            let words = self.sample.threads.get(slot as usize).filter(|words| words.generation == generation);
+            if readable {
+                // Without words the slot has been used again by another thread: this one must have left, or is gone by its pidfd.
+                seen.claim = words.map_or(Claim::Left, claim);
+                seen.activity = words.map_or(0, |words| words.activity);
+                seen.progress = words.map_or(0, |words| words.lanes.fingerprint());
+                seen.work_key = words.map_or(0, |words| words.work_key);
+                seen.attempt = words.map_or(0, |words| words.attempt);
+                seen.deadline_ns = words.map_or(0, |words| words.deadline_ns);
             }
-            let unmoved = old
-                .as_ref()
-                .is_some_and(|old| (old.activity, old.progress) == (seen.activity, seen.progress));
+            let unmoved = was == Some((seen.activity, seen.progress));
             let asked = |seen: &ThreadObservation| {
                 seen.working()
                     || waiting && consumers.iter().any(|consumers| consumers.threads.is_match(&*seen.name))
@@ -156,9 +156,11 @@ pub fn declared(state: RawState) -> Declared {
     }
 }
 
-/// Whether a slot belongs, or belonged, to a thread.
+/// Whether a slot belongs, or belonged, to a thread. One whose thread id can be none is garbage, whatever it says of its claim.
 pub const fn is_claimed(slot: &ThreadSample) -> bool {
-    matches!(slot.claim, SlotState::Live | SlotState::Dropped)
+    /// No id is larger, on any machine: `PID_MAX_LIMIT` of the kernel.
+    const LARGEST_TID: u64 = 1 << 22;
+    matches!(slot.claim, SlotState::Live | SlotState::Dropped) && slot.tid > 0 && slot.tid <= LARGEST_TID
 }
 
 fn claim(slot: &ThreadSample) -> Claim {

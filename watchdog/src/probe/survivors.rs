@@ -1,8 +1,10 @@
 //! Whether a process that lost a thread goes on without it. In an orderly exit a thread's pidfd fires up to half a
 //! second before the process's, so an ended thread alone proves nothing.
 
+use std::mem::MaybeUninit;
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
 use crate::observation::Survivors;
@@ -32,25 +34,35 @@ impl Fate {
     }
 }
 
+/// Names that are read at a time: some hundred of them.
+const NAMES: usize = 4_096;
+
 /// Looks for threads that are neither exiting nor bound to be killed. Stops at the second.
 ///
 /// Two are needed: the thread that begins an exit or an exec marks all others in one critical section and itself only
 /// later, so it alone proves nothing in that moment.
+///
+/// It may be asked at every look, for as long as a lost thread condemns nobody: what it reads into is on the stack.
 fn survivors(proc_dir: &Path) -> Fate {
     let of = |survivors| Fate { survivors, core_dumping: false };
-    let tasks = proc_dir.join("task");
-    let Ok(entries) = std::fs::read_dir(&tasks) else {
+    let folder = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(tasks) = rustix::fs::open(proc_dir.join("task"), folder, Mode::empty()) else {
         return if proc_dir.exists() { Fate::UNKNOWN } else { of(Survivors::None) };
     };
+    let mut names = [MaybeUninit::uninit(); NAMES];
+    let mut entries = RawDir::new(&tasks, &mut names);
     let mut unknown = false;
     let mut alive = 0;
-    for entry in entries {
+    while let Some(entry) = entries.next() {
         let Ok(entry) = entry else {
             unknown = true;
-            continue;
+            break;
         };
+        if !entry.file_name().to_bytes().first().is_some_and(u8::is_ascii_digit) {
+            continue;
+        }
         // A task that cannot be opened any more has ended between the two calls.
-        let task = match TaskDir::open(&entry.path()) {
+        let task = match TaskDir::open_at(&tasks, entry.file_name()) {
             Ok(task) => task,
             Err(Errno::NOENT | Errno::SRCH) => continue,
             Err(_) => {

@@ -1,18 +1,21 @@
 //! One thread as `/proc` tells it. Reads `stat`, `status`, `schedstat` and `wchan` only: those take no lock of the
 //! target's memory and so cannot hang behind it.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{BufRead, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::OnceLock;
 
-use procfs::process::{Schedstat, Stat, Status};
-use procfs::{FromBufRead, FromRead};
+use procfs::FromBufRead;
+use procfs::process::Status;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::observation::{Presence, TaskObservation, TaskState, WaitChannel};
+
+use super::numbers::{Schedstat, Stat};
 
 /// Flags of the kernel's `include/linux/sched.h` (field 9 of `stat`) that a task on its way out has: `PF_EXITING`, in
 /// `do_exit`; `PF_POSTCOREDUMP`, past the core dump of its process; `PF_DUMPCORE`, writing it; `PF_SIGNALED`, taken off
@@ -47,6 +50,9 @@ const INTERRUPTIBLE: [&str; 13] = [
 const TICK_NS: u64 = 10_000_000;
 /// What is read of one file at most. The longest, `status`, stays below 2 KiB even with hundreds of CPUs.
 const FILE_LIMIT: u64 = 16 * 1024;
+
+/// How a folder is opened.
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// Whether the exit code of a living task (field 52 of `stat`) says that its whole process is ending: from the moment at which
 /// a process begins to end the kernel shows the code of that end for each of its tasks. Of a stopped process it shows the
@@ -120,13 +126,16 @@ pub struct TaskStat {
 impl TaskDir {
     /// Opens `PATH`, such as `/proc/PID/task/TID` or `/proc/PID`.
     pub fn open(path: &Path) -> Result<Self, Errno> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::fs::open(path, flags, Mode::empty()).map(|dir| Self {
-            dir,
-            stat: Kept::new("stat"),
-            schedstat: Kept::new("schedstat"),
-            wchan: Kept::new("wchan"),
-        })
+        rustix::fs::open(path, FOLDER, Mode::empty()).map(Self::of)
+    }
+
+    /// Opens the folder `name` of an open one, such as `/proc/PID/task`.
+    pub fn open_at(parent: &OwnedFd, name: &CStr) -> Result<Self, Errno> {
+        rustix::fs::openat(parent, name, FOLDER, Mode::empty()).map(Self::of)
+    }
+
+    const fn of(dir: OwnedFd) -> Self {
+        Self { dir, stat: Kept::new("stat"), schedstat: Kept::new("schedstat"), wchan: Kept::new("wchan") }
     }
 
     fn file(&self, name: &str) -> Result<std::io::Take<File>, Errno> {
@@ -143,25 +152,21 @@ impl TaskDir {
             Err(Errno::NOENT | Errno::SRCH) => return Ok(None),
             Err(_) => return Err(Unreadable),
         };
-        match Stat::from_read(text) {
-            Ok(stat) => {
-                let state = TaskState::from(stat.state);
-                let ended = matches!(state, TaskState::Zombie | TaskState::Dead);
-                let ending = ended
-                    || stat.flags & ENDING != 0
-                    || stat.signal & SIGKILL_BIT != 0
-                    || stat.exit_code.is_some_and(is_end_of_process);
-                Ok(Some(TaskStat {
-                    state,
-                    ending,
-                    core_dumping: !ended && stat.flags & DUMPING != 0 && stat.flags & DUMPED == 0,
-                    start_time: stat.starttime,
-                    start_stack: stat.startstack,
-                    cpu_ns: stat.utime.saturating_add(stat.stime).saturating_mul(TICK_NS),
-                }))
-            }
-            Err(_) => Err(Unreadable),
-        }
+        let stat = Stat::parse(text).ok_or(Unreadable)?;
+        let state = TaskState::from(stat.state);
+        let ended = matches!(state, TaskState::Zombie | TaskState::Dead);
+        let ending = ended
+            || stat.flags & ENDING != 0
+            || stat.pending & SIGKILL_BIT != 0
+            || stat.exit_code.is_some_and(is_end_of_process);
+        Ok(Some(TaskStat {
+            state,
+            ending,
+            core_dumping: !ended && stat.flags & DUMPING != 0 && stat.flags & DUMPED == 0,
+            start_time: stat.start_time,
+            start_stack: stat.start_stack,
+            cpu_ns: stat.user.saturating_add(stat.system).saturating_mul(TICK_NS),
+        }))
     }
 
     /// Whether the task exists, by its start time: one that differs by more than `slack` ticks is another task.
@@ -196,14 +201,14 @@ impl TaskDir {
             .schedstat
             .read(&self.dir, &mut text)
             .ok()
-            .and_then(|text| Schedstat::from_read(text).ok())
+            .and_then(Schedstat::parse)
             // «0 0 0» is what a kernel without these counters says of everybody. Its other count is coarse, but CPU time all
             // the same: without any a thread that spins would look like one that waits for a CPU.
-            .filter(|sched| sched.sum_exec_runtime != 0 || sched.pcount != 0);
+            .filter(|sched| sched.cpu_ns != 0 || sched.slices != 0);
         Some(TaskObservation {
             state: stat.state,
-            cpu_ns: Some(sched.as_ref().map_or(stat.cpu_ns, |s| s.sum_exec_runtime)),
-            run_delay_ns: sched.as_ref().map(|s| s.run_delay),
+            cpu_ns: Some(sched.map_or(stat.cpu_ns, |sched| sched.cpu_ns)),
+            run_delay_ns: sched.map(|sched| sched.run_delay_ns),
             wait: self.wait_channel(stat.state),
         })
     }

@@ -107,6 +107,14 @@ impl WatchedThread {
         self.tid
     }
 
+    /// Both, where others stand.
+    pub fn tell(&self, name: &mut Arc<str>, tid: &mut i32) {
+        if !Arc::ptr_eq(name, &self.name) {
+            name.clone_from(&self.name);
+        }
+        *tid = self.tid;
+    }
+
     /// Whether it exists, as of the last look.
     pub const fn presence(&self) -> Presence {
         self.presence

@@ -1,0 +1,135 @@
+//! A process of many registered threads that move when they are told to, and otherwise sleep: what a benchmark of looking looks at.
+//!
+//! Nobody beats by a timer of its own, so that the machine is quiet while the looks are timed, and every thread has moved exactly
+//! once between two of them.
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Barrier};
+
+use shard_heartbeat::{Heartbeat, ProcessState, SegmentOptions, ThreadBeat, Work};
+
+/// What all threads do between two looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Move {
+    /// Each is at work and makes progress.
+    Progress,
+    /// The same, but for the first, which is at work and stands still.
+    AllButFirst,
+    /// Each is idle.
+    Rest,
+}
+
+impl Move {
+    const fn code(self) -> u8 {
+        match self {
+            Self::Progress => b'p',
+            Self::AllButFirst => b'f',
+            Self::Rest => b'r',
+        }
+    }
+}
+
+/// The process, as whoever looks at it has it. It ends when this is dropped, or when its owner ends.
+#[derive(Debug)]
+pub struct Crowd {
+    child: Child,
+    orders: Option<ChildStdin>,
+    answers: ChildStdout,
+}
+
+impl Crowd {
+    /// Starts `command`, a program that calls [`be`] with this segment and as many threads, and waits until all are there.
+    #[track_caller]
+    pub fn start(mut command: Command) -> Self {
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the target starts");
+        let (orders, answers) = (child.stdin.take(), child.stdout.take().expect("a pipe"));
+        let mut crowd = Self { child, orders, answers };
+        crowd.answered();
+        crowd
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Has every thread move once, and waits until all have.
+    #[track_caller]
+    pub fn all(&mut self, what: Move) {
+        let orders = self.orders.as_mut().expect("it takes orders until it is dropped");
+        orders.write_all(&[what.code()]).expect("the target takes orders");
+        self.answered();
+    }
+
+    #[track_caller]
+    fn answered(&mut self) {
+        let mut answer = [0];
+        self.answers.read_exact(&mut answer).expect("the target answers");
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        drop(self.orders.take());
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What the process of a crowd does until its orders end.
+pub fn be(segment: &Path, threads: usize) {
+    let thread_slots = u32::try_from(threads).expect("as many as a segment has slots for").max(64);
+    let options = SegmentOptions { thread_slots, ..SegmentOptions::new("crowd") };
+    let heartbeat = Heartbeat::create(segment, &options).expect("a segment");
+    let what = Arc::new(AtomicU8::new(0));
+    let turn = Arc::new(Barrier::new(threads + 1));
+    for number in 0..threads {
+        let (heartbeat, what, turn) = (heartbeat.clone(), Arc::clone(&what), Arc::clone(&turn));
+        let name = format!("exec-s{number}");
+        let member = move || {
+            let beat = heartbeat.register(&name).expect("a slot");
+            live(&beat, number, &what, &turn);
+        };
+        // A thousand stacks of the usual size would do too, but need not.
+        std::thread::Builder::new().stack_size(256 << 10).spawn(member).expect("a thread");
+    }
+    turn.wait();
+    heartbeat.set_state(ProcessState::Running);
+    let mut answers = std::io::stdout().lock();
+    let mut order = [0];
+    loop {
+        if answers.write_all(b".").and_then(|()| answers.flush()).is_err()
+            || std::io::stdin().read_exact(&mut order).is_err()
+        {
+            // The threads wait for the next turn for ever.
+            std::process::exit(0);
+        }
+        what.store(order[0], Ordering::Relaxed);
+        turn.wait();
+        turn.wait();
+    }
+}
+
+fn live(beat: &ThreadBeat, number: usize, what: &AtomicU8, turn: &Barrier) -> ! {
+    let mut work = None;
+    turn.wait();
+    loop {
+        turn.wait();
+        let what = what.load(Ordering::Relaxed);
+        if what == Move::Rest.code() {
+            if let Some(begun) = work.take() {
+                beat.end(begun);
+            }
+        } else {
+            work.get_or_insert_with(|| beat.begin(Work::new(number as u64)));
+            if number > 0 || what == Move::Progress.code() {
+                beat.progress();
+            }
+        }
+        turn.wait();
+    }
+}

@@ -1,0 +1,106 @@
+//! An hour of a busy shard as a file of `[recorder]`, made without the hour: what `replay` is timed on.
+
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use shard_watchdog::act::budget::Past;
+use shard_watchdog::clock::{Monotonic, WallAnchor};
+use shard_watchdog::observation::{
+    Claim, Declared, Observation, Presence, ProcessObservation, Survivors, TaskObservation, TaskState,
+    ThreadObservation,
+};
+use shard_watchdog::recorder::{Recorder, file};
+use shard_watchdog::snapshot::TargetIdentity;
+
+/// The highest rate of looks that there is.
+pub const LOOKS_PER_SECOND: u64 = 250;
+/// Threads, all of them at work and making progress.
+pub const THREADS: u32 = 8;
+
+const MILLI: u64 = 1_000_000;
+const BEGAN: Monotonic = Monotonic(3_600_000 * MILLI);
+
+/// Writes `seconds` of it to `path`. Returns how many looks are in it.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn write(path: &Path, seconds: u64) -> io::Result<u64> {
+    let mut recorder = Recorder::new(BEGAN, Past::default(), false);
+    let mut seen = beginning();
+    let anchor = WallAnchor::now();
+    let mut file = BufWriter::new(std::fs::File::create(path)?);
+    file.write_all(&file::write_beginning(&recorder.copy(BEGAN), "0", &anchor))?;
+    let mut whole = Vec::new();
+    let mut keep = |recorder: &mut Recorder, at: Monotonic| {
+        while let Some((excerpt, _)) = recorder.take_whole(at) {
+            whole.clear();
+            excerpt.chunks.iter().for_each(|chunk| file::with_checksum(chunk, &mut whole));
+            file.write_all(&whole)?;
+        }
+        io::Result::Ok(())
+    };
+    let looks = seconds * LOOKS_PER_SECOND;
+    for look in 0..looks {
+        go_on(&mut seen, look);
+        recorder.look(&seen);
+        keep(&mut recorder, seen.at)?;
+    }
+    recorder.end();
+    keep(&mut recorder, seen.at)?;
+    file.flush()?;
+    assert_eq!(recorder.dropped(), 0, "all of it was recorded");
+    Ok(looks)
+}
+
+fn beginning() -> Observation {
+    let process = ProcessObservation {
+        identity: TargetIdentity { pid: 4_711, start_time: 1, incarnation: 1 },
+        declared: Declared::Running,
+        segment_readable: true,
+        exited: false,
+        leader: Some(TaskState::Sleeping),
+        survivors: Survivors::NotAsked,
+        signalled: None,
+        throttle: None,
+        core_dumping: false,
+    };
+    let thread = |slot| ThreadObservation {
+        slot,
+        generation: 1,
+        name: format!("exec-s0-w{slot}").into(),
+        tid: 4_712,
+        claim: Claim::Live,
+        presence: Presence::Present,
+        activity: 1,
+        progress: 0,
+        work_key: 19_000_000,
+        attempt: 1,
+        deadline_ns: 0,
+        task: None,
+        workers: Vec::new(),
+    };
+    Observation {
+        at: BEGAN,
+        suspended_ns: 0,
+        process: Some(process),
+        threads: (0..THREADS).map(thread).collect(),
+        channels: Vec::new(),
+    }
+}
+
+/// The next look: every thread at the next piece of work, and the kernel asked about one of them.
+fn go_on(seen: &mut Observation, look: u64) {
+    seen.at.0 += 4 * MILLI + look % 97;
+    for thread in &mut seen.threads {
+        thread.progress += 90 + look % 7;
+        thread.activity += 2;
+    }
+    if let Some(first) = seen.threads.first_mut() {
+        first.task = Some(TaskObservation {
+            state: TaskState::Running,
+            cpu_ns: Some(look * 4 * MILLI),
+            run_delay_ns: Some(look * 1_000),
+            wait: None,
+        });
+    }
+}

@@ -1,0 +1,139 @@
+//! The numbers of `stat` and `schedstat` that a look needs, and no others: they are read at each look of the watch loop, which
+//! has no use for the rest of them, nor for memory to hold it.
+
+/// What is taken from `stat`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// Scheduler state, field 3.
+    pub state: char,
+    /// Flags of the kernel, field 9.
+    pub flags: u32,
+    /// Clock ticks in user mode, field 14.
+    pub user: u64,
+    /// Clock ticks in the kernel, field 15.
+    pub system: u64,
+    /// Clock ticks since boot, field 22.
+    pub start_time: u64,
+    /// Where its stack began, field 28.
+    pub start_stack: u64,
+    /// Mask of pending signals, field 31.
+    pub pending: u64,
+    /// Exit code, field 52; `None` on a kernel before 3.5.
+    pub exit_code: Option<i32>,
+}
+
+/// What is taken from `schedstat`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schedstat {
+    /// CPU time, nanoseconds.
+    pub cpu_ns: u64,
+    /// Time runnable and not run, nanoseconds.
+    pub run_delay_ns: u64,
+    /// Slices of time that it was given.
+    pub slices: u64,
+}
+
+impl Stat {
+    /// Takes them from the text of the file; `None` if it is not of that form.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        // The name, in parentheses, may hold anything, parentheses too.
+        let name_ends = text.iter().rposition(|byte| *byte == b')')?;
+        let mut fields = Fields { rest: text.get(name_ends + 1..)?, next: 3 };
+        let state = char::from(*fields.field(3)?.first()?);
+        Some(Self {
+            state,
+            flags: fields.number(9)?,
+            user: fields.number(14)?,
+            system: fields.number(15)?,
+            start_time: fields.number(22)?,
+            start_stack: fields.number(28)?,
+            pending: fields.number(31)?,
+            exit_code: fields.number(52),
+        })
+    }
+}
+
+impl Schedstat {
+    /// Takes them from the text of the file; `None` if it is not of that form.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let mut fields = Fields { rest: text, next: 1 };
+        let (cpu_ns, run_delay_ns) = (fields.number(1)?, fields.number(2)?);
+        Some(Self { cpu_ns, run_delay_ns, slices: fields.number(3)? })
+    }
+}
+
+/// Fields between spaces, in their order.
+struct Fields<'a> {
+    rest: &'a [u8],
+    /// Number of the first field of the rest.
+    next: u32,
+}
+
+impl<'a> Fields<'a> {
+    /// The field of that number, which stands behind those that were asked for before.
+    fn field(&mut self, number: u32) -> Option<&'a [u8]> {
+        loop {
+            let begin = self.rest.iter().position(|byte| !byte.is_ascii_whitespace())?;
+            let rest = self.rest.get(begin..)?;
+            let end = rest.iter().position(u8::is_ascii_whitespace).unwrap_or(rest.len());
+            let (field, behind) = rest.split_at_checked(end)?;
+            (self.rest, self.next) = (behind, self.next.saturating_add(1));
+            if self.next > number {
+                return Some(field);
+            }
+        }
+    }
+
+    fn number<T: std::str::FromStr>(&mut self, number: u32) -> Option<T> {
+        std::str::from_utf8(self.field(number)?).ok()?.parse().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use procfs::FromRead as _;
+
+    #[test]
+    fn the_numbers_are_those_that_another_reader_finds() {
+        let text = std::fs::read("/proc/thread-self/stat").unwrap();
+        let (stat, other) =
+            (Stat::parse(&text).unwrap(), procfs::process::Stat::from_read(&text[..]).unwrap());
+        assert_eq!((stat.state, stat.flags, stat.pending), (other.state, other.flags, other.signal));
+        assert_eq!((stat.user, stat.system), (other.utime, other.stime));
+        assert_eq!((stat.start_time, stat.start_stack), (other.starttime, other.startstack));
+        assert_eq!(stat.exit_code, other.exit_code);
+        assert!(stat.start_time > 0);
+    }
+
+    #[test]
+    fn a_name_may_hold_anything() {
+        let numbers: String = (3..=52).map(|field| format!(" {field}")).collect();
+        for name in ["a", "a) R 1 2 3", "((", "\n", ""] {
+            let text = format!("7 ({name}){}\n", numbers.replacen('3', "S", 1));
+            let stat = Stat::parse(text.as_bytes()).unwrap();
+            let expected = Stat {
+                state: 'S',
+                flags: 9,
+                user: 14,
+                system: 15,
+                start_time: 22,
+                start_stack: 28,
+                pending: 31,
+                exit_code: Some(52),
+            };
+            assert_eq!(stat, expected, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn what_has_another_form_tells_nothing() {
+        for text in ["", ")", "7 (a)", "7 (a) S 1 2 3", "7 (a) S 1 1 1 0 -1 x 0 0 0 0 30 12", "garbage"] {
+            assert_eq!(Stat::parse(text.as_bytes()), None, "{text:?}");
+        }
+        assert_eq!(Schedstat::parse(b"1 2\n"), None);
+        assert_eq!(Schedstat::parse(b"-1 2 3\n"), None);
+        let sched = Schedstat { cpu_ns: 5, run_delay_ns: 6, slices: 7 };
+        assert_eq!(Schedstat::parse(b"5 6 7\n"), Some(sched));
+    }
+}

@@ -129,7 +129,8 @@ fn a_core_that_is_written_excuses_everything_for_as_long_as_its_cap() {
     let gone = |history: &mut AtWork| history.thread().presence = Presence::Gone;
     let dropped = |history: &mut AtWork| history.thread().claim = Claim::Dropped;
     let idle = |history: &mut AtWork| history.thread().activity += 1;
-    let changes: [(&str, fn(&mut AtWork)); 4] =
+    type Change = fn(&mut AtWork);
+    let changes: [(&str, Change); 4] =
         [("at work", |_| ()), ("a thread has ended", gone), ("unwinding", dropped), ("idle", idle)];
     for (what, change) in changes {
         let mut history = nearly_stalled();

@@ -5,7 +5,7 @@
 //!
 //! | point | who passes it | its kinds |
 //! | --- | --- | --- |
-//! | [`Faults::point`] | `exec-sN` before a transaction, `coord` before a block | panic, exit, spin, deadlock, hook-hang, worker-panic, slow, leader-exit, exit-hang |
+//! | [`Faults::point`] | `exec-sN` before a transaction, `coord` before a block | panic, exit, spin, deadlock, hook-hang, worker-panic, slow, core, leader-exit, exit-hang |
 //! | [`Faults::start_point`] | `exec-sN` before it is ready | never-ready |
 //! | [`Faults::look_point`] | `exec-sN` before it looks for a part | deaf |
 //! | [`Faults::answer_point`] | `exec-sN` with a result in hand | drop-result, part-error, ghost |
@@ -227,6 +227,10 @@ impl Faults {
             Some((Kind::Spin, _)) => {
                 announce(Kind::Spin);
                 strike::spin()
+            }
+            Some((kind @ Kind::Core(size), _)) => {
+                announce(kind);
+                strike::dump_core(size)
             }
             Some((Kind::Deadlock, _)) => {
                 announce(Kind::Deadlock);

@@ -17,7 +17,7 @@ use crate::{api, wait};
 pub use bad::{Bad, BadCollector};
 pub use record::{Attributes, Log, Point, Record, Span};
 pub use tls::TlsFront;
-pub use traced::{Traced, TracedTarget, trace_of};
+pub use traced::{DEADLINE, Traced, TracedTarget, trace_of};
 
 /// Where the folder of tools has it; `.ci/run` puts it there, from PyPI's package `rotel`.
 const IN_TOOLS: &str = "../target/tools/rotel/rotel-agent";

@@ -20,6 +20,7 @@ pub mod clock;
 pub mod cluster;
 pub mod collector;
 pub mod control;
+pub mod core_pattern;
 pub mod crowd;
 pub mod execution;
 pub mod faults;

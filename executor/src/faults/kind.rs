@@ -27,6 +27,9 @@ pub enum Kind {
     /// Each transaction takes so much longer, and the thread says so as it goes: slow is not stuck. It lasts until it is
     /// disarmed.
     Slow(Duration),
+    /// The process ends by SIGABRT with a core of so many GiB, almost all of which nobody ever wrote to: such a core takes about a
+    /// second for each ten of them, and next to no disk.
+    Core(u64),
     /// The executor thread takes no further part and stays idle for ever.
     Deaf,
     /// The executor thread never reports that it is ready. Only at the start: see `--arm`.
@@ -119,6 +122,7 @@ impl Kind {
             Self::HelperPanic => "helper-panic",
             Self::HelperSpin => "helper-spin",
             Self::Slow(_) => "slow",
+            Self::Core(_) => "core",
             Self::Deaf => "deaf",
             Self::NeverReady => "never-ready",
             Self::SendPanic => "send-panic",
@@ -146,6 +150,7 @@ impl Kind {
             | Self::HookHang
             | Self::WorkerPanic
             | Self::Slow(_)
+            | Self::Core(_)
             | Self::LeaderExit
             | Self::ExitHang => Place::Work,
             Self::HelperPanic | Self::HelperSpin => Place::Help,
@@ -214,7 +219,7 @@ impl fmt::Display for Kind {
             Self::Slow(by) => write!(f, " {}ms", by.as_millis()),
             Self::SlowState(by) => write!(f, " {}us", by.as_micros()),
             Self::MuteState(u64::MAX) => Ok(()),
-            Self::MuteState(count) | Self::Flood(count) => write!(f, " {count}"),
+            Self::MuteState(count) | Self::Flood(count) | Self::Core(count) => write!(f, " {count}"),
             _ => Ok(()),
         }
     }

@@ -5,6 +5,8 @@ use crate::deadline;
 
 /// The most parts that a flood may add: past it the queues are full many times over and all that grows is the time.
 const MOST_FLOOD: u64 = 10_000;
+/// The largest core, GiB: more than some file systems take in one file.
+const LARGEST_CORE: u64 = 1_024;
 
 /// What a test may order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +30,7 @@ pub enum Order {
 pub enum OrderError {
     /// Not an order.
     #[error(
-        "{0:?} is not an order; orders are: arm KIND [after N transactions] [block B] with KIND panic|exit|spin|deadlock|hook-hang|slow 50ms|leader-exit|exit-hang, at a shard also worker-panic|deaf|never-ready|send-panic|send-exit|drop-result|part-error|ghost|net-block|helper-panic|helper-spin|slow-state 100us, at a coordinator also drop-part|mute-state [N]|flood N|sacrifice-panic; hook on|off, guard on|off, list, counters, disarm"
+        "{0:?} is not an order; orders are: arm KIND [after N transactions] [block B] with KIND panic|exit|spin|deadlock|hook-hang|slow 50ms|core GIB|leader-exit|exit-hang, at a shard also worker-panic|deaf|never-ready|send-panic|send-exit|drop-result|part-error|ghost|net-block|helper-panic|helper-spin|slow-state 100us, at a coordinator also drop-part|mute-state [N]|flood N|sacrifice-panic; hook on|off, guard on|off, list, counters, disarm"
     )]
     Unknown(String),
     /// A fault whose conditions cannot be read.
@@ -71,6 +73,10 @@ impl std::str::FromStr for Order {
                 let by = deadline::parse(by).map_err(OrderError::Condition)?;
                 arm(Kind::SlowState(by), conditions)
             }
+            ["arm", "core", size, conditions @ ..] => match number(size)? {
+                size @ 1..=LARGEST_CORE => arm(Kind::Core(size), conditions),
+                _ => Err(OrderError::Condition(format!("a core is of 1 to {LARGEST_CORE} GiB, not {size}"))),
+            },
             ["arm", "flood", count, conditions @ ..] => match number(count)? {
                 count @ 1..=MOST_FLOOD => arm(Kind::Flood(count), conditions),
                 _ => {
@@ -178,6 +184,7 @@ mod tests {
         for order in [
             "arm panic after 2 transactions block 7",
             "arm slow 50ms",
+            "arm core 64 after 1 transactions",
             "arm mute-state",
             "arm mute-state 3 block 2",
             "arm flood 20",
@@ -214,6 +221,8 @@ mod tests {
             "guard",
             "arm flood",
             "arm flood 0",
+            "arm core",
+            "arm core 0",
             "arm mute-state 0",
             "arm deaf after 1",
             "arm send-exit block 3",

@@ -5,6 +5,7 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shard_heartbeat::{Lane, Lanes, ThreadBeat};
 
 use super::{Kind, LastWords, announce};
@@ -44,6 +45,25 @@ pub(super) fn deadlock() -> ! {
         let _never = HELD.lock();
         std::thread::park();
     }
+}
+
+/// Ends the process with a core of `size` GiB. Of each of them one page was written to, so that the kernel takes the whole for
+/// something to be kept, and looks at every page of it.
+pub(super) fn dump_core(size: u64) -> ! {
+    const GIB: usize = 1 << 30;
+    let Rlimit { maximum, .. } = getrlimit(Resource::Core);
+    // Without the right to it there is no core, and the test says so.
+    let _ = setrlimit(Resource::Core, Rlimit { current: maximum, maximum });
+    let heap: Vec<Vec<u8>> = (0..size)
+        .map_while(|_| {
+            let mut part = Vec::new();
+            part.try_reserve_exact(GIB).ok()?;
+            part.push(1);
+            Some(part)
+        })
+        .collect();
+    std::hint::black_box(&heap);
+    std::process::abort()
 }
 
 /// Blocks every thread of the async runtime that the calling thread belongs to.

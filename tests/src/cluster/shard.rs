@@ -54,7 +54,9 @@ impl Shard {
             .envs(plan.environment.iter().cloned())
             .env("SHARD_WATCHDOG_THREAD_EVENTS", &plan.settings.thread_events)
             .envs(plan.settings.watch_priority.as_ref().map(|p| ("SHARD_WATCHDOG_WATCH_PRIORITY", p)))
-            .env(sweep::MARK, mark);
+            .env(sweep::MARK, mark)
+            // A core goes where the rest goes.
+            .current_dir(folder);
         let title = format!("shard {number}");
         let supervisor = if plan.quiet_output {
             Process::start_into_file(&title, command, &folder.join(format!("{name}.out")))

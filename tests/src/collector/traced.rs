@@ -22,6 +22,12 @@ const THREAD: &str = "exec-traced";
 const LOSE: &str = "lose";
 /// While it is there, a target that starts waits.
 const HOLD: &str = "hold";
+/// While it is there, a target that starts has a segment, says that it boots, and has no thread yet.
+const BOOT: &str = "boot";
+/// Its presence is the order to stand still in the middle of a piece of work; it is taken away first.
+const STAND: &str = "stand";
+/// What a piece of work gives itself that then stands still.
+pub const DEADLINE: Duration = Duration::from_millis(300);
 
 /// The trace that work of this key belongs to.
 pub fn trace_of(key: u64) -> TraceContext {
@@ -53,6 +59,9 @@ impl TracedTarget {
         }
         let heartbeat =
             Heartbeat::create(&self.heartbeat, &SegmentOptions::new("traced")).expect("a segment");
+        while self.folder.join(BOOT).exists() {
+            std::thread::sleep(BLOCK);
+        }
         heartbeat.set_state(ProcessState::Running);
         std::thread::scope(|scope| {
             let work = || {
@@ -60,6 +69,13 @@ impl TracedTarget {
                 for block in 1.. {
                     let _working = thread.working(Work::new(block).attempt(2).trace(trace_of(block)));
                     std::thread::sleep(BLOCK);
+                    if std::fs::remove_file(self.folder.join(STAND)).is_ok() {
+                        let _stands = thread.working(Work::new(block).deadline(DEADLINE));
+                        println!("fault stand fired at_monotonic_ns={}", monotonic_ns());
+                        loop {
+                            std::thread::park();
+                        }
+                    }
                     if std::fs::remove_file(self.folder.join(LOSE)).is_ok() {
                         println!("fault lose fired at_monotonic_ns={}", monotonic_ns());
                         std::panic::resume_unwind(Box::new("told to"));
@@ -92,16 +108,37 @@ impl Traced {
     /// Starts both in `folder`, the sidecar with these settings and environment variables, and waits until it watches.
     #[track_caller]
     pub fn start(folder: &Path, name: &str, settings: &Settings, variables: &[(String, String)]) -> Self {
+        let mut traced = Self::begin(folder, name, settings, variables, false);
+        traced.start_sidecar();
+        traced
+    }
+
+    /// Starts both, the target so that it boots until [`Self::boots_no_longer`].
+    #[track_caller]
+    pub fn start_in_boot(folder: &Path, name: &str, settings: &Settings) -> Self {
+        let mut traced = Self::begin(folder, name, settings, &[], true);
+        traced.start_sidecar_early();
+        traced
+    }
+
+    #[track_caller]
+    fn begin(
+        folder: &Path,
+        name: &str,
+        settings: &Settings,
+        variables: &[(String, String)],
+        boots: bool,
+    ) -> Self {
         let own = folder.join(name);
         std::fs::create_dir(&own).expect("a folder of its own");
+        if boots {
+            std::fs::write(own.join(BOOT), "").expect("an order");
+        }
         let sidecar = Sidecar::configure(folder, name, THREAD, settings);
         let mut command = Command::new(binary("shard-watchdog"));
         command.args(["supervise", "--"]).arg(binary("traced-target")).arg(&own).arg(&sidecar.heartbeat);
         let supervisor = Process::start(&format!("supervisor {name}"), command);
-        let mut traced =
-            Self { supervisor, watchdog: None, variables: variables.to_vec(), folder: own, sidecar };
-        traced.start_sidecar();
-        traced
+        Self { supervisor, watchdog: None, variables: variables.to_vec(), folder: own, sidecar }
     }
 
     /// Starts the sidecar, again if there was one before, and waits until it watches.
@@ -148,6 +185,20 @@ impl Traced {
         let from = self.supervisor.line_count();
         std::fs::write(self.folder.join(LOSE), "").expect("an order");
         self.supervisor.line("the fault", from, crate::faults::fired_at)
+    }
+
+    /// Its thread stands still in a piece of work that gives itself [`DEADLINE`], and says since when.
+    #[track_caller]
+    pub fn stand_still(&self) -> u64 {
+        let from = self.supervisor.line_count();
+        std::fs::write(self.folder.join(STAND), "").expect("an order");
+        self.supervisor.line("the fault", from, crate::faults::fired_at)
+    }
+
+    /// A target that boots is up from now on.
+    #[track_caller]
+    pub fn boots_no_longer(&self) {
+        std::fs::remove_file(self.folder.join(BOOT)).expect("it boots");
     }
 
     /// Lets no target start until [`Self::release`].

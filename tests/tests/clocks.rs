@@ -72,8 +72,13 @@ fn row_48_a_wall_clock_that_is_set_by_an_hour_changes_nothing() {
         line.strip_prefix("supervise: sidecar pid ")?.split(' ').next()?.parse().ok()
     });
     assert!(has_mapped(pid, &library) && has_mapped(watchdog, &library), "both have the clock");
-    let healthy =
-        || sidecar.status().is_none_or(|status| status["verdict"] == "healthy" && status["pid"] == pid);
+    // A machine that is busy with other tests may starve it for a moment: that is told, and has nothing to do with the clock.
+    let well = |verdict: &str| verdict == "healthy" || verdict == "excused";
+    let healthy = || {
+        sidecar
+            .status()
+            .is_none_or(|status| status["verdict"].as_str().is_some_and(well) && status["pid"] == pid)
+    };
     // Forwards, back, further back, and to where it was: each is a jump of one or two hours.
     for offset in [HOUR, 0, -HOUR, HOUR, 0] {
         let at = monotonic_ns();

@@ -38,9 +38,12 @@ fn cores(test: &str) -> Option<CorePattern> {
     }
 }
 
+/// How long it was excused: every watched thread was, and the sum of them all is what is told.
 fn excused_for(sidecar: &Sidecar) -> f64 {
     let status = sidecar.status().unwrap_or_default();
-    status["excused_seconds"]["core_dumping"].as_f64().unwrap_or_default()
+    let threads = status["threads"].as_array().map_or(1, |threads| threads.len().max(1));
+    let sum = status["excused_seconds"]["core_dumping"].as_f64().unwrap_or_default();
+    sum / f64::from(u32::try_from(threads).unwrap())
 }
 
 fn signalled(incident: &Value) -> bool {

@@ -334,6 +334,19 @@ fn an_earlier_life_of_the_watchdog_is_remembered() {
 }
 
 #[test]
+fn what_is_taken_over_later_counts_as_if_it_had_been_seen() {
+    let mut other = History::begin();
+    other.killed_on(POISON);
+    let mut history = History::begin();
+    history.judge.remember(other.judge.crash_loops().clone());
+    history.killed_on(POISON);
+    history.start();
+    assert_eq!(history.told(), [POISON], "its first death here, its second in all");
+    history.hang(0, POISON);
+    assert!(history.run(STALL_AFTER * 2).spared);
+}
+
+#[test]
 fn starting_is_told_before_the_loop_and_lateness_after_it() {
     let mut history = History::in_crash_loop();
     history.die();

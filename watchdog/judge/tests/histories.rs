@@ -446,6 +446,21 @@ fn a_withheld_kill_is_taken_back_when_a_reload_says_report() {
 }
 
 #[test]
+fn after_a_reload_each_thread_is_judged_by_the_rule_that_is_about_it_now() {
+    let mut history = History::begin();
+    history.begin_work(1);
+    history.stand_in(TaskState::Sleeping);
+    // The rule that kills stands where the thread's own rule stood, and is about somebody else.
+    let mut report = history.policy.rules[0].clone();
+    report.on = On::Report;
+    history.policy.rules[0].glob = Glob::new("net-s*").unwrap().compile_matcher();
+    history.policy.rules[0].count = 0;
+    history.policy.rules.push(report);
+    history.judge.rules_changed(&history.policy);
+    assert!(!history.run(STALL_AFTER * 2).condemned);
+}
+
+#[test]
 fn a_withheld_kill_is_taken_back_when_the_segment_cannot_be_read() {
     let mut history = History::begin();
     history.begin_work(1);

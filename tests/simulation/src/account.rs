@@ -139,6 +139,13 @@ impl Account {
         self.waits_for_cpu = runnable;
     }
 
+    /// It sleeps, and another thread of its process, or a worker of that one, waited for a CPU for so long; `runnable`: a look shows
+    /// one that may be waiting.
+    pub fn others_waited(&mut self, time: Nanos, runnable: bool) {
+        self.now.waited += time;
+        self.waits_for_cpu |= runnable;
+    }
+
     /// It was held.
     pub const fn held(&mut self, time: Nanos) {
         self.now.held += time;

@@ -23,7 +23,7 @@ use shard_watchdog::verdict::{ExcuseKind, Reason, StallKind, Verdict};
 
 use super::deafness::{At, Broken, Deafness};
 use super::plan::{Hang, MS, Nanos, Plan};
-use super::pool::{lag_of_pool, look_at_pool};
+use super::pool::{kept, lag_of_pool, look_at_pool};
 use super::process::Process;
 use super::thread::{Doing, Thread};
 use super::watchdog::Watchdog;
@@ -70,6 +70,8 @@ pub struct Invariants {
     opened: Option<TargetIdentity>,
     held: Option<TargetIdentity>,
     dropped: Vec<Option<Nanos>>,
+    /// As of the last look, for each thread: how long it or a worker of it was kept from running, and whether one may still be.
+    kept: Vec<(Nanos, bool)>,
     /// What passed unwatched before this look.
     unwatched: Nanos,
     /// Watched time in which every look saw the process stopped, or ending.
@@ -157,15 +159,26 @@ impl Invariants {
             }
             return;
         };
+        let seen_of = |thread: &Thread| {
+            let threads = watchdog.seen.threads.iter();
+            threads.clone().find(|seen| (seen.slot, seen.generation) == (thread.slot, thread.generation))
+        };
+        // Who sleeps while another thread of its process is kept from running, at this look or as of the last one, may be waiting
+        // for that one.
+        let kept: Vec<_> = process.threads.iter().map(|thread| kept(thread, seen_of(thread))).collect();
+        let kept_before = std::mem::replace(&mut self.kept, kept);
         for (place, thread) in process.threads.iter_mut().enumerate() {
             let garbage = torn == Torn::All || torn == Torn::Thread(place);
             thread.moved = thread.account.moved;
-            let seen = watchdog
-                .seen
-                .threads
-                .iter()
-                .find(|seen| (seen.slot, seen.generation) == (thread.slot, thread.generation));
+            let seen = seen_of(thread);
             look_at_pool(thread, seen.map_or(&[], |seen| &seen.workers), elapsed, late, plan);
+            if seen.and_then(|seen| seen.task).is_some_and(|task| task.state == TaskState::Sleeping) {
+                let others = self.kept.iter().enumerate().chain(kept_before.iter().enumerate());
+                let others = others.filter(|(other, _)| *other != place).map(|(_, kept)| *kept);
+                let (waited, runnable) =
+                    others.fold((0, false), |(most, any), (waited, kept)| (most.max(waited), any || kept));
+                thread.account.others_waited(waited + Nanos::from(runnable), runnable);
+            }
             if unreadable {
                 thread.account.blind_look(elapsed, late);
             } else {

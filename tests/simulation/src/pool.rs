@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use shard_watchdog::observation::{TaskState, WorkerObservation};
+use shard_watchdog::observation::{TaskState, ThreadObservation, WorkerObservation};
 
-use super::account::held;
+use super::account::{Account, held};
 use super::plan::{MS, Nanos, Plan};
 use super::thread::Thread;
 
@@ -30,6 +30,18 @@ pub fn look_at_pool(
         let seen = seen.iter().find(|seen| (seen.lane, seen.generation) == (worker.slot, worker.generation));
         worker.account.look(elapsed, late, seen.and_then(|seen| seen.task), &plan.machine);
     }
+}
+
+/// How long a thread, or one of its workers, has been kept from running since the last look, and whether this look shows one of
+/// them that may be waiting for a CPU.
+pub fn kept(thread: &Thread, seen: Option<&ThreadObservation>) -> (Nanos, bool) {
+    let accounts = std::iter::once(thread).chain(&thread.pool).map(|thread| &thread.account);
+    let waited = accounts.map(Account::kept_now).max().unwrap_or_default();
+    let tasks = seen
+        .into_iter()
+        .flat_map(|seen| std::iter::once(seen.task).chain(seen.workers.iter().map(|worker| worker.task)));
+    let mut tasks = tasks.flatten();
+    (waited, tasks.any(|task| task.state == TaskState::Running))
 }
 
 /// What a worker that is on a CPU may seem to have lost, when it was not: the first look at it has nothing to be compared with,

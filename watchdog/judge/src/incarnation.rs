@@ -214,7 +214,8 @@ impl Incarnation {
         notes: &mut Vec<Note>,
     ) -> Finding {
         let throttled = self.is_throttled(process.throttle, look.at);
-        let look = Look { throttled, core_dumping: process.core_dumping, ..look };
+        let starved = self.threads.iter().filter(|trial| trial.starved).count();
+        let look = Look { throttled, starved, core_dumping: process.core_dumping, ..look };
         let cause = self.look_at_threads(policy, crash_loops, seen, look, excused, notes);
         self.count_missing(policy);
         let deaf = self.look_at_channels(policy, seen, look, process.segment_readable, notes);

@@ -302,6 +302,7 @@ impl Judge {
             elapsed,
             late: late_by > OBSERVER_LATE || !suspended.is_zero(),
             suspended,
+            starved: 0,
             throttled: false,
             core_dumping: false,
         };
@@ -508,6 +509,8 @@ pub struct Look {
     pub late: bool,
     /// For how long the machine was suspended since the last one, in time that the clock of the looks does not count.
     pub suspended: Duration,
+    /// How many threads of the process were at work, could have run and were given no CPU, as of the last look.
+    pub starved: usize,
     /// Whether the cgroups of the process say that they hold it back now, or did a moment ago.
     pub throttled: bool,
     /// Whether the kernel writes the core of the process.

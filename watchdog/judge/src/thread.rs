@@ -70,6 +70,8 @@ pub struct ThreadTrial {
     pub present: bool,
     /// Off the watch by its own `leave()`.
     pub left: bool,
+    /// Whether it, or a worker in one of its lanes, wants to run and is given no CPU.
+    pub starved: bool,
 }
 
 /// What one look at a thread brought.
@@ -116,6 +118,7 @@ impl ThreadTrial {
             advanced: true,
             present: true,
             left: false,
+            starved: false,
         }
     }
 
@@ -128,6 +131,7 @@ impl ThreadTrial {
         look: Look,
     ) -> ThreadLook {
         self.present = true;
+        let starved = core::mem::take(&mut self.starved);
         let mut brought = ThreadLook::default();
         if seen.claim != Claim::Dropped {
             // Words that were garbage for a moment may have said that it was dropped: its time begins anew.
@@ -167,6 +171,7 @@ impl ThreadTrial {
             self.set_excuse(None, &mut brought);
             return brought;
         }
+        self.starved = starved;
         self.stand_still(seen, rule, caps, look, &mut brought);
         brought
     }
@@ -249,10 +254,19 @@ impl ThreadTrial {
         brought: &mut ThreadLook,
     ) {
         self.deadline = self.deadline.into_iter().chain(deadline(seen)).min();
+        // Who sleeps while another thread of its process wants to run and may not can be waiting for that one: a message through
+        // a thread that a quota holds takes until the next period, and neither of the two is at fault.
+        let asleep = seen.task.is_some_and(|task| task.state == TaskState::Sleeping);
+        let waits = asleep && look.starved > usize::from(self.starved);
         // Of a process whose core is written the kernel tells nothing that means anything.
-        let task = seen.task.filter(|_| !look.core_dumping);
+        let task = seen.task.filter(|_| !look.core_dumping && !waits);
         let interval = self.clock.advance(look.elapsed, task, look.late);
         let interval = self.workers.advance(&self.clock, interval, &seen.workers, look.elapsed, look.late);
+        self.starved = interval.excuse == Some(ExcuseKind::Starved);
+        let interval = match interval.excuse {
+            None if waits => Interval { excuse: Some(ExcuseKind::Starved), ..interval },
+            _ => interval,
+        };
         // The thread's own counters say how long, its cgroup's say why.
         let excuse = match interval.excuse {
             _ if !look.suspended.is_zero() => Some(ExcuseKind::Suspended),

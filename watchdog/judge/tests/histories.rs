@@ -676,6 +676,40 @@ fn second(slot: u32, generation: u64, name: &str) -> ThreadObservation {
 }
 
 #[test]
+fn a_thread_that_sleeps_while_another_wants_to_run_and_may_not_is_not_condemned() {
+    let mut history = History::begin();
+    let other = ThreadObservation { activity: 1, work_key: 9, ..second(1, 1, "net-s0") };
+    history.now.threads.push(other);
+    history.begin_work(1);
+    history.stand_in(TaskState::Sleeping);
+    // A quota holds it: runnable, and none of the kernel's counters moves.
+    let held = TaskObservation { state: TaskState::Running, ..history.thread().task.unwrap() };
+    history.now.threads[1].task = Some(held);
+    let decision = history.run(3 * STALL_AFTER);
+    assert_eq!((decision.condemned, decision.verdict), (false, Verdict::Excused));
+    let counted = history.judge.incarnation().unwrap().threads()[0].counted();
+    assert!(counted < STALL_AFTER / 10, "no more than until it was seen: {counted:?}");
+    // The other gets its turn and is done: from now on the first one waits for nobody.
+    history.now.threads[1].task = None;
+    history.now.threads[1].activity += 1;
+    assert!(history.run(STALL_AFTER + 10 * LOOK).condemned);
+}
+
+#[test]
+fn two_threads_that_sleep_do_not_excuse_each_other_once_one_was_kept_from_running() {
+    let mut history = History::begin();
+    let other = ThreadObservation { activity: 1, work_key: 9, ..second(1, 1, "exec-s1") };
+    history.now.threads.push(other);
+    history.begin_work(1);
+    history.stand_in(TaskState::Sleeping);
+    let asleep = history.thread().task.unwrap();
+    history.now.threads[1].task = Some(TaskObservation { state: TaskState::Running, ..asleep });
+    history.run(STALL_AFTER / 2);
+    history.now.threads[1].task = Some(asleep);
+    assert!(history.run(STALL_AFTER + 10 * LOOK).condemned);
+}
+
+#[test]
 fn a_loss_names_the_lost_thread_when_another_slot_changes_hands_in_the_same_look() {
     let mut history = History::begin();
     history.now.threads.push(second(1, 1, "exec-s1"));

@@ -338,7 +338,7 @@ fn what_is_taken_over_later_counts_as_if_it_had_been_seen() {
     let mut other = History::begin();
     other.killed_on(POISON);
     let mut history = History::begin();
-    history.judge.remember(other.judge.crash_loops().clone());
+    history.judge.remember(*other.judge.crash_loops());
     history.killed_on(POISON);
     history.start();
     assert_eq!(history.told(), [POISON], "its first death here, its second in all");

@@ -353,6 +353,97 @@ mod tests {
         assert_eq!(clock.counted(), LOOK);
     }
 
+    fn millis(count: u64) -> Duration {
+        Duration::from_millis(count)
+    }
+
+    /// One look after another: how long after the one before, and what it finds. What the last one brought, and the clock.
+    fn looks(looks: &[(u64, TaskState, u64, u64)]) -> (Interval, StallClock) {
+        let mut clock = StallClock::default();
+        let mut last = Interval { counted: Duration::ZERO, excuse: None };
+        for (elapsed, state, cpu_ms, delay_ms) in looks {
+            let found = task(*state, cpu_ms * 1_000_000, delay_ms * 1_000_000);
+            last = clock.advance(millis(*elapsed), found, false);
+        }
+        (last, clock)
+    }
+
+    use TaskState::{Running, Sleeping, Stopped};
+
+    #[test]
+    fn of_a_thread_that_nobody_has_asked_for_yet_the_first_interval_counts() {
+        let mut clock = StallClock::default();
+        clock.advance(Duration::ZERO, None, false);
+        clock.advance(LOOK, task(Sleeping, 5, 5), false);
+        assert_eq!(clock.counted(), LOOK);
+    }
+
+    #[test]
+    fn the_interval_after_one_without_an_answer_counts_for_nothing() {
+        let mut clock = StallClock::default();
+        clock.advance(LOOK, None, false);
+        clock.advance(LOOK, task(Sleeping, 5, 5), false);
+        assert_eq!(clock.counted(), Duration::ZERO, "it may have been stopped when the interval began");
+        clock.advance(LOOK, task(Sleeping, 5, 5), false);
+        assert_eq!(clock.counted(), LOOK);
+    }
+
+    #[test]
+    fn who_was_off_the_run_queue_for_long_and_sleeps_now_was_starved() {
+        let runs = (10, Running, 0, 0);
+        let (last, _) = looks(&[runs, runs, runs, runs, runs, (10, Sleeping, 1, 0)]);
+        assert_eq!(last, Interval { counted: millis(1), excuse: Some(ExcuseKind::Starved) });
+    }
+
+    #[test]
+    fn who_is_seen_running_once_between_two_sleeps_was_not_starved() {
+        let (last, _) = looks(&[(4, Sleeping, 0, 0), (15, Running, 0, 0), (5, Sleeping, 0, 0)]);
+        assert_eq!(
+            last,
+            Interval { counted: Duration::ZERO, excuse: None },
+            "it may have run for less than a tick"
+        );
+    }
+
+    #[test]
+    fn a_look_without_cpu_time_is_starvation_from_a_tick_on_or_half_of_it_in_the_run_queue() {
+        let starved = |elapsed, delay| {
+            looks(&[(4, Sleeping, 0, 0), (elapsed, Running, 0, delay)]).0.excuse == Some(ExcuseKind::Starved)
+        };
+        assert!(starved(10, 0) && !starved(9, 0), "CPU time shows at the tick");
+        assert!(starved(4, 3) && !starved(4, 2), "most of the time it waited for a CPU");
+    }
+
+    #[test]
+    fn starvation_ends_with_half_a_cpu() {
+        let starved = |cpu| {
+            let (last, _) = looks(&[(4, Sleeping, 0, 0), (10, Running, 0, 0), (10, Running, cpu, 0)]);
+            last.excuse == Some(ExcuseKind::Starved)
+        };
+        assert!(starved(1) && starved(10) && !starved(11));
+    }
+
+    #[test]
+    fn of_one_who_ran_and_sleeps_now_only_the_cpu_time_counts() {
+        let (last, _) = looks(&[(4, Running, 0, 0), (10, Sleeping, 1, 0)]);
+        assert_eq!(last.counted, millis(1), "it may have been off the run queue for the rest");
+    }
+
+    #[test]
+    fn a_span_that_ends_asleep_was_starvation_if_most_of_it_was_spent_in_the_run_queue() {
+        let starved = |delay| {
+            looks(&[(4, Sleeping, 0, 0), (10, Sleeping, 0, delay)]).0.excuse == Some(ExcuseKind::Starved)
+        };
+        assert!(starved(6) && starved(8) && !starved(5) && !starved(1));
+    }
+
+    #[test]
+    fn what_is_proved_outlasts_a_stop() {
+        let (_, clock) =
+            looks(&[(4, Running, 0, 0), (10, Running, 5, 0), (10, Stopped, 5, 0), (10, Sleeping, 5, 0)]);
+        assert_eq!((clock.counted(), clock.ran()), (millis(5), millis(5)));
+    }
+
     #[test]
     fn a_silent_kernel_counts_for_nothing() {
         let mut clock = StallClock::default();

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use shard_judge::Note;
-use shard_judge::observation::{Claim, Declared, Presence, Survivors, TaskState};
+use shard_judge::observation::{Claim, Declared, Presence, Survivors, TaskState, ThrottleObservation};
 use shard_judge::verdict::{ExcuseKind, Health, Reason, Verdict};
 
 #[path = "support/at_work.rs"]
@@ -223,4 +223,48 @@ fn a_core_is_looked_at_20_times_a_second() {
     dumps(&mut history);
     let decision = history.pass(LOOK);
     assert_eq!(decision.look_at.since(history.now.at), Duration::from_millis(50));
+}
+
+#[test]
+fn a_thread_without_a_cpu_is_throttled_if_its_quota_says_so_and_starved_if_not() {
+    for quota in [true, false] {
+        let mut history = AtWork::begin(0);
+        history.shows(TaskState::Running, None, 0);
+        for period in 0..20 {
+            let throttle = ThrottleObservation { periods: period * u64::from(quota), time_ns: 0 };
+            history.process().throttle = Some(throttle);
+            history.pass(LOOK);
+        }
+        let expected = if quota { ExcuseKind::Throttled } else { ExcuseKind::Starved };
+        assert_eq!(history.trial().excuse, Some(expected));
+    }
+}
+
+#[test]
+fn what_was_before_its_first_look_is_not_a_threads_own() {
+    type Before = fn(&mut AtWork) -> Duration;
+    let befores: [(&str, Before); 3] = [
+        ("some time", |_| Duration::from_millis(90)),
+        ("a late watchdog", |_| HOUR),
+        ("a suspend", |history| {
+            history.now.suspended_ns += ns(HOUR);
+            LOOK
+        }),
+    ];
+    for (what, before) in befores {
+        let mut history = AtWork::begin(0);
+        let mut second = history.now.threads[0].clone();
+        (second.slot, second.tid) = (1, 102);
+        history.now.threads.push(second);
+        let elapsed = before(&mut history);
+        history.pass(elapsed);
+        let trial = &history.incarnation().threads()[1];
+        assert_eq!(
+            (trial.counted(), trial.excuse, trial.health),
+            (Duration::ZERO, None, Health::Working),
+            "{what}"
+        );
+        history.pass(LOOK);
+        assert_eq!(history.incarnation().threads()[1].counted(), LOOK, "{what}: from then on it is");
+    }
 }

@@ -233,3 +233,16 @@ fn a_loop_beside_busy_neighbours_is_a_livelock() {
     }
     assert_eq!((history.reason(), history.trial().kind()), (Some(Reason::Stalled), StallKind::Livelock));
 }
+
+#[test]
+fn the_next_look_is_when_the_threshold_is_reached_if_time_counts_and_the_usual_one_if_not() {
+    let left = Duration::from_millis(3);
+    let mut history = AtWork::begin(0);
+    history.run(STALL_AFTER - LOOK);
+    let decision = history.pass(LOOK - left);
+    assert_eq!(history.trial().counted(), STALL_AFTER - left);
+    assert_eq!(decision.look_at, history.now.at.plus(left));
+    history.shows(TaskState::Stopped, None, 0);
+    let decision = history.pass(LOOK);
+    assert_eq!(decision.look_at, history.now.at.plus(history.policy.look_every()), "no verdict comes nearer");
+}

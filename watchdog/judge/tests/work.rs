@@ -1,0 +1,83 @@
+//! What a thread is at, since when, and which piece of work was the first that it finished.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what went wrong by failing"
+)]
+
+#[path = "support/at_work.rs"]
+mod at_work;
+
+use at_work::{AtWork, LOOK};
+use shard_judge::clock::Monotonic;
+
+/// An even activity: the thread is idle.
+fn idle() -> AtWork {
+    let mut history = AtWork::begin(0);
+    history.thread().activity += 1;
+    history.progress();
+    // Of the work that it began with nothing is remembered.
+    let mut anew = AtWork::begin(0);
+    anew.now = history.now;
+    anew.judge = shard_judge::Judge::new(Monotonic(0));
+    anew.look();
+    anew
+}
+
+#[test]
+fn progress_ends_no_work() {
+    let mut history = AtWork::begin(0);
+    let began = history.trial().work_since;
+    assert!(began.is_some());
+    for _ in 0..10 {
+        history.progress();
+        assert_eq!(history.trial().work_since, began);
+    }
+    assert_eq!(history.trial().finished, None);
+}
+
+#[test]
+fn the_same_work_begun_again_is_as_old_as_its_new_beginning() {
+    let mut history = AtWork::begin(0);
+    history.run(LOOK * 10);
+    history.thread().activity += 2;
+    history.progress();
+    assert_eq!(history.trial().work_since, Some(history.now.at));
+}
+
+#[test]
+fn another_work_is_as_old_as_its_first_look_whatever_the_activity_says() {
+    let mut history = AtWork::begin(0);
+    history.run(LOOK * 10);
+    history.thread().attempt += 1;
+    history.progress();
+    assert_eq!(history.trial().work_since, Some(history.now.at));
+}
+
+#[test]
+fn an_idle_thread_is_at_nothing() {
+    let mut history = AtWork::begin(0);
+    history.thread().activity += 1;
+    history.progress();
+    let trial = history.trial();
+    assert_eq!((trial.work_since, trial.work, trial.finished), (None, None, Some(Some(7))));
+}
+
+#[test]
+fn work_begun_inside_the_first_is_no_end_of_it() {
+    let mut history = idle();
+    history.thread().activity += 1;
+    history.progress();
+    assert_eq!(history.trial().work, Some((7, 1)));
+    // A step of it, then work of its own inside it.
+    history.progress();
+    (history.thread().work_key, history.thread().activity) = (8, history.now.threads[0].activity + 2);
+    history.progress();
+    assert_eq!(history.trial().finished, None);
+    // Nobody nests three deep: by now it has moved on.
+    (history.thread().work_key, history.thread().activity) = (9, history.now.threads[0].activity + 2);
+    history.progress();
+    assert_eq!(history.trial().finished, Some(Some(8)));
+}

@@ -2,12 +2,13 @@
 
 use alloc::borrow::ToOwned as _;
 use alloc::boxed::Box;
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 mod cause;
 mod channels;
+mod schedule;
+mod standing;
 
 use core::time::Duration;
 
@@ -22,27 +23,14 @@ use crate::verdict::{ExcuseKind, Health, Reason, Verdict};
 
 use super::channel::ChannelTrial;
 use super::excuse::Caps;
-use super::policy::{LONGEST_LOOK, Policy, THREAD_POLL};
+use super::policy::Policy;
 use super::thread::{ThreadLook, ThreadTrial};
 use super::{Condemnation, Finding, Look, Note, Why, says_it_ends};
 use crate::observation::Declared;
 
-/// How soon to look again when a thread has ended and the kernel has not yet said whether the process goes on.
-/// A lone survivor that has not begun to end by then goes on.
-const LOOK_ENDING: Duration = Duration::from_millis(2);
-/// A condemned process is looked at for the ladder's sake; its end arrives as an event.
-const LOOK_CONDEMNED: Duration = Duration::from_millis(50);
-
-/// A process rests when none of its watched threads has been at work for so long: several blocks' time, so that the
-/// pauses between blocks are no rest.
-const RESTS_AFTER: Duration = Duration::from_secs(2);
-
 /// For so long after its cgroups were last seen to throttle it a process that is runnable and not run is throttled, and not
 /// merely beside busy neighbours. The longest period that the kernel allows is 1 s, and the counters move once in each.
 const THROTTLED_FOR: Duration = Duration::from_secs(2);
-
-/// Two looks are never closer than this for a threshold's sake; a stall may be told so much too late.
-const SOONEST: Duration = Duration::from_millis(1);
 
 /// What the judge remembers of one process.
 #[derive(Debug)]
@@ -385,140 +373,6 @@ impl Incarnation {
         } else if process.leader.is_some() {
             self.stopped_since = None;
         }
-    }
-
-    /// The verdict on a process that nothing condemns.
-    fn standing(&self, policy: &Policy, process: &ProcessObservation, at: Monotonic) -> Finding {
-        if self.exiting_since.is_some() && !self.core_dumping {
-            let why = if self.ends_on_purpose {
-                "the process is stopping in an orderly way"
-            } else {
-                "the process is exiting"
-            };
-            return Finding { verdict: Verdict::Dying, why: Why::Fixed(why) };
-        }
-        let watched = || self.threads.iter().filter(|t| t.rule.is_some() && !t.left);
-        let stopped = self.stopped_since.is_some();
-        if let Some(trial) = watched().find(|t| t.health == Health::Excused && t.over_cap) {
-            let (name, kind) = (&trial.name, trial.excuse.map_or("excused", ExcuseKind::label));
-            let why = format!(
-                "thread {name} is {kind} for longer than that may excuse: nobody is killed for it, a person should look"
-            );
-            return Finding { verdict: Verdict::Excused, why: Why::Changed(why) };
-        }
-        if self.core_dumping {
-            let why = "the kernel writes the core of the process";
-            return Finding { verdict: Verdict::Excused, why: Why::Fixed(why) };
-        }
-        if stopped || watched().any(|t| t.health == Health::Excused) {
-            let named = watched().find(|t| t.health == Health::Excused).and_then(|t| t.excuse);
-            let why = match (stopped, named) {
-                (true, _) => "the process is stopped by a signal",
-                (false, Some(ExcuseKind::Traced)) => "a debugger holds a watched thread",
-                (false, Some(ExcuseKind::Starved)) => "a watched thread is given no CPU",
-                (false, Some(ExcuseKind::Throttled)) => {
-                    "a watched thread has used up the CPU quota of its cgroup"
-                }
-                (false, Some(ExcuseKind::Suspended)) => "the machine was suspended",
-                (false, Some(ExcuseKind::ObserverLate)) => "the watchdog itself was late and cannot know",
-                (false, _) => "a watched thread stands still through no fault of its own",
-            };
-            return Finding { verdict: Verdict::Excused, why: Why::Fixed(why) };
-        }
-        if !self.missing.is_empty() {
-            let names = self
-                .missing
-                .iter()
-                .filter_map(|&index| policy.rules.get(index))
-                .map(|rule| rule.name.as_str())
-                .collect::<Vec<_>>()
-                .join(", ");
-            let grace_over = at.since(self.first_seen) >= policy.startup_grace;
-            let verdict = if grace_over { Verdict::Degraded } else { Verdict::Starting };
-            let why = format!("too few threads match these rules: {names}");
-            return Finding { verdict, why: Why::Changed(why) };
-        }
-        if let Some(finding) = self.unpublished_channels(policy, at) {
-            return finding;
-        }
-        if process.declared == Declared::Boot && at.since(self.first_seen) < policy.startup_grace {
-            return Finding {
-                verdict: Verdict::Starting,
-                why: Why::Fixed("the target says that it is starting"),
-            };
-        }
-        if !process.segment_readable {
-            return Finding {
-                verdict: Verdict::Degraded,
-                why: Why::Fixed("its heartbeat segment cannot be read any more"),
-            };
-        }
-        if let Some(thread) =
-            watched().find(|t| matches!(t.health, Health::Late | Health::Stalled | Health::Gone))
-        {
-            let why = format!("thread {} is {}", thread.name, thread.health);
-            return Finding { verdict: Verdict::Degraded, why: Why::Changed(why) };
-        }
-        if let Some(finding) = self.late_channels(policy, at) {
-            return finding;
-        }
-        Finding {
-            verdict: Verdict::Healthy,
-            why: Why::Fixed("every watched thread is idle or makes progress"),
-        }
-    }
-
-    /// The next moment at which the verdict could change without an event.
-    pub fn look_at(&self, policy: &Policy, at: Monotonic) -> Monotonic {
-        if self.condemned.is_some() && !self.spared {
-            return at.plus(LOOK_CONDEMNED);
-        }
-        if self.core_dumping {
-            // Its end arrives as an event.
-            return at.plus(LONGEST_LOOK);
-        }
-        if self.unsettled {
-            return at.plus(LOOK_ENDING);
-        }
-        let every = if self.rests(at) { policy.look_at_rest() } else { policy.look_every() };
-        let mut next = at.plus(every);
-        for trial in &self.threads {
-            if let Some(rule) = trial.rule.and_then(|rule| policy.rules.get(rule))
-                && let Some(left) = trial.runs_against(rule)
-                && !left.is_zero()
-            {
-                // Time that does not count brings no verdict nearer, and none is so near that it is worth a spin.
-                let soonest = if trial.advanced() { SOONEST } else { policy.look_every() };
-                next = next.min(at.plus(left.max(soonest)));
-            }
-        }
-        next = self.channels_look_at(policy, at, next);
-        let deadlines = [
-            self.exiting_since.map(|since| since.plus(policy.exit_within)),
-            self.stopped_since
-                .filter(|_| policy.stopped_kills)
-                .map(|since| since.plus(policy.stopped_at_most)),
-        ];
-        for deadline in deadlines.into_iter().flatten().filter(|deadline| *deadline > at) {
-            next = next.min(deadline);
-        }
-        if policy.poll_threads { next.min(at.plus(THREAD_POLL)) } else { next }
-    }
-
-    /// Whether all is there, nothing waits, and nothing has been at work for a while. A leader ends without an event, so one
-    /// that is watched is looked at as often as ever.
-    fn rests(&self, at: Monotonic) -> bool {
-        let idle = |trial: &ThreadTrial| {
-            trial.health == Health::Idle
-                && trial.tid != self.identity.pid
-                && at.since(trial.last_beat) >= RESTS_AFTER
-        };
-        self.missing.is_empty()
-            && self.unpublished.is_empty()
-            && self.exiting_since.is_none()
-            && self.stopped_since.is_none()
-            && self.threads.iter().filter(|trial| trial.rule.is_some()).all(idle)
-            && self.channels.iter().filter(|trial| trial.rule.is_some()).all(|trial| trial.depth() == 0)
     }
 }
 

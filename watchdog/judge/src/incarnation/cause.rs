@@ -16,7 +16,8 @@ use crate::verdict::{Health, Reason, StallKind, Verdict};
 use super::super::policy::{Policy, Rule};
 use super::super::thread::ThreadTrial;
 use super::super::{Condemnation, Finding, Note, Why};
-use super::{Incarnation, LOOK_ENDING};
+use super::Incarnation;
+use super::schedule::LOOK_ENDING;
 
 impl Incarnation {
     /// The incident of a process that ended without a word and without our doing.

@@ -13,7 +13,8 @@ use super::super::channel::{Candidate, ChannelTrial};
 use super::super::policy::Policy;
 use super::super::thread::ThreadTrial;
 use super::super::{Condemnation, Finding, Look, Note, Why};
-use super::{Incarnation, SOONEST};
+use super::Incarnation;
+use super::schedule::SOONEST;
 
 /// A channel from which nobody receives.
 #[derive(Clone, Copy, Debug)]

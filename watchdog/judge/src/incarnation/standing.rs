@@ -1,0 +1,95 @@
+//! What is said of a process that nothing condemns.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use crate::clock::Monotonic;
+use crate::observation::{Declared, ProcessObservation};
+use crate::policy::Policy;
+use crate::verdict::{ExcuseKind, Health, Verdict};
+use crate::{Finding, Why};
+
+use super::Incarnation;
+
+impl Incarnation {
+    /// The verdict on a process that nothing condemns.
+    pub(super) fn standing(&self, policy: &Policy, process: &ProcessObservation, at: Monotonic) -> Finding {
+        if self.exiting_since.is_some() && !self.core_dumping {
+            let why = if self.ends_on_purpose {
+                "the process is stopping in an orderly way"
+            } else {
+                "the process is exiting"
+            };
+            return Finding { verdict: Verdict::Dying, why: Why::Fixed(why) };
+        }
+        let watched = || self.threads.iter().filter(|t| t.rule.is_some() && !t.left);
+        let stopped = self.stopped_since.is_some();
+        if let Some(trial) = watched().find(|t| t.health == Health::Excused && t.over_cap) {
+            let (name, kind) = (&trial.name, trial.excuse.map_or("excused", ExcuseKind::label));
+            let why = format!(
+                "thread {name} is {kind} for longer than that may excuse: nobody is killed for it, a person should look"
+            );
+            return Finding { verdict: Verdict::Excused, why: Why::Changed(why) };
+        }
+        if self.core_dumping {
+            let why = "the kernel writes the core of the process";
+            return Finding { verdict: Verdict::Excused, why: Why::Fixed(why) };
+        }
+        if stopped || watched().any(|t| t.health == Health::Excused) {
+            let named = watched().find(|t| t.health == Health::Excused).and_then(|t| t.excuse);
+            let why = match (stopped, named) {
+                (true, _) => "the process is stopped by a signal",
+                (false, Some(ExcuseKind::Traced)) => "a debugger holds a watched thread",
+                (false, Some(ExcuseKind::Starved)) => "a watched thread is given no CPU",
+                (false, Some(ExcuseKind::Throttled)) => {
+                    "a watched thread has used up the CPU quota of its cgroup"
+                }
+                (false, Some(ExcuseKind::Suspended)) => "the machine was suspended",
+                (false, Some(ExcuseKind::ObserverLate)) => "the watchdog itself was late and cannot know",
+                (false, _) => "a watched thread stands still through no fault of its own",
+            };
+            return Finding { verdict: Verdict::Excused, why: Why::Fixed(why) };
+        }
+        if !self.missing.is_empty() {
+            let names = self
+                .missing
+                .iter()
+                .filter_map(|&index| policy.rules.get(index))
+                .map(|rule| rule.name.as_str())
+                .collect::<Vec<_>>()
+                .join(", ");
+            let grace_over = at.since(self.first_seen) >= policy.startup_grace;
+            let verdict = if grace_over { Verdict::Degraded } else { Verdict::Starting };
+            let why = format!("too few threads match these rules: {names}");
+            return Finding { verdict, why: Why::Changed(why) };
+        }
+        if let Some(finding) = self.unpublished_channels(policy, at) {
+            return finding;
+        }
+        if process.declared == Declared::Boot && at.since(self.first_seen) < policy.startup_grace {
+            return Finding {
+                verdict: Verdict::Starting,
+                why: Why::Fixed("the target says that it is starting"),
+            };
+        }
+        if !process.segment_readable {
+            return Finding {
+                verdict: Verdict::Degraded,
+                why: Why::Fixed("its heartbeat segment cannot be read any more"),
+            };
+        }
+        if let Some(thread) =
+            watched().find(|t| matches!(t.health, Health::Late | Health::Stalled | Health::Gone))
+        {
+            let why = format!("thread {} is {}", thread.name, thread.health);
+            return Finding { verdict: Verdict::Degraded, why: Why::Changed(why) };
+        }
+        if let Some(finding) = self.late_channels(policy, at) {
+            return finding;
+        }
+        Finding {
+            verdict: Verdict::Healthy,
+            why: Why::Fixed("every watched thread is idle or makes progress"),
+        }
+    }
+}

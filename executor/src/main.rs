@@ -8,6 +8,11 @@ use clap::{Parser, Subcommand};
 use shard_executor::telemetry::{self, Telemetry};
 use shard_executor::{deadline, logs};
 
+/// What a helper allocates its owner frees, tens of times a transaction. The C library's allocator takes a lock for each of these, which the
+/// two then wait for.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A sharded Ethereum block executor.
 #[derive(Debug, Parser)]
 #[command(version, about)]

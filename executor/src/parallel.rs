@@ -145,10 +145,15 @@ where
         return Ok(0);
     }
     let aside = settle.aside();
-    let speculation = Arc::new(Speculation::new(env, Arc::clone(batch), Arc::clone(view), aside));
+    let memory = pool.memory(batch.len());
+    let speculation = Arc::new(Speculation::new(env, Arc::clone(batch), Arc::clone(view), memory, aside));
     pool.give(&speculation);
     let result = speculation.own(settle, until);
     speculation.end();
     pool.gather(until);
-    result.map(|()| speculation.again())
+    let again = speculation.again();
+    if let Some(memory) = Arc::into_inner(speculation).and_then(Speculation::into_memory) {
+        pool.keep(memory);
+    }
+    result.map(|()| again)
 }

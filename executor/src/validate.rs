@@ -173,10 +173,10 @@ pub fn run_in_order(
 }
 
 /// A block on its way through its transactions, on any ledger.
-struct Run<'a, L: Ledger> {
+struct Run<'a, L: Ledger + 'static> {
     block: &'a Block,
     fork: Fork,
-    executor: Executor<L>,
+    executor: Executor<'static, L>,
     gas_used: u64,
     reexecuted: usize,
     invalid: Option<Mismatch>,
@@ -184,7 +184,7 @@ struct Run<'a, L: Ledger> {
     changes: Changes,
 }
 
-impl<'a, L: Ledger> Run<'a, L> {
+impl<'a, L: Ledger + 'static> Run<'a, L> {
     fn new(block: &'a Block, ledger: L) -> Self {
         Self {
             block,
@@ -200,7 +200,7 @@ impl<'a, L: Ledger> Run<'a, L> {
     fn still_holds(&mut self, outcome: &TxOutcome, index: usize) -> bool {
         outcome.index as usize == index
             && matches!(outcome.effect, Effect::Executed { .. })
-            && holds(&outcome.reads, self.executor.view())
+            && holds(&outcome.reads, &*self.executor.view())
     }
 
     /// Takes over or executes one transaction; `None` if the block ends here because it may not contain it.
@@ -229,11 +229,12 @@ impl<'a, L: Ledger> Run<'a, L> {
         };
         match outcome.effect {
             Effect::Executed { receipt, changes, fee } => {
-                let ledger = self.executor.view();
+                let mut ledger = self.executor.view();
                 ledger.apply(&changes);
                 if let Some(fee) = fee {
                     ledger.credit(self.block.header.beneficiary, fee, self.fork);
                 }
+                drop(ledger);
                 self.changes = changes;
                 self.gas_used = self.gas_used.saturating_add(receipt.gas_used);
                 Ok(Some(receipt))
@@ -246,7 +247,7 @@ impl<'a, L: Ledger> Run<'a, L> {
     }
 
     /// What came of it, and the state after the last transaction.
-    fn end(self, receipts: Vec<Receipt>, seal: Seal) -> (BlockResult, L) {
+    fn end(mut self, receipts: Vec<Receipt>, seal: Seal) -> (BlockResult, L) {
         let (receipts_root, logs_bloom) = seal.finish();
         let result = BlockResult {
             number: self.block.number(),
@@ -259,7 +260,8 @@ impl<'a, L: Ledger> Run<'a, L> {
             reexecuted: self.reexecuted,
             mismatch: self.invalid,
         };
-        (result, self.executor.into_view())
+        let ledger = self.executor.view().take();
+        (result, ledger)
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use revm::bytecode::Bytecode;
 use revm::primitives::map::HashMap;
 use revm::primitives::{Address, B256, U256};
+use smallvec::SmallVec;
 
 use crate::state::{AccountInfo, analysed};
 use crate::vm::{Changes, StateView};
@@ -19,8 +20,8 @@ const SHARDS: usize = 64;
 /// told apart without a lock.
 const FILTER_WORDS: usize = 1024;
 
-/// Values by place, ascending.
-type Versions<T> = Vec<(usize, T)>;
+/// Values by place, ascending. Most keys are written once in a block, which needs no allocation.
+type Versions<T> = SmallVec<[(usize, T); 1]>;
 
 #[derive(Default)]
 struct Shard {
@@ -47,21 +48,44 @@ pub(super) struct Memory {
     codes: Mutex<HashMap<B256, Bytecode>>,
     any_code: AtomicBool,
     /// What each place has written, to be taken back when it turns out otherwise.
-    written: Box<[Mutex<Vec<Key>>]>,
+    written: Vec<Mutex<Vec<Key>>>,
 }
 
 impl Memory {
     /// For so many transactions, nothing written yet.
     pub(super) fn new(places: usize) -> Self {
-        Self {
+        let mut new = Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             filter: (0..FILTER_WORDS).map(|_| AtomicU64::new(0)).collect(),
             wipes: Mutex::default(),
             any_wipe: AtomicBool::new(false),
             codes: Mutex::default(),
             any_code: AtomicBool::new(false),
-            written: (0..places).map(|_| Mutex::default()).collect(),
+            written: Vec::new(),
+        };
+        new.written.resize_with(places, Mutex::default);
+        new
+    }
+
+    /// The same, with what it has allocated. That is at most what the largest batch so far took.
+    pub(super) fn anew(mut self, places: usize) -> Self {
+        for shard in &mut self.shards {
+            let shard = shard.get_mut().unwrap_or_else(PoisonError::into_inner);
+            shard.accounts.clear();
+            shard.slots.clear();
         }
+        for word in &mut self.filter {
+            *word.get_mut() = 0;
+        }
+        self.wipes.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
+        *self.any_wipe.get_mut() = false;
+        self.codes.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
+        *self.any_code.get_mut() = false;
+        for written in &mut self.written {
+            written.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+        self.written.resize_with(places, Mutex::default);
+        self
     }
 
     /// Notes what the transaction at `place` writes, instead of what it wrote before, on top of `base`.
@@ -78,7 +102,7 @@ impl Memory {
         }
         let Some(written) = self.written.get(place) else { return };
         let mut written = lock(written);
-        let before = std::mem::take(&mut *written);
+        let before = if written.is_empty() { Vec::new() } else { std::mem::take(&mut *written) };
         for (address, change) in &changes.accounts {
             if change.wiped {
                 let mut wipes = lock(&self.wipes);
@@ -283,5 +307,33 @@ mod tests {
         assert_eq!(seen, [None, Some(Some(info(6))), Some(Some(info(5)))], "from then on each is noted");
         memory.publish(1, &Changes::default(), &base);
         assert_eq!(memory.account(&TOKEN, 2), None, "taken back");
+    }
+
+    #[test]
+    fn nothing_of_a_batch_is_left_for_the_next() {
+        let base = State::default();
+        let memory = Memory::new(2);
+        let mut destroyed = changes(5, 2);
+        destroyed.accounts[0].1.wiped = true;
+        destroyed.codes.push((B256::repeat_byte(1), vec![0].into()));
+        memory.publish(0, &destroyed, &base);
+        memory.publish(1, &changes(6, 3), &base);
+        assert!(memory.account(&TOKEN, 2).is_some() && memory.slot(&TOKEN, &U256::ONE, 2).is_some());
+        assert_eq!(memory.slot(&TOKEN, &U256::ZERO, 1), Some(U256::ZERO), "its storage was cleared");
+        assert!(memory.code(&B256::repeat_byte(1)).is_some());
+        for places in [1, 5] {
+            let memory = Memory::new(2).anew(places);
+            assert_eq!(memory.written.len(), places);
+        }
+        let memory = memory.anew(4);
+        for place in 0..5 {
+            assert_eq!(memory.account(&TOKEN, place), None);
+            assert_eq!([U256::ZERO, U256::ONE].map(|slot| memory.slot(&TOKEN, &slot, place)), [None, None]);
+        }
+        assert!(memory.code(&B256::repeat_byte(1)).is_none());
+        // What the first one wrote there before is not taken back from the new one.
+        memory.publish(1, &changes(7, 4), &base);
+        memory.publish(0, &Changes::default(), &base);
+        assert_eq!(memory.slot(&TOKEN, &U256::ONE, 2), Some(U256::from(4)));
     }
 }

@@ -8,6 +8,8 @@ use std::{fmt, io};
 
 use tracing::warn;
 
+use super::memory::Memory;
+
 /// How long the owner looks for helpers that are about to come back before it sleeps between looks.
 const LOOKS: u32 = 2_000;
 /// The sleep between looks after that.
@@ -42,9 +44,17 @@ impl WorkerBeat for NoBeat {
 }
 
 /// The helpers of one owner. Dropping it ends them.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Pool {
     helpers: Vec<Helper>,
+    /// Of the batch before, if all helpers have let go of it: to make one takes longer than to clear one.
+    spare: Mutex<Option<Memory>>,
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("helpers", &self.helpers).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -98,6 +108,16 @@ impl Pool {
             pool.helpers.push(Helper { name, mailbox, thread });
         }
         Ok(pool)
+    }
+
+    /// A memory for so many transactions.
+    pub(super) fn memory(&self, places: usize) -> Memory {
+        lock(&self.spare).take().map_or_else(|| Memory::new(places), |spare| spare.anew(places))
+    }
+
+    /// Keeps a memory that is of no more use to anybody.
+    pub(super) fn keep(&self, memory: Memory) {
+        *lock(&self.spare) = Some(memory);
     }
 
     /// Whether there are no helpers.

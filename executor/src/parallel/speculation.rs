@@ -68,6 +68,7 @@ impl<V: StateView + Send + Sync + 'static> Speculation<V> {
         env: &ExecutionEnv,
         batch: Arc<dyn Batch>,
         base: Arc<V>,
+        memory: Memory,
         aside: Option<Arc<dyn Aside>>,
     ) -> Self {
         let places = batch.len();
@@ -75,7 +76,7 @@ impl<V: StateView + Send + Sync + 'static> Speculation<V> {
             env: env.clone(),
             batch,
             base,
-            memory: Arc::new(Memory::new(places)),
+            memory: Arc::new(memory),
             slots: (0..places).map(|_| Slot::default()).collect(),
             // The first one is the owner's.
             next: AtomicUsize::new(1),
@@ -86,6 +87,11 @@ impl<V: StateView + Send + Sync + 'static> Speculation<V> {
             aside,
             again: AtomicUsize::new(0),
         }
+    }
+
+    /// Its memory, unless a helper still has it.
+    pub(super) fn into_memory(self) -> Option<Memory> {
+        Arc::into_inner(self.memory)
     }
 
     /// How many transactions were executed more than once.
@@ -126,7 +132,7 @@ impl<V: StateView + Send + Sync + 'static> Speculation<V> {
         place: usize,
         slot: &Slot,
         settle: &mut S,
-        ahead: &mut Option<Executor<Ahead<V>>>,
+        ahead: &mut Option<Executor<'static, Ahead<V>>>,
         until: Instant,
     ) -> Option<Foreseen> {
         let mut looks = 0;
@@ -171,7 +177,7 @@ impl<V: StateView + Send + Sync + 'static> Speculation<V> {
         }
     }
 
-    fn executor(&self) -> Executor<Ahead<V>> {
+    fn executor(&self) -> Executor<'static, Ahead<V>> {
         let ahead = Ahead {
             place: 0,
             memory: Arc::clone(&self.memory),
@@ -183,7 +189,7 @@ impl<V: StateView + Send + Sync + 'static> Speculation<V> {
     }
 
     /// Executes the next transaction that nobody has begun; false if there is none.
-    fn run_next(&self, executor: &mut Executor<Ahead<V>>, beat: &dyn WorkerBeat) -> bool {
+    fn run_next(&self, executor: &mut Executor<'static, Ahead<V>>, beat: &dyn WorkerBeat) -> bool {
         // Not beyond the end: it is looked at again and again.
         if self.next.load(Ordering::Acquire) >= self.slots.len() {
             return false;
@@ -212,12 +218,20 @@ impl<V: StateView + Send + Sync + 'static> Speculation<V> {
     }
 
     /// Executes one transaction ahead; it is this thread's.
-    fn run(&self, executor: &mut Executor<Ahead<V>>, beat: &dyn WorkerBeat, place: usize, slot: &Slot) {
+    fn run(
+        &self,
+        executor: &mut Executor<'static, Ahead<V>>,
+        beat: &dyn WorkerBeat,
+        place: usize,
+        slot: &Slot,
+    ) {
         let handing_over = HandOver { speculation: self, place, slot };
         beat.begin();
-        let view = executor.view();
-        view.place = place;
-        view.versions.set(false);
+        {
+            let mut view = executor.view();
+            view.place = place;
+            view.versions.set(false);
+        }
         let outcome = self
             .batch
             .get(place)
@@ -236,7 +250,7 @@ impl<V: StateView + Send + Sync + 'static> Speculation<V> {
     }
 
     /// Looks whether the first suspect still holds, and executes it again if not; false if there is no suspect.
-    fn look_at_suspect(&self, executor: &mut Executor<Ahead<V>>, beat: &dyn WorkerBeat) -> bool {
+    fn look_at_suspect(&self, executor: &mut Executor<'static, Ahead<V>>, beat: &dyn WorkerBeat) -> bool {
         let place = self.suspect.load(Ordering::Acquire);
         if place >= self.slots.len() {
             return false;
@@ -256,7 +270,9 @@ impl<V: StateView + Send + Sync + 'static> Speculation<V> {
         executor.view().place = place;
         let stale = {
             let foreseen = lock(&slot.foreseen);
-            foreseen.as_ref().is_some_and(|Foreseen { outcome, .. }| !holds(&outcome.reads, executor.view()))
+            foreseen
+                .as_ref()
+                .is_some_and(|Foreseen { outcome, .. }| !holds(&outcome.reads, &*executor.view()))
         };
         if stale
             && slot

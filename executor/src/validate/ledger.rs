@@ -14,6 +14,8 @@ pub(super) trait Ledger: StateView {
     fn apply(&mut self, changes: &Changes);
     /// Pays a fee.
     fn credit(&mut self, address: Address, wei: U256, fork: Fork);
+    /// Gives it up and leaves an empty one.
+    fn take(&mut self) -> Self;
 }
 
 impl Ledger for State {
@@ -22,6 +24,9 @@ impl Ledger for State {
     }
     fn credit(&mut self, address: Address, wei: U256, fork: Fork) {
         Self::credit(self, address, wei, fork);
+    }
+    fn take(&mut self) -> Self {
+        std::mem::take(self)
     }
 }
 
@@ -32,5 +37,8 @@ impl Ledger for Overlay<Arc<State>> {
     }
     fn credit(&mut self, _beneficiary: Address, wei: U256, _fork: Fork) {
         self.pay(wei);
+    }
+    fn take(&mut self) -> Self {
+        Self::take(self)
     }
 }

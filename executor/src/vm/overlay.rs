@@ -77,6 +77,20 @@ impl<V: StateView> Overlay<V> {
         self.fees = Some(self.fees.unwrap_or_default().saturating_add(fee));
     }
 
+    /// Gives it up and leaves one on an empty view.
+    pub(crate) fn take(&mut self) -> Self
+    where
+        V: Default,
+    {
+        Self {
+            base: std::mem::take(&mut self.base),
+            accounts: std::mem::take(&mut self.accounts),
+            codes: std::mem::take(&mut self.codes),
+            fees: self.fees.take(),
+            ..*self
+        }
+    }
+
     /// The view below, and what was written.
     pub(crate) fn into_parts(self) -> (V, Writes) {
         (self.base, Writes { accounts: self.accounts, codes: self.codes, fees: self.fees })

@@ -33,8 +33,8 @@ pub fn execute_part<'t, V: StateView>(
     Ok(outcomes)
 }
 
-fn execute_one<V: StateView>(
-    executor: &mut Executor<Overlay<V>>,
+fn execute_one<'v, V: StateView + 'v>(
+    executor: &mut Executor<'v, Overlay<V>>,
     index: u32,
     transaction: &Transaction,
 ) -> Result<Option<TxOutcome>, VmError> {
@@ -48,7 +48,7 @@ fn execute_one<V: StateView>(
 /// The same for a part that several threads execute: what the owner does with each of its transactions.
 pub struct PartRun<'a, V: StateView, E> {
     batch: Arc<dyn Batch>,
-    executor: Executor<Overlay<V>>,
+    executor: Executor<'a, Overlay<V>>,
     outcomes: Vec<TxOutcome>,
     taken_over: usize,
     /// Called before each transaction; its error ends the part.
@@ -56,7 +56,7 @@ pub struct PartRun<'a, V: StateView, E> {
     progress: &'a mut dyn FnMut(),
 }
 
-impl<'a, V: StateView, E> PartRun<'a, V, E> {
+impl<'a, V: StateView + 'a, E> PartRun<'a, V, E> {
     /// Nothing executed yet. `view` may know more than what helpers read, but nothing else. `before` is called before each
     /// transaction, and its error ends the part; `progress` whenever this thread has got somewhere.
     pub fn new(
@@ -87,14 +87,14 @@ impl<'a, V: StateView, E> PartRun<'a, V, E> {
     }
 }
 
-impl<V: StateView, E: From<VmError>> Settle for PartRun<'_, V, E> {
+impl<'a, V: StateView + 'a, E: From<VmError>> Settle for PartRun<'a, V, E> {
     type Error = E;
 
     fn settle(&mut self, place: usize, foreseen: Option<Foreseen>) -> Result<Settled<'_>, E> {
         (self.before)()?;
         let taken_over = foreseen
             .map(|foreseen| foreseen.outcome)
-            .filter(|outcome| holds(&outcome.reads, self.executor.view()));
+            .filter(|outcome| holds(&outcome.reads, &*self.executor.view()));
         let is_taken_over = taken_over.is_some();
         self.taken_over += usize::from(is_taken_over);
         let outcome = match (taken_over, self.batch.get(place)) {

@@ -1,5 +1,8 @@
 //! The database that revm sees: passes every question to a view and notes the answer.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use revm::bytecode::Bytecode;
 use revm::database_interface::Database;
 use revm::primitives::{Address, B256, U256};
@@ -10,25 +13,24 @@ use super::{ReadSet, StateView, ViewError};
 /// revm's journal asks for each account and slot at most once in a transaction and never on its own behalf: the
 /// beneficiary, precompiles and the access list's addresses are warmed without being loaded. So what passes here is what
 /// the transaction depends on, no more and no less, and plain vectors are enough to hold it.
-#[derive(Debug)]
-pub(super) struct Recorder<V> {
-    pub(super) view: V,
+pub(super) struct Recorder<'v> {
+    view: Rc<RefCell<dyn StateView + 'v>>,
     pub(super) reads: ReadSet,
     /// Off for the sequential run, which has nothing to validate.
     pub(super) record: bool,
 }
 
-impl<V> Recorder<V> {
-    pub(super) fn new(view: V) -> Self {
+impl<'v> Recorder<'v> {
+    pub(super) fn new(view: Rc<RefCell<dyn StateView + 'v>>) -> Self {
         Self { view, reads: ReadSet::default(), record: true }
     }
 }
 
-impl<V: StateView> Database for Recorder<V> {
+impl Database for Recorder<'_> {
     type Error = ViewError;
 
     fn basic(&mut self, address: Address) -> Result<Option<RevmAccount>, ViewError> {
-        let account = self.view.account(address)?;
+        let account = self.view.borrow().account(address)?;
         if self.record {
             self.reads.accounts.push((address, account));
         }
@@ -42,11 +44,11 @@ impl<V: StateView> Database for Recorder<V> {
 
     fn code_by_hash(&mut self, code_hash: B256) -> Result<Bytecode, ViewError> {
         // Not noted: the hash is part of the account that was read, and names the code.
-        self.view.code(code_hash)
+        self.view.borrow().code(code_hash)
     }
 
     fn storage(&mut self, address: Address, slot: U256) -> Result<U256, ViewError> {
-        let value = self.view.storage(address, slot)?;
+        let value = self.view.borrow().storage(address, slot)?;
         if self.record {
             self.reads.storage.push((address, slot, value));
         }
@@ -54,7 +56,7 @@ impl<V: StateView> Database for Recorder<V> {
     }
 
     fn block_hash(&mut self, number: u64) -> Result<B256, ViewError> {
-        let hash = self.view.block_hash(number)?;
+        let hash = self.view.borrow().block_hash(number)?;
         if self.record {
             self.reads.block_hashes.push((number, hash));
         }

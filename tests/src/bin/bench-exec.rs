@@ -36,6 +36,10 @@ const LARGE: usize = 100;
 /// What a state request is to take longer, for the second run over a cluster.
 const LATENCY: (&str, Duration) = ("100us", Duration::from_micros(100));
 
+/// As the executor has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Debug, Parser)]
 #[command(about = "Mgas/s of sequential, parallel and sharded execution of the same blocks")]
 struct Args {

@@ -59,7 +59,7 @@ pub(super) fn scout(
         }
         let cost = began.elapsed();
         let learnt = remote.learn_guessed()?;
-        let singly = remote.round_trip().saturating_mul(u32::try_from(learnt).unwrap_or(u32::MAX));
+        let singly = remote.single().saturating_mul(u32::try_from(learnt).unwrap_or(u32::MAX));
         poor = if cost > singly { poor + 1 } else { 0 };
         if still.is_empty() || poor == MOST_POOR_ROUNDS {
             return Ok(());

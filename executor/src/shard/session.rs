@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tonic::Status;
@@ -63,6 +64,8 @@ pub(super) struct Session {
     up: Mutex<Option<mpsc::Sender<Result<Up, Status>>>>,
     /// Everything up to this sequence is no longer wanted.
     finished: AtomicU64,
+    /// What asking for one key takes, in nanoseconds; 0: nobody has asked for one alone yet.
+    single_ns: AtomicU64,
     over: watch::Sender<bool>,
 }
 
@@ -80,6 +83,21 @@ impl Session {
     /// Work up to `sequence` is no longer wanted.
     pub(super) fn finish(&self, sequence: u64) {
         self.finished.fetch_max(sequence, Ordering::Relaxed);
+    }
+
+    /// One key was asked for alone, and answered after `took`. An eighth of it counts, as in the smoothed round-trip time of RFC 6298: an answer
+    /// that came late, or early, changes little.
+    pub(super) fn answered_single(&self, took: Duration) {
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let before = self.single_ns.load(Ordering::Relaxed);
+        let now = if before == 0 { took } else { before - before / 8 + took / 8 };
+        self.single_ns.store(now, Ordering::Relaxed);
+    }
+
+    /// What asking for one key alone takes, of late.
+    pub(super) fn single(&self) -> Option<Duration> {
+        let single = self.single_ns.load(Ordering::Relaxed);
+        (single > 0).then(|| Duration::from_nanos(single))
     }
 
     /// The way to the coordinator; `None` if the session is over.
@@ -147,6 +165,7 @@ impl Sessions {
             shard: self.incarnation,
             up: Mutex::new(Some(up)),
             finished: AtomicU64::new(0),
+            single_ns: AtomicU64::new(0),
             over: watch::Sender::new(false),
         });
         let before = {

@@ -510,3 +510,38 @@ fn a_channel_whose_words_were_torn_once_is_not_late_for_ever() {
         assert_eq!(decision.verdict, Verdict::Healthy, "{torn}: {}", history.judge.why());
     }
 }
+
+#[test]
+fn the_loop_wakes_at_the_very_limit_when_not_all_of_its_age_counts() {
+    let mut history = History::begin(On::Kill);
+    history.send(1);
+    history.stand_in(TaskState::Stopped);
+    history.run(MAX_AGE);
+    history.stand_in(TaskState::Sleeping);
+    let left = Duration::from_millis(3);
+    let condemned_at = loop {
+        let decision = history.pass(LOOK);
+        let counted = history.judge.incarnation().unwrap().channels()[0].counted();
+        if MAX_AGE - counted < 2 * LOOK {
+            let decision = history.pass(MAX_AGE - counted - left);
+            assert_eq!(decision.look_at, history.now.at.plus(left));
+            break decision.look_at;
+        }
+        assert!(!decision.condemned);
+    };
+    history.now.at = condemned_at;
+    assert!(history.judge.observe(&history.policy, &history.now).condemned);
+}
+
+#[test]
+fn a_reload_that_moves_its_rule_to_another_place_changes_nothing() {
+    let mut history = History::begin(On::Kill);
+    history.send(1);
+    history.run(MAX_AGE / 2);
+    let other =
+        ChannelLimits { name: "other".to_owned(), on: On::Report, ..history.policy.channels[0].clone() };
+    history.policy.channels.insert(0, other);
+    history.judge.rules_changed(&history.policy);
+    assert!(history.run(MAX_AGE).condemned);
+    assert_eq!(history.condemned().unwrap().reason, Reason::ChannelLag);
+}

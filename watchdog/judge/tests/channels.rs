@@ -545,3 +545,15 @@ fn a_reload_that_moves_its_rule_to_another_place_changes_nothing() {
     assert!(history.run(MAX_AGE).condemned);
     assert_eq!(history.condemned().unwrap().reason, Reason::ChannelLag);
 }
+
+#[test]
+fn a_process_with_an_empty_channel_rests_and_one_with_a_waiting_message_does_not() {
+    let mut history = History::begin(On::Report);
+    let decision = history.run(Duration::from_secs(3));
+    assert_eq!(decision.look_at, history.now.at.plus(history.policy.look_at_rest()));
+    // No moment at which it would be too old comes first.
+    history.policy.channels[0].max_age = None;
+    history.send(1);
+    let decision = history.pass(LOOK);
+    assert_eq!(decision.look_at, history.now.at.plus(history.policy.look_every()));
+}

@@ -15,10 +15,10 @@ use shard_judge::clock::Monotonic;
 use shard_judge::crash_loop::CrashLoops;
 use shard_judge::excuse::Caps;
 use shard_judge::observation::{
-    Claim, Declared, Observation, Presence, ProcessObservation, Survivors, TaskObservation, TaskState,
-    ThreadObservation,
+    ChannelObservation, Claim, Declared, Observation, Presence, ProcessObservation, Survivors,
+    TaskObservation, TaskState, ThreadObservation,
 };
-use shard_judge::policy::{On, Policy, Rule};
+use shard_judge::policy::{ChannelLimits, On, Policy, Rule};
 use shard_judge::target::TargetIdentity;
 use shard_judge::verdict::{Reason, Verdict};
 use shard_judge::{Condemnation, Decision, Judge, Note};
@@ -370,4 +370,45 @@ fn switched_off_every_stall_is_killed_for() {
         history.killed_on(POISON);
         assert_eq!(history.start().verdict, Verdict::Healthy);
     }
+}
+
+#[test]
+fn a_spared_process_is_looked_at_as_often_as_any_other() {
+    let mut history = History::in_crash_loop();
+    history.hang(0, POISON);
+    let decision = history.run(2 * STALL_AFTER);
+    assert!(decision.condemned && decision.spared);
+    assert_eq!(decision.look_at, history.now.at.plus(history.policy.look_every()));
+}
+
+#[test]
+fn a_channel_that_is_deaf_for_such_work_is_told_once() {
+    let mut history = History::in_crash_loop();
+    // Its consumer is only reported when it stalls, so that the channel is what condemns.
+    history.policy.rules[0].on = On::Report;
+    let consumer = Glob::new("exec-s0").unwrap().compile_matcher();
+    let limits = ChannelLimits {
+        name: "commands".to_owned(),
+        max_age: Some(STALL_AFTER),
+        max_depth: None,
+        consumer: Some(consumer),
+        on: On::Kill,
+    };
+    history.policy.channels.push(limits);
+    history.judge.rules_changed(&history.policy);
+    history.now.channels = vec![ChannelObservation {
+        slot: 0,
+        generation: 1,
+        name: Arc::from("commands"),
+        sent: 0,
+        received: 0,
+    }];
+    history.pass(LOOK);
+    history.hang(0, POISON);
+    history.now.channels[0].sent = 1;
+    history.notes.clear();
+    let decision = history.run(5 * STALL_AFTER);
+    assert!(decision.condemned && decision.spared, "{decision:?}: {}", history.judge.why());
+    let opened = history.notes.iter().filter(|note| matches!(note, Note::Opened(_))).count();
+    assert_eq!((opened, history.last_opened().reason), (1, Reason::ChannelLag));
 }

@@ -1,0 +1,170 @@
+//! The process as a whole: how it ends, when it is looked at next, and which of its threads a verdict names.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what went wrong by failing"
+)]
+
+use std::time::Duration;
+
+use shard_judge::Note;
+use shard_judge::observation::{Declared, Presence, Survivors, TaskState};
+use shard_judge::verdict::{Reason, Verdict};
+
+#[path = "support/at_work.rs"]
+mod at_work;
+
+use at_work::{AtWork, EXIT_WITHIN, LOOK, STALL_AFTER, STOPPED_AT_MOST};
+
+/// A second thread under the same rule, at work on `key` if that is not zero.
+fn with_second(history: &mut AtWork, key: u64) {
+    let mut second = history.now.threads[0].clone();
+    (second.slot, second.tid, second.name) = (1, 102, "exec-s1".into());
+    (second.activity, second.work_key) = (u64::from(key != 0), key);
+    history.now.threads.push(second);
+}
+
+/// The work that the incident of the last look names.
+fn named(history: &AtWork) -> Option<u64> {
+    history.judge.notes().iter().find_map(|note| match note {
+        Note::Opened(opened) => opened.thread.as_ref().and_then(|thread| thread.work_key),
+        _ => None,
+    })
+}
+
+#[test]
+fn an_exit_is_orderly_if_only_its_last_word_says_so() {
+    let mut history = AtWork::begin(0);
+    history.pass(LOOK);
+    history.process().declared = Declared::Stopping;
+    history.process().exited = true;
+    history.pass(LOOK);
+    assert_eq!(history.noted(|note| matches!(note, Note::Opened(_))), 0);
+    assert_eq!(history.judge.verdict(), Verdict::Unguarded);
+}
+
+#[test]
+fn an_exit_names_the_work_that_began_after_the_last_look_on_its_own_thread() {
+    let mut history = AtWork::begin(0);
+    history.thread().activity += 1;
+    history.progress();
+    with_second(&mut history, 0);
+    history.pass(LOOK);
+    // The second one begins something and the process is gone.
+    (history.now.threads[1].activity, history.now.threads[1].work_key) = (1, 9);
+    history.process().exited = true;
+    history.pass(LOOK);
+    assert_eq!(named(&history), Some(9));
+}
+
+#[test]
+fn who_stands_still_behind_a_segment_that_cannot_be_read_is_not_condemned() {
+    let mut history = AtWork::begin(0);
+    history.process().segment_readable = false;
+    assert!(!history.run(2 * STALL_AFTER).condemned);
+    history.process().segment_readable = true;
+    assert!(history.run(2 * LOOK).condemned, "and is once it can");
+}
+
+#[test]
+fn what_a_person_asks_for_tells_when_the_process_was_last_seen_well() {
+    let mut history = AtWork::begin(0);
+    history.pass(LOOK);
+    let seen = history.now.at;
+    history.judge.request("a person");
+    history.pass(Duration::from_secs(60));
+    let condemned = history.incarnation().condemned().unwrap();
+    assert_eq!((condemned.reason, condemned.last_progress), (Reason::Requested, seen));
+
+    // A look that came late has seen nothing of the time before it.
+    let mut history = AtWork::begin(0);
+    let seen = history.now.at;
+    history.pass(Duration::from_secs(60));
+    history.judge.request("a person");
+    history.pass(LOOK);
+    assert_eq!(history.incarnation().condemned().unwrap().last_progress, seen);
+}
+
+#[test]
+fn a_thread_that_is_gone_at_its_first_look_is_lost_at_that_look() {
+    let mut history = AtWork::begin(0);
+    with_second(&mut history, 9);
+    history.now.threads[1].presence = Presence::Gone;
+    history.process().survivors = Survivors::Some;
+    assert!(history.pass(LOOK).condemned);
+    assert_eq!((history.reason(), named(&history)), (Some(Reason::ThreadGone), Some(9)));
+}
+
+#[test]
+fn of_two_that_stall_at_once_the_first_is_named() {
+    let mut history = AtWork::begin(0);
+    with_second(&mut history, 9);
+    history.now.threads[0].progress += 1;
+    history.now.threads[1].task = None;
+    let task = history.now.threads[0].task.take();
+    history.pass(LOOK);
+    for thread in &mut history.now.threads {
+        thread.task = task;
+    }
+    assert!(history.run(2 * STALL_AFTER).condemned);
+    assert_eq!(named(&history), Some(7));
+}
+
+#[test]
+fn an_exit_that_the_kernel_has_told_of_once_hangs_though_it_says_no_more() {
+    let mut history = AtWork::begin(0);
+    history.thread().activity += 1;
+    history.progress();
+    history.process().survivors = Survivors::None;
+    history.pass(LOOK);
+    history.process().survivors = Survivors::NotAsked;
+    assert!(!history.run(EXIT_WITHIN - 2 * LOOK).condemned);
+    assert!(history.run(4 * LOOK).condemned);
+    assert_eq!(history.reason(), Some(Reason::ExitHung));
+}
+
+#[test]
+fn an_exit_that_does_not_come_about_after_all_hangs_not() {
+    let mut history = AtWork::begin(0);
+    history.thread().activity += 1;
+    history.progress();
+    history.process().survivors = Survivors::None;
+    history.pass(LOOK);
+    history.process().survivors = Survivors::Some;
+    history.pass(LOOK);
+    history.process().survivors = Survivors::NotAsked;
+    assert!(!history.run(2 * EXIT_WITHIN).condemned);
+}
+
+#[test]
+fn the_loop_wakes_when_an_exit_or_a_stop_has_had_its_time() {
+    let left = Duration::from_millis(3);
+    for (stopped, limit) in [(false, EXIT_WITHIN), (true, STOPPED_AT_MOST)] {
+        let mut history = AtWork::begin(0);
+        history.thread().activity += 1;
+        history.progress();
+        if stopped {
+            history.process().leader = Some(TaskState::Stopped);
+        } else {
+            history.process().declared = Declared::Stopping;
+        }
+        history.pass(LOOK);
+        let since = history.now.at;
+        history.run(limit - LOOK);
+        history.pass(since.plus(limit - left).since(history.now.at));
+        let decision = history.pass(Duration::ZERO);
+        assert_eq!(decision.look_at, since.plus(limit), "stopped: {stopped}");
+        history.now.at = decision.look_at;
+        assert!(history.look().condemned);
+    }
+}
+
+#[test]
+fn a_condemned_process_is_looked_at_for_the_ladders_sake() {
+    let mut history = AtWork::begin(0);
+    let decision = history.run(2 * STALL_AFTER);
+    assert!(decision.condemned);
+    assert_eq!(decision.look_at, history.now.at.plus(Duration::from_millis(50)));
+}

@@ -241,3 +241,28 @@ pub struct ChannelObservation {
     /// Messages ever received.
     pub received: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::TaskState::{self, *};
+
+    #[test]
+    fn the_letters_are_those_of_proc_pid_stat() {
+        let told = [
+            ('R', Running),
+            ('S', Sleeping),
+            ('I', Sleeping),
+            ('D', DiskSleep),
+            ('T', Stopped),
+            ('t', Traced),
+            ('Z', Zombie),
+            ('X', Dead),
+            ('x', Dead),
+            ('P', Other),
+            ('?', Other),
+        ];
+        for (letter, state) in told {
+            assert_eq!(TaskState::from(letter), state, "{letter}");
+        }
+    }
+}

@@ -248,4 +248,22 @@ mod tests {
         let hidden = WorkerObservation { lane: 1, generation: 1, presence: Presence::Unknown, task: None };
         assert_eq!(wait(100, |_| vec![hidden]).0.counted(), Duration::ZERO);
     }
+
+    #[test]
+    fn cpu_time_of_a_worker_that_shows_a_look_later_was_not_lost() {
+        let long = 10 * LOOK;
+        let (mut own, mut workers) = (StallClock::default(), Workers::default());
+        for look in 0..13_u64 {
+            let interval = own.advance(long, Some(task(TaskState::Sleeping, 5, 5)), false);
+            let mut seen = vec![worker(1, task(TaskState::Sleeping, 7, 3))];
+            match look {
+                0 => seen.push(worker(2, task(TaskState::Sleeping, 0, 0))),
+                1 => seen.push(worker(2, task(TaskState::Running, 0, 0))),
+                2 => seen.push(worker(2, task(TaskState::Running, 20 * LOOK_NS, 0))),
+                _ => {}
+            }
+            workers.advance(&own, interval, &seen, long, false);
+        }
+        assert_eq!(workers.counted(), 13 * long, "it ran all along, and then ended");
+    }
 }

@@ -10,7 +10,9 @@
 use std::time::Duration;
 
 use shard_judge::Note;
-use shard_judge::observation::{Claim, Declared, Presence, Survivors, TaskState, ThrottleObservation};
+use shard_judge::observation::{
+    Claim, Declared, Presence, Survivors, TaskState, ThrottleObservation, WaitChannel,
+};
 use shard_judge::verdict::{ExcuseKind, Health, Reason, Verdict};
 
 #[path = "support/at_work.rs"]
@@ -267,4 +269,33 @@ fn what_was_before_its_first_look_is_not_a_threads_own() {
         history.pass(LOOK);
         assert_eq!(history.incarnation().threads()[1].counted(), LOOK, "{what}: from then on it is");
     }
+}
+
+#[test]
+fn an_excuse_is_told_when_it_begins_and_when_it_ends() {
+    let mut history = AtWork::begin(0);
+    let mut told = Vec::new();
+    for state in [TaskState::Sleeping, TaskState::Traced, TaskState::Sleeping] {
+        history.shows(state, None, 0);
+        for _ in 0..10 {
+            history.pass(LOOK);
+            told.extend(history.judge.notes().iter().filter_map(|note| match note {
+                Note::Excuse { kind, .. } => Some(*kind),
+                _ => None,
+            }));
+        }
+    }
+    assert_eq!(told, [Some(ExcuseKind::Traced), None]);
+}
+
+#[test]
+fn progress_ends_an_excuse_that_was_over_its_cap() {
+    let mut history = AtWork::begin(0);
+    history.shows(TaskState::Sleeping, Some(WaitChannel::Frozen), 0);
+    history.run(CORE_CAP + LOOK);
+    assert!(history.trial().over_cap);
+    history.progress();
+    assert!(!history.trial().over_cap);
+    history.pass(LOOK);
+    assert!(!history.trial().over_cap, "and the next one begins anew");
 }

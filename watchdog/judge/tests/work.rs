@@ -10,8 +10,10 @@
 #[path = "support/at_work.rs"]
 mod at_work;
 
-use at_work::{AtWork, LOOK};
+use at_work::{AtWork, LOOK, STALL_AFTER};
 use shard_judge::clock::Monotonic;
+use shard_judge::observation::{Claim, Presence};
+use shard_judge::verdict::StallKind;
 
 /// An even activity: the thread is idle.
 fn idle() -> AtWork {
@@ -80,4 +82,34 @@ fn work_begun_inside_the_first_is_no_end_of_it() {
     (history.thread().work_key, history.thread().activity) = (9, history.now.threads[0].activity + 2);
     history.progress();
     assert_eq!(history.trial().finished, Some(Some(8)));
+}
+
+#[test]
+fn a_clock_runs_only_against_who_works_is_here_and_lives() {
+    let mut history = AtWork::begin(0);
+    let left = |history: &AtWork| history.trial().runs_against(&history.policy.rules[0]);
+    history.pass(LOOK);
+    assert_eq!(left(&history), Some(STALL_AFTER - LOOK));
+    history.thread().activity += 1;
+    history.progress();
+    assert_eq!(left(&history), None, "it is idle");
+
+    let mut history = AtWork::begin(0);
+    history.thread().claim = Claim::Left;
+    history.pass(LOOK);
+    assert_eq!(left(&history), None, "it has left");
+
+    let mut history = AtWork::begin(0);
+    history.thread().presence = Presence::Gone;
+    history.pass(LOOK);
+    assert_eq!(left(&history), None, "it is gone");
+}
+
+#[test]
+fn only_of_a_stall_a_verdict_says_how_the_thread_stands_still() {
+    let mut history = AtWork::begin(0);
+    history.run(STALL_AFTER / 2);
+    assert_eq!(history.trial().faulty().kind, None);
+    history.run(STALL_AFTER);
+    assert_eq!(history.trial().faulty().kind, Some(StallKind::Deadlock));
 }

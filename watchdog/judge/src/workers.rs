@@ -266,4 +266,19 @@ mod tests {
         }
         assert_eq!(workers.counted(), 13 * long, "it ran all along, and then ended");
     }
+
+    #[test]
+    fn workers_are_told_apart_in_whatever_order_they_come() {
+        let (workers, last) = wait(100, |look| {
+            let mut seen = vec![
+                worker(1, task(TaskState::Running, look * LOOK_NS, 0)),
+                worker(2, task(TaskState::Running, 7, 0)),
+            ];
+            if look % 2 == 1 {
+                seen.reverse();
+            }
+            seen
+        });
+        assert_eq!((workers.counted(), last.excuse), (99 * LOOK, None));
+    }
 }

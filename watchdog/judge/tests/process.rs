@@ -168,3 +168,36 @@ fn a_condemned_process_is_looked_at_for_the_ladders_sake() {
     assert!(decision.condemned);
     assert_eq!(decision.look_at, history.now.at.plus(Duration::from_millis(50)));
 }
+
+/// The thread that the incident of the last look names.
+fn named_thread(history: &AtWork) -> Option<String> {
+    history.judge.notes().iter().find_map(|note| match note {
+        Note::Opened(opened) => opened.thread.as_ref().map(|thread| thread.name.clone()),
+        _ => None,
+    })
+}
+
+#[test]
+fn an_end_names_who_was_at_work_and_rather_who_said_at_what() {
+    // The first is idle, the second works on something.
+    let mut history = AtWork::begin(0);
+    history.thread().activity += 1;
+    history.progress();
+    with_second(&mut history, 9);
+    history.now.threads[1].work_key = 0;
+    history.pass(LOOK);
+    history.process().exited = true;
+    history.pass(LOOK);
+    assert_eq!(named_thread(&history).as_deref(), Some("exec-s1"));
+
+    // The first works on it does not say what, the second says.
+    let mut history = AtWork::begin(0);
+    history.thread().work_key = 0;
+    history.thread().activity += 2;
+    history.progress();
+    with_second(&mut history, 9);
+    history.pass(LOOK);
+    history.process().exited = true;
+    history.pass(LOOK);
+    assert_eq!(named_thread(&history).as_deref(), Some("exec-s1"));
+}

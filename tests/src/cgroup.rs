@@ -1,4 +1,4 @@
-//! A cgroup (version 1) of the test's own, below the root of one controller. Making one needs root.
+//! A cgroup of the test's own, below the root of one controller (version 1) or of version 2. Making one needs root.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,11 +22,29 @@ impl Cgroup {
     /// # Errors
     /// If there is no such controller of version 1, or this user may not.
     pub fn make(controller: &str) -> Result<Self, String> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
         let root = Path::new(ROOT).join(controller);
         if !root.join("cgroup.procs").is_file() {
             return Err(format!("there is no cgroup controller (version 1) at {}", root.display()));
         }
+        Self::below(root)
+    }
+
+    /// Makes one of version 2, also beside version 1.
+    ///
+    /// # Errors
+    /// If there is no version 2, or it cannot freeze (before Linux 5.2), or this user may not.
+    pub fn unified() -> Result<Self, String> {
+        let roots = [Path::new(ROOT).join("unified"), PathBuf::from(ROOT)];
+        let root = roots.into_iter().find(|root| root.join("cgroup.controllers").is_file());
+        let cgroup = Self::below(root.ok_or_else(|| format!("there are no cgroups (version 2) in {ROOT}"))?)?;
+        if !cgroup.folder.join("cgroup.freeze").is_file() {
+            return Err("its cgroups (version 2) cannot be frozen".to_owned());
+        }
+        Ok(cgroup)
+    }
+
+    fn below(root: PathBuf) -> Result<Self, String> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("shard-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let folder = root.join(name);
         fs::create_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
@@ -61,6 +79,7 @@ impl Cgroup {
 impl Drop for Cgroup {
     fn drop(&mut self) {
         let _ = fs::write(self.folder.join("freezer.state"), "THAWED");
+        let _ = fs::write(self.folder.join("cgroup.freeze"), "0");
         for pid in self.get("cgroup.procs").lines() {
             let _ = fs::write(self.controller.join("cgroup.procs"), pid);
         }

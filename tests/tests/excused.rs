@@ -19,7 +19,8 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use shard_tests::cgroup::Cgroup;
 use shard_tests::cluster::{Cluster, Plan};
 use shard_tests::process::Process;
-use shard_tests::sidecar::Settings;
+use shard_tests::puppet::Stage;
+use shard_tests::sidecar::{Settings, Sidecar};
 use shard_tests::{api, faults, skip, wait};
 
 /// Whether gdb is there; if not, the test is noted as skipped, and in CI it fails.
@@ -124,7 +125,11 @@ fn row_44_a_debugger_that_lets_the_shard_run_excuses_nothing() {
 
 /// A cgroup of that controller; `None`: the test is noted as skipped, and in CI it fails.
 fn cgroup(controller: &str, test: &str) -> Option<Cgroup> {
-    match Cgroup::make(controller) {
+    or_skipped(Cgroup::make(controller), test)
+}
+
+fn or_skipped(made: Result<Cgroup, String>, test: &str) -> Option<Cgroup> {
+    match made {
         Ok(cgroup) => Some(cgroup),
         Err(why) => {
             assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "{why}");
@@ -154,6 +159,53 @@ fn row_46_a_frozen_shard_is_excused_and_healthy_once_it_thaws() {
     wait::until("the shard at work again", || {
         sidecar.status().filter(|status| status["threads"][0]["health"] == "working")
     });
+    assert!(sidecar.incidents().is_empty(), "{:#?}", sidecar.incidents());
+    assert_eq!(sidecar.pid(), pid);
+}
+
+/// What the freezer of version 2 holds is asleep as far as its state says, and the name of the place is the compiler's.
+#[test]
+fn row_46_a_shard_frozen_by_version_2_is_excused_and_healthy_once_it_thaws() {
+    let test = "row_46_a_shard_frozen_by_version_2_is_excused_and_healthy_once_it_thaws";
+    let Some(freezer) = or_skipped(Cgroup::unified(), test) else { return };
+    let cluster = at_work();
+    let sidecar = &cluster.shards[0].sidecar;
+    freezer.take(sidecar.pid());
+    frozen_for_a_while(&freezer, sidecar);
+    wait::until("the shard at work again", || {
+        sidecar.status().filter(|status| status["threads"][0]["health"] == "working")
+    });
+}
+
+/// Of a process that hides where its threads sleep only its cgroup says that it is frozen; all else looks as if it hung.
+#[test]
+fn row_46_a_frozen_process_that_hides_where_it_sleeps_is_excused_and_one_that_hangs_is_not() {
+    let test = "row_46_a_frozen_process_that_hides_where_it_sleeps_is_excused_and_one_that_hangs_is_not";
+    let Some(freezer) = or_skipped(Cgroup::unified(), test) else { return };
+    // Longer than it takes the sidecar to see that its target was moved to another cgroup.
+    let settings = Settings { stall_after: "5s".to_owned(), ..Settings::default() };
+    let stage = Stage::start_without_trace(&settings);
+    let pid = stage.sidecar.pid();
+    stage.order("hide");
+    freezer.take(pid);
+    frozen_for_a_while(&freezer, &stage.sidecar);
+    assert_eq!(stage.sidecar.wait_for("healthy")["pid"], pid);
+    stage.order("hang");
+    let incident = stage.sidecar.incident("recovered");
+    assert_eq!(incident["reason"], "stalled", "{incident:#}");
+}
+
+/// Freezes what is watched for longer than its threshold, and thaws it.
+#[track_caller]
+fn frozen_for_a_while(freezer: &Cgroup, sidecar: &Sidecar) {
+    let pid = sidecar.pid();
+    freezer.set("cgroup.freeze", "1");
+    let excused = sidecar.wait_for("excused");
+    assert_eq!(excused["threads"][0]["kind"], "frozen", "{excused:#}");
+    wait::holds_for(Duration::from_secs(7), "excused while frozen", || {
+        sidecar.status().is_none_or(|status| status["verdict"] == "excused" && status["pid"] == pid)
+    });
+    freezer.set("cgroup.freeze", "0");
     assert!(sidecar.incidents().is_empty(), "{:#?}", sidecar.incidents());
     assert_eq!(sidecar.pid(), pid);
 }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use shard_heartbeat::{ClaimError, FileId, Quarantine, ReadError, Reader, WatchdogBeat};
 
 use crate::probe::Adopted;
-use crate::probe::cgroup::{CpuStat, Place};
+use crate::probe::cgroup::{self, Place};
 use crate::probe::wakeup::Waker;
 
 use kept::Kept;
@@ -42,7 +42,7 @@ pub enum Found {
     /// Nothing that may be watched, and why.
     Refused(String),
     /// The cgroups that the target stands in now.
-    Cgroups(CpuStat),
+    Cgroups(cgroup::Cgroups),
 }
 
 /// What the adopter is told to look for.

@@ -27,7 +27,7 @@ use crate::observation::{
     ThreadObservation, ThrottleObservation,
 };
 
-use cgroup::CpuStat;
+use cgroup::Cgroups;
 use segment::{Consumers, SegmentProbe};
 use survivors::Fate;
 use task::{TaskDir, TaskStat};
@@ -96,8 +96,9 @@ struct Target {
     execed: bool,
     /// When threads for which nothing could be opened were tried again.
     retried: Option<Monotonic>,
-    /// What its cgroups say of throttling, since when it is known.
-    cpu_stat: Option<CpuStat>,
+    /// Its cgroups, once they were found.
+    cgroups: Option<Cgroups>,
+    /// What they say of throttling.
     throttle: Option<ThrottleObservation>,
     /// When that was read.
     throttle_read: Option<Monotonic>,
@@ -172,7 +173,7 @@ impl Probe {
             start_stack: 0,
             execed: false,
             retried: None,
-            cpu_stat: None,
+            cgroups: None,
             throttle: None,
             throttle_read: None,
         });
@@ -202,9 +203,9 @@ impl Probe {
     }
 
     /// The cgroups of the process, as they were found outside the loop.
-    pub fn in_cgroups(&mut self, cpu_stat: CpuStat) {
+    pub fn in_cgroups(&mut self, cgroups: Cgroups) {
         if let Some(target) = &mut self.target {
-            (target.cpu_stat, target.throttle, target.throttle_read) = (Some(cpu_stat), None, None);
+            (target.cgroups, target.throttle, target.throttle_read) = (Some(cgroups), None, None);
         }
     }
 
@@ -239,6 +240,9 @@ impl Probe {
         }
         let Target { adopted, segment, threads, .. } = target;
         segment.fill(threads, adopted, into, readable, &self.consumers);
+        if let Some(cgroups) = &target.cgroups {
+            cgroups.freezer.name(&mut into.threads);
+        }
         target.read_throttle(at, &into.threads);
         // One that cannot be read stands as it was last seen; without its kernel view no time counts against it.
         let leader = target.adopted.leader.stat();
@@ -297,7 +301,7 @@ impl Target {
 
     /// Reads what the cgroups say of throttling, if a thread that stands still may be throttled now.
     fn read_throttle(&mut self, at: Monotonic, threads: &[ThreadObservation]) {
-        let Some(cpu_stat) = &self.cpu_stat else { return };
+        let Some(Cgroups { cpu_stat, .. }) = &self.cgroups else { return };
         let runnable =
             |task: Option<TaskObservation>| task.is_some_and(|task| task.state == TaskState::Running);
         let waits = |thread: &ThreadObservation| {

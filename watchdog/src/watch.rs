@@ -208,7 +208,7 @@ impl Watch {
                 self.recorder.refused(&why, at);
                 self.publisher.send(Event::Refused { at, why });
             }
-            Some(Found::Cgroups(cpu_stat)) => self.probe.in_cgroups(cpu_stat),
+            Some(Found::Cgroups(cgroups)) => self.probe.in_cgroups(cgroups),
             None => {}
         }
         // The same process with a new segment is watched at once. Another one waits for the end of the first.

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use rustix::process::DumpableBehavior;
 use shard_heartbeat::{Heartbeat, ProcessState, SegmentOptions, Work};
 
 use super::{THREAD, serve};
@@ -16,6 +17,8 @@ use crate::wait;
 
 /// One piece of work: short beside every threshold, and few wake-ups.
 const BLOCK: Duration = Duration::from_millis(5);
+/// Nobody waits for it to go on.
+const HANGS: Duration = Duration::from_secs(1);
 /// What runs here without a supervisor ends by itself after so many seconds, should the harness be gone.
 const LIVES: u32 = 120;
 /// Start times come in ticks of 10 ms: a thread that begins so much later has another one.
@@ -31,11 +34,12 @@ pub struct Puppet {
     double: Option<Actor>,
 }
 
-/// A thread that ends when it is told to, without a word to anybody.
+/// A thread that ends when it is told to, without a word to anybody, or hangs.
 #[derive(Debug)]
 struct Actor {
     tid: i32,
     end: Arc<AtomicBool>,
+    hang: Arc<AtomicBool>,
 }
 
 impl Puppet {
@@ -82,6 +86,17 @@ impl Puppet {
                 let double = self.double.take().ok_or("there is no double")?;
                 Ok(format!("was={}", double.lose()))
             }
+            // Its thread gets no further with the work that it is at.
+            ["hang"] => {
+                self.worker.hang.store(true, Ordering::Relaxed);
+                Ok(format!("tid={}", self.worker.tid))
+            }
+            // Whoever may not trace it learns no more where in the kernel its threads sleep.
+            ["hide"] => {
+                rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+                    .map_err(|error| error.to_string())?;
+                Ok(format!("tid={}", self.worker.tid))
+            }
             ["fork"] => Ok(format!("child={}", fork())),
             // Becomes another program, with the same pid and the same start time.
             ["exec", "other"] => Err(Command::new("sleep").arg(LIVES.to_string()).exec().to_string()),
@@ -115,22 +130,25 @@ impl Puppet {
 impl Actor {
     /// Starts a thread of the one name, and waits until it is what it should be.
     fn start(heartbeat: Option<&Heartbeat>) -> Self {
-        let end = Arc::new(AtomicBool::new(false));
+        let (end, hang) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let (begun, ready) = channel();
-        let (heartbeat, told) = (heartbeat.cloned(), Arc::clone(&end));
+        let (heartbeat, told, stuck) = (heartbeat.cloned(), Arc::clone(&end), Arc::clone(&hang));
         let work = move || {
             let beat = heartbeat.map(|heartbeat| heartbeat.register(THREAD).expect("a slot"));
             begun.send(rustix::thread::gettid().as_raw_nonzero().get()).expect("somebody waits");
             for block in 1.. {
                 let _working = beat.as_ref().map(|beat| beat.working(Work::new(block)));
                 std::thread::sleep(BLOCK);
+                while stuck.load(Ordering::Relaxed) {
+                    std::thread::sleep(HANGS);
+                }
                 if told.load(Ordering::Relaxed) {
                     end_without_a_word();
                 }
             }
         };
         std::thread::Builder::new().name(THREAD.to_owned()).spawn(work).expect("a thread");
-        Self { tid: first(&ready), end }
+        Self { tid: first(&ready), end, hang }
     }
 
     /// Ends it, and waits until the kernel knows it no more.

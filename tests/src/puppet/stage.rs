@@ -25,12 +25,24 @@ impl Stage {
     /// Starts them, and waits until the sidecar watches.
     #[track_caller]
     pub fn start(settings: &Settings) -> Self {
+        Self::start_by(Command::new(binary("shard-watchdog")), settings)
+    }
+
+    /// The same for a sidecar, and a puppet, that may trace nobody who does not want it. Needs root, and `setpriv`.
+    #[track_caller]
+    pub fn start_without_trace(settings: &Settings) -> Self {
+        let mut command = Command::new("setpriv");
+        command.args(["--bounding-set", "-sys_ptrace", "--"]).arg(binary("shard-watchdog"));
+        Self::start_by(command, settings)
+    }
+
+    #[track_caller]
+    fn start_by(mut command: Command, settings: &Settings) -> Self {
         sweep::adopt_orphans();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let sidecar = Sidecar::configure(folder.path(), "puppet", THREAD, settings);
         let port = api::free_address();
         let mark = format!("puppet-{}-{}", std::process::id(), port.port());
-        let mut command = Command::new(binary("shard-watchdog"));
         command.args(["supervise", "--config"]).arg(&sidecar.config).arg("--");
         command.arg(binary("puppet")).arg("target").arg(&sidecar.heartbeat).arg(port.to_string());
         command.env("SHARD_WATCHDOG_THREAD_EVENTS", &settings.thread_events).env(sweep::MARK, &mark);

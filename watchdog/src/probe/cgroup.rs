@@ -1,9 +1,12 @@
-//! What the process's cgroup says of throttling, for version 1 (`cpu.stat` of the `cpu` controller) and version 2.
+//! What the process's cgroup says of throttling, for version 1 (`cpu.stat` of the `cpu` controller) and version 2, and of
+//! freezing ([`freezer`]).
 //!
 //! An ancestor's throttling shows only in the ancestor, so all of them are read, as far as they can be seen from here. Finding
 //! them takes locks that every move between cgroups takes, so it is done on the adopter's thread; the loop reads open files.
 //! The counters are of all CPUs together and lag behind, so no time is ever taken from them: that they grow says that the
 //! process is being throttled, and nothing else.
+
+pub mod freezer;
 
 use std::io::BufReader;
 use std::os::fd::OwnedFd;
@@ -15,8 +18,19 @@ use rustix::fs::{CWD, Mode, OFlags};
 
 use crate::observation::ThrottleObservation;
 
+use freezer::Freezer;
+
 /// Levels of the tree that are read, from the process's own cgroup up. Kubernetes has five.
 const MOST_LEVELS: usize = 16;
+
+/// The files of one process's cgroups, open.
+#[derive(Debug)]
+pub struct Cgroups {
+    /// What they say of throttling.
+    pub cpu_stat: CpuStat,
+    /// What they say of freezing.
+    pub freezer: Freezer,
+}
 
 /// The `cpu.stat` files of one process's cgroup and of all above it, open.
 #[derive(Debug)]
@@ -24,7 +38,10 @@ pub struct CpuStat(Vec<OwnedFd>);
 
 /// Where those files are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Place(Vec<PathBuf>);
+pub struct Place {
+    cpu_stat: Vec<PathBuf>,
+    freezer: freezer::Place,
+}
 
 impl Place {
     /// Finds them for the process whose folder in `/proc` is `proc_dir`; `own` is the folder of this process, whose mounts
@@ -34,15 +51,18 @@ impl Place {
         let groups = open(proc_dir.join("cgroup")).and_then(|file| ProcessCGroups::from_buf_read(file).ok());
         let mounts = open(own.join("mountinfo")).and_then(|file| MountInfos::from_buf_read(file).ok());
         let (Some(groups), Some(mounts)) = (groups, mounts) else { return Self::default() };
-        let mut files = Vec::new();
+        let mut place = Self::default();
         for group in &groups.0 {
+            let has = |wanted: &str| group.controllers.iter().any(|controller| controller == wanted);
             let unified = group.hierarchy == 0;
-            if !unified && !group.controllers.iter().any(|controller| controller == "cpu") {
+            let (cpu, freezer) = (unified || has("cpu"), unified || has("freezer"));
+            if !cpu && !freezer {
                 continue;
             }
+            let controller = if cpu { "cpu" } else { "freezer" };
             let mounted = mounts.0.iter().find(|mount| match unified {
                 true => mount.fs_type == "cgroup2",
-                false => mount.fs_type == "cgroup" && mount.super_options.contains_key("cpu"),
+                false => mount.fs_type == "cgroup" && mount.super_options.contains_key(controller),
             });
             let Some(mount) = mounted else { continue };
             // Only what lies below the root of the mount can be seen.
@@ -51,17 +71,28 @@ impl Place {
                 continue;
             }
             let levels = below.ancestors().take(MOST_LEVELS);
-            files.extend(levels.map(|level| mount.mount_point.join(level).join("cpu.stat")));
+            let levels: Vec<_> = levels.map(|level| mount.mount_point.join(level)).collect();
+            if cpu {
+                place.cpu_stat.extend(levels.iter().map(|level| level.join("cpu.stat")));
+            }
+            if freezer {
+                place.freezer.add(&levels, unified);
+            }
         }
-        Self(files)
+        place
     }
 
     /// Opens those that exist: the root of a tree has none.
-    pub fn open(&self) -> CpuStat {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
-        let opened = self.0.iter().map(|path| rustix::fs::openat(CWD, path, flags, Mode::empty()));
-        CpuStat(opened.filter_map(Result::ok).collect())
+    pub fn open(&self) -> Cgroups {
+        let opened = self.cpu_stat.iter().filter_map(|path| open(path));
+        Cgroups { cpu_stat: CpuStat(opened.collect()), freezer: self.freezer.open() }
     }
+}
+
+/// Opens one file to be read again and again.
+fn open(path: &Path) -> Option<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
+    rustix::fs::openat(CWD, path, flags, Mode::empty()).ok()
 }
 
 impl CpuStat {
@@ -98,7 +129,7 @@ mod tests {
     use super::*;
 
     /// A tree in a folder: what `/proc/PID/cgroup` and `mountinfo` say (`TREE` is the folder), and files below it.
-    fn tree(cgroup: &str, mountinfo: &str, files: &[(&str, &str)]) -> (tempfile::TempDir, Place) {
+    pub(super) fn tree(cgroup: &str, mountinfo: &str, files: &[(&str, &str)]) -> (tempfile::TempDir, Place) {
         let root = tempfile::tempdir().expect("a folder");
         let write = |path: &str, text: &str| {
             let path = root.path().join(path);
@@ -127,7 +158,7 @@ mod tests {
             ],
         );
         let sum = ThrottleObservation { periods: 7, time_ns: 1_300 };
-        assert_eq!(place.open().read(), Some(sum));
+        assert_eq!(place.open().cpu_stat.read(), Some(sum));
     }
 
     #[test]
@@ -142,7 +173,7 @@ mod tests {
                 ("unified/cpu.stat", "usage_usec 5\nuser_usec 3\n"),
             ],
         );
-        assert_eq!(place.open().read(), Some(ThrottleObservation { periods: 4, time_ns: 27_000 }));
+        assert_eq!(place.open().cpu_stat.read(), Some(ThrottleObservation { periods: 4, time_ns: 27_000 }));
     }
 
     #[test]
@@ -150,10 +181,10 @@ mod tests {
         let mounts = "41 31 0:38 /pod TREE/unified rw,relatime - cgroup2 cgroup2 rw\n";
         let files = [("unified/box/cpu.stat", "nr_throttled 1\nthrottled_usec 20\n")];
         let (_root, inside) = tree("0::/pod/box\n", mounts, &files);
-        assert_eq!(inside.open().read(), Some(ThrottleObservation { periods: 1, time_ns: 20_000 }));
+        assert_eq!(inside.open().cpu_stat.read(), Some(ThrottleObservation { periods: 1, time_ns: 20_000 }));
         for outside in ["0::/elsewhere\n", "0::/pod/../box\n", "garbage", ""] {
             let (_root, place) = tree(outside, mounts, &files);
-            assert_eq!(place.open().read(), None, "{outside:?}");
+            assert_eq!(place.open().cpu_stat.read(), None, "{outside:?}");
         }
     }
 
@@ -161,6 +192,8 @@ mod tests {
     fn this_machine_tells_of_the_process_that_asks() {
         // Whatever its cgroups are, this neither fails nor waits.
         let own = Path::new("/proc/self");
-        let _ = Place::find(own, own).open().read();
+        let opened = Place::find(own, own).open();
+        let _ = opened.cpu_stat.read();
+        assert!(!opened.freezer.is_frozen(), "whoever asks is not frozen");
     }
 }

@@ -219,6 +219,9 @@ impl TaskDir {
         match name.trim() {
             "" | "0" => None,
             name if name.contains("freezer") || name.contains("refrigerator") => Some(WaitChannel::Frozen),
+            // The trap of the new freezer, where the compiler has made it part of its caller, which sleeps nowhere else but stopped or
+            // traced.
+            "get_signal" if state == TaskState::Sleeping => Some(WaitChannel::Frozen),
             // A task that sleeps in one of these is frozen where it lies (Linux 6.1+): its state turns into `D`, its wait
             // channel stays. Without the freezer none of them is ever uninterruptible.
             name if state == TaskState::DiskSleep
@@ -309,6 +312,8 @@ mod tests {
     fn a_task_that_the_freezer_holds_is_told_from_one_that_waits_for_a_disk() {
         assert_eq!(waits('D', "__refrigerator"), Some(WaitChannel::Frozen));
         assert_eq!(waits('S', "do_freezer_trap"), Some(WaitChannel::Frozen));
+        assert_eq!(waits('S', "get_signal"), Some(WaitChannel::Frozen));
+        assert_eq!(waits('T', "get_signal"), Some(WaitChannel::Other), "stopped");
         // Frozen where it slept.
         for place in ["futex_do_wait", "hrtimer_nanosleep", "do_epoll_wait", "unix_stream_data_wait"] {
             assert_eq!(waits('D', place), Some(WaitChannel::Frozen), "{place}");

@@ -1,0 +1,234 @@
+//! Whether the process's cgroup is frozen, for version 1 (`freezer.state`) and version 2 (`cgroup.events`, `cgroup.freeze`).
+//!
+//! A thread that the freezer holds says so itself by the place in the kernel where it sleeps. Where the kernel hides that place,
+//! or gives it a name that nobody has met, one that the freezer of version 2 holds looks like one that hangs: then its cgroup is
+//! asked. Nothing is read for a thread that makes progress, runs, or waits for a lock.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use crate::observation::{TaskObservation, TaskState, ThreadObservation, WaitChannel};
+
+/// What is read of one file: `cgroup.events`, the longest of them, has two lines.
+const LONGEST: usize = 256;
+
+/// The files that say it, open.
+#[derive(Debug)]
+pub struct Freezer(Vec<(Says, OwnedFd)>);
+
+/// Where those files are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place(Vec<(Says, PathBuf)>);
+
+/// What kind of file it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Says {
+    /// `cgroup.events`: a line `frozen 1` once all that is in the cgroup stands still, whichever cgroup above it was frozen.
+    Events,
+    /// `cgroup.freeze`: `1` from the order on, in the cgroup that was given it. A task that waits for a disk keeps its cgroup from
+    /// being frozen for as long, while all others in it are held already.
+    Order,
+    /// `freezer.state`: `FROZEN`, and `FREEZING` until all stand still, whichever cgroup above it was frozen.
+    State,
+}
+
+impl Place {
+    /// Adds those of one hierarchy, by the folders of the process's own cgroup and of those above it.
+    pub(super) fn add(&mut self, levels: &[PathBuf], unified: bool) {
+        let own = levels.first();
+        if unified {
+            self.0.extend(own.map(|own| (Says::Events, own.join("cgroup.events"))));
+            self.0.extend(levels.iter().map(|level| (Says::Order, level.join("cgroup.freeze"))));
+        } else {
+            self.0.extend(own.map(|own| (Says::State, own.join("freezer.state"))));
+        }
+    }
+
+    /// Opens those that exist: the root of a tree has none, nor has Linux before 5.2 in version 2.
+    pub(super) fn open(&self) -> Freezer {
+        Freezer(self.0.iter().filter_map(|(says, path)| Some((*says, super::open(path)?))).collect())
+    }
+}
+
+impl Freezer {
+    /// Whether somebody has frozen the cgroup, or is about to. What cannot be read or understood is no.
+    pub fn is_frozen(&self) -> bool {
+        self.0.iter().any(|(says, file)| {
+            let mut text = [0; LONGEST];
+            let read = rustix::io::pread(file, &mut text[..], 0).unwrap_or_default();
+            // What fills all of it may go on.
+            text.get(..read).filter(|text| text.len() < LONGEST).is_some_and(|text| says.frozen(text))
+        })
+    }
+
+    /// Says of each thread that stands still, and of its workers, that the freezer holds it, if its cgroup is frozen and its
+    /// place in the kernel leaves that open.
+    pub fn name(&self, threads: &mut [ThreadObservation]) {
+        let tasks = threads.iter_mut().flat_map(|thread| {
+            let workers = thread.workers.iter_mut().filter_map(|worker| worker.task.as_mut());
+            thread.task.iter_mut().chain(workers)
+        });
+        let mut asked = None;
+        for task in tasks.filter(|task| is_open(task)) {
+            // After the threads, so that whoever the freezer held when it was looked at is not told free, but for a thaw in between.
+            if !*asked.get_or_insert_with(|| self.is_frozen()) {
+                return;
+            }
+            task.wait = Some(WaitChannel::Frozen);
+        }
+    }
+}
+
+/// Whether the freezer may hold it without `wchan` saying so: one that it found at a lock it has woken, or `wchan` says so.
+const fn is_open(task: &TaskObservation) -> bool {
+    matches!(task.state, TaskState::Sleeping | TaskState::DiskSleep)
+        && matches!(task.wait, None | Some(WaitChannel::Other))
+}
+
+impl Says {
+    fn frozen(self, text: &[u8]) -> bool {
+        match self {
+            Self::Events => text.split(|byte| *byte == b'\n').any(|line| line == b"frozen 1"),
+            Self::Order => text.trim_ascii() == b"1",
+            Self::State => matches!(text.trim_ascii(), b"FROZEN" | b"FREEZING"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::observation::{Claim, Presence, WorkerObservation};
+    use crate::probe::cgroup::tests::tree;
+
+    const UNIFIED: &str = "41 31 0:38 / TREE/unified rw,relatime - cgroup2 cgroup2 rw\n";
+    const HYBRID: &str = "32 31 0:29 / TREE/freezer rw,relatime - cgroup cgroup rw,freezer\n\
+                          41 31 0:38 / TREE/unified rw,relatime - cgroup2 cgroup2 rw\n";
+
+    /// Whether it is frozen in a tree of these files.
+    fn frozen(cgroup: &str, mounts: &str, files: &[(&str, &str)]) -> bool {
+        let (_root, place) = tree(cgroup, mounts, files);
+        place.open().freezer.is_frozen()
+    }
+
+    /// The same for version 2, by what its own two files say; `None`: there is none.
+    fn unified(events: Option<&str>, order: Option<&str>) -> bool {
+        let files = [("unified/pod/box/cgroup.events", events), ("unified/pod/box/cgroup.freeze", order)];
+        let files: Vec<_> = files.into_iter().filter_map(|(path, text)| Some((path, text?))).collect();
+        frozen("0::/pod/box\n", UNIFIED, &files)
+    }
+
+    #[test]
+    fn version_2_is_frozen_from_the_order_on_and_by_any_cgroup_above() {
+        let thawed = Some("populated 1\nfrozen 0\n");
+        assert!(!unified(thawed, Some("0\n")));
+        assert!(unified(Some("populated 1\nfrozen 1\n"), Some("0\n")), "by one above, out of sight perhaps");
+        assert!(unified(thawed, Some("1\n")), "held back by a task that waits for a disk");
+        let above = [
+            ("unified/pod/box/cgroup.events", "populated 1\nfrozen 0\n"),
+            ("unified/pod/box/cgroup.freeze", "0\n"),
+            ("unified/pod/cgroup.freeze", "1\n"),
+        ];
+        assert!(frozen("0::/pod/box\n", UNIFIED, &above));
+        // A sister's own is none of its business.
+        let sister = [("unified/pod/other/cgroup.events", "frozen 1\n")];
+        assert!(!frozen("0::/pod/box\n", UNIFIED, &sister));
+    }
+
+    #[test]
+    fn version_1_tells_of_those_above_in_its_own_file_also_beside_version_2() {
+        let version_1 = |state: &str| {
+            let files = [
+                ("freezer/box/freezer.state", state),
+                ("unified/user/cgroup.events", "populated 1\nfrozen 0\n"),
+            ];
+            frozen("6:freezer:/box\n0::/user\n", HYBRID, &files)
+        };
+        assert!(version_1("FROZEN\n") && version_1("FREEZING\n"));
+        assert!(!version_1("THAWED\n") && !version_1("FROZEN?\n") && !version_1(""));
+        let files = [
+            ("freezer/box/freezer.state", "THAWED\n"),
+            ("unified/user/cgroup.events", "populated 1\nfrozen 1\n"),
+        ];
+        assert!(frozen("6:freezer:/box\n0::/user\n", HYBRID, &files), "by the other one");
+    }
+
+    #[test]
+    fn what_is_missing_or_no_word_of_the_kernel_is_not_frozen() {
+        assert!(!unified(None, None), "Linux before 5.2, or a cgroup that is gone");
+        let huge = "populated 1\nfrozen 1\n".repeat(LONGEST);
+        for garbage in ["", "1", "frozen", "frozen 10", "frozen 1 ", "unfrozen 1", "\0\u{fffd}", &huge] {
+            assert!(!unified(Some(garbage), Some("2")), "{garbage:?}");
+        }
+        assert!(!unified(Some("frozen 0\n"), Some(&"1".repeat(LONGEST))));
+        assert!(!frozen("0::/pod/../box\n", UNIFIED, &[("unified/box/cgroup.events", "frozen 1\n")]));
+    }
+
+    #[test]
+    fn a_file_that_changes_is_read_anew() {
+        let files = [("unified/box/cgroup.events", "populated 1\nfrozen 0\n")];
+        let (root, place) = tree("0::/box\n", UNIFIED, &files);
+        let freezer = place.open().freezer;
+        assert!(!freezer.is_frozen());
+        std::fs::write(root.path().join("unified/box/cgroup.events"), "populated 1\nfrozen 1\n").unwrap();
+        assert!(freezer.is_frozen());
+        std::fs::remove_dir_all(root.path().join("unified")).unwrap();
+        assert!(freezer.is_frozen(), "an open file of it is read as ever, until the adopter brings another");
+        assert!(!place.open().freezer.is_frozen());
+    }
+
+    const fn task(state: TaskState, wait: Option<WaitChannel>) -> TaskObservation {
+        TaskObservation { state, cpu_ns: Some(1), run_delay_ns: Some(1), wait }
+    }
+
+    /// Where a thread, and the worker of another, are said to sleep in a cgroup that is frozen or not.
+    fn named(frozen: bool, seen: TaskObservation) -> Option<WaitChannel> {
+        let events = if frozen { "frozen 1\n" } else { "frozen 0\n" };
+        let (_root, place) = tree("0::/box\n", UNIFIED, &[("unified/box/cgroup.events", events)]);
+        let thread = |task, workers| ThreadObservation {
+            slot: 0,
+            generation: 1,
+            name: Arc::from("exec-s0"),
+            tid: 7,
+            claim: Claim::Live,
+            presence: Presence::Present,
+            activity: 1,
+            progress: 0,
+            work_key: 0,
+            attempt: 0,
+            deadline_ns: 0,
+            task,
+            workers,
+        };
+        let worker =
+            WorkerObservation { lane: 1, generation: 1, presence: Presence::Present, task: Some(seen) };
+        let running = task(TaskState::Running, None);
+        let mut threads =
+            [thread(None, Vec::new()), thread(Some(seen), Vec::new()), thread(Some(running), vec![worker])];
+        place.open().freezer.name(&mut threads);
+        assert_eq!(threads[0].task, None, "nobody has asked about one that makes progress");
+        assert_eq!(threads[2].task, Some(running), "whoever runs is not frozen");
+        let wait = threads[1].task.and_then(|task| task.wait);
+        assert_eq!(threads[2].workers[0].task.and_then(|task| task.wait), wait, "its worker likewise");
+        wait
+    }
+
+    #[test]
+    fn in_a_frozen_cgroup_whoever_sleeps_nobody_knows_where_is_frozen() {
+        use TaskState::{DiskSleep, Running, Sleeping, Stopped, Traced};
+        for state in [Sleeping, DiskSleep] {
+            for wait in [None, Some(WaitChannel::Other)] {
+                assert_eq!(named(true, task(state, wait)), Some(WaitChannel::Frozen), "{state:?} {wait:?}");
+                assert_eq!(named(false, task(state, wait)), wait, "{state:?} {wait:?}");
+            }
+        }
+        // What they say is enough.
+        assert_eq!(named(true, task(Sleeping, Some(WaitChannel::Futex))), Some(WaitChannel::Futex));
+        assert_eq!(named(false, task(Sleeping, Some(WaitChannel::Frozen))), Some(WaitChannel::Frozen));
+        for state in [Running, Stopped, Traced] {
+            assert_eq!(named(true, task(state, None)), None, "{state:?}");
+        }
+    }
+}

@@ -18,6 +18,7 @@ use crate::watch::hand::KillAnswer;
 
 const LONG: Duration = Duration::from_secs(20);
 const TOKEN: &str = "c2hhcmQtd2F0Y2hkb2ct";
+const POISON: u64 = 19_000_000;
 const PAUSE: &str = r#"{"for": "10m", "reason": "ticket 4711"}"#;
 
 struct Running {
@@ -28,7 +29,8 @@ struct Running {
     told: Option<JoinHandle<Vec<String>>>,
 }
 
-/// A sidecar whose loop kills once and has a pause in force from the first to the second order about one.
+/// A sidecar whose loop kills once, has a pause in force from the first to the second order about one, and has two pieces of work in
+/// a crash loop.
 fn running(token: bool, answers: bool) -> Running {
     let folder = tempfile::tempdir().unwrap();
     let mut config = sample::config(folder.path());
@@ -52,6 +54,7 @@ fn running(token: bool, answers: bool) -> Running {
     let told = std::thread::spawn(move || {
         let mut told = Vec::new();
         let (mut pause, mut killed, mut unanswered) = (None, false, Vec::new());
+        let mut poison = vec![POISON, POISON + 1];
         while !stopped.load(Ordering::Relaxed) {
             match inbox.take() {
                 Some(order) if !answers => unanswered.push(order),
@@ -69,6 +72,12 @@ fn running(token: bool, answers: bool) -> Running {
                     let sent = KillAnswer::Sent { signal: "SIGKILL", target };
                     let already = KillAnswer::Already(target);
                     answer.send(if std::mem::replace(&mut killed, true) { already } else { sent }).unwrap();
+                }
+                Some(Command::Clear(key, answer)) => {
+                    told.push(format!("clear {key:?}"));
+                    let cleared: Vec<u64> =
+                        poison.extract_if(.., |known| key.is_none_or(|key| key == *known)).collect();
+                    answer.send(cleared).unwrap();
                 }
                 Some(_) => {}
                 None => std::thread::sleep(Duration::from_millis(1)),
@@ -128,9 +137,32 @@ fn the_socket_takes_orders_and_says_what_came_of_them() {
 }
 
 #[test]
+fn what_is_cleared_is_the_work_that_was_named_or_all_of_it() {
+    let running = running(true, true);
+    let clear = |body: &str| post(&running.socket(), "/api/v1/clear", body, None);
+    let (code, said) = clear(r#"{"key": 19000000}"#);
+    assert_eq!((code, &said["cleared"]), (200, &serde_json::json!([POISON])), "{said}");
+    assert!(said["message"].as_str().unwrap().contains("work 19000000 is killed for again"), "{said}");
+    let (code, said) = clear(r#"{"key": 19000000}"#);
+    assert_eq!((code, &said["cleared"]), (200, &serde_json::json!([])), "{said}");
+    assert!(said["message"].as_str().unwrap().contains("was in no crash loop"), "{said}");
+    // No word about a key means all of it, and the token is as good as the socket.
+    let (code, said) = post(&running.listen(), "/api/v1/clear", "", Some(TOKEN));
+    assert_eq!((code, &said["cleared"]), (200, &serde_json::json!([POISON + 1])), "{said}");
+    let (code, said) = clear("{}");
+    assert!(code == 200 && said["message"].as_str().unwrap().contains("no work was in"), "{said}");
+    for bad in [r#"{"key": 0}"#, r#"{"key": -1}"#, r#"{"key": "7"}"#, r#"{"kye": 7}"#, "7", "x"] {
+        let (code, said) = clear(bad);
+        assert!(code == 400 && said["error"].is_string(), "{bad}: {code} {said}");
+    }
+    let one = format!("clear Some({POISON})");
+    assert_eq!(running.told(), [one.as_str(), &one, "clear None", "clear None"]);
+}
+
+#[test]
 fn an_address_takes_orders_with_the_token_and_from_nobody_else() {
     let closed = running(false, true);
-    for path in ["/api/v1/pause", "/api/v1/resume", "/api/v1/kill"] {
+    for path in ["/api/v1/pause", "/api/v1/resume", "/api/v1/kill", "/api/v1/clear"] {
         let (code, said) = post(&closed.listen(), path, PAUSE, Some(TOKEN));
         assert_eq!(code, 403, "{said}");
         assert!(said["error"].as_str().unwrap().contains("--socket PATH"), "the next step: {said}");

@@ -17,6 +17,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use shard_watchdog::act::budget::Past;
 use shard_watchdog::clock::{Monotonic, WallAnchor};
+use shard_watchdog::judge::crash_loop::CrashLoops;
 use shard_watchdog::observation::{
     ChannelObservation, Claim, Declared, Observation, Presence, ProcessObservation, Survivors,
     TaskObservation, TaskState, ThreadObservation, ThrottleObservation, WaitChannel, WorkerObservation,
@@ -149,6 +150,18 @@ enum Change {
     Traffic(Index, u64),
     Deadline(Index, u64),
     Suspend(u64),
+    Deaths(Box<CrashLoops>),
+    Clear(Option<u64>),
+}
+
+/// Work of few keys, so that it is met again.
+fn work() -> impl Strategy<Value = u64> {
+    prop_oneof![4 => 0..9_u64, 1 => any::<u64>()]
+}
+
+/// More of it than is remembered, now and then.
+fn deaths() -> impl Strategy<Value = CrashLoops> {
+    (vec(work(), 0..20), vec(work(), 0..20)).prop_map(|(deaths, keys)| CrashLoops::remembered(&deaths, &keys))
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -162,22 +175,46 @@ fn change() -> impl Strategy<Value = Change> {
         2 => (any::<Index>(), counter()).prop_map(|(place, to)| Change::Traffic(place, to)),
         2 => (any::<Index>(), counter()).prop_map(|(place, to)| Change::Deadline(place, to)),
         1 => counter().prop_map(Change::Suspend),
+        1 => deaths().prop_map(|deaths| Change::Deaths(Box::new(deaths))),
+        1 => option::of(1..9_u64).prop_map(Change::Clear),
     ]
 }
 
+/// What the recorder is given.
+#[derive(Clone, Debug)]
+enum Given {
+    Look(Observation),
+    /// What the judge knows of deaths from the look before on.
+    Known(CrashLoops),
+    /// Which work a person cleared, and what the judge knows after that.
+    Cleared(Option<u64>, CrashLoops),
+}
+
+type History = Vec<(Monotonic, Given)>;
+
 /// Looks between 1 ms and 2 s apart: some begin another chunk.
-fn history() -> impl Strategy<Value = Vec<Observation>> {
+fn history() -> impl Strategy<Value = History> {
     vec((1..2_000_u64, change()), 1..40).prop_map(|steps| {
         let mut now = Observation { at: BEGAN, ..Observation::default() };
-        let looks = steps.into_iter().map(|(after, change)| {
+        let mut known = CrashLoops::NONE;
+        let mut given = Vec::new();
+        for (after, change) in steps {
             now.at.0 += after * MILLI;
-            apply(&mut now, change);
-            now.clone()
-        });
+            match change {
+                Change::Deaths(deaths) => {
+                    known = *deaths;
+                    given.push((now.at, Given::Known(known)));
+                }
+                Change::Clear(key) => {
+                    known.clear(key);
+                    given.push((now.at, Given::Cleared(key, known)));
+                }
+                change => apply(&mut now, change),
+            }
+            given.push((now.at, Given::Look(now.clone())));
+        }
         // What is longer than the ring keeps is another test's concern.
-        let looks: Vec<_> = looks.collect();
-        let last = looks.last().unwrap().at;
-        looks.into_iter().filter(|seen| last.0 - seen.at.0 < 50_000 * MILLI).collect()
+        given.into_iter().filter(|(at, _)| now.at.0 - at.0 < 50_000 * MILLI).collect()
     })
 }
 
@@ -200,10 +237,20 @@ fn past() -> Past {
     Past { ages: vec![Duration::from_secs(9_000), Duration::from_nanos(1)], cut: true }
 }
 
-fn recorded(history: &[Observation]) -> Vec<u8> {
+fn give(recorder: &mut Recorder, history: &[(Monotonic, Given)]) {
+    for (at, given) in history {
+        match given {
+            Given::Look(seen) => recorder.look(seen),
+            Given::Known(known) => recorder.remember(known),
+            Given::Cleared(key, known) => recorder.cleared(*at, *key, known),
+        }
+    }
+}
+
+fn recorded(history: &[(Monotonic, Given)]) -> Vec<u8> {
     let mut recorder = Recorder::new(BEGAN, past(), true);
-    history.iter().for_each(|seen| recorder.look(seen));
-    let at = history.last().map_or(BEGAN, |seen| seen.at);
+    give(&mut recorder, history);
+    let at = history.last().map_or(BEGAN, |(at, _)| *at);
     file::write(&recorder.excerpt(at), "0", &WallAnchor::now())
 }
 
@@ -211,26 +258,78 @@ fn parsed(bytes: &[u8]) -> Result<Recording, RecordingError> {
     Recording::parse(bytes.to_vec(), Path::new("recording"))
 }
 
-/// Every look that can be read, and what cannot.
-fn read(recording: &Recording) -> (Vec<String>, Vec<String>) {
+/// What can be read of a recording, and what cannot.
+#[derive(Debug, Default, PartialEq)]
+struct Told {
+    /// Looks, and work that was cleared.
+    happened: Vec<String>,
+    /// How many of these came before each beginning of a chunk, and what was known by then.
+    chunks: Vec<(usize, Option<Deaths>)>,
+    problems: Vec<String>,
+}
+
+/// Deaths and keys.
+type Deaths = (Vec<u64>, Vec<u64>);
+
+fn read(recording: &Recording) -> Told {
     let mut records = recording.records();
-    let mut looks = Vec::new();
+    let mut told = Told::default();
     while let Some(record) = records.next() {
-        if record == Record::Look {
-            looks.push(format!("{:?}", records.seen()));
+        let before = told.happened.len();
+        match record {
+            Record::Look => told.happened.push(format!("{:?}", records.seen())),
+            Record::Cleared { at, key } => told.happened.push(cleared(at, key)),
+            Record::Key { .. } => told.chunks.push((before, None)),
+            Record::Known(known) => match told.chunks.last_mut() {
+                Some((at, place @ None)) if *at == before => *place = Some(listed(&known)),
+                _ => told.problems.push("what was known does not stand behind a key".to_owned()),
+            },
+            other => told.problems.push(format!("nobody has given {other:?}")),
         }
     }
-    (looks, records.problems())
+    told.problems.extend(records.problems());
+    told
+}
+
+fn cleared(at: Monotonic, key: Option<u64>) -> String {
+    format!("cleared {key:?} at {at:?}")
+}
+
+fn listed(known: &CrashLoops) -> Deaths {
+    (known.deaths().to_vec(), known.keys().to_vec())
+}
+
+/// What should be read of `history`: all that happened, and what was known before each of these.
+fn expected(history: &[(Monotonic, Given)]) -> (Vec<String>, Vec<Option<Deaths>>) {
+    let mut known = CrashLoops::NONE;
+    let mut all = (Vec::new(), Vec::new());
+    for (at, given) in history {
+        let (happened, after) = match given {
+            Given::Look(seen) => (Some(format!("{seen:?}")), known),
+            Given::Known(after) => (None, *after),
+            Given::Cleared(key, after) => (Some(cleared(*at, *key)), *after),
+        };
+        if let Some(happened) = happened {
+            all.0.push(happened);
+            all.1.push((known != CrashLoops::NONE).then(|| listed(&known)));
+        }
+        known = after;
+    }
+    all
 }
 
 proptest! {
     #[test]
     fn what_was_seen_comes_back_as_it_was(history in history()) {
         let recording = parsed(&recorded(&history)).unwrap();
-        let (looks, problems) = read(&recording);
-        let expected: Vec<String> = history.iter().map(|seen| format!("{seen:?}")).collect();
+        let Told { happened, chunks, problems } = read(&recording);
+        let (expected, known) = expected(&history);
         prop_assert_eq!(problems, Vec::<String>::new());
-        prop_assert_eq!(looks, expected);
+        prop_assert_eq!(happened, expected);
+        prop_assert!(!chunks.is_empty());
+        for (at, told) in chunks {
+            prop_assert_eq!(&told, &known[at], "before look {}", at);
+        }
         let facts = &recording.header().facts;
         prop_assert_eq!((facts.began, &facts.past, facts.dropped), (BEGAN, &past(), 0));
     }
@@ -242,9 +341,12 @@ proptest! {
         let whole = recorded(&history);
         let cut = cut.index(whole.len());
         let Ok(recording) = parsed(&whole[..cut]) else { return Ok(()) };
-        let (looks, problems) = read(&recording);
-        let expected: Vec<String> = history.iter().map(|seen| format!("{seen:?}")).collect();
-        prop_assert!(expected.starts_with(&looks));
+        let Told { happened, chunks, problems } = read(&recording);
+        let (expected, known) = expected(&history);
+        prop_assert!(expected.starts_with(&happened));
+        for (at, told) in chunks.into_iter().filter(|(_, told)| told.is_some()) {
+            prop_assert_eq!(&told, &known[at]);
+        }
         prop_assert!(!problems.is_empty(), "{} of {} bytes", cut, whole.len());
     }
 
@@ -254,7 +356,7 @@ proptest! {
         let place = place.index(bytes.len());
         bytes[place] ^= by;
         // A changed length or checksum counts, too.
-        let found = parsed(&bytes).map_or(true, |recording| !read(&recording).1.is_empty());
+        let found = parsed(&bytes).map_or(true, |recording| !read(&recording).problems.is_empty());
         prop_assert!(found, "byte {}", place);
     }
 
@@ -276,7 +378,7 @@ proptest! {
         history in history(), places in vec((any::<Index>(), any::<u8>()), 1..8),
     ) {
         let mut recorder = Recorder::new(BEGAN, Past::default(), false);
-        history.iter().for_each(|seen| recorder.look(seen));
+        give(&mut recorder, &history);
         for chunk in recorder.excerpt(BEGAN).chunks {
             let mut bytes = chunk.to_vec();
             for (place, byte) in &places {
@@ -292,7 +394,8 @@ proptest! {
 
 #[test]
 fn what_is_no_recording_is_refused_with_the_reason() {
-    let whole = recorded(&[Observation { at: BEGAN, ..Observation::default() }]);
+    let nothing = Observation { at: BEGAN, ..Observation::default() };
+    let whole = recorded(&[(BEGAN, Given::Look(nothing))]);
     let refused = |bytes: &[u8]| parsed(bytes).unwrap_err().to_string();
     assert!(refused(b"{}").contains("is not a recording"));
     let mut newer = whole.clone();
@@ -357,7 +460,7 @@ fn a_minute_of_a_busy_shard_fits_into_the_ring() {
     let bytes = file::write(&recorder.excerpt(now.at), "0", &WallAnchor::now());
     println!("a minute is {} bytes, an hour {} MiB", bytes.len(), (bytes.len() * 60) >> 20);
     assert_eq!(recorder.dropped(), 0);
-    let (looks, problems) = read(&parsed(&bytes).unwrap());
-    assert_eq!((looks.len(), problems.len()), (60 * 250, 0));
+    let Told { happened, problems, .. } = read(&parsed(&bytes).unwrap());
+    assert_eq!((happened.len(), problems.len()), (60 * 250, 0));
     assert!(bytes.len() < 2 << 20, "{}", bytes.len());
 }

@@ -557,3 +557,15 @@ fn a_process_with_an_empty_channel_rests_and_one_with_a_waiting_message_does_not
     let decision = history.pass(LOOK);
     assert_eq!(decision.look_at, history.now.at.plus(history.policy.look_every()));
 }
+
+#[test]
+fn a_condemnation_stands_while_nobody_receives_and_is_lifted_when_nobody_can_tell() {
+    let mut history = History::begin(On::Kill);
+    history.send(3);
+    assert!(history.run(2 * MAX_AGE).condemned);
+    for _ in 0..10 {
+        assert!(history.pass(LOOK).condemned);
+    }
+    history.process().segment_readable = false;
+    assert!(!history.pass(LOOK).condemned);
+}

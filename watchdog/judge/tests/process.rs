@@ -201,3 +201,56 @@ fn an_end_names_who_was_at_work_and_rather_who_said_at_what() {
     history.pass(LOOK);
     assert_eq!(named_thread(&history).as_deref(), Some("exec-s1"));
 }
+
+#[test]
+fn a_stop_is_condemned_for_as_long_as_it_lasts_and_a_config_has_it_so() {
+    let ends: [(&str, fn(&mut AtWork)); 2] = [
+        ("it runs again", |history| history.process().leader = Some(TaskState::Sleeping)),
+        ("a reload says otherwise", |history| {
+            history.policy.stopped_kills = false;
+            history.judge.rules_changed(&history.policy);
+        }),
+    ];
+    for (what, end) in ends {
+        let mut history = AtWork::begin(0);
+        history.thread().activity += 1;
+        history.progress();
+        history.process().leader = Some(TaskState::Stopped);
+        assert!(history.run(STOPPED_AT_MOST + 2 * LOOK).condemned);
+        for _ in 0..10 {
+            assert!(history.pass(LOOK).condemned, "{what}");
+        }
+        end(&mut history);
+        assert!(!history.pass(LOOK).condemned, "{what}");
+        assert_eq!(history.noted(|note| matches!(note, Note::Lifted { .. })), 1, "{what}");
+    }
+}
+
+#[test]
+fn what_a_person_asks_for_tells_who_was_at_work_and_no_other() {
+    let mut history = AtWork::begin(0);
+    with_second(&mut history, 0);
+    history.pass(LOOK);
+    history.judge.request("a person");
+    history.pass(LOOK);
+    let told = &history.incarnation().condemned().unwrap().observations;
+    assert_eq!(told.len(), 2, "{told:#?}");
+    assert!(told[1].contains("exec-s0"), "{told:#?}");
+}
+
+#[test]
+fn it_is_looked_at_soon_again_while_nobody_knows_whether_the_process_goes_on() {
+    let soon = Duration::from_millis(2);
+    let mut history = AtWork::begin(0);
+    history.thread().presence = Presence::Gone;
+    history.process().survivors = Survivors::Alone;
+    assert_eq!(history.pass(LOOK).look_at, history.now.at.plus(soon));
+
+    let mut history = AtWork::begin(0);
+    history.process().leader = Some(TaskState::Zombie);
+    history.process().survivors = Survivors::Alone;
+    assert_eq!(history.pass(LOOK).look_at, history.now.at.plus(soon));
+    history.now.at = history.now.at.plus(soon);
+    assert!(history.look().condemned);
+    assert_eq!(history.reason(), Some(Reason::LeaderGone));
+}

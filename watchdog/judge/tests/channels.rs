@@ -569,3 +569,61 @@ fn a_condemnation_stands_while_nobody_receives_and_is_lifted_when_nobody_can_tel
     history.process().segment_readable = false;
     assert!(!history.pass(LOOK).condemned);
 }
+
+/// A second channel, empty, without a rule.
+fn another() -> ChannelObservation {
+    ChannelObservation { slot: 1, generation: 1, name: Arc::from("other"), sent: 4, received: 4 }
+}
+
+#[test]
+fn of_a_slot_used_again_one_channel_is_known() {
+    let mut history = History::begin(On::Kill);
+    history.now.channels[0].generation = 2;
+    history.pass(LOOK);
+    assert_eq!(history.judge.incarnation().unwrap().channels().len(), 1);
+}
+
+#[test]
+fn a_channel_that_is_not_published_any_more_takes_nothing_from_the_others() {
+    let mut history = History::begin(On::Kill);
+    history.now.channels.push(another());
+    history.send(3);
+    assert!(!history.run(MAX_AGE * 9 / 10).condemned);
+    history.now.channels.pop();
+    assert!(history.run(MAX_AGE * 2 / 10).condemned);
+}
+
+#[test]
+fn channels_are_told_apart_in_whatever_order_they_come() {
+    let mut history = History::begin(On::Kill);
+    history.now.channels.push(another());
+    history.send(3);
+    let began = history.now.at;
+    while history.now.at.since(began) < 2 * MAX_AGE && history.condemned().is_none() {
+        history.now.channels.reverse();
+        history.pass(LOOK);
+    }
+    let condemned = history.condemned().unwrap();
+    assert!(condemned.why.contains("3 messages wait in channel commands"), "{}", condemned.why);
+    assert!(history.now.at.since(began) <= MAX_AGE + 2 * LOOK);
+}
+
+#[test]
+fn a_channel_that_is_too_deep_at_its_first_look_is_told_at_that_look() {
+    let mut history = History::begin(On::Report);
+    (history.now.channels[0].generation, history.now.channels[0].sent) = (2, 500);
+    history.notes.clear();
+    history.pass(LOOK);
+    assert!(history.notes.iter().any(|note| matches!(note, Note::ChannelLate { .. })));
+}
+
+#[test]
+fn a_verdict_tells_of_the_consumers_and_of_no_other_thread() {
+    let mut history = History::begin(On::Kill);
+    history.now.threads.push(thread(1, "net"));
+    history.send(3);
+    assert!(history.run(2 * MAX_AGE).condemned);
+    let told = &history.condemned().unwrap().observations;
+    assert!(told.iter().any(|told| told.contains("consumer exec-s0")), "{told:#?}");
+    assert!(!told.iter().any(|told| told.contains("consumer net")), "{told:#?}");
+}

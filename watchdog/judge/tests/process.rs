@@ -254,3 +254,19 @@ fn it_is_looked_at_soon_again_while_nobody_knows_whether_the_process_goes_on() {
     assert!(history.look().condemned);
     assert_eq!(history.reason(), Some(Reason::LeaderGone));
 }
+
+#[test]
+fn the_loss_of_a_thread_tells_what_it_was_at() {
+    for (working, told) in [(true, "it was at work on 7 (attempt 1)"), (false, "it was idle")] {
+        let mut history = AtWork::begin(0);
+        if !working {
+            history.thread().activity += 1;
+            history.progress();
+        }
+        history.thread().presence = Presence::Gone;
+        history.process().survivors = Survivors::Some;
+        assert!(history.pass(LOOK).condemned);
+        let observations = &history.incarnation().condemned().unwrap().observations;
+        assert!(observations.iter().any(|line| line == told), "{observations:#?}");
+    }
+}

@@ -131,9 +131,8 @@ impl Incarnation {
         let trial = self.channels.iter().find(|trial| Some(trial.key) == channel);
         !trial.is_some_and(|trial| {
             let rule = trial.rule.and_then(|rule| policy.channels.get(rule));
-            trial.depth() > 0
-                && !trial.counted().is_zero()
-                && rule.is_some_and(|rule| rule.kills_after().is_some())
+            // What was received, or drained, has taken back all that was counted.
+            !trial.counted().is_zero() && rule.is_some_and(|rule| rule.kills_after().is_some())
         })
     }
 

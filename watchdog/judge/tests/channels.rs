@@ -627,3 +627,13 @@ fn a_verdict_tells_of_the_consumers_and_of_no_other_thread() {
     assert!(told.iter().any(|told| told.contains("consumer exec-s0")), "{told:#?}");
     assert!(!told.iter().any(|told| told.contains("consumer net")), "{told:#?}");
 }
+
+#[test]
+fn the_verdict_says_whether_it_waits_too_long_or_is_too_deep() {
+    let mut history = History::begin(On::Report);
+    history.send(500);
+    history.pass(LOOK);
+    assert!(history.judge.why().contains("100 are too many"), "{}", history.judge.why());
+    history.run(2 * MAX_AGE);
+    assert!(history.judge.why().contains("longer than 1s"), "{}", history.judge.why());
+}

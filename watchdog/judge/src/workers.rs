@@ -73,9 +73,11 @@ impl Loss {
 impl Workers {
     /// The thread made progress.
     pub fn reset(&mut self) {
-        self.here.clear();
-        let here = core::mem::take(&mut self.here);
-        *self = Self { here, ..Self::default() };
+        let mut here = core::mem::take(&mut self.here);
+        here.clear();
+        *self = Self::default();
+        // What it has allocated is kept.
+        self.here = here;
     }
 
     /// Time counted against the thread.

@@ -16,7 +16,7 @@ use shard_judge::verdict::{Reason, Verdict};
 #[path = "support/at_work.rs"]
 mod at_work;
 
-use at_work::{AtWork, EXIT_WITHIN, LOOK, STALL_AFTER, STOPPED_AT_MOST};
+use at_work::{AtWork, EXIT_WITHIN, GRACE, LOOK, STALL_AFTER, STOPPED_AT_MOST};
 
 /// A second thread under the same rule, at work on `key` if that is not zero.
 fn with_second(history: &mut AtWork, key: u64) {
@@ -204,7 +204,8 @@ fn an_end_names_who_was_at_work_and_rather_who_said_at_what() {
 
 #[test]
 fn a_stop_is_condemned_for_as_long_as_it_lasts_and_a_config_has_it_so() {
-    let ends: [(&str, fn(&mut AtWork)); 2] = [
+    type End = fn(&mut AtWork);
+    let ends: [(&str, End); 2] = [
         ("it runs again", |history| history.process().leader = Some(TaskState::Sleeping)),
         ("a reload says otherwise", |history| {
             history.policy.stopped_kills = false;
@@ -269,4 +270,27 @@ fn the_loss_of_a_thread_tells_what_it_was_at() {
         let observations = &history.incarnation().condemned().unwrap().observations;
         assert!(observations.iter().any(|line| line == told), "{observations:#?}");
     }
+}
+
+#[test]
+fn a_thread_that_no_rule_is_about_changes_no_verdict() {
+    let mut history = AtWork::begin(0);
+    with_second(&mut history, 0);
+    history.now.threads[1].name = "net".into();
+    history.pass(LOOK);
+    history.now.threads[1].presence = Presence::Gone;
+    assert_eq!(history.pass(LOOK).verdict, Verdict::Healthy);
+}
+
+#[test]
+fn a_start_is_one_until_its_grace_is_over_and_not_after() {
+    let mut history = AtWork::begin(0);
+    let first = history.now.at;
+    history.process().declared = Declared::Boot;
+    history.thread().activity += 1;
+    history.progress();
+    history.run(GRACE - 3 * LOOK);
+    assert_eq!(history.pass(LOOK).verdict, Verdict::Starting);
+    assert_eq!(history.pass(LOOK).verdict, Verdict::Healthy);
+    assert_eq!(history.now.at.since(first), GRACE);
 }

@@ -11,7 +11,10 @@ use std::time::Duration;
 use shard_watchdog::observation::{TaskObservation, TaskState, WaitChannel};
 use shard_watchdog::verdict::ExcuseKind;
 
-use super::plan::{Machine, Nanos};
+use super::plan::{MS, Machine, Nanos};
+
+/// A deadline of a piece of work that is shorter counts as this one (ADR 018).
+const SHORTEST_DEADLINE: Duration = Duration::from_nanos(150 * MS);
 
 /// The truth about one piece of standing still.
 #[derive(Clone, Debug, Default)]
@@ -41,12 +44,22 @@ pub struct Account {
     pub torn: bool,
     /// The longest time between two looks since its last progress: while another thread stands condemned that is 50 ms.
     pub longest: Nanos,
-    /// What must have been counted when the rules were last reloaded: a verdict falls in time that counts after that.
-    pub before_reload: Nanos,
+    /// What must have been counted when its threshold last changed: a verdict falls in time that counts after that.
+    pub before_change: Nanos,
+    /// The least that a look has shown its owner to give this work since its last progress.
+    given: Option<Nanos>,
+    /// The same, of looks that the watchdog cannot have forgotten.
+    surely_given: Option<Nanos>,
+    /// What was the threshold at the last look.
+    threshold: Duration,
     /// CPU time that it has had while the watchdog was not late.
     pub burnt: Nanos,
     /// One of its workers was runnable at the last look.
     waits_for_cpu: bool,
+    /// At this look another thread may be what it waits for.
+    others: bool,
+    /// At the last look: this one has nothing to be compared with.
+    blinded: bool,
     /// No look since the last progress has seen it stand still.
     fresh: bool,
     now: Now,
@@ -92,6 +105,41 @@ impl Account {
         // What was told stays told: the watchdog may not have forgotten that.
         (self.sure, self.lag, self.surely_excused) = (0, 0, Default::default());
         (self.fresh, self.before) = (true, Seen::Nothing);
+        self.surely_given = None;
+    }
+
+    /// The watchdog knows nothing of it.
+    pub fn unknown(&mut self) {
+        self.forgotten();
+        (self.given, self.moved) = (None, true);
+    }
+
+    /// A look shows what the owner gives its work; zero: nothing.
+    pub fn shows_deadline(&mut self, deadline: Nanos) {
+        if deadline > 0 {
+            for least in [&mut self.given, &mut self.surely_given] {
+                *least = Some(least.map_or(deadline, |least| least.min(deadline)));
+            }
+        }
+    }
+
+    /// The threshold that a rule of `stall_after` leaves it: never longer for its owner's word. The shortest that it may be, and
+    /// the longest.
+    pub fn thresholds(&self, stall_after: Duration) -> (Duration, Duration) {
+        let of = |given: Option<Nanos>| {
+            given.map_or(stall_after, |given| {
+                stall_after.min(SHORTEST_DEADLINE.max(Duration::from_nanos(given)))
+            })
+        };
+        (of(self.given), of(self.surely_given))
+    }
+
+    /// The threshold may have become another one, when so much must have been counted.
+    pub fn settle_threshold(&mut self, stall_after: Duration, sure: Nanos) {
+        let (_, threshold) = self.thresholds(stall_after);
+        if std::mem::replace(&mut self.threshold, threshold) != threshold {
+            self.before_change = sure;
+        }
     }
 
     /// A look came that says nothing of it: nothing counts, and the next one has nothing to be compared with.
@@ -139,11 +187,18 @@ impl Account {
         self.waits_for_cpu = runnable;
     }
 
+    /// The kernel writes the core of its process, or did until this look; `surely`: that is all that the look shows.
+    pub fn dumps_core(&mut self, elapsed: Nanos, surely: bool) {
+        self.excused[ExcuseKind::CoreDumping as usize] += elapsed;
+        self.surely_excused[ExcuseKind::CoreDumping as usize] += if surely { elapsed } else { 0 };
+    }
+
     /// It sleeps, and another thread of its process, or a worker of that one, waited for a CPU for so long; `runnable`: a look shows
     /// one that may be waiting.
     pub fn others_waited(&mut self, time: Nanos, runnable: bool) {
         self.now.waited += time;
         self.waits_for_cpu |= runnable;
+        self.others = time > 0 || runnable;
     }
 
     /// It was held.
@@ -179,6 +234,7 @@ impl Account {
         }
         self.gained = false;
         let fresh = std::mem::take(&mut self.fresh);
+        let blinded = std::mem::replace(&mut self.blinded, std::mem::take(&mut self.others));
         self.excuses(elapsed, late, before, seen, now);
         if late {
             // A void look: the next one is compared with it, and whatever it counts begins there.
@@ -200,7 +256,7 @@ impl Account {
             self.lag += machine.lag();
         }
         let known = before == Seen::Runnable || before == Seen::Asleep || fresh && seen == Seen::Asleep;
-        if now.held > 0 || !known {
+        if now.held > 0 || !known || blinded {
             return;
         }
         let sure = self.sure;
@@ -233,7 +289,7 @@ impl Account {
         }
         match seen {
             Seen::Held(kind) if before == seen => self.surely_excused[kind as usize] += elapsed,
-            Seen::Runnable if before == seen && now.waited == elapsed => {
+            Seen::Runnable if before == seen && now.waited == elapsed && now.ran == 0 => {
                 self.surely_excused[ExcuseKind::Starved as usize] += elapsed;
             }
             _ => {}

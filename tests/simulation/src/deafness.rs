@@ -210,7 +210,8 @@ fn consumes(thread: &Thread) -> bool {
 /// Whether the judge may take it for one who stands still.
 fn may_stand(thread: &Thread, stall_after: Duration) -> bool {
     let gone = thread.ended.is_some() || thread.claim == Claim::Dropped;
-    gone || !thread.moved && (!thread.working() || thread.account.at_most() >= stall_after)
+    gone || !thread.moved
+        && (!thread.working() || thread.account.at_most() >= thread.account.thresholds(stall_after).0)
 }
 
 /// Whether it must.
@@ -223,6 +224,7 @@ fn surely_stands(thread: &Thread, stall_after: Duration) -> bool {
         && !thread.account.mixed
         && thread.pool.is_empty()
         && thread.account.gained
-        && Duration::from_nanos(thread.account.sure) >= stall_after.max(two_samples(thread));
+        && Duration::from_nanos(thread.account.sure)
+            >= thread.account.thresholds(stall_after).1.max(two_samples(thread));
     thread.claim == Claim::Live && !thread.moved && (!thread.working() || stalled)
 }

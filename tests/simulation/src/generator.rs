@@ -24,6 +24,12 @@ pub fn plan(seed: u64) -> Plan {
     if let Some(rule) = rules.channel {
         messages(&mut random, &rule, threads, end, &mut events);
     }
+    if random.one_in(5) {
+        hand(&mut random, threads, stall, end, &mut events);
+    }
+    if random.one_in(12) {
+        poison(&mut random, threads, end, &mut events);
+    }
     for _ in 0..random.pick(&[0, 1, 1, 2, 2, 3, 4, 6]) {
         let at = random.between(0, end);
         #[allow(clippy::cast_possible_truncation, reason = "a few threads")]
@@ -49,6 +55,7 @@ fn rules(random: &mut Random) -> Rules {
         stopped_at_most: stall_after * random.pick(&[1, 2, 4]) / 2,
         stopped_kills: random.one_in(2),
         excuse_cap: stall_after * random.pick(&[1, 2, 4]) / 2,
+        poison_after: random.pick(&[2, 2, 2, 2, 2, 1, 3, 0]),
         restart_within: stall_after * random.pick(&[1, 2]),
         mode: if random.one_in(12) { KillMode::Observe } else { KillMode::Enforce },
         signals: if random.one_in(4) { long.to_vec() } else { short.to_vec() },
@@ -99,7 +106,13 @@ fn machine(random: &mut Random, rules: &Rules) -> Machine {
         others: random.pick(&[1, 2, 4]),
         throttled_off_queue: random.one_in(2),
         cpu_stat: random.one_in(2),
+        core: if random.one_in(2) { random.spread(MS, 2 * stall) } else { 0 },
     }
+}
+
+/// How long a piece of work may stand still by its owner's word: about as long as its rule says, or much less, or more.
+fn deadline(random: &mut Random, stall: Nanos) -> Nanos {
+    random.spread(stall / 8, 3 * stall)
 }
 
 /// The ordinary life of a thread: work and rest in turn.
@@ -114,12 +127,13 @@ fn work(random: &mut Random, thread: usize, stall: Nanos, end: Nanos, into: &mut
         #[allow(clippy::cast_possible_truncation, reason = "below 4")]
         let more = random.between(0, 3) as u32;
         let on_cpu = random.one_in(2);
+        let deadline = if random.one_in(4) { deadline(random, stall) } else { 0 };
         let event = if random.one_in(3) {
             #[allow(clippy::cast_possible_truncation, reason = "below 4")]
             let workers = random.between(1, 3) as u32;
-            Event::Join { thread, workers, beat, beats, on_cpu }
+            Event::Join { thread, workers, beat, beats, on_cpu, deadline }
         } else {
-            Event::Work { thread, beat, beats, on_cpu, more }
+            Event::Work { thread, beat, beats, on_cpu, more, deadline }
         };
         into.push(Timed { at, event });
         at += beat * u64::from(beats) * u64::from(more + 1) + random.spread(MS, stall);
@@ -168,9 +182,75 @@ fn messages(random: &mut Random, rule: &ChannelRule, threads: usize, end: Nanos,
     }
 }
 
+/// What a person does, alone and at the seams: at the end of a pause something else keeps a kill that is due from being one.
+fn hand(random: &mut Random, threads: usize, stall: Nanos, end: Nanos, into: &mut Vec<Timed>) {
+    #[allow(clippy::cast_possible_truncation, reason = "a few threads")]
+    let thread = random.between(0, threads as u64 - 1) as usize;
+    let at = random.between(0, end);
+    let length = random.spread(stall / 4, 3 * stall);
+    let pause = Event::Pause { length };
+    let mut add = |at: Nanos, event: Event| into.push(Timed { at, event });
+    match random.between(0, 5) {
+        0 => {
+            add(at, pause);
+            add(at + random.between(0, length), Event::Resume);
+        }
+        1 => {
+            add(at, pause);
+            add(at + random.between(0, length), Event::Kill);
+        }
+        2 => {
+            add(at, Event::Kill);
+            // Asked again: of the same process, or of the next.
+            add(at + random.spread(MS, stall), Event::Kill);
+        }
+        3 => add(at, Event::Clear { key: random.pick(&[None, Some(1), Some(2), Some(3)]) }),
+        _ => {
+            let length = 2 * stall + random.between(0, stall);
+            let at = at / 3;
+            add(
+                at,
+                Event::Hang { thread, how: random.pick(&[Hang::Deadlock, Hang::Livelock, Hang::Blocked]) },
+            );
+            add(at, Event::Pause { length });
+            let (before, length) = (random.spread(MS, stall / 2), random.spread(MS, stall * 2));
+            let event = match random.between(0, 4) {
+                0 => Event::Core { length },
+                1 => Event::Trace { thread, length },
+                2 => Event::Freeze { length },
+                3 => Event::Stop { length },
+                _ => Event::Suspend { mono: MS, boot: random.spread(MS, 1 << 45) },
+            };
+            add(at + 2 * stall + before.min(stall / 4), event);
+        }
+    }
+}
+
+/// Whoever takes up this work dies of it, again and again; and a person may say that it is none that kills.
+fn poison(random: &mut Random, threads: usize, end: Nanos, into: &mut Vec<Timed>) {
+    for _ in 0..random.between(3, 6) {
+        #[allow(clippy::cast_possible_truncation, reason = "a few threads")]
+        let thread = random.between(0, threads as u64 - 1) as usize;
+        let at = random.between(0, end);
+        let event = match random.between(0, 5) {
+            0 => Event::Core { length: random.spread(MS, 50 * MS) },
+            1 => Event::Exit { said: false },
+            2 => Event::End { thread },
+            _ => Event::Hang { thread, how: random.pick(&[Hang::Deadlock, Hang::Livelock, Hang::Blocked]) },
+        };
+        // At work, so that it counts.
+        into.push(Timed { at, event: Event::Hang { thread, how: Hang::Deadlock } });
+        into.push(Timed { at, event });
+    }
+    for _ in 0..random.between(0, 2) {
+        let key = random.pick(&[None, Some(1), Some(2)]);
+        into.push(Timed { at: random.between(end / 2, end), event: Event::Clear { key } });
+    }
+}
+
 fn misfortune(random: &mut Random, thread: usize, stall: Nanos, rules: &Rules) -> Event {
     let length = random.spread(MS, stall * 3);
-    match random.between(0, 44) {
+    match random.between(0, 52) {
         0..=6 => Event::Hang {
             thread,
             how: random.pick(&[Hang::Deadlock, Hang::Blocked, Hang::Livelock, Hang::Livelock, Hang::Disk]),
@@ -215,6 +295,21 @@ fn misfortune(random: &mut Random, thread: usize, stall: Nanos, rules: &Rules) -
         42 => Event::Throttle { share: share(random), length },
         43 => Event::Throttle { share: quota(random), length },
         39 => Event::LoseWorker { thread, worker: random.pick(&[0, 0, 1, 2]), said: random.one_in(2) },
+        44..=46 => Event::Deadline {
+            thread,
+            // A word of the segment, hostile like any other.
+            deadline: match random.between(0, 5) {
+                0 => 0,
+                1 => 1,
+                2 => Nanos::MAX,
+                _ => deadline(random, stall),
+            },
+        },
+        47 => Event::Core { length },
+        48 => Event::Suspend { mono: random.spread(MS, 90 * MS), boot: random.spread(MS, 1 << 45) },
+        49 => Event::Pause { length },
+        50 => Event::Kill,
+        51 => Event::Clear { key: random.pick(&[None, Some(1), Some(2)]) },
         _ => Event::Reload {
             stall_after: rules.stall_after * random.pick(&[1, 2, 3]) / 2,
             on: random.pick(&[On::Kill, On::Kill, On::Report]),

@@ -22,8 +22,16 @@ pub struct Outcome {
     pub kills: u64,
     /// Stalls that were condemned.
     pub stalls: u64,
+    /// Of these, by a deadline of the work's own.
+    pub hastened: u64,
     /// Channels condemned.
     pub lags: u64,
+    /// Kills that a person asked for.
+    pub asked: u64,
+    /// Looks at a process that was spared for its work.
+    pub spared: u64,
+    /// Looks at a process whose core was written.
+    pub cores: u64,
     /// The first rule that was broken.
     pub violation: Option<Violation>,
 }
@@ -58,8 +66,8 @@ impl Stage {
         while world.now < plan.end && invariants.violation.is_none() && looks < MOST_LOOKS {
             looks += 1;
             watchdog.sleep(&mut world, plan, jitter.between(0, plan.machine.jitter));
-            if watchdog.obey(&mut world, plan, &self.globs) {
-                invariants.reborn();
+            for obeyed in watchdog.obey(&mut world, plan, &self.globs) {
+                invariants.obeyed(obeyed);
             }
             watchdog.adopt(&world, plan);
             let (decision, execed) = watchdog.look(&mut world, plan);
@@ -68,15 +76,18 @@ impl Stage {
             }
             invariants.look(&mut world, &watchdog, plan, decision, execed);
             watchdog.act(&mut world, decision, execed, |watchdog, world, first| {
-                invariants.signal(watchdog, world, first);
+                invariants.signal(watchdog, world, plan, first);
             });
+            invariants.acted(&watchdog, &world, decision);
             world.reap(watchdog.observer.held);
         }
         if looks == MOST_LOOKS {
             let what = format!("{MOST_LOOKS} looks");
             invariants.violation.get_or_insert(Violation { at: world.now, rule: "spins", what });
         }
-        let Invariants { kills, stalls, lags, violation, .. } = invariants;
-        Outcome { looks, kills, stalls, lags, violation }
+        let Invariants {
+            kills, stalls, hastened, lags, asked_kills: asked, spared, cores, violation, ..
+        } = invariants;
+        Outcome { looks, kills, stalls, hastened, lags, asked, spared, cores, violation }
     }
 }

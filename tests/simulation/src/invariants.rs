@@ -2,15 +2,16 @@
 //! against what the judge believes.
 //!
 //! The bound on a real stall, exactly: a thread that stands still at work is condemned at the first look at which the time
-//! that two looks must show (`Account::sure`) has passed `stall_after`, plus one tick of CPU time for a thread that runs; and
-//! while it is at work the judge asks to look again within one sample, `stall_after / 125` between 4 and 50 ms. From the last
-//! progress that makes `stall_after` and two samples of countable time: one until its standing still is first seen, one at
-//! the threshold.
+//! that two looks must show (`Account::sure`) has passed `stall_after`, or what its owner gives its work, plus one tick of CPU time
+//! for a thread that runs; and while it is at work the judge asks to look again within one sample, `stall_after / 125` between 4 and
+//! 50 ms. From the last progress that makes that threshold and two samples of countable time: one until its standing still is first
+//! seen, one at the threshold.
 
+mod excuses;
 mod kills;
 mod pace;
+mod poison;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -26,9 +27,10 @@ use super::plan::{Hang, MS, Nanos, Plan};
 use super::pool::{kept, lag_of_pool, look_at_pool};
 use super::process::Process;
 use super::thread::{Doing, Thread};
-use super::watchdog::Watchdog;
+use super::watchdog::{ASKED, Obeyed, Watchdog};
 use super::watched_time::Sum;
 use super::world::{Torn, World};
+use poison::Poison;
 
 /// A look that comes so much later than asked for is void (docs: the watchdog itself was late).
 const LATE: Nanos = 100 * MS;
@@ -63,8 +65,16 @@ pub struct Invariants {
     pub kills: u64,
     /// Stalls that were condemned.
     pub stalls: u64,
+    /// Stalls of those that rest on the word of the work's owner.
+    pub hastened: u64,
     /// Condemned for a channel from which nobody received.
     pub lags: u64,
+    /// Kills that a person asked for.
+    pub asked_kills: u64,
+    /// Looks at which a kill was due for work in a crash loop, and withheld for it.
+    pub spared: u64,
+    /// Looks at a process whose core was written.
+    pub cores: u64,
     /// The first rule that was broken.
     pub violation: Option<Violation>,
     opened: Option<TargetIdentity>,
@@ -78,10 +88,18 @@ pub struct Invariants {
     stopped: Sum,
     ending: Sum,
     garbage: bool,
+    /// What this look found of the segment.
+    torn: Torn,
     channel: Deafness,
-    threshold: Duration,
-    /// Kills for each piece of work that was named, in every life of the watchdog.
-    killed_for: BTreeMap<u64, u32>,
+    /// How long the machine had been suspended at the last look of this life of the watchdog.
+    suspended: Option<Nanos>,
+    /// Time that the judge had excused for that by then.
+    told_suspended: Duration,
+    /// Nobody can say what happened since the look before this one.
+    void: bool,
+    /// The process that a person wants killed.
+    asked: Option<TargetIdentity>,
+    poison: Poison,
 }
 
 impl Invariants {
@@ -97,16 +115,25 @@ impl Invariants {
         }
     }
 
-    /// The watchdog forgot everything.
-    pub fn reborn(&mut self) {
-        self.opened = None;
-        self.forget();
+    /// The watchdog did as it was told.
+    pub fn obeyed(&mut self, what: Obeyed) {
+        match what {
+            Obeyed::Reborn => {
+                self.opened = None;
+                self.asked = None;
+                (self.suspended, self.told_suspended) = (None, Duration::ZERO);
+                self.forget();
+            }
+            Obeyed::Asked(target) => self.asked = Some(target),
+            Obeyed::Cleared(key) => self.poison.clear(key),
+        }
     }
 
     fn forget(&mut self) {
         (self.stopped, self.ending) = (Sum::default(), Sum::default());
         self.dropped.clear();
         self.channel.forget();
+        self.poison.forget_condemned();
     }
 
     /// One look and what the judge made of it.
@@ -120,18 +147,20 @@ impl Invariants {
     ) {
         let now = world.now;
         let late = watchdog.asked.is_some_and(|asked| now.saturating_sub(asked) > LATE);
+        let suspended = self.suspended.replace(world.suspended).map_or(0, |before| world.suspended - before);
+        // What came meanwhile is the same for a machine that slept as for a watchdog that did.
+        let late = late || suspended > 0;
+        self.void = late;
         let elapsed = watchdog.looked.map_or(0, |looked| now - looked);
-        self.next_look(now, watchdog, decision, world);
+        self.next_look(now, watchdog, decision, world, plan);
         let held = watchdog.observer.held;
         if self.held != held {
             self.held = held;
             self.forget();
             if let Some(process) = watchdog.observer.process(world) {
                 for thread in &mut process.threads {
-                    for account in [&mut thread.account, &mut thread.deaf] {
-                        account.forgotten();
-                        account.moved = true;
-                    }
+                    thread.account.unknown();
+                    thread.deaf.unknown();
                 }
             }
         }
@@ -139,15 +168,8 @@ impl Invariants {
         for since in self.dropped.iter_mut().flatten() {
             *since += self.unwatched;
         }
-        let threshold = watchdog.policy.rules[0].stall_after;
-        if std::mem::replace(&mut self.threshold, threshold) != threshold
-            && let Some(process) = watchdog.observer.process(world)
-        {
-            for thread in &mut process.threads {
-                thread.account.before_reload = thread.account.sure;
-            }
-        }
         let torn = world.torn;
+        self.torn = torn;
         let garbage = matches!(torn, Torn::All | Torn::Thread(_));
         let unreadable = torn == Torn::Unreadable;
         if garbage {
@@ -167,9 +189,11 @@ impl Invariants {
         // for that one.
         let kept: Vec<_> = process.threads.iter().map(|thread| kept(thread, seen_of(thread))).collect();
         let kept_before = std::mem::replace(&mut self.kept, kept);
+        let dumps_core = process.dumps_core(now, &plan.machine);
         for (place, thread) in process.threads.iter_mut().enumerate() {
             let garbage = torn == Torn::All || torn == Torn::Thread(place);
             thread.moved = thread.account.moved;
+            let sure = thread.account.sure;
             let seen = seen_of(thread);
             look_at_pool(thread, seen.map_or(&[], |seen| &seen.workers), elapsed, late, plan);
             if seen.and_then(|seen| seen.task).is_some_and(|task| task.state == TaskState::Sleeping) {
@@ -193,7 +217,16 @@ impl Invariants {
                     account.forgotten();
                     (account.moved, account.torn) = (true, garbage);
                 }
+                if seen.is_none() {
+                    thread.account.unknown();
+                }
+            } else if !unreadable && thread.working() {
+                thread.account.shows_deadline(thread.deadline);
             }
+            if dumps_core && !late && thread.ended.is_none() && thread.claim != Claim::Left {
+                thread.account.dumps_core(elapsed, !thread.moved && !garbage);
+            }
+            thread.account.settle_threshold(watchdog.policy.rules[0].stall_after, sure);
         }
         let at = At { now, elapsed, late, torn };
         self.channel.look(at, watchdog, process, plan);
@@ -206,7 +239,8 @@ impl Invariants {
             let ending = seen.declared == Declared::Stopping || seen.survivors == Survivors::None;
             // What it said holds until it says something else.
             let still = seen.declared == Declared::Unknown;
-            self.ending.look(ending || self.ending.0.is_some() && still, elapsed, late);
+            // Whoever writes a core cannot get on with the end.
+            self.ending.look(ending || self.ending.0.is_some() && still, elapsed, late || dumps_core);
         }
         for note in watchdog.judge.notes() {
             let Note::ExcuseOver { thread, kind, .. } = note else { continue };
@@ -215,6 +249,7 @@ impl Invariants {
             }
         }
         let process = &*process;
+        self.all_excused(at, suspended, watchdog, process, decision, plan);
         for note in watchdog.judge.notes() {
             match note {
                 Note::Opened(condemned) if condemned.reason == Reason::ChannelLag => {
@@ -222,6 +257,7 @@ impl Invariants {
                     self.lags += 1;
                     let broken = self.channel.opened(watchdog, process, condemned);
                     self.say(now, broken);
+                    self.opened_in_an_excuse(now, process, condemned, plan);
                 }
                 Note::Opened(condemned) => self.opened(now, watchdog, process, condemned, plan),
                 Note::ExcuseOver { thread, kind, .. } => {
@@ -230,6 +266,7 @@ impl Invariants {
                 _ => {}
             }
         }
+        self.crash_loops(now, watchdog, decision);
         self.garbage |= garbage;
         if !decision.condemned && !seen.exited && seen.signalled.is_none() {
             self.must_condemn(now, watchdog, process, plan);
@@ -268,6 +305,7 @@ impl Invariants {
         {
             self.broken(now, "unexplained", || format!("names another thread: {said:?}"));
         }
+        self.opened_in_an_excuse(now, process, condemned, plan);
         if condemned.reason != Reason::ProcessGone && watchdog.policy.rules[0].on != On::Kill {
             let about_thread = matches!(condemned.reason, Reason::Stalled | Reason::ThreadGone);
             if about_thread {
@@ -316,8 +354,25 @@ impl Invariants {
                 if !process.exited {
                     self.broken(now, "false loss", || condemned.why.clone());
                 }
+                let at_work = watchdog.seen.threads.iter().filter(|thread| thread.working());
+                // Whoever saw random words knows no better.
+                let readable = !self.garbage && self.torn == Torn::Nothing;
+                if readable
+                    && condemned
+                        .work_key()
+                        .is_some_and(|key| at_work.clone().all(|thread| thread.work_key != key))
+                {
+                    self.broken(now, "unexplained", || format!("nobody was at its work: {condemned:?}"));
+                }
             }
-            Reason::Requested => self.broken(now, "nobody asked", || condemned.why.clone()),
+            Reason::Requested => {
+                if self.asked != Some(condemned.target) {
+                    self.broken(now, "nobody asked", || condemned.why.clone());
+                }
+                if condemned.why != ASKED || condemned.work_key().is_some() {
+                    self.broken(now, "unexplained", || format!("not what the person said: {condemned:?}"));
+                }
+            }
             Reason::ChannelLag => {}
         }
     }
@@ -331,7 +386,8 @@ impl Invariants {
         condemned: &Condemnation,
         plan: &Plan,
     ) {
-        let threshold = watchdog.policy.rules[0].stall_after;
+        let stall_after = watchdog.policy.rules[0].stall_after;
+        let (threshold, longest) = thread.account.thresholds(stall_after);
         let could = thread.account.at_most();
         if !thread.working() || could < threshold {
             self.broken(now, "false stall", || {
@@ -367,8 +423,16 @@ impl Invariants {
             self.broken(now, "unexplained", || "a stall of no thread".to_owned());
             return;
         };
-        if said.work_key != Some(thread.work_key) || condemned.threshold != Some(threshold) {
-            self.broken(now, "unexplained", || format!("not its work or not its threshold: {condemned:?}"));
+        let named = condemned.threshold.is_some_and(|named| (threshold..=longest).contains(&named));
+        if said.work_key != Some(thread.work_key) || !named {
+            self.broken(now, "unexplained", || {
+                format!("not its work or not its threshold of {threshold:?}: {condemned:?}")
+            });
+        }
+        let hastened = condemned.threshold.is_some_and(|named| named < stall_after);
+        self.hastened += u64::from(hastened);
+        if hastened != condemned.observations.iter().any(|line| line.contains("deadline")) {
+            self.broken(now, "unexplained", || format!("not by whose word: {condemned:?}"));
         }
         let kind = match thread.doing {
             Doing::Hang(Hang::Deadlock) => StallKind::Deadlock,
@@ -410,6 +474,9 @@ impl Invariants {
     fn must_condemn(&mut self, now: Nanos, watchdog: &Watchdog, process: &Process, plan: &Plan) {
         let Some(seen) = &watchdog.seen.process else { return };
         self.dropped.resize(process.threads.len(), None);
+        if process.dumps_core(now, &plan.machine) {
+            return;
+        }
         if self.ending.0.is_some() || process.exec_at.is_some() {
             if self.ending.reached(watchdog.policy.exit_within) {
                 self.broken(now, "missed exit", || "it should have been over".to_owned());
@@ -457,17 +524,18 @@ impl Invariants {
             if !thread.seen || !kills {
                 continue;
             }
-            let threshold = watchdog.policy.rules[0].stall_after;
+            let stall_after = watchdog.policy.rules[0].stall_after;
+            let (_, threshold) = thread.account.thresholds(stall_after);
             let sure = Duration::from_nanos(thread.account.sure);
             // Who sleeps all the time has no CPU time that could lag.
-            let lag = Duration::from_nanos(thread.account.lag) + lag_of_pool(thread, threshold, plan);
+            let lag = Duration::from_nanos(thread.account.lag) + lag_of_pool(thread, stall_after, plan);
             let slept = matches!(thread.doing, Doing::Hang(Hang::Deadlock | Hang::Blocked | Hang::Disk));
             let lag =
                 if slept && !thread.account.mixed && thread.pool.is_empty() { Duration::ZERO } else { lag };
             let stalled = thread.ended.is_none()
                 && thread.claim == Claim::Live
                 && sure >= threshold.max(two_samples(thread)) + lag
-                && thread.account.sure >= thread.account.before_reload + plan.machine.lag()
+                && thread.account.sure >= thread.account.before_change + plan.machine.lag()
                 && thread.account.gained;
             let broken = if stalled {
                 Some((

@@ -23,6 +23,8 @@ pub struct Observer {
     /// When the first signal went to it.
     pub signalled: Option<Monotonic>,
     declared: Declared,
+    /// How long the machine had been suspended when the sidecar began. No suspend is so short that the probe tells nothing of it.
+    suspended_before: Nanos,
     /// When the counters of its cgroup were last read, and what they said.
     throttle: (Option<Nanos>, Option<ThrottleObservation>),
     /// What was last seen, by slot.
@@ -30,9 +32,14 @@ pub struct Observer {
 }
 
 impl Observer {
+    /// The probe of a sidecar that begins on a machine that has been suspended for so long.
+    pub fn begin(suspended_before: Nanos) -> Self {
+        Self { suspended_before, ..Self::default() }
+    }
+
     /// Watches that process from now on, or none.
     pub fn hold(&mut self, target: Option<TargetIdentity>) {
-        *self = Self { held: target, ..Self::default() };
+        *self = Self { held: target, ..Self::begin(self.suspended_before) };
     }
 
     /// The process it holds, as it really is.
@@ -66,6 +73,7 @@ impl Observer {
     ) -> bool {
         let now = world.now;
         into.at = Monotonic(now);
+        into.suspended_ns = world.suspended - self.suspended_before;
         into.process = None;
         into.threads.clear();
         world.tear();
@@ -141,7 +149,7 @@ impl Observer {
             survivors: if asked { process.survivors(now, machine) } else { Survivors::NotAsked },
             signalled: self.signalled,
             throttle: self.throttle.1,
-            core_dumping: false,
+            core_dumping: asked && process.dumps_core(now, machine),
         });
         false
     }
@@ -177,7 +185,7 @@ fn words(thread: &Thread) -> ThreadObservation {
         progress: thread.total_progress(),
         work_key: thread.work_key,
         attempt: u64::from(thread.working()),
-        deadline_ns: 0,
+        deadline_ns: thread.deadline,
         task: None,
         workers: Vec::new(),
     }
@@ -203,6 +211,7 @@ fn spoil(seen: &mut ThreadObservation, trash: &mut Random) {
             seen.activity = trash.word();
             seen.progress = trash.word();
             seen.work_key = trash.word();
+            seen.deadline_ns = trash.word();
         }
         // A use of the slot that the probe does not know: it takes the thread for one that left.
         2 => {

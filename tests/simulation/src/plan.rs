@@ -61,6 +61,8 @@ pub struct Machine {
     pub throttled_off_queue: bool,
     /// Whether the sidecar sees `cpu.stat`.
     pub cpu_stat: bool,
+    /// How long the core of a process takes to write that is sent SIGABRT; zero: none is written.
+    pub core: Nanos,
 }
 
 impl Machine {
@@ -85,6 +87,8 @@ pub struct Rules {
     pub stopped_kills: bool,
     /// The cap of every other excuse.
     pub excuse_cap: Duration,
+    /// `[judge] poison_after`.
+    pub poison_after: u32,
     /// `[restart] within`.
     pub restart_within: Duration,
     /// `[kill] mode`.
@@ -170,10 +174,12 @@ pub struct Share {
 #[allow(missing_docs, reason = "the sentence above each event says what its fields are")]
 pub enum Event {
     /// The thread gets work: `beats` steps of `beat` each, on a CPU or asleep; then `more`
-    /// pieces like it without a pause.
-    Work { thread: usize, beat: Nanos, beats: u32, on_cpu: bool, more: u32 },
+    /// pieces like it without a pause. It says that each may stand still for `deadline`, if that is not zero.
+    Work { thread: usize, beat: Nanos, beats: u32, on_cpu: bool, more: u32, deadline: Nanos },
     /// The thread gets work that `workers` in its lanes do, as in `Work`, while it sleeps.
-    Join { thread: usize, workers: u32, beat: Nanos, beats: u32, on_cpu: bool },
+    Join { thread: usize, workers: u32, beat: Nanos, beats: u32, on_cpu: bool, deadline: Nanos },
+    /// Its word for that becomes another one, whatever it is at.
+    Deadline { thread: usize, deadline: Nanos },
     /// One of its workers stops making progress.
     HangWorker { thread: usize, worker: usize, how: Hang },
     /// Neighbours take the CPU of one of its workers.
@@ -240,6 +246,14 @@ pub enum Event {
     Away { length: Nanos },
     /// The watchdog begins a new life.
     Restart { after: Nanos },
+    /// A person pauses killing.
+    Pause { length: Nanos },
+    /// A person ends the pause.
+    Resume,
+    /// A person asks for the kill of what is watched.
+    Kill,
+    /// A person says that this work, or all, is none that kills.
+    Clear { key: Option<u64> },
     /// The rules are reloaded.
     Reload { stall_after: Duration, on: On, channel: On, mode: KillMode },
 }
@@ -253,8 +267,8 @@ impl fmt::Display for Timed {
 
 /// Writes out the times in a debug print: `length: 1500000` → `length: 1.5ms`.
 fn readable(text: &str) -> String {
-    const TIMES: [&str; 10] =
-        ["length", "beat", "run", "wait", "mono", "boot", "after", "then", "restart", "every"];
+    const TIMES: [&str; 11] =
+        ["length", "beat", "run", "wait", "mono", "boot", "after", "then", "restart", "every", "deadline"];
     let mut words = text.split(' ').map(str::to_owned).collect::<Vec<_>>();
     for place in 1..words.len() {
         let key = words[place - 1].trim_end_matches(':');

@@ -19,6 +19,8 @@ pub struct Ending {
     pub since: Nanos,
     /// When its pidfd becomes readable; `None`: never.
     pub exits_at: Option<Nanos>,
+    /// Its core is written until then; zero: none is.
+    pub core_until: Nanos,
 }
 
 /// What the cgroup of a process leaves it.
@@ -250,28 +252,68 @@ impl Process {
 
     /// The process begins to end at `now`; its memory takes `teardown` to give back.
     pub fn begin_end(&mut self, now: Nanos, teardown: Nanos, machine: &Machine) {
+        self.begin_end_with(0, now, teardown, machine);
+    }
+
+    /// A fatal signal, whose core takes `length` to write. No thread of it is gone before that.
+    pub fn begin_core(&mut self, now: Nanos, length: Nanos, machine: &Machine) {
+        if self.ending.is_none() {
+            // All of its threads are sent SIGKILL.
+            self.killed = true;
+            self.begin_end_with(length, now, machine.teardown, machine);
+        }
+    }
+
+    fn begin_end_with(&mut self, core: Nanos, now: Nanos, teardown: Nanos, machine: &Machine) {
         if self.ending.is_some() {
             return;
         }
         // Nobody who holds a lock of the kernel, or lies in a freezer of the old kind, dies of anything.
         let stuck = self.threads.iter().any(|t| t.ended.is_none() && t.doing == Doing::Hang(Hang::Disk));
-        let thawed = if machine.frozen_is_d { self.frozen_until.max(now) } else { now };
-        let exits_at = (!stuck).then_some(thawed + teardown.max(machine.alone + 1));
+        let ends = self.thaws_at(now, machine) + core;
+        let exits_at = (!stuck).then_some(ends + teardown.max(machine.alone + 1));
+        // It is written once every thread has come to a stop.
+        let core_until = match core {
+            0 => 0,
+            _ if stuck => Nanos::MAX,
+            _ => ends,
+        };
         // Whoever begins the end is the last to go.
         let goes_first = machine.alone / 2 + if self.going_on(machine) > 1 { 1 } else { machine.alone };
-        self.ending = Some(Ending { since: now, exits_at });
+        self.ending = Some(Ending { since: now, exits_at, core_until });
         for thread in &mut self.threads {
             // The pidfds of threads fire early in the end of a process.
-            if thread.ended.is_none() && thread.doing != Doing::Hang(Hang::Disk) {
-                thread.ends_at = Some(thawed + goes_first);
+            if thread.ended.is_none() && thread.doing != Doing::Hang(Hang::Disk) && !(stuck && core > 0) {
+                thread.ends_at = Some(ends + goes_first);
             }
         }
     }
 
-    /// A signal that ends it, of ours or of somebody else.
+    /// When a signal gets at threads that lie in a freezer of the old kind, if they do.
+    fn thaws_at(&self, now: Nanos, machine: &Machine) -> Nanos {
+        if machine.frozen_is_d { self.frozen_until.max(now) } else { now }
+    }
+
+    /// Whether the kernel shows that it writes the core of the process. In the first moments it looks as any other end does.
+    pub fn dumps_core(&self, now: Nanos, machine: &Machine) -> bool {
+        let begun = |ending: Ending| (ending.since + machine.alone..ending.core_until).contains(&now);
+        !self.exited && self.ending.is_some_and(begun)
+    }
+
+    /// SIGKILL, of ours or of somebody else. It ends a core that is being written, too.
     pub fn die(&mut self, now: Nanos, machine: &Machine) {
         self.killed = true;
         self.begin_end(now, machine.teardown, machine);
+        let thawed = self.thaws_at(now, machine);
+        if let Some(ending) = self.ending.as_mut().filter(|ending| ending.core_until > thawed)
+            && let Some(exits_at) = &mut ending.exits_at
+        {
+            ending.core_until = thawed;
+            *exits_at = thawed + machine.teardown.max(machine.alone + 1);
+            for thread in self.threads.iter_mut().filter(|thread| thread.ended.is_none()) {
+                thread.ends_at = Some(thawed + 1);
+            }
+        }
     }
 
     /// The disk answers at last: whoever was sent SIGKILL dies of it now.
@@ -281,6 +323,7 @@ impl Process {
             && self.killed
         {
             ending.exits_at = Some(now + machine.teardown + MS);
+            ending.core_until = ending.core_until.min(now);
         }
     }
 
@@ -306,7 +349,7 @@ impl Process {
 
     /// What a look at its threads finds, if a thread or the leader has ended.
     pub fn survivors(&self, now: Nanos, machine: &Machine) -> Survivors {
-        if self.going_on(machine) == 0 {
+        if self.going_on(machine) == 0 || self.dumps_core(now, machine) {
             return Survivors::None;
         }
         if let Some(began) = self.ends_since(machine) {

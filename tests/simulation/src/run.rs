@@ -31,8 +31,16 @@ pub struct Summary {
     pub kills: u64,
     /// Stalls condemned.
     pub stalls: u64,
+    /// Of these, by a deadline of the work's own.
+    pub hastened: u64,
     /// Processes condemned for a channel from which nobody received.
     pub lags: u64,
+    /// Kills that a person asked for.
+    pub asked: u64,
+    /// Looks at a process that was spared for its work.
+    pub spared: u64,
+    /// Looks at a process whose core was written.
+    pub cores: u64,
     /// Histories that broke a rule.
     pub violations: u64,
     /// Which rules, and how often.
@@ -55,7 +63,11 @@ impl Summary {
         self.looks += other.looks;
         self.kills += other.kills;
         self.stalls += other.stalls;
+        self.hastened += other.hastened;
         self.lags += other.lags;
+        self.asked += other.asked;
+        self.spared += other.spared;
+        self.cores += other.cores;
         self.violations += other.violations;
         for (rule, times) in other.rules {
             *self.rules.entry(rule).or_default() += times;
@@ -114,7 +126,11 @@ fn work(seed: u64, histories: u64, next: &AtomicU64, enough: &AtomicBool) -> Sum
             summary.looks += outcome.looks;
             summary.kills += outcome.kills;
             summary.stalls += outcome.stalls;
+            summary.hastened += outcome.hastened;
             summary.lags += outcome.lags;
+            summary.asked += outcome.asked;
+            summary.spared += outcome.spared;
+            summary.cores += outcome.cores;
             if let Some(violation) = outcome.violation {
                 summary.violations += 1;
                 let times = summary.rules.entry(violation.rule).or_default();

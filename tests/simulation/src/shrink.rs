@@ -55,7 +55,7 @@ pub fn shrink(stage: &Stage, plan: &Plan) -> Option<(Plan, Violation)> {
     Some((shortest, violation))
 }
 
-const CALMER: [fn(&mut Plan); 10] = [
+const CALMER: [fn(&mut Plan); 12] = [
     |plan| plan.threads = 1,
     |plan| plan.machine.jitter = 0,
     |plan| plan.machine.tick = super::plan::MS,
@@ -66,7 +66,15 @@ const CALMER: [fn(&mut Plan); 10] = [
     |plan| plan.machine.throttled_off_queue = false,
     |plan| plan.machine.cpu_stat = false,
     |plan| plan.rules.channel = None,
+    |plan| plan.machine.core = 0,
+    |plan| plan.events.iter_mut().for_each(|timed| no_deadline(&mut timed.event)),
 ];
+
+const fn no_deadline(event: &mut Event) {
+    if let Event::Work { deadline, .. } | Event::Join { deadline, .. } = event {
+        *deadline = 0;
+    }
+}
 
 const fn length(event: &mut Event) -> Option<&mut Nanos> {
     match event {
@@ -81,7 +89,8 @@ const fn length(event: &mut Event) -> Option<&mut Nanos> {
         | Event::Garbage { length }
         | Event::Flaky { length, .. }
         | Event::Deaf { length, .. }
-        | Event::Away { length } => Some(length),
+        | Event::Away { length }
+        | Event::Pause { length } => Some(length),
         _ => None,
     }
 }

@@ -80,6 +80,8 @@ pub struct Thread {
     pub progress: u64,
     /// Work key; the attempt is always 1.
     pub work_key: u64,
+    /// How long that may stand still by its own word; zero: it says nothing.
+    pub deadline: Nanos,
     /// What it is at.
     pub doing: Doing,
     /// What it was at before it hung.
@@ -138,6 +140,7 @@ impl Thread {
             activity: 0,
             progress: 0,
             work_key: 0,
+            deadline: 0,
             doing: Doing::Idle,
             before_hang: Doing::Idle,
             starved: None,
@@ -175,13 +178,19 @@ impl Thread {
         self.working() || self.worker
     }
 
-    /// Begins a piece of work.
-    pub fn begin(&mut self, doing: Doing) {
-        if !matches!(self.doing, Doing::Idle) || self.ended.is_some() || self.claim != Claim::Live {
+    /// Whether it waits for work, and would take some.
+    fn takes_work(&self) -> bool {
+        self.doing == Doing::Idle && self.ended.is_none() && self.claim == Claim::Live
+    }
+
+    /// Begins a piece of work, and says how long that may stand still.
+    pub fn begin(&mut self, doing: Doing, deadline: Nanos) {
+        if !self.takes_work() {
             return;
         }
         self.activity += 1;
         self.work_key += 1;
+        self.deadline = deadline;
         self.into_beat = 0;
         self.step_left = 0;
         self.doing = doing;
@@ -194,7 +203,8 @@ impl Thread {
             return;
         }
         if matches!(self.doing, Doing::Idle) {
-            self.begin(Doing::Hang(how));
+            // Whatever its word was.
+            self.begin(Doing::Hang(how), self.deadline);
             return;
         }
         if !matches!(self.doing, Doing::Hang(_)) {
@@ -217,8 +227,8 @@ impl Thread {
     }
 
     /// Begins a piece of work that `workers` do, each its own part, while this thread waits for all of them.
-    pub fn join(&mut self, workers: u32, part: Doing) {
-        if !matches!(self.doing, Doing::Idle) || self.ended.is_some() || self.claim != Claim::Live {
+    pub fn join(&mut self, workers: u32, part: Doing, deadline: Nanos) {
+        if !self.takes_work() {
             return;
         }
         // No counter of a slot goes back when its lanes change hands.
@@ -228,12 +238,12 @@ impl Thread {
             .map(|lane| {
                 let mut worker = Self::new(lane, generation, Arc::clone(&self.name), self.tid);
                 worker.worker = true;
-                worker.begin(part);
+                worker.begin(part, 0);
                 worker
             })
             .collect();
         self.progress = self.progress.wrapping_sub(self.pool.iter().map(Self::total_progress).sum::<u64>());
-        self.begin(Doing::Join);
+        self.begin(Doing::Join, deadline);
     }
 
     /// The sum of its lanes.
@@ -390,7 +400,7 @@ impl Thread {
         self.hears = self.hears.saturating_sub(1);
         self.heard = (self.heard.0 + 1, now);
         if let Some(Some((beat, beats))) = self.consumes {
-            self.begin(Doing::Work { beat, left: beats, beats, on_cpu: false, more: 0 });
+            self.begin(Doing::Work { beat, left: beats, beats, on_cpu: false, more: 0 }, 0);
         }
     }
 
@@ -480,8 +490,14 @@ impl Thread {
             Some(Hold::Asleep) | None if self.wants_cpu() => (TaskState::Running, None),
             Some(Hold::Asleep) | None => (asleep.0, Some(asleep.1)),
         };
+        // Whoever has just left it, at this very moment, has been brought up to date.
+        let runnable = state == TaskState::Running;
+        let delay = match self.queue {
+            Queue::Waiting { since } if !runnable => self.delay + (now - since),
+            _ => self.delay,
+        };
         let cpu = match self.queue {
-            Queue::On { since, cpu } => {
+            Queue::On { since, cpu } if runnable => {
                 let tick = now / machine.tick * machine.tick;
                 if tick > since { cpu + (tick - since) } else { cpu }
             }
@@ -490,7 +506,7 @@ impl Thread {
         Some(TaskObservation {
             state,
             cpu_ns: Some(if machine.schedstat { cpu } else { cpu / COARSE * COARSE }),
-            run_delay_ns: machine.schedstat.then_some(self.delay),
+            run_delay_ns: machine.schedstat.then_some(delay),
             wait: wait.filter(|_| machine.wchan),
         })
     }

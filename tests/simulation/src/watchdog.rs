@@ -1,5 +1,5 @@
 //! The watchdog's own loop in virtual time: the real judge, the real ladder and the real budget, in the order of
-//! `watchdog/src/watch.rs`. What it knows of the world is what the observer tells it.
+//! `watchdog/src/watch.rs` and `watch/hand.rs`. What it knows of the world is what the observer tells it, and what a person does.
 
 use globset::{Glob, GlobMatcher};
 use shard_watchdog::act::budget::{Budget, Past};
@@ -7,9 +7,11 @@ use shard_watchdog::act::ladder::{Ladder, Restraint, Rung};
 use shard_watchdog::clock::Monotonic;
 use shard_watchdog::config::{KillConfig, KillMode};
 use shard_watchdog::judge::excuse::Caps;
+use shard_watchdog::judge::incarnation::Incarnation;
 use shard_watchdog::judge::policy::{ChannelLimits, Policy, Rule};
 use shard_watchdog::judge::{Decision, Judge};
 use shard_watchdog::observation::Observation;
+use shard_watchdog::snapshot::TargetIdentity;
 use shard_watchdog::verdict::ExcuseKind;
 
 use super::observer::Observer;
@@ -18,6 +20,20 @@ use super::world::World;
 
 /// Steps of the ladder that one look can bring, as in the real loop.
 const MOST_STEPS: usize = 8;
+
+/// What a person says who asks for a kill.
+pub const ASKED: &str = "a person asked for the kill: simulated";
+
+/// What the loop did of what it was told, as far as it changes what must hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obeyed {
+    /// It began a new life.
+    Reborn,
+    /// It took the order to kill this process.
+    Asked(TargetIdentity),
+    /// It took back what it knew of this work, or of all.
+    Cleared(Option<u64>),
+}
 
 /// The sidecar.
 #[derive(Debug)]
@@ -40,6 +56,8 @@ pub struct Watchdog {
     pub kills: Vec<Nanos>,
     budget: Budget,
     ladder: Option<Ladder>,
+    /// A person has paused killing until then.
+    paused_until: Option<Nanos>,
     due: Nanos,
     born: Nanos,
 }
@@ -88,7 +106,13 @@ impl Watchdog {
             warn_after: rules.stall_after * 2 / 5,
             on: rules.on,
         };
-        let caps = [ExcuseKind::Starved, ExcuseKind::Throttled, ExcuseKind::Traced, ExcuseKind::Frozen];
+        let caps = [
+            ExcuseKind::Starved,
+            ExcuseKind::Throttled,
+            ExcuseKind::Traced,
+            ExcuseKind::Frozen,
+            ExcuseKind::CoreDumping,
+        ];
         let policy = Policy {
             rules: vec![rule],
             channels: rules.channel.iter().map(|rule| globs.channel(rule)).collect(),
@@ -100,7 +124,7 @@ impl Watchdog {
                 .into_iter()
                 .fold(Caps::default(), |caps, kind| caps.with(kind, rules.excuse_cap)),
             restart_within: rules.restart_within,
-            poison_after: 2,
+            poison_after: rules.poison_after,
             poll_threads: plan.machine.poll_threads,
         };
         let kill = KillConfig {
@@ -120,6 +144,7 @@ impl Watchdog {
             budget: Budget::new(kill.budget_kills, kill.budget_per, &Past::default(), Monotonic(0)),
             kill,
             ladder: None,
+            paused_until: None,
             due: 0,
             born: 0,
         }
@@ -143,19 +168,15 @@ impl Watchdog {
     }
 
     /// A process other than the one it holds that the adopter has found, or will find, and when.
-    fn found(
-        &self,
-        world: &World<'_>,
-        plan: &Plan,
-    ) -> Option<(shard_watchdog::snapshot::TargetIdentity, Nanos)> {
+    fn found(&self, world: &World<'_>, plan: &Plan) -> Option<(TargetIdentity, Nanos)> {
         let last = world.processes.last().filter(|process| !process.exited && !process.execed)?;
         let found = last.born.max(self.born) + plan.machine.adopt;
         (Some(last.identity) != self.observer.held).then_some((last.identity, found))
     }
 
-    /// Does what the plan tells it. Returns whether it began a new life.
-    pub fn obey(&mut self, world: &mut World<'_>, plan: &Plan, globs: &Globs) -> bool {
-        let mut reborn = false;
+    /// Does what the plan tells it.
+    pub fn obey(&mut self, world: &mut World<'_>, plan: &Plan, globs: &Globs) -> Vec<Obeyed> {
+        let mut obeyed = Vec::new();
         for order in std::mem::take(&mut world.orders) {
             match order {
                 Event::Restart { after } => {
@@ -166,6 +187,7 @@ impl Watchdog {
                     // A reload is forgotten as well: the file says what it says.
                     let kills = std::mem::take(&mut self.kills);
                     let known = *self.judge.crash_loops();
+                    let paused_until = self.paused_until;
                     *self = Self::new(plan, globs);
                     let now = Monotonic(world.now);
                     let ages = kills.iter().map(|at| now.since(Monotonic(*at))).collect();
@@ -173,8 +195,10 @@ impl Watchdog {
                     self.budget = Budget::new(self.kill.budget_kills, self.kill.budget_per, &past, now);
                     self.judge = Judge::new(now).remembering(known);
                     self.kills = kills;
+                    self.paused_until = paused_until;
+                    self.observer = Observer::begin(world.suspended);
                     self.born = world.now;
-                    reborn = true;
+                    obeyed.push(Obeyed::Reborn);
                 }
                 Event::Reload { stall_after, on, channel, mode } => {
                     for rule in &mut self.policy.channels {
@@ -186,10 +210,27 @@ impl Watchdog {
                     self.kill.mode = mode;
                     self.judge.rules_changed(&self.policy);
                 }
+                Event::Pause { length } => self.paused_until = Some(world.now + length),
+                Event::Resume => self.paused_until = None,
+                Event::Clear { key } => {
+                    self.judge.clear(key);
+                    obeyed.push(Obeyed::Cleared(key));
+                }
+                Event::Kill => {
+                    // Adopted is what a signal may go to; judged is what an incident can be told of.
+                    let judged = self.judge.incarnation().map(Incarnation::identity);
+                    let began = self.ladder.as_ref().is_some_and(|ladder| ladder.began().is_some());
+                    if let Some(target) =
+                        self.observer.held.filter(|_| self.observer.held == judged && !began)
+                    {
+                        self.judge.request(ASKED);
+                        obeyed.push(Obeyed::Asked(target));
+                    }
+                }
                 _ => {}
             }
         }
-        reborn
+        obeyed
     }
 
     /// Takes over what the adopter found. True if it watches another process now.
@@ -207,6 +248,7 @@ impl Watchdog {
 
     /// One look and one judgement. True beside it if the process runs another program.
     pub fn look(&mut self, world: &mut World<'_>, plan: &Plan) -> (Decision, bool) {
+        self.paused_until.take_if(|until| *until <= world.now);
         let listens = self.policy.channels.iter().any(|rule| rule.kills_after().is_some());
         let execed = self.observer.observe(world, &plan.machine, listens, &mut self.seen);
         let decision = self.judge.observe(&self.policy, &self.seen);
@@ -225,8 +267,8 @@ impl Watchdog {
         let mut signalled = false;
         let waits = decision.held && self.ladder.as_ref().is_some_and(Ladder::is_withheld);
         if decision.condemned && !waits {
+            let restraint = self.restraint();
             let mut ladder = self.ladder.take().unwrap_or_default();
-            let restraint = Restraint { spared: decision.spared, ..Restraint::default() };
             for _ in 0..MOST_STEPS {
                 let first = ladder.began().is_none();
                 match ladder.step(now, &self.kill, &mut self.budget, restraint) {
@@ -245,7 +287,8 @@ impl Watchdog {
                 }
             }
             self.ladder = Some(ladder);
-        } else {
+        }
+        if !decision.condemned {
             self.ladder = None;
         }
         if execed || self.seen.process.as_ref().is_some_and(|process| process.exited) {
@@ -254,11 +297,27 @@ impl Watchdog {
         }
         self.asked = Some(decision.look_at.0);
         self.looked = Some(world.now);
-        let ladder = self.ladder.as_ref().and_then(|ladder| ladder.due(&self.kill, Restraint::default()));
-        self.due = ladder.map_or(decision.look_at.0, |due| due.0.min(decision.look_at.0)).max(world.now);
+        let restraint = self.restraint();
+        let ladder = self.ladder.as_ref().and_then(|ladder| ladder.due(&self.kill, restraint));
+        let others = [ladder.map(|due| due.0), self.paused_until];
+        self.due = others.into_iter().flatten().fold(decision.look_at.0, Nanos::min).max(world.now);
         if signalled {
             self.due = world.now;
         }
+    }
+
+    /// What else than the config decides about signals at this look.
+    fn restraint(&self) -> Restraint {
+        Restraint {
+            paused: self.is_paused(),
+            requested: self.judge.incarnation().is_some_and(Incarnation::is_requested),
+            spared: self.judge.spares(),
+        }
+    }
+
+    /// Whether a person has paused killing.
+    pub const fn is_paused(&self) -> bool {
+        self.paused_until.is_some()
     }
 
     /// Whether a person has switched killing on.

@@ -229,8 +229,12 @@ impl<'a> World<'a> {
                 && !process.execed
         };
         let Some(process) = self.processes.iter_mut().rev().find(same) else { return };
-        if signal == KillSignal::Kill || now >= process.stopped_until {
-            process.die(now, machine);
+        match signal {
+            KillSignal::Kill => process.die(now, machine),
+            // Whatever else comes waits until it goes on.
+            _ if now < process.stopped_until => {}
+            KillSignal::Abort if machine.core > 0 => process.begin_core(now, machine.core, machine),
+            _ => process.die(now, machine),
         }
     }
 
@@ -250,7 +254,12 @@ impl<'a> World<'a> {
             Event::Unreadable { length } => self.unreadable_until = self.unreadable_until.max(until(length)),
             Event::Garbage { length } => self.garbage_until = self.garbage_until.max(until(length)),
             Event::Flaky { one_in, length } => self.flaky = (one_in, until(length)),
-            Event::Restart { .. } | Event::Reload { .. } => {
+            Event::Restart { .. }
+            | Event::Reload { .. }
+            | Event::Pause { .. }
+            | Event::Resume
+            | Event::Kill
+            | Event::Clear { .. } => {
                 self.orders.push(event);
                 // The inbox wakes the loop.
                 return true;
@@ -276,6 +285,7 @@ impl<'a> World<'a> {
             | Event::LoseWorker { thread, .. }
             | Event::Hang { thread, .. }
             | Event::Unhang { thread }
+            | Event::Deadline { thread, .. }
             | Event::Starve { thread, .. }
             | Event::Trace { thread, .. }
             | Event::Deaf { thread, .. }
@@ -312,7 +322,7 @@ impl<'a> World<'a> {
             Event::Stop { length } => process.stopped_until = until(length),
             Event::Freeze { length } => process.frozen_until = process.frozen_until.max(until(length)),
             Event::Throttle { share, length } => process.throttled = Some((share, until(length))),
-            Event::Core { length } => process.begin_end(now, length + machine.teardown, machine),
+            Event::Core { length } => process.begin_core(now, length, machine),
             Event::Exit { said } => {
                 if said {
                     process.declared = Declared::Stopping;
@@ -353,12 +363,13 @@ impl<'a> World<'a> {
 /// What happens to one thread. True if it has ended.
 fn happen_to(thread: &mut Thread, event: Event, now: Nanos, leader: bool) -> bool {
     match event {
-        Event::Work { beat, beats, on_cpu, more, .. } => {
-            thread.begin(Doing::Work { beat, left: beats, beats, on_cpu, more });
+        Event::Work { beat, beats, on_cpu, more, deadline, .. } => {
+            thread.begin(Doing::Work { beat, left: beats, beats, on_cpu, more }, deadline);
         }
-        Event::Join { workers, beat, beats, on_cpu, .. } => {
-            thread.join(workers, Doing::Work { beat, left: beats, beats, on_cpu, more: 0 });
+        Event::Join { workers, beat, beats, on_cpu, deadline, .. } => {
+            thread.join(workers, Doing::Work { beat, left: beats, beats, on_cpu, more: 0 }, deadline);
         }
+        Event::Deadline { deadline, .. } if thread.claim == Claim::Live => thread.deadline = deadline,
         Event::HangWorker { worker, how, .. } => {
             thread.account.changed_ways();
             if let Some(worker) = thread.pool.get_mut(worker).filter(|worker| worker.doing != Doing::Idle) {

@@ -27,6 +27,8 @@ fn no_history_breaks_a_rule() {
     // A simulation in which nothing happens proves nothing.
     assert!(summary.kills > histories / 10 && summary.stalls > histories / 20, "{summary:?}");
     assert!(summary.lags > histories / 100, "{summary:?}");
+    let rare = [summary.hastened, summary.asked, summary.spared, summary.cores];
+    assert!(rare.iter().all(|times| *times > histories / 100), "{summary:?}");
 }
 
 #[test]

@@ -40,12 +40,14 @@ fn main() -> ExitCode {
         println!("{told}\n");
     }
     println!(
-        "{} histories from seed {}: {} looks, {} kills, {} stalls and {} deaf consumers condemned, {} violations; {:.0} histories/s",
+        "{} histories from seed {}: {} looks, {} kills, {} of them asked for, {} stalls ({} by a deadline) and {} deaf consumers condemned, {} violations; {:.0} histories/s",
         summary.histories,
         args.seed,
         summary.looks,
         summary.kills,
+        summary.asked,
         summary.stalls,
+        summary.hastened,
         summary.lags,
         summary.violations,
         summary.rate()

@@ -5,7 +5,7 @@ use std::time::Duration;
 use shard_watchdog::config::On;
 use shard_watchdog::judge::Decision;
 
-use super::super::plan::{MS, Nanos};
+use super::super::plan::{MS, Nanos, Plan};
 use super::super::watchdog::Watchdog;
 use super::super::world::{Torn, World};
 use super::{Invariants, nanos};
@@ -18,6 +18,7 @@ impl Invariants {
         watchdog: &Watchdog,
         decision: Decision,
         world: &mut World<'_>,
+        plan: &Plan,
     ) {
         let sample = sample(watchdog);
         let gap = decision.look_at.0.saturating_sub(now);
@@ -27,18 +28,19 @@ impl Invariants {
         let waits = watchdog.policy.channels.iter().any(|rule| rule.kills_after().is_some())
             && watchdog.seen.channels.iter().any(|channel| channel.sent > channel.received);
         let at_work = at_work || waits && !decision.condemned && world.torn == Torn::Nothing;
-        let most = match watchdog.observer.process(world) {
+        let process = watchdog.observer.process(world);
+        let dumps_core = process.as_ref().is_some_and(|process| process.dumps_core(now, &plan.machine));
+        let most = match process {
             None => 1_000 * MS,
             Some(process) if process.execed || process.exited => 1_000 * MS,
+            // Its end arrives as an event.
+            Some(_) if dumps_core => 50 * MS,
             Some(_) if at_work => sample,
             Some(_) if decision.condemned => 50 * MS,
             Some(_) => 4 * sample,
         };
-        let most = if watchdog.policy.poll_threads && most < 1_000 * MS && !decision.condemned {
-            most.min(20 * MS)
-        } else {
-            most
-        };
+        let polls = watchdog.policy.poll_threads && !decision.condemned && !dumps_core;
+        let most = if polls && most < 1_000 * MS { most.min(20 * MS) } else { most };
         if gap > most {
             self.broken(now, "looks too late", || {
                 format!(

@@ -1,0 +1,100 @@
+//! What excuses a whole process, or a whole look: a core that is written, a machine that was suspended, a watchdog that was late.
+//! Each of its threads is told to be excused for that, and nobody is condemned meanwhile.
+
+use std::time::Duration;
+
+use shard_watchdog::judge::{Condemnation, Decision};
+use shard_watchdog::observation::Claim;
+use shard_watchdog::verdict::{ExcuseKind, Reason, Verdict};
+
+use super::super::deafness::At;
+use super::super::plan::{Nanos, Plan};
+use super::super::process::Process;
+use super::super::watchdog::Watchdog;
+use super::super::world::Torn;
+use super::Invariants;
+
+impl Invariants {
+    /// A condemnation that must not fall now.
+    pub(super) fn opened_in_an_excuse(
+        &mut self,
+        now: Nanos,
+        process: &Process,
+        condemned: &Condemnation,
+        plan: &Plan,
+    ) {
+        if matches!(condemned.reason, Reason::Requested | Reason::ProcessGone) {
+            return;
+        }
+        let why = &condemned.why;
+        if process.dumps_core(now, &plan.machine) {
+            self.broken(now, "excused", || format!("condemned while its core is written: {why}"));
+        }
+        if self.void && matches!(condemned.reason, Reason::Stalled | Reason::ChannelLag) {
+            self.broken(now, "excused", || format!("condemned after a time that nobody watched: {why}"));
+        }
+    }
+
+    /// What excuses all must be told of each, and for how long. `suspended`: how long the machine was since the look before.
+    pub(super) fn all_excused(
+        &mut self,
+        at: At,
+        suspended: Nanos,
+        watchdog: &Watchdog,
+        process: &Process,
+        decision: Decision,
+        plan: &Plan,
+    ) {
+        let told = watchdog.judge.excused()[ExcuseKind::Suspended as usize];
+        let told = told.saturating_sub(std::mem::replace(&mut self.told_suspended, told));
+        let Some(incarnation) = watchdog.judge.incarnation() else { return };
+        let dumps_core = process.dumps_core(at.now, &plan.machine);
+        self.cores += u64::from(dumps_core);
+        let kind = match (suspended, at.late, dumps_core) {
+            (1.., _, _) => ExcuseKind::Suspended,
+            (0, true, _) => ExcuseKind::ObserverLate,
+            (0, false, true) => ExcuseKind::CoreDumping,
+            (0, false, false) => return,
+        };
+        let mut owed = Duration::ZERO;
+        for (place, thread) in process.threads.iter().enumerate() {
+            let torn = at.torn == Torn::All || at.torn == Torn::Thread(place);
+            let live = thread.seen && thread.ended.is_none() && thread.claim == Claim::Live;
+            // Nobody works while a core is written: who is idle then is excused as well.
+            let stands = thread.working() || dumps_core;
+            if torn || thread.moved || !live || !stands {
+                continue;
+            }
+            let key = (thread.slot, thread.generation);
+            let Some(trial) = incarnation.threads().iter().find(|trial| trial.key == key) else { continue };
+            owed += Duration::from_nanos(suspended);
+            if trial.excuse != Some(kind) {
+                let (name, said) = (&thread.name, trial.excuse);
+                self.broken(at.now, "not excused", || format!("{name} is {kind}, by the judge {said:?}"));
+            }
+            // What the workers of a thread have lost may be made up for meanwhile, as far as they could differ.
+            let workers =
+                if thread.pool.is_empty() { Duration::ZERO } else { Duration::from_nanos(3 * at.elapsed) };
+            let cap = watchdog.policy.excuse_caps.of(ExcuseKind::CoreDumping).map(|cap| cap + workers);
+            let excused = thread.account.surely_excused[ExcuseKind::CoreDumping as usize];
+            let told = thread.account.told[ExcuseKind::CoreDumping as usize];
+            if !told && cap.is_some_and(|cap| Duration::from_nanos(excused) >= cap) {
+                let name = &thread.name;
+                self.broken(at.now, "cap not told", || {
+                    format!("the core is written for {excused} ns: {name} of {cap:?}")
+                });
+            }
+        }
+        if told < owed {
+            self.broken(at.now, "not excused", || {
+                format!("{told:?} suspended by the judge, and was {owed:?}")
+            });
+        }
+        let stands = matches!(decision.verdict, Verdict::Excused | Verdict::CrashLoop);
+        if dumps_core && !decision.condemned && !stands {
+            self.broken(at.now, "not excused", || {
+                format!("its core is written, and the verdict is {}", decision.verdict)
+            });
+        }
+    }
+}

@@ -190,7 +190,7 @@ fn hand(random: &mut Random, threads: usize, stall: Nanos, end: Nanos, into: &mu
     let length = random.spread(stall / 4, 3 * stall);
     let pause = Event::Pause { length };
     let mut add = |at: Nanos, event: Event| into.push(Timed { at, event });
-    match random.between(0, 5) {
+    match random.between(0, 6) {
         0 => {
             add(at, pause);
             add(at + random.between(0, length), Event::Resume);
@@ -206,22 +206,31 @@ fn hand(random: &mut Random, threads: usize, stall: Nanos, end: Nanos, into: &mu
         }
         3 => add(at, Event::Clear { key: random.pick(&[None, Some(1), Some(2), Some(3)]) }),
         _ => {
-            let length = 2 * stall + random.between(0, stall);
             let at = at / 3;
+            let how = random.pick(&[Hang::Deadlock, Hang::Livelock, Hang::Blocked]);
+            add(at, if random.one_in(4) { Event::End { thread } } else { Event::Hang { thread, how } });
+            add(at, Event::Pause { length: 2 * stall + random.between(0, stall) });
+            let at = at + 2 * stall + random.spread(MS, stall / 4);
+            let length = random.spread(MS, stall * 2);
             add(
                 at,
-                Event::Hang { thread, how: random.pick(&[Hang::Deadlock, Hang::Livelock, Hang::Blocked]) },
+                match random.between(0, 5) {
+                    0..=1 => Event::Core { length },
+                    2 => Event::Trace { thread, length },
+                    3 => Event::Freeze { length },
+                    4 => Event::Stop { length },
+                    _ => Event::Suspend { mono: MS, boot: random.spread(MS, 1 << 45) },
+                },
             );
-            add(at, Event::Pause { length });
-            let (before, length) = (random.spread(MS, stall / 2), random.spread(MS, stall * 2));
-            let event = match random.between(0, 4) {
-                0 => Event::Core { length },
-                1 => Event::Trace { thread, length },
-                2 => Event::Freeze { length },
-                3 => Event::Stop { length },
-                _ => Event::Suspend { mono: MS, boot: random.spread(MS, 1 << 45) },
-            };
-            add(at + 2 * stall + before.min(stall / 4), event);
+            // Whoever asks does so all the same; or in the moment in which it goes on.
+            match random.between(0, 3) {
+                0 => add(at + random.spread(MS, length), Event::Kill),
+                1 => {
+                    add(at, Event::Unhang { thread });
+                    add(at, Event::Kill);
+                }
+                _ => {}
+            }
         }
     }
 }

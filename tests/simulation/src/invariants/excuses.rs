@@ -8,11 +8,14 @@ use shard_watchdog::observation::Claim;
 use shard_watchdog::verdict::{ExcuseKind, Reason, Verdict};
 
 use super::super::deafness::At;
-use super::super::plan::{Nanos, Plan};
+use super::super::plan::{MS, Nanos, Plan};
 use super::super::process::Process;
 use super::super::watchdog::Watchdog;
 use super::super::world::Torn;
 use super::Invariants;
+
+/// How long the judge waits between two looks at a process whose core is written.
+const LOOK_IN_A_CORE: Nanos = 50 * MS;
 
 impl Invariants {
     /// A condemnation that must not fall now.
@@ -72,9 +75,11 @@ impl Invariants {
                 let (name, said) = (&thread.name, trial.excuse);
                 self.broken(at.now, "not excused", || format!("{name} is {kind}, by the judge {said:?}"));
             }
-            // What the workers of a thread have lost may be made up for meanwhile, as far as they could differ.
+            // What the workers of a thread have lost may be made up for meanwhile, as far as they could differ: by some looks, of which
+            // this one may be the shortest.
+            let look = at.elapsed.max(LOOK_IN_A_CORE);
             let workers =
-                if thread.pool.is_empty() { Duration::ZERO } else { Duration::from_nanos(3 * at.elapsed) };
+                if thread.pool.is_empty() { Duration::ZERO } else { Duration::from_nanos(3 * look) };
             let cap = watchdog.policy.excuse_caps.of(ExcuseKind::CoreDumping).map(|cap| cap + workers);
             let excused = thread.account.surely_excused[ExcuseKind::CoreDumping as usize];
             let told = thread.account.told[ExcuseKind::CoreDumping as usize];

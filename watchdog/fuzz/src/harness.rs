@@ -256,5 +256,15 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let drop = |state: u64| [put(slot + T_CLAIM, 1 << 8 | state), look(5)].concat();
     seeds.push(changed(&[put(slot + T_ACTIVITY, 0), drop(3), drop(1), look(32).repeat(4), drop(3)]));
     seeds.push(changed(&[cut(slot), look(30), vec![15, 0, 0], look(30)]));
+    // Given up for a moment and as it was again: only the time after that counts.
+    let at_work = 1 << 8 | 1;
+    seeds.push(changed(&[
+        look(30),
+        look(30),
+        put(slot + T_CLAIM, 2 << 8),
+        look(5),
+        put(slot + T_CLAIM, at_work),
+        look(1),
+    ]));
     seeds
 }

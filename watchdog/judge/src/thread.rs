@@ -143,8 +143,8 @@ impl ThreadTrial {
             self.set_excuse(None, &mut brought);
             return brought;
         }
-        // They may have said that it left, too.
-        self.left = false;
+        // They may have said that it left, too: nobody was on the watch then, so its time begins anew.
+        let back = core::mem::take(&mut self.left);
         let dropped = seen.claim == Claim::Dropped && {
             let since = self.dropped_since.get_or_insert(look.at);
             if look.late || look.core_dumping {
@@ -161,7 +161,7 @@ impl ThreadTrial {
             brought.gone = true;
             return brought;
         }
-        if (seen.activity, seen.progress) != (self.activity, self.progress) {
+        if back || (seen.activity, seen.progress) != (self.activity, self.progress) {
             self.beat(seen, look.at, &mut brought);
             return brought;
         }

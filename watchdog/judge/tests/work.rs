@@ -113,3 +113,15 @@ fn only_of_a_stall_a_verdict_says_how_the_thread_stands_still() {
     history.run(STALL_AFTER);
     assert_eq!(history.trial().faulty().kind, Some(StallKind::Deadlock));
 }
+
+#[test]
+fn of_who_is_said_to_have_left_for_a_moment_nothing_before_it_counts() {
+    let mut history = AtWork::begin(0);
+    history.run(STALL_AFTER - LOOK);
+    history.thread().claim = Claim::Left;
+    history.pass(LOOK);
+    history.thread().claim = Claim::Live;
+    history.pass(LOOK);
+    assert!(!history.run(STALL_AFTER - LOOK).condemned);
+    assert!(history.run(LOOK * 2).condemned, "and then it does");
+}

@@ -8,6 +8,7 @@ pub mod id;
 pub mod journal;
 pub mod kills;
 pub mod pause;
+pub mod retention;
 mod small_file;
 pub mod timeline;
 

@@ -6,8 +6,9 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use super::Incident;
 use super::id::IncidentId;
-use super::{Incident, Status};
+use super::retention::{self, Traits};
 
 /// The document inside an incident's folder.
 pub const DOCUMENT: &str = "incident.json";
@@ -21,10 +22,10 @@ const FOLDER_MODE: u32 = 0o750;
 const FILE_MODE: u32 = 0o640;
 
 /// What is known of one incident's folder.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Kept {
     bytes: u64,
-    open: bool,
+    traits: Traits,
 }
 
 /// The folder of all incidents.
@@ -82,16 +83,16 @@ impl Folder {
             let bytes = size_of(&path);
             match read_document(&path.join(DOCUMENT)) {
                 Ok(incident) if incident.id == id => {
-                    self.kept.insert(id, Kept { bytes, open: incident.status == Status::Open });
+                    self.kept.insert(id, Kept { bytes, traits: Traits::of(&incident) });
                     found.incidents.push(incident);
                 }
                 Ok(incident) => {
                     found.unreadable.push((path, format!("it calls itself {}", incident.id)));
-                    self.kept.insert(id, Kept { bytes, open: false });
+                    self.kept.insert(id, Kept { bytes, traits: Traits::UNREADABLE });
                 }
                 Err(error) => {
                     found.unreadable.push((path, error.to_string()));
-                    self.kept.insert(id, Kept { bytes, open: false });
+                    self.kept.insert(id, Kept { bytes, traits: Traits::UNREADABLE });
                 }
             }
         }
@@ -106,7 +107,7 @@ impl Folder {
     pub fn write(&mut self, incident: &Incident) -> io::Result<()> {
         let mut document = serde_json::to_vec_pretty(incident)?;
         document.push(b'\n');
-        self.write_file(&incident.id, DOCUMENT, &document, incident.status == Status::Open)
+        self.write_file(&incident.id, DOCUMENT, &document, Traits::of(incident))
     }
 
     /// Writes the recording of an incident in the same way, beside its document.
@@ -114,11 +115,11 @@ impl Folder {
     /// # Errors
     /// Whatever the disk says.
     pub fn write_recording(&mut self, id: &IncidentId, recording: &[u8]) -> io::Result<()> {
-        let open = self.kept.get(id).is_some_and(|kept| kept.open);
-        self.write_file(id, RECORDING, recording, open)
+        let traits = self.kept.get(id).map_or(Traits::UNREADABLE, |kept| kept.traits.clone());
+        self.write_file(id, RECORDING, recording, traits)
     }
 
-    fn write_file(&mut self, id: &IncidentId, name: &str, content: &[u8], open: bool) -> io::Result<()> {
+    fn write_file(&mut self, id: &IncidentId, name: &str, content: &[u8], traits: Traits) -> io::Result<()> {
         let folder = self.path.join(id.as_str());
         let is_new = !folder.is_dir();
         DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(&folder)?;
@@ -138,11 +139,11 @@ impl Folder {
         if is_new {
             File::open(&self.path)?.sync_all()?;
         }
-        self.kept.insert(id.clone(), Kept { bytes: size_of(&folder), open });
+        self.kept.insert(id.clone(), Kept { bytes: size_of(&folder), traits });
         Ok(())
     }
 
-    /// Deletes the oldest closed incidents until the limits hold. Says how many went.
+    /// Deletes closed incidents until the limits hold: repeats first, then the oldest ([`retention`]). Returns how many.
     ///
     /// # Errors
     /// If one cannot be deleted; it is forgotten all the same, or it would be tried again at every step.
@@ -155,11 +156,10 @@ impl Folder {
                 break;
             }
             // The latest one stays even if it alone is too large: it is what people come for.
-            let latest = self.kept.keys().next_back().cloned();
-            let oldest = self.kept.iter().find(|(id, kept)| !kept.open && Some(*id) != latest.as_ref());
-            let Some(oldest) = oldest.map(|(id, _)| id.clone()) else { break };
-            self.kept.remove(&oldest);
-            match fs::remove_dir_all(self.path.join(oldest.as_str())) {
+            let retained = self.kept.iter().map(|(id, kept)| (id, &kept.traits));
+            let Some(next) = retention::next_to_delete(retained).cloned() else { break };
+            self.kept.remove(&next);
+            match fs::remove_dir_all(self.path.join(next.as_str())) {
                 Ok(()) => deleted += 1,
                 Err(error) => failed = Some(error),
             }

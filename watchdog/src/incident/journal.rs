@@ -27,6 +27,7 @@ use super::deaths::Deaths;
 use super::folder::{Folder, Found};
 use super::id::IncidentId;
 use super::kills::{self, Kills};
+use super::retention::{self, Traits};
 use super::{Incident, Status, pause};
 
 /// Documents that wait for the disk. An incident has about ten steps; more than this means that the disk has stopped.
@@ -324,7 +325,10 @@ impl Scribe {
     fn prune(&mut self) {
         match self.folder.prune() {
             Ok(0) => {}
-            Ok(deleted) => tracing::info!(deleted, "the oldest incidents were deleted to keep the limits"),
+            Ok(deleted) => tracing::info!(
+                deleted,
+                "incidents were deleted to keep the limits: repeats first, then the oldest"
+            ),
             Err(error) => {
                 tracing::warn!(%error, path = %self.folder.path().display(), "an old incident cannot be deleted");
             }
@@ -362,7 +366,12 @@ fn remember(latest: &Mutex<VecDeque<Arc<Incident>>>, incident: Arc<Incident>) {
         _ => latest.insert(place, incident),
     }
     while latest.len() > IN_MEMORY {
-        latest.pop_front();
+        // By the same rule as on the disk. All of them open: then the oldest.
+        let traits: Vec<_> = latest.iter().map(|incident| Traits::of(incident)).collect();
+        let next =
+            retention::next_to_delete(latest.iter().map(|incident| &incident.id).zip(&traits)).cloned();
+        let place = next.and_then(|next| latest.iter().position(|incident| incident.id == next));
+        latest.remove(place.unwrap_or(0));
     }
 }
 

@@ -1,0 +1,156 @@
+//! Which incident is deleted first when the limits are reached.
+//!
+//! Age alone is not enough. A target that dies many times in quick succession would push out
+//! the one incident that a person needs: the kill that somebody asked for by hand, or the first
+//! incident of a kind, before hundreds like it.
+
+use std::collections::BTreeMap;
+
+use crate::verdict::{Reason, StallKind};
+
+use super::Incident;
+use super::id::IncidentId;
+
+/// Incidents with the same fingerprint tell the same story. The thread's name comes from the
+/// target, which may invent a new one for each death: a fingerprint orders deletion and never
+/// exceeds the limits.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fingerprint {
+    reason: Reason,
+    kind: Option<StallKind>,
+    thread: Option<String>,
+}
+
+/// What retention needs to know of one incident.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traits {
+    /// It goes on, and is never deleted.
+    pub open: bool,
+    /// A person asked for the kill.
+    pub by_hand: bool,
+    /// `None` for a folder whose document cannot be read.
+    pub fingerprint: Option<Fingerprint>,
+}
+
+impl Traits {
+    /// Those of a folder whose document cannot be read.
+    pub const UNREADABLE: Self = Self { open: false, by_hand: false, fingerprint: None };
+
+    /// Those of `incident`.
+    pub fn of(incident: &Incident) -> Self {
+        let thread = incident.thread.as_ref();
+        Self {
+            open: incident.status == super::Status::Open,
+            by_hand: incident.reason == Reason::Requested,
+            fingerprint: Some(Fingerprint {
+                reason: incident.reason,
+                kind: thread.and_then(|thread| thread.kind),
+                thread: thread.map(|thread| thread.name.clone()),
+            }),
+        }
+    }
+}
+
+/// How much would be lost with an incident, the least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Worth {
+    /// An earlier and a later one with the same fingerprint stay, or nobody can read it.
+    Repeat,
+    /// The first or the last with its fingerprint.
+    FirstOrLast,
+    /// Somebody decided it, and will be asked why.
+    ByHand,
+}
+
+/// The incident to delete next: of the least worth, and of those the oldest. `retained` comes
+/// oldest first. Open incidents and the latest one are never deleted; `None` if there are no
+/// others.
+pub fn next_to_delete<'a>(
+    retained: impl Iterator<Item = (&'a IncidentId, &'a Traits)> + Clone,
+) -> Option<&'a IncidentId> {
+    let mut ends: BTreeMap<&Fingerprint, (&IncidentId, &IncidentId)> = BTreeMap::new();
+    let mut latest = None;
+    for (id, traits) in retained.clone() {
+        latest = Some(id);
+        if let Some(fingerprint) = &traits.fingerprint {
+            ends.entry(fingerprint).and_modify(|(_, last)| *last = id).or_insert((id, id));
+        }
+    }
+    let worth = |id: &IncidentId, traits: &Traits| {
+        let ends = traits.fingerprint.as_ref().and_then(|fingerprint| ends.get(fingerprint));
+        if traits.by_hand {
+            Worth::ByHand
+        } else if ends.is_some_and(|(first, last)| *first == id || *last == id) {
+            Worth::FirstOrLast
+        } else {
+            Worth::Repeat
+        }
+    };
+    retained
+        .filter(|(id, traits)| !traits.open && Some(*id) != latest)
+        .min_by_key(|(id, traits)| worth(id, traits))
+        .map(|(id, _)| id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ids in the order of `number`, below 10,000.
+    fn id(number: u64) -> IncidentId {
+        IncidentId::parse(&format!("20261128T00{number:04}000Z-0000")).unwrap()
+    }
+
+    fn traits(reason: Reason, thread: &str) -> Traits {
+        let fingerprint = Fingerprint { reason, kind: None, thread: Some(thread.to_owned()) };
+        Traits { open: false, by_hand: reason == Reason::Requested, fingerprint: Some(fingerprint) }
+    }
+
+    /// The numbers of those that are left after deleting down to `limit`.
+    fn left(retained: &[Traits], limit: usize) -> Vec<usize> {
+        let mut left: BTreeMap<IncidentId, Traits> =
+            retained.iter().enumerate().map(|(n, traits)| (id(n as u64), traits.clone())).collect();
+        while left.len() > limit {
+            let Some(next) = next_to_delete(left.iter()).cloned() else { break };
+            left.remove(&next);
+        }
+        (0..retained.len()).filter(|n| left.contains_key(&id(*n as u64))).collect()
+    }
+
+    #[test]
+    fn a_flood_of_deaths_pushes_out_no_kill_by_hand_and_no_first_of_its_kind() {
+        let mut all = vec![
+            traits(Reason::Stalled, "exec-s0"),
+            traits(Reason::Requested, "exec-s0"),
+            traits(Reason::ThreadGone, "exec-s0"),
+        ];
+        all.extend(vec![traits(Reason::ProcessGone, "exec-s0"); 100]);
+        assert_eq!(left(&all, 6), [0, 1, 2, 3, 101, 102]);
+    }
+
+    #[test]
+    fn a_target_that_invents_names_pushes_out_no_kill_by_hand() {
+        let mut all = vec![traits(Reason::Requested, "exec-s0")];
+        all.extend((0..100).map(|n| traits(Reason::ThreadGone, &format!("thread-{n}"))));
+        assert_eq!(left(&all, 3), [0, 99, 100]);
+    }
+
+    #[test]
+    fn the_limit_holds_even_if_every_kill_was_by_hand() {
+        let all: Vec<_> = (0..9).map(|n| traits(Reason::Requested, &format!("thread-{n}"))).collect();
+        assert_eq!(left(&all, 2), [7, 8]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_goes_first_and_what_is_open_never() {
+        let open = Traits { open: true, ..traits(Reason::Stalled, "exec-s0") };
+        let all = vec![
+            open,
+            traits(Reason::ThreadGone, "exec-s0"),
+            Traits::UNREADABLE,
+            traits(Reason::Stopped, "a"),
+        ];
+        assert_eq!(left(&all, 3), [0, 1, 3]);
+        assert_eq!(left(&all, 0), [0, 3]);
+    }
+}

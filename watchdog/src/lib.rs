@@ -17,6 +17,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod demo;
+pub mod descriptors;
 pub mod event;
 pub mod http;
 pub mod incident;

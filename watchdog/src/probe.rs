@@ -3,7 +3,9 @@
 //! Every reader takes a root path, so that a test may give it a folder. What the kernel does not say is `None`.
 //! In the steady state one look costs one `pread` of the segment and one read of the main thread's `stat`.
 
+pub mod allowance;
 pub mod cgroup;
+mod crowded;
 pub mod numbers;
 pub mod segment;
 pub mod survivors;
@@ -17,6 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use globset::GlobMatcher;
 use rustix::io::Errno;
 use shard_heartbeat::{Reader, TraceContext};
 
@@ -27,11 +30,13 @@ use crate::observation::{
     ThreadObservation, ThrottleObservation,
 };
 
+use allowance::Allowance;
 use cgroup::Cgroups;
+use crowded::Crowded;
 use segment::{Consumers, SegmentProbe};
 use survivors::Fate;
 use task::{TaskDir, TaskStat};
-use thread::WatchedThread;
+use thread::{Rank, WatchedThread};
 use wakeup::{Wakeup, Woken};
 
 /// A process that was found and checked, ready to be watched. Made outside the watch loop, because the checks read
@@ -79,6 +84,9 @@ pub struct Probe {
     thread_events: ThreadEvents,
     target: Option<Target>,
     consumers: Vec<Consumers>,
+    ranks: Vec<(GlobMatcher, Rank)>,
+    /// Descriptors that may be open for threads and workers.
+    most_open: usize,
     suspends: Suspends,
 }
 
@@ -96,6 +104,8 @@ struct Target {
     execed: bool,
     /// When threads for which nothing could be opened were tried again.
     retried: Option<Monotonic>,
+    /// What is open for its threads and their workers.
+    allowance: Arc<Allowance>,
     /// Its cgroups, once they were found.
     cgroups: Option<Cgroups>,
     /// What they say of throttling.
@@ -106,6 +116,9 @@ struct Target {
 
 /// A period of a CPU bandwidth limit is 100 ms unless somebody sets it, and the counters move once a period.
 const READ_THROTTLE: Duration = Duration::from_millis(100);
+
+/// Threads that one look opens, some milliseconds' worth. The others are opened at the next looks.
+const OPENED_AT_ONCE: usize = 512;
 
 /// A machine that is short of descriptors or memory is not short of them for milliseconds.
 const RETRY_OPENING: Duration = Duration::from_secs(1);
@@ -118,8 +131,26 @@ impl Probe {
             thread_events,
             target: None,
             consumers: Vec::new(),
+            ranks: Vec::new(),
+            most_open: usize::MAX,
             suspends: Suspends::default(),
         })
+    }
+
+    /// The same, with at most so many descriptors open for threads and their workers: what the rest of the sidecar
+    /// needs must stay free, whatever the process under watch says that it has.
+    #[must_use]
+    pub const fn keeping_open(mut self, most: usize) -> Self {
+        self.most_open = most;
+        self
+    }
+
+    /// Who comes first if not all can be watched: the first of these that matches a thread's name says so.
+    pub fn rank_by(&mut self, ranks: Vec<(GlobMatcher, Rank)>) {
+        self.ranks = ranks;
+        for thread in self.target.iter_mut().flat_map(|target| target.threads.iter_mut().flatten()) {
+            thread.set_rank(rank_of(&self.ranks, &thread.name()));
+        }
     }
 
     /// Whom to look at while messages wait in a channel.
@@ -173,6 +204,7 @@ impl Probe {
             start_stack: 0,
             execed: false,
             retried: None,
+            allowance: Allowance::new(self.most_open),
             cgroups: None,
             throttle: None,
             throttle_read: None,
@@ -234,12 +266,12 @@ impl Probe {
             into.channels.clear();
             return;
         };
-        let readable = target.read_segment(at, &self.wakeup, self.thread_events);
+        let readable = target.read_segment(at, &self.wakeup, self.thread_events, &self.ranks);
         for thread in target.threads.iter_mut().flatten() {
             thread.look(&target.adopted.leader);
         }
-        let Target { adopted, segment, threads, .. } = target;
-        segment.fill(threads, adopted, into, readable, &self.consumers);
+        let Target { adopted, segment, threads, allowance, .. } = target;
+        segment.fill((threads, allowance), adopted, into, readable, &self.consumers);
         if let Some(cgroups) = &target.cgroups {
             cgroups.freezer.name(&mut into.threads);
         }
@@ -315,7 +347,13 @@ impl Target {
     }
 
     /// Reads the segment and opens what is new in it. Returns whether it could be read.
-    fn read_segment(&mut self, at: Monotonic, wakeup: &Wakeup, events: ThreadEvents) -> bool {
+    fn read_segment(
+        &mut self,
+        at: Monotonic,
+        wakeup: &Wakeup,
+        events: ThreadEvents,
+        ranks: &[(GlobMatcher, Rank)],
+    ) -> bool {
         let Some(reader) = &self.adopted.segment else { return true };
         let Some(sample) = self.segment.read(reader) else { return false };
         self.declared = segment::declared(sample.state);
@@ -324,24 +362,47 @@ impl Target {
             self.retried = Some(at);
         }
         self.threads.resize_with(sample.threads.len().max(self.threads.len()), || None);
-        for (slot, known) in sample.threads.iter().zip(&mut self.threads) {
+        let mut crowded = Crowded::default();
+        let mut opened = 0;
+        for (place, slot) in sample.threads.iter().enumerate() {
+            let known = self.threads.get(place).and_then(Option::as_ref);
             let same = |known: &WatchedThread| {
                 known.key() == (slot.slot, slot.generation) && !(retry && known.wants_opening())
             };
-            if known.as_ref().is_some_and(same) || !segment::is_claimed(slot) {
+            if known.is_some_and(same) || !segment::is_claimed(slot) {
                 continue;
             }
-            if let Some(fd) = known.as_ref().and_then(WatchedThread::event_fd) {
-                wakeup.forget(fd);
+            if opened == OPENED_AT_ONCE {
+                break;
             }
+            opened += 1;
+            let again = known.is_some_and(|known| known.key() == (slot.slot, slot.generation));
             let name = segment::thread_name(reader, slot);
-            let thread = WatchedThread::open(slot, name, &self.adopted, events);
+            let rank = rank_of(ranks, &name);
+            if let Some(place) = self.threads.get_mut(place).filter(|_| !again) {
+                // Another thread had the slot: what it held is free now.
+                if let Some(fd) = place.as_ref().and_then(WatchedThread::event_fd) {
+                    wakeup.forget(fd);
+                }
+                *place = None;
+            }
+            let room = crowded.make_room(rank, &mut self.threads, &sample.threads, &self.allowance);
+            if again && !room {
+                continue;
+            }
+            let thread = WatchedThread::open(slot, (name, rank), &self.adopted, events, &self.allowance);
             let told = thread.event_fd().is_none_or(|fd| wakeup.watch_thread(fd, slot.slot as usize).is_ok());
             // Without the event its end is still seen by polling.
-            *known = Some(if told { thread } else { thread.without_event() });
+            if let Some(known) = self.threads.get_mut(place) {
+                *known = Some(if told { thread } else { thread.without_event() });
+            }
         }
         true
     }
+}
+
+fn rank_of(ranks: &[(GlobMatcher, Rank)], name: &str) -> Rank {
+    ranks.iter().find(|(glob, _)| glob.is_match(name)).map_or(Rank::Unruled, |(_, rank)| *rank)
 }
 
 /// The descriptor of something that becomes readable when a task ends.

@@ -2,14 +2,6 @@
 
 use std::io;
 
-/// Lifts the limit of open files to what is allowed: each watched thread takes two.
-pub fn allow_many_files() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    // Refused means that what there is must do; threads beyond it are polled or told as unknown.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
-}
-
 /// What a signal asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard {

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use crate::act::budget::Past;
 use crate::clock::WallAnchor;
 use crate::config::Config;
+use crate::descriptors::{self, Shares};
 use crate::event::Event;
 use crate::http::command::Desk;
 use crate::http::door::Door;
@@ -172,7 +173,8 @@ pub fn start_without_log(
     let token = Arc::new(Token::default());
     load_token(&token, config);
     let (stop, stopped) = watch::channel(false);
-    let server = Server { runtime: &runtime, stopped, dropped };
+    let connections = Shares::new(config, descriptors::reachable_limit(), 0).connections();
+    let server = Server { runtime: &runtime, stopped, dropped, connections };
     let (addresses, socket) = server.listen(listeners, &sources, &token)?;
     let relay = Relay::new(Arc::clone(&board), Arc::clone(&telemetry), journal.clone(), spans)
         .with_archive(archive.clone());
@@ -200,6 +202,8 @@ struct Server<'a> {
     runtime: &'a Runtime,
     stopped: watch::Receiver<bool>,
     dropped: Arc<Dropped>,
+    /// For each listener.
+    connections: usize,
 }
 
 impl Server<'_> {
@@ -225,12 +229,7 @@ impl Server<'_> {
         if let Some(socket) = listeners.socket {
             let listener = UnixListener::from_std(socket.listener)?;
             let router = http::full(sources.clone(), HostRule::Anything, Door::Socket);
-            self.runtime.spawn(serve::serve(
-                listener,
-                router,
-                self.stopped.clone(),
-                Arc::clone(&self.dropped),
-            ));
+            self.runtime.spawn(serve::serve(listener, router, self.bounds()));
             file = Some(socket.file);
         }
         Ok((addresses, file))
@@ -238,8 +237,13 @@ impl Server<'_> {
 
     fn serve(&self, listener: StdTcpListener, router: Router) -> io::Result<()> {
         let listener = TcpListener::from_std(listener)?;
-        self.runtime.spawn(serve::serve(listener, router, self.stopped.clone(), Arc::clone(&self.dropped)));
+        self.runtime.spawn(serve::serve(listener, router, self.bounds()));
         Ok(())
+    }
+
+    fn bounds(&self) -> serve::Bounds {
+        let (stop, dropped) = (self.stopped.clone(), Arc::clone(&self.dropped));
+        serve::Bounds { connections: self.connections, stop, dropped }
     }
 }
 

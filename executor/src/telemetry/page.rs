@@ -41,7 +41,8 @@ impl Server {
             .with_state(Arc::new(page))
             .layer(middleware::from_fn(serve::limit))
             .layer(middleware::from_fn_with_state(Arc::new(HostRule::AnyAddress), host::check));
-        runtime.spawn(serve::serve(listener, router, stopped, dropped));
+        let bounds = serve::Bounds { connections: serve::CONNECTIONS, stop: stopped, dropped };
+        runtime.spawn(serve::serve(listener, router, bounds));
         Ok(Self { address, stop, runtime })
     }
 

@@ -82,8 +82,8 @@ fn main() {
     if let [segment, threads] = &args.target[..] {
         return crowd::be(Path::new(segment), threads.parse().expect("a number"));
     }
-    // Three descriptors and more for each thread, as in the sidecar.
-    shard_watchdog::signals::allow_many_files();
+    // Two descriptors for each thread, as in the sidecar.
+    shard_watchdog::descriptors::raise_limit();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut figures = Map::new();
     println!(

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use super::BAD_INPUT;
 use shard_watchdog::config::{Config, FindTarget, KillConfig, KillMode, On, ThreadRule, read};
+use shard_watchdog::descriptors::{self, Shares};
 use shard_watchdog::http::token;
 use shard_watchdog::start_limit::{self, StartLimit};
 
@@ -16,7 +17,8 @@ Examples:
   shard-watchdog check --config new.toml && systemctl reload shard-watchdog@0
 
 If systemd runs here and knows the target's unit, its StartLimit… is held against kill.budget, and a
-collision is a warning.
+collision is a warning. So is a limit of open files that is too low for the threads that are to be watched:
+those registered now, or those that the rules ask for. The limit is that of the shell that runs the check.
 
 Exit codes: 0 the config is good · 2 it is not, and every problem was printed as
 FILE:LINE: KEY: found VALUE: what is allowed";
@@ -42,6 +44,10 @@ pub(crate) fn run(args: &Args) -> ExitCode {
             let _ = std::io::stdout().write_all(summary(&config).as_bytes());
             for collision in collisions(&config) {
                 let _ = writeln!(std::io::stderr().lock(), "warning: {collision}");
+            }
+            let shares = Shares::new(&config, descriptors::reachable_limit(), 0);
+            if let Some(shortage) = shares.shortage(descriptors::threads_to_watch(&config)) {
+                let _ = writeln!(std::io::stderr().lock(), "warning: under the limit of this shell, {shortage}");
             }
             // As the user that runs the check sees it, who may be another than the sidecar's: no reason to call the config bad.
             if let Some(error) = config.http.token_file.as_deref().and_then(|path| token::read(path).err()) {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use shard_watchdog::adopt::{Adopter, Redirect, Wanted};
 use shard_watchdog::clock::WallAnchor;
 use shard_watchdog::config::{Config, FindTarget, read};
+use shard_watchdog::descriptors::{self, Limit, Shares};
 use shard_watchdog::probe::{Probe, ThreadEvents};
 use shard_watchdog::surface::{self, SurfaceHandle};
 use shard_watchdog::telemetry::logs;
@@ -69,16 +70,22 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         }
     };
     signals::end_on_panic();
-    signals::allow_many_files();
+    let (limit, inherited) = (descriptors::raise_limit(), descriptors::inherited());
     // Before any thread starts, so that all of them leave the signals to this one.
     let signals = match signals::block() {
         Ok(signals) => signals,
         Err(error) => return cannot_start("block signals", &error),
     };
-    start(args, config, &signals)
+    let shares = Shares::new(&config, limit.now, inherited);
+    start(args, config, &signals, (limit, shares))
 }
 
-fn start(args: &Args, config: Arc<Config>, signals: &signals::Signals) -> ExitCode {
+fn start(
+    args: &Args,
+    config: Arc<Config>,
+    signals: &signals::Signals,
+    (limit, shares): (Limit, Shares),
+) -> ExitCode {
     let events = match args.thread_events {
         HowThreadsEnd::Pidfd => ThreadEvents::Pidfd,
         HowThreadsEnd::Poll => ThreadEvents::Poll,
@@ -91,7 +98,7 @@ fn start(args: &Args, config: Arc<Config>, signals: &signals::Signals) -> ExitCo
         }
     };
     let probe = match Probe::new(events) {
-        Ok(probe) => probe,
+        Ok(probe) => probe.keeping_open(shares.for_threads()),
         Err(error) => return cannot_start("open what the watch loop sleeps on", &error),
     };
     let waker = probe.waker();
@@ -109,6 +116,7 @@ fn start(args: &Args, config: Arc<Config>, signals: &signals::Signals) -> ExitCo
         }
     };
     surface.ask(control.clone());
+    tell_of_descriptors(&config, limit, shares);
     let alive = Arc::new(AtomicU64::new(0));
     let adopter = match Adopter::start(wanted, waker, Arc::clone(&alive)) {
         Ok(adopter) => adopter,
@@ -138,6 +146,23 @@ fn start(args: &Args, config: Arc<Config>, signals: &signals::Signals) -> ExitCo
     }
     surface.shutdown(FLUSH.saturating_sub(began.elapsed()));
     ExitCode::SUCCESS
+}
+
+/// Says what limit of open files is in force, and if it is too low for what is to be watched.
+fn tell_of_descriptors(config: &Config, Limit { before, now }: Limit, shares: Shares) {
+    let (reserve, threads) = (shares.reserve(), shares.for_threads());
+    if before != now {
+        tracing::info!(
+            event = "file_limit_raised",
+            before,
+            now,
+            "the soft limit of open files was {before} and is {now} now"
+        );
+    }
+    tracing::debug!(limit = now, reserve, threads, "descriptors: the limit, what is kept back, and what threads may take");
+    if let Some(shortage) = shares.shortage(descriptors::threads_to_watch(config)) {
+        tracing::warn!(event = "few_descriptors", limit = now, "{shortage}");
+    }
 }
 
 /// Does what signals say, until one says stop.

@@ -9,6 +9,7 @@ use shard_heartbeat::{ProcessState, RawState, Reader, Sample, SlotState, ThreadS
 use crate::observation::{ChannelObservation, Claim, Declared, Observation, Presence, ThreadObservation};
 
 use super::Adopted;
+use super::allowance::Allowance;
 use super::thread::WatchedThread;
 use super::worker::Room;
 
@@ -57,7 +58,7 @@ impl SegmentProbe {
     /// Of a thread that is idle the kernel is asked only while a message waits that it should receive.
     pub fn fill(
         &mut self,
-        threads: &mut [Option<WatchedThread>],
+        (threads, allowance): (&mut [Option<WatchedThread>], &Arc<Allowance>),
         target: &Adopted,
         into: &mut Observation,
         readable: bool,
@@ -114,7 +115,7 @@ impl SegmentProbe {
             if readable && unmoved && seen.presence != Presence::Gone && asked(&seen) {
                 seen.task = thread.task();
                 if let Some(words) = words.filter(|_| seen.working() && seen.task.is_some()) {
-                    thread.workers(&words.lanes.lanes, target, &mut room, &mut seen.workers);
+                    thread.workers(&words.lanes.lanes, target, &mut room, allowance, &mut seen.workers);
                 }
             }
             into.threads.push(seen);

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{BufRead, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use procfs::FromBufRead;
 use procfs::process::Status;
@@ -15,6 +15,7 @@ use rustix::io::Errno;
 
 use crate::observation::{Presence, TaskObservation, TaskState, WaitChannel};
 
+use super::allowance::{Allowance, Place};
 use super::numbers::{Schedstat, Stat};
 
 /// Flags of the kernel's `include/linux/sched.h` (field 9 of `stat`) that a task on its way out has: `PF_EXITING`, in
@@ -66,43 +67,71 @@ const fn is_end_of_process(exit_code: i32) -> bool {
 /// The folder of one task, held open: once the task has ended every read fails, so that a tid used again by
 /// somebody else is never mistaken for it.
 ///
-/// The files that are read at each look stay open once they were: opening costs as much again as reading. Read from the
+/// Files that were read stay open where there is room for that: opening costs more than reading. Read from the
 /// beginning, each tells what is so now.
 #[derive(Debug)]
 pub struct TaskDir {
     dir: OwnedFd,
-    stat: Kept,
-    schedstat: Kept,
-    wchan: Kept,
+    stat: TaskFile,
+    schedstat: TaskFile,
+    wchan: TaskFile,
+    /// What its descriptors are counted against; `None`: they are not counted, and every file stays open.
+    allowance: Option<Arc<Allowance>>,
+    /// The place of the folder itself.
+    _place: Option<Place>,
 }
 
-/// A file of the task that stays open from its first reading on.
+/// A file of the task.
 #[derive(Debug)]
-struct Kept {
+struct TaskFile {
     name: &'static str,
-    file: OnceLock<OwnedFd>,
+    /// Open from its first reading on, if there was room.
+    kept: OnceLock<(OwnedFd, Option<Place>)>,
+    /// Stays open whatever else needs room: it is read at each look.
+    needed: bool,
 }
 
 /// What one look reads of one file: `stat`, the longest of them, has 52 numbers and a name.
 type Text = [u8; 2_048];
 
-impl Kept {
+impl TaskFile {
     const fn new(name: &'static str) -> Self {
-        Self { name, file: OnceLock::new() }
+        Self { name, kept: OnceLock::new(), needed: false }
     }
 
-    /// What the file says now. While descriptors have run out it cannot be opened, and nobody knows what it says.
-    fn read<'a>(&self, dir: &OwnedFd, into: &'a mut Text) -> Result<&'a [u8], Errno> {
-        let file = match self.file.get() {
-            Some(file) => file,
+    /// What the file says now. Without a kept descriptor it is opened for this reading, and stays open if `again` says
+    /// that it will be read at the next look too, and there is room.
+    fn read<'a>(
+        &self,
+        dir: &OwnedFd,
+        allowance: Option<&Arc<Allowance>>,
+        again: bool,
+        into: &'a mut Text,
+    ) -> Result<&'a [u8], Errno> {
+        let read = match self.kept.get() {
+            Some((file, _)) => rustix::io::pread(file, &mut into[..], 0)?,
             None => {
                 let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
-                let opened = rustix::fs::openat(dir, self.name, flags, Mode::empty())?;
-                self.file.get_or_init(|| opened)
+                let file = rustix::fs::openat(dir, self.name, flags, Mode::empty())?;
+                let read = rustix::io::pread(&file, &mut into[..], 0)?;
+                let place = match allowance {
+                    None => Some(None),
+                    Some(allowance) => again.then(|| allowance.spare_place()).flatten().map(Some),
+                };
+                if let Some(place) = place {
+                    self.kept.get_or_init(|| (file, place));
+                }
+                read
             }
         };
-        let read = rustix::io::pread(file, &mut into[..], 0)?;
         Ok(into.get(..read).unwrap_or_default())
+    }
+
+    /// Closes it, unless it is needed.
+    fn close_spare(&mut self) {
+        if !self.needed {
+            self.kept = OnceLock::new();
+        }
     }
 }
 
@@ -124,9 +153,34 @@ pub struct TaskStat {
 }
 
 impl TaskDir {
-    /// Opens `PATH`, such as `/proc/PID/task/TID` or `/proc/PID`.
+    /// Opens `PATH`, such as `/proc/PID/task/TID` or `/proc/PID`. Its descriptors are not counted.
     pub fn open(path: &Path) -> Result<Self, Errno> {
         rustix::fs::open(path, FOLDER, Mode::empty()).map(Self::of)
+    }
+
+    /// Opens `PATH` as one of many: what it keeps open is counted.
+    ///
+    /// # Errors
+    /// `EMFILE` if `allowance` has no room, without asking the kernel; else what the kernel says.
+    pub fn open_within(path: &Path, allowance: &Arc<Allowance>) -> Result<Self, Errno> {
+        let place = allowance.place().ok_or(Errno::MFILE)?;
+        let dir = Self::open(path)?;
+        Ok(Self { allowance: Some(Arc::clone(allowance)), _place: Some(place), ..dir })
+    }
+
+    /// Opens `stat` now and keeps it open, in this place.
+    pub fn keep_stat(&mut self, place: Place) {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
+        // One that cannot be opened is tried again at each reading.
+        let Ok(file) = rustix::fs::openat(&self.dir, self.stat.name, flags, Mode::empty()) else { return };
+        self.stat = TaskFile { kept: OnceLock::from((file, Some(place))), needed: true, ..self.stat };
+    }
+
+    /// Closes what can be opened again without losing sight of the task.
+    pub fn close_spare(&mut self) {
+        for file in [&mut self.stat, &mut self.schedstat, &mut self.wchan] {
+            file.close_spare();
+        }
     }
 
     /// Opens the folder `name` of an open one, such as `/proc/PID/task`.
@@ -134,8 +188,10 @@ impl TaskDir {
         rustix::fs::openat(parent, name, FOLDER, Mode::empty()).map(Self::of)
     }
 
-    const fn of(dir: OwnedFd) -> Self {
-        Self { dir, stat: Kept::new("stat"), schedstat: Kept::new("schedstat"), wchan: Kept::new("wchan") }
+    fn of(dir: OwnedFd) -> Self {
+        let (stat, schedstat, wchan) =
+            (TaskFile::new("stat"), TaskFile::new("schedstat"), TaskFile::new("wchan"));
+        Self { dir, stat, schedstat, wchan, allowance: None, _place: None }
     }
 
     fn file(&self, name: &str) -> Result<std::io::Take<File>, Errno> {
@@ -144,10 +200,18 @@ impl TaskDir {
         Ok(File::from(fd).take(FILE_LIMIT))
     }
 
+    fn read<'a>(&self, file: &TaskFile, again: bool, into: &'a mut Text) -> Result<&'a [u8], Errno> {
+        file.read(&self.dir, self.allowance.as_ref(), again, into)
+    }
+
     /// Reads `stat`. `Ok(None)`: the task has ended. `Err`: the kernel would not say.
     pub fn stat(&self) -> Result<Option<TaskStat>, Unreadable> {
+        self.read_stat(false)
+    }
+
+    fn read_stat(&self, again: bool) -> Result<Option<TaskStat>, Unreadable> {
         let mut text = [0; 2_048];
-        let text = match self.stat.read(&self.dir, &mut text) {
+        let text = match self.read(&self.stat, again, &mut text) {
             Ok(text) => text,
             Err(Errno::NOENT | Errno::SRCH) => return Ok(None),
             Err(_) => return Err(Unreadable),
@@ -191,15 +255,14 @@ impl TaskDir {
 
     /// The kernel's view of a thread that stands still.
     pub fn observe(&self) -> Option<TaskObservation> {
-        let stat = self.stat().ok().flatten()?;
+        let stat = self.read_stat(true).ok().flatten()?;
         if stat.ending {
             // Dying, or waiting for its core to be written: that time counts against nobody.
             return None;
         }
         let mut text = [0; 2_048];
         let sched = self
-            .schedstat
-            .read(&self.dir, &mut text)
+            .read(&self.schedstat, true, &mut text)
             .ok()
             .and_then(Schedstat::parse)
             // «0 0 0» is what a kernel without these counters says of everybody. Its other count is coarse, but CPU time all
@@ -215,7 +278,7 @@ impl TaskDir {
 
     fn wait_channel(&self, state: TaskState) -> Option<WaitChannel> {
         let mut text = [0; 2_048];
-        let name = std::str::from_utf8(self.wchan.read(&self.dir, &mut text).ok()?).ok()?;
+        let name = std::str::from_utf8(self.read(&self.wchan, true, &mut text).ok()?).ok()?;
         match name.trim() {
             "" | "0" => None,
             name if name.contains("freezer") || name.contains("refrigerator") => Some(WaitChannel::Frozen),
@@ -283,6 +346,29 @@ pub struct Unreadable;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_task_of_many_keeps_files_open_only_while_there_is_room() {
+        let path = Path::new("/proc/thread-self");
+        let allowance = Allowance::new(8);
+        let mut roomy = TaskDir::open_within(path, &allowance).expect("opened");
+        assert!(roomy.observe().is_some());
+        assert_eq!(allowance.held(), 4, "the folder and three files");
+        let _others = [allowance.place(), allowance.place(), allowance.place()];
+        let tight = TaskDir::open_within(path, &allowance).expect("opened");
+        assert!(tight.observe().is_some(), "it is read all the same");
+        assert_eq!(allowance.held(), 8);
+        assert_eq!(TaskDir::open_within(path, &allowance).expect_err("no room"), Errno::MFILE);
+        roomy.close_spare();
+        assert!(roomy.observe().is_some());
+        let place = allowance.place().expect("room");
+        roomy.keep_stat(place);
+        allowance.tighten();
+        roomy.close_spare();
+        assert_eq!(allowance.held(), 1 + 1 + 3 + 1, "each folder, the others, and `stat` of one");
+        drop((roomy, tight));
+        assert_eq!(allowance.held(), 3);
+    }
 
     /// What is observed of a task in that state with that wait channel.
     fn waits(state: char, wchan: &str) -> Option<WaitChannel> {

@@ -9,6 +9,7 @@ use shard_heartbeat::{LaneSample, ThreadSample};
 
 use crate::observation::{Presence, TaskObservation, TaskState, WorkerObservation};
 
+use super::allowance::{Allowance, Place};
 use super::task::{TaskDir, Unreadable};
 use super::worker::{Room, Workers};
 use super::{Adopted, ThreadEvents};
@@ -18,28 +19,52 @@ fn pidfd_thread() -> PidfdFlags {
     PidfdFlags::from_bits_retain(rustix::fs::OFlags::EXCL.bits())
 }
 
-/// A thread and what is kept open for it.
+/// How much it matters that a thread is watched, when not all can be. The smallest comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    /// Its rule kills.
+    Kills,
+    /// Its rule reports.
+    Reports,
+    /// No rule is about it, or one that ignores it.
+    Unruled,
+    /// It has left the watch by its own word.
+    Left,
+}
+
+/// A thread and what is kept open for it: at most two descriptors, beyond what there is room for. They are its pidfd
+/// and its folder in `/proc`; without a pidfd, the folder and its `stat`.
 #[derive(Debug)]
 pub struct WatchedThread {
     key: (u32, u64),
     name: Arc<str>,
+    rank: Rank,
     tid: i32,
     start_time: u64,
     /// Ticks by which start times may differ: one where a time namespace moves them by a part of a tick.
     slack: u64,
     is_leader: bool,
-    pidfd: Option<OwnedFd>,
+    pidfd: Option<(OwnedFd, Place)>,
     dir: Option<TaskDir>,
     presence: Presence,
+    /// Nothing could be opened for it: no descriptors, or no memory, are left.
+    short: bool,
     workers: Workers,
 }
 
 impl WatchedThread {
     /// Opens what there is to open. A thread that has ended already is gone from the start.
-    pub fn open(slot: &ThreadSample, name: Arc<str>, target: &Adopted, events: ThreadEvents) -> Self {
+    pub fn open(
+        slot: &ThreadSample,
+        (name, rank): (Arc<str>, Rank),
+        target: &Adopted,
+        events: ThreadEvents,
+        allowance: &Arc<Allowance>,
+    ) -> Self {
         let mut thread = Self {
             key: (slot.slot, slot.generation),
             name,
+            rank,
             tid: 0,
             start_time: slot.start_time.wrapping_add_signed(target.start_time_offset),
             slack: u64::from(target.start_time_offset != 0),
@@ -47,6 +72,7 @@ impl WatchedThread {
             pidfd: None,
             dir: None,
             presence: Presence::Gone,
+            short: false,
             workers: Workers::default(),
         };
         let tid = match our_tid(slot.tid, target) {
@@ -60,26 +86,40 @@ impl WatchedThread {
         };
         thread.tid = tid;
         thread.is_leader = tid == target.handle.identity().pid;
-        match TaskDir::open(&target.proc_dir.join("task").join(tid.to_string())) {
+        // A leader's pidfd does not fire before the last thread's: it is polled on every kernel, through its process.
+        let second = if thread.is_leader { None } else { allowance.place() };
+        if second.is_none() && !thread.is_leader {
+            thread.close_for_want();
+            return thread;
+        }
+        match TaskDir::open_within(&target.proc_dir.join("task").join(tid.to_string()), allowance) {
             Ok(dir) => {
                 thread.presence = dir.presence(thread.start_time, thread.slack);
                 thread.dir = Some(dir);
             }
             Err(Errno::NOENT | Errno::SRCH) => {}
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => thread.close_for_want(),
             Err(_) => thread.presence = Presence::Unknown,
         }
-        // A leader's pidfd does not fire before the last thread's: it is polled on every kernel.
-        if events == ThreadEvents::Pidfd && !thread.is_leader && thread.presence == Presence::Present {
-            thread.open_pidfd();
+        if let Some(place) = second
+            && thread.presence == Presence::Present
+        {
+            match events {
+                ThreadEvents::Pidfd => thread.open_pidfd(place),
+                ThreadEvents::Poll => thread.keep_stat(place),
+            }
+        }
+        if thread.presence == Presence::Gone {
+            thread.ended();
         }
         thread
     }
 
-    fn open_pidfd(&mut self) {
+    fn open_pidfd(&mut self, place: Place) {
         let Some(tid) = Pid::from_raw(self.tid) else { return };
         match rustix::process::pidfd_open(tid, pidfd_thread()) {
             Ok(pidfd) => {
-                self.pidfd = Some(pidfd);
+                self.pidfd = Some((pidfd, place));
                 // The tid may have changed hands before the pidfd was open: then this one is gone.
                 self.presence = self
                     .dir
@@ -87,9 +127,49 @@ impl WatchedThread {
                     .map_or(Presence::Unknown, |dir| dir.presence(self.start_time, self.slack));
             }
             Err(Errno::SRCH) => self.presence = Presence::Gone,
-            // EINVAL before Linux 6.9, EMFILE, EPERM: it is polled instead.
-            Err(_) => {}
+            // EINVAL before Linux 6.9, EPERM: it is polled instead.
+            Err(_) => self.keep_stat(place),
         }
+    }
+
+    fn keep_stat(&mut self, place: Place) {
+        if let Some(dir) = &mut self.dir {
+            dir.keep_stat(place);
+        }
+    }
+
+    /// How much it matters that it is watched.
+    pub const fn rank(&self) -> Rank {
+        self.rank
+    }
+
+    /// Another rule is about it now.
+    pub const fn set_rank(&mut self, rank: Rank) {
+        self.rank = rank;
+    }
+
+    /// Whether anything is open for it.
+    pub const fn holds(&self) -> bool {
+        self.dir.is_some()
+    }
+
+    /// Nothing is kept open for it any more, because others need the room. Whether it exists nobody knows then.
+    pub fn close_for_want(&mut self) {
+        (self.dir, self.pidfd, self.workers) = (None, None, Workers::default());
+        (self.presence, self.short) = (Presence::Unknown, true);
+    }
+
+    /// Closes what can be opened again without losing sight of it.
+    pub fn close_spare(&mut self) {
+        if let Some(dir) = &mut self.dir {
+            dir.close_spare();
+        }
+        self.workers = Workers::default();
+    }
+
+    /// Whether it, or a worker in one of its lanes, is out of sight for want of descriptors.
+    pub const fn is_short(&self) -> bool {
+        self.short || self.workers.are_short()
     }
 
     /// Slot and its use.
@@ -122,12 +202,14 @@ impl WatchedThread {
 
     /// The descriptor that becomes readable at its end.
     pub fn event_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.pidfd.as_ref().map(AsFd::as_fd)
+        self.pidfd.as_ref().map(|(pidfd, _)| pidfd.as_fd())
     }
 
     /// The same thread, polled.
     pub fn without_event(mut self) -> Self {
-        self.pidfd = None;
+        if let Some((_, place)) = self.pidfd.take() {
+            self.keep_stat(place);
+        }
         self
     }
 
@@ -136,9 +218,10 @@ impl WatchedThread {
         self.dir.is_none() && self.presence == Presence::Unknown
     }
 
-    /// Its pidfd fired.
-    pub const fn ended(&mut self) {
-        self.presence = Presence::Gone;
+    /// It has ended: nothing more can be learned of it, so nothing stays open for it.
+    pub fn ended(&mut self) {
+        (self.dir, self.pidfd, self.workers) = (None, None, Workers::default());
+        (self.presence, self.short) = (Presence::Gone, false);
     }
 
     /// Polls it, if no event will tell of its end.
@@ -156,6 +239,9 @@ impl WatchedThread {
         } else {
             self.dir.as_ref().map_or(Presence::Unknown, |dir| dir.presence(self.start_time, self.slack))
         };
+        if self.presence == Presence::Gone {
+            self.ended();
+        }
     }
 
     /// The kernel's view of it.
@@ -169,9 +255,10 @@ impl WatchedThread {
         lanes: &[LaneSample],
         target: &Adopted,
         room: &mut Room,
+        allowance: &Arc<Allowance>,
         into: &mut Vec<WorkerObservation>,
     ) {
-        self.workers.observe(lanes, target, room, into);
+        self.workers.observe(lanes, target, room, allowance, into);
     }
 }
 

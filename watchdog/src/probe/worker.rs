@@ -2,12 +2,15 @@
 //! still. A lane's tid is the target's word, so it is looked up among the tasks of the target and nowhere else, and its
 //! start time must be the one in the lane. What comes of it can only excuse.
 
+use std::sync::Arc;
+
 use rustix::io::Errno;
 use shard_heartbeat::{LaneSample, SlotState};
 
 use crate::observation::{Presence, WorkerObservation};
 
 use super::Adopted;
+use super::allowance::Allowance;
 use super::task::{TaskDir, Unreadable};
 use super::thread::our_tid;
 
@@ -33,7 +36,11 @@ impl Default for Room {
 
 /// What is kept open for the workers of one thread.
 #[derive(Debug, Default)]
-pub struct Workers(Vec<Worker>);
+pub struct Workers {
+    known: Vec<Worker>,
+    /// One of them could not be opened for want of descriptors, at the last look at them.
+    short: bool,
+}
 
 #[derive(Debug)]
 struct Worker {
@@ -41,6 +48,7 @@ struct Worker {
     generation: u64,
     presence: Presence,
     dir: Option<TaskDir>,
+    short: bool,
 }
 
 impl Workers {
@@ -50,6 +58,7 @@ impl Workers {
         lanes: &[LaneSample],
         target: &Adopted,
         room: &mut Room,
+        allowance: &Arc<Allowance>,
         into: &mut Vec<WorkerObservation>,
     ) {
         into.clear();
@@ -60,20 +69,28 @@ impl Workers {
                 break;
             }
             room.asked -= 1;
-            let known = self.0.get(place).is_some_and(|known| known.is(lane, sample));
+            let known = self.known.get(place).is_some_and(|known| known.is(lane, sample));
             if !known {
-                let worker = if room.opened == 0 {
-                    Worker { lane, generation: sample.generation, presence: Presence::Unknown, dir: None }
+                let worker = if !allowance.has(1) {
+                    Worker { short: true, ..Worker::unopened(lane, sample) }
+                } else if room.opened == 0 {
+                    Worker::unopened(lane, sample)
                 } else {
                     room.opened -= 1;
-                    Worker::open(lane, sample, target)
+                    Worker::open(lane, sample, target, allowance)
                 };
-                self.0.truncate(place);
-                self.0.push(worker);
+                self.known.truncate(place);
+                self.known.push(worker);
             }
-            into.extend(self.0.get_mut(place).map(Worker::look));
+            into.extend(self.known.get_mut(place).map(Worker::look));
         }
-        self.0.truncate(into.len());
+        self.known.truncate(into.len());
+        self.short = self.known.iter().any(|worker| worker.short);
+    }
+
+    /// Whether one of them is out of sight for want of descriptors.
+    pub const fn are_short(&self) -> bool {
+        self.short
     }
 }
 
@@ -84,8 +101,13 @@ impl Worker {
             && (self.dir.is_some() || self.presence == Presence::Gone)
     }
 
-    fn open(lane: u32, sample: &LaneSample, target: &Adopted) -> Self {
-        let mut worker = Self { lane, generation: sample.generation, presence: Presence::Unknown, dir: None };
+    const fn unopened(lane: u32, sample: &LaneSample) -> Self {
+        let generation = sample.generation;
+        Self { lane, generation, presence: Presence::Unknown, dir: None, short: false }
+    }
+
+    fn open(lane: u32, sample: &LaneSample, target: &Adopted, allowance: &Arc<Allowance>) -> Self {
+        let mut worker = Self::unopened(lane, sample);
         let tid = match our_tid(sample.tid, target) {
             Ok(Some(tid)) => tid,
             Ok(None) => {
@@ -99,7 +121,7 @@ impl Worker {
             }
             Err(Unreadable) => return worker,
         };
-        match TaskDir::open(&target.proc_dir.join("task").join(tid.to_string())) {
+        match TaskDir::open_within(&target.proc_dir.join("task").join(tid.to_string()), allowance) {
             Ok(dir) => {
                 let start_time = sample.start_time.wrapping_add_signed(target.start_time_offset);
                 let slack = u64::from(target.start_time_offset != 0);
@@ -108,6 +130,7 @@ impl Worker {
                 worker.dir = Some(dir).filter(|_| worker.presence != Presence::Gone);
             }
             Err(Errno::NOENT | Errno::SRCH) => worker.presence = Presence::Gone,
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => worker.short = true,
             Err(_) => {}
         }
         worker

@@ -26,8 +26,8 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::dropped::{Dropped, Signal};
 
-/// A scraper, a few probes and a few people use ten. Each costs some 10 KiB.
-const CONNECTIONS: usize = 64;
+/// A scraper, a few probes and a few people use ten. Each costs some 10 KiB and a descriptor.
+pub const CONNECTIONS: usize = 64;
 /// A request's first lines fit into one packet; whoever takes this long holds a connection on purpose. It also ends
 /// connections that stay idle, which clients expect and repeat.
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
@@ -79,23 +79,39 @@ impl Accept for UnixListener {
     }
 }
 
-/// Serves `router` on `listener` until `stop` says true.
-pub async fn serve(
-    listener: impl Accept,
-    router: Router,
-    mut stop: watch::Receiver<bool>,
-    dropped: Arc<Dropped>,
-) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+/// What one listener may take, and how long it is served.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    /// Connections at once; whoever comes then is turned away and counted.
+    pub connections: usize,
+    /// Says true at the end.
+    pub stop: watch::Receiver<bool>,
+    /// Counts those who were turned away.
+    pub dropped: Arc<Dropped>,
+}
+
+/// Serves `router` on `listener` until it is told to stop.
+pub async fn serve(listener: impl Accept, router: Router, bounds: Bounds) {
+    let Bounds { connections, mut stop, dropped } = bounds;
+    let places = Arc::new(Semaphore::new(connections));
+    let mut refused = false;
     loop {
         let accepted = tokio::select! {
             accepted = listener.next() => accepted,
             _ = stop.wait_for(|stop| *stop) => return,
         };
-        let Ok((io, peer)) = accepted else {
-            tokio::time::sleep(AFTER_FAILED_ACCEPT).await;
-            continue;
+        let (io, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Once for each time that it begins: it may be asked ten times a second for hours.
+                if !std::mem::replace(&mut refused, true) {
+                    tracing::warn!(event = "accept_failed", %error, "HTTP: no connection can be accepted: {error}");
+                }
+                tokio::time::sleep(AFTER_FAILED_ACCEPT).await;
+                continue;
+            }
         };
+        refused = false;
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             dropped.add(Signal::Http, 1);
             continue;

@@ -7,7 +7,7 @@ use std::time::Duration;
 pub use shard_judge::target::TargetIdentity;
 
 use crate::clock::Monotonic;
-use crate::verdict::{ExcuseKind, Health, Reason, StallKind, Verdict};
+use crate::verdict::{ExcuseKind, Health, Reason, StallKind, Unobserved, Verdict};
 
 /// The state of the watch at one moment.
 #[derive(Clone, Debug)]
@@ -100,6 +100,8 @@ pub struct ThreadStatus {
     pub tid: Option<i32>,
     /// What the judge thinks of it.
     pub health: Health,
+    /// Why it is out of sight, if it is: its health is what it was last known to be.
+    pub unobserved: Option<Unobserved>,
     /// How it stands still, if it is stalled.
     pub kind: Option<StallKind>,
     /// Whether its excuse has lasted as long as it may.

@@ -15,7 +15,7 @@ use crate::recorder::archive::Held;
 use crate::relay::board::Board;
 use crate::snapshot::{ChannelStatus, Deadline, ExcuseStatus, ShadowStatus, Snapshot, ThreadStatus};
 use crate::telemetry::dropped::Signal;
-use crate::verdict::{ExcuseKind, Health, Reason, Verdict};
+use crate::verdict::{ExcuseKind, Health, Reason, Unobserved, Verdict};
 
 /// The state of the watch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -178,6 +178,9 @@ pub struct ThreadJson {
     pub tid: Option<i32>,
     /// What the watchdog thinks of it.
     pub health: Health,
+    /// Why the watchdog does not see it, if it does not; its health is what it was last known to be.
+    #[serde(default)]
+    pub unobserved: Option<Unobserved>,
     /// Of a stall, how it stands still; of an excuse, why it counts as one.
     pub kind: Option<String>,
     /// Whether its excuse has lasted as long as it may: a person should look.
@@ -321,6 +324,7 @@ fn thread(snapshot: &Snapshot, thread: &ThreadStatus) -> ThreadJson {
         name: thread.name.clone(),
         tid: thread.tid,
         health: thread.health,
+        unobserved: thread.unobserved,
         kind: kind.map(str::to_owned),
         excuse_over_cap: thread.excuse_over_cap,
         excuses: thread.excuses.iter().map(|excuse| excuse_json(thread, excuse)).collect(),

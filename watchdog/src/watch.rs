@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use globset::GlobMatcher;
 use rustix::io::Errno;
 
 use crate::act::budget::{Budget, Past};
@@ -23,10 +24,11 @@ use crate::clock::Monotonic;
 use crate::config::Config;
 use crate::event::{Event, Step};
 use crate::judge::crash_loop::CrashLoops;
-use crate::judge::policy::Policy;
+use crate::judge::policy::{On, Policy};
 use crate::judge::{Judge, Note};
 use crate::observation::Observation;
 use crate::probe::segment::Consumers;
+use crate::probe::thread::Rank;
 use crate::probe::{Adopted, Probe, ThreadEvents};
 use crate::recorder::Recorder;
 use crate::snapshot::Pause;
@@ -102,6 +104,7 @@ impl Watch {
         let shadow = parts.config.shadow.as_ref();
         let shadow = shadow.map(|shadow| Shadow::new(shadow, &policy, parts.crash_loops, now));
         probe.look_at_consumers(consumers(&policy, shadow.as_ref()));
+        probe.rank_by(ranks(&policy));
         let mut publisher = Publisher::new(parts.events);
         let mut recorder =
             Recorder::new(now, parts.past.clone(), policy.poll_threads).remembering(parts.crash_loops);
@@ -185,6 +188,7 @@ impl Watch {
                         crate::clock::now(),
                     );
                     self.probe.look_at_consumers(consumers(&self.policy, self.shadow.as_ref()));
+                    self.probe.rank_by(ranks(&self.policy));
                     self.judge.rules_changed(&self.policy);
                     let at = crate::clock::now();
                     self.budget.limit(config.kill.budget_kills, config.kill.budget_per, at);
@@ -462,6 +466,16 @@ enum Obeyed {
 
 fn policy(config: &Config, probe: &Probe) -> Policy {
     config.policy(probe.thread_events() == ThreadEvents::Poll)
+}
+
+/// Who is watched if not all can be. The live policy's word alone: the shadow's signals nobody.
+fn ranks(policy: &Policy) -> Vec<(GlobMatcher, Rank)> {
+    let rank = |on| match on {
+        On::Kill => Rank::Kills,
+        On::Report => Rank::Reports,
+        On::Ignore => Rank::Unruled,
+    };
+    policy.rules.iter().map(|rule| (rule.glob.clone(), rank(rule.on))).collect()
 }
 
 /// Whom the probe has to look at for rules about channels that may kill.

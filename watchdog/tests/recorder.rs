@@ -87,7 +87,7 @@ fn task() -> impl Strategy<Value = TaskObservation> {
 }
 
 fn worker() -> impl Strategy<Value = WorkerObservation> {
-    let presence = select(&[Presence::Present, Presence::Gone, Presence::Unknown][..]);
+    let presence = select(&[Presence::Present, Presence::Gone, Presence::Unknown, Presence::Unopened][..]);
     (1..4_u32, 0..2_u64, presence, option::of(task()))
         .prop_map(|(lane, generation, presence, task)| WorkerObservation { lane, generation, presence, task })
 }
@@ -95,7 +95,7 @@ fn worker() -> impl Strategy<Value = WorkerObservation> {
 fn thread() -> impl Strategy<Value = ThreadObservation> {
     let who = (0..4_u32, 0..2_u64, "exec-s[0-2]|[a-zé\\\\ ]{0,15}", select(&[7, 8, -1][..]));
     let claim = select(&[Claim::Live, Claim::Left, Claim::Dropped][..]);
-    let presence = select(&[Presence::Present, Presence::Gone, Presence::Unknown][..]);
+    let presence = select(&[Presence::Present, Presence::Gone, Presence::Unknown, Presence::Unopened][..]);
     let numbers = (counter(), counter(), counter(), counter(), counter());
     let kernel = (option::of(task()), vec(worker(), 0..4));
     (who, claim, presence, numbers, kernel).prop_map(

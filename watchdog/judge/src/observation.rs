@@ -163,6 +163,8 @@ pub enum Presence {
     Gone,
     /// The kernel did not say.
     Unknown,
+    /// Nobody asked the kernel: the watchdog has no descriptors left to look at it with.
+    Unopened,
 }
 
 /// The kernel's view of one thread.

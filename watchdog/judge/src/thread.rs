@@ -8,7 +8,7 @@ use core::time::Duration;
 use crate::clock::Monotonic;
 use crate::observation::{Claim, Presence, TaskState, ThreadObservation, WaitChannel};
 use crate::target::FaultyThread;
-use crate::verdict::{ExcuseKind, Health, StallKind};
+use crate::verdict::{ExcuseKind, Health, StallKind, Unobserved};
 
 use super::Look;
 use super::excuse::{Caps, Excused};
@@ -72,6 +72,10 @@ pub struct ThreadTrial {
     pub left: bool,
     /// Whether it, or a worker in one of its lanes, wants to run and is given no CPU.
     pub starved: bool,
+    /// Why it is out of sight, if it is.
+    pub unobserved: Option<Unobserved>,
+    /// Whether one of its workers could not be looked at when they were last asked after.
+    workers_unopened: bool,
 }
 
 /// What one look at a thread brought.
@@ -119,6 +123,8 @@ impl ThreadTrial {
             present: true,
             left: false,
             starved: false,
+            unobserved: None,
+            workers_unopened: false,
         }
     }
 
@@ -131,6 +137,7 @@ impl ThreadTrial {
         look: Look,
     ) -> ThreadLook {
         self.present = true;
+        self.unobserved = self.out_of_sight(seen);
         let starved = core::mem::take(&mut self.starved);
         let mut brought = ThreadLook::default();
         if seen.claim != Claim::Dropped {
@@ -139,6 +146,7 @@ impl ThreadTrial {
         }
         if seen.claim == Claim::Left {
             self.left = true;
+            self.unobserved = None;
             self.health = Health::Idle;
             self.set_excuse(None, &mut brought);
             return brought;
@@ -155,6 +163,7 @@ impl ThreadTrial {
         };
         if seen.presence == Presence::Gone || dropped {
             self.last_words(seen);
+            self.unobserved = None;
             self.health = Health::Gone;
             // Nothing holds it any more: a kill that waited for an excuse to end waits no longer.
             self.set_excuse(None, &mut brought);
@@ -174,6 +183,16 @@ impl ThreadTrial {
         self.starved = starved;
         self.stand_still(seen, rule, caps, look, &mut brought);
         brought
+    }
+
+    /// Why nobody sees it. Workers are asked after only while it stands still: what was found then holds until the next time,
+    /// or the verdict would change with each step that it makes.
+    fn out_of_sight(&mut self, seen: &ThreadObservation) -> Option<Unobserved> {
+        if !seen.workers.is_empty() {
+            self.workers_unopened = seen.workers.iter().any(|worker| worker.presence == Presence::Unopened);
+        }
+        let unopened = seen.presence == Presence::Unopened || self.workers_unopened;
+        unopened.then_some(Unobserved::NoDescriptors)
     }
 
     /// Time counted against it since its last progress.

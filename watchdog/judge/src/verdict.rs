@@ -132,6 +132,14 @@ labelled! {
 }
 
 labelled! {
+    /// Why a watched thread is out of sight. Nothing counts against it then, and nobody knows whether it is well.
+    pub enum Unobserved {
+        /// The watchdog has no descriptors left to look at it, or at a worker that it may be waiting for.
+        NoDescriptors = "no_descriptors",
+    }
+}
+
+labelled! {
     /// Why a kill that the judge asked for was not carried out.
     pub enum Withheld {
         /// `kill.mode` is `observe`.

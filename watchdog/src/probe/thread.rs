@@ -47,8 +47,6 @@ pub struct WatchedThread {
     pidfd: Option<(OwnedFd, Place)>,
     dir: Option<TaskDir>,
     presence: Presence,
-    /// Nothing could be opened for it: no descriptors, or no memory, are left.
-    short: bool,
     workers: Workers,
 }
 
@@ -72,7 +70,6 @@ impl WatchedThread {
             pidfd: None,
             dir: None,
             presence: Presence::Gone,
-            short: false,
             workers: Workers::default(),
         };
         let tid = match our_tid(slot.tid, target) {
@@ -156,7 +153,7 @@ impl WatchedThread {
     /// Nothing is kept open for it any more, because others need the room. Whether it exists nobody knows then.
     pub fn close_for_want(&mut self) {
         (self.dir, self.pidfd, self.workers) = (None, None, Workers::default());
-        (self.presence, self.short) = (Presence::Unknown, true);
+        self.presence = Presence::Unopened;
     }
 
     /// Closes what can be opened again without losing sight of it.
@@ -165,11 +162,6 @@ impl WatchedThread {
             dir.close_spare();
         }
         self.workers = Workers::default();
-    }
-
-    /// Whether it, or a worker in one of its lanes, is out of sight for want of descriptors.
-    pub const fn is_short(&self) -> bool {
-        self.short || self.workers.are_short()
     }
 
     /// Slot and its use.
@@ -215,18 +207,18 @@ impl WatchedThread {
 
     /// Whether nothing could be opened for it, for want of descriptors or memory: it should be tried again.
     pub fn wants_opening(&self) -> bool {
-        self.dir.is_none() && self.presence == Presence::Unknown
+        self.dir.is_none() && matches!(self.presence, Presence::Unknown | Presence::Unopened)
     }
 
     /// It has ended: nothing more can be learned of it, so nothing stays open for it.
     pub fn ended(&mut self) {
         (self.dir, self.pidfd, self.workers) = (None, None, Workers::default());
-        (self.presence, self.short) = (Presence::Gone, false);
+        self.presence = Presence::Gone;
     }
 
     /// Polls it, if no event will tell of its end.
     pub fn look(&mut self, leader: &TaskDir) {
-        if self.presence == Presence::Gone || self.pidfd.is_some() {
+        if matches!(self.presence, Presence::Gone | Presence::Unopened) || self.pidfd.is_some() {
             return;
         }
         self.presence = if self.is_leader {

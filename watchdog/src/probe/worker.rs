@@ -36,11 +36,7 @@ impl Default for Room {
 
 /// What is kept open for the workers of one thread.
 #[derive(Debug, Default)]
-pub struct Workers {
-    known: Vec<Worker>,
-    /// One of them could not be opened for want of descriptors, at the last look at them.
-    short: bool,
-}
+pub struct Workers(Vec<Worker>);
 
 #[derive(Debug)]
 struct Worker {
@@ -48,7 +44,6 @@ struct Worker {
     generation: u64,
     presence: Presence,
     dir: Option<TaskDir>,
-    short: bool,
 }
 
 impl Workers {
@@ -69,28 +64,22 @@ impl Workers {
                 break;
             }
             room.asked -= 1;
-            let known = self.known.get(place).is_some_and(|known| known.is(lane, sample));
+            let known = self.0.get(place).is_some_and(|known| known.is(lane, sample));
             if !known {
                 let worker = if !allowance.has(1) {
-                    Worker { short: true, ..Worker::unopened(lane, sample) }
+                    Worker { presence: Presence::Unopened, ..Worker::unopened(lane, sample) }
                 } else if room.opened == 0 {
                     Worker::unopened(lane, sample)
                 } else {
                     room.opened -= 1;
                     Worker::open(lane, sample, target, allowance)
                 };
-                self.known.truncate(place);
-                self.known.push(worker);
+                self.0.truncate(place);
+                self.0.push(worker);
             }
-            into.extend(self.known.get_mut(place).map(Worker::look));
+            into.extend(self.0.get_mut(place).map(Worker::look));
         }
-        self.known.truncate(into.len());
-        self.short = self.known.iter().any(|worker| worker.short);
-    }
-
-    /// Whether one of them is out of sight for want of descriptors.
-    pub const fn are_short(&self) -> bool {
-        self.short
+        self.0.truncate(into.len());
     }
 }
 
@@ -103,7 +92,7 @@ impl Worker {
 
     const fn unopened(lane: u32, sample: &LaneSample) -> Self {
         let generation = sample.generation;
-        Self { lane, generation, presence: Presence::Unknown, dir: None, short: false }
+        Self { lane, generation, presence: Presence::Unknown, dir: None }
     }
 
     fn open(lane: u32, sample: &LaneSample, target: &Adopted, allowance: &Arc<Allowance>) -> Self {
@@ -130,7 +119,7 @@ impl Worker {
                 worker.dir = Some(dir).filter(|_| worker.presence != Presence::Gone);
             }
             Err(Errno::NOENT | Errno::SRCH) => worker.presence = Presence::Gone,
-            Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => worker.short = true,
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => worker.presence = Presence::Unopened,
             Err(_) => {}
         }
         worker

@@ -8,7 +8,7 @@ const DECLARED: &[Declared] =
 const SURVIVORS: &[Survivors] =
     &[Survivors::NotAsked, Survivors::Unknown, Survivors::None, Survivors::Alone, Survivors::Some];
 const CLAIMS: &[Claim] = &[Claim::Live, Claim::Left, Claim::Dropped];
-const PRESENCES: &[Presence] = &[Presence::Present, Presence::Gone, Presence::Unknown];
+const PRESENCES: &[Presence] = &[Presence::Present, Presence::Gone, Presence::Unknown, Presence::Unopened];
 const STATES: &[TaskState] = &[
     TaskState::Running,
     TaskState::Sleeping,
@@ -83,6 +83,7 @@ pub const fn presence(word: Presence) -> u8 {
         Presence::Present => 0,
         Presence::Gone => 1,
         Presence::Unknown => 2,
+        Presence::Unopened => 3,
     }
 }
 
@@ -150,6 +151,6 @@ mod tests {
             assert_eq!(to_task(code), Some((state, wait)));
             assert_eq!(code & (HAS_CPU | HAS_DELAY), HAS_CPU);
         }
-        assert_eq!((to_declared(5), to_standing(3), to_standing(0x30)), (None, None, None));
+        assert_eq!((to_declared(5), to_standing(3), to_standing(0x40)), (None, None, None));
     }
 }

@@ -5,7 +5,7 @@ pub mod story;
 
 use shard_telemetry::metric::{Kind, Unit, names, one, words};
 
-use crate::verdict::{ExcuseKind, Health, Reason, Verdict, Withheld};
+use crate::verdict::{ExcuseKind, Health, Reason, Unobserved, Verdict, Withheld};
 
 use super::dropped::Signal;
 
@@ -33,6 +33,9 @@ shard_telemetry::catalogue! {
     THREAD_HEALTH: "shard_watchdog_thread_health", Kind::Gauge, Unit::Flag,
         [names("thread"), words("health", labels_of!(Health))],
         "1 for the health of the thread (of threads of one name, whether any has it), 0 for every other.";
+    UNOBSERVED: "shard_watchdog_unobserved_threads", Kind::Gauge, Unit::Count("{thread}"),
+        [words("reason", labels_of!(Unobserved))],
+        "Watched threads that the sidecar does not see, by why. Nobody knows whether they are well.";
     THREAD_CPU: "shard_watchdog_thread_cpu_seconds_total", Kind::Counter, Unit::Seconds,
         [names("thread"), words("mode", || vec!["user", "system"])],
         "CPU time that the thread used, read every few seconds.";

@@ -7,7 +7,7 @@ use opentelemetry::KeyValue;
 
 use crate::relay::board::Board;
 use crate::snapshot::{ChannelStatus, Snapshot, ThreadStatus};
-use crate::verdict::{ExcuseKind, Health, Verdict};
+use crate::verdict::{ExcuseKind, Health, Unobserved, Verdict};
 
 use shard_telemetry::metric::Metric;
 
@@ -105,6 +105,13 @@ impl Source<'_> {
                 }
             }
             points
+        });
+        self.in_snapshot(&catalogue::UNOBSERVED, |snapshot, _| {
+            let count = |why: &Unobserved| {
+                let threads = snapshot.threads.iter().filter(|thread| thread.unobserved == Some(*why));
+                (number(threads.count() as u64), vec![KeyValue::new("reason", why.label())])
+            };
+            Unobserved::ALL.iter().map(count).collect()
         });
         self.per_thread(&catalogue::HEARTBEATS, |_, thread| Some(number(thread.beats)), |a, b| a + b);
         let beat = |snapshot: &Snapshot, thread: &ThreadStatus| {

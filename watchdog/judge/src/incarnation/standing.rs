@@ -5,11 +5,14 @@ use alloc::vec::Vec;
 
 use crate::clock::Monotonic;
 use crate::observation::{Declared, ProcessObservation};
-use crate::policy::Policy;
-use crate::verdict::{ExcuseKind, Health, Verdict};
+use crate::policy::{On, Policy};
+use crate::verdict::{ExcuseKind, Health, Unobserved, Verdict};
 use crate::{Finding, Why};
 
-use super::Incarnation;
+use super::{Incarnation, ThreadTrial};
+
+/// What the watchdog keeps open for a thread, for the sentence that says how many it lacks.
+const DESCRIPTORS_OF_A_THREAD: u32 = 2;
 
 impl Incarnation {
     /// The verdict on a process that nothing condemns.
@@ -21,6 +24,9 @@ impl Incarnation {
                 "the process is exiting"
             };
             return Finding { verdict: Verdict::Dying, why: Why::Fixed(why) };
+        }
+        if let Some(finding) = self.out_of_sight(policy) {
+            return finding;
         }
         let watched = || self.threads.iter().filter(|t| t.rule.is_some() && !t.left);
         let stopped = self.stopped_since.is_some();
@@ -91,5 +97,26 @@ impl Incarnation {
             verdict: Verdict::Healthy,
             why: Why::Fixed("every watched thread is idle or makes progress"),
         }
+    }
+
+    /// A thread that nobody sees is not known to be well, whatever excuses another one.
+    fn out_of_sight(&self, policy: &Policy) -> Option<Finding> {
+        let rule = |trial: &ThreadTrial| policy.rules.get(trial.rule?);
+        let watched = self.threads.iter().filter(|trial| {
+            !trial.left && rule(trial).is_some_and(|rule| rule.on != On::Ignore)
+        });
+        let (mut all, mut short) = (0_u32, 0_u32);
+        for trial in watched {
+            all += 1;
+            short += u32::from(trial.unobserved == Some(Unobserved::NoDescriptors));
+        }
+        (short > 0).then(|| Finding {
+            verdict: Verdict::Degraded,
+            why: Why::Changed(format!(
+                "{short} of {all} watched threads are out of sight: the sidecar has no descriptors left for them. Raise its \
+                 limit of open files by {} at least (LimitNOFILE= in its unit, ulimit -n)",
+                short.saturating_mul(DESCRIPTORS_OF_A_THREAD)
+            )),
+        })
     }
 }

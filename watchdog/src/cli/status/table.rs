@@ -15,6 +15,7 @@ pub(super) fn threads(threads: &[ThreadJson]) -> String {
             (None, _) => none(),
         };
         let health = match &thread.kind {
+            _ if thread.unobserved.is_some() => "not observed".to_owned(),
             Some(kind) => format!("{}: {}", thread.health, plain(kind)),
             None => thread.health.to_string(),
         };

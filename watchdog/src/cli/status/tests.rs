@@ -15,6 +15,7 @@ fn status(verdict: Verdict) -> StatusJson {
         name: "exec-s0".to_owned(),
         tid: Some(4_711),
         health: Health::Late,
+        unobserved: None,
         kind: None,
         excuse_over_cap: false,
         excuses: vec![
@@ -42,6 +43,7 @@ fn status(verdict: Verdict) -> StatusJson {
         name: "net-*".to_owned(),
         tid: None,
         health: Health::Gone,
+        unobserved: None,
         excuses: Vec::new(),
         heartbeat_age_seconds: None,
         work_key: None,

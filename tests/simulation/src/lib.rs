@@ -2,7 +2,7 @@
 //!
 //! A seed makes a plan (`generator`), the world lives it (`world`, `process`, `thread`), the observer sees of it what the
 //! probe would (`observer`), the real judge, ladder and budget decide (`watchdog`), and each decision is held against what is
-//! really so (`invariants`, `deafness`, `account`). A history that breaks a rule is made short and printed (`shrink`).
+//! really so (`invariants`, `deafness`, `account`). A history that breaks a rule is made short (`shrink`) and printed (`report`).
 //!
 //! A package of its own, so that nothing but the simulation is linked with the watchdog's library, and so that a mutant of the
 //! judge is built and tried in seconds.
@@ -26,6 +26,7 @@ pub mod plan;
 pub mod pool;
 pub mod process;
 pub mod random;
+pub mod report;
 pub mod run;
 pub mod shrink;
 pub mod thread;

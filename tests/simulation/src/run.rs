@@ -1,24 +1,21 @@
 //! Many histories at once, on every CPU, with a line of progress now and then.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use shard_watchdog::judge::Note;
-
 use super::generator;
 use super::history::Stage;
 use super::random::Random;
-use super::shrink;
+use super::report::{self, Breach, Breaches};
 
 /// How often a long run says how far it is.
 const PROGRESS: Duration = Duration::from_secs(2);
-/// Broken rules that are told in full. One fault of the judge breaks them by the thousand.
-const TOLD: usize = 8;
+/// A judge that is broken is broken often: after so many histories that break a rule the rest would only take time.
+const ENOUGH: u64 = 1_000;
 
 /// What many histories came to.
 #[derive(Clone, Debug, Default)]
@@ -43,10 +40,8 @@ pub struct Summary {
     pub cores: u64,
     /// Histories that broke a rule.
     pub violations: u64,
-    /// Which rules, and how often.
-    pub rules: BTreeMap<&'static str, u64>,
-    /// The first of them for each rule, shrunk, as text.
-    pub told: Vec<String>,
+    /// Which rules, and in which histories.
+    pub broken: BTreeMap<&'static str, Breaches>,
     /// How long it took.
     pub took: Duration,
 }
@@ -56,6 +51,11 @@ impl Summary {
     #[allow(clippy::cast_precision_loss, reason = "for people")]
     pub fn rate(&self) -> f64 {
         self.histories as f64 / self.took.as_secs_f64().max(1e-9)
+    }
+
+    /// Every broken rule with the histories that broke it, as text.
+    pub fn report(&self) -> String {
+        report::report(&self.broken)
     }
 
     fn add(&mut self, other: Self) {
@@ -69,10 +69,9 @@ impl Summary {
         self.spared += other.spared;
         self.cores += other.cores;
         self.violations += other.violations;
-        for (rule, times) in other.rules {
-            *self.rules.entry(rule).or_default() += times;
+        for (rule, breaches) in other.broken {
+            self.broken.entry(rule).or_default().add(breaches);
         }
-        self.told.extend(other.told);
     }
 }
 
@@ -104,7 +103,6 @@ pub fn run(seed: u64, histories: u64, threads: usize, mut progress: impl FnMut(u
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
-    summary.told.truncate(TOLD);
     summary.took = began.elapsed();
     summary
 }
@@ -133,42 +131,12 @@ fn work(seed: u64, histories: u64, next: &AtomicU64, enough: &AtomicBool) -> Sum
             summary.cores += outcome.cores;
             if let Some(violation) = outcome.violation {
                 summary.violations += 1;
-                let times = summary.rules.entry(violation.rule).or_default();
-                *times += 1;
-                if *times == 1 && summary.told.len() < TOLD {
-                    summary.told.push(tell(&stage, plan.seed));
-                }
-                // A judge that is broken is broken often: the rest would only take time.
-                if summary.violations >= 1_000 {
+                let breaches = summary.broken.entry(violation.rule).or_default();
+                breaches.push(Breach { number, seed: plan.seed, violation });
+                if summary.violations >= ENOUGH {
                     enough.store(true, Ordering::Relaxed);
                 }
             }
         }
     }
-}
-
-/// The history of `seed`, shrunk, as a list of events.
-pub fn tell(stage: &Stage, seed: u64) -> String {
-    let mut text = String::new();
-    let Some((plan, violation)) = shrink::shrink(stage, &generator::plan(seed)) else {
-        return format!("seed {seed} breaks no rule");
-    };
-    let _ = writeln!(text, "seed {seed} (simulate --histories 1 --seed {seed}), shrunk:");
-    let _ = writeln!(text, "  {} watched, {:?}", plan.threads, plan.rules);
-    let _ = writeln!(text, "  {:?}", plan.machine);
-    for timed in &plan.events {
-        let _ = writeln!(text, "  {timed}");
-    }
-    let _ = writeln!(text, "  what the judge noted:");
-    stage.live_telling(&plan, |at, note| {
-        let at = format!("{:.3?}", Duration::from_nanos(at));
-        let note = match note {
-            Note::ProgressGap { .. } => return,
-            Note::Opened(condemned) => format!("condemned: {}", condemned.why),
-            note => format!("{note:?}"),
-        };
-        let _ = writeln!(text, "  {at:>12}  {note}");
-    });
-    let _ = write!(text, "  ⇒ {violation}");
-    text
 }

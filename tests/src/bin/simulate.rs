@@ -36,9 +36,7 @@ fn main() -> ExitCode {
         // Nobody has to read this.
         let _ = write!(std::io::stderr(), "{percent:>3} %  {done} histories, {rate:.0}/s{end}");
     });
-    for told in &summary.told {
-        println!("{told}\n");
-    }
+    print!("{}", summary.report());
     println!(
         "{} histories from seed {}: {} looks, {} kills, {} of them asked for, {} stalls ({} by a deadline) and {} deaf consumers condemned, {} violations; {:.0} histories/s",
         summary.histories,

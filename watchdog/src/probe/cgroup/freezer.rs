@@ -1,8 +1,12 @@
 //! Whether the process's cgroup is frozen, for version 1 (`freezer.state`) and version 2 (`cgroup.events`, `cgroup.freeze`).
 //!
 //! A thread that the freezer holds says so itself by the place in the kernel where it sleeps. Where the kernel hides that place,
-//! or gives it a name that nobody has met, one that the freezer of version 2 holds looks like one that hangs: then its cgroup is
-//! asked. Nothing is read for a thread that makes progress, runs, or waits for a lock.
+//! or gives it a name that nobody has met, one that the freezer holds looks like one that hangs: then its cgroup is asked. Nothing
+//! is read for a thread that makes progress, runs, or waits for a lock.
+//!
+//! Reading `freezer.state` takes the kernel's lock of all freezers of version 1, and whoever freezes a cgroup holds that lock
+//! while it goes through the tasks. So version 1 is asked only for a thread in `D`: it shows whoever it holds as `D`. The files of
+//! version 2 take no such lock.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -32,6 +36,15 @@ enum Says {
     State,
 }
 
+/// Version of the cgroup interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// A freezer of its own, `freezer.state`.
+    One,
+    /// The unified hierarchy.
+    Two,
+}
+
 impl Place {
     /// Adds those of one hierarchy, by the folders of the process's own cgroup and of those above it.
     pub(super) fn add(&mut self, levels: &[PathBuf], unified: bool) {
@@ -51,9 +64,10 @@ impl Place {
 }
 
 impl Freezer {
-    /// Whether somebody has frozen the cgroup, or is about to. What cannot be read or understood is no.
-    pub fn is_frozen(&self) -> bool {
-        self.0.iter().any(|(says, file)| {
+    /// Whether somebody has frozen the cgroup, or is about to, by what files of one version say. What cannot be read or understood
+    /// is no.
+    pub fn is_frozen(&self, version: Version) -> bool {
+        self.0.iter().filter(|(says, _)| says.version() == version).any(|(says, file)| {
             let mut text = [0; LONGEST];
             let read = rustix::io::pread(file, &mut text[..], 0).unwrap_or_default();
             // What fills all of it may go on.
@@ -68,13 +82,16 @@ impl Freezer {
             let workers = thread.workers.iter_mut().filter_map(|worker| worker.task.as_mut());
             thread.task.iter_mut().chain(workers)
         });
-        let mut asked = None;
+        // After the threads, so that whoever the freezer held when it was looked at is not told free, but for a thaw in between.
+        // Each version is asked once at most.
+        let (mut first, mut second) = (None, None);
         for task in tasks.filter(|task| is_open(task)) {
-            // After the threads, so that whoever the freezer held when it was looked at is not told free, but for a thaw in between.
-            if !*asked.get_or_insert_with(|| self.is_frozen()) {
-                return;
+            let frozen = *second.get_or_insert_with(|| self.is_frozen(Version::Two))
+                || task.state == TaskState::DiskSleep
+                    && *first.get_or_insert_with(|| self.is_frozen(Version::One));
+            if frozen {
+                task.wait = Some(WaitChannel::Frozen);
             }
-            task.wait = Some(WaitChannel::Frozen);
         }
     }
 }
@@ -86,6 +103,13 @@ const fn is_open(task: &TaskObservation) -> bool {
 }
 
 impl Says {
+    const fn version(self) -> Version {
+        match self {
+            Self::Events | Self::Order => Version::Two,
+            Self::State => Version::One,
+        }
+    }
+
     fn frozen(self, text: &[u8]) -> bool {
         match self {
             Self::Events => text.split(|byte| *byte == b'\n').any(|line| line == b"frozen 1"),
@@ -110,7 +134,11 @@ mod tests {
     /// Whether it is frozen in a tree of these files.
     fn frozen(cgroup: &str, mounts: &str, files: &[(&str, &str)]) -> bool {
         let (_root, place) = tree(cgroup, mounts, files);
-        place.open().freezer.is_frozen()
+        either(&place.open().freezer)
+    }
+
+    fn either(freezer: &Freezer) -> bool {
+        freezer.is_frozen(Version::One) || freezer.is_frozen(Version::Two)
     }
 
     /// The same for version 2, by what its own two files say; `None`: there is none.
@@ -171,22 +199,26 @@ mod tests {
         let files = [("unified/box/cgroup.events", "populated 1\nfrozen 0\n")];
         let (root, place) = tree("0::/box\n", UNIFIED, &files);
         let freezer = place.open().freezer;
-        assert!(!freezer.is_frozen());
+        assert!(!either(&freezer));
         std::fs::write(root.path().join("unified/box/cgroup.events"), "populated 1\nfrozen 1\n").unwrap();
-        assert!(freezer.is_frozen());
+        assert!(either(&freezer));
         std::fs::remove_dir_all(root.path().join("unified")).unwrap();
-        assert!(freezer.is_frozen(), "an open file of it is read as ever, until the adopter brings another");
-        assert!(!place.open().freezer.is_frozen());
+        assert!(either(&freezer), "an open file of it is read as ever, until the adopter brings another");
+        assert!(!either(&place.open().freezer));
     }
 
     const fn task(state: TaskState, wait: Option<WaitChannel>) -> TaskObservation {
         TaskObservation { state, cpu_ns: Some(1), run_delay_ns: Some(1), wait }
     }
 
-    /// Where a thread, and the worker of another, are said to sleep in a cgroup that is frozen or not.
+    /// Where a thread, and the worker of another, are said to sleep in a cgroup of version 2 that is frozen or not.
     fn named(frozen: bool, seen: TaskObservation) -> Option<WaitChannel> {
         let events = if frozen { "frozen 1\n" } else { "frozen 0\n" };
         let (_root, place) = tree("0::/box\n", UNIFIED, &[("unified/box/cgroup.events", events)]);
+        named_by(&place.open().freezer, seen)
+    }
+
+    fn named_by(freezer: &Freezer, seen: TaskObservation) -> Option<WaitChannel> {
         let thread = |task, workers| ThreadObservation {
             slot: 0,
             generation: 1,
@@ -207,7 +239,7 @@ mod tests {
         let running = task(TaskState::Running, None);
         let mut threads =
             [thread(None, Vec::new()), thread(Some(seen), Vec::new()), thread(Some(running), vec![worker])];
-        place.open().freezer.name(&mut threads);
+        freezer.name(&mut threads);
         assert_eq!(threads[0].task, None, "nobody has asked about one that makes progress");
         assert_eq!(threads[2].task, Some(running), "whoever runs is not frozen");
         let wait = threads[1].task.and_then(|task| task.wait);
@@ -229,6 +261,19 @@ mod tests {
         assert_eq!(named(false, task(Sleeping, Some(WaitChannel::Frozen))), Some(WaitChannel::Frozen));
         for state in [Running, Stopped, Traced] {
             assert_eq!(named(true, task(state, None)), None, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn version_1_is_asked_for_a_thread_in_d_and_never_for_one_in_s() {
+        // It says FROZEN, so whoever reads it is named: one in `S` would be, if it were asked about.
+        let files = [("freezer/box/freezer.state", "FROZEN\n")];
+        let (_root, place) = tree("6:freezer:/box\n", HYBRID, &files);
+        let freezer = place.open().freezer;
+        for wait in [None, Some(WaitChannel::Other)] {
+            let named = |state| named_by(&freezer, task(state, wait));
+            assert_eq!(named(TaskState::DiskSleep), Some(WaitChannel::Frozen), "{wait:?}");
+            assert_eq!(named(TaskState::Sleeping), wait, "{wait:?}");
         }
     }
 }

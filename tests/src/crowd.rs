@@ -5,11 +5,13 @@
 
 use std::io::{Read, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Barrier};
 
 use shard_heartbeat::{Heartbeat, ProcessState, SegmentOptions, ThreadBeat, Work};
+
+use crate::wait;
 
 /// What all threads do between two looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub enum Move {
     AllButFirst,
     /// Each is idle.
     Rest,
+    /// The one with this number ends without a word. It takes no further orders then, and nor does the process.
+    Lose(u16),
 }
 
 impl Move {
@@ -28,7 +32,12 @@ impl Move {
             Self::Progress => b'p',
             Self::AllButFirst => b'f',
             Self::Rest => b'r',
+            Self::Lose(_) => b'l',
         }
+    }
+
+    const fn number(self) -> u16 {
+        if let Self::Lose(number) = self { number } else { 0 }
     }
 }
 
@@ -61,8 +70,15 @@ impl Crowd {
     #[track_caller]
     pub fn all(&mut self, what: Move) {
         let orders = self.orders.as_mut().expect("it takes orders until it is dropped");
-        orders.write_all(&[what.code()]).expect("the target takes orders");
+        let [low, high] = what.number().to_le_bytes();
+        orders.write_all(&[what.code(), low, high]).expect("the target takes orders");
         self.answered();
+    }
+
+    /// Waits for its end, which somebody else brings about.
+    #[track_caller]
+    pub fn ended(&mut self) -> ExitStatus {
+        wait::until("the end of the crowd", || self.child.try_wait().expect("a child can be waited for"))
     }
 
     #[track_caller]
@@ -85,7 +101,7 @@ pub fn be(segment: &Path, threads: usize) {
     let thread_slots = u32::try_from(threads).expect("as many as a segment has slots for").max(64);
     let options = SegmentOptions { thread_slots, ..SegmentOptions::new("crowd") };
     let heartbeat = Heartbeat::create(segment, &options).expect("a segment");
-    let what = Arc::new(AtomicU8::new(0));
+    let what = Arc::new(AtomicU32::new(0));
     let turn = Arc::new(Barrier::new(threads + 1));
     for number in 0..threads {
         let (heartbeat, what, turn) = (heartbeat.clone(), Arc::clone(&what), Arc::clone(&turn));
@@ -93,6 +109,8 @@ pub fn be(segment: &Path, threads: usize) {
         let member = move || {
             let beat = heartbeat.register(&name).expect("a slot");
             live(&beat, number, &what, &turn);
+            // Lost: its slot stays as it is.
+            std::mem::forget(beat);
         };
         // A thousand stacks of the usual size would do too, but need not.
         std::thread::Builder::new().stack_size(256 << 10).spawn(member).expect("a thread");
@@ -100,7 +118,7 @@ pub fn be(segment: &Path, threads: usize) {
     turn.wait();
     heartbeat.set_state(ProcessState::Running);
     let mut answers = std::io::stdout().lock();
-    let mut order = [0];
+    let mut order = [0; 3];
     loop {
         if answers.write_all(b".").and_then(|()| answers.flush()).is_err()
             || std::io::stdin().read_exact(&mut order).is_err()
@@ -108,19 +126,25 @@ pub fn be(segment: &Path, threads: usize) {
             // The threads wait for the next turn for ever.
             std::process::exit(0);
         }
-        what.store(order[0], Ordering::Relaxed);
+        what.store(u32::from_le_bytes([order[0], order[1], order[2], 0]), Ordering::Relaxed);
         turn.wait();
         turn.wait();
     }
 }
 
-fn live(beat: &ThreadBeat, number: usize, what: &AtomicU8, turn: &Barrier) -> ! {
+/// Until it is lost.
+fn live(beat: &ThreadBeat, number: usize, what: &AtomicU32, turn: &Barrier) {
     let mut work = None;
     turn.wait();
     loop {
         turn.wait();
-        let what = what.load(Ordering::Relaxed);
-        if what == Move::Rest.code() {
+        let [what, low, high, _] = what.load(Ordering::Relaxed).to_le_bytes();
+        if what == Move::Lose(0).code() {
+            if usize::from(u16::from_le_bytes([low, high])) == number {
+                turn.wait();
+                return;
+            }
+        } else if what == Move::Rest.code() {
             if let Some(begun) = work.take() {
                 beat.end(begun);
             }

@@ -64,10 +64,14 @@ pub fn run(arguments: &[String]) -> ! {
     let words: Vec<_> = arguments.iter().map(String::as_str).collect();
     match words[..] {
         ["target", segment, port] => Puppet::new(Path::new(segment)).obey(port.parse().expect("an address")),
+        ["crowd", segment, threads] => {
+            crate::crowd::be(Path::new(segment), threads.parse().expect("a number"));
+            std::process::exit(0)
+        }
         ["nursery", port] => nursery::run(port.parse().expect("an address")),
         ["stranger", file] => nursery::map(Path::new(file)),
         _ => {
-            eprintln!("puppet target SEGMENT PORT | nursery PORT | stranger FILE");
+            eprintln!("puppet target SEGMENT PORT | crowd SEGMENT THREADS | nursery PORT | stranger FILE");
             std::process::exit(2);
         }
     }

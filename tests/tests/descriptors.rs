@@ -1,0 +1,165 @@
+//! Row 30: more threads than descriptors. The sidecar still sees whom it can, kills, answers and writes, and says whom
+//! it does not see.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what went wrong by failing"
+)]
+
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::Command;
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+use serde_json::Value;
+use shard_tests::crowd::{Crowd, Move};
+use shard_tests::process::{Process, binary};
+use shard_tests::sidecar::{Settings, Sidecar};
+use shard_tests::{api, wait};
+
+/// A crowd, and a sidecar that may open so many files.
+struct Scene {
+    crowd: Crowd,
+    sidecar: Sidecar,
+    process: Process,
+    _folder: tempfile::TempDir,
+}
+
+impl Scene {
+    fn start(threads: u16, soft: u64, hard: u64, settings: &Settings) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let sidecar = Sidecar::configure(folder.path(), "crowd", "exec-s*", settings);
+        let mut target = Command::new(binary("puppet"));
+        target.arg("crowd").arg(&sidecar.heartbeat).arg(threads.to_string());
+        let crowd = Crowd::start(target);
+        let mut command = Command::new(binary("shard-watchdog"));
+        command.arg("run").arg("--config").arg(&sidecar.config).env("SHARD_WATCHDOG_LOG", "debug");
+        limit(&mut command, soft, hard);
+        let process = Process::start("sidecar", command);
+        Self { crowd, sidecar, process, _folder: folder }
+    }
+
+    /// Descriptors that the sidecar holds.
+    fn held(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.process.pid())).unwrap().count()
+    }
+
+    /// Loses a thread and proves that the sidecar does all that it should about it.
+    #[track_caller]
+    fn kills_for(&mut self, number: u16) {
+        self.crowd.all(Move::Lose(number));
+        assert_eq!(self.crowd.ended().signal(), Some(9), "killed");
+        let incident = self.sidecar.incident_with("exited");
+        assert_eq!(incident["reason"], "thread_gone", "{incident:#}");
+        assert_eq!(incident["thread"]["name"], format!("exec-s{number}"), "{incident:#}");
+        self.process.line("the verdict in the log", 0, |line| line.contains("thread_gone").then_some(()));
+    }
+
+    fn unobserved(&self) -> Option<f64> {
+        let page = api::get(self.sidecar.http, "/metrics")?.body;
+        let line = page.lines().find(|line| line.starts_with("shard_watchdog_unobserved_threads{"))?;
+        line.rsplit(' ').next()?.parse().ok()
+    }
+}
+
+/// Has `command` begin with this limit of open files.
+fn limit(command: &mut Command, soft: u64, hard: u64) {
+    let limit = move || {
+        let limit = Rlimit { current: Some(soft), maximum: Some(hard) };
+        setrlimit(Resource::Nofile, limit).map_err(Into::into)
+    };
+    // SAFETY: one system call and nothing else between fork and exec.
+    unsafe { command.pre_exec(limit) };
+}
+
+/// Numbers of the threads that are, or are not, observed.
+fn numbers(status: &Value, observed: bool) -> Vec<u16> {
+    let threads = status["threads"].as_array().unwrap().iter();
+    let those = threads.filter(|thread| thread["unobserved"].is_null() == observed);
+    those.map(|thread| thread["name"].as_str().unwrap().trim_start_matches("exec-s").parse().unwrap()).collect()
+}
+
+#[test]
+fn row_30_400_threads_and_1024_descriptors_a_lost_thread_is_seen_and_killed() {
+    let mut scene = Scene::start(400, 1_024, 1_024, &Settings::default());
+    scene.sidecar.wait_for("healthy");
+    assert_eq!(scene.unobserved(), Some(0.0));
+    assert!(scene.held() <= 800 + 64, "{} held", scene.held());
+    scene.kills_for(399);
+}
+
+#[test]
+fn row_30_64_threads_and_256_descriptors_a_lost_thread_is_seen_and_killed() {
+    let mut scene = Scene::start(64, 256, 256, &Settings::default());
+    scene.sidecar.wait_for("healthy");
+    // All at work, and standing still: each is asked about at each look.
+    scene.crowd.all(Move::Progress);
+    wait::until("a thread at work", || {
+        let status = scene.sidecar.status()?;
+        status["threads"].as_array()?.iter().all(|thread| thread["health"] == "working").then_some(())
+    });
+    assert!(scene.held() < 256, "{} held", scene.held());
+    scene.crowd.all(Move::Rest);
+    scene.kills_for(63);
+}
+
+#[test]
+fn row_30_threads_without_descriptors_are_degraded_and_those_with_are_watched_on() {
+    let mut scene = Scene::start(400, 512, 512, &Settings::default());
+    let status = scene.sidecar.wait_for("degraded");
+    let (seen, unseen) = (numbers(&status, true), numbers(&status, false));
+    assert_eq!((seen.len(), unseen.len()), (192, 208));
+    let why = status["reason"].as_str().unwrap();
+    assert!(why.contains("208 of 400 watched threads are out of sight"), "{why}");
+    assert!(why.contains("by 416 at least (LimitNOFILE="), "{why}");
+    assert_eq!(scene.unobserved(), Some(208.0));
+    scene.process.line("a warning with the limit", 0, |line| {
+        (line.contains("few_descriptors") && line.contains("its limit is 512")).then_some(())
+    });
+    scene.kills_for(seen[0]);
+}
+
+#[test]
+fn row_30_who_is_killed_for_is_watched_before_who_is_only_reported() {
+    // The last to be found by its place, and the first by its rule.
+    let report = "[[thread]]\nname = \"exec-s*\"\non = \"report\"\nstall_after = \"1s\"\n";
+    for kill in [0, 199] {
+        let thread = Some(format!("exec-s{kill}"));
+        let settings = Settings { thread, append: report.to_owned(), ..Settings::default() };
+        let mut scene = Scene::start(200, 256, 256, &settings);
+        let status = scene.sidecar.wait_for("degraded");
+        assert!(numbers(&status, true).contains(&kill), "{:?}", numbers(&status, true));
+        scene.kills_for(kill);
+    }
+}
+
+#[test]
+fn the_soft_limit_is_raised_to_the_hard_one_and_that_is_said() {
+    let scene = Scene::start(200, 256, 1_024, &Settings::default());
+    scene.sidecar.wait_for("healthy");
+    assert_eq!(scene.unobserved(), Some(0.0));
+    scene.process.line("the limit", 0, |line| {
+        line.contains("the soft limit of open files was 256 and is 1024 now").then_some(())
+    });
+}
+
+#[test]
+fn check_does_the_sum() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |threads: u32, hard: u64| {
+        let append = format!("[[thread]]\nname = \"net-*\"\ncount = {threads}\nstall_after = \"1s\"\n");
+        let settings = Settings { append, ..Settings::default() };
+        let sidecar = Sidecar::configure(folder.path(), "check", "exec-s0", &settings);
+        let mut command = Command::new(binary("shard-watchdog"));
+        command.arg("check").arg("--config").arg(&sidecar.config);
+        limit(&mut command, hard.min(256), hard);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert_eq!(check(399, 1_024), "");
+    let told = check(399, 512);
+    assert!(told.starts_with("warning: under the limit of this shell, 400 watched threads take 800"), "{told}");
+    assert!(told.contains("LimitNOFILE=") && told.contains("ulimit -n"), "{told}");
+}

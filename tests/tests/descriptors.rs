@@ -35,6 +35,7 @@ impl Scene {
         let crowd = Crowd::start(target);
         let mut command = Command::new(binary("shard-watchdog"));
         command.arg("run").arg("--config").arg(&sidecar.config).env("SHARD_WATCHDOG_LOG", "debug");
+        command.env("SHARD_WATCHDOG_THREAD_EVENTS", &settings.thread_events);
         limit(&mut command, soft, hard);
         let process = Process::start("sidecar", command);
         Self { crowd, sidecar, process, _folder: folder }
@@ -77,7 +78,9 @@ fn limit(command: &mut Command, soft: u64, hard: u64) {
 fn numbers(status: &Value, observed: bool) -> Vec<u16> {
     let threads = status["threads"].as_array().unwrap().iter();
     let those = threads.filter(|thread| thread["unobserved"].is_null() == observed);
-    those.map(|thread| thread["name"].as_str().unwrap().trim_start_matches("exec-s").parse().unwrap()).collect()
+    those
+        .map(|thread| thread["name"].as_str().unwrap().trim_start_matches("exec-s").parse().unwrap())
+        .collect()
 }
 
 #[test]
@@ -91,17 +94,21 @@ fn row_30_400_threads_and_1024_descriptors_a_lost_thread_is_seen_and_killed() {
 
 #[test]
 fn row_30_64_threads_and_256_descriptors_a_lost_thread_is_seen_and_killed() {
-    let mut scene = Scene::start(64, 256, 256, &Settings::default());
-    scene.sidecar.wait_for("healthy");
-    // All at work, and standing still: each is asked about at each look.
-    scene.crowd.all(Move::Progress);
-    wait::until("a thread at work", || {
-        let status = scene.sidecar.status()?;
-        status["threads"].as_array()?.iter().all(|thread| thread["health"] == "working").then_some(())
-    });
-    assert!(scene.held() < 256, "{} held", scene.held());
-    scene.crowd.all(Move::Rest);
-    scene.kills_for(63);
+    for thread_events in ["pidfd", "poll"] {
+        let (thread_events, stall_after) = (thread_events.to_owned(), "10m".to_owned());
+        let settings = Settings { thread_events, stall_after, ..Settings::default() };
+        let mut scene = Scene::start(64, 256, 256, &settings);
+        scene.sidecar.wait_for("healthy");
+        // All at work, and standing still: each is asked about at each look.
+        scene.crowd.all(Move::Progress);
+        wait::until("all threads at work", || {
+            let status = scene.sidecar.status()?;
+            status["threads"].as_array()?.iter().all(|thread| thread["work_key"].is_u64()).then_some(())
+        });
+        assert!(scene.held() < 256, "{} held", scene.held());
+        scene.crowd.all(Move::Rest);
+        scene.kills_for(63);
+    }
 }
 
 #[test]
@@ -160,6 +167,9 @@ fn check_does_the_sum() {
     };
     assert_eq!(check(399, 1_024), "");
     let told = check(399, 512);
-    assert!(told.starts_with("warning: under the limit of this shell, 400 watched threads take 800"), "{told}");
+    assert!(
+        told.starts_with("warning: under the limit of this shell, 400 watched threads take 800"),
+        "{told}"
+    );
     assert!(told.contains("LimitNOFILE=") && told.contains("ulimit -n"), "{told}");
 }

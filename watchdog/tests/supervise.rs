@@ -107,6 +107,26 @@ fn gone(pid: Pid) -> bool {
 }
 
 #[test]
+fn the_command_has_the_limit_of_open_files_that_it_was_started_with() {
+    let config = tempfile::tempdir().unwrap();
+    let path = config.path().join("w.toml");
+    let segment = config.path().join("none.heartbeat");
+    let text = format!(
+        "[target]\nshard = \"0\"\nheartbeat = {segment:?}\n[evidence]\ndirectory = {:?}\n[http]\nlisten = \"\"\n",
+        config.path().join("evidence")
+    );
+    std::fs::write(&path, text).unwrap();
+    let limits = "ulimit -Sn; ulimit -Hn";
+    let own = Command::new("/bin/sh").args(["-c", limits]).output().unwrap();
+    // With a sidecar beside it, which lifts its own.
+    let supervise = Supervise::start(&["--config", path.to_str().unwrap()], limits);
+    let told = [supervise.out(), supervise.out()];
+    assert_eq!(told.join("\n"), String::from_utf8(own.stdout).unwrap().trim_end());
+    supervise.signal(Signal::TERM);
+    supervise.code();
+}
+
+#[test]
 fn what_is_killed_is_started_again_at_once() {
     let supervise = Supervise::start(&["--settled-after", "0ms"], "echo $$; exec sleep 1000");
     let first = supervise.number();

@@ -77,13 +77,19 @@ fn happens(scene: &mut Scene, random: &mut Random) {
     }
     if random.one_in(12) {
         thread.claim = random.pick(&[Claim::Live, Claim::Live, Claim::Left, Claim::Dropped]);
-        thread.presence =
-            random.pick(&[Presence::Present, Presence::Present, Presence::Gone, Presence::Unknown, Presence::Unopened]);
+        thread.presence = random.pick(&[
+            Presence::Present,
+            Presence::Present,
+            Presence::Gone,
+            Presence::Unknown,
+            Presence::Unopened,
+        ]);
         thread.generation = random.counter(thread.generation);
     }
     thread.workers.clear();
     for lane in 0..random.word() % 3 {
-        let presence = random.pick(&[Presence::Present, Presence::Gone, Presence::Unknown, Presence::Unopened]);
+        let presence =
+            random.pick(&[Presence::Present, Presence::Gone, Presence::Unknown, Presence::Unopened]);
         let lane = u32::try_from(lane).unwrap();
         thread.workers.push(WorkerObservation { lane, generation: 1, presence, task: worker });
     }

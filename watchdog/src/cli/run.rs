@@ -159,7 +159,12 @@ fn tell_of_descriptors(config: &Config, Limit { before, now }: Limit, shares: Sh
             "the soft limit of open files was {before} and is {now} now"
         );
     }
-    tracing::debug!(limit = now, reserve, threads, "descriptors: the limit, what is kept back, and what threads may take");
+    tracing::debug!(
+        limit = now,
+        reserve,
+        threads,
+        "descriptors: the limit, what is kept back, and what threads may take"
+    );
     if let Some(shortage) = shares.shortage(descriptors::threads_to_watch(config)) {
         tracing::warn!(event = "few_descriptors", limit = now, "{shortage}");
     }

@@ -97,7 +97,8 @@ mod tests {
     fn spare_places_leave_half_of_what_is_free_and_end_when_room_is_short() {
         let allowance = Allowance::new(10);
         let _needed = [allowance.place(), allowance.place()];
-        let mut spare: Vec<_> = std::iter::repeat_with(|| allowance.spare_place()).take(9).flatten().collect();
+        let mut spare: Vec<_> =
+            std::iter::repeat_with(|| allowance.spare_place()).take(9).flatten().collect();
         assert_eq!(spare.len(), 4);
         spare.pop();
         allowance.tighten();

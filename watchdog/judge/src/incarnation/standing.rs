@@ -102,9 +102,10 @@ impl Incarnation {
     /// A thread that nobody sees is not known to be well, whatever excuses another one.
     fn out_of_sight(&self, policy: &Policy) -> Option<Finding> {
         let rule = |trial: &ThreadTrial| policy.rules.get(trial.rule?);
-        let watched = self.threads.iter().filter(|trial| {
-            !trial.left && rule(trial).is_some_and(|rule| rule.on != On::Ignore)
-        });
+        let watched = self
+            .threads
+            .iter()
+            .filter(|trial| !trial.left && rule(trial).is_some_and(|rule| rule.on != On::Ignore));
         let (mut all, mut short) = (0_u32, 0_u32);
         for trial in watched {
             all += 1;

@@ -1,13 +1,16 @@
 //! A block as this crate runs it: plain data, whatever file it came from.
 //!
-//! The file format is one JSON object a block (`block`, `pre`, `hashes`, `chain`, `receipts`), gzipped or not; [`Block::load`] reads
+//! The file format is one JSON object a block (`block`, `pre`, `hashes`, `chain`, `parent`, `receipts`), gzipped or not; [`Block::load`] reads
 //! one file and [`load_chain`] a folder. What is read here is untrusted: every refusal is a [`BlockError`] that names the
 //! file, what is wrong with it and what to do next, and nothing in here panics or allocates without a bound.
 
+mod blobs;
 mod chain;
 mod file;
 mod fork;
 mod json;
+mod parent;
+pub(crate) mod prestate;
 mod receipts;
 
 use std::collections::BTreeMap;
@@ -18,9 +21,11 @@ use revm::primitives::alloy_primitives::Bloom;
 use revm::primitives::{Address, B256, Bytes, U256};
 use serde::{Deserialize, Serialize};
 
+pub use blobs::{Blobs, blob_gas};
 pub use file::{MAX_BLOCK_BYTES, load_chain};
 pub use fork::Fork;
 pub use json::{MAX_GAS, write};
+pub use parent::Parent;
 pub use receipts::{ExpectedReceipt, FirstDifference, TransactionDifference};
 
 /// One block to execute, with what its header promises.
@@ -36,6 +41,8 @@ pub struct Block {
     pub header: Header,
     /// What the header says must come out.
     pub expected: Expected,
+    /// Its length in RLP, from Osaka on, where that is limited; the least that it can be where the file lacks signatures.
+    pub size: Option<u64>,
     /// The transactions, in the block's order.
     pub transactions: Vec<Transaction>,
     /// Withdrawals, credited after the last transaction (Shanghai on).
@@ -44,6 +51,8 @@ pub struct Block {
     pub uncles: usize,
     /// The accounts as they stood before the block; absent: the state after the block before it.
     pub pre: Option<PreState>,
+    /// The header of the block before it, if the file or the folder has it.
+    pub parent: Option<Parent>,
     /// Earlier block hashes, by number, that the block may ask for.
     pub hashes: BTreeMap<u64, B256>,
 }
@@ -80,6 +89,17 @@ pub struct Chain {
     pub id: u64,
     /// The fork.
     pub fork: Fork,
+    /// How many blobs a block may hold, and what they cost (Cancun on).
+    pub blobs: Option<Blobs>,
+}
+
+impl Chain {
+    /// The chain with this id, under the rules of `fork` and its blob parameters, or those of the latest fork before it that has
+    /// any.
+    pub fn new(id: u64, fork: Fork) -> Self {
+        let blobs = Fork::from_the_latest().filter(|earlier| *earlier <= fork).find_map(Blobs::of);
+        Self { id, fork, blobs }
+    }
 }
 
 /// The header fields that execution can observe.
@@ -105,6 +125,8 @@ pub struct Header {
     pub excess_blob_gas: Option<u64>,
     /// Root of the parent beacon block (Cancun on).
     pub parent_beacon_root: Option<B256>,
+    /// Slot of the beacon chain (Amsterdam on, EIP-7843).
+    pub slot_number: Option<u64>,
 }
 
 /// What the header says must come out of executing the block.
@@ -118,6 +140,12 @@ pub struct Expected {
     pub receipts_root: B256,
     /// Hash of the requests to the consensus layer (EIP-7685), if the file says; checked from Prague on.
     pub requests_hash: Option<B256>,
+    /// Root of the withdrawals, if the file says; checked from Shanghai on.
+    pub withdrawals_root: Option<B256>,
+    /// Gas used by all blobs, if the file says; checked from Cancun on.
+    pub blob_gas_used: Option<u64>,
+    /// Hash of the block's access list (EIP-7928, Amsterdam on), which is not checked.
+    pub block_access_list_hash: Option<B256>,
     /// Each receipt, in the block's order, if the file says (key `receipts`); only to tell which transaction is to blame.
     pub receipts: Option<Vec<ExpectedReceipt>>,
 }
@@ -177,6 +205,10 @@ pub struct Authorization {
 /// A withdrawal from the beacon chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Withdrawal {
+    /// Its number among all withdrawals, if the file says.
+    pub index: Option<u64>,
+    /// The validator whose stake it is, if the file says.
+    pub validator_index: Option<u64>,
     /// Who is credited.
     pub address: Address,
     /// How much, in gwei.
@@ -263,7 +295,7 @@ pub enum BlockError {
         second: PathBuf,
     },
     /// A block without `pre` that has no block before it to stand on.
-    #[error("{}: block {number} has no `pre`, so it stands on the state after block {}, which is not in the same folder. Add that block's file, or give this one a `pre` (debug_traceBlockByNumber with prestateTracer).", path.display(), number.saturating_sub(1))]
+    #[error("{}: block {number} has no `pre`, so it stands on the state after block {}, which is not in the same folder. Add that block's file, or give this one a `pre` (what debug_traceBlockByNumber answers with prestateTracer).", path.display(), number.saturating_sub(1))]
     NoState {
         /// Which file.
         path: PathBuf,

@@ -1,5 +1,5 @@
-//! A chain of our own, for those who have no archive node: transfers, token transfers and swaps under Prague, each block
-//! on the state after the one before it.
+//! A chain of our own, for those who have no archive node: transfers, token transfers and swaps, each block on the state after
+//! the one before it.
 //!
 //! How blocks conflict is chosen. A transaction that does not conflict is from a sender of its own to a recipient, or in a
 //! pool, of its own: nothing that it writes is read or written by another, the beneficiary's fee aside; at a conflict of 0
@@ -19,12 +19,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use alloy_consensus::Header as ConsensusHeader;
+use alloy_eips::eip1559::{BaseFeeParams, calc_next_block_base_fee};
 use alloy_eips::{eip2935, eip4788, eip7002, eip7251};
 use revm::primitives::alloy_primitives::Bloom;
 use revm::primitives::{Address, B256, Bytes, U256, address, keccak256};
 
 use crate::block::{
-    Block, Chain, Expected, ExpectedReceipt, Fork, Header, PreAccount, PreState, Transaction, Withdrawal,
+    Block, Chain, Expected, ExpectedReceipt, Fork, Header, Parent, PreAccount, PreState, Transaction,
+    Withdrawal,
 };
 use crate::state::State;
 use crate::validate::{self, Mismatch, ValidateError};
@@ -66,11 +68,18 @@ pub struct Plan {
     pub kind: Kind,
     /// The exponent of Zipf's law among the popular, 0 to 10: 0 makes them equally popular.
     pub skew: f64,
+    /// Whose rules, [`FIRST_FORK`] to [`LAST_FORK`].
+    pub fork: Fork,
 }
+
+/// The blocks have withdrawals, and what came with later forks as far as it needs no slot.
+pub const FIRST_FORK: Fork = Fork::Shanghai;
+/// The last with which the gas of the transactions is enough.
+pub const LAST_FORK: Fork = Fork::Bpo2;
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { transactions: 100, conflict: 0.1, seed: 1, kind: Kind::Mixed, skew: 1.0 }
+        Self { transactions: 100, conflict: 0.1, seed: 1, kind: Kind::Mixed, skew: 1.0, fork: Fork::Prague }
     }
 }
 
@@ -81,8 +90,8 @@ pub struct Generator {
     random: Random,
     popularity: Popularity,
     nonces: BTreeMap<Address, u64>,
-    /// State after the last block, its number and hash; none before the first.
-    last: Option<(State, u64, B256)>,
+    /// State after the last block, and of it what the next one follows; none before the first.
+    last: Option<(State, Parent)>,
 }
 
 /// Why the next block could not be made. Each of these is a defect of the generator.
@@ -104,7 +113,8 @@ pub enum GenerateError {
 impl Generator {
     /// A generator at the beginning of the chain of `plan`.
     pub fn new(plan: Plan) -> Self {
-        let plan = Plan { transactions: plan.transactions.min(plan.kind.most_transactions()), ..plan };
+        let transactions = plan.transactions.min(plan.kind.most_transactions());
+        let plan = Plan { transactions, fork: plan.fork.clamp(FIRST_FORK, LAST_FORK), ..plan };
         Self {
             plan,
             random: Random::new(plan.seed),
@@ -116,11 +126,9 @@ impl Generator {
 
     /// Makes the next block. Only the first has `pre`.
     pub fn next_block(&mut self) -> Result<Block, GenerateError> {
-        let (previous, number, parent_hash) = match self.last.take() {
-            Some((state, number, hash)) => (Some(state), number + 1, hash),
-            None => (None, 1, keccak256(self.plan.seed.to_be_bytes())),
-        };
-        let mut block = self.draft(number, parent_hash);
+        let (previous, parent) = self.last.take().unzip();
+        let mut block = self.draft(parent);
+        let number = block.number();
         if previous.is_none() {
             block.pre = Some(self.pre());
         }
@@ -135,45 +143,73 @@ impl Generator {
             logs_bloom: result.logs_bloom,
             receipts_root: result.receipts_root.unwrap_or_default(),
             requests_hash: result.requests_hash,
+            withdrawals_root: Some(validate::withdrawals_root(&block)),
+            blob_gas_used: (block.chain.fork >= Fork::Cancun).then_some(0),
+            block_access_list_hash: None,
             receipts: Some(expected(&result.receipts)),
         };
         block.hash = hash(&block);
         state.close(&block);
-        self.last = Some((state, number, block.hash));
+        self.last = Some((state, Parent::from(&block)));
         Ok(block)
     }
 
-    fn draft(&mut self, number: u64, parent_hash: B256) -> Block {
+    /// More than twice what the transactions can use: the base fee never rises, so all of them can pay it.
+    fn gas_limit(&self) -> u64 {
+        (2 * u64::from(self.plan.transactions) * Action::MOST_GAS).max(30_000_000)
+    }
+
+    fn draft(&mut self, parent: Option<Parent>) -> Block {
+        let number = parent.as_ref().map_or(1, |parent| parent.number + 1);
+        let fork = self.plan.fork;
         let transactions: Vec<_> =
             (0..self.plan.transactions).map(|index| self.transaction(number, index)).collect();
-        let gas: u64 = transactions.iter().map(|tx| tx.gas_limit).sum();
+        let base_fee = parent.as_ref().map_or(GWEI as u64, |parent| {
+            let fee = parent.base_fee.unwrap_or_default();
+            calc_next_block_base_fee(parent.gas_used, parent.gas_limit, fee, BaseFeeParams::ethereum())
+        });
+        let is_of_cancun = fork >= Fork::Cancun;
+        let (prev_randao, beacon_root) = (self.random.hash(), self.random.hash());
         Block {
             path: PathBuf::from(format!("{number}.json.gz")),
             hash: B256::ZERO,
-            chain: Chain { id: CHAIN_ID, fork: Fork::Prague },
+            chain: Chain::new(CHAIN_ID, fork),
             header: Header {
                 number,
-                parent_hash,
+                parent_hash: parent
+                    .as_ref()
+                    .map_or_else(|| keccak256(self.plan.seed.to_be_bytes()), |parent| parent.hash),
                 beneficiary: BENEFICIARY,
                 timestamp: GENESIS_TIME + number * SECONDS_PER_BLOCK,
-                gas_limit: gas.max(30_000_000),
-                base_fee: GWEI as u64,
+                gas_limit: self.gas_limit(),
+                base_fee,
                 difficulty: U256::ZERO,
-                prev_randao: self.random.hash(),
-                excess_blob_gas: Some(0),
-                parent_beacon_root: Some(self.random.hash()),
+                prev_randao,
+                excess_blob_gas: is_of_cancun.then_some(0),
+                parent_beacon_root: is_of_cancun.then_some(beacon_root),
+                slot_number: None,
             },
             expected: Expected {
                 gas_used: 0,
                 logs_bloom: Bloom::ZERO,
                 receipts_root: B256::ZERO,
                 requests_hash: None,
+                withdrawals_root: None,
+                blob_gas_used: None,
+                block_access_list_hash: None,
                 receipts: None,
             },
+            size: None,
             transactions,
-            withdrawals: vec![Withdrawal { address: popular(number % POPULAR), gwei: number }],
+            withdrawals: vec![Withdrawal {
+                index: Some(number),
+                validator_index: Some(number % POPULAR),
+                address: popular(number % POPULAR),
+                gwei: number,
+            }],
             uncles: 0,
             pre: None,
+            parent,
             hashes: BTreeMap::new(),
         }
     }
@@ -363,7 +399,8 @@ fn hash(block: &Block) -> B256 {
         timestamp: header.timestamp,
         mix_hash: header.prev_randao,
         base_fee_per_gas: Some(header.base_fee),
-        blob_gas_used: Some(0),
+        withdrawals_root: block.expected.withdrawals_root,
+        blob_gas_used: block.expected.blob_gas_used,
         excess_blob_gas: header.excess_blob_gas,
         parent_beacon_block_root: header.parent_beacon_root,
         requests_hash: block.expected.requests_hash,

@@ -32,8 +32,8 @@ pub mod wire {
 }
 
 /// Version of the protocol; both ends send theirs first and part if they differ. Version 1 knew nothing of blocks that a watchdog
-/// keeps from its shard.
-pub const VERSION: u32 = 2;
+/// keeps from its shard; version 2 nothing of blob schedules, slots and gas that is counted by block.
+pub const VERSION: u32 = 3;
 
 /// The most bytes of one message, both ways: the largest payload there can be, and room for what stands around it.
 pub const MAX_MESSAGE: usize = MAX_ENCODED_BYTES + (1 << 20);

@@ -50,7 +50,7 @@ impl BlockReport {
                 let (index, hash, field) = (*index, *hash, "validity".into());
                 (Vec::new(), Some(TransactionDifference { index, hash, field, expected, got }))
             }
-            None => (Vec::new(), None),
+            Some(Mismatch::InvalidBlock { .. }) | None => (Vec::new(), None),
         };
         Self {
             number: result.number,

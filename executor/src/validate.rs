@@ -7,6 +7,7 @@
 mod ledger;
 mod parallel;
 mod rounds;
+mod rules;
 mod seal;
 
 use std::fmt;
@@ -15,15 +16,16 @@ use revm::primitives::B256;
 use revm::primitives::alloy_primitives::Bloom;
 use serde::Serialize;
 
-use crate::block::{Block, BlockError, FirstDifference, Fork};
+use crate::block::{Block, BlockError, FirstDifference, Fork, blob_gas};
 use crate::state::State;
 use crate::vm::{
-    self, Changes, Effect, ExecutionEnv, Executor, ReadSet, Receipt, StateView, TxOutcome, VmError,
+    self, BlockGas, Changes, Effect, ExecutionEnv, Executor, ReadSet, Receipt, StateView, TxOutcome, VmError,
 };
 
 use ledger::Ledger;
 pub use parallel::run_parallel;
 pub use rounds::{Again, again};
+pub use rules::withdrawals_root;
 use seal::Seal;
 
 /// What became of a block.
@@ -33,7 +35,7 @@ pub struct BlockResult {
     pub number: u64,
     /// How many transactions it has.
     pub transactions: usize,
-    /// Gas they used.
+    /// Gas they used, as the block counts it.
     pub gas_used: u64,
     /// Bloom over all logs.
     pub logs_bloom: Bloom,
@@ -70,12 +72,17 @@ pub enum Mismatch {
         /// Why.
         reason: String,
     },
+    /// A rule for blocks as a whole that this one breaks, whatever its transactions do.
+    InvalidBlock {
+        /// Which, and how.
+        reason: String,
+    },
 }
 
 /// One header field that came out otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Difference {
-    /// `gasUsed`, `logsBloom`, `receiptsRoot` or `requestsHash`.
+    /// `gasUsed`, `logsBloom`, `receiptsRoot`, `requestsHash`, `blobGasUsed` or `withdrawalsRoot`.
     pub field: &'static str,
     /// What the header says.
     pub expected: String,
@@ -95,6 +102,7 @@ impl fmt::Display for Mismatch {
             Self::InvalidTransaction { index, hash, reason } => {
                 write!(f, "transaction {index} ({hash}) is not valid there: {reason}")
             }
+            Self::InvalidBlock { reason } => write!(f, "the block is not valid: {reason}"),
         }
     }
 }
@@ -177,7 +185,8 @@ struct Run<'a, L: Ledger + 'static> {
     block: &'a Block,
     fork: Fork,
     executor: Executor<'static, L>,
-    gas_used: u64,
+    gas: BlockGas,
+    blobs: u64,
     reexecuted: usize,
     invalid: Option<Mismatch>,
     /// What the last transaction changed.
@@ -190,7 +199,8 @@ impl<'a, L: Ledger + 'static> Run<'a, L> {
             block,
             fork: block.chain.fork,
             executor: Executor::without_reads(&ExecutionEnv::of(block), ledger),
-            gas_used: 0,
+            gas: BlockGas::default(),
+            blobs: 0,
             reexecuted: 0,
             invalid: None,
             changes: Changes::default(),
@@ -206,14 +216,9 @@ impl<'a, L: Ledger + 'static> Run<'a, L> {
     /// Takes over or executes one transaction; `None` if the block ends here because it may not contain it.
     fn settle(&mut self, index: usize, outcome: Option<TxOutcome>) -> Result<Option<Receipt>, ValidateError> {
         let Some(transaction) = self.block.transactions.get(index) else { return Ok(None) };
-        // Unlike everything else about a transaction, this depends on the gas of those before it.
-        let left = self.block.header.gas_limit.saturating_sub(self.gas_used);
-        if transaction.gas_limit > left {
-            self.invalid = Some(Mismatch::InvalidTransaction {
-                index,
-                hash: transaction.hash,
-                reason: format!("it may use {} gas and the block has {left} left", transaction.gas_limit),
-            });
+        // Unlike everything else about a transaction, this depends on those before it.
+        if let Some(reason) = rules::no_room(self.block, transaction, self.gas, self.blobs) {
+            self.invalid = Some(Mismatch::InvalidTransaction { index, hash: transaction.hash, reason });
             return Ok(None);
         }
         let outcome = match outcome {
@@ -236,7 +241,8 @@ impl<'a, L: Ledger + 'static> Run<'a, L> {
                 }
                 drop(ledger);
                 self.changes = changes;
-                self.gas_used = self.gas_used.saturating_add(receipt.gas_used);
+                self.gas = self.gas.plus(receipt.block_gas);
+                self.blobs += transaction.blob_hashes.len() as u64;
                 Ok(Some(receipt))
             }
             Effect::Invalid { reason } => {
@@ -252,7 +258,7 @@ impl<'a, L: Ledger + 'static> Run<'a, L> {
         let result = BlockResult {
             number: self.block.number(),
             transactions: self.block.transactions.len(),
-            gas_used: self.gas_used,
+            gas_used: self.gas.used(),
             logs_bloom,
             receipts_root: receipts_root.filter(|_| self.fork >= Fork::Byzantium),
             requests_hash: None,
@@ -274,7 +280,9 @@ fn close(block: &Block, state: &mut State, result: &mut BlockResult) -> Result<(
         result.requests_hash = requests.hash(block.chain.id, &result.receipts);
     }
     if result.mismatch.is_none() {
-        result.mismatch = compare(block, result);
+        let broken = rules::broken(block).or(requests.fault);
+        result.mismatch =
+            broken.map(|reason| Mismatch::InvalidBlock { reason }).or_else(|| compare(block, result));
     }
     Ok(())
 }
@@ -312,8 +320,25 @@ fn compare(block: &Block, result: &BlockResult) -> Option<Mismatch> {
         let got = result.requests_hash.map_or_else(|| MALFORMED_DEPOSIT.to_owned(), |hash| hash.to_string());
         check("requestsHash", wanted.to_string(), got);
     }
+    let of_transactions = differences.len();
+    let mut check = |field, expected: String, got: String| {
+        if expected != got {
+            differences.push(Difference { field, expected, got });
+        }
+    };
+    if let Some(wanted) = expected.blob_gas_used.filter(|_| block.chain.fork >= Fork::Cancun) {
+        let blobs = block.transactions.iter().map(|tx| tx.blob_hashes.len() as u64).sum();
+        check("blobGasUsed", wanted.to_string(), blob_gas(blobs).to_string());
+    }
+    if let Some(wanted) = expected.withdrawals_root.filter(|_| block.chain.fork >= Fork::Shanghai) {
+        check("withdrawalsRoot", wanted.to_string(), rules::withdrawals_root(block).to_string());
+    }
     (!differences.is_empty()).then(|| {
-        let first = FirstDifference::of(expected.receipts.as_deref(), &result.receipts, &block.transactions);
+        let first = if of_transactions > 0 {
+            FirstDifference::of(expected.receipts.as_deref(), &result.receipts, &block.transactions)
+        } else {
+            FirstDifference::NotOfTransactions
+        };
         Mismatch::Header { differences, first }
     })
 }

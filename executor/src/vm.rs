@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use revm::context::{BlockEnv, CfgEnv};
 use revm::context_interface::block::BlobExcessGasAndPrice;
-use revm::primitives::{eip4844, hardfork::SpecId};
+use revm::primitives::hardfork::SpecId;
 use serde::{Deserialize, Serialize};
 
 use crate::block::{Block, Chain, Fork, Header, Transaction};
@@ -25,8 +25,8 @@ use crate::state::AccountInfo;
 
 pub use execute::Executor;
 pub use outcome::{
-    AccountChange, Changes, CodecError, Effect, MAX_ENCODED_BYTES, ReadSet, Receipt, TxOutcome, decode,
-    encode,
+    AccountChange, BlockGas, Changes, CodecError, Effect, MAX_ENCODED_BYTES, ReadSet, Receipt, TxOutcome,
+    decode, encode,
 };
 pub use overlay::Overlay;
 pub use part::{PartRun, execute_part};
@@ -146,17 +146,17 @@ impl ExecutionEnv {
         cfg.set_spec_and_mainnet_gas_params(self.fork().spec());
         // Before Spurious Dragon signatures had no chain id, so there is nothing to compare.
         cfg.tx_chain_id_check = true;
+        if let Some(blobs) = self.chain.blobs {
+            cfg.set_max_blobs_per_tx(blobs.max_per_transaction(self.fork()));
+        }
         cfg
     }
 
     fn block_env(&self) -> BlockEnv {
         let header = &self.header;
         let spec = self.fork().spec();
-        let fraction = if spec.is_enabled_in(SpecId::PRAGUE) {
-            eip4844::BLOB_BASE_FEE_UPDATE_FRACTION_PRAGUE
-        } else {
-            eip4844::BLOB_BASE_FEE_UPDATE_FRACTION_CANCUN
-        };
+        // Files with an excess that has no price are refused.
+        let price = |excess| self.chain.blobs.and_then(|blobs| blobs.price(excess)).unwrap_or(u128::MAX);
         BlockEnv {
             number: U256::from(header.number),
             beneficiary: header.beneficiary,
@@ -168,8 +168,11 @@ impl ExecutionEnv {
             blob_excess_gas_and_price: header
                 .excess_blob_gas
                 .filter(|_| spec.is_enabled_in(SpecId::CANCUN))
-                .map(|excess| BlobExcessGasAndPrice::new(excess, fraction)),
-            slot_num: 0,
+                .map(|excess| BlobExcessGasAndPrice {
+                    excess_blob_gas: excess,
+                    blob_gasprice: price(excess),
+                }),
+            slot_num: header.slot_number.unwrap_or_default(),
         }
     }
 }

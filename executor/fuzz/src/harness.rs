@@ -251,7 +251,13 @@ pub fn block_seeds() -> Vec<Vec<u8>> {
     empty.hashes.insert(0, B256::repeat_byte(5));
     empty.withdrawals.clear();
     for fork in [Fork::Frontier, Fork::Byzantium, Fork::London, Fork::Cancun] {
-        empty.chain = Chain { id: 1, fork };
+        empty.chain = Chain::new(1, fork);
+        let (of_london, of_cancun) = (fork >= Fork::London, fork >= Fork::Cancun);
+        empty.header.base_fee = if of_london { 7 } else { 0 };
+        empty.header.excess_blob_gas = of_cancun.then_some(0);
+        empty.header.parent_beacon_root = of_cancun.then_some(B256::repeat_byte(6));
+        let expected = &mut empty.expected;
+        (expected.requests_hash, expected.withdrawals_root, expected.blob_gas_used) = (None, None, None);
         blocks.push(empty.clone());
     }
     let mut seeds: Vec<_> = blocks.iter().map(|block| block.to_json().expect("it can be written")).collect();

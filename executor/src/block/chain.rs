@@ -2,15 +2,16 @@
 //!
 //! `{"id": 1337, "fork": "cancun"}` names the fork. `{"id": 1337, "activations": {"london": 0, "cancun": 1700000000}}` says since
 //! when each is in force, as a chain's genesis does: up to the Merge since a block, from Shanghai on since a second. Without
-//! either the block's number and time say it, as on mainnet. A key that is not known is refused: mistyped, it would let the
-//! block run under rules that nobody asked for.
+//! either the block's number and time say it, where the id is that of a public chain. `blobSchedule` is that of a genesis
+//! too (EIP-7840, EIP-7892). A key that is not known is refused: mistyped, it would let the block run under rules that nobody
+//! asked for.
 
 use std::collections::BTreeMap;
 
 use revm::primitives::alloy_primitives::U64;
 use serde::{Deserialize, Serialize};
 
-use super::{Chain, Fork};
+use super::{Blobs, Chain, Fork};
 
 const MAINNET: u64 = 1;
 
@@ -27,6 +28,41 @@ pub(super) struct ChainJson {
     /// First block, or first second, of each fork.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) activations: Option<BTreeMap<String, U64>>,
+    /// What each fork says of blobs, where it is not what it says on mainnet.
+    #[serde(rename = "blobSchedule", skip_serializing_if = "Option::is_none")]
+    pub(super) blob_schedule: Option<BTreeMap<String, BlobsJson>>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct BlobsJson {
+    target: U64,
+    max: U64,
+    base_fee_update_fraction: U64,
+}
+
+impl From<Blobs> for BlobsJson {
+    fn from(Blobs { target, max, update_fraction }: Blobs) -> Self {
+        Self {
+            target: U64::from(target),
+            max: U64::from(max),
+            base_fee_update_fraction: U64::from(update_fraction),
+        }
+    }
+}
+
+impl From<Chain> for ChainJson {
+    /// The fork by name, and its blobs where they are not those that it brings itself.
+    fn from(chain: Chain) -> Self {
+        let fork = chain.fork.to_string();
+        let own = (chain.blobs != Chain::new(chain.id, chain.fork).blobs).then_some(chain.blobs).flatten();
+        Self {
+            id: Some(U64::from(chain.id)),
+            blob_schedule: own.map(|blobs| BTreeMap::from([(fork.clone(), blobs.into())])),
+            fork: Some(fork),
+            activations: None,
+        }
+    }
 }
 
 /// What is wrong, and what to do about it.
@@ -42,22 +78,33 @@ pub(super) fn of(given: Option<&ChainJson>, number: u64, timestamp: u64) -> Resu
     if id == 0 {
         return Err(wrong("`chain` has the id 0, which no chain can have (EIP-155)".into()));
     }
-    let fork = match given.map(|chain| (&chain.fork, &chain.activations)) {
+    let schedule = schedule(given).map_err(wrong)?;
+    let (fork, begun) = match given.map(|chain| (&chain.fork, &chain.activations)) {
         Some((Some(_), Some(_))) => {
-            return Err(wrong("`chain` has both `fork` and `activations`, which may contradict each other".into()));
+            return Err(wrong(
+                "`chain` has both `fork` and `activations`, which may contradict each other".into(),
+            ));
         }
-        Some((Some(name), None)) => name.parse().map_err(wrong)?,
+        Some((Some(name), None)) => (name.parse().map_err(wrong)?, Vec::new()),
         Some((None, Some(activations))) => in_force(activations, number, timestamp).map_err(wrong)?,
-        None | Some((None, None)) => Fork::of_mainnet(number, timestamp).ok_or_else(|| NoChain {
-            reason: format!("block {number} is of a fork after Prague, whose rules are not known here"),
-            hint: "If it is a block of another chain, say which fork: \"chain\": {\"id\": …, \"fork\": \"prague\"}.",
-        })?,
+        None | Some((None, None)) => {
+            let fork = Fork::of_public_chain(id, number, timestamp).ok_or_else(|| NoChain {
+                reason: format!("the forks of chain {id} are not known, and `chain` has neither `fork` nor `activations`"),
+                hint: "Say which rules it runs under: \"chain\": {\"id\": …, \"fork\": \"osaka\"}; see docs/blocks.md.",
+            })?;
+            (fork, Vec::new())
+        }
     };
-    Ok(Chain { id, fork })
+    let blobs = blobs(fork, begun, &schedule).map_err(wrong)?;
+    Ok(Chain { id, fork, blobs })
 }
 
-/// The latest fork whose block or second has come.
-fn in_force(activations: &BTreeMap<String, U64>, number: u64, timestamp: u64) -> Result<Fork, String> {
+/// The fork in force, and with it those of blobs that have come, the latest first.
+fn in_force(
+    activations: &BTreeMap<String, U64>,
+    number: u64,
+    timestamp: u64,
+) -> Result<(Fork, Vec<Fork>), String> {
     let mut since = BTreeMap::new();
     for (name, at) in activations {
         let fork: Fork = name.parse().map_err(|reason| format!("`activations`: {reason}"))?;
@@ -66,17 +113,66 @@ fn in_force(activations: &BTreeMap<String, U64>, number: u64, timestamp: u64) ->
             return Err(format!("`activations` says twice since when {fork} is in force, and not the same"));
         }
     }
-    let order = since.iter().zip(since.iter().skip(1));
-    for ((earlier, at), (later, then)) in order {
-        if earlier.begins_with_a_block() == later.begins_with_a_block() && at > then {
-            return Err(format!(
-                "`activations` has {later} at {then}, before {earlier} at {at}: forks come one after the other"
-            ));
+    for (earlier, at) in &since {
+        for (later, then) in since.range(*earlier..) {
+            // The number of blobs may change at any time after Osaka, also after later forks.
+            let independent = earlier.is_of_blobs_only() && !later.is_of_blobs_only();
+            if earlier.begins_with_a_block() == later.begins_with_a_block() && at > then && !independent {
+                return Err(format!(
+                    "`activations` has {later} at {then}, before {earlier} at {at}: forks come one after the other"
+                ));
+            }
         }
     }
     let has_come = |(fork, at): &(&Fork, &u64)| {
         let now = if fork.begins_with_a_block() { number } else { timestamp };
         now >= **at
     };
-    Ok(since.iter().rev().find(has_come).map_or(Fork::Frontier, |(fork, _)| *fork))
+    let fork = since.iter().rev().find(has_come).map_or(Fork::Frontier, |(fork, _)| *fork);
+    let mut begun: Vec<(u64, Fork)> = since.iter().filter(has_come).map(|(fork, at)| (*at, *fork)).collect();
+    begun.retain(|(_, fork)| *fork >= Fork::Cancun);
+    begun.sort_unstable();
+    Ok((fork, begun.into_iter().rev().map(|(_, fork)| fork).collect()))
+}
+
+fn schedule(given: Option<&ChainJson>) -> Result<BTreeMap<Fork, Blobs>, String> {
+    let mut schedule = BTreeMap::new();
+    for (name, blobs) in given.and_then(|chain| chain.blob_schedule.as_ref()).into_iter().flatten() {
+        let fork: Fork = name.parse().map_err(|reason| format!("`blobSchedule`: {reason}"))?;
+        if fork < Fork::Cancun {
+            return Err(format!("`blobSchedule` has {fork}, which has no blobs"));
+        }
+        let blobs = Blobs {
+            target: blobs.target.to(),
+            max: blobs.max.to(),
+            update_fraction: blobs.base_fee_update_fraction.to(),
+        };
+        if let Some(fault) = blobs.fault() {
+            return Err(format!("`blobSchedule`, {fork}: {fault}"));
+        }
+        schedule.insert(fork, blobs);
+    }
+    Ok(schedule)
+}
+
+/// What is said of blobs by the latest fork that says anything of them: of those that have `begun`, where that is known, else of
+/// all up to `fork`.
+fn blobs(fork: Fork, begun: Vec<Fork>, schedule: &BTreeMap<Fork, Blobs>) -> Result<Option<Blobs>, String> {
+    if fork < Fork::Cancun {
+        return Ok(None);
+    }
+    let of = |said: Fork| schedule.get(&said).copied().or_else(|| Blobs::of(said));
+    // Those that only change the blobs and have no parameters of their own cannot be passed over.
+    let in_force = if begun.is_empty() { vec![fork] } else { begun };
+    for said in in_force {
+        if let Some(blobs) = of(said) {
+            return Ok(Some(blobs));
+        }
+        if said.is_of_blobs_only() {
+            return Err(format!(
+                "how many blobs a block may hold under {said} is not known: `chain` needs \"blobSchedule\": {{\"{said}\": {{\"target\": …, \"max\": …, \"baseFeeUpdateFraction\": …}}}}"
+            ));
+        }
+    }
+    Ok(Fork::from_the_latest().filter(|earlier| *earlier <= fork).find_map(of))
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use flate2::bufread::MultiGzDecoder;
 
-use super::{Block, BlockError, Blocks, json};
+use super::{Block, BlockError, Blocks, Parent, json};
 
 /// The most JSON that one block file may hold once unpacked. The largest mainnet blocks with all the state they touch
 /// stay below 50 MiB; a few KiB of gzip can claim to be terabytes.
@@ -47,13 +47,20 @@ pub fn load_chain(path: impl AsRef<Path>) -> Result<Blocks, BlockError> {
         }
         by_number.insert(number, Arc::new(block));
     }
-    for (number, block) in &by_number {
-        let parent = number.checked_sub(1).and_then(|n| by_number.get(&n));
-        if block.pre.is_none() && parent.is_none() {
-            return Err(BlockError::NoState { path: block.path.clone(), number: *number });
+    let mut chain: Blocks = Vec::with_capacity(by_number.len());
+    for (number, mut block) in by_number {
+        let before = chain.last().filter(|last| last.number().checked_add(1) == Some(number));
+        if block.pre.is_none() && before.is_none() {
+            return Err(BlockError::NoState { path: block.path.clone(), number });
         }
+        // Blocks with a state of their own may be of different chains.
+        let before = before.filter(|before| before.hash == block.header.parent_hash);
+        if let Some(before) = before.filter(|_| block.parent.is_none()) {
+            Arc::make_mut(&mut block).parent = Some(Parent::from(&**before));
+        }
+        chain.push(block);
     }
-    Ok(by_number.into_values().collect())
+    Ok(chain)
 }
 
 fn files(path: &Path) -> Result<Vec<PathBuf>, BlockError> {

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use alloy_hardforks::EthereumHardfork;
 use revm::primitives::hardfork::SpecId;
 use serde::{Deserialize, Serialize};
 
-/// The forks of L1 mainnet that change execution, in order.
+/// The forks of L1 Ethereum that change execution or the number of blobs, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names are the documentation")]
 pub enum Fork {
@@ -23,43 +24,41 @@ pub enum Fork {
     Shanghai,
     Cancun,
     Prague,
+    Osaka,
+    Bpo1,
+    Bpo2,
+    Bpo3,
+    Bpo4,
+    Bpo5,
+    Amsterdam,
 }
 
-/// First block of each fork up to the Merge on mainnet.
-const BY_NUMBER: [(u64, Fork); 9] = [
-    (15_537_394, Fork::Merge),
-    (12_965_000, Fork::London),
-    (12_244_000, Fork::Berlin),
-    (9_069_000, Fork::Istanbul),
-    (7_280_000, Fork::Petersburg),
-    (4_370_000, Fork::Byzantium),
-    (2_675_000, Fork::SpuriousDragon),
-    (2_463_000, Fork::Tangerine),
-    (1_150_000, Fork::Homestead),
+/// All forks, in order, each under its canonical name and with the crate's name for it.
+const FORKS: [(Fork, &str, EthereumHardfork); 20] = [
+    (Fork::Frontier, "frontier", EthereumHardfork::Frontier),
+    (Fork::Homestead, "homestead", EthereumHardfork::Homestead),
+    (Fork::Tangerine, "tangerine", EthereumHardfork::Tangerine),
+    (Fork::SpuriousDragon, "spurious_dragon", EthereumHardfork::SpuriousDragon),
+    (Fork::Byzantium, "byzantium", EthereumHardfork::Byzantium),
+    (Fork::Petersburg, "petersburg", EthereumHardfork::Petersburg),
+    (Fork::Istanbul, "istanbul", EthereumHardfork::Istanbul),
+    (Fork::Berlin, "berlin", EthereumHardfork::Berlin),
+    (Fork::London, "london", EthereumHardfork::London),
+    (Fork::Merge, "merge", EthereumHardfork::Paris),
+    (Fork::Shanghai, "shanghai", EthereumHardfork::Shanghai),
+    (Fork::Cancun, "cancun", EthereumHardfork::Cancun),
+    (Fork::Prague, "prague", EthereumHardfork::Prague),
+    (Fork::Osaka, "osaka", EthereumHardfork::Osaka),
+    (Fork::Bpo1, "bpo1", EthereumHardfork::Bpo1),
+    (Fork::Bpo2, "bpo2", EthereumHardfork::Bpo2),
+    (Fork::Bpo3, "bpo3", EthereumHardfork::Bpo3),
+    (Fork::Bpo4, "bpo4", EthereumHardfork::Bpo4),
+    (Fork::Bpo5, "bpo5", EthereumHardfork::Bpo5),
+    (Fork::Amsterdam, "amsterdam", EthereumHardfork::Amsterdam),
 ];
 
-/// First second of each fork after the Merge on mainnet.
-const BY_TIME: [(u64, Fork); 3] =
-    [(1_746_612_311, Fork::Prague), (1_710_338_135, Fork::Cancun), (1_681_338_455, Fork::Shanghai)];
-
-/// From this second on mainnet runs rules that this crate does not claim to know.
-const AFTER_PRAGUE: u64 = 1_764_798_551;
-
-const NAMES: [(&str, Fork); 23] = [
-    ("frontier", Fork::Frontier),
-    ("homestead", Fork::Homestead),
-    ("tangerine", Fork::Tangerine),
-    ("spurious_dragon", Fork::SpuriousDragon),
-    ("byzantium", Fork::Byzantium),
-    ("petersburg", Fork::Petersburg),
-    ("istanbul", Fork::Istanbul),
-    ("berlin", Fork::Berlin),
-    ("london", Fork::London),
-    ("merge", Fork::Merge),
-    ("shanghai", Fork::Shanghai),
-    ("cancun", Fork::Cancun),
-    ("prague", Fork::Prague),
-    // Other names in use for the same rules; the first match is the one printed.
+/// Other names in use for the same rules.
+const ALIASES: [(&str, Fork); 10] = [
     ("paris", Fork::Merge),
     ("tangerine_whistle", Fork::Tangerine),
     ("constantinoplefix", Fork::Petersburg),
@@ -74,17 +73,31 @@ const NAMES: [(&str, Fork); 23] = [
 ];
 
 impl Fork {
-    /// The fork that a mainnet block of this number and time runs under; `None` past the last one known here.
-    pub fn of_mainnet(number: u64, timestamp: u64) -> Option<Self> {
-        let by_number =
-            BY_NUMBER.iter().find(|(first, _)| number >= *first).map_or(Self::Frontier, |(_, f)| *f);
-        if by_number < Self::Merge {
-            return Some(by_number);
+    /// The fork that a block of this number and time runs under on a public chain: mainnet, Sepolia, Holesky or Hoodi.
+    /// `None`: the chain is not one of them, and only its own genesis can tell.
+    pub fn of_public_chain(id: u64, number: u64, timestamp: u64) -> Option<Self> {
+        let has_come = |fork: Self, named: EthereumHardfork| {
+            if fork.begins_with_a_block() {
+                named.activation_block(id.into()).is_some_and(|first| number >= first)
+            } else {
+                named.activation_timestamp(id.into()).is_some_and(|first| timestamp >= first)
+            }
+        };
+        // In order, and no further than the first that has not come: before the Merge a second says nothing.
+        let mut in_force = None;
+        for (fork, _, named) in FORKS {
+            if has_come(fork, named) {
+                in_force = Some(fork);
+            } else if fork.begins_with_a_block() {
+                break;
+            }
         }
-        if timestamp >= AFTER_PRAGUE {
-            return None;
-        }
-        Some(BY_TIME.iter().find(|(first, _)| timestamp >= *first).map_or(by_number, |(_, f)| *f))
+        in_force
+    }
+
+    /// All of them, the latest first.
+    pub(super) fn from_the_latest() -> impl Iterator<Item = Self> {
+        FORKS.iter().rev().map(|(fork, _, _)| *fork)
     }
 
     /// The same rules under revm's name.
@@ -103,6 +116,8 @@ impl Fork {
             Self::Shanghai => SpecId::SHANGHAI,
             Self::Cancun => SpecId::CANCUN,
             Self::Prague => SpecId::PRAGUE,
+            Self::Osaka | Self::Bpo1 | Self::Bpo2 | Self::Bpo3 | Self::Bpo4 | Self::Bpo5 => SpecId::OSAKA,
+            Self::Amsterdam => SpecId::AMSTERDAM,
         }
     }
 
@@ -127,15 +142,20 @@ impl Fork {
         self <= Self::Merge
     }
 
+    /// Whether it changes the number of blobs and nothing else (EIP-7892).
+    pub const fn is_of_blobs_only(self) -> bool {
+        matches!(self, Self::Bpo1 | Self::Bpo2 | Self::Bpo3 | Self::Bpo4 | Self::Bpo5)
+    }
+
     /// The canonical names, for messages.
     pub fn names() -> String {
-        NAMES.iter().take(13).map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+        FORKS.map(|(_, name, _)| name).join(", ")
     }
 }
 
 impl fmt::Display for Fork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(NAMES.iter().find(|(_, fork)| fork == self).map_or("unknown", |(name, _)| name))
+        f.write_str(FORKS.iter().find(|(fork, _, _)| fork == self).map_or("unknown", |(_, name, _)| name))
     }
 }
 
@@ -147,10 +167,77 @@ impl FromStr for Fork {
         let plain =
             |s: &str| s.chars().filter(|c| c.is_alphanumeric()).collect::<String>().to_ascii_lowercase();
         let wanted = plain(text);
-        NAMES
+        FORKS
             .iter()
+            .map(|(fork, name, _)| (*name, *fork))
+            .chain(ALIASES)
             .find(|(name, _)| plain(name) == wanted)
-            .map(|(_, fork)| *fork)
+            .map(|(_, fork)| fork)
             .ok_or_else(|| format!("fork `{text}` is not one of {}", Self::names()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_public_chain_says_by_number_and_second_which_fork_it_runs_under() {
+        let (mainnet, sepolia, holesky, hoodi) = (1, 11_155_111, 17_000, 560_048);
+        for (id, number, timestamp, wanted) in [
+            (mainnet, 0, 0, Fork::Frontier),
+            (mainnet, 1_149_999, 1_457_938_000, Fork::Frontier),
+            (mainnet, 1_150_000, 1_457_938_193, Fork::Homestead),
+            (mainnet, 15_537_393, 1_663_224_000, Fork::London),
+            (mainnet, 15_537_394, 1_663_224_179, Fork::Merge),
+            (mainnet, 17_034_869, 1_681_338_454, Fork::Merge),
+            (mainnet, 17_034_870, 1_681_338_455, Fork::Shanghai),
+            (mainnet, 19_426_587, 1_710_338_135, Fork::Cancun),
+            (mainnet, 22_431_084, 1_746_612_311, Fork::Prague),
+            (mainnet, 23_935_693, 1_764_798_550, Fork::Prague),
+            (mainnet, 23_935_694, 1_764_798_551, Fork::Osaka),
+            (mainnet, 23_976_000, 1_765_290_070, Fork::Osaka),
+            (mainnet, 23_976_001, 1_765_290_071, Fork::Bpo1),
+            (mainnet, 24_180_000, 1_767_747_670, Fork::Bpo1),
+            (mainnet, 24_180_001, 1_767_747_671, Fork::Bpo2),
+            (mainnet, 24_628_607, 1_773_200_000, Fork::Bpo2),
+            // A second of after Osaka on a block of before the Merge is no block of this chain, and runs under the number's.
+            (mainnet, 12_965_000, 1_764_798_551, Fork::London),
+            (sepolia, 0, 0, Fork::London),
+            (sepolia, 1_450_409, 1_655_000_000, Fork::Merge),
+            (sepolia, 9_408_576, 1_760_427_359, Fork::Prague),
+            (sepolia, 9_408_577, 1_760_427_360, Fork::Osaka),
+            (sepolia, 10_100_112, 1_761_607_008, Fork::Bpo2),
+            (sepolia, 11_856_336, 1_791_294_815, Fork::Bpo2),
+            (sepolia, 11_856_337, 1_791_294_816, Fork::Amsterdam),
+            (holesky, 0, 1_696_000_703, Fork::Merge),
+            (holesky, 1, 1_740_434_112, Fork::Prague),
+            (holesky, 1, 1_759_308_480, Fork::Osaka),
+            (hoodi, 0, 0, Fork::Cancun),
+            (hoodi, 60_412, 1_742_999_832, Fork::Prague),
+            (hoodi, 1, 1_761_677_592, Fork::Osaka),
+            (hoodi, 1, 1_762_955_544, Fork::Bpo2),
+            // Not scheduled there.
+            (hoodi, 1, u64::MAX, Fork::Bpo2),
+        ] {
+            let fork = Fork::of_public_chain(id, number, timestamp);
+            assert_eq!(fork, Some(wanted), "chain {id}, block {number}, second {timestamp}");
+        }
+        // Another chain's number says nothing here, whatever other rules the crate knows.
+        for other in [0, 2, 10, 1_337, 42_161, 421_614] {
+            assert_eq!(Fork::of_public_chain(other, 24_628_607, 1_773_200_000), None, "chain {other}");
+        }
+    }
+
+    #[test]
+    fn every_fork_is_read_by_the_name_that_it_prints() {
+        let mut last = None;
+        for (fork, name, _) in FORKS {
+            assert_eq!(name.parse(), Ok(fork));
+            assert_eq!(fork.to_string(), name);
+            assert!(last < Some(fork), "in order");
+            last = Some(fork);
+        }
+        assert!(ALIASES.iter().all(|(name, fork)| name.parse() == Ok(*fork)));
     }
 }

@@ -4,31 +4,42 @@
 //! hash in each transaction) is compared, so that a file put together wrongly is refused by name instead of failing later
 //! as a wrong block. The shapes themselves, both ways, are in [`shape`].
 
+mod envelope;
+mod header;
 mod shape;
+mod size;
+mod variants;
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use revm::primitives::B256;
+
+use super::prestate::{self, Trace};
 use super::{
-    Block, BlockError, Chain, Expected, ExpectedReceipt, Fork, Header, PreAccount, Transaction, Withdrawal,
+    Block, BlockError, Chain, Expected, ExpectedReceipt, Fork, Parent, PreState, Transaction, Withdrawal,
     chain,
 };
-use shape::{AccountJson, BlockJson, FileJson, ReceiptJson, TransactionJson};
+use envelope::Unwrapped;
+use header::{fits, header};
+use shape::{BlockJson, FileJson, ParentJson, ReceiptJson, TransactionJson, WithdrawalJson};
+use variants::{Listed, PreJson};
 
-/// Beyond this a unit of blob gas costs more than there is ether: no chain can reach it, and revm's arithmetic is not made
-/// for it.
-const MAX_EXCESS_BLOB_GAS: u64 = 200_000_000;
+/// What a file begins with where an editor has marked it as UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The most gas that the transactions of a block may buy together. Mainnet's stay below a hundredth of this; it is what
 /// keeps a made-up block with a loop in it from running for ever (this much gas takes a minute or so).
 pub const MAX_GAS: u64 = 10_000_000_000;
 
 pub(super) fn parse(path: PathBuf, text: &[u8]) -> Result<Block, BlockError> {
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let file: FileJson = match serde_json::from_slice(text) {
-        Ok(file) => file,
+        Ok(Unwrapped(file)) => file,
         Err(error) => {
             let (line, column) = (error.line(), error.column());
             let place = format!(" at line {line} column {column}");
@@ -50,19 +61,24 @@ fn unfit(reason: String, hint: &str) -> Unfit {
 }
 
 fn assemble(file: FileJson, path: PathBuf) -> Result<Block, Unfit> {
-    let block = file.block;
+    let Unwrapped(block) = file.block;
     let chain = chain::of(file.chain.as_ref(), block.number.to(), block.timestamp.to())
         .map_err(|no_chain| unfit(no_chain.reason, no_chain.hint))?;
-    let header = header(&block, chain.fork)?;
+    fits(&block, chain)?;
+    let header = header(&block, chain)?;
+    let listed = whole(&block)?;
+    let withdrawals = withdrawals(&block, chain)?;
     let expected = Expected {
         gas_used: block.gas_used.to(),
         logs_bloom: block.logs_bloom,
         receipts_root: block.receipts_root,
         requests_hash: block.requests_hash,
-        receipts: file.receipts.map(|receipts| receipts_of(receipts, &block)).transpose()?,
+        withdrawals_root: block.withdrawals_root,
+        blob_gas_used: block.blob_gas_used.map(|gas| gas.to()),
+        block_access_list_hash: block.block_access_list_hash,
+        receipts: file.receipts.map(|Unwrapped(receipts)| receipts_of(receipts, &listed)).transpose()?,
     };
-    let transactions = block
-        .transactions
+    let transactions = listed
         .iter()
         .enumerate()
         .map(|(index, tx)| {
@@ -86,82 +102,135 @@ fn assemble(file: FileJson, path: PathBuf) -> Result<Block, Unfit> {
             "No real block is near that: if this one is made up, give its transactions less gas.",
         ));
     }
-    let withdrawals = block.withdrawals.unwrap_or_default();
-    if chain.fork < Fork::Shanghai && !withdrawals.is_empty() {
-        return Err(unfit(
-            format!(
-                "block {} runs under {}, which has no withdrawals, and has some",
-                header.number, chain.fork
-            ),
-            "Say which fork it is with the key `chain`, or take them out.",
-        ));
-    }
-    let withdrawals =
-        withdrawals.iter().map(|w| Withdrawal { address: w.address, gwei: w.amount.to() }).collect();
-    let hashes = file
-        .hashes
-        .unwrap_or_default()
-        .into_iter()
-        .map(|(number, hash)| match number.parse() {
-            Ok(number) => Ok((number, hash)),
-            Err(_) => Err(unfit(
-                format!("the key `{number}` of `hashes` is not a block number"),
-                "Write it in decimal: {\"19933596\": \"0x…\"}.",
-            )),
-        })
-        .collect::<Result<_, _>>()?;
-    let pre =
-        file.pre.map(|pre| pre.into_iter().map(|(address, account)| (address, account.into())).collect());
-    let uncles = block.uncles.map_or(0, |uncles| uncles.len());
+    let pre = file.pre.map(|Unwrapped(pre)| state_before(pre, &listed)).transpose()?;
+    let parent = file.parent.map(|Unwrapped(parent)| parent_of(parent, &block)).transpose()?;
+    let uncles = block.uncles.as_ref().map_or(0, |uncles| uncles.len());
     Ok(Block {
         path,
         hash: block.hash,
         chain,
         header,
         expected,
+        size: (chain.fork >= Fork::Osaka).then(|| size::of(&block)),
         transactions,
         withdrawals,
         uncles,
         pre,
-        hashes,
+        parent,
+        hashes: hashes(file.hashes.unwrap_or_default())?,
     })
 }
 
-fn header(block: &BlockJson, fork: Fork) -> Result<Header, Unfit> {
-    let missing = |key: &str| {
-        unfit(
-            format!("block {} runs under {fork} and has no `{key}`", block.number),
-            "Fetch the whole header, or say which fork it is with the key `chain`.",
-        )
-    };
-    let base_fee = match block.base_fee_per_gas {
-        Some(fee) => fee.to(),
-        None if fork >= Fork::London => return Err(missing("baseFeePerGas")),
-        None => 0,
-    };
-    let excess_blob_gas = block.excess_blob_gas.map(|gas| gas.to());
-    match excess_blob_gas {
-        None if fork >= Fork::Cancun => return Err(missing("excessBlobGas")),
-        Some(gas) if gas > MAX_EXCESS_BLOB_GAS => {
-            return Err(unfit(
-                format!("block {} has excessBlobGas {gas}, more than any chain can reach", block.number),
-                "Fetch the block again.",
-            ));
+/// The transactions, if the file has them whole.
+fn whole(block: &BlockJson) -> Result<Vec<&TransactionJson>, Unfit> {
+    let each = block.transactions.iter().enumerate().map(|(index, listed)| match listed {
+        Listed::Whole(tx) => Ok(&**tx),
+        Listed::Hash => Err(unfit(
+            format!("block {} has only the hash of transaction {index} in `transactions`", block.number),
+            "Fetch the block with whole transactions: eth_getBlockByNumber(n, true), with `true`.",
+        )),
+    });
+    each.collect()
+}
+
+fn withdrawals(block: &BlockJson, chain: Chain) -> Result<Vec<Withdrawal>, Unfit> {
+    let (number, fork) = (block.number, chain.fork);
+    let Some(listed) = &block.withdrawals else {
+        if fork < Fork::Shanghai {
+            return Ok(Vec::new());
         }
-        _ => {}
+        return Err(unfit(
+            format!("block {number} runs under {fork} and has no `withdrawals`"),
+            "Fetch the block again with eth_getBlockByNumber(n, true); a block that pays nobody has an empty list.",
+        ));
+    };
+    if fork < Fork::Shanghai && !listed.is_empty() {
+        return Err(unfit(
+            format!("block {number} runs under {fork}, which has no withdrawals, and has some"),
+            "Say which fork it is with the key `chain`, or take them out.",
+        ));
     }
-    Ok(Header {
-        number: block.number.to(),
-        parent_hash: block.parent_hash,
-        beneficiary: block.miner,
-        timestamp: block.timestamp.to(),
-        gas_limit: block.gas_limit.to(),
-        base_fee,
-        difficulty: block.difficulty.unwrap_or_default(),
-        prev_randao: block.mix_hash.unwrap_or_default(),
-        excess_blob_gas,
-        parent_beacon_root: block.parent_beacon_block_root,
-    })
+    let is_nameless = |paid: &WithdrawalJson| paid.index.is_none() || paid.validator_index.is_none();
+    if let Some(at) = listed.iter().position(is_nameless).filter(|_| block.withdrawals_root.is_some()) {
+        return Err(unfit(
+            format!(
+                "withdrawal {at} of block {number} lacks `index` or `validatorIndex`, without which its withdrawalsRoot cannot be checked"
+            ),
+            "Fetch the block again with eth_getBlockByNumber(n, true).",
+        ));
+    }
+    let each = listed.iter().map(|paid| Withdrawal {
+        index: paid.index.map(|index| index.to()),
+        validator_index: paid.validator_index.map(|index| index.to()),
+        address: paid.address,
+        gwei: paid.amount.to(),
+    });
+    Ok(each.collect())
+}
+
+/// The state before the block. Traces have to be of its transactions, one each.
+fn state_before(pre: PreJson, transactions: &[&TransactionJson]) -> Result<PreState, Unfit> {
+    let accounts = match pre {
+        PreJson::Accounts(accounts) => accounts.0,
+        PreJson::Traces(traces) => {
+            of_these(&traces, transactions)?;
+            prestate::merge(traces).accounts
+        }
+    };
+    if let Some((reason, hint)) = accounts.iter().find_map(|(address, account)| account.fault(*address)) {
+        return Err(unfit(reason, hint));
+    }
+    Ok(accounts.into_iter().map(|(address, account)| (address, account.into())).collect())
+}
+
+fn of_these(traces: &[Trace], transactions: &[&TransactionJson]) -> Result<(), Unfit> {
+    let hint = "Trace the same block: debug_traceBlockByNumber(n, {\"tracer\": \"prestateTracer\"}).";
+    if traces.len() != transactions.len() {
+        let reason = format!(
+            "`pre` has traces of {} transactions, and the block has {}",
+            traces.len(),
+            transactions.len()
+        );
+        return Err(unfit(reason, hint));
+    }
+    let differs =
+        |(trace, tx): (&Trace, &&TransactionJson)| trace.transaction.is_some_and(|hash| hash != tx.hash);
+    match traces.iter().zip(transactions).position(differs) {
+        Some(index) => Err(unfit(
+            format!("trace {index} of `pre` is of another transaction than the one at that place"),
+            hint,
+        )),
+        None => Ok(()),
+    }
+}
+
+fn parent_of(parent: ParentJson, block: &BlockJson) -> Result<Parent, Unfit> {
+    let parent = Parent::from(parent);
+    if parent.hash != block.parent_hash || parent.number.checked_add(1) != Some(block.number.to()) {
+        return Err(unfit(
+            format!(
+                "`parent` is block {} with hash {}, and block {} stands on one with hash {}",
+                parent.number, parent.hash, block.number, block.parent_hash
+            ),
+            "Fetch the header of the block before it, or leave `parent` out.",
+        ));
+    }
+    Ok(parent)
+}
+
+fn hashes(given: BTreeMap<String, B256>) -> Result<BTreeMap<u64, B256>, Unfit> {
+    let number = |text: &str| match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16),
+        None => text.parse(),
+    };
+    let each = given.into_iter().map(|(key, hash)| match number(&key) {
+        Ok(number) => Ok((number, hash)),
+        Err(_) => Err(unfit(
+            format!("the key `{key}` of `hashes` is not a block number"),
+            "Write it in decimal: {\"19933596\": \"0x…\"}.",
+        )),
+    });
+    each.collect()
 }
 
 /// A transaction says which block it is from; one from another block means that the file was put together wrongly.
@@ -188,18 +257,21 @@ fn belongs(tx: &TransactionJson, index: usize, block: &BlockJson) -> Result<(), 
 }
 
 /// Receipts have to be of these transactions, one each.
-fn receipts_of(receipts: Vec<ReceiptJson>, block: &BlockJson) -> Result<Vec<ExpectedReceipt>, Unfit> {
+fn receipts_of(
+    receipts: Vec<ReceiptJson>,
+    transactions: &[&TransactionJson],
+) -> Result<Vec<ExpectedReceipt>, Unfit> {
     let hint = "Fetch them again with eth_getBlockReceipts(n), or leave them out.";
-    if receipts.len() != block.transactions.len() {
+    if receipts.len() != transactions.len() {
         return Err(unfit(
-            format!("{} `receipts` for {} transactions", receipts.len(), block.transactions.len()),
+            format!("{} `receipts` for {} transactions", receipts.len(), transactions.len()),
             hint,
         ));
     }
-    let of_another = |(receipt, tx): (&ReceiptJson, &TransactionJson)| {
+    let of_another = |(receipt, tx): (&ReceiptJson, &&TransactionJson)| {
         receipt.transaction_hash.is_some_and(|hash| hash != tx.hash)
     };
-    if let Some(index) = receipts.iter().zip(&block.transactions).position(of_another) {
+    if let Some(index) = receipts.iter().zip(transactions).position(of_another) {
         return Err(unfit(
             format!("receipt {index} is of another transaction than the one at that place"),
             hint,
@@ -210,13 +282,19 @@ fn receipts_of(receipts: Vec<ReceiptJson>, block: &BlockJson) -> Result<Vec<Expe
 
 /// A transaction signed for another chain cannot stand in this one: mostly the file says the wrong chain.
 fn of_this_chain(tx: &TransactionJson, index: usize, chain: Chain) -> Result<(), Unfit> {
-    match tx.chain_id.map(|id| id.to::<u64>()) {
+    match chain_id(tx) {
         Some(id) if id != chain.id => Err(unfit(
             format!("transaction {index} is signed for chain {id}, and the block is of chain {}", chain.id),
             "Say which chain it is: \"chain\": {\"id\": …}; without that key a block is of chain 1.",
         )),
         _ => Ok(()),
     }
+}
+
+/// The chain it is signed for. Some clients print 0 where an old transaction is signed for none.
+fn chain_id(tx: &TransactionJson) -> Option<u64> {
+    let is_legacy = tx.tx_type.is_none_or(|kind| kind.is_zero());
+    tx.chain_id.map(|id| id.to::<u64>()).filter(|id| *id != 0 || !is_legacy)
 }
 
 fn transaction(tx: &TransactionJson) -> Result<Transaction, String> {
@@ -245,23 +323,12 @@ fn transaction(tx: &TransactionJson) -> Result<Transaction, String> {
         gas_limit: tx.gas.to(),
         max_fee: max_fee.to(),
         max_priority_fee: (tx_type >= 2).then(|| tx.max_priority_fee_per_gas.unwrap_or_default().to()),
-        chain_id: tx.chain_id.map(|id| id.to()),
+        chain_id: chain_id(tx),
         access_list: access_list.iter().map(|item| (item.address, item.storage_keys.clone())).collect(),
         max_fee_per_blob_gas: tx.max_fee_per_blob_gas.filter(|_| tx_type == 3).unwrap_or_default().to(),
         blob_hashes: tx.blob_versioned_hashes.clone().filter(|_| tx_type == 3).unwrap_or_default(),
-        authorizations: authorizations.iter().map(Into::into).collect(),
+        authorizations: authorizations.iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
     })
-}
-
-impl From<AccountJson> for PreAccount {
-    fn from(account: AccountJson) -> Self {
-        Self {
-            balance: account.balance.unwrap_or_default(),
-            nonce: account.nonce.unwrap_or_default().to(),
-            code: account.code.unwrap_or_default(),
-            storage: account.storage.unwrap_or_default(),
-        }
-    }
 }
 
 /// The text of `block`'s file.

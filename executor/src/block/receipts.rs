@@ -33,6 +33,8 @@ pub enum FirstDifference {
     NotKnown,
     /// Every receipt is as the file says: header and receipts contradict each other, or the receipts do not say all.
     None,
+    /// What differs does not depend on how the transactions came out.
+    NotOfTransactions,
     /// This one.
     Transaction(TransactionDifference),
 }
@@ -61,6 +63,7 @@ impl fmt::Display for FirstDifference {
             Self::None => {
                 f.write_str("every transaction came out as the file's `receipts` say, as far as they do")
             }
+            Self::NotOfTransactions => f.write_str("that is so whatever the transactions do"),
             Self::Transaction(TransactionDifference { index, hash, field, expected, got }) => write!(
                 f,
                 "the first transaction that differs is {index} ({hash}), whose {field} is {expected} in the file's `receipts` and came out as {got}"
@@ -74,7 +77,7 @@ impl FirstDifference {
     pub fn transaction(&self) -> Option<TransactionDifference> {
         match self {
             Self::Transaction(difference) => Some(difference.clone()),
-            Self::NotKnown | Self::None => None,
+            Self::NotKnown | Self::None | Self::NotOfTransactions => None,
         }
     }
 

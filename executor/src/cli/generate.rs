@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use shard_executor::block;
-use shard_executor::generate::{Generator, Kind, MAX_TRANSACTIONS, Plan};
+use shard_executor::block::{self, Fork};
+use shard_executor::generate::{FIRST_FORK, Generator, Kind, LAST_FORK, MAX_TRANSACTIONS, Plan};
 use shard_executor::progress::Progress;
 
 use super::{BAD_INPUT, NOT_EXECUTED, VERIFIED, fail};
@@ -33,6 +33,9 @@ pub(crate) struct Args {
     /// How unequal the popular are, 0 to 10: the exponent of Zipf's law; at 0 they are equally popular
     #[arg(long, value_name = "EXPONENT", default_value_t = 1.0, value_parser = exponent)]
     skew: f64,
+    /// Whose rules the chain runs under
+    #[arg(long, value_name = "FORK", default_value_t = Fork::Prague, value_parser = fork)]
+    fork: Fork,
     /// Another seed, another chain
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
@@ -52,6 +55,13 @@ fn exponent(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(exponent) if (0.0..=10.0).contains(&exponent) => Ok(exponent),
         _ => Err("not a number from 0 to 10".into()),
+    }
+}
+
+fn fork(text: &str) -> Result<Fork, String> {
+    match text.parse::<Fork>()? {
+        fork if (FIRST_FORK..=LAST_FORK).contains(&fork) => Ok(fork),
+        fork => Err(format!("{fork} is none of shanghai, cancun, prague, osaka, bpo1 and bpo2")),
     }
 }
 
@@ -79,6 +89,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         seed: args.seed,
         kind: args.kind,
         skew: args.skew,
+        fork: args.fork,
     });
     let mut gas = 0_u64;
     let progress = Progress::on_terminal(Some(args.blocks.into()));

@@ -97,6 +97,9 @@ pub(super) enum Action {
 }
 
 impl Action {
+    /// The most that [`Self::gas`] gives.
+    pub(super) const MOST_GAS: u64 = Self::Swap.gas();
+
     /// The gas that a transaction buys for it.
     pub(super) const fn gas(self) -> u64 {
         match self {

@@ -91,6 +91,7 @@ mod tests {
     use alloy_consensus::proofs::calculate_receipt_root;
 
     use super::*;
+    use crate::vm::BlockGas;
 
     #[test]
     fn the_root_is_that_of_all_receipts_at_once_whatever_their_number() {
@@ -100,6 +101,7 @@ mod tests {
                     tx_type: (i % 5) as u8,
                     success: i % 3 > 0,
                     gas_used: 21_000 + i as u64,
+                    block_gas: BlockGas::default(),
                     logs: Vec::new(),
                 })
                 .collect();

@@ -4,21 +4,27 @@ use std::cell::{RefCell, RefMut};
 use std::rc::Rc;
 
 use revm::ExecuteEvm;
-use revm::context::{Context, TxEnv};
+use revm::context::{Context, ContextSetters, TxEnv};
 use revm::context_interface::result::{EVMError, ExecutionResult, InvalidTransaction};
 use revm::context_interface::transaction::{AccessList, AccessListItem, SignedAuthorization};
 use revm::context_interface::{ContextTr, either::Either};
-use revm::handler::{Handler, MainBuilder, MainContext, MainnetContext, MainnetEvm, SystemCallEvm};
+use revm::handler::{
+    Handler, MainBuilder, MainContext, MainnetContext, MainnetEvm, MainnetHandler, SystemCallTx,
+};
 use revm::primitives::{Address, Bytes, TxKind};
 use revm::state::EvmState;
 
 use super::fee::FeeApart;
 use super::recorder::Recorder;
 use super::{
-    AccountChange, Changes, Effect, ExecutionEnv, ReadSet, Receipt, StateView, TxOutcome, ViewError, VmError,
+    AccountChange, BlockGas, Changes, Effect, ExecutionEnv, ReadSet, Receipt, StateView, TxOutcome,
+    ViewError, VmError,
 };
 use crate::block::{Authorization, Fork, Transaction};
 use crate::state::AccountInfo;
+
+/// What a system call may use before Amsterdam (EIP-4788, and those after it).
+const SYSTEM_CALL_GAS: u64 = 30_000_000;
 
 type Vm<'v> = MainnetEvm<MainnetContext<Recorder<'v>>>;
 type RevmError = EVMError<ViewError, InvalidTransaction>;
@@ -68,11 +74,13 @@ impl<'v, V: StateView + 'v> Executor<'v, V> {
         let reads = self.take_reads();
         let effect = match result {
             Ok(result) => {
-                // The fee is paid before destroyed accounts are removed, and goes with them.
-                let burnt = state.get(&self.beneficiary).is_some_and(|account| account.is_selfdestructed());
+                // The fee is paid before destroyed accounts are removed, and goes with them; since Amsterdam a balance stays
+                // (EIP-8246).
+                let burnt = self.fork < Fork::Amsterdam
+                    && state.get(&self.beneficiary).is_some_and(|account| account.is_selfdestructed());
                 let fee = (!burnt).then(|| handler.fee.get());
                 let changes = changes(state, self.fork);
-                Effect::Executed { receipt: receipt(transaction.tx_type, result), changes, fee }
+                Effect::Executed { receipt: receipt(transaction.tx_type, self.fork, result), changes, fee }
             }
             Err(EVMError::Transaction(reason)) => Effect::Invalid { reason: reason.to_string() },
             Err(error) => return Err(failure(error)),
@@ -80,18 +88,27 @@ impl<'v, V: StateView + 'v> Executor<'v, V> {
         Ok(TxOutcome { index, reads, effect })
     }
 
-    /// Calls `contract` as the protocol does at the edges of a block: no sender's balance, no fee, no nonce. An absent
-    /// contract changes nothing. What it changed and what it answered come back.
-    pub fn system_call(&mut self, contract: Address, input: Bytes) -> Result<(Changes, Bytes), VmError> {
-        let result = self.evm.system_call_one(contract, input);
+    /// Calls `contract` as the protocol does at the edges of a block: no sender's balance, no fee, no nonce. What it changed and
+    /// what it answered come back; `None`: it failed, which leaves no trace.
+    pub fn system_call(
+        &mut self,
+        contract: Address,
+        input: Bytes,
+    ) -> Result<Option<(Changes, Bytes)>, VmError> {
+        let mut call = TxEnv::new_system_tx(contract, input);
+        // revm adds gas for new state under every fork; before Amsterdam a contract could burn it.
+        if self.fork < Fork::Amsterdam {
+            call.gas_limit = SYSTEM_CALL_GAS;
+        }
+        self.evm.ctx.set_tx(call);
+        let result = MainnetHandler::<_, RevmError, _>::default().run_system_call(&mut self.evm);
         let state = self.evm.finalize();
         self.take_reads();
         match result {
             Ok(result) if result.is_success() => {
-                Ok((changes(state, self.fork), result.into_output().unwrap_or_default()))
+                Ok(Some((changes(state, self.fork), result.into_output().unwrap_or_default())))
             }
-            // A system call that fails leaves no trace.
-            Ok(_) => Ok(Default::default()),
+            Ok(_) => Ok(None),
             Err(error) => Err(failure(error)),
         }
     }
@@ -120,13 +137,15 @@ fn failure(error: RevmError) -> VmError {
     }
 }
 
-fn receipt(tx_type: u8, result: ExecutionResult) -> Receipt {
-    Receipt {
-        tx_type,
-        success: result.is_success(),
-        gas_used: result.tx_gas_used(),
-        logs: result.into_logs(),
-    }
+fn receipt(tx_type: u8, fork: Fork, result: ExecutionResult) -> Receipt {
+    let gas = result.gas();
+    let gas_used = gas.tx_gas_used();
+    let block_gas = if fork >= Fork::Amsterdam {
+        BlockGas { execution: gas.block_regular_gas_used(), state: gas.block_state_gas_used() }
+    } else {
+        BlockGas { execution: gas_used, state: 0 }
+    };
+    Receipt { tx_type, success: result.is_success(), gas_used, block_gas, logs: result.into_logs() }
 }
 
 /// What the journal holds after a transaction, reduced to what is different now.

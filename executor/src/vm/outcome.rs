@@ -45,10 +45,37 @@ pub struct Receipt {
     pub tx_type: u8,
     /// Whether the outermost call succeeded.
     pub success: bool,
-    /// Gas used by this transaction.
+    /// Gas used by this transaction, which its sender pays.
     pub gas_used: u64,
+    /// What it counts for in the block.
+    pub block_gas: BlockGas,
     /// Logs, in order.
     pub logs: Vec<Log>,
+}
+
+/// Gas as a block counts it. Since Amsterdam what makes the state grow is counted apart (EIP-8037), and both without what is
+/// refunded to the sender (EIP-7778); before, all of it is execution and is what the sender pays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockGas {
+    /// For execution.
+    pub execution: u64,
+    /// For new state.
+    pub state: u64,
+}
+
+impl BlockGas {
+    /// Both and those of the next transaction.
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            execution: self.execution.saturating_add(other.execution),
+            state: self.state.saturating_add(other.state),
+        }
+    }
+
+    /// What the header says: the larger of both.
+    pub fn used(self) -> u64 {
+        self.execution.max(self.state)
+    }
 }
 
 /// Every piece of state a transaction loaded, with the value it saw. Absence is a value too.

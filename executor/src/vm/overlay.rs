@@ -196,8 +196,9 @@ mod tests {
             prev_randao: B256::ZERO,
             excess_blob_gas: Some(0),
             parent_beacon_root: None,
+            slot_number: None,
         };
-        ExecutionEnv { chain: Chain { id: 1, fork: Fork::Prague }, header }
+        ExecutionEnv { chain: Chain::new(1, Fork::Prague), header }
     }
 
     fn change(balance: Option<u64>, wiped: bool, storage: &[(u64, u64)]) -> AccountChange {

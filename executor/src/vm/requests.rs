@@ -1,8 +1,6 @@
 //! The requests to the consensus layer that a block leaves behind (EIP-7685), as its header commits to them.
 
 use alloy_eips::eip6110::{DEPOSIT_REQUEST_TYPE, MAINNET_DEPOSIT_CONTRACT_ADDRESS};
-use alloy_eips::eip7002::WITHDRAWAL_REQUEST_TYPE;
-use alloy_eips::eip7251::CONSOLIDATION_REQUEST_TYPE;
 use revm::precompile::crypto;
 use revm::primitives::{Address, B256, Bytes, Log, address, b256};
 
@@ -26,13 +24,13 @@ const DEPOSIT_FIELDS: [(usize, usize); 5] = [(160, 48), (256, 32), (320, 8), (38
 /// The length of that data.
 const DEPOSIT_DATA: usize = 576;
 
-/// What the queues of EIP-7002 and EIP-7251 gave at the end of a block.
+/// What the queues of requests gave at the end of a block.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Requests {
-    /// Withdrawals, one after the other.
-    pub withdrawals: Bytes,
-    /// Consolidations, one after the other.
-    pub consolidations: Bytes,
+    /// Each type with its requests one after the other, by type.
+    pub queues: Vec<(u8, Bytes)>,
+    /// Why no valid block can end so: one of the queues' contracts is missing or fails.
+    pub fault: Option<String>,
 }
 
 impl Requests {
@@ -40,14 +38,11 @@ impl Requests {
     /// contract does it, which no valid block contains.
     pub fn hash(&self, chain_id: u64, receipts: &[Receipt]) -> Option<B256> {
         let deposits = deposits(chain_id, receipts)?;
-        let lists = [
-            (DEPOSIT_REQUEST_TYPE, deposits.as_slice()),
-            (WITHDRAWAL_REQUEST_TYPE, &self.withdrawals),
-            (CONSOLIDATION_REQUEST_TYPE, &self.consolidations),
-        ];
+        let queues = self.queues.iter().map(|(of_type, list)| (*of_type, list.as_ref()));
+        let lists = std::iter::once((DEPOSIT_REQUEST_TYPE, deposits.as_slice())).chain(queues);
         let mut hashes = Vec::new();
         // A type without requests is left out.
-        for (of_type, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
+        for (of_type, list) in lists.filter(|(_, list)| !list.is_empty()) {
             hashes.extend(crypto().sha256(&[&[of_type], list].concat()));
         }
         Some(crypto().sha256(&hashes).into())

@@ -2,9 +2,13 @@
 
 use alloy_eips::eip2935::HISTORY_STORAGE_ADDRESS;
 use alloy_eips::eip4788::BEACON_ROOTS_ADDRESS;
-use alloy_eips::eip7002::WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS;
-use alloy_eips::eip7251::CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS;
-use revm::primitives::{Address, Bytes, U256};
+use alloy_eips::eip7002::{WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS, WITHDRAWAL_REQUEST_TYPE};
+use alloy_eips::eip7251::{CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS, CONSOLIDATION_REQUEST_TYPE};
+use alloy_eips::eip8282::{
+    BUILDER_DEPOSIT_CONTRACT_ADDRESS, BUILDER_DEPOSIT_REQUEST_TYPE, BUILDER_EXIT_CONTRACT_ADDRESS,
+    BUILDER_EXIT_REQUEST_TYPE,
+};
+use revm::primitives::{Address, Bytes, KECCAK_EMPTY, U256};
 
 use super::{ExecutionEnv, Executor, Requests, VmError};
 use crate::block::{Block, Fork};
@@ -14,6 +18,43 @@ use crate::state::State;
 const MAINNET: u64 = 1;
 
 const WEI_PER_GWEI: u64 = 1_000_000_000;
+
+/// A contract from whose queue requests to the consensus layer leave at the end of every block.
+struct Queue {
+    since: Fork,
+    contract: Address,
+    request_type: u8,
+    /// What it is called in messages.
+    name: &'static str,
+}
+
+/// By the type of their requests.
+const QUEUES: [Queue; 4] = [
+    Queue {
+        since: Fork::Prague,
+        contract: WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS,
+        request_type: WITHDRAWAL_REQUEST_TYPE,
+        name: "withdrawal requests (EIP-7002)",
+    },
+    Queue {
+        since: Fork::Prague,
+        contract: CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS,
+        request_type: CONSOLIDATION_REQUEST_TYPE,
+        name: "consolidation requests (EIP-7251)",
+    },
+    Queue {
+        since: Fork::Amsterdam,
+        contract: BUILDER_DEPOSIT_CONTRACT_ADDRESS,
+        request_type: BUILDER_DEPOSIT_REQUEST_TYPE,
+        name: "builder deposits (EIP-8282)",
+    },
+    Queue {
+        since: Fork::Amsterdam,
+        contract: BUILDER_EXIT_CONTRACT_ADDRESS,
+        request_type: BUILDER_EXIT_REQUEST_TYPE,
+        name: "builder exits (EIP-8282)",
+    },
+];
 
 /// Before the first transaction: the parent's beacon root (EIP-4788) and the parent's hash (EIP-2935).
 pub fn before_transactions(block: &Block, state: &mut State) -> Result<(), VmError> {
@@ -27,17 +68,13 @@ pub fn before_transactions(block: &Block, state: &mut State) -> Result<(), VmErr
     Ok(())
 }
 
-/// After the last transaction: withdrawals, the request queues (EIP-7002, EIP-7251), the beneficiary's reward.
+/// After the last transaction: withdrawals, the queues of requests (EIP-7002, EIP-7251, EIP-8282), the beneficiary's reward.
 ///
 /// Before the Merge the miners of a block's uncles are paid too; who they are is not in the block's file, so the digest is
 /// of a state without those payments.
 pub fn after_transactions(block: &Block, state: &mut State) -> Result<Requests, VmError> {
     let env = ExecutionEnv::of(block);
-    let mut requests = Requests::default();
-    if env.fork() >= Fork::Prague {
-        requests.withdrawals = call(&env, state, WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS, Bytes::new())?;
-        requests.consolidations = call(&env, state, CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS, Bytes::new())?;
-    }
+    let requests = requests(&env, state)?;
     if env.fork() >= Fork::Shanghai {
         for withdrawal in &block.withdrawals {
             let wei = U256::from(withdrawal.gwei) * U256::from(WEI_PER_GWEI);
@@ -52,12 +89,55 @@ pub fn after_transactions(block: &Block, state: &mut State) -> Result<Requests, 
     Ok(requests)
 }
 
-/// What the contract answers.
-fn call(env: &ExecutionEnv, state: &mut State, contract: Address, input: Bytes) -> Result<Bytes, VmError> {
-    if state.account(&contract).is_none() {
-        return Ok(Bytes::new());
+/// What the queues give. A state in which none of the protocol's contracts is found is that of a file that only has what
+/// transactions touch; but where one is found, the others have to be there too.
+fn requests(env: &ExecutionEnv, state: &mut State) -> Result<Requests, VmError> {
+    let mut requests = Requests::default();
+    let queues = || QUEUES.iter().filter(|queue| env.fork() >= queue.since);
+    let contracts = queues().map(|queue| queue.contract).chain([HISTORY_STORAGE_ADDRESS]);
+    let knows_them = contracts.into_iter().any(|contract| has_code(state, contract));
+    for queue in queues() {
+        let Queue { contract, name, request_type, .. } = queue;
+        if !has_code(state, *contract) {
+            if knows_them {
+                requests.fault.get_or_insert_with(|| {
+                    format!(
+                        "the contract for {name}, {contract}, has no code, without which no block of {} is valid; if the chain has it, the file's `pre` lacks it: add the account",
+                        env.fork()
+                    )
+                });
+            }
+            continue;
+        }
+        match call(env, state, *contract, Bytes::new())? {
+            Some(list) => requests.queues.push((*request_type, list)),
+            None => {
+                requests.fault.get_or_insert_with(|| {
+                    format!("the contract for {name}, {contract}, fails at the end of the block, which makes it invalid")
+                });
+            }
+        }
     }
-    let (changes, answer) = Executor::without_reads(env, &*state).system_call(contract, input)?;
+    Ok(requests)
+}
+
+fn has_code(state: &State, contract: Address) -> bool {
+    state.account(&contract).is_some_and(|account| account.code_hash != KECCAK_EMPTY)
+}
+
+/// What the contract answers; `None` if it fails, or there is none.
+fn call(
+    env: &ExecutionEnv,
+    state: &mut State,
+    contract: Address,
+    input: Bytes,
+) -> Result<Option<Bytes>, VmError> {
+    if !has_code(state, contract) {
+        return Ok(None);
+    }
+    let Some((changes, answer)) = Executor::without_reads(env, &*state).system_call(contract, input)? else {
+        return Ok(None);
+    };
     state.apply(&changes);
-    Ok(answer)
+    Ok(Some(answer))
 }

@@ -123,20 +123,21 @@ fn a_block_that_could_run_for_ever_is_refused() {
 }
 
 #[test]
-fn unknown_forks_and_blocks_past_the_last_known_one_are_refused() {
+fn unknown_forks_and_chains_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("1.json");
     block::write(&chain()[0], &path).unwrap();
     let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    json["chain"]["fork"] = "osaka".into();
+    json["chain"]["fork"] = "oslo".into();
     std::fs::write(&path, json.to_string()).unwrap();
-    refused(&path, "fork `osaka` is not one of frontier");
+    refused(&path, "fork `oslo` is not one of frontier");
     json["chain"]["fork"] = serde_json::Value::Null;
-    json["block"]["number"] = "0x1700000".into();
-    json["block"]["timestamp"] = "0x70000000".into();
-    json["block"]["transactions"] = serde_json::json!([]);
     std::fs::write(&path, json.to_string()).unwrap();
-    refused(&path, "after Prague");
+    refused(&path, "the forks of chain 1337 are not known");
+    // A header of Prague, and a fork that has more.
+    json["chain"]["fork"] = "amsterdam".into();
+    std::fs::write(&path, json.to_string()).unwrap();
+    refused(&path, "runs under amsterdam and has no `slotNumber`");
 }
 
 #[test]

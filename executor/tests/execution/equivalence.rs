@@ -69,12 +69,10 @@ fn plan(conflict: f64) -> impl Strategy<Value = Plan> {
 fn plan_of(transactions: Range<u32>, conflict: f64) -> impl Strategy<Value = Plan> {
     let kind = prop::sample::select(Kind::NAMES.map(|(_, kind)| kind).to_vec());
     let skew = prop::sample::select(vec![0.0, 1.0, 3.0]);
-    (transactions, any::<u64>(), kind, skew).prop_map(move |(transactions, seed, kind, skew)| Plan {
-        transactions,
-        conflict,
-        seed,
-        kind,
-        skew,
+    let fork =
+        prop::sample::select(vec![Fork::Shanghai, Fork::Cancun, Fork::Prague, Fork::Osaka, Fork::Bpo2]);
+    (transactions, any::<u64>(), kind, skew, fork).prop_map(move |(transactions, seed, kind, skew, fork)| {
+        Plan { transactions, conflict, seed, kind, skew, fork }
     })
 }
 

@@ -7,9 +7,12 @@
     reason = "in a test a panic is the message, and its runner ends a wait without end"
 )]
 
+mod amsterdam;
 mod bad_input;
 mod chains;
+mod duties;
 mod equivalence;
+mod fork_cases;
 mod generated_chains;
 mod hostile_blocks;
 mod mismatches;
@@ -17,5 +20,6 @@ mod parallel;
 mod real_blocks;
 mod rounds;
 mod rules;
+mod shapes;
 mod support;
 mod vectors;

@@ -14,7 +14,7 @@ use crate::support::{BENEFICIARY, block, generated, run, transaction, with_balan
 
 /// Sixteen accounts that everybody pays, none more than another.
 fn popular(transactions: u32) -> Plan {
-    Plan { transactions, conflict: 1.0, seed: 5, kind: Kind::Transfers, skew: 0.0 }
+    Plan { transactions, conflict: 1.0, seed: 5, kind: Kind::Transfers, skew: 0.0, ..Plan::default() }
 }
 
 fn in_rounds(block: &Arc<Block>, shards: usize, rounds: u32) -> BlockReport {

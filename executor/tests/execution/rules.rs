@@ -191,8 +191,9 @@ fn the_protocols_own_calls_are_made() {
     pre.insert(eip4788::BEACON_ROOTS_ADDRESS, with_code(eip4788::BEACON_ROOTS_CODE.clone()));
     pre.insert(eip2935::HISTORY_STORAGE_ADDRESS, with_code(eip2935::HISTORY_STORAGE_CODE.clone()));
     let mut block = block(Fork::Prague, pre, Vec::new());
-    block.withdrawals =
-        vec![Withdrawal { address: CODE, gwei: 3 }, Withdrawal { address: Address::ZERO, gwei: 0 }];
+    block.withdrawals = [(CODE, 3), (Address::ZERO, 0)]
+        .map(|(address, gwei)| Withdrawal { index: None, validator_index: None, address, gwei })
+        .to_vec();
     let (_, state) = in_order(&block);
     let at = U256::from(block.header.timestamp % 8191);
     assert_eq!(state.slot(&eip4788::BEACON_ROOTS_ADDRESS, &at), U256::from(block.header.timestamp));

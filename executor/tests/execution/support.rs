@@ -61,7 +61,7 @@ pub(crate) fn block(fork: Fork, pre: PreState, transactions: Vec<Transaction>) -
     Block {
         path: "made-by-test.json".into(),
         hash: B256::repeat_byte(1),
-        chain: Chain { id: 1337, fork },
+        chain: Chain::new(1337, fork),
         header: Header {
             number: 1_000,
             parent_hash: B256::repeat_byte(9),
@@ -69,22 +69,28 @@ pub(crate) fn block(fork: Fork, pre: PreState, transactions: Vec<Transaction>) -
             timestamp: 1_000_000,
             gas_limit: 1_000_000_000,
             base_fee: if fork >= Fork::London { 7 } else { 0 },
-            difficulty: U256::from(1),
+            difficulty: if fork >= Fork::Merge { U256::ZERO } else { U256::from(1) },
             prev_randao: B256::repeat_byte(3),
             excess_blob_gas: (fork >= Fork::Cancun).then_some(0),
             parent_beacon_root: (fork >= Fork::Cancun).then_some(B256::repeat_byte(4)),
+            slot_number: (fork >= Fork::Amsterdam).then_some(77),
         },
         expected: Expected {
             gas_used: 0,
             logs_bloom: Bloom::ZERO,
             receipts_root: B256::ZERO,
             requests_hash: None,
+            withdrawals_root: None,
+            blob_gas_used: None,
+            block_access_list_hash: None,
             receipts: None,
         },
+        size: None,
         transactions,
         withdrawals: Vec::new(),
         uncles: 0,
         pre: Some(pre),
+        parent: None,
         hashes: BTreeMap::new(),
     }
 }

@@ -26,7 +26,7 @@ const TIME_IN_RING: u64 = 7_096;
 const PARENT_IN_RING: u64 = 3_617;
 
 fn file(fork: &str, number: u64) -> Value {
-    json!({
+    let mut file = json!({
         "block": {
             "number": format!("{number:#x}"),
             "hash": B256::from(U256::from(number)),
@@ -39,12 +39,16 @@ fn file(fork: &str, number: u64) -> Value {
             "receiptsRoot": B256::ZERO,
             "mixHash": B256::ZERO,
             "baseFeePerGas": "0x7",
-            "excessBlobGas": "0x0",
-            "parentBeaconBlockRoot": B256::repeat_byte(0x47),
+            "withdrawals": [],
             "transactions": [],
         },
         "chain": { "id": 1337, "fork": fork },
-    })
+    });
+    if fork != "shanghai" {
+        file["block"]["excessBlobGas"] = json!("0x0");
+        file["block"]["parentBeaconBlockRoot"] = json!(B256::repeat_byte(0x47));
+    }
+    file
 }
 
 fn call(nonce: u64, to: Address, value: u64, input: &[u8]) -> Value {
@@ -358,12 +362,4 @@ fn a_deposit_that_no_deposit_contract_lays_out_so_is_no_valid_block() {
         assert_eq!(hash, None);
         assert!(other.is_some_and(|(_, got)| got.contains("malformed")));
     }
-}
-
-#[test]
-fn before_prague_a_hash_of_requests_is_not_compared() {
-    let mut file = file("cancun", NUMBER);
-    file["pre"] = pre(&[]);
-    file["block"]["requestsHash"] = json!(B256::ZERO);
-    assert_eq!(requests(&file), (None, None));
 }

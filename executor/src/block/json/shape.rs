@@ -6,19 +6,41 @@ use revm::primitives::alloy_primitives::{Bloom, U64};
 use revm::primitives::{Address, B256, Bytes, Log, U128, U256};
 use serde::{Deserialize, Serialize};
 
+use super::envelope::Unwrapped;
+use super::variants::{Listed, PreJson, recipient};
 use crate::block::chain::ChainJson;
-use crate::block::{Authorization, Block, ExpectedReceipt, PreAccount, Transaction};
+use crate::block::prestate::Accounts;
+use crate::block::{Authorization, Block, ExpectedReceipt, Fork, Parent, Transaction};
 
 #[derive(Deserialize, Serialize)]
 pub(super) struct FileJson {
-    pub(super) block: BlockJson,
+    pub(super) block: Unwrapped<BlockJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) pre: Option<BTreeMap<Address, AccountJson>>,
+    pub(super) pre: Option<Unwrapped<PreJson>>,
     pub(super) hashes: Option<BTreeMap<String, B256>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) parent: Option<Unwrapped<ParentJson>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) chain: Option<ChainJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) receipts: Option<Vec<ReceiptJson>>,
+    pub(super) receipts: Option<Unwrapped<Vec<ReceiptJson>>>,
+}
+
+/// Of the parent's header, which `eth_getBlockByNumber` answers too, as much as its child has to follow.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ParentJson {
+    pub(super) number: U64,
+    pub(super) hash: B256,
+    pub(super) timestamp: U64,
+    pub(super) gas_limit: U64,
+    pub(super) gas_used: U64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) base_fee_per_gas: Option<U64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) blob_gas_used: Option<U64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) excess_blob_gas: Option<U64>,
 }
 
 /// As `eth_getBlockReceipts` answers them.
@@ -44,14 +66,6 @@ pub(super) struct LogJson {
 }
 
 #[derive(Deserialize, Serialize)]
-pub(super) struct AccountJson {
-    pub(super) balance: Option<U256>,
-    pub(super) nonce: Option<U64>,
-    pub(super) code: Option<Bytes>,
-    pub(super) storage: Option<BTreeMap<U256, U256>>,
-}
-
-#[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct BlockJson {
     pub(super) number: U64,
@@ -73,7 +87,25 @@ pub(super) struct BlockJson {
     pub(super) parent_beacon_block_root: Option<B256>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) requests_hash: Option<B256>,
-    pub(super) transactions: Vec<TransactionJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) withdrawals_root: Option<B256>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) blob_gas_used: Option<U64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) block_access_list_hash: Option<B256>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) slot_number: Option<U64>,
+    /// Read only to know whether the header is whole; nothing here is checked against them.
+    #[serde(skip_serializing)]
+    pub(super) state_root: Option<B256>,
+    #[serde(skip_serializing)]
+    pub(super) transactions_root: Option<B256>,
+    #[serde(skip_serializing)]
+    pub(super) extra_data: Option<Bytes>,
+    /// Length of the block in RLP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) size: Option<U64>,
+    pub(super) transactions: Vec<Listed>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) withdrawals: Option<Vec<WithdrawalJson>>,
     pub(super) uncles: Option<Vec<B256>>,
@@ -89,6 +121,7 @@ pub(super) struct TransactionJson {
     pub(super) block_hash: Option<B256>,
     pub(super) transaction_index: Option<U64>,
     pub(super) from: Address,
+    #[serde(default, deserialize_with = "recipient")]
     pub(super) to: Option<Address>,
     pub(super) nonce: U64,
     pub(super) value: U256,
@@ -110,6 +143,13 @@ pub(super) struct TransactionJson {
     pub(super) blob_versioned_hashes: Option<Vec<B256>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) authorization_list: Option<Vec<AuthorizationJson>>,
+    /// The signature counts for the block's length only: the sender is taken from `from`.
+    #[serde(skip_serializing)]
+    pub(super) v: Option<U256>,
+    #[serde(skip_serializing)]
+    pub(super) r: Option<U256>,
+    #[serde(skip_serializing)]
+    pub(super) s: Option<U256>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -126,29 +166,79 @@ pub(super) struct AuthorizationJson {
     pub(super) chain_id: U256,
     pub(super) address: Address,
     pub(super) nonce: U64,
-    #[serde(alias = "v")]
-    pub(super) y_parity: U64,
+    /// Newer clients print this, older ones `v`, and some both.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) y_parity: Option<U64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) v: Option<U64>,
     pub(super) r: U256,
     pub(super) s: U256,
 }
 
 #[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct WithdrawalJson {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) index: Option<U64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) validator_index: Option<U64>,
     pub(super) address: Address,
     /// In gwei.
     pub(super) amount: U64,
 }
 
-impl From<&AuthorizationJson> for Authorization {
-    fn from(a: &AuthorizationJson) -> Self {
-        Self {
+impl TryFrom<&AuthorizationJson> for Authorization {
+    type Error = String;
+
+    fn try_from(a: &AuthorizationJson) -> Result<Self, String> {
+        let parity = match (a.y_parity, a.v) {
+            // Where both are there, `v` may be as in old signatures, 27 more.
+            (Some(parity), Some(v)) if v != parity && v != parity.saturating_add(U64::from(27)) => {
+                return Err(format!(
+                    "an authorization has the yParity {parity} and the v {v}, which contradict each other"
+                ));
+            }
+            (Some(parity), _) | (None, Some(parity)) => parity,
+            (None, None) => return Err("an authorization has no `yParity`".into()),
+        };
+        Ok(Self {
             chain_id: a.chain_id,
             address: a.address,
             nonce: a.nonce.to(),
             // Anything but 0 and 1 is an invalid signature, which the EVM skips; so must the cut to a byte.
-            y_parity: u8::try_from(a.y_parity.to::<u64>()).unwrap_or(u8::MAX),
+            y_parity: u8::try_from(parity.to::<u64>()).unwrap_or(u8::MAX),
             r: a.r,
             s: a.s,
+        })
+    }
+}
+
+impl From<ParentJson> for Parent {
+    fn from(parent: ParentJson) -> Self {
+        Self {
+            number: parent.number.to(),
+            hash: parent.hash,
+            timestamp: parent.timestamp.to(),
+            gas_limit: parent.gas_limit.to(),
+            gas_used: parent.gas_used.to(),
+            base_fee: parent.base_fee_per_gas.map(|fee| fee.to()),
+            blob_gas_used: parent.blob_gas_used.map(|gas| gas.to()),
+            excess_blob_gas: parent.excess_blob_gas.map(|gas| gas.to()),
+        }
+    }
+}
+
+impl From<&Parent> for ParentJson {
+    fn from(parent: &Parent) -> Self {
+        Self {
+            number: U64::from(parent.number),
+            hash: parent.hash,
+            timestamp: U64::from(parent.timestamp),
+            gas_limit: U64::from(parent.gas_limit),
+            gas_used: U64::from(parent.gas_used),
+            base_fee_per_gas: parent.base_fee.map(U64::from),
+            blob_gas_used: parent.blob_gas_used.map(U64::from),
+            excess_blob_gas: parent.excess_blob_gas.map(U64::from),
         }
     }
 }
@@ -156,15 +246,18 @@ impl From<&AuthorizationJson> for Authorization {
 impl From<&Block> for FileJson {
     fn from(block: &Block) -> Self {
         let header = &block.header;
+        let expected = &block.expected;
+        let transactions = block.transactions.iter().enumerate();
         let transactions =
-            block.transactions.iter().enumerate().map(|(index, tx)| transaction(tx, index, block)).collect();
-        let withdrawals = block
-            .withdrawals
-            .iter()
-            .map(|w| WithdrawalJson { address: w.address, amount: U64::from(w.gwei) })
-            .collect();
+            transactions.map(|(index, tx)| Listed::Whole(Box::new(transaction(tx, index, block)))).collect();
+        let withdrawals = block.withdrawals.iter().map(|w| WithdrawalJson {
+            index: w.index.map(U64::from),
+            validator_index: w.validator_index.map(U64::from),
+            address: w.address,
+            amount: U64::from(w.gwei),
+        });
         Self {
-            block: BlockJson {
+            block: Unwrapped(BlockJson {
                 number: U64::from(header.number),
                 hash: block.hash,
                 parent_hash: header.parent_hash,
@@ -176,26 +269,31 @@ impl From<&Block> for FileJson {
                 receipts_root: block.expected.receipts_root,
                 difficulty: Some(header.difficulty),
                 mix_hash: Some(header.prev_randao),
-                base_fee_per_gas: Some(U64::from(header.base_fee)),
+                base_fee_per_gas: (block.chain.fork >= Fork::London).then(|| U64::from(header.base_fee)),
                 excess_blob_gas: header.excess_blob_gas.map(U64::from),
                 parent_beacon_block_root: header.parent_beacon_root,
-                requests_hash: block.expected.requests_hash,
+                requests_hash: expected.requests_hash,
+                withdrawals_root: expected.withdrawals_root,
+                blob_gas_used: expected.blob_gas_used.map(U64::from),
+                block_access_list_hash: expected.block_access_list_hash,
+                slot_number: header.slot_number.map(U64::from),
+                state_root: None,
+                transactions_root: None,
+                extra_data: None,
+                size: block.size.map(U64::from),
                 transactions,
-                withdrawals: Some(withdrawals),
+                withdrawals: (block.chain.fork >= Fork::Shanghai).then(|| withdrawals.collect()),
                 uncles: Some(vec![B256::ZERO; block.uncles]),
-            },
-            pre: block.pre.as_ref().map(|pre| pre.iter().map(|(a, account)| (*a, account.into())).collect()),
-            hashes: Some(block.hashes.iter().map(|(number, hash)| (number.to_string(), *hash)).collect()),
-            chain: Some(ChainJson {
-                id: Some(U64::from(block.chain.id)),
-                fork: Some(block.chain.fork.to_string()),
-                activations: None,
             }),
-            receipts: block
-                .expected
-                .receipts
-                .as_ref()
-                .map(|receipts| receipts.iter().map(Into::into).collect()),
+            pre: block.pre.as_ref().map(|pre| {
+                let accounts = pre.iter().map(|(address, account)| (*address, account.into())).collect();
+                Unwrapped(PreJson::Accounts(Accounts(accounts)))
+            }),
+            hashes: Some(block.hashes.iter().map(|(number, hash)| (number.to_string(), *hash)).collect()),
+            parent: block.parent.as_ref().map(|parent| Unwrapped(parent.into())),
+            chain: Some(block.chain.into()),
+            receipts: (expected.receipts.as_ref())
+                .map(|receipts| Unwrapped(receipts.iter().map(Into::into).collect())),
         }
     }
 }
@@ -229,17 +327,6 @@ impl From<ReceiptJson> for ExpectedReceipt {
     }
 }
 
-impl From<&PreAccount> for AccountJson {
-    fn from(account: &PreAccount) -> Self {
-        Self {
-            balance: Some(account.balance),
-            nonce: Some(U64::from(account.nonce)),
-            code: (!account.code.is_empty()).then(|| account.code.clone()),
-            storage: Some(account.storage.clone()),
-        }
-    }
-}
-
 fn transaction(tx: &Transaction, index: usize, block: &Block) -> TransactionJson {
     let dynamic = tx.tx_type >= 2;
     let fee = Some(U128::from(tx.max_fee));
@@ -249,7 +336,8 @@ fn transaction(tx: &Transaction, index: usize, block: &Block) -> TransactionJson
         chain_id: a.chain_id,
         address: a.address,
         nonce: U64::from(a.nonce),
-        y_parity: U64::from(a.y_parity),
+        y_parity: Some(U64::from(a.y_parity)),
+        v: None,
         r: a.r,
         s: a.s,
     };
@@ -273,5 +361,8 @@ fn transaction(tx: &Transaction, index: usize, block: &Block) -> TransactionJson
         max_fee_per_blob_gas: (tx.tx_type == 3).then(|| U128::from(tx.max_fee_per_blob_gas)),
         blob_versioned_hashes: (tx.tx_type == 3).then(|| tx.blob_hashes.clone()),
         authorization_list: (tx.tx_type == 4).then(|| tx.authorizations.iter().map(authorization).collect()),
+        v: None,
+        r: None,
+        s: None,
     }
 }

@@ -1,0 +1,114 @@
+//! Values that clients print in more than one way.
+
+use std::fmt;
+
+use revm::primitives::{Address, B256};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{self, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::shape::TransactionJson;
+use crate::block::prestate::{Accounts, Trace};
+
+/// A transaction, or only its hash: what `eth_getBlockByNumber` answers when it is not asked for whole ones.
+pub(super) enum Listed {
+    Whole(Box<TransactionJson>),
+    Hash,
+}
+
+impl<'de> Deserialize<'de> for Listed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Listed;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a transaction")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Listed, E> {
+                text.parse::<B256>()
+                    .map(|_| Listed::Hash)
+                    .map_err(|_| E::invalid_type(de::Unexpected::Str(text), &self))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Listed, A::Error> {
+                let whole = TransactionJson::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(Listed::Whole(Box::new(whole)))
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl Serialize for Listed {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Whole(transaction) => transaction.serialize(serializer),
+            Self::Hash => Err(serde::ser::Error::custom("only whole transactions are written")),
+        }
+    }
+}
+
+/// The state before the block: accounts by address, or a trace for each transaction.
+pub(super) enum PreJson {
+    Accounts(Accounts),
+    Traces(Vec<Trace>),
+}
+
+impl<'de> Deserialize<'de> for PreJson {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = PreJson;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(
+                    "accounts by address, or a list of what prestateTracer answers for each transaction",
+                )
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<PreJson, A::Error> {
+                Accounts::deserialize(MapAccessDeserializer::new(map)).map(PreJson::Accounts)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<PreJson, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(items)).map(PreJson::Traces)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl Serialize for PreJson {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Accounts(accounts) => accounts.0.serialize(serializer),
+            Self::Traces(_) => Err(serde::ser::Error::custom("only merged traces are written")),
+        }
+    }
+}
+
+/// A recipient. Some clients print an empty string where nobody is paid and a contract is created.
+pub(super) fn recipient<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Address>, D::Error> {
+    struct Recipient;
+    impl Visitor<'_> for Recipient {
+        type Value = Option<Address>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("`to`, an address of 20 bytes in hex, or null where a contract is created")
+        }
+
+        fn visit_unit<E: de::Error>(self) -> Result<Option<Address>, E> {
+            Ok(None)
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Option<Address>, E> {
+            match text {
+                "" | "0x" => Ok(None),
+                _ => text.parse().map(Some).map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self)),
+            }
+        }
+    }
+    deserializer.deserialize_any(Recipient)
+}

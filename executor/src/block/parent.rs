@@ -1,0 +1,61 @@
+//! What a block has to follow of the block before it.
+
+use alloy_consensus::Header as ConsensusHeader;
+use revm::primitives::B256;
+
+use super::{Block, Fork, blob_gas};
+
+/// The fields of the parent's header on which those of a block depend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parent {
+    /// Its number.
+    pub number: u64,
+    /// Its hash.
+    pub hash: B256,
+    /// Its second.
+    pub timestamp: u64,
+    /// Its gas limit.
+    pub gas_limit: u64,
+    /// Gas that it used.
+    pub gas_used: u64,
+    /// Its base fee per gas (London on).
+    pub base_fee: Option<u64>,
+    /// Blob gas that it used (Cancun on).
+    pub blob_gas_used: Option<u64>,
+    /// Its excess blob gas (Cancun on).
+    pub excess_blob_gas: Option<u64>,
+}
+
+impl Parent {
+    /// Of a header with this hash.
+    pub fn of_header(header: &ConsensusHeader, hash: B256) -> Self {
+        Self {
+            number: header.number,
+            hash,
+            timestamp: header.timestamp,
+            gas_limit: header.gas_limit,
+            gas_used: header.gas_used,
+            base_fee: header.base_fee_per_gas,
+            blob_gas_used: header.blob_gas_used,
+            excess_blob_gas: header.excess_blob_gas,
+        }
+    }
+}
+
+impl From<&Block> for Parent {
+    fn from(block: &Block) -> Self {
+        let header = &block.header;
+        let used = || blob_gas(block.transactions.iter().map(|tx| tx.blob_hashes.len() as u64).sum());
+        Self {
+            number: header.number,
+            hash: block.hash,
+            timestamp: header.timestamp,
+            gas_limit: header.gas_limit,
+            gas_used: block.expected.gas_used,
+            base_fee: (block.chain.fork >= Fork::London).then_some(header.base_fee),
+            blob_gas_used: (block.chain.fork >= Fork::Cancun)
+                .then(|| block.expected.blob_gas_used.unwrap_or_else(used)),
+            excess_blob_gas: header.excess_blob_gas,
+        }
+    }
+}

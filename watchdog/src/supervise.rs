@@ -2,7 +2,9 @@
 //!
 //! # Duties
 //! It restarts either whenever it ends, whatever its code, until it is told to stop; then it passes the signal on and
-//! ends with the command's own code. It reaps whatever is handed to it, as PID 1 of a container or as a subreaper.
+//! ends with the command's own code. Stop, kill and restart are for the whole process group that was made for a command:
+//! what a shell leaves behind does not outlive it. Other signals it passes on. It reaps whatever is handed to it, as PID 1 of
+//! a container or as a subreaper.
 //!
 //! # Prohibitions
 //! It must never wait for anything but its children and its own signals: a log that nobody reads, a sidecar that
@@ -10,34 +12,35 @@
 //! of its own, so that neither can take the other down.
 
 mod backoff;
+mod children;
+mod family;
 mod log;
+mod pass_on;
 mod signals;
 mod ward;
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
+use rustix::process::Signal;
 
 pub use backoff::{BackoffSettings, DEFAULT_SETTLED_AFTER};
 pub(crate) use signals::Signals;
 pub(crate) use ward::tie_to_parent;
 
+use family::{Family, Named};
 use log::Log;
 use signals::Heard;
-use ward::{Ended, Ward};
+use ward::{GIVE_UP_AFTER_SIGKILL, Gone, Ward};
 
 /// How long a child may take to end after it was asked to, unless told otherwise. As `docker stop` does; below the
 /// 30 s after which a kubelet kills all of us, so that the code that we report is still the child's own.
 pub const DEFAULT_STOP_GRACE: Duration = Duration::from_secs(10);
-
-/// After SIGKILL only a process stuck in the kernel lives on. Ends are otherwise seen within milliseconds, a large
-/// heap takes up to a second; waiting longer than this would be waiting without end.
-const GIVE_UP_AFTER_SIGKILL: Duration = Duration::from_secs(5);
 
 /// Told to the children, so that they may know that somebody restarts them.
 const SUPERVISED: &str = "SHARD_WATCHDOG_SUPERVISED";
@@ -95,10 +98,13 @@ impl SuperviseError {
 /// tied to the thread that starts them, and it must not end before the process does.
 pub fn run(settings: &Settings) -> Result<u8, SuperviseError> {
     let refused = |what| move |source| SuperviseError::System { what, source };
-    let signals = Signals::block(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT])
-        .map_err(refused("signals cannot be blocked"))?;
+    let listened: Vec<_> =
+        [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT].into_iter().chain(pass_on::passed_on()).collect();
+    let signals = Signals::block(&listened).map_err(refused("signals cannot be blocked"))?;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .map_err(|error| refused("orphans cannot be adopted")(error.into()))?;
+    children::check()
+        .map_err(refused("ends of children cannot be seen (waitid); in a container, allow it"))?;
     let log = Log::start().map_err(refused("no thread for the log"))?;
     let command = settings.command.first().ok_or(SuperviseError::NoCommand)?;
     let sidecar = match &settings.config {
@@ -110,6 +116,7 @@ pub fn run(settings: &Settings) -> Result<u8, SuperviseError> {
         sidecar: sidecar.map(|sidecar| Ward::new("sidecar", sidecar, settings.backoff)),
         stop: None,
         grace: settings.stop_grace,
+        named: HashSet::new(),
         log,
     };
     supervisor.cmd.start(&supervisor.log).map_err(|source| {
@@ -145,6 +152,8 @@ fn sidecar(config: &std::path::Path) -> io::Result<Command> {
 /// How far stopping has come.
 #[derive(Clone, Copy, Debug)]
 struct Stop {
+    /// The signal that the one whose turn it is was sent.
+    signal: Signal,
     /// Whose turn it is.
     whom: Turn,
     /// When its time is up.
@@ -164,6 +173,8 @@ struct Supervisor {
     sidecar: Option<Ward>,
     stop: Option<Stop>,
     grace: Duration,
+    /// Number and start time of those outside of both groups whom the log has named.
+    named: HashSet<(i32, u64)>,
     log: Log,
 }
 
@@ -174,8 +185,12 @@ impl Supervisor {
             let mut wait_until = self.next_due();
             // All that was heard before anything is started: a restart after SIGTERM would be one too many.
             while let Some(heard) = signals.wait(wait_until) {
-                if let Heard::Stop(signal) = heard {
-                    self.told_to_stop(signal);
+                match heard {
+                    Heard::Stop(signal) => self.told_to_stop(signal),
+                    Heard::Other(signal) => {
+                        pass_on::pass_on(signal, &self.cmd, self.sidecar.as_ref(), &self.log);
+                    }
+                    Heard::ChildEnded => {}
                 }
                 wait_until = Some(Instant::now());
             }
@@ -211,36 +226,79 @@ impl Supervisor {
     }
 
     fn next_due(&mut self) -> Option<Instant> {
-        match self.stop {
-            Some(stop) => Some(stop.until),
+        let looks: Vec<_> = self.wards().filter_map(|ward| ward.look_again()).collect();
+        let due = match self.stop {
+            // Whoever has ended and only waits for its group has its own times.
+            Some(stop) => self.whose(stop.whom).and_then(Ward::running).map(|_| stop.until),
             None => self.wards().filter_map(|ward| ward.due()).min(),
+        };
+        looks.into_iter().chain(due).min()
+    }
+
+    fn whose(&self, turn: Turn) -> Option<&Ward> {
+        match turn {
+            Turn::Cmd => Some(&self.cmd),
+            Turn::Sidecar => self.sidecar.as_ref(),
         }
     }
 
-    /// Takes every child that has ended, ours and those whose parent died.
+    /// Takes note of every child that has ended: the two that are kept running, each after its group, and those whose
+    /// parent died.
     fn reap(&mut self) {
-        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
-            self.ended(pid, status);
+        loop {
+            self.settle();
+            // A child that waits for its group hides the others: they wait with it, which is bounded.
+            if self.wards().any(|ward| ward.look_again().is_some()) {
+                return;
+            }
+            let Some(pid) = children::any_ended() else { return };
+            if self.wards().all(|ward| ward.pid() != Some(pid)) {
+                children::reap(pid);
+            }
         }
     }
 
-    fn ended(&mut self, pid: Pid, status: WaitStatus) {
-        let stopping = self.stop.is_some();
+    fn settle(&mut self) {
+        let stop = self.stop;
+        let (grace, mut others) = (self.grace, false);
         let Self { cmd, sidecar, log, .. } = self;
-        for ward in std::iter::once(cmd).chain(sidecar.as_mut()) {
-            let Some(ended) = ward.ended(pid, status) else { continue };
-            let Ended { how, lived } = ended;
-            let lived = lived.as_secs_f64();
-            let name = ward.name();
-            let number = pid.as_raw_nonzero();
-            if stopping {
-                log.say(format_args!("{name} pid {number} ended ({how}) after {lived:.1} s"));
-            } else {
-                let wait = ward.postpone().as_millis();
-                log.say(format_args!(
-                    "{name} pid {number} ended ({how}) after {lived:.1} s; restarting in {wait} ms"
-                ));
+        for (turn, ward) in [(Turn::Cmd, Some(cmd)), (Turn::Sidecar, sidecar.as_mut())] {
+            let Some(ward) = ward else { continue };
+            let of_stop = stop.filter(|stop| stop.whom == turn).map(|stop| (stop.until, stop.signal));
+            let Some(Gone { pid, how }) = ward.settle(of_stop, grace, log) else { continue };
+            others |= turn == Turn::Cmd;
+            let (name, number) = (ward.name(), pid.as_raw_nonzero());
+            let restart = match stop {
+                Some(_) => String::new(),
+                None => format!("; restarting in {} ms", ward.postpone().as_millis()),
+            };
+            match how {
+                Some((how, lived)) => {
+                    let lived = lived.as_secs_f64();
+                    log.say(format_args!("{name} pid {number} ended ({how}) after {lived:.1} s{restart}"));
+                }
+                None => log.say(format_args!("{name} pid {number} and its group are gone{restart}")),
             }
+        }
+        if others {
+            self.name_those_outside();
+        }
+    }
+
+    /// What the command has put outside of its group lives on, and may hold what the next one needs: it is named, once.
+    fn name_those_outside(&mut self) {
+        let Ok(family) = Family::read(Path::new("/proc")) else { return };
+        let leaders: Vec<_> = self.wards().filter_map(|ward| ward.pid()).collect();
+        let outside = family.children_outside(rustix::process::getpid(), &leaders);
+        let new: Vec<_> =
+            outside.iter().filter(|one| !self.named.contains(&(one.pid, one.start))).cloned().collect();
+        // Those that have ended are forgotten.
+        self.named = outside.iter().map(|one| (one.pid, one.start)).collect();
+        if !new.is_empty() {
+            self.log.say(format_args!(
+                "left running, because outside of the process group of CMD: {}; stop them by hand if they hold what CMD needs",
+                Named(&new)
+            ));
         }
     }
 
@@ -248,15 +306,16 @@ impl Supervisor {
         let name = signals::name(signal);
         if self.stop.is_some() {
             self.log.say(format_args!("{name} again: killing what is left"));
-            self.wards().for_each(|ward| ward.signal(Signal::KILL));
+            self.wards().for_each(|ward| ward.signal_group(Signal::KILL));
             let until = Instant::now() + GIVE_UP_AFTER_SIGKILL;
             self.stop = self.stop.map(|stop| Stop { until, killed: true, ..stop });
             return;
         }
         let grace = self.grace.as_secs_f64();
         self.log.say(format_args!("{name}: passed on to CMD, which has {grace:.0} s to end"));
-        self.cmd.signal(signal);
-        self.stop = Some(Stop { whom: Turn::Cmd, until: Instant::now() + self.grace, killed: false });
+        self.cmd.signal_group(signal);
+        let until = Instant::now() + self.grace;
+        self.stop = Some(Stop { signal, whom: Turn::Cmd, until, killed: false });
     }
 
     /// One step further on the way out. The code once there is nothing left to wait for.
@@ -264,16 +323,15 @@ impl Supervisor {
         let stop = self.stop?;
         let now = Instant::now();
         let up = stop.until <= now;
-        let whose = match stop.whom {
-            Turn::Cmd => Some(&self.cmd),
-            Turn::Sidecar => self.sidecar.as_ref(),
+        let waited_for = match stop.whom {
+            Turn::Cmd => Some(&mut self.cmd),
+            Turn::Sidecar => self.sidecar.as_mut(),
         };
-        let waited_for = whose.filter(|ward| ward.is_running());
-        match waited_for {
-            Some(_) if !up => return None,
+        match waited_for.filter(|ward| ward.pid().is_some()) {
+            Some(ward) if ward.running().is_none() || !up => return None,
             Some(ward) if !stop.killed => {
                 self.log.say(format_args!("{} did not end in time: SIGKILL", ward.name()));
-                ward.signal(Signal::KILL);
+                ward.signal_group(Signal::KILL);
                 self.stop = Some(Stop { until: now + GIVE_UP_AFTER_SIGKILL, killed: true, ..stop });
                 return None;
             }
@@ -283,11 +341,13 @@ impl Supervisor {
             None => {}
         }
         if stop.whom == Turn::Cmd
-            && let Some(sidecar) = self.sidecar.as_ref().filter(|ward| ward.is_running())
+            && let Some(sidecar) = self.sidecar.as_mut().filter(|ward| ward.pid().is_some())
         {
             // After the command, so that its end is still seen for what it is.
-            sidecar.signal(Signal::TERM);
-            self.stop = Some(Stop { whom: Turn::Sidecar, until: now + self.grace, killed: false });
+            let signal = Signal::TERM;
+            sidecar.signal_group(signal);
+            let until = now + self.grace;
+            self.stop = Some(Stop { signal, whom: Turn::Sidecar, until, killed: false });
             return None;
         }
         Some(self.cmd.exit_code())

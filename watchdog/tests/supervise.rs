@@ -257,3 +257,134 @@ fn children_are_told_that_they_are_supervised_and_have_no_signal_blocked() {
     assert_eq!(supervise.out(), "1");
     assert_eq!(supervise.out(), "SigBlk:\t0000000000000000");
 }
+
+/// Takes no signal of its own to its child: what a shell does that runs one program.
+const WRAPPED: &str = "sleep 1000 & echo $!; wait $!; true";
+
+#[test]
+fn row_31_a_stop_reaches_the_child_of_a_wrapper() {
+    let supervise = Supervise::start(&[], WRAPPED);
+    let child = supervise.number();
+    supervise.signal(Signal::TERM);
+    assert_eq!(supervise.code(), Some(128 + 15));
+    assert!(gone(child));
+}
+
+#[test]
+fn row_31_a_child_that_holds_the_port_does_not_outlive_the_restart() {
+    // The child ignores SIGTERM, holds the lock that stands for a port, and the wrapper is what is killed.
+    let folder = tempfile::tempdir().unwrap();
+    let lock = folder.path().join("port");
+    let script = format!(
+        "(trap '' TERM; exec flock -n {} sh -c 'echo held; while :; do sleep 1; done') & echo $$; wait",
+        lock.display()
+    );
+    let supervise = Supervise::start(&["--settled-after", "0ms", "--stop-grace", "100ms"], &script);
+    let wrapper = first_number_of_two(&supervise);
+    rustix::process::kill_process(wrapper, Signal::KILL).unwrap();
+    let line = supervise.log_until("left in its group");
+    assert!(line.contains("(SIGKILL)") && line.contains("SIGTERM"), "{line}");
+    supervise.log_until("SIGKILL to what is left of its group");
+    let line = supervise.log_until("and its group are gone");
+    assert!(line.contains("restarting in 0 ms"), "{line}");
+    let again = first_number_of_two(&supervise);
+    assert_ne!(again, wrapper);
+}
+
+/// The pid of a wrapper whose child says at the same time that it has what it needs.
+#[track_caller]
+fn first_number_of_two(supervise: &Supervise) -> Pid {
+    let mut said = [supervise.out(), supervise.out()];
+    said.sort();
+    assert_eq!(said[1], "held", "{said:?}");
+    Pid::from_raw(said[0].parse().unwrap()).unwrap()
+}
+
+#[test]
+fn what_leaves_the_group_is_named_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let done = folder.path().join("done");
+    let script = format!(
+        "setsid sh -c 'echo $$; touch {0}; exec sleep 1000' & until [ -e {0} ]; do sleep 0.01; done; exit 3",
+        done.display()
+    );
+    let once = ["--backoff-initial", "1h", "--backoff-max", "1h", "--settled-after", "1h"];
+    let supervise = Supervise::start(&once, &script);
+    let outside = supervise.number();
+    let line = supervise.log_until("left running");
+    assert!(line.contains(&format!("pid {}", outside.as_raw_nonzero())), "{line}");
+    assert!(rustix::process::test_kill_process(outside).is_ok(), "it was left alone");
+    supervise.signal(Signal::TERM);
+    assert_eq!(supervise.code(), Some(3));
+    rustix::process::kill_process(outside, Signal::KILL).unwrap();
+}
+
+#[test]
+fn a_second_signal_kills_what_a_wrapper_has_left() {
+    let script = "(trap '' TERM INT; echo ready; while :; do sleep 1000; done) & wait";
+    let supervise = Supervise::start(&["--stop-grace", "1h"], script);
+    assert_eq!(supervise.out(), "ready");
+    supervise.signal(Signal::TERM);
+    supervise.log_until("left in its group");
+    supervise.signal(Signal::TERM);
+    assert_eq!(supervise.code(), Some(128 + 15), "the wrapper's own");
+}
+
+#[test]
+fn row_66_signals_that_a_command_catches_are_passed_on_and_it_lives() {
+    let traps = "for s in HUP USR1 USR2 QUIT RTMIN+3; do trap \"echo $s\" $s; done";
+    let bash = format!("exec bash -c '{traps}; echo ready; while :; do sleep 0.01; done'");
+    let supervise = Supervise::start(&[], &bash);
+    assert_eq!(supervise.out(), "ready");
+    let pid = Pid::from_child(&supervise.child).as_raw_nonzero().get();
+    let signals = [
+        (libc::SIGHUP, "HUP"),
+        (libc::SIGUSR1, "USR1"),
+        (libc::SIGUSR2, "USR2"),
+        (libc::SIGQUIT, "QUIT"),
+        (libc::SIGRTMIN() + 3, "RTMIN+3"),
+    ];
+    for (signal, name) in signals {
+        // SAFETY: kill takes no pointers, and the child is not reaped.
+        assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+        assert_eq!(supervise.out(), name);
+        supervise.log_until(&format!("SIG{name}: passed on to CMD"));
+    }
+    supervise.signal(Signal::TERM);
+    assert_eq!(supervise.code(), Some(128 + 15));
+}
+
+#[test]
+fn row_66_a_signal_that_would_end_the_command_is_not_passed_on() {
+    let supervise = Supervise::start(&[], "echo $$; exec sleep 1000");
+    let command = supervise.number();
+    // The shell may not have become `sleep` yet; neither catches anything.
+    for signal in [Signal::HUP, Signal::USR1, Signal::USR2, Signal::QUIT, Signal::ALARM] {
+        supervise.signal(signal);
+        let line = supervise.log_until("not passed on");
+        assert!(line.contains("does not catch it"), "{line}");
+    }
+    assert!(rustix::process::test_kill_process(command).is_ok());
+    supervise.signal(Signal::TERM);
+    assert_eq!(supervise.code(), Some(128 + 15));
+}
+
+#[test]
+fn row_66_sighup_has_the_sidecar_read_its_config_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("w.toml");
+    let (segment, evidence) = (folder.path().join("hb"), folder.path().join("evidence"));
+    let text = format!(
+        "[target]\nshard = \"0\"\nheartbeat = {segment:?}\n[evidence]\ndirectory = {evidence:?}\n[http]\nlisten = \"\"\n"
+    );
+    std::fs::write(&config, text).unwrap();
+    let flags = ["--config", config.to_str().unwrap()];
+    let supervise = Supervise::start(&flags, "echo $$; exec sleep 1000");
+    supervise.number();
+    supervise.log_until("has started");
+    supervise.signal(Signal::HUP);
+    supervise.log_until("the sidecar reads its config again");
+    supervise.log_until("reload: ");
+    supervise.signal(Signal::TERM);
+    assert_eq!(supervise.code(), Some(128 + 15));
+}

@@ -16,6 +16,11 @@ Examples:
 
 To stop: SIGTERM or Ctrl-C once. CMD gets the same signal, then the sidecar SIGTERM; either is killed if it
 outlives --stop-grace. A second signal kills at once. If the supervisor itself is killed, both get SIGTERM.
+Signals are for the whole process group of CMD: if CMD is a shell, what it started ends with it. What is left
+of a group when CMD ends by itself gets SIGTERM, and SIGKILL after 2 s, before CMD is started again.
+
+SIGHUP: the sidecar reads its config again. SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 and real-time signals are passed
+on to CMD if it catches them; one that would end it is not, and the log says so.
 
 Exit codes: CMD's own, 128 and the signal if a signal ended it · 127 CMD not found, 126 CMD not executable,
 at the first start only · 2 bad arguments · 71 the system refused";

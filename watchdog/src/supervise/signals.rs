@@ -14,6 +14,8 @@ pub(crate) enum Heard {
     ChildEnded,
     /// The supervisor should stop.
     Stop(Signal),
+    /// Any other of those that are listened for, by its number.
+    Other(i32),
 }
 
 /// The blocked signals.
@@ -49,6 +51,7 @@ impl Signals {
             libc::SIGCHLD => Some(Heard::ChildEnded),
             libc::SIGTERM => Some(Heard::Stop(Signal::TERM)),
             libc::SIGINT => Some(Heard::Stop(Signal::INT)),
+            other if other > 0 => Some(Heard::Other(other)),
             _ => None,
         }
     }
@@ -76,6 +79,16 @@ fn set_of(signals: &[i32]) -> libc::sigset_t {
     set
 }
 
+/// The name of any signal, real-time ones included.
+pub(super) fn name_of(number: i32) -> String {
+    let first = libc::SIGRTMIN();
+    match Signal::from_named_raw(number) {
+        Some(signal) => name(signal),
+        None if number >= first => format!("SIGRTMIN+{}", number - first),
+        None => format!("signal {number}"),
+    }
+}
+
 /// The name of a signal, as people write it.
 pub(super) fn name(signal: Signal) -> String {
     let name = match signal {
@@ -94,6 +107,7 @@ pub(super) fn name(signal: Signal) -> String {
         Signal::PIPE => "SIGPIPE",
         Signal::ALARM => "SIGALRM",
         Signal::TERM => "SIGTERM",
+        Signal::WINCH => "SIGWINCH",
         Signal::XCPU => "SIGXCPU",
         Signal::SYS => "SIGSYS",
         other => return format!("signal {}", other.as_raw()),

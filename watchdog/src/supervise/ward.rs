@@ -1,15 +1,33 @@
-//! One child that is kept running.
+//! One child that is kept running, and the process group that was made for it.
+//!
+//! The group is signalled as a whole, and only while the child is not reaped: until then its number can be nobody else's.
+//! A child that has ended is therefore reaped last, once nothing of its group is left.
 
 use std::io;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, WaitStatus};
+use rustix::process::{Pid, Signal};
 
 use super::backoff::{Backoff, BackoffSettings};
+use super::children::{self, End};
+use super::family::{Family, Named, Relative};
 use super::log::Log;
 use super::signals;
+
+/// What a child leaves in its group has this long after SIGTERM, or the grace of a stop if that is shorter: enough to
+/// close a socket and write a line, and little beside what a restart may take.
+const LEFT_OVER_GRACE: Duration = Duration::from_secs(2);
+/// How often it is looked whether the group is gone, at first and at most. Ends of those that were handed to us wake us
+/// besides.
+const FIRST_LOOK: Duration = Duration::from_millis(5);
+const LONGEST_LOOK: Duration = Duration::from_millis(100);
+
+/// After SIGKILL only a process stuck in the kernel lives on. Ends are otherwise seen within milliseconds, a large
+/// heap takes up to a second; waiting longer than this would be waiting without end.
+pub(super) const GIVE_UP_AFTER_SIGKILL: Duration = Duration::from_secs(5);
 
 /// A child and what is known of it.
 #[derive(Debug)]
@@ -24,21 +42,34 @@ pub(super) struct Ward {
 
 #[derive(Clone, Copy, Debug)]
 enum Life {
-    /// Not reaped yet, so the number is still its own.
+    /// Not ended, as far as is known.
     Running { pid: Pid, since: Instant },
-    /// Ended after having lived so long.
+    /// Ended and not reaped: others of its group may live on.
+    Leaving(Leaving),
+    /// Reaped after having lived so long.
     Ended { lived: Duration },
     /// To be started then.
     Due(Instant),
 }
 
-/// The end of a child.
+/// A child that has ended before its group.
+#[derive(Clone, Copy, Debug)]
+struct Leaving {
+    pid: Pid,
+    lived: Duration,
+    /// When what is left is killed, or given up if it was.
+    until: Instant,
+    killed: bool,
+    look_again: Instant,
+    pause: Duration,
+}
+
+/// A child whose group is gone too.
 #[derive(Debug)]
-pub(super) struct Ended {
-    /// `exit code 1`, `SIGKILL`.
-    pub(super) how: String,
-    /// How long it lived.
-    pub(super) lived: Duration,
+pub(super) struct Gone {
+    pub(super) pid: Pid,
+    /// How it ended and how long it lived, unless that was said before because others lived on.
+    pub(super) how: Option<(String, Duration)>,
 }
 
 impl Ward {
@@ -69,7 +100,7 @@ impl Ward {
     pub(super) fn postpone(&mut self) -> Duration {
         let lived = match self.life {
             Life::Ended { lived } => lived,
-            Life::Running { .. } | Life::Due(_) => Duration::ZERO,
+            Life::Running { .. } | Life::Leaving(_) | Life::Due(_) => Duration::ZERO,
         };
         let wait = self.backoff.wait(lived);
         self.life = Life::Due(Instant::now() + wait);
@@ -80,52 +111,157 @@ impl Ward {
     pub(super) const fn due(&self) -> Option<Instant> {
         match self.life {
             Life::Due(at) => Some(at),
-            Life::Running { .. } | Life::Ended { .. } => None,
+            Life::Running { .. } | Life::Leaving(_) | Life::Ended { .. } => None,
         }
     }
 
-    /// Whether it runs, or has ended and was not reaped yet.
-    pub(super) const fn is_running(&self) -> bool {
-        matches!(self.life, Life::Running { .. })
+    /// When it is to be looked whether its group is gone.
+    pub(super) const fn look_again(&self) -> Option<Instant> {
+        match self.life {
+            Life::Leaving(leaving) => Some(leaving.look_again),
+            Life::Running { .. } | Life::Ended { .. } | Life::Due(_) => None,
+        }
     }
 
-    /// Sends a signal if it runs. By number, which is its own until it is reaped, and only this thread reaps.
-    pub(super) fn signal(&self, signal: Signal) {
-        if let Life::Running { pid, .. } = self.life {
-            // The one failure left is a child that changed its user; its own signal handling is then out of reach.
+    /// Its number while that is its own: until it is reaped.
+    pub(super) const fn pid(&self) -> Option<Pid> {
+        match self.life {
+            Life::Running { pid, .. } | Life::Leaving(Leaving { pid, .. }) => Some(pid),
+            Life::Ended { .. } | Life::Due(_) => None,
+        }
+    }
+
+    /// Its number if it has not ended.
+    pub(super) const fn running(&self) -> Option<Pid> {
+        match self.life {
+            Life::Running { pid, .. } => Some(pid),
+            Life::Leaving(_) | Life::Ended { .. } | Life::Due(_) => None,
+        }
+    }
+
+    /// Sends a signal to its whole group: a shell that started the program is not all that has to hear it.
+    pub(super) fn signal_group(&mut self, signal: Signal) {
+        let Some(pid) = self.pid() else { return };
+        if rustix::process::kill_process_group(pid, signal).is_err() {
+            // It has left its own group. The one failure left is a child that changed its user, which is out of reach.
             let _ = rustix::process::kill_process(pid, signal);
         }
+        if let Life::Leaving(leaving) = &mut self.life
+            && signal == Signal::KILL
+            && !leaving.killed
+        {
+            leaving.killed = true;
+            leaving.until = Instant::now() + GIVE_UP_AFTER_SIGKILL;
+        }
     }
 
-    /// Takes note that a process was reaped. `None` if that was another.
-    pub(super) fn ended(&mut self, reaped: Pid, status: WaitStatus) -> Option<Ended> {
-        let Life::Running { pid, since } = self.life else { return None };
-        if pid != reaped {
-            return None;
+    /// Sends a signal to the child alone.
+    pub(super) fn signal(&self, signal: i32) {
+        if let Some(pid) = self.running() {
+            // SAFETY: kill takes no pointers. The number is the child's own, which is not reaped.
+            unsafe { libc::kill(pid.as_raw_nonzero().get(), signal) };
         }
-        let lived = since.elapsed();
+    }
+
+    /// Takes note of its end, and of what its group does after it. `Some` once all of that is over and it was reaped.
+    /// `stop` is when the time of a stop is up and with which signal it began, if one was asked for: the whole group has
+    /// had that signal.
+    pub(super) fn settle(
+        &mut self,
+        stop: Option<(Instant, Signal)>,
+        grace: Duration,
+        log: &Log,
+    ) -> Option<Gone> {
+        match self.life {
+            Life::Running { pid, since } => {
+                let end = children::how_ended(pid)?;
+                self.code = end.code;
+                self.leave(pid, end, since.elapsed(), stop, grace, log)
+            }
+            Life::Leaving(leaving) if leaving.look_again <= Instant::now() => self.look(leaving, log),
+            Life::Leaving(_) | Life::Ended { .. } | Life::Due(_) => None,
+        }
+    }
+
+    fn leave(
+        &mut self,
+        pid: Pid,
+        end: End,
+        lived: Duration,
+        stop: Option<(Instant, Signal)>,
+        grace: Duration,
+        log: &Log,
+    ) -> Option<Gone> {
+        let left = match self.left(pid) {
+            Ok(left) => left,
+            Err(error) => {
+                // Without /proc nobody knows who is left, and whoever is would hold what the next one needs.
+                let name = self.name;
+                log.say(format_args!(
+                    "{name}: /proc cannot be read ({error}): SIGKILL to what may be left of its group"
+                ));
+                let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+                Vec::new()
+            }
+        };
+        if left.is_empty() {
+            return Some(self.reap(pid, lived, Some(end.how)));
+        }
+        let now = Instant::now();
+        let until = stop.map_or_else(|| now + grace.min(LEFT_OVER_GRACE), |(until, _)| until);
+        let leaving =
+            Leaving { pid, lived, until, killed: false, look_again: now + FIRST_LOOK, pause: FIRST_LOOK };
+        self.life = Life::Leaving(leaving);
+        let (name, how, number) = (self.name, end.how, pid.as_raw_nonzero());
+        let lived = lived.as_secs_f64();
+        let within = until.saturating_duration_since(now).as_secs_f64();
+        log.say(format_args!(
+            "{name} pid {number} ended ({how}) after {lived:.1} s; left in its group: {}: SIGTERM, and SIGKILL in {within:.1} s",
+            Named(&left)
+        ));
+        // Not twice: to many programs a second SIGTERM means that they should hurry.
+        if stop.is_none_or(|(_, signal)| signal != Signal::TERM) {
+            self.signal_group(Signal::TERM);
+        }
+        None
+    }
+
+    fn look(&mut self, mut leaving: Leaving, log: &Log) -> Option<Gone> {
+        let Leaving { pid, lived, .. } = leaving;
+        let left = self.left(pid).unwrap_or_default();
+        if left.is_empty() {
+            return Some(self.reap(pid, lived, None));
+        }
+        let (now, name) = (Instant::now(), self.name);
+        if leaving.until <= now {
+            if leaving.killed {
+                log.say(format_args!("{name}: not dead after SIGKILL, left behind: {}", Named(&left)));
+                return Some(self.reap(pid, lived, None));
+            }
+            log.say(format_args!("{name}: SIGKILL to what is left of its group: {}", Named(&left)));
+            self.signal_group(Signal::KILL);
+            leaving.killed = true;
+            leaving.until = now + GIVE_UP_AFTER_SIGKILL;
+        }
+        leaving.pause = leaving.pause.saturating_mul(2).min(LONGEST_LOOK);
+        leaving.look_again = now + leaving.pause;
+        self.life = Life::Leaving(leaving);
+        None
+    }
+
+    fn left(&self, pid: Pid) -> io::Result<Vec<Relative>> {
+        Ok(Family::read(Path::new("/proc"))?.group_of(pid))
+    }
+
+    fn reap(&mut self, pid: Pid, lived: Duration, how: Option<String>) -> Gone {
+        children::reap(pid);
         self.life = Life::Ended { lived };
-        let (code, how) = told(status);
-        self.code = code;
-        Some(Ended { how, lived })
+        Gone { pid, how: how.map(|how| (how, lived)) }
     }
 
     /// The exit code of its last life: its own, or 128 and the signal.
     pub(super) const fn exit_code(&self) -> u8 {
         self.code
-    }
-}
-
-fn told(status: WaitStatus) -> (u8, String) {
-    let low = |number: i32| u8::try_from(number & 0xff).unwrap_or(u8::MAX);
-    match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => (low(code), format!("exit code {code}")),
-        (None, Some(number)) => {
-            let name =
-                Signal::from_named_raw(number).map_or_else(|| format!("signal {number}"), signals::name);
-            (low(128 + number), name)
-        }
-        (None, None) => (u8::MAX, "unknown".to_owned()),
     }
 }
 

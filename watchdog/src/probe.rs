@@ -37,7 +37,7 @@ use segment::{Consumers, SegmentProbe};
 use survivors::Fate;
 use task::{TaskDir, TaskStat};
 use thread::{Rank, WatchedThread};
-use wakeup::{Wakeup, Woken};
+use wakeup::{Lacking, Wakeup, Woken};
 
 /// A process that was found and checked, ready to be watched. Made outside the watch loop, because the checks read
 /// files of `/proc` that can hang.
@@ -125,7 +125,10 @@ const RETRY_OPENING: Duration = Duration::from_secs(1);
 
 impl Probe {
     /// A probe without a target.
-    pub fn new(thread_events: ThreadEvents) -> Result<Self, Errno> {
+    ///
+    /// # Errors
+    /// If the kernel lacks what the loop sleeps on.
+    pub fn new(thread_events: ThreadEvents) -> Result<Self, Lacking> {
         Ok(Self {
             wakeup: Wakeup::new()?,
             thread_events,

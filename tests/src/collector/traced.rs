@@ -45,6 +45,9 @@ pub struct TracedTarget {
 }
 
 impl TracedTarget {
+    /// The name of its thread that works.
+    pub const THREAD: &str = THREAD;
+
     /// A target whose orders come in `folder`.
     pub const fn new(folder: PathBuf, heartbeat: PathBuf) -> Self {
         Self { folder, heartbeat }

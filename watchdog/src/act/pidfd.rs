@@ -35,13 +35,25 @@ pub enum HandleError {
         found: u64,
     },
     /// The kernel refused.
-    #[error("cannot open a pidfd for process {pid}: {source}")]
+    #[error("cannot open a pidfd for process {pid}: {source}{}", hint(*source))]
     Refused {
         /// The pid.
         pid: i32,
         /// What the kernel said.
         source: Errno,
     },
+}
+
+/// The next step where the kernel does not have the call, or a container's profile does not allow it.
+fn hint(source: Errno) -> &'static str {
+    match source {
+        Errno::NOSYS | Errno::PERM => {
+            "; without pidfd_open nothing can be watched or signalled: it needs Linux 5.3 or later, and in a container a seccomp \
+             profile that allows it"
+        }
+        Errno::MFILE | Errno::NFILE => "; raise the limit of open files (LimitNOFILE=, ulimit -n)",
+        _ => "",
+    }
 }
 
 impl TargetHandle {

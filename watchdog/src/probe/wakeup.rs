@@ -2,7 +2,7 @@
 //! other threads wake it.
 
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +38,19 @@ impl Waker {
         // Fails only when the counter is full, and then the loop is as good as woken.
         let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
+
+    /// What the data of an event stands for. A call is taken note of.
+    fn told(&self, data: u64) -> Woken {
+        match data {
+            CALLED => {
+                let mut count = [0; 8];
+                let _ = rustix::io::read(&self.0, &mut count);
+                Woken::Called
+            }
+            PROCESS => Woken::Process,
+            slot => Woken::Thread(usize::try_from(slot).unwrap_or(usize::MAX)),
+        }
+    }
 }
 
 /// The epoll.
@@ -46,15 +59,47 @@ pub struct Wakeup {
     epoll: OwnedFd,
     waker: Arc<Waker>,
     woken: Vec<Woken>,
+    how: Sleep,
+}
+
+/// How it sleeps for a time finer than a millisecond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sleep {
+    /// By `epoll_pwait2`: one call.
+    Epoll,
+    /// By `ppoll` on the epoll, and then a look without waiting. Linux before 5.11 has no `epoll_pwait2`, and container
+    /// profiles written before it forbid it. To take that failure for an interrupted wait would be not to sleep at all.
+    Poll,
+}
+
+/// What the kernel does not have, or a container's profile does not allow.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{call}: {source}. The sidecar cannot do without it: it needs Linux 4.18 or later, and in a container a seccomp profile that allows {call}"
+)]
+pub struct Lacking {
+    /// The system call.
+    call: &'static str,
+    /// What it answered.
+    source: Errno,
+}
+
+fn lacking(call: &'static str) -> impl FnOnce(Errno) -> Lacking {
+    move |source| Lacking { call, source }
 }
 
 impl Wakeup {
     /// An epoll with nothing in it but the waker.
-    pub fn new() -> Result<Self, Errno> {
-        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        let waker = Arc::new(Waker(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?));
-        epoll::add(&epoll, &waker.0, EventData::new_u64(CALLED), EventFlags::IN)?;
-        Ok(Self { epoll, waker, woken: Vec::with_capacity(BATCH) })
+    ///
+    /// # Errors
+    /// If the kernel lacks what it is made of.
+    pub fn new() -> Result<Self, Lacking> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(lacking("epoll_create1"))?;
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let waker = Arc::new(Waker(eventfd(0, flags).map_err(lacking("eventfd2"))?));
+        epoll::add(&epoll, &waker.0, EventData::new_u64(CALLED), EventFlags::IN)
+            .map_err(lacking("epoll_ctl"))?;
+        Ok(Self { epoll, waker, woken: Vec::with_capacity(BATCH), how: Sleep::Epoll })
     }
 
     /// A handle for other threads.
@@ -80,24 +125,37 @@ impl Wakeup {
     /// Sleeps until `until` at the latest and says what happened.
     pub fn wait(&mut self, until: Monotonic) -> &[Woken] {
         self.woken.clear();
-        let mut buffer = [MaybeUninit::<epoll::Event>::uninit(); BATCH];
         let timeout = timespec(until.since(crate::clock::now()));
-        // EINTR is the only error that a valid epoll gives; the loop then looks early, which harms nothing.
-        let Ok((events, _)) = epoll::wait(&self.epoll, &mut buffer[..], Some(&timeout)) else {
-            return &self.woken;
-        };
-        for event in events {
-            self.woken.push(match event.data.u64() {
-                CALLED => {
-                    let mut count = [0; 8];
-                    let _ = rustix::io::read(&self.waker.0, &mut count);
-                    Woken::Called
+        if self.how == Sleep::Epoll {
+            let mut buffer = [MaybeUninit::<epoll::Event>::uninit(); BATCH];
+            match epoll::wait(&self.epoll, &mut buffer[..], Some(&timeout)) {
+                Ok((events, _)) => {
+                    for event in events {
+                        self.woken.push(self.waker.told(event.data.u64()));
+                    }
+                    return &self.woken;
                 }
-                PROCESS => Woken::Process,
-                slot => Woken::Thread(usize::try_from(slot).unwrap_or(usize::MAX)),
-            });
+                // The loop then looks early, which harms nothing.
+                Err(Errno::INTR) => return &self.woken,
+                Err(_) => self.how = Sleep::Poll,
+            }
+        }
+        let mut fds = [PollFd::new(&self.epoll, PollFlags::IN)];
+        if poll(&mut fds, Some(&timeout)).is_ok_and(|ready| ready > 0) {
+            self.take_events();
         }
         &self.woken
+    }
+
+    /// What is ready now, by the call that every kernel has.
+    fn take_events(&mut self) {
+        let mut buffer = [libc::epoll_event { events: 0, u64: 0 }; BATCH];
+        let room = libc::c_int::try_from(BATCH).unwrap_or(libc::c_int::MAX);
+        // SAFETY: the buffer has room for as many events as are asked for, and outlives the call, which does not wait.
+        let ready = unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), buffer.as_mut_ptr(), room, 0) };
+        for event in buffer.iter().take(usize::try_from(ready).unwrap_or(0)) {
+            self.woken.push(self.waker.told(event.u64));
+        }
     }
 
     /// Whether `pidfd` is readable right now; asked only if `ask`, since the event says so otherwise.
@@ -117,5 +175,25 @@ fn timespec(duration: Duration) -> Timespec {
     Timespec {
         tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: i64::from(duration.subsec_nanos()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_sleeps_and_wakes_in_both_ways() {
+        for how in [Sleep::Epoll, Sleep::Poll] {
+            let mut wakeup = Wakeup::new().unwrap();
+            wakeup.how = how;
+            let began = crate::clock::now();
+            let until = began.plus(Duration::from_millis(20));
+            assert_eq!(wakeup.wait(until), [], "{how:?}: nobody has called");
+            assert!(crate::clock::now() >= until, "{how:?}: it has slept");
+            wakeup.waker().wake();
+            assert_eq!(wakeup.wait(began.plus(Duration::from_secs(600))), [Woken::Called], "{how:?}");
+            assert_eq!(wakeup.wait(crate::clock::now()), [], "{how:?}: a call is heard once");
+        }
     }
 }

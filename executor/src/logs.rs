@@ -35,19 +35,19 @@ static LOG: OnceLock<Lines> = OnceLock::new();
 /// Other lines that the process must not end without, from [`flush_also`] on.
 static ALSO: OnceLock<Lines> = OnceLock::new();
 
+/// A `RUST_LOG` that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "RUST_LOG is {found}, which is not understood ({reason}), and is ignored; give a level, such as info, or target=level"
+)]
+struct FilterError {
+    found: String,
+    reason: String,
+}
+
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// `RUST_LOG` says nothing that can be understood.
-    #[error(
-        "RUST_LOG is {found}, which is not understood ({reason}); say a level, such as info, or target=level"
-    )]
-    Filter {
-        /// As given.
-        found: String,
-        /// What is wrong with it.
-        reason: String,
-    },
     /// Standard error could not be taken, or the thread not be started.
     #[error(
         "the log cannot be started: {0}. The limit on threads or descriptors is probably reached (ulimit -u, ulimit -n)"
@@ -59,12 +59,15 @@ pub enum LogError {
 }
 
 /// Starts the log of this process, by a thread `log-NAME`; `name` has at most 11 bytes, or the kernel cuts it. The filter
-/// comes from `RUST_LOG`; each line also goes to `collector`, if there is one. Colours only go to a terminal, and not there if `NO_COLOR` is set.
+/// comes from `RUST_LOG`, and is the default, with a warning, where that cannot be used; each line also goes to `collector`, if there is one. Colours only go to a terminal, and not there if `NO_COLOR` is set.
 ///
 /// # Errors
-/// If the filter is wrong, the thread cannot be started, or there is a log already.
+/// If the thread cannot be started, or there is a log already.
 pub fn start(name: &str, collector: Option<&SdkLoggerProvider>) -> Result<(), LogError> {
-    let filter = filter(std::env::var(EnvFilter::DEFAULT_ENV))?;
+    let (filter, misread) = match filter(std::env::var(EnvFilter::DEFAULT_ENV)) {
+        Ok(filter) => (filter, None),
+        Err(error) => (EnvFilter::new(DEFAULT_FILTER), Some(error)),
+    };
     let stderr = io::stderr();
     let colour = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
     let lines = Lines::start(&format!("log-{name}"), ROOM, dropped, Descriptor::duplicate(&stderr)?)?;
@@ -76,6 +79,9 @@ pub fn start(name: &str, collector: Option<&SdkLoggerProvider>) -> Result<(), Lo
     let sent = collector.map(OpenTelemetryTracingBridge::new);
     let log = tracing_subscriber::registry().with(filter).with(sent).with(written);
     log.try_init().map_err(|_| LogError::Taken)?;
+    if let Some(error) = misread {
+        tracing::warn!("{error}");
+    }
     LOG.set(lines).map_err(|_| LogError::Taken)
 }
 
@@ -111,19 +117,16 @@ pub fn tell(line: &str) {
     }
 }
 
-fn filter(variable: Result<String, VarError>) -> Result<EnvFilter, LogError> {
+fn filter(variable: Result<String, VarError>) -> Result<EnvFilter, FilterError> {
     let text = match variable {
         Ok(text) if !text.is_empty() => text,
         Ok(_) | Err(VarError::NotPresent) => DEFAULT_FILTER.to_owned(),
         Err(VarError::NotUnicode(text)) => {
-            return Err(LogError::Filter {
-                found: format!("{text:?}"),
-                reason: "it is not UTF-8".to_owned(),
-            });
+            return Err(FilterError { found: format!("{text:?}"), reason: "it is not UTF-8".to_owned() });
         }
     };
     EnvFilter::try_new(&text)
-        .map_err(|error| LogError::Filter { found: format!("{text:?}"), reason: error.to_string() })
+        .map_err(|error| FilterError { found: format!("{text:?}"), reason: error.to_string() })
 }
 
 fn dropped(lines: u64) -> String {

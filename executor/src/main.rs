@@ -38,8 +38,10 @@ fn main() -> ExitCode {
         Command::Generate(_) => "generate".to_owned(),
     };
     let told = match &arguments.command {
-        Command::Shard(args) => Telemetry::start(&args.id.to_string(), args.metrics),
-        Command::Coordinator(args) => Telemetry::start(telemetry::COORDINATOR, args.metrics),
+        Command::Shard(args) => Telemetry::start(&args.id.to_string(), args.metrics, &args.metrics_hosts),
+        Command::Coordinator(args) => {
+            Telemetry::start(telemetry::COORDINATOR, args.metrics, &args.metrics_hosts)
+        }
         Command::Local(_) | Command::Generate(_) => Ok(Default::default()),
     };
     let (telemetry, running) = match told {
@@ -49,6 +51,9 @@ fn main() -> ExitCode {
     // Reports go to standard output, what happens on the way to standard error.
     if let Err(error) = logs::start(&name, running.logger_provider()) {
         return cli::fail(cli::BAD_INPUT, &error);
+    }
+    for warning in running.warnings() {
+        tracing::warn!("{warning}");
     }
     let code = match arguments.command {
         Command::Shard(args) => cli::shard::run(args, telemetry),

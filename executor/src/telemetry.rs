@@ -19,13 +19,14 @@ use opentelemetry::metrics::MeterProvider;
 use opentelemetry_sdk::logs::SdkLoggerProvider;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use shard_telemetry::dropped::Dropped;
+pub use shard_telemetry::http::host::HostPattern;
 use shard_telemetry::instruments::{self, Recording, Workshop};
-use shard_telemetry::otlp::{self, Otlp, OtlpError};
+use shard_telemetry::otlp::{self, Otlp};
 use shard_telemetry::prometheus::{Page, PrometheusError};
 
 use counts::Counts;
 use page::Server;
-use sampler::{Sampler, SamplerError};
+use sampler::Sampler;
 use spans::Tracer;
 
 /// The label `shard` of a coordinator.
@@ -47,12 +48,6 @@ pub enum TelemetryError {
     /// The metrics cannot be set up.
     #[error("{0}. Leave out --metrics and OTLP to run without them")]
     Metrics(#[from] PrometheusError),
-    /// Nothing can be sent.
-    #[error(transparent)]
-    Otlp(#[from] OtlpError),
-    /// A variable says something that cannot be understood.
-    #[error(transparent)]
-    Sampler(#[from] SamplerError),
     /// No thread or runtime.
     #[error(
         "cannot start the threads for metrics: {0}. The limit on threads or descriptors is probably reached (ulimit -u, ulimit -n)"
@@ -74,25 +69,32 @@ pub struct Running {
     provider: Option<SdkMeterProvider>,
     otlp: Option<Otlp>,
     server: Option<Server>,
+    /// What of the settings cannot be used, one sentence each.
+    warnings: Vec<String>,
 }
 
 impl Telemetry {
-    /// Starts to tell for `shard`: on `metrics` if given, and to a collector if the standard variables name one.
+    /// Starts to tell for `shard`: on `metrics` if given, by the names of `hosts` too, and to a collector if the standard variables name one.
     ///
     /// # Errors
-    /// If the address is not to be had, a variable is not understood, or a thread cannot be started.
-    pub fn start(shard: &str, metrics: Option<SocketAddr>) -> Result<(Self, Running), TelemetryError> {
+    /// If the address is not to be had, or a thread cannot be started. A variable that cannot be used is only a warning.
+    pub fn start(
+        shard: &str,
+        metrics: Option<SocketAddr>,
+        hosts: &[HostPattern],
+    ) -> Result<(Self, Running), TelemetryError> {
         let listener = metrics.map(bind).transpose()?;
         let dropped = Arc::new(Dropped::default());
         let resource = otlp::resource(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"), shard);
-        let mut otlp = match otlp::Settings::new(None)? {
-            Some(settings) => Some(Otlp::start(&settings, resource.clone(), &dropped)?),
-            None => None,
-        };
+        let (mut otlp, warnings) = Otlp::start(None, resource.clone(), &dropped);
         let mut telemetry = Self::default();
-        let mut running = Running::default();
+        let mut running = Running { warnings, ..Running::default() };
         if let Some(spans) = otlp.as_ref().and_then(Otlp::spans) {
-            telemetry.tracer = Tracer::new(spans, shard, Sampler::from_environment()?);
+            let sampler = Sampler::from_environment().unwrap_or_else(|error| {
+                running.warnings.push(format!("{error}. Every block is traced"));
+                Sampler::ALWAYS
+            });
+            telemetry.tracer = Tracer::new(spans, shard, sampler);
         }
         if listener.is_some() || otlp.is_some() {
             let (page, reader) = Page::new()?;
@@ -108,7 +110,7 @@ impl Telemetry {
             }
             running.provider = Some(provider);
             if let Some(listener) = listener {
-                running.server = Some(Server::start(listener, page, dropped)?);
+                running.server = Some(Server::start(listener, hosts, page, dropped)?);
             }
         }
         running.otlp = otlp;
@@ -137,6 +139,11 @@ impl Running {
     /// Where log records go, if to a collector.
     pub fn logger_provider(&self) -> Option<&SdkLoggerProvider> {
         self.otlp.as_ref().and_then(Otlp::logger_provider)
+    }
+
+    /// One sentence for each variable or file that cannot be used, for a log that has not started yet.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// Where `/metrics` is.

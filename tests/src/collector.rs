@@ -57,15 +57,34 @@ impl Collector {
         Self::start_at(binary, folder, api::free_address(), api::free_address())
     }
 
+    /// The same, with all that it takes over HTTP below `path`, such as `/otlp`.
+    #[track_caller]
+    pub fn start_below(binary: &Path, folder: &Path, path: &str) -> Self {
+        let below = ["traces", "metrics", "logs"]
+            .map(|kind| [format!("--otlp-receiver-{kind}-http-path"), format!("{path}/v1/{kind}")]);
+        Self::start_with(binary, folder, (api::free_address(), api::free_address()), &below.concat())
+    }
+
     /// The same at these addresses.
     #[track_caller]
     pub fn start_at(binary: &Path, folder: &Path, http: SocketAddr, grpc: SocketAddr) -> Self {
+        Self::start_with(binary, folder, (http, grpc), &[])
+    }
+
+    #[track_caller]
+    fn start_with(
+        binary: &Path,
+        folder: &Path,
+        (http, grpc): (SocketAddr, SocketAddr),
+        more: &[String],
+    ) -> Self {
         let mut command = Command::new(binary);
         command
             .arg("start")
             .args(["--otlp-http-endpoint", &http.to_string(), "--otlp-grpc-endpoint", &grpc.to_string()])
             .args(["--exporter", "blackhole", "--debug-log-verbosity", "detailed"])
             .args(["--debug-log", "traces", "--debug-log", "metrics", "--debug-log", "logs"])
+            .args(more)
             .current_dir(folder);
         let process = Process::start_into_file("collector", command, &folder.join("collector.out"));
         wait::until("a collector that listens", || TcpStream::connect(http).ok());

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use globset::GlobMatcher;
+use shard_telemetry::http::host::HostPattern;
 
 /// Everything that a config file says, checked.
 #[derive(Clone, Debug)]
@@ -279,6 +280,8 @@ pub struct HttpConfig {
     pub public: Option<SocketAddr>,
     /// Everything, on a unix socket.
     pub socket: Option<PathBuf>,
+    /// Names that may stand in the Host header, beside addresses and `localhost`.
+    pub hosts: Vec<HostPattern>,
     /// The bearer token with which `listen` takes commands. Without one only the socket does.
     pub token_file: Option<PathBuf>,
 }

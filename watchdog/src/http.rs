@@ -60,10 +60,10 @@ pub struct Sources {
 }
 
 /// Probes and metrics only, for the address that everybody may reach.
-pub fn public(sources: Sources) -> Router {
+pub fn public(sources: Sources, hosts: HostRule) -> Router {
     let never = post(command::never).fallback(api::nothing_here);
     let no_commands = Router::new().route("/api/v1/{order}", never);
-    guarded(probes(), no_commands, sources, HostRule::AnyAddress)
+    guarded(probes(), no_commands, sources, hosts)
 }
 
 /// Everything.

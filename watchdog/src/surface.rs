@@ -19,7 +19,7 @@ use crate::descriptors::{self, Shares};
 use crate::event::Event;
 use crate::http::command::Desk;
 use crate::http::door::Door;
-use crate::http::host::HostRule;
+use crate::http::host::{Always, HostPattern, HostRule};
 use crate::http::listen::{ListenError, Listeners, OwnFile};
 use crate::http::recording::OnDemand;
 use crate::http::token::Token;
@@ -32,7 +32,7 @@ use crate::relay::board::Board;
 use crate::snapshot::Pause;
 use crate::telemetry::dropped::Dropped;
 use crate::telemetry::logs;
-use crate::telemetry::otlp::{self, Otlp, OtlpError};
+use crate::telemetry::otlp::Otlp;
 use crate::telemetry::prometheus::PrometheusError;
 use crate::telemetry::target::Reader;
 use crate::telemetry::{self, Telemetry};
@@ -59,9 +59,6 @@ pub enum SurfaceError {
     /// The log cannot be set up.
     #[error(transparent)]
     Log(#[from] logs::LogError),
-    /// Nothing can be sent to a collector.
-    #[error(transparent)]
-    Otlp(#[from] OtlpError),
     /// A thread or the runtime cannot be started.
     #[error(
         "the sidecar cannot start its threads: {0}. Look at the limits of processes and open files (ulimit -u, -n)"
@@ -112,12 +109,19 @@ pub fn start(
     let dropped = Arc::new(Dropped::default());
     let filter = std::env::var(LOG_FILTER).ok();
     let shard = &config.target.shard;
-    let otlp = match otlp::Settings::new(config.otlp.as_ref())? {
-        Some(settings) => Some(Otlp::start(&settings, telemetry::resource(shard), &dropped)?),
-        None => None,
-    };
+    let (otlp, mut warnings) = Otlp::start(config.otlp.as_ref(), telemetry::resource(shard), &dropped);
     let collector = otlp.as_ref().and_then(Otlp::logger_provider);
+    let filter = filter.and_then(|filter| match logs::check_filter(&filter) {
+        Ok(()) => Some(filter),
+        Err(error) => {
+            warnings.push(format!("{LOG_FILTER}: {error}. It is ignored"));
+            None
+        }
+    });
     let log = logs::start(format, filter.as_deref(), shard, &dropped, collector)?;
+    for warning in warnings {
+        tracing::warn!(event = "telemetry_setting", "{warning}");
+    }
     let mut surface = start_without_log(&config, events, anchor, dropped, otlp)?;
     surface.log = Some(log);
     let Addresses { listen, public } = surface.addresses;
@@ -174,7 +178,7 @@ pub fn start_without_log(
     load_token(&token, config);
     let (stop, stopped) = watch::channel(false);
     let connections = Shares::new(config, descriptors::reachable_limit(), 0).connections();
-    let server = Server { runtime: &runtime, stopped, dropped, connections };
+    let server = Server { runtime: &runtime, hosts: &config.http.hosts, stopped, dropped, connections };
     let (addresses, socket) = server.listen(listeners, &sources, &token)?;
     let relay = Relay::new(Arc::clone(&board), Arc::clone(&telemetry), journal.clone(), spans)
         .with_archive(archive.clone());
@@ -200,6 +204,7 @@ pub fn start_without_log(
 
 struct Server<'a> {
     runtime: &'a Runtime,
+    hosts: &'a [HostPattern],
     stopped: watch::Receiver<bool>,
     dropped: Arc<Dropped>,
     /// For each listener.
@@ -218,21 +223,30 @@ impl Server<'_> {
         if let Some(listener) = listeners.listen {
             let address = listener.local_addr()?;
             addresses.listen = Some(address);
-            let (hosts, door) = (HostRule::Loopback(Some(address.ip())), Door::Address(Arc::clone(token)));
+            let (hosts, door) =
+                (self.hosts(Always::Loopback(Some(address.ip()))), Door::Address(Arc::clone(token)));
             self.serve(listener, http::full(sources.clone(), hosts, door))?;
         }
         if let Some(listener) = listeners.public {
             addresses.public = Some(listener.local_addr()?);
-            self.serve(listener, http::public(sources.clone()))?;
+            self.serve(listener, http::public(sources.clone(), self.hosts(Always::AnyAddress)))?;
         }
         let mut file = None;
         if let Some(socket) = listeners.socket {
             let listener = UnixListener::from_std(socket.listener)?;
-            let router = http::full(sources.clone(), HostRule::Anything, Door::Socket);
+            let router = http::full(sources.clone(), self.hosts(Always::Anything), Door::Socket);
             self.runtime.spawn(serve::serve(listener, router, self.bounds()));
             file = Some(socket.file);
         }
         Ok((addresses, file))
+    }
+
+    fn hosts(&self, always: Always) -> HostRule {
+        HostRule::new(always, self.hosts, |host| {
+            format!(
+                "add it to http.hosts in the config of the sidecar (hosts = [\"{host}\"]) and restart the sidecar"
+            )
+        })
     }
 
     fn serve(&self, listener: StdTcpListener, router: Router) -> io::Result<()> {

@@ -11,7 +11,7 @@ use shard_executor::coordinator::{self, CoordinatorError, CoordinatorOptions};
 use shard_executor::deadline::{self, Deadlines};
 use shard_executor::faults::Order;
 use shard_executor::local::ROUNDS;
-use shard_executor::telemetry::Telemetry;
+use shard_executor::telemetry::{HostPattern, Telemetry};
 
 use super::{BAD_INPUT, MOST_ROUNDS, NOT_EXECUTED, VERIFIED, WRONG_BLOCK, fail};
 
@@ -62,6 +62,9 @@ pub(crate) struct Args {
     /// Where to serve GET /metrics for Prometheus, such as 127.0.0.1:9620
     #[arg(long, env = "SHARD_EXECUTOR_METRICS", value_name = "ADDR")]
     pub(crate) metrics: Option<SocketAddr>,
+    /// Names by which GET /metrics may be asked for, beside addresses and localhost, such as shard-0.shards.svc,*.example
+    #[arg(long, env = "SHARD_EXECUTOR_METRICS_HOSTS", value_name = "NAME,NAME…", value_delimiter = ',')]
+    pub(crate) metrics_hosts: Vec<HostPattern>,
 }
 
 fn address(text: &str) -> Result<String, String> {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use shard_executor::faults::Order;
 use shard_executor::shard::{self, ShardOptions};
-use shard_executor::telemetry::Telemetry;
+use shard_executor::telemetry::{HostPattern, Telemetry};
 
 use super::{BAD_INPUT, VERIFIED, fail};
 
@@ -38,6 +38,9 @@ pub(crate) struct Args {
     /// Where to serve GET /metrics for Prometheus, such as 127.0.0.1:9621
     #[arg(long, env = "SHARD_EXECUTOR_METRICS", value_name = "ADDR")]
     pub(crate) metrics: Option<SocketAddr>,
+    /// Names by which GET /metrics may be asked for, beside addresses and localhost, such as shard-0.shards.svc,*.example
+    #[arg(long, env = "SHARD_EXECUTOR_METRICS_HOSTS", value_name = "NAME,NAME…", value_delimiter = ',')]
+    pub(crate) metrics_hosts: Vec<HostPattern>,
 }
 
 pub(crate) fn run(args: Args, telemetry: Telemetry) -> ExitCode {

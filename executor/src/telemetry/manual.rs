@@ -33,6 +33,8 @@ Written from the catalogue in `executor/src/telemetry/catalogue.rs`; a test fail
 variables name one: `OTEL_EXPORTER_OTLP_ENDPOINT` (or `…_METRICS_ENDPOINT`, `…_TRACES_ENDPOINT`, `…_LOGS_ENDPOINT`),
 `OTEL_EXPORTER_OTLP_PROTOCOL` = `http/protobuf` or `grpc`, `OTEL_METRIC_EXPORT_INTERVAL` in milliseconds; `OTEL_METRICS_EXPORTER=none`
 (`TRACES`, `LOGS`) switches one off, `OTEL_SDK_DISABLED=true` all. `OTEL_TRACES_SAMPLER` = `traceidratio` with `OTEL_TRACES_SAMPLER_ARG` = `0.01` on the coordinator traces every
-hundredth block. What a collector does not take is dropped and counted, and no block waits for it.
+hundredth block. All variables, and what is done with one that cannot be used, are in [the table](telemetry.md#variables-of-opentelemetry): none keeps
+the executor from running. What a collector does not take is dropped and counted, and no block waits for it. `--metrics` answers to
+addresses and `localhost`, and to the names of `--metrics-hosts`.
 
 ";

@@ -11,7 +11,7 @@ use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use shard_telemetry::dropped::Dropped;
-use shard_telemetry::http::host::{self, HostRule};
+use shard_telemetry::http::host::{self, Always, HostPattern, HostRule};
 use shard_telemetry::http::serve;
 use shard_telemetry::prometheus::{CONTENT_TYPE, Page};
 use tokio::runtime::{Builder, Runtime};
@@ -26,8 +26,13 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Serves `page` on `listener`.
-    pub(super) fn start(listener: TcpListener, page: Page, dropped: Arc<Dropped>) -> io::Result<Self> {
+    /// Serves `page` on `listener`, by the names of `hosts` too.
+    pub(super) fn start(
+        listener: TcpListener,
+        hosts: &[HostPattern],
+        page: Page,
+        dropped: Arc<Dropped>,
+    ) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let runtime =
             Builder::new_multi_thread().worker_threads(1).thread_name("metrics").enable_all().build()?;
@@ -35,12 +40,15 @@ impl Server {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         drop(entered);
         let (stop, stopped) = watch::channel(false);
+        let hosts = HostRule::new(Always::AnyAddress, hosts, |host| {
+            format!("give it to the executor with --metrics-hosts {host} and restart it")
+        });
         let router = Router::new()
             .route("/metrics", get(metrics))
             .fallback(nothing_here)
             .with_state(Arc::new(page))
             .layer(middleware::from_fn(serve::limit))
-            .layer(middleware::from_fn_with_state(Arc::new(HostRule::AnyAddress), host::check));
+            .layer(middleware::from_fn_with_state(Arc::new(hosts), host::check));
         let bounds = serve::Bounds { connections: serve::CONNECTIONS, stop: stopped, dropped };
         runtime.spawn(serve::serve(listener, router, bounds));
         Ok(Self { address, stop, runtime })

@@ -31,7 +31,8 @@ impl Sampler {
     /// # Errors
     /// If one of them is not understood.
     pub fn from_environment() -> Result<Self, SamplerError> {
-        Self::with(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+        let text = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().trim().to_owned());
+        Self::with(|name| text(name).filter(|value| !value.is_empty()))
     }
 
     fn with(variable: impl Fn(&str) -> Option<String>) -> Result<Self, SamplerError> {

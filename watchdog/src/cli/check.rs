@@ -10,6 +10,7 @@ use shard_watchdog::config::{Config, FindTarget, KillConfig, KillMode, On, Threa
 use shard_watchdog::descriptors::{self, Shares};
 use shard_watchdog::http::token;
 use shard_watchdog::start_limit::{self, StartLimit};
+use shard_watchdog::telemetry::otlp;
 
 const HELP: &str = "\
 Examples:
@@ -19,6 +20,7 @@ Examples:
 If systemd runs here and knows the target's unit, its StartLimit… is held against kill.budget, and a
 collision is a warning. So is a limit of open files that is too low for the threads that are to be watched:
 those registered now, or those that the rules ask for. The limit is that of the shell that runs the check.
+So is an OTEL_… variable of this command's own environment that cannot be used.
 
 Exit codes: 0 the config is good · 2 it is not, and every problem was printed as
 FILE:LINE: KEY: found VALUE: what is allowed";
@@ -42,8 +44,9 @@ pub(crate) fn run(args: &Args) -> ExitCode {
             }
             // Whoever reads this may have gone; the exit code tells the same.
             let _ = std::io::stdout().write_all(summary(&config).as_bytes());
-            for collision in collisions(&config) {
-                let _ = writeln!(std::io::stderr().lock(), "warning: {collision}");
+            let of_telemetry = otlp::warnings(config.otlp.as_ref());
+            for warning in collisions(&config).iter().chain(&of_telemetry) {
+                let _ = writeln!(std::io::stderr().lock(), "warning: {warning}");
             }
             let shares = Shares::new(&config, descriptors::reachable_limit(), 0);
             if let Some(shortage) = shares.shortage(descriptors::threads_to_watch(&config)) {
@@ -133,7 +136,12 @@ fn write_summary(text: &mut String, config: &Config) -> std::fmt::Result {
         .chain(http.socket.as_ref().map(|path| path.display().to_string()))
         .collect();
     let places = if places.is_empty() { "nowhere".to_owned() } else { places.join(", ") };
-    writeln!(text, "  http     {places}")?;
+    let names = match http.hosts.len() {
+        0 => String::new(),
+        1 => ", also by 1 name".to_owned(),
+        more => format!(", also by {more} names"),
+    };
+    writeln!(text, "  http     {places}{names}")?;
     for note in config.not_yet() {
         writeln!(text, "note: {note}")?;
     }

@@ -126,6 +126,7 @@ keep = { incidents = 50, bytes = "256MiB" }
 listen = "127.0.0.1:9611"
 public = "0.0.0.0:9612"
 socket = "/run/shard/0.watchdog.sock"
+hosts = ["shard-0.shards.svc", "*.example"]
 
 [otlp]
 endpoint = "http://127.0.0.1:4318"
@@ -141,6 +142,7 @@ interval = "10s"
         assert_eq!(config.kill.mode, KillMode::Observe);
         assert_eq!(config.judge.stopped_then, On::Kill);
         assert_eq!(config.evidence.keep_bytes, 256 << 20);
+        assert_eq!(config.http.hosts.len(), 2);
     }
 
     #[test]
@@ -229,6 +231,25 @@ within = "1s"
             small.starts_with("w.toml:5: recorder.keep.bytes: found \"1MiB\": allowed: at least 16MiB"),
             "{small}"
         );
+    }
+
+    #[test]
+    fn hosts_and_endpoints_are_told_what_they_may_be() {
+        let text = r#"
+[target]
+shard = "0"
+heartbeat = "/h"
+[http]
+hosts = ["shard-0", "*"]
+[otlp]
+endpoint = "http://host:99999"
+protocol = "http/json"
+"#;
+        insta::assert_snapshot!(check(text).unwrap_err(), @r#"
+        w.toml:6: http.hosts: found ["shard-0", "*"]: allowed: a list of hosts, each a name such as "shard-0.shards.svc", "*.example" for all names below example, or an address; without scheme, port and path
+        w.toml:8: otlp.endpoint: found "http://host:99999": allowed: an address such as "http://127.0.0.1:4318"
+        w.toml:9: otlp.protocol: found "http/json": allowed: "http/protobuf" or "grpc"
+        "#);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use shard_judge::crash_loop::DEATHS;
+use shard_telemetry::http::host::{HostPattern, NotAHost};
 use toml::de::DeValue;
 
 use super::section::{Complaints, Section, integer};
@@ -13,6 +14,7 @@ use super::{
     Config, DEFAULT_EVIDENCE_TIME, EvidenceConfig, HttpConfig, JudgeConfig, KillConfig, KillMode, KillSignal,
     On, OtlpConfig, RecorderConfig, RestartConfig, TargetConfig, shadow, watched,
 };
+use crate::telemetry::otlp::{Endpoint, Transport};
 
 /// What the kernel has room for (`sockaddr_un`), the closing zero excepted.
 const SOCKET_BYTES: usize = 107;
@@ -225,7 +227,7 @@ fn recorder(
 
 fn http(section: Option<Section<'_>>, complaints: &mut Complaints<'_>) -> HttpConfig {
     let listen = Some(SocketAddr::from(([127, 0, 0, 1], 9611)));
-    let mut http = HttpConfig { listen, public: None, socket: None, token_file: None };
+    let mut http = HttpConfig { listen, public: None, socket: None, hosts: Vec::new(), token_file: None };
     let Some(mut section) = section else { return http };
     let form = "a loopback address and port; use http.public for others";
     let listen = section.parse("listen", form, complaints, |value| match value.as_str()? {
@@ -252,6 +254,12 @@ fn http(section: Option<Section<'_>>, complaints: &mut Complaints<'_>) -> HttpCo
         }
         http.socket = Some(socket);
     }
+    let form = format!("a list of hosts, each {NotAHost}");
+    let hosts = section.parse("hosts", &form, complaints, |value| {
+        let hosts = value.as_array()?.iter().map(|host| host.get_ref().as_str()?.parse().ok());
+        hosts.collect::<Option<Vec<HostPattern>>>()
+    });
+    set(&mut http.hosts, hosts);
     http.token_file = section.path("token_file", complaints).map(|(path, _)| path);
     section.finish(complaints);
     http
@@ -259,21 +267,18 @@ fn http(section: Option<Section<'_>>, complaints: &mut Complaints<'_>) -> HttpCo
 
 fn otlp(mut section: Section<'_>, complaints: &mut Complaints<'_>) -> Option<OtlpConfig> {
     let form = "an address such as \"http://127.0.0.1:4318\"";
-    let endpoint = section.parse("endpoint", form, complaints, |value| {
-        let text = value.as_str()?;
-        (text.starts_with("http://") || text.starts_with("https://")).then(|| text.to_owned())
-    });
+    let endpoint = section.parse("endpoint", form, complaints, |value| Endpoint::parse(value.as_str()?).ok());
     if endpoint.is_none() && !section.was_there("endpoint") {
         complaints.add_at(section.start(), "otlp.endpoint", "is missing: where does the collector listen?");
     }
     let protocol = section.parse("protocol", "\"http/protobuf\" or \"grpc\"", complaints, |value| {
-        value.as_str().filter(|text| ["http/protobuf", "grpc"].contains(text)).map(str::to_owned)
+        value.as_str().and_then(Transport::parse)
     });
     let interval = section.duration("interval", complaints);
     section.finish(complaints);
     Some(OtlpConfig {
         endpoint: endpoint?.0,
-        protocol: protocol.map_or_else(|| "http/protobuf".to_owned(), |(protocol, _)| protocol),
+        protocol: protocol.map_or(Transport::Http, |(protocol, _)| protocol),
         interval: interval.map_or(Duration::from_secs(10), |(interval, _)| interval),
     })
 }

@@ -24,6 +24,7 @@ fn server() -> Server {
     let folder = tempfile::tempdir().unwrap();
     let mut config = sample::config(folder.path());
     config.http.listen = Some("127.0.0.1:0".parse().unwrap());
+    config.http.hosts = ["shard-0.shards.svc", "*.example"].map(|host| host.parse().unwrap()).to_vec();
     let dropped = Arc::new(Dropped::default());
     let (events, receiver) = tokio::sync::mpsc::channel(1);
     let surface =
@@ -48,13 +49,18 @@ fn first_line(answer: &str) -> &str {
 #[test]
 fn a_rebound_name_is_refused() {
     let server = server();
-    for host in ["evil.example", "127.0.0.1.evil.example", "10.0.0.1"] {
+    for host in ["evil.test", "127.0.0.1.evil.test", "10.0.0.1"] {
         let answer =
             say(&server, &format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"));
         assert_eq!(first_line(&answer), "HTTP/1.1 421 Misdirected Request", "{host}");
+        assert!(answer.contains("http.hosts") && answer.contains(&format!("[\"{host}\"]")), "{answer}");
     }
-    let absolute = "GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let absolute = "GET http://evil.test/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     assert_eq!(first_line(&say(&server, absolute)), "HTTP/1.1 421 Misdirected Request");
+    for given in ["shard-0.shards.svc:9611", "SHARD-0.shards.svc.", "a.b.example"] {
+        let answer = say(&server, &format!("GET / HTTP/1.1\r\nHost: {given}\r\nConnection: close\r\n\r\n"));
+        assert_eq!(first_line(&answer), "HTTP/1.1 200 OK", "{given}");
+    }
     let fine = say(&server, "GET / HTTP/1.1\r\nHost: localhost:1234\r\nConnection: close\r\n\r\n");
     assert_eq!(first_line(&fine), "HTTP/1.1 200 OK");
 }

@@ -75,6 +75,15 @@ pub struct Logs {
 const DEFAULT_FILTER: &str =
     "info,opentelemetry=warn,opentelemetry_sdk=warn,opentelemetry-otlp=off,hyper=warn";
 
+/// Whether a filter is understood, for those who would rather have the default than no log.
+///
+/// # Errors
+/// If it is not.
+pub fn check_filter(filter: &str) -> Result<(), LogError> {
+    let understood = EnvFilter::try_new(filter).map(|_| ());
+    understood.map_err(|error| LogError::Filter { filter: filter.to_owned(), reason: error.to_string() })
+}
+
 /// Starts the log of this process. `filter` as in `RUST_LOG`; `None` is info for ours, warnings of libraries. Each line also
 /// goes to `collector`, if there is one.
 ///

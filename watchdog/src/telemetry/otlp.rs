@@ -2,4 +2,4 @@
 
 pub mod spans;
 
-pub use shard_telemetry::otlp::{Otlp, OtlpConfig, OtlpError, Settings, Spans, resource};
+pub use shard_telemetry::otlp::{Endpoint, Otlp, OtlpConfig, Spans, Transport, resource, warnings};

@@ -71,6 +71,10 @@ pub const SPANS: &[Span] = &[
 /// Every event.
 pub const EVENTS: &[LogEvent] = &[
     event("started", "The sidecar has started; with its version, mode and addresses."),
+    event(
+        "telemetry_setting",
+        "A variable or a file for telemetry cannot be used, and what is done instead; told once, at the start.",
+    ),
     event("token_refused", "The file with the token for commands cannot be trusted, and why."),
     event("adopted", "A process was found, checked and is watched from now on."),
     event("refused", "A process that may not or cannot be watched, and why."),

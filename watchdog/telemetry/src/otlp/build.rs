@@ -1,11 +1,14 @@
 //! Builds one exporter for each signal, over HTTP or gRPC.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::future::Future;
 use std::time::Duration;
 
+use axum::http::{HeaderMap, HeaderValue};
 use opentelemetry_otlp::{
-    LogExporter, MetricExporter, Protocol, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
+    Compression, LogExporter, MetricExporter, Protocol, SpanExporter, WithExportConfig, WithHttpConfig,
+    WithTonicConfig,
 };
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
@@ -13,8 +16,9 @@ use opentelemetry_sdk::logs::{LogBatch, LogExporter as _};
 use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
 use reqwest::blocking::Client;
 use tokio::runtime::{Handle, Runtime};
+use tonic::metadata::MetadataMap;
 
-use super::settings::{Kind, Settings, TIMEOUT, Transport};
+use super::settings::{Kind, Route, Settings, Transport};
 use super::telling::Telling;
 use super::tls::Tls;
 use super::{OtlpError, logs};
@@ -49,7 +53,45 @@ pub(super) struct Build<'a> {
     settings: &'a Settings,
     runtime: &'a Runtime,
     /// Each client has a thread of its own, so kinds that want the same share one.
-    clients: RefCell<Vec<((Tls, Duration), Client)>>,
+    clients: RefCell<Vec<(Wants, Client)>>,
+}
+
+/// What a client is made for.
+#[derive(Debug, PartialEq, Eq)]
+struct Wants {
+    tls: Tls,
+    timeout: Duration,
+    loopback: bool,
+}
+
+/// Sends one kind by HTTP or gRPC. The builders of the exporters share no trait that could say so.
+macro_rules! exporter {
+    ($self:ident, $builder:expr, $route:expr, $kind:expr) => {{
+        let _inside = $self.runtime.enter();
+        let route: &Route = $route;
+        match route.transport {
+            Transport::Http => {
+                let builder = $builder.with_http().with_http_client($self.client($kind, route)?);
+                let builder = builder.with_protocol(Protocol::HttpBinary).with_headers(text_headers(route));
+                let builder = builder.with_endpoint(route.endpoint.url()).with_timeout(route.timeout);
+                if route.gzip {
+                    builder.with_compression(Compression::Gzip).build()?
+                } else {
+                    builder.build()?
+                }
+            }
+            Transport::Grpc => {
+                let builder = $builder.with_tonic().with_tls_config(Tls::new($kind, route)?.channel());
+                let builder = builder.with_metadata(metadata(route));
+                let builder = builder.with_endpoint(route.endpoint.url()).with_timeout(route.timeout);
+                if route.gzip {
+                    builder.with_compression(Compression::Gzip).build()?
+                } else {
+                    builder.build()?
+                }
+            }
+        }
+    }};
 }
 
 impl<'a> Build<'a> {
@@ -59,102 +101,83 @@ impl<'a> Build<'a> {
         Self { settings, runtime, clients: RefCell::default() }
     }
 
-    pub(super) fn runner(&self) -> Runner {
-        match self.settings.transport() {
+    fn runner(&self, route: &Route) -> Runner {
+        match route.transport {
             Transport::Http => Runner::Plain,
             Transport::Grpc => Runner::Tokio(self.runtime.handle().clone()),
         }
     }
 
     /// Who tells that a signal fails.
-    pub(super) fn telling(&self, signal: Signal, kind: Kind) -> Result<Telling, OtlpError> {
-        let cause = match (self.settings.transport(), self.settings.url(kind)) {
-            (Transport::Http, Some(to)) => Some((self.client(kind)?, to)),
-            _ => None,
+    fn telling(&self, signal: Signal, kind: Kind, route: &Route) -> Result<Telling, OtlpError> {
+        let client = match route.transport {
+            Transport::Http => Some(self.client(kind, route)?),
+            Transport::Grpc => None,
         };
-        Ok(Telling::new(signal, cause))
+        Ok(Telling::new(signal, route.clone(), client))
     }
 
-    pub(super) fn metrics(&self) -> Result<MetricExporter, OtlpError> {
-        let _inside = self.runtime.enter();
-        let (builder, kind) = (MetricExporter::builder(), Kind::Metrics);
-        let endpoint = self.settings.endpoint(kind);
-        Ok(match self.settings.transport() {
-            Transport::Http => {
-                let builder = builder.with_http().with_http_client(self.client(kind)?);
-                at(builder.with_protocol(Protocol::HttpBinary), endpoint).build()?
-            }
-            Transport::Grpc => {
-                at(builder.with_tonic().with_tls_config(self.tls(kind)?.channel()), endpoint).build()?
-            }
-        })
+    /// `None` if metrics are not sent.
+    pub(super) fn metrics(&self) -> Result<Option<Metrics>, OtlpError> {
+        let kind = Kind::Metrics;
+        let Some(route) = self.settings.route(kind) else { return Ok(None) };
+        let exporter = exporter!(self, MetricExporter::builder(), route, kind);
+        let telling = self.telling(Signal::OtlpMetrics, kind, route)?;
+        Ok(Some(Metrics { exporter, runner: self.runner(route), telling }))
     }
 
-    pub(super) fn logs(&self, resource: &Resource) -> Result<Logs, OtlpError> {
-        let _inside = self.runtime.enter();
-        let (builder, kind) = (LogExporter::builder(), Kind::Logs);
-        let endpoint = self.settings.endpoint(kind);
-        let mut exporter = match self.settings.transport() {
-            Transport::Http => {
-                let builder = builder.with_http().with_http_client(self.client(kind)?);
-                at(builder.with_protocol(Protocol::HttpBinary), endpoint).build()?
-            }
-            Transport::Grpc => {
-                at(builder.with_tonic().with_tls_config(self.tls(kind)?.channel()), endpoint).build()?
-            }
-        };
+    /// `None` if log records are not sent.
+    pub(super) fn logs(&self, resource: &Resource) -> Result<Option<Logs>, OtlpError> {
+        let kind = Kind::Logs;
+        let Some(route) = self.settings.route(kind) else { return Ok(None) };
+        let mut exporter: LogExporter = exporter!(self, LogExporter::builder(), route, kind);
         exporter.set_resource(resource);
-        Ok(Logs { exporter, runner: self.runner(), telling: self.telling(Signal::OtlpLogs, kind)? })
+        let telling = self.telling(Signal::OtlpLogs, kind, route)?;
+        Ok(Some(Logs { exporter, runner: self.runner(route), telling }))
     }
 
-    pub(super) fn spans(&self, resource: &Resource) -> Result<Traces, OtlpError> {
-        let _inside = self.runtime.enter();
-        let (builder, kind) = (SpanExporter::builder(), Kind::Traces);
-        let endpoint = self.settings.endpoint(kind);
-        let mut exporter = match self.settings.transport() {
-            Transport::Http => {
-                let builder = builder.with_http().with_http_client(self.client(kind)?);
-                at(builder.with_protocol(Protocol::HttpBinary), endpoint).build()?
-            }
-            Transport::Grpc => {
-                at(builder.with_tonic().with_tls_config(self.tls(kind)?.channel()), endpoint).build()?
-            }
-        };
+    /// `None` if spans are not sent.
+    pub(super) fn spans(&self, resource: &Resource) -> Result<Option<Traces>, OtlpError> {
+        let kind = Kind::Traces;
+        let Some(route) = self.settings.route(kind) else { return Ok(None) };
+        let mut exporter: SpanExporter = exporter!(self, SpanExporter::builder(), route, kind);
         exporter.set_resource(resource);
-        Ok(Traces { exporter, runner: self.runner(), telling: self.telling(Signal::OtlpTraces, kind)? })
+        let telling = self.telling(Signal::OtlpTraces, kind, route)?;
+        Ok(Some(Traces { exporter, runner: self.runner(route), telling }))
     }
 
-    fn tls(&self, kind: Kind) -> Result<Tls, OtlpError> {
-        Tls::new(kind, self.settings.url(kind).as_deref())
-    }
-
-    fn client(&self, kind: Kind) -> Result<Client, OtlpError> {
-        let wants = (self.tls(kind)?, timeout(kind));
+    fn client(&self, kind: Kind, route: &Route) -> Result<Client, OtlpError> {
+        let loopback = route.endpoint.is_loopback();
+        let wants = Wants { tls: Tls::new(kind, route)?, timeout: route.timeout, loopback };
         let mut clients = self.clients.borrow_mut();
         if let Some((_, client)) = clients.iter().find(|(has, _)| *has == wants) {
             return Ok(client.clone());
         }
-        let builder = Client::builder().timeout(wants.1).redirect(reqwest::redirect::Policy::none());
-        let client = wants.0.client(builder)?.build()?;
+        let builder = Client::builder().timeout(wants.timeout).redirect(reqwest::redirect::Policy::none());
+        // A proxy has no way to this machine's own loopback, whatever http_proxy says to all programs on it.
+        let builder = if loopback { builder.no_proxy() } else { builder };
+        let client = wants.tls.client(builder)?.build()?;
         clients.push((wants, client.clone()));
         Ok(client)
     }
 }
 
-/// Without an endpoint the exporter takes the one that a variable gives.
-fn at<B: WithExportConfig>(builder: B, endpoint: Option<String>) -> B {
-    match endpoint {
-        Some(endpoint) => builder.with_endpoint(endpoint),
-        None => builder,
-    }
+/// The exporter reads the variables too, but not as they are told here: a blank one of a kind hides that of all.
+fn text_headers(route: &Route) -> HashMap<String, String> {
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    route.headers.iter().map(|(key, value)| (key.as_str().to_owned(), text(value))).collect()
 }
 
-/// The exporter bounds its tries by this too; a client of our own has to be told.
-fn timeout(kind: Kind) -> Duration {
-    let of_kind = format!("OTEL_EXPORTER_OTLP_{}_TIMEOUT", kind.word());
-    let given = |variable: &str| std::env::var(variable).ok().and_then(|text| text.parse().ok());
-    let given = given(&of_kind).or_else(|| given("OTEL_EXPORTER_OTLP_TIMEOUT"));
-    given.map_or(TIMEOUT, Duration::from_millis)
+fn metadata(route: &Route) -> MetadataMap {
+    MetadataMap::from_headers(route.headers.iter().cloned().collect::<HeaderMap>())
+}
+
+/// Sends metrics.
+#[derive(Debug)]
+pub(super) struct Metrics {
+    pub(super) exporter: MetricExporter,
+    pub(super) runner: Runner,
+    pub(super) telling: Telling,
 }
 
 /// Sends log records.

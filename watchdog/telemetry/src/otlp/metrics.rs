@@ -12,9 +12,7 @@ use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::metrics::{PeriodicReader, Temporality};
 
-use super::OtlpError;
-use super::build::{Build, Runner};
-use super::settings::Kind;
+use super::build::{Metrics, Runner};
 use super::telling::Telling;
 use crate::dropped::{Dropped, Signal};
 
@@ -30,18 +28,10 @@ pub struct Counting {
     dropped: Arc<Dropped>,
 }
 
-pub(super) fn reader(
-    build: &Build<'_>,
-    interval: Duration,
-    dropped: &Arc<Dropped>,
-) -> Result<Reader, OtlpError> {
-    let exporter = Counting {
-        exporter: build.metrics()?,
-        runner: build.runner(),
-        telling: build.telling(Signal::OtlpMetrics, Kind::Metrics)?,
-        dropped: Arc::clone(dropped),
-    };
-    Ok(PeriodicReader::builder(exporter).with_interval(interval).build())
+pub(super) fn reader(metrics: Metrics, interval: Duration, dropped: &Arc<Dropped>) -> Reader {
+    let Metrics { exporter, runner, telling } = metrics;
+    let exporter = Counting { exporter, runner, telling, dropped: Arc::clone(dropped) };
+    PeriodicReader::builder(exporter).with_interval(interval).build()
 }
 
 impl PushMetricExporter for Counting {

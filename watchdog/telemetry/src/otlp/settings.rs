@@ -1,23 +1,32 @@
-//! What is sent, and where: the config's `[otlp]` section, then the standard variables, which go before it.
+//! What is sent, and where: the standard variables, then the config's `[otlp]` section, for each kind of telemetry.
 //!
-//! Endpoints and headers that a variable gives are left to the exporter, which reads them itself.
+//! Nothing here fails. A variable that cannot be used counts as not set and is named in a [`Warning`].
 
 use std::time::Duration;
 
-use super::OtlpError;
+use super::endpoint::{Endpoint, WithoutScheme};
+use super::pairs::{self, Header};
+use super::variables::{Variables, Warning, environment, quote};
 
 /// How often metrics are sent unless told otherwise.
 const INTERVAL: Duration = Duration::from_secs(10);
+/// The longest such interval. Longer ones are mistakes, and some overflow the arithmetic of clocks.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 /// How long one request may take unless `OTEL_EXPORTER_OTLP_TIMEOUT` says otherwise: the specification's default.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest that one request may take, also where 0 asks for no limit: a collector that is silent for longer will
+/// never answer, and a queue fills behind it.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(300);
+/// What an interval or a timeout looks like.
+const MILLISECONDS: &str = "a whole number of milliseconds from 1, such as 10000";
 
 /// What a config file may say of it.
 #[derive(Clone, Debug)]
 pub struct OtlpConfig {
     /// Where the collector listens.
-    pub endpoint: String,
-    /// `http/protobuf` or `grpc`.
-    pub protocol: String,
+    pub endpoint: Endpoint,
+    /// How messages travel.
+    pub protocol: Transport,
     /// How often metrics are sent.
     pub interval: Duration,
 }
@@ -31,6 +40,17 @@ pub enum Transport {
     Grpc,
 }
 
+impl Transport {
+    /// `http/protobuf` or `grpc`, as the config and the variables have it.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "http/protobuf" => Some(Self::Http),
+            "grpc" => Some(Self::Grpc),
+            _ => None,
+        }
+    }
+}
+
 /// The three kinds of telemetry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -40,6 +60,9 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// All of them, in the order in which they are declared.
+    pub(super) const ALL: [Self; 3] = [Self::Metrics, Self::Logs, Self::Traces];
+
     /// The word in the names of variables.
     pub(super) const fn word(self) -> &'static str {
         match self {
@@ -48,196 +71,248 @@ impl Kind {
             Self::Traces => "TRACES",
         }
     }
+
+    /// The last part of the path that it is sent to over HTTP, and what sentences call it.
+    pub(super) const fn path(self) -> &'static str {
+        match self {
+            Self::Metrics => "metrics",
+            Self::Logs => "logs",
+            Self::Traces => "traces",
+        }
+    }
+}
+
+/// How one kind of telemetry is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Route {
+    pub(super) endpoint: Endpoint,
+    pub(super) transport: Transport,
+    /// How long one request may take, with all of its tries.
+    pub(super) timeout: Duration,
+    pub(super) gzip: bool,
+    /// Marked as sensitive: never printed.
+    pub(super) headers: Vec<Header>,
 }
 
 /// What to send, where and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The config's endpoint; `None`: variables say it.
-    endpoint: Option<String>,
-    transport: Transport,
+    /// In the order of [`Kind::ALL`]; `None`: not sent.
+    routes: [Option<Route>; 3],
     interval: Duration,
-    /// Metrics, logs, traces.
-    sends: [bool; 3],
-    /// Kinds whose endpoint a variable gives.
-    by_variable: [bool; 3],
+    warnings: Vec<Warning>,
 }
 
 impl Settings {
-    /// What the config and the variables ask for; `None`: nothing is sent anywhere.
-    ///
-    /// # Errors
-    /// If a variable cannot be understood.
-    pub fn new(config: Option<&OtlpConfig>) -> Result<Option<Self>, OtlpError> {
-        Self::with(config, |name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+    /// What the config and the variables of this process ask for.
+    pub fn new(config: Option<&OtlpConfig>) -> Self {
+        Self::with(config, Variables::new(&environment))
     }
 
-    fn with(
-        config: Option<&OtlpConfig>,
-        variable: impl Fn(&str) -> Option<String>,
-    ) -> Result<Option<Self>, OtlpError> {
-        if variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
-            return Ok(None);
-        }
-        let kinds = [Kind::Metrics, Kind::Logs, Kind::Traces];
-        let general = variable("OTEL_EXPORTER_OTLP_ENDPOINT").is_some();
-        let by_variable = kinds.map(|kind| {
-            general || variable(&format!("OTEL_EXPORTER_OTLP_{}_ENDPOINT", kind.word())).is_some()
-        });
-        let sends = [0, 1, 2].map(|kind| {
-            let exporter = variable(&format!("OTEL_{}_EXPORTER", kinds[kind].word()));
-            let wanted = exporter.is_none_or(|exporter| exporter.split(',').any(|one| one.trim() == "otlp"));
-            wanted && (config.is_some() || by_variable[kind])
-        });
-        if sends == [false; 3] {
-            return Ok(None);
-        }
-        let protocol = variable("OTEL_EXPORTER_OTLP_PROTOCOL");
-        let transport = match protocol.as_deref().or_else(|| config.map(|config| config.protocol.as_str())) {
-            None | Some("http/protobuf") => Transport::Http,
-            Some("grpc") => Transport::Grpc,
-            Some(other) => {
-                return Err(OtlpError::Variable {
-                    variable: "OTEL_EXPORTER_OTLP_PROTOCOL",
-                    value: other.to_owned(),
-                    allowed: "say http/protobuf or grpc",
-                });
+    pub(super) fn with(config: Option<&OtlpConfig>, mut variables: Variables<'_>) -> Self {
+        let mut settings = Self { routes: [None, None, None], interval: INTERVAL, warnings: Vec::new() };
+        // Where nobody names a collector, no other variable matters.
+        if config.is_some() || names_collector(&mut variables) {
+            settings.interval = interval(config, &mut variables);
+            let routes = Kind::ALL.map(|kind| route(kind, config, &mut variables));
+            if routes.iter().any(Option::is_some) && !disabled(&mut variables) {
+                settings.routes = routes;
             }
-        };
-        let interval = match variable("OTEL_METRIC_EXPORT_INTERVAL") {
-            None => config.map_or(INTERVAL, |config| config.interval),
-            Some(text) => match text.parse() {
-                Ok(milliseconds @ 1..) => Duration::from_millis(milliseconds),
-                _ => {
-                    return Err(OtlpError::Variable {
-                        variable: "OTEL_METRIC_EXPORT_INTERVAL",
-                        value: text,
-                        allowed: "say a number of milliseconds, at least 1",
-                    });
-                }
-            },
-        };
-        let endpoint = config.map(|config| config.endpoint.clone());
-        Ok(Some(Self { endpoint, transport, interval, sends, by_variable }))
+        }
+        settings.warnings = variables.into_warnings();
+        settings
     }
 
-    /// How messages travel.
-    pub const fn transport(&self) -> Transport {
-        self.transport
+    /// Whether anything is sent anywhere.
+    pub fn sends_anything(&self) -> bool {
+        self.routes.iter().any(Option::is_some)
+    }
+
+    /// What is not as it should be.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
     }
 
     /// How often metrics are sent.
-    pub const fn interval(&self) -> Duration {
+    pub(super) const fn interval(&self) -> Duration {
         self.interval
     }
 
-    /// Whether metrics are sent.
-    pub const fn sends_metrics(&self) -> bool {
-        self.sends[0]
+    /// How this kind is sent; `None` if it is not.
+    pub(super) const fn route(&self, kind: Kind) -> Option<&Route> {
+        self.routes[kind as usize].as_ref()
     }
+}
 
-    /// Whether log lines are sent.
-    pub const fn sends_logs(&self) -> bool {
-        self.sends[1]
+fn names_collector(variables: &mut Variables<'_>) -> bool {
+    let of_kinds = Kind::ALL.iter().any(|kind| variables.text(&of_kind(*kind, "ENDPOINT")).is_some());
+    of_kinds || variables.text(&general("ENDPOINT")).is_some()
+}
+
+fn disabled(variables: &mut Variables<'_>) -> bool {
+    const NAME: &str = "OTEL_SDK_DISABLED";
+    let disabled = variables.read(NAME, "true or false", boolean).unwrap_or(false);
+    if disabled {
+        variables.warn(NAME, "is true: nothing is sent to a collector");
     }
+    disabled
+}
 
-    /// Whether spans are sent.
-    pub const fn sends_traces(&self) -> bool {
-        self.sends[2]
+fn boolean(text: &str) -> Option<bool> {
+    text.to_ascii_lowercase().parse().ok()
+}
+
+fn interval(config: Option<&OtlpConfig>, variables: &mut Variables<'_>) -> Duration {
+    let given = variables.read("OTEL_METRIC_EXPORT_INTERVAL", MILLISECONDS, |text| match text.parse() {
+        Ok(milliseconds @ 1..) => Some(Duration::from_millis(milliseconds)),
+        _ => None,
+    });
+    given.or_else(|| config.map(|config| config.interval)).unwrap_or(INTERVAL).min(LONGEST_INTERVAL)
+}
+
+fn route(kind: Kind, config: Option<&OtlpConfig>, variables: &mut Variables<'_>) -> Option<Route> {
+    if !wanted(kind, variables) {
+        return None;
     }
-
-    /// Where this kind goes, whoever says it; `None` if nobody does.
-    pub(super) fn url(&self, kind: Kind) -> Option<String> {
-        if let Some(endpoint) = self.endpoint(kind) {
-            return Some(endpoint);
-        }
-        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let of_kind = variable(&format!("OTEL_EXPORTER_OTLP_{}_ENDPOINT", kind.word()));
-        of_kind.or_else(|| {
-            let base = variable("OTEL_EXPORTER_OTLP_ENDPOINT")?;
-            Some(self.below(&base, kind))
+    let transport = transport(kind, config, variables);
+    let (name, endpoint) = endpoint(kind, transport, config, variables)?;
+    if endpoint.had_credentials() {
+        let what = "has a user or a password in it, which are not sent. Give them as a header: \
+            OTEL_EXPORTER_OTLP_HEADERS=authorization=Basic%20…";
+        variables.warn(&name, what);
+    }
+    if transport == Transport::Grpc && endpoint.has_path() {
+        variables.warn(&name, "has a path or a query, for which gRPC has no use: it is left out");
+    }
+    let headers = match of_kind(kind, "HEADERS") {
+        name if variables.text(&name).is_some() => pairs::headers(variables, &name),
+        _ => pairs::headers(variables, &general("HEADERS")),
+    };
+    let timeout = first(kind, "TIMEOUT", |name| timeout(variables, name)).unwrap_or(TIMEOUT);
+    let gzip = first(kind, "COMPRESSION", |name| {
+        variables.read(name, "gzip or none", |text| match text.to_ascii_lowercase().as_str() {
+            "gzip" => Some(true),
+            "none" => Some(false),
+            _ => None,
         })
+    });
+    if kind == Kind::Metrics {
+        // The exporter reads it, and ignores in silence what it does not know.
+        let preference = of_kind(kind, "TEMPORALITY_PREFERENCE");
+        variables.read(&preference, "cumulative, delta or lowmemory", |text| {
+            let text = text.to_ascii_lowercase();
+            ["cumulative", "delta", "lowmemory"].contains(&text.as_str()).then_some(())
+        });
     }
+    Some(Route { endpoint, transport, timeout, gzip: gzip.unwrap_or(false), headers })
+}
 
-    fn below(&self, base: &str, kind: Kind) -> String {
-        let base = base.trim_end_matches('/');
-        match (self.transport, kind) {
-            (Transport::Grpc, _) => base.to_owned(),
-            (Transport::Http, Kind::Metrics) => format!("{base}/v1/metrics"),
-            (Transport::Http, Kind::Logs) => format!("{base}/v1/logs"),
-            (Transport::Http, Kind::Traces) => format!("{base}/v1/traces"),
+/// Whether `OTEL_METRICS_EXPORTER` and its kin leave this kind to OTLP, which is so unless they name another.
+fn wanted(kind: Kind, variables: &mut Variables<'_>) -> bool {
+    let name = format!("OTEL_{}_EXPORTER", kind.word());
+    let Some(text) = variables.text(&name) else { return true };
+    let (mut otlp, mut others) = (false, Vec::new());
+    for one in text.split(',').map(str::trim).filter(|one| !one.is_empty()) {
+        match one {
+            "otlp" => otlp = true,
+            // `/metrics` is there for Prometheus in any case.
+            "none" | "prometheus" => {}
+            other => others.push(quote(other)),
         }
     }
-
-    /// The endpoint to give to an exporter; `None`: a variable goes before the config, and the exporter reads it.
-    pub(super) fn endpoint(&self, kind: Kind) -> Option<String> {
-        if self.by_variable[kind as usize] {
-            return None;
-        }
-        Some(self.below(self.endpoint.as_deref()?, kind))
+    if !others.is_empty() {
+        let then = if otlp { "OTLP alone is used" } else { "nothing of this kind is sent" };
+        variables.warn(&name, format!("names {}: known are otlp and none. So {then}", others.join(", ")));
     }
+    otlp
+}
+
+fn transport(kind: Kind, config: Option<&OtlpConfig>, variables: &mut Variables<'_>) -> Transport {
+    let given = first(kind, "PROTOCOL", |name| {
+        let text = variables.text(name)?.to_ascii_lowercase();
+        if text == "http/json" {
+            // The same port takes both.
+            variables.warn(name, "is http/json, which is not spoken here: http/protobuf is used");
+            return Some(Transport::Http);
+        }
+        variables.read(name, "http/protobuf or grpc", |_| Transport::parse(&text))
+    });
+    given.or_else(|| config.map(|config| config.protocol)).unwrap_or(Transport::Http)
+}
+
+/// Where this kind goes, and who says so.
+fn endpoint(
+    kind: Kind,
+    transport: Transport,
+    config: Option<&OtlpConfig>,
+    variables: &mut Variables<'_>,
+) -> Option<(String, Endpoint)> {
+    let name = of_kind(kind, "ENDPOINT");
+    if let Some(endpoint) = endpoint_of(kind, &name, transport, variables) {
+        // Used as it stands: the specification adds a path to a base alone.
+        return Some((name, endpoint));
+    }
+    let name = general("ENDPOINT");
+    if let Some(base) = endpoint_of(kind, &name, transport, variables) {
+        return Some((name, base.below(kind, transport)));
+    }
+    let base = &config?.endpoint;
+    Some(("otlp.endpoint".to_owned(), base.below(kind, transport)))
+}
+
+fn endpoint_of(
+    kind: Kind,
+    name: &str,
+    transport: Transport,
+    variables: &mut Variables<'_>,
+) -> Option<Endpoint> {
+    let text = variables.text(name)?;
+    let insecure = first(kind, "INSECURE", |name| variables.read(name, "true or false", boolean));
+    let missing = if insecure == Some(true) { WithoutScheme::Http } else { WithoutScheme::Guess };
+    match Endpoint::parse_or_complete(&text, missing) {
+        Ok(endpoint) => {
+            // For gRPC the specification knows addresses without one, and their meaning.
+            if endpoint.had_no_scheme() && transport == Transport::Http {
+                let what = format!("has no scheme: {endpoint} is used. Write http:// or https:// before it");
+                variables.warn(name, what);
+            }
+            Some(endpoint)
+        }
+        Err(error) => {
+            let what = format!(
+                "{error}: allowed is an address such as http://127.0.0.1:4318. The variable is ignored"
+            );
+            variables.warn(name, what);
+            None
+        }
+    }
+}
+
+fn timeout(variables: &mut Variables<'_>, name: &str) -> Option<Duration> {
+    let given = variables.read(name, MILLISECONDS, |text| text.parse().ok().map(Duration::from_millis))?;
+    if given.is_zero() || given > LONGEST_TIMEOUT {
+        variables
+            .warn(name, format!("asks for more than is allowed: {} s is used", LONGEST_TIMEOUT.as_secs()));
+        return Some(LONGEST_TIMEOUT);
+    }
+    Some(given)
+}
+
+/// What the variable of the kind gives, else that of all three.
+fn first<T>(kind: Kind, what: &str, mut read: impl FnMut(&str) -> Option<T>) -> Option<T> {
+    read(&of_kind(kind, what)).or_else(|| read(&general(what)))
+}
+
+/// The variable of one kind.
+pub(super) fn of_kind(kind: Kind, what: &str) -> String {
+    format!("OTEL_EXPORTER_OTLP_{}_{what}", kind.word())
+}
+
+/// The variable of all kinds.
+pub(super) fn general(what: &str) -> String {
+    format!("OTEL_EXPORTER_OTLP_{what}")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn settings(config: Option<&OtlpConfig>, variables: &[(&str, &str)]) -> Option<Settings> {
-        let find = |name: &str| {
-            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
-        };
-        Settings::with(config, find).expect("understood")
-    }
-
-    fn config() -> OtlpConfig {
-        OtlpConfig {
-            endpoint: "http://127.0.0.1:4318/".to_owned(),
-            protocol: "http/protobuf".to_owned(),
-            interval: Duration::from_secs(3),
-        }
-    }
-
-    #[test]
-    fn nothing_is_sent_unless_somebody_says_where() {
-        assert_eq!(settings(None, &[]), None);
-        let disabled = [("OTEL_SDK_DISABLED", "TRUE")];
-        assert_eq!(settings(Some(&config()), &disabled), None);
-    }
-
-    #[test]
-    fn the_config_gives_one_base_for_all_three() {
-        let settings = settings(Some(&config()), &[]).expect("sends");
-        assert_eq!(settings.endpoint(Kind::Logs).as_deref(), Some("http://127.0.0.1:4318/v1/logs"));
-        assert_eq!(settings.interval(), Duration::from_secs(3));
-    }
-
-    #[test]
-    fn a_variable_goes_before_the_config() {
-        let variables = [
-            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://elsewhere/v1/traces"),
-            ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
-            ("OTEL_METRIC_EXPORT_INTERVAL", "250"),
-            ("OTEL_LOGS_EXPORTER", "none"),
-        ];
-        let settings = settings(Some(&config()), &variables).expect("sends");
-        assert_eq!(settings.endpoint(Kind::Traces), None, "left to the exporter");
-        assert_eq!(settings.endpoint(Kind::Metrics).as_deref(), Some("http://127.0.0.1:4318"));
-        assert_eq!(settings.transport(), Transport::Grpc);
-        assert_eq!(settings.interval(), Duration::from_millis(250));
-        assert!(!settings.sends_logs() && settings.sends_metrics() && settings.sends_traces());
-    }
-
-    #[test]
-    fn a_variable_alone_is_enough_for_its_kind_and_no_other() {
-        let variables = [("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://elsewhere/v1/metrics")];
-        let settings = settings(None, &variables).expect("sends");
-        assert!(settings.sends_metrics() && !settings.sends_logs() && !settings.sends_traces());
-    }
-
-    #[test]
-    fn a_variable_that_is_not_understood_is_told() {
-        let find = |name: &str| (name == "OTEL_EXPORTER_OTLP_PROTOCOL").then(|| "http/json".to_owned());
-        let error = Settings::with(Some(&config()), find).expect_err("not ours").to_string();
-        assert!(error.contains("OTEL_EXPORTER_OTLP_PROTOCOL") && error.contains("grpc"), "{error}");
-    }
-}
+#[path = "settings/tests.rs"]
+mod tests;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use opentelemetry_sdk::error::OTelSdkResult;
 use reqwest::blocking::Client;
 
+use super::settings::Route;
 use crate::dropped::Signal;
 
 /// What the exporter says of every request that got no answer, whatever was the cause.
@@ -14,18 +15,24 @@ const NO_ANSWER: &str = "network error";
 /// How long it may take to learn the cause: a refusal comes at once, and a collector that is silent gives none.
 const CAUSE_WITHIN: Duration = Duration::from_secs(1);
 
+/// The variables that name proxies.
+const PROXIES: [&str; 6] =
+    ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+
 /// Remembers whether one signal fails.
 #[derive(Debug)]
 pub(super) struct Telling {
     signal: Signal,
-    /// Whom to ask for the cause of a failure that the exporter keeps to itself.
-    cause: Option<(Client, String)>,
+    /// Where it goes.
+    route: Route,
+    /// Who asks for the cause of a failure that the exporter keeps to itself.
+    client: Option<Client>,
     failing: AtomicBool,
 }
 
 impl Telling {
-    pub(super) const fn new(signal: Signal, cause: Option<(Client, String)>) -> Self {
-        Self { signal, cause, failing: AtomicBool::new(false) }
+    pub(super) const fn new(signal: Signal, route: Route, client: Option<Client>) -> Self {
+        Self { signal, route, client, failing: AtomicBool::new(false) }
     }
 
     /// Takes note of how a request ended.
@@ -35,11 +42,13 @@ impl Telling {
         match sent {
             Err(error) if !failed => {
                 let error = self.explained(&error.to_string());
+                let endpoint = &self.route.endpoint;
                 tracing::warn!(
                     event = "otlp_failing",
                     signal,
                     error,
-                    "the collector does not take {signal}: {error}"
+                    endpoint = %endpoint,
+                    "the collector at {endpoint} does not take {signal}: {error}"
                 );
             }
             Ok(()) if failed => {
@@ -51,12 +60,26 @@ impl Telling {
 
     /// The error with its cause: a port where nobody listens and a certificate that nobody trusts ask for different people.
     fn explained(&self, error: &str) -> String {
-        let cause = self.cause.as_ref().filter(|_| error.contains(NO_ANSWER));
-        let asked = cause.map(|(client, to)| client.head(to).timeout(CAUSE_WITHIN).send());
+        let client = self.client.as_ref().filter(|_| error.contains(NO_ANSWER));
+        let asked = client.map(|client| client.head(self.route.endpoint.url()).timeout(CAUSE_WITHIN).send());
         match asked {
-            Some(Err(cause)) => format!("{error}: {}", chain(&cause)),
+            // The address may hold a secret in its query.
+            Some(Err(cause)) => format!("{error}: {}{}", chain(&cause.without_url()), self.proxy()),
             Some(Ok(_)) | None => error.to_owned(),
         }
+    }
+
+    /// A proxy is the first to look at where one may stand between: its address is not in the error.
+    fn proxy(&self) -> String {
+        if self.route.endpoint.is_loopback() {
+            return String::new();
+        }
+        let set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let names: Vec<_> = PROXIES.iter().copied().filter(set).collect();
+        if names.is_empty() {
+            return String::new();
+        }
+        format!(" (a proxy may stand between: {} is set)", names.join(", "))
     }
 }
 

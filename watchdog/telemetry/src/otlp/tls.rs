@@ -5,7 +5,7 @@ use reqwest::blocking::ClientBuilder;
 use tonic::transport::ClientTlsConfig;
 
 use super::OtlpError;
-use super::settings::Kind;
+use super::settings::{Kind, Route, general, of_kind};
 
 /// What the files hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,15 +19,23 @@ pub(super) struct Tls {
 }
 
 impl Tls {
-    /// For the endpoint `to` of a kind. Without `https://` nothing is read.
-    pub(super) fn new(kind: Kind, to: Option<&str>) -> Result<Self, OtlpError> {
-        let wanted = to.is_some_and(|to| to.get(..8).is_some_and(|s| s.eq_ignore_ascii_case("https://")));
+    /// For a kind and how it is sent. Without `https://` nothing is read.
+    pub(super) fn new(kind: Kind, route: &Route) -> Result<Self, OtlpError> {
+        let wanted = route.endpoint.is_https();
         if !wanted {
             return Ok(Self { wanted, trusted: None, identity: None });
         }
-        let certificate = file(kind, "CLIENT_CERTIFICATE")?;
-        let key = file(kind, "CLIENT_KEY")?;
-        Ok(Self { wanted, trusted: file(kind, "CERTIFICATE")?, identity: certificate.zip(key) })
+        let identity = match (file(kind, "CLIENT_CERTIFICATE")?, file(kind, "CLIENT_KEY")?) {
+            (None, None) => None,
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (Some(_), None) => {
+                return Err(OtlpError::Half { given: "CLIENT_CERTIFICATE", missing: "CLIENT_KEY" });
+            }
+            (None, Some(_)) => {
+                return Err(OtlpError::Half { given: "CLIENT_KEY", missing: "CLIENT_CERTIFICATE" });
+            }
+        };
+        Ok(Self { wanted, trusted: file(kind, "CERTIFICATE")?, identity })
     }
 
     /// For HTTP. A client that never speaks TLS is not to read what this machine trusts: that takes a MiB and a while, and a
@@ -64,8 +72,7 @@ impl Tls {
 
 /// What is in the file that a variable names; the variable of the kind goes before that of all three.
 fn file(kind: Kind, what: &str) -> Result<Option<Vec<u8>>, OtlpError> {
-    let of_kind = format!("OTEL_EXPORTER_OTLP_{}_{what}", kind.word());
-    for variable in [of_kind, format!("OTEL_EXPORTER_OTLP_{what}")] {
+    for variable in [of_kind(kind, what), general(what)] {
         let Some(path) = std::env::var_os(&variable).filter(|path| !path.is_empty()) else { continue };
         return match std::fs::read(&path) {
             Ok(bytes) => Ok(Some(bytes)),

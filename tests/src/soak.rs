@@ -177,6 +177,7 @@ impl Soak {
             seed: random.draw(),
             kind: random.one(&Kind::NAMES).1,
             skew: *random.one(&[0.0, 1.0, 2.0]),
+            ..Chain::default()
         };
         self.coordinators += 1;
         let folder = self.cluster.folder().join(format!("chain-{}", self.coordinators));

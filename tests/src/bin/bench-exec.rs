@@ -67,7 +67,7 @@ fn main() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut out = Map::new();
     let swaps = execution::generated(
-        Plan { transactions: 200, conflict: 0.0, seed: 1, kind: Kind::Swaps, skew: 0.0 },
+        Plan { transactions: 200, conflict: 0.0, seed: 1, kind: Kind::Swaps, skew: 0.0, ..Plan::default() },
         10,
     );
     if let Some(segment) = &args.beats {

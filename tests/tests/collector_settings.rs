@@ -83,6 +83,30 @@ fn row_63_a_shard_goes_on_with_one_warning() {
     }
 }
 
+/// A filter of the log is telemetry too, and stands in the environment of whole machines.
+#[test]
+fn row_63_a_filter_of_the_log_that_cannot_be_used_is_told_and_the_default_is_in_force() {
+    let folder = tempfile::tempdir().unwrap();
+    let odd = "shard=loud";
+    let sidecar = Sidecar::configure(folder.path(), "0", "any", &Settings::default());
+    let mut command = Command::new(binary("shard-watchdog"));
+    command.args(["run", "--config"]).arg(&sidecar.config).env("SHARD_WATCHDOG_LOG", odd);
+    let sidecar = Process::start("sidecar", command);
+    sidecar.line("the warning", 0, |line| {
+        (line.contains("telemetry_setting") && line.contains("SHARD_WATCHDOG_LOG")).then_some(())
+    });
+    sidecar.line("its start, which the default shows", 0, |line| line.contains("\"started\"").then_some(()));
+
+    let mut command = Command::new(binary("shard-executor"));
+    command.args(["shard", "--id", "0", "--listen", "127.0.0.1:0", "--heartbeat"]);
+    command.arg(folder.path().join("heartbeat")).env("RUST_LOG", odd);
+    let mut shard = Process::start("shard", command);
+    shard.line("the warning", 0, |line| {
+        (line.contains("RUST_LOG") && line.contains(odd) && line.contains("ignored")).then_some(())
+    });
+    assert!(shard.is_running());
+}
+
 #[test]
 fn check_tells_what_cannot_be_used_and_calls_the_config_good() {
     let folder = tempfile::tempdir().unwrap();

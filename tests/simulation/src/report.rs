@@ -120,7 +120,11 @@ mod tests {
     use super::*;
 
     fn breach(number: u64) -> Breach {
-        Breach { number, seed: number, violation: Violation { at: 0, rule: "a rule", what: "what".to_owned() } }
+        Breach {
+            number,
+            seed: number,
+            violation: Violation { at: 0, rule: "a rule", what: "what".to_owned() },
+        }
     }
 
     #[test]

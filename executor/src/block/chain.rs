@@ -108,7 +108,17 @@ fn in_force(
     let mut since = BTreeMap::new();
     for (name, at) in activations {
         let fork: Fork = name.parse().map_err(|reason| format!("`activations`: {reason}"))?;
-        // Two names of the same rules may both be there, as in many a genesis, if they agree.
+        // Two names of the same rules may both be there, as in many a genesis, if they agree; and a later one that changes
+        // nothing.
+        let known = activations.iter().filter(|(other, _)| !Fork::is_glacier(other));
+        if Fork::is_glacier(name) && known.into_iter().any(|(other, _)| other.parse() == Ok(fork)) {
+            continue;
+        }
+        if Fork::is_glacier(name) {
+            let first = since.entry(fork).or_insert(at.to::<u64>());
+            *first = (*first).min(at.to());
+            continue;
+        }
         if since.insert(fork, at.to::<u64>()).is_some_and(|other| other != at.to::<u64>()) {
             return Err(format!("`activations` says twice since when {fork} is in force, and not the same"));
         }

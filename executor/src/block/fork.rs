@@ -58,19 +58,19 @@ const FORKS: [(Fork, &str, EthereumHardfork); 20] = [
 ];
 
 /// Other names in use for the same rules.
-const ALIASES: [(&str, Fork); 10] = [
+const ALIASES: [(&str, Fork); 7] = [
     ("paris", Fork::Merge),
     ("tangerine_whistle", Fork::Tangerine),
     ("constantinoplefix", Fork::Petersburg),
     ("eip150", Fork::Tangerine),
     ("eip155", Fork::SpuriousDragon),
     ("eip158", Fork::SpuriousDragon),
-    // These only put off when mining becomes hard.
-    ("muir_glacier", Fork::Istanbul),
-    ("arrow_glacier", Fork::London),
-    ("gray_glacier", Fork::London),
     ("spurious", Fork::SpuriousDragon),
 ];
+
+/// Forks that only put off when mining becomes hard, with that whose rules they keep.
+const GLACIERS: [(&str, Fork); 3] =
+    [("muir_glacier", Fork::Istanbul), ("arrow_glacier", Fork::London), ("gray_glacier", Fork::London)];
 
 impl Fork {
     /// The fork that a block of this number and time runs under on a public chain: mainnet, Sepolia, Holesky or Hoodi.
@@ -93,6 +93,11 @@ impl Fork {
             }
         }
         in_force
+    }
+
+    /// Whether `name` is of a fork that changes no rule: it comes after the one whose rules it keeps.
+    pub(super) fn is_glacier(name: &str) -> bool {
+        GLACIERS.iter().any(|(glacier, _)| plain(glacier) == plain(name))
     }
 
     /// All of them, the latest first.
@@ -153,6 +158,11 @@ impl Fork {
     }
 }
 
+/// A name without what may stand between its words.
+fn plain(name: &str) -> String {
+    name.chars().filter(|c| c.is_alphanumeric()).collect::<String>().to_ascii_lowercase()
+}
+
 impl fmt::Display for Fork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(FORKS.iter().find(|(fork, _, _)| fork == self).map_or("unknown", |(_, name, _)| name))
@@ -164,13 +174,12 @@ impl FromStr for Fork {
 
     /// Accepts any case, and blanks, hyphens or nothing where the canonical name has an underscore.
     fn from_str(text: &str) -> Result<Self, String> {
-        let plain =
-            |s: &str| s.chars().filter(|c| c.is_alphanumeric()).collect::<String>().to_ascii_lowercase();
         let wanted = plain(text);
         FORKS
             .iter()
             .map(|(fork, name, _)| (*name, *fork))
             .chain(ALIASES)
+            .chain(GLACIERS)
             .find(|(name, _)| plain(name) == wanted)
             .map(|(_, fork)| fork)
             .ok_or_else(|| format!("fork `{text}` is not one of {}", Self::names()))
@@ -238,6 +247,6 @@ mod tests {
             assert!(last < Some(fork), "in order");
             last = Some(fork);
         }
-        assert!(ALIASES.iter().all(|(name, fork)| name.parse() == Ok(*fork)));
+        assert!(ALIASES.iter().chain(&GLACIERS).all(|(name, fork)| name.parse() == Ok(*fork)));
     }
 }

@@ -218,6 +218,14 @@ fn activations_say_since_when_a_fork_is_in_force() {
     assert_eq!(fork(5, 5, json!({ "activations": { "homestead": 6 } })), Fork::Frontier);
     // Two names of the same rules, as in many a genesis.
     assert_eq!(fork(5, 5, json!({ "activations": { "eip155": 5, "eip158": 5 } })), Fork::SpuriousDragon);
+    // Those that only put off the hard times come after the fork whose rules they keep.
+    let glaciers = json!({ "activations": { "muirGlacier": 3, "istanbul": 2, "london": 5, "arrowGlacier": 7, "grayGlacier": 9 } });
+    for (number, wanted) in
+        [(1, Fork::Frontier), (2, Fork::Istanbul), (4, Fork::Istanbul), (5, Fork::London), (9, Fork::London)]
+    {
+        assert_eq!(fork(number, 5, glaciers.clone()), wanted, "block {number}");
+    }
+    assert_eq!(fork(7, 5, json!({ "activations": { "grayGlacier": 9, "arrowGlacier": 7 } })), Fork::London);
 }
 
 #[test]

@@ -138,3 +138,6 @@ fn authorization(signed: &AuthorizationJson) -> usize {
 fn withdrawal(paid: &WithdrawalJson) -> usize {
     list(number(paid.index) + number(paid.validator_index) + ADDRESS + paid.amount.length())
 }
+
+#[cfg(test)]
+mod tests;

@@ -174,7 +174,10 @@ fn state_before(pre: PreJson, transactions: &[&TransactionJson]) -> Result<PreSt
         PreJson::Accounts(accounts) => accounts.0,
         PreJson::Traces(traces) => {
             of_these(&traces, transactions)?;
-            prestate::merge(traces).accounts
+            let mut merged = prestate::merge(traces);
+            let touched = |tx: &&TransactionJson| tx.to.unwrap_or_else(|| tx.from.create(tx.nonce.to()));
+            merged.leave_out_new(transactions.iter().map(touched));
+            merged.accounts
         }
     };
     if let Some((reason, hint)) = accounts.iter().find_map(|(address, account)| account.fault(*address)) {

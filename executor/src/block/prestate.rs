@@ -147,6 +147,18 @@ pub(crate) struct Merged {
     pub(crate) first_shown: BTreeMap<Address, usize>,
 }
 
+impl Merged {
+    /// Leaves out what did not exist before the block: `touched` has, by transaction, an account that it pays or creates. If the
+    /// trace of that transaction does not show it, it was empty there, and whatever shows it later shows what has become of it.
+    pub(crate) fn leave_out_new(&mut self, touched: impl IntoIterator<Item = Address>) {
+        for (index, address) in touched.into_iter().enumerate() {
+            if self.first_shown.get(&address).is_some_and(|first| *first > index) {
+                self.accounts.remove(&address);
+            }
+        }
+    }
+}
+
 /// Merges `traces`, which are in the block's order. Balance, nonce and code come together from the first trace that shows the
 /// account, because a field left out there is zero and not unknown; slots come one by one.
 pub(crate) fn merge(traces: impl IntoIterator<Item = Trace>) -> Merged {
@@ -199,6 +211,20 @@ mod tests {
         let slots = [(1, 0x10), (2, 0x20)].map(|(slot, value)| (U256::from(slot), U256::from(value)));
         assert_eq!(account.storage, BTreeMap::from(slots));
         assert_eq!(merged.first_shown, BTreeMap::from([(one, 0), (two, 1)]));
+    }
+
+    #[test]
+    fn an_account_that_a_transaction_makes_is_not_there_before_the_block() {
+        let (made, old, paid) = (address(1), address(2), address(3));
+        let shown = json!({ "balance": "0x9", "code": "0x00" });
+        let mut merged = merged(json!([
+            { "result": { old.to_string(): shown } },
+            { "result": { paid.to_string(): shown } },
+            { "result": { made.to_string(): shown, old.to_string(): shown } },
+        ]));
+        // The first transaction makes one that the third trace shows; the second pays one that its own trace shows.
+        merged.leave_out_new([made, paid, old]);
+        assert_eq!(merged.accounts.keys().copied().collect::<Vec<_>>(), [old, paid]);
     }
 
     #[test]

@@ -69,10 +69,21 @@ impl Crowd {
     /// Has every thread move once, and waits until all have.
     #[track_caller]
     pub fn all(&mut self, what: Move) {
+        self.tell(what);
+        self.answered();
+    }
+
+    /// Has the thread of this number end without a word. Whoever watches may be faster than any answer.
+    #[track_caller]
+    pub fn lose(&mut self, number: u16) {
+        self.tell(Move::Lose(number));
+    }
+
+    #[track_caller]
+    fn tell(&mut self, what: Move) {
         let orders = self.orders.as_mut().expect("it takes orders until it is dropped");
         let [low, high] = what.number().to_le_bytes();
         orders.write_all(&[what.code(), low, high]).expect("the target takes orders");
-        self.answered();
     }
 
     /// Waits for its end, which somebody else brings about.

@@ -378,10 +378,15 @@ impl Target {
             if opened == OPENED_AT_ONCE {
                 break;
             }
-            opened += 1;
-            let again = known.is_some_and(|known| known.key() == (slot.slot, slot.generation));
-            let name = segment::thread_name(reader, slot);
-            let rank = rank_of(ranks, &name);
+            let again = known.filter(|known| known.key() == (slot.slot, slot.generation));
+            let (again, (name, rank)) = match again {
+                Some(known) => (true, (known.name(), known.rank())),
+                None => {
+                    let name = segment::thread_name(reader, slot);
+                    let rank = rank_of(ranks, &name);
+                    (false, (name, rank))
+                }
+            };
             if let Some(place) = self.threads.get_mut(place).filter(|_| !again) {
                 // Another thread had the slot: what it held is free now.
                 if let Some(fd) = place.as_ref().and_then(WatchedThread::event_fd) {
@@ -393,6 +398,7 @@ impl Target {
             if again && !room {
                 continue;
             }
+            opened += 1;
             let thread = WatchedThread::open(slot, (name, rank), &self.adopted, events, &self.allowance);
             let told = thread.event_fd().is_none_or(|fd| wakeup.watch_thread(fd, slot.slot as usize).is_ok());
             // Without the event its end is still seen by polling.

@@ -65,7 +65,7 @@ impl Allowance {
     }
 
     #[cfg(test)]
-    pub fn held(&self) -> usize {
+    pub(super) fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
     }
 }

@@ -31,6 +31,7 @@ pub mod hogs;
 pub mod hostile;
 pub mod hour;
 pub mod incident;
+pub mod kernel;
 pub mod lacking;
 pub mod long_run;
 pub mod machine;

@@ -5,6 +5,7 @@
 mod act;
 pub mod nursery;
 mod stage;
+mod waits;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};

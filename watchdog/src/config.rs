@@ -132,6 +132,8 @@ pub struct JudgeConfig {
     pub starved: Duration,
     /// Throttled, default 10 min.
     pub throttled: Duration,
+    /// Made to wait by `memory.high`, default 10 min.
+    pub memory_throttled: Duration,
     /// Traced, default 1 h.
     pub traced: Duration,
     /// Frozen, default 10 min: a freezer, as a rule, thaws within a backup or a migration.
@@ -154,6 +156,7 @@ impl Default for JudgeConfig {
             exit_within: Duration::from_secs(30),
             starved: Duration::from_secs(600),
             throttled: Duration::from_secs(600),
+            memory_throttled: Duration::from_secs(600),
             traced: Duration::from_secs(3600),
             frozen: Duration::from_secs(600),
             core_dumping: Duration::from_secs(600),

@@ -8,6 +8,7 @@ use shard_judge::crash_loop::CrashLoops;
 pub use shard_judge::target::FaultyThread;
 
 use crate::clock::Monotonic;
+use crate::probe::tracer::Tracer;
 use crate::recorder::Excerpt;
 use crate::snapshot::{Pause, Snapshot, TargetIdentity};
 use crate::verdict::{ExcuseKind, Reason, Verdict, Withheld};
@@ -206,6 +207,8 @@ pub struct Opening {
     pub observations: Vec<String>,
     /// What the process said in its segment before, if anything: a panic's reason, place and work.
     pub last_words: Option<String>,
+    /// Who traced the thread at fault when the verdict fell.
+    pub tracer: Option<Tracer>,
 }
 
 /// What happened next in an incident.

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::{BootId, Monotonic, WallAnchor};
 use crate::event::{FaultyThread, Opening, Step};
+use crate::probe::tracer::Tracer;
 use crate::snapshot::TargetIdentity;
 use crate::telemetry::otlp::spans;
 use crate::verdict::Reason;
@@ -103,6 +104,9 @@ pub struct Incident {
     /// What the process said in its segment before, if anything.
     #[serde(default)]
     pub last_words: Option<String>,
+    /// Who traced the thread at fault (else the main thread) when the verdict fell, if anybody did.
+    #[serde(default)]
+    pub tracer: Option<Tracer>,
     /// Every step, in the order of its time.
     pub timeline: Vec<Entry>,
     /// How long each part took, where both of its ends are known.
@@ -140,6 +144,7 @@ impl Incident {
             boot: anchor.boot(),
             observations: opening.observations.clone(),
             last_words: opening.last_words.clone(),
+            tracer: opening.tracer.clone(),
             timeline: Vec::new(),
             durations: Durations::default(),
             trace: Some(spans::new_trace()),

@@ -11,6 +11,8 @@ pub mod segment;
 pub mod survivors;
 pub mod task;
 pub mod thread;
+pub mod tracer;
+pub mod wait_channel;
 pub mod wakeup;
 pub mod worker;
 
@@ -37,6 +39,7 @@ use segment::{Consumers, SegmentProbe};
 use survivors::Fate;
 use task::{TaskDir, TaskStat};
 use thread::{Rank, WatchedThread};
+use tracer::Tracer;
 use wakeup::{Lacking, Wakeup, Woken};
 
 /// A process that was found and checked, ready to be watched. Made outside the watch loop, because the checks read
@@ -257,6 +260,16 @@ impl Probe {
         let described = reader.describe(slot as usize).ok()??;
         (described.generation == generation && described.trace != TraceContext::default())
             .then_some(described.trace)
+    }
+
+    /// Who traces the thread of that slot, or else the main thread.
+    pub fn tracer_of(&self, slot: Option<u32>) -> Option<Tracer> {
+        let target = self.target.as_ref()?;
+        let thread = slot.and_then(|slot| target.threads.get(slot as usize)?.as_ref());
+        let tid = thread.map_or(0, WatchedThread::tid);
+        let tid = if tid > 0 { tid } else { target.adopted.handle.identity().pid };
+        let process = &target.adopted.proc_dir;
+        Tracer::of(&process.join("task").join(tid.to_string()), process.parent()?)
     }
 
     /// Looks at everything once. `into` is reused.

@@ -29,7 +29,7 @@ pub struct Snapshot {
     /// Kills that the budget still allows.
     pub kills_left: u32,
     /// Seconds excused so far in the life of this sidecar, by kind, in the order of [`ExcuseKind::ALL`].
-    pub excused: [Duration; 8],
+    pub excused: [Duration; ExcuseKind::ALL.len()],
     /// Copies for the slow side that were dropped because its queue was full.
     pub dropped: u64,
     /// Whether thread ends arrive as events (`pidfd`) or are polled (`poll`).

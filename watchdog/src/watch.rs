@@ -29,6 +29,7 @@ use crate::judge::{Judge, Note};
 use crate::observation::Observation;
 use crate::probe::segment::Consumers;
 use crate::probe::thread::Rank;
+use crate::probe::tracer::Tracer;
 use crate::probe::{Adopted, Probe, ThreadEvents};
 use crate::recorder::Recorder;
 use crate::snapshot::Pause;
@@ -259,6 +260,13 @@ impl Watch {
         let decision = self.judge.observe(&self.policy, seen);
         let judged = crate::clock::now();
         self.publisher.looked(decision.late_by);
+        let opened = |note: &Note| match note {
+            Note::Opened(condemned) => Some(condemned.slot.map(|(slot, _)| slot)),
+            _ => None,
+        };
+        // Of a process that is gone nobody can tell any more who traced it.
+        let slot = self.judge.notes().iter().find_map(opened);
+        let tracer = slot.and_then(|slot| self.probe.tracer_of(slot));
         // The signal first, the telling after.
         let waits = decision.held && self.ladder.as_ref().is_some_and(Ladder::is_withheld);
         let acted = if decision.condemned && !waits { self.act(at) } else { Acted::default() };
@@ -269,7 +277,7 @@ impl Watch {
         }
         self.recorder.look(seen);
         self.recorder.remember(self.judge.crash_loops());
-        self.tell(at, judged);
+        self.tell(at, judged, tracer);
         self.remember(at);
         self.archive();
         if let Some(shadow) = &mut self.shadow {
@@ -340,14 +348,14 @@ impl Watch {
         acted
     }
 
-    fn tell(&mut self, at: Monotonic, judged: Monotonic) {
+    fn tell(&mut self, at: Monotonic, judged: Monotonic, mut tracer: Option<Tracer>) {
         for note in self.judge.notes() {
             match note {
                 Note::Opened(condemned) => {
                     let trace =
                         condemned.slot.and_then(|(slot, generation)| self.probe.trace_of(slot, generation));
                     let last_words = self.probe.last_words();
-                    let said = Said { trace, last_words };
+                    let said = Said { trace, last_words, tracer: tracer.take() };
                     self.story.open(condemned, judged, said, &mut self.publisher);
                     if let Some(incident) = self.story.number() {
                         let excerpt = Box::new(self.recorder.excerpt(at));

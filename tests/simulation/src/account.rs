@@ -62,6 +62,8 @@ pub struct Account {
     blinded: bool,
     /// No look since the last progress has seen it stand still.
     fresh: bool,
+    /// At which of the last looks a tracer held it, one bit a look.
+    traced: u32,
     now: Now,
     before: Seen,
 }
@@ -219,6 +221,7 @@ impl Account {
 
     /// A look came, `elapsed` after the one before, and showed `task`.
     pub fn look(&mut self, elapsed: Nanos, late: bool, task: Option<TaskObservation>, machine: &Machine) {
+        self.traced = self.traced << 1 | u32::from(task.is_some_and(|task| task.state == TaskState::Traced));
         let now = std::mem::take(&mut self.now);
         self.burnt += if late { 0 } else { now.ran };
         self.longest = self.longest.max(if late { 0 } else { elapsed });
@@ -256,7 +259,7 @@ impl Account {
             self.lag += machine.lag();
         }
         let known = before == Seen::Runnable || before == Seen::Asleep || fresh && seen == Seen::Asleep;
-        if now.held > 0 || !known || blinded {
+        if now.held > 0 || !known || blinded || self.tracer_comes_and_goes() {
             return;
         }
         let sure = self.sure;
@@ -268,7 +271,16 @@ impl Account {
         self.gained = self.sure > sure;
     }
 
+    /// Whether a tracer held it at some of the last looks and not at others: its CPU time may count for nothing. The judge asks for
+    /// more than that, of fewer looks, which need not be quite these.
+    const fn tracer_comes_and_goes(&self) -> bool {
+        const LOOKS: u32 = 20;
+        let changes = (self.traced ^ self.traced >> 1) & ((1 << LOOKS) - 1);
+        changes.count_ones() >= 2
+    }
+
     fn excuses(&mut self, elapsed: Nanos, late: bool, before: Seen, seen: Seen, now: Now) {
+        let traced = self.tracer_comes_and_goes();
         let mut touched = |kind: ExcuseKind| self.excused[kind as usize] += elapsed;
         if late {
             touched(ExcuseKind::ObserverLate);
@@ -286,6 +298,11 @@ impl Account {
             touched(ExcuseKind::Starved);
             // What its cgroup keeps is called so once the cgroup has told.
             touched(ExcuseKind::Throttled);
+            // Who sleeps beside one that its cgroup gives no memory may wait for that one.
+            touched(ExcuseKind::MemoryThrottled);
+        }
+        if traced {
+            touched(ExcuseKind::Traced);
         }
         match seen {
             Seen::Held(kind) if before == seen => self.surely_excused[kind as usize] += elapsed,
@@ -318,6 +335,7 @@ pub fn held(task: TaskObservation) -> Option<ExcuseKind> {
 fn seen(task: TaskObservation) -> Seen {
     match (task.state, task.wait) {
         (_, Some(WaitChannel::Frozen)) | (TaskState::DiskSleep, None) => Seen::Held(ExcuseKind::Frozen),
+        (_, Some(WaitChannel::Memory)) => Seen::Held(ExcuseKind::MemoryThrottled),
         (TaskState::Stopped, _) => Seen::Held(ExcuseKind::Stopped),
         (TaskState::Traced, _) => Seen::Held(ExcuseKind::Traced),
         (TaskState::Running, _) => Seen::Runnable,

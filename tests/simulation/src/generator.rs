@@ -30,6 +30,9 @@ pub fn plan(seed: u64) -> Plan {
     if random.one_in(12) {
         poison(&mut random, threads, end, &mut events);
     }
+    if random.one_in(8) {
+        now_and_then(&mut random, threads, stall, end, &mut events);
+    }
     for _ in 0..random.pick(&[0, 1, 1, 2, 2, 3, 4, 6]) {
         let at = random.between(0, end);
         #[allow(clippy::cast_possible_truncation, reason = "a few threads")]
@@ -257,12 +260,39 @@ fn poison(random: &mut Random, threads: usize, end: Nanos, into: &mut Vec<Timed>
     }
 }
 
+/// What holds a thread again and again, and lets it run in between: a cgroup over `memory.high`, for up to 2 s at a time, or a
+/// tracer that stops it at each system call.
+fn now_and_then(random: &mut Random, threads: usize, stall: Nanos, end: Nanos, into: &mut Vec<Timed>) {
+    #[allow(clippy::cast_possible_truncation, reason = "a few threads")]
+    let thread = random.between(0, threads as u64 - 1) as usize;
+    let memory = random.one_in(2);
+    let longest = if memory { random.spread(10 * MS, 2_000 * MS) } else { random.spread(MS, 20 * MS) };
+    let mut at = random.between(0, end);
+    let until = at + random.spread(MS, 3 * stall);
+    for _ in 0..200 {
+        let length = random.spread(MS, longest);
+        let event = if memory { Event::Memory { thread, length } } else { Event::Trace { thread, length } };
+        into.push(Timed { at, event });
+        at += length + random.spread(100_000, if memory { 10 * MS } else { 20 * MS });
+        if at >= until.min(end) {
+            return;
+        }
+    }
+}
+
 fn misfortune(random: &mut Random, thread: usize, stall: Nanos, rules: &Rules) -> Event {
     let length = random.spread(MS, stall * 3);
     match random.between(0, 52) {
         0..=6 => Event::Hang {
             thread,
-            how: random.pick(&[Hang::Deadlock, Hang::Blocked, Hang::Livelock, Hang::Livelock, Hang::Disk]),
+            how: random.pick(&[
+                Hang::Deadlock,
+                Hang::Blocked,
+                Hang::Livelock,
+                Hang::Livelock,
+                Hang::Disk,
+                Hang::Answer,
+            ]),
         },
         7 => Event::Unhang { thread },
         8..=10 => Event::Starve { thread, share: share(random), length },
@@ -272,7 +302,13 @@ fn misfortune(random: &mut Random, thread: usize, stall: Nanos, rules: &Rules) -
         14 => Event::Leave { thread },
         15 => Event::Register { thread },
         16..=17 => Event::Stop { length },
-        18 => Event::Freeze { length },
+        18 => {
+            if random.one_in(2) {
+                Event::Freeze { length }
+            } else {
+                Event::Memory { thread, length }
+            }
+        }
         19 => Event::Throttle { share: share(random), length },
         20 => Event::Core { length },
         21 => Event::Exit { said: random.one_in(2) },

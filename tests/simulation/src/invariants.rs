@@ -18,10 +18,11 @@ use std::time::Duration;
 use shard_watchdog::config::On;
 use shard_watchdog::judge::policy::SAMPLES_APART;
 use shard_watchdog::judge::{Condemnation, Decision, Note};
-use shard_watchdog::observation::{Claim, Declared, Survivors, TaskState, WaitChannel};
+use shard_watchdog::observation::{Claim, Declared, Survivors, TaskState};
 use shard_watchdog::snapshot::TargetIdentity;
 use shard_watchdog::verdict::{ExcuseKind, Reason, StallKind, Verdict};
 
+use super::account::held;
 use super::deafness::{At, Broken, Deafness};
 use super::plan::{Hang, MS, Nanos, Plan};
 use super::pool::{kept, lag_of_pool, look_at_pool};
@@ -414,8 +415,7 @@ impl Invariants {
         }
         let seen = watchdog.seen.threads.iter().find(|seen| seen.slot == thread.slot);
         if let Some(task) = seen.and_then(|seen| seen.task)
-            && (matches!(task.state, TaskState::Stopped | TaskState::Traced)
-                || task.wait == Some(WaitChannel::Frozen))
+            && held(task).is_some()
         {
             self.broken(now, "excused", || format!("condemned while it is held: {task:?}"));
         }
@@ -436,7 +436,7 @@ impl Invariants {
         }
         let kind = match thread.doing {
             Doing::Hang(Hang::Deadlock) => StallKind::Deadlock,
-            Doing::Hang(Hang::Blocked) => StallKind::Blocked,
+            Doing::Hang(Hang::Blocked | Hang::Answer) => StallKind::Blocked,
             Doing::Hang(Hang::Livelock) => StallKind::Livelock,
             Doing::Hang(Hang::Disk) => StallKind::IoWait,
             _ => return,
@@ -501,7 +501,9 @@ impl Invariants {
             // queue nothing tells of a wait that is shorter than a tick.
             let quota = (process.throttle.0.periods > 0 || process.throttled.is_some())
                 && (plan.machine.cpu_stat || plan.machine.throttled_off_queue);
-            for kind in [ExcuseKind::Starved, ExcuseKind::Traced, ExcuseKind::Frozen] {
+            let kinds =
+                [ExcuseKind::Starved, ExcuseKind::Traced, ExcuseKind::Frozen, ExcuseKind::MemoryThrottled];
+            for kind in kinds {
                 if quota && kind == ExcuseKind::Starved {
                     continue;
                 }
@@ -529,7 +531,10 @@ impl Invariants {
             let sure = Duration::from_nanos(thread.account.sure);
             // Who sleeps all the time has no CPU time that could lag.
             let lag = Duration::from_nanos(thread.account.lag) + lag_of_pool(thread, stall_after, plan);
-            let slept = matches!(thread.doing, Doing::Hang(Hang::Deadlock | Hang::Blocked | Hang::Disk));
+            let slept = matches!(
+                thread.doing,
+                Doing::Hang(Hang::Deadlock | Hang::Blocked | Hang::Disk | Hang::Answer)
+            );
             let lag =
                 if slept && !thread.account.mixed && thread.pool.is_empty() { Duration::ZERO } else { lag };
             let stalled = thread.ended.is_none()

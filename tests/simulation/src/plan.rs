@@ -158,6 +158,8 @@ pub enum Hang {
     Livelock,
     /// In uninterruptible sleep.
     Disk,
+    /// The same for somebody's answer, and no device is late: as the parent of a vfork.
+    Answer,
 }
 
 /// How much CPU a thread that wants it gets: `run` of every `run + wait`.
@@ -194,6 +196,8 @@ pub enum Event {
     Starve { thread: usize, share: Share, length: Nanos },
     /// A debugger holds it.
     Trace { thread: usize, length: Nanos },
+    /// Its cgroup makes it wait for memory.
+    Memory { thread: usize, length: Nanos },
     /// It ends without a word.
     End { thread: usize },
     /// It drops its slot, as in unwinding; the end follows after `then`.

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use shard_watchdog::observation::{TaskState, ThreadObservation, WorkerObservation};
+use shard_watchdog::observation::{TaskObservation, TaskState, ThreadObservation, WorkerObservation};
+use shard_watchdog::verdict::ExcuseKind;
 
 use super::account::{Account, held};
 use super::plan::{MS, Nanos, Plan};
@@ -40,8 +41,10 @@ pub fn kept(thread: &Thread, seen: Option<&ThreadObservation>) -> (Nanos, bool) 
     let tasks = seen
         .into_iter()
         .flat_map(|seen| std::iter::once(seen.task).chain(seen.workers.iter().map(|worker| worker.task)));
-    let mut tasks = tasks.flatten();
-    (waited, tasks.any(|task| task.state == TaskState::Running))
+    let keeps = |task: TaskObservation| {
+        task.state == TaskState::Running || held(task) == Some(ExcuseKind::MemoryThrottled)
+    };
+    (waited, tasks.flatten().any(keeps))
 }
 
 /// What a worker that is on a CPU may seem to have lost, when it was not: the first look at it has nothing to be compared with,

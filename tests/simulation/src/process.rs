@@ -180,6 +180,8 @@ impl Process {
             Some(Hold::Traced)
         } else if at < self.stopped_until {
             Some(Hold::Stopped)
+        } else if at < thread.memory_until {
+            Some(Hold::Memory)
         } else {
             None
         }
@@ -200,6 +202,7 @@ impl Process {
         at(self.exec_at.unwrap_or(0));
         for thread in &self.threads {
             at(thread.traced_until);
+            at(thread.memory_until);
             at(thread.deaf_until);
             for thread in std::iter::once(thread).chain(&thread.pool) {
                 at(thread.starved.map_or(0, |(_, until)| until));

@@ -81,6 +81,7 @@ const fn length(event: &mut Event) -> Option<&mut Nanos> {
         Event::Starve { length, .. }
         | Event::StarveWorker { length, .. }
         | Event::Trace { length, .. }
+        | Event::Memory { length, .. }
         | Event::Stop { length }
         | Event::Freeze { length }
         | Event::Throttle { length, .. }

@@ -38,6 +38,8 @@ pub enum Hold {
     Traced,
     /// The freezer.
     Frozen,
+    /// Its cgroup, over `memory.high`.
+    Memory,
     /// Its process is ending or dumping core.
     Ending,
     /// The machine sleeps. It shows as whatever it was at.
@@ -90,6 +92,8 @@ pub struct Thread {
     pub starved: Option<(Share, Nanos)>,
     /// A debugger holds it until then.
     pub traced_until: Nanos,
+    /// Its cgroup makes it wait for memory until then.
+    pub memory_until: Nanos,
     /// The truth about its present piece of standing still.
     pub account: Account,
     /// Whether the probe has opened it.
@@ -145,6 +149,7 @@ impl Thread {
             before_hang: Doing::Idle,
             starved: None,
             traced_until: 0,
+            memory_until: 0,
             account: Account::default(),
             seen: false,
             pool: Vec::new(),
@@ -476,15 +481,17 @@ impl Thread {
                 (TaskState::Sleeping, WaitChannel::Futex)
             }
             Doing::Hang(Hang::Disk) => (TaskState::DiskSleep, WaitChannel::Other),
+            Doing::Hang(Hang::Answer) => (TaskState::DiskSleep, WaitChannel::Answer),
             _ => (TaskState::Sleeping, WaitChannel::Other),
         };
-        let on_disk = matches!(self.doing, Doing::Hang(Hang::Disk));
+        let on_disk = matches!(self.doing, Doing::Hang(Hang::Disk | Hang::Answer));
         let (state, wait) = match hold {
             Some(Hold::Ending) => return None,
             // Uninterruptible means that neither signal nor freezer gets at it.
             _ if on_disk => (asleep.0, Some(asleep.1)),
             Some(Hold::Frozen) if machine.frozen_is_d => (TaskState::DiskSleep, Some(WaitChannel::Frozen)),
             Some(Hold::Frozen) => (TaskState::Sleeping, Some(WaitChannel::Frozen)),
+            Some(Hold::Memory) => (TaskState::DiskSleep, Some(WaitChannel::Memory)),
             Some(Hold::Traced) => (TaskState::Traced, Some(WaitChannel::Other)),
             Some(Hold::Stopped) => (TaskState::Stopped, Some(WaitChannel::Other)),
             Some(Hold::Asleep) | None if self.wants_cpu() => (TaskState::Running, None),

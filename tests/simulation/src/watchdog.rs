@@ -109,6 +109,7 @@ impl Watchdog {
         let caps = [
             ExcuseKind::Starved,
             ExcuseKind::Throttled,
+            ExcuseKind::MemoryThrottled,
             ExcuseKind::Traced,
             ExcuseKind::Frozen,
             ExcuseKind::CoreDumping,

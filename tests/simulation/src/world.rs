@@ -288,6 +288,7 @@ impl<'a> World<'a> {
             | Event::Deadline { thread, .. }
             | Event::Starve { thread, .. }
             | Event::Trace { thread, .. }
+            | Event::Memory { thread, .. }
             | Event::Deaf { thread, .. }
             | Event::End { thread }
             | Event::Drop { thread, .. }
@@ -392,6 +393,7 @@ fn happen_to(thread: &mut Thread, event: Event, now: Nanos, leader: bool) -> boo
         Event::Unhang { .. } => thread.unhang(),
         Event::Starve { share, length, .. } => thread.starved = Some((share, now + length)),
         Event::Trace { length, .. } => thread.traced_until = now + length,
+        Event::Memory { length, .. } => thread.memory_until = now + length,
         Event::Deaf { length, .. } => thread.deaf_until = now + length,
         Event::End { .. } if thread.ended.is_none() => {
             thread.ended = Some(now);

@@ -5,22 +5,21 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use rustix::process::DumpableBehavior;
 use shard_heartbeat::{Heartbeat, ProcessState, SegmentOptions, Work};
 
+use super::waits::Wait;
 use super::{THREAD, serve};
 use crate::wait;
 
 /// One piece of work: short beside every threshold, and few wake-ups.
 const BLOCK: Duration = Duration::from_millis(5);
-/// Nobody waits for it to go on.
-const HANGS: Duration = Duration::from_secs(1);
 /// What runs here without a supervisor ends by itself after so many seconds, should the harness be gone.
-const LIVES: u32 = 120;
+pub(super) const LIVES: u32 = 120;
 /// Start times come in ticks of 10 ms: a thread that begins so much later has another one.
 const ANOTHER_TICK: Duration = Duration::from_millis(30);
 
@@ -39,7 +38,8 @@ pub struct Puppet {
 struct Actor {
     tid: i32,
     end: Arc<AtomicBool>,
-    hang: Arc<AtomicBool>,
+    /// The number of the [`Wait`] that it is to begin.
+    wait: Arc<AtomicU8>,
 }
 
 impl Puppet {
@@ -86,9 +86,11 @@ impl Puppet {
                 let double = self.double.take().ok_or("there is no double")?;
                 Ok(format!("was={}", double.lose()))
             }
-            // Its thread gets no further with the work that it is at.
-            ["hang"] => {
-                self.worker.hang.store(true, Ordering::Relaxed);
+            // Its thread gets no further with the work that it is at, or not for a while.
+            ["hang"] => self.order(&["wait", "hang"]),
+            ["wait", how] => {
+                let wait = Wait::named(how).ok_or_else(|| format!("there is no way to wait called {how}"))?;
+                self.worker.wait.store(wait as u8, Ordering::Relaxed);
                 Ok(format!("tid={}", self.worker.tid))
             }
             // Whoever may not trace it learns no more where in the kernel its threads sleep.
@@ -130,17 +132,22 @@ impl Puppet {
 impl Actor {
     /// Starts a thread of the one name, and waits until it is what it should be.
     fn start(heartbeat: Option<&Heartbeat>) -> Self {
-        let (end, hang) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (end, wait) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU8::new(0)));
         let (begun, ready) = channel();
-        let (heartbeat, told, stuck) = (heartbeat.cloned(), Arc::clone(&end), Arc::clone(&hang));
+        let (heartbeat, told, stuck) = (heartbeat.cloned(), Arc::clone(&end), Arc::clone(&wait));
+        let near = std::env::args_os().nth(2).map(PathBuf::from).unwrap_or_default();
         let work = move || {
             let beat = heartbeat.map(|heartbeat| heartbeat.register(THREAD).expect("a slot"));
             begun.send(rustix::thread::gettid().as_raw_nonzero().get()).expect("somebody waits");
             for block in 1.. {
                 let _working = beat.as_ref().map(|beat| beat.working(Work::new(block)));
                 std::thread::sleep(BLOCK);
-                while stuck.load(Ordering::Relaxed) {
-                    std::thread::sleep(HANGS);
+                while let number @ 1.. = stuck.load(Ordering::Relaxed) {
+                    let how = Wait::numbered(number);
+                    how.begin(&near);
+                    if how.ends() {
+                        stuck.store(0, Ordering::Relaxed);
+                    }
                 }
                 if told.load(Ordering::Relaxed) {
                     end_without_a_word();
@@ -148,7 +155,7 @@ impl Actor {
             }
         };
         std::thread::Builder::new().name(THREAD.to_owned()).spawn(work).expect("a thread");
-        Self { tid: first(&ready), end, hang }
+        Self { tid: first(&ready), end, wait }
     }
 
     /// Ends it, and waits until the kernel knows it no more.

@@ -10,7 +10,7 @@ use crate::verdict::ExcuseKind;
 const KINDS: usize = ExcuseKind::ALL.len();
 
 /// Unless somebody says otherwise: a freezer, as a rule, thaws within a backup or a migration; a core of a large process is
-/// written within minutes.
+/// written within minutes; a cgroup that is over `memory.high` for longer is too small for what is in it.
 const UNCONFIGURED: Duration = Duration::from_secs(600);
 
 /// For each kind the longest that it may excuse; `None`: as long as it lasts.
@@ -20,7 +20,7 @@ pub struct Caps([Option<Duration>; KINDS]);
 impl Default for Caps {
     fn default() -> Self {
         let of = |kind: &ExcuseKind| match kind {
-            ExcuseKind::Frozen | ExcuseKind::CoreDumping => Some(UNCONFIGURED),
+            ExcuseKind::Frozen | ExcuseKind::CoreDumping | ExcuseKind::MemoryThrottled => Some(UNCONFIGURED),
             // A stop has its own deadline. A suspended machine and a late watchdog cannot know how long it was.
             _ => None,
         };
@@ -77,6 +77,38 @@ impl Excused {
     }
 }
 
+/// How many threads were at work and kept from running in a way in which others of their process may come to wait for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Could have run and were given no CPU.
+    pub starved: usize,
+    /// Were made to wait for memory by their cgroup: they may hold a lock of the program meanwhile.
+    pub memory: usize,
+}
+
+impl Kept {
+    /// The sum of what keeps each.
+    pub fn of(each: impl Iterator<Item = ExcuseKind>) -> Self {
+        each.fold(Self::default(), |kept, kind| match kind {
+            ExcuseKind::Starved => Self { starved: kept.starved + 1, ..kept },
+            ExcuseKind::MemoryThrottled => Self { memory: kept.memory + 1, ..kept },
+            _ => kept,
+        })
+    }
+
+    /// What keeps a thread other than one that `own` keeps.
+    pub fn others(self, own: Option<ExcuseKind>) -> Option<ExcuseKind> {
+        let own = Self::of(own.into_iter());
+        if self.memory > own.memory {
+            Some(ExcuseKind::MemoryThrottled)
+        } else if self.starved > own.starved {
+            Some(ExcuseKind::Starved)
+        } else {
+            None
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,5 +124,17 @@ mod tests {
         excused.reset();
         assert!(!excused.over(ExcuseKind::Starved, &caps));
         assert!(!excused.add(ExcuseKind::Suspended, Duration::MAX, &caps), "it has no cap");
+    }
+
+    #[test]
+    fn a_thread_is_kept_by_others_and_not_by_itself() {
+        use ExcuseKind::{MemoryThrottled, Starved, Traced};
+        let kept = |kinds: &[ExcuseKind]| Kept::of(kinds.iter().copied());
+        assert_eq!(kept(&[Starved]).others(None), Some(Starved));
+        assert_eq!(kept(&[Starved]).others(Some(Starved)), None);
+        assert_eq!(kept(&[Starved, Starved]).others(Some(Starved)), Some(Starved));
+        assert_eq!(kept(&[Starved, MemoryThrottled]).others(Some(MemoryThrottled)), Some(Starved));
+        assert_eq!(kept(&[Starved, MemoryThrottled]).others(None), Some(MemoryThrottled));
+        assert_eq!(kept(&[Traced]), Kept::default());
     }
 }

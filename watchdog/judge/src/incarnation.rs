@@ -22,7 +22,7 @@ use crate::target::TargetIdentity;
 use crate::verdict::{ExcuseKind, Health, Reason, Verdict};
 
 use super::channel::ChannelTrial;
-use super::excuse::Caps;
+use super::excuse::{Caps, Kept};
 use super::policy::Policy;
 use super::thread::{ThreadLook, ThreadTrial};
 use super::{Condemnation, Finding, Look, Note, Why, says_it_ends};
@@ -202,8 +202,8 @@ impl Incarnation {
         notes: &mut Vec<Note>,
     ) -> Finding {
         let throttled = self.is_throttled(process.throttle, look.at);
-        let starved = self.threads.iter().filter(|trial| trial.starved).count();
-        let look = Look { throttled, starved, core_dumping: process.core_dumping, ..look };
+        let kept = Kept::of(self.threads.iter().filter_map(|trial| trial.kept));
+        let look = Look { throttled, kept, core_dumping: process.core_dumping, ..look };
         let cause = self.look_at_threads(policy, crash_loops, seen, look, excused, notes);
         self.count_missing(policy);
         let deaf = self.look_at_channels(policy, seen, look, process.segment_readable, notes);

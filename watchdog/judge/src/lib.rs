@@ -4,7 +4,7 @@
 //! # Duties
 //! [`observation`] is all that it may know, [`policy`] what it goes by, [`Decision`] and [`Note`] (`decision.rs`) what it answers.
 //! `incarnation.rs` judges one process, `thread.rs` one thread, `stall_clock.rs` counts time, `workers.rs` that of a thread which
-//! waits for others; this file carries the story from one incarnation to the next.
+//! waits for others, `tracing.rs` knows a tracer that comes and goes; this file carries the story from one incarnation to the next.
 //!
 //! # Prohibitions
 //! No clock, no file, no socket, no lock, no thread: the crate has no `std` to do it with, and may get no dependency that does it.
@@ -25,6 +25,7 @@ pub mod policy;
 pub mod stall_clock;
 pub mod target;
 pub mod thread;
+mod tracing;
 pub mod verdict;
 pub mod workers;
 
@@ -37,6 +38,7 @@ use core::time::Duration;
 
 use crate::clock::Monotonic;
 use crate::crash_loop::CrashLoops;
+use crate::excuse::Kept;
 use crate::observation::{Declared, Observation, ProcessObservation};
 use crate::target::TargetIdentity;
 use crate::verdict::{ExcuseKind, Verdict};
@@ -168,7 +170,7 @@ impl Judge {
             elapsed,
             late: late_by > OBSERVER_LATE || !suspended.is_zero(),
             suspended,
-            starved: 0,
+            kept: Kept::default(),
             throttled: false,
             core_dumping: false,
         };
@@ -375,8 +377,8 @@ pub struct Look {
     pub late: bool,
     /// For how long the machine was suspended since the last one, in time that the clock of the looks does not count.
     pub suspended: Duration,
-    /// How many threads of the process were at work, could have run and were given no CPU, as of the last look.
-    pub starved: usize,
+    /// How many threads of the process were kept from running, as of the last look.
+    pub kept: Kept,
     /// Whether the cgroups of the process say that they hold it back now, or did a moment ago.
     pub throttled: bool,
     /// Whether the kernel writes the core of the process.

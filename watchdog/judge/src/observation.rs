@@ -187,9 +187,14 @@ pub struct TaskObservation {
 pub enum WaitChannel {
     /// The freezer of its cgroup.
     Frozen,
-    /// A futex: a lock, a condition, a join, a channel.
+    /// A futex, with priority inheritance or without: a lock, a condition, a join, a channel.
     Futex,
-    /// Anything else: a socket, a pipe, a timer.
+    /// Its cgroup, which makes it wait for memory (`memory.high`).
+    Memory,
+    /// What somebody else must do: a child of a vfork, another process that answers, a thread that brings a page, the end of an RCU
+    /// grace period. Often in `D`, and no device is late.
+    Answer,
+    /// Anything else: a socket, a pipe, a timer; in `D` as a rule a disk.
     Other,
 }
 

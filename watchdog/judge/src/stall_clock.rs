@@ -6,6 +6,7 @@ use crate::observation::{TaskObservation, TaskState, WaitChannel};
 use crate::verdict::ExcuseKind;
 
 use super::policy::SAMPLES_APART;
+use super::tracing::Tracing;
 
 /// The longest tick of a kernel (`CONFIG_HZ=100`). The CPU time of a thread that runs is brought up to date at the tick, so one
 /// that has shown no new CPU time for less than this may have had it all the same.
@@ -32,6 +33,7 @@ pub struct StallClock {
     /// The last look was void or told nothing, so that the next one has nothing to be compared with.
     blind: bool,
     last: Option<TaskObservation>,
+    tracing: Tracing,
     /// Time since the last progress in which somebody watched.
     watched: Duration,
     /// At least [`SAMPLES_APART`] before `middle`, which is at most that much older than `newest`, but for the time between two
@@ -111,6 +113,7 @@ impl StallClock {
     /// An interval with an unreadable end counts for nothing: a late kill is better than a false one.
     pub fn advance(&mut self, elapsed: Duration, task: Option<TaskObservation>, late: bool) -> Interval {
         let before = self.counted();
+        self.tracing.look(task.is_some_and(|task| task.state == TaskState::Traced));
         self.watched = self.watched.saturating_add(if late { Duration::ZERO } else { elapsed });
         let excuse = match task {
             _ if late => {
@@ -152,8 +155,11 @@ impl StallClock {
 
     fn advance_to(&mut self, elapsed: Duration, now: TaskObservation) -> Option<ExcuseKind> {
         let was_held = core::mem::replace(&mut self.held, held(now));
+        let ran = |task: TaskObservation| task.state == TaskState::Running;
+        // A tracer that stops it at every system call has a share of the CPU time in between that nothing tells.
+        let shared = self.tracing.comes_and_goes() && (ran(now) || self.last.is_some_and(ran));
         // Held at either end: nobody knows how much of the interval it was free for.
-        if let Some(kind) = self.held.or(was_held) {
+        if let Some(kind) = self.held.or(was_held).or(shared.then_some(ExcuseKind::Traced)) {
             self.close();
             self.open(now);
             return Some(kind);
@@ -229,6 +235,7 @@ fn held(task: TaskObservation) -> Option<ExcuseKind> {
         // Frozen or waiting for a disk, and the kernel does not say which: a process that may be frozen is not killed (nor
         // would it die of it), and past the cap a person is told.
         (None, TaskState::DiskSleep) => Some(ExcuseKind::Frozen),
+        (Some(WaitChannel::Memory), _) => Some(ExcuseKind::MemoryThrottled),
         (_, TaskState::Stopped) => Some(ExcuseKind::Stopped),
         (_, TaskState::Traced) => Some(ExcuseKind::Traced),
         _ => None,

@@ -11,7 +11,7 @@ use crate::target::FaultyThread;
 use crate::verdict::{ExcuseKind, Health, StallKind, Unobserved};
 
 use super::Look;
-use super::excuse::{Caps, Excused};
+use super::excuse::{Caps, Excused, Kept};
 use super::policy::{Rule, SHORTEST_DEADLINE};
 use super::stall_clock::{Interval, StallClock};
 use super::workers::Workers;
@@ -70,8 +70,9 @@ pub struct ThreadTrial {
     pub present: bool,
     /// Off the watch by its own `leave()`.
     pub left: bool,
-    /// Whether it, or a worker in one of its lanes, wants to run and is given no CPU.
-    pub starved: bool,
+    /// What keeps it, or a worker in one of its lanes, from running, if others of its process may wait for it meanwhile: no CPU, or
+    /// no memory.
+    pub kept: Option<ExcuseKind>,
     /// Why it is out of sight, if it is.
     pub unobserved: Option<Unobserved>,
     /// Whether one of its workers could not be looked at when they were last asked after.
@@ -122,7 +123,7 @@ impl ThreadTrial {
             advanced: true,
             present: true,
             left: false,
-            starved: false,
+            kept: None,
             unobserved: None,
             workers_unopened: false,
         }
@@ -138,7 +139,7 @@ impl ThreadTrial {
     ) -> ThreadLook {
         self.present = true;
         self.unobserved = self.out_of_sight(seen);
-        let starved = core::mem::take(&mut self.starved);
+        let kept = core::mem::take(&mut self.kept);
         let mut brought = ThreadLook::default();
         if seen.claim != Claim::Dropped {
             // Words that were garbage for a moment may have said that it was dropped: its time begins anew.
@@ -180,7 +181,7 @@ impl ThreadTrial {
             self.set_excuse(None, &mut brought);
             return brought;
         }
-        self.starved = starved;
+        self.kept = kept;
         self.stand_still(seen, rule, caps, look, &mut brought);
         brought
     }
@@ -274,18 +275,16 @@ impl ThreadTrial {
     ) {
         self.deadline = self.deadline.into_iter().chain(deadline(seen)).min();
         // Who sleeps while another thread of its process wants to run and may not can be waiting for that one: a message through
-        // a thread that a quota holds takes until the next period, and neither of the two is at fault.
+        // a thread that a quota holds takes until the next period, one that its cgroup gives no memory may hold a lock, and neither
+        // of the two is at fault.
         let asleep = seen.task.is_some_and(|task| task.state == TaskState::Sleeping);
-        let waits = asleep && look.starved > usize::from(self.starved);
+        let waits = look.kept.others(self.kept).filter(|_| asleep);
         // Of a process whose core is written the kernel tells nothing that means anything.
-        let task = seen.task.filter(|_| !look.core_dumping && !waits);
+        let task = seen.task.filter(|_| !look.core_dumping && waits.is_none());
         let interval = self.clock.advance(look.elapsed, task, look.late);
         let interval = self.workers.advance(&self.clock, interval, &seen.workers, look.elapsed, look.late);
-        self.starved = interval.excuse == Some(ExcuseKind::Starved);
-        let interval = match interval.excuse {
-            None if waits => Interval { excuse: Some(ExcuseKind::Starved), ..interval },
-            _ => interval,
-        };
+        self.kept = interval.excuse.filter(|kind| Kept::of(core::iter::once(*kind)) != Kept::default());
+        let interval = Interval { excuse: interval.excuse.or(waits), ..interval };
         // The thread's own counters say how long, its cgroup's say why.
         let excuse = match interval.excuse {
             _ if !look.suspended.is_zero() => Some(ExcuseKind::Suspended),
@@ -337,7 +336,17 @@ impl ThreadTrial {
         // A thread that waits for one that burns CPU is not what is locked. It may wake up now and then to look round, and be seen so.
         let works = self.workers.told().is_some_and(|(_, ran)| ran > self.counted() / 2);
         let runs = |state| matches!(state, TaskState::Running | TaskState::Sleeping);
+        let sleeps = |state| matches!(state, TaskState::Sleeping | TaskState::DiskSleep);
         match (earlier.state, last.state) {
+            // Before the state: the same wait for somebody's answer may begin in `S` and go on in `D`.
+            (before, now)
+                if sleeps(before)
+                    && sleeps(now)
+                    && (earlier.wait, last.wait)
+                        == (Some(WaitChannel::Answer), Some(WaitChannel::Answer)) =>
+            {
+                StallKind::Blocked
+            }
             (TaskState::DiskSleep, TaskState::DiskSleep) => StallKind::IoWait,
             (earlier, last) if runs(earlier) && runs(last) && (busy || works) => StallKind::Livelock,
             (TaskState::Sleeping, TaskState::Sleeping) => match (earlier.wait, last.wait) {

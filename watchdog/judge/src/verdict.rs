@@ -96,13 +96,13 @@ labelled! {
 labelled! {
     /// How a stalled thread stands still.
     pub enum StallKind {
-        /// Asleep, no CPU time used.
+        /// Asleep on a lock, no CPU time used.
         Deadlock = "deadlock",
         /// Running, CPU time burnt, no progress.
         Livelock = "livelock",
-        /// In uninterruptible sleep.
+        /// In uninterruptible sleep, as far as can be told for a device.
         IoWait = "io_wait",
-        /// Asleep in the kernel on something that is not a lock.
+        /// Asleep in the kernel, interruptibly or not, on something that is neither a lock nor a device.
         Blocked = "blocked",
         /// The kernel's answers do not settle it.
         Unknown = "unknown",
@@ -120,6 +120,8 @@ labelled! {
         Frozen = "frozen",
         /// Its cgroup used up its CPU quota.
         Throttled = "throttled",
+        /// Its cgroup is over `memory.high` and makes it wait.
+        MemoryThrottled = "memory_throttled",
         /// Runnable, and given no CPU.
         Starved = "starved",
         /// Writing a core dump.

@@ -56,6 +56,7 @@ pub fn policy(
         excuse_caps: Caps::default()
             .with(ExcuseKind::Starved, judge.starved)
             .with(ExcuseKind::Throttled, judge.throttled)
+            .with(ExcuseKind::MemoryThrottled, judge.memory_throttled)
             .with(ExcuseKind::Traced, judge.traced)
             .with(ExcuseKind::Frozen, judge.frozen)
             .with(ExcuseKind::CoreDumping, judge.core_dumping),

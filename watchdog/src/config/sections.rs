@@ -76,6 +76,7 @@ pub(super) fn judge(
     if let Some(mut excuse) = section.table("excuse", complaints) {
         set(&mut judge.starved, excuse.duration("starved", complaints));
         set(&mut judge.throttled, excuse.duration("throttled", complaints));
+        set(&mut judge.memory_throttled, excuse.duration("memory_throttled", complaints));
         set(&mut judge.traced, excuse.duration("traced", complaints));
         set(&mut judge.frozen, excuse.duration("frozen", complaints));
         set(&mut judge.core_dumping, excuse.duration("core_dumping", complaints));

@@ -17,6 +17,7 @@ use crate::observation::{Presence, TaskObservation, TaskState, WaitChannel};
 
 use super::allowance::{Allowance, Place};
 use super::numbers::{Schedstat, Stat};
+use super::wait_channel;
 
 /// Flags of the kernel's `include/linux/sched.h` (field 9 of `stat`) that a task on its way out has: `PF_EXITING`, in
 /// `do_exit`; `PF_POSTCOREDUMP`, past the core dump of its process; `PF_DUMPCORE`, writing it; `PF_SIGNALED`, taken off
@@ -30,23 +31,6 @@ const DUMPED: u32 = 0x4 | 0x8;
 /// into the mask of each of its threads in the same critical section in which it is sent, so the private mask is enough
 /// and `status`, which is slower to make and to read, is not needed.
 const SIGKILL_BIT: u64 = 1 << 8;
-/// Places in the kernel in which a task sleeps interruptibly and nothing else: waiting for a lock, a time, a message, a
-/// child, a signal.
-const INTERRUPTIBLE: [&str; 13] = [
-    "futex",
-    "nanosleep",
-    "poll",
-    "select",
-    "pipe_",
-    "sk_wait",
-    "skb_wait",
-    "unix_stream",
-    "accept",
-    "do_wait",
-    "sigtimedwait",
-    "sigsuspend",
-    "eventfd",
-];
 /// Clock ticks of `stat` in nanoseconds: `USER_HZ` is 100 on every architecture that this runs on.
 const TICK_NS: u64 = 10_000_000;
 /// What is read of one file at most. The longest, `status`, stays below 2 KiB even with hundreds of CPUs.
@@ -278,23 +262,7 @@ impl TaskDir {
 
     fn wait_channel(&self, state: TaskState) -> Option<WaitChannel> {
         let mut text = [0; 2_048];
-        let name = std::str::from_utf8(self.read(&self.wchan, true, &mut text).ok()?).ok()?;
-        match name.trim() {
-            "" | "0" => None,
-            name if name.contains("freezer") || name.contains("refrigerator") => Some(WaitChannel::Frozen),
-            // The trap of the new freezer, where the compiler has made it part of its caller, which sleeps nowhere else but stopped or
-            // traced.
-            "get_signal" if state == TaskState::Sleeping => Some(WaitChannel::Frozen),
-            // A task that sleeps in one of these is frozen where it lies (Linux 6.1+): its state turns into `D`, its wait
-            // channel stays. Without the freezer none of them is ever uninterruptible.
-            name if state == TaskState::DiskSleep
-                && INTERRUPTIBLE.iter().any(|place| name.contains(place)) =>
-            {
-                Some(WaitChannel::Frozen)
-            }
-            name if name.contains("futex") => Some(WaitChannel::Futex),
-            _ => Some(WaitChannel::Other),
-        }
+        wait_channel::meaning(self.read(&self.wchan, true, &mut text).ok()?, state)
     }
 
     /// Reads `status`; `None` if it cannot be read or understood.
@@ -395,17 +363,9 @@ mod tests {
     }
 
     #[test]
-    fn a_task_that_the_freezer_holds_is_told_from_one_that_waits_for_a_disk() {
-        assert_eq!(waits('D', "__refrigerator"), Some(WaitChannel::Frozen));
-        assert_eq!(waits('S', "do_freezer_trap"), Some(WaitChannel::Frozen));
-        assert_eq!(waits('S', "get_signal"), Some(WaitChannel::Frozen));
-        assert_eq!(waits('T', "get_signal"), Some(WaitChannel::Other), "stopped");
-        // Frozen where it slept.
-        for place in ["futex_do_wait", "hrtimer_nanosleep", "do_epoll_wait", "unix_stream_data_wait"] {
-            assert_eq!(waits('D', place), Some(WaitChannel::Frozen), "{place}");
-            assert_ne!(waits('S', place), Some(WaitChannel::Frozen), "{place}");
-        }
-        assert_eq!(waits('D', "folio_wait_bit_common"), Some(WaitChannel::Other));
+    fn where_a_task_sleeps_is_read_with_its_state() {
+        assert_eq!(waits('D', "futex_do_wait\n"), Some(WaitChannel::Frozen));
+        assert_eq!(waits('S', "futex_do_wait"), Some(WaitChannel::Futex));
         assert_eq!(waits('D', "0"), None, "the kernel does not say");
     }
 }

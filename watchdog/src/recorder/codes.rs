@@ -19,8 +19,17 @@ const STATES: &[TaskState] = &[
     TaskState::Dead,
     TaskState::Other,
 ];
-const WAITS: &[Option<WaitChannel>] =
-    &[None, Some(WaitChannel::Frozen), Some(WaitChannel::Futex), Some(WaitChannel::Other)];
+/// The first four are told by a byte with bit 0, the others by one without, two bits each.
+const WAITS: &[Option<WaitChannel>] = &[
+    None,
+    Some(WaitChannel::Frozen),
+    Some(WaitChannel::Futex),
+    Some(WaitChannel::Other),
+    Some(WaitChannel::Memory),
+    Some(WaitChannel::Answer),
+];
+/// How many of them have bit 0. The others begin at 1 in their two bits: a byte that is zero tells of no task.
+const FIRST_WAITS: u8 = 4;
 
 fn find<T: Copy>(words: &[T], code: u8) -> Option<T> {
     words.get(usize::from(code)).copied()
@@ -112,23 +121,30 @@ pub const HAS_CPU: u8 = 1 << 6;
 /// Whether there is a run delay in it.
 pub const HAS_DELAY: u8 = 1 << 7;
 
-/// All of a task but its counters: bit 0 is set, then state, wait, and which counters follow.
+/// All of a task but its counters, never zero: bit 0, by which list its wait is found; state, wait, and which counters follow.
 pub const fn task(task: &TaskObservation) -> u8 {
     let TaskObservation { state: at, cpu_ns, run_delay_ns, wait } = task;
-    let wait = match wait {
-        None => 0,
-        Some(WaitChannel::Frozen) => 1,
-        Some(WaitChannel::Futex) => 2,
-        Some(WaitChannel::Other) => 3,
+    let (first, wait) = match wait {
+        None => (1, 0),
+        Some(WaitChannel::Frozen) => (1, 1),
+        Some(WaitChannel::Futex) => (1, 2),
+        Some(WaitChannel::Other) => (1, 3),
+        Some(WaitChannel::Memory) => (0, 1),
+        Some(WaitChannel::Answer) => (0, 2),
     };
     let cpu = if cpu_ns.is_some() { HAS_CPU } else { 0 };
     let delay = if run_delay_ns.is_some() { HAS_DELAY } else { 0 };
-    1 | state(*at) << 1 | wait << 4 | cpu | delay
+    first | state(*at) << 1 | wait << 4 | cpu | delay
 }
 
 /// State and wait out of a task's byte.
 pub fn to_task(code: u8) -> Option<(TaskState, Option<WaitChannel>)> {
-    Some((to_state(code >> 1 & 7)?, find(WAITS, code >> 4 & 3)?))
+    let wait = code >> 4 & 3;
+    let wait = match code & 1 {
+        0 => FIRST_WAITS + wait.checked_sub(1)?,
+        _ => wait,
+    };
+    Some((to_state(code >> 1 & 7)?, find(WAITS, wait)?))
 }
 
 #[cfg(test)]
@@ -149,8 +165,10 @@ mod tests {
         for (&state, &wait) in STATES.iter().flat_map(|state| WAITS.iter().map(move |wait| (state, wait))) {
             let code = task(&TaskObservation { state, cpu_ns: Some(1), run_delay_ns: None, wait });
             assert_eq!(to_task(code), Some((state, wait)));
+            assert_ne!(code & !HAS_CPU, 0, "zero is no task");
             assert_eq!(code & (HAS_CPU | HAS_DELAY), HAS_CPU);
         }
+        assert_eq!((to_task(HAS_CPU), to_task(0x3 << 4)), (None, None), "no word");
         assert_eq!((to_declared(5), to_standing(3), to_standing(0x40)), (None, None, None));
     }
 }

@@ -30,6 +30,7 @@ fn opened(number: u64) -> Event {
         threshold: None,
         observations: Vec::new(),
         last_words: None,
+        tracer: None,
     }))
 }
 

@@ -123,6 +123,7 @@ fn an_incident_is_listed_shown_and_on_the_disk_when_shutdown_returns() {
         threshold: None,
         observations: Vec::new(),
         last_words: None,
+        tracer: None,
     };
     running.events.try_send(Event::IncidentOpened(Box::new(opening))).unwrap();
     let began = Instant::now();

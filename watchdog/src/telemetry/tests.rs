@@ -48,6 +48,7 @@ fn full() -> (Arc<Board>, Telemetry) {
         threshold: Some(Duration::from_secs(5)),
         observations: Vec::new(),
         last_words: None,
+        tracer: None,
     });
     telemetry.restarted(Duration::from_millis(20));
     let gaps = vec![(Arc::from("exec-s0"), Duration::from_millis(3))];

@@ -6,17 +6,20 @@ use crate::act::pidfd::TargetHandle;
 use crate::clock::Monotonic;
 use crate::event::{Event, Opening, Step};
 use crate::judge::Condemnation;
+use crate::probe::tracer::Tracer;
 
 use super::publish::Publisher;
 use super::{ASK_STATUS_FOR, not_permitted};
 
-/// What the process at fault has said, in its segment. It decorates the story and decides nothing.
+/// What the process at fault has said, in its segment, and who traced it. It decorates the story and decides nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Said {
     /// The trace of the work that was in flight.
     pub trace: Option<TraceContext>,
     /// Its last words.
     pub last_words: Option<String>,
+    /// Who traced the thread at fault. That the kernel says, before any signal went out.
+    pub tracer: Option<Tracer>,
 }
 
 /// Where the story stands.
@@ -51,6 +54,9 @@ impl Story {
             let first = words.lines().next().unwrap_or_default();
             observations.push(format!("it said before: «{first}»"));
         }
+        if let Some(tracer) = &said.tracer {
+            observations.push(format!("{tracer} traced it"));
+        }
         publisher.send(Event::IncidentOpened(Box::new(Opening {
             incident: self.last,
             at: judged,
@@ -63,6 +69,7 @@ impl Story {
             threshold: condemned.threshold,
             observations,
             last_words: said.last_words,
+            tracer: said.tracer,
         })));
     }
 

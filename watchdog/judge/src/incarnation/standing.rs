@@ -50,6 +50,9 @@ impl Incarnation {
                 (false, Some(ExcuseKind::Throttled)) => {
                     "a watched thread has used up the CPU quota of its cgroup"
                 }
+                (false, Some(ExcuseKind::MemoryThrottled)) => {
+                    "a watched thread is made to wait for memory by its cgroup (memory.high)"
+                }
                 (false, Some(ExcuseKind::Suspended)) => "the machine was suspended",
                 (false, Some(ExcuseKind::ObserverLate)) => "the watchdog itself was late and cannot know",
                 (false, _) => "a watched thread stands still through no fault of its own",

@@ -25,6 +25,7 @@ fn incident(number: u64, after_seconds: u64) -> Incident {
         threshold: None,
         observations: vec!["its pidfd is readable".to_owned()],
         last_words: None,
+        tracer: None,
     };
     Incident::open(&opening, "0", "enforce", &WallAnchor::now())
 }
@@ -198,7 +199,7 @@ fn a_document_reads_as_the_contract_says() {
     let keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
     insta::assert_snapshot!(
         keys.join(" "),
-        @"boot closed_at durations id last_words mode observations opened_at reason shard status target thread timeline trace why"
+        @"boot closed_at durations id last_words mode observations opened_at reason shard status target thread timeline trace tracer why"
     );
     assert_eq!(value["timeline"][3]["step"], "withheld");
     assert_eq!(value["timeline"][3]["detail"], "observe");

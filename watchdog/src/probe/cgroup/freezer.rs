@@ -99,7 +99,7 @@ impl Freezer {
 /// Whether the freezer may hold it without `wchan` saying so: one that it found at a lock it has woken, or `wchan` says so.
 const fn is_open(task: &TaskObservation) -> bool {
     matches!(task.state, TaskState::Sleeping | TaskState::DiskSleep)
-        && matches!(task.wait, None | Some(WaitChannel::Other))
+        && matches!(task.wait, None | Some(WaitChannel::Other | WaitChannel::Answer))
 }
 
 impl Says {
@@ -251,7 +251,7 @@ mod tests {
     fn in_a_frozen_cgroup_whoever_sleeps_nobody_knows_where_is_frozen() {
         use TaskState::{DiskSleep, Running, Sleeping, Stopped, Traced};
         for state in [Sleeping, DiskSleep] {
-            for wait in [None, Some(WaitChannel::Other)] {
+            for wait in [None, Some(WaitChannel::Other), Some(WaitChannel::Answer)] {
                 assert_eq!(named(true, task(state, wait)), Some(WaitChannel::Frozen), "{state:?} {wait:?}");
                 assert_eq!(named(false, task(state, wait)), wait, "{state:?} {wait:?}");
             }
@@ -270,7 +270,7 @@ mod tests {
         let files = [("freezer/box/freezer.state", "FROZEN\n")];
         let (_root, place) = tree("6:freezer:/box\n", HYBRID, &files);
         let freezer = place.open().freezer;
-        for wait in [None, Some(WaitChannel::Other)] {
+        for wait in [None, Some(WaitChannel::Other), Some(WaitChannel::Answer)] {
             let named = |state| named_by(&freezer, task(state, wait));
             assert_eq!(named(TaskState::DiskSleep), Some(WaitChannel::Frozen), "{wait:?}");
             assert_eq!(named(TaskState::Sleeping), wait, "{wait:?}");

@@ -35,6 +35,7 @@ fn stalled(anchor: &WallAnchor, begin: Monotonic) -> Incident {
         threshold: Some(Duration::from_secs(1)),
         observations: Vec::new(),
         last_words: None,
+        tracer: None,
     };
     Incident::open(&opening, "0", "enforce", anchor)
 }

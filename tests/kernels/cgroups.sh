@@ -1,0 +1,90 @@
+# What a unified hierarchy of cgroups does to a shard, and a sidecar in enforce mode beside it. Prints lines for the host:
+#   STATUS phase json     what the sidecar said at that moment
+#   PID phase number      the puppet at the beginning and at the end of a phase
+#   INCIDENT json         each of them, at the end
+cg=/sys/fs/cgroup
+shard=$cg/shard
+echo "+memory" > $cg/cgroup.subtree_control
+mkdir $shard
+
+cat > /tmp/sidecar.toml <<T
+[target]
+shard = "0"
+heartbeat = "/tmp/heartbeat"
+[[thread]]
+name = "exec-s0"
+stall_after = "1s"
+[kill]
+mode = "enforce"
+budget = { kills = 10, per = "10m" }
+[evidence]
+directory = "/tmp/evidence"
+[http]
+listen = "127.0.0.1:9611"
+T
+
+# The supervisor of the puppet.
+(while true; do
+    sh -c "echo \$\$ > $shard/cgroup.procs; exec puppet target /tmp/heartbeat 127.0.0.1:9000"
+    sleep 0.2
+done) &
+shard-watchdog run --config /tmp/sidecar.toml > /tmp/sidecar.log 2>&1 &
+sidecar=$!
+
+status() { wget -q -O - http://127.0.0.1:9611/api/v1/status; }
+order() { echo "$1" | nc -w 2 127.0.0.1 9000; }
+puppet() { cat $shard/cgroup.procs | head -n 1; }
+
+# Waits for a word in the status. Gives up after half a minute: the host sees by what is missing that it did not come.
+until_status() {
+    for _ in $(seq 300); do
+        status | grep -q "$1" && return
+        sleep 0.1
+    done
+    echo "GAVE UP on $1: $(status)"
+    tail -n 20 /tmp/sidecar.log
+}
+
+# For so many tenths of a second.
+watch() {
+    for _ in $(seq "$2"); do
+        echo "STATUS $1 $(status)"
+        sleep 0.1
+    done
+}
+
+until_status '"verdict":"healthy"'
+
+echo "PID memory $(puppet)"
+echo 16M > $shard/memory.high
+order "wait memory"
+until_status '"kind":"memory_throttled"'
+watch memory 40
+echo max > $shard/memory.high
+until_status '"verdict":"healthy"'
+echo "PID memory $(puppet)"
+
+echo "PID frozen $(puppet)"
+echo 1 > $shard/cgroup.freeze
+until_status '"kind":"frozen"'
+watch frozen 25
+echo 0 > $shard/cgroup.freeze
+until_status '"verdict":"healthy"'
+echo "PID frozen $(puppet)"
+
+left=10
+for fault in hang vfork priority-lock; do
+    echo "PID $fault $(puppet)"
+    order "wait $fault"
+    # Killed, and another one begun.
+    left=$((left - 1))
+    until_status "\"kills_left\":$left[,}]"
+    until_status '"verdict":"healthy"'
+    echo "PID $fault $(puppet)"
+done
+
+kill -TERM $sidecar
+wait $sidecar
+for incident in /tmp/evidence/incidents/*/incident.json; do
+    echo "INCIDENT $(tr -d '\n' < "$incident")"
+done

@@ -1,0 +1,156 @@
+//! Ways to stand still in the kernel that are neither a sleep nor a disk, for the puppet's thread.
+
+use std::fs::File;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use super::act::LIVES;
+
+/// One of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Wait {
+    /// No more progress, asleep for a second at a time.
+    Hang = 1,
+    /// For a child of a vfork, which never calls exec.
+    Vfork,
+    /// For a lock with priority inheritance, whose owner lives and never gives it back.
+    PriorityLock,
+    /// For the permission to open a file, which nobody gives. Needs root.
+    Permission,
+    /// One step that takes 64 MiB, which its cgroup may not give.
+    Memory,
+    /// One step of system calls: a second of CPU time of its own.
+    Calls,
+}
+
+impl Wait {
+    /// By the word of an order.
+    pub fn named(word: &str) -> Option<Self> {
+        Some(match word {
+            "hang" => Self::Hang,
+            "vfork" => Self::Vfork,
+            "priority-lock" => Self::PriorityLock,
+            "permission" => Self::Permission,
+            "memory" => Self::Memory,
+            "calls" => Self::Calls,
+            _ => return None,
+        })
+    }
+
+    /// By its number; anything else hangs.
+    pub fn numbered(number: u8) -> Self {
+        let all = [Self::Vfork, Self::PriorityLock, Self::Permission, Self::Memory, Self::Calls];
+        all.into_iter().find(|wait| *wait as u8 == number).unwrap_or(Self::Hang)
+    }
+
+    /// Whether it ends by itself.
+    pub const fn ends(self) -> bool {
+        matches!(self, Self::Memory | Self::Calls)
+    }
+
+    /// Begins it. Returns once it is over, if it ends; `near` is a file beside which others may be made.
+    pub fn begin(self, near: &Path) {
+        match self {
+            Self::Hang => std::thread::sleep(Duration::from_secs(1)),
+            Self::Vfork => vfork(),
+            Self::PriorityLock => lock(),
+            Self::Permission => permission(near),
+            Self::Memory => take_memory(),
+            Self::Calls => calls(),
+        }
+    }
+}
+
+fn vfork() {
+    let flags = libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: without CLONE_VM the child has its own copy of the memory, as after a fork; of a process with many threads it may call
+    // only what is async-signal-safe, and bare system calls, `alarm`, `pause` and `_exit` are.
+    unsafe {
+        if libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) == 0 {
+            // The port of the parent is not its own.
+            libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0);
+            libc::alarm(LIVES);
+            libc::pause();
+            libc::_exit(0);
+        }
+    }
+}
+
+fn lock() {
+    static LOCK: AtomicU32 = AtomicU32::new(0);
+    // The main thread owns it, by its word alone: it never heard of it.
+    LOCK.store(std::process::id(), Ordering::Relaxed);
+    let operation = libc::FUTEX_LOCK_PI | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: the kernel reads and writes this one word, which is static; the timeout is null, so it waits without one.
+    unsafe {
+        libc::syscall(libc::SYS_futex, LOCK.as_ptr(), operation, 0, std::ptr::null::<libc::timespec>());
+    }
+}
+
+fn permission(near: &Path) {
+    let path = near.with_extension("guarded");
+    if std::fs::write(&path, "").is_err() {
+        return;
+    }
+    let mut name = path.as_os_str().as_bytes().to_vec();
+    name.push(0);
+    // SAFETY: both calls take numbers and one path that ends with a zero and outlives them; the descriptor that the first returns
+    // is nobody else's.
+    let _listener = unsafe {
+        let listener = libc::fanotify_init(libc::FAN_CLASS_CONTENT | libc::FAN_CLOEXEC, 0);
+        if listener < 0 {
+            return;
+        }
+        let listener = OwnedFd::from_raw_fd(listener);
+        let mark = libc::fanotify_mark(
+            std::os::fd::AsRawFd::as_raw_fd(&listener),
+            libc::FAN_MARK_ADD,
+            libc::FAN_OPEN_PERM,
+            libc::AT_FDCWD,
+            name.as_ptr().cast(),
+        );
+        if mark != 0 {
+            return;
+        }
+        listener
+    };
+    let _ = File::open(path);
+}
+
+fn take_memory() {
+    const PAGE: usize = 4096;
+    const ALL: usize = 64 << 20;
+    let mut memory = vec![0_u8; ALL];
+    for page in memory.chunks_mut(PAGE) {
+        // What is never read need not be written.
+        std::hint::black_box(&mut page[0]);
+        page[0] = 1;
+    }
+    std::hint::black_box(memory);
+}
+
+fn calls() {
+    let spent = || {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or_default())
+    };
+    // As many as take a second unless somebody traces them; the count is what counts, so that it is the same work then.
+    let began = spent();
+    let mut each = 0_u64;
+    while spent().saturating_sub(began) < Duration::from_millis(1) {
+        each += 1;
+        call();
+    }
+    for _ in 0..each * 1_000 {
+        call();
+    }
+}
+
+fn call() {
+    // SAFETY: it takes nothing, writes nothing and cannot fail. The library's own would be answered from what it remembers.
+    unsafe { libc::syscall(libc::SYS_getppid) };
+}

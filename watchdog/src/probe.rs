@@ -290,6 +290,7 @@ impl Probe {
         segment.fill((threads, allowance), adopted, into, readable, &self.consumers);
         if let Some(cgroups) = &target.cgroups {
             cgroups.freezer.name(&mut into.threads);
+            cgroups.memory.name(&mut into.threads);
         }
         target.read_throttle(at, &into.threads);
         // One that cannot be read stands as it was last seen; without its kernel view no time counts against it.

@@ -56,6 +56,8 @@ pub struct Account {
     pub burnt: Nanos,
     /// One of its workers was runnable at the last look.
     waits_for_cpu: bool,
+    /// Since the last look one of its workers waited for a CPU: what it ran itself meanwhile need not come on top of what it slept.
+    worker_waited: bool,
     /// At this look another thread may be what it waits for.
     others: bool,
     /// At the last look: this one has nothing to be compared with.
@@ -186,6 +188,7 @@ impl Account {
     /// For so long one of its workers waited for a CPU; `runnable`: the look shows one that may be waiting.
     pub const fn workers_waited(&mut self, time: Nanos, runnable: bool) {
         self.now.waited += time;
+        self.worker_waited = time > 0;
         self.waits_for_cpu = runnable;
     }
 
@@ -264,6 +267,7 @@ impl Account {
         }
         let sure = self.sure;
         self.sure += match seen {
+            _ if self.worker_waited => 0,
             Seen::Asleep if now.waited == 0 && before != Seen::Runnable => elapsed,
             Seen::Asleep | Seen::Runnable => now.ran,
             _ => 0,

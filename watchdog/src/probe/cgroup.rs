@@ -1,5 +1,5 @@
-//! What the process's cgroup says of throttling, for version 1 (`cpu.stat` of the `cpu` controller) and version 2, and of
-//! freezing ([`freezer`]).
+//! What the process's cgroup says of throttling, for version 1 (`cpu.stat` of the `cpu` controller) and version 2, of
+//! freezing ([`freezer`]) and of memory ([`memory`]).
 //!
 //! An ancestor's throttling shows only in the ancestor, so all of them are read, as far as they can be seen from here. Finding
 //! them takes locks that every move between cgroups takes, so it is done on the adopter's thread; the loop reads open files.
@@ -7,6 +7,7 @@
 //! process is being throttled, and nothing else.
 
 pub mod freezer;
+pub mod memory;
 
 use std::io::BufReader;
 use std::os::fd::OwnedFd;
@@ -16,9 +17,10 @@ use procfs::process::MountInfos;
 use procfs::{FromBufRead, ProcessCGroups};
 use rustix::fs::{CWD, Mode, OFlags};
 
-use crate::observation::ThrottleObservation;
+use crate::observation::{TaskObservation, ThreadObservation, ThrottleObservation};
 
 use freezer::Freezer;
+use memory::Memory;
 
 /// Levels of the tree that are read, from the process's own cgroup up. Kubernetes has five.
 const MOST_LEVELS: usize = 16;
@@ -30,6 +32,8 @@ pub struct Cgroups {
     pub cpu_stat: CpuStat,
     /// What they say of freezing.
     pub freezer: Freezer,
+    /// What they say of memory.
+    pub memory: Memory,
 }
 
 /// The `cpu.stat` files of one process's cgroup and of all above it, open.
@@ -41,6 +45,7 @@ pub struct CpuStat(Vec<OwnedFd>);
 pub struct Place {
     cpu_stat: Vec<PathBuf>,
     freezer: freezer::Place,
+    memory: memory::Place,
 }
 
 impl Place {
@@ -78,6 +83,9 @@ impl Place {
             if freezer {
                 place.freezer.add(&levels, unified);
             }
+            if unified {
+                place.memory.add(&levels);
+            }
         }
         place
     }
@@ -85,8 +93,20 @@ impl Place {
     /// Opens those that exist: the root of a tree has none.
     pub fn open(&self) -> Cgroups {
         let opened = self.cpu_stat.iter().filter_map(|path| open(path));
-        Cgroups { cpu_stat: CpuStat(opened.collect()), freezer: self.freezer.open() }
+        Cgroups {
+            cpu_stat: CpuStat(opened.collect()),
+            freezer: self.freezer.open(),
+            memory: self.memory.open(),
+        }
     }
+}
+
+/// The kernel's views of these threads and of their workers.
+fn tasks(threads: &mut [ThreadObservation]) -> impl Iterator<Item = &mut TaskObservation> {
+    threads.iter_mut().flat_map(|thread| {
+        let workers = thread.workers.iter_mut().filter_map(|worker| worker.task.as_mut());
+        thread.task.iter_mut().chain(workers)
+    })
 }
 
 /// Opens one file to be read again and again.
@@ -194,7 +214,7 @@ mod tests {
         // Whatever its cgroups are, this neither fails nor waits.
         let own = Path::new("/proc/self");
         let opened = Place::find(own, own).open();
-        let _ = opened.cpu_stat.read();
+        let _ = (opened.cpu_stat.read(), opened.memory.is_over());
         let frozen = [Version::One, Version::Two].map(|version| opened.freezer.is_frozen(version));
         assert_eq!(frozen, [false; 2], "whoever asks is not frozen");
     }

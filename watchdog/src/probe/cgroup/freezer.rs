@@ -78,14 +78,10 @@ impl Freezer {
     /// Says of each thread that stands still, and of its workers, that the freezer holds it, if its cgroup is frozen and its
     /// place in the kernel leaves that open.
     pub fn name(&self, threads: &mut [ThreadObservation]) {
-        let tasks = threads.iter_mut().flat_map(|thread| {
-            let workers = thread.workers.iter_mut().filter_map(|worker| worker.task.as_mut());
-            thread.task.iter_mut().chain(workers)
-        });
         // After the threads, so that whoever the freezer held when it was looked at is not told free, but for a thaw in between.
         // Each version is asked once at most.
         let (mut first, mut second) = (None, None);
-        for task in tasks.filter(|task| is_open(task)) {
+        for task in super::tasks(threads).filter(|task| is_open(task)) {
             let frozen = *second.get_or_insert_with(|| self.is_frozen(Version::Two))
                 || task.state == TaskState::DiskSleep
                     && *first.get_or_insert_with(|| self.is_frozen(Version::One));

@@ -46,8 +46,14 @@ const STATES: &[TaskState] = &[
     TaskState::Dead,
     TaskState::Other,
 ];
-const WAITS: &[Option<WaitChannel>] =
-    &[None, Some(WaitChannel::Frozen), Some(WaitChannel::Futex), Some(WaitChannel::Other)];
+const WAITS: &[Option<WaitChannel>] = &[
+    None,
+    Some(WaitChannel::Frozen),
+    Some(WaitChannel::Futex),
+    Some(WaitChannel::Other),
+    Some(WaitChannel::Memory),
+    Some(WaitChannel::Answer),
+];
 
 /// Counters as they are: mostly small steps, now and then anything.
 fn counter() -> impl Strategy<Value = u64> {
@@ -401,6 +407,15 @@ fn what_is_no_recording_is_refused_with_the_reason() {
     let mut newer = whole.clone();
     newer[8] += 1;
     assert!(refused(&newer).contains(&format!("has format {}", file::VERSION + 1)));
+    let mut older = whole.clone();
+    older[8] = 2;
+    assert!(
+        refused(&older).contains("has format 2, and this program reads formats 3 to 4"),
+        "{}",
+        refused(&older)
+    );
+    older[8] = 3;
+    assert!(parsed(&older).is_ok(), "version 3 says nothing that this one does not say in the same way");
     let mut damaged = whole.clone();
     damaged[20] ^= 1;
     assert!(refused(&damaged).contains("its checksum does not match"));

@@ -36,6 +36,15 @@ impl Stage {
         Self::start_by(command, settings)
     }
 
+    /// The same where no cgroup can be seen, as in a container without a mount of them. Needs root, and `unshare`.
+    #[track_caller]
+    pub fn start_without_cgroups(settings: &Settings) -> Self {
+        let hide = "mount --make-rprivate / && umount -l /sys/fs/cgroup && exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", hide, "hide"]).arg(binary("shard-watchdog"));
+        Self::start_by(command, settings)
+    }
+
     #[track_caller]
     fn start_by(mut command: Command, settings: &Settings) -> Self {
         sweep::adopt_orphans();

@@ -52,7 +52,14 @@ impl Random {
         use TaskState as S;
         let states =
             [S::Running, S::Sleeping, S::Sleeping, S::DiskSleep, S::Stopped, S::Traced, S::Dead, S::Other];
-        let waits = [None, Some(WaitChannel::Futex), Some(WaitChannel::Other), Some(WaitChannel::Frozen)];
+        let waits = [
+            None,
+            Some(WaitChannel::Futex),
+            Some(WaitChannel::Other),
+            Some(WaitChannel::Frozen),
+            Some(WaitChannel::Memory),
+            Some(WaitChannel::Answer),
+        ];
         let task = TaskObservation {
             state: self.pick(&states),
             cpu_ns: self.pick(&[None, Some(0), Some(7_000_000), Some(u64::MAX)]),

@@ -76,6 +76,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, Problems> {
 mod tests {
     use super::*;
     use crate::config::{KillMode, On};
+    use crate::verdict::ExcuseKind;
     use std::time::Duration;
 
     fn check(text: &str) -> Result<Config, String> {
@@ -153,6 +154,29 @@ interval = "10s"
         assert_eq!(config.threads[0].warn_after, Duration::from_secs(2));
         assert_eq!(config.judge.startup_grace, Duration::from_secs(30));
         assert_eq!(config.http.listen, Some("127.0.0.1:9611".parse().unwrap()));
+    }
+
+    #[test]
+    fn every_excuse_has_a_cap_of_its_own() {
+        let text = "[target]\nshard = \"0\"\nheartbeat = \"/h\"\n[[thread]]\nname = \"exec-s0\"\n[judge.excuse]\n\
+                    starved = \"1s\"\nthrottled = \"2s\"\nmemory_throttled = \"3s\"\ntraced = \"4s\"\nfrozen = \"5s\"\n\
+                    core_dumping = \"6s\"\n";
+        let caps = check(text).unwrap().policy(false).excuse_caps;
+        let kinds = [
+            ExcuseKind::Starved,
+            ExcuseKind::Throttled,
+            ExcuseKind::MemoryThrottled,
+            ExcuseKind::Traced,
+            ExcuseKind::Frozen,
+            ExcuseKind::CoreDumping,
+        ];
+        let seconds = kinds.map(|kind| caps.of(kind).map(|cap| cap.as_secs()));
+        assert_eq!(seconds, [1, 2, 3, 4, 5, 6].map(Some));
+        let shortest = "[target]\nshard = \"0\"\nheartbeat = \"/h\"\n[[thread]]\nname = \"exec-s0\"\n";
+        let caps = check(shortest).unwrap().policy(false).excuse_caps;
+        assert_eq!(caps.of(ExcuseKind::MemoryThrottled), Some(Duration::from_secs(600)));
+        let misspelt = text.replace("memory_throttled", "memory_trottled");
+        assert!(check(&misspelt).unwrap_err().contains("did you mean «memory_throttled»?"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! once between two of them.
 
 use std::io::{Read, Write};
+use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -118,10 +119,9 @@ pub fn be(segment: &Path, threads: usize) {
         let (heartbeat, what, turn) = (heartbeat.clone(), Arc::clone(&what), Arc::clone(&turn));
         let name = format!("exec-s{number}");
         let member = move || {
-            let beat = heartbeat.register(&name).expect("a slot");
+            // One that is lost leaves its slot as it is, so nothing of it may be dropped.
+            let beat = ManuallyDrop::new(heartbeat.register(&name).expect("a slot"));
             live(&beat, number, &what, &turn);
-            // Lost: its slot stays as it is.
-            std::mem::forget(beat);
         };
         // A thousand stacks of the usual size would do too, but need not.
         std::thread::Builder::new().stack_size(256 << 10).spawn(member).expect("a thread");

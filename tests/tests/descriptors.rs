@@ -154,6 +154,7 @@ fn the_soft_limit_is_raised_to_the_hard_one_and_that_is_said() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a test that waits without end is ended by its runner")]
 fn check_does_the_sum() {
     let folder = tempfile::tempdir().unwrap();
     let check = |threads: u32, hard: u64| {

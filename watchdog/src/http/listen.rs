@@ -179,7 +179,13 @@ mod tests {
     fn a_port_in_use_is_named_with_the_next_step() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
-        let config = HttpConfig { listen: Some(address), public: None, socket: None, token_file: None };
+        let config = HttpConfig {
+            listen: Some(address),
+            public: None,
+            socket: None,
+            hosts: Vec::new(),
+            token_file: None,
+        };
         let error = Listeners::bind(&config).unwrap_err().to_string();
         assert!(error.starts_with(&format!("http.listen = \"{address}\" is in use")), "{error}");
         assert!(error.contains("set http.listen to a free address"), "{error}");

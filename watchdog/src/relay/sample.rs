@@ -50,7 +50,7 @@ pub(crate) fn config(directory: &std::path::Path) -> Config {
             keep_incidents: 50,
             keep_bytes: 1 << 20,
         },
-        http: HttpConfig { listen: None, public: None, socket: None, token_file: None },
+        http: HttpConfig { listen: None, public: None, socket: None, hosts: Vec::new(), token_file: None },
         otlp: None,
         recorder: None,
         shadow: None,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -80,16 +80,27 @@ pub const fn seed_of(seed: u64, number: u64) -> u64 {
     if number == 0 { seed } else { Random::new(seed.wrapping_add(number)).word() }
 }
 
-/// Lives through `histories` histories on `threads` threads. `progress` is told how many are done.
-pub fn run(seed: u64, histories: u64, threads: usize, mut progress: impl FnMut(u64, Duration)) -> Summary {
+/// What a run says of itself before it is over.
+#[derive(Clone, Debug)]
+pub enum Progress {
+    /// So many histories are begun, in this time.
+    Begun(u64, Duration),
+    /// One broke a rule. Of a run that is ended early nothing else would be known of it.
+    Broke(Breach),
+}
+
+/// Lives through `histories` histories on `threads` threads.
+pub fn run(seed: u64, histories: u64, threads: usize, mut progress: impl FnMut(Progress)) -> Summary {
     let began = Instant::now();
     let next = Arc::new(AtomicU64::new(0));
     let enough = Arc::new(AtomicBool::new(false));
     let (sender, receiver) = channel();
+    let (breaches, broke) = channel();
     for _ in 0..threads.max(1) {
         let (next, sender, enough) = (Arc::clone(&next), sender.clone(), Arc::clone(&enough));
+        let breaches = breaches.clone();
         thread::spawn(move || {
-            let _ = sender.send(work(seed, histories, &next, &enough));
+            let _ = sender.send(work(seed, histories, &next, &enough, &breaches));
         });
     }
     drop(sender);
@@ -98,7 +109,8 @@ pub fn run(seed: u64, histories: u64, threads: usize, mut progress: impl FnMut(u
         match receiver.recv_timeout(PROGRESS) {
             Ok(part) => summary.add(part),
             Err(RecvTimeoutError::Timeout) => {
-                progress(next.load(Ordering::Relaxed).min(histories), began.elapsed());
+                broke.try_iter().for_each(|breach| progress(Progress::Broke(breach)));
+                progress(Progress::Begun(next.load(Ordering::Relaxed).min(histories), began.elapsed()));
             }
             Err(RecvTimeoutError::Disconnected) => break,
         }
@@ -107,7 +119,7 @@ pub fn run(seed: u64, histories: u64, threads: usize, mut progress: impl FnMut(u
     summary
 }
 
-fn work(seed: u64, histories: u64, next: &AtomicU64, enough: &AtomicBool) -> Summary {
+fn work(seed: u64, histories: u64, next: &AtomicU64, enough: &AtomicBool, broke: &Sender<Breach>) -> Summary {
     /// Histories taken at a time, so that threads do not meet at the counter.
     const BATCH: u64 = 64;
     let stage = Stage::default();
@@ -131,8 +143,10 @@ fn work(seed: u64, histories: u64, next: &AtomicU64, enough: &AtomicBool) -> Sum
             summary.cores += outcome.cores;
             if let Some(violation) = outcome.violation {
                 summary.violations += 1;
-                let breaches = summary.broken.entry(violation.rule).or_default();
-                breaches.push(Breach { number, seed: plan.seed, violation });
+                let breach = Breach { number, seed: plan.seed, violation };
+                // Nobody listens once the last progress is told: the summary has it all.
+                let _ = broke.send(breach.clone());
+                summary.broken.entry(breach.violation.rule).or_default().push(breach);
                 if summary.violations >= ENOUGH {
                     enough.store(true, Ordering::Relaxed);
                 }

@@ -34,7 +34,7 @@ fn no_history_breaks_a_rule() {
 #[test]
 fn a_seed_gives_the_same_histories_every_time() {
     let once = || {
-        let run::Summary { histories, looks, kills, stalls, violations, .. } = run::run(7, 200, 2, |_, _| {});
+        let run::Summary { histories, looks, kills, stalls, violations, .. } = run::run(7, 200, 2, |_| {});
         (histories, looks, kills, stalls, violations)
     };
     assert_eq!(once(), once());

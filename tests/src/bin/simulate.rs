@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use serde_json::json;
-use shard_simulation::run;
+use shard_simulation::report::Breach;
+use shard_simulation::run::{self, Progress};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -29,7 +30,14 @@ fn main() -> ExitCode {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let terminal = std::io::stderr().is_terminal();
     let end = if terminal { "\r" } else { "\n" };
-    let summary = run::run(args.seed, args.histories, threads, |done, took| {
+    let summary = run::run(args.seed, args.histories, threads, |progress| {
+        let (done, took) = match progress {
+            Progress::Begun(done, took) => (done, took),
+            Progress::Broke(Breach { seed, violation, .. }) => {
+                let _ = writeln!(std::io::stderr(), "seed {seed}: {violation}");
+                return;
+            }
+        };
         #[allow(clippy::cast_precision_loss, reason = "for people")]
         let rate = done as f64 / took.as_secs_f64();
         let percent = done * 100 / args.histories.max(1);

@@ -144,6 +144,8 @@ impl ChannelTrial {
         {
             let consumers = candidates.filter(|c| !c.trial.left && glob.is_match(&*c.trial.name));
             self.count(consumers, look, max_age, &mut brought);
+        } else {
+            self.pause();
         }
         self.waited = waits;
         brought
@@ -192,6 +194,7 @@ impl ChannelTrial {
                 && matches!(trial.health, Health::Idle | Health::Stalled | Health::Gone);
             // One that moves or works may still receive: nobody's silence counts now.
             if !consumer.is_gone() && !still || here.len() == MOST_CONSUMERS {
+                self.pause();
                 return;
             }
             here.push(consumer);
@@ -215,6 +218,14 @@ impl ChannelTrial {
             let silent = here.iter().min_by_key(|consumer| consumer.trial.last_beat);
             let any_gone = here.iter().any(Candidate::is_gone);
             brought.deaf = silent.map(|consumer| (consumer.trial.key, any_gone));
+        }
+    }
+
+    /// Nobody's time since the last look counts. Nor does what they do with it when the next one counts again: CPU time used at
+    /// work is none in which a message could have been received.
+    fn pause(&mut self) {
+        for consumer in &mut self.consumers {
+            consumer.clock.pause();
         }
     }
 

@@ -122,10 +122,10 @@ impl StallClock {
                 Some(ExcuseKind::ObserverLate)
             }
             None => {
-                self.close();
                 // The very first look has no time behind it, and of a thread seen for the first time nobody has asked.
-                self.blind |= !elapsed.is_zero();
-                self.held = None;
+                let blind = self.blind || !elapsed.is_zero();
+                self.pause();
+                self.blind = blind;
                 None
             }
             Some(now) => self.advance_to(elapsed, now),
@@ -141,6 +141,14 @@ impl StallClock {
             }
         }
         Interval { counted: self.counted().saturating_sub(before), excuse }
+    }
+
+    /// A look came that tells nothing of it, or one at which it is not on trial: nothing counts, and the next look has nothing to be
+    /// compared with.
+    pub const fn pause(&mut self) {
+        self.close();
+        self.blind = true;
+        self.held = None;
     }
 
     fn sample(&mut self, task: TaskObservation) {

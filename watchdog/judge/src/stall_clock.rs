@@ -32,6 +32,10 @@ pub struct StallClock {
     held: Option<ExcuseKind>,
     /// The last look was void or told nothing, so that the next one has nothing to be compared with.
     blind: bool,
+    /// No later look gives back anything of the time before the last one.
+    void: bool,
+    /// Time of earlier looks that the last one shows to have been starved as well.
+    named_late: Duration,
     last: Option<TaskObservation>,
     tracing: Tracing,
     /// Time since the last progress in which somebody watched.
@@ -103,6 +107,17 @@ impl StallClock {
 
     /// Accounts for `elapsed` of a thread that has ended: it can excuse nothing any more, but the watchdog's own lateness.
     pub fn advance_gone(&mut self, elapsed: Duration, late: bool) {
+    /// Whether none of the time before the last look counts, whatever the kernel's counters tell later: it was held, or nobody could ask.
+    pub const fn is_void(&self) -> bool {
+        self.void
+    }
+
+    /// Time before the look before the last one that turns out to have been starved: only a tick later is it sure that a thread which shows no
+    /// CPU time has had none.
+    pub const fn named_late(&self) -> Duration {
+        self.named_late
+    }
+
         if !late {
             self.settled = self.settled.saturating_add(elapsed);
         }
@@ -117,6 +132,7 @@ impl StallClock {
         self.watched = self.watched.saturating_add(if late { Duration::ZERO } else { elapsed });
         let excuse = match task {
             _ if late => {
+        (self.void, self.named_late) = (true, Duration::ZERO);
                 self.close();
                 self.blind = true;
                 Some(ExcuseKind::ObserverLate)
@@ -179,9 +195,11 @@ impl StallClock {
             self.settled = self.settled.saturating_add(if sleeps { elapsed } else { Duration::ZERO });
             self.open(now);
             return None;
+            self.void = !sleeps;
         };
         span.length = span.length.saturating_add(elapsed);
         let used = grown(now.cpu_ns, span.from.cpu_ns).map(|used| used.min(span.length));
+        self.void = false;
         let waited = grown(now.run_delay_ns, span.from.run_delay_ns);
         if now.state == TaskState::Running {
             let more = used.unwrap_or_default().saturating_sub(self.proved);

@@ -282,7 +282,9 @@ impl ThreadTrial {
         // Of a process whose core is written the kernel tells nothing that means anything.
         let task = seen.task.filter(|_| !look.core_dumping && waits.is_none());
         let interval = self.clock.advance(look.elapsed, task, look.late);
-        let interval = self.workers.advance(&self.clock, interval, &seen.workers, look.elapsed, look.late);
+        // The probe asks for them when it can ask for the thread itself.
+        let workers = seen.task.is_some().then_some(&*seen.workers);
+        let interval = self.workers.advance(&self.clock, interval, workers, look.elapsed, look.late);
         self.kept = interval.excuse.filter(|kind| Kept::of(core::iter::once(*kind)) != Kept::default());
         let interval = Interval { excuse: interval.excuse.or(waits), ..interval };
         // The thread's own counters say how long, its cgroup's say why.

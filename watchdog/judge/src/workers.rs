@@ -13,14 +13,15 @@ use alloc::vec::Vec;
 
 use core::time::Duration;
 
-use crate::observation::{Presence, WorkerObservation};
+use crate::observation::{Presence, TaskObservation, WorkerObservation};
 use crate::verdict::ExcuseKind;
 
 use super::stall_clock::{Interval, StallClock};
 
 /// How far the sum of a worker that loses nothing may stay behind that of one that does. When another one is kept from running
 /// next, its loss adds to what was lost before instead of hiding in it. Not nothing, for the kernel's counters tell at the
-/// next tick, or look, that what seemed lost was not.
+/// next tick, or look, that what seemed lost was not. Where no counter will ever tell that (it is held, or nobody could ask), its
+/// loss adds at once.
 const BEHIND: Duration = Duration::from_millis(20);
 
 /// Time of one piece of standing still, as the thread and its workers could use it.
@@ -70,6 +71,23 @@ impl Loss {
     }
 }
 
+impl Worker {
+    /// One more look at it, before which `total` had passed and the most that anybody had lost was `lost`.
+    fn advance(
+        &mut self,
+        elapsed: Duration,
+        task: Option<TaskObservation>,
+        late: bool,
+        lost: Duration,
+        total: Duration,
+    ) {
+        self.excuse = self.clock.advance(elapsed, task, late).excuse;
+        if self.clock.is_void() && !late {
+            self.loss.catch_up(lost, total, &self.clock);
+        }
+    }
+}
+
 impl Workers {
     /// The thread made progress.
     pub fn reset(&mut self) {
@@ -90,16 +108,20 @@ impl Workers {
         (!self.here.is_empty()).then_some((self.here.len(), self.ran))
     }
 
-    /// Accounts for `elapsed` since the last look, of which the thread's own clock, `own`, has just made `interval`.
+    /// Accounts for `elapsed` since the last look, of which the thread's own clock, `own`, has just made `interval`. `seen` is `None` if
+    /// nobody could ask for its workers: none of them has ended for that.
     pub fn advance(
         &mut self,
         own: &StallClock,
         interval: Interval,
-        seen: &[WorkerObservation],
+        seen: Option<&[WorkerObservation]>,
         elapsed: Duration,
         late: bool,
     ) -> Interval {
         let before = core::mem::replace(&mut self.counted, own.counted());
+        if own.is_void() && !late {
+            self.own.catch_up(self.lost, self.total, own);
+        }
         self.look(seen, elapsed, late);
         if self.here.is_empty() && self.gone.is_zero() {
             self.lost = self.own.of(self.total, own);
@@ -114,17 +136,27 @@ impl Workers {
             self.ran = self.ran.max(worker.clock.ran());
         }
         self.counted = self.counted.min(self.total.saturating_sub(self.lost).max(self.ran).max(own.ran()));
+        if own.is_void() {
+            // What a worker turns out not to have lost counts at the next look: no verdict falls while the thread itself is held.
+            self.counted = self.counted.min(before);
+        }
         let counted = self.counted.saturating_sub(before);
         let kept = if counted < elapsed / 2 { self.why() } else { None };
         Interval { counted, excuse: interval.excuse.or(kept) }
     }
 
     /// What each worker's own clock makes of the time since the last look.
-    fn look(&mut self, seen: &[WorkerObservation], elapsed: Duration, late: bool) {
+    fn look(&mut self, seen: Option<&[WorkerObservation]>, elapsed: Duration, late: bool) {
         let since = self.total;
         if !late {
             self.total = self.total.saturating_add(elapsed);
         }
+        let Some(seen) = seen else {
+            for worker in &mut self.here {
+                worker.advance(elapsed, None, late, self.lost, since);
+            }
+            return;
+        };
         for worker in &mut self.here {
             worker.present = false;
         }
@@ -141,7 +173,7 @@ impl Workers {
             });
             let Some(worker) = self.here.get_mut(place) else { continue };
             worker.present = true;
-            worker.excuse = worker.clock.advance(elapsed, seen.task, late).excuse;
+            worker.advance(elapsed, seen.task, late, self.lost, since);
         }
         let Self { here, gone, .. } = self;
         here.retain(|worker| {
@@ -164,7 +196,7 @@ mod tests {
     use alloc::vec;
 
     use super::*;
-    use crate::observation::{TaskObservation, TaskState};
+    use crate::observation::TaskState;
 
     const LOOK: Duration = Duration::from_millis(10);
     const LOOK_NS: u64 = 10_000_000;
@@ -183,7 +215,7 @@ mod tests {
         let mut last = Interval { counted: Duration::ZERO, excuse: None };
         for look in 0..looks {
             let interval = own.advance(LOOK, Some(task(TaskState::Sleeping, 5, 5)), false);
-            last = workers.advance(&own, interval, &seen(look), LOOK, false);
+            last = workers.advance(&own, interval, Some(&seen(look)), LOOK, false);
         }
         (workers, last)
     }
@@ -264,7 +296,7 @@ mod tests {
                 2 => seen.push(worker(2, task(TaskState::Running, 20 * LOOK_NS, 0))),
                 _ => {}
             }
-            workers.advance(&own, interval, &seen, long, false);
+            workers.advance(&own, interval, Some(&seen), long, false);
         }
         assert_eq!(workers.counted(), 13 * long, "it ran all along, and then ended");
     }
@@ -282,5 +314,69 @@ mod tests {
             seen
         });
         assert_eq!((workers.counted(), last.excuse), (99 * LOOK, None));
+    }
+
+    #[test]
+    fn workers_that_nobody_could_ask_for_have_not_ended() {
+        let (mut own, mut workers) = (StallClock::default(), Workers::default());
+        let mut counted = Vec::new();
+        for look in 0..30 {
+            let asleep = Some(task(TaskState::Sleeping, 5, 5)).filter(|_| look < 20);
+            let interval = own.advance(LOOK, asleep, false);
+            let starved = [worker(1, task(TaskState::Running, 7, 0))];
+            workers.advance(&own, interval, asleep.is_some().then_some(&starved), LOOK, false);
+            counted.push(workers.counted());
+        }
+        assert_eq!(counted, [Duration::ZERO; 30], "nobody saw anything in the last ten");
+    }
+
+    #[test]
+    fn time_in_which_the_thread_or_a_worker_is_held_never_hides_in_what_another_lost() {
+        let asleep = task(TaskState::Sleeping, 5, 5);
+        for mine in [true, false] {
+            let (mut own, mut workers) = (StallClock::default(), Workers::default());
+            for look in 0..40 {
+                let held = TaskObservation { state: TaskState::Traced, ..asleep };
+                let (thread, second) = match (look, mine) {
+                    (30.., true) => (held, asleep),
+                    (30.., false) => (asleep, held),
+                    _ => (asleep, asleep),
+                };
+                let interval = own.advance(LOOK, Some(thread), false);
+                let mut seen = vec![worker(2, second)];
+                if look < 20 {
+                    seen.push(worker(1, task(TaskState::Running, 7, 0)));
+                }
+                workers.advance(&own, interval, Some(&seen), LOOK, false);
+            }
+            assert_eq!(
+                workers.counted(),
+                10 * LOOK,
+                "between the starved worker's end and the debugger; {mine}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_a_worker_turns_out_not_to_have_lost_counts_once_the_thread_itself_is_not_held() {
+        let (mut own, mut workers) = (StallClock::default(), Workers::default());
+        let asleep = task(TaskState::Sleeping, 5, 5);
+        let mut counted = Vec::new();
+        for look in 0..8_u64 {
+            let held = look == 5;
+            let thread = if held { TaskObservation { state: TaskState::Traced, ..asleep } } else { asleep };
+            let interval = own.advance(LOOK, Some(thread), false);
+            // It burns CPU all along, and the kernel tells of it late.
+            let cpu = if look < 5 { 0 } else { look * LOOK_NS };
+            let seen = [worker(1, task(TaskState::Running, cpu, 0))];
+            workers.advance(&own, interval, Some(&seen), LOOK, false);
+            counted.push(workers.counted());
+        }
+        assert_eq!(
+            counted[..7],
+            [Duration::ZERO; 7],
+            "held at the sixth look, and at one end of the seventh"
+        );
+        assert!(counted[7] >= 5 * LOOK, "{counted:?}");
     }
 }

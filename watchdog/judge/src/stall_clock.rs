@@ -72,6 +72,8 @@ struct Span {
     kept: Duration,
     /// It has been without a CPU for most of the time lately.
     starved: bool,
+    /// The looks at its end that neither counted nor were called starved, since it may have run all the same.
+    unnamed: Duration,
 }
 
 /// What one interval between two looks came to.
@@ -105,8 +107,6 @@ impl StallClock {
         Some((self.earlier?, self.newest?))
     }
 
-    /// Accounts for `elapsed` of a thread that has ended: it can excuse nothing any more, but the watchdog's own lateness.
-    pub fn advance_gone(&mut self, elapsed: Duration, late: bool) {
     /// Whether none of the time before the last look counts, whatever the kernel's counters tell later: it was held, or nobody could ask.
     pub const fn is_void(&self) -> bool {
         self.void
@@ -118,6 +118,8 @@ impl StallClock {
         self.named_late
     }
 
+    /// Accounts for `elapsed` of a thread that has ended: it can excuse nothing any more, but the watchdog's own lateness.
+    pub fn advance_gone(&mut self, elapsed: Duration, late: bool) {
         if !late {
             self.settled = self.settled.saturating_add(elapsed);
         }
@@ -130,9 +132,9 @@ impl StallClock {
         let before = self.counted();
         self.tracing.look(task.is_some_and(|task| task.state == TaskState::Traced));
         self.watched = self.watched.saturating_add(if late { Duration::ZERO } else { elapsed });
+        (self.void, self.named_late) = (true, Duration::ZERO);
         let excuse = match task {
             _ if late => {
-        (self.void, self.named_late) = (true, Duration::ZERO);
                 self.close();
                 self.blind = true;
                 Some(ExcuseKind::ObserverLate)
@@ -193,13 +195,13 @@ impl StallClock {
             // have waited for a CPU all the time.
             let sleeps = now.state != TaskState::Running && !self.blind;
             self.settled = self.settled.saturating_add(if sleeps { elapsed } else { Duration::ZERO });
+            self.void = !sleeps;
             self.open(now);
             return None;
-            self.void = !sleeps;
         };
+        self.void = false;
         span.length = span.length.saturating_add(elapsed);
         let used = grown(now.cpu_ns, span.from.cpu_ns).map(|used| used.min(span.length));
-        self.void = false;
         let waited = grown(now.run_delay_ns, span.from.run_delay_ns);
         if now.state == TaskState::Running {
             let more = used.unwrap_or_default().saturating_sub(self.proved);
@@ -213,12 +215,21 @@ impl StallClock {
             // A slice now and then is no end of it. CPU time shows at the tick: it may have been had since it last did.
             span.starved |= span.quiet >= LONGEST_TICK || waited.is_some_and(|waited| waited > elapsed / 2);
             span.starved &= more <= since_more / 2;
+            if span.starved {
+                let told = waited.filter(|waited| !waited.is_zero());
+                let most = told.unwrap_or(if more.is_zero() { span.unnamed } else { Duration::ZERO });
+                self.named_late = span.unnamed.min(most);
+            }
+            let unknown = !span.starved && more.is_zero();
+            span.unnamed = if unknown { span.unnamed.saturating_add(elapsed) } else { Duration::ZERO };
             self.span = Some(span);
             return span.starved.then_some(ExcuseKind::Starved);
         }
-        // A kernel that does not tell how long it waited for a CPU leaves only those who were asleep all along.
+        // A kernel that does not tell how long it waited for a CPU leaves only those who were asleep all along. Any other may have
+        // waited whenever it did not run.
         let slept = span.from.state != TaskState::Running && span.length == elapsed;
-        let waited = waited.unwrap_or(if slept { Duration::ZERO } else { span.length });
+        let ran = used.unwrap_or_default();
+        let waited = waited.unwrap_or(if slept { Duration::ZERO } else { span.length.saturating_sub(ran) });
         // CPU time that shows only now was had while the thread looked as if it waited.
         let waited = waited.max(span.kept.saturating_sub(used.unwrap_or_default()));
         let used = used.unwrap_or_default().max(self.proved);
@@ -227,7 +238,9 @@ impl StallClock {
         let could = if slept { span.length.saturating_sub(waited).max(used) } else { used };
         self.settled = self.settled.saturating_add(could);
         self.open(now);
-        (waited > span.length / 2).then_some(ExcuseKind::Starved)
+        let starved = waited > span.length / 2;
+        self.named_late = if starved { span.unnamed.min(waited) } else { Duration::ZERO };
+        starved.then_some(ExcuseKind::Starved)
     }
 
     /// Ends the span with what is proved of it.
@@ -248,6 +261,7 @@ impl StallClock {
             quiet: Duration::ZERO,
             kept: Duration::ZERO,
             starved: false,
+            unnamed: Duration::ZERO,
         };
         self.span = self.held.is_none().then_some(span);
     }
@@ -482,5 +496,38 @@ mod tests {
         let mut clock = StallClock::default();
         clock.advance(LOOK, None, false);
         assert_eq!(clock.counted(), Duration::ZERO);
+    }
+
+    #[test]
+    fn starving_that_is_sure_only_a_tick_later_is_named_in_full() {
+        let mut clock = StallClock::default();
+        clock.advance(LOOK, task(Sleeping, 0, 0), false);
+        let mut named = Duration::ZERO;
+        for _ in 0..5 {
+            let elapsed = millis(4);
+            let interval = clock.advance(elapsed, task(Running, 0, 0), false);
+            let now = if interval.excuse.is_some() { elapsed - interval.counted } else { Duration::ZERO };
+            named += now + clock.named_late();
+        }
+        assert_eq!(named, millis(20));
+    }
+
+    #[test]
+    fn who_runs_after_a_look_without_cpu_time_was_not_starved_in_it() {
+        let (last, clock) = looks(&[(4, Sleeping, 0, 0), (4, Running, 0, 0), (4, Running, 8, 0)]);
+        assert_eq!((last.excuse, clock.named_late()), (None, Duration::ZERO));
+    }
+
+    #[test]
+    fn who_used_most_of_a_span_was_not_starved_though_the_kernel_keeps_no_count_of_waiting() {
+        let silent = |state, cpu_ms: u64| {
+            task(state, cpu_ms * 1_000_000, 0).map(|task| TaskObservation { run_delay_ns: None, ..task })
+        };
+        for (used, excuse) in [(6, None), (4, Some(ExcuseKind::Starved))] {
+            let mut clock = StallClock::default();
+            clock.advance(LOOK, silent(Running, 0), false);
+            let interval = clock.advance(LOOK, silent(Sleeping, used), false);
+            assert_eq!(interval, Interval { counted: millis(used), excuse }, "{used} ms");
+        }
     }
 }

@@ -86,7 +86,7 @@ pub struct ThreadLook {
     pub gone: bool,
     /// It stands still beyond `stall_after`.
     pub stalled: bool,
-    /// Time that was excused since the last look.
+    /// Time that was excused since the last look, or before and could not be named then.
     pub excused: Option<(ExcuseKind, Duration)>,
     /// Its excuse is another one than at the last look.
     pub excuse_changed: bool,
@@ -299,6 +299,7 @@ impl ThreadTrial {
         let lost = look.elapsed.saturating_sub(interval.counted).saturating_add(look.suspended);
         brought.excused = interval.excuse.map(|kind| (kind, lost));
         brought.excuse_over = interval.excuse.filter(|kind| self.excused.add(*kind, lost, caps));
+        let lost = lost.saturating_add(self.clock.named_late());
         self.set_excuse(interval.excuse, brought);
         self.over_cap = interval.excuse.is_some_and(|kind| self.excused.over(kind, caps));
         let Some(rule) = rule else { return };

@@ -550,7 +550,7 @@ impl Invariants {
             } else if thread.ended.is_some() && thread.claim == Claim::Live && goes_on {
                 Some(("missed loss", format!("{} has ended", thread.name)))
             } else if thread.claim == Claim::Dropped {
-                let since = *dropped.get_or_insert(now + self.unwatched);
+                let since = *dropped.get_or_insert(now);
                 (goes_on && now.saturating_sub(since) >= DROPPED)
                     .then(|| ("missed loss", format!("{} has dropped its slot", thread.name)))
             } else {

@@ -155,12 +155,14 @@ impl ThreadTrial {
         // They may have said that it left, too: nobody was on the watch then, so its time begins anew.
         let back = core::mem::take(&mut self.left);
         let dropped = seen.claim == Claim::Dropped && {
-            let since = self.dropped_since.get_or_insert(look.at);
-            if look.late || look.core_dumping {
+            let since = match self.dropped_since {
                 // Nobody watched, or it cannot get on: it had no chance to end.
-                *since = since.plus(look.elapsed);
-            }
-            look.at.since(*since) >= DROPPED_FOR
+                Some(since) if look.late || look.core_dumping => since.plus(look.elapsed),
+                // Of the time before it was first seen so nothing counts anyway.
+                since => since.unwrap_or(look.at),
+            };
+            self.dropped_since = Some(since);
+            look.at.since(since) >= DROPPED_FOR
         };
         if seen.presence == Presence::Gone || dropped {
             self.last_words(seen);
@@ -297,9 +299,9 @@ impl ThreadTrial {
         let interval = Interval { excuse, ..interval };
         self.advanced = !interval.counted.is_zero() || look.elapsed.is_zero();
         let lost = look.elapsed.saturating_sub(interval.counted).saturating_add(look.suspended);
+        let lost = lost.saturating_add(self.clock.named_late());
         brought.excused = interval.excuse.map(|kind| (kind, lost));
         brought.excuse_over = interval.excuse.filter(|kind| self.excused.add(*kind, lost, caps));
-        let lost = lost.saturating_add(self.clock.named_late());
         self.set_excuse(interval.excuse, brought);
         self.over_cap = interval.excuse.is_some_and(|kind| self.excused.over(kind, caps));
         let Some(rule) = rule else { return };

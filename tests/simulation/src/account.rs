@@ -233,7 +233,7 @@ impl Account {
         if std::mem::take(&mut self.moved) {
             // The watchdog sees the progress now, and begins to count now.
             self.able += if late { 0 } else { now.slept + now.ran };
-            self.excuses(elapsed, late, Seen::Nothing, seen, now);
+            self.excuses(elapsed, late, Seen::Nothing, seen, now, machine);
             self.before = Seen::Nothing;
             self.fresh = !std::mem::take(&mut self.torn);
             return;
@@ -241,7 +241,7 @@ impl Account {
         self.gained = false;
         let fresh = std::mem::take(&mut self.fresh);
         let blinded = std::mem::replace(&mut self.blinded, std::mem::take(&mut self.others));
-        self.excuses(elapsed, late, before, seen, now);
+        self.excuses(elapsed, late, before, seen, now, machine);
         if late {
             // A void look: the next one is compared with it, and whatever it counts begins there.
             self.forgiven += machine.lag();
@@ -283,7 +283,15 @@ impl Account {
         changes.count_ones() >= 2
     }
 
-    fn excuses(&mut self, elapsed: Nanos, late: bool, before: Seen, seen: Seen, now: Now) {
+    fn excuses(
+        &mut self,
+        elapsed: Nanos,
+        late: bool,
+        before: Seen,
+        seen: Seen,
+        now: Now,
+        machine: &Machine,
+    ) {
         let traced = self.tracer_comes_and_goes();
         let mut touched = |kind: ExcuseKind| self.excused[kind as usize] += elapsed;
         if late {
@@ -298,7 +306,9 @@ impl Account {
                 }
             }
         }
-        if now.waited > 0 || seen == Seen::Runnable || std::mem::take(&mut self.waits_for_cpu) {
+        // Without a count of the time in the run queue whoever was runnable may have waited until now.
+        let unknown = !machine.schedstat && before == Seen::Runnable;
+        if now.waited > 0 || unknown || seen == Seen::Runnable || std::mem::take(&mut self.waits_for_cpu) {
             touched(ExcuseKind::Starved);
             // What its cgroup keeps is called so once the cgroup has told.
             touched(ExcuseKind::Throttled);

@@ -56,8 +56,13 @@ pub struct Account {
     pub burnt: Nanos,
     /// One of its workers was runnable at the last look.
     waits_for_cpu: bool,
-    /// Since the last look one of its workers waited for a CPU: what it ran itself meanwhile need not come on top of what it slept.
-    worker_waited: bool,
+    /// It has workers, and one was kept from running since the last look, or may have been.
+    workers: Option<bool>,
+    /// With workers two sums must have been counted, and `sure` is the greater: time in which none of them was kept from running,
+    /// and CPU time of its own. What the two have in common the kernel's counters do not tell, which lag by a tick each; to add
+    /// them would count some of it twice.
+    unkept: Nanos,
+    ran_surely: Nanos,
     /// At this look another thread may be what it waits for.
     others: bool,
     /// At the last look: this one has nothing to be compared with.
@@ -108,6 +113,7 @@ impl Account {
     pub fn forgotten(&mut self) {
         // What was told stays told: the watchdog may not have forgotten that.
         (self.sure, self.lag, self.surely_excused) = (0, 0, Default::default());
+        (self.unkept, self.ran_surely) = (0, 0);
         (self.fresh, self.before) = (true, Seen::Nothing);
         self.surely_given = None;
     }
@@ -185,11 +191,11 @@ impl Account {
         self.excused[kind as usize] += elapsed;
     }
 
-    /// For so long one of its workers waited for a CPU; `runnable`: the look shows one that may be waiting.
-    pub const fn workers_waited(&mut self, time: Nanos, runnable: bool) {
+    /// For so long one of its workers waited for a CPU; `runnable`: the look shows one that may be waiting; `any`: it has workers.
+    pub fn workers_waited(&mut self, time: Nanos, runnable: bool, any: bool) {
         self.now.waited += time;
-        self.worker_waited = time > 0;
         self.waits_for_cpu = runnable;
+        self.workers = any.then_some(time > 0);
     }
 
     /// The kernel writes the core of its process, or did until this look; `surely`: that is all that the look shows.
@@ -266,12 +272,18 @@ impl Account {
             return;
         }
         let sure = self.sure;
-        self.sure += match seen {
-            _ if self.worker_waited => 0,
+        let more = match seen {
             Seen::Asleep if now.waited == 0 && before != Seen::Runnable => elapsed,
             Seen::Asleep | Seen::Runnable => now.ran,
             _ => 0,
         };
+        if let Some(kept) = self.workers {
+            self.unkept += if kept { 0 } else { more };
+            self.ran_surely += now.ran;
+            self.sure = self.sure.max(self.unkept).max(self.ran_surely);
+        } else {
+            self.sure += more;
+        }
         self.gained = self.sure > sure;
     }
 

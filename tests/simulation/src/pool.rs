@@ -21,7 +21,7 @@ pub fn look_at_pool(
     let runnable = seen.iter().any(|seen| seen.task.is_some_and(|task| task.state == TaskState::Running));
     // Without a count of the time in the run queue only those who sleep all along are known not to have been there.
     let unknown = !plan.machine.schedstat && thread.pool.iter().any(|worker| worker.wants_cpu_at_times());
-    thread.account.workers_waited(waited + Nanos::from(unknown), runnable);
+    thread.account.workers_waited(waited + Nanos::from(unknown), runnable, !thread.pool.is_empty());
     // An excuse lasts until the look that no longer shows its reason.
     let held = seen.iter().filter_map(|seen| held(seen.task?)).next();
     for kind in [held, std::mem::replace(&mut thread.worker_held, held)].into_iter().flatten() {

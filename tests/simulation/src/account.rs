@@ -295,15 +295,7 @@ impl Account {
         changes.count_ones() >= 2
     }
 
-    fn excuses(
-        &mut self,
-        elapsed: Nanos,
-        late: bool,
-        before: Seen,
-        seen: Seen,
-        now: Now,
-        machine: &Machine,
-    ) {
+    fn excuses(&mut self, elapsed: Nanos, late: bool, before: Seen, seen: Seen, now: Now, machine: &Machine) {
         let traced = self.tracer_comes_and_goes();
         let mut touched = |kind: ExcuseKind| self.excused[kind as usize] += elapsed;
         if late {

@@ -23,7 +23,7 @@ fn fields() -> [(Fork, &'static str, Value); 9] {
 }
 
 /// An empty block of the given number and second whose header is one of `fork`.
-fn header_of(fork: Fork, number: u64, timestamp: u64, chain: Value) -> Value {
+fn header_of(fork: Fork, number: u64, timestamp: u64, chain: &Value) -> Value {
     let mut file = json!({
         "block": {
             "number": format!("{number:#x}"),
@@ -48,9 +48,9 @@ fn header_of(fork: Fork, number: u64, timestamp: u64, chain: Value) -> Value {
 }
 
 /// The same with the fields of whichever fork fits.
-fn file(number: u64, timestamp: u64, chain: Value) -> Value {
+fn file(number: u64, timestamp: u64, chain: &Value) -> Value {
     let forks = [Fork::Frontier, Fork::London, Fork::Merge, Fork::Shanghai, Fork::Cancun, Fork::Prague];
-    let of = |fork| header_of(fork, number, timestamp, chain.clone());
+    let of = |fork| header_of(fork, number, timestamp, chain);
     let fits = forks.into_iter().chain([Fork::Amsterdam]).map(of).find(|file| load(file).is_ok());
     fits.unwrap_or_else(|| of(Fork::Frontier))
 }
@@ -59,15 +59,15 @@ fn load(file: &Value) -> Result<Block, BlockError> {
     Block::from_json("made-by-test.json", file.to_string().as_bytes())
 }
 
-fn fork(number: u64, timestamp: u64, chain: Value) -> Fork {
+fn fork(number: u64, timestamp: u64, chain: &Value) -> Fork {
     load(&file(number, timestamp, chain)).unwrap().chain.fork
 }
 
 #[test]
 fn a_block_without_the_key_is_mainnets() {
-    let block = load(&file(18_000_000, 1_693_066_895, Value::Null)).unwrap();
+    let block = load(&file(18_000_000, 1_693_066_895, &Value::Null)).unwrap();
     assert_eq!((block.chain.id, block.chain.fork), (1, Fork::Shanghai));
-    let block = load(&file(24_180_001, 1_767_747_671, Value::Null)).unwrap();
+    let block = load(&file(24_180_001, 1_767_747_671, &Value::Null)).unwrap();
     assert_eq!((block.chain.id, block.chain.fork), (1, Fork::Bpo2));
 }
 
@@ -82,14 +82,14 @@ fn an_id_alone_is_enough_for_a_public_chain_and_for_no_other() {
         (17_000, 1_759_308_480, Fork::Osaka),
         (560_048, 1_762_955_544, Fork::Bpo2),
     ] {
-        let block = load(&file(30_000_000, timestamp, json!({ "id": id }))).unwrap();
+        let block = load(&file(30_000_000, timestamp, &json!({ "id": id }))).unwrap();
         assert_eq!((block.chain.id, block.chain.fork), (id, wanted), "second {timestamp}");
         let fork = if wanted == Fork::Amsterdam { Fork::Bpo2 } else { wanted };
         assert_eq!(block.chain.blobs, Blobs::of(fork), "Amsterdam brings no blobs of its own");
     }
     for id in [1337, 10, 42_161] {
         for fork in [Fork::Shanghai, Fork::Prague] {
-            let error = load(&header_of(fork, 18_000_000, 1_693_066_895, json!({ "id": id }))).unwrap_err();
+            let error = load(&header_of(fork, 18_000_000, 1_693_066_895, &json!({ "id": id }))).unwrap_err();
             let said = error.to_string();
             assert!(said.contains(&format!("the forks of chain {id} are not known")), "{said}");
         }
@@ -111,7 +111,7 @@ fn a_header_with_a_field_too_many_or_too_few_is_of_another_fork() {
     ];
     for fork in forks {
         let chain = json!({ "id": 1337, "fork": fork.to_string() });
-        let mut right = header_of(fork, 5, 5, chain);
+        let mut right = header_of(fork, 5, 5, &chain);
         // A node's whole header.
         right["block"]["stateRoot"] = json!(B256::ZERO);
         right["block"]["transactionsRoot"] = json!(B256::ZERO);
@@ -132,7 +132,7 @@ fn a_header_with_a_field_too_many_or_too_few_is_of_another_fork() {
             assert!(said.contains(&because), "expected `{because}` in: {said}");
         }
     }
-    let mut mined = header_of(Fork::Prague, 5, 5, json!({ "fork": "prague" }));
+    let mut mined = header_of(Fork::Prague, 5, 5, &json!({ "fork": "prague" }));
     mined["block"]["difficulty"] = json!("0x1");
     assert!(load(&mined).unwrap_err().to_string().contains("nothing is mined any more"));
 }
@@ -140,7 +140,7 @@ fn a_header_with_a_field_too_many_or_too_few_is_of_another_fork() {
 #[test]
 fn what_only_a_whole_header_has_may_be_absent_from_a_file_of_ours() {
     for field in ["withdrawalsRoot", "blobGasUsed", "requestsHash"] {
-        let mut file = header_of(Fork::Osaka, 5, 5, json!({ "id": 1337, "fork": "osaka" }));
+        let mut file = header_of(Fork::Osaka, 5, 5, &json!({ "id": 1337, "fork": "osaka" }));
         file["block"].as_object_mut().unwrap().remove(field);
         load(&file).unwrap();
     }
@@ -154,7 +154,7 @@ fn blobs(target: u64, max: u64, fraction: u64) -> Value {
 fn the_schedule_of_blobs_is_the_files_own_where_it_has_one() {
     let parameters = |fork, timestamp, chain: &Value| {
         let Blobs { target, max, update_fraction } =
-            load(&header_of(fork, 5, timestamp, chain.clone())).unwrap().chain.blobs.unwrap();
+            load(&header_of(fork, 5, timestamp, chain)).unwrap().chain.blobs.unwrap();
         (target, max, update_fraction)
     };
     let chain = json!({ "id": 7, "fork": "bpo1", "blobSchedule": { "bpo1": blobs(1, 2, 3) } });
@@ -176,7 +176,7 @@ fn the_schedule_of_blobs_is_the_files_own_where_it_has_one() {
         assert_eq!(parameters(fork, timestamp, &chain), wanted, "second {timestamp}");
     }
     // It is written as it was read.
-    let block = load(&header_of(Fork::Amsterdam, 5, 50, chain)).unwrap();
+    let block = load(&header_of(Fork::Amsterdam, 5, 50, &chain)).unwrap();
     let again = Block::from_json("made-by-test.json", &block.to_json().unwrap()).unwrap();
     assert_eq!(again, block);
 }
@@ -193,7 +193,7 @@ fn a_fork_goes_by_any_of_its_names() {
         ("MuirGlacier", Fork::Istanbul),
         ("GrayGlacier", Fork::London),
     ] {
-        assert_eq!(fork(1, 1, json!({ "id": 1337, "fork": name })), wanted, "{name}");
+        assert_eq!(fork(1, 1, &json!({ "id": 1337, "fork": name })), wanted, "{name}");
     }
 }
 
@@ -213,19 +213,19 @@ fn activations_say_since_when_a_fork_is_in_force() {
         (300, 6_000, Fork::Prague),
         (300, u64::MAX, Fork::Prague),
     ] {
-        assert_eq!(fork(number, timestamp, chain.clone()), wanted, "block {number}, second {timestamp}");
+        assert_eq!(fork(number, timestamp, &chain), wanted, "block {number}, second {timestamp}");
     }
-    assert_eq!(fork(5, 5, json!({ "activations": { "homestead": 6 } })), Fork::Frontier);
+    assert_eq!(fork(5, 5, &json!({ "activations": { "homestead": 6 } })), Fork::Frontier);
     // Two names of the same rules, as in many a genesis.
-    assert_eq!(fork(5, 5, json!({ "activations": { "eip155": 5, "eip158": 5 } })), Fork::SpuriousDragon);
+    assert_eq!(fork(5, 5, &json!({ "activations": { "eip155": 5, "eip158": 5 } })), Fork::SpuriousDragon);
     // Those that only put off the hard times come after the fork whose rules they keep.
     let glaciers = json!({ "activations": { "muirGlacier": 3, "istanbul": 2, "london": 5, "arrowGlacier": 7, "grayGlacier": 9 } });
     for (number, wanted) in
         [(1, Fork::Frontier), (2, Fork::Istanbul), (4, Fork::Istanbul), (5, Fork::London), (9, Fork::London)]
     {
-        assert_eq!(fork(number, 5, glaciers.clone()), wanted, "block {number}");
+        assert_eq!(fork(number, 5, &glaciers), wanted, "block {number}");
     }
-    assert_eq!(fork(7, 5, json!({ "activations": { "grayGlacier": 9, "arrowGlacier": 7 } })), Fork::London);
+    assert_eq!(fork(7, 5, &json!({ "activations": { "grayGlacier": 9, "arrowGlacier": 7 } })), Fork::London);
 }
 
 #[test]
@@ -263,7 +263,7 @@ fn wrong_values_are_told() {
         (json!({ "activations": { "paris": 5, "merge": 6 } }), "says twice since when merge"),
         (json!("prague"), "made-by-test.json:1:"),
     ] {
-        let error = load(&file(1, 1, chain.clone())).expect_err(&chain.to_string()).to_string();
+        let error = load(&file(1, 1, &chain)).expect_err(&chain.to_string()).to_string();
         assert!(error.contains("made-by-test.json"), "{error}");
         assert!(error.contains(because), "expected `{because}` in: {error}");
     }
@@ -282,7 +282,7 @@ fn a_transaction_signed_for_another_chain_is_told() {
 
 #[test]
 fn withdrawals_before_there_were_any_are_told() {
-    let mut file = header_of(Fork::London, 1, 1, json!({ "fork": "london" }));
+    let mut file = header_of(Fork::London, 1, 1, &json!({ "fork": "london" }));
     file["block"]["withdrawals"] =
         json!([{ "address": "0x0000000000000000000000000000000000000001", "amount": "0x1" }]);
     let error = load(&file).unwrap_err().to_string();

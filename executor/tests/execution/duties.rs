@@ -200,6 +200,11 @@ fn a_queue_without_its_contract_makes_the_block_invalid() {
     let mut pre = system();
     pre.remove(&WITHDRAWALS);
     assert_eq!(fault(&block(Fork::Cancun, pre, Vec::new())), None, "there was no queue");
+    // That the history contract is there tells that the file knows them.
+    let mut pre = system();
+    pre.remove(&WITHDRAWALS);
+    pre.remove(&CONSOLIDATIONS);
+    assert_fault(&block(Fork::Prague, pre, Vec::new()), "(EIP-7002)");
     // A file that knows none of them has only what transactions touch.
     assert_eq!(fault(&block(Fork::Prague, rich(), Vec::new())), None);
 }

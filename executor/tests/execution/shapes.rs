@@ -173,6 +173,16 @@ fn a_list_of_traces_is_the_state_before_the_block() {
     listed["pre"] = enveloped(&json!(traces));
     assert_eq!(load(&listed), wanted);
 
+    // Whom the first transaction pays, and a later trace shows with what it was paid, was not there before.
+    let paid = plain["block"]["transactions"][0]["to"].as_str().unwrap().to_lowercase();
+    let mut late = traces.clone();
+    for trace in &mut late[..3] {
+        trace["result"].as_object_mut().unwrap().retain(|address, _| address.to_lowercase() != paid);
+    }
+    late[3]["result"][&paid] = json!({ "balance": "0x77" });
+    listed["pre"] = json!(late);
+    assert!(!load(&listed).pre.unwrap().contains_key(&paid.parse::<Address>().unwrap()));
+
     listed["pre"] = json!(traces[..3]);
     assert_refused(&listed, &["traces of 3 transactions, and the block has 4", "debug_traceBlockByNumber"]);
     traces.swap(1, 2);

@@ -42,8 +42,8 @@ fn signed(index: u32) -> TxEnvelope {
     let signature = signature(index);
     match index % 5 {
         0 => {
-            let chain_id = (index % 2 == 0).then_some(1337);
-            let to = if index % 3 == 0 { TxKind::Create } else { to };
+            let chain_id = (index.is_multiple_of(2)).then_some(1337);
+            let to = if index.is_multiple_of(3) { TxKind::Create } else { to };
             let tx = TxLegacy { chain_id, nonce, gas_price: price, gas_limit, to, value, input };
             Signed::new_unchecked(tx, signature, B256::ZERO).into()
         }
@@ -112,14 +112,14 @@ fn printed(index: u32) -> Value {
         .collect();
     let signature = signature(index);
     let v = match kind {
-        0 if index % 2 == 0 => 2 * 1337 + 35 + u64::from(signature.v()),
+        0 if index.is_multiple_of(2) => 2 * 1337 + 35 + u64::from(signature.v()),
         0 => 27 + u64::from(signature.v()),
         _ => u64::from(signature.v()),
     };
     let mut tx = json!({
         "hash": B256::ZERO, "type": number(kind.into()), "from": TO, "nonce": number(big(index)),
         "value": number(big(index + 1)), "gas": number(big(index + 3)), "input": input(index),
-        "to": if kind == 0 && index % 3 == 0 { Value::Null } else { json!(TO) },
+        "to": if kind == 0 && index.is_multiple_of(3) { Value::Null } else { json!(TO) },
         "v": number(v), "r": signature.r(), "s": signature.s(),
     });
     if kind > 0 {

@@ -18,8 +18,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use revm::primitives::alloy_primitives::Bloom;
-use revm::primitives::{Address, B256, Bytes, U256};
+use revm::primitives::{Address, B256, Bytes, KECCAK_EMPTY, U256, keccak256};
 use serde::{Deserialize, Serialize};
+
+use crate::witness::Witness;
 
 pub use blobs::{Blobs, blob_gas};
 pub use file::{MAX_BLOCK_BYTES, load_chain};
@@ -55,6 +57,8 @@ pub struct Block {
     pub parent: Option<Parent>,
     /// Earlier block hashes, by number, that the block may ask for.
     pub hashes: BTreeMap<u64, B256>,
+    /// What proves the state before the block and the state root after it.
+    pub witness: Option<Arc<Witness>>,
 }
 
 impl Block {
@@ -146,6 +150,8 @@ pub struct Expected {
     pub blob_gas_used: Option<u64>,
     /// Hash of the block's access list (EIP-7928, Amsterdam on), which is not checked.
     pub block_access_list_hash: Option<B256>,
+    /// Root of the state after the block, if the file says; checked where there is a witness.
+    pub state_root: Option<B256>,
     /// Each receipt, in the block's order, if the file says (key `receipts`); only to tell which transaction is to blame.
     pub receipts: Option<Vec<ExpectedReceipt>>,
 }
@@ -227,8 +233,21 @@ pub struct PreAccount {
     pub nonce: u64,
     /// Code; empty for an account without any.
     pub code: Bytes,
+    /// Hash of code that is not known, because it does not run: only with a witness, which proves it.
+    pub code_hash: Option<B256>,
     /// Slots that are not zero.
     pub storage: BTreeMap<U256, U256>,
+}
+
+impl PreAccount {
+    /// Hash of its code, known or not.
+    pub(crate) fn hash_of_code(&self) -> B256 {
+        match self.code_hash {
+            _ if !self.code.is_empty() => keccak256(&self.code),
+            Some(hash) => hash,
+            None => KECCAK_EMPTY,
+        }
+    }
 }
 
 /// Why a block file was refused. Each message names the file, what is wrong and what to do next.

@@ -2,6 +2,7 @@
 
 pub(crate) mod coordinator;
 pub(crate) mod generate;
+pub(crate) mod import;
 pub(crate) mod local;
 pub(crate) mod shard;
 

@@ -13,13 +13,16 @@
 mod contract;
 mod kind;
 mod popularity;
+mod proven;
 mod random;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use alloy_consensus::Header as ConsensusHeader;
+use alloy_consensus::{EMPTY_ROOT_HASH, Header as ConsensusHeader};
 use alloy_eips::eip1559::{BaseFeeParams, calc_next_block_base_fee};
+use alloy_eips::eip7685::EMPTY_REQUESTS_HASH;
 use alloy_eips::{eip2935, eip4788, eip7002, eip7251};
 use revm::primitives::alloy_primitives::Bloom;
 use revm::primitives::{Address, B256, Bytes, U256, address, keccak256};
@@ -28,13 +31,15 @@ use crate::block::{
     Block, Chain, Expected, ExpectedReceipt, Fork, Header, Parent, PreAccount, PreState, Transaction,
     Withdrawal,
 };
-use crate::state::State;
+use crate::state::NoAnswer;
 use crate::validate::{self, Mismatch, ValidateError};
 use crate::vm::Receipt;
+use crate::witness::WitnessError;
 use contract::Token;
 use kind::Action;
 pub use kind::Kind;
 use popularity::{POPULAR, Popularity};
+use proven::Proven;
 use random::Random;
 
 /// Known to belong to nobody: private test networks use it.
@@ -70,6 +75,8 @@ pub struct Plan {
     pub skew: f64,
     /// Whose rules, [`FIRST_FORK`] to [`LAST_FORK`].
     pub fork: Fork,
+    /// Whether blocks carry a witness. Their headers have the state's root either way.
+    pub witness: bool,
 }
 
 /// The blocks have withdrawals, and what came with later forks as far as it needs no slot.
@@ -79,7 +86,15 @@ pub const LAST_FORK: Fork = Fork::Bpo2;
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { transactions: 100, conflict: 0.1, seed: 1, kind: Kind::Mixed, skew: 1.0, fork: Fork::Prague }
+        Self {
+            transactions: 100,
+            conflict: 0.1,
+            seed: 1,
+            kind: Kind::Mixed,
+            skew: 1.0,
+            fork: Fork::Prague,
+            witness: true,
+        }
     }
 }
 
@@ -91,7 +106,7 @@ pub struct Generator {
     popularity: Popularity,
     nonces: BTreeMap<Address, u64>,
     /// State after the last block, and of it what the next one follows; none before the first.
-    last: Option<(State, Parent)>,
+    last: Option<(Proven, Parent)>,
 }
 
 /// Why the next block could not be made. Each of these is a defect of the generator.
@@ -108,6 +123,12 @@ pub enum GenerateError {
         /// What is wrong with it.
         mismatch: Box<Mismatch>,
     },
+    /// The state's trie lacks something.
+    #[error(transparent)]
+    Trie(#[from] WitnessError),
+    /// The state does not know what a block asks for.
+    #[error("the state is not known: {0}")]
+    Unknown(#[source] NoAnswer),
 }
 
 impl Generator {
@@ -126,14 +147,18 @@ impl Generator {
 
     /// Makes the next block. Only the first has `pre`.
     pub fn next_block(&mut self) -> Result<Block, GenerateError> {
-        let (previous, parent) = self.last.take().unzip();
+        let (mut proven, parent, pre) = match self.last.take() {
+            Some((proven, parent)) => (proven, parent, None),
+            None => {
+                let pre = self.pre();
+                let (proven, parent) = Proven::genesis(&pre, self.genesis())?;
+                (proven, parent, Some(pre))
+            }
+        };
         let mut block = self.draft(parent);
+        block.pre = pre;
         let number = block.number();
-        if previous.is_none() {
-            block.pre = Some(self.pre());
-        }
-        let mut state = validate::open(&block, previous)?;
-        let result = validate::run_in_order(&block, &mut state, Vec::new(), &|| {})?;
+        let (result, state_root, witness) = proven.execute(&block)?;
         // The draft promises nothing yet, so only a refused transaction is a fault.
         if let Some(mismatch @ Mismatch::InvalidTransaction { .. }) = result.mismatch {
             return Err(GenerateError::Invalid { number, mismatch: Box::new(mismatch) });
@@ -146,11 +171,17 @@ impl Generator {
             withdrawals_root: Some(validate::withdrawals_root(&block)),
             blob_gas_used: (block.chain.fork >= Fork::Cancun).then_some(0),
             block_access_list_hash: None,
+            state_root: Some(state_root),
             receipts: Some(expected(&result.receipts)),
         };
-        block.hash = hash(&block);
-        state.close(&block);
-        self.last = Some((state, Parent::from(&block)));
+        let header = consensus_header(&block);
+        block.hash = header.hash_slow();
+        proven.close(&block, &header);
+        if self.plan.witness {
+            block.hashes.extend(witness.hashes());
+            block.witness = Some(Arc::new(witness));
+        }
+        self.last = Some((proven, Parent::from(&block)));
         Ok(block)
     }
 
@@ -159,15 +190,32 @@ impl Generator {
         (2 * u64::from(self.plan.transactions) * Action::MOST_GAS).max(30_000_000)
     }
 
-    fn draft(&mut self, parent: Option<Parent>) -> Block {
-        let number = parent.as_ref().map_or(1, |parent| parent.number + 1);
+    /// The header before the first block, but for its state. It used half of its gas, so that the base fee stays as it is.
+    fn genesis(&self) -> ConsensusHeader {
+        let is_of_cancun = self.plan.fork >= Fork::Cancun;
+        ConsensusHeader {
+            timestamp: GENESIS_TIME,
+            gas_limit: self.gas_limit(),
+            gas_used: self.gas_limit() / 2,
+            mix_hash: keccak256(self.plan.seed.to_be_bytes()),
+            base_fee_per_gas: Some(GWEI as u64),
+            withdrawals_root: Some(EMPTY_ROOT_HASH),
+            blob_gas_used: is_of_cancun.then_some(0),
+            excess_blob_gas: is_of_cancun.then_some(0),
+            parent_beacon_block_root: is_of_cancun.then_some(B256::ZERO),
+            requests_hash: (self.plan.fork >= Fork::Prague).then_some(EMPTY_REQUESTS_HASH),
+            ..ConsensusHeader::default()
+        }
+    }
+
+    fn draft(&mut self, parent: Parent) -> Block {
+        let number = parent.number + 1;
         let fork = self.plan.fork;
         let transactions: Vec<_> =
             (0..self.plan.transactions).map(|index| self.transaction(number, index)).collect();
-        let base_fee = parent.as_ref().map_or(GWEI as u64, |parent| {
-            let fee = parent.base_fee.unwrap_or_default();
-            calc_next_block_base_fee(parent.gas_used, parent.gas_limit, fee, BaseFeeParams::ethereum())
-        });
+        let fee = parent.base_fee.unwrap_or_default();
+        let base_fee =
+            calc_next_block_base_fee(parent.gas_used, parent.gas_limit, fee, BaseFeeParams::ethereum());
         let is_of_cancun = fork >= Fork::Cancun;
         let (prev_randao, beacon_root) = (self.random.hash(), self.random.hash());
         Block {
@@ -176,9 +224,7 @@ impl Generator {
             chain: Chain::new(CHAIN_ID, fork),
             header: Header {
                 number,
-                parent_hash: parent
-                    .as_ref()
-                    .map_or_else(|| keccak256(self.plan.seed.to_be_bytes()), |parent| parent.hash),
+                parent_hash: parent.hash,
                 beneficiary: BENEFICIARY,
                 timestamp: GENESIS_TIME + number * SECONDS_PER_BLOCK,
                 gas_limit: self.gas_limit(),
@@ -197,6 +243,7 @@ impl Generator {
                 withdrawals_root: None,
                 blob_gas_used: None,
                 block_access_list_hash: None,
+                state_root: None,
                 receipts: None,
             },
             size: None,
@@ -209,8 +256,9 @@ impl Generator {
             }],
             uncles: 0,
             pre: None,
-            parent,
+            parent: Some(parent),
             hashes: BTreeMap::new(),
+            witness: None,
         }
     }
 
@@ -385,12 +433,13 @@ fn popular(index: u64) -> Address {
     named("popular", index)
 }
 
-/// The header's hash. The roots that need a whole trie are left at their defaults: nothing here checks them.
-fn hash(block: &Block) -> B256 {
+/// The header. The roots of transactions and withdrawals are left at their defaults: nothing here checks them.
+fn consensus_header(block: &Block) -> ConsensusHeader {
     let header = &block.header;
     ConsensusHeader {
         parent_hash: header.parent_hash,
         beneficiary: header.beneficiary,
+        state_root: block.expected.state_root.unwrap_or_default(),
         receipts_root: block.expected.receipts_root,
         logs_bloom: block.expected.logs_bloom,
         number: header.number,
@@ -406,5 +455,4 @@ fn hash(block: &Block) -> B256 {
         requests_hash: block.expected.requests_hash,
         ..ConsensusHeader::default()
     }
-    .hash_slow()
 }

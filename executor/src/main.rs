@@ -26,6 +26,7 @@ enum Command {
     Shard(cli::shard::Args),
     Coordinator(cli::coordinator::Args),
     Local(cli::local::Args),
+    Import(cli::import::Args),
     Generate(cli::generate::Args),
 }
 
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Shard(args) => format!("s{}", args.id),
         Command::Coordinator(_) => "coord".to_owned(),
         Command::Local(_) => "local".to_owned(),
+        Command::Import(_) => "import".to_owned(),
         Command::Generate(_) => "generate".to_owned(),
     };
     let told = match &arguments.command {
@@ -42,7 +44,7 @@ fn main() -> ExitCode {
         Command::Coordinator(args) => {
             Telemetry::start(telemetry::COORDINATOR, args.metrics, &args.metrics_hosts)
         }
-        Command::Local(_) | Command::Generate(_) => Ok(Default::default()),
+        Command::Local(_) | Command::Import(_) | Command::Generate(_) => Ok(Default::default()),
     };
     let (telemetry, running) = match told {
         Ok(told) => told,
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         Command::Shard(args) => cli::shard::run(args, telemetry),
         Command::Coordinator(args) => cli::coordinator::run(args, telemetry),
         Command::Local(args) => cli::local::run(&args),
+        Command::Import(args) => cli::import::run(&args),
         Command::Generate(args) => cli::generate::run(&args),
     };
     running.shutdown(deadline::TELEMETRY);

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::block::TransactionDifference;
 use crate::progress::{self, Progress};
-use crate::validate::{BlockResult, Difference, Mismatch};
+use crate::validate::{BlockResult, Difference, Mismatch, StateRoot};
 
 /// What is said about a block that ran to its end.
 #[derive(Clone, Debug, Serialize)]
@@ -27,6 +27,12 @@ pub struct BlockReport {
     pub reexecuted: usize,
     /// Whether it came out as its header says.
     pub verified: bool,
+    /// Root of the state after it, where that could be worked out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_root: Option<B256>,
+    /// Why the state root was not checked; absent: it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_not_checked: Option<String>,
     /// How it differs, if it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mismatch: Option<String>,
@@ -52,6 +58,10 @@ impl BlockReport {
             }
             Some(Mismatch::InvalidBlock { .. }) | None => (Vec::new(), None),
         };
+        let (state_root, state_not_checked) = match result.state_root {
+            StateRoot::Checked(root) => (Some(root), None),
+            StateRoot::NotChecked(reason) => (None, Some(reason.to_string())),
+        };
         Self {
             number: result.number,
             transactions: result.transactions,
@@ -59,6 +69,8 @@ impl BlockReport {
             milliseconds: took.as_secs_f64() * 1e3,
             reexecuted: result.reexecuted,
             verified: result.mismatch.is_none(),
+            state_root,
+            state_not_checked,
             mismatch: result.mismatch.as_ref().map(ToString::to_string),
             differences,
             first_transaction,
@@ -79,6 +91,7 @@ pub struct Reporter {
     reexecuted: usize,
     gas: u64,
     milliseconds: f64,
+    unchecked: u64,
 }
 
 impl Reporter {
@@ -97,6 +110,7 @@ impl Reporter {
             reexecuted: 0,
             gas: 0,
             milliseconds: 0.0,
+            unchecked: 0,
         }
     }
 
@@ -104,6 +118,7 @@ impl Reporter {
     pub fn block(&mut self, report: &BlockReport) -> io::Result<()> {
         self.blocks += 1;
         self.wrong += usize::from(!report.verified);
+        self.unchecked += u64::from(report.verified && report.state_not_checked.is_some());
         self.transactions += report.transactions;
         self.reexecuted += report.reexecuted;
         self.gas = self.gas.saturating_add(report.gas_used);
@@ -114,7 +129,10 @@ impl Reporter {
             return writeln!(out);
         }
         let verdict = match &report.mismatch {
-            None => self.paint("32", "verified ✓"),
+            None => self.paint(
+                "32",
+                &format!("verified ✓{}", but_for_the_state(report.state_not_checked.as_deref())),
+            ),
             Some(how) => self.paint("31", &format!("wrong ✗: {how}")),
         };
         let line = format!(
@@ -145,7 +163,7 @@ impl Reporter {
         let mgas = self.gas as f64 / 1e6;
         let rate = if self.milliseconds > 0.0 { mgas / (self.milliseconds / 1e3) } else { 0.0 };
         let verdict = match self.wrong {
-            0 => self.paint("32", "all verified"),
+            0 => self.paint("32", &format!("all verified{}", of_all(self.unchecked, self.blocks as u64))),
             n => self.paint("31", &format!("{n} wrong")),
         };
         writeln!(
@@ -165,5 +183,19 @@ impl Reporter {
 
     fn paint(&self, code: &str, text: &str) -> String {
         if self.colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+}
+
+/// What a verified block's line adds where its state was not checked.
+pub(crate) fn but_for_the_state(not_checked: Option<&str>) -> String {
+    not_checked.map_or_else(String::new, |reason| format!(", state not checked ({reason})"))
+}
+
+/// The same for the totals: of how many blocks, out of all.
+pub(crate) fn of_all(unchecked: u64, blocks: u64) -> String {
+    match (unchecked, blocks) {
+        (0, _) => String::new(),
+        (unchecked, blocks) if unchecked == blocks => ", state not checked".to_owned(),
+        (unchecked, blocks) => format!(", state of {unchecked} of {blocks} not checked"),
     }
 }

@@ -1,8 +1,11 @@
 //! The state a block runs on: accounts, storage, code and the hashes of earlier blocks.
 
 mod digest;
+mod journal;
+mod source;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use revm::bytecode::Bytecode;
 use revm::primitives::map::HashMap;
@@ -11,6 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::block::{Block, BlockError, Fork, PreAccount, PreState};
 use crate::vm::{Changes, StateView, ViewError};
+
+pub(crate) use journal::Journal;
+pub use source::{Answers, Found, NoAnswer, Reads, Source};
 
 /// How far back `BLOCKHASH` reaches; older hashes are dropped.
 const HASHES_KEPT: u64 = 256;
@@ -55,6 +61,10 @@ pub struct State {
     hashes: BTreeMap<u64, B256>,
     /// Number and hash of the block whose outcome this is, once one has run.
     tip: Option<(u64, B256)>,
+    /// What the present block has written, where somebody wants to know.
+    journal: Option<Journal>,
+    /// What is asked about everything that is not here and was not written; `None`: what is not here does not exist.
+    source: Option<Arc<Source>>,
 }
 
 impl State {
@@ -62,13 +72,20 @@ impl State {
     pub fn from_pre(pre: &PreState) -> Self {
         let mut state = Self::default();
         for (address, account) in pre {
-            let code_hash = state.add_code(&account.code);
+            state.add_code(&account.code);
+            let code_hash = account.hash_of_code();
             let info = AccountInfo { balance: account.balance, nonce: account.nonce, code_hash };
             let storage =
                 account.storage.iter().filter(|(_, v)| !v.is_zero()).map(|(k, v)| (*k, *v)).collect();
             state.accounts.insert(*address, Account { info, storage });
         }
         state
+    }
+
+    /// A state that is found out from `source` as `block` reads it. It is good for this one block.
+    pub fn found_out(source: Arc<Source>, block: &Block) -> Self {
+        let tip = block.number().checked_sub(1).map(|parent| (parent, block.header.parent_hash));
+        Self { source: Some(source), tip, ..Self::default() }
     }
 
     /// The state that `block` runs on: its own `pre` if it has one, else `previous`, which must be what the block before
@@ -84,6 +101,7 @@ impl State {
                 state
             }
         };
+        state.journal = (block.witness.is_some() || state.source.is_some()).then(Journal::default);
         state.hashes.extend(&block.hashes);
         if let Some(parent) = block.number().checked_sub(1) {
             state.hashes.entry(parent).or_insert(block.header.parent_hash);
@@ -137,6 +155,12 @@ impl State {
         wiped: bool,
         storage: impl IntoIterator<Item = (U256, U256)>,
     ) {
+        let written = self.journal.as_mut().map(|journal| {
+            if wiped || info.is_none() {
+                journal.wipe(address);
+            }
+            journal.touch(address)
+        });
         let Some(info) = info else {
             self.accounts.remove(&address);
             return;
@@ -146,7 +170,11 @@ impl State {
         if wiped {
             account.storage.clear();
         }
+        let mut slots = written.map(|written| &mut written.slots);
         for (slot, value) in storage {
+            if let Some(slots) = &mut slots {
+                slots.insert(slot);
+            }
             if value.is_zero() {
                 account.storage.remove(&slot);
             } else {
@@ -164,13 +192,18 @@ impl State {
 
     /// Adds to a balance and counts as touching the account, as fees, withdrawals and rewards do.
     pub fn credit(&mut self, address: Address, wei: U256, fork: Fork) {
+        let before = self.account(&address);
         if wei.is_zero() && fork.clears_empty_accounts() {
-            if self.accounts.get(&address).is_some_and(|a| a.info.is_empty()) {
-                self.accounts.remove(&address);
+            if before.is_some_and(|info| info.is_empty()) {
+                self.write(address, None, true, []);
             }
             return;
         }
+        if let Some(journal) = &mut self.journal {
+            journal.touch(address);
+        }
         let account = self.accounts.entry(address).or_default();
+        account.info = before.unwrap_or_default();
         account.info.balance = account.info.balance.saturating_add(wei);
     }
 
@@ -181,12 +214,62 @@ impl State {
 
     /// An account, if it exists.
     pub fn account(&self, address: &Address) -> Option<AccountInfo> {
-        self.accounts.get(address).map(|account| account.info)
+        match (self.accounts.get(address), &self.source) {
+            (Some(account), _) => Some(account.info),
+            (None, Some(source)) if self.written(address).is_none() => source.account(address),
+            (None, _) => None,
+        }
     }
 
     /// The value of a slot; zero if it was never written.
     pub fn slot(&self, address: &Address, slot: &U256) -> U256 {
-        self.accounts.get(address).and_then(|a| a.storage.get(slot)).copied().unwrap_or_default()
+        let here = self.accounts.get(address).and_then(|account| account.storage.get(slot));
+        match (here, &self.source) {
+            (Some(value), _) => *value,
+            (None, Some(source))
+                if self.written(address).is_none_or(|it| !it.wiped && !it.slots.contains(slot)) =>
+            {
+                source.slot(address, slot)
+            }
+            (None, _) => U256::ZERO,
+        }
+    }
+
+    fn written(&self, address: &Address) -> Option<&journal::Written> {
+        self.journal.as_ref()?.of(address)
+    }
+
+    /// What the present block has written, if that is noted: it is for a block with a witness and where the state is found out.
+    pub(crate) const fn journal(&self) -> Option<&Journal> {
+        self.journal.as_ref()
+    }
+
+    /// The slots of an account that are not zero, as far as they are here.
+    pub(crate) fn slots(&self, address: &Address) -> impl Iterator<Item = &U256> {
+        self.accounts.get(address).into_iter().flat_map(|account| account.storage.keys())
+    }
+
+    /// Takes over what a block has written to `other`.
+    pub(crate) fn take_over(&mut self, other: &Self) {
+        for (hash, code) in &other.codes {
+            self.codes.entry(*hash).or_insert_with(|| code.clone());
+        }
+        for (address, written) in other.journal.iter().flat_map(Journal::accounts) {
+            let storage: Vec<_> = if written.wiped {
+                other.slots(address).map(|slot| (*slot, other.slot(address, slot))).collect()
+            } else {
+                written.slots.iter().map(|slot| (*slot, other.slot(address, slot))).collect()
+            };
+            self.write(*address, other.accounts.get(address).map(|of| of.info), written.wiped, storage);
+        }
+    }
+
+    /// Code by its hash, as a block's file has it; `None`: it is not known.
+    pub(crate) fn code_of(&self, code_hash: &B256) -> Option<Bytes> {
+        if *code_hash == KECCAK_EMPTY {
+            return Some(Bytes::new());
+        }
+        self.codes.get(code_hash).map(Bytecode::original_bytes)
     }
 
     /// All accounts, as a block's file has them.
@@ -194,7 +277,8 @@ impl State {
         let account = |account: &Account| PreAccount {
             balance: account.info.balance,
             nonce: account.info.nonce,
-            code: self.codes.get(&account.info.code_hash).map(Bytecode::original_bytes).unwrap_or_default(),
+            code: self.code_of(&account.info.code_hash).unwrap_or_default(),
+            code_hash: None,
             storage: account.storage.iter().map(|(slot, value)| (*slot, *value)).collect(),
         };
         self.accounts.iter().map(|(address, of)| (*address, account(of))).collect()
@@ -207,7 +291,7 @@ impl State {
 
     /// Hash of an earlier block, if the block's file or an earlier block gave it.
     pub fn hash_of(&self, number: u64) -> Option<B256> {
-        self.hashes.get(&number).copied()
+        self.hashes.get(&number).copied().or_else(|| self.source.as_ref()?.hash_of(number))
     }
 
     /// The addresses of all accounts, in no order.
@@ -215,13 +299,20 @@ impl State {
         self.accounts.keys()
     }
 
-    fn add_code(&mut self, code: &Bytes) -> B256 {
-        if code.is_empty() {
-            return KECCAK_EMPTY;
+    /// `answer`, unless the source had none to this or an earlier question.
+    fn unless_failed<T>(&self, answer: T) -> Result<T, ViewError> {
+        match &self.source {
+            Some(source) if source.has_failed() => {
+                Err(ViewError::Unavailable("a question had no answer".into()))
+            }
+            _ => Ok(answer),
         }
-        let hash = keccak256(code);
-        self.codes.entry(hash).or_insert_with(|| analysed(code));
-        hash
+    }
+
+    fn add_code(&mut self, code: &Bytes) {
+        if !code.is_empty() {
+            self.codes.entry(keccak256(code)).or_insert_with(|| analysed(code));
+        }
     }
 }
 
@@ -234,18 +325,21 @@ pub fn analysed(code: &Bytes) -> Bytecode {
 
 impl StateView for State {
     fn account(&self, address: Address) -> Result<Option<AccountInfo>, ViewError> {
-        Ok(Self::account(self, &address))
+        let account = Self::account(self, &address);
+        self.unless_failed(account)
     }
 
     fn code(&self, code_hash: B256) -> Result<Bytecode, ViewError> {
         if code_hash == KECCAK_EMPTY {
             return Ok(Bytecode::default());
         }
-        self.codes.get(&code_hash).cloned().ok_or(ViewError::UnknownCode(code_hash))
+        let found_out = || self.source.as_ref()?.code(&code_hash);
+        self.codes.get(&code_hash).cloned().or_else(found_out).ok_or(ViewError::UnknownCode(code_hash))
     }
 
     fn storage(&self, address: Address, slot: U256) -> Result<U256, ViewError> {
-        Ok(self.slot(&address, &slot))
+        let value = self.slot(&address, &slot);
+        self.unless_failed(value)
     }
 
     fn block_hash(&self, number: u64) -> Result<B256, ViewError> {

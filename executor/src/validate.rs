@@ -6,6 +6,7 @@
 
 mod ledger;
 mod parallel;
+mod root;
 mod rounds;
 mod rules;
 mod seal;
@@ -24,6 +25,7 @@ use crate::vm::{
 
 use ledger::Ledger;
 pub use parallel::run_parallel;
+pub use root::{NotChecked, StateRoot};
 pub use rounds::{Again, again};
 pub use rules::withdrawals_root;
 use seal::Seal;
@@ -44,6 +46,8 @@ pub struct BlockResult {
     /// Hash of the requests to the consensus layer (EIP-7685); `None` before Prague and where a deposit is laid out as no valid block
     /// has it.
     pub requests_hash: Option<B256>,
+    /// Root of the state after it, or why that was not worked out.
+    pub state_root: StateRoot,
     /// The receipts, in order.
     pub receipts: Vec<Receipt>,
     /// Transactions whose speculated outcome was missing or stale, and that were executed in order. Zero for a run
@@ -82,7 +86,8 @@ pub enum Mismatch {
 /// One header field that came out otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Difference {
-    /// `gasUsed`, `logsBloom`, `receiptsRoot`, `requestsHash`, `blobGasUsed` or `withdrawalsRoot`.
+    /// `gasUsed`, `logsBloom`, `receiptsRoot`, `requestsHash`, `blobGasUsed`, `withdrawalsRoot` or
+    /// `stateRoot`.
     pub field: &'static str,
     /// What the header says.
     pub expected: String,
@@ -175,7 +180,7 @@ pub fn run_in_order(
         seal.add(receipt);
     }
     let (mut result, mut after) = run.end(receipts, seal);
-    close(block, &mut after, &mut result)?;
+    close(block, &mut after, &mut result, progress)?;
     *state = after;
     Ok(result)
 }
@@ -262,6 +267,7 @@ impl<'a, L: Ledger + 'static> Run<'a, L> {
             logs_bloom,
             receipts_root: receipts_root.filter(|_| self.fork >= Fork::Byzantium),
             requests_hash: None,
+            state_root: StateRoot::NotChecked(NotChecked::Wrong),
             receipts,
             reexecuted: self.reexecuted,
             mismatch: self.invalid,
@@ -272,7 +278,12 @@ impl<'a, L: Ledger + 'static> Run<'a, L> {
 }
 
 /// What the protocol does after the last transaction; after it all is known that the header tells.
-fn close(block: &Block, state: &mut State, result: &mut BlockResult) -> Result<(), ValidateError> {
+fn close(
+    block: &Block,
+    state: &mut State,
+    result: &mut BlockResult,
+    progress: &dyn Fn(),
+) -> Result<(), ValidateError> {
     let requests = vm::after_transactions(block, state)
         .map_err(|source| ValidateError::System { number: block.number(), source })?;
     state.close(block);
@@ -280,9 +291,21 @@ fn close(block: &Block, state: &mut State, result: &mut BlockResult) -> Result<(
         result.requests_hash = requests.hash(block.chain.id, &result.receipts);
     }
     if result.mismatch.is_none() {
+        let root = root::of(block, state, progress);
         let broken = rules::broken(block).or(requests.fault);
         result.mismatch =
             broken.map(|reason| Mismatch::InvalidBlock { reason }).or_else(|| compare(block, result));
+        match root {
+            Ok(root) => {
+                result.state_root = root;
+                if !matches!(result.mismatch, Some(Mismatch::InvalidBlock { .. })) {
+                    result.mismatch = compare(block, result);
+                }
+            }
+            // What a wrong block touches need not be in the witness.
+            Err(_) if result.mismatch.is_some() => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }
@@ -332,6 +355,9 @@ fn compare(block: &Block, result: &BlockResult) -> Option<Mismatch> {
     }
     if let Some(wanted) = expected.withdrawals_root.filter(|_| block.chain.fork >= Fork::Shanghai) {
         check("withdrawalsRoot", wanted.to_string(), rules::withdrawals_root(block).to_string());
+    }
+    if let (StateRoot::Checked(root), Some(wanted)) = (result.state_root, expected.state_root) {
+        check("stateRoot", wanted.to_string(), root.to_string());
     }
     (!differences.is_empty()).then(|| {
         let first = if of_transactions > 0 {

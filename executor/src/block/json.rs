@@ -9,6 +9,7 @@ mod header;
 mod shape;
 mod size;
 mod variants;
+mod witnessed;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -17,9 +18,9 @@ use std::path::{Path, PathBuf};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use revm::primitives::B256;
+use revm::primitives::{Address, B256};
 
-use super::prestate::{self, Trace};
+use super::prestate::{self, AccountJson, Trace};
 use super::{
     Block, BlockError, Chain, Expected, ExpectedReceipt, Fork, Parent, PreState, Transaction, Withdrawal,
     chain,
@@ -76,6 +77,7 @@ fn assemble(file: FileJson, path: PathBuf) -> Result<Block, Unfit> {
         withdrawals_root: block.withdrawals_root,
         blob_gas_used: block.blob_gas_used.map(|gas| gas.to()),
         block_access_list_hash: block.block_access_list_hash,
+        state_root: block.state_root,
         receipts: file.receipts.map(|Unwrapped(receipts)| receipts_of(receipts, &listed)).transpose()?,
     };
     let transactions = listed
@@ -102,10 +104,11 @@ fn assemble(file: FileJson, path: PathBuf) -> Result<Block, Unfit> {
             "No real block is near that: if this one is made up, give its transactions less gas.",
         ));
     }
-    let pre = file.pre.map(|Unwrapped(pre)| state_before(pre, &listed)).transpose()?;
+    let is_proven = file.witness.is_some();
+    let pre = file.pre.map(|Unwrapped(pre)| state_before(pre, &listed, is_proven)).transpose()?;
     let parent = file.parent.map(|Unwrapped(parent)| parent_of(parent, &block)).transpose()?;
     let uncles = block.uncles.as_ref().map_or(0, |uncles| uncles.len());
-    Ok(Block {
+    Block {
         path,
         hash: block.hash,
         chain,
@@ -118,7 +121,9 @@ fn assemble(file: FileJson, path: PathBuf) -> Result<Block, Unfit> {
         pre,
         parent,
         hashes: hashes(file.hashes.unwrap_or_default())?,
-    })
+        witness: None,
+    }
+    .with_witness(file.witness.map(|Unwrapped(witness)| witness))
 }
 
 /// The transactions, if the file has them whole.
@@ -169,7 +174,7 @@ fn withdrawals(block: &BlockJson, chain: Chain) -> Result<Vec<Withdrawal>, Unfit
 }
 
 /// The state before the block. Traces have to be of its transactions, one each.
-fn state_before(pre: PreJson, transactions: &[&TransactionJson]) -> Result<PreState, Unfit> {
+fn state_before(pre: PreJson, transactions: &[&TransactionJson], is_proven: bool) -> Result<PreState, Unfit> {
     let accounts = match pre {
         PreJson::Accounts(accounts) => accounts.0,
         PreJson::Traces(traces) => {
@@ -180,7 +185,8 @@ fn state_before(pre: PreJson, transactions: &[&TransactionJson]) -> Result<PreSt
             merged.accounts
         }
     };
-    if let Some((reason, hint)) = accounts.iter().find_map(|(address, account)| account.fault(*address)) {
+    let fault = |(address, account): (&Address, &AccountJson)| account.fault(*address, is_proven);
+    if let Some((reason, hint)) = accounts.iter().find_map(fault) {
         return Err(unfit(reason, hint));
     }
     Ok(accounts.into_iter().map(|(address, account)| (address, account.into())).collect())

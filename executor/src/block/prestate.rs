@@ -25,10 +25,12 @@ pub(crate) struct AccountJson {
 
 impl AccountJson {
     /// Why this cannot be the account at `address`, and what to do about it: its code was left out or is another one.
-    pub(crate) fn fault(&self, address: Address) -> Option<(String, &'static str)> {
+    /// Where a witness proves the hash, code that does not run may be left out (`is_proven`).
+    pub(crate) fn fault(&self, address: Address, is_proven: bool) -> Option<(String, &'static str)> {
         let hash = self.code_hash.filter(|hash| !hash.is_zero() && *hash != KECCAK_EMPTY)?;
         let code = self.code.as_ref().filter(|code| !code.is_empty());
         match code {
+            None if is_proven => None,
             None => Some((
                 format!("`pre` has account {address} with the codeHash {hash} and without its `code`"),
                 "Trace the block again with the tracer's option `disableCode` off, or add the code.",
@@ -44,10 +46,15 @@ impl AccountJson {
 
 impl From<AccountJson> for PreAccount {
     fn from(account: AccountJson) -> Self {
+        let code = account.code.unwrap_or_default();
         Self {
             balance: account.balance.unwrap_or_default(),
             nonce: account.nonce.unwrap_or_default().to(),
-            code: account.code.unwrap_or_default(),
+            // Without the code it is of use only where a witness proves it.
+            code_hash: account
+                .code_hash
+                .filter(|hash| code.is_empty() && !hash.is_zero() && *hash != KECCAK_EMPTY),
+            code,
             storage: account.storage.unwrap_or_default(),
         }
     }
@@ -59,7 +66,7 @@ impl From<&PreAccount> for AccountJson {
             balance: Some(account.balance),
             nonce: Some(U64::from(account.nonce)),
             code: (!account.code.is_empty()).then(|| account.code.clone()),
-            code_hash: None,
+            code_hash: account.code_hash,
             storage: Some(account.storage.clone()),
         }
     }
@@ -245,13 +252,14 @@ mod tests {
         let account = |value: Value| serde_json::from_value::<AccountJson>(value).unwrap();
         let code = Bytes::from_static(&[0x00]);
         let right = account(json!({ "code": code, "codeHash": keccak256(&code) }));
-        assert_eq!(right.fault(address(1)), None);
+        assert_eq!(right.fault(address(1), false), None);
         for empty in [B256::ZERO, KECCAK_EMPTY] {
-            assert_eq!(account(json!({ "codeHash": empty })).fault(address(1)), None);
+            assert_eq!(account(json!({ "codeHash": empty })).fault(address(1), false), None);
         }
-        let (reason, hint) = account(json!({ "codeHash": B256::repeat_byte(1) })).fault(address(7)).unwrap();
+        let (reason, hint) =
+            account(json!({ "codeHash": B256::repeat_byte(1) })).fault(address(7), false).unwrap();
         assert!(reason.contains(&address(7).to_string()) && hint.contains("disableCode"), "{reason} {hint}");
         let other = account(json!({ "code": code, "codeHash": B256::repeat_byte(1) }));
-        assert!(other.fault(address(7)).is_some());
+        assert!(other.fault(address(7), false).is_some());
     }
 }

@@ -39,6 +39,9 @@ pub(crate) struct Args {
     /// Another seed, another chain
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
+    /// Leave out what proves the state before each block and its root after it: smaller files, and the state is not checked
+    #[arg(long)]
+    no_witness: bool,
     /// Replace the blocks that are in the folder already
     #[arg(long)]
     force: bool,
@@ -90,6 +93,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         kind: args.kind,
         skew: args.skew,
         fork: args.fork,
+        witness: !args.no_witness,
     });
     let mut gas = 0_u64;
     let progress = Progress::on_terminal(Some(args.blocks.into()));

@@ -13,7 +13,7 @@ use super::out::Out;
 use super::step::Failure;
 use crate::clock::monotonic_ns;
 use crate::progress::{self, Progress};
-use crate::report::BlockReport;
+use crate::report::{BlockReport, but_for_the_state, of_all};
 use crate::telemetry::counts::Outcome;
 use crate::validate::BlockResult;
 
@@ -69,6 +69,8 @@ pub(super) struct Report {
     reexecuted: u64,
     transactions: u64,
     milliseconds: f64,
+    /// Blocks verified but for their state.
+    unchecked: u64,
 }
 
 impl Report {
@@ -87,6 +89,7 @@ impl Report {
             reexecuted: 0,
             transactions: 0,
             milliseconds: 0.0,
+            unchecked: 0,
         })
     }
 
@@ -165,6 +168,7 @@ impl Report {
         let BlockLine { block, shared: Shared { rounds, parts, retries } } = line;
         self.blocks += 1;
         self.wrong += u64::from(!block.verified);
+        self.unchecked += u64::from(block.verified && block.state_not_checked.is_some());
         self.reexecuted += block.reexecuted as u64;
         self.transactions += block.transactions as u64;
         self.milliseconds += block.milliseconds;
@@ -180,6 +184,8 @@ impl Report {
             "reexecuted": block.reexecuted,
             "verified": block.verified,
             "mismatch": block.mismatch,
+            "state_root": block.state_root,
+            "state_not_checked": block.state_not_checked,
             "digest": block.digest,
         });
         if !block.differences.is_empty() {
@@ -197,7 +203,7 @@ impl Report {
         }
         self.say(event, || {
             let verdict = match &block.mismatch {
-                None => "verified".to_owned(),
+                None => format!("verified{}", but_for_the_state(block.state_not_checked.as_deref())),
                 Some(how) => format!("WRONG: {how}"),
             };
             format!(
@@ -210,8 +216,18 @@ impl Report {
     /// Totals, as the last line, and waits for a bounded time until all lines are written. `discarded`: messages that
     /// came too late for anybody to wait for; `complete`: whether everything that was asked for was executed.
     pub(super) fn end(&mut self, discarded: u64, complete: bool) -> io::Result<()> {
-        let Self { out, progress, json, blocks, wrong, retries, reexecuted, transactions, milliseconds } =
-            self;
+        let Self {
+            out,
+            progress,
+            json,
+            blocks,
+            wrong,
+            retries,
+            reexecuted,
+            transactions,
+            milliseconds,
+            unchecked,
+        } = self;
         if let Some(progress) = progress {
             progress.end();
         }
@@ -221,6 +237,7 @@ impl Report {
                     "event": "summary",
                     "blocks": blocks,
                     "wrong": wrong,
+                    "state_not_checked": unchecked,
                     "complete": complete,
                     "transactions": transactions,
                     "reexecuted": reexecuted,
@@ -232,7 +249,7 @@ impl Report {
             });
         }
         let verdict = match (*wrong, complete) {
-            (0, true) => "all verified".to_owned(),
+            (0, true) => format!("all verified{}", of_all(*unchecked, *blocks)),
             (0, false) => "these verified, the others not executed".to_owned(),
             (wrong, _) => format!("{wrong} WRONG"),
         };

@@ -49,7 +49,7 @@ pub fn run_parallel(
     // Copied only if a helper that was given up still reads it.
     let mut after = Arc::unwrap_or_clone(base);
     writes.apply_to(&mut after, block.header.beneficiary, block.chain.fork);
-    close(block, &mut after, &mut result)?;
+    close(block, &mut after, &mut result, progress)?;
     Ok((result, after))
 }
 

@@ -72,7 +72,7 @@ fn plan_of(transactions: Range<u32>, conflict: f64) -> impl Strategy<Value = Pla
     let fork =
         prop::sample::select(vec![Fork::Shanghai, Fork::Cancun, Fork::Prague, Fork::Osaka, Fork::Bpo2]);
     (transactions, any::<u64>(), kind, skew, fork).prop_map(move |(transactions, seed, kind, skew, fork)| {
-        Plan { transactions, conflict, seed, kind, skew, fork }
+        Plan { transactions, conflict, seed, kind, skew, fork, ..Plan::default() }
     })
 }
 

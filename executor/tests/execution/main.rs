@@ -21,5 +21,6 @@ mod real_blocks;
 mod rounds;
 mod rules;
 mod shapes;
+mod state_roots;
 mod support;
 mod vectors;

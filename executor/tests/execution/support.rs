@@ -83,6 +83,7 @@ pub(crate) fn block(fork: Fork, pre: PreState, transactions: Vec<Transaction>) -
             withdrawals_root: None,
             blob_gas_used: None,
             block_access_list_hash: None,
+            state_root: None,
             receipts: None,
         },
         size: None,
@@ -92,6 +93,7 @@ pub(crate) fn block(fork: Fork, pre: PreState, transactions: Vec<Transaction>) -
         pre: Some(pre),
         parent: None,
         hashes: BTreeMap::new(),
+        witness: None,
     }
 }
 

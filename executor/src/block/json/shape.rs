@@ -11,6 +11,7 @@ use super::variants::{Listed, PreJson, recipient};
 use crate::block::chain::ChainJson;
 use crate::block::prestate::Accounts;
 use crate::block::{Authorization, Block, ExpectedReceipt, Fork, Parent, Transaction};
+use crate::witness::WitnessJson;
 
 #[derive(Deserialize, Serialize)]
 pub(super) struct FileJson {
@@ -24,6 +25,8 @@ pub(super) struct FileJson {
     pub(super) chain: Option<ChainJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) receipts: Option<Unwrapped<Vec<ReceiptJson>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) witness: Option<Unwrapped<WitnessJson>>,
 }
 
 /// Of the parent's header, which `eth_getBlockByNumber` answers too, as much as its child has to follow.
@@ -267,6 +270,7 @@ impl From<&Block> for FileJson {
                 gas_used: U64::from(block.expected.gas_used),
                 logs_bloom: block.expected.logs_bloom,
                 receipts_root: block.expected.receipts_root,
+                state_root: block.expected.state_root,
                 difficulty: Some(header.difficulty),
                 mix_hash: Some(header.prev_randao),
                 base_fee_per_gas: (block.chain.fork >= Fork::London).then(|| U64::from(header.base_fee)),
@@ -277,7 +281,6 @@ impl From<&Block> for FileJson {
                 blob_gas_used: expected.blob_gas_used.map(U64::from),
                 block_access_list_hash: expected.block_access_list_hash,
                 slot_number: header.slot_number.map(U64::from),
-                state_root: None,
                 transactions_root: None,
                 extra_data: None,
                 size: block.size.map(U64::from),
@@ -294,6 +297,7 @@ impl From<&Block> for FileJson {
             chain: Some(block.chain.into()),
             receipts: (expected.receipts.as_ref())
                 .map(|receipts| Unwrapped(receipts.iter().map(Into::into).collect())),
+            witness: block.witness.as_deref().map(|witness| Unwrapped(witness.into())),
         }
     }
 }

@@ -1,0 +1,179 @@
+//! Making block files from what an archive node answers.
+//!
+//! A block is executed once on what there is of the state before it. Each account, slot and hash is looked up at the moment
+//! when execution first reads it ([`gathered`]), so that nothing is asked for in vain and nothing that is needed is left out.
+//! The file that comes of it is read and executed once more as any file is, and written only if the block verifies.
+//!
+//! Whatever a node or a saved file says is untrusted: sizes, counts and waits are bounded, and a state that is not right shows
+//! as a block that does not verify.
+
+mod client;
+mod compose;
+mod gathered;
+mod missing;
+mod node;
+mod saved;
+mod traces;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use revm::primitives::B256;
+use serde_json::Value;
+
+use crate::block::{Block, BlockError, PreState};
+use crate::state::{NoAnswer, Source, State};
+use crate::validate::{self, BlockResult, Mismatch, ValidateError};
+use crate::witness::WitnessError;
+
+pub use client::{Client, Limits, RpcError};
+pub use compose::{finished, path_of, write};
+pub use missing::Missing;
+pub use node::Node;
+pub use saved::read_saved;
+
+use gathered::Gathered;
+use traces::Traces;
+
+/// What is known of a block before it is executed.
+#[derive(Debug, Default)]
+pub struct Parts {
+    /// Where it comes from, for messages.
+    pub from: PathBuf,
+    /// What `eth_getBlockByNumber(n, true)` answered.
+    pub block: Value,
+    /// The parent's header, if somebody said.
+    pub parent: Option<Value>,
+    /// What `eth_getBlockReceipts(n)` answered, if it did.
+    pub receipts: Option<Value>,
+    /// What `debug_executionWitness(n)` answered, if it did.
+    pub witness: Option<Value>,
+    /// What `debug_traceBlockByNumber` with prestateTracer answered, if it did.
+    pub traces: Option<Value>,
+    /// Accounts that somebody gave by hand.
+    pub given: PreState,
+    /// Hashes of earlier blocks, likewise.
+    pub hashes: std::collections::BTreeMap<u64, B256>,
+    /// The key `chain` of the file, if somebody said.
+    pub chain: Option<Value>,
+}
+
+/// A block with a file that verifies.
+#[derive(Debug)]
+pub struct Imported {
+    /// Its number.
+    pub number: u64,
+    /// The file's text.
+    pub text: Vec<u8>,
+    /// What came of executing it from that text.
+    pub result: BlockResult,
+}
+
+/// Why there is no file for a block.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// The node does not answer as it should.
+    #[error("{0}")]
+    Node(#[from] RpcError),
+    /// The parts do not fit together, or are not what they should be.
+    #[error(transparent)]
+    Block(#[from] BlockError),
+    /// A saved answer is of no use.
+    #[error("{}: {reason}", path.display())]
+    Saved {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong, and what to do next.
+        reason: String,
+    },
+    /// The witness does not prove what the block reads.
+    #[error("block {number}: {reason}")]
+    Witness {
+        /// The block.
+        number: u64,
+        /// What is wrong, and what to do next.
+        reason: String,
+    },
+    /// The state before the block is not known in full.
+    #[error("block {number}: {missing}")]
+    Missing {
+        /// The block.
+        number: u64,
+        /// What there is not.
+        missing: Box<Missing>,
+    },
+    /// The block does not come out as its header says.
+    #[error("block {number} does not verify, so no file is written: {mismatch}{guess}")]
+    Wrong {
+        /// The block.
+        number: u64,
+        /// How it differs.
+        mismatch: Box<Mismatch>,
+        /// What may be the reason, with a sentence mark before it.
+        guess: String,
+    },
+    /// The block cannot be executed.
+    #[error("{0}")]
+    Execution(ValidateError),
+}
+
+/// Executes the block of `parts`, asking `node` for what they lack, and makes its file.
+///
+/// # Errors
+/// If the block is not known well enough, or is not what its header says.
+pub fn import(parts: &Parts, node: Option<&Arc<Node>>) -> Result<Imported, ImportError> {
+    let block = Block::from_json(&parts.from, &compose::bare(parts)?)?;
+    let number = block.number();
+    let traces = parts.traces.as_ref().map(|list| Traces::read(list, &block)).transpose();
+    let traces = traces.map_err(|reason| ImportError::Saved { path: parts.from.clone(), reason })?;
+    let gathered = Arc::new(Gathered::new(parts, &block, traces, node.cloned()));
+    let source = Arc::new(Source::new(Arc::clone(&gathered) as Arc<_>, block.chain.fork));
+    let run = execute(&block, &source, &gathered);
+    let reads = source.reads().map_err(|error| no_answer(number, error))?;
+    let missing = gathered.missing();
+    if !missing.is_empty() {
+        return Err(ImportError::Missing { number, missing: Box::new(missing) });
+    }
+    let result = run.map_err(of_execution)?;
+    if let Some(mismatch) = result.mismatch {
+        let guess = gathered.guess();
+        return Err(ImportError::Wrong { number, mismatch: Box::new(mismatch), guess });
+    }
+    let text = compose::whole(parts, &block, &reads)?;
+    // What counts is what the file says, not what was found on the way.
+    let block = Arc::new(Block::from_json(&parts.from, &text)?);
+    let mut state = validate::open(&block, None).map_err(of_execution)?;
+    let result = validate::run_in_order(&block, &mut state, Vec::new(), &|| {}).map_err(of_execution)?;
+    match result.mismatch {
+        None => Ok(Imported { number, text, result }),
+        Some(mismatch) => {
+            Err(ImportError::Wrong { number, mismatch: Box::new(mismatch), guess: String::new() })
+        }
+    }
+}
+
+fn execute(block: &Block, source: &Arc<Source>, gathered: &Gathered) -> Result<BlockResult, ValidateError> {
+    let block = Block { pre: None, ..block.clone() };
+    let mut state = validate::open(&block, Some(State::found_out(Arc::clone(source), &block)))?;
+    gathered.begin_transactions();
+    validate::run_in_order(&block, &mut state, Vec::new(), &|| gathered.next_transaction())
+}
+
+fn no_answer(number: u64, error: NoAnswer) -> ImportError {
+    let error = match error.downcast::<RpcError>() {
+        Ok(error) => return ImportError::Node(*error),
+        Err(error) => error,
+    };
+    let reason = match error.downcast_ref::<WitnessError>() {
+        Some(error) => error.to_string(),
+        None => error.to_string(),
+    };
+    ImportError::Witness { number, reason }
+}
+
+fn of_execution(error: ValidateError) -> ImportError {
+    match error {
+        ValidateError::Block(error) => ImportError::Block(error),
+        error => ImportError::Execution(error),
+    }
+}

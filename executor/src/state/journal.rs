@@ -1,0 +1,47 @@
+//! What a block has written, so that a state root can be worked out from that alone.
+
+use revm::primitives::map::{HashMap, HashSet};
+use revm::primitives::{Address, U256};
+
+use super::State;
+
+/// Accounts and slots that were written, with no values: the state holds those.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Journal(HashMap<Address, Written>);
+
+/// What was written of one account.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Written {
+    /// None of the storage that it had before the block is left.
+    pub(crate) wiped: bool,
+    /// Slots written, since it was wiped or at all.
+    pub(crate) slots: HashSet<U256>,
+}
+
+impl Journal {
+    /// As if every account of `state` had been made anew.
+    pub(crate) fn of_all(state: &State) -> Self {
+        let made = || Written { wiped: true, slots: HashSet::default() };
+        Self(state.addresses().map(|address| (*address, made())).collect())
+    }
+
+    /// All accounts that were written, in no order.
+    pub(crate) fn accounts(&self) -> impl Iterator<Item = (&Address, &Written)> {
+        self.0.iter()
+    }
+
+    /// What was written of an account; `None`: nothing.
+    pub(super) fn of(&self, address: &Address) -> Option<&Written> {
+        self.0.get(address)
+    }
+
+    pub(super) fn touch(&mut self, address: Address) -> &mut Written {
+        self.0.entry(address).or_default()
+    }
+
+    pub(super) fn wipe(&mut self, address: Address) {
+        let written = self.touch(address);
+        written.wiped = true;
+        written.slots.clear();
+    }
+}

@@ -38,6 +38,7 @@ pub(super) struct ChainJson {
 pub(super) struct BlobsJson {
     target: U64,
     max: U64,
+    #[serde(alias = "updateFraction")]
     base_fee_update_fraction: U64,
 }
 

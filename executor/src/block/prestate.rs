@@ -32,11 +32,11 @@ impl AccountJson {
         match code {
             None if is_proven => None,
             None => Some((
-                format!("`pre` has account {address} with the codeHash {hash} and without its `code`"),
+                format!("`pre` has account {address:#x} with the codeHash {hash} and without its `code`"),
                 "Trace the block again with the tracer's option `disableCode` off, or add the code.",
             )),
             Some(code) if keccak256(code) != hash => Some((
-                format!("`pre` has account {address} with a `code` whose hash is not its codeHash {hash}"),
+                format!("`pre` has account {address:#x} with a `code` whose hash is not its codeHash {hash}"),
                 "Fetch the account again: the two are from different blocks or chains.",
             )),
             Some(_) => None,
@@ -258,7 +258,10 @@ mod tests {
         }
         let (reason, hint) =
             account(json!({ "codeHash": B256::repeat_byte(1) })).fault(address(7), false).unwrap();
-        assert!(reason.contains(&address(7).to_string()) && hint.contains("disableCode"), "{reason} {hint}");
+        assert!(
+            reason.contains(&format!("{:#x}", address(7))) && hint.contains("disableCode"),
+            "{reason} {hint}"
+        );
         let other = account(json!({ "code": code, "codeHash": B256::repeat_byte(1) }));
         assert!(other.fault(address(7), false).is_some());
     }

@@ -102,7 +102,7 @@ fn requests(env: &ExecutionEnv, state: &mut State) -> Result<Requests, VmError> 
             if knows_them {
                 requests.fault.get_or_insert_with(|| {
                     format!(
-                        "the contract for {name}, {contract}, has no code, without which no block of {} is valid; if the chain has it, the file's `pre` lacks it: add the account",
+                        "the contract for {name}, {contract:#x}, has no code, without which no block of {} is valid; if the chain has it, the file's `pre` lacks it: add the account",
                         env.fork()
                     )
                 });
@@ -113,7 +113,7 @@ fn requests(env: &ExecutionEnv, state: &mut State) -> Result<Requests, VmError> 
             Some(list) => requests.queues.push((*request_type, list)),
             None => {
                 requests.fault.get_or_insert_with(|| {
-                    format!("the contract for {name}, {contract}, fails at the end of the block, which makes it invalid")
+                    format!("the contract for {name}, {contract:#x}, fails at the end of the block, which makes it invalid")
                 });
             }
         }

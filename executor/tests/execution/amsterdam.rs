@@ -152,7 +152,7 @@ fn the_queues_of_builders_have_to_be_there() {
         else {
             panic!("{address} is missing");
         };
-        assert!(reason.contains("EIP-8282") && reason.contains(&address.to_string()), "{reason}");
+        assert!(reason.contains("EIP-8282") && reason.contains(&format!("{address:#x}")), "{reason}");
         let before = in_order(&block(Fork::Bpo2, pre, Vec::new())).0;
         assert!(!matches!(before.mismatch, Some(Mismatch::InvalidBlock { .. })), "they are Amsterdam's");
     }

@@ -190,7 +190,7 @@ fn a_queue_without_its_contract_makes_the_block_invalid() {
         for (address, name) in [(WITHDRAWALS, "EIP-7002"), (CONSOLIDATIONS, "EIP-7251")] {
             let mut pre = system();
             pre.remove(&address);
-            let because = format!("({name}), {address}, has no code");
+            let because = format!("({name}), {address:#x}, has no code");
             assert_fault(&block(fork, pre.clone(), Vec::new()), &because);
             // An account without code is no contract either.
             pre.insert(address, with_balance(1));
@@ -218,7 +218,7 @@ fn a_queue_whose_contract_fails_makes_the_block_invalid() {
         for code in [&fails, &never_ends, &invalid] {
             let mut pre = system();
             pre.insert(address, with_code(code.clone()));
-            assert_fault(&block(Fork::Prague, pre, Vec::new()), &format!("({name}), {address}, fails"));
+            assert_fault(&block(Fork::Prague, pre, Vec::new()), &format!("({name}), {address:#x}, fails"));
         }
     }
     // The contracts before the first transaction may fail.

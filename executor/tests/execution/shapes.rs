@@ -144,13 +144,13 @@ fn hashes_in_place_of_transactions_are_told() {
 
 #[test]
 fn code_that_the_tracer_left_out_is_told_with_the_account() {
-    let address = Address::repeat_byte(0x77);
+    let address = format!("{:#x}", Address::repeat_byte(0x7f));
     let mut file = file();
-    file["pre"][address.to_string()] = json!({ "balance": "0x1", "codeHash": B256::repeat_byte(1) });
-    assert_refused(&file, &[&address.to_string(), "codeHash", "`disableCode`"]);
-    file["pre"][address.to_string()]["code"] = json!("0x00");
-    assert_refused(&file, &[&address.to_string(), "whose hash is not its codeHash"]);
-    file["pre"][address.to_string()]["codeHash"] = json!(keccak256([0x00]));
+    file["pre"][&address] = json!({ "balance": "0x1", "codeHash": B256::repeat_byte(1) });
+    assert_refused(&file, &[&address, "codeHash", "`disableCode`"]);
+    file["pre"][&address]["code"] = json!("0x00");
+    assert_refused(&file, &[&address, "whose hash is not its codeHash"]);
+    file["pre"][&address]["codeHash"] = json!(keccak256([0x00]));
     load(&file);
 }
 

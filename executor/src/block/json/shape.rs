@@ -94,7 +94,7 @@ pub(super) struct BlockJson {
     pub(super) withdrawals_root: Option<B256>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) blob_gas_used: Option<U64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "balHash", skip_serializing_if = "Option::is_none")]
     pub(super) block_access_list_hash: Option<B256>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) slot_number: Option<U64>,

@@ -6,7 +6,7 @@
 
 use shard_heartbeat::{Reader, Sample, SlotState};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::config::{Config, FindTarget, On};
 
@@ -37,7 +37,7 @@ pub struct Limit {
 /// Lifts the soft limit to the hard one, or as far as anything here can use it. Only a process that starts no program
 /// of others may do so: those that use `select` break beyond 1,024, which is why the soft limit is low.
 pub fn raise_limit() -> Limit {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let Rlimit { current, maximum } = limit();
     let before = current.unwrap_or(u64::MAX);
     let wanted = maximum.unwrap_or(u64::MAX).min(ENOUGH);
     if before >= wanted {
@@ -48,9 +48,24 @@ pub fn raise_limit() -> Limit {
     Limit { before, now: raised.map_or(before, |()| wanted) }
 }
 
+/// What a process may open where nobody has set anything.
+const UNSET: u64 = 1_024;
+
+/// The limit as the kernel has it. Not by rustix, which takes it for certain that it can be read: a container's profile
+/// may forbid that, and then there is what every process is given.
+fn limit() -> Rlimit {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is valid for a write of an rlimit.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return Rlimit { current: Some(UNSET), maximum: Some(UNSET) };
+    }
+    let bounded = |value: libc::rlim_t| (value != libc::RLIM_INFINITY).then_some(value);
+    Rlimit { current: bounded(limit.rlim_cur), maximum: bounded(limit.rlim_max) }
+}
+
 /// The limit that [`raise_limit`] would come to.
 pub fn reachable_limit() -> u64 {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let Rlimit { current, maximum } = limit();
     maximum.unwrap_or(u64::MAX).min(ENOUGH).max(current.unwrap_or(u64::MAX))
 }
 

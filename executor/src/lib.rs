@@ -29,4 +29,5 @@ pub mod state;
 pub mod telemetry;
 pub mod validate;
 pub mod vm;
+pub mod warm_up;
 pub mod witness;

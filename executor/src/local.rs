@@ -19,6 +19,7 @@ use crate::report::BlockReport;
 use crate::state::State;
 use crate::validate::{self, BlockResult, ValidateError};
 use crate::vm::{ExecutionEnv, Overlay, PartRun, TxOutcome, VmError};
+use crate::warm_up::{WarmedUp, warm_up};
 
 /// How long a part may take. A mainnet block's 30 million gas takes well under a second; this only has to be past
 /// anything that ends by itself.
@@ -67,6 +68,21 @@ impl Local {
     #[must_use]
     pub fn with_rounds(self, rounds: u32) -> Self {
         Self { rounds, ..self }
+    }
+
+    /// Makes what a first block would have to make, on every thread that will execute. Nothing new is begun after `within`.
+    pub fn warm_up(&self, within: Duration) -> WarmedUp {
+        let until = Instant::now() + within;
+        let replies: Vec<_> = self.workers.iter().map(|worker| worker.warm_up(within)).collect();
+        let mut done = warm_up(&self.pool, within);
+        for reply in replies.into_iter().flatten() {
+            // One that is late, or gone, is met again by the first block, with a deadline.
+            if let Ok(warmed) = reply.recv_deadline(until.max(Instant::now() + FAREWELL)) {
+                done.threads += warmed.threads;
+                done.took = done.took.max(warmed.took);
+            }
+        }
+        done
     }
 
     /// Executes `block` on its own `pre` or on `previous`. The state after it comes back, mismatch or not; `progress` is
@@ -176,6 +192,12 @@ impl Local {
 
 /// What a worker is asked to do. Dropping it unanswered, by a panic for instance, is an answer too: the reply channel
 /// closes.
+enum Order {
+    Execute(Job),
+    WarmUp { within: Duration, reply: Sender<WarmedUp> },
+}
+
+/// A part to execute.
 struct Job {
     block: Arc<Block>,
     /// The state before the block, and what is settled of it.
@@ -188,7 +210,7 @@ struct Job {
 struct Worker {
     name: String,
     /// `None` only while being dropped.
-    jobs: Option<Sender<Job>>,
+    jobs: Option<Sender<Order>>,
     thread: JoinHandle<()>,
 }
 
@@ -211,7 +233,14 @@ impl Worker {
     ) -> Option<Receiver<Vec<TxOutcome>>> {
         let (reply, done) = bounded(1);
         let job = Job { block: Arc::clone(block), state: Arc::clone(state), part, reply };
-        self.jobs.as_ref()?.try_send(job).ok()?;
+        self.jobs.as_ref()?.try_send(Order::Execute(job)).ok()?;
+        Some(done)
+    }
+
+    /// `None` as with a part.
+    fn warm_up(&self, within: Duration) -> Option<Receiver<WarmedUp>> {
+        let (reply, done) = bounded(1);
+        self.jobs.as_ref()?.try_send(Order::WarmUp { within, reply }).ok()?;
         Some(done)
     }
 }
@@ -221,9 +250,16 @@ fn name(index: usize) -> String {
     format!("exec-s{index}")
 }
 
-fn work(queue: &Receiver<Job>, pool: &Pool) {
-    for job in queue {
-        let Job { block, state, part, reply } = job;
+fn work(queue: &Receiver<Order>, pool: &Pool) {
+    for order in queue {
+        let Job { block, state, part, reply } = match order {
+            Order::Execute(job) => job,
+            Order::WarmUp { within, reply } => {
+                // It has room for its one answer; nobody may be waiting for that any more.
+                let _ = reply.try_send(warm_up(pool, within));
+                continue;
+            }
+        };
         let env = ExecutionEnv::of(&block);
         let batch: Arc<dyn Batch> = Arc::new(Picked { block: Arc::clone(&block), positions: part });
         let until = Instant::now() + PART_DEADLINE;

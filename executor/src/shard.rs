@@ -112,6 +112,9 @@ pub enum ShardError {
         "thread {0} did not start within {1:?}: the machine is overloaded, or its heartbeat slot is not to be had"
     )]
     NotReady(&'static str, Duration),
+    /// A thread ended in its warm-up.
+    #[error("thread {0} ended before it was warm: see the log for why, and report it")]
+    Lost(&'static str),
 }
 
 /// Runs a shard until it is told to stop. It must be called on the main thread.
@@ -180,6 +183,7 @@ impl Shard {
         let (state, state_out) = bounded(heartbeat, "state", STATE_REPLIES)?;
         let (results, results_out) = bounded(heartbeat, "results", RESULTS)?;
 
+        let (warm, is_warm) = crossbeam_channel::bounded(1);
         let executor = executor::Executor {
             threads: options.threads,
             commands: commands_out,
@@ -190,6 +194,7 @@ impl Shard {
             stopping: stopping.clone(),
             counters: Arc::clone(&counters),
             telemetry: options.telemetry.clone(),
+            warm,
         };
         let outbox = outbox::Outbox {
             results: results_out,
@@ -204,6 +209,15 @@ impl Shard {
         guard.keep(spawn(heartbeat, "send", options.id, move |beat, words, ready| {
             outbox.run(beat, words, ready);
         })?);
+
+        // Before anybody can send a part: what a first block would have to make is made by then.
+        match is_warm.recv_timeout(deadline::WARM) {
+            Ok(warmed) => say(&format!("shard {}: warmed up: {warmed}", options.id)),
+            Err(RecvTimeoutError::Timeout) => {
+                tracing::warn!(within = ?deadline::WARM, "not warm in time: the first blocks may be slow");
+            }
+            Err(RecvTimeoutError::Disconnected) => return Err(ShardError::Lost("exec")),
+        }
 
         let service = service::Service {
             id: options.id,

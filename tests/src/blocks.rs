@@ -11,6 +11,22 @@ pub fn real() -> Option<PathBuf> {
     std::env::var_os("SHARD_BLOCKS").map(PathBuf::from).or(Some(beside)).filter(|path| path.is_dir())
 }
 
+/// A real block that calls the point evaluation precompile, as nearly every block with a rollup in it does: the file that
+/// `SHARD_BLOCK_WITH_POINT` names, else `cases/block-19932703.json.gz` beside the folder of real blocks. In CI it must be there.
+#[track_caller]
+pub fn with_point_evaluation() -> Option<PathBuf> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/cases/block-19932703.json.gz");
+    let named = std::env::var_os("SHARD_BLOCK_WITH_POINT").map(PathBuf::from);
+    let of_folder = real().map(|folder| folder.join("../cases/block-19932703.json.gz"));
+    let found = [named, of_folder, Some(beside)].into_iter().flatten().find(|path| path.is_file());
+    let ci = std::env::var("CI").is_ok_and(|value| value == "true");
+    assert!(
+        found.is_some() || !ci,
+        "CI runs block 19932703: put it into the folder cases beside that of SHARD_BLOCKS"
+    );
+    found
+}
+
 /// Real blocks, or a chain generated into `folder`. In CI real blocks must be there.
 #[track_caller]
 pub fn any(folder: &Path) -> PathBuf {

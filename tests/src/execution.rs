@@ -1,6 +1,7 @@
 //! Running the same blocks in several ways, with the time of each: what `bench-exec` is made of.
 
 pub mod beats;
+pub mod cold;
 pub mod over_cluster;
 pub mod side_by_side;
 pub mod slow;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use shard_executor::block::load_chain;
+use shard_executor::deadline;
 use shard_executor::faults::{Faults, LastWords, Order, Role};
 use shard_executor::local::{Local, ROUNDS};
 use shard_executor::report::Reporter;
@@ -36,6 +37,10 @@ pub(crate) struct Args {
     #[arg(long, env = "SHARD_EXECUTOR_ROUNDS", value_name = "N", default_value_t = ROUNDS,
           value_parser = clap::value_parser!(u32).range(1..=MOST_ROUNDS))]
     rounds: u32,
+    /// How often to execute all blocks: the first time shows what a fresh process pays
+    #[arg(long, env = "SHARD_EXECUTOR_REPEAT", value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    repeat: u32,
     /// Order to obey before anything is executed, as for a shard
     #[arg(long, value_name = "ORDER", hide = true)]
     arm: Vec<Order>,
@@ -66,28 +71,33 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         return fail(BAD_INPUT, &format!("--arm: {error}."));
     }
     let mut words = LastWords::default();
-    let mut reporter = Reporter::new(args.json, blocks.len());
-    let mut state = None;
-    for block in blocks {
-        if faults.point(block.number(), 1, None, &mut words).is_err() {
-            return ExitCode::from(NOT_EXECUTED);
-        }
-        match local.run(&block, state.take(), &|| {}) {
-            Ok((report, after)) => {
-                if let Err(error) = reporter.block(&report) {
-                    return output_closed(&error);
-                }
-                state = Some(after);
+    let warmed = local.warm_up(deadline::WARM_UP);
+    tracing::debug!(%warmed, "warmed up");
+    let all = blocks.len().saturating_mul(args.repeat as usize);
+    let mut reporter = Reporter::new(args.json, all);
+    for _ in 0..args.repeat {
+        let mut state = None;
+        for block in &blocks {
+            if faults.point(block.number(), 1, None, &mut words).is_err() {
+                return ExitCode::from(NOT_EXECUTED);
             }
-            Err(ValidateError::Block(error)) => return fail(BAD_INPUT, &error),
-            Err(error) => {
-                return fail(
-                    NOT_EXECUTED,
-                    &format!(
-                        "{error}. The block was not executed; check that {} is complete.",
-                        block.path.display()
-                    ),
-                );
+            match local.run(block, state.take(), &|| {}) {
+                Ok((report, after)) => {
+                    if let Err(error) = reporter.block(&report) {
+                        return output_closed(&error);
+                    }
+                    state = Some(after);
+                }
+                Err(ValidateError::Block(error)) => return fail(BAD_INPUT, &error),
+                Err(error) => {
+                    return fail(
+                        NOT_EXECUTED,
+                        &format!(
+                            "{error}. The block was not executed; check that {} is complete.",
+                            block.path.display()
+                        ),
+                    );
+                }
             }
         }
     }

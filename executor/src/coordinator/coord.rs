@@ -12,11 +12,14 @@ use super::quarantine::Quarantine;
 use super::report::Report;
 use super::{AllVerified, CoordinatorError, CoordinatorOptions};
 use crate::block::Block;
+use crate::deadline;
 use crate::faults::{Faults, LastWords};
+use crate::parallel::Pool;
 use crate::process::Stopping;
 use crate::state::State;
 use crate::telemetry::counts::{Late, Outcome};
 use crate::telemetry::spans::number;
+use crate::warm_up::warm_up;
 
 /// The thread's place in the heartbeat, if there is one.
 pub(super) struct Beat(Option<ThreadBeat>);
@@ -78,6 +81,9 @@ impl Coord {
                 return;
             }
         };
+        // It has no helpers; idle to the watchdog meanwhile, in a process that is starting.
+        let warmed = warm_up(&Pool::default(), deadline::WARM_UP);
+        tracing::info!(%warmed, "warmed up");
         if let Some(heartbeat) = heartbeat {
             heartbeat.set_state(ProcessState::Running);
         }

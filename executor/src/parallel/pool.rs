@@ -43,6 +43,15 @@ impl WorkerBeat for NoBeat {
     fn leave(self: Box<Self>) {}
 }
 
+/// Work that each helper does for itself.
+struct Each<F>(F);
+
+impl<F: Fn() + Send + Sync> Help for Each<F> {
+    fn help(&self, _: &dyn WorkerBeat) {
+        (self.0)();
+    }
+}
+
 /// The helpers of one owner. Dropping it ends them.
 #[derive(Default)]
 pub struct Pool {
@@ -148,6 +157,22 @@ impl Pool {
             *lock(&helper.mailbox.order) = Some(Arc::clone(help) as Arc<dyn Help>);
             helper.thread.thread().unpark();
         }
+    }
+
+    /// Lets each helper that has no work run `work` once, and waits until they have, but not past `until`.
+    pub fn each(&self, until: Instant, work: impl Fn() + Send + Sync + 'static) {
+        let each = Arc::new(Each(work));
+        self.give(&each);
+        for helper in &self.helpers {
+            while helper.mailbox.busy.load(Ordering::Acquire) && Instant::now() < until {
+                // An order that nobody takes is that of a thread that has gone.
+                if helper.thread.is_finished() {
+                    break;
+                }
+                thread::sleep(SLEEP);
+            }
+        }
+        self.gather(until);
     }
 
     /// Takes back what no helper has begun, and waits until they have let go of the rest, but not past `until`.

@@ -26,6 +26,7 @@ use crate::telemetry::Telemetry;
 use crate::telemetry::counts::Late;
 use crate::telemetry::spans::{Open, number};
 use crate::vm::{self, PartRun, TxOutcome, ViewError, VmError};
+use crate::warm_up::{WarmedUp, warm_up};
 
 /// A part to execute.
 pub(super) struct Job {
@@ -131,6 +132,8 @@ pub(super) struct Executor {
     pub(super) stopping: Stopping,
     pub(super) counters: Arc<Counters>,
     pub(super) telemetry: Telemetry,
+    /// Told once, when this thread and its helpers have warmed up.
+    pub(super) warm: crossbeam_channel::Sender<WarmedUp>,
 }
 
 impl Executor {
@@ -148,6 +151,8 @@ impl Executor {
         };
         // If nobody waits for it any more, the process is ending.
         let _ = ready.try_send(());
+        // Idle to the watchdog meanwhile: as work it would be taken for the first of this life.
+        let _ = self.warm.try_send(warm_up(&pool, deadline::WARM_UP));
         let mut cache = super::remote::Cache::default();
         while !self.stopping.begun() {
             self.faults.look_point();

@@ -22,3 +22,4 @@ mod terminal;
 mod threads;
 mod unread;
 mod verify;
+mod warm;

@@ -22,15 +22,18 @@ use shard_executor::local::Local;
 use shard_executor::validate;
 use shard_heartbeat::{Heartbeat, ProcessState, SegmentOptions};
 use shard_tests::execution::beats::Cost;
+use shard_tests::execution::cold;
 use shard_tests::execution::over_cluster::Shards;
 use shard_tests::execution::{self, Times, side_by_side, slow};
 use shard_tests::process::{Process, binary};
 use shard_tests::sidecar::{Settings, Sidecar};
-use shard_tests::{blocks, machine, wait};
+use shard_tests::{blocks, figures, machine, wait};
 
 /// What execution on two threads should reach: on generated swaps without conflict, over the real blocks of at least so
 /// many transactions together, and on each of those.
 const AIM: (f64, f64, f64) = (1.7, 1.2, 0.9);
+/// What the first block of a process may take of its second run: in the median of all blocks, and the worst.
+const COLD_AIM: (f64, f64) = (1.5, 3.0);
 /// Smaller blocks are over before a second thread has begun.
 const LARGE: usize = 100;
 /// What a state request is to take longer, for the second run over a cluster.
@@ -52,6 +55,12 @@ struct Args {
     /// Only what needs no cluster
     #[arg(long)]
     local_only: bool,
+    /// Only the first block of fresh processes against its second run, and precompiles in the same way
+    #[arg(long)]
+    cold_only: bool,
+    /// Prints what this precompile takes, by its place; for the benchmark's own use
+    #[arg(long, value_name = "N", hide = true)]
+    precompile: Option<usize>,
     /// Beats into this segment and prints what that costs; for the benchmark's own use
     #[arg(long, value_name = "FILE", hide = true)]
     beats: Option<PathBuf>,
@@ -73,6 +82,13 @@ fn main() {
     if let Some(segment) = &args.beats {
         return beats(segment, &swaps, args.rounds);
     }
+    if let Some(place) = args.precompile {
+        return println!("{}", json!(cold::this_precompile(place)));
+    }
+    in_fresh_processes(args.rounds, &mut out);
+    if args.cold_only {
+        return save(args.json.as_deref(), out);
+    }
     if let Some(path) = blocks::real() {
         let real = load_chain(&path).expect("blocks");
         in_process("", "real blocks", &real, threads, args.rounds, &mut out);
@@ -87,12 +103,58 @@ fn main() {
         over_cluster("swaps_", "generated swaps", &swaps, &folder.path().join("swaps"), &args, &mut out);
     }
     heartbeats(&folder.path().join("beats"), args.rounds, &mut out);
+    save(args.json.as_deref(), out);
+}
+
+fn save(path: Option<&Path>, mut out: Map<String, Value>) {
     out.insert("machine".to_owned(), machine::describe());
-    if let Some(path) = args.json {
+    if let Some(path) = path {
         let text = format!("{:#}\n", Value::Object(out));
-        std::fs::write(&path, text)
-            .unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
+        std::fs::write(path, text).unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
     }
+}
+
+/// The first block of a fresh process against its second run, and the first call of each precompile against those after it.
+fn in_fresh_processes(rounds: u32, out: &mut Map<String, Value>) {
+    let this = binary("bench-exec");
+    let precompiles = cold::precompiles(|place| {
+        let mut command = Command::new(&this);
+        command.args(["--precompile", &place.to_string()]);
+        command
+    });
+    println!("precompiles, each in a process of its own:      first call        later");
+    for one in &precompiles {
+        println!("    {:<40}{:>11.1} µs{:>10.1} µs", one.name, one.cold_us, one.warm_us);
+    }
+    let by_name = |time: fn(&cold::Precompile) -> f64| {
+        precompiles.iter().map(|one| (one.name.clone(), json!(time(one)))).collect::<Map<_, _>>()
+    };
+    out.insert("precompile_cold_us".to_owned(), Value::Object(by_name(|one| one.cold_us)));
+    out.insert("precompile_warm_us".to_owned(), Value::Object(by_name(|one| one.warm_us)));
+    let Some(folder) = blocks::real() else { return };
+    let with_point = blocks::with_point_evaluation();
+    // A third of the rounds: each starts a process, and reads the block.
+    let measured = cold::blocks(&folder, with_point.as_slice(), rounds.div_ceil(3));
+    println!(
+        "first block of a fresh process against its second run, medians of {} processes",
+        rounds.div_ceil(3)
+    );
+    for block in &measured {
+        let (first, second) = (block.first.median(), block.second.median());
+        println!("    block {:>9}{first:>10.3} ms{second:>10.3} ms{:>7.2} ×", block.number, block.ratio());
+    }
+    let mut ratios: Vec<f64> = measured.iter().map(cold::Cold::ratio).collect();
+    ratios.sort_by(f64::total_cmp);
+    let ratios = figures::distribution(&ratios);
+    let of = |key: &str| ratios[key].as_f64().unwrap_or(f64::NAN);
+    println!(
+        "  median {:.2} × (aim {}), worst {:.2} × (aim {})",
+        of("p50"),
+        COLD_AIM.0,
+        of("max"),
+        COLD_AIM.1
+    );
+    out.insert("cold_ratio".to_owned(), ratios);
 }
 
 /// In order and on up to `threads` threads.

@@ -1,0 +1,127 @@
+//! What libraries make at their first use is made here, before timed work.
+//!
+//! A table for a curve, the set of a fork's precompiles, the first pages of a thread's heap: each is made by whoever needs it
+//! first. Inside a block that time counts against deadlines and against `stall_after`, so a slow enough first use is a
+//! stall to the watchdog, and a fresh process that is killed for it meets the same block again. So before a process says
+//! that it runs it executes blocks of its own ([`block`]), through the same code as any block, on each thread that will
+//! execute: every precompile ([`calls`]), every instruction, every fork.
+//!
+//! A warm-up is never necessary: whatever fails in it, or does not fit into its time, is made later, by the first block.
+
+mod block;
+mod calls;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::block::Block;
+use crate::parallel::Pool;
+use crate::validate;
+use crate::vm::{self, ExecutionEnv, TxOutcome};
+
+pub use block::block;
+pub use calls::{Call, calls};
+
+/// What a warm-up has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WarmedUp {
+    /// Threads that have executed: the calling one, and helpers.
+    pub threads: usize,
+    /// Forks of which the calling thread has executed a block.
+    pub forks: usize,
+    /// Transactions that it has executed in order.
+    pub transactions: usize,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl fmt::Display for WarmedUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { threads, forks, transactions, took } = self;
+        write!(
+            f,
+            "{transactions} transactions of {forks} forks on {threads} threads in {:.1} ms",
+            took.as_secs_f64() * 1e3
+        )
+    }
+}
+
+/// Executes on the calling thread and on each helper of `pool` what no block should be the first to execute. Nothing new is
+/// begun after `within`; a block that is under way is finished, which takes milliseconds.
+pub fn warm_up(pool: &Pool, within: Duration) -> WarmedUp {
+    let started = Instant::now();
+    let until = started + within;
+    let mut done = WarmedUp { threads: 1, ..WarmedUp::default() };
+    let blocks: Vec<Arc<Block>> = match block::blocks() {
+        Ok(blocks) => blocks.into_iter().map(Arc::new).collect(),
+        Err(error) => {
+            tracing::warn!(%error, "no block to warm up with");
+            return done;
+        }
+    };
+    // All of the newest first, in each of the ways; then a little of each fork, so that what small blocks need was used last.
+    if let Some(newest) = blocks.last() {
+        if in_order(newest) {
+            done.transactions += newest.transactions.len();
+        }
+        done.threads += on_helpers(pool, newest, until);
+        in_parts(newest);
+        together(pool, newest, until);
+    }
+    for block in blocks.iter().rev().map(|block| block::little_of(block)) {
+        if Instant::now() >= until {
+            break;
+        }
+        if in_order(&block) {
+            done.forks += 1;
+            done.transactions += block.transactions.len();
+        }
+    }
+    done.took = started.elapsed();
+    done
+}
+
+/// The way of a coordinator, and of `local` with one thread: all of a block, its receipts sealed, its state digested.
+/// False: it could not be executed.
+fn in_order(block: &Block) -> bool {
+    let Ok(mut state) = validate::open(block, None) else { return false };
+    let executed = validate::run_in_order(block, &mut state, Vec::new(), &|| {}).is_ok();
+    state.digest();
+    executed
+}
+
+/// The way of a shard: a part on a view that records what is read, and its outcomes as they go over the network.
+fn in_parts(block: &Block) {
+    let Ok(state) = validate::open(block, None) else { return };
+    let env = ExecutionEnv::of(block);
+    let part = (0..).zip(&block.transactions);
+    let outcomes = vm::execute_part(&env, part, &state, &mut |_| {});
+    let encoded = outcomes.ok().and_then(|outcomes| vm::encode(&outcomes).ok());
+    // A coordinator reads them.
+    let _ = encoded.map(|bytes| vm::decode::<Vec<TxOutcome>>(&bytes));
+}
+
+/// The way of an owner with helpers.
+fn together(pool: &Pool, block: &Arc<Block>, until: Instant) {
+    if pool.is_empty() || Instant::now() >= until {
+        return;
+    }
+    if let Ok(state) = validate::open(block, None) {
+        // The result is of no use, and an error would be met again by the first block.
+        let _ = validate::run_parallel(pool, block, state, &|| {}, until);
+    }
+}
+
+/// Lets each helper execute all of `block`: in a block that they share, one of them may get nothing to do. Says how many have.
+fn on_helpers(pool: &Pool, block: &Arc<Block>, until: Instant) -> usize {
+    let warm = Arc::new(AtomicUsize::new(0));
+    let (block, counted) = (Arc::clone(block), Arc::clone(&warm));
+    pool.each(until, move || {
+        if in_order(&block) {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    warm.load(Ordering::Relaxed)
+}

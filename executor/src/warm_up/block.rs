@@ -1,0 +1,143 @@
+//! The blocks that are executed before timed work.
+
+use revm::bytecode::opcode::{OPCODE_INFO, PUSH0, STOP};
+use revm::primitives::{B256, Bytes, U256};
+
+use super::calls::calls;
+use crate::block::{Block, Expected, Fork, Transaction};
+use crate::generate::{GenerateError, Generator, Kind, Plan};
+use crate::validate;
+
+/// Enough for each kind of generated transaction, to the popular and to others, several times.
+const GENERATED: u32 = 12;
+
+/// More than any of the transactions uses under any fork, and less than one may buy from Osaka on (EIP-7825).
+const GAS: u64 = 4_000_000;
+
+/// A block for each fork there is, the newest last. All of them stand on states of their own.
+pub(super) fn blocks() -> Result<Vec<Block>, GenerateError> {
+    let full = full()?;
+    let forks: Vec<Fork> = Fork::names().split(", ").filter_map(|name| name.parse().ok()).collect();
+    Ok(forks.into_iter().map(|fork| under(fork, full.clone())).collect())
+}
+
+/// The block with its generated transactions only: what forks share need not be made for each.
+pub(super) fn little_of(block: &Block) -> Block {
+    let mut block = block.clone();
+    block.transactions.truncate(GENERATED as usize);
+    block
+}
+
+/// The block with all there is in it, under `fork`, and a header that promises what comes of it in order: for tests that need
+/// a block that calls every precompile.
+///
+/// # Errors
+/// If it cannot be made or executed, which is a defect of this module.
+pub fn block(fork: Fork) -> Result<Block, GenerateError> {
+    let mut block = under(fork, full()?);
+    let mut state = validate::open(&block, None)?;
+    let result = validate::run_in_order(&block, &mut state, Vec::new(), &|| {})?;
+    block.expected = Expected {
+        gas_used: result.gas_used,
+        logs_bloom: result.logs_bloom,
+        receipts_root: result.receipts_root.unwrap_or_default(),
+        requests_hash: result.requests_hash,
+        receipts: None,
+        ..block.expected
+    };
+    Ok(block)
+}
+
+/// Generated transactions, a call of each precompile, each instruction.
+fn full() -> Result<Block, GenerateError> {
+    let plan = Plan { transactions: GENERATED, conflict: 0.5, kind: Kind::Mixed, ..Plan::default() };
+    let mut full = Generator::new(plan).next_block()?;
+    let extra: Vec<_> = calls().into_iter().map(|call| (Some(call.address), call.input)).collect();
+    let extra = extra.into_iter().chain(instructions().map(|code| (None, code)));
+    if let Some(like) = full.transactions.last().cloned() {
+        let nonce = like.nonce + 1;
+        full.transactions.extend((nonce..).zip(extra).map(|(nonce, (to, input))| Transaction {
+            hash: B256::from(U256::from(nonce)),
+            to,
+            nonce,
+            input,
+            value: U256::ZERO,
+            ..like.clone()
+        }));
+    }
+    for transaction in &mut full.transactions {
+        transaction.gas_limit = GAS;
+    }
+    full.header.gas_limit = GAS * full.transactions.len() as u64;
+    Ok(full)
+}
+
+/// The block as far as `fork` has what is in it.
+fn under(fork: Fork, mut block: Block) -> Block {
+    block.chain.fork = fork;
+    if fork < Fork::London {
+        block.header.base_fee = 0;
+        for transaction in &mut block.transactions {
+            transaction.tx_type = 0;
+            transaction.max_priority_fee = None;
+        }
+    }
+    if fork < Fork::SpuriousDragon {
+        block.transactions.iter_mut().for_each(|transaction| transaction.chain_id = None);
+    }
+    if fork < Fork::Shanghai {
+        block.withdrawals.clear();
+    }
+    if fork < Fork::Cancun {
+        block.header.excess_blob_gas = None;
+        block.header.parent_beacon_root = None;
+    }
+    block
+}
+
+/// Each instruction that revm knows, as the code of a creation: as many zeros as it takes, the instruction, and the end. Jumps
+/// are in what is generated.
+fn instructions() -> impl Iterator<Item = Bytes> {
+    (0..=u8::MAX).zip(OPCODE_INFO).filter_map(|(opcode, info)| {
+        let info = info?;
+        let mut code = vec![PUSH0; usize::from(info.inputs())];
+        code.push(opcode);
+        code.extend(std::iter::repeat_n(0, usize::from(info.immediate_size())));
+        code.push(STOP);
+        Some(code.into())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::validate::Mismatch;
+
+    #[test]
+    fn there_is_a_block_of_each_fork_and_all_its_transactions_are_executed() {
+        let blocks = blocks().expect("blocks");
+        let forks: Vec<_> = blocks.iter().map(|block| block.chain.fork.to_string()).collect();
+        assert_eq!(forks.join(", "), Fork::names());
+        for block in &blocks {
+            let mut state = validate::open(block, None).expect("a state");
+            let result = validate::run_in_order(block, &mut state, Vec::new(), &|| {}).expect("executed");
+            let refused = matches!(result.mismatch, Some(Mismatch::InvalidTransaction { .. }));
+            assert!(!refused, "{}: {:?}", block.chain.fork, result.mismatch);
+            assert_eq!(result.receipts.len(), block.transactions.len(), "{}", block.chain.fork);
+        }
+    }
+
+    #[test]
+    fn each_precompile_succeeds_in_the_newest_block() {
+        let block = blocks().expect("blocks").pop().expect("one");
+        let mut state = validate::open(&block, None).expect("a state");
+        let result = validate::run_in_order(&block, &mut state, Vec::new(), &|| {}).expect("executed");
+        for call in calls() {
+            let mut of_this = block.transactions.iter().zip(&result.receipts).filter(|(transaction, _)| {
+                transaction.to == Some(call.address) && transaction.input == call.input
+            });
+            let (_, receipt) = of_this.next().unwrap_or_else(|| panic!("{} is not in the block", call.name));
+            assert!(receipt.success, "{}", call.name);
+        }
+    }
+}

@@ -42,7 +42,9 @@ fn children() -> Vec<i32> {
 }
 
 fn parent(pid: i32) -> Option<String> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let status = fs::read(format!("/proc/{pid}/status")).ok()?;
+    // A name is any bytes.
+    let status = String::from_utf8_lossy(&status);
     status.lines().find_map(|line| line.strip_prefix("PPid:")).map(|ppid| ppid.trim().to_owned())
 }
 

@@ -145,8 +145,9 @@ fn timespan(text: &str) -> Option<Duration> {
 /// The unit that the process of this heartbeat stands in, by its cgroup; `None` if it runs in none, or not at all.
 pub fn unit_of(heartbeat: &Path, proc_root: &Path) -> Option<String> {
     let pid = Reader::open(heartbeat).ok()?.header().pid;
-    let cgroups = std::fs::read_to_string(proc_root.join(pid.to_string()).join("cgroup")).ok()?;
-    innermost_service(&cgroups)
+    let cgroups = std::fs::read(proc_root.join(pid.to_string()).join("cgroup")).ok()?;
+    // A cgroup's name is any bytes, a unit's is not.
+    innermost_service(&String::from_utf8_lossy(&cgroups))
 }
 
 /// The last `….service` on the path of any hierarchy.

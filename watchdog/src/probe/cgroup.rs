@@ -8,22 +8,26 @@
 
 pub mod freezer;
 pub mod memory;
+pub mod mounts;
 
-use std::io::BufReader;
+use std::ffi::OsString;
+use std::io::Read;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use procfs::process::MountInfos;
-use procfs::{FromBufRead, ProcessCGroups};
 use rustix::fs::{CWD, Mode, OFlags};
 
 use crate::observation::{TaskObservation, ThreadObservation, ThrottleObservation};
 
 use freezer::Freezer;
 use memory::Memory;
+use mounts::Mount;
 
 /// Levels of the tree that are read, from the process's own cgroup up. Kubernetes has five.
 const MOST_LEVELS: usize = 16;
+/// What is read of `/proc/PID/cgroup` at most: a line a hierarchy, of which there are a dozen, with a path of 4 KiB at most.
+const LONGEST: u64 = 128 << 10;
 
 /// The files of one process's cgroups, open.
 #[derive(Debug)]
@@ -52,31 +56,20 @@ impl Place {
     /// Finds them for the process whose folder in `/proc` is `proc_dir`; `own` is the folder of this process, whose mounts
     /// count. Empty if there are none to be seen, as in a container without a cgroup mount.
     pub fn find(proc_dir: &Path, own: &Path) -> Self {
-        let open = |path: PathBuf| std::fs::File::open(path).ok().map(BufReader::new);
-        let groups = open(proc_dir.join("cgroup")).and_then(|file| ProcessCGroups::from_buf_read(file).ok());
-        let mounts = open(own.join("mountinfo")).and_then(|file| MountInfos::from_buf_read(file).ok());
-        let (Some(groups), Some(mounts)) = (groups, mounts) else { return Self::default() };
+        let mounts = mounts::read(own);
         let mut place = Self::default();
-        for group in &groups.0 {
-            let has = |wanted: &str| group.controllers.iter().any(|controller| controller == wanted);
-            let unified = group.hierarchy == 0;
-            let (cpu, freezer) = (unified || has("cpu"), unified || has("freezer"));
+        for group in groups(proc_dir) {
+            let unified = group.hierarchy == b"0";
+            let (cpu, freezer) = (unified || group.has("cpu"), unified || group.has("freezer"));
             if !cpu && !freezer {
                 continue;
             }
             let controller = if cpu { "cpu" } else { "freezer" };
-            let mounted = mounts.0.iter().find(|mount| match unified {
-                true => mount.fs_type == "cgroup2",
-                false => mount.fs_type == "cgroup" && mount.super_options.contains_key(controller),
-            });
-            let Some(mount) = mounted else { continue };
-            // Only what lies below the root of the mount can be seen.
-            let Ok(below) = Path::new(&group.pathname).strip_prefix(&mount.root) else { continue };
-            if below.components().any(|part| part == std::path::Component::ParentDir) {
-                continue;
-            }
-            let levels = below.ancestors().take(MOST_LEVELS);
-            let levels: Vec<_> = levels.map(|level| mount.mount_point.join(level)).collect();
+            let of_hierarchy = |mount: &&Mount| match unified {
+                true => mount.kind == b"cgroup2",
+                false => mount.kind == b"cgroup" && mount.option(controller).is_some(),
+            };
+            let Some(levels) = levels(&group.path, mounts.iter().filter(of_hierarchy)) else { continue };
             if cpu {
                 place.cpu_stat.extend(levels.iter().map(|level| level.join("cpu.stat")));
             }
@@ -107,6 +100,54 @@ fn tasks(threads: &mut [ThreadObservation]) -> impl Iterator<Item = &mut TaskObs
         let workers = thread.workers.iter_mut().filter_map(|worker| worker.task.as_mut());
         thread.task.iter_mut().chain(workers)
     })
+}
+
+/// The folders of a process's cgroup and of those above it, by the mount that shows most of them.
+///
+/// One hierarchy may be mounted more than once: a container has its own part of it bound to some folder, and a tool binds
+/// another part elsewhere. A mount shows what lies below its root and nothing else, so those whose root does not hold the
+/// process are no use. Of the others the one with the highest root shows the most. One that another mount covers does not
+/// have the folder.
+fn levels<'a>(group: &Path, mounts: impl Iterator<Item = &'a Mount>) -> Option<Vec<PathBuf>> {
+    let mut holding: Vec<(&Mount, &Path)> = mounts
+        .filter_map(|mount| Some((mount, group.strip_prefix(&mount.root).ok()?)))
+        // Outside the root of a cgroup namespace.
+        .filter(|(_, below)| !below.components().any(|part| part == std::path::Component::ParentDir))
+        .collect();
+    holding.sort_by_key(|(mount, _)| mount.root.components().count());
+    let (mount, below) = holding.iter().find(|(mount, below)| mount.point.join(below).is_dir())?;
+    // The topmost is the point itself, and is written without a slash at its end.
+    let level =
+        |below: &Path| if below == Path::new("") { mount.point.clone() } else { mount.point.join(below) };
+    Some(below.ancestors().take(MOST_LEVELS).map(level).collect())
+}
+
+/// One line of `/proc/PID/cgroup`.
+struct Group {
+    hierarchy: Vec<u8>,
+    controllers: Vec<u8>,
+    path: PathBuf,
+}
+
+impl Group {
+    fn has(&self, wanted: &str) -> bool {
+        self.controllers.split(|byte| *byte == b',').any(|controller| controller == wanted.as_bytes())
+    }
+}
+
+/// Where the process stands in each hierarchy; nothing if that cannot be read. Names of cgroups are any bytes.
+fn groups(proc_dir: &Path) -> Vec<Group> {
+    let mut text = Vec::new();
+    // What was read before an error is worth having.
+    let _ = std::fs::File::open(proc_dir.join("cgroup"))
+        .and_then(|file| file.take(LONGEST).read_to_end(&mut text));
+    let group = |line: &[u8]| {
+        let mut fields = line.splitn(3, |byte| *byte == b':');
+        let (hierarchy, controllers) = (fields.next()?.to_vec(), fields.next()?.to_vec());
+        let path = PathBuf::from(OsString::from_vec(fields.next()?.to_vec()));
+        Some(Group { hierarchy, controllers, path })
+    };
+    text.split(|byte| *byte == b'\n').filter_map(group).collect()
 }
 
 /// Opens one file to be read again and again.
@@ -207,6 +248,65 @@ mod tests {
             let (_root, place) = tree(outside, mounts, &files);
             assert_eq!(place.open().cpu_stat.read(), None, "{outside:?}");
         }
+    }
+
+    /// One hierarchy that is mounted in several places.
+    fn seen_through(cgroup: &str, mounts: &[(&str, &str)], files: &[(&str, &str)]) -> Option<u64> {
+        let lines: String = mounts
+            .iter()
+            .map(|(root, point)| format!("41 31 0:38 {root} TREE/{point} rw,relatime - cgroup2 cgroup2 rw\n"))
+            .collect();
+        let (_root, place) = tree(cgroup, &lines, files);
+        place.open().cpu_stat.read().map(|throttle| throttle.periods)
+    }
+
+    #[test]
+    fn a_mount_that_does_not_hold_the_process_is_passed_over() {
+        let own = ("unified/pod/box/cpu.stat", "nr_throttled 1\n");
+        let above = ("unified/pod/cpu.stat", "nr_throttled 2\n");
+        let files =
+            [own, above, ("bound/cpu.stat", "nr_throttled 40\n"), ("part/box/cpu.stat", "nr_throttled 1\n")];
+        let cgroup = "0::/pod/box\n";
+        let whole = ("/", "unified");
+        assert_eq!(seen_through(cgroup, &[("/other", "bound"), whole], &files), Some(3));
+        assert_eq!(seen_through(cgroup, &[("/pod/bo", "bound"), whole], &files), Some(3), "a sister's");
+        assert_eq!(
+            seen_through(cgroup, &[("/..", "bound"), whole], &files),
+            Some(3),
+            "outside this namespace"
+        );
+        assert_eq!(seen_through(cgroup, &[("/other", "bound"), ("/pod", "part")], &files), Some(1));
+        assert_eq!(
+            seen_through(cgroup, &[("/pod", "part"), whole], &files),
+            Some(3),
+            "it shows those above too"
+        );
+        assert_eq!(seen_through(cgroup, &[("/", "covered"), ("/pod", "part")], &files), Some(1));
+        assert_eq!(seen_through(cgroup, &[("/other", "bound")], &files), None);
+    }
+
+    #[test]
+    fn a_process_outside_the_root_of_the_namespace_is_seen_through_a_mount_from_outside() {
+        let files = [("above/box/cpu.stat", "nr_throttled 6\n")];
+        assert_eq!(seen_through("0::/../box\n", &[("/", "unified"), ("/..", "above")], &files), Some(6));
+        assert_eq!(seen_through("0::/../../box\n", &[("/..", "above")], &files), None);
+    }
+
+    #[test]
+    fn version_1_takes_the_mount_that_holds_it_too_and_names_may_be_any_bytes() {
+        let mounts = "30 31 0:29 /other TREE/bound rw - cgroup cgroup rw,cpu,cpuacct\n\
+                      31 31 0:29 / TREE/cpu rw - cgroup cgroup rw,cpu,cpuacct\n";
+        let files = [
+            ("bound/cpu.stat", "nr_throttled 40\n"),
+            ("cpu/a b/cpu.stat", "nr_throttled 2\n"),
+            ("cpu/cpu.stat", "nr_throttled 1\n"),
+        ];
+        let (root, place) = tree("1:cpu,cpuacct:/a b\n", mounts, &files);
+        assert_eq!(place.open().cpu_stat.read().map(|throttle| throttle.periods), Some(3));
+        // A sister of that kind, in another hierarchy.
+        let cgroup = b"9:misc:/\xff\xd1\n1:cpu,cpuacct:/a b\n";
+        std::fs::write(root.path().join("proc/7/cgroup"), cgroup).unwrap();
+        assert_eq!(Place::find(&root.path().join("proc/7"), &root.path().join("proc/self")), place);
     }
 
     #[test]

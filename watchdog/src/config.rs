@@ -7,6 +7,7 @@ pub mod read;
 mod section;
 mod sections;
 mod shadow;
+pub mod unit;
 pub mod units;
 mod watched;
 

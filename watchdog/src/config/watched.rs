@@ -7,7 +7,7 @@ use globset::{Glob, GlobMatcher};
 use toml::de::DeValue;
 
 use super::section::{Complaints, Section};
-use super::{ChannelRule, FindTarget, On, TargetConfig, ThreadRule};
+use super::{ChannelRule, FindTarget, On, TargetConfig, ThreadRule, unit};
 
 /// Longest label of a shard, what the segment has room for.
 const SHARD_BYTES: usize = 32;
@@ -35,6 +35,10 @@ pub(super) fn target(mut section: Section<'_>, complaints: &mut Complaints<'_>) 
             regex::Regex::new(value.as_str()?).ok()
         });
     let unit = section.text("systemd_unit", "the name of a unit, such as \"shard-0.service\"", complaints);
+    let unit = unit.and_then(|(name, span)| {
+        let whole = unit::complete(&name);
+        whole.map_err(|why| complaints.add(&span, &section.dotted("systemd_unit"), why)).ok()
+    });
     let given =
         [heartbeat.as_ref().map(|h| &h.1), pid_file.as_ref().map(|p| &p.1), command.as_ref().map(|c| &c.1)];
     if let [_, second, ..] = given.iter().flatten().collect::<Vec<_>>()[..] {
@@ -53,12 +57,12 @@ pub(super) fn target(mut section: Section<'_>, complaints: &mut Complaints<'_>) 
     } else {
         unit.as_ref().map(|_| FindTarget::SystemdUnit)
     };
-    if find.is_none() {
+    if find.is_none() && !section.was_there("systemd_unit") {
         let what = "names no process; give one of heartbeat, pid_file, command or systemd_unit";
         complaints.add_at(section.start(), "target", what);
     }
     section.finish(complaints);
-    Some(TargetConfig { shard: shard?.0, find: find?, systemd_unit: unit.map(|(name, _)| name) })
+    Some(TargetConfig { shard: shard?.0, find: find?, systemd_unit: unit })
 }
 
 pub(super) fn threads(sections: Vec<Section<'_>>, complaints: &mut Complaints<'_>) -> Vec<ThreadRule> {

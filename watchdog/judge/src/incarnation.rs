@@ -203,7 +203,8 @@ impl Incarnation {
     ) -> Finding {
         let throttled = self.is_throttled(process.throttle, look.at);
         let kept = Kept::of(self.threads.iter().filter_map(|trial| trial.kept));
-        let look = Look { throttled, kept, core_dumping: process.core_dumping, ..look };
+        let untold = !process.segment_readable || process.core_dumping || self.exiting_since.is_some();
+        let look = Look { throttled, kept, core_dumping: process.core_dumping, untold, ..look };
         let cause = self.look_at_threads(policy, crash_loops, seen, look, excused, notes);
         self.count_missing(policy);
         let deaf = self.look_at_channels(policy, seen, look, process.segment_readable, notes);

@@ -173,6 +173,7 @@ impl Judge {
             kept: Kept::default(),
             throttled: false,
             core_dumping: false,
+            untold: false,
         };
         match &seen.process {
             Some(process) => self.observe_process(policy, seen, process, look),
@@ -383,6 +384,9 @@ pub struct Look {
     pub throttled: bool,
     /// Whether the kernel writes the core of the process.
     pub core_dumping: bool,
+    /// Whether nobody asks the kernel about threads, or its answers mean nothing: the segment cannot be read, or the process
+    /// is ending.
+    pub untold: bool,
 }
 
 /// The sentence behind a verdict, written only when it is needed: most looks change nothing.

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use core::time::Duration;
 
 use crate::clock::Monotonic;
-use crate::observation::{Claim, Presence, TaskState, ThreadObservation, WaitChannel};
+use crate::observation::{Claim, Presence, TaskState, ThreadObservation, WaitChannel, WorkerObservation};
 use crate::target::FaultyThread;
 use crate::verdict::{ExcuseKind, Health, StallKind, Unobserved};
 
@@ -19,6 +19,10 @@ use super::workers::Workers;
 /// A thread that dropped its slot without a word is about to end: its end, or this time, settles it. Unwinding and the
 /// exit of a thread take microseconds; a thread that lives on without its slot is as lost as one that ended.
 const DROPPED_FOR: Duration = Duration::from_millis(100);
+
+/// A thread of which the kernel tells nothing for so long is out of sight. A thread that ends can make one look fail, and
+/// the probe tries once a second to open what it could not: two of those tries have failed by then.
+const UNREADABLE_FOR: Duration = Duration::from_secs(3);
 
 /// Changes of work, without being caught idle, after which the first piece of work counts as finished: work inside work inside
 /// work would look the same, and is not done.
@@ -77,6 +81,8 @@ pub struct ThreadTrial {
     pub unobserved: Option<Unobserved>,
     /// Whether one of its workers could not be looked at when they were last asked after.
     workers_unopened: bool,
+    /// Since when the kernel has told nothing of it.
+    unread_since: Option<Monotonic>,
 }
 
 /// What one look at a thread brought.
@@ -126,6 +132,7 @@ impl ThreadTrial {
             kept: None,
             unobserved: None,
             workers_unopened: false,
+            unread_since: None,
         }
     }
 
@@ -138,7 +145,7 @@ impl ThreadTrial {
         look: Look,
     ) -> ThreadLook {
         self.present = true;
-        self.unobserved = self.out_of_sight(seen);
+        self.unobserved = self.out_of_sight(seen, look);
         let kept = core::mem::take(&mut self.kept);
         let mut brought = ThreadLook::default();
         if seen.claim != Claim::Dropped {
@@ -190,12 +197,35 @@ impl ThreadTrial {
 
     /// Why nobody sees it. Workers are asked after only while it stands still: what was found then holds until the next time,
     /// or the verdict would change with each step that it makes.
-    fn out_of_sight(&mut self, seen: &ThreadObservation) -> Option<Unobserved> {
+    fn out_of_sight(&mut self, seen: &ThreadObservation, look: Look) -> Option<Unobserved> {
         if !seen.workers.is_empty() {
             self.workers_unopened = seen.workers.iter().any(|worker| worker.presence == Presence::Unopened);
         }
-        let unopened = seen.presence == Presence::Unopened || self.workers_unopened;
-        unopened.then_some(Unobserved::NoDescriptors)
+        let unreadable = self.is_unreadable(seen, look);
+        if seen.presence == Presence::Unopened || self.workers_unopened {
+            return Some(Unobserved::NoDescriptors);
+        }
+        unreadable.then_some(Unobserved::Unreadable)
+    }
+
+    /// Whether the kernel has told nothing of it for longer than chance explains: not whether it exists, or, while it stands
+    /// still at work, not what it does. No time counts against it then, so it would pass for healthy for ever.
+    fn is_unreadable(&mut self, seen: &ThreadObservation, look: Look) -> bool {
+        let moved = (seen.activity, seen.progress) != (self.activity, self.progress);
+        let hidden = |worker: &WorkerObservation| {
+            worker.task.is_none() && matches!(worker.presence, Presence::Present | Presence::Unknown)
+        };
+        let silent = seen.working() && !moved && (seen.task.is_none() || seen.workers.iter().any(hidden));
+        if look.untold || !(seen.presence == Presence::Unknown || silent) {
+            self.unread_since = None;
+            return false;
+        }
+        let since = self.unread_since.get_or_insert(look.at);
+        if look.late {
+            // Nobody looked meanwhile.
+            *since = since.plus(look.elapsed);
+        }
+        look.at.since(*since) >= UNREADABLE_FOR
     }
 
     /// Time counted against it since its last progress.

@@ -138,6 +138,8 @@ labelled! {
     pub enum Unobserved {
         /// The watchdog has no descriptors left to look at it, or at a worker that it may be waiting for.
         NoDescriptors = "no_descriptors",
+        /// The kernel has told nothing of it, or of a worker that it may be waiting for, for several seconds.
+        Unreadable = "unreadable",
     }
 }
 

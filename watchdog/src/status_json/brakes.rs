@@ -140,6 +140,10 @@ fn degraded(status: &StatusJson, brakes: &mut Vec<BrakeJson>) {
     for thread in &status.threads {
         let name = &thread.name;
         match thread.health {
+            _ if thread.unobserved.is_some() => {
+                let why = format!("nobody sees whether thread {name} is well, and nobody is killed blindly");
+                add(brakes, "unobserved", why);
+            }
             Health::Late => {
                 let (counted, all) = (rough(thread.counted_seconds), rough(thread.stall_after_seconds));
                 add(

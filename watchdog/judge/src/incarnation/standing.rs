@@ -109,18 +109,35 @@ impl Incarnation {
             .threads
             .iter()
             .filter(|trial| !trial.left && rule(trial).is_some_and(|rule| rule.on != On::Ignore));
-        let (mut all, mut short) = (0_u32, 0_u32);
+        let (mut all, mut short, mut unreadable) = (0_u32, 0_u32, 0_u32);
+        let mut named = None;
         for trial in watched {
             all += 1;
-            short += u32::from(trial.unobserved == Some(Unobserved::NoDescriptors));
+            match trial.unobserved {
+                Some(Unobserved::NoDescriptors) => short += 1,
+                Some(Unobserved::Unreadable) => {
+                    unreadable += 1;
+                    named.get_or_insert(trial);
+                }
+                None => {}
+            }
         }
-        (short > 0).then(|| Finding {
-            verdict: Verdict::Degraded,
-            why: Why::Changed(format!(
+        let why = if short > 0 {
+            format!(
                 "{short} of {all} watched threads are out of sight: the sidecar has no descriptors left for them. Raise its \
                  limit of open files by {} at least (LimitNOFILE= in its unit, ulimit -n)",
                 short.saturating_mul(DESCRIPTORS_OF_A_THREAD)
-            )),
-        })
+            )
+        } else {
+            let ThreadTrial { name, tid, .. } = named?;
+            let pid = self.identity.pid;
+            // Where its number in the sidecar's pid namespace is not known, that is what could not be read.
+            let task = if *tid > 0 { format!("{tid}") } else { "*".into() };
+            format!(
+                "{unreadable} of {all} watched threads are out of sight: /proc tells nothing of thread {name}, so neither its \
+                 end nor a stall would be noticed. Read /proc/{pid}/task/{task}/stat and status as the sidecar's user to see why"
+            )
+        };
+        Some(Finding { verdict: Verdict::Degraded, why: Why::Changed(why) })
     }
 }

@@ -1,7 +1,7 @@
 //! `--explain`: what stands between the target and a kill.
 
 use shard_watchdog::status_json::{ChannelJson, StatusJson, ThreadJson, brakes};
-use shard_watchdog::verdict::Health;
+use shard_watchdog::verdict::{Health, Unobserved};
 
 use super::table::{columns, plain, seconds};
 
@@ -85,6 +85,12 @@ fn remark(thread: &ThreadJson) -> String {
         None => what.to_owned(),
     };
     match thread.health {
+        _ if thread.unobserved == Some(Unobserved::NoDescriptors) => {
+            "not observed: the sidecar has no descriptors left for it".to_owned()
+        }
+        _ if thread.unobserved == Some(Unobserved::Unreadable) => {
+            "not observed: /proc tells nothing of it; nothing counts".to_owned()
+        }
         Health::Starting => "not seen yet, within startup_grace".to_owned(),
         Health::Idle => "waits for work; nothing counts, however long".to_owned(),
         Health::Working => "makes progress".to_owned(),

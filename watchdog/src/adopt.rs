@@ -4,7 +4,13 @@
 //! While it hangs the loop goes on with the target that it has; without one, status says that nobody is guarded.
 
 pub mod check;
+mod clocks;
+pub mod hidden;
 mod kept;
+mod mapping;
+pub mod misfit;
+mod restored;
+mod unit;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,6 +24,7 @@ use shard_heartbeat::{ClaimError, FileId, Quarantine, ReadError, Reader, Watchdo
 use crate::probe::Adopted;
 use crate::probe::cgroup::{self, Place};
 use crate::probe::wakeup::Waker;
+use crate::snapshot::TargetIdentity;
 
 use kept::Kept;
 
@@ -33,6 +40,9 @@ const OPEN_EVERY: Duration = Duration::from_secs(1);
 const CGROUPS_EVERY: Duration = Duration::from_secs(2);
 /// A segment that was refused is tried again, since its process may still be mapping it.
 const RETRY_REFUSED: Duration = Duration::from_millis(20);
+/// How often it is asked, while there is no target, whether the last one was restored from a checkpoint: the segment is the
+/// same then. Rare, and it costs a look at every process.
+const RESTORED_EVERY: Duration = Duration::from_millis(250);
 
 /// What the adopter found.
 #[derive(Debug)]
@@ -90,6 +100,7 @@ impl Adopter {
             again: Arc::clone(&again),
             stop: Arc::clone(&stop),
             adopted: None,
+            asked_restored: Instant::now(),
             opened: Instant::now(),
             refused: None,
             place: None,
@@ -176,7 +187,9 @@ struct Search {
     hunting: Arc<AtomicBool>,
     again: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
-    adopted: Option<(FileId, u64)>,
+    adopted: Option<Handed>,
+    /// When it was last asked whether that one was restored.
+    asked_restored: Instant,
     /// When the segment was last opened.
     opened: Instant,
     refused: Option<(String, Instant)>,
@@ -186,6 +199,14 @@ struct Search {
     cgroups: Cgroups,
     alive: Arc<AtomicU64>,
     beaten: (u64, Instant),
+}
+
+/// The target that was handed over last.
+#[derive(Clone, Copy, Debug)]
+struct Handed {
+    /// Its segment and the incarnation that this named.
+    file: (FileId, u64),
+    identity: TargetIdentity,
 }
 
 /// Where the target's cgroups were found.
@@ -225,13 +246,16 @@ impl Search {
             Err(error) => return self.refuse(unreadable(&wanted.heartbeat, &error)),
         };
         let file = (reader.file_id(), reader.header().incarnation);
-        if self.adopted == Some(file) {
+        let before = self.adopted.filter(|handed| handed.file == file).map(|handed| handed.identity);
+        if before.is_some() && !self.asks_for_restored() {
             return;
         }
         if let Err(error) = self.take_place(&wanted.heartbeat) {
             return self.refuse(error.to_string());
         }
         match check::adopt(reader, &wanted) {
+            // Not let go yet.
+            Ok(adopted) if Some(adopted.handle.identity()) == before => {}
             Ok(adopted) => {
                 let proc_dir = adopted.proc_dir.clone();
                 self.cgroups = Cgroups {
@@ -239,19 +263,31 @@ impl Search {
                     own: wanted.proc_root.join("self"),
                     ..Cgroups::default()
                 };
+                let identity = adopted.handle.identity();
                 if self.send(Found::Target(Box::new(adopted))) {
-                    self.adopted = Some(file);
+                    self.adopted = Some(Handed { file, identity });
                     self.refused = None;
                 }
             }
+            // That its process is gone is known.
+            Err(refusal) if before.is_some() && !refusal.is_of_restored() => {}
             Err(refusal) => self.refuse(refusal.to_string()),
         }
+    }
+
+    /// Whether it is time to ask if the last target was restored.
+    fn asks_for_restored(&mut self) -> bool {
+        let due = self.hunting.load(Ordering::Relaxed) && self.asked_restored.elapsed() >= RESTORED_EVERY;
+        if due {
+            self.asked_restored = Instant::now();
+        }
+        due
     }
 
     /// Whether the path leads to the file that was adopted. A file that takes a new life without being replaced is found
     /// when it is next opened: a writer never does that, and the loop reads the incarnation at each look anyway.
     fn unchanged(&mut self) -> bool {
-        let Some((file, _)) = &self.adopted else { return false };
+        let Some(Handed { file: (file, _), .. }) = &self.adopted else { return false };
         if self.opened.elapsed() < OPEN_EVERY
             && !self.hunting.load(Ordering::Relaxed)
             && let Ok(wanted) = self.wanted.lock()

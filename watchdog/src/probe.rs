@@ -8,6 +8,7 @@ pub mod cgroup;
 mod crowded;
 pub mod numbers;
 pub mod segment;
+pub mod start_times;
 pub mod survivors;
 pub mod task;
 pub mod thread;
@@ -36,6 +37,7 @@ use allowance::Allowance;
 use cgroup::Cgroups;
 use crowded::Crowded;
 use segment::{Consumers, SegmentProbe};
+use start_times::StartTimes;
 use survivors::Fate;
 use task::{TaskDir, TaskStat};
 use thread::{Rank, WatchedThread};
@@ -56,8 +58,8 @@ pub struct Adopted {
     pub leader: TaskDir,
     /// The segment's thread ids are those of another pid namespace.
     pub other_pid_namespace: bool,
-    /// What to add to start times in the segment to get ours: other than zero in another time namespace.
-    pub start_time_offset: i64,
+    /// How start times in the segment become ours.
+    pub start_times: StartTimes,
 }
 
 /// How ends of threads are noticed.
@@ -233,6 +235,11 @@ impl Probe {
     /// The process under watch.
     pub fn handle(&self) -> Option<&TargetHandle> {
         self.target.as_ref().map(|target| &target.adopted.handle)
+    }
+
+    /// Whether the process was restored from a checkpoint.
+    pub fn is_restored(&self) -> bool {
+        self.target.as_ref().is_some_and(|target| target.adopted.start_times.is_restored())
     }
 
     /// Whether the process runs another program by now, which knows nothing of the segment: it is not the target.

@@ -83,13 +83,15 @@ impl Relay {
             Event::Verdict { from, to, why, .. } => {
                 tracing::info!(event = "verdict", %from, %to, why, "verdict {to}: {why}");
             }
-            Event::Adopted { target, .. } => tracing::info!(
+            Event::Adopted { target, restored, .. } => tracing::info!(
                 event = "adopted",
                 pid = target.pid,
                 start_time = target.start_time,
                 incarnation = target.incarnation,
-                "watching process {}",
-                target.pid
+                restored,
+                "watching process {}{}",
+                target.pid,
+                if restored { ", restored from a checkpoint" } else { "" }
             ),
             Event::Refused { why, .. } => tracing::warn!(event = "refused", why, "not watching: {why}"),
             Event::Excuse { thread, kind: Some(kind), .. } => {

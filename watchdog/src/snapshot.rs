@@ -40,6 +40,8 @@ pub struct Snapshot {
     pub crash_loop_keys: Vec<u64>,
     /// Whether it is condemned for such work, so that no kill goes out.
     pub spared: bool,
+    /// Whether the target was restored from a checkpoint.
+    pub restored: bool,
     /// Clocks of the whole process that run now.
     pub deadlines: Vec<Deadline>,
     /// What the second policy thinks, if there is one.

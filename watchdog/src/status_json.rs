@@ -71,6 +71,9 @@ pub struct StatusJson {
     /// Whether it is condemned for such work, so that no kill goes out.
     #[serde(default)]
     pub spared: bool,
+    /// Whether the target was restored from a checkpoint: the same pid, thread ids and segment, and a new start time.
+    #[serde(default)]
+    pub restored: bool,
     /// Clocks of the whole process that run now.
     #[serde(default)]
     pub deadlines: Vec<DeadlineJson>,
@@ -261,6 +264,7 @@ impl StatusJson {
             held: held.is_some_and(|snapshot| snapshot.held),
             crash_loop_keys: held.map(|snapshot| snapshot.crash_loop_keys.clone()).unwrap_or_default(),
             spared: held.is_some_and(|snapshot| snapshot.spared),
+            restored: held.is_some_and(|snapshot| snapshot.restored),
             deadlines: held.map(deadlines).unwrap_or_default(),
             no_kill: Vec::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -229,6 +229,7 @@ impl Watch {
         let Some(adopted) = self.pending.take() else { return };
         let at = crate::clock::now();
         let target = adopted.handle.identity();
+        let restored = adopted.start_times.is_restored();
         if self.probe.handle().is_some() {
             let why = "the process began again with a new segment".to_owned();
             self.story.abandon(at, why, &mut self.publisher);
@@ -237,7 +238,7 @@ impl Watch {
         match self.probe.adopt(*adopted) {
             Ok(()) => {
                 self.adopter.hunt(false);
-                self.publisher.send(Event::Adopted { at, target });
+                self.publisher.send(Event::Adopted { at, target, restored });
             }
             Err(error) => {
                 self.adopter.try_again();
@@ -300,6 +301,7 @@ impl Watch {
             events: self.probe.thread_events(),
             paused: self.hand.pause(),
             shadow: self.shadow.as_ref(),
+            restored: self.probe.is_restored(),
         };
         self.publisher.snapshot(&self.judge, &self.policy, seen, standing);
         self.next_look(decision.look_at, at, acted.signalled)

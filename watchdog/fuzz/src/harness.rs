@@ -188,7 +188,7 @@ impl Watch {
             proc_dir,
             leader,
             other_pid_namespace: false,
-            start_time_offset: 0,
+            start_times: shard_watchdog::probe::start_times::StartTimes::default(),
         };
         probe.adopt(adopted).expect("it can be watched");
         let at = Monotonic(1_000 * MILLI);

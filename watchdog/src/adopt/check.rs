@@ -4,82 +4,28 @@
 
 use std::path::Path;
 
-use shard_heartbeat::{FileId, Header, Reader};
+use rustix::io::Errno;
+use shard_heartbeat::{Header, Reader};
 
 use crate::act::pidfd::{HandleError, TargetHandle};
 use crate::probe::Adopted;
-use crate::probe::task::TaskDir;
+use crate::probe::start_times::StartTimes;
+use crate::probe::task::{StatusError, TaskDir};
 use crate::snapshot::TargetIdentity;
 
-use super::Wanted;
+use super::clocks::Offsets;
+use super::hidden::{self, Hidden};
+use super::mapping::{self, Mapping};
+use super::misfit::{Misfit, Refusal};
+use super::{Wanted, restored, unit};
 
-/// More lines of `maps` or `cgroup` than this are not read: a hostile process may map millions of pages apart.
-const MAPS_LIMIT: u64 = 64 << 20;
 /// A chain of parents longer than this is a race or a lie.
 const MOST_ANCESTORS: usize = 128;
-
-/// Why a segment's owner is not watched.
-#[derive(Debug, thiserror::Error)]
-pub enum Refusal {
-    /// The machine was booted since.
-    #[error("the heartbeat segment was written before this machine was booted")]
-    OtherBoot,
-    /// Nobody fits.
-    #[error("no running process is the owner of the heartbeat segment: it names pid {pid}, {why}")]
-    NoOwner {
-        /// The pid in the segment.
-        pid: u32,
-        /// What is wrong with the process of that number.
-        why: Misfit,
-    },
-    /// It cannot be signalled without doubt.
-    #[error(transparent)]
-    Handle(#[from] HandleError),
-}
-
-/// Why one process is not the owner of a segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Misfit {
-    /// There is none.
-    #[error("and no such process runs")]
-    Absent,
-    /// It cannot be read.
-    #[error(
-        "which cannot be inspected: permission denied on its /proc files; run the sidecar as the target's user"
-    )]
-    Unreadable,
-    /// It is us or an ancestor of ours.
-    #[error("which is this sidecar itself or one of its ancestors")]
-    Ourselves,
-    /// Another number in its own namespace.
-    #[error("which has another number in its own pid namespace")]
-    OtherNumber,
-    /// It does not map the file.
-    #[error("which does not map that file")]
-    NotMapped,
-    /// Another user.
-    #[error("which runs under another user than the owner of the file")]
-    OtherUser,
-    /// Another unit.
-    #[error("which does not stand in the configured systemd unit")]
-    OtherUnit,
-    /// It ended, or began later than the segment says.
-    #[error("which started at another time")]
-    OtherStart,
-}
 
 /// Finds and checks the owner of `reader`'s segment.
 pub fn adopt(reader: Reader, wanted: &Wanted) -> Result<Adopted, Refusal> {
     let root = &wanted.proc_root;
-    if !same_boot(root, reader.header()) {
-        return Err(Refusal::OtherBoot);
-    }
-    let pid = reader.header().pid;
-    let direct = i32::try_from(pid).ok().map_or(Err(Misfit::Absent), |pid| fits(pid, &reader, wanted));
-    let owner = match direct {
-        Ok(owner) => owner,
-        Err(why) => search(&reader, wanted).ok_or(Refusal::NoOwner { pid, why })?,
-    };
+    let owner = find(&reader, wanted)?;
     let identity = TargetIdentity {
         pid: owner.pid,
         start_time: owner.start_time,
@@ -89,80 +35,179 @@ pub fn adopt(reader: Reader, wanted: &Wanted) -> Result<Adopted, Refusal> {
     let proc_dir = root.join(owner.pid.to_string());
     let leader = proc_dir.join("task").join(owner.pid.to_string());
     let leader = TaskDir::open(&leader).map_err(|_| HandleError::Ended(owner.pid))?;
-    let start_time_offset =
-        owner.start_time.cast_signed().wrapping_sub(reader.header().start_time.cast_signed());
     Ok(Adopted {
         handle,
         segment: Some(reader),
         proc_dir,
         leader,
         other_pid_namespace: owner.other_pid_namespace,
-        start_time_offset,
+        start_times: owner.start_times,
     })
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Owner {
     pid: i32,
     start_time: u64,
     other_pid_namespace: bool,
+    start_times: StartTimes,
 }
 
-/// Tries every process, for a target whose pid namespace is another one.
-fn search(reader: &Reader, wanted: &Wanted) -> Option<Owner> {
-    let entries = std::fs::read_dir(&wanted.proc_root).ok()?;
-    entries
-        .filter_map(Result::ok)
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
-        .find_map(|pid| fits(pid, reader, wanted).ok())
+/// A process that fits in all but, perhaps, its start time.
+#[derive(Clone, Debug)]
+struct Candidate {
+    pid: i32,
+    start_time: u64,
+    other_pid_namespace: bool,
+    mapping: Mapping,
+    /// Ticks by which its clock differs from ours; `None` if no clock makes its start time that of the segment.
+    offset: Option<i64>,
+    /// The same by the kernel's word alone.
+    clock: i64,
 }
 
-/// Whether process `pid` is the owner; cheap questions first.
-fn fits(pid: i32, reader: &Reader, wanted: &Wanted) -> Result<Owner, Misfit> {
-    let header = reader.header();
-    let dir = TaskDir::open(&wanted.proc_root.join(pid.to_string())).map_err(|_| Misfit::Absent)?;
-    let stat = dir.stat().map_err(|_| Misfit::Unreadable)?.ok_or(Misfit::Absent)?;
-    let status = dir.status().ok_or(Misfit::Unreadable)?;
+impl Candidate {
+    fn exact(&self) -> Option<Owner> {
+        Some(self.owner(StartTimes::shifted(self.offset?)))
+    }
+
+    const fn owner(&self, start_times: StartTimes) -> Owner {
+        let Self { pid, start_time, other_pid_namespace, .. } = *self;
+        Owner { pid, start_time, other_pid_namespace, start_times }
+    }
+}
+
+/// The process that the segment names, or else, for a target whose pid namespace is another one, whichever process fits.
+///
+/// Who began when the segment says goes before anybody else. Without one, a writer that was restored from a checkpoint is
+/// looked for, and there must be one only.
+fn find(reader: &Reader, wanted: &Wanted) -> Result<Owner, Refusal> {
+    let pid = reader.header().pid;
+    let named = i32::try_from(pid).unwrap_or_default();
+    let direct = fits(named, reader, wanted);
+    if let Some(owner) = direct.as_ref().ok().and_then(Candidate::exact) {
+        return Ok(owner);
+    }
+    let mut nearest = (named, direct.err().unwrap_or(Misfit::OtherStart));
+    let mut restored = Vec::new();
+    for pid in processes(&wanted.proc_root) {
+        match fits(pid, reader, wanted) {
+            Ok(candidate) => match candidate.exact() {
+                Some(owner) => return Ok(owner),
+                None => restored.push(candidate),
+            },
+            Err(why) if why.nearness() > nearest.1.nearness() => nearest = (pid, why),
+            Err(_) => {}
+        }
+    }
+    let why = match &restored[..] {
+        [] => Err(nearest),
+        [candidate] => {
+            let proc_dir = wanted.proc_root.join(candidate.pid.to_string());
+            restored::start_times(reader, &proc_dir, candidate.mapping, candidate.clock)
+                .map(|start_times| candidate.owner(start_times))
+                .map_err(|why| (candidate.pid, why))
+        }
+        [candidate, ..] => Err((candidate.pid, Misfit::Ambiguous)),
+    };
+    why.map_err(|(candidate, why)| {
+        let why = match why {
+            // Nobody at all is there to be seen: perhaps because nobody is shown.
+            Misfit::Absent => hidden::hidepid(&wanted.proc_root)
+                .map_or(Misfit::Absent, |mode| Misfit::Hidden(Hidden::HidePid(mode))),
+            why => why,
+        };
+        Refusal::NoOwner {
+            pid,
+            candidate: Some(candidate).filter(|_| why.nearness() > 0),
+            why: why.seen_from_within(in_pid_namespace(&wanted.proc_root)),
+            other_boot: !same_boot(&wanted.proc_root, reader.header()),
+        }
+    })
+}
+
+/// Every process that is to be seen.
+fn processes(root: &Path) -> impl Iterator<Item = i32> {
+    let entries = std::fs::read_dir(root).into_iter().flatten().filter_map(Result::ok);
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+}
+
+/// Whether process `pid` may be the owner; cheap questions first.
+fn fits(pid: i32, reader: &Reader, wanted: &Wanted) -> Result<Candidate, Misfit> {
+    let (header, root) = (reader.header(), &wanted.proc_root);
+    let dir = TaskDir::open(&root.join(pid.to_string())).map_err(|errno| unopened(errno, root))?;
+    let stat = match dir.stat() {
+        Ok(stat) => stat.ok_or(Misfit::Ended)?,
+        // What hides or garbles `stat` does the same to `status`, which tells which of the two.
+        Err(_) => return Err(dir.try_status().err().map_or(Misfit::Malformed, |error| unread(error, root))),
+    };
+    let status = dir.try_status().map_err(|error| unread(error, root))?.ok_or(Misfit::Ended)?;
     let namespaces = status.nspid.as_deref().unwrap_or_default();
     let innermost = namespaces.last().copied().unwrap_or(pid);
     if u32::try_from(innermost).ok() != Some(header.pid) {
         return Err(Misfit::OtherNumber);
     }
-    if status.ruid != reader.owner_uid() && status.euid != reader.owner_uid() {
-        return Err(Misfit::OtherUser);
+    let owner = reader.owner_uid();
+    if status.ruid != owner && status.euid != owner {
+        return Err(Misfit::OtherUser { runs_as: status.euid, owner });
     }
-    if ours(pid, &wanted.proc_root) {
-        return Err(Misfit::Ourselves);
+    let mapping = mapping::of(&dir, reader.file_id(), reader.path());
+    if ours(pid, root) {
+        // Its own number, or its parent's, in a segment that neither of them has: that of somebody in another namespace.
+        return Err(if mapping == Ok(None) { Misfit::ForeignNamespace } else { Misfit::Ourselves });
     }
-    if let Some(unit) = &wanted.systemd_unit
-        && !in_unit(&dir, unit)
-    {
-        return Err(Misfit::OtherUnit);
+    let mapping = mapping.map_err(|errno| match errno {
+        Errno::NOENT | Errno::SRCH => Misfit::Ended,
+        errno => Misfit::Hidden(hidden::why(&dir, errno, root)),
+    })?;
+    let mapping = mapping.ok_or(Misfit::NotMapped)?;
+    if let Some(wanted) = &wanted.systemd_unit {
+        unit::stands_in(&dir, wanted)?;
     }
-    maps(&dir, reader.file_id(), reader.path())?;
-    let other_pid_namespace = namespaces.len() > 1;
-    // In the same pid namespace the clocks of both are the same unless there is a time namespace, and a process that
-    // maps the file but started at another time is a child that inherited it.
-    let same_clock = same_time_namespace(pid, &wanted.proc_root);
-    if same_clock && stat.start_time != header.start_time {
-        return Err(Misfit::OtherStart);
-    }
-    Ok(Owner { pid, start_time: stat.start_time, other_pid_namespace })
+    // In the same time namespace the clocks of both are one. Who maps the file and began at another time is a child that
+    // inherited it, or a writer that was restored.
+    let clocks = Offsets::of(pid, root);
+    Ok(Candidate {
+        pid,
+        start_time: stat.start_time,
+        other_pid_namespace: namespaces.len() > 1,
+        mapping,
+        offset: clocks.fit(stat.start_time, header.start_time),
+        clock: clocks.first(),
+    })
 }
 
+/// Why the folder of a process cannot be opened.
+fn unopened(errno: Errno, root: &Path) -> Misfit {
+    match errno {
+        errno if hidden::is_short(errno) => Misfit::Hidden(Hidden::Short(errno)),
+        Errno::PERM | Errno::ACCESS => {
+            let mode = hidden::hidepid(root);
+            Misfit::Hidden(mode.map_or(Hidden::Denied(errno), Hidden::HidePid))
+        }
+        _ => Misfit::Absent,
+    }
+}
+
+fn unread(error: StatusError, root: &Path) -> Misfit {
+    match error {
+        StatusError::Malformed => Misfit::Malformed,
+        StatusError::Refused(errno) => unopened(errno, root),
+    }
+}
+
+/// Whether the segment was written since this machine was booted, as far as boot ids tell: a container may have its own.
 fn same_boot(root: &Path, header: &Header) -> bool {
-    let Ok(text) = std::fs::read_to_string(root.join("sys/kernel/random/boot_id")) else { return true };
+    let Ok(text) = std::fs::read(root.join("sys/kernel/random/boot_id")) else { return true };
     let hex: String = header.boot_id.iter().map(|byte| format!("{byte:02x}")).collect();
-    header.boot_id == [0; 16] || text.trim().replace('-', "") == hex
+    header.boot_id == [0; 16] || String::from_utf8_lossy(&text).trim().replace('-', "") == hex
 }
 
-fn same_time_namespace(pid: i32, root: &Path) -> bool {
-    let of = |who: &str| std::fs::read_link(root.join(who).join("ns/time")).ok();
-    match (of(&pid.to_string()), of("self")) {
-        (Some(theirs), Some(ours)) => theirs == ours,
-        // Unreadable for another user: then the stricter check stands.
-        _ => true,
-    }
+/// Whether the sidecar sees the processes of some pid namespace and not those of the whole machine.
+fn in_pid_namespace(root: &Path) -> bool {
+    /// Inode of the first one: `PROC_PID_INIT_INO` of the kernel's `include/linux/proc_ns.h`.
+    const OF_THE_MACHINE: &str = "pid:[4026531836]";
+    std::fs::read_link(root.join("self/ns/pid")).is_ok_and(|link| link != Path::new(OF_THE_MACHINE))
 }
 
 fn ours(pid: i32, root: &Path) -> bool {
@@ -178,34 +223,6 @@ fn ours(pid: i32, root: &Path) -> bool {
         }
     }
     false
-}
-
-fn in_unit(dir: &TaskDir, unit: &str) -> bool {
-    let Ok(lines) = dir.lines("cgroup", MAPS_LIMIT) else { return false };
-    lines.into_iter().any(|line| {
-        let path = line.splitn(3, ':').nth(2).unwrap_or_default();
-        path.split('/').any(|part| part == unit)
-    })
-}
-
-/// Whether the process maps the file: the same inode on the same device. File systems that show another device in
-/// `maps` than in `stat` (btrfs, overlay) are told by inode and path.
-fn maps(dir: &TaskDir, file: FileId, path: &Path) -> Result<(), Misfit> {
-    let device = format!("{:02x}:{:02x}", file.dev_major, file.dev_minor);
-    let inode = file.inode.to_string();
-    let full = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    let lines = dir.lines("maps", MAPS_LIMIT).map_err(|_| Misfit::Unreadable)?;
-    for line in lines {
-        let mut fields = line.split_ascii_whitespace();
-        let (found_device, found_inode) = (fields.nth(3), fields.next());
-        if found_inode != Some(inode.as_str()) {
-            continue;
-        }
-        if found_device == Some(device.as_str()) || line.ends_with(&*full.to_string_lossy()) {
-            return Ok(());
-        }
-    }
-    Err(Misfit::NotMapped)
 }
 
 #[cfg(test)]

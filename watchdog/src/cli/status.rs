@@ -118,7 +118,8 @@ fn told(status: &StatusJson, now: Timestamp, colour: bool) -> String {
     let _ = writeln!(text, "  since   {:.3} ({} ago)", status.since, table::rough(ago));
     match (status.pid, status.incarnation) {
         (Some(pid), Some(incarnation)) => {
-            let _ = writeln!(text, "  target  pid {pid}, incarnation {incarnation}");
+            let how = if status.restored { ", restored from a checkpoint" } else { "" };
+            let _ = writeln!(text, "  target  pid {pid}, incarnation {incarnation}{how}");
         }
         _ => text.push_str("  target  none\n"),
     }

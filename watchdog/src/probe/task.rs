@@ -3,7 +3,7 @@
 
 use std::ffi::CStr;
 use std::fs::File;
-use std::io::{BufRead, Read};
+use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -17,6 +17,7 @@ use crate::observation::{Presence, TaskObservation, TaskState, WaitChannel};
 
 use super::allowance::{Allowance, Place};
 use super::numbers::{Schedstat, Stat};
+use super::start_times::StartTime;
 use super::wait_channel;
 
 /// Flags of the kernel's `include/linux/sched.h` (field 9 of `stat`) that a task on its way out has: `PF_EXITING`, in
@@ -217,11 +218,11 @@ impl TaskDir {
         }))
     }
 
-    /// Whether the task exists, by its start time: one that differs by more than `slack` ticks is another task.
-    pub fn presence(&self, start_time: u64, slack: u64) -> Presence {
+    /// Whether the task exists, by its start time: one that differs by more than the slack is another task.
+    pub fn presence(&self, began: StartTime) -> Presence {
         match self.stat() {
             Ok(Some(stat)) if matches!(stat.state, TaskState::Zombie | TaskState::Dead) => Presence::Gone,
-            Ok(Some(stat)) if stat.start_time.abs_diff(start_time) <= slack => Presence::Present,
+            Ok(Some(stat)) if stat.start_time.abs_diff(began.ticks) <= began.slack => Presence::Present,
             Ok(_) => Presence::Gone,
             Err(Unreadable) => Presence::Unknown,
         }
@@ -267,8 +268,49 @@ impl TaskDir {
 
     /// Reads `status`; `None` if it cannot be read or understood.
     pub fn status(&self) -> Option<Status> {
-        let file = self.file("status").ok()?;
-        Status::from_buf_read(std::io::BufReader::new(file)).ok()
+        self.try_status().ok().flatten()
+    }
+
+    /// Reads `status`. `Ok(None)`: the task has ended.
+    ///
+    /// # Errors
+    /// If the kernel refuses the file, or what it says is not understood.
+    pub fn try_status(&self) -> Result<Option<Status>, StatusError> {
+        let mut text = Vec::new();
+        let ended = |errno| matches!(errno, Errno::NOENT | Errno::SRCH);
+        let mut file = match self.file("status") {
+            Ok(file) => file,
+            Err(errno) if ended(errno) => return Ok(None),
+            Err(errno) => return Err(StatusError::Refused(errno)),
+        };
+        if let Err(error) = file.read_to_end(&mut text) {
+            let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+            return if ended(errno) { Ok(None) } else { Err(StatusError::Refused(errno)) };
+        }
+        // A name is any 15 bytes, and may end inside a character. Its reader wants text.
+        let text = String::from_utf8_lossy(&text);
+        Status::from_buf_read(text.as_bytes()).map(Some).map_err(|_| StatusError::Malformed)
+    }
+
+    /// User id that owns another file of the task: root's for a process that may not be dumped, else the task's own.
+    pub fn owner_of(&self, name: &str) -> Option<u32> {
+        rustix::fs::statat(self.dir.as_fd(), name, rustix::fs::AtFlags::empty()).ok().map(|file| file.st_uid)
+    }
+
+    /// Another file of the task, up to `limit` bytes of it. Not for the watch loop: `maps` and its like can hang.
+    ///
+    /// # Errors
+    /// If the kernel refuses the file.
+    pub fn reader(&self, name: &str, limit: u64) -> Result<BufReader<std::io::Take<File>>, Errno> {
+        Ok(BufReader::new(self.file(name)?.into_inner().take(limit)))
+    }
+
+    /// The lines of such a file, as bytes: a path or a name in it need not be text.
+    ///
+    /// # Errors
+    /// If the kernel refuses the file.
+    pub fn lines(&self, name: &str, limit: u64) -> Result<impl Iterator<Item = Vec<u8>>, Errno> {
+        Ok(self.reader(name, limit)?.split(b'\n').map_while(Result::ok))
     }
 
     /// Whether the task is on its way out. `None` if the kernel does not say.
@@ -287,12 +329,6 @@ impl TaskDir {
             settled => settled,
         }
     }
-
-    /// The lines of another file of the task. Not for the watch loop: `maps` and its like can hang.
-    pub fn lines(&self, name: &str, limit: u64) -> Result<impl Iterator<Item = String>, Errno> {
-        let file = self.file(name)?.into_inner().take(limit);
-        Ok(std::io::BufReader::new(file).lines().map_while(Result::ok))
-    }
 }
 
 /// Whether a task is on its way out.
@@ -310,6 +346,17 @@ pub enum TaskFate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("/proc could not be read")]
 pub struct Unreadable;
+
+/// Why `status` says nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StatusError {
+    /// The kernel refuses the file.
+    #[error("{0}")]
+    Refused(Errno),
+    /// It is of another form.
+    #[error("not of a form that this version understands")]
+    Malformed,
+}
 
 #[cfg(test)]
 mod tests {
@@ -346,6 +393,30 @@ mod tests {
             std::fs::write(folder.path().join(file), text).expect("written");
         }
         TaskDir::open(folder.path()).expect("opened").observe().expect("alive").wait
+    }
+
+    /// A thread of this process with that name in the kernel, which is any bytes.
+    fn named(comm: &[u8], test: impl FnOnce(&TaskDir)) {
+        std::fs::write("/proc/thread-self/comm", comm).expect("a name");
+        test(&TaskDir::open(Path::new("/proc/thread-self")).expect("opened"));
+    }
+
+    #[test]
+    fn a_name_that_is_cut_inside_a_character_hides_nothing() {
+        let cut = "исполнитель".as_bytes().get(..15).expect("15 bytes");
+        for name in [cut, b"a) R 1 1", b"\xff\xfe:\t7", b"a\nNSpid:\t7", b"\x01\\"] {
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    named(name, |task| {
+                        let own = rustix::thread::gettid().as_raw_nonzero().get();
+                        let status = task.try_status().expect("readable").expect("alive");
+                        assert_eq!((status.pid, status.nspid), (own, Some(vec![own])), "{name:?}");
+                        assert!(task.stat().expect("readable").is_some_and(|stat| !stat.ending));
+                        assert!(task.observe().is_some(), "{name:?}");
+                    });
+                });
+            });
+        }
     }
 
     #[test]

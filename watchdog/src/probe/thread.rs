@@ -10,7 +10,8 @@ use shard_heartbeat::{LaneSample, ThreadSample};
 use crate::observation::{Presence, TaskObservation, TaskState, WorkerObservation};
 
 use super::allowance::{Allowance, Place};
-use super::task::{TaskDir, Unreadable};
+use super::start_times::StartTime;
+use super::task::{StatusError, TaskDir, Unreadable};
 use super::worker::{Room, Workers};
 use super::{Adopted, ThreadEvents};
 
@@ -40,9 +41,7 @@ pub struct WatchedThread {
     name: Arc<str>,
     rank: Rank,
     tid: i32,
-    start_time: u64,
-    /// Ticks by which start times may differ: one where a time namespace moves them by a part of a tick.
-    slack: u64,
+    start_time: StartTime,
     is_leader: bool,
     pidfd: Option<(OwnedFd, Place)>,
     dir: Option<TaskDir>,
@@ -64,8 +63,7 @@ impl WatchedThread {
             name,
             rank,
             tid: 0,
-            start_time: slot.start_time.wrapping_add_signed(target.start_time_offset),
-            slack: u64::from(target.start_time_offset != 0),
+            start_time: target.start_times.of(slot.tid, slot.start_time),
             is_leader: false,
             pidfd: None,
             dir: None,
@@ -91,7 +89,7 @@ impl WatchedThread {
         }
         match TaskDir::open_within(&target.proc_dir.join("task").join(tid.to_string()), allowance) {
             Ok(dir) => {
-                thread.presence = dir.presence(thread.start_time, thread.slack);
+                thread.presence = dir.presence(thread.start_time);
                 thread.dir = Some(dir);
             }
             Err(Errno::NOENT | Errno::SRCH) => {}
@@ -118,10 +116,8 @@ impl WatchedThread {
             Ok(pidfd) => {
                 self.pidfd = Some((pidfd, place));
                 // The tid may have changed hands before the pidfd was open: then this one is gone.
-                self.presence = self
-                    .dir
-                    .as_ref()
-                    .map_or(Presence::Unknown, |dir| dir.presence(self.start_time, self.slack));
+                self.presence =
+                    self.dir.as_ref().map_or(Presence::Unknown, |dir| dir.presence(self.start_time));
             }
             Err(Errno::SRCH) => self.presence = Presence::Gone,
             // EINVAL before Linux 6.9, EPERM: it is polled instead.
@@ -229,7 +225,7 @@ impl WatchedThread {
                 Err(_) => Presence::Unknown,
             }
         } else {
-            self.dir.as_ref().map_or(Presence::Unknown, |dir| dir.presence(self.start_time, self.slack))
+            self.dir.as_ref().map_or(Presence::Unknown, |dir| dir.presence(self.start_time))
         };
         if self.presence == Presence::Gone {
             self.ended();
@@ -264,12 +260,17 @@ pub(super) fn our_tid(theirs: u64, target: &Adopted) -> Result<Option<i32>, Unre
     let mut complete = true;
     for entry in tasks {
         let entry = entry.map_err(|_| Unreadable)?;
-        let status = match TaskDir::open(&entry.path()) {
-            Ok(dir) => dir.status(),
-            Err(Errno::NOENT | Errno::SRCH) => continue,
+        let status = match TaskDir::open(&entry.path()).map(|dir| dir.try_status()) {
+            Ok(Ok(Some(status))) => status,
+            // Ended meanwhile.
+            Ok(Ok(None)) | Err(Errno::NOENT | Errno::SRCH) => continue,
+            Ok(Err(StatusError::Refused(_) | StatusError::Malformed)) => {
+                complete = false;
+                continue;
+            }
             Err(_) => return Err(Unreadable),
         };
-        let Some(namespaces) = status.and_then(|status| status.nspid) else {
+        let Some(namespaces) = status.nspid else {
             complete = false;
             continue;
         };

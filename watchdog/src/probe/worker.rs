@@ -112,9 +112,7 @@ impl Worker {
         };
         match TaskDir::open_within(&target.proc_dir.join("task").join(tid.to_string()), allowance) {
             Ok(dir) => {
-                let start_time = sample.start_time.wrapping_add_signed(target.start_time_offset);
-                let slack = u64::from(target.start_time_offset != 0);
-                worker.presence = dir.presence(start_time, slack);
+                worker.presence = dir.presence(target.start_times.of(sample.tid, sample.start_time));
                 // Somebody else has that tid by now.
                 worker.dir = Some(dir).filter(|_| worker.presence != Presence::Gone);
             }

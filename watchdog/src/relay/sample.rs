@@ -122,6 +122,7 @@ pub(crate) fn snapshot() -> Snapshot {
         held: false,
         crash_loop_keys: Vec::new(),
         spared: false,
+        restored: false,
         deadlines: Vec::new(),
         shadow: None,
         paused: None,

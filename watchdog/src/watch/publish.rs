@@ -47,6 +47,8 @@ pub struct Standing<'a> {
     pub paused: Option<&'a Arc<Pause>>,
     /// The second policy.
     pub shadow: Option<&'a Shadow>,
+    /// The target was restored from a checkpoint.
+    pub restored: bool,
 }
 
 impl Publisher {
@@ -113,6 +115,7 @@ impl Publisher {
             held: judge.incarnation().is_some_and(Incarnation::is_held),
             crash_loop_keys: judge.crash_loops().keys().to_vec(),
             spared: judge.spares(),
+            restored: standing.restored,
             deadlines: deadlines(judge, policy),
             shadow: standing.shadow.map(Shadow::status),
             paused: standing.paused.cloned(),

@@ -1,0 +1,90 @@
+//! The proof that a process maps a segment: the same inode on the same device stands in its `maps`.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::io::Errno;
+use shard_heartbeat::FileId;
+
+use crate::probe::task::TaskDir;
+
+/// More of `maps` than this is not read: a hostile process may map millions of pages apart.
+const MAPS_LIMIT: u64 = 64 << 20;
+
+/// How a process maps the segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mapping {
+    /// Shared and for writing, as its writer does.
+    Writes,
+    /// In any other way.
+    Reads,
+}
+
+/// How the process of that folder maps `file`, which stands at `path`; `None` if it does not.
+pub(super) fn of(dir: &TaskDir, file: FileId, path: &Path) -> Result<Option<Mapping>, Errno> {
+    let full = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    Ok(find(dir.lines("maps", MAPS_LIMIT)?, file, full.as_os_str().as_bytes()))
+}
+
+/// File systems that show another device in `maps` than in `stat` (btrfs, overlay) are told by inode and path.
+fn find(lines: impl Iterator<Item = Vec<u8>>, file: FileId, path: &[u8]) -> Option<Mapping> {
+    let device = format!("{:02x}:{:02x}", file.dev_major, file.dev_minor);
+    let inode = file.inode.to_string();
+    // The kernel writes a newline in a path so; nothing else is changed.
+    let path: Vec<u8> = path.iter().flat_map(|byte| escaped(byte)).copied().collect();
+    let mut found = None;
+    for line in lines {
+        let mut fields = line.split(|byte| *byte == b' ').filter(|field| !field.is_empty());
+        let (rights, its_device, its_inode) = (fields.nth(1), fields.nth(1), fields.next());
+        if its_inode != Some(inode.as_bytes()) {
+            continue;
+        }
+        if its_device != Some(device.as_bytes()) && !line.ends_with(&path) {
+            continue;
+        }
+        if rights.is_some_and(|rights| rights.get(1) == Some(&b'w') && rights.get(3) == Some(&b's')) {
+            return Some(Mapping::Writes);
+        }
+        found = Some(Mapping::Reads);
+    }
+    found
+}
+
+fn escaped(byte: &u8) -> &[u8] {
+    if *byte == b'\n' { b"\\012" } else { std::slice::from_ref(byte) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: FileId = FileId { dev_major: 0, dev_minor: 0x1f, inode: 42 };
+
+    fn found(maps: &[u8], path: &[u8]) -> Option<Mapping> {
+        find(maps.split(|byte| *byte == b'\n').map(<[u8]>::to_vec), FILE, path)
+    }
+
+    #[test]
+    fn the_inode_and_the_device_are_the_proof_and_the_rights_say_who_writes() {
+        let line = |rights: &str, device: &str, inode: u32, path: &str| {
+            format!("7f00-7f10 {rights} 00000000 {device} {inode}                  {path}\n").into_bytes()
+        };
+        assert_eq!(found(&line("rw-s", "00:1f", 42, "/run/0"), b"/run/0"), Some(Mapping::Writes));
+        assert_eq!(found(&line("r--s", "00:1f", 42, "/run/0"), b"/run/0"), Some(Mapping::Reads));
+        assert_eq!(found(&line("rw-p", "00:1f", 42, "/run/0"), b"/run/0"), Some(Mapping::Reads));
+        let both = [line("r--s", "00:1f", 42, "/run/0"), line("rw-s", "00:1f", 42, "/run/0")].concat();
+        assert_eq!(found(&both, b"/run/0"), Some(Mapping::Writes));
+        assert_eq!(found(&line("rw-s", "00:20", 42, "/run/0"), b"/run/0"), Some(Mapping::Writes), "btrfs");
+        assert_eq!(found(&line("rw-s", "00:20", 42, "/run/1"), b"/run/0"), None);
+        assert_eq!(found(&line("rw-s", "00:1f", 43, "/run/0"), b"/run/0"), None);
+        assert_eq!(found(b"", b"/run/0"), None);
+    }
+
+    #[test]
+    fn a_path_that_is_no_text_neither_hides_the_segment_nor_is_mistaken() {
+        let other = b"7e00-7e10 r-xp 00000000 08:01 7   /opt/\xd0\xb8\xd1\n\xff\xff\n".as_slice();
+        let ours = b"7f00-7f10 rw-s 00000000 00:20 42   /run/a b/\xff\\012x\n".as_slice();
+        assert_eq!(found(&[other, ours].concat(), b"/run/a b/\xff\nx"), Some(Mapping::Writes));
+        assert_eq!(found(&[other, ours].concat(), b"/run/a b/\xfe\nx"), None);
+    }
+}

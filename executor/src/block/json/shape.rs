@@ -98,9 +98,9 @@ pub(super) struct BlockJson {
     pub(super) block_access_list_hash: Option<B256>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) slot_number: Option<U64>,
-    /// Read only to know whether the header is whole; nothing here is checked against them.
-    #[serde(skip_serializing)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) state_root: Option<B256>,
+    /// Read only to know whether the header is whole; nothing here is checked against it.
     #[serde(skip_serializing)]
     pub(super) transactions_root: Option<B256>,
     #[serde(skip_serializing)]

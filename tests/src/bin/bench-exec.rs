@@ -76,7 +76,16 @@ fn main() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut out = Map::new();
     let swaps = execution::generated(
-        Plan { transactions: 200, conflict: 0.0, seed: 1, kind: Kind::Swaps, skew: 0.0, ..Plan::default() },
+        Plan {
+            transactions: 200,
+            conflict: 0.0,
+            seed: 1,
+            kind: Kind::Swaps,
+            skew: 0.0,
+            // What is measured is execution, as on the real blocks, which have none.
+            witness: false,
+            ..Plan::default()
+        },
         10,
     );
     if let Some(segment) = &args.beats {

@@ -12,7 +12,7 @@ use shard_executor::generate::Plan;
 use crate::support::generated;
 
 fn chain() -> Blocks {
-    generated(Plan { transactions: 4, conflict: 0.5, seed: 1, ..Plan::default() }, 3)
+    generated(Plan { transactions: 4, conflict: 0.5, seed: 1, witness: false, ..Plan::default() }, 3)
 }
 
 fn write_chain(folder: &Path, blocks: &Blocks) {

@@ -9,7 +9,7 @@ use crate::support::generated;
 
 /// A small block as a node and our own files have it.
 fn file() -> Value {
-    let plan = Plan { transactions: 4, kind: Kind::Transfers, ..Plan::default() };
+    let plan = Plan { transactions: 4, kind: Kind::Transfers, witness: false, ..Plan::default() };
     let mut block = Block::clone(&generated(plan, 1)[0]);
     block.expected.receipts = None;
     serde_json::from_slice(&block.to_json().unwrap()).unwrap()

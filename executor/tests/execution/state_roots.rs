@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 
+use alloy_eips::eip4788::{BEACON_ROOTS_ADDRESS, BEACON_ROOTS_CODE};
 use revm::primitives::{B256, Bytes, U256, keccak256};
-use shard_executor::block::{self, Block, BlockError, Blocks, PreAccount, load_chain};
-use shard_executor::generate::Plan;
+use serde_json::Value;
+use shard_executor::block::{self, Block, BlockError, Blocks, Fork, PreAccount, load_chain};
+use shard_executor::generate::{Kind, Plan};
 use shard_executor::local::Local;
 use shard_executor::validate::{Mismatch, StateRoot, ValidateError};
 
@@ -52,6 +54,7 @@ fn a_header_with_another_state_root_is_a_wrong_block() {
 fn a_withdrawal_of_another_amount_is_found_by_the_state_root_alone() {
     let mut block = Block::clone(&chain(1)[0]);
     block.withdrawals[0].gwei += 1;
+    block.expected.withdrawals_root = None;
     let (mismatch, _) = run(&block).unwrap();
     let Some(Mismatch::Header { differences, .. }) = mismatch else { panic!("{mismatch:?}") };
     assert_eq!(differences.iter().map(|d| d.field).collect::<Vec<_>>(), ["stateRoot"]);
@@ -107,7 +110,7 @@ fn a_block_with_nothing_but_a_witness_comes_to_the_same() {
 }
 
 /// The JSON of a block's file, to be spoilt.
-fn file(block: &Block) -> serde_json::Value {
+fn file(block: &Block) -> Value {
     serde_json::from_slice(&block.to_json().unwrap()).unwrap()
 }
 
@@ -142,7 +145,7 @@ fn whatever_node_is_missing_is_named_and_never_guessed() {
 #[test]
 fn a_witness_of_another_parent_or_with_a_header_that_lies_is_refused() {
     let blocks = chain(2);
-    let refused = |spoil: &dyn Fn(&mut serde_json::Value)| {
+    let refused = |spoil: &dyn Fn(&mut Value)| {
         let mut file = file(&blocks[1]);
         spoil(&mut file);
         Block::from_json("spoilt.json", &serde_json::to_vec(&file).unwrap()).unwrap_err().to_string()
@@ -152,10 +155,45 @@ fn a_witness_of_another_parent_or_with_a_header_that_lies_is_refused() {
     assert!(refused(&|file| file["witness"]["headers"] = other.clone()).contains(&parent));
     assert!(refused(&|file| file["witness"]["headers"] = serde_json::json!([])).contains(&parent));
     assert!(refused(&|file| file["witness"]["headers"] = serde_json::json!(["0x1234"])).contains(&parent));
-    let hashes = |file: &mut serde_json::Value| file["hashes"]["1"] = B256::repeat_byte(3).to_string().into();
+    let hashes = |file: &mut Value| file["hashes"]["1"] = B256::repeat_byte(3).to_string().into();
     assert!(refused(&hashes).contains("block 1 has the hash"));
-    let no_root = |file: &mut serde_json::Value| {
+    let no_root = |file: &mut Value| {
         file["block"].as_object_mut().unwrap().remove("stateRoot");
     };
     assert!(refused(&no_root).contains("stateRoot"));
+}
+
+/// A witness has code that runs and no other. Whoever is only paid may be a contract all the same.
+#[test]
+fn an_account_is_paid_though_nobody_knows_its_code() {
+    // Before Cancun nobody calls the contract of the beacon's roots.
+    let plan =
+        Plan { transactions: 1, kind: Kind::Transfers, fork: Fork::Shanghai, seed: 3, ..Plan::default() };
+    let mut block = Block::clone(&generated(plan, 1)[0]);
+    let (paid, code) = (BEACON_ROOTS_ADDRESS, BEACON_ROOTS_CODE.clone());
+    assert_eq!(block.pre.as_ref().unwrap()[&paid].code, code);
+    block.withdrawals[0].address = paid;
+    block.expected.withdrawals_root = None;
+    let mut file = file(&block);
+    file["pre"] = Value::Null;
+    file["witness"]["codes"]
+        .as_array_mut()
+        .unwrap()
+        .retain(|known| known.as_str() != Some(&code.to_string()));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("1.json");
+    std::fs::write(&path, serde_json::to_vec(&file).unwrap()).unwrap();
+    let found_out = load_chain(&path).unwrap();
+    let account = &found_out[0].pre.as_ref().unwrap()[&paid];
+    assert_eq!((account.code.len(), account.code_hash), (0, Some(keccak256(&code))));
+    // It comes to another state, since another was paid, and to nothing else: with the code and without it to the same.
+    let roots = [&found_out[0], &Arc::new(block)].map(|block| match run(block).unwrap() {
+        (Some(Mismatch::Header { differences, .. }), StateRoot::Checked(root)) if differences.len() == 1 => {
+            root
+        }
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(roots[0], roots[1]);
+    // And it can be written and read again.
+    assert_eq!(reread(&found_out[0]).unwrap().pre, found_out[0].pre);
 }

@@ -4,6 +4,7 @@
 
 mod act;
 pub mod nursery;
+mod restored;
 mod stage;
 mod waits;
 
@@ -71,8 +72,11 @@ pub fn run(arguments: &[String]) -> ! {
         }
         ["nursery", port] => nursery::run(port.parse().expect("an address")),
         ["stranger", file] => nursery::map(Path::new(file)),
+        ["restored", segment, port] => {
+            restored::run(Path::new(segment), port.parse().expect("an address"))
+        }
         _ => {
-            eprintln!("puppet target SEGMENT PORT | crowd SEGMENT THREADS | nursery PORT | stranger FILE");
+            eprintln!("puppet target SEGMENT PORT | crowd SEGMENT THREADS | nursery PORT | stranger FILE | restored SEGMENT PORT");
             std::process::exit(2);
         }
     }

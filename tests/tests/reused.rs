@@ -1,4 +1,4 @@
-//! Row 50: ids that come again. In a pid namespace of its own, in which the next id can be chosen, a stranger gets the pid of a
+//! Rows 50 and 65: ids that come again. In a pid namespace of its own, in which the next id can be chosen, a stranger gets the pid of a
 //! dead target and a thread the id of a lost one: the sidecar never takes one for the other.
 
 #![allow(
@@ -92,11 +92,24 @@ impl Ward {
     #[track_caller]
     fn stranger(&self, pid: i32) {
         let segment = self.sidecar.heartbeat.to_str().unwrap();
+        self.start_as(pid, &["stranger", segment], "maps the file");
+    }
+
+    /// Starts the target of that pid again, as a checkpoint left it.
+    #[track_caller]
+    fn restore(&self, pid: i32) {
+        let segment = self.sidecar.heartbeat.to_str().unwrap();
+        self.start_as(pid, &["restored", segment, &self.port.to_string()], "goes on");
+    }
+
+    /// Starts a puppet with that pid, and waits until it says so.
+    #[track_caller]
+    fn start_as(&self, pid: i32, arguments: &[&str], says: &str) {
         let taken = wait::until("the pid again", || {
             self.nursery.next(pid);
             let from = self.nursery.process.line_count();
-            let got = self.nursery.start(&binary("puppet"), &["stranger", segment]);
-            self.nursery.process.line("mapped", from, |line| line.contains("maps the file").then_some(()));
+            let got = self.nursery.start(&binary("puppet"), arguments);
+            self.nursery.process.line(says, from, |line| line.contains(says).then_some(()));
             if got != pid {
                 self.end(got, "KILL");
             }
@@ -174,4 +187,44 @@ fn row_50_a_thread_id_given_out_again_before_the_sidecar_began_is_seen_at_adopti
     let incident = ward.sidecar.incident_with("exited");
     assert_lost(&incident, None);
     wait::until("its end", || (!ward.nursery.is_alive(ward.pid)).then_some(()));
+}
+
+/// Its thread is lost, and that is seen and answered: it is watched in earnest.
+#[track_caller]
+fn watched_again(ward: &Ward) {
+    let watched = ward.sidecar.wait_for("healthy");
+    assert_eq!(watched["pid"], ward.pid, "{watched:#}");
+    assert_eq!(watched["restored"], true, "{watched:#}");
+    wait::holds_for(A_WHILE, "it is left alone while it is well", || ward.nursery.is_alive(ward.pid));
+    let tid = order(ward.port, "lose").number("was");
+    let lost = wait::until("the incident of the lost thread", || {
+        ward.sidecar.incidents().into_iter().find(|incident| incident["reason"] == "thread_gone")
+    });
+    wait::until("its end", || (!ward.nursery.is_alive(ward.pid)).then_some(()));
+    assert_eq!(lost["thread"]["tid"], tid, "{lost:#}");
+}
+
+#[test]
+fn row_65_a_target_that_was_restored_from_a_checkpoint_is_watched_again() {
+    let test = "row_65_a_target_that_was_restored_from_a_checkpoint_is_watched_again";
+    let Some(nursery) = nursery(test) else { return };
+    let ward = Ward::start(nursery);
+    ward.start_sidecar("pidfd");
+    let before = ward.sidecar.wait_for("healthy");
+    assert_eq!((&before["pid"], &before["restored"]), (&ward.pid.into(), &false.into()), "{before:#}");
+    ward.end(ward.pid, "KILL");
+    ward.sidecar.incident_with("exited");
+    ward.restore(ward.pid);
+    watched_again(&ward);
+}
+
+#[test]
+fn row_65_a_sidecar_that_begins_after_the_restore_finds_the_target_too() {
+    let test = "row_65_a_sidecar_that_begins_after_the_restore_finds_the_target_too";
+    let Some(nursery) = nursery(test) else { return };
+    let ward = Ward::start(nursery);
+    ward.end(ward.pid, "KILL");
+    ward.restore(ward.pid);
+    ward.start_sidecar("poll");
+    watched_again(&ward);
 }

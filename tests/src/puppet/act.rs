@@ -78,6 +78,19 @@ impl Puppet {
                     .map_err(|error| error.to_string())?;
                 Ok(format!("tid={}", self.worker.tid))
             }
+            // A name that is no text, as the kernel makes one when it cuts a longer one inside a character.
+            ["rename-bytes", hex] => {
+                std::fs::write(format!("/proc/self/task/{}/comm", self.worker.tid), bytes(hex)?)
+                    .map_err(|error| error.to_string())?;
+                Ok(format!("tid={}", self.worker.tid))
+            }
+            // Another thread with such a name, which nobody watches.
+            ["double-bytes", hex] => {
+                let double = self.double.insert(Actor::start(None));
+                std::fs::write(format!("/proc/self/task/{}/comm", double.tid), bytes(hex)?)
+                    .map_err(|error| error.to_string())?;
+                Ok(format!("tid={}", double.tid))
+            }
             ["double"] => {
                 let double = self.double.insert(Actor::start(None));
                 Ok(format!("tid={}", double.tid))
@@ -129,6 +142,13 @@ impl Puppet {
     }
 }
 
+/// Bytes from their two digits each.
+fn bytes(hex: &str) -> Result<Vec<u8>, String> {
+    let pairs = (0..hex.len()).step_by(2);
+    let byte = |at| hex.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
+    pairs.map(|at| byte(at).ok_or_else(|| format!("{hex} is no row of bytes"))).collect()
+}
+
 impl Actor {
     /// Starts a thread of the one name, and waits until it is what it should be.
     fn start(heartbeat: Option<&Heartbeat>) -> Self {
@@ -168,12 +188,12 @@ impl Actor {
 }
 
 #[track_caller]
-fn first(ready: &Receiver<i32>) -> i32 {
+pub(super) fn first(ready: &Receiver<i32>) -> i32 {
     ready.recv_timeout(wait::GENEROUS).expect("a thread begins")
 }
 
 /// Ends the calling thread and nothing else: nothing is unwound or dropped, so that its slot says as ever that it is at work.
-fn end_without_a_word() {
+pub(super) fn end_without_a_word() {
     // SAFETY: the system call ends this one thread and writes nothing but the word that says so to whoever joins it, which
     // nobody does here. What it owned (its guards, its stack) leaks, and no lock is held: it has just woken from a sleep.
     unsafe { libc::syscall(libc::SYS_exit, 0) };

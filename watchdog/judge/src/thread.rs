@@ -83,6 +83,8 @@ pub struct ThreadTrial {
     workers_unopened: bool,
     /// Since when the kernel has told nothing of it.
     unread_since: Option<Monotonic>,
+    /// Whether the kernel has ever said that it exists.
+    met: bool,
 }
 
 /// What one look at a thread brought.
@@ -133,6 +135,7 @@ impl ThreadTrial {
             unobserved: None,
             workers_unopened: false,
             unread_since: None,
+            met: false,
         }
     }
 
@@ -216,6 +219,7 @@ impl ThreadTrial {
             worker.task.is_none() && matches!(worker.presence, Presence::Present | Presence::Unknown)
         };
         let silent = seen.working() && !moved && (seen.task.is_none() || seen.workers.iter().any(hidden));
+        self.met |= seen.presence == Presence::Present;
         if look.untold || !(seen.presence == Presence::Unknown || silent) {
             self.unread_since = None;
             return false;
@@ -225,7 +229,8 @@ impl ThreadTrial {
             // Nobody looked meanwhile.
             *since = since.plus(look.elapsed);
         }
-        look.at.since(*since) >= UNREADABLE_FOR
+        // Whom nobody has ever seen is not known to be well: no look has failed there, none has succeeded.
+        !self.met || look.at.since(*since) >= UNREADABLE_FOR
     }
 
     /// Time counted against it since its last progress.

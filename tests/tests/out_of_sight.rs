@@ -1,0 +1,263 @@
+//! Rows 30, 64 and 65: targets that are hard to see. Names that are no text and boot ids, pid and time namespaces of their
+//! own hide nothing; where something is hidden all the same, that is said, with its reason, and nobody is called healthy.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what went wrong by failing"
+)]
+
+use std::ffi::OsStr;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+use shard_tests::process::{Process, binary};
+use shard_tests::puppet::{Nursery, THREAD, order};
+use shard_tests::sidecar::{Settings, Sidecar};
+use shard_tests::{api, skip, wait};
+
+/// Long enough for many looks, and for several thresholds.
+const A_WHILE: Duration = Duration::from_secs(2);
+/// "исполнитель", as far as 15 bytes of it go: the last character is cut.
+const CUT: &str = "d0b8d181d0bfd0bed0bbd0bdd0b8d1";
+
+/// Notes that this machine cannot run it; in CI it can.
+fn skipped(test: &str, why: &str) {
+    assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "{why}");
+    skip::note(test, why);
+}
+
+/// Whether namespaces of these kinds can be made here.
+fn can_unshare(test: &str, kinds: &[&str]) -> bool {
+    let tried = Command::new("unshare").args(kinds).arg("true").output().expect("every Debian has unshare");
+    if !tried.status.success() {
+        skipped(test, String::from_utf8_lossy(&tried.stderr).trim());
+    }
+    tried.status.success()
+}
+
+/// A sidecar and a target that know nothing of each other but the segment. Both end with it.
+struct Pair {
+    sidecar: Sidecar,
+    port: SocketAddr,
+    running: Vec<Process>,
+    folder: tempfile::TempDir,
+}
+
+impl Pair {
+    fn configure() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let sidecar = Sidecar::configure(folder.path(), "puppet", THREAD, &Settings::default());
+        Self { sidecar, port: api::free_address(), running: Vec::new(), folder }
+    }
+
+    /// The words after the name of the puppet.
+    fn target(&self) -> [String; 3] {
+        ["target".to_owned(), self.sidecar.heartbeat.display().to_string(), self.port.to_string()]
+    }
+
+    /// Starts it by a command that ends with the name and the words of the puppet.
+    #[track_caller]
+    fn start_target(&mut self, mut command: Command) {
+        command.args(self.target());
+        self.running.push(Process::start("target", command));
+        order(self.port, "rename exec-s0");
+    }
+
+    #[track_caller]
+    fn start_sidecar(&mut self, mut command: Command) {
+        command.arg("run").arg("--config").arg(&self.sidecar.config);
+        self.running.push(Process::start("sidecar", command));
+    }
+
+    /// Its thread is lost, and the target is killed for it.
+    #[track_caller]
+    fn watched(&self) {
+        self.sidecar.wait_for("healthy");
+        wait::holds_for(A_WHILE, "nobody is killed", || self.sidecar.incidents().is_empty());
+        order_unanswered(self.port, "lose");
+        let incident = self.sidecar.incident_with("exited");
+        assert_eq!(incident["reason"], "thread_gone", "{incident:#}");
+        assert_eq!(incident["thread"]["name"], THREAD, "{incident:#}");
+    }
+
+    /// Waits until nobody is watched for this reason.
+    #[track_caller]
+    fn refused(&self, says: &str) -> Value {
+        wait::until(&format!("a refusal that says {says:?}, not {:?}", self.sidecar.status()), || {
+            self.sidecar.status().filter(|status| {
+                status["verdict"] == "unguarded" && status["reason"].as_str().unwrap_or_default().contains(says)
+            })
+        })
+    }
+}
+
+/// The sidecar may be faster than the answer.
+fn order_unanswered(port: SocketAddr, line: &str) {
+    use std::io::Write;
+    let stream = wait::until("the port of the puppet", || std::net::TcpStream::connect(port).ok());
+    let _ = writeln!(&stream, "{line}");
+}
+
+fn run(program: impl AsRef<OsStr>) -> Command {
+    Command::new(program)
+}
+
+fn unshare(kinds: &[&str], program: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(kinds).arg("--").arg(program);
+    command
+}
+
+/// The puppet under a name that the kernel cuts inside a character.
+fn odd_executable(folder: &Path) -> PathBuf {
+    let program = folder.join("исполнитель-блоков");
+    std::fs::copy(binary("puppet"), &program).unwrap();
+    program
+}
+
+#[test]
+fn row_64_an_executable_whose_name_is_cut_inside_a_character_is_watched() {
+    let mut pair = Pair::configure();
+    let program = odd_executable(pair.folder.path());
+    pair.start_target(run(program));
+    pair.start_sidecar(run(binary("shard-watchdog")));
+    pair.watched();
+}
+
+/// Seen from another pid namespace each thread is looked up by what the `status` of all of them says.
+#[test]
+fn row_64_names_that_are_no_text_hide_no_thread_of_another_pid_namespace() {
+    let test = "row_64_names_that_are_no_text_hide_no_thread_of_another_pid_namespace";
+    let nursery = match Nursery::open() {
+        Ok(nursery) => nursery,
+        Err(why) => return skipped(test, &why),
+    };
+    let mut pair = Pair::configure();
+    let program = odd_executable(pair.folder.path());
+    let words = pair.target();
+    nursery.start(&program, &words.each_ref().map(String::as_str));
+    order(pair.port, &format!("rename-bytes {CUT}"));
+    order(pair.port, "double-bytes fffe0a5c293a");
+    pair.start_sidecar(run(binary("shard-watchdog")));
+    pair.watched();
+}
+
+#[test]
+fn row_65_a_container_with_a_boot_id_of_its_own_is_watched() {
+    if !can_unshare("row_65_a_container_with_a_boot_id_of_its_own_is_watched", &["--mount"]) {
+        return;
+    }
+    const BOOT: &str = r#"mount --bind "$1" /proc/sys/kernel/random/boot_id && shift && exec "$@""#;
+    let mut pair = Pair::configure();
+    let id = pair.folder.path().join("boot_id");
+    std::fs::write(&id, "0f0e0d0c-0b0a-4908-8706-050403020100\n").unwrap();
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-ec", BOOT, "boot"]).arg(&id);
+    command.arg(binary("puppet"));
+    pair.start_target(command);
+    pair.start_sidecar(run(binary("shard-watchdog")));
+    pair.watched();
+}
+
+#[test]
+fn row_65_a_target_in_a_time_namespace_is_watched() {
+    let kinds = ["--time", "--boottime", "100000", "--fork", "--kill-child"];
+    if !can_unshare("row_65_a_target_in_a_time_namespace_is_watched", &kinds) {
+        return;
+    }
+    let mut pair = Pair::configure();
+    pair.start_target(unshare(&kinds, &binary("puppet")));
+    pair.start_sidecar(run(binary("shard-watchdog")));
+    pair.watched();
+}
+
+#[test]
+fn row_65_a_target_in_a_user_namespace_is_watched() {
+    let kinds = ["--user", "--map-root-user"];
+    if !can_unshare("row_65_a_target_in_a_user_namespace_is_watched", &kinds) {
+        return;
+    }
+    let mut pair = Pair::configure();
+    pair.start_target(unshare(&kinds, &binary("puppet")));
+    pair.start_sidecar(run(binary("shard-watchdog")));
+    pair.watched();
+}
+
+#[test]
+fn row_65_two_containers_that_do_not_share_their_processes_are_told_how_to() {
+    let kinds = ["--pid", "--fork", "--kill-child", "--mount-proc"];
+    if !can_unshare("row_65_two_containers_that_do_not_share_their_processes_are_told_how_to", &kinds) {
+        return;
+    }
+    let mut pair = Pair::configure();
+    pair.start_target(unshare(&kinds, &binary("puppet")));
+    pair.start_sidecar(unshare(&kinds, &binary("shard-watchdog")));
+    pair.refused("shareProcessNamespace: true");
+    pair.refused("the sidecar itself or one of its ancestors, and that does not map the file");
+}
+
+/// The kernel hides what a process maps from whoever may not trace it. Each reason has a next step of its own.
+#[test]
+fn row_65_who_is_not_dumpable_is_told_from_who_has_another_user() {
+    let test = "row_65_who_is_not_dumpable_is_told_from_who_has_another_user";
+    if !rustix::process::geteuid().is_root() {
+        return skipped(test, "it takes root to become somebody else");
+    }
+    let nobody = |program: &str| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(binary(program));
+        command
+    };
+    let mut pair = Pair::configure();
+    let folder = std::fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+    std::fs::set_permissions(pair.folder.path(), folder).unwrap();
+    pair.start_target(nobody("puppet"));
+    order(pair.port, "hide");
+    pair.start_sidecar(nobody("shard-watchdog"));
+    let refusal = pair.refused("PR_SET_DUMPABLE");
+    assert!(refusal["reason"].as_str().unwrap().contains("CAP_SYS_PTRACE"), "{refusal:#}");
+    // Root sees it all the same.
+    pair.running.pop();
+    pair.start_sidecar(run(binary("shard-watchdog")));
+    pair.sidecar.wait_for("healthy");
+}
+
+/// The files of the one watched thread are covered for the sidecar, so that nothing tells whether it lives or works.
+#[test]
+fn row_30_a_thread_that_cannot_be_observed_is_degraded_and_never_healthy() {
+    let test = "row_30_a_thread_that_cannot_be_observed_is_degraded_and_never_healthy";
+    if !can_unshare(test, &["--mount"]) {
+        return;
+    }
+    const COVER: &str = r#"for file in stat status; do mount --bind "$1" "$2/$file"; done; shift 2; exec "$@""#;
+    let mut pair = Pair::configure();
+    pair.start_target(run(binary("puppet")));
+    let tid = order(pair.port, "rename exec-s0").number("tid");
+    let pid = pair.running[0].pid();
+    let garbage = pair.folder.path().join("garbage");
+    std::fs::write(&garbage, "no file of the kernel\n").unwrap();
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-ec", COVER, "cover"]).arg(&garbage);
+    command.arg(format!("/proc/{pid}/task/{tid}")).arg(binary("shard-watchdog"));
+    pair.start_sidecar(command);
+    let unseen = wait::until("that it is out of sight", || {
+        pair.sidecar.status().filter(|status| status["threads"][0]["unobserved"] == "unreadable")
+    });
+    assert_eq!(unseen["verdict"], "degraded", "{unseen:#}");
+    assert!(unseen["reason"].as_str().unwrap().contains("out of sight"), "{unseen:#}");
+    order(pair.port, "hang");
+    wait::holds_for(A_WHILE, "degraded, and nobody is killed blindly", || {
+        pair.sidecar.status().is_none_or(|status| status["verdict"] == "degraded")
+    });
+    assert!(pair.sidecar.incidents().is_empty(), "{:#?}", pair.sidecar.incidents());
+    let page = api::get(pair.sidecar.http, "/metrics").expect("metrics").body;
+    let count = page.lines().find(|line| {
+        line.starts_with("shard_watchdog_unobserved_threads{") && line.contains("\"unreadable\"")
+    });
+    assert!(count.is_some_and(|line| line.ends_with(" 1")), "{count:?}");
+}

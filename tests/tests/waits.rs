@@ -13,6 +13,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal};
+use serde_json::Value;
 use shard_tests::cgroup::Cgroup;
 use shard_tests::process::Process;
 use shard_tests::puppet::Stage;
@@ -142,9 +143,12 @@ fn row_44_a_tracer_that_stops_the_shard_at_each_system_call_excuses_it_and_is_na
         let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:\t"))?;
         (tracer != "0").then_some(())
     });
-    // A healthy step of a tenth of a second takes many seconds of CPU time now.
+    // A healthy step of a twentieth of a second takes seconds of CPU time now.
     stage.order("wait calls");
     excused_as(&stage, "traced");
+    let at = |key: &Value| stage.sidecar.status().filter(|status| status["threads"][0]["work_key"] != *key);
+    let step = at(&Value::Null).expect("a status")["threads"][0]["work_key"].clone();
+    wait::until("the end of that step", || at(&step));
     goes_on_unharmed(&stage, pid);
     // And a thread that sleeps for ever is killed, tracer or not.
     stage.order("hang");

@@ -117,6 +117,8 @@ struct Target {
     throttle: Option<ThrottleObservation>,
     /// When that was read.
     throttle_read: Option<Monotonic>,
+    /// When one of them was last seen to be over `memory.high`.
+    over_memory: Option<Monotonic>,
 }
 
 /// A period of a CPU bandwidth limit is 100 ms unless somebody sets it, and the counters move once a period.
@@ -216,6 +218,7 @@ impl Probe {
             cgroups: None,
             throttle: None,
             throttle_read: None,
+            over_memory: None,
         });
         Ok(())
     }
@@ -297,7 +300,7 @@ impl Probe {
         segment.fill((threads, allowance), adopted, into, readable, &self.consumers);
         if let Some(cgroups) = &target.cgroups {
             cgroups.freezer.name(&mut into.threads);
-            cgroups.memory.name(&mut into.threads);
+            cgroups.memory.name(at, &mut target.over_memory, &mut into.threads);
         }
         target.read_throttle(at, &into.threads);
         // One that cannot be read stands as it was last seen; without its kernel view no time counts against it.

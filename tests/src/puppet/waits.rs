@@ -23,7 +23,7 @@ pub enum Wait {
     Permission,
     /// One step that takes 64 MiB, which its cgroup may not give.
     Memory,
-    /// One step of system calls: a tenth of a second of CPU time of its own.
+    /// One step of system calls: a twentieth of a second of CPU time of its own.
     Calls,
 }
 
@@ -138,14 +138,14 @@ fn calls() {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
         Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or_default())
     };
-    // As many as take a tenth of a second unless somebody traces them.
+    // As many as take a twentieth of a second unless somebody traces them.
     let began = spent();
     let mut each = 0_u64;
     while spent().saturating_sub(began) < Duration::from_millis(1) {
         each += 1;
         call();
     }
-    for _ in 0..each * 100 {
+    for _ in 0..each * 50 {
         call();
     }
 }

@@ -6,7 +6,9 @@
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use crate::clock::Monotonic;
 use crate::observation::{TaskState, ThreadObservation, WaitChannel};
 
 /// What is read of one file: a number of at most 20 digits.
@@ -15,6 +17,10 @@ const LONGEST: usize = 32;
 /// 512 it takes 0.4 % (`calculate_high_delay` in mm/memcontrol.c). Below this part of it nobody waits for memory, and a cgroup that is
 /// full of cached files, which is about as large as it may be, is below.
 const LEAST_PART: u64 = 256;
+
+/// The kernel makes a thread sleep for 2 s at most (`MEMCG_MAX_HIGH_DELAY_JIFFIES`), and nothing wakes it when the cgroup is over no more, be
+/// it that somebody raised `memory.high`. Half a second more, for it has to run before it is seen to.
+const SLEEPS_AT_MOST: Duration = Duration::from_millis(2_500);
 
 /// The files that say it, open, for each level that has them: `memory.current` and `memory.high`.
 #[derive(Debug)]
@@ -50,18 +56,27 @@ impl Memory {
     }
 
     /// Says of each thread in `D` whose place in the kernel tells nothing, and of its workers, that it waits for memory, if a cgroup
-    /// is over.
-    pub fn name(&self, threads: &mut [ThreadObservation]) {
+    /// is over at `at`, or was a moment ago; `last` is when one was seen to be.
+    pub fn name(&self, at: Monotonic, last: &mut Option<Monotonic>, threads: &mut [ThreadObservation]) {
         let open = super::tasks(threads).filter(|task| {
             task.state == TaskState::DiskSleep && matches!(task.wait, None | Some(WaitChannel::Other))
         });
         let mut over = None;
         for task in open {
-            if !*over.get_or_insert_with(|| self.is_over()) {
+            if !*over.get_or_insert_with(|| self.was_over(at, last)) {
                 return;
             }
             task.wait = Some(WaitChannel::Memory);
         }
+    }
+}
+
+impl Memory {
+    fn was_over(&self, at: Monotonic, last: &mut Option<Monotonic>) -> bool {
+        if self.is_over() {
+            *last = Some(at);
+        }
+        last.is_some_and(|last| at.since(last) <= SLEEPS_AT_MOST)
     }
 }
 
@@ -126,6 +141,17 @@ mod tests {
         assert!(!place.open().memory.is_over(), "nothing says how much it uses");
     }
 
+    #[test]
+    fn who_was_sent_to_sleep_sleeps_on_for_two_seconds_when_the_limit_is_raised() {
+        let (root, memory) = opened((32 * MIB, "16777216"), (0, "max"));
+        let mut last = None;
+        let mut at = |milliseconds: u64| memory.was_over(Monotonic(milliseconds * 1_000_000), &mut last);
+        assert!(at(1_000));
+        std::fs::write(root.path().join("unified/pod/box/memory.high"), "max\n").expect("written");
+        assert!(at(1_001) && at(3_000));
+        assert!(!at(3_501), "by then it is awake, or it is something else");
+    }
+
     /// Where a thread is said to sleep in a cgroup that is over or not.
     fn named(over: bool, state: TaskState, wait: Option<WaitChannel>) -> Option<WaitChannel> {
         let (_root, memory) = opened((32 * MIB, if over { "16777216" } else { "max" }), (0, "max"));
@@ -145,7 +171,7 @@ mod tests {
             task: Some(task),
             workers: Vec::new(),
         }];
-        memory.name(&mut threads);
+        memory.name(Monotonic(1), &mut None, &mut threads);
         threads[0].task.and_then(|task| task.wait)
     }
 

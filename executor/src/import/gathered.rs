@@ -101,7 +101,7 @@ impl Gathered {
     /// What a trace says of an account.
     fn of_trace(&self, address: Address, traced: &AccountJson) -> Result<Option<Found>, NoAnswer> {
         let code = match (&traced.code, &self.node) {
-            _ if !traced.fault(address, false).is_some() => traced.code.clone().unwrap_or_default(),
+            _ if traced.fault(address, false).is_none() => traced.code.clone().unwrap_or_default(),
             (_, Some(node)) => node.code(address, self.before())?,
             (_, None) => {
                 self.note(|missing| _ = missing.codes.insert(address));

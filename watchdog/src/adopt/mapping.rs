@@ -31,7 +31,7 @@ fn find(lines: impl Iterator<Item = Vec<u8>>, file: FileId, path: &[u8]) -> Opti
     let device = format!("{:02x}:{:02x}", file.dev_major, file.dev_minor);
     let inode = file.inode.to_string();
     // The kernel writes a newline in a path so; nothing else is changed.
-    let path: Vec<u8> = path.iter().flat_map(|byte| escaped(byte)).copied().collect();
+    let path: Vec<u8> = path.iter().flat_map(escaped).copied().collect();
     let mut found = None;
     for line in lines {
         let mut fields = line.split(|byte| *byte == b' ').filter(|field| !field.is_empty());

@@ -71,6 +71,12 @@ pub const SPANS: &[Span] = &[
 /// Every event.
 pub const EVENTS: &[LogEvent] = &[
     event("started", "The sidecar has started; with its version, mode and addresses."),
+    event("file_limit_raised", "The sidecar has lifted its soft limit of open files; from what to what."),
+    event(
+        "few_descriptors",
+        "Its limit of open files is too low for the threads that are to be watched, and what would be enough.",
+    ),
+    event("accept_failed", "HTTP could not accept a connection, and why; told once until it can."),
     event(
         "telemetry_setting",
         "A variable or a file for telemetry cannot be used, and what is done instead; told once, at the start.",

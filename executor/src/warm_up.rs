@@ -61,16 +61,15 @@ pub fn warm_up(pool: &Pool, within: Duration) -> WarmedUp {
             return done;
         }
     };
-    // All of the newest first, in each of the ways; then a little of each fork, so that what small blocks need was used last.
-    if let Some(newest) = blocks.last() {
-        if in_order(newest) {
-            done.transactions += newest.transactions.len();
-        }
-        done.threads += on_helpers(pool, newest, until);
-        in_parts(newest);
-        together(pool, newest, until);
+    let Some((full, of_each)) = blocks.split_last() else { return done };
+    // All of one first, in each of the ways; then a little of each fork, so that what small blocks need was used last.
+    if in_order(full) {
+        done.transactions += full.transactions.len();
     }
-    for block in blocks.iter().rev().map(|block| block::little_of(block)) {
+    done.threads += on_helpers(pool, full, until);
+    in_parts(full);
+    together(pool, full, until);
+    for block in of_each.iter().map(|block| block::little_of(block)) {
         if Instant::now() >= until {
             break;
         }

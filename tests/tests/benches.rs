@@ -82,3 +82,18 @@ fn bench_scrape_gives_its_numbers() {
         skip::note("bench_scrape_peer", why);
     }
 }
+
+#[test]
+fn bench_exec_gives_its_cold_ratio() {
+    let arguments = ["--cold-only", "--rounds", "3"];
+    let figures = figures("bench-exec", env!("CARGO_BIN_EXE_bench-exec"), &arguments);
+    for time in ["precompile_cold_us", "precompile_warm_us"] {
+        assert!(figures[time]["point evaluation"].is_f64(), "{figures:#}");
+    }
+    if shard_tests::blocks::real().is_none() {
+        return skip::note("bench_exec_gives_its_cold_ratio", "no real blocks");
+    }
+    for key in ["p50", "max"] {
+        assert!(figures["cold_ratio"][key].is_f64(), "{figures:#}");
+    }
+}

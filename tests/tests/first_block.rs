@@ -10,7 +10,7 @@
 
 use std::path::Path;
 
-use shard_executor::block::{self, Fork};
+use shard_executor::block;
 use shard_executor::warm_up;
 use shard_tests::cluster::{Blocks, Cluster, Plan};
 use shard_tests::{blocks, skip};
@@ -54,7 +54,7 @@ fn is_verified_at_once(folder: &Path) {
 #[test]
 fn row_59_a_first_block_that_calls_every_precompile_is_verified_at_once() {
     let folder = tempfile::tempdir().unwrap();
-    let block = warm_up::block(Fork::Prague).unwrap();
+    let block = warm_up::block().unwrap();
     block::write(&block, &folder.path().join("1.json")).unwrap();
     is_verified_at_once(folder.path());
 }

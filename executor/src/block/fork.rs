@@ -101,7 +101,7 @@ impl Fork {
     }
 
     /// All of them, the latest first.
-    pub(super) fn from_the_latest() -> impl Iterator<Item = Self> {
+    pub(crate) fn from_the_latest() -> impl Iterator<Item = Self> {
         FORKS.iter().rev().map(|(fork, _, _)| *fork)
     }
 

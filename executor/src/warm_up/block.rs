@@ -1,24 +1,28 @@
 //! The blocks that are executed before timed work.
 
+use alloy_eips::eip8282;
 use revm::bytecode::opcode::{OPCODE_INFO, PUSH0, STOP};
 use revm::primitives::{B256, Bytes, U256};
 
 use super::calls::calls;
-use crate::block::{Block, Expected, Fork, Transaction};
-use crate::generate::{GenerateError, Generator, Kind, Plan};
+use crate::block::{Block, Chain, Expected, Fork, PreAccount, Transaction};
+use crate::generate::{self, GenerateError, Generator, Kind, Plan};
 use crate::validate;
 
 /// Enough for each kind of generated transaction, to the popular and to others, several times.
 const GENERATED: u32 = 12;
 
+/// Whose rules the block has of which all is executed: those of mainnet, with every precompile there is.
+const FULL: Fork = generate::LAST_FORK;
+
 /// More than any of the transactions uses under any fork, and less than one may buy from Osaka on (EIP-7825).
 const GAS: u64 = 4_000_000;
 
-/// A block for each fork there is, the newest last. All of them stand on states of their own.
+/// A block for each fork there is, from the latest on, and the one of [`FULL`] once more at the end. All of them stand on states of their own.
 pub(super) fn blocks() -> Result<Vec<Block>, GenerateError> {
     let full = full()?;
-    let forks: Vec<Fork> = Fork::names().split(", ").filter_map(|name| name.parse().ok()).collect();
-    Ok(forks.into_iter().map(|fork| under(fork, full.clone())).collect())
+    let forks = Fork::from_the_latest().chain([FULL]);
+    Ok(forks.map(|fork| under(fork, full.clone())).collect())
 }
 
 /// The block with its generated transactions only: what forks share need not be made for each.
@@ -28,13 +32,13 @@ pub(super) fn little_of(block: &Block) -> Block {
     block
 }
 
-/// The block with all there is in it, under `fork`, and a header that promises what comes of it in order: for tests that need
-/// a block that calls every precompile.
+/// The block with all there is in it, and a header that promises what comes of it in order: for tests that need a block that
+/// calls every precompile.
 ///
 /// # Errors
 /// If it cannot be made or executed, which is a defect of this module.
-pub fn block(fork: Fork) -> Result<Block, GenerateError> {
-    let mut block = under(fork, full()?);
+pub fn block() -> Result<Block, GenerateError> {
+    let mut block = under(FULL, full()?);
     let mut state = validate::open(&block, None)?;
     let result = validate::run_in_order(&block, &mut state, Vec::new(), &|| {})?;
     block.expected = Expected {
@@ -50,8 +54,12 @@ pub fn block(fork: Fork) -> Result<Block, GenerateError> {
 
 /// Generated transactions, a call of each precompile, each instruction.
 fn full() -> Result<Block, GenerateError> {
-    let plan = Plan { transactions: GENERATED, conflict: 0.5, kind: Kind::Mixed, ..Plan::default() };
+    // It is executed to be made, on a proven state: that way is warm then, too.
+    let plan =
+        Plan { transactions: GENERATED, conflict: 0.5, kind: Kind::Mixed, fork: FULL, ..Plan::default() };
     let mut full = Generator::new(plan).next_block()?;
+    // What follows makes another block of it, which follows none.
+    (full.parent, full.witness, full.expected.state_root) = (None, None, None);
     let extra: Vec<_> = calls().into_iter().map(|call| (Some(call.address), call.input)).collect();
     let extra = extra.into_iter().chain(instructions().map(|code| (None, code)));
     if let Some(like) = full.transactions.last().cloned() {
@@ -74,7 +82,15 @@ fn full() -> Result<Block, GenerateError> {
 
 /// The block as far as `fork` has what is in it.
 fn under(fork: Fork, mut block: Block) -> Block {
-    block.chain.fork = fork;
+    block.chain = Chain::new(block.chain.id, fork);
+    if fork > FULL {
+        // The generator does not know these; with empty queues they answer nothing.
+        let queue = PreAccount { nonce: 1, code: Bytes::from_static(&[STOP]), ..PreAccount::default() };
+        for contract in [eip8282::BUILDER_DEPOSIT_CONTRACT_ADDRESS, eip8282::BUILDER_EXIT_CONTRACT_ADDRESS] {
+            block.pre.get_or_insert_default().insert(contract, queue.clone());
+        }
+        block.header.slot_number = Some(1);
+    }
     if fork < Fork::London {
         block.header.base_fee = 0;
         for transaction in &mut block.transactions {
@@ -112,12 +128,13 @@ fn instructions() -> impl Iterator<Item = Bytes> {
 mod tests {
     use super::*;
     use crate::validate::Mismatch;
+    use revm::precompile::{PrecompileSpecId, Precompiles};
 
     #[test]
     fn there_is_a_block_of_each_fork_and_all_its_transactions_are_executed() {
         let blocks = blocks().expect("blocks");
-        let forks: Vec<_> = blocks.iter().map(|block| block.chain.fork.to_string()).collect();
-        assert_eq!(forks.join(", "), Fork::names());
+        let forks = blocks.iter().rev().skip(1).map(|block| block.chain.fork.to_string());
+        assert_eq!(forks.collect::<Vec<_>>().join(", "), Fork::names());
         for block in &blocks {
             let mut state = validate::open(block, None).expect("a state");
             let result = validate::run_in_order(block, &mut state, Vec::new(), &|| {}).expect("executed");
@@ -128,7 +145,14 @@ mod tests {
     }
 
     #[test]
-    fn each_precompile_succeeds_in_the_newest_block() {
+    fn the_rules_of_the_full_block_have_every_precompile() {
+        let of_full = Precompiles::new(PrecompileSpecId::from_spec_id(FULL.spec()));
+        let missing = Precompiles::latest().difference(of_full);
+        assert!(missing.is_empty(), "a later fork has {missing:?}: make it the fork of the full block");
+    }
+
+    #[test]
+    fn each_precompile_succeeds_in_the_full_block() {
         let block = blocks().expect("blocks").pop().expect("one");
         let mut state = validate::open(&block, None).expect("a state");
         let result = validate::run_in_order(&block, &mut state, Vec::new(), &|| {}).expect("executed");

@@ -25,7 +25,7 @@ fn a_shard_has_warmed_up_on_every_thread_and_for_every_fork_before_it_listens() 
 fn a_coordinator_has_warmed_up_before_its_first_block() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("1.json");
-    block::write(&warm_up::block(Fork::Prague).unwrap(), &path).unwrap();
+    block::write(&warm_up::block().unwrap(), &path).unwrap();
     let shard = Shard::start(folder.path(), 0);
     let mut coordinator = coordinator_with(&[&shard], &path, &["--block-deadline", "60s"], |command| {
         command.env("RUST_LOG", "info");
@@ -39,7 +39,7 @@ fn a_coordinator_has_warmed_up_before_its_first_block() {
 fn no_precompile_brings_threads_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("1.json");
-    block::write(&warm_up::block(Fork::Prague).unwrap(), &path).unwrap();
+    block::write(&warm_up::block().unwrap(), &path).unwrap();
     let shard = Shard::start(folder.path(), 0);
     let mut coordinator = coordinator(&[&shard], &path, &["--block-deadline", "60s"]);
     assert_eq!(coordinator.wait(), 0, "{}", coordinator.rest().1);

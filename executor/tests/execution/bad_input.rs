@@ -143,7 +143,8 @@ fn unknown_forks_and_chains_are_refused() {
 #[test]
 fn a_block_without_state_names_the_block_it_needs() {
     let folder = tempfile::tempdir().unwrap();
-    let blocks = chain();
+    let plan = Plan { transactions: 4, witness: false, ..Plan::default() };
+    let blocks = generated(plan, 3);
     write_chain(folder.path(), &blocks);
     std::fs::remove_file(folder.path().join("1.json.gz")).unwrap();
     refused(&folder.path().join("2.json.gz"), "the state after block 1");

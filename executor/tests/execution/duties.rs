@@ -357,7 +357,7 @@ fn a_block_follows_the_one_before_it_in_the_folder() {
         }
         load_chain(folder.path()).unwrap()
     };
-    let plan = shard_executor::generate::Plan { transactions: 5, ..Default::default() };
+    let plan = shard_executor::generate::Plan { transactions: 5, witness: false, ..Default::default() };
     let made = crate::support::generated(plan, 3);
     let chain: Blocks = write(&[&made[0], &made[1], &made[2]]);
     assert_eq!(chain[0].parent, None);

@@ -9,6 +9,7 @@ use crate::support::generated;
 
 /// A small block as a node and our own files have it.
 fn file() -> Value {
+    // A witness would prove, and so have its say about, what is changed here.
     let plan = Plan { transactions: 4, kind: Kind::Transfers, witness: false, ..Plan::default() };
     let mut block = Block::clone(&generated(plan, 1)[0]);
     block.expected.receipts = None;

@@ -49,7 +49,7 @@ fn a_header_with_another_state_root_is_a_wrong_block() {
     assert_eq!(differences.iter().map(|d| d.field).collect::<Vec<_>>(), ["stateRoot"]);
 }
 
-/// Nothing of gas, bloom and receipts tells this one: only the state does.
+/// Nothing of gas, bloom and receipts tells this one, and the root of the withdrawals is taken out: only the state does.
 #[test]
 fn a_withdrawal_of_another_amount_is_found_by_the_state_root_alone() {
     let mut block = Block::clone(&chain(1)[0]);

@@ -72,11 +72,11 @@ pub fn run(arguments: &[String]) -> ! {
         }
         ["nursery", port] => nursery::run(port.parse().expect("an address")),
         ["stranger", file] => nursery::map(Path::new(file)),
-        ["restored", segment, port] => {
-            restored::run(Path::new(segment), port.parse().expect("an address"))
-        }
+        ["restored", segment, port] => restored::run(Path::new(segment), port.parse().expect("an address")),
         _ => {
-            eprintln!("puppet target SEGMENT PORT | crowd SEGMENT THREADS | nursery PORT | stranger FILE | restored SEGMENT PORT");
+            eprintln!(
+                "puppet target SEGMENT PORT | crowd SEGMENT THREADS | nursery PORT | stranger FILE | restored SEGMENT PORT"
+            );
             std::process::exit(2);
         }
     }

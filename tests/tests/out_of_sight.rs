@@ -90,7 +90,8 @@ impl Pair {
     fn refused(&self, says: &str) -> Value {
         wait::until(&format!("a refusal that says {says:?}, not {:?}", self.sidecar.status()), || {
             self.sidecar.status().filter(|status| {
-                status["verdict"] == "unguarded" && status["reason"].as_str().unwrap_or_default().contains(says)
+                status["verdict"] == "unguarded"
+                    && status["reason"].as_str().unwrap_or_default().contains(says)
             })
         })
     }
@@ -234,7 +235,8 @@ fn row_30_a_thread_that_cannot_be_observed_is_degraded_and_never_healthy() {
     if !can_unshare(test, &["--mount"]) {
         return;
     }
-    const COVER: &str = r#"for file in stat status; do mount --bind "$1" "$2/$file"; done; shift 2; exec "$@""#;
+    const COVER: &str =
+        r#"for file in stat status; do mount --bind "$1" "$2/$file"; done; shift 2; exec "$@""#;
     let mut pair = Pair::configure();
     pair.start_target(run(binary("puppet")));
     let tid = order(pair.port, "rename exec-s0").number("tid");

@@ -240,7 +240,9 @@ pub fn signal(shard: &Shard, what: &str, signal: Signal) -> bool {
     let Some(number) = pid_of(shard, what) else { return false };
     let Some(pid) = Pid::from_raw(number) else { return false };
     let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return false };
-    let parent = std::fs::read_to_string(format!("/proc/{number}/status")).ok().and_then(|status| {
+    let parent = std::fs::read(format!("/proc/{number}/status")).ok().and_then(|status| {
+        // A name is any bytes.
+        let status = String::from_utf8_lossy(&status);
         status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse::<i32>().ok())
     });
     // Looked at after the pidfd was opened, so it is of the process that the pidfd stands for, or of none.

@@ -1,4 +1,5 @@
-//! A thread that the watchdog has no descriptors to look at: never healthy, and never killed for.
+//! A thread that the watchdog has no descriptors to look at, or of which the kernel tells nothing: never healthy, and never
+//! killed for.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,7 +10,7 @@
 
 use std::time::Duration;
 
-use shard_judge::observation::{Claim, Presence, TaskState, ThreadObservation, WorkerObservation};
+use shard_judge::observation::{Claim, Declared, Presence, TaskState, ThreadObservation, WorkerObservation};
 use shard_judge::policy::On;
 use shard_judge::verdict::{Reason, Unobserved, Verdict};
 
@@ -101,4 +102,120 @@ fn a_worker_out_of_sight_is_degraded_until_it_is_seen_whatever_its_thread_does()
     assert_eq!(scene.pass(LOOK).verdict, Verdict::Degraded);
     scene.thread().workers = vec![worker(Presence::Gone)];
     assert_eq!(scene.pass(LOOK).verdict, Verdict::Healthy);
+}
+
+/// The verdicts shortly before, and after, a thread at work that is hidden so counts as out of sight.
+fn seen_after_three_seconds(hide: impl Fn(&mut Scene)) -> (Verdict, Verdict) {
+    let mut scene = Scene::begin();
+    scene.work();
+    scene.pass(LOOK);
+    hide(&mut scene);
+    let silent = Duration::from_millis(2_900);
+    let before = scene.run(silent).verdict;
+    (before, scene.run(Duration::from_millis(300)).verdict)
+}
+
+#[test]
+fn a_thread_that_nobody_can_observe_is_never_called_healthy_for_long() {
+    let worker = |presence| WorkerObservation { lane: 1, generation: 1, presence, task: None };
+    let expected = (Verdict::Healthy, Verdict::Degraded);
+    assert_eq!(seen_after_three_seconds(|scene| scene.thread().task = None), expected, "at work");
+    let unknown = |scene: &mut Scene| {
+        (scene.thread().presence, scene.thread().task) = (Presence::Unknown, None);
+    };
+    assert_eq!(seen_after_three_seconds(unknown), expected);
+    let idle = |scene: &mut Scene| {
+        scene.thread().activity += 1;
+        scene.thread().presence = Presence::Unknown;
+    };
+    assert_eq!(seen_after_three_seconds(idle), expected, "idle: its end would not be seen");
+    // Nothing counts against a thread whose worker may be kept from running.
+    for presence in [Presence::Unknown, Presence::Present] {
+        let hidden = |scene: &mut Scene| {
+            // So long a threshold that the thread's own silence is no stall yet.
+            scene.policy.rules[0].stall_after = Duration::from_secs(60);
+            scene.policy.rules[0].warn_after = Duration::from_secs(60);
+            scene.thread().workers = vec![worker(presence)];
+        };
+        assert_eq!(seen_after_three_seconds(hidden), expected, "{presence:?}");
+    }
+    let ended = |scene: &mut Scene| {
+        scene.policy.rules[0].stall_after = Duration::from_secs(60);
+        scene.policy.rules[0].warn_after = Duration::from_secs(60);
+        scene.thread().workers = vec![worker(Presence::Gone)];
+    };
+    assert_eq!(seen_after_three_seconds(ended).1, Verdict::Healthy, "a worker that has ended hides nothing");
+}
+
+#[test]
+fn a_thread_that_was_never_observed_is_not_called_healthy_at_all() {
+    let mut scene = Scene::begin();
+    let mut other = scene.now.threads[0].clone();
+    (other.slot, other.presence, other.task) = (1, Presence::Unknown, None);
+    scene.now.threads.push(other);
+    assert_eq!(scene.pass(LOOK).verdict, Verdict::Degraded);
+    scene.now.threads[1].presence = Presence::Present;
+    assert_eq!(scene.pass(LOOK).verdict, Verdict::Healthy);
+    scene.now.threads[1].presence = Presence::Unknown;
+    assert_eq!(scene.pass(LOOK).verdict, Verdict::Healthy, "one look that fails");
+}
+
+#[test]
+fn what_is_out_of_sight_is_named_and_nobody_is_killed_blindly() {
+    let mut scene = Scene::begin();
+    scene.work();
+    scene.pass(LOOK);
+    scene.thread().task = None;
+    let decision = scene.run(Duration::from_secs(60));
+    assert!(!decision.condemned, "{}", scene.judge.why());
+    assert_eq!(decision.verdict, Verdict::Degraded);
+    let why = scene.judge.why();
+    assert!(why.contains("thread exec-s0") && why.contains("/proc/100/task/101/stat"), "{why}");
+    assert_eq!(scene.judge.incarnation().unwrap().threads()[0].unobserved, Some(Unobserved::Unreadable));
+    // One answer is enough.
+    scene.thread().task = scene::asleep();
+    assert_eq!(scene.pass(LOOK).verdict, Verdict::Healthy);
+}
+
+#[test]
+fn a_look_that_fails_now_and_then_changes_no_verdict() {
+    let mut scene = Scene::begin();
+    scene.policy.rules[0].stall_after = Duration::from_secs(600);
+    scene.policy.rules[0].warn_after = Duration::from_secs(600);
+    scene.work();
+    for round in 0..50 {
+        scene.thread().presence = Presence::Unknown;
+        scene.thread().task = None;
+        let verdict = scene.run(Duration::from_millis(2_000)).verdict;
+        assert_eq!(verdict, Verdict::Healthy, "round {round}");
+        scene.thread().presence = Presence::Present;
+        scene.thread().task = scene::asleep();
+        assert_eq!(scene.pass(LOOK).verdict, Verdict::Healthy);
+    }
+}
+
+#[test]
+fn silence_that_means_nothing_puts_nobody_out_of_sight() {
+    type Change = fn(&mut Scene);
+    let unreadable: Change = |scene| scene.process().segment_readable = false;
+    let ending: Change = |scene| scene.process().declared = Declared::Stopping;
+    let core: Change = |scene| scene.process().core_dumping = true;
+    for change in [unreadable, ending, core] {
+        let mut scene = Scene::begin();
+        scene.work();
+        scene.pass(LOOK);
+        change(&mut scene);
+        scene.thread().task = None;
+        scene.run(Duration::from_secs(10));
+        let trial = &scene.judge.incarnation().unwrap().threads()[0];
+        assert_eq!(trial.unobserved, None, "{}", scene.judge.why());
+    }
+    // Nor does time in which nobody looked.
+    let mut scene = Scene::begin();
+    scene.work();
+    scene.pass(LOOK);
+    scene.thread().task = None;
+    scene.pass(LOOK);
+    scene.pass(Duration::from_secs(60));
+    assert_ne!(scene.pass(LOOK).verdict, Verdict::Degraded, "{}", scene.judge.why());
 }

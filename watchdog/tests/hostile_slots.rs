@@ -15,6 +15,7 @@ use shard_heartbeat::{Heartbeat, ProcessState, Reader, SegmentOptions, Work};
 use shard_watchdog::act::pidfd::TargetHandle;
 use shard_watchdog::clock::Monotonic;
 use shard_watchdog::observation::{Observation, Presence};
+use shard_watchdog::probe::start_times::StartTimes;
 use shard_watchdog::probe::task::TaskDir;
 use shard_watchdog::probe::{Adopted, Probe, ThreadEvents};
 use shard_watchdog::snapshot::TargetIdentity;
@@ -38,7 +39,14 @@ fn adopted(segment: &Path) -> Adopted {
     let identity = TargetIdentity { pid, start_time, incarnation: segment.header().incarnation };
     let handle = TargetHandle::open(Path::new("/proc"), identity).unwrap();
     let segment = Some(segment);
-    Adopted { handle, segment, proc_dir, leader, other_pid_namespace: false, start_time_offset: 0 }
+    Adopted {
+        handle,
+        segment,
+        proc_dir,
+        leader,
+        other_pid_namespace: false,
+        start_times: StartTimes::default(),
+    }
 }
 
 #[test]

@@ -59,6 +59,7 @@ fn status(verdict: Verdict) -> StatusJson {
         since: "2026-11-22T22:15:03.25Z".parse().unwrap(),
         pid: Some(4_700),
         incarnation: Some(3),
+        restored: false,
         threads: vec![thread, missing],
         channels: vec![ChannelJson {
             name: "commands".to_owned(),

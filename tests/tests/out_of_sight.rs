@@ -151,10 +151,10 @@ fn row_64_names_that_are_no_text_hide_no_thread_of_another_pid_namespace() {
 
 #[test]
 fn row_65_a_container_with_a_boot_id_of_its_own_is_watched() {
+    const BOOT: &str = r#"mount --bind "$1" /proc/sys/kernel/random/boot_id && shift && exec "$@""#;
     if !can_unshare("row_65_a_container_with_a_boot_id_of_its_own_is_watched", &["--mount"]) {
         return;
     }
-    const BOOT: &str = r#"mount --bind "$1" /proc/sys/kernel/random/boot_id && shift && exec "$@""#;
     let mut pair = Pair::configure();
     let id = pair.folder.path().join("boot_id");
     std::fs::write(&id, "0f0e0d0c-0b0a-4908-8706-050403020100\n").unwrap();
@@ -232,12 +232,12 @@ fn row_65_who_is_not_dumpable_is_told_from_who_has_another_user() {
 /// The files of the one watched thread are covered for the sidecar, so that nothing tells whether it lives or works.
 #[test]
 fn row_30_a_thread_that_cannot_be_observed_is_degraded_and_never_healthy() {
+    const COVER: &str =
+        r#"for file in stat status; do mount --bind "$1" "$2/$file"; done; shift 2; exec "$@""#;
     let test = "row_30_a_thread_that_cannot_be_observed_is_degraded_and_never_healthy";
     if !can_unshare(test, &["--mount"]) {
         return;
     }
-    const COVER: &str =
-        r#"for file in stat status; do mount --bind "$1" "$2/$file"; done; shift 2; exec "$@""#;
     let mut pair = Pair::configure();
     pair.start_target(run(binary("puppet")));
     let tid = order(pair.port, "rename exec-s0").number("tid");

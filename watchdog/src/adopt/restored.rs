@@ -63,6 +63,7 @@ fn tasks(proc_dir: &Path) -> Vec<(u64, u64)> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test that waits without end is ended by its runner")]
 mod tests {
     use std::sync::mpsc::channel;
 

@@ -9,7 +9,7 @@ mkdir $shard
 
 cat > /tmp/sidecar.toml <<T
 [target]
-shard = "0"
+shard = "puppet"
 heartbeat = "/tmp/heartbeat"
 [[thread]]
 name = "exec-s0"

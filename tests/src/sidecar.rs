@@ -98,6 +98,14 @@ impl Sidecar {
         sidecar
     }
 
+    /// Has it watch the segment of the shard `name`, whatever the sidecar itself is called.
+    pub fn watch_shard(&self, name: &str) {
+        let text = std::fs::read_to_string(&self.config).expect("its config");
+        let rest = text.split_once("heartbeat = ").expect("the key after the shard").1;
+        let text = format!("[target]\nshard = {name:?}\nheartbeat = {rest}");
+        std::fs::write(&self.config, text).expect("the config can be written");
+    }
+
     /// The status, or `None` while nobody answers.
     pub fn status(&self) -> Option<Value> {
         api::json(self.http, "/api/v1/status")

@@ -51,10 +51,23 @@ fn a_second_sidecar_on_one_segment_is_refused() {
     let first = &cluster.shards[0].sidecar;
     let second = Sidecar::configure(cluster.folder(), "second", "exec-s0", &Settings::default());
     let text = std::fs::read_to_string(&second.config).unwrap();
-    let pointed = text.replace("second.heartbeat", "0.heartbeat");
+    let pointed =
+        text.replace("second.heartbeat", "0.heartbeat").replace("shard = \"second\"", "shard = \"0\"");
     std::fs::write(&second.config, pointed).unwrap();
     let _running = run(&second);
     unguarded(&second, "another watchdog");
+    first.wait_for("healthy");
+}
+
+#[test]
+fn a_sidecar_whose_config_names_another_shard_refuses_the_segment() {
+    let cluster = Cluster::start(&Plan { shards: 1, coordinator: false, ..Plan::default() });
+    let first = &cluster.shards[0].sidecar;
+    let second = Sidecar::configure(cluster.folder(), "1", "exec-s0", &Settings::default());
+    let text = std::fs::read_to_string(&second.config).unwrap();
+    std::fs::write(&second.config, text.replace("1.heartbeat", "0.heartbeat")).unwrap();
+    let _running = run(&second);
+    unguarded(&second, "that of shard \"0\", and [target] shard is \"1\"");
     first.wait_for("healthy");
 }
 

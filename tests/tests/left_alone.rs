@@ -156,6 +156,7 @@ fn row_58_a_segment_that_names_another_process_is_refused() {
     let settings = Settings::default();
     let sidecar =
         shard_tests::sidecar::Sidecar::configure(cluster.folder(), "forged-sidecar", "exec-s0", &settings);
+    sidecar.watch_shard("0");
     std::fs::rename(&forged, &sidecar.heartbeat).unwrap();
     let mut command = std::process::Command::new(shard_tests::process::binary("shard-watchdog"));
     command.arg("run").arg("--config").arg(&sidecar.config);

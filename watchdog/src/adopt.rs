@@ -58,6 +58,8 @@ pub enum Found {
 /// What the adopter is told to look for.
 #[derive(Clone, Debug)]
 pub struct Wanted {
+    /// The shard that the segment must name.
+    pub shard: String,
     /// The segment.
     pub heartbeat: PathBuf,
     /// The process must stand in this systemd unit.

@@ -129,8 +129,12 @@ fn measure(args: &Args, folder: &Path, run: &Run, threads: usize) -> Cost {
     command.arg("--target").arg(&sidecar.heartbeat).arg(threads.to_string());
     let mut crowd = Crowd::start(command);
     let mut probe = Probe::new(ThreadEvents::Pidfd).expect("a probe");
-    let wanted =
-        Wanted { heartbeat: sidecar.heartbeat.clone(), systemd_unit: None, proc_root: "/proc".into() };
+    let wanted = Wanted {
+        shard: "crowd".to_owned(),
+        heartbeat: sidecar.heartbeat.clone(),
+        systemd_unit: None,
+        proc_root: "/proc".into(),
+    };
     let reader = Reader::open(&sidecar.heartbeat).expect("a segment");
     probe.adopt(check::adopt(reader, &wanted).expect("its owner")).expect("it can be watched");
     // Once, so that whoever stands still afterwards has been at work.

@@ -60,8 +60,9 @@ impl TracedTarget {
         while self.folder.join(HOLD).exists() {
             std::thread::sleep(BLOCK);
         }
-        let heartbeat =
-            Heartbeat::create(&self.heartbeat, &SegmentOptions::new("traced")).expect("a segment");
+        // A segment is called after its shard.
+        let shard = self.heartbeat.file_stem().and_then(|stem| stem.to_str()).expect("a name");
+        let heartbeat = Heartbeat::create(&self.heartbeat, &SegmentOptions::new(shard)).expect("a segment");
         while self.folder.join(BOOT).exists() {
             std::thread::sleep(BLOCK);
         }

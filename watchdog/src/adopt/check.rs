@@ -25,6 +25,10 @@ const MOST_ANCESTORS: usize = 128;
 /// Finds and checks the owner of `reader`'s segment.
 pub fn adopt(reader: Reader, wanted: &Wanted) -> Result<Adopted, Refusal> {
     let root = &wanted.proc_root;
+    if reader.header().shard != wanted.shard {
+        let found = reader.header().shard.clone();
+        return Err(Refusal::OtherShard { found, wanted: wanted.shard.clone() });
+    }
     let owner = find(&reader, wanted)?;
     let identity = TargetIdentity {
         pid: owner.pid,
@@ -232,7 +236,12 @@ mod tests {
     use shard_heartbeat::{Heartbeat, SegmentOptions};
 
     fn wanted(path: &Path) -> Wanted {
-        Wanted { heartbeat: path.to_path_buf(), systemd_unit: None, proc_root: "/proc".into() }
+        Wanted {
+            shard: "0".to_owned(),
+            heartbeat: path.to_path_buf(),
+            systemd_unit: None,
+            proc_root: "/proc".into(),
+        }
     }
 
     #[test]
@@ -242,6 +251,18 @@ mod tests {
         let _heartbeat = Heartbeat::create(&path, &SegmentOptions::new("0")).unwrap();
         let refusal = adopt(Reader::open(&path).unwrap(), &wanted(&path)).unwrap_err();
         assert!(refusal.to_string().contains("this sidecar itself"), "{refusal}");
+    }
+
+    #[test]
+    fn a_segment_of_another_shard_is_refused_before_anybody_is_looked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("1.heartbeat");
+        let _heartbeat = Heartbeat::create(&path, &SegmentOptions::new("1")).unwrap();
+        let refusal = adopt(Reader::open(&path).unwrap(), &wanted(&path)).unwrap_err();
+        assert!(
+            refusal.to_string().contains("that of shard \"1\", and [target] shard is \"0\""),
+            "{refusal}"
+        );
     }
 
     #[test]

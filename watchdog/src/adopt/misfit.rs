@@ -27,6 +27,17 @@ pub enum Refusal {
         /// The segment names another boot than this machine's.
         other_boot: bool,
     },
+    /// The segment is that of another shard.
+    #[error(
+        "the heartbeat segment is that of shard {found:?}, and [target] shard is {wanted:?}: nothing is watched, or one shard would be \
+         killed under another's name. Correct [target] shard or heartbeat, or have the executor name that shard in its segment"
+    )]
+    OtherShard {
+        /// What the segment names, made printable.
+        found: String,
+        /// What the config names.
+        wanted: String,
+    },
     /// It cannot be signalled without doubt.
     #[error(transparent)]
     Handle(#[from] HandleError),

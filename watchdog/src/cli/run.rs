@@ -216,6 +216,7 @@ pub(crate) fn wanted(config: &Config) -> Result<Wanted, String> {
             .to_owned());
     };
     Ok(Wanted {
+        shard: config.target.shard.clone(),
         heartbeat: heartbeat.clone(),
         systemd_unit: config.target.systemd_unit.clone(),
         proc_root: PathBuf::from("/proc"),

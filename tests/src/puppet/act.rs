@@ -166,7 +166,8 @@ impl Actor {
                     let how = Wait::numbered(number);
                     how.begin(&near);
                     if how.ends() {
-                        stuck.store(0, Ordering::Relaxed);
+                        // Another one may have been ordered meanwhile.
+                        let _ = stuck.compare_exchange(number, 0, Ordering::Relaxed, Ordering::Relaxed);
                     }
                 }
                 if told.load(Ordering::Relaxed) {

@@ -355,12 +355,19 @@ impl Incarnation {
             // Set again below if the kernel says that it ends.
             self.exiting_since = None;
         }
+        // Nobody asks for survivors of a process of which no thread is lost and whose main thread, as far as the kernel tells, is not ending:
+        // it was taken for one that ends by mistake, and is one no more.
+        let goes_on = match process.survivors {
+            Survivors::Some => true,
+            Survivors::NotAsked => process.leader.is_some(),
+            _ => false,
+        };
         if says_it_ends(process.declared) {
             self.ends_on_purpose = true;
             self.exiting_since.get_or_insert(look.at);
         } else if process.survivors == Survivors::None {
             self.exiting_since.get_or_insert(look.at);
-        } else if process.survivors == Survivors::Some && !self.ends_on_purpose {
+        } else if !self.ends_on_purpose && goes_on {
             self.exiting_since = None;
         }
         match process.survivors {

@@ -119,10 +119,24 @@ fn an_exit_that_the_kernel_has_told_of_once_hangs_though_it_says_no_more() {
     history.progress();
     history.process().survivors = Survivors::None;
     history.pass(LOOK);
-    history.process().survivors = Survivors::NotAsked;
+    // Its main thread cannot be read any more, so nobody asks.
+    (history.process().survivors, history.process().leader) = (Survivors::NotAsked, None);
     assert!(!history.run(EXIT_WITHIN - 2 * LOOK).condemned);
     assert!(history.run(4 * LOOK).condemned);
     assert_eq!(history.reason(), Some(Reason::ExitHung));
+}
+
+#[test]
+fn a_process_that_looked_for_a_moment_as_if_it_ended_goes_on() {
+    let mut history = AtWork::begin(0);
+    history.thread().activity += 1;
+    history.progress();
+    history.process().survivors = Survivors::None;
+    assert_eq!(history.pass(LOOK).verdict, Verdict::Dying);
+    // Its main thread is there, and shows no sign of an end.
+    history.process().survivors = Survivors::NotAsked;
+    assert_eq!(history.pass(LOOK).verdict, Verdict::Healthy);
+    assert!(!history.run(2 * EXIT_WITHIN).condemned);
 }
 
 #[test]

@@ -181,6 +181,20 @@ mod tests {
     }
 
     #[test]
+    fn a_process_that_a_tracer_has_stopped_goes_on() {
+        // At a system call, at a breakpoint, before a signal is delivered, with an event above it (clone, a stop of a seized task).
+        for code in [5 | 0x80, 5, 11, 3 << 8 | 5, 128 << 8 | 19] {
+            let tasks = [(1, 't', 0, 0), (2, 't', 0, 0), (3, 't', 0, 0)];
+            assert_eq!(survivors(ending_with(code, &tasks).path()), Survivors::Some, "{code:#x}");
+        }
+        // The code is read before the state, and the tracer may let it go in between.
+        for code in [5 | 0x80, 5, 3 << 8 | 5, 128 << 8 | 19] {
+            let tasks = [(1, 'R', 0, 0), (2, 'R', 0, 0), (3, 'S', 0, 0)];
+            assert_eq!(survivors(ending_with(code, &tasks).path()), Survivors::Some, "{code:#x}");
+        }
+    }
+
+    #[test]
     fn a_stopped_process_goes_on() {
         let root = ending_with(19, &[(1, 'Z', 0x4, 0), (2, 'T', 0, 0), (3, 'T', 0, 0)]);
         assert_eq!(survivors(root.path()), Survivors::Some);

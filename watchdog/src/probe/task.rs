@@ -41,12 +41,25 @@ const FILE_LIMIT: u64 = 16 * 1024;
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// Whether the exit code of a living task (field 52 of `stat`) says that its whole process is ending: from the moment at which
-/// a process begins to end the kernel shows the code of that end for each of its tasks. Of a stopped process it shows the
-/// signal that stopped it. An end with code 0 looks like none.
-const fn is_end_of_process(exit_code: i32) -> bool {
+/// a process begins to end the kernel shows the code of that end for each of its tasks. An end with code 0 looks like none.
+///
+/// The kernel keeps two other things there. Of a stopped process it shows the signal that stopped it. Of a task that its tracer has stopped it
+/// shows why, in the form in which `wait` tells the tracer: SIGTRAP at a system call or a breakpoint, a signal that is about to be
+/// delivered, or either of them with an event above it. That one is read a moment before the state, so a task that goes on in between
+/// shows it in any state: of what a tracer may see only ends by other signals than SIGTRAP are taken for ends, and none in state `t`.
+const fn is_end_of_process(exit_code: i32, state: TaskState) -> bool {
     /// SIGSTOP, SIGTSTP, SIGTTIN and SIGTTOU.
     const STOPS: std::ops::RangeInclusive<i32> = 19..=22;
-    exit_code != 0 && !(*STOPS.start() <= exit_code && exit_code <= *STOPS.end())
+    const SIGTRAP: i32 = 5;
+    if matches!(state, TaskState::Traced) {
+        return false;
+    }
+    // Either it returned a code, or a signal ended it, perhaps with a core (0x80).
+    let (code, signal) = (exit_code >> 8, exit_code & 0x7f);
+    match exit_code & 0xff {
+        0 => code != 0,
+        _ => code == 0 && signal != SIGTRAP && !(*STOPS.start() <= exit_code && exit_code <= *STOPS.end()),
+    }
 }
 
 /// The folder of one task, held open: once the task has ended every read fails, so that a tid used again by
@@ -207,7 +220,7 @@ impl TaskDir {
         let ending = ended
             || stat.flags & ENDING != 0
             || stat.pending & SIGKILL_BIT != 0
-            || stat.exit_code.is_some_and(is_end_of_process);
+            || stat.exit_code.is_some_and(|code| is_end_of_process(code, state));
         Ok(Some(TaskStat {
             state,
             ending,

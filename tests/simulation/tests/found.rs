@@ -79,6 +79,7 @@ fn all() -> Vec<Found> {
         slot_first_seen_dropped_by_a_late_look(),
         debugger_after_a_worker_that_was_starved(),
         sleep_after_running_without_schedstat(),
+        stalled_consumer_on_a_machine_that_slept(),
     ]
 }
 
@@ -308,6 +309,32 @@ fn sleep_after_running_without_schedstat() -> Found {
          too early)",
     );
     found.plan.machine.schedstat = false;
+    found
+}
+
+fn stalled_consumer_on_a_machine_that_slept() -> Found {
+    let events = [
+        (296_753_000, Event::Flood { messages: 2, times: 8, every: 200 * MS }),
+        (488_486_000, Event::Hang { thread: 0, how: Hang::Blocked }),
+        (781_574_000, Event::Suspend { mono: 88_594_756, boot: 6_881_615 }),
+    ];
+    let mut found = found(
+        2_772_439_453_069_474_801,
+        200,
+        11_741_067,
+        &events,
+        "the account held a look against the judge that had nothing to be compared with: the one before it excused the stalled consumer \
+         (missed lag)",
+    );
+    found.plan.machine.jitter = 69_496;
+    found.plan.rules.on = On::Report;
+    found.plan.rules.channel = Some(ChannelRule {
+        max_age: Duration::from_millis(200),
+        max_depth: 12,
+        consumer: Consumer::First,
+        on: On::Kill,
+        work: Some((1_968_024, 1)),
+    });
     found
 }
 

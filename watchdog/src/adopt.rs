@@ -252,6 +252,10 @@ impl Search {
         if before.is_some() && !self.asks_for_restored() {
             return;
         }
+        // Before the one place at the segment is taken, which belongs to that shard's own sidecar.
+        if let Err(refusal) = check::is_of_shard(&reader, &wanted) {
+            return self.refuse(refusal.to_string());
+        }
         if let Err(error) = self.take_place(&wanted.heartbeat) {
             return self.refuse(error.to_string());
         }

@@ -22,13 +22,19 @@ use super::{Wanted, restored, unit};
 /// A chain of parents longer than this is a race or a lie.
 const MOST_ANCESTORS: usize = 128;
 
+/// Fails if the segment names another shard than the config.
+pub fn is_of_shard(reader: &Reader, wanted: &Wanted) -> Result<(), Refusal> {
+    let found = &reader.header().shard;
+    if *found == wanted.shard {
+        return Ok(());
+    }
+    Err(Refusal::OtherShard { found: found.clone(), wanted: wanted.shard.clone() })
+}
+
 /// Finds and checks the owner of `reader`'s segment.
 pub fn adopt(reader: Reader, wanted: &Wanted) -> Result<Adopted, Refusal> {
     let root = &wanted.proc_root;
-    if reader.header().shard != wanted.shard {
-        let found = reader.header().shard.clone();
-        return Err(Refusal::OtherShard { found, wanted: wanted.shard.clone() });
-    }
+    is_of_shard(&reader, wanted)?;
     let owner = find(&reader, wanted)?;
     let identity = TargetIdentity {
         pid: owner.pid,

@@ -13,7 +13,7 @@ shard = "puppet"
 heartbeat = "/tmp/heartbeat"
 [[thread]]
 name = "exec-s0"
-stall_after = "2s"
+stall_after = "4s"
 [kill]
 mode = "enforce"
 budget = { kills = 3, per = "10m" }
@@ -45,16 +45,16 @@ until_status() {
     tail -n 20 /tmp/sidecar.log
 }
 
-# Waits until so much has been excused by that name: four seconds, twice the threshold.
+# Waits until so much has been excused by that name: eight seconds, twice the threshold.
 until_excused() {
-    until_status "\"$1\":([4-9]|[1-9][0-9])"
+    until_status "\"$1\":([89]|[1-9][0-9])"
     echo "STATUS $1 $(status)"
 }
 
 until_status '"verdict":"healthy"'
 
 echo "PID memory_throttled $(puppet)"
-echo 16M > $shard/memory.high
+echo 8M > $shard/memory.high
 order "wait memory"
 until_excused memory_throttled
 echo max > $shard/memory.high

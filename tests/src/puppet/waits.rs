@@ -21,7 +21,7 @@ pub enum Wait {
     PriorityLock,
     /// For the permission to open a file, which nobody gives. Needs root.
     Permission,
-    /// One step that takes 64 MiB, which its cgroup may not give.
+    /// One step that takes 32 MiB, which its cgroup may not give.
     Memory,
     /// One step of system calls: a twentieth of a second of CPU time of its own.
     Calls,
@@ -123,7 +123,7 @@ fn permission(near: &Path) {
 
 fn take_memory() {
     const PAGE: usize = 4096;
-    const ALL: usize = 64 << 20;
+    const ALL: usize = 32 << 20;
     let mut memory = vec![0_u8; ALL];
     for page in memory.chunks_mut(PAGE) {
         // What is never read need not be written.

@@ -1,8 +1,9 @@
 //! A block as this crate runs it: plain data, whatever file it came from.
 //!
-//! The file format is one JSON object a block (`block`, `pre`, `hashes`, `chain`, `parent`, `receipts`), gzipped or not; [`Block::load`] reads
-//! one file and [`load_chain`] a folder. What is read here is untrusted: every refusal is a [`BlockError`] that names the
-//! file, what is wrong with it and what to do next, and nothing in here panics or allocates without a bound.
+//! The file format is one JSON object a block (`block`, `pre`, `hashes`, `chain`, `parent`,
+//! `receipts`), gzipped or not; [`Block::load`] reads one file and [`load_chain`] a folder. What is
+//! read here is untrusted: every refusal is a [`BlockError`] that names the file, what is wrong
+//! with it and what to do next, and nothing in here panics or allocates without a bound.
 
 mod blobs;
 mod chain;
@@ -43,7 +44,8 @@ pub struct Block {
     pub header: Header,
     /// What the header says must come out.
     pub expected: Expected,
-    /// Its length in RLP, from Osaka on, where that is limited; the least that it can be where the file lacks signatures.
+    /// Its length in RLP, from Osaka on, where that is limited; the least that it can be where the
+    /// file lacks signatures.
     pub size: Option<u64>,
     /// The transactions, in the block's order.
     pub transactions: Vec<Transaction>,
@@ -98,8 +100,8 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// The chain with this id, under the rules of `fork` and its blob parameters, or those of the latest fork before it that has
-    /// any.
+    /// The chain with this id, under the rules of `fork` and its blob parameters, or those of the
+    /// latest fork before it that has any.
     pub fn new(id: u64, fork: Fork) -> Self {
         let blobs = Fork::from_the_latest().filter(|earlier| *earlier <= fork).find_map(Blobs::of);
         Self { id, fork, blobs }
@@ -233,7 +235,8 @@ pub struct PreAccount {
     pub nonce: u64,
     /// Code; empty for an account without any.
     pub code: Bytes,
-    /// Hash of code that is not known, because it does not run: only with a witness, which proves it.
+    /// Hash of code that is not known, because it does not run: only with a witness, which proves
+    /// it.
     pub code_hash: Option<B256>,
     /// Slots that are not zero.
     pub storage: BTreeMap<U256, U256>,

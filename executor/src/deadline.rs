@@ -59,11 +59,13 @@ pub const HAND_OVER: Duration = Duration::from_millis(250);
 /// half lost.
 pub const HELPER: Duration = Duration::from_secs(8);
 
-/// How long a process may warm up before it says that it runs. It takes some 20 ms; a debug build on a machine with ten times
-/// as much to do as it has cores takes over a second. It is cut short well inside the watchdog's default `startup_grace`.
+/// How long a process may warm up before it says that it runs. It takes some 20 ms; a debug build
+/// on a machine with ten times as much to do as it has cores takes over a second. It is cut short
+/// well inside the watchdog's default `startup_grace`.
 pub const WARM_UP: Duration = Duration::from_secs(5);
 
-/// How long whoever started a thread waits for its warm-up: as long as that may take, and what is under way then.
+/// How long whoever started a thread waits for its warm-up: as long as that may take, and what is
+/// under way then.
 pub const WARM: Duration = Duration::from_secs(10);
 
 /// How long threads get to finish once the process was asked to stop.

@@ -1,14 +1,16 @@
-//! A chain of our own, for those who have no archive node: transfers, token transfers and swaps, each block on the state after
-//! the one before it.
+//! A chain of our own, for those who have no archive node: transfers, token transfers and swaps,
+//! each block on the state after the one before it.
 //!
-//! How blocks conflict is chosen. A transaction that does not conflict is from a sender of its own to a recipient, or in a
-//! pool, of its own: nothing that it writes is read or written by another, the beneficiary's fee aside; at a conflict of 0
-//! that is so for every transaction. A transaction that conflicts pays one of [`POPULAR`] popular accounts, or swaps in one
-//! of as many popular pools; one in eight is from one of as many popular senders, too, so that nonces depend on each other.
-//! Who is how popular follows Zipf's law with the exponent [`Plan::skew`]. At a conflict of 1 that is so for every
-//! transaction.
+//! How blocks conflict is chosen. A transaction that does not conflict is from a sender of its own
+//! to a recipient, or in a pool, of its own: nothing that it writes is read or written by another,
+//! the beneficiary's fee aside; at a conflict of 0 that is so for every transaction. A transaction
+//! that conflicts pays one of [`POPULAR`] popular accounts, or swaps in one of as many popular
+//! pools; one in eight is from one of as many popular senders, too, so that nonces depend on each
+//! other. Who is how popular follows Zipf's law with the exponent [`Plan::skew`]. At a conflict of
+//! 1 that is so for every transaction.
 //!
-//! The same [`Plan`] always gives the same chain, byte for byte. Headers carry what sequential execution gives.
+//! The same [`Plan`] always gives the same chain, byte for byte. Headers carry what sequential
+//! execution gives.
 
 mod contract;
 mod kind;
@@ -185,12 +187,14 @@ impl Generator {
         Ok(block)
     }
 
-    /// More than twice what the transactions can use: the base fee never rises, so all of them can pay it.
+    /// More than twice what the transactions can use: the base fee never rises, so all of them can
+    /// pay it.
     fn gas_limit(&self) -> u64 {
         (2 * u64::from(self.plan.transactions) * Action::MOST_GAS).max(30_000_000)
     }
 
-    /// The header before the first block, but for its state. It used half of its gas, so that the base fee stays as it is.
+    /// The header before the first block, but for its state. It used half of its gas, so that the
+    /// base fee stays as it is.
     fn genesis(&self) -> ConsensusHeader {
         let is_of_cancun = self.plan.fork >= Fork::Cancun;
         ConsensusHeader {
@@ -433,7 +437,8 @@ fn popular(index: u64) -> Address {
     named("popular", index)
 }
 
-/// The header. The roots of transactions and withdrawals are left at their defaults: nothing here checks them.
+/// The header. The roots of transactions and withdrawals are left at their defaults: nothing here
+/// checks them.
 fn consensus_header(block: &Block) -> ConsensusHeader {
     let header = &block.header;
     ConsensusHeader {

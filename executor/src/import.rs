@@ -1,11 +1,12 @@
 //! Making block files from what an archive node answers.
 //!
-//! A block is executed once on what there is of the state before it. Each account, slot and hash is looked up at the moment
-//! when execution first reads it ([`gathered`]), so that nothing is asked for in vain and nothing that is needed is left out.
-//! The file that comes of it is read and executed once more as any file is, and written only if the block verifies.
+//! A block is executed once on what there is of the state before it. Each account, slot and hash is
+//! looked up at the moment when execution first reads it ([`gathered`]), so that nothing is asked
+//! for in vain and nothing that is needed is left out. The file that comes of it is read and
+//! executed once more as any file is, and written only if the block verifies.
 //!
-//! Whatever a node or a saved file says is untrusted: sizes, counts and waits are bounded, and a state that is not right shows
-//! as a block that does not verify.
+//! Whatever a node or a saved file says is untrusted: sizes, counts and waits are bounded, and a
+//! state that is not right shows as a block that does not verify.
 
 mod client;
 mod compose;

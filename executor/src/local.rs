@@ -70,7 +70,8 @@ impl Local {
         Self { rounds, ..self }
     }
 
-    /// Makes what a first block would have to make, on every thread that will execute. Nothing new is begun after `within`.
+    /// Makes what a first block would have to make, on every thread that will execute. Nothing new
+    /// is begun after `within`.
     pub fn warm_up(&self, within: Duration) -> WarmedUp {
         let until = Instant::now() + within;
         let replies: Vec<_> = self.workers.iter().map(|worker| worker.warm_up(within)).collect();

@@ -58,8 +58,10 @@ pub enum LogError {
     Taken,
 }
 
-/// Starts the log of this process, by a thread `log-NAME`; `name` has at most 11 bytes, or the kernel cuts it. The filter
-/// comes from `RUST_LOG`, and is the default, with a warning, where that cannot be used; each line also goes to `collector`, if there is one. Colours only go to a terminal, and not there if `NO_COLOR` is set.
+/// Starts the log of this process, by a thread `log-NAME`; `name` has at most 11 bytes, or the
+/// kernel cuts it. The filter comes from `RUST_LOG`, and is the default, with a warning, where that
+/// cannot be used; each line also goes to `collector`, if there is one. Colours only go to a
+/// terminal, and not there if `NO_COLOR` is set.
 ///
 /// # Errors
 /// If the thread cannot be started, or there is a log already.

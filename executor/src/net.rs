@@ -31,8 +31,9 @@ pub mod wire {
     tonic::include_proto!("shard.executor.v1");
 }
 
-/// Version of the protocol; both ends send theirs first and part if they differ. Version 1 knew nothing of blocks that a watchdog
-/// keeps from its shard; version 2 nothing of blob schedules, slots and gas that is counted by block.
+/// Version of the protocol; both ends send theirs first and part if they differ. Version 1 knew
+/// nothing of blocks that a watchdog keeps from its shard; version 2 nothing of blob schedules,
+/// slots and gas that is counted by block.
 pub const VERSION: u32 = 3;
 
 /// The most bytes of one message, both ways: the largest payload there can be, and room for what stands around it.

@@ -63,7 +63,8 @@ pub struct State {
     tip: Option<(u64, B256)>,
     /// What the present block has written, where somebody wants to know.
     journal: Option<Journal>,
-    /// What is asked about everything that is not here and was not written; `None`: what is not here does not exist.
+    /// What is asked about everything that is not here and was not written; `None`: what is not
+    /// here does not exist.
     source: Option<Arc<Source>>,
 }
 
@@ -239,7 +240,8 @@ impl State {
         self.journal.as_ref()?.of(address)
     }
 
-    /// What the present block has written, if that is noted: it is for a block with a witness and where the state is found out.
+    /// What the present block has written, if that is noted: it is for a block with a witness and
+    /// where the state is found out.
     pub(crate) const fn journal(&self) -> Option<&Journal> {
         self.journal.as_ref()
     }

@@ -74,10 +74,12 @@ pub struct Running {
 }
 
 impl Telemetry {
-    /// Starts to tell for `shard`: on `metrics` if given, by the names of `hosts` too, and to a collector if the standard variables name one.
+    /// Starts to tell for `shard`: on `metrics` if given, by the names of `hosts` too, and to a
+    /// collector if the standard variables name one.
     ///
     /// # Errors
-    /// If the address is not to be had, or a thread cannot be started. A variable that cannot be used is only a warning.
+    /// If the address is not to be had, or a thread cannot be started. A variable that cannot be
+    /// used is only a warning.
     pub fn start(
         shard: &str,
         metrics: Option<SocketAddr>,
@@ -141,7 +143,8 @@ impl Running {
         self.otlp.as_ref().and_then(Otlp::logger_provider)
     }
 
-    /// One sentence for each variable or file that cannot be used, for a log that has not started yet.
+    /// One sentence for each variable or file that cannot be used, for a log that has not started
+    /// yet.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }

@@ -1,12 +1,14 @@
 //! What libraries make at their first use is made here, before timed work.
 //!
-//! A table for a curve, the set of a fork's precompiles, the first pages of a thread's heap: each is made by whoever needs it
-//! first. Inside a block that time counts against deadlines and against `stall_after`, so a slow enough first use is a
-//! stall to the watchdog, and a fresh process that is killed for it meets the same block again. So before a process says
-//! that it runs it executes blocks of its own ([`block`]), through the same code as any block, on each thread that will
+//! A table for a curve, the set of a fork's precompiles, the first pages of a thread's heap: each
+//! is made by whoever needs it first. Inside a block that time counts against deadlines and against
+//! `stall_after`, so a slow enough first use is a stall to the watchdog, and a fresh process that
+//! is killed for it meets the same block again. So before a process says that it runs it executes
+//! blocks of its own ([`block`]), through the same code as any block, on each thread that will
 //! execute: every precompile ([`calls`]), every instruction, every fork.
 //!
-//! A warm-up is never necessary: whatever fails in it, or does not fit into its time, is made later, by the first block.
+//! A warm-up is never necessary: whatever fails in it, or does not fit into its time, is made
+//! later, by the first block.
 
 mod block;
 mod calls;
@@ -48,8 +50,9 @@ impl fmt::Display for WarmedUp {
     }
 }
 
-/// Executes on the calling thread and on each helper of `pool` what no block should be the first to execute. Nothing new is
-/// begun after `within`; a block that is under way is finished, which takes milliseconds.
+/// Executes on the calling thread and on each helper of `pool` what no block should be the first to
+/// execute. Nothing new is begun after `within`; a block that is under way is finished, which takes
+/// milliseconds.
 pub fn warm_up(pool: &Pool, within: Duration) -> WarmedUp {
     let started = Instant::now();
     let until = started + within;
@@ -62,7 +65,8 @@ pub fn warm_up(pool: &Pool, within: Duration) -> WarmedUp {
         }
     };
     let Some((full, of_each)) = blocks.split_last() else { return done };
-    // All of one first, in each of the ways; then a little of each fork, so that what small blocks need was used last.
+    // All of one first, in each of the ways; then a little of each fork, so that what small blocks
+    // need was used last.
     if in_order(full) {
         done.transactions += full.transactions.len();
     }
@@ -82,8 +86,8 @@ pub fn warm_up(pool: &Pool, within: Duration) -> WarmedUp {
     done
 }
 
-/// The way of a coordinator, and of `local` with one thread: all of a block, its receipts sealed, its state digested.
-/// False: it could not be executed.
+/// The way of a coordinator, and of `local` with one thread: all of a block, its receipts sealed,
+/// its state digested. False: it could not be executed.
 fn in_order(block: &Block) -> bool {
     let Ok(mut state) = validate::open(block, None) else { return false };
     let executed = validate::run_in_order(block, &mut state, Vec::new(), &|| {}).is_ok();
@@ -91,7 +95,8 @@ fn in_order(block: &Block) -> bool {
     executed
 }
 
-/// The way of a shard: a part on a view that records what is read, and its outcomes as they go over the network.
+/// The way of a shard: a part on a view that records what is read, and its outcomes as they go over
+/// the network.
 fn in_parts(block: &Block) {
     let Ok(state) = validate::open(block, None) else { return };
     let env = ExecutionEnv::of(block);
@@ -113,7 +118,8 @@ fn together(pool: &Pool, block: &Arc<Block>, until: Instant) {
     }
 }
 
-/// Lets each helper execute all of `block`: in a block that they share, one of them may get nothing to do. Says how many have.
+/// Lets each helper execute all of `block`: in a block that they share, one of them may get nothing
+/// to do. Says how many have.
 fn on_helpers(pool: &Pool, block: &Arc<Block>, until: Instant) -> usize {
     let warm = Arc::new(AtomicUsize::new(0));
     let (block, counted) = (Arc::clone(block), Arc::clone(&warm));

@@ -1,8 +1,10 @@
-//! An execution witness: the nodes of the state's trie that a block reads and changes, the code that it runs, and the headers
-//! that lead to its parent. With it the state before the block is proven, and the state root after it can be computed.
+//! An execution witness: the nodes of the state's trie that a block reads and changes, the code
+//! that it runs, and the headers that lead to its parent. With it the state before the block is
+//! proven, and the state root after it can be computed.
 //!
-//! Nothing in a witness is believed but by its hash. The block's `parentHash` names the parent's header, that header the root
-//! of the state before, and each trie node its children. A node that is needed and missing is an error that names it.
+//! Nothing in a witness is believed but by its hash. The block's `parentHash` names the parent's
+//! header, that header the root of the state before, and each trie node its children. A node that
+//! is needed and missing is an error that names it.
 
 mod alone;
 mod full;
@@ -26,7 +28,8 @@ pub(crate) use alone::{Proofs, execute};
 pub(crate) use full::Full;
 pub(crate) use json::WitnessJson;
 
-/// The most trie nodes in a witness. A block of 100 million gas can touch some 40,000 slots, each below some ten nodes of its own.
+/// The most trie nodes in a witness. A block of 100 million gas can touch some 40,000 slots, each
+/// below some ten nodes of its own.
 const MAX_NODES: usize = 2_000_000;
 /// The most pieces of code. A block of 100 million gas can call some 40,000 contracts.
 const MAX_CODES: usize = 200_000;
@@ -61,8 +64,8 @@ const ASK_ANOTHER: &str = "The node left it out of the witness: fetch the witnes
 const OF_ANOTHER: &str = "`pre` and `witness` are of different blocks or chains: fetch both again, or make the file with `shard-executor import`.";
 
 impl Witness {
-    /// Puts a witness together for the block `number` on `parent_hash`. Headers may come in any order; those that do not
-    /// lead to the parent are left out.
+    /// Puts a witness together for the block `number` on `parent_hash`. Headers may come in any
+    /// order; those that do not lead to the parent are left out.
     pub(crate) fn new(
         nodes: impl IntoIterator<Item = Bytes>,
         codes: impl IntoIterator<Item = Bytes>,
@@ -225,8 +228,8 @@ impl Witness {
         Ok(())
     }
 
-    /// Root of `state`, which is the state before the block with the changes of its journal. `progress` is called for each
-    /// account that was changed.
+    /// Root of `state`, which is the state before the block with the changes of its journal.
+    /// `progress` is called for each account that was changed.
     ///
     /// # Errors
     /// If a node that the change needs is missing.

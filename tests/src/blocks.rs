@@ -11,8 +11,9 @@ pub fn real() -> Option<PathBuf> {
     std::env::var_os("SHARD_BLOCKS").map(PathBuf::from).or(Some(beside)).filter(|path| path.is_dir())
 }
 
-/// A real block that calls the point evaluation precompile, as nearly every block with a rollup in it does: the file that
-/// `SHARD_BLOCK_WITH_POINT` names, else `cases/block-19932703.json.gz` beside the folder of real blocks. In CI it must be there.
+/// A real block that calls the point evaluation precompile, as nearly every block with a rollup in
+/// it does: the file that `SHARD_BLOCK_WITH_POINT` names, else `cases/block-19932703.json.gz`
+/// beside the folder of real blocks. In CI it must be there.
 #[track_caller]
 pub fn with_point_evaluation() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/cases/block-19932703.json.gz");

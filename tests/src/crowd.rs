@@ -23,7 +23,8 @@ pub enum Move {
     AllButFirst,
     /// Each is idle.
     Rest,
-    /// The one with this number ends without a word. It takes no further orders then, and nor does the process.
+    /// The one with this number ends without a word. It takes no further orders then, and nor does
+    /// the process.
     Lose(u16),
 }
 
@@ -74,7 +75,8 @@ impl Crowd {
         self.answered();
     }
 
-    /// Has the thread of this number end without a word. Whoever watches may be faster than any answer.
+    /// Has the thread of this number end without a word. Whoever watches may be faster than any
+    /// answer.
     #[track_caller]
     pub fn lose(&mut self, number: u16) {
         self.tell(Move::Lose(number));

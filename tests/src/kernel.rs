@@ -1,5 +1,6 @@
-//! Another kernel than this machine's: User Mode Linux, which is a whole kernel in one program and boots in seconds, without
-//! root and without KVM. What it runs is a folder of static and copied programs, packed as the kernel's first file system.
+//! Another kernel than this machine's: User Mode Linux, which is a whole kernel in one program and
+//! boots in seconds, without root and without KVM. What it runs is a folder of static and copied
+//! programs, packed as the kernel's first file system.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -38,8 +39,8 @@ impl Kernel {
         }
     }
 
-    /// Boots it with these programs of ours, runs the scenario of that name in `tests/kernels`, and gives what it printed, line by
-    /// line.
+    /// Boots it with these programs of ours, runs the scenario of that name in `tests/kernels`, and
+    /// gives what it printed, line by line.
     #[track_caller]
     pub fn run(self, programs: &[&str], scenario: &str) -> Vec<String> {
         let folder = tempfile::tempdir().expect("a temporary folder");

@@ -1,5 +1,5 @@
-//! Processes for which the kernel has no such call, or a container's profile does not allow it: told so by a seccomp filter,
-//! which takes no more than two calls of `prctl` and no privilege.
+//! Processes for which the kernel has no such call, or a container's profile does not allow it:
+//! told so by a seccomp filter, which takes no more than two calls of `prctl` and no privilege.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -11,11 +11,13 @@ const ARCHITECTURE: u32 = 0xc000_003e;
 #[cfg(target_arch = "aarch64")]
 const ARCHITECTURE: u32 = 0xc000_00b7;
 
-/// Where a filter finds the number of the call and the architecture: `struct seccomp_data` of `linux/seccomp.h`.
+/// Where a filter finds the number of the call and the architecture: `struct seccomp_data` of
+/// `linux/seccomp.h`.
 const NUMBER_AT: u32 = 0;
 const ARCHITECTURE_AT: u32 = 4;
 
-/// From its start on, whatever `command` starts is answered `errno` to the system call of that number.
+/// From its start on, whatever `command` starts is answered `errno` to the system call of that
+/// number.
 ///
 /// # Errors
 /// Its start fails where the kernel has no seccomp filters.
@@ -36,14 +38,16 @@ pub fn refuse(command: &mut Command, call: libc::c_long, errno: i32) {
         ];
         let length = u16::try_from(filter.len()).unwrap_or(0);
         let program = libc::sock_fprog { len: length, filter: filter.as_mut_ptr() };
-        // SAFETY: prctl reads the program and the filter that it points to, both of which outlive the calls.
+        // SAFETY: prctl reads the program and the filter that it points to, both of which outlive
+        // the calls.
         let refused = unsafe {
             libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
                 || libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) != 0
         };
         if refused { Err(io::Error::last_os_error()) } else { Ok(()) }
     };
-    // SAFETY: between fork and exec it makes two system calls on values on its own stack, and allocates nothing.
+    // SAFETY: between fork and exec it makes two system calls on values on its own stack, and
+    // allocates nothing.
     unsafe { command.pre_exec(set) };
 }
 

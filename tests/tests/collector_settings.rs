@@ -1,5 +1,6 @@
-//! Row 63: what agents and operators put into every unit and pod is told once where it cannot be used, and keeps neither
-//! sidecar nor shard from running. What can be used reaches a real collector: gzip, a path, a proxy that is not for it.
+//! Row 63: what agents and operators put into every unit and pod is told once where it cannot be
+//! used, and keeps neither sidecar nor shard from running. What can be used reaches a real
+//! collector: gzip, a path, a proxy that is not for it.
 
 #![allow(
     clippy::unwrap_used,

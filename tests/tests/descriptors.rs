@@ -1,5 +1,5 @@
-//! Row 30: more threads than descriptors. The sidecar still sees whom it can, kills, answers and writes, and says whom
-//! it does not see.
+//! Row 30: more threads than descriptors. The sidecar still sees whom it can, kills, answers and
+//! writes, and says whom it does not see.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,5 +1,5 @@
-//! Row 59: the first block after a start needs tables (point evaluation, pairings, the curves of signatures). Nothing of them is
-//! made inside timed work, so the watchdog has nothing to see.
+//! Row 59: the first block after a start needs tables (point evaluation, pairings, the curves of
+//! signatures). Nothing of them is made inside timed work, so the watchdog has nothing to see.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,10 +15,12 @@ use shard_executor::warm_up;
 use shard_tests::cluster::{Blocks, Cluster, Plan};
 use shard_tests::{blocks, skip};
 
-/// So many runs: the first is the one that counts, and the others show that nobody was killed a little later.
+/// So many runs: the first is the one that counts, and the others show that nobody was killed a
+/// little later.
 const RUNS: usize = 5;
 
-/// `folder` over shards that have executed nothing, with sidecars that kill after a second without progress.
+/// `folder` over shards that have executed nothing, with sidecars that kill after a second without
+/// progress.
 #[track_caller]
 fn is_verified_at_once(folder: &Path) {
     let plan = Plan {

@@ -1,5 +1,5 @@
-//! Names in the Host header, as a scraper in a cluster or in docker compose sends them: those that were given are answered,
-//! and the refusal of another says how it is given.
+//! Names in the Host header, as a scraper in a cluster or in docker compose sends them: those that
+//! were given are answered, and the refusal of another says how it is given.
 
 #![allow(
     clippy::unwrap_used,

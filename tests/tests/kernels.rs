@@ -1,5 +1,5 @@
-//! Row 60, and some of 46: what only another kernel can show, here that of User Mode Linux with unified cgroups. The sidecar is
-//! the real one, in enforce mode.
+//! Row 60, and some of 46: what only another kernel can show, here that of User Mode Linux with
+//! unified cgroups. The sidecar is the real one, in enforce mode.
 
 #![allow(
     clippy::unwrap_used,

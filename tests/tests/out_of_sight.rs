@@ -1,5 +1,6 @@
-//! Rows 30, 64 and 65: targets that are hard to see. Names that are no text and boot ids, pid and time namespaces of their
-//! own hide nothing; where something is hidden all the same, that is said, with its reason, and nobody is called healthy.
+//! Rows 30, 64 and 65: targets that are hard to see. Names that are no text and boot ids, pid and
+//! time namespaces of their own hide nothing; where something is hidden all the same, that is said,
+//! with its reason, and nobody is called healthy.
 
 #![allow(
     clippy::unwrap_used,
@@ -131,7 +132,8 @@ fn row_64_an_executable_whose_name_is_cut_inside_a_character_is_watched() {
     pair.watched();
 }
 
-/// Seen from another pid namespace each thread is looked up by what the `status` of all of them says.
+/// Seen from another pid namespace each thread is looked up by what the `status` of all of them
+/// says.
 #[test]
 fn row_64_names_that_are_no_text_hide_no_thread_of_another_pid_namespace() {
     let test = "row_64_names_that_are_no_text_hide_no_thread_of_another_pid_namespace";
@@ -203,7 +205,8 @@ fn row_65_two_containers_that_do_not_share_their_processes_are_told_how_to() {
     pair.refused("the sidecar itself or one of its ancestors, and that does not map the file");
 }
 
-/// The kernel hides what a process maps from whoever may not trace it. Each reason has a next step of its own.
+/// The kernel hides what a process maps from whoever may not trace it. Each reason has a next step
+/// of its own.
 #[test]
 fn row_65_who_is_not_dumpable_is_told_from_who_has_another_user() {
     let test = "row_65_who_is_not_dumpable_is_told_from_who_has_another_user";
@@ -229,7 +232,8 @@ fn row_65_who_is_not_dumpable_is_told_from_who_has_another_user() {
     pair.sidecar.wait_for("healthy");
 }
 
-/// The files of the one watched thread are covered for the sidecar, so that nothing tells whether it lives or works.
+/// The files of the one watched thread are covered for the sidecar, so that nothing tells whether
+/// it lives or works.
 #[test]
 fn row_30_a_thread_that_cannot_be_observed_is_degraded_and_never_healthy() {
     const COVER: &str =

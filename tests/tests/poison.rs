@@ -37,8 +37,8 @@ fn metric(sidecar: &Sidecar, name: &str) -> Option<f64> {
 fn poisoned(fault: &str) {
     let shard_arguments = vec!["--arm".to_owned(), format!("arm {fault} block {POISON}")];
     // The coordinator's own count would be enough too; here it is the watchdogs' word that counts.
-    // A shard that restarts later than the other lets one part meet all four lives, which are as many as retries allow by
-    // default; only the fifth shard knows better.
+    // A shard that restarts later than the other lets one part meet all four lives, which are as
+    // many as retries allow by default; only the fifth shard knows better.
     let environment = [("SHARD_EXECUTOR_POISON_AFTER", "100"), ("SHARD_EXECUTOR_RETRIES", "8")]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .to_vec();

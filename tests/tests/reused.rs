@@ -1,5 +1,6 @@
-//! Rows 50 and 65: ids that come again. In a pid namespace of its own, in which the next id can be chosen, a stranger gets the pid of a
-//! dead target and a thread the id of a lost one: the sidecar never takes one for the other.
+//! Rows 50 and 65: ids that come again. In a pid namespace of its own, in which the next id can be
+//! chosen, a stranger gets the pid of a dead target and a thread the id of a lost one: the sidecar
+//! never takes one for the other.
 
 #![allow(
     clippy::unwrap_used,

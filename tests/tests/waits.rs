@@ -1,5 +1,5 @@
-//! Rows 44, 46 and 60, and how a stall is named: what a thread waits for in the kernel of this machine, told by the real sidecar in
-//! enforce mode.
+//! Rows 44, 46 and 60, and how a stall is named: what a thread waits for in the kernel of this
+//! machine, told by the real sidecar in enforce mode.
 
 #![allow(
     clippy::unwrap_used,

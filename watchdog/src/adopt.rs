@@ -40,8 +40,8 @@ const OPEN_EVERY: Duration = Duration::from_secs(1);
 const CGROUPS_EVERY: Duration = Duration::from_secs(2);
 /// A segment that was refused is tried again, since its process may still be mapping it.
 const RETRY_REFUSED: Duration = Duration::from_millis(20);
-/// How often it is asked, while there is no target, whether the last one was restored from a checkpoint: the segment is the
-/// same then. Rare, and it costs a look at every process.
+/// How often it is asked, while there is no target, whether the last one was restored from a
+/// checkpoint: the segment is the same then. Rare, and it costs a look at every process.
 const RESTORED_EVERY: Duration = Duration::from_millis(250);
 
 /// What the adopter found.

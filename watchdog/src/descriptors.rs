@@ -1,8 +1,9 @@
-//! Descriptors of the sidecar as a whole: how many it may have, how many it keeps back for its own work, and how many
-//! are left for threads under watch.
+//! Descriptors of the sidecar as a whole: how many it may have, how many it keeps back for its own
+//! work, and how many are left for threads under watch.
 //!
-//! Whoever is under watch says how many threads there are. So the probe is given what is left over, and never the rest:
-//! with every thread that it could open, the sidecar still signals, answers and writes.
+//! Whoever is under watch says how many threads there are. So the probe is given what is left over,
+//! and never the rest: with every thread that it could open, the sidecar still signals, answers and
+//! writes.
 
 use shard_heartbeat::{Reader, Sample, SlotState};
 
@@ -10,11 +11,13 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::config::{Config, FindTarget, On};
 
-/// More than that the largest segment cannot use: two for each of 4,096 threads, and several workers for each of them.
-/// In a container the limit is often a billion, and no sidecar should be able to hold that much of the kernel's memory.
+/// More than that the largest segment cannot use: two for each of 4,096 threads, and several
+/// workers for each of them. In a container the limit is often a billion, and no sidecar should be
+/// able to hold that much of the kernel's memory.
 const ENOUGH: u64 = 65_536;
-/// What the sidecar holds for itself and opens for moments: 30 once it has started; then the target and its cgroups, a
-/// recording, an incident and its evidence, a collector, a folder of `/proc` that is read.
+/// What the sidecar holds for itself and opens for moments: 30 once it has started; then the target
+/// and its cgroups, a recording, an incident and its evidence, a collector, a folder of `/proc`
+/// that is read.
 const OWN: u64 = 64;
 /// Part of the limit that connections may take.
 const CONNECTIONS: u64 = 8;
@@ -34,8 +37,9 @@ pub struct Limit {
     pub now: u64,
 }
 
-/// Lifts the soft limit to the hard one, or as far as anything here can use it. Only a process that starts no program
-/// of others may do so: those that use `select` break beyond 1,024, which is why the soft limit is low.
+/// Lifts the soft limit to the hard one, or as far as anything here can use it. Only a process that
+/// starts no program of others may do so: those that use `select` break beyond 1,024, which is why
+/// the soft limit is low.
 pub fn raise_limit() -> Limit {
     let Rlimit { current, maximum } = limit();
     let before = current.unwrap_or(u64::MAX);
@@ -51,8 +55,8 @@ pub fn raise_limit() -> Limit {
 /// What a process may open where nobody has set anything.
 const UNSET: u64 = 1_024;
 
-/// The limit as the kernel has it. Not by rustix, which takes it for certain that it can be read: a container's profile
-/// may forbid that, and then there is what every process is given.
+/// The limit as the kernel has it. Not by rustix, which takes it for certain that it can be read: a
+/// container's profile may forbid that, and then there is what every process is given.
 fn limit() -> Rlimit {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is valid for a write of an rlimit.
@@ -110,7 +114,8 @@ impl Shares {
         usize::try_from(self.limit.saturating_sub(self.reserve())).unwrap_or(usize::MAX)
     }
 
-    /// What is wrong if so many threads are to be watched, and what to do; `None` if there is room for all.
+    /// What is wrong if so many threads are to be watched, and what to do; `None` if there is room
+    /// for all.
     pub fn shortage(self, threads: u64) -> Option<String> {
         let (taken, reserve, limit) = (threads.saturating_mul(OF_A_THREAD), self.reserve(), self.limit);
         let fit = self.for_threads() as u64 / OF_A_THREAD;
@@ -128,8 +133,8 @@ impl Shares {
     }
 }
 
-/// How many threads there will be to watch, as far as that can be known beforehand: those that are registered now, if
-/// there is a segment, and no fewer than the rules ask for.
+/// How many threads there will be to watch, as far as that can be known beforehand: those that are
+/// registered now, if there is a segment, and no fewer than the rules ask for.
 pub fn threads_to_watch(config: &Config) -> u64 {
     let ruled = config.threads.iter().filter(|rule| rule.on != On::Ignore).map(|rule| u64::from(rule.count));
     let registered = match &config.target.find {

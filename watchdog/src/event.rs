@@ -35,7 +35,8 @@ pub enum Event {
         at: Monotonic,
         /// Which.
         target: TargetIdentity,
-        /// It was restored from a checkpoint: its pid and thread ids are those of before, and it began anew.
+        /// It was restored from a checkpoint: its pid and thread ids are those of before, and it
+        /// began anew.
         restored: bool,
     },
     /// A segment was found whose process may not be watched, or cannot.

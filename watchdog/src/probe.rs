@@ -147,15 +147,16 @@ impl Probe {
         })
     }
 
-    /// The same, with at most so many descriptors open for threads and their workers: what the rest of the sidecar
-    /// needs must stay free, whatever the process under watch says that it has.
+    /// The same, with at most so many descriptors open for threads and their workers: what the rest
+    /// of the sidecar needs must stay free, whatever the process under watch says that it has.
     #[must_use]
     pub const fn keeping_open(mut self, most: usize) -> Self {
         self.most_open = most;
         self
     }
 
-    /// Who comes first if not all can be watched: the first of these that matches a thread's name says so.
+    /// Who comes first if not all can be watched: the first of these that matches a thread's name
+    /// says so.
     pub fn rank_by(&mut self, ranks: Vec<(GlobMatcher, Rank)>) {
         self.ranks = ranks;
         for thread in self.target.iter_mut().flat_map(|target| target.threads.iter_mut().flatten()) {

@@ -71,7 +71,8 @@ pub struct StatusJson {
     /// Whether it is condemned for such work, so that no kill goes out.
     #[serde(default)]
     pub spared: bool,
-    /// Whether the target was restored from a checkpoint: the same pid, thread ids and segment, and a new start time.
+    /// Whether the target was restored from a checkpoint: the same pid, thread ids and segment, and
+    /// a new start time.
     #[serde(default)]
     pub restored: bool,
     /// Clocks of the whole process that run now.
@@ -181,7 +182,8 @@ pub struct ThreadJson {
     pub tid: Option<i32>,
     /// What the watchdog thinks of it.
     pub health: Health,
-    /// Why the watchdog does not see it, if it does not; its health is what it was last known to be.
+    /// Why the watchdog does not see it, if it does not; its health is what it was last known to
+    /// be.
     #[serde(default)]
     pub unobserved: Option<Unobserved>,
     /// Of a stall, how it stands still; of an excuse, why it counts as one.

@@ -1,15 +1,16 @@
 //! An embedded supervisor, for machines that have none: keeps a command and its sidecar running.
 //!
 //! # Duties
-//! It restarts either whenever it ends, whatever its code, until it is told to stop; then it passes the signal on and
-//! ends with the command's own code. Stop, kill and restart are for the whole process group that was made for a command:
-//! what a shell leaves behind does not outlive it. Other signals it passes on. It reaps whatever is handed to it, as PID 1 of
-//! a container or as a subreaper.
+//! It restarts either whenever it ends, whatever its code, until it is told to stop; then it passes
+//! the signal on and ends with the command's own code. Stop, kill and restart are for the whole
+//! process group that was made for a command: what a shell leaves behind does not outlive it. Other
+//! signals it passes on. It reaps whatever is handed to it, as PID 1 of a container or as a
+//! subreaper.
 //!
 //! # Prohibitions
-//! It must never wait for anything but its children and its own signals: a log that nobody reads, a sidecar that
-//! does not start, a full disk must not delay a restart. It has no opinion on health; that is the sidecar's, a process
-//! of its own, so that neither can take the other down.
+//! It must never wait for anything but its children and its own signals: a log that nobody reads, a
+//! sidecar that does not start, a full disk must not delay a restart. It has no opinion on health;
+//! that is the sidecar's, a process of its own, so that neither can take the other down.
 
 mod backoff;
 mod children;
@@ -242,12 +243,13 @@ impl Supervisor {
         }
     }
 
-    /// Takes note of every child that has ended: the two that are kept running, each after its group, and those whose
-    /// parent died.
+    /// Takes note of every child that has ended: the two that are kept running, each after its
+    /// group, and those whose parent died.
     fn reap(&mut self) {
         loop {
             self.settle();
-            // A child that waits for its group hides the others: they wait with it, which is bounded.
+            // A child that waits for its group hides the others: they wait with it, which is
+            // bounded.
             if self.wards().any(|ward| ward.look_again().is_some()) {
                 return;
             }
@@ -285,7 +287,8 @@ impl Supervisor {
         }
     }
 
-    /// What the command has put outside of its group lives on, and may hold what the next one needs: it is named, once.
+    /// What the command has put outside of its group lives on, and may hold what the next one
+    /// needs: it is named, once.
     fn name_those_outside(&mut self) {
         let Ok(family) = Family::read(Path::new("/proc")) else { return };
         let leaders: Vec<_> = self.wards().filter_map(|ward| ward.pid()).collect();

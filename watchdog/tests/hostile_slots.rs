@@ -1,5 +1,5 @@
-//! A target that claims every slot there is, with a worker in every lane: what it says that it has must not cost the
-//! sidecar the descriptors that it needs for everything else.
+//! A target that claims every slot there is, with a worker in every lane: what it says that it has
+//! must not cost the sidecar the descriptors that it needs for everything else.
 
 #![allow(
     clippy::unwrap_used,

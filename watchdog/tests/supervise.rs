@@ -272,7 +272,8 @@ fn row_31_a_stop_reaches_the_child_of_a_wrapper() {
 
 #[test]
 fn row_31_a_child_that_holds_the_port_does_not_outlive_the_restart() {
-    // The child ignores SIGTERM, holds the lock that stands for a port, and the wrapper is what is killed.
+    // The child ignores SIGTERM, holds the lock that stands for a port, and the wrapper is what is
+    // killed.
     let folder = tempfile::tempdir().unwrap();
     let lock = folder.path().join("port");
     let script = format!(

@@ -1,4 +1,5 @@
-//! How many blobs a block may hold and what they cost, which since EIP-7892 changes without any other rule.
+//! How many blobs a block may hold and what they cost, which since EIP-7892 changes without any
+//! other rule.
 
 use alloy_eips::eip4844::DATA_GAS_PER_BLOB;
 use alloy_eips::eip7840::BlobParams;
@@ -17,11 +18,13 @@ pub struct Blobs {
     pub update_fraction: u64,
 }
 
-/// The most that `max` may be. A hundred times what any chain plans, and sums of blob gas stay far from 64 bits.
+/// The most that `max` may be. A hundred times what any chain plans, and sums of blob gas stay far
+/// from 64 bits.
 const MOST: u64 = 4096;
 
 impl Blobs {
-    /// What `fork` itself brings; `None` if it brings nothing of its own, as Amsterdam, or nobody has said yet what.
+    /// What `fork` itself brings; `None` if it brings nothing of its own, as Amsterdam, or nobody
+    /// has said yet what.
     pub const fn of(fork: Fork) -> Option<Self> {
         let params = match fork {
             Fork::Cancun => BlobParams::cancun(),
@@ -50,8 +53,8 @@ impl Blobs {
         (update_fraction == 0).then(|| "`baseFeeUpdateFraction` is 0, by which is divided".into())
     }
 
-    /// The same with what comes with `fork`: since Osaka at most six blobs a transaction (EIP-7594), and a floor under the
-    /// price (EIP-7918).
+    /// The same with what comes with `fork`: since Osaka at most six blobs a transaction
+    /// (EIP-7594), and a floor under the price (EIP-7918).
     const fn params(self, fork: Fork) -> BlobParams {
         let fixed = match fork {
             Fork::Osaka
@@ -76,11 +79,11 @@ impl Blobs {
         self.params(fork).max_blobs_per_tx.min(self.max)
     }
 
-    /// Wei per unit of blob gas; `None` if all the blobs of a block together would cost more than 128 bits hold, up to where
-    /// revm's sums are exact.
+    /// Wei per unit of blob gas; `None` if all the blobs of a block together would cost more than
+    /// 128 bits hold, up to where revm's sums are exact.
     ///
-    /// revm's own price is not used: it multiplies in 128 bits and overflows long before the price does. This one is worked
-    /// out in 512 bits.
+    /// revm's own price is not used: it multiplies in 128 bits and overflows long before the price
+    /// does. This one is worked out in 512 bits.
     pub fn price(self, excess: u64) -> Option<u128> {
         // They may come over the network.
         if self.fault().is_some() {
@@ -101,7 +104,8 @@ impl Blobs {
         has_one
     }
 
-    /// The excess of a block of `fork` after one with this `excess`, `used` blob gas and `base_fee` per gas.
+    /// The excess of a block of `fork` after one with this `excess`, `used` blob gas and `base_fee`
+    /// per gas.
     pub fn next_excess(self, fork: Fork, excess: u64, used: u64, base_fee: u64) -> Option<u64> {
         // The crate adds and multiplies without a check; no block that was read here comes near.
         excess.checked_add(used)?;
@@ -194,7 +198,8 @@ mod tests {
     fn the_excess_has_a_floor_since_osaka_where_blobs_are_too_cheap() {
         let blobs = Blobs::of(Fork::Bpo2).unwrap();
         let (full, target) = (blob_gas(21), blob_gas(14));
-        // A base fee of 16 wei: 2^13 × 16 is 2^17, the price of a blob at one wei a unit, and not more than it.
+        // A base fee of 16 wei: 2^13 × 16 is 2^17, the price of a blob at one wei a unit, and not
+        // more than it.
         assert_eq!(blobs.next_excess(Fork::Bpo2, 0, full, 16), Some(full - target));
         // One wei more: a third of what was used stays, whatever the target is.
         assert_eq!(blobs.next_excess(Fork::Bpo2, 0, full, 17), Some(full / 3));

@@ -1,10 +1,11 @@
 //! Whose rules a block runs under: the key `chain` of its file, else mainnet's.
 //!
-//! `{"id": 1337, "fork": "cancun"}` names the fork. `{"id": 1337, "activations": {"london": 0, "cancun": 1700000000}}` says since
-//! when each is in force, as a chain's genesis does: up to the Merge since a block, from Shanghai on since a second. Without
-//! either the block's number and time say it, where the id is that of a public chain. `blobSchedule` is that of a genesis
-//! too (EIP-7840, EIP-7892). A key that is not known is refused: mistyped, it would let the block run under rules that nobody
-//! asked for.
+//! `{"id": 1337, "fork": "cancun"}` names the fork. `{"id": 1337, "activations": {"london": 0,
+//! "cancun": 1700000000}}` says since when each is in force, as a chain's genesis does: up to the
+//! Merge since a block, from Shanghai on since a second. Without either the block's number and time
+//! say it, where the id is that of a public chain. `blobSchedule` is that of a genesis too
+//! (EIP-7840, EIP-7892). A key that is not known is refused: mistyped, it would let the block run
+//! under rules that nobody asked for.
 
 use std::collections::BTreeMap;
 
@@ -109,8 +110,8 @@ fn in_force(
     let mut since = BTreeMap::new();
     for (name, at) in activations {
         let fork: Fork = name.parse().map_err(|reason| format!("`activations`: {reason}"))?;
-        // Two names of the same rules may both be there, as in many a genesis, if they agree; and a later one that changes
-        // nothing.
+        // Two names of the same rules may both be there, as in many a genesis, if they agree; and a
+        // later one that changes nothing.
         let known = activations.iter().filter(|(other, _)| !Fork::is_glacier(other));
         if Fork::is_glacier(name) && known.into_iter().any(|(other, _)| other.parse() == Ok(fork)) {
             continue;
@@ -166,8 +167,8 @@ fn schedule(given: Option<&ChainJson>) -> Result<BTreeMap<Fork, Blobs>, String> 
     Ok(schedule)
 }
 
-/// What is said of blobs by the latest fork that says anything of them: of those that have `begun`, where that is known, else of
-/// all up to `fork`.
+/// What is said of blobs by the latest fork that says anything of them: of those that have `begun`,
+/// where that is known, else of all up to `fork`.
 fn blobs(fork: Fork, begun: Vec<Fork>, schedule: &BTreeMap<Fork, Blobs>) -> Result<Option<Blobs>, String> {
     if fork < Fork::Cancun {
         return Ok(None);

@@ -35,8 +35,9 @@ pub(super) fn load(path: &Path) -> Result<Block, BlockError> {
     json::parse(path.into(), &text)
 }
 
-/// Reads one block file, or every `*.json` and `*.json.gz` of a folder, ordered by number. A block without `pre` must
-/// have the block before it in the same folder, or a witness: then what it reads is found out by executing it once.
+/// Reads one block file, or every `*.json` and `*.json.gz` of a folder, ordered by number. A block
+/// without `pre` must have the block before it in the same folder, or a witness: then what it reads
+/// is found out by executing it once.
 pub fn load_chain(path: impl AsRef<Path>) -> Result<Blocks, BlockError> {
     let mut by_number: BTreeMap<u64, Block> = BTreeMap::new();
     for file in files(path.as_ref())? {

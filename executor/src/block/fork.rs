@@ -73,8 +73,9 @@ const GLACIERS: [(&str, Fork); 3] =
     [("muir_glacier", Fork::Istanbul), ("arrow_glacier", Fork::London), ("gray_glacier", Fork::London)];
 
 impl Fork {
-    /// The fork that a block of this number and time runs under on a public chain: mainnet, Sepolia, Holesky or Hoodi.
-    /// `None`: the chain is not one of them, and only its own genesis can tell.
+    /// The fork that a block of this number and time runs under on a public chain: mainnet,
+    /// Sepolia, Holesky or Hoodi. `None`: the chain is not one of them, and only its own genesis
+    /// can tell.
     pub fn of_public_chain(id: u64, number: u64, timestamp: u64) -> Option<Self> {
         let has_come = |fork: Self, named: EthereumHardfork| {
             if fork.begins_with_a_block() {
@@ -83,7 +84,8 @@ impl Fork {
                 named.activation_timestamp(id.into()).is_some_and(|first| timestamp >= first)
             }
         };
-        // In order, and no further than the first that has not come: before the Merge a second says nothing.
+        // In order, and no further than the first that has not come: before the Merge a second says
+        // nothing.
         let mut in_force = None;
         for (fork, _, named) in FORKS {
             if has_come(fork, named) {
@@ -95,7 +97,8 @@ impl Fork {
         in_force
     }
 
-    /// Whether `name` is of a fork that changes no rule: it comes after the one whose rules it keeps.
+    /// Whether `name` is of a fork that changes no rule: it comes after the one whose rules it
+    /// keeps.
     pub(super) fn is_glacier(name: &str) -> bool {
         GLACIERS.iter().any(|(glacier, _)| plain(glacier) == plain(name))
     }
@@ -210,7 +213,8 @@ mod tests {
             (mainnet, 24_180_000, 1_767_747_670, Fork::Bpo1),
             (mainnet, 24_180_001, 1_767_747_671, Fork::Bpo2),
             (mainnet, 24_628_607, 1_773_200_000, Fork::Bpo2),
-            // A second of after Osaka on a block of before the Merge is no block of this chain, and runs under the number's.
+            // A second of after Osaka on a block of before the Merge is no block of this chain, and
+            // runs under the number's.
             (mainnet, 12_965_000, 1_764_798_551, Fork::London),
             (sepolia, 0, 0, Fork::London),
             (sepolia, 1_450_409, 1_655_000_000, Fork::Merge),

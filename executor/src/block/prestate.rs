@@ -1,5 +1,5 @@
-//! What `prestateTracer` answers: an account as it stood before, and how the answers for the transactions of a block become
-//! the state before the block.
+//! What `prestateTracer` answers: an account as it stood before, and how the answers for the
+//! transactions of a block become the state before the block.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,8 +24,9 @@ pub(crate) struct AccountJson {
 }
 
 impl AccountJson {
-    /// Why this cannot be the account at `address`, and what to do about it: its code was left out or is another one.
-    /// Where a witness proves the hash, code that does not run may be left out (`is_proven`).
+    /// Why this cannot be the account at `address`, and what to do about it: its code was left out
+    /// or is another one. Where a witness proves the hash, code that does not run may be left out
+    /// (`is_proven`).
     pub(crate) fn fault(&self, address: Address, is_proven: bool) -> Option<(String, &'static str)> {
         let hash = self.code_hash.filter(|hash| !hash.is_zero() && *hash != KECCAK_EMPTY)?;
         let code = self.code.as_ref().filter(|code| !code.is_empty());
@@ -72,8 +73,8 @@ impl From<&PreAccount> for AccountJson {
     }
 }
 
-/// Accounts by address, as an object whose keys are told to be no addresses where they are none: a trace of another tracer,
-/// or one in its mode of differences, looks much the same.
+/// Accounts by address, as an object whose keys are told to be no addresses where they are none: a
+/// trace of another tracer, or one in its mode of differences, looks much the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Accounts(pub(crate) BTreeMap<Address, AccountJson>);
 
@@ -149,14 +150,16 @@ impl<'de> Deserialize<'de> for Trace {
 pub(crate) struct Merged {
     /// Each account, and each slot, as the first trace shows it that has it.
     pub(crate) accounts: BTreeMap<Address, AccountJson>,
-    /// By which trace each account was first shown. What a trace leaves out because it was empty then, a later one may show
-    /// with what an earlier transaction gave it: an account first shown late may not have existed before the block.
+    /// By which trace each account was first shown. What a trace leaves out because it was empty
+    /// then, a later one may show with what an earlier transaction gave it: an account first shown
+    /// late may not have existed before the block.
     pub(crate) first_shown: BTreeMap<Address, usize>,
 }
 
 impl Merged {
-    /// Leaves out what did not exist before the block: `touched` has, by transaction, an account that it pays or creates. If the
-    /// trace of that transaction does not show it, it was empty there, and whatever shows it later shows what has become of it.
+    /// Leaves out what did not exist before the block: `touched` has, by transaction, an account
+    /// that it pays or creates. If the trace of that transaction does not show it, it was empty
+    /// there, and whatever shows it later shows what has become of it.
     pub(crate) fn leave_out_new(&mut self, touched: impl IntoIterator<Item = Address>) {
         for (index, address) in touched.into_iter().enumerate() {
             if self.first_shown.get(&address).is_some_and(|first| *first > index) {
@@ -166,8 +169,9 @@ impl Merged {
     }
 }
 
-/// Merges `traces`, which are in the block's order. Balance, nonce and code come together from the first trace that shows the
-/// account, because a field left out there is zero and not unknown; slots come one by one.
+/// Merges `traces`, which are in the block's order. Balance, nonce and code come together from the
+/// first trace that shows the account, because a field left out there is zero and not unknown;
+/// slots come one by one.
 pub(crate) fn merge(traces: impl IntoIterator<Item = Trace>) -> Merged {
     let mut merged = Merged::default();
     for (index, trace) in traces.into_iter().enumerate() {
@@ -229,7 +233,8 @@ mod tests {
             { "result": { paid.to_string(): shown } },
             { "result": { made.to_string(): shown, old.to_string(): shown } },
         ]));
-        // The first transaction makes one that the third trace shows; the second pays one that its own trace shows.
+        // The first transaction makes one that the third trace shows; the second pays one that its
+        // own trace shows.
         merged.leave_out_new([made, paid, old]);
         assert_eq!(merged.accounts.keys().copied().collect::<Vec<_>>(), [old, paid]);
     }

@@ -39,7 +39,8 @@ pub(crate) struct Args {
     /// Another seed, another chain
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
-    /// Leave out what proves the state before each block and its root after it: smaller files, and the state is not checked
+    /// Leave out what proves the state before each block and its root after it: smaller files, and
+    /// the state is not checked
     #[arg(long)]
     no_witness: bool,
     /// Replace the blocks that are in the folder already

@@ -22,31 +22,35 @@ const MAINNET: u64 = 1;
 
 /// Make block files from what an archive node answers.
 ///
-/// With --rpc a node is asked: eth_getBlockByNumber, eth_getBlockReceipts, debug_executionWitness or else
-/// debug_traceBlockByNumber with prestateTracer, and single accounts, slots and hashes that those do not show. With --from, answers
-/// are read that were saved, for instance by curl.
+/// With --rpc a node is asked: eth_getBlockByNumber, eth_getBlockReceipts, debug_executionWitness
+/// or else debug_traceBlockByNumber with prestateTracer, and single accounts, slots and hashes that
+/// those do not show. With --from, answers are read that were saved, for instance by curl.
 ///
-/// Each block is executed before its file is written, and a file is written only if it verifies. Files that are there are kept, so
-/// that a run that was ended goes on where it was.
+/// Each block is executed before its file is written, and a file is written only if it verifies.
+/// Files that are there are kept, so that a run that was ended goes on where it was.
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("whence").required(true).args(["rpc", "from"])))]
 pub(crate) struct Args {
     /// The folder to write the files to; made if it does not exist
     #[arg(long, env = "SHARD_EXECUTOR_OUT", value_name = "DIR")]
     out: PathBuf,
-    /// The node to ask, http:// or https://; it has to have the state of the blocks before those that are asked for
+    /// The node to ask, http:// or https://; it has to have the state of the blocks before those
+    /// that are asked for
     #[arg(long, env = "SHARD_EXECUTOR_RPC", value_name = "URL", requires = "block", hide_env_values = true)]
     rpc: Option<String>,
     /// Which block, or which blocks, both ends included
     #[arg(long, value_name = "N[..M]", conflicts_with = "from")]
     block: Option<Range>,
-    /// Files with saved answers about one block or several, in any order: each is recognised by its shape
+    /// Files with saved answers about one block or several, in any order: each is recognised by its
+    /// shape
     #[arg(long, value_name = "FILE", num_args = 1..)]
     from: Vec<PathBuf>,
-    /// Which answer the state before a block is taken from: the witness, else traces; only one of them; or single questions only
+    /// Which answer the state before a block is taken from: the witness, else traces; only one of
+    /// them; or single questions only
     #[arg(long, value_name = "ANSWER", default_value = "auto", value_parser = ways())]
     state: Way,
-    /// The key `chain` of the files, for chains that are not known by their id: JSON, or a file with it
+    /// The key `chain` of the files, for chains that are not known by their id: JSON, or a file
+    /// with it
     #[arg(long, value_name = "JSON|FILE")]
     chain: Option<String>,
     /// A header for every request, for instance `Authorization: Bearer …`
@@ -55,7 +59,8 @@ pub(crate) struct Args {
     /// The most requests a second
     #[arg(long, value_name = "R", default_value_t = 20.0, value_parser = rate)]
     rate: f64,
-    /// How often a request is made again after HTTP 429 or 5xx, a time-out or a cut connection, with growing pauses
+    /// How often a request is made again after HTTP 429 or 5xx, a time-out or a cut connection,
+    /// with growing pauses
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(0..=100))]
     retries: u32,
     /// How long one request may take, in seconds

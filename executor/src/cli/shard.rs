@@ -38,7 +38,8 @@ pub(crate) struct Args {
     /// Where to serve GET /metrics for Prometheus, such as 127.0.0.1:9621
     #[arg(long, env = "SHARD_EXECUTOR_METRICS", value_name = "ADDR")]
     pub(crate) metrics: Option<SocketAddr>,
-    /// Names by which GET /metrics may be asked for, beside addresses and localhost, such as shard-0.shards.svc,*.example
+    /// Names by which GET /metrics may be asked for, beside addresses and localhost, such as
+    /// shard-0.shards.svc,*.example
     #[arg(long, env = "SHARD_EXECUTOR_METRICS_HOSTS", value_name = "NAME,NAME…", value_delimiter = ',')]
     pub(crate) metrics_hosts: Vec<HostPattern>,
 }

@@ -1,4 +1,5 @@
-//! State roots and witnesses of a chain of our own: the whole state is known, so that both can be had.
+//! State roots and witnesses of a chain of our own: the whole state is known, so that both can be
+//! had.
 
 use std::sync::Arc;
 
@@ -20,7 +21,8 @@ pub(super) struct Proven {
 }
 
 impl Proven {
-    /// The beginning of a chain: all accounts that there are, and the header of the block before the first but for its state.
+    /// The beginning of a chain: all accounts that there are, and the header of the block before
+    /// the first but for its state.
     pub(super) fn genesis(pre: &PreState, header: ConsensusHeader) -> Result<(Self, Parent), GenerateError> {
         let state = State::from_pre(pre);
         let trie = Full::of(&state)?;
@@ -29,7 +31,8 @@ impl Proven {
         Ok((Self { state: Arc::new(state), trie, parent: alloy_rlp::encode(header).into() }, parent))
     }
 
-    /// Executes `draft` on the state so far. What comes back is what came of it, the state root after it, and a witness.
+    /// Executes `draft` on the state so far. What comes back is what came of it, the state root
+    /// after it, and a witness.
     pub(super) fn execute(&mut self, draft: &Block) -> Result<(BlockResult, B256, Witness), GenerateError> {
         let known = Known(Arc::clone(&self.state));
         let source = Arc::new(Source::new(Arc::new(known), draft.chain.fork));

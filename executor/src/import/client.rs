@@ -1,4 +1,5 @@
-//! JSON-RPC over HTTP, with an end to everything: sizes, waits, attempts, and how often a node is asked.
+//! JSON-RPC over HTTP, with an end to everything: sizes, waits, attempts, and how often a node is
+//! asked.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::Read;
@@ -177,7 +178,8 @@ impl Client {
         Err(RpcError::NoAnswer { method, attempts: self.limits.retries + 1, last })
     }
 
-    /// Sleeps for somewhere between half of `pause` and all of it: clients that failed together do not come back together.
+    /// Sleeps for somewhere between half of `pause` and all of it: clients that failed together do
+    /// not come back together.
     fn sleep(&self, method: &'static str, pause: Duration) -> Result<(), RpcError> {
         let random = RandomState::new().build_hasher().finish();
         let share = 0.5 + (random % 1_000) as f64 / 2_000.0;
@@ -271,7 +273,8 @@ impl Client {
     }
 }
 
-/// Whether a refusal is one of the moment: the codes and words of nodes and providers for too many requests.
+/// Whether a refusal is one of the moment: the codes and words of nodes and providers for too many
+/// requests.
 fn is_busy(code: i64, message: &str) -> bool {
     let message = message.to_ascii_lowercase();
     matches!(code, 429 | -32005 | -32029 | -32097)

@@ -83,12 +83,14 @@ pub fn path_of(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("{number:08}.json.gz"))
 }
 
-/// Whether the file of block `number` is there and can be read: a run that was ended goes on after it.
+/// Whether the file of block `number` is there and can be read: a run that was ended goes on after
+/// it.
 pub fn finished(folder: &Path, number: u64) -> bool {
     Block::load(path_of(folder, number)).is_ok_and(|block| block.number() == number)
 }
 
-/// Writes a file whole or not at all: whoever is ended in the middle leaves no half of one under its name.
+/// Writes a file whole or not at all: whoever is ended in the middle leaves no half of one under
+/// its name.
 ///
 /// # Errors
 /// If it cannot be written.

@@ -32,7 +32,8 @@ pub(super) struct Gathered {
     /// Which transaction is being executed; [`BEFORE`] the first, and their number after the last.
     at: AtomicUsize,
     missing: Mutex<Missing>,
-    /// Accounts taken for absent because the list of the transaction that reads them does not have them.
+    /// Accounts taken for absent because the list of the transaction that reads them does not have
+    /// them.
     taken_for_absent: Mutex<Vec<Address>>,
 }
 
@@ -62,7 +63,8 @@ impl Gathered {
     }
 
     pub(super) fn next_transaction(&self) {
-        // Settling in order calls this after each transaction; working out the state root calls it too, when all is read.
+        // Settling in order calls this after each transaction; working out the state root calls it
+        // too, when all is read.
         let at = self.at.load(Ordering::Relaxed);
         if at < self.transactions {
             self.at.store(at + 1, Ordering::Relaxed);
@@ -184,12 +186,14 @@ impl Answers for Gathered {
         }
         let traced = match (&self.traces, self.transaction()) {
             (Some(traces), Some(at)) => {
-                // Each list has the slots that its transaction is the first to read, zero or not, if the client prints zeros.
+                // Each list has the slots that its transaction is the first to read, zero or not,
+                // if the client prints zeros.
                 let here =
                     traces.at(at, &address).and_then(|traced| traced.storage.as_ref()?.get(&slot).copied());
                 here.or_else(|| self.node.is_none().then_some(U256::ZERO))
             }
-            // Outside of transactions a list may show what the protocol's own calls have written: better to ask.
+            // Outside of transactions a list may show what the protocol's own calls have written:
+            // better to ask.
             (Some(traces), None) if self.node.is_none() => traces.first_slot(&address, &slot),
             _ => None,
         };

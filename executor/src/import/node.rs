@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use super::client::{Client, RpcError};
 use crate::state::Found;
 
-/// How many questions of one block may be about single accounts and slots. Several thousand are what a block asks of which
-/// nothing else is known; that many again is a node that lies.
+/// How many questions of one block may be about single accounts and slots. Several thousand are
+/// what a block asks of which nothing else is known; that many again is a node that lies.
 const MOST_QUESTIONS: u32 = 100_000;
 
 /// A node.

@@ -1,4 +1,5 @@
-//! Answers that somebody has saved, each recognised by its shape: bare or in the envelope of JSON-RPC, gzipped or not.
+//! Answers that somebody has saved, each recognised by its shape: bare or in the envelope of
+//! JSON-RPC, gzipped or not.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -1,9 +1,11 @@
-//! What `debug_traceBlockByNumber` answers with prestateTracer: of each transaction, what it touched as that stood before it.
+//! What `debug_traceBlockByNumber` answers with prestateTracer: of each transaction, what it
+//! touched as that stood before it.
 //!
-//! Merging these by first sight is right only for what a list shows at the transaction that touches it first. Without the
-//! option `includeEmpty` a list leaves out what did not exist before its transaction; a later list then shows it with what an
-//! earlier transaction gave it. So the lists are not merged: while the block is executed, what a transaction is the first to
-//! read is taken from its own list. What is not in there did not exist.
+//! Merging these by first sight is right only for what a list shows at the transaction that touches
+//! it first. Without the option `includeEmpty` a list leaves out what did not exist before its
+//! transaction; a later list then shows it with what an earlier transaction gave it. So the lists
+//! are not merged: while the block is executed, what a transaction is the first to read is taken
+//! from its own list. What is not in there did not exist.
 
 use revm::primitives::{Address, U256};
 use serde::Deserialize;

@@ -159,7 +159,8 @@ impl Pool {
         }
     }
 
-    /// Lets each helper that has no work run `work` once, and waits until they have, but not past `until`.
+    /// Lets each helper that has no work run `work` once, and waits until they have, but not past
+    /// `until`.
     pub fn each(&self, until: Instant, work: impl Fn() + Send + Sync + 'static) {
         let each = Arc::new(Each(work));
         self.give(&each);

@@ -1,4 +1,5 @@
-//! A state that is found out as it is read: each account and slot is asked for when execution first reads it, and noted.
+//! A state that is found out as it is read: each account and slot is asked for when execution first
+//! reads it, and noted.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -93,8 +94,8 @@ impl Reads {
     }
 }
 
-/// Asks once for each thing and notes the answer. After a question without an answer everything else is answered as absent, and
-/// whatever was executed is worth nothing.
+/// Asks once for each thing and notes the answer. After a question without an answer everything
+/// else is answered as absent, and whatever was executed is worth nothing.
 #[derive(Debug)]
 pub struct Source {
     answers: Arc<dyn Answers>,
@@ -146,7 +147,8 @@ impl Source {
                 return None;
             }
         };
-        // From Spurious Dragon on there are no empty accounts, and a node that is asked cannot tell one from none.
+        // From Spurious Dragon on there are no empty accounts, and a node that is asked cannot tell
+        // one from none.
         let account =
             account.filter(|account| !self.fork.clears_empty_accounts() || !info(account).is_empty());
         let info = account.as_ref().map(info);

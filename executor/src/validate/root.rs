@@ -33,7 +33,8 @@ pub enum NotChecked {
     Reward,
     /// Mainnet's block 1,920,000 moves ether by no transaction.
     DaoFork,
-    /// The block is wrong before it comes to that: not valid, or it touches what the witness does not hold.
+    /// The block is wrong before it comes to that: not valid, or it touches what the witness does
+    /// not hold.
     Wrong,
 }
 

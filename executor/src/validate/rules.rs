@@ -1,5 +1,5 @@
-//! Rules for a block that the EVM knows nothing of: what may stand in it together, how long it may be, and what its header has to
-//! follow.
+//! Rules for a block that the EVM knows nothing of: what may stand in it together, how long it may
+//! be, and what its header has to follow.
 
 use alloy_consensus::proofs::calculate_withdrawals_root;
 use alloy_eips::eip1559::{BaseFeeParams, INITIAL_BASE_FEE, calc_next_block_base_fee};
@@ -10,9 +10,11 @@ use revm::primitives::eip7825::TX_GAS_LIMIT_CAP;
 use crate::block::{Block, Fork, Parent, Transaction};
 use crate::vm::BlockGas;
 
-/// The longest block since Osaka, in bytes of RLP: 10 MiB of a message less 2 MiB for the consensus layer (EIP-7934).
+/// The longest block since Osaka, in bytes of RLP: 10 MiB of a message less 2 MiB for the consensus
+/// layer (EIP-7934).
 const MAX_RLP_BYTES: u64 = 8_388_608;
-/// A gas limit differs from the parent's by less than its part of so many, and is never below that much.
+/// A gas limit differs from the parent's by less than its part of so many, and is never below that
+/// much.
 const GAS_LIMIT_PARTS: u64 = 1_024;
 const LEAST_GAS_LIMIT: u64 = 5_000;
 
@@ -25,7 +27,8 @@ pub(super) fn no_room(
 ) -> Option<String> {
     let wanted = transaction.gas_limit;
     let left = |used: u64| block.header.gas_limit.saturating_sub(used);
-    // Since Amsterdam execution is capped, and state has the block's whole limit to itself (EIP-8037).
+    // Since Amsterdam execution is capped, and state has the block's whole limit to itself
+    // (EIP-8037).
     let (execution, state) = match block.chain.fork {
         Fork::Amsterdam => (wanted.min(TX_GAS_LIMIT_CAP), wanted),
         _ => (wanted, 0),
@@ -118,7 +121,8 @@ fn excess_blob_gas(block: &Block, parent: &Parent) -> Option<String> {
     })
 }
 
-/// Root of the withdrawals; where the file lacks their indices, and so has no root to compare, that of zeros.
+/// Root of the withdrawals; where the file lacks their indices, and so has no root to compare, that
+/// of zeros.
 pub fn withdrawals_root(block: &Block) -> B256 {
     let encoded = block.withdrawals.iter().map(|paid| Withdrawal {
         index: paid.index.unwrap_or_default(),

@@ -74,8 +74,8 @@ impl<'v, V: StateView + 'v> Executor<'v, V> {
         let reads = self.take_reads();
         let effect = match result {
             Ok(result) => {
-                // The fee is paid before destroyed accounts are removed, and goes with them; since Amsterdam a balance stays
-                // (EIP-8246).
+                // The fee is paid before destroyed accounts are removed, and goes with them; since
+                // Amsterdam a balance stays (EIP-8246).
                 let burnt = self.fork < Fork::Amsterdam
                     && state.get(&self.beneficiary).is_some_and(|account| account.is_selfdestructed());
                 let fee = (!burnt).then(|| handler.fee.get());
@@ -88,8 +88,9 @@ impl<'v, V: StateView + 'v> Executor<'v, V> {
         Ok(TxOutcome { index, reads, effect })
     }
 
-    /// Calls `contract` as the protocol does at the edges of a block: no sender's balance, no fee, no nonce. What it changed and
-    /// what it answered come back; `None`: it failed, which leaves no trace.
+    /// Calls `contract` as the protocol does at the edges of a block: no sender's balance, no fee,
+    /// no nonce. What it changed and what it answered come back; `None`: it failed, which leaves no
+    /// trace.
     pub fn system_call(
         &mut self,
         contract: Address,

@@ -53,8 +53,9 @@ pub struct Receipt {
     pub logs: Vec<Log>,
 }
 
-/// Gas as a block counts it. Since Amsterdam what makes the state grow is counted apart (EIP-8037), and both without what is
-/// refunded to the sender (EIP-7778); before, all of it is execution and is what the sender pays.
+/// Gas as a block counts it. Since Amsterdam what makes the state grow is counted apart (EIP-8037),
+/// and both without what is refunded to the sender (EIP-7778); before, all of it is execution and
+/// is what the sender pays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockGas {
     /// For execution.

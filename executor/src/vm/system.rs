@@ -68,10 +68,11 @@ pub fn before_transactions(block: &Block, state: &mut State) -> Result<(), VmErr
     Ok(())
 }
 
-/// After the last transaction: withdrawals, the queues of requests (EIP-7002, EIP-7251, EIP-8282), the beneficiary's reward.
+/// After the last transaction: withdrawals, the queues of requests (EIP-7002, EIP-7251, EIP-8282),
+/// the beneficiary's reward.
 ///
-/// Before the Merge the miners of a block's uncles are paid too; who they are is not in the block's file, so the digest is
-/// of a state without those payments.
+/// Before the Merge the miners of a block's uncles are paid too; who they are is not in the block's
+/// file, so the digest is of a state without those payments.
 pub fn after_transactions(block: &Block, state: &mut State) -> Result<Requests, VmError> {
     let env = ExecutionEnv::of(block);
     let requests = requests(&env, state)?;
@@ -89,8 +90,9 @@ pub fn after_transactions(block: &Block, state: &mut State) -> Result<Requests, 
     Ok(requests)
 }
 
-/// What the queues give. A state in which none of the protocol's contracts is found is that of a file that only has what
-/// transactions touch; but where one is found, the others have to be there too.
+/// What the queues give. A state in which none of the protocol's contracts is found is that of a
+/// file that only has what transactions touch; but where one is found, the others have to be there
+/// too.
 fn requests(env: &ExecutionEnv, state: &mut State) -> Result<Requests, VmError> {
     let mut requests = Requests::default();
     let queues = || QUEUES.iter().filter(|queue| env.fork() >= queue.since);

@@ -12,13 +12,16 @@ use crate::validate;
 /// Enough for each kind of generated transaction, to the popular and to others, several times.
 const GENERATED: u32 = 12;
 
-/// Whose rules the block has of which all is executed: those of mainnet, with every precompile there is.
+/// Whose rules the block has of which all is executed: those of mainnet, with every precompile
+/// there is.
 const FULL: Fork = generate::LAST_FORK;
 
-/// More than any of the transactions uses under any fork, and less than one may buy from Osaka on (EIP-7825).
+/// More than any of the transactions uses under any fork, and less than one may buy from Osaka on
+/// (EIP-7825).
 const GAS: u64 = 4_000_000;
 
-/// A block for each fork there is, from the latest on, and the one of [`FULL`] once more at the end. All of them stand on states of their own.
+/// A block for each fork there is, from the latest on, and the one of [`FULL`] once more at the
+/// end. All of them stand on states of their own.
 pub(super) fn blocks() -> Result<Vec<Block>, GenerateError> {
     let full = full()?;
     let forks = Fork::from_the_latest().chain([FULL]);
@@ -32,8 +35,8 @@ pub(super) fn little_of(block: &Block) -> Block {
     block
 }
 
-/// The block with all there is in it, and a header that promises what comes of it in order: for tests that need a block that
-/// calls every precompile.
+/// The block with all there is in it, and a header that promises what comes of it in order: for
+/// tests that need a block that calls every precompile.
 ///
 /// # Errors
 /// If it cannot be made or executed, which is a defect of this module.
@@ -111,8 +114,8 @@ fn under(fork: Fork, mut block: Block) -> Block {
     block
 }
 
-/// Each instruction that revm knows, as the code of a creation: as many zeros as it takes, the instruction, and the end. Jumps
-/// are in what is generated.
+/// Each instruction that revm knows, as the code of a creation: as many zeros as it takes, the
+/// instruction, and the end. Jumps are in what is generated.
 fn instructions() -> impl Iterator<Item = Bytes> {
     (0..=u8::MAX).zip(OPCODE_INFO).filter_map(|(opcode, info)| {
         let info = info?;

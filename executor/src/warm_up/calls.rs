@@ -1,7 +1,8 @@
 //! One call of each precompile, with an input for which it does all of its work.
 //!
-//! Each input is made from the generators of its curve and numbers as small as they come, so that anybody can check it by hand. A
-//! unit test holds this list to revm's own: a precompile that revm adds fails it until it has a call here.
+//! Each input is made from the generators of its curve and numbers as small as they come, so that
+//! anybody can check it by hand. A unit test holds this list to revm's own: a precompile that revm
+//! adds fails it until it has a call here.
 
 use revm::precompile::Precompiles;
 use revm::primitives::{Address, B256, Bytes, hex};
@@ -37,7 +38,8 @@ const P256: [u8; 64] = hex!(
     "6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296"
     "4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5"
 );
-/// The hash whose signature by the key 1, with the nonce 1, has s = 1: one less x, in the field of the curve's order.
+/// The hash whose signature by the key 1, with the nonce 1, has s = 1: one less x, in the field of
+/// the curve's order.
 const P256_HASH: [u8; 32] = hex!("94e82e0c1ed3bdb90743191a9c5bbf0d45e37d2c792c6ae3ff18917d23ca62bc");
 
 /// The generator of G2 of BN254, as EIP-197 has it: imaginary parts first.
@@ -64,12 +66,14 @@ const BLS_G2: [[u8; 48]; 4] = [
     hex!("0ce5d527727d6e118cc9cdc6da2e351aadfd9baa8cbdd3a76d429a695160d12c923ac9cc3baca289e193548608b82801"),
     hex!("0606c4a02ea734cc32acd2b02bc28b99cb3e287e85a763af267492ab572e99ab3f370d275cec1da1aaa9075ff05f79be"),
 ];
-/// The commitment to the polynomial X, compressed: the generator of G1 times the secret of Ethereum's KZG ceremony.
+/// The commitment to the polynomial X, compressed: the generator of G1 times the secret of
+/// Ethereum's KZG ceremony.
 const KZG_TAU: [u8; 48] =
     hex!("ad3eb50121139aa34db1d545093ac9374ab7bca2c0f3bf28e27c8dcd8fc7cb42d25926fc0c97b336e9f0fb35e5a04c81");
 /// Its versioned hash (EIP-4844).
 const KZG_TAU_HASH: [u8; 32] = hex!("014fa3bb4018340ca2fa8eb239e23af6ba465f6d5bc31db78988445da078db76");
-/// The generator of G1 compressed: the proof for the polynomial X at any point, since (X - z) / (X - z) is 1.
+/// The generator of G1 compressed: the proof for the polynomial X at any point, since (X - z) / (X
+/// - z) is 1.
 const KZG_ONE: [u8; 48] =
     hex!("97f1d3a73197d7942695638c4fa9ac0fc3688c4f9774b905a14e3a3f171bac586c55e83ff97a1aeffb3af00adb22c6bb");
 
@@ -113,7 +117,8 @@ fn word(number: u8) -> [u8; 32] {
     B256::with_last_byte(number).0
 }
 
-/// 3 to a power of 32 bytes, modulo a number of 32 bytes that ends in `last`: odd and even go different ways.
+/// 3 to a power of 32 bytes, modulo a number of 32 bytes that ends in `last`: odd and even go
+/// different ways.
 fn modexp(last: u8) -> Vec<u8> {
     let mut modulus = [0xab; 32];
     modulus[31] = last;

@@ -1,4 +1,5 @@
-//! A block of which there is a witness and nothing else of the state: what it reads is found out by executing it once.
+//! A block of which there is a witness and nothing else of the state: what it reads is found out by
+//! executing it once.
 
 use std::sync::Arc;
 
@@ -16,7 +17,8 @@ pub(crate) struct Proofs(pub(crate) Arc<Witness>);
 impl Answers for Proofs {
     fn account(&self, address: Address) -> Result<Option<Found>, NoAnswer> {
         let Some(info) = self.0.account(address)? else { return Ok(None) };
-        // Whose code does not run has it nowhere in a witness; if it does run, its absence is an error then.
+        // Whose code does not run has it nowhere in a witness; if it does run, its absence is an
+        // error then.
         let code = self.0.code(&info.code_hash).cloned().unwrap_or_default();
         Ok(Some(Found { balance: info.balance, nonce: info.nonce, code_hash: info.code_hash, code }))
     }
@@ -37,8 +39,8 @@ impl Answers for Proofs {
 }
 
 impl Block {
-    /// Finds out from the block's witness what it reads, by executing it once, in order, on this thread; that becomes its `pre`.
-    /// Without a witness nothing changes.
+    /// Finds out from the block's witness what it reads, by executing it once, in order, on this
+    /// thread; that becomes its `pre`. Without a witness nothing changes.
     ///
     /// # Errors
     /// If the witness does not prove something that the block reads, or lacks code that it runs.

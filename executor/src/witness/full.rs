@@ -11,7 +11,8 @@ use super::{WitnessError, after, decoded, unproven};
 use crate::block::PreState;
 use crate::state::{Journal, State};
 
-/// Nodes that no root leads to any more are let go of once there are so many more than were left the last time.
+/// Nodes that no root leads to any more are let go of once there are so many more than were left
+/// the last time.
 const SWEPT_AT: usize = 100_000;
 
 /// All nodes of a state's trie, and some that were before.
@@ -37,8 +38,9 @@ impl Full {
         self.root
     }
 
-    /// Goes on to the state after a block: `state` holds what `journal` says was written. What comes back are the nodes that
-    /// a witness of the block needs, which read the accounts and slots of `read` (a slot's value does not matter).
+    /// Goes on to the state after a block: `state` holds what `journal` says was written. What
+    /// comes back are the nodes that a witness of the block needs, which read the accounts and
+    /// slots of `read` (a slot's value does not matter).
     pub(crate) fn advance(
         &mut self,
         read: &PreState,

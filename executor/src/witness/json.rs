@@ -1,5 +1,6 @@
-//! What `debug_executionWitness` answers, in the shapes that clients give it: nodes as a list or, in older versions of reth,
-//! by their hashes; headers as RLP (reth, Erigon, Nethermind) or as JSON objects (geth); `keys` filled, `null` or absent.
+//! What `debug_executionWitness` answers, in the shapes that clients give it: nodes as a list or,
+//! in older versions of reth, by their hashes; headers as RLP (reth, Erigon, Nethermind) or as JSON
+//! objects (geth); `keys` filled, `null` or absent.
 
 use std::fmt;
 

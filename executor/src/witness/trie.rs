@@ -1,11 +1,13 @@
 //! A Merkle-Patricia trie of which only some nodes are known, by their hashes.
 //!
-//! Reading and changing ask for nodes as they go. A node that is needed and not there is an error that names it
-//! ([`TrieError::Missing`]); nothing is guessed. All changes of a trie are made at once: a branch collapses only if one
-//! child is left after all of them, so no more siblings are needed than by a client that inserts before it deletes.
+//! Reading and changing ask for nodes as they go. A node that is needed and not there is an error
+//! that names it ([`TrieError::Missing`]); nothing is guessed. All changes of a trie are made at
+//! once: a branch collapses only if one child is left after all of them, so no more siblings are
+//! needed than by a client that inserts before it deletes.
 //!
-//! Nodes are untrusted. Keys have 64 nibbles and every step down takes at least one, which bounds the depth whatever the
-//! nodes say; each node is looked at once for each key or set of changes that passes it.
+//! Nodes are untrusted. Keys have 64 nibbles and every step down takes at least one, which bounds
+//! the depth whatever the nodes say; each node is looked at once for each key or set of changes
+//! that passes it.
 
 use alloy_rlp::{Decodable, Encodable};
 use alloy_trie::nodes::{BranchNode, ExtensionNode, LeafNode, RlpNode, TrieNode};
@@ -89,8 +91,8 @@ pub(super) fn get(store: &dyn Store, root: B256, key: &Nibbles) -> Result<Option
     }
 }
 
-/// The root after `changes`, which are sorted by key and each of another one. `made` is given every node that is new, with
-/// its hash, and some that were there before.
+/// The root after `changes`, which are sorted by key and each of another one. `made` is given every
+/// node that is new, with its hash, and some that were there before.
 pub(super) fn update(
     store: &dyn Store,
     root: B256,
@@ -113,7 +115,8 @@ pub(super) fn update(
     })
 }
 
-/// The hashes of the children of a node, for whoever walks a whole trie, and its value if it is a leaf.
+/// The hashes of the children of a node, for whoever walks a whole trie, and its value if it is a
+/// leaf.
 pub(super) fn below(rlp: &[u8]) -> (Vec<B256>, Option<Vec<u8>>) {
     let mut buffer = rlp;
     match TrieNode::decode(&mut buffer) {
@@ -174,7 +177,8 @@ struct Update<'a> {
 }
 
 impl Update<'_> {
-    /// What becomes of `node`, `depth` nibbles down, by `changes`, which are at least one and all of them below it.
+    /// What becomes of `node`, `depth` nibbles down, by `changes`, which are at least one and all
+    /// of them below it.
     fn apply(&mut self, node: TrieNode, depth: usize, changes: &[Change]) -> Result<TrieNode, TrieError> {
         match node {
             TrieNode::EmptyRoot => Ok(self.build(&written(changes), depth)),

@@ -52,7 +52,8 @@ fn a_chain_carries_its_state_from_block_to_block_and_from_run_to_run() {
     assert_eq!(assert_verified(&coordinator.rest().0, &chain), 12);
 }
 
-/// A block of BPO2 whose only transaction has a blob, and stores what blob gas costs; with this base fee.
+/// A block of BPO2 whose only transaction has a blob, and stores what blob gas costs; with this
+/// base fee.
 fn with_a_blob(base_fee: &str) -> serde_json::Value {
     let (alice, code) = (Address::repeat_byte(0xa1), Address::repeat_byte(0xc0));
     let mut hash = B256::repeat_byte(5);

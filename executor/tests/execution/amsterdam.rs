@@ -1,4 +1,5 @@
-//! What Amsterdam changes for whoever calls revm: slots, gas that is counted in two sums, and the queues of builder requests.
+//! What Amsterdam changes for whoever calls revm: slots, gas that is counted in two sums, and the
+//! queues of builder requests.
 
 use alloy_eips::{eip2935, eip7002, eip7251, eip8282};
 use revm::bytecode::opcode::*;
@@ -160,7 +161,8 @@ fn the_queues_of_builders_have_to_be_there() {
 
 #[test]
 fn a_fee_is_not_burnt_with_a_beneficiary_that_destroys_itself() {
-    // The beneficiary is a contract that the transaction makes, and that destroys itself in favour of ALICE.
+    // The beneficiary is a contract that the transaction makes, and that destroys itself in favour
+    // of ALICE.
     let mut code = vec![PUSH20];
     code.extend(ALICE);
     code.push(SELFDESTRUCT);

@@ -1,4 +1,5 @@
-//! What revm leaves to its caller: each rule with a block that just keeps it and one that is one over.
+//! What revm leaves to its caller: each rule with a block that just keeps it and one that is one
+//! over.
 
 use alloy_eips::{eip2935, eip7002, eip7251};
 use revm::bytecode::opcode::*;
@@ -39,7 +40,8 @@ fn with_gas(nonce: u64, gas_limit: u64) -> Transaction {
     Transaction { gas_limit, ..transaction(ALICE, nonce, Some(BOB), 0, Bytes::new()) }
 }
 
-/// Why the block is not valid, the same whichever way it is run; that it promises nothing does not count.
+/// Why the block is not valid, the same whichever way it is run; that it promises nothing does not
+/// count.
 fn fault(block: &Block) -> Option<String> {
     let (result, _) = in_order(block);
     let (apart, _) = in_parts(block, &[(0..block.transactions.len()).collect()]);
@@ -56,7 +58,8 @@ fn assert_fault(block: &Block, because: &str) {
     assert!(fault.contains(because), "expected `{because}` in: {fault}");
 }
 
-/// The fields that the header promises otherwise, apart from what every block of these tests gets wrong.
+/// The fields that the header promises otherwise, apart from what every block of these tests gets
+/// wrong.
 fn differences(block: &Block) -> Vec<Difference> {
     let Some(Mismatch::Header { differences, .. }) = in_order(block).0.mismatch else { return Vec::new() };
     differences.into_iter().filter(|found| !["gasUsed", "receiptsRoot"].contains(&found.field)).collect()
@@ -92,7 +95,8 @@ fn the_blobs_of_a_block_have_a_maximum() {
 
 #[test]
 fn the_price_of_a_blob_follows_the_schedule_and_not_the_fork() {
-    // The fee is exactly the price that the block's excess has under the schedule of BPO2, and one wei less.
+    // The fee is exactly the price that the block's excess has under the schedule of BPO2, and one
+    // wei less.
     let excess = 210_044_592;
     let price = Blobs::of(Fork::Bpo2).unwrap().price(excess).unwrap();
     let pay = |fee| {
@@ -328,7 +332,8 @@ fn excess_blob_gas_follows_from_what_the_parent_used() {
         (Fork::Cancun, 0, 6, 7, blob_gas(3)),
         (Fork::Prague, 5, 9, 1_000, 5 + blob_gas(3)),
         (Fork::Prague, 5, 5, 1_000, 0),
-        // Blobs at one wei a unit are cheaper than 8,192 gas at more than 16 wei: a part of what was used stays.
+        // Blobs at one wei a unit are cheaper than 8,192 gas at more than 16 wei: a part of what
+        // was used stays.
         (Fork::Osaka, 5, 9, 16, 5 + blob_gas(3)),
         (Fork::Osaka, 5, 6, 17, 5 + blob_gas(6) / 3),
         (Fork::Bpo1, 5, 15, 17, 5 + blob_gas(15) / 3),

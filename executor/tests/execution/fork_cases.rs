@@ -1,5 +1,5 @@
-//! Small chains of the forks since Prague, and real blocks of them, where they are beside the repository: those under `valid`
-//! verify whichever way they are run, those under `refused` do not.
+//! Small chains of the forks since Prague, and real blocks of them, where they are beside the
+//! repository: those under `valid` verify whichever way they are run, those under `refused` do not.
 
 use std::path::{Path, PathBuf};
 
@@ -7,8 +7,8 @@ use shard_executor::block::{Blocks, load_chain};
 
 use crate::support::{run, run_on};
 
-/// The folder of `SHARD_CASES` or `shared/cases` beside the repository. Absent: nothing to run, and it is said; absent in CI: a
-/// failure.
+/// The folder of `SHARD_CASES` or `shared/cases` beside the repository. Absent: nothing to run, and
+/// it is said; absent in CI: a failure.
 fn cases() -> Option<PathBuf> {
     let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/cases");
     let path = std::env::var_os("SHARD_CASES").map_or(beside, PathBuf::from);

@@ -162,7 +162,8 @@ fn a_list_of_traces_is_the_state_before_the_block() {
     let accounts = plain["pre"].as_object().unwrap();
     let hashes: Vec<Value> =
         plain["block"]["transactions"].as_array().unwrap().iter().map(|tx| tx["hash"].clone()).collect();
-    // Each account in one trace, and once more in a later one with what a transaction has made of it.
+    // Each account in one trace, and once more in a later one with what a transaction has made of
+    // it.
     let mut traces: Vec<Value> = hashes.iter().map(|hash| json!({ "txHash": hash, "result": {} })).collect();
     for (index, (address, account)) in accounts.iter().enumerate() {
         traces[index % 3]["result"][address] = account.clone();
@@ -174,7 +175,8 @@ fn a_list_of_traces_is_the_state_before_the_block() {
     listed["pre"] = enveloped(&json!(traces));
     assert_eq!(load(&listed), wanted);
 
-    // Whom the first transaction pays, and a later trace shows with what it was paid, was not there before.
+    // Whom the first transaction pays, and a later trace shows with what it was paid, was not there
+    // before.
     let paid = plain["block"]["transactions"][0]["to"].as_str().unwrap().to_lowercase();
     let mut late = traces.clone();
     for trace in &mut late[..3] {

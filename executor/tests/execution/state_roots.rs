@@ -1,5 +1,5 @@
-//! With a witness the state root after a block is worked out and compared, however the block is run; and what a witness does not
-//! prove is refused, never guessed.
+//! With a witness the state root after a block is worked out and compared, however the block is
+//! run; and what a witness does not prove is refused, never guessed.
 
 use std::sync::Arc;
 
@@ -49,7 +49,8 @@ fn a_header_with_another_state_root_is_a_wrong_block() {
     assert_eq!(differences.iter().map(|d| d.field).collect::<Vec<_>>(), ["stateRoot"]);
 }
 
-/// Nothing of gas, bloom and receipts tells this one, and the root of the withdrawals is taken out: only the state does.
+/// Nothing of gas, bloom and receipts tells this one, and the root of the withdrawals is taken out:
+/// only the state does.
 #[test]
 fn a_withdrawal_of_another_amount_is_found_by_the_state_root_alone() {
     let mut block = Block::clone(&chain(1)[0]);
@@ -186,7 +187,8 @@ fn an_account_is_paid_though_nobody_knows_its_code() {
     let found_out = load_chain(&path).unwrap();
     let account = &found_out[0].pre.as_ref().unwrap()[&paid];
     assert_eq!((account.code.len(), account.code_hash), (0, Some(keccak256(&code))));
-    // It comes to another state, since another was paid, and to nothing else: with the code and without it to the same.
+    // It comes to another state, since another was paid, and to nothing else: with the code and
+    // without it to the same.
     let roots = [&found_out[0], &Arc::new(block)].map(|block| match run(block).unwrap() {
         (Some(Mismatch::Header { differences, .. }), StateRoot::Checked(root)) if differences.len() == 1 => {
             root

@@ -41,8 +41,8 @@ fn every_way_of_asking_gives_the_same_files_and_all_verify() {
     assert!(digests.windows(2).all(|two| two[0] == two[1]), "{digests:#?}");
 }
 
-/// Popular accounts are paid for the first time in block 1, by several transactions: all traces but the first show them with what
-/// earlier ones gave them.
+/// Popular accounts are paid for the first time in block 1, by several transactions: all traces but
+/// the first show them with what earlier ones gave them.
 #[test]
 fn an_account_that_a_later_trace_shows_first_did_not_exist_before_the_block() {
     let node = Node::start(Chain::new(Kind::Transfers, 1), Skills { witness: None, traces: Some(false) });

@@ -1,4 +1,5 @@
-//! A stand-in for an archive node: JSON-RPC over HTTP/1.1, one request a connection, and trouble where a test orders it.
+//! A stand-in for an archive node: JSON-RPC over HTTP/1.1, one request a connection, and trouble
+//! where a test orders it.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -32,7 +33,8 @@ pub(crate) enum Trouble {
 /// What it can do.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Skills {
-    /// `debug_executionWitness`: as geth answers it, or as others do; `None`: it does not know the call.
+    /// `debug_executionWitness`: as geth answers it, or as others do; `None`: it does not know the
+    /// call.
     pub(crate) witness: Option<bool>,
     /// `debug_traceBlockByNumber`; with `includeEmpty`: it knows the option.
     pub(crate) traces: Option<bool>,

@@ -58,9 +58,10 @@ pub struct Account {
     waits_for_cpu: bool,
     /// It has workers, and one was kept from running since the last look, or may have been.
     workers: Option<bool>,
-    /// With workers two sums must have been counted, and `sure` is the greater: time in which none of them was kept from running,
-    /// and CPU time of its own. What the two have in common the kernel's counters do not tell, which lag by a tick each; to add
-    /// them would count some of it twice.
+    /// With workers two sums must have been counted, and `sure` is the greater: time in which none
+    /// of them was kept from running, and CPU time of its own. What the two have in common the
+    /// kernel's counters do not tell, which lag by a tick each; to add them would count some of it
+    /// twice.
     unkept: Nanos,
     ran_surely: Nanos,
     /// At this look another thread may be what it waits for.
@@ -191,7 +192,8 @@ impl Account {
         self.excused[kind as usize] += elapsed;
     }
 
-    /// For so long one of its workers waited for a CPU; `runnable`: the look shows one that may be waiting; `any`: it has workers.
+    /// For so long one of its workers waited for a CPU; `runnable`: the look shows one that may be
+    /// waiting; `any`: it has workers.
     pub fn workers_waited(&mut self, time: Nanos, runnable: bool, any: bool) {
         self.now.waited += time;
         self.waits_for_cpu = runnable;
@@ -287,8 +289,9 @@ impl Account {
         self.gained = self.sure > sure;
     }
 
-    /// Whether a tracer held it at some of the last looks and not at others: its CPU time may count for nothing. The judge asks for
-    /// more than that, of fewer looks, which need not be quite these.
+    /// Whether a tracer held it at some of the last looks and not at others: its CPU time may count
+    /// for nothing. The judge asks for more than that, of fewer looks, which need not be quite
+    /// these.
     const fn tracer_comes_and_goes(&self) -> bool {
         const LOOKS: u32 = 20;
         let changes = (self.traced ^ self.traced >> 1) & ((1 << LOOKS) - 1);
@@ -310,7 +313,8 @@ impl Account {
                 }
             }
         }
-        // Without a count of the time in the run queue whoever was runnable may have waited until now.
+        // Without a count of the time in the run queue whoever was runnable may have waited until
+        // now.
         let unknown = !machine.schedstat && before == Seen::Runnable;
         if now.waited > 0 || unknown || seen == Seen::Runnable || std::mem::take(&mut self.waits_for_cpu) {
             touched(ExcuseKind::Starved);

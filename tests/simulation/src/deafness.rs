@@ -103,7 +103,8 @@ impl Deafness {
                 if !is_deaf || thread.deaf_paused || !kills {
                     thread.deaf.sure = sure;
                 }
-                // A look that excuses one of them counts for none, and the next has nothing to be compared with.
+                // A look that excuses one of them counts for none, and the next has nothing to be
+                // compared with.
                 thread.deaf_paused = !is_deaf;
             } else {
                 thread.deaf.pause();

@@ -260,8 +260,8 @@ fn poison(random: &mut Random, threads: usize, end: Nanos, into: &mut Vec<Timed>
     }
 }
 
-/// What holds a thread again and again, and lets it run in between: a cgroup over `memory.high`, for up to 2 s at a time, or a
-/// tracer that stops it at each system call.
+/// What holds a thread again and again, and lets it run in between: a cgroup over `memory.high`,
+/// for up to 2 s at a time, or a tracer that stops it at each system call.
 fn now_and_then(random: &mut Random, threads: usize, stall: Nanos, end: Nanos, into: &mut Vec<Timed>) {
     #[allow(clippy::cast_possible_truncation, reason = "a few threads")]
     let thread = random.between(0, threads as u64 - 1) as usize;

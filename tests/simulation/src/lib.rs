@@ -1,11 +1,13 @@
-//! Whole histories of a target, its machine and its watchdog, in virtual time and by the hundred thousand.
+//! Whole histories of a target, its machine and its watchdog, in virtual time and by the hundred
+//! thousand.
 //!
-//! A seed makes a plan (`generator`), the world lives it (`world`, `process`, `thread`), the observer sees of it what the
-//! probe would (`observer`), the real judge, ladder and budget decide (`watchdog`), and each decision is held against what is
-//! really so (`invariants`, `deafness`, `account`). A history that breaks a rule is made short (`shrink`) and printed (`report`).
+//! A seed makes a plan (`generator`), the world lives it (`world`, `process`, `thread`), the
+//! observer sees of it what the probe would (`observer`), the real judge, ladder and budget decide
+//! (`watchdog`), and each decision is held against what is really so (`invariants`, `deafness`,
+//! `account`). A history that breaks a rule is made short (`shrink`) and printed (`report`).
 //!
-//! A package of its own, so that nothing but the simulation is linked with the watchdog's library, and so that a mutant of the
-//! judge is built and tried in seconds.
+//! A package of its own, so that nothing but the simulation is linked with the watchdog's library,
+//! and so that a mutant of the judge is built and tried in seconds.
 
 #![allow(
     clippy::unwrap_used,

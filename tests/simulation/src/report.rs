@@ -1,4 +1,5 @@
-//! What a run found, as text: the broken rules in order of their names, and under each the histories that broke it.
+//! What a run found, as text: the broken rules in order of their names, and under each the
+//! histories that broke it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -16,7 +17,8 @@ use super::shrink;
 const LISTED: usize = 100;
 /// Of these, told in full and made short. More of them seldom show more.
 const IN_FULL: usize = 2;
-/// Notes of the judge that are printed of one history: half of them from its beginning, half from its end.
+/// Notes of the judge that are printed of one history: half of them from its beginning, half from
+/// its end.
 const NOTES: usize = 40;
 
 /// One history that broke a rule.

@@ -14,7 +14,8 @@ use super::report::{self, Breach, Breaches};
 
 /// How often a long run says how far it is.
 const PROGRESS: Duration = Duration::from_secs(2);
-/// A judge that is broken is broken often: after so many histories that break a rule the rest would only take time.
+/// A judge that is broken is broken often: after so many histories that break a rule the rest would
+/// only take time.
 const ENOUGH: u64 = 1_000;
 
 /// What many histories came to.

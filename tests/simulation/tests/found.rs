@@ -1,5 +1,6 @@
-//! Histories that broke a rule once, found by runs of millions and made short. They are kept as plans, and not by their seeds alone: a
-//! change of how plans are made from seeds makes other histories of those.
+//! Histories that broke a rule once, found by runs of millions and made short. They are kept as
+//! plans, and not by their seeds alone: a change of how plans are made from seeds makes other
+//! histories of those.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,7 +23,8 @@ struct Found {
     showed: &'static str,
 }
 
-/// A calm machine, on which only what `events` say happens; a sidecar that finds a process `adopt` after its start.
+/// A calm machine, on which only what `events` say happens; a sidecar that finds a process `adopt`
+/// after its start.
 fn found(
     seed: u64,
     stall_after: u64,

@@ -32,7 +32,8 @@ use shard_tests::{blocks, figures, machine, wait};
 /// What execution on two threads should reach: on generated swaps without conflict, over the real blocks of at least so
 /// many transactions together, and on each of those.
 const AIM: (f64, f64, f64) = (1.7, 1.2, 0.9);
-/// What the first block of a process may take of its second run: in the median of all blocks, and the worst.
+/// What the first block of a process may take of its second run: in the median of all blocks, and
+/// the worst.
 const COLD_AIM: (f64, f64) = (1.5, 3.0);
 /// Smaller blocks are over before a second thread has begun.
 const LARGE: usize = 100;
@@ -55,7 +56,8 @@ struct Args {
     /// Only what needs no cluster
     #[arg(long)]
     local_only: bool,
-    /// Only the first block of fresh processes against its second run, and precompiles in the same way
+    /// Only the first block of fresh processes against its second run, and precompiles in the same
+    /// way
     #[arg(long)]
     cold_only: bool,
     /// Prints what this precompile takes, by its place; for the benchmark's own use
@@ -123,7 +125,8 @@ fn save(path: Option<&Path>, mut out: Map<String, Value>) {
     }
 }
 
-/// The first block of a fresh process against its second run, and the first call of each precompile against those after it.
+/// The first block of a fresh process against its second run, and the first call of each precompile
+/// against those after it.
 fn in_fresh_processes(rounds: u32, out: &mut Map<String, Value>) {
     let this = binary("bench-exec");
     let precompiles = cold::precompiles(|place| {

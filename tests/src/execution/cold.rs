@@ -1,5 +1,5 @@
-//! What is made at its first use: the first block of a fresh process against its second run in the same process, and each
-//! precompile's first call against those after it.
+//! What is made at its first use: the first block of a fresh process against its second run in the
+//! same process, and each precompile's first call against those after it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -37,8 +37,9 @@ struct Line {
     verified: bool,
 }
 
-/// Every block of `folder` and of the files `more` that brings its own state, each in `processes` processes of
-/// `shard-executor local`. A block that stands on the one before it cannot be the first of a process.
+/// Every block of `folder` and of the files `more` that brings its own state, each in `processes`
+/// processes of `shard-executor local`. A block that stands on the one before it cannot be the
+/// first of a process.
 ///
 /// # Panics
 /// If a block cannot be read, or comes out wrong.
@@ -89,7 +90,8 @@ pub struct Precompile {
 /// How often it is called after the first time.
 const AGAIN: u32 = 50;
 
-/// The call at `place` of [`warm_up::calls`] in this process, which has called no precompile yet; `None` past the last.
+/// The call at `place` of [`warm_up::calls`] in this process, which has called no precompile yet;
+/// `None` past the last.
 pub fn this_precompile(place: usize) -> Option<Precompile> {
     let call = warm_up::calls().into_iter().nth(place)?;
     let time = || {

@@ -78,7 +78,8 @@ impl Puppet {
                     .map_err(|error| error.to_string())?;
                 Ok(format!("tid={}", self.worker.tid))
             }
-            // A name that is no text, as the kernel makes one when it cuts a longer one inside a character.
+            // A name that is no text, as the kernel makes one when it cuts a longer one inside a
+            // character.
             ["rename-bytes", hex] => {
                 std::fs::write(format!("/proc/self/task/{}/comm", self.worker.tid), bytes(hex)?)
                     .map_err(|error| error.to_string())?;
@@ -202,12 +203,13 @@ pub(super) fn end_without_a_word() {
 
 /// A child that outlives its parent, as a helper of the target might.
 fn fork() -> i32 {
-    // SAFETY: the child of a process with many threads may call only what is async-signal-safe: `setsid`, `alarm`, `pause`, `_exit`
-    // and a bare system call are, and it calls nothing else.
+    // SAFETY: the child of a process with many threads may call only what is async-signal-safe:
+    // `setsid`, `alarm`, `pause`, `_exit` and a bare system call are, and it calls nothing else.
     unsafe {
         let child = libc::fork();
         if child == 0 {
-            // What stays in the group of the command ends with it, by the supervisor: that is another scenario.
+            // What stays in the group of the command ends with it, by the supervisor: that is
+            // another scenario.
             libc::setsid();
             // The port is not its own, and the parent's next life needs it.
             libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0);

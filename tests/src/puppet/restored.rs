@@ -1,6 +1,6 @@
-//! A target as a checkpoint leaves it: the pid and the thread ids of before, the same segment mapped for writing, and every
-//! task begun anew. What CRIU does with a page of kernel features this does with one file, so it works wherever ids can be
-//! chosen.
+//! A target as a checkpoint leaves it: the pid and the thread ids of before, the same segment
+//! mapped for writing, and every task begun anew. What CRIU does with a page of kernel features
+//! this does with one file, so it works wherever ids can be chosen.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -24,11 +24,13 @@ const STEP: Duration = Duration::from_millis(5);
 /// Whoever else starts a thread in the namespace may get a number first.
 const TRIES: u32 = 100;
 
-/// What the program `puppet restored` does: goes on with the threads of the segment's writer, which must have ended.
+/// What the program `puppet restored` does: goes on with the threads of the segment's writer, which
+/// must have ended.
 pub(super) fn run(segment: &Path, port: SocketAddr) -> ! {
     let file = Arc::new(File::options().read(true).write(true).open(segment).expect("the segment"));
     let size = usize::try_from(file.metadata().expect("its size").len()).expect("a small file");
-    // SAFETY: a new mapping at an address of the kernel's choice, which nobody reads or writes through.
+    // SAFETY: a new mapping at an address of the kernel's choice, which nobody reads or writes
+    // through.
     let mapped = unsafe {
         let rights = ProtFlags::READ | ProtFlags::WRITE;
         rustix::mm::mmap(std::ptr::null_mut(), size, rights, MapFlags::SHARED, &*file, 0)

@@ -36,7 +36,8 @@ impl Stage {
         Self::start_by(command, settings)
     }
 
-    /// The same where no cgroup can be seen, as in a container without a mount of them. Needs root, and `unshare`.
+    /// The same where no cgroup can be seen, as in a container without a mount of them. Needs root,
+    /// and `unshare`.
     #[track_caller]
     pub fn start_without_cgroups(settings: &Settings) -> Self {
         let hide = "mount --make-rprivate / && umount -l /sys/fs/cgroup && exec \"$@\"";

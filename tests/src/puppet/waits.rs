@@ -52,7 +52,8 @@ impl Wait {
         matches!(self, Self::Memory | Self::Calls)
     }
 
-    /// Begins it. Returns once it is over, if it ends; `near` is a file beside which others may be made.
+    /// Begins it. Returns once it is over, if it ends; `near` is a file beside which others may be
+    /// made.
     pub fn begin(self, near: &Path) {
         match self {
             Self::Hang => std::thread::sleep(Duration::from_secs(1)),
@@ -67,8 +68,9 @@ impl Wait {
 
 fn vfork() {
     let flags = libc::CLONE_VFORK | libc::SIGCHLD;
-    // SAFETY: without CLONE_VM the child has its own copy of the memory, as after a fork; of a process with many threads it may call
-    // only what is async-signal-safe, and bare system calls, `alarm`, `pause` and `_exit` are.
+    // SAFETY: without CLONE_VM the child has its own copy of the memory, as after a fork; of a
+    // process with many threads it may call only what is async-signal-safe, and bare system calls,
+    // `alarm`, `pause` and `_exit` are.
     unsafe {
         if libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) == 0 {
             // The port of the parent is not its own.
@@ -85,7 +87,8 @@ fn lock() {
     // The main thread owns it, by its word alone: it never heard of it.
     LOCK.store(std::process::id(), Ordering::Relaxed);
     let operation = libc::FUTEX_LOCK_PI | libc::FUTEX_PRIVATE_FLAG;
-    // SAFETY: the kernel reads and writes this one word, which is static; the timeout is null, so it waits without one.
+    // SAFETY: the kernel reads and writes this one word, which is static; the timeout is null, so
+    // it waits without one.
     unsafe {
         libc::syscall(libc::SYS_futex, LOCK.as_ptr(), operation, 0, std::ptr::null::<libc::timespec>());
     }
@@ -98,8 +101,8 @@ fn permission(near: &Path) {
     }
     let mut name = path.as_os_str().as_bytes().to_vec();
     name.push(0);
-    // SAFETY: both calls take numbers and one path that ends with a zero and outlives them; the descriptor that the first returns
-    // is nobody else's.
+    // SAFETY: both calls take numbers and one path that ends with a zero and outlives them; the
+    // descriptor that the first returns is nobody else's.
     let _listener = unsafe {
         let listener = libc::fanotify_init(libc::FAN_CLASS_CONTENT | libc::FAN_CLOEXEC, 0);
         if listener < 0 {
@@ -134,7 +137,8 @@ fn take_memory() {
 }
 
 fn calls() {
-    // A twentieth of a second, and many seconds while a tracer stops it at each: its own clock would be the tracer's, too.
+    // A twentieth of a second, and many seconds while a tracer stops it at each: its own clock
+    // would be the tracer's, too.
     const CALLS: u32 = 200_000;
     for _ in 0..CALLS {
         call();
@@ -142,6 +146,7 @@ fn calls() {
 }
 
 fn call() {
-    // SAFETY: it takes nothing, writes nothing and cannot fail. The library's own would be answered from what it remembers.
+    // SAFETY: it takes nothing, writes nothing and cannot fail. The library's own would be answered
+    // from what it remembers.
     unsafe { libc::syscall(libc::SYS_getppid) };
 }

@@ -221,8 +221,8 @@ impl ChannelTrial {
         }
     }
 
-    /// Nobody's time since the last look counts. Nor does what they do with it when the next one counts again: CPU time used at
-    /// work is none in which a message could have been received.
+    /// Nobody's time since the last look counts. Nor does what they do with it when the next one
+    /// counts again: CPU time used at work is none in which a message could have been received.
     fn pause(&mut self) {
         for consumer in &mut self.consumers {
             consumer.clock.pause();

@@ -9,8 +9,9 @@ use crate::verdict::ExcuseKind;
 /// How many kinds there are.
 const KINDS: usize = ExcuseKind::ALL.len();
 
-/// Unless somebody says otherwise: a freezer, as a rule, thaws within a backup or a migration; a core of a large process is
-/// written within minutes; a cgroup that is over `memory.high` for longer is too small for what is in it.
+/// Unless somebody says otherwise: a freezer, as a rule, thaws within a backup or a migration; a
+/// core of a large process is written within minutes; a cgroup that is over `memory.high` for
+/// longer is too small for what is in it.
 const UNCONFIGURED: Duration = Duration::from_secs(600);
 
 /// For each kind the longest that it may excuse; `None`: as long as it lasts.
@@ -77,7 +78,8 @@ impl Excused {
     }
 }
 
-/// How many threads were at work and kept from running in a way in which others of their process may come to wait for them.
+/// How many threads were at work and kept from running in a way in which others of their process
+/// may come to wait for them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
     /// Could have run and were given no CPU.

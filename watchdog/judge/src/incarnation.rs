@@ -355,8 +355,9 @@ impl Incarnation {
             // Set again below if the kernel says that it ends.
             self.exiting_since = None;
         }
-        // Nobody asks for survivors of a process of which no thread is lost and whose main thread, as far as the kernel tells, is not ending:
-        // it was taken for one that ends by mistake, and is one no more.
+        // Nobody asks for survivors of a process of which no thread is lost and whose main thread,
+        // as far as the kernel tells, is not ending: it was taken for one that ends by mistake, and
+        // is one no more.
         let goes_on = match process.survivors {
             Survivors::Some => true,
             Survivors::NotAsked => process.leader.is_some(),

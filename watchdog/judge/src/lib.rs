@@ -1,13 +1,17 @@
-//! The judge: a pure function of (policy, its own state, observation). It reads no clock, no file and no random
-//! number, so a history fed to it twice gives the same decisions twice, in a simulation as on a live shard.
+//! The judge: a pure function of (policy, its own state, observation). It reads no clock, no file
+//! and no random number, so a history fed to it twice gives the same decisions twice, in a
+//! simulation as on a live shard.
 //!
 //! # Duties
-//! [`observation`] is all that it may know, [`policy`] what it goes by, [`Decision`] and [`Note`] (`decision.rs`) what it answers.
-//! `incarnation.rs` judges one process, `thread.rs` one thread, `stall_clock.rs` counts time, `workers.rs` that of a thread which
-//! waits for others, `tracing.rs` knows a tracer that comes and goes; this file carries the story from one incarnation to the next.
+//! [`observation`] is all that it may know, [`policy`] what it goes by, [`Decision`] and [`Note`]
+//! (`decision.rs`) what it answers. `incarnation.rs` judges one process, `thread.rs` one thread,
+//! `stall_clock.rs` counts time, `workers.rs` that of a thread which waits for others, `tracing.rs`
+//! knows a tracer that comes and goes; this file carries the story from one incarnation to the
+//! next.
 //!
 //! # Prohibitions
-//! No clock, no file, no socket, no lock, no thread: the crate has no `std` to do it with, and may get no dependency that does it.
+//! No clock, no file, no socket, no lock, no thread: the crate has no `std` to do it with, and may
+//! get no dependency that does it.
 
 #![no_std]
 
@@ -384,8 +388,8 @@ pub struct Look {
     pub throttled: bool,
     /// Whether the kernel writes the core of the process.
     pub core_dumping: bool,
-    /// Whether nobody asks the kernel about threads, or its answers mean nothing: the segment cannot be read, or the process
-    /// is ending.
+    /// Whether nobody asks the kernel about threads, or its answers mean nothing: the segment
+    /// cannot be read, or the process is ending.
     pub untold: bool,
 }
 

@@ -191,8 +191,8 @@ pub enum WaitChannel {
     Futex,
     /// Its cgroup, which makes it wait for memory (`memory.high`).
     Memory,
-    /// What somebody else must do: a child of a vfork, another process that answers, a thread that brings a page, the end of an RCU
-    /// grace period. Often in `D`, and no device is late.
+    /// What somebody else must do: a child of a vfork, another process that answers, a thread that
+    /// brings a page, the end of an RCU grace period. Often in `D`, and no device is late.
     Answer,
     /// Anything else: a socket, a pipe, a timer; in `D` as a rule a disk.
     Other,

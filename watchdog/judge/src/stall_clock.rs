@@ -72,7 +72,8 @@ struct Span {
     kept: Duration,
     /// It has been without a CPU for most of the time lately.
     starved: bool,
-    /// The looks at its end that neither counted nor were called starved, since it may have run all the same.
+    /// The looks at its end that neither counted nor were called starved, since it may have run all
+    /// the same.
     unnamed: Duration,
 }
 
@@ -107,13 +108,14 @@ impl StallClock {
         Some((self.earlier?, self.newest?))
     }
 
-    /// Whether none of the time before the last look counts, whatever the kernel's counters tell later: it was held, or nobody could ask.
+    /// Whether none of the time before the last look counts, whatever the kernel's counters tell
+    /// later: it was held, or nobody could ask.
     pub const fn is_void(&self) -> bool {
         self.void
     }
 
-    /// Time before the look before the last one that turns out to have been starved: only a tick later is it sure that a thread which shows no
-    /// CPU time has had none.
+    /// Time before the look before the last one that turns out to have been starved: only a tick
+    /// later is it sure that a thread which shows no CPU time has had none.
     pub const fn named_late(&self) -> Duration {
         self.named_late
     }
@@ -161,8 +163,8 @@ impl StallClock {
         Interval { counted: self.counted().saturating_sub(before), excuse }
     }
 
-    /// A look came that tells nothing of it, or one at which it is not on trial: nothing counts, and the next look has nothing to be
-    /// compared with.
+    /// A look came that tells nothing of it, or one at which it is not on trial: nothing counts,
+    /// and the next look has nothing to be compared with.
     pub const fn pause(&mut self) {
         self.close();
         self.blind = true;
@@ -182,7 +184,8 @@ impl StallClock {
     fn advance_to(&mut self, elapsed: Duration, now: TaskObservation) -> Option<ExcuseKind> {
         let was_held = core::mem::replace(&mut self.held, held(now));
         let ran = |task: TaskObservation| task.state == TaskState::Running;
-        // A tracer that stops it at every system call has a share of the CPU time in between that nothing tells.
+        // A tracer that stops it at every system call has a share of the CPU time in between that
+        // nothing tells.
         let shared = self.tracing.comes_and_goes() && (ran(now) || self.last.is_some_and(ran));
         // Held at either end: nobody knows how much of the interval it was free for.
         if let Some(kind) = self.held.or(was_held).or(shared.then_some(ExcuseKind::Traced)) {
@@ -225,8 +228,8 @@ impl StallClock {
             self.span = Some(span);
             return span.starved.then_some(ExcuseKind::Starved);
         }
-        // A kernel that does not tell how long it waited for a CPU leaves only those who were asleep all along. Any other may have
-        // waited whenever it did not run.
+        // A kernel that does not tell how long it waited for a CPU leaves only those who were
+        // asleep all along. Any other may have waited whenever it did not run.
         let slept = span.from.state != TaskState::Running && span.length == elapsed;
         let ran = used.unwrap_or_default();
         let waited = waited.unwrap_or(if slept { Duration::ZERO } else { span.length.saturating_sub(ran) });

@@ -20,8 +20,9 @@ use super::workers::Workers;
 /// exit of a thread take microseconds; a thread that lives on without its slot is as lost as one that ended.
 const DROPPED_FOR: Duration = Duration::from_millis(100);
 
-/// A thread of which the kernel tells nothing for so long is out of sight. A thread that ends can make one look fail, and
-/// the probe tries once a second to open what it could not: two of those tries have failed by then.
+/// A thread of which the kernel tells nothing for so long is out of sight. A thread that ends can
+/// make one look fail, and the probe tries once a second to open what it could not: two of those
+/// tries have failed by then.
 const UNREADABLE_FOR: Duration = Duration::from_secs(3);
 
 /// Changes of work, without being caught idle, after which the first piece of work counts as finished: work inside work inside
@@ -74,8 +75,8 @@ pub struct ThreadTrial {
     pub present: bool,
     /// Off the watch by its own `leave()`.
     pub left: bool,
-    /// What keeps it, or a worker in one of its lanes, from running, if others of its process may wait for it meanwhile: no CPU, or
-    /// no memory.
+    /// What keeps it, or a worker in one of its lanes, from running, if others of its process may
+    /// wait for it meanwhile: no CPU, or no memory.
     pub kept: Option<ExcuseKind>,
     /// Why it is out of sight, if it is.
     pub unobserved: Option<Unobserved>,
@@ -198,8 +199,8 @@ impl ThreadTrial {
         brought
     }
 
-    /// Why nobody sees it. Workers are asked after only while it stands still: what was found then holds until the next time,
-    /// or the verdict would change with each step that it makes.
+    /// Why nobody sees it. Workers are asked after only while it stands still: what was found then
+    /// holds until the next time, or the verdict would change with each step that it makes.
     fn out_of_sight(&mut self, seen: &ThreadObservation, look: Look) -> Option<Unobserved> {
         if !seen.workers.is_empty() {
             self.workers_unopened = seen.workers.iter().any(|worker| worker.presence == Presence::Unopened);
@@ -211,8 +212,9 @@ impl ThreadTrial {
         unreadable.then_some(Unobserved::Unreadable)
     }
 
-    /// Whether the kernel has told nothing of it for longer than chance explains: not whether it exists, or, while it stands
-    /// still at work, not what it does. No time counts against it then, so it would pass for healthy for ever.
+    /// Whether the kernel has told nothing of it for longer than chance explains: not whether it
+    /// exists, or, while it stands still at work, not what it does. No time counts against it then,
+    /// so it would pass for healthy for ever.
     fn is_unreadable(&mut self, seen: &ThreadObservation, look: Look) -> bool {
         let moved = (seen.activity, seen.progress) != (self.activity, self.progress);
         let hidden = |worker: &WorkerObservation| {
@@ -229,7 +231,8 @@ impl ThreadTrial {
             // Nobody looked meanwhile.
             *since = since.plus(look.elapsed);
         }
-        // Whom nobody has ever seen is not known to be well: no look has failed there, none has succeeded.
+        // Whom nobody has ever seen is not known to be well: no look has failed there, none has
+        // succeeded.
         !self.met || look.at.since(*since) >= UNREADABLE_FOR
     }
 
@@ -311,9 +314,9 @@ impl ThreadTrial {
         brought: &mut ThreadLook,
     ) {
         self.deadline = self.deadline.into_iter().chain(deadline(seen)).min();
-        // Who sleeps while another thread of its process wants to run and may not can be waiting for that one: a message through
-        // a thread that a quota holds takes until the next period, one that its cgroup gives no memory may hold a lock, and neither
-        // of the two is at fault.
+        // Who sleeps while another thread of its process wants to run and may not can be waiting
+        // for that one: a message through a thread that a quota holds takes until the next period,
+        // one that its cgroup gives no memory may hold a lock, and neither of the two is at fault.
         let asleep = seen.task.is_some_and(|task| task.state == TaskState::Sleeping);
         let waits = look.kept.others(self.kept).filter(|_| asleep);
         // Of a process whose core is written the kernel tells nothing that means anything.
@@ -378,7 +381,8 @@ impl ThreadTrial {
         let runs = |state| matches!(state, TaskState::Running | TaskState::Sleeping);
         let sleeps = |state| matches!(state, TaskState::Sleeping | TaskState::DiskSleep);
         match (earlier.state, last.state) {
-            // Before the state: the same wait for somebody's answer may begin in `S` and go on in `D`.
+            // Before the state: the same wait for somebody's answer may begin in `S` and go on in
+            // `D`.
             (before, now)
                 if sleeps(before)
                     && sleeps(now)

@@ -1,13 +1,16 @@
 //! A tracer that stops a thread again and again, at each of its system calls (`strace`): ADR 030.
 //!
-//! Between two stops the thread runs, and the kernel charges it for the work of being stopped: a step of one second of CPU time takes
-//! many seconds of it. How much is the tracer's no counter tells. So while a tracer comes and goes the thread's CPU time counts
-//! for nothing. A tracer that sits on it holds it, and one that lets it run is nowhere to be seen: neither changes anything here.
+//! Between two stops the thread runs, and the kernel charges it for the work of being stopped: a
+//! step of one second of CPU time takes many seconds of it. How much is the tracer's no counter
+//! tells. So while a tracer comes and goes the thread's CPU time counts for nothing. A tracer that
+//! sits on it holds it, and one that lets it run is nowhere to be seen: neither changes anything
+//! here.
 
 /// Looks over which it is seen to come and go: 64 ms to 0.8 s.
 const LOOKS: u32 = 16;
-/// Changes between held and not held, of two looks one after the other, among them. A debugger that stops a thread and lets it go
-/// makes two. One that stops it once a second, to take a sample, makes as many in a second.
+/// Changes between held and not held, of two looks one after the other, among them. A debugger that
+/// stops a thread and lets it go makes two. One that stops it once a second, to take a sample,
+/// makes as many in a second.
 const CHANGES: u32 = 4;
 
 /// At which of the last looks a tracer held the thread.

@@ -102,7 +102,8 @@ labelled! {
         Livelock = "livelock",
         /// In uninterruptible sleep, as far as can be told for a device.
         IoWait = "io_wait",
-        /// Asleep in the kernel, interruptibly or not, on something that is neither a lock nor a device.
+        /// Asleep in the kernel, interruptibly or not, on something that is neither a lock nor a
+        /// device.
         Blocked = "blocked",
         /// The kernel's answers do not settle it.
         Unknown = "unknown",
@@ -134,11 +135,14 @@ labelled! {
 }
 
 labelled! {
-    /// Why a watched thread is out of sight. Nothing counts against it then, and nobody knows whether it is well.
+    /// Why a watched thread is out of sight. Nothing counts against it then, and nobody knows
+    /// whether it is well.
     pub enum Unobserved {
-        /// The watchdog has no descriptors left to look at it, or at a worker that it may be waiting for.
+        /// The watchdog has no descriptors left to look at it, or at a worker that it may be
+        /// waiting for.
         NoDescriptors = "no_descriptors",
-        /// The kernel has told nothing of it, or of a worker that it may be waiting for, for several seconds.
+        /// The kernel has told nothing of it, or of a worker that it may be waiting for, for
+        /// several seconds.
         Unreadable = "unreadable",
     }
 }

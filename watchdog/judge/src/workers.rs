@@ -18,10 +18,11 @@ use crate::verdict::ExcuseKind;
 
 use super::stall_clock::{Interval, StallClock};
 
-/// How far the sum of a worker that loses nothing may stay behind that of one that does. When another one is kept from running
-/// next, its loss adds to what was lost before instead of hiding in it. Not nothing, for the kernel's counters tell at the
-/// next tick, or look, that what seemed lost was not. Where no counter will ever tell that (it is held, or nobody could ask), its
-/// loss adds at once.
+/// How far the sum of a worker that loses nothing may stay behind that of one that does. When
+/// another one is kept from running next, its loss adds to what was lost before instead of hiding
+/// in it. Not nothing, for the kernel's counters tell at the next tick, or look, that what seemed
+/// lost was not. Where no counter will ever tell that (it is held, or nobody could ask), its loss
+/// adds at once.
 const BEHIND: Duration = Duration::from_millis(20);
 
 /// Time of one piece of standing still, as the thread and its workers could use it.
@@ -72,7 +73,8 @@ impl Loss {
 }
 
 impl Worker {
-    /// One more look at it, before which `total` had passed and the most that anybody had lost was `lost`.
+    /// One more look at it, before which `total` had passed and the most that anybody had lost was
+    /// `lost`.
     fn advance(
         &mut self,
         elapsed: Duration,
@@ -108,8 +110,9 @@ impl Workers {
         (!self.here.is_empty()).then_some((self.here.len(), self.ran))
     }
 
-    /// Accounts for `elapsed` since the last look, of which the thread's own clock, `own`, has just made `interval`. `seen` is `None` if
-    /// nobody could ask for its workers: none of them has ended for that.
+    /// Accounts for `elapsed` since the last look, of which the thread's own clock, `own`, has just
+    /// made `interval`. `seen` is `None` if nobody could ask for its workers: none of them has
+    /// ended for that.
     pub fn advance(
         &mut self,
         own: &StallClock,
@@ -137,7 +140,8 @@ impl Workers {
         }
         self.counted = self.counted.min(self.total.saturating_sub(self.lost).max(self.ran).max(own.ran()));
         if own.is_void() {
-            // What a worker turns out not to have lost counts at the next look: no verdict falls while the thread itself is held.
+            // What a worker turns out not to have lost counts at the next look: no verdict falls
+            // while the thread itself is held.
             self.counted = self.counted.min(before);
         }
         let counted = self.counted.saturating_sub(before);

@@ -118,7 +118,8 @@ fn a_wait_for_somebodys_answer_is_blocked_in_d_as_in_s_and_no_wait_for_a_device(
     assert_eq!(kind(TaskState::DiskSleep, WaitChannel::Other), StallKind::IoWait);
 }
 
-/// A thread that uses half of its time on a CPU, at each look as `held` has it: by a tracer, or not.
+/// A thread that uses half of its time on a CPU, at each look as `held` has it: by a tracer, or
+/// not.
 fn traced(looks: u32, held: impl Fn(u32) -> bool) -> AtWork {
     let mut history = AtWork::begin(0);
     for look in 0..looks {

@@ -1,5 +1,5 @@
-//! What counts where two misfortunes meet: the end of one and the beginning of another between the same two looks. The simulation
-//! found each of these, one history in some hundred thousand.
+//! What counts where two misfortunes meet: the end of one and the beginning of another between the
+//! same two looks. The simulation found each of these, one history in some hundred thousand.
 
 #![allow(
     clippy::unwrap_used,

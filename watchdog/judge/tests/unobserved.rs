@@ -1,5 +1,5 @@
-//! A thread that the watchdog has no descriptors to look at, or of which the kernel tells nothing: never healthy, and never
-//! killed for.
+//! A thread that the watchdog has no descriptors to look at, or of which the kernel tells nothing:
+//! never healthy, and never killed for.
 
 #![allow(
     clippy::unwrap_used,
@@ -104,7 +104,8 @@ fn a_worker_out_of_sight_is_degraded_until_it_is_seen_whatever_its_thread_does()
     assert_eq!(scene.pass(LOOK).verdict, Verdict::Healthy);
 }
 
-/// The verdicts shortly before, and after, a thread at work that is hidden so counts as out of sight.
+/// The verdicts shortly before, and after, a thread at work that is hidden so counts as out of
+/// sight.
 fn seen_after_three_seconds(hide: impl Fn(&mut Scene)) -> (Verdict, Verdict) {
     let mut scene = Scene::begin();
     scene.work();

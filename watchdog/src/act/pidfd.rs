@@ -44,7 +44,8 @@ pub enum HandleError {
     },
 }
 
-/// The next step where the kernel does not have the call, or a container's profile does not allow it.
+/// The next step where the kernel does not have the call, or a container's profile does not allow
+/// it.
 fn hint(source: Errno) -> &'static str {
     match source {
         Errno::NOSYS | Errno::PERM => {

@@ -70,7 +70,8 @@ struct Candidate {
     start_time: u64,
     other_pid_namespace: bool,
     mapping: Mapping,
-    /// Ticks by which its clock differs from ours; `None` if no clock makes its start time that of the segment.
+    /// Ticks by which its clock differs from ours; `None` if no clock makes its start time that of
+    /// the segment.
     offset: Option<i64>,
     /// The same by the kernel's word alone.
     clock: i64,
@@ -87,10 +88,11 @@ impl Candidate {
     }
 }
 
-/// The process that the segment names, or else, for a target whose pid namespace is another one, whichever process fits.
+/// The process that the segment names, or else, for a target whose pid namespace is another one,
+/// whichever process fits.
 ///
-/// Who began when the segment says goes before anybody else. Without one, a writer that was restored from a checkpoint is
-/// looked for, and there must be one only.
+/// Who began when the segment says goes before anybody else. Without one, a writer that was
+/// restored from a checkpoint is looked for, and there must be one only.
 fn find(reader: &Reader, wanted: &Wanted) -> Result<Owner, Refusal> {
     let pid = reader.header().pid;
     let named = i32::try_from(pid).unwrap_or_default();
@@ -163,7 +165,8 @@ fn fits(pid: i32, reader: &Reader, wanted: &Wanted) -> Result<Candidate, Misfit>
     }
     let mapping = mapping::of(&dir, reader.file_id(), reader.path());
     if ours(pid, root) {
-        // Its own number, or its parent's, in a segment that neither of them has: that of somebody in another namespace.
+        // Its own number, or its parent's, in a segment that neither of them has: that of somebody
+        // in another namespace.
         return Err(if mapping == Ok(None) { Misfit::ForeignNamespace } else { Misfit::Ourselves });
     }
     let mapping = mapping.map_err(|errno| match errno {
@@ -174,8 +177,8 @@ fn fits(pid: i32, reader: &Reader, wanted: &Wanted) -> Result<Candidate, Misfit>
     if let Some(wanted) = &wanted.systemd_unit {
         unit::stands_in(&dir, wanted)?;
     }
-    // In the same time namespace the clocks of both are one. Who maps the file and began at another time is a child that
-    // inherited it, or a writer that was restored.
+    // In the same time namespace the clocks of both are one. Who maps the file and began at another
+    // time is a child that inherited it, or a writer that was restored.
     let clocks = Offsets::of(pid, root);
     Ok(Candidate {
         pid,
@@ -206,7 +209,8 @@ fn unread(error: StatusError, root: &Path) -> Misfit {
     }
 }
 
-/// Whether the segment was written since this machine was booted, as far as boot ids tell: a container may have its own.
+/// Whether the segment was written since this machine was booted, as far as boot ids tell: a
+/// container may have its own.
 fn same_boot(root: &Path, header: &Header) -> bool {
     let Ok(text) = std::fs::read(root.join("sys/kernel/random/boot_id")) else { return true };
     let hex: String = header.boot_id.iter().map(|byte| format!("{byte:02x}")).collect();

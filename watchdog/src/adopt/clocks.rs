@@ -1,5 +1,5 @@
-//! Whether a process reads another clock than the sidecar: start times in `/proc` are told by the clock of whoever reads
-//! them, and a time namespace has its own.
+//! Whether a process reads another clock than the sidecar: start times in `/proc` are told by the
+//! clock of whoever reads them, and a time namespace has its own.
 
 use std::path::Path;
 
@@ -25,8 +25,8 @@ impl Offsets {
         if links.as_ref().is_some_and(|(theirs, ours)| theirs == ours) {
             return Self::OneOf(vec![0]);
         }
-        // Readable for anybody, unlike the links. It tells of the namespace of children, which is the process's own unless
-        // it has just made one for them.
+        // Readable for anybody, unlike the links. It tells of the namespace of children, which is
+        // the process's own unless it has just made one for them.
         let told = boot_clock(&theirs).zip(boot_clock(&ours));
         match (links, told) {
             (None, None) => Self::OneOf(vec![0]),

@@ -1,5 +1,6 @@
-//! Why the kernel hides a process from the sidecar. `/proc/PID/maps` may be read by whoever may trace the process, and
-//! there are several reasons why one may not: each has a next step of its own.
+//! Why the kernel hides a process from the sidecar. `/proc/PID/maps` may be read by whoever may
+//! trace the process, and there are several reasons why one may not: each has a next step of its
+//! own.
 
 use std::path::Path;
 
@@ -8,7 +9,8 @@ use rustix::io::Errno;
 use crate::probe::cgroup::mounts;
 use crate::probe::task::TaskDir;
 
-/// `CAP_SYS_PTRACE` of `linux/capability.h`: with it nothing below hides a process of the same user namespace.
+/// `CAP_SYS_PTRACE` of `linux/capability.h`: with it nothing below hides a process of the same user
+/// namespace.
 const CAP_SYS_PTRACE: u64 = 1 << 19;
 /// How the sidecar gets it.
 const GIVE: &str = "give the sidecar CAP_SYS_PTRACE (systemd: AmbientCapabilities=CAP_SYS_PTRACE; containers: capabilities, \

@@ -26,7 +26,8 @@ pub(super) fn of(dir: &TaskDir, file: FileId, path: &Path) -> Result<Option<Mapp
     Ok(find(dir.lines("maps", MAPS_LIMIT)?, file, full.as_os_str().as_bytes()))
 }
 
-/// File systems that show another device in `maps` than in `stat` (btrfs, overlay) are told by inode and path.
+/// File systems that show another device in `maps` than in `stat` (btrfs, overlay) are told by
+/// inode and path.
 fn find(lines: impl Iterator<Item = Vec<u8>>, file: FileId, path: &[u8]) -> Option<Mapping> {
     let device = format!("{:02x}:{:02x}", file.dev_major, file.dev_minor);
     let inode = file.inode.to_string();

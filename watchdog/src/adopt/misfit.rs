@@ -92,7 +92,8 @@ pub enum Misfit {
     /// It is us or an ancestor of ours.
     #[error("which is this sidecar itself or one of its ancestors")]
     Ourselves,
-    /// The number is ours or an ancestor's, and the file is not: it is meant in another pid namespace.
+    /// The number is ours or an ancestor's, and the file is not: it is meant in another pid
+    /// namespace.
     #[error(
         "which in the sidecar's pid namespace is the sidecar itself or one of its ancestors, and that does not map the file: the \
          target runs in a pid namespace that the sidecar does not see; {SHARE}"
@@ -145,7 +146,8 @@ pub enum Misfit {
 }
 
 impl Misfit {
-    /// How far a process got before it did not fit. The one that got furthest is told of: it is likely to be the one meant.
+    /// How far a process got before it did not fit. The one that got furthest is told of: it is
+    /// likely to be the one meant.
     pub(super) const fn nearness(&self) -> u8 {
         match self {
             Self::Absent | Self::AbsentHere | Self::Ended => 0,

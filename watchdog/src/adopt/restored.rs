@@ -1,9 +1,10 @@
-//! Whether a process that maps the segment and began at another time than its writer is that writer, restored from a
-//! checkpoint (docs/adr/028).
+//! Whether a process that maps the segment and began at another time than its writer is that
+//! writer, restored from a checkpoint (docs/adr/028).
 //!
-//! A restored process has the pid and the thread ids that it had, maps the same file for writing, and all of its tasks
-//! began anew. A forked child has another pid and does not map the file; a program run by `exec` does not map it; whoever
-//! gets the pid of a dead writer neither maps its file for writing nor has its threads.
+//! A restored process has the pid and the thread ids that it had, maps the same file for writing,
+//! and all of its tasks began anew. A forked child has another pid and does not map the file; a
+//! program run by `exec` does not map it; whoever gets the pid of a dead writer neither maps its
+//! file for writing nor has its threads.
 
 use std::path::Path;
 
@@ -71,7 +72,8 @@ mod tests {
 
     use super::*;
 
-    /// The segment of a writer with two registered threads and one that has left, and their ids: lost, then kept, then left.
+    /// The segment of a writer with two registered threads and one that has left, and their ids:
+    /// lost, then kept, then left.
     fn segment(folder: &Path) -> (Reader, [u64; 3]) {
         let path = folder.join("0.heartbeat");
         let heartbeat = Heartbeat::create(&path, &SegmentOptions::new("0")).unwrap();

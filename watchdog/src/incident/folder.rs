@@ -143,10 +143,12 @@ impl Folder {
         Ok(())
     }
 
-    /// Deletes closed incidents until the limits hold: repeats first, then the oldest ([`retention`]). Returns how many.
+    /// Deletes closed incidents until the limits hold: repeats first, then the oldest
+    /// ([`retention`]). Returns how many.
     ///
     /// # Errors
-    /// If one cannot be deleted; it is forgotten all the same, or it would be tried again at every step.
+    /// If one cannot be deleted; it is forgotten all the same, or it would be tried again at every
+    /// step.
     pub fn prune(&mut self) -> io::Result<u64> {
         let mut deleted = 0;
         let mut failed = None;

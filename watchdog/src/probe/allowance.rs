@@ -1,12 +1,13 @@
-//! How many descriptors the probe may hold for threads and their workers, and how many it holds. What the process under
-//! watch claims to have is its own word, so without a limit it could take the descriptors that the sidecar needs to
-//! signal, to answer and to write.
+//! How many descriptors the probe may hold for threads and their workers, and how many it holds.
+//! What the process under watch claims to have is its own word, so without a limit it could take
+//! the descriptors that the sidecar needs to signal, to answer and to write.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Files kept open although they could be opened again at the next look: three each of 64 threads that stand still.
-/// Opening a file costs more than reading it, so this is what keeps a look at a few such threads cheap.
+/// Files kept open although they could be opened again at the next look: three each of 64 threads
+/// that stand still. Opening a file costs more than reading it, so this is what keeps a look at a
+/// few such threads cheap.
 const MOST_SPARE: usize = 192;
 
 /// The count of one target.
@@ -38,7 +39,8 @@ impl Allowance {
         self.most.saturating_sub(self.held.load(Ordering::Relaxed)) >= more
     }
 
-    /// A place for a descriptor without which something is out of sight; `None` if there is no room.
+    /// A place for a descriptor without which something is out of sight; `None` if there is no
+    /// room.
     pub fn place(self: &Arc<Self>) -> Option<Place> {
         self.has(1).then(|| {
             self.held.fetch_add(1, Ordering::Relaxed);
@@ -46,7 +48,8 @@ impl Allowance {
         })
     }
 
-    /// A place for one that saves time and nothing else. At most half of what is free goes to those.
+    /// A place for one that saves time and nothing else. At most half of what is free goes to
+    /// those.
     pub fn spare_place(self: &Arc<Self>) -> Option<Place> {
         let spare = self.spare.load(Ordering::Relaxed);
         let needed = self.held.load(Ordering::Relaxed).saturating_sub(spare);

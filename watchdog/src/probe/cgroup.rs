@@ -1,10 +1,11 @@
-//! What the process's cgroup says of throttling, for version 1 (`cpu.stat` of the `cpu` controller) and version 2, of
-//! freezing ([`freezer`]) and of memory ([`memory`]).
+//! What the process's cgroup says of throttling, for version 1 (`cpu.stat` of the `cpu` controller)
+//! and version 2, of freezing ([`freezer`]) and of memory ([`memory`]).
 //!
-//! An ancestor's throttling shows only in the ancestor, so all of them are read, as far as they can be seen from here. Finding
-//! them takes locks that every move between cgroups takes, so it is done on the adopter's thread; the loop reads open files.
-//! The counters are of all CPUs together and lag behind, so no time is ever taken from them: that they grow says that the
-//! process is being throttled, and nothing else.
+//! An ancestor's throttling shows only in the ancestor, so all of them are read, as far as they can
+//! be seen from here. Finding them takes locks that every move between cgroups takes, so it is done
+//! on the adopter's thread; the loop reads open files. The counters are of all CPUs together and
+//! lag behind, so no time is ever taken from them: that they grow says that the process is being
+//! throttled, and nothing else.
 
 pub mod freezer;
 pub mod memory;
@@ -26,7 +27,8 @@ use mounts::Mount;
 
 /// Levels of the tree that are read, from the process's own cgroup up. Kubernetes has five.
 const MOST_LEVELS: usize = 16;
-/// What is read of `/proc/PID/cgroup` at most: a line a hierarchy, of which there are a dozen, with a path of 4 KiB at most.
+/// What is read of `/proc/PID/cgroup` at most: a line a hierarchy, of which there are a dozen, with
+/// a path of 4 KiB at most.
 const LONGEST: u64 = 128 << 10;
 
 /// The files of one process's cgroups, open.
@@ -104,10 +106,10 @@ fn tasks(threads: &mut [ThreadObservation]) -> impl Iterator<Item = &mut TaskObs
 
 /// The folders of a process's cgroup and of those above it, by the mount that shows most of them.
 ///
-/// One hierarchy may be mounted more than once: a container has its own part of it bound to some folder, and a tool binds
-/// another part elsewhere. A mount shows what lies below its root and nothing else, so those whose root does not hold the
-/// process are no use. Of the others the one with the highest root shows the most. One that another mount covers does not
-/// have the folder.
+/// One hierarchy may be mounted more than once: a container has its own part of it bound to some
+/// folder, and a tool binds another part elsewhere. A mount shows what lies below its root and
+/// nothing else, so those whose root does not hold the process are no use. Of the others the one
+/// with the highest root shows the most. One that another mount covers does not have the folder.
 fn levels<'a>(group: &Path, mounts: impl Iterator<Item = &'a Mount>) -> Option<Vec<PathBuf>> {
     let mut holding: Vec<(&Mount, &Path)> = mounts
         .filter_map(|mount| Some((mount, group.strip_prefix(&mount.root).ok()?)))
@@ -135,7 +137,8 @@ impl Group {
     }
 }
 
-/// Where the process stands in each hierarchy; nothing if that cannot be read. Names of cgroups are any bytes.
+/// Where the process stands in each hierarchy; nothing if that cannot be read. Names of cgroups are
+/// any bytes.
 fn groups(proc_dir: &Path) -> Vec<Group> {
     let mut text = Vec::new();
     // What was read before an error is worth having.

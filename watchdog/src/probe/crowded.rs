@@ -1,6 +1,6 @@
-//! Whom to leave out of sight when there are more threads than descriptors. Threads whose rule kills come before those
-//! whose rule reports, and those before the rest. Among equals, whoever was watched first stays: a thread that comes and
-//! goes must not take the sight of another.
+//! Whom to leave out of sight when there are more threads than descriptors. Threads whose rule
+//! kills come before those whose rule reports, and those before the rest. Among equals, whoever was
+//! watched first stays: a thread that comes and goes must not take the sight of another.
 
 use std::sync::Arc;
 
@@ -20,8 +20,8 @@ pub(super) struct Crowded {
 }
 
 impl Crowded {
-    /// Makes room for a thread of this rank, if that costs nobody who comes before it or is its equal. Whether there is
-    /// room now.
+    /// Makes room for a thread of this rank, if that costs nobody who comes before it or is its
+    /// equal. Whether there is room now.
     pub(super) fn make_room(
         &mut self,
         rank: Rank,

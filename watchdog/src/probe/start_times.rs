@@ -1,14 +1,14 @@
-//! When a task began, by the segment and by `/proc`. Together with its id that is its identity, so the two must be
-//! compared as one clock would tell them.
+//! When a task began, by the segment and by `/proc`. Together with its id that is its identity, so
+//! the two must be compared as one clock would tell them.
 
-/// How start times in the segment are turned into those of `/proc` as the sidecar reads it. Both are clock ticks since
-/// boot.
+/// How start times in the segment are turned into those of `/proc` as the sidecar reads it. Both
+/// are clock ticks since boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StartTimes {
     /// What to add: other than zero for a process in another time namespace.
     offset: i64,
-    /// Thread id and start time by the segment, and the start time that `/proc` gives: of the tasks that a process had
-    /// when it was restored from a checkpoint. Sorted.
+    /// Thread id and start time by the segment, and the start time that `/proc` gives: of the tasks
+    /// that a process had when it was restored from a checkpoint. Sorted.
     restored: Vec<((u64, u64), u64)>,
 }
 
@@ -27,7 +27,8 @@ impl StartTimes {
         Self { offset, restored: Vec::new() }
     }
 
-    /// The same for a process that was restored from a checkpoint: its tasks have the ids that they had, and began anew.
+    /// The same for a process that was restored from a checkpoint: its tasks have the ids that they
+    /// had, and began anew.
     #[must_use]
     pub fn restored(mut self, mut tasks: Vec<((u64, u64), u64)>) -> Self {
         tasks.sort_unstable();

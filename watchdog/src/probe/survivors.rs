@@ -182,7 +182,8 @@ mod tests {
 
     #[test]
     fn a_process_that_a_tracer_has_stopped_goes_on() {
-        // At a system call, at a breakpoint, before a signal is delivered, with an event above it (clone, a stop of a seized task).
+        // At a system call, at a breakpoint, before a signal is delivered, with an event above it
+        // (clone, a stop of a seized task).
         for code in [5 | 0x80, 5, 11, 3 << 8 | 5, 128 << 8 | 19] {
             let tasks = [(1, 't', 0, 0), (2, 't', 0, 0), (3, 't', 0, 0)];
             assert_eq!(survivors(ending_with(code, &tasks).path()), Survivors::Some, "{code:#x}");

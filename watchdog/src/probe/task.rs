@@ -40,13 +40,16 @@ const FILE_LIMIT: u64 = 16 * 1024;
 /// How a folder is opened.
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// Whether the exit code of a living task (field 52 of `stat`) says that its whole process is ending: from the moment at which
-/// a process begins to end the kernel shows the code of that end for each of its tasks. An end with code 0 looks like none.
+/// Whether the exit code of a living task (field 52 of `stat`) says that its whole process is
+/// ending: from the moment at which a process begins to end the kernel shows the code of that end
+/// for each of its tasks. An end with code 0 looks like none.
 ///
-/// The kernel keeps two other things there. Of a stopped process it shows the signal that stopped it. Of a task that its tracer has stopped it
-/// shows why, in the form in which `wait` tells the tracer: SIGTRAP at a system call or a breakpoint, a signal that is about to be
-/// delivered, or either of them with an event above it. That one is read a moment before the state, so a task that goes on in between
-/// shows it in any state: of what a tracer may see only ends by other signals than SIGTRAP are taken for ends, and none in state `t`.
+/// The kernel keeps two other things there. Of a stopped process it shows the signal that stopped
+/// it. Of a task that its tracer has stopped it shows why, in the form in which `wait` tells the
+/// tracer: SIGTRAP at a system call or a breakpoint, a signal that is about to be delivered, or
+/// either of them with an event above it. That one is read a moment before the state, so a task
+/// that goes on in between shows it in any state: of what a tracer may see only ends by other
+/// signals than SIGTRAP are taken for ends, and none in state `t`.
 const fn is_end_of_process(exit_code: i32, state: TaskState) -> bool {
     /// SIGSTOP, SIGTSTP, SIGTTIN and SIGTTOU.
     const STOPS: std::ops::RangeInclusive<i32> = 19..=22;
@@ -62,18 +65,19 @@ const fn is_end_of_process(exit_code: i32, state: TaskState) -> bool {
     }
 }
 
-/// The folder of one task, held open: once the task has ended every read fails, so that a tid used again by
-/// somebody else is never mistaken for it.
+/// The folder of one task, held open: once the task has ended every read fails, so that a tid used
+/// again by somebody else is never mistaken for it.
 ///
-/// Files that were read stay open where there is room for that: opening costs more than reading. Read from the
-/// beginning, each tells what is so now.
+/// Files that were read stay open where there is room for that: opening costs more than reading.
+/// Read from the beginning, each tells what is so now.
 #[derive(Debug)]
 pub struct TaskDir {
     dir: OwnedFd,
     stat: TaskFile,
     schedstat: TaskFile,
     wchan: TaskFile,
-    /// What its descriptors are counted against; `None`: they are not counted, and every file stays open.
+    /// What its descriptors are counted against; `None`: they are not counted, and every file stays
+    /// open.
     allowance: Option<Arc<Allowance>>,
     /// The place of the folder itself.
     _place: Option<Place>,
@@ -97,8 +101,8 @@ impl TaskFile {
         Self { name, kept: OnceLock::new(), needed: false }
     }
 
-    /// What the file says now. Without a kept descriptor it is opened for this reading, and stays open if `again` says
-    /// that it will be read at the next look too, and there is room.
+    /// What the file says now. Without a kept descriptor it is opened for this reading, and stays
+    /// open if `again` says that it will be read at the next look too, and there is room.
     fn read<'a>(
         &self,
         dir: &OwnedFd,
@@ -231,7 +235,8 @@ impl TaskDir {
         }))
     }
 
-    /// Whether the task exists, by its start time: one that differs by more than the slack is another task.
+    /// Whether the task exists, by its start time: one that differs by more than the slack is
+    /// another task.
     pub fn presence(&self, began: StartTime) -> Presence {
         match self.stat() {
             Ok(Some(stat)) if matches!(stat.state, TaskState::Zombie | TaskState::Dead) => Presence::Gone,
@@ -305,12 +310,14 @@ impl TaskDir {
         Status::from_buf_read(text.as_bytes()).map(Some).map_err(|_| StatusError::Malformed)
     }
 
-    /// User id that owns another file of the task: root's for a process that may not be dumped, else the task's own.
+    /// User id that owns another file of the task: root's for a process that may not be dumped,
+    /// else the task's own.
     pub fn owner_of(&self, name: &str) -> Option<u32> {
         rustix::fs::statat(self.dir.as_fd(), name, rustix::fs::AtFlags::empty()).ok().map(|file| file.st_uid)
     }
 
-    /// Another file of the task, up to `limit` bytes of it. Not for the watch loop: `maps` and its like can hang.
+    /// Another file of the task, up to `limit` bytes of it. Not for the watch loop: `maps` and its
+    /// like can hang.
     ///
     /// # Errors
     /// If the kernel refuses the file.

@@ -33,8 +33,8 @@ pub enum Rank {
     Left,
 }
 
-/// A thread and what is kept open for it: at most two descriptors, beyond what there is room for. They are its pidfd
-/// and its folder in `/proc`; without a pidfd, the folder and its `stat`.
+/// A thread and what is kept open for it: at most two descriptors, beyond what there is room for.
+/// They are its pidfd and its folder in `/proc`; without a pidfd, the folder and its `stat`.
 #[derive(Debug)]
 pub struct WatchedThread {
     key: (u32, u64),
@@ -81,7 +81,8 @@ impl WatchedThread {
         };
         thread.tid = tid;
         thread.is_leader = tid == target.handle.identity().pid;
-        // A leader's pidfd does not fire before the last thread's: it is polled on every kernel, through its process.
+        // A leader's pidfd does not fire before the last thread's: it is polled on every kernel,
+        // through its process.
         let second = if thread.is_leader { None } else { allowance.place() };
         if second.is_none() && !thread.is_leader {
             thread.close_for_want();
@@ -146,7 +147,8 @@ impl WatchedThread {
         self.dir.is_some()
     }
 
-    /// Nothing is kept open for it any more, because others need the room. Whether it exists nobody knows then.
+    /// Nothing is kept open for it any more, because others need the room. Whether it exists nobody
+    /// knows then.
     pub fn close_for_want(&mut self) {
         (self.dir, self.pidfd, self.workers) = (None, None, Workers::default());
         self.presence = Presence::Unopened;

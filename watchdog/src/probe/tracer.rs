@@ -1,6 +1,7 @@
-//! Who traces a thread: `TracerPid` of its `status`, and that one's name. It decides nothing (ADR 030): it is told in an incident,
-//! for a verdict about a thread that somebody traces may be that one's doing. Two short files of `/proc`, which take no lock of the
-//! target's memory, read once for each incident.
+//! Who traces a thread: `TracerPid` of its `status`, and that one's name. It decides nothing (ADR
+//! 030): it is told in an incident, for a verdict about a thread that somebody traces may be that
+//! one's doing. Two short files of `/proc`, which take no lock of the target's memory, read once
+//! for each incident.
 
 use std::fs::File;
 use std::io::Read;
@@ -8,7 +9,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-/// What is read of `status` at most: the line stands among its first ten, whose longest is a name of 64 bytes.
+/// What is read of `status` at most: the line stands among its first ten, whose longest is a name
+/// of 64 bytes.
 const LONGEST: u64 = 4_096;
 
 /// A tracer.
@@ -21,8 +23,8 @@ pub struct Tracer {
 }
 
 impl Tracer {
-    /// That of the task whose folder is `task`, such as `/proc/PID/task/TID`; `proc` is where all processes are. `None` if nobody traces
-    /// it, or the kernel does not say.
+    /// That of the task whose folder is `task`, such as `/proc/PID/task/TID`; `proc` is where all
+    /// processes are. `None` if nobody traces it, or the kernel does not say.
     pub fn of(task: &Path, proc: &Path) -> Option<Self> {
         let status = read(&task.join("status"))?;
         let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"TracerPid:"))?;

@@ -1,8 +1,9 @@
 //! What the name of the kernel function in which a task sleeps (`wchan`) says of its wait.
 //!
-//! Such names belong to one version of the kernel and one compiler: a function that is inlined gives way to its caller, a renamed
-//! one to its new name, and some end in `.isra.0`, `.part.0` or `.constprop.0`. So [`PLACES`] has every name under which a wait was
-//! seen or stands in the source, and a name that it lacks says only that the task waits.
+//! Such names belong to one version of the kernel and one compiler: a function that is inlined
+//! gives way to its caller, a renamed one to its new name, and some end in `.isra.0`, `.part.0` or
+//! `.constprop.0`. So [`PLACES`] has every name under which a wait was seen or stands in the
+//! source, and a name that it lacks says only that the task waits.
 
 use crate::observation::{TaskState, WaitChannel};
 
@@ -30,16 +31,19 @@ enum Name {
 enum Means {
     /// The freezer holds it.
     Freezer,
-    /// A signal or a tracer has stopped it, and says so by state `T` or `t`. In `D` the freezer of version 1 has found it stopped.
+    /// A signal or a tracer has stopped it, and says so by state `T` or `t`. In `D` the freezer of
+    /// version 1 has found it stopped.
     Stop,
     /// As [`Means::Stop`]; in `S` the trap of the new freezer was made part of its caller.
     StopOrTrap,
     /// It waits for a lock. As [`Means::Sleep`] for the freezer.
     Lock,
-    /// It waits for a lock of this kind, in `S` for one of its own program, in `D` for one of the kernel.
+    /// It waits for a lock of this kind, in `S` for one of its own program, in `D` for one of the
+    /// kernel.
     RtLock,
-    /// It waits for a time, a message, a child, a signal, and can be woken by one. So it is never in `D`, unless the freezer of
-    /// version 1 has found it there: since Linux 6.1 that changes the state and leaves the place.
+    /// It waits for a time, a message, a child, a signal, and can be woken by one. So it is never
+    /// in `D`, unless the freezer of version 1 has found it there: since Linux 6.1 that changes the
+    /// state and leaves the place.
     Sleep,
     /// It waits for somebody else's act, in `D` as often as not: no device is late.
     Answer,
@@ -125,7 +129,8 @@ const PLACES: &[Place] = &[
     place(Has("exp_funnel_lock"), Answer, "source: before an expedited grace period (kernel/rcu/tree_exp.h)"),
 ];
 
-/// What a task in `state` waits for, by the text of its `wchan`. `None`: the kernel hides it, or the task does not sleep.
+/// What a task in `state` waits for, by the text of its `wchan`. `None`: the kernel hides it, or
+/// the task does not sleep.
 pub fn meaning(text: &[u8], state: TaskState) -> Option<WaitChannel> {
     let name = std::str::from_utf8(text).ok()?.trim();
     // What the compiler adds begins with a point, which no function of C has in its name.

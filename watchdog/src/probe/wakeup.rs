@@ -67,8 +67,9 @@ pub struct Wakeup {
 enum Sleep {
     /// By `epoll_pwait2`: one call.
     Epoll,
-    /// By `ppoll` on the epoll, and then a look without waiting. Linux before 5.11 has no `epoll_pwait2`, and container
-    /// profiles written before it forbid it. To take that failure for an interrupted wait would be not to sleep at all.
+    /// By `ppoll` on the epoll, and then a look without waiting. Linux before 5.11 has no
+    /// `epoll_pwait2`, and container profiles written before it forbid it. To take that failure for
+    /// an interrupted wait would be not to sleep at all.
     Poll,
 }
 
@@ -151,7 +152,8 @@ impl Wakeup {
     fn take_events(&mut self) {
         let mut buffer = [libc::epoll_event { events: 0, u64: 0 }; BATCH];
         let room = libc::c_int::try_from(BATCH).unwrap_or(libc::c_int::MAX);
-        // SAFETY: the buffer has room for as many events as are asked for, and outlives the call, which does not wait.
+        // SAFETY: the buffer has room for as many events as are asked for, and outlives the call,
+        // which does not wait.
         let ready = unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), buffer.as_mut_ptr(), room, 0) };
         for event in buffer.iter().take(usize::try_from(ready).unwrap_or(0)) {
             self.woken.push(self.waker.told(event.u64));

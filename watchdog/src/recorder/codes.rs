@@ -28,7 +28,8 @@ const WAITS: &[Option<WaitChannel>] = &[
     Some(WaitChannel::Memory),
     Some(WaitChannel::Answer),
 ];
-/// How many of them have bit 0. The others begin at 1 in their two bits: a byte that is zero tells of no task.
+/// How many of them have bit 0. The others begin at 1 in their two bits: a byte that is zero tells
+/// of no task.
 const FIRST_WAITS: u8 = 4;
 
 fn find<T: Copy>(words: &[T], code: u8) -> Option<T> {
@@ -121,7 +122,8 @@ pub const HAS_CPU: u8 = 1 << 6;
 /// Whether there is a run delay in it.
 pub const HAS_DELAY: u8 = 1 << 7;
 
-/// All of a task but its counters, never zero: bit 0, by which list its wait is found; state, wait, and which counters follow.
+/// All of a task but its counters, never zero: bit 0, by which list its wait is found; state, wait,
+/// and which counters follow.
 pub const fn task(task: &TaskObservation) -> u8 {
     let TaskObservation { state: at, cpu_ns, run_delay_ns, wait } = task;
     let (first, wait) = match wait {

@@ -16,8 +16,9 @@ use super::{Excerpt, Facts, MOST_KILLS};
 
 /// The first bytes of every recording.
 pub const MAGIC: &[u8; 8] = b"SHARDREC";
-/// The version of the format that this program writes. Version 1 told nothing of workers, version 2 nothing of what persons do, of
-/// suspends, core dumps and deadlines of work; version 3 has fewer words for where a thread sleeps.
+/// The version of the format that this program writes. Version 1 told nothing of workers, version 2
+/// nothing of what persons do, of suspends, core dumps and deadlines of work; version 3 has fewer
+/// words for where a thread sleeps.
 pub const VERSION: u16 = 4;
 /// The oldest that it reads: whatever that says, this one says in the same way.
 const OLDEST: u16 = 3;

@@ -1,5 +1,5 @@
-//! Which child has ended, told without reaping it: as long as a child is not reaped, its number and that of its process
-//! group are its own.
+//! Which child has ended, told without reaping it: as long as a child is not reaped, its number and
+//! that of its process group are its own.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -60,8 +60,9 @@ fn ended(which: libc::idtype_t, id: libc::id_t) -> io::Result<Option<(Pid, End)>
             return Err(error);
         }
     }
-    // SAFETY: all bytes zero is a valid siginfo_t, and the call above has at most filled it in. Where no child has ended, the
-    // pid in it stays zero; else these are the fields that waitid gives.
+    // SAFETY: all bytes zero is a valid siginfo_t, and the call above has at most filled it in.
+    // Where no child has ended, the pid in it stays zero; else these are the fields that waitid
+    // gives.
     let (pid, code, status) = unsafe {
         let told = told.assume_init();
         (told.si_pid(), told.si_code, told.si_status())

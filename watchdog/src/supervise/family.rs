@@ -1,7 +1,8 @@
-//! Which processes there are besides the two that are kept running: those in the process group of a child, and those that
-//! the kernel handed to the supervisor because their parent died.
+//! Which processes there are besides the two that are kept running: those in the process group of a
+//! child, and those that the kernel handed to the supervisor because their parent died.
 //!
-//! Read from `/proc` as bytes, since names of processes need not be text. A process that cannot be read has gone.
+//! Read from `/proc` as bytes, since names of processes need not be text. A process that cannot be
+//! read has gone.
 
 use std::fmt;
 use std::fs;

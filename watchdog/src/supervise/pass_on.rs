@@ -1,8 +1,8 @@
-//! Signals that are not for the supervisor: passed on to the command, as an init does, where the command has a use for
-//! them.
+//! Signals that are not for the supervisor: passed on to the command, as an init does, where the
+//! command has a use for them.
 //!
-//! One that the command does not catch would end it. Nobody asks for that with SIGHUP or SIGUSR1 to a supervisor, so it is
-//! not passed on then, and the log says so.
+//! One that the command does not catch would end it. Nobody asks for that with SIGHUP or SIGUSR1 to
+//! a supervisor, so it is not passed on then, and the log says so.
 
 use std::fs;
 use std::path::Path;
@@ -13,8 +13,8 @@ use super::log::Log;
 use super::signals;
 use super::ward::Ward;
 
-/// Those with names. Not among them: what a fault of the program itself raises, and what stops or continues a terminal's
-/// jobs.
+/// Those with names. Not among them: what a fault of the program itself raises, and what stops or
+/// continues a terminal's jobs.
 const NAMED: [i32; 8] = [
     libc::SIGHUP,
     libc::SIGQUIT,
@@ -31,7 +31,8 @@ pub(super) fn passed_on() -> impl Iterator<Item = i32> {
     NAMED.into_iter().chain(libc::SIGRTMIN()..=libc::SIGRTMAX())
 }
 
-/// Passes one on, and says to whom. SIGHUP is also for the sidecar, which then reads its config again.
+/// Passes one on, and says to whom. SIGHUP is also for the sidecar, which then reads its config
+/// again.
 pub(super) fn pass_on(signal: i32, cmd: &Ward, sidecar: Option<&Ward>, log: &Log) {
     if signal == libc::SIGWINCH {
         // It ends nobody, and comes with every change of a window.
@@ -62,8 +63,8 @@ pub(super) fn pass_on(signal: i32, cmd: &Ward, sidecar: Option<&Ward>, log: &Log
 
 fn reload(sidecar: Option<&Ward>) -> &'static str {
     match sidecar {
-        // It waits for this signal from its first moments on; before, its config is about to be read anyway. But until it
-        // does, the signal would end it.
+        // It waits for this signal from its first moments on; before, its config is about to be
+        // read anyway. But until it does, the signal would end it.
         Some(sidecar)
             if sidecar.running().is_some_and(|pid| is_blocked(Path::new("/proc"), pid, libc::SIGHUP)) =>
         {

@@ -1,7 +1,8 @@
 //! One child that is kept running, and the process group that was made for it.
 //!
-//! The group is signalled as a whole, and only while the child is not reaped: until then its number can be nobody else's.
-//! A child that has ended is therefore reaped last, once nothing of its group is left.
+//! The group is signalled as a whole, and only while the child is not reaped: until then its number
+//! can be nobody else's. A child that has ended is therefore reaped last, once nothing of its group
+//! is left.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -17,16 +18,17 @@ use super::family::{Family, Named, Relative};
 use super::log::Log;
 use super::signals;
 
-/// What a child leaves in its group has this long after SIGTERM, or the grace of a stop if that is shorter: enough to
-/// close a socket and write a line, and little beside what a restart may take.
+/// What a child leaves in its group has this long after SIGTERM, or the grace of a stop if that is
+/// shorter: enough to close a socket and write a line, and little beside what a restart may take.
 const LEFT_OVER_GRACE: Duration = Duration::from_secs(2);
-/// How often it is looked whether the group is gone, at first and at most. Ends of those that were handed to us wake us
-/// besides.
+/// How often it is looked whether the group is gone, at first and at most. Ends of those that were
+/// handed to us wake us besides.
 const FIRST_LOOK: Duration = Duration::from_millis(5);
 const LONGEST_LOOK: Duration = Duration::from_millis(100);
 
-/// After SIGKILL only a process stuck in the kernel lives on. Ends are otherwise seen within milliseconds, a large
-/// heap takes up to a second; waiting longer than this would be waiting without end.
+/// After SIGKILL only a process stuck in the kernel lives on. Ends are otherwise seen within
+/// milliseconds, a large heap takes up to a second; waiting longer than this would be waiting
+/// without end.
 pub(super) const GIVE_UP_AFTER_SIGKILL: Duration = Duration::from_secs(5);
 
 /// A child and what is known of it.
@@ -139,11 +141,13 @@ impl Ward {
         }
     }
 
-    /// Sends a signal to its whole group: a shell that started the program is not all that has to hear it.
+    /// Sends a signal to its whole group: a shell that started the program is not all that has to
+    /// hear it.
     pub(super) fn signal_group(&mut self, signal: Signal) {
         let Some(pid) = self.pid() else { return };
         if rustix::process::kill_process_group(pid, signal).is_err() {
-            // It has left its own group. The one failure left is a child that changed its user, which is out of reach.
+            // It has left its own group. The one failure left is a child that changed its user,
+            // which is out of reach.
             let _ = rustix::process::kill_process(pid, signal);
         }
         if let Life::Leaving(leaving) = &mut self.life
@@ -163,9 +167,9 @@ impl Ward {
         }
     }
 
-    /// Takes note of its end, and of what its group does after it. `Some` once all of that is over and it was reaped.
-    /// `stop` is when the time of a stop is up and with which signal it began, if one was asked for: the whole group has
-    /// had that signal.
+    /// Takes note of its end, and of what its group does after it. `Some` once all of that is over
+    /// and it was reaped. `stop` is when the time of a stop is up and with which signal it began,
+    /// if one was asked for: the whole group has had that signal.
     pub(super) fn settle(
         &mut self,
         stop: Option<(Instant, Signal)>,
@@ -195,7 +199,8 @@ impl Ward {
         let left = match self.left(pid) {
             Ok(left) => left,
             Err(error) => {
-                // Without /proc nobody knows who is left, and whoever is would hold what the next one needs.
+                // Without /proc nobody knows who is left, and whoever is would hold what the next
+                // one needs.
                 let name = self.name;
                 log.say(format_args!(
                     "{name}: /proc cannot be read ({error}): SIGKILL to what may be left of its group"

@@ -11,7 +11,8 @@ use crate::probe::tracer::Tracer;
 use super::publish::Publisher;
 use super::{ASK_STATUS_FOR, not_permitted};
 
-/// What the process at fault has said, in its segment, and who traced it. It decorates the story and decides nothing.
+/// What the process at fault has said, in its segment, and who traced it. It decorates the story
+/// and decides nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Said {
     /// The trace of the work that was in flight.

@@ -1,10 +1,11 @@
 //! OTLP: the metrics of the catalogue, the log and the traces of incidents, sent to a collector.
 //!
-//! Each signal has a thread of its own that alone waits for the collector, behind a bounded queue. A collector that never
-//! answers, refuses or is gone for minutes costs memory up to those bounds, then what is dropped is counted; nobody else
-//! waits for it, the watch loop least of all.
+//! Each signal has a thread of its own that alone waits for the collector, behind a bounded queue.
+//! A collector that never answers, refuses or is gone for minutes costs memory up to those bounds,
+//! then what is dropped is counted; nobody else waits for it, the watch loop least of all.
 //!
-//! Nothing here may keep a process from starting: what is set up wrongly is named in a warning, and the rest is sent.
+//! Nothing here may keep a process from starting: what is set up wrongly is named in a warning, and
+//! the rest is sent.
 
 mod build;
 mod endpoint;
@@ -105,9 +106,10 @@ impl Spans {
 }
 
 impl Otlp {
-    /// Starts to send what the config and the standard variables ask for; `None` if that is nothing. Nothing is connected
-    /// yet, so that a collector may come later. Beside it one sentence for each thing that is not as it should be: for a
-    /// log that may not have started yet.
+    /// Starts to send what the config and the standard variables ask for; `None` if that is
+    /// nothing. Nothing is connected yet, so that a collector may come later. Beside it one
+    /// sentence for each thing that is not as it should be: for a log that may not have started
+    /// yet.
     pub fn start(
         config: Option<&OtlpConfig>,
         resource: Resource,
@@ -207,8 +209,8 @@ fn start_spans(
     Ok(Some(Outbox::start("otlp-traces", SPANS, Signal::OtlpTraces, dropped, send)?))
 }
 
-/// One sentence for each thing in the config's `[otlp]`, the standard variables of this process and the files that they
-/// name that is not as it should be. Starts nothing.
+/// One sentence for each thing in the config's `[otlp]`, the standard variables of this process and
+/// the files that they name that is not as it should be. Starts nothing.
 pub fn warnings(config: Option<&OtlpConfig>) -> Vec<String> {
     let settings = Settings::new(config);
     let mut warnings = warnings_of(&settings);

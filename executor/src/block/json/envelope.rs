@@ -10,7 +10,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// The most of a node's error that is repeated.
 const SHOWN: usize = 300;
 
-/// `T`, with or without an envelope around it. The first key tells which, so nothing is read twice and errors keep their place.
+/// `T`, with or without an envelope around it. The first key tells which, so nothing is read twice
+/// and errors keep their place.
 pub(super) struct Unwrapped<T>(pub(super) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Unwrapped<T> {

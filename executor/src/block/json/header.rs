@@ -1,4 +1,5 @@
-//! The header's fields: each fork brought some, and a header that has others than its fork is of another fork.
+//! The header's fields: each fork brought some, and a header that has others than its fork is of
+//! another fork.
 
 use alloy_eips::eip4844::DATA_GAS_PER_BLOB;
 

@@ -29,7 +29,8 @@ pub(super) struct FileJson {
     pub(super) witness: Option<Unwrapped<WitnessJson>>,
 }
 
-/// Of the parent's header, which `eth_getBlockByNumber` answers too, as much as its child has to follow.
+/// Of the parent's header, which `eth_getBlockByNumber` answers too, as much as its child has to
+/// follow.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ParentJson {

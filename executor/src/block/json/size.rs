@@ -1,4 +1,5 @@
-//! How long a block is in RLP, which is limited since Osaka (EIP-7934). The file has all of it in another encoding.
+//! How long a block is in RLP, which is limited since Osaka (EIP-7934). The file has all of it in
+//! another encoding.
 
 use alloy_rlp::{Encodable, length_of_length};
 use revm::primitives::alloy_primitives::U64;
@@ -15,8 +16,8 @@ const NONCE: usize = 9;
 /// Nothing, an empty string or an empty list.
 const EMPTY: usize = 1;
 
-/// The length of `block` under a fork of Osaka or later. Exact if the file has the signatures and the extra data; otherwise the
-/// least that it can be, or what the node said if that is more.
+/// The length of `block` under a fork of Osaka or later. Exact if the file has the signatures and
+/// the extra data; otherwise the least that it can be, or what the node said if that is more.
 pub(super) fn of(block: &BlockJson) -> u64 {
     let whole = block.transactions.iter().filter_map(|listed| match listed {
         Listed::Whole(tx) => Some(tx),

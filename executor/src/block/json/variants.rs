@@ -10,7 +10,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::shape::TransactionJson;
 use crate::block::prestate::{Accounts, Trace};
 
-/// A transaction, or only its hash: what `eth_getBlockByNumber` answers when it is not asked for whole ones.
+/// A transaction, or only its hash: what `eth_getBlockByNumber` answers when it is not asked for
+/// whole ones.
 pub(super) enum Listed {
     Whole(Box<TransactionJson>),
     Hash,

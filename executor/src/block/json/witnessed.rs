@@ -1,4 +1,5 @@
-//! A block with its witness: what the one says of the state and of earlier blocks must be what the other proves.
+//! A block with its witness: what the one says of the state and of earlier blocks must be what the
+//! other proves.
 
 use std::sync::Arc;
 

@@ -15,7 +15,8 @@ fn build(entries: &BTreeMap<u16, u8>) -> (Nodes, B256) {
     (nodes, root)
 }
 
-/// Keys that share prefixes of every length: the first nibbles stand for themselves, the last ones too.
+/// Keys that share prefixes of every length: the first nibbles stand for themselves, the last ones
+/// too.
 fn spread(key: u16) -> Nibbles {
     let nibble = |at: u32| ((key >> (4 * at)) & 0xf) as u8 & 0b11;
     let mut path = [0_u8; KEY];

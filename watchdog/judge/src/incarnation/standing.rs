@@ -131,7 +131,8 @@ impl Incarnation {
         } else {
             let ThreadTrial { name, tid, .. } = named?;
             let pid = self.identity.pid;
-            // Where its number in the sidecar's pid namespace is not known, that is what could not be read.
+            // Where its number in the sidecar's pid namespace is not known, that is what could not
+            // be read.
             let task = if *tid > 0 { format!("{tid}") } else { "*".into() };
             format!(
                 "{unreadable} of {all} watched threads are out of sight: /proc tells nothing of thread {name}, so neither its \

@@ -1,12 +1,14 @@
-//! Whether the process's cgroup is frozen, for version 1 (`freezer.state`) and version 2 (`cgroup.events`, `cgroup.freeze`).
+//! Whether the process's cgroup is frozen, for version 1 (`freezer.state`) and version 2
+//! (`cgroup.events`, `cgroup.freeze`).
 //!
-//! A thread that the freezer holds says so itself by the place in the kernel where it sleeps. Where the kernel hides that place,
-//! or gives it a name that nobody has met, one that the freezer holds looks like one that hangs: then its cgroup is asked. Nothing
-//! is read for a thread that makes progress, runs, or waits for a lock.
+//! A thread that the freezer holds says so itself by the place in the kernel where it sleeps. Where
+//! the kernel hides that place, or gives it a name that nobody has met, one that the freezer holds
+//! looks like one that hangs: then its cgroup is asked. Nothing is read for a thread that makes
+//! progress, runs, or waits for a lock.
 //!
-//! Reading `freezer.state` takes the kernel's lock of all freezers of version 1, and whoever freezes a cgroup holds that lock
-//! while it goes through the tasks. So version 1 is asked only for a thread in `D`: it shows whoever it holds as `D`. The files of
-//! version 2 take no such lock.
+//! Reading `freezer.state` takes the kernel's lock of all freezers of version 1, and whoever
+//! freezes a cgroup holds that lock while it goes through the tasks. So version 1 is asked only for
+//! a thread in `D`: it shows whoever it holds as `D`. The files of version 2 take no such lock.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -64,8 +66,8 @@ impl Place {
 }
 
 impl Freezer {
-    /// Whether somebody has frozen the cgroup, or is about to, by what files of one version say. What cannot be read or understood
-    /// is no.
+    /// Whether somebody has frozen the cgroup, or is about to, by what files of one version say.
+    /// What cannot be read or understood is no.
     pub fn is_frozen(&self, version: Version) -> bool {
         self.0.iter().filter(|(says, _)| says.version() == version).any(|(says, file)| {
             let mut text = [0; LONGEST];
@@ -78,8 +80,8 @@ impl Freezer {
     /// Says of each thread that stands still, and of its workers, that the freezer holds it, if its cgroup is frozen and its
     /// place in the kernel leaves that open.
     pub fn name(&self, threads: &mut [ThreadObservation]) {
-        // After the threads, so that whoever the freezer held when it was looked at is not told free, but for a thaw in between.
-        // Each version is asked once at most.
+        // After the threads, so that whoever the freezer held when it was looked at is not told
+        // free, but for a thaw in between. Each version is asked once at most.
         let (mut first, mut second) = (None, None);
         for task in super::tasks(threads).filter(|task| is_open(task)) {
             let frozen = *second.get_or_insert_with(|| self.is_frozen(Version::Two))
@@ -207,7 +209,8 @@ mod tests {
         TaskObservation { state, cpu_ns: Some(1), run_delay_ns: Some(1), wait }
     }
 
-    /// Where a thread, and the worker of another, are said to sleep in a cgroup of version 2 that is frozen or not.
+    /// Where a thread, and the worker of another, are said to sleep in a cgroup of version 2 that
+    /// is frozen or not.
     fn named(frozen: bool, seen: TaskObservation) -> Option<WaitChannel> {
         let events = if frozen { "frozen 1\n" } else { "frozen 0\n" };
         let (_root, place) = tree("0::/box\n", UNIFIED, &[("unified/box/cgroup.events", events)]);
@@ -262,7 +265,8 @@ mod tests {
 
     #[test]
     fn version_1_is_asked_for_a_thread_in_d_and_never_for_one_in_s() {
-        // It says FROZEN, so whoever reads it is named: one in `S` would be, if it were asked about.
+        // It says FROZEN, so whoever reads it is named: one in `S` would be, if it were asked
+        // about.
         let files = [("freezer/box/freezer.state", "FROZEN\n")];
         let (_root, place) = tree("6:freezer:/box\n", HYBRID, &files);
         let freezer = place.open().freezer;

@@ -1,8 +1,10 @@
-//! Whether a cgroup of the process is over its `memory.high` (version 2), so that the kernel makes whoever takes memory in it wait.
+//! Whether a cgroup of the process is over its `memory.high` (version 2), so that the kernel makes
+//! whoever takes memory in it wait.
 //!
-//! A thread that waits so says it by the place in the kernel where it sleeps. Where the kernel hides that place, or gives it a name
-//! that nobody has met (User Mode Linux names whatever lies on the stack), such a thread looks like one that waits for a disk: then
-//! its cgroups are asked. Two counters each, no lock, and only for a thread in `D`.
+//! A thread that waits so says it by the place in the kernel where it sleeps. Where the kernel
+//! hides that place, or gives it a name that nobody has met (User Mode Linux names whatever lies on
+//! the stack), such a thread looks like one that waits for a disk: then its cgroups are asked. Two
+//! counters each, no lock, and only for a thread in `D`.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -13,13 +15,15 @@ use crate::observation::{TaskState, ThreadObservation, WaitChannel};
 
 /// What is read of one file: a number of at most 20 digits.
 const LONGEST: usize = 32;
-/// The kernel lets nobody sleep for less than 10 ms, which for one batch of 64 pages takes 1.2 % over `memory.high`; for a huge page of
-/// 512 it takes 0.4 % (`calculate_high_delay` in mm/memcontrol.c). Below this part of it nobody waits for memory, and a cgroup that is
-/// full of cached files, which is about as large as it may be, is below.
+/// The kernel lets nobody sleep for less than 10 ms, which for one batch of 64 pages takes 1.2 %
+/// over `memory.high`; for a huge page of 512 it takes 0.4 % (`calculate_high_delay` in
+/// mm/memcontrol.c). Below this part of it nobody waits for memory, and a cgroup that is full of
+/// cached files, which is about as large as it may be, is below.
 const LEAST_PART: u64 = 256;
 
-/// The kernel makes a thread sleep for 2 s at most (`MEMCG_MAX_HIGH_DELAY_JIFFIES`), and nothing wakes it when the cgroup is over no more, be
-/// it that somebody raised `memory.high`. Half a second more, for it has to run before it is seen to.
+/// The kernel makes a thread sleep for 2 s at most (`MEMCG_MAX_HIGH_DELAY_JIFFIES`), and nothing
+/// wakes it when the cgroup is over no more, be it that somebody raised `memory.high`. Half a
+/// second more, for it has to run before it is seen to.
 const SLEEPS_AT_MOST: Duration = Duration::from_millis(2_500);
 
 /// The files that say it, open, for each level that has them: `memory.current` and `memory.high`.
@@ -31,7 +35,8 @@ pub struct Memory(Vec<(OwnedFd, OwnedFd)>);
 pub struct Place(Vec<PathBuf>);
 
 impl Place {
-    /// Adds the folders of the process's own cgroup and of those above it: any of them may be what it is over.
+    /// Adds the folders of the process's own cgroup and of those above it: any of them may be what
+    /// it is over.
     pub(super) fn add(&mut self, levels: &[PathBuf]) {
         self.0.extend_from_slice(levels);
     }
@@ -46,7 +51,8 @@ impl Place {
 }
 
 impl Memory {
-    /// Whether one of them is so far over that the kernel makes somebody wait. What cannot be read or understood is no.
+    /// Whether one of them is so far over that the kernel makes somebody wait. What cannot be read
+    /// or understood is no.
     pub fn is_over(&self) -> bool {
         self.0.iter().any(|(current, high)| {
             let over =
@@ -55,8 +61,9 @@ impl Memory {
         })
     }
 
-    /// Says of each thread in `D` whose place in the kernel tells nothing, and of its workers, that it waits for memory, if a cgroup
-    /// is over at `at`, or was a moment ago; `last` is when one was seen to be.
+    /// Says of each thread in `D` whose place in the kernel tells nothing, and of its workers, that
+    /// it waits for memory, if a cgroup is over at `at`, or was a moment ago; `last` is when one
+    /// was seen to be.
     pub fn name(&self, at: Monotonic, last: &mut Option<Monotonic>, threads: &mut [ThreadObservation]) {
         let open = super::tasks(threads).filter(|task| {
             task.state == TaskState::DiskSleep && matches!(task.wait, None | Some(WaitChannel::Other))

@@ -1,12 +1,13 @@
-//! What is mounted where, by `/proc/PID/mountinfo` (proc_pid_mountinfo(5)). Read as bytes: one mount whose path is not
-//! text must not hide all others.
+//! What is mounted where, by `/proc/PID/mountinfo` (proc_pid_mountinfo(5)). Read as bytes: one
+//! mount whose path is not text must not hide all others.
 
 use std::ffi::OsString;
 use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-/// What is read of the file at most: machines with many containers have tens of thousands of mounts.
+/// What is read of the file at most: machines with many containers have tens of thousands of
+/// mounts.
 const LIMIT: u64 = 16 << 20;
 
 /// One mount.
@@ -22,8 +23,8 @@ pub struct Mount {
     options: Vec<u8>,
 }
 
-/// The mounts of the process whose folder in `/proc` is `proc_dir`, in the order in which they were made. Empty if they
-/// cannot be read; lines of another form are left out.
+/// The mounts of the process whose folder in `/proc` is `proc_dir`, in the order in which they were
+/// made. Empty if they cannot be read; lines of another form are left out.
 pub fn read(proc_dir: &Path) -> Vec<Mount> {
     let mut text = Vec::new();
     // What was read before an error is worth having.

@@ -1,6 +1,6 @@
-//! Who may be asked for under which name. A web page that points a name of its own at this machine (DNS rebinding)
-//! would otherwise read from here with the browser's help. So addresses and `localhost` are answered, and of other names
-//! only those that the operator has given.
+//! Who may be asked for under which name. A web page that points a name of its own at this machine
+//! (DNS rebinding) would otherwise read from here with the browser's help. So addresses and
+//! `localhost` are answered, and of other names only those that the operator has given.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -100,7 +100,8 @@ pub struct HostRule {
 pub type HowToAdmit = fn(host: &dyn fmt::Display) -> String;
 
 impl HostRule {
-    /// Answers what `always` says, and what the operator has `given`. A refusal tells `how` a host is given.
+    /// Answers what `always` says, and what the operator has `given`. A refusal tells `how` a host
+    /// is given.
     pub fn new(always: Always, given: &[HostPattern], how: HowToAdmit) -> Self {
         Self { always, given: given.into(), how }
     }

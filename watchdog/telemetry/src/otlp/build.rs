@@ -154,7 +154,8 @@ impl<'a> Build<'a> {
             return Ok(client.clone());
         }
         let builder = Client::builder().timeout(wants.timeout).redirect(reqwest::redirect::Policy::none());
-        // A proxy has no way to this machine's own loopback, whatever http_proxy says to all programs on it.
+        // A proxy has no way to this machine's own loopback, whatever http_proxy says to all
+        // programs on it.
         let builder = if loopback { builder.no_proxy() } else { builder };
         let client = wants.tls.client(builder)?.build()?;
         clients.push((wants, client.clone()));
@@ -162,7 +163,8 @@ impl<'a> Build<'a> {
     }
 }
 
-/// The exporter reads the variables too, but not as they are told here: a blank one of a kind hides that of all.
+/// The exporter reads the variables too, but not as they are told here: a blank one of a kind hides
+/// that of all.
 fn text_headers(route: &Route) -> HashMap<String, String> {
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     route.headers.iter().map(|(key, value)| (key.as_str().to_owned(), text(value))).collect()

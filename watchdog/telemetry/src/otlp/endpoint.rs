@@ -32,7 +32,8 @@ pub enum EndpointError {
 /// What is to be used where an address names no scheme.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WithoutScheme {
-    /// `https://`, but `http://` on loopback: what is in the headers must not travel in the clear because of a guess.
+    /// `https://`, but `http://` on loopback: what is in the headers must not travel in the clear
+    /// because of a guess.
     Guess,
     /// `http://`: `OTEL_EXPORTER_OTLP_INSECURE` is true.
     Http,

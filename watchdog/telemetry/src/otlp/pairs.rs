@@ -8,8 +8,8 @@ use super::variables::Variables;
 /// One header. Its value is marked as sensitive, so that it is not printed.
 pub(super) type Header = (HeaderName, HeaderValue);
 
-/// The headers that the variable `name` gives. An entry that cannot be used is left out, with a warning that does not
-/// repeat it.
+/// The headers that the variable `name` gives. An entry that cannot be used is left out, with a
+/// warning that does not repeat it.
 pub(super) fn headers(variables: &mut Variables<'_>, name: &str) -> Vec<Header> {
     let Some(text) = variables.text(name) else { return Vec::new() };
     let mut headers = Vec::new();
@@ -35,8 +35,8 @@ fn header(entry: &str) -> Result<Header, &'static str> {
     Ok((key, value))
 }
 
-/// The attributes that the variable `name` gives. With one bad entry there are none: the specification has the whole
-/// variable discarded then.
+/// The attributes that the variable `name` gives. With one bad entry there are none: the
+/// specification has the whole variable discarded then.
 pub(super) fn attributes(variables: &mut Variables<'_>, name: &str) -> Vec<(String, String)> {
     let Some(text) = variables.text(name) else { return Vec::new() };
     let mut attributes = Vec::new();

@@ -1,6 +1,8 @@
-//! What is sent, and where: the standard variables, then the config's `[otlp]` section, for each kind of telemetry.
+//! What is sent, and where: the standard variables, then the config's `[otlp]` section, for each
+//! kind of telemetry.
 //!
-//! Nothing here fails. A variable that cannot be used counts as not set and is named in a [`Warning`].
+//! Nothing here fails. A variable that cannot be used counts as not set and is named in a
+//! [`Warning`].
 
 use std::time::Duration;
 
@@ -14,8 +16,8 @@ const INTERVAL: Duration = Duration::from_secs(10);
 const LONGEST_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 /// How long one request may take unless `OTEL_EXPORTER_OTLP_TIMEOUT` says otherwise: the specification's default.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest that one request may take, also where 0 asks for no limit: a collector that is silent for longer will
-/// never answer, and a queue fills behind it.
+/// The longest that one request may take, also where 0 asks for no limit: a collector that is
+/// silent for longer will never answer, and a queue fills behind it.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(300);
 /// What an interval or a timeout looks like.
 const MILLISECONDS: &str = "a whole number of milliseconds from 1, such as 10000";
@@ -207,7 +209,8 @@ fn route(kind: Kind, config: Option<&OtlpConfig>, variables: &mut Variables<'_>)
     Some(Route { endpoint, transport, timeout, gzip: gzip.unwrap_or(false), headers })
 }
 
-/// Whether `OTEL_METRICS_EXPORTER` and its kin leave this kind to OTLP, which is so unless they name another.
+/// Whether `OTEL_METRICS_EXPORTER` and its kin leave this kind to OTLP, which is so unless they
+/// name another.
 fn wanted(kind: Kind, variables: &mut Variables<'_>) -> bool {
     let name = format!("OTEL_{}_EXPORTER", kind.word());
     let Some(text) = variables.text(&name) else { return true };

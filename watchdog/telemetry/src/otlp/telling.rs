@@ -69,7 +69,8 @@ impl Telling {
         }
     }
 
-    /// A proxy is the first to look at where one may stand between: its address is not in the error.
+    /// A proxy is the first to look at where one may stand between: its address is not in the
+    /// error.
     fn proxy(&self) -> String {
         if self.route.endpoint.is_loopback() {
             return String::new();

@@ -1,7 +1,7 @@
 //! The standard variables: how they are read, and what is said of one that cannot be used.
 //!
-//! Telemetry is optional, so no variable may stop whoever reads it: one that cannot be used counts as not set, as the
-//! OpenTelemetry specification has it, and is named in one warning.
+//! Telemetry is optional, so no variable may stop whoever reads it: one that cannot be used counts
+//! as not set, as the OpenTelemetry specification has it, and is named in one warning.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -39,7 +39,8 @@ impl<'a> Variables<'a> {
         Self { find, warnings: Vec::new() }
     }
 
-    /// A warning about `name`, unless the same one was given before: three signals read one general variable.
+    /// A warning about `name`, unless the same one was given before: three signals read one general
+    /// variable.
     pub(super) fn warn(&mut self, name: &str, what: impl Into<String>) {
         let warning = Warning { name: name.to_owned(), what: what.into() };
         if !self.warnings.contains(&warning) {
@@ -62,8 +63,8 @@ impl<'a> Variables<'a> {
         (!value.is_empty()).then(|| value.to_owned())
     }
 
-    /// The value as `read` understands it. What it does not understand is ignored, with a warning that says what is
-    /// `allowed`.
+    /// The value as `read` understands it. What it does not understand is ignored, with a warning
+    /// that says what is `allowed`.
     pub(super) fn read<T>(
         &mut self,
         name: &str,

@@ -43,6 +43,15 @@ fn attach(pid: i32, commands: &[&str]) -> Process {
     Process::start("gdb", command)
 }
 
+/// Waits for one of these excuses: on a busy machine that the sidecar itself was late may come first.
+#[track_caller]
+fn excused_as(sidecar: &Sidecar, kinds: &[&str]) {
+    wait::until(&format!("one of the excuses {kinds:?}, not {:?}", sidecar.status()), || {
+        let status = sidecar.status()?;
+        kinds.contains(&status["threads"][0]["kind"].as_str()?).then_some(())
+    });
+}
+
 /// A cluster whose shard 0 is in the middle of a part that takes a minute and progresses all the time.
 fn at_work() -> Cluster {
     let settings = Settings {
@@ -83,8 +92,7 @@ fn row_44_a_debugger_that_holds_the_shard_excuses_it_and_is_told_past_the_cap() 
     // It sits there until somebody writes, but not for ever.
     let sits = format!("shell timeout 120 cat {} >/dev/null", hold.display());
     let mut gdb = attach(pid, &[&sits]);
-    let excused = sidecar.wait_for("excused");
-    assert_eq!(excused["threads"][0]["kind"], "traced", "{excused:#}");
+    excused_as(sidecar, &["traced"]);
     wait::until("the excuse to be past its cap", || {
         let status = sidecar.status()?;
         (status["threads"][0]["excuse_over_cap"] == true).then_some(())
@@ -274,9 +282,7 @@ fn row_42_a_throttled_helper_excuses_the_thread_that_waits_for_it() {
     // It never comes back, so the executor thread waits; as long as it hardly runs that is nobody's fault.
     cluster.inject(0, &["arm helper-spin"]);
     quota.take_thread(thread_of(pid, "exec-s0-w1"));
-    let excused = sidecar.wait_for("excused");
-    let kind = excused["threads"][0]["kind"].as_str().unwrap_or_default();
-    assert!(["starved", "throttled"].contains(&kind), "{excused:#}");
+    excused_as(sidecar, &["starved", "throttled"]);
     wait::holds_for(Duration::from_secs(6), "alive, twice as long as its threshold", || {
         let status = sidecar.status();
         status.is_none_or(|status| status["verdict"] != "condemned" && status["pid"] == pid)

@@ -200,6 +200,7 @@ impl ChannelTrial {
             here.push(consumer);
         }
         self.consumers.retain(|known| here.iter().any(|consumer| consumer.trial.key == known.key));
+        let before = self.counted();
         for consumer in &here {
             let key = consumer.trial.key;
             let known = self.consumers.iter().position(|known| known.key == key);
@@ -214,7 +215,8 @@ impl ChannelTrial {
                 known.clock.advance(look.elapsed, consumer.task, look.late);
             }
         }
-        if !self.consumers.is_empty() && self.counted() >= max_age {
+        // A verdict falls in time that counts: what else stood may be taken back while the watchdog is away, or one of them is stopped.
+        if self.counted() > before && self.counted() >= max_age {
             let silent = here.iter().min_by_key(|consumer| consumer.trial.last_beat);
             let any_gone = here.iter().any(Candidate::is_gone);
             brought.deaf = silent.map(|consumer| (consumer.trial.key, any_gone));

@@ -163,6 +163,18 @@ impl StallClock {
         Interval { counted: self.counted().saturating_sub(before), excuse }
     }
 
+    /// Accounts for `elapsed` of one that is asleep and may wait for another thread of its process: what it ran before it fell asleep
+    /// counts, and nothing else.
+    pub fn advance_waiting(&mut self, elapsed: Duration, task: TaskObservation, late: bool) -> Interval {
+        let before = self.counted();
+        if let Some(span) = self.span.filter(|_| !late && !self.tracing.comes_and_goes()) {
+            let used = grown(task.cpu_ns, span.from.cpu_ns).unwrap_or_default();
+            self.proved = self.proved.max(used.min(span.length.saturating_add(elapsed)));
+        }
+        let interval = self.advance(elapsed, None, late);
+        Interval { counted: self.counted().saturating_sub(before), ..interval }
+    }
+
     /// A look came that tells nothing of it, or one at which it is not on trial: nothing counts,
     /// and the next look has nothing to be compared with.
     pub const fn pause(&mut self) {

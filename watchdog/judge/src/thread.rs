@@ -58,6 +58,8 @@ pub struct ThreadTrial {
     pub workers: Workers,
     /// Time excused since the last progress.
     pub excused: Excused,
+    /// Time of the last looks that neither counted nor was excused.
+    unnamed: Duration,
     /// Whether its excuse has lasted as long as it may.
     pub over_cap: bool,
     /// The first piece of work that it was seen to finish; the inner value is its key, where known.
@@ -122,6 +124,7 @@ impl ThreadTrial {
             clock: StallClock::default(),
             workers: Workers::default(),
             excused: Excused::default(),
+            unnamed: Duration::ZERO,
             over_cap: false,
             finished: None,
             activity: seen.activity,
@@ -300,6 +303,7 @@ impl ThreadTrial {
         self.clock.reset();
         self.workers.reset();
         self.excused.reset();
+        self.unnamed = Duration::ZERO;
         self.advanced = true;
         self.health = if seen.working() { Health::Working } else { Health::Idle };
         self.set_excuse(None, brought);
@@ -321,7 +325,12 @@ impl ThreadTrial {
         let waits = look.kept.others(self.kept).filter(|_| asleep);
         // Of a process whose core is written the kernel tells nothing that means anything.
         let task = seen.task.filter(|_| !look.core_dumping && waits.is_none());
-        let interval = self.clock.advance(look.elapsed, task, look.late);
+        let interval = match (seen.task, waits) {
+            (Some(task), Some(_)) if !look.core_dumping => {
+                self.clock.advance_waiting(look.elapsed, task, look.late)
+            }
+            _ => self.clock.advance(look.elapsed, task, look.late),
+        };
         // The probe asks for them when it can ask for the thread itself.
         let workers = seen.task.is_some().then_some(&*seen.workers);
         let interval = self.workers.advance(&self.clock, interval, workers, look.elapsed, look.late);
@@ -337,7 +346,12 @@ impl ThreadTrial {
         let interval = Interval { excuse, ..interval };
         self.advanced = !interval.counted.is_zero() || look.elapsed.is_zero();
         let lost = look.elapsed.saturating_sub(interval.counted).saturating_add(look.suspended);
-        let lost = lost.saturating_add(self.clock.named_late());
+        let late_named = self.clock.named_late().min(self.unnamed);
+        self.unnamed = match interval.excuse {
+            Some(_) => Duration::ZERO,
+            None => self.unnamed.saturating_add(lost),
+        };
+        let lost = lost.saturating_add(late_named);
         brought.excused = interval.excuse.map(|kind| (kind, lost));
         brought.excuse_over = interval.excuse.filter(|kind| self.excused.add(*kind, lost, caps));
         self.set_excuse(interval.excuse, brought);

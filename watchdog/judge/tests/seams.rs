@@ -18,6 +18,7 @@ use shard_judge::Note;
 use shard_judge::observation::{
     Claim, Presence, Survivors, TaskObservation, TaskState, WaitChannel, WorkerObservation,
 };
+use shard_judge::policy::On;
 use shard_judge::verdict::ExcuseKind;
 
 fn task(state: TaskState, cpu: Duration) -> TaskObservation {
@@ -120,4 +121,64 @@ fn nobody_is_condemned_while_a_debugger_holds_it_for_what_its_workers_lost_befor
     assert_eq!(scene.counted(), counted);
     scene.thread().task = Some(task(TaskState::Sleeping, Duration::ZERO));
     assert!(scene.run(10 * LOOK).condemned);
+}
+
+#[test]
+fn a_deaf_consumer_is_condemned_in_time_that_counts_and_not_by_a_look_that_comes_late() {
+    let mut scene = Scene::begin();
+    scene.process().survivors = Survivors::Some;
+    scene.thread().presence = Presence::Gone;
+    scene.now.channels[0].sent += 3;
+    // Condemned for its loss, and nobody acts on it, as in a pause.
+    scene.pass(LOOK);
+    for _ in 0..100 {
+        assert!(scene.pass(LOOK).condemned);
+    }
+    // A reload takes that back in the moment in which the machine wakes up.
+    scene.policy.rules[0].on = On::Report;
+    assert!(!scene.pass(Duration::from_secs(3_600)).condemned);
+    assert!(scene.run(4 * LOOK).condemned);
+}
+
+#[test]
+fn what_a_thread_ran_counts_although_it_sleeps_now_beside_one_that_is_starved() {
+    let mut scene = Scene::begin();
+    scene.policy.channels.clear();
+    let mut other = scene.thread().clone();
+    (other.slot, other.tid, other.name) = (1, 102, "exec-s1".into());
+    (other.activity, other.task) = (1, Some(task(TaskState::Running, Duration::ZERO)));
+    scene.now.threads.push(other);
+    scene.work();
+    scene.run(20 * LOOK);
+    let counted = scene.counted();
+    for look in 1..=6 {
+        scene.thread().task = Some(task(TaskState::Running, look * LOOK));
+        scene.pass(LOOK);
+    }
+    // As it falls asleep the kernel tells of all that it ran.
+    scene.thread().task = Some(task(TaskState::Sleeping, 7 * LOOK));
+    scene.pass(LOOK);
+    assert_eq!(scene.counted() - counted, 6 * LOOK, "all but what it ran before the first look at it");
+    scene.run(20 * LOOK);
+    assert_eq!(scene.counted() - counted, 6 * LOOK, "and asleep it may wait for the other");
+}
+
+#[test]
+fn a_wait_that_was_excused_for_a_worker_is_not_excused_once_more_for_the_thread() {
+    let mut scene = Scene::begin();
+    scene.policy.channels.clear();
+    scene.work();
+    let starved = WorkerObservation {
+        lane: 1,
+        generation: 1,
+        presence: Presence::Present,
+        task: Some(task(TaskState::Running, Duration::ZERO)),
+    };
+    scene.thread().workers = vec![starved];
+    scene.run(20 * LOOK);
+    let before = scene.judge.excused()[ExcuseKind::Starved as usize];
+    // Now it wants to run itself, and may not either.
+    scene.thread().task = Some(task(TaskState::Running, Duration::ZERO));
+    scene.run(10 * LOOK);
+    assert_eq!(scene.judge.excused()[ExcuseKind::Starved as usize] - before, 10 * LOOK);
 }

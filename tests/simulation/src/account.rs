@@ -72,6 +72,8 @@ pub struct Account {
     fresh: bool,
     /// At which of the last looks a tracer held it, one bit a look.
     traced: u32,
+    /// A tracer comes and goes at one of its workers.
+    workers_traced: bool,
     now: Now,
     before: Seen,
 }
@@ -200,6 +202,11 @@ impl Account {
         self.workers = any.then_some(time > 0);
     }
 
+    /// A tracer comes and goes at one of its workers, whose CPU time counts for nothing then.
+    pub const fn workers_are_traced(&mut self, traced: bool) {
+        self.workers_traced = traced;
+    }
+
     /// The kernel writes the core of its process, or did until this look; `surely`: that is all that the look shows.
     pub fn dumps_core(&mut self, elapsed: Nanos, surely: bool) {
         self.excused[ExcuseKind::CoreDumping as usize] += elapsed;
@@ -270,7 +277,7 @@ impl Account {
             self.lag += machine.lag();
         }
         let known = before == Seen::Runnable || before == Seen::Asleep || fresh && seen == Seen::Asleep;
-        if now.held > 0 || !known || blinded || self.tracer_comes_and_goes() {
+        if now.held > 0 || !known || blinded || self.workers_traced || self.tracer_comes_and_goes() {
             return;
         }
         let sure = self.sure;
@@ -292,7 +299,7 @@ impl Account {
     /// Whether a tracer held it at some of the last looks and not at others: its CPU time may count
     /// for nothing. The judge asks for more than that, of fewer looks, which need not be quite
     /// these.
-    const fn tracer_comes_and_goes(&self) -> bool {
+    pub const fn tracer_comes_and_goes(&self) -> bool {
         const LOOKS: u32 = 20;
         let changes = (self.traced ^ self.traced >> 1) & ((1 << LOOKS) - 1);
         changes.count_ones() >= 2
@@ -328,7 +335,8 @@ impl Account {
         }
         match seen {
             Seen::Held(kind) if before == seen => self.surely_excused[kind as usize] += elapsed,
-            Seen::Runnable if before == seen && now.waited == elapsed && now.ran == 0 => {
+            // Beside a tracer that comes and goes a wait for a CPU is called traced, too.
+            Seen::Runnable if before == seen && now.waited == elapsed && now.ran == 0 && !traced => {
                 self.surely_excused[ExcuseKind::Starved as usize] += elapsed;
             }
             _ => {}

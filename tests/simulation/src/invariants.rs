@@ -88,6 +88,8 @@ pub struct Invariants {
     /// Watched time in which every look saw the process stopped, or ending.
     stopped: Sum,
     ending: Sum,
+    /// The last word that it had on its end was that it would.
+    says_it_ends: bool,
     garbage: bool,
     /// What this look found of the segment.
     torn: Torn,
@@ -132,6 +134,7 @@ impl Invariants {
 
     fn forget(&mut self) {
         (self.stopped, self.ending) = (Sum::default(), Sum::default());
+        self.says_it_ends = false;
         self.dropped.clear();
         self.channel.forget();
         self.poison.forget_condemned();
@@ -237,6 +240,11 @@ impl Invariants {
         let Some(seen) = &watchdog.seen.process else { return };
         if !seen.exited {
             self.stopped.look(seen.leader == Some(TaskState::Stopped), elapsed, late);
+            if seen.declared == Declared::Running && std::mem::take(&mut self.says_it_ends) {
+                // It took that back. If the kernel says that it ends, its time begins anew.
+                self.ending = Sum::default();
+            }
+            self.says_it_ends |= seen.declared == Declared::Stopping;
             let ending = seen.declared == Declared::Stopping || seen.survivors == Survivors::None;
             // What it said holds until it says something else.
             let still = seen.declared == Declared::Unknown;

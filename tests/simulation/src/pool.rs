@@ -31,6 +31,8 @@ pub fn look_at_pool(
         let seen = seen.iter().find(|seen| (seen.lane, seen.generation) == (worker.slot, worker.generation));
         worker.account.look(elapsed, late, seen.and_then(|seen| seen.task), &plan.machine);
     }
+    let traced = thread.pool.iter().any(|worker| worker.account.tracer_comes_and_goes());
+    thread.account.workers_are_traced(traced);
 }
 
 /// How long a thread, or one of its workers, has been kept from running since the last look, and whether this look shows one of

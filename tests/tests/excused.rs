@@ -43,7 +43,8 @@ fn attach(pid: i32, commands: &[&str]) -> Process {
     Process::start("gdb", command)
 }
 
-/// Waits for one of these excuses: on a busy machine that the sidecar itself was late may come first.
+/// Waits for one of these excuses: on a busy machine that the sidecar itself was late may come
+/// first.
 #[track_caller]
 fn excused_as(sidecar: &Sidecar, kinds: &[&str]) {
     wait::until(&format!("one of the excuses {kinds:?}, not {:?}", sidecar.status()), || {

@@ -33,8 +33,9 @@ fn no_history_breaks_a_rule() {
     assert!(rare.iter().all(|times| *times > histories / 100), "{summary:?}");
 }
 
-/// Seeds whose histories broke a rule once, each with what it showed. A change of how plans are made from seeds makes other histories of
-/// them: what must stay is kept as a plan (`found.rs`), or by a test of the judge by hand (`watchdog/judge/tests/seams.rs`).
+/// Seeds whose histories broke a rule once, each with what it showed. A change of how plans are
+/// made from seeds makes other histories of them: what must stay is kept as a plan (`found.rs`), or
+/// by a test of the judge by hand (`watchdog/judge/tests/seams.rs`).
 const BROKE_A_RULE: &[(u64, &str)] = &[
     (
         16_875_358_739_830_156_593,

@@ -215,7 +215,8 @@ impl ChannelTrial {
                 known.clock.advance(look.elapsed, consumer.task, look.late);
             }
         }
-        // A verdict falls in time that counts: what else stood may be taken back while the watchdog is away, or one of them is stopped.
+        // A verdict falls in time that counts: what else stood may be taken back while the watchdog
+        // is away, or one of them is stopped.
         if self.counted() > before && self.counted() >= max_age {
             let silent = here.iter().min_by_key(|consumer| consumer.trial.last_beat);
             let any_gone = here.iter().any(Candidate::is_gone);

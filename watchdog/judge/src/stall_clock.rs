@@ -163,8 +163,8 @@ impl StallClock {
         Interval { counted: self.counted().saturating_sub(before), excuse }
     }
 
-    /// Accounts for `elapsed` of one that is asleep and may wait for another thread of its process: what it ran before it fell asleep
-    /// counts, and nothing else.
+    /// Accounts for `elapsed` of one that is asleep and may wait for another thread of its process:
+    /// what it ran before it fell asleep counts, and nothing else.
     pub fn advance_waiting(&mut self, elapsed: Duration, task: TaskObservation, late: bool) -> Interval {
         let before = self.counted();
         if let Some(span) = self.span.filter(|_| !late && !self.tracing.comes_and_goes()) {

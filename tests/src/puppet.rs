@@ -9,7 +9,7 @@ mod stage;
 mod waits;
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 
 pub use act::Puppet;
@@ -17,6 +17,7 @@ pub use nursery::Nursery;
 pub use stage::Stage;
 
 use crate::faults;
+use crate::wait;
 
 /// The thread that works and is registered.
 pub const THREAD: &str = "exec-s0";
@@ -40,6 +41,14 @@ impl Answer {
 #[track_caller]
 pub fn order(port: SocketAddr, order: &str) -> Answer {
     Answer(faults::order(port, &[order]).remove(0))
+}
+
+/// Gives an order that may cost the process its life: the sidecar may be faster than the answer.
+#[track_caller]
+pub fn order_unanswered(port: SocketAddr, order: &str) {
+    let sent =
+        wait::until("the port of the puppet", || TcpStream::connect_timeout(&port, wait::GENEROUS).ok());
+    let _ = writeln!(&sent, "{order}");
 }
 
 /// Takes orders for ever: `obey` is given each line and gives its answer, or why there is none.

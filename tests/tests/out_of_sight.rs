@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use shard_tests::process::{Process, binary};
-use shard_tests::puppet::{Nursery, THREAD, order};
+use shard_tests::puppet::{Nursery, THREAD, order, order_unanswered};
 use shard_tests::sidecar::{Settings, Sidecar};
 use shard_tests::{api, skip, wait};
 
@@ -97,13 +97,6 @@ impl Pair {
             })
         })
     }
-}
-
-/// The sidecar may be faster than the answer.
-fn order_unanswered(port: SocketAddr, line: &str) {
-    use std::io::Write;
-    let stream = wait::until("the port of the puppet", || std::net::TcpStream::connect(port).ok());
-    let _ = writeln!(&stream, "{line}");
 }
 
 fn run(program: impl AsRef<OsStr>) -> Command {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use shard_tests::process::binary;
-use shard_tests::puppet::{Nursery, THREAD, order};
+use shard_tests::puppet::{Nursery, THREAD, order, order_unanswered};
 use shard_tests::sidecar::{Settings, Sidecar};
 use shard_tests::{api, skip, wait};
 
@@ -197,12 +197,14 @@ fn watched_again(ward: &Ward) {
     assert_eq!(watched["pid"], ward.pid, "{watched:#}");
     assert_eq!(watched["restored"], true, "{watched:#}");
     wait::holds_for(A_WHILE, "it is left alone while it is well", || ward.nursery.is_alive(ward.pid));
-    let tid = order(ward.port, "lose").number("was");
+    let tid = &watched["threads"][0]["tid"];
+    assert!(tid.is_number(), "{watched:#}");
+    order_unanswered(ward.port, "lose");
     let lost = wait::until("the incident of the lost thread", || {
         ward.sidecar.incidents().into_iter().find(|incident| incident["reason"] == "thread_gone")
     });
     wait::until("its end", || (!ward.nursery.is_alive(ward.pid)).then_some(()));
-    assert_eq!(lost["thread"]["tid"], tid, "{lost:#}");
+    assert_eq!(&lost["thread"]["tid"], tid, "{lost:#}");
 }
 
 #[test]

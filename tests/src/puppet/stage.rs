@@ -69,11 +69,7 @@ impl Stage {
 
     /// Gives it an order after which it may be gone before it can answer.
     pub fn order_unanswered(&self, line: &str) {
-        use std::io::Write;
-        let sent = crate::wait::until("the port of the puppet", || {
-            std::net::TcpStream::connect_timeout(&self.port, crate::wait::GENEROUS).ok()
-        });
-        let _ = writeln!(&sent, "{line}");
+        super::order_unanswered(self.port, line);
     }
 }
 

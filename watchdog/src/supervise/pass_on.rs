@@ -76,26 +76,41 @@ fn reload(sidecar: Option<&Ward>) -> &'static str {
     }
 }
 
-/// Whether a process catches or ignores a signal; `None` if the kernel does not say.
+/// Whether a process catches, ignores or blocks a signal; `None` if the kernel does not say.
 fn is_caught(proc: &Path, pid: Pid, signal: i32) -> Option<bool> {
-    let status = status(proc, pid)?;
-    let caught = mask(&status, b"SigCgt:")? | mask(&status, b"SigIgn:")? | mask(&status, b"SigBlk:")?;
-    Some(holds(caught, signal))
+    Some(holds(masks(proc, pid, &[b"SigCgt:", b"SigIgn:", b"SigBlk:"])?, signal))
 }
 
 /// Whether a process has a signal blocked, as one has that waits for it.
 fn is_blocked(proc: &Path, pid: Pid, signal: i32) -> bool {
-    status(proc, pid).and_then(|status| mask(&status, b"SigBlk:")).is_some_and(|mask| holds(mask, signal))
+    masks(proc, pid, &[b"SigBlk:"]).is_some_and(|mask| holds(mask, signal))
 }
 
-fn status(proc: &Path, pid: Pid) -> Option<Vec<u8>> {
-    fs::read(proc.join(pid.as_raw_nonzero().to_string()).join("status")).ok()
+/// Threads that are asked. A signal's fate is the same for all of a process, and who blocks one does
+/// so in all of them.
+const MOST_THREADS: usize = 64;
+
+/// What these masks of a process hold, of any of its threads: while one waits for a signal by
+/// sigwait, the kernel shows it as not blocked in that thread, so the main thread alone does not
+/// tell.
+fn masks(proc: &Path, pid: Pid, keys: &[&[u8]]) -> Option<u64> {
+    let own = proc.join(pid.as_raw_nonzero().to_string());
+    let mut all = masks_in(&own.join("status"), keys)?;
+    if let Ok(tasks) = fs::read_dir(own.join("task")) {
+        let tasks = tasks.flatten().take(MOST_THREADS);
+        all |= tasks.filter_map(|task| masks_in(&task.path().join("status"), keys)).fold(0, |a, b| a | b);
+    }
+    Some(all)
 }
 
 /// As bytes: the name in the first line need not be text.
-fn mask(status: &[u8], key: &[u8]) -> Option<u64> {
-    let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(key))?;
-    u64::from_str_radix(std::str::from_utf8(line).ok()?.trim(), 16).ok()
+fn masks_in(status: &Path, keys: &[&[u8]]) -> Option<u64> {
+    let status = fs::read(status).ok()?;
+    let mask = |key: &&[u8]| {
+        let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(*key))?;
+        u64::from_str_radix(std::str::from_utf8(line).ok()?.trim(), 16).ok()
+    };
+    keys.iter().try_fold(0, |all, key| Some(all | mask(key)?))
 }
 
 fn holds(mask: u64, signal: i32) -> bool {
@@ -130,6 +145,11 @@ mod tests {
         assert!(
             is_blocked(folder.path(), pid, libc::SIGUSR2) && !is_blocked(folder.path(), pid, libc::SIGHUP)
         );
+        // Its main thread waits for SIGHUP, so only the others show that it is blocked.
+        let other = own.join("task/8");
+        std::fs::create_dir_all(&other).unwrap();
+        std::fs::write(other.join("status"), b"SigBlk:\t0000000000000801\n").unwrap();
+        assert!(is_blocked(folder.path(), pid, libc::SIGHUP));
     }
 
     #[test]

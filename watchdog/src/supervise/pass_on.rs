@@ -86,8 +86,8 @@ fn is_blocked(proc: &Path, pid: Pid, signal: i32) -> bool {
     masks(proc, pid, &[b"SigBlk:"]).is_some_and(|mask| holds(mask, signal))
 }
 
-/// Threads that are asked. A signal's fate is the same for all of a process, and who blocks one does
-/// so in all of them.
+/// Threads that are asked. A signal's fate is the same for all of a process, and who blocks one
+/// does so in all of them.
 const MOST_THREADS: usize = 64;
 
 /// What these masks of a process hold, of any of its threads: while one waits for a signal by

@@ -101,7 +101,9 @@ impl Deafness {
                     thread.deaf.look(at.elapsed, at.late, seen.and_then(|seen| seen.task), &plan.machine);
                 }
                 if !is_deaf || thread.deaf_paused || !kills {
+                    // Nor does a verdict fall then, whatever was counted before.
                     thread.deaf.sure = sure;
+                    thread.deaf.gained = false;
                 }
                 // A look that excuses one of them counts for none, and the next has nothing to be
                 // compared with.

@@ -60,6 +60,11 @@ const BROKE_A_RULE: &[(u64, &str)] = &[
         "the account called starved what is called traced while a tracer comes and goes",
     ),
     (
+        17_805_337_281_922_484_451,
+        "the account asked for a verdict on a channel at a look that counts for nobody, since the consumer had moved before it",
+    ),
+    (2_755_382_148_277_151_015, "the same, with a threshold of seconds"),
+    (
         14_834_384_816_975_843_951,
         "the account let an end begin when it was announced, although that was taken back before it came",
     ),

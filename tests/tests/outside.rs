@@ -8,6 +8,8 @@
     reason = "a test says what went wrong by failing"
 )]
 
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -17,8 +19,9 @@ use shard_tests::cgroup::Cgroup;
 use shard_tests::clock::monotonic_ns;
 use shard_tests::cluster::{Cluster, Plan};
 use shard_tests::figures::FaultTimes;
+use shard_tests::process::{Process, binary};
 use shard_tests::sidecar::{Settings, Sidecar};
-use shard_tests::{skip, wait};
+use shard_tests::{prometheus, skip, wait};
 
 fn steps(incident: &Value) -> Vec<&str> {
     incident["timeline"].as_array().unwrap().iter().filter_map(|entry| entry["step"].as_str()).collect()
@@ -142,4 +145,43 @@ fn row_51_a_segment_that_is_taken_away_or_replaced_by_garbage_is_no_reason_to_ki
     let incident = sidecar.incident("recovered");
     assert_eq!(incident["reason"], "thread_gone", "{incident:#}");
     sidecar.wait_for("healthy");
+}
+
+#[test]
+fn a_restart_takes_no_longer_for_the_other_processes_of_the_machine() {
+    let test = "a_restart_takes_no_longer_for_the_other_processes_of_the_machine";
+    let strace = Path::new("/usr/bin/strace");
+    if !strace.is_file() {
+        prometheus::skip(test, "strace is not installed (apt-get install strace)");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let calls = folder.path().join("calls");
+    let mut command = Command::new(binary("shard-watchdog"));
+    command.args(["supervise", "--", "sleep", "1000"]);
+    let supervisor = Process::start("supervise", command);
+    let mut command = Command::new(strace);
+    // Its main thread only, and which files that opens.
+    command.args(["-qq", "-e", "trace=open,openat,openat2", "-o"]).arg(&calls);
+    command.args(["-p", &supervisor.pid().to_string()]);
+    let tracer = Process::start("strace", command);
+    wait::until("the tracer on it", || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", supervisor.pid())).ok()?;
+        (!status.contains("TracerPid:\t0\n")).then_some(())
+    });
+    for life in 1..=3 {
+        let started = |lines: Vec<String>| {
+            let mut started = lines.into_iter().filter(|line| line.contains(" started"));
+            started.nth(life - 1)
+        };
+        let line = wait::until("a start", || started(supervisor.lines()));
+        let number = line.split("CMD pid ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+        signal(number.parse().unwrap(), Signal::KILL);
+    }
+    let ended = || supervisor.lines().iter().filter(|line| line.contains(" ended (SIGKILL)")).count() == 3;
+    wait::until("the last end", || ended().then_some(()));
+    drop((tracer, supervisor));
+    let calls = std::fs::read_to_string(&calls).unwrap();
+    assert!(calls.contains("/children"), "it asks for its own children:\n{calls}");
+    assert!(!calls.contains("/stat\""), "and looks at nobody else:\n{calls}");
 }

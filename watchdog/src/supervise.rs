@@ -118,6 +118,7 @@ pub fn run(settings: &Settings) -> Result<u8, SuperviseError> {
         stop: None,
         grace: settings.stop_grace,
         named: HashSet::new(),
+        names_outside: false,
         log,
     };
     supervisor.cmd.start(&supervisor.log).map_err(|source| {
@@ -176,6 +177,8 @@ struct Supervisor {
     grace: Duration,
     /// Number and start time of those outside of both groups whom the log has named.
     named: HashSet<(i32, u64)>,
+    /// The command has ended, and nobody has looked yet what it left outside of its group.
+    names_outside: bool,
     log: Log,
 }
 
@@ -183,6 +186,7 @@ impl Supervisor {
     fn go_round(&mut self, signals: &Signals) -> u8 {
         loop {
             self.start_due();
+            self.name_those_outside();
             let mut wait_until = self.next_due();
             // All that was heard before anything is started: a restart after SIGTERM would be one too many.
             while let Some(heard) = signals.wait(wait_until) {
@@ -262,13 +266,14 @@ impl Supervisor {
 
     fn settle(&mut self) {
         let stop = self.stop;
-        let (grace, mut others) = (self.grace, false);
-        let Self { cmd, sidecar, log, .. } = self;
+        let grace = self.grace;
+        let wards: Vec<_> = self.wards().filter_map(|ward| ward.pid()).collect();
+        let Self { cmd, sidecar, names_outside, log, .. } = self;
         for (turn, ward) in [(Turn::Cmd, Some(cmd)), (Turn::Sidecar, sidecar.as_mut())] {
             let Some(ward) = ward else { continue };
             let of_stop = stop.filter(|stop| stop.whom == turn).map(|stop| (stop.until, stop.signal));
-            let Some(Gone { pid, how }) = ward.settle(of_stop, grace, log) else { continue };
-            others |= turn == Turn::Cmd;
+            let Some(Gone { pid, how }) = ward.settle(of_stop, grace, &wards, log) else { continue };
+            *names_outside |= turn == Turn::Cmd;
             let (name, number) = (ward.name(), pid.as_raw_nonzero());
             let restart = match stop {
                 Some(_) => String::new(),
@@ -282,17 +287,21 @@ impl Supervisor {
                 None => log.say(format_args!("{name} pid {number} and its group are gone{restart}")),
             }
         }
-        if others {
-            self.name_those_outside();
-        }
     }
 
     /// What the command has put outside of its group lives on, and may hold what the next one
-    /// needs: it is named, once.
+    /// needs: it is named, once. After the restart, which waits for no search.
     fn name_those_outside(&mut self) {
+        if !std::mem::take(&mut self.names_outside) {
+            return;
+        }
+        let wards: Vec<_> = self.wards().filter_map(|ward| ward.pid()).collect();
+        if children::are_only(&wards) {
+            self.named.clear();
+            return;
+        }
         let Ok(family) = Family::read(Path::new("/proc")) else { return };
-        let leaders: Vec<_> = self.wards().filter_map(|ward| ward.pid()).collect();
-        let outside = family.children_outside(rustix::process::getpid(), &leaders);
+        let outside = family.children_outside(rustix::process::getpid(), &wards);
         let new: Vec<_> =
             outside.iter().filter(|one| !self.named.contains(&(one.pid, one.start))).cloned().collect();
         // Those that have ended are forgotten.

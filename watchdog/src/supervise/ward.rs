@@ -169,18 +169,25 @@ impl Ward {
 
     /// Takes note of its end, and of what its group does after it. `Some` once all of that is over
     /// and it was reaped. `stop` is when the time of a stop is up and with which signal it began,
-    /// if one was asked for: the whole group has had that signal.
+    /// if one was asked for: the whole group has had that signal. `wards` are all that are kept.
     pub(super) fn settle(
         &mut self,
         stop: Option<(Instant, Signal)>,
         grace: Duration,
+        wards: &[Pid],
         log: &Log,
     ) -> Option<Gone> {
         match self.life {
             Life::Running { pid, since } => {
                 let end = children::how_ended(pid)?;
+                let lived = since.elapsed();
                 self.code = end.code;
-                self.leave(pid, end, since.elapsed(), stop, grace, log)
+                // What it leaves behind is handed to us. Where nothing was, nothing is looked for:
+                // the restart would wait for the search.
+                if children::are_only(wards) {
+                    return Some(self.reap(pid, lived, Some(end.how)));
+                }
+                self.leave(pid, end, lived, stop, grace, log)
             }
             Life::Leaving(leaving) if leaving.look_again <= Instant::now() => self.look(leaving, log),
             Life::Leaving(_) | Life::Ended { .. } | Life::Due(_) => None,

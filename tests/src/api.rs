@@ -32,7 +32,8 @@ pub fn post(address: SocketAddr, host: &str, path: &str, headers: &str, body: &s
     say(address, &format!("{head}{body}"))
 }
 
-fn say(address: SocketAddr, request: &str) -> Option<Answer> {
+/// The answer to a request that is written out whole, and asks for the connection to be closed.
+pub fn say(address: SocketAddr, request: &str) -> Option<Answer> {
     let patience = Duration::from_secs(10);
     let mut stream = TcpStream::connect_timeout(&address, patience).ok()?;
     stream.set_read_timeout(Some(patience)).ok()?;

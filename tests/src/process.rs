@@ -185,6 +185,9 @@ fn fill(pipe: &std::io::PipeWriter) {
 
 #[track_caller]
 fn spawn(name: &str, command: &mut Command) -> Child {
+    // A thread that panics with the hook off would look up a backtrace for half a second and more
+    // before it ends, and be condemned for that instead.
+    command.env_remove("RUST_BACKTRACE");
     // SAFETY: prctl is async-signal-safe and touches no memory of ours.
     unsafe {
         command.pre_exec(|| {

@@ -22,6 +22,9 @@ use crate::wait;
 /// The thread that works and is registered.
 pub const THREAD: &str = "exec-s0";
 
+/// A second one that is registered, and a channel, if there are any.
+pub const DOUBLE: &str = "double";
+
 /// What an order came to, as the one who took it says.
 #[derive(Clone, Debug)]
 pub struct Answer(String);

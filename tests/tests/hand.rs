@@ -182,6 +182,24 @@ fn an_address_takes_orders_with_the_token_and_the_public_one_never() {
         "a page with a name of its own"
     );
     assert_eq!(code(public, "localhost", "/api/v1/kill", &bearer, kill), 403);
+    assert_eq!(
+        code(http, "localhost", "/api/v1/kill", &format!("{bearer}{bearer}"), kill),
+        403,
+        "who says it twice may have had one of them added on the way"
+    );
+    assert_eq!(code(http, "localhost", "/api/v1/kill", &format!("{wrong}{bearer}"), kill), 403);
+    // What is no order does not become one by a header that some frameworks obey.
+    let overridden = format!("{bearer}X-HTTP-Method-Override: POST\r\nX-Original-URL: /api/v1/kill\r\n");
+    let read = wait::until("an answer", || {
+        let head =
+            format!("GET /api/v1/kill HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{overridden}\r\n");
+        api::say(http, &head)
+    });
+    assert_eq!(read.code, 405, "{}", read.body);
+    assert!(
+        code(http, "localhost", "/api/v1/status", &overridden, kill) >= 400,
+        "a body where none belongs, at another path"
+    );
     assert_eq!(code(http, "localhost", "/api/v1/pause", &bearer, pause), 200);
     let status = wait::until("the pause in the status", || {
         shard.sidecar.status().filter(|status| status["paused_reason"] == "ticket")

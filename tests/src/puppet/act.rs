@@ -10,10 +10,10 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use rustix::process::DumpableBehavior;
-use shard_heartbeat::{Heartbeat, ProcessState, SegmentOptions, Work};
+use shard_heartbeat::{ChannelBeat, Heartbeat, ProcessState, SegmentOptions, Work};
 
 use super::waits::Wait;
-use super::{THREAD, serve};
+use super::{DOUBLE, THREAD, serve};
 use crate::wait;
 
 /// One piece of work: short beside every threshold, and few wake-ups.
@@ -31,6 +31,8 @@ pub struct Puppet {
     worker: Actor,
     /// A second thread of the kernel's name of the first, not registered.
     double: Option<Actor>,
+    /// A channel of that name, once there is one.
+    channel: Option<ChannelBeat>,
 }
 
 /// A thread that ends when it is told to, without a word to anybody, or hangs.
@@ -48,7 +50,7 @@ impl Puppet {
         let heartbeat = Heartbeat::create(segment, &SegmentOptions::new("puppet")).expect("a segment");
         let worker = Actor::start(Some(&heartbeat));
         heartbeat.set_state(ProcessState::Running);
-        Self { heartbeat, path: segment.to_owned(), worker, double: None }
+        Self { heartbeat, path: segment.to_owned(), worker, double: None, channel: None }
     }
 
     /// Takes orders until somebody ends it.
@@ -94,6 +96,13 @@ impl Puppet {
             }
             ["double"] => {
                 let double = self.double.insert(Actor::start(None));
+                Ok(format!("tid={}", double.tid))
+            }
+            // Another thread on the watch, and a channel of its name.
+            ["double", "registered"] => {
+                let channel = self.heartbeat.channel(DOUBLE, None).map_err(|error| error.to_string())?;
+                self.channel = Some(channel);
+                let double = self.double.insert(Actor::start_as(DOUBLE, Some(&self.heartbeat)));
                 Ok(format!("tid={}", double.tid))
             }
             ["undouble"] => {
@@ -153,12 +162,18 @@ fn bytes(hex: &str) -> Result<Vec<u8>, String> {
 impl Actor {
     /// Starts a thread of the one name, and waits until it is what it should be.
     fn start(heartbeat: Option<&Heartbeat>) -> Self {
+        Self::start_as(THREAD, heartbeat)
+    }
+
+    /// The same under this registered name.
+    fn start_as(name: &str, heartbeat: Option<&Heartbeat>) -> Self {
+        let name = name.to_owned();
         let (end, wait) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU8::new(0)));
         let (begun, ready) = channel();
         let (heartbeat, told, stuck) = (heartbeat.cloned(), Arc::clone(&end), Arc::clone(&wait));
         let near = std::env::args_os().nth(2).map(PathBuf::from).unwrap_or_default();
         let work = move || {
-            let beat = heartbeat.map(|heartbeat| heartbeat.register(THREAD).expect("a slot"));
+            let beat = heartbeat.map(|heartbeat| heartbeat.register(&name).expect("a slot"));
             begun.send(rustix::thread::gettid().as_raw_nonzero().get()).expect("somebody waits");
             for block in 1.. {
                 let _working = beat.as_ref().map(|beat| beat.working(Work::new(block)));

@@ -77,14 +77,18 @@ bench-judge *args:
     cargo build --release --workspace --bins
     target/release/bench-judge {{ args }}
 
-# Hostile heartbeat segments, through the probe to the judge, for a minute; needs nightly Rust and cargo-fuzz.
-fuzz-segment seconds="60":
-    WRITE_SEEDS=1 cargo test -p shard-watchdog --test hostile_segment seeds
-    cd watchdog/fuzz && cargo +nightly fuzz run segment -- -max_total_time={{ seconds }}
+# Bytes that a stranger may have written, into one parser of the sidecar for a minute: segment, config, recording, command or
+# kept-file; needs nightly Rust and cargo-fuzz. What it finds goes into fuzz/corpus, what is worth keeping into fuzz/kept.
+fuzz-watchdog target="segment" seconds="60":
+    WRITE_SEEDS=1 cargo test --workspace --test hostile_segment seeds
+    cd watchdog/fuzz && mkdir -p corpus/{{ target }} kept/{{ target }} && \
+        cargo +nightly fuzz run {{ target }} corpus/{{ target }} kept/{{ target }} -- -max_total_time={{ seconds }}
 
-# Random bytes into one of the executor's decoders (messages, blocks) for a minute; needs nightly Rust and cargo-fuzz.
-fuzz target="messages" seconds="60":
-    cd executor/fuzz && cargo +nightly fuzz run {{ target }} -- -max_total_time={{ seconds }}
+# The same for the executor: messages, blocks or order.
+fuzz-executor target="messages" seconds="60":
+    WRITE_SEEDS=1 cargo test --workspace --test fuzzed seeds
+    cd executor/fuzz && mkdir -p corpus/{{ target }} kept/{{ target }} && \
+        cargo +nightly fuzz run {{ target }} corpus/{{ target }} kept/{{ target }} -- -max_total_time={{ seconds }}
 
 # Mgas/s in order, on threads and over a cluster, on the same blocks.
 bench-exec *args:

@@ -1,0 +1,7 @@
+//! A recording, as a file and as chunks with their checksums set right.
+#![no_main]
+
+#[path = "../src/inputs.rs"]
+mod inputs;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| inputs::recording(bytes));

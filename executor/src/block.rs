@@ -13,6 +13,7 @@ mod json;
 mod parent;
 pub(crate) mod prestate;
 mod receipts;
+pub(crate) mod text;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,11 +26,12 @@ use serde::{Deserialize, Serialize};
 use crate::witness::Witness;
 
 pub use blobs::{Blobs, blob_gas};
-pub use file::{MAX_BLOCK_BYTES, load_chain};
+pub use file::load_chain;
 pub use fork::Fork;
 pub use json::{MAX_GAS, write};
 pub use parent::Parent;
 pub use receipts::{ExpectedReceipt, FirstDifference, TransactionDifference};
+pub use text::MAX_BLOCK_BYTES;
 
 /// One block to execute, with what its header promises.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -276,6 +278,20 @@ pub enum BlockError {
     #[error("{}: holds more than {} MiB of JSON, which no block needs; reading stopped there. Split it into one file a block.", path.display(), MAX_BLOCK_BYTES >> 20)]
     TooLarge {
         /// Which file.
+        path: PathBuf,
+    },
+    /// Packed as no block is: reading it would only fill the memory.
+    #[error("{}: {reason}, which no block does; reading stopped there. Do not trust where it comes from; if it is a block, unpack it and name the .json file.", path.display())]
+    Packing {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// More files than there are blocks to execute in one go.
+    #[error("{}: holds more than a million block files. Name a folder with fewer.", path.display())]
+    TooMany {
+        /// The folder.
         path: PathBuf,
     },
     /// Not JSON, or JSON of another shape.

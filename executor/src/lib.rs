@@ -23,6 +23,7 @@ pub mod parallel;
 pub mod partition;
 pub mod process;
 pub mod progress;
+pub mod regular;
 pub mod report;
 pub mod shard;
 pub mod state;

@@ -1,37 +1,28 @@
-//! Reading block files: bounded, and ordered by number.
+//! Reading block files, ordered by number.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use flate2::bufread::MultiGzDecoder;
-
+use super::text::{self, Packing, TextError};
 use super::{Block, BlockError, Blocks, Parent, json};
 
-/// The most JSON that one block file may hold once unpacked. The largest mainnet blocks with all the state they touch
-/// stay below 50 MiB; a few KiB of gzip can claim to be terabytes.
-pub const MAX_BLOCK_BYTES: u64 = 256 << 20;
+/// The most block files that a folder may hold: half a year of mainnet. All of them are in memory at the same time.
+const MOST_FILES: usize = 1_000_000;
 
 pub(super) fn load(path: &Path) -> Result<Block, BlockError> {
-    let read_error = |source| BlockError::Read { path: path.into(), source };
-    let file = File::open(path).map_err(read_error)?;
-    if file.metadata().map_err(read_error)?.is_dir() {
-        return Err(read_error(io::Error::from(io::ErrorKind::IsADirectory)));
-    }
-    let mut text = Vec::new();
-    if path.extension().is_some_and(|e| e == "gz") {
-        MultiGzDecoder::new(BufReader::new(file))
-            .take(MAX_BLOCK_BYTES + 1)
-            .read_to_end(&mut text)
-            .map_err(|source| BlockError::Gzip { path: path.into(), source })?;
-    } else {
-        file.take(MAX_BLOCK_BYTES + 1).read_to_end(&mut text).map_err(read_error)?;
-    }
-    if text.len() as u64 > MAX_BLOCK_BYTES {
-        return Err(BlockError::TooLarge { path: path.into() });
-    }
+    let packing = if path.extension().is_some_and(|e| e == "gz") { Packing::Gzip } else { Packing::Plain };
+    let text = text::read(path, packing).map_err(|error| {
+        let path = path.into();
+        match error {
+            TextError::Read(source) => BlockError::Read { path, source },
+            TextError::Gzip(source) => BlockError::Gzip { path, source },
+            TextError::TooLarge => BlockError::TooLarge { path },
+            TextError::TooLargePacked | TextError::TooDense => {
+                BlockError::Packing { path, reason: error.to_string() }
+            }
+        }
+    })?;
     json::parse(path.into(), &text)
 }
 
@@ -81,6 +72,9 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, BlockError> {
         let file = entry.map_err(read_error)?.path();
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         if (name.ends_with(".json") || name.ends_with(".json.gz")) && !name.starts_with('.') {
+            if files.len() == MOST_FILES {
+                return Err(BlockError::TooMany { path: path.into() });
+            }
             files.push(file);
         }
     }

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::{Value, json};
+use shard_executor::block::MAX_BLOCK_BYTES;
 use shard_executor::import::{
     Client, ImportError, Imported, Limits, Node, Parts, RpcError, finished, import, read_saved, write,
 };
 use shard_executor::progress::Progress;
+use shard_executor::regular;
 use shard_executor::validate::StateRoot;
 
 use super::{BAD_INPUT, NOT_EXECUTED, VERIFIED, WRONG_BLOCK, fail};
@@ -152,7 +154,11 @@ fn chain(text: &str) -> Result<Value, String> {
     let text = if text.trim_start().starts_with('{') {
         text.to_owned()
     } else {
-        std::fs::read_to_string(text).map_err(|error| format!("{text}: {error}"))?
+        let unreadable =
+            |reason: String| format!("{text}: {reason}. Name a file with the object, or give the object.");
+        let bytes =
+            regular::read(Path::new(text), MAX_BLOCK_BYTES).map_err(|error| unreadable(error.to_string()))?;
+        String::from_utf8(bytes).map_err(|error| unreadable(error.to_string()))?
     };
     let value: Value = serde_json::from_str(&text).map_err(|error| {
         format!("not JSON ({error}). It is an object like {{\"id\": 1337, \"fork\": \"prague\"}}.")

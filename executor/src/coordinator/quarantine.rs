@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use revm::primitives::B256;
 
 use crate::block::Block;
+use crate::regular;
 
 /// The most that is read of the file: some ten thousand blocks, where one is an event.
 const MOST_BYTES: u64 = 4 << 20;
@@ -64,7 +65,7 @@ impl Quarantine {
         let Some(path) = path else { return Ok(Self::default()) };
         let failed = |source| QuarantineError::File { path: path.to_owned(), source };
         let mut text = String::new();
-        match File::open(path) {
+        match regular::open(path) {
             Ok(file) => {
                 file.take(MOST_BYTES).read_to_string(&mut text).map_err(failed)?;
             }

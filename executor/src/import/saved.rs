@@ -2,11 +2,8 @@
 //! JSON-RPC, gzipped or not.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use flate2::bufread::MultiGzDecoder;
 use revm::primitives::alloy_primitives::U64;
 use revm::primitives::{Address, B256};
 use serde::Deserialize;
@@ -15,6 +12,7 @@ use serde_json::Value;
 use super::traces::cut;
 use super::{ImportError, Parts};
 use crate::block::prestate::Accounts;
+use crate::block::text::{self, Packing, TextError};
 use crate::block::{MAX_BLOCK_BYTES, PreState};
 use crate::witness::WitnessJson;
 
@@ -22,9 +20,6 @@ use crate::witness::WitnessJson;
 const MOST_FILES: usize = 10_000;
 /// The most that they may hold together.
 const MOST_BYTES: u64 = 4 * MAX_BLOCK_BYTES;
-
-/// The first bytes of gzip.
-const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// What an answer is about.
 enum Answer {
@@ -95,28 +90,13 @@ pub fn read_saved(files: &[PathBuf], chain: Option<&Value>) -> Result<Vec<Parts>
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let unreadable = |error| format!("cannot be read: {error}. Name a file with an answer.");
-    let mut file = BufReader::new(File::open(path).map_err(unreadable)?);
-    let mut text = Vec::new();
-    let mut first = Vec::new();
-    file.by_ref().take(2).read_to_end(&mut first).map_err(unreadable)?;
-    let whole = std::io::Cursor::new(first.clone()).chain(file);
-    if first == GZIP {
-        let decoder = MultiGzDecoder::new(BufReader::new(whole));
-        decoder
-            .take(MAX_BLOCK_BYTES + 1)
-            .read_to_end(&mut text)
-            .map_err(|error| format!("not a whole gzip file ({error}). Copy it again."))?;
-    } else {
-        whole.take(MAX_BLOCK_BYTES + 1).read_to_end(&mut text).map_err(unreadable)?;
-    }
-    if text.len() as u64 > MAX_BLOCK_BYTES {
-        return Err(format!(
-            "holds more than {} MiB, which no answer about a block needs.",
-            MAX_BLOCK_BYTES >> 20
-        ));
-    }
-    Ok(text)
+    text::read(path, Packing::Either).map_err(|error| match error {
+        TextError::Read(_) => format!("{error}. Name a file with an answer."),
+        TextError::Gzip(_) => format!("{error}. Copy it again."),
+        TextError::TooLarge | TextError::TooLargePacked | TextError::TooDense => {
+            format!("{error}, which no answer about a block does. Name another file.")
+        }
+    })
 }
 
 /// The answer, or the answers of a batch, without an envelope.

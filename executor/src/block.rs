@@ -281,7 +281,7 @@ pub enum BlockError {
         path: PathBuf,
     },
     /// Packed as no block is: reading it would only fill the memory.
-    #[error("{}: {reason}, which no block does; reading stopped there. Do not trust where it comes from; if it is a block, unpack it and name the .json file.", path.display())]
+    #[error("{}: {reason}, which no block does; reading stopped there. Do not trust where it comes from; if it is a block after all, unpack it and name the .json file.", path.display())]
     Packing {
         /// Which file.
         path: PathBuf,

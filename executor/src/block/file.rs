@@ -18,7 +18,7 @@ pub(super) fn load(path: &Path) -> Result<Block, BlockError> {
             TextError::Read(source) => BlockError::Read { path, source },
             TextError::Gzip(source) => BlockError::Gzip { path, source },
             TextError::TooLarge => BlockError::TooLarge { path },
-            TextError::TooLargePacked | TextError::TooDense => {
+            TextError::Hollow | TextError::TooDense => {
                 BlockError::Packing { path, reason: error.to_string() }
             }
         }

@@ -1,5 +1,6 @@
 //! The text of a file from outside, gzipped or not: bounded in what is read and in what comes of it.
 
+use std::cell::Cell;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
@@ -11,16 +12,18 @@ use crate::regular;
 /// stay below 50 MiB; a few KiB of gzip can claim to be terabytes.
 pub const MAX_BLOCK_BYTES: u64 = 256 << 20;
 
-/// The most bytes that a gzipped file may have. Most of the text is hexadecimal digits of hashes: they halve, so what
-/// may be unpacked fits, and a file with more has something else in it, such as members without contents.
-const MAX_PACKED_BYTES: u64 = MAX_BLOCK_BYTES / 2;
+/// How far the packed bytes may be ahead of what has come of them. Gzip makes nothing longer by more than a thousandth, so
+/// a file in which they are further ahead has something else in it, such as members without contents: a few million of
+/// those take a minute and come to nothing.
+const AHEAD: u64 = 4 << 20;
 
-/// The most that gzip may have saved. Real blocks come to 2.5 to 5.3 times their size, a generated block of 2,000
-/// transactions that all pay one account to 13; gzip itself ends at 1,032.
+/// The most that gzip may have saved of a large text. Real blocks come to 2.5 to 5.3 times their size, since they consist
+/// of hashes; gzip itself ends at 1,032.
 const MAX_RATIO: u64 = 200;
 
-/// Text below this is of no harm, however small the file is.
-const HARMLESS: u64 = 1 << 20;
+/// Text up to here may be as dense as it likes: somebody may fill a block with zeros, which gzip makes next to nothing of,
+/// and it is a block all the same. That is 20 MiB of digits at most (EIP-7934), and the state that comes with it is hashes.
+const ANY_RATIO: u64 = 64 << 20;
 
 /// How much is unpacked between two looks at the ratio.
 const STEP: u64 = 1 << 20;
@@ -45,9 +48,9 @@ pub(crate) enum TextError {
     Gzip(io::Error),
     #[error("holds more than {} MiB", MAX_BLOCK_BYTES >> 20)]
     TooLarge,
-    #[error("is packed and has more than {} MiB all the same", MAX_PACKED_BYTES >> 20)]
-    TooLargePacked,
-    #[error("unpacks to more than {MAX_RATIO} times its size")]
+    #[error("is longer packed than unpacked")]
+    Hollow,
+    #[error("unpacks to more than {} MiB, {MAX_RATIO} times its size or more", ANY_RATIO >> 20)]
     TooDense,
 }
 
@@ -55,31 +58,27 @@ pub(crate) enum TextError {
 pub(crate) fn read(path: &Path, packing: Packing) -> Result<Vec<u8>, TextError> {
     /// The first bytes of gzip.
     const GZIP: [u8; 2] = [0x1f, 0x8b];
-    let file = regular::open(path).map_err(TextError::Read)?;
-    let mut file = BufReader::new(Packed { of: file.take(MAX_PACKED_BYTES + 1), read: 0 });
-    let mut head = Vec::new();
+    let mut file = BufReader::new(regular::open(path).map_err(TextError::Read)?);
+    let mut text = Vec::new();
     if packing == Packing::Either {
-        file.by_ref().take(GZIP.len() as u64).read_to_end(&mut head).map_err(TextError::Read)?;
+        file.by_ref().take(GZIP.len() as u64).read_to_end(&mut text).map_err(TextError::Read)?;
     }
-    if packing == Packing::Gzip || head == GZIP {
-        return unpack(head, file);
+    if packing == Packing::Gzip || text == GZIP {
+        return unpack(io::Cursor::new(text).chain(file));
     }
-    let mut text = head;
-    // What is not packed may be longer than that.
-    file.get_mut().of.set_limit(MAX_BLOCK_BYTES + 1);
-    file.read_to_end(&mut text).map_err(TextError::Read)?;
+    file.take(MAX_BLOCK_BYTES + 1).read_to_end(&mut text).map_err(TextError::Read)?;
     if text.len() as u64 > MAX_BLOCK_BYTES { Err(TextError::TooLarge) } else { Ok(text) }
 }
 
-/// Unpacks what begins with `head` and goes on with `file`.
-fn unpack<R: Read>(head: Vec<u8>, mut file: BufReader<Packed<R>>) -> Result<Vec<u8>, TextError> {
+fn unpack(file: impl Read) -> Result<Vec<u8>, TextError> {
+    let (read, most) = (Cell::new(0), Cell::new(AHEAD));
+    let packed = Packed { of: file, read: &read, most: &most };
+    let mut decoder = MultiGzDecoder::new(BufReader::new(packed));
     let mut text = Vec::new();
-    let mut decoder = MultiGzDecoder::new(BufReader::new(io::Cursor::new(head).chain(&mut file)));
     loop {
         let unpacked = decoder.by_ref().take(STEP).read_to_end(&mut text);
-        let packed = decoder.get_ref().get_ref().get_ref().1.get_ref().read;
-        if packed > MAX_PACKED_BYTES {
-            return Err(TextError::TooLargePacked);
+        if read.get() > most.get() {
+            return Err(TextError::Hollow);
         }
         match unpacked {
             Err(error) => return Err(TextError::Gzip(error)),
@@ -90,22 +89,82 @@ fn unpack<R: Read>(head: Vec<u8>, mut file: BufReader<Packed<R>>) -> Result<Vec<
         if length > MAX_BLOCK_BYTES {
             return Err(TextError::TooLarge);
         }
-        if length > HARMLESS && length / MAX_RATIO > packed {
+        if length > ANY_RATIO && length / MAX_RATIO > read.get() {
             return Err(TextError::TooDense);
         }
+        most.set(length + AHEAD);
     }
 }
 
-/// A packed file, with a count of what was read of it.
-struct Packed<R> {
+/// A packed file that ends in an error once too much was read of it.
+struct Packed<'a, R> {
     of: R,
-    read: u64,
+    read: &'a Cell<u64>,
+    most: &'a Cell<u64>,
 }
 
-impl<R: Read> Read for Packed<R> {
+impl<R: Read> Read for Packed<'_, R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.read.get() > self.most.get() {
+            return Err(io::Error::other("it is longer packed than unpacked"));
+        }
         let more = self.of.read(into)?;
-        self.read += more as u64;
+        self.read.set(self.read.get() + more as u64);
         Ok(more)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+
+    /// A file with so many members, each with that text; what comes of reading it.
+    fn packed(members: usize, text: &[u8]) -> Result<Vec<u8>, TextError> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(text).unwrap();
+        let member = encoder.finish().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("text.gz");
+        std::fs::write(&path, member.repeat(members)).unwrap();
+        let read = read(&path, Packing::Gzip);
+        assert_eq!(
+            self::read(&path, Packing::Either).map_err(|error| error.to_string()),
+            read.as_ref().map(Vec::clone).map_err(ToString::to_string)
+        );
+        read
+    }
+
+    #[test]
+    fn a_block_of_zeros_is_a_block_and_more_of_them_are_not() {
+        let mebibyte = vec![b'0'; 1 << 20];
+        let most = (ANY_RATIO >> 20) as usize;
+        assert_eq!(packed(most, &mebibyte).unwrap().len() as u64, ANY_RATIO);
+        assert!(matches!(packed(most + 2, &mebibyte), Err(TextError::TooDense)));
+    }
+
+    #[test]
+    fn members_without_contents_come_to_an_end() {
+        assert_eq!(packed(1_000, b"").unwrap(), b"");
+        // Each has 20 bytes.
+        assert!(matches!(packed((AHEAD / 10) as usize, b""), Err(TextError::Hollow)));
+    }
+
+    #[test]
+    fn text_without_an_end_ends_at_the_size_of_a_block() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("text");
+        let file = std::fs::File::create(&path).unwrap();
+        file.set_len(MAX_BLOCK_BYTES).unwrap();
+        assert!(read(&path, Packing::Either).is_ok());
+        // A hole without contents, so that no disk is filled.
+        file.set_len(1 << 40).unwrap();
+        for packing in [Packing::Plain, Packing::Either] {
+            assert!(matches!(read(&path, packing), Err(TextError::TooLarge)));
+        }
     }
 }

@@ -93,7 +93,7 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     text::read(path, Packing::Either).map_err(|error| match error {
         TextError::Read(_) => format!("{error}. Name a file with an answer."),
         TextError::Gzip(_) => format!("{error}. Copy it again."),
-        TextError::TooLarge | TextError::TooLargePacked | TextError::TooDense => {
+        TextError::TooLarge | TextError::Hollow | TextError::TooDense => {
             format!("{error}, which no answer about a block does. Name another file.")
         }
     })

@@ -93,7 +93,35 @@ fn a_bomb_is_not_unpacked() {
         bomb.write_all(&zeros).unwrap();
     }
     bomb.finish().unwrap();
-    refused(&path, "which no block needs");
+    refused(&path, "64 MiB, 200 times its size or more, which no block does");
+}
+
+#[test]
+fn what_is_no_regular_file_is_refused_and_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let pipe = |path: &Path| {
+        rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    };
+    pipe(&at("1.json"));
+    refused(&at("1.json"), "it is a pipe, not a regular file");
+    pipe(&at("1.json.gz"));
+    refused(&at("1.json.gz"), "it is a pipe, not a regular file");
+    let _socket = std::os::unix::net::UnixListener::bind(at("2.json")).unwrap();
+    refused(&at("2.json"), "it is a socket, not a regular file");
+    std::os::unix::fs::symlink("/dev/zero", at("3.json")).unwrap();
+    refused(&at("3.json"), "it is a device, not a regular file");
+    std::os::unix::fs::symlink(at("4.json"), at("4.json")).unwrap();
+    refused(&at("4.json"), "symbolic links");
+    refused(Path::new("/dev/zero"), "it is a device, not a regular file");
+    // In a folder too, among what is a block.
+    std::fs::create_dir(at("folder")).unwrap();
+    write_chain(&at("folder"), &chain());
+    pipe(&at("folder/7.json"));
+    let output = shard_executor(&["local", "--blocks", at("folder").to_str().unwrap()]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("7.json: cannot be read: it is a pipe"), "{said}");
 }
 
 #[test]

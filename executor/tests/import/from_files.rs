@@ -137,3 +137,20 @@ fn answers_of_no_use_are_refused_by_file_and_reason() {
     assert_eq!(output.status.code(), Some(2));
     assert!(said(&output).contains("11 traces for the 12 transactions"), "{}", said(&output));
 }
+
+#[test]
+fn what_is_no_regular_file_is_refused_and_not_waited_for() {
+    let (out, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let pipe = folder.path().join("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let pipe = pipe.to_str().unwrap();
+    for (arguments, because) in [
+        (&["--from", pipe][..], "it is a pipe, not a regular file"),
+        (&["--from", "/dev/zero"], "it is a device, not a regular file"),
+        (&["--from", "block.json", "--chain", "/dev/zero"], "it is a device, not a regular file"),
+    ] {
+        let output = import(out.path(), arguments);
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        assert!(said(&output).contains(because), "{}", said(&output));
+    }
+}

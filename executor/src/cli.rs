@@ -1,6 +1,7 @@
 //! The subcommands: flags, messages and exit codes. One file each.
 
 pub(crate) mod coordinator;
+mod faults;
 pub(crate) mod generate;
 pub(crate) mod import;
 pub(crate) mod local;

@@ -19,7 +19,6 @@ mod sacrifice;
 mod serve;
 mod step;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,8 +31,9 @@ use tokio::runtime::Runtime;
 
 use crate::block::Block;
 use crate::deadline::{self, Deadlines};
-use crate::faults::{self, Faults, Order, ProcessFault, Role};
+use crate::faults::{self, Faults, Order, Port, PortOptions, ProcessFault, Role};
 use crate::guard::{self, Guard};
+use crate::net::{CredentialOptions, Credentials};
 use crate::process::{self, Stopping};
 use crate::telemetry::Telemetry;
 use crate::telemetry::counts::Useless;
@@ -55,6 +55,8 @@ const NET_THREADS: usize = 2;
 pub struct CoordinatorOptions {
     /// Addresses of the shards.
     pub shards: Vec<String>,
+    /// What it shows to them, and wants to see of them.
+    pub credentials: CredentialOptions,
     /// What to execute, in this order.
     pub blocks: Vec<Arc<Block>>,
     /// Its heartbeat segment; `None`: it has none.
@@ -74,7 +76,7 @@ pub struct CoordinatorOptions {
     /// One JSON object a line instead of lines for people.
     pub json: bool,
     /// Where tests order faults; `None`: nowhere.
-    pub faults: Option<SocketAddr>,
+    pub faults: Option<PortOptions>,
     /// What is armed from the start; only together with `faults`.
     pub arm: Vec<Order>,
     /// How it tells what it does.
@@ -86,6 +88,7 @@ pub type AllVerified = bool;
 
 /// Runs a coordinator to its end. It must be called on the main thread.
 pub fn run(options: CoordinatorOptions) -> Result<AllVerified, CoordinatorError> {
+    let credentials = Credentials::open(options.credentials.clone())?;
     let heartbeat = match &options.heartbeat {
         Some(path) => Some(Heartbeat::create(path, &SegmentOptions::new("coordinator"))?),
         None => None,
@@ -94,7 +97,7 @@ pub fn run(options: CoordinatorOptions) -> Result<AllVerified, CoordinatorError>
     let faults = Faults::inert(Role::Coordinator, to_main);
     faults.obey_all(&options.arm)?;
     process::end_on_panic(heartbeat.clone(), faults.clone());
-    let coordinator = Coordinator::start(options, heartbeat.clone(), &faults);
+    let coordinator = Coordinator::start(options, &credentials, heartbeat.clone(), &faults);
     let outcome = coordinator.and_then(|coordinator| coordinator.wait(&process_faults));
     if let (Err(_), Some(heartbeat)) = (&outcome, &heartbeat) {
         heartbeat.set_state(ProcessState::Failed);
@@ -111,12 +114,14 @@ struct Coordinator {
     signals: Receiver<()>,
     telemetry: Telemetry,
     discarded: Arc<AtomicU64>,
+    _port: Option<Port>,
     done: Receiver<Result<AllVerified, CoordinatorError>>,
 }
 
 impl Coordinator {
     fn start(
         options: CoordinatorOptions,
+        credentials: &Credentials,
         heartbeat: Option<Heartbeat>,
         faults: &Faults,
     ) -> Result<Self, CoordinatorError> {
@@ -129,15 +134,19 @@ impl Coordinator {
             .map_err(failed("network threads"))?;
         let (signalled, signals) = crossbeam_channel::bounded(1);
         process::forward_signals(runtime.handle(), signalled).map_err(failed("signal handlers"))?;
-        if let Some(address) = options.faults {
-            let bound = faults::serve(runtime.handle(), address, faults.clone())?;
-            tracing::info!(%bound, "faults can be armed");
+        let port = match &options.faults {
+            Some(port) => Some(faults::serve(runtime.handle(), port, faults.clone())?),
+            None => None,
+        };
+        if let Some(port) = &port {
+            tracing::info!(%port, "faults can be armed");
         }
         let telemetry = options.telemetry.clone();
         let links = Links::open(
             runtime.handle(),
             &options.shards,
             incarnation(heartbeat.as_ref()),
+            credentials,
             telemetry.counts(),
             faults,
         );
@@ -172,6 +181,7 @@ impl Coordinator {
             signals,
             telemetry,
             discarded,
+            _port: port,
             done,
         })
     }

@@ -1,7 +1,7 @@
 //! Faults that tests arm in a running process: compiled in always, inert unless `--faults` opened the port.
 //!
 //! What a fault does is what a bug would do: the thread is really gone, really spins, really waits for a lock. Nothing in
-//! here may be reachable without the port, and the port refuses to be opened to anybody but this machine.
+//! here may be reachable without the port, and the port is for this user, or who knows a token, on this machine.
 //!
 //! | point | who passes it | its kinds |
 //! | --- | --- | --- |
@@ -20,6 +20,7 @@
 mod kind;
 mod order;
 mod port;
+mod socket;
 mod strike;
 
 use std::io::Write;
@@ -31,7 +32,8 @@ use shard_heartbeat::ThreadBeat;
 
 pub use kind::{Armed, Kind, Role};
 pub use order::{Order, OrderError};
-pub use port::{PortError, serve};
+pub use port::{Port, PortAddress, PortError, PortOptions, serve};
+pub use socket::SocketError;
 
 use crate::clock::monotonic_ns;
 use kind::Place;

@@ -28,6 +28,7 @@ pub mod report;
 pub mod shard;
 pub mod state;
 pub mod telemetry;
+pub mod token;
 pub mod validate;
 pub mod vm;
 pub mod warm_up;

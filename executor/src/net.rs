@@ -1,21 +1,29 @@
 //! What coordinator and shard say to each other, and the limits of the connection they say it on.
 
+mod admission;
 mod connector;
+mod credentials;
 mod metered;
+mod reread;
 mod state;
+mod tls;
 mod work;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::transport::{Channel, Endpoint, Server};
 
 use crate::deadline;
 use crate::telemetry::counts::Counts;
 use crate::vm::{CodecError, MAX_ENCODED_BYTES};
 
+pub use admission::{Admission, AdmissionError, AdmissionOptions};
+pub use credentials::{CredentialError, CredentialOptions, Credentials};
 pub(crate) use metered::Metered;
 pub use state::{Key, Value};
+pub use tls::{CertificateFiles, TlsError};
 pub use work::{Work, WorkRef};
 
 /// The messages, generated from `proto/executor.proto`, which documents them.
@@ -70,6 +78,11 @@ pub enum WireError {
     Codec(#[from] CodecError),
 }
 
+/// A connection, encrypted or not.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
+
 /// A server with this crate's limits.
 pub fn server() -> Server {
     Server::builder()
@@ -78,9 +91,11 @@ pub fn server() -> Server {
         .http2_keepalive_timeout(Some(deadline::KEEP_ALIVE))
 }
 
-/// A client for a shard at `host:port`, with this crate's limits, connected within [`deadline::CONNECT`].
+/// A client for a shard at `host:port`, with this crate's limits, connected within [`deadline::CONNECT`]. It shows the
+/// certificate of `credentials`; the token goes with each call ([`Credentials::call`]).
 pub async fn connect(
     address: &str,
+    credentials: &Credentials,
     counts: &Arc<Counts>,
 ) -> Result<wire::shard_client::ShardClient<Channel>, ConnectError> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
@@ -90,7 +105,7 @@ pub async fn connect(
         .keep_alive_timeout(deadline::KEEP_ALIVE)
         .keep_alive_while_idle(true);
     #[expect(clippy::disallowed_methods, reason = "the next line bounds it")]
-    let connecting = endpoint.connect_with_connector(connector::Connector::to(address, counts));
+    let connecting = endpoint.connect_with_connector(connector::Connector::to(address, credentials, counts));
     let connected = tokio::time::timeout(deadline::CONNECT, connecting).await;
     let channel =
         connected.map_err(|_| ConnectError::Late(deadline::CONNECT))?.map_err(ConnectError::Refused)?;
@@ -118,23 +133,55 @@ pub enum ConnectError {
     Late(Duration),
 }
 
-/// The cause that a person can act on: transport errors wrap it several times and say only "transport error" outside.
-pub fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut at = error;
-    // Bounded, because nothing promises that sources do not go in a circle.
-    for _ in 0..16 {
-        match at.source() {
-            Some(source) => at = source,
-            None => break,
+impl ConnectError {
+    /// Whether somebody is there who cannot or will not speak with us: trying again helps only once somebody has acted.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Address { .. } => true,
+            Self::Refused(error) => chain(error).any(|error| error.is::<connector::NoTls>()),
+            Self::Late(_) => false,
         }
     }
-    at.to_string()
 }
 
-/// What a broken stream says, in a few words.
+/// Whether a shard that answers so is there and refuses: trying again helps only once somebody has acted.
+pub fn is_refusal(status: &tonic::Status) -> bool {
+    use tonic::Code;
+    let by_answer = matches!(
+        status.code(),
+        Code::AlreadyExists
+            | Code::FailedPrecondition
+            | Code::InvalidArgument
+            | Code::Unauthenticated
+            | Code::Unimplemented
+    );
+    by_answer || connector::refused(&words(status)).is_some()
+}
+
+/// The cause that a person can act on: transport errors wrap it several times and say only "transport error" outside.
+pub fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    chain(error).last().map_or_else(String::new, ToString::to_string)
+}
+
+fn chain<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    // Bounded, because nothing promises that sources do not go in a circle.
+    std::iter::successors(Some(error), |error| error.source()).take(16)
+}
+
+/// What a broken stream says, in a few words, and the next step where that is known.
 pub fn stream_end(status: &tonic::Status) -> String {
+    let words = words(status);
+    match connector::refused(&words) {
+        Some(hint) => format!("{:?}: {words}: {hint}", status.code()),
+        None => format!("{:?}: {words}", status.code()),
+    }
+}
+
+fn words(status: &tonic::Status) -> String {
     match std::error::Error::source(status) {
-        Some(source) => format!("{:?}: {}", status.code(), innermost(source)),
-        None => format!("{:?}: {}", status.code(), status.message()),
+        Some(source) => innermost(source),
+        None => status.message().to_owned(),
     }
 }

@@ -4,6 +4,7 @@
 //! async runtime's and only decode, sort and pass on; the main thread waits for signals and nothing else. They talk
 //! through bounded queues whose depths are published, and none of them waits for another without an end.
 
+mod accept;
 mod executor;
 mod ghost;
 mod outbox;
@@ -28,9 +29,9 @@ use shard_heartbeat::{
 use tokio::runtime::Runtime;
 
 use crate::deadline;
-use crate::faults::{self, Faults, Order, OrderError, PortError, ProcessFault, Role};
+use crate::faults::{self, Faults, Order, OrderError, Port, PortError, PortOptions, ProcessFault, Role};
 use crate::guard::{self, Guard};
-use crate::net;
+use crate::net::{self, Admission, AdmissionError, AdmissionOptions};
 use crate::process::{self, Stopping};
 use crate::telemetry::Telemetry;
 use crate::telemetry::counts::Useless;
@@ -58,12 +59,14 @@ pub struct ShardOptions {
     pub id: u16,
     /// Where coordinators reach it.
     pub listen: SocketAddr,
+    /// Which coordinators may give it work.
+    pub admission: AdmissionOptions,
     /// Its heartbeat segment.
     pub heartbeat: PathBuf,
     /// How many threads execute a part.
     pub threads: usize,
     /// Where tests order faults; `None`: nowhere.
-    pub faults: Option<SocketAddr>,
+    pub faults: Option<PortOptions>,
     /// What is armed from the start; only together with `faults`.
     pub arm: Vec<Order>,
     /// How it tells what it does.
@@ -91,6 +94,9 @@ pub enum ShardError {
         /// Why.
         source: std::io::Error,
     },
+    /// It would let in anybody, or nobody.
+    #[error(transparent)]
+    Admission(#[from] AdmissionError),
     /// No fault port.
     #[error(transparent)]
     Faults(#[from] PortError),
@@ -119,12 +125,13 @@ pub enum ShardError {
 
 /// Runs a shard until it is told to stop. It must be called on the main thread.
 pub fn run(options: &ShardOptions) -> Result<(), ShardError> {
+    let admission = Admission::open(options.admission.clone(), options.listen)?;
     let heartbeat = Heartbeat::create(&options.heartbeat, &SegmentOptions::new(options.id.to_string()))?;
     let (to_main, process_faults) = crossbeam_channel::bounded(1);
     let faults = Faults::inert(Role::Shard, to_main);
     faults.obey_all(&options.arm)?;
     process::end_on_panic(Some(heartbeat.clone()), faults.clone());
-    let started = Shard::start(options, &heartbeat, &faults);
+    let started = Shard::start(options, admission, &heartbeat, &faults);
     match started {
         Ok(mut shard) => {
             shard.wait(&process_faults);
@@ -151,11 +158,17 @@ struct Shard {
     runtime: Runtime,
     signals: Receiver<()>,
     telemetry: Telemetry,
+    _port: Option<Port>,
     close: tokio::sync::watch::Sender<bool>,
 }
 
 impl Shard {
-    fn start(options: &ShardOptions, heartbeat: &Heartbeat, faults: &Faults) -> Result<Self, ShardError> {
+    fn start(
+        options: &ShardOptions,
+        admission: Admission,
+        heartbeat: &Heartbeat,
+        faults: &Faults,
+    ) -> Result<Self, ShardError> {
         let failed = |what| move |source| ShardError::Start { what, source };
         let bind = |source| ShardError::Bind { address: options.listen, source };
         let listener = TcpListener::bind(options.listen).map_err(bind)?;
@@ -168,9 +181,12 @@ impl Shard {
         let runtime = builder.build().map_err(failed("network threads"))?;
         let (signalled, signals) = crossbeam_channel::bounded(1);
         process::forward_signals(runtime.handle(), signalled).map_err(failed("signal handlers"))?;
-        if let Some(address) = options.faults {
-            let bound = faults::serve(runtime.handle(), address, faults.clone())?;
-            say(&format!("shard {}: faults on {bound}", options.id));
+        let port = match &options.faults {
+            Some(port) => Some(faults::serve(runtime.handle(), port, faults.clone())?),
+            None => None,
+        };
+        if let Some(port) = &port {
+            say(&format!("shard {}: faults on {port}", options.id));
         }
 
         let stopping = Stopping::default();
@@ -225,12 +241,18 @@ impl Shard {
             commands,
             state,
             faults: faults.clone(),
+            admission: admission.clone(),
             heartbeat: heartbeat.clone(),
         };
         let (close, closed) = tokio::sync::watch::channel(false);
         let sockets = sockets::Sockets::default();
-        let counted = (sockets.clone(), Arc::clone(options.telemetry.counts()));
-        let (health, network) = service::serve(&runtime, listener, service, counted, closed).map_err(bind)?;
+        let listener = {
+            let _entered = runtime.enter();
+            tokio::net::TcpListener::from_std(listener).map_err(bind)?
+        };
+        let counts = Arc::clone(options.telemetry.counts());
+        let door = accept::Door { listener, admission, sockets: sockets.clone(), counts };
+        let (health, network) = service::serve(&runtime, door, service, closed);
         guard.keep_task("network side", network);
         heartbeat.set_state(ProcessState::Running);
         say(&format!(
@@ -251,6 +273,7 @@ impl Shard {
             runtime,
             signals,
             telemetry: options.telemetry.clone(),
+            _port: port,
             close,
         })
     }

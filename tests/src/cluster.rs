@@ -226,7 +226,7 @@ impl Cluster {
     pub fn inject(&self, number: usize, orders: &[&str]) -> u64 {
         let shard = &self.shards[number];
         let from = shard.supervisor.line_count();
-        faults::order(shard.faults, orders);
+        faults::order(&shard.faults, orders);
         shard.supervisor.line("the fault", from, faults::fired_at)
     }
 
@@ -235,7 +235,7 @@ impl Cluster {
     pub fn inject_coordinator(&self, orders: &[&str]) -> u64 {
         let coordinator = self.coordinator();
         let from = coordinator.process.line_count();
-        faults::order(coordinator.faults, orders);
+        faults::order(&coordinator.faults, orders);
         coordinator.process.line("the fault", from, faults::fired_at)
     }
 }

@@ -1,21 +1,40 @@
 //! Orders faults through an executor's fault port.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::wait;
 
-/// Sends each order, one line each, and checks that it was taken. Returns the answers.
+/// Sends each order to the socket at `port`, one line each, and checks that it was taken. Returns the answers.
 #[track_caller]
-pub fn order(port: SocketAddr, orders: &[&str]) -> Vec<String> {
-    let stream = wait::until("the fault port", || TcpStream::connect(port).ok());
+pub fn order(port: &Path, orders: &[&str]) -> Vec<String> {
+    let stream = wait::until("the fault port", || connect(port).ok());
     stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
-    let mut answers = BufReader::new(stream.try_clone().expect("a second handle"));
-    let mut orders_out = stream;
+    over(&stream, &stream, orders)
+}
+
+/// Connects, or fails at once: a process that is stopped accepts nobody, and with enough who wait for it the next would
+/// wait without an end.
+pub fn connect(port: &Path) -> std::io::Result<UnixStream> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(port)?)?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
+/// The same over a connection that is there.
+#[track_caller]
+pub(crate) fn over(read: impl Read, mut write: impl Write, orders: &[&str]) -> Vec<String> {
+    let mut answers = BufReader::new(read);
     let mut all = Vec::new();
     for order in orders {
-        writeln!(orders_out, "{order}").expect("the fault port takes orders");
+        writeln!(write, "{order}").expect("the fault port takes orders");
         let mut answer = String::new();
         answers.read_line(&mut answer).expect("the fault port answers");
         assert!(answer.starts_with("ok"), "«{order}» was not taken: {answer}");
@@ -26,7 +45,7 @@ pub fn order(port: SocketAddr, orders: &[&str]) -> Vec<String> {
 
 /// What the process behind the port has counted under that name, such as `results_dropped`.
 #[track_caller]
-pub fn counter(port: SocketAddr, name: &str) -> u64 {
+pub fn counter(port: &Path, name: &str) -> u64 {
     let answers = order(port, &["counters"]);
     let line = answers.first().expect("one answer an order");
     let counts = line.split_whitespace().filter_map(|word| word.split_once('='));

@@ -1,6 +1,6 @@
 //! A target of the harness's own that does to its threads, and to itself, what no executor does: loses a thread without a word,
 //! puts another in its place, forks, runs another program. The program `puppet` is ordered about over a loopback port, line by
-//! line, as an executor is over its fault port.
+//! line, as an executor is through its fault port.
 
 mod act;
 pub mod nursery;
@@ -11,6 +11,7 @@ mod waits;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::time::Duration;
 
 pub use act::Puppet;
 pub use nursery::Nursery;
@@ -24,6 +25,9 @@ pub const THREAD: &str = "exec-s0";
 
 /// A second one that is registered, and a channel, if there are any.
 pub const DOUBLE: &str = "double";
+
+/// How long an answer may take: it is written as soon as the order is read.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
 /// What an order came to, as the one who took it says.
 #[derive(Clone, Debug)]
@@ -43,7 +47,9 @@ impl Answer {
 /// Gives one order and waits for its answer.
 #[track_caller]
 pub fn order(port: SocketAddr, order: &str) -> Answer {
-    Answer(faults::order(port, &[order]).remove(0))
+    let stream = wait::until("the port of the puppet", || TcpStream::connect(port).ok());
+    stream.set_read_timeout(Some(ANSWERS_WITHIN)).expect("a timeout");
+    Answer(faults::over(&stream, &stream, &[order]).remove(0))
 }
 
 /// Gives an order that may cost the process its life: the sidecar may be faster than the answer.

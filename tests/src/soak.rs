@@ -317,7 +317,7 @@ impl Soak {
         }
         self.end_coordinator();
         let counted = |name| -> u64 {
-            self.cluster.shards.iter().filter_map(|shard| fault::counted(shard.faults, name)).sum()
+            self.cluster.shards.iter().filter_map(|shard| fault::counted(&shard.faults, name)).sum()
         };
         let at_shards =
             ["stale", "results_dropped", "malformed", "coordinators_lost"].map(|name| (name, counted(name)));

@@ -71,8 +71,9 @@ fn row_17_a_shard_whose_address_is_taken_ends_and_is_started_again_later_and_lat
 
 #[test]
 fn row_17_a_shard_that_is_never_ready_ends_and_is_started_again_later_and_later() {
-    let (address, faults) = (api::free_address().to_string(), api::free_address().to_string());
-    let arguments = ["--listen", &address, "--faults", &faults, "--arm", "arm never-ready"];
+    let (address, folder) = (api::free_address().to_string(), tempfile::tempdir().unwrap());
+    let faults = folder.path().join("0.faults");
+    let arguments = ["--listen", &address, "--faults", faults.to_str().unwrap(), "--arm", "arm never-ready"];
     does_not_start("never-ready", 2, "did not start within", &arguments);
 }
 

@@ -86,7 +86,7 @@ fn row_52_a_flood_that_drains_is_reported_and_nobody_is_killed() {
     let mut cluster = Cluster::start(&plan);
     // 20 transactions in a part, 10 ms each: the flood takes some 5 s, which is several times the allowed age.
     for shard in &cluster.shards {
-        faults::order(shard.faults, &["arm slow 10ms"]);
+        faults::order(&shard.faults, &["arm slow 10ms"]);
     }
     let fired = cluster.inject_coordinator(&[&format!("arm flood {MORE}")]);
     let flooded = wait::until("a report of the flood", || {
@@ -105,7 +105,7 @@ fn row_52_a_flood_that_drains_is_reported_and_nobody_is_killed() {
         .fact("why", &status["reason"])
         .keep();
     for shard in &cluster.shards {
-        faults::order(shard.faults, &["disarm"]);
+        faults::order(&shard.faults, &["disarm"]);
     }
     cluster.verified_after(drained);
     cluster.assert_common_rule(&[]);

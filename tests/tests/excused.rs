@@ -63,7 +63,7 @@ fn at_work() -> Cluster {
     let mut cluster = Cluster::start(&plan);
     let blocks = shard_tests::blocks::generated(cluster.folder(), 1, 400);
     cluster.shards[0].sidecar.wait_for("healthy");
-    faults::order(cluster.shards[0].faults, &["arm slow 250ms"]);
+    faults::order(&cluster.shards[0].faults, &["arm slow 250ms"]);
     cluster.run_blocks(&blocks, "300s");
     wait::until("shard 0 at work", || {
         let status = cluster.shards[0].sidecar.status()?;
@@ -304,7 +304,7 @@ fn row_47_a_watchdog_that_was_stopped_does_not_count_the_time_it_missed() {
     let blocks = shard_tests::blocks::generated(cluster.folder(), 1, 4);
     cluster.shards[0].sidecar.wait_for("healthy");
     for shard in &cluster.shards {
-        faults::order(shard.faults, &["arm slow 60s"]);
+        faults::order(&shard.faults, &["arm slow 60s"]);
     }
     cluster.run_blocks(&blocks, "300s");
     let shard = &cluster.shards[0];

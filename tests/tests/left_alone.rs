@@ -48,7 +48,7 @@ fn row_41_a_block_of_ten_thresholds_that_progresses_is_healthy() {
     let pid = cluster.shards[0].sidecar.wait_for("healthy")["pid"].clone();
     // 100 transactions over two shards, each with 50 ms: 2 s and more for a threshold of 200 ms.
     for shard in &cluster.shards {
-        faults::order(shard.faults, &["arm slow 50ms"]);
+        faults::order(&shard.faults, &["arm slow 50ms"]);
     }
     cluster.run_blocks(&blocks, "120s");
     cluster.verified_after(0);

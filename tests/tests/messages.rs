@@ -80,7 +80,7 @@ fn row_07_a_result_that_is_lost_on_its_way_is_asked_for_again() {
 fn row_14_results_of_another_attempt_or_block_are_discarded_and_counted() {
     const LATE: u64 = 12;
     let mut cluster = Cluster::start(&Plan::coordinator_first());
-    let port = cluster.coordinator().faults;
+    let port = &cluster.coordinator().faults;
     assert_eq!(faults::counter(port, "discarded"), 0, "nothing was late so far");
     let fired = cluster.inject_coordinator(&[&format!("arm flood {LATE}")]);
     let counted = wait::until("all of them counted", || {

@@ -25,7 +25,7 @@ const METHOD: &str = "/shard.executor.v1.Shard/Serve";
 #[test]
 fn row_08_a_shard_outlives_its_coordinator_and_counts_what_it_drops() {
     let mut cluster = Cluster::start(&Plan { shards: 1, ..Plan::coordinator_first() });
-    faults::order(cluster.shards[0].faults, &["arm slow 20ms"]);
+    faults::order(&cluster.shards[0].faults, &["arm slow 20ms"]);
     wait::until("a part under way", || {
         let status = cluster.shards[0].sidecar.status()?;
         let threads = status["threads"].as_array()?.iter();
@@ -40,7 +40,7 @@ fn row_08_a_shard_outlives_its_coordinator_and_counts_what_it_drops() {
         (dropped > 0).then_some(dropped)
     });
     let counted = monotonic_ns();
-    faults::order(shard.faults, &["disarm"]);
+    faults::order(&shard.faults, &["disarm"]);
     let blocks = cluster.folder().join("blocks");
     cluster.run_blocks(&blocks, "8s");
     let verified = cluster.verified_after(counted);

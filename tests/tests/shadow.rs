@@ -24,7 +24,7 @@ fn a_shadow_that_would_have_killed_says_so_and_the_shard_lives() {
     let generated = blocks::generated(cluster.folder(), 1, 8);
     let before = cluster.shards[0].sidecar.wait_for("healthy");
     assert_eq!(before["shadow"]["would_have_killed"], 0, "{before:#}");
-    faults::order(cluster.shards[0].faults, &["arm slow 1s"]);
+    faults::order(&cluster.shards[0].faults, &["arm slow 1s"]);
     cluster.run_blocks(&generated, "120s");
     let sidecar = &cluster.shards[0].sidecar;
     let told = wait::until("what the shadow would have killed", || {

@@ -32,12 +32,13 @@ fn systemd_restarts_a_shard_that_lost_its_thread_and_check_knows_its_start_limit
     let config = std::fs::read_to_string(&sidecar.config).unwrap();
     let config = config.replace("[target]\n", "[target]\nsystemd_unit = \"shard.service\"\n");
     std::fs::write(&sidecar.config, &config).unwrap();
-    let (listen, orders) = (api::free_address(), api::free_address());
+    let (listen, orders) = (api::free_address(), folder.path().join("0.faults"));
     let shard = format!(
-        "StartLimitIntervalSec=10\nStartLimitBurst=4\n[Service]\nExecStart={} shard --id 0 --listen {listen} --heartbeat {} --faults {orders}\n\
+        "StartLimitIntervalSec=10\nStartLimitBurst=4\n[Service]\nExecStart={} shard --id 0 --listen {listen} --heartbeat {} --faults {}\n\
          Restart=always\nRestartSec=0\n",
         binary("shard-executor").display(),
-        sidecar.heartbeat.display()
+        sidecar.heartbeat.display(),
+        orders.display()
     );
     let watchdog = format!(
         "[Service]\nExecStart={} run --config {}\nRestart=always\nRestartSec=0\n",
@@ -64,7 +65,7 @@ fn systemd_restarts_a_shard_that_lost_its_thread_and_check_knows_its_start_limit
     command.args(["--repeat", "0", "--json", "--block-deadline", "60s"]);
     let coordinator = Process::start("coordinator", command);
     let first = systemd.property("shard.service", "MainPID");
-    faults::order(orders, &["hook off", "arm panic"]);
+    faults::order(&orders, &["hook off", "arm panic"]);
     let incident = sidecar.incident("recovered");
     assert_eq!(incident["reason"], "thread_gone", "{incident:#}");
     wait::until("systemd's word", || (systemd.property("shard.service", "NRestarts") == "1").then_some(()));

@@ -9,10 +9,11 @@ use std::time::Duration;
 use shard_executor::block::load_chain;
 use shard_executor::coordinator::{self, CoordinatorError, CoordinatorOptions};
 use shard_executor::deadline::{self, Deadlines};
-use shard_executor::faults::Order;
 use shard_executor::local::ROUNDS;
+use shard_executor::net::{CertificateFiles, CredentialOptions};
 use shard_executor::telemetry::{HostPattern, Telemetry};
 
+use super::faults::FaultArgs;
 use super::{BAD_INPUT, MOST_ROUNDS, NOT_EXECUTED, VERIFIED, WRONG_BLOCK, fail};
 
 /// Execute blocks over shards and verify them.
@@ -53,12 +54,25 @@ pub(crate) struct Args {
     /// One JSON object a line instead of lines for people
     #[arg(long)]
     json: bool,
-    /// Loopback port on which tests arm fault points; without it there are none to arm
-    #[arg(long, env = "SHARD_EXECUTOR_FAULTS", value_name = "ADDR")]
-    faults: Option<SocketAddr>,
-    /// Order to obey before anything is started, in the words of the fault port, such as "arm never-ready"
-    #[arg(long, value_name = "ORDER", requires = "faults", hide_short_help = true)]
-    arm: Vec<Order>,
+    /// Authority, PEM, that signs the certificates of shards: it speaks TLS with them then. This, certificate and key are
+    /// read again when they change
+    #[arg(long, env = "SHARD_EXECUTOR_TLS_CA", value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+    /// Certificate of this coordinator, PEM, for shards that ask for one
+    #[arg(long, env = "SHARD_EXECUTOR_TLS_CERT", value_name = "FILE", requires_all = ["tls_key", "tls_ca"])]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key, PEM
+    #[arg(long, env = "SHARD_EXECUTOR_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// The name in the shards' certificates, where it is not the host in their addresses
+    #[arg(long, env = "SHARD_EXECUTOR_TLS_NAME", value_name = "NAME", requires = "tls_ca")]
+    tls_name: Option<String>,
+    /// File with the token that shards ask for. Without --tls-ca whoever listens on the network can read it there. Read
+    /// again when it changes
+    #[arg(long, env = "SHARD_EXECUTOR_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    faults: FaultArgs,
     /// Where to serve GET /metrics for Prometheus, such as 127.0.0.1:9620
     #[arg(long, env = "SHARD_EXECUTOR_METRICS", value_name = "ADDR")]
     pub(crate) metrics: Option<SocketAddr>,
@@ -101,8 +115,16 @@ pub(crate) fn run(args: Args, telemetry: Telemetry) -> ExitCode {
         Ok(blocks) => blocks,
         Err(error) => return fail(BAD_INPUT, &error),
     };
+    let (faults, arm) = args.faults.options();
+    let certificate = args.tls_cert.zip(args.tls_key);
     let outcome = coordinator::run(CoordinatorOptions {
         shards: args.shards,
+        credentials: CredentialOptions {
+            ca: args.tls_ca,
+            certificate: certificate.map(|(certificate, key)| CertificateFiles { certificate, key }),
+            name: args.tls_name,
+            token_file: args.token_file,
+        },
         blocks,
         heartbeat: args.heartbeat,
         deadlines: Deadlines::within(args.block_deadline),
@@ -112,8 +134,8 @@ pub(crate) fn run(args: Args, telemetry: Telemetry) -> ExitCode {
         quarantine: args.quarantine,
         repeat: args.repeat,
         json: args.json,
-        faults: args.faults,
-        arm: args.arm,
+        faults,
+        arm,
         telemetry,
     });
     match outcome {

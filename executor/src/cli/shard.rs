@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use shard_executor::faults::Order;
+use clap::builder::BoolishValueParser;
+use shard_executor::net::{AdmissionOptions, CertificateFiles};
 use shard_executor::shard::{self, ShardOptions};
 use shard_executor::telemetry::{HostPattern, Telemetry};
 
+use super::faults::FaultArgs;
 use super::{BAD_INPUT, VERIFIED, fail};
 
 /// The heartbeat has sixteen lanes a thread, and one of them is the executor thread's own.
@@ -19,7 +21,8 @@ pub(crate) struct Args {
     /// Number of the shard; its threads are named after it (exec-sN)
     #[arg(long, env = "SHARD_EXECUTOR_ID", value_name = "N")]
     pub(crate) id: u16,
-    /// Where the coordinator reaches it, such as 127.0.0.1:7001
+    /// Where the coordinator reaches it, such as 127.0.0.1:7001; an address that others can reach asks for --tls-client-ca,
+    /// --token-file or --insecure
     #[arg(long, env = "SHARD_EXECUTOR_LISTEN", value_name = "ADDR")]
     listen: SocketAddr,
     /// Heartbeat segment to publish, best on tmpfs (/run, /dev/shm)
@@ -29,12 +32,24 @@ pub(crate) struct Args {
     #[arg(long, env = "SHARD_EXECUTOR_THREADS", value_name = "K", default_value_t = 1,
           value_parser = clap::value_parser!(u16).range(1..=MOST_THREADS))]
     threads: u16,
-    /// Loopback port on which tests arm fault points; without it there are none to arm
-    #[arg(long, env = "SHARD_EXECUTOR_FAULTS", value_name = "ADDR")]
-    faults: Option<SocketAddr>,
-    /// Order to obey before anything is started, in the words of the fault port, such as "arm never-ready"
-    #[arg(long, value_name = "ORDER", requires = "faults", hide_short_help = true)]
-    arm: Vec<Order>,
+    /// Certificate of this shard, PEM: it speaks TLS then. Certificate, key and authority are read again when they change
+    #[arg(long, env = "SHARD_EXECUTOR_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key, PEM
+    #[arg(long, env = "SHARD_EXECUTOR_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Authority, PEM, whose certificates coordinators have to show, and everybody else who connects
+    #[arg(long, env = "SHARD_EXECUTOR_TLS_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
+    tls_client_ca: Option<PathBuf>,
+    /// File with a token that coordinators have to know; the health service asks for none. Without --tls-cert whoever
+    /// listens on the network can read it there. Read again when it changes
+    #[arg(long, env = "SHARD_EXECUTOR_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Listen on an address that others can reach, though anybody there may give this shard work
+    #[arg(long, env = "SHARD_EXECUTOR_INSECURE", value_parser = BoolishValueParser::new())]
+    insecure: bool,
+    #[command(flatten)]
+    faults: FaultArgs,
     /// Where to serve GET /metrics for Prometheus, such as 127.0.0.1:9621
     #[arg(long, env = "SHARD_EXECUTOR_METRICS", value_name = "ADDR")]
     pub(crate) metrics: Option<SocketAddr>,
@@ -45,10 +60,25 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, telemetry: Telemetry) -> ExitCode {
-    let Args { id, listen, heartbeat, threads, faults, arm, .. } = args;
-    let threads = usize::from(threads);
-    match shard::run(&ShardOptions { id, listen, heartbeat, threads, faults, arm, telemetry }) {
+    let (faults, arm) = args.faults.options();
+    let certificate = args.tls_cert.zip(args.tls_key);
+    let options = ShardOptions {
+        id: args.id,
+        listen: args.listen,
+        admission: AdmissionOptions {
+            certificate: certificate.map(|(certificate, key)| CertificateFiles { certificate, key }),
+            client_ca: args.tls_client_ca,
+            token_file: args.token_file,
+            insecure: args.insecure,
+        },
+        heartbeat: args.heartbeat,
+        threads: usize::from(args.threads),
+        faults,
+        arm,
+        telemetry,
+    };
+    match shard::run(&options) {
         Ok(()) => ExitCode::from(VERIFIED),
-        Err(error) => fail(BAD_INPUT, &format!("shard {id}: {error}.")),
+        Err(error) => fail(BAD_INPUT, &format!("shard {}: {error}.", options.id)),
     }
 }

@@ -10,6 +10,7 @@ use super::QuarantineError;
 use super::step::Step;
 use crate::block::BlockError;
 use crate::faults::{OrderError, PortError};
+use crate::net::CredentialError;
 use crate::validate::ValidateError;
 use crate::vm::CodecError;
 
@@ -32,6 +33,9 @@ pub enum CoordinatorError {
     /// No slot in the heartbeat.
     #[error("cannot register in the heartbeat: {0}")]
     Register(#[from] RegisterError),
+    /// Certificates or a token that cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialError),
     /// No fault port.
     #[error(transparent)]
     Faults(#[from] PortError),
@@ -170,6 +174,7 @@ impl CoordinatorError {
             self,
             Self::Heartbeat(_)
                 | Self::Register(_)
+                | Self::Credentials(_)
                 | Self::Faults(_)
                 | Self::Arm(_)
                 | Self::Block(_)

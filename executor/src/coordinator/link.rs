@@ -10,7 +10,7 @@ use tonic::Streaming;
 
 use super::answers::Answers;
 use crate::deadline;
-use crate::net::{self, STREAM_QUEUE, wire};
+use crate::net::{self, Credentials, STREAM_QUEUE, wire};
 use crate::telemetry::counts::Counts;
 
 /// How often a full queue to the coordinating thread is tried again. It is full only while that thread validates a block.
@@ -34,27 +34,40 @@ pub(super) enum Event {
     },
     /// It is not there any more.
     Lost { link: usize, session: u64, reason: String },
-    /// It could not be reached.
-    Unreachable { link: usize, reason: String },
+    /// It could not be reached, or is reached and will not have us.
+    Unreachable { link: usize, away: Away },
     /// It says something.
     Message { link: usize, session: u64, message: wire::up::Message },
 }
 
+/// Why a shard is not there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Away {
+    /// In words.
+    pub(super) reason: String,
+    /// Whether it is there and refuses: that is no restart, and a person may have to do something.
+    pub(super) refuses: bool,
+}
+
+/// This end of a link.
+pub(super) struct Near {
+    /// The coordinator's incarnation.
+    pub(super) coordinator: u64,
+    pub(super) credentials: Credentials,
+    pub(super) events: Sender<Event>,
+    pub(super) answers: Answers,
+    pub(super) counts: Arc<Counts>,
+}
+
 /// Keeps a link to the shard at `address` until nobody receives its events.
-pub(super) async fn keep(
-    link: usize,
-    address: String,
-    coordinator: u64,
-    events: Sender<Event>,
-    answers: Answers,
-    counts: Arc<Counts>,
-) {
+pub(super) async fn keep(link: usize, address: String, near: Near) {
+    let Near { events, answers, .. } = &near;
     let mut session = 0;
     let mut away_since = Instant::now();
     loop {
-        match open(&address, coordinator, &counts).await {
-            Err(reason) => {
-                if hand_over(&events, Event::Unreachable { link, reason }).await.is_err() {
+        match open(&address, &near).await {
+            Err(away) => {
+                if hand_over(events, Event::Unreachable { link, away }).await.is_err() {
                     return;
                 }
             }
@@ -66,7 +79,7 @@ pub(super) async fn keep(
                 let wire::ShardHello { shard, incarnation, version: _, mut quarantined } = hello;
                 quarantined.truncate(MOST_QUARANTINED);
                 let joined = Event::Joined { link, session, shard, incarnation, quarantined, down };
-                if hand_over(&events, joined).await.is_err() {
+                if hand_over(events, joined).await.is_err() {
                     return;
                 }
                 let asked = |request: &wire::StateRequest| {
@@ -75,8 +88,8 @@ pub(super) async fn keep(
                     // A shard that does not read its answers is late in the end.
                     answering.upgrade().map(|down| drop(down.try_send(message)))
                 };
-                let reason = listen(&mut up, link, session, &events, asked).await;
-                if hand_over(&events, Event::Lost { link, session, reason }).await.is_err() {
+                let reason = listen(&mut up, link, session, events, asked).await;
+                if hand_over(events, Event::Lost { link, session, reason }).await.is_err() {
                     return;
                 }
                 away_since = Instant::now();
@@ -93,21 +106,28 @@ struct Opened {
     up: Streaming<wire::Up>,
 }
 
-async fn open(address: &str, coordinator: u64, counts: &Arc<Counts>) -> Result<Opened, String> {
-    let mut client = net::connect(address, counts).await.map_err(|error| error.to_string())?;
+async fn open(address: &str, near: &Near) -> Result<Opened, Away> {
+    let Near { coordinator, credentials, counts, .. } = near;
+    let away = |reason: String| Away { reason, refuses: false };
+    let refuses = |reason: String| Away { reason, refuses: true };
+    let connected = net::connect(address, credentials, counts).await;
+    let mut client =
+        connected.map_err(|error| Away { refuses: error.is_refusal(), reason: error.to_string() })?;
     let (down, stream) = mpsc::channel(STREAM_QUEUE);
-    let hello = wire::CoordinatorHello { incarnation: coordinator, version: net::VERSION };
+    let hello = wire::CoordinatorHello { incarnation: *coordinator, version: net::VERSION };
     // The queue is empty and its other end is in our hands: this cannot fail.
     let _ = down.try_send(wire::Down { message: Some(wire::down::Message::Hello(hello)) });
     let greeting = async {
-        let mut up = client.serve(ReceiverStream::new(stream)).await?.into_inner();
+        let mut up = client.serve(credentials.call(ReceiverStream::new(stream))).await?.into_inner();
         let first = up.message().await?;
         Ok::<_, tonic::Status>((up, first))
     };
     let greeted = tokio::time::timeout(deadline::HELLO, greeting).await;
     let (up, first) = match greeted {
-        Err(_) => return Err(format!("connected, but no hello within {:?}", deadline::HELLO)),
-        Ok(Err(status)) => return Err(net::stream_end(&status)),
+        Err(_) => return Err(away(format!("connected, but no hello within {:?}", deadline::HELLO))),
+        Ok(Err(status)) => {
+            return Err(Away { refuses: net::is_refusal(&status), reason: net::stream_end(&status) });
+        }
         Ok(Ok(greeted)) => greeted,
     };
     match first {
@@ -117,9 +137,9 @@ async fn open(address: &str, coordinator: u64, counts: &Arc<Counts>) -> Result<O
             Ok(Opened { hello, down, up })
         }
         Some(wire::Up { message: Some(wire::up::Message::Hello(hello)) }) => {
-            Err(format!("it speaks version {} of the protocol, not {}", hello.version, net::VERSION))
+            Err(refuses(format!("it speaks version {} of the protocol, not {}", hello.version, net::VERSION)))
         }
-        _ => Err("it is not a shard of this kind".to_owned()),
+        _ => Err(refuses("it is not a shard of this kind".to_owned())),
     }
 }
 

@@ -10,11 +10,11 @@ use tokio::sync::mpsc;
 use super::CoordinatorError;
 use super::answers::Answers;
 use super::discarded::{self, Discarded, Stale};
-use super::link::{self, Event};
+use super::link::{self, Away, Event, Near};
 use super::report::Report;
 use crate::deadline;
 use crate::faults::Faults;
-use crate::net::wire;
+use crate::net::{Credentials, wire};
 use crate::process::Stopping;
 use crate::telemetry::counts::Counts;
 
@@ -66,7 +66,9 @@ pub(super) struct Link {
     called: Option<String>,
     pub(super) up: Option<Up>,
     /// Why it is not there.
-    reason: String,
+    away: Away,
+    /// The refusal that was told last: it comes again with every attempt.
+    told: Option<String>,
 }
 
 impl Up {
@@ -132,6 +134,7 @@ impl Links {
         runtime: &Handle,
         addresses: &[String],
         incarnation: u64,
+        credentials: &Credentials,
         counts: &Arc<Counts>,
         faults: &Faults,
     ) -> Self {
@@ -139,19 +142,20 @@ impl Links {
         let (sender, events) = crossbeam_channel::bounded(EVENTS);
         let mut links = Vec::new();
         for (index, address) in addresses.iter().enumerate() {
-            runtime.spawn(link::keep(
-                index,
-                address.clone(),
-                incarnation,
-                sender.clone(),
-                answers.clone(),
-                Arc::clone(counts),
-            ));
+            let near = Near {
+                coordinator: incarnation,
+                credentials: credentials.clone(),
+                events: sender.clone(),
+                answers: answers.clone(),
+                counts: Arc::clone(counts),
+            };
+            runtime.spawn(link::keep(index, address.clone(), near));
             links.push(Link {
                 address: address.clone(),
                 called: None,
                 up: None,
-                reason: "not tried yet".to_owned(),
+                away: Away { reason: "not tried yet".to_owned(), refuses: false },
+                told: None,
             });
         }
         Self { incarnation, sequence: 0, discarded: Discarded::default(), answers, links, events }
@@ -210,7 +214,7 @@ impl Links {
     /// Each address that is not there and why.
     pub(super) fn tried(&self) -> String {
         let away = self.links.iter().filter(|link| link.up.is_none());
-        let each: Vec<String> = away.map(|link| format!("{} ({})", link.address, link.reason)).collect();
+        let each: Vec<String> = away.map(|link| format!("{} ({})", link.address, link.away.reason)).collect();
         each.join(", ")
     }
 
@@ -238,9 +242,13 @@ impl Links {
             }
         };
         Ok(match event {
-            Event::Unreachable { link, reason } => {
+            Event::Unreachable { link, away } => {
                 if let Some(link) = self.links.get_mut(link) {
-                    link.reason = reason;
+                    if away.refuses && link.told.as_ref() != Some(&away.reason) {
+                        tracing::warn!(shard = link.name(), reason = away.reason, "refused; trying again");
+                        link.told = Some(away.reason.clone());
+                    }
+                    link.away = away;
                 }
                 None
             }
@@ -249,6 +257,7 @@ impl Links {
                 let up = Up { session, incarnation, shard, suspicion: None, silences: 0, quarantined, down };
                 if let Some(at) = self.links.get_mut(link) {
                     at.called = Some(name.clone());
+                    at.told = None;
                     at.up = Some(up);
                     report.joined(name, &at.address, incarnation)?;
                 }
@@ -300,7 +309,7 @@ impl Links {
             return Ok(false);
         }
         if let Some(up) = at.up.take() {
-            reason.clone_into(&mut at.reason);
+            at.away = Away { reason: reason.to_owned(), refuses: false };
             report.lost(&up.shard, &at.address, up.incarnation, reason)?;
         }
         Ok(true)

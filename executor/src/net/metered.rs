@@ -21,10 +21,6 @@ impl<S> Metered<S> {
         Self { stream, counts }
     }
 
-    pub(crate) const fn stream(&self) -> &S {
-        &self.stream
-    }
-
     fn sent(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(more)) = &polled {
             self.counts.bytes_sent.add(*more as u64);

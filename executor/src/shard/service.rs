@@ -2,7 +2,6 @@
 //!
 //! Nothing here waits for those threads: a queue that is full is an answer to the coordinator, not a reason to stop reading.
 
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,23 +10,20 @@ use shard_heartbeat::{Heartbeat, TraceContext};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::server::NamedService;
-use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use super::MAX_MESSAGE;
+use super::accept::Door;
 use super::executor::{Job, StateReply};
 use super::session::{Counters, Session, Sessions};
-use super::sockets::Sockets;
 use crate::deadline;
 use crate::faults::Faults;
 use crate::net::wire::shard_server::{Shard, ShardServer};
-use crate::net::{self, STREAM_QUEUE, Work, wire};
-use crate::telemetry::counts::Counts;
+use crate::net::{self, Admission, STREAM_QUEUE, Work, wire};
 use crate::vm;
 
 /// The longest a coordinator may let a part or a request take: a day, as the command line allows. It keeps the
@@ -41,6 +37,7 @@ pub(super) struct Service {
     pub(super) commands: Sender<Job>,
     pub(super) state: Sender<StateReply>,
     pub(super) faults: Faults,
+    pub(super) admission: Admission,
     /// What the watchdog keeps from this shard stands there.
     pub(super) heartbeat: Heartbeat,
 }
@@ -64,18 +61,14 @@ impl Health {
     }
 }
 
-/// Starts to serve on a bound listener, until `closed` turns true. The threads behind it must be ready: it says so.
+/// Starts to serve at `door`, until `closed` turns true. The threads behind it must be ready: it says so.
 pub(super) fn serve(
     runtime: &Runtime,
-    listener: TcpListener,
+    door: Door,
     service: Service,
-    (sockets, counts): (Sockets, Arc<Counts>),
     mut closed: watch::Receiver<bool>,
-) -> std::io::Result<(Health, JoinHandle<()>)> {
-    let _entered = runtime.enter();
-    let incoming = TcpIncoming::from(tokio::net::TcpListener::from_std(listener)?).with_nodelay(Some(true));
-    let incoming =
-        incoming.map(move |accepted| accepted.map(|stream| sockets.count(stream, Arc::clone(&counts))));
+) -> (Health, JoinHandle<()>) {
+    let (accepting, connections) = door.open();
     let service = ShardServer::new(service)
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
@@ -89,11 +82,14 @@ pub(super) fn serve(
             // An error means that the process is ending already.
             let _ = closed.wait_for(|closed| *closed).await;
         };
-        if let Err(error) = router.serve_with_incoming_shutdown(incoming, end).await {
+        let serving = router.serve_with_incoming_shutdown(connections, end);
+        // Accepting ends with serving, which takes the connections.
+        let (served, ()) = tokio::join!(serving, accepting);
+        if let Err(error) = served {
             tracing::error!(error = net::innermost(&error), "the network side has ended");
         }
     });
-    Ok((health, task))
+    (health, task)
 }
 
 #[tonic::async_trait]
@@ -104,6 +100,7 @@ impl Shard for Service {
         &self,
         request: Request<Streaming<wire::Down>>,
     ) -> Result<Response<Self::ServeStream>, Status> {
+        self.admission.check(request.metadata())?;
         if let Some(reason) = self.sessions.refused() {
             return Err(Status::unavailable(reason.to_owned()));
         }
@@ -128,9 +125,7 @@ impl Shard for Service {
         };
         // The queue is empty and its other end is in our hands: this cannot fail.
         let _ = up.try_send(Ok(wire::Up { message: Some(wire::up::Message::Hello(own)) }));
-        let Some(session) = self.sessions.begin(hello.incarnation, up) else {
-            return Err(Status::failed_precondition("a coordinator that was started later has this shard"));
-        };
+        let session = self.sessions.begin(hello.incarnation, peer, up)?;
         tracing::info!(?peer, coordinator = hello.incarnation, "coordinator connected");
         let service = self.clone();
         tokio::spawn(async move { service.listen(down, session).await });

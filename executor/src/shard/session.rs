@@ -1,6 +1,7 @@
 //! Which coordinator the shard serves now, and what it has had to drop.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -58,6 +59,8 @@ impl Counters {
 pub(super) struct Session {
     /// The coordinator's incarnation.
     pub(super) coordinator: u64,
+    /// Where it is, if the connection says.
+    peer: Option<SocketAddr>,
     /// This process's incarnation.
     shard: u64,
     /// `None` once the session is over, which also ends the stream.
@@ -121,12 +124,21 @@ impl Session {
         let _ = over.wait_for(|over| *over).await;
     }
 
+    /// What another coordinator is told.
+    fn refusal(&self) -> Status {
+        let from = self.peer.map_or_else(String::new, |peer| format!(" from {peer}"));
+        Status::already_exists(format!(
+            "it serves coordinator {}{from} and takes no second one before that has gone",
+            self.coordinator
+        ))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<mpsc::Sender<Result<Up, Status>>>> {
         self.up.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The session there is, if any. At most one: a newer coordinator replaces an older.
+/// The session there is, if any. At most one: a second coordinator waits until the first has gone.
 #[derive(Clone, Debug)]
 pub(super) struct Sessions {
     pub(super) incarnation: u64,
@@ -153,15 +165,21 @@ impl Sessions {
         self.refused.get().map(String::as_str)
     }
 
-    /// Begins a session with the coordinator of that incarnation, in place of the one there was. `None`: a coordinator
-    /// that was started later has this shard. Without that, two coordinators would take it from each other for ever.
+    /// Begins a session with the coordinator of that incarnation. If there is one with it already, that one's connection
+    /// is broken and nobody has noticed yet: it ends.
+    ///
+    /// # Errors
+    /// The answer to a second coordinator while one is served, which keep-alive asks for: two would take the shard from
+    /// each other for ever, or one of them would believe for a while that its blocks are executed.
     pub(super) fn begin(
         &self,
         coordinator: u64,
+        peer: Option<SocketAddr>,
         up: mpsc::Sender<Result<Up, Status>>,
-    ) -> Option<Arc<Session>> {
+    ) -> Result<Arc<Session>, Status> {
         let session = Arc::new(Session {
             coordinator,
+            peer,
             shard: self.incarnation,
             up: Mutex::new(Some(up)),
             finished: AtomicU64::new(0),
@@ -170,15 +188,15 @@ impl Sessions {
         });
         let before = {
             let mut current = self.lock();
-            if current.as_ref().is_some_and(|current| current.coordinator > coordinator) {
-                return None;
+            if let Some(served) = current.as_ref().filter(|served| served.coordinator != coordinator) {
+                return Err(served.refusal());
             }
             current.replace(Arc::clone(&session))
         };
         if let Some(before) = before {
-            before.close("another coordinator has taken over this shard");
+            before.close("its coordinator has connected again");
         }
-        Some(session)
+        Ok(session)
     }
 
     /// Forgets a session that has ended, unless another has taken its place already.
@@ -212,27 +230,48 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_coordinator_replaces_an_older_one() {
+    fn a_second_coordinator_waits_until_the_first_has_gone() {
+        let sessions = Sessions::new(1, Arc::default());
+        let (up, mut first_stream) = mpsc::channel(1);
+        let peer = Some(([127, 0, 0, 1], 5000).into());
+        let first = sessions.begin(10, peer, up).expect("free");
+        for second in [9, 11] {
+            let (up, mut stream) = mpsc::channel(1);
+            let refusal = sessions.begin(second, None, up).expect_err("taken");
+            assert_eq!(refusal.code(), tonic::Code::AlreadyExists);
+            assert!(refusal.message().contains("coordinator 10 from 127.0.0.1:5000"), "{refusal}");
+            assert!(stream.try_recv().is_err());
+        }
+        assert!(
+            first.wants(&tag(10, 1, 1)) && first_stream.try_recv().is_err(),
+            "nothing has become of the first"
+        );
+        sessions.ended(&first, "its connection broke");
+        let (up, _stream) = mpsc::channel(1);
+        assert!(sessions.begin(9, None, up).is_ok());
+    }
+
+    #[test]
+    fn a_coordinator_that_connects_again_takes_the_place_of_its_own_stream() {
         let sessions = Sessions::new(1, Arc::default());
         let (up, mut old_stream) = mpsc::channel(1);
-        let old = sessions.begin(10, up).expect("free");
+        let old = sessions.begin(10, None, up).expect("free");
         let (up, _new_stream) = mpsc::channel(1);
-        let new = sessions.begin(11, up).expect("newer");
-        assert!(!old.wants(&tag(10, 1, 1)));
-        assert!(new.wants(&tag(11, 1, 1)));
+        let new = sessions.begin(10, None, up).expect("the same");
+        assert!(!old.wants(&tag(10, 1, 1)) && new.wants(&tag(10, 1, 1)));
         assert!(old_stream.try_recv().is_ok_and(|last| last.is_err()), "it is told why");
         assert!(old_stream.try_recv().is_err() && old.up().is_none(), "and its stream ends");
         sessions.ended(&old, "late news");
-        let (up, _stream) = mpsc::channel(1);
-        assert!(sessions.begin(10, up).is_none(), "the older one does not take it back");
         assert!(new.up().is_some(), "the end of the old one is no concern of the new one");
+        let (up, _stream) = mpsc::channel(1);
+        assert!(sessions.begin(11, None, up).is_err());
     }
 
     #[test]
     fn only_work_of_these_two_processes_and_not_yet_over_is_wanted() {
         let sessions = Sessions::new(1, Arc::default());
         let (up, _stream) = mpsc::channel(1);
-        let session = sessions.begin(10, up).expect("free");
+        let session = sessions.begin(10, None, up).expect("free");
         assert!(session.wants(&tag(10, 1, 3)));
         assert!(!session.wants(&tag(9, 1, 3)), "another coordinator's");
         assert!(!session.wants(&tag(10, 2, 3)), "meant for another incarnation of this shard");

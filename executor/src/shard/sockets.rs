@@ -13,7 +13,6 @@ use std::task::{Context, Poll};
 use shard_heartbeat::ChannelBeat;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use super::threads;
 use crate::net::Metered;
@@ -132,13 +131,5 @@ impl AsyncWrite for Counted {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
-    }
-}
-
-impl Connected for Counted {
-    type ConnectInfo = TcpConnectInfo;
-
-    fn connect_info(&self) -> Self::ConnectInfo {
-        self.stream.stream().connect_info()
     }
 }

@@ -14,6 +14,13 @@ pub(crate) struct Chain {
     _generated: Option<tempfile::TempDir>,
 }
 
+impl Chain {
+    /// A path for the fault port of the coordinator that runs it.
+    pub(crate) fn faults(&self) -> String {
+        self.path.join("coordinator.faults").to_str().unwrap().to_owned()
+    }
+}
+
 /// The real blocks of `SHARD_BLOCKS` or of `shared/blocks` beside the repository. Absent: generated ones, and it is said;
 /// absent in CI: a failure.
 pub(crate) fn real() -> Chain {

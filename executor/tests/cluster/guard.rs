@@ -210,7 +210,7 @@ fn a_lost_coordinating_thread_ends_the_coordinator() {
     let chain = blocks::generated(2, 60);
     let folder = tempfile::tempdir().unwrap();
     let shard = Shard::start(folder.path(), 0);
-    let more = ["--repeat", "0", "--faults", "127.0.0.1:0", "--arm", "arm exit"];
+    let more = ["--repeat", "0", "--faults", &chain.faults(), "--arm", "arm exit"];
     let mut coordinator = coordinator(&[&shard], &chain.path, &more);
     assert_eq!(coordinator.wait(), THREAD_LOST);
     let said = coordinator.rest().1;

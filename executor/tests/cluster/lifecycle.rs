@@ -27,25 +27,6 @@ fn a_taken_port_is_told_with_the_address_and_the_next_step() {
 }
 
 #[test]
-fn a_fault_port_that_others_could_reach_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let heartbeat = folder.path().join("0.heartbeat");
-    let mut shard = Process::start(&[
-        "shard",
-        "--id",
-        "0",
-        "--listen",
-        "127.0.0.1:0",
-        "--heartbeat",
-        heartbeat.to_str().unwrap(),
-        "--faults",
-        "0.0.0.0:0",
-    ]);
-    assert_eq!(shard.wait(), 2);
-    assert!(shard.rest().1.contains("loopback"));
-}
-
-#[test]
 fn addresses_and_durations_that_are_none_are_refused() {
     for wrong in [["--shards", "nowhere"], ["--shards", "a:b"], ["--block-deadline", "5"]] {
         let mut arguments = vec!["coordinator", "--blocks", "/nonexistent"];

@@ -156,18 +156,3 @@ fn a_shard_outlives_its_coordinator_and_serves_the_next() {
     assert_eq!(assert_verified(&next.rest().0, &chain), 3);
     assert!(shard.process.is_running());
 }
-
-#[test]
-fn a_second_coordinator_takes_a_shard_over() {
-    let chain = blocks::generated(2, 50);
-    let folder = tempfile::tempdir().unwrap();
-    let shard = Shard::start(folder.path(), 0);
-    let mut first = coordinator(&[&shard], &chain.path, &["--block-deadline", "60s", "--repeat", "0"]);
-    first.wait_for_event("block");
-    let mut second = coordinator(&[&shard], &chain.path, &["--block-deadline", "60s"]);
-    let lost = first.wait_for_event("shard_lost");
-    assert!(lost["reason"].as_str().unwrap().contains("another coordinator"), "{lost}");
-    first.signal(libc::SIGKILL);
-    assert_eq!(second.wait(), 0, "{}", second.rest().1);
-    assert!(assert_verified(&second.rest().0, &chain) > 0);
-}

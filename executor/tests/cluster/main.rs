@@ -8,8 +8,12 @@
     reason = "in a test a panic is the message, and its runner ends a wait without end"
 )]
 
+mod admission;
 mod blocks;
+mod certificates;
+mod fault_port;
 mod faults;
+mod garbage;
 mod guard;
 mod lifecycle;
 mod loss;
@@ -17,6 +21,7 @@ mod messages;
 mod peers;
 mod poison;
 mod process;
+mod second;
 mod stale;
 mod terminal;
 mod threads;

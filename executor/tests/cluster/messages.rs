@@ -8,8 +8,9 @@ use crate::process::{PATIENCE, Shard, assert_verified, coordinator, depth, event
 fn run(shards: &[Shard], chain: &Chain, orders: &[&str], more: &[&str]) -> (i32, Vec<String>, String) {
     let shards: Vec<_> = shards.iter().collect();
     let mut arguments = more.to_vec();
+    let faults = chain.faults();
     if !orders.is_empty() {
-        arguments.extend(["--faults", "127.0.0.1:0"]);
+        arguments.extend(["--faults", &faults]);
     }
     for order in orders {
         arguments.extend(["--arm", order]);
@@ -65,7 +66,7 @@ fn a_shard_whose_message_was_lost_is_asked_again_in_time() {
     shards[0].arm("arm slow 5ms");
     let both: Vec<_> = shards.iter().collect();
     let more =
-        ["--block-deadline", "4s", "--repeat", "0", "--faults", "127.0.0.1:0", "--arm", "arm drop-part"];
+        ["--block-deadline", "4s", "--repeat", "0", "--faults", &chain.faults(), "--arm", "arm drop-part"];
     let mut coordinator = coordinator(&both, &chain.path, &more);
     coordinator.wait_for_event("retry");
     assert_eq!(coordinator.wait_for_event("block")["parts"], 2);

@@ -1,9 +1,10 @@
 //! The other end of a conversation, as a test wants it: ends that say what no honest one would.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use shard_executor::net::{self, wire};
+use shard_executor::net::{self, Credentials, wire};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -79,7 +80,8 @@ impl FakeCoordinator {
         let hello = wire::CoordinatorHello { incarnation, version: net::VERSION };
         down.try_send(wire::Down { message: Some(wire::down::Message::Hello(hello)) }).unwrap();
         let up = runtime.block_on(async {
-            let mut client = net::connect(&shard.to_string(), &std::sync::Arc::default()).await.unwrap();
+            let mut client =
+                net::connect(&shard.to_string(), &Credentials::default(), &Arc::default()).await.unwrap();
             client.serve(ReceiverStream::new(stream)).await.unwrap().into_inner()
         });
         let mut this = Self { runtime, down, up, shard: 0 };
@@ -96,6 +98,13 @@ impl FakeCoordinator {
         let next = async { tokio::time::timeout(PATIENCE, self.up.message()).await };
         let message = self.runtime.block_on(next).expect("it says something in time");
         message.unwrap().unwrap().message.unwrap()
+    }
+
+    /// How the shard ends the conversation.
+    pub(crate) fn hears_the_end(&mut self) -> String {
+        let next = async { tokio::time::timeout(PATIENCE, self.up.message()).await };
+        let end = self.runtime.block_on(next).expect("it ends in time");
+        end.expect_err("an end").to_string()
     }
 
     /// Ends the conversation.

@@ -29,13 +29,17 @@ struct Run {
 }
 
 /// Runs three blocks over one shard that is started again whenever the poison has ended it, three times.
-fn run(more: &[&str]) -> Run {
+fn run(more: &[&str], orders: &[&str]) -> Run {
     let folder = tempfile::tempdir().unwrap();
     let chain = blocks::generated(3, 20);
     let mut shard = shard(folder.path(), SocketAddr::from(([127, 0, 0, 1], 0)));
     let listen = shard.address;
     let file = folder.path().join("quarantine");
-    let arguments = [&["--block-deadline", "60s", "--quarantine", file.to_str().unwrap()], more].concat();
+    let faults = chain.faults();
+    let mut arguments = [&["--block-deadline", "60s", "--quarantine", file.to_str().unwrap()], more].concat();
+    for order in orders {
+        arguments.extend(["--faults", &faults, "--arm", order]);
+    }
     let coordinator = coordinator(&[&shard], &chain.path, &arguments);
     for _ in 0..3 {
         assert_eq!(shard.process.wait(), PANICKED);
@@ -47,7 +51,7 @@ fn run(more: &[&str]) -> Run {
 
 #[test]
 fn a_block_that_a_process_of_its_own_survives_is_executed_by_no_shard_again() {
-    let mut run = run(&["--repeat", "3"]);
+    let mut run = run(&["--repeat", "3"], &[]);
     assert_eq!(run.coordinator.wait(), 0, "{}", run.coordinator.rest().1);
     let lines = run.coordinator.rest().0;
     assert_eq!(assert_verified(&lines, &run.chain), 9);
@@ -61,7 +65,7 @@ fn a_block_that_a_process_of_its_own_survives_is_executed_by_no_shard_again() {
 
 #[test]
 fn a_block_that_ends_a_process_of_its_own_too_is_reported_the_same_way_on_every_run() {
-    let mut run = run(&["--faults", "127.0.0.1:0", "--arm", "arm sacrifice-panic"]);
+    let mut run = run(&[], &["arm sacrifice-panic"]);
     assert_eq!(run.coordinator.wait(), 3);
     let said = run.coordinator.rest().1;
     let words = format!("block {POISON} (");

@@ -1,9 +1,10 @@
 //! Processes of the real binary that end with the test, and waiting for what they say.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -71,6 +72,13 @@ impl Process {
                 Err(RecvTimeoutError::Disconnected) => panic!("ended before {what}: {}", self.rest().1),
             }
         }
+    }
+
+    /// Waits until a shard says where it listens.
+    pub(crate) fn listening(&mut self) -> SocketAddr {
+        self.wait_for("listening on ", |line| {
+            line.split_once("listening on ")?.1.split(',').next()?.parse().ok()
+        })
     }
 
     /// Waits for a JSON line with this `event`.
@@ -144,7 +152,8 @@ fn lines(pipe: Option<impl Read + Send + 'static>) -> Receiver<String> {
 pub(crate) struct Shard {
     pub(crate) process: Process,
     pub(crate) address: SocketAddr,
-    faults: SocketAddr,
+    /// The socket of its fault port.
+    faults: PathBuf,
 }
 
 impl Shard {
@@ -164,20 +173,16 @@ impl Shard {
         listen: SocketAddr,
         change: impl FnOnce(&mut Command),
     ) -> Self {
-        let heartbeat = folder.join(format!("{id}.heartbeat"));
+        let (heartbeat, faults) =
+            (folder.join(format!("{id}.heartbeat")), folder.join(format!("{id}.faults")));
         let (name, listen) = (id.to_string(), listen.to_string());
         let heartbeat = heartbeat.to_str().unwrap();
         let arguments = ["shard", "--id", &name, "--listen", &listen, "--heartbeat", heartbeat];
-        let arguments = [&arguments[..], &["--faults", "127.0.0.1:0"]].concat();
+        let arguments = [&arguments[..], &["--faults", faults.to_str().unwrap()]].concat();
         let mut process = Process::start_with(&arguments, change);
-        let mut after = |words: &'static str| {
-            process.wait_for(words, |line| {
-                let rest = line.split_once(words)?.1;
-                rest.split([',', ' ']).next()?.parse().ok()
-            })
-        };
-        let faults = after("faults on ");
-        let address = after("listening on ");
+        let said = process.wait_for("faults on ", |line| Some(line.split_once("faults on ")?.1.to_owned()));
+        assert_eq!(Path::new(&said), faults);
+        let address = process.listening();
         Self { process, address, faults }
     }
 
@@ -191,12 +196,12 @@ impl Shard {
 
     /// Gives an order on the fault port; the answer.
     pub(crate) fn order(&self, words: &str) -> String {
-        order(self.faults, words)
+        order(&self.faults, words)
     }
 
     /// Whether the fault port, which lives on the network threads, answers within this time.
     pub(crate) fn answers_within(&self, time: Duration) -> bool {
-        let mut stream = TcpStream::connect(self.faults).unwrap();
+        let mut stream = UnixStream::connect(&self.faults).unwrap();
         stream.set_read_timeout(Some(time)).unwrap();
         stream.write_all(b"list\n").unwrap();
         stream.read(&mut [0]).is_ok_and(|got| got > 0)
@@ -207,9 +212,9 @@ impl Shard {
     }
 }
 
-/// Gives an order on a fault port; the answer.
-pub(crate) fn order(port: SocketAddr, words: &str) -> String {
-    let mut stream = TcpStream::connect(port).unwrap();
+/// Gives an order on the socket of a fault port; the answer.
+pub(crate) fn order(port: &Path, words: &str) -> String {
+    let mut stream = UnixStream::connect(port).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(format!("{words}\n").as_bytes()).unwrap();
     let mut answer = String::new();

@@ -1,7 +1,7 @@
 //! The coordinator, alone or under a supervisor and watched, and what it says.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
@@ -18,8 +18,8 @@ pub struct Coordinator {
     pub process: Process,
     /// Who watches it.
     pub sidecar: Option<Sidecar>,
-    /// Its fault port.
-    pub faults: SocketAddr,
+    /// The socket of its fault port.
+    pub faults: PathBuf,
     /// Where it serves `/metrics`, if the plan says so.
     pub metrics: Option<SocketAddr>,
 }
@@ -63,7 +63,7 @@ impl Coordinator {
         mark: &str,
     ) -> Self {
         let sidecar = watched.map(|settings| Sidecar::configure(folder, "coordinator", "coord", settings));
-        let faults = api::free_address();
+        let faults = folder.join("coordinator.faults");
         let metrics = plan.metrics.then(api::free_address);
         let mut command = match &sidecar {
             None => Command::new(binary("shard-executor")),
@@ -78,7 +78,8 @@ impl Coordinator {
             .args(["coordinator", "--shards", &shards.join(","), "--blocks"])
             .arg(blocks)
             .args(["--block-deadline", deadline, "--repeat", "0", "--json"])
-            .args(["--faults", &faults.to_string()])
+            .arg("--faults")
+            .arg(&faults)
             .args(metrics.iter().flat_map(|address| ["--metrics".to_owned(), address.to_string()]))
             .envs(plan.environment.iter().cloned())
             .env(sweep::MARK, mark);

@@ -1,7 +1,7 @@
 //! One shard with all that belongs to it.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{Plan, Strain};
@@ -20,8 +20,8 @@ pub struct Shard {
     pub apart: Option<Process>,
     /// Where the shard listens for the coordinator.
     pub listen: SocketAddr,
-    /// Its fault port.
-    pub faults: SocketAddr,
+    /// The socket of its fault port.
+    pub faults: PathBuf,
     /// Where it serves `/metrics`, if the plan says so.
     pub metrics: Option<SocketAddr>,
     /// The pid that the shard had when all was well.
@@ -33,7 +33,7 @@ impl Shard {
     pub(super) fn start(number: usize, plan: &Plan, folder: &Path, mark: &str) -> Self {
         let name = number.to_string();
         let sidecar = Sidecar::configure(folder, &name, &format!("exec-s{number}"), &plan.settings);
-        let (listen, faults) = (api::free_address(), api::free_address());
+        let (listen, faults) = (api::free_address(), folder.join(format!("{name}.faults")));
         let metrics = plan.metrics.then(api::free_address);
         let strain = plan.strained.filter(|(of, _)| *of == number).map(|(_, strain)| strain);
         let mut command = Command::new(binary("shard-watchdog"));
@@ -48,7 +48,8 @@ impl Shard {
             .args(["shard", "--id", &name, "--listen", &listen.to_string()])
             .arg("--heartbeat")
             .arg(&sidecar.heartbeat)
-            .args(["--faults", &faults.to_string()])
+            .arg("--faults")
+            .arg(&faults)
             .args(&plan.shard_arguments)
             .args(metrics.iter().flat_map(|address| ["--metrics".to_owned(), address.to_string()]))
             .envs(plan.environment.iter().cloned())
@@ -70,7 +71,7 @@ impl Shard {
     /// What the shard has counted under that name.
     #[track_caller]
     pub fn counter(&self, name: &str) -> u64 {
-        faults::counter(self.faults, name)
+        faults::counter(&self.faults, name)
     }
 }
 

@@ -116,9 +116,9 @@ impl Healthy {
                 coordinator.signal(Signal::CONT);
             }
             Self::Slow => {
-                faults::order(shard.faults, &["arm slow 300ms"]);
+                faults::order(&shard.faults, &["arm slow 300ms"]);
                 for_a_while();
-                faults::order(shard.faults, &["disarm"]);
+                faults::order(&shard.faults, &["disarm"]);
             }
             Self::Starved => {
                 let _hogs = Hogs::start(64);
@@ -168,7 +168,7 @@ impl Healthy {
                 for_a_while();
             }
             Self::Flood => {
-                faults::order(cluster.coordinator().faults, &["arm flood 500"]);
+                faults::order(&cluster.coordinator().faults, &["arm flood 500"]);
                 for_a_while();
             }
             Self::Nothing => for_a_while(),

@@ -1,12 +1,12 @@
 //! What must be ended: a shard that will never get anywhere again.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
 use rustix::process::Signal;
 
 use crate::cluster::Cluster;
+use crate::faults;
 use crate::soak::fault::signal;
 
 /// Each ends by nothing but a kill: hook and guard of the executor are off.
@@ -40,7 +40,7 @@ impl Stall {
         match self.order {
             Some(order) => {
                 let ordered = || -> std::io::Result<bool> {
-                    let stream = TcpStream::connect(shard.faults)?;
+                    let stream = faults::connect(&shard.faults)?;
                     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
                     let mut answers = BufReader::new(stream.try_clone()?).lines();
                     for order in ["hook off", order] {

@@ -28,7 +28,7 @@ impl Shards {
         std::fs::create_dir_all(folder).expect("a folder");
         let (mut processes, mut addresses) = (Vec::new(), Vec::new());
         for number in 0..count {
-            let (listen, port) = (api::free_address(), api::free_address());
+            let (listen, port) = (api::free_address(), folder.join(format!("{number}.faults")));
             let mut command = Command::new(binary("shard-executor"));
             command.args([
                 "shard",
@@ -40,12 +40,12 @@ impl Shards {
             ]);
             command.arg(folder.join(format!("{number}.heartbeat")));
             if slow_state.is_some() {
-                command.args(["--faults", &port.to_string()]);
+                command.arg("--faults").arg(&port);
             }
             let process = Process::start(&format!("shard {number}"), command);
             process.line("listening", 0, |line| line.contains("listening on").then_some(()));
             if let Some(by) = slow_state {
-                faults::order(port, &[&format!("arm slow-state {by}")]);
+                faults::order(&port, &[&format!("arm slow-state {by}")]);
             }
             processes.push(process);
             addresses.push(listen);

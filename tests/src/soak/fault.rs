@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::random::Random;
 use crate::cluster::{Cluster, Shard};
+use crate::faults;
 use crate::proxy::{Mode, Towards};
 
 /// What goes wrong.
@@ -120,8 +121,8 @@ impl Fault {
     /// to the caller, who has to know.
     pub fn strike(&self, cluster: &Cluster) -> bool {
         match self {
-            Self::Shard(number, order) => ordered(cluster.shards[*number].faults, order),
-            Self::Coordinator(order) => ordered(cluster.coordinator().faults, order),
+            Self::Shard(number, order) => ordered(&cluster.shards[*number].faults, order),
+            Self::Coordinator(order) => ordered(&cluster.coordinator().faults, order),
             Self::Kill(number) => signal(&cluster.shards[*number], "CMD", Signal::KILL),
             Self::KillSidecar(number) => signal(&cluster.shards[*number], "sidecar", Signal::KILL),
             Self::Stop(number, _) => signal(&cluster.shards[*number], "CMD", Signal::STOP),
@@ -159,7 +160,7 @@ impl Fault {
     pub fn end(&self, cluster: &Cluster) {
         match self {
             Self::Shard(number, order) if order.contains("slow") => {
-                ordered(cluster.shards[*number].faults, "disarm");
+                ordered(&cluster.shards[*number].faults, "disarm");
             }
             Self::Stop(number, _) => {
                 signal(&cluster.shards[*number], "CMD", Signal::CONT);
@@ -197,16 +198,16 @@ fn takes_after(order: &str) -> bool {
 }
 
 /// Sends an order. False if it was not taken: a process that is about to end, or blocked, takes none.
-fn ordered(port: SocketAddr, order: &str) -> bool {
+fn ordered(port: &Path, order: &str) -> bool {
     let Ok(answer) = answer(port, order) else { return false };
     assert!(answer.is_empty() || answer.starts_with("ok"), "«{order}» is no order: {answer}");
     !answer.is_empty()
 }
 
 /// Sends a line and reads one, and gives up soon.
-fn answer(port: SocketAddr, order: &str) -> std::io::Result<String> {
+fn answer(port: &Path, order: &str) -> std::io::Result<String> {
     const PATIENCE: Duration = Duration::from_millis(500);
-    let mut stream = TcpStream::connect_timeout(&port, PATIENCE)?;
+    let mut stream = faults::connect(port)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     writeln!(stream, "{order}")?;
@@ -216,7 +217,7 @@ fn answer(port: SocketAddr, order: &str) -> std::io::Result<String> {
 }
 
 /// What the process behind the port has counted under that name; `None` if it does not answer.
-pub fn counted(port: SocketAddr, name: &str) -> Option<u64> {
+pub fn counted(port: &Path, name: &str) -> Option<u64> {
     let line = answer(port, "counters").ok()?;
     line.split_whitespace()
         .filter_map(|word| word.split_once('='))

@@ -31,7 +31,8 @@ struct Member {
     process: Process,
     listen: SocketAddr,
     evidence: PathBuf,
-    faults: Option<SocketAddr>,
+    /// The socket on which faults are armed, of a shard.
+    faults: PathBuf,
     /// Where the executor tells its metrics.
     metrics: SocketAddr,
 }
@@ -51,17 +52,18 @@ impl Cluster {
         root: &Path,
         sender: &Sender<Heard>,
     ) -> Result<Self, DemoError> {
-        let ports = free_ports(4 * usize::from(shards) + 2)?;
+        let ports = free_ports(3 * usize::from(shards) + 2)?;
         let mut ports = ports.into_iter();
         let mut port = || ports.next().ok_or_else(|| DemoError::Prepare("ran out of free ports".to_owned()));
         let starter = Starter { root, sender, program: own_program()? };
         let mut members = Vec::new();
         let mut addresses = Vec::new();
         for number in 0..shards {
-            let (listen, faults, metrics) = (port()?, port()?, port()?);
+            let (listen, metrics) = (port()?, port()?);
+            let faults = root.join(format!("{number}.faults"));
             let mut words = words(executor, &["shard", "--id"])?;
             words.extend([number.to_string(), "--listen".to_owned(), listen.to_string()]);
-            words.extend(["--faults".to_owned(), faults.to_string()]);
+            words.extend(["--faults".to_owned(), text(&faults)?.to_owned()]);
             words.extend(["--metrics".to_owned(), metrics.to_string()]);
             addresses.push(listen.to_string());
             let (name, thread) = (number.to_string(), format!("exec-s{number}"));
@@ -73,7 +75,7 @@ impl Cluster {
                 (port()?, metrics),
                 words,
             )?;
-            member.faults = Some(faults);
+            member.faults = faults;
             members.push(member);
         }
         let mut words = words(executor, &["coordinator", "--repeat", "0", "--json", "--shards"])?;
@@ -128,9 +130,8 @@ impl Cluster {
     }
 
     /// Where faults of a shard are armed.
-    pub(super) fn faults(&self, shard: u16) -> SocketAddr {
-        let faults = self.members.get(usize::from(shard)).and_then(|member| member.faults);
-        faults.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+    pub(super) fn faults(&self, shard: u16) -> &Path {
+        self.members.get(usize::from(shard)).map_or(Path::new(""), |member| &member.faults)
     }
 
     /// Where the sidecar of a shard keeps its evidence.
@@ -216,7 +217,7 @@ impl Starter<'_> {
         }
         let mut process = Process::start(&mut command).map_err(failed)?;
         process.listen(who, self.sender).map_err(failed)?;
-        Ok(Member { process, listen, evidence, faults: None, metrics })
+        Ok(Member { process, listen, evidence, faults: PathBuf::new(), metrics })
     }
 }
 

@@ -1,12 +1,16 @@
-//! What the demo asks of others over loopback: a fault of a shard, the verdict of a sidecar.
+//! What the demo asks of others: a fault of a shard, over its socket, and the verdict of a sidecar, over loopback.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::Fault;
 
-/// How long an answer over loopback may take, on a machine whose two cores run a dozen processes.
+/// How long an answer may take, on a machine whose two cores run a dozen processes.
 const ANSWER: Duration = Duration::from_secs(2);
 /// Transactions that are let through first. Parts have a hundred or so, so this is the middle of one.
 const IN_THE_MIDDLE: u32 = 25;
@@ -14,14 +18,14 @@ const IN_THE_MIDDLE: u32 = 25;
 const LONGEST_ANSWER: u64 = 1 << 20;
 
 /// Arms a fault.
-pub(super) fn arm(port: SocketAddr, fault: Fault) -> Result<(), String> {
+pub(super) fn arm(port: &Path, fault: Fault) -> Result<(), String> {
     let name = fault.name();
     let mut orders = vec![format!("arm {name} after {IN_THE_MIDDLE} transactions")];
     if fault == Fault::Panic {
         // Otherwise the process ends itself, and there is nothing for a watchdog to see.
         orders.insert(0, "hook off".to_owned());
     }
-    let refused = |what: String| format!("the fault {name} could not be armed at {port}: {what}");
+    let refused = |what: String| format!("the fault {name} could not be armed at {}: {what}", port.display());
     for (order, answer) in orders.iter().zip(talk(port, &orders).map_err(|error| refused(error.to_string()))?)
     {
         if !answer.starts_with("ok") {
@@ -31,8 +35,8 @@ pub(super) fn arm(port: SocketAddr, fault: Fault) -> Result<(), String> {
     Ok(())
 }
 
-fn talk(port: SocketAddr, orders: &[String]) -> std::io::Result<Vec<String>> {
-    let mut stream = connect(port)?;
+fn talk(port: &Path, orders: &[String]) -> std::io::Result<Vec<String>> {
+    let mut stream = connect_socket(port)?;
     let mut answers = BufReader::new(stream.try_clone()?.take(LONGEST_ANSWER));
     let mut all = Vec::new();
     for order in orders {
@@ -61,6 +65,18 @@ fn get(listen: SocketAddr, path: &str) -> std::io::Result<String> {
     let mut answer = String::new();
     stream.take(LONGEST_ANSWER).read_to_string(&mut answer)?;
     Ok(answer)
+}
+
+/// Never waits to be accepted: a shard that is stopped accepts nobody.
+fn connect_socket(to: &Path) -> std::io::Result<UnixStream> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(to)?)?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(ANSWER))?;
+    stream.set_write_timeout(Some(ANSWER))?;
+    Ok(stream)
 }
 
 fn connect(to: SocketAddr) -> std::io::Result<TcpStream> {

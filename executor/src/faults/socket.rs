@@ -1,0 +1,195 @@
+//! The unix socket of the fault port: for its owner alone from the moment at which it can be found, and gone at the end.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+/// Whoever may open the socket may break the process: its owner, and root.
+const MODE: u32 = 0o600;
+
+/// Connections that may wait to be accepted, as those to a stopped process do: what the standard library asks for.
+const BACKLOG: i32 = 128;
+
+/// Bits of a folder's mode.
+const OTHERS_WRITE: u32 = 0o022;
+const STICKY: u32 = 0o1000;
+
+/// Why the socket is not to be had. Each message ends with the next step.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// Others could put a socket of their own in its place.
+    #[error(
+        "others may write to {} (mode {mode:o}), where --faults wants its socket, and could put their own in its place. Run: chmod go-w {}, or choose a folder of this user's own", .folder.display(), .folder.display()
+    )]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// Somebody listens there.
+    #[error("somebody listens for faults on {} already: end that process, or give --faults another path", .0.display())]
+    InUse(PathBuf),
+    /// Something else is there.
+    #[error("there is something at {} that is no socket, and it is left alone: remove it, or give --faults another path", .0.display())]
+    NotASocket(PathBuf),
+    /// The system refused.
+    #[error("cannot listen for faults on {}: {source}. {}", path.display(), hint(.source))]
+    System {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "Make the folder, or give --faults another path",
+        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidFilename => {
+            "The path of a socket has at most 107 bytes: give --faults a shorter one"
+        }
+        _ => "Give --faults a path in a folder that this user may write to",
+    }
+}
+
+/// The socket's file, which is removed with this value if it still is the one that was made.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let same = |there: &fs::Metadata| (there.dev(), there.ino()) == (self.device, self.inode);
+        if fs::symlink_metadata(&self.path).as_ref().is_ok_and(same) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Listens on a socket at `path`, in place of one that a dead process has left there.
+pub(super) fn bind(path: &Path) -> Result<(UnixListener, SocketFile), SocketError> {
+    let failed = |source| SocketError::System { path: path.to_owned(), source };
+    check_folder(path)?;
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+        .map_err(|error| failed(error.into()))?;
+    // The file gets the mode that the socket has when it is bound, less what the umask takes.
+    rustix::fs::fchmod(&socket, MODE.into()).map_err(|error| failed(error.into()))?;
+    let address = SocketAddrUnix::new(path).map_err(|error| failed(error.into()))?;
+    match rustix::net::bind(&socket, &address) {
+        Err(rustix::io::Errno::ADDRINUSE) => {
+            remove_if_left_over(path)?;
+            rustix::net::bind(&socket, &address).map_err(|error| failed(error.into()))?;
+        }
+        bound => bound.map_err(|error| failed(error.into()))?,
+    }
+    let metadata = fs::symlink_metadata(path).map_err(failed)?;
+    let file = SocketFile { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() };
+    rustix::net::listen(&socket, BACKLOG).map_err(|error| failed(error.into()))?;
+    Ok((UnixListener::from(socket), file))
+}
+
+/// Only the owner of what stands in the folder may replace it: nobody else may write there, or the folder is sticky.
+fn check_folder(path: &Path) -> Result<(), SocketError> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let metadata =
+        fs::metadata(folder).map_err(|source| SocketError::System { path: path.to_owned(), source })?;
+    let mode = metadata.mode() & 0o7777;
+    if mode & OTHERS_WRITE != 0 && mode & STICKY == 0 {
+        return Err(SocketError::Folder { folder: folder.to_owned(), mode });
+    }
+    Ok(())
+}
+
+/// Removes the socket at `path` if nobody listens there any more.
+fn remove_if_left_over(path: &Path) -> Result<(), SocketError> {
+    let failed = |source| SocketError::System { path: path.to_owned(), source };
+    let there = fs::symlink_metadata(path).map_err(failed)?;
+    if !there.file_type().is_socket() {
+        return Err(SocketError::NotASocket(path.to_owned()));
+    }
+    match knock(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(failed)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(failed(error)),
+        Ok(()) | Err(_) => Err(SocketError::InUse(path.to_owned())),
+    }
+}
+
+/// Connects to see whether anybody listens there. Never waits: a listener that accepts no more fills its backlog, and a
+/// connection would then wait for room in it without end.
+fn knock(path: &Path) -> io::Result<()> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    Ok(rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_socket_is_for_its_owner_and_goes_with_its_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("faults");
+        let (listener, file) = bind(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, MODE);
+        assert!(matches!(bind(&path), Err(SocketError::InUse(_))));
+        drop((listener, file));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_socket_that_a_dead_process_left_is_replaced_and_what_is_none_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("faults");
+        drop(UnixListener::bind(&path).unwrap());
+        let (_listener, file) = bind(&path).unwrap();
+        knock(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "theirs").unwrap();
+        drop(file);
+        assert!(path.is_file(), "it is not the one that was made");
+        assert!(matches!(bind(&path), Err(SocketError::NotASocket(_))));
+        assert!(path.is_file());
+    }
+
+    #[test]
+    fn a_folder_that_others_may_write_to_is_refused_unless_it_is_sticky() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("faults");
+        let with_mode = |mode| {
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
+            bind(&path).map(drop)
+        };
+        for mode in [0o777, 0o770, 0o702] {
+            assert!(matches!(with_mode(mode), Err(SocketError::Folder { .. })), "{mode:o}");
+        }
+        for mode in [0o1777, 0o755, 0o700] {
+            with_mode(mode).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_too_long_or_nowhere_is_told_with_the_next_step() {
+        let folder = tempfile::tempdir().unwrap();
+        let long = bind(&folder.path().join("x".repeat(120))).unwrap_err().to_string();
+        assert!(long.contains("107 bytes"), "{long}");
+        let nowhere = bind(&folder.path().join("absent/faults")).unwrap_err().to_string();
+        assert!(nowhere.contains("Make the folder"), "{nowhere}");
+    }
+}

@@ -1,0 +1,153 @@
+//! What comes in at a shard's port need not come from a coordinator, nor from anybody who means well.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use shard_executor::net::{self, Credentials, MAX_MESSAGE, wire};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Code;
+
+use crate::blocks;
+use crate::process::{PATIENCE, Process, Shard, assert_verified, coordinator, events};
+
+/// The beginning of HTTP/2, and the empty settings that belong to it.
+const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
+
+/// A shard at work.
+struct AtWork {
+    _folder: tempfile::TempDir,
+    chain: blocks::Chain,
+    shard: Shard,
+    coordinator: Process,
+}
+
+impl AtWork {
+    fn begin() -> Self {
+        let chain = blocks::generated(2, 20);
+        let folder = tempfile::tempdir().unwrap();
+        let shard = Shard::start(folder.path(), 0);
+        let more = ["--block-deadline", "60s", "--repeat", "0"];
+        let mut coordinator = coordinator(&[&shard], &chain.path, &more);
+        coordinator.wait_for_event("block");
+        Self { _folder: folder, chain, shard, coordinator }
+    }
+
+    /// Asserts that the coordinator has noticed nothing, and that the shard serves the next one.
+    fn assert_undisturbed(mut self) {
+        self.coordinator.wait_for_event("block");
+        self.coordinator.signal(libc::SIGTERM);
+        assert_eq!(self.coordinator.wait(), 0, "{}", self.coordinator.rest().1);
+        let lines = self.coordinator.rest().0;
+        for trouble in ["shard_lost", "retry"] {
+            assert!(events(&lines, trouble).is_empty(), "{lines:?}");
+        }
+        let mut next = coordinator(&[&self.shard], &self.chain.path, &["--block-deadline", "60s"]);
+        assert_eq!(next.wait(), 0, "{}", next.rest().1);
+        assert_eq!(assert_verified(&next.rest().0, &self.chain), 2);
+        assert_eq!(self.shard.order("list"), "ok: hook on; guard on; armed: none");
+    }
+}
+
+fn connect(to: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(to).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Waits until the shard ends the connection.
+fn ends(mut stream: TcpStream) {
+    let mut some = [0; 4_096];
+    loop {
+        match stream.read(&mut some) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return,
+            Err(error) => panic!("it is not ended: {error}"),
+        }
+    }
+}
+
+/// Bytes without a meaning, the same on every run.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed | 1;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    std::iter::repeat_with(next).take(length).collect()
+}
+
+#[test]
+fn whatever_is_no_http2_is_ended_and_disturbs_nobody() {
+    let at_work = AtWork::begin();
+    let mut openings: Vec<Vec<u8>> = (1..=20).map(|seed| noise(seed, 1 << 14)).collect();
+    openings.extend((1..=20).map(|seed| [HTTP2, &noise(seed, 1 << 14)].concat()));
+    openings.push(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".to_vec());
+    // The head of a TLS 1.3 handshake.
+    openings.push([&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3][..], &noise(7, 600)].concat());
+    openings.push(HTTP2[..10].to_vec());
+    openings.push(Vec::new());
+    for opening in openings {
+        let mut stream = connect(at_work.shard.address);
+        // It may be ended before all of it is written.
+        let _ = stream.write_all(&opening);
+        ends(stream);
+    }
+    at_work.assert_undisturbed();
+}
+
+#[test]
+fn who_speaks_http2_and_says_nothing_is_ended_too() {
+    let at_work = AtWork::begin();
+    let mut silent = connect(at_work.shard.address);
+    silent.write_all(HTTP2).unwrap();
+    // It answers no ping.
+    ends(silent);
+    at_work.assert_undisturbed();
+}
+
+#[test]
+fn more_connections_than_there_are_places_cost_only_themselves() {
+    let at_work = AtWork::begin();
+    let held: Vec<TcpStream> = (0..300).map(|_| connect(at_work.shard.address)).collect();
+    for stream in held {
+        ends(stream);
+    }
+    at_work.assert_undisturbed();
+}
+
+/// What becomes of a stream that begins with `first`, or with nothing.
+fn stream(shard: &Shard, first: Option<wire::down::Message>) -> tonic::Status {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let ended = async {
+        let (down, stream) = mpsc::channel(1);
+        if let Some(first) = first {
+            down.try_send(wire::Down { message: Some(first) }).unwrap();
+        }
+        let address = shard.address.to_string();
+        let client = net::connect(&address, &Credentials::default(), &Default::default()).await.unwrap();
+        let mut client = client.max_encoding_message_size(usize::MAX);
+        client.serve(ReceiverStream::new(stream)).await.expect_err("no session")
+    };
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, ended).await }).expect("it is answered")
+}
+
+#[test]
+fn a_stream_without_a_hello_or_with_too_much_is_refused() {
+    let at_work = AtWork::begin();
+    let status = stream(&at_work.shard, None);
+    assert_eq!((status.code(), status.message()), (Code::DeadlineExceeded, "no hello in time"));
+    let status = stream(&at_work.shard, Some(wire::down::Message::Cancel(wire::Cancel { sequence: 1 })));
+    assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+    let hello = wire::CoordinatorHello { incarnation: 1, version: net::VERSION + 1 };
+    let status = stream(&at_work.shard, Some(wire::down::Message::Hello(hello)));
+    assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+    let work = vec![0; MAX_MESSAGE + 1];
+    let status =
+        stream(&at_work.shard, Some(wire::down::Message::Run(wire::RunPart { work, ..Default::default() })));
+    assert_eq!(status.code(), Code::OutOfRange, "{status}");
+    at_work.assert_undisturbed();
+}

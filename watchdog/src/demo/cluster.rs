@@ -233,7 +233,9 @@ fn words(program: &Path, arguments: &[&str]) -> Result<Vec<String>, DemoError> {
 /// Ports that nobody listens on. They are let go before they are used, so somebody could be quicker; the start of
 /// whoever needs one then says so.
 fn free_ports(count: usize) -> Result<Vec<SocketAddr>, DemoError> {
-    let first = u16::try_from(std::process::id() % u32::from(PORTS.end - PORTS.start)).unwrap_or(0);
+    // Demos that are started together have numbers next to each other: they look for ports apart.
+    let start = std::process::id().wrapping_mul(97) % u32::from(PORTS.end - PORTS.start);
+    let first = u16::try_from(start).unwrap_or(0);
     let candidates = (PORTS.start + first..PORTS.end).chain(PORTS.start..PORTS.start + first);
     let held: Vec<TcpListener> = candidates
         .filter_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok())

@@ -1,7 +1,8 @@
 //! Faults that tests arm in a running process: compiled in always, inert unless `--faults` opened the port.
 //!
-//! What a fault does is what a bug would do: the thread is really gone, really spins, really waits for a lock. Nothing in
-//! here may be reachable without the port, and the port is for this user, or who knows a token, on this machine.
+//! What a fault does is what a bug would do: the thread is really gone, really spins, really waits
+//! for a lock. Nothing in here may be reachable without the port, and the port is for this user, or
+//! who knows a token, on this machine.
 //!
 //! | point | who passes it | its kinds |
 //! | --- | --- | --- |

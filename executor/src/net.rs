@@ -91,8 +91,9 @@ pub fn server() -> Server {
         .http2_keepalive_timeout(Some(deadline::KEEP_ALIVE))
 }
 
-/// A client for a shard at `host:port`, with this crate's limits, connected within [`deadline::CONNECT`]. It shows the
-/// certificate of `credentials`; the token goes with each call ([`Credentials::call`]).
+/// A client for a shard at `host:port`, with this crate's limits, connected within
+/// [`deadline::CONNECT`]. It shows the certificate of `credentials`; the token goes with each call
+/// ([`Credentials::call`]).
 pub async fn connect(
     address: &str,
     credentials: &Credentials,
@@ -134,7 +135,8 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// Whether somebody is there who cannot or will not speak with us: trying again helps only once somebody has acted.
+    /// Whether somebody is there who cannot or will not speak with us: trying again helps only once
+    /// somebody has acted.
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::Address { .. } => true,
@@ -144,7 +146,8 @@ impl ConnectError {
     }
 }
 
-/// Whether a shard that answers so is there and refuses: trying again helps only once somebody has acted.
+/// Whether a shard that answers so is there and refuses: trying again helps only once somebody has
+/// acted.
 pub fn is_refusal(status: &tonic::Status) -> bool {
     use tonic::Code;
     let by_answer = matches!(

@@ -1,7 +1,8 @@
-//! Files whose path comes from outside. It may name anything: only a regular file is opened, and nobody waits for it.
+//! Files whose path comes from outside. It may name anything: only a regular file is opened, and
+//! nobody waits for it.
 //!
-//! A pipe, a terminal or a device gives what it likes, when it likes, for as long as it likes. Some devices do something
-//! as soon as they are opened.
+//! A pipe, a terminal or a device gives what it likes, when it likes, for as long as it likes. Some
+//! devices do something as soon as they are opened.
 
 use std::fs::{File, FileType, OpenOptions};
 use std::io::{self, Read};

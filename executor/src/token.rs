@@ -109,7 +109,8 @@ impl Token {
         }
     }
 
-    /// Whether `claimed` is it. The time that this takes tells nothing but whether the lengths are the same.
+    /// Whether `claimed` is it. The time that this takes tells nothing but whether the lengths are
+    /// the same.
     pub fn is(&self, claimed: &[u8]) -> bool {
         self.0.as_bytes().ct_eq(claimed).into()
     }

@@ -9,7 +9,8 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::wait;
 
-/// Sends each order to the socket at `port`, one line each, and checks that it was taken. Returns the answers.
+/// Sends each order to the socket at `port`, one line each, and checks that it was taken. Returns
+/// the answers.
 #[track_caller]
 pub fn order(port: &Path, orders: &[&str]) -> Vec<String> {
     let stream = wait::until("the fault port", || connect(port).ok());
@@ -17,8 +18,8 @@ pub fn order(port: &Path, orders: &[&str]) -> Vec<String> {
     over(&stream, &stream, orders)
 }
 
-/// Connects, or fails at once: a process that is stopped accepts nobody, and with enough who wait for it the next would
-/// wait without an end.
+/// Connects, or fails at once: a process that is stopped accepts nobody, and with enough who wait
+/// for it the next would wait without an end.
 pub fn connect(port: &Path) -> std::io::Result<UnixStream> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;

@@ -1,6 +1,7 @@
-//! A target of the harness's own that does to its threads, and to itself, what no executor does: loses a thread without a word,
-//! puts another in its place, forks, runs another program. The program `puppet` is ordered about over a loopback port, line by
-//! line, as an executor is through its fault port.
+//! A target of the harness's own that does to its threads, and to itself, what no executor does:
+//! loses a thread without a word, puts another in its place, forks, runs another program. The
+//! program `puppet` is ordered about over a loopback port, line by line, as an executor is through
+//! its fault port.
 
 mod act;
 pub mod nursery;

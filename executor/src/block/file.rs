@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::text::{self, Packing, TextError};
 use super::{Block, BlockError, Blocks, Parent, json};
 
-/// The most block files that a folder may hold: half a year of mainnet. All of them are in memory at the same time.
+/// The most block files that a folder may hold: half a year of mainnet. All of them are in memory
+/// at the same time.
 const MOST_FILES: usize = 1_000_000;
 
 pub(super) fn load(path: &Path) -> Result<Block, BlockError> {

@@ -1,4 +1,5 @@
-//! The text of a file from outside, gzipped or not: bounded in what is read and in what comes of it.
+//! The text of a file from outside, gzipped or not: bounded in what is read and in what comes of
+//! it.
 
 use std::cell::Cell;
 use std::io::{self, BufReader, Read};
@@ -8,21 +9,22 @@ use flate2::bufread::MultiGzDecoder;
 
 use crate::regular;
 
-/// The most JSON that one block file may hold once unpacked. The largest mainnet blocks with all the state they touch
-/// stay below 50 MiB; a few KiB of gzip can claim to be terabytes.
+/// The most JSON that one block file may hold once unpacked. The largest mainnet blocks with all
+/// the state they touch stay below 50 MiB; a few KiB of gzip can claim to be terabytes.
 pub const MAX_BLOCK_BYTES: u64 = 256 << 20;
 
-/// How far the packed bytes may be ahead of what has come of them. Gzip makes nothing longer by more than a thousandth, so
-/// a file in which they are further ahead has something else in it, such as members without contents: a few million of
-/// those take a minute and come to nothing.
+/// How far the packed bytes may be ahead of what has come of them. Gzip makes nothing longer by
+/// more than a thousandth, so a file in which they are further ahead has something else in it, such
+/// as members without contents: a few million of those take a minute and come to nothing.
 const AHEAD: u64 = 4 << 20;
 
-/// The most that gzip may have saved of a large text. Real blocks come to 2.5 to 5.3 times their size, since they consist
-/// of hashes; gzip itself ends at 1,032.
+/// The most that gzip may have saved of a large text. Real blocks come to 2.5 to 5.3 times their
+/// size, since they consist of hashes; gzip itself ends at 1,032.
 const MAX_RATIO: u64 = 200;
 
-/// Text up to here may be as dense as it likes: somebody may fill a block with zeros, which gzip makes next to nothing of,
-/// and it is a block all the same. That is 20 MiB of digits at most (EIP-7934), and the state that comes with it is hashes.
+/// Text up to here may be as dense as it likes: somebody may fill a block with zeros, which gzip
+/// makes next to nothing of, and it is a block all the same. That is 20 MiB of digits at most
+/// (EIP-7934), and the state that comes with it is hashes.
 const ANY_RATIO: u64 = 64 << 20;
 
 /// How much is unpacked between two looks at the ratio.

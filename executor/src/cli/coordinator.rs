@@ -54,8 +54,8 @@ pub(crate) struct Args {
     /// One JSON object a line instead of lines for people
     #[arg(long)]
     json: bool,
-    /// Authority, PEM, that signs the certificates of shards: it speaks TLS with them then. This, certificate and key are
-    /// read again when they change
+    /// Authority, PEM, that signs the certificates of shards: it speaks TLS with them then. This,
+    /// certificate and key are read again when they change
     #[arg(long, env = "SHARD_EXECUTOR_TLS_CA", value_name = "FILE")]
     tls_ca: Option<PathBuf>,
     /// Certificate of this coordinator, PEM, for shards that ask for one
@@ -67,8 +67,8 @@ pub(crate) struct Args {
     /// The name in the shards' certificates, where it is not the host in their addresses
     #[arg(long, env = "SHARD_EXECUTOR_TLS_NAME", value_name = "NAME", requires = "tls_ca")]
     tls_name: Option<String>,
-    /// File with the token that shards ask for. Without --tls-ca whoever listens on the network can read it there. Read
-    /// again when it changes
+    /// File with the token that shards ask for. Without --tls-ca whoever listens on the network can
+    /// read it there. Read again when it changes
     #[arg(long, env = "SHARD_EXECUTOR_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
     #[command(flatten)]

@@ -21,8 +21,8 @@ pub(crate) struct Args {
     /// Number of the shard; its threads are named after it (exec-sN)
     #[arg(long, env = "SHARD_EXECUTOR_ID", value_name = "N")]
     pub(crate) id: u16,
-    /// Where the coordinator reaches it, such as 127.0.0.1:7001; an address that others can reach asks for --tls-client-ca,
-    /// --token-file or --insecure
+    /// Where the coordinator reaches it, such as 127.0.0.1:7001; an address that others can reach
+    /// asks for --tls-client-ca, --token-file or --insecure
     #[arg(long, env = "SHARD_EXECUTOR_LISTEN", value_name = "ADDR")]
     listen: SocketAddr,
     /// Heartbeat segment to publish, best on tmpfs (/run, /dev/shm)
@@ -32,17 +32,19 @@ pub(crate) struct Args {
     #[arg(long, env = "SHARD_EXECUTOR_THREADS", value_name = "K", default_value_t = 1,
           value_parser = clap::value_parser!(u16).range(1..=MOST_THREADS))]
     threads: u16,
-    /// Certificate of this shard, PEM: it speaks TLS then. Certificate, key and authority are read again when they change
+    /// Certificate of this shard, PEM: it speaks TLS then. Certificate, key and authority are read
+    /// again when they change
     #[arg(long, env = "SHARD_EXECUTOR_TLS_CERT", value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
     /// The certificate's private key, PEM
     #[arg(long, env = "SHARD_EXECUTOR_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Authority, PEM, whose certificates coordinators have to show, and everybody else who connects
+    /// Authority, PEM, whose certificates coordinators have to show, and everybody else who
+    /// connects
     #[arg(long, env = "SHARD_EXECUTOR_TLS_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
     tls_client_ca: Option<PathBuf>,
-    /// File with a token that coordinators have to know; the health service asks for none. Without --tls-cert whoever
-    /// listens on the network can read it there. Read again when it changes
+    /// File with a token that coordinators have to know; the health service asks for none. Without
+    /// --tls-cert whoever listens on the network can read it there. Read again when it changes
     #[arg(long, env = "SHARD_EXECUTOR_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Listen on an address that others can reach, though anybody there may give this shard work

@@ -1,7 +1,8 @@
 //! The port on which tests order faults: a line in, a line out.
 //!
-//! It is a unix socket of this user's own, or a TCP port of this machine for those who know a token. Whatever is no order
-//! ends the connection: a browser, or whoever else was led here, gets no second line.
+//! It is a unix socket of this user's own, or a TCP port of this machine for those who know a
+//! token. Whatever is no order ends the connection: a browser, or whoever else was led here, gets
+//! no second line.
 
 use std::fmt;
 use std::io;
@@ -28,7 +29,8 @@ const MAX_TOKEN_LINE: usize = token::LONGEST + 16;
 /// How long a connection may say nothing. A test that keeps one open between faults stays far below.
 const SILENCE: Duration = Duration::from_secs(600);
 
-/// How long one may take to say the token: until then it may be anybody's, and takes one of a few places.
+/// How long one may take to say the token: until then it may be anybody's, and takes one of a few
+/// places.
 const TOKEN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Connections at once: a test needs one, and the port must not be a way to use up descriptors.
@@ -190,7 +192,8 @@ async fn accept_with_token(listener: tokio::net::TcpListener, faults: Faults, to
     }
 }
 
-/// Whether it is this user or root who connects. Its mode keeps others from the socket; this holds whatever became of that.
+/// Whether it is this user or root who connects. Its mode keeps others from the socket; this holds
+/// whatever became of that.
 fn is_own(stream: &UnixStream) -> bool {
     let own = rustix::process::geteuid().as_raw();
     let peer = stream.peer_cred().map(|peer| peer.uid());
@@ -235,7 +238,8 @@ async fn talk(stream: impl AsyncRead + AsyncWrite, faults: &Faults, token: Optio
         };
         let order = match String::from_utf8_lossy(&line).parse::<Order>() {
             Ok(order) => order,
-            // Whoever says such a thing is not a test, or a test that is wrong: no reason to hear more of it.
+            // Whoever says such a thing is not a test, or a test that is wrong: no reason to hear
+            // more of it.
             Err(error) => return refuse(write, &error.to_string()).await,
         };
         let answer = faults.obey(order).unwrap_or_else(|error| format!("error: {error}"));

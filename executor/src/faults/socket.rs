@@ -1,4 +1,5 @@
-//! The unix socket of the fault port: for its owner alone from the moment at which it can be found, and gone at the end.
+//! The unix socket of the fault port: for its owner alone from the moment at which it can be found,
+//! and gone at the end.
 
 use std::fs;
 use std::io;
@@ -11,7 +12,8 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 /// Whoever may open the socket may break the process: its owner, and root.
 const MODE: u32 = 0o600;
 
-/// Connections that may wait to be accepted, as those to a stopped process do: what the standard library asks for.
+/// Connections that may wait to be accepted, as those to a stopped process do: what the standard
+/// library asks for.
 const BACKLOG: i32 = 128;
 
 /// Bits of a folder's mode.
@@ -97,7 +99,8 @@ pub(super) fn bind(path: &Path) -> Result<(UnixListener, SocketFile), SocketErro
     Ok((UnixListener::from(socket), file))
 }
 
-/// Only the owner of what stands in the folder may replace it: nobody else may write there, or the folder is sticky.
+/// Only the owner of what stands in the folder may replace it: nobody else may write there, or the
+/// folder is sticky.
 fn check_folder(path: &Path) -> Result<(), SocketError> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -129,8 +132,8 @@ fn remove_if_left_over(path: &Path) -> Result<(), SocketError> {
     }
 }
 
-/// Connects to see whether anybody listens there. Never waits: a listener that accepts no more fills its backlog, and a
-/// connection would then wait for room in it without end.
+/// Connects to see whether anybody listens there. Never waits: a listener that accepts no more
+/// fills its backlog, and a connection would then wait for room in it without end.
 fn knock(path: &Path) -> io::Result<()> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;

@@ -1,4 +1,5 @@
-//! Who may give a shard work: whoever can reach it, on loopback; elsewhere who has a certificate or knows a token.
+//! Who may give a shard work: whoever can reach it, on loopback; elsewhere who has a certificate or
+//! knows a token.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -21,9 +21,10 @@ use super::credentials::Credentials;
 use super::metered::Metered;
 use crate::telemetry::counts::Counts;
 
-/// How long the first word of a shard is waited for. In TLS 1.3 our part of the handshake ends before the other end has
-/// seen our certificate. If it refuses it, the next thing that comes says why; else that is the settings of HTTP/2. A
-/// server need not send those first, so this ends well before [`crate::deadline::CONNECT`].
+/// How long the first word of a shard is waited for. In TLS 1.3 our part of the handshake ends
+/// before the other end has seen our certificate. If it refuses it, the next thing that comes says
+/// why; else that is the settings of HTTP/2. A server need not send those first, so this ends well
+/// before [`crate::deadline::CONNECT`].
 const FIRST_WORD: Duration = Duration::from_millis(250);
 
 /// Connects to one address, whatever it is asked for.
@@ -60,9 +61,8 @@ impl Service<Uri> for Connector {
             let name = name.map_err(NoTls)?;
             let encrypted = TlsConnector::from(config).connect(name, stream).await;
             let mut encrypted = encrypted.map_err(|error| NoTls(in_words(&error)))?;
-            match tokio::time::timeout(FIRST_WORD, encrypted.fill_buf()).await {
-                Ok(Err(error)) => return Err(NoTls(in_words(&error)).into()),
-                Ok(Ok(_)) | Err(_) => {}
+            if let Ok(Err(error)) = tokio::time::timeout(FIRST_WORD, encrypted.fill_buf()).await {
+                return Err(NoTls(in_words(&error)).into());
             }
             Ok(TokioIo::new(Box::new(encrypted) as Box<dyn Duplex>))
         })
@@ -75,8 +75,8 @@ async fn tcp(address: &str) -> io::Result<TcpStream> {
         reason = "net::connect, the only one to use this connector, bounds the whole attempt"
     )]
     let stream = TcpStream::connect(address).await?;
-    // While a local shard restarts, the system may lend its port to the very connection that tries to reach it. TCP
-    // allows that, and the shard would then find its address taken.
+    // While a local shard restarts, the system may lend its port to the very connection that tries
+    // to reach it. TCP allows that, and the shard would then find its address taken.
     if stream.local_addr()? == stream.peer_addr()? {
         return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens there"));
     }
@@ -107,8 +107,8 @@ fn in_words(error: &io::Error) -> String {
     format!("{words}: {hint}")
 }
 
-/// What to do about `words`, if they say that a shard refuses our certificate. They may come late, through HTTP/2, which
-/// passes on the words alone.
+/// What to do about `words`, if they say that a shard refuses our certificate. They may come late,
+/// through HTTP/2, which passes on the words alone.
 pub(super) fn refused(words: &str) -> Option<&'static str> {
     let (_, alert) = words.split_once("received fatal alert: ")?;
     Some(if alert.starts_with("CertificateRequired") {

@@ -90,7 +90,8 @@ impl Credentials {
         Ok(Self { tls: tls.transpose()?, name: name.transpose()?, token: token.transpose()? })
     }
 
-    /// What to encrypt the next connection to `host` by, and whose certificate to ask for; `None`: it is not encrypted.
+    /// What to encrypt the next connection to `host` by, and whose certificate to ask for; `None`:
+    /// it is not encrypted.
     pub(super) fn tls(&self, host: &str) -> Option<(Arc<ClientConfig>, Result<ServerName<'static>, String>)> {
         let config = self.tls.as_ref()?.now();
         let name = match &self.name {

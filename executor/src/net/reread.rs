@@ -1,6 +1,8 @@
-//! What files say, read again whenever they change: a process lives for months, a certificate for days.
+//! What files say, read again whenever they change: a process lives for months, a certificate for
+//! days.
 //!
-//! A thread of its own does all the reading, so that a disk that does not answer holds up nobody else.
+//! A thread of its own does all the reading, so that a disk that does not answer holds up nobody
+//! else.
 
 use std::fmt::Display;
 use std::os::unix::fs::MetadataExt;
@@ -8,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Between two looks at the files. Certificates are renewed hours before they end, so any second will do.
+/// Between two looks at the files. Certificates are renewed hours before they end, so any second
+/// will do.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// What some files say now.
@@ -22,8 +25,8 @@ impl<T> Clone for Reread<T> {
 }
 
 impl<T: Send + Sync + 'static> Reread<T> {
-    /// Reads `files` by `read`, and from now on again whenever one of them has changed. What cannot be used is told in the
-    /// log under the name `what`, and changes nothing.
+    /// Reads `files` by `read`, and from now on again whenever one of them has changed. What cannot
+    /// be used is told in the log under the name `what`, and changes nothing.
     ///
     /// # Errors
     /// If they cannot be read now, or the thread not be started.
@@ -73,8 +76,8 @@ fn prints(files: &[PathBuf]) -> Vec<Print> {
 
 struct State {
     prints: Vec<Print>,
-    /// Why the last reading came to nothing. It is tried again until it does not: of two files one may be renewed a
-    /// moment before the other.
+    /// Why the last reading came to nothing. It is tried again until it does not: of two files one
+    /// may be renewed a moment before the other.
     trouble: Option<String>,
 }
 

@@ -1,7 +1,7 @@
 //! Certificates: read from PEM files, and put together to what a connection is encrypted by.
 //!
-//! Both ends speak TLS 1.2 or 1.3 with ring, and HTTP/2 on it. No session is resumed: every connection shows its
-//! certificate, so that one that is no longer trusted opens no further one.
+//! Both ends speak TLS 1.2 or 1.3 with ring, and HTTP/2 on it. No session is resumed: every
+//! connection shows its certificate, so that one that is no longer trusted opens no further one.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -97,7 +97,8 @@ pub(crate) fn server(own: &CertificateFiles, clients: Option<&Path>) -> Result<S
     Ok(config)
 }
 
-/// What a coordinator encrypts by. `authority`: who signs the certificates of shards; `own`: what it shows them itself.
+/// What a coordinator encrypts by. `authority`: who signs the certificates of shards; `own`: what
+/// it shows them itself.
 pub(crate) fn client(authority: &Path, own: Option<&CertificateFiles>) -> Result<ClientConfig, TlsError> {
     let path = own.map_or(authority, |own| &own.certificate);
     let unfit = |source| TlsError::Unfit { path: path.to_owned(), source };

@@ -1,7 +1,9 @@
-//! Connections to a shard, from the kernel to the gRPC server: counted, encrypted where it has a certificate, and HTTP/2.
+//! Connections to a shard, from the kernel to the gRPC server: counted, encrypted where it has a
+//! certificate, and HTTP/2.
 //!
-//! Whoever connects may say anything, or nothing. Each connection is looked at in a task of its own, for a bounded time, so
-//! that none holds up the next; and there are never more of them than places.
+//! Whoever connects may say anything, or nothing. Each connection is looked at in a task of its
+//! own, for a bounded time, so that none holds up the next; and there are never more of them than
+//! places.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,18 +25,19 @@ use crate::deadline;
 use crate::net::{Admission, Duplex};
 use crate::telemetry::counts::Counts;
 
-/// Connections at once. A coordinator has one, and so has each who asks for the health; more must not be a way to use up
-/// the descriptors of the process.
+/// Connections at once. A coordinator has one, and so has each who asks for the health; more must
+/// not be a way to use up the descriptors of the process.
 const MOST: usize = 128;
 
 /// Between two attempts to accept when accepting fails, as it does while descriptors are used up.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long whoever was refused may take to read why. Closed with something unread in it, a socket is reset, and the
-/// reason may be lost on the way.
+/// How long whoever was refused may take to read why. Closed with something unread in it, a socket
+/// is reset, and the reason may be lost on the way.
 const LINGER: Duration = Duration::from_millis(250);
 
-/// At least so long between two lines of log on connections that came to nothing: others decide how many there are.
+/// At least so long between two lines of log on connections that came to nothing: others decide how
+/// many there are.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// What an HTTP/2 connection begins with (RFC 9113, 3.4).
@@ -52,7 +55,8 @@ pub(super) struct Door {
 }
 
 impl Door {
-    /// The work of accepting, which ends when nobody takes connections any more, and the connections.
+    /// The work of accepting, which ends when nobody takes connections any more, and the
+    /// connections.
     pub(super) fn open(self) -> (impl Future<Output = ()> + Send, ReceiverStream<io::Result<Accepted>>) {
         // As many as there are places, so that there is always room for one that has a place.
         let (ready, connections) = mpsc::channel(MOST);

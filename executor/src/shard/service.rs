@@ -61,7 +61,8 @@ impl Health {
     }
 }
 
-/// Starts to serve at `door`, until `closed` turns true. The threads behind it must be ready: it says so.
+/// Starts to serve at `door`, until `closed` turns true. The threads behind it must be ready: it
+/// says so.
 pub(super) fn serve(
     runtime: &Runtime,
     door: Door,

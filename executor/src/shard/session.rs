@@ -165,8 +165,8 @@ impl Sessions {
         self.refused.get().map(String::as_str)
     }
 
-    /// Begins a session with the coordinator of that incarnation. If there is one with it already, that one's connection
-    /// is broken and nobody has noticed yet: it ends.
+    /// Begins a session with the coordinator of that incarnation. If there is one with it already,
+    /// that one's connection is broken and nobody has noticed yet: it ends.
     ///
     /// # Errors
     /// The answer to a second coordinator while one is served, which keep-alive asks for: two would take the shard from

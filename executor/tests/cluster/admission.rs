@@ -11,7 +11,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::blocks::{self, Chain};
 use crate::certificates::Authority;
-use crate::process::{Process, Shard, assert_verified, coordinator_with, depth, wait_until};
+use crate::process::{Process, Shard, assert_verified, coordinator_with, depth, received, wait_until};
 
 const TOKEN: &str = "c2hhcmQtZXhlY3V0b3It";
 
@@ -47,7 +47,8 @@ fn assert_executes(coordinator: &mut Process, chain: &Chain) {
     assert_eq!(assert_verified(&coordinator.rest().0, chain), chain.digests.len());
 }
 
-/// Each coordinator gives up in the end, with these words; all of them at the same time, because that takes a while.
+/// Each coordinator gives up in the end, with these words; all of them at the same time, because
+/// that takes a while.
 fn assert_refused(mut coordinators: Vec<(Process, &[&str])>) {
     for (coordinator, words) in &mut coordinators {
         assert_eq!(coordinator.wait(), 3, "{words:?}");
@@ -162,7 +163,10 @@ fn who_has_a_certificate_of_the_authority_is_let_in_and_who_has_none_is_told_so(
     let shard = shard(at, &[of_shard.arguments(), flag("--tls-client-ca", &authority)].concat());
     let trusting = flag("--tls-ca", &authority);
     assert_executes(&mut coordinator(&shard, &chain, &[&trusting[..], &known.arguments()].concat()), &chain);
-    wait_until("what came in is counted, and read", || depth(&at.join("0.heartbeat"), "net-in") == 0);
+    let heartbeat = at.join("0.heartbeat");
+    wait_until("all that came in is read", || depth(&heartbeat, "net-in") == 0);
+    // Two blocks with their state have many times as much.
+    wait_until("bytes are counted", || received(&heartbeat, "net-in") > 4_096);
     let name = ["--tls-name".to_owned(), "elsewhere.example".to_owned()];
     assert_refused(vec![
         (coordinator(&shard, &chain, &[]), &[]),

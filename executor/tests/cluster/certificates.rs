@@ -36,8 +36,8 @@ impl Authority {
         path
     }
 
-    /// A certificate for `host`, in files that begin with `name`. Those that are there already are replaced as a renewal
-    /// does it: by others in their place.
+    /// A certificate for `host`, in files that begin with `name`. Those that are there already are
+    /// replaced as a renewal does it: by others in their place.
     pub(crate) fn sign(&self, folder: &Path, name: &str, host: &str) -> Signed {
         let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);

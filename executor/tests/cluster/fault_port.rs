@@ -167,7 +167,8 @@ fn another_user_orders_nothing_whatever_the_mode_of_the_socket() {
     open(folder.path(), 0o755);
     open(&port, 0o666);
     let theirs = std::thread::spawn(move || {
-        // SAFETY: the system call takes three numbers and changes the calling thread alone, which ends with this.
+        // SAFETY: the system call takes three numbers and changes the calling thread alone, which
+        // ends with this.
         let changed = unsafe { libc::syscall(libc::SYS_setresuid, 65_534, 65_534, 65_534) };
         assert_eq!(changed, 0);
         answers(socket(&port), "arm exit\n")

@@ -1,4 +1,5 @@
-//! What comes in at a shard's port need not come from a coordinator, nor from anybody who means well.
+//! What comes in at a shard's port need not come from a coordinator, nor from anybody who means
+//! well.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use shard_heartbeat::{Reader, Sample};
+use shard_heartbeat::{ChannelSample, Reader, Sample};
 
 /// Longer than anything here takes, even with every core taken by others: reaching it is a hang.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
@@ -300,12 +300,21 @@ pub(crate) fn is_working(heartbeat: &Path, name: &str) -> bool {
 
 /// How many messages wait in the channel that is named so.
 pub(crate) fn depth(heartbeat: &Path, name: &str) -> u64 {
+    of_channel(heartbeat, name, |channel| channel.depth())
+}
+
+/// How many messages were received from the channel that is named so.
+pub(crate) fn received(heartbeat: &Path, name: &str) -> u64 {
+    of_channel(heartbeat, name, |channel| channel.received)
+}
+
+fn of_channel(heartbeat: &Path, name: &str, of: impl Fn(&ChannelSample) -> u64) -> u64 {
     let (reader, sample) = sample(heartbeat);
     let named = sample
         .channels
         .iter()
         .find(|channel| reader.describe_channel(channel.slot as usize).unwrap().as_deref() == Some(name));
-    named.unwrap().depth()
+    of(named.unwrap())
 }
 
 fn sample(heartbeat: &Path) -> (Reader, Sample) {

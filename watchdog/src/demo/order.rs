@@ -1,4 +1,5 @@
-//! What the demo asks of others: a fault of a shard, over its socket, and the verdict of a sidecar, over loopback.
+//! What the demo asks of others: a fault of a shard, over its socket, and the verdict of a sidecar,
+//! over loopback.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};

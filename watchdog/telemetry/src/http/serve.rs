@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,21 +22,27 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::dropped::{Dropped, Signal};
+
+use super::pace::Paced;
+use super::seats::{Asked, Seat, Seats};
 
 /// A scraper, a few probes and a few people use ten. Each costs some 10 KiB and a descriptor.
 pub const CONNECTIONS: usize = 64;
 /// A request's first lines fit into one packet; whoever takes this long holds a connection on purpose. It also ends
-/// connections that stay idle, which clients expect and repeat.
-const HEADERS_WITHIN: Duration = Duration::from_secs(10);
-/// Every answer is made from memory in milliseconds; Prometheus' own default for a scrape is 10 s.
+/// connections that stay idle, which clients expect and repeat. With the time for an answer it is less than ten seconds.
+const HEADERS_WITHIN: Duration = Duration::from_secs(4);
+/// Every answer is made from memory in milliseconds; Prometheus' own default for a scrape is 10 s. A body has to come
+/// within it too.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// Somebody who reads one byte a minute must not keep a connection for ever.
 const CONNECTION_STAYS: Duration = Duration::from_secs(300);
 /// An answer that is on its way when the connection must end gets this long.
 const LAST_ANSWER: Duration = Duration::from_secs(5);
+/// A connection that has to go does nothing but wait, so that its task ends at once.
+const GOES_WITHIN: Duration = Duration::from_secs(1);
 /// Accepting fails when descriptors run out; asking again at once would only burn CPU.
 const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(100);
 /// Longest first lines and headers of a request.
@@ -61,6 +67,15 @@ pub enum Peer {
     User(Option<u32>),
 }
 
+impl Peer {
+    fn ip(self) -> Option<IpAddr> {
+        match self {
+            Self::Address(address) => Some(address.ip()),
+            Self::User(_) => None,
+        }
+    }
+}
+
 impl Accept for TcpListener {
     type Io = tokio::net::TcpStream;
     async fn next(&self) -> io::Result<(Self::Io, Peer)> {
@@ -82,18 +97,19 @@ impl Accept for UnixListener {
 /// What one listener may take, and how long it is served.
 #[derive(Clone, Debug)]
 pub struct Bounds {
-    /// Connections at once; whoever comes then is turned away and counted.
+    /// Connections at once. Whoever comes then takes the place of the one that has waited longest for its client, and
+    /// that one is counted.
     pub connections: usize,
     /// Says true at the end.
     pub stop: watch::Receiver<bool>,
-    /// Counts those who were turned away.
+    /// Counts those who had to go, or were turned away.
     pub dropped: Arc<Dropped>,
 }
 
 /// Serves `router` on `listener` until it is told to stop.
 pub async fn serve(listener: impl Accept, router: Router, bounds: Bounds) {
     let Bounds { connections, mut stop, dropped } = bounds;
-    let places = Arc::new(Semaphore::new(connections));
+    let seats = Seats::new(connections);
     let mut refused = false;
     loop {
         let accepted = tokio::select! {
@@ -112,15 +128,25 @@ pub async fn serve(listener: impl Accept, router: Router, bounds: Bounds) {
             }
         };
         refused = false;
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            dropped.add(Signal::Http, 1);
-            continue;
+        let seat = match seats.ask(peer.ip()) {
+            Asked::Room(seat) => seat,
+            Asked::Instead(seat, gone) => {
+                dropped.add(Signal::Http, 1);
+                // It closes its connection as it ends. A flood of new ones would otherwise hold more descriptors than
+                // there are seats.
+                if let Some(gone) = gone {
+                    let _ = tokio::time::timeout(GOES_WITHIN, gone).await;
+                }
+                seat
+            }
+            Asked::Full => {
+                dropped.add(Signal::Http, 1);
+                continue;
+            }
         };
-        let (router, stop) = (router.clone(), stop.clone());
-        tokio::spawn(async move {
-            connection(io, peer, router, stop).await;
-            drop(place);
-        });
+        let number = seat.number();
+        let task = tokio::spawn(connection(io, peer, router.clone(), stop.clone(), seat));
+        seats.served_by(number, task);
     }
 }
 
@@ -129,17 +155,25 @@ async fn connection(
     peer: Peer,
     router: Router,
     mut stop: watch::Receiver<bool>,
+    seat: Seat,
 ) {
     let router = TowerToHyperService::new(router);
-    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+    let service = service_fn(|mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(peer);
-        router.call(request)
+        let answer = router.call(request);
+        let seat = &seat;
+        async move {
+            seat.is_answered(true);
+            let answer = answer.await;
+            seat.is_answered(false);
+            answer
+        }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS_WITHIN)
         .max_buf_size(MOST_HEADER_BYTES)
-        .serve_connection(TokioIo::new(io), service);
+        .serve_connection(TokioIo::new(Paced::new(io)), service);
     let mut served = pin!(served);
     tokio::select! {
         // What went wrong with one connection is its client's to know.

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use shard_heartbeat::{ClaimError, FileId, Quarantine, ReadError, Reader, WatchdogBeat};
 
+use crate::own_folder::target_user::{TargetUser, User};
 use crate::probe::Adopted;
 use crate::probe::cgroup::{self, Place};
 use crate::probe::wakeup::Waker;
@@ -83,8 +84,13 @@ pub struct Adopter {
 
 impl Adopter {
     /// Starts the thread. `waker` wakes the loop when something was found; the beat goes back to the target only
-    /// while `alive`, the loop's count of its looks, moves.
-    pub fn start(wanted: Wanted, waker: Arc<Waker>, alive: Arc<AtomicU64>) -> std::io::Result<Self> {
+    /// while `alive`, the loop's count of its looks, moves. As whom the target runs is told to `user` before it is handed over.
+    pub fn start(
+        wanted: Wanted,
+        waker: Arc<Waker>,
+        alive: Arc<AtomicU64>,
+        user: Arc<TargetUser>,
+    ) -> std::io::Result<Self> {
         // One place: what has not been taken yet is replaced by trying again, not queued.
         let (sender, found) = sync_channel(1);
         let hunting = Arc::new(AtomicBool::new(true));
@@ -94,6 +100,7 @@ impl Adopter {
         let kept = Arc::new(Kept::default());
         let search = Search {
             wanted: Arc::clone(&wanted),
+            user,
             kept: Arc::clone(&kept),
             kept_told: None,
             sender,
@@ -181,6 +188,7 @@ impl Drop for Adopter {
 
 struct Search {
     wanted: Arc<Mutex<Wanted>>,
+    user: Arc<TargetUser>,
     kept: Arc<Kept>,
     /// What the place at the segment was told of it.
     kept_told: Option<Quarantine>,
@@ -269,6 +277,10 @@ impl Search {
                     own: wanted.proc_root.join("self"),
                     ..Cgroups::default()
                 };
+                // One that has ended in between tells nothing, and what was known of its user stays.
+                if let Ok(Some(status)) = adopted.leader.try_status() {
+                    self.user.set(User::of_process(&status));
+                }
                 let identity = adopted.handle.identity();
                 if self.send(Found::Target(Box::new(adopted))) {
                     self.adopted = Some(Handed { file, identity });

@@ -24,6 +24,7 @@ pub mod api;
 pub mod command;
 pub mod door;
 pub mod listen;
+pub mod listening;
 pub mod recording;
 pub mod token;
 

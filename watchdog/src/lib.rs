@@ -21,6 +21,7 @@ pub mod descriptors;
 pub mod event;
 pub mod http;
 pub mod incident;
+pub mod own_folder;
 pub mod probe;
 pub mod recorder;
 pub mod relay;

@@ -83,16 +83,19 @@ impl Relay {
             Event::Verdict { from, to, why, .. } => {
                 tracing::info!(event = "verdict", %from, %to, why, "verdict {to}: {why}");
             }
-            Event::Adopted { target, restored, .. } => tracing::info!(
-                event = "adopted",
-                pid = target.pid,
-                start_time = target.start_time,
-                incarnation = target.incarnation,
-                restored,
-                "watching process {}{}",
-                target.pid,
-                if restored { ", restored from a checkpoint" } else { "" }
-            ),
+            Event::Adopted { target, restored, .. } => {
+                tracing::info!(
+                    event = "adopted",
+                    pid = target.pid,
+                    start_time = target.start_time,
+                    incarnation = target.incarnation,
+                    restored,
+                    "watching process {}{}",
+                    target.pid,
+                    if restored { ", restored from a checkpoint" } else { "" }
+                );
+                self.journal.look();
+            }
             Event::Refused { why, .. } => tracing::warn!(event = "refused", why, "not watching: {why}"),
             Event::Excuse { thread, kind: Some(kind), .. } => {
                 tracing::info!(event = "excuse", thread, %kind, "time of {thread} does not count: {kind}");

@@ -10,6 +10,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Monotonic;
+use crate::http::listen::Which;
+use crate::http::listening::State;
 use crate::incident::timeline::{maybe_micros, micros};
 use crate::recorder::archive::Held;
 use crate::relay::board::Board;
@@ -81,6 +83,12 @@ pub struct StatusJson {
     /// Why it has not killed: what decides first, then what else would hold a kill back.
     #[serde(default)]
     pub no_kill: Vec<BrakeJson>,
+    /// Where the sidecar can be asked, and why not where it cannot.
+    #[serde(default)]
+    pub listeners: Vec<ListenerJson>,
+    /// Why incidents, and what must outlive this sidecar, cannot be written now; null while they can.
+    #[serde(default)]
+    pub evidence_trouble: Option<String>,
     /// The long-term recording; null without `[recorder]`.
     #[serde(default)]
     pub recorder: Option<RecorderJson>,
@@ -111,6 +119,19 @@ pub struct BrakeJson {
     pub because: String,
     /// The sentence for a person.
     pub why: String,
+}
+
+/// A place where the sidecar can be asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerJson {
+    /// `listen`, `public` or `socket`, as under `[http]`.
+    pub name: String,
+    /// The address or the path.
+    pub address: String,
+    /// Whether it listens there.
+    pub listening: bool,
+    /// Why not; it is tried again and again.
+    pub trouble: Option<String>,
 }
 
 /// How long one excuse of a thread has held.
@@ -261,6 +282,8 @@ impl StatusJson {
             excused_seconds: held.map(excused).unwrap_or_default(),
             thread_events: held.map(|snapshot| snapshot.thread_events.to_owned()),
             shadow: held.and_then(|snapshot| snapshot.shadow.as_ref()).map(|status| shadow(board, status)),
+            listeners: board.listening().all().into_iter().map(listener).collect(),
+            evidence_trouble: None,
             recorder: board.archive().map(recorder),
             telemetry_dropped: Signal::ALL.iter().map(dropped).collect(),
             held: held.is_some_and(|snapshot| snapshot.held),
@@ -274,6 +297,14 @@ impl StatusJson {
         status.no_kill = brakes::of(&status);
         status
     }
+}
+
+fn listener((which, state): (Which, State)) -> ListenerJson {
+    let (address, trouble) = match state {
+        State::Listens(address) => (address, None),
+        State::Tries { address, why } => (address, Some(why)),
+    };
+    ListenerJson { name: which.label().to_owned(), address, listening: trouble.is_none(), trouble }
 }
 
 fn recorder(held: Held) -> RecorderJson {

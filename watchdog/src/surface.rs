@@ -1,31 +1,32 @@
 //! The slow side as a whole: a runtime of its own with relay, HTTP server, journal and readers of totals. Whatever
 //! happens to it, the watch loop goes on.
 
+mod server;
+
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdTcpListener};
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use axum::Router;
-use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::act::budget::Past;
 use crate::clock::WallAnchor;
-use crate::config::Config;
+use crate::config::{Config, FindTarget};
 use crate::descriptors::{self, Shares};
 use crate::event::Event;
+use crate::http::Sources;
 use crate::http::command::Desk;
-use crate::http::door::Door;
-use crate::http::host::{Always, HostPattern, HostRule};
-use crate::http::listen::{ListenError, Listeners, OwnFile};
+use crate::http::listen::Which;
+use crate::http::listening::State;
 use crate::http::recording::OnDemand;
 use crate::http::token::Token;
-use crate::http::{self, Sources, serve};
 use crate::incident::journal::{Journal, JournalConfig};
 use crate::judge::crash_loop::CrashLoops;
+use crate::own_folder::Place;
+use crate::own_folder::target_user::TargetUser;
 use crate::recorder::archive::Archive;
 use crate::relay::Relay;
 use crate::relay::board::Board;
@@ -37,6 +38,8 @@ use crate::telemetry::prometheus::PrometheusError;
 use crate::telemetry::target::Reader;
 use crate::telemetry::{self, Telemetry};
 use crate::watch::control::Control;
+
+use server::Server;
 
 /// One for the relay while the other answers a scrape.
 const WORKERS: usize = 2;
@@ -50,9 +53,6 @@ const LOG_FILTER: &str = "SHARD_WATCHDOG_LOG";
 /// Why the slow side cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum SurfaceError {
-    /// An address cannot be had.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
     /// The metrics cannot be set up.
     #[error(transparent)]
     Metrics(#[from] PrometheusError),
@@ -89,16 +89,17 @@ pub struct SurfaceHandle {
     token: Arc<Token>,
     reader: Reader,
     stop: watch::Sender<bool>,
-    addresses: Addresses,
+    target: Arc<TargetUser>,
+    server: Arc<Server>,
     log: Option<logs::Logs>,
     otlp: Option<Otlp>,
-    _socket: Option<OwnFile>,
 }
 
-/// Starts it, the log of this process included. Every address is taken before anything else runs.
+/// Starts it, the log of this process included. An address that cannot be had now is tried again: somebody else could
+/// otherwise leave the shard unguarded by taking it first.
 ///
 /// # Errors
-/// If an address cannot be had, or a thread cannot be started.
+/// If a thread cannot be started.
 #[expect(clippy::needless_pass_by_value, reason = "whoever starts it gives it its own share of the config")]
 pub fn start(
     config: Arc<Config>,
@@ -124,7 +125,7 @@ pub fn start(
     }
     let mut surface = start_without_log(&config, events, anchor, dropped, otlp)?;
     surface.log = Some(log);
-    let Addresses { listen, public } = surface.addresses;
+    let Addresses { listen, public } = surface.addresses();
     tracing::info!(
         event = "started",
         version = env!("CARGO_PKG_VERSION"),
@@ -149,20 +150,25 @@ pub fn start_without_log(
     dropped: Arc<Dropped>,
     mut otlp: Option<Otlp>,
 ) -> Result<SurfaceHandle, SurfaceError> {
-    let listeners = Listeners::bind(&config.http)?;
     let runtime =
         Builder::new_multi_thread().worker_threads(WORKERS).thread_name("surface").enable_all().build()?;
     let board = Arc::new(Board::new(config, anchor, Arc::clone(&dropped)));
     let telemetry = Arc::new(Telemetry::new(&board, otlp.as_mut())?);
+    let target = Arc::new(match &config.target.find {
+        FindTarget::Heartbeat(path) => TargetUser::of_segment(path),
+        _ => TargetUser::default(),
+    });
     let journal_config = JournalConfig {
-        directory: config.evidence.directory.clone(),
+        directory: Place::new(config.evidence.directory.clone(), Arc::clone(&target)),
         keep_incidents: config.evidence.keep_incidents,
         keep_bytes: config.evidence.keep_bytes,
     };
     let spans = otlp.as_ref().and_then(Otlp::spans);
     let journal = Journal::start(&journal_config, Arc::clone(&dropped), spans.clone())?;
     let archive = config.recorder.as_ref();
-    let archive = archive.map(|recorder| Archive::start(recorder, board.shard(), anchor)).transpose()?;
+    let archive = archive
+        .map(|recorder| Archive::start(recorder, board.shard(), anchor, Arc::clone(&target)))
+        .transpose()?;
     archive.clone().into_iter().for_each(|archive| board.set_archive(archive));
     let reader = Reader::start(Arc::clone(&board))?;
     let recordings = Arc::new(OnDemand::default());
@@ -177,9 +183,17 @@ pub fn start_without_log(
     let token = Arc::new(Token::default());
     load_token(&token, config);
     let (stop, stopped) = watch::channel(false);
-    let connections = Shares::new(config, descriptors::reachable_limit(), 0).connections();
-    let server = Server { runtime: &runtime, hosts: &config.http.hosts, stopped, dropped, connections };
-    let (addresses, socket) = server.listen(listeners, &sources, &token)?;
+    let server = Arc::new(Server {
+        sources,
+        http: config.http.clone(),
+        target: Arc::clone(&target),
+        token: Arc::clone(&token),
+        stopped,
+        dropped,
+        connections: Shares::new(config, descriptors::reachable_limit(), 0).connections(),
+        file: Mutex::default(),
+    });
+    server.listen(&runtime);
     let relay = Relay::new(Arc::clone(&board), Arc::clone(&telemetry), journal.clone(), spans)
         .with_archive(archive.clone());
     let relay = runtime.spawn(relay.run(events));
@@ -195,70 +209,11 @@ pub fn start_without_log(
         token,
         reader,
         stop,
-        addresses,
+        target,
+        server,
         log: None,
         otlp,
-        _socket: socket,
     })
-}
-
-struct Server<'a> {
-    runtime: &'a Runtime,
-    hosts: &'a [HostPattern],
-    stopped: watch::Receiver<bool>,
-    dropped: Arc<Dropped>,
-    /// For each listener.
-    connections: usize,
-}
-
-impl Server<'_> {
-    fn listen(
-        &self,
-        listeners: Listeners,
-        sources: &Sources,
-        token: &Arc<Token>,
-    ) -> io::Result<(Addresses, Option<OwnFile>)> {
-        let _inside = self.runtime.enter();
-        let mut addresses = Addresses::default();
-        if let Some(listener) = listeners.listen {
-            let address = listener.local_addr()?;
-            addresses.listen = Some(address);
-            let (hosts, door) =
-                (self.hosts(Always::Loopback(Some(address.ip()))), Door::Address(Arc::clone(token)));
-            self.serve(listener, http::full(sources.clone(), hosts, door))?;
-        }
-        if let Some(listener) = listeners.public {
-            addresses.public = Some(listener.local_addr()?);
-            self.serve(listener, http::public(sources.clone(), self.hosts(Always::AnyAddress)))?;
-        }
-        let mut file = None;
-        if let Some(socket) = listeners.socket {
-            let listener = UnixListener::from_std(socket.listener)?;
-            let router = http::full(sources.clone(), self.hosts(Always::Anything), Door::Socket);
-            self.runtime.spawn(serve::serve(listener, router, self.bounds()));
-            file = Some(socket.file);
-        }
-        Ok((addresses, file))
-    }
-
-    fn hosts(&self, always: Always) -> HostRule {
-        HostRule::new(always, self.hosts, |host| {
-            format!(
-                "add it to http.hosts in the config of the sidecar (hosts = [\"{host}\"]) and restart the sidecar"
-            )
-        })
-    }
-
-    fn serve(&self, listener: StdTcpListener, router: Router) -> io::Result<()> {
-        let listener = TcpListener::from_std(listener)?;
-        self.runtime.spawn(serve::serve(listener, router, self.bounds()));
-        Ok(())
-    }
-
-    fn bounds(&self) -> serve::Bounds {
-        let (stop, dropped) = (self.stopped.clone(), Arc::clone(&self.dropped));
-        serve::Bounds { connections: self.connections, stop, dropped }
-    }
 }
 
 /// A token that cannot be used costs the commands over the address, and is no reason to leave a shard unguarded.
@@ -305,9 +260,23 @@ impl SurfaceHandle {
         self.recordings.ask(control);
     }
 
-    /// Where it listens.
-    pub const fn addresses(&self) -> Addresses {
-        self.addresses
+    /// Where it listens now.
+    pub fn addresses(&self) -> Addresses {
+        let mut addresses = Addresses::default();
+        for (which, state) in self.board.listening().all() {
+            let State::Listens(address) = state else { continue };
+            match which {
+                Which::Listen => addresses.listen = address.parse().ok(),
+                Which::Public => addresses.public = address.parse().ok(),
+                Which::Socket => {}
+            }
+        }
+        addresses
+    }
+
+    /// Takes from the adopter as whom the target runs.
+    pub fn target_user(&self) -> Arc<TargetUser> {
+        Arc::clone(&self.target)
     }
 
     /// The config was read again. Addresses and folders stay what they were: those need a restart.
@@ -334,6 +303,7 @@ impl SurfaceHandle {
             otlp.shutdown(left());
         }
         let _ = self.stop.send(true);
+        self.server.forget();
         self.runtime.shutdown_timeout(left());
         if let Some(log) = self.log {
             log.flush(left());

@@ -4,11 +4,15 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use super::BAD_INPUT;
 use shard_watchdog::config::{Config, FindTarget, KillConfig, KillMode, On, ThreadRule, read};
 use shard_watchdog::descriptors::{self, Shares};
 use shard_watchdog::http::token;
+use shard_watchdog::own_folder::Place;
+use shard_watchdog::own_folder::refusal::Refusal;
+use shard_watchdog::own_folder::target_user::TargetUser;
 use shard_watchdog::start_limit::{self, StartLimit};
 use shard_watchdog::telemetry::otlp;
 
@@ -21,6 +25,10 @@ If systemd runs here and knows the target's unit, its StartLimit… is held agai
 collision is a warning. So is a limit of open files that is too low for the threads that are to be watched:
 those registered now, or those that the rules ask for. The limit is that of the shell that runs the check.
 So is an OTEL_… variable of this command's own environment that cannot be used.
+
+A folder that the target may write is no place for evidence, recordings or the socket of a sidecar that runs as
+another user: the check fails then, if the target's segment is there to tell whose it is. Run the check as the
+sidecar's user.
 
 Exit codes: 0 the config is good · 2 it is not, and every problem was printed as
 FILE:LINE: KEY: found VALUE: what is allowed";
@@ -42,10 +50,17 @@ pub(crate) fn run(args: &Args) -> ExitCode {
                 let _ = writeln!(std::io::stderr().lock(), "{}: {problem}", args.config.display());
                 return ExitCode::from(BAD_INPUT);
             }
+            let (refused, folders) = folders(&config);
+            for refusal in &refused {
+                let _ = writeln!(std::io::stderr().lock(), "{}: {refusal}", args.config.display());
+            }
+            if !refused.is_empty() {
+                return ExitCode::from(BAD_INPUT);
+            }
             // Whoever reads this may have gone; the exit code tells the same.
             let _ = std::io::stdout().write_all(summary(&config).as_bytes());
             let of_telemetry = otlp::warnings(config.otlp.as_ref());
-            for warning in collisions(&config).iter().chain(&of_telemetry) {
+            for warning in collisions(&config).iter().chain(&of_telemetry).chain(&folders) {
                 let _ = writeln!(std::io::stderr().lock(), "warning: {warning}");
             }
             let shares = Shares::new(&config, descriptors::reachable_limit(), 0);
@@ -64,6 +79,31 @@ pub(crate) fn run(args: &Args) -> ExitCode {
             ExitCode::from(BAD_INPUT)
         }
     }
+}
+
+/// Folders that the sidecar would not use, and those that it would not use if it ran as the user who runs the check. Whose
+/// the target is, its segment tells, if there is one.
+fn folders(config: &Config) -> (Vec<String>, Vec<String>) {
+    let FindTarget::Heartbeat(heartbeat) = &config.target.find else { return Default::default() };
+    let target = Arc::new(TargetUser::of_segment(heartbeat));
+    let socket = config.http.socket.as_deref().and_then(Path::parent);
+    let named = [
+        ("evidence.directory", Some(config.evidence.directory.as_path())),
+        ("recorder.directory", config.recorder.as_ref().map(|recorder| recorder.directory.as_path())),
+        ("http.socket", socket),
+    ];
+    let (mut refused, mut warnings) = (Vec::new(), Vec::new());
+    for (key, path) in named {
+        let Some(path) = path else { continue };
+        let Err(error) = Place::new(path.to_owned(), Arc::clone(&target)).open() else { continue };
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<Refusal>()) {
+            Some(Refusal::Foreign { .. }) | None => {
+                warnings.push(format!("{key}: as this user sees it: {error}"));
+            }
+            Some(refusal) => refused.push(format!("{key}: {refusal}")),
+        }
+    }
+    (refused, warnings)
 }
 
 /// Where the budget and the unit of the target, as systemd has it now, do not go together.

@@ -20,7 +20,7 @@ use shard_watchdog::signals::{self, Heard};
 
 /// Exit code for a config that cannot be used.
 const BAD_CONFIG: u8 = 2;
-/// Exit code for a start that failed for another reason: a port in use, no descriptors.
+/// Exit code for a start that failed for another reason: no threads, no descriptors.
 const CANNOT_START: u8 = 1;
 /// Copies that may wait for the slow side; at four snapshots a second this is minutes.
 const QUEUE: usize = 1024;
@@ -118,7 +118,7 @@ fn start(
     surface.ask(control.clone());
     tell_of_descriptors(&config, limit, shares);
     let alive = Arc::new(AtomicU64::new(0));
-    let adopter = match Adopter::start(wanted, waker, Arc::clone(&alive)) {
+    let adopter = match Adopter::start(wanted, waker, Arc::clone(&alive), surface.target_user()) {
         Ok(adopter) => adopter,
         Err(error) => return cannot_start("start a thread", &error),
     };

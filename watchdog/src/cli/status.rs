@@ -139,6 +139,13 @@ fn told(status: &StatusJson, now: Timestamp, colour: bool) -> String {
             (shadow.verdict, shadow.would_have_killed, table::plain(&shadow.reason));
         let _ = writeln!(text, "  shadow  {verdict}, would have killed {times} times: {reason}");
     }
+    for listener in status.listeners.iter().filter(|listener| !listener.listening) {
+        let trouble = listener.trouble.as_deref().map(table::plain).unwrap_or_default();
+        let _ = writeln!(text, "  http    not on {}: {trouble}", table::plain(&listener.name));
+    }
+    if let Some(trouble) = &status.evidence_trouble {
+        let _ = writeln!(text, "  evidence is not written: {}", table::plain(trouble));
+    }
     if let Some(recorder) = &status.recorder {
         let (files, mib, missing) = (recorder.files, recorder.bytes >> 20, recorder.missing_looks);
         let _ = write!(text, "  records {files} files, {mib} MiB in {}", table::plain(&recorder.directory));

@@ -88,7 +88,9 @@ pub(super) async fn metrics(State(sources): State<Sources>) -> Response {
 
 /// `GET /api/v1/status`
 pub(super) async fn status(State(sources): State<Sources>) -> Json<StatusJson> {
-    Json(StatusJson::of(&sources.board, crate::clock::now()))
+    let mut status = StatusJson::of(&sources.board, crate::clock::now());
+    status.evidence_trouble = sources.journal.trouble();
+    Json(status)
 }
 
 /// `GET /api/v1/incidents`

@@ -85,7 +85,7 @@ fn bodies_and_other_methods_are_refused() {
 }
 
 #[test]
-fn connections_beyond_the_limit_are_closed_and_counted_and_places_come_back() {
+fn connections_beyond_the_limit_take_the_place_of_the_oldest_and_are_counted() {
     let server = server();
     let held: Vec<TcpStream> = (0..80).map(|_| TcpStream::connect(server.address).unwrap()).collect();
     let began = Instant::now();
@@ -105,6 +105,71 @@ fn connections_beyond_the_limit_are_closed_and_counted_and_places_come_back() {
         }
         assert!(began.elapsed() < Duration::from_secs(20));
     }
+}
+
+/// Reads until the other end is closed; whether it was, within a bound that no machine is too busy for.
+fn is_ended(stream: &mut TcpStream) -> bool {
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut bytes = [0; 4096];
+    loop {
+        match stream.read(&mut bytes) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) => return error.kind() != std::io::ErrorKind::WouldBlock,
+        }
+    }
+}
+
+#[test]
+fn idle_connections_keep_nobody_out() {
+    let server = server();
+    let idle: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(server.address).unwrap()).collect();
+    let request = "GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    for _ in 0..5 {
+        assert_eq!(first_line(&say(&server, request)), "HTTP/1.1 200 OK");
+    }
+    assert!(server.dropped.get(Signal::Http) >= 36, "{}", server.dropped.get(Signal::Http));
+    drop(idle);
+}
+
+#[test]
+fn a_request_that_comes_byte_by_byte_is_ended() {
+    let server = server();
+    let mut slow = TcpStream::connect(server.address).unwrap();
+    let mut beats = slow.try_clone().unwrap();
+    let trickle = std::thread::spawn(move || {
+        while beats.write_all(b"G").is_ok() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+    // Within the lines of one request: a header that goes on and on.
+    slow.write_all(b"GET / HTTP/1.1\r\nX: ").unwrap();
+    assert!(is_ended(&mut slow));
+    let _ = slow.shutdown(Shutdown::Both);
+    trickle.join().unwrap();
+}
+
+#[test]
+fn a_connection_that_stays_idle_after_an_answer_is_ended() {
+    let server = server();
+    let mut idle = TcpStream::connect(server.address).unwrap();
+    idle.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    assert!(is_ended(&mut idle));
+}
+
+#[test]
+fn who_asks_on_and_reads_no_answer_is_ended() {
+    let server = server();
+    let mut deaf = TcpStream::connect(server.address).unwrap();
+    deaf.set_write_timeout(Some(Duration::from_secs(60))).unwrap();
+    let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    // Until the buffers of both ends are full the answers find room. Then the server waits, and then it ends.
+    let error = loop {
+        if let Err(error) = deaf.write_all(request) {
+            break error;
+        }
+    };
+    assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "the connection was still there");
 }
 
 #[test]

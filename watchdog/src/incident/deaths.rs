@@ -1,23 +1,19 @@
 //! `deaths.json` in the evidence directory: what the next life of the sidecar must know of deaths and of work in a crash loop. The
 //! incidents tell it too, but not what a person cleared, and the oldest of them are deleted.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::io;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::judge::crash_loop::{CrashLoops, DEATHS, KEYS};
+use crate::own_folder::Place;
 
-use super::Incident;
 use super::timeline::{StepName, micros};
+use super::{Incident, small_file};
 
 /// The file.
 const NAME: &str = "deaths.json";
-/// A file of ours has less than a KiB.
-const LARGEST: u64 = 16 << 10;
 
 /// What is remembered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,37 +58,16 @@ impl Deaths {
     }
 
     /// What the file in `evidence` says; nothing if there is none.
-    pub(super) fn load(evidence: &Path) -> io::Result<Self> {
-        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-        let file = match OpenOptions::new().read(true).custom_flags(flags).open(evidence.join(NAME)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(error) => return Err(error),
-        };
-        let mut text = Vec::new();
-        file.take(LARGEST).read_to_end(&mut text)?;
-        let mut deaths: Self = serde_json::from_slice(&text)?;
+    pub(super) fn load(evidence: &Place) -> io::Result<Self> {
+        let mut deaths: Self = small_file::read(evidence, NAME)?.unwrap_or_default();
         deaths.deaths.truncate(DEATHS);
         deaths.crash_loop_keys.truncate(KEYS);
         Ok(deaths)
     }
 
     /// Writes it so that at every moment the old file or the new one is whole on the disk.
-    pub(super) fn write(&self, evidence: &Path) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o750).create(evidence)?;
-        let unfinished: PathBuf = evidence.join(format!(".{NAME}.new"));
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o640)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(&unfinished)?;
-        serde_json::to_writer_pretty(&mut file, self)?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
-        fs::rename(&unfinished, evidence.join(NAME))?;
-        File::open(evidence)?.sync_all()
+    pub(super) fn write(&self, evidence: &Place) -> io::Result<()> {
+        small_file::write(evidence, NAME, self)
     }
 }
 
@@ -105,6 +80,7 @@ fn death_of(incident: &Incident) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -113,7 +89,7 @@ mod tests {
     #[test]
     fn what_was_written_comes_back_and_nothing_is_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let evidence = folder.path().join("evidence");
+        let evidence = Place::new(folder.path().join("evidence"), Arc::default());
         assert_eq!(Deaths::load(&evidence).unwrap(), Deaths::default());
         let known = CrashLoops::remembered(&[3, 4], &[u64::MAX]);
         let deaths = Deaths::of(&known, at(1_700_000_000));
@@ -127,18 +103,19 @@ mod tests {
     #[test]
     fn a_hostile_file_is_refused_or_cut() {
         let folder = tempfile::tempdir().unwrap();
+        let evidence = Place::new(folder.path().to_owned(), Arc::default());
         let put = |text: &str| std::fs::write(folder.path().join(NAME), text).unwrap();
         for text in ["", "{", "[1]", "{\"as_of\":\"now\",\"deaths\":[],\"crash_loop_keys\":[]}"] {
             put(text);
-            assert!(Deaths::load(folder.path()).is_err(), "{text}");
+            assert!(Deaths::load(&evidence).is_err(), "{text}");
         }
         let many = vec![7_u64; 1_000];
         put(&format!(
             "{{\"as_of\":\"2026-01-01T00:00:00Z\",\"deaths\":{many:?},\"crash_loop_keys\":{many:?}}}"
         ));
-        assert_eq!(Deaths::load(folder.path()).unwrap().known(2).keys(), [7]);
+        assert_eq!(Deaths::load(&evidence).unwrap().known(2).keys(), [7]);
         std::fs::remove_file(folder.path().join(NAME)).unwrap();
         std::os::unix::fs::symlink("/dev/zero", folder.path().join(NAME)).unwrap();
-        assert!(Deaths::load(folder.path()).is_err());
+        assert!(Deaths::load(&evidence).is_err());
     }
 }

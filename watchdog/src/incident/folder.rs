@@ -1,10 +1,12 @@
 //! `incidents/` on the disk. Only the journal's thread comes here: any call may take as long as the disk does.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::FileType;
+
+use crate::own_folder::{OwnFolder, Place};
 
 use super::Incident;
 use super::id::IncidentId;
@@ -16,10 +18,6 @@ pub const DOCUMENT: &str = "incident.json";
 pub const RECORDING: &str = "recording";
 /// No document of ours comes near this; a larger file is somebody else's.
 const LARGEST_DOCUMENT: u64 = 4 << 20;
-/// Evidence may show what the target held in memory: for its owner and group alone.
-const FOLDER_MODE: u32 = 0o750;
-/// The same for a file.
-const FILE_MODE: u32 = 0o640;
 
 /// What is known of one incident's folder.
 #[derive(Clone, Debug)]
@@ -31,7 +29,7 @@ struct Kept {
 /// The folder of all incidents.
 #[derive(Debug)]
 pub struct Folder {
-    path: PathBuf,
+    place: Place,
     keep_incidents: usize,
     keep_bytes: u64,
     kept: BTreeMap<IncidentId, Kept>,
@@ -48,9 +46,9 @@ pub struct Found {
 
 impl Folder {
     /// The folder under `evidence`, with its limits. Touches nothing yet.
-    pub fn new(evidence: &Path, keep_incidents: u32, keep_bytes: u64) -> Self {
+    pub fn new(evidence: &Place, keep_incidents: u32, keep_bytes: u64) -> Self {
         Self {
-            path: evidence.join("incidents"),
+            place: evidence.below("incidents"),
             keep_incidents: usize::try_from(keep_incidents).unwrap_or(usize::MAX),
             keep_bytes,
             kept: BTreeMap::new(),
@@ -59,7 +57,7 @@ impl Folder {
 
     /// Where the incidents are.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.place.path()
     }
 
     /// Reads what earlier lives of the sidecar left. A folder that is absent is empty.
@@ -68,20 +66,17 @@ impl Folder {
     /// If the folder is there and cannot be listed.
     pub fn load(&mut self) -> io::Result<Found> {
         let mut found = Found::default();
-        let listing = match fs::read_dir(&self.path) {
-            Ok(listing) => listing,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
-            Err(error) => return Err(error),
-        };
-        for item in listing.flatten() {
-            let Some(id) = item.file_name().to_str().and_then(IncidentId::parse) else { continue };
+        let Some(incidents) = self.place.open()? else { return Ok(found) };
+        for entry in incidents.entries()? {
+            let Some(id) = entry.name.to_str().and_then(IncidentId::parse) else { continue };
             // Not through a link: somebody else's files are not ours to read, and later not ours to delete.
-            if !item.file_type().is_ok_and(|kind| kind.is_dir()) {
+            if entry.kind != FileType::Directory {
                 continue;
             }
-            let path = item.path();
-            let bytes = size_of(&path);
-            match read_document(&path.join(DOCUMENT)) {
+            let path = self.path().join(id.as_str());
+            let opened = incidents.folder(id.as_str());
+            let bytes = opened.as_ref().map_or(0, size_of);
+            match opened.and_then(|folder| read_document(&folder)) {
                 Ok(incident) if incident.id == id => {
                     self.kept.insert(id, Kept { bytes, traits: Traits::of(&incident) });
                     found.incidents.push(incident);
@@ -120,25 +115,8 @@ impl Folder {
     }
 
     fn write_file(&mut self, id: &IncidentId, name: &str, content: &[u8], traits: Traits) -> io::Result<()> {
-        let folder = self.path.join(id.as_str());
-        let is_new = !folder.is_dir();
-        DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(&folder)?;
-        // Its next version, until it is whole.
-        let unfinished = folder.join(format!(".{name}.new"));
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(FILE_MODE)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(&unfinished)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&unfinished, folder.join(name))?;
-        File::open(&folder)?.sync_all()?;
-        if is_new {
-            File::open(&self.path)?.sync_all()?;
-        }
+        let folder = self.place.make()?.make_folder(id.as_str())?;
+        folder.write(name, content)?;
         self.kept.insert(id.clone(), Kept { bytes: size_of(&folder), traits });
         Ok(())
     }
@@ -161,7 +139,10 @@ impl Folder {
             let retained = self.kept.iter().map(|(id, kept)| (id, &kept.traits));
             let Some(next) = retention::next_to_delete(retained).cloned() else { break };
             self.kept.remove(&next);
-            match fs::remove_dir_all(self.path.join(next.as_str())) {
+            let removed = self.place.open().and_then(|incidents| {
+                incidents.map_or(Ok(()), |incidents| incidents.remove_folder(next.as_str()))
+            });
+            match removed {
                 Ok(()) => deleted += 1,
                 Err(error) => failed = Some(error),
             }
@@ -170,15 +151,13 @@ impl Folder {
     }
 }
 
-fn read_document(path: &Path) -> io::Result<Incident> {
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
-    let mut text = Vec::new();
-    file.take(LARGEST_DOCUMENT).read_to_end(&mut text)?;
+fn read_document(folder: &OwnFolder) -> io::Result<Incident> {
+    let text = folder.read(DOCUMENT, LARGEST_DOCUMENT)?;
+    let text = text.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "it has no document"))?;
     Ok(serde_json::from_slice(&text)?)
 }
 
 /// Bytes of the files in one incident's folder, which has no folders inside.
-fn size_of(folder: &Path) -> u64 {
-    let Ok(listing) = fs::read_dir(folder) else { return 0 };
-    listing.flatten().filter_map(|item| item.metadata().ok()).map(|metadata| metadata.len()).sum()
+fn size_of(folder: &OwnFolder) -> u64 {
+    folder.entries().map_or(0, |entries| entries.iter().map(|entry| entry.bytes).sum())
 }

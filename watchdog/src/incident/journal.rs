@@ -6,7 +6,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,6 +17,7 @@ use tokio::sync::oneshot;
 
 use crate::act::budget::Past;
 use crate::clock::Moment;
+use crate::own_folder::Place;
 use crate::snapshot::Pause;
 use crate::telemetry::dropped::{Dropped, Signal};
 use crate::telemetry::otlp::Spans;
@@ -41,7 +41,7 @@ const IN_MEMORY: usize = 50;
 #[derive(Clone, Debug)]
 pub struct JournalConfig {
     /// `evidence.directory`
-    pub directory: PathBuf,
+    pub directory: Place,
     /// `evidence.keep.incidents`
     pub keep_incidents: u32,
     /// `evidence.keep.bytes`
@@ -58,6 +58,8 @@ enum Order {
     PauseOver(Arc<Pause>),
     Remember(Deaths),
     Deaths(SyncSender<Deaths>),
+    /// Look whether the folder can be trusted still.
+    Look,
     Flush(SyncSender<()>),
 }
 
@@ -68,6 +70,7 @@ pub struct Journal {
     orders: SyncSender<Order>,
     recordings: Arc<AtomicUsize>,
     dropped: Arc<Dropped>,
+    trouble: Arc<Mutex<Option<String>>>,
 }
 
 impl Journal {
@@ -77,7 +80,13 @@ impl Journal {
     /// If the thread cannot be started.
     pub fn start(config: &JournalConfig, dropped: Arc<Dropped>, spans: Option<Spans>) -> io::Result<Self> {
         let (orders, receiver) = sync_channel(QUEUE);
-        let journal = Self { latest: Arc::default(), orders, recordings: Arc::default(), dropped };
+        let journal = Self {
+            latest: Arc::default(),
+            orders,
+            recordings: Arc::default(),
+            dropped,
+            trouble: Arc::default(),
+        };
         let folder = Folder::new(&config.directory, config.keep_incidents, config.keep_bytes);
         let scribe = Scribe {
             folder,
@@ -85,10 +94,10 @@ impl Journal {
             recordings: Arc::clone(&journal.recordings),
             dropped: Arc::clone(&journal.dropped),
             evidence: config.directory.clone(),
-            kills: Kills::new(&config.directory),
+            kills: Kills::new(config.directory.clone()),
             pause: None,
             deaths: Deaths::default(),
-            trouble: None,
+            trouble: Arc::clone(&journal.trouble),
             spans,
         };
         thread::Builder::new().name("journal".to_owned()).spawn(move || scribe.run(&receiver))?;
@@ -158,6 +167,17 @@ impl Journal {
         answered.recv_timeout(wait).ok()
     }
 
+    /// The target is another one: its user may be one that can write to the folder. Never waits.
+    pub fn look(&self) {
+        // In a queue that is full are orders that look too.
+        let _ = self.orders.try_send(Order::Look);
+    }
+
+    /// Why nothing can be written now, if so.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Waits until all that was recorded before is on the disk, for at most `wait`. Says whether it is.
     pub fn flush(&self, wait: Duration) -> bool {
         /// Time that a full queue gets to move before it is asked again.
@@ -184,11 +204,11 @@ struct Scribe {
     latest: Arc<Mutex<VecDeque<Arc<Incident>>>>,
     recordings: Arc<AtomicUsize>,
     dropped: Arc<Dropped>,
-    evidence: PathBuf,
+    evidence: Place,
     kills: Kills,
     pause: Option<Arc<Pause>>,
     deaths: Deaths,
-    trouble: Option<String>,
+    trouble: Arc<Mutex<Option<String>>>,
     spans: Option<Spans>,
 }
 
@@ -225,6 +245,10 @@ impl Scribe {
                 Order::Deaths(answer) => {
                     let _ = answer.try_send(self.deaths.clone());
                 }
+                Order::Look => {
+                    let opened = self.evidence.open();
+                    self.settle(opened.as_ref().err());
+                }
                 Order::Flush(answer) => {
                     let _ = answer.try_send(());
                 }
@@ -242,7 +266,7 @@ impl Scribe {
             }
         };
         if let Err(error) = self.kills.load(&incidents, Moment::now()) {
-            let path = self.evidence.join(kills::FILE);
+            let path = self.evidence.path().join(kills::FILE);
             tracing::error!(
                 path = %path.display(), %error,
                 "the kills of earlier lives cannot be read or written: what is not known counts as spent, until the budget refills"
@@ -297,7 +321,7 @@ impl Scribe {
                 left
             }
             Err(error) => {
-                let path = self.evidence.join(pause::FILE);
+                let path = self.evidence.path().join(pause::FILE);
                 tracing::error!(path = %path.display(), %error, "an earlier pause cannot be used; nothing is paused");
                 None
             }
@@ -338,7 +362,7 @@ impl Scribe {
     /// Says that the disk fails, or works again, once for each change.
     fn settle(&mut self, error: Option<&io::Error>) {
         let now = error.map(ToString::to_string);
-        if now == self.trouble {
+        if *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) == now {
             return;
         }
         let path = self.folder.path().display();
@@ -350,7 +374,7 @@ impl Scribe {
             ),
             None => tracing::info!(%path, "incidents are written again"),
         }
-        self.trouble = now;
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }
 }
 

@@ -1,12 +1,12 @@
 //! What the kill budget has paid for, kept apart from the incidents: those are pruned, and a kill must not be forgotten with one.
 
 use std::io;
-use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::act::budget::Past;
 use crate::clock::{Moment, Monotonic};
+use crate::own_folder::Place;
 use crate::verdict::Reason;
 
 use super::id::IncidentId;
@@ -39,14 +39,14 @@ struct Document {
 /// All that are remembered.
 #[derive(Debug)]
 pub struct Kills {
-    folder: PathBuf,
+    evidence: Place,
     document: Document,
 }
 
 impl Kills {
     /// None yet, in the file of this evidence directory.
-    pub fn new(evidence: &Path) -> Self {
-        Self { folder: evidence.to_owned(), document: Document::default() }
+    pub fn new(evidence: Place) -> Self {
+        Self { evidence, document: Document::default() }
     }
 
     /// Reads the file, and adds what these incidents tell beside it.
@@ -54,7 +54,7 @@ impl Kills {
     /// # Errors
     /// If the file is there and cannot be used. All counts as spent then, and the file is written anew.
     pub fn load(&mut self, incidents: &[Incident], now: Moment) -> io::Result<()> {
-        let read = small_file::read::<Document>(&self.folder, FILE);
+        let read = small_file::read::<Document>(&self.evidence, FILE);
         let failed = match read {
             Ok(document) => {
                 self.document = document.unwrap_or_default();
@@ -105,7 +105,7 @@ impl Kills {
             kills.drain(..more);
             self.document.cut = true;
         }
-        small_file::write(&self.folder, FILE, &self.document)
+        small_file::write(&self.evidence, FILE, &self.document)
     }
 
     /// How long ago each was, as seen from `now`.

@@ -1,13 +1,13 @@
 //! A pause of killing on the disk, so that it outlives the sidecar.
 
 use std::io;
-use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Moment;
 use crate::http::command::{LONGEST_PAUSE, is_reason};
+use crate::own_folder::Place;
 use crate::snapshot::Pause;
 
 use super::small_file;
@@ -69,7 +69,7 @@ impl Kept {
 ///
 /// # Errors
 /// If the file cannot be used: nothing is paused then.
-pub fn load(evidence: &Path, now: Moment) -> io::Result<Option<Pause>> {
+pub fn load(evidence: &Place, now: Moment) -> io::Result<Option<Pause>> {
     let Some(kept) = small_file::read::<Kept>(evidence, FILE)? else { return Ok(None) };
     if !kept.is_sane() {
         return Err(io::Error::other("it is no pause that a person could have asked for"));
@@ -85,7 +85,7 @@ pub fn load(evidence: &Path, now: Moment) -> io::Result<Option<Pause>> {
 ///
 /// # Errors
 /// Whatever the disk says.
-pub fn keep(evidence: &Path, pause: &Pause, now: Moment) -> io::Result<()> {
+pub fn keep(evidence: &Place, pause: &Pause, now: Moment) -> io::Result<()> {
     small_file::write(evidence, FILE, &Kept::of(pause, now))
 }
 
@@ -93,13 +93,16 @@ pub fn keep(evidence: &Path, pause: &Pause, now: Moment) -> io::Result<()> {
 ///
 /// # Errors
 /// Whatever the disk says.
-pub fn remove(evidence: &Path) -> io::Result<()> {
+pub fn remove(evidence: &Place) -> io::Result<()> {
     small_file::remove(evidence, FILE)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
+    use std::sync::Arc;
+
     use crate::clock::{BootId, Monotonic};
 
     const SECOND: u64 = 1_000_000_000;
@@ -113,6 +116,10 @@ mod tests {
         }
     }
 
+    fn place(folder: &Path) -> Place {
+        Place::new(folder.to_owned(), Arc::default())
+    }
+
     fn kept(folder: &Path) -> Pause {
         let pause = Pause {
             since: Monotonic(100 * SECOND),
@@ -120,19 +127,19 @@ mod tests {
             reason: "ticket 4711".to_owned(),
             by: "uid 1000".to_owned(),
         };
-        keep(folder, &pause, moment(1, 100, 0)).unwrap();
+        keep(&place(folder), &pause, moment(1, 100, 0)).unwrap();
         pause
     }
 
     fn left(folder: &Path, now: Moment) -> Option<u64> {
-        load(folder, now).unwrap().map(|pause| pause.until.since(pause.since).as_secs())
+        load(&place(folder), now).unwrap().map(|pause| pause.until.since(pause.since).as_secs())
     }
 
     #[test]
     fn a_restart_changes_nothing_and_a_wall_clock_that_was_set_neither() {
         let folder = tempfile::tempdir().unwrap();
         let pause = kept(folder.path());
-        let read = load(folder.path(), moment(1, 400, 300)).unwrap().unwrap();
+        let read = load(&place(folder.path()), moment(1, 400, 300)).unwrap().unwrap();
         assert_eq!((read.until, read.reason, read.by), (pause.until, pause.reason, pause.by));
         for wall in [-86_400, 86_400] {
             assert_eq!(left(folder.path(), moment(1, 400, wall)), Some(300));
@@ -154,7 +161,7 @@ mod tests {
         assert_eq!(left(folder.path(), moment(1, 700, 600)), None);
         assert!(!folder.path().join(FILE).exists());
         assert_eq!(
-            load(folder.path(), moment(2, 5, -86_400)).unwrap(),
+            load(&place(folder.path()), moment(2, 5, -86_400)).unwrap(),
             None,
             "a clock set back brings none back"
         );
@@ -177,7 +184,7 @@ mod tests {
             let mut bad = good.clone();
             bad[key] = value;
             std::fs::write(&path, bad.to_string()).unwrap();
-            assert!(load(folder.path(), moment(1, 400, 300)).is_err(), "{bad}");
+            assert!(load(&place(folder.path()), moment(1, 400, 300)).is_err(), "{bad}");
         }
         let longest = HOUR * 24;
         assert!(longest <= LONGEST_PAUSE);

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 
 use crate::clock::{Monotonic, WallAnchor};
 use crate::config::RecorderConfig;
+use crate::own_folder::target_user::TargetUser;
 
 use super::shelf::Shelf;
 use super::wire::{In, Out};
@@ -65,11 +66,16 @@ impl Archive {
     ///
     /// # Errors
     /// If the thread cannot be started.
-    pub fn start(config: &RecorderConfig, shard: &str, anchor: WallAnchor) -> io::Result<Self> {
+    pub fn start(
+        config: &RecorderConfig,
+        shard: &str,
+        anchor: WallAnchor,
+        target: Arc<TargetUser>,
+    ) -> io::Result<Self> {
         let (orders, receiver) = sync_channel(QUEUE);
         let held = Arc::new(Mutex::new(Held { directory: config.directory.clone(), ..Held::default() }));
         let scribe = Scribe {
-            shelf: Shelf::new(config, shard),
+            shelf: Shelf::new(config, shard, target),
             held: Arc::clone(&held),
             loaded: false,
             refused: None,

@@ -2,20 +2,19 @@
 //! Only the archive's thread comes here: any call may take as long as the disk does.
 
 use std::collections::VecDeque;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rustix::fs::FileType;
 
 use crate::config::RecorderConfig;
+use crate::own_folder::target_user::TargetUser;
+use crate::own_folder::{OwnFolder, Place};
 
-/// A recording names threads, work and times: for its owner and group alone, as an incident is.
-const FOLDER_MODE: u32 = 0o750;
-/// The same for a file.
-const FILE_MODE: u32 = 0o640;
 /// A file takes at most this part of all bytes, so that the oldest one can go without most of the past.
 const LARGEST_SHARE: u64 = 8;
 const DAY: Duration = Duration::from_secs(24 * 3_600);
@@ -25,7 +24,7 @@ const SHAPE: &[u8] = b"00000000T000000000Z";
 /// The folder.
 #[derive(Debug)]
 pub(super) struct Shelf {
-    directory: PathBuf,
+    place: Place,
     prefix: String,
     keep_days: u32,
     keep_bytes: u64,
@@ -38,11 +37,11 @@ pub(super) struct Shelf {
 
 impl Shelf {
     /// Touches nothing yet.
-    pub(super) fn new(config: &RecorderConfig, shard: &str) -> Self {
+    pub(super) fn new(config: &RecorderConfig, shard: &str, target: Arc<TargetUser>) -> Self {
         // A shard's label may hold a slash; the name of a file may not.
         let plain = |c: char| if c.is_ascii_alphanumeric() || "_-".contains(c) { c } else { '_' };
         Self {
-            directory: config.directory.clone(),
+            place: Place::new(config.directory.clone(), target),
             prefix: format!("{}.", shard.chars().map(plain).collect::<String>()),
             keep_days: config.keep_days,
             keep_bytes: config.keep_bytes,
@@ -54,7 +53,7 @@ impl Shelf {
 
     /// Where it is.
     pub(super) fn directory(&self) -> &Path {
-        &self.directory
+        self.place.path()
     }
 
     /// Files on it, and their bytes.
@@ -67,16 +66,12 @@ impl Shelf {
     /// # Errors
     /// If the folder cannot be made or listed.
     pub(super) fn load(&mut self) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(&self.directory)?;
         let mut files = Vec::new();
-        for item in fs::read_dir(&self.directory)?.flatten() {
-            let Some(name) = item.file_name().to_str().filter(|name| self.is_ours(name)).map(str::to_owned)
-            else {
-                continue;
-            };
-            // Not through a link: somebody else's files are not ours to delete.
-            if let Some(metadata) = item.metadata().ok().filter(fs::Metadata::is_file) {
-                files.push((name, metadata.len()));
+        for entry in self.place.make()?.entries()? {
+            let Some(name) = entry.name.to_str().filter(|name| self.is_ours(name)) else { continue };
+            // Not a link: somebody else's files are not ours to delete.
+            if entry.kind == FileType::RegularFile {
+                files.push((name.to_owned(), entry.bytes));
             }
         }
         files.sort();
@@ -104,37 +99,35 @@ impl Shelf {
     /// # Errors
     /// Whatever the disk says. The file is closed then: nothing is ever written behind a part that may be half there.
     pub(super) fn append(&mut self, now: Timestamp, beginning: &[u8], part: &[u8]) -> io::Result<()> {
+        let folder = self.place.make().inspect_err(|_| self.open = None)?;
         let day = now.as_second().div_euclid(24 * 3_600);
         let bytes = self.files.back().map_or(0, |(_, bytes)| *bytes);
         let full = bytes.saturating_add(part.len() as u64) > self.keep_bytes / LARGEST_SHARE;
         if self.open.as_ref().is_some_and(|(_, of)| *of != day || full) {
             self.close();
         }
-        self.prune(now, part.len() as u64 + beginning.len() as u64);
-        let written = if self.open.is_some() { Ok(()) } else { self.begin(now, day, beginning) };
+        self.prune(&folder, now, part.len() as u64 + beginning.len() as u64);
+        let written = if self.open.is_some() { Ok(()) } else { self.begin(&folder, now, day, beginning) };
         let written = written.and_then(|()| self.write(part));
         if written.is_err() && self.open.take().is_some() {
-            self.drop_empty(beginning.len() as u64);
+            self.drop_empty(&folder, beginning.len() as u64);
         }
         written
     }
 
     /// A file with nothing but its beginning is no use to anybody, and a full disk would get another one at each try.
-    fn drop_empty(&mut self, beginning: u64) {
+    fn drop_empty(&mut self, folder: &OwnFolder, beginning: u64) {
         if let Some((name, _)) = self.files.pop_back_if(|(_, bytes)| *bytes == beginning) {
-            let _ = fs::remove_file(self.directory.join(name));
+            let _ = folder.remove(name);
         }
     }
 
-    fn begin(&mut self, now: Timestamp, day: i64, beginning: &[u8]) -> io::Result<()> {
+    fn begin(&mut self, folder: &OwnFolder, now: Timestamp, day: i64, beginning: &[u8]) -> io::Result<()> {
         let name = self.name(now);
-        let mut options = OpenOptions::new();
-        options.append(true).create_new(true).mode(FILE_MODE).custom_flags(libc::O_NOFOLLOW);
-        let path = self.directory.join(&name);
-        let mut file = options.open(&path)?;
+        let mut file = folder.create(&name)?;
         if let Err(error) = file.write_all(beginning) {
             // Nobody can read it: it would only count as one more file.
-            let _ = fs::remove_file(&path);
+            let _ = folder.remove(&name);
             return Err(error);
         }
         self.files.push_back((name, beginning.len() as u64));
@@ -160,7 +153,7 @@ impl Shelf {
     }
 
     /// Deletes the oldest files until `more` bytes have room, and those that are over for longer than may be.
-    fn prune(&mut self, now: Timestamp, more: u64) {
+    fn prune(&mut self, folder: &OwnFolder, now: Timestamp, more: u64) {
         let oldest = now.checked_sub(DAY.saturating_mul(self.keep_days)).map(|oldest| self.name(oldest));
         loop {
             let bytes: u64 = self.files.iter().map(|(_, bytes)| bytes).sum();
@@ -175,7 +168,7 @@ impl Shelf {
                 return;
             }
             let Some((name, _)) = self.files.pop_front() else { return };
-            match fs::remove_file(self.directory.join(&name)) {
+            match folder.remove(&name) {
                 Ok(()) => self.removed += 1,
                 Err(error) => tracing::warn!(name, %error, "an old recording cannot be deleted"),
             }
@@ -186,10 +179,11 @@ impl Shelf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn shelf(folder: &Path, keep_days: u32, keep_bytes: u64) -> Shelf {
         let config = RecorderConfig { directory: folder.join("recordings"), keep_days, keep_bytes };
-        let mut shelf = Shelf::new(&config, "a/1");
+        let mut shelf = Shelf::new(&config, "a/1", Arc::default());
         shelf.load().unwrap();
         shelf
     }

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use crate::clock::{Monotonic, WallAnchor};
 use crate::config::{Config, KillMode};
+use crate::http::listening::Listening;
 use crate::recorder::archive::{Archive, Held};
 use crate::snapshot::Snapshot;
 use crate::telemetry::dropped::Dropped;
@@ -30,6 +31,7 @@ pub struct Board {
     target: Mutex<Option<Arc<TargetStats>>>,
     dropped: Arc<Dropped>,
     archive: OnceLock<Archive>,
+    listening: Listening,
 }
 
 /// The verdict as it may be told now.
@@ -55,6 +57,7 @@ impl Board {
             target: Mutex::default(),
             dropped,
             archive: OnceLock::new(),
+            listening: Listening::default(),
         }
     }
 
@@ -76,6 +79,11 @@ impl Board {
     /// What was dropped so far.
     pub fn dropped(&self) -> &Dropped {
         &self.dropped
+    }
+
+    /// Where the sidecar can be asked.
+    pub const fn listening(&self) -> &Listening {
+        &self.listening
     }
 
     /// What there is to say about the long-term recording, if there is one.

@@ -11,7 +11,11 @@ use crate::verdict::{Reason, Withheld};
 fn relay(directory: &std::path::Path) -> Relay {
     let board = sample::board();
     let telemetry = Arc::new(Telemetry::new(&board, None).unwrap());
-    let config = JournalConfig { directory: directory.to_owned(), keep_incidents: 50, keep_bytes: 1 << 20 };
+    let config = JournalConfig {
+        directory: crate::own_folder::Place::new(directory.to_owned(), Arc::default()),
+        keep_incidents: 50,
+        keep_bytes: 1 << 20,
+    };
     Relay::new(board, telemetry, Journal::start(&config, Arc::new(Dropped::default()), None).unwrap(), None)
 }
 

@@ -150,6 +150,97 @@ fn an_incident_is_listed_shown_and_on_the_disk_when_shutdown_returns() {
     assert!(!running.folder.path().join("w.sock").exists());
 }
 
+fn board(endpoint: &Endpoint) -> StatusJson {
+    serde_json::from_slice(&client::get(endpoint, "/api/v1/status", LONG).unwrap().body).unwrap()
+}
+
+/// A taken port costs that port and nothing else; once it is free it is had.
+#[test]
+fn an_address_that_is_taken_is_told_and_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = sample::config(folder.path());
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    config.http.listen = Some(address);
+    config.http.socket = Some(folder.path().join("w.sock"));
+    config.http.public = Some("127.0.0.1:0".parse().unwrap());
+    std::fs::write(folder.path().join("w.sock"), "in the way").unwrap();
+    let (_events, receiver) = mpsc::channel(64);
+    let surface = start_without_log(&config, receiver, WallAnchor::now(), Arc::default(), None).unwrap();
+    let public = surface.addresses().public.unwrap();
+    let metrics = || {
+        let endpoint: Endpoint = format!("http://{public}").parse().unwrap();
+        String::from_utf8(client::get(&endpoint, "/metrics", LONG).unwrap().body.to_vec()).unwrap()
+    };
+    let told = metrics();
+    for (listener, there) in [("listen", 0), ("public", 1), ("socket", 0)] {
+        let line = |line: &&str| {
+            line.starts_with("shard_watchdog_http_listening{") && line.contains(&format!("\"{listener}\""))
+        };
+        let line = told.lines().find(line).unwrap();
+        assert!(line.ends_with(&format!("}} {there}")), "{line}");
+    }
+    std::fs::remove_file(folder.path().join("w.sock")).unwrap();
+    let began = Instant::now();
+    while !folder.path().join("w.sock").exists() {
+        assert!(began.elapsed() < LONG * 3);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let socket = Endpoint::Unix(folder.path().join("w.sock"));
+    let listeners = board(&socket).listeners;
+    let names: Vec<_> = listeners.iter().map(|l| (l.name.as_str(), l.listening)).collect();
+    assert_eq!(names, [("listen", false), ("public", true), ("socket", true)]);
+    assert!(listeners[0].trouble.as_deref().unwrap().contains("is in use"), "{listeners:?}");
+    drop(taken);
+    let began = Instant::now();
+    while surface.addresses().listen != Some(address) {
+        assert!(began.elapsed() < LONG * 3);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let listen: Endpoint = format!("http://{address}").parse().unwrap();
+    assert!(board(&listen).listeners.iter().all(|listener| listener.listening));
+    surface.shutdown(LONG);
+    assert!(!folder.path().join("w.sock").exists());
+}
+
+/// Evidence where the target may write is refused once the target is known, and the watch goes on.
+#[test]
+fn evidence_that_the_target_could_forge_is_refused_and_told() {
+    use crate::own_folder::target_user::User;
+    use std::os::unix::fs::PermissionsExt;
+    let running = running();
+    std::fs::set_permissions(running.folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    assert_eq!(board(&running.listen()).evidence_trouble, None);
+    running.surface.target_user().set(User::new(&[61_001], &[61_001]));
+    let at = crate::clock::now();
+    let target = TargetIdentity { pid: 10, start_time: 20, incarnation: 30 };
+    running.events.try_send(Event::Adopted { at, target, restored: false }).unwrap();
+    let began = Instant::now();
+    let trouble = loop {
+        if let Some(trouble) = board(&running.listen()).evidence_trouble {
+            break trouble;
+        }
+        assert!(began.elapsed() < LONG);
+    };
+    assert!(trouble.contains("the target (uid 61001) may write"), "{trouble}");
+    running.tell(Verdict::Healthy);
+    assert!(!running.folder.path().join("evidence").exists());
+}
+
+/// A body that never comes whole is no reason to wait for it.
+#[test]
+fn a_body_that_does_not_come_ends_with_its_connection() {
+    use std::io::{Read, Write};
+    let running = running();
+    #[expect(clippy::disallowed_methods, reason = "it listens")]
+    let mut stream = std::os::unix::net::UnixStream::connect(running.folder.path().join("w.sock")).unwrap();
+    stream.set_read_timeout(Some(LONG * 3)).unwrap();
+    stream.write_all(b"POST /api/v1/pause HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+}
+
 #[test]
 fn kills_of_an_earlier_life_are_counted() {
     let running = running();

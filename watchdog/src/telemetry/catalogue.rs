@@ -5,6 +5,7 @@ pub mod story;
 
 use shard_telemetry::metric::{Kind, Unit, names, one, words};
 
+use crate::http::listen::Which;
 use crate::verdict::{ExcuseKind, Health, Reason, Unobserved, Verdict, Withheld};
 
 use super::dropped::Signal;
@@ -94,6 +95,9 @@ shard_telemetry::catalogue! {
         "Looks that were not written, and files that were deleted to keep the limits. Absent without `[recorder]`.";
     LOOP_LATE: "shard_watchdog_loop_late_seconds", Kind::Histogram(LATE), Unit::Seconds, [],
         "How much later than it had asked to the watch loop woke.";
+    HTTP_LISTENING: "shard_watchdog_http_listening", Kind::Gauge, Unit::Flag,
+        [words("listener", || Which::ALL.iter().map(|which| which.label()).collect())],
+        "1 for each configured listener that is there, 0 for one that cannot be had now and is tried again. Absent for one that is not configured.";
     TELEMETRY_DROPPED: "shard_watchdog_telemetry_dropped_total", Kind::Counter, Unit::Count("{item}"),
         [words("signal", labels_of!(Signal))],
         "What was not told because somebody was too slow to listen or a disk refused it.";

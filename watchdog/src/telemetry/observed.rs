@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use opentelemetry::KeyValue;
 
+use crate::http::listen::Which;
+use crate::http::listening::State;
 use crate::relay::board::Board;
 use crate::snapshot::{ChannelStatus, Snapshot, ThreadStatus};
 use crate::verdict::{ExcuseKind, Health, Unobserved, Verdict};
@@ -179,6 +181,14 @@ impl Source<'_> {
             let held = board.archive().into_iter();
             let counts = held.flat_map(|held| [("looks", held.missing), ("files", held.removed)]);
             counts.map(|(what, count)| (number(count), vec![KeyValue::new("what", what)])).collect()
+        });
+        self.on_board(&catalogue::HTTP_LISTENING, |board| {
+            let all = board.listening().all();
+            let point = |(which, state): (Which, State)| {
+                let listens = matches!(state, State::Listens(_));
+                (flag(listens), vec![KeyValue::new("listener", which.label())])
+            };
+            all.into_iter().map(point).collect()
         });
         self.on_board(&catalogue::TELEMETRY_DROPPED, |board| {
             let count = |signal: &Signal| {

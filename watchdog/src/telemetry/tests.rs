@@ -14,7 +14,11 @@ fn full() -> (Arc<Board>, Telemetry) {
     let board = sample::board();
     let recorder =
         crate::config::RecorderConfig { directory: "/nonexistent".into(), keep_days: 1, keep_bytes: 1 << 24 };
-    board.set_archive(Archive::start(&recorder, board.shard(), *board.anchor()).unwrap());
+    for which in crate::http::listen::Which::ALL {
+        let there = crate::http::listening::State::Listens("127.0.0.1:1".to_owned());
+        board.listening().set(*which, there);
+    }
+    board.set_archive(Archive::start(&recorder, board.shard(), *board.anchor(), Arc::default()).unwrap());
     let telemetry = Telemetry::new(&board, None).unwrap();
     let snapshot = sample::snapshot();
     let totals = ProcessTotals {

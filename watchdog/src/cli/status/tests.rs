@@ -79,6 +79,8 @@ fn status(verdict: Verdict) -> StatusJson {
         excuse: None,
         excused_seconds: BTreeMap::from([("stopped".to_owned(), 75.0)]),
         thread_events: Some("pidfd".to_owned()),
+        listeners: Vec::new(),
+        evidence_trouble: None,
         shadow: None,
         held: false,
         crash_loop_keys: Vec::new(),

@@ -39,7 +39,11 @@ fn step(incident: &Incident, after_us: u64, step: &Step) -> Incident {
 
 fn start(directory: &std::path::Path, keep_incidents: u32, keep_bytes: u64) -> (Journal, Arc<Dropped>) {
     let dropped = Arc::new(Dropped::default());
-    let config = JournalConfig { directory: directory.to_owned(), keep_incidents, keep_bytes };
+    let config = JournalConfig {
+        directory: Place::new(directory.to_owned(), Arc::default()),
+        keep_incidents,
+        keep_bytes,
+    };
     (Journal::start(&config, Arc::clone(&dropped), None).unwrap(), dropped)
 }
 
@@ -275,4 +279,60 @@ fn a_pause_is_kept_until_it_is_taken_back_or_over() {
     journal.pause_over(pause(3));
     assert!(journal.flush(LONG));
     assert!(!folder.path().join(crate::incident::pause::FILE).exists());
+}
+
+/// A link in the place of each file that is read or written here leads nowhere.
+#[test]
+fn no_planted_link_is_followed() {
+    use std::os::unix::fs::symlink;
+    let folder = tempfile::tempdir().unwrap();
+    let (evidence, theirs) = (folder.path().join("evidence"), folder.path().join("theirs"));
+    fs::create_dir(&evidence).unwrap();
+    fs::create_dir(folder.path().join("other")).unwrap();
+    fs::write(&theirs, "kept").unwrap();
+    for name in ["kills.json", "deaths.json", "pause.json"] {
+        symlink(&theirs, evidence.join(name)).unwrap();
+        symlink(&theirs, evidence.join(format!(".{name}.new"))).unwrap();
+    }
+    let (journal, _) = start(&evidence, 50, 1 << 20);
+    assert_eq!(journal.past(LONG).unwrap().1, None);
+    assert!(journal.past(LONG).unwrap().0.cut, "kills that nobody can know count as spent");
+    let opened = incident(1, 0);
+    let id = opened.id.clone();
+    symlink(&theirs, evidence.join("incidents")).unwrap();
+    journal.record(Arc::new(opened.clone()));
+    assert!(journal.flush(LONG));
+    assert!(journal.trouble().unwrap().contains("is a symbolic link"), "{:?}", journal.trouble());
+    fs::remove_file(evidence.join("incidents")).unwrap();
+    fs::create_dir(evidence.join("incidents")).unwrap();
+    symlink(folder.path().join("other"), evidence.join("incidents").join(id.as_str())).unwrap();
+    journal.record(Arc::new(opened.clone()));
+    assert!(journal.flush(LONG));
+    assert_eq!(fs::read_dir(folder.path().join("other")).unwrap().count(), 0);
+    fs::remove_file(evidence.join("incidents").join(id.as_str())).unwrap();
+    journal.record(Arc::new(step(&opened, 40, &KILL)));
+    journal.remember(Deaths::default());
+    assert!(journal.flush(LONG));
+    assert_eq!(journal.trouble(), None);
+    assert_eq!(on_disk(&evidence, &id).timeline.len(), 4);
+    for name in ["kills.json", "deaths.json"] {
+        assert!(fs::symlink_metadata(evidence.join(name)).unwrap().is_file(), "{name}");
+    }
+    assert_eq!(fs::read_to_string(&theirs).unwrap(), "kept");
+}
+
+/// A folder in the place of an incident that belongs to somebody else is neither read nor told.
+#[test]
+fn a_document_of_somebody_else_is_no_incident() {
+    let folder = tempfile::tempdir().unwrap();
+    let opened = incident(1, 0);
+    let (journal, _) = start(folder.path(), 50, 1 << 20);
+    journal.record(Arc::new(opened.clone()));
+    assert!(journal.flush(LONG));
+    drop(journal);
+    let document = folder.path().join("incidents").join(opened.id.as_str()).join("incident.json");
+    fs::set_permissions(&document, fs::Permissions::from_mode(0o666)).unwrap();
+    let (journal, _) = start(folder.path(), 50, 1 << 20);
+    assert!(journal.flush(LONG));
+    assert!(journal.latest().is_empty());
 }

@@ -24,7 +24,7 @@ struct Loop {
 
 impl Loop {
     fn new(config: &RecorderConfig) -> Self {
-        let archive = Archive::start(config, "0", WallAnchor::now()).unwrap();
+        let archive = Archive::start(config, "0", WallAnchor::now(), Arc::default()).unwrap();
         let at = Monotonic(1_000 * SECOND);
         Self { recorder: Recorder::new(at, Past::default(), false), archive, at }
     }

@@ -109,6 +109,11 @@ pub const EVENTS: &[LogEvent] = &[
     ),
     event("cleared", "A person ended crash loops; who, and of which work."),
     event("crash_loop_over", "It was cleared, or forgotten because there were too many."),
+    event(
+        "not_listening",
+        "A listener cannot be had, and why; told once for each reason. The shard is watched, and it is tried again.",
+    ),
+    event("listening", "It is there now."),
     event("recorder_failing", "The long-term recording cannot be written, and why; told once until it can."),
     event("recorder_works", "It can again."),
     event("otlp_failing", "The collector does not take a signal; told once until it does again."),

@@ -1,0 +1,128 @@
+//! As whom the target runs, and what that user may write. The adopter says so, on a thread of its own.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use procfs::process::Status;
+use rustix::fs::Stat;
+use rustix::io::Errno;
+
+/// What the kernel shows for a user that has no number in this user namespace.
+const UNMAPPED: u32 = 65_534;
+
+/// A user other than the sidecar's own, and than root: those two cannot be kept from anything here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    uids: Vec<u32>,
+    gids: Vec<u32>,
+}
+
+impl User {
+    /// The user with these numbers; `None` if nothing can be kept from it.
+    pub fn new(uids: &[u32], gids: &[u32]) -> Option<Self> {
+        let own = rustix::process::geteuid().as_raw();
+        if uids.contains(&0) {
+            return None;
+        }
+        // A process may change between those that it has.
+        let uids: Vec<u32> = uids.iter().copied().filter(|uid| *uid != own).collect();
+        (!uids.is_empty()).then(|| Self { uids, gids: gids.to_vec() })
+    }
+
+    /// That of a process.
+    pub fn of_process(status: &Status) -> Option<Self> {
+        let uids = [status.ruid, status.euid, status.suid, status.fuid];
+        let mut gids = vec![status.rgid, status.egid, status.sgid, status.fgid];
+        gids.extend(&status.groups);
+        Self::new(&uids, &gids)
+    }
+
+    /// One of its numbers, for a message.
+    pub fn uid(&self) -> u32 {
+        self.uids.first().copied().unwrap_or(UNMAPPED)
+    }
+
+    /// Whether it may write there, or let itself. `has_list` is asked where the mode does not tell: a list of further
+    /// users hides behind the group's part of it.
+    pub fn may_write(&self, stat: &Stat, has_list: impl FnOnce() -> bool) -> bool {
+        self.uids.contains(&stat.st_uid)
+            || stat.st_mode & 0o002 != 0
+            || stat.st_mode & 0o020 != 0 && (self.gids.contains(&stat.st_gid) || has_list())
+    }
+}
+
+/// As whom the target runs, as far as that is known.
+#[derive(Debug, Default)]
+pub struct TargetUser(Mutex<Option<User>>);
+
+impl TargetUser {
+    /// Before the target was adopted its segment tells whose it is.
+    pub fn of_segment(path: &Path) -> Self {
+        let metadata = std::fs::metadata(path).ok();
+        Self(Mutex::new(metadata.and_then(|there| User::new(&[there.uid()], &[there.gid()]))))
+    }
+
+    /// It is this one from now on.
+    pub fn set(&self, user: Option<User>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = user;
+    }
+
+    /// Who must not be able to write what is the sidecar's own.
+    pub fn get(&self) -> Option<User> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Whether this owner is one of whom this user namespace knows nothing: nobody in it can become that user, and root of
+/// the machine is one of them.
+pub(super) fn is_unmapped(uid: u32) -> bool {
+    uid == UNMAPPED
+        && std::fs::read_to_string("/proc/self/uid_map")
+            .is_ok_and(|map| !map.split_ascii_whitespace().eq(["0", "0", "4294967295"]))
+}
+
+/// Whether there is an access control list at this folder. One that cannot be asked for counts as one.
+pub(super) fn has_list(folder: BorrowedFd<'_>) -> bool {
+    let path = format!("/proc/self/fd/{}", folder.as_raw_fd());
+    let mut nothing = [0_u8; 0];
+    let asked = rustix::fs::getxattr(path, c"system.posix_acl_access", &mut nothing);
+    !matches!(asked, Err(Errno::NODATA | Errno::NOTSUP))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_kept_from_root_and_from_ones_own_user() {
+        let own = rustix::process::geteuid().as_raw();
+        assert_eq!(User::new(&[own], &[7]), None);
+        assert_eq!(User::new(&[61_001, 0], &[7]), None, "it may become root");
+        // One that may become another user is that one too; one that may become root is nobody to be kept out.
+        let both = User::new(&[own, 61_001], &[7]);
+        assert_eq!(both.map(|user| user.uid()), (own != 0).then_some(61_001));
+    }
+
+    #[test]
+    fn owner_others_and_its_groups_may_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let fd =
+            rustix::fs::open(folder.path(), rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty()).unwrap();
+        let mut stat = rustix::fs::fstat(&fd).unwrap();
+        let user = User { uids: vec![61_001], gids: vec![61_007] };
+        for (uid, gid, mode, list, may) in [
+            (0, 0, 0o755, false, false),
+            (0, 0, 0o775, false, false),
+            (0, 0, 0o775, true, true),
+            (0, 61_007, 0o775, false, true),
+            (0, 61_007, 0o755, true, false),
+            (0, 0, 0o757, false, true),
+            (61_001, 0, 0o500, false, true),
+        ] {
+            (stat.st_uid, stat.st_gid, stat.st_mode) = (uid, gid, 0o040_000 | mode);
+            assert_eq!(user.may_write(&stat, || list), may, "{uid} {gid} {mode:o} {list}");
+        }
+    }
+}

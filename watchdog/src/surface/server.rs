@@ -1,0 +1,155 @@
+//! Listens where the config says, and where that cannot be had tries again until it can.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+use crate::config::HttpConfig;
+use crate::http::door::Door;
+use crate::http::host::{Always, HostRule};
+use crate::http::listen::socket::OwnFile;
+use crate::http::listen::{self, ListenError, Taken, Which};
+use crate::http::listening::State;
+use crate::http::token::Token;
+use crate::http::{self, Sources, serve};
+use crate::own_folder::target_user::TargetUser;
+use crate::telemetry::dropped::Dropped;
+
+/// What is in the way may be a predecessor that is just ending.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// Or a program that stays for days. Trying costs a few system calls.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// What all listeners have in common.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) sources: Sources,
+    pub(super) http: HttpConfig,
+    pub(super) target: Arc<TargetUser>,
+    pub(super) token: Arc<Token>,
+    pub(super) stopped: watch::Receiver<bool>,
+    pub(super) dropped: Arc<Dropped>,
+    /// For each listener.
+    pub(super) connections: usize,
+    /// The socket's.
+    pub(super) file: Mutex<Option<OwnFile>>,
+}
+
+impl Server {
+    /// Takes every address that the config names, and goes on trying for those that cannot be had now.
+    pub(super) fn listen(self: &Arc<Self>, runtime: &Runtime) {
+        let _inside = runtime.enter();
+        for which in Which::ALL {
+            if !self.attempt(*which) {
+                runtime.spawn(Arc::clone(self).try_again(*which));
+            }
+        }
+    }
+
+    /// The file of the socket goes.
+    pub(super) fn forget(&self) {
+        drop(self.file.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    async fn try_again(self: Arc<Self>, which: Which) {
+        let mut stopped = self.stopped.clone();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = stopped.wait_for(|stop| *stop) => return,
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            let server = Arc::clone(&self);
+            // The path of a socket may lie on a disk that does not answer.
+            match tokio::task::spawn_blocking(move || server.attempt(which)).await {
+                Ok(false) => {}
+                Ok(true) | Err(_) => return,
+            }
+        }
+    }
+
+    /// Says whether there is nothing left to try. Runs inside the runtime.
+    fn attempt(&self, which: Which) -> bool {
+        let Some(taken) = listen::take(which, &self.http, &self.target) else { return true };
+        let address = which.address(&self.http).unwrap_or_default();
+        let served = taken.and_then(|taken| {
+            self.serve(which, taken).map_err(|error| {
+                let hint = "Look at the limit of open files (ulimit -n)";
+                ListenError::Refused { which, address: address.clone(), error, hint }
+            })
+        });
+        let listening = self.sources.board.listening();
+        match served {
+            Ok(address) => {
+                let tried = listening.all().iter().any(|(held, _)| *held == which);
+                listening.set(which, State::Listens(address.clone()));
+                if tried {
+                    tracing::info!(
+                        event = "listening",
+                        listener = which.label(),
+                        address,
+                        "{which}: listening on {address} now"
+                    );
+                }
+                true
+            }
+            Err(error) => {
+                let why = error.to_string();
+                if listening.set(which, State::Tries { address, why: why.clone() }) {
+                    tracing::error!(
+                        event = "not_listening",
+                        listener = which.label(),
+                        error = why,
+                        "{why}. The shard is watched all the same; it is tried again every {} s at the latest",
+                        LONGEST_PAUSE.as_secs()
+                    );
+                }
+                false
+            }
+        }
+    }
+
+    /// Serves it; returns where it listens.
+    fn serve(&self, which: Which, taken: Taken) -> io::Result<String> {
+        let bounds = serve::Bounds {
+            connections: self.connections,
+            stop: self.stopped.clone(),
+            dropped: Arc::clone(&self.dropped),
+        };
+        let sources = self.sources.clone();
+        match taken {
+            Taken::Address(listener) => {
+                let address = listener.local_addr()?;
+                let listener = TcpListener::from_std(listener)?;
+                let router = if which == Which::Public {
+                    http::public(sources, self.hosts(Always::AnyAddress))
+                } else {
+                    let door = Door::Address(Arc::clone(&self.token));
+                    http::full(sources, self.hosts(Always::Loopback(Some(address.ip()))), door)
+                };
+                tokio::spawn(serve::serve(listener, router, bounds));
+                Ok(address.to_string())
+            }
+            Taken::Socket(socket) => {
+                let listener = UnixListener::from_std(socket.listener)?;
+                let router = http::full(sources, self.hosts(Always::Anything), Door::Socket);
+                tokio::spawn(serve::serve(listener, router, bounds));
+                *self.file.lock().unwrap_or_else(PoisonError::into_inner) = Some(socket.file);
+                Ok(which.address(&self.http).unwrap_or_default())
+            }
+        }
+    }
+
+    fn hosts(&self, always: Always) -> HostRule {
+        HostRule::new(always, &self.http.hosts, |host| {
+            format!(
+                "add it to http.hosts in the config of the sidecar (hosts = [\"{host}\"]) and restart the sidecar"
+            )
+        })
+    }
+}

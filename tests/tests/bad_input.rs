@@ -71,17 +71,29 @@ fn a_sidecar_whose_config_names_another_shard_refuses_the_segment() {
     first.wait_for("healthy");
 }
 
+/// Whoever takes the port first must not be able to leave the shard unguarded.
 #[test]
-fn a_port_in_use_ends_the_sidecar_with_a_sentence() {
+fn a_port_in_use_costs_the_port_and_not_the_watch() {
     let folder = tempfile::tempdir().unwrap();
-    let sidecar = Sidecar::configure(folder.path(), "s", "exec-s0", &Settings::default());
-    let _taken = std::net::TcpListener::bind(sidecar.http).unwrap();
-    let mut running = run(&sidecar);
-    let status = running.wait("the end of the sidecar");
-    assert_eq!(status.code(), Some(1));
-    let told = running
-        .line("the address", 0, |line| line.contains(&sidecar.http.to_string()).then(|| line.to_owned()));
-    assert!(told.contains("in use"), "{told}");
+    let socket = folder.path().join("w.sock");
+    let settings = Settings { append: format!("socket = {socket:?}"), ..Settings::default() };
+    let sidecar = Sidecar::configure(folder.path(), "s", "exec-s0", &settings);
+    let taken = std::net::TcpListener::bind(sidecar.http).unwrap();
+    let running = run(&sidecar);
+    let told = running.line("why it does not listen", 0, |line| {
+        (line.contains("not_listening") && line.contains("http.listen")).then(|| line.to_owned())
+    });
+    assert!(told.contains("in use") && told.contains(&sidecar.http.to_string()), "{told}");
+    // It answers over the socket all the same, and says there what it lacks.
+    let mut ask = Command::new(binary("shard-watchdog"));
+    ask.args(["status", "--url"]).arg(format!("unix:{}", socket.display()));
+    let asked = Process::start("status", ask);
+    asked.line("the listener that is not there", 0, |line| {
+        (line.contains("not on listen") && line.contains("in use")).then_some(())
+    });
+    drop(taken);
+    running.line("that it listens now", 0, |line| line.contains("\"listening\"").then_some(()));
+    unguarded(&sidecar, "no heartbeat segment");
 }
 
 #[test]

@@ -19,6 +19,16 @@ use proptest::sample::Index;
 
 static MESSAGES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(harness::message_seeds);
 static BLOCKS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(harness::block_seeds);
+static ORDERS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| kept("orders"));
+
+/// What fuzzers found worth keeping.
+fn kept(target: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/kept").join(target);
+    let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    assert!(!files.is_empty(), "nothing is kept in {}", folder.display());
+    files.iter().map(|file| std::fs::read(file).unwrap()).collect()
+}
 
 /// One change to a run of bytes.
 #[derive(Clone, Debug)]
@@ -129,12 +139,27 @@ proptest! {
     }
 
     #[test]
+    fn no_line_to_the_fault_port_makes_it_panic(
+        seed in any::<Index>(),
+        changes in prop::collection::vec(change(), 0..6),
+    ) {
+        harness::orders(&changed(ORDERS[seed.index(ORDERS.len())].clone(), &changes));
+    }
+
+    #[test]
     fn no_block_file_panics_or_comes_out_differently_in_parts(
         seed in any::<Index>(),
         changes in prop::collection::vec(change(), 0..4),
     ) {
         harness::block(&changed(BLOCKS[seed.index(BLOCKS.len())].clone(), &changes));
     }
+}
+
+#[test]
+fn whatever_is_kept_is_understood_or_refused() {
+    kept("messages").iter().for_each(|input| harness::messages(input));
+    kept("blocks").iter().for_each(|input| harness::block(input));
+    ORDERS.iter().for_each(|input| harness::orders(input));
 }
 
 /// With `WRITE_SEEDS=1` they are written to executor/fuzz/corpus, for `cargo fuzz` to begin with.

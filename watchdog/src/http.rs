@@ -25,6 +25,7 @@ pub mod command;
 pub mod door;
 pub mod listen;
 pub mod listening;
+pub mod order;
 pub mod recording;
 pub mod token;
 

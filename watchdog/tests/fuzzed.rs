@@ -20,8 +20,10 @@ use proptest::sample::Index;
 type Target = (&'static str, fn(&[u8]), LazyLock<Vec<Vec<u8>>>);
 
 /// Each target, and what is kept for it.
-static TARGETS: [Target; 2] = [
+static TARGETS: [Target; 4] = [
+    ("command", inputs::command, LazyLock::new(|| kept("command"))),
     ("config", inputs::config, LazyLock::new(|| kept("config"))),
+    ("kept_file", inputs::kept_file, LazyLock::new(|| kept("kept_file"))),
     ("recording", inputs::recording, LazyLock::new(|| kept("recording"))),
 ];
 

@@ -17,6 +17,7 @@ use std::task::{Context, Poll, Waker};
 use prost::Message;
 use revm::primitives::{Address, B256, Bytes, U256};
 use shard_executor::block::{Block, Chain, Fork, MAX_GAS};
+use shard_executor::faults::{Faults, Order, Role};
 use shard_executor::generate::{Generator, Kind, Plan};
 use shard_executor::net::wire::{self, down, up};
 use shard_executor::net::{Key, MAX_MESSAGE, Value, Work, WorkRef};
@@ -63,6 +64,28 @@ where
     }
     panic!("more messages than {} bytes can hold", bytes.len());
 }
+
+/// Lines to the fault port of a shard and of a coordinator, as it takes them: each is answered with one line, nothing is armed
+/// without end, and what is armed is an order again as the list tells it.
+pub fn orders(bytes: &[u8]) {
+    for role in [Role::Shard, Role::Coordinator] {
+        let (to_main, _main) = crossbeam_channel::bounded(1);
+        let faults = Faults::inert(role, to_main);
+        for line in bytes.split(|byte| *byte == b'\n').take(MOST_ORDERS) {
+            let order = String::from_utf8_lossy(line).parse::<Order>();
+            let answer = order.and_then(|order| faults.obey(order)).unwrap_or_else(|error| error.to_string());
+            assert!(!answer.contains('\n') && answer.len() < 4_096, "{answer:?}");
+        }
+        let list = faults.obey(Order::List).expect("it can always be asked for");
+        let armed = list.split_once("armed: ").expect("what is armed").1;
+        for one in armed.split(", ").filter(|one| *one != "none") {
+            assert!(format!("arm {one}").parse::<Order>().is_ok(), "{one} of {list}");
+        }
+    }
+}
+
+/// Lines of one input: more than can be armed.
+const MOST_ORDERS: usize = 100;
 
 fn at_the_shard(message: down::Message) {
     match message {

@@ -12,9 +12,16 @@
 )]
 
 use std::path::Path;
+use std::sync::LazyLock;
 
-use shard_watchdog::clock::{Monotonic, WallAnchor};
+use shard_watchdog::clock::{Moment, Monotonic, WallAnchor};
 use shard_watchdog::config::read;
+use shard_watchdog::http::order;
+use shard_watchdog::incident::deaths::Deaths;
+use shard_watchdog::incident::folder::Folder;
+use shard_watchdog::incident::kills::{self, Kills};
+use shard_watchdog::incident::pause;
+use shard_watchdog::own_folder::Place;
 use shard_watchdog::recorder::decode::Record;
 use shard_watchdog::recorder::file::{Recording, with_checksum, write_beginning};
 use shard_watchdog::recorder::replay::Replay;
@@ -97,4 +104,77 @@ fn with_chunks(mut rest: &[u8]) -> Vec<u8> {
         rest = after;
     }
     file
+}
+
+/// The body of an order over HTTP, as each of them takes it: what is taken may be told to logs and terminals.
+pub fn command(bytes: &[u8]) {
+    let harmless = |reason: &str| {
+        assert!(!reason.is_empty() && reason.len() <= order::LONGEST_REASON, "{reason:?}");
+        assert!(reason.chars().all(|c| !c.is_control() && !('\u{202a}'..='\u{202e}').contains(&c)), "{reason:?}");
+    };
+    match order::pause(bytes) {
+        Ok(pause) => {
+            harmless(&pause.reason);
+            assert!(!pause.length.is_zero() && pause.length <= order::LONGEST_PAUSE);
+        }
+        Err(malformed) => assert!(!malformed.to_string().is_empty()),
+    }
+    if let Ok(kill) = order::kill(bytes) {
+        harmless(&kill.reason);
+    }
+    assert_ne!(order::clear(bytes), Ok(Some(0)));
+    let _ = order::nothing(bytes);
+}
+
+static EVIDENCE: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir().unwrap());
+/// As the sidecar names them.
+const INCIDENT: &str = "20261129T061028931Z-7834";
+
+/// A file of an earlier life of the sidecar: the first byte says which.
+pub fn kept_file(bytes: &[u8]) {
+    let Some((which, content)) = bytes.split_first() else { return };
+    let now = Moment::now();
+    // A folder of its own for each thread: tests run side by side.
+    let folder = EVIDENCE.path().join(format!("{:?}", std::thread::current().id()));
+    let place = Place::new(folder.clone(), Default::default());
+    let incident = folder.join("incidents").join(INCIDENT);
+    std::fs::create_dir_all(&incident).unwrap();
+    let write = |path: &Path| {
+        std::fs::write(path, content).unwrap();
+        // As the sidecar makes them, whatever the umask is here.
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o640);
+        std::fs::set_permissions(path, mode).unwrap();
+    };
+    match which % 4 {
+        0 => {
+            write(&folder.join(kills::FILE));
+            let mut kills = Kills::new(place);
+            let loaded = kills.load(&[], now);
+            let past = kills.past(now);
+            assert!(past.ages.len() <= kills::MOST, "{past:?}");
+            assert!(loaded.is_ok() || past.cut, "a file that is not believed is no clean record");
+        }
+        1 => {
+            if let Ok(deaths) = serde_json::from_slice::<Deaths>(content) {
+                let known = deaths.known(2);
+                assert!(known.keys().len() <= 8 && known.deaths().len() <= 64, "{known:?}");
+            }
+        }
+        2 => {
+            write(&folder.join("pause.json"));
+            if let Ok(Some(pause)) = pause::load(&place, now) {
+                assert!(order::is_reason(&pause.reason), "{:?}", pause.reason);
+                assert!(pause.until.since(now.monotonic.unwrap()) <= order::LONGEST_PAUSE);
+            }
+        }
+        _ => {
+            write(&incident.join("incident.json"));
+            let mut incidents = Folder::new(&place, 50, 1 << 20);
+            let found = incidents.load().unwrap();
+            assert_eq!(found.incidents.len() + found.unreadable.len(), 1, "{found:?}");
+            let mut kills = Kills::new(place);
+            kills.load(&found.incidents, now).ok();
+            assert!(kills.past(now).ages.len() <= kills::MOST);
+        }
+    }
 }

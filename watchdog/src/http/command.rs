@@ -9,24 +9,18 @@ use axum::body::Bytes;
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::timeout;
 
-use crate::config::units::{self, DURATION_FORM};
 use crate::snapshot::Pause;
 use crate::watch::control::{Command, Control};
 use crate::watch::hand::{KillAnswer, KillOrder};
 
 use super::Sources;
 use super::door::By;
+use super::order::{self, Kill, Malformed, PauseOrder};
 
-/// A pause that is forgotten ends by the next day.
-pub const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3600);
-/// A reason is a sentence.
-pub const LONGEST_REASON: usize = 500;
 /// The loop answers between two looks, which are never further apart than a second.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 /// A pause is in force whether the disk has taken it or not; whoever asked learns after so long that it has not.
@@ -78,26 +72,10 @@ impl IntoResponse for Refusal {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PauseBody {
-    r#for: String,
-    reason: String,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ClearBody {
-    #[serde(default)]
-    key: Option<u64>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KillBody {
-    reason: String,
-    #[serde(default)]
-    incarnation: Option<u64>,
+impl From<Malformed> for Refusal {
+    fn from(malformed: Malformed) -> Self {
+        Self(StatusCode::BAD_REQUEST, malformed.to_string())
+    }
 }
 
 /// `POST /api/v1/pause`
@@ -106,11 +84,7 @@ pub(super) async fn pause(
     Extension(By(by)): Extension<By>,
     body: Bytes,
 ) -> Result<Json<Value>, Refusal> {
-    let PauseBody { r#for, reason } = parse(&body, "{\"for\": \"10m\", \"reason\": \"…\"}")?;
-    let length = units::duration(&r#for).filter(|length| !length.is_zero() && *length <= LONGEST_PAUSE);
-    let length =
-        length.ok_or_else(|| bad(format!("«for» is {DURATION_FORM}, longer than zero and at most 24h")))?;
-    let reason = told_reason(&reason)?;
+    let PauseOrder { length, reason } = order::pause(&body)?;
     let since = crate::clock::now();
     let pause = Arc::new(Pause { since, until: since.plus(length), reason, by });
     let _one_by_one = sources.desk.pauses.lock().await;
@@ -140,7 +114,7 @@ pub(super) async fn resume(
     Extension(By(by)): Extension<By>,
     body: Bytes,
 ) -> Result<Json<Value>, Refusal> {
-    nothing(&body)?;
+    order::nothing(&body)?;
     let _one_by_one = sources.desk.pauses.lock().await;
     let ended = sources.desk.tell(|answer| Command::Resume(by, answer)).await?;
     let forgotten = keep(&sources, None).await;
@@ -161,11 +135,7 @@ pub(super) async fn clear(
     Extension(By(by)): Extension<By>,
     body: Bytes,
 ) -> Result<Json<Value>, Refusal> {
-    let ClearBody { key } =
-        if body.trim_ascii().is_empty() { ClearBody::default() } else { parse(&body, "{\"key\": 123}")? };
-    if key == Some(0) {
-        return Err(bad("no work has the key 0".to_owned()));
-    }
+    let key = order::clear(&body)?;
     let cleared = sources.desk.tell(|answer| Command::Clear(key, answer)).await?;
     tracing::warn!(event = "cleared", by, key, ?cleared, "{by} cleared work in a crash loop: {cleared:?}");
     let message = match (&cleared[..], key) {
@@ -185,8 +155,8 @@ pub(super) async fn kill(
     Extension(By(by)): Extension<By>,
     body: Bytes,
 ) -> Result<Json<Value>, Refusal> {
-    let KillBody { reason, incarnation } = parse(&body, "{\"reason\": \"…\"}")?;
-    let why = format!("{by} asked for the kill: {}", told_reason(&reason)?);
+    let Kill { reason, incarnation } = order::kill(&body)?;
+    let why = format!("{by} asked for the kill: {reason}");
     let order = Box::new(KillOrder { why, incarnation });
     match sources.desk.tell(|answer| Command::Kill(order, answer)).await? {
         KillAnswer::Sent { signal, target } => Ok(Json(json!({
@@ -231,37 +201,6 @@ pub(super) async fn kill(
 pub(super) async fn never() -> Refusal {
     let why = "commands are never taken at the public address: use the unix socket of http.socket";
     Refusal(StatusCode::FORBIDDEN, why.to_owned())
-}
-
-/// What is ordered, or how to say it.
-pub(super) fn parse<T: DeserializeOwned>(body: &[u8], form: &str) -> Result<T, Refusal> {
-    serde_json::from_slice(body)
-        .map_err(|error| bad(format!("the body must be JSON of the form {form}: {error}")))
-}
-
-/// The body of an order that needs none.
-fn nothing(body: &[u8]) -> Result<(), Refusal> {
-    let empty = body.trim_ascii();
-    if empty.is_empty() || empty == b"{}" { Ok(()) } else { Err(bad("this takes no body".to_owned())) }
-}
-
-/// The reason as it will be told: it goes to logs and terminals.
-fn told_reason(reason: &str) -> Result<String, Refusal> {
-    let reason = reason.trim();
-    if is_reason(reason) {
-        return Ok(reason.to_owned());
-    }
-    Err(bad(format!("«reason» is one line of 1 to {LONGEST_REASON} bytes: those who come next read it")))
-}
-
-/// Whether `reason` may be told.
-pub fn is_reason(reason: &str) -> bool {
-    let fits = (1..=LONGEST_REASON).contains(&reason.trim().len());
-    fits && reason.len() <= LONGEST_REASON && !reason.chars().any(char::is_control)
-}
-
-pub(super) const fn bad(why: String) -> Refusal {
-    Refusal(StatusCode::BAD_REQUEST, why)
 }
 
 const fn conflict(why: String) -> Refusal {

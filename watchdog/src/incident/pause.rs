@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Moment;
-use crate::http::command::{LONGEST_PAUSE, is_reason};
+use crate::http::order::{LONGEST_PAUSE, is_reason};
 use crate::own_folder::Place;
 use crate::snapshot::Pause;
 

@@ -1,0 +1,7 @@
+//! Lines that somebody says to the fault port.
+#![no_main]
+
+#[path = "../src/harness.rs"]
+mod harness;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| harness::orders(bytes));

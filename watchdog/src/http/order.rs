@@ -1,0 +1,164 @@
+//! What the body of an order says, read by a pure function of its bytes: it comes from whoever knows the token, and is believed in
+//! nothing but its form.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::config::units::{self, DURATION_FORM};
+
+/// A pause that is forgotten ends by the next day.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3600);
+/// A reason is a sentence.
+pub const LONGEST_REASON: usize = 500;
+
+/// What is wrong with a body, with its right form.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Malformed(String);
+
+/// For how long killing is to be paused, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PauseOrder {
+    /// Longer than zero and at most [`LONGEST_PAUSE`].
+    pub length: Duration,
+    /// A line that [`is_reason`].
+    pub reason: String,
+}
+
+/// Which process is to be killed, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kill {
+    /// A line that [`is_reason`].
+    pub reason: String,
+    /// Only if this is the one under watch.
+    pub incarnation: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PauseBody {
+    r#for: String,
+    reason: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClearBody {
+    #[serde(default)]
+    key: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KillBody {
+    reason: String,
+    #[serde(default)]
+    incarnation: Option<u64>,
+}
+
+/// `{"for": "10m", "reason": "…"}`
+///
+/// # Errors
+/// If it is not of that form.
+pub fn pause(body: &[u8]) -> Result<PauseOrder, Malformed> {
+    let PauseBody { r#for, reason } = parse(body, "{\"for\": \"10m\", \"reason\": \"…\"}")?;
+    let length = units::duration(&r#for).filter(|length| !length.is_zero() && *length <= LONGEST_PAUSE);
+    let length = length
+        .ok_or_else(|| Malformed(format!("«for» is {DURATION_FORM}, longer than zero and at most 24h")))?;
+    Ok(PauseOrder { length, reason: told_reason(&reason)? })
+}
+
+/// Nothing, or `{}`.
+///
+/// # Errors
+/// If there is more.
+pub fn nothing(body: &[u8]) -> Result<(), Malformed> {
+    let empty = body.trim_ascii();
+    if empty.is_empty() || empty == b"{}" {
+        Ok(())
+    } else {
+        Err(Malformed("this takes no body".to_owned()))
+    }
+}
+
+/// `{"key": 123}`, or nothing: of all work.
+///
+/// # Errors
+/// If it is not of that form, or the key is 0, which no work has.
+pub fn clear(body: &[u8]) -> Result<Option<u64>, Malformed> {
+    let ClearBody { key } =
+        if body.trim_ascii().is_empty() { ClearBody::default() } else { parse(body, "{\"key\": 123}")? };
+    if key == Some(0) { Err(Malformed("no work has the key 0".to_owned())) } else { Ok(key) }
+}
+
+/// `{"reason": "…"}`, perhaps with `"incarnation"`.
+///
+/// # Errors
+/// If it is not of that form.
+pub fn kill(body: &[u8]) -> Result<Kill, Malformed> {
+    let KillBody { reason, incarnation } = parse(body, "{\"reason\": \"…\"}")?;
+    Ok(Kill { reason: told_reason(&reason)?, incarnation })
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8], form: &str) -> Result<T, Malformed> {
+    serde_json::from_slice(body)
+        .map_err(|error| Malformed(format!("the body must be JSON of the form {form}: {error}")))
+}
+
+/// The reason as it will be told: it goes to logs and terminals.
+fn told_reason(reason: &str) -> Result<String, Malformed> {
+    let reason = reason.trim();
+    if is_reason(reason) {
+        return Ok(reason.to_owned());
+    }
+    Err(Malformed(format!(
+        "«reason» is one line of 1 to {LONGEST_REASON} bytes of plain text: those who come next read it"
+    )))
+}
+
+/// Whether `reason` may be told. Marks that change the direction of what is written after them have no more place in it than
+/// control characters: a log shows it beside other words.
+pub fn is_reason(reason: &str) -> bool {
+    let fits = (1..=LONGEST_REASON).contains(&reason.trim().len());
+    let harmful = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    fits && reason.len() <= LONGEST_REASON && !reason.chars().any(harmful)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_one_line_that_no_terminal_or_log_is_led_astray_by() {
+        for reason in ["deploy of 1.2", "Wartung am Knoten 7, siehe Ticket 12"] {
+            assert!(is_reason(reason), "{reason:?}");
+        }
+        for reason in ["", "   ", "two\nlines", "\u{1b}[2J", "\u{202e}gpj", "a\u{2028}b", &"x".repeat(501)] {
+            assert!(!is_reason(reason), "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn a_pause_has_an_end_within_a_day() {
+        let pause = |length: &str| pause(format!("{{\"for\": \"{length}\", \"reason\": \"x\"}}").as_bytes());
+        assert_eq!(pause("24h").unwrap().length, LONGEST_PAUSE);
+        for length in ["0s", "24h 1ms", "-1s", "tomorrow", ""] {
+            assert!(pause(length).unwrap_err().to_string().contains("at most 24h"), "{length:?}");
+        }
+    }
+
+    #[test]
+    fn who_says_more_than_an_order_takes_is_told_its_form() {
+        let more = kill(br#"{"reason": "x", "signal": "SIGTERM"}"#).unwrap_err().to_string();
+        assert!(more.contains("of the form {\"reason\""), "{more}");
+        assert!(clear(br#"{"key": 0}"#).is_err() && clear(b"null").is_err());
+        assert_eq!((clear(b" "), clear(b"{}"), clear(br#"{"key": 7}"#)), (Ok(None), Ok(None), Ok(Some(7))));
+        assert_eq!((nothing(b"\n"), nothing(b"{}")), (Ok(()), Ok(())));
+        assert!(nothing(b"{\"all\": true}").is_err());
+    }
+}

@@ -34,12 +34,44 @@ pub(crate) enum LockError {
     Io(PathBuf, io::Error),
 }
 
+/// Who holds a lock, as far as the kernel tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockHolder {
+    /// This process, by its number in the pid namespace of whoever asks.
+    Process(u32),
+    /// A process of another pid namespace, or one that used a lock of another kind.
+    Unseen,
+    /// The lock file is there and nobody holds it.
+    Nobody,
+    /// There is no lock file, or it may not be asked.
+    Unknown,
+}
+
+/// Who holds the lock that belongs to `path`: the file of that name plus `suffix`. Nothing is made, taken or given away.
+pub(crate) fn holder_of(path: &Path, suffix: &str) -> LockHolder {
+    let path = beside(path, suffix);
+    let me = std::process::id();
+    let list = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+    match rustix::fs::statat(CWD, &path, AtFlags::SYMLINK_NOFOLLOW) {
+        // Not opened: closing it again would give our own lock away.
+        Ok(stat) if list.contains(&(stat.st_dev, stat.st_ino, me)) => return LockHolder::Process(me),
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {}
+        _ => return LockHolder::Unknown,
+    }
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    rustix::fs::open(&path, flags, Mode::empty()).map_or(LockHolder::Unknown, |file| ask(&file))
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
 impl FileLock {
     /// Takes the lock that belongs to `path`: the file of that name plus `suffix`.
     pub(crate) fn take(path: &Path, suffix: &str) -> Result<FileLock, LockError> {
-        let mut name = OsString::from(path);
-        name.push(suffix);
-        let path = PathBuf::from(name);
+        let path = beside(path, suffix);
         let me = std::process::id();
         let mut list = HELD.lock().unwrap_or_else(PoisonError::into_inner);
         list.retain(|held| held.2 == me);
@@ -97,17 +129,30 @@ fn open(path: &Path) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// Who holds the lock, in our pid namespace. By `libc`, because the kernel answers -1 for a holder that used an
-/// open-file-description lock, which `rustix` takes for impossible.
+/// Who holds the lock, in our pid namespace.
 fn holder(file: impl AsFd) -> Option<u32> {
+    match ask(file) {
+        LockHolder::Process(pid) => Some(pid),
+        LockHolder::Unseen | LockHolder::Nobody | LockHolder::Unknown => None,
+    }
+}
+
+/// Asks the kernel. By `libc`, because the kernel answers -1 for a holder that used an open-file-description lock, which
+/// `rustix` takes for impossible.
+fn ask(file: impl AsFd) -> LockHolder {
     // SAFETY: `flock` is a plain C struct for which all zeroes is a valid value.
     let mut ask: libc::flock = unsafe { std::mem::zeroed() };
     ask.l_type = libc::F_WRLCK as libc::c_short;
     ask.l_whence = libc::SEEK_SET as libc::c_short;
     // SAFETY: the descriptor is open for the length of the borrow, and `ask` is a valid flock that F_GETLK may overwrite.
     let answer = unsafe { libc::fcntl(file.as_fd().as_raw_fd(), libc::F_GETLK, &raw mut ask) };
-    let held = answer == 0 && ask.l_type != libc::F_UNLCK as libc::c_short;
-    u32::try_from(ask.l_pid).ok().filter(|pid| held && *pid > 0)
+    if answer != 0 {
+        return LockHolder::Unknown;
+    }
+    if ask.l_type == libc::F_UNLCK as libc::c_short {
+        return LockHolder::Nobody;
+    }
+    u32::try_from(ask.l_pid).ok().filter(|pid| *pid > 0).map_or(LockHolder::Unseen, LockHolder::Process)
 }
 
 impl Drop for FileLock {

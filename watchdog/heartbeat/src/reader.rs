@@ -3,6 +3,7 @@
 //! A mapped file that shrinks raises SIGBUS in the reader; `pread` returns less. What is read is untrusted: lengths are
 //! bounded by the header as checked when it was opened, never by what the file says later.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use rustix::fs::OFlags;
@@ -20,7 +21,9 @@ use crate::layout::{CHANNEL_STRIDE, MAX_LANES};
 use crate::quarantine::{self, Quarantine};
 use crate::sample::{ChannelSample, RawState, Sample, ThreadSample};
 use crate::seqlock;
-use crate::source::{FileId, Source};
+use crate::lock::{self, LockHolder};
+use crate::segment::WRITER_LOCK;
+use crate::source::{Custody, FileId, Source};
 use crate::work::{TraceContext, join, unpack_name};
 
 /// Words copied at a time, on the stack: 16 KiB, a dozen default slots, and one slot of any size fits.
@@ -78,7 +81,17 @@ impl Reader {
 
     /// User id of the file's owner, when it was opened.
     pub fn owner_uid(&self) -> u32 {
-        self.source.uid
+        self.source.custody.uid
+    }
+
+    /// Who could change the file, or put another in its place, when it was opened.
+    pub fn custody(&self) -> Custody {
+        self.source.custody
+    }
+
+    /// Who holds the lock that belongs to the path now: the writer of the segment there, if it is where its writer has put it.
+    pub fn lock_holder(&self) -> LockHolder {
+        lock::holder_of(&self.source.path, WRITER_LOCK)
     }
 
     /// Whether the path still leads to this file. If not, a new incarnation has replaced it, or it was removed.
@@ -175,6 +188,13 @@ impl Reader {
         let mut words = [0; N];
         self.source.read(offset, &mut words)?;
         Ok(words)
+    }
+}
+
+/// The segment's descriptor, for questions about the file.
+impl AsFd for Reader {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.source.file.as_fd()
     }
 }
 

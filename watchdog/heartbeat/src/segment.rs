@@ -23,7 +23,7 @@ use crate::words::Words;
 use crate::work::split;
 
 /// Suffix of the file that the writer locks.
-const WRITER_LOCK: &str = ".lock";
+pub(crate) const WRITER_LOCK: &str = ".lock";
 
 /// How far in the future an old segment's incarnation may be and still be believed, in microseconds: an hour covers a
 /// clock that was set back, and a damaged file cannot push the number to its end.

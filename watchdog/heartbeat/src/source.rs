@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::error::ReadError;
@@ -31,6 +31,34 @@ impl FileId {
     }
 }
 
+/// Who may change the file of a segment, and who may put another one in its place: as it was when the segment was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Custody {
+    /// User id of the file's owner.
+    pub uid: u32,
+    /// Mode of the file, without its type.
+    pub mode: u32,
+    /// Names that the file has in all folders; 0 if it has lost the one by which it was opened.
+    pub links: u64,
+    /// User id of the owner of the folder that it was opened in.
+    pub folder_uid: u32,
+    /// Mode of that folder, without its type.
+    pub folder_mode: u32,
+}
+
+impl Custody {
+    fn of(file: &Stat, folder: &Stat) -> Custody {
+        let mode = |stat: &Stat| Mode::from_raw_mode(stat.st_mode).as_raw_mode();
+        Custody {
+            uid: file.st_uid,
+            mode: mode(file),
+            links: u64::from(file.st_nlink),
+            folder_uid: folder.st_uid,
+            folder_mode: mode(folder),
+        }
+    }
+}
+
 /// An open segment, its header checked.
 #[derive(Debug)]
 pub(crate) struct Source {
@@ -38,7 +66,7 @@ pub(crate) struct Source {
     pub(crate) path: PathBuf,
     pub(crate) header: Header,
     pub(crate) id: FileId,
-    pub(crate) uid: u32,
+    pub(crate) custody: Custody,
 }
 
 impl Source {
@@ -49,12 +77,18 @@ impl Source {
         let not_regular = || ReadError::NotRegular { path: path.to_owned() };
         // Asked before it is opened, because to open a device or a pipe can have effects of its own, and again after,
         // because it may have been exchanged.
-        let stat = rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).map_err(failed("open"))?;
+        let name = path.file_name().ok_or_else(not_regular)?;
+        // Once, so that what is told of the folder is told of the one that the file was opened in.
+        let within = path.parent().filter(|within| !within.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(within, flags, Mode::empty()).map_err(failed("open"))?;
+        let of_folder = rustix::fs::fstat(&folder).map_err(failed("stat"))?;
+        let stat = rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed("open"))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(not_regular());
         }
         let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
+        let file = rustix::fs::openat(&folder, name, flags, Mode::empty()).map_err(|errno| match errno {
             Errno::LOOP => not_regular(),
             errno => failed("open")(errno),
         })?;
@@ -66,7 +100,8 @@ impl Source {
         read_words(&file, 0, &mut words, path)?;
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         let header = Header::check(&words, size, path)?;
-        Ok(Source { file, path: path.to_owned(), header, id: FileId::of(&stat), uid: stat.st_uid })
+        let custody = Custody::of(&stat, &of_folder);
+        Ok(Source { file, path: path.to_owned(), header, id: FileId::of(&stat), custody })
     }
 
     /// Fills `words` from byte `offset` on.

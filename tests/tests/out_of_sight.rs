@@ -212,7 +212,7 @@ fn row_65_who_is_not_dumpable_is_told_from_who_has_another_user() {
         command
     };
     let mut pair = Pair::configure();
-    let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o1777);
     std::fs::set_permissions(pair.folder.path(), open).unwrap();
     pair.start_target(nobody("puppet"));
     order(pair.port, "hide");

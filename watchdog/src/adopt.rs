@@ -5,8 +5,10 @@
 
 pub mod check;
 mod clocks;
+pub mod custody;
 pub mod hidden;
 mod kept;
+mod kept_maps;
 mod mapping;
 pub mod misfit;
 mod restored;
@@ -21,13 +23,15 @@ use std::time::{Duration, Instant};
 
 use shard_heartbeat::{ClaimError, FileId, Quarantine, ReadError, Reader, WatchdogBeat};
 
-use crate::own_folder::target_user::{TargetUser, User};
+use crate::config::user::User;
+use crate::own_folder::target_user::{self, TargetUser};
 use crate::probe::Adopted;
 use crate::probe::cgroup::{self, Place};
 use crate::probe::wakeup::Waker;
 use crate::snapshot::TargetIdentity;
 
 use kept::Kept;
+use kept_maps::KeptMaps;
 
 /// How often the path is looked at while there is no target: a restart is seen within this time.
 const HUNT_EVERY: Duration = Duration::from_millis(2);
@@ -63,6 +67,8 @@ pub struct Wanted {
     pub shard: String,
     /// The segment.
     pub heartbeat: PathBuf,
+    /// The segment, and the process, must be this user's.
+    pub user: Option<User>,
     /// The process must stand in this systemd unit.
     pub systemd_unit: Option<String>,
     /// `/proc`.
@@ -109,6 +115,7 @@ impl Adopter {
             again: Arc::clone(&again),
             stop: Arc::clone(&stop),
             adopted: None,
+            kept_maps: Vec::new(),
             asked_restored: Instant::now(),
             opened: Instant::now(),
             refused: None,
@@ -146,6 +153,11 @@ impl Adopter {
     /// The last target that was handed over could not be watched: it is offered again.
     pub fn try_again(&self) {
         self.again.store(true, Ordering::Relaxed);
+    }
+
+    /// Has it asked now whether the target maps its segment, instead of when it is next due.
+    pub fn ask_again(&self) {
+        self.thread.unpark();
     }
 
     /// Names work that the process should not take, in this incarnation and those after it.
@@ -198,6 +210,8 @@ struct Search {
     again: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     adopted: Option<Handed>,
+    /// Of whoever was handed over and is watched still, or may be: one that ends, and one that waits for its end.
+    kept_maps: Vec<KeptMaps>,
     /// When it was last asked whether that one was restored.
     asked_restored: Instant,
     /// When the segment was last opened.
@@ -232,11 +246,24 @@ impl Search {
     fn run(mut self) {
         while !self.stop.load(Ordering::Relaxed) {
             self.keep();
+            self.ask_for_mappings();
             self.look();
             self.beat();
             self.look_at_cgroups();
             let pause = if self.hunting.load(Ordering::Relaxed) { HUNT_EVERY } else { CHECK_EVERY };
             std::thread::park_timeout(pause);
+        }
+    }
+
+    /// Asks whether each target maps its segment still.
+    fn ask_for_mappings(&mut self) {
+        self.kept_maps.retain(KeptMaps::is_wanted);
+        let mut told = false;
+        for kept in &mut self.kept_maps {
+            told |= kept.ask(crate::clock::now(), CHECK_EVERY);
+        }
+        if told {
+            self.waker.wake();
         }
     }
 
@@ -261,16 +288,18 @@ impl Search {
             return;
         }
         // Before the one place at the segment is taken, which belongs to that shard's own sidecar.
-        if let Err(refusal) = check::is_of_shard(&reader, &wanted) {
+        let believed = check::is_of_shard(&reader, &wanted)
+            .and_then(|()| custody::check(&reader, &wanted).map_err(Into::into));
+        if let Err(refusal) = believed {
             return self.refuse(refusal.to_string());
         }
         if let Err(error) = self.take_place(&wanted.heartbeat) {
             return self.refuse(error.to_string());
         }
-        match check::adopt(reader, &wanted) {
+        match check::adopt_and_keep(reader, &wanted) {
             // Not let go yet.
-            Ok(adopted) if Some(adopted.handle.identity()) == before => {}
-            Ok(adopted) => {
+            Ok((adopted, _)) if Some(adopted.handle.identity()) == before => {}
+            Ok((adopted, kept)) => {
                 let proc_dir = adopted.proc_dir.clone();
                 self.cgroups = Cgroups {
                     proc_dir: Some(proc_dir),
@@ -279,9 +308,10 @@ impl Search {
                 };
                 // One that has ended in between tells nothing, and what was known of its user stays.
                 if let Ok(Some(status)) = adopted.leader.try_status() {
-                    self.user.set(User::of_process(&status));
+                    self.user.set(target_user::User::of_process(&status));
                 }
                 let identity = adopted.handle.identity();
+                self.kept_maps.push(kept);
                 if self.send(Found::Target(Box::new(adopted))) {
                     self.adopted = Some(Handed { file, identity });
                     self.refused = None;

@@ -9,6 +9,7 @@ mod sections;
 mod shadow;
 pub mod unit;
 pub mod units;
+pub mod user;
 mod watched;
 
 pub use shard_judge::policy::On;
@@ -72,6 +73,8 @@ pub struct TargetConfig {
     pub shard: String,
     /// How to find it.
     pub find: FindTarget,
+    /// Whose segment and process it must be.
+    pub user: Option<user::User>,
     /// The process must stand in this systemd unit, whatever else found it.
     pub systemd_unit: Option<String>,
 }

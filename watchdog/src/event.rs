@@ -219,6 +219,13 @@ pub struct Opening {
 pub enum Step {
     /// A kill was due and was not carried out.
     Withheld(Withheld),
+    /// A kill was due and was not carried out, because the process failed the checks before the signal.
+    Unproven {
+        /// Whether it is certain that it is not the target any more.
+        by: Withheld,
+        /// Which check failed, as a sentence.
+        why: String,
+    },
     /// A person asked for the kill of a process that stood condemned already.
     Requested {
         /// Why, and who.

@@ -6,6 +6,7 @@
 pub mod allowance;
 pub mod cgroup;
 mod crowded;
+pub mod mapped;
 pub mod numbers;
 pub mod segment;
 pub mod start_times;
@@ -27,6 +28,7 @@ use rustix::io::Errno;
 use shard_heartbeat::{Reader, TraceContext};
 
 use crate::act::pidfd::TargetHandle;
+use crate::act::proof::Unproven;
 use crate::clock::{Monotonic, Suspends};
 use crate::observation::{
     Claim, Declared, Observation, Presence, ProcessObservation, Survivors, TaskObservation, TaskState,
@@ -39,7 +41,7 @@ use crowded::Crowded;
 use segment::{Consumers, SegmentProbe};
 use start_times::StartTimes;
 use survivors::Fate;
-use task::{TaskDir, TaskStat};
+use task::{Program, TaskDir, TaskStat};
 use thread::{Rank, WatchedThread};
 use tracer::Tracer;
 use wakeup::{Lacking, Wakeup, Woken};
@@ -104,9 +106,10 @@ struct Target {
     exited: bool,
     signalled: Option<Monotonic>,
     declared: Declared,
-    /// Where the leader's stack began when it was first looked at.
-    start_stack: u64,
-    execed: bool,
+    /// What the leader ran at adoption, or when that was first told.
+    program: Option<Program>,
+    /// Why it may be watched and signalled no more.
+    lapse: Option<Unproven>,
     /// When threads for which nothing could be opened were tried again.
     retried: Option<Monotonic>,
     /// What is open for its threads and their workers.
@@ -205,6 +208,7 @@ impl Probe {
     pub fn adopt(&mut self, adopted: Adopted) -> Result<(), Errno> {
         self.release();
         self.wakeup.watch_process(adopted.handle.as_fd())?;
+        let program = adopted.handle.program();
         self.target = Some(Target {
             adopted,
             segment: SegmentProbe::default(),
@@ -212,8 +216,8 @@ impl Probe {
             exited: false,
             signalled: None,
             declared: Declared::Unknown,
-            start_stack: 0,
-            execed: false,
+            program,
+            lapse: None,
             retried: None,
             allowance: Allowance::new(self.most_open),
             cgroups: None,
@@ -246,9 +250,17 @@ impl Probe {
         self.target.as_ref().is_some_and(|target| target.adopted.start_times.is_restored())
     }
 
-    /// Whether the process runs another program by now, which knows nothing of the segment: it is not the target.
-    pub fn execed(&self) -> bool {
-        self.target.as_ref().is_some_and(|target| target.execed)
+    /// Why what is watched is the target no more, if it is so: such as that the process runs another program by now, which knows
+    /// nothing of the segment.
+    pub fn lapse(&self) -> Option<&Unproven> {
+        self.target.as_ref()?.lapse.as_ref()
+    }
+
+    /// It was found not to be the target any more.
+    pub fn lapsed(&mut self, why: Unproven) {
+        if let Some(target) = &mut self.target {
+            target.lapse.get_or_insert(why);
+        }
     }
 
     /// The cgroups of the process, as they were found outside the loop.
@@ -288,7 +300,13 @@ impl Probe {
         into.at = at;
         into.suspended_ns = self.suspends.read();
         into.process = None;
-        let Some(target) = self.target.as_mut().filter(|target| !target.execed) else {
+        if let Some(target) = &mut self.target
+            && target.adopted.handle.mapped().is_lost()
+        {
+            let pid = target.adopted.handle.identity().pid;
+            target.lapse.get_or_insert(Unproven::Unmapped { pid });
+        }
+        let Some(target) = self.target.as_mut().filter(|target| target.lapse.is_none()) else {
             into.threads.clear();
             into.channels.clear();
             return;
@@ -330,7 +348,7 @@ impl Probe {
             Fate::default()
         };
         target.note_exec(leader);
-        if target.execed {
+        if target.lapse.is_some() {
             into.threads.clear();
             into.channels.clear();
             return;
@@ -350,13 +368,12 @@ impl Probe {
 }
 
 impl Target {
-    /// An exec kills all threads but one, which looks like lost threads; the stack of the new program begins elsewhere.
+    /// An exec kills all threads but one, which looks like lost threads; the new program lies elsewhere.
     fn note_exec(&mut self, leader: Result<Option<TaskStat>, task::Unreadable>) {
-        let Ok(Some(TaskStat { start_stack: now @ 1.., .. })) = leader else { return };
-        if self.start_stack == 0 {
-            self.start_stack = now;
+        let Ok(Some(TaskStat { program: Some(now), .. })) = leader else { return };
+        if now != *self.program.get_or_insert(now) {
+            self.lapse = Some(Unproven::OtherProgram { pid: self.adopted.handle.identity().pid });
         }
-        self.execed = now != self.start_stack;
     }
 
     /// Reads what the cgroups say of throttling, if a thread that stands still may be throttled now.

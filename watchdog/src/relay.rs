@@ -245,7 +245,7 @@ impl Relay {
                 open.killed = true;
                 self.telemetry.killed(open.incident.reason);
             }
-            Step::Withheld(by) => self.telemetry.withheld(*by),
+            Step::Withheld(by) | Step::Unproven { by, .. } => self.telemetry.withheld(*by),
             Step::Restarted { after, .. } => self.telemetry.restarted(*after),
             _ => {}
         }

@@ -33,7 +33,7 @@ use crate::probe::tracer::Tracer;
 use crate::probe::{Adopted, Probe, ThreadEvents};
 use crate::recorder::Recorder;
 use crate::snapshot::Pause;
-use crate::verdict::Withheld;
+use crate::verdict::{Reason, Withheld};
 
 use control::{Command, Inbox};
 use hand::Hand;
@@ -43,6 +43,10 @@ use story::{Said, Story};
 
 /// The kernel tells an exit status only after the parent has reaped the process; supervisors do so within moments.
 const ASK_STATUS_FOR: Duration = Duration::from_secs(2);
+/// A check that cannot be made is told after so long: four times in which the adopter asks without being called.
+const TELL_UNPROVEN: Duration = Duration::from_secs(1);
+/// How often it is tried again meanwhile, if nothing wakes the loop before.
+const PROVE_EVERY: Duration = Duration::from_millis(50);
 /// How often it is asked for meanwhile.
 const ASK_STATUS_EVERY: Duration = Duration::from_millis(5);
 
@@ -56,6 +60,10 @@ pub struct Watch {
     adopter: Adopter,
     pending: Option<Box<Adopted>>,
     ladder: Option<Ladder>,
+    /// Since when a signal has been due that the process may not be given, because a check cannot be made.
+    unproven_since: Option<Monotonic>,
+    /// Why the last target was let go alive, until the judge has been told.
+    lapse: Option<String>,
     budget: Budget,
     story: Story,
     /// What the slow side knows of deaths and crash loops.
@@ -126,6 +134,8 @@ impl Watch {
             adopter: parts.adopter,
             pending: None,
             ladder: None,
+            unproven_since: None,
+            lapse: None,
             story: Story::default(),
             hand: Hand::new(parts.pause, &mut publisher),
             publisher,
@@ -234,7 +244,7 @@ impl Watch {
             let why = "the process began again with a new segment".to_owned();
             self.story.abandon(at, why, &mut self.publisher);
         }
-        self.ladder = None;
+        (self.ladder, self.unproven_since) = (None, None);
         match self.probe.adopt(*adopted) {
             Ok(()) => {
                 self.adopter.hunt(false);
@@ -261,11 +271,14 @@ impl Watch {
         let decision = self.judge.observe(&self.policy, seen);
         let judged = crate::clock::now();
         self.publisher.looked(decision.late_by);
+        // Of a process that is gone nobody can tell any more who traced it. It matters for a stall, and is not read before the signal
+        // for anything else.
         let opened = |note: &Note| match note {
-            Note::Opened(condemned) => Some(condemned.slot.map(|(slot, _)| slot)),
+            Note::Opened(condemned) if condemned.reason == Reason::Stalled => {
+                Some(condemned.slot.map(|(slot, _)| slot))
+            }
             _ => None,
         };
-        // Of a process that is gone nobody can tell any more who traced it.
         let slot = self.judge.notes().iter().find_map(opened);
         let tracer = slot.and_then(|slot| self.probe.tracer_of(slot));
         // The signal first, the telling after.
@@ -274,7 +287,7 @@ impl Watch {
         let exited = seen.process.as_ref().is_some_and(|process| process.exited);
         self.answer(&acted, exited);
         if !decision.condemned {
-            self.ladder = None;
+            (self.ladder, self.unproven_since) = (None, None);
         }
         self.recorder.look(seen);
         self.recorder.remember(self.judge.crash_loops());
@@ -290,10 +303,12 @@ impl Watch {
         if exited {
             self.let_go(at);
         }
-        if self.probe.execed() {
-            let why = "the process runs another program now".to_owned();
-            self.story.abandon(at, why, &mut self.publisher);
-            self.let_go(at);
+        if let Some(why) = self.probe.lapse().map(ToString::to_string) {
+            self.lapsed(why, at);
+        }
+        // By now it has no process to judge.
+        if let Some(why) = self.lapse.take_if(|_| seen.process.is_none()) {
+            self.judge.refused(&why, at);
         }
         self.story.ask_exit_status(at, &mut self.publisher);
         let standing = Standing {
@@ -308,11 +323,14 @@ impl Watch {
     }
 
     fn next_look(&self, judge: Monotonic, at: Monotonic, signalled: bool) -> Monotonic {
-        if signalled || self.pending.is_some() && self.probe.handle().is_none() {
+        if signalled || self.lapse.is_some() || self.pending.is_some() && self.probe.handle().is_none() {
             return at;
         }
         let restraint = self.restraint();
-        let ladder = self.ladder.as_ref().and_then(|ladder| ladder.due(&self.config.kill, restraint));
+        let ladder = match self.unproven_since {
+            None => self.ladder.as_ref().and_then(|ladder| ladder.due(&self.config.kill, restraint)),
+            Some(_) => Some(at.plus(PROVE_EVERY)),
+        };
         let resumes = self.hand.pause().map(|pause| pause.until);
         let status = self.story.wants_exit_status().then(|| at.plus(ASK_STATUS_EVERY));
         let shadow = self.shadow.as_ref().map(Shadow::look_at);
@@ -324,17 +342,39 @@ impl Watch {
         let mut acted = Acted::default();
         let restraint = self.restraint();
         let ladder = self.ladder.get_or_insert_default();
+        let mut unproven = None;
         for place in &mut acted.steps {
             let mut told_at = crate::clock::now();
-            let step = match ladder.step(at, &self.config.kill, &mut self.budget, restraint) {
+            let (mut proven, handle) = (None, self.probe.handle());
+            let mut may = || match handle.map(|handle| handle.prove(told_at)) {
+                None => Err(None),
+                Some(Ok(proof)) => {
+                    proven = Some(proof);
+                    Ok(())
+                }
+                Some(Err(why)) => {
+                    // What cannot be told now may be settled in a moment: nobody is called for that.
+                    let since = *self.unproven_since.get_or_insert(told_at);
+                    let tell = why.is_certain() || told_at.since(since) >= TELL_UNPROVEN;
+                    let withheld = why.withholds().filter(|_| tell);
+                    unproven = Some(why);
+                    Err(withheld)
+                }
+            };
+            let step = match ladder.step_if(at, &self.config.kill, &mut self.budget, restraint, &mut may) {
                 Rung::Wait => break,
+                Rung::Withhold(by @ (Withheld::NotTarget | Withheld::Unproven)) => {
+                    let why = unproven.as_ref().map(ToString::to_string).unwrap_or_default();
+                    Step::Unproven { by, why }
+                }
                 Rung::Withhold(reason) => Step::Withheld(reason),
                 Rung::NotDead => Step::NotDead,
                 Rung::Send(signal) => {
-                    let Some(handle) = self.probe.handle() else { break };
+                    let Some(proof) = proven else { break };
+                    self.unproven_since = None;
                     // Before the call: the dying threads may take this CPU before it returns.
                     told_at = crate::clock::now();
-                    let answer = handle.signal(signal);
+                    let answer = proof.signal(signal);
                     if answer != Err(Errno::PERM) {
                         self.probe.signalled(at);
                         acted.signalled = true;
@@ -346,6 +386,14 @@ impl Watch {
         }
         if ladder.began() == Some(at) {
             self.recorder.killed(at);
+        }
+        match unproven {
+            Some(why) if why.is_certain() => self.probe.lapsed(why),
+            Some(why) => {
+                acted.waits_for_proof = why.withholds().is_some() && acted.steps.iter().all(Option::is_none);
+                self.adopter.ask_again();
+            }
+            None => {}
         }
         acted
     }
@@ -449,10 +497,20 @@ impl Watch {
         }
     }
 
+    /// What was watched is the target no more: it is let go unharmed, and looked for again.
+    fn lapsed(&mut self, why: String, at: Monotonic) {
+        self.story.abandon(at, why.clone(), &mut self.publisher);
+        self.let_go(at);
+        self.adopter.try_again();
+        self.recorder.refused(&why, at);
+        self.publisher.send(Event::Refused { at, why: why.clone() });
+        self.lapse = Some(why);
+    }
+
     /// The process has ended: looks for the next incarnation.
     fn let_go(&mut self, at: Monotonic) {
         let handle = self.probe.release();
-        self.ladder = None;
+        (self.ladder, self.unproven_since) = (None, None);
         self.story.keep_for_status(handle, at);
         self.adopter.hunt(true);
     }
@@ -465,6 +523,8 @@ pub const MOST_STEPS: usize = 8;
 #[derive(Debug, Default)]
 struct Acted {
     signalled: bool,
+    /// A check could not be made, and nobody was told of that yet.
+    waits_for_proof: bool,
     steps: [Option<(Monotonic, Step)>; MOST_STEPS],
 }
 

@@ -132,6 +132,7 @@ fn measure(args: &Args, folder: &Path, run: &Run, threads: usize) -> Cost {
     let wanted = Wanted {
         shard: "crowd".to_owned(),
         heartbeat: sidecar.heartbeat.clone(),
+        user: None,
         systemd_unit: None,
         proc_root: "/proc".into(),
     };

@@ -18,6 +18,7 @@
 )]
 
 use std::fs::File;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::LazyLock;
@@ -177,7 +178,8 @@ impl Watch {
         let leader = TaskDir::open(&proc_dir.join("task").join(pid.to_string())).expect("the main thread");
         let start_time = leader.stat().expect("it can be read").expect("it lives").start_time;
         let identity = TargetIdentity { pid, start_time, incarnation: segment.header().incarnation };
-        let handle = TargetHandle::open(Path::new("/proc"), identity).expect("this process");
+        let handle = TargetHandle::open(Path::new("/proc"), identity, segment.as_fd(), Monotonic(0))
+            .expect("this process");
         let mut probe = Probe::new(ThreadEvents::Pidfd).expect("a probe");
         let channel = POLICY.channels.first().expect("one rule");
         let threads = channel.consumer.clone().expect("it kills");

@@ -18,11 +18,11 @@ use crate::layout::{
     T_NAME, T_SEQUENCE, T_SPAN_ID, T_TRACE_FLAGS, T_TRACE_ID, T_WORK_KEY, thread_stride, word,
 };
 use crate::layout::{CHANNEL_STRIDE, MAX_LANES};
+use crate::lock::{self, LockHolder};
 use crate::quarantine::{self, Quarantine};
 use crate::sample::{ChannelSample, RawState, Sample, ThreadSample};
-use crate::seqlock;
-use crate::lock::{self, LockHolder};
 use crate::segment::WRITER_LOCK;
+use crate::seqlock;
 use crate::source::{Custody, FileId, Source};
 use crate::work::{TraceContext, join, unpack_name};
 

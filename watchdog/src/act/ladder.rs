@@ -61,8 +61,21 @@ impl Ladder {
         budget: &mut Budget,
         restraint: Restraint,
     ) -> Rung {
+        self.step_if(at, config, budget, restraint, &mut || Ok(()))
+    }
+
+    /// The same where a signal may go out only if `may` agrees, which is asked just before. It refuses with what there is to tell,
+    /// or with nothing; then nothing is sent or spent, and it is asked again at the next step.
+    pub fn step_if(
+        &mut self,
+        at: Monotonic,
+        config: &KillConfig,
+        budget: &mut Budget,
+        restraint: Restraint,
+        may: &mut dyn FnMut() -> Result<(), Option<Withheld>>,
+    ) -> Rung {
         let Some(began) = self.began else {
-            return self.begin(at, config, budget, restraint);
+            return self.begin(at, config, budget, restraint, may);
         };
         if restraint.pauses() && self.killed_at.is_none() {
             // Whoever pauses between SIGABRT and SIGKILL wants the rest of the core dump.
@@ -71,6 +84,9 @@ impl Ladder {
         if let Some(&(signal, after)) = config.signals.get(self.sent)
             && at.since(began) >= after
         {
+            if let Err(refused) = may() {
+                return self.refused(refused);
+            }
             self.sent += 1;
             if signal == KillSignal::Kill {
                 self.killed_at = Some(at);
@@ -79,6 +95,9 @@ impl Ladder {
         }
         if self.killed_at.is_none() && self.sent >= config.signals.len() {
             // A reload took away the rungs that were left, and the last of them is what ends it.
+            if let Err(refused) = may() {
+                return self.refused(refused);
+            }
             self.killed_at = Some(at);
             return Rung::Send(KillSignal::Kill);
         }
@@ -98,6 +117,7 @@ impl Ladder {
         config: &KillConfig,
         budget: &mut Budget,
         restraint: Restraint,
+        may: &mut dyn FnMut() -> Result<(), Option<Withheld>>,
     ) -> Rung {
         let withheld = match config.mode {
             _ if restraint.requested => None,
@@ -111,11 +131,24 @@ impl Ladder {
         if let Some(reason) = withheld {
             return self.withhold(reason);
         }
+        let first = config.signals.first().is_none_or(|&(_, after)| after.is_zero());
+        if first && let Err(refused) = may() {
+            return self.refused(refused);
+        }
         // A kill that a person asked for counts too, down to none left: it spends the supervisor's own limit as any other does.
         budget.spend(at);
         self.began = Some(at);
         self.withheld = None;
-        self.step(at, config, budget, restraint)
+        // It has just agreed.
+        if first {
+            self.step(at, config, budget, restraint)
+        } else {
+            self.step_if(at, config, budget, restraint, may)
+        }
+    }
+
+    fn refused(&mut self, why: Option<Withheld>) -> Rung {
+        why.map_or(Rung::Wait, |why| self.withhold(why))
     }
 
     /// Tells each reason once.
@@ -239,6 +272,31 @@ mod tests {
         assert_eq!(budget.left(Monotonic(SECOND)), 3);
         let end = Monotonic(2 * SECOND);
         assert_eq!(ladder.step(end, &config, &mut budget, FREE), Rung::Send(KillSignal::Kill));
+    }
+
+    #[test]
+    fn what_is_not_proven_is_not_sent_spends_nothing_and_is_asked_again() {
+        let config = config(KillMode::Enforce, &[(KillSignal::Abort, 0), (KillSignal::Kill, 5)]);
+        let (mut ladder, mut budget) = (Ladder::default(), budget());
+        for (refusal, rung) in [
+            (Err(None), Rung::Wait),
+            (Err(Some(Withheld::Unproven)), Rung::Withhold(Withheld::Unproven)),
+            (Err(Some(Withheld::Unproven)), Rung::Wait),
+        ] {
+            assert_eq!(ladder.step_if(Monotonic(0), &config, &mut budget, FREE, &mut || refusal), rung);
+            assert_eq!(budget.left(Monotonic(0)), 3);
+        }
+        let mut asked = 0;
+        let mut agree = || {
+            asked += 1;
+            Ok(())
+        };
+        let sent = ladder.step_if(Monotonic(0), &config, &mut budget, FREE, &mut agree);
+        assert_eq!((sent, asked), (Rung::Send(KillSignal::Abort), 1));
+        let late = Monotonic(6 * SECOND);
+        let refused =
+            ladder.step_if(late, &config, &mut budget, FREE, &mut || Err(Some(Withheld::NotTarget)));
+        assert_eq!(refused, Rung::Withhold(Withheld::NotTarget), "each signal anew");
     }
 
     #[test]

@@ -1,22 +1,44 @@
 //! The only code that signals. Through a pidfd whose process was checked, never by number: a number may be somebody
 //! else by the time the signal leaves.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
+use crate::clock::Monotonic;
 use crate::config::KillSignal;
-use crate::probe::task::TaskDir;
+use crate::probe::mapped::{Mapped, Standing};
+use crate::probe::task::{Program, TaskDir};
 use crate::snapshot::TargetIdentity;
 
-/// A process that was checked and can be signalled without doubt about who it is.
+use super::proof::{self, Unproven, Witness};
+
+/// A process that was checked, and what it takes to check it again before every signal.
 #[derive(Debug)]
 pub struct TargetHandle {
     pidfd: OwnedFd,
     identity: TargetIdentity,
+    /// `/proc/PID`, opened after the pidfd.
+    process: OwnedFd,
+    /// Its main thread alone: the files of `/proc/PID` sum up all threads.
+    leader: TaskDir,
+    /// The segment.
+    file: OwnedFd,
+    /// Whose it was.
+    owner: u32,
+    /// What was run when it was adopted; `None` where the kernel does not tell.
+    program: Option<Program>,
+    mapped: Arc<Mapped>,
 }
+
+/// The right to send one signal: all checks have just been passed.
+#[derive(Debug)]
+pub struct Proven<'a>(&'a TargetHandle);
 
 /// Why no handle could be had.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +55,14 @@ pub enum HandleError {
         expected: u64,
         /// Start time found.
         found: u64,
+    },
+    /// The segment cannot be asked about.
+    #[error("cannot ask about the heartbeat segment of process {pid}: {source}")]
+    Segment {
+        /// The pid.
+        pid: i32,
+        /// What the kernel said.
+        source: Errno,
     },
     /// The kernel refused.
     #[error("cannot open a pidfd for process {pid}: {source}{}", hint(*source))]
@@ -58,8 +88,17 @@ fn hint(source: Errno) -> &'static str {
 }
 
 impl TargetHandle {
-    /// Opens a pidfd and then checks the start time: between the two the pid cannot change hands unseen.
-    pub fn open(proc_root: &Path, identity: TargetIdentity) -> Result<Self, HandleError> {
+    /// Opens a pidfd and then checks the start time: between the two the pid cannot change hands unseen. `segment` is the
+    /// descriptor of its segment, which was found to be mapped at `mapped`.
+    ///
+    /// # Errors
+    /// If it is not that process any more, or the kernel refuses what is needed.
+    pub fn open(
+        proc_root: &Path,
+        identity: TargetIdentity,
+        segment: BorrowedFd<'_>,
+        mapped: Monotonic,
+    ) -> Result<Self, HandleError> {
         let TargetIdentity { pid, start_time: expected, .. } = identity;
         let number = Pid::from_raw(pid).filter(|_| pid > 0).ok_or(HandleError::Ended(pid))?;
         let pidfd =
@@ -67,12 +106,93 @@ impl TargetHandle {
                 Errno::SRCH => HandleError::Ended(pid),
                 source => HandleError::Refused { pid, source },
             })?;
-        let dir = TaskDir::open(&proc_root.join(pid.to_string())).map_err(|_| HandleError::Ended(pid))?;
-        match dir.stat() {
-            Ok(Some(stat)) if stat.start_time == expected => Ok(Self { pidfd, identity }),
-            Ok(Some(stat)) => Err(HandleError::OtherProcess { pid, expected, found: stat.start_time }),
-            _ => Err(HandleError::Ended(pid)),
+        let folder = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let process = rustix::fs::open(proc_root.join(pid.to_string()), folder, Mode::empty())
+            .map_err(|_| HandleError::Ended(pid))?;
+        let leader = CString::new(format!("task/{pid}")).map_err(|_| HandleError::Ended(pid))?;
+        let leader = TaskDir::open_at(&process, &leader).map_err(|_| HandleError::Ended(pid))?;
+        let stat = match leader.stat() {
+            Ok(Some(stat)) if stat.start_time == expected => stat,
+            Ok(Some(stat)) => {
+                return Err(HandleError::OtherProcess { pid, expected, found: stat.start_time });
+            }
+            _ => return Err(HandleError::Ended(pid)),
+        };
+        let program = stat.program.or_else(|| match proof::witness(&process) {
+            Some(Witness::Lives(_, program)) => Some(program),
+            _ => None,
+        });
+        let refused = |source| HandleError::Segment { pid, source };
+        let file = rustix::io::fcntl_dupfd_cloexec(segment, 0).map_err(refused)?;
+        let owner = rustix::fs::fstat(&file).map_err(refused)?.st_uid;
+        let mapped = Arc::new(Mapped::since(mapped));
+        Ok(Self { pidfd, identity, process, leader, file, owner, program, mapped })
+    }
+
+    /// What it ran when it was adopted, as far as the kernel tells.
+    pub const fn program(&self) -> Option<Program> {
+        self.program
+    }
+
+    /// What is known of its mapping of the segment.
+    pub const fn mapped(&self) -> &Arc<Mapped> {
+        &self.mapped
+    }
+
+    /// The folder of the process.
+    pub fn process(&self) -> BorrowedFd<'_> {
+        self.process.as_fd()
+    }
+
+    /// Checks that it is still the process that was adopted. Takes some microseconds and waits for nobody.
+    ///
+    /// # Errors
+    /// Why it may not be signalled: because it is not the target any more, or because that cannot be told now.
+    pub fn prove(&self, now: Monotonic) -> Result<Proven<'_>, Unproven> {
+        let (pid, owner) = (self.identity.pid, self.owner);
+        match self.mapped.standing(now) {
+            Standing::Maps => {}
+            Standing::Lost => return Err(Unproven::Unmapped { pid }),
+            Standing::Unknown(age) => return Err(Unproven::Unconfirmed { pid, age }),
         }
+        let unread = |file| Unproven::Unread { pid, file };
+        let found = rustix::fs::fstat(&self.file).map_err(|_| unread("the heartbeat segment"))?.st_uid;
+        if found != owner {
+            return Err(Unproven::OtherOwner { pid, found, owner });
+        }
+        self.is_owners(&self.leader)?;
+        let stat = self.leader.stat().map_err(|_| unread("stat"))?.ok_or(Unproven::Ended { pid })?;
+        if stat.start_time != self.identity.start_time {
+            let expected = self.identity.start_time;
+            return Err(Unproven::OtherProcess { pid, expected, found: stat.start_time });
+        }
+        let program = match stat.program {
+            Some(program) => Some(program),
+            // It has no memory to ask about. Another thread of it has, if the process goes on.
+            None if stat.exiting => match proof::witness(&self.process).ok_or(unread("task"))? {
+                Witness::Lives(task, program) => {
+                    self.is_owners(&task)?;
+                    Some(program)
+                }
+                Witness::Hidden => None,
+                Witness::NoneLeft => return Ok(Proven(self)),
+            },
+            None => None,
+        };
+        match (program, self.program) {
+            (Some(now), Some(adopted)) if now == adopted => Ok(Proven(self)),
+            (Some(_), Some(_)) => Err(Unproven::OtherProgram { pid }),
+            // The adopter asks the very memory that was adopted, which ends with its program.
+            _ if self.mapped.confirmed_anew(now) => Ok(Proven(self)),
+            _ => Err(Unproven::Hidden { pid }),
+        }
+    }
+
+    fn is_owners(&self, task: &TaskDir) -> Result<(), Unproven> {
+        let (pid, owner) = (self.identity.pid, self.owner);
+        let uids = task.uids().map_err(|_| Unproven::Unread { pid, file: "status" })?;
+        let uids = uids.ok_or(Unproven::Ended { pid })?;
+        if uids.are_all(owner) { Ok(()) } else { Err(Unproven::OtherUser { pid, uids, owner }) }
     }
 
     /// Which process this is.
@@ -85,17 +205,6 @@ impl TargetHandle {
         self.pidfd.as_fd()
     }
 
-    /// Sends `signal`.
-    pub fn signal(&self, signal: KillSignal) -> Result<(), Errno> {
-        let signal = match signal {
-            KillSignal::Abort => Signal::ABORT,
-            KillSignal::Term => Signal::TERM,
-            KillSignal::Quit => Signal::QUIT,
-            KillSignal::Kill => Signal::KILL,
-        };
-        rustix::process::pidfd_send_signal(&self.pidfd, signal)
-    }
-
     /// How the process ended, as far as the kernel tells somebody who is not its parent (Linux 6.15+, once its
     /// parent has reaped it).
     pub fn exit_status(&self) -> Option<String> {
@@ -104,6 +213,22 @@ impl TargetHandle {
         // structure of that size which outlives the call.
         let answer = unsafe { libc::ioctl(self.pidfd.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
         (answer == 0 && info.mask & PIDFD_INFO_EXIT != 0).then(|| describe_wait_status(info.exit_code))
+    }
+}
+
+impl Proven<'_> {
+    /// Sends `signal`. The only place that does.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn signal(self, signal: KillSignal) -> Result<(), Errno> {
+        let signal = match signal {
+            KillSignal::Abort => Signal::ABORT,
+            KillSignal::Term => Signal::TERM,
+            KillSignal::Quit => Signal::QUIT,
+            KillSignal::Kill => Signal::KILL,
+        };
+        rustix::process::pidfd_send_signal(&self.0.pidfd, signal)
     }
 }
 
@@ -144,9 +269,20 @@ mod tests {
         TargetIdentity { pid: pid.cast_signed(), start_time, incarnation: 0 }
     }
 
+    /// A handle on that process, whose segment is a file of this user that it is said to map.
+    fn open(pid: u32, start_time: u64) -> Result<TargetHandle, HandleError> {
+        let segment = tempfile::tempfile().unwrap();
+        TargetHandle::open(
+            Path::new("/proc"),
+            identity_of(pid, start_time),
+            segment.as_fd(),
+            crate::clock::now(),
+        )
+    }
+
     #[test]
     fn another_start_time_is_another_process() {
-        let error = TargetHandle::open(Path::new("/proc"), identity_of(std::process::id(), 1)).unwrap_err();
+        let error = open(std::process::id(), 1).unwrap_err();
         assert!(matches!(error, HandleError::OtherProcess { expected: 1, .. }), "{error}");
     }
 
@@ -155,12 +291,13 @@ mod tests {
         let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         let dir = TaskDir::open(&Path::new("/proc").join(child.id().to_string())).unwrap();
         let start = dir.stat().unwrap().unwrap().start_time;
-        let handle = TargetHandle::open(Path::new("/proc"), identity_of(child.id(), start)).unwrap();
-        handle.signal(KillSignal::Kill).unwrap();
+        let handle = open(child.id(), start).unwrap();
+        handle.prove(crate::clock::now()).unwrap().signal(KillSignal::Kill).unwrap();
         child.wait().unwrap();
         // Older kernels do not tell; then nothing must be claimed.
         assert!(matches!(handle.exit_status().as_deref(), None | Some("killed by signal 9")));
-        assert_eq!(handle.signal(KillSignal::Kill), Err(Errno::SRCH));
+        let ended = handle.prove(crate::clock::now()).unwrap_err();
+        assert!(matches!(ended, Unproven::Ended { .. }), "{ended}");
     }
 
     #[test]

@@ -1,23 +1,26 @@
 //! Whether a segment's owner may be watched. The segment names its own victim, so it is believed only where the
-//! kernel says the same: the process maps this very file, runs under the file owner's uid, stands in the configured
+//! kernel says the same: the process maps this very file, runs as nobody but the file's owner, stands in the configured
 //! unit, and is neither this sidecar nor one of its ancestors.
 
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use rustix::io::Errno;
 use shard_heartbeat::{Header, Reader};
 
 use crate::act::pidfd::{HandleError, TargetHandle};
+use crate::act::proof::Unproven;
 use crate::probe::Adopted;
 use crate::probe::start_times::StartTimes;
-use crate::probe::task::{StatusError, TaskDir};
+use crate::probe::task::{StatusError, TaskDir, Uids};
 use crate::snapshot::TargetIdentity;
 
 use super::clocks::Offsets;
 use super::hidden::{self, Hidden};
+use super::kept_maps::KeptMaps;
 use super::mapping::{self, Mapping};
 use super::misfit::{Misfit, Refusal};
-use super::{Wanted, restored, unit};
+use super::{Wanted, custody, restored, unit};
 
 /// A chain of parents longer than this is a race or a lie.
 const MOST_ANCESTORS: usize = 128;
@@ -31,28 +34,50 @@ pub fn is_of_shard(reader: &Reader, wanted: &Wanted) -> Result<(), Refusal> {
     Err(Refusal::OtherShard { found: found.clone(), wanted: wanted.shard.clone() })
 }
 
-/// Finds and checks the owner of `reader`'s segment.
+/// Finds and checks the owner of `reader`'s segment. Whether it goes on mapping it is not asked again: [`adopt_and_keep`] has what
+/// that takes.
 pub fn adopt(reader: Reader, wanted: &Wanted) -> Result<Adopted, Refusal> {
+    adopt_and_keep(reader, wanted).map(|(adopted, _)| adopted)
+}
+
+/// The same, and what it takes to ask again whether it maps the segment.
+pub(super) fn adopt_and_keep(reader: Reader, wanted: &Wanted) -> Result<(Adopted, KeptMaps), Refusal> {
     let root = &wanted.proc_root;
     is_of_shard(&reader, wanted)?;
+    custody::check(&reader, wanted)?;
     let owner = find(&reader, wanted)?;
+    // One that was restored from a checkpoint need not have its locks back.
+    if !owner.start_times.is_restored() {
+        custody::is_in_its_place(&reader, owner.pid)?;
+    }
     let identity = TargetIdentity {
         pid: owner.pid,
         start_time: owner.start_time,
         incarnation: reader.header().incarnation,
     };
-    let handle = TargetHandle::open(root, identity)?;
+    let now = crate::clock::now();
+    let handle = TargetHandle::open(root, identity, reader.as_fd(), now)?;
+    // After the handle has seen which program runs: it is this program that maps the file, not the one before an exec.
+    let (file, path) = (reader.file_id(), reader.path().to_path_buf());
+    let kept = KeptMaps::open(handle.process(), file, path, handle.mapped(), now)
+        .ok_or(HandleError::Ended(owner.pid))?;
+    // And it is still the same, with all that was checked by other descriptors before.
+    let proven = handle.prove(now).map(|_| ());
+    if let Some(why) = proven.err().filter(Unproven::is_certain) {
+        return Err(Refusal::Unproven(why));
+    }
     let proc_dir = root.join(owner.pid.to_string());
     let leader = proc_dir.join("task").join(owner.pid.to_string());
     let leader = TaskDir::open(&leader).map_err(|_| HandleError::Ended(owner.pid))?;
-    Ok(Adopted {
+    let adopted = Adopted {
         handle,
         segment: Some(reader),
         proc_dir,
         leader,
         other_pid_namespace: owner.other_pid_namespace,
         start_times: owner.start_times,
-    })
+    };
+    Ok((adopted, kept))
 }
 
 #[derive(Clone, Debug)]
@@ -160,8 +185,9 @@ fn fits(pid: i32, reader: &Reader, wanted: &Wanted) -> Result<Candidate, Misfit>
         return Err(Misfit::OtherNumber);
     }
     let owner = reader.owner_uid();
-    if status.ruid != owner && status.euid != owner {
-        return Err(Misfit::OtherUser { runs_as: status.euid, owner });
+    let uids = Uids { real: status.ruid, effective: status.euid, saved: status.suid };
+    if !uids.are_all(owner) {
+        return Err(Misfit::OtherUser { uids, owner });
     }
     let mapping = mapping::of(&dir, reader.file_id(), reader.path());
     if ours(pid, root) {
@@ -249,6 +275,7 @@ mod tests {
         Wanted {
             shard: "0".to_owned(),
             heartbeat: path.to_path_buf(),
+            user: None,
             systemd_unit: None,
             proc_root: "/proc".into(),
         }

@@ -9,7 +9,7 @@ use shard_heartbeat::FileId;
 use crate::probe::task::TaskDir;
 
 /// More of `maps` than this is not read: a hostile process may map millions of pages apart.
-const MAPS_LIMIT: u64 = 64 << 20;
+pub(super) const MAPS_LIMIT: u64 = 64 << 20;
 
 /// How a process maps the segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,15 +20,40 @@ pub(super) enum Mapping {
     Reads,
 }
 
+/// A file as `maps` shows it, which on some file systems (btrfs, overlay) is with another device than `stat` gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shown {
+    /// Major and minor number of the device.
+    pub(super) device: (u32, u32),
+    /// Inode.
+    pub(super) inode: u64,
+}
+
+/// Where the segment was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    /// How it is mapped there.
+    pub(super) how: Mapping,
+    /// Address of its first byte.
+    pub(super) start: u64,
+    /// What stands there.
+    pub(super) shown: Shown,
+}
+
 /// How the process of that folder maps `file`, which stands at `path`; `None` if it does not.
 pub(super) fn of(dir: &TaskDir, file: FileId, path: &Path) -> Result<Option<Mapping>, Errno> {
+    Ok(find_at(dir.lines("maps", MAPS_LIMIT)?, file, path).map(|found| found.how))
+}
+
+/// Where the process with these lines of `maps` maps it.
+pub(super) fn find_at(lines: impl Iterator<Item = Vec<u8>>, file: FileId, path: &Path) -> Option<Found> {
     let full = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    Ok(find(dir.lines("maps", MAPS_LIMIT)?, file, full.as_os_str().as_bytes()))
+    find(lines, file, full.as_os_str().as_bytes())
 }
 
 /// File systems that show another device in `maps` than in `stat` (btrfs, overlay) are told by
 /// inode and path.
-fn find(lines: impl Iterator<Item = Vec<u8>>, file: FileId, path: &[u8]) -> Option<Mapping> {
+fn find(lines: impl Iterator<Item = Vec<u8>>, file: FileId, path: &[u8]) -> Option<Found> {
     let device = format!("{:02x}:{:02x}", file.dev_major, file.dev_minor);
     let inode = file.inode.to_string();
     // The kernel writes a newline in a path so; nothing else is changed.
@@ -36,19 +61,35 @@ fn find(lines: impl Iterator<Item = Vec<u8>>, file: FileId, path: &[u8]) -> Opti
     let mut found = None;
     for line in lines {
         let mut fields = line.split(|byte| *byte == b' ').filter(|field| !field.is_empty());
-        let (rights, its_device, its_inode) = (fields.nth(1), fields.nth(1), fields.next());
+        let (place, rights) = (fields.next(), fields.next());
+        let (its_device, its_inode) = (fields.nth(1), fields.next());
         if its_inode != Some(inode.as_bytes()) {
             continue;
         }
         if its_device != Some(device.as_bytes()) && !line.ends_with(&path) {
             continue;
         }
+        let Some((start, device)) = place.and_then(first_address).zip(its_device.and_then(numbers)) else {
+            continue;
+        };
+        let shown = Shown { device, inode: file.inode };
         if rights.is_some_and(|rights| rights.get(1) == Some(&b'w') && rights.get(3) == Some(&b's')) {
-            return Some(Mapping::Writes);
+            return Some(Found { how: Mapping::Writes, start, shown });
         }
-        found = Some(Mapping::Reads);
+        found = Some(Found { how: Mapping::Reads, start, shown });
     }
     found
+}
+
+/// The first of `7f00-7f10`.
+fn first_address(place: &[u8]) -> Option<u64> {
+    u64::from_str_radix(std::str::from_utf8(place).ok()?.split('-').next()?, 16).ok()
+}
+
+/// Both of `08:1f`.
+fn numbers(device: &[u8]) -> Option<(u32, u32)> {
+    let (major, minor) = std::str::from_utf8(device).ok()?.split_once(':')?;
+    Some((u32::from_str_radix(major, 16).ok()?, u32::from_str_radix(minor, 16).ok()?))
 }
 
 fn escaped(byte: &u8) -> &[u8] {
@@ -62,7 +103,9 @@ mod tests {
     const FILE: FileId = FileId { dev_major: 0, dev_minor: 0x1f, inode: 42 };
 
     fn found(maps: &[u8], path: &[u8]) -> Option<Mapping> {
-        find(maps.split(|byte| *byte == b'\n').map(<[u8]>::to_vec), FILE, path)
+        let found = find(maps.split(|byte| *byte == b'\n').map(<[u8]>::to_vec), FILE, path)?;
+        assert_eq!((found.start, found.shown.inode), (0x7f00, 42));
+        Some(found.how)
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! Why nobody is watched: one sentence for each reason, with what to do next.
 
 use crate::act::pidfd::HandleError;
+use crate::act::proof::Unproven;
+use crate::probe::task::Uids;
 
+use super::custody::Distrusted;
 use super::hidden::Hidden;
 
 /// How the pid namespace of another container is shared.
@@ -38,6 +41,12 @@ pub enum Refusal {
         /// What the config names.
         wanted: String,
     },
+    /// The file is not to be believed.
+    #[error(transparent)]
+    Distrusted(#[from] Distrusted),
+    /// It was another one by the time that it was checked.
+    #[error(transparent)]
+    Unproven(Unproven),
     /// It cannot be signalled without doubt.
     #[error(transparent)]
     Handle(#[from] HandleError),
@@ -48,6 +57,13 @@ impl Refusal {
     pub(super) const fn is_of_restored(&self) -> bool {
         matches!(self, Self::NoOwner { why: Misfit::RestoredInPart { .. } | Misfit::Ambiguous, .. })
     }
+}
+
+fn runs_as(Uids { real, effective, saved }: Uids) -> String {
+    if real == effective && effective == saved {
+        return format!("runs as user {real}");
+    }
+    format!("runs as user {real} (real), {effective} (effective) and {saved} (saved), which must be one")
 }
 
 fn here(pid: u32, candidate: Option<i32>) -> String {
@@ -82,10 +98,10 @@ pub enum Misfit {
     #[error("which has another number in its own pid namespace")]
     OtherNumber,
     /// Another user.
-    #[error("which runs as user {runs_as}, and the file belongs to user {owner}")]
+    #[error("which {}, and the file belongs to user {owner}", runs_as(*.uids))]
     OtherUser {
         /// Whose process it is.
-        runs_as: u32,
+        uids: Uids,
         /// Whose file it is.
         owner: u32,
     },

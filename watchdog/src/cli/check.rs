@@ -134,6 +134,9 @@ fn write_summary(text: &mut String, config: &Config) -> std::fmt::Result {
         FindTarget::SystemdUnit => write!(text, "the main process of its unit")?,
         FindTarget::Command(regex) => write!(text, "the process whose command line matches {regex}")?,
     }
+    if let Some(user) = &target.user {
+        write!(text, ", of user {user}")?;
+    }
     match &target.systemd_unit {
         Some(unit) => writeln!(text, ", in unit {unit}")?,
         None => writeln!(text)?,

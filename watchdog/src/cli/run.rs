@@ -218,6 +218,7 @@ pub(crate) fn wanted(config: &Config) -> Result<Wanted, String> {
     Ok(Wanted {
         shard: config.target.shard.clone(),
         heartbeat: heartbeat.clone(),
+        user: config.target.user.clone(),
         systemd_unit: config.target.systemd_unit.clone(),
         proc_root: PathBuf::from("/proc"),
     })

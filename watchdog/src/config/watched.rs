@@ -6,7 +6,8 @@ use std::time::Duration;
 use globset::{Glob, GlobMatcher};
 use toml::de::DeValue;
 
-use super::section::{Complaints, Section};
+use super::section::{Complaints, Section, integer};
+use super::user::User;
 use super::{ChannelRule, FindTarget, On, TargetConfig, ThreadRule, unit};
 
 /// Longest label of a shard, what the segment has room for.
@@ -34,6 +35,7 @@ pub(super) fn target(mut section: Section<'_>, complaints: &mut Complaints<'_>) 
         section.parse("command", "a regular expression on /proc/PID/cmdline", complaints, |value| {
             regex::Regex::new(value.as_str()?).ok()
         });
+    let user = user(&mut section, complaints);
     let unit = section.text("systemd_unit", "the name of a unit, such as \"shard-0.service\"", complaints);
     let unit = unit.and_then(|(name, span)| {
         let whole = unit::complete(&name);
@@ -62,7 +64,23 @@ pub(super) fn target(mut section: Section<'_>, complaints: &mut Complaints<'_>) 
         complaints.add_at(section.start(), "target", what);
     }
     section.finish(complaints);
-    Some(TargetConfig { shard: shard?.0, find: find?, systemd_unit: unit })
+    Some(TargetConfig { shard: shard?.0, find: find?, user, systemd_unit: unit })
+}
+
+/// By name or by number.
+fn user(section: &mut Section<'_>, complaints: &mut Complaints<'_>) -> Option<User> {
+    let read = |value: &DeValue<'_>| match value.as_str() {
+        Some(name) => Some(Err(name.to_owned())),
+        None => Some(Ok(integer(value).and_then(|uid| u32::try_from(uid).ok())?)),
+    };
+    let allowed = "the name of a user, such as \"shard\", or a number from 0 to 4294967295";
+    let (given, span) = section.parse("user", allowed, complaints, read)?;
+    match given {
+        Ok(uid) => Some(User { name: None, uid }),
+        Err(name) => {
+            User::named(&name).map_err(|why| complaints.add(&span, &section.dotted("user"), why)).ok()
+        }
+    }
 }
 
 pub(super) fn threads(sections: Vec<Section<'_>>, complaints: &mut Complaints<'_>) -> Vec<ThreadRule> {

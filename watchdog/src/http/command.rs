@@ -184,6 +184,10 @@ pub(super) async fn kill(
             "another incarnation is watched now: {} (process {}). Nothing was done",
             target.incarnation, target.pid
         ))),
+        KillAnswer::Unproven { why, again, .. } => {
+            let then = if again { "; it is tried again, and goes out once that is known" } else { "" };
+            Err(conflict(format!("nothing was sent: {why}{then}")))
+        }
         KillAnswer::Ended(target) => {
             Err(conflict(format!("process {} ended by itself in that moment", target.pid)))
         }

@@ -110,6 +110,7 @@ impl Entry {
 pub fn tell(step: &Step) -> (StepName, Option<String>) {
     match step {
         Step::Withheld(withheld) => (StepName::Withheld, Some(withheld.label().to_owned())),
+        Step::Unproven { by, why } => (StepName::Withheld, Some(format!("{}: {why}", by.label()))),
         Step::Requested { why } => (StepName::Requested, Some(why.clone())),
         Step::Signal { signal, error: None } => (StepName::Signal, Some((*signal).to_owned())),
         Step::Signal { signal, error: Some(error) } => {

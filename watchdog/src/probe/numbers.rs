@@ -14,6 +14,8 @@ pub struct Stat {
     pub system: u64,
     /// Clock ticks since boot, field 22.
     pub start_time: u64,
+    /// Where the code of its program begins and ends, fields 26 and 27.
+    pub code: (u64, u64),
     /// Where its stack began, field 28.
     pub start_stack: u64,
     /// Mask of pending signals, field 31.
@@ -46,6 +48,7 @@ impl Stat {
             user: fields.number(14)?,
             system: fields.number(15)?,
             start_time: fields.number(22)?,
+            code: (fields.number(26)?, fields.number(27)?),
             start_stack: fields.number(28)?,
             pending: fields.number(31)?,
             exit_code: fields.number(52),
@@ -101,6 +104,7 @@ mod tests {
             (Stat::parse(&text).unwrap(), procfs::process::Stat::from_read(&text[..]).unwrap());
         assert_eq!((stat.state, stat.flags, stat.pending), (other.state, other.flags, other.signal));
         assert_eq!((stat.user, stat.system), (other.utime, other.stime));
+        assert_eq!(stat.code, (other.startcode, other.endcode));
         assert_eq!((stat.start_time, stat.start_stack), (other.starttime, other.startstack));
         assert_eq!(stat.exit_code, other.exit_code);
         assert!(stat.start_time > 0);
@@ -118,6 +122,7 @@ mod tests {
                 user: 14,
                 system: 15,
                 start_time: 22,
+                code: (26, 27),
                 start_stack: 28,
                 pending: 31,
                 exit_code: Some(52),

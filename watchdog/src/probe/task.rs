@@ -24,6 +24,8 @@ use super::wait_channel;
 /// `do_exit`; `PF_POSTCOREDUMP`, past the core dump of its process; `PF_DUMPCORE`, writing it; `PF_SIGNALED`, taken off
 /// by a signal that it has already dequeued.
 const ENDING: u32 = 0x4 | 0x8 | 0x200 | 0x400;
+/// The first of them alone.
+const EXITING: u32 = 0x4;
 /// That of the one task that writes the core, from then on: it keeps it when the core is written and it exits.
 const DUMPING: u32 = 0x200;
 /// What it has besides by then.
@@ -76,6 +78,7 @@ pub struct TaskDir {
     stat: TaskFile,
     schedstat: TaskFile,
     wchan: TaskFile,
+    status: TaskFile,
     /// What its descriptors are counted against; `None`: they are not counted, and every file stays
     /// open.
     allowance: Option<Arc<Allowance>>,
@@ -137,6 +140,43 @@ impl TaskFile {
     }
 }
 
+/// Which program a process runs: where its parts lie in memory, which each exec chooses anew at random. The kernel tells it without
+/// a lock of that memory, and only to whoever may trace the process. The name of its file says less: that of an executable which was
+/// replaced on the disk is another one from then on, in the same process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Where its code begins and ends.
+    pub code: (u64, u64),
+    /// Where its stack began.
+    pub start_stack: u64,
+}
+
+/// User ids of a task, as `status` tells them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uids {
+    /// Whose it is.
+    pub real: u32,
+    /// As whom it acts.
+    pub effective: u32,
+    /// As whom it may act again.
+    pub saved: u32,
+}
+
+impl Uids {
+    /// Whether all three are this one.
+    pub const fn are_all(self, uid: u32) -> bool {
+        self.real == uid && self.effective == uid && self.saved == uid
+    }
+
+    /// Out of the text of `status`. No name can pass for the line: the kernel escapes a line end in it.
+    fn parse(text: &[u8]) -> Option<Self> {
+        let line = text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"Uid:"))?;
+        let mut ids = std::str::from_utf8(line).ok()?.split_ascii_whitespace().map(str::parse);
+        let mut next = || ids.next()?.ok();
+        Some(Self { real: next()?, effective: next()?, saved: next()? })
+    }
+}
+
 /// What `stat` says, as far as it is used here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TaskStat {
@@ -148,8 +188,10 @@ pub struct TaskStat {
     pub core_dumping: bool,
     /// Clock ticks since boot.
     pub start_time: u64,
-    /// Where the stack began at exec; another value is another program. Zero where the kernel does not tell.
-    pub start_stack: u64,
+    /// It has begun to exit, so that it has no memory or soon will have none, and begins no other program.
+    pub exiting: bool,
+    /// Which program it runs; `None` where the kernel does not tell.
+    pub program: Option<Program>,
     /// CPU time, user and system, nanoseconds.
     pub cpu_ns: u64,
 }
@@ -191,9 +233,15 @@ impl TaskDir {
     }
 
     fn of(dir: OwnedFd) -> Self {
-        let (stat, schedstat, wchan) =
-            (TaskFile::new("stat"), TaskFile::new("schedstat"), TaskFile::new("wchan"));
-        Self { dir, stat, schedstat, wchan, allowance: None, _place: None }
+        Self {
+            dir,
+            stat: TaskFile::new("stat"),
+            schedstat: TaskFile::new("schedstat"),
+            wchan: TaskFile::new("wchan"),
+            status: TaskFile::new("status"),
+            allowance: None,
+            _place: None,
+        }
     }
 
     fn file(&self, name: &str) -> Result<std::io::Take<File>, Errno> {
@@ -230,9 +278,21 @@ impl TaskDir {
             ending,
             core_dumping: !ended && stat.flags & DUMPING != 0 && stat.flags & DUMPED == 0,
             start_time: stat.start_time,
-            start_stack: stat.start_stack,
+            exiting: ended || stat.flags & EXITING != 0,
+            program: (stat.start_stack != 0)
+                .then_some(Program { code: stat.code, start_stack: stat.start_stack }),
             cpu_ns: stat.user.saturating_add(stat.system).saturating_mul(TICK_NS),
         }))
+    }
+
+    /// Reads whose task it is. `Ok(None)`: it has ended. `Err`: the kernel would not say.
+    pub fn uids(&self) -> Result<Option<Uids>, Unreadable> {
+        let mut text = [0; 2_048];
+        match self.read(&self.status, false, &mut text) {
+            Ok(text) => Uids::parse(text).map(Some).ok_or(Unreadable),
+            Err(Errno::NOENT | Errno::SRCH) => Ok(None),
+            Err(_) => Err(Unreadable),
+        }
     }
 
     /// Whether the task exists, by its start time: one that differs by more than the slack is

@@ -9,6 +9,7 @@ use crate::clock::Monotonic;
 use crate::event::{Event, Step};
 use crate::judge::incarnation::Incarnation;
 use crate::snapshot::{Pause, TargetIdentity};
+use crate::verdict::Withheld;
 
 use super::publish::Publisher;
 use super::{Acted, Watch};
@@ -45,6 +46,15 @@ pub enum KillAnswer {
         /// What it said.
         error: String,
         /// To whom.
+        target: TargetIdentity,
+    },
+    /// It failed the checks before the signal.
+    Unproven {
+        /// Which one, as a sentence.
+        why: String,
+        /// Whether it may pass them yet: it is tried again then.
+        again: bool,
+        /// To whom nothing was sent.
         target: TargetIdentity,
     },
     /// It ended by itself in that moment.
@@ -141,6 +151,10 @@ impl Watch {
 
     /// Tells whoever asked for a kill what the look came to.
     pub(super) fn answer(&mut self, acted: &Acted, ended: bool) {
+        if acted.waits_for_proof && !ended {
+            // It is settled in a moment, or told in the answer.
+            return;
+        }
         let Some((target, answer)) = self.hand.asked.take() else { return };
         let began = self.ladder.as_ref().is_some_and(|ladder| ladder.began().is_some());
         let _ = answer.send(outcome(target, acted, ended, began));
@@ -149,6 +163,13 @@ impl Watch {
 
 /// What the look that carries out an order came to.
 fn outcome(target: TargetIdentity, acted: &Acted, ended: bool, began: bool) -> KillAnswer {
+    let unproven = acted.steps.iter().flatten().find_map(|(_, step)| match step {
+        Step::Unproven { by, why } => Some((why.clone(), *by == Withheld::Unproven)),
+        _ => None,
+    });
+    if let Some((why, again)) = unproven {
+        return KillAnswer::Unproven { why, again, target };
+    }
     let signal = acted.steps.iter().flatten().find_map(|(_, step)| match step {
         Step::Signal { signal, error } => Some((*signal, error.clone())),
         _ => None,

@@ -1,0 +1,242 @@
+//! Whose a segment is, and who could have put it where it is: what a file has to be before anything in it is believed.
+
+use std::path::Path;
+
+use shard_heartbeat::{LockHolder, Reader};
+
+use super::Wanted;
+
+/// What group and others need to change a file, or what is in a folder.
+const WRITABLE: u32 = 0o022;
+/// In a folder with this bit nobody renames or removes another's files.
+const STICKY: u32 = 0o1000;
+
+/// Why a file is not believed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Distrusted {
+    /// Others may write it.
+    #[error(
+        "{path} has mode {mode:04o}: group or others may write it, so anybody of them could have a process killed. Nothing is watched: \
+         `chmod go-w {path}`, and see what mode its writer gives it (0600 is right)"
+    )]
+    File {
+        /// The segment.
+        path: String,
+        /// Its mode.
+        mode: u32,
+    },
+    /// Others may replace it.
+    #[error(
+        "the folder {path} has mode {mode:04o}: group or others may put another file in the place of the heartbeat segment there. Nothing \
+         is watched: `chmod go-w {path}` (or `chmod +t`, as /tmp has it)"
+    )]
+    Folder {
+        /// The folder.
+        path: String,
+        /// Its mode.
+        mode: u32,
+    },
+    /// A stranger may replace it.
+    #[error(
+        "the folder {path} belongs to user {owner}, who is neither root, nor the owner of the heartbeat segment in it (user {uid}), nor \
+         this sidecar's own user ({own}): that user may put another file in its place. Nothing is watched: move the segment to a folder of \
+         its owner's, or `chown` that folder"
+    )]
+    FolderOwner {
+        /// The folder.
+        path: String,
+        /// Whose it is.
+        owner: u32,
+        /// Whose the segment is.
+        uid: u32,
+        /// Whose the sidecar is.
+        own: u32,
+    },
+    /// It has other names.
+    #[error(
+        "{path} has {links} names (hard links): one segment stands in two places, and which of them its writer means cannot be told. \
+         Nothing is watched: remove the other name, or restart the target, which makes a new file"
+    )]
+    Linked {
+        /// The segment.
+        path: String,
+        /// How many.
+        links: u64,
+    },
+    /// It belongs to somebody else than the config says.
+    #[error(
+        "{path} belongs to user {uid}, and [target] user is {wanted}: nothing is watched. Correct [target] user or heartbeat, or run the \
+         target as that user"
+    )]
+    Owner {
+        /// The segment.
+        path: String,
+        /// Whose it is.
+        uid: u32,
+        /// Whose it should be.
+        wanted: String,
+    },
+    /// Its place is another process's.
+    #[error(
+        "{path} is the heartbeat segment of process {owner}, and the lock beside it ({path}.lock) is held by process {holder}: the file was \
+         moved into another one's place. Nothing is watched: put each file back, or restart both processes"
+    )]
+    PlaceOfAnother {
+        /// The segment.
+        path: String,
+        /// Who maps it.
+        owner: i32,
+        /// Who holds the place.
+        holder: u32,
+    },
+    /// Its place is not its writer's.
+    #[error(
+        "{path} is the heartbeat segment of process {owner}, which does not hold the lock beside it ({path}.lock) as the writer of a segment \
+         does for as long as it writes: the file was moved here from another place. Nothing is watched: put it back, or restart that process"
+    )]
+    PlaceOfNobody {
+        /// The segment.
+        path: String,
+        /// Who maps it.
+        owner: i32,
+    },
+}
+
+/// Fails if somebody else than its owner could have written the file, or put it there, or if it is not the wanted user's.
+pub(super) fn check(reader: &Reader, wanted: &Wanted) -> Result<(), Distrusted> {
+    let custody = reader.custody();
+    let path = || reader.path().display().to_string();
+    let folder = || match reader.path().parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.display().to_string(),
+        _ => ".".to_owned(),
+    };
+    if let Some(user) = wanted.user.as_ref().filter(|user| user.uid != custody.uid) {
+        return Err(Distrusted::Owner { path: path(), uid: custody.uid, wanted: user.to_string() });
+    }
+    if custody.mode & WRITABLE != 0 {
+        return Err(Distrusted::File { path: path(), mode: custody.mode });
+    }
+    if custody.folder_mode & WRITABLE != 0 && custody.folder_mode & STICKY == 0 {
+        return Err(Distrusted::Folder { path: folder(), mode: custody.folder_mode });
+    }
+    let own = rustix::process::geteuid().as_raw();
+    let (uid, owner) = (custody.uid, custody.folder_uid);
+    if ![0, uid, own].contains(&owner) && !is_unmapped(owner, &wanted.proc_root) {
+        return Err(Distrusted::FolderOwner { path: folder(), owner, uid, own });
+    }
+    if custody.links > 1 {
+        return Err(Distrusted::Linked { path: path(), links: custody.links });
+    }
+    Ok(())
+}
+
+/// Fails if process `owner`, which maps the segment, is seen not to be the one whose place that is. A writer locks a file beside
+/// its segment before it makes one, and a file that is renamed leaves that lock behind.
+pub(super) fn is_in_its_place(reader: &Reader, owner: i32) -> Result<(), Distrusted> {
+    let path = || reader.path().display().to_string();
+    match reader.lock_holder() {
+        LockHolder::Process(holder) if i32::try_from(holder) == Ok(owner) => Ok(()),
+        LockHolder::Process(holder) => Err(Distrusted::PlaceOfAnother { path: path(), owner, holder }),
+        LockHolder::Nobody => Err(Distrusted::PlaceOfNobody { path: path(), owner }),
+        // Nothing speaks against it: the lock file was never there, or is not for this sidecar to ask.
+        LockHolder::Unseen | LockHolder::Unknown => Ok(()),
+    }
+}
+
+/// Whether that is what the kernel shows for every user that has no number in the sidecar's user namespace: the root of the machine,
+/// as a rule.
+fn is_unmapped(uid: u32, proc_root: &Path) -> bool {
+    const ALL: [&str; 3] = ["0", "0", "4294967295"];
+    let overflow = std::fs::read_to_string(proc_root.join("sys/kernel/overflowuid"));
+    let map = std::fs::read_to_string(proc_root.join("self/uid_map"));
+    overflow.is_ok_and(|number| number.trim().parse() == Ok(uid))
+        && map.is_ok_and(|map| map.split_whitespace().collect::<Vec<_>>() != ALL)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
+
+    use shard_heartbeat::{Heartbeat, SegmentOptions};
+
+    use super::*;
+    use crate::config::user::User;
+
+    struct Place {
+        folder: tempfile::TempDir,
+        path: PathBuf,
+        _heartbeat: Heartbeat,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("0.heartbeat");
+            let heartbeat = Heartbeat::create(&path, &SegmentOptions::new("0")).unwrap();
+            Self { folder, path, _heartbeat: heartbeat }
+        }
+
+        fn check(&self, user: Option<u32>) -> Result<(), Distrusted> {
+            let user = user.map(|uid| User { name: None, uid });
+            let wanted = Wanted {
+                shard: "0".to_owned(),
+                heartbeat: self.path.clone(),
+                user,
+                systemd_unit: None,
+                proc_root: "/proc".into(),
+            };
+            check(&Reader::open(&self.path).unwrap(), &wanted)
+        }
+    }
+
+    fn mode(path: &Path, mode: u32) {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn what_others_may_write_is_refused_with_its_name_and_mode() {
+        let place = Place::new();
+        assert_eq!(place.check(None), Ok(()));
+        for bits in [0o620, 0o602, 0o666] {
+            mode(&place.path, bits);
+            let told = place.check(None).unwrap_err().to_string();
+            assert!(told.contains("0.heartbeat has mode 0") && told.contains("chmod go-w"), "{told}");
+        }
+        mode(&place.path, 0o644);
+        assert_eq!(place.check(None), Ok(()), "whoever only reads does no harm");
+        for bits in [0o770, 0o707, 0o777] {
+            mode(place.folder.path(), bits);
+            let told = place.check(None).unwrap_err().to_string();
+            assert!(told.contains(&format!("{} has mode 0", place.folder.path().display())), "{told}");
+        }
+        mode(place.folder.path(), 0o1777);
+        assert_eq!(place.check(None), Ok(()), "as /tmp and /dev/shm");
+    }
+
+    #[test]
+    fn a_segment_with_a_second_name_or_of_another_user_is_refused() {
+        let place = Place::new();
+        let own = rustix::process::geteuid().as_raw();
+        assert_eq!(place.check(Some(own)), Ok(()));
+        let other = place.check(Some(own + 1)).unwrap_err();
+        assert!(matches!(other, Distrusted::Owner { .. }), "{other}");
+        std::fs::hard_link(&place.path, place.folder.path().join("1.heartbeat")).unwrap();
+        assert!(matches!(place.check(None), Err(Distrusted::Linked { links: 2, .. })));
+    }
+
+    #[test]
+    fn a_segment_that_was_moved_into_a_place_with_a_lock_file_is_not_in_its_own() {
+        let place = Place::new();
+        let own = std::process::id().cast_signed();
+        assert_eq!(is_in_its_place(&Reader::open(&place.path).unwrap(), own), Ok(()));
+        let stranger = is_in_its_place(&Reader::open(&place.path).unwrap(), own + 1);
+        assert!(matches!(stranger, Err(Distrusted::PlaceOfAnother { .. })), "{stranger:?}");
+        let moved = place.folder.path().join("1.heartbeat");
+        std::fs::rename(&place.path, &moved).unwrap();
+        let reader = Reader::open(&moved).unwrap();
+        assert_eq!(is_in_its_place(&reader, own), Ok(()), "no writer was ever here");
+        std::fs::write(place.folder.path().join("1.heartbeat.lock"), "").unwrap();
+        assert!(matches!(is_in_its_place(&reader, own), Err(Distrusted::PlaceOfNobody { .. })));
+    }
+}

@@ -1,0 +1,139 @@
+//! What is known of whether the target maps its segment still. The adopter asks the kernel, which can hang; the watch loop reads
+//! the answer here and waits for nobody.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::clock::Monotonic;
+
+/// An answer is believed for so long: twenty of the times at which it is asked for, five where the kernel is slow to tell. Whoever
+/// can use that time has the user id of the target, and may signal it anyway (docs/adr/034).
+pub const BELIEVED_FOR: Duration = Duration::from_secs(5);
+
+/// The answers. All times are monotonic nanoseconds, and zero is none.
+#[derive(Debug, Default)]
+pub struct Mapped {
+    /// When the question was asked that was answered with yes last.
+    confirmed: AtomicU64,
+    /// When the question was asked that is not answered yet.
+    asking: AtomicU64,
+    /// Since when the loop wants a new answer.
+    wanted: AtomicU64,
+    lost: AtomicBool,
+}
+
+/// What the answers come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It maps the segment.
+    Maps,
+    /// It does not any more.
+    Lost,
+    /// Nobody has been able to tell for so long.
+    Unknown(Duration),
+}
+
+impl Mapped {
+    /// One that was found to map it by a question asked at `at`.
+    pub const fn since(at: Monotonic) -> Self {
+        Self {
+            confirmed: AtomicU64::new(at.0),
+            asking: AtomicU64::new(0),
+            wanted: AtomicU64::new(0),
+            lost: AtomicBool::new(false),
+        }
+    }
+
+    /// The adopter's end: asks with `ask`, whose answer is `None` where nobody can tell. Returns whether somebody waited for it.
+    pub fn tell(&self, at: Monotonic, ask: impl FnOnce() -> Option<bool>) -> bool {
+        self.asking.store(at.0, Ordering::Release);
+        let answer = ask();
+        match answer {
+            Some(true) => self.confirmed.store(at.0, Ordering::Release),
+            Some(false) => self.lost.store(true, Ordering::Release),
+            None => {}
+        }
+        self.asking.store(0, Ordering::Release);
+        answer == Some(false) || answer.is_some() && self.is_wanted()
+    }
+
+    /// Whether the loop waits for a new answer.
+    pub fn is_wanted(&self) -> bool {
+        let wanted = self.wanted.load(Ordering::Acquire);
+        wanted != 0 && self.confirmed.load(Ordering::Acquire) < wanted
+    }
+
+    /// Whether it maps the segment no more.
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
+    }
+
+    /// The loop's end.
+    ///
+    /// A question that hangs, because an operation on the target's memory does, makes no answer older: what may have happened
+    /// before it was asked is all that may have happened, and a target that hangs so is one to be killed.
+    pub fn standing(&self, now: Monotonic) -> Standing {
+        if self.is_lost() {
+            return Standing::Lost;
+        }
+        let asking = self.asking.load(Ordering::Acquire);
+        let confirmed = Monotonic(self.confirmed.load(Ordering::Acquire));
+        let until = if asking == 0 { now } else { now.min(Monotonic(asking)) };
+        let age = until.since(confirmed);
+        if age <= BELIEVED_FOR { Standing::Maps } else { Standing::Unknown(age) }
+    }
+
+    /// Whether it was confirmed by a question asked after this was first wanted. If so, the next one wants another.
+    pub fn confirmed_anew(&self, now: Monotonic) -> bool {
+        match self.wanted.load(Ordering::Acquire) {
+            0 => {
+                self.wanted.store(now.0, Ordering::Release);
+                false
+            }
+            _ if self.is_wanted() => false,
+            _ => {
+                self.wanted.store(0, Ordering::Release);
+                true
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn an_answer_grows_old_unless_its_successor_hangs_and_a_loss_is_for_good() {
+        let at = |seconds: u64| Monotonic(seconds * SECOND);
+        let mapped = Mapped::since(at(10));
+        assert_eq!(mapped.standing(at(15)), Standing::Maps);
+        assert_eq!(mapped.standing(at(16)), Standing::Unknown(Duration::from_secs(6)));
+        assert!(!mapped.tell(at(16), || None));
+        assert_eq!(mapped.standing(at(16)), Standing::Unknown(Duration::from_secs(6)));
+        assert!(!mapped.tell(at(16), || Some(true)), "nobody waited");
+        assert_eq!(mapped.standing(at(17)), Standing::Maps);
+        mapped.tell(at(18), || {
+            assert_eq!(mapped.standing(at(1_000)), Standing::Maps, "it hangs");
+            None
+        });
+        assert!(mapped.tell(at(19), || Some(false)));
+        assert_eq!(mapped.standing(at(19)), Standing::Lost);
+        mapped.tell(at(20), || Some(true));
+        assert_eq!(mapped.standing(at(20)), Standing::Lost);
+    }
+
+    #[test]
+    fn what_is_wanted_anew_is_an_answer_to_a_later_question() {
+        let mapped = Mapped::since(Monotonic(10));
+        assert!(!mapped.confirmed_anew(Monotonic(20)));
+        assert!(mapped.is_wanted());
+        mapped.tell(Monotonic(15), || Some(true));
+        assert!(!mapped.confirmed_anew(Monotonic(21)), "that was asked before");
+        assert!(mapped.tell(Monotonic(22), || Some(true)), "somebody waits");
+        assert!(mapped.confirmed_anew(Monotonic(23)));
+        assert!(!mapped.confirmed_anew(Monotonic(24)), "once");
+    }
+}

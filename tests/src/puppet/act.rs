@@ -122,6 +122,18 @@ impl Puppet {
                     .map_err(|error| error.to_string())?;
                 Ok(format!("tid={}", self.worker.tid))
             }
+            // Gets these user ids, in all of its threads: real, effective, saved.
+            ["uids", real, effective, saved] => {
+                let [real, effective, saved] =
+                    [real, effective, saved].map(|uid| uid.parse().unwrap_or(u32::MAX));
+                // SAFETY: changes the ids of this process and touches no memory.
+                match unsafe { libc::setresuid(real, effective, saved) } {
+                    0 => Ok(String::new()),
+                    _ => Err(std::io::Error::last_os_error().to_string()),
+                }
+            }
+            // Maps the segment no more, and does not notice: its threads write into memory of nobody's.
+            ["unmap"] => unmap(&self.path).map(|()| String::new()),
             ["fork"] => Ok(format!("child={}", fork())),
             // Becomes another program, with the same pid and the same start time.
             ["exec", "other"] => Err(Command::new("sleep").arg(LIVES.to_string()).exec().to_string()),
@@ -214,6 +226,24 @@ pub(super) fn end_without_a_word() {
     // SAFETY: the system call ends this one thread and writes nothing but the word that says so to whoever joins it, which
     // nobody does here. What it owned (its guards, its stack) leaks, and no lock is held: it has just woken from a sleep.
     unsafe { libc::syscall(libc::SYS_exit, 0) };
+}
+
+/// Puts other memory where the file is mapped.
+fn unmap(file: &Path) -> Result<(), String> {
+    let maps = std::fs::read_to_string("/proc/self/maps").map_err(|error| error.to_string())?;
+    let line =
+        maps.lines().find(|line| line.ends_with(&file.display().to_string())).ok_or("it is not mapped")?;
+    let (from, to) = line.split(' ').next().and_then(|place| place.split_once('-')).ok_or("no place")?;
+    let number = |text| usize::from_str_radix(text, 16).map_err(|_| "no address");
+    let (from, to) = (number(from)?, number(to)?);
+    // SAFETY: what is mapped there is a file that nothing in this process keeps references into, only addresses of words that are
+    // written: they are as good in the new memory, which has the same size and rights.
+    let done = unsafe {
+        let rights = rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE;
+        let flags = rustix::mm::MapFlags::SHARED | rustix::mm::MapFlags::FIXED;
+        rustix::mm::mmap_anonymous(from as *mut _, to - from, rights, flags)
+    };
+    done.map(|_| ()).map_err(|error| error.to_string())
 }
 
 /// A child that outlives its parent, as a helper of the target might.

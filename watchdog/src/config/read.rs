@@ -157,6 +157,19 @@ interval = "10s"
     }
 
     #[test]
+    fn the_user_of_the_target_is_known_by_name_or_by_number() {
+        let with =
+            |user: &str| check(&format!("[target]\nshard = \"0\"\nheartbeat = \"/h\"\nuser = {user}\n"));
+        let uid = |user| with(user).unwrap().target.user.map(|user| user.uid);
+        assert_eq!((uid("61001"), uid("\"root\"")), (Some(61_001), Some(0)));
+        for bad in ["-1", "1.5", "4294967296", "\"no-such-user-here\""] {
+            let told = with(bad).unwrap_err();
+            assert!(told.starts_with(&format!("w.toml:4: target.user: found {bad}: ")), "{told}");
+        }
+        assert!(with("\"no-such-user-here\"").unwrap_err().contains("no user of this machine"));
+    }
+
+    #[test]
     fn every_excuse_has_a_cap_of_its_own() {
         let text = "[target]\nshard = \"0\"\nheartbeat = \"/h\"\n[[thread]]\nname = \"exec-s0\"\n[judge.excuse]\n\
                     starved = \"1s\"\nthrottled = \"2s\"\nmemory_throttled = \"3s\"\ntraced = \"4s\"\nfrozen = \"5s\"\n\

@@ -48,13 +48,14 @@ impl Mapped {
     pub fn tell(&self, at: Monotonic, ask: impl FnOnce() -> Option<bool>) -> bool {
         self.asking.store(at.0, Ordering::Release);
         let answer = ask();
+        let waits = self.is_wanted();
         match answer {
             Some(true) => self.confirmed.store(at.0, Ordering::Release),
             Some(false) => self.lost.store(true, Ordering::Release),
             None => {}
         }
         self.asking.store(0, Ordering::Release);
-        answer == Some(false) || answer.is_some() && self.is_wanted()
+        answer == Some(false) || answer.is_some() && waits
     }
 
     /// Whether the loop waits for a new answer.

@@ -20,6 +20,7 @@ pub(crate) fn config(directory: &std::path::Path) -> Config {
         target: TargetConfig {
             shard: "7".to_owned(),
             find: FindTarget::Heartbeat(directory.join("heartbeat")),
+            user: None,
             systemd_unit: None,
         },
         threads: Vec::new(),

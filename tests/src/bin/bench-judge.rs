@@ -97,6 +97,9 @@ fn main() {
             let (seen, judged) = (distribution(&cost.observe_us), distribution(&cost.judge_us));
             println!("{:<20}{threads:>8}{:>34}{:>34}", run.what, told(&seen), told(&judged));
             if run.prefix.is_empty() && *threads == AIM.0 {
+                let proven = distribution(&cost.prove_us);
+                println!("{:<28}checks before a signal, µs: {}", "", told(&proven));
+                figures.insert("prove_us".to_owned(), proven);
                 println!("{:<28}aim {} µs together", "", AIM.1);
             }
             observe.insert(threads.to_string(), seen);
@@ -120,6 +123,8 @@ fn main() {
 struct Cost {
     observe_us: Vec<f64>,
     judge_us: Vec<f64>,
+    /// The checks before a signal, which is not sent.
+    prove_us: Vec<f64>,
 }
 
 fn measure(args: &Args, folder: &Path, run: &Run, threads: usize) -> Cost {
@@ -138,15 +143,27 @@ fn measure(args: &Args, folder: &Path, run: &Run, threads: usize) -> Cost {
     };
     let reader = Reader::open(&sidecar.heartbeat).expect("a segment");
     probe.adopt(check::adopt(reader, &wanted).expect("its owner")).expect("it can be watched");
+    let prove_us = prove(&probe);
     // Once, so that whoever stands still afterwards has been at work.
     crowd.all(Move::Progress);
-    look_at(args, &mut probe, &policy, &mut crowd, run.then)
+    Cost { prove_us, ..look_at(args, &mut probe, &policy, &mut crowd, run.then) }
+}
+
+/// Times the checks before a signal. At once after adoption: nobody asks here whether the segment is still mapped.
+fn prove(probe: &Probe) -> Vec<f64> {
+    let handle = probe.handle().expect("a target");
+    let once = |_| {
+        let began = Instant::now();
+        handle.prove(now()).expect("it is the target");
+        began.elapsed().as_secs_f64() * 1e6
+    };
+    (0..1_000).map(once).collect()
 }
 
 fn look_at(args: &Args, probe: &mut Probe, policy: &Policy, crowd: &mut Crowd, then: Move) -> Cost {
     let mut judge = Judge::new(now());
     let mut seen = Observation::default();
-    let mut cost = Cost { observe_us: Vec::new(), judge_us: Vec::new() };
+    let mut cost = Cost { observe_us: Vec::new(), judge_us: Vec::new(), prove_us: Vec::new() };
     for look in 0..WARM_UP + args.looks {
         let due = Instant::now() + Duration::from_micros(args.every);
         crowd.all(then);

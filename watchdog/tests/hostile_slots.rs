@@ -8,6 +8,7 @@
     reason = "a test says what went wrong by failing"
 )]
 
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use shard_heartbeat::layout::MAX_SLOTS;
@@ -37,7 +38,7 @@ fn adopted(segment: &Path) -> Adopted {
     let leader = TaskDir::open(&proc_dir.join("task").join(pid.to_string())).unwrap();
     let start_time = leader.stat().unwrap().unwrap().start_time;
     let identity = TargetIdentity { pid, start_time, incarnation: segment.header().incarnation };
-    let handle = TargetHandle::open(Path::new("/proc"), identity).unwrap();
+    let handle = TargetHandle::open(Path::new("/proc"), identity, segment.as_fd(), Monotonic(0)).unwrap();
     let segment = Some(segment);
     Adopted {
         handle,

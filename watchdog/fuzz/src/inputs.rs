@@ -110,7 +110,10 @@ fn with_chunks(mut rest: &[u8]) -> Vec<u8> {
 pub fn command(bytes: &[u8]) {
     let harmless = |reason: &str| {
         assert!(!reason.is_empty() && reason.len() <= order::LONGEST_REASON, "{reason:?}");
-        assert!(reason.chars().all(|c| !c.is_control() && !('\u{202a}'..='\u{202e}').contains(&c)), "{reason:?}");
+        assert!(
+            reason.chars().all(|c| !c.is_control() && !('\u{202a}'..='\u{202e}').contains(&c)),
+            "{reason:?}"
+        );
     };
     match order::pause(bytes) {
         Ok(pause) => {

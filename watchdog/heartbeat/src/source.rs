@@ -52,11 +52,17 @@ impl Custody {
         Custody {
             uid: file.st_uid,
             mode: mode(file),
-            links: u64::from(file.st_nlink),
+            links: links(file),
             folder_uid: folder.st_uid,
             folder_mode: mode(folder),
         }
     }
+}
+
+/// A number of another size on each architecture.
+#[allow(clippy::useless_conversion, reason = "it is none where the number has 32 bits")]
+fn links(file: &Stat) -> u64 {
+    u64::from(file.st_nlink)
 }
 
 /// An open segment, its header checked.

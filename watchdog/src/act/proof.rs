@@ -130,6 +130,10 @@ impl Unproven {
 }
 
 /// What a thread that goes on tells of its process, whose main thread has ended.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one stands on the stack for a moment, on a path that allocates nothing"
+)]
 pub(super) enum Witness {
     /// This one has memory.
     Lives(TaskDir, Program),

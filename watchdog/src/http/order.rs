@@ -76,11 +76,7 @@ pub fn pause(body: &[u8]) -> Result<PauseOrder, Malformed> {
 /// If there is more.
 pub fn nothing(body: &[u8]) -> Result<(), Malformed> {
     let empty = body.trim_ascii();
-    if empty.is_empty() || empty == b"{}" {
-        Ok(())
-    } else {
-        Err(Malformed("this takes no body".to_owned()))
-    }
+    if empty.is_empty() || empty == b"{}" { Ok(()) } else { Err(Malformed("this takes no body".to_owned())) }
 }
 
 /// `{"key": 123}`, or nothing: of all work.

@@ -54,7 +54,7 @@ pub enum TokenError {
         mode: u32,
     },
     /// It belongs to somebody else.
-    #[error("{}: belongs to uid {owner}, who is neither this user nor root. Run: chown", path.display())]
+    #[error("{0}: belongs to uid {owner}, who is neither this user nor root. Run: chown {own} {0}", path.display(), own = rustix::process::geteuid().as_raw())]
     Foreign {
         /// The file.
         path: PathBuf,

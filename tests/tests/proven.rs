@@ -9,6 +9,7 @@
 )]
 
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -97,6 +98,11 @@ struct Pair {
 
 impl Pair {
     fn start(user: Option<&str>, change: impl FnOnce(&Sidecar)) -> Self {
+        Self::start_as(None, user, change)
+    }
+
+    /// The same with both as that user, in a folder of root's that everybody may write, as a volume of a pod is.
+    fn start_as(uid: Option<u32>, user: Option<&str>, change: impl FnOnce(&Sidecar)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let sidecar = Sidecar::configure(folder.path(), "puppet", THREAD, &Settings::default());
         if let Some(user) = user {
@@ -108,12 +114,21 @@ impl Pair {
             .unwrap();
         }
         let port = api::free_address();
-        let mut target = Command::new(binary("puppet"));
+        if uid.is_some() {
+            mode(folder.path(), 0o777);
+        }
+        let as_user = |mut command: Command| {
+            if let Some(uid) = uid {
+                command.uid(uid).gid(uid);
+            }
+            command
+        };
+        let mut target = as_user(Command::new(binary("puppet")));
         target.arg("target").arg(&sidecar.heartbeat).arg(port.to_string());
         let target = Process::start("target", target);
         order(port, "rename exec-s0");
         change(&sidecar);
-        let mut watchdog = Command::new(binary("shard-watchdog"));
+        let mut watchdog = as_user(Command::new(binary("shard-watchdog")));
         watchdog.arg("run").arg("--config").arg(&sidecar.config);
         let watchdog = Process::start("sidecar", watchdog);
         Self { sidecar, folder, running: vec![target, watchdog] }
@@ -143,6 +158,39 @@ fn a_folder_that_others_may_write_is_refused_and_a_sticky_one_is_not() {
     Pair::start(None, |sidecar| mode(sidecar.heartbeat.parent().unwrap(), 0o777)).refused("has mode 0777");
     let sticky = Pair::start(None, |sidecar| mode(sidecar.heartbeat.parent().unwrap(), 0o1777));
     sticky.sidecar.wait_for("healthy");
+}
+
+#[test]
+fn a_sidecar_of_the_targets_own_user_watches_in_a_volume_that_everybody_may_write() {
+    let test = "a_sidecar_of_the_targets_own_user_watches_in_a_volume_that_everybody_may_write";
+    if root(test) {
+        Pair::start_as(Some(61_001), None, |_| {}).sidecar.wait_for("healthy");
+    }
+}
+
+#[test]
+fn lock_files_of_a_stranger_keep_no_sidecar_away() {
+    let test = "lock_files_of_a_stranger_keep_no_sidecar_away";
+    if !root(test) {
+        return;
+    }
+    let plant = |sidecar: &Sidecar| {
+        mode(sidecar.heartbeat.parent().unwrap(), 0o1777);
+        let lock = |suffix: &str| {
+            let mut path = sidecar.heartbeat.clone().into_os_string();
+            path.push(suffix);
+            path
+        };
+        std::fs::write(lock(".watchdog.lock"), "").unwrap();
+        for suffix in [".watchdog.lock", ".lock"] {
+            std::os::unix::fs::chown(lock(suffix), Some(61_002), Some(61_002)).unwrap();
+        }
+    };
+    let pair = Pair::start(None, plant);
+    pair.sidecar.wait_for("healthy");
+    pair.running[1].line("who made that file", 0, |line| {
+        (line.contains("no_place") && line.contains("61002")).then_some(())
+    });
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod mapping;
 pub mod misfit;
 mod restored;
 mod unit;
+mod way;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -120,6 +121,7 @@ impl Adopter {
             opened: Instant::now(),
             refused: None,
             place: None,
+            placeless: None,
             place_at: None,
             cgroups: Cgroups::default(),
             alive,
@@ -219,6 +221,8 @@ struct Search {
     refused: Option<(String, Instant)>,
     /// The sidecar's place at the segment, held over all incarnations: a second sidecar does not get it.
     place: Option<WatchdogBeat>,
+    /// Why it has none and watches all the same, as it was told.
+    placeless: Option<String>,
     place_at: Option<PathBuf>,
     cgroups: Cgroups,
     alive: Arc<AtomicU64>,
@@ -293,8 +297,11 @@ impl Search {
         if let Err(refusal) = believed {
             return self.refuse(refusal.to_string());
         }
-        if let Err(error) = self.take_place(&wanted.heartbeat) {
-            return self.refuse(error.to_string());
+        match self.take_place(&wanted.heartbeat) {
+            Ok(()) => {}
+            // Whoever made that file would otherwise have the shard unguarded. Nobody is told then that it is watched.
+            Err(error @ ClaimError::Foreign { .. }) => self.without_place(&error),
+            Err(error) => return self.refuse(error.to_string()),
         }
         match check::adopt_and_keep(reader, &wanted) {
             // Not let go yet.
@@ -346,6 +353,18 @@ impl Search {
         }
         self.opened = Instant::now();
         false
+    }
+
+    fn without_place(&mut self, error: &ClaimError) {
+        let why = error.to_string();
+        if self.placeless.as_ref() != Some(&why) {
+            tracing::error!(
+                event = "no_place",
+                why,
+                "watching without a place at the segment, so the target is not told that it is watched: {why}"
+            );
+            self.placeless = Some(why);
+        }
     }
 
     fn take_place(&mut self, path: &Path) -> Result<(), ClaimError> {

@@ -155,7 +155,9 @@ pub fn start_without_log(
     let board = Arc::new(Board::new(config, anchor, Arc::clone(&dropped)));
     let telemetry = Arc::new(Telemetry::new(&board, otlp.as_mut())?);
     let target = Arc::new(match &config.target.find {
-        FindTarget::Heartbeat(path) => TargetUser::of_segment(path),
+        FindTarget::Heartbeat(path) => {
+            TargetUser::of_segment(path, config.target.user.as_ref().map(|user| user.uid))
+        }
         _ => TargetUser::default(),
     });
     let journal_config = JournalConfig {

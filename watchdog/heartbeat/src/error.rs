@@ -157,11 +157,23 @@ pub enum ClaimError {
         /// The holder; `None` if it lives in another pid namespace.
         pid: Option<u32>,
     },
+    /// The lock file is one of a user who has nothing to do with the segment.
+    #[error(
+        "{}: this lock file belongs to user {uid}, who is neither this sidecar's user nor root nor the segment's owner: remove it, and \
+         have the segment in a folder where others make no files",
+        path.display()
+    )]
+    Foreign {
+        /// The lock file.
+        path: PathBuf,
+        /// Whose it is.
+        uid: u32,
+    },
     /// It is no segment that can be watched.
     #[error(transparent)]
     Segment(#[from] ReadError),
     /// The system refused a step.
-    #[error("{}: cannot {step}: {source}", path.display())]
+    #[error("{}: cannot {step}: {source}{}", path.display(), denied(source))]
     Io {
         /// What was being done.
         step: &'static str,
@@ -170,6 +182,15 @@ pub enum ClaimError {
         /// The system's answer.
         source: io::Error,
     },
+}
+
+/// The next step where a file is another user's.
+fn denied(source: &io::Error) -> &'static str {
+    if source.kind() == io::ErrorKind::PermissionDenied {
+        "; it is another user's, left by a sidecar that ran as root for example: remove it while no sidecar runs, or run as its owner"
+    } else {
+        ""
+    }
 }
 
 fn holder(pid: Option<u32>) -> String {

@@ -31,6 +31,8 @@ pub(crate) struct FileLock {
 #[derive(Debug)]
 pub(crate) enum LockError {
     Held(Option<u32>),
+    /// The lock file was made by that user, who is nobody whose lock could count.
+    Foreign(PathBuf, u32),
     Io(PathBuf, io::Error),
 }
 
@@ -47,15 +49,18 @@ pub enum LockHolder {
     Unknown,
 }
 
-/// Who holds the lock that belongs to `path`: the file of that name plus `suffix`. Nothing is made, taken or given away.
-pub(crate) fn holder_of(path: &Path, suffix: &str) -> LockHolder {
+/// Who holds the lock that belongs to `path`: the file of that name plus `suffix`. Nothing is made, taken or given away. A lock
+/// file of neither root nor `owner`, whose segment it is, says nothing: in a folder like /tmp anybody can make one.
+pub(crate) fn holder_of(path: &Path, suffix: &str, owner: u32) -> LockHolder {
     let path = beside(path, suffix);
     let me = std::process::id();
     let list = HELD.lock().unwrap_or_else(PoisonError::into_inner);
     match rustix::fs::statat(CWD, &path, AtFlags::SYMLINK_NOFOLLOW) {
         // Not opened: closing it again would give our own lock away.
         Ok(stat) if list.contains(&(stat.st_dev, stat.st_ino, me)) => return LockHolder::Process(me),
-        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {}
+        Ok(stat)
+            if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+                && [0, owner].contains(&stat.st_uid) => {}
         _ => return LockHolder::Unknown,
     }
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -69,14 +74,16 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 impl FileLock {
-    /// Takes the lock that belongs to `path`: the file of that name plus `suffix`.
-    pub(crate) fn take(path: &Path, suffix: &str) -> Result<FileLock, LockError> {
+    /// Takes the lock that belongs to `path`: the file of that name plus `suffix`. If there is an
+    /// `owner`, a lock file of neither this user nor root nor that one is nobody's whose lock counts.
+    pub(crate) fn take(path: &Path, suffix: &str, owner: Option<u32>) -> Result<FileLock, LockError> {
         let path = beside(path, suffix);
         let me = std::process::id();
         let mut list = HELD.lock().unwrap_or_else(PoisonError::into_inner);
         list.retain(|held| held.2 == me);
-        lock(&path, me, &mut list).map_err(|error| match error {
+        lock(&path, me, owner, &mut list).map_err(|error| match error {
             Refused::By(pid) => LockError::Held(pid),
+            Refused::Of(uid) => LockError::Foreign(path, uid),
             Refused::System(errno) => LockError::Io(path, errno.into()),
         })
     }
@@ -84,6 +91,7 @@ impl FileLock {
 
 enum Refused {
     By(Option<u32>),
+    Of(u32),
     System(Errno),
 }
 
@@ -93,7 +101,7 @@ impl From<Errno> for Refused {
     }
 }
 
-fn lock(path: &Path, me: u32, list: &mut Vec<Held>) -> Result<FileLock, Refused> {
+fn lock(path: &Path, me: u32, owner: Option<u32>, list: &mut Vec<Held>) -> Result<FileLock, Refused> {
     match rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
         // Before it is opened: closing it again would give our own lock away.
         Ok(stat) if list.contains(&(stat.st_dev, stat.st_ino, me)) => return Err(Refused::By(Some(me))),
@@ -104,7 +112,13 @@ fn lock(path: &Path, me: u32, list: &mut Vec<Held>) -> Result<FileLock, Refused>
         Ok(_) | Err(Errno::NOENT) => {}
         Err(errno) => return Err(errno.into()),
     }
-    let file = open(path)?;
+    let file =
+        open(path).map_err(|errno| foreign(path, owner).map_or(Refused::System(errno), Refused::Of))?;
+    // As it was opened, whatever the name leads to by now.
+    let uid = rustix::fs::fstat(&file)?.st_uid;
+    if is_foreign(uid, owner) {
+        return Err(Refused::Of(uid));
+    }
     match rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(Errno::AGAIN | Errno::ACCESS) => return Err(Refused::By(holder(file.as_fd()))),
@@ -114,6 +128,16 @@ fn lock(path: &Path, me: u32, list: &mut Vec<Held>) -> Result<FileLock, Refused>
     let held = (stat.st_dev, stat.st_ino, me);
     list.push(held);
     Ok(FileLock { file: Some(file), held })
+}
+
+/// Whose the lock file is that could not be opened, if it is nobody's whose lock counts.
+fn foreign(path: &Path, owner: Option<u32>) -> Option<u32> {
+    let uid = rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).ok()?.st_uid;
+    is_foreign(uid, owner).then_some(uid)
+}
+
+fn is_foreign(uid: u32, owner: Option<u32>) -> bool {
+    owner.is_some_and(|owner| ![0, owner, rustix::process::geteuid().as_raw()].contains(&uid))
 }
 
 fn open(path: &Path) -> Result<OwnedFd, Errno> {

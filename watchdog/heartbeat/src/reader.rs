@@ -91,7 +91,7 @@ impl Reader {
 
     /// Who holds the lock that belongs to the path now: the writer of the segment there, if it is where its writer has put it.
     pub fn lock_holder(&self) -> LockHolder {
-        lock::holder_of(&self.source.path, WRITER_LOCK)
+        lock::holder_of(&self.source.path, WRITER_LOCK, self.source.custody.uid)
     }
 
     /// Whether the path still leads to this file. If not, a new incarnation has replaced it, or it was removed.

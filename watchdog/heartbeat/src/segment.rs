@@ -63,9 +63,12 @@ pub(crate) fn create(path: &Path, shard: &str, geometry: Geometry) -> Result<Cre
     let Some(name) = path.file_name() else {
         return Err(CreateError::NotAFile { path: path.to_owned() });
     };
-    let lock = FileLock::take(path, WRITER_LOCK).map_err(|error| match error {
+    let lock = FileLock::take(path, WRITER_LOCK, None).map_err(|error| match error {
         LockError::Held(pid) => CreateError::Held { path: path.to_owned(), pid },
         LockError::Io(path, source) => CreateError::Io { step: "lock", path, source },
+        LockError::Foreign(path, _) => {
+            CreateError::Io { step: "lock", path, source: std::io::ErrorKind::PermissionDenied.into() }
+        }
     })?;
     let temporary = path.with_file_name(temporary_name(name));
     let made = fill(path, &temporary, lock, shard, geometry);

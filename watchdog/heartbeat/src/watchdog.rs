@@ -73,8 +73,10 @@ impl WatchdogBeat {
     /// `<path>.watchdog.lock` beside it keeps a second one out.
     pub fn claim(path: &Path) -> Result<WatchdogBeat, ClaimError> {
         let source = Source::open(path, OFlags::RDWR)?;
-        let lock = FileLock::take(path, WATCHDOG_LOCK).map_err(|error| match error {
+        let owner = Some(source.custody.uid);
+        let lock = FileLock::take(path, WATCHDOG_LOCK, owner).map_err(|error| match error {
             LockError::Held(pid) => ClaimError::Held { path: path.to_owned(), pid },
+            LockError::Foreign(path, uid) => ClaimError::Foreign { path, uid },
             LockError::Io(path, source) => ClaimError::Io { step: "lock", path, source },
         })?;
         let mut beat = WatchdogBeat { source, beat: 0, quarantine: Quarantine::default(), _lock: lock };

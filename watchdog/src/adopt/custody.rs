@@ -5,6 +5,7 @@ use std::path::Path;
 use shard_heartbeat::{LockHolder, Reader};
 
 use super::Wanted;
+use super::way::{self, Way};
 
 /// What group and others need to change a file, or what is in a folder.
 const WRITABLE: u32 = 0o022;
@@ -27,8 +28,9 @@ pub enum Distrusted {
     },
     /// Others may replace it.
     #[error(
-        "the folder {path} has mode {mode:04o}: group or others may put another file in the place of the heartbeat segment there. Nothing \
-         is watched: `chmod go-w {path}` (or `chmod +t`, as /tmp has it)"
+        "the folder {path} has mode {mode:04o}: group or others may put another file in the place of the heartbeat segment in it. Nothing \
+         is watched: `chmod go-w {path}` (or `chmod +t`, as /tmp has it), have the target make a folder of its own in it, or run the \
+         sidecar as the target's user"
     )]
     Folder {
         /// The folder.
@@ -92,7 +94,8 @@ pub enum Distrusted {
     /// Its place is not its writer's.
     #[error(
         "{path} is the heartbeat segment of process {owner}, which does not hold the lock beside it ({path}.lock) as the writer of a segment \
-         does for as long as it writes: the file was moved here from another place. Nothing is watched: put it back, or restart that process"
+         does for as long as it writes: the file was moved here from another place, or the process has closed that file. Nothing is watched: \
+         put it back, or restart that process"
     )]
     PlaceOfNobody {
         /// The segment.
@@ -116,13 +119,23 @@ pub(super) fn check(reader: &Reader, wanted: &Wanted) -> Result<(), Distrusted> 
     if custody.mode & WRITABLE != 0 {
         return Err(Distrusted::File { path: path(), mode: custody.mode });
     }
-    if custody.folder_mode & WRITABLE != 0 && custody.folder_mode & STICKY == 0 {
-        return Err(Distrusted::Folder { path: folder(), mode: custody.folder_mode });
-    }
     let own = rustix::process::geteuid().as_raw();
     let (uid, owner) = (custody.uid, custody.folder_uid);
-    if ![0, uid, own].contains(&owner) && !is_unmapped(owner, &wanted.proc_root) {
-        return Err(Distrusted::FolderOwner { path: folder(), owner, uid, own });
+    // Nobody else but root makes files of this user's, and this user can signal nobody else's processes: whoever may write
+    // the folder can take the segment away, and no more. A Kubernetes volume is such a folder (0777, or 2770 of a group), and
+    // a pod cannot change that.
+    if own == 0 || uid != own {
+        if custody.folder_mode & WRITABLE != 0 && custody.folder_mode & STICKY == 0 {
+            return Err(Distrusted::Folder { path: folder(), mode: custody.folder_mode });
+        }
+        let trusted = |owner| [0, uid, own].contains(&owner) || is_unmapped(owner, &wanted.proc_root);
+        if !trusted(owner) {
+            return Err(Distrusted::FolderOwner { path: folder(), owner, uid, own });
+        }
+        way::check(Path::new(&folder()), trusted).map_err(|way| match way {
+            Way::Open { path, mode } => Distrusted::Folder { path, mode },
+            Way::Owner { path, owner } => Distrusted::FolderOwner { path, owner, uid, own },
+        })?;
     }
     if custody.links > 1 {
         return Err(Distrusted::Linked { path: path(), links: custody.links });
@@ -205,7 +218,8 @@ mod tests {
         }
         mode(&place.path, 0o644);
         assert_eq!(place.check(None), Ok(()), "whoever only reads does no harm");
-        for bits in [0o770, 0o707, 0o777] {
+        // As root: another user's sidecar lets a folder be in which it can only lose its own segment.
+        for bits in [0o770, 0o707, 0o777].into_iter().filter(|_| rustix::process::geteuid().is_root()) {
             mode(place.folder.path(), bits);
             let told = place.check(None).unwrap_err().to_string();
             assert!(told.contains(&format!("{} has mode 0", place.folder.path().display())), "{told}");

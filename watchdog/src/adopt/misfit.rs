@@ -166,8 +166,8 @@ impl Misfit {
     /// likely to be the one meant.
     pub(super) const fn nearness(&self) -> u8 {
         match self {
-            Self::Absent | Self::AbsentHere | Self::Ended => 0,
-            Self::OtherNumber => 1,
+            // Any process of the machine has another number: none of them is likely to be meant.
+            Self::Absent | Self::AbsentHere | Self::Ended | Self::OtherNumber => 0,
             Self::Malformed => 2,
             Self::OtherUser { .. } => 3,
             Self::Ourselves | Self::ForeignNamespace => 4,

@@ -82,10 +82,11 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 }
 
 /// Folders that the sidecar would not use, and those that it would not use if it ran as the user who runs the check. Whose
-/// the target is, its segment tells, if there is one.
+/// the target is, its segment tells, if there is one, else `[target] user`.
 fn folders(config: &Config) -> (Vec<String>, Vec<String>) {
     let FindTarget::Heartbeat(heartbeat) = &config.target.find else { return Default::default() };
-    let target = Arc::new(TargetUser::of_segment(heartbeat));
+    let user = config.target.user.as_ref().map(|user| user.uid);
+    let target = Arc::new(TargetUser::of_segment(heartbeat, user));
     let socket = config.http.socket.as_deref().and_then(Path::parent);
     let named = [
         ("evidence.directory", Some(config.evidence.directory.as_path())),

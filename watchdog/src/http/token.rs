@@ -39,7 +39,8 @@ pub enum TokenError {
     },
     /// It belongs to somebody else.
     #[error(
-        "http.token_file = {path:?} belongs to uid {owner}, not to the sidecar's user and not to root. Run: chown"
+        "http.token_file = {path:?} belongs to uid {owner}, not to the sidecar's user and not to root. Run: chown {} {}",
+        rustix::process::geteuid().as_raw(), path.display()
     )]
     Foreign {
         /// The file.

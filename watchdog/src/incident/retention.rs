@@ -10,6 +10,7 @@ use crate::verdict::{Reason, StallKind};
 
 use super::Incident;
 use super::id::IncidentId;
+use super::timeline::StepName;
 
 /// Incidents with the same fingerprint tell the same story. The thread's name comes from the
 /// target, which may invent a new one for each death: a fingerprint orders deletion and never
@@ -41,7 +42,9 @@ impl Traits {
         let thread = incident.thread.as_ref();
         Self {
             open: incident.status == super::Status::Open,
-            by_hand: incident.reason == Reason::Requested,
+            // Also where the watchdog had condemned it before the person did.
+            by_hand: incident.reason == Reason::Requested
+                || incident.timeline.iter().any(|entry| entry.step == StepName::Requested),
             fingerprint: Some(Fingerprint {
                 reason: incident.reason,
                 kind: thread.and_then(|thread| thread.kind),
@@ -133,6 +136,15 @@ mod tests {
         let mut all = vec![traits(Reason::Requested, "exec-s0")];
         all.extend((0..100).map(|n| traits(Reason::ThreadGone, &format!("thread-{n}"))));
         assert_eq!(left(&all, 3), [0, 99, 100]);
+    }
+
+    #[test]
+    fn a_kill_that_a_person_asked_for_is_by_hand_whoever_condemned_first() {
+        let (_, document) = include_bytes!("../../fuzz/kept/kept_file/incident").split_first().unwrap();
+        let document = std::str::from_utf8(document).unwrap();
+        let of = |text: &str| Traits::of(&serde_json::from_str::<Incident>(text).unwrap());
+        assert!(!of(document).by_hand);
+        assert!(of(&document.replacen("\"seen\"", "\"requested\"", 1)).by_hand);
     }
 
     #[test]

@@ -58,10 +58,11 @@ impl User {
 pub struct TargetUser(Mutex<Option<User>>);
 
 impl TargetUser {
-    /// Before the target was adopted its segment tells whose it is.
-    pub fn of_segment(path: &Path) -> Self {
+    /// Before the target was adopted its segment tells whose it is; before there is one, the config does, if it names a user.
+    pub fn of_segment(path: &Path, configured: Option<u32>) -> Self {
         let metadata = std::fs::metadata(path).ok();
-        Self(Mutex::new(metadata.and_then(|there| User::new(&[there.uid()], &[there.gid()]))))
+        let of_file = metadata.and_then(|there| User::new(&[there.uid()], &[there.gid()]));
+        Self(Mutex::new(of_file.or_else(|| User::new(&[configured?], &[]))))
     }
 
     /// It is this one from now on.

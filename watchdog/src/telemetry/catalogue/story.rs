@@ -110,6 +110,10 @@ pub const EVENTS: &[LogEvent] = &[
     event("cleared", "A person ended crash loops; who, and of which work."),
     event("crash_loop_over", "It was cleared, or forgotten because there were too many."),
     event(
+        "no_place",
+        "The lock file beside the segment is a stranger's: the shard is watched, and its executor is not told so.",
+    ),
+    event(
         "not_listening",
         "A listener cannot be had, and why; told once for each reason. The shard is watched, and it is tried again.",
     ),

@@ -8,6 +8,7 @@ mod accept;
 mod executor;
 mod ghost;
 mod outbox;
+mod places;
 mod remote;
 mod scout;
 mod service;

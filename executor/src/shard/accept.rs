@@ -2,8 +2,8 @@
 //! certificate, and HTTP/2.
 //!
 //! Whoever connects may say anything, or nothing. Each connection is looked at in a task of its
-//! own, for a bounded time, so that none holds up the next; and there are never more of them than
-//! places.
+//! own, for a bounded time, so that none holds up the next; there are no more of them than places;
+//! and one on which no coordinator is served goes in time, or when another needs its place.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,11 +15,12 @@ use std::time::{Duration, Instant};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 
+use super::places::{Asked, Holder, Place, Places};
 use super::sockets::{Counted, Sockets};
 use crate::deadline;
 use crate::net::{Admission, Duplex};
@@ -28,6 +29,10 @@ use crate::telemetry::counts::Counts;
 /// Connections at once. A coordinator has one, and so has each who asks for the health; more must
 /// not be a way to use up the descriptors of the process.
 const MOST: usize = 128;
+
+/// How long a newcomer waits for the descriptor of the one that makes room: its task has only to be
+/// woken. On a machine where that takes longer there is one connection more for a moment.
+const MAKE_ROOM: Duration = Duration::from_millis(50);
 
 /// Between two attempts to accept when accepting fails, as it does while descriptors are used up.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -64,7 +69,7 @@ impl Door {
     }
 
     async fn accept(self, ready: mpsc::Sender<io::Result<Accepted>>) {
-        let places = Arc::new(Semaphore::new(MOST));
+        let places = Places::new(MOST);
         let teller = Arc::new(Teller::default());
         loop {
             let accepted = tokio::select! {
@@ -75,19 +80,35 @@ impl Door {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             };
-            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                teller.tell(peer, "there are as many connections as there may be");
-                continue;
+            let place = match places.ask(peer) {
+                Asked::Room(place) => place,
+                Asked::Instead(place, other) => {
+                    teller.tell(
+                        other.peer(),
+                        "somebody else needed its place, and no coordinator was served on it",
+                    );
+                    // Otherwise a flood would hold more descriptors than there are places.
+                    let _ = tokio::time::timeout(MAKE_ROOM, other.gone()).await;
+                    place
+                }
+                Asked::Full => {
+                    teller.tell(peer, "there are as many connections as there may be");
+                    continue;
+                }
             };
-            let info = stream.connect_info();
             // An answer that waits a little is an answer all the same.
             let _ = TcpStream::set_nodelay(&stream, true);
             let stream = self.sockets.count(stream, Arc::clone(&self.counts));
             let (tls, ready, teller) = (self.admission.tls(), ready.clone(), Arc::clone(&teller));
             tokio::spawn(async move {
-                match tokio::time::timeout(deadline::HELLO, greet(stream, tls)).await {
+                let mut over: Over = Box::pin(place.over());
+                let greeted = tokio::select! {
+                    greeted = tokio::time::timeout(deadline::HELLO, greet(stream, tls)) => greeted,
+                    () = &mut over => return,
+                };
+                match greeted {
                     Ok(Ok((stream, head))) => {
-                        let accepted = Accepted { head, given: 0, stream, info, _place: place };
+                        let accepted = Accepted { head, given: 0, stream, over, ended: false, place };
                         // Fails only if nobody takes connections any more.
                         let _ = ready.try_send(Ok(accepted));
                     }
@@ -99,6 +120,9 @@ impl Door {
         }
     }
 }
+
+/// Resolves when a connection has to go.
+type Over = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What was read of a connection already.
 type Head = Vec<u8>;
@@ -159,7 +183,7 @@ impl Teller {
         if last.is_none_or(|last| last.elapsed() >= TELL_EVERY) {
             *last = Some(Instant::now());
             drop(last);
-            tracing::warn!(%peer, why, "a connection was closed before it was one; others in the next 10 s are not told");
+            tracing::warn!(%peer, why, "a connection was closed before a coordinator was served on it; others in the next 10 s are not told");
         }
     }
 }
@@ -170,8 +194,26 @@ pub(super) struct Accepted {
     /// How much of the head was read a second time.
     given: usize,
     stream: Box<dyn Duplex>,
-    info: TcpConnectInfo,
-    _place: OwnedSemaphorePermit,
+    /// Kept as long as the stream: the next one waits for both to be dropped.
+    over: Over,
+    ended: bool,
+    place: Place,
+}
+
+impl Accepted {
+    /// Asked before all else, so that the task that serves the connection is woken when it has to
+    /// go, whatever it waits for, and ends it.
+    ///
+    /// # Errors
+    /// The connection has to go.
+    fn stays(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        self.ended = self.ended || self.over.as_mut().poll(context).is_ready();
+        if !self.ended {
+            return Ok(());
+        }
+        let why = "no coordinator is served on this connection";
+        Err(io::Error::new(io::ErrorKind::ConnectionAborted, why))
+    }
 }
 
 impl AsyncRead for Accepted {
@@ -181,6 +223,7 @@ impl AsyncRead for Accepted {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        this.stays(context)?;
         let rest = this.head.get(this.given..).unwrap_or_default();
         if rest.is_empty() {
             return Pin::new(&mut this.stream).poll_read(context, into);
@@ -198,14 +241,17 @@ impl AsyncWrite for Accepted {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.stays(context)?;
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stays(context)?;
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stays(context)?;
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 
@@ -214,6 +260,7 @@ impl AsyncWrite for Accepted {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.stays(context)?;
         Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
     }
 
@@ -223,9 +270,9 @@ impl AsyncWrite for Accepted {
 }
 
 impl Connected for Accepted {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = Holder;
 
     fn connect_info(&self) -> Self::ConnectInfo {
-        self.info.clone()
+        self.place.holder()
     }
 }

@@ -19,6 +19,7 @@ use tonic_health::server::HealthReporter;
 use super::MAX_MESSAGE;
 use super::accept::Door;
 use super::executor::{Job, StateReply};
+use super::places::Holder;
 use super::session::{Counters, Session, Sessions};
 use crate::deadline;
 use crate::faults::Faults;
@@ -105,7 +106,10 @@ impl Shard for Service {
         if let Some(reason) = self.sessions.refused() {
             return Err(Status::unavailable(reason.to_owned()));
         }
-        let peer = request.remote_addr();
+        let Some(connection) = request.extensions().get::<Holder>().cloned() else {
+            return Err(Status::internal("a stream without a connection"));
+        };
+        let peer = Some(connection.peer());
         let mut down = request.into_inner();
         let hello = tokio::time::timeout(deadline::HELLO, down.message())
             .await
@@ -127,9 +131,18 @@ impl Shard for Service {
         // The queue is empty and its other end is in our hands: this cannot fail.
         let _ = up.try_send(Ok(wire::Up { message: Some(wire::up::Message::Hello(own)) }));
         let session = self.sessions.begin(hello.incarnation, peer, up)?;
+        let Some(admitted) = connection.admit() else {
+            let reason =
+                "this connection waited too long for its coordinator and is being closed: connect again";
+            self.sessions.ended(&session, reason);
+            return Err(Status::unavailable(reason));
+        };
         tracing::info!(?peer, coordinator = hello.incarnation, "coordinator connected");
         let service = self.clone();
-        tokio::spawn(async move { service.listen(down, session).await });
+        tokio::spawn(async move {
+            service.listen(down, session).await;
+            drop(admitted);
+        });
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 }

@@ -3,17 +3,25 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::thread::JoinHandle;
 
 use shard_executor::net::{self, Credentials, MAX_MESSAGE, wire};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
+use tonic::transport::Channel;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 
 use crate::blocks;
-use crate::process::{PATIENCE, Process, Shard, assert_verified, coordinator, events};
+use crate::process::{PATIENCE, Process, Shard, assert_verified, coordinator, coordinator_with, events};
 
 /// The beginning of HTTP/2, and the empty settings that belong to it.
 const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
+
+/// As many connections as a shard has places.
+const PLACES: usize = 128;
 
 /// A shard at work.
 struct AtWork {
@@ -66,6 +74,61 @@ fn ends(mut stream: TcpStream) {
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return,
             Err(error) => panic!("it is not ended: {error}"),
         }
+    }
+}
+
+/// Connects, and does what HTTP/2 asks of a client and nothing more: answers settings and pings. It
+/// has a place when this returns; the thread ends when the shard ends the connection.
+fn stranger(to: SocketAddr) -> JoinHandle<()> {
+    let mut stream = connect(to);
+    stream.write_all(HTTP2).unwrap();
+    assert!(answer(&mut stream), "the shard begins with its settings");
+    std::thread::spawn(move || while answer(&mut stream) {})
+}
+
+/// Reads one frame of HTTP/2 (RFC 9113, 4.1) and acknowledges it if it asks for that; whether the
+/// connection is still there.
+fn answer(stream: &mut TcpStream) -> bool {
+    const SETTINGS: u8 = 4;
+    const PING: u8 = 6;
+    const ACKNOWLEDGED: u8 = 1;
+    let mut head = [0; 9];
+    match stream.read_exact(&mut head) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => panic!("no ping in {PATIENCE:?}"),
+        Err(_) => return false,
+    }
+    let [high, middle, low, kind, flags, ..] = head;
+    let mut payload = vec![0; u32::from_be_bytes([0, high, middle, low]) as usize];
+    if stream.read_exact(&mut payload).is_err() {
+        return false;
+    }
+    let answered = match kind {
+        _ if flags & ACKNOWLEDGED != 0 => Ok(()),
+        SETTINGS => stream.write_all(&[0, 0, 0, SETTINGS, ACKNOWLEDGED, 0, 0, 0, 0]),
+        PING => stream.write_all(&[&[0, 0, 8, PING, ACKNOWLEDGED, 0, 0, 0, 0], &payload[..]].concat()),
+        _ => Ok(()),
+    };
+    answered.is_ok()
+}
+
+/// Waits until the shard ends a connection that does nothing but watch its health.
+fn health_watch_ends(shard: SocketAddr) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let watched = async {
+        let channel = Channel::from_shared(format!("http://{shard}")).unwrap().connect().await.unwrap();
+        let answers = HealthClient::new(channel).watch(HealthCheckRequest::default()).await.unwrap();
+        let mut answers = answers.into_inner();
+        while let Ok(Some(_)) = answers.message().await {}
+    };
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, watched).await }).expect("it is ended");
+}
+
+/// Waits until the shard has ended the connection of each of them.
+fn all_ended(strangers: Vec<JoinHandle<()>>) {
+    for stranger in strangers {
+        crate::process::wait_until("a stranger's connection is ended", || stranger.is_finished());
+        stranger.join().unwrap();
     }
 }
 
@@ -150,5 +213,39 @@ fn a_stream_without_a_hello_or_with_too_much_is_refused() {
     let status =
         stream(&at_work.shard, Some(wire::down::Message::Run(wire::RunPart { work, ..Default::default() })));
     assert_eq!(status.code(), Code::OutOfRange, "{status}");
+    at_work.assert_undisturbed();
+}
+
+#[test]
+fn strangers_that_hold_every_place_do_not_keep_the_coordinator_out() {
+    let (folder, chain) = (tempfile::tempdir().unwrap(), blocks::generated(1, 5));
+    let token = folder.path().join("token");
+    std::fs::write(&token, "c2hhcmQtZXhlY3V0b3It").unwrap();
+    std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let with_token = ["--token-file", token.to_str().unwrap()];
+    let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+    let shard = Shard::start_with(folder.path(), 0, anywhere, |shard| {
+        shard.args(with_token);
+    });
+    let strangers: Vec<_> = (0..PLACES).map(|_| stranger(shard.address)).collect();
+    let mut coordinator =
+        coordinator_with(&[&shard], &chain.path, &["--block-deadline", "60s"], |coordinator| {
+            coordinator.args(with_token);
+        });
+    assert_eq!(coordinator.wait(), 0, "{}", coordinator.rest().1);
+    assert_eq!(assert_verified(&coordinator.rest().0, &chain), 1);
+    drop(shard);
+    all_ended(strangers);
+}
+
+#[test]
+fn who_is_not_admitted_is_ended_in_time_and_the_served_coordinator_is_not() {
+    let at_work = AtWork::begin();
+    let shard = at_work.shard.address;
+    let alone = stranger(shard);
+    health_watch_ends(shard);
+    all_ended(vec![alone]);
+    // The coordinator is by far the oldest by now; each of the second half has another one ended.
+    all_ended((0..2 * PLACES).map(|_| stranger(shard)).collect());
     at_work.assert_undisturbed();
 }

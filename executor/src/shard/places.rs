@@ -77,8 +77,8 @@ impl Places {
         held.by_number.retain(|_, holder| holder.standing() != Standing::Ended);
         let from = distant(peer);
         let of_one = |other: &Holder| from.is_some() && distant(other.peer) == from;
-        let too_many_of_one =
-            held.by_number.values().filter(|other| of_one(other)).count() >= self.most / SHARE_OF_ONE;
+        let of_one_now = held.by_number.values().filter(|other| of_one(other)).count();
+        let too_many_of_one = from.is_some() && of_one_now >= self.most / SHARE_OF_ONE;
         if !too_many_of_one && held.by_number.len() < self.most {
             return Asked::Room(self.place(&mut held, peer));
         }

@@ -7,6 +7,7 @@ pub mod check;
 mod clocks;
 pub mod custody;
 pub mod hidden;
+mod inquiry;
 mod kept;
 mod kept_maps;
 mod mapping;
@@ -31,8 +32,8 @@ use crate::probe::cgroup::{self, Place};
 use crate::probe::wakeup::Waker;
 use crate::snapshot::TargetIdentity;
 
+use inquiry::{Inquiry, Questions};
 use kept::Kept;
-use kept_maps::KeptMaps;
 
 /// How often the path is looked at while there is no target: a restart is seen within this time.
 const HUNT_EVERY: Duration = Duration::from_millis(2);
@@ -86,6 +87,7 @@ pub struct Adopter {
     thread: Thread,
     wanted: Arc<Mutex<Wanted>>,
     kept: Arc<Kept>,
+    inquiry: Inquiry,
     handle: Option<JoinHandle<()>>,
 }
 
@@ -105,6 +107,7 @@ impl Adopter {
         let stop = Arc::new(AtomicBool::new(false));
         let wanted = Arc::new(Mutex::new(wanted));
         let kept = Arc::new(Kept::default());
+        let inquiry = Inquiry::start(Arc::clone(&waker), CHECK_EVERY)?;
         let search = Search {
             wanted: Arc::clone(&wanted),
             user,
@@ -116,7 +119,7 @@ impl Adopter {
             again: Arc::clone(&again),
             stop: Arc::clone(&stop),
             adopted: None,
-            kept_maps: Vec::new(),
+            questions: inquiry.questions(),
             asked_restored: Instant::now(),
             opened: Instant::now(),
             refused: None,
@@ -136,6 +139,7 @@ impl Adopter {
             thread: handle.thread().clone(),
             wanted,
             kept,
+            inquiry,
             handle: Some(handle),
         })
     }
@@ -159,7 +163,7 @@ impl Adopter {
 
     /// Has it asked now whether the target maps its segment, instead of when it is next due.
     pub fn ask_again(&self) {
-        self.thread.unpark();
+        self.inquiry.ask_again();
     }
 
     /// Names work that the process should not take, in this incarnation and those after it.
@@ -212,8 +216,8 @@ struct Search {
     again: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     adopted: Option<Handed>,
-    /// Of whoever was handed over and is watched still, or may be: one that ends, and one that waits for its end.
-    kept_maps: Vec<KeptMaps>,
+    /// Where it is handed over what it takes to ask whether a target maps its segment still.
+    questions: Questions,
     /// When it was last asked whether that one was restored.
     asked_restored: Instant,
     /// When the segment was last opened.
@@ -250,24 +254,11 @@ impl Search {
     fn run(mut self) {
         while !self.stop.load(Ordering::Relaxed) {
             self.keep();
-            self.ask_for_mappings();
             self.look();
             self.beat();
             self.look_at_cgroups();
             let pause = if self.hunting.load(Ordering::Relaxed) { HUNT_EVERY } else { CHECK_EVERY };
             std::thread::park_timeout(pause);
-        }
-    }
-
-    /// Asks whether each target maps its segment still.
-    fn ask_for_mappings(&mut self) {
-        self.kept_maps.retain(KeptMaps::is_wanted);
-        let mut told = false;
-        for kept in &mut self.kept_maps {
-            told |= kept.ask(crate::clock::now(), CHECK_EVERY);
-        }
-        if told {
-            self.waker.wake();
         }
     }
 
@@ -318,7 +309,7 @@ impl Search {
                     self.user.set(target_user::User::of_process(&status));
                 }
                 let identity = adopted.handle.identity();
-                self.kept_maps.push(kept);
+                self.questions.add(kept);
                 if self.send(Found::Target(Box::new(adopted))) {
                     self.adopted = Some(Handed { file, identity });
                     self.refused = None;

@@ -149,6 +149,17 @@ impl TargetHandle {
     /// # Errors
     /// Why it may not be signalled: because it is not the target any more, or because that cannot be told now.
     pub fn prove(&self, now: Monotonic) -> Result<Proven<'_>, Unproven> {
+        self.check(now, || self.mapped.confirmed_anew(now))
+    }
+
+    /// What makes it certain that it is not the process that was adopted, if anything does. Nothing is wished for as
+    /// [`prove`](Self::prove) does where it cannot be told: no signal follows.
+    pub fn contradicts(&self, now: Monotonic) -> Option<Unproven> {
+        self.check(now, || false).err().filter(Unproven::is_certain)
+    }
+
+    /// The checks. Where the kernel does not tell the program, `confirmed` says whether the mapping proves it.
+    fn check(&self, now: Monotonic, confirmed: impl FnOnce() -> bool) -> Result<Proven<'_>, Unproven> {
         let (pid, owner) = (self.identity.pid, self.owner);
         match self.mapped.standing(now) {
             Standing::Maps => {}
@@ -182,8 +193,8 @@ impl TargetHandle {
         match (program, self.program) {
             (Some(now), Some(adopted)) if now == adopted => Ok(Proven(self)),
             (Some(_), Some(_)) => Err(Unproven::OtherProgram { pid }),
-            // The adopter asks the very memory that was adopted, which ends with its program.
-            _ if self.mapped.confirmed_anew(now) => Ok(Proven(self)),
+            // The very memory that was adopted is asked, which ends with its program.
+            _ if confirmed() => Ok(Proven(self)),
             _ => Err(Unproven::Hidden { pid }),
         }
     }

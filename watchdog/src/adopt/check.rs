@@ -9,7 +9,6 @@ use rustix::io::Errno;
 use shard_heartbeat::{Header, Reader};
 
 use crate::act::pidfd::{HandleError, TargetHandle};
-use crate::act::proof::Unproven;
 use crate::probe::Adopted;
 use crate::probe::start_times::StartTimes;
 use crate::probe::task::{StatusError, TaskDir, Uids};
@@ -58,12 +57,10 @@ pub(super) fn adopt_and_keep(reader: Reader, wanted: &Wanted) -> Result<(Adopted
     let now = crate::clock::now();
     let handle = TargetHandle::open(root, identity, reader.as_fd(), now)?;
     // After the handle has seen which program runs: it is this program that maps the file, not the one before an exec.
-    let (file, path) = (reader.file_id(), reader.path().to_path_buf());
-    let kept = KeptMaps::open(handle.process(), file, path, handle.mapped(), now)
+    let kept = KeptMaps::open(handle.process(), reader.file_id(), reader.path(), handle.mapped(), now)
         .ok_or(HandleError::Ended(owner.pid))?;
     // And it is still the same, with all that was checked by other descriptors before.
-    let proven = handle.prove(now).map(|_| ());
-    if let Some(why) = proven.err().filter(Unproven::is_certain) {
+    if let Some(why) = handle.contradicts(now) {
         return Err(Refusal::Unproven(why));
     }
     let proc_dir = root.join(owner.pid.to_string());

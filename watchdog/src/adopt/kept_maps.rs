@@ -1,6 +1,6 @@
 //! Whether the target still maps its segment, asked again and again through a descriptor of its `maps` that is kept open: by one
 //! question about the place where the mapping was (Linux 6.11), else by reading all of it. Both can hang behind an operation on the
-//! target's memory, so the adopter asks, never the watch loop.
+//! target's memory, so a thread that does nothing else asks (`inquiry`), never the watch loop.
 //!
 //! The descriptor belongs to the memory that the process had when it was opened. When it runs another program that memory ends, and
 //! the answers with it.
@@ -8,7 +8,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,13 +24,11 @@ use super::mapping::{self, Found, MAPS_LIMIT};
 /// How often all of `maps` is read, where one place cannot be asked about: it takes the lock of the target's memory for a while.
 const READ_EVERY: Duration = Duration::from_secs(1);
 
-/// The adopter's end.
+/// The end of whoever asks.
 #[derive(Debug)]
 pub(super) struct KeptMaps {
     process: OwnedFd,
     maps: File,
-    file: FileId,
-    path: PathBuf,
     found: Found,
     one_place: bool,
     asked: Monotonic,
@@ -52,24 +50,17 @@ impl KeptMaps {
     pub(super) fn open(
         process: BorrowedFd<'_>,
         file: FileId,
-        path: PathBuf,
+        path: &Path,
         mapped: &Arc<Mapped>,
         now: Monotonic,
     ) -> Option<Self> {
         let process = process.try_clone_to_owned().ok()?;
         let mut maps = open(&process).ok()?;
-        let Reading::Found(found) = read(&mut maps, file, &path) else { return None };
+        let Reading::Found(found) = read(&mut maps, |lines| mapping::find_at(lines, file, path)) else {
+            return None;
+        };
         mapped.tell(now, || Some(true));
-        Some(Self {
-            process,
-            maps,
-            file,
-            path,
-            found,
-            one_place: true,
-            asked: now,
-            mapped: Arc::clone(mapped),
-        })
+        Some(Self { process, maps, found, one_place: true, asked: now, mapped: Arc::clone(mapped) })
     }
 
     /// Whether anybody wants to know.
@@ -100,8 +91,7 @@ impl KeptMaps {
         }
         // Twice before it is called lost: it may be moved from one place to another while it is read.
         for _ in 0..2 {
-            let kept = read(&mut self.maps, self.file, &self.path);
-            match kept {
+            match read_again(&mut self.maps, self.found) {
                 Reading::Found(found) => {
                     self.found = found;
                     return Some(true);
@@ -116,7 +106,7 @@ impl KeptMaps {
     /// The memory that was adopted has ended. There may be another one, of another program.
     fn answer_of_another_memory(&mut self) -> Option<bool> {
         let mut maps = open(&self.process).ok()?;
-        match read(&mut maps, self.file, &self.path) {
+        match read_again(&mut maps, self.found) {
             Reading::Found(found) => {
                 (self.maps, self.found) = (maps, found);
                 Some(true)
@@ -131,17 +121,22 @@ fn open(process: &OwnedFd) -> Result<File, Errno> {
     rustix::fs::openat(process, "maps", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map(File::from)
 }
 
-fn read(maps: &mut File, file: FileId, path: &std::path::Path) -> Reading {
+fn read_again(maps: &mut File, before: Found) -> Reading {
+    read(maps, |lines| mapping::find_again(lines, before.shown))
+}
+
+fn read(maps: &mut File, find: impl FnOnce(&mut dyn Iterator<Item = Vec<u8>>) -> Option<Found>) -> Reading {
     if maps.rewind().is_err() {
         return Reading::Untold;
     }
     let (mut lines, mut failed) = (0_u64, false);
-    let read = BufReader::new(maps.take(MAPS_LIMIT)).split(b'\n').map_while(|line| {
+    let mut read = BufReader::new(maps.take(MAPS_LIMIT)).split(b'\n').map_while(|line| {
         failed |= line.is_err();
         lines += u64::from(line.is_ok());
         line.ok()
     });
-    let found = mapping::find_at(read, file, path);
+    let found = find(&mut read);
+    drop(read);
     let complete = maps.stream_position().is_ok_and(|at| at < MAPS_LIMIT);
     match found {
         Some(found) => Reading::Found(found),
@@ -187,7 +182,6 @@ fn query(maps: &File, address: u64) -> Result<Option<mapping::Shown>, Errno> {
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsFd;
-    use std::path::Path;
 
     use rustix::mm::{MapFlags, ProtFlags};
 
@@ -215,8 +209,8 @@ mod tests {
         let process = File::open("/proc/self").unwrap();
         let mapped = Arc::new(Mapped::default());
         let now = crate::clock::now();
-        let path = file.path().to_path_buf();
-        let mut kept = KeptMaps::open(process.as_fd(), id(file.as_file()), path, &mapped, now).unwrap();
+        let id = id(file.as_file());
+        let mut kept = KeptMaps::open(process.as_fd(), id, file.path(), &mapped, now).unwrap();
         kept.one_place &= one_place;
         assert_eq!(kept.answer(), Some(true));
         // A second name, and none, change nothing: what is mapped is the file.
@@ -240,7 +234,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let process = File::open("/proc/self").unwrap();
         let mapped = Arc::new(Mapped::default());
-        let (id, path) = (id(file.as_file()), Path::new("/nowhere").to_path_buf());
+        let (id, path) = (id(file.as_file()), Path::new("/nowhere"));
         assert!(KeptMaps::open(process.as_fd(), id, path, &mapped, crate::clock::now()).is_none());
     }
 }

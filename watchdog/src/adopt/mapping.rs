@@ -48,16 +48,23 @@ pub(super) fn of(dir: &TaskDir, file: FileId, path: &Path) -> Result<Option<Mapp
 /// Where the process with these lines of `maps` maps it.
 pub(super) fn find_at(lines: impl Iterator<Item = Vec<u8>>, file: FileId, path: &Path) -> Option<Found> {
     let full = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    find(lines, file, full.as_os_str().as_bytes())
+    // The kernel writes a newline in a path so; nothing else is changed.
+    let full: Vec<u8> = full.as_os_str().as_bytes().iter().flat_map(escaped).copied().collect();
+    let device = (file.dev_major, file.dev_minor);
+    find(lines, Shown { device, inode: file.inode }, Some(&full))
+}
+
+/// Where it maps now what its `maps` showed as `shown` before. No path is asked for: a file that was unlinked or renamed since is
+/// mapped as it was, and to look one up asks a file system, which can hang.
+pub(super) fn find_again(lines: impl Iterator<Item = Vec<u8>>, shown: Shown) -> Option<Found> {
+    find(lines, shown, None)
 }
 
 /// File systems that show another device in `maps` than in `stat` (btrfs, overlay) are told by
-/// inode and path.
-fn find(lines: impl Iterator<Item = Vec<u8>>, file: FileId, path: &[u8]) -> Option<Found> {
-    let device = format!("{:02x}:{:02x}", file.dev_major, file.dev_minor);
-    let inode = file.inode.to_string();
-    // The kernel writes a newline in a path so; nothing else is changed.
-    let path: Vec<u8> = path.iter().flat_map(escaped).copied().collect();
+/// inode and path, if one is given.
+fn find(lines: impl Iterator<Item = Vec<u8>>, sought: Shown, path: Option<&[u8]>) -> Option<Found> {
+    let device = format!("{:02x}:{:02x}", sought.device.0, sought.device.1);
+    let inode = sought.inode.to_string();
     let mut found = None;
     for line in lines {
         let mut fields = line.split(|byte| *byte == b' ').filter(|field| !field.is_empty());
@@ -66,13 +73,13 @@ fn find(lines: impl Iterator<Item = Vec<u8>>, file: FileId, path: &[u8]) -> Opti
         if its_inode != Some(inode.as_bytes()) {
             continue;
         }
-        if its_device != Some(device.as_bytes()) && !line.ends_with(&path) {
+        if its_device != Some(device.as_bytes()) && !path.is_some_and(|path| line.ends_with(path)) {
             continue;
         }
         let Some((start, device)) = place.and_then(first_address).zip(its_device.and_then(numbers)) else {
             continue;
         };
-        let shown = Shown { device, inode: file.inode };
+        let shown = Shown { device, inode: sought.inode };
         if rights.is_some_and(|rights| rights.get(1) == Some(&b'w') && rights.get(3) == Some(&b's')) {
             return Some(Found { how: Mapping::Writes, start, shown });
         }
@@ -98,12 +105,18 @@ fn escaped(byte: &u8) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+
     use super::*;
 
     const FILE: FileId = FileId { dev_major: 0, dev_minor: 0x1f, inode: 42 };
 
+    fn lines(maps: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+        maps.split(|byte| *byte == b'\n').map(<[u8]>::to_vec)
+    }
+
     fn found(maps: &[u8], path: &[u8]) -> Option<Mapping> {
-        let found = find(maps.split(|byte| *byte == b'\n').map(<[u8]>::to_vec), FILE, path)?;
+        let found = find_at(lines(maps), FILE, Path::new(OsStr::from_bytes(path)))?;
         assert_eq!((found.start, found.shown.inode), (0x7f00, 42));
         Some(found.how)
     }
@@ -122,6 +135,21 @@ mod tests {
         assert_eq!(found(&line("rw-s", "00:20", 42, "/run/1"), b"/run/0"), None);
         assert_eq!(found(&line("rw-s", "00:1f", 43, "/run/0"), b"/run/0"), None);
         assert_eq!(found(b"", b"/run/0"), None);
+    }
+
+    #[test]
+    fn what_was_found_is_found_again_after_it_was_unlinked_or_renamed_whatever_stat_says_of_its_device() {
+        let before = b"7f00-7f10 rw-s 00000000 00:20 42   /nowhere/0\n";
+        let shown = find_at(lines(before), FILE, Path::new("/nowhere/0")).unwrap().shown;
+        for after in ["00:20 42   /nowhere/0 (deleted)", "00:20 42   /nowhere/1", "00:20 42   /nowhere/0"] {
+            let after = format!("7e00-7e10 rw-s 00000000 {after}\n").into_bytes();
+            let expected = Found { how: Mapping::Writes, start: 0x7e00, shown };
+            assert_eq!(find_again(lines(&after), shown), Some(expected));
+        }
+        for other in ["00:20 43   /nowhere/0", "00:1f 42   /nowhere/0"] {
+            let other = format!("7e00-7e10 rw-s 00000000 {other}\n").into_bytes();
+            assert_eq!(find_again(lines(&other), shown), None, "the name makes it no other file");
+        }
     }
 
     #[test]

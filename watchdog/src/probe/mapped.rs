@@ -1,5 +1,5 @@
-//! What is known of whether the target maps its segment still. The adopter asks the kernel, which can hang; the watch loop reads
-//! the answer here and waits for nobody.
+//! What is known of whether the target maps its segment still. A thread of its own asks the kernel, which can hang; the watch
+//! loop reads the answer here and waits for nobody.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,6 +9,10 @@ use crate::clock::Monotonic;
 /// An answer is believed for so long: twenty of the times at which it is asked for, five where the kernel is slow to tell. Whoever
 /// can use that time has the user id of the target, and may signal it anyway (docs/adr/034).
 pub const BELIEVED_FOR: Duration = Duration::from_secs(5);
+
+/// Where a signal waits for a new answer, one to a question asked so long before it counts. A question takes microseconds, or some
+/// tenths of a second where a hundred thousand mappings are read; what was asked for an earlier kill is older than this.
+const NEW_FOR: Duration = Duration::from_secs(1);
 
 /// The answers. All times are monotonic nanoseconds, and zero is none.
 #[derive(Debug, Default)]
@@ -44,7 +48,7 @@ impl Mapped {
         }
     }
 
-    /// The adopter's end: asks with `ask`, whose answer is `None` where nobody can tell. Returns whether somebody waited for it.
+    /// The end of whoever asks, with `ask`, whose answer is `None` where nobody can tell. Returns whether somebody waited for it.
     pub fn tell(&self, at: Monotonic, ask: impl FnOnce() -> Option<bool>) -> bool {
         self.asking.store(at.0, Ordering::Release);
         let answer = ask();
@@ -84,19 +88,17 @@ impl Mapped {
         if age <= BELIEVED_FOR { Standing::Maps } else { Standing::Unknown(age) }
     }
 
-    /// Whether it was confirmed by a question asked after this was first wanted. If so, the next one wants another.
+    /// Whether it was confirmed by a question asked after this was first wanted, and within the last second: a wish that was
+    /// answered after its kill had been called off is no answer for the next kill. If so, the next signal wants another.
     pub fn confirmed_anew(&self, now: Monotonic) -> bool {
-        match self.wanted.load(Ordering::Acquire) {
-            0 => {
-                self.wanted.store(now.0, Ordering::Release);
-                false
-            }
-            _ if self.is_wanted() => false,
-            _ => {
-                self.wanted.store(0, Ordering::Release);
-                true
-            }
+        let wished = self.wanted.load(Ordering::Acquire) != 0;
+        if wished && self.is_wanted() {
+            return false;
         }
+        let confirmed = Monotonic(self.confirmed.load(Ordering::Acquire));
+        let is_new = wished && now.since(confirmed) <= NEW_FOR;
+        self.wanted.store(if is_new { 0 } else { now.0 }, Ordering::Release);
+        is_new
     }
 }
 
@@ -136,5 +138,18 @@ mod tests {
         assert!(mapped.tell(Monotonic(22), || Some(true)), "somebody waits");
         assert!(mapped.confirmed_anew(Monotonic(23)));
         assert!(!mapped.confirmed_anew(Monotonic(24)), "once");
+    }
+
+    #[test]
+    fn an_answer_that_an_earlier_kill_wished_for_is_not_taken_for_a_later_one() {
+        let at = |seconds: u64| Monotonic(seconds * SECOND);
+        let mapped = Mapped::since(at(10));
+        assert!(!mapped.confirmed_anew(at(20)));
+        assert!(mapped.tell(at(21), || Some(true)));
+        // Nobody took it: the kill was called off.
+        assert!(!mapped.confirmed_anew(at(23)), "that is two seconds old");
+        assert!(mapped.is_wanted(), "and another is asked for");
+        assert!(mapped.tell(at(24), || Some(true)));
+        assert!(mapped.confirmed_anew(at(25)));
     }
 }

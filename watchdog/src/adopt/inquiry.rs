@@ -83,6 +83,9 @@ impl Added {
     }
 }
 
+/// How long it sleeps while there is nothing to ask: being woken is most of what such a thread costs.
+const NOBODY_ASKED: Duration = Duration::from_secs(5);
+
 fn ask(added: &Added, stop: &AtomicBool, waker: &Waker, every: Duration) {
     // Of whoever is watched, or may be: one that ends, and one that waits for its end.
     let mut asked = Vec::new();
@@ -96,11 +99,8 @@ fn ask(added: &Added, stop: &AtomicBool, waker: &Waker, every: Duration) {
         if told {
             waker.wake();
         }
-        if asked.is_empty() {
-            std::thread::park();
-        } else {
-            std::thread::park_timeout(every);
-        }
+        // Whoever has a question wakes this thread; the time is for a wake-up that went missing.
+        std::thread::park_timeout(if asked.is_empty() { NOBODY_ASKED } else { every });
     }
 }
 

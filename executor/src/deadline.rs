@@ -32,9 +32,9 @@ pub const CONNECT: Duration = Duration::from_millis(500);
 /// How long the other end may take to introduce itself on a fresh stream, for the same reason as [`CONNECT`].
 pub const HELLO: Duration = Duration::from_millis(1_000);
 
-/// How long a connection to a shard may be open with no coordinator served on it. A coordinator says
-/// hello as soon as it is connected, and [`HELLO`] later at most; ten times that is for a machine
-/// with too much to do, and for a probe that asks for the health a few times.
+/// How long a connection to a shard may be open with no coordinator served on it. A coordinator
+/// says hello as soon as it is connected, and [`HELLO`] later at most; ten times that is for a
+/// machine with too much to do, and for a probe that asks for the health a few times.
 pub const ADMISSION: Duration = Duration::from_secs(10);
 
 /// Between two attempts to reach a lost shard. A restart takes about 100 ms, so 20 ms adds little to it, and 50 refused

@@ -1,5 +1,5 @@
-//! A root sidecar beside a target of another user: what that user may write is no place for evidence, and the watch
-//! goes on without.
+//! A root sidecar beside a target of another user: what that user may write is no place for
+//! evidence, and the watch goes on without.
 
 #![allow(
     clippy::unwrap_used,

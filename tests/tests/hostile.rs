@@ -19,8 +19,8 @@ use shard_tests::puppet::{self, DOUBLE};
 use shard_tests::sidecar::{Settings, Sidecar};
 use shard_tests::{api, prometheus, wait};
 
-/// Names of at most 15 bytes, as they stand in a segment: each would end a label, a line or a string,
-/// or have a terminal or a page do something.
+/// Names of at most 15 bytes, as they stand in a segment: each would end a label, a line or a
+/// string, or have a terminal or a page do something.
 const NAMES: [&[u8]; 6] = [
     b"a\"} 1\nup{x=\"",
     b"\x1b[2J\x1b]0;x\x07",

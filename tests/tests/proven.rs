@@ -1,5 +1,6 @@
-//! Who may be signalled: a target that got other user ids, or dropped its segment, is let go unharmed, and says why; one whose main
-//! thread has ended, or that is stopped, is still killed. A segment that anybody could have put where it is is refused.
+//! Who may be signalled: a target that got other user ids, or dropped its segment, is let go
+//! unharmed, and says why; one whose main thread has ended, or that is stopped, is still killed. A
+//! segment that anybody could have put where it is is refused.
 
 #![allow(
     clippy::unwrap_used,
@@ -101,7 +102,8 @@ impl Pair {
         Self::start_as(None, user, change)
     }
 
-    /// The same with both as that user, in a folder of root's that everybody may write, as a volume of a pod is.
+    /// The same with both as that user, in a folder of root's that everybody may write, as a volume
+    /// of a pod is.
     fn start_as(uid: Option<u32>, user: Option<&str>, change: impl FnOnce(&Sidecar)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let sidecar = Sidecar::configure(folder.path(), "puppet", THREAD, &Settings::default());

@@ -92,8 +92,9 @@ pub struct Adopter {
 }
 
 impl Adopter {
-    /// Starts the thread. `waker` wakes the loop when something was found; the beat goes back to the target only
-    /// while `alive`, the loop's count of its looks, moves. As whom the target runs is told to `user` before it is handed over.
+    /// Starts the thread. `waker` wakes the loop when something was found; the beat goes back to
+    /// the target only while `alive`, the loop's count of its looks, moves. As whom the target runs
+    /// is told to `user` before it is handed over.
     pub fn start(
         wanted: Wanted,
         waker: Arc<Waker>,
@@ -290,7 +291,8 @@ impl Search {
         }
         match self.take_place(&wanted.heartbeat) {
             Ok(()) => {}
-            // Whoever made that file would otherwise have the shard unguarded. Nobody is told then that it is watched.
+            // Whoever made that file would otherwise have the shard unguarded. Nobody is told then
+            // that it is watched.
             Err(error @ ClaimError::Foreign { .. }) => self.without_place(&error),
             Err(error) => return self.refuse(error.to_string()),
         }
@@ -304,7 +306,8 @@ impl Search {
                     own: wanted.proc_root.join("self"),
                     ..Cgroups::default()
                 };
-                // One that has ended in between tells nothing, and what was known of its user stays.
+                // One that has ended in between tells nothing, and what was known of its user
+                // stays.
                 if let Ok(Some(status)) = adopted.leader.try_status() {
                     self.user.set(target_user::User::of_process(&status));
                 }

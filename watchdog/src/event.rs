@@ -219,7 +219,8 @@ pub struct Opening {
 pub enum Step {
     /// A kill was due and was not carried out.
     Withheld(Withheld),
-    /// A kill was due and was not carried out, because the process failed the checks before the signal.
+    /// A kill was due and was not carried out, because the process failed the checks before the
+    /// signal.
     Unproven {
         /// Whether it is certain that it is not the target any more.
         by: Withheld,

@@ -1,8 +1,9 @@
 //! Folders in which the sidecar keeps files of its own, and what must hold before it trusts them.
 //!
-//! Whoever may write a folder can put a link in place of any name in it, at any moment. So nothing here acts on a path
-//! twice. The way to the folder is walked once, one name at a time; everything below it goes through the descriptor at
-//! its end. What is read back was written by this sidecar's user or by root, or it is refused.
+//! Whoever may write a folder can put a link in place of any name in it, at any moment. So nothing
+//! here acts on a path twice. The way to the folder is walked once, one name at a time; everything
+//! below it goes through the descriptor at its end. What is read back was written by this sidecar's
+//! user or by root, or it is refused.
 //!
 //! Not for the watch loop: every call may take as long as the disk does.
 
@@ -50,8 +51,8 @@ const NEW: OFlags = OFlags::WRONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
-/// Where such a folder is or will be. Opened anew for each thing that is done there, so that a folder that was
-/// replaced, or that a target turns out to be able to write, is noticed.
+/// Where such a folder is or will be. Opened anew for each thing that is done there, so that a
+/// folder that was replaced, or that a target turns out to be able to write, is noticed.
 #[derive(Clone, Debug)]
 pub struct Place {
     path: PathBuf,
@@ -150,8 +151,8 @@ impl OwnFolder {
     /// Reads the file `name`; `None` if there is none.
     ///
     /// # Errors
-    /// Whatever the disk says, and a [`Refusal`] if it is no regular file of at most `largest` bytes that only the
-    /// sidecar's user or root may write.
+    /// Whatever the disk says, and a [`Refusal`] if it is no regular file of at most `largest`
+    /// bytes that only the sidecar's user or root may write.
     pub fn read(&self, name: &str, largest: u64) -> io::Result<Option<Vec<u8>>> {
         let path = self.path.join(name);
         let file = match rustix::fs::openat(&self.fd, name, READING, Mode::empty()) {
@@ -165,7 +166,8 @@ impl OwnFolder {
         Ok(Some(bytes))
     }
 
-    /// Writes the file `name` so that at every moment the old one or the new one is whole on the disk.
+    /// Writes the file `name` so that at every moment the old one or the new one is whole on the
+    /// disk.
     ///
     /// # Errors
     /// Whatever the disk says.
@@ -206,7 +208,8 @@ impl OwnFolder {
         }
     }
 
-    /// Removes the folder `name` with all that is in it. Links in it go, and what they lead to stays.
+    /// Removes the folder `name` with all that is in it. Links in it go, and what they lead to
+    /// stays.
     ///
     /// # Errors
     /// Whatever the disk says.
@@ -331,7 +334,8 @@ fn trust_folder(
 ) -> Result<(), Refusal> {
     trust_owner(stat, path, part)?;
     let Some(target) = target else { return Ok(()) };
-    // In a sticky folder on the way, such as /tmp, a name goes with its owner only, who is looked at next.
+    // In a sticky folder on the way, such as /tmp, a name goes with its owner only, who is looked
+    // at next.
     let sticky = part == Part::OnTheWay && stat.st_mode & libc::S_ISVTX != 0;
     if !sticky && target.may_write(stat, || target_user::has_list(fd.as_fd())) {
         return Err(Refusal::TargetMayWrite { path: path.to_owned(), target: target.uid() });

@@ -250,8 +250,8 @@ impl Probe {
         self.target.as_ref().is_some_and(|target| target.adopted.start_times.is_restored())
     }
 
-    /// Why what is watched is the target no more, if it is so: such as that the process runs another program by now, which knows
-    /// nothing of the segment.
+    /// Why what is watched is the target no more, if it is so: such as that the process runs
+    /// another program by now, which knows nothing of the segment.
     pub fn lapse(&self) -> Option<&Unproven> {
         self.target.as_ref()?.lapse.as_ref()
     }
@@ -368,7 +368,8 @@ impl Probe {
 }
 
 impl Target {
-    /// An exec kills all threads but one, which looks like lost threads; the new program lies elsewhere.
+    /// An exec kills all threads but one, which looks like lost threads; the new program lies
+    /// elsewhere.
     fn note_exec(&mut self, leader: Result<Option<TaskStat>, task::Unreadable>) {
         let Ok(Some(TaskStat { program: Some(now), .. })) = leader else { return };
         if now != *self.program.get_or_insert(now) {

@@ -86,7 +86,8 @@ pub struct StatusJson {
     /// Where the sidecar can be asked, and why not where it cannot.
     #[serde(default)]
     pub listeners: Vec<ListenerJson>,
-    /// Why incidents, and what must outlive this sidecar, cannot be written now; null while they can.
+    /// Why incidents, and what must outlive this sidecar, cannot be written now; null while they
+    /// can.
     #[serde(default)]
     pub evidence_trouble: Option<String>,
     /// The long-term recording; null without `[recorder]`.

@@ -95,8 +95,8 @@ pub struct SurfaceHandle {
     otlp: Option<Otlp>,
 }
 
-/// Starts it, the log of this process included. An address that cannot be had now is tried again: somebody else could
-/// otherwise leave the shard unguarded by taking it first.
+/// Starts it, the log of this process included. An address that cannot be had now is tried again:
+/// somebody else could otherwise leave the shard unguarded by taking it first.
 ///
 /// # Errors
 /// If a thread cannot be started.

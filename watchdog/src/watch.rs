@@ -43,7 +43,8 @@ use story::{Said, Story};
 
 /// The kernel tells an exit status only after the parent has reaped the process; supervisors do so within moments.
 const ASK_STATUS_FOR: Duration = Duration::from_secs(2);
-/// A check that cannot be made is told after so long: four times in which the adopter asks without being called.
+/// A check that cannot be made is told after so long: four times in which the adopter asks without
+/// being called.
 const TELL_UNPROVEN: Duration = Duration::from_secs(1);
 /// How often it is tried again meanwhile, if nothing wakes the loop before.
 const PROVE_EVERY: Duration = Duration::from_millis(50);
@@ -60,7 +61,8 @@ pub struct Watch {
     adopter: Adopter,
     pending: Option<Box<Adopted>>,
     ladder: Option<Ladder>,
-    /// Since when a signal has been due that the process may not be given, because a check cannot be made.
+    /// Since when a signal has been due that the process may not be given, because a check cannot
+    /// be made.
     unproven_since: Option<Monotonic>,
     /// Why the last target was let go alive, until the judge has been told.
     lapse: Option<String>,
@@ -271,8 +273,8 @@ impl Watch {
         let decision = self.judge.observe(&self.policy, seen);
         let judged = crate::clock::now();
         self.publisher.looked(decision.late_by);
-        // Of a process that is gone nobody can tell any more who traced it. It matters for a stall, and is not read before the signal
-        // for anything else.
+        // Of a process that is gone nobody can tell any more who traced it. It matters for a stall,
+        // and is not read before the signal for anything else.
         let opened = |note: &Note| match note {
             Note::Opened(condemned) if condemned.reason == Reason::Stalled => {
                 Some(condemned.slot.map(|(slot, _)| slot))
@@ -353,7 +355,8 @@ impl Watch {
                     Ok(())
                 }
                 Some(Err(why)) => {
-                    // What cannot be told now may be settled in a moment: nobody is called for that.
+                    // What cannot be told now may be settled in a moment: nobody is called for
+                    // that.
                     let since = *self.unproven_since.get_or_insert(told_at);
                     let tell = why.is_certain() || told_at.since(since) >= TELL_UNPROVEN;
                     let withheld = why.withholds().filter(|_| tell);

@@ -1,5 +1,6 @@
-//! What the fuzz targets of watchdog/fuzz do, on what is kept of their corpora and on bounded changes of it, without a special
-//! toolchain. The segment has a test of its own, `hostile_segment`.
+//! What the fuzz targets of watchdog/fuzz do, on what is kept of their corpora and on bounded
+//! changes of it, without a special toolchain. The segment has a test of its own,
+//! `hostile_segment`.
 
 #![allow(
     clippy::unwrap_used,

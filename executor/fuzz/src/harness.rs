@@ -65,8 +65,9 @@ where
     panic!("more messages than {} bytes can hold", bytes.len());
 }
 
-/// Lines to the fault port of a shard and of a coordinator, as it takes them: each is answered with one line, nothing is armed
-/// without end, and what is armed is an order again as the list tells it.
+/// Lines to the fault port of a shard and of a coordinator, as it takes them: each is answered with
+/// one line, nothing is armed without end, and what is armed is an order again as the list tells
+/// it.
 pub fn orders(bytes: &[u8]) {
     for role in [Role::Shard, Role::Coordinator] {
         let (to_main, _main) = crossbeam_channel::bounded(1);

@@ -169,8 +169,8 @@ impl Holder {
         self.peer
     }
 
-    /// A coordinator's stream is served on the connection, for as long as what this returns is kept;
-    /// `None`: the connection has to go already.
+    /// A coordinator's stream is served on the connection, for as long as what this returns is
+    /// kept; `None`: the connection has to go already.
     pub(super) fn admit(&self) -> Option<Admitted> {
         let admitted = self.standing.send_if_modified(|standing| {
             let streams = match *standing {

@@ -169,8 +169,9 @@ impl Sessions {
     /// that one's connection is broken and nobody has noticed yet: it ends.
     ///
     /// # Errors
-    /// The answer to a second coordinator while one is served, which keep-alive asks for: two would take the shard from
-    /// each other for ever, or one of them would believe for a while that its blocks are executed.
+    /// The answer to a second coordinator while one is served, which keep-alive asks for: two would
+    /// take the shard from each other for ever, or one of them would believe for a while that its
+    /// blocks are executed.
     pub(super) fn begin(
         &self,
         coordinator: u64,

@@ -149,7 +149,8 @@ fn measure(args: &Args, folder: &Path, run: &Run, threads: usize) -> Cost {
     Cost { prove_us, ..look_at(args, &mut probe, &policy, &mut crowd, run.then) }
 }
 
-/// Times the checks before a signal. At once after adoption: nobody asks here whether the segment is still mapped.
+/// Times the checks before a signal. At once after adoption: nobody asks here whether the segment
+/// is still mapped.
 fn prove(probe: &Probe) -> Vec<f64> {
     let handle = probe.handle().expect("a target");
     let once = |_| {

@@ -132,7 +132,8 @@ impl Puppet {
                     _ => Err(std::io::Error::last_os_error().to_string()),
                 }
             }
-            // Maps the segment no more, and does not notice: its threads write into memory of nobody's.
+            // Maps the segment no more, and does not notice: its threads write into memory of
+            // nobody's.
             ["unmap"] => unmap(&self.path).map(|()| String::new()),
             ["fork"] => Ok(format!("child={}", fork())),
             // Becomes another program, with the same pid and the same start time.
@@ -236,8 +237,9 @@ fn unmap(file: &Path) -> Result<(), String> {
     let (from, to) = line.split(' ').next().and_then(|place| place.split_once('-')).ok_or("no place")?;
     let number = |text| usize::from_str_radix(text, 16).map_err(|_| "no address");
     let (from, to) = (number(from)?, number(to)?);
-    // SAFETY: what is mapped there is a file that nothing in this process keeps references into, only addresses of words that are
-    // written: they are as good in the new memory, which has the same size and rights.
+    // SAFETY: what is mapped there is a file that nothing in this process keeps references into,
+    // only addresses of words that are written: they are as good in the new memory, which has the
+    // same size and rights.
     let done = unsafe {
         let rights = rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE;
         let flags = rustix::mm::MapFlags::SHARED | rustix::mm::MapFlags::FIXED;

@@ -1,5 +1,5 @@
-//! Files and requests that a stranger may have written, each through the parser that meets it: shared by the fuzz targets and by
-//! a test that needs no special toolchain.
+//! Files and requests that a stranger may have written, each through the parser that meets it:
+//! shared by the fuzz targets and by a test that needs no special toolchain.
 //!
 //! Every function here ends for every input, and panics only if a promise of the crate is broken.
 
@@ -56,8 +56,9 @@ pub fn config(bytes: &[u8]) {
     }
 }
 
-/// A recording as it may have been damaged or made up, judged by [`CONFIG`]. The first byte says whether the rest is the file, or
-/// chunks, each behind two bytes of length, that get their checksums here: no mutation would hit those.
+/// A recording as it may have been damaged or made up, judged by [`CONFIG`]. The first byte says
+/// whether the rest is the file, or chunks, each behind two bytes of length, that get their
+/// checksums here: no mutation would hit those.
 pub fn recording(bytes: &[u8]) {
     let Some((kind, rest)) = bytes.split_first() else { return };
     let file = if kind & 1 == 0 { rest.to_vec() } else { with_chunks(rest) };
@@ -106,7 +107,8 @@ fn with_chunks(mut rest: &[u8]) -> Vec<u8> {
     file
 }
 
-/// The body of an order over HTTP, as each of them takes it: what is taken may be told to logs and terminals.
+/// The body of an order over HTTP, as each of them takes it: what is taken may be told to logs and
+/// terminals.
 pub fn command(bytes: &[u8]) {
     let harmless = |reason: &str| {
         assert!(!reason.is_empty() && reason.len() <= order::LONGEST_REASON, "{reason:?}");

@@ -49,8 +49,9 @@ pub enum LockHolder {
     Unknown,
 }
 
-/// Who holds the lock that belongs to `path`: the file of that name plus `suffix`. Nothing is made, taken or given away. A lock
-/// file of neither root nor `owner`, whose segment it is, says nothing: in a folder like /tmp anybody can make one.
+/// Who holds the lock that belongs to `path`: the file of that name plus `suffix`. Nothing is made,
+/// taken or given away. A lock file of neither root nor `owner`, whose segment it is, says nothing:
+/// in a folder like /tmp anybody can make one.
 pub(crate) fn holder_of(path: &Path, suffix: &str, owner: u32) -> LockHolder {
     let path = beside(path, suffix);
     let me = std::process::id();
@@ -75,7 +76,8 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 impl FileLock {
     /// Takes the lock that belongs to `path`: the file of that name plus `suffix`. If there is an
-    /// `owner`, a lock file of neither this user nor root nor that one is nobody's whose lock counts.
+    /// `owner`, a lock file of neither this user nor root nor that one is nobody's whose lock
+    /// counts.
     pub(crate) fn take(path: &Path, suffix: &str, owner: Option<u32>) -> Result<FileLock, LockError> {
         let path = beside(path, suffix);
         let me = std::process::id();
@@ -161,8 +163,8 @@ fn holder(file: impl AsFd) -> Option<u32> {
     }
 }
 
-/// Asks the kernel. By `libc`, because the kernel answers -1 for a holder that used an open-file-description lock, which
-/// `rustix` takes for impossible.
+/// Asks the kernel. By `libc`, because the kernel answers -1 for a holder that used an
+/// open-file-description lock, which `rustix` takes for impossible.
 fn ask(file: impl AsFd) -> LockHolder {
     // SAFETY: `flock` is a plain C struct for which all zeroes is a valid value.
     let mut ask: libc::flock = unsafe { std::mem::zeroed() };

@@ -89,7 +89,8 @@ impl Reader {
         self.source.custody
     }
 
-    /// Who holds the lock that belongs to the path now: the writer of the segment there, if it is where its writer has put it.
+    /// Who holds the lock that belongs to the path now: the writer of the segment there, if it is
+    /// where its writer has put it.
     pub fn lock_holder(&self) -> LockHolder {
         lock::holder_of(&self.source.path, WRITER_LOCK, self.source.custody.uid)
     }

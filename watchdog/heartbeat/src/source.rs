@@ -31,7 +31,8 @@ impl FileId {
     }
 }
 
-/// Who may change the file of a segment, and who may put another one in its place: as it was when the segment was opened.
+/// Who may change the file of a segment, and who may put another one in its place: as it was when
+/// the segment was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Custody {
     /// User id of the file's owner.

@@ -160,7 +160,8 @@ labelled! {
         CrashLoop = "crash_loop",
         /// The signal could not be sent: permission.
         NotPermitted = "not_permitted",
-        /// It is certain that the process is not the target any more: another user, another program, or without the segment.
+        /// It is certain that the process is not the target any more: another user, another
+        /// program, or without the segment.
         NotTarget = "not_target",
         /// Nobody can tell now whether it still is.
         Unproven = "unproven",

@@ -64,8 +64,9 @@ impl Ladder {
         self.step_if(at, config, budget, restraint, &mut || Ok(()))
     }
 
-    /// The same where a signal may go out only if `may` agrees, which is asked just before. It refuses with what there is to tell,
-    /// or with nothing; then nothing is sent or spent, and it is asked again at the next step.
+    /// The same where a signal may go out only if `may` agrees, which is asked just before. It
+    /// refuses with what there is to tell, or with nothing; then nothing is sent or spent, and it
+    /// is asked again at the next step.
     pub fn step_if(
         &mut self,
         at: Monotonic,

@@ -88,8 +88,9 @@ fn hint(source: Errno) -> &'static str {
 }
 
 impl TargetHandle {
-    /// Opens a pidfd and then checks the start time: between the two the pid cannot change hands unseen. `segment` is the
-    /// descriptor of its segment, which was found to be mapped at `mapped`.
+    /// Opens a pidfd and then checks the start time: between the two the pid cannot change hands
+    /// unseen. `segment` is the descriptor of its segment, which was found to be mapped at
+    /// `mapped`.
     ///
     /// # Errors
     /// If it is not that process any more, or the kernel refuses what is needed.
@@ -144,21 +145,24 @@ impl TargetHandle {
         self.process.as_fd()
     }
 
-    /// Checks that it is still the process that was adopted. Takes some microseconds and waits for nobody.
+    /// Checks that it is still the process that was adopted. Takes some microseconds and waits for
+    /// nobody.
     ///
     /// # Errors
-    /// Why it may not be signalled: because it is not the target any more, or because that cannot be told now.
+    /// Why it may not be signalled: because it is not the target any more, or because that cannot
+    /// be told now.
     pub fn prove(&self, now: Monotonic) -> Result<Proven<'_>, Unproven> {
         self.check(now, || self.mapped.confirmed_anew(now))
     }
 
-    /// What makes it certain that it is not the process that was adopted, if anything does. Nothing is wished for as
-    /// [`prove`](Self::prove) does where it cannot be told: no signal follows.
+    /// What makes it certain that it is not the process that was adopted, if anything does. Nothing
+    /// is wished for as [`prove`](Self::prove) does where it cannot be told: no signal follows.
     pub fn contradicts(&self, now: Monotonic) -> Option<Unproven> {
         self.check(now, || false).err().filter(Unproven::is_certain)
     }
 
-    /// The checks. Where the kernel does not tell the program, `confirmed` says whether the mapping proves it.
+    /// The checks. Where the kernel does not tell the program, `confirmed` says whether the mapping
+    /// proves it.
     fn check(&self, now: Monotonic, confirmed: impl FnOnce() -> bool) -> Result<Proven<'_>, Unproven> {
         let (pid, owner) = (self.identity.pid, self.owner);
         match self.mapped.standing(now) {

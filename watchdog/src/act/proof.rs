@@ -1,6 +1,7 @@
-//! What is checked before every signal: that the process is the one that was adopted, belongs to whom its segment belongs to, maps
-//! that segment, and runs the program that it ran. A few reads of descriptors that adoption opened; none of them takes a lock of
-//! the target's memory, looks up a path by pid, or waits for anybody.
+//! What is checked before every signal: that the process is the one that was adopted, belongs to
+//! whom its segment belongs to, maps that segment, and runs the program that it ran. A few reads of
+//! descriptors that adoption opened; none of them takes a lock of the target's memory, looks up a
+//! path by pid, or waits for anybody.
 
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
@@ -146,7 +147,8 @@ pub(super) enum Witness {
 /// Names that are read at a time: some hundred of them.
 const NAMES: usize = 4_096;
 
-/// Asks the threads of the process whose folder is `process`. They are found in that folder, so they are its own.
+/// Asks the threads of the process whose folder is `process`. They are found in that folder, so
+/// they are its own.
 pub(super) fn witness(process: &OwnedFd) -> Option<Witness> {
     let folder = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let tasks = rustix::fs::openat(process, "task", folder, Mode::empty()).ok()?;

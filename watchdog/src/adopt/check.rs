@@ -1,6 +1,7 @@
-//! Whether a segment's owner may be watched. The segment names its own victim, so it is believed only where the
-//! kernel says the same: the process maps this very file, runs as nobody but the file's owner, stands in the configured
-//! unit, and is neither this sidecar nor one of its ancestors.
+//! Whether a segment's owner may be watched. The segment names its own victim, so it is believed
+//! only where the kernel says the same: the process maps this very file, runs as nobody but the
+//! file's owner, stands in the configured unit, and is neither this sidecar nor one of its
+//! ancestors.
 
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -33,8 +34,8 @@ pub fn is_of_shard(reader: &Reader, wanted: &Wanted) -> Result<(), Refusal> {
     Err(Refusal::OtherShard { found: found.clone(), wanted: wanted.shard.clone() })
 }
 
-/// Finds and checks the owner of `reader`'s segment. Whether it goes on mapping it is not asked again: [`adopt_and_keep`] has what
-/// that takes.
+/// Finds and checks the owner of `reader`'s segment. Whether it goes on mapping it is not asked
+/// again: [`adopt_and_keep`] has what that takes.
 pub fn adopt(reader: Reader, wanted: &Wanted) -> Result<Adopted, Refusal> {
     adopt_and_keep(reader, wanted).map(|(adopted, _)| adopted)
 }
@@ -56,7 +57,8 @@ pub(super) fn adopt_and_keep(reader: Reader, wanted: &Wanted) -> Result<(Adopted
     };
     let now = crate::clock::now();
     let handle = TargetHandle::open(root, identity, reader.as_fd(), now)?;
-    // After the handle has seen which program runs: it is this program that maps the file, not the one before an exec.
+    // After the handle has seen which program runs: it is this program that maps the file, not the
+    // one before an exec.
     let kept = KeptMaps::open(handle.process(), reader.file_id(), reader.path(), handle.mapped(), now)
         .ok_or(HandleError::Ended(owner.pid))?;
     // And it is still the same, with all that was checked by other descriptors before.

@@ -1,4 +1,5 @@
-//! Whose a segment is, and who could have put it where it is: what a file has to be before anything in it is believed.
+//! Whose a segment is, and who could have put it where it is: what a file has to be before anything
+//! in it is believed.
 
 use std::path::Path;
 
@@ -105,7 +106,8 @@ pub enum Distrusted {
     },
 }
 
-/// Fails if somebody else than its owner could have written the file, or put it there, or if it is not the wanted user's.
+/// Fails if somebody else than its owner could have written the file, or put it there, or if it is
+/// not the wanted user's.
 pub(super) fn check(reader: &Reader, wanted: &Wanted) -> Result<(), Distrusted> {
     let custody = reader.custody();
     let path = || reader.path().display().to_string();
@@ -121,9 +123,9 @@ pub(super) fn check(reader: &Reader, wanted: &Wanted) -> Result<(), Distrusted> 
     }
     let own = rustix::process::geteuid().as_raw();
     let (uid, owner) = (custody.uid, custody.folder_uid);
-    // Nobody else but root makes files of this user's, and this user can signal nobody else's processes: whoever may write
-    // the folder can take the segment away, and no more. A Kubernetes volume is such a folder (0777, or 2770 of a group), and
-    // a pod cannot change that.
+    // Nobody else but root makes files of this user's, and this user can signal nobody else's
+    // processes: whoever may write the folder can take the segment away, and no more. A Kubernetes
+    // volume is such a folder (0777, or 2770 of a group), and a pod cannot change that.
     if own == 0 || uid != own {
         if custody.folder_mode & WRITABLE != 0 && custody.folder_mode & STICKY == 0 {
             return Err(Distrusted::Folder { path: folder(), mode: custody.folder_mode });
@@ -143,21 +145,23 @@ pub(super) fn check(reader: &Reader, wanted: &Wanted) -> Result<(), Distrusted> 
     Ok(())
 }
 
-/// Fails if process `owner`, which maps the segment, is seen not to be the one whose place that is. A writer locks a file beside
-/// its segment before it makes one, and a file that is renamed leaves that lock behind.
+/// Fails if process `owner`, which maps the segment, is seen not to be the one whose place that is.
+/// A writer locks a file beside its segment before it makes one, and a file that is renamed leaves
+/// that lock behind.
 pub(super) fn is_in_its_place(reader: &Reader, owner: i32) -> Result<(), Distrusted> {
     let path = || reader.path().display().to_string();
     match reader.lock_holder() {
         LockHolder::Process(holder) if i32::try_from(holder) == Ok(owner) => Ok(()),
         LockHolder::Process(holder) => Err(Distrusted::PlaceOfAnother { path: path(), owner, holder }),
         LockHolder::Nobody => Err(Distrusted::PlaceOfNobody { path: path(), owner }),
-        // Nothing speaks against it: the lock file was never there, or is not for this sidecar to ask.
+        // Nothing speaks against it: the lock file was never there, or is not for this sidecar to
+        // ask.
         LockHolder::Unseen | LockHolder::Unknown => Ok(()),
     }
 }
 
-/// Whether that is what the kernel shows for every user that has no number in the sidecar's user namespace: the root of the machine,
-/// as a rule.
+/// Whether that is what the kernel shows for every user that has no number in the sidecar's user
+/// namespace: the root of the machine, as a rule.
 fn is_unmapped(uid: u32, proc_root: &Path) -> bool {
     const ALL: [&str; 3] = ["0", "0", "4294967295"];
     let overflow = std::fs::read_to_string(proc_root.join("sys/kernel/overflowuid"));
@@ -218,7 +222,8 @@ mod tests {
         }
         mode(&place.path, 0o644);
         assert_eq!(place.check(None), Ok(()), "whoever only reads does no harm");
-        // As root: another user's sidecar lets a folder be in which it can only lose its own segment.
+        // As root: another user's sidecar lets a folder be in which it can only lose its own
+        // segment.
         for bits in [0o770, 0o707, 0o777].into_iter().filter(|_| rustix::process::geteuid().is_root()) {
             mode(place.folder.path(), bits);
             let told = place.check(None).unwrap_err().to_string();

@@ -1,6 +1,7 @@
-//! The thread that asks whether the targets map their segments still, and does nothing else. The adopter stats and opens paths, and
-//! asks after other processes; where a file system is frozen it hangs, and the answers, without which nobody is signalled, may not
-//! grow old for that. So nothing here asks a file system but `/proc`, and of that only the targets' own folders.
+//! The thread that asks whether the targets map their segments still, and does nothing else. The
+//! adopter stats and opens paths, and asks after other processes; where a file system is frozen it
+//! hangs, and the answers, without which nobody is signalled, may not grow old for that. So nothing
+//! here asks a file system but `/proc`, and of that only the targets' own folders.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,7 +31,8 @@ pub(super) struct Questions {
 struct Added(Arc<Mutex<Vec<KeptMaps>>>);
 
 impl Inquiry {
-    /// Starts the thread, which asks for each target once in `every`, and wakes the loop by `waker` when it has to hear of an answer.
+    /// Starts the thread, which asks for each target once in `every`, and wakes the loop by `waker`
+    /// when it has to hear of an answer.
     ///
     /// # Errors
     /// If no thread can be started.
@@ -83,7 +85,8 @@ impl Added {
     }
 }
 
-/// How long it sleeps while there is nothing to ask: being woken is most of what such a thread costs.
+/// How long it sleeps while there is nothing to ask: being woken is most of what such a thread
+/// costs.
 const NOBODY_ASKED: Duration = Duration::from_secs(5);
 
 fn ask(added: &Added, stop: &AtomicBool, waker: &Waker, every: Duration) {
@@ -134,7 +137,8 @@ mod tests {
     fn it_is_asked_with_nobody_else_running_until_nobody_wants_to_know() {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(SIZE as u64).unwrap();
-        // SAFETY: a new mapping at an address of the kernel's choice, which nobody reads or writes through.
+        // SAFETY: a new mapping at an address of the kernel's choice, which nobody reads or writes
+        // through.
         let at = unsafe {
             let rights = ProtFlags::READ | ProtFlags::WRITE;
             rustix::mm::mmap(std::ptr::null_mut(), SIZE, rights, MapFlags::SHARED, file.as_file(), 0)

@@ -1,9 +1,10 @@
-//! Whether the target still maps its segment, asked again and again through a descriptor of its `maps` that is kept open: by one
-//! question about the place where the mapping was (Linux 6.11), else by reading all of it. Both can hang behind an operation on the
-//! target's memory, so a thread that does nothing else asks (`inquiry`), never the watch loop.
+//! Whether the target still maps its segment, asked again and again through a descriptor of its
+//! `maps` that is kept open: by one question about the place where the mapping was (Linux 6.11),
+//! else by reading all of it. Both can hang behind an operation on the target's memory, so a thread
+//! that does nothing else asks (`inquiry`), never the watch loop.
 //!
-//! The descriptor belongs to the memory that the process had when it was opened. When it runs another program that memory ends, and
-//! the answers with it.
+//! The descriptor belongs to the memory that the process had when it was opened. When it runs
+//! another program that memory ends, and the answers with it.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek};
@@ -21,7 +22,8 @@ use crate::probe::mapped::Mapped;
 
 use super::mapping::{self, Found, MAPS_LIMIT};
 
-/// How often all of `maps` is read, where one place cannot be asked about: it takes the lock of the target's memory for a while.
+/// How often all of `maps` is read, where one place cannot be asked about: it takes the lock of the
+/// target's memory for a while.
 const READ_EVERY: Duration = Duration::from_secs(1);
 
 /// The end of whoever asks.
@@ -46,7 +48,8 @@ enum Reading {
 }
 
 impl KeptMaps {
-    /// Opens it, and asks for the first time. `None` if nobody can tell that the process maps the file.
+    /// Opens it, and asks for the first time. `None` if nobody can tell that the process maps the
+    /// file.
     pub(super) fn open(
         process: BorrowedFd<'_>,
         file: FileId,
@@ -89,7 +92,8 @@ impl KeptMaps {
                 Ok(_) | Err(_) => {}
             }
         }
-        // Twice before it is called lost: it may be moved from one place to another while it is read.
+        // Twice before it is called lost: it may be moved from one place to another while it is
+        // read.
         for _ in 0..2 {
             match read_again(&mut self.maps, self.found) {
                 Reading::Found(found) => {
@@ -163,11 +167,13 @@ const _: () = assert!(size_of::<ProcmapQuery>() == 104);
 /// `PROCMAP_QUERY`: `_IOWR('f', 17, struct procmap_query)`.
 const PROCMAP_QUERY: libc::c_ulong = (3 << 30) | (104 << 16) | ((b'f' as libc::c_ulong) << 8) | 17;
 
-/// Device and inode of the file that is mapped at `address`, as `maps` shows them; `None` if nothing is mapped there.
+/// Device and inode of the file that is mapped at `address`, as `maps` shows them; `None` if
+/// nothing is mapped there.
 fn query(maps: &File, address: u64) -> Result<Option<mapping::Shown>, Errno> {
     let mut ask = ProcmapQuery { size: 104, address, ..ProcmapQuery::default() };
-    // SAFETY: the ioctl reads and writes at most `size` bytes of a structure of that size, which outlives the call; it is given no
-    // other addresses to write to, and changes nothing of the process.
+    // SAFETY: the ioctl reads and writes at most `size` bytes of a structure of that size, which
+    // outlives the call; it is given no other addresses to write to, and changes nothing of the
+    // process.
     let answer = unsafe { libc::ioctl(maps.as_raw_fd(), PROCMAP_QUERY, &raw mut ask) };
     if answer == 0 {
         let [major, minor] = ask.device;
@@ -200,7 +206,8 @@ mod tests {
     fn told(one_place: bool) {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(SIZE as u64).unwrap();
-        // SAFETY: a new mapping at an address of the kernel's choice, which nobody reads or writes through.
+        // SAFETY: a new mapping at an address of the kernel's choice, which nobody reads or writes
+        // through.
         let at = unsafe {
             let rights = ProtFlags::READ | ProtFlags::WRITE;
             rustix::mm::mmap(std::ptr::null_mut(), SIZE, rights, MapFlags::SHARED, file.as_file(), 0)

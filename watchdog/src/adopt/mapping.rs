@@ -20,7 +20,8 @@ pub(super) enum Mapping {
     Reads,
 }
 
-/// A file as `maps` shows it, which on some file systems (btrfs, overlay) is with another device than `stat` gives.
+/// A file as `maps` shows it, which on some file systems (btrfs, overlay) is with another device
+/// than `stat` gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shown {
     /// Major and minor number of the device.
@@ -54,8 +55,9 @@ pub(super) fn find_at(lines: impl Iterator<Item = Vec<u8>>, file: FileId, path: 
     find(lines, Shown { device, inode: file.inode }, Some(&full))
 }
 
-/// Where it maps now what its `maps` showed as `shown` before. No path is asked for: a file that was unlinked or renamed since is
-/// mapped as it was, and to look one up asks a file system, which can hang.
+/// Where it maps now what its `maps` showed as `shown` before. No path is asked for: a file that
+/// was unlinked or renamed since is mapped as it was, and to look one up asks a file system, which
+/// can hang.
 pub(super) fn find_again(lines: impl Iterator<Item = Vec<u8>>, shown: Shown) -> Option<Found> {
     find(lines, shown, None)
 }

@@ -1,5 +1,5 @@
-//! The way to a segment: every folder on it, and every link, must be one that no stranger can change, or somebody could lead the sidecar
-//! to another file between two looks.
+//! The way to a segment: every folder on it, and every link, must be one that no stranger can
+//! change, or somebody could lead the sidecar to another file between two looks.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -24,7 +24,8 @@ pub(super) enum Way {
     Owner { path: String, owner: u32 },
 }
 
-/// Walks from `/` to `folder`, one name at a time. What cannot be walked is let be: whoever opens the file finds out why.
+/// Walks from `/` to `folder`, one name at a time. What cannot be walked is let be: whoever opens
+/// the file finds out why.
 pub(super) fn check(folder: &Path, trusted: impl Fn(u32) -> bool) -> Result<(), Way> {
     let Ok(absolute) = std::path::absolute(folder) else { return Ok(()) };
     let mut left = names(&absolute);

@@ -81,8 +81,9 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     }
 }
 
-/// Folders that the sidecar would not use, and those that it would not use if it ran as the user who runs the check. Whose
-/// the target is, its segment tells, if there is one, else `[target] user`.
+/// Folders that the sidecar would not use, and those that it would not use if it ran as the user
+/// who runs the check. Whose the target is, its segment tells, if there is one, else `[target]
+/// user`.
 fn folders(config: &Config) -> (Vec<String>, Vec<String>) {
     let FindTarget::Heartbeat(heartbeat) = &config.target.find else { return Default::default() };
     let user = config.target.user.as_ref().map(|user| user.uid);

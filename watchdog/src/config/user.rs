@@ -25,7 +25,8 @@ impl User {
     /// The user of that name.
     ///
     /// # Errors
-    /// What to tell whoever wrote it: that there is none, or that the machine's list of users cannot be asked.
+    /// What to tell whoever wrote it: that there is none, or that the machine's list of users
+    /// cannot be asked.
     pub fn named(name: &str) -> Result<Self, String> {
         /// Longer than any entry that a person has written; `getpwnam_r` says so if it is not.
         const ROOM: usize = 16 << 10;
@@ -35,12 +36,13 @@ impl User {
             )
         };
         let wanted = CString::new(name).map_err(|_| unknown())?;
-        // SAFETY: `passwd` is a plain C struct of numbers and pointers for which all zeroes is a valid value.
+        // SAFETY: `passwd` is a plain C struct of numbers and pointers for which all zeroes is a
+        // valid value.
         let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
         let mut room = vec![0; ROOM];
         let mut found = std::ptr::null_mut();
-        // SAFETY: all pointers are to what lives beyond the call, and the length is that of the buffer. Of the entry only the number is
-        // used afterwards, which points to nothing.
+        // SAFETY: all pointers are to what lives beyond the call, and the length is that of the
+        // buffer. Of the entry only the number is used afterwards, which points to nothing.
         let error = unsafe {
             libc::getpwnam_r(wanted.as_ptr(), &raw mut entry, room.as_mut_ptr(), room.len(), &raw mut found)
         };

@@ -1,5 +1,5 @@
-//! Takes the addresses that the config names. Each is taken for itself: one that cannot be had is no reason to leave a
-//! shard unguarded.
+//! Takes the addresses that the config names. Each is taken for itself: one that cannot be had is
+//! no reason to leave a shard unguarded.
 
 pub mod socket;
 

@@ -1,5 +1,5 @@
-//! What the body of an order says, read by a pure function of its bytes: it comes from whoever knows the token, and is believed in
-//! nothing but its form.
+//! What the body of an order says, read by a pure function of its bytes: it comes from whoever
+//! knows the token, and is believed in nothing but its form.
 
 use std::time::Duration;
 
@@ -114,8 +114,8 @@ fn told_reason(reason: &str) -> Result<String, Malformed> {
     )))
 }
 
-/// Whether `reason` may be told. Marks that change the direction of what is written after them have no more place in it than
-/// control characters: a log shows it beside other words.
+/// Whether `reason` may be told. Marks that change the direction of what is written after them have
+/// no more place in it than control characters: a log shows it beside other words.
 pub fn is_reason(reason: &str) -> bool {
     let fits = (1..=LONGEST_REASON).contains(&reason.trim().len());
     let harmful = |c: char| {

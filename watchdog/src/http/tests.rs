@@ -107,7 +107,8 @@ fn connections_beyond_the_limit_take_the_place_of_the_oldest_and_are_counted() {
     }
 }
 
-/// Reads until the other end is closed; whether it was, within a bound that no machine is too busy for.
+/// Reads until the other end is closed; whether it was, within a bound that no machine is too busy
+/// for.
 fn is_ended(stream: &mut TcpStream) -> bool {
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let mut bytes = [0; 4096];
@@ -163,7 +164,8 @@ fn who_asks_on_and_reads_no_answer_is_ended() {
     let mut deaf = TcpStream::connect(server.address).unwrap();
     deaf.set_write_timeout(Some(Duration::from_secs(60))).unwrap();
     let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    // Until the buffers of both ends are full the answers find room. Then the server waits, and then it ends.
+    // Until the buffers of both ends are full the answers find room. Then the server waits, and
+    // then it ends.
     let error = loop {
         if let Err(error) = deaf.write_all(request) {
             break error;

@@ -20,7 +20,8 @@ pub fn read<T: DeserializeOwned>(evidence: &Place, name: &str) -> io::Result<Opt
     Ok(Some(serde_json::from_slice(&text)?))
 }
 
-/// Writes `name` in `evidence`, which is made if it is not there. At every moment the old file or the new one is whole.
+/// Writes `name` in `evidence`, which is made if it is not there. At every moment the old file or
+/// the new one is whole.
 ///
 /// # Errors
 /// Whatever the disk says.

@@ -1,4 +1,5 @@
-//! As whom the target runs, and what that user may write. The adopter says so, on a thread of its own.
+//! As whom the target runs, and what that user may write. The adopter says so, on a thread of its
+//! own.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
@@ -44,8 +45,8 @@ impl User {
         self.uids.first().copied().unwrap_or(UNMAPPED)
     }
 
-    /// Whether it may write there, or let itself. `has_list` is asked where the mode does not tell: a list of further
-    /// users hides behind the group's part of it.
+    /// Whether it may write there, or let itself. `has_list` is asked where the mode does not tell:
+    /// a list of further users hides behind the group's part of it.
     pub fn may_write(&self, stat: &Stat, has_list: impl FnOnce() -> bool) -> bool {
         self.uids.contains(&stat.st_uid)
             || stat.st_mode & 0o002 != 0
@@ -58,7 +59,8 @@ impl User {
 pub struct TargetUser(Mutex<Option<User>>);
 
 impl TargetUser {
-    /// Before the target was adopted its segment tells whose it is; before there is one, the config does, if it names a user.
+    /// Before the target was adopted its segment tells whose it is; before there is one, the config
+    /// does, if it names a user.
     pub fn of_segment(path: &Path, configured: Option<u32>) -> Self {
         let metadata = std::fs::metadata(path).ok();
         let of_file = metadata.and_then(|there| User::new(&[there.uid()], &[there.gid()]));
@@ -76,15 +78,16 @@ impl TargetUser {
     }
 }
 
-/// Whether this owner is one of whom this user namespace knows nothing: nobody in it can become that user, and root of
-/// the machine is one of them.
+/// Whether this owner is one of whom this user namespace knows nothing: nobody in it can become
+/// that user, and root of the machine is one of them.
 pub(super) fn is_unmapped(uid: u32) -> bool {
     uid == UNMAPPED
         && std::fs::read_to_string("/proc/self/uid_map")
             .is_ok_and(|map| !map.split_ascii_whitespace().eq(["0", "0", "4294967295"]))
 }
 
-/// Whether there is an access control list at this folder. One that cannot be asked for counts as one.
+/// Whether there is an access control list at this folder. One that cannot be asked for counts as
+/// one.
 pub(super) fn has_list(folder: BorrowedFd<'_>) -> bool {
     let path = format!("/proc/self/fd/{}", folder.as_raw_fd());
     let mut nothing = [0_u8; 0];
@@ -101,7 +104,8 @@ mod tests {
         let own = rustix::process::geteuid().as_raw();
         assert_eq!(User::new(&[own], &[7]), None);
         assert_eq!(User::new(&[61_001, 0], &[7]), None, "it may become root");
-        // One that may become another user is that one too; one that may become root is nobody to be kept out.
+        // One that may become another user is that one too; one that may become root is nobody to
+        // be kept out.
         let both = User::new(&[own, 61_001], &[7]);
         assert_eq!(both.map(|user| user.uid()), (own != 0).then_some(61_001));
     }

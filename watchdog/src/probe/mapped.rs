@@ -1,17 +1,19 @@
-//! What is known of whether the target maps its segment still. A thread of its own asks the kernel, which can hang; the watch
-//! loop reads the answer here and waits for nobody.
+//! What is known of whether the target maps its segment still. A thread of its own asks the kernel,
+//! which can hang; the watch loop reads the answer here and waits for nobody.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock::Monotonic;
 
-/// An answer is believed for so long: twenty of the times at which it is asked for, five where the kernel is slow to tell. Whoever
-/// can use that time has the user id of the target, and may signal it anyway (docs/adr/034).
+/// An answer is believed for so long: twenty of the times at which it is asked for, five where the
+/// kernel is slow to tell. Whoever can use that time has the user id of the target, and may signal
+/// it anyway (docs/adr/034).
 pub const BELIEVED_FOR: Duration = Duration::from_secs(5);
 
-/// Where a signal waits for a new answer, one to a question asked so long before it counts. A question takes microseconds, or some
-/// tenths of a second where a hundred thousand mappings are read; what was asked for an earlier kill is older than this.
+/// Where a signal waits for a new answer, one to a question asked so long before it counts. A
+/// question takes microseconds, or some tenths of a second where a hundred thousand mappings are
+/// read; what was asked for an earlier kill is older than this.
 const NEW_FOR: Duration = Duration::from_secs(1);
 
 /// The answers. All times are monotonic nanoseconds, and zero is none.
@@ -48,7 +50,8 @@ impl Mapped {
         }
     }
 
-    /// The end of whoever asks, with `ask`, whose answer is `None` where nobody can tell. Returns whether somebody waited for it.
+    /// The end of whoever asks, with `ask`, whose answer is `None` where nobody can tell. Returns
+    /// whether somebody waited for it.
     pub fn tell(&self, at: Monotonic, ask: impl FnOnce() -> Option<bool>) -> bool {
         self.asking.store(at.0, Ordering::Release);
         let answer = ask();
@@ -75,8 +78,9 @@ impl Mapped {
 
     /// The loop's end.
     ///
-    /// A question that hangs, because an operation on the target's memory does, makes no answer older: what may have happened
-    /// before it was asked is all that may have happened, and a target that hangs so is one to be killed.
+    /// A question that hangs, because an operation on the target's memory does, makes no answer
+    /// older: what may have happened before it was asked is all that may have happened, and a
+    /// target that hangs so is one to be killed.
     pub fn standing(&self, now: Monotonic) -> Standing {
         if self.is_lost() {
             return Standing::Lost;
@@ -88,8 +92,9 @@ impl Mapped {
         if age <= BELIEVED_FOR { Standing::Maps } else { Standing::Unknown(age) }
     }
 
-    /// Whether it was confirmed by a question asked after this was first wanted, and within the last second: a wish that was
-    /// answered after its kill had been called off is no answer for the next kill. If so, the next signal wants another.
+    /// Whether it was confirmed by a question asked after this was first wanted, and within the
+    /// last second: a wish that was answered after its kill had been called off is no answer for
+    /// the next kill. If so, the next signal wants another.
     pub fn confirmed_anew(&self, now: Monotonic) -> bool {
         let wished = self.wanted.load(Ordering::Acquire) != 0;
         if wished && self.is_wanted() {

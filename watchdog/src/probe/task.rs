@@ -140,9 +140,10 @@ impl TaskFile {
     }
 }
 
-/// Which program a process runs: where its parts lie in memory, which each exec chooses anew at random. The kernel tells it without
-/// a lock of that memory, and only to whoever may trace the process. The name of its file says less: that of an executable which was
-/// replaced on the disk is another one from then on, in the same process.
+/// Which program a process runs: where its parts lie in memory, which each exec chooses anew at
+/// random. The kernel tells it without a lock of that memory, and only to whoever may trace the
+/// process. The name of its file says less: that of an executable which was replaced on the disk is
+/// another one from then on, in the same process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Program {
     /// Where its code begins and ends.
@@ -168,7 +169,8 @@ impl Uids {
         self.real == uid && self.effective == uid && self.saved == uid
     }
 
-    /// Out of the text of `status`. No name can pass for the line: the kernel escapes a line end in it.
+    /// Out of the text of `status`. No name can pass for the line: the kernel escapes a line end in
+    /// it.
     fn parse(text: &[u8]) -> Option<Self> {
         let line = text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"Uid:"))?;
         let mut ids = std::str::from_utf8(line).ok()?.split_ascii_whitespace().map(str::parse);
@@ -188,7 +190,8 @@ pub struct TaskStat {
     pub core_dumping: bool,
     /// Clock ticks since boot.
     pub start_time: u64,
-    /// It has begun to exit, so that it has no memory or soon will have none, and begins no other program.
+    /// It has begun to exit, so that it has no memory or soon will have none, and begins no other
+    /// program.
     pub exiting: bool,
     /// Which program it runs; `None` where the kernel does not tell.
     pub program: Option<Program>,

@@ -46,14 +46,14 @@ pub(super) fn how_ended(child: Pid) -> Option<End> {
 const READINGS: usize = 4;
 
 /// Whether the calling thread, which starts all children and is handed all orphans, has no children
-/// but these, ended or not. `false` also where the kernel does not say (it has the file since 3.5, if
-/// built for checkpoints).
+/// but these, ended or not. `false` also where the kernel does not say (it has the file since 3.5,
+/// if built for checkpoints).
 ///
 /// Two system calls, however many processes the machine has: a scan of `/proc` takes 10 µs for each
 /// of them, and longer where CPUs are short.
 pub(super) fn are_only(known: &[Pid]) -> bool {
-    // A child that is reaped while the list is read can hide the one after it, so one reading proves
-    // nothing.
+    // A child that is reaped while the list is read can hide the one after it, so one reading
+    // proves nothing.
     let mut before = None;
     for _ in 0..READINGS {
         let now = fs::read_to_string("/proc/thread-self/children").ok();

@@ -40,7 +40,8 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Takes every address that the config names, and goes on trying for those that cannot be had now.
+    /// Takes every address that the config names, and goes on trying for those that cannot be had
+    /// now.
     pub(super) fn listen(self: &Arc<Self>, runtime: &Runtime) {
         let _inside = runtime.enter();
         for which in Which::ALL {

@@ -1,5 +1,5 @@
-//! The unix socket: made so that at no moment others than its owner can reach it, below a folder that is held open, so
-//! that nobody leads it elsewhere.
+//! The unix socket: made so that at no moment others than its owner can reach it, below a folder
+//! that is held open, so that nobody leads it elsewhere.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -54,7 +54,8 @@ impl SocketFile {
         let folder =
             place.open().and_then(|folder| folder.ok_or_else(|| Errno::NOENT.into())).map_err(fail)?;
         clear(&folder, name, path)?;
-        // Bound under a name of its own and moved into place when it listens, so that whoever finds it is answered.
+        // Bound under a name of its own and moved into place when it listens, so that whoever finds
+        // it is answered.
         let mut fresh = name.to_owned();
         fresh.push("~");
         clear(&folder, &fresh, &absolute.with_file_name(&fresh))?;
@@ -122,8 +123,8 @@ fn below(folder: &OwnFolder, name: &OsStr) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", folder.as_fd().as_raw_fd())).join(name)
 }
 
-/// Connects to see whether anybody listens there. Never waits: a listener that accepts no more fills its backlog, and a
-/// connection would then wait for room in it without end.
+/// Connects to see whether anybody listens there. Never waits: a listener that accepts no more
+/// fills its backlog, and a connection would then wait for room in it without end.
 fn knock(folder: &OwnFolder, name: &OsStr) -> Result<(), Errno> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;

@@ -1,5 +1,6 @@
-//! Ends a connection whose client does not take its answer. A write that has to wait is paid for out of an allowance
-//! that grows with what the client has taken: whoever reads at all reads on, whoever stops or trickles is gone.
+//! Ends a connection whose client does not take its answer. A write that has to wait is paid for
+//! out of an allowance that grows with what the client has taken: whoever reads at all reads on,
+//! whoever stops or trickles is gone.
 
 use std::future::Future;
 use std::io::{self, IoSlice};

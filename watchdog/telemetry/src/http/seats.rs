@@ -1,6 +1,7 @@
-//! Who is connected, and who has to go when there is no room. A connection that is being answered stays: that takes
-//! five seconds at most. All others wait for somebody who may never say anything, and the one that has waited longest
-//! makes room for whoever comes. So neither a hundred idle connections nor slow ones keep an operator out.
+//! Who is connected, and who has to go when there is no room. A connection that is being answered
+//! stays: that takes five seconds at most. All others wait for somebody who may never say anything,
+//! and the one that has waited longest makes room for whoever comes. So neither a hundred idle
+//! connections nor slow ones keep an operator out.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

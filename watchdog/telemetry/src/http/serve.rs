@@ -31,11 +31,12 @@ use super::seats::{Asked, Seat, Seats};
 
 /// A scraper, a few probes and a few people use ten. Each costs some 10 KiB and a descriptor.
 pub const CONNECTIONS: usize = 64;
-/// A request's first lines fit into one packet; whoever takes this long holds a connection on purpose. It also ends
-/// connections that stay idle, which clients expect and repeat. With the time for an answer it is less than ten seconds.
+/// A request's first lines fit into one packet; whoever takes this long holds a connection on
+/// purpose. It also ends connections that stay idle, which clients expect and repeat. With the time
+/// for an answer it is less than ten seconds.
 const HEADERS_WITHIN: Duration = Duration::from_secs(4);
-/// Every answer is made from memory in milliseconds; Prometheus' own default for a scrape is 10 s. A body has to come
-/// within it too.
+/// Every answer is made from memory in milliseconds; Prometheus' own default for a scrape is 10 s.
+/// A body has to come within it too.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// Somebody who reads one byte a minute must not keep a connection for ever.
 const CONNECTION_STAYS: Duration = Duration::from_secs(300);
@@ -97,8 +98,8 @@ impl Accept for UnixListener {
 /// What one listener may take, and how long it is served.
 #[derive(Clone, Debug)]
 pub struct Bounds {
-    /// Connections at once. Whoever comes then takes the place of the one that has waited longest for its client, and
-    /// that one is counted.
+    /// Connections at once. Whoever comes then takes the place of the one that has waited longest
+    /// for its client, and that one is counted.
     pub connections: usize,
     /// Says true at the end.
     pub stop: watch::Receiver<bool>,
@@ -132,8 +133,8 @@ pub async fn serve(listener: impl Accept, router: Router, bounds: Bounds) {
             Asked::Room(seat) => seat,
             Asked::Instead(seat, gone) => {
                 dropped.add(Signal::Http, 1);
-                // It closes its connection as it ends. A flood of new ones would otherwise hold more descriptors than
-                // there are seats.
+                // It closes its connection as it ends. A flood of new ones would otherwise hold
+                // more descriptors than there are seats.
                 if let Some(gone) = gone {
                     let _ = tokio::time::timeout(GOES_WITHIN, gone).await;
                 }

@@ -295,6 +295,16 @@ mod tests {
         )
     }
 
+    /// Ends with the test, however that ends.
+    struct Child(std::process::Child);
+
+    impl Drop for Child {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
     #[test]
     fn another_start_time_is_another_process() {
         let error = open(std::process::id(), 1).unwrap_err();
@@ -303,12 +313,19 @@ mod tests {
 
     #[test]
     fn a_killed_child_is_told_as_killed() {
-        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
-        let dir = TaskDir::open(&Path::new("/proc").join(child.id().to_string())).unwrap();
+        let mut child = Child(std::process::Command::new("sleep").arg("1000").spawn().unwrap());
+        let dir = TaskDir::open(&Path::new("/proc").join(child.0.id().to_string())).unwrap();
         let start = dir.stat().unwrap().unwrap().start_time;
-        let handle = open(child.id(), start).unwrap();
+        // In the middle of its exec it has no program yet.
+        let handle = loop {
+            let handle = open(child.0.id(), start).unwrap();
+            if handle.program().is_some() && handle.prove(crate::clock::now()).is_ok() {
+                break handle;
+            }
+            std::thread::yield_now();
+        };
         handle.prove(crate::clock::now()).unwrap().signal(KillSignal::Kill).unwrap();
-        child.wait().unwrap();
+        child.0.wait().unwrap();
         // Older kernels do not tell; then nothing must be claimed.
         assert!(matches!(handle.exit_status().as_deref(), None | Some("killed by signal 9")));
         let ended = handle.prove(crate::clock::now()).unwrap_err();

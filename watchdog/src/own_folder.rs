@@ -301,7 +301,7 @@ fn walk(path: &Path, make: bool, target: Option<&User>) -> io::Result<OwnFolder>
 }
 
 /// The names in a path, the last one first.
-fn names(path: &Path) -> Vec<OsString> {
+pub(crate) fn names(path: &Path) -> Vec<OsString> {
     let name = |part: Component<'_>| match part {
         Component::Normal(name) => Some(name.to_owned()),
         Component::ParentDir => Some(OsString::from("..")),

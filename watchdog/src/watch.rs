@@ -43,13 +43,13 @@ use story::{Said, Story};
 
 /// The kernel tells an exit status only after the parent has reaped the process; supervisors do so within moments.
 const ASK_STATUS_FOR: Duration = Duration::from_secs(2);
+/// How often it is asked for meanwhile.
+const ASK_STATUS_EVERY: Duration = Duration::from_millis(5);
 /// A check that cannot be made is told after so long: four times in which the adopter asks without
 /// being called.
 const TELL_UNPROVEN: Duration = Duration::from_secs(1);
 /// How often it is tried again meanwhile, if nothing wakes the loop before.
 const PROVE_EVERY: Duration = Duration::from_millis(50);
-/// How often it is asked for meanwhile.
-const ASK_STATUS_EVERY: Duration = Duration::from_millis(5);
 
 /// Everything that the loop works with. Made beforehand, so that the loop itself opens nothing slow.
 #[derive(Debug)]

@@ -3,10 +3,12 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
+
+use crate::own_folder::names;
 
 /// What group and others need to change what is in a folder.
 const WRITABLE: u32 = 0o022;
@@ -72,16 +74,6 @@ fn open_root() -> Result<rustix::fd::OwnedFd, Errno> {
 
 const fn is_open(stat: &Stat) -> bool {
     stat.st_mode & WRITABLE != 0 && stat.st_mode & STICKY == 0
-}
-
-/// The names in a path, the last one first.
-fn names(path: &Path) -> Vec<OsString> {
-    let name = |part: Component<'_>| match part {
-        Component::Normal(name) => Some(name.to_owned()),
-        Component::ParentDir => Some(OsString::from("..")),
-        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
-    };
-    path.components().rev().filter_map(name).collect()
 }
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ pub mod long_run;
 pub mod machine;
 pub mod process;
 pub mod prometheus;
+pub mod proof;
 pub mod proxy;
 pub mod puppet;
 pub mod replayed;

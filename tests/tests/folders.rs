@@ -108,3 +108,41 @@ fn evidence_in_a_folder_of_roots_is_written_whoever_the_target_is() {
     let mut check = sidecar("check", &configured);
     assert_eq!(check.wait("the check").code(), Some(0));
 }
+
+#[test]
+fn a_socket_where_the_target_may_write_is_given_up_when_it_is_adopted_and_had_again_when_mended() {
+    if !is_root("a_socket_where_the_target_may_write") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let open = folder.path().join("open");
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, Permissions::from_mode(0o777)).unwrap();
+    let socket = open.join("w.sock");
+    let configured = configure(folder.path(), &folder.path().join("evidence"));
+    let text = fs::read_to_string(&configured.config).unwrap();
+    fs::write(&configured.config, text.replace("[http]\n", &format!("[http]\nsocket = {socket:?}\n")))
+        .unwrap();
+    let running = sidecar("run", &configured);
+    wait::until("the socket of a sidecar that knows no target yet", || socket.exists().then_some(()));
+    let _target = target(&configured);
+    configured.wait_for("healthy");
+    let listener = |status: &serde_json::Value| {
+        let listeners = status["listeners"].as_array().unwrap();
+        listeners.iter().find(|one| one["name"] == "socket").cloned().unwrap()
+    };
+    let told = wait::until("the refusal", || {
+        let listener = listener(&configured.status()?);
+        (listener["listening"] == false).then_some(listener)
+    });
+    let why = told["trouble"].as_str().unwrap();
+    assert!(why.contains("the target (uid 61001) may write"), "{why}");
+    running.line("the same in the log", 0, |line| {
+        (line.contains("not_listening") && line.contains("uid 61001")).then_some(())
+    });
+    assert!(!socket.exists(), "nobody is led to a socket that the target could replace");
+    fs::set_permissions(&open, Permissions::from_mode(0o755)).unwrap();
+    wait::until("the socket again", || (listener(&configured.status()?)["listening"] == true).then_some(()));
+    assert!(socket.exists());
+    configured.wait_for("healthy");
+}

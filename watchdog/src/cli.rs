@@ -1,5 +1,6 @@
 //! The subcommands, one file each: arguments, help for a person at three in the morning, and exit codes.
 
+pub(crate) mod address;
 pub(crate) mod check;
 pub(crate) mod clear;
 pub(crate) mod demo;
@@ -26,7 +27,7 @@ pub(crate) const BAD_INPUT: u8 = 2;
 
 /// Exit code of `status` when it was called wrongly (`EX_USAGE` of sysexits.h): with 2, which every other command ends with then,
 /// it says that the shard is condemned.
-const STATUS_MISUSED: u8 = 64;
+pub(crate) const STATUS_MISUSED: u8 = 64;
 
 /// What stands below the list of commands.
 pub(crate) const MAIN_HELP: &str = "\

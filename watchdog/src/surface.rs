@@ -193,7 +193,7 @@ pub fn start_without_log(
         stopped,
         dropped,
         connections: Shares::new(config, descriptors::reachable_limit(), 0).connections(),
-        file: Mutex::default(),
+        socket: Mutex::default(),
     });
     server.listen(&runtime);
     let relay = Relay::new(Arc::clone(&board), Arc::clone(&telemetry), journal.clone(), spans)
@@ -305,7 +305,7 @@ impl SurfaceHandle {
             otlp.shutdown(left());
         }
         let _ = self.stop.send(true);
-        self.server.forget();
+        self.server.withdraw();
         self.runtime.shutdown_timeout(left());
         if let Some(log) = self.log {
             log.flush(left());

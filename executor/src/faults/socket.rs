@@ -25,13 +25,23 @@ const STICKY: u32 = 0o1000;
 pub enum SocketError {
     /// Others could put a socket of their own in its place.
     #[error(
-        "others may write to {} (mode {mode:o}), where --faults wants its socket, and could put their own in its place. Run: chmod go-w {}, or choose a folder of this user's own", .folder.display(), .folder.display()
+        "others may write to {} (mode {mode:o}), on the way to the socket of --faults, and could put their own in its place. Run: chmod go-w {}, or choose a folder of this user's own", .folder.display(), .folder.display()
     )]
     Folder {
         /// The folder.
         folder: PathBuf,
         /// Its mode.
         mode: u32,
+    },
+    /// Somebody else could.
+    #[error(
+        "{} belongs to user {owner}, neither to this process's user nor to root: that user could put another socket in the place of --faults. Choose a folder of this user's own", .folder.display()
+    )]
+    Owner {
+        /// The folder.
+        folder: PathBuf,
+        /// Whose it is.
+        owner: u32,
     },
     /// Somebody listens there.
     #[error("somebody listens for faults on {} already: end that process, or give --faults another path", .0.display())]
@@ -79,7 +89,7 @@ impl Drop for SocketFile {
 /// Listens on a socket at `path`, in place of one that a dead process has left there.
 pub(super) fn bind(path: &Path) -> Result<(UnixListener, SocketFile), SocketError> {
     let failed = |source| SocketError::System { path: path.to_owned(), source };
-    check_folder(path)?;
+    let path = &in_its_folder(path)?;
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
         .map_err(|error| failed(error.into()))?;
@@ -99,20 +109,28 @@ pub(super) fn bind(path: &Path) -> Result<(UnixListener, SocketFile), SocketErro
     Ok((UnixListener::from(socket), file))
 }
 
-/// Only the owner of what stands in the folder may replace it: nobody else may write there, or the
-/// folder is sticky.
-fn check_folder(path: &Path) -> Result<(), SocketError> {
+/// The same path without a link on the way. Nobody else may replace anything on it: neither the
+/// socket, nor a folder on the way to it.
+fn in_its_folder(path: &Path) -> Result<PathBuf, SocketError> {
+    let failed = |source| SocketError::System { path: path.to_owned(), source };
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let metadata =
-        fs::metadata(folder).map_err(|source| SocketError::System { path: path.to_owned(), source })?;
-    let mode = metadata.mode() & 0o7777;
-    if mode & OTHERS_WRITE != 0 && mode & STICKY == 0 {
-        return Err(SocketError::Folder { folder: folder.to_owned(), mode });
+    let name = path.file_name().ok_or_else(|| failed(io::ErrorKind::InvalidFilename.into()))?;
+    let folder = fs::canonicalize(folder).map_err(failed)?;
+    let own = rustix::process::geteuid().as_raw();
+    for part in folder.ancestors() {
+        let metadata = fs::symlink_metadata(part).map_err(failed)?;
+        let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+        if owner != own && owner != 0 && !shard_heartbeat::is_unmapped(owner, Path::new("/proc")) {
+            return Err(SocketError::Owner { folder: part.to_owned(), owner });
+        }
+        if mode & OTHERS_WRITE != 0 && mode & STICKY == 0 {
+            return Err(SocketError::Folder { folder: part.to_owned(), mode });
+        }
     }
-    Ok(())
+    Ok(folder.join(name))
 }
 
 /// Removes the socket at `path` if nobody listens there any more.
@@ -185,6 +203,27 @@ mod tests {
         for mode in [0o1777, 0o755, 0o700] {
             with_mode(mode).unwrap();
         }
+    }
+
+    #[test]
+    fn a_folder_of_somebody_elses_on_the_way_is_refused() {
+        // Only root can give a folder away.
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let top = tempfile::tempdir().unwrap();
+        let (theirs, folder) = (top.path().join("theirs"), top.path().join("theirs/run"));
+        fs::create_dir_all(&folder).unwrap();
+        std::os::unix::fs::chown(&theirs, Some(61_001), None).unwrap();
+        let told = bind(&folder.join("faults")).unwrap_err().to_string();
+        assert!(told.contains("theirs belongs to user 61001"), "{told}");
+        // A link does not hide it.
+        std::os::unix::fs::symlink(&folder, top.path().join("link")).unwrap();
+        let told = bind(&top.path().join("link/faults")).unwrap_err().to_string();
+        assert!(told.contains("belongs to user 61001"), "{told}");
+        fs::set_permissions(&theirs, fs::Permissions::from_mode(0o777)).unwrap();
+        std::os::unix::fs::chown(&theirs, Some(0), None).unwrap();
+        assert!(matches!(bind(&folder.join("faults")), Err(SocketError::Folder { .. })));
     }
 
     #[test]

@@ -13,12 +13,14 @@ use shard_tests::cluster::{Cluster, Plan};
 use shard_tests::figures::{distribution, milliseconds};
 use shard_tests::hogs::Hogs;
 use shard_tests::sidecar::Settings;
-use shard_tests::{incident, wait};
+use shard_tests::{incident, proof, wait};
 
 /// The threshold of the stalls. Short, so that a run ends; overshoot does not depend on it below one second.
 const STALL_AFTER_MS: f64 = 500.0;
 /// What the issue calls a busy machine.
 const HOGS: usize = 8;
+/// How often the checks before a signal are timed in each run.
+const PROOFS: usize = 400;
 /// Real-time priority of the watch thread in the runs that have it.
 const PRIORITY: &str = "50";
 
@@ -60,6 +62,9 @@ struct Samples {
     exit_to_wakeup_us: Vec<f64>,
     exit_to_verdict_us: Vec<f64>,
     verdict_to_signal_us: Vec<f64>,
+    /// The part of it in which the sidecar asks again who that process is, timed by itself and at
+    /// normal priority.
+    prove_us: Vec<f64>,
     signal_to_dead_us: Vec<f64>,
     dead_to_running_ms: Vec<f64>,
     running_to_verified_ms: Vec<f64>,
@@ -115,6 +120,7 @@ fn measure(run: &Run, faults: u32, stalls: u32) -> Samples {
         eprint!("\r{} of {} ", number + 1, faults + stalls);
     }
     eprintln!();
+    samples.prove_us = proof::times(&cluster.shards[0].sidecar.heartbeat, "0", PROOFS);
     samples
 }
 
@@ -148,10 +154,11 @@ fn after(incident: &Value, fired: u64) -> bool {
 
 impl Samples {
     fn report(&self, prefix: &str, figures: &mut Map<String, Value>) {
-        let rows: [(&str, &[f64]); 8] = [
+        let rows: [(&str, &[f64]); 9] = [
             ("exit_to_wakeup_us", &self.exit_to_wakeup_us),
             ("exit_to_verdict_us", &self.exit_to_verdict_us),
             ("verdict_to_signal_us", &self.verdict_to_signal_us),
+            ("prove_us", &self.prove_us),
             ("signal_to_dead_us", &self.signal_to_dead_us),
             ("dead_to_running_ms", &self.dead_to_running_ms),
             ("running_to_verified_ms", &self.running_to_verified_ms),

@@ -16,19 +16,17 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use serde_json::{Map, Value, json};
-use shard_heartbeat::Reader;
 use shard_tests::crowd::{self, Crowd, Move};
 use shard_tests::figures::distribution;
 use shard_tests::process::binary;
 use shard_tests::sidecar::{Settings, Sidecar};
-use shard_tests::{footprint, hour, machine};
-use shard_watchdog::adopt::{Wanted, check};
+use shard_tests::{footprint, hour, machine, proof};
 use shard_watchdog::clock::now;
 use shard_watchdog::config::read;
 use shard_watchdog::judge::Judge;
 use shard_watchdog::judge::policy::Policy;
 use shard_watchdog::observation::Observation;
-use shard_watchdog::probe::{Probe, ThreadEvents};
+use shard_watchdog::probe::Probe;
 
 /// One observation of 8 threads that make progress may take so long, microseconds.
 const AIM: (usize, f64) = (8, 20.0);
@@ -36,6 +34,8 @@ const AIM: (usize, f64) = (8, 20.0);
 const REPLAY_AIM: f64 = 1_000.0;
 /// Looks before those that count: descriptors are opened and buffers grow.
 const WARM_UP: u32 = 20;
+/// How often the checks before a signal are timed.
+const PROOFS: usize = 1_000;
 
 #[derive(Debug, Parser)]
 #[command(about = "Cost of one observation by threads, probe and judge apart; time of replay for an hour")]
@@ -133,32 +133,11 @@ fn measure(args: &Args, folder: &Path, run: &Run, threads: usize) -> Cost {
     let mut command = Command::new(std::env::current_exe().expect("a program knows its own path"));
     command.arg("--target").arg(&sidecar.heartbeat).arg(threads.to_string());
     let mut crowd = Crowd::start(command);
-    let mut probe = Probe::new(ThreadEvents::Pidfd).expect("a probe");
-    let wanted = Wanted {
-        shard: "crowd".to_owned(),
-        heartbeat: sidecar.heartbeat.clone(),
-        user: None,
-        systemd_unit: None,
-        proc_root: "/proc".into(),
-    };
-    let reader = Reader::open(&sidecar.heartbeat).expect("a segment");
-    probe.adopt(check::adopt(reader, &wanted).expect("its owner")).expect("it can be watched");
-    let prove_us = prove(&probe);
+    let prove_us = proof::times(&sidecar.heartbeat, "crowd", PROOFS);
+    let mut probe = proof::adopt(&sidecar.heartbeat, "crowd");
     // Once, so that whoever stands still afterwards has been at work.
     crowd.all(Move::Progress);
     Cost { prove_us, ..look_at(args, &mut probe, &policy, &mut crowd, run.then) }
-}
-
-/// Times the checks before a signal. At once after adoption: nobody asks here whether the segment
-/// is still mapped.
-fn prove(probe: &Probe) -> Vec<f64> {
-    let handle = probe.handle().expect("a target");
-    let once = |_| {
-        let began = Instant::now();
-        handle.prove(now()).expect("it is the target");
-        began.elapsed().as_secs_f64() * 1e6
-    };
-    (0..1_000).map(once).collect()
 }
 
 fn look_at(args: &Args, probe: &mut Probe, policy: &Policy, crowd: &mut Crowd, then: Move) -> Cost {

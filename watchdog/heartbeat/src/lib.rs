@@ -85,6 +85,8 @@ mod source;
 #[cfg(not(loom))]
 mod thread;
 #[cfg(not(loom))]
+mod user_namespace;
+#[cfg(not(loom))]
 mod watchdog;
 #[cfg(not(loom))]
 mod writer;
@@ -106,6 +108,7 @@ pub use {
     sample::{ChannelSample, LaneSample, LaneSamples, RawState, Sample, ThreadSample},
     source::{Custody, FileId},
     thread::{Begun, Lane, Lanes, ThreadBeat, WorkGuard},
+    user_namespace::is_unmapped,
     watchdog::{WatchdogBeat, WatchdogMonitor, WatchdogSeen},
     writer::{Heartbeat, ProcessState, SegmentOptions},
 };

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use shard_heartbeat::{LockHolder, Reader};
+use shard_heartbeat::{LockHolder, Reader, is_unmapped};
 
 use super::Wanted;
 use super::way::{self, Way};
@@ -158,16 +158,6 @@ pub(super) fn is_in_its_place(reader: &Reader, owner: i32) -> Result<(), Distrus
         // ask.
         LockHolder::Unseen | LockHolder::Unknown => Ok(()),
     }
-}
-
-/// Whether that is what the kernel shows for every user that has no number in the sidecar's user
-/// namespace: the root of the machine, as a rule.
-fn is_unmapped(uid: u32, proc_root: &Path) -> bool {
-    const ALL: [&str; 3] = ["0", "0", "4294967295"];
-    let overflow = std::fs::read_to_string(proc_root.join("sys/kernel/overflowuid"));
-    let map = std::fs::read_to_string(proc_root.join("self/uid_map"));
-    overflow.is_ok_and(|number| number.trim().parse() == Ok(uid))
-        && map.is_ok_and(|map| map.split_whitespace().collect::<Vec<_>>() != ALL)
 }
 
 #[cfg(test)]

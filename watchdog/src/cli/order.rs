@@ -9,6 +9,7 @@ use serde_json::Value;
 use shard_watchdog::client::{self, Answer, Endpoint};
 use shard_watchdog::http::token;
 
+use super::address::Address;
 use super::{BAD_INPUT, fail};
 
 /// Exit code when the sidecar refuses.
@@ -18,11 +19,6 @@ const UNREACHABLE: u8 = 3;
 /// The sidecar waits for its loop for up to 3 s, and answers within 5.
 const ANSWER_WITHIN: Duration = Duration::from_secs(7);
 
-const SOCKET: &str = "SHARD_WATCHDOG_SOCKET";
-const URL: &str = "SHARD_WATCHDOG_URL";
-/// Where a sidecar listens unless told otherwise.
-const DEFAULT: &str = "http://127.0.0.1:9611";
-
 /// What is told of the exit codes of every such command.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes: 0 done · 1 the sidecar refuses, and says why · 2 bad input · 3 the sidecar is not reachable";
@@ -30,35 +26,14 @@ Exit codes: 0 done · 1 the sidecar refuses, and says why · 2 bad input · 3 th
 /// Where the sidecar is, and what opens its door.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Where {
-    /// Its unix socket, http.socket in its config: for the sidecar's own user and for root
-    /// [env: SHARD_WATCHDOG_SOCKET]
-    #[arg(long, value_name = "PATH", conflicts_with = "url")]
-    socket: Option<PathBuf>,
-    /// Where it listens: http://HOST:PORT or unix:/PATH.sock [env: SHARD_WATCHDOG_URL] [default: http://127.0.0.1:9611]
-    #[arg(long, value_name = "URL")]
-    url: Option<Endpoint>,
+    #[command(flatten)]
+    address: Address,
     /// A file with the token of its http.token_file, needed for http://
     #[arg(long, env = "SHARD_WATCHDOG_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
 }
 
 impl Where {
-    /// A flag beats a variable, whichever of the two it names.
-    pub(super) fn endpoint(&self) -> Result<Endpoint, String> {
-        let variable = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
-        if let Some(socket) = &self.socket {
-            return unix(socket);
-        }
-        if let Some(url) = &self.url {
-            return Ok(url.clone());
-        }
-        if let Some(socket) = variable(SOCKET) {
-            return unix(&PathBuf::from(socket));
-        }
-        let url = variable(URL).unwrap_or_else(|| DEFAULT.to_owned());
-        url.parse().map_err(|error| format!("{URL}: {error}"))
-    }
-
     fn token(&self) -> Result<Option<String>, String> {
         let Some(path) = &self.token_file else { return Ok(None) };
         let token = token::read(path).map_err(|error| error.to_string())?;
@@ -66,14 +41,9 @@ impl Where {
     }
 }
 
-fn unix(path: &std::path::Path) -> Result<Endpoint, String> {
-    let path = std::path::absolute(path).map_err(|error| format!("--socket {}: {error}", path.display()))?;
-    Ok(Endpoint::Unix(path))
-}
-
 /// Gives the order, tells what came of it, and returns the exit code.
 pub(super) fn give(to: &Where, path: &str, body: &Value) -> ExitCode {
-    let (endpoint, token) = match to.endpoint().and_then(|endpoint| Ok((endpoint, to.token()?))) {
+    let (endpoint, token) = match to.address.endpoint().and_then(|endpoint| Ok((endpoint, to.token()?))) {
         Ok(both) => both,
         Err(why) => return fail(BAD_INPUT, why),
     };

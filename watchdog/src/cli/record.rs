@@ -7,6 +7,7 @@ use std::time::Duration;
 use shard_watchdog::client::{self, Endpoint};
 use shard_watchdog::recorder::file::Recording;
 
+use super::address::Address;
 use super::{BAD_INPUT, fail};
 
 /// Exit code when no sidecar answers, as of `status`.
@@ -18,7 +19,7 @@ const HELP: &str = "\
 Examples:
   shard-watchdog record --out minute.recording
   shard-watchdog record --out minute.recording && shard-watchdog replay minute.recording --config new.toml
-  shard-watchdog record --out minute.recording --url unix:/run/shard/0.watchdog.sock
+  shard-watchdog record --out minute.recording --socket /run/shard/0.watchdog.sock
 
 The sidecar keeps a minute in memory; [recorder] in its config keeps days on the disk.
 
@@ -31,14 +32,17 @@ pub(crate) struct Args {
     /// Where to write it; what is there is replaced
     #[arg(long, env = "SHARD_WATCHDOG_OUT", value_name = "FILE")]
     out: PathBuf,
-    /// Where the sidecar listens: http://HOST:PORT or unix:/PATH.sock
-    #[arg(long, env = "SHARD_WATCHDOG_URL", value_name = "URL", default_value = "http://127.0.0.1:9611")]
-    url: Endpoint,
+    #[command(flatten)]
+    address: Address,
 }
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> ExitCode {
-    let bytes = match ask(&args.url) {
+    let endpoint = match args.address.endpoint() {
+        Ok(endpoint) => endpoint,
+        Err(why) => return fail(BAD_INPUT, why),
+    };
+    let bytes = match ask(&endpoint) {
         Ok(bytes) => bytes,
         Err(why) => return fail(UNREACHABLE, why),
     };

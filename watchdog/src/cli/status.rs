@@ -10,7 +10,8 @@ use shard_watchdog::client::{self, ClientError, Endpoint};
 use shard_watchdog::status_json::StatusJson;
 use shard_watchdog::verdict::Verdict;
 
-use super::fail;
+use super::address::Address;
+use super::{STATUS_MISUSED, fail};
 
 mod explain;
 mod table;
@@ -25,7 +26,7 @@ Examples:
   shard-watchdog status
   shard-watchdog status --explain                  time counted against each threshold, excuses, why no kill
   shard-watchdog status --json | jq .verdict
-  shard-watchdog status --url unix:/run/shard/0.watchdog.sock
+  shard-watchdog status --socket /run/shard/0.watchdog.sock
 
 Exit codes: 0 healthy or excused · 1 starting, degraded or restarting ·
 2 condemned, dying, dead, crash_loop or unguarded · 3 the sidecar is not reachable ·
@@ -35,9 +36,8 @@ Exit codes: 0 healthy or excused · 1 starting, degraded or restarting ·
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {
-    /// Where the sidecar listens: http://HOST:PORT or unix:/PATH.sock
-    #[arg(long, env = "SHARD_WATCHDOG_URL", value_name = "URL", default_value = "http://127.0.0.1:9611")]
-    url: Endpoint,
+    #[command(flatten)]
+    address: Address,
     /// Print the sidecar's own JSON, one line
     #[arg(long, env = "SHARD_WATCHDOG_JSON")]
     json: bool,
@@ -48,7 +48,11 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> ExitCode {
-    let (body, status) = match ask(&args.url) {
+    let endpoint = match args.address.endpoint() {
+        Ok(endpoint) => endpoint,
+        Err(why) => return fail(STATUS_MISUSED, why),
+    };
+    let (body, status) = match ask(&endpoint) {
         Ok(answer) => answer,
         Err(why) => return fail(UNREACHABLE, why),
     };
@@ -74,7 +78,7 @@ fn ask(endpoint: &Endpoint) -> Result<(String, StatusJson), String> {
         let next = match error {
             ClientError::Unreachable { .. } => {
                 "Is the sidecar running (systemctl status, kubectl get pod), and is this its http.listen or \
-                 http.socket? --url or SHARD_WATCHDOG_URL names another one"
+                 http.socket? --url, --socket or SHARD_WATCHDOG_URL names another one"
             }
             ClientError::Late { .. } => {
                 "It may be stopped or the machine overloaded: look at its process, then at its log"

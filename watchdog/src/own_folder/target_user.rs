@@ -4,14 +4,11 @@
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
 use procfs::process::Status;
 use rustix::fs::Stat;
 use rustix::io::Errno;
-
-/// What the kernel shows for a user that has no number in this user namespace.
-const UNMAPPED: u32 = 65_534;
+use tokio::sync::watch;
 
 /// A user other than the sidecar's own, and than root: those two cannot be kept from anything here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,9 +37,9 @@ impl User {
         Self::new(&uids, &gids)
     }
 
-    /// One of its numbers, for a message.
+    /// One of its numbers, for a message. There is one at least.
     pub fn uid(&self) -> u32 {
-        self.uids.first().copied().unwrap_or(UNMAPPED)
+        self.uids.first().copied().unwrap_or_default()
     }
 
     /// Whether it may write there, or let itself. `has_list` is asked where the mode does not tell:
@@ -56,7 +53,7 @@ impl User {
 
 /// As whom the target runs, as far as that is known.
 #[derive(Debug, Default)]
-pub struct TargetUser(Mutex<Option<User>>);
+pub struct TargetUser(watch::Sender<Option<User>>);
 
 impl TargetUser {
     /// Before the target was adopted its segment tells whose it is; before there is one, the config
@@ -64,26 +61,27 @@ impl TargetUser {
     pub fn of_segment(path: &Path, configured: Option<u32>) -> Self {
         let metadata = std::fs::metadata(path).ok();
         let of_file = metadata.and_then(|there| User::new(&[there.uid()], &[there.gid()]));
-        Self(Mutex::new(of_file.or_else(|| User::new(&[configured?], &[]))))
+        Self(watch::Sender::new(of_file.or_else(|| User::new(&[configured?], &[]))))
     }
 
     /// It is this one from now on.
     pub fn set(&self, user: Option<User>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = user;
+        self.0.send_if_modified(|held| {
+            let other = *held != user;
+            *held = user;
+            other
+        });
+    }
+
+    /// Is told each time that it turns out to be another one.
+    pub fn changes(&self) -> watch::Receiver<Option<User>> {
+        self.0.subscribe()
     }
 
     /// Who must not be able to write what is the sidecar's own.
     pub fn get(&self) -> Option<User> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.borrow().clone()
     }
-}
-
-/// Whether this owner is one of whom this user namespace knows nothing: nobody in it can become
-/// that user, and root of the machine is one of them.
-pub(super) fn is_unmapped(uid: u32) -> bool {
-    uid == UNMAPPED
-        && std::fs::read_to_string("/proc/self/uid_map")
-            .is_ok_and(|map| !map.split_ascii_whitespace().eq(["0", "0", "4294967295"]))
 }
 
 /// Whether there is an access control list at this folder. One that cannot be asked for counts as

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::config::HttpConfig;
 use crate::http::door::Door;
 use crate::http::host::{Always, HostRule};
-use crate::http::listen::socket::OwnFile;
+use crate::http::listen::socket::{OwnFile, SocketFile};
 use crate::http::listen::{self, ListenError, Taken, Which};
 use crate::http::listening::State;
 use crate::http::token::Token;
@@ -35,8 +35,16 @@ pub(super) struct Server {
     pub(super) dropped: Arc<Dropped>,
     /// For each listener.
     pub(super) connections: usize,
-    /// The socket's.
-    pub(super) file: Mutex<Option<OwnFile>>,
+    pub(super) socket: Mutex<Option<ServedSocket>>,
+}
+
+/// The socket, as long as it is served.
+#[derive(Debug)]
+pub(super) struct ServedSocket {
+    /// Removes it.
+    file: OwnFile,
+    /// Ends the serving.
+    withdrawn: watch::Sender<bool>,
 }
 
 impl Server {
@@ -45,33 +53,72 @@ impl Server {
     pub(super) fn listen(self: &Arc<Self>, runtime: &Runtime) {
         let _inside = runtime.enter();
         for which in Which::ALL {
-            if !self.attempt(*which) {
-                runtime.spawn(Arc::clone(self).try_again(*which));
+            let listens = self.attempt(*which);
+            runtime.spawn(Arc::clone(self).keep(*which, listens));
+        }
+    }
+
+    /// The socket goes.
+    pub(super) fn withdraw(&self) {
+        if let Some(socket) = self.socket.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            drop(socket.file);
+            socket.withdrawn.send_replace(true);
+        }
+    }
+
+    /// Sees to it that `which` is listened on until the sidecar ends.
+    async fn keep(self: Arc<Self>, which: Which, mut listens: bool) {
+        let mut stopped = self.stopped.clone();
+        let mut target = self.target.changes();
+        loop {
+            if !listens {
+                tokio::select! {
+                    () = self.try_again(which) => {}
+                    _ = stopped.wait_for(|stop| *stop) => return,
+                }
+            }
+            if which != Which::Socket {
+                return;
+            }
+            // Only once it is adopted it is certain as whom the target runs.
+            target.mark_unchanged();
+            listens = self.on_disk(Self::recheck).await;
+            if listens {
+                tokio::select! {
+                    changed = target.changed() => if changed.is_err() { return },
+                    _ = stopped.wait_for(|stop| *stop) => return,
+                }
             }
         }
     }
 
-    /// The file of the socket goes.
-    pub(super) fn forget(&self) {
-        drop(self.file.lock().unwrap_or_else(PoisonError::into_inner).take());
-    }
-
-    async fn try_again(self: Arc<Self>, which: Which) {
-        let mut stopped = self.stopped.clone();
+    async fn try_again(self: &Arc<Self>, which: Which) {
         let mut pause = FIRST_PAUSE;
         loop {
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                _ = stopped.wait_for(|stop| *stop) => return,
-            }
+            tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
-            let server = Arc::clone(&self);
-            // The path of a socket may lie on a disk that does not answer.
-            match tokio::task::spawn_blocking(move || server.attempt(which)).await {
-                Ok(false) => {}
-                Ok(true) | Err(_) => return,
+            if self.on_disk(move |server| server.attempt(which)).await {
+                return;
             }
         }
+    }
+
+    /// Runs `what` where it may wait: the path of a socket may lie on a disk that does not answer.
+    async fn on_disk(self: &Arc<Self>, what: impl FnOnce(&Self) -> bool + Send + 'static) -> bool {
+        let server = Arc::clone(self);
+        // What panics would do so again.
+        tokio::task::spawn_blocking(move || what(&server)).await.unwrap_or(true)
+    }
+
+    /// Withdraws the socket if the target may put another one in its place, and says why. Says
+    /// whether it is listened on.
+    fn recheck(&self) -> bool {
+        let Some(path) = &self.http.socket else { return true };
+        if SocketFile::is_safe(path, &self.target) {
+            return true;
+        }
+        self.withdraw();
+        self.attempt(Which::Socket)
     }
 
     /// Says whether there is nothing left to try. Runs inside the runtime.
@@ -117,11 +164,8 @@ impl Server {
 
     /// Serves it; returns where it listens.
     fn serve(&self, which: Which, taken: Taken) -> io::Result<String> {
-        let bounds = serve::Bounds {
-            connections: self.connections,
-            stop: self.stopped.clone(),
-            dropped: Arc::clone(&self.dropped),
-        };
+        let bounds =
+            |stop| serve::Bounds { connections: self.connections, stop, dropped: Arc::clone(&self.dropped) };
         let sources = self.sources.clone();
         match taken {
             Taken::Address(listener) => {
@@ -133,14 +177,16 @@ impl Server {
                     let door = Door::Address(Arc::clone(&self.token));
                     http::full(sources, self.hosts(Always::Loopback(Some(address.ip()))), door)
                 };
-                tokio::spawn(serve::serve(listener, router, bounds));
+                tokio::spawn(serve::serve(listener, router, bounds(self.stopped.clone())));
                 Ok(address.to_string())
             }
             Taken::Socket(socket) => {
                 let listener = UnixListener::from_std(socket.listener)?;
                 let router = http::full(sources, self.hosts(Always::Anything), Door::Socket);
-                tokio::spawn(serve::serve(listener, router, bounds));
-                *self.file.lock().unwrap_or_else(PoisonError::into_inner) = Some(socket.file);
+                let (withdrawn, stop) = watch::channel(false);
+                tokio::spawn(serve::serve(listener, router, bounds(stop)));
+                *self.socket.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some(ServedSocket { file: socket.file, withdrawn });
                 Ok(which.address(&self.http).unwrap_or_default())
             }
         }

@@ -176,7 +176,7 @@ struct Line {
 }
 
 fn endpoint(url: &str) -> Endpoint {
-    Line::try_parse_from(["status", "--url", url]).unwrap().args.url
+    Line::try_parse_from(["status", "--url", url]).unwrap().args.address.endpoint().unwrap()
 }
 
 /// Answers one request with `answer`.

@@ -2,13 +2,14 @@
 //! that is held open, so that nobody leads it elsewhere.
 
 use std::ffi::{OsStr, OsString};
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{FileType, Mode};
+use rustix::fs::{FileType, Mode, RenameFlags, Stat};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
@@ -53,41 +54,76 @@ impl SocketFile {
         let place = Place::new(parent.to_owned(), Arc::clone(target));
         let folder =
             place.open().and_then(|folder| folder.ok_or_else(|| Errno::NOENT.into())).map_err(fail)?;
-        clear(&folder, name, path)?;
+        let stale = left_over(&folder, name, path)?;
         // Bound under a name of its own and moved into place when it listens, so that whoever finds
         // it is answered.
-        let mut fresh = name.to_owned();
-        fresh.push("~");
-        clear(&folder, &fresh, &absolute.with_file_name(&fresh))?;
-        folder.remove(&fresh).map_err(fail)?;
+        let fresh = fresh_name();
         let listener = listen(&folder, &fresh).map_err(fail)?;
-        match place_checked(&folder, &fresh, name) {
-            Ok((device, inode)) => {
-                let file = OwnFile { folder, name: name.to_owned(), device, inode };
+        let placed = made(&folder, &fresh).and_then(|id| {
+            put(&folder, &fresh, name, stale)?;
+            Ok(id)
+        });
+        match placed {
+            Ok(id) => {
+                let file = OwnFile { folder, name: name.to_owned(), id };
                 Ok(Self { listener: listener.into(), file })
             }
             Err(error) => {
                 let _ = folder.remove(&fresh);
-                Err(fail(error))
+                Err(match error.kind() {
+                    // Another sidecar that started at the same moment was quicker.
+                    io::ErrorKind::AlreadyExists => in_use(path),
+                    _ => fail(error),
+                })
             }
         }
     }
+
+    /// Whether the folder of the socket at `path` still is one in which nobody can put another one
+    /// in its place, beside the target as it is known now.
+    pub fn is_safe(path: &Path, target: &Arc<TargetUser>) -> bool {
+        let Some(parent) = std::path::absolute(path).ok().and_then(|path| Some(path.parent()?.to_owned()))
+        else {
+            return false;
+        };
+        // A folder that cannot be opened is no better elsewhere: the socket in it stays.
+        let opened = Place::new(parent, Arc::clone(target)).open();
+        !opened.is_err_and(|error| error.get_ref().is_some_and(|inner| inner.is::<Refusal>()))
+    }
 }
 
-/// Fails if something is at `name` that must stay.
-fn clear(folder: &OwnFolder, name: &OsStr, path: &Path) -> Result<(), ListenError> {
+/// A file, whatever its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    const fn of(stat: &Stat) -> Self {
+        Self { device: stat.st_dev, inode: stat.st_ino }
+    }
+}
+
+/// A name that nobody else uses: sidecars that start at the same moment bind each their own. The
+/// sidecar that dies before it has moved it, within microseconds, leaves it behind.
+fn fresh_name() -> OsString {
+    format!(".~{:016x}", RandomState::new().hash_one(std::process::id())).into()
+}
+
+/// The socket at `name` that somebody who died has left; fails if what is there must stay.
+fn left_over(folder: &OwnFolder, name: &OsStr, path: &Path) -> Result<Option<FileId>, ListenError> {
     let fail = |error| refused(path, error);
-    let Some(there) = folder.look(name).map_err(fail)? else { return Ok(()) };
+    let Some(there) = folder.look(name).map_err(fail)? else { return Ok(None) };
     if FileType::from_raw_mode(there.st_mode) != FileType::Socket {
         return Err(ListenError::NotASocket { path: path.to_owned() });
     }
     // Only a socket that refuses is left over from somebody who died.
     match knock(folder, name) {
-        Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(()),
+        Err(Errno::CONNREFUSED) => Ok(Some(FileId::of(&there))),
+        Err(Errno::NOENT) => Ok(None),
         // Accepts, or would if it were not stuck.
-        Ok(()) | Err(Errno::AGAIN) => {
-            Err(ListenError::InUse { which: Which::Socket, address: path.display().to_string() })
-        }
+        Ok(()) | Err(Errno::AGAIN) => Err(in_use(path)),
         Err(errno) => Err(fail(errno.into())),
     }
 }
@@ -102,8 +138,8 @@ fn listen(folder: &OwnFolder, name: &OsStr) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Moves it into place if it is what was meant to be made; returns device and inode.
-fn place_checked(folder: &OwnFolder, fresh: &OsStr, name: &OsStr) -> io::Result<(u64, u64)> {
+/// What was made, if it is what was meant to be made.
+fn made(folder: &OwnFolder, fresh: &OsStr) -> io::Result<FileId> {
     let made = folder.look(fresh)?.ok_or_else(|| io::Error::from(Errno::NOENT))?;
     let own = made.st_uid == rustix::process::geteuid().as_raw();
     let ours = FileType::from_raw_mode(made.st_mode) == FileType::Socket && own;
@@ -114,8 +150,30 @@ fn place_checked(folder: &OwnFolder, fresh: &OsStr, name: &OsStr) -> io::Result<
             made.st_uid
         )));
     }
-    rustix::fs::renameat(folder, fresh, folder, name)?;
-    Ok((made.st_dev, made.st_ino))
+    Ok(FileId::of(&made))
+}
+
+/// Moves `fresh` to `name` if nothing, or `stale` and nothing else, is there.
+fn put(folder: &OwnFolder, fresh: &OsStr, name: &OsStr, stale: Option<FileId>) -> io::Result<()> {
+    let rename = |flags| rustix::fs::renameat_with(folder, fresh, folder, name, flags);
+    let moved = match stale {
+        None => rename(RenameFlags::NOREPLACE),
+        Some(stale) => match rename(RenameFlags::EXCHANGE) {
+            Ok(()) if folder.look(fresh)?.is_some_and(|there| FileId::of(&there) == stale) => {
+                return folder.remove(fresh);
+            }
+            // Somebody else has put his own there since it was looked at.
+            Ok(()) => rename(RenameFlags::EXCHANGE).and(Err(Errno::EXIST)),
+            // It has gone.
+            Err(Errno::NOENT) => rename(RenameFlags::NOREPLACE),
+            refused => refused,
+        },
+    };
+    match moved {
+        // A file system that knows neither, NFS for one.
+        Err(Errno::INVAL) => Ok(rustix::fs::renameat(folder, fresh, folder, name)?),
+        moved => Ok(moved?),
+    }
 }
 
 /// A path to `name` that leads through the descriptor.
@@ -129,6 +187,10 @@ fn knock(folder: &OwnFolder, name: &OsStr) -> Result<(), Errno> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     rustix::net::connect(&socket, &SocketAddrUnix::new(below(folder, name))?)
+}
+
+fn in_use(path: &Path) -> ListenError {
+    ListenError::InUse { which: Which::Socket, address: path.display().to_string() }
 }
 
 fn refused(path: &Path, error: io::Error) -> ListenError {
@@ -150,14 +212,13 @@ fn refused(path: &Path, error: io::Error) -> ListenError {
 pub struct OwnFile {
     folder: OwnFolder,
     name: OsString,
-    device: u64,
-    inode: u64,
+    id: FileId,
 }
 
 impl Drop for OwnFile {
     fn drop(&mut self) {
         let there = self.folder.look(&self.name).ok().flatten();
-        if there.is_some_and(|there| (there.st_dev, there.st_ino) == (self.device, self.inode)) {
+        if there.is_some_and(|there| FileId::of(&there) == self.id) {
             let _ = self.folder.remove(&self.name);
         }
     }

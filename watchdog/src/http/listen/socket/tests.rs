@@ -53,7 +53,6 @@ fn a_socket_left_by_the_dead_is_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s.sock");
     drop(UnixListener::bind(&path).unwrap());
-    drop(UnixListener::bind(folder.path().join("s.sock~")).unwrap());
     let socket = bind(&path).unwrap();
     assert!(answers(&path));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
@@ -66,21 +65,68 @@ fn a_socket_left_by_the_dead_is_replaced() {
 }
 
 #[test]
+fn what_another_has_put_there_meanwhile_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.sock");
+    let own = opened(folder.path());
+    let (fresh, name) = (OsStr::new("fresh"), OsStr::new("s.sock"));
+    drop(UnixListener::bind(&path).unwrap());
+    let stale = left_over(&own, name, &path).unwrap();
+    assert!(stale.is_some());
+    // Another sidecar starts at this moment.
+    fs::remove_file(&path).unwrap();
+    let _theirs = UnixListener::bind(&path).unwrap();
+    let theirs = FileId::of(&own.look(name).unwrap().unwrap());
+    let _ours = listen(&own, fresh).unwrap();
+    for seen in [stale.filter(|stale| *stale != theirs), None] {
+        let refused = put(&own, fresh, name, seen).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists, "{seen:?}");
+        assert_eq!(FileId::of(&own.look(name).unwrap().unwrap()), theirs, "{seen:?}");
+    }
+    // It has gone again, and what was seen with it.
+    fs::remove_file(&path).unwrap();
+    put(&own, fresh, name, stale).unwrap();
+    assert!(answers(&path));
+}
+
+#[test]
+fn of_many_that_start_at_once_one_listens_and_is_reached() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.sock");
+    for _ in 0..50 {
+        drop(UnixListener::bind(&path).unwrap());
+        let start = std::sync::Barrier::new(4);
+        let bound: Vec<_> = std::thread::scope(|scope| {
+            let one = || {
+                start.wait();
+                bind(&path).ok()
+            };
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(one)).collect();
+            #[expect(clippy::disallowed_methods, reason = "each binds a socket and ends")]
+            threads.into_iter().filter_map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(bound.len() <= 1, "{}", bound.len());
+        assert_eq!(answers(&path), bound.len() == 1, "who listens is who is reached");
+        drop(bound);
+        let _ = fs::remove_file(&path);
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn nothing_is_changed_through_a_link() {
     let folder = tempfile::tempdir().unwrap();
     let theirs = folder.path().join("theirs");
     fs::write(&theirs, "kept").unwrap();
     fs::set_permissions(&theirs, fs::Permissions::from_mode(0o640)).unwrap();
-    for name in ["s.sock", "s.sock~"] {
-        let link = folder.path().join(name);
-        symlink(&theirs, &link).unwrap();
-        let error = bind(&folder.path().join("s.sock")).unwrap_err();
-        let ListenError::NotASocket { path } = error else { panic!("{error}") };
-        assert_eq!(path, link);
-        assert_eq!(fs::metadata(&theirs).unwrap().mode() & 0o7777, 0o640);
-        assert_eq!(fs::read_to_string(&theirs).unwrap(), "kept");
-        fs::remove_file(&link).unwrap();
-    }
+    let link = folder.path().join("s.sock");
+    symlink(&theirs, &link).unwrap();
+    let error = bind(&link).unwrap_err();
+    let ListenError::NotASocket { path } = error else { panic!("{error}") };
+    assert_eq!(path, link);
+    assert_eq!(fs::metadata(&theirs).unwrap().mode() & 0o7777, 0o640);
+    assert_eq!(fs::read_to_string(&theirs).unwrap(), "kept");
+    fs::remove_file(&link).unwrap();
     // The folder itself.
     let link = folder.path().join("run");
     fs::create_dir(folder.path().join("real")).unwrap();
@@ -99,8 +145,10 @@ fn a_folder_that_the_target_may_write_is_refused() {
     target.set(User::new(&[61_001], &[61_001]));
     let told = SocketFile::bind(&path, &target).unwrap_err().to_string();
     assert!(told.contains("the target (uid 61001) may write") && told.contains("http.socket"), "{told}");
+    assert!(!SocketFile::is_safe(&path, &target));
     // It runs as the sidecar's own user after all.
     target.set(None);
+    assert!(SocketFile::is_safe(&path, &target));
     assert!(SocketFile::bind(&path, &target).is_ok());
 }
 

@@ -165,7 +165,7 @@ fn an_address_that_is_taken_is_told_and_tried_again() {
     config.http.socket = Some(folder.path().join("w.sock"));
     config.http.public = Some("127.0.0.1:0".parse().unwrap());
     std::fs::write(folder.path().join("w.sock"), "in the way").unwrap();
-    let (_events, receiver) = mpsc::channel(64);
+    let (events, receiver) = mpsc::channel(64);
     let surface = start_without_log(&config, receiver, WallAnchor::now(), Arc::default(), None).unwrap();
     let public = surface.addresses().public.unwrap();
     let metrics = || {
@@ -199,6 +199,8 @@ fn an_address_that_is_taken_is_told_and_tried_again() {
     }
     let listen: Endpoint = format!("http://{address}").parse().unwrap();
     assert!(board(&listen).listeners.iter().all(|listener| listener.listening));
+    // Whoever ends waits for what the loop still has to tell.
+    drop(events);
     surface.shutdown(LONG);
     assert!(!folder.path().join("w.sock").exists());
 }

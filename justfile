@@ -84,7 +84,7 @@ fuzz-watchdog target="segment" seconds="60":
     cd watchdog/fuzz && mkdir -p corpus/{{ target }} kept/{{ target }} && \
         cargo +nightly fuzz run {{ target }} corpus/{{ target }} kept/{{ target }} -- -max_total_time={{ seconds }}
 
-# The same for the executor: messages, blocks or order.
+# The same for the executor: messages, blocks or orders.
 fuzz-executor target="messages" seconds="60":
     WRITE_SEEDS=1 cargo test --workspace --test fuzzed seeds
     cd executor/fuzz && mkdir -p corpus/{{ target }} kept/{{ target }} && \

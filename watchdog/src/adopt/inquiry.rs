@@ -163,7 +163,9 @@ mod tests {
         inquiry.ask_again();
         wait_for(|| mapped.is_lost());
         let left = Arc::downgrade(&mapped);
-        drop((mapped, inquiry));
+        drop(mapped);
+        // The next target is asked for, and the descriptors of this one go.
+        inquiry.ask_again();
         wait_for(|| left.strong_count() == 0);
     }
 }

@@ -22,6 +22,7 @@ pub mod collector;
 pub mod control;
 pub mod core_pattern;
 pub mod crowd;
+pub mod disk;
 pub mod execution;
 pub mod faults;
 pub mod figures;

@@ -27,6 +27,13 @@ fn segment(input: &[u8]) -> harness::Outcome {
     harness::segment(input)
 }
 
+#[test]
+fn what_the_fuzzer_kept_condemns_for_nothing_but_what_stands_in_it() {
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/kept/segment");
+    let files = std::fs::read_dir(&kept).unwrap().map(|file| std::fs::read(file.unwrap().path()).unwrap());
+    assert!(files.map(|input| segment(&input)).count() > 50, "{} holds too little", kept.display());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -1,4 +1,7 @@
-//! The subcommands: flags, messages and exit codes. One file each.
+//! The command line: the subcommands, one file each, with flags, messages and exit codes.
+//!
+//! It is part of the library so that man pages and completions can be made from [`definition`] by a program of their own
+//! (`manuals` in `tests/`): the executor itself links nothing for them.
 
 pub(crate) mod coordinator;
 mod faults;
@@ -8,6 +11,73 @@ pub(crate) mod local;
 pub(crate) mod shard;
 
 use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use shard_executor::telemetry::{self, Telemetry};
+use shard_executor::{deadline, logs};
+
+/// A sharded Ethereum block executor.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Shard(shard::Args),
+    Coordinator(coordinator::Args),
+    Local(local::Args),
+    Import(import::Args),
+    Generate(generate::Args),
+}
+
+/// Does what the command line of this process says; returns the exit code.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let name = match &arguments.command {
+        Command::Shard(args) => format!("s{}", args.id),
+        Command::Coordinator(_) => "coord".to_owned(),
+        Command::Local(_) => "local".to_owned(),
+        Command::Import(_) => "import".to_owned(),
+        Command::Generate(_) => "generate".to_owned(),
+    };
+    let told = match &arguments.command {
+        Command::Shard(args) => Telemetry::start(&args.id.to_string(), args.metrics, &args.metrics_hosts),
+        Command::Coordinator(args) => {
+            Telemetry::start(telemetry::COORDINATOR, args.metrics, &args.metrics_hosts)
+        }
+        Command::Local(_) | Command::Import(_) | Command::Generate(_) => Ok(Default::default()),
+    };
+    let (telemetry, running) = match told {
+        Ok(told) => told,
+        Err(error) => return fail(BAD_INPUT, &format!("{error}.")),
+    };
+    // Reports go to standard output, what happens on the way to standard error.
+    if let Err(error) = logs::start(&name, running.logger_provider()) {
+        return fail(BAD_INPUT, &error);
+    }
+    for warning in running.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let code = match arguments.command {
+        Command::Shard(args) => shard::run(args, telemetry),
+        Command::Coordinator(args) => coordinator::run(args, telemetry),
+        Command::Local(args) => local::run(&args),
+        Command::Import(args) => import::run(&args),
+        Command::Generate(args) => generate::run(&args),
+    };
+    running.shutdown(deadline::TELEMETRY);
+    // Nobody may be reading it: what is not told by then stays untold.
+    logs::flush(deadline::LAST_WORDS);
+    code
+}
+
+/// What the command line may say: all subcommands and flags with their help.
+pub fn definition() -> clap::Command {
+    Arguments::command()
+}
 
 /// Every block verified.
 pub(crate) const VERIFIED: u8 = 0;

@@ -7,7 +7,11 @@
 //! It must never wait without end: every receive has a deadline, every handle is kept, and what a lost thread or process
 //! owed is executed again.
 
+// The subcommands name what they use by the crate, as any other program would.
+extern crate self as shard_executor;
+
 pub mod block;
+pub mod cli;
 pub mod clock;
 pub mod coordinator;
 pub mod deadline;

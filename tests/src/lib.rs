@@ -36,6 +36,7 @@ pub mod kernel;
 pub mod lacking;
 pub mod long_run;
 pub mod machine;
+pub mod manuals;
 pub mod process;
 pub mod prometheus;
 pub mod proof;

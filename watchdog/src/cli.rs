@@ -1,4 +1,8 @@
-//! The subcommands, one file each: arguments, help for a person at three in the morning, and exit codes.
+//! The command line: the subcommands, one file each, with arguments, help for a person at three in the morning, and exit
+//! codes.
+//!
+//! It is part of the library so that man pages and completions can be made from [`definition`] by a program of their own
+//! (`manuals` in `tests/`): the sidecar itself links nothing for them.
 
 pub(crate) mod address;
 pub(crate) mod check;
@@ -20,7 +24,59 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::{CommandFactory, Parser, Subcommand};
 use shard_watchdog::config::units;
+
+/// Sees that a named thread of a living process is gone or stands still, says why, and has the process restarted.
+#[derive(Debug, Parser)]
+#[command(version, about, after_help = MAIN_HELP, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Args),
+    Check(check::Args),
+    Supervise(supervise::Args),
+    Status(status::Args),
+    Pause(pause::Args),
+    Resume(resume::Args),
+    Kill(kill::Args),
+    Clear(clear::Args),
+    Demo(demo::Args),
+    Record(record::Args),
+    Replay(replay::Args),
+    Suggest(suggest::Args),
+}
+
+/// Does what the command line of this process says; returns the exit code.
+pub fn main() -> ExitCode {
+    let command = match Arguments::try_parse() {
+        Ok(arguments) => arguments.command,
+        Err(error) => return misused(&error),
+    };
+    match command {
+        Command::Run(args) => run::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Supervise(args) => supervise::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Pause(args) => pause::run(&args),
+        Command::Resume(args) => resume::run(&args),
+        Command::Kill(args) => kill::run(&args),
+        Command::Clear(args) => clear::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Record(args) => record::run(&args),
+        Command::Replay(args) => replay::run(&args),
+        Command::Suggest(args) => suggest::run(&args),
+    }
+}
+
+/// What the command line may say: all subcommands and flags with their help.
+pub fn definition() -> clap::Command {
+    Arguments::command()
+}
 
 /// Exit code of bad input, a bad config above all.
 pub(crate) const BAD_INPUT: u8 = 2;

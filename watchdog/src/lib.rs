@@ -11,8 +11,12 @@
 //! [`watch`], [`probe`], [`judge`] or [`act`] that could is a bug, however rare. The judge reads no clock: the
 //! observation carries its time. Nothing outside [`act`] sends a signal to a target.
 
+// The subcommands name what they use by the crate, as any other program would.
+extern crate self as shard_watchdog;
+
 pub mod act;
 pub mod adopt;
+pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;

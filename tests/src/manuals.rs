@@ -1,0 +1,93 @@
+//! Man pages and completions of both programs, made from what their command lines say: neither program links what makes
+//! them, and no page can lag behind a flag.
+
+mod page;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::{Arg, Command};
+use clap_complete::Shell;
+
+/// Where bash-completion, zsh and fish look below `/usr/share`, as Debian has them.
+const SHELLS: [(Shell, &str); 3] = [
+    (Shell::Bash, "bash-completion/completions"),
+    (Shell::Zsh, "zsh/vendor-completions"),
+    (Shell::Fish, "fish/vendor_completions.d"),
+];
+
+/// Where `man` looks below `/usr/share`. Section 8, system administration, would do too; 1 is where people look first.
+const MAN: &str = "man/man1";
+
+/// The command lines that there are pages of.
+pub fn programs() -> [Command; 2] {
+    [shard_watchdog::cli::definition(), shard_executor::cli::definition()]
+}
+
+/// A command and, below it, all that it has, each with the name that its page has, such as `shard-watchdog-run`. What is
+/// hidden, and `help`, which is what the pages are, have none.
+pub fn commands(program: Command) -> Vec<(String, Command)> {
+    fn collect(command: &Command, into: &mut Vec<(String, Command)>) {
+        let name = command.get_display_name().unwrap_or_else(|| command.get_name());
+        into.push((name.to_owned(), command.clone()));
+        command.get_subcommands().filter(|below| !below.is_hide_set()).for_each(|below| collect(below, into));
+    }
+    let mut program = program.disable_help_subcommand(true);
+    program.build();
+    let mut all = Vec::new();
+    collect(&program, &mut all);
+    all
+}
+
+/// What may be said to a command, but for what is hidden from people and what every command understands.
+pub fn arguments(command: &Command) -> impl Iterator<Item = &Arg> {
+    let everywhere = |arg: &&Arg| matches!(arg.get_id().as_str(), "help" | "version");
+    command.get_arguments().filter(move |arg| !arg.is_hide_set() && !everywhere(arg))
+}
+
+/// Writes all pages and completions into `folder`, laid out as below `/usr/share`, and gives their paths. `date` stands at
+/// the foot of each page.
+///
+/// # Errors
+/// The folder cannot be written, with the path that could not; or a help text has a character that a page cannot show.
+pub fn write(folder: &Path, date: &str) -> io::Result<Vec<PathBuf>> {
+    let mut written = Vec::new();
+    for program in programs() {
+        let (name, version) = (program.get_name().to_owned(), program.get_version().unwrap_or_default());
+        let commands = commands(program.clone());
+        for (page_name, command) in &commands {
+            let others: Vec<&str> = commands.iter().map(|(other, _)| other.as_str()).collect();
+            let text = page::page((page_name.as_str(), command), &others, version, date)?;
+            written.push(put(&folder.join(MAN).join(format!("{page_name}.1")), text.as_bytes())?);
+        }
+        for (shell, below) in SHELLS {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut program.clone(), &name, &mut text);
+            if shell == Shell::Bash {
+                text = mended(&text, &name);
+            }
+            let file = match shell {
+                Shell::Zsh => format!("_{name}"),
+                Shell::Fish => format!("{name}.fish"),
+                _ => name.clone(),
+            };
+            written.push(put(&folder.join(below).join(file), &text)?);
+        }
+    }
+    Ok(written)
+}
+
+/// clap_complete 4.6.12 sets `cmd` to `my__tool__subcmd__run` for `my-tool run` and then asks for
+/// `my__subcmd__tool__subcmd__run`: below a name with a hyphen nothing is completed (clap issue 6421).
+fn mended(script: &[u8], name: &str) -> Vec<u8> {
+    let asked = name.replace('-', "__subcmd__");
+    String::from_utf8_lossy(script).replace(&asked, &name.replace('-', "__")).into_bytes()
+}
+
+fn put(path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
+    let folder = path.parent().unwrap_or(path);
+    let told = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    fs::create_dir_all(folder).and_then(|()| fs::write(path, bytes)).map_err(told)?;
+    Ok(path.to_owned())
+}

@@ -46,6 +46,7 @@ pub mod replayed;
 pub mod sidecar;
 pub mod skip;
 pub mod soak;
+pub mod supervised;
 pub mod sweep;
 pub mod systemd;
 pub mod wait;

@@ -31,14 +31,28 @@ pub fn sweep(mark: &str) {
     }
 }
 
+/// Every process that carries `mark`, whosever child it is. One that has ended and is not reaped carries nothing.
+pub fn carrying(mark: &str) -> Vec<i32> {
+    let wanted = format!("{MARK}={mark}");
+    processes().into_iter().filter(|pid| carries(*pid, &wanted)).collect()
+}
+
+/// Reaps what has ended among `orphans`, which were handed to this process.
+pub fn reap(orphans: &[i32]) {
+    for pid in orphans.iter().filter_map(|pid| Pid::from_raw(*pid)) {
+        let _ = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG);
+    }
+}
+
 fn children() -> Vec<i32> {
     let own = std::process::id().to_string();
+    processes().into_iter().filter(|pid| parent(*pid).as_deref() == Some(own.as_str())).collect()
+}
+
+fn processes() -> Vec<i32> {
     let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
-    processes
-        .filter_map(Result::ok)
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
-        .filter(|pid| parent(*pid).as_deref() == Some(own.as_str()))
-        .collect()
+    let pid = |entry: fs::DirEntry| entry.file_name().to_str()?.parse::<i32>().ok();
+    processes.filter_map(Result::ok).filter_map(pid).collect()
 }
 
 fn parent(pid: i32) -> Option<String> {

@@ -104,8 +104,7 @@ impl Below {
 /// `0 all is well · 2 it is not` as a list; anything else as it stands.
 fn codes(roff: &mut Roff, text: &str) {
     let parts: Vec<&str> = text.split(" · ").collect();
-    let numbered = |part: &&str| part.starts_with(|c: char| c.is_ascii_digit());
-    if parts.len() < 2 || !parts.iter().all(|part| numbered(&part)) {
+    if parts.len() < 2 || !parts.iter().all(|part| part.starts_with(|c: char| c.is_ascii_digit())) {
         roff.text([roman(text)]);
         return;
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use rustix::process::{Signal, getuid};
+use rustix::process::{Pid, PidfdFlags, Signal, getuid, pidfd_open, pidfd_send_signal};
 
 use crate::process::{Process, binary};
 use crate::sidecar::{Settings, Sidecar};
@@ -173,6 +173,14 @@ impl Supervised {
             Kind::Supervisord => self.ask("supervisorctl", &["start"], service),
         };
         assert!(told.status.success(), "{} was not started: {told:?}", service.name());
+    }
+
+    /// Kills a service. Its supervisor has not been told to restart it, so the pid is the service's until it is dead.
+    #[track_caller]
+    pub fn kill(&self, service: Service) {
+        let pid = Pid::from_raw(self.pid(service)).expect("a pid");
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).expect("it runs");
+        pidfd_send_signal(&pidfd, Signal::KILL).expect("it is ours");
     }
 
     /// Ends all of it by the supervisor's own command, and waits until nothing is left.

@@ -59,11 +59,11 @@ fn a_shards_life(kind: Kind) {
         status["reason"].as_str()?.contains("stopped in an orderly way").then_some(())
     });
     supervised.start_again(Service::Executor);
-    sidecar.wait_for("healthy");
-    supervised.stop(Service::Watchdog);
-    supervised.start_again(Service::Watchdog);
-    sidecar.wait_for("healthy");
-    assert_eq!(sidecar.incidents().len(), 1, "orders are no incidents");
+    let executor = sidecar.wait_for("healthy")["pid"].clone();
+    supervised.kill(Service::Watchdog);
+    wait::until("another sidecar", || (supervised.pid(Service::Watchdog) != watchdog).then_some(()));
+    assert_eq!(sidecar.wait_for("healthy")["pid"], executor, "the shard was left alone");
+    assert_eq!(sidecar.incidents().len(), 1, "orders and a lost sidecar are no incidents");
 
     let told = supervised.told();
     for service in ["shard-executor", "shard-watchdog"] {

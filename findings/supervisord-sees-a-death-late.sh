@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# supervisord 4.2.5: a program that ends at once "has stayed up for > than 1 seconds", and is restarted for ever.
+# supervisord 4.2.5: a program that ends at once "has stayed up for > than 1 seconds", and is
+# restarted for ever.
 #
-# A good guess is that with startsecs=1 and startretries=3 a program that ends within milliseconds is FATAL after its fourth
-# try. But supervisord looks at its children once a second, or when one of them writes something or closes its output. Here the
-# program logs to a file of its own, as many do: supervisord looks when its output closes, before it has ended, and next a
-# second later. By then startsecs have passed, so it calls the start a success and forgets the tries before. Where the output
-# closes with the end of the program, it is a race which of the two it sees. With startsecs=2 each end is seen as what it is.
+# A good guess is that with startsecs=1 and startretries=3 a program that ends within milliseconds
+# is FATAL after its fourth try. But supervisord looks at its children once a second, or when one of
+# them writes something or closes its output. Here the program logs to a file of its own, as many
+# do: supervisord looks when its output closes, before it has ended, and next a second later. By
+# then startsecs have passed, so it calls the start a success and forgets the tries before. Where
+# the output closes with the end of the program, it is a race which of the two it sees. With
+# startsecs=2 each end is seen as what it is.
 #
 # Seen on x86_64, Linux 6.18.44, Python 3.11, 2026-11-29 (printed by this script):
 #   startsecs=1: 9 starts, 8 called a success; still tried after 15 s
@@ -16,7 +19,8 @@ work=$(mktemp -d)
 running=
 trap '[ -z "$running" ] || kill "$running" 2>/dev/null || true; rm -rf "$work"' EXIT
 
-# Runs a program that ends at once for as long as three tries may take, and tells what supervisord made of it.
+# Runs a program that ends at once for as long as three tries may take, and tells what supervisord
+# made of it.
 try() {
     cat >"$work/conf" <<CONF
 [supervisord]
@@ -38,7 +42,8 @@ CONF
     : >"$work/log"
     supervisord --nodaemon --configuration "$work/conf" >/dev/null 2>&1 &
     running=$!
-    # Without a success in between it gives up after 1 s, 2 s and 3 s of waiting, and a second to see each end.
+    # Without a success in between it gives up after 1 s, 2 s and 3 s of waiting, and a second to
+    # see each end.
     for _ in $(seq 60); do
         sleep 0.25
         ! grep -q FATAL "$work/log" || break

@@ -1,7 +1,7 @@
 //! The command line: the subcommands, one file each, with flags, messages and exit codes.
 //!
-//! It is part of the library so that man pages and completions can be made from [`definition`] by a program of their own
-//! (`manuals` in `tests/`): the executor itself links nothing for them.
+//! It is part of the library so that man pages and completions can be made from [`definition`] by a
+//! program of their own (`manuals` in `tests/`): the executor itself links nothing for them.
 
 pub(crate) mod coordinator;
 mod faults;

@@ -1,7 +1,8 @@
-//! A shard and its sidecar under a supervisor that people have: runit, s6 or supervisord, each with the scripts of
-//! `watchdog/deploy` as they are shipped, in a folder of the test's own.
+//! A shard and its sidecar under a supervisor that people have: runit, s6 or supervisord, each with
+//! the scripts of `watchdog/deploy` as they are shipped, in a folder of the test's own.
 //!
-//! Whatever it starts carries a mark in its environment, by which the test finds what is left in the end.
+//! Whatever it starts carries a mark in its environment, by which the test finds what is left in
+//! the end.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -175,7 +176,8 @@ impl Supervised {
         assert!(told.status.success(), "{} was not started: {told:?}", service.name());
     }
 
-    /// Kills a service. Its supervisor has not been told to restart it, so the pid is the service's until it is dead.
+    /// Kills a service. Its supervisor has not been told to restart it, so the pid is the service's
+    /// until it is dead.
     #[track_caller]
     pub fn kill(&self, service: Service) {
         let pid = Pid::from_raw(self.pid(service)).expect("a pid");

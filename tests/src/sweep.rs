@@ -31,7 +31,8 @@ pub fn sweep(mark: &str) {
     }
 }
 
-/// Every process that carries `mark`, whosever child it is. One that has ended and is not reaped carries nothing.
+/// Every process that carries `mark`, whosever child it is. One that has ended and is not reaped
+/// carries nothing.
 pub fn carrying(mark: &str) -> Vec<i32> {
     let wanted = format!("{MARK}={mark}");
     processes().into_iter().filter(|pid| carries(*pid, &wanted)).collect()

@@ -113,8 +113,8 @@ fn man_renders_every_page_without_a_warning() {
 
 /// What bash offers for the last of these words.
 fn completed(script: &Path, words: &[&str]) -> Vec<String> {
-    /// Loads the script as a shell with `set -u` would, asks it which function completes the first word, and calls that as
-    /// readline does.
+    /// Loads the script as a shell with `set -u` would, asks it which function completes the first
+    /// word, and calls that as readline does.
     const ASK: &str = r#"
         set -u
         source "$1"

@@ -1,5 +1,5 @@
-//! The supervisors that people have, each with the scripts that are shipped for it: it restarts what the sidecar kills, and
-//! its own orders are no incident.
+//! The supervisors that people have, each with the scripts that are shipped for it: it restarts
+//! what the sidecar kills, and its own orders are no incident.
 
 #![allow(
     clippy::unwrap_used,

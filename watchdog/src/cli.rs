@@ -1,8 +1,8 @@
-//! The command line: the subcommands, one file each, with arguments, help for a person at three in the morning, and exit
-//! codes.
+//! The command line: the subcommands, one file each, with arguments, help for a person at three in
+//! the morning, and exit codes.
 //!
-//! It is part of the library so that man pages and completions can be made from [`definition`] by a program of their own
-//! (`manuals` in `tests/`): the sidecar itself links nothing for them.
+//! It is part of the library so that man pages and completions can be made from [`definition`] by a
+//! program of their own (`manuals` in `tests/`): the sidecar itself links nothing for them.
 
 pub(crate) mod address;
 pub(crate) mod check;
@@ -27,7 +27,8 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser, Subcommand};
 use shard_watchdog::config::units;
 
-/// Sees that a named thread of a living process is gone or stands still, says why, and has the process restarted.
+/// Sees that a named thread of a living process is gone or stands still, says why, and has the
+/// process restarted.
 #[derive(Debug, Parser)]
 #[command(version, about, after_help = MAIN_HELP, propagate_version = true)]
 struct Arguments {

@@ -1,5 +1,5 @@
-//! Writes the man pages of both programs, and their completions for bash, zsh and fish, into a folder laid out as
-//! `/usr/share` is: for packages and the release tarball.
+//! Writes the man pages of both programs, and their completions for bash, zsh and fish, into a
+//! folder laid out as `/usr/share` is: for packages and the release tarball.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,10 +11,12 @@ use shard_tests::manuals;
 #[derive(Debug, Parser)]
 #[command(about = "Writes man pages and shell completions of shard-watchdog and shard-executor")]
 struct Args {
-    /// Where to: man/man1, bash-completion/completions, zsh/vendor-completions and fish/vendor_completions.d are made in it
+    /// Where to: man/man1, bash-completion/completions, zsh/vendor-completions and
+    /// fish/vendor_completions.d are made in it
     #[arg(value_name = "DIR")]
     folder: PathBuf,
-    /// The date on the pages, in seconds since 1970: whoever builds twice gets the same pages twice. Today without it
+    /// The date on the pages, in seconds since 1970: whoever builds twice gets the same pages
+    /// twice. Today without it
     #[arg(long, env = "SOURCE_DATE_EPOCH", value_name = "SECONDS")]
     date: Option<i64>,
 }

@@ -1,5 +1,5 @@
-//! One man page: the sections that `clap_mangen` makes, and those that people look for by name, taken from what stands
-//! below the help of a command: EXIT STATUS, EXAMPLES, NOTES.
+//! One man page: the sections that `clap_mangen` makes, and those that people look for by name,
+//! taken from what stands below the help of a command: EXIT STATUS, EXAMPLES, NOTES.
 
 use std::io;
 
@@ -10,12 +10,13 @@ use clap_mangen::roff::{Roff, bold, roman};
 /// What the renderer puts in front of everything it writes. Once a page is enough.
 const PREAMBLE: &str = ".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n";
 
-/// What help texts have beyond ASCII, and how a page says it. A console without fonts, or a locale without UTF-8, shows a
-/// page all the same.
+/// What help texts have beyond ASCII, and how a page says it. A console without fonts, or a locale
+/// without UTF-8, shows a page all the same.
 const PLAIN: [(char, &str); 6] =
     [('…', "..."), ('«', "\""), ('»', "\""), ('·', "-"), ('×', "x"), ('→', "->")];
 
-/// The page of `command`, which is called `name`; `all` are those of its program, which is the first of them, with its version.
+/// The page of `command`, which is called `name`; `all` are those of its program, which is the
+/// first of them, with its version.
 ///
 /// # Errors
 /// A character that [`PLAIN`] does not know, with the line that it stands in.
@@ -26,7 +27,8 @@ pub(super) fn page(
     date: &str,
 ) -> io::Result<String> {
     let program = all.first().copied().unwrap_or(name);
-    // What `-h` leaves out for its length has a place here; the renderer would show the flag and nothing about it.
+    // What `-h` leaves out for its length has a place here; the renderer would show the flag and
+    // nothing about it.
     let shown = command.clone().mut_args(|arg| arg.hide_short_help(false));
     let man = Man::new(shown)
         .title(name)
@@ -64,8 +66,8 @@ struct Below {
 }
 
 impl Below {
-    /// Paragraphs are apart by an empty line. Those that begin with `Exit codes:` and `Examples:` are what they say, and
-    /// all others notes.
+    /// Paragraphs are apart by an empty line. Those that begin with `Exit codes:` and `Examples:`
+    /// are what they say, and all others notes.
     fn read(text: &str) -> Self {
         let mut below = Self::default();
         for paragraph in text.split("\n\n").map(str::trim_end).filter(|paragraph| !paragraph.is_empty()) {

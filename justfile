@@ -94,3 +94,7 @@ fuzz-executor target="messages" seconds="60":
 bench-exec *args:
     cargo build --release --workspace --bins
     target/release/bench-exec {{ args }}
+
+# Man pages and shell completions of both programs, laid out as /usr/share.
+manuals dir:
+    cargo run --workspace --bin manuals -- {{ dir }}

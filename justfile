@@ -97,4 +97,4 @@ bench-exec *args:
 
 # Man pages and shell completions of both programs, laid out as /usr/share.
 manuals dir:
-    cargo run --workspace --bin manuals -- {{ dir }}
+    cargo run -p shard-tests --bin manuals -- {{ dir }}

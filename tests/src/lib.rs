@@ -37,6 +37,7 @@ pub mod lacking;
 pub mod long_run;
 pub mod machine;
 pub mod manuals;
+pub mod pod;
 pub mod process;
 pub mod prometheus;
 pub mod proof;

@@ -25,7 +25,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use shard_watchdog::config::units;
+use shard_watchdog::config::{self, units};
 
 /// Sees that a named thread of a living process is gone or stands still, says why, and has the
 /// process restarted.
@@ -138,6 +138,11 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
     let duration = duration(text)?;
     if duration.is_zero() { Err("must be longer than zero".to_owned()) } else { Ok(duration) }
+}
+
+/// The name of a shard in a flag.
+pub(crate) fn shard(text: &str) -> Result<String, String> {
+    if config::names_shard(text) { Ok(text.to_owned()) } else { Err(config::SHARD_FORM.to_owned()) }
 }
 
 /// A text of others without what would move the cursor of whoever reads it.

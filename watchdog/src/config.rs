@@ -13,6 +13,7 @@ pub mod user;
 mod watched;
 
 pub use shard_judge::policy::On;
+pub use watched::{SHARD_FORM, names_shard};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

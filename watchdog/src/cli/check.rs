@@ -40,11 +40,14 @@ pub(crate) struct Args {
     /// The config to check; nothing is started and nothing is written
     #[arg(long, env = "SHARD_WATCHDOG_CONFIG", value_name = "FILE")]
     config: PathBuf,
+    /// Name of the shard, instead of the one in the file: one file may serve many shards
+    #[arg(long, env = "SHARD_WATCHDOG_SHARD", value_name = "NAME", value_parser = super::shard)]
+    shard: Option<String>,
 }
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> ExitCode {
-    match read::load(&args.config) {
+    match read::load_for(&args.config, args.shard.as_deref()) {
         Ok(config) => {
             if let Err(problem) = super::run::wanted(&config) {
                 let _ = writeln!(std::io::stderr().lock(), "{}: {problem}", args.config.display());

@@ -46,7 +46,7 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> ExitCode {
-    let config = match read::load(&args.config) {
+    let config = match read::load_rules(&args.config) {
         Ok(config) => config,
         Err(problems) => {
             let _ = writeln!(std::io::stderr().lock(), "{problems}");

@@ -1,6 +1,6 @@
 //! `run`: the sidecar itself.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -36,6 +36,9 @@ pub(crate) struct Args {
     /// Config file of the sidecar.
     #[arg(long, env = "SHARD_WATCHDOG_CONFIG", value_name = "FILE")]
     config: PathBuf,
+    /// Name of the shard, instead of the one in the file: one file may serve many shards.
+    #[arg(long, env = "SHARD_WATCHDOG_SHARD", value_name = "NAME", value_parser = super::shard)]
+    shard: Option<String>,
     /// How ends of threads are noticed: as events (Linux 6.9+), or by looking every 20 ms.
     #[arg(long, env = "SHARD_WATCHDOG_THREAD_EVENTS", value_name = "HOW", default_value = "pidfd")]
     thread_events: HowThreadsEnd,
@@ -62,7 +65,7 @@ enum LogFormat {
 
 /// Runs the sidecar.
 pub(crate) fn run(args: &Args) -> ExitCode {
-    let config = match load(&args.config) {
+    let config = match load(args) {
         Ok(config) => Arc::new(config),
         Err(problem) => {
             eprintln!("{problem}");
@@ -181,13 +184,14 @@ fn obey(
     loop {
         match signals.wait() {
             Heard::Stop => return,
-            Heard::Reload => reload(&args.config, control, redirect, surface),
+            Heard::Reload => reload(args, control, redirect, surface),
         }
     }
 }
 
-fn reload(path: &Path, control: &Control, redirect: &Redirect, surface: &SurfaceHandle) {
-    let config = load(path).and_then(|config| Ok((wanted(&config)?, config)));
+fn reload(args: &Args, control: &Control, redirect: &Redirect, surface: &SurfaceHandle) {
+    let path = &args.config;
+    let config = load(args).and_then(|config| Ok((wanted(&config)?, config)));
     match config {
         Ok((wanted, config)) => {
             redirect.want(wanted);
@@ -204,8 +208,8 @@ fn reload(path: &Path, control: &Control, redirect: &Redirect, surface: &Surface
     }
 }
 
-fn load(path: &Path) -> Result<Config, String> {
-    read::load(path).map_err(|problems| problems.to_string())
+fn load(args: &Args) -> Result<Config, String> {
+    read::load_for(&args.config, args.shard.as_deref()).map_err(|problems| problems.to_string())
 }
 
 /// What the adopter looks for; a sentence if this version cannot watch such a target.

@@ -47,7 +47,7 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> ExitCode {
-    let config = match args.config.as_deref().map(read::load).transpose() {
+    let config = match args.config.as_deref().map(read::load_rules).transpose() {
         Ok(config) => config,
         Err(problems) => {
             let _ = writeln!(std::io::stderr().lock(), "{problems}");

@@ -14,7 +14,12 @@ const LONGEST: u64 = 1 << 20;
 
 /// Reads and checks `path`.
 pub fn load(path: &Path) -> Result<Config, Problems> {
-    parse(&read(path)?, path)
+    load_for(path, None)
+}
+
+/// The same for the shard of that name, whatever the file says: one file may serve many shards.
+pub fn load_for(path: &Path, shard: Option<&str>) -> Result<Config, Problems> {
+    parse_for(&read(path)?, path, shard)
 }
 
 fn read(path: &Path) -> Result<String, Problems> {
@@ -48,8 +53,17 @@ fn read(path: &Path) -> Result<String, Problems> {
     })
 }
 
+/// The same where only its rules are asked for, as with a recording: for no shard in particular.
+pub fn load_rules(path: &Path) -> Result<Config, Problems> {
+    load_for(path, Some("0"))
+}
+
 /// Checks `text`, which was read from `path`.
 pub fn parse(text: &str, path: &Path) -> Result<Config, Problems> {
+    parse_for(text, path, None)
+}
+
+fn parse_for(text: &str, path: &Path, shard: Option<&str>) -> Result<Config, Problems> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut complaints = Complaints::new(text);
     for error in errors {
@@ -64,7 +78,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, Problems> {
         return Err(Problems { file: path.to_path_buf(), list: complaints.into_list() });
     }
     let span = table.span();
-    let config = sections::config(Section::new("", span, table.into_inner()), &mut complaints);
+    let config = sections::config(Section::new("", span, table.into_inner()), shard, &mut complaints);
     let list: Vec<Problem> = complaints.into_list();
     match config {
         Some(config) if list.is_empty() => Ok(config),
@@ -154,6 +168,21 @@ interval = "10s"
         assert_eq!(config.threads[0].warn_after, Duration::from_secs(2));
         assert_eq!(config.judge.startup_grace, Duration::from_secs(30));
         assert_eq!(config.http.listen, Some("127.0.0.1:9611".parse().unwrap()));
+    }
+
+    #[test]
+    fn who_starts_the_sidecar_may_name_the_shard_and_is_heard_before_the_file() {
+        let path = Path::new("w.toml");
+        let nameless = "[target]\nheartbeat = \"/h\"\n[[thread]]\nname = \"exec-s*\"\n";
+        let told = check(nameless).unwrap_err();
+        assert!(told.contains("w.toml:1: target.shard: is missing") && told.contains("--shard"), "{told}");
+        let config = parse_for(nameless, path, Some("7")).unwrap();
+        assert_eq!(config.target.shard, "7");
+        assert!(config.evidence.directory.ends_with("7"), "{:?}", config.evidence.directory);
+        let named = nameless.replace("heartbeat", "shard = \"0\"\nheartbeat");
+        assert_eq!(parse_for(&named, path, Some("7")).unwrap().target.shard, "7");
+        let wrong = nameless.replace("heartbeat", "shard = \"\"\nheartbeat");
+        assert!(parse_for(&wrong, path, Some("7")).is_err(), "what is wrong in the file is told all the same");
     }
 
     #[test]

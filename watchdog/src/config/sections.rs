@@ -21,10 +21,14 @@ const SOCKET_BYTES: usize = 107;
 /// Evidence may delay a kill; a restart that waits longer than this for it is worth more than any evidence.
 const LONGEST_EVIDENCE: Duration = Duration::from_secs(10);
 
-/// The whole file. `None` only with complaints.
-pub fn config(mut file: Section<'_>, complaints: &mut Complaints<'_>) -> Option<Config> {
+/// The whole file, for the shard of that name if there is one. `None` only with complaints.
+pub fn config(
+    mut file: Section<'_>,
+    shard: Option<&str>,
+    complaints: &mut Complaints<'_>,
+) -> Option<Config> {
     let target = match file.table("target", complaints) {
-        Some(section) => watched::target(section, complaints),
+        Some(section) => watched::target(section, shard, complaints),
         None => {
             complaints.add_at(0, "target", "is missing: without it the sidecar does not know what to watch");
             None

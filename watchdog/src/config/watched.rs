@@ -15,20 +15,29 @@ const SHARD_BYTES: usize = 32;
 /// What the kernel keeps of a thread's name.
 const COMM_BYTES: usize = 15;
 
-pub(super) fn target(mut section: Section<'_>, complaints: &mut Complaints<'_>) -> Option<TargetConfig> {
-    let shard = section.parse(
-        "shard",
-        "1 to 32 bytes without control characters; it goes on every metric and log line",
-        complaints,
-        |value| {
-            let text = value.as_str()?;
-            let fits = !text.is_empty() && text.len() <= SHARD_BYTES && !text.chars().any(char::is_control);
-            fits.then(|| text.to_owned())
-        },
-    );
-    if shard.is_none() && !section.was_there("shard") {
-        complaints.add_at(section.start(), &section.dotted("shard"), "is missing: name the shard");
+/// What may name a shard.
+pub const SHARD_FORM: &str =
+    "1 to 32 bytes without control characters; it goes on every metric and log line";
+
+/// Whether `text` may name a shard.
+pub fn names_shard(text: &str) -> bool {
+    !text.is_empty() && text.len() <= SHARD_BYTES && !text.chars().any(char::is_control)
+}
+
+/// `given`: the name of the shard by whoever starts the sidecar, which goes before that in the file.
+pub(super) fn target(
+    mut section: Section<'_>,
+    given: Option<&str>,
+    complaints: &mut Complaints<'_>,
+) -> Option<TargetConfig> {
+    let shard = section.parse("shard", SHARD_FORM, complaints, |value| {
+        value.as_str().filter(|text| names_shard(text)).map(str::to_owned)
+    });
+    if shard.is_none() && given.is_none() && !section.was_there("shard") {
+        let what = "is missing: name the shard, here or with --shard";
+        complaints.add_at(section.start(), &section.dotted("shard"), what);
     }
+    let shard = given.map(str::to_owned).or_else(|| Some(shard?.0));
     let heartbeat = section.path("heartbeat", complaints);
     let pid_file = section.path("pid_file", complaints);
     let command =
@@ -64,7 +73,7 @@ pub(super) fn target(mut section: Section<'_>, complaints: &mut Complaints<'_>) 
         complaints.add_at(section.start(), "target", what);
     }
     section.finish(complaints);
-    Some(TargetConfig { shard: shard?.0, find: find?, user, systemd_unit: unit })
+    Some(TargetConfig { shard: shard?, find: find?, user, systemd_unit: unit })
 }
 
 /// By name or by number.

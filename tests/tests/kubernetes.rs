@@ -1,0 +1,266 @@
+//! The manifests for Kubernetes: they build, two versions of it would take them, what they repeat is not stale, and what they
+//! say is run as it stands, in namespaces like those of a pod.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test says what went wrong by failing, and its runner ends a wait without end"
+)]
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use shard_tests::figures::Record;
+use shard_tests::pod::Pod;
+use shard_tests::process::{Process, binary};
+use shard_tests::sidecar::Sidecar;
+use shard_tests::{api, blocks, faults, incident, skip, wait};
+
+fn manifests() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../watchdog/deploy/kubernetes")
+}
+
+/// Runs a script beside the manifests; `None` if it says that a tool is missing, which CI does not let pass.
+#[track_caller]
+fn script(test: &str, name: &str, arguments: &[&str]) -> Option<Output> {
+    let output = Command::new("python3").arg(manifests().join(name)).args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    if output.status.code() == Some(2) {
+        assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "CI needs it: {said}");
+        skip::note(test, &said);
+        return None;
+    }
+    assert!(output.status.success(), "{name}: {said}");
+    Some(output)
+}
+
+/// The objects that a folder of manifests builds.
+#[track_caller]
+fn built(test: &str, folder: &str) -> Option<Vec<Value>> {
+    let folder = manifests().join(folder);
+    let output = script(test, "check", &["--json", folder.to_str().unwrap()])?;
+    Some(serde_json::from_slice(&output.stdout).unwrap())
+}
+
+#[track_caller]
+fn one<'a>(objects: &'a [Value], kind: &str) -> &'a Value {
+    let mut found = objects.iter().filter(|object| object["kind"] == kind);
+    let first = found.next().unwrap_or_else(|| panic!("no {kind}"));
+    assert!(found.next().is_none(), "more than one {kind}");
+    first
+}
+
+/// The config in the `ConfigMap` that the pod mounts.
+#[track_caller]
+fn config_of(objects: &[Value]) -> String {
+    let volumes = one(objects, "StatefulSet")["spec"]["template"]["spec"]["volumes"].as_array().unwrap().clone();
+    let mounted = volumes.iter().find_map(|volume| volume["configMap"]["name"].as_str()).unwrap();
+    let map = objects.iter().find(|map| map["kind"] == "ConfigMap" && map["metadata"]["name"] == mounted);
+    map.expect("the map that is mounted")["data"]["watchdog.toml"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn two_versions_of_kubernetes_take_every_manifest() {
+    script("two_versions_of_kubernetes_take_every_manifest", "check", &[]);
+}
+
+#[test]
+fn alerts_and_dashboards_are_those_of_the_repository() {
+    script("alerts_and_dashboards_are_those_of_the_repository", "generate", &["--check"]);
+}
+
+#[test]
+fn a_manifest_says_nothing_that_the_programs_do_not_keep() {
+    let test = "a_manifest_says_nothing_that_the_programs_do_not_keep";
+    for (folder, sidecar) in [("overlays/example", "watchdog"), ("overlays/one-container", "executor")] {
+        let Some(objects) = built(test, folder) else { return };
+        let spec = &one(&objects, "StatefulSet")["spec"]["template"]["spec"];
+        let all = ["initContainers", "containers"].into_iter().filter_map(|kind| spec[kind].as_array());
+        let containers: Vec<&Value> = all.flatten().collect();
+
+        let context = &spec["securityContext"];
+        assert_eq!((&context["runAsNonRoot"], &context["seccompProfile"]["type"]), (&true.into(), &"RuntimeDefault".into()));
+        for container in &containers {
+            let context = &container["securityContext"];
+            assert_eq!(context["readOnlyRootFilesystem"], true, "{folder}: {container:#}");
+            assert_eq!(context["allowPrivilegeEscalation"], false);
+            assert_eq!(context["capabilities"], serde_json::json!({"drop": ["ALL"]}));
+            assert!(context["runAsUser"].is_null(), "one user for all containers: that of the pod");
+            assert!(container["resources"]["limits"]["memory"].is_string());
+            // The kubelet would kill around observe mode, pause and budget.
+            assert_ne!(container["livenessProbe"]["httpGet"]["path"], "/shard/readyz", "{folder}");
+        }
+        let with_probes: Vec<_> = containers.iter().filter(|one| one["readinessProbe"].is_object()).collect();
+        assert_eq!(with_probes.len(), 1);
+        assert_eq!(with_probes[0]["name"], sidecar);
+        assert_eq!(with_probes[0]["readinessProbe"]["httpGet"]["path"], "/shard/readyz");
+
+        // Every port that is asked for by name is there, once, and is the one that the config or the arguments name.
+        let ports: Vec<(String, u64)> = containers
+            .iter()
+            .filter_map(|container| container["ports"].as_array())
+            .flatten()
+            .map(|port| (port["name"].as_str().unwrap().to_owned(), port["containerPort"].as_u64().unwrap()))
+            .collect();
+        let port = |name: &str| {
+            let found: Vec<_> = ports.iter().filter(|(known, _)| known == name).map(|(_, port)| *port).collect();
+            assert_eq!(found.len(), 1, "{folder}: the port {name}: {ports:?}");
+            found[0]
+        };
+        let config = config_of(&objects);
+        assert!(config.contains(&format!("public = \"0.0.0.0:{}\"", port("watchdog"))), "{config}");
+        let executor = containers.iter().find(|one| one["name"] == "executor").unwrap();
+        let arguments = executor["args"].to_string();
+        assert!(arguments.contains(&format!("--listen=0.0.0.0:{}", port("grpc"))), "{arguments}");
+        assert!(arguments.contains(&format!("--metrics=0.0.0.0:{}", port("metrics"))), "{arguments}");
+        assert!(arguments.contains("--heartbeat=/run/shard/heartbeat"), "{arguments}");
+        assert!(config.contains("heartbeat = \"/run/shard/heartbeat\""), "{config}");
+        for endpoint in one(&objects, "PodMonitor")["spec"]["podMetricsEndpoints"].as_array().unwrap() {
+            port(endpoint["port"].as_str().unwrap());
+        }
+        for rule in one(&objects, "NetworkPolicy")["spec"]["ingress"].as_array().unwrap() {
+            for allowed in rule["ports"].as_array().unwrap() {
+                port(allowed["port"].as_str().unwrap());
+            }
+        }
+
+        // The sidecar itself has the last word on its config, by which a kill is a person's choice.
+        let file = tempfile::tempdir().unwrap();
+        let path = file.path().join("watchdog.toml");
+        std::fs::write(&path, &config).unwrap();
+        let mut check = Command::new(binary("shard-watchdog"));
+        check.args(["check", "--config"]).arg(&path);
+        let nameless = check.output().unwrap();
+        assert_eq!(nameless.status.code(), Some(2), "the shard's name comes from the pod alone");
+        let output = check.args(["--shard", "3"]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{folder}: {said}");
+        assert!(config.contains("mode = \"observe\""), "{folder}");
+    }
+}
+
+/// The sidecar's two addresses in every pod, as its config has them.
+fn address(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+/// A pod of the overlay, whose sidecar may kill, and the sidecar as the test asks it.
+#[track_caller]
+fn pod(test: &str, folder: &Path, overlay: &str) -> Option<(Pod, Sidecar)> {
+    let objects = built(test, overlay)?;
+    let config = config_of(&objects).replace("mode = \"observe\"", "mode = \"enforce\"");
+    let pod = Pod::start(folder, one(&objects, "StatefulSet"), 3, &config);
+    let sidecar = Sidecar {
+        config: pod.volume("config").join("watchdog.toml"),
+        http: address(9611),
+        evidence: pod.volume("evidence").join("evidence"),
+        heartbeat: PathBuf::new(),
+    };
+    Some((pod, sidecar))
+}
+
+/// Gives the shard work without an end.
+#[track_caller]
+fn coordinator(pod: &Pod, folder: &Path) -> Process {
+    let blocks = blocks::generated(folder, 10, 20);
+    let mut command = pod.enter(&["--net"]);
+    command.arg(binary("shard-executor")).args(["coordinator", "--shards", "127.0.0.1:7001", "--blocks"]);
+    command.arg(&blocks).args(["--repeat", "0", "--json", "--block-deadline", "60s", "--token-file"]);
+    command.arg(pod.volume("token").join("token"));
+    Process::start("coordinator", command)
+}
+
+#[track_caller]
+fn probe(pod: &Pod, path: &str, code: u16) -> String {
+    wait::until(&format!("{path} to answer {code}"), || {
+        let answer = pod.within(|| api::get(address(9612), path))?;
+        (answer.code == code).then_some(answer.body)
+    })
+}
+
+/// What the pod's own address does not give: orders and the status.
+fn assert_public_is_for_probes(pod: &Pod) {
+    let status = pod.within(|| api::get(address(9612), "/api/v1/status")).unwrap();
+    assert_eq!(status.code, 404, "{}", status.body);
+}
+
+#[test]
+fn the_sidecar_of_a_pod_kills_without_a_capability_and_outlives_the_restart() {
+    let test = "the_sidecar_of_a_pod_kills_without_a_capability_and_outlives_the_restart";
+    if !Pod::possible(test) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let Some((pod, sidecar)) = pod(test, folder.path(), "overlays/example") else { return };
+    // As the kubelet does: the executor once the sidecar's startup probe has succeeded.
+    let mut watchdog = pod.run("watchdog", &[]);
+    probe(&pod, "/readyz", 200);
+    let more = ["--faults=/run/shard/faults"];
+    let mut executor = pod.run("executor", &more);
+    wait::until("a shard that may get work", || {
+        let status = pod.within(|| sidecar.status())?;
+        (status["verdict"] == "healthy").then_some(status)
+    });
+    probe(&pod, "/shard/readyz", 200);
+    probe(&pod, "/livez", 200);
+    assert_public_is_for_probes(&pod);
+    let _coordinator = coordinator(&pod, folder.path());
+
+    let status = pod.within(|| sidecar.status()).unwrap();
+    assert_eq!(status["shard"], "3", "by its pod's number: {status:#}");
+    faults::order(&pod.file("run", "faults"), &["hook off", "arm panic"]);
+    let end = executor.wait("the end of the executor's container");
+    assert!(!end.success(), "{end}");
+    probe(&pod, "/shard/readyz", 503);
+    assert!(watchdog.is_running(), "the sidecar is no part of it");
+
+    let executor = pod.run("executor", &more);
+    let story = sidecar.incident("recovered");
+    assert_eq!(story["reason"], "thread_gone", "{story:#}");
+    let step = |step| incident::step_at(&story, step).unwrap();
+    Record::named("kubernetes").case("pod").time("verdict_to_dead_ms", step("seen"), step("exited")).keep();
+
+    // The sidecar alone is replaced: the executor notices nothing, and what was killed is not forgotten.
+    watchdog.signal(rustix::process::Signal::KILL);
+    drop(watchdog);
+    let _watchdog = pod.run("watchdog", &[]);
+    let status = wait::until("the same shard, watched again", || {
+        pod.within(|| sidecar.status()).filter(|status| status["verdict"] == "healthy")
+    });
+    assert_eq!(status["kills_left"], 2, "{status:#}");
+    assert_eq!(sidecar.incidents().len(), 1);
+    drop(executor);
+}
+
+#[test]
+fn one_container_without_a_shared_pid_namespace_kills_and_restarts_by_itself() {
+    let test = "one_container_without_a_shared_pid_namespace_kills_and_restarts_by_itself";
+    if !Pod::possible(test) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let Some((pod, sidecar)) = pod(test, folder.path(), "overlays/one-container") else { return };
+    let mut container = pod.run("executor", &["--faults=/run/shard/faults"]);
+    let first = wait::until("a shard that may get work", || {
+        let status = pod.within(|| sidecar.status())?;
+        (status["verdict"] == "healthy").then_some(status)
+    });
+    probe(&pod, "/shard/readyz", 200);
+    assert_public_is_for_probes(&pod);
+    let _coordinator = coordinator(&pod, folder.path());
+    faults::order(&pod.file("run", "faults"), &["hook off", "arm panic"]);
+    let story = sidecar.incident("recovered");
+    assert_eq!(story["reason"], "thread_gone", "{story:#}");
+    let step = |step| incident::step_at(&story, step).unwrap();
+    Record::named("kubernetes").case("one-container")
+        .time("verdict_to_dead_ms", step("seen"), step("exited"))
+        .time("dead_to_restarted_ms", step("exited"), step("restarted"))
+        .keep();
+    assert!(container.is_running(), "the kubelet has nothing to restart");
+    let status = pod.within(|| sidecar.status()).unwrap();
+    assert_ne!(status["incarnation"], first["incarnation"]);
+}

@@ -64,6 +64,8 @@ pub struct ShardOptions {
     pub admission: AdmissionOptions,
     /// Its heartbeat segment.
     pub heartbeat: PathBuf,
+    /// Whether a sidecar of another pid namespace may see this process.
+    pub show_proc: bool,
     /// How many threads execute a part.
     pub threads: usize,
     /// Where tests order faults; `None`: nowhere.
@@ -92,6 +94,18 @@ pub enum ShardError {
     Bind {
         /// Where.
         address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It cannot let itself be seen.
+    #[error(
+        "--show-proc: the socket {}.sight cannot be made: {source}. Make its folder one that this user may write, and the path shorter \
+         than 100 bytes",
+        path.display()
+    )]
+    Sight {
+        /// The heartbeat segment.
+        path: PathBuf,
         /// Why.
         source: std::io::Error,
     },
@@ -129,6 +143,9 @@ pub fn run(options: &ShardOptions) -> Result<(), ShardError> {
     let admission = Admission::open(options.admission.clone(), options.listen)?;
     let heartbeat = Heartbeat::create(&options.heartbeat, &SegmentOptions::new(options.id.to_string()))?;
     let (to_main, process_faults) = crossbeam_channel::bounded(1);
+    if options.show_proc {
+        heartbeat.show_proc().map_err(|source| ShardError::Sight { path: options.heartbeat.clone(), source })?;
+    }
     let faults = Faults::inert(Role::Shard, to_main);
     faults.obey_all(&options.arm)?;
     process::end_on_panic(Some(heartbeat.clone()), faults.clone());

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
-use shard_heartbeat::{ClaimError, FileId, Quarantine, ReadError, Reader, WatchdogBeat};
+use shard_heartbeat::{ClaimError, FileId, Quarantine, ReadError, Reader, Sight, WatchdogBeat};
 
 use crate::config::user::User;
 use crate::own_folder::target_user::{self, TargetUser};
@@ -45,6 +45,9 @@ const CHECK_EVERY: Duration = Duration::from_millis(250);
 const OPEN_EVERY: Duration = Duration::from_secs(1);
 /// A process is rarely moved between cgroups, and it costs two files to see that it was.
 const CGROUPS_EVERY: Duration = Duration::from_secs(2);
+/// A process that shows its `/proc` does so by a thread of its own, which has nothing else to do:
+/// what takes longer is stopped or starved, and is asked again.
+const SIGHT_WITHIN: Duration = Duration::from_millis(100);
 /// A segment that was refused is tried again, since its process may still be mapping it.
 const RETRY_REFUSED: Duration = Duration::from_millis(20);
 /// How often it is asked, while there is no target, whether the last one was restored from a
@@ -73,6 +76,8 @@ pub struct Wanted {
     pub user: Option<User>,
     /// The process must stand in this systemd unit.
     pub systemd_unit: Option<String>,
+    /// It is of another pid namespace, and shows its own `/proc`.
+    pub apart: bool,
     /// `/proc`.
     pub proc_root: PathBuf,
 }
@@ -246,6 +251,8 @@ struct Handed {
 #[derive(Debug, Default)]
 struct Cgroups {
     proc_dir: Option<PathBuf>,
+    /// What `proc_dir` is below, if that was shown: the path means nothing without it.
+    sight: Option<Arc<Sight>>,
     own: PathBuf,
     looked: Option<Instant>,
     told: Option<Place>,
@@ -296,14 +303,23 @@ impl Search {
             Err(error @ ClaimError::Foreign { .. }) => self.without_place(&error),
             Err(error) => return self.refuse(error.to_string()),
         }
-        match check::adopt_and_keep(reader, &wanted) {
+        let (wanted, sight) = match sight(wanted, &reader) {
+            Ok(seen) => seen,
+            // That its process is gone is known.
+            Err(_) if before.is_some() => return,
+            Err(refusal) => return self.refuse(refusal.to_string()),
+        };
+        match check::adopt_and_keep(reader, &wanted, sight.clone()) {
             // Not let go yet.
             Ok((adopted, _)) if Some(adopted.handle.identity()) == before => {}
             Ok((adopted, kept)) => {
                 let proc_dir = adopted.proc_dir.clone();
+                // The sidecar itself is not in a /proc that was shown.
+                let own = if sight.is_some() { Path::new("/proc") } else { &wanted.proc_root };
                 self.cgroups = Cgroups {
                     proc_dir: Some(proc_dir),
-                    own: wanted.proc_root.join("self"),
+                    own: own.join("self"),
+                    sight,
                     ..Cgroups::default()
                 };
                 // One that has ended in between tells nothing, and what was known of its user
@@ -436,6 +452,16 @@ impl Search {
         self.waker.wake();
         sent
     }
+}
+
+/// Where the process is looked for: in `/proc`, or in the one that the segment's writer shows.
+fn sight(wanted: Wanted, reader: &Reader) -> Result<(Wanted, Option<Arc<Sight>>), misfit::Refusal> {
+    if !wanted.apart {
+        return Ok((wanted, None));
+    }
+    let sight = Sight::ask(reader.path(), reader.owner_uid(), SIGHT_WITHIN)?;
+    let root = sight.root();
+    Ok((Wanted { proc_root: root, ..wanted }, Some(Arc::new(sight))))
 }
 
 fn unreadable(path: &Path, error: &ReadError) -> String {

@@ -199,6 +199,31 @@ impl KillMode {
     }
 }
 
+/// What ends a target that is to be killed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KillBy {
+    /// A signal of the sidecar's. The default.
+    #[default]
+    Signal,
+    /// Its pod: the sidecar, which is of another pid namespace, ends itself with [`LEAVING`], and the restart rules of the
+    /// pod restart all of its containers.
+    ExitCode,
+}
+
+impl KillBy {
+    /// The word in the config file and in JSON.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Signal => "signal",
+            Self::ExitCode => "exit-code",
+        }
+    }
+}
+
+/// The exit code by which a sidecar asks its pod for a restart. No other end of it has this one: not its own errors (1, 2),
+/// nor a panic (134), nor a signal (128 and more), nor what shells and `sysexits.h` use.
+pub const LEAVING: u8 = 86;
+
 /// A signal that may stand in `kill.signals`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KillSignal {
@@ -229,6 +254,8 @@ impl KillSignal {
 pub struct KillConfig {
     /// Default observe.
     pub mode: KillMode,
+    /// Default signal.
+    pub by: KillBy,
     /// Each signal and how long after the verdict it is sent; ascending; the last one is SIGKILL.
     pub signals: Vec<(KillSignal, Duration)>,
     /// At most this many kills…

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use globset::GlobMatcher;
 use rustix::io::Errno;
-use shard_heartbeat::{Reader, TraceContext};
+use shard_heartbeat::{Reader, Sight, TraceContext};
 
 use crate::act::pidfd::TargetHandle;
 use crate::act::proof::Unproven;
@@ -62,6 +62,8 @@ pub struct Adopted {
     pub other_pid_namespace: bool,
     /// How start times in the segment become ours.
     pub start_times: StartTimes,
+    /// What lets it be seen, for a target of a pid namespace beside this one: `proc_dir` is below it.
+    pub sight: Option<Arc<Sight>>,
 }
 
 /// How ends of threads are noticed.

@@ -45,6 +45,12 @@ impl Signals {
     }
 }
 
+/// Has the main thread stop, as SIGTERM from outside would.
+pub fn stop_ourselves() {
+    // SAFETY: kill has no memory effects; the signal is blocked in every thread and waits for the main one.
+    let _ = unsafe { libc::kill(libc::getpid(), libc::SIGTERM) };
+}
+
 /// A sidecar that has lost a thread must not live on as if it watched: any panic ends it, and its supervisor starts it
 /// again.
 pub fn end_on_panic() {

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Monotonic;
+use crate::config::KillBy;
 use crate::http::listen::Which;
 use crate::http::listening::State;
 use crate::incident::timeline::{maybe_micros, micros};
@@ -58,6 +59,10 @@ pub struct StatusJson {
     /// Seconds excused so far, by kind.
     #[serde(default)]
     pub excused_seconds: BTreeMap<String, f64>,
+    /// What ends a target that is to be killed: `signal`, or `exit-code`, that of this sidecar, by which its pod restarts all
+    /// containers.
+    #[serde(default = "by_signal")]
+    pub kill_by: String,
     /// How ends of threads are seen: `pidfd` or `poll`.
     #[serde(default)]
     pub thread_events: Option<String>,
@@ -279,6 +284,7 @@ impl StatusJson {
             paused_reason: paused.map(|pause| pause.reason.clone()),
             paused_by: paused.map(|pause| pause.by.clone()),
             mode: board.mode().label().to_owned(),
+            kill_by: board.kills_by().label().to_owned(),
             excuse: held.and_then(|snapshot| snapshot.threads.iter().find_map(|thread| thread.excuse)),
             excused_seconds: held.map(excused).unwrap_or_default(),
             thread_events: held.map(|snapshot| snapshot.thread_events.to_owned()),
@@ -298,6 +304,11 @@ impl StatusJson {
         status.no_kill = brakes::of(&status);
         status
     }
+}
+
+/// What sidecars did that did not say.
+fn by_signal() -> String {
+    KillBy::Signal.label().to_owned()
 }
 
 fn listener((which, state): (Which, State)) -> ListenerJson {

@@ -287,6 +287,25 @@ impl SurfaceHandle {
         load_token(&self.token, config);
     }
 
+    /// Ends with what must not be lost on the disk, for at most `within`: takes in what the watch loop told last (its end of
+    /// the queue must be gone by now) and writes the incidents. Nobody else is waited for.
+    pub fn write_down(self, within: Duration) {
+        let deadline = Instant::now() + within;
+        let left = || deadline.saturating_duration_since(Instant::now());
+        self.reader.stop();
+        let relay = self.relay;
+        #[expect(clippy::disallowed_methods, reason = "the future is a timeout")]
+        let told = self.runtime.block_on(async { tokio::time::timeout(left(), relay).await.is_ok() });
+        if !(told && self.journal.flush(left())) {
+            tracing::error!(event = "not_written", "the incident could not be written down within {within:?}");
+        }
+        self.server.forget();
+        self.runtime.shutdown_background();
+        if let Some(log) = self.log {
+            log.flush(left());
+        }
+    }
+
     /// Ends, for at most `within`: takes in what the watch loop told last (its end of the queue must be gone by
     /// now), writes the incidents, answers what was asked.
     pub fn shutdown(self, within: Duration) {

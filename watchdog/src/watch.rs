@@ -21,7 +21,7 @@ use crate::act::budget::{Budget, Past};
 use crate::act::ladder::{Ladder, Rung};
 use crate::adopt::{Adopter, Found};
 use crate::clock::Monotonic;
-use crate::config::Config;
+use crate::config::{Config, KillBy, LEAVING};
 use crate::event::{Event, Step};
 use crate::judge::crash_loop::CrashLoops;
 use crate::judge::policy::{On, Policy};
@@ -64,6 +64,8 @@ pub struct Watch {
     /// Since when a signal has been due that the process may not be given, because a check cannot
     /// be made.
     unproven_since: Option<Monotonic>,
+    /// The target stands condemned, and ends with this sidecar.
+    leaves: bool,
     /// Why the last target was let go alive, until the judge has been told.
     lapse: Option<String>,
     budget: Budget,
@@ -137,6 +139,7 @@ impl Watch {
             pending: None,
             ladder: None,
             unproven_since: None,
+            leaves: false,
             lapse: None,
             story: Story::default(),
             hand: Hand::new(parts.pause, &mut publisher),
@@ -147,8 +150,9 @@ impl Watch {
         }
     }
 
-    /// Runs until told to stop. The target is left alone then.
-    pub fn run(mut self) {
+    /// Runs until told to stop, and the target is left alone then; or until this sidecar has to end for the target to be
+    /// restarted.
+    pub fn run(mut self) -> Ended {
         let mut seen = Observation::default();
         let mut look_at = crate::clock::now();
         loop {
@@ -157,10 +161,15 @@ impl Watch {
             if self.obey() == Obeyed::Stop {
                 self.recorder.end();
                 self.archive();
-                return;
+                return Ended::Told;
             }
             self.take_found();
             look_at = self.look(&mut seen);
+            if self.leaves {
+                self.recorder.end();
+                self.archive();
+                return Ended::ToBeRestarted;
+            }
         }
     }
 
@@ -377,12 +386,18 @@ impl Watch {
                     self.unproven_since = None;
                     // Before the call: the dying threads may take this CPU before it returns.
                     told_at = crate::clock::now();
-                    let answer = proof.signal(signal);
+                    let (name, answer) = match self.config.kill.by {
+                        KillBy::Signal => (signal.name(), proof.signal(signal)),
+                        KillBy::ExitCode => {
+                            self.leaves = true;
+                            (BY_LEAVING, Ok(()))
+                        }
+                    };
                     if answer != Err(Errno::PERM) {
                         self.probe.signalled(at);
                         acted.signalled = true;
                     }
-                    Step::Signal { signal: signal.name(), error: answer.err().map(|error| error.to_string()) }
+                    Step::Signal { signal: name, error: answer.err().map(|error| error.to_string()) }
                 }
             };
             *place = Some((told_at, step));
@@ -530,6 +545,19 @@ struct Acted {
     waits_for_proof: bool,
     steps: [Option<(Monotonic, Step)>; MOST_STEPS],
 }
+
+/// Why the loop has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to.
+    Told,
+    /// The target is to be restarted, and is if this sidecar ends with [`LEAVING`].
+    ToBeRestarted,
+}
+
+/// What stands in an incident in the place of a signal.
+const BY_LEAVING: &str = "exit code 86";
+const _: () = assert!(LEAVING == 86);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Obeyed {

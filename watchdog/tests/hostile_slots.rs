@@ -46,6 +46,7 @@ fn adopted(segment: &Path) -> Adopted {
         proc_dir,
         leader,
         other_pid_namespace: false,
+        sight: None,
         start_times: StartTimes::default(),
     }
 }

@@ -28,6 +28,10 @@ pub(crate) struct Args {
     /// Heartbeat segment to publish, best on tmpfs (/run, /dev/shm)
     #[arg(long, env = "SHARD_EXECUTOR_HEARTBEAT", value_name = "FILE")]
     heartbeat: PathBuf,
+    /// Let a sidecar of another pid namespace see this process: who asks at the socket HEARTBEAT.sight,
+    /// as the same user or root, gets its /proc
+    #[arg(long, env = "SHARD_EXECUTOR_SHOW_PROC", value_parser = BoolishValueParser::new())]
+    show_proc: bool,
     /// Threads that execute a part together: exec-sN and its helpers exec-sN-w1, exec-sN-w2, …
     #[arg(long, env = "SHARD_EXECUTOR_THREADS", value_name = "K", default_value_t = 1,
           value_parser = clap::value_parser!(u16).range(1..=MOST_THREADS))]
@@ -74,6 +78,7 @@ pub(crate) fn run(args: Args, telemetry: Telemetry) -> ExitCode {
             insecure: args.insecure,
         },
         heartbeat: args.heartbeat,
+        show_proc: args.show_proc,
         threads: usize::from(args.threads),
         faults,
         arm,

@@ -5,7 +5,7 @@ use globset::{Glob, GlobMatcher};
 use shard_watchdog::act::budget::{Budget, Past};
 use shard_watchdog::act::ladder::{Ladder, Restraint, Rung};
 use shard_watchdog::clock::Monotonic;
-use shard_watchdog::config::{KillConfig, KillMode};
+use shard_watchdog::config::{KillBy, KillConfig, KillMode};
 use shard_watchdog::judge::excuse::Caps;
 use shard_watchdog::judge::incarnation::Incarnation;
 use shard_watchdog::judge::policy::{ChannelLimits, Policy, Rule};
@@ -130,6 +130,7 @@ impl Watchdog {
         };
         let kill = KillConfig {
             mode: rules.mode,
+            by: KillBy::Signal,
             signals: rules.signals.clone(),
             budget_kills: rules.budget.0,
             budget_per: rules.budget.1,

@@ -190,6 +190,7 @@ impl Watch {
             proc_dir,
             leader,
             other_pid_namespace: false,
+            sight: None,
             start_times: shard_watchdog::probe::start_times::StartTimes::default(),
         };
         probe.adopt(adopted).expect("it can be watched");

@@ -81,6 +81,8 @@ mod sample;
 #[cfg(not(loom))]
 mod segment;
 #[cfg(not(loom))]
+mod sight;
+#[cfg(not(loom))]
 mod source;
 #[cfg(not(loom))]
 mod thread;
@@ -106,6 +108,7 @@ pub use {
     quarantine::Quarantine,
     reader::{Description, Reader},
     sample::{ChannelSample, LaneSample, LaneSamples, RawState, Sample, ThreadSample},
+    sight::{Blind, Sight},
     source::{Custody, FileId},
     thread::{Begun, Lane, Lanes, ThreadBeat, WorkGuard},
     user_namespace::is_unmapped,

@@ -1,6 +1,7 @@
 //! The watched process's side: the handle on its segment.
 
 use std::fmt;
+use std::io;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::layout::{
 };
 use crate::quarantine::{self, Quarantine};
 use crate::segment;
+use crate::sight;
 use crate::slot::Table;
 use crate::thread::ThreadBeat;
 use crate::watchdog::WatchdogSeen;
@@ -177,6 +179,16 @@ impl Heartbeat {
         // What a forked child finds here is private and zeroed: nobody would read it.
         words[word(H_MAGIC)].load(Ordering::Relaxed) == MAGIC
             && last_words::say(words, identity::current_tid(), text)
+    }
+
+    /// Lets a sidecar of another pid namespace see this process: who asks at the socket `<path>.sight`, as the same user
+    /// or root, gets `/proc` as it is here, and a pidfd. For the life of the process, by a thread of its own. A sidecar
+    /// that shares the pid namespace needs none of it.
+    ///
+    /// # Errors
+    /// If the socket cannot be made, or the thread not be started.
+    pub fn show_proc(&self) -> io::Result<()> {
+        sight::show(self.path())
     }
 
     /// What the calling thread is at: its own work, or that of the thread whose lane it has joined. `None` if it is not

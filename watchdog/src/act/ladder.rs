@@ -189,6 +189,7 @@ impl Ladder {
 mod tests {
     use super::*;
     use crate::act::budget::Past;
+    use crate::config::KillBy;
 
     const SECOND: u64 = 1_000_000_000;
     const FREE: Restraint = Restraint { paused: false, requested: false, spared: false };
@@ -198,6 +199,7 @@ mod tests {
     fn config(mode: KillMode, signals: &[(KillSignal, u64)]) -> KillConfig {
         KillConfig {
             mode,
+            by: KillBy::Signal,
             signals: signals.iter().map(|&(s, after)| (s, Duration::from_secs(after))).collect(),
             budget_kills: 3,
             budget_per: Duration::from_secs(600),

@@ -100,13 +100,29 @@ impl TargetHandle {
         segment: BorrowedFd<'_>,
         mapped: Monotonic,
     ) -> Result<Self, HandleError> {
-        let TargetIdentity { pid, start_time: expected, .. } = identity;
+        let pid = identity.pid;
         let number = Pid::from_raw(pid).filter(|_| pid > 0).ok_or(HandleError::Ended(pid))?;
         let pidfd =
             rustix::process::pidfd_open(number, PidfdFlags::empty()).map_err(|source| match source {
                 Errno::SRCH => HandleError::Ended(pid),
                 source => HandleError::Refused { pid, source },
             })?;
+        Self::open_with(pidfd, proc_root, identity, segment, mapped)
+    }
+
+    /// The same with a pidfd that is there, as for a process of another pid namespace, which no
+    /// number here means.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(
+        pidfd: OwnedFd,
+        proc_root: &Path,
+        identity: TargetIdentity,
+        segment: BorrowedFd<'_>,
+        mapped: Monotonic,
+    ) -> Result<Self, HandleError> {
+        let TargetIdentity { pid, start_time: expected, .. } = identity;
         let folder = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let process = rustix::fs::open(proc_root.join(pid.to_string()), folder, Mode::empty())
             .map_err(|_| HandleError::Ended(pid))?;

@@ -3,11 +3,13 @@
 //! file's owner, stands in the configured unit, and is neither this sidecar nor one of its
 //! ancestors.
 
+use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::io::Errno;
-use shard_heartbeat::{Header, Reader};
+use shard_heartbeat::{Header, Reader, Sight};
 
 use crate::act::pidfd::{HandleError, TargetHandle};
 use crate::probe::Adopted;
@@ -37,11 +39,16 @@ pub fn is_of_shard(reader: &Reader, wanted: &Wanted) -> Result<(), Refusal> {
 /// Finds and checks the owner of `reader`'s segment. Whether it goes on mapping it is not asked
 /// again: [`adopt_and_keep`] has what that takes.
 pub fn adopt(reader: Reader, wanted: &Wanted) -> Result<Adopted, Refusal> {
-    adopt_and_keep(reader, wanted).map(|(adopted, _)| adopted)
+    adopt_and_keep(reader, wanted, None).map(|(adopted, _)| adopted)
 }
 
-/// The same, and what it takes to ask again whether it maps the segment.
-pub(super) fn adopt_and_keep(reader: Reader, wanted: &Wanted) -> Result<(Adopted, KeptMaps), Refusal> {
+/// The same, and what it takes to ask again whether it maps the segment. With a `sight` it is
+/// looked for in that `/proc`, which is [`Wanted::proc_root`] then.
+pub(super) fn adopt_and_keep(
+    reader: Reader,
+    wanted: &Wanted,
+    sight: Option<Arc<Sight>>,
+) -> Result<(Adopted, KeptMaps), Refusal> {
     let root = &wanted.proc_root;
     is_of_shard(&reader, wanted)?;
     custody::check(&reader, wanted)?;
@@ -56,7 +63,17 @@ pub(super) fn adopt_and_keep(reader: Reader, wanted: &Wanted) -> Result<(Adopted
         incarnation: reader.header().incarnation,
     };
     let now = crate::clock::now();
-    let handle = TargetHandle::open(root, identity, reader.as_fd(), now)?;
+    let handle = match &sight {
+        None => TargetHandle::open(root, identity, reader.as_fd(), now)?,
+        Some(sight) => {
+            let pidfd = sight.pidfd().try_clone_to_owned();
+            let pidfd = pidfd.map_err(|error| HandleError::Refused {
+                pid: owner.pid,
+                source: Errno::from_io_error(&error).unwrap_or(Errno::MFILE),
+            })?;
+            TargetHandle::open_with(pidfd, root, identity, reader.as_fd(), now)?
+        }
+    };
     // After the handle has seen which program runs: it is this program that maps the file, not the
     // one before an exec.
     let kept = KeptMaps::open(handle.process(), reader.file_id(), reader.path(), handle.mapped(), now)
@@ -75,6 +92,7 @@ pub(super) fn adopt_and_keep(reader: Reader, wanted: &Wanted) -> Result<(Adopted
         leader,
         other_pid_namespace: owner.other_pid_namespace,
         start_times: owner.start_times,
+        sight,
     };
     Ok((adopted, kept))
 }
@@ -249,7 +267,12 @@ fn in_pid_namespace(root: &Path) -> bool {
     std::fs::read_link(root.join("self/ns/pid")).is_ok_and(|link| link != Path::new(OF_THE_MACHINE))
 }
 
+/// Whether it is this sidecar or one of its ancestors.
 fn ours(pid: i32, root: &Path) -> bool {
+    // In the pid namespace of a /proc in which we are not, nobody is ours, whatever the numbers.
+    if std::fs::read_link(root.join("self")).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+        return false;
+    }
     let mut ancestor = i32::try_from(std::process::id()).unwrap_or(0);
     for _ in 0..MOST_ANCESTORS {
         if ancestor == pid {
@@ -276,6 +299,7 @@ mod tests {
             heartbeat: path.to_path_buf(),
             user: None,
             systemd_unit: None,
+            apart: false,
             proc_root: "/proc".into(),
         }
     }

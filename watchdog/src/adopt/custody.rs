@@ -191,6 +191,7 @@ mod tests {
                 heartbeat: self.path.clone(),
                 user,
                 systemd_unit: None,
+                apart: false,
                 proc_root: "/proc".into(),
             };
             check(&Reader::open(&self.path).unwrap(), &wanted)

@@ -4,6 +4,8 @@ use crate::act::pidfd::HandleError;
 use crate::act::proof::Unproven;
 use crate::probe::task::Uids;
 
+use shard_heartbeat::Blind;
+
 use super::custody::Distrusted;
 use super::hidden::Hidden;
 
@@ -44,6 +46,12 @@ pub enum Refusal {
     /// The file is not to be believed.
     #[error(transparent)]
     Distrusted(#[from] Distrusted),
+    /// Its writer does not let itself be seen.
+    #[error(
+        "{0}; with [kill] by = \"exit-code\" nothing is watched until the target shows its /proc: start the executor with --show-proc (or \
+         call show_proc of shard-heartbeat), or {SHARE} and leave out [kill] by"
+    )]
+    Blind(#[from] Blind),
     /// It was another one by the time that it was checked.
     #[error(transparent)]
     Unproven(Unproven),

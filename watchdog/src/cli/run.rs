@@ -3,18 +3,18 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use shard_watchdog::adopt::{Adopter, Redirect, Wanted};
 use shard_watchdog::clock::WallAnchor;
-use shard_watchdog::config::{Config, FindTarget, read};
+use shard_watchdog::config::{Config, FindTarget, KillBy, LEAVING, read};
 use shard_watchdog::descriptors::{self, Limit, Shares};
 use shard_watchdog::probe::{Probe, ThreadEvents};
 use shard_watchdog::surface::{self, SurfaceHandle};
 use shard_watchdog::telemetry::logs;
 use shard_watchdog::watch::control::{Command, Control};
-use shard_watchdog::watch::{Parts, Watch};
+use shard_watchdog::watch::{Ended, Parts, Watch};
 
 use shard_watchdog::signals::{self, Heard};
 
@@ -26,12 +26,16 @@ const CANNOT_START: u8 = 1;
 const QUEUE: usize = 1024;
 /// What the contract gives telemetry at the end.
 const FLUSH: Duration = Duration::from_secs(2);
+/// How long the exit that is a kill may wait for its incident to be written: a disk takes milliseconds, and one that takes
+/// longer must not keep a shard from its restart.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(1);
 
 /// Watch one target until told to stop.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "SIGTERM or SIGINT: flush telemetry for at most 2 s, leave the target alone, end.\n\
     SIGHUP: read the config again; a bad one changes nothing.\n\n\
-    Exit codes: 0 told to stop, 1 cannot start, 2 bad config.")]
+    Exit codes: 0 told to stop, 1 cannot start, 2 bad config, 86 with [kill] by = \"exit-code\": the target stands condemned, \
+    and the pod's rules have to restart it.")]
 pub(crate) struct Args {
     /// Config file of the sidecar.
     #[arg(long, env = "SHARD_WATCHDOG_CONFIG", value_name = "FILE")]
@@ -90,6 +94,8 @@ fn start(
     (limit, shares): (Limit, Shares),
 ) -> ExitCode {
     let events = match args.thread_events {
+        // The number of a thread of another pid namespace means nobody here, or somebody else.
+        _ if config.kill.by == KillBy::ExitCode => ThreadEvents::Poll,
         HowThreadsEnd::Pidfd => ThreadEvents::Pidfd,
         HowThreadsEnd::Poll => ThreadEvents::Poll,
     };
@@ -126,21 +132,32 @@ fn start(
         Err(error) => return cannot_start("start a thread", &error),
     };
     let redirect = adopter.redirect();
+    let by = config.kill.by;
     let (past, pause) = surface.past();
     let crash_loops = surface.crash_loops(config.judge.poison_after);
     let parts = Parts { config, probe, adopter, events: sender, inbox, past, pause, crash_loops, alive };
     let priority = args.watch_priority;
+    let left = Arc::new(AtomicBool::new(false));
+    let leaves = Arc::clone(&left);
     let watch = std::thread::Builder::new().name("watch".to_owned()).spawn(move || {
         if let Some(priority) = priority {
             signals::be_real_time(priority);
         }
-        Watch::new(parts).run();
+        if Watch::new(parts).run() == Ended::ToBeRestarted {
+            leaves.store(true, Ordering::Release);
+            signals::stop_ourselves();
+        }
     });
     let watch = match watch {
         Ok(watch) => watch,
         Err(error) => return cannot_start("start a thread", &error),
     };
-    obey(args, signals, &control, &redirect, &surface);
+    obey(args, by, signals, &control, &redirect, &surface);
+    if left.load(Ordering::Acquire) {
+        // The loop has ended, so this is all of the incident. No collector is waited for: the next life tells it.
+        surface.write_down(WRITTEN_WITHIN);
+        return ExitCode::from(LEAVING);
+    }
     control.tell(Command::Stop);
     // The loop answers within one look; a loop that does not is worth no more waiting than telemetry is.
     let began = std::time::Instant::now();
@@ -176,6 +193,7 @@ fn tell_of_descriptors(config: &Config, Limit { before, now }: Limit, shares: Sh
 /// Does what signals say, until one says stop.
 fn obey(
     args: &Args,
+    by: KillBy,
     signals: &signals::Signals,
     control: &Control,
     redirect: &Redirect,
@@ -184,14 +202,18 @@ fn obey(
     loop {
         match signals.wait() {
             Heard::Stop => return,
-            Heard::Reload => reload(args, control, redirect, surface),
+            Heard::Reload => reload(args, by, control, redirect, surface),
         }
     }
 }
 
-fn reload(args: &Args, control: &Control, redirect: &Redirect, surface: &SurfaceHandle) {
+fn reload(args: &Args, by: KillBy, control: &Control, redirect: &Redirect, surface: &SurfaceHandle) {
     let path = &args.config;
     let config = load(args).and_then(|config| Ok((wanted(&config)?, config)));
+    let config = config.and_then(|(wanted, config)| {
+        let same = config.kill.by == by;
+        if same { Ok((wanted, config)) } else { Err("kill.by cannot change while the sidecar runs".to_owned()) }
+    });
     match config {
         Ok((wanted, config)) => {
             redirect.want(wanted);
@@ -224,6 +246,7 @@ pub(crate) fn wanted(config: &Config) -> Result<Wanted, String> {
         heartbeat: heartbeat.clone(),
         user: config.target.user.clone(),
         systemd_unit: config.target.systemd_unit.clone(),
+        apart: config.kill.by == KillBy::ExitCode,
         proc_root: PathBuf::from("/proc"),
     })
 }

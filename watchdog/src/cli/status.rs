@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use shard_watchdog::client::{self, ClientError, Endpoint};
+use shard_watchdog::config::KillBy;
 use shard_watchdog::status_json::StatusJson;
 use shard_watchdog::verdict::Verdict;
 
@@ -128,7 +129,8 @@ fn told(status: &StatusJson, now: Timestamp, colour: bool) -> String {
         _ => text.push_str("  target  none\n"),
     }
     let left = status.kills_left.map_or_else(|| "unknown".to_owned(), |left| left.to_string());
-    let _ = writeln!(text, "  kills   mode {}, {left} left in the budget", table::plain(&status.mode));
+    let by = if status.kill_by == KillBy::ExitCode.label() { ", by this sidecar's exit code" } else { "" };
+    let _ = writeln!(text, "  kills   mode {}{by}, {left} left in the budget", table::plain(&status.mode));
     if let Some(until) = status.paused_until {
         let reason = status.paused_reason.as_deref().map(table::plain).unwrap_or_default();
         let by = status.paused_by.as_deref().map(table::plain).unwrap_or_default();

@@ -11,7 +11,7 @@ use toml::de::DeValue;
 use super::section::{Complaints, Section, integer};
 use super::units::{self, DURATION_FORM};
 use super::{
-    Config, DEFAULT_EVIDENCE_TIME, EvidenceConfig, HttpConfig, JudgeConfig, KillConfig, KillMode, KillSignal,
+    Config, DEFAULT_EVIDENCE_TIME, EvidenceConfig, HttpConfig, JudgeConfig, KillBy, KillConfig, KillMode, KillSignal,
     On, OtlpConfig, RecorderConfig, RestartConfig, TargetConfig, shadow, watched,
 };
 use crate::telemetry::otlp::{Endpoint, Transport};
@@ -111,6 +111,7 @@ fn restart(section: Option<Section<'_>>, complaints: &mut Complaints<'_>) -> Res
 fn kill(section: Option<Section<'_>>, complaints: &mut Complaints<'_>) -> KillConfig {
     let mut kill = KillConfig {
         mode: KillMode::Observe,
+        by: KillBy::Signal,
         signals: vec![(KillSignal::Kill, Duration::ZERO)],
         budget_kills: 3,
         budget_per: Duration::from_secs(600),
@@ -122,6 +123,12 @@ fn kill(section: Option<Section<'_>>, complaints: &mut Complaints<'_>) -> KillCo
         _ => None,
     };
     set(&mut kill.mode, section.parse("mode", "\"observe\" or \"enforce\"", complaints, read));
+    let read = |value: &DeValue<'_>| match value.as_str()? {
+        "signal" => Some(KillBy::Signal),
+        "exit-code" => Some(KillBy::ExitCode),
+        _ => None,
+    };
+    set(&mut kill.by, section.parse("by", "\"signal\" or \"exit-code\"", complaints, read));
     let form = format!(
         "pairs of a signal and the time after the verdict, such as [[\"SIGABRT\", \"0s\"], [\"SIGKILL\", \"5s\"]]; signals: SIGABRT, SIGTERM, SIGQUIT, SIGKILL; times: {DURATION_FORM}"
     );
@@ -129,6 +136,10 @@ fn kill(section: Option<Section<'_>>, complaints: &mut Complaints<'_>) -> KillCo
         let ascending = signals.is_sorted_by_key(|(_, after)| *after);
         if !ascending || signals.last().map(|(signal, _)| *signal) != Some(KillSignal::Kill) {
             let what = "the times must not go down, and the last signal must be SIGKILL, which alone cannot be ignored";
+            complaints.add(&span, "kill.signals", what);
+        }
+        if kill.by == KillBy::ExitCode {
+            let what = "no signal is sent where kill.by is \"exit-code\": leave one of the two out";
             complaints.add(&span, "kill.signals", what);
         }
         kill.signals = signals;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::clock::{Monotonic, WallAnchor};
-use crate::config::{Config, KillMode};
+use crate::config::{Config, KillBy, KillMode};
 use crate::http::listening::Listening;
 use crate::recorder::archive::{Archive, Held};
 use crate::snapshot::Snapshot;
@@ -27,6 +27,7 @@ pub struct Board {
     anchor: WallAnchor,
     began: Monotonic,
     mode: Mutex<KillMode>,
+    by: KillBy,
     snapshot: Mutex<Option<Arc<Snapshot>>>,
     target: Mutex<Option<Arc<TargetStats>>>,
     dropped: Arc<Dropped>,
@@ -53,6 +54,7 @@ impl Board {
             anchor,
             began: crate::clock::now(),
             mode: Mutex::new(config.kill.mode),
+            by: config.kill.by,
             snapshot: Mutex::default(),
             target: Mutex::default(),
             dropped,
@@ -64,6 +66,11 @@ impl Board {
     /// Which shard.
     pub fn shard(&self) -> &str {
         &self.shard
+    }
+
+    /// What ends a target that is to be killed.
+    pub const fn kills_by(&self) -> KillBy {
+        self.by
     }
 
     /// Ties the two clocks.

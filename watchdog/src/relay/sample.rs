@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::clock::{Monotonic, WallAnchor};
 use crate::config::{
-    Config, EvidenceConfig, FindTarget, HttpConfig, JudgeConfig, KillConfig, KillMode, KillSignal, On,
+    Config, EvidenceConfig, FindTarget, HttpConfig, JudgeConfig, KillBy, KillConfig, KillMode, KillSignal, On,
     RestartConfig, TargetConfig,
 };
 use crate::snapshot::{ChannelStatus, Snapshot, TargetIdentity, ThreadStatus};
@@ -41,6 +41,7 @@ pub(crate) fn config(directory: &std::path::Path) -> Config {
         restart: RestartConfig { within: Duration::from_secs(30) },
         kill: KillConfig {
             mode: KillMode::Enforce,
+            by: KillBy::Signal,
             signals: vec![(KillSignal::Kill, Duration::ZERO)],
             budget_kills: 3,
             budget_per: Duration::from_secs(600),

@@ -13,6 +13,7 @@ use procfs::process::Process;
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
 use crate::clock::Monotonic;
+use crate::config::KillBy;
 use crate::relay::board::Board;
 use crate::snapshot::{Snapshot, TargetIdentity};
 
@@ -107,7 +108,8 @@ fn run(board: &Board, stop: &AtomicBool) {
     let mut last: Option<(Monotonic, Option<TargetIdentity>)> = None;
     while !stop.load(Ordering::Relaxed) {
         let now = crate::clock::now();
-        let snapshot = board.snapshot();
+        // The numbers of another pid namespace mean somebody else here.
+        let snapshot = board.snapshot().filter(|_| board.kills_by() == KillBy::Signal);
         let identity = snapshot.as_ref().and_then(|snapshot| snapshot.target);
         if last.is_none_or(|(at, of)| of != identity || now.since(at) >= READ_EVERY) {
             board.set_target(Arc::new(read(&mut system, snapshot.as_deref(), now)));

@@ -91,8 +91,16 @@ impl Pod {
         let mode = mode.and_then(|volume| volume["secret"]["defaultMode"].as_u64()).expect("its mode");
         fs::set_permissions(&token, fs::Permissions::from_mode(u32::try_from(mode).expect("a mode")))
             .expect("its mode");
-        let group = u32::try_from(spec["securityContext"]["fsGroup"].as_u64().expect("fsGroup")).expect("a gid");
-        std::os::unix::fs::chown(&token, None, Some(group)).expect("its group");
+        let id = |key: &str| {
+            let id = spec["securityContext"][key].as_u64().and_then(|id| u32::try_from(id).ok());
+            id.unwrap_or_else(|| panic!("no {key}"))
+        };
+        std::os::unix::fs::chown(&token, None, Some(id("fsGroup"))).expect("its group");
+        // The test's own: a fault port wants a folder that nobody else may write.
+        let faults = volumes.join("faults");
+        fs::create_dir(&faults).expect("a folder of the test's own");
+        fs::set_permissions(&faults, fs::Permissions::from_mode(0o700)).expect("its mode");
+        std::os::unix::fs::chown(&faults, Some(id("runAsUser")), Some(id("runAsGroup"))).expect("its owner");
 
         let mut command = Command::new("unshare");
         command.args(["--net", "--ipc", "--uts", "--pid", "--mount", "--fork", "--kill-child=KILL"]);
@@ -136,12 +144,26 @@ impl Pod {
         for mount in container["volumeMounts"].as_array().into_iter().flatten() {
             command.arg(format!("{}:{}", text(&mount["name"]), text(&mount["mountPath"])));
         }
-        command.arg("--");
+        command.args(["faults:/run/faults", "--"]);
         for word in ["command", "args"].into_iter().filter_map(|key| container[key].as_array()).flatten() {
             command.arg(text(word));
         }
         command.args(more);
         Process::start(name, command)
+    }
+
+    /// Ends a container as the kubelet does in the end, and waits for it.
+    #[track_caller]
+    pub fn kill(&self, mut container: Process) {
+        // What was started here is `nsenter`, and its child is the program, or the first process of a pid namespace for it.
+        let mut program = child_of(container.pid());
+        if self.spec["shareProcessNamespace"] != true {
+            program = child_of(program);
+        }
+        let pid = rustix::process::Pid::from_raw(program).expect("a pid");
+        // Not reaped before its parent above has ended, so the number is still its own.
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("a process of ours");
+        container.wait("the end of the container");
     }
 
     /// `NAME=VALUE` of each variable of the container, what it takes from the pod and from earlier ones filled in.
@@ -180,13 +202,6 @@ impl Pod {
             });
             asking.join().expect("an answer")
         })
-    }
-
-    /// A file of a volume, as this machine sees it.
-    pub fn file(&self, volume: &str, name: &str) -> PathBuf {
-        let volume = self.volumes.join(volume).join(name);
-        // What is mounted in the pod is not mounted here.
-        Path::new("/proc").join(self.pid.to_string()).join("root").join(volume.strip_prefix("/").unwrap_or(&volume))
     }
 
     /// The folder of a volume on this machine's disk.

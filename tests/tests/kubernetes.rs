@@ -153,6 +153,8 @@ fn address(port: u16) -> SocketAddr {
 fn pod(test: &str, folder: &Path, overlay: &str) -> Option<(Pod, Sidecar)> {
     let objects = built(test, overlay)?;
     let config = config_of(&objects).replace("mode = \"observe\"", "mode = \"enforce\"");
+    // Each life of a sidecar counts anew.
+    let config = config.replace("stall_after = \"5s\"", "stall_after = \"2s\"");
     let pod = Pod::start(folder, one(&objects, "StatefulSet"), 3, &config);
     let sidecar = Sidecar {
         config: pod.volume("config").join("watchdog.toml"),
@@ -182,6 +184,14 @@ fn probe(pod: &Pod, path: &str, code: u16) -> String {
     })
 }
 
+/// Waits until the sidecar sees a shard that may get work.
+#[track_caller]
+fn healthy(pod: &Pod, sidecar: &Sidecar) -> Value {
+    wait::until("a shard that may get work", || {
+        pod.within(|| sidecar.status()).filter(|status| status["verdict"] == "healthy")
+    })
+}
+
 /// What the pod's own address does not give: orders and the status.
 fn assert_public_is_for_probes(pod: &Pod) {
     let status = pod.within(|| api::get(address(9612), "/api/v1/status")).unwrap();
@@ -199,12 +209,9 @@ fn the_sidecar_of_a_pod_kills_without_a_capability_and_outlives_the_restart() {
     // As the kubelet does: the executor once the sidecar's startup probe has succeeded.
     let mut watchdog = pod.run("watchdog", &[]);
     probe(&pod, "/readyz", 200);
-    let more = ["--faults=/run/shard/faults"];
+    let more = ["--faults=/run/faults/port"];
     let mut executor = pod.run("executor", &more);
-    wait::until("a shard that may get work", || {
-        let status = pod.within(|| sidecar.status())?;
-        (status["verdict"] == "healthy").then_some(status)
-    });
+    healthy(&pod, &sidecar);
     probe(&pod, "/shard/readyz", 200);
     probe(&pod, "/livez", 200);
     assert_public_is_for_probes(&pod);
@@ -212,7 +219,7 @@ fn the_sidecar_of_a_pod_kills_without_a_capability_and_outlives_the_restart() {
 
     let status = pod.within(|| sidecar.status()).unwrap();
     assert_eq!(status["shard"], "3", "by its pod's number: {status:#}");
-    faults::order(&pod.file("run", "faults"), &["hook off", "arm panic"]);
+    faults::order(&pod.volume("faults").join("port"), &["hook off", "arm panic"]);
     let end = executor.wait("the end of the executor's container");
     assert!(!end.success(), "{end}");
     probe(&pod, "/shard/readyz", 503);
@@ -225,12 +232,9 @@ fn the_sidecar_of_a_pod_kills_without_a_capability_and_outlives_the_restart() {
     Record::named("kubernetes").case("pod").time("verdict_to_dead_ms", step("seen"), step("exited")).keep();
 
     // The sidecar alone is replaced: the executor notices nothing, and what was killed is not forgotten.
-    watchdog.signal(rustix::process::Signal::KILL);
-    drop(watchdog);
+    pod.kill(watchdog);
     let _watchdog = pod.run("watchdog", &[]);
-    let status = wait::until("the same shard, watched again", || {
-        pod.within(|| sidecar.status()).filter(|status| status["verdict"] == "healthy")
-    });
+    let status = healthy(&pod, &sidecar);
     assert_eq!(status["kills_left"], 2, "{status:#}");
     assert_eq!(sidecar.incidents().len(), 1);
     drop(executor);
@@ -244,15 +248,12 @@ fn one_container_without_a_shared_pid_namespace_kills_and_restarts_by_itself() {
     }
     let folder = tempfile::tempdir().unwrap();
     let Some((pod, sidecar)) = pod(test, folder.path(), "overlays/one-container") else { return };
-    let mut container = pod.run("executor", &["--faults=/run/shard/faults"]);
-    let first = wait::until("a shard that may get work", || {
-        let status = pod.within(|| sidecar.status())?;
-        (status["verdict"] == "healthy").then_some(status)
-    });
+    let mut container = pod.run("executor", &["--faults=/run/faults/port"]);
+    let first = healthy(&pod, &sidecar);
     probe(&pod, "/shard/readyz", 200);
     assert_public_is_for_probes(&pod);
     let _coordinator = coordinator(&pod, folder.path());
-    faults::order(&pod.file("run", "faults"), &["hook off", "arm panic"]);
+    faults::order(&pod.volume("faults").join("port"), &["hook off", "arm panic"]);
     let story = sidecar.incident("recovered");
     assert_eq!(story["reason"], "thread_gone", "{story:#}");
     let step = |step| incident::step_at(&story, step).unwrap();
@@ -263,4 +264,88 @@ fn one_container_without_a_shared_pid_namespace_kills_and_restarts_by_itself() {
     assert!(container.is_running(), "the kubelet has nothing to restart");
     let status = pod.within(|| sidecar.status()).unwrap();
     assert_ne!(status["incarnation"], first["incarnation"]);
+}
+
+/// A pod whose containers have a pid namespace each, with both started, and the shard at work.
+#[track_caller]
+fn apart(test: &str, folder: &Path) -> Option<(Pod, Sidecar, [Process; 3])> {
+    let (pod, sidecar) = pod(test, folder, "overlays/exit-code")?;
+    let watchdog = pod.run("watchdog", &[]);
+    probe(&pod, "/readyz", 200);
+    let executor = pod.run("executor", &["--faults=/run/faults/port"]);
+    let status = healthy(&pod, &sidecar);
+    assert_eq!(status["kill_by"], "exit-code", "{status:#}");
+    let coordinator = coordinator(&pod, folder);
+    Some((pod, sidecar, [watchdog, executor, coordinator]))
+}
+
+/// Waits for the end of the sidecar by which the kubelet knows that it has to restart all containers.
+#[track_caller]
+fn asks_for_a_restart(pod: &Pod, watchdog: &mut Process) {
+    let end = watchdog.wait("the sidecar to end itself");
+    let rule = &pod.container("watchdog")["restartPolicyRules"][0];
+    assert_eq!(rule["action"], "RestartAllContainers");
+    assert_eq!(end.code().map(Value::from).as_ref(), rule["exitCodes"]["values"].get(0), "{end}");
+}
+
+#[test]
+fn a_sidecar_that_cannot_signal_has_all_containers_restarted_by_its_exit_code() {
+    let test = "a_sidecar_that_cannot_signal_has_all_containers_restarted_by_its_exit_code";
+    if !Pod::possible(test) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let Some((pod, sidecar, [mut watchdog, mut executor, coordinator])) = apart(test, folder.path()) else { return };
+    let first = pod.within(|| sidecar.status()).unwrap();
+    faults::order(&pod.volume("faults").join("port"), &["hook off", "arm panic"]);
+    asks_for_a_restart(&pod, &mut watchdog);
+    assert!(executor.is_running(), "nobody has signalled it");
+    // What must not be lost is on the disk by then.
+    let story = sidecar.incidents().pop().expect("its incident");
+    let signal = story["timeline"].as_array().unwrap().iter().find(|step| step["step"] == "signal");
+    assert_eq!(signal.expect("what was done")["detail"], "exit code 86", "{story:#}");
+
+    // The kubelet.
+    pod.kill(executor);
+    let _watchdog = pod.run("watchdog", &[]);
+    probe(&pod, "/readyz", 200);
+    let _executor = pod.run("executor", &[]);
+    let status = healthy(&pod, &sidecar);
+    assert_ne!(status["incarnation"], first["incarnation"]);
+    assert_eq!(status["kills_left"], 2, "{status:#}");
+    let story = sidecar.incident("interrupted");
+    assert_eq!(story["reason"], "thread_gone", "{story:#}");
+    let step = |step| incident::step_at(&story, step).unwrap();
+    Record::named("kubernetes").case("exit-code").time("seen_to_leaving_ms", step("seen"), step("signal")).keep();
+    wait::until("work after it", || {
+        let status = pod.within(|| sidecar.status())?;
+        status["threads"].as_array()?.iter().any(|thread| thread["work_key"].is_u64()).then_some(())
+    });
+    drop(coordinator);
+}
+
+#[test]
+fn a_sidecar_that_ends_itself_in_vain_remembers_that_it_did() {
+    let test = "a_sidecar_that_ends_itself_in_vain_remembers_that_it_did";
+    if !Pod::possible(test) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let Some((pod, sidecar, [mut watchdog, mut executor, _coordinator])) = apart(test, folder.path()) else { return };
+    // A thread that sleeps for ever: seen through the /proc that the executor shows as it is from beside it.
+    faults::order(&pod.volume("faults").join("port"), &["arm deadlock"]);
+    for _ in 0..2 {
+        asks_for_a_restart(&pod, &mut watchdog);
+        // A kubelet that knows no rule for that restarts the sidecar alone.
+        watchdog = pod.run("watchdog", &[]);
+    }
+    let status = wait::until("the same work at two kills to be noticed", || {
+        pod.within(|| sidecar.status()).filter(|status| status["spared"] == true)
+    });
+    assert_eq!(status["verdict"], "crash_loop", "{status:#}");
+    assert_eq!(status["kills_left"], 1, "{status:#}");
+    assert!(watchdog.is_running() && executor.is_running());
+    let stories = sidecar.incidents();
+    assert_eq!(stories.len(), 3, "two kills, and one that is withheld: {stories:#?}");
+    assert!(stories.iter().all(|story| story["reason"] == "stalled"), "{stories:#?}");
 }

@@ -251,7 +251,8 @@ struct Handed {
 #[derive(Debug, Default)]
 struct Cgroups {
     proc_dir: Option<PathBuf>,
-    /// What `proc_dir` is below, if that was shown: the path means nothing without it.
+    /// What `proc_dir` is below, if that was shown: the path means nothing once that is gone.
+    #[expect(dead_code, reason = "it is kept open")]
     sight: Option<Arc<Sight>>,
     own: PathBuf,
     looked: Option<Instant>,

@@ -144,7 +144,9 @@ pub fn run(options: &ShardOptions) -> Result<(), ShardError> {
     let heartbeat = Heartbeat::create(&options.heartbeat, &SegmentOptions::new(options.id.to_string()))?;
     let (to_main, process_faults) = crossbeam_channel::bounded(1);
     if options.show_proc {
-        heartbeat.show_proc().map_err(|source| ShardError::Sight { path: options.heartbeat.clone(), source })?;
+        heartbeat
+            .show_proc()
+            .map_err(|source| ShardError::Sight { path: options.heartbeat.clone(), source })?;
     }
     let faults = Faults::inert(Role::Shard, to_main);
     faults.obey_all(&options.arm)?;

@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::process::Signal;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
 
@@ -61,7 +62,8 @@ impl Pod {
     /// Whether one can be made here; if not, the test is noted as skipped, and in CI it fails.
     #[track_caller]
     pub fn possible(test: &str) -> bool {
-        let made = Command::new("unshare").args(["--net", "--ipc", "--pid", "--mount", "--fork", "true"]).output();
+        let made =
+            Command::new("unshare").args(["--net", "--ipc", "--pid", "--mount", "--fork", "true"]).output();
         let why = if !rustix::process::getuid().is_root() {
             "it takes root to make namespaces and mounts"
         } else if !made.is_ok_and(|output| output.status.success()) {
@@ -155,6 +157,13 @@ impl Pod {
     /// Ends a container as the kubelet does in the end, and waits for it.
     #[track_caller]
     pub fn kill(&self, mut container: Process) {
+        self.signal(&container, Signal::KILL);
+        container.wait("the end of the container");
+    }
+
+    /// Signals the first process of a container.
+    #[track_caller]
+    pub fn signal(&self, container: &Process, signal: Signal) {
         // What was started here is `nsenter`, and its child is the program, or the first process of a pid namespace for it.
         let mut program = child_of(container.pid());
         if self.spec["shareProcessNamespace"] != true {
@@ -162,8 +171,7 @@ impl Pod {
         }
         let pid = rustix::process::Pid::from_raw(program).expect("a pid");
         // Not reaped before its parent above has ended, so the number is still its own.
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("a process of ours");
-        container.wait("the end of the container");
+        rustix::process::kill_process(pid, signal).expect("a process of ours");
     }
 
     /// `NAME=VALUE` of each variable of the container, what it takes from the pod and from earlier ones filled in.
@@ -214,7 +222,7 @@ impl Drop for Pod {
     fn drop(&mut self) {
         // Its first process takes all others with it.
         if let Some(pause) = &mut self.pause {
-            pause.signal(rustix::process::Signal::KILL);
+            pause.signal(Signal::KILL);
             pause.wait("the end of the pod");
         }
     }

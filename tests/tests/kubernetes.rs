@@ -10,9 +10,12 @@
 )]
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::Value;
 use shard_tests::figures::Record;
 use shard_tests::pod::Pod;
@@ -57,7 +60,8 @@ fn one<'a>(objects: &'a [Value], kind: &str) -> &'a Value {
 /// The config in the `ConfigMap` that the pod mounts.
 #[track_caller]
 fn config_of(objects: &[Value]) -> String {
-    let volumes = one(objects, "StatefulSet")["spec"]["template"]["spec"]["volumes"].as_array().unwrap().clone();
+    let volumes =
+        one(objects, "StatefulSet")["spec"]["template"]["spec"]["volumes"].as_array().unwrap().clone();
     let mounted = volumes.iter().find_map(|volume| volume["configMap"]["name"].as_str()).unwrap();
     let map = objects.iter().find(|map| map["kind"] == "ConfigMap" && map["metadata"]["name"] == mounted);
     map.expect("the map that is mounted")["data"]["watchdog.toml"].as_str().unwrap().to_owned()
@@ -83,7 +87,10 @@ fn a_manifest_says_nothing_that_the_programs_do_not_keep() {
         let containers: Vec<&Value> = all.flatten().collect();
 
         let context = &spec["securityContext"];
-        assert_eq!((&context["runAsNonRoot"], &context["seccompProfile"]["type"]), (&true.into(), &"RuntimeDefault".into()));
+        assert_eq!(
+            (&context["runAsNonRoot"], &context["seccompProfile"]["type"]),
+            (&true.into(), &"RuntimeDefault".into())
+        );
         for container in &containers {
             let context = &container["securityContext"];
             assert_eq!(context["readOnlyRootFilesystem"], true, "{folder}: {container:#}");
@@ -107,7 +114,8 @@ fn a_manifest_says_nothing_that_the_programs_do_not_keep() {
             .map(|port| (port["name"].as_str().unwrap().to_owned(), port["containerPort"].as_u64().unwrap()))
             .collect();
         let port = |name: &str| {
-            let found: Vec<_> = ports.iter().filter(|(known, _)| known == name).map(|(_, port)| *port).collect();
+            let found: Vec<_> =
+                ports.iter().filter(|(known, _)| known == name).map(|(_, port)| *port).collect();
             assert_eq!(found.len(), 1, "{folder}: the port {name}: {ports:?}");
             found[0]
         };
@@ -142,6 +150,9 @@ fn a_manifest_says_nothing_that_the_programs_do_not_keep() {
         assert!(config.contains("mode = \"observe\""), "{folder}");
     }
 }
+
+/// Longer than `stall_after` of the pods here.
+const A_STALL: Duration = Duration::from_secs(3);
 
 /// The sidecar's two addresses in every pod, as its config has them.
 fn address(port: u16) -> SocketAddr {
@@ -257,7 +268,8 @@ fn one_container_without_a_shared_pid_namespace_kills_and_restarts_by_itself() {
     let story = sidecar.incident("recovered");
     assert_eq!(story["reason"], "thread_gone", "{story:#}");
     let step = |step| incident::step_at(&story, step).unwrap();
-    Record::named("kubernetes").case("one-container")
+    Record::named("kubernetes")
+        .case("one-container")
         .time("verdict_to_dead_ms", step("seen"), step("exited"))
         .time("dead_to_restarted_ms", step("exited"), step("restarted"))
         .keep();
@@ -266,17 +278,16 @@ fn one_container_without_a_shared_pid_namespace_kills_and_restarts_by_itself() {
     assert_ne!(status["incarnation"], first["incarnation"]);
 }
 
-/// A pod whose containers have a pid namespace each, with both started, and the shard at work.
+/// A pod whose containers have a pid namespace each, with both started.
 #[track_caller]
-fn apart(test: &str, folder: &Path) -> Option<(Pod, Sidecar, [Process; 3])> {
+fn apart(test: &str, folder: &Path) -> Option<(Pod, Sidecar, [Process; 2])> {
     let (pod, sidecar) = pod(test, folder, "overlays/exit-code")?;
     let watchdog = pod.run("watchdog", &[]);
     probe(&pod, "/readyz", 200);
     let executor = pod.run("executor", &["--faults=/run/faults/port"]);
     let status = healthy(&pod, &sidecar);
     assert_eq!(status["kill_by"], "exit-code", "{status:#}");
-    let coordinator = coordinator(&pod, folder);
-    Some((pod, sidecar, [watchdog, executor, coordinator]))
+    Some((pod, sidecar, [watchdog, executor]))
 }
 
 /// Waits for the end of the sidecar by which the kubelet knows that it has to restart all containers.
@@ -295,8 +306,20 @@ fn a_sidecar_that_cannot_signal_has_all_containers_restarted_by_its_exit_code() 
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let Some((pod, sidecar, [mut watchdog, mut executor, coordinator])) = apart(test, folder.path()) else { return };
+    let Some((pod, sidecar, [mut watchdog, mut executor])) = apart(test, folder.path()) else {
+        return;
+    };
     let first = pod.within(|| sidecar.status()).unwrap();
+    // Seen as it is from beside it: a stop is excused, and costs nothing.
+    pod.signal(&executor, Signal::STOP);
+    let verdict = || pod.within(|| sidecar.verdict());
+    wait::until("the stop to be excused", || (verdict() == "excused").then_some(()));
+    wait::holds_for(A_STALL, "a stopped shard is let be", || verdict() == "excused");
+    pod.signal(&executor, Signal::CONT);
+    let status = healthy(&pod, &sidecar);
+    assert_eq!((&status["incarnation"], sidecar.incidents().len()), (&first["incarnation"], 0));
+
+    let coordinator = coordinator(&pod, folder.path());
     faults::order(&pod.volume("faults").join("port"), &["hook off", "arm panic"]);
     asks_for_a_restart(&pod, &mut watchdog);
     assert!(executor.is_running(), "nobody has signalled it");
@@ -316,7 +339,10 @@ fn a_sidecar_that_cannot_signal_has_all_containers_restarted_by_its_exit_code() 
     let story = sidecar.incident("interrupted");
     assert_eq!(story["reason"], "thread_gone", "{story:#}");
     let step = |step| incident::step_at(&story, step).unwrap();
-    Record::named("kubernetes").case("exit-code").time("seen_to_leaving_ms", step("seen"), step("signal")).keep();
+    Record::named("kubernetes")
+        .case("exit-code")
+        .time("seen_to_leaving_ms", step("seen"), step("signal"))
+        .keep();
     wait::until("work after it", || {
         let status = pod.within(|| sidecar.status())?;
         status["threads"].as_array()?.iter().any(|thread| thread["work_key"].is_u64()).then_some(())
@@ -331,7 +357,10 @@ fn a_sidecar_that_ends_itself_in_vain_remembers_that_it_did() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let Some((pod, sidecar, [mut watchdog, mut executor, _coordinator])) = apart(test, folder.path()) else { return };
+    let Some((pod, sidecar, [mut watchdog, mut executor])) = apart(test, folder.path()) else {
+        return;
+    };
+    let _coordinator = coordinator(&pod, folder.path());
     // A thread that sleeps for ever: seen through the /proc that the executor shows as it is from beside it.
     faults::order(&pod.volume("faults").join("port"), &["arm deadlock"]);
     for _ in 0..2 {
@@ -348,4 +377,24 @@ fn a_sidecar_that_ends_itself_in_vain_remembers_that_it_did() {
     let stories = sidecar.incidents();
     assert_eq!(stories.len(), 3, "two kills, and one that is withheld: {stories:#?}");
     assert!(stories.iter().all(|story| story["reason"] == "stalled"), "{stories:#?}");
+}
+
+#[test]
+fn a_kill_that_cannot_be_remembered_is_none() {
+    let test = "a_kill_that_cannot_be_remembered_is_none";
+    if !Pod::possible(test) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let Some((pod, _, [mut watchdog, mut executor])) = apart(test, folder.path()) else {
+        return;
+    };
+    std::fs::set_permissions(pod.volume("evidence"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let _coordinator = coordinator(&pod, folder.path());
+    faults::order(&pod.volume("faults").join("port"), &["hook off", "arm panic"]);
+    let end = watchdog.wait("the sidecar to end itself");
+    assert_eq!(end.code(), Some(1), "{end}");
+    let said = watchdog.lines().join("\n");
+    assert!(said.contains("is not restarted") && said.contains("/var/lib/shard-watchdog/evidence"), "{said}");
+    assert!(executor.is_running());
 }

@@ -317,12 +317,8 @@ impl Search {
                 let proc_dir = adopted.proc_dir.clone();
                 // The sidecar itself is not in a /proc that was shown.
                 let own = if sight.is_some() { Path::new("/proc") } else { &wanted.proc_root };
-                self.cgroups = Cgroups {
-                    proc_dir: Some(proc_dir),
-                    own: own.join("self"),
-                    sight,
-                    ..Cgroups::default()
-                };
+                self.cgroups =
+                    Cgroups { proc_dir: Some(proc_dir), own: own.join("self"), sight, ..Cgroups::default() };
                 // One that has ended in between tells nothing, and what was known of its user
                 // stays.
                 if let Ok(Some(status)) = adopted.leader.try_status() {

@@ -288,22 +288,22 @@ impl SurfaceHandle {
     }
 
     /// Ends with what must not be lost on the disk, for at most `within`: takes in what the watch loop told last (its end of
-    /// the queue must be gone by now) and writes the incidents. Nobody else is waited for.
-    pub fn write_down(self, within: Duration) {
+    /// the queue must be gone by now) and writes the incidents. Nobody else is waited for. Says whether all of it is on the
+    /// disk.
+    pub fn write_down(self, within: Duration) -> bool {
         let deadline = Instant::now() + within;
         let left = || deadline.saturating_duration_since(Instant::now());
         self.reader.stop();
         let relay = self.relay;
         #[expect(clippy::disallowed_methods, reason = "the future is a timeout")]
         let told = self.runtime.block_on(async { tokio::time::timeout(left(), relay).await.is_ok() });
-        if !(told && self.journal.flush(left())) {
-            tracing::error!(event = "not_written", "the incident could not be written down within {within:?}");
-        }
+        let written = told && self.journal.flush(left()) && self.journal.trouble().is_none();
         self.server.forget();
         self.runtime.shutdown_background();
         if let Some(log) = self.log {
             log.flush(left());
         }
+        written
     }
 
     /// Ends, for at most `within`: takes in what the watch loop told last (its end of the queue must be gone by

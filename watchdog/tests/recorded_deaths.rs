@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use shard_watchdog::act::budget::Past;
 use shard_watchdog::clock::{Monotonic, WallAnchor};
-use shard_watchdog::config::{JudgeConfig, KillConfig, KillMode, KillSignal, On};
+use shard_watchdog::config::{JudgeConfig, KillBy, KillConfig, KillMode, KillSignal, On};
 use shard_watchdog::judge::Judge;
 use shard_watchdog::judge::policy::Rule;
 use shard_watchdog::observation::{Declared, Observation};
@@ -55,6 +55,7 @@ fn deaths_before_the_recording_begins_are_in_it() {
     });
     let kill = KillConfig {
         mode: KillMode::Enforce,
+        by: KillBy::Signal,
         signals: vec![(KillSignal::Kill, Duration::ZERO)],
         budget_kills: 3,
         budget_per: Duration::from_secs(600),

@@ -207,7 +207,11 @@ fn uid_of_peer(socket: BorrowedFd<'_>) -> Result<u32, Errno> {
             &raw mut size,
         )
     };
-    if answer == 0 { Ok(peer.uid) } else { Err(Errno::from_raw_os_error(io::Error::last_os_error().raw_os_error().unwrap_or(0))) }
+    if answer == 0 {
+        Ok(peer.uid)
+    } else {
+        Err(Errno::from_raw_os_error(io::Error::last_os_error().raw_os_error().unwrap_or(0)))
+    }
 }
 
 fn is_proc(folder: &OwnedFd) -> bool {
@@ -277,11 +281,15 @@ mod tests {
             if !fds.is_empty() {
                 control.push(SendAncillaryMessage::ScmRights(&fds));
             }
-            rustix::net::sendmsg(&asking, &[IoSlice::new(&[version])], &mut control, SendFlags::empty()).unwrap();
+            rustix::net::sendmsg(&asking, &[IoSlice::new(&[version])], &mut control, SendFlags::empty())
+                .unwrap();
             #[expect(clippy::disallowed_methods, reason = "it has its answer")]
             let told = told.join().unwrap();
             assert!(matches!(told, Err(Blind::Garbled { .. })), "{told:?}");
         }
-        assert!(matches!(Sight::ask(&path, own, Duration::from_millis(20)), Err(Blind::Nobody { .. })), "no answer");
+        assert!(
+            matches!(Sight::ask(&path, own, Duration::from_millis(20)), Err(Blind::Nobody { .. })),
+            "no answer"
+        );
     }
 }

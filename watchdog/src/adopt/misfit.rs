@@ -13,6 +13,10 @@ use super::hidden::Hidden;
 const SHARE: &str = "share the target's pid namespace with the sidecar (Kubernetes: shareProcessNamespace: true; docker and \
                      podman: --pid=container:TARGET)";
 
+/// Where a file is another one for a container than for whoever looks from outside.
+const VOLUME: &str = " (what is written through an overlay, such as a container's own root, is another file from outside: put the \
+                      segment on a volume or a tmpfs)";
+
 /// Why a segment's owner is not watched.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
@@ -124,11 +128,11 @@ pub enum Misfit {
     )]
     ForeignNamespace,
     /// It does not map the file.
-    #[error("which does not map that file")]
+    #[error("which does not map that file{VOLUME}")]
     NotMapped,
     /// It does not map the file, and the sidecar does not see all processes.
     #[error(
-        "which does not map that file; if the target runs in another container, where that number is its own, {SHARE}"
+        "which does not map that file{VOLUME}; if the target runs in another container, where that number is its own, {SHARE}"
     )]
     NotMappedHere,
     /// Its files in `/proc` are of another form.

@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::BAD_INPUT;
-use shard_watchdog::config::{Config, FindTarget, KillBy, KillConfig, KillMode, LEAVING, On, ThreadRule, read};
+use shard_watchdog::config::{
+    Config, FindTarget, KillBy, KillConfig, KillMode, LEAVING, On, ThreadRule, read,
+};
 use shard_watchdog::descriptors::{self, Shares};
 use shard_watchdog::http::token;
 use shard_watchdog::own_folder::Place;
@@ -162,7 +164,9 @@ fn write_summary(text: &mut String, config: &Config) -> std::fmt::Result {
                 kill.signals.iter().map(|(s, after)| format!("{} at {after:?}", s.name())).collect();
             let ladder = match kill.by {
                 KillBy::Signal => ladder.join(", "),
-                KillBy::ExitCode => format!("ends itself with exit code {LEAVING}, for the pod's rules to restart all containers"),
+                KillBy::ExitCode => format!(
+                    "ends itself with exit code {LEAVING}, for the pod's rules to restart all containers"
+                ),
             };
             let (kills, per) = (kill.budget_kills, kill.budget_per);
             writeln!(text, "  kill     enforce: {ladder}; at most {kills} kills in {per:?}")?;

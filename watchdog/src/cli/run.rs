@@ -20,22 +20,22 @@ use shard_watchdog::signals::{self, Heard};
 
 /// Exit code for a config that cannot be used.
 const BAD_CONFIG: u8 = 2;
-/// Exit code for a start that failed for another reason: no threads, no descriptors.
+/// Exit code for a start that failed for another reason: no threads, no descriptors. And for an end that must not be taken
+/// for a kill.
 const CANNOT_START: u8 = 1;
 /// Copies that may wait for the slow side; at four snapshots a second this is minutes.
 const QUEUE: usize = 1024;
 /// What the contract gives telemetry at the end.
 const FLUSH: Duration = Duration::from_secs(2);
-/// How long the exit that is a kill may wait for its incident to be written: a disk takes milliseconds, and one that takes
-/// longer must not keep a shard from its restart.
+/// How long the exit that is a kill waits for its incident to be written: a disk takes milliseconds.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(1);
 
 /// Watch one target until told to stop.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "SIGTERM or SIGINT: flush telemetry for at most 2 s, leave the target alone, end.\n\
     SIGHUP: read the config again; a bad one changes nothing.\n\n\
-    Exit codes: 0 told to stop, 1 cannot start, 2 bad config, 86 with [kill] by = \"exit-code\": the target stands condemned, \
-    and the pod's rules have to restart it.")]
+    Exit codes: 0 told to stop, 1 cannot start, 2 bad config. 86 with [kill] by = \"exit-code\": the target stands condemned, \
+    and the pod's rules have to restart it; 1 instead if the incident cannot be written, since nothing would brake the next kills.")]
 pub(crate) struct Args {
     /// Config file of the sidecar.
     #[arg(long, env = "SHARD_WATCHDOG_CONFIG", value_name = "FILE")]
@@ -132,7 +132,7 @@ fn start(
         Err(error) => return cannot_start("start a thread", &error),
     };
     let redirect = adopter.redirect();
-    let by = config.kill.by;
+    let (by, evidence) = (config.kill.by, config.evidence.directory.clone());
     let (past, pause) = surface.past();
     let crash_loops = surface.crash_loops(config.judge.poison_after);
     let parts = Parts { config, probe, adopter, events: sender, inbox, past, pause, crash_loops, alive };
@@ -155,8 +155,16 @@ fn start(
     obey(args, by, signals, &control, &redirect, &surface);
     if left.load(Ordering::Acquire) {
         // The loop has ended, so this is all of the incident. No collector is waited for: the next life tells it.
-        surface.write_down(WRITTEN_WITHIN);
-        return ExitCode::from(LEAVING);
+        if surface.write_down(WRITTEN_WITHIN) {
+            return ExitCode::from(LEAVING);
+        }
+        // Nobody would know of this kill, so nothing would stop the next ones.
+        eprintln!(
+            "shard-watchdog: the target stands condemned and is not restarted: that it was could not be written to {} within \
+             {WRITTEN_WITHIN:?}, and the kill budget would not hold. Free that disk, or let this user write there",
+            evidence.display()
+        );
+        return ExitCode::from(CANNOT_START);
     }
     control.tell(Command::Stop);
     // The loop answers within one look; a loop that does not is worth no more waiting than telemetry is.
@@ -212,7 +220,11 @@ fn reload(args: &Args, by: KillBy, control: &Control, redirect: &Redirect, surfa
     let config = load(args).and_then(|config| Ok((wanted(&config)?, config)));
     let config = config.and_then(|(wanted, config)| {
         let same = config.kill.by == by;
-        if same { Ok((wanted, config)) } else { Err("kill.by cannot change while the sidecar runs".to_owned()) }
+        if same {
+            Ok((wanted, config))
+        } else {
+            Err("kill.by cannot change while the sidecar runs".to_owned())
+        }
     });
     match config {
         Ok((wanted, config)) => {

@@ -89,7 +89,7 @@ fn parse_for(text: &str, path: &Path, shard: Option<&str>) -> Result<Config, Pro
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{KillMode, On};
+    use crate::config::{KillBy, KillMode, On};
     use crate::verdict::ExcuseKind;
     use std::time::Duration;
 
@@ -182,7 +182,22 @@ interval = "10s"
         let named = nameless.replace("heartbeat", "shard = \"0\"\nheartbeat");
         assert_eq!(parse_for(&named, path, Some("7")).unwrap().target.shard, "7");
         let wrong = nameless.replace("heartbeat", "shard = \"\"\nheartbeat");
-        assert!(parse_for(&wrong, path, Some("7")).is_err(), "what is wrong in the file is told all the same");
+        assert!(
+            parse_for(&wrong, path, Some("7")).is_err(),
+            "what is wrong in the file is told all the same"
+        );
+    }
+
+    #[test]
+    fn a_kill_is_a_signal_or_an_exit_code_and_not_both() {
+        let with =
+            |kill: &str| check(&format!("[target]\nshard = \"0\"\nheartbeat = \"/h\"\n[kill]\n{kill}\n"));
+        assert_eq!(with("mode = \"enforce\"").unwrap().kill.by, KillBy::Signal);
+        assert_eq!(with("by = \"exit-code\"").unwrap().kill.by, KillBy::ExitCode);
+        let told = with("by = \"exit\"").unwrap_err();
+        assert!(told.contains("w.toml:5: kill.by: found \"exit\": \"signal\" or \"exit-code\""), "{told}");
+        let both = "signals = [[\"SIGKILL\", \"0s\"]]\nby = \"exit-code\"";
+        assert!(with(both).unwrap_err().contains("no signal is sent where kill.by is \"exit-code\""));
     }
 
     #[test]

@@ -11,8 +11,8 @@ use toml::de::DeValue;
 use super::section::{Complaints, Section, integer};
 use super::units::{self, DURATION_FORM};
 use super::{
-    Config, DEFAULT_EVIDENCE_TIME, EvidenceConfig, HttpConfig, JudgeConfig, KillBy, KillConfig, KillMode, KillSignal,
-    On, OtlpConfig, RecorderConfig, RestartConfig, TargetConfig, shadow, watched,
+    Config, DEFAULT_EVIDENCE_TIME, EvidenceConfig, HttpConfig, JudgeConfig, KillBy, KillConfig, KillMode,
+    KillSignal, On, OtlpConfig, RecorderConfig, RestartConfig, TargetConfig, shadow, watched,
 };
 use crate::telemetry::otlp::{Endpoint, Transport};
 
@@ -22,11 +22,7 @@ const SOCKET_BYTES: usize = 107;
 const LONGEST_EVIDENCE: Duration = Duration::from_secs(10);
 
 /// The whole file, for the shard of that name if there is one. `None` only with complaints.
-pub fn config(
-    mut file: Section<'_>,
-    shard: Option<&str>,
-    complaints: &mut Complaints<'_>,
-) -> Option<Config> {
+pub fn config(mut file: Section<'_>, shard: Option<&str>, complaints: &mut Complaints<'_>) -> Option<Config> {
     let target = match file.table("target", complaints) {
         Some(section) => watched::target(section, shard, complaints),
         None => {

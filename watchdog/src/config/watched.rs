@@ -16,8 +16,7 @@ const SHARD_BYTES: usize = 32;
 const COMM_BYTES: usize = 15;
 
 /// What may name a shard.
-pub const SHARD_FORM: &str =
-    "1 to 32 bytes without control characters; it goes on every metric and log line";
+pub const SHARD_FORM: &str = "1 to 32 bytes without control characters; it goes on every metric and log line";
 
 /// Whether `text` may name a shard.
 pub fn names_shard(text: &str) -> bool {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::clock::{Monotonic, WallAnchor};
 use crate::config::{
-    Config, EvidenceConfig, FindTarget, HttpConfig, JudgeConfig, KillBy, KillConfig, KillMode, KillSignal, On,
-    RestartConfig, TargetConfig,
+    Config, EvidenceConfig, FindTarget, HttpConfig, JudgeConfig, KillBy, KillConfig, KillMode, KillSignal,
+    On, RestartConfig, TargetConfig,
 };
 use crate::snapshot::{ChannelStatus, Snapshot, TargetIdentity, ThreadStatus};
 use crate::telemetry::dropped::Dropped;

@@ -76,6 +76,7 @@ fn status(verdict: Verdict) -> StatusJson {
         paused_reason: None,
         paused_by: None,
         mode: "observe".to_owned(),
+        kill_by: "signal".to_owned(),
         excuse: None,
         excused_seconds: BTreeMap::from([("stopped".to_owned(), 75.0)]),
         thread_events: Some("pidfd".to_owned()),

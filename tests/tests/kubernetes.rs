@@ -80,7 +80,11 @@ fn alerts_and_dashboards_are_those_of_the_repository() {
 #[test]
 fn a_manifest_says_nothing_that_the_programs_do_not_keep() {
     let test = "a_manifest_says_nothing_that_the_programs_do_not_keep";
-    for (folder, sidecar) in [("overlays/example", "watchdog"), ("overlays/one-container", "executor")] {
+    for (folder, sidecar) in [
+        ("overlays/example-with-claims", "watchdog"),
+        ("overlays/one-container", "executor"),
+        ("overlays/exit-code", "watchdog"),
+    ] {
         let Some(objects) = built(test, folder) else { return };
         let spec = &one(&objects, "StatefulSet")["spec"]["template"]["spec"];
         let all = ["initContainers", "containers"].into_iter().filter_map(|kind| spec[kind].as_array());
@@ -135,6 +139,17 @@ fn a_manifest_says_nothing_that_the_programs_do_not_keep() {
                 port(allowed["port"].as_str().unwrap());
             }
         }
+
+        // Who does not share the pid namespace has another way, whole.
+        let apart = folder == "overlays/exit-code";
+        assert_eq!(
+            spec["shareProcessNamespace"] == true,
+            folder == "overlays/example-with-claims",
+            "{folder}"
+        );
+        assert_eq!(config.contains("by = \"exit-code\""), apart, "{folder}");
+        assert_eq!(arguments.contains("--show-proc"), apart, "{folder}");
+        assert_eq!(containers.iter().any(|one| one["restartPolicyRules"].is_array()), apart, "{folder}");
 
         // The sidecar itself has the last word on its config, by which a kill is a person's choice.
         let file = tempfile::tempdir().unwrap();

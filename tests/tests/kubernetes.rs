@@ -20,7 +20,7 @@ use serde_json::Value;
 use shard_tests::figures::Record;
 use shard_tests::pod::Pod;
 use shard_tests::process::{Process, binary};
-use shard_tests::sidecar::Sidecar;
+use shard_tests::sidecar::{Settings, Sidecar};
 use shard_tests::{api, blocks, faults, incident, skip, wait};
 
 fn manifests() -> PathBuf {
@@ -389,8 +389,9 @@ fn a_sidecar_that_ends_itself_in_vain_remembers_that_it_did() {
     assert_eq!(status["verdict"], "crash_loop", "{status:#}");
     assert_eq!(status["kills_left"], 1, "{status:#}");
     assert!(watchdog.is_running() && executor.is_running());
-    let stories = sidecar.incidents();
-    assert_eq!(stories.len(), 3, "two kills, and one that is withheld: {stories:#?}");
+    let stories = wait::until("two kills, and one that is withheld, on the disk", || {
+        Some(sidecar.incidents()).filter(|stories| stories.len() == 3)
+    });
     assert!(stories.iter().all(|story| story["reason"] == "stalled"), "{stories:#?}");
 }
 
@@ -412,4 +413,19 @@ fn a_kill_that_cannot_be_remembered_is_none() {
     let said = watchdog.lines().join("\n");
     assert!(said.contains("is not restarted") && said.contains("/var/lib/shard-watchdog/evidence"), "{said}");
     assert!(executor.is_running());
+}
+
+#[test]
+fn a_reload_does_not_change_what_ends_a_target() {
+    let folder = tempfile::tempdir().unwrap();
+    let sidecar = Sidecar::configure(folder.path(), "0", "exec-s0", &Settings::default());
+    let mut command = Command::new(binary("shard-watchdog"));
+    command.args(["run", "--config"]).arg(&sidecar.config);
+    let watchdog = Process::start("watchdog", command);
+    wait::until("the sidecar to answer", || sidecar.status());
+    let config = std::fs::read_to_string(&sidecar.config).unwrap();
+    std::fs::write(&sidecar.config, config.replace("[kill]\n", "[kill]\nby = \"exit-code\"\n")).unwrap();
+    watchdog.signal(Signal::HUP);
+    watchdog.line("the refusal", 0, |line| line.contains("kill.by cannot change").then_some(()));
+    assert_eq!(sidecar.status().unwrap()["kill_by"], "signal");
 }

@@ -1,6 +1,7 @@
-//! A pod, as a kubelet and a container runtime would make it: namespaces that the containers share, a mount namespace for each,
-//! a root that is read-only, a user without capabilities, and the volumes of the manifest. What is run in it is what the built
-//! manifest says, so that its paths, ports and arguments are proven by the programs themselves.
+//! A pod, as a kubelet and a container runtime would make it: namespaces that the containers share,
+//! a mount namespace for each, a root that is read-only, a user without capabilities, and the
+//! volumes of the manifest. What is run in it is what the built manifest says, so that its paths,
+//! ports and arguments are proven by the programs themselves.
 //!
 //! The seccomp profile is missing: its text belongs to the container runtime.
 
@@ -27,8 +28,8 @@ echo the pod is there
 while :; do sleep 1000 & wait; done
 "#;
 
-/// Mounts what the manifest asks for over a root that nobody can write, and becomes the container's command: `NAME=VALUE…`,
-/// `VOLUME:PATH…`, then the command, each list ended by `--`.
+/// Mounts what the manifest asks for over a root that nobody can write, and becomes the container's
+/// command: `NAME=VALUE…`, `VOLUME:PATH…`, then the command, each list ended by `--`.
 const CONTAINER: &str = r#"
 programs=$1; volumes=$2; shift 2
 mount --make-rprivate /
@@ -76,7 +77,8 @@ impl Pod {
         false
     }
 
-    /// The pod number `index` of the built `StatefulSet`, with the files of its volumes `config` and `token`. No container runs.
+    /// The pod number `index` of the built `StatefulSet`, with the files of its volumes `config`
+    /// and `token`. No container runs.
     #[track_caller]
     pub fn start(folder: &Path, set: &Value, index: u32, config: &str) -> Self {
         let spec = set["spec"]["template"]["spec"].clone();
@@ -127,8 +129,8 @@ impl Pod {
         all.flatten().find(|container| container["name"] == name).expect("a container of that name")
     }
 
-    /// Starts a container as its runtime would, with `more` arguments. Where the manifest does not share the pid namespace, it
-    /// has one of its own.
+    /// Starts a container as its runtime would, with `more` arguments. Where the manifest does not
+    /// share the pid namespace, it has one of its own.
     #[track_caller]
     pub fn run(&self, name: &str, more: &[&str]) -> Process {
         let container = self.container(name);
@@ -164,7 +166,8 @@ impl Pod {
     /// Signals the first process of a container.
     #[track_caller]
     pub fn signal(&self, container: &Process, signal: Signal) {
-        // What was started here is `nsenter`, and its child is the program, or the first process of a pid namespace for it.
+        // What was started here is `nsenter`, and its child is the program, or the first process of
+        // a pid namespace for it.
         let mut program = child_of(container.pid());
         if self.spec["shareProcessNamespace"] != true {
             program = child_of(program);
@@ -174,7 +177,8 @@ impl Pod {
         rustix::process::kill_process(pid, signal).expect("a process of ours");
     }
 
-    /// `NAME=VALUE` of each variable of the container, what it takes from the pod and from earlier ones filled in.
+    /// `NAME=VALUE` of each variable of the container, what it takes from the pod and from earlier
+    /// ones filled in.
     fn variables(&self, container: &Value) -> Vec<String> {
         let mut known: Vec<(String, String)> = Vec::new();
         for variable in container["env"].as_array().into_iter().flatten() {

@@ -1,5 +1,5 @@
-//! The manifests for Kubernetes: they build, two versions of it would take them, what they repeat is not stale, and what they
-//! say is run as it stands, in namespaces like those of a pod.
+//! The manifests for Kubernetes: they build, two versions of it would take them, what they repeat
+//! is not stale, and what they say is run as it stands, in namespaces like those of a pod.
 
 #![allow(
     clippy::unwrap_used,
@@ -27,7 +27,8 @@ fn manifests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../watchdog/deploy/kubernetes")
 }
 
-/// Runs a script beside the manifests; `None` if it says that a tool is missing, which CI does not let pass.
+/// Runs a script beside the manifests; `None` if it says that a tool is missing, which CI does not
+/// let pass.
 #[track_caller]
 fn script(test: &str, name: &str, arguments: &[&str]) -> Option<Output> {
     let output = Command::new("python3").arg(manifests().join(name)).args(arguments).output().unwrap();
@@ -110,7 +111,8 @@ fn a_manifest_says_nothing_that_the_programs_do_not_keep() {
         assert_eq!(with_probes[0]["name"], sidecar);
         assert_eq!(with_probes[0]["readinessProbe"]["httpGet"]["path"], "/shard/readyz");
 
-        // Every port that is asked for by name is there, once, and is the one that the config or the arguments name.
+        // Every port that is asked for by name is there, once, and is the one that the config or
+        // the arguments name.
         let ports: Vec<(String, u64)> = containers
             .iter()
             .filter_map(|container| container["ports"].as_array())
@@ -257,7 +259,8 @@ fn the_sidecar_of_a_pod_kills_without_a_capability_and_outlives_the_restart() {
     let step = |step| incident::step_at(&story, step).unwrap();
     Record::named("kubernetes").case("pod").time("verdict_to_dead_ms", step("seen"), step("exited")).keep();
 
-    // The sidecar alone is replaced: the executor notices nothing, and what was killed is not forgotten.
+    // The sidecar alone is replaced: the executor notices nothing, and what was killed is not
+    // forgotten.
     pod.kill(watchdog);
     let _watchdog = pod.run("watchdog", &[]);
     let status = healthy(&pod, &sidecar);
@@ -305,7 +308,8 @@ fn apart(test: &str, folder: &Path) -> Option<(Pod, Sidecar, [Process; 2])> {
     Some((pod, sidecar, [watchdog, executor]))
 }
 
-/// Waits for the end of the sidecar by which the kubelet knows that it has to restart all containers.
+/// Waits for the end of the sidecar by which the kubelet knows that it has to restart all
+/// containers.
 #[track_caller]
 fn asks_for_a_restart(pod: &Pod, watchdog: &mut Process) {
     let end = watchdog.wait("the sidecar to end itself");
@@ -376,7 +380,8 @@ fn a_sidecar_that_ends_itself_in_vain_remembers_that_it_did() {
         return;
     };
     let _coordinator = coordinator(&pod, folder.path());
-    // A thread that sleeps for ever: seen through the /proc that the executor shows as it is from beside it.
+    // A thread that sleeps for ever: seen through the /proc that the executor shows as it is from
+    // beside it.
     faults::order(&pod.volume("faults").join("port"), &["arm deadlock"]);
     for _ in 0..2 {
         asks_for_a_restart(&pod, &mut watchdog);

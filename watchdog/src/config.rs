@@ -205,8 +205,8 @@ pub enum KillBy {
     /// A signal of the sidecar's. The default.
     #[default]
     Signal,
-    /// Its pod: the sidecar, which is of another pid namespace, ends itself with [`LEAVING`], and the restart rules of the
-    /// pod restart all of its containers.
+    /// Its pod: the sidecar, which is of another pid namespace, ends itself with [`LEAVING`], and
+    /// the restart rules of the pod restart all of its containers.
     ExitCode,
 }
 
@@ -220,8 +220,9 @@ impl KillBy {
     }
 }
 
-/// The exit code by which a sidecar asks its pod for a restart. No other end of it has this one: not its own errors (1, 2),
-/// nor a panic (134), nor a signal (128 and more), nor what shells and `sysexits.h` use.
+/// The exit code by which a sidecar asks its pod for a restart. No other end of it has this one:
+/// not its own errors (1, 2), nor a panic (134), nor a signal (128 and more), nor what shells and
+/// `sysexits.h` use.
 pub const LEAVING: u8 = 86;
 
 /// A signal that may stand in `kill.signals`.

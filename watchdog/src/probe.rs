@@ -62,7 +62,8 @@ pub struct Adopted {
     pub other_pid_namespace: bool,
     /// How start times in the segment become ours.
     pub start_times: StartTimes,
-    /// What lets it be seen, for a target of a pid namespace beside this one: `proc_dir` is below it.
+    /// What lets it be seen, for a target of a pid namespace beside this one: `proc_dir` is below
+    /// it.
     pub sight: Option<Arc<Sight>>,
 }
 

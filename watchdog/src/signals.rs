@@ -47,7 +47,8 @@ impl Signals {
 
 /// Has the main thread stop, as SIGTERM from outside would.
 pub fn stop_ourselves() {
-    // SAFETY: kill has no memory effects; the signal is blocked in every thread and waits for the main one.
+    // SAFETY: kill has no memory effects; the signal is blocked in every thread and waits for the
+    // main one.
     let _ = unsafe { libc::kill(libc::getpid(), libc::SIGTERM) };
 }
 

@@ -59,8 +59,8 @@ pub struct StatusJson {
     /// Seconds excused so far, by kind.
     #[serde(default)]
     pub excused_seconds: BTreeMap<String, f64>,
-    /// What ends a target that is to be killed: `signal`, or `exit-code`, that of this sidecar, by which its pod restarts all
-    /// containers.
+    /// What ends a target that is to be killed: `signal`, or `exit-code`, that of this sidecar, by
+    /// which its pod restarts all containers.
     #[serde(default = "by_signal")]
     pub kill_by: String,
     /// How ends of threads are seen: `pidfd` or `poll`.

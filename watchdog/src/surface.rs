@@ -287,9 +287,9 @@ impl SurfaceHandle {
         load_token(&self.token, config);
     }
 
-    /// Ends with what must not be lost on the disk, for at most `within`: takes in what the watch loop told last (its end of
-    /// the queue must be gone by now) and writes the incidents. Nobody else is waited for. Says whether all of it is on the
-    /// disk.
+    /// Ends with what must not be lost on the disk, for at most `within`: takes in what the watch
+    /// loop told last (its end of the queue must be gone by now) and writes the incidents. Nobody
+    /// else is waited for. Says whether all of it is on the disk.
     pub fn write_down(self, within: Duration) -> bool {
         let deadline = Instant::now() + within;
         let left = || deadline.saturating_duration_since(Instant::now());

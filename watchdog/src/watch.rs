@@ -150,8 +150,8 @@ impl Watch {
         }
     }
 
-    /// Runs until told to stop, and the target is left alone then; or until this sidecar has to end for the target to be
-    /// restarted.
+    /// Runs until told to stop, and the target is left alone then; or until this sidecar has to end
+    /// for the target to be restarted.
     pub fn run(mut self) -> Ended {
         let mut seen = Observation::default();
         let mut look_at = crate::clock::now();

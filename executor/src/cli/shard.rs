@@ -28,8 +28,8 @@ pub(crate) struct Args {
     /// Heartbeat segment to publish, best on tmpfs (/run, /dev/shm)
     #[arg(long, env = "SHARD_EXECUTOR_HEARTBEAT", value_name = "FILE")]
     heartbeat: PathBuf,
-    /// Let a sidecar of another pid namespace see this process: who asks at the socket HEARTBEAT.sight,
-    /// as the same user or root, gets its /proc
+    /// Let a sidecar of another pid namespace see this process: who asks at the socket
+    /// HEARTBEAT.sight, as the same user or root, gets its /proc
     #[arg(long, env = "SHARD_EXECUTOR_SHOW_PROC", value_parser = BoolishValueParser::new())]
     show_proc: bool,
     /// Threads that execute a part together: exec-sN and its helpers exec-sN-w1, exec-sN-w2, …

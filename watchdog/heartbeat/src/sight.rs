@@ -1,9 +1,10 @@
-//! How a process lets itself be seen by a sidecar of another pid namespace: it gives it `/proc`, as it sees it itself,
-//! and a pidfd of itself, over a socket beside the segment.
+//! How a process lets itself be seen by a sidecar of another pid namespace: it gives it `/proc`, as
+//! it sees it itself, and a pidfd of itself, over a socket beside the segment.
 //!
-//! Both are descriptors of the kernel's, so what they tell is the kernel's word and not this process's, and what may be
-//! read through them is asked of the kernel for each reader: who has another user sees no more than before. The sidecar
-//! cannot signal through them: no pidfd reaches into a pid namespace beside its own.
+//! Both are descriptors of the kernel's, so what they tell is the kernel's word and not this
+//! process's, and what may be read through them is asked of the kernel for each reader: who has
+//! another user sees no more than before. The sidecar cannot signal through them: no pidfd reaches
+//! into a pid namespace beside its own.
 
 use std::ffi::OsString;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -31,7 +32,8 @@ const GIVEN: usize = 2;
 const BACKLOG: i32 = 8;
 /// After a failure to accept, which is as a rule one to get a descriptor: long enough not to spin.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Inode of the top folder of any `/proc`: `PROC_ROOT_INO` of the kernel's `include/linux/proc_fs.h`.
+/// Inode of the top folder of any `/proc`: `PROC_ROOT_INO` of the kernel's
+/// `include/linux/proc_fs.h`.
 const PROC_ROOT: u64 = 1;
 
 /// What a process has given away to be seen.
@@ -73,7 +75,8 @@ pub enum Blind {
 }
 
 impl Sight {
-    /// Asks the writer of the segment at `path`, which belongs to user `owner`. Waits for its answer for so long.
+    /// Asks the writer of the segment at `path`, which belongs to user `owner`. Waits for its
+    /// answer for so long.
     ///
     /// # Errors
     /// If nobody answers in time, or somebody else does.
@@ -128,7 +131,8 @@ impl Sight {
     }
 }
 
-/// Answers whoever asks at the socket beside the segment at `path`, for the life of this process, by a thread of its own.
+/// Answers whoever asks at the socket beside the segment at `path`, for the life of this process,
+/// by a thread of its own.
 ///
 /// # Errors
 /// If the socket cannot be made or the thread not be started.
@@ -154,8 +158,8 @@ pub(crate) fn show(path: &Path) -> io::Result<()> {
     std::thread::Builder::new().name("hb-sight".to_owned()).spawn(answer_all).map(|_| ())
 }
 
-/// Waits for one that asks, and gives it what it needs to see. Who asks has no say in how long that takes: a message as
-/// short as this one finds room in a new socket.
+/// Waits for one that asks, and gives it what it needs to see. Who asks has no say in how long that
+/// takes: a message as short as this one finds room in a new socket.
 fn answer(listener: &OwnedFd) -> io::Result<()> {
     let asking = rustix::net::accept_with(listener, SocketFlags::CLOEXEC)?;
     let uid = uid_of_peer(asking.as_fd())?;
@@ -191,13 +195,13 @@ fn timespec(time: Duration) -> Timespec {
     }
 }
 
-/// Whose process is at the other end. By `libc`: the pid that comes with it is 0 for one of another pid namespace, which
-/// `rustix` takes for impossible.
+/// Whose process is at the other end. By `libc`: the pid that comes with it is 0 for one of another
+/// pid namespace, which `rustix` takes for impossible.
 fn uid_of_peer(socket: BorrowedFd<'_>) -> Result<u32, Errno> {
     let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut size = libc::socklen_t::try_from(size_of::<libc::ucred>()).unwrap_or(0);
-    // SAFETY: the descriptor is open for the length of the borrow; `peer` and `size` are live values, and the kernel
-    // writes at most `size` bytes, the size of the first.
+    // SAFETY: the descriptor is open for the length of the borrow; `peer` and `size` are live
+    // values, and the kernel writes at most `size` bytes, the size of the first.
     let answer = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),

@@ -181,9 +181,10 @@ impl Heartbeat {
             && last_words::say(words, identity::current_tid(), text)
     }
 
-    /// Lets a sidecar of another pid namespace see this process: who asks at the socket `<path>.sight`, as the same user
-    /// or root, gets `/proc` as it is here, and a pidfd. For the life of the process, by a thread of its own. A sidecar
-    /// that shares the pid namespace needs none of it.
+    /// Lets a sidecar of another pid namespace see this process: who asks at the socket
+    /// `<path>.sight`, as the same user or root, gets `/proc` as it is here, and a pidfd. For the
+    /// life of the process, by a thread of its own. A sidecar that shares the pid namespace needs
+    /// none of it.
     ///
     /// # Errors
     /// If the socket cannot be made, or the thread not be started.

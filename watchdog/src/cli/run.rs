@@ -20,14 +20,15 @@ use shard_watchdog::signals::{self, Heard};
 
 /// Exit code for a config that cannot be used.
 const BAD_CONFIG: u8 = 2;
-/// Exit code for a start that failed for another reason: no threads, no descriptors. And for an end that must not be taken
-/// for a kill.
+/// Exit code for a start that failed for another reason: no threads, no descriptors. And for an end
+/// that must not be taken for a kill.
 const CANNOT_START: u8 = 1;
 /// Copies that may wait for the slow side; at four snapshots a second this is minutes.
 const QUEUE: usize = 1024;
 /// What the contract gives telemetry at the end.
 const FLUSH: Duration = Duration::from_secs(2);
-/// How long the exit that is a kill waits for its incident to be written: a disk takes milliseconds.
+/// How long the exit that is a kill waits for its incident to be written: a disk takes
+/// milliseconds.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(1);
 
 /// Watch one target until told to stop.
@@ -154,7 +155,8 @@ fn start(
     };
     obey(args, by, signals, &control, &redirect, &surface);
     if left.load(Ordering::Acquire) {
-        // The loop has ended, so this is all of the incident. No collector is waited for: the next life tells it.
+        // The loop has ended, so this is all of the incident. No collector is waited for: the next
+        // life tells it.
         if surface.write_down(WRITTEN_WITHIN) {
             return ExitCode::from(LEAVING);
         }

@@ -195,7 +195,10 @@ interval = "10s"
         assert_eq!(with("mode = \"enforce\"").unwrap().kill.by, KillBy::Signal);
         assert_eq!(with("by = \"exit-code\"").unwrap().kill.by, KillBy::ExitCode);
         let told = with("by = \"exit\"").unwrap_err();
-        assert!(told.contains("w.toml:5: kill.by: found \"exit\": allowed: \"signal\" or \"exit-code\""), "{told}");
+        assert!(
+            told.contains("w.toml:5: kill.by: found \"exit\": allowed: \"signal\" or \"exit-code\""),
+            "{told}"
+        );
         let both = "signals = [[\"SIGKILL\", \"0s\"]]\nby = \"exit-code\"";
         assert!(with(both).unwrap_err().contains("no signal is sent where kill.by is \"exit-code\""));
     }

@@ -23,7 +23,8 @@ pub fn names_shard(text: &str) -> bool {
     !text.is_empty() && text.len() <= SHARD_BYTES && !text.chars().any(char::is_control)
 }
 
-/// `given`: the name of the shard by whoever starts the sidecar, which goes before that in the file.
+/// `given`: the name of the shard by whoever starts the sidecar, which goes before that in the
+/// file.
 pub(super) fn target(
     mut section: Section<'_>,
     given: Option<&str>,

@@ -37,6 +37,7 @@ pub fn adopt(heartbeat: &Path, shard: &str) -> Probe {
         heartbeat: heartbeat.to_owned(),
         user: None,
         systemd_unit: None,
+        apart: false,
         proc_root: "/proc".into(),
     };
     let reader = Reader::open(heartbeat).expect("a segment");

@@ -296,9 +296,10 @@ impl SurfaceHandle {
         self.reader.stop();
         let relay = self.relay;
         #[expect(clippy::disallowed_methods, reason = "the future is a timeout")]
-        let told = self.runtime.block_on(async { tokio::time::timeout(left(), relay).await.is_ok() });
+        let told = self.runtime.block_on(async { tokio::time::timeout(left(), relay).await });
+        let told = told.is_ok_and(|relay| relay.is_ok());
         let written = told && self.journal.flush(left()) && self.journal.trouble().is_none();
-        self.server.forget();
+        self.server.withdraw();
         self.runtime.shutdown_background();
         if let Some(log) = self.log {
             log.flush(left());

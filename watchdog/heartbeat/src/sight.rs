@@ -150,18 +150,19 @@ pub(crate) fn show(path: &Path) -> io::Result<()> {
     rustix::net::listen(&listener, BACKLOG)?;
     let answer_all = move || {
         loop {
-            if answer(&listener).is_err() {
-                std::thread::sleep(PAUSE);
+            match rustix::net::accept_with(&listener, SocketFlags::CLOEXEC) {
+                // Who could not wait, or may not be answered, is none of the next one's business.
+                Ok(asking) => drop(give(&asking)),
+                Err(_) => std::thread::sleep(PAUSE),
             }
         }
     };
     std::thread::Builder::new().name("hb-sight".to_owned()).spawn(answer_all).map(|_| ())
 }
 
-/// Waits for one that asks, and gives it what it needs to see. Who asks has no say in how long that
-/// takes: a message as short as this one finds room in a new socket.
-fn answer(listener: &OwnedFd) -> io::Result<()> {
-    let asking = rustix::net::accept_with(listener, SocketFlags::CLOEXEC)?;
+/// Gives one that asks what it needs to see. It has no say in how long that takes: a message as
+/// short as this one finds room in a new socket.
+fn give(asking: &OwnedFd) -> io::Result<()> {
     let uid = uid_of_peer(asking.as_fd())?;
     if uid != 0 && uid != rustix::process::geteuid().as_raw() {
         return Ok(());
@@ -174,7 +175,7 @@ fn answer(listener: &OwnedFd) -> io::Result<()> {
     let mut control = SendAncillaryBuffer::new(&mut room);
     control.push(SendAncillaryMessage::ScmRights(&given));
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-    rustix::net::sendmsg(&asking, &[IoSlice::new(&[VERSION])], &mut control, flags)?;
+    rustix::net::sendmsg(asking, &[IoSlice::new(&[VERSION])], &mut control, flags)?;
     Ok(())
 }
 
@@ -249,6 +250,12 @@ mod tests {
             assert!(is_pidfd(&sight.pidfd));
         }
         assert!(matches!(Sight::ask(&path, own + 1, WITHIN), Err(Blind::Stranger { .. })));
+        // Who asks and does not wait costs the next one nothing.
+        for _ in 0..BACKLOG / 2 {
+            let gone = socket(SocketFlags::CLOEXEC).unwrap();
+            rustix::net::connect(&gone, &SocketAddrUnix::new(beside(&path)).unwrap()).unwrap();
+        }
+        Sight::ask(&path, own, WITHIN).unwrap();
         // What an earlier incarnation left is no hindrance.
         show(&path).unwrap();
         Sight::ask(&path, own, WITHIN).unwrap();

@@ -11,6 +11,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -247,9 +248,9 @@ fn the_sidecar_of_a_pod_kills_without_a_capability_and_outlives_the_restart() {
 
     let status = pod.within(|| sidecar.status()).unwrap();
     assert_eq!(status["shard"], "3", "by its pod's number: {status:#}");
-    faults::order(&pod.volume("faults").join("port"), &["hook off", "arm panic"]);
+    faults::order(&pod.volume("faults").join("port"), &["hook off", "guard off", "arm panic"]);
     let end = executor.wait("the end of the executor's container");
-    assert!(!end.success(), "{end}");
+    assert_eq!(end.signal(), Some(Signal::KILL.as_raw()), "{end}");
     probe(&pod, "/shard/readyz", 503);
     assert!(watchdog.is_running(), "the sidecar is no part of it");
 
@@ -282,7 +283,7 @@ fn one_container_without_a_shared_pid_namespace_kills_and_restarts_by_itself() {
     probe(&pod, "/shard/readyz", 200);
     assert_public_is_for_probes(&pod);
     let _coordinator = coordinator(&pod, folder.path());
-    faults::order(&pod.volume("faults").join("port"), &["hook off", "arm panic"]);
+    faults::order(&pod.volume("faults").join("port"), &["hook off", "guard off", "arm panic"]);
     let story = sidecar.incident("recovered");
     assert_eq!(story["reason"], "thread_gone", "{story:#}");
     let step = |step| incident::step_at(&story, step).unwrap();
@@ -333,13 +334,14 @@ fn a_sidecar_that_cannot_signal_has_all_containers_restarted_by_its_exit_code() 
     pod.signal(&executor, Signal::STOP);
     let verdict = || pod.within(|| sidecar.verdict());
     wait::until("the stop to be excused", || (verdict() == "excused").then_some(()));
-    wait::holds_for(A_STALL, "a stopped shard is let be", || verdict() == "excused");
+    wait::holds_for(A_STALL, "a stopped shard is let be", || watchdog.is_running());
+    wait::until("it to be excused still", || (verdict() == "excused").then_some(()));
     pod.signal(&executor, Signal::CONT);
     let status = healthy(&pod, &sidecar);
     assert_eq!((&status["incarnation"], sidecar.incidents().len()), (&first["incarnation"], 0));
 
     let coordinator = coordinator(&pod, folder.path());
-    faults::order(&pod.volume("faults").join("port"), &["hook off", "arm panic"]);
+    faults::order(&pod.volume("faults").join("port"), &["hook off", "guard off", "arm panic"]);
     asks_for_a_restart(&pod, &mut watchdog);
     assert!(executor.is_running(), "nobody has signalled it");
     // What must not be lost is on the disk by then.
@@ -412,7 +414,7 @@ fn a_kill_that_cannot_be_remembered_is_none() {
     };
     std::fs::set_permissions(pod.volume("evidence"), std::fs::Permissions::from_mode(0o755)).unwrap();
     let _coordinator = coordinator(&pod, folder.path());
-    faults::order(&pod.volume("faults").join("port"), &["hook off", "arm panic"]);
+    faults::order(&pod.volume("faults").join("port"), &["hook off", "guard off", "arm panic"]);
     let end = watchdog.wait("the sidecar to end itself");
     assert_eq!(end.code(), Some(1), "{end}");
     let said = watchdog.lines().join("\n");

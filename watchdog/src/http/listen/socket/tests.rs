@@ -108,7 +108,8 @@ fn of_many_that_start_at_once_one_listens_and_is_reached() {
                 while !go.load(Ordering::Acquire) {
                     std::thread::yield_now();
                 }
-                sender.send(bind(&path).ok())
+                // Nobody waits for it any more only where the test has failed.
+                let _ = sender.send(bind(&path).ok());
             });
         }
         go.store(true, Ordering::Release);

@@ -94,6 +94,12 @@ impl Process {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Everything printed, once nobody is left who could print more.
+    pub fn all_lines(&self) -> Option<Vec<String>> {
+        // Whoever reads along holds the lines as well, until the end of what it reads.
+        (Arc::strong_count(&self.lines) == 1).then(|| self.lines())
+    }
+
     /// How many lines so far.
     pub fn line_count(&self) -> usize {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).len()

@@ -25,7 +25,24 @@ impl Stage {
     /// Starts them, and waits until the sidecar watches.
     #[track_caller]
     pub fn start(settings: &Settings) -> Self {
-        Self::start_by(Command::new(binary("shard-watchdog")), settings)
+        Self::start_by(Command::new(binary("shard-watchdog")), &[], settings)
+    }
+
+    /// The same for a puppet that is started by these words, such as `unshare --net`.
+    #[track_caller]
+    pub fn start_inside(words: &[&str], settings: &Settings) -> Self {
+        Self::start_by(Command::new(binary("shard-watchdog")), words, settings)
+    }
+
+    /// The same with 8 MiB of disk for the evidence, which only they see, at the path that it has
+    /// for everybody. Needs root, and `unshare`.
+    #[track_caller]
+    pub fn start_on_a_small_disk(settings: &Settings) -> Self {
+        let mount = "mount --make-rprivate / && mkdir -p \"${4%.toml}.evidence\" && \
+                     mount -t tmpfs -o size=8m,mode=700 tmpfs \"${4%.toml}.evidence\" && exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", mount, "mount"]).arg(binary("shard-watchdog"));
+        Self::start_by(command, &[], settings)
     }
 
     /// The same for a sidecar, and a puppet, that may trace nobody who does not want it. Needs root, and `setpriv`.
@@ -33,7 +50,7 @@ impl Stage {
     pub fn start_without_trace(settings: &Settings) -> Self {
         let mut command = Command::new("setpriv");
         command.args(["--bounding-set", "-sys_ptrace", "--"]).arg(binary("shard-watchdog"));
-        Self::start_by(command, settings)
+        Self::start_by(command, &[], settings)
     }
 
     /// The same where no cgroup can be seen, as in a container without a mount of them. Needs root,
@@ -43,22 +60,30 @@ impl Stage {
         let hide = "mount --make-rprivate / && umount -l /sys/fs/cgroup && exec \"$@\"";
         let mut command = Command::new("unshare");
         command.args(["--mount", "sh", "-c", hide, "hide"]).arg(binary("shard-watchdog"));
-        Self::start_by(command, settings)
+        Self::start_by(command, &[], settings)
     }
 
     #[track_caller]
-    fn start_by(mut command: Command, settings: &Settings) -> Self {
+    fn start_by(mut command: Command, inside: &[&str], settings: &Settings) -> Self {
         sweep::adopt_orphans();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let sidecar = Sidecar::configure(folder.path(), "puppet", THREAD, settings);
         let port = api::free_address();
         let mark = format!("puppet-{}-{}", std::process::id(), port.port());
-        command.args(["supervise", "--config"]).arg(&sidecar.config).arg("--");
+        command.args(["supervise", "--config"]).arg(&sidecar.config).arg("--").args(inside);
         command.arg(binary("puppet")).arg("target").arg(&sidecar.heartbeat).arg(port.to_string());
         command.env("SHARD_WATCHDOG_THREAD_EVENTS", &settings.thread_events).env(sweep::MARK, &mark);
         let supervisor = Process::start("supervisor of the puppet", command);
         sidecar.wait_for("healthy");
         Self { supervisor, sidecar, port, mark, _folder: folder }
+    }
+
+    /// The pid of the sidecar.
+    #[track_caller]
+    pub fn watchdog(&self) -> i32 {
+        self.supervisor.line("the sidecar's pid", 0, |line| {
+            line.strip_prefix("supervise: sidecar pid ")?.split(' ').next()?.parse().ok()
+        })
     }
 
     /// Gives the puppet an order.

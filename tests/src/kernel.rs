@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::fault_kit;
 use crate::process::binary;
 
 /// Where Debian's packages put the programs.
@@ -39,7 +40,7 @@ impl Kernel {
         }
     }
 
-    /// Boots it with these programs of ours, runs the scenario of that name in `tests/kernels`, and
+    /// Boots it with these programs of ours and the fault kit in `/faults`, runs the scenario of that name in `tests/kernels`, and
     /// gives what it printed, line by line.
     #[track_caller]
     pub fn run(self, programs: &[&str], scenario: &str) -> Vec<String> {
@@ -52,6 +53,11 @@ impl Kernel {
         fs::copy(scenarios.join(scenario), root.join("scenario")).expect("the scenario");
         fs::copy(scenarios.join("init"), root.join("init")).expect("the first process");
         fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755)).expect("its mode");
+        fs::create_dir_all(root.join("faults")).expect("a folder");
+        let kit = fs::read_dir(fault_kit::folder()).expect("the fault kit").filter_map(Result::ok);
+        for file in kit.filter(|file| file.path().is_file()) {
+            fs::copy(file.path(), root.join("faults").join(file.file_name())).expect("a script");
+        }
         install(Path::new(BUSYBOX), &root);
         for program in programs {
             install(&binary(program), &root);

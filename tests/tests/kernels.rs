@@ -70,3 +70,36 @@ fn row_60_memory_high_excuses_and_a_real_stall_beside_it_is_killed_on_another_ke
     let reasons: Vec<_> = incidents.iter().map(|incident| &incident["reason"]).collect();
     assert_eq!(reasons, ["stalled"], "nobody else was condemned: {incidents:#?}");
 }
+
+/// The fault kit where the controllers are those of version 2, run by another shell than here.
+#[test]
+fn the_fault_kit_limits_and_undoes_on_a_unified_hierarchy() {
+    let test = "the_fault_kit_limits_and_undoes_on_a_unified_hierarchy";
+    let kernel = match Kernel::find() {
+        Ok(kernel) => kernel,
+        Err(why) => {
+            assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "{why}");
+            return skip::note(test, &why);
+        }
+    };
+    let told = Told { all: kernel.run(&["shard-watchdog", "puppet"], "fault-kit.sh") };
+    let all = told.all.join("\n");
+    assert_eq!(told.of("END").next(), Some("0"), "{all}");
+    for phase in ["memory_throttled", "throttled", "root"] {
+        let status = told.status(phase);
+        let excused = status["excused_seconds"][phase].as_f64();
+        assert!(phase == "root" || excused.is_some_and(|told| told > 0.0), "{status:#}");
+        assert_eq!(told.of(&format!("LEFT {phase}-code")).next(), Some("143"), "{all}");
+        let (before, after) = told.pids(phase);
+        assert_eq!(before, after, "nobody was killed: {all}");
+    }
+    assert_eq!(told.of("LEFT memory.high").next(), Some("max"), "{all}");
+    let quotas: Vec<_> = told.of("LEFT cpu.max").collect();
+    assert_eq!(quotas, ["max 100000", "max 100000"], "{all}");
+    assert_eq!(told.of("LEFT root-quota").next(), Some("1000 100000"), "{all}");
+    assert_eq!(told.of("LEFT root").next(), Some("0"), "{all}");
+    let said: Vec<_> = told.of("SAID").collect();
+    assert_eq!(said.iter().filter(|line| line.ends_with(": undone")).count(), 4, "{all}");
+    assert!(said.iter().any(|line| line.contains("as well: add --whole-cgroup")), "{all}");
+    assert!(told.of("INCIDENT").next().is_none(), "{all}");
+}

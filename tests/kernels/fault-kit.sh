@@ -1,0 +1,98 @@
+# The fault kit on a unified hierarchy of cgroups, by busybox's shell and without perl, beside a
+# sidecar in enforce mode. What it prints is read as of cgroups.sh, and:
+#   SAID text             what a script said
+#   LEFT phase value      what a file that a script has written says after the undo
+cg=/sys/fs/cgroup
+shard=$cg/shard
+mkdir -p /run
+echo "+memory +cpu" > $cg/cgroup.subtree_control
+mkdir $shard
+
+cat > /tmp/sidecar.toml <<T
+[target]
+shard = "puppet"
+heartbeat = "/tmp/heartbeat"
+[[thread]]
+name = "exec-s0"
+# Here a system call takes so long that one step of the puppet's may take ten seconds by itself.
+stall_after = "2m"
+[kill]
+mode = "enforce"
+budget = { kills = 3, per = "10m" }
+[evidence]
+directory = "/tmp/evidence"
+[http]
+listen = "127.0.0.1:9611"
+T
+
+sh -c "echo \$\$ > $shard/cgroup.procs; exec puppet target /tmp/heartbeat 127.0.0.1:9000" &
+puppet=$!
+shard-watchdog run --config /tmp/sidecar.toml > /tmp/sidecar.log 2>&1 &
+sidecar=$!
+
+status() { wget -q -O - http://127.0.0.1:9611/api/v1/status; }
+order() { echo "$1" | nc -w 2 127.0.0.1 9000; }
+
+until_status() {
+    for _ in $(seq 200); do
+        status | grep -Eq "$1" && return
+        sleep 0.3
+    done
+    echo "GAVE UP on $1: $(status)"
+    tail -n 20 /tmp/sidecar.log
+}
+
+# fault PHASE WORDS NAME OPTIONS: from the fault until the sidecar has said these words, and the
+# undo.
+fault() {
+    phase=$1 words=$2 name=$3
+    shift 3
+    echo "PID $phase $puppet"
+    rm -f /tmp/said
+    /faults/$name --pid $puppet --for 5m "$@" > /tmp/said 2>&1 &
+    script=$!
+    for _ in $(seq 200); do
+        grep -qs broken /tmp/said && break
+        kill -0 $script || break
+        sleep 0.1
+    done
+    echo "LEFT $phase-quota $(cat $cg/shard-fault-$puppet/cpu.max 2>/dev/null)"
+    order "$during"
+    until_status "$words"
+    echo "STATUS $phase $(status)"
+    kill -TERM $script
+    wait $script
+    echo "LEFT $phase-code $?"
+    sed 's/^/SAID /' /tmp/said
+    until_status '"verdict":"healthy"'
+    echo "PID $phase $(cat $cg/cgroup.procs $shard/cgroup.procs | grep -x $puppet)"
+}
+
+until_status '"verdict":"healthy"'
+
+during="wait memory"
+fault memory_throttled '"memory_throttled":([1-9]|0\.[0-9]*[1-9])' memory-high --memory 8M
+echo "LEFT memory.high $(cat $shard/memory.high)"
+during="wait calls"
+fault throttled '"throttled":([1-9]|0\.[0-9]*[1-9])' throttle --cpu 1
+echo "LEFT cpu.max $(cat $shard/cpu.max)"
+
+# In the root there are no limits: a cgroup of its own is made there. What was excused before counts
+# on, so that is no sign.
+echo $puppet > $cg/cgroup.procs
+fault root '"verdict"' throttle --cpu 1
+echo "LEFT root $(ls -d $cg/shard-fault* 2>/dev/null | wc -l)"
+
+# Somebody else in its cgroup is asked for.
+echo $puppet > $shard/cgroup.procs
+sleep 100 &
+echo $! > $shard/cgroup.procs
+/faults/throttle --pid $puppet --for 1s 2>&1 | sed 's/^/SAID /'
+/faults/throttle --pid $puppet --for 100ms --whole-cgroup 2>&1 | sed 's/^/SAID /'
+echo "LEFT cpu.max $(cat $shard/cpu.max)"
+
+kill -TERM $sidecar
+wait $sidecar
+for incident in /tmp/evidence/incidents/*/incident.json; do
+    [ ! -e "$incident" ] || echo "INCIDENT $(tr -d '\n' < "$incident")"
+done

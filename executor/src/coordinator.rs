@@ -27,6 +27,7 @@ use std::time::Instant;
 
 use crossbeam_channel::Receiver;
 use shard_heartbeat::{Heartbeat, ProcessState, SegmentOptions, WatchdogMonitor};
+use shard_telemetry::service_manager::{News, ServiceManager};
 use tokio::runtime::Runtime;
 
 use crate::block::Block;
@@ -113,6 +114,7 @@ struct Coordinator {
     runtime: Runtime,
     signals: Receiver<()>,
     telemetry: Telemetry,
+    manager: Arc<ServiceManager>,
     discarded: Arc<AtomicU64>,
     _port: Option<Port>,
     done: Receiver<Result<AllVerified, CoordinatorError>>,
@@ -155,6 +157,7 @@ impl Coordinator {
         faults.tell_counters(move || format!("discarded={}", total.load(Ordering::Relaxed)));
         let quarantine = Quarantine::open(options.quarantine.as_deref())?;
         let stopping = Stopping::default();
+        let manager = Arc::new(process::service_manager());
         let (report_done, done) = crossbeam_channel::bounded(1);
         let thread = Coord {
             links,
@@ -163,6 +166,7 @@ impl Coordinator {
             options,
             faults: faults.clone(),
             stopping: stopping.clone(),
+            manager: Arc::clone(&manager),
         };
         let thread = {
             let heartbeat = heartbeat.clone();
@@ -180,6 +184,7 @@ impl Coordinator {
             runtime,
             signals,
             telemetry,
+            manager,
             discarded,
             _port: port,
             done,
@@ -252,6 +257,7 @@ impl Coordinator {
         if let Some(heartbeat) = &self.heartbeat {
             heartbeat.set_state(ProcessState::Stopping);
         }
+        self.manager.tell(&[News::Stopping]);
         self.stopping.begin();
     }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use shard_heartbeat::{Heartbeat, InFlight, ProcessState};
+use shard_telemetry::service_manager::{News, ServiceManager};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::deadline;
@@ -32,6 +33,22 @@ impl Stopping {
     /// Whether to finish.
     pub fn begun(&self) -> bool {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The service manager that started this process, if one did and named a way that can be used.
+pub fn service_manager() -> ServiceManager {
+    ServiceManager::of_environment().unwrap_or_else(|error| {
+        tracing::warn!("{error}");
+        ServiceManager::default()
+    })
+}
+
+/// Tells the service manager that this process runs. It waits for that, and ends what never says so.
+pub fn tell_ready(manager: &ServiceManager, status: &str) {
+    let told = manager.tell_within(deadline::SERVICE_MANAGER, &[News::Ready, News::Status(status)]);
+    if !told && manager.is_there() {
+        tracing::warn!(within = ?deadline::SERVICE_MANAGER, "the service manager takes no news: it was not told that this process runs");
     }
 }
 

@@ -27,6 +27,7 @@ use shard_heartbeat::crossbeam::bounded;
 use shard_heartbeat::{
     ChannelBeat, CreateError, Heartbeat, ProcessState, RegisterError, SegmentOptions, WatchdogMonitor,
 };
+use shard_telemetry::service_manager::{News, ServiceManager};
 use tokio::runtime::Runtime;
 
 use crate::deadline;
@@ -151,9 +152,11 @@ pub fn run(options: &ShardOptions) -> Result<(), ShardError> {
     let faults = Faults::inert(Role::Shard, to_main);
     faults.obey_all(&options.arm)?;
     process::end_on_panic(Some(heartbeat.clone()), faults.clone());
-    let started = Shard::start(options, admission, &heartbeat, &faults);
+    let manager = process::service_manager();
+    let started = Shard::start(options, admission, &heartbeat, &faults, manager);
     match started {
         Ok(mut shard) => {
+            process::tell_ready(&shard.manager, &format!("shard {} runs", options.id));
             shard.wait(&process_faults);
             shard.stop();
             Ok(())
@@ -178,6 +181,7 @@ struct Shard {
     runtime: Runtime,
     signals: Receiver<()>,
     telemetry: Telemetry,
+    manager: ServiceManager,
     _port: Option<Port>,
     close: tokio::sync::watch::Sender<bool>,
 }
@@ -188,6 +192,7 @@ impl Shard {
         admission: Admission,
         heartbeat: &Heartbeat,
         faults: &Faults,
+        manager: ServiceManager,
     ) -> Result<Self, ShardError> {
         let failed = |what| move |source| ShardError::Start { what, source };
         let bind = |source| ShardError::Bind { address: options.listen, source };
@@ -293,6 +298,7 @@ impl Shard {
             runtime,
             signals,
             telemetry: options.telemetry.clone(),
+            manager,
             _port: port,
             close,
         })
@@ -359,6 +365,7 @@ impl Shard {
 
     fn begin_to_stop(&self) {
         self.heartbeat.set_state(ProcessState::Stopping);
+        self.manager.tell(&[News::Stopping]);
         self.stopping.begin();
         self.health.not_serving(&self.runtime);
         // Nobody may be listening for it any more.

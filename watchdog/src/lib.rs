@@ -16,6 +16,7 @@ extern crate self as shard_watchdog;
 
 pub mod act;
 pub mod adopt;
+pub mod beats;
 pub mod cli;
 pub mod client;
 pub mod clock;

@@ -7,6 +7,7 @@ pub(crate) mod sample;
 
 use std::sync::Arc;
 
+use shard_telemetry::service_manager::{News, ServiceManager};
 use tokio::sync::mpsc::Receiver;
 
 use crate::event::{Event, Opening, ShadowStep, Step};
@@ -37,6 +38,9 @@ pub struct Relay {
     spans: Option<Spans>,
     open: Vec<OpenIncident>,
     archive: Option<Archive>,
+    manager: Arc<ServiceManager>,
+    /// The verdict that the service manager was told, until there was one.
+    told: Option<Verdict>,
 }
 
 #[derive(Debug)]
@@ -49,19 +53,26 @@ struct OpenIncident {
 
 impl Relay {
     /// A relay that tells these.
-    pub const fn new(
+    pub fn new(
         board: Arc<Board>,
         telemetry: Arc<Telemetry>,
         journal: Journal,
         spans: Option<Spans>,
     ) -> Self {
-        Self { board, telemetry, journal, spans, open: Vec::new(), archive: None }
+        Self { board, telemetry, journal, spans, open: Vec::new(), archive: None, manager: Arc::default(), told: None }
     }
 
     /// The same with a long-term recording.
     #[must_use]
     pub fn with_archive(mut self, archive: Option<Archive>) -> Self {
         self.archive = archive;
+        self
+    }
+
+    /// The same that tells the service manager each verdict.
+    #[must_use]
+    pub fn telling(mut self, manager: Arc<ServiceManager>) -> Self {
+        self.manager = manager;
         self
     }
 
@@ -78,7 +89,10 @@ impl Relay {
     /// Passes on one event.
     pub fn pass_on(&mut self, event: Event) {
         match event {
-            Event::Snapshot(snapshot) => self.board.set_snapshot(Arc::new(*snapshot)),
+            Event::Snapshot(snapshot) => {
+                self.tell_manager(snapshot.verdict, &snapshot.reason);
+                self.board.set_snapshot(Arc::new(*snapshot));
+            }
             Event::Timings(timings) => self.telemetry.timings(&timings),
             Event::Verdict { from, to, why, .. } => {
                 tracing::info!(event = "verdict", %from, %to, why, "verdict {to}: {why}");
@@ -149,6 +163,15 @@ impl Relay {
                 }
             }
             Event::IncidentStep { incident, at, step } => self.step(incident, at, &step),
+        }
+    }
+
+    /// The status of the unit is the verdict and its reason, as they were when the verdict changed. What the manager has
+    /// no room for is told with the next snapshot.
+    fn tell_manager(&mut self, verdict: Verdict, why: &str) {
+        let new = self.manager.is_there() && self.told != Some(verdict);
+        if new && self.manager.tell(&[News::Status(&format!("{verdict}: {why}"))]) {
+            self.told = Some(verdict);
         }
     }
 

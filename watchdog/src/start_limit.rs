@@ -1,7 +1,11 @@
-//! How often systemd starts a unit before it leaves it dead, and whether the kill budget fits below that.
+//! How often systemd starts a unit before it leaves it dead, how long it pauses before each start, and whether the kill
+//! budget and the time for a restart fit that.
 //!
 //! Each kill spends one of the supervisor's starts, too. A budget that systemd's own limit (`StartLimitBurst=` in
-//! `StartLimitIntervalSec=`, systemd.unit(5)) cannot carry turns the watchdog's restarts into an outage.
+//! `StartLimitIntervalSec=`, systemd.unit(5)) cannot carry turns the watchdog's restarts into an outage. A pause
+//! (`RestartSec=`, `RestartMaxDelaySec=`, systemd.service(5)) that is longer than `restart.within` calls a person after
+//! each kill. With `RestartSteps=` the pause grows with each restart and never shrinks by itself, however long the unit
+//! has been well in between: sooner or later each kill has the longest one.
 
 use std::io::Read;
 use std::path::Path;
@@ -19,6 +23,9 @@ const LOOK: Duration = Duration::from_millis(5);
 /// More than the few lines that are asked for; what else it would say is not read.
 const MOST_BYTES: u64 = 16 << 10;
 
+/// What a start takes until the new process has a segment, on a machine with time for it: an exec and a few files.
+const STARTING: Duration = Duration::from_secs(1);
+
 /// What a unit says of its own restarts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StartLimit {
@@ -28,13 +35,20 @@ pub struct StartLimit {
     pub burst: u32,
     /// `Restart=`, such as `always`.
     pub restart: String,
+    /// `RestartSec=`: before the first restart, and before each where `RestartSteps=` is not set.
+    pub pause: Duration,
+    /// `RestartSteps=`: after so many restarts the pause is the longest; zero: it does not grow (so before systemd 254).
+    pub steps: u32,
+    /// `RestartMaxDelaySec=`; [`Duration::MAX`]: the pause does not grow.
+    pub longest_pause: Duration,
 }
 
 impl StartLimit {
     /// Asks the running systemd about `unit`. `None`: there is none to be asked, or it knows no such unit, or it does not answer within
     /// two seconds.
     pub fn ask(unit: &str) -> Option<Self> {
-        let properties = "--property=LoadState,StartLimitIntervalUSec,StartLimitBurst,Restart";
+        let properties = "--property=LoadState,StartLimitIntervalUSec,StartLimitBurst,Restart,RestartUSec,\
+                          RestartSteps,RestartMaxDelayUSec";
         let mut child = Command::new("systemctl")
             .args(["show", properties, "--", unit])
             .env("LC_ALL", "C")
@@ -72,11 +86,16 @@ impl StartLimit {
             interval: timespan(value("StartLimitIntervalUSec")?)?,
             burst: value("StartLimitBurst")?.parse().ok()?,
             restart: value("Restart")?.to_owned(),
+            pause: timespan(value("RestartUSec")?)?,
+            // Not there before 254.
+            steps: value("RestartSteps").map_or(Some(0), |steps| steps.parse().ok())?,
+            longest_pause: value("RestartMaxDelayUSec").map_or(Some(Duration::MAX), timespan)?,
         })
     }
 
-    /// Why a budget of `kills` in `per` does not go with this unit, each with what to do; empty: it does.
-    pub fn collisions(&self, unit: &str, kills: u32, per: Duration) -> Vec<String> {
+    /// Why a budget of `kills` in `per`, or a restart `within` that time, does not go with this unit, each with what to
+    /// do; empty: they do.
+    pub fn collisions(&self, unit: &str, kills: u32, per: Duration, within: Duration) -> Vec<String> {
         let mut found = Vec::new();
         if !matches!(self.restart.as_str(), "always" | "on-failure" | "on-abnormal" | "on-abort") {
             found.push(format!(
@@ -84,7 +103,8 @@ impl StartLimit {
                 self.restart
             ));
         }
-        if self.burst == 0 || self.interval.is_zero() {
+        found.extend(self.too_long(unit, within));
+        if self.burst == 0 || self.interval.is_zero() || self.cannot_be_reached() {
             return found;
         }
         let possible = possible_kills(kills, per, self.interval);
@@ -100,6 +120,44 @@ impl StartLimit {
             ));
         }
         found
+    }
+
+    /// Whether the pauses alone keep the unit below its limit, however soon it ends after each start.
+    fn cannot_be_reached(&self) -> bool {
+        let pauses = self.interval.as_nanos().checked_div(self.pause.as_nanos());
+        // One start more than there are whole pauses.
+        pauses.is_some_and(|pauses| pauses < u128::from(self.burst))
+    }
+
+    /// The longest pause before a start, and where it is set.
+    fn longest(&self) -> (Duration, &'static str) {
+        let grows = self.steps > 0 && !self.pause.is_zero() && self.longest_pause != Duration::MAX;
+        if grows && self.longest_pause > self.pause {
+            (self.longest_pause, "RestartMaxDelaySec")
+        } else {
+            (self.pause, "RestartSec")
+        }
+    }
+
+    /// What is wrong with the pause before a start.
+    fn too_long(&self, unit: &str, within: Duration) -> Option<String> {
+        let (pause, setting) = self.longest();
+        if pause.saturating_add(STARTING) <= within {
+            return None;
+        }
+        let Self { pause: first, steps, .. } = self;
+        let grows = match setting {
+            "RestartMaxDelaySec" => format!(
+                " That is the pause after {steps} restarts, and it never becomes shorter again by itself, only by systemctl reset-failed or a start by hand; \
+                 the first is {first:?}."
+            ),
+            _ => String::new(),
+        };
+        let (fits, enough) = (within.saturating_sub(STARTING), pause.saturating_add(STARTING));
+        Some(format!(
+            "unit {unit} is started again after {setting}={pause:?}, and restart.within is {within:?}: each kill would be a page, although systemd does as it \
+             was told.{grows} Set {setting}= to {fits:?} at most in the unit, or restart.within = \"{enough:?}\"."
+        ))
     }
 }
 
@@ -163,7 +221,10 @@ mod tests {
     use super::*;
 
     /// As systemd 252 answers.
-    const SHOWN: &str = "Restart=always\nLoadState=loaded\nStartLimitIntervalUSec=10s\nStartLimitBurst=5\n";
+    const SHOWN: &str = "Restart=always\nRestartUSec=100ms\nLoadState=loaded\nStartLimitIntervalUSec=10s\nStartLimitBurst=5\n";
+    /// What 257 has to say besides, where nothing was set.
+    const OF_257: &str = "RestartSteps=0\nRestartMaxDelayUSec=infinity\n";
+    const WITHIN: Duration = Duration::from_secs(30);
     const PER: Duration = Duration::from_secs(600);
 
     fn limit() -> StartLimit {
@@ -172,9 +233,16 @@ mod tests {
 
     #[test]
     fn what_systemctl_shows_is_read() {
-        let expected =
-            StartLimit { interval: Duration::from_secs(10), burst: 5, restart: "always".to_owned() };
+        let expected = StartLimit {
+            interval: Duration::from_secs(10),
+            burst: 5,
+            restart: "always".to_owned(),
+            pause: Duration::from_millis(100),
+            steps: 0,
+            longest_pause: Duration::MAX,
+        };
         assert_eq!(limit(), expected);
+        assert_eq!(StartLimit::parse(&format!("{SHOWN}{OF_257}")), Some(expected));
         let unknown = SHOWN.replace("loaded", "not-found");
         for other in ["", "LoadState=loaded\n", &unknown, &SHOWN.replace("=10s", "=10 parsecs")] {
             assert_eq!(StartLimit::parse(other), None, "{other}");
@@ -192,8 +260,8 @@ mod tests {
 
     #[test]
     fn the_default_budget_goes_with_the_default_limit_and_one_more_kill_does_not() {
-        assert_eq!(limit().collisions("a.service", 3, PER), Vec::<String>::new());
-        let found = limit().collisions("a.service", 4, PER);
+        assert_eq!(limit().collisions("a.service", 3, PER, WITHIN), Vec::<String>::new());
+        let found = limit().collisions("a.service", 4, PER, WITHIN);
         assert_eq!(found.len(), 1);
         assert!(
             found[0].contains("kill.budget.kills = 3") && found[0].contains("StartLimitBurst=6"),
@@ -205,16 +273,54 @@ mod tests {
     fn a_bucket_that_refills_within_the_interval_allows_more() {
         let slow = StartLimit { interval: 2 * PER, burst: 10, ..limit() };
         // Three at once, and three more in each ten minutes.
-        assert_eq!(slow.collisions("a.service", 3, PER).len(), 1);
-        assert_eq!(StartLimit { burst: 11, ..slow }.collisions("a.service", 3, PER), Vec::<String>::new());
+        assert_eq!(slow.collisions("a.service", 3, PER, WITHIN).len(), 1);
+        assert_eq!(StartLimit { burst: 11, ..slow }.collisions("a.service", 3, PER, WITHIN), Vec::<String>::new());
     }
 
     #[test]
     fn no_limit_collides_with_nothing_and_no_restart_with_everything() {
         let unlimited = StartLimit { interval: Duration::ZERO, ..limit() };
-        assert_eq!(unlimited.collisions("a.service", 1_000, PER), Vec::<String>::new());
+        assert_eq!(unlimited.collisions("a.service", 1_000, PER, WITHIN), Vec::<String>::new());
         let once = StartLimit { restart: "no".to_owned(), ..limit() };
-        assert!(once.collisions("a.service", 1, PER)[0].contains("Restart=always"));
+        assert!(once.collisions("a.service", 1, PER, WITHIN)[0].contains("Restart=always"));
+    }
+
+    #[test]
+    fn a_limit_that_the_pauses_alone_keep_out_of_reach_collides_with_nothing() {
+        // A start at 0, 3, 6 and 9 seconds at most: the fifth never comes.
+        let paused = StartLimit { pause: Duration::from_secs(3), ..limit() };
+        assert_eq!(paused.collisions("a.service", 1_000, PER, WITHIN), Vec::<String>::new());
+        let quicker = StartLimit { pause: Duration::from_secs(2), ..limit() };
+        assert_eq!(quicker.collisions("a.service", 1_000, PER, WITHIN).len(), 1, "0, 2, 4, 6, 8 and 10 s");
+    }
+
+    #[test]
+    fn a_pause_longer_than_the_time_for_a_restart_would_page_after_each_kill() {
+        let slow = StartLimit { pause: Duration::from_secs(30), ..limit() };
+        let found = slow.collisions("a.service", 3, PER, WITHIN);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains("RestartSec=30s") && found[0].contains("restart.within = \"31s\""), "{found:?}");
+        let fits = StartLimit { pause: Duration::from_secs(29), ..limit() };
+        assert_eq!(fits.collisions("a.service", 3, PER, WITHIN), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_pause_that_grows_counts_as_the_longest_since_it_never_shrinks() {
+        let grows = StartLimit { steps: 8, longest_pause: Duration::from_secs(60), ..limit() };
+        let found = grows.collisions("a.service", 3, PER, WITHIN);
+        assert_eq!(found.len(), 1, "{found:?}");
+        for told in ["RestartMaxDelaySec=60s", "never becomes shorter", "8 restarts", "\"61s\""] {
+            assert!(found[0].contains(told), "{told} in {found:?}");
+        }
+        // As systemd does it: without steps, without a first pause or without a longer one it does not grow.
+        for constant in [
+            StartLimit { steps: 0, ..grows.clone() },
+            StartLimit { pause: Duration::ZERO, ..grows.clone() },
+            StartLimit { longest_pause: Duration::MAX, ..grows.clone() },
+            StartLimit { longest_pause: Duration::from_millis(50), ..grows },
+        ] {
+            assert_eq!(constant.collisions("a.service", 3, PER, WITHIN), Vec::<String>::new(), "{constant:?}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! the signal on and ends with the command's own code. Stop, kill and restart are for the whole
 //! process group that was made for a command: what a shell leaves behind does not outlive it. Other
 //! signals it passes on. It reaps whatever is handed to it, as PID 1 of a container or as a
-//! subreaper.
+//! subreaper. To a service manager it is the service, ready once its command was started.
 //!
 //! # Prohibitions
 //! It must never wait for anything but its children and its own signals: a log that nobody reads, a
@@ -26,13 +26,18 @@ use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use shard_telemetry::service_manager::{self, News, ServiceManager};
 
 pub use backoff::{BackoffSettings, DEFAULT_SETTLED_AFTER};
 pub(crate) use signals::Signals;
 pub(crate) use ward::tie_to_parent;
+
+use crate::beats;
 
 use family::{Family, Named};
 use log::Log;
@@ -107,6 +112,10 @@ pub fn run(settings: &Settings) -> Result<u8, SuperviseError> {
     children::check()
         .map_err(refused("ends of children cannot be seen (waitid); in a container, allow it"))?;
     let log = Log::start().map_err(refused("no thread for the log"))?;
+    let manager = ServiceManager::of_environment().unwrap_or_else(|error| {
+        log.say(format_args!("{error}"));
+        ServiceManager::default()
+    });
     let command = settings.command.first().ok_or(SuperviseError::NoCommand)?;
     let sidecar = match &settings.config {
         Some(config) => Some(sidecar(config).map_err(refused("the path of this program is unknown"))?),
@@ -120,11 +129,15 @@ pub fn run(settings: &Settings) -> Result<u8, SuperviseError> {
         named: HashSet::new(),
         names_outside: false,
         log,
+        manager: Arc::new(manager),
+        rounds: Arc::default(),
     };
     supervisor.cmd.start(&supervisor.log).map_err(|source| {
         let command = command.to_string_lossy().into_owned();
         SuperviseError::Exec { command, source }
     })?;
+    let (manager, rounds) = (Arc::clone(&supervisor.manager), Arc::clone(&supervisor.rounds));
+    beats::start(manager, rounds, || {}).map_err(refused("no thread for the service manager"))?;
     let code = supervisor.go_round(&signals);
     supervisor.log.finish();
     Ok(code)
@@ -134,6 +147,7 @@ fn cmd(words: &[OsString]) -> Command {
     let mut words = words.iter();
     let mut command = Command::new(words.next().map_or_else(OsString::new, Clone::clone));
     command.args(words).env(SUPERVISED, "1");
+    not_the_service(&mut command);
     // A background process group that reads its terminal is stopped, silently and for good.
     if io::stdin().is_terminal() {
         command.stdin(Stdio::null());
@@ -142,9 +156,18 @@ fn cmd(words: &[OsString]) -> Command {
     command
 }
 
+/// To the service manager, if there is one, the supervisor is the service. A child that said `READY=1` or `STOPPING=1`
+/// for itself would say it of all: the manager would end the supervisor because its command ends to be started again.
+fn not_the_service(command: &mut Command) {
+    for variable in service_manager::VARIABLES {
+        command.env_remove(variable);
+    }
+}
+
 fn sidecar(config: &std::path::Path) -> io::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("run").arg("--config").arg(config).env(SUPERVISED, "1").stdin(Stdio::null());
+    not_the_service(&mut command);
     // Standard output belongs to the command: whoever parses it must not meet the sidecar's words there.
     command.stdout(Stdio::from(io::stderr().as_fd().try_clone_to_owned()?));
     tie_to_parent(&mut command);
@@ -180,14 +203,21 @@ struct Supervisor {
     /// The command has ended, and nobody has looked yet what it left outside of its group.
     names_outside: bool,
     log: Log,
+    manager: Arc<ServiceManager>,
+    /// Rounds so far, for whoever shows the service manager that this goes on.
+    rounds: Arc<AtomicU64>,
 }
 
 impl Supervisor {
     fn go_round(&mut self, signals: &Signals) -> u8 {
+        // Nobody can wake it: where the service manager asks for signs of life it wakes by itself.
+        let longest = self.manager.patience().map(beats::pause);
         loop {
+            self.rounds.fetch_add(1, Ordering::Relaxed);
             self.start_due();
             self.name_those_outside();
-            let mut wait_until = self.next_due();
+            let by_itself = longest.map(|longest| Instant::now() + longest);
+            let mut wait_until = self.next_due().into_iter().chain(by_itself).min();
             // All that was heard before anything is started: a restart after SIGTERM would be one too many.
             while let Some(heard) = signals.wait(wait_until) {
                 match heard {
@@ -325,6 +355,7 @@ impl Supervisor {
         }
         let grace = self.grace.as_secs_f64();
         self.log.say(format_args!("{name}: passed on to CMD, which has {grace:.0} s to end"));
+        self.manager.tell(&[News::Stopping]);
         self.cmd.signal_group(signal);
         let until = Instant::now() + self.grace;
         self.stop = Some(Stop { signal, whom: Turn::Cmd, until, killed: false });

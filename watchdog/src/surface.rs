@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use shard_telemetry::service_manager::ServiceManager;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -106,6 +107,7 @@ pub fn start(
     events: mpsc::Receiver<Event>,
     anchor: WallAnchor,
     format: logs::Format,
+    manager: Arc<ServiceManager>,
 ) -> Result<SurfaceHandle, SurfaceError> {
     let dropped = Arc::new(Dropped::default());
     let filter = std::env::var(LOG_FILTER).ok();
@@ -123,7 +125,7 @@ pub fn start(
     for warning in warnings {
         tracing::warn!(event = "telemetry_setting", "{warning}");
     }
-    let mut surface = start_without_log(&config, events, anchor, dropped, otlp)?;
+    let mut surface = start_without_log(&config, events, anchor, dropped, otlp, manager)?;
     surface.log = Some(log);
     let Addresses { listen, public } = surface.addresses();
     tracing::info!(
@@ -149,6 +151,7 @@ pub fn start_without_log(
     anchor: WallAnchor,
     dropped: Arc<Dropped>,
     mut otlp: Option<Otlp>,
+    manager: Arc<ServiceManager>,
 ) -> Result<SurfaceHandle, SurfaceError> {
     let runtime =
         Builder::new_multi_thread().worker_threads(WORKERS).thread_name("surface").enable_all().build()?;
@@ -197,7 +200,8 @@ pub fn start_without_log(
     });
     server.listen(&runtime);
     let relay = Relay::new(Arc::clone(&board), Arc::clone(&telemetry), journal.clone(), spans)
-        .with_archive(archive.clone());
+        .with_archive(archive.clone())
+        .telling(manager);
     let relay = runtime.spawn(relay.run(events));
     Ok(SurfaceHandle {
         runtime,

@@ -200,7 +200,7 @@ impl Watch {
                     let _ = answer.send(cleared);
                 }
                 Command::Kill(order, answer) => self.take_order(&order, answer),
-                Command::Reload(config) => {
+                Command::Reload(config, answer) => {
                     self.policy = policy(&config, &self.probe);
                     Shadow::reload(
                         &mut self.shadow,
@@ -216,6 +216,7 @@ impl Watch {
                     self.budget.limit(config.kill.budget_kills, config.kill.budget_per, at);
                     self.recorder.reloaded(at);
                     self.config = config;
+                    let _ = answer.send(());
                 }
             }
         }

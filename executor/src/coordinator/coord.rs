@@ -6,6 +6,7 @@ use std::time::Instant;
 use crossbeam_channel::Sender;
 use opentelemetry::KeyValue;
 use shard_heartbeat::{Heartbeat, ProcessState, ThreadBeat, Work, WorkGuard};
+use shard_telemetry::service_manager::ServiceManager;
 
 use super::links::Links;
 use super::quarantine::Quarantine;
@@ -15,7 +16,7 @@ use crate::block::Block;
 use crate::deadline;
 use crate::faults::{Faults, LastWords};
 use crate::parallel::Pool;
-use crate::process::Stopping;
+use crate::process::{self, Stopping};
 use crate::state::State;
 use crate::telemetry::counts::{Late, Outcome};
 use crate::telemetry::spans::number;
@@ -50,6 +51,7 @@ pub(super) struct Coord {
     pub(super) report: Report,
     pub(super) faults: Faults,
     pub(super) stopping: Stopping,
+    pub(super) manager: Arc<ServiceManager>,
 }
 
 /// How the thread comes to its end other than by a fault.
@@ -87,6 +89,7 @@ impl Coord {
         if let Some(heartbeat) = heartbeat {
             heartbeat.set_state(ProcessState::Running);
         }
+        process::tell_ready(&self.manager, "the coordinator runs");
         let outcome = match self.all_blocks(&beat, &mut words) {
             Err(Stop::Vanish) => return,
             Err(Stop::Error(error)) => Err(error),

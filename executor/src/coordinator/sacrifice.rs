@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use shard_telemetry::service_manager;
+
 use crate::block::{self, Block};
 use crate::state::State;
 
@@ -51,6 +53,9 @@ pub(super) fn run(
     command.args(["local", "--shards", "1", "--json", "--blocks"]).arg(&file.0);
     command.args(arm.iter().flat_map(|order| ["--arm", *order]));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    for variable in service_manager::VARIABLES {
+        command.env_remove(variable);
+    }
     // SAFETY: prctl with these arguments only sets a flag of the new process, and may be called between fork and exec.
     unsafe {
         command.pre_exec(|| {

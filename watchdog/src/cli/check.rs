@@ -23,8 +23,8 @@ Examples:
   shard-watchdog check --config /etc/shard-watchdog/0.toml
   shard-watchdog check --config new.toml && systemctl reload shard-watchdog@0
 
-If systemd runs here and knows the target's unit, its StartLimit… is held against kill.budget, and a
-collision is a warning. So is a limit of open files that is too low for the threads that are to be watched:
+If systemd runs here and knows the target's unit, its StartLimit… is held against kill.budget and its pauses
+(RestartSec=, RestartMaxDelaySec=) against restart.within, and a collision is a warning. So is a limit of open files that is too low for the threads that are to be watched:
 those registered now, or those that the rules ask for. The limit is that of the shell that runs the check.
 So is an OTEL_… variable of this command's own environment that cannot be used.
 
@@ -122,7 +122,8 @@ fn collisions(config: &Config) -> Vec<String> {
     let Some(unit) = config.target.systemd_unit.clone().or_else(of_process) else { return Vec::new() };
     let limit = StartLimit::ask(&unit);
     let KillConfig { budget_kills, budget_per, .. } = config.kill;
-    limit.map_or_else(Vec::new, |limit| limit.collisions(&unit, budget_kills, budget_per))
+    let within = config.restart.within;
+    limit.map_or_else(Vec::new, |limit| limit.collisions(&unit, budget_kills, budget_per, within))
 }
 
 fn summary(config: &Config) -> String {

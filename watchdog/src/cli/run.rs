@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use shard_telemetry::service_manager::{News, ServiceManager};
 use shard_watchdog::adopt::{Adopter, Redirect, Wanted};
+use shard_watchdog::beats;
 use shard_watchdog::clock::WallAnchor;
 use shard_watchdog::config::{Config, FindTarget, KillBy, LEAVING, read};
 use shard_watchdog::descriptors::{self, Limit, Shares};
@@ -15,6 +17,7 @@ use shard_watchdog::surface::{self, SurfaceHandle};
 use shard_watchdog::telemetry::logs;
 use shard_watchdog::watch::control::{Command, Control};
 use shard_watchdog::watch::{Ended, Parts, Watch};
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use shard_watchdog::signals::{self, Heard};
 
@@ -27,6 +30,12 @@ const CANNOT_START: u8 = 1;
 const QUEUE: usize = 1024;
 /// What the contract gives telemetry at the end.
 const FLUSH: Duration = Duration::from_secs(2);
+/// How long the main thread, on which nobody waits, tries to tell the service manager what that
+/// waits for.
+const TELL_MANAGER: Duration = Duration::from_secs(1);
+/// The loop takes a new config at its next round, for which it is woken. If it is not in force by
+/// then, whoever asked for it waits no longer; that the loop hangs is told by others.
+const IN_FORCE: Duration = Duration::from_secs(1);
 /// How long the exit that is a kill waits for its incident to be written: a disk takes
 /// milliseconds.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(1);
@@ -34,7 +43,9 @@ const WRITTEN_WITHIN: Duration = Duration::from_secs(1);
 /// Watch one target until told to stop.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "SIGTERM or SIGINT: flush telemetry for at most 2 s, leave the target alone, end.\n\
-    SIGHUP: read the config again; a bad one changes nothing.\n\n\
+    SIGHUP: read the config again; a bad one changes nothing.\n\
+    Under systemd (Type=notify): ready once it watches or waits for its target; the status is its verdict; with\n\
+    WatchdogSec= it is restarted if its watch loop stands still.\n\n\
     Exit codes: 0 told to stop, 1 cannot start, 2 bad config. 86 with [kill] by = \"exit-code\": the target stands condemned, \
     and the pod's rules have to restart it; 1 instead if the incident cannot be written, since nothing would brake the next kills.")]
 pub(crate) struct Args {
@@ -118,16 +129,32 @@ fn start(
         LogFormat::Json => logs::Format::Json,
         LogFormat::Text => logs::Format::Text,
     };
-    let surface = match surface::start(Arc::clone(&config), receiver, WallAnchor::now(), format) {
+    let (manager, unusable) = match ServiceManager::of_environment() {
+        Ok(manager) => (Arc::new(manager), None),
+        Err(error) => (Arc::default(), Some(error)),
+    };
+    let started =
+        surface::start(Arc::clone(&config), receiver, WallAnchor::now(), format, Arc::clone(&manager));
+    let surface = match started {
         Ok(surface) => surface,
         Err(error) => {
             eprintln!("shard-watchdog: {error}");
             return ExitCode::from(CANNOT_START);
         }
     };
+    if let Some(error) = unusable {
+        tracing::warn!(event = "service_manager", "{error}");
+    }
     surface.ask(control.clone());
     tell_of_descriptors(&config, limit, shares);
     let alive = Arc::new(AtomicU64::new(0));
+    let call = {
+        let waker = Arc::clone(&waker);
+        move || waker.wake()
+    };
+    if let Err(error) = beats::start(Arc::clone(&manager), Arc::clone(&alive), call) {
+        return cannot_start("start a thread", &error);
+    }
     let adopter = match Adopter::start(wanted, waker, Arc::clone(&alive), surface.target_user()) {
         Ok(adopter) => adopter,
         Err(error) => return cannot_start("start a thread", &error),
@@ -153,7 +180,8 @@ fn start(
         Ok(watch) => watch,
         Err(error) => return cannot_start("start a thread", &error),
     };
-    obey(args, by, signals, &control, &redirect, &surface);
+    obey(args, by, signals, &control, &redirect, &surface, &manager);
+    manager.tell(&[News::Stopping]);
     if left.load(Ordering::Acquire) {
         // The loop has ended, so this is all of the incident. No collector is waited for: the next
         // life tells it.
@@ -170,7 +198,7 @@ fn start(
     }
     control.tell(Command::Stop);
     // The loop answers within one look; a loop that does not is worth no more waiting than telemetry is.
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     while !watch.is_finished() && began.elapsed() < FLUSH {
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -208,11 +236,16 @@ fn obey(
     control: &Control,
     redirect: &Redirect,
     surface: &SurfaceHandle,
+    manager: &ServiceManager,
 ) {
     loop {
         match signals.wait() {
             Heard::Stop => return,
-            Heard::Reload => reload(args, by, control, redirect, surface),
+            Heard::Reload => {
+                manager.tell_within(TELL_MANAGER, &[News::Reloading]);
+                reload(args, by, control, redirect, surface);
+                manager.tell_within(TELL_MANAGER, &[News::Ready]);
+            }
         }
     }
 }
@@ -232,7 +265,9 @@ fn reload(args: &Args, by: KillBy, control: &Control, redirect: &Redirect, surfa
         Ok((wanted, config)) => {
             redirect.want(wanted);
             surface.reloaded(&config);
-            if control.tell(Command::Reload(Arc::new(config))) {
+            let (answer, in_force) = oneshot::channel();
+            if control.tell(Command::Reload(Arc::new(config), answer)) {
+                wait_for(in_force);
                 tracing::info!(config = %path.display(), "reload: thresholds, rules and kill settings are in force; listeners and folders change at the next start");
             } else {
                 tracing::warn!(config = %path.display(), "reload: too many at once; this one was dropped, send SIGHUP again");
@@ -241,6 +276,14 @@ fn reload(args: &Args, by: KillBy, control: &Control, redirect: &Redirect, surfa
         Err(problem) => {
             tracing::error!(config = %path.display(), %problem, "reload: bad config; the sidecar keeps the old one");
         }
+    }
+}
+
+/// Waits until the loop has taken the config, or has no more time for it.
+fn wait_for(mut in_force: oneshot::Receiver<()>) {
+    let began = Instant::now();
+    while in_force.try_recv() == Err(TryRecvError::Empty) && began.elapsed() < IN_FORCE {
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -28,7 +28,7 @@ fn server() -> Server {
     let dropped = Arc::new(Dropped::default());
     let (events, receiver) = tokio::sync::mpsc::channel(1);
     let surface =
-        surface::start_without_log(&config, receiver, WallAnchor::now(), Arc::clone(&dropped), None).unwrap();
+        surface::start_without_log(&config, receiver, WallAnchor::now(), Arc::clone(&dropped), None, Arc::default()).unwrap();
     let address = surface.addresses().listen.unwrap();
     Server { _surface: surface, _events: events, _folder: folder, address, dropped }
 }

@@ -19,8 +19,8 @@ const QUEUE: usize = 16;
 /// What the loop can be told.
 #[derive(Debug)]
 pub enum Command {
-    /// Go on with this configuration.
-    Reload(Arc<Config>),
+    /// Go on with this configuration. The answer comes when it is in force.
+    Reload(Arc<Config>, oneshot::Sender<()>),
     /// Answer with what was seen during the last minute. Whoever asks sees to it that this is not often: it copies a chunk.
     Recording(oneshot::Sender<Box<Excerpt>>),
     /// Withhold kills until the end of this pause, which takes the place of an earlier one; answer with that one.

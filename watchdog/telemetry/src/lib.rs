@@ -13,5 +13,6 @@ pub mod manual;
 pub mod metric;
 pub mod otlp;
 pub mod prometheus;
+pub mod service_manager;
 pub mod span;
 pub mod story;

@@ -45,7 +45,7 @@ fn running(token: bool, answers: bool) -> Running {
     }
     let (events, receiver) = tokio::sync::mpsc::channel(64);
     let surface =
-        surface::start_without_log(&config, receiver, WallAnchor::now(), Arc::default(), None).unwrap();
+        surface::start_without_log(&config, receiver, WallAnchor::now(), Arc::default(), None, Arc::default()).unwrap();
     let probe = crate::probe::Probe::new(crate::probe::ThreadEvents::Poll).unwrap();
     let (control, inbox) = Control::new(probe.waker());
     surface.ask(control);

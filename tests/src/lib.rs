@@ -30,6 +30,7 @@ pub mod figures;
 pub mod flood;
 pub mod footprint;
 pub mod hogs;
+pub mod host;
 pub mod hostile;
 pub mod hour;
 pub mod incident;

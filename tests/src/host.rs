@@ -26,11 +26,13 @@ mkdir "$1" && echo $$ >"$1/cgroup.procs"
 exec unshare --pid --mount --cgroup --ipc --uts --fork --kill-child=KILL bash -ec "$2" inside "$3" "$4"
 "#;
 
-/// Makes the root, and becomes systemd. `$1`: the test's folder, which is there too. `$2`: layers above this machine's.
+/// Makes the root, and becomes systemd. `$1`: the test's folder, which is there too. `$2`: a layer above this machine's, if any.
 const INSIDE: &str = r#"
 mount --make-rprivate /
 mkdir -p "$1/host" && mount -t tmpfs tmpfs "$1/host" && cd "$1/host" && mkdir above work root
-mount -t overlay overlay -o "lowerdir=${2:+$2:}/,upperdir=above,workdir=work" root
+# In the memory of this host: a layer may not lie inside another one.
+[ -z "$2" ] || cp -a "$2" layer
+mount -t overlay overlay -o "lowerdir=${2:+$1/host/layer:}/,upperdir=above,workdir=work" root
 cd root
 mount -t proc proc proc
 mount -t sysfs sysfs sys
@@ -124,7 +126,7 @@ impl Host {
         let layer = release.layer().map(|layer| layer.canonicalize().expect("the layer is there"));
         let mut command = Command::new("bash");
         command.args(["-ec", OUTSIDE, "outside"]).arg(&group).arg(INSIDE).arg(folder);
-        command.arg(layer.unwrap_or_default());
+        command.arg(layer.map(|layer| layer.join("root")).unwrap_or_default());
         let process = Process::start("host", command);
         let outside = process.pid();
         let pid = wait::until("systemd of the host", || {
@@ -153,8 +155,9 @@ impl Host {
             // The same file where it can be: a program with its symbols is large.
             fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(drop)).expect("a program");
         }
-        let copied = Command::new("cp").arg("-r").arg("--parents").arg(DEPLOY).arg(&tree).current_dir(&project);
-        assert!(copied.status().expect("cp").success());
+        let mut copy = Command::new("cp");
+        copy.arg("-r").arg("--parents").arg(DEPLOY).arg(&tree).current_dir(&project);
+        assert!(copy.status().expect("cp").success());
         let readme = fs::read_to_string(project.join(DEPLOY).join("systemd/README.md")).expect("the README");
         let deployed = Deployed { tree, readme };
         self.shell(&deployed.in_project(&deployed.commands("## Install", 0)));

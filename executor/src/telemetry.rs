@@ -37,7 +37,7 @@ pub const COORDINATOR: &str = "coordinator";
 pub enum TelemetryError {
     /// The address for `/metrics` is not to be had.
     #[error(
-        "cannot listen on {address} for metrics: {source}. Give --metrics a free address of this machine, or leave it out"
+        "cannot listen on {address} for metrics: {source}. Give --metrics a free address of this machine, or leave it out; if what listens there is an instance before this one, see why that lives on"
     )]
     Bind {
         /// Where.

@@ -137,7 +137,8 @@ impl Host {
         });
         let host = Self { process: Some(process), pid, group };
         wait::until("the host to be up", || {
-            let up = host.run("systemctl", &["is-active", "up.target", "systemd-journald.service", "dbus.service"]);
+            let up = host
+                .run("systemctl", &["is-active", "up.target", "systemd-journald.service", "dbus.service"]);
             up.status.success().then_some(())
         });
         host

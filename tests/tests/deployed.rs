@@ -89,10 +89,9 @@ impl Stage {
             "mkdir -p /var/lib/shard-executor && cp -r '{}' /var/lib/shard-executor/blocks",
             from.display()
         ));
-        let shipped = fs::read_to_string(
-            self.deployed.tree.join("watchdog/deploy/systemd/etc/coordinator.env"),
-        )
-        .unwrap();
+        let shipped =
+            fs::read_to_string(self.deployed.tree.join("watchdog/deploy/systemd/etc/coordinator.env"))
+                .unwrap();
         let env = shipped
             .replace("127.0.0.1:7001,127.0.0.1:7002", &self.listen.to_string())
             .replace("127.0.0.1:9620", &api::free_address().to_string());
@@ -123,7 +122,8 @@ impl Stage {
 
     /// What `check` says on standard error.
     fn check(&self) -> String {
-        let arguments = ["-u", "shard", "--", "shard-watchdog", "check", "--config", "/etc/shard-watchdog/0.toml"];
+        let arguments =
+            ["-u", "shard", "--", "shard-watchdog", "check", "--config", "/etc/shard-watchdog/0.toml"];
         let output = self.host.run("runuser", &arguments);
         assert!(output.status.success(), "{output:?}");
         String::from_utf8_lossy(&output.stderr).into_owned()
@@ -156,9 +156,7 @@ fn may_raise_limits() -> bool {
 
 /// The thread of that name.
 fn thread(pid: i32, name: &str) -> i32 {
-    let named = |task: &PathBuf| {
-        fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim() == name)
-    };
+    let named = |task: &PathBuf| fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim() == name);
     let mut tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten().map(|entry| entry.path());
     let task = tasks.find(named).unwrap_or_else(|| panic!("no thread {name}"));
     task.file_name().unwrap().to_str().unwrap().parse().unwrap()
@@ -211,13 +209,11 @@ fn a_lost_thread_a_reload_and_an_upgrade(test: &str, release: Release) {
         host.property(WATCHDOG, "StatusText").starts_with("healthy: ").then_some(())
     });
     assert_eq!(stage.check(), "", "limits, pauses and descriptors go together");
-    let explained = format!(
-        "export SHARD_WATCHDOG_URL=http://{}\n{}",
-        sidecar.http,
-        deployed.commands("## Install", 2)
-    );
+    let explained =
+        format!("export SHARD_WATCHDOG_URL=http://{}\n{}", sidecar.http, deployed.commands("## Install", 2));
     assert!(host.shell(&explained).contains("healthy"));
-    let verify = host.shell(&format!("systemd-analyze verify --man=no {SHARD} {WATCHDOG} {COORDINATOR} 2>&1"));
+    let verify =
+        host.shell(&format!("systemd-analyze verify --man=no {SHARD} {WATCHDOG} {COORDINATOR} 2>&1"));
     assert_eq!(verify, "");
 
     stage.load();
@@ -418,7 +414,10 @@ fn a_start_limit_and_a_second_instance(test: &str, release: Release) {
     host.drop_in(SHARD, "pauses", pauses);
     let warned = stage.check();
     if release == Release::Trixie {
-        assert!(warned.contains("RestartMaxDelaySec=60s") && warned.contains("never becomes shorter"), "{warned}");
+        assert!(
+            warned.contains("RestartMaxDelaySec=60s") && warned.contains("never becomes shorter"),
+            "{warned}"
+        );
     } else {
         // 252 knows of no steps, and a second fits into two.
         assert_eq!(warned, "");

@@ -53,13 +53,17 @@ struct OpenIncident {
 
 impl Relay {
     /// A relay that tells these.
-    pub fn new(
-        board: Arc<Board>,
-        telemetry: Arc<Telemetry>,
-        journal: Journal,
-        spans: Option<Spans>,
-    ) -> Self {
-        Self { board, telemetry, journal, spans, open: Vec::new(), archive: None, manager: Arc::default(), told: None }
+    pub fn new(board: Arc<Board>, telemetry: Arc<Telemetry>, journal: Journal, spans: Option<Spans>) -> Self {
+        Self {
+            board,
+            telemetry,
+            journal,
+            spans,
+            open: Vec::new(),
+            archive: None,
+            manager: Arc::default(),
+            told: None,
+        }
     }
 
     /// The same with a long-term recording.

@@ -274,7 +274,10 @@ mod tests {
         let slow = StartLimit { interval: 2 * PER, burst: 10, ..limit() };
         // Three at once, and three more in each ten minutes.
         assert_eq!(slow.collisions("a.service", 3, PER, WITHIN).len(), 1);
-        assert_eq!(StartLimit { burst: 11, ..slow }.collisions("a.service", 3, PER, WITHIN), Vec::<String>::new());
+        assert_eq!(
+            StartLimit { burst: 11, ..slow }.collisions("a.service", 3, PER, WITHIN),
+            Vec::<String>::new()
+        );
     }
 
     #[test]
@@ -299,7 +302,10 @@ mod tests {
         let slow = StartLimit { pause: Duration::from_secs(30), ..limit() };
         let found = slow.collisions("a.service", 3, PER, WITHIN);
         assert_eq!(found.len(), 1, "{found:?}");
-        assert!(found[0].contains("RestartSec=30s") && found[0].contains("restart.within = \"31s\""), "{found:?}");
+        assert!(
+            found[0].contains("RestartSec=30s") && found[0].contains("restart.within = \"31s\""),
+            "{found:?}"
+        );
         let fits = StartLimit { pause: Duration::from_secs(29), ..limit() };
         assert_eq!(fits.collisions("a.service", 3, PER, WITHIN), Vec::<String>::new());
     }
@@ -319,7 +325,11 @@ mod tests {
             StartLimit { longest_pause: Duration::MAX, ..grows.clone() },
             StartLimit { longest_pause: Duration::from_millis(50), ..grows },
         ] {
-            assert_eq!(constant.collisions("a.service", 3, PER, WITHIN), Vec::<String>::new(), "{constant:?}");
+            assert_eq!(
+                constant.collisions("a.service", 3, PER, WITHIN),
+                Vec::<String>::new(),
+                "{constant:?}"
+            );
         }
     }
 

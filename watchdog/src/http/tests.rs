@@ -27,8 +27,15 @@ fn server() -> Server {
     config.http.hosts = ["shard-0.shards.svc", "*.example"].map(|host| host.parse().unwrap()).to_vec();
     let dropped = Arc::new(Dropped::default());
     let (events, receiver) = tokio::sync::mpsc::channel(1);
-    let surface =
-        surface::start_without_log(&config, receiver, WallAnchor::now(), Arc::clone(&dropped), None, Arc::default()).unwrap();
+    let surface = surface::start_without_log(
+        &config,
+        receiver,
+        WallAnchor::now(),
+        Arc::clone(&dropped),
+        None,
+        Arc::default(),
+    )
+    .unwrap();
     let address = surface.addresses().listen.unwrap();
     Server { _surface: surface, _events: events, _folder: folder, address, dropped }
 }

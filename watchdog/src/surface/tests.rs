@@ -24,7 +24,9 @@ fn running() -> Running {
     config.http.public = Some("127.0.0.1:0".parse().unwrap());
     config.http.socket = Some(folder.path().join("w.sock"));
     let (events, receiver) = mpsc::channel(64);
-    let surface = start_without_log(&config, receiver, WallAnchor::now(), Arc::default(), None, Arc::default()).unwrap();
+    let surface =
+        start_without_log(&config, receiver, WallAnchor::now(), Arc::default(), None, Arc::default())
+            .unwrap();
     Running { surface, events, folder }
 }
 
@@ -166,7 +168,9 @@ fn an_address_that_is_taken_is_told_and_tried_again() {
     config.http.public = Some("127.0.0.1:0".parse().unwrap());
     std::fs::write(folder.path().join("w.sock"), "in the way").unwrap();
     let (events, receiver) = mpsc::channel(64);
-    let surface = start_without_log(&config, receiver, WallAnchor::now(), Arc::default(), None, Arc::default()).unwrap();
+    let surface =
+        start_without_log(&config, receiver, WallAnchor::now(), Arc::default(), None, Arc::default())
+            .unwrap();
     let public = surface.addresses().public.unwrap();
     let metrics = || {
         let endpoint: Endpoint = format!("http://{public}").parse().unwrap();

@@ -44,8 +44,15 @@ fn running(token: bool, answers: bool) -> Running {
         config.http.token_file = Some(path);
     }
     let (events, receiver) = tokio::sync::mpsc::channel(64);
-    let surface =
-        surface::start_without_log(&config, receiver, WallAnchor::now(), Arc::default(), None, Arc::default()).unwrap();
+    let surface = surface::start_without_log(
+        &config,
+        receiver,
+        WallAnchor::now(),
+        Arc::default(),
+        None,
+        Arc::default(),
+    )
+    .unwrap();
     let probe = crate::probe::Probe::new(crate::probe::ThreadEvents::Poll).unwrap();
     let (control, inbox) = Control::new(probe.waker());
     surface.ask(control);

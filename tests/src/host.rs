@@ -7,8 +7,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
-use rustix::process::getuid;
+use rustix::process::{Signal, getuid};
 
 use crate::process::{Process, binary};
 use crate::wait;
@@ -16,14 +17,21 @@ use crate::wait;
 /// Where the units of a host come from, below the root of the project.
 const DEPLOY: &str = "watchdog/deploy";
 
+/// Begins the name of the cgroup of a host; the pid of its test comes after it.
+const GROUP: &str = "shard-test-host-";
+
+/// Seconds that a program on the host may take: `systemctl` waits for whatever its unit waits for.
+const RUNS_AT_MOST: &str = "60";
+
 /// What the machine's systemd calls itself while it runs.
 const BOOTED: &str = "/run/systemd/system";
 
 /// Puts this shell into a cgroup of its own and goes on in new namespaces, whose cgroup root is there.
-/// `$1`: the group. `$2`: what goes on. `$3`, `$4`: its arguments.
+/// `$1`: the group. `$2`: what goes on. `$3`, `$4`: its arguments. It ends with the test: `unshare` alone ignores SIGTERM.
 const OUTSIDE: &str = r#"
 mkdir "$1" && echo $$ >"$1/cgroup.procs"
-exec unshare --pid --mount --cgroup --ipc --uts --fork --kill-child=KILL bash -ec "$2" inside "$3" "$4"
+exec setpriv --pdeathsig KILL \
+    unshare --pid --mount --cgroup --ipc --uts --fork --kill-child=KILL bash -ec "$2" inside "$3" "$4"
 "#;
 
 /// Makes the root, and becomes systemd. `$1`: the test's folder, which is there too. `$2`: a layer above this machine's, if any.
@@ -121,8 +129,9 @@ impl Host {
     /// Starts one; it is up when this returns. `folder` is the test's.
     #[track_caller]
     pub fn start(folder: &Path, release: Release) -> Self {
-        let name = format!("shard-test-host-{}-{release:?}", std::process::id());
-        let group = unified().expect("asked before").join(name);
+        let all = unified().expect("asked before");
+        remove_left_over(&all);
+        let group = all.join(format!("{GROUP}{}-{release:?}", std::process::id()));
         let layer = release.layer().map(|layer| layer.canonicalize().expect("the layer is there"));
         let mut command = Command::new("bash");
         command.args(["-ec", OUTSIDE, "outside"]).arg(&group).arg(INSIDE).arg(folder);
@@ -165,12 +174,16 @@ impl Host {
         deployed
     }
 
-    /// Runs a program on it.
+    /// Runs a program on it; it fails if it takes too long.
     #[track_caller]
     pub fn run(&self, program: &str, arguments: &[&str]) -> Output {
-        let mut command = Command::new("nsenter");
-        command.args(["--target", &self.pid.to_string(), "--pid", "--mount", "--ipc", "--uts", "--cgroup"]);
-        command.args(["--", program]).args(arguments).env("SYSTEMD_PAGER", "").env("LC_ALL", "C.UTF-8");
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=5", RUNS_AT_MOST, "nsenter", "--target", &self.pid.to_string()]);
+        command
+            .args(["--pid", "--mount", "--ipc", "--uts", "--cgroup", "--", program])
+            .args(arguments)
+            .env("SYSTEMD_PAGER", "")
+            .env("LC_ALL", "C.UTF-8");
         command.output().expect("nsenter is part of every Debian")
     }
 
@@ -273,10 +286,18 @@ impl Drop for Host {
             eprintln!("--- the host's journal:\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
         }
         // All in its pid namespace ends with it.
-        self.process = None;
+        if let Some(process) = self.process.take() {
+            process.signal(Signal::KILL);
+        }
         let gone = || !self.group.exists() || remove(&self.group);
         if std::thread::panicking() {
-            gone();
+            // A second panic would hide the first. What is still there, the next host removes.
+            let _ = (0..100).any(|_| {
+                gone() || {
+                    std::thread::sleep(Duration::from_millis(10));
+                    false
+                }
+            });
         } else {
             wait::until("the cgroups of the host to be empty", || gone().then_some(()));
         }
@@ -316,6 +337,17 @@ impl Deployed {
 fn unified() -> Option<PathBuf> {
     let places = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(PathBuf::from);
     places.into_iter().find(|place| place.join("cgroup.controllers").is_file())
+}
+
+/// Removes the cgroups of tests that were killed: what was in them died with them.
+fn remove_left_over(all: &Path) {
+    for entry in fs::read_dir(all).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let of = name.to_str().and_then(|name| name.strip_prefix(GROUP)?.split('-').next());
+        if of.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            remove(&entry.path());
+        }
+    }
 }
 
 /// Removes a cgroup and those in it, from the innermost out.

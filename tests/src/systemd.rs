@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use rustix::process::getuid;
+use rustix::process::{Signal, getuid};
 
 use crate::process::Process;
 use crate::wait;
@@ -114,8 +114,10 @@ impl Systemd {
 
 impl Drop for Systemd {
     fn drop(&mut self) {
-        // All in its pid namespace ends with it.
-        self.process = None;
+        // All in its pid namespace ends with it. `unshare` ignores SIGTERM, which would only be waited for.
+        if let Some(process) = self.process.take() {
+            process.signal(Signal::KILL);
+        }
         let Ok(hierarchies) = std::fs::read_dir(CGROUPS) else { return };
         for hierarchy in hierarchies.flatten() {
             let group = hierarchy.path().join(&self.name);

@@ -252,7 +252,8 @@ fn a_lost_thread_a_reload_and_an_upgrade(test: &str, release: Release) {
     // A stop in order, of all at once, is no incident.
     host.shell("systemctl stop shards.target");
     for unit in [SHARD, WATCHDOG] {
-        assert_eq!(host.property(unit, "ActiveState"), "inactive");
+        // It comes back when the target has stopped, and those that stop with it may need a moment more.
+        host.wait_for(unit, "ActiveState", "inactive");
         assert_eq!(host.property(unit, "Result"), "success");
     }
     assert_eq!(sidecar.incidents().len(), 1);

@@ -38,6 +38,7 @@ pub mod kernel;
 pub mod lacking;
 pub mod long_run;
 pub mod machine;
+pub mod manager;
 pub mod manuals;
 pub mod pod;
 pub mod process;

@@ -7,6 +7,7 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use shard_telemetry::service_manager;
 
 use super::config::Sidecar;
 use super::process::{Heard, Process};
@@ -214,6 +215,10 @@ impl Starter<'_> {
             {
                 command.env_remove(variable);
             }
+        }
+        // If the demo is a service, none of these is.
+        for variable in service_manager::VARIABLES {
+            command.env_remove(variable);
         }
         let mut process = Process::start(&mut command).map_err(failed)?;
         process.listen(who, self.sender).map_err(failed)?;

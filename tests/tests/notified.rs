@@ -38,14 +38,13 @@ fn a_sidecar_is_ready_without_a_target_and_lives_as_long_as_its_loop_goes_round(
     let (sidecar, mut command) = sidecar(folder.path());
     manager.manages(&mut command, Some(PATIENCE), None);
     let mut process = Process::start("sidecar", command);
-    let mut first = manager.until("READY=1");
+    let first = manager.until("READY=1");
     assert_eq!(first.last().unwrap(), "READY=1\nWATCHDOG=1\n");
-    // The verdict comes on a way of its own, sooner or later than that.
-    let status = match first.iter().position(|message| message.starts_with("STATUS=")) {
-        Some(sooner) => first.swap_remove(sooner),
-        None => manager.until("STATUS=").pop().unwrap(),
-    };
-    assert!(status.starts_with("STATUS=unguarded: no heartbeat segment at"), "{status}");
+    // The verdict comes on a way of its own, sooner or later than that, and its reason may change.
+    let status = "STATUS=unguarded: no heartbeat segment at";
+    if !first.iter().any(|message| message.starts_with(status)) {
+        manager.until(status);
+    }
     // At rest it is called, again and again.
     for _ in 0..20 {
         manager.until("WATCHDOG=1");

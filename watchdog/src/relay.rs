@@ -4,10 +4,12 @@
 pub mod board;
 #[cfg(test)]
 pub(crate) mod sample;
+mod unit_status;
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use shard_telemetry::service_manager::{News, ServiceManager};
+use shard_telemetry::service_manager::ServiceManager;
 use tokio::sync::mpsc::Receiver;
 
 use crate::event::{Event, Opening, ShadowStep, Step};
@@ -23,6 +25,7 @@ use crate::telemetry::otlp::spans::{self, Told};
 use crate::verdict::Verdict;
 
 use board::Board;
+use unit_status::UnitStatus;
 
 /// Events taken at once; a burst of a thread's end is about ten.
 const AT_ONCE: usize = 64;
@@ -38,9 +41,7 @@ pub struct Relay {
     spans: Option<Spans>,
     open: Vec<OpenIncident>,
     archive: Option<Archive>,
-    manager: Arc<ServiceManager>,
-    /// The verdict that the service manager was told, until there was one.
-    told: Option<Verdict>,
+    unit: UnitStatus,
 }
 
 #[derive(Debug)]
@@ -61,8 +62,7 @@ impl Relay {
             spans,
             open: Vec::new(),
             archive: None,
-            manager: Arc::default(),
-            told: None,
+            unit: UnitStatus::default(),
         }
     }
 
@@ -76,7 +76,7 @@ impl Relay {
     /// The same that tells the service manager each verdict.
     #[must_use]
     pub fn telling(mut self, manager: Arc<ServiceManager>) -> Self {
-        self.manager = manager;
+        self.unit = UnitStatus::of(manager);
         self
     }
 
@@ -94,7 +94,7 @@ impl Relay {
     pub fn pass_on(&mut self, event: Event) {
         match event {
             Event::Snapshot(snapshot) => {
-                self.tell_manager(snapshot.verdict, &snapshot.reason);
+                self.unit.tell(snapshot.verdict, &snapshot.reason, Instant::now());
                 self.board.set_snapshot(Arc::new(*snapshot));
             }
             Event::Timings(timings) => self.telemetry.timings(&timings),
@@ -167,15 +167,6 @@ impl Relay {
                 }
             }
             Event::IncidentStep { incident, at, step } => self.step(incident, at, &step),
-        }
-    }
-
-    /// The status of the unit is the verdict and its reason, as they were when the verdict changed. What the manager has
-    /// no room for is told with the next snapshot.
-    fn tell_manager(&mut self, verdict: Verdict, why: &str) {
-        let new = self.manager.is_there() && self.told != Some(verdict);
-        if new && self.manager.tell(&[News::Status(&format!("{verdict}: {why}"))]) {
-            self.told = Some(verdict);
         }
     }
 

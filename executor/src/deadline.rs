@@ -91,8 +91,8 @@ pub const WATCHDOG_FIRST: Duration = Duration::from_millis(250);
 /// milliseconds, and one that is not must not keep a restart waiting.
 pub const TELEMETRY: Duration = Duration::from_millis(500);
 
-/// How long it is tried to tell the service manager that a process runs, where it has no room for the news. It takes
-/// microseconds; nothing else waits for it at that time but the first block.
+/// How long it is tried to tell the service manager that a process runs, where it has no room for
+/// the news. It takes microseconds; nothing else waits for it at that time but the first block.
 pub const SERVICE_MANAGER: Duration = Duration::from_secs(1);
 
 /// The deadlines of one block, innermost first.

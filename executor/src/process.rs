@@ -44,7 +44,8 @@ pub fn service_manager() -> ServiceManager {
     })
 }
 
-/// Tells the service manager that this process runs. It waits for that, and ends what never says so.
+/// Tells the service manager that this process runs. It waits for that, and ends what never says
+/// so.
 pub fn tell_ready(manager: &ServiceManager, status: &str) {
     let told = manager.tell_within(deadline::SERVICE_MANAGER, &[News::Ready, News::Status(status)]);
     if !told && manager.is_there() {

@@ -1,8 +1,10 @@
-//! A host of the test's own: namespaces with a root that is this machine's below a layer of their own, unified cgroups,
-//! and the real systemd with its journal and a bus as the first process. What the deployment's README says to copy and to run is
-//! copied and run there, at its real paths, and nothing of it reaches this machine.
+//! A host of the test's own: namespaces with a root that is this machine's below a layer of their
+//! own, unified cgroups, and the real systemd with its journal and a bus as the first process. What
+//! the deployment's README says to copy and to run is copied and run there, at its real paths, and
+//! nothing of it reaches this machine.
 //!
-//! The network is the machine's, so that a test can ask whom it started. No unit of the machine is known there.
+//! The network is the machine's, so that a test can ask whom it started. No unit of the machine is
+//! known there.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,15 +28,17 @@ const RUNS_AT_MOST: &str = "60";
 /// What the machine's systemd calls itself while it runs.
 const BOOTED: &str = "/run/systemd/system";
 
-/// Puts this shell into a cgroup of its own and goes on in new namespaces, whose cgroup root is there.
-/// `$1`: the group. `$2`: what goes on. `$3`, `$4`: its arguments. It ends with the test: `unshare` alone ignores SIGTERM.
+/// Puts this shell into a cgroup of its own and goes on in new namespaces, whose cgroup root is
+/// there. `$1`: the group. `$2`: what goes on. `$3`, `$4`: its arguments. It ends with the test:
+/// `unshare` alone ignores SIGTERM.
 const OUTSIDE: &str = r#"
 mkdir "$1" && echo $$ >"$1/cgroup.procs"
 exec setpriv --pdeathsig KILL \
     unshare --pid --mount --cgroup --ipc --uts --fork --kill-child=KILL bash -ec "$2" inside "$3" "$4"
 "#;
 
-/// Makes the root, and becomes systemd. `$1`: the test's folder, which is there too. `$2`: a layer above this machine's, if any.
+/// Makes the root, and becomes systemd. `$1`: the test's folder, which is there too. `$2`: a layer
+/// above this machine's, if any.
 const INSIDE: &str = r#"
 mount --make-rprivate /
 mkdir -p "$1/host" && mount -t tmpfs tmpfs "$1/host" && cd "$1/host" && mkdir above work root
@@ -153,7 +157,8 @@ impl Host {
         host
     }
 
-    /// Installs what the README of the deployment says, by its own commands, and gives the folder that they ran in.
+    /// Installs what the README of the deployment says, by its own commands, and gives the folder
+    /// that they ran in.
     #[track_caller]
     pub fn install(&self, folder: &Path) -> Deployed {
         let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");

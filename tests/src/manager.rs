@@ -28,8 +28,8 @@ impl Manager {
         Self { socket, path }
     }
 
-    /// Has what the command starts tell this manager, which asks `pid` for a sign of life within `patience`; no pid: whoever reads
-    /// it.
+    /// Has what the command starts tell this manager, which asks `pid` for a sign of life within
+    /// `patience`; no pid: whoever reads it.
     pub fn manages(&self, command: &mut Command, patience: Option<Duration>, pid: Option<u32>) {
         command.env("NOTIFY_SOCKET", &self.path);
         if let Some(patience) = patience {

@@ -21,7 +21,7 @@ for procs in /sys/fs/cgroup/*/cgroup.procs; do
     group=${procs%/*}/$1
     mkdir "$group" && echo $$ >"$group/cgroup.procs" || rmdir "$group" || true
 done 2>/dev/null
-exec unshare --pid --mount --cgroup --fork --kill-child=KILL bash -ec "$2" inside "$3"
+exec setpriv --pdeathsig KILL unshare --pid --mount --cgroup --fork --kill-child=KILL bash -ec "$2" inside "$3"
 "#;
 
 /// Mounts what a booting system has, and becomes systemd with the units of folder `$1`.
@@ -114,7 +114,8 @@ impl Systemd {
 
 impl Drop for Systemd {
     fn drop(&mut self) {
-        // All in its pid namespace ends with it. `unshare` ignores SIGTERM, which would only be waited for.
+        // All in its pid namespace ends with it. `unshare` ignores SIGTERM, which would only be
+        // waited for.
         if let Some(process) = self.process.take() {
             process.signal(Signal::KILL);
         }

@@ -1,5 +1,5 @@
-//! What `watchdog/deploy/systemd` ships, installed by the commands of its README on a host of the test's own with the
-//! real systemd: 252 of this machine, and 257.
+//! What `watchdog/deploy/systemd` ships, installed by the commands of its README on a host of the
+//! test's own with the real systemd: 252 of this machine, and 257.
 
 #![allow(
     clippy::unwrap_used,
@@ -47,8 +47,8 @@ struct Stage {
 }
 
 impl Stage {
-    /// `None`: not on this machine. `config` and `unit`: what else is to be in the watchdog's config, in place of what
-    /// stands there, and in a drop-in of the shard.
+    /// `None`: not on this machine. `config` and `unit`: what else is to be in the watchdog's
+    /// config, in place of what stands there, and in a drop-in of the shard.
     fn start(test: &str, release: Release, config: &[(&str, &str)], unit: &str) -> Option<Self> {
         if skipped(test, Host::impossible(release)) {
             return None;
@@ -237,7 +237,8 @@ fn a_lost_thread_a_reload_and_an_upgrade(test: &str, release: Release) {
     fs::write(&sidecar.config, config.replace("\"enforce\"", "\"observe\"")).unwrap();
     host.shell(&format!("systemctl reload {WATCHDOG}"));
     wait::until("the new mode", || (sidecar.status()?["mode"] == "observe").then_some(()));
-    // With Type=notify systemctl may be back as soon as the signal is sent: the end of the reload is told after it.
+    // With Type=notify systemctl may be back as soon as the signal is sent: the end of the reload
+    // is told after it.
     host.wait_for(WATCHDOG, "ActiveState", "active");
     assert_eq!(host.main_pid(WATCHDOG), watchdog, "a reload is no restart");
     fs::write(&sidecar.config, config).unwrap();
@@ -255,7 +256,8 @@ fn a_lost_thread_a_reload_and_an_upgrade(test: &str, release: Release) {
     // A stop in order, of all at once, is no incident.
     host.shell("systemctl stop shards.target");
     for unit in [SHARD, WATCHDOG] {
-        // It comes back when the target has stopped, and those that stop with it may need a moment more.
+        // It comes back when the target has stopped, and those that stop with it may need a moment
+        // more.
         host.wait_for(unit, "ActiveState", "inactive");
         assert_eq!(host.property(unit, "Result"), "success");
     }
@@ -300,7 +302,8 @@ fn a_watch_loop_that_stands_still_and_a_frozen_shard(test: &str, release: Releas
 
     // The shard is frozen by systemd in the middle of its work: excused, and nobody is killed.
     let orders = host.path("/run/shard/0.faults");
-    // A block takes ten seconds then, and some hundredths of one otherwise: it is in the middle of a slow one.
+    // A block takes ten seconds then, and some hundredths of one otherwise: it is in the middle of
+    // a slow one.
     faults::order(&orders, &["arm slow 500ms"]);
     wait::until("a block that takes its time", || {
         let status = sidecar.status()?;
@@ -368,7 +371,8 @@ fn a_start_limit_and_a_second_instance(test: &str, release: Release) {
     let warned = stage.check();
     assert!(warned.contains("StartLimitBurst=23") && warned.contains(SHARD), "{warned}");
 
-    // It happens as foreseen: given up after deaths by signal, under a name that does not say so (262 does).
+    // It happens as foreseen: given up after deaths by signal, under a name that does not say so
+    // (262 does).
     let deaths = wait::until("systemd to give the shard up", || {
         host.run("systemctl", &["kill", "-s", "KILL", SHARD]);
         let state = wait::until("the next life of the shard", || {
@@ -387,8 +391,8 @@ fn a_start_limit_and_a_second_instance(test: &str, release: Release) {
     sidecar.wait_for("healthy");
     assert_eq!(stage.check(), "");
 
-    // It outlives SIGKILL: systemd starts another beside it, which refuses to run until the first has gone.
-    // Not for its port, which is taken too, but for the segment, on which all depends.
+    // It outlives SIGKILL: systemd starts another beside it, which refuses to run until the first
+    // has gone. Not for its port, which is taken too, but for the segment, on which all depends.
     let env = host.path("/etc/shard-executor/0.env");
     let text = fs::read_to_string(&env).unwrap().replace("SHARD_EXECUTOR_METRICS=", "#");
     fs::write(&env, text).unwrap();
@@ -446,7 +450,8 @@ fn real_time_without_a_capability_and_a_supervisor_that_is_the_service() {
     let Stage { host, deployed, sidecar, .. } = &stage;
     let drop_in = deployed.commands("## Install", 4);
     if !may_raise_limits() {
-        // Root of this machine may not raise a limit. What the drop-in lifts besides is shown by a privilege in its place.
+        // Root of this machine may not raise a limit. What the drop-in lifts besides is shown by a
+        // privilege in its place.
         let privileges = "CAP_SYS_NICE CAP_IPC_LOCK";
         let instead =
             format!("[Service]\nAmbientCapabilities={privileges}\nCapabilityBoundingSet={privileges}\n");

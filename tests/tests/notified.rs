@@ -23,7 +23,8 @@ const PATIENCE: Duration = Duration::from_millis(40);
 /// Somebody else, whom the manager asks for signs of life: no process has this number.
 const NOBODY: u32 = u32::MAX >> 1;
 
-/// A sidecar that has nothing to do: there is no target, and its loop sleeps for as long as no verdict can change.
+/// A sidecar that has nothing to do: there is no target, and its loop sleeps for as long as no
+/// verdict can change.
 fn sidecar(folder: &Path) -> (Sidecar, Command) {
     let sidecar = Sidecar::configure(folder, "0", "exec-s0", &Settings::default());
     let mut command = Command::new(binary("shard-watchdog"));

@@ -1,8 +1,10 @@
-//! Shows the service manager that a loop goes round: the watch loop of a sidecar, or that of the embedded supervisor.
+//! Shows the service manager that a loop goes round: the watch loop of a sidecar, or that of the
+//! embedded supervisor.
 //!
-//! The loop counts its rounds in a word and tells nobody: sending a datagram allocates, and may wait for memory. A
-//! thread of its own looks at that word. Only a round that it had not seen yet is told as a sign of life, so whatever
-//! holds the loop up ends the beats, though this thread and all others go on. A loop that sleeps long is called first.
+//! The loop counts its rounds in a word and tells nobody: sending a datagram allocates, and may
+//! wait for memory. A thread of its own looks at that word. Only a round that it had not seen yet
+//! is told as a sign of life, so whatever holds the loop up ends the beats, though this thread and
+//! all others go on. A loop that sleeps long is called first.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,14 +12,17 @@ use std::time::Duration;
 
 use shard_telemetry::service_manager::{News, ServiceManager};
 
-/// Looks within the time that the manager allows. A loop that sleeps is called at one look and told of at the next:
-/// two of four, so that a beat comes at least every half of that time, as sd_watchdog_enabled(3) asks.
+/// Looks within the time that the manager allows. A loop that sleeps is called at one look and told
+/// of at the next: two of four, so that a beat comes at least every half of that time, as
+/// sd_watchdog_enabled(3) asks.
 const LOOKS: u32 = 4;
 
-/// No shorter pause between two looks, whatever the manager asks for: it would be the sidecar's main work.
+/// No shorter pause between two looks, whatever the manager asks for: it would be the sidecar's
+/// main work.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 
-/// How often it is looked for the first round, which is ready: a unit that waits for this one waits no longer for it.
+/// How often it is looked for the first round, which is ready: a unit that waits for this one waits
+/// no longer for it.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 
 /// The pause between two looks where the manager asks for a sign of life within `patience`.
@@ -25,8 +30,9 @@ pub fn pause(patience: Duration) -> Duration {
     (patience / LOOKS).max(SHORTEST_PAUSE)
 }
 
-/// Tells `manager` with the first round that this process is ready, and from then on that it is alive, as long as
-/// `rounds` moves. `call` has the loop go round if it sleeps. Without a manager this does nothing.
+/// Tells `manager` with the first round that this process is ready, and from then on that it is
+/// alive, as long as `rounds` moves. `call` has the loop go round if it sleeps. Without a manager
+/// this does nothing.
 ///
 /// # Errors
 /// If the thread cannot be started.

@@ -1,11 +1,12 @@
-//! How often systemd starts a unit before it leaves it dead, how long it pauses before each start, and whether the kill
-//! budget and the time for a restart fit that.
+//! How often systemd starts a unit before it leaves it dead, how long it pauses before each start,
+//! and whether the kill budget and the time for a restart fit that.
 //!
-//! Each kill spends one of the supervisor's starts, too. A budget that systemd's own limit (`StartLimitBurst=` in
-//! `StartLimitIntervalSec=`, systemd.unit(5)) cannot carry turns the watchdog's restarts into an outage. A pause
-//! (`RestartSec=`, `RestartMaxDelaySec=`, systemd.service(5)) that is longer than `restart.within` calls a person after
-//! each kill. With `RestartSteps=` the pause grows with each restart and never shrinks by itself, however long the unit
-//! has been well in between: sooner or later each kill has the longest one.
+//! Each kill spends one of the supervisor's starts, too. A budget that systemd's own limit
+//! (`StartLimitBurst=` in `StartLimitIntervalSec=`, systemd.unit(5)) cannot carry turns the
+//! watchdog's restarts into an outage. A pause (`RestartSec=`, `RestartMaxDelaySec=`,
+//! systemd.service(5)) that is longer than `restart.within` calls a person after each kill. With
+//! `RestartSteps=` the pause grows with each restart and never shrinks by itself, however long the
+//! unit has been well in between: sooner or later each kill has the longest one.
 
 use std::io::Read;
 use std::path::Path;
@@ -23,7 +24,8 @@ const LOOK: Duration = Duration::from_millis(5);
 /// More than the few lines that are asked for; what else it would say is not read.
 const MOST_BYTES: u64 = 16 << 10;
 
-/// What a start takes until the new process has a segment, on a machine with time for it: an exec and a few files.
+/// What a start takes until the new process has a segment, on a machine with time for it: an exec
+/// and a few files.
 const STARTING: Duration = Duration::from_secs(1);
 
 /// What a unit says of its own restarts.
@@ -37,7 +39,8 @@ pub struct StartLimit {
     pub restart: String,
     /// `RestartSec=`: before the first restart, and before each where `RestartSteps=` is not set.
     pub pause: Duration,
-    /// `RestartSteps=`: after so many restarts the pause is the longest; zero: it does not grow (so before systemd 254).
+    /// `RestartSteps=`: after so many restarts the pause is the longest; zero: it does not grow (so
+    /// before systemd 254).
     pub steps: u32,
     /// `RestartMaxDelaySec=`; [`Duration::MAX`]: the pause does not grow.
     pub longest_pause: Duration,
@@ -93,8 +96,8 @@ impl StartLimit {
         })
     }
 
-    /// Why a budget of `kills` in `per`, or a restart `within` that time, does not go with this unit, each with what to
-    /// do; empty: they do.
+    /// Why a budget of `kills` in `per`, or a restart `within` that time, does not go with this
+    /// unit, each with what to do; empty: they do.
     pub fn collisions(&self, unit: &str, kills: u32, per: Duration, within: Duration) -> Vec<String> {
         let mut found = Vec::new();
         if !matches!(self.restart.as_str(), "always" | "on-failure" | "on-abnormal" | "on-abort") {
@@ -122,7 +125,8 @@ impl StartLimit {
         found
     }
 
-    /// Whether the pauses alone keep the unit below its limit, however soon it ends after each start.
+    /// Whether the pauses alone keep the unit below its limit, however soon it ends after each
+    /// start.
     fn cannot_be_reached(&self) -> bool {
         let pauses = self.interval.as_nanos().checked_div(self.pause.as_nanos());
         // One start more than there are whole pauses.
@@ -318,7 +322,8 @@ mod tests {
         for told in ["RestartMaxDelaySec=60s", "never becomes shorter", "8 restarts", "\"61s\""] {
             assert!(found[0].contains(told), "{told} in {found:?}");
         }
-        // As systemd does it: without steps, without a first pause or without a longer one it does not grow.
+        // As systemd does it: without steps, without a first pause or without a longer one it does
+        // not grow.
         for constant in [
             StartLimit { steps: 0, ..grows.clone() },
             StartLimit { pause: Duration::ZERO, ..grows.clone() },

@@ -156,8 +156,9 @@ fn cmd(words: &[OsString]) -> Command {
     command
 }
 
-/// To the service manager, if there is one, the supervisor is the service. A child that said `READY=1` or `STOPPING=1`
-/// for itself would say it of all: the manager would end the supervisor because its command ends to be started again.
+/// To the service manager, if there is one, the supervisor is the service. A child that said
+/// `READY=1` or `STOPPING=1` for itself would say it of all: the manager would end the supervisor
+/// because its command ends to be started again.
 fn not_the_service(command: &mut Command) {
     for variable in service_manager::VARIABLES {
         command.env_remove(variable);

@@ -1,4 +1,5 @@
-//! The status of this sidecar's unit, which `systemctl status` shows: the verdict and its reason in a sentence.
+//! The status of this sidecar's unit, which `systemctl status` shows: the verdict and its reason in
+//! a sentence.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,8 +8,8 @@ use shard_telemetry::service_manager::{News, ServiceManager};
 
 use crate::verdict::Verdict;
 
-/// A new verdict is told at once. Its reason alone may hold a figure that changes with each look, and a manager tells
-/// all its listeners of each new status.
+/// A new verdict is told at once. Its reason alone may hold a figure that changes with each look,
+/// and a manager tells all its listeners of each new status.
 const REASON_EVERY: Duration = Duration::from_secs(1);
 
 /// What the service manager was told last.

@@ -1,8 +1,9 @@
-//! What the service manager is told of this process: over the socket that it named in the environment, in the words of
-//! sd_notify(3). systemd is one such manager, container runtimes are others.
+//! What the service manager is told of this process: over the socket that it named in the
+//! environment, in the words of sd_notify(3). systemd is one such manager, container runtimes are
+//! others.
 //!
-//! Nothing here waits. The socket does not block: news for which the manager has no room now is not told, and whoever
-//! told it hears so. Without a socket in the environment all news is for nobody.
+//! Nothing here waits. The socket does not block: news for which the manager has no room now is not
+//! told, and whoever told it hears so. Without a socket in the environment all news is for nobody.
 
 use std::ffi::{OsStr, OsString};
 use std::os::linux::net::SocketAddrExt;
@@ -16,11 +17,13 @@ use sd_notify::NotifyState;
 /// Where the manager listens.
 const SOCKET: &str = "NOTIFY_SOCKET";
 
-/// What a manager sets for the one process that it started. A program that starts others on its own account takes it
-/// out of their environment: they are not the service, and the manager would take their news for the service's.
+/// What a manager sets for the one process that it started. A program that starts others on its own
+/// account takes it out of their environment: they are not the service, and the manager would take
+/// their news for the service's.
 pub const VARIABLES: [&str; 3] = [SOCKET, "WATCHDOG_USEC", "WATCHDOG_PID"];
 
-/// The longest status in bytes. systemd drops a message of more than 4 KiB; `systemctl status` shows one line.
+/// The longest status in bytes. systemd drops a message of more than 4 KiB; `systemctl status`
+/// shows one line.
 const LONGEST_STATUS: usize = 1024;
 
 /// Between two attempts of news that has to arrive.
@@ -64,7 +67,8 @@ impl ServiceManager {
     /// The one that the environment names.
     ///
     /// # Errors
-    /// If what it names is no address of a unix socket. That is no reason for a process not to do its work.
+    /// If what it names is no address of a unix socket. That is no reason for a process not to do
+    /// its work.
     pub fn of_environment() -> Result<Self, Unusable> {
         match std::env::var_os(SOCKET) {
             Some(named) if !named.is_empty() => Self::at(&named),
@@ -96,20 +100,21 @@ impl ServiceManager {
         self.0.is_some()
     }
 
-    /// How long the manager lets pass without [`News::Alive`] before it restarts this process. `None`: it does not ask
-    /// for that, or it asks another process.
+    /// How long the manager lets pass without [`News::Alive`] before it restarts this process.
+    /// `None`: it does not ask for that, or it asks another process.
     pub fn patience(&self) -> Option<Duration> {
         sd_notify::watchdog_enabled().filter(|_| self.is_there())
     }
 
-    /// Tells all of this in one message. False if it is told nobody, or not now: the manager does not keep up.
+    /// Tells all of this in one message. False if it is told nobody, or not now: the manager does
+    /// not keep up.
     pub fn tell(&self, news: &[News<'_>]) -> bool {
         let Some(way) = &self.0 else { return false };
         way.socket.send_to_addr(message(news).as_bytes(), &way.address).is_ok()
     }
 
-    /// The same, tried again while the manager does not keep up, for at most `within`. For news on which the manager
-    /// waits, and from a thread on which nobody waits.
+    /// The same, tried again while the manager does not keep up, for at most `within`. For news on
+    /// which the manager waits, and from a thread on which nobody waits.
     pub fn tell_within(&self, within: Duration, news: &[News<'_>]) -> bool {
         let until = Instant::now() + within;
         while self.is_there() {
@@ -135,7 +140,8 @@ fn message(news: &[News<'_>]) -> String {
             News::Status(text) => line(&mut message, &NotifyState::Status(&one_line(text))),
             News::Reloading => {
                 line(&mut message, &NotifyState::Reloading);
-                // From 253 on systemd takes a reload that it did ask for, and that names no time, for a failure.
+                // From 253 on systemd takes a reload that it did ask for, and that names no time,
+                // for a failure.
                 if let Ok(now) = NotifyState::monotonic_usec_now() {
                     line(&mut message, &now);
                 }
@@ -150,8 +156,8 @@ fn line(message: &mut String, state: &NotifyState<'_>) {
     message.push('\n');
 }
 
-/// A line of a message is an order to the manager: `MAINPID=` says whom to signal. Names and last words in a status are
-/// the target's own, so they must not end the line.
+/// A line of a message is an order to the manager: `MAINPID=` says whom to signal. Names and last
+/// words in a status are the target's own, so they must not end the line.
 fn one_line(text: &str) -> String {
     let mut short = text.get(..text.floor_char_boundary(LONGEST_STATUS)).unwrap_or_default().to_owned();
     if short.len() < text.len() {

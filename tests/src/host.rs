@@ -114,7 +114,7 @@ impl Host {
             "it takes root to make namespaces and mounts"
         } else if !Path::new("/usr/lib/systemd/systemd").is_file() {
             "systemd is not installed (apt-get install systemd)"
-        } else if !Path::new("/usr/bin/dbus-daemon").is_file() {
+        } else if !Path::new("/usr/lib/systemd/system/dbus.service").is_file() {
             "there is no bus, without which systemctl cannot freeze a unit (apt-get install dbus)"
         } else if Path::new(BOOTED).exists() {
             "this machine runs systemd itself, and a second one is not started beside it"

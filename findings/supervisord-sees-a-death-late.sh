@@ -13,11 +13,14 @@
 # Seen on x86_64, Linux 6.18.44, Python 3.11, 2026-11-29 (printed by this script):
 #   startsecs=1: 9 starts, 8 called a success; still tried after 15 s
 #   startsecs=2: 4 starts, 0 called a success; FATAL
-# Needs Debian's supervisor. Exits 1 when no start of startsecs=1 was called a success.
+# Installs supervisor 4.2.5 from PyPI in a temporary folder; needs python3 with venv. Exits 1 when no start of startsecs=1 was called a success.
 set -euo pipefail
 work=$(mktemp -d)
 running=
 trap '[ -z "$running" ] || kill "$running" 2>/dev/null || true; rm -rf "$work"' EXIT
+python3 -m venv "$work/venv"
+# supervisor asks for pkg_resources, which later setuptools no longer have.
+"$work/venv/bin/pip" install --quiet --disable-pip-version-check supervisor==4.2.5 setuptools==75.8.0
 
 # Runs a program that ends at once for as long as three tries may take, and tells what supervisord
 # made of it.
@@ -40,7 +43,7 @@ startsecs=$1
 startretries=3
 CONF
     : >"$work/log"
-    supervisord --nodaemon --configuration "$work/conf" >/dev/null 2>&1 &
+    "$work/venv/bin/supervisord" --nodaemon --configuration "$work/conf" >/dev/null 2>&1 &
     running=$!
     # Without a success in between it gives up after 1 s, 2 s and 3 s of waiting, and a second to
     # see each end.

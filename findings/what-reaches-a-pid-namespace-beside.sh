@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# Linux 6.18: of what a process hands over by SCM_RIGHTS to one in a pid namespace beside its own, the descriptor of /proc shows all of
-# its own namespace, and the pidfd becomes readable at its end, but pidfd_send_signal on it answers EINVAL. A pipe that is armed with
-# F_SETOWN, F_SETSIG SIGKILL and O_ASYNC does kill its owner when somebody over there writes to it, unless the owner is the first process
-# of its pid namespace, as the program of a container is.
+# Linux 6.18: of what a process hands over by SCM_RIGHTS to one in a pid namespace beside its own,
+# the descriptor of /proc shows all of its own namespace, and the pidfd becomes readable at its end,
+# but pidfd_send_signal on it answers EINVAL. A pipe that is armed with F_SETOWN, F_SETSIG SIGKILL
+# and O_ASYNC does kill its owner when somebody over there writes to it, unless the owner is the
+# first process of its pid namespace, as the program of a container is.
 #
-# A good guess is that a pidfd, which names no number, works wherever it can be sent, as other descriptors do; and that SIGKILL, once the
-# kernel itself sends it, ends whom it is for. The first is asked of the namespaces of sender and target, the second is no signal
-# from an ancestor and is dropped for a namespace's init.
+# A good guess is that a pidfd, which names no number, works wherever it can be sent, as other
+# descriptors do; and that SIGKILL, once the kernel itself sends it, ends whom it is for. The first
+# is asked of the namespaces of sender and target, the second is no signal from an ancestor and is
+# dropped for a namespace's init.
 #
-# Seen on x86_64, Linux 6.18.44, 2026-11-29 (printed by this script), both sides as one user without capabilities:
+# Seen on x86_64, Linux 6.18.44, 2026-11-29 (printed by this script), both sides as one user without
+# capabilities:
 #   through the /proc that was given:  its stat, maps and status can be read; «self» leads nowhere
 #   pidfd_send_signal:                 EINVAL
 #   a byte into the armed pipe:        the second process of the namespace is killed by signal 9, the first lives

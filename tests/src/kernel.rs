@@ -40,7 +40,8 @@ impl Kernel {
         }
     }
 
-    /// Boots it with these programs of ours and the fault kit in `/faults`, runs the scenario of that name in `tests/kernels`, and
+    /// Boots it with these programs of ours and the fault kit in `/faults`, runs the scenario of
+    /// that name in `tests/kernels`, and
     /// gives what it printed, line by line.
     #[track_caller]
     pub fn run(self, programs: &[&str], scenario: &str) -> Vec<String> {

@@ -40,6 +40,7 @@ pub mod long_run;
 pub mod machine;
 pub mod manager;
 pub mod manuals;
+pub mod peers;
 pub mod pod;
 pub mod process;
 pub mod prometheus;

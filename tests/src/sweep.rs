@@ -46,8 +46,13 @@ pub fn reap(orphans: &[i32]) {
 }
 
 fn children() -> Vec<i32> {
-    let own = std::process::id().to_string();
-    processes().into_iter().filter(|pid| parent(*pid).as_deref() == Some(own.as_str())).collect()
+    i32::try_from(std::process::id()).map(children_of).unwrap_or_default()
+}
+
+/// The processes that this one is the parent of.
+pub fn children_of(parent_pid: i32) -> Vec<i32> {
+    let wanted = parent_pid.to_string();
+    processes().into_iter().filter(|pid| parent(*pid).as_deref() == Some(wanted.as_str())).collect()
 }
 
 fn processes() -> Vec<i32> {

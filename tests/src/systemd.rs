@@ -104,6 +104,11 @@ impl Systemd {
         command.args(arguments).output().expect("nsenter is part of every Debian")
     }
 
+    /// Its pid, as this machine counts.
+    pub const fn pid(&self) -> i32 {
+        self.pid
+    }
+
     /// One property of a unit.
     #[track_caller]
     pub fn property(&self, unit: &str, property: &str) -> String {

@@ -21,6 +21,12 @@ const BENCH_ENDS_WITHIN: Duration = Duration::from_secs(180);
 /// Runs a benchmark to its end and reads its figures.
 #[track_caller]
 fn figures(name: &str, program: &str, arguments: &[&str]) -> Value {
+    run(name, program, arguments).0
+}
+
+/// The same, and what it printed.
+#[track_caller]
+fn run(name: &str, program: &str, arguments: &[&str]) -> (Value, Vec<String>) {
     let folder = tempfile::tempdir().unwrap();
     let json = folder.path().join("figures.json");
     let mut command = Command::new(program);
@@ -29,7 +35,7 @@ fn figures(name: &str, program: &str, arguments: &[&str]) -> Value {
     let status = wait::within(BENCH_ENDS_WITHIN, &format!("the end of {name}"), || bench.ended());
     assert!(status.success(), "{name}: {status}\n{}", bench.lines().join("\n"));
     let text = std::fs::read_to_string(&json).unwrap();
-    serde_json::from_str(&text).unwrap()
+    (serde_json::from_str(&text).unwrap(), bench.lines())
 }
 
 #[track_caller]
@@ -96,4 +102,41 @@ fn bench_exec_gives_its_cold_ratio() {
     for key in ["p50", "max"] {
         assert!(figures["cold_ratio"][key].is_f64(), "{figures:#}");
     }
+}
+
+#[test]
+fn bench_peers_prints_its_table_and_gives_its_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let (page, plot) = (folder.path().join("page.md"), folder.path().join("plot.svg"));
+    let (page, plot) = (page.to_str().unwrap(), plot.to_str().unwrap());
+    let arguments = ["--only", "ours", "--rounds", "1", "--rest", "1", "--starve", "1"];
+    let arguments = [&arguments[..], &["--markdown", page, "--plot", plot]].concat();
+    let (figures, lines) = run("bench-peers", env!("CARGO_BIN_EXE_bench-peers"), &arguments);
+    let ours = &figures["peers"]["ours"];
+    assert_eq!(ours["sees_lost_thread"], true, "{figures:#}");
+    assert_eq!(ours["sees_stall"], true, "{figures:#}");
+    assert_eq!(ours["false_kills"], 0, "{figures:#}");
+    for times in [&ours["detect_ms"], &ours["running_again_ms"]] {
+        assert_numbers(&times["lost_thread"], &["p50", "p99", "max"]);
+        assert_numbers(&times["stall"], &["p50", "p99", "max"]);
+    }
+    // The stall is not seen before its threshold has passed: another fault would have been measured.
+    let threshold = figures["threshold_ms"].as_f64();
+    assert!(ours["detect_ms"]["stall"]["p50"].as_f64() >= threshold, "{figures:#}");
+    assert_numbers(ours, &["cpu_percent_of_core", "rss_mib"]);
+    assert!(lines.iter().any(|line| line.starts_with("ours ") && line.contains("yes")), "{lines:#?}");
+    let text = std::fs::read_to_string(page).unwrap();
+    assert!(text.contains("| shard-watchdog | yes |"), "{text}");
+    let text = std::fs::read_to_string(plot).unwrap();
+    assert!(text.contains("shard-watchdog") && text.trim_end().ends_with("</svg>"), "{text}");
+}
+
+#[test]
+fn bench_peers_names_the_peers_that_there_are() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bench-peers"));
+    command.args(["--only", "upstart"]);
+    let mut bench = Process::start("bench-peers", command);
+    let status = wait::within(BENCH_ENDS_WITHIN, "the end of bench-peers", || bench.ended());
+    assert_eq!(status.code(), Some(2), "{:?}", bench.lines());
+    bench.line("the names", 0, |line| line.contains("ours, guard-dog, systemd-worker").then_some(()));
 }

@@ -1,0 +1,52 @@
+//! A target that is healthy and gets hardly any CPU: whoever ends it makes things worse.
+
+use std::time::{Duration, Instant};
+
+use super::ground::Ground;
+use crate::hogs::Hogs;
+
+/// As many as the issue of the comparison asks for.
+pub const HOGS: usize = 8;
+/// Between two looks at what the target wrote.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What came of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Starved {
+    /// How often the target was started again in that time, though nothing was wrong with it.
+    pub false_kills: usize,
+    /// Pieces of work that it finished all the same, each of which took longer than the threshold:
+    /// without any, the machine had too much CPU to starve anybody.
+    pub slow_pieces: usize,
+    /// How long it was starved.
+    pub seconds: f64,
+}
+
+impl Starved {
+    /// Puts the target at the lowest priority that there is (`SCHED_IDLE`), and hogs at the normal
+    /// one beside it. A new life of it is put there too once it works.
+    #[track_caller]
+    pub fn measure(ground: &Ground, time: Duration) -> Self {
+        ground.settled();
+        let from = ground.events().len();
+        assert!(ground.order("/starve"), "the target takes no order");
+        let hogs = Hogs::start(HOGS);
+        let began = Instant::now();
+        let mut told = 0;
+        while began.elapsed() < time {
+            let lives = count(ground, from, "running");
+            if lives > told && ground.order("/starve") {
+                told = lives;
+            }
+            std::thread::sleep(LOOK);
+        }
+        let seconds = began.elapsed().as_secs_f64();
+        let (false_kills, slow_pieces) = (count(ground, from, "started"), count(ground, from, "slow"));
+        drop(hogs);
+        Self { false_kills, slow_pieces, seconds }
+    }
+}
+
+fn count(ground: &Ground, from: usize, what: &str) -> usize {
+    ground.events().iter().skip(from).filter(|event| event.what == what).count()
+}

@@ -16,6 +16,7 @@ pub mod kubelet;
 pub mod page;
 pub mod peer;
 pub mod plot;
+mod reaper;
 pub mod running;
 pub mod starved;
 pub mod table;
@@ -64,6 +65,9 @@ pub fn measure(peer: peer::Peer, plan: Plan) -> Outcome {
     let ground = ground::Ground::new(peer);
     let running = running::Running::start(peer, &ground);
     ground.settled();
+    if peer.asks() {
+        ground.event("asked", 0);
+    }
     let cost = cost::Cost::measure(&running, &ground, plan.rest);
     let mut outcome = Outcome {
         peer,

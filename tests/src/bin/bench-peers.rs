@@ -19,6 +19,9 @@ use shard_tests::machine;
 use shard_tests::peers::peer::{ALL, Peer};
 use shard_tests::peers::{self, Plan, page, plot, table};
 
+/// Why a peer is left out whose measurement came to no end.
+const FAILED: &str = "it could not be measured: see standard error";
+
 #[derive(Debug, Parser)]
 #[command(
     about = "The sidecar beside systemd, runit, s6, monit, supervisord, a kubelet-like probe and a guard dog"
@@ -75,7 +78,11 @@ fn main() -> ExitCode {
             continue;
         }
         eprintln!("{}: {}", peer.name(), peer.settings());
-        outcomes.push(peers::measure(peer, plan));
+        // What went wrong is said where it did; the others are measured all the same.
+        match std::panic::catch_unwind(|| peers::measure(peer, plan)) {
+            Ok(outcome) => outcomes.push(outcome),
+            Err(_) => left_out.push((peer.name(), FAILED.to_owned())),
+        }
     }
     for line in table::lines(&outcomes) {
         println!("{line}");
@@ -98,10 +105,11 @@ fn main() -> ExitCode {
     let written: Vec<bool> =
         files.iter().filter_map(|(path, text)| Some(write(path.as_deref()?, text))).collect();
     if outcomes.is_empty() {
-        eprintln!("bench-peers: none of the peers asked for can be measured here");
+        eprintln!("bench-peers: none of the peers asked for was measured, for the reasons above");
         return ExitCode::from(2);
     }
-    if written.contains(&false) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    let failed = left_out.iter().any(|(_, why)| why == FAILED);
+    if failed || written.contains(&false) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// Whether it could be written.

@@ -119,7 +119,7 @@ impl Peer {
                 "`set daemon 1`; `failed port … protocol http … with timeout 1 seconds for 2 cycles then restart`"
             }
             Self::Monit(Worker) => {
-                "`set daemon 1`; the worker touches a file, `if timestamp > 2 seconds then restart`, the process depends on it"
+                "`set daemon 1`; the worker touches a file, `if timestamp > 2 seconds then exec` of a script that kills; the next cycle restarts"
             }
             Self::Supervisord(Process) => {
                 "`autorestart=true`; superlance's `httpok -t 1` on `TICK_5`, its shortest"
@@ -165,6 +165,12 @@ impl Peer {
                 | Self::Supervisord(Worker)
                 | Self::Kubelet(Worker)
         )
+    }
+
+    /// Whether it asks the target over HTTP. One that does not, though it should, is set up wrongly
+    /// and would be said to see nothing.
+    pub const fn asks(self) -> bool {
+        matches!(self, Self::Monit(Process) | Self::Supervisord(_) | Self::Kubelet(_))
     }
 
     /// What the target is told beside what it is always told; `beat` is the file that a worker

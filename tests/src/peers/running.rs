@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use super::ground::Ground;
 use super::kubelet::Kubelet;
 use super::peer::{Peer, superlance};
+use super::reaper::Reaper;
 use super::target::WORKER;
 use super::{THRESHOLD, kubelet};
 use crate::process::{Process, binary};
@@ -34,6 +35,8 @@ enum Held {
     Process(Process),
     Kubelet(#[expect(dead_code, reason = "dropping it ends it")] Kubelet),
     Systemd(Systemd),
+    /// What it starts is nobody's child.
+    Monit(Process, #[expect(dead_code, reason = "dropping it ends it")] Reaper),
     /// The target stands by itself.
     Exporter(Process, #[expect(dead_code, reason = "dropping it ends it")] Process),
 }
@@ -48,7 +51,7 @@ impl Running {
             Peer::Systemd(_) => Held::Systemd(systemd(ground)),
             Peer::Runit | Peer::GuardDog => Held::Process(scripts(ground, "runsvdir")),
             Peer::S6 => Held::Process(scripts(ground, "s6-svscan")),
-            Peer::Monit(_) => Held::Process(monit(peer, ground)),
+            Peer::Monit(_) => Held::Monit(monit(peer, ground), Reaper::start(ground.pid_file())),
             Peer::Supervisord(_) => Held::Process(supervisord(ground)),
             Peer::Kubelet(_) => {
                 let (words, mark) = (ground.words(), ground.mark.clone());
@@ -74,7 +77,7 @@ impl Running {
     pub fn pids(&self, ground: &Ground) -> Vec<i32> {
         let root = match &self.held {
             Held::Kubelet(_) => return Vec::new(),
-            Held::Process(process) | Held::Exporter(process, _) => process.pid(),
+            Held::Process(process) | Held::Monit(process, _) | Held::Exporter(process, _) => process.pid(),
             Held::Systemd(systemd) => systemd.pid(),
         };
         let mut pids = vec![root];
@@ -94,7 +97,7 @@ impl Drop for Running {
             // SIGTERM would leave each `runsv` behind.
             process.signal(Signal::HUP);
         }
-        if let Held::Process(process) = &mut self.held {
+        if let Held::Process(process) | Held::Monit(process, _) = &mut self.held {
             process.signal(Signal::TERM);
             let began = std::time::Instant::now();
             while process.is_running() && began.elapsed() < kubelet::TIMEOUT * 10 {
@@ -176,8 +179,11 @@ fn monit(peer: Peer, ground: &Ground) -> Process {
         let seconds = THRESHOLD.as_secs();
         let beat = path("beat");
         std::fs::write(&beat, "").expect("a folder of our own");
-        writeln!(text, "  depends on beat\ncheck file beat with path {beat}").expect("a string");
-        writeln!(text, "  if timestamp > {seconds} seconds then restart").expect("a string");
+        // Were the process to depend on the file, as monit allows, a process that died by itself would
+        // not be started any more: it is what touches the file.
+        writeln!(text, "check file beat with path {beat}\n  if timestamp > {seconds} seconds")
+            .expect("a string");
+        writeln!(text, "    then exec \"/bin/sh -c 'kill $(cat {pid})'\"").expect("a string");
     } else {
         let port = ground.port.port();
         writeln!(text, "  if failed host 127.0.0.1 port {port} protocol http request \"/healthz\"")
@@ -196,6 +202,7 @@ fn monit(peer: Peer, ground: &Ground) -> Process {
 #[track_caller]
 fn supervisord(ground: &Ground) -> Process {
     let path = |name: &str| ground.path().join(name).display().to_string();
+    // `httpok` runs in Debian's Python, which supervisor is a package of, whichever other stands first.
     let text = format!(
         "[supervisord]\nnodaemon=true\nlogfile={log}\npidfile={pid}\nchildlogdir={folder}\n\
          [unix_http_server]\nfile={socket}\n\
@@ -204,7 +211,7 @@ fn supervisord(ground: &Ground) -> Process {
          supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n\
          [program:target]\ncommand={target}\nautorestart=true\n\
          [eventlistener:httpok]\nenvironment=PYTHONPATH=\"{plugin}\"\nevents=TICK_5\n\
-         command=python3 -u -m superlance.httpok -p target -t 1 http://{port}/healthz\n",
+         command=/usr/bin/python3 -u -m superlance.httpok -p target -t 1 http://{port}/healthz\n",
         log = path("supervisord.log"),
         pid = path("supervisord.pid"),
         folder = ground.path().display(),

@@ -9,6 +9,9 @@ use crate::hogs::Hogs;
 pub const HOGS: usize = 8;
 /// Between two looks at what the target wrote.
 const LOOK: Duration = Duration::from_millis(50);
+/// A starved process takes its time to die of SIGTERM. Once the hogs are gone it does, and is started
+/// again within this time by every peer here.
+const AFTERMATH: Duration = Duration::from_secs(3);
 
 /// What came of it.
 #[derive(Clone, Copy, Debug)]
@@ -41,8 +44,9 @@ impl Starved {
             std::thread::sleep(LOOK);
         }
         let seconds = began.elapsed().as_secs_f64();
-        let (false_kills, slow_pieces) = (count(ground, from, "started"), count(ground, from, "slow"));
         drop(hogs);
+        std::thread::sleep(AFTERMATH);
+        let (false_kills, slow_pieces) = (count(ground, from, "started"), count(ground, from, "slow"));
         Self { false_kills, slow_pieces, seconds }
     }
 }

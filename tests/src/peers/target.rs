@@ -7,7 +7,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -80,6 +80,8 @@ struct Shared {
     order: AtomicU8,
     /// When the worker last began or finished a piece of work.
     touched: AtomicU64,
+    /// Somebody has asked whether it is healthy.
+    asked: AtomicBool,
 }
 
 /// Runs until somebody ends it.
@@ -91,8 +93,13 @@ pub fn run(options: Options) -> ! {
     // A lost thread has nothing to say: it is lost.
     std::panic::set_hook(Box::new(|_| {}));
     let log = File::options().create(true).append(true).open(&options.log).expect("the log can be written");
-    let shared =
-        Arc::new(Shared { options, log, order: AtomicU8::new(NOTHING), touched: monotonic_ns().into() });
+    let shared = Arc::new(Shared {
+        options,
+        log,
+        order: AtomicU8::new(NOTHING),
+        touched: monotonic_ns().into(),
+        asked: AtomicBool::new(false),
+    });
     shared.tell("started");
     std::fs::write(&shared.options.pid_file, std::process::id().to_string()).expect("a pid file");
     let segment = &shared.options.heartbeat;
@@ -207,7 +214,11 @@ impl Shared {
         let mut request = [0; 1024];
         let read = stream.read(&mut request)?;
         let request = String::from_utf8_lossy(&request[..read]);
-        let code = match request.split(' ').nth(1) {
+        let path = request.split(' ').nth(1);
+        if path == Some("/healthz") && !self.asked.swap(true, Ordering::Relaxed) {
+            self.tell("asked");
+        }
+        let code = match path {
             Some("/healthz") if self.options.health_asks_worker && self.late() => "503 Service Unavailable",
             Some("/healthz") => "200 OK",
             Some("/lose") => {

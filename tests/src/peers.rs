@@ -53,6 +53,8 @@ pub struct Plan {
     /// A fault that nobody acted on within this time is not seen. Longer than any setting here
     /// takes to act.
     pub patience: Duration,
+    /// How long a target works before it is broken.
+    pub settle: Duration,
     /// How long costs are counted.
     pub rest: Duration,
     /// How long the target is starved.
@@ -62,7 +64,7 @@ pub struct Plan {
 /// Measures one peer.
 #[track_caller]
 pub fn measure(peer: peer::Peer, plan: Plan) -> Outcome {
-    let ground = ground::Ground::new(peer);
+    let ground = ground::Ground::new(peer, plan.settle);
     let running = running::Running::start(peer, &ground);
     ground.settled();
     if peer.asks() {

@@ -109,7 +109,7 @@ fn bench_peers_prints_its_table_and_gives_its_keys() {
     let folder = tempfile::tempdir().unwrap();
     let (page, plot) = (folder.path().join("page.md"), folder.path().join("plot.svg"));
     let (page, plot) = (page.to_str().unwrap(), plot.to_str().unwrap());
-    let arguments = ["--only", "ours", "--rounds", "1", "--rest", "1", "--starve", "1"];
+    let arguments = ["--only", "ours", "--rounds", "1", "--settle", "0", "--rest", "1", "--starve", "1"];
     let arguments = [&arguments[..], &["--markdown", page, "--plot", plot]].concat();
     let (figures, lines) = run("bench-peers", env!("CARGO_BIN_EXE_bench-peers"), &arguments);
     let ours = &figures["peers"]["ours"];

@@ -36,6 +36,9 @@ struct Args {
     /// A fault that nobody acted on within so many seconds is not seen.
     #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(5..=600))]
     patience: u64,
+    /// Let the target work for so long before each fault. After 3 s no peer here restarts it with back-off.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(0..=600))]
+    settle: u64,
     /// Count costs for so long.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     rest: u64,
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
     let plan = Plan {
         rounds: args.rounds,
         patience: Duration::from_secs(args.patience),
+        settle: Duration::from_secs(args.settle),
         rest: Duration::from_secs(args.rest),
         starve: Duration::from_secs(args.starve),
     };

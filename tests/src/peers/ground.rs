@@ -10,10 +10,6 @@ use super::peer::Peer;
 use crate::process::binary;
 use crate::{api, sweep, wait};
 
-/// A target that lived so long is restarted without back-off by every peer here (the longest is
-/// that of `supervise`, 2 s), and has beaten often enough to be watched.
-const SETTLED: Duration = Duration::from_secs(3);
-
 /// Nothing here takes so long: a peer that needs longer to restart a dead process is broken.
 const RESTARTED_WITHIN: Duration = Duration::from_secs(60);
 
@@ -38,19 +34,20 @@ pub struct Ground {
     /// In the environment of whatever is started here.
     pub mark: String,
     flags: Vec<String>,
+    settle: Duration,
 }
 
 impl Ground {
-    /// An empty one.
+    /// An empty one, where a target has settled once it has worked for `settle`.
     #[track_caller]
-    pub fn new(peer: Peer) -> Self {
+    pub fn new(peer: Peer, settle: Duration) -> Self {
         sweep::adopt_orphans();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let port = api::free_address();
         let mark = format!("peers-{}-{}", std::process::id(), peer.name());
         let beat = folder.path().join("beat").display().to_string();
         let flags = peer.flags(&beat);
-        Self { folder, port, mark, flags }
+        Self { folder, port, mark, flags, settle }
     }
 
     /// The folder.
@@ -110,7 +107,7 @@ impl Ground {
             let life = events.iter().rposition(|event| event.what == "started")?;
             let running = events.iter().skip(life).find(|event| event.what == "running")?;
             let lived = crate::clock::monotonic_ns().saturating_sub(running.at);
-            (Duration::from_nanos(lived) >= SETTLED).then_some(())
+            (Duration::from_nanos(lived) >= self.settle).then_some(())
         });
     }
 

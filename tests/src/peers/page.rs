@@ -38,7 +38,7 @@ const NOTES: &str = "\
 - **Detected** is the moment at which the process ended by the peer's hand: a pidfd says so, the same
   way for all. **Running again** is the end of the first piece of work of its next life, which the
   target itself writes down. Medians.
-- The target has lived 3 s before each fault, so that nobody's back-off counts. A kubelet's would from
+- The target has worked for 3 s before each fault, so that nobody's back-off counts. A kubelet's would from
   the second restart on (10 s, doubled up to 5 min).
 - Runit and s6 restart what has ended, and promise no more. That is why the guard dog and many a
   sidecar run under one of them.
@@ -59,7 +59,7 @@ const NOTES: &str = "\
   or more; Debian's config has 120 s.
 - httpok is run by a tick of supervisord, of which 5 s is the shortest.
 - Starved means: the target has the scheduling class `SCHED_IDLE` beside eight busy loops at normal
-  priority. It is healthy and gets on, one piece of work in some seconds. Whoever ends it loses what it had
+  priority. It is healthy and gets on, one piece of work in some seconds (those that took longer than the threshold are counted). Whoever ends it loses what it had
   begun, and cures nothing. A threshold that leaves room for such times sees real stalls as much later.
 - Costs: CPU and resident memory of all processes of a peer, without the target; shared pages are counted in
   each. The guard dog's is the thread's CPU alone.
@@ -131,12 +131,16 @@ fn costs(page: &mut String, outcomes: &[Outcome], plan: Plan) {
         plan.starve.as_secs()
     )
     .expect("a string");
-    heads(page, &["", "false kills", "CPU, % of a core", "memory, MiB", "evidence kept"]);
+    heads(
+        page,
+        &["", "false kills", "pieces finished late", "CPU, % of a core", "memory, MiB", "evidence kept"],
+    );
     for outcome in outcomes {
-        let kills = outcome.starved.map_or_else(|| "–".to_owned(), |starved| starved.false_kills.to_string());
+        let count = |count: Option<usize>| count.map_or_else(|| "–".to_owned(), |count| count.to_string());
         let cells = [
             outcome.peer.title().to_owned(),
-            kills,
+            count(outcome.starved.map(|starved| starved.false_kills)),
+            count(outcome.starved.map(|starved| starved.slow_pieces)),
             number(outcome.cost.cpu_percent_of_core, 2),
             number(outcome.cost.rss_mib, 1),
             outcome.peer.evidence().to_owned(),

@@ -56,6 +56,11 @@ bench-scrape *args:
     cargo build --release --workspace --bins
     target/release/bench-scrape {{ args }}
 
+# The sidecar beside systemd, runit, s6, monit, supervisord, a kubelet-like probe and a guard dog: what each sees, and how soon.
+bench-peers *args:
+    cargo build --release --workspace --bins
+    target/release/bench-peers {{ args }}
+
 # The demo beside Prometheus, Alertmanager and a collector on loopback, until Ctrl-C; prints every address.
 observe *args:
     bash tests/tools

@@ -1,8 +1,9 @@
-//! The sidecar beside what keeps processes running today: the same target, the same faults, the same
-//! threshold. What is seen, how soon, how soon the target works again, who kills a healthy target that
-//! is starved, and what each costs.
+//! The sidecar beside what keeps processes running today: the same target, the same faults, the
+//! same threshold. What is seen, how soon, how soon the target works again, who kills a healthy
+//! target that is starved, and what each costs.
 //!
-//! Best on a quiet machine, as root (systemd is started in namespaces of its own), after `tests/tools`.
+//! Best on a quiet machine, as root (systemd is started in namespaces of its own), after
+//! `tests/tools`.
 
 #![allow(
     clippy::expect_used,

@@ -46,17 +46,16 @@ const NOTES: &str = "\
   supervisord or Kubernetes: each of them sees a lost or stalled worker as soon as the target says so,
   and the second rows show how soon. With several workers the target has to find out by itself
   which of them should have moved; an idle worker must go on notifying.
-- The sidecar needs work in the target too: the worker registers and marks each piece of work, which
-  costs two stores to memory. What it does not need is a timer, a thread or a decision in the target. A
-  lost thread it sees by the kernel, not by a missed beat: hence the time below the threshold.
+- The sidecar needs work in the target too: the worker registers, and marks where each piece of work begins
+  and ends, by plain stores to memory. What it does not need is a timer, a thread or a decision in the
+  target. A lost thread it learns from the kernel, not by a missed beat: hence the time below the threshold.
 - The guard dog is the nearest. It needs no other process, and shares the fate of its own: where the whole
   process is stopped or starved, the dog is as well, and it cannot tell a starved worker from a stalled
   one. Envoy's has `miss_timeout`, `megamiss_timeout` and a choice of actions, of which only
   `kill_timeout` is rebuilt here.
 - The probe is a few lines of ours with the bounds that Kubernetes documents; a real kubelet costs what it costs
   for all its pods, so no cost is given. systemd runs on most machines anyway.
-- monit keeps time stamps in whole seconds, and looks once in each cycle. Its authors recommend cycles of 30 s
-  or more; Debian's config has 120 s.
+- monit compares time stamps in whole seconds, and looks once in each cycle. Debian's config has cycles of 120 s.
 - httpok is run by a tick of supervisord, of which 5 s is the shortest.
 - Starved means: the target has the scheduling class `SCHED_IDLE` beside eight busy loops at normal
   priority. It is healthy and gets on, one piece of work in some seconds (those that took longer than the threshold are counted). Whoever ends it loses what it had
@@ -78,7 +77,7 @@ pub fn markdown(outcomes: &[Outcome], figures: &Value, plan: Plan, load: f64) ->
     page.push_str(NOTES);
     settings(&mut page, outcomes, figures);
     page.push_str(
-        "## Running it\n\n```sh\ntests/tools\ncargo build --release --workspace --bins\n\
+        "## Running it\n\n```sh\nbash tests/tools\ncargo build --release --workspace --bins\n\
          target/release/bench-peers --markdown docs/comparison.md --plot docs/images/comparison.svg\n```\n\n\
          As root, for systemd; a peer that is not installed is named and left out. `--only ours,monit` for \
          some of them, `--json FILE` for scripts.\n",

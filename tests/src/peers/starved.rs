@@ -9,8 +9,8 @@ use crate::hogs::Hogs;
 pub const HOGS: usize = 8;
 /// Between two looks at what the target wrote.
 const LOOK: Duration = Duration::from_millis(50);
-/// A starved process takes its time to die of SIGTERM. Once the hogs are gone it does, and is started
-/// again within this time by every peer here.
+/// A starved process takes its time to die of SIGTERM. Once the hogs are gone it does, and every
+/// peer here starts it again within this time.
 const AFTERMATH: Duration = Duration::from_secs(3);
 
 /// What came of it.

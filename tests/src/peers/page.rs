@@ -58,8 +58,10 @@ const NOTES: &str = "\
 - monit compares time stamps in whole seconds, and looks once in each cycle. Debian's config has cycles of 120 s.
 - httpok is run by a tick of supervisord, of which 5 s is the shortest.
 - Starved means: the target has the scheduling class `SCHED_IDLE` beside eight busy loops at normal
-  priority. It is healthy and gets on, one piece of work in some seconds (those that took longer than the threshold are counted). Whoever ends it loses what it had
-  begun, and cures nothing. A threshold that leaves room for such times sees real stalls as much later.
+  priority. It is healthy and gets on, one piece of work in some seconds; those that took longer than the
+  threshold are counted. Whoever ends it loses what it had begun, and cures nothing. A threshold that leaves
+  room for such times sees real stalls as much later. In a short run few pieces come to their end, and no
+  false kill says less.
 - Costs: CPU and resident memory of all processes of a peer, without the target; shared pages are counted in
   each. The guard dog's is the thread's CPU alone.
 - Cores are switched off. systemd and the dog end the process by SIGABRT, which leaves one where they

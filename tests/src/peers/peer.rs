@@ -111,7 +111,7 @@ impl Peer {
                 "`Type=notify`, `WatchdogSec=2`, `Restart=always`, no start limit; the main loop notifies twice a second"
             }
             Self::Systemd(Worker) => {
-                "the same, and the worker notifies once a second, between two pieces of work"
+                "as where the main loop notifies, but the worker does, once a second, between two pieces of work"
             }
             Self::Runit => "`runsvdir`, `exec` in `run`",
             Self::S6 => "`s6-svscan`, `exec` in `run`",
@@ -124,11 +124,13 @@ impl Peer {
             Self::Supervisord(Process) => {
                 "`autorestart=true`; superlance's `httpok -t 1` on `TICK_5`, its shortest"
             }
-            Self::Supervisord(Worker) => "the same, and `/healthz` answers 503 if the worker is late by 2 s",
+            Self::Supervisord(Worker) => {
+                "as without it, but `/healthz` answers 503 if the worker is late by 2 s"
+            }
             Self::Kubelet(Process) => {
                 "`periodSeconds: 1`, `timeoutSeconds: 1`, `failureThreshold: 3`, SIGTERM, restarted at once"
             }
-            Self::Kubelet(Worker) => "the same, and `/healthz` answers 503 if the worker is late by 2 s",
+            Self::Kubelet(Worker) => "as without it, but `/healthz` answers 503 if the worker is late by 2 s",
             Self::GuardDog => {
                 "a thread that looks every 200 ms and aborts if the worker has not moved for 2 s; runit restarts"
             }

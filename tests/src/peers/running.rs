@@ -151,7 +151,14 @@ fn scripts(ground: &Ground, program: &str) -> Process {
     let service = services.join("target");
     std::fs::create_dir_all(&service).expect("a folder of our own");
     write_script(&service.join("run"), &ground.line());
-    let mut command = Command::new(program);
+    let mut command = if program == "runsvdir" {
+        // Of SIGTERM, which it would get if the harness were killed, it ends and leaves each `runsv`.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "HUP", program]);
+        command
+    } else {
+        Command::new(program)
+    };
     command.arg(&services).env(sweep::MARK, &ground.mark).env_remove("SVDIR");
     Process::start(program, command)
 }

@@ -8,12 +8,12 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use shard_tests::cluster::{Cluster, Plan};
 use shard_tests::figures::{distribution, milliseconds};
 use shard_tests::hogs::Hogs;
 use shard_tests::sidecar::Settings;
-use shard_tests::{incident, proof, wait};
+use shard_tests::{incident, machine, proof, wait};
 
 /// The threshold of the stalls. Short, so that a run ends; overshoot does not depend on it below one second.
 const STALL_AFTER_MS: f64 = 500.0;
@@ -84,7 +84,7 @@ fn main() {
         let samples = measure(run, args.faults.div_ceil(part), args.stalls.div_ceil(part));
         samples.report(run.prefix, &mut figures);
     }
-    figures.insert("machine".to_owned(), machine());
+    figures.insert("machine".to_owned(), machine::describe());
     if let Some(path) = args.json {
         let text = format!("{:#}\n", Value::Object(figures));
         std::fs::write(&path, text)
@@ -179,15 +179,4 @@ impl Samples {
             figures.insert(format!("{prefix}{name}"), figure);
         }
     }
-}
-
-/// On what it ran.
-fn machine() -> Value {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let cpu = read("/proc/cpuinfo");
-    let model = cpu
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, m)| m.to_owned()));
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    json!({"cores": cores, "cpu": model, "kernel": read("/proc/sys/kernel/osrelease").trim()})
 }

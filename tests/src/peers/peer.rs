@@ -141,7 +141,7 @@ impl Peer {
     /// What is left for whoever asks why.
     pub const fn evidence(self) -> &'static str {
         match self {
-            Self::Ours => "incident: timeline, stacks, recording",
+            Self::Ours => "incident: timeline, last words, recording",
             Self::Systemd(_) => "journal line, core of SIGABRT",
             Self::Runit | Self::S6 => "none",
             Self::Monit(_) | Self::Supervisord(_) => "log line",

@@ -81,6 +81,10 @@ pub const EVENTS: &[LogEvent] = &[
         "telemetry_setting",
         "A variable or a file for telemetry cannot be used, and what is done instead; told once, at the start.",
     ),
+    event(
+        "service_manager",
+        "NOTIFY_SOCKET names nothing that can be told anything, and why; told once, at the start. The shard is watched.",
+    ),
     event("token_refused", "The file with the token for commands cannot be trusted, and why."),
     event("adopted", "A process was found, checked and is watched from now on."),
     event("refused", "A process that may not or cannot be watched, and why."),

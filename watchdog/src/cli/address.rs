@@ -16,7 +16,8 @@ pub(crate) struct Address {
     /// [env: SHARD_WATCHDOG_SOCKET]
     #[arg(long, value_name = "PATH", conflicts_with = "url")]
     socket: Option<PathBuf>,
-    /// Where it listens: http://HOST:PORT or unix:/PATH.sock [env: SHARD_WATCHDOG_URL] [default: http://127.0.0.1:9611]
+    /// Where it listens: http://HOST:PORT or unix:/PATH.sock [env: SHARD_WATCHDOG_URL]
+    /// [default: http://127.0.0.1:9611]
     #[arg(long, value_name = "URL")]
     url: Option<Endpoint>,
 }

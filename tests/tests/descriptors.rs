@@ -129,6 +129,18 @@ fn row_30_threads_without_descriptors_are_degraded_and_those_with_are_watched_on
     scene.kills_for(seen[0]);
 }
 
+/// Whom it asks whether the process goes on without the lost thread has its file open already.
+#[test]
+fn row_30_a_sidecar_that_can_open_nothing_more_kills_for_a_lost_thread() {
+    let mut scene = Scene::start(8, 1_024, 1_024, &Settings::default());
+    scene.sidecar.wait_for("healthy");
+    let none = Rlimit { current: Some(0), maximum: Some(1_024) };
+    let pid = rustix::process::Pid::from_raw(scene.process.pid());
+    rustix::process::prlimit(pid, Resource::Nofile, none).unwrap();
+    scene.crowd.lose(3);
+    assert_eq!(scene.crowd.ended().signal(), Some(9), "killed");
+}
+
 #[test]
 fn row_30_who_is_killed_for_is_watched_before_who_is_only_reported() {
     // The last to be found by its place, and the first by its rule.

@@ -4,6 +4,7 @@
 //! In the steady state one look costs one `pread` of the segment and one read of the main thread's `stat`.
 
 pub mod allowance;
+mod bystanders;
 pub mod cgroup;
 mod crowded;
 pub mod mapped;
@@ -36,6 +37,7 @@ use crate::observation::{
 };
 
 use allowance::Allowance;
+use bystanders::Bystanders;
 use cgroup::Cgroups;
 use crowded::Crowded;
 use segment::{Consumers, SegmentProbe};
@@ -106,6 +108,8 @@ struct Target {
     segment: SegmentProbe,
     /// By slot.
     threads: Vec<Option<WatchedThread>>,
+    /// Those of them that tell whether the process goes on without another one.
+    bystanders: Bystanders,
     exited: bool,
     signalled: Option<Monotonic>,
     declared: Declared,
@@ -216,6 +220,7 @@ impl Probe {
             adopted,
             segment: SegmentProbe::default(),
             threads: Vec::new(),
+            bystanders: Bystanders::default(),
             exited: false,
             signalled: None,
             declared: Declared::Unknown,
@@ -318,6 +323,7 @@ impl Probe {
         for thread in target.threads.iter_mut().flatten() {
             thread.look(&target.adopted.leader);
         }
+        target.bystanders.choose(&mut target.threads);
         let Target { adopted, segment, threads, allowance, .. } = target;
         segment.fill((threads, allowance), adopted, into, readable, &self.consumers);
         if let Some(cgroups) = &target.cgroups {
@@ -345,8 +351,7 @@ impl Probe {
         let fate = if hidden {
             Fate { survivors: Survivors::Unknown, core_dumping: false }
         } else if lost || leader_ending {
-            let leader = Some(&target.adopted.leader).filter(|_| leader_ending);
-            Fate::ask(&target.adopted.proc_dir, leader)
+            target.fate(leader_ending)
         } else {
             Fate::default()
         };
@@ -371,6 +376,15 @@ impl Probe {
 }
 
 impl Target {
+    /// What becomes of it, now that a thread was seen to be lost or the main thread to end.
+    fn fate(&self, leader_ending: bool) -> Fate {
+        let leader = &self.adopted.leader;
+        if self.bystanders.prove(leader, &self.threads) {
+            return Fate { survivors: Survivors::Some, core_dumping: false };
+        }
+        Fate::ask(&self.adopted.proc_dir, Some(leader).filter(|_| leader_ending))
+    }
+
     /// An exec kills all threads but one, which looks like lost threads; the new program lies
     /// elsewhere.
     fn note_exec(&mut self, leader: Result<Option<TaskStat>, task::Unreadable>) {

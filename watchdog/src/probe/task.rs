@@ -217,10 +217,23 @@ impl TaskDir {
 
     /// Opens `stat` now and keeps it open, in this place.
     pub fn keep_stat(&mut self, place: Place) {
+        self.open_stat(Some(place));
+    }
+
+    /// The same without a place, for the few whose descriptors are in the sidecar's own reserve.
+    /// Returns whether it is open.
+    pub fn keep_stat_uncounted(&mut self) -> bool {
+        self.stat.needed || self.open_stat(None)
+    }
+
+    /// One that cannot be opened is tried again at each reading.
+    fn open_stat(&mut self, place: Option<Place>) -> bool {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
-        // One that cannot be opened is tried again at each reading.
-        let Ok(file) = rustix::fs::openat(&self.dir, self.stat.name, flags, Mode::empty()) else { return };
-        self.stat = TaskFile { kept: OnceLock::from((file, Some(place))), needed: true, ..self.stat };
+        let Ok(file) = rustix::fs::openat(&self.dir, self.stat.name, flags, Mode::empty()) else {
+            return false;
+        };
+        self.stat = TaskFile { kept: OnceLock::from((file, place)), needed: true, ..self.stat };
+        true
     }
 
     /// Closes what can be opened again without losing sight of the task.

@@ -11,7 +11,7 @@ use crate::observation::{Presence, TaskObservation, TaskState, WorkerObservation
 
 use super::allowance::{Allowance, Place};
 use super::start_times::StartTime;
-use super::task::{StatusError, TaskDir, Unreadable};
+use super::task::{StatusError, TaskDir, TaskFate, Unreadable};
 use super::worker::{Room, Workers};
 use super::{Adopted, ThreadEvents};
 
@@ -130,6 +130,21 @@ impl WatchedThread {
         if let Some(dir) = &mut self.dir {
             dir.keep_stat(place);
         }
+    }
+
+    /// Whether it may be asked when another thread is lost. The main thread is asked anyway.
+    pub const fn may_be_bystander(&self) -> bool {
+        self.holds() && !self.is_leader && matches!(self.presence, Presence::Present)
+    }
+
+    /// Keeps its `stat` open besides what is counted for it. Returns whether it is open.
+    pub fn keep_stat_open(&mut self) -> bool {
+        self.dir.as_mut().is_some_and(TaskDir::keep_stat_uncounted)
+    }
+
+    /// Whether it is on its way out.
+    pub fn fate(&self) -> Option<TaskFate> {
+        self.dir.as_ref()?.fate()
     }
 
     /// How much it matters that it is watched.

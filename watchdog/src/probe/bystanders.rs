@@ -1,0 +1,60 @@
+//! Two registered threads whose `stat` stays open, to be asked when another one is lost: whether the
+//! process goes on is then known without opening anything. Opening a folder of `/proc` and the files
+//! of two tasks takes most of the time from an end to its verdict, and cannot be done at all where
+//! the sidecar has no descriptor left.
+
+use super::task::{TaskDir, TaskFate};
+use super::thread::WatchedThread;
+
+/// With the main thread there are three, so that any one of them may be the one that is lost.
+const CHOSEN: usize = 2;
+
+/// Those that were chosen.
+#[derive(Debug, Default)]
+pub struct Bystanders([Option<Chosen>; CHOSEN]);
+
+#[derive(Clone, Copy, Debug)]
+struct Chosen {
+    /// Index among the threads of the target.
+    place: usize,
+    key: (u32, u64),
+}
+
+impl Chosen {
+    /// The thread, unless another one is in its place by now or nothing is open for it any more.
+    fn find<'a>(&self, threads: &'a [Option<WatchedThread>]) -> Option<&'a WatchedThread> {
+        threads.get(self.place)?.as_ref().filter(|thread| thread.key() == self.key && thread.holds())
+    }
+}
+
+impl Bystanders {
+    /// Replaces those that are none any more.
+    pub fn choose(&mut self, threads: &mut [Option<WatchedThread>]) {
+        for index in 0..CHOSEN {
+            let chosen = self.0.get(index).copied().flatten();
+            if chosen.is_none_or(|chosen| chosen.find(threads).is_none()) {
+                let next = self.another(threads);
+                if let Some(place) = self.0.get_mut(index) {
+                    *place = next;
+                }
+            }
+        }
+    }
+
+    fn another(&self, threads: &mut [Option<WatchedThread>]) -> Option<Chosen> {
+        let taken = |key| self.0.iter().flatten().any(|chosen| chosen.key == key);
+        threads.iter_mut().enumerate().find_map(|(place, thread)| {
+            let thread =
+                thread.as_mut().filter(|thread| thread.may_be_bystander() && !taken(thread.key()))?;
+            thread.keep_stat_open().then(|| Chosen { place, key: thread.key() })
+        })
+    }
+
+    /// Whether two tasks go on, of the main thread and these: which proves that the process does
+    /// (see [`super::survivors`]). To be asked after a loss was seen, not before.
+    pub fn prove(&self, leader: &TaskDir, threads: &[Option<WatchedThread>]) -> bool {
+        let others = self.0.iter().flatten().filter_map(|chosen| chosen.find(threads)?.fate());
+        let fates = leader.fate().into_iter().chain(others);
+        fates.filter(|fate| *fate == TaskFate::GoesOn).take(2).count() == 2
+    }
+}

@@ -56,6 +56,11 @@ bench-scrape *args:
     cargo build --release --workspace --bins
     target/release/bench-scrape {{ args }}
 
+# Many at once: 64 shards with a sidecar each on this machine, and what their metrics cost Prometheus by the number of shards.
+bench-scale *args:
+    cargo build --release --workspace --bins
+    target/release/bench-scale {{ args }}
+
 # The sidecar beside systemd, runit, s6, monit, supervisord, a kubelet-like probe and a guard dog: what each sees, and how soon.
 bench-peers *args:
     cargo build --release --workspace --bins

@@ -48,6 +48,7 @@ pub mod proof;
 pub mod proxy;
 pub mod puppet;
 pub mod replayed;
+pub mod scale;
 pub mod sidecar;
 pub mod skip;
 pub mod soak;

@@ -33,7 +33,7 @@ impl Series {
 /// A Prometheus that runs until it is dropped.
 #[derive(Debug)]
 pub struct Prometheus {
-    _process: Process,
+    process: Process,
     address: SocketAddr,
 }
 
@@ -51,7 +51,6 @@ impl Prometheus {
     /// Starts one in `folder` that scrapes `/metrics` of every sidecar and executor, and waits until it is ready.
     #[track_caller]
     pub fn start(folder: &Path, sidecars: &[SocketAddr], executors: &[SocketAddr]) -> Self {
-        let config = folder.join("prometheus.yml");
         let mut text = String::new();
         // Short beside every incident, so that each of its steps is seen; what a scrape costs is not measured here.
         writeln!(text, "global: {{ scrape_interval: 250ms, scrape_timeout: 250ms }}").expect("a string");
@@ -61,11 +60,18 @@ impl Prometheus {
             writeln!(text, "- job_name: {job}").expect("a string");
             writeln!(text, "  static_configs: [{{ targets: {names:?} }}]").expect("a string");
         }
-        std::fs::write(&config, text).expect("the config can be written");
+        Self::start_with(folder, &text)
+    }
+
+    /// Starts one in `folder` with this config, and waits until it is ready.
+    #[track_caller]
+    pub fn start_with(folder: &Path, config: &str) -> Self {
+        let file = folder.join("prometheus.yml");
+        std::fs::write(&file, config).expect("the config can be written");
         let address = api::free_address();
         let mut command = Command::new(BINARY);
         command
-            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--config.file={}", file.display()))
             .arg(format!("--storage.tsdb.path={}", folder.join("tsdb").display()))
             .arg(format!("--web.listen-address={address}"))
             .arg("--log.level=warn");
@@ -76,7 +82,12 @@ impl Prometheus {
             }
             api::get(address, "/-/ready").filter(|answer| answer.code == 200)
         });
-        Self { _process: process, address }
+        Self { process, address }
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> i32 {
+        self.process.pid()
     }
 
     /// What `expr` gives at one moment, or the sentence with which it was refused.

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use shard_tests::process::Process;
+use shard_tests::prometheus::Prometheus;
 use shard_tests::{skip, wait};
 
 /// Debug binaries on a busy machine; half of it would be much.
@@ -87,6 +88,23 @@ fn bench_scrape_gives_its_numbers() {
             "prometheus-process-exporter is not installed (apt-get install prometheus-process-exporter)";
         skip::note("bench_scrape_peer", why);
     }
+}
+
+#[test]
+fn bench_scale_gives_its_numbers() {
+    let arguments = ["--shards", "3", "--rounds", "1", "--window", "1", "--fleets", "2,4", "--every", "1"];
+    let figures = figures("bench-scale", env!("CARGO_BIN_EXE_bench-scale"), &arguments);
+    assert_numbers(&figures, &["host_idle_cpu_percent_of_core", "host_busy_rss_anon_mib"]);
+    for key in ["host_alone_order_to_verdict_ms", "host_storm_order_to_verdict_ms"] {
+        assert_eq!(figures[key]["n"], 3, "{figures:#}");
+    }
+    if !Prometheus::installed_or_skip("bench_scale_fleet") {
+        return;
+    }
+    // Twice as many shards have twice as many series; a page gets some more while it is new.
+    let series = |shards: &str| figures[format!("fleet_{shards}")]["series"].as_f64().unwrap();
+    assert!((1.5..2.5).contains(&(series("4") / series("2"))), "{figures:#}");
+    assert_numbers(&figures["fleet_10000"], &["series", "samples_per_second", "rss_mib"]);
 }
 
 #[test]

@@ -1,0 +1,5 @@
+//! Many at once: what a host full of shards costs, each with its sidecar, and what a fleet of them
+//! costs whoever scrapes it.
+
+pub mod fleet;
+pub mod host;

@@ -1,46 +1,15 @@
 # The fault kit on a unified hierarchy of cgroups, by busybox's shell and without perl, beside a
-# sidecar in enforce mode. What it prints is read as of cgroups.sh, and:
+# sidecar in enforce mode. What it prints is explained in common.sh, and:
 #   SAID text             what a script said
 #   LEFT phase value      what a file that a script has written says after the undo
-cg=/sys/fs/cgroup
-shard=$cg/shard
+. /kernels/common.sh
 mkdir -p /run
-echo "+memory +cpu" > $cg/cgroup.subtree_control
-mkdir $shard
-
-cat > /tmp/sidecar.toml <<T
-[target]
-shard = "puppet"
-heartbeat = "/tmp/heartbeat"
-[[thread]]
-name = "exec-s0"
 # Here a system call takes so long that one step of the puppet's may take ten seconds by itself.
-stall_after = "2m"
-[kill]
-mode = "enforce"
-budget = { kills = 3, per = "10m" }
-[evidence]
-directory = "/tmp/evidence"
-[http]
-listen = "127.0.0.1:9611"
-T
+configure 2m
 
 sh -c "echo \$\$ > $shard/cgroup.procs; exec puppet target /tmp/heartbeat 127.0.0.1:9000" &
 puppet=$!
-shard-watchdog run --config /tmp/sidecar.toml > /tmp/sidecar.log 2>&1 &
-sidecar=$!
-
-status() { wget -q -O - http://127.0.0.1:9611/api/v1/status; }
-order() { echo "$1" | nc -w 2 127.0.0.1 9000; }
-
-until_status() {
-    for _ in $(seq 200); do
-        status | grep -Eq "$1" && return
-        sleep 0.3
-    done
-    echo "GAVE UP on $1: $(status)"
-    tail -n 20 /tmp/sidecar.log
-}
+watch
 
 # fault PHASE WORDS NAME OPTIONS: from the fault until the sidecar has said these words, and the
 # undo.
@@ -91,8 +60,4 @@ echo $! > $shard/cgroup.procs
 /faults/throttle --pid $puppet --for 100ms --whole-cgroup 2>&1 | sed 's/^/SAID /'
 echo "LEFT cpu.max $(cat $shard/cpu.max)"
 
-kill -TERM $sidecar
-wait $sidecar
-for incident in /tmp/evidence/incidents/*/incident.json; do
-    [ ! -e "$incident" ] || echo "INCIDENT $(tr -d '\n' < "$incident")"
-done
+end

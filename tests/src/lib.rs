@@ -24,6 +24,7 @@ pub mod core_pattern;
 pub mod crowd;
 pub mod disk;
 pub mod execution;
+pub mod facts;
 pub mod fault_kit;
 pub mod faults;
 pub mod figures;

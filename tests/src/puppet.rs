@@ -17,6 +17,7 @@ use std::time::Duration;
 pub use act::Puppet;
 pub use nursery::Nursery;
 pub use stage::Stage;
+pub(crate) use waits::Wait;
 
 use crate::faults;
 use crate::wait;

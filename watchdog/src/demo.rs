@@ -13,6 +13,7 @@ mod cluster;
 mod config;
 mod find;
 mod order;
+mod pace;
 mod process;
 mod report;
 mod story;
@@ -26,10 +27,14 @@ use std::time::{Duration, Instant};
 use crate::supervise::DEFAULT_SETTLED_AFTER;
 
 use cluster::Cluster;
+use pace::Pace;
 use process::Heard;
 use story::Story;
 
-/// All of it, the clearing up excepted. A machine that needs longer than this is not one to judge anything by.
+pub use pace::SLOWEST;
+
+/// All of it on a usual machine, the clearing up excepted. This and all times below are longer by as much as this machine is slower
+/// than that; one that needs longer still is not one to judge anything by.
 const OVERALL: Duration = Duration::from_secs(50);
 /// From arming a fault to its firing: the next block or the one after, so seconds mean that it never will.
 const FIRES_WITHIN: Duration = Duration::from_secs(10);
@@ -93,6 +98,8 @@ pub struct Settings {
     pub hold: bool,
     /// `shard-executor`, if it is not beside this program.
     pub executor: Option<PathBuf>,
+    /// How many times slower than a usual machine this one is, 1 to [`SLOWEST`]; `None`: it is measured.
+    pub slow: Option<u32>,
 }
 
 /// Why there was no recovery to show: a sentence with the next step.
@@ -129,13 +136,14 @@ impl fmt::Display for Tail {
 
 /// Shows it; `Ok` if it recovered. Call it from the main thread, as [`crate::supervise::run`].
 pub fn run(settings: &Settings) -> Result<(), DemoError> {
-    let until = Instant::now() + OVERALL;
     let (sender, heard) = channel();
     // Before the first thread, so that none of them is the one that a signal ends.
     process::listen_for_stop(sender.clone())
         .map_err(|error| DemoError::Prepare(format!("cannot listen for signals: {error}")))?;
     let executor = find::executor(settings.executor.as_deref())?;
     let root = process::Folder::make(settings.keep.as_deref())?;
+    let pace = pace(settings.slow, &executor, root.path())?;
+    let until = Instant::now() + pace.of(OVERALL);
     let blocks = find::blocks(settings.blocks.as_deref(), &executor, root.path(), until)?;
     say(format_args!("blocks: {} ({})", blocks.path.display(), blocks.origin));
     let shards = settings.shards;
@@ -143,8 +151,8 @@ pub fn run(settings: &Settings) -> Result<(), DemoError> {
         "starting {shards} shards and a coordinator, each with its supervisor and its sidecar, in {}",
         root.path().display()
     ));
-    let cluster = Cluster::start(shards, &executor, &blocks.path, root.path(), &sender)?;
-    let mut demo = Demo { heard, story: Story::new(shards), cluster, until };
+    let cluster = Cluster::start(shards, &executor, &blocks.path, root.path(), pace, &sender)?;
+    let mut demo = Demo { heard, story: Story::new(shards), cluster, until, pace };
     let mut outcome = demo.play(settings.fault, settings.keep.is_some());
     if settings.hold {
         outcome = outcome.and_then(|last| demo.hold(&last, root.path()).map(|()| "stopped".to_owned()));
@@ -155,6 +163,24 @@ pub fn run(settings: &Settings) -> Result<(), DemoError> {
     cluster.end();
     drop(root);
     outcome.map(|last| out(&last))
+}
+
+/// How slow this machine is, and a line on that.
+fn pace(slow: Option<u32>, executor: &Path, root: &Path) -> Result<Pace, DemoError> {
+    let (pace, how) = match slow {
+        Some(factor) => (Pace::given(factor), "as given".to_owned()),
+        None => {
+            let (pace, took) = Pace::measure(executor, root)?;
+            (pace, format!("a known piece of work took {} ms", took.as_millis()))
+        }
+    };
+    match pace.factor() {
+        1 => say(format_args!("machine: no slower than usual ({how})")),
+        factor => say(format_args!(
+            "machine: {factor} times slower than usual ({how}); deadlines, thresholds and limits are {factor} times as long"
+        )),
+    }
+    Ok(pace)
 }
 
 /// One line on how far it is.
@@ -172,6 +198,7 @@ struct Demo {
     story: Story,
     cluster: Cluster,
     until: Instant,
+    pace: Pace,
 }
 
 impl Demo {
@@ -192,9 +219,9 @@ impl Demo {
             self.story.verified()
         ));
         self.story.arm(target, crate::clock::now());
-        order::arm(self.cluster.faults(target), fault)
+        order::arm(self.cluster.faults(target), fault, self.pace)
             .map_err(|what| self.failed(what, usize::from(target)))?;
-        let fires = self.until.min(Instant::now() + FIRES_WITHIN);
+        let fires = self.until.min(Instant::now() + self.pace.of(FIRES_WITHIN));
         self.wait("the fault to fire", fires, |demo| demo.story.fault().is_none().then(String::new))?;
         self.wait("the block to be verified after all", self.until, |demo| demo.story.missing())?;
         let evidence = self.cluster.evidence(target).to_path_buf();

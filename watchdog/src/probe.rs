@@ -141,14 +141,15 @@ const OPENED_AT_ONCE: usize = 512;
 const RETRY_OPENING: Duration = Duration::from_secs(1);
 
 impl Probe {
-    /// A probe without a target.
+    /// A probe without a target, which sees ends of threads in this way if the kernel lets it, and
+    /// else by looking.
     ///
     /// # Errors
     /// If the kernel lacks what the loop sleeps on.
     pub fn new(thread_events: ThreadEvents) -> Result<Self, Lacking> {
         Ok(Self {
             wakeup: Wakeup::new()?,
-            thread_events,
+            thread_events: thread::possible(thread_events),
             target: None,
             consumers: Vec::new(),
             ranks: Vec::new(),

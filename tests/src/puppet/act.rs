@@ -188,7 +188,8 @@ impl Actor {
         let work = move || {
             let beat = heartbeat.map(|heartbeat| heartbeat.register(&name).expect("a slot"));
             begun.send(rustix::thread::gettid().as_raw_nonzero().get()).expect("somebody waits");
-            for block in 1.. {
+            // Two lives must not die at the same work by chance: that would be a crash loop.
+            for block in u64::from(std::process::id()) << 20.. {
                 let _working = beat.as_ref().map(|beat| beat.working(Work::new(block)));
                 std::thread::sleep(BLOCK);
                 while let number @ 1.. = stuck.load(Ordering::Relaxed) {

@@ -25,6 +25,10 @@ pub enum Wait {
     Memory,
     /// One step of system calls: a twentieth of a second of CPU time of its own.
     Calls,
+    /// One step that takes a third of a second of CPU time, on any machine.
+    Busy,
+    /// For nothing, and it burns CPU for ever.
+    Spin,
 }
 
 impl Wait {
@@ -37,19 +41,29 @@ impl Wait {
             "permission" => Self::Permission,
             "memory" => Self::Memory,
             "calls" => Self::Calls,
+            "busy" => Self::Busy,
+            "spin" => Self::Spin,
             _ => return None,
         })
     }
 
     /// By its number; anything else hangs.
     pub fn numbered(number: u8) -> Self {
-        let all = [Self::Vfork, Self::PriorityLock, Self::Permission, Self::Memory, Self::Calls];
+        let all = [
+            Self::Vfork,
+            Self::PriorityLock,
+            Self::Permission,
+            Self::Memory,
+            Self::Calls,
+            Self::Busy,
+            Self::Spin,
+        ];
         all.into_iter().find(|wait| *wait as u8 == number).unwrap_or(Self::Hang)
     }
 
     /// Whether it ends by itself.
     pub const fn ends(self) -> bool {
-        matches!(self, Self::Memory | Self::Calls)
+        matches!(self, Self::Memory | Self::Calls | Self::Busy)
     }
 
     /// Begins it. Returns once it is over, if it ends; `near` is a file beside which others may be
@@ -62,6 +76,8 @@ impl Wait {
             Self::Permission => permission(near),
             Self::Memory => take_memory(),
             Self::Calls => calls(),
+            Self::Busy => busy(Duration::from_millis(300)),
+            Self::Spin => busy(Duration::MAX),
         }
     }
 }
@@ -142,6 +158,22 @@ fn calls() {
     const CALLS: u32 = 200_000;
     for _ in 0..CALLS {
         call();
+    }
+}
+
+/// Takes so much CPU time of this thread, and next to no system calls.
+fn busy(time: Duration) {
+    /// Some tenths of a millisecond in a program that is not optimized.
+    const BETWEEN_LOOKS: u32 = 10_000;
+    let used = || {
+        let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::new(used.tv_sec.unsigned_abs(), u32::try_from(used.tv_nsec).unwrap_or(0))
+    };
+    let until = used().saturating_add(time);
+    while used() < until {
+        for turn in 0..BETWEEN_LOOKS {
+            std::hint::black_box(turn);
+        }
     }
 }
 

@@ -18,8 +18,10 @@ Faults: panic, exit: the executor thread is gone and its process lives on · spi
 gets nowhere; judged after 1 s · leader-exit: the main thread is gone
 
 Needs shard-executor beside this program. Touches nothing outside one temporary folder and loopback ports, and
-takes at most a minute; with --hold the cluster then goes on until Ctrl-C or SIGTERM, for you to look at. targets.json in
-its folder names every /metrics, as Prometheus' file_sd reads it; OTEL_EXPORTER_OTLP_ENDPOINT is passed on.
+takes at most a minute. On a slower machine than usual, which it measures at its start, it takes longer: its deadlines,
+thresholds and limits are longer by the same factor. With --hold the cluster goes on after the recovery until Ctrl-C or
+SIGTERM, for you to look at. targets.json in its folder names every /metrics, as Prometheus' file_sd reads it;
+OTEL_EXPORTER_OTLP_ENDPOINT is passed on.
 
 Exit codes: 0 recovered · 1 not recovered, or not started · 2 bad arguments";
 
@@ -47,6 +49,10 @@ pub(crate) struct Args {
     /// Go on after the recovery until Ctrl-C
     #[arg(long, env = "SHARD_WATCHDOG_HOLD")]
     hold: bool,
+    /// How many times slower than a usual machine this one is; measured, if it is not given
+    #[arg(long, env = "SHARD_WATCHDOG_SLOW", value_name = "FACTOR",
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(demo::SLOWEST)))]
+    slow: Option<u32>,
     /// The shard-executor to run, if not the one beside this program
     #[arg(long, env = "SHARD_EXECUTOR", value_name = "FILE")]
     executor: Option<PathBuf>,
@@ -76,6 +82,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         keep: args.keep.clone(),
         hold: args.hold,
         executor: args.executor.clone(),
+        slow: args.slow,
     };
     match demo::run(&settings) {
         Ok(()) => ExitCode::SUCCESS,

@@ -10,13 +10,16 @@ use rustix::process::Signal;
 use shard_telemetry::service_manager;
 
 use super::config::Sidecar;
+use super::pace::Pace;
 use super::process::{Heard, Process};
 use super::{DemoError, order, text};
 
 /// A shard's executor thread beats with each transaction: a second without is two orders of magnitude too long.
-const SHARD_STALL_AFTER: &str = "1s";
-/// The coordinator may wait for a block for its whole deadline (5 s); only silence beyond it is a stall.
-const COORDINATOR_STALL_AFTER: &str = "10s";
+const SHARD_STALL_AFTER: Duration = Duration::from_secs(1);
+/// What a block may take, the coordinator's own default.
+const BLOCK_DEADLINE: Duration = Duration::from_secs(5);
+/// The coordinator may wait for a block for its whole deadline; only silence beyond it is a stall.
+const COORDINATOR_STALL_AFTER: Duration = BLOCK_DEADLINE.saturating_mul(2);
 /// What members of the cluster get to end in order: more than the two seconds that each of them takes at most.
 const ENDS_WITHIN: Duration = Duration::from_secs(4);
 /// Ports below the kernel's usual range for outgoing connections: within it a coordinator that knocks at the port of
@@ -42,6 +45,7 @@ struct Member {
 #[derive(Debug)]
 pub(super) struct Cluster {
     members: Vec<Member>,
+    pace: Pace,
 }
 
 impl Cluster {
@@ -51,12 +55,13 @@ impl Cluster {
         executor: &Path,
         blocks: &Path,
         root: &Path,
+        pace: Pace,
         sender: &Sender<Heard>,
     ) -> Result<Self, DemoError> {
         let ports = free_ports(3 * usize::from(shards) + 2)?;
         let mut ports = ports.into_iter();
         let mut port = || ports.next().ok_or_else(|| DemoError::Prepare("ran out of free ports".to_owned()));
-        let starter = Starter { root, sender, program: own_program()? };
+        let starter = Starter { root, sender, program: own_program()?, pace };
         let mut members = Vec::new();
         let mut addresses = Vec::new();
         for number in 0..shards {
@@ -81,6 +86,7 @@ impl Cluster {
         }
         let mut words = words(executor, &["coordinator", "--repeat", "0", "--json", "--shards"])?;
         words.extend([addresses.join(","), "--blocks".to_owned(), text(blocks)?.to_owned()]);
+        words.extend(["--block-deadline".to_owned(), pace.text(BLOCK_DEADLINE)]);
         let (who, metrics) = (usize::from(shards), port()?);
         words.extend(["--metrics".to_owned(), metrics.to_string()]);
         members.push(starter.start(
@@ -91,7 +97,7 @@ impl Cluster {
             (port()?, metrics),
             words,
         )?);
-        let cluster = Self { members };
+        let cluster = Self { members, pace };
         let targets = root.join(TARGETS);
         std::fs::write(&targets, cluster.targets())
             .map_err(|error| DemoError::Prepare(format!("cannot write {}: {error}", targets.display())))?;
@@ -142,15 +148,17 @@ impl Cluster {
 
     /// The first sidecar that does not say healthy, and what it says.
     pub(super) fn unhealthy(&self) -> Option<String> {
-        self.members.iter().enumerate().find_map(|(number, member)| match order::verdict(member.listen) {
-            Ok(verdict) if verdict == "healthy" => None,
-            Ok(other) | Err(other) => {
-                let whose = if number + 1 == self.members.len() {
-                    "the coordinator".to_owned()
-                } else {
-                    format!("shard {number}")
-                };
-                Some(format!("the sidecar of {whose} at {}: {other}", member.listen))
+        self.members.iter().enumerate().find_map(|(number, member)| {
+            match order::verdict(member.listen, self.pace) {
+                Ok(verdict) if verdict == "healthy" => None,
+                Ok(other) | Err(other) => {
+                    let whose = if number + 1 == self.members.len() {
+                        "the coordinator".to_owned()
+                    } else {
+                        format!("shard {number}")
+                    };
+                    Some(format!("the sidecar of {whose} at {}: {other}", member.listen))
+                }
             }
         })
     }
@@ -160,7 +168,7 @@ impl Cluster {
     pub(super) fn end(mut self) {
         for _ in 0..2 {
             self.members.iter().for_each(|member| member.process.signal(Signal::TERM));
-            let until = Instant::now() + ENDS_WITHIN;
+            let until = Instant::now() + self.pace.of(ENDS_WITHIN);
             self.members.retain_mut(|member| member.process.wait(until).is_none());
         }
     }
@@ -177,6 +185,7 @@ struct Starter<'a> {
     root: &'a Path,
     sender: &'a Sender<Heard>,
     program: PathBuf,
+    pace: Pace,
 }
 
 impl Starter<'_> {
@@ -184,7 +193,7 @@ impl Starter<'_> {
         &self,
         name: &str,
         thread: &str,
-        stall_after: &'static str,
+        stall_after: Duration,
         who: usize,
         (listen, metrics): (SocketAddr, SocketAddr),
         words: Vec<String>,
@@ -200,6 +209,7 @@ impl Starter<'_> {
             evidence: &evidence,
             listen,
             socket: &socket,
+            pace: self.pace,
         };
         let failed = |error: std::io::Error| DemoError::Prepare(format!("cannot start {name}: {error}"));
         std::fs::write(&config, sidecar.toml()?).map_err(failed)?;

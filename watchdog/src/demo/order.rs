@@ -10,8 +10,9 @@ use std::time::Duration;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::Fault;
+use super::pace::Pace;
 
-/// How long an answer may take, on a machine whose two cores run a dozen processes.
+/// How long an answer may take, on a usual machine whose two cores run a dozen processes.
 const ANSWER: Duration = Duration::from_secs(2);
 /// Transactions that are let through first. Parts have a hundred or so, so this is the middle of one.
 const IN_THE_MIDDLE: u32 = 25;
@@ -19,7 +20,7 @@ const IN_THE_MIDDLE: u32 = 25;
 const LONGEST_ANSWER: u64 = 1 << 20;
 
 /// Arms a fault.
-pub(super) fn arm(port: &Path, fault: Fault) -> Result<(), String> {
+pub(super) fn arm(port: &Path, fault: Fault, pace: Pace) -> Result<(), String> {
     let name = fault.name();
     let mut orders = vec![format!("arm {name} after {IN_THE_MIDDLE} transactions")];
     if fault == Fault::Panic {
@@ -27,7 +28,8 @@ pub(super) fn arm(port: &Path, fault: Fault) -> Result<(), String> {
         orders.insert(0, "hook off".to_owned());
     }
     let refused = |what: String| format!("the fault {name} could not be armed at {}: {what}", port.display());
-    for (order, answer) in orders.iter().zip(talk(port, &orders).map_err(|error| refused(error.to_string()))?)
+    for (order, answer) in
+        orders.iter().zip(talk(port, &orders, pace).map_err(|error| refused(error.to_string()))?)
     {
         if !answer.starts_with("ok") {
             return Err(refused(format!("«{order}» was answered with «{answer}»")));
@@ -36,8 +38,8 @@ pub(super) fn arm(port: &Path, fault: Fault) -> Result<(), String> {
     Ok(())
 }
 
-fn talk(port: &Path, orders: &[String]) -> std::io::Result<Vec<String>> {
-    let mut stream = connect_socket(port)?;
+fn talk(port: &Path, orders: &[String], pace: Pace) -> std::io::Result<Vec<String>> {
+    let mut stream = connect_socket(port, pace.of(ANSWER))?;
     let mut answers = BufReader::new(stream.try_clone()?.take(LONGEST_ANSWER));
     let mut all = Vec::new();
     for order in orders {
@@ -50,16 +52,16 @@ fn talk(port: &Path, orders: &[String]) -> std::io::Result<Vec<String>> {
 }
 
 /// The verdict of a sidecar, or why there is none.
-pub(super) fn verdict(listen: SocketAddr) -> Result<String, String> {
-    let answer = get(listen, "/api/v1/status").map_err(|error| error.to_string())?;
+pub(super) fn verdict(listen: SocketAddr, pace: Pace) -> Result<String, String> {
+    let answer = get(listen, "/api/v1/status", pace.of(ANSWER)).map_err(|error| error.to_string())?;
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     let status: serde_json::Value = serde_json::from_str(body).map_err(|error| error.to_string())?;
     let verdict = status.get("verdict").and_then(serde_json::Value::as_str);
     verdict.map(str::to_owned).ok_or_else(|| "its status has no verdict".to_owned())
 }
 
-fn get(listen: SocketAddr, path: &str) -> std::io::Result<String> {
-    let mut stream = connect(listen)?;
+fn get(listen: SocketAddr, path: &str, answers: Duration) -> std::io::Result<String> {
+    let mut stream = connect(listen, answers)?;
     stream.write_all(
         format!("GET {path} HTTP/1.1\r\nHost: {listen}\r\nConnection: close\r\n\r\n").as_bytes(),
     )?;
@@ -69,20 +71,20 @@ fn get(listen: SocketAddr, path: &str) -> std::io::Result<String> {
 }
 
 /// Never waits to be accepted: a shard that is stopped accepts nobody.
-fn connect_socket(to: &Path) -> std::io::Result<UnixStream> {
+fn connect_socket(to: &Path, answers: Duration) -> std::io::Result<UnixStream> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     rustix::net::connect(&socket, &SocketAddrUnix::new(to)?)?;
     let stream = UnixStream::from(socket);
     stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(ANSWER))?;
-    stream.set_write_timeout(Some(ANSWER))?;
+    stream.set_read_timeout(Some(answers))?;
+    stream.set_write_timeout(Some(answers))?;
     Ok(stream)
 }
 
-fn connect(to: SocketAddr) -> std::io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&to, ANSWER)?;
-    stream.set_read_timeout(Some(ANSWER))?;
-    stream.set_write_timeout(Some(ANSWER))?;
+fn connect(to: SocketAddr, answers: Duration) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&to, answers)?;
+    stream.set_read_timeout(Some(answers))?;
+    stream.set_write_timeout(Some(answers))?;
     Ok(stream)
 }

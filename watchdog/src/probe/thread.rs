@@ -20,6 +20,18 @@ fn pidfd_thread() -> PidfdFlags {
     PidfdFlags::from_bits_retain(rustix::fs::OFlags::EXCL.bits())
 }
 
+/// How ends of threads can be noticed here, if it is to be in this way. A kernel before 6.9, or a
+/// profile that forbids the call, has none of these pidfds, and then the loop has to look.
+pub fn possible(wanted: ThreadEvents) -> ThreadEvents {
+    let own = rustix::thread::gettid();
+    match wanted {
+        ThreadEvents::Pidfd if rustix::process::pidfd_open(own, pidfd_thread()).is_ok() => {
+            ThreadEvents::Pidfd
+        }
+        ThreadEvents::Pidfd | ThreadEvents::Poll => ThreadEvents::Poll,
+    }
+}
+
 /// How much it matters that a thread is watched, when not all can be. The smallest comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {

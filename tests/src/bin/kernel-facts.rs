@@ -2,5 +2,5 @@
 
 fn main() {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
-    shard_tests::facts::run(&arguments)
+    shard_tests::facts::run(&arguments);
 }

@@ -9,11 +9,12 @@ const TELLS_OF_THREADS: (u32, u32) = (6, 9);
 const EXCUSES: [&str; 3] = ["memory_throttled", "throttled", "frozen"];
 /// Twice the threshold there.
 const EXCUSED_FOR: f64 = 8.0;
-/// What ended there, and why, as the sidecar has to tell it.
-const ENDS: [(&str, (&str, Option<&str>)); 3] = [
-    ("deadlock", ("stalled", Some("deadlock"))),
-    ("livelock", ("stalled", Some("livelock"))),
-    ("gone", ("process_gone", None)),
+/// What ended there, and why, as the sidecar has to tell it. It cannot tell a deadlock by name where
+/// the kernel does not say in what a thread sleeps.
+const ENDS: [(&str, (&str, &[&str])); 3] = [
+    ("deadlock", ("stalled", &["deadlock", "unknown"])),
+    ("livelock", ("stalled", &["livelock"])),
+    ("gone", ("process_gone", &[""])),
 ];
 /// The faults of the scenario `demos.sh`, and the one reason for which anybody is condemned in each.
 const FAULTS: [(&str, &str); 5] = [
@@ -112,14 +113,18 @@ impl Told {
             return Err(format!("not 1 kill left and {events}: {status:#}"));
         }
         let incidents = self.incidents()?;
-        let word =
-            |incident: &Value, at: &str| incident.pointer(at).and_then(Value::as_str).map(str::to_owned);
-        let reasons: Vec<_> = incidents
+        let word = |incident: &Value, at| {
+            incident.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
+        let told: Vec<_> = incidents
             .iter()
             .map(|incident| (word(incident, "/reason"), word(incident, "/thread/kind")))
             .collect();
-        let expected = ENDS.map(|(_, (reason, kind))| (Some(reason.to_owned()), kind.map(str::to_owned)));
-        if reasons == expected { Ok(()) } else { Err(format!("condemned: {reasons:?}, not {expected:?}")) }
+        let as_expected = told.len() == ENDS.len()
+            && told.iter().zip(ENDS).all(|((reason, kind), (_, (expected, kinds)))| {
+                reason == expected && kinds.contains(&kind.as_str())
+            });
+        if as_expected { Ok(()) } else { Err(format!("condemned: {told:?}, not {ENDS:?}")) }
     }
 
     /// Whether the scenario `demos.sh` went as it should: each fault was recovered from, and nobody

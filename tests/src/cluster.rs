@@ -1,6 +1,7 @@
 //! A whole cluster: supervised shards with their sidecars, and a coordinator that runs blocks over them again and
 //! again.
 
+mod at_work;
 mod coordinator;
 mod rule;
 mod shard;

@@ -19,14 +19,18 @@ pub fn adopt_orphans() {
 /// Ends every child of this process that carries `mark`. New orphans may come while old ones end, so it goes on until
 /// there is none.
 pub fn sweep(mark: &str) {
-    let wanted = format!("{MARK}={mark}");
+    sweep_with(&format!("{MARK}={mark}"));
+}
+
+/// The same for every child with this `NAME=value` in its environment.
+pub fn sweep_with(variable: &str) {
     for _ in 0..100 {
-        let left = children().into_iter().filter(|pid| carries(*pid, &wanted)).collect::<Vec<_>>();
+        let left = children().into_iter().filter(|pid| carries(*pid, variable)).collect::<Vec<_>>();
         if left.is_empty() {
             return;
         }
         for pid in left {
-            end(pid, &wanted);
+            end(pid, variable);
         }
     }
 }
@@ -34,8 +38,12 @@ pub fn sweep(mark: &str) {
 /// Every process that carries `mark`, whosever child it is. One that has ended and is not reaped
 /// carries nothing.
 pub fn carrying(mark: &str) -> Vec<i32> {
-    let wanted = format!("{MARK}={mark}");
-    processes().into_iter().filter(|pid| carries(*pid, &wanted)).collect()
+    carrying_variable(&format!("{MARK}={mark}"))
+}
+
+/// The same by this `NAME=value` in its environment.
+pub fn carrying_variable(variable: &str) -> Vec<i32> {
+    processes().into_iter().filter(|pid| carries(*pid, variable)).collect()
 }
 
 /// Reaps what has ended among `orphans`, which were handed to this process.

@@ -9,57 +9,24 @@
 )]
 
 use std::net::TcpListener;
-use std::process::Command;
 
-use rustix::process::Signal;
 use serde_json::json;
 use shard_tests::clock::monotonic_ns;
 use shard_tests::cluster::{Cluster, Plan};
 use shard_tests::figures::Record;
-use shard_tests::process::{Process, binary};
-use shard_tests::sidecar::{Settings, Sidecar};
-use shard_tests::{api, sweep};
+use shard_tests::process::Process;
+use shard_tests::{api, unstarted};
 
-/// Starts a shard under a supervisor and a sidecar, and waits until it has ended three times. Asserts that each start
-/// failed with a code and a sentence, that each wait was longer than the one before, and that nobody was killed.
+/// Waits until that shard has ended three times, and keeps the record.
 #[track_caller]
 fn does_not_start(case: &str, code: i32, says: &str, arguments: &[&str]) {
-    sweep::adopt_orphans();
-    let folder = tempfile::tempdir().unwrap();
-    let mark = format!("start-{}-{case}", std::process::id());
-    let sidecar = Sidecar::configure(folder.path(), "0", "exec-s0", &Settings::default());
-    let mut command = Command::new(binary("shard-watchdog"));
-    command
-        .args(["supervise", "--config"])
-        .arg(&sidecar.config)
-        .arg("--")
-        .arg(binary("shard-executor"))
-        .args(["shard", "--id", "0", "--heartbeat"])
-        .arg(&sidecar.heartbeat)
-        .args(arguments)
-        .env(sweep::MARK, &mark);
-    let began = monotonic_ns();
-    let mut supervisor = Process::start("supervisor", command);
-    let told = supervisor.line("why", 0, |line| line.contains(says).then(|| line.to_owned()));
-    let mut waits = Vec::new();
-    supervisor.line("three ends", 0, |line| {
-        let end = line.strip_prefix("supervise: CMD pid ")?.split_once(" ended (")?.1;
-        assert!(end.starts_with(&format!("exit code {code})")), "{line}");
-        let wait = end.split_once("restarting in ")?.1.split(' ').next()?;
-        waits.push(wait.parse::<u64>().expect("milliseconds"));
-        (waits.len() == 3).then_some(())
-    });
-    let record = Record::row(17).case(case).fact("said", &json!(told));
-    let record = record.time("three_starts_ms", began, monotonic_ns());
-    assert!(waits.is_sorted_by(|wait, next| wait < next), "it waits longer each time: {waits:?}");
-    for incident in sidecar.told_incidents() {
-        assert!(!incident["timeline"].to_string().contains("\"signal\""), "nobody was killed: {incident:#}");
-    }
-    supervisor.signal(Signal::TERM);
-    supervisor.wait("the supervisor's end");
-    drop(supervisor);
-    sweep::sweep(&mark);
-    record.fact("waits_ms", &json!(waits)).keep();
+    let told = unstarted::does_not_start(case, code, says, arguments);
+    Record::row(17)
+        .case(case)
+        .fact("said", &json!(told.said))
+        .time("three_starts_ms", told.began, told.ended)
+        .fact("waits_ms", &json!(told.waits))
+        .keep();
 }
 
 #[test]

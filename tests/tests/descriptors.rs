@@ -8,84 +8,17 @@
     reason = "a test says what went wrong by failing"
 )]
 
-use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::Command;
 
-use rustix::process::{Resource, Rlimit, setrlimit};
-use serde_json::Value;
-use shard_tests::crowd::{Crowd, Move};
-use shard_tests::process::{Process, binary};
+use shard_tests::crowd::Move;
+use shard_tests::limited::{Limited, limit, numbers};
+use shard_tests::process::binary;
 use shard_tests::sidecar::{Settings, Sidecar};
-use shard_tests::{api, wait};
-
-/// A crowd, and a sidecar that may open so many files.
-struct Scene {
-    crowd: Crowd,
-    sidecar: Sidecar,
-    process: Process,
-    _folder: tempfile::TempDir,
-}
-
-impl Scene {
-    fn start(threads: u16, soft: u64, hard: u64, settings: &Settings) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let sidecar = Sidecar::configure(folder.path(), "crowd", "exec-s*", settings);
-        let mut target = Command::new(binary("puppet"));
-        target.arg("crowd").arg(&sidecar.heartbeat).arg(threads.to_string());
-        let crowd = Crowd::start(target);
-        let mut command = Command::new(binary("shard-watchdog"));
-        command.arg("run").arg("--config").arg(&sidecar.config).env("SHARD_WATCHDOG_LOG", "debug");
-        command.env("SHARD_WATCHDOG_THREAD_EVENTS", &settings.thread_events);
-        limit(&mut command, soft, hard);
-        let process = Process::start("sidecar", command);
-        Self { crowd, sidecar, process, _folder: folder }
-    }
-
-    /// Descriptors that the sidecar holds.
-    fn held(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.process.pid())).unwrap().count()
-    }
-
-    /// Loses a thread and proves that the sidecar does all that it should about it.
-    #[track_caller]
-    fn kills_for(&mut self, number: u16) {
-        self.crowd.lose(number);
-        assert_eq!(self.crowd.ended().signal(), Some(9), "killed");
-        let incident = self.sidecar.incident_with("exited");
-        assert_eq!(incident["reason"], "thread_gone", "{incident:#}");
-        assert_eq!(incident["thread"]["name"], format!("exec-s{number}"), "{incident:#}");
-        self.process.line("the verdict in the log", 0, |line| line.contains("thread_gone").then_some(()));
-    }
-
-    fn unobserved(&self) -> Option<f64> {
-        let page = api::get(self.sidecar.http, "/metrics")?.body;
-        let line = page.lines().find(|line| line.starts_with("shard_watchdog_unobserved_threads{"))?;
-        line.rsplit(' ').next()?.parse().ok()
-    }
-}
-
-/// Has `command` begin with this limit of open files.
-fn limit(command: &mut Command, soft: u64, hard: u64) {
-    let limit = move || {
-        let limit = Rlimit { current: Some(soft), maximum: Some(hard) };
-        setrlimit(Resource::Nofile, limit).map_err(Into::into)
-    };
-    // SAFETY: one system call and nothing else between fork and exec.
-    unsafe { command.pre_exec(limit) };
-}
-
-/// Numbers of the threads that are, or are not, observed.
-fn numbers(status: &Value, observed: bool) -> Vec<u16> {
-    let threads = status["threads"].as_array().unwrap().iter();
-    let those = threads.filter(|thread| thread["unobserved"].is_null() == observed);
-    those
-        .map(|thread| thread["name"].as_str().unwrap().trim_start_matches("exec-s").parse().unwrap())
-        .collect()
-}
+use shard_tests::wait;
 
 #[test]
 fn row_30_400_threads_and_1024_descriptors_a_lost_thread_is_seen_and_killed() {
-    let mut scene = Scene::start(400, 1_024, 1_024, &Settings::default());
+    let mut scene = Limited::start(400, 1_024, 1_024, &Settings::default());
     scene.sidecar.wait_for("healthy");
     assert_eq!(scene.unobserved(), Some(0.0));
     assert!(scene.held() <= 800 + 64, "{} held", scene.held());
@@ -97,7 +30,7 @@ fn row_30_64_threads_and_256_descriptors_a_lost_thread_is_seen_and_killed() {
     for thread_events in ["pidfd", "poll"] {
         let (thread_events, stall_after) = (thread_events.to_owned(), "10m".to_owned());
         let settings = Settings { thread_events, stall_after, ..Settings::default() };
-        let mut scene = Scene::start(64, 256, 256, &settings);
+        let mut scene = Limited::start(64, 256, 256, &settings);
         scene.sidecar.wait_for("healthy");
         // All at work, and standing still: each is asked about at each look.
         scene.crowd.all(Move::Progress);
@@ -113,7 +46,7 @@ fn row_30_64_threads_and_256_descriptors_a_lost_thread_is_seen_and_killed() {
 
 #[test]
 fn row_30_threads_without_descriptors_are_degraded_and_those_with_are_watched_on() {
-    let mut scene = Scene::start(400, 512, 512, &Settings::default());
+    let mut scene = Limited::start(400, 512, 512, &Settings::default());
     let status = scene.sidecar.wait_for("degraded");
     let (seen, unseen) = (numbers(&status, true), numbers(&status, false));
     // A sidecar that inherits descriptors has fewer to give.
@@ -148,7 +81,7 @@ fn row_30_who_is_killed_for_is_watched_before_who_is_only_reported() {
     for kill in [0, 199] {
         let thread = Some(format!("exec-s{kill}"));
         let settings = Settings { thread, append: report.to_owned(), ..Settings::default() };
-        let mut scene = Scene::start(200, 256, 256, &settings);
+        let mut scene = Limited::start(200, 256, 256, &settings);
         let status = scene.sidecar.wait_for("degraded");
         assert!(numbers(&status, true).contains(&kill), "{:?}", numbers(&status, true));
         scene.kills_for(kill);
@@ -157,7 +90,7 @@ fn row_30_who_is_killed_for_is_watched_before_who_is_only_reported() {
 
 #[test]
 fn the_soft_limit_is_raised_to_the_hard_one_and_that_is_said() {
-    let scene = Scene::start(200, 256, 1_024, &Settings::default());
+    let scene = Limited::start(200, 256, 1_024, &Settings::default());
     scene.sidecar.wait_for("healthy");
     assert_eq!(scene.unobserved(), Some(0.0));
     scene.process.line("the limit", 0, |line| {

@@ -53,23 +53,12 @@ fn excused_as(sidecar: &Sidecar, kinds: &[&str]) {
     });
 }
 
-/// A cluster whose shard 0 is in the middle of a part that takes a minute and progresses all the time.
+/// Shard 0 in the middle of its work, with caps of seconds.
 fn at_work() -> Cluster {
-    let settings = Settings {
+    Cluster::at_work(Settings {
         append: "[judge.excuse]\ntraced = \"3s\"\nstarved = \"3s\"\n".to_owned(),
         ..Settings::default()
-    };
-    let plan = Plan { settings, block_deadline: "300s".to_owned(), coordinator: false, ..Plan::default() };
-    let mut cluster = Cluster::start(&plan);
-    let blocks = shard_tests::blocks::generated(cluster.folder(), 1, 400);
-    cluster.shards[0].sidecar.wait_for("healthy");
-    faults::order(&cluster.shards[0].faults, &["arm slow 250ms"]);
-    cluster.run_blocks(&blocks, "300s");
-    wait::until("shard 0 at work", || {
-        let status = cluster.shards[0].sidecar.status()?;
-        (status["threads"][0]["health"] == "working").then_some(())
-    });
-    cluster
+    })
 }
 
 fn over_cap(cluster: &Cluster) -> Option<bool> {

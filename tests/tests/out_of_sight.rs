@@ -11,15 +11,12 @@
 )]
 
 use std::ffi::OsStr;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use serde_json::Value;
-use shard_tests::process::{Process, binary};
-use shard_tests::puppet::{Nursery, THREAD, order, order_unanswered};
-use shard_tests::sidecar::{Settings, Sidecar};
+use shard_tests::pair::{Pair, blind_for, odd_executable, under_boot_id, unshare};
+use shard_tests::process::binary;
+use shard_tests::puppet::{Nursery, order};
 use shard_tests::{api, skip, wait};
 
 /// Long enough for many looks, and for several thresholds.
@@ -42,78 +39,8 @@ fn can_unshare(test: &str, kinds: &[&str]) -> bool {
     tried.status.success()
 }
 
-/// A sidecar and a target that know nothing of each other but the segment. Both end with it.
-struct Pair {
-    sidecar: Sidecar,
-    port: SocketAddr,
-    running: Vec<Process>,
-    folder: tempfile::TempDir,
-}
-
-impl Pair {
-    fn configure() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let sidecar = Sidecar::configure(folder.path(), "puppet", THREAD, &Settings::default());
-        Self { sidecar, port: api::free_address(), running: Vec::new(), folder }
-    }
-
-    /// The words after the name of the puppet.
-    fn target(&self) -> [String; 3] {
-        ["target".to_owned(), self.sidecar.heartbeat.display().to_string(), self.port.to_string()]
-    }
-
-    /// Starts it by a command that ends with the name and the words of the puppet.
-    #[track_caller]
-    fn start_target(&mut self, mut command: Command) {
-        command.args(self.target());
-        self.running.push(Process::start("target", command));
-        order(self.port, "rename exec-s0");
-    }
-
-    #[track_caller]
-    fn start_sidecar(&mut self, mut command: Command) {
-        command.arg("run").arg("--config").arg(&self.sidecar.config);
-        self.running.push(Process::start("sidecar", command));
-    }
-
-    /// Its thread is lost, and the target is killed for it.
-    #[track_caller]
-    fn watched(&self) {
-        self.sidecar.wait_for("healthy");
-        wait::holds_for(A_WHILE, "nobody is killed", || self.sidecar.incidents().is_empty());
-        order_unanswered(self.port, "lose");
-        let incident = self.sidecar.incident_with("exited");
-        assert_eq!(incident["reason"], "thread_gone", "{incident:#}");
-        assert_eq!(incident["thread"]["name"], THREAD, "{incident:#}");
-    }
-
-    /// Waits until nobody is watched for this reason.
-    #[track_caller]
-    fn refused(&self, says: &str) -> Value {
-        wait::until(&format!("a refusal that says {says:?}, not {:?}", self.sidecar.status()), || {
-            self.sidecar.status().filter(|status| {
-                status["verdict"] == "unguarded"
-                    && status["reason"].as_str().unwrap_or_default().contains(says)
-            })
-        })
-    }
-}
-
 fn run(program: impl AsRef<OsStr>) -> Command {
     Command::new(program)
-}
-
-fn unshare(kinds: &[&str], program: &Path) -> Command {
-    let mut command = Command::new("unshare");
-    command.args(kinds).arg("--").arg(program);
-    command
-}
-
-/// The puppet under a name that the kernel cuts inside a character.
-fn odd_executable(folder: &Path) -> PathBuf {
-    let program = folder.join("исполнитель-блоков");
-    std::fs::copy(binary("puppet"), &program).unwrap();
-    program
 }
 
 #[test]
@@ -146,17 +73,13 @@ fn row_64_names_that_are_no_text_hide_no_thread_of_another_pid_namespace() {
 
 #[test]
 fn row_65_a_container_with_a_boot_id_of_its_own_is_watched() {
-    const BOOT: &str = r#"mount --bind "$1" /proc/sys/kernel/random/boot_id && shift && exec "$@""#;
     if !can_unshare("row_65_a_container_with_a_boot_id_of_its_own_is_watched", &["--mount"]) {
         return;
     }
     let mut pair = Pair::configure();
     let id = pair.folder.path().join("boot_id");
     std::fs::write(&id, "0f0e0d0c-0b0a-4908-8706-050403020100\n").unwrap();
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "--propagation", "private", "sh", "-ec", BOOT, "boot"]).arg(&id);
-    command.arg(binary("puppet"));
-    pair.start_target(command);
+    pair.start_target(under_boot_id(&id));
     pair.start_sidecar(run(binary("shard-watchdog")));
     pair.watched();
 }
@@ -168,7 +91,7 @@ fn row_65_a_target_in_a_time_namespace_is_watched() {
         return;
     }
     let mut pair = Pair::configure();
-    pair.start_target(unshare(&kinds, &binary("puppet")));
+    pair.start_target(unshare(&kinds, binary("puppet")));
     pair.start_sidecar(run(binary("shard-watchdog")));
     pair.watched();
 }
@@ -180,7 +103,7 @@ fn row_65_a_target_in_a_user_namespace_is_watched() {
         return;
     }
     let mut pair = Pair::configure();
-    pair.start_target(unshare(&kinds, &binary("puppet")));
+    pair.start_target(unshare(&kinds, binary("puppet")));
     pair.start_sidecar(run(binary("shard-watchdog")));
     pair.watched();
 }
@@ -192,8 +115,8 @@ fn row_65_two_containers_that_do_not_share_their_processes_are_told_how_to() {
         return;
     }
     let mut pair = Pair::configure();
-    pair.start_target(unshare(&kinds, &binary("puppet")));
-    pair.start_sidecar(unshare(&kinds, &binary("shard-watchdog")));
+    pair.start_target(unshare(&kinds, binary("puppet")));
+    pair.start_sidecar(unshare(&kinds, binary("shard-watchdog")));
     pair.refused("shareProcessNamespace: true");
     pair.refused("the sidecar itself or one of its ancestors, and that does not map the file");
 }
@@ -229,8 +152,6 @@ fn row_65_who_is_not_dumpable_is_told_from_who_has_another_user() {
 /// it lives or works.
 #[test]
 fn row_30_a_thread_that_cannot_be_observed_is_degraded_and_never_healthy() {
-    const COVER: &str =
-        r#"for file in stat status; do mount --bind "$1" "$2/$file"; done; shift 2; exec "$@""#;
     let test = "row_30_a_thread_that_cannot_be_observed_is_degraded_and_never_healthy";
     if !can_unshare(test, &["--mount"]) {
         return;
@@ -241,10 +162,7 @@ fn row_30_a_thread_that_cannot_be_observed_is_degraded_and_never_healthy() {
     let pid = pair.running[0].pid();
     let garbage = pair.folder.path().join("garbage");
     std::fs::write(&garbage, "no file of the kernel\n").unwrap();
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "--propagation", "private", "sh", "-ec", COVER, "cover"]).arg(&garbage);
-    command.arg(format!("/proc/{pid}/task/{tid}")).arg(binary("shard-watchdog"));
-    pair.start_sidecar(command);
+    pair.start_sidecar(blind_for(pid, tid, &garbage));
     let unseen = wait::until("that it is out of sight", || {
         pair.sidecar.status().filter(|status| status["threads"][0]["unobserved"] == "unreadable")
     });

@@ -12,10 +12,9 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use shard_tests::process::binary;
 use shard_tests::puppet::{Nursery, THREAD, order, order_unanswered};
-use shard_tests::sidecar::{Settings, Sidecar};
-use shard_tests::{api, skip, wait};
+use shard_tests::ward::Ward;
+use shard_tests::{skip, wait};
 
 /// Long enough for many looks, and for several thresholds.
 const A_WHILE: Duration = Duration::from_secs(2);
@@ -44,79 +43,6 @@ fn nursery(test: &str) -> Option<Nursery> {
             skip::note(test, &why);
             None
         }
-    }
-}
-
-/// A target in a nursery, with a sidecar that shares its pid namespace.
-struct Ward {
-    nursery: Nursery,
-    sidecar: Sidecar,
-    port: std::net::SocketAddr,
-    pid: i32,
-    _folder: tempfile::TempDir,
-}
-
-impl Ward {
-    #[track_caller]
-    fn start(nursery: Nursery) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let settings = Settings { append: "[restart]\nwithin = \"1s\"\n".to_owned(), ..Settings::default() };
-        let sidecar = Sidecar::configure(folder.path(), "puppet", THREAD, &settings);
-        let mut ward = Self { nursery, sidecar, port: api::free_address(), pid: 0, _folder: folder };
-        ward.pid = ward.start_target();
-        ward
-    }
-
-    /// Another one, on the same path.
-    #[track_caller]
-    fn start_target(&self) -> i32 {
-        let segment = self.sidecar.heartbeat.to_str().unwrap();
-        let pid = self.nursery.start(&binary("puppet"), &["target", segment, &self.port.to_string()]);
-        order(self.port, "rename exec-s0");
-        pid
-    }
-
-    #[track_caller]
-    fn start_sidecar(&self, events: &str) -> i32 {
-        let config = self.sidecar.config.to_str().unwrap();
-        self.nursery.start(&binary("shard-watchdog"), &["run", "--config", config, "--thread-events", events])
-    }
-
-    /// Ends a process in it, and has it reaped.
-    #[track_caller]
-    fn end(&self, pid: i32, name: &str) {
-        self.nursery.signal(pid, name);
-        wait::until("its end", || (!self.nursery.is_alive(pid)).then_some(()));
-    }
-
-    /// Starts a process that maps the segment of another, with the pid of that other.
-    #[track_caller]
-    fn stranger(&self, pid: i32) {
-        let segment = self.sidecar.heartbeat.to_str().unwrap();
-        self.start_as(pid, &["stranger", segment], "maps the file");
-    }
-
-    /// Starts the target of that pid again, as a checkpoint left it.
-    #[track_caller]
-    fn restore(&self, pid: i32) {
-        let segment = self.sidecar.heartbeat.to_str().unwrap();
-        self.start_as(pid, &["restored", segment, &self.port.to_string()], "goes on");
-    }
-
-    /// Starts a puppet with that pid, and waits until it says so.
-    #[track_caller]
-    fn start_as(&self, pid: i32, arguments: &[&str], says: &str) {
-        let taken = wait::until("the pid again", || {
-            self.nursery.next(pid);
-            let from = self.nursery.process.line_count();
-            let got = self.nursery.start(&binary("puppet"), arguments);
-            self.nursery.process.line(says, from, |line| line.contains(says).then_some(()));
-            if got != pid {
-                self.end(got, "KILL");
-            }
-            (got == pid).then_some(got)
-        });
-        assert_eq!(taken, pid);
     }
 }
 

@@ -1,0 +1,20 @@
+//! All rows, by what they are about.
+
+mod around;
+mod bounded;
+mod held;
+mod identity;
+mod lost;
+mod messages;
+mod watchdog;
+
+use super::{Part, Row};
+
+/// Every row and case, in the order of their numbers.
+pub fn all() -> Vec<Row> {
+    let tables =
+        [lost::ROWS, messages::ROWS, bounded::ROWS, identity::ROWS, held::ROWS, around::ROWS, watchdog::ROWS];
+    let mut all = tables.concat();
+    all.sort_by_key(|row| (row.part == Part::Watchdog, row.number.parse::<u32>().unwrap_or_default()));
+    all
+}

@@ -1,5 +1,5 @@
-//! Another wall clock under everything that a scenario starts, by the library of Debian's package libfaketime. Clocks since
-//! boot are left alone.
+//! Another wall clock under everything that a scenario starts, by the library of Debian's package
+//! libfaketime. Clocks since boot are left alone.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,7 +17,8 @@ pub fn library() -> Option<PathBuf> {
     found.map(of).chain([of("/usr/lib".into())]).find(|path| path.is_file())
 }
 
-/// What puts a wall clock under everything that is started: the offset stands in `file`, and may change at any time.
+/// What puts a wall clock under everything that is started: the offset stands in `file`, and may
+/// change at any time.
 pub fn variables(library: &Path, file: &Path) -> Vec<(String, String)> {
     let variable = |name: &str, value: &Path| (name.to_owned(), value.display().to_string());
     vec![

@@ -46,7 +46,8 @@ impl Limited {
         std::fs::read_dir(format!("/proc/{}/fd", self.process.pid())).expect("it runs").count()
     }
 
-    /// Loses a thread and proves that the sidecar does all that it should about it. Gives the incident.
+    /// Loses a thread and proves that the sidecar does all that it should about it. Gives the
+    /// incident.
     #[track_caller]
     pub fn kills_for(&mut self, number: u16) -> Value {
         self.crowd.lose(number);

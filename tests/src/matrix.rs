@@ -1,7 +1,9 @@
-//! The fault matrix: every row of docs/failure-modes.md against the binaries beside the running program, each in a process of
-//! its own, so that a row that fails, hangs or dies takes no other along and leaves nothing behind.
+//! The fault matrix: every row of docs/failure-modes.md against the binaries beside the running
+//! program, each in a process of its own, so that a row that fails, hangs or dies takes no other
+//! along and leaves nothing behind.
 //!
-//! A row is data: its number, how its fault is made, and what must be seen. Rows whose course is their own are a function.
+//! A row is data: its number, how its fault is made, and what must be seen. Rows whose course is
+//! their own are a function.
 
 mod child;
 mod evidence;
@@ -83,7 +85,8 @@ pub enum Course {
 }
 
 impl Row {
-    /// Its number and case, such as `3/helper-spin`: how it is named on the command line and in files.
+    /// Its number and case, such as `3/helper-spin`: how it is named on the command line and in
+    /// files.
     pub fn id(&self) -> String {
         if self.case.is_empty() { self.number.to_owned() } else { format!("{}/{}", self.number, self.case) }
     }

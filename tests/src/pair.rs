@@ -1,5 +1,5 @@
-//! A sidecar and a target that know nothing of each other but the segment, each started in whatever surroundings a scenario
-//! likes.
+//! A sidecar and a target that know nothing of each other but the segment, each started in whatever
+//! surroundings a scenario likes.
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
@@ -59,7 +59,8 @@ impl Pair {
         self.running.push(Process::start("sidecar", command));
     }
 
-    /// It is left alone while it is well; its thread is lost, and the target is killed for it. Gives the incident.
+    /// It is left alone while it is well; its thread is lost, and the target is killed for it.
+    /// Gives the incident.
     #[track_caller]
     pub fn watched(&self) -> Value {
         self.sidecar.wait_for("healthy");
@@ -99,8 +100,8 @@ pub fn under_boot_id(id: &Path) -> Command {
     command
 }
 
-/// A sidecar for which the files of the kernel about one thread are covered by `garbage`, so that nothing tells it whether that
-/// thread lives or works.
+/// A sidecar for which the files of the kernel about one thread are covered by `garbage`, so that
+/// nothing tells it whether that thread lives or works.
 pub fn blind_for(pid: i32, tid: i32, garbage: &Path) -> Command {
     const COVER: &str =
         r#"for file in stat status; do mount --bind "$1" "$2/$file"; done; shift 2; exec "$@""#;

@@ -8,9 +8,10 @@ use crate::incident;
 /// The block that is armed.
 const POISON: u64 = 2;
 
-/// Runs blocks of which one has every shard end by itself (`panic`), or stand still until it is killed (`deadlock`). Asserts
-/// that it costs no shard more than two lives, is executed apart from them, and that everything else goes on. Gives how
-/// many shards are in a crash loop for it, and its deaths.
+/// Runs blocks of which one has every shard end by itself (`panic`), or stand still until it is
+/// killed (`deadlock`). Asserts that it costs no shard more than two lives, is executed apart from
+/// them, and that everything else goes on. Gives how many shards are in a crash loop for it, and
+/// its deaths.
 #[track_caller]
 pub fn poisoned(fault: &str) -> (usize, usize) {
     let shard_arguments = vec!["--arm".to_owned(), format!("arm {fault} block {POISON}")];

@@ -22,9 +22,9 @@ pub struct Unstarted {
     pub ended: u64,
 }
 
-/// Starts a shard with these arguments under a supervisor and a sidecar, and waits until it has ended three times. Asserts that
-/// each start failed with this code and a sentence with these words, that each wait was longer than the one before, and that
-/// nobody was killed.
+/// Starts a shard with these arguments under a supervisor and a sidecar, and waits until it has
+/// ended three times. Asserts that each start failed with this code and a sentence with these
+/// words, that each wait was longer than the one before, and that nobody was killed.
 #[track_caller]
 pub fn does_not_start(case: &str, code: i32, says: &str, arguments: &[&str]) -> Unstarted {
     sweep::adopt_orphans();

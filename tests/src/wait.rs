@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Longer than anything takes on the slowest machine that CI runs on: reaching it means that it will not happen.
+/// Longer than anything takes on the slowest machine that CI runs on: reaching it means that it
+/// will not happen.
 pub const GENEROUS: Duration = Duration::from_secs(60);
 
 /// Between two looks. Short beside what is waited for, long enough not to take the CPU from it.
@@ -51,15 +52,16 @@ pub fn holds_for(time: Duration, what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// From now on SIGINT, SIGTERM and SIGHUP end no process at once: its next wait panics instead, so that what it has started
-/// and changed is put right on the way out.
+/// From now on SIGINT, SIGTERM and SIGHUP end no process at once: its next wait panics instead, so
+/// that what it has started and changed is put right on the way out.
 pub fn give_up_at_signals() {
     extern "C" fn give_up(_: libc::c_int) {
         GIVEN_UP.store(true, Ordering::Relaxed);
     }
     let handler = give_up as extern "C" fn(libc::c_int);
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
-        // SAFETY: the handler stores into a static atomic, which is async-signal-safe, and touches nothing else.
+        // SAFETY: the handler stores into a static atomic, which is async-signal-safe, and touches
+        // nothing else.
         unsafe { libc::signal(signal, handler as libc::sighandler_t) };
     }
 }

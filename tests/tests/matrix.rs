@@ -1,5 +1,5 @@
-//! The fault matrix itself: it has every row of the manual, says what it has not, and a row that fails leaves its evidence and
-//! nothing else.
+//! The fault matrix itself: it has every row of the manual, says what it has not, and a row that
+//! fails leaves its evidence and nothing else.
 
 #![allow(
     clippy::unwrap_used,
@@ -47,7 +47,8 @@ fn every_row_of_the_manual_is_in_the_matrix_or_left_out_with_its_reason() {
         assert!(has.contains(&**number) || left_out, "row {number} of the manual: {what}");
         assert!(!(has.contains(&**number) && left_out), "row {number} is in the matrix, and left out");
     }
-    // And the other way round: no row that the manual does not have, no reason for one that is not there.
+    // And the other way round: no row that the manual does not have, no reason for one that is not
+    // there.
     for number in &has {
         assert!(manual.iter().any(|(of, _)| of == number), "the manual has no row {number}");
     }

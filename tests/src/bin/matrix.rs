@@ -1,5 +1,6 @@
-//! The fault matrix on the binaries beside this program: every row of docs/failure-modes.md, each in a process of its own, as a
-//! table, JSON, JUnit XML and Markdown. `tests/faults/matrix` builds them and starts this.
+//! The fault matrix on the binaries beside this program: every row of docs/failure-modes.md, each
+//! in a process of its own, as a table, JSON, JUnit XML and Markdown. `tests/faults/matrix` builds
+//! them and starts this.
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -27,7 +28,8 @@ struct Args {
     /// Only these rows: numbers, ranges, cases such as 3/helper-spin, poc, watchdog; without it all
     #[arg(long, value_name = "ROWS", value_delimiter = ',')]
     rows: Vec<Selection>,
-    /// Say what rows there are, how their faults are made and which rows are left out, and run nothing
+    /// Say what rows there are, how their faults are made and which rows are left out, and run
+    /// nothing
     #[arg(long)]
     list: bool,
     /// Where reports and the evidence of rows that fail go
@@ -36,7 +38,8 @@ struct Args {
     /// So many rows at a time; one that loads the machine never runs beside another
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
     jobs: u8,
-    /// Fail a row whose next event does not come within so many seconds; more for a machine that is slow
+    /// Fail a row whose next event does not come within so many seconds; more for a machine that is
+    /// slow
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     patience: u64,
     /// Play this row in this process, for the process that runs them all

@@ -5,8 +5,8 @@ use crate::sidecar::Settings;
 use crate::{blocks, faults, wait};
 
 impl Cluster {
-    /// One whose shard 0 is in the middle of a part that takes a minute and progresses all the time. `disarm` at the fault
-    /// ports lets it end at once.
+    /// One whose shard 0 is in the middle of a part that takes a minute and progresses all the
+    /// time. `disarm` at the fault ports lets it end at once.
     #[track_caller]
     pub fn at_work(settings: Settings) -> Self {
         let plan =

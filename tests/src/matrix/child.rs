@@ -30,7 +30,8 @@ pub fn play(row: &Row, one: &One) -> ExitCode {
     let before = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         before(info);
-        // Another thread of the harness may panic because its scene is over; what counts is the row itself.
+        // Another thread of the harness may panic because its scene is over; what counts is the row
+        // itself.
         if std::thread::current().name() == Some("main") {
             write(&of_hook.result, &seen, Some(&words(info)));
             // Everything that was started runs still: its end comes with the unwinding.

@@ -1,5 +1,5 @@
-//! What a failing row leaves: the folders of its scene, with configs, incidents and recordings, and of each sidecar that still
-//! runs its status, its metrics and the recording of its last minute.
+//! What a failing row leaves: the folders of its scene, with configs, incidents and recordings, and
+//! of each sidecar that still runs its status, its metrics and the recording of its last minute.
 //!
 //! It runs inside a panic hook, so nothing in here may panic, and what cannot be had is left out.
 
@@ -53,10 +53,10 @@ fn ask_sidecars(from: &Path, to: &Path, depth: usize) {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if path.is_dir() && depth > 0 {
             ask_sidecars(&path, &to.join(name), depth - 1);
-        } else if let Some(name) = name.strip_suffix(".toml") {
-            if let Some(address) = listens(&path) {
-                ask(address, name, to);
-            }
+        } else if let Some(name) = name.strip_suffix(".toml")
+            && let Some(address) = listens(&path)
+        {
+            ask(address, name, to);
         }
     }
 }

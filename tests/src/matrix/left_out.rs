@@ -1,4 +1,5 @@
-//! What docs/failure-modes.md and the list of faults have and the matrix has not, each with its reason.
+//! What docs/failure-modes.md and the list of faults have and the matrix has not, each with its
+//! reason.
 
 /// A row that is not in the matrix.
 #[derive(Clone, Copy, Debug)]

@@ -1,4 +1,5 @@
-//! What a machine must have for a row. A row that cannot be run is told as skipped, and fails in CI.
+//! What a machine must have for a row. A row that cannot be run is told as skipped, and fails in
+//! CI.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

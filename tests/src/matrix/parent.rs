@@ -1,4 +1,5 @@
-//! Runs rows, each in a process of its own and in a folder of its own, and ends those whose time is over.
+//! Runs rows, each in a process of its own and in a folder of its own, and ends those whose time is
+//! over.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -15,7 +16,8 @@ use super::{Row, evidence};
 use crate::process::Process;
 use crate::{sweep, wait};
 
-/// Longer than any row takes, beside one wait in vain: one that takes longer is told to end, and has failed.
+/// Longer than any row takes, beside one wait in vain: one that takes longer is told to end, and
+/// has failed.
 const LONGEST: Duration = Duration::from_secs(120);
 /// How long it may take to put things right and to keep its evidence before it is killed.
 const GRACE: Duration = Duration::from_secs(45);
@@ -37,7 +39,8 @@ pub struct Run {
     pub patience: Duration,
     /// Where failing rows leave their evidence.
     pub out: PathBuf,
-    /// The program that plays one row when it is told `--one ID --result FILE --keep FOLDER --patience SECONDS`.
+    /// The program that plays one row when it is told
+    /// `--one ID --result FILE --keep FOLDER --patience SECONDS`.
     pub program: PathBuf,
 }
 
@@ -80,14 +83,16 @@ struct Playing {
     mark: String,
 }
 
-/// Runs them all and gives what came of each, in the order of the rows; `ended` is told of each at its end. After a signal
-/// that ends this process, rows that run are ended in order, and those that have not begun are left out.
+/// Runs them all and gives what came of each, in the order of the rows; `ended` is told of each at
+/// its end. After a signal that ends this process, rows that run are ended in order, and those that
+/// have not begun are left out.
 #[track_caller]
 pub fn run(run: &Run, mut ended: impl FnMut(&Ended)) -> Vec<Ended> {
     sweep::adopt_orphans();
     let mut waiting: VecDeque<_> = run.rows.iter().copied().collect();
     if run.jobs > 1 {
-        // Rows that want the machine for themselves come last, so that nobody waits for them in between.
+        // Rows that want the machine for themselves come last, so that nobody waits for them in
+        // between.
         waiting.make_contiguous().sort_by_key(|row| row.alone);
     }
     let (mut playing, mut all): (Vec<Playing>, Vec<Ended>) = (Vec::new(), Vec::new());

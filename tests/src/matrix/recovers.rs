@@ -9,11 +9,13 @@ use super::told::Told;
 use crate::cluster::{Cluster, Plan};
 use crate::incident;
 
-/// What a verdict may take beyond its threshold, on a machine that has little time for us. Without load it takes a millisecond.
+/// What a verdict may take beyond its threshold, on a machine that has little time for us. Without
+/// load it takes a millisecond.
 const VERDICT_WITHIN: Duration = Duration::from_secs(5);
 /// From the verdict to the death of a process that SIGKILL ends.
 const DEATH_WITHIN: Duration = Duration::from_secs(10);
-/// From the death to the next process that says it runs: the supervisor's wait and the start of an executor.
+/// From the death to the next process that says it runs: the supervisor's wait and the start of an
+/// executor.
 const RUNNING_WITHIN: Duration = Duration::from_secs(20);
 /// From the death to the next verified block: the longest block deadline of these rows.
 const VERIFIED_WITHIN: Duration = Duration::from_secs(30);
@@ -62,7 +64,6 @@ pub(super) const STALLED: Recovers =
 pub(super) const ENDED: Recovers = Recovers { reason: "process_gone", thread: None, killed: false, ..GONE };
 
 impl Recovers {
-    #[track_caller]
     pub(super) fn play(&self, told: &Told) {
         let mut cluster = Cluster::start(&(self.plan)());
         let sidecar = cluster.shards[0].sidecar.clone();

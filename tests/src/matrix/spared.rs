@@ -1,5 +1,5 @@
-//! Rows in which shard 0 is held up while it works, and must live: the verdict stays what it must be for as long as the fault
-//! holds, nobody is condemned, and the same process goes on afterwards.
+//! Rows in which shard 0 is held up while it works, and must live: the verdict stays what it must
+//! be for as long as the fault holds, nobody is condemned, and the same process goes on afterwards.
 
 use std::time::Duration;
 
@@ -34,7 +34,8 @@ pub struct Spared {
     pub who: Who,
     /// What else it is told.
     pub more: &'static [&'static str],
-    /// The excuses that may be seen, the wanted one first; empty: none, and the verdict stays healthy.
+    /// The excuses that may be seen, the wanted one first; empty: none, and the verdict stays
+    /// healthy.
     pub excuses: &'static [&'static str],
     /// Whether it is excused all the time; else it comes and goes, and time must have been excused.
     pub throughout: bool,
@@ -58,7 +59,6 @@ pub(super) const EXCUSED: Spared = Spared {
 };
 
 impl Spared {
-    #[track_caller]
     pub(super) fn play(&self, told: &Told) {
         let settings = (self.settings)();
         let mut cluster = match self.work {
@@ -131,7 +131,8 @@ impl Spared {
     }
 }
 
-/// Whether the sidecar says that this excuse is past its cap, by the metric that the alert rests on.
+/// Whether the sidecar says that this excuse is past its cap, by the metric that the alert rests
+/// on.
 pub(super) fn over_cap(shard: &Shard, kind: &str) -> bool {
     let label = format!("kind=\"{kind}\"");
     let page = api::get(shard.sidecar.http, "/metrics").map(|answer| answer.body).unwrap_or_default();

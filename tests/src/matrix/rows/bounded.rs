@@ -1,4 +1,5 @@
-//! Rows about what cannot be helped at once: it ends in bounded time, is told, and nobody is killed again and again.
+//! Rows about what cannot be helped at once: it ends in bounded time, is told, and nobody is killed
+//! again and again.
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -152,7 +153,8 @@ fn outlives_sigkill(told: &Told) {
     let mut cluster = Cluster::start(&Plan { settings, ..Plan::default() });
     let sidecar = cluster.shards[0].sidecar.clone();
     let pid = sidecar.pid();
-    // It has said that it ends, and hangs in its exit; then the freezer takes it. SIGKILL waits for the thaw.
+    // It has said that it ends, and hangs in its exit; then the freezer takes it. SIGKILL waits for
+    // the thaw.
     let fired = cluster.inject(0, &["arm exit-hang"]);
     let frozen = hold(&cluster, "freeze-cgroup", Who::Shard, &["--version", "1"]);
     let steps = |incident: &Value, step: &str| {
@@ -211,13 +213,15 @@ fn all_die(told: &Told) {
 #[track_caller]
 fn coordinator(told: &Told, orders: &[&str], reason: &str, kind: Option<&str>) {
     let coordinator_sidecar = Some(Settings { thread: Some("coord".to_owned()), ..Settings::default() });
-    // A restarted coordinator begins with the first block again, and each that was retried before must come round.
+    // A restarted coordinator begins with the first block again, and each that was retried before
+    // must come round.
     let blocks = Blocks::Generated { blocks: 10, transactions: 40 };
     let mut cluster = Cluster::start(&Plan { coordinator_sidecar, blocks, ..Plan::default() });
     let sidecar = cluster.coordinator().sidecar.clone().expect("it has one");
     let before = sidecar.pid();
     let fired = cluster.inject_coordinator(orders);
-    // Whether it calls that recovered depends on whether it finds the thread between two blocks: µs in 20 ms.
+    // Whether it calls that recovered depends on whether it finds the thread between two blocks: µs
+    // in 20 ms.
     let incident = sidecar.incident_with("restarted");
     tell(told, &incident, fired);
     assert_eq!(

@@ -1,4 +1,5 @@
-//! Rows about who is who, and who can be seen: what is watched and signalled is never anybody else, and what is hidden is told.
+//! Rows about who is who, and who can be seen: what is watched and signalled is never anybody else,
+//! and what is hidden is told.
 
 use std::io::{Seek, Write};
 use std::process::Command;
@@ -253,7 +254,8 @@ fn stranger(told: &Told) {
     let watchdog = ward.start_sidecar("pidfd");
     assert_eq!(ward.sidecar.wait_for("healthy")["pid"], ward.pid);
     ward.end(ward.pid, "KILL");
-    // It maps the very segment, which names its pid: only its start time says that it is somebody else.
+    // It maps the very segment, which names its pid: only its start time says that it is somebody
+    // else.
     ward.stranger(ward.pid);
     let nobody = |status: &Value| status["pid"].is_null() && status["verdict"] != "healthy";
     ward.sidecar.wait_for("dead");
@@ -394,7 +396,8 @@ fn forged(told: &Told) {
     let mut sleep = Command::new("sleep");
     sleep.arg("1000");
     let mut victim = Process::start("victim", sleep);
-    // The forged segment says that its writer's executor thread is gone, which would be a reason to kill.
+    // The forged segment says that its writer's executor thread is gone, which would be a reason to
+    // kill.
     let forged = cluster.folder().join("forged");
     let bytes = std::fs::read(&shard.sidecar.heartbeat).expect("the segment");
     let mut file = std::fs::File::create(&forged).expect("a file of our own");

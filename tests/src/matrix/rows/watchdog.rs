@@ -1,5 +1,6 @@
-//! The watchdog itself: whatever ends or holds it, its supervisor brings it back, it adopts the running target and has lost no
-//! incident; the executor never waits for it, and can tell that nobody watches.
+//! The watchdog itself: whatever ends or holds it, its supervisor brings it back, it adopts the
+//! running target and has lost no incident; the executor never waits for it, and can tell that
+//! nobody watches.
 
 use std::process::Command;
 use std::time::Duration;

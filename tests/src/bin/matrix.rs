@@ -3,7 +3,7 @@
 //! them and starts this.
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -74,7 +74,7 @@ fn main() -> ExitCode {
         print!("{}", matrix::list(&rows));
         return ExitCode::SUCCESS;
     }
-    let out = match emptied(args.out) {
+    let out = match emptied(&args.out) {
         Ok(out) => out,
         Err(why) => return refuse(&why),
     };
@@ -109,12 +109,12 @@ fn refuse(why: &str) -> ExitCode {
 }
 
 /// The folder without what an earlier run has left there.
-fn emptied(out: PathBuf) -> Result<PathBuf, String> {
+fn emptied(out: &Path) -> Result<PathBuf, String> {
     let told = |error: std::io::Error| {
         format!("{}: {error}. Give --out a folder that you may write to", out.display())
     };
-    std::fs::create_dir_all(&out).map_err(told)?;
-    for entry in std::fs::read_dir(&out).map_err(told)?.filter_map(Result::ok) {
+    std::fs::create_dir_all(out).map_err(told)?;
+    for entry in std::fs::read_dir(out).map_err(told)?.filter_map(Result::ok) {
         let name = entry.file_name();
         let name = name.to_string_lossy();
         if name.starts_with("row-") && entry.path().is_dir() {

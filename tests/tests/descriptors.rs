@@ -8,8 +8,10 @@
     reason = "a test says what went wrong by failing"
 )]
 
+use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
+use rustix::process::{Resource, Rlimit};
 use shard_tests::crowd::Move;
 use shard_tests::limited::{Limited, limit, numbers};
 use shard_tests::process::binary;
@@ -65,7 +67,7 @@ fn row_30_threads_without_descriptors_are_degraded_and_those_with_are_watched_on
 /// Whom it asks whether the process goes on without the lost thread has its file open already.
 #[test]
 fn row_30_a_sidecar_that_can_open_nothing_more_kills_for_a_lost_thread() {
-    let mut scene = Scene::start(8, 1_024, 1_024, &Settings::default());
+    let mut scene = Limited::start(8, 1_024, 1_024, &Settings::default());
     scene.sidecar.wait_for("healthy");
     let none = Rlimit { current: Some(0), maximum: Some(1_024) };
     let pid = rustix::process::Pid::from_raw(scene.process.pid());

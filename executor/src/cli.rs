@@ -35,6 +35,7 @@ enum Command {
 
 /// Does what the command line of this process says; returns the exit code.
 pub fn main() -> ExitCode {
+    shard_telemetry::names::settle();
     let arguments = Arguments::parse();
     let name = match &arguments.command {
         Command::Shard(args) => format!("s{}", args.id),

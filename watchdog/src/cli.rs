@@ -54,6 +54,7 @@ enum Command {
 
 /// Does what the command line of this process says; returns the exit code.
 pub fn main() -> ExitCode {
+    shard_telemetry::names::settle();
     let command = match Arguments::try_parse() {
         Ok(arguments) => arguments.command,
         Err(error) => return misused(&error),

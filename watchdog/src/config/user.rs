@@ -31,6 +31,12 @@ impl User {
         /// Longer than any entry that a person has written; `getpwnam_r` says so if it is not.
         const ROOM: usize = 16 << 10;
         let unknown = || {
+            if cfg!(target_feature = "crt-static") {
+                // Others would need a shared library (shard_telemetry::names).
+                return "no user in /etc/passwd is called so, and this static program looks nowhere else; give a name \
+                        that is there, or a number"
+                    .to_owned();
+            }
             format!(
                 "no user of this machine is called so (`getent passwd {name}`); give a name that is known here, or a number"
             )

@@ -11,6 +11,7 @@ pub mod instruments;
 pub mod labels;
 pub mod manual;
 pub mod metric;
+pub mod names;
 pub mod otlp;
 pub mod prometheus;
 pub mod service_manager;

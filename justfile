@@ -108,3 +108,12 @@ bench-exec *args:
 # Man pages and shell completions of both programs, laid out as /usr/share.
 manuals dir:
     cargo run -p shard-tests --bin manuals -- {{ dir }}
+
+# Tarball, Debian packages and images, of static programs: `just release --only deb`, `--help` has the rest.
+release *args:
+    watchdog/deploy/release {{ args }}
+
+# Builds this commit twice, in two folders, and compares every byte.
+reproduce:
+    bash tests/tools
+    watchdog/deploy/release --reproduce

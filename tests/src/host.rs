@@ -69,10 +69,12 @@ done
 cd usr/lib/systemd/system
 cp systemd-journald.service systemd-journald.socket dbus.service dbus.socket "$OLDPWD/etc/systemd/system"
 cd "$OLDPWD"
+# What a test installs as a package is known there.
+rm -rf usr/lib/systemd/system && mkdir usr/lib/systemd/system
 printf '[Unit]\nDefaultDependencies=no\nWants=systemd-journald.service dbus.service\n' >etc/systemd/system/up.target
 
 pivot_root . . && umount -l . && cd /
-export container=test SYSTEMD_UNIT_PATH=/etc/systemd/system
+export container=test SYSTEMD_UNIT_PATH=/etc/systemd/system:/usr/lib/systemd/system
 export SYSTEMD_GENERATOR_PATH=/run/empty SYSTEMD_ENVIRONMENT_GENERATOR_PATH=/run/empty
 exec /usr/lib/systemd/systemd --system --unit=up.target --show-status=no
 "#;

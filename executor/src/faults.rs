@@ -21,11 +21,11 @@
 mod kind;
 mod order;
 mod port;
-mod socket;
 mod strike;
 
+use std::collections::VecDeque;
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crossbeam_channel::Sender;
@@ -34,13 +34,16 @@ use shard_heartbeat::ThreadBeat;
 pub use kind::{Armed, Kind, Role};
 pub use order::{Order, OrderError};
 pub use port::{Port, PortAddress, PortError, PortOptions, serve};
-pub use socket::SocketError;
+pub use shard_heartbeat::faults::SocketError;
 
 use crate::clock::monotonic_ns;
 use kind::Place;
 
 /// The most faults that can be armed at once: more is a test that forgot to disarm.
 const MAX_ARMED: usize = 16;
+
+/// Strikes that are remembered. Whoever asks wants the latest.
+const MAX_STRUCK: usize = 16;
 
 /// A fault that the main thread must carry out, because it concerns the process as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +95,10 @@ struct Shared {
     /// Whether the panic hook hangs: [`Kind::HookHang`] has struck.
     hook_hangs: AtomicBool,
     armed: Mutex<Vec<Waiting>>,
+    /// How often was disarmed: threads that spin or wait for a lock go on then.
+    disarmed: AtomicU64,
+    /// The latest strikes and their times.
+    struck: Mutex<VecDeque<String>>,
     /// What the process has counted, as one line.
     counters: OnceLock<Box<dyn Fn() -> String + Send + Sync>>,
     process: Sender<ProcessFault>,
@@ -113,6 +120,8 @@ impl Faults {
             guard: AtomicBool::new(true),
             hook_hangs: AtomicBool::new(false),
             armed: Mutex::new(Vec::new()),
+            disarmed: AtomicU64::new(0),
+            struck: Mutex::new(VecDeque::new()),
             counters: OnceLock::new(),
             process,
         };
@@ -160,16 +169,24 @@ impl Faults {
                 self.shared.guard.store(on, Ordering::Relaxed);
             }
             Order::Guard(on) => self.shared.guard.store(on, Ordering::Relaxed),
-            Order::Disarm => self.change(Vec::clear),
+            Order::Disarm => {
+                self.change(Vec::clear);
+                self.shared.disarmed.fetch_add(1, Ordering::Relaxed);
+            }
             Order::List => return Ok(self.list()),
+            Order::Struck => return Ok(self.told_struck()),
+            // Whose connection it is, the port knows.
+            Order::Tied => {}
             Order::Counters => {
                 let line = self.shared.counters.get().map_or_else(String::new, |line| line());
                 return Ok(format!("ok: {line}"));
             }
-            Order::Arm(Armed { kind: Kind::LeaderExit, after: 0, block: None }) => {
+            Order::Arm(Armed { kind: kind @ Kind::LeaderExit, after: 0, block: None }) => {
+                self.remember(kind);
                 self.begin(ProcessFault::LeaderExit);
             }
-            Order::Arm(Armed { kind: Kind::ExitHang, after: 0, block: None }) => {
+            Order::Arm(Armed { kind: kind @ Kind::ExitHang, after: 0, block: None }) => {
+                self.remember(kind);
                 self.begin(ProcessFault::ExitHang);
             }
             Order::Arm(armed) => self.arm(armed)?,
@@ -202,7 +219,8 @@ impl Faults {
     }
 
     /// The fault point of a thread that is about to execute `transactions` transactions of `block`, with its place in the
-    /// heartbeat if it has one. It may not return; with `Err` the thread must end at once and drop [`LastWords`] on its way.
+    /// heartbeat if it has one. It may not return, or only once it is disarmed; with `Err` the thread must end at once and
+    /// drop [`LastWords`] on its way.
     ///
     /// # Errors
     /// If the thread is to end without a panic.
@@ -217,6 +235,7 @@ impl Faults {
         if !self.active() {
             return Ok(());
         }
+        let undone = self.until_disarmed();
         match self.due(Place::Work, Some(block), transactions) {
             Some((Kind::Slow(by), _)) => std::thread::sleep(by),
             Some((Kind::LeaderExit, _)) => self.begin(ProcessFault::LeaderExit),
@@ -229,7 +248,7 @@ impl Faults {
             Some((Kind::WorkerPanic, _)) => strike::lose_a_worker(beat),
             Some((Kind::Spin, _)) => {
                 announce(Kind::Spin);
-                strike::spin()
+                strike::spin(&undone);
             }
             Some((kind @ Kind::Core(size), _)) => {
                 announce(kind);
@@ -237,7 +256,7 @@ impl Faults {
             }
             Some((Kind::Deadlock, _)) => {
                 announce(Kind::Deadlock);
-                strike::deadlock()
+                strike::deadlock(undone);
             }
             // The others have points of their own.
             Some(_) | None => {}
@@ -251,11 +270,12 @@ impl Faults {
         if !self.active() {
             return;
         }
+        let undone = self.until_disarmed();
         match self.due(Place::Help, None, 1) {
             Some((kind @ Kind::HelperPanic, _)) => self.panic(kind, last_words),
             Some((kind, _)) => {
                 announce(kind);
-                strike::spin()
+                strike::spin(&undone);
             }
             None => {}
         }
@@ -387,6 +407,10 @@ impl Faults {
             }
             let kind = armed.kind;
             let first = !std::mem::replace(struck, true);
+            // Something slow strikes a thousand times a second: its first time is what is asked for.
+            if first {
+                self.remember(kind);
+            }
             match kind.left() {
                 Some(left) => armed.kind = left,
                 None => {
@@ -408,6 +432,31 @@ impl Faults {
             last_words.0 = Some(kind);
         }
         panic!("a test armed this panic");
+    }
+
+    /// What tells whether a fault has been undone that strikes from now on. To be asked for before [`Self::due`], or a
+    /// `disarm` in between would be missed.
+    fn until_disarmed(&self) -> impl Fn() -> bool + Clone + Send + 'static {
+        let shared = Arc::clone(&self.shared);
+        let before = shared.disarmed.load(Ordering::Relaxed);
+        move || shared.disarmed.load(Ordering::Relaxed) != before
+    }
+
+    fn remember(&self, kind: Kind) {
+        let mut struck = self.struck();
+        if struck.len() == MAX_STRUCK {
+            struck.pop_front();
+        }
+        struck.push_back(format!("{kind} at_monotonic_ns={}", monotonic_ns()));
+    }
+
+    fn told_struck(&self) -> String {
+        let struck: Vec<String> = self.struck().iter().cloned().collect();
+        format!("ok: struck: {}", if struck.is_empty() { "none".to_owned() } else { struck.join(", ") })
+    }
+
+    fn struck(&self) -> MutexGuard<'_, VecDeque<String>> {
+        self.shared.struck.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn begin(&self, fault: ProcessFault) {

@@ -11,7 +11,7 @@ mod waits;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use act::Puppet;
@@ -27,6 +27,14 @@ pub const THREAD: &str = "exec-s0";
 
 /// A second one that is registered, and a channel, if there are any.
 pub const DOUBLE: &str = "double";
+
+/// Set: a puppet has a fault socket, and one thread more for it.
+const FAULTS: &str = "SHARD_TESTS_FAULTS";
+
+/// Where the fault socket of a puppet is that has one.
+fn fault_socket(segment: &Path) -> PathBuf {
+    segment.with_extension("faults")
+}
 
 /// How long an answer may take: it is written as soon as the order is read.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
@@ -85,7 +93,11 @@ fn serve(port: SocketAddr, mut obey: impl FnMut(&[&str]) -> Result<String, Strin
 pub fn run(arguments: &[String]) -> ! {
     let words: Vec<_> = arguments.iter().map(String::as_str).collect();
     match words[..] {
-        ["target", segment, port] => Puppet::new(Path::new(segment)).obey(port.parse().expect("an address")),
+        ["target", segment, port] => {
+            let faults = std::env::var_os(FAULTS).map(|_| fault_socket(Path::new(segment)));
+            let _open = faults.map(|path| shard_heartbeat::faults::serve(&path).expect("a fault socket"));
+            Puppet::new(Path::new(segment)).obey(port.parse().expect("an address"))
+        }
         ["crowd", segment, threads] => {
             crate::crowd::be(Path::new(segment), threads.parse().expect("a number"));
             std::process::exit(0)

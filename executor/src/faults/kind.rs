@@ -10,9 +10,9 @@ pub enum Kind {
     Panic,
     /// The working thread returns without a word.
     Exit,
-    /// The working thread burns CPU for ever and gets nowhere.
+    /// The working thread burns CPU and gets nowhere until it is disarmed.
     Spin,
-    /// The working thread waits for a lock that is never given back.
+    /// The working thread waits for a lock that is not given back until it is disarmed.
     Deadlock,
     /// The working thread panics, and the panic hook hangs for ever once it has left its last words in the segment. No
     /// abort timer is there to end it. It needs the hook on.
@@ -22,7 +22,7 @@ pub enum Kind {
     WorkerPanic,
     /// A helper of the executor thread panics in the middle of a transaction. It needs a shard with two threads at least.
     HelperPanic,
-    /// A helper of the executor thread burns CPU for ever in the middle of a transaction.
+    /// A helper of the executor thread burns CPU in the middle of a transaction until it is disarmed.
     HelperSpin,
     /// Each transaction takes so much longer, and the thread says so as it goes: slow is not stuck. It lasts until it is
     /// disarmed.

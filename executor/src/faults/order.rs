@@ -19,6 +19,10 @@ pub enum Order {
     Guard(bool),
     /// `list`.
     List,
+    /// `struck`: the latest strikes and their times.
+    Struck,
+    /// `tied`: what is armed goes with this connection.
+    Tied,
     /// `counters`: what the process has discarded.
     Counters,
     /// `disarm`: forget all that is armed.
@@ -30,7 +34,7 @@ pub enum Order {
 pub enum OrderError {
     /// Not an order.
     #[error(
-        "{0:?} is not an order; orders are: arm KIND [after N transactions] [block B] with KIND panic|exit|spin|deadlock|hook-hang|slow 50ms|core GIB|leader-exit|exit-hang, at a shard also worker-panic|deaf|never-ready|send-panic|send-exit|drop-result|part-error|ghost|net-block|helper-panic|helper-spin|slow-state 100us, at a coordinator also drop-part|mute-state [N]|flood N|sacrifice-panic; hook on|off, guard on|off, list, counters, disarm"
+        "{0:?} is not an order; orders are: arm KIND [after N transactions] [block B] with KIND panic|exit|spin|deadlock|hook-hang|slow 50ms|core GIB|leader-exit|exit-hang, at a shard also worker-panic|deaf|never-ready|send-panic|send-exit|drop-result|part-error|ghost|net-block|helper-panic|helper-spin|slow-state 100us, at a coordinator also drop-part|mute-state [N]|flood N|sacrifice-panic; hook on|off, guard on|off, list, struck, counters, tied, disarm"
     )]
     Unknown(String),
     /// A fault whose conditions cannot be read.
@@ -59,6 +63,8 @@ impl std::str::FromStr for Order {
         let unknown = || OrderError::Unknown(line.trim().to_owned());
         match words.as_slice() {
             ["list"] => Ok(Self::List),
+            ["struck"] => Ok(Self::Struck),
+            ["tied"] => Ok(Self::Tied),
             ["counters"] => Ok(Self::Counters),
             ["disarm"] => Ok(Self::Disarm),
             [switch @ ("hook" | "guard"), way @ ("on" | "off")] => {
@@ -97,30 +103,38 @@ impl std::str::FromStr for Order {
 }
 
 /// The kinds that are one word.
+pub(super) const PLAIN: [Kind; 20] = [
+    Kind::Panic,
+    Kind::Exit,
+    Kind::Spin,
+    Kind::Deadlock,
+    Kind::HookHang,
+    Kind::WorkerPanic,
+    Kind::HelperPanic,
+    Kind::HelperSpin,
+    Kind::Deaf,
+    Kind::NeverReady,
+    Kind::SendPanic,
+    Kind::SendExit,
+    Kind::DropResult,
+    Kind::PartError,
+    Kind::Ghost,
+    Kind::NetBlock,
+    Kind::DropPart,
+    Kind::SacrificePanic,
+    Kind::LeaderExit,
+    Kind::ExitHang,
+];
+
+/// The one of them that has this name.
 fn plain(word: &str) -> Option<Kind> {
-    const ALL: [Kind; 20] = [
-        Kind::Panic,
-        Kind::Exit,
-        Kind::Spin,
-        Kind::Deadlock,
-        Kind::HookHang,
-        Kind::WorkerPanic,
-        Kind::HelperPanic,
-        Kind::HelperSpin,
-        Kind::Deaf,
-        Kind::NeverReady,
-        Kind::SendPanic,
-        Kind::SendExit,
-        Kind::DropResult,
-        Kind::PartError,
-        Kind::Ghost,
-        Kind::NetBlock,
-        Kind::DropPart,
-        Kind::SacrificePanic,
-        Kind::LeaderExit,
-        Kind::ExitHang,
-    ];
-    ALL.into_iter().find(|kind| kind.name() == word)
+    // What the fault points of a process that embeds the heartbeat call the same things.
+    let word = match word {
+        "hang" => Kind::Deadlock.name(),
+        "end" => Kind::Exit.name(),
+        other => other,
+    };
+    PLAIN.into_iter().find(|kind| kind.name() == word)
 }
 
 fn number(text: &str) -> Result<u64, OrderError> {
@@ -169,6 +183,8 @@ mod tests {
         assert_eq!("arm exit after 3 transactions block 9".parse(), Ok(armed(Kind::Exit, 3, Some(9))));
         assert_eq!(" arm spin  block 9 after 1".parse(), Ok(armed(Kind::Spin, 1, Some(9))));
         assert_eq!("arm slow 50ms".parse(), Ok(armed(Kind::Slow(Duration::from_millis(50)), 0, None)));
+        assert_eq!("arm hang".parse(), Ok(armed(Kind::Deadlock, 0, None)));
+        assert_eq!("arm end after 1".parse(), Ok(armed(Kind::Exit, 1, None)));
         assert_eq!("hook off".parse(), Ok(Order::Hook(false)));
         assert_eq!("guard on".parse(), Ok(Order::Guard(true)));
         assert_eq!("counters".parse(), Ok(Order::Counters));

@@ -16,7 +16,9 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWrite
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::socket::{self, SocketError, SocketFile};
+use shard_heartbeat::Peer;
+use shard_heartbeat::faults::{SocketError, SocketFile};
+
 use super::{Faults, Order};
 use crate::token::{self, Readers, Token, TokenError};
 
@@ -146,7 +148,7 @@ pub fn serve(
             if options.token_file.is_some() {
                 return Err(PortError::TokenForSocket(path.clone()));
             }
-            let (listener, file) = socket::bind(path)?;
+            let (listener, file) = shard_heartbeat::faults::bind(path)?;
             let listener = tokio::net::UnixListener::from_std(listener).map_err(failed)?;
             runtime.spawn(accept_own(listener, faults));
             Ok(Port { address: options.address.clone(), _file: Some(file) })
@@ -195,9 +197,8 @@ async fn accept_with_token(listener: tokio::net::TcpListener, faults: Faults, to
 /// Whether it is this user or root who connects. Its mode keeps others from the socket; this holds
 /// whatever became of that.
 fn is_own(stream: &UnixStream) -> bool {
-    let own = rustix::process::geteuid().as_raw();
-    let peer = stream.peer_cred().map(|peer| peer.uid());
-    let is_own = peer.as_ref().is_ok_and(|uid| [own, 0].contains(uid));
+    let peer = Peer::of(stream);
+    let is_own = peer.as_ref().is_ok_and(Peer::is_own_or_root);
     if !is_own {
         tracing::warn!(?peer, "the fault port takes no orders from another user");
     }
@@ -230,6 +231,7 @@ async fn talk(stream: impl AsyncRead + AsyncWrite, faults: &Faults, token: Optio
         }
         write.write_all(b"ok\n").await?;
     }
+    let mut tied = Tied { faults, by_order: false };
     loop {
         let line = match line(&mut read, MAX_LINE, SILENCE).await? {
             Said::Line(line) => line,
@@ -242,8 +244,23 @@ async fn talk(stream: impl AsyncRead + AsyncWrite, faults: &Faults, token: Optio
             // more of it.
             Err(error) => return refuse(write, &error.to_string()).await,
         };
+        tied.by_order |= order == Order::Tied;
         let answer = faults.obey(order).unwrap_or_else(|error| format!("error: {error}"));
         write.write_all(format!("{answer}\n").as_bytes()).await?;
+    }
+}
+
+/// A connection that may have asked for what is armed to go with it, however it ends.
+struct Tied<'a> {
+    faults: &'a Faults,
+    by_order: bool,
+}
+
+impl Drop for Tied<'_> {
+    fn drop(&mut self) {
+        if self.by_order {
+            let _ = self.faults.obey(Order::Disarm);
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! What faults do to the thread that they strike: what a bug would do, for good.
+//! What faults do to the thread that they strike: what a bug would do, for good or until it is
+//! disarmed.
 
 #![expect(clippy::disallowed_methods, reason = "what is ordered here is to wait for ever")]
 
@@ -14,9 +15,12 @@ use super::{Kind, LastWords, announce};
 /// all the same, the hang comes about without it.
 const ACCOMPLICE: Duration = Duration::from_secs(1);
 
+/// How often whoever holds the lock looks whether it is undone.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
 /// Burns CPU and gets nowhere.
-pub(super) fn spin() -> ! {
-    loop {
+pub(super) fn spin(undone: &impl Fn() -> bool) {
+    while !undone() {
         std::hint::spin_loop();
     }
 }
@@ -28,23 +32,34 @@ pub(super) fn park() -> ! {
     }
 }
 
-/// Waits for a lock whose holder never lets go: asleep in the kernel, no CPU, like any deadlock.
-pub(super) fn deadlock() -> ! {
+/// Waits for a lock whose holder does not let go: asleep in the kernel, no CPU, like any deadlock.
+pub(super) fn deadlock(undone: impl Fn() -> bool + Clone + Send + 'static) {
     static HELD: Mutex<()> = Mutex::new(());
     let (holding, held) = crossbeam_channel::bounded::<()>(1);
+    let wait = move || {
+        while !undone() {
+            std::thread::park_timeout(LOOK_EVERY);
+        }
+    };
+    let hold = wait.clone();
     let holder = move || {
         let _guard = HELD.lock();
         let _ = holding.try_send(());
-        park()
+        hold();
     };
     let holder = std::thread::Builder::new().name("lock-holder".to_owned()).spawn(holder);
     if holder.is_ok() {
         let _ = held.recv_timeout(ACCOMPLICE);
     }
-    loop {
-        let _never = HELD.lock();
-        std::thread::park();
-    }
+    drop(HELD.lock());
+    // At once, unless there was no accomplice.
+    wait();
+}
+
+/// The same for good.
+fn deadlock_for_good() -> ! {
+    deadlock(|| false);
+    park()
 }
 
 /// Ends the process with a core of `size` GiB. Of each of them one page was written to, so that the kernel takes the whole for
@@ -71,11 +86,11 @@ pub(super) fn block_runtime() -> ! {
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
         // The one that was spawned last waits for this very thread; each other thread needs one that it can take over.
         for _ in 0..=runtime.metrics().num_workers() {
-            runtime.spawn(async { deadlock() });
+            runtime.spawn(async { deadlock_for_good() });
         }
     }
     announce(Kind::NetBlock);
-    deadlock()
+    deadlock_for_good()
 }
 
 /// Gives work to a scoped pool of two. One worker panics, the other waits for what that one owes it, and the channel
@@ -113,7 +128,7 @@ pub(super) fn lose_a_worker(beat: Option<&ThreadBeat>) -> ! {
         let _ = named(0).spawn_scoped(scope, panicking);
     });
     drop(owed);
-    deadlock()
+    deadlock_for_good()
 }
 
 fn join(lanes: Option<&Lanes>) -> Option<Lane> {

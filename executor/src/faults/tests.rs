@@ -98,3 +98,112 @@ fn what_lasts_keeps_nothing_else_from_its_turn() {
     assert_eq!(faults.point(1, 1, None, &mut words), Err(ThreadMustEnd));
     assert_eq!(faults.point(1, 1, None, &mut words), Ok(()), "still slow");
 }
+
+#[test]
+fn who_spins_or_waits_for_a_lock_goes_on_once_it_is_disarmed() {
+    for kind in [Kind::Spin, Kind::Deadlock] {
+        let (faults, mut words) = armed(kind, 0, None);
+        let of_thread = faults.clone();
+        let (back, comes_back) = crossbeam_channel::bounded(1);
+        std::thread::spawn(move || {
+            let _ = of_thread.point(1, 1, None, &mut words);
+            let _ = back.try_send(());
+        });
+        let struck = format!("ok: struck: {kind} at_monotonic_ns=");
+        while !faults.obey(Order::Struck).expect("told").starts_with(&struck) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(comes_back.try_recv().is_err(), "{kind}");
+        faults.obey(Order::Disarm).expect("disarmed");
+        assert!(comes_back.recv_timeout(Duration::from_secs(60)).is_ok(), "{kind}");
+    }
+}
+
+#[test]
+fn only_so_many_strikes_are_remembered() {
+    let faults = inert(Role::Shard);
+    assert_eq!(faults.obey(Order::Struck).expect("told"), "ok: struck: none");
+    for _ in 0..MAX_STRUCK + 1 {
+        faults.obey("arm ghost".parse().expect("an order")).expect("armed");
+        assert_eq!(faults.answer_point(1), Some(AnswerFault::Ghost));
+    }
+    let told = faults.obey(Order::Struck).expect("told");
+    assert_eq!(told.matches("ghost at_monotonic_ns=").count(), MAX_STRUCK, "{told}");
+}
+
+/// The rows of the tables of orders in `docs/executor.md`, cell by cell.
+fn documented() -> Vec<Vec<String>> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/executor.md");
+    let page = std::fs::read_to_string(path).expect(path);
+    let (_, section) = page.split_once("\n## Orders of the fault port\n").expect("the section on orders");
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    rows.map(|row| row.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect()).collect()
+}
+
+/// What stands in code in a cell.
+fn code(cell: &str) -> Vec<&str> {
+    cell.split('`').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn every_order_is_documented_with_its_answer() {
+    let rows = documented();
+    let orders = rows.iter().filter(|row| row.len() == 3);
+    let mut words = Vec::new();
+    for row in orders {
+        let order = code(&row[0])[0];
+        words.push(order.split(' ').next().unwrap_or_default().to_owned());
+        let answer = code(&row[2])[0];
+        if order.starts_with("arm ") {
+            assert_eq!(answer, "ok");
+            continue;
+        }
+        let told = inert(Role::Shard).obey(order.parse().expect(order)).expect(order);
+        match answer.strip_suffix(" …") {
+            // What is counted is the process's own.
+            Some(_) => assert!(order == "counters" && told.starts_with("ok: "), "{order}: {told}"),
+            None => assert_eq!(told, answer, "{order}"),
+        }
+    }
+    words.sort();
+    assert_eq!(words, ["arm", "counters", "disarm", "guard", "hook", "list", "struck", "tied"]);
+    // The error that tells the orders is the code's own list.
+    let told = OrderError::Unknown(String::new()).to_string();
+    assert!(words.iter().all(|word| told.contains(word.as_str())), "{told}");
+}
+
+#[test]
+fn every_kind_is_documented_with_an_example_and_where_it_may_be_armed() {
+    let rows = documented();
+    let kinds: Vec<_> = rows.iter().filter(|row| row.len() == 4).collect();
+    let mut names: Vec<&str> = Vec::new();
+    for row in &kinds {
+        let Ok(Order::Arm(armed)) = code(&row[3])[0].parse() else { panic!("{row:?}") };
+        for (at, form) in code(&row[0]).into_iter().enumerate() {
+            let word = form.split(' ').next().unwrap_or_default();
+            // The second word is another one for the same.
+            assert!(at > 0 || word == armed.kind.name(), "{row:?}");
+            let again = format!(
+                "arm {}",
+                code(&row[3])[0].trim_start_matches("arm ").replacen(armed.kind.name(), word, 1)
+            );
+            assert_eq!(again.parse(), Ok(Order::Arm(armed)), "{row:?}");
+        }
+        let place = match armed.kind.only_in() {
+            None => "both".to_owned(),
+            Some(role) => role.to_string(),
+        };
+        assert_eq!(row[1], place, "{row:?}");
+        names.push(armed.kind.name());
+    }
+    assert!(order::PLAIN.iter().all(|kind| names.contains(&kind.name())), "{names:?}");
+    let told = OrderError::Unknown(String::new()).to_string();
+    let (_, all) = told.split_once("with KIND ").expect("the kinds");
+    let all = all.split(';').next().unwrap_or_default();
+    let told: Vec<&str> = all.split([',', '|']).filter_map(|one| one.rsplit("also ").next()).collect();
+    let mut told: Vec<&str> = told.iter().filter_map(|one| one.trim().split(' ').next()).collect();
+    names.sort_unstable();
+    told.sort_unstable();
+    assert_eq!(names, told, "docs/executor.md against the code's own list");
+}

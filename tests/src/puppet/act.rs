@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use rustix::process::DumpableBehavior;
-use shard_heartbeat::{ChannelBeat, Heartbeat, ProcessState, SegmentOptions, Work};
+use shard_heartbeat::{ChannelBeat, Heartbeat, ProcessState, SegmentOptions, Work, faults};
 
 use super::waits::Wait;
 use super::{DOUBLE, THREAD, serve};
@@ -191,6 +191,7 @@ impl Actor {
             // Two lives must not die at the same work by chance: that would be a crash loop.
             for block in u64::from(std::process::id()) << 20.. {
                 let _working = beat.as_ref().map(|beat| beat.working(Work::new(block)));
+                faults::point("block");
                 std::thread::sleep(BLOCK);
                 while let number @ 1.. = stuck.load(Ordering::Relaxed) {
                     let how = Wait::numbered(number);

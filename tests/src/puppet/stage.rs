@@ -1,9 +1,10 @@
 //! A supervised puppet with its sidecar.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::Command;
 
-use super::{Answer, THREAD, order};
+use super::{Answer, FAULTS, THREAD, fault_socket, order};
 use crate::process::{Process, binary};
 use crate::sidecar::{Settings, Sidecar};
 use crate::{api, sweep};
@@ -26,6 +27,19 @@ impl Stage {
     #[track_caller]
     pub fn start(settings: &Settings) -> Self {
         Self::start_by(Command::new(binary("shard-watchdog")), &[], settings)
+    }
+
+    /// The same for a puppet with a fault socket, where its fault point `block` can be armed.
+    #[track_caller]
+    pub fn start_with_faults(settings: &Settings) -> Self {
+        let mut command = Command::new(binary("shard-watchdog"));
+        command.env(FAULTS, "1");
+        Self::start_by(command, &[], settings)
+    }
+
+    /// Its fault socket, if it was started with one.
+    pub fn faults(&self) -> PathBuf {
+        fault_socket(&self.sidecar.heartbeat)
     }
 
     /// The same for a puppet that is started by these words, such as `unshare --net`.

@@ -1,4 +1,5 @@
-//! What a beat, a piece of work, a message and a look at a segment cost. `cargo bench -p shard-heartbeat`.
+//! What a beat, a piece of work, a message and a look at a segment cost, and with `--features faults` a fault point.
+//! `cargo bench -p shard-heartbeat --features faults`.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -70,6 +71,28 @@ fn reader(c: &mut Criterion) {
     group.finish();
 }
 
+/// What a point costs that nothing strikes. Without the feature there is none.
+#[cfg(feature = "faults")]
+fn faults(c: &mut Criterion) {
+    use std::io::Write;
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("faults");
+    let _port = shard_heartbeat::faults::serve(&path).unwrap();
+    let point = |b: &mut criterion::Bencher<'_>| b.iter(|| shard_heartbeat::faults::point(black_box("here")));
+    let mut group = c.benchmark_group("faults");
+    group.bench_function("a point, nothing armed", point);
+    #[expect(clippy::disallowed_methods, reason = "the one who accepts is this process")]
+    let mut order = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    order.write_all(b"arm hang at elsewhere\n").unwrap();
+    std::io::Read::read_exact(&mut order, &mut [0; 3]).unwrap();
+    group.bench_function("a point, another one armed", point);
+    group.finish();
+}
+
+#[cfg(not(feature = "faults"))]
+fn faults(_: &mut Criterion) {}
+
 criterion_group! {
     name = benches;
     // A second each: the figures are steady to a few percent, and the whole run ends within a minute.
@@ -77,6 +100,6 @@ criterion_group! {
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_millis(1000))
         .without_plots();
-    targets = writer, reader
+    targets = writer, reader, faults
 }
 criterion_main!(benches);

@@ -33,6 +33,9 @@
 //!
 //! Feature `crossbeam`: `shard_heartbeat::crossbeam` has channels that publish how far their receivers lag behind, and on
 //! which nobody can wait without end.
+//!
+//! Feature `faults`: [`faults`] has points at which a test may have this very process hang, spin, panic or lose a thread, and
+//! the socket on which that is ordered. Without the feature a point is nothing at all.
 
 #![cfg_attr(loom, allow(dead_code, unreachable_pub, missing_docs))]
 
@@ -67,6 +70,8 @@ pub mod crossbeam;
 #[cfg(not(loom))]
 mod error;
 #[cfg(not(loom))]
+pub mod faults;
+#[cfg(not(loom))]
 mod fork;
 #[cfg(not(loom))]
 mod header;
@@ -74,6 +79,8 @@ mod header;
 mod in_flight;
 #[cfg(not(loom))]
 mod lock;
+#[cfg(not(loom))]
+mod peer;
 #[cfg(not(loom))]
 mod reader;
 #[cfg(not(loom))]
@@ -105,6 +112,7 @@ pub use {
     header::Header,
     in_flight::InFlight,
     lock::LockHolder,
+    peer::Peer,
     quarantine::Quarantine,
     reader::{Description, Reader},
     sample::{ChannelSample, LaneSample, LaneSamples, RawState, Sample, ThreadSample},

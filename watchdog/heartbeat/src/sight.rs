@@ -22,6 +22,8 @@ use rustix::net::{
 };
 use rustix::process::PidfdFlags;
 
+use crate::peer::Peer;
+
 /// Suffix of the socket beside the segment.
 const SUFFIX: &str = ".sight";
 /// First byte of an answer: what comes with it is `/proc` and a pidfd, in this order.
@@ -86,7 +88,8 @@ impl Sight {
         let garbled = |what| Blind::Garbled { path: path.clone(), what };
         let socket = socket(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK).map_err(nobody)?;
         rustix::net::connect(&socket, &SocketAddrUnix::new(&path).map_err(nobody)?).map_err(nobody)?;
-        let found = uid_of_peer(socket.as_fd()).map_err(nobody)?;
+        let failed = |source| Blind::Nobody { path: path.clone(), source };
+        let found = Peer::of(&socket).map_err(failed)?.uid;
         if found != owner {
             return Err(Blind::Stranger { path, found, owner });
         }
@@ -163,8 +166,7 @@ pub(crate) fn show(path: &Path) -> io::Result<()> {
 /// Gives one that asks what it needs to see. It has no say in how long that takes: a message as
 /// short as this one finds room in a new socket.
 fn give(asking: &OwnedFd) -> io::Result<()> {
-    let uid = uid_of_peer(asking.as_fd())?;
-    if uid != 0 && uid != rustix::process::geteuid().as_raw() {
+    if !Peer::of(asking)?.is_own_or_root() {
         return Ok(());
     }
     let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -193,29 +195,6 @@ fn timespec(time: Duration) -> Timespec {
     Timespec {
         tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: i64::from(time.subsec_nanos()),
-    }
-}
-
-/// Whose process is at the other end. By `libc`: the pid that comes with it is 0 for one of another
-/// pid namespace, which `rustix` takes for impossible.
-fn uid_of_peer(socket: BorrowedFd<'_>) -> Result<u32, Errno> {
-    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
-    let mut size = libc::socklen_t::try_from(size_of::<libc::ucred>()).unwrap_or(0);
-    // SAFETY: the descriptor is open for the length of the borrow; `peer` and `size` are live
-    // values, and the kernel writes at most `size` bytes, the size of the first.
-    let answer = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_PEERCRED,
-            (&raw mut peer).cast(),
-            &raw mut size,
-        )
-    };
-    if answer == 0 {
-        Ok(peer.uid)
-    } else {
-        Err(Errno::from_raw_os_error(io::Error::last_os_error().raw_os_error().unwrap_or(0)))
     }
 }
 

@@ -24,12 +24,25 @@ pub struct ThreadBeat {
     unwound: Cell<Option<Work>>,
     left: bool,
     here: OfThisThread,
+    /// By which fault points know this thread.
+    #[cfg(feature = "faults")]
+    _named: crate::faults::Named,
 }
 
 impl ThreadBeat {
-    pub(crate) fn new(slot: Slot, who: Identity) -> Option<ThreadBeat> {
+    pub(crate) fn new(slot: Slot, who: Identity, name: &str) -> Option<ThreadBeat> {
         let own = LaneCell::own(&slot.lanes().0, who)?;
-        Some(ThreadBeat { slot, own, unwound: Cell::new(None), left: false, here: PhantomData })
+        #[cfg(not(feature = "faults"))]
+        let _ = name;
+        Some(ThreadBeat {
+            slot,
+            own,
+            unwound: Cell::new(None),
+            left: false,
+            here: PhantomData,
+            #[cfg(feature = "faults")]
+            _named: crate::faults::Named::new(name),
+        })
     }
 
     /// Begins work; it ends when the guard is dropped. Inside other work it nests: the inner work is what the watchdog

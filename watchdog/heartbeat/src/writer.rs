@@ -155,7 +155,7 @@ impl Heartbeat {
         };
         table
             .claim(name, who)
-            .and_then(|slot| ThreadBeat::new(slot, who))
+            .and_then(|slot| ThreadBeat::new(slot, who, name))
             .ok_or(RegisterError::Exhausted { kind: "thread slots", slots })
     }
 

@@ -1,5 +1,5 @@
-//! The unix socket of the fault port: for its owner alone from the moment at which it can be found,
-//! and gone at the end.
+//! The unix socket of a fault port, of this crate's and of whoever has one of their own: for its
+//! owner alone from the moment at which it can be found, and gone at the end.
 
 use std::fs;
 use std::io;
@@ -25,7 +25,7 @@ const STICKY: u32 = 0o1000;
 pub enum SocketError {
     /// Others could put a socket of their own in its place.
     #[error(
-        "others may write to {} (mode {mode:o}), on the way to the socket of --faults, and could put their own in its place. Run: chmod go-w {}, or choose a folder of this user's own", .folder.display(), .folder.display()
+        "others may write to {} (mode {mode:o}), on the way to the fault socket, and could put their own in its place. Run: chmod go-w {}, or choose a folder of this user's own", .folder.display(), .folder.display()
     )]
     Folder {
         /// The folder.
@@ -35,7 +35,7 @@ pub enum SocketError {
     },
     /// Somebody else could.
     #[error(
-        "{} belongs to user {owner}, neither to this process's user nor to root: that user could put another socket in the place of --faults. Choose a folder of this user's own", .folder.display()
+        "{} belongs to user {owner}, neither to this process's user nor to root: that user could put another fault socket in its place. Choose a folder of this user's own", .folder.display()
     )]
     Owner {
         /// The folder.
@@ -44,10 +44,10 @@ pub enum SocketError {
         owner: u32,
     },
     /// Somebody listens there.
-    #[error("somebody listens for faults on {} already: end that process, or give --faults another path", .0.display())]
+    #[error("somebody listens for faults on {} already: end that process, or give another path", .0.display())]
     InUse(PathBuf),
     /// Something else is there.
-    #[error("there is something at {} that is no socket, and it is left alone: remove it, or give --faults another path", .0.display())]
+    #[error("there is something at {} that is no socket, and it is left alone: remove it, or give another path", .0.display())]
     NotASocket(PathBuf),
     /// The system refused.
     #[error("cannot listen for faults on {}: {source}. {}", path.display(), hint(.source))]
@@ -61,17 +61,17 @@ pub enum SocketError {
 
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::NotFound => "Make the folder, or give --faults another path",
+        io::ErrorKind::NotFound => "Make the folder, or give another path",
         io::ErrorKind::InvalidInput | io::ErrorKind::InvalidFilename => {
-            "The path of a socket has at most 107 bytes: give --faults a shorter one"
+            "The path of a socket has at most 107 bytes: give a shorter one"
         }
-        _ => "Give --faults a path in a folder that this user may write to",
+        _ => "Give a path in a folder that this user may write to",
     }
 }
 
 /// The socket's file, which is removed with this value if it still is the one that was made.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub struct SocketFile {
     path: PathBuf,
     device: u64,
     inode: u64,
@@ -86,8 +86,12 @@ impl Drop for SocketFile {
     }
 }
 
-/// Listens on a socket at `path`, in place of one that a dead process has left there.
-pub(super) fn bind(path: &Path) -> Result<(UnixListener, SocketFile), SocketError> {
+/// Listens on a socket at `path`, in place of one that a dead process has left there: non-blocking, with mode 0600, in a
+/// folder that nobody but this user and root may write to, unless it is sticky.
+///
+/// # Errors
+/// If the path is not to be had so.
+pub fn bind(path: &Path) -> Result<(UnixListener, SocketFile), SocketError> {
     let failed = |source| SocketError::System { path: path.to_owned(), source };
     let path = &in_its_folder(path)?;
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -123,7 +127,7 @@ fn in_its_folder(path: &Path) -> Result<PathBuf, SocketError> {
     for part in folder.ancestors() {
         let metadata = fs::symlink_metadata(part).map_err(failed)?;
         let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
-        if owner != own && owner != 0 && !shard_heartbeat::is_unmapped(owner, Path::new("/proc")) {
+        if owner != own && owner != 0 && !crate::is_unmapped(owner, Path::new("/proc")) {
             return Err(SocketError::Owner { folder: part.to_owned(), owner });
         }
         if mode & OTHERS_WRITE != 0 && mode & STICKY == 0 {

@@ -8,6 +8,7 @@ pub(crate) mod address;
 pub(crate) mod check;
 pub(crate) mod clear;
 pub(crate) mod demo;
+pub(crate) mod inject;
 pub(crate) mod kill;
 pub(crate) mod order;
 pub(crate) mod pause;
@@ -20,7 +21,7 @@ pub(crate) mod suggest;
 pub(crate) mod supervise;
 
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -47,6 +48,7 @@ enum Command {
     Kill(kill::Args),
     Clear(clear::Args),
     Demo(demo::Args),
+    Inject(inject::Args),
     Record(record::Args),
     Replay(replay::Args),
     Suggest(suggest::Args),
@@ -69,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::Kill(args) => kill::run(&args),
         Command::Clear(args) => clear::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Inject(args) => inject::run(&args),
         Command::Record(args) => record::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Suggest(args) => suggest::run(&args),
@@ -103,6 +106,7 @@ Would another config have done better?
 
 Setting it up:
   shard-watchdog demo                        see it work on this machine, nothing to prepare
+  shard-watchdog inject --pid N FAULT        break a process of yours on purpose, and see it recover
   shard-watchdog check --config FILE         all that is wrong with a config, with lines
   shard-watchdog run --config FILE           the sidecar, under systemd, runit or Kubernetes
   shard-watchdog supervise --config FILE -- CMD ARG…
@@ -144,6 +148,11 @@ pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
 /// The name of a shard in a flag.
 pub(crate) fn shard(text: &str) -> Result<String, String> {
     if config::names_shard(text) { Ok(text.to_owned()) } else { Err(config::SHARD_FORM.to_owned()) }
+}
+
+/// Whether what goes to standard output may be coloured.
+pub(crate) fn colour() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
 }
 
 /// A text of others without what would move the cursor of whoever reads it.

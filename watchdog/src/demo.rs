@@ -14,8 +14,8 @@ mod config;
 mod find;
 mod order;
 mod pace;
-mod process;
-mod report;
+pub(crate) mod process;
+pub(crate) mod report;
 mod story;
 
 use std::fmt;

@@ -24,6 +24,7 @@ pub mod config;
 pub mod demo;
 pub mod descriptors;
 pub mod event;
+pub(crate) mod fault_socket;
 pub mod http;
 pub mod incident;
 pub mod own_folder;

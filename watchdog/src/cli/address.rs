@@ -23,6 +23,11 @@ pub(crate) struct Address {
 }
 
 impl Address {
+    /// What two flags of other names said.
+    pub(super) const fn new(socket: Option<PathBuf>, url: Option<Endpoint>) -> Self {
+        Self { socket, url }
+    }
+
     /// A flag beats a variable, whichever of the two it names, and a socket beats a URL.
     pub(super) fn endpoint(&self) -> Result<Endpoint, String> {
         self.endpoint_with(|name| std::env::var(name).ok())
@@ -54,7 +59,7 @@ mod tests {
     use super::*;
 
     fn address(socket: Option<&str>, url: Option<&str>) -> Address {
-        Address { socket: socket.map(PathBuf::from), url: url.map(|url| url.parse().unwrap()) }
+        Address::new(socket.map(PathBuf::from), url.map(|url| url.parse().unwrap()))
     }
 
     fn told(address: &Address, socket: &str, url: &str) -> Result<String, String> {

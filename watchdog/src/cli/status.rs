@@ -1,7 +1,7 @@
 //! `status`: the verdict and why, for a person or a script.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write as _};
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -57,12 +57,10 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         Ok(answer) => answer,
         Err(why) => return fail(UNREACHABLE, why),
     };
-    let colour =
-        std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
     let text = if args.json {
         format!("{}\n", body.trim_end())
     } else {
-        let mut text = told(&status, Timestamp::now(), colour);
+        let mut text = told(&status, Timestamp::now(), super::colour());
         if args.explain {
             text.push_str(&explain::explained(&status));
         }
@@ -74,7 +72,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 }
 
 /// The answer as it came, and understood.
-fn ask(endpoint: &Endpoint) -> Result<(String, StatusJson), String> {
+pub(super) fn ask(endpoint: &Endpoint) -> Result<(String, StatusJson), String> {
     let answer = client::get(endpoint, "/api/v1/status", ANSWER_WITHIN).map_err(|error| {
         let next = match error {
             ClientError::Unreachable { .. } => {

@@ -14,9 +14,9 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use super::DemoError;
 use crate::supervise::{self, Signals};
 
-/// What reaches the demo.
+/// What reaches the demo, or whoever else runs such processes.
 #[derive(Debug)]
-pub(super) enum Heard {
+pub(crate) enum Heard {
     /// A line of a process, or of one below it.
     Line { who: usize, line: String },
     /// Nobody is left who could say anything there.
@@ -26,7 +26,7 @@ pub(super) enum Heard {
 }
 
 /// From now on a signal is a message, not an end in the middle of things.
-pub(super) fn listen_for_stop(sender: Sender<Heard>) -> std::io::Result<()> {
+pub(crate) fn listen_for_stop(sender: Sender<Heard>) -> std::io::Result<()> {
     let signals = Signals::block(&[libc::SIGTERM, libc::SIGINT])?;
     let listen = move || {
         loop {
@@ -41,14 +41,14 @@ pub(super) fn listen_for_stop(sender: Sender<Heard>) -> std::io::Result<()> {
 
 /// A child. Dropped, it is killed.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Child,
     pidfd: OwnedFd,
 }
 
 impl Process {
     /// Starts it, tied to this process.
-    pub(super) fn start(command: &mut Command) -> std::io::Result<Self> {
+    pub(crate) fn start(command: &mut Command) -> std::io::Result<Self> {
         supervise::tie_to_parent(command);
         let mut child = command.spawn()?;
         match rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
@@ -62,7 +62,7 @@ impl Process {
     }
 
     /// Passes its words on, line by line. `closes` tells when the last of them was said.
-    pub(super) fn listen(&mut self, who: usize, sender: &Sender<Heard>) -> std::io::Result<()> {
+    pub(crate) fn listen(&mut self, who: usize, sender: &Sender<Heard>) -> std::io::Result<()> {
         if let Some(out) = self.child.stdout.take() {
             spawn_reader(out, who, false, sender.clone())?;
         }
@@ -73,12 +73,12 @@ impl Process {
     }
 
     /// Sends a signal; nothing happens if it has ended.
-    pub(super) fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, signal);
     }
 
     /// Waits for its end until then.
-    pub(super) fn wait(&mut self, until: Instant) -> Option<ExitStatus> {
+    pub(crate) fn wait(&mut self, until: Instant) -> Option<ExitStatus> {
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Some(status);

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::story::{Moment, Story, milliseconds};
+pub(crate) use super::story::milliseconds;
+use super::story::{Moment, Story};
 
 /// What is read of an `incident.json`.
 #[derive(Clone, Debug, Default)]
@@ -73,13 +74,19 @@ pub(super) fn timeline(story: &Story, incident: &Incident) -> Vec<String> {
         moments.push((name.to_owned(), moment.clone()));
     }
     moments.sort_by_key(|(_, moment)| moment.at);
-    let mut lines = vec![String::new(), "      ms since the fault".to_owned()];
-    lines.extend(moments.into_iter().map(|(name, moment)| {
-        format!("{:>10.2}  {name:<11} {}", milliseconds(fault.at, moment.at), moment.what)
-            .trim_end()
-            .to_owned()
-    }));
+    let mut lines = vec![String::new(), HEADER.to_owned()];
+    lines.extend(
+        moments.iter().map(|(name, moment)| line(milliseconds(fault.at, moment.at), name, &moment.what)),
+    );
     lines
+}
+
+/// What stands above the lines of a timeline.
+pub(crate) const HEADER: &str = "      ms since the fault";
+
+/// One line of a timeline.
+pub(crate) fn line(ms: f64, name: &str, what: &str) -> String {
+    format!("{ms:>10.2}  {name:<11} {what}").trim_end().to_owned()
 }
 
 /// What the sidecar put on record, and where.

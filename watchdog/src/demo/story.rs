@@ -246,7 +246,7 @@ impl Story {
 }
 
 /// From one moment to another; negative if the other came first.
-pub(super) fn milliseconds(from: u64, to: u64) -> f64 {
+pub(crate) fn milliseconds(from: u64, to: u64) -> f64 {
     let (early, late, sign) = if to >= from { (from, to, 1.0) } else { (to, from, -1.0) };
     Monotonic(late).since(Monotonic(early)).as_secs_f64() * 1e3 * sign
 }

@@ -19,6 +19,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// How long it must be healthy after an undo: a sidecar at rest looks once a second or so, and a
 /// lost thread is a verdict after twenty milliseconds.
 const SETTLED: Duration = Duration::from_secs(2);
+/// How long it may take to find it healthy before the fault: on a busy machine an excuse comes and goes.
+const HEALTHY_WITHIN: Duration = Duration::from_secs(10);
 /// Moments that are kept. A status that changes to and fro says the same again and again.
 const MOST_MOMENTS: usize = 64;
 
@@ -63,15 +65,23 @@ impl Follow {
     /// The sidecar must watch this very process and find it healthy: otherwise nothing that follows
     /// says anything.
     pub(super) fn begin(endpoint: Endpoint, pid: Option<i32>) -> Result<Self, String> {
-        // What `status` calls --socket has another name here.
-        let (_, before) = status::ask(&endpoint).map_err(|why| why.replace("--socket", "--status-socket"))?;
-        if let (Some(watched), Some(pid)) = (before.pid, pid)
-            && watched != pid
-        {
-            return Err(format!(
-                "the sidecar at {endpoint} watches process {watched}, not {pid}: name the one that watches it with --url or --status-socket"
-            ));
-        }
+        let until = Instant::now() + HEALTHY_WITHIN;
+        let before = loop {
+            // What `status` calls --socket has another name here.
+            let (_, told) =
+                status::ask(&endpoint).map_err(|why| why.replace("--socket", "--status-socket"))?;
+            if let (Some(watched), Some(pid)) = (told.pid, pid)
+                && watched != pid
+            {
+                return Err(format!(
+                    "the sidecar at {endpoint} watches process {watched}, not {pid}: name the one that watches it with --url or --status-socket"
+                ));
+            }
+            if told.verdict == Verdict::Healthy || Instant::now() >= until {
+                break told;
+            }
+            std::thread::sleep(super::LOOK_EVERY);
+        };
         if before.verdict != Verdict::Healthy {
             return Err(format!(
                 "shard {} is {} before any fault ({}): what came of one could not be told. Wait until it is healthy",

@@ -16,6 +16,7 @@ pub mod alertmanager;
 pub mod api;
 pub mod blocks;
 pub mod cgroup;
+pub mod churn;
 pub mod clock;
 pub mod cluster;
 pub mod collector;

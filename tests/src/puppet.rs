@@ -102,12 +102,13 @@ pub fn run(arguments: &[String]) -> ! {
             crate::crowd::be(Path::new(segment), threads.parse().expect("a number"));
             std::process::exit(0)
         }
+        ["churn", segment] => crate::churn::be(Path::new(segment)),
         ["nursery", port] => nursery::run(port.parse().expect("an address")),
         ["stranger", file] => nursery::map(Path::new(file)),
         ["restored", segment, port] => restored::run(Path::new(segment), port.parse().expect("an address")),
         _ => {
             eprintln!(
-                "puppet target SEGMENT PORT | crowd SEGMENT THREADS | nursery PORT | stranger FILE | restored SEGMENT PORT"
+                "puppet target SEGMENT PORT | crowd SEGMENT THREADS | churn SEGMENT | nursery PORT | stranger FILE | restored SEGMENT PORT"
             );
             std::process::exit(2);
         }

@@ -320,10 +320,24 @@ impl Probe {
             into.channels.clear();
             return;
         };
-        let readable = target.read_segment(at, &self.wakeup, self.thread_events, &self.ranks);
+        // Who has ended is asked before the segment is read: what ends in order says so there first,
+        // so that what is read afterwards is never older than the end that it explains.
         for thread in target.threads.iter_mut().flatten() {
             thread.look(&target.adopted.leader);
         }
+        // One that cannot be read stands as it was last seen; without its kernel view no time counts against it.
+        let leader = target.adopted.leader.stat();
+        let ended = |state| matches!(state, TaskState::Zombie | TaskState::Dead);
+        let (leader_state, leader_ending) = match leader {
+            Ok(Some(stat)) => (Some(stat.state), stat.ending),
+            Ok(None) => (Some(TaskState::Dead), true),
+            Err(_) => (None, false),
+        };
+        let pidfd = target.adopted.handle.as_fd();
+        let exited = target.exited || self.wakeup.is_readable(pidfd, leader_state.is_some_and(ended));
+        // A process that is gone has a readable pidfd. If it has not, its files are hidden, not gone.
+        let hidden = matches!(leader, Ok(None)) && !exited;
+        let readable = target.read_segment(at, &self.wakeup, self.thread_events, &self.ranks);
         target.bystanders.choose(&mut target.threads);
         let Target { adopted, segment, threads, allowance, .. } = target;
         segment.fill((threads, allowance), adopted, into, readable, &self.consumers);
@@ -332,18 +346,6 @@ impl Probe {
             cgroups.memory.name(at, &mut target.over_memory, &mut into.threads);
         }
         target.read_throttle(at, &into.threads);
-        // One that cannot be read stands as it was last seen; without its kernel view no time counts against it.
-        let leader = target.adopted.leader.stat();
-        let pidfd = target.adopted.handle.as_fd();
-        let ended = |state| matches!(state, TaskState::Zombie | TaskState::Dead);
-        let (leader_state, leader_ending) = match leader {
-            Ok(Some(stat)) => (Some(stat.state), stat.ending),
-            Ok(None) => (Some(TaskState::Dead), true),
-            Err(_) => (None, false),
-        };
-        let exited = target.exited || self.wakeup.is_readable(pidfd, leader_state.is_some_and(ended));
-        // A process that is gone has a readable pidfd. If it has not, its files are hidden, not gone.
-        let hidden = matches!(leader, Ok(None)) && !exited;
         let lost = into.threads.iter().any(|thread| match thread.claim {
             Claim::Live => thread.presence == Presence::Gone,
             Claim::Dropped => true,
@@ -460,7 +462,8 @@ impl Target {
                 continue;
             }
             opened += 1;
-            let thread = WatchedThread::open(slot, (name, rank), &self.adopted, events, &self.allowance);
+            let mut thread = WatchedThread::open(slot, (name, rank), &self.adopted, events, &self.allowance);
+            thread.opened();
             let told = thread.event_fd().is_none_or(|fd| wakeup.watch_thread(fd, slot.slot as usize).is_ok());
             // Without the event its end is still seen by polling.
             if let Some(known) = self.threads.get_mut(place) {

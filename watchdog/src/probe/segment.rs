@@ -69,7 +69,7 @@ impl SegmentProbe {
         into.threads.clear();
         let mut before = self.before.drain(..).peekable();
         let mut room = Room::default();
-        for thread in threads.iter_mut().flatten() {
+        for thread in threads.iter_mut().flatten().filter(|thread| !thread.is_unheard()) {
             let (slot, generation) = thread.key();
             // Both are in slot order.
             while before.next_if(|old| old.slot < slot).is_some() {}

@@ -58,6 +58,9 @@ pub struct WatchedThread {
     pidfd: Option<(OwnedFd, Place)>,
     dir: Option<TaskDir>,
     presence: Presence,
+    /// It had ended when it was opened, and its slot was read before that: whether it left first is
+    /// told by what is read next.
+    unheard: bool,
     workers: Workers,
 }
 
@@ -80,6 +83,7 @@ impl WatchedThread {
             pidfd: None,
             dir: None,
             presence: Presence::Gone,
+            unheard: false,
             workers: Workers::default(),
         };
         let tid = match our_tid(slot.tid, target) {
@@ -157,6 +161,16 @@ impl WatchedThread {
     /// Whether it is on its way out.
     pub fn fate(&self) -> Option<TaskFate> {
         self.dir.as_ref()?.fate()
+    }
+
+    /// It has just been opened, for a slot that was read before.
+    pub const fn opened(&mut self) {
+        self.unheard = matches!(self.presence, Presence::Gone);
+    }
+
+    /// Whether nothing is to be told of it before its slot is read again.
+    pub const fn is_unheard(&self) -> bool {
+        self.unheard
     }
 
     /// How much it matters that it is watched.
@@ -241,8 +255,9 @@ impl WatchedThread {
         self.presence = Presence::Gone;
     }
 
-    /// Polls it, if no event will tell of its end.
+    /// Polls it, if no event will tell of its end. To be called before the segment is read.
     pub fn look(&mut self, leader: &TaskDir) {
+        self.unheard = false;
         if matches!(self.presence, Presence::Gone | Presence::Unopened) || self.pidfd.is_some() {
             return;
         }

@@ -11,9 +11,18 @@ use std::time::Duration;
 
 use crate::wait;
 
-/// A binary of this workspace, beside the running test or benchmark.
+/// Names a folder of programs of this workspace that are taken instead of those beside the harness:
+/// those that users are given, say.
+pub const PROGRAMS: &str = "SHARD_PROGRAMS";
+
+/// A binary of this workspace, from the folder that [`PROGRAMS`] names if it is there, else beside
+/// the running test or benchmark.
 #[track_caller]
 pub fn binary(name: &str) -> PathBuf {
+    let given = std::env::var_os(PROGRAMS).map(|folder| Path::new(&folder).join(name));
+    if let Some(given) = given.filter(|path| path.is_file()) {
+        return given;
+    }
     let exe = std::env::current_exe().expect("the test knows its own path");
     let found = exe.ancestors().skip(1).take(3).map(|folder| folder.join(name)).find(|path| path.is_file());
     found.unwrap_or_else(|| {

@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 
+use super::needs::Need;
 use super::{Row, evidence};
-use crate::process::Process;
+use crate::process::{PROGRAMS, Process};
 use crate::{sweep, wait};
 
 /// Longer than any row takes, beside one wait in vain: one that takes longer is told to end, and
@@ -160,6 +161,10 @@ impl Playing {
             .env("SHARD_TESTS_SHOW", "1")
             // Ctrl-C is for this process, which ends each row in order.
             .process_group(0);
+        if row.needs.contains(&Need::FakeTime) {
+            // No library can be put under a static program.
+            command.env_remove(PROGRAMS);
+        }
         let process = Process::start_into_file("a row", command, &kept.join("log"));
         let at_most = LONGEST + run.patience;
         Self { row, process, began: Instant::now(), at_most, told_to_end: None, folder, kept, mark }

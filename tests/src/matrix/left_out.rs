@@ -46,6 +46,7 @@ pub const LEFT_OUT: &[LeftOut] = &[
         "a second coordinator is started on the same shards",
         "of the executor alone: its second.rs",
     ),
+    left_out("-", "threads that register", "no cluster can churn so fast: churn.rs has a process that does"),
     left_out("-", "whoever reaches a shard's port says anything", "of the executor alone: its garbage.rs"),
     left_out(
         "-",

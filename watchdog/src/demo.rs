@@ -142,9 +142,13 @@ pub fn run(settings: &Settings) -> Result<(), DemoError> {
         .map_err(|error| DemoError::Prepare(format!("cannot listen for signals: {error}")))?;
     let executor = find::executor(settings.executor.as_deref())?;
     let root = process::Folder::make(settings.keep.as_deref())?;
+    let found = find::blocks(settings.blocks.as_deref())?;
     let pace = pace(settings.slow, &executor, root.path())?;
     let until = Instant::now() + pace.of(OVERALL);
-    let blocks = find::blocks(settings.blocks.as_deref(), &executor, root.path(), until)?;
+    let blocks = match found {
+        Some(found) => found,
+        None => find::generate(&executor, root.path(), until)?,
+    };
     say(format_args!("blocks: {} ({})", blocks.path.display(), blocks.origin));
     let shards = settings.shards;
     say(format_args!(

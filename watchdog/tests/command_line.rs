@@ -60,7 +60,8 @@ fn a_demo_that_cannot_start_says_why_leaves_nothing_and_ends_with_1() {
     let folder = tempfile::tempdir().unwrap();
     for (arguments, why) in [
         (&["demo", "--executor", "/nowhere/shard-executor"][..], "/nowhere/shard-executor is not a file"),
-        (&["demo", "--executor", "/bin/false"], "cannot generate blocks"),
+        (&["demo", "--executor", "/bin/false"], "cannot measure how fast this machine is"),
+        (&["demo", "--executor", "/bin/false", "--slow", "1"], "cannot generate blocks"),
         (
             &["demo", "--executor", "/bin/false", "--blocks", "/nowhere/blocks"],
             "/nowhere/blocks does not exist",

@@ -40,13 +40,8 @@ pub(super) struct Blocks {
     pub(super) origin: &'static str,
 }
 
-/// The blocks to execute: given, found, or made.
-pub(super) fn blocks(
-    given: Option<&Path>,
-    executor: &Path,
-    root: &Path,
-    until: Instant,
-) -> Result<Blocks, DemoError> {
+/// The blocks to execute, given or found; `None`: they have to be made.
+pub(super) fn blocks(given: Option<&Path>) -> Result<Option<Blocks>, DemoError> {
     if let Some(given) = given {
         if !given.exists() {
             let given = given.display();
@@ -54,12 +49,15 @@ pub(super) fn blocks(
                 "{given} does not exist; give a block file or a folder of them with --blocks, or leave --blocks out"
             )));
         }
-        return Ok(Blocks { path: given.to_path_buf(), origin: "as given" });
+        return Ok(Some(Blocks { path: given.to_path_buf(), origin: "as given" }));
     }
     let beside = PathBuf::from(BESIDE);
-    if beside.is_dir() {
-        return Ok(Blocks { path: beside, origin: "found beside the project" });
-    }
+    let found = beside.is_dir();
+    Ok(found.then_some(Blocks { path: beside, origin: "found beside the project" }))
+}
+
+/// Makes blocks below `root`.
+pub(super) fn generate(executor: &Path, root: &Path, until: Instant) -> Result<Blocks, DemoError> {
     let path = root.join("blocks");
     let failed = |why: String| {
         DemoError::Prepare(format!(

@@ -382,10 +382,9 @@ impl Target {
     /// What becomes of it, now that a thread was seen to be lost or the main thread to end.
     fn fate(&self, leader_ending: bool) -> Fate {
         let leader = &self.adopted.leader;
-        if self.bystanders.prove(leader, &self.threads) {
-            return Fate { survivors: Survivors::Some, core_dumping: false };
-        }
-        Fate::ask(&self.adopted.proc_dir, Some(leader).filter(|_| leader_ending))
+        Fate::ask(&self.adopted.proc_dir, Some(leader).filter(|_| leader_ending), || {
+            self.bystanders.prove(leader, &self.threads)
+        })
     }
 
     /// An exec kills all threads but one, which looks like lost threads; the new program lies

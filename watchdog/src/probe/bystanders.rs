@@ -18,6 +18,7 @@ struct Chosen {
     /// Index among the threads of the target.
     place: usize,
     key: (u32, u64),
+    tid: i32,
 }
 
 impl Chosen {
@@ -42,11 +43,12 @@ impl Bystanders {
     }
 
     fn another(&self, threads: &mut [Option<WatchedThread>]) -> Option<Chosen> {
-        let taken = |key| self.0.iter().flatten().any(|chosen| chosen.key == key);
+        // By the task and not by the slot: one task may have two slots, and is one witness.
+        let taken = |tid| self.0.iter().flatten().any(|chosen| chosen.tid == tid);
         threads.iter_mut().enumerate().find_map(|(place, thread)| {
             let thread =
-                thread.as_mut().filter(|thread| thread.may_be_bystander() && !taken(thread.key()))?;
-            thread.keep_stat_open().then(|| Chosen { place, key: thread.key() })
+                thread.as_mut().filter(|thread| thread.may_be_bystander() && !taken(thread.tid()))?;
+            thread.keep_stat_open().then(|| Chosen { place, key: thread.key(), tid: thread.tid() })
         })
     }
 

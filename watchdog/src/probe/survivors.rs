@@ -24,11 +24,13 @@ impl Fate {
     const DUMPS_CORE: Self = Self { survivors: Survivors::None, core_dumping: true };
     const UNKNOWN: Self = Self { survivors: Survivors::Unknown, core_dumping: false };
 
-    /// Asks the kernel. `leader`: the main thread, if that is on its way out.
-    pub fn ask(proc_dir: &Path, leader: Option<&TaskDir>) -> Self {
+    /// Asks the kernel. `leader`: the main thread, if that is on its way out. `proven`: whether two
+    /// tasks that need no search are known to go on.
+    pub fn ask(proc_dir: &Path, leader: Option<&TaskDir>, proven: impl FnOnce() -> bool) -> Self {
         // One line tells it for the whole process, as long as its main thread has memory; its other tasks need not be asked.
         match leader.and_then(TaskDir::status).and_then(|status| status.core_dumping) {
             Some(true) => Self::DUMPS_CORE,
+            _ if proven() => Self { survivors: Survivors::Some, core_dumping: false },
             _ => survivors(proc_dir),
         }
     }
@@ -110,7 +112,7 @@ mod tests {
     }
 
     fn survivors(proc_dir: &Path) -> Survivors {
-        let fate = Fate::ask(proc_dir, None);
+        let fate = Fate::ask(proc_dir, None, || false);
         assert!(!fate.core_dumping, "{fate:?}");
         fate.survivors
     }
@@ -143,7 +145,7 @@ mod tests {
             [(1, 'D', 0x4, 0), (2, 'D', 0x600, 0)],
         ] {
             let root = process(&tasks);
-            assert_eq!(Fate::ask(root.path(), None), Fate::DUMPS_CORE, "{tasks:?}");
+            assert_eq!(Fate::ask(root.path(), None, || false), Fate::DUMPS_CORE, "{tasks:?}");
         }
     }
 
@@ -160,10 +162,21 @@ mod tests {
         let told = |line: &str| {
             let status = STATUS.replace("CoreDumping:\t0", line);
             std::fs::write(root.path().join("status"), status).unwrap();
-            Fate::ask(root.path(), TaskDir::open(root.path()).ok().as_ref())
+            Fate::ask(root.path(), TaskDir::open(root.path()).ok().as_ref(), || false)
         };
         assert_eq!(told("CoreDumping:\t1"), Fate::DUMPS_CORE);
         assert_eq!(told("CoreDumping:\t0"), Fate { survivors: Survivors::None, core_dumping: false });
+    }
+
+    #[test]
+    fn what_is_proven_spares_the_search_and_never_hides_a_core() {
+        // Whom a search would find on its way out.
+        let root = process(&[(1, 'Z', 0x4, 0), (2, 'S', 0, 0x100)]);
+        assert_eq!(Fate::ask(root.path(), None, || true).survivors, Survivors::Some);
+        std::fs::write(root.path().join("status"), STATUS.replace("CoreDumping:\t0", "CoreDumping:\t1"))
+            .unwrap();
+        let leader = TaskDir::open(root.path()).ok();
+        assert_eq!(Fate::ask(root.path(), leader.as_ref(), || true), Fate::DUMPS_CORE);
     }
 
     /// A `status` as the kernel writes it, as far as its reader asks for it.

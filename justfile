@@ -24,8 +24,9 @@ simulate *args:
     cargo build --release -p shard-tests --bin simulate
     target/release/simulate {{ args }}
 
-# Mutants of the judge, each of which its tests must notice (docs/judge.md); needs `cargo install cargo-mutants --locked`. Of a change
-# alone: `git diff main > change.diff && just mutants --in-diff change.diff`.
+# Mutants of the judge, each of which its tests must notice (docs/judge.md); needs
+# `cargo install cargo-mutants --locked`. Of a change alone:
+# `git diff main > change.diff && just mutants --in-diff change.diff`.
 mutants *args:
     nice -n 15 cargo mutants -p shard-judge {{ args }}
 
@@ -56,17 +57,20 @@ bench-scrape *args:
     cargo build --release --workspace --bins
     target/release/bench-scrape {{ args }}
 
-# Many at once: 64 shards with a sidecar each on this machine, and what their metrics cost Prometheus by the number of shards.
+# Many at once: 64 shards with a sidecar each on this machine, and what their metrics cost
+# Prometheus by the number of shards.
 bench-scale *args:
     cargo build --release --workspace --bins
     target/release/bench-scale {{ args }}
 
-# The sidecar beside systemd, runit, s6, monit, supervisord, a kubelet-like probe and a guard dog: what each sees, and how soon.
+# The sidecar beside systemd, runit, s6, monit, supervisord, a kubelet-like probe and a guard dog:
+# what each sees, and how soon.
 bench-peers *args:
     cargo build --release --workspace --bins
     target/release/bench-peers {{ args }}
 
-# The demo beside Prometheus, Alertmanager and a collector on loopback, until Ctrl-C; prints every address.
+# The demo beside Prometheus, Alertmanager and a collector on loopback, until Ctrl-C; prints every
+# address.
 observe *args:
     bash tests/tools
     cargo build --release -p shard-watchdog -p shard-executor
@@ -82,13 +86,15 @@ control *args:
     cargo build --release --workspace --bins
     target/release/control {{ args }}
 
-# What one observation costs, probe and judge apart, by threads; and how long `replay` takes for an hour.
+# What one observation costs, probe and judge apart, by threads; and how long `replay` takes for an
+# hour.
 bench-judge *args:
     cargo build --release --workspace --bins
     target/release/bench-judge {{ args }}
 
-# Bytes that a stranger may have written, into one parser of the sidecar for a minute: segment, config, recording, command or
-# kept-file; needs nightly Rust and cargo-fuzz. What it finds goes into fuzz/corpus, what is worth keeping into fuzz/kept.
+# Bytes that a stranger may have written, into one parser of the sidecar for a minute: segment,
+# config, recording, command or kept-file; needs nightly Rust and cargo-fuzz. What it finds goes
+# into fuzz/corpus, what is worth keeping into fuzz/kept.
 fuzz-watchdog target="segment" seconds="60":
     WRITE_SEEDS=1 cargo test --workspace --test hostile_segment seeds
     cd watchdog/fuzz && mkdir -p corpus/{{ target }} kept/{{ target }} && \
@@ -109,7 +115,8 @@ bench-exec *args:
 manuals dir:
     cargo run -p shard-tests --bin manuals -- {{ dir }}
 
-# Tarball, Debian packages and images, of static programs: `just release --only deb`, `--help` has the rest.
+# Tarball, Debian packages and images, of static programs: `just release --only deb`, `--help` has
+# the rest.
 release *args:
     watchdog/deploy/release {{ args }}
 

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# blst 0.3.17 with default features: the first multi-scalar multiplication of a process, over two points, starts one thread
-# for each core. The threads have no name of their own and stay until the process ends.
+# blst 0.3.17 with default features: the first multi-scalar multiplication of a process, over two
+# points, starts one thread for each core. The threads have no name of their own and stay until the
+# process ends.
 #
-# revm's precompiles for BLS12-381 (EIP-2537) end in this call. So the first transaction that adds up two points changes
-# how many threads a process has, and the caller waits for threads that nobody started on purpose. Whoever counts, names
-# or confines the threads of an executor sees strangers. The feature `no-threads` does the same sum on the caller.
+# revm's precompiles for BLS12-381 (EIP-2537) end in this call. So the first transaction that adds
+# up two points changes how many threads a process has, and the caller waits for threads that nobody
+# started on purpose. Whoever counts, names or confines the threads of an executor sees strangers.
+# The feature `no-threads` does the same sum on the caller.
 #
 # Seen on x86_64, Linux 6.18, 2 cores, 2026-11-28 (printed by this script):
 #   default:    1 thread before the first sum, 3 after it

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Linux 6.18: the last field of /proc/PID/stat, the exit code, is not zero for a task that lives and that its tracer has
-# just stopped. It holds what the kernel has to tell the tracer of the stop, until the tracer has waited for it.
+# Linux 6.18: the last field of /proc/PID/stat, the exit code, is not zero for a task that lives and
+# that its tracer has just stopped. It holds what the kernel has to tell the tracer of the stop,
+# until the tracer has waited for it.
 #
-# A good guess is that a task has an exit code only once it ends: a watcher that takes a code other than 0 for the
-# beginning of an end will once in a while call a process dead that somebody watches with strace, which stops it at each
-# system call.
+# A good guess is that a task has an exit code only once it ends: a watcher that takes a code other
+# than 0 for the beginning of an end will once in a while call a process dead that somebody watches
+# with strace, which stops it at each system call.
 #
 # Seen on x86_64, Linux 6.18.44, 2026-11-28 (printed by this script):
 #   running:                    state S, exit code 0

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# revm-precompile 43.0.3 with its default features (`c-kzg` 2.1.8 among them): the first point evaluation (0x0a) of a
-# process takes seconds of CPU and some 100 MiB, every later one less than 2 ms.
+# revm-precompile 43.0.3 with its default features (`c-kzg` 2.1.8 among them): the first point
+# evaluation (0x0a) of a process takes seconds of CPU and some 100 MiB, every later one less than 2
+# ms.
 #
-# The call that verifies one proof asks for settings with the precomputation level 8. That level builds tables which
-# only speed up making proofs. Verifying reads none of them. They are built lazily, so the price falls into whatever
-# transaction calls the precompile first. With the feature `blst` alone the same call verifies the same proof at once.
+# The call that verifies one proof asks for settings with the precomputation level 8. That level
+# builds tables which only speed up making proofs. Verifying reads none of them. They are built
+# lazily, so the price falls into whatever transaction calls the precompile first. With the feature
+# `blst` alone the same call verifies the same proof at once.
 #
 # Seen on x86_64, Linux 6.18, 2 cores, 2026-11-28 (printed by this script):
 #   c-kzg: first call 1796.0 ms, second call 0.5 ms, memory grew by 100 MiB

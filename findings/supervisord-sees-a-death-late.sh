@@ -13,7 +13,8 @@
 # Seen on x86_64, Linux 6.18.44, Python 3.11, 2026-11-29 (printed by this script):
 #   startsecs=1: 9 starts, 8 called a success; still tried after 15 s
 #   startsecs=2: 4 starts, 0 called a success; FATAL
-# Installs supervisor 4.2.5 from PyPI in a temporary folder; needs python3 with venv. Exits 1 when no start of startsecs=1 was called a success.
+# Installs supervisor 4.2.5 from PyPI in a temporary folder; needs python3 with venv. Exits 1 when
+# no start of startsecs=1 was called a success.
 set -euo pipefail
 work=$(mktemp -d)
 running=

@@ -14,7 +14,8 @@
 # capabilities:
 #   through the /proc that was given:  its stat, maps and status can be read; «self» leads nowhere
 #   pidfd_send_signal:                 EINVAL
-#   a byte into the armed pipe:        the second process of the namespace is killed by signal 9, the first lives
+#   a byte into the armed pipe:        the second process of the namespace is killed by signal 9,
+#                                      the first lives
 #   at the end of the first:           its pidfd is readable
 # Needs root, util-linux (unshare, setpriv) and python3. Exits 1 when one of these is no longer so.
 set -euo pipefail

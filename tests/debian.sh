@@ -1,14 +1,16 @@
 # shellcheck shell=bash
-# Packages of another Debian than this machine's: fetched and unpacked, never installed. Debian's keys sign them. To be sourced.
+# Packages of another Debian than this machine's: fetched and unpacked, never installed. Debian's
+# keys sign them. To be sourced.
 
 # debian_fetch SUITE INTO PACKAGE…
-# Puts the newest of each package, as a file, into INTO. It uses an apt with lists and settings of its own: nothing of this
-# machine's is asked or changed. The folder `debian_apt`, which the caller makes and removes, keeps the lists from call to call.
-# shellcheck disable=SC2154
+# Puts the newest of each package, as a file, into INTO. It uses an apt with lists and settings of
+# its own: nothing of this machine's is asked or changed. The folder `debian_apt`, which the caller
+# makes and removes, keeps the lists from call to call. shellcheck disable=SC2154
 debian_fetch() {
     local suite=$1 into=$2 apt=$debian_apt/$1 mirror package check=true
     shift 2
-    # A release that is no longer supported moves to the archive, where nobody renews what says until when the lists are valid.
+    # A release that is no longer supported moves to the archive, where nobody renews what says
+    # until when the lists are valid.
     local mirrors=(http://deb.debian.org/debian http://archive.debian.org/debian)
     for mirror in "${mirrors[@]}"; do
         [ -s "$apt/packages" ] && break
@@ -39,7 +41,8 @@ debian_fetch() {
 }
 
 # debian_depends SUITE PACKAGE
-# The packages that one of the lists fetched above depends on, such as the kernel of this day behind `linux-image-amd64`.
+# The packages that one of the lists fetched above depends on, such as the kernel of this day behind
+# `linux-image-amd64`.
 debian_depends() {
     APT_CONFIG=$debian_apt/$1/apt.conf apt-cache depends --no-recommends --no-suggests "$2" | sed -n 's/^ *Depends: //p'
 }

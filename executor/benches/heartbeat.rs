@@ -1,5 +1,5 @@
-//! What the heartbeat costs the executor: one generated block in order, without beats, with a beat after every
-//! transaction, and with a sidecar's reader polling the segment beside it.
+//! What the heartbeat costs the executor: one generated block in order, without beats, with a beat
+//! after every transaction, and with a sidecar's reader polling the segment beside it.
 #![allow(
     missing_docs,
     clippy::unwrap_used,

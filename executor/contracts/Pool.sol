@@ -7,10 +7,11 @@ interface IToken {
     function transferFrom(address from, address to, uint256 value) external returns (bool);
 }
 
-/// A market of two tokens that keeps the product of its reserves, with what makes a swap on mainnet cost what it does: tokens
-/// pulled and pushed, a lock, prices summed over time, the protocol's share of the fees, and the product checked at the end.
-/// There is no way to add liquidity: the first block's `pre` does that, so the order of the fields is part of the generator's
-/// contract with this file.
+/// A market of two tokens that keeps the product of its reserves, with what makes a swap on mainnet
+/// cost what it does: tokens pulled and pushed, a lock, prices summed over time, the protocol's
+/// share of the fees, and the product checked at the end. There is no way to add liquidity: the
+/// first block's `pre` does that, so the order of the fields is part of the generator's contract
+/// with this file.
 contract Pool {
     address public token0; // slot 0
     address public token1; // slot 1
@@ -67,7 +68,8 @@ contract Pool {
         emit Reserves(uint112(after0), uint112(after1));
     }
 
-    /// The square root, rounded down, by Newton's way. It is below 2^112, since neither reserve is beyond that.
+    /// The square root, rounded down, by Newton's way. It is below 2^112, since neither reserve is
+    /// beyond that.
     function root(uint256 product) private pure returns (uint256 r) {
         uint256 next = 1 << 112;
         do {

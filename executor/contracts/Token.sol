@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.30;
 
-/// A token as ERC-20 has them, as far as generated blocks use one. There is no way to mint: the first block's `pre` says who
-/// holds what, so the order of the two mappings is part of the generator's contract with this file.
+/// A token as ERC-20 has them, as far as generated blocks use one. There is no way to mint: the
+/// first block's `pre` says who holds what, so the order of the two mappings is part of the
+/// generator's contract with this file.
 contract Token {
     mapping(address => uint256) public balanceOf; // slot 0
     mapping(address => mapping(address => uint256)) public allowance; // slot 1

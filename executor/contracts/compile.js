@@ -1,9 +1,11 @@
-// Compiles every *.sol of this folder to a *.hex beside it: the code as it stands on the chain, not the one that deploys it.
+// Compiles every *.sol of this folder to a *.hex beside it: the code as it stands on the chain, not
+// the one that deploys it.
 //
 //     node compile.js SOLJSON [--check]
 //
-// SOLJSON is soljson.js of the npm package `solc`; tests/tools puts it at target/tools/solc/soljson.js. With --check nothing is
-// written, and the exit code is 1 if what is there is not what comes out.
+// SOLJSON is soljson.js of the npm package `solc`; tests/tools puts it at
+// target/tools/solc/soljson.js. With --check nothing is written, and the exit code is 1 if what is
+// there is not what comes out.
 "use strict";
 const fs = require("fs");
 const path = require("path");

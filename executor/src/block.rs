@@ -146,7 +146,8 @@ pub struct Expected {
     pub logs_bloom: Bloom,
     /// Root of the receipts; checked from Byzantium on, because receipts held state roots before.
     pub receipts_root: B256,
-    /// Hash of the requests to the consensus layer (EIP-7685), if the file says; checked from Prague on.
+    /// Hash of the requests to the consensus layer (EIP-7685), if the file says; checked from
+    /// Prague on.
     pub requests_hash: Option<B256>,
     /// Root of the withdrawals, if the file says; checked from Shanghai on.
     pub withdrawals_root: Option<B256>,
@@ -156,7 +157,8 @@ pub struct Expected {
     pub block_access_list_hash: Option<B256>,
     /// Root of the state after the block, if the file says; checked where there is a witness.
     pub state_root: Option<B256>,
-    /// Each receipt, in the block's order, if the file says (key `receipts`); only to tell which transaction is to blame.
+    /// Each receipt, in the block's order, if the file says (key `receipts`); only to tell which
+    /// transaction is to blame.
     pub receipts: Option<Vec<ExpectedReceipt>>,
 }
 

@@ -89,7 +89,8 @@ pub(crate) const BAD_INPUT: u8 = 2;
 /// A block could not be executed.
 pub(crate) const NOT_EXECUTED: u8 = 3;
 
-/// Each round takes a round trip to every shard; what is not settled by then is settled faster in order.
+/// Each round takes a round trip to every shard; what is not settled by then is settled faster in
+/// order.
 pub(crate) const MOST_ROUNDS: i64 = 16;
 
 /// Says why, with the next step, and gives the exit code.

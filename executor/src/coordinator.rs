@@ -1,8 +1,9 @@
-//! The coordinator: splits each block over the shards, keeps the state they read, puts what they return in block order.
+//! The coordinator: splits each block over the shards, keeps the state they read, puts what they
+//! return in block order.
 //!
-//! One plain thread, `coord`, does all of that; the async runtime's `net-coord` threads only hold the connections and
-//! pass on what arrives. Every wait of `coord` ends by a deadline, and so does every block: verified, wrong, or with an
-//! error that names block, part, shard and reason.
+//! One plain thread, `coord`, does all of that; the async runtime's `net-coord` threads only hold
+//! the connections and pass on what arrives. Every wait of `coord` ends by a deadline, and so does
+//! every block: verified, wrong, or with an error that names block, part, shard and reason.
 
 mod answers;
 mod block_run;
@@ -48,7 +49,8 @@ pub use error::CoordinatorError;
 pub use quarantine::QuarantineError;
 pub use step::Step;
 
-/// Threads of the async runtime: decoding results in parallel with passing on state requests is all there is to do.
+/// Threads of the async runtime: decoding results in parallel with passing on state requests is all
+/// there is to do.
 const NET_THREADS: usize = 2;
 
 /// How a coordinator is to run.
@@ -66,9 +68,11 @@ pub struct CoordinatorOptions {
     pub deadlines: Deadlines,
     /// How often a part may be dispatched again.
     pub retries: u32,
-    /// In how many rounds shards execute a block, at most; what is stale after the last is executed in order.
+    /// In how many rounds shards execute a block, at most; what is stale after the last is executed
+    /// in order.
     pub rounds: u32,
-    /// After how many shards lost with a block, two of them with the same part, it is kept from shards; 0: never.
+    /// After how many shards lost with a block, two of them with the same part, it is kept from
+    /// shards; 0: never.
     pub poison_after: u32,
     /// Where blocks that are kept from shards are remembered; `None`: nowhere.
     pub quarantine: Option<PathBuf>,
@@ -207,7 +211,8 @@ impl Coordinator {
                     }
                     // It ended without a word.
                     Err(_) if self.faults.thread_loss_ends_process() => self.lose_thread(watched),
-                    // It was ordered to, and the process must live on without it, for a watchdog to find.
+                    // It was ordered to, and the process must live on without it, for a watchdog to
+                    // find.
                     Err(_) => std::thread::sleep(deadline::LOOK_ROUND),
                 },
                 recv(self.signals) -> signal => match signal {

@@ -1,35 +1,39 @@
-//! Every deadline between a coordinator and its shards, derived in one place from the deadline of a block.
+//! Every deadline between a coordinator and its shards, derived in one place from the deadline of a
+//! block.
 //!
-//! The order is what matters: state request < part < block < the watchdog's `stall_after`. An inner wait must end, with
-//! an error that names it, before the wait around it gives up; and the coordinator must have given a stuck shard's part
-//! to another before the watchdog ends that shard, so that a kill never costs more than the retry that is already
-//! under way.
+//! The order is what matters: state request < part < block < the watchdog's `stall_after`. An inner
+//! wait must end, with an error that names it, before the wait around it gives up; and the
+//! coordinator must have given a stuck shard's part to another before the watchdog ends that shard,
+//! so that a kill never costs more than the retry that is already under way.
 
 use std::time::Duration;
 
-/// What a block may take unless told otherwise: the contract's default, no longer than the watchdog's default
-/// `stall_after`.
+/// What a block may take unless told otherwise: the contract's default, no longer than the
+/// watchdog's default `stall_after`.
 pub const DEFAULT_BLOCK: Duration = Duration::from_secs(5);
 
-/// A first attempt that times out in full must leave time for one whole further attempt and for the validation that
-/// follows: 2/5 + 2/5 leaves 1/5.
+/// A first attempt that times out in full must leave time for one whole further attempt and for the
+/// validation that follows: 2/5 + 2/5 leaves 1/5.
 const PART_OF_BLOCK: (u32, u32) = (2, 5);
 
-/// A shard that hears nothing must say so while its coordinator still listens for the part: a quarter of the part lets
-/// several requests of one part be slow without any being lost.
+/// A shard that hears nothing must say so while its coordinator still listens for the part: a
+/// quarter of the part lets several requests of one part be slow without any being lost.
 const STATE_OF_PART: (u32, u32) = (1, 4);
 
-/// Below this a deadline measures the scheduler, not the peer: a loaded machine delays a thread by tens of milliseconds.
+/// Below this a deadline measures the scheduler, not the peer: a loaded machine delays a thread by
+/// tens of milliseconds.
 const FLOOR: Duration = Duration::from_millis(20);
 
-/// How long a coordinator waits at its start for a first shard: a supervisor's first restart back-off is over by then.
+/// How long a coordinator waits at its start for a first shard: a supervisor's first restart
+/// back-off is over by then.
 pub const FIRST_SHARD: Duration = Duration::from_secs(10);
 
-/// How long one connection attempt may take. On the networks that shards share a handshake takes milliseconds; a
-/// half-open or filtered address must not use up a block's deadline.
+/// How long one connection attempt may take. On the networks that shards share a handshake takes
+/// milliseconds; a half-open or filtered address must not use up a block's deadline.
 pub const CONNECT: Duration = Duration::from_millis(500);
 
-/// How long the other end may take to introduce itself on a fresh stream, for the same reason as [`CONNECT`].
+/// How long the other end may take to introduce itself on a fresh stream, for the same reason as
+/// [`CONNECT`].
 pub const HELLO: Duration = Duration::from_millis(1_000);
 
 /// How long a connection to a shard may be open with no coordinator served on it. A coordinator
@@ -37,31 +41,33 @@ pub const HELLO: Duration = Duration::from_millis(1_000);
 /// machine with too much to do, and for a probe that asks for the health a few times.
 pub const ADMISSION: Duration = Duration::from_secs(10);
 
-/// Between two attempts to reach a lost shard. A restart takes about 100 ms, so 20 ms adds little to it, and 50 refused
-/// connections a second cost nothing that shows.
+/// Between two attempts to reach a lost shard. A restart takes about 100 ms, so 20 ms adds little
+/// to it, and 50 refused connections a second cost nothing that shows.
 pub const RECONNECT: Duration = Duration::from_millis(20);
 
-/// Between two attempts once a shard has been away for [`RECONNECT_PATIENCE`]: it is no longer a restart.
+/// Between two attempts once a shard has been away for [`RECONNECT_PATIENCE`]: it is no longer a
+/// restart.
 pub const RECONNECT_SLOW: Duration = Duration::from_millis(250);
 
 /// See [`RECONNECT_SLOW`].
 pub const RECONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often an idle connection is probed, and how long the answer may take: a peer that vanished without a word is
-/// noticed within 2 s, inside one block's deadline, and a loaded machine still answers in time.
+/// How often an idle connection is probed, and how long the answer may take: a peer that vanished
+/// without a word is noticed within 2 s, inside one block's deadline, and a loaded machine still
+/// answers in time.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(1);
 
-/// How long a thread waits before it looks whether it should stop. Short enough that stopping is prompt, long enough
-/// that an idle thread costs nothing.
+/// How long a thread waits before it looks whether it should stop. Short enough that stopping is
+/// prompt, long enough that an idle thread costs nothing.
 pub const LOOK_ROUND: Duration = Duration::from_millis(50);
 
-/// How long a hand-over between two threads of one process may take when the queue is full, before the message counts
-/// as lost. The receiver does nothing but pass messages on.
+/// How long a hand-over between two threads of one process may take when the queue is full, before
+/// the message counts as lost. The receiver does nothing but pass messages on.
 pub const HAND_OVER: Duration = Duration::from_millis(250);
 
-/// How long an executor thread waits for a helper that does not come back, before it ends itself. Longer than the
-/// watchdog's default `stall_after`, so that a watchdog comes first, with evidence; without one the shard must not stay
-/// half lost.
+/// How long an executor thread waits for a helper that does not come back, before it ends itself.
+/// Longer than the watchdog's default `stall_after`, so that a watchdog comes first, with evidence;
+/// without one the shard must not stay half lost.
 pub const HELPER: Duration = Duration::from_secs(8);
 
 /// How long a process may warm up before it says that it runs. It takes some 20 ms; a debug build
@@ -76,19 +82,21 @@ pub const WARM: Duration = Duration::from_secs(10);
 /// How long threads get to finish once the process was asked to stop.
 pub const STOP: Duration = Duration::from_millis(1_000);
 
-/// When a process that was asked to stop ends, whatever its threads do: the bound that operators are promised.
+/// When a process that was asked to stop ends, whatever its threads do: the bound that operators
+/// are promised.
 pub const STOP_AT_LAST: Duration = Duration::from_millis(1_900);
 
-/// How long the panic hook may take to tell its story before the process ends without it. Writing a few lines takes
-/// milliseconds; a pipe that nobody reads takes for ever.
+/// How long the panic hook may take to tell its story before the process ends without it. Writing a
+/// few lines takes milliseconds; a pipe that nobody reads takes for ever.
 pub const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// How long a process that has lost a thread lives on for the sidecar that watches it: to take its evidence of a living
-/// process, and to end it in its own way. Its verdict takes a millisecond and its evidence has 250 ms of its own by default.
+/// How long a process that has lost a thread lives on for the sidecar that watches it: to take its
+/// evidence of a living process, and to end it in its own way. Its verdict takes a millisecond and
+/// its evidence has 250 ms of its own by default.
 pub const WATCHDOG_FIRST: Duration = Duration::from_millis(250);
 
-/// How long a process that ends may take to send what it has counted and traced: a collector that is there takes
-/// milliseconds, and one that is not must not keep a restart waiting.
+/// How long a process that ends may take to send what it has counted and traced: a collector that
+/// is there takes milliseconds, and one that is not must not keep a restart waiting.
 pub const TELEMETRY: Duration = Duration::from_millis(500);
 
 /// How long it is tried to tell the service manager that a process runs, where it has no room for
@@ -116,7 +124,8 @@ impl Deadlines {
     }
 }
 
-/// The longest deadline that may be asked for: a day. Longer is a mistake in the unit, and time arithmetic stays exact.
+/// The longest deadline that may be asked for: a day. Longer is a mistake in the unit, and time
+/// arithmetic stays exact.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Reads `5s`, `250ms`, `100us`, `2m` or a sum of those such as `1s 500ms`.

@@ -1,4 +1,5 @@
-//! Faults that tests arm in a running process: compiled in always, inert unless `--faults` opened the port.
+//! Faults that tests arm in a running process: compiled in always, inert unless `--faults` opened
+//! the port.
 //!
 //! What a fault does is what a bug would do: the thread is really gone, really spins, really waits
 //! for a lock. Nothing in here may be reachable without the port, and the port is for this user, or
@@ -15,8 +16,8 @@
 //! | [`Faults::dispatch_point`] | `coord` with a part in hand | drop-part, flood |
 //! | [`Faults::mutes_state`] | `coord` with a state request in hand | mute-state |
 //!
-//! Two switches besides, both on at the start: `hook`, whether a panic ends the process, and `guard`, whether a lost
-//! thread does. `hook on|off` sets both, `guard on|off` only its own.
+//! Two switches besides, both on at the start: `hook`, whether a panic ends the process, and
+//! `guard`, whether a lost thread does. `hook on|off` sets both, `guard on|off` only its own.
 
 mod kind;
 mod order;
@@ -138,8 +139,8 @@ impl Faults {
         self.shared.guard.load(Ordering::Relaxed)
     }
 
-    /// Whether the panic hook must hang for ever, once its last words are in the segment and without an abort timer: asked
-    /// by the hook, which is the only place where it can hang.
+    /// Whether the panic hook must hang for ever, once its last words are in the segment and
+    /// without an abort timer: asked by the hook, which is the only place where it can hang.
     pub fn hook_hangs(&self) -> bool {
         self.shared.hook_hangs.load(Ordering::Relaxed)
     }
@@ -150,7 +151,8 @@ impl Faults {
         let _ = self.shared.counters.set(Box::new(line));
     }
 
-    /// Carries out the orders that were given on the command line. To be called before any thread is started.
+    /// Carries out the orders that were given on the command line. To be called before any thread
+    /// is started.
     ///
     /// # Errors
     /// At the first order that cannot be carried out.
@@ -218,9 +220,9 @@ impl Faults {
         )
     }
 
-    /// The fault point of a thread that is about to execute `transactions` transactions of `block`, with its place in the
-    /// heartbeat if it has one. It may not return, or only once it is disarmed; with `Err` the thread must end at once and
-    /// drop [`LastWords`] on its way.
+    /// The fault point of a thread that is about to execute `transactions` transactions of `block`,
+    /// with its place in the heartbeat if it has one. It may not return, or only once it is
+    /// disarmed; with `Err` the thread must end at once and drop [`LastWords`] on its way.
     ///
     /// # Errors
     /// If the thread is to end without a panic.
@@ -321,7 +323,8 @@ impl Faults {
         })
     }
 
-    /// The fault point of the sending thread that has a message in hand. With `Err` it must end at once.
+    /// The fault point of the sending thread that has a message in hand. With `Err` it must end at
+    /// once.
     ///
     /// # Errors
     /// If the thread is to end without a panic.
@@ -339,8 +342,9 @@ impl Faults {
         }
     }
 
-    /// The fault point of a network thread that has a message in hand: the first thing that `Service::sort` does. It may
-    /// not return, and then no thread of the runtime reads anything any more.
+    /// The fault point of a network thread that has a message in hand: the first thing that
+    /// `Service::sort` does. It may not return, and then no thread of the runtime reads anything
+    /// any more.
     #[inline]
     pub fn network_point(&self) {
         if self.active() && self.due(Place::Network, None, 1).is_some() {
@@ -389,7 +393,8 @@ impl Faults {
         self.shared.active.load(Ordering::Relaxed)
     }
 
-    /// The fault that strikes now at `place`, where `weight` things are about to pass, and whether it is its first time.
+    /// The fault that strikes now at `place`, where `weight` things are about to pass, and whether
+    /// it is its first time.
     fn due(&self, place: Place, block: Option<u64>, weight: u64) -> Option<(Kind, bool)> {
         let mut all = self.armed();
         // What lasts comes last: it would keep everything else from its turn.
@@ -407,7 +412,8 @@ impl Faults {
             }
             let kind = armed.kind;
             let first = !std::mem::replace(struck, true);
-            // Something slow strikes a thousand times a second: its first time is what is asked for.
+            // Something slow strikes a thousand times a second: its first time is what is asked
+            // for.
             if first {
                 self.remember(kind);
             }
@@ -434,8 +440,8 @@ impl Faults {
         panic!("a test armed this panic");
     }
 
-    /// What tells whether a fault has been undone that strikes from now on. To be asked for before [`Self::due`], or a
-    /// `disarm` in between would be missed.
+    /// What tells whether a fault has been undone that strikes from now on. To be asked for before
+    /// [`Self::due`], or a `disarm` in between would be missed.
     fn until_disarmed(&self) -> impl Fn() -> bool + Clone + Send + 'static {
         let shared = Arc::clone(&self.shared);
         let before = shared.disarmed.load(Ordering::Relaxed);
@@ -476,8 +482,9 @@ impl Faults {
     }
 }
 
-/// Says that a fault struck, as the last thing that the thread does: measurements start from it. Make it before anything
-/// else in the thread, so that it is dropped after everything else, unwinding included.
+/// Says that a fault struck, as the last thing that the thread does: measurements start from it.
+/// Make it before anything else in the thread, so that it is dropped after everything else,
+/// unwinding included.
 #[derive(Default)]
 pub struct LastWords(Option<Kind>);
 
@@ -489,7 +496,8 @@ impl Drop for LastWords {
     }
 }
 
-/// One line on stderr, in one write: two threads' lines must not mix, and a time is only good if nothing delays it.
+/// One line on stderr, in one write: two threads' lines must not mix, and a time is only good if
+/// nothing delays it.
 pub fn announce(kind: Kind) {
     let line = format!("fault {} fired at_monotonic_ns={}\n", kind.name(), monotonic_ns());
     let _ = std::io::stderr().write_all(line.as_bytes());

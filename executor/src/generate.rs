@@ -67,7 +67,8 @@ pub const MAX_TRANSACTIONS: u32 = 100_000;
 pub struct Plan {
     /// Transactions in each block, at most [`Kind::most_transactions`].
     pub transactions: u32,
-    /// The share of transactions, 0 to 1, that touch popular accounts; see the module for what exactly.
+    /// The share of transactions, 0 to 1, that touch popular accounts; see the module for what
+    /// exactly.
     pub conflict: f64,
     /// Another seed, another chain.
     pub seed: u64,
@@ -319,7 +320,8 @@ impl Generator {
         if conflicting { popular(self.popularity.draw(&mut self.random)) } else { peer(index) }
     }
 
-    /// Senders with ether and tokens, the contracts they use, and those that the protocol itself calls.
+    /// Senders with ether and tokens, the contracts they use, and those that the protocol itself
+    /// calls.
     fn pre(&self) -> PreState {
         let contract = |code: &[u8]| PreAccount {
             nonce: 1,
@@ -400,7 +402,8 @@ impl Trader {
         }
     }
 
-    /// The popular pool in which this one swaps, always the same: each allowance has to stand in the first block's `pre`.
+    /// The popular pool in which this one swaps, always the same: each allowance has to stand in
+    /// the first block's `pre`.
     fn popular_pool(self, popularity: &Popularity) -> Address {
         let seed = self.address().into_word();
         let mut random =
@@ -409,7 +412,8 @@ impl Trader {
     }
 }
 
-/// What the file says of the receipts: enough to tell which transaction is to blame, without every log a second time.
+/// What the file says of the receipts: enough to tell which transaction is to blame, without every
+/// log a second time.
 fn expected(receipts: &[Receipt]) -> Vec<ExpectedReceipt> {
     let mut cumulative_gas_used = 0;
     let one = |receipt: &Receipt| {

@@ -1,7 +1,8 @@
-//! The main thread's watch over the others: a required thread that ended although nobody asked the process to stop ends
-//! the process, with a reason and a code, in bounded time.
+//! The main thread's watch over the others: a required thread that ended although nobody asked the
+//! process to stop ends the process, with a reason and a code, in bounded time.
 //!
-//! Handles show an end and nothing else. A thread that lives and gets nowhere is what the watchdog is for.
+//! Handles show an end and nothing else. A thread that lives and gets nowhere is what the watchdog
+//! is for.
 
 use std::any::Any;
 use std::fmt;
@@ -92,8 +93,9 @@ pub fn is_watched(age: Option<Duration>) -> bool {
     age.is_some_and(|age| age < WATCHED)
 }
 
-/// Ends the process because of `lost`. A sidecar that watches gets [`deadline::WATCHDOG_FIRST`] to keep its evidence of a
-/// living process and to end it. `tell` is told first: whoever waits for this process should not wait longer.
+/// Ends the process because of `lost`. A sidecar that watches gets [`deadline::WATCHDOG_FIRST`] to
+/// keep its evidence of a living process and to end it. `tell` is told first: whoever waits for
+/// this process should not wait longer.
 pub fn end(lost: &Lost, heartbeat: Option<&Heartbeat>, watched: bool, tell: impl FnOnce(&str)) -> ! {
     process::end_after(deadline::WATCHDOG_FIRST + deadline::LAST_WORDS, THREAD_LOST);
     let reason = lost.to_string();

@@ -1,11 +1,11 @@
 //! A sharded Ethereum block executor.
 //!
-//! A block is split over shards ([`partition`]), each executes its part speculatively on a view of the state ([`vm`]), and
-//! the outcomes are validated, corrected and compared with the header in block order ([`validate`]). Results equal
-//! in-order execution exactly, whatever the shards did.
+//! A block is split over shards ([`partition`]), each executes its part speculatively on a view of
+//! the state ([`vm`]), and the outcomes are validated, corrected and compared with the header in
+//! block order ([`validate`]). Results equal in-order execution exactly, whatever the shards did.
 //!
-//! It must never wait without end: every receive has a deadline, every handle is kept, and what a lost thread or process
-//! owed is executed again.
+//! It must never wait without end: every receive has a deadline, every handle is kept, and what a
+//! lost thread or process owed is executed again.
 
 // The subcommands name what they use by the crate, as any other program would.
 extern crate self as shard_executor;

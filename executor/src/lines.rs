@@ -1,8 +1,8 @@
 //! Lines for a descriptor that somebody may or may not read.
 //!
-//! Whoever says a line never waits for whoever reads it: lines go through a bounded queue to a thread of their own, which
-//! alone may hang on a pipe for as long as it likes. What does not fit is dropped, counted, and told in its place as soon
-//! as there is room again.
+//! Whoever says a line never waits for whoever reads it: lines go through a bounded queue to a
+//! thread of their own, which alone may hang on a pipe for as long as it likes. What does not fit
+//! is dropped, counted, and told in its place as soon as there is room again.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -63,15 +63,16 @@ impl Lines {
         let (orders, receiver) = crossbeam_channel::bounded(room);
         let counts = Arc::new(Counts::default());
         let own = Arc::clone(&counts);
-        // The handle is let go: the thread can hang in a write, so nobody may join it, and should it be gone, the queue is
-        // closed and each line counts as dropped.
+        // The handle is let go: the thread can hang in a write, so nobody may join it, and should
+        // it be gone, the queue is closed and each line counts as dropped.
         std::thread::Builder::new()
             .name(thread.to_owned())
             .spawn(move || write_all(&receiver, sink, gap, &own))?;
         Ok(Self { orders, counts })
     }
 
-    /// Hands over a line, newline included, without waiting. False: there was no room, and it is dropped and counted.
+    /// Hands over a line, newline included, without waiting. False: there was no room, and it is
+    /// dropped and counted.
     pub(crate) fn say(&self, line: &[u8]) -> bool {
         self.hand_over(line, Duration::ZERO)
     }
@@ -177,8 +178,8 @@ fn write_all(orders: &Receiver<Order>, mut sink: impl Write, gap_line: Gap, coun
     }
 }
 
-/// A descriptor of our own onto standard output or standard error, not the one of `std`: that one's lock is held while a
-/// write hangs, and whoever prints or panics would hang behind it.
+/// A descriptor of our own onto standard output or standard error, not the one of `std`: that one's
+/// lock is held while a write hangs, and whoever prints or panics would hang behind it.
 pub(crate) struct Descriptor(File);
 
 impl Descriptor {
@@ -192,7 +193,8 @@ impl Write for Descriptor {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
             match self.0.write(bytes) {
-                // Whoever shares the pipe can have made it non-blocking. Waiting without end is what this thread is for.
+                // Whoever shares the pipe can have made it non-blocking. Waiting without end is
+                // what this thread is for.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     match poll(&mut [PollFd::new(&self.0, PollFlags::OUT)], None) {
                         Ok(_) | Err(rustix::io::Errno::INTR) => {}

@@ -1,8 +1,9 @@
-//! The whole way of a block in one process, with no network: in order on the calling thread, or in parts on threads of
-//! their own.
+//! The whole way of a block in one process, with no network: in order on the calling thread, or in
+//! parts on threads of their own.
 //!
-//! Nobody waits for a thread without end. A part that does not come back in time, or whose thread is gone, is executed in
-//! block order like any other transaction without an outcome: slower, not wrong.
+//! Nobody waits for a thread without end. A part that does not come back in time, or whose thread
+//! is gone, is executed in block order like any other transaction without an outcome: slower, not
+//! wrong.
 
 use std::io;
 use std::sync::Arc;
@@ -21,12 +22,12 @@ use crate::validate::{self, BlockResult, ValidateError};
 use crate::vm::{ExecutionEnv, Overlay, PartRun, TxOutcome, VmError};
 use crate::warm_up::{WarmedUp, warm_up};
 
-/// How long a part may take. A mainnet block's 30 million gas takes well under a second; this only has to be past
-/// anything that ends by itself.
+/// How long a part may take. A mainnet block's 30 million gas takes well under a second; this only
+/// has to be past anything that ends by itself.
 const PART_DEADLINE: Duration = Duration::from_secs(30);
 
-/// In how many rounds shards execute a block unless told otherwise: the speculative one, and one more for what turns out stale. A
-/// third finds hardly anything that the second did not.
+/// In how many rounds shards execute a block unless told otherwise: the speculative one, and one
+/// more for what turns out stale. A third finds hardly anything that the second did not.
 pub const ROUNDS: u32 = 2;
 
 /// How long idle threads get to notice that they are not needed any more.
@@ -42,7 +43,8 @@ pub struct Local {
 }
 
 impl Local {
-    /// With one shard there is no speculation and no thread: the sequential reference. With more, one thread each.
+    /// With one shard there is no speculation and no thread: the sequential reference. With more,
+    /// one thread each.
     ///
     /// # Errors
     /// If a thread cannot be started.
@@ -50,8 +52,8 @@ impl Local {
         Self::with_threads(shards, 1)
     }
 
-    /// So many shards with so many threads each. One shard executes the whole block on its threads, in block order; several
-    /// execute their parts, which are then validated in block order.
+    /// So many shards with so many threads each. One shard executes the whole block on its threads,
+    /// in block order; several execute their parts, which are then validated in block order.
     ///
     /// # Errors
     /// If a thread cannot be started.
@@ -63,8 +65,8 @@ impl Local {
         Ok(Self { workers: Vec::new(), pool: Pool::start(&name(0), threads, || None)?, rounds: ROUNDS })
     }
 
-    /// Lets several shards execute a block in up to so many rounds; what is stale after the last is executed in order.
-    /// The default is [`ROUNDS`].
+    /// Lets several shards execute a block in up to so many rounds; what is stale after the last is
+    /// executed in order. The default is [`ROUNDS`].
     #[must_use]
     pub fn with_rounds(self, rounds: u32) -> Self {
         Self { rounds, ..self }
@@ -86,8 +88,8 @@ impl Local {
         done
     }
 
-    /// Executes `block` on its own `pre` or on `previous`. The state after it comes back, mismatch or not; `progress` is
-    /// called after every transaction settled in block order.
+    /// Executes `block` on its own `pre` or on `previous`. The state after it comes back, mismatch
+    /// or not; `progress` is called after every transaction settled in block order.
     ///
     /// # Errors
     /// If the block cannot be brought to an end.
@@ -104,7 +106,8 @@ impl Local {
         Ok((BlockReport::new(&result, took, state.digest()), state))
     }
 
-    /// The same from the state that [`validate::open`] made to the state after the block, with all of the result.
+    /// The same from the state that [`validate::open`] made to the state after the block, with all
+    /// of the result.
     ///
     /// # Errors
     /// If the block cannot be brought to an end.
@@ -191,8 +194,8 @@ impl Local {
     }
 }
 
-/// What a worker is asked to do. Dropping it unanswered, by a panic for instance, is an answer too: the reply channel
-/// closes.
+/// What a worker is asked to do. Dropping it unanswered, by a panic for instance, is an answer too:
+/// the reply channel closes.
 enum Order {
     Execute(Job),
     WarmUp { within: Duration, reply: Sender<WarmedUp> },

@@ -1,8 +1,8 @@
 //! Log lines of the process on standard error, one readable line each.
 //!
-//! Whoever logs never waits for whoever reads: lines go through a bounded queue to the thread `log-sN` or `log-coord`,
-//! which alone may wait for standard error. What does not fit is dropped and counted, and the count is told once there is
-//! room again.
+//! Whoever logs never waits for whoever reads: lines go through a bounded queue to the thread
+//! `log-sN` or `log-coord`, which alone may wait for standard error. What does not fit is dropped
+//! and counted, and the count is told once there is room again.
 
 use std::env::VarError;
 use std::io::{self, IsTerminal, Write};
@@ -19,8 +19,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::deadline;
 use crate::lines::{Descriptor, Lines};
 
-/// Lines that wait. A part logs at most a few dozen at level debug, each of some 200 bytes, so this is the talk of several
-/// parts; and it is at most 4 MiB, since a line has no more than [`LONGEST`].
+/// Lines that wait. A part logs at most a few dozen at level debug, each of some 200 bytes, so this
+/// is the talk of several parts; and it is at most 4 MiB, since a line has no more than
+/// [`LONGEST`].
 const ROOM: usize = 512;
 
 /// A line longer than this is cut, in bytes: some hold what a peer says.
@@ -87,8 +88,8 @@ pub fn start(name: &str, collector: Option<&SdkLoggerProvider>) -> Result<(), Lo
     LOG.set(lines).map_err(|_| LogError::Taken)
 }
 
-/// Waits until what was logged before is written, and the report with it, for at most `within`; says whether it is. True
-/// at once if there is neither. Safe in a panic hook.
+/// Waits until what was logged before is written, and the report with it, for at most `within`;
+/// says whether it is. True at once if there is neither. Safe in a panic hook.
 pub fn flush(within: Duration) -> bool {
     let until = Instant::now() + within;
     let flush = |lines: &OnceLock<Lines>| {
@@ -98,14 +99,15 @@ pub fn flush(within: Duration) -> bool {
     flush(&ALSO) && logged
 }
 
-/// From now on [`flush`] waits for these lines, too: what was said of a block must not be lost to a panic in the next.
+/// From now on [`flush`] waits for these lines, too: what was said of a block must not be lost to a
+/// panic in the next.
 pub(crate) fn flush_also(lines: &Lines) {
     // A process has one report; a second is a test's, which flushes it itself.
     let _ = ALSO.set(lines.clone());
 }
 
-/// A line that must be said whatever the filter is, such as why the process ends: it waits for room for at most
-/// [`deadline::LAST_WORDS`].
+/// A line that must be said whatever the filter is, such as why the process ends: it waits for room
+/// for at most [`deadline::LAST_WORDS`].
 pub fn tell(line: &str) {
     let line = format!("{line}\n");
     match LOG.get() {

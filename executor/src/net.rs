@@ -44,11 +44,13 @@ pub mod wire {
 /// slots and gas that is counted by block.
 pub const VERSION: u32 = 3;
 
-/// The most bytes of one message, both ways: the largest payload there can be, and room for what stands around it.
+/// The most bytes of one message, both ways: the largest payload there can be, and room for what
+/// stands around it.
 pub const MAX_MESSAGE: usize = MAX_ENCODED_BYTES + (1 << 20);
 
-/// Messages that may wait for the network in one direction of a stream. A shard has one state request under way and a
-/// handful of parts, so a full queue means that the other end has stopped reading.
+/// Messages that may wait for the network in one direction of a stream. A shard has one state
+/// request under way and a handful of parts, so a full queue means that the other end has stopped
+/// reading.
 pub const STREAM_QUEUE: usize = 64;
 
 /// The most keys in one state request: 64 Ki keys with their answers fit a message many times over.
@@ -161,7 +163,8 @@ pub fn is_refusal(status: &tonic::Status) -> bool {
     by_answer || connector::refused(&words(status)).is_some()
 }
 
-/// The cause that a person can act on: transport errors wrap it several times and say only "transport error" outside.
+/// The cause that a person can act on: transport errors wrap it several times and say only
+/// "transport error" outside.
 pub fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     chain(error).last().map_or_else(String::new, ToString::to_string)
 }

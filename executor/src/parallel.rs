@@ -1,18 +1,23 @@
-//! Executing transactions on several threads at once, with the result of executing them one after the other.
+//! Executing transactions on several threads at once, with the result of executing them one after
+//! the other.
 //!
-//! One thread, the *owner*, settles transactions strictly in order: it takes over what a helper has executed ahead if
-//! everything that was read still holds, and executes the transaction itself if not. So results are right whatever
-//! helpers do, and a helper that is late, wrong or gone costs time only. *Helpers* run ahead on a memory of several
-//! versions (in the spirit of Block-STM, <https://arxiv.org/abs/2203.06871>): a transaction sees what those before it
-//! wrote as far as they have been executed, and is executed again when one of them turns out to have written something
-//! else. While the transaction at the head is still running on a helper, the owner runs ahead too.
+//! One thread, the *owner*, settles transactions strictly in order: it takes over what a helper has
+//! executed ahead if everything that was read still holds, and executes the transaction itself if
+//! not. So results are right whatever helpers do, and a helper that is late, wrong or gone costs
+//! time only. *Helpers* run ahead on a memory of several versions (in the spirit of Block-STM,
+//! <https://arxiv.org/abs/2203.06871>): a transaction sees what those before it wrote as far as
+//! they have been executed, and is executed again when one of them turns out to have written
+//! something else. While the transaction at the head is still running on a helper, the owner runs
+//! ahead too.
 //!
-//! What was left out of Block-STM, and why: threads there validate each other and nobody is in charge, which needs a count
-//! of validations under way to know when a block has ended. With an owner who validates in order anyway the end is where
-//! the owner arrives, and a helper's own checks are only hints that may race. The price is that settling is sequential; it
-//! costs about one microsecond a transaction.
+//! What was left out of Block-STM, and why: threads there validate each other and nobody is in
+//! charge, which needs a count of validations under way to know when a block has ended. With an
+//! owner who validates in order anyway the end is where the owner arrives, and a helper's own
+//! checks are only hints that may race. The price is that settling is sequential; it costs about
+//! one microsecond a transaction.
 //!
-//! Nobody waits for a thread without end: past `until` the owner executes what it was waiting for itself.
+//! Nobody waits for a thread without end: past `until` the owner executes what it was waiting for
+//! itself.
 
 mod memory;
 mod pool;
@@ -74,8 +79,9 @@ impl Batch for Picked {
 pub struct Foreseen {
     /// Its outcome.
     pub outcome: TxOutcome,
-    /// Everything it read stood in the view below, which does not change while the batch runs: the outcome holds unless one of
-    /// the transactions before it has written what it read. The view need not be asked again.
+    /// Everything it read stood in the view below, which does not change while the batch runs: the
+    /// outcome holds unless one of the transactions before it has written what it read. The view
+    /// need not be asked again.
     pub of_base: bool,
 }
 
@@ -84,13 +90,15 @@ pub trait Settle {
     /// Why it cannot go on.
     type Error;
 
-    /// Settles the transaction at `place`: takes over what was foreseen if it still holds, else executes the transaction.
+    /// Settles the transaction at `place`: takes over what was foreseen if it still holds, else
+    /// executes the transaction.
     fn settle(&mut self, place: usize, foreseen: Option<Foreseen>) -> Result<Settled<'_>, Self::Error>;
 
     /// Called when the owner has done something useful other than to settle: it has executed ahead.
     fn progress(&mut self) {}
 
-    /// Work that is to be done at some time by whichever thread has nothing better to do; `None` if there is none.
+    /// Work that is to be done at some time by whichever thread has nothing better to do; `None` if
+    /// there is none.
     fn aside(&mut self) -> Option<Arc<dyn Aside>> {
         None
     }
@@ -98,8 +106,8 @@ pub trait Settle {
 
 /// Work beside the execution. Each call does a little of it.
 pub trait Aside: Send + Sync {
-    /// Does some of what there is to do now; false if there was nothing, or if another thread is at it.
-    /// `patient`: nothing better to do; else only if much has piled up.
+    /// Does some of what there is to do now; false if there was nothing, or if another thread is at
+    /// it. `patient`: nothing better to do; else only if much has piled up.
     fn advance(&self, patient: bool) -> bool;
 }
 
@@ -118,9 +126,10 @@ pub enum Settled<'a> {
 
 /// Runs `batch` on `view` with the helpers of `pool`, settling each transaction with `settle`.
 ///
-/// `view` is what helpers read; it must not change meanwhile. When this returns, all helpers that were not lost have let go
-/// of it. Past `until` nobody waits for a helper any more; those that still run then are given no further work until they
-/// have come back. How many transactions were executed more than once comes back.
+/// `view` is what helpers read; it must not change meanwhile. When this returns, all helpers that
+/// were not lost have let go of it. Past `until` nobody waits for a helper any more; those that
+/// still run then are given no further work until they have come back. How many transactions were
+/// executed more than once comes back.
 ///
 /// # Errors
 /// Whatever `settle` says.

@@ -1,9 +1,10 @@
 //! Which transaction goes to which shard.
 //!
-//! Transactions that will probably touch the same accounts belong together: those that share a sender, a recipient or an
-//! address of an access list form a group, and whole groups are dealt out, largest first, to the part with the least gas
-//! so far. A group that alone is more than a fair share is cut: a token everybody uses would otherwise put the whole block
-//! on one shard. What is guessed wrongly here costs a second execution, never a wrong result.
+//! Transactions that will probably touch the same accounts belong together: those that share a
+//! sender, a recipient or an address of an access list form a group, and whole groups are dealt
+//! out, largest first, to the part with the least gas so far. A group that alone is more than a
+//! fair share is cut: a token everybody uses would otherwise put the whole block on one shard. What
+//! is guessed wrongly here costs a second execution, never a wrong result.
 
 use std::cmp::Reverse;
 
@@ -12,8 +13,8 @@ use revm::primitives::map::HashMap;
 
 use crate::block::{Block, Transaction};
 
-/// Splits `block` into `parts` lists of transaction indices. Every transaction is in exactly one list, each list is
-/// ascending, and the same block always splits the same way. Lists may be empty.
+/// Splits `block` into `parts` lists of transaction indices. Every transaction is in exactly one
+/// list, each list is ascending, and the same block always splits the same way. Lists may be empty.
 pub fn partition(block: &Block, parts: usize) -> Vec<Vec<usize>> {
     let parts = parts.max(1);
     if parts == 1 {
@@ -30,7 +31,8 @@ pub fn partition(block: &Block, parts: usize) -> Vec<Vec<usize>> {
 /// Deals pieces out, largest first, to the list with the least weight so far.
 pub(crate) fn deal(mut pieces: Vec<Piece>, parts: usize) -> Vec<Vec<usize>> {
     let mut lists = vec![Vec::new(); parts];
-    // Stable and keyed by the first transaction where weights are equal: no order depends on a hash map.
+    // Stable and keyed by the first transaction where weights are equal: no order depends on a hash
+    // map.
     pieces.sort_by_key(|piece| (Reverse(piece.weight), piece.transactions.first().copied()));
     let mut loads = vec![0_u64; parts];
     for piece in pieces {
@@ -54,13 +56,14 @@ pub(crate) struct Piece {
     pub(crate) transactions: Vec<usize>,
 }
 
-/// Gas limits say too much, but they are all there is before execution; the cap keeps one careless sender from counting
-/// as half a block.
+/// Gas limits say too much, but they are all there is before execution; the cap keeps one careless
+/// sender from counting as half a block.
 fn weight(transaction: &Transaction) -> u64 {
     transaction.gas_limit.min(1_000_000)
 }
 
-/// Transactions connected through a common address, each group ascending, groups ordered by their first transaction.
+/// Transactions connected through a common address, each group ascending, groups ordered by their
+/// first transaction.
 fn groups(transactions: &[Transaction]) -> Vec<Vec<usize>> {
     let mut forest = Forest::new(transactions.len());
     let mut first_use: HashMap<Address, usize> = HashMap::default();
@@ -121,8 +124,9 @@ impl Forest {
     }
 }
 
-/// Cuts a group into pieces of at most a fair share, keeping each sender's transactions in one piece: their nonces make
-/// them depend on each other for certain, whereas a common recipient only makes it likely.
+/// Cuts a group into pieces of at most a fair share, keeping each sender's transactions in one
+/// piece: their nonces make them depend on each other for certain, whereas a common recipient only
+/// makes it likely.
 fn cut(transactions: &[Transaction], group: Vec<usize>, fair_share: u64) -> Vec<Piece> {
     let mut senders: Vec<Piece> = Vec::new();
     let mut place: HashMap<Address, usize> = HashMap::default();

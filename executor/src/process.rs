@@ -71,11 +71,12 @@ pub fn forward_signals(runtime: &tokio::runtime::Handle, main: Sender<()>) -> st
     Ok(())
 }
 
-/// From now on a panic on any thread ends the process with [`PANICKED`], unless a test said otherwise. A lost thread in a
-/// living process is what this project exists for; it must not be made at home.
+/// From now on a panic on any thread ends the process with [`PANICKED`], unless a test said
+/// otherwise. A lost thread in a living process is what this project exists for; it must not be
+/// made at home.
 ///
-/// The hook says what happened, where, on which thread and in the middle of which work: to the segment first, where the
-/// sidecar finds it, then with a backtrace to standard error.
+/// The hook says what happened, where, on which thread and in the middle of which work: to the
+/// segment first, where the sidecar finds it, then with a backtrace to standard error.
 pub fn end_on_panic(heartbeat: Option<Heartbeat>, faults: Faults) {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -88,7 +89,8 @@ pub fn end_on_panic(heartbeat: Option<Heartbeat>, faults: Faults) {
             say_last(heartbeat.as_ref(), &facts);
             hang();
         }
-        // From here on everything can hang: a lock that the panicking thread holds, a pipe that nobody reads.
+        // From here on everything can hang: a lock that the panicking thread holds, a pipe that
+        // nobody reads.
         let timer = {
             let (heartbeat, facts) = (heartbeat.clone(), facts.clone());
             end_after_saying(deadline::LAST_WORDS, PANICKED, move || {
@@ -178,23 +180,25 @@ fn end_after_saying(delay: Duration, code: i32, last: impl FnOnce() + Send + 'st
     std::thread::Builder::new().name("end-timer".to_owned()).spawn(timer).is_ok()
 }
 
-/// Ends the process now: no destructors, no exit handlers, nothing that could wait for a stuck thread.
+/// Ends the process now: no destructors, no exit handlers, nothing that could wait for a stuck
+/// thread.
 pub fn end_now(code: i32) -> ! {
     // SAFETY: `_exit` takes no pointers and does not return.
     unsafe { libc::_exit(code) }
 }
 
-/// Ends the calling thread and only it, as a main thread that returns from C's `pthread_exit` does. Its stack is left as
-/// it is, so what it borrowed to others stays valid.
+/// Ends the calling thread and only it, as a main thread that returns from C's `pthread_exit` does.
+/// Its stack is left as it is, so what it borrowed to others stays valid.
 pub fn end_this_thread() -> ! {
     loop {
-        // SAFETY: the exit system call takes no pointers and does not return; other threads are not concerned, because
-        // nothing of this thread is unmapped or dropped.
+        // SAFETY: the exit system call takes no pointers and does not return; other threads are not
+        // concerned, because nothing of this thread is unmapped or dropped.
         unsafe { libc::syscall(libc::SYS_exit, 0) };
     }
 }
 
-/// Waits for threads to end, for at most [`deadline::STOP`] together; returns the names of those that did not.
+/// Waits for threads to end, for at most [`deadline::STOP`] together; returns the names of those
+/// that did not.
 pub fn join_all(threads: Vec<std::thread::JoinHandle<()>>) -> Vec<String> {
     let until = Instant::now() + deadline::STOP;
     let mut late = Vec::new();
@@ -213,5 +217,6 @@ pub fn join_all(threads: Vec<std::thread::JoinHandle<()>>) -> Vec<String> {
     late
 }
 
-/// How often a thread that should end is looked at: there is no timed join, and a stop should feel immediate.
+/// How often a thread that should end is looked at: there is no timed join, and a stop should feel
+/// immediate.
 pub(crate) const JOIN_LOOK: Duration = Duration::from_millis(2);

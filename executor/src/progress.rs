@@ -1,4 +1,5 @@
-//! How far a long run has come, on a terminal: one line that changes, in the place of a line a block.
+//! How far a long run has come, on a terminal: one line that changes, in the place of a line a
+//! block.
 
 use std::io::{self, IsTerminal};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +21,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// One on standard output, if that is a terminal. `of`: how many there are in all; `None`: no end is known.
+    /// One on standard output, if that is a terminal. `of`: how many there are in all; `None`: no
+    /// end is known.
     pub fn on_terminal(of: Option<u64>) -> Option<Self> {
         let target = || ProgressDrawTarget::stdout_with_hz(DRAWS_PER_SECOND);
         io::stdout().is_terminal().then(|| Self::new(of, target()))
@@ -41,7 +43,8 @@ impl Progress {
             Some(_) => "{bar:30} {pos}/{len} blocks  {elapsed} gone, {eta} to go  {msg}",
             None => "{spinner} {pos} blocks  {elapsed} gone  {msg}",
         };
-        // A template that cannot be read would be a fault of this line; the library's own is as good then.
+        // A template that cannot be read would be a fault of this line; the library's own is as
+        // good then.
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
         }

@@ -1,4 +1,5 @@
-//! One line a block, for a person or a script. The same fields in both, and the same for every way of running.
+//! One line a block, for a person or a script. The same fields in both, and the same for every way
+//! of running.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -95,8 +96,9 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// One that writes to standard output about so many blocks: how far it has come on a terminal, with a line only for a block
-    /// that is wrong, and a line a block otherwise. Colours only on a terminal and unless `NO_COLOR` is set.
+    /// One that writes to standard output about so many blocks: how far it has come on a terminal,
+    /// with a line only for a block that is wrong, and a line a block otherwise. Colours only on a
+    /// terminal and unless `NO_COLOR` is set.
     pub fn new(json: bool, blocks: usize) -> Self {
         let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
         let progress = if json { None } else { Progress::on_terminal(Some(blocks as u64)) };

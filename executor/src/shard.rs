@@ -1,8 +1,10 @@
 //! One shard as a process: a network in front, one executor thread behind, a heartbeat over both.
 //!
-//! Threads: `exec-sN` executes, with its helpers `exec-sN-w1` and on if it has any; `send-sN` carries what it says to whichever coordinator is connected; `net-sN` are the
-//! async runtime's and only decode, sort and pass on; the main thread waits for signals and nothing else. They talk
-//! through bounded queues whose depths are published, and none of them waits for another without an end.
+//! Threads: `exec-sN` executes, with its helpers `exec-sN-w1` and on if it has any; `send-sN`
+//! carries what it says to whichever coordinator is connected; `net-sN` are the async runtime's and
+//! only decode, sort and pass on; the main thread waits for signals and nothing else. They talk
+//! through bounded queues whose depths are published, and none of them waits for another without an
+//! end.
 
 mod accept;
 mod executor;
@@ -40,18 +42,20 @@ use crate::telemetry::counts::Useless;
 
 pub use session::Counters;
 
-/// Parts that may wait for the executor thread. A coordinator gives a shard its own part and, at worst, those of every
-/// lost shard; more than this waiting means that it is not executing, and the coordinator should hear so.
+/// Parts that may wait for the executor thread. A coordinator gives a shard its own part and, at
+/// worst, those of every lost shard; more than this waiting means that it is not executing, and the
+/// coordinator should hear so.
 const COMMANDS: usize = 32;
 
-/// Answers to state requests that may wait: one request is under way at a time, so more are late answers to earlier ones.
+/// Answers to state requests that may wait: one request is under way at a time, so more are late
+/// answers to earlier ones.
 const STATE_REPLIES: usize = 8;
 
 /// Messages that may wait for the network: a result and a state request, many times over.
 const RESULTS: usize = 64;
 
-/// Threads of the async runtime. Decoding large parts is the only work there; with two, one can decode while the other
-/// answers keep-alives.
+/// Threads of the async runtime. Decoding large parts is the only work there; with two, one can
+/// decode while the other answers keep-alives.
 const NET_THREADS: usize = 2;
 
 /// How a shard is to run.
@@ -304,7 +308,8 @@ impl Shard {
         })
     }
 
-    /// Waits for the order to stop, looking round all the time: this thread must always be one that can still act.
+    /// Waits for the order to stop, looking round all the time: this thread must always be one that
+    /// can still act.
     fn wait(&mut self, process_faults: &Receiver<ProcessFault>) {
         let mut watchdog = WatchdogMonitor::new(&self.heartbeat);
         loop {
@@ -323,7 +328,8 @@ impl Shard {
             crossbeam_channel::select! {
                 recv(self.signals) -> signal => match signal {
                     Ok(()) => return,
-                    // The runtime has gone, and signals with it: nothing more can be heard, and SIGKILL works.
+                    // The runtime has gone, and signals with it: nothing more can be heard, and
+                    // SIGKILL works.
                     Err(_) => std::thread::sleep(deadline::LOOK_ROUND),
                 },
                 recv(process_faults) -> fault => match fault {
@@ -383,8 +389,8 @@ impl Shard {
     }
 }
 
-/// Tells whoever started the thread that it is on the watch. Only then may the process say that it is running, or a
-/// watchdog would look for a thread that was never seen.
+/// Tells whoever started the thread that it is on the watch. Only then may the process say that it
+/// is running, or a watchdog would look for a thread that was never seen.
 type Ready = crossbeam_channel::Sender<()>;
 
 fn spawn(
@@ -400,7 +406,8 @@ fn spawn(
     let body = {
         let name = name.clone();
         move || {
-            // Dropped after everything that `run` owns: what is dropped later would be timed as part of the thread's end.
+            // Dropped after everything that `run` owns: what is dropped later would be timed as
+            // part of the thread's end.
             let mut words = faults::LastWords::default();
             match heartbeat.register(&name) {
                 Ok(beat) => run(beat, &mut words, &ready),

@@ -33,7 +33,8 @@ pub struct AccountInfo {
 }
 
 impl AccountInfo {
-    /// No balance, no nonce, no code: from Spurious Dragon on such an account ceases to exist when touched.
+    /// No balance, no nonce, no code: from Spurious Dragon on such an account ceases to exist when
+    /// touched.
     pub fn is_empty(&self) -> bool {
         self.balance.is_zero() && self.nonce == 0 && self.code_hash == KECCAK_EMPTY
     }
@@ -53,7 +54,8 @@ struct Account {
     storage: HashMap<U256, U256>,
 }
 
-/// Everything a block can read. Cheap to look at, cloned only when somebody still looks while it has to change.
+/// Everything a block can read. Cheap to look at, cloned only when somebody still looks while it
+/// has to change.
 #[derive(Clone, Debug, Default)]
 pub struct State {
     accounts: HashMap<Address, Account>,
@@ -89,8 +91,8 @@ impl State {
         Self { source: Some(source), tip, ..Self::default() }
     }
 
-    /// The state that `block` runs on: its own `pre` if it has one, else `previous`, which must be what the block before
-    /// it left behind.
+    /// The state that `block` runs on: its own `pre` if it has one, else `previous`, which must be
+    /// what the block before it left behind.
     pub fn after(previous: Option<Self>, block: &Block) -> Result<Self, BlockError> {
         let mut state = match (&block.pre, previous) {
             (Some(pre), _) => Self::from_pre(pre),

@@ -1,7 +1,8 @@
-//! What a coordinator or a shard tells in numbers and spans: on `--metrics` for Prometheus, and to a collector by OTLP.
+//! What a coordinator or a shard tells in numbers and spans: on `--metrics` for Prometheus, and to
+//! a collector by OTLP.
 //!
-//! Threads that execute add to plain counters and hand spans to a bounded queue; whoever collects or sends reads them from
-//! threads of its own. Nobody here waits for a collector or a client.
+//! Threads that execute add to plain counters and hand spans to a bounded queue; whoever collects
+//! or sends reads them from threads of its own. Nobody here waits for a collector or a client.
 
 pub mod catalogue;
 pub mod counts;

@@ -1,8 +1,10 @@
-//! Block order: where speculation becomes fact, and where a block is compared with what its header promises.
+//! Block order: where speculation becomes fact, and where a block is compared with what its header
+//! promises.
 //!
-//! A speculated outcome is taken over when every value it read is still what the state holds just before the
-//! transaction's own place in the block; then executing it there would read the same and so do the same. Anything else is
-//! executed again, in order, on the true state. Results equal sequential execution exactly, whatever was speculated.
+//! A speculated outcome is taken over when every value it read is still what the state holds just
+//! before the transaction's own place in the block; then executing it there would read the same and
+//! so do the same. Anything else is executed again, in order, on the true state. Results equal
+//! sequential execution exactly, whatever was speculated.
 
 mod ledger;
 mod parallel;
@@ -43,15 +45,15 @@ pub struct BlockResult {
     pub logs_bloom: Bloom,
     /// Root of the receipts; `None` before Byzantium.
     pub receipts_root: Option<B256>,
-    /// Hash of the requests to the consensus layer (EIP-7685); `None` before Prague and where a deposit is laid out as no valid block
-    /// has it.
+    /// Hash of the requests to the consensus layer (EIP-7685); `None` before Prague and where a
+    /// deposit is laid out as no valid block has it.
     pub requests_hash: Option<B256>,
     /// Root of the state after it, or why that was not worked out.
     pub state_root: StateRoot,
     /// The receipts, in order.
     pub receipts: Vec<Receipt>,
-    /// Transactions whose speculated outcome was missing or stale, and that were executed in order. Zero for a run
-    /// without speculation.
+    /// Transactions whose speculated outcome was missing or stale, and that were executed in order.
+    /// Zero for a run without speculation.
     pub reexecuted: usize,
     /// What differs from the header; `None`: verified.
     pub mismatch: Option<Mismatch>,
@@ -140,8 +142,9 @@ pub enum ValidateError {
     },
 }
 
-/// The state that `block`'s transactions run on: its own `pre` or what the block before it left, with the protocol's calls
-/// before the first transaction already made. Speculation reads this state, and [`run_in_order`] continues on it.
+/// The state that `block`'s transactions run on: its own `pre` or what the block before it left,
+/// with the protocol's calls before the first transaction already made. Speculation reads this
+/// state, and [`run_in_order`] continues on it.
 pub fn open(block: &Block, previous: Option<State>) -> Result<State, ValidateError> {
     let mut state = State::after(previous, block)?;
     vm::before_transactions(block, &mut state)
@@ -149,12 +152,14 @@ pub fn open(block: &Block, previous: Option<State>) -> Result<State, ValidateErr
     Ok(state)
 }
 
-/// Executes `block` in order on `state`, which [`open`] made, taking over what of `speculated` still holds.
+/// Executes `block` in order on `state`, which [`open`] made, taking over what of `speculated`
+/// still holds.
 ///
-/// `speculated` has a place for each transaction, or none at all for a sequential run; outcomes are believed for what they
-/// read, so an executor that lies about its reads can make a block come out wrong, which then shows as a mismatch.
-/// `progress` is called after every transaction. `state` is the state after the block when this returns `Ok`, also when
-/// there is a mismatch, and of no use after an error.
+/// `speculated` has a place for each transaction, or none at all for a sequential run; outcomes are
+/// believed for what they read, so an executor that lies about its reads can make a block come out
+/// wrong, which then shows as a mismatch. `progress` is called after every transaction. `state` is
+/// the state after the block when this returns `Ok`, also when there is a mismatch, and of no use
+/// after an error.
 pub fn run_in_order(
     block: &Block,
     state: &mut State,
@@ -218,7 +223,8 @@ impl<'a, L: Ledger + 'static> Run<'a, L> {
             && holds(&outcome.reads, &*self.executor.view())
     }
 
-    /// Takes over or executes one transaction; `None` if the block ends here because it may not contain it.
+    /// Takes over or executes one transaction; `None` if the block ends here because it may not
+    /// contain it.
     fn settle(&mut self, index: usize, outcome: Option<TxOutcome>) -> Result<Option<Receipt>, ValidateError> {
         let Some(transaction) = self.block.transactions.get(index) else { return Ok(None) };
         // Unlike everything else about a transaction, this depends on those before it.

@@ -1,8 +1,8 @@
 //! Executing one transaction, or one system call, on any view of the state.
 //!
-//! The EVM is revm; what this module adds is what sharding needs: every load goes into a [`ReadSet`], writes come back as
-//! plain data instead of going into a database, the beneficiary's fee stays apart, and the view may fail (it may sit
-//! behind a network).
+//! The EVM is revm; what this module adds is what sharding needs: every load goes into a
+//! [`ReadSet`], writes come back as plain data instead of going into a database, the beneficiary's
+//! fee stays apart, and the view may fail (it may sit behind a network).
 
 mod execute;
 mod fee;
@@ -89,7 +89,8 @@ pub enum ViewError {
     /// No code with that hash is known.
     #[error("code with hash {0} is not known")]
     UnknownCode(B256),
-    /// It depends on all transactions before, or has to be asked for: only the one who settles transactions can know.
+    /// It depends on all transactions before, or has to be asked for: only the one who settles
+    /// transactions can know.
     #[error("it cannot be known ahead")]
     NotAhead,
     /// The view could not be asked, for instance because a deadline passed. The part cannot go on.
@@ -98,8 +99,8 @@ pub enum ViewError {
 }
 
 impl ViewError {
-    /// True if the same question may be answered in block order: a speculated transaction that meets this is simply not
-    /// speculated. False means that the view itself is gone.
+    /// True if the same question may be answered in block order: a speculated transaction that
+    /// meets this is simply not speculated. False means that the view itself is gone.
     pub const fn concerns_one_transaction(&self) -> bool {
         !matches!(self, Self::Unavailable(_))
     }
@@ -107,7 +108,8 @@ impl ViewError {
 
 impl revm::database_interface::DBErrorMarker for ViewError {}
 
-/// Why a transaction could not be executed at all (an invalid transaction is an outcome, not an error).
+/// Why a transaction could not be executed at all (an invalid transaction is an outcome, not an
+/// error).
 #[derive(Debug, thiserror::Error)]
 pub enum VmError {
     /// The view failed.
@@ -177,7 +179,8 @@ impl ExecutionEnv {
     }
 }
 
-/// Executes one transaction on a view. For several on the same view an [`Executor`] saves setting up the EVM each time.
+/// Executes one transaction on a view. For several on the same view an [`Executor`] saves setting
+/// up the EVM each time.
 pub fn execute<V: StateView>(
     env: &ExecutionEnv,
     transaction: &Transaction,

@@ -1,5 +1,5 @@
-//! What the fuzz targets of executor/fuzz do, on a bounded number of inputs and without a special toolchain: what they begin
-//! with, changed at random, and bytes that are like nothing.
+//! What the fuzz targets of executor/fuzz do, on a bounded number of inputs and without a special
+//! toolchain: what they begin with, changed at random, and bytes that are like nothing.
 
 #![allow(
     clippy::unwrap_used,
@@ -114,7 +114,8 @@ fn changed(mut bytes: Vec<u8>, changes: &[Change]) -> Vec<u8> {
     bytes
 }
 
-/// Sets the first number after `begins`, which ends in its `"0x`, from `from` on, or from the start if there is none.
+/// Sets the first number after `begins`, which ends in its `"0x`, from `from` on, or from the start
+/// if there is none.
 fn set_number(bytes: &mut Vec<u8>, from: usize, begins: &[u8], number: &str) {
     let find = |from: usize| {
         let found = bytes[from..].windows(begins.len()).position(|window| window == begins);

@@ -1,5 +1,6 @@
 # shellcheck shell=sh
-# What every script of this folder shares: its options, whom it may break, how it undoes what it did.
+# What every script of this folder shares: its options, whom it may break, how it undoes what it
+# did.
 #
 # A script says what it does in its header, which is also its --help, defines
 #   check   refuses what cannot be done, before anything is touched
@@ -21,8 +22,8 @@ set -u
 fault=${0##*/}
 kit=$(cd "$(dirname "$0")" && pwd)
 
-# How long a fault holds unless it is told otherwise, and the longest: one that was forgotten is over
-# by lunch.
+# How long a fault holds unless it is told otherwise, and the longest: one that was forgotten is
+# over by lunch.
 hold_default=10s
 hold_most_ms=3600000
 # How long an undo waits for what the kernel does in its own time, such as the end of a process.

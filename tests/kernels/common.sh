@@ -1,5 +1,5 @@
-# What the scenarios share: a puppet in a cgroup of its own, a sidecar in enforce mode beside it, and what they print for the host
-# (tests/src/kernel.rs):
+# What the scenarios share: a puppet in a cgroup of its own, a sidecar in enforce mode beside it,
+# and what they print for the host (tests/src/kernel.rs):
 #   STATUS phase json     what the sidecar said at the end of a phase
 #   PID phase number      the puppet at the beginning and at the end of a phase
 #   INCIDENT json         each of them, at the end
@@ -37,7 +37,8 @@ status() { wget -q -O - http://127.0.0.1:9611/api/v1/status 2>/dev/null; }
 order() { echo "$1" | nc -w 2 127.0.0.1 9000; }
 puppet() { head -n 1 $shard/cgroup.procs; }
 
-# Waits for words in the status. Gives up after a minute or more: the host sees by what is missing that they did not come.
+# Waits for words in the status. Gives up after a minute or more: the host sees by what is missing
+# that they did not come.
 until_status() {
     for _ in $(seq 200); do
         status | grep -Eq "$1" && return

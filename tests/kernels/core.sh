@@ -1,5 +1,5 @@
-# The core of the fault matrix on this kernel and its unified hierarchy of cgroups: what must be excused, and what must be seen.
-# What it prints is explained in common.sh.
+# The core of the fault matrix on this kernel and its unified hierarchy of cgroups: what must be
+# excused, and what must be seen. What it prints is explained in common.sh.
 . /kernels/common.sh
 configure 4s
 
@@ -20,8 +20,8 @@ watch
 
 healthy='"verdict":"healthy"'
 
-# excused KIND SET UNSET FILE ORDER: from the writing of SET into FILE until so much has been excused by that name (eight seconds,
-# twice the threshold), and back.
+# excused KIND SET UNSET FILE ORDER: from the writing of SET into FILE until so much has been
+# excused by that name (eight seconds, twice the threshold), and back.
 excused() {
     echo "PID $1 $(puppet)"
     echo "$2" > "$shard/$4"

@@ -1,4 +1,5 @@
-# The demo with each of its faults, or those that the kernel's command line names (faults=spin,exit). Prints for the host:
+# The demo with each of its faults, or those that the kernel's command line names
+# (faults=spin,exit). Prints for the host:
 #   DEMO fault line       what it said
 #   CODE fault number     how it ended
 #   KILLED fault reason   the reason of each incident of any of its sidecars

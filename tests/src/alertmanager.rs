@@ -1,5 +1,5 @@
-//! The way from a rule to a person: a real Prometheus that evaluates the rules of this repository, a real Alertmanager
-//! with its routes and inhibitions, and a receiver that keeps what it is sent.
+//! The way from a rule to a person: a real Prometheus that evaluates the rules of this repository,
+//! a real Alertmanager with its routes and inhibitions, and a receiver that keeps what it is sent.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -24,7 +24,8 @@ const PLACEHOLDER: &str = "127.0.0.1:9099";
 /// What waits minutes there for the next message of a group; a scenario does not.
 const GROUP_INTERVAL: (&str, &str) = ("group_interval: 5m", "group_interval: 1s");
 
-/// Whether both programs are installed. If not, `test` is noted as skipped; in CI that is a failure.
+/// Whether both programs are installed. If not, `test` is noted as skipped; in CI that is a
+/// failure.
 #[track_caller]
 pub fn installed_or_skip(test: &str) -> bool {
     let missing: Vec<_> =
@@ -84,7 +85,8 @@ pub struct Alerting {
 }
 
 impl Alerting {
-    /// Starts them in `folder`, with `/metrics` of every target as what the rules see, and waits until they are ready.
+    /// Starts them in `folder`, with `/metrics` of every target as what the rules see, and waits
+    /// until they are ready.
     #[track_caller]
     pub fn start(folder: &Path, targets: &[SocketAddr]) -> Self {
         let receiver = Receiver::start();
@@ -226,7 +228,8 @@ impl Drop for Receiver {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // It looks round every few milliseconds, and no request holds it for longer than its time limit.
+            // It looks round every few milliseconds, and no request holds it for longer than its
+            // time limit.
             let _ = thread.join();
         }
         if std::thread::panicking() {

@@ -63,11 +63,13 @@ fn dechunk(mut rest: &str) -> String {
     whole
 }
 
-/// Below the ports that the kernel lends to outgoing connections (from 32,768), so that none of those is in the way.
+/// Below the ports that the kernel lends to outgoing connections (from 32,768), so that none of
+/// those is in the way.
 const PORTS: std::ops::Range<u16> = 10_000..32_000;
 
-/// A loopback address that nobody listens on, and that no other test gets while this process lives: a name in the
-/// abstract namespace stands for the port, and the kernel takes it back whatever happens to us.
+/// A loopback address that nobody listens on, and that no other test gets while this process lives:
+/// a name in the abstract namespace stands for the port, and the kernel takes it back whatever
+/// happens to us.
 #[track_caller]
 pub fn free_address() -> SocketAddr {
     static RESERVED: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());

@@ -1,4 +1,5 @@
-//! A cgroup of the test's own, below the root of one controller (version 1) or of version 2. Making one needs root.
+//! A cgroup of the test's own, below the root of one controller (version 1) or of version 2. Making
+//! one needs root.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! A whole cluster: supervised shards with their sidecars, and a coordinator that runs blocks over them again and
-//! again.
+//! A whole cluster: supervised shards with their sidecars, and a coordinator that runs blocks over
+//! them again and again.
 
 mod at_work;
 mod coordinator;
@@ -45,7 +45,8 @@ pub struct Plan {
     pub metrics: bool,
     /// Further variables of everything that is started.
     pub environment: Vec<(String, String)>,
-    /// Whether output goes through files instead of pipes, so that no reader disturbs what is timed.
+    /// Whether output goes through files instead of pipes, so that no reader disturbs what is
+    /// timed.
     pub quiet_output: bool,
 }
 
@@ -94,8 +95,9 @@ impl Default for Plan {
 }
 
 impl Plan {
-    /// For faults that the coordinator must find by itself: its deadlines pass long before a sidecar has an opinion.
-    /// The blocks are small, so that even a busy machine meets them with ease.
+    /// For faults that the coordinator must find by itself: its deadlines pass long before a
+    /// sidecar has an opinion. The blocks are small, so that even a busy machine meets them with
+    /// ease.
     pub fn coordinator_first() -> Self {
         Self {
             settings: Settings { stall_after: "20s".to_owned(), ..Settings::default() },
@@ -119,7 +121,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts what `plan` asks for, and waits until every sidecar watches its shard and a first block is verified.
+    /// Starts what `plan` asks for, and waits until every sidecar watches its shard and a first
+    /// block is verified.
     #[track_caller]
     pub fn start(plan: &Plan) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -210,7 +213,8 @@ impl Cluster {
         &found.expect("this shard has a proxy").1
     }
 
-    /// Waits for the first block that was verified after `at`; a wrong block on the way fails the test.
+    /// Waits for the first block that was verified after `at`; a wrong block on the way fails the
+    /// test.
     #[track_caller]
     pub fn verified_after(&self, at: u64) -> Verified {
         self.coordinator().verified_after(at)

@@ -1,5 +1,5 @@
-//! Collectors: a real one (rotel), whose record of what arrived is read back, and bad ones of our own; and something to
-//! watch that tells which trace its work belongs to.
+//! Collectors: a real one (rotel), whose record of what arrived is read back, and bad ones of our
+//! own; and something to watch that tells which trace its work belongs to.
 
 mod bad;
 mod record;
@@ -33,8 +33,8 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Where it is installed: `SHARD_ROTEL`, else the folder of tools. If it is not, `test` is noted as skipped; in CI that
-    /// is a failure.
+    /// Where it is installed: `SHARD_ROTEL`, else the folder of tools. If it is not, `test` is
+    /// noted as skipped; in CI that is a failure.
     #[track_caller]
     pub fn installed_or_skip(test: &str) -> Option<PathBuf> {
         let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join(IN_TOOLS);
@@ -92,7 +92,8 @@ impl Collector {
         Self { process, http, grpc }
     }
 
-    /// Waits until it has written down a line that contains `words`. Cheap enough to stand beside what is timed.
+    /// Waits until it has written down a line that contains `words`. Cheap enough to stand beside
+    /// what is timed.
     #[track_caller]
     pub fn has(&self, words: &str) {
         self.process.line(words, 0, |line| line.contains(words).then_some(()));
@@ -116,7 +117,8 @@ impl Collector {
         })
     }
 
-    /// Waits for the root of a trace, which is sent last, and gives all of its spans by their beginning.
+    /// Waits for the root of a trace, which is sent last, and gives all of its spans by their
+    /// beginning.
     #[track_caller]
     pub fn whole_trace(&self, id: &str) -> Vec<Span> {
         let mut spans = self.arrived(&format!("the root of trace {id}"), |record| {

@@ -1,8 +1,10 @@
-//! The rows that must not be killed, again and again on one cluster under load, with real stalls strewn in.
+//! The rows that must not be killed, again and again on one cluster under load, with real stalls
+//! strewn in.
 //!
-//! A tick of the clock: one shard meets something that looks like a stall and is none, and now and then another shard meets
-//! a stall at the same time. After each, the kills that the sidecars count are compared with the stalls that there were: one
-//! more is a healthy shard that was killed, one less a stall that nobody saw.
+//! A tick of the clock: one shard meets something that looks like a stall and is none, and now and
+//! then another shard meets a stall at the same time. After each, the kills that the sidecars count
+//! are compared with the stalls that there were: one more is a healthy shard that was killed, one
+//! less a stall that nobody saw.
 
 mod healthy;
 mod stall;
@@ -24,18 +26,20 @@ use stall::Stall;
 /// Enough that one is stalled, one is held from outside, and one does the work.
 const SHARDS: usize = 3;
 
-/// A shard may wait for its coordinator as long as the deadlines allow, which all lie below the one of a block; whoever
-/// watches it has to leave it that time (docs/failure-modes.md).
+/// A shard may wait for its coordinator as long as the deadlines allow, which all lie below the one
+/// of a block; whoever watches it has to leave it that time (docs/failure-modes.md).
 const DEADLINE: &str = "3s";
 const STALL_AFTER: &str = "4s";
 
 /// Small, so that a busy machine meets their deadline more often than not.
 const BLOCKS: Blocks = Blocks::Generated { blocks: 10, transactions: 40 };
 
-/// A stall is looked for so long: `stall_after` many times over, for a machine on which nothing gets its turn.
+/// A stall is looked for so long: `stall_after` many times over, for a machine on which nothing
+/// gets its turn.
 const SEEN_WITHIN: Duration = Duration::from_secs(120);
 
-/// Longer than `stall_after` and the excuse of a stop: what would be killed wrongly would be by then.
+/// Longer than `stall_after` and the excuse of a stop: what would be killed wrongly would be by
+/// then.
 const AFTERMATH: Duration = Duration::from_millis(1_500);
 
 const PROGRESS: Duration = Duration::from_secs(30);
@@ -65,7 +69,8 @@ struct Run {
     healthy: Vec<Healthy>,
 }
 
-/// Runs it, telling of it on standard error as it goes; its figures, and what went wrong in sentences.
+/// Runs it, telling of it on standard error as it goes; its figures, and what went wrong in
+/// sentences.
 pub fn run(wanted: Wanted) -> (Value, Vec<String>) {
     let began = Instant::now();
     eprintln!(
@@ -182,7 +187,8 @@ impl Run {
         }
     }
 
-    /// A block that was lost with too many shards at once ends a coordinator; that is not what is tested here.
+    /// A block that was lost with too many shards at once ends a coordinator; that is not what is
+    /// tested here.
     fn keep_coordinating(&mut self) {
         if self.cluster.coordinator_mut().process.ended().is_some() {
             self.verified += self.cluster.verified();

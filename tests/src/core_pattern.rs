@@ -1,10 +1,12 @@
-//! Where the kernel writes cores to, on the whole machine. Scenarios want them in the folder of the process that dies.
+//! Where the kernel writes cores to, on the whole machine. Scenarios want them in the folder of the
+//! process that dies.
 
 use std::path::Path;
 
 const FILE: &str = "/proc/sys/kernel/core_pattern";
 
-/// Cores are written to the working directory of the process as long as this lives. Where they are already, nothing is changed.
+/// Cores are written to the working directory of the process as long as this lives. Where they are
+/// already, nothing is changed.
 #[derive(Debug)]
 pub struct CorePattern {
     before: Option<String>,
@@ -32,7 +34,8 @@ impl CorePattern {
 impl Drop for CorePattern {
     fn drop(&mut self) {
         if let Some(before) = &self.before {
-            // A test that fails must leave the machine as it was; whether it could is all that can be said.
+            // A test that fails must leave the machine as it was; whether it could is all that can
+            // be said.
             if let Err(error) = std::fs::write(FILE, before) {
                 eprintln!("{FILE} was {before:?} and could not be set back: {error}");
             }

@@ -1,7 +1,8 @@
-//! A process of many registered threads that move when they are told to, and otherwise sleep: what a benchmark of looking looks at.
+//! A process of many registered threads that move when they are told to, and otherwise sleep: what
+//! a benchmark of looking looks at.
 //!
-//! Nobody beats by a timer of its own, so that the machine is quiet while the looks are timed, and every thread has moved exactly
-//! once between two of them.
+//! Nobody beats by a timer of its own, so that the machine is quiet while the looks are timed, and
+//! every thread has moved exactly once between two of them.
 
 use std::io::{Read, Write};
 use std::mem::ManuallyDrop;
@@ -43,7 +44,8 @@ impl Move {
     }
 }
 
-/// The process, as whoever looks at it has it. It ends when this is dropped, or when its owner ends.
+/// The process, as whoever looks at it has it. It ends when this is dropped, or when its owner
+/// ends.
 #[derive(Debug)]
 pub struct Crowd {
     child: Child,
@@ -52,7 +54,8 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// Starts `command`, a program that calls [`be`] with this segment and as many threads, and waits until all are there.
+    /// Starts `command`, a program that calls [`be`] with this segment and as many threads, and
+    /// waits until all are there.
     #[track_caller]
     pub fn start(mut command: Command) -> Self {
         let mut child =

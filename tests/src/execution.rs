@@ -57,9 +57,9 @@ pub fn write(blocks: &Blocks, folder: &Path) {
     }
 }
 
-/// Runs `blocks` once with `local` and adds the time of each to `times`: from the state before to the receipts root and the
-/// state after. Blocks with a state of their own get it built beforehand, all of them, so that none is still in a
-/// processor's cache when its turn comes.
+/// Runs `blocks` once with `local` and adds the time of each to `times`: from the state before to
+/// the receipts root and the state after. Blocks with a state of their own get it built beforehand,
+/// all of them, so that none is still in a processor's cache when its turn comes.
 ///
 /// # Panics
 /// If a block comes out wrong: its time would mean nothing.

@@ -1,7 +1,7 @@
 //! What a watchdog meets on one kernel and not on another, asked of the kernel itself: a line for
-//! each, `FACT name value`. The program `kernel-facts` prints them, as root in the root of a unified
-//! hierarchy of cgroups that has the controllers `cpu` and `memory`; `docs/kernels.md` is made of
-//! its lines.
+//! each, `FACT name value`. The program `kernel-facts` prints them, as root in the root of a
+//! unified hierarchy of cgroups that has the controllers `cpu` and `memory`; `docs/kernels.md` is
+//! made of its lines.
 
 mod calls;
 mod cgroups;

@@ -1,4 +1,5 @@
-//! Times of a run: distributions for benchmarks, and the record that each fault scenario leaves behind.
+//! Times of a run: distributions for benchmarks, and the record that each fault scenario leaves
+//! behind.
 
 use std::path::PathBuf;
 
@@ -32,8 +33,9 @@ pub fn quantile(sorted: &[f64], q: f64) -> f64 {
     sorted.get(rank - 1).copied().unwrap_or(f64::NAN)
 }
 
-/// What a scenario leaves behind for people: `target/fault-times/row-NN.json`, or `row-NN-CASE.json` where a row has
-/// several scenarios. Not every row has a verdict or a death, so each record holds the times that apply.
+/// What a scenario leaves behind for people: `target/fault-times/row-NN.json`, or
+/// `row-NN-CASE.json` where a row has several scenarios. Not every row has a verdict or a death, so
+/// each record holds the times that apply.
 #[derive(Clone, Debug)]
 pub struct Record {
     name: String,
@@ -100,7 +102,8 @@ impl FaultTimes {
         Self::keep(Record::row(row), &cluster.shards[number].sidecar, cluster, fired)
     }
 
-    /// Waits until `sidecar` has seen the next process after the fault that fired then, and keeps the times in `record`.
+    /// Waits until `sidecar` has seen the next process after the fault that fired then, and keeps
+    /// the times in `record`.
     #[track_caller]
     pub fn keep(record: Record, sidecar: &Sidecar, cluster: &Cluster, fired: u64) -> Self {
         let incident = sidecar.incident_with("restarted");

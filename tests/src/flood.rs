@@ -11,7 +11,8 @@ use crate::api;
 /// Longer than any scenario; a flood that was forgotten ends by itself.
 const AT_MOST: Duration = Duration::from_secs(120);
 
-/// Connections that are opened and held without a word, as somebody does who wants the others to find no room.
+/// Connections that are opened and held without a word, as somebody does who wants the others to
+/// find no room.
 const SILENT: usize = 64;
 
 /// A flood that lasts until it is dropped.

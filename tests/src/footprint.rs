@@ -1,8 +1,10 @@
-//! What a running process costs: CPU time to the nanosecond, resident memory, threads, and which of them works.
+//! What a running process costs: CPU time to the nanosecond, resident memory, threads, and which of
+//! them works.
 //!
-//! CPU time is read off the process's own CPU clock, which counts threads that have ended too; `utime` and `stime` of
-//! `stat` come in ticks of 10 ms, a third of all that is allowed in half a minute. Memory is what `status` says: `smaps`
-//! can stop the process that is looked at, and is never read.
+//! CPU time is read off the process's own CPU clock, which counts threads that have ended too;
+//! `utime` and `stime` of `stat` come in ticks of 10 ms, a third of all that is allowed in half a
+//! minute. Memory is what `status` says: `smaps` can stop the process that is looked at, and is
+//! never read.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -117,7 +119,8 @@ pub struct Window {
 pub struct Used {
     /// CPU time as a share of one core, percent.
     pub cpu_percent_of_core: f64,
-    /// The same of its threads, those of one name together. Threads that came or went are in the sum alone.
+    /// The same of its threads, those of one name together. Threads that came or went are in the
+    /// sum alone.
     pub cpu_percent_by_thread: BTreeMap<String, f64>,
     /// How often a second its threads went to sleep of themselves, which is how often they woke.
     pub wakeups_per_second_by_thread: BTreeMap<String, f64>,

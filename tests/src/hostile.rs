@@ -1,4 +1,5 @@
-//! A peer that breaks the rules of HTTP/2 and gRPC, byte by byte: nothing here could be said with a proper client.
+//! A peer that breaks the rules of HTTP/2 and gRPC, byte by byte: nothing here could be said with a
+//! proper client.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -60,7 +61,8 @@ impl Hostile {
         self.bytes(PREFACE).frame(kind::SETTINGS, 0, 0, &[])
     }
 
-    /// Any bytes. That the other end has hung up already is an answer, which [`Self::refused`] finds.
+    /// Any bytes. That the other end has hung up already is an answer, which [`Self::refused`]
+    /// finds.
     pub fn bytes(mut self, bytes: &[u8]) -> Self {
         let _ = self.stream.write_all(bytes);
         self
@@ -80,7 +82,8 @@ impl Hostile {
         self.bytes(&header)
     }
 
-    /// A data frame that claims to be as long as a frame can be, which is longer than anybody must take.
+    /// A data frame that claims to be as long as a frame can be, which is longer than anybody must
+    /// take.
     pub fn oversized_frame(self) -> Self {
         self.header(0x00ff_ffff, kind::DATA, 0, STREAM).bytes(&[0; 1024])
     }
@@ -109,7 +112,8 @@ impl Hostile {
         self.frame(kind::HEADERS, END_HEADERS, STREAM, &block)
     }
 
-    /// A gRPC message on the open call: `claimed` is the length that stands before it, `compressed` its flag.
+    /// A gRPC message on the open call: `claimed` is the length that stands before it, `compressed`
+    /// its flag.
     pub fn message(self, compressed: u8, claimed: u32, bytes: &[u8]) -> Self {
         let mut payload = vec![compressed];
         payload.extend(claimed.to_be_bytes());

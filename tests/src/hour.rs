@@ -1,4 +1,5 @@
-//! An hour of a busy shard as a file of `[recorder]`, made without the hour: what `replay` is timed on.
+//! An hour of a busy shard as a file of `[recorder]`, made without the hour: what `replay` is timed
+//! on.
 
 use std::io::{self, BufWriter, Write};
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! What the test programs that run for long have in common: how long, from which seed, and how they tell what came of it.
+//! What the test programs that run for long have in common: how long, from which seed, and how they
+//! tell what came of it.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -6,7 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-/// More than this of what went wrong is not printed: the first one is what it was, the rest mostly follows from it.
+/// More than this of what went wrong is not printed: the first one is what it was, the rest mostly
+/// follows from it.
 const MOST_TOLD: usize = 10;
 
 /// Their flags.

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-/// Cores, CPU model and kernel, and how busy it was in the last minute (processes that run or would like to).
+/// Cores, CPU model and kernel, and how busy it was in the last minute (processes that run or would
+/// like to).
 pub fn describe() -> Value {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let cpu = read("/proc/cpuinfo");

@@ -60,8 +60,9 @@ impl Process {
         Self { name: name.to_owned(), child, told_to_end: Cell::new(false), lines, unread: None }
     }
 
-    /// Starts `command` with its output in `file`, which is read along. A line written to a pipe wakes its reader, and
-    /// on a small machine the reader then takes the writer's CPU; a benchmark that times the writer wants none of that.
+    /// Starts `command` with its output in `file`, which is read along. A line written to a pipe
+    /// wakes its reader, and on a small machine the reader then takes the writer's CPU; a benchmark
+    /// that times the writer wants none of that.
     #[track_caller]
     pub fn start_into_file(name: &str, mut command: Command, file: &Path) -> Self {
         let out = File::create(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
@@ -74,7 +75,8 @@ impl Process {
         Self { name: name.to_owned(), child, told_to_end: Cell::new(false), lines, unread: None }
     }
 
-    /// Starts `command` with a standard error that is full from the start and that nobody reads, and no other output.
+    /// Starts `command` with a standard error that is full from the start and that nobody reads,
+    /// and no other output.
     #[track_caller]
     pub fn start_unread(name: &str, mut command: Command) -> Self {
         let (unread, full) = std::io::pipe().expect("a pipe");

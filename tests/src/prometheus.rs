@@ -1,4 +1,5 @@
-//! A real Prometheus on a loopback port, with a folder of its own, that scrapes what a scenario names.
+//! A real Prometheus on a loopback port, with a folder of its own, that scrapes what a scenario
+//! names.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -48,11 +49,13 @@ impl Prometheus {
         there
     }
 
-    /// Starts one in `folder` that scrapes `/metrics` of every sidecar and executor, and waits until it is ready.
+    /// Starts one in `folder` that scrapes `/metrics` of every sidecar and executor, and waits
+    /// until it is ready.
     #[track_caller]
     pub fn start(folder: &Path, sidecars: &[SocketAddr], executors: &[SocketAddr]) -> Self {
         let mut text = String::new();
-        // Short beside every incident, so that each of its steps is seen; what a scrape costs is not measured here.
+        // Short beside every incident, so that each of its steps is seen; what a scrape costs is
+        // not measured here.
         writeln!(text, "global: {{ scrape_interval: 250ms, scrape_timeout: 250ms }}").expect("a string");
         writeln!(text, "scrape_configs:").expect("a string");
         for (job, targets) in [("shard-watchdog", sidecars), ("shard-executor", executors)] {
@@ -141,8 +144,8 @@ pub fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
-/// Notes a test that could not run, by name: on stderr, and as a file in `target/skipped` because a runner hides what a
-/// passing test prints. CI has everything, so there it fails.
+/// Notes a test that could not run, by name: on stderr, and as a file in `target/skipped` because a
+/// runner hides what a passing test prints. CI has everything, so there it fails.
 #[track_caller]
 pub fn skip(test: &str, why: &str) {
     let ci = std::env::var("CI").is_ok_and(|value| value == "true");

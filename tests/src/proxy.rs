@@ -17,8 +17,8 @@ pub enum Mode {
     /// It arrives.
     #[default]
     Forward,
-    /// Half-open: connections are accepted and kept, everything is taken, nothing arrives and nothing is answered. A
-    /// connection that lost something this way never gets well again.
+    /// Half-open: connections are accepted and kept, everything is taken, nothing arrives and
+    /// nothing is answered. A connection that lost something this way never gets well again.
     Swallow,
     /// It arrives so much later. The order stays.
     Delay {
@@ -27,8 +27,8 @@ pub enum Mode {
         /// What the shard says.
         to_coordinator: Duration,
     },
-    /// The headers of HTTP/2 frames that way have bits flipped: that is where a decoder must notice. Flipped bits in
-    /// a payload could pass for another number, which no decoder can see.
+    /// The headers of HTTP/2 frames that way have bits flipped: that is where a decoder must
+    /// notice. Flipped bits in a payload could pass for another number, which no decoder can see.
     Corrupt(Towards),
     /// Every connection is ended, and every new one too.
     Cut,

@@ -1,4 +1,5 @@
-//! The recording of an incident, judged again: the same policy must come to the same decision, bit for bit.
+//! The recording of an incident, judged again: the same policy must come to the same decision, bit
+//! for bit.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -132,7 +132,8 @@ impl Sidecar {
         status["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).expect("a pid")
     }
 
-    /// Incidents as the sidecar itself tells them, newest first: they are there even if its disk is not.
+    /// Incidents as the sidecar itself tells them, newest first: they are there even if its disk is
+    /// not.
     pub fn told_incidents(&self) -> Vec<Value> {
         let list = api::json(self.http, "/api/v1/incidents").unwrap_or_default();
         let ids = list["incidents"].as_array().into_iter().flatten().filter_map(|one| one["id"].as_str());

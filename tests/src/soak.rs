@@ -1,11 +1,14 @@
-//! Random faults over random blocks, for as long as wanted, on a real coordinator and supervised, watched shards.
+//! Random faults over random blocks, for as long as wanted, on a real coordinator and supervised,
+//! watched shards.
 //!
-//! What must hold all along: every block ends verified, with the state that executing it in order gives, or as a typed error,
-//! within its deadline; nothing from a dead incarnation is accepted; memory stays flat. Chains carry their state from block to
-//! block, so that a stale result that was accepted would show in the digest of every block after it.
+//! What must hold all along: every block ends verified, with the state that executing it in order
+//! gives, or as a typed error, within its deadline; nothing from a dead incarnation is accepted;
+//! memory stays flat. Chains carry their state from block to block, so that a stale result that was
+//! accepted would show in the digest of every block after it.
 //!
-//! A shard that is of no use to anybody for long and that nobody ends (with `net-block` it answers nobody, and its executor is
-//! idle, which is no fault in a sidecar's eyes) is ended by the harness, as an operator would, and counted.
+//! A shard that is of no use to anybody for long and that nobody ends (with `net-block` it answers
+//! nobody, and its executor is idle, which is no fault in a sidecar's eyes) is ended by the
+//! harness, as an operator would, and counted.
 
 pub mod fault;
 pub mod ledger;
@@ -33,7 +36,8 @@ use random::Random;
 /// One always lives, one dies alone, and two may be away at the same time.
 const SHARDS: usize = 3;
 
-/// Short, so that a long soak has many faults; a block of a few dozen transactions takes a fiftieth of it on a busy machine.
+/// Short, so that a long soak has many faults; a block of a few dozen transactions takes a fiftieth
+/// of it on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(4);
 
 /// Longer than [`DEADLINE`], as the executor asks of whoever watches it.
@@ -46,13 +50,16 @@ const LOOK: Duration = Duration::from_millis(200);
 const MEMORY_LOOK: Duration = Duration::from_secs(1);
 const PROGRESS: Duration = Duration::from_secs(10);
 
-/// A coordinator waits so long for its first shard before it gives up, and has all of it before its first block.
+/// A coordinator waits so long for its first shard before it gives up, and has all of it before its
+/// first block.
 const FIRST_BLOCK: Duration = Duration::from_secs(10);
 
-/// A shard that was not part of the cluster for so long is ended by the harness: twice what a sidecar takes to end a stall.
+/// A shard that was not part of the cluster for so long is ended by the harness: twice what a
+/// sidecar takes to end a stall.
 const USELESS: Duration = Duration::from_secs(15);
 
-/// So many orders of false results in the name of the dead cannot all have been lost with the shard that had them.
+/// So many orders of false results in the name of the dead cannot all have been lost with the shard
+/// that had them.
 const GHOSTS: u64 = 10;
 
 /// What is asked for.
@@ -230,7 +237,8 @@ impl Soak {
 
     fn fault(&mut self, now: Instant) {
         let fault = Fault::draw(&mut self.random, SHARDS);
-        // One thing at a time for each of them: what is taken back for one fault must not end another.
+        // One thing at a time for each of them: what is taken back for one fault must not end
+        // another.
         if self.lasting.iter().any(|(_, other)| other.same_place(&fault)) || !fault.strike(&self.cluster) {
             return;
         }
@@ -255,7 +263,8 @@ impl Soak {
         });
     }
 
-    /// What an operator does about a shard that takes no part any more. Shard 0 is not spared: its life is only longer.
+    /// What an operator does about a shard that takes no part any more. Shard 0 is not spared: its
+    /// life is only longer.
     fn end_the_useless(&mut self, now: Instant) {
         for (shard, since) in &mut self.away {
             if now.saturating_duration_since(*since) > USELESS {
@@ -322,7 +331,8 @@ impl Soak {
         let at_shards =
             ["stale", "results_dropped", "malformed", "coordinators_lost"].map(|name| (name, counted(name)));
         self.ledger.violations.extend(self.lives.iter().filter_map(Life::leak));
-        // Each order is carried out with the next part but a few, if its shard lives so long; of so many one has to be seen.
+        // Each order is carried out with the next part but a few, if its shard lives so long; of so
+        // many one has to be seen.
         let ghosts = self.struck.get("ghost").copied().unwrap_or_default();
         if ghosts > GHOSTS && self.ledger.ghosts == 0 {
             let what = format!("{ghosts} results of dead incarnations were ordered, and none was discarded");

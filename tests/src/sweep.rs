@@ -1,7 +1,8 @@
-//! Ends whatever of a test is left over: a shard that a fault made deaf to SIGTERM outlives its supervisor.
+//! Ends whatever of a test is left over: a shard that a fault made deaf to SIGTERM outlives its
+//! supervisor.
 //!
-//! Everything that a cluster starts carries a mark in its environment, and orphans come to the harness as their
-//! subreaper. Only children of ours with our mark are ended, through a pidfd.
+//! Everything that a cluster starts carries a mark in its environment, and orphans come to the
+//! harness as their subreaper. Only children of ours with our mark are ended, through a pidfd.
 
 use std::fs;
 
@@ -16,8 +17,8 @@ pub fn adopt_orphans() {
     unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
 }
 
-/// Ends every child of this process that carries `mark`. New orphans may come while old ones end, so it goes on until
-/// there is none.
+/// Ends every child of this process that carries `mark`. New orphans may come while old ones end,
+/// so it goes on until there is none.
 pub fn sweep(mark: &str) {
     sweep_with(&format!("{MARK}={mark}"));
 }

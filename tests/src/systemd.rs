@@ -1,7 +1,9 @@
-//! The real systemd, as the first process of namespaces of its own, with the units of a test and no others.
+//! The real systemd, as the first process of namespaces of its own, with the units of a test and no
+//! others.
 //!
-//! It sees its own pids, mounts and cgroups; the network is the machine's, so that a test reaches what it started. It is given one
-//! folder of units and no generators: nothing of what the machine would start at boot is started here.
+//! It sees its own pids, mounts and cgroups; the network is the machine's, so that a test reaches
+//! what it started. It is given one folder of units and no generators: nothing of what the machine
+//! would start at boot is started here.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -14,8 +16,8 @@ use crate::wait;
 const SYSTEMD: &str = "/usr/lib/systemd/systemd";
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// Puts this shell into a cgroup of its own in every hierarchy that lets it, and goes on in new namespaces: their root is there.
-/// `cpuset` does not, and systemd has no use for it.
+/// Puts this shell into a cgroup of its own in every hierarchy that lets it, and goes on in new
+/// namespaces: their root is there. `cpuset` does not, and systemd has no use for it.
 const OUTSIDE: &str = r#"
 for procs in /sys/fs/cgroup/*/cgroup.procs; do
     group=${procs%/*}/$1
@@ -64,7 +66,8 @@ impl Systemd {
         (!named.is_file()).then(|| format!("there is no cgroup hierarchy (version 1) at {CGROUPS}/systemd"))
     }
 
-    /// Starts one with these units, name and text, all of which it starts; it is up when this returns. `folder` is the test's.
+    /// Starts one with these units, name and text, all of which it starts; it is up when this
+    /// returns. `folder` is the test's.
     #[track_caller]
     pub fn start(folder: &Path, units: &[(&str, String)]) -> Self {
         let at = folder.join("units");

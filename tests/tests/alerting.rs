@@ -1,5 +1,5 @@
-//! From a fault to a person: the rules, routes and inhibitions of this repository in a real Prometheus and a real
-//! Alertmanager, and what arrives at the receiver.
+//! From a fault to a person: the rules, routes and inhibitions of this repository in a real
+//! Prometheus and a real Alertmanager, and what arrives at the receiver.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,10 +15,12 @@ use shard_tests::cluster::{Cluster, Plan};
 use shard_tests::sidecar::Settings;
 use shard_tests::wait;
 
-/// Longer than the longest way of a message: `keep_firing_for` of a minute, and all else that [`wait::GENEROUS`] is for.
+/// Longer than the longest way of a message: `keep_firing_for` of a minute, and all else that
+/// [`wait::GENEROUS`] is for.
 const DELIVERED: Duration = Duration::from_secs(150);
 
-/// The thread is lost, the process killed, and the supervisor backs off for much longer than `restart.within`.
+/// The thread is lost, the process killed, and the supervisor backs off for much longer than
+/// `restart.within`.
 #[test]
 fn a_lost_thread_without_a_restart_in_time_is_one_page_and_its_resolution() {
     if !alertmanager::installed_or_skip(
@@ -60,7 +62,8 @@ fn a_lost_thread_without_a_restart_in_time_is_one_page_and_its_resolution() {
     assert_eq!(alerting.broken_rules(), Vec::<String>::new());
 }
 
-/// The same fault, healed within a second: somebody reads of it in the morning, and nobody is woken.
+/// The same fault, healed within a second: somebody reads of it in the morning, and nobody is
+/// woken.
 #[test]
 fn a_lost_thread_that_is_restarted_at_once_is_a_ticket_and_no_page() {
     if !alertmanager::installed_or_skip("a_lost_thread_that_is_restarted_at_once_is_a_ticket_and_no_page") {

@@ -1,4 +1,5 @@
-//! What a sidecar does about a target that is not there, or not what it seems: it says so, and nothing hangs.
+//! What a sidecar does about a target that is not there, or not what it seems: it says so, and
+//! nothing hangs.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,5 +1,5 @@
-//! The benchmarks run and give the numbers that scripts read. What the numbers are is not asserted: windows are as short
-//! as they may be, and binaries are those of the tests.
+//! The benchmarks run and give the numbers that scripts read. What the numbers are is not asserted:
+//! windows are as short as they may be, and binaries are those of the tests.
 
 #![allow(
     clippy::unwrap_used,
@@ -138,7 +138,8 @@ fn bench_peers_prints_its_table_and_gives_its_keys() {
         assert_numbers(&times["lost_thread"], &["p50", "p99", "max"]);
         assert_numbers(&times["stall"], &["p50", "p99", "max"]);
     }
-    // The stall is not seen before its threshold has passed: another fault would have been measured.
+    // The stall is not seen before its threshold has passed: another fault would have been
+    // measured.
     let threshold = figures["threshold_ms"].as_f64();
     assert!(ours["detect_ms"]["stall"]["p50"].as_f64() >= threshold, "{figures:#}");
     assert_numbers(ours, &["cpu_percent_of_core", "rss_mib"]);

@@ -1,5 +1,5 @@
-//! What cannot be helped ends in bounded time and says why: a shard that does not start, a part that every shard dies
-//! of, and a coordinator whose only shard is lost with nobody to restart it.
+//! What cannot be helped ends in bounded time and says why: a shard that does not start, a part
+//! that every shard dies of, and a coordinator whose only shard is lost with nobody to restart it.
 
 #![allow(
     clippy::unwrap_used,
@@ -59,11 +59,13 @@ fn row_24_two_shards_that_die_at_once_cost_retries_and_nothing_else() {
     cluster.assert_common_rule(&[0, 1]);
 }
 
-/// Row 24: every shard dies of the part that it is given, the retries' shards too, and again after each restart.
+/// Row 24: every shard dies of the part that it is given, the retries' shards too, and again after
+/// each restart.
 #[test]
 fn row_24_a_part_that_every_shard_dies_of_ends_in_a_typed_error() {
     let shard_arguments = ["--arm", "arm panic after 3"].map(str::to_owned).to_vec();
-    // Whether the block is to blame is not asked here; see the executor's own tests for blocks that are.
+    // Whether the block is to blame is not asked here; see the executor's own tests for blocks that
+    // are.
     let environment = vec![("SHARD_EXECUTOR_POISON_AFTER".to_owned(), "0".to_owned())];
     let mut cluster = Cluster::start(&Plan {
         shard_arguments,
@@ -101,7 +103,8 @@ fn sentence(coordinator: &Process) -> String {
     coordinator.line("why it ended", 0, |line| line.starts_with("shard-executor").then(|| line.to_owned()))
 }
 
-/// The audit's proof of concept: the executor thread dies and its process lives on. The hook and the guard are off.
+/// The audit's proof of concept: the executor thread dies and its process lives on. The hook and
+/// the guard are off.
 const LOST: [&str; 3] = ["hook off", "guard off", "arm panic after 3"];
 
 #[test]

@@ -44,8 +44,8 @@ fn row_09_a_sending_thread_that_returns_is_declared_gone_and_its_process_killed(
     lost_sender("arm send-exit", "exit");
 }
 
-/// Row 9: no sidecar watches that thread, so the shard's own guard ends the process. A sidecar that sees it go does not
-/// kill what ends by itself.
+/// Row 9: no sidecar watches that thread, so the shard's own guard ends the process. A sidecar that
+/// sees it go does not kill what ends by itself.
 #[test]
 fn row_09_a_shard_ends_itself_when_its_sending_thread_returns() {
     let mut cluster = Cluster::start(&Plan::default());
@@ -60,7 +60,8 @@ fn row_09_a_shard_ends_itself_when_its_sending_thread_returns() {
     cluster.assert_common_rule(&[0]);
 }
 
-/// Row 23: the executor thread is idle, and so never stalled; the command that it does not take tells.
+/// Row 23: the executor thread is idle, and so never stalled; the command that it does not take
+/// tells.
 #[test]
 fn row_23_commands_that_nobody_receives_condemn_their_consumer() {
     let settings = commands_kill("max_age = \"1s\"");
@@ -76,7 +77,8 @@ fn row_23_commands_that_nobody_receives_condemn_their_consumer() {
     cluster.assert_common_rule(&[0]);
 }
 
-/// Row 52: far more commands than usual, for longer than the rule allows; but they are received, one after the other.
+/// Row 52: far more commands than usual, for longer than the rule allows; but they are received,
+/// one after the other.
 #[test]
 fn row_52_a_flood_that_drains_is_reported_and_nobody_is_killed() {
     /// Beside the shard's own parts, and below the 32 that its queue holds.
@@ -84,7 +86,8 @@ fn row_52_a_flood_that_drains_is_reported_and_nobody_is_killed() {
     let settings = commands_kill("max_age = \"1s\"\nmax_depth = 10");
     let plan = Plan { settings, block_deadline: "60s".to_owned(), ..Plan::coordinator_first() };
     let mut cluster = Cluster::start(&plan);
-    // 20 transactions in a part, 10 ms each: the flood takes some 5 s, which is several times the allowed age.
+    // 20 transactions in a part, 10 ms each: the flood takes some 5 s, which is several times the
+    // allowed age.
     for shard in &cluster.shards {
         faults::order(&shard.faults, &["arm slow 10ms"]);
     }

@@ -1,4 +1,5 @@
-//! Row 48: somebody sets the wall clock by an hour, forwards and back, under a shard and its sidecar. Neither notices.
+//! Row 48: somebody sets the wall clock by an hour, forwards and back, under a shard and its
+//! sidecar. Neither notices.
 
 #![allow(
     clippy::unwrap_used,
@@ -37,7 +38,8 @@ fn row_48_a_wall_clock_that_is_set_by_an_hour_changes_nothing() {
         faketime::has_mapped(pid, &library) && faketime::has_mapped(watchdog, &library),
         "both have the clock"
     );
-    // A machine that is busy with other tests may starve it for a moment: that is told, and has nothing to do with the clock.
+    // A machine that is busy with other tests may starve it for a moment: that is told, and has
+    // nothing to do with the clock.
     let well = |verdict: &str| verdict == "healthy" || verdict == "excused";
     let healthy = || {
         sidecar

@@ -1,5 +1,5 @@
-//! What a sidecar sends arrives: metrics, log lines and the one trace of an incident, checked where a real collector
-//! wrote them down.
+//! What a sidecar sends arrives: metrics, log lines and the one trace of an incident, checked where
+//! a real collector wrote them down.
 
 #![allow(
     clippy::unwrap_used,
@@ -48,7 +48,8 @@ fn nanoseconds(text: &str) -> u64 {
     seconds * 1_000_000_000 + number(20, 26) * 1_000
 }
 
-/// The trace of an incident that ended well: one root, each child once, and the times of the timeline.
+/// The trace of an incident that ended well: one root, each child once, and the times of the
+/// timeline.
 #[track_caller]
 fn assert_trace(spans: &[Span], incident: &Value) {
     let ids = &incident["trace"];
@@ -143,7 +144,8 @@ fn a_lost_thread_arrives(test: &str, protocol: &str) {
         assert_eq!(resource["service.name"], "shard-watchdog", "{resource:?}");
         assert!(resource.contains_key("process.pid") && resource.contains_key("service.version"));
     }
-    // Threads that were never given anything to do have no beats, and the first ones may be told with the next export.
+    // Threads that were never given anything to do have no beats, and the first ones may be told
+    // with the next export.
     let beats = [("shard", "0"), ("thread", "exec-s0")];
     let told: [(_, &[_]); 2] = [
         ("shard_watchdog_heartbeats_total", &beats),
@@ -216,7 +218,8 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The sidecar is killed while its target is dead, and the target held back: the next sidecar finds the incident half told.
+/// The sidecar is killed while its target is dead, and the target held back: the next sidecar finds
+/// the incident half told.
 #[test]
 fn an_incident_that_outlives_its_sidecar_is_one_trace() {
     let test = "an_incident_that_outlives_its_sidecar_is_one_trace";
@@ -240,7 +243,8 @@ fn an_incident_that_outlives_its_sidecar_is_one_trace() {
     let [root] = &roots[..] else { panic!("one root: {spans:#?}") };
     assert_eq!(after["trace"]["span_id"], root.id);
     for name in &CHILDREN[..3] {
-        // The first sidecar may have sent it before it was killed: then it was told twice, as the same span.
+        // The first sidecar may have sent it before it was killed: then it was told twice, as the
+        // same span.
         let of_name = spans.iter().filter(|span| span.name == *name);
         let ids: HashSet<_> = of_name.map(|span| (&span.id, &span.parent)).collect();
         assert_eq!(ids.len(), 1, "{name} is one span: {spans:#?}");

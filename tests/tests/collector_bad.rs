@@ -1,5 +1,5 @@
-//! Row 53: collectors that are no good. What cannot be sent is counted, costs no memory, holds up neither verdict nor kill
-//! nor the end of the sidecar, and is made good as far as it can be.
+//! Row 53: collectors that are no good. What cannot be sent is counted, costs no memory, holds up
+//! neither verdict nor kill nor the end of the sidecar, and is made good as far as it can be.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,7 +22,8 @@ use shard_tests::{api, incident, wait};
 const FOR_EVER: &str = "600000";
 /// Log lines while nobody takes them. Fewer than a queue holds: what is asked is what they cost.
 const LINES: usize = 400;
-/// What they, a few incidents and the buffers of requests may cost, KiB. A line is a few hundred bytes.
+/// What they, a few incidents and the buffers of requests may cost, KiB. A line is a few hundred
+/// bytes.
 const MOST_KIB: u64 = 8 << 10;
 
 /// How a sidecar is told where to send, and how long a request may take.
@@ -161,7 +162,8 @@ fn row_53_lines_beyond_the_queue_are_dropped_and_counted() {
     assert!(sick.end_sidecar(Signal::TERM).success());
 }
 
-/// Nobody ever listens: the end of the sidecar comes in the middle of a request that is tried again and again.
+/// Nobody ever listens: the end of the sidecar comes in the middle of a request that is tried again
+/// and again.
 #[test]
 fn row_53_no_collector_at_all_over_grpc() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,6 @@
-//! From an incident to the block that was in flight, as somebody follows it at the collector: the root of the sidecar's trace is
-//! linked to the span of the part that the dead shard worked on, which the coordinator told.
+//! From an incident to the block that was in flight, as somebody follows it at the collector: the
+//! root of the sidecar's trace is linked to the span of the part that the dead shard worked on,
+//! which the coordinator told.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,5 +1,5 @@
-//! TLS on the way to a collector: trusted is who signed the collector's certificate and nobody else, and who is not trusted
-//! costs what any bad collector costs.
+//! TLS on the way to a collector: trusted is who signed the collector's certificate and nobody
+//! else, and who is not trusted costs what any bad collector costs.
 
 #![allow(
     clippy::unwrap_used,

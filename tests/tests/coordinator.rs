@@ -1,5 +1,5 @@
-//! Row 25: the coordinator's own thread dies or hangs, which stops the whole chain; its sidecar ends the process and its
-//! supervisor starts the next one.
+//! Row 25: the coordinator's own thread dies or hangs, which stops the whole chain; its sidecar
+//! ends the process and its supervisor starts the next one.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,14 +15,16 @@ use shard_tests::sidecar::Settings;
 #[track_caller]
 fn recovers(case: &str, orders: &[&str], reason: &str, kind: Option<&str>) {
     let coordinator_sidecar = Some(Settings { thread: Some("coord".to_owned()), ..Settings::default() });
-    // A restarted coordinator begins with the first block again, and each that was retried before must come round.
+    // A restarted coordinator begins with the first block again, and each that was retried before
+    // must come round.
     let blocks = Blocks::Generated { blocks: 10, transactions: 40 };
     let mut cluster = Cluster::start(&Plan { coordinator_sidecar, blocks, ..Plan::default() });
     let sidecar = cluster.coordinator().sidecar.clone().unwrap();
     let before = sidecar.pid();
     let fired = cluster.inject_coordinator(orders);
     FaultTimes::keep(Record::row(25).case(case), &sidecar, &cluster, fired);
-    // When it calls that a recovery depends on whether it ever finds the thread between two blocks: µs in 20 ms.
+    // When it calls that a recovery depends on whether it ever finds the thread between two blocks:
+    // µs in 20 ms.
     let incident = sidecar.incident_with("restarted");
     assert_eq!(incident["reason"], reason, "{incident:#}");
     assert_eq!(incident["thread"]["name"], "coord", "{incident:#}");

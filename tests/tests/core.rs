@@ -1,4 +1,5 @@
-//! Row 45: the kernel writes the core of a shard for several seconds. It is neither stalled nor hung in its exit meanwhile.
+//! Row 45: the kernel writes the core of a shard for several seconds. It is neither stalled nor
+//! hung in its exit meanwhile.
 
 #![allow(
     clippy::unwrap_used,
@@ -23,7 +24,8 @@ const SIZE: &str = "arm core 64";
 const RESERVED_WITHIN: &str = "4s";
 const EXIT_WITHIN: Duration = Duration::from_secs(2);
 
-/// Whether cores are written here, and to a file; if not, the test is noted as skipped, and in CI it fails.
+/// Whether cores are written here, and to a file; if not, the test is noted as skipped, and in CI
+/// it fails.
 fn cores(test: &str) -> Option<CorePattern> {
     let allowed = getrlimit(Resource::Core).maximum.is_none();
     let pattern = if allowed {

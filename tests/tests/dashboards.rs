@@ -1,5 +1,5 @@
-//! The dashboards against real data: a cluster with faults, scraped by a real Prometheus, and every query of every panel
-//! asked. One that gives nothing is a panel that an operator would find empty.
+//! The dashboards against real data: a cluster with faults, scraped by a real Prometheus, and every
+//! query of every panel asked. One that gives nothing is a panel that an operator would find empty.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,8 +20,8 @@ use shard_tests::wait;
 
 /// Seconds between two points of a recorded range, as Grafana chooses for a short one.
 const STEP: f64 = 1.0;
-/// What the data source would be told as its scrape interval, in seconds. Rate windows are four times as long, and must
-/// hold one of the sidecar's readings of CPU totals, which come every 5 s.
+/// What the data source would be told as its scrape interval, in seconds. Rate windows are four
+/// times as long, and must hold one of the sidecar's readings of CPU totals, which come every 5 s.
 const TIME_INTERVAL: f64 = 1.5;
 
 /// One query of a dashboard.
@@ -55,7 +55,8 @@ fn no_panel_of_the_dashboards_is_empty() {
         return;
     }
     let cluster = Cluster::start(&Plan {
-        // One kill each: the second fault of shard 0 is withheld, which the dashboards must show too.
+        // One kill each: the second fault of shard 0 is withheld, which the dashboards must show
+        // too.
         settings: Settings { kills: 1, ..Settings::default() }.channel_rule(
             "commands",
             "max_age = \"10s\"",
@@ -117,8 +118,8 @@ fn no_panel_of_the_dashboards_is_empty() {
     told_by_name(&prometheus);
 }
 
-/// Of two panels it is known what they must say: what the codes mean, and that incidents count of which each was the
-/// first of its series.
+/// Of two panels it is known what they must say: what the codes mean, and that incidents count of
+/// which each was the first of its series.
 #[track_caller]
 fn told_right(query: &Query, series: &[Series]) {
     let last = |wanted: &dyn Fn(&Value) -> bool| {
@@ -138,7 +139,8 @@ fn told_right(query: &Query, series: &[Series]) {
     }
 }
 
-/// A new verdict or health that the dashboards do not name would be drawn as if the sidecar were silent.
+/// A new verdict or health that the dashboards do not name would be drawn as if the sidecar were
+/// silent.
 #[track_caller]
 fn told_by_name(prometheus: &Prometheus) {
     let everything: String = queries().map(|query| query.expr).collect();
@@ -222,7 +224,8 @@ fn of_dashboard(file: &Path) -> Vec<Query> {
     queries
 }
 
-/// As Grafana would put in its variables with everything selected; the longer names first, since one begins another.
+/// As Grafana would put in its variables with everything selected; the longer names first, since
+/// one begins another.
 fn substituted(query: &Query, range: f64) -> String {
     let range = range.ceil();
     // Four scrapes, or a step and a scrape, whichever is longer: Grafana's own rule.

@@ -1,5 +1,6 @@
-//! Rows 42, 44, 46 and 47: a real quota, a real debugger, a real freezer, a watchdog that was stopped itself. What holds the shard from outside excuses it, past the
-//! cap a person is told, and nobody is killed.
+//! Rows 42, 44, 46 and 47: a real quota, a real debugger, a real freezer, a watchdog that was
+//! stopped itself. What holds the shard from outside excuses it, past the cap a person is told, and
+//! nobody is killed.
 
 #![allow(
     clippy::unwrap_used,
@@ -33,7 +34,8 @@ fn debugger(test: &str) -> bool {
     there
 }
 
-/// gdb on the process `pid`; it ends with its commands. Symbols are not read: those of a debug build take a minute.
+/// gdb on the process `pid`; it ends with its commands. Symbols are not read: those of a debug
+/// build take a minute.
 fn attach(pid: i32, commands: &[&str]) -> Process {
     let mut command = Command::new("/usr/bin/gdb");
     command.args(["--batch", "-nx", "--readnever", "-iex", "set auto-solib-add off", "-p", &pid.to_string()]);
@@ -161,7 +163,8 @@ fn row_46_a_frozen_shard_is_excused_and_healthy_once_it_thaws() {
     assert_eq!(sidecar.pid(), pid);
 }
 
-/// What the freezer of version 2 holds is asleep as far as its state says, and the name of the place is the compiler's.
+/// What the freezer of version 2 holds is asleep as far as its state says, and the name of the
+/// place is the compiler's.
 #[test]
 fn row_46_a_shard_frozen_by_version_2_is_excused_and_healthy_once_it_thaws() {
     let test = "row_46_a_shard_frozen_by_version_2_is_excused_and_healthy_once_it_thaws";
@@ -175,7 +178,8 @@ fn row_46_a_shard_frozen_by_version_2_is_excused_and_healthy_once_it_thaws() {
     });
 }
 
-/// Of a process that hides where its threads sleep only its cgroup says that it is frozen; all else looks as if it hung.
+/// Of a process that hides where its threads sleep only its cgroup says that it is frozen; all else
+/// looks as if it hung.
 #[test]
 fn row_46_a_frozen_process_that_hides_where_it_sleeps_is_excused_and_one_that_hangs_is_not() {
     let test = "row_46_a_frozen_process_that_hides_where_it_sleeps_is_excused_and_one_that_hangs_is_not";
@@ -213,8 +217,8 @@ fn row_42_a_shard_at_a_quota_of_five_percent_is_never_killed() {
     let Some(quota) = cgroup("cpu", "row_42_a_shard_at_a_quota_of_five_percent_is_never_killed") else {
         return;
     };
-    // A spinning thread gets its five percent, so it burns CPU and gets nowhere: that is a stall and may be one. What must
-    // not be is a part that progresses, as fast as it is let.
+    // A spinning thread gets its five percent, so it burns CPU and gets nowhere: that is a stall
+    // and may be one. What must not be is a part that progresses, as fast as it is let.
     let settings = Settings { stall_after: "500ms".to_owned(), ..Settings::default() };
     let plan = Plan { settings, block_deadline: "300s".to_owned(), ..Plan::default() };
     let cluster = Cluster::start(&plan);
@@ -229,7 +233,8 @@ fn row_42_a_shard_at_a_quota_of_five_percent_is_never_killed() {
         excused |= status.as_ref().is_some_and(|status| status["verdict"] == "excused");
         status.is_none_or(|status| status["verdict"] != "condemned" && status["pid"] == pid)
     });
-    // The sidecar looks for the cgroup of its target every two seconds, and tells neighbours from a quota by it.
+    // The sidecar looks for the cgroup of its target every two seconds, and tells neighbours from a
+    // quota by it.
     let told = wait::until("the quota to be named", || {
         let told = sidecar.status()?["excused_seconds"]["throttled"].as_f64()?;
         (told > 0.0).then_some(told)
@@ -255,7 +260,8 @@ fn thread_of(pid: i32, name: &str) -> i32 {
     named.next().unwrap_or_else(|| panic!("process {pid} has no thread {name}"))
 }
 
-/// Row 42, where it is a helper that is given no CPU: the executor thread sleeps until the helper is done.
+/// Row 42, where it is a helper that is given no CPU: the executor thread sleeps until the helper
+/// is done.
 #[test]
 fn row_42_a_throttled_helper_excuses_the_thread_that_waits_for_it() {
     let Some(quota) = cgroup("cpu", "row_42_a_throttled_helper_excuses_the_thread_that_waits_for_it") else {
@@ -269,7 +275,8 @@ fn row_42_a_throttled_helper_excuses_the_thread_that_waits_for_it() {
     let pid = sidecar.pid();
     quota.set("cpu.cfs_period_us", "1000000");
     quota.set("cpu.cfs_quota_us", "2000");
-    // It never comes back, so the executor thread waits; as long as it hardly runs that is nobody's fault.
+    // It never comes back, so the executor thread waits; as long as it hardly runs that is nobody's
+    // fault.
     cluster.inject(0, &["arm helper-spin"]);
     quota.take_thread(thread_of(pid, "exec-s0-w1"));
     excused_as(sidecar, &["starved", "throttled"]);

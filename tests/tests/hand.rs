@@ -137,7 +137,8 @@ fn a_person_kills_by_name_in_observe_mode_and_in_a_pause_once_for_each_incarnati
     let kill = ["kill", "--reason", "wrong answers", "--incarnation", &incarnation];
     let said = done(folder.path(), &kill);
     assert!(said.contains(&format!("SIGKILL was sent to process {}", shard.first_pid)), "{said}");
-    // The same order again finds that process dying, nobody, or the next incarnation, which was not meant.
+    // The same order again finds that process dying, nobody, or the next incarnation, which was not
+    // meant.
     let (code, said) = order(folder.path(), &kill);
     assert!(matches!(code, Some(0 | 1)) && !said.contains("was sent"), "{said}");
     let incident = shard.sidecar.incident("recovered");

@@ -1,5 +1,6 @@
-//! Rows 22, 54 and 55: who is who. A thread that takes the place or the name of another, a target that forks or becomes another
-//! program. What is watched, and what is signalled, is never anybody else.
+//! Rows 22, 54 and 55: who is who. A thread that takes the place or the name of another, a target
+//! that forks or becomes another program. What is watched, and what is signalled, is never anybody
+//! else.
 
 #![allow(
     clippy::unwrap_used,
@@ -38,7 +39,8 @@ fn assert_lost(incident: &Value, tid: Option<i32>) {
     assert_eq!(signals(incident), 1, "{incident:#}");
 }
 
-/// Nothing happens to it that it would not recover from by itself: on a busy machine it may be late or starved for a moment.
+/// Nothing happens to it that it would not recover from by itself: on a busy machine it may be late
+/// or starved for a moment.
 #[track_caller]
 fn healthy_for_a_while(sidecar: &Sidecar, pid: &Value, incidents: usize) {
     wait::holds_for(A_WHILE, "the same process, in nobody's way", || {

@@ -1,6 +1,6 @@
 //! Rows 60 and 67, and some of 42 and 46: what only another kernel can show, here those of User
-//! Mode Linux, an old one, a usual one and the newest, with unified cgroups. The sidecar is the real
-//! one, in enforce mode. What must be so is said in `shard_tests::kernel`.
+//! Mode Linux, an old one, a usual one and the newest, with unified cgroups. The sidecar is the
+//! real one, in enforce mode. What must be so is said in `shard_tests::kernel`.
 
 #![allow(
     clippy::unwrap_used,

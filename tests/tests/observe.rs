@@ -1,4 +1,5 @@
-//! `just observe` as a person would run it: everything that it prints an address of is there, sees the fault, and goes with it.
+//! `just observe` as a person would run it: everything that it prints an address of is there, sees
+//! the fault, and goes with it.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,5 +1,6 @@
-//! Rows 13, 18, 20 and 51: what happens around the shard, by real means. A stop that nobody takes back, a supervisor that does
-//! not restart, a process that outlives SIGKILL, a segment that is taken away or overwritten.
+//! Rows 13, 18, 20 and 51: what happens around the shard, by real means. A stop that nobody takes
+//! back, a supervisor that does not restart, a process that outlives SIGKILL, a segment that is
+//! taken away or overwritten.
 
 #![allow(
     clippy::unwrap_used,
@@ -100,7 +101,8 @@ fn row_20_a_process_that_outlives_sigkill_is_told_and_not_killed_again_and_again
     let cluster = Cluster::start(&Plan { settings, ..Plan::default() });
     let sidecar = &cluster.shards[0].sidecar;
     let pid = sidecar.pid();
-    // It has said that it ends, and hangs in its exit; then the freezer takes it. SIGKILL waits for the thaw.
+    // It has said that it ends, and hangs in its exit; then the freezer takes it. SIGKILL waits for
+    // the thaw.
     cluster.inject(0, &["arm exit-hang"]);
     freezer.take(pid);
     freezer.set("freezer.state", "FROZEN");
@@ -140,7 +142,8 @@ fn row_51_a_segment_that_is_taken_away_or_replaced_by_garbage_is_no_reason_to_ki
     std::fs::write(&garbage, (0..100_000_u32).flat_map(u32::to_le_bytes).collect::<Vec<_>>()).unwrap();
     std::fs::rename(&garbage, &sidecar.heartbeat).unwrap();
     unharmed("nobody is killed for a segment that is garbage");
-    // The process is watched all the while, through the file that it maps; and the next one brings its own.
+    // The process is watched all the while, through the file that it maps; and the next one brings
+    // its own.
     cluster.inject(0, &["hook off", "arm panic after 3"]);
     let incident = sidecar.incident("recovered");
     assert_eq!(incident["reason"], "thread_gone", "{incident:#}");

@@ -138,7 +138,8 @@ fn the_tarball_is_whole(out: &Path, folder: &Path) {
     assert_eq!(found, 2, "{listed}");
 }
 
-/// All that packages could leave: every path below these, but for what systemd itself and dpkg keep.
+/// All that packages could leave: every path below these, but for what systemd itself and dpkg
+/// keep.
 fn paths(host: &Host) -> BTreeSet<String> {
     let listed = host.shell(
         "find /etc /usr /var /run \\( -path /run/systemd -o -path /run/log -o -path /var/lib/dpkg -o -path /var/log \

@@ -1,5 +1,5 @@
-//! Row 16: a block that ends every shard that runs it. The watchdog stops killing for it, the shard refuses it, the coordinator
-//! executes it apart from them, and everything else goes on.
+//! Row 16: a block that ends every shard that runs it. The watchdog stops killing for it, the shard
+//! refuses it, the coordinator executes it apart from them, and everything else goes on.
 
 #![allow(
     clippy::unwrap_used,

@@ -54,7 +54,8 @@ fn row_50_a_stranger_with_the_pid_of_a_dead_target_is_never_watched_nor_signalle
     let watchdog = ward.start_sidecar("pidfd");
     assert_eq!(ward.sidecar.wait_for("healthy")["pid"], ward.pid);
     ward.end(ward.pid, "KILL");
-    // It maps the very segment, which names its pid: only its start time says that it is somebody else.
+    // It maps the very segment, which names its pid: only its start time says that it is somebody
+    // else.
     ward.stranger(ward.pid);
     let nobody = |status: &Value| status["pid"].is_null() && status["verdict"] != "healthy";
     ward.sidecar.wait_for("dead");
@@ -77,7 +78,8 @@ fn row_50_a_stranger_with_the_pid_of_a_dead_target_is_never_watched_nor_signalle
     assert!(incidents.iter().all(|incident| signals(incident) == 0), "{incidents:#?}");
 }
 
-/// The id of a lost thread is given to another thread of the same process and name while the sidecar does not look.
+/// The id of a lost thread is given to another thread of the same process and name while the
+/// sidecar does not look.
 #[track_caller]
 fn thread_id_given_out_again(test: &str, events: &str) {
     let Some(nursery) = nursery(test) else { return };

@@ -1,5 +1,5 @@
-//! Rows of the fault matrix that must be seen: the thread or process is lost, the sidecar says why, the supervisor
-//! restarts it, the same block verifies.
+//! Rows of the fault matrix that must be seen: the thread or process is lost, the sidecar says why,
+//! the supervisor restarts it, the same block verifies.
 
 #![allow(
     clippy::unwrap_used,
@@ -65,7 +65,8 @@ fn row_02_a_panic_ends_its_process_and_is_not_killed_again() {
     cluster.assert_common_rule(&[0]);
 }
 
-/// Row 3: one of two workers panics while the other waits for it. The executor thread waits for both and lives.
+/// Row 3: one of two workers panics while the other waits for it. The executor thread waits for
+/// both and lives.
 #[test]
 fn row_03_a_lost_pool_worker_is_no_progress_of_the_thread_that_waits() {
     let mut cluster = Cluster::start(&Plan::default());
@@ -82,8 +83,8 @@ fn on_two_threads() -> Plan {
     Plan { shard_arguments, ..Plan::default() }
 }
 
-/// Row 3 with the helpers that a shard really has: one spins for ever in the middle of a transaction, and the executor
-/// thread, which has to settle that transaction next, waits for it.
+/// Row 3 with the helpers that a shard really has: one spins for ever in the middle of a
+/// transaction, and the executor thread, which has to settle that transaction next, waits for it.
 #[test]
 fn row_03_a_helper_that_spins_is_no_progress_of_its_owner() {
     let mut cluster = Cluster::start(&on_two_threads());
@@ -95,7 +96,8 @@ fn row_03_a_helper_that_spins_is_no_progress_of_its_owner() {
     cluster.assert_common_rule(&[0]);
 }
 
-/// The same with a panic, hook off: nobody waits for a helper that is gone, and its owner ends rather than go on without it.
+/// The same with a panic, hook off: nobody waits for a helper that is gone, and its owner ends
+/// rather than go on without it.
 #[test]
 fn row_03_a_helper_that_panics_takes_its_owner_along() {
     let mut cluster = Cluster::start(&on_two_threads());

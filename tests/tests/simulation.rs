@@ -1,4 +1,5 @@
-//! The program `simulate` keeps its contract. The histories themselves are lived in `tests/simulation`.
+//! The program `simulate` keeps its contract. The histories themselves are lived in
+//! `tests/simulation`.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,5 @@
-//! The real systemd as the supervisor: it restarts what the sidecar kills, and `check` knows its limits.
+//! The real systemd as the supervisor: it restarts what the sidecar kills, and `check` knows its
+//! limits.
 
 #![allow(
     clippy::unwrap_used,

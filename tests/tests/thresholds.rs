@@ -1,5 +1,5 @@
-//! Row 56, and the deadline of a piece of work, with a target of the harness's own: a slow start is no fault, and a target may ask
-//! for less time than its rule gives.
+//! Row 56, and the deadline of a piece of work, with a target of the harness's own: a slow start is
+//! no fault, and a target may ask for less time than its rule gives.
 
 #![allow(
     clippy::unwrap_used,

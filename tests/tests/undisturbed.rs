@@ -1,7 +1,9 @@
-//! Row 53: what floods, blocks or fills up around a sidecar must not keep it from its verdict, nor from its kill.
+//! Row 53: what floods, blocks or fills up around a sidecar must not keep it from its verdict, nor
+//! from its kill.
 //!
-//! A shared machine says little about milliseconds, so none is asserted: verdict and kill must come while the disturbance
-//! lasts. The times of an undisturbed sidecar beside it stand in the record, for people to compare.
+//! A shared machine says little about milliseconds, so none is asserted: verdict and kill must come
+//! while the disturbance lasts. The times of an undisturbed sidecar beside it stand in the record,
+//! for people to compare.
 
 #![allow(
     clippy::unwrap_used,

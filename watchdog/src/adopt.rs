@@ -1,7 +1,8 @@
 //! Finds the target, checks that it is the one that is meant, and hands it to the watch loop.
 //!
-//! A thread of its own, because the check reads `/proc/PID/maps`, which takes the target's memory lock and can hang.
-//! While it hangs the loop goes on with the target that it has; without one, status says that nobody is guarded.
+//! A thread of its own, because the check reads `/proc/PID/maps`, which takes the target's memory
+//! lock and can hang. While it hangs the loop goes on with the target that it has; without one,
+//! status says that nobody is guarded.
 
 pub mod check;
 mod clocks;
@@ -37,11 +38,12 @@ use kept::Kept;
 
 /// How often the path is looked at while there is no target: a restart is seen within this time.
 const HUNT_EVERY: Duration = Duration::from_millis(2);
-/// How often while there is one: a segment that is replaced while its process lives is rare. It is also how often
-/// the beat goes back: an executor that hears nothing for two seconds, eight of those, may say that nobody watches.
-/// Being woken for it is most of what this thread costs.
+/// How often while there is one: a segment that is replaced while its process lives is rare. It is
+/// also how often the beat goes back: an executor that hears nothing for two seconds, eight of
+/// those, may say that nobody watches. Being woken for it is most of what this thread costs.
 const CHECK_EVERY: Duration = Duration::from_millis(250);
-/// How often the segment is opened and read anew while there is a target; in between its path is only looked up.
+/// How often the segment is opened and read anew while there is a target; in between its path is
+/// only looked up.
 const OPEN_EVERY: Duration = Duration::from_secs(1);
 /// A process is rarely moved between cgroups, and it costs two files to see that it was.
 const CGROUPS_EVERY: Duration = Duration::from_secs(2);
@@ -229,7 +231,8 @@ struct Search {
     /// When the segment was last opened.
     opened: Instant,
     refused: Option<(String, Instant)>,
-    /// The sidecar's place at the segment, held over all incarnations: a second sidecar does not get it.
+    /// The sidecar's place at the segment, held over all incarnations: a second sidecar does not
+    /// get it.
     place: Option<WatchdogBeat>,
     /// Why it has none and watches all the same, as it was told.
     placeless: Option<String>,
@@ -346,8 +349,9 @@ impl Search {
         due
     }
 
-    /// Whether the path leads to the file that was adopted. A file that takes a new life without being replaced is found
-    /// when it is next opened: a writer never does that, and the loop reads the incarnation at each look anyway.
+    /// Whether the path leads to the file that was adopted. A file that takes a new life without
+    /// being replaced is found when it is next opened: a writer never does that, and the loop reads
+    /// the incarnation at each look anyway.
     fn unchanged(&mut self) -> bool {
         let Some(Handed { file: (file, _), .. }) = &self.adopted else { return false };
         if self.opened.elapsed() < OPEN_EVERY
@@ -416,7 +420,8 @@ impl Search {
         }
     }
 
-    /// Beats back, so that the executor can tell whether anybody watches: only for a loop that goes round.
+    /// Beats back, so that the executor can tell whether anybody watches: only for a loop that goes
+    /// round.
     fn beat(&mut self) {
         let looks = self.alive.load(Ordering::Relaxed);
         let (before, at) = self.beaten;
@@ -424,7 +429,8 @@ impl Search {
             return;
         }
         if let Some(place) = &mut self.place {
-            // A segment that cannot be written to is reported by the executor, which then sees nobody.
+            // A segment that cannot be written to is reported by the executor, which then sees
+            // nobody.
             let _ = place.beat();
         }
         self.beaten = (looks, Instant::now());

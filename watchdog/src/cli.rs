@@ -86,8 +86,8 @@ pub fn definition() -> clap::Command {
 /// Exit code of bad input, a bad config above all.
 pub(crate) const BAD_INPUT: u8 = 2;
 
-/// Exit code of `status` when it was called wrongly (`EX_USAGE` of sysexits.h): with 2, which every other command ends with then,
-/// it says that the shard is condemned.
+/// Exit code of `status` when it was called wrongly (`EX_USAGE` of sysexits.h): with 2, which every
+/// other command ends with then, it says that the shard is condemned.
 pub(crate) const STATUS_MISUSED: u8 = 64;
 
 /// What stands below the list of commands.
@@ -115,7 +115,8 @@ Setting it up:
 It never kills unless the config says [kill] mode = \"enforce\", or a person says kill.
 Every flag has an environment variable SHARD_WATCHDOG_…; the flag beats it, and it beats the file.";
 
-/// Tells what is wrong with the command line, or the help that was asked for; returns the exit code.
+/// Tells what is wrong with the command line, or the help that was asked for; returns the exit
+/// code.
 pub(crate) fn misused(error: &clap::Error) -> ExitCode {
     // Whoever reads this may have gone.
     let _ = error.print();

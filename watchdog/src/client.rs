@@ -1,5 +1,5 @@
-//! A small HTTP client for the commands that talk to a sidecar, over TCP or its unix socket. Every call has a
-//! deadline, and no answer may be larger than a bound.
+//! A small HTTP client for the commands that talk to a sidecar, over TCP or its unix socket. Every
+//! call has a deadline, and no answer may be larger than a bound.
 
 use std::fmt;
 use std::io;

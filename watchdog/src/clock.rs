@@ -1,4 +1,5 @@
-//! The clocks: `CLOCK_MONOTONIC`, by which the watch loop goes, and the wall clock that people read.
+//! The clocks: `CLOCK_MONOTONIC`, by which the watch loop goes, and the wall clock that people
+//! read.
 
 use std::time::Duration;
 
@@ -17,17 +18,18 @@ fn nanoseconds(time: rustix::time::Timespec) -> u64 {
     seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
 }
 
-/// How long the machine has been suspended: what `CLOCK_BOOTTIME` gains on `CLOCK_MONOTONIC`. Neither of them knows of the wall
-/// clock.
+/// How long the machine has been suspended: what `CLOCK_BOOTTIME` gains on `CLOCK_MONOTONIC`.
+/// Neither of them knows of the wall clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Suspends {
-    /// The difference at the first reading. In a time namespace it is not what the machine has slept, and may be negative.
+    /// The difference at the first reading. In a time namespace it is not what the machine has
+    /// slept, and may be negative.
     begin: Option<i64>,
     told: u64,
 }
 
-/// The two clocks are read one after the other, so what one has gained on the other within a few microseconds is nothing. No
-/// machine goes to sleep for less than this.
+/// The two clocks are read one after the other, so what one has gained on the other within a few
+/// microseconds is nothing. No machine goes to sleep for less than this.
 const SHORTEST_SUSPEND: u64 = 1_000_000;
 
 impl Suspends {
@@ -38,7 +40,8 @@ impl Suspends {
         let Ok(boot) = rustix::time::clock_gettime_dynamic(rustix::time::DynamicClockId::Boottime) else {
             return self.told;
         };
-        // The later of the two readings is the one that is taken off: whatever comes between them makes no suspend.
+        // The later of the two readings is the one that is taken off: whatever comes between them
+        // makes no suspend.
         self.take(nanoseconds(boot), now().0)
     }
 
@@ -53,8 +56,8 @@ impl Suspends {
     }
 }
 
-/// Ties the monotonic clock to the wall clock once, so that every time of one run is told on one scale even if
-/// somebody sets the wall clock in between.
+/// Ties the monotonic clock to the wall clock once, so that every time of one run is told on one
+/// scale even if somebody sets the wall clock in between.
 #[derive(Clone, Copy, Debug)]
 pub struct WallAnchor {
     monotonic: Monotonic,
@@ -115,7 +118,8 @@ impl<'de> Deserialize<'de> for BootId {
     }
 }
 
-/// One moment on every clock, so that it can be understood after a restart of the sidecar or of the machine.
+/// One moment on every clock, so that it can be understood after a restart of the sidecar or of the
+/// machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moment {
     /// The boot, if the kernel told it.
@@ -133,8 +137,9 @@ impl Moment {
         Self { boot: BootId::read(), monotonic: Some(now()), wall: jiff::Timestamp::now() }
     }
 
-    /// How long ago it is, seen from `now`: by the monotonic clock within one boot, by the wall clock across a reboot, and by whichever
-    /// says less where the boot is not known. What lies ahead is now.
+    /// How long ago it is, seen from `now`: by the monotonic clock within one boot, by the wall
+    /// clock across a reboot, and by whichever says less where the boot is not known. What lies
+    /// ahead is now.
     pub fn age(&self, now: &Self) -> Duration {
         let by_wall = Duration::try_from(now.wall.duration_since(self.wall)).unwrap_or_default();
         let (Some(then), Some(here)) = (self.monotonic, now.monotonic) else { return by_wall };

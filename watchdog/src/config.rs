@@ -1,5 +1,5 @@
-//! The configuration of the sidecar: what may be said, its defaults and its limits. Reading and complaining is in
-//! `config/read.rs`.
+//! The configuration of the sidecar: what may be said, its defaults and its limits. Reading and
+//! complaining is in `config/read.rs`.
 
 pub mod policy;
 pub mod problem;
@@ -27,7 +27,8 @@ use shard_telemetry::http::host::HostPattern;
 pub struct Config {
     /// `[target]`
     pub target: TargetConfig,
-    /// `[[thread]]`, in the order of the file; the first rule whose glob matches a thread is its rule.
+    /// `[[thread]]`, in the order of the file; the first rule whose glob matches a thread is its
+    /// rule.
     pub threads: Vec<ThreadRule>,
     /// `[[channel]]`
     pub channels: Vec<ChannelRule>,
@@ -130,8 +131,8 @@ pub struct ChannelRule {
 pub struct JudgeConfig {
     /// From the first sight of an incarnation until its threads must be there. Default 30 s.
     pub startup_grace: Duration,
-    /// From the first sign that the process is ending until it must be gone. Default 30 s, what Kubernetes
-    /// gives by default (`terminationGracePeriodSeconds`).
+    /// From the first sign that the process is ending until it must be gone. Default 30 s, what
+    /// Kubernetes gives by default (`terminationGracePeriodSeconds`).
     pub exit_within: Duration,
     /// `[judge.excuse]`: starved, default 10 min.
     pub starved: Duration,
@@ -149,12 +150,14 @@ pub struct JudgeConfig {
     pub stopped_at_most: Duration,
     /// What follows a stop past its cap; only a stop may kill. Default kill.
     pub stopped_then: On,
-    /// After so many deaths with the same work in flight nothing is killed for it any more; zero: never. Default 2.
+    /// After so many deaths with the same work in flight nothing is killed for it any more; zero:
+    /// never. Default 2.
     pub poison_after: u32,
 }
 
 impl Default for JudgeConfig {
-    /// What an operator gets who says nothing: excuses long enough for an operator to be called, not for one to forget.
+    /// What an operator gets who says nothing: excuses long enough for an operator to be called,
+    /// not for one to forget.
     fn default() -> Self {
         Self {
             startup_grace: Duration::from_secs(30),
@@ -265,19 +268,21 @@ pub struct KillConfig {
     pub budget_per: Duration,
 }
 
-/// `[recorder]`: what was seen is kept on the disk for days, beside the last minute that is always in memory.
+/// `[recorder]`: what was seen is kept on the disk for days, beside the last minute that is always
+/// in memory.
 #[derive(Clone, Debug)]
 pub struct RecorderConfig {
     /// Where. Default: `recordings` in `evidence.directory`.
     pub directory: PathBuf,
     /// Files that were over for longer are deleted. Default 7.
     pub keep_days: u32,
-    /// The oldest files are deleted to stay within so many bytes. Default 2 GiB, two days of a busy shard.
+    /// The oldest files are deleted to stay within so many bytes. Default 2 GiB, two days of a busy
+    /// shard.
     pub keep_bytes: u64,
 }
 
-/// `[shadow]`: a second policy, judged beside the live one and never acted upon. What the file does not say of it is as in the live
-/// one.
+/// `[shadow]`: a second policy, judged beside the live one and never acted upon. What the file does
+/// not say of it is as in the live one.
 #[derive(Clone, Debug)]
 pub struct ShadowConfig {
     /// `[[shadow.thread]]`
@@ -290,8 +295,8 @@ pub struct ShadowConfig {
     pub kill: KillConfig,
 }
 
-/// How long gathering evidence may delay a kill, unless told otherwise: what the stacks of a large process take, and a
-/// quarter of what a restart may cost.
+/// How long gathering evidence may delay a kill, unless told otherwise: what the stacks of a large
+/// process take, and a quarter of what a restart may cost.
 pub const DEFAULT_EVIDENCE_TIME: Duration = Duration::from_millis(250);
 
 /// `[evidence]`

@@ -1,13 +1,14 @@
-//! The main job on one machine, for eyes: a coordinator, shards and their sidecars, one fault, and the timeline from
-//! the fault to the next verified block.
+//! The main job on one machine, for eyes: a coordinator, shards and their sidecars, one fault, and
+//! the timeline from the fault to the next verified block.
 //!
 //! # Duties
-//! Everything that it starts is a real process of the kind that runs in production, under the real supervisor; the
-//! timeline is put together from what those processes say, not from what the demo hopes. It leaves nothing behind.
+//! Everything that it starts is a real process of the kind that runs in production, under the real
+//! supervisor; the timeline is put together from what those processes say, not from what the demo
+//! hopes. It leaves nothing behind.
 //!
 //! # Prohibitions
-//! It never waits without end, and it never signals by number: what it started it ends through pidfds, and the
-//! supervisors end what they started.
+//! It never waits without end, and it never signals by number: what it started it ends through
+//! pidfds, and the supervisors end what they started.
 
 mod cluster;
 mod config;
@@ -33,12 +34,15 @@ use story::Story;
 
 pub use pace::SLOWEST;
 
-/// All of it on a usual machine, the clearing up excepted. This and all times below are longer by as much as this machine is slower
-/// than that; one that needs longer still is not one to judge anything by.
+/// All of it on a usual machine, the clearing up excepted. This and all times below are longer by
+/// as much as this machine is slower than that; one that needs longer still is not one to judge
+/// anything by.
 const OVERALL: Duration = Duration::from_secs(50);
-/// From arming a fault to its firing: the next block or the one after, so seconds mean that it never will.
+/// From arming a fault to its firing: the next block or the one after, so seconds mean that it
+/// never will.
 const FIRES_WITHIN: Duration = Duration::from_secs(10);
-/// Blocks to see verified before the fault: one could be luck, and the first ones pay for opening connections.
+/// Blocks to see verified before the fault: one could be luck, and the first ones pay for opening
+/// connections.
 const BLOCKS_BEFORE: u64 = 3;
 /// How often what only files and ports tell is looked at, while lines arrive by themselves.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -98,7 +102,8 @@ pub struct Settings {
     pub hold: bool,
     /// `shard-executor`, if it is not beside this program.
     pub executor: Option<PathBuf>,
-    /// How many times slower than a usual machine this one is, 1 to [`SLOWEST`]; `None`: it is measured.
+    /// How many times slower than a usual machine this one is, 1 to [`SLOWEST`]; `None`: it is
+    /// measured.
     pub slow: Option<u32>,
 }
 

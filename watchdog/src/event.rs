@@ -1,5 +1,5 @@
-//! What happened, told once, by the watch loop to the slow side. The queue is bounded: what does not fit is dropped
-//! and counted, and the loop goes on.
+//! What happened, told once, by the watch loop to the slow side. The queue is bounded: what does
+//! not fit is dropped and counted, and the loop goes on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -147,12 +147,14 @@ pub enum Event {
         /// How deep it was at most.
         deepest: u64,
     },
-    /// How late the loop was and how long threads went without progress, since the last of these. Sent in batches,
-    /// with the snapshot: one at a time they would cost more than the watch itself.
+    /// How late the loop was and how long threads went without progress, since the last of these.
+    /// Sent in batches, with the snapshot: one at a time they would cost more than the watch
+    /// itself.
     Timings(Box<Timings>),
 }
 
-/// Measurements of the loop, for histograms. Bounded: what does not fit is dropped and counted in the snapshot.
+/// Measurements of the loop, for histograms. Bounded: what does not fit is dropped and counted in
+/// the snapshot.
 #[derive(Clone, Debug, Default)]
 pub struct Timings {
     /// How much later than it had asked to the loop woke, for each look.
@@ -178,7 +180,8 @@ pub enum ShadowStep {
         /// The sentence that a person reads.
         why: String,
     },
-    /// What it would have killed for is over, and nobody was killed: the kill would have been wrong, or early.
+    /// What it would have killed for is over, and nobody was killed: the kill would have been
+    /// wrong, or early.
     Lifted {
         /// Why, as a sentence.
         why: String,
@@ -241,7 +244,8 @@ pub enum Step {
     },
     /// The process is dead.
     Exited {
-        /// How it ended, where the kernel tells one who is not its parent: `exit code 12`, `killed by SIGKILL`.
+        /// How it ended, where the kernel tells one who is not its parent: `exit code 12`,
+        /// `killed by SIGKILL`.
         how: Option<String>,
         /// From the first signal to the end, if one was sent.
         after_signal: Option<Duration>,

@@ -16,9 +16,10 @@
 //! | `POST /api/v1/clear` | ends a crash loop: `{"key": 123}`, or of all work | |
 //! | `POST /api/v1/kill` | a person's own kill: `{"reason": "…"}`, with `"incarnation"` of that one only | |
 //!
-//! It reads the board and nothing else, so that no flood of requests reaches the watch loop; of all requests for a recording one a
-//! second does. Commands do too; those who may give them are few: the sidecar's own user and root over the unix socket, and whoever
-//! knows the token. All other requests with a body are refused.
+//! It reads the board and nothing else, so that no flood of requests reaches the watch loop; of all
+//! requests for a recording one a second does. Commands do too; those who may give them are few:
+//! the sidecar's own user and root over the unix socket, and whoever knows the token. All other
+//! requests with a body are refused.
 
 pub mod api;
 pub mod command;

@@ -1,6 +1,8 @@
-//! The story of one fault, from last progress to recovery, as a document that people and scripts read.
+//! The story of one fault, from last progress to recovery, as a document that people and scripts
+//! read.
 //!
-//! The document is whole at every step: whoever is interrupted while writing the next one leaves this one behind.
+//! The document is whole at every step: whoever is interrupted while writing the next one leaves
+//! this one behind.
 
 pub mod deaths;
 pub mod folder;
@@ -96,7 +98,8 @@ pub struct Incident {
     pub target: TargetRecord,
     /// The thread at fault, if one is.
     pub thread: Option<FaultyThread>,
-    /// In which boot of the machine the monotonic times mean something; absent in documents of versions that did not say.
+    /// In which boot of the machine the monotonic times mean something; absent in documents of
+    /// versions that did not say.
     #[serde(default)]
     pub boot: Option<BootId>,
     /// Every observation that the verdict rests on.
@@ -116,8 +119,8 @@ pub struct Incident {
     pub trace: Option<IncidentTrace>,
 }
 
-/// Under which ids the spans of an incident are sent. Kept in its document, so that it is one trace however often the
-/// sidecar is restarted meanwhile.
+/// Under which ids the spans of an incident are sent. Kept in its document, so that it is one trace
+/// however often the sidecar is restarted meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IncidentTrace {
     /// 32 hex digits.

@@ -1,7 +1,9 @@
-//! All the reading: segment, `/proc`, pidfds → [`Observation`]. Nothing here decides and nothing here signals.
+//! All the reading: segment, `/proc`, pidfds → [`Observation`]. Nothing here decides and nothing
+//! here signals.
 //!
-//! Every reader takes a root path, so that a test may give it a folder. What the kernel does not say is `None`.
-//! In the steady state one look costs one `pread` of the segment and one read of the main thread's `stat`.
+//! Every reader takes a root path, so that a test may give it a folder. What the kernel does not
+//! say is `None`. In the steady state one look costs one `pread` of the segment and one read of the
+//! main thread's `stat`.
 
 pub mod allowance;
 mod bystanders;
@@ -48,8 +50,8 @@ use thread::{Rank, WatchedThread};
 use tracer::Tracer;
 use wakeup::{Lacking, Wakeup, Woken};
 
-/// A process that was found and checked, ready to be watched. Made outside the watch loop, because the checks read
-/// files of `/proc` that can hang.
+/// A process that was found and checked, ready to be watched. Made outside the watch loop, because
+/// the checks read files of `/proc` that can hang.
 #[derive(Debug)]
 pub struct Adopted {
     /// The process.
@@ -58,7 +60,8 @@ pub struct Adopted {
     pub segment: Option<Reader>,
     /// `/proc/PID`.
     pub proc_dir: PathBuf,
-    /// `/proc/PID/task/PID`, open: of the main thread alone. The files of `/proc/PID` sum up all threads, each time.
+    /// `/proc/PID/task/PID`, open: of the main thread alone. The files of `/proc/PID` sum up all
+    /// threads, each time.
     pub leader: TaskDir,
     /// The segment's thread ids are those of another pid namespace.
     pub other_pid_namespace: bool,
@@ -131,7 +134,8 @@ struct Target {
     over_memory: Option<Monotonic>,
 }
 
-/// A period of a CPU bandwidth limit is 100 ms unless somebody sets it, and the counters move once a period.
+/// A period of a CPU bandwidth limit is 100 ms unless somebody sets it, and the counters move once
+/// a period.
 const READ_THROTTLE: Duration = Duration::from_millis(100);
 
 /// Threads that one look opens, some milliseconds' worth. The others are opened at the next looks.
@@ -320,12 +324,13 @@ impl Probe {
             into.channels.clear();
             return;
         };
-        // Who has ended is asked before the segment is read: what ends in order says so there first,
-        // so that what is read afterwards is never older than the end that it explains.
+        // Who has ended is asked before the segment is read: what ends in order says so there
+        // first, so that what is read afterwards is never older than the end that it explains.
         for thread in target.threads.iter_mut().flatten() {
             thread.look(&target.adopted.leader);
         }
-        // One that cannot be read stands as it was last seen; without its kernel view no time counts against it.
+        // One that cannot be read stands as it was last seen; without its kernel view no time
+        // counts against it.
         let leader = target.adopted.leader.stat();
         let ended = |state| matches!(state, TaskState::Zombie | TaskState::Dead);
         let (leader_state, leader_ending) = match leader {
@@ -335,7 +340,8 @@ impl Probe {
         };
         let pidfd = target.adopted.handle.as_fd();
         let exited = target.exited || self.wakeup.is_readable(pidfd, leader_state.is_some_and(ended));
-        // A process that is gone has a readable pidfd. If it has not, its files are hidden, not gone.
+        // A process that is gone has a readable pidfd. If it has not, its files are hidden, not
+        // gone.
         let hidden = matches!(leader, Ok(None)) && !exited;
         let readable = target.read_segment(at, &self.wakeup, self.thread_events, &self.ranks);
         target.bystanders.choose(&mut target.threads);
@@ -396,7 +402,8 @@ impl Target {
         }
     }
 
-    /// Reads what the cgroups say of throttling, if a thread that stands still may be throttled now.
+    /// Reads what the cgroups say of throttling, if a thread that stands still may be throttled
+    /// now.
     fn read_throttle(&mut self, at: Monotonic, threads: &[ThreadObservation]) {
         let Some(Cgroups { cpu_stat, .. }) = &self.cgroups else { return };
         let runnable =

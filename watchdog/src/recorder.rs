@@ -1,15 +1,17 @@
-//! The flight recorder: the last minute of observations in a ring of chunks, written beside each incident and fed to
-//! the judge again by `replay`. docs/recording.md describes the format.
+//! The flight recorder: the last minute of observations in a ring of chunks, written beside each
+//! incident and fed to the judge again by `replay`. docs/recording.md describes the format.
 //!
 //! # Duties
-//! The watch loop encodes each look into memory that was set aside at the start, right after it has acted. An encoded
-//! look is the difference to the one before it, mostly a few bytes, and costs less than a copy of the observation
-//! would: that is why encoding happens in the loop, and not behind the queue, which 250 copies a second would fill.
-//! Chunks that are whole leave the loop by reference.
+//! The watch loop encodes each look into memory that was set aside at the start, right after it has
+//! acted. An encoded look is the difference to the one before it, mostly a few bytes, and costs
+//! less than a copy of the observation would: that is why encoding happens in the loop, and not
+//! behind the queue, which 250 copies a second would fill. Chunks that are whole leave the loop by
+//! reference.
 //!
 //! # Prohibitions
-//! Nothing that the loop calls here allocates with load, waits, or writes to a disk. What finds no room is dropped and
-//! counted: a gap in a recording is told in the recording. No policy is recorded, only what any policy may be judged on.
+//! Nothing that the loop calls here allocates with load, waits, or writes to a disk. What finds no
+//! room is dropped and counted: a gap in a recording is told in the recording. No policy is
+//! recorded, only what any policy may be judged on.
 
 pub mod archive;
 pub mod codes;
@@ -38,7 +40,8 @@ use delta::Memory;
 use ring::{Chunk, Ring};
 use wire::Out;
 
-/// Kills that are remembered for the budget's sake. A budget of more than this in any period is none.
+/// Kills that are remembered for the budget's sake. A budget of more than this in any period is
+/// none.
 const MOST_KILLS: usize = 64;
 /// A refusal is one sentence; what is longer is cut.
 pub const LONGEST_REFUSAL: usize = 1024;
@@ -66,7 +69,8 @@ pub struct Recorder {
     memory: Memory,
     /// Whom the judge met when, so that a chunk can say so.
     met: Option<(TargetIdentity, Monotonic)>,
-    /// What the judge knew of deaths before the look that is recorded next, so that a chunk can say so.
+    /// What the judge knew of deaths before the look that is recorded next, so that a chunk can say
+    /// so.
     known: CrashLoops,
     /// Looks dropped since the last one that was recorded.
     lost: u64,
@@ -173,7 +177,8 @@ impl Recorder {
         self.note(at, |out| encode::refused(at, why, out));
     }
 
-    /// Records that the config was read again: from here on a live decision may rest on another policy.
+    /// Records that the config was read again: from here on a live decision may rest on another
+    /// policy.
     pub fn reloaded(&mut self, at: Monotonic) {
         self.note(at, |out| encode::reloaded(at, out));
     }
@@ -215,15 +220,16 @@ impl Recorder {
         Excerpt { at, facts: self.facts.clone(), chunks: self.ring.chunks() }
     }
 
-    /// The same without a new chunk: whoever asks, however often, takes nothing from the recording of the next incident. Copies
-    /// at most one chunk.
+    /// The same without a new chunk: whoever asks, however often, takes nothing from the recording
+    /// of the next incident. Copies at most one chunk.
     pub fn copy(&self, at: Monotonic) -> Excerpt {
         let mut chunks = self.ring.chunks();
         chunks.extend(self.ring.copy_current());
         Excerpt { at, facts: self.facts.clone(), chunks }
     }
 
-    /// The oldest chunk that is whole and was not given out here before, and how many looks are in it.
+    /// The oldest chunk that is whole and was not given out here before, and how many looks are in
+    /// it.
     pub fn take_whole(&mut self, at: Monotonic) -> Option<(Excerpt, u32)> {
         let whole = self.ring.take_whole()?;
         Some((Excerpt { at, facts: self.facts.clone(), chunks: vec![whole.chunk] }, whole.looks))

@@ -1,5 +1,6 @@
-//! Takes what the watch loop tells and passes it on: to the board that questions are answered from, to the metrics,
-//! to the log and to the journal. Nothing that it calls waits for a disk or for a reader.
+//! Takes what the watch loop tells and passes it on: to the board that questions are answered from,
+//! to the metrics, to the log and to the journal. Nothing that it calls waits for a disk or for a
+//! reader.
 
 pub mod board;
 #[cfg(test)]
@@ -29,7 +30,8 @@ use unit_status::UnitStatus;
 
 /// Events taken at once; a burst of a thread's end is about ten.
 const AT_ONCE: usize = 64;
-/// Incidents that may still get a step. The loop has one open at a time; its exit status may come after the next began.
+/// Incidents that may still get a step. The loop has one open at a time; its exit status may come
+/// after the next began.
 const MOST_OPEN: usize = 4;
 
 /// The relay and those whom it tells.

@@ -15,13 +15,14 @@ pub enum Heard {
 #[derive(Clone, Copy)]
 pub struct Signals(libc::sigset_t);
 
-/// A panic that cannot even be printed, because nobody reads the pipe, ends the process after this many seconds.
+/// A panic that cannot even be printed, because nobody reads the pipe, ends the process after this
+/// many seconds.
 const PRINT_WITHIN_SECONDS: libc::c_uint = 2;
 
 /// Blocks SIGTERM, SIGINT and SIGHUP in this thread and in all that it starts.
 pub fn block() -> io::Result<Signals> {
-    // SAFETY: a sigset_t is plain data that sigemptyset fills before anybody reads it; the other calls get pointers to
-    // it and to nothing else.
+    // SAFETY: a sigset_t is plain data that sigemptyset fills before anybody reads it; the other
+    // calls get pointers to it and to nothing else.
     unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
@@ -52,8 +53,8 @@ pub fn stop_ourselves() {
     let _ = unsafe { libc::kill(libc::getpid(), libc::SIGTERM) };
 }
 
-/// A sidecar that has lost a thread must not live on as if it watched: any panic ends it, and its supervisor starts it
-/// again.
+/// A sidecar that has lost a thread must not live on as if it watched: any panic ends it, and its
+/// supervisor starts it again.
 pub fn end_on_panic() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -64,8 +65,8 @@ pub fn end_on_panic() {
     }));
 }
 
-/// Gives this thread real-time priority and keeps the process's memory from being paged out. Says where that is not
-/// allowed, and goes on.
+/// Gives this thread real-time priority and keeps the process's memory from being paged out. Says
+/// where that is not allowed, and goes on.
 pub fn be_real_time(priority: i32) {
     let parameter = libc::sched_param { sched_priority: priority };
     // SAFETY: pid 0 is the calling thread; the pointer is to a live value.

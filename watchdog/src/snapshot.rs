@@ -1,5 +1,5 @@
-//! What the watch loop knows at one moment, copied out for those who show it. Plain data, bounded by the segment's
-//! slot counts; names are already decoded, times still monotonic.
+//! What the watch loop knows at one moment, copied out for those who show it. Plain data, bounded
+//! by the segment's slot counts; names are already decoded, times still monotonic.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,13 +28,15 @@ pub struct Snapshot {
     pub channels: Vec<ChannelStatus>,
     /// Kills that the budget still allows.
     pub kills_left: u32,
-    /// Seconds excused so far in the life of this sidecar, by kind, in the order of [`ExcuseKind::ALL`].
+    /// Seconds excused so far in the life of this sidecar, by kind, in the order of
+    /// [`ExcuseKind::ALL`].
     pub excused: [Duration; ExcuseKind::ALL.len()],
     /// Copies for the slow side that were dropped because its queue was full.
     pub dropped: u64,
     /// Whether thread ends arrive as events (`pidfd`) or are polled (`poll`).
     pub thread_events: &'static str,
-    /// Whether the thread that it is condemned for is excused now, so that a kill that was withheld waits.
+    /// Whether the thread that it is condemned for is excused now, so that a kill that was withheld
+    /// waits.
     pub held: bool,
     /// Work that nothing is killed for, oldest first.
     pub crash_loop_keys: Vec<u64>,
@@ -124,7 +126,8 @@ pub struct ThreadStatus {
     pub work_since: Option<Monotonic>,
     /// Time counted against it so far.
     pub counted: Duration,
-    /// The threshold that `counted` runs against; `None` if the rule does not kill or report stalls.
+    /// The threshold that `counted` runs against; `None` if the rule does not kill or report
+    /// stalls.
     pub stall_after: Duration,
 }
 

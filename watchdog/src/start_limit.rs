@@ -47,8 +47,8 @@ pub struct StartLimit {
 }
 
 impl StartLimit {
-    /// Asks the running systemd about `unit`. `None`: there is none to be asked, or it knows no such unit, or it does not answer within
-    /// two seconds.
+    /// Asks the running systemd about `unit`. `None`: there is none to be asked, or it knows no
+    /// such unit, or it does not answer within two seconds.
     pub fn ask(unit: &str) -> Option<Self> {
         let properties = "--property=LoadState,StartLimitIntervalUSec,StartLimitBurst,Restart,RestartUSec,\
                           RestartSteps,RestartMaxDelayUSec";
@@ -69,7 +69,8 @@ impl StartLimit {
             }
         };
         if status.is_none() {
-            // It cannot be relied on any more, and its end is not waited for beyond what SIGKILL takes.
+            // It cannot be relied on any more, and its end is not waited for beyond what SIGKILL
+            // takes.
             let _ = child.kill();
             let _ = child.try_wait();
         }
@@ -204,7 +205,8 @@ fn timespan(text: &str) -> Option<Duration> {
     Some(sum)
 }
 
-/// The unit that the process of this heartbeat stands in, by its cgroup; `None` if it runs in none, or not at all.
+/// The unit that the process of this heartbeat stands in, by its cgroup; `None` if it runs in none,
+/// or not at all.
 pub fn unit_of(heartbeat: &Path, proc_root: &Path) -> Option<String> {
     let pid = Reader::open(heartbeat).ok()?.header().pid;
     let cgroups = std::fs::read(proc_root.join(pid.to_string()).join("cgroup")).ok()?;

@@ -1,5 +1,5 @@
-//! The JSON of `/api/v1/status`, one shape for the server that writes it and the commands that read it. Fields may be
-//! added; none that is here goes or changes its meaning.
+//! The JSON of `/api/v1/status`, one shape for the server that writes it and the commands that read
+//! it. Fields may be added; none that is here goes or changes its meaning.
 
 pub mod brakes;
 
@@ -69,7 +69,8 @@ pub struct StatusJson {
     /// What the policy of `[shadow]` thinks; null without one.
     #[serde(default)]
     pub shadow: Option<ShadowJson>,
-    /// Whether the thread that it is condemned for is excused now, so that a kill that was withheld waits.
+    /// Whether the thread that it is condemned for is excused now, so that a kill that was withheld
+    /// waits.
     #[serde(default)]
     pub held: bool,
     /// Work that was in flight at more than one death: nothing is killed for it until `clear`.
@@ -253,7 +254,8 @@ pub struct ChannelJson {
     /// The longest that a message may wait by its rule; absent without a rule.
     #[serde(default)]
     pub max_age_seconds: Option<f64>,
-    /// Time in which every consumer could have received and none did; absent unless a rule may kill for it.
+    /// Time in which every consumer could have received and none did; absent unless a rule may kill
+    /// for it.
     #[serde(default)]
     pub counted_seconds: Option<f64>,
     /// Whether it is beyond its rule.

@@ -44,8 +44,9 @@ use log::Log;
 use signals::Heard;
 use ward::{GIVE_UP_AFTER_SIGKILL, Gone, Ward};
 
-/// How long a child may take to end after it was asked to, unless told otherwise. As `docker stop` does; below the
-/// 30 s after which a kubelet kills all of us, so that the code that we report is still the child's own.
+/// How long a child may take to end after it was asked to, unless told otherwise. As `docker stop`
+/// does; below the 30 s after which a kubelet kills all of us, so that the code that we report is
+/// still the child's own.
 pub const DEFAULT_STOP_GRACE: Duration = Duration::from_secs(10);
 
 /// Told to the children, so that they may know that somebody restarts them.
@@ -95,13 +96,15 @@ impl SuperviseError {
             Self::NoCommand => 2,
             Self::Exec { source, .. } if source.kind() == io::ErrorKind::NotFound => 127,
             Self::Exec { .. } => 126,
-            Self::System { .. } => 71, // EX_OSERR of sysexits.h: not to be mistaken for the command's own.
+            // EX_OSERR of sysexits.h: not to be mistaken for the command's own.
+            Self::System { .. } => 71,
         }
     }
 }
 
-/// Keeps the command running until told to stop; returns its exit code. Call it from the main thread: children are
-/// tied to the thread that starts them, and it must not end before the process does.
+/// Keeps the command running until told to stop; returns its exit code. Call it from the main
+/// thread: children are tied to the thread that starts them, and it must not end before the process
+/// does.
 pub fn run(settings: &Settings) -> Result<u8, SuperviseError> {
     let refused = |what| move |source| SuperviseError::System { what, source };
     let listened: Vec<_> =
@@ -169,7 +172,8 @@ fn sidecar(config: &std::path::Path) -> io::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("run").arg("--config").arg(config).env(SUPERVISED, "1").stdin(Stdio::null());
     not_the_service(&mut command);
-    // Standard output belongs to the command: whoever parses it must not meet the sidecar's words there.
+    // Standard output belongs to the command: whoever parses it must not meet the sidecar's words
+    // there.
     command.stdout(Stdio::from(io::stderr().as_fd().try_clone_to_owned()?));
     tie_to_parent(&mut command);
     Ok(command)
@@ -219,7 +223,8 @@ impl Supervisor {
             self.name_those_outside();
             let by_itself = longest.map(|longest| Instant::now() + longest);
             let mut wait_until = self.next_due().into_iter().chain(by_itself).min();
-            // All that was heard before anything is started: a restart after SIGTERM would be one too many.
+            // All that was heard before anything is started: a restart after SIGTERM would be one
+            // too many.
             while let Some(heard) = signals.wait(wait_until) {
                 match heard {
                     Heard::Stop(signal) => self.told_to_stop(signal),

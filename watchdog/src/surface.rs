@@ -1,5 +1,5 @@
-//! The slow side as a whole: a runtime of its own with relay, HTTP server, journal and readers of totals. Whatever
-//! happens to it, the watch loop goes on.
+//! The slow side as a whole: a runtime of its own with relay, HTTP server, journal and readers of
+//! totals. Whatever happens to it, the watch loop goes on.
 
 mod server;
 
@@ -44,8 +44,8 @@ use server::Server;
 
 /// One for the relay while the other answers a scrape.
 const WORKERS: usize = 2;
-/// A disk that has not listed a few dozen small files by then does not answer. The watch must not start later than
-/// this because of history.
+/// A disk that has not listed a few dozen small files by then does not answer. The watch must not
+/// start later than this because of history.
 const HISTORY_WITHIN: Duration = Duration::from_secs(2);
 
 /// What is logged, as in `RUST_LOG`.
@@ -222,7 +222,8 @@ pub fn start_without_log(
     })
 }
 
-/// A token that cannot be used costs the commands over the address, and is no reason to leave a shard unguarded.
+/// A token that cannot be used costs the commands over the address, and is no reason to leave a
+/// shard unguarded.
 fn load_token(token: &Token, config: &Config) {
     if let Err(error) = token.load(config.http.token_file.as_deref()) {
         tracing::error!(event = "token_refused", %error, "commands over http.listen: {error}");
@@ -230,8 +231,9 @@ fn load_token(token: &Token, config: &Config) {
 }
 
 impl SurfaceHandle {
-    /// What earlier lives of this sidecar left: the kills that the budget has paid for, and a pause that is not over. If the disk does not
-    /// tell in time nobody knows, and the budget counts as spent: a kill too late is better than one too many.
+    /// What earlier lives of this sidecar left: the kills that the budget has paid for, and a pause
+    /// that is not over. If the disk does not tell in time nobody knows, and the budget counts as
+    /// spent: a kill too late is better than one too many.
     pub fn past(&self) -> (Past, Option<Arc<Pause>>) {
         match self.journal.past(HISTORY_WITHIN) {
             Some((past, pause)) => (past, pause.map(Arc::new)),
@@ -245,8 +247,8 @@ impl SurfaceHandle {
         }
     }
 
-    /// What earlier lives of this sidecar knew of deaths, for a judge to whom `after` so many with one work in flight are a crash
-    /// loop.
+    /// What earlier lives of this sidecar knew of deaths, for a judge to whom `after` so many with
+    /// one work in flight are a crash loop.
     pub fn crash_loops(&self, after: u32) -> CrashLoops {
         match self.journal.deaths(HISTORY_WITHIN) {
             Some(deaths) => deaths.known(after),
@@ -311,8 +313,8 @@ impl SurfaceHandle {
         written
     }
 
-    /// Ends, for at most `within`: takes in what the watch loop told last (its end of the queue must be gone by
-    /// now), writes the incidents, answers what was asked.
+    /// Ends, for at most `within`: takes in what the watch loop told last (its end of the queue
+    /// must be gone by now), writes the incidents, answers what was asked.
     pub fn shutdown(self, within: Duration) {
         let deadline = Instant::now() + within;
         let left = || deadline.saturating_duration_since(Instant::now());

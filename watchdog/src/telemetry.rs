@@ -1,4 +1,5 @@
-//! What the sidecar says in numbers and lines. Everything here lives on the far side of the watch loop's queue.
+//! What the sidecar says in numbers and lines. Everything here lives on the far side of the watch
+//! loop's queue.
 
 pub mod catalogue;
 pub mod logs;
@@ -42,8 +43,8 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Builds every instrument of the catalogue. Those that are read on demand read from `board`. One provider feeds the
-    /// page and, if there is one, the collector.
+    /// Builds every instrument of the catalogue. Those that are read on demand read from `board`.
+    /// One provider feeds the page and, if there is one, the collector.
     ///
     /// # Errors
     /// If the exporter cannot be built.

@@ -1,8 +1,8 @@
 //! The watch loop: probe → judge → act, on one plain thread.
 //!
-//! It waits for nobody: no disk, no socket, no lock, no async runtime. What it has to tell goes into a bounded queue
-//! that drops and counts when it is full. It sleeps until the next moment at which a verdict could change, or until
-//! something happens.
+//! It waits for nobody: no disk, no socket, no lock, no async runtime. What it has to tell goes
+//! into a bounded queue that drops and counts when it is full. It sleeps until the next moment at
+//! which a verdict could change, or until something happens.
 
 pub mod control;
 pub mod hand;
@@ -41,7 +41,8 @@ use publish::{Publisher, Standing};
 use shadow::Shadow;
 use story::{Said, Story};
 
-/// The kernel tells an exit status only after the parent has reaped the process; supervisors do so within moments.
+/// The kernel tells an exit status only after the parent has reaped the process; supervisors do so
+/// within moments.
 const ASK_STATUS_FOR: Duration = Duration::from_secs(2);
 /// How often it is asked for meanwhile.
 const ASK_STATUS_EVERY: Duration = Duration::from_millis(5);
@@ -51,7 +52,8 @@ const TELL_UNPROVEN: Duration = Duration::from_secs(1);
 /// How often it is tried again meanwhile, if nothing wakes the loop before.
 const PROVE_EVERY: Duration = Duration::from_millis(50);
 
-/// Everything that the loop works with. Made beforehand, so that the loop itself opens nothing slow.
+/// Everything that the loop works with. Made beforehand, so that the loop itself opens nothing
+/// slow.
 #[derive(Debug)]
 pub struct Watch {
     config: Arc<Config>,
@@ -238,7 +240,8 @@ impl Watch {
             Some(Found::Cgroups(cgroups)) => self.probe.in_cgroups(cgroups),
             None => {}
         }
-        // The same process with a new segment is watched at once. Another one waits for the end of the first.
+        // The same process with a new segment is watched at once. Another one waits for the end of
+        // the first.
         let same = |held: &Adopted| {
             self.probe.handle().is_some_and(|handle| handle.identity().pid == held.handle.identity().pid)
         };
@@ -489,8 +492,8 @@ impl Watch {
         self.publisher.hurry();
     }
 
-    /// Tells whoever has to know it what is remembered of deaths, if that has changed: the slow side keeps it for the next life of
-    /// this sidecar, and the process is told what not to take.
+    /// Tells whoever has to know it what is remembered of deaths, if that has changed: the slow
+    /// side keeps it for the next life of this sidecar, and the process is told what not to take.
     fn remember(&mut self, at: Monotonic) {
         let known = *self.judge.crash_loops();
         if known == self.told_loops {
@@ -535,7 +538,8 @@ impl Watch {
     }
 }
 
-/// Most rungs that one look can climb: a reason to withhold, then each signal, then that it is not dead.
+/// Most rungs that one look can climb: a reason to withhold, then each signal, then that it is not
+/// dead.
 pub const MOST_STEPS: usize = 8;
 
 /// What one look at the ladder came to.

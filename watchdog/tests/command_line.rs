@@ -1,4 +1,5 @@
-//! What the command line promises to scripts: exit codes, and one paragraph that names the next step.
+//! What the command line promises to scripts: exit codes, and one paragraph that names the next
+//! step.
 
 #![expect(
     clippy::unwrap_used,

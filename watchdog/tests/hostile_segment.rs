@@ -1,5 +1,6 @@
-//! What the fuzz target of watchdog/fuzz does, on a bounded number of inputs and without a special toolchain: a segment as a
-//! hostile target may write it, through the probe to the judge. No panic, and no kill but for what stands in it.
+//! What the fuzz target of watchdog/fuzz does, on a bounded number of inputs and without a special
+//! toolchain: a segment as a hostile target may write it, through the probe to the judge. No panic,
+//! and no kill but for what stands in it.
 
 #![allow(
     clippy::unwrap_used,

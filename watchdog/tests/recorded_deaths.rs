@@ -1,4 +1,5 @@
-//! Deaths in a recording: what a judge remembers of them goes with each chunk, so that a replay comes to the same crash loops.
+//! Deaths in a recording: what a judge remembers of them goes with each chunk, so that a replay
+//! comes to the same crash loops.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,7 +27,8 @@ use shard_watchdog::snapshot::TargetIdentity;
 
 const BEGAN: Monotonic = Monotonic(77_000_000_000);
 
-/// Two lives die on one work while the ring forgets the first one: what a chunk says is known at its beginning makes up for it.
+/// Two lives die on one work while the ring forgets the first one: what a chunk says is known at
+/// its beginning makes up for it.
 #[test]
 fn deaths_before_the_recording_begins_are_in_it() {
     let seen = |at: u64, life: u64, exited: bool| {

@@ -1,4 +1,5 @@
-//! Recordings: what was seen comes back as it was, and bytes that anybody may have written do no harm.
+//! Recordings: what was seen comes back as it was, and bytes that anybody may have written do no
+//! harm.
 
 #![allow(
     clippy::unwrap_used,
@@ -422,8 +423,8 @@ fn what_is_no_recording_is_refused_with_the_reason() {
     assert!(refused(&whole[..15]).contains("damaged at byte"));
 }
 
-/// The figures of docs/recording.md: eight threads at work, looked at 250 times a second, each at another item of work
-/// every 4 ms, and the kernel asked about one of them.
+/// The figures of docs/recording.md: eight threads at work, looked at 250 times a second, each at
+/// another item of work every 4 ms, and the kernel asked about one of them.
 #[test]
 fn a_minute_of_a_busy_shard_fits_into_the_ring() {
     let identity = TargetIdentity { pid: 4_711, start_time: 1, incarnation: 1 };

@@ -1,5 +1,5 @@
-//! What `supervise` promises, against real processes. Nothing here waits for a fixed time: every wait is for something
-//! that happens, and ends with a failure after a generous bound.
+//! What `supervise` promises, against real processes. Nothing here waits for a fixed time: every
+//! wait is for something that happens, and ends with a failure after a generous bound.
 
 #![expect(
     clippy::unwrap_used,

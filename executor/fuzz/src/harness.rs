@@ -1,4 +1,5 @@
-//! What is done with each input: shared by the fuzz targets and by a test that needs no special toolchain.
+//! What is done with each input: shared by the fuzz targets and by a test that needs no special
+//! toolchain.
 //!
 //! Every function here ends for every input, and panics only if a promise of the crate is broken.
 
@@ -28,7 +29,8 @@ use shard_executor::vm::{self, ExecutionEnv, TxOutcome};
 use tonic::codec::{Codec, Streaming};
 use tonic_prost::ProstCodec;
 
-/// A stream of gRPC frames: read as a shard reads it, and as the coordinator does, down to the payloads.
+/// A stream of gRPC frames: read as a shard reads it, and as the coordinator does, down to the
+/// payloads.
 pub fn messages(bytes: &[u8]) {
     frames::<wire::Up, wire::Down>(bytes, |message| {
         if let Some(message) = message.message {
@@ -45,7 +47,8 @@ pub fn messages(bytes: &[u8]) {
     let _ = vm::decode::<Work>(bytes);
 }
 
-/// Reads frames until the stream ends or breaks. Ends because each message takes at least the five bytes of its head.
+/// Reads frames until the stream ends or breaks. Ends because each message takes at least the five
+/// bytes of its head.
 fn frames<Sent, Read>(bytes: &[u8], mut take: impl FnMut(Read))
 where
     Sent: Message + Default + 'static,
@@ -132,7 +135,8 @@ fn outcomes(bytes: &[u8]) {
 /// The most gas and transactions that are executed: an input should take milliseconds.
 const SMALL: (u64, usize) = (2_000_000, 16);
 
-/// The text of a block's file: read, written, read again; and executed in order and in parts, which must give the same.
+/// The text of a block's file: read, written, read again; and executed in order and in parts, which
+/// must give the same.
 pub fn block(bytes: &[u8]) {
     let Ok(block) = Block::from_json("input.json", bytes) else { return };
     let gas = block.transactions.iter().fold(0_u64, |sum, tx| sum.saturating_add(tx.gas_limit));
@@ -193,7 +197,8 @@ fn small(kind: Kind, transactions: u32) -> Block {
     Generator::new(plan).next_block().expect("the generator makes blocks")
 }
 
-/// One message after the other, each as gRPC frames it: a byte for compression, four for the length.
+/// One message after the other, each as gRPC frames it: a byte for compression, four for the
+/// length.
 fn framed(messages: &[Vec<u8>]) -> Vec<u8> {
     let frame = |message: &Vec<u8>| [&[0][..], &(message.len() as u32).to_be_bytes(), message].concat();
     messages.iter().flat_map(frame).collect()
@@ -249,7 +254,8 @@ pub fn message_seeds() -> Vec<Vec<u8>> {
     [framed(&down), framed(&up), work, outcomes].into_iter().chain(alone).collect()
 }
 
-/// Generated blocks of each kind, one with a transaction of each type, and one for each way to name a chain.
+/// Generated blocks of each kind, one with a transaction of each type, and one for each way to name
+/// a chain.
 pub fn block_seeds() -> Vec<Vec<u8>> {
     let mut blocks = Kind::NAMES.map(|(_, kind)| small(kind, 2)).to_vec();
     let mut typed = small(Kind::Transfers, 5);

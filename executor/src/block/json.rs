@@ -1,8 +1,9 @@
 //! The file format: hex quantities and camelCase, as Ethereum's JSON-RPC has them.
 //!
-//! Keys that are not used are skipped, keys that older forks lack default, and what must belong together (block number and
-//! hash in each transaction) is compared, so that a file put together wrongly is refused by name instead of failing later
-//! as a wrong block. The shapes themselves, both ways, are in [`shape`].
+//! Keys that are not used are skipped, keys that older forks lack default, and what must belong
+//! together (block number and hash in each transaction) is compared, so that a file put together
+//! wrongly is refused by name instead of failing later as a wrong block. The shapes themselves,
+//! both ways, are in [`shape`].
 
 mod envelope;
 mod header;
@@ -33,8 +34,9 @@ use variants::{Listed, PreJson};
 /// What a file begins with where an editor has marked it as UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// The most gas that the transactions of a block may buy together. Mainnet's stay below a hundredth of this; it is what
-/// keeps a made-up block with a loop in it from running for ever (this much gas takes a minute or so).
+/// The most gas that the transactions of a block may buy together. Mainnet's stay below a hundredth
+/// of this; it is what keeps a made-up block with a loop in it from running for ever (this much gas
+/// takes a minute or so).
 pub const MAX_GAS: u64 = 10_000_000_000;
 
 pub(super) fn parse(path: PathBuf, text: &[u8]) -> Result<Block, BlockError> {
@@ -242,7 +244,8 @@ fn hashes(given: BTreeMap<String, B256>) -> Result<BTreeMap<u64, B256>, Unfit> {
     each.collect()
 }
 
-/// A transaction says which block it is from; one from another block means that the file was put together wrongly.
+/// A transaction says which block it is from; one from another block means that the file was put
+/// together wrongly.
 fn belongs(tx: &TransactionJson, index: usize, block: &BlockJson) -> Result<(), Unfit> {
     let other = if tx.block_number.is_some_and(|number| number != block.number) {
         tx.block_number.map(|number| format!("blockNumber {number}"))
@@ -289,7 +292,8 @@ fn receipts_of(
     Ok(receipts.into_iter().map(Into::into).collect())
 }
 
-/// A transaction signed for another chain cannot stand in this one: mostly the file says the wrong chain.
+/// A transaction signed for another chain cannot stand in this one: mostly the file says the wrong
+/// chain.
 fn of_this_chain(tx: &TransactionJson, index: usize, chain: Chain) -> Result<(), Unfit> {
     match chain_id(tx) {
         Some(id) if id != chain.id => Err(unfit(
@@ -318,7 +322,8 @@ fn transaction(tx: &TransactionJson) -> Result<Transaction, String> {
     if tx_type >= 3 && tx.to.is_none() {
         return Err(format!("type {tx_type} cannot create a contract, and `to` is absent"));
     }
-    // What the type does not have is left out, whatever the file says: it would be neither signed nor written again.
+    // What the type does not have is left out, whatever the file says: it would be neither signed
+    // nor written again.
     let access_list = tx.access_list.as_deref().filter(|_| tx_type >= 1).unwrap_or_default();
     let authorizations = tx.authorization_list.as_deref().filter(|_| tx_type == 4).unwrap_or_default();
     Ok(Transaction {

@@ -1,5 +1,5 @@
-//! What a block's file says of its receipts, where it does: by them the first transaction that came out otherwise is known, of
-//! which the header alone says nothing.
+//! What a block's file says of its receipts, where it does: by them the first transaction that came
+//! out otherwise is known, of which the header alone says nothing.
 
 use std::fmt;
 
@@ -31,7 +31,8 @@ pub struct ExpectedReceipt {
 pub enum FirstDifference {
     /// The file has no `receipts`.
     NotKnown,
-    /// Every receipt is as the file says: header and receipts contradict each other, or the receipts do not say all.
+    /// Every receipt is as the file says: header and receipts contradict each other, or the
+    /// receipts do not say all.
     None,
     /// What differs does not depend on how the transactions came out.
     NotOfTransactions,
@@ -46,7 +47,8 @@ pub struct TransactionDifference {
     pub index: usize,
     /// Its hash.
     pub hash: B256,
-    /// `status`, `gasUsed`, `logs` (how many), `logs[N]` or `logsBloom`; `validity` if no block may contain it at this place.
+    /// `status`, `gasUsed`, `logs` (how many), `logs[N]` or `logsBloom`; `validity` if no block may
+    /// contain it at this place.
     pub field: String,
     /// What the file says.
     pub expected: String,

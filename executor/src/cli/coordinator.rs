@@ -36,13 +36,13 @@ pub(crate) struct Args {
     /// How often a part that was lost, late or wrong is dispatched again
     #[arg(long, env = "SHARD_EXECUTOR_RETRIES", value_name = "N", default_value_t = 3)]
     retries: u32,
-    /// In how many rounds shards execute a block, at most: what is stale after the first goes to them again, the rest is
-    /// executed in order
+    /// In how many rounds shards execute a block, at most: what is stale after the first goes to
+    /// them again, the rest is executed in order
     #[arg(long, env = "SHARD_EXECUTOR_ROUNDS", value_name = "N", default_value_t = ROUNDS,
           value_parser = clap::value_parser!(u32).range(1..=MOST_ROUNDS))]
     rounds: u32,
-    /// After how many shards lost with a block, two of them with the same part, it is kept from shards and tried once by a
-    /// process of its own; 0: never
+    /// After how many shards lost with a block, two of them with the same part, it is kept from
+    /// shards and tried once by a process of its own; 0: never
     #[arg(long, env = "SHARD_EXECUTOR_POISON_AFTER", value_name = "N", default_value_t = 3)]
     poison_after: u32,
     /// File that remembers such blocks over restarts of the coordinator
@@ -141,7 +141,8 @@ pub(crate) fn run(args: Args, telemetry: Telemetry) -> ExitCode {
     match outcome {
         Ok(true) => ExitCode::from(VERIFIED),
         Ok(false) => ExitCode::from(WRONG_BLOCK),
-        // Whoever reads the output has gone, as with `| head`; there is nobody to tell, and blocks are left undone.
+        // Whoever reads the output has gone, as with `| head`; there is nobody to tell, and blocks
+        // are left undone.
         Err(CoordinatorError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::from(NOT_EXECUTED)
         }

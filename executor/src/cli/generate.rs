@@ -26,11 +26,12 @@ pub(crate) struct Args {
     /// What the transactions do: send ether, send tokens, swap tokens in a pool, or a third of each
     #[arg(long, value_name = "KIND", default_value = "mixed", value_parser = kinds())]
     kind: Kind,
-    /// The share of transactions that pay one of a few popular accounts, or swap in a popular pool, 0 to 1; at 0 no two
-    /// transactions of a block touch the same state but the beneficiary
+    /// The share of transactions that pay one of a few popular accounts, or swap in a popular pool,
+    /// 0 to 1; at 0 no two transactions of a block touch the same state but the beneficiary
     #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = share)]
     conflict: f64,
-    /// How unequal the popular are, 0 to 10: the exponent of Zipf's law; at 0 they are equally popular
+    /// How unequal the popular are, 0 to 10: the exponent of Zipf's law; at 0 they are equally
+    /// popular
     #[arg(long, value_name = "EXPONENT", default_value_t = 1.0, value_parser = exponent)]
     skew: f64,
     /// Whose rules the chain runs under
@@ -139,7 +140,8 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     ExitCode::from(VERIFIED)
 }
 
-/// Makes the folder, or refuses one with something in it: a second chain between the files of a first is neither.
+/// Makes the folder, or refuses one with something in it: a second chain between the files of a
+/// first is neither.
 fn prepare(out: &Path, force: bool) -> Result<(), String> {
     std::fs::create_dir_all(out)
         .map_err(|e| format!("cannot be made: {e}. Choose another folder with --out."))?;
@@ -153,7 +155,8 @@ fn prepare(out: &Path, force: bool) -> Result<(), String> {
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let stem = name.strip_suffix(".json.gz").or_else(|| name.strip_suffix(".json"));
-        // Only what this command wrote, or could have: --force is no licence to empty somebody's folder.
+        // Only what this command wrote, or could have: --force is no licence to empty somebody's
+        // folder.
         if stem.is_some_and(|stem| !stem.is_empty() && stem.bytes().all(|b| b.is_ascii_digit())) {
             std::fs::remove_file(&path).map_err(|e| format!("{name} cannot be removed: {e}."))?;
         }

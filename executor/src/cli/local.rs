@@ -24,7 +24,8 @@ pub(crate) struct Args {
     /// A block file (.json, .json.gz) or a folder of them
     #[arg(long, env = "SHARD_EXECUTOR_BLOCKS", value_name = "PATH")]
     blocks: PathBuf,
-    /// How many parts to execute at the same time; 1, on one thread, is sequential execution, the reference
+    /// How many parts to execute at the same time; 1, on one thread, is sequential execution, the
+    /// reference
     #[arg(long, env = "SHARD_EXECUTOR_SHARDS", value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u16).range(1..=MOST_SHARDS))]
     shards: u16,
@@ -32,8 +33,8 @@ pub(crate) struct Args {
     #[arg(long, env = "SHARD_EXECUTOR_THREADS", value_name = "K", default_value_t = 1,
           value_parser = clap::value_parser!(u16).range(1..=MOST_THREADS))]
     threads: u16,
-    /// In how many rounds shards execute a block: what is stale after the first goes to them again, the rest is executed in
-    /// order
+    /// In how many rounds shards execute a block: what is stale after the first goes to them again,
+    /// the rest is executed in order
     #[arg(long, env = "SHARD_EXECUTOR_ROUNDS", value_name = "N", default_value_t = ROUNDS,
           value_parser = clap::value_parser!(u32).range(1..=MOST_ROUNDS))]
     rounds: u32,
@@ -107,8 +108,8 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     ExitCode::from(if reporter.all_verified() { VERIFIED } else { WRONG_BLOCK })
 }
 
-/// Whoever reads the output has gone, as with `| head`: there is nobody to tell, and the blocks that remain stay
-/// unexecuted.
+/// Whoever reads the output has gone, as with `| head`: there is nobody to tell, and the blocks
+/// that remain stay unexecuted.
 fn output_closed(error: &io::Error) -> ExitCode {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return ExitCode::from(NOT_EXECUTED);

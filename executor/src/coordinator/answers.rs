@@ -1,9 +1,11 @@
-//! State requests that the network threads answer by themselves: to wake the coordinating thread for each of them, and the
-//! network again for its answer, is more than half of the context switches that a request costs the coordinator, and a block
-//! makes up to a thousand, one after the other.
+//! State requests that the network threads answer by themselves: to wake the coordinating thread
+//! for each of them, and the network again for its answer, is more than half of the context
+//! switches that a request costs the coordinator, and a block makes up to a thousand, one after the
+//! other.
 //!
-//! Only what is beyond doubt is answered here: a request that can be read, of a part that runs on the link it came over. All
-//! else goes to the coordinating thread, which has the reasons to refuse it.
+//! Only what is beyond doubt is answered here: a request that can be read, of a part that runs on
+//! the link it came over. All else goes to the coordinating thread, which has the reasons to refuse
+//! it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -40,7 +42,8 @@ impl Answers {
         Self { round: Arc::default(), spoken, faults, counts }
     }
 
-    /// A round begins on `state`. It ends when what comes back is dropped, and with it the state is let go of.
+    /// A round begins on `state`. It ends when what comes back is dropped, and with it the state is
+    /// let go of.
     pub(super) fn begin(&self, state: SharedView) -> OpenRound {
         *lock(&self.round) = Some(Round { state, running: Vec::new() });
         OpenRound(Arc::clone(&self.round))
@@ -64,7 +67,8 @@ impl Answers {
     /// Whether the link has spoken since this was last asked.
     pub(super) fn has_spoken(&self, link: usize) -> bool {
         self.spoken.get(link).is_some_and(|spoken| {
-            // Looked at before it is written: it is asked for all the time, and the others write it.
+            // Looked at before it is written: it is asked for all the time, and the others write
+            // it.
             spoken.load(Ordering::Relaxed) && spoken.swap(false, Ordering::Relaxed)
         })
     }

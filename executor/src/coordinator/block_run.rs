@@ -1,8 +1,9 @@
-//! One round of a block over the shards: parts out, questions answered, outcomes in, and what is lost dispatched again.
+//! One round of a block over the shards: parts out, questions answered, outcomes in, and what is
+//! lost dispatched again.
 //!
-//! A part is lost when its shard's connection breaks, when its deadline passes, or when the shard says or sends something
-//! wrong. It then goes to a shard that is there and not suspect, at once if there is one, else to the first that comes
-//! back; the block's own deadline bounds it all.
+//! A part is lost when its shard's connection breaks, when its deadline passes, or when the shard
+//! says or sends something wrong. It then goes to a shard that is there and not suspect, at once if
+//! there is one, else to the first that comes back; the block's own deadline bounds it all.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,28 +28,31 @@ use crate::telemetry::counts::Late;
 use crate::telemetry::spans::{Open, number};
 use crate::vm::{self, ExecutionEnv, TxOutcome};
 
-/// Before a part that was refused is offered again: the shard that refused it is full or about to end, and an immediate
-/// second offer would only spend a retry.
+/// Before a part that was refused is offered again: the shard that refused it is full or about to
+/// end, and an immediate second offer would only spend a retry.
 const REFUSED_PAUSE: Duration = Duration::from_millis(25);
 
-/// Before a part that could not be sent is offered again: long enough that the loop is not a busy one, short enough that a
-/// survivor has it practically at once.
+/// Before a part that could not be sent is offered again: long enough that the loop is not a busy
+/// one, short enough that a survivor has it practically at once.
 const UNSENT_PAUSE: Duration = Duration::from_millis(1);
 
-/// How far the attempts of a flood are from real ones: more than there can be retries of a part within a block.
+/// How far the attempts of a flood are from real ones: more than there can be retries of a part
+/// within a block.
 const FLOOD_ATTEMPTS: usize = 1_000_000;
 
 pub(super) struct BlockRun<'a> {
     pub(super) block: &'a Block,
     /// Which round; the first, speculative one is 0.
     pub(super) round: u32,
-    /// What shards read: the state before the first transaction and, in later rounds, what is settled.
+    /// What shards read: the state before the first transaction and, in later rounds, what is
+    /// settled.
     pub(super) state: SharedView,
     /// When the block's time is over.
     pub(super) until: Instant,
     pub(super) deadlines: Deadlines,
     pub(super) retries: u32,
-    /// After how many shards lost with the same part the block is given up; 0: only its retries count.
+    /// After how many shards lost with the same part the block is given up; 0: only its retries
+    /// count.
     pub(super) poison_after: u32,
     pub(super) faults: &'a Faults,
     pub(super) stopping: &'a Stopping,
@@ -60,7 +64,8 @@ pub(super) struct BlockRun<'a> {
 
 /// A round that came to its end.
 pub(super) struct Done {
-    /// Whether every part came back. A round after the first may be given up: what is missing is executed in order.
+    /// Whether every part came back. A round after the first may be given up: what is missing is
+    /// executed in order.
     pub(super) complete: bool,
     /// How many parts were sent out.
     pub(super) parts: usize,
@@ -107,8 +112,8 @@ impl Part {
 }
 
 impl BlockRun<'_> {
-    /// Runs the round's parts, which `places` gives or else the partition of the whole block, and puts what comes back into
-    /// `outcomes`. `None` if the coordinator was told to stop meanwhile.
+    /// Runs the round's parts, which `places` gives or else the partition of the whole block, and
+    /// puts what comes back into `outcomes`. `None` if the coordinator was told to stop meanwhile.
     pub(super) fn execute(
         &self,
         links: &mut Links,
@@ -117,7 +122,8 @@ impl BlockRun<'_> {
         outcomes: &mut [Option<TxOutcome>],
     ) -> Result<Option<Done>, CoordinatorError> {
         links.begin_round(self.deadlines.block);
-        // Shards that are away or stuck get no part of their own: another would have to execute it besides its own.
+        // Shards that are away or stuck get no part of their own: another would have to execute it
+        // besides its own.
         let places = places.unwrap_or_else(|| partition(self.block, links.trusted().max(1)));
         let mut parts = self.parts(places)?;
         let answering = links.answers.begin(Arc::clone(&self.state));
@@ -137,7 +143,8 @@ impl BlockRun<'_> {
         let complete = match outcome {
             Ok(true) => true,
             Ok(false) => return Ok(None),
-            // All that a later round can do is to save time. But what may have taken a shard down is not executed here.
+            // All that a later round can do is to save time. But what may have taken a shard down
+            // is not executed here.
             Err(CoordinatorError::Retries { .. } | CoordinatorError::Deadline { .. })
                 if self.round > 0 && parts.iter().all(|part| part.took_down == 0) =>
             {
@@ -204,7 +211,8 @@ impl BlockRun<'_> {
             });
             let wake = next.min().unwrap_or(until).min(until);
             let event = links.next(wake, report)?;
-            // Each turn of this loop is progress: it ends by a deadline of its own, and with it the block.
+            // Each turn of this loop is progress: it ends by a deadline of its own, and with it the
+            // block.
             self.beat.progress();
             if let Some(event) = event {
                 self.take(event, parts, outcomes, links, report)?;
@@ -254,7 +262,8 @@ impl BlockRun<'_> {
         Ok(())
     }
 
-    /// A shard that died of the block more than once, as its watchdog says. Others need not die of it as well.
+    /// A shard that died of the block more than once, as its watchdog says. Others need not die of
+    /// it as well.
     fn kept_from(&self, links: &Links) -> Option<String> {
         (self.poison_after > 0).then(|| links.keeps(self.block.number())).flatten()
     }
@@ -273,7 +282,8 @@ impl BlockRun<'_> {
         else {
             return Ok(());
         };
-        // A shard executes its parts one after the other, so this one's time begins when those before it are done.
+        // A shard executes its parts one after the other, so this one's time begins when those
+        // before it are done.
         let time = self.deadlines.part.saturating_mul(ahead.saturating_add(1)).min(self.deadlines.block);
         let tag = wire::Tag {
             coordinator: links.incarnation,
@@ -299,7 +309,8 @@ impl BlockRun<'_> {
         links.answers.runs(link, tag);
         if fault != Some(DispatchFault::Drop) && !links.send(link, wire::down::Message::Run(run)) {
             links.answers.over(&tag);
-            // It has just died, and that news is on its way, or it does not read. Nothing was tried, so nothing is spent.
+            // It has just died, and that news is on its way, or it does not read. Nothing was
+            // tried, so nothing is spent.
             links.suspect(link, Suspicion::Silent(Instant::now()));
             part.is = Is::Waiting(Instant::now() + UNSENT_PAUSE);
             return Ok(());
@@ -332,7 +343,8 @@ impl BlockRun<'_> {
                     step: Step::Result,
                     reason: format!("connection lost: {reason}"),
                 };
-                // A shard executes its parts one after the other: what waited behind another has nothing to do with its end.
+                // A shard executes its parts one after the other: what waited behind another has
+                // nothing to do with its end.
                 let first =
                     parts.iter_mut().filter(|part| part.running_on(link)).min_by_key(|part| part.until());
                 let killer = first.map(|part| {
@@ -340,8 +352,8 @@ impl BlockRun<'_> {
                     (part.number, part.took_down)
                 });
                 let lost = parts.iter().map(|part| part.took_down).sum();
-                // Shards that are lost at the same time with different parts have a common cause elsewhere. One part that
-                // takes a second shard down is the block's own doing.
+                // Shards that are lost at the same time with different parts have a common cause
+                // elsewhere. One part that takes a second shard down is the block's own doing.
                 if let Some((part, again)) = killer
                     && self.poison_after > 0
                     && lost >= self.poison_after
@@ -477,7 +489,8 @@ fn send_again(count: u64, run: &wire::RunPart, link: usize, links: &Links) {
     }
 }
 
-/// The best shard for a part: trusted before suspect, then the least busy, then the one that it was cut for.
+/// The best shard for a part: trusted before suspect, then the least busy, then the one that it was
+/// cut for.
 fn pick(part: &Part, parts: &[Part], links: &Links) -> Option<usize> {
     let busy = |link: usize| parts.iter().filter(|part| part.running_on(link)).count();
     let connected =
@@ -488,7 +501,8 @@ fn pick(part: &Part, parts: &[Part], links: &Links) -> Option<usize> {
 /// Takes over the outcomes of a part if they are what they should be.
 fn accept(encoded: &[u8], places: &[usize], outcomes: &mut [Option<TxOutcome>]) -> Result<(), String> {
     let part: Vec<TxOutcome> = vm::decode(encoded).map_err(|error| error.to_string())?;
-    // Both are ascending, so one walk tells whether each outcome belongs to this part and comes once.
+    // Both are ascending, so one walk tells whether each outcome belongs to this part and comes
+    // once.
     let mut expected = places.iter();
     for outcome in &part {
         let index = outcome.index as usize;

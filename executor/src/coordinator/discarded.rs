@@ -21,7 +21,8 @@ pub(super) enum Stale {
 }
 
 impl Stale {
-    /// What is wrong with a message from a shard of that incarnation, of which it is known that no part waits for it.
+    /// What is wrong with a message from a shard of that incarnation, of which it is known that no
+    /// part waits for it.
     pub(super) const fn of(
         tag: Option<&wire::Tag>,
         coordinator: u64,

@@ -83,8 +83,8 @@ pub enum CoordinatorError {
         /// How it failed last.
         reason: String,
     },
-    /// A part that took every shard down that executed it. The block is tried once more, by a process of its own; it is an
-    /// end only if that cannot be done.
+    /// A part that took every shard down that executed it. The block is tried once more, by a
+    /// process of its own; it is an end only if that cannot be done.
     #[error("block {block}, part {part}: {lost} shards were lost with it, the last {shard}: {reason}")]
     Killed {
         /// The block.
@@ -98,7 +98,8 @@ pub enum CoordinatorError {
         /// How its loss was noticed.
         reason: String,
     },
-    /// A part of a block that the watchdog of a shard keeps from it. As for [`CoordinatorError::Killed`].
+    /// A part of a block that the watchdog of a shard keeps from it. As for
+    /// [`CoordinatorError::Killed`].
     #[error(
         "block {block}: {shard} refuses it: it was in flight at more than one death of that shard, as its watchdog says"
     )]

@@ -13,13 +13,16 @@ use crate::deadline;
 use crate::net::{self, Credentials, STREAM_QUEUE, wire};
 use crate::telemetry::counts::Counts;
 
-/// How often a full queue to the coordinating thread is tried again. It is full only while that thread validates a block.
+/// How often a full queue to the coordinating thread is tried again. It is full only while that
+/// thread validates a block.
 const FULL_PAUSE: Duration = Duration::from_millis(1);
 
-/// A shard says no more than its segment has room for. What more it said would cost the blocks their shards.
+/// A shard says no more than its segment has room for. What more it said would cost the blocks
+/// their shards.
 const MOST_QUARANTINED: usize = shard_heartbeat::layout::MAX_QUARANTINE;
 
-/// What happens on a link. `session` counts its connections, so that the echo of a broken one is not taken for the next.
+/// What happens on a link. `session` counts its connections, so that the echo of a broken one is
+/// not taken for the next.
 #[derive(Debug)]
 pub(super) enum Event {
     /// A shard is there.
@@ -143,7 +146,8 @@ async fn open(address: &str, near: &Near) -> Result<Opened, Away> {
     }
 }
 
-/// Passes on what the shard says, but for the state requests that `answered` deals with; returns why that ended.
+/// Passes on what the shard says, but for the state requests that `answered` deals with; returns
+/// why that ended.
 async fn listen(
     up: &mut Streaming<wire::Up>,
     link: usize,

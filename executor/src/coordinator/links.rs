@@ -18,18 +18,22 @@ use crate::net::{Credentials, wire};
 use crate::process::Stopping;
 use crate::telemetry::counts::Counts;
 
-/// Events that may wait for the coordinating thread: a few a shard, since each has one request under way.
+/// Events that may wait for the coordinating thread: a few a shard, since each has one request
+/// under way.
 const EVENTS: usize = 256;
 
-/// How long the others may take once a first shard is there, before work begins without them: shards that were started
-/// together are up within this of each other, and one that is not takes part from the next block on.
+/// How long the others may take once a first shard is there, before work begins without them:
+/// shards that were started together are up within this of each other, and one that is not takes
+/// part from the next block on.
 const TOGETHER: Duration = Duration::from_millis(250);
 
-/// How long a shard that was silent gets no part of its own, in deadlines of a block: by then a watchdog has ended one
-/// that is stuck, and it has come back as another. One that stays and stays silent is tried half as often each time.
+/// How long a shard that was silent gets no part of its own, in deadlines of a block: by then a
+/// watchdog has ended one that is stuck, and it has come back as another. One that stays and stays
+/// silent is tried half as often each time.
 const SILENT_FOR: u32 = 2;
 
-/// How often that is doubled at most: at 5 s a block, a shard that nobody ends is tried every ten minutes.
+/// How often that is doubled at most: at 5 s a block, a shard that nobody ends is tried every ten
+/// minutes.
 const SILENT_DOUBLED: u32 = 6;
 
 /// Why a shard is not relied on.
@@ -37,8 +41,8 @@ const SILENT_DOUBLED: u32 = 6;
 pub(super) enum Suspicion {
     /// It was wrong, and said so or showed it: that is over with the block.
     Wrong,
-    /// It was silent past a deadline, the last time at this moment. It may be stuck; or a message was lost, and it waits to
-    /// be asked again.
+    /// It was silent past a deadline, the last time at this moment. It may be stuck; or a message
+    /// was lost, and it waits to be asked again.
     Silent(Instant),
 }
 
@@ -89,7 +93,8 @@ impl Up {
         self.silences = 0;
     }
 
-    /// Gives it another chance, if it is time: nobody would ever hear from it again if it were not asked.
+    /// Gives it another chance, if it is time: nobody would ever hear from it again if it were not
+    /// asked.
     fn forgive(&mut self, now: Instant, block: Duration) {
         let over = match self.suspicion {
             None => false,
@@ -218,8 +223,9 @@ impl Links {
         each.join(", ")
     }
 
-    /// Waits for the next event, but not past `until` nor for longer than a look round. Comings and goings are noted here
-    /// and passed on like everything else; what a connection before the present one said is dropped.
+    /// Waits for the next event, but not past `until` nor for longer than a look round. Comings and
+    /// goings are noted here and passed on like everything else; what a connection before the
+    /// present one said is dropped.
     pub(super) fn next(
         &mut self,
         until: Instant,

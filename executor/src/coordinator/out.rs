@@ -1,8 +1,9 @@
 //! Standard output of the coordinator, which nobody may be reading.
 //!
-//! The coordinating thread never waits for a reader: a pager that was left open must not stop a chain. Lines wait for
-//! the thread `out-coord` in a bounded queue; what finds no room is dropped, counted, and told in its place once somebody
-//! reads again. A reader that has gone is an error, as ever.
+//! The coordinating thread never waits for a reader: a pager that was left open must not stop a
+//! chain. Lines wait for the thread `out-coord` in a bounded queue; what finds no room is dropped,
+//! counted, and told in its place once somebody reads again. A reader that has gone is an error, as
+//! ever.
 
 use std::io;
 use std::time::Instant;
@@ -12,8 +13,9 @@ use crate::deadline;
 use crate::lines::{Descriptor, Lines};
 use crate::logs;
 
-/// Lines that wait for the reader. A block of the main chain takes tens of milliseconds and has one line of some 350
-/// bytes, so a reader may look away for ten seconds and more, twice what a block may take, before anything is lost.
+/// Lines that wait for the reader. A block of the main chain takes tens of milliseconds and has one
+/// line of some 350 bytes, so a reader may look away for ten seconds and more, twice what a block
+/// may take, before anything is lost.
 const ROOM: usize = 1_024;
 
 pub(super) struct Out {
@@ -23,7 +25,8 @@ pub(super) struct Out {
 }
 
 impl Out {
-    /// Starts the thread that writes. `json`: what it says of lines that were dropped is an object, too.
+    /// Starts the thread that writes. `json`: what it says of lines that were dropped is an object,
+    /// too.
     pub(super) fn start(json: bool) -> io::Result<Self> {
         let gap = if json { gap::json } else { gap::text };
         let lines = Lines::start("out-coord", ROOM, gap, Descriptor::duplicate(io::stdout())?)?;
@@ -41,7 +44,8 @@ impl Out {
         self.failure()
     }
 
-    /// Says a line without waiting. Fails if an earlier one could not be written, other than for want of a reader's time.
+    /// Says a line without waiting. Fails if an earlier one could not be written, other than for
+    /// want of a reader's time.
     pub(super) fn say(&mut self, line: &str) -> io::Result<()> {
         let taken = self.lines.say(format!("{line}\n").as_bytes());
         if !taken && !self.told {
@@ -53,8 +57,8 @@ impl Out {
         self.failure()
     }
 
-    /// Says the last line, which is made from the number of lines that were dropped, and waits until all is written, for
-    /// at most [`deadline::STOP`].
+    /// Says the last line, which is made from the number of lines that were dropped, and waits
+    /// until all is written, for at most [`deadline::STOP`].
     pub(super) fn end(&mut self, last: impl FnOnce(u64) -> String) -> io::Result<()> {
         let until = Instant::now() + deadline::STOP;
         let left = || until.saturating_duration_since(Instant::now());

@@ -1,7 +1,7 @@
 //! Blocks that no shard may execute any more, because they ended every shard that did.
 //!
-//! They are known by their hash. With a file the knowledge outlives the coordinator: a restart must not feed the same block
-//! to the same shards again.
+//! They are known by their hash. With a file the knowledge outlives the coordinator: a restart must
+//! not feed the same block to the same shards again.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,7 +23,8 @@ const LONGEST_WORDS: usize = 200;
 /// What is known of a block in quarantine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Known {
-    /// A process of its own survived it: it is executed in order by the coordinator, and by no shard.
+    /// A process of its own survived it: it is executed in order by the coordinator, and by no
+    /// shard.
     InOrder,
     /// It ended a process of its own too, in this way: nobody executes it.
     Deadly(String),
@@ -60,7 +61,8 @@ pub(super) struct Quarantine {
 }
 
 impl Quarantine {
-    /// What the file holds; one that does not exist holds nothing. Without a file it lasts as long as the coordinator.
+    /// What the file holds; one that does not exist holds nothing. Without a file it lasts as long
+    /// as the coordinator.
     pub(super) fn open(path: Option<&Path>) -> Result<Self, QuarantineError> {
         let Some(path) = path else { return Ok(Self::default()) };
         let failed = |source| QuarantineError::File { path: path.to_owned(), source };

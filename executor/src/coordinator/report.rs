@@ -1,7 +1,9 @@
-//! What the coordinator tells on standard output as it goes: a line a block, and the comings and goings of shards.
+//! What the coordinator tells on standard output as it goes: a line a block, and the comings and
+//! goings of shards.
 //!
-//! Every JSON line has `event` and `at_monotonic_ns`, which is comparable across the processes of one machine: a timeline
-//! can be put together from several of them. What a peer says of itself is cut and has no control characters.
+//! Every JSON line has `event` and `at_monotonic_ns`, which is comparable across the processes of
+//! one machine: a timeline can be put together from several of them. What a peer says of itself is
+//! cut and has no control characters.
 
 use std::io;
 use std::time::Duration;
@@ -74,8 +76,8 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// One that writes to standard output by a thread of its own, about so many blocks if that is known. Fails if the thread
-    /// cannot be started.
+    /// One that writes to standard output by a thread of its own, about so many blocks if that is
+    /// known. Fails if the thread cannot be started.
     pub(super) fn start(json: bool, blocks: Option<u64>) -> io::Result<Self> {
         let out = Out::start(json)?;
         let progress = if json { None } else { Progress::through(out.lines(), blocks) };
@@ -213,8 +215,9 @@ impl Report {
         })
     }
 
-    /// Totals, as the last line, and waits for a bounded time until all lines are written. `discarded`: messages that
-    /// came too late for anybody to wait for; `complete`: whether everything that was asked for was executed.
+    /// Totals, as the last line, and waits for a bounded time until all lines are written.
+    /// `discarded`: messages that came too late for anybody to wait for; `complete`: whether
+    /// everything that was asked for was executed.
     pub(super) fn end(&mut self, discarded: u64, complete: bool) -> io::Result<()> {
         let Self {
             out,

@@ -54,8 +54,8 @@ impl Coord {
         Ok(Some((state, line)))
     }
 
-    /// The block's rounds over the shards: the speculative one, and others for what turned out stale. `None`: it was told
-    /// to stop in the middle.
+    /// The block's rounds over the shards: the speculative one, and others for what turned out
+    /// stale. `None`: it was told to stop in the middle.
     fn over_shards(
         &mut self,
         block: &Block,
@@ -127,7 +127,8 @@ struct Speculated {
 }
 
 impl Coord {
-    /// Shards were lost with the block, one after the other, or one more than once: tries it in a process of its own, and remembers what came of it.
+    /// Shards were lost with the block, one after the other, or one more than once: tries it in a
+    /// process of its own, and remembers what came of it.
     fn sacrifice(
         &mut self,
         block: &Arc<Block>,

@@ -27,8 +27,9 @@ pub(super) enum Ended {
     Unwanted,
 }
 
-/// Executes `block` on `state`, the state before its first transaction, in a process of its own, which is ended after
-/// `within`. `still`: called while it runs; false: not wanted any more. `arm`: an order for its fault point.
+/// Executes `block` on `state`, the state before its first transaction, in a process of its own,
+/// which is ended after `within`. `still`: called while it runs; false: not wanted any more. `arm`:
+/// an order for its fault point.
 ///
 /// # Errors
 /// If the process cannot be started, or its block not be written.
@@ -39,8 +40,8 @@ pub(super) fn run(
     arm: Option<&str>,
     still: &mut dyn FnMut() -> bool,
 ) -> io::Result<Ended> {
-    // What the protocol does before the first transaction has been done on this state already; doing it again writes the
-    // same values.
+    // What the protocol does before the first transaction has been done on this state already;
+    // doing it again writes the same values.
     let alone = Block {
         pre: Some(state.to_pre()),
         hashes: state.hashes().clone(),
@@ -56,7 +57,8 @@ pub(super) fn run(
     for variable in service_manager::VARIABLES {
         command.env_remove(variable);
     }
-    // SAFETY: prctl with these arguments only sets a flag of the new process, and may be called between fork and exec.
+    // SAFETY: prctl with these arguments only sets a flag of the new process, and may be called
+    // between fork and exec.
     unsafe {
         command.pre_exec(|| {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
@@ -110,7 +112,8 @@ impl Written {
             std::process::id(),
             block.number()
         ));
-        // Left over by an earlier process of the same number, or put there by somebody else: not to be followed or kept.
+        // Left over by an earlier process of the same number, or put there by somebody else: not to
+        // be followed or kept.
         let _ = fs::remove_file(&path);
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         let written = Self(path);

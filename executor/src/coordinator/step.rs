@@ -1,4 +1,5 @@
-//! The steps of a part between a coordinator and a shard: an error says at which of them it happened.
+//! The steps of a part between a coordinator and a shard: an error says at which of them it
+//! happened.
 
 use std::fmt;
 

@@ -14,21 +14,24 @@ pub enum Kind {
     Spin,
     /// The working thread waits for a lock that is not given back until it is disarmed.
     Deadlock,
-    /// The working thread panics, and the panic hook hangs for ever once it has left its last words in the segment. No
-    /// abort timer is there to end it. It needs the hook on.
+    /// The working thread panics, and the panic hook hangs for ever once it has left its last words
+    /// in the segment. No abort timer is there to end it. It needs the hook on.
     HookHang,
-    /// The executor thread gives its work to a scoped pool of two; one worker panics while the other waits for it, so all
-    /// three are lost and the executor thread lives. It needs the hook off.
+    /// The executor thread gives its work to a scoped pool of two; one worker panics while the
+    /// other waits for it, so all three are lost and the executor thread lives. It needs the hook
+    /// off.
     WorkerPanic,
-    /// A helper of the executor thread panics in the middle of a transaction. It needs a shard with two threads at least.
+    /// A helper of the executor thread panics in the middle of a transaction. It needs a shard with
+    /// two threads at least.
     HelperPanic,
-    /// A helper of the executor thread burns CPU in the middle of a transaction until it is disarmed.
-    HelperSpin,
-    /// Each transaction takes so much longer, and the thread says so as it goes: slow is not stuck. It lasts until it is
+    /// A helper of the executor thread burns CPU in the middle of a transaction until it is
     /// disarmed.
+    HelperSpin,
+    /// Each transaction takes so much longer, and the thread says so as it goes: slow is not stuck.
+    /// It lasts until it is disarmed.
     Slow(Duration),
-    /// The process ends by SIGABRT with a core of so many GiB, almost all of which nobody ever wrote to: such a core takes about a
-    /// second for each ten of them, and next to no disk.
+    /// The process ends by SIGABRT with a core of so many GiB, almost all of which nobody ever
+    /// wrote to: such a core takes about a second for each ten of them, and next to no disk.
     Core(u64),
     /// The executor thread takes no further part and stays idle for ever.
     Deaf,
@@ -42,17 +45,19 @@ pub enum Kind {
     DropResult,
     /// The next part is answered with an error instead of its result.
     PartError,
-    /// Before the result of the next part come others that would pass for it and are not true: in the name of an incarnation that
-    /// is dead, of an attempt and of a round that are over, and for a coordinator that has gone.
+    /// Before the result of the next part come others that would pass for it and are not true: in
+    /// the name of an incarnation that is dead, of an attempt and of a round that are over, and for
+    /// a coordinator that has gone.
     Ghost,
-    /// The network threads block for ever at the next message: nothing is read any more, orders of tests included.
+    /// The network threads block for ever at the next message: nothing is read any more, orders of
+    /// tests included.
     NetBlock,
     /// The next part vanishes on its way to a shard, as if the network had lost it.
     DropPart,
     /// So many state requests get no answer; [`u64::MAX`]: all until it is disarmed.
     MuteState(u64),
-    /// Each state request takes so much longer, as one does over a slower network or from a slower disk. It lasts until it
-    /// is disarmed.
+    /// Each state request takes so much longer, as one does over a slower network or from a slower
+    /// disk. It lasts until it is disarmed.
     SlowState(Duration),
     /// The next part is sent so many times more under attempts that nobody waits for.
     Flood(u64),
@@ -230,8 +235,8 @@ impl fmt::Display for Kind {
 pub struct Armed {
     /// What will go wrong.
     pub kind: Kind,
-    /// How many more transactions are let through first; at points that see none of those, how many parts, requests or
-    /// messages.
+    /// How many more transactions are let through first; at points that see none of those, how many
+    /// parts, requests or messages.
     pub after: u64,
     /// Only in this block.
     pub block: Option<u64>,

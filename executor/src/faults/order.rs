@@ -3,7 +3,8 @@
 use super::{Armed, Kind, Role};
 use crate::deadline;
 
-/// The most parts that a flood may add: past it the queues are full many times over and all that grows is the time.
+/// The most parts that a flood may add: past it the queues are full many times over and all that
+/// grows is the time.
 const MOST_FLOOD: u64 = 10_000;
 /// The largest core, GiB: more than some file systems take in one file.
 const LARGEST_CORE: u64 = 1_024;

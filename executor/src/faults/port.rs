@@ -28,7 +28,8 @@ const MAX_LINE: usize = 512;
 /// The most bytes of the line with the token.
 const MAX_TOKEN_LINE: usize = token::LONGEST + 16;
 
-/// How long a connection may say nothing. A test that keeps one open between faults stays far below.
+/// How long a connection may say nothing. A test that keeps one open between faults stays far
+/// below.
 const SILENCE: Duration = Duration::from_secs(600);
 
 /// How long one may take to say the token: until then it may be anybody's, and takes one of a few

@@ -11,8 +11,8 @@ use shard_heartbeat::{Lane, Lanes, ThreadBeat};
 
 use super::{Kind, LastWords, announce};
 
-/// How long the thread that makes a hang waits for its accomplice, which has nothing else to do: should that one be late
-/// all the same, the hang comes about without it.
+/// How long the thread that makes a hang waits for its accomplice, which has nothing else to do:
+/// should that one be late all the same, the hang comes about without it.
 const ACCOMPLICE: Duration = Duration::from_secs(1);
 
 /// How often whoever holds the lock looks whether it is undone.
@@ -62,8 +62,8 @@ fn deadlock_for_good() -> ! {
     park()
 }
 
-/// Ends the process with a core of `size` GiB. Of each of them one page was written to, so that the kernel takes the whole for
-/// something to be kept, and looks at every page of it.
+/// Ends the process with a core of `size` GiB. Of each of them one page was written to, so that the
+/// kernel takes the whole for something to be kept, and looks at every page of it.
 pub(super) fn dump_core(size: u64) -> ! {
     const GIB: usize = 1 << 30;
     let Rlimit { maximum, .. } = getrlimit(Resource::Core);
@@ -84,7 +84,8 @@ pub(super) fn dump_core(size: u64) -> ! {
 /// Blocks every thread of the async runtime that the calling thread belongs to.
 pub(super) fn block_runtime() -> ! {
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-        // The one that was spawned last waits for this very thread; each other thread needs one that it can take over.
+        // The one that was spawned last waits for this very thread; each other thread needs one
+        // that it can take over.
         for _ in 0..=runtime.metrics().num_workers() {
             runtime.spawn(async { deadlock_for_good() });
         }
@@ -93,8 +94,9 @@ pub(super) fn block_runtime() -> ! {
     deadlock_for_good()
 }
 
-/// Gives work to a scoped pool of two. One worker panics, the other waits for what that one owes it, and the channel
-/// between them never closes because this thread holds a sender too: it waits for both, alive and without end.
+/// Gives work to a scoped pool of two. One worker panics, the other waits for what that one owes
+/// it, and the channel between them never closes because this thread holds a sender too: it waits
+/// for both, alive and without end.
 #[expect(clippy::panic, reason = "it is what was ordered")]
 pub(super) fn lose_a_worker(beat: Option<&ThreadBeat>) -> ! {
     let lanes = beat.map(ThreadBeat::lanes);

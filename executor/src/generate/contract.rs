@@ -1,7 +1,8 @@
-//! The contracts of generated chains: their code, how their storage is laid out and how they are called.
+//! The contracts of generated chains: their code, how their storage is laid out and how they are
+//! called.
 //!
-//! The sources are executor/contracts/*.sol; the code beside them is what they compile to, and a scenario has it compiled
-//! again to prove that.
+//! The sources are executor/contracts/*.sol; the code beside them is what they compile to, and a
+//! scenario has it compiled again to prove that.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,8 @@ use revm::primitives::{Address, B256, Bytes, U256, hex, keccak256};
 
 use crate::block::PreAccount;
 
-/// What everybody who trades holds of each token, and what each pool holds: enough that no chain runs dry.
+/// What everybody who trades holds of each token, and what each pool holds: enough that no chain
+/// runs dry.
 const HOLDING: u128 = 1_000_000_000_000_000_000_000_000;
 
 /// Token.sol. Who owns how much, and who may take how much from whom.
@@ -46,8 +48,9 @@ pub(super) fn pool_implementation() -> PreAccount {
     account(include_str!("../../contracts/Pool.hex"), BTreeMap::new())
 }
 
-/// A pool with as much of one token as of the other: a minimal proxy (EIP-1167), as most pools of real chains are. A block has
-/// thousands, and each with the whole code would fill its file with copies.
+/// A pool with as much of one token as of the other: a minimal proxy (EIP-1167), as most pools of
+/// real chains are. A block has thousands, and each with the whole code would fill its file with
+/// copies.
 pub(super) fn pool(implementation: Address, token0: Address, token1: Address) -> PreAccount {
     let reserve = U256::from(HOLDING);
     let summed = U256::from(1);

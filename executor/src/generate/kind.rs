@@ -12,9 +12,11 @@ use super::MAX_TRANSACTIONS;
 pub enum Kind {
     /// Ether from one account to another: 21,000 gas, one account written beside the sender.
     Transfers,
-    /// Tokens from one account to another: about 52,000 gas for a new owner, two slots of the token's contract written.
+    /// Tokens from one account to another: about 52,000 gas for a new owner, two slots of the
+    /// token's contract written.
     Tokens,
-    /// One token for another in a pool: about 120,000 gas, four calls, a dozen slots of three contracts written.
+    /// One token for another in a pool: about 120,000 gas, four calls, a dozen slots of three
+    /// contracts written.
     Swaps,
     /// A third of each.
     #[default]
@@ -30,8 +32,8 @@ impl Kind {
         ("mixed", Self::Mixed),
     ];
 
-    /// The most transactions of this kind in a block, so that its file can be read again: they may not buy more than
-    /// [`MAX_GAS`] together.
+    /// The most transactions of this kind in a block, so that its file can be read again: they may
+    /// not buy more than [`MAX_GAS`] together.
     pub const fn most_transactions(self) -> u32 {
         let gas = match self {
             Self::Transfers => Action::Transfer.gas(),
@@ -107,7 +109,8 @@ impl Action {
             Self::Transfer => 21_000,
             // To somebody who had none it uses about 52,000.
             Self::TokenTransfer => 70_000,
-            // It uses about 120,000, and up to 20,000 more for the slots that it is the first to write.
+            // It uses about 120,000, and up to 20,000 more for the slots that it is the first to
+            // write.
             Self::Swap => 160_000,
         }
     }

@@ -1,7 +1,8 @@
-//! How popular the popular accounts are: Zipf's law, by which the k-th is chosen in proportion to k^-skew.
+//! How popular the popular accounts are: Zipf's law, by which the k-th is chosen in proportion to
+//! k^-skew.
 //!
-//! Only additions, multiplications and divisions, which are exact to the bit on every machine: chains are named by their
-//! seed, and the `powf` of one platform is not that of another.
+//! Only additions, multiplications and divisions, which are exact to the bit on every machine:
+//! chains are named by their seed, and the `powf` of one platform is not that of another.
 
 use super::random::Random;
 
@@ -15,7 +16,8 @@ pub(super) struct Popularity {
 }
 
 impl Popularity {
-    /// With a skew of zero all are as popular; with 1 the first is chosen in 30 of 100 cases, with 2 in 63.
+    /// With a skew of zero all are as popular; with 1 the first is chosen in 30 of 100 cases, with
+    /// 2 in 63.
     pub(super) fn new(skew: f64) -> Self {
         let mut logarithm = 0.0;
         let mut sum = 0.0;
@@ -39,8 +41,8 @@ impl Popularity {
     }
 }
 
-/// ln(k / (k - 1)), by the series 2 (x + x³/3 + x⁵/5 + …) with x = 1 / (2k - 1). For k ≥ 2, x ≤ 1/3: 20 terms are past the
-/// precision of a double.
+/// ln(k / (k - 1)), by the series 2 (x + x³/3 + x⁵/5 + …) with x = 1 / (2k - 1). For k ≥ 2, x ≤
+/// 1/3: 20 terms are past the precision of a double.
 fn logarithm_of_ratio(k: f64) -> f64 {
     let x = 1.0 / (2.0 * k - 1.0);
     let mut power = x;

@@ -1,4 +1,5 @@
-//! Questions about the state and their answers, between bytes and the types the rest of the crate uses.
+//! Questions about the state and their answers, between bytes and the types the rest of the crate
+//! uses.
 
 use revm::primitives::{Address, B256, Bytes, U256};
 

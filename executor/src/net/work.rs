@@ -1,4 +1,5 @@
-//! The payload of a part: what it takes to execute transactions, and the transactions with their places in the block.
+//! The payload of a part: what it takes to execute transactions, and the transactions with their
+//! places in the block.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,5 @@
-//! What has been written so far, by whom: for each account and slot the values that transactions left in it, ordered by
-//! their places.
+//! What has been written so far, by whom: for each account and slot the values that transactions
+//! left in it, ordered by their places.
 //!
 //! It holds what was executed ahead and may be wrong; nothing is decided by it.
 
@@ -16,8 +16,8 @@ use crate::vm::{Changes, StateView};
 
 /// Parts of the memory with a lock of their own. Far more than threads, so that two seldom meet.
 const SHARDS: usize = 64;
-/// Words of the filter, 64 keys each: with 5,000 keys written by a large block, nine of ten keys that nobody wrote are
-/// told apart without a lock.
+/// Words of the filter, 64 keys each: with 5,000 keys written by a large block, nine of ten keys
+/// that nobody wrote are told apart without a lock.
 const FILTER_WORDS: usize = 1024;
 
 /// Values by place, ascending. Most keys are written once in a block, which needs no allocation.
@@ -88,10 +88,12 @@ impl Memory {
         self
     }
 
-    /// Notes what the transaction at `place` writes, instead of what it wrote before, on top of `base`.
+    /// Notes what the transaction at `place` writes, instead of what it wrote before, on top of
+    /// `base`.
     ///
-    /// An account of which only storage was written is left out as long as nobody has written more of it: a token, say, which every
-    /// other transaction reads too. They would all meet over it, for nothing.
+    /// An account of which only storage was written is left out as long as nobody has written more
+    /// of it: a token, say, which every other transaction reads too. They would all meet over it,
+    /// for nothing.
     pub(super) fn publish(&self, place: usize, changes: &Changes, base: &impl StateView) {
         if !changes.codes.is_empty() {
             let mut codes = lock(&self.codes);
@@ -165,7 +167,8 @@ impl Memory {
         latest(lock(self.shard(key)).accounts.get(address)?, place).map(|(_, info)| info)
     }
 
-    /// What the slot holds after the transactions before `place`; `None`: none of them wrote or cleared it.
+    /// What the slot holds after the transactions before `place`; `None`: none of them wrote or
+    /// cleared it.
     pub(super) fn slot(&self, address: &Address, slot: &U256, place: usize) -> Option<U256> {
         let key = mix(address, Some(slot));
         let written = if self.maybe(key) {
@@ -197,7 +200,8 @@ impl Memory {
     }
 
     fn shard(&self, key: u64) -> &Mutex<Shard> {
-        // The top bits are the best mixed. There are as many shards as `SHARDS` says, so the index is in range.
+        // The top bits are the best mixed. There are as many shards as `SHARDS` says, so the index
+        // is in range.
         &self.shards[key as usize >> 32 & (SHARDS - 1)]
     }
 
@@ -218,8 +222,8 @@ fn filter_place(key: u64) -> (usize, u64) {
     ((key >> 48) as usize % FILTER_WORDS, 1 << (key >> 42 & 63))
 }
 
-/// A few well-mixed bits of a key, to tell keys apart before a real hash is worth its time. Whoever makes keys meet on
-/// purpose makes a block slower, not wrong.
+/// A few well-mixed bits of a key, to tell keys apart before a real hash is worth its time. Whoever
+/// makes keys meet on purpose makes a block slower, not wrong.
 fn mix(address: &Address, slot: Option<&U256>) -> u64 {
     const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
     let word = |at: usize| {
@@ -270,7 +274,8 @@ fn same(a: &Key, b: &Key) -> bool {
     }
 }
 
-/// A thread that panicked with the lock held has left the map whole, and what is in it is only a hint.
+/// A thread that panicked with the lock held has left the map whole, and what is in it is only a
+/// hint.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

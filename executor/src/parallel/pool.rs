@@ -56,7 +56,8 @@ impl<F: Fn() + Send + Sync> Help for Each<F> {
 #[derive(Default)]
 pub struct Pool {
     helpers: Vec<Helper>,
-    /// Of the batch before, if all helpers have let go of it: to make one takes longer than to clear one.
+    /// Of the batch before, if all helpers have let go of it: to make one takes longer than to
+    /// clear one.
     spare: Mutex<Option<Memory>>,
 }
 
@@ -97,8 +98,9 @@ impl Drop for Home<'_> {
 }
 
 impl Pool {
-    /// Starts `threads - 1` helpers, named `{owner}-w1` and so on; the owner is the first of the threads. `beat` is called
-    /// on each helper's own thread, for its sign of life; one for which it has none does not report.
+    /// Starts `threads - 1` helpers, named `{owner}-w1` and so on; the owner is the first of the
+    /// threads. `beat` is called on each helper's own thread, for its sign of life; one for which
+    /// it has none does not report.
     ///
     /// # Errors
     /// If a thread cannot be started.
@@ -176,7 +178,8 @@ impl Pool {
         self.gather(until);
     }
 
-    /// Takes back what no helper has begun, and waits until they have let go of the rest, but not past `until`.
+    /// Takes back what no helper has begun, and waits until they have let go of the rest, but not
+    /// past `until`.
     pub(super) fn gather(&self, until: Instant) {
         for helper in &self.helpers {
             if lock(&helper.mailbox.order).take().is_some() {

@@ -13,14 +13,16 @@ use super::{Aside, Batch, Foreseen, Settle, Settled};
 use crate::validate::holds;
 use crate::vm::{Effect, ExecutionEnv, Executor, StateView};
 
-/// How often the owner looks at a transaction that somebody else is executing before it sleeps: some ten microseconds, less
-/// than what falling asleep and being woken up costs, and as long as a typical transaction takes.
+/// How often the owner looks at a transaction that somebody else is executing before it sleeps:
+/// some ten microseconds, less than what falling asleep and being woken up costs, and as long as a
+/// typical transaction takes.
 const LOOKS_BEFORE_SLEEP: u32 = 2_000;
-/// How long a sleep lasts at most. Whoever finishes wakes the owner; this bounds what is lost if it does so just before the
-/// owner falls asleep.
+/// How long a sleep lasts at most. Whoever finishes wakes the owner; this bounds what is lost if it
+/// does so just before the owner falls asleep.
 const SLEEP: Duration = Duration::from_micros(200);
-/// How long a helper without anything to do sleeps once it has looked round that often. Nobody wakes it: it has run out
-/// of work, so the batch is about to end, or the owner has to execute a long transaction first.
+/// How long a helper without anything to do sleeps once it has looked round that often. Nobody
+/// wakes it: it has run out of work, so the batch is about to end, or the owner has to execute a
+/// long transaction first.
 const HELPER_SLEEP: Duration = Duration::from_micros(50);
 
 /// Where a transaction is.
@@ -209,8 +211,8 @@ impl<V: StateView + Send + Sync + 'static> Speculation<V> {
         true
     }
 
-    /// Whether a transaction is so quick that the owner has executed it before it could take over what somebody else has:
-    /// without call data there is seldom more to it than a transfer.
+    /// Whether a transaction is so quick that the owner has executed it before it could take over
+    /// what somebody else has: without call data there is seldom more to it than a transfer.
     fn is_light(&self, place: usize) -> bool {
         self.batch
             .get(place)
@@ -242,14 +244,16 @@ impl<V: StateView + Send + Sync + 'static> Speculation<V> {
         handing_over.finish(outcome.map(|outcome| Foreseen { outcome, of_base }));
     }
 
-    /// What the transaction at `place` wrote is new: those after it that were executed already may have missed it.
+    /// What the transaction at `place` wrote is new: those after it that were executed already may
+    /// have missed it.
     fn suspect_after(&self, place: usize) {
         if self.next.load(Ordering::Acquire) > place + 1 {
             self.suspect.fetch_min(place + 1, Ordering::AcqRel);
         }
     }
 
-    /// Looks whether the first suspect still holds, and executes it again if not; false if there is no suspect.
+    /// Looks whether the first suspect still holds, and executes it again if not; false if there is
+    /// no suspect.
     fn look_at_suspect(&self, executor: &mut Executor<'static, Ahead<V>>, beat: &dyn WorkerBeat) -> bool {
         let place = self.suspect.load(Ordering::Acquire);
         if place >= self.slots.len() {
@@ -310,7 +314,8 @@ impl<V: StateView + Send + Sync + 'static> Help for Speculation<V> {
     }
 }
 
-/// Whatever happens while a transaction runs, its place does not stay taken: without an outcome it is the owner's.
+/// Whatever happens while a transaction runs, its place does not stay taken: without an outcome it
+/// is the owner's.
 struct HandOver<'a, V> {
     speculation: &'a Speculation<V>,
     place: usize,

@@ -10,8 +10,8 @@ use super::memory::Memory;
 use crate::state::AccountInfo;
 use crate::vm::{StateView, ViewError};
 
-/// What was there before the batch, with the writes of the transactions before `place` on top, as far as they have been
-/// executed.
+/// What was there before the batch, with the writes of the transactions before `place` on top, as
+/// far as they have been executed.
 pub(super) struct Ahead<V> {
     pub(super) place: usize,
     pub(super) memory: Arc<Memory>,

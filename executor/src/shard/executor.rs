@@ -1,7 +1,9 @@
-//! The executor thread: takes parts, executes them on the coordinator's state, hands back what came of them.
+//! The executor thread: takes parts, executes them on the coordinator's state, hands back what came
+//! of them.
 //!
-//! It never blocks without an end, and whatever happens to a part, the coordinator is told, except when there is no
-//! coordinator any more or the thread itself is lost; that is what deadlines at the other end are for.
+//! It never blocks without an end, and whatever happens to a part, the coordinator is told, except
+//! when there is no coordinator any more or the thread itself is lost; that is what deadlines at
+//! the other end are for.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -163,10 +165,12 @@ impl Executor {
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => self.discard_answers(),
-                // The network side has gone: the guard finds and names it. This thread is only without work.
+                // The network side has gone: the guard finds and names it. This thread is only
+                // without work.
                 Err(RecvTimeoutError::Disconnected) => std::thread::sleep(deadline::LOOK_ROUND),
             }
-            // Whoever keeps watch over this thread learns of it by its end: it is not whole without its helpers.
+            // Whoever keeps watch over this thread learns of it by its end: it is not whole without
+            // its helpers.
             if let Some(helper) = pool.lost().or_else(|| self.still_missing(&pool)) {
                 tracing::error!(thread = helper, "a helper is lost");
                 return;
@@ -193,8 +197,8 @@ impl Executor {
         })
     }
 
-    /// A helper that does not come back from work that is over. As long as this thread waits for it, it gives no sign of
-    /// life, so a watchdog sees it; without one the thread ends at last.
+    /// A helper that does not come back from work that is over. As long as this thread waits for
+    /// it, it gives no sign of life, so a watchdog sees it; without one the thread ends at last.
     fn still_missing<'a>(&self, pool: &'a Pool) -> Option<&'a str> {
         let until = Instant::now() + deadline::HELPER;
         while !self.stopping.begun() {
@@ -207,8 +211,8 @@ impl Executor {
         None
     }
 
-    /// Takes out answers that came when nobody waited for them any more. Left in the queue they would look like a thread
-    /// that does not read it.
+    /// Takes out answers that came when nobody waited for them any more. Left in the queue they
+    /// would look like a thread that does not read it.
     fn discard_answers(&self) {
         for _ in self.state.drain() {
             Counters::count(&self.counters.stale);
@@ -331,7 +335,8 @@ impl Executor {
         beat: &ThreadBeat,
         words: &mut LastWords,
     ) -> Result<Vec<TxOutcome>, PartError> {
-        // On guesses first; see `scout`. Fault points belong to this run, which every part has exactly once.
+        // On guesses first; see `scout`. Fault points belong to this run, which every part has
+        // exactly once.
         let guessed: RefCell<Vec<usize>> = RefCell::default();
         let mut seen = 0;
         let mut place = 0;
@@ -418,7 +423,8 @@ impl Executor {
         fault: &mut dyn FnMut() -> Result<(), ThreadMustEnd>,
     ) -> Result<Vec<TxOutcome>, PartError> {
         let stop: Cell<Option<PartError>> = Cell::new(None);
-        // What is handed out one by one can also be withheld: this is the point between two transactions.
+        // What is handed out one by one can also be withheld: this is the point between two
+        // transactions.
         let transactions = job.work.transactions.iter().map_while(|(index, transaction)| {
             let may =
                 fault().map_err(|ThreadMustEnd| PartError::ThreadMustEnd).and_then(|()| self.may_go_on(job));

@@ -1,9 +1,11 @@
-//! What [`crate::faults::Kind::Ghost`] orders: results that nobody waits for, and that would be believed but for their tags.
+//! What [`crate::faults::Kind::Ghost`] orders: results that nobody waits for, and that would be
+//! believed but for their tags.
 
 use crate::net::wire::{PartResult, Tag, up::Message};
 use crate::vm::{self, Effect, ReadSet, TxOutcome};
 
-/// One for each thing that can be over: an incarnation of the shard, one of the coordinator, an attempt, a round.
+/// One for each thing that can be over: an incarnation of the shard, one of the coordinator, an
+/// attempt, a round.
 pub(super) fn results(tag: &Tag, outcomes: &[u8]) -> Vec<Message> {
     let forged = forged(outcomes);
     let tags = [

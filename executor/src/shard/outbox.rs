@@ -1,5 +1,5 @@
-//! The thread that carries what the executor thread says to its coordinator, so that a network that does not take it
-//! never holds up the executor.
+//! The thread that carries what the executor thread says to its coordinator, so that a network that
+//! does not take it never holds up the executor.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,7 +48,8 @@ impl Outbox {
                     self.deliver(outgoing);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                // The executor thread has gone. That is what the guard must find and name, not this one after it.
+                // The executor thread has gone. That is what the guard must find and name, not this
+                // one after it.
                 Err(RecvTimeoutError::Disconnected) => std::thread::sleep(deadline::LOOK_ROUND),
             }
         }
@@ -84,7 +85,8 @@ impl Outbox {
     }
 }
 
-/// A message that this thread has taken and not yet passed on: if the thread is lost with it, the loss is counted.
+/// A message that this thread has taken and not yet passed on: if the thread is lost with it, the
+/// loss is counted.
 struct InHand<'a>(Option<&'a Outbox>);
 
 impl Drop for InHand<'_> {

@@ -1,4 +1,5 @@
-//! The state before a block, as a shard sees it: a cache for the block over batched questions to the coordinator.
+//! The state before a block, as a shard sees it: a cache for the block over batched questions to
+//! the coordinator.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -22,11 +23,12 @@ use crate::state::{AccountInfo, analysed};
 use crate::telemetry::counts::Counts;
 use crate::vm::{StateView, TxOutcome, ViewError};
 
-/// Codes kept from block to block. A hash names its code for ever, so they never go stale; at 24 KiB each, this many take
-/// at most 96 MiB, and popular contracts are asked for once.
+/// Codes kept from block to block. A hash names its code for ever, so they never go stale; at 24
+/// KiB each, this many take at most 96 MiB, and popular contracts are asked for once.
 const CODES_KEPT: usize = 4_096;
 
-/// The most codes in one request: with 24 KiB each, an answer stays below half of what a message may hold.
+/// The most codes in one request: with 24 KiB each, an answer stays below half of what a message
+/// may hold.
 const CODES_AT_ONCE: usize = 1_024;
 
 /// Why the coordinator's state could not be read.
@@ -81,7 +83,8 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    /// Keeps what was learnt for the same run of the same block, as a second part of it needs; drops the rest.
+    /// Keeps what was learnt for the same run of the same block, as a second part of it needs;
+    /// drops the rest.
     pub(super) fn open(&mut self, tag: &wire::Tag) {
         let of = Some((tag.coordinator, tag.sequence));
         let another = self.of != of;
@@ -168,8 +171,8 @@ impl<'a> RemoteState<'a> {
         }
     }
 
-    /// Asks for all that is known ahead to be needed, in as few requests as there can be: one for accounts and listed
-    /// slots, one for the code that those accounts turn out to have.
+    /// Asks for all that is known ahead to be needed, in as few requests as there can be: one for
+    /// accounts and listed slots, one for the code that those accounts turn out to have.
     pub(super) fn prefetch(&self, work: &Work) -> Result<(), AskError> {
         let mut keys: HashSet<Key> = HashSet::default();
         for (_, transaction) in &work.transactions {
@@ -211,7 +214,8 @@ impl<'a> RemoteState<'a> {
         self.guesses.get()
     }
 
-    /// Asks for all that was guessed, and for the code of the accounts among it; how many keys that were.
+    /// Asks for all that was guessed, and for the code of the accounts among it; how many keys that
+    /// were.
     pub(super) fn learn_guessed(&self) -> Result<usize, AskError> {
         let guessed = self.guessed.take();
         self.learn(guessed.iter().copied())?;
@@ -219,13 +223,15 @@ impl<'a> RemoteState<'a> {
         Ok(guessed.len())
     }
 
-    /// What asking for one more key singly would cost: as much as it has of late or, before anybody has, as much as the quickest answer of this
-    /// part. The quickest of all would not do: most take several times as long, with the same two processors to serve both ends.
+    /// What asking for one more key singly would cost: as much as it has of late or, before anybody
+    /// has, as much as the quickest answer of this part. The quickest of all would not do: most
+    /// take several times as long, with the same two processors to serve both ends.
     pub(super) fn single(&self) -> Duration {
         self.line.job.session.single().unwrap_or_else(|| self.quickest.get())
     }
 
-    /// What helpers read: all that is known now. `guess`: they guess what is not, as this thread does.
+    /// What helpers read: all that is known now. `guess`: they guess what is not, as this thread
+    /// does.
     pub(super) fn snapshot(&self, guess: bool) -> Arc<Snapshot> {
         let mut cache = self.cache.borrow_mut();
         cache.gather();
@@ -321,8 +327,9 @@ impl<'a> RemoteState<'a> {
         }
     }
 
-    /// Gives a request to the network. There is one at a time, so there is room on the stream; where there is none, the sending
-    /// thread waits for it. Waking that thread for every request would only make each of them longer.
+    /// Gives a request to the network. There is one at a time, so there is room on the stream;
+    /// where there is none, the sending thread waits for it. Waking that thread for every request
+    /// would only make each of them longer.
     fn put(&self, message: wire::Up) -> Result<(), AskError> {
         let session = &self.line.job.session;
         let Some(up) = session.up() else { return Err(AskError::Unwanted) };

@@ -1,6 +1,8 @@
-//! The network's side of a shard: one stream from a coordinator, sorted into the queues of the threads behind it.
+//! The network's side of a shard: one stream from a coordinator, sorted into the queues of the
+//! threads behind it.
 //!
-//! Nothing here waits for those threads: a queue that is full is an answer to the coordinator, not a reason to stop reading.
+//! Nothing here waits for those threads: a queue that is full is an answer to the coordinator, not
+//! a reason to stop reading.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,8 +29,8 @@ use crate::net::wire::shard_server::{Shard, ShardServer};
 use crate::net::{self, Admission, STREAM_QUEUE, Work, wire};
 use crate::vm;
 
-/// The longest a coordinator may let a part or a request take: a day, as the command line allows. It keeps the
-/// arithmetic of a peer's numbers exact.
+/// The longest a coordinator may let a part or a request take: a day, as the command line allows.
+/// It keeps the arithmetic of a peer's numbers exact.
 const LONGEST_MS: u64 = 24 * 60 * 60 * 1_000;
 
 #[derive(Clone)]
@@ -148,7 +150,8 @@ impl Shard for Service {
 }
 
 impl Service {
-    /// Reads until the stream ends, one way or another. Keep-alive ends it if the coordinator vanished.
+    /// Reads until the stream ends, one way or another. Keep-alive ends it if the coordinator
+    /// vanished.
     async fn listen(self, mut down: Streaming<wire::Down>, session: Arc<Session>) {
         let reason = loop {
             let message = tokio::select! {
@@ -210,7 +213,8 @@ impl Service {
         if !session.wants(&tag) {
             return self.stale("state reply");
         }
-        // Full means that earlier answers came too late and nobody takes them; this one's request ends by its deadline.
+        // Full means that earlier answers came too late and nobody takes them; this one's request
+        // ends by its deadline.
         if self.state.try_send(StateReply { tag, id: reply.id, values: reply.values }).is_err() {
             self.stale("state reply");
         }

@@ -88,8 +88,8 @@ impl Session {
         self.finished.fetch_max(sequence, Ordering::Relaxed);
     }
 
-    /// One key was asked for alone, and answered after `took`. An eighth of it counts, as in the smoothed round-trip time of RFC 6298: an answer
-    /// that came late, or early, changes little.
+    /// One key was asked for alone, and answered after `took`. An eighth of it counts, as in the
+    /// smoothed round-trip time of RFC 6298: an answer that came late, or early, changes little.
     pub(super) fn answered_single(&self, took: Duration) {
         let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(1);
         let before = self.single_ns.load(Ordering::Relaxed);

@@ -1,7 +1,9 @@
-//! What waits in the kernel for the network threads: the receive queues of all connections, as one channel `net-in` whose unit
-//! is bytes. A network thread that stops reading shows there, whatever the rest of the process does.
+//! What waits in the kernel for the network threads: the receive queues of all connections, as one
+//! channel `net-in` whose unit is bytes. A network thread that stops reading shows there, whatever
+//! the rest of the process does.
 //!
-//! The main thread asks the kernel in its look round; the network threads only count what they read.
+//! The main thread asks the kernel in its look round; the network threads only count what they
+//! read.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -44,14 +46,16 @@ impl Sockets {
         Counted { stream: Metered::new(stream, counts), connection, sockets: self.clone() }
     }
 
-    /// Publishes what has arrived and what of it was read. What a connection left unread when it closed counts as neither.
+    /// Publishes what has arrived and what of it was read. What a connection left unread when it
+    /// closed counts as neither.
     pub(super) fn publish(&self, channel: &ChannelBeat) {
         let open = self.lock();
         let mut read = open.before;
         let mut waiting = 0;
         for connection in &open.connections {
             read += connection.read.load(Ordering::Relaxed);
-            // SAFETY: a connection is taken out under this lock before its descriptor is closed, so it is open.
+            // SAFETY: a connection is taken out under this lock before its descriptor is closed, so
+            // it is open.
             let descriptor = unsafe { BorrowedFd::borrow_raw(connection.descriptor) };
             // A socket that cannot be asked has nothing to say.
             waiting += rustix::io::ioctl_fionread(descriptor).unwrap_or(0);
@@ -67,7 +71,8 @@ impl Sockets {
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
-        // Held for a few system calls that do not wait. Plain numbers are whole whatever happened to the holder.
+        // Held for a few system calls that do not wait. Plain numbers are whole whatever happened
+        // to the holder.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

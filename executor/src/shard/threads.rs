@@ -1,7 +1,9 @@
-//! The network threads on the watch: at work from the moment at which the runtime wakes one until it parks it again.
+//! The network threads on the watch: at work from the moment at which the runtime wakes one until
+//! it parks it again.
 //!
-//! The runtime owns these threads, so what they beat with lives in thread-local storage, and the runtime's callbacks say when.
-//! A thread that is parked is idle, and idle is never a stall; one that is blocked in the middle of a task is not parked.
+//! The runtime owns these threads, so what they beat with lives in thread-local storage, and the
+//! runtime's callbacks say when. A thread that is parked is idle, and idle is never a stall; one
+//! that is blocked in the middle of a task is not parked.
 
 use std::cell::RefCell;
 
@@ -42,7 +44,8 @@ pub(super) fn progress() {
 }
 
 fn with(what: impl FnOnce(&mut NetBeat)) {
-    // A callback within a callback, or one while the thread's storage is being torn down, has nothing to say.
+    // A callback within a callback, or one while the thread's storage is being torn down, has
+    // nothing to say.
     let _ = BEAT.try_with(|beat| {
         if let Ok(mut beat) = beat.try_borrow_mut()
             && let Some(beat) = beat.as_mut()

@@ -1,14 +1,17 @@
 //! One hash for a whole state, equal for equal states however they came about.
 //!
-//! Not a state root: `pre` holds only the accounts a block touches, so the chain's own root cannot be had. What is hashed
-//! (keccak-256) is the concatenation, over all accounts in ascending order of address, of
+//! Not a state root: `pre` holds only the accounts a block touches, so the chain's own root cannot
+//! be had. What is hashed (keccak-256) is the concatenation, over all accounts in ascending order
+//! of address, of
 //!
 //! ```text
-//! address (20 bytes) ‖ balance (32) ‖ nonce (8) ‖ code hash (32) ‖ number of slots (8) ‖ { slot (32) ‖ value (32) }…
+//! address (20 bytes) ‖ balance (32) ‖ nonce (8) ‖ code hash (32) ‖ number of slots (8)
+//!     ‖ { slot (32) ‖ value (32) }…
 //! ```
 //!
-//! integers big-endian, slots ascending, zero slots left out, accounts left out that have no balance, nonce, code or
-//! slot. An account that exists and is empty (possible before Spurious Dragon) therefore counts as absent.
+//! integers big-endian, slots ascending, zero slots left out, accounts left out that have no
+//! balance, nonce, code or slot. An account that exists and is empty (possible before Spurious
+//! Dragon) therefore counts as absent.
 
 use revm::primitives::alloy_primitives::Keccak256;
 use revm::primitives::map::HashMap;

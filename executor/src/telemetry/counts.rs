@@ -102,7 +102,8 @@ impl Useless {
     }
 }
 
-/// All that one process counts. A coordinator leaves alone what only a shard does, and the other way round.
+/// All that one process counts. A coordinator leaves alone what only a shard does, and the other
+/// way round.
 #[derive(Debug)]
 pub struct Counts {
     blocks: [Count; 3],

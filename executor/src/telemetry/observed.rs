@@ -15,7 +15,8 @@ use super::counts::{Count, Counts, Late, Outcome, Useless};
 pub(super) const SIGNALS: [Signal; 4] =
     [Signal::Http, Signal::OtlpMetrics, Signal::OtlpLogs, Signal::OtlpTraces];
 
-/// Registers all of them. What only the other kind of process does is left out, so that its absence is no zero.
+/// Registers all of them. What only the other kind of process does is left out, so that its absence
+/// is no zero.
 pub(super) fn register(workshop: &Workshop, shard: &str, counts: &Arc<Counts>, dropped: &Arc<Dropped>) {
     let observe = |metric: &'static Metric, read: fn(&Counts) -> Points| {
         let counts = Arc::clone(counts);

@@ -1,5 +1,6 @@
-//! Which blocks are traced: `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG`. The coordinator decides for a whole trace; a
-//! shard goes by the flag that comes with a part, which is what the `parentbased_` kinds say, so both kinds mean the same here.
+//! Which blocks are traced: `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG`. The coordinator
+//! decides for a whole trace; a shard goes by the flag that comes with a part, which is what the
+//! `parentbased_` kinds say, so both kinds mean the same here.
 
 use opentelemetry::trace::TraceId;
 

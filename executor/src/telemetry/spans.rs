@@ -73,7 +73,8 @@ impl Open {
 }
 
 impl Tracer {
-    /// Spans of `shard` go to `spans`; of the traces that begin here only those that `sampler` takes.
+    /// Spans of `shard` go to `spans`; of the traces that begin here only those that `sampler`
+    /// takes.
     pub(super) fn new(spans: Spans, shard: &str, sampler: Sampler) -> Self {
         let scope = InstrumentationScope::builder(env!("CARGO_PKG_NAME"));
         let scope = scope.with_version(env!("CARGO_PKG_VERSION")).build();

@@ -1,4 +1,5 @@
-//! Where a block's transactions are settled: the state itself, or writes on top of one that others still read.
+//! Where a block's transactions are settled: the state itself, or writes on top of one that others
+//! still read.
 
 use std::sync::Arc;
 

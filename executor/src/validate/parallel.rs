@@ -1,5 +1,5 @@
-//! A block on several threads: transactions are settled in order on top of the state that helpers read, and receipts are
-//! sealed by whoever has time.
+//! A block on several threads: transactions are settled in order on top of the state that helpers
+//! read, and receipts are sealed by whoever has time.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, TryLockError};
@@ -12,16 +12,20 @@ use crate::parallel::{self, Aside, Batch, Foreseen, Pool, Settle, Settled};
 use crate::state::State;
 use crate::vm::{Effect, ExecutionEnv, Overlay, Receipt};
 
-/// Receipts that wait before a helper seals them instead of running ahead: fewer, and it is interrupted for every one.
+/// Receipts that wait before a helper seals them instead of running ahead: fewer, and it is
+/// interrupted for every one.
 const PILE: usize = 4;
-/// The most that are sealed in one go, at some microseconds each: the owner may be waiting for whoever is at it.
+/// The most that are sealed in one go, at some microseconds each: the owner may be waiting for
+/// whoever is at it.
 const IN_ONE_GO: usize = 8;
 
-/// Executes `block` on `state`, which [`super::open`] made, on the calling thread and the helpers of `pool`. Results equal
-/// those of [`super::run_in_order`] exactly; `reexecuted` counts transactions that were executed more than once.
+/// Executes `block` on `state`, which [`super::open`] made, on the calling thread and the helpers
+/// of `pool`. Results equal those of [`super::run_in_order`] exactly; `reexecuted` counts
+/// transactions that were executed more than once.
 ///
-/// `progress` is called after every transaction settled in block order and for each that this thread executed ahead. Past
-/// `until` helpers are not waited for any more: the rest is executed on this thread.
+/// `progress` is called after every transaction settled in block order and for each that this
+/// thread executed ahead. Past `until` helpers are not waited for any more: the rest is executed on
+/// this thread.
 pub fn run_parallel(
     pool: &Pool,
     block: &Arc<Block>,
@@ -106,7 +110,8 @@ struct Pile {
 }
 
 struct Sealing {
-    /// Taken out while somebody is at it: whoever is lost in the middle of a receipt leaves no seal to be trusted.
+    /// Taken out while somebody is at it: whoever is lost in the middle of a receipt leaves no seal
+    /// to be trusted.
     seal: Option<Seal>,
     sealed: usize,
 }

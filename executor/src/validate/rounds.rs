@@ -1,8 +1,9 @@
 //! Which transactions of a block shards should execute once more, together and on which state.
 //!
-//! What is stale after a round is known exactly only up to the first such transaction. For those after it what they did in
-//! the last round stands in for what they will do: that tells which of them touch the same state, and so belong into the same
-//! part. A wrong guess costs another round or an execution in order, never a wrong result.
+//! What is stale after a round is known exactly only up to the first such transaction. For those
+//! after it what they did in the last round stands in for what they will do: that tells which of
+//! them touch the same state, and so belong into the same part. A wrong guess costs another round
+//! or an execution in order, never a wrong result.
 
 use revm::primitives::map::{HashMap, HashSet};
 use revm::primitives::{Address, U256};
@@ -12,11 +13,13 @@ use crate::block::Block;
 use crate::partition::{Forest, Piece, deal};
 use crate::vm::{Effect, ExecutionEnv, Overlay, StateView, TxOutcome};
 
-/// Fewer stale transactions than this are executed in order before a shard has got the message and asked for their state.
+/// Fewer stale transactions than this are executed in order before a shard has got the message and
+/// asked for their state.
 const WORTH_A_ROUND: usize = 8;
 
-/// Up to which share of a round's gas its largest group may have, in percent: what depends on each other is executed one
-/// after the other wherever it is, so a round of one large group only adds messages.
+/// Up to which share of a round's gas its largest group may have, in percent: what depends on each
+/// other is executed one after the other wherever it is, so a round of one large group only adds
+/// messages.
 const LARGEST_GROUP: u64 = 75;
 
 /// A further round.
@@ -24,15 +27,16 @@ const LARGEST_GROUP: u64 = 75;
 pub struct Again<V> {
     /// The state after all that is settled: what the round is executed on.
     pub state: Overlay<V>,
-    /// The places of the transactions to execute, ascending, at least two parts with at least one each.
+    /// The places of the transactions to execute, ascending, at least two parts with at least one
+    /// each.
     pub parts: Vec<Vec<usize>>,
 }
 
-/// What of `block` should be executed again by up to `parts` shards, if that pays. `state` is the one before the first
-/// transaction, `outcomes` has a place for each transaction.
+/// What of `block` should be executed again by up to `parts` shards, if that pays. `state` is the
+/// one before the first transaction, `outcomes` has a place for each transaction.
 ///
-/// A part holds, besides what is stale, all that touches the same state and comes after the first stale transaction: the
-/// round sees nothing of what is not settled.
+/// A part holds, besides what is stale, all that touches the same state and comes after the first
+/// stale transaction: the round sees nothing of what is not settled.
 pub fn again<V: StateView + Clone>(
     block: &Block,
     state: V,
@@ -116,7 +120,8 @@ enum Touched {
     Slot(Address, U256),
 }
 
-/// The transactions from `from` on, grouped by the state that one writes and another reads or writes.
+/// The transactions from `from` on, grouped by the state that one writes and another reads or
+/// writes.
 fn touching(outcomes: &[Option<TxOutcome>], from: usize, beneficiary: Address) -> Vec<Vec<usize>> {
     let rest = || outcomes.iter().enumerate().skip(from).filter_map(|(at, o)| Some((at, o.as_ref()?)));
     let mut written: HashSet<Touched> = HashSet::default();
@@ -139,7 +144,8 @@ fn touching(outcomes: &[Option<TxOutcome>], from: usize, beneficiary: Address) -
     groups
 }
 
-/// What a transaction changed. An account whose balance, nonce and code are as they were read was written for its slots only.
+/// What a transaction changed. An account whose balance, nonce and code are as they were read was
+/// written for its slots only.
 fn writes(outcome: &TxOutcome) -> impl Iterator<Item = Touched> + '_ {
     let changed = match &outcome.effect {
         Effect::Executed { changes, .. } => changes.accounts.as_slice(),

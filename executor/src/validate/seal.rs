@@ -1,4 +1,5 @@
-//! The receipts of a block as its header commits to them, taken in one by one as transactions are settled.
+//! The receipts of a block as its header commits to them, taken in one by one as transactions are
+//! settled.
 
 use alloy_consensus::{Eip658Value, Receipt as EncodedReceipt, ReceiptEnvelope, TxType};
 use alloy_eips::Encodable2718;
@@ -9,8 +10,8 @@ use revm::primitives::alloy_primitives::Bloom;
 use crate::block::Fork;
 use crate::vm::Receipt;
 
-/// The last index that is its own RLP encoding, a single byte. Zero is encoded as 0x80, so its place among the sorted keys
-/// of the trie is right after this one.
+/// The last index that is its own RLP encoding, a single byte. Zero is encoded as 0x80, so its
+/// place among the sorted keys of the trie is right after this one.
 const LAST_OF_ONE_BYTE: usize = 0x7f;
 
 /// Bloom and root of the receipts so far.
@@ -26,7 +27,8 @@ pub(super) struct Seal {
 }
 
 impl Seal {
-    /// No receipts yet. Before Byzantium receipts held state roots, so there is no root that could be compared.
+    /// No receipts yet. Before Byzantium receipts held state roots, so there is no root that could
+    /// be compared.
     pub(super) fn new(fork: Fork) -> Self {
         Self {
             trie: HashBuilder::default(),

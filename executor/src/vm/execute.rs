@@ -29,11 +29,12 @@ const SYSTEM_CALL_GAS: u64 = 30_000_000;
 type Vm<'v> = MainnetEvm<MainnetContext<Recorder<'v>>>;
 type RevmError = EVMError<ViewError, InvalidTransaction>;
 
-/// An EVM set up for one block on one view, to be used for many transactions. It never writes to the view: whoever wants
-/// the next transaction to see this one's changes applies them to the view.
+/// An EVM set up for one block on one view, to be used for many transactions. It never writes to
+/// the view: whoever wants the next transaction to see this one's changes applies them to the view.
 ///
-/// The EVM is one type whatever the view. A thread that executes on two of them, as the owner of a block with helpers does, would else
-/// have every instruction of the EVM twice in its processor's caches and branch predictor, which made it a tenth slower.
+/// The EVM is one type whatever the view. A thread that executes on two of them, as the owner of a
+/// block with helpers does, would else have every instruction of the EVM twice in its processor's
+/// caches and branch predictor, which made it a tenth slower.
 pub struct Executor<'v, V: StateView> {
     evm: Vm<'v>,
     view: Rc<RefCell<V>>,
@@ -65,7 +66,8 @@ impl<'v, V: StateView + 'v> Executor<'v, V> {
         self.view.borrow_mut()
     }
 
-    /// Executes one transaction. One that is invalid on this view is an outcome ([`Effect::Invalid`]), not an error.
+    /// Executes one transaction. One that is invalid on this view is an outcome
+    /// ([`Effect::Invalid`]), not an error.
     pub fn execute(&mut self, index: u32, transaction: &Transaction) -> Result<TxOutcome, VmError> {
         self.evm.ctx.tx = tx_env(transaction);
         let mut handler = FeeApart::<Vm<'v>, RevmError>::new();
@@ -115,7 +117,8 @@ impl<'v, V: StateView + 'v> Executor<'v, V> {
     }
 
     fn take_reads(&mut self) -> ReadSet {
-        // The next transaction is often like this one: so much memory from the start, and none for those who record nothing.
+        // The next transaction is often like this one: so much memory from the start, and none for
+        // those who record nothing.
         let reads = &mut self.recorder().reads;
         let next = ReadSet {
             accounts: Vec::with_capacity(reads.accounts.len()),
@@ -169,8 +172,8 @@ fn changes(state: EvmState, fork: Fork) -> Changes {
         let mut storage = Vec::with_capacity(account.changed_storage_slots().count());
         storage.extend(account.changed_storage_slots().map(|(slot, value)| (*slot, value.present_value)));
         let created = account.is_created();
-        // An account that did not exist and is touched before Spurious Dragon exists from then on, even empty: revm
-        // marks it as created.
+        // An account that did not exist and is touched before Spurious Dragon exists from then on,
+        // even empty: revm marks it as created.
         if !created && !account.is_changed() && storage.is_empty() {
             continue;
         }

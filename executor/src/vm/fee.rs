@@ -1,7 +1,9 @@
-//! revm's mainnet rules with one difference: the beneficiary's fee is worked out and handed over, not credited.
+//! revm's mainnet rules with one difference: the beneficiary's fee is worked out and handed over,
+//! not credited.
 //!
-//! Crediting it would make every transaction read and write the same account, and so every transaction of a block
-//! conflict with every other. Addition commutes: the fees are added in block order by whoever applies the changes.
+//! Crediting it would make every transaction read and write the same account, and so every
+//! transaction of a block conflict with every other. Addition commutes: the fees are added in block
+//! order by whoever applies the changes.
 
 use std::cell::Cell;
 use std::marker::PhantomData;

@@ -1,4 +1,5 @@
-//! What executing a transaction read and would write: plain data that can be shipped, kept and compared.
+//! What executing a transaction read and would write: plain data that can be shipped, kept and
+//! compared.
 
 use revm::primitives::{Address, B256, Bytes, Log, U256};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -10,8 +11,8 @@ use crate::state::AccountInfo;
 pub struct TxOutcome {
     /// Position in the block.
     pub index: u32,
-    /// All that was read. The outcome is right exactly when each of these still holds just before the transaction's
-    /// place in the block.
+    /// All that was read. The outcome is right exactly when each of these still holds just before
+    /// the transaction's place in the block.
     pub reads: ReadSet,
     /// What came of it.
     pub effect: Effect,
@@ -26,12 +27,14 @@ pub enum Effect {
         receipt: Receipt,
         /// What it writes, the beneficiary's fee not included.
         changes: Changes,
-        /// The beneficiary's fee. Kept apart because adding commutes: transactions conflict over the beneficiary only
-        /// where they use it explicitly. `None`: the beneficiary destroyed itself in this transaction, and the fee with it.
+        /// The beneficiary's fee. Kept apart because adding commutes: transactions conflict over
+        /// the beneficiary only where they use it explicitly. `None`: the beneficiary destroyed
+        /// itself in this transaction, and the fee with it.
         fee: Option<U256>,
     },
-    /// It cannot be included on that view: nonce too low or high, not enough balance… Under speculation that mostly means
-    /// that an earlier transaction was not seen; in block order it means that the block is wrong.
+    /// It cannot be included on that view: nonce too low or high, not enough balance… Under
+    /// speculation that mostly means that an earlier transaction was not seen; in block order it
+    /// means that the block is wrong.
     Invalid {
         /// Why, in revm's words.
         reason: String,
@@ -90,7 +93,8 @@ pub struct ReadSet {
     pub block_hashes: Vec<(u64, B256)>,
 }
 
-/// What a transaction, or a system call, writes. Sorted by address, so that equal changes are equal bytes.
+/// What a transaction, or a system call, writes. Sorted by address, so that equal changes are equal
+/// bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changes {
     /// Accounts.
@@ -110,8 +114,8 @@ pub struct AccountChange {
     pub storage: Vec<(U256, U256)>,
 }
 
-/// The most bytes that [`decode`] looks at. A transaction of 30 million gas that writes nothing but fresh slots stays
-/// below 1 MiB; a whole block of outcomes stays far below this.
+/// The most bytes that [`decode`] looks at. A transaction of 30 million gas that writes nothing but
+/// fresh slots stays below 1 MiB; a whole block of outcomes stays far below this.
 pub const MAX_ENCODED_BYTES: usize = 64 << 20;
 
 /// Why bytes from elsewhere are not what they should be.
@@ -131,7 +135,8 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
     if bytes.len() > MAX_ENCODED_BYTES { Err(CodecError::TooLong(bytes.len())) } else { Ok(bytes) }
 }
 
-/// Reads what [`encode`] wrote. Memory is bounded by the input's own length: lengths inside are not trusted.
+/// Reads what [`encode`] wrote. Memory is bounded by the input's own length: lengths inside are not
+/// trusted.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     if bytes.len() > MAX_ENCODED_BYTES {
         return Err(CodecError::TooLong(bytes.len()));

@@ -1,4 +1,5 @@
-//! A view with the writes of earlier transactions on top: what the later transactions of a part run on.
+//! A view with the writes of earlier transactions on top: what the later transactions of a part run
+//! on.
 
 use revm::bytecode::Bytecode;
 use revm::primitives::map::HashMap;
@@ -16,7 +17,8 @@ pub struct Overlay<V> {
     beneficiary: Address,
     accounts: HashMap<Address, Written>,
     codes: HashMap<B256, Bytecode>,
-    /// Fees since the beneficiary was last written. Kept apart so that it is loaded only if somebody asks for it.
+    /// Fees since the beneficiary was last written. Kept apart so that it is loaded only if
+    /// somebody asks for it.
     fees: Option<U256>,
 }
 
@@ -62,7 +64,8 @@ impl<V: StateView> Overlay<V> {
         }
     }
 
-    /// Makes an outcome visible to the transactions after it. One that is invalid here changes nothing.
+    /// Makes an outcome visible to the transactions after it. One that is invalid here changes
+    /// nothing.
     pub fn apply(&mut self, outcome: &TxOutcome) {
         if let Effect::Executed { changes, fee, .. } = &outcome.effect {
             self.write(changes);
@@ -116,7 +119,8 @@ impl<V: StateView> Overlay<V> {
         }
     }
 
-    /// Whether `reads`, all of them of the view below, would read the same through what has been written since.
+    /// Whether `reads`, all of them of the view below, would read the same through what has been
+    /// written since.
     pub(crate) fn still_reads(&self, reads: &ReadSet) -> bool {
         let account = |(address, seen): &(Address, Option<AccountInfo>)| match self.accounts.get(address) {
             // The fees are not written yet.

@@ -1,5 +1,5 @@
-//! Executing a part of a block speculatively: its transactions one after the other, each seeing what those of the same part
-//! before it wrote, and nothing of the other parts.
+//! Executing a part of a block speculatively: its transactions one after the other, each seeing
+//! what those of the same part before it wrote, and nothing of the other parts.
 
 use std::sync::Arc;
 
@@ -9,9 +9,10 @@ use crate::validate::holds;
 
 use super::{Effect, ExecutionEnv, Executor, Overlay, StateView, TxOutcome, VmError};
 
-/// Executes `part` on `view`, in the order given. A transaction that meets a gap in the view ([`VmError::View`] with an
-/// error of one transaction only) yields no outcome and will be executed in block order; any other error ends the part.
-/// `progress` is called after each transaction with its index.
+/// Executes `part` on `view`, in the order given. A transaction that meets a gap in the view
+/// ([`VmError::View`] with an error of one transaction only) yields no outcome and will be executed
+/// in block order; any other error ends the part. `progress` is called after each transaction with
+/// its index.
 ///
 /// # Errors
 /// Whatever ended the part.
@@ -45,7 +46,8 @@ fn execute_one<'v, V: StateView + 'v>(
     }
 }
 
-/// The same for a part that several threads execute: what the owner does with each of its transactions.
+/// The same for a part that several threads execute: what the owner does with each of its
+/// transactions.
 pub struct PartRun<'a, V: StateView, E> {
     batch: Arc<dyn Batch>,
     executor: Executor<'a, Overlay<V>>,
@@ -57,8 +59,9 @@ pub struct PartRun<'a, V: StateView, E> {
 }
 
 impl<'a, V: StateView + 'a, E> PartRun<'a, V, E> {
-    /// Nothing executed yet. `view` may know more than what helpers read, but nothing else. `before` is called before each
-    /// transaction, and its error ends the part; `progress` whenever this thread has got somewhere.
+    /// Nothing executed yet. `view` may know more than what helpers read, but nothing else.
+    /// `before` is called before each transaction, and its error ends the part; `progress` whenever
+    /// this thread has got somewhere.
     pub fn new(
         env: &ExecutionEnv,
         batch: &Arc<dyn Batch>,

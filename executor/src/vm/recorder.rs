@@ -10,9 +10,10 @@ use revm::state::AccountInfo as RevmAccount;
 
 use super::{ReadSet, StateView, ViewError};
 
-/// revm's journal asks for each account and slot at most once in a transaction and never on its own behalf: the
-/// beneficiary, precompiles and the access list's addresses are warmed without being loaded. So what passes here is what
-/// the transaction depends on, no more and no less, and plain vectors are enough to hold it.
+/// revm's journal asks for each account and slot at most once in a transaction and never on its own
+/// behalf: the beneficiary, precompiles and the access list's addresses are warmed without being
+/// loaded. So what passes here is what the transaction depends on, no more and no less, and plain
+/// vectors are enough to hold it.
 pub(super) struct Recorder<'v> {
     view: Rc<RefCell<dyn StateView + 'v>>,
     pub(super) reads: ReadSet,
@@ -64,7 +65,8 @@ impl Database for Recorder<'_> {
     }
 }
 
-/// revm's default account comes with its (empty) code loaded, which would hide code that is only named by hash.
+/// revm's default account comes with its (empty) code loaded, which would hide code that is only
+/// named by hash.
 fn empty() -> RevmAccount {
     RevmAccount { code: None, ..RevmAccount::default() }
 }

@@ -1,4 +1,5 @@
-//! The requests to the consensus layer that a block leaves behind (EIP-7685), as its header commits to them.
+//! The requests to the consensus layer that a block leaves behind (EIP-7685), as its header commits
+//! to them.
 
 use alloy_eips::eip6110::{DEPOSIT_REQUEST_TYPE, MAINNET_DEPOSIT_CONTRACT_ADDRESS};
 use revm::precompile::crypto;
@@ -6,8 +7,8 @@ use revm::primitives::{Address, B256, Bytes, Log, address, b256};
 
 use super::Receipt;
 
-/// The deposit contract, by chain: mainnet and the public test chains. Other chains have one of their own, which no header and
-/// no block file names.
+/// The deposit contract, by chain: mainnet and the public test chains. Other chains have one of
+/// their own, which no header and no block file names.
 const DEPOSIT_CONTRACTS: [(u64, Address); 4] = [
     (1, MAINNET_DEPOSIT_CONTRACT_ADDRESS),
     (17_000, address!("4242424242424242424242424242424242424242")),
@@ -18,8 +19,9 @@ const DEPOSIT_CONTRACTS: [(u64, Address); 4] = [
 /// `DepositEvent(bytes,bytes,bytes,bytes,bytes)`.
 const DEPOSIT_EVENT: B256 = b256!("649bbc62d0e31342afea4e5cd82d4049e7e1ee912fc0889aa790803be39038c5");
 
-/// Where each field of a deposit stands in the event's data, by its length word, and how long it is: public key, withdrawal
-/// credentials, amount, signature, index. The contract is older than the EIP and always lays them out so.
+/// Where each field of a deposit stands in the event's data, by its length word, and how long it
+/// is: public key, withdrawal credentials, amount, signature, index. The contract is older than the
+/// EIP and always lays them out so.
 const DEPOSIT_FIELDS: [(usize, usize); 5] = [(160, 48), (256, 32), (320, 8), (384, 96), (512, 8)];
 /// The length of that data.
 const DEPOSIT_DATA: usize = 576;
@@ -34,8 +36,8 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// The hash in the header, with the deposits (EIP-6110) that `receipts` tell of; `None` if one of them is laid out as no deposit
-    /// contract does it, which no valid block contains.
+    /// The hash in the header, with the deposits (EIP-6110) that `receipts` tell of; `None` if one
+    /// of them is laid out as no deposit contract does it, which no valid block contains.
     pub fn hash(&self, chain_id: u64, receipts: &[Receipt]) -> Option<B256> {
         let deposits = deposits(chain_id, receipts)?;
         let queues = self.queues.iter().map(|(of_type, list)| (*of_type, list.as_ref()));

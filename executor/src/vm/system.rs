@@ -56,7 +56,8 @@ const QUEUES: [Queue; 4] = [
     },
 ];
 
-/// Before the first transaction: the parent's beacon root (EIP-4788) and the parent's hash (EIP-2935).
+/// Before the first transaction: the parent's beacon root (EIP-4788) and the parent's hash
+/// (EIP-2935).
 pub fn before_transactions(block: &Block, state: &mut State) -> Result<(), VmError> {
     let env = ExecutionEnv::of(block);
     if env.fork() >= Fork::Prague {

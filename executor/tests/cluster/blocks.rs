@@ -21,8 +21,8 @@ impl Chain {
     }
 }
 
-/// The real blocks of `SHARD_BLOCKS` or of `shared/blocks` beside the repository. Absent: generated ones, and it is said;
-/// absent in CI: a failure.
+/// The real blocks of `SHARD_BLOCKS` or of `shared/blocks` beside the repository. Absent: generated
+/// ones, and it is said; absent in CI: a failure.
 pub(crate) fn real() -> Chain {
     let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/blocks");
     let path = std::env::var_os("SHARD_BLOCKS").map_or(beside, PathBuf::from);
@@ -38,7 +38,8 @@ pub(crate) fn real() -> Chain {
     generated(5, 100)
 }
 
-/// A chain in which each block stands on the one before, so that a result taken from a wrong place would show.
+/// A chain in which each block stands on the one before, so that a result taken from a wrong place
+/// would show.
 pub(crate) fn generated(blocks: usize, transactions: u32) -> Chain {
     let folder = tempfile::tempdir().unwrap();
     let mut generator = Generator::new(Plan { transactions, conflict: 0.2, seed: 7, ..Plan::default() });

@@ -13,8 +13,8 @@ fn with_fault(order: &str) -> (tempfile::TempDir, Vec<Shard>, Process, blocks::C
     (folder, shards, coordinator, chain)
 }
 
-/// The executor thread of shard 1 is lost and its process lives on: what the watchdog is for. Without one, the part's
-/// deadline gives the part to the other shard.
+/// The executor thread of shard 1 is lost and its process lives on: what the watchdog is for.
+/// Without one, the part's deadline gives the part to the other shard.
 fn lost_thread_costs_a_deadline(order: &str, told: &str) -> (tempfile::TempDir, Vec<Shard>) {
     let (folder, mut shards, mut coordinator, chain) = with_fault(order);
     let line = shards[1].process.wait_for_words("at_monotonic_ns=");

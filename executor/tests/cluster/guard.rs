@@ -1,4 +1,5 @@
-//! The process guards itself: a lost thread or a panic ends it, with a reason, a code and its last words, in bounded time.
+//! The process guards itself: a lost thread or a panic ends it, with a reason, a code and its last
+//! words, in bounded time.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -82,8 +83,8 @@ fn a_panic_ends_the_process_though_nobody_reads_its_log() {
     let chain = blocks::generated(1, 60);
     let folder = tempfile::tempdir().unwrap();
     let mut shards = vec![Shard::start(folder.path(), 0)];
-    // A pipe that nobody reads stands for any log collector that has stopped. It has room for the fault's own line, and not
-    // for a backtrace.
+    // A pipe that nobody reads stands for any log collector that has stopped. It has room for the
+    // fault's own line, and not for a backtrace.
     let (_unread, full) = full_pipe_but_for_a_page();
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
     shards.push(Shard::start_with(folder.path(), 1, anywhere, |command| {

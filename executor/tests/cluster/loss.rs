@@ -79,8 +79,8 @@ fn a_part_that_no_shard_returns_ends_in_a_typed_error() {
     assert!(said.contains("not executed within 2s") && said.contains("shard 0"), "{said}");
 }
 
-/// Two shards that execute a part slowly; kills them one after the other, the second with the first one's part on it if
-/// `during_the_retry`, and returns what the coordinator says to that.
+/// Two shards that execute a part slowly; kills them one after the other, the second with the first
+/// one's part on it if `during_the_retry`, and returns what the coordinator says to that.
 fn both_shards_die(during_the_retry: bool) -> (i32, String) {
     let chain = blocks::generated(1, 200);
     let folder = tempfile::tempdir().unwrap();

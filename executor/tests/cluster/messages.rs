@@ -1,10 +1,11 @@
-//! Messages that are lost, refused or too many: each costs what a deadline allows, and the results stay those of the
-//! sequential run.
+//! Messages that are lost, refused or too many: each costs what a deadline allows, and the results
+//! stay those of the sequential run.
 
 use crate::blocks::{self, Chain};
 use crate::process::{PATIENCE, Shard, assert_verified, coordinator, depth, events, shards, wait_until};
 
-/// Runs all blocks over `shards`, with these orders for the coordinator; its exit code and what it said.
+/// Runs all blocks over `shards`, with these orders for the coordinator; its exit code and what it
+/// said.
 fn run(shards: &[Shard], chain: &Chain, orders: &[&str], more: &[&str]) -> (i32, Vec<String>, String) {
     let shards: Vec<_> = shards.iter().collect();
     let mut arguments = more.to_vec();

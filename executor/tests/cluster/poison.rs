@@ -1,5 +1,5 @@
-//! A block that ends every shard that executes it (row 16, as the coordinator sees it): a process of its own tries it once,
-//! and whatever comes of that, no shard executes it again.
+//! A block that ends every shard that executes it (row 16, as the coordinator sees it): a process
+//! of its own tries it once, and whatever comes of that, no shard executes it again.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -28,7 +28,8 @@ struct Run {
     coordinator: Process,
 }
 
-/// Runs three blocks over one shard that is started again whenever the poison has ended it, three times.
+/// Runs three blocks over one shard that is started again whenever the poison has ended it, three
+/// times.
 fn run(more: &[&str], orders: &[&str]) -> Run {
     let folder = tempfile::tempdir().unwrap();
     let chain = blocks::generated(3, 20);

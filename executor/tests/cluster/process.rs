@@ -29,14 +29,15 @@ impl Process {
         Self::start_with(arguments, |_| {})
     }
 
-    /// Starts it after `change` has changed its environment, or where its output goes: what is not a pipe any more is not
-    /// collected.
+    /// Starts it after `change` has changed its environment, or where its output goes: what is not
+    /// a pipe any more is not collected.
     pub(crate) fn start_with(arguments: &[&str], change: impl FnOnce(&mut Command)) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_shard-executor"));
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.env("RUST_LOG", "warn").env("NO_COLOR", "1");
         change(&mut command);
-        // SAFETY: prctl with these arguments only sets a flag of the new process, and may be called between fork and exec.
+        // SAFETY: prctl with these arguments only sets a flag of the new process, and may be called
+        // between fork and exec.
         unsafe {
             command.pre_exec(|| {
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
@@ -54,7 +55,8 @@ impl Process {
     }
 
     pub(crate) fn signal(&self, signal: i32) {
-        // SAFETY: kill takes no pointers; the child has not been waited for, so the number is still its own.
+        // SAFETY: kill takes no pointers; the child has not been waited for, so the number is still
+        // its own.
         assert_eq!(unsafe { libc::kill(self.pid() as i32, signal) }, 0);
     }
 
@@ -247,7 +249,8 @@ pub(crate) fn coordinator_with(
     Process::start_with(&arguments, change)
 }
 
-/// Asserts that each line about a block says verified, with the digest of the sequential run; how many there were.
+/// Asserts that each line about a block says verified, with the digest of the sequential run; how
+/// many there were.
 pub(crate) fn assert_verified(lines: &[String], chain: &crate::blocks::Chain) -> usize {
     let mut blocks = 0;
     for line in lines {

@@ -1,5 +1,6 @@
-//! Messages that are late, wrong or nobody's: discarded and counted, and nobody is the worse for them. One end of each
-//! conversation is the real binary, the other one says what no honest one would.
+//! Messages that are late, wrong or nobody's: discarded and counted, and nobody is the worse for
+//! them. One end of each conversation is the real binary, the other one says what no honest one
+//! would.
 
 use shard_executor::block::load_chain;
 use shard_executor::net::{WorkRef, wire};
@@ -9,8 +10,8 @@ use crate::blocks;
 use crate::peers::{FakeCoordinator, FakeShard};
 use crate::process::{Process, Shard, assert_verified, coordinator, depth, events, shards, wait_until};
 
-/// Results of an earlier attempt, block and life, then the one that is wanted. Had one of the others been taken, its
-/// contents would be refused.
+/// Results of an earlier attempt, block and life, then the one that is wanted. Had one of the
+/// others been taken, its contents would be refused.
 fn late_results(tag: wire::Tag) -> Vec<wire::up::Message> {
     let result = |tag, outcomes| wire::up::Message::Result(wire::PartResult { tag: Some(tag), outcomes });
     let garbage = || b"\xff\xff\xff".to_vec();

@@ -1,4 +1,5 @@
-//! Threads of a shard that are lost in ways that no handle shows, and what the rest of the cluster makes of it.
+//! Threads of a shard that are lost in ways that no handle shows, and what the rest of the cluster
+//! makes of it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -50,7 +51,8 @@ impl Cluster {
         self.folder.path().join("1.heartbeat")
     }
 
-    /// Runs all blocks: each comes out right, the second shard's part is executed by the first, and its process lives.
+    /// Runs all blocks: each comes out right, the second shard's part is executed by the first, and
+    /// its process lives.
     fn part_goes_to_the_other(&mut self) -> serde_json::Value {
         let both: Vec<_> = self.shards.iter().collect();
         // Two fifths of it pass before a stuck shard's part goes to the other.

@@ -1,4 +1,5 @@
-//! Each kind of bad input: one paragraph that names the file, what is wrong and the next step, and the exit code.
+//! Each kind of bad input: one paragraph that names the file, what is wrong and the next step, and
+//! the exit code.
 
 use std::io::Write;
 use std::path::Path;

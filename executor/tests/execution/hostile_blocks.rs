@@ -1,5 +1,6 @@
-//! Random small blocks made of everything that is awkward: contracts that destroy themselves and come back, pay, look at
-//! and call the beneficiary, touch empty accounts, fail half way. Few accounts and few slots, so that everything collides.
+//! Random small blocks made of everything that is awkward: contracts that destroy themselves and
+//! come back, pay, look at and call the beneficiary, touch empty accounts, fail half way. Few
+//! accounts and few slots, so that everything collides.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -150,7 +151,8 @@ pub(crate) fn hostile_block() -> impl Strategy<Value = Block> {
         })
 }
 
-/// The same block through revm's own handler and database, with none of this crate's code for fees or writes.
+/// The same block through revm's own handler and database, with none of this crate's code for fees
+/// or writes.
 fn through_plain_revm(block: &Block) -> InMemoryDB {
     let mut db = InMemoryDB::default();
     for (address, account) in block.pre.iter().flatten() {

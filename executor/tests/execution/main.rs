@@ -1,4 +1,5 @@
-//! What executing blocks promises: exact results, whichever way a block is run, and clear words about bad input.
+//! What executing blocks promises: exact results, whichever way a block is run, and clear words
+//! about bad input.
 
 #![allow(
     clippy::unwrap_used,

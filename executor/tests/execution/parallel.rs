@@ -1,4 +1,5 @@
-//! The owner and its helpers: whatever becomes of a helper, the result is that of execution in order, and nobody waits.
+//! The owner and its helpers: whatever becomes of a helper, the result is that of execution in
+//! order, and nobody waits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -1,4 +1,5 @@
-//! Rounds after the first: what was stale is executed by shards again, and what comes out stays what it is in order.
+//! Rounds after the first: what was stale is executed by shards again, and what comes out stays
+//! what it is in order.
 
 use std::sync::Arc;
 

@@ -16,8 +16,8 @@ use shard_executor::state::State;
 use shard_executor::validate::{self, BlockResult};
 use shard_executor::vm::{ExecutionEnv, TxOutcome, execute_part};
 
-/// The real blocks of `SHARD_BLOCKS` or of `shared/blocks` beside the repository. Absent: generated ones, and it is said;
-/// absent in CI: a failure.
+/// The real blocks of `SHARD_BLOCKS` or of `shared/blocks` beside the repository. Absent: generated
+/// ones, and it is said; absent in CI: a failure.
 pub(crate) fn blocks() -> Blocks {
     let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/blocks");
     let path = std::env::var_os("SHARD_BLOCKS").map_or(beside, PathBuf::from);
@@ -133,7 +133,8 @@ pub(crate) fn with_code(code: impl Into<Bytes>) -> PreAccount {
     PreAccount { nonce: 1, code: code.into(), ..PreAccount::default() }
 }
 
-/// Sequential execution. Whatever block a test has made, execution on several threads must come to the same.
+/// Sequential execution. Whatever block a test has made, execution on several threads must come to
+/// the same.
 pub(crate) fn in_order(block: &Block) -> (BlockResult, State) {
     let mut state = validate::open(block, None).unwrap();
     let result = validate::run_in_order(block, &mut state, Vec::new(), &|| {}).unwrap();

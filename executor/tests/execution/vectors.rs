@@ -1,7 +1,9 @@
-//! Blocks written out as files, with the state after them worked out by hand from the EIPs: withdrawals (4895), the parent's
-//! beacon root (4788), the parent's hash (2935), and the queues of withdrawal (7002) and consolidation (7251) requests.
+//! Blocks written out as files, with the state after them worked out by hand from the EIPs:
+//! withdrawals (4895), the parent's beacon root (4788), the parent's hash (2935), and the queues of
+//! withdrawal (7002) and consolidation (7251) requests.
 //!
-//! The contracts are the ones that the EIPs have deployed; nothing that is expected here was computed by this crate.
+//! The contracts are the ones that the EIPs have deployed; nothing that is expected here was
+//! computed by this crate.
 
 use std::sync::Arc;
 
@@ -142,8 +144,8 @@ fn what_is_withdrawn_cannot_be_spent_in_the_same_block() {
     assert!(mismatch.contains("transaction 0") && mismatch.contains("fund"), "{mismatch}");
 }
 
-/// Calls `contract` with one word, made by the code `word`, and stores what comes back at `slot` and whether it went well at
-/// `slot` + 1.
+/// Calls `contract` with one word, made by the code `word`, and stores what comes back at `slot`
+/// and whether it went well at `slot` + 1.
 fn ask(contract: Address, word: &[u8], slot: u8) -> Vec<u8> {
     let mut code = word.to_vec();
     code.extend([PUSH0, MSTORE, PUSH1, 0x20, PUSH1, 0x40, PUSH1, 0x20, PUSH0, PUSH20]);
@@ -220,7 +222,8 @@ fn withdrawal_requests_leave_their_queue_sixteen_a_block() {
     let states = run(&[first, file("prague", NUMBER + 1), file("prague", NUMBER + 2)]);
     // Sixteen go; two a block are meant to come, so the excess grows by 18 - 2.
     assert_eq!(queue(&states[0], address), words([3 + 18 - 2, 0, 16, 18]));
-    // Two go, and an empty queue begins at the beginning again; nobody came, so the excess falls by two.
+    // Two go, and an empty queue begins at the beginning again; nobody came, so the excess falls by
+    // two.
     assert_eq!(queue(&states[1], address), words([19 - 2, 0, 0, 0]));
     assert_eq!(queue(&states[2], address), words([17 - 2, 0, 0, 0]));
     assert_eq!(states[2].slot(&address, &U256::from(4)), U256::from(0xaa), "what has gone is not wiped");
@@ -261,7 +264,8 @@ fn a_request_that_a_transaction_makes_goes_in_the_same_block() {
     // A public key of 48 bytes and 8 bytes of gwei; two public keys.
     let withdrawal = [&[0x11; 32][..], &[0x22; 16], &[0x33; 8]].concat();
     let consolidation = [[0x44; 32], [0x55; 32], [0x66; 32]].concat();
-    // SHA-256 over those of each list behind its type: sender, key and gwei; sender and both keys. No deposits.
+    // SHA-256 over those of each list behind its type: sender, key and gwei; sender and both keys.
+    // No deposits.
     let hash = "0xf4ab0ecf7921a83aadb528367809134e4bf8041b8c701889104afe0dc553f09e";
     file["block"]["requestsHash"] = json!(hash);
     // The fee is 1 wei while there is no excess.

@@ -1,10 +1,12 @@
-//! What is really so about one thread's standing still, kept beside the judge's own sum so that the two can be compared.
+//! What is really so about one thread's standing still, kept beside the judge's own sum so that the
+//! two can be compared.
 //!
 //! Two sums, one from above and one from below:
-//! - `able`: every nanosecond since its last progress in which it could have run (it slept, or had a CPU) while the watchdog
-//!   was not late. The judge may never have counted more than that, but for what no two looks can show (`forgiven`).
-//! - `sure`: time in which it could have run that two looks must show. Once it has passed the threshold the judge must have
-//!   condemned the thread.
+//! - `able`: every nanosecond since its last progress in which it could have run (it slept, or had
+//!   a CPU) while the watchdog was not late. The judge may never have counted more than that, but
+//!   for what no two looks can show (`forgiven`).
+//! - `sure`: time in which it could have run that two looks must show. Once it has passed the
+//!   threshold the judge must have condemned the thread.
 
 use std::time::Duration;
 
@@ -21,12 +23,14 @@ const SHORTEST_DEADLINE: Duration = Duration::from_nanos(150 * MS);
 pub struct Account {
     /// Time in which it could have run.
     pub able: Nanos,
-    /// What no two looks can show, and the judge may count in error: a hold that began and ended between them, the first
-    /// look after a beat, which has nothing to be compared with, and one tick of CPU time where a count begins.
+    /// What no two looks can show, and the judge may count in error: a hold that began and ended
+    /// between them, the first look after a beat, which has nothing to be compared with, and one
+    /// tick of CPU time where a count begins.
     pub forgiven: Nanos,
     /// Time that the judge must have counted.
     pub sure: Nanos,
-    /// CPU time of which that may lag behind: a tick for each span of looks that began while it was runnable.
+    /// CPU time of which that may lag behind: a tick for each span of looks that began while it was
+    /// runnable.
     pub lag: Nanos,
     /// Time that some excuse may have taken, by kind: all intervals that it touched.
     pub excused: [Nanos; ExcuseKind::ALL.len()],
@@ -40,11 +44,14 @@ pub struct Account {
     pub gained: bool,
     /// Progress since the last look.
     pub moved: bool,
-    /// Its words were random at the last look, so that the next two have nothing to be compared with.
+    /// Its words were random at the last look, so that the next two have nothing to be compared
+    /// with.
     pub torn: bool,
-    /// The longest time between two looks since its last progress: while another thread stands condemned that is 50 ms.
+    /// The longest time between two looks since its last progress: while another thread stands
+    /// condemned that is 50 ms.
     pub longest: Nanos,
-    /// What must have been counted when its threshold last changed: a verdict falls in time that counts after that.
+    /// What must have been counted when its threshold last changed: a verdict falls in time that
+    /// counts after that.
     pub before_change: Nanos,
     /// The least that a look has shown its owner to give this work since its last progress.
     given: Option<Nanos>,
@@ -112,7 +119,8 @@ impl Account {
         self.mixed = true;
     }
 
-    /// The watchdog has forgotten all of it, or saw something else: nothing that came before must have been counted.
+    /// The watchdog has forgotten all of it, or saw something else: nothing that came before must
+    /// have been counted.
     pub fn forgotten(&mut self) {
         // What was told stays told: the watchdog may not have forgotten that.
         (self.sure, self.lag, self.surely_excused) = (0, 0, Default::default());
@@ -136,8 +144,8 @@ impl Account {
         }
     }
 
-    /// The threshold that a rule of `stall_after` leaves it: never longer for its owner's word. The shortest that it may be, and
-    /// the longest.
+    /// The threshold that a rule of `stall_after` leaves it: never longer for its owner's word. The
+    /// shortest that it may be, and the longest.
     pub fn thresholds(&self, stall_after: Duration) -> (Duration, Duration) {
         let of = |given: Option<Nanos>| {
             given.map_or(stall_after, |given| {
@@ -155,7 +163,8 @@ impl Account {
         }
     }
 
-    /// A look came that says nothing of it: nothing counts, and the next one has nothing to be compared with.
+    /// A look came that says nothing of it: nothing counts, and the next one has nothing to be
+    /// compared with.
     pub fn pause(&mut self) {
         self.now = Now::default();
         (self.gained, self.moved) = (false, false);
@@ -207,14 +216,15 @@ impl Account {
         self.workers_traced = traced;
     }
 
-    /// The kernel writes the core of its process, or did until this look; `surely`: that is all that the look shows.
+    /// The kernel writes the core of its process, or did until this look; `surely`: that is all
+    /// that the look shows.
     pub fn dumps_core(&mut self, elapsed: Nanos, surely: bool) {
         self.excused[ExcuseKind::CoreDumping as usize] += elapsed;
         self.surely_excused[ExcuseKind::CoreDumping as usize] += if surely { elapsed } else { 0 };
     }
 
-    /// It sleeps, and another thread of its process, or a worker of that one, waited for a CPU for so long; `runnable`: a look shows
-    /// one that may be waiting.
+    /// It sleeps, and another thread of its process, or a worker of that one, waited for a CPU for
+    /// so long; `runnable`: a look shows one that may be waiting.
     pub fn others_waited(&mut self, time: Nanos, runnable: bool) {
         self.now.waited += time;
         self.waits_for_cpu |= runnable;

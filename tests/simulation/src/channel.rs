@@ -1,4 +1,5 @@
-//! A channel of the target as it really is: what was sent, what was received, and since when the oldest message waits.
+//! A channel of the target as it really is: what was sent, what was received, and since when the
+//! oldest message waits.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,8 +1,10 @@
-//! What must hold of the channel at every look: nobody is condemned for messages that were received, or that nobody could have
-//! received; whoever stays deaf is condemned in time; what is told of a backlog is true, and is told.
+//! What must hold of the channel at every look: nobody is condemned for messages that were
+//! received, or that nobody could have received; whoever stays deaf is condemned in time; what is
+//! told of a backlog is true, and is told.
 //!
-//! A consumer is deaf while messages wait, none is received, and it stands idle or stalled although it could run. Its account
-//! (`Thread::deaf`) is kept as that of standing still at work. Looks at which any consumer moves or works count for nobody.
+//! A consumer is deaf while messages wait, none is received, and it stands idle or stalled although
+//! it could run. Its account (`Thread::deaf`) is kept as that of standing still at work. Looks at
+//! which any consumer moves or works count for nobody.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -1,5 +1,6 @@
-//! Makes a plan out of a seed. Most histories are short and have a few misfortunes at once, for it is at their seams that a
-//! judge goes wrong: a stop that ends while the watchdog is late, a restart in the middle of a stall.
+//! Makes a plan out of a seed. Most histories are short and have a few misfortunes at once, for it
+//! is at their seams that a judge goes wrong: a stop that ends while the watchdog is late, a
+//! restart in the middle of a stall.
 
 use std::time::Duration;
 
@@ -45,8 +46,9 @@ pub fn plan(seed: u64) -> Plan {
 }
 
 fn rules(random: &mut Random) -> Rules {
-    // Below 200 ms a threshold is of the size of the lateness that is forgiven to the watchdog itself: it must do all the same.
-    // Up to 500 ms a look comes every 4 ms: the shorter, the more histories in the same time.
+    // Below 200 ms a threshold is of the size of the lateness that is forgiven to the watchdog
+    // itself: it must do all the same. Up to 500 ms a look comes every 4 ms: the shorter, the more
+    // histories in the same time.
     let stall = random.pick(&[20, 50, 100, 200, 200, 200, 200, 250, 250, 300, 500, 1_000, 5_000]);
     let stall_after = Duration::from_millis(stall);
     let short = [(KillSignal::Kill, Duration::ZERO)];
@@ -113,7 +115,8 @@ fn machine(random: &mut Random, rules: &Rules) -> Machine {
     }
 }
 
-/// How long a piece of work may stand still by its owner's word: about as long as its rule says, or much less, or more.
+/// How long a piece of work may stand still by its owner's word: about as long as its rule says, or
+/// much less, or more.
 fn deadline(random: &mut Random, stall: Nanos) -> Nanos {
     random.spread(stall / 8, 3 * stall)
 }
@@ -146,7 +149,8 @@ fn work(random: &mut Random, thread: usize, stall: Nanos, end: Nanos, into: &mut
     }
 }
 
-/// The ordinary life of a channel: messages now and then, in ones and in floods; and somebody who does not hear them.
+/// The ordinary life of a channel: messages now and then, in ones and in floods; and somebody who
+/// does not hear them.
 fn messages(random: &mut Random, rule: &ChannelRule, threads: usize, end: Nanos, into: &mut Vec<Timed>) {
     let age = u64::try_from(rule.max_age.as_nanos()).unwrap_or(u64::MAX);
     if random.one_in(3) {
@@ -185,7 +189,8 @@ fn messages(random: &mut Random, rule: &ChannelRule, threads: usize, end: Nanos,
     }
 }
 
-/// What a person does, alone and at the seams: at the end of a pause something else keeps a kill that is due from being one.
+/// What a person does, alone and at the seams: at the end of a pause something else keeps a kill
+/// that is due from being one.
 fn hand(random: &mut Random, threads: usize, stall: Nanos, end: Nanos, into: &mut Vec<Timed>) {
     #[allow(clippy::cast_possible_truncation, reason = "a few threads")]
     let thread = random.between(0, threads as u64 - 1) as usize;
@@ -238,7 +243,8 @@ fn hand(random: &mut Random, threads: usize, stall: Nanos, end: Nanos, into: &mu
     }
 }
 
-/// Whoever takes up this work dies of it, again and again; and a person may say that it is none that kills.
+/// Whoever takes up this work dies of it, again and again; and a person may say that it is none
+/// that kills.
 fn poison(random: &mut Random, threads: usize, end: Nanos, into: &mut Vec<Timed>) {
     for _ in 0..random.between(3, 6) {
         #[allow(clippy::cast_possible_truncation, reason = "a few threads")]

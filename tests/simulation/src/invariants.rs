@@ -1,11 +1,12 @@
-//! What must hold at every look, whatever happened. The world knows the truth, so each rule is checked against that, and not
-//! against what the judge believes.
+//! What must hold at every look, whatever happened. The world knows the truth, so each rule is
+//! checked against that, and not against what the judge believes.
 //!
-//! The bound on a real stall, exactly: a thread that stands still at work is condemned at the first look at which the time
-//! that two looks must show (`Account::sure`) has passed `stall_after`, or what its owner gives its work, plus one tick of CPU time
-//! for a thread that runs; and while it is at work the judge asks to look again within one sample, `stall_after / 125` between 4 and
-//! 50 ms. From the last progress that makes that threshold and two samples of countable time: one until its standing still is first
-//! seen, one at the threshold.
+//! The bound on a real stall, exactly: a thread that stands still at work is condemned at the first
+//! look at which the time that two looks must show (`Account::sure`) has passed `stall_after`, or
+//! what its owner gives its work, plus one tick of CPU time for a thread that runs; and while it is
+//! at work the judge asks to look again within one sample, `stall_after / 125` between 4 and 50 ms.
+//! From the last progress that makes that threshold and two samples of countable time: one until
+//! its standing still is first seen, one at the threshold.
 
 mod excuses;
 mod kills;
@@ -38,8 +39,9 @@ const LATE: Nanos = 100 * MS;
 /// A dropped slot is lost after this.
 const DROPPED: Nanos = 100 * MS;
 
-/// An excuse is named within this time: a thread that shows no CPU time for less than the longest tick may have run. Twice, for a
-/// look falls where it falls; and twice again, for a piece of starving may be in two parts.
+/// An excuse is named within this time: a thread that shows no CPU time for less than the longest
+/// tick may have run. Twice, for a look falls where it falls; and twice again, for a piece of
+/// starving may be in two parts.
 const NAMED_WITHIN: Duration = Duration::from_millis(40);
 
 /// A rule that was broken.
@@ -47,7 +49,8 @@ const NAMED_WITHIN: Duration = Duration::from_millis(40);
 pub struct Violation {
     /// When.
     pub at: Nanos,
-    /// Which rule: one of a few short names, by which the shrinker knows that it still has the same one.
+    /// Which rule: one of a few short names, by which the shrinker knows that it still has the same
+    /// one.
     pub rule: &'static str,
     /// What happened.
     pub what: String,
@@ -81,7 +84,8 @@ pub struct Invariants {
     opened: Option<TargetIdentity>,
     held: Option<TargetIdentity>,
     dropped: Vec<Option<Nanos>>,
-    /// As of the last look, for each thread: how long it or a worker of it was kept from running, and whether one may still be.
+    /// As of the last look, for each thread: how long it or a worker of it was kept from running,
+    /// and whether one may still be.
     kept: Vec<(Nanos, bool)>,
     /// What passed unwatched before this look.
     unwatched: Nanos,
@@ -189,8 +193,8 @@ impl Invariants {
             let threads = watchdog.seen.threads.iter();
             threads.clone().find(|seen| (seen.slot, seen.generation) == (thread.slot, thread.generation))
         };
-        // Who sleeps while another thread of its process is kept from running, at this look or as of the last one, may be waiting
-        // for that one.
+        // Who sleeps while another thread of its process is kept from running, at this look or as
+        // of the last one, may be waiting for that one.
         let kept: Vec<_> = process.threads.iter().map(|thread| kept(thread, seen_of(thread))).collect();
         let kept_before = std::mem::replace(&mut self.kept, kept);
         let dumps_core = process.dumps_core(now, &plan.machine);
@@ -505,8 +509,9 @@ impl Invariants {
             .iter()
             .filter(|thread| thread.seen && thread.ended.is_none() && thread.claim == Claim::Live)
         {
-            // Beyond a quota the first period is called starved and the rest throttled, so neither is told on its own. Off the run
-            // queue nothing tells of a wait that is shorter than a tick.
+            // Beyond a quota the first period is called starved and the rest throttled, so neither
+            // is told on its own. Off the run queue nothing tells of a wait that is shorter than a
+            // tick.
             let quota = (process.throttle.0.periods > 0 || process.throttled.is_some())
                 && (plan.machine.cpu_stat || plan.machine.throttled_off_queue);
             let kinds =
@@ -583,8 +588,8 @@ fn nanos(duration: Duration) -> Nanos {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// No stall is told before two samples of the kernel's view lie far enough apart: the first comes up to a look after the last
-/// progress, the second up to a look later than it could.
+/// No stall is told before two samples of the kernel's view lie far enough apart: the first comes
+/// up to a look after the last progress, the second up to a look later than it could.
 pub fn two_samples(thread: &Thread) -> Duration {
     SAMPLES_APART + Duration::from_nanos(2 * thread.account.longest)
 }

@@ -1,5 +1,5 @@
-//! What the probe would make of the world: the same fields, the same `None`s, the same memory of the look before
-//! (`watchdog/src/probe/segment.rs` and `probe.rs`).
+//! What the probe would make of the world: the same fields, the same `None`s, the same memory of
+//! the look before (`watchdog/src/probe/segment.rs` and `probe.rs`).
 
 use shard_watchdog::clock::Monotonic;
 use shard_watchdog::observation::{
@@ -23,7 +23,8 @@ pub struct Observer {
     /// When the first signal went to it.
     pub signalled: Option<Monotonic>,
     declared: Declared,
-    /// How long the machine had been suspended when the sidecar began. No suspend is so short that the probe tells nothing of it.
+    /// How long the machine had been suspended when the sidecar began. No suspend is so short that
+    /// the probe tells nothing of it.
     suspended_before: Nanos,
     /// When the counters of its cgroup were last read, and what they said.
     throttle: (Option<Nanos>, Option<ThrottleObservation>),

@@ -1,5 +1,6 @@
-//! A history before it is lived through: what the machine is like, and what happens when. All chance is in here, so a plan
-//! that is run again goes the same way, and one with an event less is another plan.
+//! A history before it is lived through: what the machine is like, and what happens when. All
+//! chance is in here, so a plan that is run again goes the same way, and one with an event less is
+//! another plan.
 
 use std::fmt;
 use std::time::Duration;
@@ -39,13 +40,15 @@ pub struct Machine {
     pub schedstat: bool,
     /// Whether the kernel tells where a thread sleeps.
     pub wchan: bool,
-    /// Whether a frozen thread shows as `D` (the old freezer, and Linux 6.1+ where it slept) or as `S` (the new freezer's trap).
+    /// Whether a frozen thread shows as `D` (the old freezer, and Linux 6.1+ where it slept) or as
+    /// `S` (the new freezer's trap).
     pub frozen_is_d: bool,
     /// Whether ends of threads are polled.
     pub poll_threads: bool,
     /// How long the last thread of a process takes to end after the first.
     pub teardown: Nanos,
-    /// How long the thread that begins an exit looks as if it went on. The judge believes a lone survivor after 2 ms.
+    /// How long the thread that begins an exit looks as if it went on. The judge believes a lone
+    /// survivor after 2 ms.
     pub alone: Nanos,
     /// From the end of a process to the start of the next.
     pub restart: Nanos,
@@ -57,7 +60,8 @@ pub struct Machine {
     pub watched_leader: bool,
     /// Other threads of the process, which nobody watches.
     pub others: u32,
-    /// A thread that its cgroup throttles leaves the run queue, and no counter of its own tells that time (Linux 6.18 on).
+    /// A thread that its cgroup throttles leaves the run queue, and no counter of its own tells
+    /// that time (Linux 6.18 on).
     pub throttled_off_queue: bool,
     /// Whether the sidecar sees `cpu.stat`.
     pub cpu_stat: bool,
@@ -176,7 +180,8 @@ pub struct Share {
 #[allow(missing_docs, reason = "the sentence above each event says what its fields are")]
 pub enum Event {
     /// The thread gets work: `beats` steps of `beat` each, on a CPU or asleep; then `more`
-    /// pieces like it without a pause. It says that each may stand still for `deadline`, if that is not zero.
+    /// pieces like it without a pause. It says that each may stand still for `deadline`, if that is
+    /// not zero.
     Work { thread: usize, beat: Nanos, beats: u32, on_cpu: bool, more: u32, deadline: Nanos },
     /// The thread gets work that `workers` in its lanes do, as in `Work`, while it sleeps.
     Join { thread: usize, workers: u32, beat: Nanos, beats: u32, on_cpu: bool, deadline: Nanos },

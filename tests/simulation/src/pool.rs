@@ -19,7 +19,8 @@ pub fn look_at_pool(
 ) {
     let waited = thread.pool.iter().map(|worker| worker.account.kept_now()).max().unwrap_or_default();
     let runnable = seen.iter().any(|seen| seen.task.is_some_and(|task| task.state == TaskState::Running));
-    // Without a count of the time in the run queue only those who sleep all along are known not to have been there.
+    // Without a count of the time in the run queue only those who sleep all along are known not to
+    // have been there.
     let unknown = !plan.machine.schedstat && thread.pool.iter().any(|worker| worker.wants_cpu_at_times());
     thread.account.workers_waited(waited + Nanos::from(unknown), runnable, !thread.pool.is_empty());
     // An excuse lasts until the look that no longer shows its reason.
@@ -35,8 +36,8 @@ pub fn look_at_pool(
     thread.account.workers_are_traced(traced);
 }
 
-/// How long a thread, or one of its workers, has been kept from running since the last look, and whether this look shows one of
-/// them that may be waiting for a CPU.
+/// How long a thread, or one of its workers, has been kept from running since the last look, and
+/// whether this look shows one of them that may be waiting for a CPU.
 pub fn kept(thread: &Thread, seen: Option<&ThreadObservation>) -> (Nanos, bool) {
     let accounts = std::iter::once(thread).chain(&thread.pool).map(|thread| &thread.account);
     let waited = accounts.map(Account::kept_now).max().unwrap_or_default();
@@ -49,8 +50,8 @@ pub fn kept(thread: &Thread, seen: Option<&ThreadObservation>) -> (Nanos, bool) 
     (waited, tasks.flatten().any(keeps))
 }
 
-/// What a worker that is on a CPU may seem to have lost, when it was not: the first look at it has nothing to be compared with,
-/// and its CPU time lags wherever a count begins.
+/// What a worker that is on a CPU may seem to have lost, when it was not: the first look at it has
+/// nothing to be compared with, and its CPU time lags wherever a count begins.
 pub fn lag_of_pool(thread: &Thread, threshold: Duration, plan: &Plan) -> Duration {
     let ran = thread.pool.iter().any(Thread::wants_cpu_at_times) || thread.account.mixed;
     if thread.pool.is_empty() || !ran {

@@ -271,7 +271,8 @@ impl Process {
         if self.ending.is_some() {
             return;
         }
-        // Nobody who holds a lock of the kernel, or lies in a freezer of the old kind, dies of anything.
+        // Nobody who holds a lock of the kernel, or lies in a freezer of the old kind, dies of
+        // anything.
         let stuck = self.threads.iter().any(|t| t.ended.is_none() && t.doing == Doing::Hang(Hang::Disk));
         let ends = self.thaws_at(now, machine) + core;
         let exits_at = (!stuck).then_some(ends + teardown.max(machine.alone + 1));
@@ -297,7 +298,8 @@ impl Process {
         if machine.frozen_is_d { self.frozen_until.max(now) } else { now }
     }
 
-    /// Whether the kernel shows that it writes the core of the process. In the first moments it looks as any other end does.
+    /// Whether the kernel shows that it writes the core of the process. In the first moments it
+    /// looks as any other end does.
     pub fn dumps_core(&self, now: Nanos, machine: &Machine) -> bool {
         let begun = |ending: Ending| (ending.since + machine.alone..ending.core_until).contains(&now);
         !self.exited && self.ending.is_some_and(begun)

@@ -1,4 +1,5 @@
-//! Random numbers that are the same everywhere for the same seed: SplitMix64, whose whole state is one word.
+//! Random numbers that are the same everywhere for the same seed: SplitMix64, whose whole state is
+//! one word.
 
 /// A stream of random numbers.
 #[derive(Clone, Debug)]
@@ -25,7 +26,8 @@ impl Random {
         low + self.word() % (high - low + 1)
     }
 
-    /// The same, as likely short as long: the logarithm is even. Times of a machine are spread like this.
+    /// The same, as likely short as long: the logarithm is even. Times of a machine are spread like
+    /// this.
     pub const fn spread(&mut self, low: u64, high: u64) -> u64 {
         let doublings = (high / low).ilog2() as u64;
         let base = low << self.between(0, doublings);

@@ -1,5 +1,5 @@
-//! Makes a history that breaks a rule as short as it goes: fewer events, fewer threads, a shorter end, as long as the same rule
-//! is broken.
+//! Makes a history that breaks a rule as short as it goes: fewer events, fewer threads, a shorter
+//! end, as long as the same rule is broken.
 
 use super::history::Stage;
 use super::invariants::Violation;

@@ -1,4 +1,5 @@
-//! One thread as it really is: what it does, what it would need to go on, and what the kernel would say of it.
+//! One thread as it really is: what it does, what it would need to go on, and what the kernel would
+//! say of it.
 
 use std::sync::Arc;
 
@@ -108,7 +109,8 @@ pub struct Thread {
     pub deaf_until: Nanos,
     /// Messages that it may take in the time that is lived through next.
     pub hears: u64,
-    /// Messages that it took in the time that was lived through last, and when it took the last of them.
+    /// Messages that it took in the time that was lived through last, and when it took the last of
+    /// them.
     pub heard: (u64, Nanos),
     /// The truth about its present piece of not receiving.
     pub deaf: Account,
@@ -231,7 +233,8 @@ impl Thread {
         }
     }
 
-    /// Begins a piece of work that `workers` do, each its own part, while this thread waits for all of them.
+    /// Begins a piece of work that `workers` do, each its own part, while this thread waits for all
+    /// of them.
     pub fn join(&mut self, workers: u32, part: Doing, deadline: Nanos) {
         if !self.takes_work() {
             return;
@@ -277,7 +280,8 @@ impl Thread {
         }
     }
 
-    /// Lives from `from` to `to`, during which nothing else changes. `quota` is what the whole process is left with.
+    /// Lives from `from` to `to`, during which nothing else changes. `quota` is what the whole
+    /// process is left with.
     pub fn live(&mut self, from: Nanos, to: Nanos, hold: Option<Hold>, quota: Option<Quota>) {
         if self.ended.is_some() {
             return;
@@ -473,8 +477,8 @@ impl Thread {
         self.queue = Queue::Off;
     }
 
-    /// What the kernel says of it at `now`. Its counters lag: time in the run queue shows when it is over, CPU time at the
-    /// tick.
+    /// What the kernel says of it at `now`. Its counters lag: time in the run queue shows when it
+    /// is over, CPU time at the tick.
     pub fn task(&self, now: Nanos, hold: Option<Hold>, machine: &Machine) -> Option<TaskObservation> {
         let asleep = match self.doing {
             Doing::Hang(Hang::Deadlock) | Doing::Idle | Doing::Join => {

@@ -1,5 +1,6 @@
-//! The watchdog's own loop in virtual time: the real judge, the real ladder and the real budget, in the order of
-//! `watchdog/src/watch.rs` and `watch/hand.rs`. What it knows of the world is what the observer tells it, and what a person does.
+//! The watchdog's own loop in virtual time: the real judge, the real ladder and the real budget, in
+//! the order of `watchdog/src/watch.rs` and `watch/hand.rs`. What it knows of the world is what the
+//! observer tells it, and what a person does.
 
 use globset::{Glob, GlobMatcher};
 use shard_watchdog::act::budget::{Budget, Past};
@@ -219,7 +220,8 @@ impl Watchdog {
                     obeyed.push(Obeyed::Cleared(key));
                 }
                 Event::Kill => {
-                    // Adopted is what a signal may go to; judged is what an incident can be told of.
+                    // Adopted is what a signal may go to; judged is what an incident can be told
+                    // of.
                     let judged = self.judge.incarnation().map(Incarnation::identity);
                     let began = self.ladder.as_ref().is_some_and(|ladder| ladder.began().is_some());
                     if let Some(target) =

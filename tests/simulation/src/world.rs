@@ -38,7 +38,8 @@ pub struct World<'a> {
     pub suspended: Nanos,
     /// The wall clock, seconds beyond the boot clock. Nobody who decides may ask for it.
     pub wall: i64,
-    /// The process that runs, or the one that ran last, and before it one that the watchdog may still hold.
+    /// The process that runs, or the one that ran last, and before it one that the watchdog may
+    /// still hold.
     pub processes: Vec<Process>,
     /// What the plan tells the watchdog, in order.
     pub orders: Vec<Event>,

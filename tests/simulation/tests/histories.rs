@@ -1,4 +1,5 @@
-//! A hundred thousand histories, none of which may break a rule. `simulate --histories 10000000` is for a longer evening.
+//! A hundred thousand histories, none of which may break a rule. `simulate --histories 10000000` is
+//! for a longer evening.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,9 +12,11 @@ use shard_simulation::generator;
 use shard_simulation::history::Stage;
 use shard_simulation::run;
 
-/// What every run of the tests lives through. A mutant of the judge is tried with fewer: `SHARD_SIMULATE_HISTORIES`.
+/// What every run of the tests lives through. A mutant of the judge is tried with fewer:
+/// `SHARD_SIMULATE_HISTORIES`.
 const HISTORIES: u64 = 100_000;
-/// Another seed on every day finds more (`SHARD_SIMULATE_SEED`); the same one every time makes a failure everybody's.
+/// Another seed on every day finds more (`SHARD_SIMULATE_SEED`); the same one every time makes a
+/// failure everybody's.
 const SEED: u64 = 1;
 
 #[test]

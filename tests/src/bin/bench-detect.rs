@@ -1,9 +1,11 @@
-//! From fault to verdict, signal, death, restart and the next verified block: distributions over injected faults.
+//! From fault to verdict, signal, death, restart and the next verified block: distributions over
+//! injected faults.
 //!
-//! Two shards under the embedded supervisor run generated blocks. Executor threads are made to panic, hook off, so that
-//! the thread is lost and the process lives; others are made to deadlock, for the overshoot of the stall verdict (a
-//! deadlock sleeps, so its time counts in full on a busy machine too). Times are those that the fault, the sidecar's
-//! journal and the coordinator wrote down themselves, all on one clock.
+//! Two shards under the embedded supervisor run generated blocks. Executor threads are made to
+//! panic, hook off, so that the thread is lost and the process lives; others are made to deadlock,
+//! for the overshoot of the stall verdict (a deadlock sleeps, so its time counts in full on a busy
+//! machine too). Times are those that the fault, the sidecar's journal and the coordinator wrote
+//! down themselves, all on one clock.
 
 use std::path::PathBuf;
 
@@ -15,7 +17,8 @@ use shard_tests::hogs::Hogs;
 use shard_tests::sidecar::Settings;
 use shard_tests::{incident, machine, proof, wait};
 
-/// The threshold of the stalls. Short, so that a run ends; overshoot does not depend on it below one second.
+/// The threshold of the stalls. Short, so that a run ends; overshoot does not depend on it below
+/// one second.
 const STALL_AFTER_MS: f64 = 500.0;
 /// What the issue calls a busy machine.
 const HOGS: usize = 8;

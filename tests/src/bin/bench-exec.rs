@@ -1,8 +1,10 @@
-//! How fast blocks are executed: in order on one thread, on several threads of one process, and over a cluster.
+//! How fast blocks are executed: in order on one thread, on several threads of one process, and
+//! over a cluster.
 //!
-//! The same blocks run in every way, in turn, in the same run. In one process a block is timed from its state to its
-//! receipts root and the state after it. Over a cluster the coordinator's own time counts, which builds the state of a block
-//! that brings its own; the time in one process that it is compared with does too.
+//! The same blocks run in every way, in turn, in the same run. In one process a block is timed from
+//! its state to its receipts root and the state after it. Over a cluster the coordinator's own time
+//! counts, which builds the state of a block that brings its own; the time in one process that it
+//! is compared with does too.
 
 #![allow(
     clippy::expect_used,
@@ -29,8 +31,8 @@ use shard_tests::process::{Process, binary};
 use shard_tests::sidecar::{Settings, Sidecar};
 use shard_tests::{blocks, figures, machine, wait};
 
-/// What execution on two threads should reach: on generated swaps without conflict, over the real blocks of at least so
-/// many transactions together, and on each of those.
+/// What execution on two threads should reach: on generated swaps without conflict, over the real
+/// blocks of at least so many transactions together, and on each of those.
 const AIM: (f64, f64, f64) = (1.7, 1.2, 0.9);
 /// What the first block of a process may take of its second run: in the median of all blocks, and
 /// the worst.
@@ -278,7 +280,8 @@ fn over_cluster(
     }
 }
 
-/// All blocks in order, milliseconds: with the building of their states, and where each piece of state takes its time.
+/// All blocks in order, milliseconds: with the building of their states, and where each piece of
+/// state takes its time.
 fn sequential(blocks: &Blocks, rounds: u32) -> (f64, f64) {
     let local = Local::new(1).expect("no threads");
     let mut times = vec![Times::default(); blocks.len()];
@@ -300,8 +303,9 @@ fn sequential(blocks: &Blocks, rounds: u32) -> (f64, f64) {
     (sum(&times), sum(&slowly))
 }
 
-/// The same blocks in order with a beat after each transaction and without, in turn, while a sidecar reads the segment. A
-/// process of its own does it: a sidecar does not watch the one that started it.
+/// The same blocks in order with a beat after each transaction and without, in turn, while a
+/// sidecar reads the segment. A process of its own does it: a sidecar does not watch the one that
+/// started it.
 fn heartbeats(folder: &Path, rounds: u32, out: &mut Map<String, Value>) {
     std::fs::create_dir_all(folder).expect("a folder");
     let settings =

@@ -1,8 +1,10 @@
-//! What a sidecar costs beside its shard: CPU, memory and threads, with the shard idle and with the shard busy.
+//! What a sidecar costs beside its shard: CPU, memory and threads, with the shard idle and with the
+//! shard busy.
 //!
-//! One shard, and beside it one sidecar with the thresholds that a config has if it names none, OTLP into a real
-//! collector where one is installed. At rest nobody sends the shard anything; then a coordinator runs block after block
-//! over it. Nobody scrapes meanwhile: the sidecar's own count of looks is read before and after.
+//! One shard, and beside it one sidecar with the thresholds that a config has if it names none,
+//! OTLP into a real collector where one is installed. At rest nobody sends the shard anything; then
+//! a coordinator runs block after block over it. Nobody scrapes meanwhile: the sidecar's own count
+//! of looks is read before and after.
 
 #![allow(
     clippy::expect_used,
@@ -33,8 +35,8 @@ struct Args {
     /// How long each of the two is measured.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     window: u64,
-    /// How long each settles before that. The default is longer than one export interval, so that what is allocated by
-    /// the first export is there.
+    /// How long each settles before that. The default is longer than one export interval, so that
+    /// what is allocated by the first export is there.
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(0..=3600))]
     settle: u64,
     /// Write the figures here too.
@@ -95,7 +97,8 @@ fn main() {
     }
 }
 
-/// As a config that leaves out what it may. The harness always writes a threshold, so this one is the default.
+/// As a config that leaves out what it may. The harness always writes a threshold, so this one is
+/// the default.
 fn settings(otlp: Option<&str>) -> Settings {
     Settings {
         stall_after: "5s".to_owned(),

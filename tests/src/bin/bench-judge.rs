@@ -1,8 +1,9 @@
-//! What one observation costs: the look of the probe and the decision of the judge, each on its own, at 1, 8, 64 and 1,000
-//! threads of a real process; and how long `replay` takes for an hour.
+//! What one observation costs: the look of the probe and the decision of the judge, each on its
+//! own, at 1, 8, 64 and 1,000 threads of a real process; and how long `replay` takes for an hour.
 //!
-//! The watch loop's own probe and judge, called as the loop calls them. Threads move between two looks and sleep during one.
-//! Between two looks passes as much time as at the highest rate of the loop, so that caches are as cold as they are there.
+//! The watch loop's own probe and judge, called as the loop calls them. Threads move between two
+//! looks and sleep during one. Between two looks passes as much time as at the highest rate of the
+//! loop, so that caches are as cold as they are there.
 
 #![allow(
     clippy::expect_used,
@@ -167,8 +168,8 @@ fn settings() -> Settings {
     Settings { stall_after: "10h".to_owned(), mode: "observe".to_owned(), ..Settings::default() }
 }
 
-/// Times the program `shard-watchdog replay` as a person runs it, the best of three: the file is in memory then. Its CPU time says
-/// what a quiet machine would take.
+/// Times the program `shard-watchdog replay` as a person runs it, the best of three: the file is in
+/// memory then. Its CPU time says what a quiet machine would take.
 fn replay(args: &Args, folder: &Path, figures: &mut Map<String, Value>) {
     let path = folder.join("hour");
     let looks = hour::write(&path, args.replay).expect("a recording can be written");

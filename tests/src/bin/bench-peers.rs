@@ -37,7 +37,8 @@ struct Args {
     /// A fault that nobody acted on within so many seconds is not seen.
     #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(5..=600))]
     patience: u64,
-    /// Let the target work for so long before each fault. After 3 s no peer here restarts it with back-off.
+    /// Let the target work for so long before each fault. After 3 s no peer here restarts it with
+    /// back-off.
     #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(0..=600))]
     settle: u64,
     /// Count costs for so long.

@@ -1,11 +1,12 @@
-//! CPU that one scrape of the sidecar's `/metrics` costs at 64 threads, beside Debian's `prometheus-process-exporter
-//! -threads`: the same target, in the same run.
+//! CPU that one scrape of the sidecar's `/metrics` costs at 64 threads, beside Debian's
+//! `prometheus-process-exporter -threads`: the same target, in the same run.
 //!
-//! Each round scrapes both, one after the other, again and again, then leaves both alone for as long. What a scrape
-//! costs is the CPU time of the first half beyond that of the second, divided by the scrapes. The sidecar's watch thread
-//! is left out of that: it shares nothing with a scrape, and beside 64 threads at work the noise of its looks would be
-//! larger than a scrape. What the sidecar spends without being scraped (its looks, and its target's totals, which it reads
-//! on a timer where the exporter reads them in the scrape) is told beside it.
+//! Each round scrapes both, one after the other, again and again, then leaves both alone for as
+//! long. What a scrape costs is the CPU time of the first half beyond that of the second, divided
+//! by the scrapes. The sidecar's watch thread is left out of that: it shares nothing with a scrape,
+//! and beside 64 threads at work the noise of its looks would be larger than a scrape. What the
+//! sidecar spends without being scraped (its looks, and its target's totals, which it reads on a
+//! timer where the exporter reads them in the scrape) is told beside it.
 
 #![allow(
     clippy::expect_used,
@@ -32,8 +33,8 @@ const THREADS: usize = 64;
 const PEER: &str = "/usr/bin/prometheus-process-exporter";
 /// The kernel's name of the target, by which the exporter finds it.
 const TARGET: &str = "scrape-target";
-/// Between two beats of each thread of the target: often enough that every scrape finds other numbers, and that no
-/// thread comes near its threshold.
+/// Between two beats of each thread of the target: often enough that every scrape finds other
+/// numbers, and that no thread comes near its threshold.
 const BEAT: Duration = Duration::from_millis(500);
 /// A target whose harness is gone and could not end it ends by itself.
 const TARGET_LIVES: Duration = Duration::from_secs(3600);
@@ -51,7 +52,8 @@ struct Args {
     /// Scrapes in each.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     scrapes: u32,
-    /// Between two scrapes. The sidecar gives a page out again for 100 ms, so each must come later than that.
+    /// Between two scrapes. The sidecar gives a page out again for 100 ms, so each must come later
+    /// than that.
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 500, value_parser = clap::value_parser!(u64).range(150..=60_000))]
     interval: u64,
     /// Write the figures here too.
@@ -79,7 +81,8 @@ fn main() {
     let mut scraped = vec![Scraped::sidecar(&sidecar, folder.path())];
     if Path::new(PEER).is_file() {
         scraped.push(Scraped::peer("peer_", "exporter -threads", &[], folder.path()));
-        // Reading `smaps` is on unless it is switched off, and holds the target's memory lock; not everybody wants it.
+        // Reading `smaps` is on unless it is switched off, and holds the target's memory lock; not
+        // everybody wants it.
         let without = ["-gather-smaps=false"];
         scraped.push(Scraped::peer("peer_no_smaps_", "exporter without smaps", &without, folder.path()));
     } else {

@@ -1,4 +1,5 @@
-//! Proof of the judge by simulation: whole histories in virtual time, each decision held against the truth.
+//! Proof of the judge by simulation: whole histories in virtual time, each decision held against
+//! the truth.
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;

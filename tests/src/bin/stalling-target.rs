@@ -1,5 +1,6 @@
-//! A watched process that begins with the same piece of work in each of its lives, gets nowhere with it, and never asks what its
-//! watchdog keeps from it: poison work, as a watchdog alone has to deal with it.
+//! A watched process that begins with the same piece of work in each of its lives, gets nowhere
+//! with it, and never asks what its watchdog keeps from it: poison work, as a watchdog alone has to
+//! deal with it.
 
 use std::path::PathBuf;
 use std::time::Duration;

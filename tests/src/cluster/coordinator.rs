@@ -102,7 +102,8 @@ impl Coordinator {
         })
     }
 
-    /// Waits for the first block that was verified after `at`; a wrong block on the way fails the test.
+    /// Waits for the first block that was verified after `at`; a wrong block on the way fails the
+    /// test.
     #[track_caller]
     pub fn verified_after(&self, at: u64) -> Verified {
         self.process.line("a verified block", 0, |line| {

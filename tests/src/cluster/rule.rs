@@ -1,5 +1,5 @@
-//! The common rule of the fault matrix: the coordinator gets its answer by its deadline, the retried block verifies,
-//! other shards do not notice, and nothing that was said is lost.
+//! The common rule of the fault matrix: the coordinator gets its answer by its deadline, the
+//! retried block verifies, other shards do not notice, and nothing that was said is lost.
 
 use std::collections::HashMap;
 
@@ -32,7 +32,8 @@ impl Cluster {
         }
     }
 
-    /// Asserts that shards other than those never had an incident and are the processes that they were.
+    /// Asserts that shards other than those never had an incident and are the processes that they
+    /// were.
     #[track_caller]
     pub fn assert_unharmed_except(&self, lost: &[usize]) {
         for (number, shard) in self.shards.iter().enumerate() {
@@ -53,7 +54,8 @@ impl Shard {
     }
 }
 
-/// The chain is run again and again: each block is followed by the same one every time, and only the last by an earlier.
+/// The chain is run again and again: each block is followed by the same one every time, and only
+/// the last by an earlier.
 #[track_caller]
 fn assert_in_order(blocks: &[u64]) {
     let mut after = HashMap::new();

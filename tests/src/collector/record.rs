@@ -1,7 +1,7 @@
 //! Reads back what rotel wrote down of what it was sent.
 //!
-//! Its record is made for people: one attribute or number a line, under a heading for each resource, metric, data point, span
-//! and log record. A line that is not known is passed over.
+//! Its record is made for people: one attribute or number a line, under a heading for each
+//! resource, metric, data point, span and log record. A line that is not known is passed over.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! TLS in front of a collector: certificates by `openssl`, the encryption by Python's `ssl`, which is OpenSSL too and thus
-//! nobody's own mistake twice.
+//! TLS in front of a collector: certificates by `openssl`, the encryption by Python's `ssl`, which
+//! is OpenSSL too and thus nobody's own mistake twice.
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -62,7 +62,8 @@ pub struct TlsFront {
 }
 
 impl TlsFront {
-    /// Whether what it needs is installed. If not, `test` is noted as skipped; in CI that is a failure.
+    /// Whether what it needs is installed. If not, `test` is noted as skipped; in CI that is a
+    /// failure.
     #[track_caller]
     pub fn installed_or_skip(test: &str) -> bool {
         let runs = |command: &mut Command| {

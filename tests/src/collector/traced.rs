@@ -1,6 +1,8 @@
-//! A target of the harness's own that tells which trace its work belongs to, with a supervisor and, apart from it, a sidecar.
+//! A target of the harness's own that tells which trace its work belongs to, with a supervisor and,
+//! apart from it, a sidecar.
 //!
-//! No blocks and no coordinator: what a sidecar sends does not depend on them, and the machine stays quiet.
+//! No blocks and no coordinator: what a sidecar sends does not depend on them, and the machine
+//! stays quiet.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -22,9 +24,11 @@ const THREAD: &str = "exec-traced";
 const LOSE: &str = "lose";
 /// While it is there, a target that starts waits.
 const HOLD: &str = "hold";
-/// While it is there, a target that starts has a segment, says that it boots, and has no thread yet.
+/// While it is there, a target that starts has a segment, says that it boots, and has no thread
+/// yet.
 const BOOT: &str = "boot";
-/// Its presence is the order to stand still in the middle of a piece of work; it is taken away first.
+/// Its presence is the order to stand still in the middle of a piece of work; it is taken away
+/// first.
 const STAND: &str = "stand";
 /// What a piece of work gives itself that then stands still.
 pub const DEADLINE: Duration = Duration::from_millis(300);
@@ -36,8 +40,8 @@ pub fn trace_of(key: u64) -> TraceContext {
     TraceContext { trace_id, span_id: (key | 1 << 63).to_be_bytes(), flags: 1 }
 }
 
-/// What the program `traced-target` does: works on one block after the other, and on order loses its thread in the middle
-/// of one.
+/// What the program `traced-target` does: works on one block after the other, and on order loses
+/// its thread in the middle of one.
 #[derive(Debug)]
 pub struct TracedTarget {
     folder: PathBuf,
@@ -109,7 +113,8 @@ pub struct Traced {
 }
 
 impl Traced {
-    /// Starts both in `folder`, the sidecar with these settings and environment variables, and waits until it watches.
+    /// Starts both in `folder`, the sidecar with these settings and environment variables, and
+    /// waits until it watches.
     #[track_caller]
     pub fn start(folder: &Path, name: &str, settings: &Settings, variables: &[(String, String)]) -> Self {
         let mut traced = Self::begin(folder, name, settings, variables, false);
@@ -172,7 +177,8 @@ impl Traced {
         self.watchdog.as_mut().expect("a sidecar runs")
     }
 
-    /// Ends the sidecar with `signal` and waits for its end, on the way to which no thread may panic.
+    /// Ends the sidecar with `signal` and waits for its end, on the way to which no thread may
+    /// panic.
     #[track_caller]
     pub fn end_sidecar(&mut self, signal: Signal) -> ExitStatus {
         let mut watchdog = self.watchdog.take().expect("a sidecar runs");
@@ -191,7 +197,8 @@ impl Traced {
         self.supervisor.line("the fault", from, crate::faults::fired_at)
     }
 
-    /// Its thread stands still in a piece of work that gives itself [`DEADLINE`], and says since when.
+    /// Its thread stands still in a piece of work that gives itself [`DEADLINE`], and says since
+    /// when.
     #[track_caller]
     pub fn stand_still(&self) -> u64 {
         let from = self.supervisor.line_count();
@@ -217,8 +224,8 @@ impl Traced {
         std::fs::remove_file(self.folder.join(HOLD)).expect("it was held");
     }
 
-    /// What the sidecar's `/metrics` says under this name and these labels; `None` while it does not answer or has no such
-    /// series.
+    /// What the sidecar's `/metrics` says under this name and these labels; `None` while it does
+    /// not answer or has no such series.
     pub fn metric(&self, name: &str, labels: &[&str]) -> Option<f64> {
         metric(self.sidecar.http, name, labels)
     }

@@ -1,7 +1,8 @@
-//! What heartbeats cost an executor: the same block with a beat after each transaction and without, one right after the other.
+//! What heartbeats cost an executor: the same block with a beat after each transaction and without,
+//! one right after the other.
 //!
-//! CPU time of the thread is compared, not time on the wall: what others take away from it is none of a beat's doing, while a
-//! cache line that the sidecar takes away is.
+//! CPU time of the thread is compared, not time on the wall: what others take away from it is none
+//! of a beat's doing, while a cache line that the sidecar takes away is.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
-//! The same blocks over real processes: shards and a coordinator on loopback, without supervisors or sidecars.
+//! The same blocks over real processes: shards and a coordinator on loopback, without supervisors
+//! or sidecars.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -18,8 +19,8 @@ pub struct Shards {
 }
 
 impl Shards {
-    /// Starts so many, with a heartbeat in `folder`. `slow_state`: what each state request is to take longer, such as
-    /// `100us`.
+    /// Starts so many, with a heartbeat in `folder`. `slow_state`: what each state request is to
+    /// take longer, such as `100us`.
     ///
     /// # Panics
     /// If one does not start.
@@ -53,8 +54,8 @@ impl Shards {
         Self { processes, addresses }
     }
 
-    /// Runs the blocks in `folder` over them `rounds` times; the times of each block, by its number, as the coordinator
-    /// tells them.
+    /// Runs the blocks in `folder` over them `rounds` times; the times of each block, by its
+    /// number, as the coordinator tells them.
     ///
     /// # Panics
     /// If a block is wrong or not executed.

@@ -1,7 +1,8 @@
-//! What this machine has to give: the same blocks in order on several threads that have nothing to do with each other.
+//! What this machine has to give: the same blocks in order on several threads that have nothing to
+//! do with each other.
 //!
-//! Cores share their cache, their memory and, in a virtual machine, perhaps even one physical core. No way of splitting a block
-//! can do better than blocks that need no splitting.
+//! Cores share their cache, their memory and, in a virtual machine, perhaps even one physical core.
+//! No way of splitting a block can do better than blocks that need no splitting.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
@@ -14,7 +15,8 @@ use super::{Times, once};
 /// Far longer than a round takes: a thread that died is what ends this.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Median milliseconds of each block, in order on each of `threads` threads at the same time; the mean over the threads.
+/// Median milliseconds of each block, in order on each of `threads` threads at the same time; the
+/// mean over the threads.
 ///
 /// # Panics
 /// If a thread is lost.
@@ -43,7 +45,8 @@ pub fn in_order(blocks: &Blocks, threads: usize, rounds: u32) -> Vec<f64> {
 
 type Done = Option<Vec<Times>>;
 
-/// A thread that runs all blocks once each time it is told to, and gives its times when it is told to end.
+/// A thread that runs all blocks once each time it is told to, and gives its times when it is told
+/// to end.
 fn start(blocks: Blocks, rounds: u32) -> (SyncSender<()>, Receiver<Done>) {
     let (go, told) = sync_channel(1);
     let (say, done) = sync_channel(rounds as usize + 1);

@@ -1,5 +1,6 @@
-//! A state that takes its time: each piece that is read for the first time in a block costs so much, as it does from a
-//! disk or over a network. It waits by looking at the clock, since a sleep this short takes twice as long.
+//! A state that takes its time: each piece that is read for the first time in a block costs so
+//! much, as it does from a disk or over a network. It waits by looking at the clock, since a sleep
+//! this short takes twice as long.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -55,8 +56,9 @@ impl StateView for Slow<'_> {
     }
 }
 
-/// Executes the transactions of `block` in order on `state`, where each piece of state costs `latency`: milliseconds.
-/// Receipts and their root are not part of it: against the latency they do not show.
+/// Executes the transactions of `block` in order on `state`, where each piece of state costs
+/// `latency`: milliseconds. Receipts and their root are not part of it: against the latency they do
+/// not show.
 ///
 /// # Panics
 /// If a transaction cannot be executed.

@@ -9,14 +9,15 @@ const TELLS_OF_THREADS: (u32, u32) = (6, 9);
 const EXCUSES: [&str; 3] = ["memory_throttled", "throttled", "frozen"];
 /// Twice the threshold there.
 const EXCUSED_FOR: f64 = 8.0;
-/// What ended there, and why, as the sidecar has to tell it. It cannot tell a deadlock by name where
-/// the kernel does not say in what a thread sleeps.
+/// What ended there, and why, as the sidecar has to tell it. It cannot tell a deadlock by name
+/// where the kernel does not say in what a thread sleeps.
 const ENDS: [(&str, (&str, &[&str])); 3] = [
     ("deadlock", ("stalled", &["deadlock", "unknown"])),
     ("livelock", ("stalled", &["livelock"])),
     ("gone", ("process_gone", &[""])),
 ];
-/// The faults of the scenario `demos.sh`, and the one reason for which anybody is condemned in each.
+/// The faults of the scenario `demos.sh`, and the one reason for which anybody is condemned in
+/// each.
 const FAULTS: [(&str, &str); 5] = [
     ("panic", "thread_gone"),
     ("exit", "thread_gone"),
@@ -87,8 +88,8 @@ impl Told {
         self.of("INCIDENT").map(parse).collect()
     }
 
-    /// Whether the scenario `core.sh` went as it should: nobody who was only held up was killed, who
-    /// stood still or span was, and who ended by himself was begun anew without a kill.
+    /// Whether the scenario `core.sh` went as it should: nobody who was only held up was killed,
+    /// who stood still or span was, and who ended by himself was begun anew without a kill.
     ///
     /// # Errors
     /// What did not.

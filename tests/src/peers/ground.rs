@@ -19,7 +19,8 @@ const PROGRAM: &str = "peer-target";
 /// Something that the target wrote down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// `started`, `running`, `asked` (whether it is healthy, for the first time), `fault` or `slow`.
+    /// `started`, `running`, `asked` (whether it is healthy, for the first time), `fault` or
+    /// `slow`.
     pub what: String,
     /// `CLOCK_MONOTONIC`, nanoseconds.
     pub at: u64,

@@ -152,7 +152,8 @@ fn scripts(ground: &Ground, program: &str) -> Process {
     std::fs::create_dir_all(&service).expect("a folder of our own");
     write_script(&service.join("run"), &ground.line());
     let mut command = if program == "runsvdir" {
-        // Of SIGTERM, which it would get if the harness were killed, it ends and leaves each `runsv`.
+        // Of SIGTERM, which it would get if the harness were killed, it ends and leaves each
+        // `runsv`.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "HUP", program]);
         command
@@ -186,8 +187,8 @@ fn monit(peer: Peer, ground: &Ground) -> Process {
         let seconds = THRESHOLD.as_secs();
         let beat = path("beat");
         std::fs::write(&beat, "").expect("a folder of our own");
-        // Were the process to depend on the file, as monit allows, a process that died by itself would
-        // not be started any more: it is what touches the file.
+        // Were the process to depend on the file, as monit allows, a process that died by itself
+        // would not be started any more: it is what touches the file.
         writeln!(text, "check file beat with path {beat}\n  if timestamp > {seconds} seconds")
             .expect("a string");
         writeln!(text, "    then exec \"/bin/sh -c 'kill $(cat {pid})'\"").expect("a string");
@@ -209,7 +210,8 @@ fn monit(peer: Peer, ground: &Ground) -> Process {
 #[track_caller]
 fn supervisord(ground: &Ground) -> Process {
     let path = |name: &str| ground.path().join(name).display().to_string();
-    // `httpok` runs in Debian's Python, which supervisor is a package of, whichever other stands first.
+    // `httpok` runs in Debian's Python, which supervisor is a package of, whichever other stands
+    // first.
     let text = format!(
         "[supervisord]\nnodaemon=true\nlogfile={log}\npidfile={pid}\nchildlogdir={folder}\n\
          [unix_http_server]\nfile={socket}\n\

@@ -18,7 +18,8 @@ use crate::wait;
 
 /// One piece of work: short beside every threshold, and few wake-ups.
 const BLOCK: Duration = Duration::from_millis(5);
-/// What runs here without a supervisor ends by itself after so many seconds, should the harness be gone.
+/// What runs here without a supervisor ends by itself after so many seconds, should the harness be
+/// gone.
 pub(super) const LIVES: u32 = 120;
 /// Start times come in ticks of 10 ms: a thread that begins so much later has another one.
 const ANOTHER_TICK: Duration = Duration::from_millis(30);
@@ -72,7 +73,8 @@ impl Puppet {
                 self.worker = Actor::start(None);
                 Ok(format!("was={was} is={}", self.worker.tid))
             }
-            // The same, and the other gets the very thread id of the first. Only in a pid namespace of its own.
+            // The same, and the other gets the very thread id of the first. Only in a pid namespace
+            // of its own.
             ["reuse"] => self.reuse(),
             ["lose"] => Ok(format!("was={}", self.worker.lose())),
             ["rename", name] => {
@@ -224,10 +226,12 @@ pub(super) fn first(ready: &Receiver<i32>) -> i32 {
     ready.recv_timeout(wait::GENEROUS).expect("a thread begins")
 }
 
-/// Ends the calling thread and nothing else: nothing is unwound or dropped, so that its slot says as ever that it is at work.
+/// Ends the calling thread and nothing else: nothing is unwound or dropped, so that its slot says
+/// as ever that it is at work.
 pub(super) fn end_without_a_word() {
-    // SAFETY: the system call ends this one thread and writes nothing but the word that says so to whoever joins it, which
-    // nobody does here. What it owned (its guards, its stack) leaks, and no lock is held: it has just woken from a sleep.
+    // SAFETY: the system call ends this one thread and writes nothing but the word that says so to
+    // whoever joins it, which nobody does here. What it owned (its guards, its stack) leaks, and no
+    // lock is held: it has just woken from a sleep.
     unsafe { libc::syscall(libc::SYS_exit, 0) };
 }
 

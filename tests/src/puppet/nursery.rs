@@ -1,4 +1,5 @@
-//! Processes in a pid namespace of their own, in which the next process id can be chosen: so that ids really come again.
+//! Processes in a pid namespace of their own, in which the next process id can be chosen: so that
+//! ids really come again.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,13 +12,15 @@ use super::{Answer, order, serve};
 use crate::api;
 use crate::process::{Process, binary};
 
-/// The next process or thread that starts in the pid namespace of the caller gets this id, if it is free.
+/// The next process or thread that starts in the pid namespace of the caller gets this id, if it is
+/// free.
 pub(super) fn next_pid(pid: i32) -> Result<(), String> {
     const LAST: &str = "/proc/sys/kernel/ns_last_pid";
     std::fs::write(LAST, (pid - 1).to_string()).map_err(|error| format!("{LAST}: {error}"))
 }
 
-/// What the program `puppet nursery` does as the first process of its namespace: starts children and ends them, as told.
+/// What the program `puppet nursery` does as the first process of its namespace: starts children
+/// and ends them, as told.
 pub(super) fn run(port: SocketAddr) -> ! {
     let mut children: BTreeMap<i32, Child> = BTreeMap::new();
     serve(port, move |words| match *words {

@@ -59,7 +59,8 @@ impl Stage {
         Self::start_by(command, &[], settings)
     }
 
-    /// The same for a sidecar, and a puppet, that may trace nobody who does not want it. Needs root, and `setpriv`.
+    /// The same for a sidecar, and a puppet, that may trace nobody who does not want it. Needs
+    /// root, and `setpriv`.
     #[track_caller]
     pub fn start_without_trace(settings: &Settings) -> Self {
         let mut command = Command::new("setpriv");

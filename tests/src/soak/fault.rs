@@ -31,8 +31,8 @@ pub enum Fault {
     KillCoordinator,
 }
 
-/// Orders to a shard that end by themselves, or by the end of the shard. Whatever leaves a shard of no use without ending it
-/// is ended by whoever watches, the harness last.
+/// Orders to a shard that end by themselves, or by the end of the shard. Whatever leaves a shard of
+/// no use without ending it is ended by whoever watches, the harness last.
 const SHARD: [&str; 21] = [
     "panic",
     "exit",
@@ -60,8 +60,8 @@ const SHARD: [&str; 21] = [
 const COORDINATOR: [&str; 4] = ["drop-part", "mute-state 1", "mute-state 3", "flood 20"];
 
 impl Fault {
-    /// Draws one. Shard 0 is never ended on purpose, so that there is always one to work, and one whose memory can be
-    /// looked at for long.
+    /// Draws one. Shard 0 is never ended on purpose, so that there is always one to work, and one
+    /// whose memory can be looked at for long.
     pub fn draw(random: &mut Random, shards: usize) -> Self {
         let any = random.within(0..shards as u64) as usize;
         let other = random.within(1..shards as u64) as usize;
@@ -117,8 +117,8 @@ impl Fault {
         }
     }
 
-    /// Strikes. False if there was nobody to strike: it is dead already, or does not listen. Killing the coordinator is left
-    /// to the caller, who has to know.
+    /// Strikes. False if there was nobody to strike: it is dead already, or does not listen.
+    /// Killing the coordinator is left to the caller, who has to know.
     pub fn strike(&self, cluster: &Cluster) -> bool {
         match self {
             Self::Shard(number, order) => ordered(&cluster.shards[*number].faults, order),
@@ -197,7 +197,8 @@ fn takes_after(order: &str) -> bool {
     ["panic", "exit", "spin", "deadlock", "drop-result", "part-error", "ghost"].contains(&order)
 }
 
-/// Sends an order. False if it was not taken: a process that is about to end, or blocked, takes none.
+/// Sends an order. False if it was not taken: a process that is about to end, or blocked, takes
+/// none.
 fn ordered(port: &Path, order: &str) -> bool {
     let Ok(answer) = answer(port, order) else { return false };
     assert!(answer.is_empty() || answer.starts_with("ok"), "«{order}» is no order: {answer}");
@@ -246,6 +247,7 @@ pub fn signal(shard: &Shard, what: &str, signal: Signal) -> bool {
         let status = String::from_utf8_lossy(&status);
         status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse::<i32>().ok())
     });
-    // Looked at after the pidfd was opened, so it is of the process that the pidfd stands for, or of none.
+    // Looked at after the pidfd was opened, so it is of the process that the pidfd stands for, or
+    // of none.
     parent == Some(shard.supervisor.pid()) && pidfd_send_signal(&pidfd, signal).is_ok()
 }

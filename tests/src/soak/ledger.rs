@@ -1,17 +1,20 @@
-//! What a coordinator may and may not say. Everything here is told by its own lines, so it can be tested without one.
+//! What a coordinator may and may not say. Everything here is told by its own lines, so it can be
+//! tested without one.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
 
-/// Late beyond this is late: a line takes its way through a pipe on a machine that has other things to do.
+/// Late beyond this is late: a line takes its way through a pipe on a machine that has other things
+/// to do.
 pub const SLACK: Duration = Duration::from_secs(5);
 
 /// What was seen and what should not have been.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    /// The digest of the state after each block of the chain under way, as executing it in order gives it.
+    /// The digest of the state after each block of the chain under way, as executing it in order
+    /// gives it.
     digests: BTreeMap<u64, String>,
     /// The longest that a block may take.
     deadline: Duration,
@@ -27,7 +30,8 @@ pub struct Ledger {
     pub losses: u64,
     /// Messages that a coordinator discarded, as far as it told at its end.
     pub discarded: u64,
-    /// How many coordinators were offered a result of an incarnation that is dead, and discarded it.
+    /// How many coordinators were offered a result of an incarnation that is dead, and discarded
+    /// it.
     pub ghosts: u64,
     /// The longest block, milliseconds.
     pub longest_ms: f64,
@@ -36,7 +40,8 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// A coordinator starts with another chain. What shards said to the one before it says nothing of this one.
+    /// A coordinator starts with another chain. What shards said to the one before it says nothing
+    /// of this one.
     pub fn begin(&mut self, digests: BTreeMap<u64, String>, deadline: Duration) {
         self.digests = digests;
         self.deadline = deadline;
@@ -83,7 +88,8 @@ impl Ledger {
         }
     }
 
-    /// Incarnations of one shard only grow: one that has been followed by another is dead and may not come back.
+    /// Incarnations of one shard only grow: one that has been followed by another is dead and may
+    /// not come back.
     fn shard_joined(&mut self, event: &Value) {
         let shard = event["shard"].as_str().unwrap_or_default().to_owned();
         let incarnation = event["incarnation"].as_u64().unwrap_or_default();
@@ -95,7 +101,8 @@ impl Ledger {
         }
     }
 
-    /// The coordinator has ended by itself, with that code and these lines. `None`: a signal ended it.
+    /// The coordinator has ended by itself, with that code and these lines. `None`: a signal ended
+    /// it.
     pub fn ended(&mut self, code: Option<i32>, lines: &[String]) {
         let told = lines.iter().rev().find(|line| line.starts_with("shard-executor: coordinator: "));
         match (code, told) {

@@ -1,4 +1,5 @@
-//! Whether the memory of a process stays flat: what it allocated (`RssAnon`), looked at once a second.
+//! Whether the memory of a process stays flat: what it allocated (`RssAnon`), looked at once a
+//! second.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,8 @@ pub const WARM_UP: Duration = Duration::from_secs(20);
 /// A shorter life is not judged: a single arena that is added in it would look like a slope.
 pub const JUDGED_FROM: Duration = Duration::from_secs(90);
 
-/// What a process may grow by a minute. At ten blocks a second one lost kilobyte a block is 0.6 MiB a minute.
+/// What a process may grow by a minute. At ten blocks a second one lost kilobyte a block is 0.6 MiB
+/// a minute.
 pub const SLOPE_MIB_PER_MINUTE: f64 = 1.0;
 
 /// Growth below this is no leak whatever its slope: an arena or two, or the largest block yet.
@@ -43,14 +45,16 @@ impl Life {
         }
     }
 
-    /// MiB a minute, by least squares over what came after [`WARM_UP`]; `None` if that is less than [`JUDGED_FROM`].
+    /// MiB a minute, by least squares over what came after [`WARM_UP`]; `None` if that is less than
+    /// [`JUDGED_FROM`].
     pub fn slope(&self) -> Option<f64> {
         let settled = self.settled();
         let (first, last) = (settled.first()?, settled.last()?);
         (last.0 - first.0 >= JUDGED_FROM.as_secs_f64()).then(|| slope(settled) * 60.0)
     }
 
-    /// Whether it grows beyond [`SLOPE_MIB_PER_MINUTE`] and [`GROWTH_MIB`]; the sentence for a person.
+    /// Whether it grows beyond [`SLOPE_MIB_PER_MINUTE`] and [`GROWTH_MIB`]; the sentence for a
+    /// person.
     pub fn leak(&self) -> Option<String> {
         let slope = self.slope().filter(|slope| *slope > SLOPE_MIB_PER_MINUTE)?;
         let settled = self.settled();

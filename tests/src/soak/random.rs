@@ -1,4 +1,5 @@
-//! Chance that can be repeated: a seed gives the same faults in the same order. When each strikes depends on the machine.
+//! Chance that can be repeated: a seed gives the same faults in the same order. When each strikes
+//! depends on the machine.
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 #[derive(Debug)]

@@ -1,4 +1,5 @@
-//! Whether a condemnation stands in the bytes that were looked at: a second reading of ABI.md, which shares no code with the first.
+//! Whether a condemnation stands in the bytes that were looked at: a second reading of ABI.md,
+//! which shares no code with the first.
 
 use shard_heartbeat::Header;
 use shard_heartbeat::layout::{
@@ -94,7 +95,8 @@ impl Looks {
         self.looks.last().is_some_and(|now| now.at.0 - since.0 >= milliseconds * MILLI)
     }
 
-    /// The latest looks, newest first, for as long as `holds`; those that could not be read are passed over.
+    /// The latest looks, newest first, for as long as `holds`; those that could not be read are
+    /// passed over.
     fn since(&self, holds: impl Fn(&Look) -> bool) -> Option<Monotonic> {
         let readable = self.looks.iter().rev().filter(|look| look.readable);
         readable.take_while(|look| holds(look)).last().map(|look| look.at)
@@ -111,8 +113,8 @@ impl Looks {
         self.long_enough(since, THRESHOLD_MS).then_some(()).ok_or("it may still be stopping")
     }
 
-    /// The slot was claimed for what may be a thread, and whoever claimed it has dropped it for long enough, or is no thread of this
-    /// process.
+    /// The slot was claimed for what may be a thread, and whoever claimed it has dropped it for
+    /// long enough, or is no thread of this process.
     fn gone(&self, (slot, generation): (u32, u64)) -> Result<(), &'static str> {
         let at = self.slot(slot);
         let dropped = |look: &Look| look.claim(at) == (CLAIM_DROPPED, generation);

@@ -1,10 +1,13 @@
-//! What is done with each input: shared by the fuzz target and by a test that needs no special toolchain.
+//! What is done with each input: shared by the fuzz target and by a test that needs no special
+//! toolchain.
 //!
-//! An input is a segment, or changes to a good one, and looks at it in virtual time. The target is this very process, which lives
-//! and keeps all its threads, so whatever condemns it is the segment's word. That word is enough only where it is well formed and
-//! says so: [`Looks::explain`] holds each condemnation against the bytes, by its own reading of ABI.md. Everything else is garbage, and
-//! garbage kills nobody: a header that is refused, a file too short, a claim of no known state, a thread id that can be none, a word that says «dropped» for a moment, words
-//! that change from look to look.
+//! An input is a segment, or changes to a good one, and looks at it in virtual time. The target is
+//! this very process, which lives and keeps all its threads, so whatever condemns it is the
+//! segment's word. That word is enough only where it is well formed and says so: [`Looks::explain`]
+//! holds each condemnation against the bytes, by its own reading of ABI.md. Everything else is
+//! garbage, and garbage kills nobody: a header that is refused, a file too short, a claim of no
+//! known state, a thread id that can be none, a word that says «dropped» for a moment, words that
+//! change from look to look.
 //!
 //! Every function here ends for every input, and panics only if a promise of the crate is broken.
 
@@ -45,7 +48,8 @@ const MILLI: u64 = 1_000_000;
 pub const THRESHOLD_MS: u64 = 100;
 /// Looks at one input.
 const MOST_LOOKS: usize = 64;
-/// Looks at the end of each, at intervals below what makes a look void: enough for every threshold to pass.
+/// Looks at the end of each, at intervals below what makes a look void: enough for every threshold
+/// to pass.
 const LAST_LOOKS: usize = 12;
 const LAST_INTERVAL_MS: u64 = 30;
 
@@ -233,7 +237,8 @@ impl Watch {
     }
 }
 
-/// A good segment, whole; and changes to it: none, each word of a slot, other states, a file that is cut and grows again.
+/// A good segment, whole; and changes to it: none, each word of a slot, other states, a file that
+/// is cut and grows again.
 pub fn seeds() -> Vec<Vec<u8>> {
     use shard_heartbeat::layout::{H_STATE, HEADER_SIZE, T_ACTIVITY, T_CLAIM, T_LANES, T_TID};
     let look = |ms: u8| vec![(ms - 1) << 3];

@@ -15,13 +15,15 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use shard_heartbeat::crossbeam as counted;
 use shard_heartbeat::{Heartbeat, Reader, Sample, SegmentOptions};
 
-/// Room in the bounded channels: that of the executor's larger queues. Two senders that get ahead run into it.
+/// Room in the bounded channels: that of the executor's larger queues. Two senders that get ahead
+/// run into it.
 const CAPACITY: usize = 1024;
 /// Senders, and receivers, of the contended runs.
 const ENDS: u64 = 2;
 /// Far longer than a message takes; only a lost one would be waited for this long.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Pairs of runs of which the table takes the median: enough that a neighbour's burst does not decide it.
+/// Pairs of runs of which the table takes the median: enough that a neighbour's burst does not
+/// decide it.
 const ROUNDS: usize = 41;
 /// Messages in one run of the table, some milliseconds' worth.
 const MESSAGES: u64 = 100_000;
@@ -33,7 +35,8 @@ fn segment() -> (tempfile::TempDir, Heartbeat) {
     (folder, heartbeat)
 }
 
-/// The calls that both kinds of ends have, taken by name: the code that is timed is the same for both.
+/// The calls that both kinds of ends have, taken by name: the code that is timed is the same for
+/// both.
 macro_rules! runs {
     ($alone:ident, $together:ident, $sender:ty, $receiver:ty) => {
         /// One thread sends a message, then receives it, `messages` times.
@@ -121,7 +124,8 @@ fn channels(c: &mut Criterion) {
     }
 }
 
-/// The difference from runs in turn, which a drift of the machine meets alike; criterion's come one after the other.
+/// The difference from runs in turn, which a drift of the machine meets alike; criterion's come one
+/// after the other.
 fn differences(_: &mut Criterion) {
     if !std::env::args().any(|argument| argument == "--bench") {
         return;

@@ -1,5 +1,5 @@
-//! What a beat, a piece of work, a message and a look at a segment cost, and with `--features faults` a fault point.
-//! `cargo bench -p shard-heartbeat --features faults`.
+//! What a beat, a piece of work, a message and a look at a segment cost, and with
+//! `--features faults` a fault point. `cargo bench -p shard-heartbeat --features faults`.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -95,7 +95,8 @@ fn faults(_: &mut Criterion) {}
 
 criterion_group! {
     name = benches;
-    // A second each: the figures are steady to a few percent, and the whole run ends within a minute.
+    // A second each: the figures are steady to a few percent, and the whole run ends within a
+    // minute.
     config = Criterion::default()
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_millis(1000))

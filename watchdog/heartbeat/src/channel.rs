@@ -12,8 +12,8 @@ use crate::sync::Ordering;
 use crate::words::{Word, Words};
 use crate::work::pack_name;
 
-/// Counts the messages of one channel; clones count on the same slot. When the last clone is dropped, the channel is
-/// off the watch.
+/// Counts the messages of one channel; clones count on the same slot. When the last clone is
+/// dropped, the channel is off the watch.
 #[derive(Clone, Debug)]
 pub struct ChannelBeat(Arc<Channel>);
 
@@ -52,20 +52,22 @@ impl ChannelBeat {
             slot[word(C_NAME) + 1].store(words[1], Ordering::Relaxed);
         });
         slot[word(C_CAPACITY)].store(capacity.unwrap_or(CAPACITY_UNBOUNDED), Ordering::Relaxed);
-        // Neither counter ever goes back; what the last owner left unreceived is not this channel's.
+        // Neither counter ever goes back; what the last owner left unreceived is not this
+        // channel's.
         slot[word(C_RECEIVED)].store(slot[word(C_SENT)].load(Ordering::Relaxed), Ordering::Relaxed);
         claim.publish(&slot[word(C_CLAIM)], CLAIM_LIVE);
         ChannelBeat(Arc::new(Channel { sent: slot.at(C_SENT), received: slot.at(C_RECEIVED), slot, claim }))
     }
 
-    /// One message went in. To be called once the send has succeeded; the receiver may then count first for a moment,
-    /// and readers take a negative depth for zero.
+    /// One message went in. To be called once the send has succeeded; the receiver may then count
+    /// first for a moment, and readers take a negative depth for zero.
     #[inline]
     pub fn sent(&self) {
         self.0.sent.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Both counters at once, for one who counts elsewhere, such as bytes of a socket. Neither ever goes back.
+    /// Both counters at once, for one who counts elsewhere, such as bytes of a socket. Neither ever
+    /// goes back.
     #[inline]
     pub fn counted(&self, sent: u64, received: u64) {
         self.0.sent.fetch_max(sent, Ordering::Relaxed);
@@ -85,13 +87,14 @@ impl ChannelBeat {
         self.0.sent.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Counts what waits as received: nobody will receive it any more. May be called by several at once; `received` is
-    /// never raised above what was sent.
+    /// Counts what waits as received: nobody will receive it any more. May be called by several at
+    /// once; `received` is never raised above what was sent.
     #[cfg(feature = "crossbeam")]
     pub(crate) fn settle(&self) {
         let _ = self.0.received.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |received| {
             let sent = self.0.sent.load(Ordering::SeqCst);
-            // By the sign of the difference: `received` is ahead while a sender has not counted its message yet.
+            // By the sign of the difference: `received` is ahead while a sender has not counted its
+            // message yet.
             let ahead = sent.wrapping_sub(received) > u64::MAX / 2;
             (sent != received && !ahead).then_some(sent)
         });

@@ -1,6 +1,7 @@
 //! The claim word: who may write a slot, `generation << 8 | state`.
 //!
-//! Claims are taken once in a thread's life, so they may use read-modify-write operations; beats may not.
+//! Claims are taken once in a thread's life, so they may use read-modify-write operations; beats
+//! may not.
 
 use crate::layout::{CLAIM_DROPPED, CLAIM_FILLING, CLAIM_FREE, CLAIM_LEFT, CLAIM_LIVE};
 use crate::sync::{AtomicU64, Ordering};
@@ -42,7 +43,8 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Takes a word that is in state `from`; `None` if it is not, or another was faster. The word then says `FILLING`.
+    /// Takes a word that is in state `from`; `None` if it is not, or another was faster. The word
+    /// then says `FILLING`.
     pub fn take(word: &AtomicU64, from: u64) -> Option<Claim> {
         let found = word.load(Ordering::Relaxed);
         if found & 0xff != from {

@@ -1,17 +1,20 @@
 //! Channels of `crossbeam-channel` that publish how far their receivers lag behind.
 //!
-//! Each end counts in the channel's slot: `sent` once a send has succeeded, `received` once a message is out. So the
-//! watchdog sees the depth, and by its own clock the age of the oldest message that waits, whatever number of senders and
-//! receivers there are. Messages that are discarded because the last receiver is gone count as received: nothing waits
-//! any more, and senders are told. When all ends are gone the channel is off the watch.
+//! Each end counts in the channel's slot: `sent` once a send has succeeded, `received` once a
+//! message is out. So the watchdog sees the depth, and by its own clock the age of the oldest
+//! message that waits, whatever number of senders and receivers there are. Messages that are
+//! discarded because the last receiver is gone count as received: nothing waits any more, and
+//! senders are told. When all ends are gone the channel is off the watch.
 //!
-//! **No call here waits without end, on purpose**: `send`, `recv` and the endless iterators are left out, because a thread
-//! that waits in one of them is as silent as one that is lost. Give each wait the time after which its answer is of no
-//! use, and treat *full*, *timeout* and *disconnected* as the values they are.
+//! **No call here waits without end, on purpose**: `send`, `recv` and the endless iterators are
+//! left out, because a thread that waits in one of them is as silent as one that is lost. Give each
+//! wait the time after which its answer is of no use, and treat *full*, *timeout* and
+//! *disconnected* as the values they are.
 //!
-//! What it costs: `just bench-channel`, ns a message (one send and one receive), median of 41 pairs of runs in turn; the
-//! difference with its quartiles. AMD EPYC, two cores that were busy with other work too (load 4), Linux 6.18,
-//! 2026-11-23. On two cores four threads run in turn more than they meet.
+//! What it costs: `just bench-channel`, ns a message (one send and one receive), median of 41 pairs
+//! of runs in turn; the difference with its quartiles. AMD EPYC, two cores that were busy with
+//! other work too (load 4), Linux 6.18, 2026-11-23. On two cores four threads run in turn more than
+//! they meet.
 //!
 //! | | bare | counted | difference |
 //! | --- | --- | --- | --- |
@@ -20,8 +23,8 @@
 //! | bounded, 2 senders and 2 receivers | 123.6 | 120.7 | 4.2 (−38.3 to 7.5) |
 //! | unbounded, 2 and 2 | 102.7 | 107.2 | 5.9 (−0.5 to 9.5) |
 //!
-//! The bare ends are not given out: a `select!` over them would receive without counting. To wait on several channels at
-//! once, ask which is ready and then receive from it:
+//! The bare ends are not given out: a `select!` over them would receive without counting. To wait
+//! on several channels at once, ask which is ready and then receive from it:
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -56,8 +59,8 @@ use crate::channel::ChannelBeat;
 use crate::error::RegisterError;
 use crate::writer::Heartbeat;
 
-/// A channel for at most `capacity` messages, on the watch under a name of 1 to 15 bytes. With a capacity of 0 a send
-/// succeeds only while a receiver waits.
+/// A channel for at most `capacity` messages, on the watch under a name of 1 to 15 bytes. With a
+/// capacity of 0 a send succeeds only while a receiver waits.
 pub fn bounded<T>(
     heartbeat: &Heartbeat,
     name: &str,
@@ -67,8 +70,9 @@ pub fn bounded<T>(
     Ok(ends(beat, crossbeam_channel::bounded(capacity)))
 }
 
-/// A channel for any number of messages, on the watch under a name of 1 to 15 bytes. Nothing but its depth and its age
-/// tells of a receiver that has fallen behind: prefer [`bounded`] where the sender can do something about it.
+/// A channel for any number of messages, on the watch under a name of 1 to 15 bytes. Nothing but
+/// its depth and its age tells of a receiver that has fallen behind: prefer [`bounded`] where the
+/// sender can do something about it.
 pub fn unbounded<T>(heartbeat: &Heartbeat, name: &str) -> Result<(Sender<T>, Receiver<T>), RegisterError> {
     let beat = heartbeat.channel(name, None)?;
     Ok(ends(beat, crossbeam_channel::unbounded()))
@@ -94,8 +98,8 @@ impl Count {
     #[inline]
     fn sent(&self) {
         self.beat.sent_in_order();
-        // Sequentially consistent with the store in `Receivers::drop`: a send that succeeded just before the last
-        // receiver went is settled there or here.
+        // Sequentially consistent with the store in `Receivers::drop`: a send that succeeded just
+        // before the last receiver went is settled there or here.
         if self.deserted.load(Ordering::SeqCst) {
             self.beat.settle();
         }
@@ -166,7 +170,8 @@ impl<T> fmt::Debug for Sender<T> {
 
 /// The receiving end. Clones share the messages: each message goes to one of them.
 pub struct Receiver<T> {
-    // First, and so dropped first: what is then settled as received is out of everybody's reach already.
+    // First, and so dropped first: what is then settled as received is out of everybody's reach
+    // already.
     channel: crossbeam_channel::Receiver<T>,
     receivers: Arc<Receivers>,
 }
@@ -188,8 +193,8 @@ impl<T> Receiver<T> {
         Ok(message)
     }
 
-    /// Receives until nothing waits, and never waits itself. Senders that are faster than the loop keep it going; where
-    /// that matters take [`Receiver::drain`].
+    /// Receives until nothing waits, and never waits itself. Senders that are faster than the loop
+    /// keep it going; where that matters take [`Receiver::drain`].
     pub fn try_iter(&self) -> impl Iterator<Item = T> + '_ {
         std::iter::from_fn(|| self.try_recv().ok())
     }
@@ -199,9 +204,10 @@ impl<T> Receiver<T> {
         self.try_iter().take(self.len())
     }
 
-    /// Adds the receiving end to a `Select`, under the number that is returned, to learn by `try_ready` or
-    /// `ready_timeout` when there is something to receive here, or nothing to come. (`try_select` and the like would ask
-    /// for the bare receiver, which is not to be had, and panic.)
+    /// Adds the receiving end to a `Select`, under the number that is returned, to learn by
+    /// `try_ready` or `ready_timeout` when there is something to receive here, or nothing to come.
+    /// (`try_select` and the like would ask for the bare receiver, which is not to be had, and
+    /// panic.)
     pub fn add_to<'a>(&'a self, select: &mut Select<'a>) -> usize {
         select.recv(&self.channel)
     }

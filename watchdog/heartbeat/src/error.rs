@@ -9,7 +9,8 @@ use crate::layout::{MAX_NAME, MAX_SHARD};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CreateError {
-    /// Another writer holds this path: a process (if the kernel tells which), or this process itself.
+    /// Another writer holds this path: a process (if the kernel tells which), or this process
+    /// itself.
     #[error("{}: another writer holds this segment{}", path.display(), holder(*pid))]
     Held {
         /// The segment's path.

@@ -1,9 +1,10 @@
 //! Nothing survives a fork: what a child finds where its parent's segment was.
 //!
-//! `MADV_DONTFORK` leaves a hole in the child, so that it can never beat for its parent and the mapping in `/proc` tells
-//! the real owner. A child that goes on to use the writer, as code after a fork without exec may, would crash in that
-//! hole; so a handler fills it with private memory. A handler runs in a child that may hold any lock in any state: this
-//! one touches a fixed array of atomics and makes one system call an entry, nothing else.
+//! `MADV_DONTFORK` leaves a hole in the child, so that it can never beat for its parent and the
+//! mapping in `/proc` tells the real owner. A child that goes on to use the writer, as code after a
+//! fork without exec may, would crash in that hole; so a handler fills it with private memory. A
+//! handler runs in a child that may hold any lock in any state: this one touches a fixed array of
+//! atomics and makes one system call an entry, nothing else.
 
 use std::io;
 use std::ptr::NonNull;
@@ -31,8 +32,9 @@ pub(crate) struct ForkGuard(usize);
 impl ForkGuard {
     /// Enters a mapping. `Ok(None)` if the list is full.
     ///
-    /// The caller keeps the mapping in place until the guard is dropped, and drops the guard *before* it unmaps: a fork
-    /// in between must not have the child map over memory that is something else by then.
+    /// The caller keeps the mapping in place until the guard is dropped, and drops the guard
+    /// *before* it unmaps: a fork in between must not have the child map over memory that is
+    /// something else by then.
     pub(crate) fn enter(address: NonNull<u8>, size: usize) -> io::Result<Option<ForkGuard>> {
         register()?;
         for (index, entry) in ENTRIES.iter().enumerate() {
@@ -79,8 +81,9 @@ unsafe extern "C" fn in_child() {
             continue;
         }
         let size = entry.size.load(Ordering::Acquire);
-        // SAFETY: a forked child has one thread, which is here; the range was left empty by MADV_DONTFORK and the entry
-        // is cleared before the parent unmaps it, so this takes memory from nobody. mmap is async-signal-safe on Linux.
+        // SAFETY: a forked child has one thread, which is here; the range was left empty by
+        // MADV_DONTFORK and the entry is cleared before the parent unmaps it, so this takes memory
+        // from nobody. mmap is async-signal-safe on Linux.
         unsafe {
             libc::mmap(
                 address as *mut libc::c_void,

@@ -36,7 +36,8 @@ pub struct Header {
     pub pid: u32,
     /// Start time of the writer, in clock ticks since boot.
     pub start_time: u64,
-    /// The kernel's boot id, in the order in which it is printed; zeroes if the writer could not read it.
+    /// The kernel's boot id, in the order in which it is printed; zeroes if the writer could not
+    /// read it.
     pub boot_id: [u8; 16],
     /// Incarnation of the writer.
     pub incarnation: u64,
@@ -64,7 +65,8 @@ impl Header {
             field,
             found,
         })?;
-        // Version 1 leaves a writer no choice here; words that could be checked but were trusted would be a way in.
+        // Version 1 leaves a writer no choice here; words that could be checked but were trusted
+        // would be a way in.
         for (field, offset, wanted) in [
             ("header_size", layout::H_HEADER_SIZE, layout::HEADER_SIZE),
             ("thread_stride", layout::H_THREAD_STRIDE, geometry.thread_stride()),

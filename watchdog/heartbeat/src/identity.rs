@@ -47,7 +47,8 @@ fn uuid(text: &str) -> Option<[u8; 16]> {
     Some(id)
 }
 
-/// Field 22 of a `stat` file. The name in field 2 may hold spaces and brackets, so fields count from its last bracket.
+/// Field 22 of a `stat` file. The name in field 2 may hold spaces and brackets, so fields count
+/// from its last bracket.
 fn start_time(stat: &[u8]) -> io::Result<u64> {
     const AFTER_NAME: usize = 22 - 3;
     let text = String::from_utf8_lossy(stat);

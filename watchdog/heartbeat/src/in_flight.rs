@@ -1,8 +1,8 @@
 //! What the calling thread was at, found among the slots by its thread id.
 //!
-//! For a panic hook: it asks the segment and nothing that the panicking thread could hold, neither a lock nor the cells of
-//! its own `ThreadBeat`. A thread that panics inside its registration has a slot that is being filled or idle, which is
-//! no work.
+//! For a panic hook: it asks the segment and nothing that the panicking thread could hold, neither
+//! a lock nor the cells of its own `ThreadBeat`. A thread that panics inside its registration has a
+//! slot that is being filled or idle, which is no work.
 
 use std::sync::atomic::Ordering;
 
@@ -43,14 +43,16 @@ pub(crate) fn of_this_thread(segment: &Words, geometry: Geometry) -> Option<InFl
             })
             .filter(Slot::is_live)
     };
-    // A worker may be registered as well, and idle in its own name: then it is its parent's work that tells.
+    // A worker may be registered as well, and idle in its own name: then it is its parent's work
+    // that tells.
     let own = slots().filter(|slot| slot.is_of(&me)).find_map(|slot| slot.work());
     own.or_else(|| slots().filter(|slot| slot.has_worker(&me, geometry.lanes)).find_map(|slot| slot.work()))
 }
 
 struct Me {
     tid: u64,
-    /// `None` where `/proc` cannot be read, as when all descriptors are taken: then the id alone must do.
+    /// `None` where `/proc` cannot be read, as when all descriptors are taken: then the id alone
+    /// must do.
     start_time: Option<u64>,
 }
 
@@ -73,8 +75,8 @@ impl Slot<'_> {
         self.is_claimed(T_CLAIM)
     }
 
-    /// Whether the thread named at these offsets is the calling one. The start time tells it from one that ended
-    /// without a word and had the same id.
+    /// Whether the thread named at these offsets is the calling one. The start time tells it from
+    /// one that ended without a word and had the same id.
     fn names(&self, me: &Me, tid: usize, start_time: usize) -> bool {
         self.get(tid) == me.tid && me.start_time.is_none_or(|mine| self.get(start_time) == mine)
     }
@@ -91,7 +93,8 @@ impl Slot<'_> {
             .any(|lane| self.is_claimed(lane + L_CLAIM) && self.names(me, lane + L_TID, lane + L_START_TIME))
     }
 
-    /// Its work, if it is at any and if an untorn copy can be had: a parent goes on while its worker asks.
+    /// Its work, if it is at any and if an untorn copy can be had: a parent goes on while its
+    /// worker asks.
     fn work(&self) -> Option<InFlight> {
         let copy = || {
             let key = [T_ACTIVITY, T_WORK_KEY, T_ATTEMPT, T_NAME, T_NAME + 8].map(|offset| self.get(offset));

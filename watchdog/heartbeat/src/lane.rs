@@ -41,12 +41,13 @@ impl LaneCell {
     pub fn join(slot: &Words, owner: Claim, who: Identity) -> Result<LaneCell, NoLane> {
         let lanes = (slot.len() * 8 - T_LANES) / LANE_SIZE;
         for index in 1..lanes {
-            // A pool may join anew for each piece of work: using the lowest lane keeps what a sample reads small. A
-            // dropped lane is evidence and stays.
+            // A pool may join anew for each piece of work: using the lowest lane keeps what a
+            // sample reads small. A dropped lane is evidence and stays.
             let taken = LaneCell::take(slot, index, CLAIM_FREE, who)
                 .or_else(|| LaneCell::take(slot, index, CLAIM_LEFT, who));
             let Some(lane) = taken else { continue };
-            // Pairs with the fence of a thread that takes this slot over: at least one of the two sees the other.
+            // Pairs with the fence of a thread that takes this slot over: at least one of the two
+            // sees the other.
             fence(Ordering::SeqCst);
             if owner.is_live(&slot[word(T_CLAIM)]) {
                 return Ok(lane);

@@ -1,8 +1,10 @@
-//! What a process wants to have said before it ends: one text in the header, of whoever speaks first.
+//! What a process wants to have said before it ends: one text in the header, of whoever speaks
+//! first.
 //!
-//! It is for a panic hook, which may run on any thread, on several at once, and with any lock held: one
-//! compare-and-swap decides who has the floor, and who does not have it goes on at once. A thread that ends in the middle
-//! leaves the floor taken and nothing said; there is no safe moment at which another could take it away.
+//! It is for a panic hook, which may run on any thread, on several at once, and with any lock held:
+//! one compare-and-swap decides who has the floor, and who does not have it goes on at once. A
+//! thread that ends in the middle leaves the floor taken and nothing said; there is no safe moment
+//! at which another could take it away.
 
 use crate::layout::{
     H_LAST_WORDS, H_LAST_WORDS_LEN, H_LAST_WORDS_TEXT, H_LAST_WORDS_TID, LAST_WORDS_NONE, LAST_WORDS_SAID,
@@ -18,15 +20,16 @@ pub const BODY_WORDS: usize = (H_LAST_WORDS_TEXT + MAX_LAST_WORDS - H_LAST_WORDS
 /// What a process said before it ended. The writer's claim: nothing may be decided by it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastWords {
-    /// Id of the thread that said it, in the writer's pid namespace; 0 if what stands there can be none.
+    /// Id of the thread that said it, in the writer's pid namespace; 0 if what stands there can be
+    /// none.
     pub tid: i32,
-    /// The text, made printable: no control characters but line ends. At most 2,048 bytes as written, of which each
-    /// may take up to six to be shown.
+    /// The text, made printable: no control characters but line ends. At most 2,048 bytes as
+    /// written, of which each may take up to six to be shown.
     pub text: String,
 }
 
-/// Says `text`, cut to what fits, for the thread `tid`; false if another has the floor or there is nothing to say.
-/// Takes no lock and no memory.
+/// Says `text`, cut to what fits, for the thread `tid`; false if another has the floor or there is
+/// nothing to say. Takes no lock and no memory.
 pub fn say(segment: &Words, tid: u64, text: &str) -> bool {
     let text = &text[..text.floor_char_boundary(MAX_LAST_WORDS)];
     if text.is_empty() {
@@ -50,8 +53,8 @@ pub fn say(segment: &Words, tid: u64, text: &str) -> bool {
     true
 }
 
-/// The reader's end: `state` loads the state word, `body` the words after it, in whatever way the reader has. A text that
-/// stands is never changed, so one copy is enough.
+/// The reader's end: `state` loads the state word, `body` the words after it, in whatever way the
+/// reader has. A text that stands is never changed, so one copy is enough.
 pub fn heard<E>(
     state: impl FnOnce() -> Result<u64, E>,
     body: impl FnOnce() -> Result<[u64; BODY_WORDS], E>,

@@ -1,7 +1,8 @@
-//! Where each word of a segment stands: byte offsets, strides, limits and state codes of ABI version 1.
+//! Where each word of a segment stands: byte offsets, strides, limits and state codes of ABI
+//! version 1.
 //!
-//! Everything is an aligned little-endian 64-bit word. `ABI.md` says what the words mean; a test holds
-//! `include/shard_heartbeat.h` against this file.
+//! Everything is an aligned little-endian 64-bit word. `ABI.md` says what the words mean; a test
+//! holds `include/shard_heartbeat.h` against this file.
 
 /// First word of a complete segment: the bytes `SHRDBEAT`.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"SHRDBEAT");
@@ -16,15 +17,18 @@ pub const HEADER_SIZE: usize = 4096;
 pub const MAX_NAME: usize = 15;
 /// Longest name of a shard, in bytes.
 pub const MAX_SHARD: usize = 32;
-/// Longest last words, in bytes: a sentence, a place and the first frames of a backtrace, in half of the header's page.
+/// Longest last words, in bytes: a sentence, a place and the first frames of a backtrace, in half
+/// of the header's page.
 pub const MAX_LAST_WORDS: usize = 2048;
-/// Most work keys that the watchdog keeps in quarantine here: more than a few at a time are no poison but a broken process.
+/// Most work keys that the watchdog keeps in quarantine here: more than a few at a time are no
+/// poison but a broken process.
 pub const MAX_QUARANTINE: usize = 8;
 /// Most thread slots or channel slots a segment may declare.
 pub const MAX_SLOTS: u32 = 4096;
 /// Most lanes a thread slot may declare, the thread's own included.
 pub const MAX_LANES: u32 = 128;
-/// Largest segment, in bytes: a bound on what a hostile header can make a reader copy in one sample.
+/// Largest segment, in bytes: a bound on what a hostile header can make a reader copy in one
+/// sample.
 pub const MAX_SEGMENT: usize = 16 << 20;
 
 /// Header: [`MAGIC`], written last.

@@ -1,7 +1,8 @@
 //! The shared-memory heartbeat of shard-watchdog.
 //!
-//! A watched process publishes, in a file it maps, what each of its threads is doing; a sidecar reads that file and tells
-//! *idle* from *stalled*. `ABI.md` describes the file for writers in other languages.
+//! A watched process publishes, in a file it maps, what each of its threads is doing; a sidecar
+//! reads that file and tells *idle* from *stalled*. `ABI.md` describes the file for writers in
+//! other languages.
 //!
 //! Duties:
 //! - a beat is one plain store: no system call, no allocation, no read-modify-write, no clock;
@@ -9,8 +10,8 @@
 //! - nothing survives a fork: a child never beats for its parent;
 //! - the reader trusts nothing: any bytes end in a value or a typed error, in bounded time.
 //!
-//! Never: a lock or a wait on the way of a beat, a mapping in the reader, a decision on a time that the writer wrote, a
-//! beat from a timer (it would lie for a thread that is stuck).
+//! Never: a lock or a wait on the way of a beat, a mapping in the reader, a decision on a time that
+//! the writer wrote, a beat from a timer (it would lie for a thread that is stuck).
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -28,14 +29,16 @@
 //! # }
 //! ```
 //!
-//! A panic hook asks [`Heartbeat::in_flight`] what its thread was at and leaves [`Heartbeat::last_words`]: the sidecar puts
-//! them into the incident even if the hook hangs after that, or if nobody reads stderr.
+//! A panic hook asks [`Heartbeat::in_flight`] what its thread was at and leaves
+//! [`Heartbeat::last_words`]: the sidecar puts them into the incident even if the hook hangs after
+//! that, or if nobody reads stderr.
 //!
-//! Feature `crossbeam`: `shard_heartbeat::crossbeam` has channels that publish how far their receivers lag behind, and on
-//! which nobody can wait without end.
+//! Feature `crossbeam`: `shard_heartbeat::crossbeam` has channels that publish how far their
+//! receivers lag behind, and on which nobody can wait without end.
 //!
-//! Feature `faults`: [`faults`] has points at which a test may have this very process hang, spin, panic or lose a thread, and
-//! the socket on which that is ordered. Without the feature a point is nothing at all.
+//! Feature `faults`: [`faults`] has points at which a test may have this very process hang, spin,
+//! panic or lose a thread, and the socket on which that is ordered. Without the feature a point is
+//! nothing at all.
 
 #![cfg_attr(loom, allow(dead_code, unreachable_pub, missing_docs))]
 

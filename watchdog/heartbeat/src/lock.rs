@@ -1,10 +1,11 @@
 //! One writer and one sidecar to a path.
 //!
-//! POSIX record locks, because of what they do at a fork: a child does not inherit them, so a worker that outlives a
-//! writer that died cannot keep the next incarnation out. `flock` and open-file-description locks live on in every
-//! inherited descriptor. Their price: they never conflict inside one process and are lost when the process closes *any*
-//! descriptor of the file. So this process keeps a list of the lock files it holds, and asks it before it opens one.
-//! Lock files are never removed: a removed one could be locked by two.
+//! POSIX record locks, because of what they do at a fork: a child does not inherit them, so a
+//! worker that outlives a writer that died cannot keep the next incarnation out. `flock` and
+//! open-file-description locks live on in every inherited descriptor. Their price: they never
+//! conflict inside one process and are lost when the process closes *any* descriptor of the file.
+//! So this process keeps a list of the lock files it holds, and asks it before it opens one. Lock
+//! files are never removed: a removed one could be locked by two.
 
 use std::ffi::OsString;
 use std::io;
@@ -144,7 +145,8 @@ fn is_foreign(uid: u32, owner: Option<u32>) -> bool {
 
 fn open(path: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    // Without CREATE first: fs.protected_regular refuses it for a file of another user in a sticky folder.
+    // Without CREATE first: fs.protected_regular refuses it for a file of another user in a sticky
+    // folder.
     match rustix::fs::open(path, flags, Mode::empty()) {
         Err(Errno::NOENT) => {}
         done => return done,
@@ -170,7 +172,8 @@ fn ask(file: impl AsFd) -> LockHolder {
     let mut ask: libc::flock = unsafe { std::mem::zeroed() };
     ask.l_type = libc::F_WRLCK as libc::c_short;
     ask.l_whence = libc::SEEK_SET as libc::c_short;
-    // SAFETY: the descriptor is open for the length of the borrow, and `ask` is a valid flock that F_GETLK may overwrite.
+    // SAFETY: the descriptor is open for the length of the borrow, and `ask` is a valid flock that
+    // F_GETLK may overwrite.
     let answer = unsafe { libc::fcntl(file.as_fd().as_raw_fd(), libc::F_GETLK, &raw mut ask) };
     if answer != 0 {
         return LockHolder::Unknown;
@@ -184,7 +187,8 @@ fn ask(file: impl AsFd) -> LockHolder {
 impl Drop for FileLock {
     fn drop(&mut self) {
         let mut list = HELD.lock().unwrap_or_else(PoisonError::into_inner);
-        // Under the list's lock, so that nobody in this process takes it anew before this close has dropped it.
+        // Under the list's lock, so that nobody in this process takes it anew before this close has
+        // dropped it.
         drop(self.file.take());
         list.retain(|held| *held != self.held);
     }

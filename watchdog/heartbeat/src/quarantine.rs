@@ -1,8 +1,8 @@
-//! Work that the watchdog asks this process not to take: keys that were in flight at the death of more than one of its
-//! incarnations. A few words in the header, written by the sidecar alone.
+//! Work that the watchdog asks this process not to take: keys that were in flight at the death of
+//! more than one of its incarnations. A few words in the header, written by the sidecar alone.
 //!
-//! Advice and no order: it costs whoever follows it the work, never the truth, so a list that is stale or absurd does little
-//! harm.
+//! Advice and no order: it costs whoever follows it the work, never the truth, so a list that is
+//! stale or absurd does little harm.
 
 use crate::layout::{H_QUARANTINE, H_QUARANTINE_KEYS, H_QUARANTINE_LEN, MAX_QUARANTINE, word};
 use crate::seqlock;
@@ -58,7 +58,8 @@ impl Quarantine {
     }
 }
 
-/// What stands in the segment of this process; empty if a sidecar stopped in the middle of a change.
+/// What stands in the segment of this process; empty if a sidecar stopped in the middle of a
+/// change.
 pub(crate) fn look(segment: &Words) -> Quarantine {
     let load = |at: usize| segment[word(H_QUARANTINE) + at].load(Ordering::Relaxed);
     let read =
@@ -77,15 +78,16 @@ pub(crate) fn read<E>(
     Ok(seqlock::read(sequence, body)?.as_ref().map(Quarantine::from_words).unwrap_or_default())
 }
 
-/// Puts into a new segment, which nobody else sees yet, what stood in the one that it replaces: until a sidecar has found it, it is
-/// all that the process has to go by.
+/// Puts into a new segment, which nobody else sees yet, what stood in the one that it replaces:
+/// until a sidecar has found it, it is all that the process has to go by.
 pub(crate) fn take_over(segment: &Words, before: Quarantine) {
     for (at, value) in before.to_words().into_iter().enumerate() {
         segment[word(H_QUARANTINE_LEN) + at].store(value, Ordering::Relaxed);
     }
 }
 
-/// The sequence before and after a change, from what was found: one that a sidecar left odd is taken on.
+/// The sequence before and after a change, from what was found: one that a sidecar left odd is
+/// taken on.
 pub(crate) const fn sequence_after(found: u64) -> (u64, u64) {
     let begun = found | 1;
     (begun, begun.wrapping_add(1))

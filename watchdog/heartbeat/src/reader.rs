@@ -1,7 +1,8 @@
 //! The sidecar's side: everything by `pread`, never by mapping.
 //!
-//! A mapped file that shrinks raises SIGBUS in the reader; `pread` returns less. What is read is untrusted: lengths are
-//! bounded by the header as checked when it was opened, never by what the file says later.
+//! A mapped file that shrinks raises SIGBUS in the reader; `pread` returns less. What is read is
+//! untrusted: lengths are bounded by the header as checked when it was opened, never by what the
+//! file says later.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -26,7 +27,8 @@ use crate::seqlock;
 use crate::source::{Custody, FileId, Source};
 use crate::work::{TraceContext, join, unpack_name};
 
-/// Words copied at a time, on the stack: 16 KiB, a dozen default slots, and one slot of any size fits.
+/// Words copied at a time, on the stack: 16 KiB, a dozen default slots, and one slot of any size
+/// fits.
 const CHUNK: usize = 2048;
 const _: () = assert!(thread_stride(MAX_LANES) <= CHUNK * 8);
 
@@ -36,7 +38,8 @@ pub struct Reader {
     source: Source,
 }
 
-/// The fields of a thread slot that are too wide for one word, with those that belong to them: all of one instant.
+/// The fields of a thread slot that are too wide for one word, with those that belong to them: all
+/// of one instant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
     /// Name of the thread, made printable.
@@ -56,7 +59,8 @@ pub struct Description {
 }
 
 impl Reader {
-    /// Opens a segment and checks its header. Symbolic links are refused, and nothing but a regular file is opened.
+    /// Opens a segment and checks its header. Symbolic links are refused, and nothing but a regular
+    /// file is opened.
     pub fn open(path: &Path) -> Result<Reader, ReadError> {
         Ok(Reader { source: Source::open(path, OFlags::RDONLY)? })
     }
@@ -73,8 +77,8 @@ impl Reader {
 
     /// Which file it is.
     ///
-    /// Comparable with `/proc/PID/maps` on tmpfs, ext4 and xfs; btrfs and overlay file systems show another device
-    /// there.
+    /// Comparable with `/proc/PID/maps` on tmpfs, ext4 and xfs; btrfs and overlay file systems show
+    /// another device there.
     pub fn file_id(&self) -> FileId {
         self.source.id
     }
@@ -95,12 +99,14 @@ impl Reader {
         lock::holder_of(&self.source.path, WRITER_LOCK, self.source.custody.uid)
     }
 
-    /// Whether the path still leads to this file. If not, a new incarnation has replaced it, or it was removed.
+    /// Whether the path still leads to this file. If not, a new incarnation has replaced it, or it
+    /// was removed.
     pub fn is_current(&self) -> Result<bool, ReadError> {
         self.source.is_current()
     }
 
-    /// Reads the process state and all slots that were ever used. Allocates only while `into` grows.
+    /// Reads the process state and all slots that were ever used. Allocates only while `into`
+    /// grows.
     ///
     /// After an error `into` holds a mixture and must not be judged.
     pub fn sample(&self, into: &mut Sample) -> Result<(), ReadError> {
@@ -141,8 +147,9 @@ impl Reader {
 
     /// Name, work and trace context of a thread slot, all of one instant.
     ///
-    /// `None` if the slot is out of range or free, or if no untorn copy could be had: a writer that stopped inside a
-    /// change leaves none. Such fields decorate a report; nothing may be decided by their absence.
+    /// `None` if the slot is out of range or free, or if no untorn copy could be had: a writer that
+    /// stopped inside a change leaves none. Such fields decorate a report; nothing may be decided
+    /// by their absence.
     pub fn describe(&self, slot: usize) -> Result<Option<Description>, ReadError> {
         let header = &self.source.header;
         if slot >= header.thread_slots as usize {
@@ -168,15 +175,18 @@ impl Reader {
             .map(|words| unpack_name([words[word(C_NAME)], words[word(C_NAME) + 1]])))
     }
 
-    /// What the process said before it ended; `None` if it has said nothing, or is still at it. Once it is said it does
-    /// not change in this segment. While there is none it costs one `pread`.
+    /// What the process said before it ended; `None` if it has said nothing, or is still at it.
+    /// Once it is said it does not change in this segment. While there is none it costs one
+    /// `pread`.
     ///
-    /// It decorates a report and decides nothing: anybody who may write the file may have written it.
+    /// It decorates a report and decides nothing: anybody who may write the file may have written
+    /// it.
     pub fn last_words(&self) -> Result<Option<LastWords>, ReadError> {
         last_words::heard(|| self.word(H_LAST_WORDS), || self.words(H_LAST_WORDS_TID))
     }
 
-    /// Work that a sidecar keeps from the process, or kept from the one before; empty if a sidecar stopped in the middle of a change.
+    /// Work that a sidecar keeps from the process, or kept from the one before; empty if a sidecar
+    /// stopped in the middle of a change.
     pub fn quarantine(&self) -> Result<Quarantine, ReadError> {
         quarantine::read(|| self.word(H_QUARANTINE), || self.words(H_QUARANTINE_LEN))
     }

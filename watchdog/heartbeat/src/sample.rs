@@ -32,8 +32,9 @@ pub struct Sample {
 
 /// One thread slot.
 ///
-/// Each field is whole, but they are not of one instant: a thread that moves on while it is read may show the activity
-/// of one piece of work with the key of another. [`crate::Reader::describe`] gives those that belong together.
+/// Each field is whole, but they are not of one instant: a thread that moves on while it is read
+/// may show the activity of one piece of work with the key of another. [`crate::Reader::describe`]
+/// gives those that belong together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ThreadSample {
     /// Index of the slot.
@@ -54,7 +55,8 @@ pub struct ThreadSample {
     pub attempt: u64,
     /// How long that work may stand still, in nanoseconds; 0 = none.
     pub deadline_ns: u64,
-    /// Sequence word: equal and even in two samples means that nothing but lanes and claims has changed between them.
+    /// Sequence word: equal and even in two samples means that nothing but lanes and claims has
+    /// changed between them.
     pub sequence: u64,
     /// Progress of the thread and of its workers.
     pub lanes: LaneSamples,
@@ -123,7 +125,8 @@ pub struct ChannelSample {
 impl ChannelSample {
     /// Messages in the channel now.
     pub fn depth(&self) -> u64 {
-        // By the sign of the difference: the counters may wrap, and `received` may be a message ahead.
+        // By the sign of the difference: the counters may wrap, and `received` may be a message
+        // ahead.
         let depth = self.sent.wrapping_sub(self.received);
         if depth > u64::MAX / 2 { 0 } else { depth }
     }

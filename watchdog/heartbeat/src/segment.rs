@@ -1,4 +1,5 @@
-//! The segment as its writer holds it: created complete or not at all, mapped, locked, never shared with a child.
+//! The segment as its writer holds it: created complete or not at all, mapped, locked, never shared
+//! with a child.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -25,8 +26,9 @@ use crate::work::split;
 /// Suffix of the file that the writer locks.
 pub(crate) const WRITER_LOCK: &str = ".lock";
 
-/// How far in the future an old segment's incarnation may be and still be believed, in microseconds: an hour covers a
-/// clock that was set back, and a damaged file cannot push the number to its end.
+/// How far in the future an old segment's incarnation may be and still be believed, in
+/// microseconds: an hour covers a clock that was set back, and a damaged file cannot push the
+/// number to its end.
 const CLOCK_SLACK: u64 = 3_600_000_000;
 
 /// A mapped segment; unmapped and unlocked when the last view of it is gone.
@@ -38,7 +40,8 @@ struct Mapping {
     _lock: FileLock,
 }
 
-// SAFETY: the address is only turned into atomic words, by `Words`, and into an unmapping, when nobody is left.
+// SAFETY: the address is only turned into atomic words, by `Words`, and into an unmapping, when
+// nobody is left.
 unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
@@ -46,8 +49,8 @@ unsafe impl Sync for Mapping {}
 impl Drop for Mapping {
     fn drop(&mut self) {
         drop(self.fork.take());
-        // SAFETY: this range was mapped by `map`, and every view keeps the mapping alive, so none is left. In a forked
-        // child it is the private memory that the fork handler put there.
+        // SAFETY: this range was mapped by `map`, and every view keeps the mapping alive, so none
+        // is left. In a forked child it is the private memory that the fork handler put there.
         let _ = unsafe { rustix::mm::munmap(self.address.as_ptr().cast(), self.size) };
     }
 }
@@ -116,7 +119,8 @@ fn fill(
     Ok(Created { words, incarnation })
 }
 
-/// A new file with all its blocks in place: a full file system must say so here, not by SIGBUS at the first beat.
+/// A new file with all its blocks in place: a full file system must say so here, not by SIGBUS at
+/// the first beat.
 fn allocate(path: &Path, size: usize) -> Result<OwnedFd, Errno> {
     // One that a writer left behind when it died here; the lock says that it is nobody's.
     match rustix::fs::unlink(path) {
@@ -161,14 +165,15 @@ fn map(file: &OwnedFd, size: usize, lock: FileLock) -> Result<Option<Words>, Err
     if mapping.fork.is_none() {
         return Ok(None);
     }
-    // SAFETY: the mapping is page-aligned, `size` bytes long (a multiple of 8) and zeroed; it stays in place while
-    // `mapping` lives, and this process reaches it only through atomic words. Other processes write to it too; that is
-    // what atomics on shared memory are for. A file that somebody truncates raises SIGBUS; see ABI.md.
+    // SAFETY: the mapping is page-aligned, `size` bytes long (a multiple of 8) and zeroed; it stays
+    // in place while `mapping` lives, and this process reaches it only through atomic words. Other
+    // processes write to it too; that is what atomics on shared memory are for. A file that
+    // somebody truncates raises SIGBUS; see ABI.md.
     Ok(Some(unsafe { Words::new(Arc::new(mapping), address.cast::<AtomicU64>(), size / 8) }))
 }
 
-/// Larger than the incarnation of the segment that is replaced. Microseconds of wall time make it so even when the old
-/// file is gone, and stay exact in JSON, where a double holds 53 bits.
+/// Larger than the incarnation of the segment that is replaced. Microseconds of wall time make it
+/// so even when the old file is gone, and stay exact in JSON, where a double holds 53 bits.
 fn next_incarnation(old: Option<&Reader>) -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = u64::try_from(since.as_micros()).unwrap_or(0).max(1);

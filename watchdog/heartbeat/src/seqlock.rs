@@ -1,15 +1,16 @@
 //! The stamp over fields that are too wide for one word.
 //!
-//! Such fields only decorate a report; no decision rests on them, because a writer that stops in the middle of a stamp
-//! leaves them unreadable for as long as it likes.
+//! Such fields only decorate a report; no decision rests on them, because a writer that stops in
+//! the middle of a stamp leaves them unreadable for as long as it likes.
 
 use std::cell::Cell;
 
 use crate::sync::{AtomicU64, Ordering, fence};
 
-/// Copies a reader takes before it gives up. A writer inside a stamp needs some nanoseconds, a copy about a microsecond:
-/// more than a few misses in a row mean a writer that is stopped there or stamps without pause. The model checker tries
-/// every order anyhow, and its time grows with the power of this.
+/// Copies a reader takes before it gives up. A writer inside a stamp needs some nanoseconds, a copy
+/// about a microsecond: more than a few misses in a row mean a writer that is stopped there or
+/// stamps without pause. The model checker tries every order anyhow, and its time grows with the
+/// power of this.
 const ATTEMPTS: usize = if cfg!(loom) { 2 } else { 8 };
 
 /// The writer's end: the sequence word and what its only writer knows to stand in it.
@@ -30,8 +31,8 @@ impl Stamp {
     pub fn write(&self, word: &AtomicU64, body: impl FnOnce()) {
         let sequence = self.sequence.get();
         word.store(sequence.wrapping_add(1), Ordering::Relaxed);
-        // Orders the odd sequence before the stores of `body`: a reader that sees one of them sees the odd word, or a
-        // later one, when it asks again.
+        // Orders the odd sequence before the stores of `body`: a reader that sees one of them sees
+        // the odd word, or a later one, when it asks again.
         fence(Ordering::Release);
         body();
         let settled = sequence.wrapping_add(2);
@@ -40,9 +41,11 @@ impl Stamp {
     }
 }
 
-/// The reader's end: a copy taken between two equal and even sequences, or `None` after [`ATTEMPTS`] tries.
+/// The reader's end: a copy taken between two equal and even sequences, or `None` after
+/// [`ATTEMPTS`] tries.
 ///
-/// `sequence` and `copy` load in whatever way the reader has; the fences here keep the three loads in order.
+/// `sequence` and `copy` load in whatever way the reader has; the fences here keep the three loads
+/// in order.
 pub fn read<T, E>(
     mut sequence: impl FnMut() -> Result<u64, E>,
     mut copy: impl FnMut() -> Result<T, E>,

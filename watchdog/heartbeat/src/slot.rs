@@ -35,8 +35,8 @@ impl Table {
 
     /// Claims a slot for a thread; `None` if none is left.
     ///
-    /// Slots that were never used come first: one that was left still tells of its last owner, and one that was dropped
-    /// is evidence and never used again.
+    /// Slots that were never used come first: one that was left still tells of its last owner, and
+    /// one that was dropped is evidence and never used again.
     pub fn claim(&self, name: &str, who: Identity) -> Option<Slot> {
         for from in [CLAIM_FREE, CLAIM_LEFT] {
             for index in 0..self.slots {
@@ -55,9 +55,9 @@ impl Table {
     }
 }
 
-/// Makes the lanes of a slot fit for a new owner; false if a worker of the old one is still in one of them. A worker
-/// that joins checks the slot's claim after it has taken its lane; the fence pairs with the one there, so that at least
-/// one of the two sees the other.
+/// Makes the lanes of a slot fit for a new owner; false if a worker of the old one is still in one
+/// of them. A worker that joins checks the slot's claim after it has taken its lane; the fence
+/// pairs with the one there, so that at least one of the two sees the other.
 fn clear_lanes(slot: &Words) -> bool {
     fence(Ordering::SeqCst);
     let lanes = (slot.len() * 8 - T_LANES) / LANE_SIZE;
@@ -67,7 +67,8 @@ fn clear_lanes(slot: &Words) -> bool {
         return false;
     }
     for word in claims() {
-        // The old owner left in order all the same: its lost worker must not be held against the new one.
+        // The old owner left in order all the same: its lost worker must not be held against the
+        // new one.
         if let Some(claim) = Claim::take(word, CLAIM_DROPPED) {
             claim.publish(word, CLAIM_LEFT);
         }
@@ -75,8 +76,8 @@ fn clear_lanes(slot: &Words) -> bool {
     true
 }
 
-/// A claimed slot. Its owner is one thread; the cells hold what that thread knows to stand in the shared words, so that
-/// a change is a plain store and never a read-modify-write.
+/// A claimed slot. Its owner is one thread; the cells hold what that thread knows to stand in the
+/// shared words, so that a change is a plain store and never a read-modify-write.
 #[derive(Debug)]
 pub struct Slot {
     words: Words,
@@ -90,7 +91,8 @@ pub struct Slot {
 impl Slot {
     fn fill(words: Words, claim: Claim, name: &str, who: Identity) -> Slot {
         let stamp = Stamp::adopt(&words[word(T_SEQUENCE)]);
-        // Counters go on from where a previous owner left them: a reader must never see one go back.
+        // Counters go on from where a previous owner left them: a reader must never see one go
+        // back.
         let activity = (words[word(T_ACTIVITY)].load(Ordering::Relaxed) | 1).wrapping_add(1);
         let slot = Slot {
             claim,
@@ -149,7 +151,8 @@ impl Slot {
         let outer = self.work.get();
         let depth = self.depth.get();
         self.depth.set(depth.saturating_add(1));
-        // One step makes an idle thread work; two keep a working one working and still change the word.
+        // One step makes an idle thread work; two keep a working one working and still change the
+        // word.
         self.turn(work, if depth == 0 { 1 } else { 2 });
         outer
     }
@@ -173,7 +176,8 @@ impl Slot {
         self.work.get()
     }
 
-    /// Says that the thread died at this work, if the unwinding that got here has ended its guards already.
+    /// Says that the thread died at this work, if the unwinding that got here has ended its guards
+    /// already.
     pub fn died_at(&self, work: Work) {
         if self.activity.get() & 1 == 0 {
             self.turn(work, 1);

@@ -82,8 +82,8 @@ impl Source {
         let failed =
             |step| move |errno: Errno| ReadError::Io { step, path: path.to_owned(), source: errno.into() };
         let not_regular = || ReadError::NotRegular { path: path.to_owned() };
-        // Asked before it is opened, because to open a device or a pipe can have effects of its own, and again after,
-        // because it may have been exchanged.
+        // Asked before it is opened, because to open a device or a pipe can have effects of its
+        // own, and again after, because it may have been exchanged.
         let name = path.file_name().ok_or_else(not_regular)?;
         // Once, so that what is told of the folder is told of the one that the file was opened in.
         let within = path.parent().filter(|within| !within.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -128,7 +128,8 @@ impl Source {
 
 fn read_words(file: &OwnedFd, offset: usize, words: &mut [u64], path: &Path) -> Result<(), ReadError> {
     // Into aligned words, so that the kernel copies each of them whole.
-    // SAFETY: `u64` has no padding and every byte pattern is one; the slice covers exactly the words' bytes.
+    // SAFETY: `u64` has no padding and every byte pattern is one; the slice covers exactly the
+    // words' bytes.
     let bytes =
         unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast::<u8>(), size_of_val(words)) };
     let mut done = 0;

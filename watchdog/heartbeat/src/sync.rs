@@ -1,7 +1,7 @@
 //! The one place that decides whose atomics the protocol runs on.
 //!
-//! Under `--cfg loom` the same protocol code runs on loom's atomics, so that the model that is checked is the code that
-//! is shipped.
+//! Under `--cfg loom` the same protocol code runs on loom's atomics, so that the model that is
+//! checked is the code that is shipped.
 
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicU64, Ordering, fence};

@@ -20,7 +20,8 @@ use crate::writer::OfThisThread;
 pub struct ThreadBeat {
     slot: Slot,
     own: LaneCell,
-    /// The innermost work that an unwinding ended: if the unwinding ends the thread, that is what it died at.
+    /// The innermost work that an unwinding ended: if the unwinding ends the thread, that is what
+    /// it died at.
     unwound: Cell<Option<Work>>,
     left: bool,
     here: OfThisThread,
@@ -45,19 +46,21 @@ impl ThreadBeat {
         })
     }
 
-    /// Begins work; it ends when the guard is dropped. Inside other work it nests: the inner work is what the watchdog
-    /// tells of, and the outer comes back after it. Each begin and end counts as a sign of life.
+    /// Begins work; it ends when the guard is dropped. Inside other work it nests: the inner work
+    /// is what the watchdog tells of, and the outer comes back after it. Each begin and end counts
+    /// as a sign of life.
     ///
-    /// Guards are to be dropped in reverse order. Otherwise the thread is still seen to work until the last one is
-    /// dropped, but the key may be told wrong meanwhile.
+    /// Guards are to be dropped in reverse order. Otherwise the thread is still seen to work until
+    /// the last one is dropped, but the key may be told wrong meanwhile.
     #[inline]
     pub fn working(&self, work: Work) -> WorkGuard<'_> {
         self.unwound.set(None);
         WorkGuard { beat: self, outer: self.slot.begin(work) }
     }
 
-    /// Begins work whose end is told by [`ThreadBeat::end`], for those whose begin and end are two callbacks, as a runtime's
-    /// unpark and park are. Everywhere else [`ThreadBeat::working`] is safer: its guard cannot be forgotten.
+    /// Begins work whose end is told by [`ThreadBeat::end`], for those whose begin and end are two
+    /// callbacks, as a runtime's unpark and park are. Everywhere else [`ThreadBeat::working`] is
+    /// safer: its guard cannot be forgotten.
     #[inline]
     pub fn begin(&self, work: Work) -> Begun {
         self.unwound.set(None);
@@ -71,7 +74,8 @@ impl ThreadBeat {
         self.slot.end(begun.0);
     }
 
-    /// A sign of life from within work: one plain store. Beat where progress is made, never from a timer.
+    /// A sign of life from within work: one plain store. Beat where progress is made, never from a
+    /// timer.
     #[inline]
     pub fn progress(&self) {
         self.own.progress();
@@ -133,11 +137,11 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// Gives the calling thread, a worker, a lane of its own. It reads `/proc`, which costs some ten microseconds: to be
-    /// done once in a worker's life or a block, not once a task.
+    /// Gives the calling thread, a worker, a lane of its own. It reads `/proc`, which costs some
+    /// ten microseconds: to be done once in a worker's life or a block, not once a task.
     ///
-    /// Fails if all lanes are taken (one fewer than the segment's `lanes`, the first being the owner's), or if the owner
-    /// is off the watch.
+    /// Fails if all lanes are taken (one fewer than the segment's `lanes`, the first being the
+    /// owner's), or if the owner is off the watch.
     pub fn join(&self) -> Result<Lane, RegisterError> {
         let who = identity::current_thread()?;
         match LaneCell::join(&self.slot, self.owner, who) {

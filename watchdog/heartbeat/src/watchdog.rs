@@ -1,4 +1,5 @@
-//! The way back: the sidecar beats into the segment too, so that the process can tell when nobody watches.
+//! The way back: the sidecar beats into the segment too, so that the process can tell when nobody
+//! watches.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -41,8 +42,8 @@ impl WatchdogMonitor {
         WatchdogMonitor { heartbeat: heartbeat.clone(), last: None }
     }
 
-    /// How long the watchdog's beat has not moved; `None` if no watchdog was ever seen. It is as fine as the calls are
-    /// frequent: a beat counts from the call that first saw it.
+    /// How long the watchdog's beat has not moved; `None` if no watchdog was ever seen. It is as
+    /// fine as the calls are frequent: a beat counts from the call that first saw it.
     pub fn age(&mut self) -> Option<Duration> {
         self.age_at(Instant::now())
     }
@@ -69,8 +70,8 @@ pub struct WatchdogBeat {
 }
 
 impl WatchdogBeat {
-    /// Takes the place of the sidecar at the segment at `path`, which must exist, and writes the first beat. The file
-    /// `<path>.watchdog.lock` beside it keeps a second one out.
+    /// Takes the place of the sidecar at the segment at `path`, which must exist, and writes the
+    /// first beat. The file `<path>.watchdog.lock` beside it keeps a second one out.
     pub fn claim(path: &Path) -> Result<WatchdogBeat, ClaimError> {
         let source = Source::open(path, OFlags::RDWR)?;
         let owner = Some(source.custody.uid);
@@ -84,15 +85,17 @@ impl WatchdogBeat {
         Ok(beat)
     }
 
-    /// One beat: a `pwrite` of eight bytes into the file that was opened, whatever the path leads to now.
+    /// One beat: a `pwrite` of eight bytes into the file that was opened, whatever the path leads
+    /// to now.
     pub fn beat(&mut self) -> Result<(), ClaimError> {
         // Zero means that there never was a watchdog.
         self.beat = self.beat.wrapping_add(1).max(1);
         self.put(H_WATCHDOG_BEAT, self.beat)
     }
 
-    /// Goes on at the file that the path leads to now, if that is another one: a new incarnation of the process makes
-    /// a new file. Returns whether it was. The place is held throughout; after an error the old file is kept.
+    /// Goes on at the file that the path leads to now, if that is another one: a new incarnation of
+    /// the process makes a new file. Returns whether it was. The place is held throughout; after an
+    /// error the old file is kept.
     pub fn follow(&mut self) -> Result<bool, ClaimError> {
         if self.source.is_current()? {
             return Ok(false);
@@ -102,7 +105,8 @@ impl WatchdogBeat {
         Ok(true)
     }
 
-    /// Keeps this work from the process, from now on and in every incarnation that is followed: see [`Heartbeat::quarantine`].
+    /// Keeps this work from the process, from now on and in every incarnation that is followed: see
+    /// [`Heartbeat::quarantine`].
     pub fn keep_from(&mut self, quarantine: Quarantine) -> Result<(), ClaimError> {
         self.quarantine = quarantine;
         self.put_quarantine()
@@ -139,7 +143,8 @@ impl WatchdogBeat {
     fn put(&self, offset: usize, value: u64) -> Result<(), ClaimError> {
         let failed =
             |source: std::io::Error| ClaimError::Io { step: "write", path: self.source.path.clone(), source };
-        // A write past the end would make a truncated file grow again, which hides what happened to it.
+        // A write past the end would make a truncated file grow again, which hides what happened to
+        // it.
         let size = rustix::fs::fstat(&self.source.file).map_err(|errno| failed(errno.into()))?.st_size;
         if u64::try_from(size).unwrap_or(0) < self.source.header.total_size {
             let path = self.source.path.clone();

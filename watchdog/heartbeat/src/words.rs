@@ -18,8 +18,8 @@ pub struct Words {
     len: usize,
 }
 
-// SAFETY: a view is a shared reference to atomics plus an `Arc` of something Send + Sync that keeps them alive; both may
-// be moved to and used from any thread.
+// SAFETY: a view is a shared reference to atomics plus an `Arc` of something Send + Sync that keeps
+// them alive; both may be moved to and used from any thread.
 unsafe impl Send for Words {}
 // SAFETY: as above; all access through a view is by atomic operations.
 unsafe impl Sync for Words {}
@@ -28,8 +28,8 @@ impl Words {
     /// A view of `len` words from `first` on.
     ///
     /// # Safety
-    /// `first` must point at `len` initialised, aligned words that are only ever accessed atomically and stay valid and
-    /// in place for as long as `keep` or a clone of it lives.
+    /// `first` must point at `len` initialised, aligned words that are only ever accessed
+    /// atomically and stay valid and in place for as long as `keep` or a clone of it lives.
     #[cfg(not(loom))]
     pub(crate) unsafe fn new(keep: Keep, first: NonNull<AtomicU64>, len: usize) -> Words {
         Words { keep, first, len }
@@ -43,8 +43,8 @@ impl Words {
         Words { keep: words, first, len }
     }
 
-    /// The words that cover `size` bytes from byte `offset` on. Panics if they are not all in this view: offsets come
-    /// from the layout and the writer's own options, never from the file.
+    /// The words that cover `size` bytes from byte `offset` on. Panics if they are not all in this
+    /// view: offsets come from the layout and the writer's own options, never from the file.
     pub(crate) fn part(&self, offset: usize, size: usize) -> Words {
         let first = NonNull::from(&self[offset / 8..(offset + size) / 8]).cast::<AtomicU64>();
         Words { keep: Arc::clone(&self.keep), first, len: size / 8 }
@@ -61,8 +61,8 @@ impl Deref for Words {
 
     #[inline]
     fn deref(&self) -> &[AtomicU64] {
-        // SAFETY: `new` and `on_heap` vouch for `len` valid words while `keep` lives, `part` narrows a valid view, and
-        // the borrow of `self` keeps `keep` alive.
+        // SAFETY: `new` and `on_heap` vouch for `len` valid words while `keep` lives, `part`
+        // narrows a valid view, and the borrow of `self` keeps `keep` alive.
         unsafe { NonNull::slice_from_raw_parts(self.first, self.len).as_ref() }
     }
 }

@@ -23,13 +23,13 @@ impl TraceContext {
 /// One piece of work, as the watchdog will tell of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
-    /// What is the same when this work is tried again, such as a block's number: work that kills every attempt is
-    /// known by it.
+    /// What is the same when this work is tried again, such as a block's number: work that kills
+    /// every attempt is known by it.
     pub key: u64,
     /// Which attempt this is.
     pub attempt: u64,
-    /// How long the work may go without progress in time in which it could have made some; `None`: as long as the config says.
-    /// More than that, or less than 150 ms, cannot be had.
+    /// How long the work may go without progress in time in which it could have made some; `None`:
+    /// as long as the config says. More than that, or less than 150 ms, cannot be had.
     pub deadline: Option<Duration>,
     /// The span it belongs to.
     pub trace: TraceContext,
@@ -59,8 +59,8 @@ impl Work {
         Work { trace, ..self }
     }
 
-    /// The deadline as it is published: nanoseconds, zero = none. A deadline of zero becomes one nanosecond, one beyond
-    /// 584 years is cut.
+    /// The deadline as it is published: nanoseconds, zero = none. A deadline of zero becomes one
+    /// nanosecond, one beyond 584 years is cut.
     pub(crate) fn deadline_ns(&self) -> u64 {
         match self.deadline {
             None => 0,

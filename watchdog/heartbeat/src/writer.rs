@@ -83,9 +83,9 @@ impl ProcessState {
     }
 }
 
-/// A handle on the segment that this process writes. Clones share it; when the last of them and of what was registered
-/// through them is gone, the segment is unmapped and unlocked. The file stays, with its last state: it is how the
-/// sidecar learns what was.
+/// A handle on the segment that this process writes. Clones share it; when the last of them and of
+/// what was registered through them is gone, the segment is unmapped and unlocked. The file stays,
+/// with its last state: it is how the sidecar learns what was.
 #[derive(Clone)]
 pub struct Heartbeat {
     shared: Arc<Shared>,
@@ -99,9 +99,9 @@ struct Shared {
 }
 
 impl Heartbeat {
-    /// Creates the segment at `path`, replacing one that may be there. Readers find the old one or the complete new
-    /// one, never something between. Two files stand beside it: `.<name>.new` while it is made, and `<name>.lock`,
-    /// which keeps a second writer out and stays.
+    /// Creates the segment at `path`, replacing one that may be there. Readers find the old one or
+    /// the complete new one, never something between. Two files stand beside it: `.<name>.new`
+    /// while it is made, and `<name>.lock`, which keeps a second writer out and stays.
     ///
     /// The path should be on tmpfs (`/run`, `/dev/shm`): on a disk, write-back can hold up a beat.
     pub fn create(path: &Path, options: &SegmentOptions) -> Result<Heartbeat, CreateError> {
@@ -130,7 +130,8 @@ impl Heartbeat {
         &self.shared.path
     }
 
-    /// Which life of the process this is: larger than any before it at the same path. Microseconds of wall time.
+    /// Which life of the process this is: larger than any before it at the same path. Microseconds
+    /// of wall time.
     pub fn incarnation(&self) -> u64 {
         self.shared.incarnation
     }
@@ -159,7 +160,8 @@ impl Heartbeat {
             .ok_or(RegisterError::Exhausted { kind: "thread slots", slots })
     }
 
-    /// Puts a channel on the watch under a name of 1 to 15 bytes. `capacity` is in messages; `None` = unbounded.
+    /// Puts a channel on the watch under a name of 1 to 15 bytes. `capacity` is in messages; `None`
+    /// = unbounded.
     pub fn channel(&self, name: &str, capacity: Option<u64>) -> Result<ChannelBeat, RegisterError> {
         check_name(name)?;
         let geometry = self.shared.geometry;
@@ -168,12 +170,12 @@ impl Heartbeat {
             .ok_or(RegisterError::Exhausted { kind: "channel slots", slots })
     }
 
-    /// Leaves the last words of this process for the sidecar, which puts them into the incident. True if they are the
-    /// ones that stand: the first stand, whoever says more says it in vain.
+    /// Leaves the last words of this process for the sidecar, which puts them into the incident.
+    /// True if they are the ones that stand: the first stand, whoever says more says it in vain.
     ///
-    /// Text beyond 2,048 bytes is cut at the end of a character; an empty text is none. It waits for nobody, takes no
-    /// lock and no memory, and makes one system call: fit for a panic hook, or for a thread that will not come back. In a
-    /// forked child it does nothing.
+    /// Text beyond 2,048 bytes is cut at the end of a character; an empty text is none. It waits
+    /// for nobody, takes no lock and no memory, and makes one system call: fit for a panic hook, or
+    /// for a thread that will not come back. In a forked child it does nothing.
     pub fn last_words(&self, text: &str) -> bool {
         let words = &self.shared.words;
         // What a forked child finds here is private and zeroed: nobody would read it.
@@ -192,11 +194,11 @@ impl Heartbeat {
         sight::show(self.path())
     }
 
-    /// What the calling thread is at: its own work, or that of the thread whose lane it has joined. `None` if it is not
-    /// on the watch, or idle.
+    /// What the calling thread is at: its own work, or that of the thread whose lane it has joined.
+    /// `None` if it is not on the watch, or idle.
     ///
-    /// It takes no lock, so that a panic hook may ask wherever the panic came from; it allocates the name and reads
-    /// `/proc`, which costs some ten microseconds.
+    /// It takes no lock, so that a panic hook may ask wherever the panic came from; it allocates
+    /// the name and reads `/proc`, which costs some ten microseconds.
     pub fn in_flight(&self) -> Option<InFlight> {
         in_flight::of_this_thread(&self.shared.words, self.shared.geometry)
     }
@@ -211,9 +213,10 @@ impl Heartbeat {
         }
     }
 
-    /// Work that the watchdog asks this process not to take, because it was in flight at the death of more than one of its
-    /// incarnations. Whoever takes work asks before: it costs ten loads. Anybody who may write the file may have written it, so
-    /// it may cost the work's turn here, and nothing else may rest on it.
+    /// Work that the watchdog asks this process not to take, because it was in flight at the death
+    /// of more than one of its incarnations. Whoever takes work asks before: it costs ten loads.
+    /// Anybody who may write the file may have written it, so it may cost the work's turn here, and
+    /// nothing else may rest on it.
     pub fn quarantine(&self) -> Quarantine {
         quarantine::look(&self.shared.words)
     }

@@ -16,8 +16,8 @@ use shard_heartbeat::layout::{
 };
 use shard_heartbeat::model::{BODY_WORDS, Identity, LaneCell, NoLane, Stamp, Table, Words, heard, read, say};
 
-/// Switches away from a thread that could go on. Three find every fault that was put in on purpose; without a bound
-/// the larger models do not end in minutes.
+/// Switches away from a thread that could go on. Three find every fault that was put in on purpose;
+/// without a bound the larger models do not end in minutes.
 const PREEMPTIONS: usize = 3;
 
 fn explore(model: impl Fn() + Sync + Send + 'static) {
@@ -30,7 +30,8 @@ fn who(tid: u64) -> Identity {
     Identity { tid, start_time: tid }
 }
 
-/// A segment of `slots` thread slots with `lanes` lanes. Only the header's high-water line is there, not its page.
+/// A segment of `slots` thread slots with `lanes` lanes. Only the header's high-water line is
+/// there, not its page.
 fn table(slots: u32, lanes: u32) -> Table {
     let stride = thread_stride(lanes);
     let segment = Words::on_heap((HEADER_SIZE + slots as usize * stride) / 8);
@@ -214,8 +215,8 @@ fn an_owner_that_leaves_and_a_worker_that_joins_agree_with_the_next_owner() {
 fn of_two_that_speak_at_once_one_is_heard_whole_or_nobody_yet() {
     explore(|| {
         let segment = Words::on_heap(HEADER_SIZE / 8);
-        // Two words of text, of different length: enough for a mixture to show. Only these are loaded, because each load
-        // is one more place at which threads can change.
+        // Two words of text, of different length: enough for a mixture to show. Only these are
+        // loaded, because each load is one more place at which threads can change.
         let hear = |segment: &Words| {
             let body = || {
                 let mut body = [0; BODY_WORDS];

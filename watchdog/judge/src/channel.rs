@@ -1,8 +1,10 @@
-//! One channel on trial: how long its oldest message waits, and whether whoever should receive it could have.
+//! One channel on trial: how long its oldest message waits, and whether whoever should receive it
+//! could have.
 //!
-//! A rule that reports looks at age and depth, whatever the reason. A rule that kills counts only time in which messages
-//! waited, none was received, and every consumer stood idle or stalled although it could have run. A consumer that is at
-//! work is busy, not deaf: the clock pauses, and the rule of that thread judges it.
+//! A rule that reports looks at age and depth, whatever the reason. A rule that kills counts only
+//! time in which messages waited, none was received, and every consumer stood idle or stalled
+//! although it could have run. A consumer that is at work is busy, not deaf: the clock pauses, and
+//! the rule of that thread judges it.
 
 use alloc::format;
 use alloc::string::String;
@@ -21,8 +23,8 @@ use super::policy::ChannelLimits;
 use super::stall_clock::StallClock;
 use super::thread::ThreadTrial;
 
-/// Consumers of one channel that are judged. A segment with more threads of that name is no reason to kill: nobody
-/// can say that all of them are deaf.
+/// Consumers of one channel that are judged. A segment with more threads of that name is no reason
+/// to kill: nobody can say that all of them are deaf.
 const MOST_CONSUMERS: usize = 64;
 
 /// What the judge remembers of one channel.
@@ -78,7 +80,8 @@ pub struct ChannelLook {
     pub late: Option<String>,
     /// It is within it again: for how long it was not, and how deep it was.
     pub in_time: Option<(Duration, u64)>,
-    /// Nobody received for as long as its rule allows: the consumer with the longest silence, and whether any is gone.
+    /// Nobody received for as long as its rule allows: the consumer with the longest silence, and
+    /// whether any is gone.
     pub deaf: Option<((u32, u64), bool)>,
 }
 
@@ -99,7 +102,8 @@ impl ChannelTrial {
         }
     }
 
-    /// Messages that wait. A receiver that counts before its sender makes it negative for a moment: that is none.
+    /// Messages that wait. A receiver that counts before its sender makes it negative for a moment:
+    /// that is none.
     pub fn depth(&self) -> u64 {
         self.sent.wrapping_sub(self.received).cast_signed().max(0).cast_unsigned()
     }
@@ -119,7 +123,8 @@ impl ChannelTrial {
         self.rule = rule;
     }
 
-    /// Takes one more look. `readable`: whether the segment could be read; if not, the numbers are old and nothing counts.
+    /// Takes one more look. `readable`: whether the segment could be read; if not, the numbers are
+    /// old and nothing counts.
     pub fn look<'a>(
         &mut self,
         seen: &ChannelObservation,
@@ -179,7 +184,8 @@ impl ChannelTrial {
         }
     }
 
-    /// Messages wait and nobody received one since the last look: counts that time if every consumer stands still.
+    /// Messages wait and nobody received one since the last look: counts that time if every
+    /// consumer stands still.
     fn count<'a>(
         &mut self,
         consumers: impl Iterator<Item = Candidate<'a>>,
@@ -238,7 +244,8 @@ impl ChannelTrial {
         Some(max_age.saturating_sub(self.counted()))
     }
 
-    /// When it will be too old if nothing is received; `None` if that is not to be told, or is told already.
+    /// When it will be too old if nothing is received; `None` if that is not to be told, or is told
+    /// already.
     pub fn late_at(&self, rule: &ChannelLimits) -> Option<Monotonic> {
         let limit = rule.max_age.filter(|_| self.late_since.is_none())?;
         Some(self.oldest_since()?.plus(limit))

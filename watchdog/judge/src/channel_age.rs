@@ -1,12 +1,12 @@
-//! The age of a channel's oldest waiting message, by the watchdog's own samples: how long ago it first saw `sent`
-//! pass today's `received`. No clock of the target is asked.
+//! The age of a channel's oldest waiting message, by the watchdog's own samples: how long ago it
+//! first saw `sent` pass today's `received`. No clock of the target is asked.
 
 use alloc::collections::VecDeque;
 
 use crate::clock::Monotonic;
 
-/// Samples kept for one channel. When they are used up every other one goes, so that the age grows coarser and
-/// never wrong by more than one gap.
+/// Samples kept for one channel. When they are used up every other one goes, so that the age grows
+/// coarser and never wrong by more than one gap.
 const SAMPLES: usize = 64;
 
 /// The recent past of one channel.
@@ -19,7 +19,8 @@ impl ChannelAge {
     /// Takes a sample and says since when the oldest waiting message has waited.
     pub fn observe(&mut self, at: Monotonic, sent: u64, received: u64) -> Option<Monotonic> {
         let waiting = |counter: u64| counter.wrapping_sub(received).cast_signed() > 0;
-        // Nothing was ever sent beyond what has been sent: that was read while the segment was torn.
+        // Nothing was ever sent beyond what has been sent: that was read while the segment was
+        // torn.
         self.sent.retain(|(_, counter)| counter.wrapping_sub(sent).cast_signed() <= 0);
         if self.sent.back().is_none_or(|(_, last)| *last != sent) {
             if self.sent.len() == SAMPLES {

@@ -4,8 +4,8 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Nanoseconds of `CLOCK_MONOTONIC`, which stands still in a suspend and ignores the wall clock. Only differences mean anything;
-/// the zero is the boot of this machine.
+/// Nanoseconds of `CLOCK_MONOTONIC`, which stands still in a suspend and ignores the wall clock.
+/// Only differences mean anything; the zero is the boot of this machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Monotonic(pub u64);

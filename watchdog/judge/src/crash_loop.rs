@@ -1,7 +1,8 @@
-//! Poison work: what was in flight at more than one death of the target. Nothing is killed for it any more until a person says
-//! so; work that is anything else is judged as ever.
+//! Poison work: what was in flight at more than one death of the target. Nothing is killed for it
+//! any more until a person says so; work that is anything else is judged as ever.
 //!
-//! All of it is a few fixed words, so that it can be copied into every chunk of a recording and written down by the slow side.
+//! All of it is a few fixed words, so that it can be copied into every chunk of a recording and
+//! written down by the slow side.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -9,9 +10,11 @@ use alloc::vec::Vec;
 
 use super::Condemnation;
 
-/// Deaths that are remembered: two of one work among these are enough, and older ones are forgotten.
+/// Deaths that are remembered: two of one work among these are enough, and older ones are
+/// forgotten.
 pub const DEATHS: usize = 16;
-/// Keys that nothing is killed for. More than a few at a time are a broken process, not poison work.
+/// Keys that nothing is killed for. More than a few at a time are a broken process, not poison
+/// work.
 pub const KEYS: usize = 16;
 
 /// A few keys, the oldest first.
@@ -71,7 +74,8 @@ impl CrashLoops {
     /// None so far.
     pub const NONE: Self = Self { deaths: Few::NONE, keys: Few::NONE, dropped: 0 };
 
-    /// What was known before, oldest first. Of more than there is room for the oldest are left out; 0 is no key.
+    /// What was known before, oldest first. Of more than there is room for the oldest are left out;
+    /// 0 is no key.
     pub fn remembered(deaths: &[u64], keys: &[u64]) -> Self {
         let mut loops = Self::NONE;
         for key in keys.iter().filter(|key| **key != 0) {
@@ -110,8 +114,8 @@ impl CrashLoops {
         self.deaths().iter().filter(|death| **death == key).count()
     }
 
-    /// The target died with `key` in flight; `after` so many such deaths it is a crash loop, never if that is zero. True if
-    /// it has become one now.
+    /// The target died with `key` in flight; `after` so many such deaths it is a crash loop, never
+    /// if that is zero. True if it has become one now.
     pub(crate) fn died(&mut self, key: u64, after: u32) -> bool {
         // Whoever states no work cannot be known again.
         if key == 0 || after == 0 || self.contains(key) {
@@ -140,7 +144,8 @@ impl CrashLoops {
         condemned.observations.push(known);
     }
 
-    /// Draws the conclusion that nobody has drawn yet: `after` so many deaths with one work in flight are a crash loop.
+    /// Draws the conclusion that nobody has drawn yet: `after` so many deaths with one work in
+    /// flight are a crash loop.
     #[must_use]
     pub fn settled(mut self, after: u32) -> Self {
         if after == 0 {
@@ -161,8 +166,8 @@ impl CrashLoops {
         self.deaths.remove(|death| death == key);
     }
 
-    /// A person says that the work may be judged as any other again, the deaths so far forgotten: `key`, or all. How many of
-    /// them were in a crash loop.
+    /// A person says that the work may be judged as any other again, the deaths so far forgotten:
+    /// `key`, or all. How many of them were in a crash loop.
     pub fn clear(&mut self, key: Option<u64>) -> usize {
         let meant = |of: u64| key.is_none_or(|key| key == of);
         self.deaths.remove(meant);

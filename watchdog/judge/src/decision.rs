@@ -17,8 +17,9 @@ pub struct Decision {
     pub verdict: Verdict,
     /// Whether the target stands condemned and is alive, so that the ladder must act.
     pub condemned: bool,
-    /// Whether the stalled thread that it is condemned for is excused at this look: a kill that was withheld until now must
-    /// not go out while a person sits on it with a debugger, or while it could not run.
+    /// Whether the stalled thread that it is condemned for is excused at this look: a kill that was
+    /// withheld until now must not go out while a person sits on it with a debugger, or while it
+    /// could not run.
     pub held: bool,
     /// Whether it is condemned for work that is in a crash loop: no kill goes out for that.
     pub spared: bool,

@@ -1,6 +1,6 @@
-//! How long each excuse may excuse. An excuse counts for one piece of standing still: progress, a change of activity or a new
-//! incarnation ends it, as it resets the stall clock. Past its cap an excuse still kills nobody (only a stop may, by a deadline
-//! of its own): a person is told.
+//! How long each excuse may excuse. An excuse counts for one piece of standing still: progress, a
+//! change of activity or a new incarnation ends it, as it resets the stall clock. Past its cap an
+//! excuse still kills nobody (only a stop may, by a deadline of its own): a person is told.
 
 use core::time::Duration;
 
@@ -22,7 +22,8 @@ impl Default for Caps {
     fn default() -> Self {
         let of = |kind: &ExcuseKind| match kind {
             ExcuseKind::Frozen | ExcuseKind::CoreDumping | ExcuseKind::MemoryThrottled => Some(UNCONFIGURED),
-            // A stop has its own deadline. A suspended machine and a late watchdog cannot know how long it was.
+            // A stop has its own deadline. A suspended machine and a late watchdog cannot know how
+            // long it was.
             _ => None,
         };
         let mut caps = [None; KINDS];

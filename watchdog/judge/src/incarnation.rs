@@ -28,8 +28,9 @@ use super::thread::{ThreadLook, ThreadTrial};
 use super::{Condemnation, Finding, Look, Note, Why, says_it_ends};
 use crate::observation::Declared;
 
-/// For so long after its cgroups were last seen to throttle it a process that is runnable and not run is throttled, and not
-/// merely beside busy neighbours. The longest period that the kernel allows is 1 s, and the counters move once in each.
+/// For so long after its cgroups were last seen to throttle it a process that is runnable and not
+/// run is throttled, and not merely beside busy neighbours. The longest period that the kernel
+/// allows is 1 s, and the counters move once in each.
 const THROTTLED_FOR: Duration = Duration::from_secs(2);
 
 /// What the judge remembers of one process.
@@ -55,7 +56,8 @@ pub struct Incarnation {
     condemned: Option<Condemnation>,
     /// Why a person wants it killed.
     requested: Option<String>,
-    /// Whether it stands condemned for work in a crash loop, which nobody kills for: the rest of it is judged as ever.
+    /// Whether it stands condemned for work in a crash loop, which nobody kills for: the rest of it
+    /// is judged as ever.
     spared: bool,
 }
 
@@ -103,8 +105,8 @@ impl Incarnation {
         self.requested.is_some()
     }
 
-    /// Whether it stands condemned for a stalled thread that is excused now, or for anything while its core is written.
-    /// What a person asked for waits for no excuse.
+    /// Whether it stands condemned for a stalled thread that is excused now, or for anything while
+    /// its core is written. What a person asked for waits for no excuse.
     pub fn is_held(&self) -> bool {
         if self.is_requested() {
             return false;
@@ -219,14 +221,16 @@ impl Incarnation {
         let condemnation = if let Some(why) = &self.requested {
             Some(self.requested(why, look.at))
         } else if process.core_dumping {
-            // It is ending, and not hung: whatever it shows is the kernel's work. What its end comes to is judged when it is written.
+            // It is ending, and not hung: whatever it shows is the kernel's work. What its end
+            // comes to is judged when it is written.
             self.unsettled = false;
             None
         } else if self.exiting_since.is_some() {
             self.unsettled = false;
             self.exit_hung(policy, look.at)
         } else {
-            // While the segment cannot be read nobody knows whether the thread left before it ended.
+            // While the segment cannot be read nobody knows whether the thread left before it
+            // ended.
             let gone = cause.gone.filter(|cause| process.segment_readable && !(self.spared && cause.spared));
             let stalled =
                 cause.stalled.filter(|cause| process.segment_readable && !(self.spared && cause.spared));
@@ -305,8 +309,9 @@ impl Incarnation {
                 }
             }
         }
-        // A slot used again belongs to another thread: the trial of the first one is over, if it left.
-        // Only a slot that was left is ever used again, and an unreadable segment still reports every known slot.
+        // A slot used again belongs to another thread: the trial of the first one is over, if it
+        // left. Only a slot that was left is ever used again, and an unreadable segment still
+        // reports every known slot.
         self.threads.retain(|trial| trial.present);
         cause
     }
@@ -328,7 +333,8 @@ impl Incarnation {
         }
     }
 
-    /// Whether its cgroups throttle it. They count for all CPUs together and too late: that they count is all that matters.
+    /// Whether its cgroups throttle it. They count for all CPUs together and too late: that they
+    /// count is all that matters.
     fn is_throttled(&mut self, now: Option<ThrottleObservation>, at: Monotonic) -> bool {
         if let (Some(now), Some(before)) = (now, self.throttle)
             && now != before
@@ -385,8 +391,8 @@ impl Incarnation {
     }
 }
 
-/// The first threads of one observation that would condemn the process, by slot and use: their places among the trials change
-/// when another thread's trial is over.
+/// The first threads of one observation that would condemn the process, by slot and use: their
+/// places among the trials change when another thread's trial is over.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cause {
     gone: Option<Suspect>,

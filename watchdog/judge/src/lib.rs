@@ -51,8 +51,8 @@ pub use decision::{Condemnation, Decision, Note};
 use incarnation::Incarnation;
 use policy::Policy;
 
-/// A look that comes this much later than asked for is void: the watchdog cannot say what happened meanwhile.
-/// Ten times the scheduling latency of a healthy, busy machine.
+/// A look that comes this much later than asked for is void: the watchdog cannot say what happened
+/// meanwhile. Ten times the scheduling latency of a healthy, busy machine.
 pub const OBSERVER_LATE: Duration = Duration::from_millis(100);
 /// With nothing to watch there is nothing to miss; the adopter wakes the loop when that changes.
 const LOOK_UNGUARDED: Duration = Duration::from_secs(1);
@@ -126,8 +126,8 @@ impl Judge {
         &self.crash_loops
     }
 
-    /// A person says that `key`, or all work, may be judged as any other again. How many were in a crash loop. What the target
-    /// stands condemned for is killed for from the next look on.
+    /// A person says that `key`, or all work, may be judged as any other again. How many were in a
+    /// crash loop. What the target stands condemned for is killed for from the next look on.
     pub fn clear(&mut self, key: Option<u64>) -> usize {
         self.crash_loops.clear(key)
     }
@@ -204,8 +204,9 @@ impl Judge {
         }
     }
 
-    /// A person asks for the kill of the process under watch: the next look at it condemns it, whatever it does by then. False
-    /// without a process under watch, and if one was asked for before.
+    /// A person asks for the kill of the process under watch: the next look at it condemns it,
+    /// whatever it does by then. False without a process under watch, and if one was asked for
+    /// before.
     pub fn request(&mut self, why: &str) -> bool {
         self.current.as_mut().is_some_and(|current| current.request(why))
     }
@@ -291,8 +292,9 @@ impl Judge {
         self.crash_loops.contains(key).then_some(key)
     }
 
-    /// Why the verdict is `crash_loop` and not the one that was found. It is while work is in one, unless something stands that a
-    /// kill, a death or a start follows from: nobody needs to hear of last week's block then.
+    /// Why the verdict is `crash_loop` and not the one that was found. It is while work is in one,
+    /// unless something stands that a kill, a death or a start follows from: nobody needs to hear
+    /// of last week's block then.
     fn in_crash_loop(&self, found: Verdict) -> Option<String> {
         let keys = self.crash_loops.keys();
         match found {
@@ -380,7 +382,8 @@ pub struct Look {
     pub elapsed: Duration,
     /// Whether it is void: it came too late, or the machine was suspended since the last one.
     pub late: bool,
-    /// For how long the machine was suspended since the last one, in time that the clock of the looks does not count.
+    /// For how long the machine was suspended since the last one, in time that the clock of the
+    /// looks does not count.
     pub suspended: Duration,
     /// How many threads of the process were kept from running, as of the last look.
     pub kept: Kept,

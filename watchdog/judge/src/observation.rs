@@ -1,5 +1,6 @@
-//! What the probe saw at one moment: all that the judge may know. Times are inside it, so that a recorded observation
-//! gives the same decision tomorrow. What the kernel did not say is `None`, never zero.
+//! What the probe saw at one moment: all that the judge may know. Times are inside it, so that a
+//! recorded observation gives the same decision tomorrow. What the kernel did not say is `None`,
+//! never zero.
 
 use alloc::vec::Vec;
 
@@ -13,8 +14,8 @@ use crate::target::TargetIdentity;
 pub struct Observation {
     /// When the look began.
     pub at: Monotonic,
-    /// How long the machine has been suspended since it was started, nanoseconds: what `CLOCK_BOOTTIME` has beyond
-    /// `CLOCK_MONOTONIC`. Grows by a suspend and by nothing else.
+    /// How long the machine has been suspended since it was started, nanoseconds: what
+    /// `CLOCK_BOOTTIME` has beyond `CLOCK_MONOTONIC`. Grows by a suspend and by nothing else.
     pub suspended_ns: u64,
     /// The process, or `None` while none is watched.
     pub process: Option<ProcessObservation>,
@@ -41,15 +42,16 @@ pub struct ProcessObservation {
     pub survivors: Survivors,
     /// When the first signal of ours went to it.
     pub signalled: Option<Monotonic>,
-    /// What its cgroups say of throttling, as of when that was last read: while a thread that stands still is runnable, and not
-    /// at every look.
+    /// What its cgroups say of throttling, as of when that was last read: while a thread that
+    /// stands still is runnable, and not at every look.
     pub throttle: Option<ThrottleObservation>,
-    /// Whether the kernel writes its core. Looked at only when the leader, or a thread, is on its way out: all of them are then.
+    /// Whether the kernel writes its core. Looked at only when the leader, or a thread, is on its
+    /// way out: all of them are then.
     pub core_dumping: bool,
 }
 
-/// How much the CPU bandwidth limit of a process's cgroup, and of those above it, has held back. Of all CPUs together, and told
-/// late: that it grows means something, by how much does not.
+/// How much the CPU bandwidth limit of a process's cgroup, and of those above it, has held back. Of
+/// all CPUs together, and told late: that it grows means something, by how much does not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ThrottleObservation {
     /// Periods in which it did, `nr_throttled`.
@@ -84,8 +86,8 @@ pub enum Survivors {
     Unknown,
     /// Every remaining thread is exiting or has SIGKILL pending: the process is on its way out.
     None,
-    /// One thread goes on, and no other. In the first moments of an exit or of an exec the thread that began it looks
-    /// like this too.
+    /// One thread goes on, and no other. In the first moments of an exit or of an exec the thread
+    /// that began it looks like this too.
     Alone,
     /// At least two threads go on: nobody has begun to end the process.
     Some,
@@ -114,12 +116,14 @@ pub struct ThreadObservation {
     pub work_key: u64,
     /// Which attempt.
     pub attempt: u64,
-    /// How long that work may stand still by its owner's own word, nanoseconds; zero: it says nothing. Hostile like every word
-    /// of the segment.
+    /// How long that work may stand still by its owner's own word, nanoseconds; zero: it says
+    /// nothing. Hostile like every word of the segment.
     pub deadline_ns: u64,
-    /// What the kernel says of it. Read only while it is at work and has shown no progress since the last look.
+    /// What the kernel says of it. Read only while it is at work and has shown no progress since
+    /// the last look.
     pub task: Option<TaskObservation>,
-    /// The workers in its lanes, for which it may be waiting. Read when `task` is, and as many as the probe has room for.
+    /// The workers in its lanes, for which it may be waiting. Read when `task` is, and as many as
+    /// the probe has room for.
     pub workers: Vec<WorkerObservation>,
 }
 
@@ -172,11 +176,11 @@ pub enum Presence {
 pub struct TaskObservation {
     /// Scheduler state.
     pub state: TaskState,
-    /// CPU time used, nanoseconds (`schedstat`, field 1; where the kernel keeps none, user and system time of `stat`, which
-    /// comes in steps of 10 ms).
+    /// CPU time used, nanoseconds (`schedstat`, field 1; where the kernel keeps none, user and
+    /// system time of `stat`, which comes in steps of 10 ms).
     pub cpu_ns: Option<u64>,
-    /// Time spent runnable and waiting for a CPU, nanoseconds (`schedstat`, field 2). Lags: it moves only when the
-    /// thread is given a CPU again.
+    /// Time spent runnable and waiting for a CPU, nanoseconds (`schedstat`, field 2). Lags: it
+    /// moves only when the thread is given a CPU again.
     pub run_delay_ns: Option<u64>,
     /// Where in the kernel it sleeps.
     pub wait: Option<WaitChannel>,

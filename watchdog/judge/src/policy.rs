@@ -9,19 +9,20 @@ use globset::GlobMatcher;
 
 use super::excuse::Caps;
 
-/// A verdict on a stall comes at most this much of `stall_after` too late for want of looking: 1/125 keeps the
-/// overshoot below 10 ms for thresholds up to one second.
+/// A verdict on a stall comes at most this much of `stall_after` too late for want of looking:
+/// 1/125 keeps the overshoot below 10 ms for thresholds up to one second.
 const LOOKS_PER_THRESHOLD: u32 = 125;
 /// More than 250 looks a second would cost more than 0.1 % of a core.
 const SHORTEST_LOOK: Duration = Duration::from_millis(4);
 /// Work that begins between two looks is seen this much too late at most, whatever the threshold.
 pub(super) const LONGEST_LOOK: Duration = Duration::from_millis(50);
-/// A stall is told by two samples of the kernel's view at least this far apart: five of a kernel's longest ticks, so that a thread
-/// that runs has shown CPU time, and one that only passes through a lock has left it.
+/// A stall is told by two samples of the kernel's view at least this far apart: five of a kernel's
+/// longest ticks, so that a thread that runs has shown CPU time, and one that only passes through a
+/// lock has left it.
 pub const SAMPLES_APART: Duration = Duration::from_millis(50);
-/// A piece of work that gives itself less time than this is given this much. Its standing still may begin a look before it is
-/// seen, and two samples must lie [`SAMPLES_APART`], of which either may be a look late: anything shorter could not be judged
-/// sooner.
+/// A piece of work that gives itself less time than this is given this much. Its standing still may
+/// begin a look before it is seen, and two samples must lie [`SAMPLES_APART`], of which either may
+/// be a look late: anything shorter could not be judged sooner.
 pub const SHORTEST_DEADLINE: Duration = Duration::from_millis(150);
 /// A process in which nothing has been at work for a while is looked at so many times less often.
 const AT_REST: u32 = 4;
@@ -47,7 +48,8 @@ pub struct Policy {
     pub excuse_caps: Caps,
     /// From death to a new incarnation.
     pub restart_within: Duration,
-    /// After so many deaths with the same work in flight nothing is killed for it any more; zero: never.
+    /// After so many deaths with the same work in flight nothing is killed for it any more; zero:
+    /// never.
     pub poison_after: u32,
     /// Whether ends of threads are polled, which takes a look every 20 ms.
     pub poll_threads: bool,
@@ -97,7 +99,8 @@ pub struct ChannelLimits {
 }
 
 impl ChannelLimits {
-    /// The time without a message received that condemns, and whose it is; `None` for a rule that only reports.
+    /// The time without a message received that condemns, and whose it is; `None` for a rule that
+    /// only reports.
     pub fn kills_after(&self) -> Option<(Duration, &GlobMatcher)> {
         (self.on == On::Kill).then_some(())?;
         Some((self.max_age?, self.consumer.as_ref()?))
@@ -115,8 +118,8 @@ impl Policy {
         self.channels.iter().position(|rule| rule.name == name && rule.on != On::Ignore)
     }
 
-    /// The same while nothing has been at work for a while: what begins then and stalls at once is told up to 1/31 of its
-    /// threshold too late instead of 1/125.
+    /// The same while nothing has been at work for a while: what begins then and stalls at once is
+    /// told up to 1/31 of its threshold too late instead of 1/125.
     pub fn look_at_rest(&self) -> Duration {
         let every = self.look_every();
         if self.shortest() <= NEVER_RESTS || self.poll_threads { every } else { every * AT_REST }

@@ -1,4 +1,5 @@
-//! The stall clock: adds up the time in which a thread at work could have made progress and did not.
+//! The stall clock: adds up the time in which a thread at work could have made progress and did
+//! not.
 
 use core::time::Duration;
 
@@ -8,17 +9,20 @@ use crate::verdict::ExcuseKind;
 use super::policy::SAMPLES_APART;
 use super::tracing::Tracing;
 
-/// The longest tick of a kernel (`CONFIG_HZ=100`). The CPU time of a thread that runs is brought up to date at the tick, so one
-/// that has shown no new CPU time for less than this may have had it all the same.
+/// The longest tick of a kernel (`CONFIG_HZ=100`). The CPU time of a thread that runs is brought up
+/// to date at the tick, so one that has shown no new CPU time for less than this may have had it
+/// all the same.
 const LONGEST_TICK: Duration = Duration::from_millis(10);
 
 /// Time counted against one piece of standing still.
 ///
-/// The kernel's counters lag, each in its own way: CPU time shows at the tick, time in the run queue only once it is over. Both
-/// are exact in the moment in which a thread sleeps. So a span of looks is opened at one that tells what the counters were, and
-/// settled at the next that finds the thread asleep. Asleep at both ends of one look, all of it counts but what it waited for a CPU.
-/// If it was runnable meanwhile only the CPU time that it used counts: it may be in the run queue now, and a thread that its
-/// cgroup throttles is in none, so that no counter of its own ever tells that time (Linux 6.18 on).
+/// The kernel's counters lag, each in its own way: CPU time shows at the tick, time in the run
+/// queue only once it is over. Both are exact in the moment in which a thread sleeps. So a span of
+/// looks is opened at one that tells what the counters were, and settled at the next that finds the
+/// thread asleep. Asleep at both ends of one look, all of it counts but what it waited for a CPU.
+/// If it was runnable meanwhile only the CPU time that it used counts: it may be in the run queue
+/// now, and a thread that its cgroup throttles is in none, so that no counter of its own ever tells
+/// that time (Linux 6.18 on).
 #[derive(Clone, Debug, Default)]
 pub struct StallClock {
     /// Settled for good.
@@ -30,7 +34,8 @@ pub struct StallClock {
     span: Option<Span>,
     /// What held it at the last look, so that the time since then may count for nothing.
     held: Option<ExcuseKind>,
-    /// The last look was void or told nothing, so that the next one has nothing to be compared with.
+    /// The last look was void or told nothing, so that the next one has nothing to be compared
+    /// with.
     blind: bool,
     /// No later look gives back anything of the time before the last one.
     void: bool,
@@ -40,8 +45,9 @@ pub struct StallClock {
     tracing: Tracing,
     /// Time since the last progress in which somebody watched.
     watched: Duration,
-    /// At least [`SAMPLES_APART`] before `middle`, which is at most that much older than `newest`, but for the time between two
-    /// looks: what it is like now, not what it was like when it began to stand still.
+    /// At least [`SAMPLES_APART`] before `middle`, which is at most that much older than `newest`,
+    /// but for the time between two looks: what it is like now, not what it was like when it began
+    /// to stand still.
     earlier: Option<Sample>,
     middle: Option<Sample>,
     newest: Option<Sample>,
@@ -67,8 +73,9 @@ struct Span {
     length: Duration,
     /// Runnable at every look since its beginning, for this long, without new CPU time.
     quiet: Duration,
-    /// Runnable at both ends of these looks, without new CPU time: all of it, over the whole span. A thread that its cgroup
-    /// throttles is taken off the run queue, and since Linux 6.18 no counter of its own ever tells that time.
+    /// Runnable at both ends of these looks, without new CPU time: all of it, over the whole span.
+    /// A thread that its cgroup throttles is taken off the run queue, and since Linux 6.18 no
+    /// counter of its own ever tells that time.
     kept: Duration,
     /// It has been without a CPU for most of the time lately.
     starved: bool,
@@ -82,12 +89,14 @@ struct Span {
 pub struct Interval {
     /// How much more counts now.
     pub counted: Duration,
-    /// Why the rest, or all, did not. `None` when every nanosecond counted or too little was lost to name.
+    /// Why the rest, or all, did not. `None` when every nanosecond counted or too little was lost
+    /// to name.
     pub excuse: Option<ExcuseKind>,
 }
 
 impl StallClock {
-    /// Progress, a change of activity or a new incarnation: everything counted is forgotten. Nothing else does this.
+    /// Progress, a change of activity or a new incarnation: everything counted is forgotten.
+    /// Nothing else does this.
     pub fn reset(&mut self) {
         *self = Self::default();
     }
@@ -102,8 +111,8 @@ impl StallClock {
         self.ran.saturating_add(self.proved)
     }
 
-    /// The newest sample of the kernel's view, and before it one that is at least [`SAMPLES_APART`] older. `None` until there are
-    /// two such since the last progress.
+    /// The newest sample of the kernel's view, and before it one that is at least [`SAMPLES_APART`]
+    /// older. `None` until there are two such since the last progress.
     pub fn samples(&self) -> Option<(Sample, Sample)> {
         Some((self.earlier?, self.newest?))
     }
@@ -120,7 +129,8 @@ impl StallClock {
         self.named_late
     }
 
-    /// Accounts for `elapsed` of a thread that has ended: it can excuse nothing any more, but the watchdog's own lateness.
+    /// Accounts for `elapsed` of a thread that has ended: it can excuse nothing any more, but the
+    /// watchdog's own lateness.
     pub fn advance_gone(&mut self, elapsed: Duration, late: bool) {
         if !late {
             self.settled = self.settled.saturating_add(elapsed);
@@ -129,7 +139,8 @@ impl StallClock {
 
     /// Accounts for `elapsed` since the last look, at the end of which the kernel says `task`.
     ///
-    /// An interval with an unreadable end counts for nothing: a late kill is better than a false one.
+    /// An interval with an unreadable end counts for nothing: a late kill is better than a false
+    /// one.
     pub fn advance(&mut self, elapsed: Duration, task: Option<TaskObservation>, late: bool) -> Interval {
         let before = self.counted();
         self.tracing.look(task.is_some_and(|task| task.state == TaskState::Traced));
@@ -142,7 +153,8 @@ impl StallClock {
                 Some(ExcuseKind::ObserverLate)
             }
             None => {
-                // The very first look has no time behind it, and of a thread seen for the first time nobody has asked.
+                // The very first look has no time behind it, and of a thread seen for the first
+                // time nobody has asked.
                 let blind = self.blind || !elapsed.is_zero();
                 self.pause();
                 self.blind = blind;
@@ -206,8 +218,8 @@ impl StallClock {
             return Some(kind);
         }
         let Some(mut span) = self.span else {
-            // Nothing to compare with. Whoever is asleep is taken to have slept since its last beat; whoever is runnable may
-            // have waited for a CPU all the time.
+            // Nothing to compare with. Whoever is asleep is taken to have slept since its last
+            // beat; whoever is runnable may have waited for a CPU all the time.
             let sleeps = now.state != TaskState::Running && !self.blind;
             self.settled = self.settled.saturating_add(if sleeps { elapsed } else { Duration::ZERO });
             self.void = !sleeps;
@@ -227,7 +239,8 @@ impl StallClock {
             let since_more = span.quiet.saturating_add(elapsed);
             span.quiet = if more.is_zero() { span.quiet.saturating_add(elapsed) } else { Duration::ZERO };
             let waited = grown(now.run_delay_ns, self.last.and_then(|last| last.run_delay_ns));
-            // A slice now and then is no end of it. CPU time shows at the tick: it may have been had since it last did.
+            // A slice now and then is no end of it. CPU time shows at the tick: it may have been
+            // had since it last did.
             span.starved |= span.quiet >= LONGEST_TICK || waited.is_some_and(|waited| waited > elapsed / 2);
             span.starved &= more <= since_more / 2;
             if span.starved {
@@ -249,7 +262,8 @@ impl StallClock {
         let waited = waited.max(span.kept.saturating_sub(used.unwrap_or_default()));
         let used = used.unwrap_or_default().max(self.proved);
         self.ran = self.ran.saturating_add(used);
-        // Runnable at either end of a look it may have been off the run queue for any part of it, which nothing tells.
+        // Runnable at either end of a look it may have been off the run queue for any part of it,
+        // which nothing tells.
         let could = if slept { span.length.saturating_sub(waited).max(used) } else { used };
         self.settled = self.settled.saturating_add(could);
         self.open(now);
@@ -287,8 +301,8 @@ fn held(task: TaskObservation) -> Option<ExcuseKind> {
     match (task.wait, task.state) {
         // Frozen first: a task that the old freezer holds shows as uninterruptible sleep.
         (Some(WaitChannel::Frozen), _) => Some(ExcuseKind::Frozen),
-        // Frozen or waiting for a disk, and the kernel does not say which: a process that may be frozen is not killed (nor
-        // would it die of it), and past the cap a person is told.
+        // Frozen or waiting for a disk, and the kernel does not say which: a process that may be
+        // frozen is not killed (nor would it die of it), and past the cap a person is told.
         (None, TaskState::DiskSleep) => Some(ExcuseKind::Frozen),
         (Some(WaitChannel::Memory), _) => Some(ExcuseKind::MemoryThrottled),
         (_, TaskState::Stopped) => Some(ExcuseKind::Stopped),
@@ -419,7 +433,8 @@ mod tests {
         Duration::from_millis(count)
     }
 
-    /// One look after another: how long after the one before, and what it finds. What the last one brought, and the clock.
+    /// One look after another: how long after the one before, and what it finds. What the last one
+    /// brought, and the clock.
     fn looks(looks: &[(u64, TaskState, u64, u64)]) -> (Interval, StallClock) {
         let mut clock = StallClock::default();
         let mut last = Interval { counted: Duration::ZERO, excuse: None };

@@ -16,8 +16,9 @@ use super::policy::{Rule, SHORTEST_DEADLINE};
 use super::stall_clock::{Interval, StallClock};
 use super::workers::Workers;
 
-/// A thread that dropped its slot without a word is about to end: its end, or this time, settles it. Unwinding and the
-/// exit of a thread take microseconds; a thread that lives on without its slot is as lost as one that ended.
+/// A thread that dropped its slot without a word is about to end: its end, or this time, settles
+/// it. Unwinding and the exit of a thread take microseconds; a thread that lives on without its
+/// slot is as lost as one that ended.
 const DROPPED_FOR: Duration = Duration::from_millis(100);
 
 /// A thread of which the kernel tells nothing for so long is out of sight. A thread that ends can
@@ -25,8 +26,8 @@ const DROPPED_FOR: Duration = Duration::from_millis(100);
 /// tries have failed by then.
 const UNREADABLE_FOR: Duration = Duration::from_secs(3);
 
-/// Changes of work, without being caught idle, after which the first piece of work counts as finished: work inside work inside
-/// work would look the same, and is not done.
+/// Changes of work, without being caught idle, after which the first piece of work counts as
+/// finished: work inside work inside work would look the same, and is not done.
 const MOVED_ON: u32 = 2;
 
 /// What the judge remembers of one thread.
@@ -69,8 +70,8 @@ pub struct ThreadTrial {
     /// Changes of its work seen while it was never caught idle.
     other_work: u32,
     dropped_since: Option<Monotonic>,
-    /// The least that its owner has given this work since its last progress. Not what it says now: a word that comes and goes
-    /// would condemn it anew each time.
+    /// The least that its owner has given this work since its last progress. Not what it says now:
+    /// a word that comes and goes would condemn it anew each time.
     deadline: Option<Duration>,
     advanced: bool,
     /// Whether it was part of the last observation.
@@ -156,7 +157,8 @@ impl ThreadTrial {
         let kept = core::mem::take(&mut self.kept);
         let mut brought = ThreadLook::default();
         if seen.claim != Claim::Dropped {
-            // Words that were garbage for a moment may have said that it was dropped: its time begins anew.
+            // Words that were garbage for a moment may have said that it was dropped: its time
+            // begins anew.
             self.dropped_since = None;
         }
         if seen.claim == Claim::Left {
@@ -166,7 +168,8 @@ impl ThreadTrial {
             self.set_excuse(None, &mut brought);
             return brought;
         }
-        // They may have said that it left, too: nobody was on the watch then, so its time begins anew.
+        // They may have said that it left, too: nobody was on the watch then, so its time begins
+        // anew.
         let back = core::mem::take(&mut self.left);
         let dropped = seen.claim == Claim::Dropped && {
             let since = match self.dropped_since {
@@ -244,8 +247,8 @@ impl ThreadTrial {
         self.workers.counted()
     }
 
-    /// Time that counts against it without progress that is a stall. Its owner may ask for less than its rule gives, never for
-    /// more, and for no less than two samples take.
+    /// Time that counts against it without progress that is a stall. Its owner may ask for less
+    /// than its rule gives, never for more, and for no less than two samples take.
     pub fn stall_after(&self, rule: &Rule) -> Duration {
         self.deadline
             .map_or(rule.stall_after, |deadline| rule.stall_after.min(deadline.max(SHORTEST_DEADLINE)))
@@ -278,9 +281,10 @@ impl ThreadTrial {
         if self.finished.is_none() {
             let other_work = !seen.working() || self.work.map(|(key, _)| key) != Some(seen.work_key);
             // Two changes from idle: a piece of work begun and ended between two looks.
-            // Another key without a pause may be work begun inside other work: only idleness, or as many changes as an
-            // end and a beginning on top of that take, proves an end. One that is never caught idle has moved on for
-            // good with its second other work: nobody nests that deep.
+            // Another key without a pause may be work begun inside other work: only idleness, or as
+            // many changes as an end and a beginning on top of that take, proves an end. One that
+            // is never caught idle has moved on for good with its second other work: nobody nests
+            // that deep.
             self.other_work =
                 if was_working && seen.working() { self.other_work + u32::from(other_work) } else { 0 };
             let moved_on = other_work && (changes >= 4 || self.other_work >= MOVED_ON);
@@ -358,8 +362,9 @@ impl ThreadTrial {
         self.over_cap = interval.excuse.is_some_and(|kind| self.excused.over(kind, caps));
         let Some(rule) = rule else { return };
         let counted = self.counted();
-        // A verdict falls in time that counts: a threshold that a reload moved below what was counted condemns nobody while it is
-        // stopped, or while the watchdog itself was away, or of whom the kernel tells nothing because its process has begun to end.
+        // A verdict falls in time that counts: a threshold that a reload moved below what was
+        // counted condemns nobody while it is stopped, or while the watchdog itself was away, or of
+        // whom the kernel tells nothing because its process has begun to end.
         let now = self.excuse.is_none() && seen.task.is_some() || !interval.counted.is_zero();
         // And it says how it stands still, which a single look at the kernel's view cannot tell.
         let now = now && self.clock.samples().is_some();
@@ -381,7 +386,8 @@ impl ThreadTrial {
         self.over_cap &= excuse.is_some();
     }
 
-    /// How it stands still, from the newest sample of the kernel's view and one at least 50 ms before it: both must say the same.
+    /// How it stands still, from the newest sample of the kernel's view and one at least 50 ms
+    /// before it: both must say the same.
     pub fn kind(&self) -> StallKind {
         let Some((earlier, last)) = self.clock.samples() else { return StallKind::Unknown };
         let counted = last.counted.saturating_sub(earlier.counted);
@@ -390,7 +396,8 @@ impl ThreadTrial {
             .cpu_ns
             .zip(last.cpu_ns)
             .is_some_and(|(earlier, last)| Duration::from_nanos(last.saturating_sub(earlier)) > counted / 2);
-        // A thread that waits for one that burns CPU is not what is locked. It may wake up now and then to look round, and be seen so.
+        // A thread that waits for one that burns CPU is not what is locked. It may wake up now and
+        // then to look round, and be seen so.
         let works = self.workers.told().is_some_and(|(_, ran)| ran > self.counted() / 2);
         let runs = |state| matches!(state, TaskState::Running | TaskState::Sleeping);
         let sleeps = |state| matches!(state, TaskState::Sleeping | TaskState::DiskSleep);

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Gives an enum its label: one lower-case word that never changes, used in JSON, metrics and logs alike.
+/// Gives an enum its label: one lower-case word that never changes, used in JSON, metrics and logs
+/// alike.
 macro_rules! labelled {
     ($(#[$meta:meta])* pub enum $name:ident { $($(#[$vmeta:meta])* $variant:ident = $label:literal,)+ }) => {
         $(#[$meta])*
@@ -34,7 +35,8 @@ labelled! {
         Starting = "starting",
         /// Every watched thread is idle or makes progress.
         Healthy = "healthy",
-        /// Watched, but not as configured: a rule matches no thread, or something is late or unknown.
+        /// Watched, but not as configured: a rule matches no thread, or something is late or
+        /// unknown.
         Degraded = "degraded",
         /// Something stands still for a reason that is not the target's fault.
         Excused = "excused",

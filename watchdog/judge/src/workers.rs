@@ -1,13 +1,15 @@
-//! A thread that sleeps in a join can only go on when its workers do. So time in which a worker is kept from running counts
-//! against the thread no more than time in which it is kept from running itself.
+//! A thread that sleeps in a join can only go on when its workers do. So time in which a worker is
+//! kept from running counts against the thread no more than time in which it is kept from running
+//! itself.
 //!
-//! For the thread and for each worker the time *lost* is summed: what a stall clock of its own did not count. The thread is
-//! charged with all time but the greatest of these losses, and at least with the CPU time that any one of them has used: a
-//! worker that burns CPU and gets nowhere could have moved its thread, whoever else waits for a CPU. A worker that is asleep
-//! loses nothing, and one that has ended is none: a thread that waits for either is stalled.
+//! For the thread and for each worker the time *lost* is summed: what a stall clock of its own did
+//! not count. The thread is charged with all time but the greatest of these losses, and at least
+//! with the CPU time that any one of them has used: a worker that burns CPU and gets nowhere could
+//! have moved its thread, whoever else waits for a CPU. A worker that is asleep loses nothing, and
+//! one that has ended is none: a thread that waits for either is stalled.
 //!
-//! What workers show only ever takes time off. Whatever a hostile segment says of its lanes, no verdict comes of it that
-//! would not have come without them.
+//! What workers show only ever takes time off. Whatever a hostile segment says of its lanes, no
+//! verdict comes of it that would not have come without them.
 
 use alloc::vec::Vec;
 
@@ -105,7 +107,8 @@ impl Workers {
         self.counted
     }
 
-    /// How many there are, and the most CPU time that one of them has used since the last progress; `None` without any.
+    /// How many there are, and the most CPU time that one of them has used since the last progress;
+    /// `None` without any.
     pub fn told(&self) -> Option<(usize, Duration)> {
         (!self.here.is_empty()).then_some((self.here.len(), self.ran))
     }

@@ -1,5 +1,5 @@
-//! Channels on trial, on histories written by hand. The worst that can happen here is that a healthy consumer is taken for a
-//! deaf one, so most of these promise what is *not* condemned.
+//! Channels on trial, on histories written by hand. The worst that can happen here is that a
+//! healthy consumer is taken for a deaf one, so most of these promise what is *not* condemned.
 
 #![allow(
     clippy::unwrap_used,

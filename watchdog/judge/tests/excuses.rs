@@ -1,4 +1,5 @@
-//! A machine that was suspended, a process whose core is written, a watchdog that was late: what none of them may bring nearer.
+//! A machine that was suspended, a process whose core is written, a watchdog that was late: what
+//! none of them may bring nearer.
 
 #![allow(
     clippy::unwrap_used,

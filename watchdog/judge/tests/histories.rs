@@ -714,7 +714,8 @@ fn a_loss_names_the_lost_thread_when_another_slot_changes_hands_in_the_same_look
     let mut history = History::begin();
     history.now.threads.push(second(1, 1, "exec-s1"));
     history.pass(LOOK);
-    // The first slot belongs to another thread now, so its old trial is over; the second thread has ended.
+    // The first slot belongs to another thread now, so its old trial is over; the second thread has
+    // ended.
     history.thread().generation = 2;
     history.now.threads[1].presence = Presence::Gone;
     history.process().survivors = Survivors::Some;
@@ -845,7 +846,8 @@ fn a_condemned_thread_that_ends_in_the_hands_of_a_debugger_is_held_no_longer() {
     assert!(decision.condemned && !decision.held, "{decision:?}");
 }
 
-/// Work on a CPU under a quota, as Linux 6.18 shows it: beyond the quota the thread is runnable, in no queue, and no counter grows.
+/// Work on a CPU under a quota, as Linux 6.18 shows it: beyond the quota the thread is runnable, in
+/// no queue, and no counter grows.
 #[test]
 fn a_quota_that_no_counter_of_the_thread_tells_of_brings_no_verdict_nearer() {
     for (run, wait) in [(50, 50), (20, 80), (5, 95)] {

@@ -1,4 +1,5 @@
-//! The process as a whole: how it ends, when it is looked at next, and which of its threads a verdict names.
+//! The process as a whole: how it ends, when it is looked at next, and which of its threads a
+//! verdict names.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,5 @@
-//! Whatever is observed, however senseless: hundreds of streams of random observations, each from a seed that a failure names.
+//! Whatever is observed, however senseless: hundreds of streams of random observations, each from a
+//! seed that a failure names.
 
 #![allow(
     clippy::unwrap_used,
@@ -121,7 +122,8 @@ fn happens(scene: &mut Scene, random: &mut Random) {
     }
 }
 
-/// Lives one stream through and tells all that was decided, holding every answer against what holds always.
+/// Lives one stream through and tells all that was decided, holding every answer against what holds
+/// always.
 fn live(seed: u64, on: On) -> Vec<String> {
     let mut random = Random(seed);
     let mut scene = Scene::begin();

@@ -1,5 +1,5 @@
-//! How long a thread may stand still: its rule, the deadline of its work, the warning before, the grace of a start; and by what
-//! it is told how it stands still.
+//! How long a thread may stand still: its rule, the deadline of its work, the warning before, the
+//! grace of a start; and by what it is told how it stands still.
 
 #![allow(
     clippy::unwrap_used,
@@ -175,7 +175,8 @@ fn no_stall_is_told_from_samples_that_are_nearer_than_50_ms() {
     }
 }
 
-/// The kind that is told of a thread which shows `before` until shortly before the verdict, and `then` from there on.
+/// The kind that is told of a thread which shows `before` until shortly before the verdict, and
+/// `then` from there on.
 fn kind(
     before: (TaskState, Option<WaitChannel>),
     then: (TaskState, Option<WaitChannel>),

@@ -1,7 +1,7 @@
 //! The kill budget: a token bucket, so that no mistake of ours can become a storm of kills.
 //!
-//! It counts in whole numbers, so that a bucket that is rebuilt from the kills of an earlier life is the one that was lost, to the
-//! nanosecond.
+//! It counts in whole numbers, so that a bucket that is rebuilt from the kills of an earlier life
+//! is the one that was lost, to the nanosecond.
 
 use std::time::Duration;
 
@@ -12,12 +12,14 @@ use crate::clock::Monotonic;
 pub struct Past {
     /// How long ago each was, at least: the longest ago first.
     pub ages: Vec<Duration>,
-    /// Whether there may have been more before them. Then the budget counts as spent at the first of them.
+    /// Whether there may have been more before them. Then the budget counts as spent at the first
+    /// of them.
     pub cut: bool,
 }
 
 impl Past {
-    /// Nobody knows: the budget counts as spent until it refills. A kill too late is better than one too many.
+    /// Nobody knows: the budget counts as spent until it refills. A kill too late is better than
+    /// one too many.
     pub fn unknown() -> Self {
         Self { ages: vec![Duration::ZERO], cut: true }
     }
@@ -28,7 +30,8 @@ impl Past {
 pub struct Budget {
     capacity: u32,
     per_ns: u64,
-    /// What a full bucket has more, in parts of a kill: a kill has `per_ns` of them, and `capacity` come back each nanosecond.
+    /// What a full bucket has more, in parts of a kill: a kill has `per_ns` of them, and `capacity`
+    /// come back each nanosecond.
     missing: u128,
     counted_at: Monotonic,
 }
@@ -174,8 +177,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever was killed when, by the watchdog or by a person: a restart at any moment changes nothing, and a restart that
-        /// remembers only the latest kills gives no kill more.
+        /// Whatever was killed when, by the watchdog or by a person: a restart at any moment
+        /// changes nothing, and a restart that remembers only the latest kills gives no kill more.
         #[test]
         fn a_rebuilt_bucket_never_has_more_than_the_live_one(
             capacity in 1u32..6,

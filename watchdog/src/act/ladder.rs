@@ -1,4 +1,5 @@
-//! The ladder of signals after a verdict: which one is due, and whether it may be sent at all. Pure, like the judge.
+//! The ladder of signals after a verdict: which one is due, and whether it may be sent at all.
+//! Pure, like the judge.
 
 use std::time::Duration;
 
@@ -8,8 +9,8 @@ use crate::verdict::Withheld;
 
 use super::budget::Budget;
 
-/// SIGKILL that has not worked within this time has met a process that cannot die: uninterruptible sleep, or a
-/// frozen cgroup. Teardown of a large heap takes 180–630 ms.
+/// SIGKILL that has not worked within this time has met a process that cannot die: uninterruptible
+/// sleep, or a frozen cgroup. Teardown of a large heap takes 180–630 ms.
 const DEAD_WITHIN: Duration = Duration::from_secs(5);
 
 /// What to do now.
@@ -30,7 +31,8 @@ pub enum Rung {
 pub struct Restraint {
     /// A person has paused killing.
     pub paused: bool,
-    /// A person asked for this kill by name: it goes ahead in observe mode, in a pause and with a spent budget.
+    /// A person asked for this kill by name: it goes ahead in observe mode, in a pause and with a
+    /// spent budget.
     pub requested: bool,
     /// It stands condemned for work in a crash loop, and another kill would not help.
     pub spared: bool,
@@ -53,7 +55,8 @@ pub struct Ladder {
 }
 
 impl Ladder {
-    /// The next step at `at` for a process that stands condemned. Call again until it says [`Rung::Wait`].
+    /// The next step at `at` for a process that stands condemned. Call again until it says
+    /// [`Rung::Wait`].
     pub fn step(
         &mut self,
         at: Monotonic,
@@ -136,7 +139,8 @@ impl Ladder {
         if first && let Err(refused) = may() {
             return self.refused(refused);
         }
-        // A kill that a person asked for counts too, down to none left: it spends the supervisor's own limit as any other does.
+        // A kill that a person asked for counts too, down to none left: it spends the supervisor's
+        // own limit as any other does.
         budget.spend(at);
         self.began = Some(at);
         self.withheld = None;

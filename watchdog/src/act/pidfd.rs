@@ -1,5 +1,5 @@
-//! The only code that signals. Through a pidfd whose process was checked, never by number: a number may be somebody
-//! else by the time the signal leaves.
+//! The only code that signals. Through a pidfd whose process was checked, never by number: a number
+//! may be somebody else by the time the signal leaves.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -236,12 +236,12 @@ impl TargetHandle {
         self.pidfd.as_fd()
     }
 
-    /// How the process ended, as far as the kernel tells somebody who is not its parent (Linux 6.15+, once its
-    /// parent has reaped it).
+    /// How the process ended, as far as the kernel tells somebody who is not its parent (Linux
+    /// 6.15+, once its parent has reaped it).
     pub fn exit_status(&self) -> Option<String> {
         let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };
-        // SAFETY: the ioctl writes at most `size_of::<PidfdInfo>()` bytes, the size encoded in its number, into a
-        // structure of that size which outlives the call.
+        // SAFETY: the ioctl writes at most `size_of::<PidfdInfo>()` bytes, the size encoded in its
+        // number, into a structure of that size which outlives the call.
         let answer = unsafe { libc::ioctl(self.pidfd.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
         (answer == 0 && info.mask & PIDFD_INFO_EXIT != 0).then(|| describe_wait_status(info.exit_code))
     }

@@ -1,5 +1,6 @@
-//! Work that is kept from the process, on its way from the watch loop to whoever writes it into the segment. Neither waits for the
-//! other: the loop stores words, the adopter reads them when it next looks round.
+//! Work that is kept from the process, on its way from the watch loop to whoever writes it into the
+//! segment. Neither waits for the other: the loop stores words, the adopter reads them when it next
+//! looks round.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -73,7 +73,8 @@ pub(crate) fn run(args: &Args) -> ExitCode {
                 let _ =
                     writeln!(std::io::stderr().lock(), "warning: under the limit of this shell, {shortage}");
             }
-            // As the user that runs the check sees it, who may be another than the sidecar's: no reason to call the config bad.
+            // As the user that runs the check sees it, who may be another than the sidecar's: no
+            // reason to call the config bad.
             if let Some(error) = config.http.token_file.as_deref().and_then(|path| token::read(path).err()) {
                 let _ = writeln!(std::io::stderr().lock(), "warning: {error}");
             }

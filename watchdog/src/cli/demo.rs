@@ -39,7 +39,8 @@ pub(crate) struct Args {
     /// What goes wrong in shard 0
     #[arg(long, env = "SHARD_WATCHDOG_FAULT", value_name = "NAME", default_value = "panic")]
     fault: Fault,
-    /// A block file or a folder of them; without it ../shared/blocks if it is there, else generated ones
+    /// A block file or a folder of them; without it ../shared/blocks if it is there, else generated
+    /// ones
     // The name without the prefix is the one that every program of this project reads.
     #[arg(long, env = "SHARD_BLOCKS", value_name = "PATH")]
     blocks: Option<PathBuf>,

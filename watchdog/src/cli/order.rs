@@ -1,4 +1,5 @@
-//! How a command of a person reaches the sidecar: where to, with what in hand, and what the answer means.
+//! How a command of a person reaches the sidecar: where to, with what in hand, and what the answer
+//! means.
 
 use std::io::Write as _;
 use std::path::PathBuf;

@@ -58,8 +58,9 @@ pub(crate) struct Args {
     /// How ends of threads are noticed: as events (Linux 6.9+), or by looking every 20 ms.
     #[arg(long, env = "SHARD_WATCHDOG_THREAD_EVENTS", value_name = "HOW", default_value = "pidfd")]
     thread_events: HowThreadsEnd,
-    /// Real-time priority (SCHED_FIFO, 1 to 99) of the watch thread, and locked memory. Needs CAP_SYS_NICE or a
-    /// limit (LimitRTPRIO=, LimitMEMLOCK=); without them it says so and goes on without.
+    /// Real-time priority (SCHED_FIFO, 1 to 99) of the watch thread, and locked memory. Needs
+    /// CAP_SYS_NICE or a limit (LimitRTPRIO=, LimitMEMLOCK=); without them it says so and goes on
+    /// without.
     #[arg(long, env = "SHARD_WATCHDOG_WATCH_PRIORITY", value_name = "N", value_parser = clap::value_parser!(i32).range(1..=99))]
     watch_priority: Option<i32>,
     /// Form of the log lines on standard error.
@@ -197,7 +198,8 @@ fn start(
         return ExitCode::from(CANNOT_START);
     }
     control.tell(Command::Stop);
-    // The loop answers within one look; a loop that does not is worth no more waiting than telemetry is.
+    // The loop answers within one look; a loop that does not is worth no more waiting than
+    // telemetry is.
     let began = Instant::now();
     while !watch.is_finished() && began.elapsed() < FLUSH {
         std::thread::sleep(Duration::from_millis(1));

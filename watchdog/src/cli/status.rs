@@ -19,7 +19,8 @@ mod table;
 
 /// Exit code when no sidecar answers.
 const UNREACHABLE: u8 = 3;
-/// A sidecar answers from memory; a script that asks a dead one should not wait longer than a person would.
+/// A sidecar answers from memory; a script that asks a dead one should not wait longer than a
+/// person would.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
 const HELP: &str = "\

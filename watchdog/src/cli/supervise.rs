@@ -25,7 +25,8 @@ on to CMD if it catches them; one that would end it is not, and the log says so.
 Exit codes: CMD's own, 128 and the signal if a signal ended it · 127 CMD not found, 126 CMD not executable,
 at the first start only · 2 bad arguments · 71 the system refused";
 
-/// Keep a command running, and beside it a sidecar: for machines without systemd, runit or Kubernetes
+/// Keep a command running, and beside it a sidecar: for machines without systemd, runit or
+/// Kubernetes
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {

@@ -31,7 +31,8 @@ fn read(path: &Path) -> Result<String, Problems> {
         };
         Problems::whole(path, format!("the config file cannot be read: {error}; {next}"))
     };
-    // Asked before it is opened: opening a pipe waits for somebody to write, and what is read once cannot be reloaded.
+    // Asked before it is opened: opening a pipe waits for somebody to write, and what is read once
+    // cannot be reloaded.
     let kind = std::fs::metadata(path).map_err(cannot)?.file_type();
     if !kind.is_file() {
         let what = if kind.is_dir() { "a folder" } else { "not a regular file" };
@@ -74,7 +75,8 @@ fn parse_for(text: &str, path: &Path, shard: Option<&str>) -> Result<Config, Pro
         );
     }
     if !complaints.is_empty() {
-        // What a broken table holds is anybody's guess: its contents are checked once it can be read.
+        // What a broken table holds is anybody's guess: its contents are checked once it can be
+        // read.
         return Err(Problems { file: path.to_path_buf(), list: complaints.into_list() });
     }
     let span = table.span();

@@ -1,4 +1,5 @@
-//! A table of the file on its way to becoming settings: each key is taken once, what is left over was not known.
+//! A table of the file on its way to becoming settings: each key is taken once, what is left over
+//! was not known.
 
 use std::ops::Range;
 use std::path::PathBuf;

@@ -18,7 +18,8 @@ use crate::telemetry::otlp::{Endpoint, Transport};
 
 /// What the kernel has room for (`sockaddr_un`), the closing zero excepted.
 const SOCKET_BYTES: usize = 107;
-/// Evidence may delay a kill; a restart that waits longer than this for it is worth more than any evidence.
+/// Evidence may delay a kill; a restart that waits longer than this for it is worth more than any
+/// evidence.
 const LONGEST_EVIDENCE: Duration = Duration::from_secs(10);
 
 /// The whole file, for the shard of that name if there is one. `None` only with complaints.
@@ -205,7 +206,8 @@ fn evidence(section: Option<Section<'_>>, shard: &str, complaints: &mut Complain
     evidence
 }
 
-/// It must have room for some files, each of some chunks: with less it would delete what it has just written.
+/// It must have room for some files, each of some chunks: with less it would delete what it has
+/// just written.
 const FEWEST_RECORDED: u64 = 16 << 20;
 
 fn recorder(

@@ -1,4 +1,5 @@
-//! `[shadow]`: a second policy, judged beside the live one. What it does not say is as the live one has it.
+//! `[shadow]`: a second policy, judged beside the live one. What it does not say is as the live one
+//! has it.
 
 use std::time::Duration;
 

@@ -10,7 +10,8 @@ pub const SIZE_FORM: &str = "a size in double quotes, such as \"256MiB\" (units:
 /// A century: more is a slip of the keyboard, and sums of a few such stay far from overflow.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// Reads a duration: whole numbers with units, from the largest to the smallest or in any order, summed.
+/// Reads a duration: whole numbers with units, from the largest to the smallest or in any order,
+/// summed.
 pub fn duration(text: &str) -> Option<Duration> {
     let mut sum = Duration::ZERO;
     let mut rest = text.trim();

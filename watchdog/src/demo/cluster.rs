@@ -14,16 +14,19 @@ use super::pace::Pace;
 use super::process::{Heard, Process};
 use super::{DemoError, order, text};
 
-/// A shard's executor thread beats with each transaction: a second without is two orders of magnitude too long.
+/// A shard's executor thread beats with each transaction: a second without is two orders of
+/// magnitude too long.
 const SHARD_STALL_AFTER: Duration = Duration::from_secs(1);
 /// What a block may take, the coordinator's own default.
 const BLOCK_DEADLINE: Duration = Duration::from_secs(5);
 /// The coordinator may wait for a block for its whole deadline; only silence beyond it is a stall.
 const COORDINATOR_STALL_AFTER: Duration = BLOCK_DEADLINE.saturating_mul(2);
-/// What members of the cluster get to end in order: more than the two seconds that each of them takes at most.
+/// What members of the cluster get to end in order: more than the two seconds that each of them
+/// takes at most.
 const ENDS_WITHIN: Duration = Duration::from_secs(4);
-/// Ports below the kernel's usual range for outgoing connections: within it a coordinator that knocks at the port of
-/// a dead shard can connect to itself, and then the shard cannot have its port back.
+/// Ports below the kernel's usual range for outgoing connections: within it a coordinator that
+/// knocks at the port of a dead shard can connect to itself, and then the shard cannot have its
+/// port back.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 /// The file in the demo's folder that names every `/metrics`.
@@ -163,8 +166,8 @@ impl Cluster {
         })
     }
 
-    /// Ends everything: in order first, then at once (a second SIGTERM has a supervisor kill what it started), and
-    /// what is left when this returns is killed.
+    /// Ends everything: in order first, then at once (a second SIGTERM has a supervisor kill what
+    /// it started), and what is left when this returns is killed.
     pub(super) fn end(mut self) {
         for _ in 0..2 {
             self.members.iter().for_each(|member| member.process.signal(Signal::TERM));
@@ -175,7 +178,8 @@ impl Cluster {
 }
 
 impl Drop for Cluster {
-    /// A start that failed half-way leaves supervisors without anybody to call [`Cluster::end`] for them.
+    /// A start that failed half-way leaves supervisors without anybody to call [`Cluster::end`] for
+    /// them.
     fn drop(&mut self) {
         self.members.iter().for_each(|member| member.process.signal(Signal::TERM));
     }
@@ -245,8 +249,8 @@ fn words(program: &Path, arguments: &[&str]) -> Result<Vec<String>, DemoError> {
     Ok(std::iter::once(text(program)?).chain(arguments.iter().copied()).map(str::to_owned).collect())
 }
 
-/// Ports that nobody listens on. They are let go before they are used, so somebody could be quicker; the start of
-/// whoever needs one then says so.
+/// Ports that nobody listens on. They are let go before they are used, so somebody could be
+/// quicker; the start of whoever needs one then says so.
 fn free_ports(count: usize) -> Result<Vec<SocketAddr>, DemoError> {
     // Demos that are started together have numbers next to each other: they look for ports apart.
     let start = std::process::id().wrapping_mul(97) % u32::from(PORTS.end - PORTS.start);

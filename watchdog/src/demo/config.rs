@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::pace::Pace;
 use super::{DemoError, text};
 
-/// What the sidecar allows by default for a start, for a restart and for evidence. What a kill waits for has a limit.
+/// What the sidecar allows by default for a start, for a restart and for evidence. What a kill
+/// waits for has a limit.
 const STARTUP_GRACE: Duration = Duration::from_secs(30);
 const RESTART_WITHIN: Duration = Duration::from_secs(30);
 const EVIDENCE: Duration = Duration::from_millis(250);

@@ -12,7 +12,8 @@ use crate::fault_socket::FaultSocket;
 
 /// How long an answer may take, on a usual machine whose two cores run a dozen processes.
 const ANSWER: Duration = Duration::from_secs(2);
-/// Transactions that are let through first. Parts have a hundred or so, so this is the middle of one.
+/// Transactions that are let through first. Parts have a hundred or so, so this is the middle of
+/// one.
 const IN_THE_MIDDLE: u32 = 25;
 /// More than any status; an answer without end must not fill the memory.
 const LONGEST_ANSWER: u64 = 1 << 20;

@@ -1,5 +1,6 @@
-//! How slow this machine is, and what that makes of the demo's times: an emulated machine, one that others keep busy or one with
-//! a small quota needs longer for every step, and nothing may be ended there that is only slow.
+//! How slow this machine is, and what that makes of the demo's times: an emulated machine, one that
+//! others keep busy or one with a small quota needs longer for every step, and nothing may be ended
+//! there that is only slow.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -7,10 +8,12 @@ use std::time::{Duration, Instant};
 
 use super::{DemoError, process, text};
 
-/// The known piece of work: a process that starts and makes this much of a chain, which takes the EVM, hashing, memory and a few
-/// files. Where others keep the machine busy it waits for a CPU as everything else will.
+/// The known piece of work: a process that starts and makes this much of a chain, which takes the
+/// EVM, hashing, memory and a few files. Where others keep the machine busy it waits for a CPU as
+/// everything else will.
 const WORK: [&str; 4] = ["--blocks", "4", "--txs", "200"];
-/// What it takes at most on a usual machine: half of what a build without optimization took on two cores of a small virtual machine.
+/// What it takes at most on a usual machine: half of what a build without optimization took on two
+/// cores of a small virtual machine.
 const USUAL: Duration = Duration::from_millis(400);
 /// Past this the work is not waited for: a machine so slow has no demo to show.
 const AT_MOST: Duration = USUAL.saturating_mul(SLOWEST);
@@ -27,7 +30,8 @@ impl Pace {
         Self(factor.clamp(1, SLOWEST))
     }
 
-    /// By how long the known piece of work takes, in a folder inside `root` that is gone afterwards. Also what it took.
+    /// By how long the known piece of work takes, in a folder inside `root` that is gone
+    /// afterwards. Also what it took.
     pub(super) fn measure(executor: &Path, root: &Path) -> Result<(Self, Duration), DemoError> {
         let folder = root.join("pace");
         let failed = |why: String| {

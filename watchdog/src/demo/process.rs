@@ -54,7 +54,8 @@ impl Process {
         match rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
             Ok(pidfd) => Ok(Self { child, pidfd }),
             Err(error) => {
-                // Not waited for: it may be slow to end. The demo ends with this error, and init collects it then.
+                // Not waited for: it may be slow to end. The demo ends with this error, and init
+                // collects it then.
                 child.kill()?;
                 Err(error.into())
             }
@@ -104,7 +105,8 @@ impl Drop for Process {
     }
 }
 
-/// A killed process that is not gone after this is stuck in the kernel; waiting on would be waiting without end.
+/// A killed process that is not gone after this is stuck in the kernel; waiting on would be waiting
+/// without end.
 const LAST_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
 
 fn spawn_reader(
@@ -116,7 +118,8 @@ fn spawn_reader(
     let read = move || {
         let mut from = BufReader::new(from);
         let mut bytes = Vec::new();
-        // To the very end, even if nobody listens any more: a full pipe would hold up those who write.
+        // To the very end, even if nobody listens any more: a full pipe would hold up those who
+        // write.
         while from.read_until(b'\n', &mut bytes).is_ok_and(|read| read > 0) {
             let line = String::from_utf8_lossy(&bytes).trim_end().to_owned();
             let _ = sender.send(Heard::Line { who, line });
@@ -168,7 +171,8 @@ impl Folder {
         let mut last = None;
         for attempt in 0..16_u32 {
             let path = parent.join(format!("shard-demo-{}-{attempt}", std::process::id()));
-            // Refused if it is there: somebody else's folder in a place where all may write is no place for us.
+            // Refused if it is there: somebody else's folder in a place where all may write is no
+            // place for us.
             match std::fs::DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => return Ok(Self { path, kept: false }),
                 Err(error) => last = Some(error),

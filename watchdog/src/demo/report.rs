@@ -1,4 +1,5 @@
-//! The timeline for a person, from the story of the processes and the sidecar's own record of the incident.
+//! The timeline for a person, from the story of the processes and the sidecar's own record of the
+//! incident.
 
 use std::path::{Path, PathBuf};
 
@@ -65,7 +66,8 @@ pub(super) fn timeline(story: &Story, incident: &Incident) -> Vec<String> {
     let mut moments: Vec<(String, Moment)> = said.collect();
     for (step, moment) in &incident.steps {
         let name = match step.as_str() {
-            // Before the fault, and of the same moment as the verdict: they are in the record for those who ask.
+            // Before the fault, and of the same moment as the verdict: they are in the record for
+            // those who ask.
             "last_progress" | "seen" | "exit_status" => continue,
             "exited" => "dead",
             "restarted" => "watched",

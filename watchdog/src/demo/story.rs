@@ -1,4 +1,5 @@
-//! What the processes of a demo say, put together: which of their lines mean what, and what is still missing.
+//! What the processes of a demo say, put together: which of their lines mean what, and what is
+//! still missing.
 
 use std::collections::VecDeque;
 
@@ -8,11 +9,13 @@ use crate::clock::Monotonic;
 
 /// Lines of each process that are kept for the case that something goes wrong.
 const TAIL: usize = 8;
-/// Retries that are remembered: those before the fault fires are few, and those after the first do not matter.
+/// Retries that are remembered: those before the fault fires are few, and those after the first do
+/// not matter.
 const RETRIES: usize = 64;
 /// How supervisors begin their lines.
 const SUPERVISE: &str = "supervise: CMD pid ";
-/// A member that ended so often before any fault was armed will not come up: its input is bad, or its port taken.
+/// A member that ended so often before any fault was armed will not come up: its input is bad, or
+/// its port taken.
 const TOO_OFTEN: u32 = 3;
 /// What precedes the time in lines that have one.
 const AT: &str = "at_monotonic_ns=";
@@ -43,7 +46,8 @@ pub(super) struct Story {
     fault: Option<Moment>,
     ended: Option<Moment>,
     started: Option<Moment>,
-    /// Given out again since the fault was armed. The first one after the fault is the one that counts.
+    /// Given out again since the fault was armed. The first one after the fault is the one that
+    /// counts.
     retries: Vec<Retry>,
     /// Verified since the fault was armed: when, and which.
     blocks: Vec<(u64, u64)>,
@@ -126,7 +130,8 @@ impl Story {
         match what {
             "block" if event.get("verified").and_then(Value::as_bool) == Some(true) => {
                 self.verified += 1;
-                // The first after the retry is all that is asked for; a cluster that runs on must not fill the memory.
+                // The first after the retry is all that is asked for; a cluster that runs on must
+                // not fill the memory.
                 if after_arming && self.missing().is_some() {
                     self.blocks.push((at, number("block").unwrap_or_default()));
                 }
@@ -206,8 +211,8 @@ impl Story {
         self.retries.iter().find(|retry| retry.moment.at >= fault)
     }
 
-    /// The first block that was verified in spite of the fault: the one whose part had to be given out again, or if
-    /// none had to, the first that was verified after the process had ended.
+    /// The first block that was verified in spite of the fault: the one whose part had to be given
+    /// out again, or if none had to, the first that was verified after the process had ended.
     fn next_verified(&self) -> Option<Moment> {
         let found = match self.retry() {
             Some(retry) => {

@@ -1,5 +1,5 @@
-//! What a person can order: pause, resume, kill, clear. The loop takes an order between two looks, and the answer waits for that, within
-//! a bound.
+//! What a person can order: pause, resume, kill, clear. The loop takes an order between two looks,
+//! and the answer waits for that, within a bound.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -23,7 +23,8 @@ use super::order::{self, Kill, Malformed, PauseOrder};
 
 /// The loop answers between two looks, which are never further apart than a second.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
-/// A pause is in force whether the disk has taken it or not; whoever asked learns after so long that it has not.
+/// A pause is in force whether the disk has taken it or not; whoever asked learns after so long
+/// that it has not.
 const KEPT_WITHIN: Duration = Duration::from_secs(1);
 
 /// The way to the loop, once there is one.

@@ -1,5 +1,5 @@
-//! Who may command. Asking is free to whoever reaches an address; what stops kills, or kills, is for the sidecar's own user,
-//! for root, and for whoever knows the token.
+//! Who may command. Asking is free to whoever reaches an address; what stops kills, or kills, is
+//! for the sidecar's own user, for root, and for whoever knows the token.
 
 use std::sync::Arc;
 
@@ -22,7 +22,8 @@ pub enum Door {
     Address(Arc<Token>),
 }
 
-/// Who commands, as far as is known. A request that came through the door carries it as an extension.
+/// Who commands, as far as is known. A request that came through the door carries it as an
+/// extension.
 #[derive(Clone, Debug)]
 pub struct By(pub String);
 

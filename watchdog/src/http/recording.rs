@@ -1,4 +1,5 @@
-//! `GET /api/v1/recording`: the last minute, for whoever wants to look at it before anything happens.
+//! `GET /api/v1/recording`: the last minute, for whoever wants to look at it before anything
+//! happens.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -16,8 +17,8 @@ use crate::watch::control::{Command, Control};
 
 use super::Sources;
 
-/// The watch loop copies up to 128 KiB for each answer: so often that is nothing, whoever asks. Those who ask in between get the
-/// same recording.
+/// The watch loop copies up to 128 KiB for each answer: so often that is nothing, whoever asks.
+/// Those who ask in between get the same recording.
 const ONE_EACH: Duration = Duration::from_secs(1);
 /// It answers between two looks, which are never further apart than a second.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(3);

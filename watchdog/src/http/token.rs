@@ -117,7 +117,8 @@ impl std::fmt::Debug for Token {
 }
 
 impl Token {
-    /// Reads it anew. A file that cannot be trusted leaves the token that was in force before, if there was one from a file.
+    /// Reads it anew. A file that cannot be trusted leaves the token that was in force before, if
+    /// there was one from a file.
     ///
     /// # Errors
     /// If the file cannot be used: who is told goes on without.

@@ -1,5 +1,6 @@
-//! `deaths.json` in the evidence directory: what the next life of the sidecar must know of deaths and of work in a crash loop. The
-//! incidents tell it too, but not what a person cleared, and the oldest of them are deleted.
+//! `deaths.json` in the evidence directory: what the next life of the sidecar must know of deaths
+//! and of work in a crash loop. The incidents tell it too, but not what a person cleared, and the
+//! oldest of them are deleted.
 
 use std::io;
 
@@ -45,7 +46,8 @@ impl Deaths {
         CrashLoops::remembered(&self.deaths, &self.crash_loop_keys).settled(after)
     }
 
-    /// Takes in the incidents, oldest first, that were written after this: whoever was killed in between had no time for both.
+    /// Takes in the incidents, oldest first, that were written after this: whoever was killed in
+    /// between had no time for both.
     pub(super) fn add<'a>(&mut self, incidents: impl Iterator<Item = &'a Incident>) {
         for incident in incidents {
             let Some(died) = death_of(incident).filter(|died| *died > self.as_of) else { continue };

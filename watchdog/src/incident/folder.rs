@@ -1,4 +1,5 @@
-//! `incidents/` on the disk. Only the journal's thread comes here: any call may take as long as the disk does.
+//! `incidents/` on the disk. Only the journal's thread comes here: any call may take as long as the
+//! disk does.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -69,7 +70,8 @@ impl Folder {
         let Some(incidents) = self.place.open()? else { return Ok(found) };
         for entry in incidents.entries()? {
             let Some(id) = entry.name.to_str().and_then(IncidentId::parse) else { continue };
-            // Not through a link: somebody else's files are not ours to read, and later not ours to delete.
+            // Not through a link: somebody else's files are not ours to read, and later not ours to
+            // delete.
             if entry.kind != FileType::Directory {
                 continue;
             }

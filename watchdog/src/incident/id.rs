@@ -1,4 +1,5 @@
-//! What an incident is called: a time to the millisecond and a few random digits, so that a list of folders is in order.
+//! What an incident is called: a time to the millisecond and a few random digits, so that a list of
+//! folders is in order.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -11,11 +12,13 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "String", into = "String")]
 pub struct IncidentId(String);
 
-/// The pattern, digit by digit: `0` a digit, `x` a lower-case hexadecimal one, the rest as it stands.
+/// The pattern, digit by digit: `0` a digit, `x` a lower-case hexadecimal one, the rest as it
+/// stands.
 const SHAPE: &[u8] = b"00000000T000000000Z-xxxx";
 
 impl IncidentId {
-    /// An id for an incident that was opened at `at`. `number` keeps two incidents of one millisecond apart.
+    /// An id for an incident that was opened at `at`. `number` keeps two incidents of one
+    /// millisecond apart.
     pub fn new(at: Timestamp, number: u64) -> Self {
         let random = RandomState::new().hash_one((at.as_nanosecond(), number)) & 0xffff;
         Self(format!("{}-{random:04x}", at.strftime("%Y%m%dT%H%M%S%3fZ")))

@@ -1,8 +1,9 @@
-//! Keeps incidents: the latest in memory, all of them on the disk, written by a thread of their own.
+//! Keeps incidents: the latest in memory, all of them on the disk, written by a thread of their
+//! own.
 //!
-//! A disk may be full, read-only or silent for minutes. The journal's thread then waits or complains, the queue before
-//! it fills and drops, the drops are counted, and nobody else notices. Every order carries the whole document, so one
-//! that was dropped is made good by the next.
+//! A disk may be full, read-only or silent for minutes. The journal's thread then waits or
+//! complains, the queue before it fills and drops, the drops are counted, and nobody else notices.
+//! Every order carries the whole document, so one that was dropped is made good by the next.
 
 use std::collections::VecDeque;
 use std::io;
@@ -30,11 +31,14 @@ use super::kills::{self, Kills};
 use super::retention::{self, Traits};
 use super::{Incident, Status, pause};
 
-/// Documents that wait for the disk. An incident has about ten steps; more than this means that the disk has stopped.
+/// Documents that wait for the disk. An incident has about ten steps; more than this means that the
+/// disk has stopped.
 const QUEUE: usize = 64;
-/// Recordings that wait for the disk, at 2 MiB at most: a second incident may begin before the first one is written.
+/// Recordings that wait for the disk, at 2 MiB at most: a second incident may begin before the
+/// first one is written.
 const RECORDINGS: usize = 2;
-/// Incidents that are shown without asking the disk. At a few KiB each, they stay within half a MiB.
+/// Incidents that are shown without asking the disk. At a few KiB each, they stay within half a
+/// MiB.
 const IN_MEMORY: usize = 50;
 
 /// Where incidents go and how many of them stay.
@@ -52,7 +56,8 @@ enum Order {
     Write(Arc<Incident>),
     Recording(IncidentId, Vec<u8>),
     Past(SyncSender<(Past, Option<Pause>)>),
-    /// What was paused, or that nothing is any more; whether that is on the disk goes to whoever asks.
+    /// What was paused, or that nothing is any more; whether that is on the disk goes to whoever
+    /// asks.
     Pause(Option<Arc<Pause>>, oneshot::Sender<bool>),
     /// This pause is over.
     PauseOver(Arc<Pause>),
@@ -74,7 +79,8 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Starts the thread. What earlier lives of the sidecar left is read there, and what they left open is closed.
+    /// Starts the thread. What earlier lives of the sidecar left is read there, and what they left
+    /// open is closed.
     ///
     /// # Errors
     /// If the thread cannot be started.
@@ -112,7 +118,8 @@ impl Journal {
         }
     }
 
-    /// Takes the recording that belongs to an incident. Never waits; while the disk stands still, a third one is dropped.
+    /// Takes the recording that belongs to an incident. Never waits; while the disk stands still, a
+    /// third one is dropped.
     pub fn keep_recording(&self, id: IncidentId, recording: Vec<u8>) {
         let waiting = self.recordings.fetch_add(1, Ordering::Relaxed);
         if waiting >= RECORDINGS || self.orders.try_send(Order::Recording(id, recording)).is_err() {
@@ -131,24 +138,26 @@ impl Journal {
         lock(&self.latest).iter().find(|incident| incident.id == *id).cloned()
     }
 
-    /// What earlier lives of the sidecar left: the kills that the budget has paid for, and a pause that is not over. `None` if the disk
-    /// does not answer within `wait`.
+    /// What earlier lives of the sidecar left: the kills that the budget has paid for, and a pause
+    /// that is not over. `None` if the disk does not answer within `wait`.
     pub fn past(&self, wait: Duration) -> Option<(Past, Option<Pause>)> {
         let (answer, answered) = sync_channel(1);
         self.orders.try_send(Order::Past(answer)).ok()?;
         answered.recv_timeout(wait).ok()
     }
 
-    /// Keeps `pause` for the next life of the sidecar, or forgets the one that was kept. The answer says whether that is on the disk;
-    /// there is none if the disk has stopped.
+    /// Keeps `pause` for the next life of the sidecar, or forgets the one that was kept. The answer
+    /// says whether that is on the disk; there is none if the disk has stopped.
     pub fn keep_pause(&self, pause: Option<Arc<Pause>>) -> oneshot::Receiver<bool> {
         let (answer, answered) = oneshot::channel();
-        // A queue that is full takes nothing, and whoever waits for the answer learns that it will not come.
+        // A queue that is full takes nothing, and whoever waits for the answer learns that it will
+        // not come.
         let _ = self.orders.try_send(Order::Pause(pause, answer));
         answered
     }
 
-    /// Forgets `pause`, unless another one has taken its place. One that stays in the file is over all the same.
+    /// Forgets `pause`, unless another one has taken its place. One that stays in the file is over
+    /// all the same.
     pub fn pause_over(&self, pause: Arc<Pause>) {
         let _ = self.orders.try_send(Order::PauseOver(pause));
     }
@@ -160,7 +169,8 @@ impl Journal {
         }
     }
 
-    /// What earlier lives of the sidecar knew of deaths; `None` if the disk does not answer within `wait`.
+    /// What earlier lives of the sidecar knew of deaths; `None` if the disk does not answer within
+    /// `wait`.
     pub fn deaths(&self, wait: Duration) -> Option<Deaths> {
         let (answer, answered) = sync_channel(1);
         self.orders.try_send(Order::Deaths(answer)).ok()?;
@@ -178,7 +188,8 @@ impl Journal {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits until all that was recorded before is on the disk, for at most `wait`. Says whether it is.
+    /// Waits until all that was recorded before is on the disk, for at most `wait`. Says whether it
+    /// is.
     pub fn flush(&self, wait: Duration) -> bool {
         /// Time that a full queue gets to move before it is asked again.
         const NUDGE: Duration = Duration::from_millis(5);
@@ -286,7 +297,8 @@ impl Scribe {
             let was_open = incident.status == Status::Open;
             if was_open {
                 incident.interrupt(Timestamp::now());
-                // What the sidecar that saw it could not send any more is lost with it: all is told once more.
+                // What the sidecar that saw it could not send any more is lost with it: all is told
+                // once more.
                 if let Some(spans) = &self.spans {
                     spans.send(Told::default().finished(&incident));
                 }

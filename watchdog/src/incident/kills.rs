@@ -1,4 +1,5 @@
-//! What the kill budget has paid for, kept apart from the incidents: those are pruned, and a kill must not be forgotten with one.
+//! What the kill budget has paid for, kept apart from the incidents: those are pruned, and a kill
+//! must not be forgotten with one.
 
 use std::io;
 
@@ -15,7 +16,8 @@ use super::{Incident, Status, small_file};
 
 /// The file in the evidence directory.
 pub const FILE: &str = "kills.json";
-/// So many kills are remembered, the latest. A budget that allows more of them within its period is none.
+/// So many kills are remembered, the latest. A budget that allows more of them within its period is
+/// none.
 pub const MOST: usize = 64;
 
 /// One kill.
@@ -52,7 +54,8 @@ impl Kills {
     /// Reads the file, and adds what these incidents tell beside it.
     ///
     /// # Errors
-    /// If the file is there and cannot be used. All counts as spent then, and the file is written anew.
+    /// If the file is there and cannot be used. All counts as spent then, and the file is written
+    /// anew.
     pub fn load(&mut self, incidents: &[Incident], now: Moment) -> io::Result<()> {
         let read = small_file::read::<Document>(&self.evidence, FILE);
         let failed = match read {
@@ -83,7 +86,8 @@ impl Kills {
     /// Adds the kill that `incident` tells of, if there is one and it is new, and writes the file.
     ///
     /// # Errors
-    /// Whatever the disk says. The kill is remembered all the same, for as long as this sidecar lives.
+    /// Whatever the disk says. The kill is remembered all the same, for as long as this sidecar
+    /// lives.
     pub fn add(&mut self, incident: &Incident) -> io::Result<()> {
         if self.take(incident, signalled(incident)) { self.write() } else { Ok(()) }
     }
@@ -118,12 +122,14 @@ impl Kills {
     }
 }
 
-/// When the first signal of this incident went out, which the budget paid for. One that the kernel refused was paid for too.
+/// When the first signal of this incident went out, which the budget paid for. One that the kernel
+/// refused was paid for too.
 fn signalled(incident: &Incident) -> Option<Moment> {
     first(incident, &[StepName::Signal, StepName::SignalRefused])
 }
 
-/// When a signal may have gone out that was not told any more: the sidecar ended between the verdict and the telling.
+/// When a signal may have gone out that was not told any more: the sidecar ended between the
+/// verdict and the telling.
 fn untold(incident: &Incident) -> Option<Moment> {
     let kills = incident.mode == "enforce" || incident.reason == Reason::Requested;
     let told = first(incident, &[StepName::Withheld, StepName::Exited]).is_some();

@@ -46,7 +46,8 @@ impl Kept {
         }
     }
 
-    /// What is left of it; `None` if it is over. Never longer than it was meant to be, whatever the clocks say.
+    /// What is left of it; `None` if it is over. Never longer than it was meant to be, whatever the
+    /// clocks say.
     fn left(&self, now: Moment) -> Option<Pause> {
         let length = Duration::from_millis(self.length_ms);
         let left = length.saturating_sub(self.since.age(&now));
@@ -65,7 +66,8 @@ impl Kept {
     }
 }
 
-/// The pause that an earlier life of the sidecar left and that is not over. One that is over is removed.
+/// The pause that an earlier life of the sidecar left and that is not over. One that is over is
+/// removed.
 ///
 /// # Errors
 /// If the file cannot be used: nothing is paused then.

@@ -1,4 +1,5 @@
-//! The steps of an incident, each with its time on both clocks, and the durations that follow from them.
+//! The steps of an incident, each with its time on both clocks, and the durations that follow from
+//! them.
 
 use std::time::Duration;
 
@@ -162,8 +163,8 @@ impl Durations {
             |from: StepName, to: StepName| Some(moment(timeline, to)?.since(moment(timeline, from)?));
         let us = |from, to| between(from, to).map(|d| u64::try_from(d.as_micros()).unwrap_or(u64::MAX));
         let ms = |from, to| between(from, to).map(millis);
-        // A stall begins with its last progress. An end is seen when it happens, and the last progress before it
-        // may be a whole sleep of the loop older.
+        // A stall begins with its last progress. An end is seen when it happens, and the last
+        // progress before it may be a whole sleep of the loop older.
         let fault = match reason {
             Reason::Stalled | Reason::ChannelLag | Reason::Stopped | Reason::ExitHung => {
                 StepName::LastProgress

@@ -1,7 +1,7 @@
-//! Two registered threads whose `stat` stays open, to be asked when another one is lost: whether the
-//! process goes on is then known without opening anything. Opening a folder of `/proc` and the files
-//! of two tasks takes most of the time from an end to its verdict, and cannot be done at all where
-//! the sidecar has no descriptor left.
+//! Two registered threads whose `stat` stays open, to be asked when another one is lost: whether
+//! the process goes on is then known without opening anything. Opening a folder of `/proc` and the
+//! files of two tasks takes most of the time from an end to its verdict, and cannot be done at all
+//! where the sidecar has no descriptor left.
 
 use super::task::{TaskDir, TaskFate};
 use super::thread::WatchedThread;

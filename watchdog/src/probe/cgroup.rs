@@ -55,8 +55,9 @@ pub struct Place {
 }
 
 impl Place {
-    /// Finds them for the process whose folder in `/proc` is `proc_dir`; `own` is the folder of this process, whose mounts
-    /// count. Empty if there are none to be seen, as in a container without a cgroup mount.
+    /// Finds them for the process whose folder in `/proc` is `proc_dir`; `own` is the folder of
+    /// this process, whose mounts count. Empty if there are none to be seen, as in a container
+    /// without a cgroup mount.
     pub fn find(proc_dir: &Path, own: &Path) -> Self {
         let mounts = mounts::read(own);
         let mut place = Self::default();
@@ -174,7 +175,8 @@ impl CpuStat {
     }
 }
 
-/// One file: `nr_throttled`, and `throttled_time` (version 1, nanoseconds) or `throttled_usec` (version 2).
+/// One file: `nr_throttled`, and `throttled_time` (version 1, nanoseconds) or `throttled_usec`
+/// (version 2).
 fn parse(text: &str) -> Option<ThrottleObservation> {
     let number = |key: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
@@ -193,7 +195,8 @@ mod tests {
     use super::freezer::Version;
     use super::*;
 
-    /// A tree in a folder: what `/proc/PID/cgroup` and `mountinfo` say (`TREE` is the folder), and files below it.
+    /// A tree in a folder: what `/proc/PID/cgroup` and `mountinfo` say (`TREE` is the folder), and
+    /// files below it.
     pub(super) fn tree(cgroup: &str, mountinfo: &str, files: &[(&str, &str)]) -> (tempfile::TempDir, Place) {
         let root = tempfile::tempdir().expect("a folder");
         let write = |path: &str, text: &str| {

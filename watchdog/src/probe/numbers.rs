@@ -1,5 +1,5 @@
-//! The numbers of `stat` and `schedstat` that a look needs, and no others: they are read at each look of the watch loop, which
-//! has no use for the rest of them, nor for memory to hold it.
+//! The numbers of `stat` and `schedstat` that a look needs, and no others: they are read at each
+//! look of the watch loop, which has no use for the rest of them, nor for memory to hold it.
 
 /// What is taken from `stat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

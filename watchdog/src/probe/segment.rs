@@ -1,5 +1,5 @@
-//! The heartbeat segment as the judge needs it. The segment is hostile: everything here is bounded, and nothing that
-//! it says can do more than excuse or be counted from.
+//! The heartbeat segment as the judge needs it. The segment is hostile: everything here is bounded,
+//! and nothing that it says can do more than excuse or be counted from.
 
 use std::sync::Arc;
 
@@ -37,7 +37,8 @@ impl SegmentProbe {
         Some(&self.sample)
     }
 
-    /// Whether a message waits that nobody has received since the last look, in a channel that somebody should.
+    /// Whether a message waits that nobody has received since the last look, in a channel that
+    /// somebody should.
     fn waiting(&self, before: &Observation, consumers: &[Consumers]) -> bool {
         !consumers.is_empty()
             && before.channels.iter().any(|old| {
@@ -52,10 +53,11 @@ impl SegmentProbe {
             })
     }
 
-    /// Writes the threads and channels into `into`. With an unreadable segment everything stays as last seen, and
-    /// nothing that rests on time is asked of the kernel.
+    /// Writes the threads and channels into `into`. With an unreadable segment everything stays as
+    /// last seen, and nothing that rests on time is asked of the kernel.
     ///
-    /// Of a thread that is idle the kernel is asked only while a message waits that it should receive.
+    /// Of a thread that is idle the kernel is asked only while a message waits that it should
+    /// receive.
     pub fn fill(
         &mut self,
         (threads, allowance): (&mut [Option<WatchedThread>], &Arc<Allowance>),
@@ -75,8 +77,8 @@ impl SegmentProbe {
             while before.next_if(|old| old.slot < slot).is_some() {}
             let old = before.next_if(|old| (old.slot, old.generation) == (slot, generation));
             let was = old.as_ref().map(|old| (old.activity, old.progress));
-            // What was seen before is moved, not made again: a name is shared, and sharing it anew at each look costs as much as
-            // all the rest.
+            // What was seen before is moved, not made again: a name is shared, and sharing it anew
+            // at each look costs as much as all the rest.
             let mut seen = old.unwrap_or_else(|| ThreadObservation {
                 slot,
                 generation,
@@ -99,7 +101,8 @@ impl SegmentProbe {
             seen.workers.clear();
             let words = self.sample.threads.get(slot as usize).filter(|words| words.generation == generation);
             if readable {
-                // Without words the slot has been used again by another thread: this one must have left, or is gone by its pidfd.
+                // Without words the slot has been used again by another thread: this one must have
+                // left, or is gone by its pidfd.
                 seen.claim = words.map_or(Claim::Left, claim);
                 seen.activity = words.map_or(0, |words| words.activity);
                 seen.progress = words.map_or(0, |words| words.lanes.fingerprint());
@@ -157,7 +160,8 @@ pub fn declared(state: RawState) -> Declared {
     }
 }
 
-/// Whether a slot belongs, or belonged, to a thread. One whose thread id can be none is garbage, whatever it says of its claim.
+/// Whether a slot belongs, or belonged, to a thread. One whose thread id can be none is garbage,
+/// whatever it says of its claim.
 pub const fn is_claimed(slot: &ThreadSample) -> bool {
     /// No id is larger, on any machine: `PID_MAX_LIMIT` of the kernel.
     const LARGEST_TID: u64 = 1 << 22;
@@ -168,7 +172,8 @@ fn claim(slot: &ThreadSample) -> Claim {
     match slot.claim {
         SlotState::Left => Claim::Left,
         SlotState::Dropped => Claim::Dropped,
-        // A code that this version does not know, or a slot wiped by somebody: only the kernel can say gone.
+        // A code that this version does not know, or a slot wiped by somebody: only the kernel can
+        // say gone.
         SlotState::Live | SlotState::Free | SlotState::Unknown(_) => Claim::Live,
     }
 }

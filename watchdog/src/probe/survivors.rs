@@ -1,5 +1,5 @@
-//! Whether a process that lost a thread goes on without it. In an orderly exit a thread's pidfd fires up to half a
-//! second before the process's, so an ended thread alone proves nothing.
+//! Whether a process that lost a thread goes on without it. In an orderly exit a thread's pidfd
+//! fires up to half a second before the process's, so an ended thread alone proves nothing.
 
 use std::mem::MaybeUninit;
 use std::path::Path;
@@ -27,7 +27,8 @@ impl Fate {
     /// Asks the kernel. `leader`: the main thread, if that is on its way out. `proven`: whether two
     /// tasks that need no search are known to go on.
     pub fn ask(proc_dir: &Path, leader: Option<&TaskDir>, proven: impl FnOnce() -> bool) -> Self {
-        // One line tells it for the whole process, as long as its main thread has memory; its other tasks need not be asked.
+        // One line tells it for the whole process, as long as its main thread has memory; its other
+        // tasks need not be asked.
         match leader.and_then(TaskDir::status).and_then(|status| status.core_dumping) {
             Some(true) => Self::DUMPS_CORE,
             _ if proven() => Self { survivors: Survivors::Some, core_dumping: false },
@@ -41,10 +42,11 @@ const NAMES: usize = 4_096;
 
 /// Looks for threads that are neither exiting nor bound to be killed. Stops at the second.
 ///
-/// Two are needed: the thread that begins an exit or an exec marks all others in one critical section and itself only
-/// later, so it alone proves nothing in that moment.
+/// Two are needed: the thread that begins an exit or an exec marks all others in one critical
+/// section and itself only later, so it alone proves nothing in that moment.
 ///
-/// It may be asked at every look, for as long as a lost thread condemns nobody: what it reads into is on the stack.
+/// It may be asked at every look, for as long as a lost thread condemns nobody: what it reads into
+/// is on the stack.
 fn survivors(proc_dir: &Path) -> Fate {
     let of = |survivors| Fate { survivors, core_dumping: false };
     let folder = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -186,7 +188,8 @@ mod tests {
 
     #[test]
     fn a_process_whose_end_has_a_code_already_does_not_go_on() {
-        // Killed, ended with code 3, dumped core of SIGSEGV: between dequeuing the signal and the flag nothing else tells.
+        // Killed, ended with code 3, dumped core of SIGSEGV: between dequeuing the signal and the
+        // flag nothing else tells.
         for code in [9, 3 << 8, 11 | 0x80] {
             let root = ending_with(code, &[(1, 'Z', 0x4, 0), (2, 'S', 0, 0), (3, 'R', 0, 0)]);
             assert_eq!(survivors(root.path()), Survivors::None, "{code}");

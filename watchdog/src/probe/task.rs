@@ -1,5 +1,5 @@
-//! One thread as `/proc` tells it. Reads `stat`, `status`, `schedstat` and `wchan` only: those take no lock of the
-//! target's memory and so cannot hang behind it.
+//! One thread as `/proc` tells it. Reads `stat`, `status`, `schedstat` and `wchan` only: those take
+//! no lock of the target's memory and so cannot hang behind it.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -20,23 +20,26 @@ use super::numbers::{Schedstat, Stat};
 use super::start_times::StartTime;
 use super::wait_channel;
 
-/// Flags of the kernel's `include/linux/sched.h` (field 9 of `stat`) that a task on its way out has: `PF_EXITING`, in
-/// `do_exit`; `PF_POSTCOREDUMP`, past the core dump of its process; `PF_DUMPCORE`, writing it; `PF_SIGNALED`, taken off
-/// by a signal that it has already dequeued.
+/// Flags of the kernel's `include/linux/sched.h` (field 9 of `stat`) that a task on its way out
+/// has: `PF_EXITING`, in `do_exit`; `PF_POSTCOREDUMP`, past the core dump of its process;
+/// `PF_DUMPCORE`, writing it; `PF_SIGNALED`, taken off by a signal that it has already dequeued.
 const ENDING: u32 = 0x4 | 0x8 | 0x200 | 0x400;
 /// The first of them alone.
 const EXITING: u32 = 0x4;
-/// That of the one task that writes the core, from then on: it keeps it when the core is written and it exits.
+/// That of the one task that writes the core, from then on: it keeps it when the core is written
+/// and it exits.
 const DUMPING: u32 = 0x200;
 /// What it has besides by then.
 const DUMPED: u32 = 0x4 | 0x8;
-/// SIGKILL in the mask of pending signals (field 31 of `stat`), where signal 1 is bit 0. A SIGKILL for a process is put
-/// into the mask of each of its threads in the same critical section in which it is sent, so the private mask is enough
-/// and `status`, which is slower to make and to read, is not needed.
+/// SIGKILL in the mask of pending signals (field 31 of `stat`), where signal 1 is bit 0. A SIGKILL
+/// for a process is put into the mask of each of its threads in the same critical section in which
+/// it is sent, so the private mask is enough and `status`, which is slower to make and to read, is
+/// not needed.
 const SIGKILL_BIT: u64 = 1 << 8;
 /// Clock ticks of `stat` in nanoseconds: `USER_HZ` is 100 on every architecture that this runs on.
 const TICK_NS: u64 = 10_000_000;
-/// What is read of one file at most. The longest, `status`, stays below 2 KiB even with hundreds of CPUs.
+/// What is read of one file at most. The longest, `status`, stays below 2 KiB even with hundreds of
+/// CPUs.
 const FILE_LIMIT: u64 = 16 * 1024;
 
 /// How a folder is opened.
@@ -344,8 +347,9 @@ impl TaskDir {
             .read(&self.schedstat, true, &mut text)
             .ok()
             .and_then(Schedstat::parse)
-            // «0 0 0» is what a kernel without these counters says of everybody. Its other count is coarse, but CPU time all
-            // the same: without any a thread that spins would look like one that waits for a CPU.
+            // «0 0 0» is what a kernel without these counters says of everybody. Its other count is
+            // coarse, but CPU time all the same: without any a thread that spins would look like
+            // one that waits for a CPU.
             .filter(|sched| sched.cpu_ns != 0 || sched.slices != 0);
         Some(TaskObservation {
             state: stat.state,
@@ -418,8 +422,8 @@ impl TaskDir {
             Ok(Some(_)) => Some(TaskFate::GoesOn),
             Err(Unreadable) => None,
         };
-        // The kernel writes the flags first and the pending signals later. A task that takes its SIGKILL in between shows
-        // neither; a second look finds the flag.
+        // The kernel writes the flags first and the pending signals later. A task that takes its
+        // SIGKILL in between shows neither; a second look finds the flag.
         match once() {
             Some(TaskFate::GoesOn) => once(),
             settled => settled,

@@ -244,7 +244,8 @@ impl WatchedThread {
         self
     }
 
-    /// Whether nothing could be opened for it, for want of descriptors or memory: it should be tried again.
+    /// Whether nothing could be opened for it, for want of descriptors or memory: it should be
+    /// tried again.
     pub fn wants_opening(&self) -> bool {
         self.dir.is_none() && matches!(self.presence, Presence::Unknown | Presence::Unopened)
     }

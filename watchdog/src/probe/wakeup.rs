@@ -1,5 +1,5 @@
-//! What the watch loop sleeps on: one epoll with the target's pidfd, its threads' pidfds and an eventfd by which
-//! other threads wake it.
+//! What the watch loop sleeps on: one epoll with the target's pidfd, its threads' pidfds and an
+//! eventfd by which other threads wake it.
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -160,7 +160,8 @@ impl Wakeup {
         }
     }
 
-    /// Whether `pidfd` is readable right now; asked only if `ask`, since the event says so otherwise.
+    /// Whether `pidfd` is readable right now; asked only if `ask`, since the event says so
+    /// otherwise.
     pub fn is_readable(&self, pidfd: BorrowedFd<'_>, ask: bool) -> bool {
         let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
         ask && poll(&mut fds, Some(&timespec(Duration::ZERO))).is_ok_and(|ready| ready > 0)

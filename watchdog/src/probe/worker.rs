@@ -1,6 +1,7 @@
-//! The workers in a thread's lanes: whether each exists, and what the kernel says of it. Asked only while the thread stands
-//! still. A lane's tid is the target's word, so it is looked up among the tasks of the target and nowhere else, and its
-//! start time must be the one in the lane. What comes of it can only excuse.
+//! The workers in a thread's lanes: whether each exists, and what the kernel says of it. Asked only
+//! while the thread stands still. A lane's tid is the target's word, so it is looked up among the
+//! tasks of the target and nowhere else, and its start time must be the one in the lane. What comes
+//! of it can only excuse.
 
 use std::sync::Arc;
 
@@ -14,11 +15,14 @@ use super::allowance::Allowance;
 use super::task::{TaskDir, Unreadable};
 use super::thread::our_tid;
 
-/// Workers of one thread that are looked at, those in the lowest lanes. A pool has as many as there are CPUs for it.
+/// Workers of one thread that are looked at, those in the lowest lanes. A pool has as many as there
+/// are CPUs for it.
 const MOST_OF_A_THREAD: usize = 64;
-/// Workers that one look asks the kernel about, of all threads together: two to three milliseconds of reading at worst.
+/// Workers that one look asks the kernel about, of all threads together: two to three milliseconds
+/// of reading at worst.
 const MOST_AT_ONCE: usize = 256;
-/// Workers that one look opens. In another pid namespace each takes a look at every task of the target.
+/// Workers that one look opens. In another pid namespace each takes a look at every task of the
+/// target.
 const OPENED_AT_ONCE: usize = 8;
 
 /// What one look may still spend on workers.

@@ -1,7 +1,8 @@
 //! The long-term recording: chunks that are whole go to the disk, written by a thread of their own.
 //!
-//! A disk may be full or silent for minutes. Then the queue before the thread fills, chunks are dropped and counted in looks, the
-//! file says where they are missing, and nobody else notices: the watch loop gave its chunk away long before.
+//! A disk may be full or silent for minutes. Then the queue before the thread fills, chunks are
+//! dropped and counted in looks, the file says where they are missing, and nobody else notices: the
+//! watch loop gave its chunk away long before.
 
 use std::io;
 use std::path::PathBuf;
@@ -38,7 +39,8 @@ pub struct Held {
     pub bytes: u64,
     /// Files that were deleted in this life of the sidecar, to keep the limits.
     pub removed: u64,
-    /// Looks that were not written in this life of the sidecar, because of a disk that was slow or refused.
+    /// Looks that were not written in this life of the sidecar, because of a disk that was slow or
+    /// refused.
     pub missing: u64,
     /// What the disk said last, if it refused.
     pub trouble: Option<String>,
@@ -84,7 +86,8 @@ impl Archive {
         Ok(Self { orders, held, shard: shard.into(), anchor, missing: 0 })
     }
 
-    /// Takes one chunk with so many looks, before which `lost` were lost on the way here. Copies it and never waits.
+    /// Takes one chunk with so many looks, before which `lost` were lost on the way here. Copies it
+    /// and never waits.
     pub fn keep(&mut self, excerpt: &Excerpt, looks: u32, lost: u64) {
         self.missing = self.missing.saturating_add(lost);
         lock(&self.held).missing += lost;

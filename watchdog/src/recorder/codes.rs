@@ -1,5 +1,5 @@
-//! The words of an observation as small numbers. Written by a `match`, so that a new word cannot be forgotten; read from
-//! a list, so that an unknown number is no word.
+//! The words of an observation as small numbers. Written by a `match`, so that a new word cannot be
+//! forgotten; read from a list, so that an unknown number is no word.
 
 use crate::observation::{Claim, Declared, Presence, Survivors, TaskObservation, TaskState, WaitChannel};
 

@@ -1,5 +1,5 @@
-//! Bytes → observations. The bytes are hostile: whatever they are, the answer is an observation or an error, in time and
-//! memory bounded by their length.
+//! Bytes → observations. The bytes are hostile: whatever they are, the answer is an observation or
+//! an error, in time and memory bounded by their length.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! What writer and reader of a recording both remember: the last observation, from which the next one differs.
+//! What writer and reader of a recording both remember: the last observation, from which the next
+//! one differs.
 
 use std::sync::Arc;
 
@@ -77,7 +78,8 @@ pub struct Counters {
     pub cpu_ns: u64,
     /// Time runnable and not run, nanoseconds.
     pub run_delay_ns: u64,
-    /// Those of its workers: lane and its use, CPU time, run delay. One for each lane that was ever told.
+    /// Those of its workers: lane and its use, CPU time, run delay. One for each lane that was ever
+    /// told.
     pub workers: Vec<(u32, u64, u64, u64)>,
 }
 
@@ -138,7 +140,8 @@ impl Memory {
             && mine.channels.iter().zip(&seen.channels).all(channel)
     }
 
-    /// Remembers `seen` as the last observation. Allocates only when the target has more threads than ever before.
+    /// Remembers `seen` as the last observation. Allocates only when the target has more threads
+    /// than ever before.
     pub fn take(&mut self, seen: &Observation) {
         if !self.has_members_of(seen) {
             self.seen.threads.clone_from(&seen.threads);

@@ -1,5 +1,5 @@
-//! An observation → bytes, as its difference to the last one. Every structure is taken apart field by field, so that a
-//! new field does not compile until it is recorded.
+//! An observation → bytes, as its difference to the last one. Every structure is taken apart field
+//! by field, so that a new field does not compile until it is recorded.
 
 use crate::clock::Monotonic;
 use crate::judge::crash_loop::CrashLoops;
@@ -12,7 +12,8 @@ use super::codes;
 use super::delta::{self, Counters, Memory};
 use super::wire::Out;
 
-/// The beginning of a chunk whose first look is at `at`; `first_seen`: when the judge met the process that it shows.
+/// The beginning of a chunk whose first look is at `at`; `first_seen`: when the judge met the
+/// process that it shows.
 pub fn key(at: Monotonic, first_seen: Option<Monotonic>, out: &mut Out<'_>) {
     out.byte(delta::KEY);
     out.varint(at.0);

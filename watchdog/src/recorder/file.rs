@@ -1,4 +1,5 @@
-//! A recording as a file: a header that says what it is, then chunks, each with its length and checksum. `records.rs` reads them.
+//! A recording as a file: a header that says what it is, then chunks, each with its length and
+//! checksum. `records.rs` reads them.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -110,7 +111,8 @@ pub fn write(excerpt: &Excerpt, shard: &str, anchor: &WallAnchor) -> Vec<u8> {
     bytes
 }
 
-/// The beginning of a recording to which chunks will be added one after the other, as [`with_checksum`] gives them.
+/// The beginning of a recording to which chunks will be added one after the other, as
+/// [`with_checksum`] gives them.
 pub fn write_beginning(excerpt: &Excerpt, shard: &str, anchor: &WallAnchor) -> Vec<u8> {
     begin(excerpt, 0, shard, anchor)
 }
@@ -239,7 +241,8 @@ impl Recording {
         &self.header
     }
 
-    /// Its records, from the first on. Of a file there are one chunk and one observation in memory at a time.
+    /// Its records, from the first on. Of a file there are one chunk and one observation in memory
+    /// at a time.
     pub fn records(&self) -> Records<'_> {
         let source: Box<dyn Read + '_> = match &self.source {
             Source::Bytes(bytes) => Box::new(bytes.get(self.first_chunk..).unwrap_or_default()),

@@ -1,7 +1,8 @@
-//! How long threads went without progress while they were at work and could have run, from a recording.
+//! How long threads went without progress while they were at work and could have run, from a
+//! recording.
 //!
-//! The time is the judge's own: the stall clock of a judge that goes by no rule, read just before each beat. So a gap is what
-//! a threshold would have run against, with every excuse taken off.
+//! The time is the judge's own: the stall clock of a judge that goes by no rule, read just before
+//! each beat. So a gap is what a threshold would have run against, with every excuse taken off.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +28,8 @@ pub struct ThreadGaps {
     pub longest: Duration,
     /// When that one ended.
     pub longest_at: Monotonic,
-    /// The longest that a thread stood still without an end to it: when the recording ended, or its process was lost.
+    /// The longest that a thread stood still without an end to it: when the recording ended, or its
+    /// process was lost.
     pub unfinished: Option<Duration>,
     buckets: Vec<u64>,
 }
@@ -125,8 +127,9 @@ pub struct Gaps {
 }
 
 impl Gaps {
-    /// A collector for a recording of a sidecar that `began` then. What `policy` says of thresholds makes no difference to a
-    /// gap; it says how often looks are due, and so which of them came too late to tell anything.
+    /// A collector for a recording of a sidecar that `began` then. What `policy` says of thresholds
+    /// makes no difference to a gap; it says how often looks are due, and so which of them came too
+    /// late to tell anything.
     pub fn new(policy: Policy, began: Monotonic) -> Self {
         Self {
             policy,
@@ -171,7 +174,8 @@ impl Gaps {
                 if late {
                     self.void = self.void.saturating_add(1);
                 } else if let Some((_, gaps)) = self.names.get_mut(name) {
-                    // It beat at some moment since that look: counted until now, rather too long than too short.
+                    // It beat at some moment since that look: counted until now, rather too long
+                    // than too short.
                     gaps.add(before.counted.saturating_add(since), seen.at);
                 }
             }
@@ -186,7 +190,8 @@ impl Gaps {
         std::mem::swap(&mut self.last, &mut self.now);
     }
 
-    /// Gaps of which nobody knows how long they were, because the sidecar came late or looks are missing.
+    /// Gaps of which nobody knows how long they were, because the sidecar came late or looks are
+    /// missing.
     pub const fn void(&self) -> u64 {
         self.void
     }

@@ -75,7 +75,8 @@ impl<'a> Records<'a> {
                 Err(Damage { at, what }) => {
                     self.at = None;
                     let at_time = self.memory.seen.at;
-                    // Nothing of it may show through the first look of the next chunk, but time still runs forwards.
+                    // Nothing of it may show through the first look of the next chunk, but time
+                    // still runs forwards.
                     self.memory.forget(at_time);
                     self.problem(&format!("{what}, at its byte {at}; the rest of it is passed over"));
                 }

@@ -1,5 +1,5 @@
-//! Feeds recorded observations to the judge under any policy, and climbs the ladder as the watch loop would: the same
-//! judge, ladder and budget, with nobody to signal.
+//! Feeds recorded observations to the judge under any policy, and climbs the ladder as the watch
+//! loop would: the same judge, ladder and budget, with nobody to signal.
 
 use crate::act::budget::Budget;
 use crate::act::ladder::{Ladder, Restraint, Rung};
@@ -74,7 +74,8 @@ impl Replay {
         self
     }
 
-    /// What was known of deaths when a chunk began. Of the first one it matters; later ones say what this judge knows itself.
+    /// What was known of deaths when a chunk began. Of the first one it matters; later ones say
+    /// what this judge knows itself.
     pub fn known(&mut self, known: CrashLoops) {
         if !self.begun {
             self.judge.remember(known);
@@ -104,13 +105,15 @@ impl Replay {
         &self.judge
     }
 
-    /// Whether any kill came due that was sent, or held back by `observe` or a pause alone. What the budget held back is no kill in
-    /// either mode, and what a person asked for is no kill of the config.
+    /// Whether any kill came due that was sent, or held back by `observe` or a pause alone. What
+    /// the budget held back is no kill in either mode, and what a person asked for is no kill of
+    /// the config.
     pub const fn would_kill(&self) -> bool {
         self.would_kill
     }
 
-    /// A chunk begins. Of the first one it matters when the process had been met, which `startup_grace` counts from.
+    /// A chunk begins. Of the first one it matters when the process had been met, which
+    /// `startup_grace` counts from.
     pub fn met(&mut self, first_seen: Option<Monotonic>) {
         if !self.begun {
             self.first_seen = first_seen;
@@ -171,8 +174,9 @@ impl Replay {
         rungs
     }
 
-    /// A recording rarely begins with the life of its sidecar. What came before and matters to any policy is made up
-    /// for: since when the process has been known, and which kills the budget has paid for.
+    /// A recording rarely begins with the life of its sidecar. What came before and matters to any
+    /// policy is made up for: since when the process has been known, and which kills the budget has
+    /// paid for.
     fn begin(&mut self, first: &Observation) {
         for at in self.kills_before.iter().filter(|at| **at < first.at) {
             self.budget.spend(*at);
@@ -181,7 +185,8 @@ impl Replay {
         if since >= first.at {
             return;
         }
-        // A bare process, then and just before now: the second time makes the first recorded look one that is not late.
+        // A bare process, then and just before now: the second time makes the first recorded look
+        // one that is not late.
         let mut bare = Observation {
             at: since,
             suspended_ns: first.suspended_ns,

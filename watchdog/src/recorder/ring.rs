@@ -8,11 +8,14 @@ use crate::clock::Monotonic;
 
 use super::wire::Out;
 
-/// What a recording must reach back: several times any sensible threshold, and long enough to see what came before.
+/// What a recording must reach back: several times any sensible threshold, and long enough to see
+/// what came before.
 pub const KEEP: Duration = Duration::from_secs(60);
-/// A chunk holds at most this much time, so that a quiet ring forgets in steps of 1/12 of what it keeps.
+/// A chunk holds at most this much time, so that a quiet ring forgets in steps of 1/12 of what it
+/// keeps.
 const CHUNK_TIME: Duration = Duration::from_secs(5);
-/// A chunk holds at most this many bytes: the first look of one, which is told in full, then fits for 2,000 threads.
+/// A chunk holds at most this many bytes: the first look of one, which is told in full, then fits
+/// for 2,000 threads.
 pub const CHUNK_BYTES: usize = 128 << 10;
 /// All memory of the ring, 2 MiB, what has been lent out included.
 pub const CHUNKS: usize = 16;
@@ -39,8 +42,8 @@ pub struct Ring {
     /// So many of the latest of them were not handed out by [`Ring::take_whole`] yet.
     fresh: usize,
     current: Option<Written>,
-    /// Not in use; some of them may still be read by whoever has an excerpt. The last one is used first, so that a quiet
-    /// ring never touches most of its memory.
+    /// Not in use; some of them may still be read by whoever has an excerpt. The last one is used
+    /// first, so that a quiet ring never touches most of its memory.
     spare: Vec<Arc<Chunk>>,
 }
 
@@ -61,7 +64,8 @@ impl Ring {
         self.current.as_ref().is_some_and(|current| at.since(current.begin) < CHUNK_TIME)
     }
 
-    /// Appends what `encode` writes to the current chunk: all of it or, if it does not fit, nothing.
+    /// Appends what `encode` writes to the current chunk: all of it or, if it does not fit,
+    /// nothing.
     pub fn append(&mut self, encode: impl FnOnce(&mut Out<'_>)) -> bool {
         let Some(chunk) = self.current.as_mut().and_then(|current| Arc::get_mut(&mut current.chunk)) else {
             return false;
@@ -104,7 +108,8 @@ impl Ring {
         self.current.as_ref().map(|current| Arc::new(Chunk::clone(&current.chunk)))
     }
 
-    /// Begins a chunk whose first look is at `at`, and lets go of what is too old. False if all memory is in use.
+    /// Begins a chunk whose first look is at `at`, and lets go of what is too old. False if all
+    /// memory is in use.
     pub fn begin(&mut self, at: Monotonic) -> bool {
         self.seal();
         // The oldest chunk is needed for as long as the one after it began within the time to keep.

@@ -1,5 +1,6 @@
-//! The long-term recordings of one shard on the disk: one file a day and life of the sidecar, within a limit of days and bytes.
-//! Only the archive's thread comes here: any call may take as long as the disk does.
+//! The long-term recordings of one shard on the disk: one file a day and life of the sidecar,
+//! within a limit of days and bytes. Only the archive's thread comes here: any call may take as
+//! long as the disk does.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -15,7 +16,8 @@ use crate::config::RecorderConfig;
 use crate::own_folder::target_user::TargetUser;
 use crate::own_folder::{OwnFolder, Place};
 
-/// A file takes at most this part of all bytes, so that the oldest one can go without most of the past.
+/// A file takes at most this part of all bytes, so that the oldest one can go without most of the
+/// past.
 const LARGEST_SHARE: u64 = 8;
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 /// What stands between the shard and `.recording` in a name: digits for `0`, the rest as it is.
@@ -97,7 +99,8 @@ impl Shelf {
     /// Appends `part` to the file of the day of `now`; a new file begins with `beginning`.
     ///
     /// # Errors
-    /// Whatever the disk says. The file is closed then: nothing is ever written behind a part that may be half there.
+    /// Whatever the disk says. The file is closed then: nothing is ever written behind a part that
+    /// may be half there.
     pub(super) fn append(&mut self, now: Timestamp, beginning: &[u8], part: &[u8]) -> io::Result<()> {
         let folder = self.place.make().inspect_err(|_| self.open = None)?;
         let day = now.as_second().div_euclid(24 * 3_600);
@@ -115,7 +118,8 @@ impl Shelf {
         written
     }
 
-    /// A file with nothing but its beginning is no use to anybody, and a full disk would get another one at each try.
+    /// A file with nothing but its beginning is no use to anybody, and a full disk would get
+    /// another one at each try.
     fn drop_empty(&mut self, folder: &OwnFolder, beginning: u64) {
         if let Some((name, _)) = self.files.pop_back_if(|(_, bytes)| *bytes == beginning) {
             let _ = folder.remove(name);
@@ -147,12 +151,14 @@ impl Shelf {
     /// Brings the present file to the disk and ends it.
     pub(super) fn close(&mut self) {
         if let Some((file, _)) = self.open.take() {
-            // What the disk does not take now it has refused to others before: nothing is left to try.
+            // What the disk does not take now it has refused to others before: nothing is left to
+            // try.
             let _ = file.sync_all();
         }
     }
 
-    /// Deletes the oldest files until `more` bytes have room, and those that are over for longer than may be.
+    /// Deletes the oldest files until `more` bytes have room, and those that are over for longer
+    /// than may be.
     fn prune(&mut self, folder: &OwnFolder, now: Timestamp, more: u64) {
         let oldest = now.checked_sub(DAY.saturating_mul(self.keep_days)).map(|oldest| self.name(oldest));
         loop {
@@ -239,7 +245,8 @@ mod tests {
         let (files, bytes) = shelf.size();
         assert!(bytes <= 800 && files <= 8 && bytes >= 700, "{files} {bytes}");
         assert!(shelf.removed > 0);
-        // A part larger than all of it is the user's own mistake; it is written all the same, alone.
+        // A part larger than all of it is the user's own mistake; it is written all the same,
+        // alone.
         shelf.append(Timestamp::from_second(1_700_000_100).unwrap(), b"H", &[7; 900]).unwrap();
         assert_eq!(shelf.size().0, 1);
     }

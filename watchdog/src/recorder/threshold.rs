@@ -1,9 +1,10 @@
 //! From gaps to thresholds: how much longer than anything that was seen a `stall_after` has to be.
 //!
-//! Of n gaps that are alike, the next one is the longest with a chance of one in n + 1: a threshold at the longest gap itself kills
-//! about once in every recording as long as this one. How much room brings that down depends on how fast long gaps become rare.
-//! If they thin out as slowly as 1/t² (disks and garbage collectors do, hardly anything is slower), a threshold of m times the
-//! longest is passed about once in m² such recordings.
+//! Of n gaps that are alike, the next one is the longest with a chance of one in n + 1: a threshold
+//! at the longest gap itself kills about once in every recording as long as this one. How much room
+//! brings that down depends on how fast long gaps become rare. If they thin out as slowly as 1/t²
+//! (disks and garbage collectors do, hardly anything is slower), a threshold of m times the longest
+//! is passed about once in m² such recordings.
 
 use std::time::Duration;
 
@@ -11,17 +12,19 @@ use super::gaps::ThreadGaps;
 
 /// Times the longest gap, where much was seen: passed once in 16 such recordings at worst.
 const MARGIN: u32 = 4;
-/// The same where little was seen: the longest of few gaps says little, and the load of some minutes is not that of a day. Passed
-/// once in 100 such recordings at worst.
+/// The same where little was seen: the longest of few gaps says little, and the load of some
+/// minutes is not that of a day. Passed once in 100 such recordings at worst.
 const WIDE_MARGIN: u32 = 10;
 /// So many gaps make the longest one worth trusting.
 const MANY: u64 = 1_000;
-/// So much time holds more than one kind of load: an hour of blocks, of the cron jobs beside them, of a neighbour's backup.
+/// So much time holds more than one kind of load: an hour of blocks, of the cron jobs beside them,
+/// of a neighbour's backup.
 pub const LONG: Duration = Duration::from_secs(3_600);
-/// No `stall_after` is shorter: below it the sidecar would have to look more than 250 times a second, and a busy machine takes a
-/// fifth of it from any thread now and then.
+/// No `stall_after` is shorter: below it the sidecar would have to look more than 250 times a
+/// second, and a busy machine takes a fifth of it from any thread now and then.
 const SHORTEST: Duration = Duration::from_millis(500);
-/// A warning comes when this part of the room is used up: half, so that a kill never comes unannounced.
+/// A warning comes when this part of the room is used up: half, so that a kill never comes
+/// unannounced.
 const WARN_SHARE: u32 = 2;
 
 /// What follows for one name.
@@ -38,7 +41,8 @@ pub struct Threshold {
 }
 
 impl Threshold {
-    /// The thresholds that leave the margin; `None` if no gap was seen to end. `recorded`: for how long was looked.
+    /// The thresholds that leave the margin; `None` if no gap was seen to end. `recorded`: for how
+    /// long was looked.
     pub fn of(gaps: &ThreadGaps, recorded: Duration) -> Option<Self> {
         let (margin, why) = match (gaps.gaps, recorded) {
             (0, _) => return None,

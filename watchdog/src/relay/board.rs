@@ -1,4 +1,5 @@
-//! What the slow side knows at this moment: written by the relay, read by whoever answers a question.
+//! What the slow side knows at this moment: written by the relay, read by whoever answers a
+//! question.
 //!
 //! Each lock here is held for as long as it takes to copy a pointer.
 
@@ -16,8 +17,8 @@ use crate::telemetry::dropped::Dropped;
 use crate::telemetry::target::TargetStats;
 use crate::verdict::Verdict;
 
-/// The watch sends four snapshots a second. After this much silence nobody can say that it still watches, which is
-/// the same 10 s after which it calls itself unguarded when it is late.
+/// The watch sends four snapshots a second. After this much silence nobody can say that it still
+/// watches, which is the same 10 s after which it calls itself unguarded when it is late.
 pub const SILENT: Duration = Duration::from_secs(10);
 
 /// The board.
@@ -141,7 +142,8 @@ impl Board {
         Some(now.since(last)).filter(|silence| *silence > SILENT)
     }
 
-    /// The verdict as it may be told at `now`: one that nobody has confirmed for [`SILENT`] stands no longer.
+    /// The verdict as it may be told at `now`: one that nobody has confirmed for [`SILENT`] stands
+    /// no longer.
     pub fn standing(&self, now: Monotonic) -> Standing {
         let snapshot = self.snapshot();
         if let Some(silence) = self.silent_for(now) {

@@ -1,4 +1,5 @@
-//! Why the target has not been killed: for a person at three in the morning who wonders whether the sidecar sleeps.
+//! Why the target has not been killed: for a person at three in the morning who wonders whether the
+//! sidecar sleeps.
 
 use std::time::Duration;
 
@@ -6,7 +7,8 @@ use crate::verdict::{Health, Verdict};
 
 use super::{BrakeJson, DeadlineJson, ExcuseJson, StatusJson, ThreadJson};
 
-/// Everything that stands between the target and a kill: what decides first, then what else would hold a kill back if that went.
+/// Everything that stands between the target and a kill: what decides first, then what else would
+/// hold a kill back if that went.
 pub fn of(status: &StatusJson) -> Vec<BrakeJson> {
     let mut brakes = Vec::new();
     match status.verdict {

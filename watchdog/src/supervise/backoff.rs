@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// A child that lived this long was well, unless told otherwise: longer than a failing start takes, and shorter than
-/// any useful life.
+/// A child that lived this long was well, unless told otherwise: longer than a failing start takes,
+/// and shorter than any useful life.
 pub const DEFAULT_SETTLED_AFTER: Duration = Duration::from_secs(2);
 
 /// The three times that make a back-off.
@@ -18,8 +18,8 @@ pub struct BackoffSettings {
 }
 
 impl Default for BackoffSettings {
-    /// 100 ms keeps a command that cannot start from taking a core; 10 s is what a person still waits for after having
-    /// mended the cause.
+    /// 100 ms keeps a command that cannot start from taking a core; 10 s is what a person still
+    /// waits for after having mended the cause.
     fn default() -> Self {
         Self {
             initial: Duration::from_millis(100),
@@ -29,7 +29,8 @@ impl Default for BackoffSettings {
     }
 }
 
-/// The back-off of one child. Without jitter: there is one child, and nobody to keep out of step with.
+/// The back-off of one child. Without jitter: there is one child, and nobody to keep out of step
+/// with.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Backoff {
     settings: BackoffSettings,

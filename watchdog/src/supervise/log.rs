@@ -1,13 +1,13 @@
-//! One line an event on standard error, written by a thread of its own: a pipe that nobody reads must not delay a
-//! restart.
+//! One line an event on standard error, written by a thread of its own: a pipe that nobody reads
+//! must not delay a restart.
 
 use std::fmt::Arguments;
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
-/// Lines that may wait to be written. A child in back-off makes two lines each time; more waiting than this means that
-/// nobody reads, and then the oldest tell most.
+/// Lines that may wait to be written. A child in back-off makes two lines each time; more waiting
+/// than this means that nobody reads, and then the oldest tell most.
 const QUEUE: usize = 256;
 /// How long the last lines may take at the end. Writing them takes microseconds if anybody reads.
 const LAST_LINES: Duration = Duration::from_millis(200);

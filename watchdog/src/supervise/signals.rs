@@ -1,5 +1,5 @@
-//! The supervisor's own signals, taken one at a time by the thread that waits for them: no handler, so no code that
-//! runs at a bad moment.
+//! The supervisor's own signals, taken one at a time by the thread that waits for them: no handler,
+//! so no code that runs at a bad moment.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -25,19 +25,20 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Blocks them for this thread and those that it will start. Even PID 1 is then sent what it does not handle.
+    /// Blocks them for this thread and those that it will start. Even PID 1 is then sent what it
+    /// does not handle.
     pub(crate) fn block(listened: &[i32]) -> io::Result<Self> {
         let set = set_of(listened);
-        // SAFETY: SIG_DFL is a valid disposition. A parent that ignored SIGCHLD hands that down, and then the kernel
-        // reaps children before anybody learns how they ended.
+        // SAFETY: SIG_DFL is a valid disposition. A parent that ignored SIGCHLD hands that down,
+        // and then the kernel reaps children before anybody learns how they ended.
         unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
         // SAFETY: `set` is initialised and lives through the call; the old mask is not asked for.
         let error = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
         if error == 0 { Ok(Self { set }) } else { Err(io::Error::from_raw_os_error(error)) }
     }
 
-    /// The next one, or `None` at `until`, or when the wait was interrupted. Without `until` it waits for as long as
-    /// it takes.
+    /// The next one, or `None` at `until`, or when the wait was interrupted. Without `until` it
+    /// waits for as long as it takes.
     pub(crate) fn wait(&self, until: Option<Instant>) -> Option<Heard> {
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         let left = left.map(|left| libc::timespec {
@@ -45,8 +46,8 @@ impl Signals {
             tv_nsec: left.subsec_nanos().into(),
         });
         let left = left.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-        // SAFETY: the set is initialised, no details are asked for, and `left` is null or points to a timespec that
-        // lives through the call.
+        // SAFETY: the set is initialised, no details are asked for, and `left` is null or points to
+        // a timespec that lives through the call.
         match unsafe { libc::sigtimedwait(&raw const self.set, std::ptr::null_mut(), left) } {
             libc::SIGCHLD => Some(Heard::ChildEnded),
             libc::SIGTERM => Some(Heard::Stop(Signal::TERM)),

@@ -277,8 +277,8 @@ impl Ward {
     }
 }
 
-/// Makes a command a child that gets SIGTERM if the thread that starts it ends, in a process group of its own: Ctrl-C
-/// at a terminal then reaches only the parent, which passes it on.
+/// Makes a command a child that gets SIGTERM if the thread that starts it ends, in a process group
+/// of its own: Ctrl-C at a terminal then reaches only the parent, which passes it on.
 pub(crate) fn tie_to_parent(command: &mut Command) {
     command.process_group(0);
     let parent = rustix::process::getpid();
@@ -291,6 +291,7 @@ pub(crate) fn tie_to_parent(command: &mut Command) {
         }
         Ok(())
     };
-    // SAFETY: between fork and exec it only makes system calls; it allocates nothing and takes no lock.
+    // SAFETY: between fork and exec it only makes system calls; it allocates nothing and takes no
+    // lock.
     unsafe { command.pre_exec(tie) };
 }

@@ -1,5 +1,5 @@
-//! Every metric of the sidecar, declared once. Instruments are built from these entries and from nothing else, so that what is
-//! documented, drawn and alerted on can be checked against one list.
+//! Every metric of the sidecar, declared once. Instruments are built from these entries and from
+//! nothing else, so that what is documented, drawn and alerted on can be checked against one list.
 
 pub mod story;
 

@@ -1,7 +1,7 @@
 //! Log lines on standard error, one JSON object or one readable line each.
 //!
-//! Whoever logs never waits for whoever reads: lines go through a bounded queue to a thread that may hang on a pipe
-//! for as long as it likes. What does not fit is dropped and counted.
+//! Whoever logs never waits for whoever reads: lines go through a bounded queue to a thread that
+//! may hang on a pipe for as long as it likes. What does not fit is dropped and counted.
 
 pub mod format;
 pub mod queue;
@@ -70,8 +70,8 @@ pub struct Logs {
     queue: LogQueue,
 }
 
-/// Libraries say what an operator can act on only when something is wrong. That a collector fails we tell ourselves, once; the
-/// exporter would at each request.
+/// Libraries say what an operator can act on only when something is wrong. That a collector fails
+/// we tell ourselves, once; the exporter would at each request.
 const DEFAULT_FILTER: &str =
     "info,opentelemetry=warn,opentelemetry_sdk=warn,opentelemetry-otlp=off,hyper=warn";
 
@@ -84,8 +84,8 @@ pub fn check_filter(filter: &str) -> Result<(), LogError> {
     understood.map_err(|error| LogError::Filter { filter: filter.to_owned(), reason: error.to_string() })
 }
 
-/// Starts the log of this process. `filter` as in `RUST_LOG`; `None` is info for ours, warnings of libraries. Each line also
-/// goes to `collector`, if there is one.
+/// Starts the log of this process. `filter` as in `RUST_LOG`; `None` is info for ours, warnings of
+/// libraries. Each line also goes to `collector`, if there is one.
 ///
 /// # Errors
 /// If the filter is wrong, standard error is closed, or there is a log already.
@@ -99,8 +99,8 @@ pub fn start(
     let filter = filter.unwrap_or(DEFAULT_FILTER);
     let filter = EnvFilter::try_new(filter)
         .map_err(|error| LogError::Filter { filter: filter.to_owned(), reason: error.to_string() })?;
-    // A descriptor of our own, not `std::io::stderr`: its lock is held while a write hangs, and whoever prints or
-    // panics would hang behind it.
+    // A descriptor of our own, not `std::io::stderr`: its lock is held while a write hangs, and
+    // whoever prints or panics would hang behind it.
     let stderr = std::io::stderr();
     let colour = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
     let queue =

@@ -1,7 +1,9 @@
-//! Totals of the target and of the sidecar itself: CPU, memory, files, threads, by `procfs` and `sysinfo`.
+//! Totals of the target and of the sidecar itself: CPU, memory, files, threads, by `procfs` and
+//! `sysinfo`.
 //!
-//! Never in the watch loop: some files below `/proc` take the target's memory lock and may hang for as long as the
-//! target does. A thread of its own reads them; if it hangs, its last numbers grow old and are told no longer.
+//! Never in the watch loop: some files below `/proc` take the target's memory lock and may hang for
+//! as long as the target does. A thread of its own reads them; if it hangs, its last numbers grow
+//! old and are told no longer.
 
 use std::io;
 use std::sync::Arc;
@@ -17,13 +19,15 @@ use crate::config::KillBy;
 use crate::relay::board::Board;
 use crate::snapshot::{Snapshot, TargetIdentity};
 
-/// Twice within the shortest scrape interval in common use, 10 s; a read costs two files for each thread.
+/// Twice within the shortest scrape interval in common use, 10 s; a read costs two files for each
+/// thread.
 const READ_EVERY: Duration = Duration::from_secs(5);
 /// After three reads that did not come the reader hangs, and what it read is history.
 pub const STALE: Duration = Duration::from_secs(15);
 /// How soon a new target is noticed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// As many threads as have labels of their own: reading more would cost time for one sum under `other`.
+/// As many threads as have labels of their own: reading more would cost time for one sum under
+/// `other`.
 const MOST_THREADS: usize = shard_telemetry::metric::NAMES;
 
 /// What was read at one moment.

@@ -1,5 +1,6 @@
-//! How the rest of the sidecar talks to the loop: a small queue and a wake-up. The loop answers where a command has a place for
-//! it, between two looks, and never waits: whoever asked may have gone.
+//! How the rest of the sidecar talks to the loop: a small queue and a wake-up. The loop answers
+//! where a command has a place for it, between two looks, and never waits: whoever asked may have
+//! gone.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -21,13 +22,16 @@ const QUEUE: usize = 16;
 pub enum Command {
     /// Go on with this configuration. The answer comes when it is in force.
     Reload(Arc<Config>, oneshot::Sender<()>),
-    /// Answer with what was seen during the last minute. Whoever asks sees to it that this is not often: it copies a chunk.
+    /// Answer with what was seen during the last minute. Whoever asks sees to it that this is not
+    /// often: it copies a chunk.
     Recording(oneshot::Sender<Box<Excerpt>>),
-    /// Withhold kills until the end of this pause, which takes the place of an earlier one; answer with that one.
+    /// Withhold kills until the end of this pause, which takes the place of an earlier one; answer
+    /// with that one.
     Pause(Arc<Pause>, oneshot::Sender<Option<Arc<Pause>>>),
     /// Withhold them no longer. Who says so; answer with the pause that ended.
     Resume(String, oneshot::Sender<Option<Arc<Pause>>>),
-    /// Judge this work, or all work, as any other again: it may kill anew. Answer with the keys that were in a crash loop.
+    /// Judge this work, or all work, as any other again: it may kill anew. Answer with the keys
+    /// that were in a crash loop.
     Clear(Option<u64>, oneshot::Sender<Vec<u64>>),
     /// Kill the target, whatever else is in force. The answer comes after the look that does it.
     Kill(Box<KillOrder>, oneshot::Sender<KillAnswer>),

@@ -1,5 +1,5 @@
-//! Copies of what the loop knows, into a bounded queue. When it is full the copy is dropped and counted; the loop
-//! goes on.
+//! Copies of what the loop knows, into a bounded queue. When it is full the copy is dropped and
+//! counted; the loop goes on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,8 @@ use super::shadow::Shadow;
 
 /// Four snapshots a second are as fresh as a person or a scrape can use.
 const SNAPSHOT_EVERY: Duration = Duration::from_millis(250);
-/// Measurements that one batch holds; more than this in a quarter of a second are dropped and counted.
+/// Measurements that one batch holds; more than this in a quarter of a second are dropped and
+/// counted.
 const BATCH: usize = 512;
 
 /// The loop's end of the queue.

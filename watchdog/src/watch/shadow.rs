@@ -1,8 +1,10 @@
-//! A second policy beside the live one: it is given the same observations and comes to its own decisions, and nobody acts on them.
+//! A second policy beside the live one: it is given the same observations and comes to its own
+//! decisions, and nobody acts on them.
 //!
-//! It is the machine of `replay` run on what is seen now: a judge, a ladder and a budget with nobody to signal. It shares
-//! nothing with the live judge but the observation, which it cannot change. It may ask for looks that the live policy does not
-//! need; the live judge then decides on more looks, which brings no verdict of it nearer.
+//! It is the machine of `replay` run on what is seen now: a judge, a ladder and a budget with
+//! nobody to signal. It shares nothing with the live judge but the observation, which it cannot
+//! change. It may ask for looks that the live policy does not need; the live judge then decides on
+//! more looks, which brings no verdict of it nearer.
 
 use crate::act::ladder::Rung;
 use crate::clock::Monotonic;

@@ -1,8 +1,10 @@
-//! What was not told because somebody was too slow to listen, counted by signal. Shared by all who may drop.
+//! What was not told because somebody was too slow to listen, counted by signal. Shared by all who
+//! may drop.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What kind of telling was dropped. The label `signal` of `shard_watchdog_telemetry_dropped_total`.
+/// What kind of telling was dropped. The label `signal` of
+/// `shard_watchdog_telemetry_dropped_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// Copies from the watch loop to the slow side.

@@ -1,4 +1,5 @@
-//! An HTTP server for machines and a few people: who is answered ([`host`]), and how much each may cost ([`serve`]).
+//! An HTTP server for machines and a few people: who is answered ([`host`]), and how much each may
+//! cost ([`serve`]).
 
 pub mod host;
 mod pace;

@@ -23,7 +23,8 @@ pub struct Workshop {
 impl Workshop {
     /// On `meter`, for `shard`.
     pub fn new(meter: Meter, shard: &str) -> Self {
-        // On every point and not on the resource: whoever turns OTLP into Prometheus drops the resource's attributes.
+        // On every point and not on the resource: whoever turns OTLP into Prometheus drops the
+        // resource's attributes.
         Self { meter, shard: KeyValue::new("shard", shard.to_owned()) }
     }
 
@@ -69,8 +70,9 @@ impl Workshop {
                     .with_callback(move |observer| tell(&|value, labels| observer.observe(value, labels)))
                     .build();
             }
-            // Not an observable gauge: the SDK repeats the last value of one for ever, also of a thread that has
-            // left. A sum is told only while it is observed, and Prometheus sees a gauge all the same.
+            // Not an observable gauge: the SDK repeats the last value of one for ever, also of a
+            // thread that has left. A sum is told only while it is observed, and Prometheus sees a
+            // gauge all the same.
             Kind::Gauge => {
                 let builder = self.meter.f64_observable_up_down_counter(name).with_unit(unit);
                 let builder = builder.with_description(metric.meaning);
@@ -121,7 +123,8 @@ const END_LOOK: Duration = Duration::from_millis(2);
 /// Has the readers of `provider` collect and send a last time, for at most `within`.
 pub fn end(provider: &SdkMeterProvider, within: Duration) {
     let provider = provider.clone();
-    // The SDK takes a time limit and does not keep it: its reader waits five seconds for a collector that hangs.
+    // The SDK takes a time limit and does not keep it: its reader waits five seconds for a
+    // collector that hangs.
     let ending = std::thread::Builder::new().name("metrics-end".to_owned()).spawn(move || {
         let _ = provider.shutdown_with_timeout(within);
     });

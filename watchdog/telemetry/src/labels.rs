@@ -8,8 +8,8 @@ use crate::metric::{NAMES, OTHER};
 /// A segment's names have at most this many bytes; a longer one is no name.
 const LONGEST: usize = 64;
 
-/// Names that have a label. First come, first served, for the life of the sidecar: a name that leaves keeps its place,
-/// because the series it made stays in every database as long.
+/// Names that have a label. First come, first served, for the life of the sidecar: a name that
+/// leaves keeps its place, because the series it made stays in every database as long.
 #[derive(Debug)]
 pub struct Names {
     known: Mutex<HashSet<Arc<str>>>,

@@ -1,4 +1,5 @@
-//! The tables of a page of documentation, written from a catalogue, so that the page cannot say anything else.
+//! The tables of a page of documentation, written from a catalogue, so that the page cannot say
+//! anything else.
 
 use std::fmt::Write;
 

@@ -1,10 +1,12 @@
-//! What a metric is, and how a crate declares all of its own in one place: with [`catalogue!`](crate::catalogue).
+//! What a metric is, and how a crate declares all of its own in one place: with
+//! [`catalogue!`](crate::catalogue).
 //!
-//! Every metric also has the label `shard`, which is therefore not repeated. No label ever holds a thread id, a
-//! process id, a work key or a trace id: each is a new series for ever.
+//! Every metric also has the label `shard`, which is therefore not repeated. No label ever holds a
+//! thread id, a process id, a work key or a trace id: each is a new series for ever.
 
-/// Thread and channel names come from the target, which may be hostile: this many of each get a label of their own,
-/// the rest share [`OTHER`]. With seven values of `health` this stays below the SDK's limit of 2,000 series.
+/// Thread and channel names come from the target, which may be hostile: this many of each get a
+/// label of their own, the rest share [`OTHER`]. With seven values of `health` this stays below the
+/// SDK's limit of 2,000 series.
 pub const NAMES: usize = 256;
 /// The label of all names beyond [`NAMES`].
 pub const OTHER: &str = "other";

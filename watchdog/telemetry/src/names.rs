@@ -1,8 +1,8 @@
 //! Where names of users and hosts are looked up by a program that is linked statically with glibc.
 //!
 //! What `/etc/nsswitch.conf` names beside `files` and `dns` is a shared library, such as Debian's
-//! `libnss_systemd.so.2`. A static program has no loader of its own for it: it would bring a second C
-//! library into the process, and ends there by SIGSEGV at the first name that is not in
+//! `libnss_systemd.so.2`. A static program has no loader of its own for it: it would bring a second
+//! C library into the process, and ends there by SIGSEGV at the first name that is not in
 //! `/etc/passwd`. `files` and `dns` are part of the program since glibc 2.34.
 
 /// From now on this process looks users up in `/etc/passwd` alone, and hosts in `/etc/hosts` and

@@ -37,7 +37,8 @@ pub use settings::{OtlpConfig, Transport};
 use tls::Tls;
 use variables::{Variables, environment};
 
-/// Spans that may wait while the collector is away: about sixty incidents, far more than a budget of kills allows in an hour.
+/// Spans that may wait while the collector is away: about sixty incidents, far more than a budget
+/// of kills allows in an hour.
 const SPANS: usize = 512;
 /// Log lines that may wait. At most 2 KiB a field, so a few MiB at worst.
 const LOG_LINES: usize = 2_048;
@@ -87,8 +88,9 @@ pub struct Otlp {
     reader: Option<metrics::Reader>,
     logs: Option<(SdkLoggerProvider, Outbox<logs::Line>)>,
     spans: Option<Outbox<SpanData>>,
-    /// gRPC connections live on it. It is never shut down: a request that hangs goes on after the end, on a thread that
-    /// cannot be ended, and panics if its runtime is. The process ends next, and takes all of it along.
+    /// gRPC connections live on it. It is never shut down: a request that hangs goes on after the
+    /// end, on a thread that cannot be ended, and panics if its runtime is. The process ends next,
+    /// and takes all of it along.
     _runtime: ManuallyDrop<Runtime>,
 }
 
@@ -144,7 +146,8 @@ impl Otlp {
         &self.resource
     }
 
-    /// What collects the metrics and sends them; for the one provider that `/metrics` is read from too.
+    /// What collects the metrics and sends them; for the one provider that `/metrics` is read from
+    /// too.
     pub fn take_reader(&mut self) -> Option<metrics::Reader> {
         self.reader.take()
     }
@@ -159,7 +162,8 @@ impl Otlp {
         self.spans.as_ref().map(|outbox| Spans(outbox.sender()))
     }
 
-    /// Sends what waits, for at most `within` together, and ends. Whatever is left then is dropped and counted.
+    /// Sends what waits, for at most `within` together, and ends. Whatever is left then is dropped
+    /// and counted.
     pub fn shutdown(self, within: Duration) {
         let deadline = Instant::now() + within;
         let left = || deadline.saturating_duration_since(Instant::now());
@@ -239,7 +243,8 @@ fn given_attributes(variables: &mut Variables<'_>) -> Vec<KeyValue> {
     attributes.into_iter().map(|(key, value)| KeyValue::new(key, value)).chain(name).collect()
 }
 
-/// Who sends: the process of `service` for `shard`. What `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` say goes before our own.
+/// Who sends: the process of `service` for `shard`. What `OTEL_SERVICE_NAME` and
+/// `OTEL_RESOURCE_ATTRIBUTES` say goes before our own.
 pub fn resource(service: &'static str, version: &'static str, shard: &str) -> Resource {
     let own = [
         KeyValue::new("service.name", service),

@@ -37,7 +37,8 @@ impl Page {
     /// If the exporter cannot be built.
     pub fn new() -> Result<(Self, PrometheusExporter), PrometheusError> {
         let registry = Registry::new();
-        // Names in the catalogue are the names on the page: nothing is added to them, nor to their labels.
+        // Names in the catalogue are the names on the page: nothing is added to them, nor to their
+        // labels.
         let exporter = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
             .without_units()

@@ -1,4 +1,5 @@
-//! A finished span, from ids and times that somebody else chose: the SDK's own spans can be given neither.
+//! A finished span, from ids and times that somebody else chose: the SDK's own spans can be given
+//! neither.
 
 use std::borrow::Cow;
 use std::time::SystemTime;

@@ -1,5 +1,5 @@
-//! What is told besides numbers: spans, their attributes, and the events in the log. Each crate declares its own once, like its
-//! metrics.
+//! What is told besides numbers: spans, their attributes, and the events in the log. Each crate
+//! declares its own once, like its metrics.
 
 /// How many different values an attribute or field may have, which decides where it may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -209,7 +209,8 @@ impl TryFrom<&AuthorizationJson> for Authorization {
             chain_id: a.chain_id,
             address: a.address,
             nonce: a.nonce.to(),
-            // Anything but 0 and 1 is an invalid signature, which the EVM skips; so must the cut to a byte.
+            // Anything but 0 and 1 is an invalid signature, which the EVM skips; so must the cut to
+            // a byte.
             y_parity: u8::try_from(parity.to::<u64>()).unwrap_or(u8::MAX),
             r: a.r,
             s: a.s,

@@ -1,5 +1,6 @@
-//! What excuses a whole process, or a whole look: a core that is written, a machine that was suspended, a watchdog that was late.
-//! Each of its threads is told to be excused for that, and nobody is condemned meanwhile.
+//! What excuses a whole process, or a whole look: a core that is written, a machine that was
+//! suspended, a watchdog that was late. Each of its threads is told to be excused for that, and
+//! nobody is condemned meanwhile.
 
 use std::time::Duration;
 
@@ -38,7 +39,8 @@ impl Invariants {
         }
     }
 
-    /// What excuses all must be told of each, and for how long. `suspended`: how long the machine was since the look before.
+    /// What excuses all must be told of each, and for how long. `suspended`: how long the machine
+    /// was since the look before.
     pub(super) fn all_excused(
         &mut self,
         at: At,
@@ -75,8 +77,8 @@ impl Invariants {
                 let (name, said) = (&thread.name, trial.excuse);
                 self.broken(at.now, "not excused", || format!("{name} is {kind}, by the judge {said:?}"));
             }
-            // What the workers of a thread have lost may be made up for meanwhile, as far as they could differ: by some looks, of which
-            // this one may be the shortest.
+            // What the workers of a thread have lost may be made up for meanwhile, as far as they
+            // could differ: by some looks, of which this one may be the shortest.
             let look = at.elapsed.max(LOOK_IN_A_CORE);
             let workers =
                 if thread.pool.is_empty() { Duration::ZERO } else { Duration::from_nanos(3 * look) };

@@ -1,6 +1,6 @@
-//! What must hold when a signal goes out: the very process that was condemned, killing switched on and not paused, nothing that excuses it
-//! in that moment, and never more than the budget, whatever was restarted, reloaded or set meanwhile. And when none goes out: that
-//! something forbids it.
+//! What must hold when a signal goes out: the very process that was condemned, killing switched on
+//! and not paused, nothing that excuses it in that moment, and never more than the budget, whatever
+//! was restarted, reloaded or set meanwhile. And when none goes out: that something forbids it.
 
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ use super::super::watchdog::Watchdog;
 use super::super::world::World;
 use super::Invariants;
 
-/// A part of a kill so small that it is none: the budget counts in whole numbers, and this does not.
+/// A part of a kill so small that it is none: the budget counts in whole numbers, and this does
+/// not.
 const NOTHING: f64 = 1e-6;
 
 impl Invariants {
@@ -121,7 +122,8 @@ fn at_fault<'p>(process: &'p Process, condemned: &Condemnation) -> Option<&'p Th
     process.threads.iter().find(|thread| Some((thread.slot, thread.generation)) == condemned.slot)
 }
 
-/// Whether the thread that it is condemned for stands still, and nothing can have kept it from going on since the last look.
+/// Whether the thread that it is condemned for stands still, and nothing can have kept it from
+/// going on since the last look.
 fn surely_free(process: &Process, condemned: &Condemnation, void: bool) -> bool {
     condemned.reason == Reason::Stalled
         && !void

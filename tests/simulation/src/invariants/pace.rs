@@ -1,4 +1,5 @@
-//! How soon the judge must ask to look again: soon enough for its shortest threshold, and not at once.
+//! How soon the judge must ask to look again: soon enough for its shortest threshold, and not at
+//! once.
 
 use std::time::Duration;
 

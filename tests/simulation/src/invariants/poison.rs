@@ -1,5 +1,5 @@
-//! Work that was in flight at more than one death, as the judge's own notes tell the deaths: nothing is killed for that until a person
-//! clears it, and nothing else is spared.
+//! Work that was in flight at more than one death, as the judge's own notes tell the deaths:
+//! nothing is killed for that until a person clears it, and nothing else is spared.
 
 use shard_watchdog::judge::{Decision, Note};
 
@@ -7,7 +7,8 @@ use super::super::plan::Nanos;
 use super::super::watchdog::Watchdog;
 use super::Invariants;
 
-/// What is known of deaths, in every life of the watchdog. No history has so many that any had to be forgotten.
+/// What is known of deaths, in every life of the watchdog. No history has so many that any had to
+/// be forgotten.
 #[derive(Debug, Default)]
 pub(super) struct Poison {
     deaths: Vec<u64>,

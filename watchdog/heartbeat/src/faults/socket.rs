@@ -86,8 +86,9 @@ impl Drop for SocketFile {
     }
 }
 
-/// Listens on a socket at `path`, in place of one that a dead process has left there: non-blocking, with mode 0600, in a
-/// folder that nobody but this user and root may write to, unless it is sticky.
+/// Listens on a socket at `path`, in place of one that a dead process has left there: non-blocking,
+/// with mode 0600, in a folder that nobody but this user and root may write to, unless it is
+/// sticky.
 ///
 /// # Errors
 /// If the path is not to be had so.

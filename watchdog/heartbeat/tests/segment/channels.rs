@@ -157,7 +157,8 @@ fn a_select_tells_which_channel_is_ready() {
     assert_eq!((second.sent, second.received), (1, 1));
 }
 
-/// Runs `ends` senders of `share` messages each beside as many receivers; tells the sum that came out.
+/// Runs `ends` senders of `share` messages each beside as many receivers; tells the sum that came
+/// out.
 fn exchange(sender: &Sender<u64>, receiver: &Receiver<u64>, ends: u64, share: u64) -> u64 {
     let sum = AtomicU64::new(0);
     thread::scope(|scope| {

@@ -14,7 +14,8 @@ use super::Bench;
 /// Far more than reading the largest segment allowed takes; what is meant is that it ends.
 const BOUND: Duration = Duration::from_secs(5);
 
-/// Everything a sidecar does with a file. True if both its reader and its beat took it for a segment.
+/// Everything a sidecar does with a file. True if both its reader and its beat took it for a
+/// segment.
 fn look_at(path: &Path) -> bool {
     let start = Instant::now();
     let claim = WatchdogBeat::claim(path).is_ok();

@@ -123,7 +123,8 @@ fn a_hook_that_hangs_has_spoken() {
     assert_eq!(after, Some(told), "and what it said outlives it");
 }
 
-/// The second process of the test above: a panic while a lock is held that the same thread would need for much else.
+/// The second process of the test above: a panic while a lock is held that the same thread would
+/// need for much else.
 pub(crate) fn hook_that_hangs(path: &Path, say: fn(&str)) -> ! {
     let heartbeat = Heartbeat::create(path, &SegmentOptions::default()).unwrap();
     let hook = heartbeat.clone();
@@ -288,8 +289,8 @@ fn a_slot_that_is_no_live_one_of_this_very_thread_is_not_asked() {
         u64::from_le_bytes(bytes[at(offset)..at(offset) + 8].try_into().unwrap())
     };
     for (offset, value) in [
-        // A panic inside a registration; a thread that is gone; one of the same id that ended without a word; a stamp
-        // that nobody will ever finish.
+        // A panic inside a registration; a thread that is gone; one of the same id that ended
+        // without a word; a stamp that nobody will ever finish.
         (layout::T_CLAIM, 1 << 8 | layout::CLAIM_FILLING),
         (layout::T_CLAIM, 1 << 8 | layout::CLAIM_DROPPED),
         (layout::T_CLAIM, 1 << 8 | layout::CLAIM_LEFT),

@@ -45,7 +45,8 @@ impl Drop for Second {
     }
 }
 
-/// Says why not, and ends before the test harness has more to say to a parent that listens no longer.
+/// Says why not, and ends before the test harness has more to say to a parent that listens no
+/// longer.
 fn refuse(error: &dyn std::error::Error) -> ! {
     say(&error.to_string());
     std::process::exit(0)

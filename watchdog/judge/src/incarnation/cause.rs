@@ -1,4 +1,5 @@
-//! What condemns a process, with all that its incident must be able to say; and what takes a condemnation back.
+//! What condemns a process, with all that its incident must be able to say; and what takes a
+//! condemnation back.
 
 use alloc::borrow::ToOwned as _;
 use alloc::format;

@@ -38,7 +38,8 @@ impl Incarnation {
         notes: &mut Vec<Note>,
     ) -> Option<Deaf> {
         let mut channels = core::mem::take(&mut self.channels);
-        // A slot used again is another channel, and one that is not published any more keeps nobody waiting.
+        // A slot used again is another channel, and one that is not published any more keeps nobody
+        // waiting.
         let same = channels.len() == seen.channels.len()
             && channels.iter().zip(&seen.channels).all(|(trial, c)| trial.key == (c.slot, c.generation));
         if !same {
@@ -126,7 +127,8 @@ impl Incarnation {
         })
     }
 
-    /// Whether a condemnation for this channel no longer holds: something was received, it drained, or the rule has gone.
+    /// Whether a condemnation for this channel no longer holds: something was received, it drained,
+    /// or the rule has gone.
     pub(super) fn hears_again(&self, policy: &Policy, channel: Option<(u32, u64)>) -> bool {
         let trial = self.channels.iter().find(|trial| Some(trial.key) == channel);
         !trial.is_some_and(|trial| {

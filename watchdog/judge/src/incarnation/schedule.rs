@@ -9,17 +9,18 @@ use crate::verdict::Health;
 
 use super::Incarnation;
 
-/// How soon to look again when a thread has ended and the kernel has not yet said whether the process goes on.
-/// A lone survivor that has not begun to end by then goes on.
+/// How soon to look again when a thread has ended and the kernel has not yet said whether the
+/// process goes on. A lone survivor that has not begun to end by then goes on.
 pub(super) const LOOK_ENDING: Duration = Duration::from_millis(2);
 /// A condemned process is looked at for the ladder's sake; its end arrives as an event.
 const LOOK_CONDEMNED: Duration = Duration::from_millis(50);
 
-/// A process rests when none of its watched threads has been at work for so long: several blocks' time, so that the
-/// pauses between blocks are no rest.
+/// A process rests when none of its watched threads has been at work for so long: several blocks'
+/// time, so that the pauses between blocks are no rest.
 const RESTS_AFTER: Duration = Duration::from_secs(2);
 
-/// Two looks are never closer than this for a threshold's sake; a stall may be told so much too late.
+/// Two looks are never closer than this for a threshold's sake; a stall may be told so much too
+/// late.
 pub(super) const SOONEST: Duration = Duration::from_millis(1);
 
 impl Incarnation {
@@ -42,7 +43,8 @@ impl Incarnation {
                 && let Some(left) = trial.runs_against(rule)
                 && !left.is_zero()
             {
-                // Time that does not count brings no verdict nearer, and none is so near that it is worth a spin.
+                // Time that does not count brings no verdict nearer, and none is so near that it is
+                // worth a spin.
                 let soonest = if trial.advanced() { SOONEST } else { policy.look_every() };
                 next = next.min(at.plus(left.max(soonest)));
             }
@@ -60,8 +62,8 @@ impl Incarnation {
         if policy.poll_threads { next.min(at.plus(THREAD_POLL)) } else { next }
     }
 
-    /// Whether all is there, nothing waits, and nothing has been at work for a while. A leader ends without an event, so one
-    /// that is watched is looked at as often as ever.
+    /// Whether all is there, nothing waits, and nothing has been at work for a while. A leader ends
+    /// without an event, so one that is watched is looked at as often as ever.
     fn rests(&self, at: Monotonic) -> bool {
         let idle = |trial: &ThreadTrial| {
             trial.health == Health::Idle

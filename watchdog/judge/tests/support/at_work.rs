@@ -1,5 +1,5 @@
-//! A process with one thread that is at work and stands still from the first look on: what the tests of thresholds and of excuses
-//! begin with.
+//! A process with one thread that is at work and stands still from the first look on: what the
+//! tests of thresholds and of excuses begin with.
 
 #![allow(dead_code, reason = "each test file uses its own part of it")]
 
@@ -133,7 +133,8 @@ impl AtWork {
         }
     }
 
-    /// Looks whenever the judge asks for it until condemned, and for how long that took since the thread began to stand still.
+    /// Looks whenever the judge asks for it until condemned, and for how long that took since the
+    /// thread began to stand still.
     pub fn run_as_asked(&mut self, at_most: Duration) -> Option<Duration> {
         let mut due = self.pass(LOOK).look_at;
         while self.now.at.since(self.began) < at_most {

@@ -19,7 +19,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// How long it must be healthy after an undo: a sidecar at rest looks once a second or so, and a
 /// lost thread is a verdict after twenty milliseconds.
 const SETTLED: Duration = Duration::from_secs(2);
-/// How long it may take to find it healthy before the fault: on a busy machine an excuse comes and goes.
+/// How long it may take to find it healthy before the fault: on a busy machine an excuse comes and
+/// goes.
 const HEALTHY_WITHIN: Duration = Duration::from_secs(10);
 /// Moments that are kept. A status that changes to and fro says the same again and again.
 const MOST_MOMENTS: usize = 64;

@@ -92,7 +92,8 @@ impl Told {
             verdict_told |= matches!(note, Note::Verdict { .. });
             self.decisions.extend(noted(header, at, judge, note));
         }
-        // What came before the first look is not recorded: where it stands then is told even if nothing changes.
+        // What came before the first look is not recorded: where it stands then is told even if
+        // nothing changes.
         if self.looks == 1 && !verdict_told {
             self.push(verdict(header, at, judge));
         }

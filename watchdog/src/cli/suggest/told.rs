@@ -12,7 +12,8 @@ use shard_watchdog::recorder::file::Header;
 use shard_watchdog::recorder::gaps::ThreadGaps;
 use shard_watchdog::recorder::threshold::{LONG, Threshold, written};
 
-/// A longest gap of so many times the p99 is rather a fault that was recorded than a load: it should not make thresholds.
+/// A longest gap of so many times the p99 is rather a fault that was recorded than a load: it
+/// should not make thresholds.
 const OUTLIER: u32 = 20;
 
 /// The gaps of one name, over all recordings.
@@ -263,7 +264,8 @@ impl Suggestion {
         writeln!(text, "warn_after = {warn:?}\nstall_after = {stall:?}")
     }
 
-    /// What a rule about it is called. A name that the target chose may mean something else as a glob, or nothing in TOML.
+    /// What a rule about it is called. A name that the target chose may mean something else as a
+    /// glob, or nothing in TOML.
     fn glob(&self) -> Option<String> {
         if self.rule.is_some() {
             return Some(self.name.clone());

@@ -29,8 +29,8 @@ struct Running {
     told: Option<JoinHandle<Vec<String>>>,
 }
 
-/// A sidecar whose loop kills once, has a pause in force from the first to the second order about one, and has two pieces of work in
-/// a crash loop.
+/// A sidecar whose loop kills once, has a pause in force from the first to the second order about
+/// one, and has two pieces of work in a crash loop.
 fn running(token: bool, answers: bool) -> Running {
     let folder = tempfile::tempdir().unwrap();
     let mut config = sample::config(folder.path());

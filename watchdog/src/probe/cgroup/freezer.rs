@@ -29,12 +29,15 @@ pub struct Place(Vec<(Says, PathBuf)>);
 /// What kind of file it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Says {
-    /// `cgroup.events`: a line `frozen 1` once all that is in the cgroup stands still, whichever cgroup above it was frozen.
+    /// `cgroup.events`: a line `frozen 1` once all that is in the cgroup stands still, whichever
+    /// cgroup above it was frozen.
     Events,
-    /// `cgroup.freeze`: `1` from the order on, in the cgroup that was given it. A task that waits for a disk keeps its cgroup from
-    /// being frozen for as long, while all others in it are held already.
+    /// `cgroup.freeze`: `1` from the order on, in the cgroup that was given it. A task that waits
+    /// for a disk keeps its cgroup from being frozen for as long, while all others in it are held
+    /// already.
     Order,
-    /// `freezer.state`: `FROZEN`, and `FREEZING` until all stand still, whichever cgroup above it was frozen.
+    /// `freezer.state`: `FROZEN`, and `FREEZING` until all stand still, whichever cgroup above it
+    /// was frozen.
     State,
 }
 
@@ -48,7 +51,8 @@ pub enum Version {
 }
 
 impl Place {
-    /// Adds those of one hierarchy, by the folders of the process's own cgroup and of those above it.
+    /// Adds those of one hierarchy, by the folders of the process's own cgroup and of those above
+    /// it.
     pub(super) fn add(&mut self, levels: &[PathBuf], unified: bool) {
         let own = levels.first();
         if unified {
@@ -77,8 +81,8 @@ impl Freezer {
         })
     }
 
-    /// Says of each thread that stands still, and of its workers, that the freezer holds it, if its cgroup is frozen and its
-    /// place in the kernel leaves that open.
+    /// Says of each thread that stands still, and of its workers, that the freezer holds it, if its
+    /// cgroup is frozen and its place in the kernel leaves that open.
     pub fn name(&self, threads: &mut [ThreadObservation]) {
         // After the threads, so that whoever the freezer held when it was looked at is not told
         // free, but for a thaw in between. Each version is asked once at most.
@@ -94,7 +98,8 @@ impl Freezer {
     }
 }
 
-/// Whether the freezer may hold it without `wchan` saying so: one that it found at a lock it has woken, or `wchan` says so.
+/// Whether the freezer may hold it without `wchan` saying so: one that it found at a lock it has
+/// woken, or `wchan` says so.
 const fn is_open(task: &TaskObservation) -> bool {
     matches!(task.state, TaskState::Sleeping | TaskState::DiskSleep)
         && matches!(task.wait, None | Some(WaitChannel::Other | WaitChannel::Answer))

@@ -15,7 +15,8 @@ fn config(folder: &Path) -> RecorderConfig {
     RecorderConfig { directory: folder.join("recordings"), keep_days: 7, keep_bytes: 64 << 20 }
 }
 
-/// A recorder that looks once a second, and gives whole chunks to an archive as the watch loop does.
+/// A recorder that looks once a second, and gives whole chunks to an archive as the watch loop
+/// does.
 struct Loop {
     recorder: Recorder,
     archive: Archive,

@@ -1,4 +1,5 @@
-//! How a log line looks. Every line names its shard, so that lines of many sidecars can be told apart in one place.
+//! How a log line looks. Every line names its shard, so that lines of many sidecars can be told
+//! apart in one place.
 
 use std::fmt;
 

@@ -10,7 +10,8 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::super::dropped::{Dropped, Signal};
 
-/// Lines that wait. Each has at most some 10 KiB, commonly 300 bytes; a burst of one incident is about 20.
+/// Lines that wait. Each has at most some 10 KiB, commonly 300 bytes; a burst of one incident is
+/// about 20.
 const LINES: usize = 512;
 
 enum Order {

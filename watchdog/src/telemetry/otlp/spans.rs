@@ -1,10 +1,11 @@
-//! The trace of an incident: `incident` at its root; `stall`, one `signal` each, `exit`, `restart` and `recover` under it,
-//! with the times at which they really began and ended.
+//! The trace of an incident: `incident` at its root; `stall`, one `signal` each, `exit`, `restart`
+//! and `recover` under it, with the times at which they really began and ended.
 //!
-//! A span is handed over as soon as it has ended and not before, so that a trace grows while its incident goes on. Its ids
-//! stand in the incident's document: a sidecar that was restarted in the middle goes on with the same trace. It tells once
-//! more all that the document tells, for nobody knows what the sidecar before it could still send; a span that is told
-//! twice has the same id both times.
+//! A span is handed over as soon as it has ended and not before, so that a trace grows while its
+//! incident goes on. Its ids stand in the incident's document: a sidecar that was restarted in the
+//! middle goes on with the same trace. It tells once more all that the document tells, for nobody
+//! knows what the sidecar before it could still send; a span that is told twice has the same id
+//! both times.
 
 use std::time::SystemTime;
 
@@ -102,8 +103,9 @@ impl<'a> Trace<'a> {
         Some(self.span(name, ids, (begin, end), attributes, status))
     }
 
-    /// The id of the span that the step number `earlier` of its kind ends: the same whoever tells it, and however often. The
-    /// root's id is random, so these are as good as random. By FNV-1a, which will be the same in the next version too.
+    /// The id of the span that the step number `earlier` of its kind ends: the same whoever tells
+    /// it, and however often. The root's id is random, so these are as good as random. By FNV-1a,
+    /// which will be the same in the next version too.
     fn child_id(&self, step: StepName, earlier: usize) -> SpanId {
         const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
         const PRIME: u64 = 0x0100_0000_01b3;

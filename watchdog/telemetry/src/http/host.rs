@@ -82,7 +82,8 @@ fn is_name(name: &str) -> bool {
 pub enum Always {
     /// This machine's own names and this address.
     Loopback(Option<IpAddr>),
-    /// Any address, but no name other than `localhost`: what scrapers and kubelets use, and no rebinding can.
+    /// Any address, but no name other than `localhost`: what scrapers and kubelets use, and no
+    /// rebinding can.
     AnyAddress,
     /// Anything. On a unix socket no browser gets this far.
     Anything,
@@ -106,7 +107,8 @@ impl HostRule {
         Self { always, given: given.into(), how }
     }
 
-    /// Whether a request for `authority` is answered. Ports do not matter: a forwarded port has another number.
+    /// Whether a request for `authority` is answered. Ports do not matter: a forwarded port has
+    /// another number.
     pub fn allows(&self, authority: &str) -> bool {
         let Some(host) = host_of(authority) else { return false };
         let always = match self.always {

@@ -1,5 +1,5 @@
-//! Accepts connections and bounds what each may cost: how many there are, how long a request may take to arrive and
-//! to be answered, how long one of them may stay.
+//! Accepts connections and bounds what each may cost: how many there are, how long a request may
+//! take to arrive and to be answered, how long one of them may stay.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -198,8 +198,8 @@ pub async fn limit(request: Request, next: Next) -> Result<Response, Infallible>
     Ok(in_time(next.run(Request::from_parts(parts, Body::empty()))).await)
 }
 
-/// The same for requests that may have a small body. It is read whole, and within the time that the answer has, before
-/// anybody sees it.
+/// The same for requests that may have a small body. It is read whole, and within the time that the
+/// answer has, before anybody sees it.
 pub async fn limit_with_body(request: Request, next: Next) -> Result<Response, Infallible> {
     let (parts, body) = request.into_parts();
     let answer = async {

@@ -27,7 +27,8 @@ use crate::dropped::Signal;
 /// Waits for an exporter's future where that exporter can be waited for.
 #[derive(Clone, Debug)]
 pub(super) enum Runner {
-    /// The blocking HTTP client does all of its work within the first poll, and must not see a runtime.
+    /// The blocking HTTP client does all of its work within the first poll, and must not see a
+    /// runtime.
     Plain,
     /// gRPC needs a runtime's timers and sockets.
     Tokio(Handle),

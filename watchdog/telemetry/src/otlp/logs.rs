@@ -14,15 +14,16 @@ use super::outbox::Sender;
 /// One record and who made it.
 pub(super) type Line = (SdkLogRecord, InstrumentationScope);
 
-/// Puts each record into the queue. Unlike the SDK's own batch processor it counts what does not fit where an operator
-/// can see it.
+/// Puts each record into the queue. Unlike the SDK's own batch processor it counts what does not
+/// fit where an operator can see it.
 #[derive(Debug)]
 pub(super) struct Processor {
     sender: Sender<Line>,
     events: Mutex<HashSet<&'static str>>,
 }
 
-/// Events are words in our own source, a dozen or two. Beyond this somebody has made them up at run time.
+/// Events are words in our own source, a dozen or two. Beyond this somebody has made them up at run
+/// time.
 const MOST_EVENTS: usize = 64;
 
 impl Processor {
@@ -47,7 +48,8 @@ impl Processor {
 
 impl LogProcessor for Processor {
     fn emit(&self, record: &mut SdkLogRecord, scope: &InstrumentationScope) {
-        // The bridge from `tracing` leaves the time out, and names an event after its place in our source.
+        // The bridge from `tracing` leaves the time out, and names an event after its place in our
+        // source.
         if let Some(at) = record.observed_timestamp() {
             record.set_timestamp(at);
         }

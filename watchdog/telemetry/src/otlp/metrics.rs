@@ -1,7 +1,7 @@
 //! The reader that collects the metrics at each interval and sends them.
 //!
-//! Metrics are cumulative, so one that could not be sent is made good by the next that can; how often that happened is
-//! counted all the same.
+//! Metrics are cumulative, so one that could not be sent is made good by the next that can; how
+//! often that happened is counted all the same.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! A bounded queue and the thread that sends what is in it. Only this thread waits for the collector.
+//! A bounded queue and the thread that sends what is in it. Only this thread waits for the
+//! collector.
 
 use std::io;
 use std::sync::Arc;
@@ -12,9 +13,11 @@ use crate::dropped::{Dropped, Signal};
 
 /// The most that one request carries.
 const AT_ONCE: usize = 256;
-/// How long something may wait for company before it is sent: as fresh as a person can use, and few requests.
+/// How long something may wait for company before it is sent: as fresh as a person can use, and few
+/// requests.
 const LINGER: Duration = Duration::from_secs(1);
-/// After a request that failed for good (the exporter has tried a few times by then); doubled at each further one.
+/// After a request that failed for good (the exporter has tried a few times by then); doubled at
+/// each further one.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause: a collector that comes back is found within this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -135,7 +138,8 @@ impl<T, F: FnMut(&[T]) -> OTelSdkResult> Sending<T, F> {
         }
     }
 
-    /// Takes in what comes until `until`, or until there is `enough`; whether this was the last of it.
+    /// Takes in what comes until `until`, or until there is `enough`; whether this was the last of
+    /// it.
     fn gather(&mut self, until: Instant, enough: usize) -> bool {
         while self.waiting.len() < enough {
             let left = until.saturating_duration_since(Instant::now());

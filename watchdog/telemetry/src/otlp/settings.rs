@@ -14,7 +14,8 @@ use super::variables::{Variables, Warning, environment, quote};
 const INTERVAL: Duration = Duration::from_secs(10);
 /// The longest such interval. Longer ones are mistakes, and some overflow the arithmetic of clocks.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(24 * 3600);
-/// How long one request may take unless `OTEL_EXPORTER_OTLP_TIMEOUT` says otherwise: the specification's default.
+/// How long one request may take unless `OTEL_EXPORTER_OTLP_TIMEOUT` says otherwise: the
+/// specification's default.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest that one request may take, also where 0 asks for no limit: a collector that is
 /// silent for longer will never answer, and a queue fills behind it.

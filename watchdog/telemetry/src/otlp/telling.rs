@@ -1,4 +1,5 @@
-//! Says that the collector does not take a signal, and why, when that begins, and when it is over; nothing in between.
+//! Says that the collector does not take a signal, and why, when that begins, and when it is over;
+//! nothing in between.
 
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +13,8 @@ use crate::dropped::Signal;
 
 /// What the exporter says of every request that got no answer, whatever was the cause.
 const NO_ANSWER: &str = "network error";
-/// How long it may take to learn the cause: a refusal comes at once, and a collector that is silent gives none.
+/// How long it may take to learn the cause: a refusal comes at once, and a collector that is silent
+/// gives none.
 const CAUSE_WITHIN: Duration = Duration::from_secs(1);
 
 /// The variables that name proxies.
@@ -58,7 +60,8 @@ impl Telling {
         }
     }
 
-    /// The error with its cause: a port where nobody listens and a certificate that nobody trusts ask for different people.
+    /// The error with its cause: a port where nobody listens and a certificate that nobody trusts
+    /// ask for different people.
     fn explained(&self, error: &str) -> String {
         let client = self.client.as_ref().filter(|_| error.contains(NO_ANSWER));
         let asked = client.map(|client| client.head(self.route.endpoint.url()).timeout(CAUSE_WITHIN).send());

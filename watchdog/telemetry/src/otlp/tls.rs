@@ -1,5 +1,5 @@
-//! Whom to trust, and as whom to appear, where an endpoint says `https://`: the PEM files that the standard variables
-//! name, else what this machine trusts.
+//! Whom to trust, and as whom to appear, where an endpoint says `https://`: the PEM files that the
+//! standard variables name, else what this machine trusts.
 
 use reqwest::blocking::ClientBuilder;
 use tonic::transport::ClientTlsConfig;
@@ -38,8 +38,9 @@ impl Tls {
         Ok(Self { wanted, trusted: file(kind, "CERTIFICATE")?, identity })
     }
 
-    /// For HTTP. A client that never speaks TLS is not to read what this machine trusts: that takes a MiB and a while, and a
-    /// container without any such certificates would have no client at all.
+    /// For HTTP. A client that never speaks TLS is not to read what this machine trusts: that takes
+    /// a MiB and a while, and a container without any such certificates would have no client at
+    /// all.
     pub(super) fn client(&self, builder: ClientBuilder) -> Result<ClientBuilder, reqwest::Error> {
         let builder = match &self.trusted {
             Some(pem) => builder.tls_certs_only(reqwest::Certificate::from_pem_bundle(pem)?),
@@ -70,7 +71,8 @@ impl Tls {
     }
 }
 
-/// What is in the file that a variable names; the variable of the kind goes before that of all three.
+/// What is in the file that a variable names; the variable of the kind goes before that of all
+/// three.
 fn file(kind: Kind, what: &str) -> Result<Option<Vec<u8>>, OtlpError> {
     for variable in [of_kind(kind, what), general(what)] {
         let Some(path) = std::env::var_os(&variable).filter(|path| !path.is_empty()) else { continue };

@@ -61,9 +61,13 @@ impl Ward {
         self.start_as(pid, &["stranger", self.segment()], "maps the file");
     }
 
-    /// Starts the target of that pid again, as a checkpoint left it.
+    /// Starts the target of that pid again, as a checkpoint left it. Not in the clock tick in which
+    /// that target began, as this would on a fast machine: by its start time it would be the one
+    /// that took the lock beside the segment, and has lost it.
     #[track_caller]
     pub fn restore(&self, pid: i32) {
+        let now = tick();
+        wait::until("a later tick of the clock", || (tick() > now).then_some(()));
         self.start_as(pid, &["restored", self.segment(), &self.port.to_string()], "goes on");
     }
 
@@ -87,4 +91,10 @@ impl Ward {
     fn segment(&self) -> &str {
         self.sidecar.heartbeat.to_str().expect("a path that is text")
     }
+}
+
+/// The clock of start times, which has a hundred ticks a second for whoever reads them.
+fn tick() -> i64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    now.tv_sec * 100 + now.tv_nsec / 10_000_000
 }

@@ -99,7 +99,8 @@ pub fn run(arguments: &[String]) -> ! {
             Puppet::new(Path::new(segment)).obey(port.parse().expect("an address"))
         }
         ["crowd", segment, threads] => {
-            crate::crowd::be(Path::new(segment), threads.parse().expect("a number"));
+            let lanes = shard_heartbeat::SegmentOptions::new("").lanes;
+            crate::crowd::be(Path::new(segment), threads.parse().expect("a number"), lanes);
             std::process::exit(0)
         }
         ["churn", segment] => crate::churn::be(Path::new(segment)),

@@ -95,7 +95,7 @@ fn bench_scale_gives_its_numbers() {
     let arguments = ["--shards", "3", "--rounds", "1", "--window", "1", "--fleets", "2,4", "--every", "1"];
     let figures = figures("bench-scale", env!("CARGO_BIN_EXE_bench-scale"), &arguments);
     assert_numbers(&figures, &["host_idle_cpu_percent_of_core", "host_busy_rss_anon_mib"]);
-    for key in ["host_alone_order_to_verdict_ms", "host_storm_order_to_verdict_ms"] {
+    for key in ["host_alone_end_to_verdict_ms", "host_storm_end_to_verdict_ms"] {
         assert_eq!(figures[key]["n"], 3, "{figures:#}");
     }
     if !Prometheus::installed_or_skip("bench_scale_fleet") {

@@ -113,6 +113,8 @@ struct Target {
     threads: Vec<Option<WatchedThread>>,
     /// Those of them that tell whether the process goes on without another one.
     bystanders: Bystanders,
+    /// Whether one of them has to be asked whether it has ended.
+    asks: bool,
     exited: bool,
     signalled: Option<Monotonic>,
     declared: Declared,
@@ -226,6 +228,7 @@ impl Probe {
             segment: SegmentProbe::default(),
             threads: Vec::new(),
             bystanders: Bystanders::default(),
+            asks: false,
             exited: false,
             signalled: None,
             declared: Declared::Unknown,
@@ -326,8 +329,10 @@ impl Probe {
         };
         // Who has ended is asked before the segment is read: what ends in order says so there
         // first, so that what is read afterwards is never older than the end that it explains.
-        for thread in target.threads.iter_mut().flatten() {
-            thread.look(&target.adopted.leader);
+        if target.asks {
+            for thread in target.threads.iter_mut().flatten() {
+                thread.look(&target.adopted.leader);
+            }
         }
         // One that cannot be read stands as it was last seen; without its kernel view no time
         // counts against it.
@@ -346,7 +351,7 @@ impl Probe {
         let readable = target.read_segment(at, &self.wakeup, self.thread_events, &self.ranks);
         target.bystanders.choose(&mut target.threads);
         let Target { adopted, segment, threads, allowance, .. } = target;
-        segment.fill((threads, allowance), adopted, into, readable, &self.consumers);
+        target.asks = segment.fill((threads, allowance), adopted, into, readable, &self.consumers);
         if let Some(cgroups) = &target.cgroups {
             cgroups.freezer.name(&mut into.threads);
             cgroups.memory.name(at, &mut target.over_memory, &mut into.threads);

@@ -59,8 +59,11 @@ struct Args {
     /// Write the figures here too.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Be the target: register so many threads in this segment.
-    #[arg(long, value_name = "SEGMENT", num_args = 2, hide = true)]
+    /// Lanes of each thread's slot, its own included: what a thread without workers needs is 1.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=128))]
+    lanes: u32,
+    /// Be the target: register so many threads, with so many lanes each, in this segment.
+    #[arg(long, value_name = "SEGMENT", num_args = 3, hide = true)]
     target: Vec<String>,
 }
 
@@ -80,8 +83,9 @@ const RUNS: [Run; 3] = [
 
 fn main() {
     let args = Args::parse();
-    if let [segment, threads] = &args.target[..] {
-        return crowd::be(Path::new(segment), threads.parse().expect("a number"));
+    if let [segment, threads, lanes] = &args.target[..] {
+        let threads = threads.parse().expect("a number");
+        return crowd::be(Path::new(segment), threads, lanes.parse().expect("a number"));
     }
     // Two descriptors for each thread, as in the sidecar.
     shard_watchdog::descriptors::raise_limit();
@@ -132,7 +136,7 @@ fn measure(args: &Args, folder: &Path, run: &Run, threads: usize) -> Cost {
     let sidecar = Sidecar::configure(folder, &format!("{}-{threads}", run.name), "exec-s*", &settings());
     let policy = read::load(&sidecar.config).expect("the config is good").policy(false);
     let mut command = Command::new(std::env::current_exe().expect("a program knows its own path"));
-    command.arg("--target").arg(&sidecar.heartbeat).arg(threads.to_string());
+    command.arg("--target").arg(&sidecar.heartbeat).arg(threads.to_string()).arg(args.lanes.to_string());
     let mut crowd = Crowd::start(command);
     let prove_us = proof::times(&sidecar.heartbeat, "crowd", PROOFS);
     let mut probe = proof::adopt(&sidecar.heartbeat, "crowd");

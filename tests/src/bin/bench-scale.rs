@@ -106,13 +106,13 @@ fn host(args: &Args, figures: &mut Map<String, Value>) {
         let figure = distribution(&took);
         let number = |key: &str| figure[key].as_f64().unwrap_or(f64::NAN);
         println!(
-            "  {what:<28} order to verdict, ms: p50 {:.2}, p99 {:.2}, max {:.2} (n {})",
+            "  {what:<28} end to verdict, ms: p50 {:.2}, p99 {:.2}, max {:.2} (n {})",
             number("p50"),
             number("p99"),
             number("max"),
             took.len()
         );
-        figures.insert(format!("host_{name}_order_to_verdict_ms"), figure);
+        figures.insert(format!("host_{name}_end_to_verdict_ms"), figure);
     }
 }
 

@@ -107,26 +107,27 @@ impl Host {
     }
 
     /// Has each shard lose a thread, one after the other or all at once, and starts them anew.
-    /// Milliseconds from the order to the verdict: what is measured begins before the thread ends.
+    /// Milliseconds from the last moment of the thread to the verdict.
     #[track_caller]
     pub fn lose_a_thread_each(&mut self, at_once: bool) -> Vec<f64> {
         let last = self.threads - 1;
-        let mut ordered = Vec::new();
-        for pair in &mut self.pairs {
-            ordered.push(monotonic_ns());
-            pair.crowd.lose(last);
-            if !at_once {
-                pair.crowd.ended();
-            }
+        if at_once {
+            self.pairs.iter_mut().for_each(|pair| pair.crowd.lose(last));
         }
-        let took = self.pairs.iter_mut().zip(ordered).map(|(pair, ordered)| {
+        let took = self.pairs.iter_mut().map(|pair| {
+            if !at_once {
+                pair.crowd.lose(last);
+            }
+            let lost = pair.crowd.lost_at();
             pair.crowd.ended();
+            // Until it is written down whole: what one sidecar does then is not to be in the way of
+            // the next.
             let verdict = wait::until("its incident", || {
                 let newest = incident::newest(&pair.sidecar.evidence)?;
                 incident::step_at(&newest, "exited")?;
-                incident::step_at(&newest, "verdict").filter(|verdict| *verdict > ordered)
+                incident::step_at(&newest, "verdict").filter(|verdict| *verdict > lost)
             });
-            milliseconds(ordered, verdict)
+            milliseconds(lost, verdict)
         });
         let took = took.collect();
         for pair in &mut self.pairs {

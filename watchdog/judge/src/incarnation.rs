@@ -9,6 +9,7 @@ mod cause;
 mod channels;
 mod schedule;
 mod standing;
+mod tally;
 
 use core::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::observation::{
 };
 use crate::policy::On;
 use crate::target::TargetIdentity;
-use crate::verdict::{ExcuseKind, Health, Reason, Verdict};
+use crate::verdict::{ExcuseKind, Reason, Verdict};
 
 use super::channel::ChannelTrial;
 use super::excuse::{Caps, Kept};
@@ -27,6 +28,7 @@ use super::policy::Policy;
 use super::thread::{ThreadLook, ThreadTrial};
 use super::{Condemnation, Finding, Look, Note, Why, says_it_ends};
 use crate::observation::Declared;
+use tally::Tally;
 
 /// For so long after its cgroups were last seen to throttle it a process that is runnable and not
 /// run is throttled, and not merely beside busy neighbours. The longest period that the kernel
@@ -40,6 +42,10 @@ pub struct Incarnation {
     first_seen: Monotonic,
     last_seen: Monotonic,
     threads: Vec<ThreadTrial>,
+    /// Of the last look.
+    tally: Tally,
+    /// How often it has been looked at.
+    looks: u64,
     missing: Vec<usize>,
     channels: Vec<ChannelTrial>,
     unpublished: Vec<usize>,
@@ -69,6 +75,8 @@ impl Incarnation {
             first_seen: at,
             last_seen: at,
             threads: Vec::new(),
+            tally: Tally::new(),
+            looks: 0,
             missing: (0..policy.rules.len()).collect(),
             channels: Vec::new(),
             unpublished: Vec::new(),
@@ -204,7 +212,7 @@ impl Incarnation {
         notes: &mut Vec<Note>,
     ) -> Finding {
         let throttled = self.is_throttled(process.throttle, look.at);
-        let kept = Kept::of(self.threads.iter().filter_map(|trial| trial.kept));
+        let kept = Kept::of(self.tally.remarkable(&self.threads).iter().filter_map(|trial| trial.kept));
         let untold = !process.segment_readable || process.core_dumping || self.exiting_since.is_some();
         let look = Look { throttled, kept, core_dumping: process.core_dumping, untold, ..look };
         let cause = self.look_at_threads(policy, crash_loops, seen, look, excused, notes);
@@ -275,9 +283,8 @@ impl Incarnation {
         notes: &mut Vec<Note>,
     ) -> Cause {
         let mut cause = Cause::default();
-        for trial in &mut self.threads {
-            trial.present = false;
-        }
+        self.looks += 1;
+        self.tally.begin(policy);
         for (guess, thread) in seen.threads.iter().enumerate() {
             let key = (thread.slot, thread.generation);
             // Trials and observations are in the same order unless a slot was used again.
@@ -296,7 +303,9 @@ impl Incarnation {
             let Some(trial) = self.threads.get_mut(index) else { continue };
             let rule = trial.rule.and_then(|rule| policy.rules.get(rule));
             let watched = rule.is_some_and(|rule| rule.on != On::Ignore);
+            trial.seen_at_look = self.looks;
             let brought = trial.look(thread, rule, &policy.excuse_caps, look);
+            self.tally.add(trial, policy, self.identity.pid);
             note(trial, brought, &policy.excuse_caps, excused, notes);
             let kills = rule.is_some_and(|rule| rule.on == On::Kill);
             if watched && kills {
@@ -312,7 +321,9 @@ impl Incarnation {
         // A slot used again belongs to another thread: the trial of the first one is over, if it
         // left. Only a slot that was left is ever used again, and an unreadable segment still
         // reports every known slot.
-        self.threads.retain(|trial| trial.present);
+        if self.threads.len() != seen.threads.len() {
+            self.threads.retain(|trial| trial.seen_at_look == self.looks);
+        }
         cause
     }
 
@@ -322,12 +333,7 @@ impl Incarnation {
             if rule.on == On::Ignore {
                 continue;
             }
-            let here = self
-                .threads
-                .iter()
-                .filter(|t| t.rule == Some(index) && !t.left && t.health != Health::Gone)
-                .count();
-            if here < rule.count as usize {
+            if self.tally.here(index) < rule.count {
                 self.missing.push(index);
             }
         }

@@ -1,5 +1,6 @@
 //! One thread on trial: idle, working, late, stalled, excused or gone.
 
+use alloc::boxed::Box;
 use alloc::string::ToString as _;
 
 use alloc::sync::Arc;
@@ -31,6 +32,9 @@ const UNREADABLE_FOR: Duration = Duration::from_secs(3);
 const MOVED_ON: u32 = 2;
 
 /// What the judge remembers of one thread.
+///
+/// Most threads make progress or are idle at most looks. What is only needed of one that stands
+/// still is in boxes, so that a look at a thousand of the others touches a fifth of the memory.
 #[derive(Clone, Debug)]
 pub struct ThreadTrial {
     /// Slot and its use: a slot used again is another thread.
@@ -54,11 +58,14 @@ pub struct ThreadTrial {
     /// Why its time does not count just now.
     pub excuse: Option<ExcuseKind>,
     /// The stall clock of this thread alone.
-    pub clock: StallClock,
+    pub clock: Box<StallClock>,
     /// What of that counts, if it waits for others.
-    pub workers: Workers,
+    pub workers: Box<Workers>,
     /// Time excused since the last progress.
-    pub excused: Excused,
+    pub excused: Box<Excused>,
+    /// Whether it has been looked at as one that stands still since its last progress. If not, the
+    /// three above are as they were made.
+    stood_still: bool,
     /// Time of the last looks that neither counted nor was excused.
     unnamed: Duration,
     /// Whether its excuse has lasted as long as it may.
@@ -74,8 +81,8 @@ pub struct ThreadTrial {
     /// a word that comes and goes would condemn it anew each time.
     deadline: Option<Duration>,
     advanced: bool,
-    /// Whether it was part of the last observation.
-    pub present: bool,
+    /// At which look at its process it was last seen.
+    pub seen_at_look: u64,
     /// Off the watch by its own `leave()`.
     pub left: bool,
     /// What keeps it, or a worker in one of its lanes, from running, if others of its process may
@@ -122,9 +129,10 @@ impl ThreadTrial {
             work_since: seen.working().then_some(at),
             work: seen.working().then_some((seen.work_key, seen.attempt)),
             excuse: None,
-            clock: StallClock::default(),
-            workers: Workers::default(),
-            excused: Excused::default(),
+            clock: Box::default(),
+            workers: Box::default(),
+            excused: Box::default(),
+            stood_still: false,
             unnamed: Duration::ZERO,
             over_cap: false,
             finished: None,
@@ -134,7 +142,7 @@ impl ThreadTrial {
             dropped_since: None,
             deadline: deadline(seen),
             advanced: true,
-            present: true,
+            seen_at_look: 0,
             left: false,
             kept: None,
             unobserved: None,
@@ -152,7 +160,6 @@ impl ThreadTrial {
         caps: &Caps,
         look: Look,
     ) -> ThreadLook {
-        self.present = true;
         self.unobserved = self.out_of_sight(seen, look);
         let kept = core::mem::take(&mut self.kept);
         let mut brought = ThreadLook::default();
@@ -304,9 +311,11 @@ impl ThreadTrial {
         self.progress = seen.progress;
         self.last_beat = at;
         self.deadline = deadline(seen);
-        self.clock.reset();
-        self.workers.reset();
-        self.excused.reset();
+        if core::mem::take(&mut self.stood_still) {
+            self.clock.reset();
+            self.workers.reset();
+            self.excused.reset();
+        }
         self.unnamed = Duration::ZERO;
         self.advanced = true;
         self.health = if seen.working() { Health::Working } else { Health::Idle };
@@ -321,6 +330,7 @@ impl ThreadTrial {
         look: Look,
         brought: &mut ThreadLook,
     ) {
+        self.stood_still = true;
         self.deadline = self.deadline.into_iter().chain(deadline(seen)).min();
         // Who sleeps while another thread of its process wants to run and may not can be waiting
         // for that one: a message through a thread that a quota holds takes until the next period,

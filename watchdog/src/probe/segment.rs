@@ -1,6 +1,7 @@
 //! The heartbeat segment as the judge needs it. The segment is hostile: everything here is bounded,
 //! and nothing that it says can do more than excuse or be counted from.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use globset::GlobMatcher;
@@ -19,8 +20,9 @@ pub struct SegmentProbe {
     sample: Sample,
     /// Generation and name of each channel that was ever seen, by slot.
     channels: Vec<Option<(u64, Arc<str>)>>,
-    /// Room for the threads of the look before, kept from one look to the next.
-    before: Vec<ThreadObservation>,
+    /// Room for those threads of the look before that stand elsewhere now, kept from one look to
+    /// the next.
+    before: VecDeque<ThreadObservation>,
 }
 
 impl SegmentProbe {
@@ -58,6 +60,8 @@ impl SegmentProbe {
     ///
     /// Of a thread that is idle the kernel is asked only while a message waits that it should
     /// receive.
+    ///
+    /// Returns whether, before the next look, a thread has to be asked whether it has ended.
     pub fn fill(
         &mut self,
         (threads, allowance): (&mut [Option<WatchedThread>], &Arc<Allowance>),
@@ -65,41 +69,43 @@ impl SegmentProbe {
         into: &mut Observation,
         readable: bool,
         consumers: &[Consumers],
-    ) {
+    ) -> bool {
         let waiting = self.waiting(into, consumers);
-        std::mem::swap(&mut into.threads, &mut self.before);
-        into.threads.clear();
-        let mut before = self.before.drain(..).peekable();
+        self.before.clear();
+        let mut moved = false;
         let mut room = Room::default();
-        for thread in threads.iter_mut().flatten().filter(|thread| !thread.is_unheard()) {
-            let (slot, generation) = thread.key();
-            // Both are in slot order.
-            while before.next_if(|old| old.slot < slot).is_some() {}
-            let old = before.next_if(|old| (old.slot, old.generation) == (slot, generation));
-            let was = old.as_ref().map(|old| (old.activity, old.progress));
-            // What was seen before is moved, not made again: a name is shared, and sharing it anew
-            // at each look costs as much as all the rest.
-            let mut seen = old.unwrap_or_else(|| ThreadObservation {
-                slot,
-                generation,
-                name: thread.name(),
-                tid: thread.tid(),
-                claim: Claim::Live,
-                presence: Presence::Unknown,
-                activity: 0,
-                progress: 0,
-                work_key: 0,
-                attempt: 0,
-                deadline_ns: 0,
-                task: None,
-                workers: Vec::new(),
-            });
+        let mut count = 0;
+        let mut asks = false;
+        for thread in threads.iter_mut().flatten() {
+            asks |= thread.wants_look();
+            if thread.is_unheard() {
+                continue;
+            }
+            let key = thread.key();
+            let mut known = into.threads.get(count).is_some_and(|old| (old.slot, old.generation) == key);
+            // At most looks all threads are those of the look before, and are written over where
+            // they stand. From the first on that is not, each is moved: a name is shared, and
+            // sharing it anew at each look costs as much as all the rest.
+            if !known || moved {
+                if !moved {
+                    self.before.extend(into.threads.drain(count..));
+                    moved = true;
+                }
+                // Both are in slot order.
+                while self.before.pop_front_if(|old| old.slot < key.0).is_some() {}
+                let old = self.before.pop_front_if(|old| (old.slot, old.generation) == key);
+                known = old.is_some();
+                into.threads.push(old.unwrap_or_else(|| unseen(thread)));
+            }
+            let Some(seen) = into.threads.get_mut(count) else { break };
+            count += 1;
+            let was = known.then_some((seen.activity, seen.progress));
             // One that could not be opened before may have been by now.
             thread.tell(&mut seen.name, &mut seen.tid);
             seen.presence = thread.presence();
             seen.task = None;
             seen.workers.clear();
-            let words = self.sample.threads.get(slot as usize).filter(|words| words.generation == generation);
+            let words = self.sample.threads.get(key.0 as usize).filter(|words| words.generation == key.1);
             if readable {
                 // Without words the slot has been used again by another thread: this one must have
                 // left, or is gone by its pidfd.
@@ -115,14 +121,14 @@ impl SegmentProbe {
                 seen.working()
                     || waiting && consumers.iter().any(|consumers| consumers.threads.is_match(&*seen.name))
             };
-            if readable && unmoved && seen.presence != Presence::Gone && asked(&seen) {
+            if readable && unmoved && seen.presence != Presence::Gone && asked(seen) {
                 seen.task = thread.task();
                 if let Some(words) = words.filter(|_| seen.working() && seen.task.is_some()) {
                     thread.workers(&words.lanes.lanes, target, &mut room, allowance, &mut seen.workers);
                 }
             }
-            into.threads.push(seen);
         }
+        into.threads.truncate(count);
         into.channels.clear();
         for slot in self.sample.channels.iter().filter(|slot| slot.live) {
             let known = self.channels.get(slot.slot as usize).and_then(Option::as_ref);
@@ -137,6 +143,7 @@ impl SegmentProbe {
                 received: slot.received,
             });
         }
+        asks
     }
 }
 
@@ -166,6 +173,26 @@ pub const fn is_claimed(slot: &ThreadSample) -> bool {
     /// No id is larger, on any machine: `PID_MAX_LIMIT` of the kernel.
     const LARGEST_TID: u64 = 1 << 22;
     matches!(slot.claim, SlotState::Live | SlotState::Dropped) && slot.tid > 0 && slot.tid <= LARGEST_TID
+}
+
+/// A thread that no look has told of before.
+fn unseen(thread: &WatchedThread) -> ThreadObservation {
+    let (slot, generation) = thread.key();
+    ThreadObservation {
+        slot,
+        generation,
+        name: thread.name(),
+        tid: thread.tid(),
+        claim: Claim::Live,
+        presence: Presence::Unknown,
+        activity: 0,
+        progress: 0,
+        work_key: 0,
+        attempt: 0,
+        deadline_ns: 0,
+        task: None,
+        workers: Vec::new(),
+    }
 }
 
 fn claim(slot: &ThreadSample) -> Claim {

@@ -56,7 +56,8 @@ pub struct WatchedThread {
     start_time: StartTime,
     is_leader: bool,
     pidfd: Option<(OwnedFd, Place)>,
-    dir: Option<TaskDir>,
+    /// In a box: it is large, and needed only of a thread that stands still or has ended.
+    dir: Option<Box<TaskDir>>,
     presence: Presence,
     /// It had ended when it was opened, and its slot was read before that: whether it left first is
     /// told by what is read next.
@@ -107,7 +108,7 @@ impl WatchedThread {
         match TaskDir::open_within(&target.proc_dir.join("task").join(tid.to_string()), allowance) {
             Ok(dir) => {
                 thread.presence = dir.presence(thread.start_time);
-                thread.dir = Some(dir);
+                thread.dir = Some(Box::new(dir));
             }
             Err(Errno::NOENT | Errno::SRCH) => {}
             Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => thread.close_for_want(),
@@ -155,7 +156,7 @@ impl WatchedThread {
 
     /// Keeps its `stat` open besides what is counted for it. Returns whether it is open.
     pub fn keep_stat_open(&mut self) -> bool {
-        self.dir.as_mut().is_some_and(TaskDir::keep_stat_uncounted)
+        self.dir.as_deref_mut().is_some_and(TaskDir::keep_stat_uncounted)
     }
 
     /// Whether it is on its way out.
@@ -254,6 +255,12 @@ impl WatchedThread {
     pub fn ended(&mut self) {
         (self.dir, self.pidfd, self.workers) = (None, None, Workers::default());
         self.presence = Presence::Gone;
+    }
+
+    /// Whether [`look`](Self::look) has something to do: there is no event that would tell of its
+    /// end, or it was opened at the last look.
+    pub const fn wants_look(&self) -> bool {
+        self.unheard || self.pidfd.is_none() && !matches!(self.presence, Presence::Gone | Presence::Unopened)
     }
 
     /// Polls it, if no event will tell of its end. To be called before the segment is read.

@@ -4,8 +4,6 @@ use core::time::Duration;
 
 use crate::clock::Monotonic;
 use crate::policy::{LONGEST_LOOK, Policy, THREAD_POLL};
-use crate::thread::ThreadTrial;
-use crate::verdict::Health;
 
 use super::Incarnation;
 
@@ -38,16 +36,8 @@ impl Incarnation {
         }
         let every = if self.rests(at) { policy.look_at_rest() } else { policy.look_every() };
         let mut next = at.plus(every);
-        for trial in &self.threads {
-            if let Some(rule) = trial.rule.and_then(|rule| policy.rules.get(rule))
-                && let Some(left) = trial.runs_against(rule)
-                && !left.is_zero()
-            {
-                // Time that does not count brings no verdict nearer, and none is so near that it is
-                // worth a spin.
-                let soonest = if trial.advanced() { SOONEST } else { policy.look_every() };
-                next = next.min(at.plus(left.max(soonest)));
-            }
+        if let Some(soonest) = self.tally.soonest() {
+            next = next.min(at.plus(soonest));
         }
         next = self.channels_look_at(policy, at, next);
         let deadlines = [
@@ -65,16 +55,11 @@ impl Incarnation {
     /// Whether all is there, nothing waits, and nothing has been at work for a while. A leader ends
     /// without an event, so one that is watched is looked at as often as ever.
     fn rests(&self, at: Monotonic) -> bool {
-        let idle = |trial: &ThreadTrial| {
-            trial.health == Health::Idle
-                && trial.tid != self.identity.pid
-                && at.since(trial.last_beat) >= RESTS_AFTER
-        };
         self.missing.is_empty()
             && self.unpublished.is_empty()
             && self.exiting_since.is_none()
             && self.stopped_since.is_none()
-            && self.threads.iter().filter(|trial| trial.rule.is_some()).all(idle)
+            && self.tally.rests(at, RESTS_AFTER)
             && self.channels.iter().filter(|trial| trial.rule.is_some()).all(|trial| trial.depth() == 0)
     }
 }

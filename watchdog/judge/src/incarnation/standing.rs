@@ -28,7 +28,8 @@ impl Incarnation {
         if let Some(finding) = self.out_of_sight(policy) {
             return finding;
         }
-        let watched = || self.threads.iter().filter(|t| t.rule.is_some() && !t.left);
+        let remarkable = self.tally.remarkable(&self.threads);
+        let watched = || remarkable.iter().filter(|t| t.rule.is_some() && !t.left);
         let stopped = self.stopped_since.is_some();
         if let Some(trial) = watched().find(|t| t.health == Health::Excused && t.over_cap) {
             let (name, kind) = (&trial.name, trial.excuse.map_or("excused", ExcuseKind::label));
@@ -106,7 +107,8 @@ impl Incarnation {
     fn out_of_sight(&self, policy: &Policy) -> Option<Finding> {
         let rule = |trial: &ThreadTrial| policy.rules.get(trial.rule?);
         let watched = self
-            .threads
+            .tally
+            .remarkable(&self.threads)
             .iter()
             .filter(|trial| !trial.left && rule(trial).is_some_and(|rule| rule.on != On::Ignore));
         let (mut all, mut short, mut unreadable) = (0_u32, 0_u32, 0_u32);

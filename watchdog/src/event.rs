@@ -8,9 +8,10 @@ use shard_judge::crash_loop::CrashLoops;
 pub use shard_judge::target::FaultyThread;
 
 use crate::clock::Monotonic;
+use crate::pause::Pause;
 use crate::probe::tracer::Tracer;
 use crate::recorder::Excerpt;
-use crate::snapshot::{Pause, Snapshot, TargetIdentity};
+use crate::snapshot::{Snapshot, TargetIdentity};
 use crate::verdict::{ExcuseKind, Reason, Verdict, Withheld};
 
 /// One thing that the watch loop saw or did.

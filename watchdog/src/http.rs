@@ -25,7 +25,6 @@ pub mod api;
 pub mod command;
 pub mod door;
 pub mod listen;
-pub mod listening;
 pub mod order;
 pub mod recording;
 pub mod token;
@@ -38,8 +37,8 @@ use axum::Router;
 use axum::middleware;
 use axum::routing::{get, post};
 
+use crate::board::Board;
 use crate::incident::journal::Journal;
-use crate::relay::board::Board;
 use crate::telemetry::Telemetry;
 
 use command::Desk;

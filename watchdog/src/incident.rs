@@ -12,6 +12,7 @@ pub mod kills;
 pub mod pause;
 pub mod retention;
 mod small_file;
+pub mod spans;
 pub mod timeline;
 
 use jiff::Timestamp;
@@ -21,7 +22,6 @@ use crate::clock::{BootId, Monotonic, WallAnchor};
 use crate::event::{FaultyThread, Opening, Step};
 use crate::probe::tracer::Tracer;
 use crate::snapshot::TargetIdentity;
-use crate::telemetry::otlp::spans;
 use crate::verdict::Reason;
 
 use id::IncidentId;

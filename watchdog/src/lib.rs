@@ -18,7 +18,9 @@ extern crate self as shard_watchdog;
 
 pub mod act;
 pub mod adopt;
+pub mod archive;
 pub mod beats;
+pub mod board;
 pub mod cli;
 pub mod client;
 pub mod clock;
@@ -30,6 +32,7 @@ pub(crate) mod fault_socket;
 pub mod http;
 pub mod incident;
 pub mod own_folder;
+pub mod pause;
 pub mod probe;
 pub mod recorder;
 pub mod relay;

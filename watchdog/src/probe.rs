@@ -9,8 +9,10 @@ pub mod allowance;
 mod bystanders;
 pub mod cgroup;
 mod crowded;
+pub mod handle;
 pub mod mapped;
 pub mod numbers;
+pub mod proof;
 pub mod segment;
 pub mod start_times;
 pub mod survivors;
@@ -30,8 +32,6 @@ use globset::GlobMatcher;
 use rustix::io::Errno;
 use shard_heartbeat::{Reader, Sight, TraceContext};
 
-use crate::act::pidfd::TargetHandle;
-use crate::act::proof::Unproven;
 use crate::clock::{Monotonic, Suspends};
 use crate::observation::{
     Claim, Declared, Observation, Presence, ProcessObservation, Survivors, TaskObservation, TaskState,
@@ -42,6 +42,8 @@ use allowance::Allowance;
 use bystanders::Bystanders;
 use cgroup::Cgroups;
 use crowded::Crowded;
+use handle::TargetHandle;
+use proof::Unproven;
 use segment::{Consumers, SegmentProbe};
 use start_times::StartTimes;
 use survivors::Fate;

@@ -13,7 +13,6 @@
 //! room is dropped and counted: a gap in a recording is told in the recording. No policy is
 //! recorded, only what any policy may be judged on.
 
-pub mod archive;
 pub mod codes;
 pub mod decode;
 pub mod delta;
@@ -25,8 +24,6 @@ pub mod replay;
 pub mod ring;
 pub mod threshold;
 pub mod wire;
-
-mod shelf;
 
 use std::sync::Arc;
 

@@ -2,9 +2,6 @@
 //! to the metrics, to the log and to the journal. Nothing that it calls waits for a disk or for a
 //! reader.
 
-pub mod board;
-#[cfg(test)]
-pub(crate) mod sample;
 mod unit_status;
 
 use std::sync::Arc;
@@ -13,19 +10,19 @@ use std::time::Instant;
 use shard_telemetry::service_manager::ServiceManager;
 use tokio::sync::mpsc::Receiver;
 
+use crate::archive::Archive;
+use crate::board::Board;
 use crate::event::{Event, Opening, ShadowStep, Step};
 use crate::incident::deaths::Deaths;
 use crate::incident::journal::Journal;
+use crate::incident::spans::{self, Told};
 use crate::incident::{Incident, Status, timeline};
 use crate::judge::crash_loop::CrashLoops;
-use crate::recorder::archive::Archive;
 use crate::recorder::{Excerpt, file};
 use crate::telemetry::Telemetry;
 use crate::telemetry::otlp::Spans;
-use crate::telemetry::otlp::spans::{self, Told};
 use crate::verdict::Verdict;
 
-use board::Board;
 use unit_status::UnitStatus;
 
 /// Events taken at once; a burst of a thread's end is about ten.

@@ -7,6 +7,7 @@ use std::time::Duration;
 pub use shard_judge::target::TargetIdentity;
 
 use crate::clock::Monotonic;
+use crate::pause::Pause;
 use crate::verdict::{ExcuseKind, Health, Reason, StallKind, Unobserved, Verdict};
 
 /// The state of the watch at one moment.
@@ -80,19 +81,6 @@ pub struct ShadowStatus {
     pub last: Option<(Monotonic, Reason, String)>,
     /// Kills that its own budget still allows.
     pub kills_left: u32,
-}
-
-/// A pause of killing, as a person asked for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pause {
-    /// Since when.
-    pub since: Monotonic,
-    /// Until when.
-    pub until: Monotonic,
-    /// Why, in that person's words.
-    pub reason: String,
-    /// Who, as far as is known: `uid 1000`.
-    pub by: String,
 }
 
 /// One watched thread.

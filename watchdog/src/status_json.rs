@@ -9,13 +9,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::archive::Held;
+use crate::board::Board;
+use crate::board::listening::{State, Which};
 use crate::clock::Monotonic;
 use crate::config::KillBy;
-use crate::http::listen::Which;
-use crate::http::listening::State;
 use crate::incident::timeline::{maybe_micros, micros};
-use crate::recorder::archive::Held;
-use crate::relay::board::Board;
 use crate::snapshot::{ChannelStatus, Deadline, ExcuseStatus, ShadowStatus, Snapshot, ThreadStatus};
 use crate::telemetry::dropped::Signal;
 use crate::verdict::{ExcuseKind, Health, Reason, Unobserved, Verdict};
@@ -418,7 +417,7 @@ fn seconds(time: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::relay::sample;
+    use crate::board::sample;
     use std::sync::Arc;
 
     #[test]

@@ -6,7 +6,6 @@ pub mod logs;
 pub mod manual;
 mod observed;
 pub mod otlp;
-pub mod target;
 
 pub use shard_telemetry::{dropped, instruments, labels, prometheus};
 
@@ -18,8 +17,8 @@ use opentelemetry::metrics::MeterProvider;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 
+use crate::board::Board;
 use crate::event::{Opening, Timings};
-use crate::relay::board::Board;
 use crate::verdict::{Reason, Withheld};
 
 use instruments::{Adding, Recording, Workshop, named};

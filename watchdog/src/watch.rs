@@ -18,7 +18,8 @@ use globset::GlobMatcher;
 use rustix::io::Errno;
 
 use crate::act::budget::{Budget, Past};
-use crate::act::ladder::{Ladder, Rung};
+use crate::act::ladder::{Ladder, MOST_STEPS, Rung};
+use crate::act::pidfd::prove;
 use crate::adopt::{Adopter, Found};
 use crate::clock::Monotonic;
 use crate::config::{Config, KillBy, LEAVING};
@@ -27,12 +28,12 @@ use crate::judge::crash_loop::CrashLoops;
 use crate::judge::policy::{On, Policy};
 use crate::judge::{Judge, Note};
 use crate::observation::Observation;
+use crate::pause::Pause;
 use crate::probe::segment::Consumers;
 use crate::probe::thread::Rank;
 use crate::probe::tracer::Tracer;
 use crate::probe::{Adopted, Probe, ThreadEvents};
 use crate::recorder::Recorder;
-use crate::snapshot::Pause;
 use crate::verdict::{Reason, Withheld};
 
 use control::{Command, Inbox};
@@ -361,7 +362,7 @@ impl Watch {
         for place in &mut acted.steps {
             let mut told_at = crate::clock::now();
             let (mut proven, handle) = (None, self.probe.handle());
-            let mut may = || match handle.map(|handle| handle.prove(told_at)) {
+            let mut may = || match handle.map(|handle| prove(handle, told_at)) {
                 None => Err(None),
                 Some(Ok(proof)) => {
                     proven = Some(proof);
@@ -537,10 +538,6 @@ impl Watch {
         self.adopter.hunt(true);
     }
 }
-
-/// Most rungs that one look can climb: a reason to withhold, then each signal, then that it is not
-/// dead.
-pub const MOST_STEPS: usize = 8;
 
 /// What one look at the ladder came to.
 #[derive(Debug, Default)]

@@ -13,9 +13,9 @@ use std::path::Path;
 
 use shard_heartbeat::layout::MAX_SLOTS;
 use shard_heartbeat::{Heartbeat, ProcessState, Reader, SegmentOptions, Work};
-use shard_watchdog::act::pidfd::TargetHandle;
 use shard_watchdog::clock::Monotonic;
 use shard_watchdog::observation::{Observation, Presence};
+use shard_watchdog::probe::handle::TargetHandle;
 use shard_watchdog::probe::start_times::StartTimes;
 use shard_watchdog::probe::task::TaskDir;
 use shard_watchdog::probe::{Adopted, Probe, ThreadEvents};

@@ -76,7 +76,7 @@ fn every_attribute_of_a_span_is_declared_once() {
             assert!(keys.contains(key), "{key} of {} is not declared", span.name);
         }
     }
-    let spans = std::fs::read_to_string(root().join("watchdog/src/telemetry/otlp/spans.rs")).unwrap();
+    let spans = std::fs::read_to_string(root().join("watchdog/src/incident/spans.rs")).unwrap();
     for key in quoted(&[spans], "KeyValue::new(\"") {
         assert!(keys.contains(&key.as_str()), "{key} is told and not declared");
     }

@@ -27,12 +27,12 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use shard_heartbeat::{Heartbeat, ProcessState, Reader, SegmentOptions, Work};
-use shard_watchdog::act::pidfd::TargetHandle;
 use shard_watchdog::clock::Monotonic;
 use shard_watchdog::config::read;
 use shard_watchdog::judge::policy::Policy;
 use shard_watchdog::judge::{Judge, Note};
 use shard_watchdog::observation::Observation;
+use shard_watchdog::probe::handle::TargetHandle;
 use shard_watchdog::probe::segment::Consumers;
 use shard_watchdog::probe::task::TaskDir;
 use shard_watchdog::probe::{Adopted, Probe, ThreadEvents};

@@ -22,6 +22,7 @@ use shard_watchdog::incident::folder::Folder;
 use shard_watchdog::incident::kills::{self, Kills};
 use shard_watchdog::incident::pause;
 use shard_watchdog::own_folder::Place;
+use shard_watchdog::pause::{LONGEST_PAUSE, LONGEST_REASON, is_reason};
 use shard_watchdog::recorder::decode::Record;
 use shard_watchdog::recorder::file::{Recording, with_checksum, write_beginning};
 use shard_watchdog::recorder::replay::Replay;
@@ -111,7 +112,7 @@ fn with_chunks(mut rest: &[u8]) -> Vec<u8> {
 /// terminals.
 pub fn command(bytes: &[u8]) {
     let harmless = |reason: &str| {
-        assert!(!reason.is_empty() && reason.len() <= order::LONGEST_REASON, "{reason:?}");
+        assert!(!reason.is_empty() && reason.len() <= LONGEST_REASON, "{reason:?}");
         assert!(
             reason.chars().all(|c| !c.is_control() && !('\u{202a}'..='\u{202e}').contains(&c)),
             "{reason:?}"
@@ -120,7 +121,7 @@ pub fn command(bytes: &[u8]) {
     match order::pause(bytes) {
         Ok(pause) => {
             harmless(&pause.reason);
-            assert!(!pause.length.is_zero() && pause.length <= order::LONGEST_PAUSE);
+            assert!(!pause.length.is_zero() && pause.length <= LONGEST_PAUSE);
         }
         Err(malformed) => assert!(!malformed.to_string().is_empty()),
     }
@@ -168,8 +169,8 @@ pub fn kept_file(bytes: &[u8]) {
         2 => {
             write(&folder.join("pause.json"));
             if let Ok(Some(pause)) = pause::load(&place, now) {
-                assert!(order::is_reason(&pause.reason), "{:?}", pause.reason);
-                assert!(pause.until.since(now.monotonic.unwrap()) <= order::LONGEST_PAUSE);
+                assert!(is_reason(&pause.reason), "{:?}", pause.reason);
+                assert!(pause.until.since(now.monotonic.unwrap()) <= LONGEST_PAUSE);
             }
         }
         _ => {

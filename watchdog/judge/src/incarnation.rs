@@ -23,10 +23,12 @@ use crate::target::TargetIdentity;
 use crate::verdict::{ExcuseKind, Reason, Verdict};
 
 use super::channel::ChannelTrial;
+use super::decision::{Condemnation, Note};
 use super::excuse::{Caps, Kept};
+use super::finding::{Finding, Why};
+use super::look::Look;
 use super::policy::Policy;
 use super::thread::{ThreadLook, ThreadTrial};
-use super::{Condemnation, Finding, Look, Note, Why, says_it_ends};
 use crate::observation::Declared;
 use tally::Tally;
 
@@ -179,7 +181,7 @@ impl Incarnation {
 
     /// Whether its end was its own decision, told beforehand.
     pub fn exit_was_orderly(&self, declared: Declared) -> bool {
-        self.condemned.is_none() && (self.ends_on_purpose || says_it_ends(declared))
+        self.condemned.is_none() && (self.ends_on_purpose || declared.says_it_ends())
     }
 
     /// The first work that any watched thread finished; the inner value is its key, where known.
@@ -375,7 +377,7 @@ impl Incarnation {
             Survivors::NotAsked => process.leader.is_some(),
             _ => false,
         };
-        if says_it_ends(process.declared) {
+        if process.declared.says_it_ends() {
             self.ends_on_purpose = true;
             self.exiting_since.get_or_insert(look.at);
         } else if process.survivors == Survivors::None {

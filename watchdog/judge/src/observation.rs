@@ -76,6 +76,13 @@ pub enum Declared {
     Failed,
 }
 
+impl Declared {
+    /// Whether a process that says this of itself is ending on purpose.
+    pub const fn says_it_ends(self) -> bool {
+        matches!(self, Self::Stopping)
+    }
+}
+
 /// Whether a process with an ended thread goes on without it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Survivors {

@@ -9,6 +9,10 @@ use crate::verdict::Withheld;
 
 use super::budget::Budget;
 
+/// Most rungs that one look can climb: a reason to withhold, then each signal, then that it is not
+/// dead.
+pub const MOST_STEPS: usize = 8;
+
 /// SIGKILL that has not worked within this time has met a process that cannot die: uninterruptible
 /// sleep, or a frozen cgroup. Teardown of a large heap takes 180–630 ms.
 const DEAD_WITHIN: Duration = Duration::from_secs(5);

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use shard_heartbeat::{Header, Reader, Sight};
 
-use crate::act::pidfd::{HandleError, TargetHandle};
 use crate::probe::Adopted;
+use crate::probe::handle::{HandleError, TargetHandle};
 use crate::probe::start_times::StartTimes;
 use crate::probe::task::{StatusError, TaskDir, Uids};
 use crate::snapshot::TargetIdentity;

@@ -1,7 +1,7 @@
 //! Why nobody is watched: one sentence for each reason, with what to do next.
 
-use crate::act::pidfd::HandleError;
-use crate::act::proof::Unproven;
+use crate::probe::handle::HandleError;
+use crate::probe::proof::Unproven;
 use crate::probe::task::Uids;
 
 use shard_heartbeat::Blind;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use shard_judge::crash_loop::DEATHS;
 use shard_telemetry::http::host::{HostPattern, NotAHost};
+use shard_telemetry::otlp::{Endpoint, Transport};
 use toml::de::DeValue;
 
 use super::section::{Complaints, Section, integer};
@@ -14,7 +15,6 @@ use super::{
     Config, DEFAULT_EVIDENCE_TIME, EvidenceConfig, HttpConfig, JudgeConfig, KillBy, KillConfig, KillMode,
     KillSignal, On, OtlpConfig, RecorderConfig, RestartConfig, TargetConfig, shadow, watched,
 };
-use crate::telemetry::otlp::{Endpoint, Transport};
 
 /// What the kernel has room for (`sockaddr_un`), the closing zero excepted.
 const SOCKET_BYTES: usize = 107;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::timeout;
 
-use crate::snapshot::Pause;
+use crate::pause::Pause;
 use crate::watch::control::{Command, Control};
 use crate::watch::hand::{KillAnswer, KillOrder};
 

@@ -3,65 +3,16 @@
 
 pub mod socket;
 
-use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::board::listening::Which;
 use crate::config::HttpConfig;
 use crate::own_folder::target_user::TargetUser;
 
 use socket::SocketFile;
-
-/// One of the places where the sidecar can be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Which {
-    /// Everything, on an address.
-    Listen,
-    /// Probes and metrics, on an address.
-    Public,
-    /// Everything, on a unix socket.
-    Socket,
-}
-
-impl Which {
-    /// All of them.
-    pub const ALL: &'static [Self] = &[Self::Listen, Self::Public, Self::Socket];
-
-    /// Its name, as a label and in `status`.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Listen => "listen",
-            Self::Public => "public",
-            Self::Socket => "socket",
-        }
-    }
-
-    /// The config key.
-    pub const fn key(self) -> &'static str {
-        match self {
-            Self::Listen => "http.listen",
-            Self::Public => "http.public",
-            Self::Socket => "http.socket",
-        }
-    }
-
-    /// Where it is to be, if the config names it.
-    pub fn address(self, config: &HttpConfig) -> Option<String> {
-        match self {
-            Self::Listen => config.listen.map(|address| address.to_string()),
-            Self::Public => config.public.map(|address| address.to_string()),
-            Self::Socket => config.socket.as_ref().map(|path| path.display().to_string()),
-        }
-    }
-}
-
-impl fmt::Display for Which {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.key())
-    }
-}
 
 /// An address that cannot be had.
 #[derive(Debug, thiserror::Error)]

@@ -7,11 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::config::units::{self, DURATION_FORM};
-
-/// A pause that is forgotten ends by the next day.
-pub const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3600);
-/// A reason is a sentence.
-pub const LONGEST_REASON: usize = 500;
+use crate::pause::{LONGEST_PAUSE, LONGEST_REASON, is_reason};
 
 /// What is wrong with a body, with its right form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -114,30 +110,9 @@ fn told_reason(reason: &str) -> Result<String, Malformed> {
     )))
 }
 
-/// Whether `reason` may be told. Marks that change the direction of what is written after them have
-/// no more place in it than control characters: a log shows it beside other words.
-pub fn is_reason(reason: &str) -> bool {
-    let fits = (1..=LONGEST_REASON).contains(&reason.trim().len());
-    let harmful = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    fits && reason.len() <= LONGEST_REASON && !reason.chars().any(harmful)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_reason_is_one_line_that_no_terminal_or_log_is_led_astray_by() {
-        for reason in ["deploy of 1.2", "Wartung am Knoten 7, siehe Ticket 12"] {
-            assert!(is_reason(reason), "{reason:?}");
-        }
-        for reason in ["", "   ", "two\nlines", "\u{1b}[2J", "\u{202e}gpj", "a\u{2028}b", &"x".repeat(501)] {
-            assert!(!is_reason(reason), "{reason:?}");
-        }
-    }
 
     #[test]
     fn a_pause_has_an_end_within_a_day() {

@@ -11,8 +11,8 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::timeout;
 
+use crate::board::Board;
 use crate::recorder::file;
-use crate::relay::board::Board;
 use crate::watch::control::{Command, Control};
 
 use super::Sources;

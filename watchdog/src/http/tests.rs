@@ -7,8 +7,8 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::board::sample;
 use crate::clock::WallAnchor;
-use crate::relay::sample;
 use crate::surface::{self, SurfaceHandle};
 use crate::telemetry::dropped::{Dropped, Signal};
 

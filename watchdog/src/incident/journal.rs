@@ -14,21 +14,21 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use shard_telemetry::dropped::{Dropped, Signal};
+use shard_telemetry::otlp::Spans;
 use tokio::sync::oneshot;
 
 use crate::act::budget::Past;
 use crate::clock::Moment;
 use crate::own_folder::Place;
-use crate::snapshot::Pause;
-use crate::telemetry::dropped::{Dropped, Signal};
-use crate::telemetry::otlp::Spans;
-use crate::telemetry::otlp::spans::{self, Told};
+use crate::pause::Pause;
 
 use super::deaths::Deaths;
 use super::folder::{Folder, Found};
 use super::id::IncidentId;
 use super::kills::{self, Kills};
 use super::retention::{self, Traits};
+use super::spans::{self, Told};
 use super::{Incident, Status, pause};
 
 /// Documents that wait for the disk. An incident has about ten steps; more than this means that the

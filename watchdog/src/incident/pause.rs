@@ -6,9 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Moment;
-use crate::http::order::{LONGEST_PAUSE, is_reason};
 use crate::own_folder::Place;
-use crate::snapshot::Pause;
+use crate::pause::{LONGEST_PAUSE, Pause, is_reason};
 
 use super::small_file;
 

@@ -2,7 +2,7 @@
 //! loop would: the same judge, ladder and budget, with nobody to signal.
 
 use crate::act::budget::Budget;
-use crate::act::ladder::{Ladder, Restraint, Rung};
+use crate::act::ladder::{Ladder, MOST_STEPS, Restraint, Rung};
 use crate::clock::Monotonic;
 use crate::config::{Config, KillConfig};
 use crate::judge::crash_loop::CrashLoops;
@@ -12,7 +12,6 @@ use crate::judge::{Decision, Judge};
 use crate::observation::Observation;
 use crate::snapshot::TargetIdentity;
 use crate::verdict::Withheld;
-use crate::watch::MOST_STEPS;
 
 use super::Facts;
 use super::delta::blank_process;

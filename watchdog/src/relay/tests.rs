@@ -2,6 +2,7 @@ use super::*;
 
 use std::time::Duration;
 
+use crate::board::sample;
 use crate::clock::Monotonic;
 use crate::incident::journal::JournalConfig;
 use crate::snapshot::TargetIdentity;
@@ -114,7 +115,7 @@ fn silence_of_the_watch_ends_its_verdict() {
     let at = snapshot.at;
     board.set_snapshot(Arc::new(snapshot));
     assert_eq!(board.standing(at).verdict.label(), "healthy");
-    let later = at.plus(board::SILENT + Duration::from_secs(1));
+    let later = at.plus(crate::board::SILENT + Duration::from_secs(1));
     assert_eq!(board.standing(later).verdict.label(), "unguarded");
     assert_eq!(board.standing(later).reason, "the watch loop has said nothing for 11 s");
 }

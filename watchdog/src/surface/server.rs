@@ -8,12 +8,12 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
+use crate::board::listening::{State, Which};
 use crate::config::HttpConfig;
 use crate::http::door::Door;
 use crate::http::host::{Always, HostRule};
 use crate::http::listen::socket::{OwnFile, SocketFile};
-use crate::http::listen::{self, ListenError, Taken, Which};
-use crate::http::listening::State;
+use crate::http::listen::{self, ListenError, Taken};
 use crate::http::token::Token;
 use crate::http::{self, Sources, serve};
 use crate::own_folder::target_user::TargetUser;

@@ -2,9 +2,9 @@ use super::*;
 
 use std::time::Instant;
 
+use crate::board::sample;
 use crate::client::{self, Endpoint};
 use crate::event::{Event, Opening, Step};
-use crate::relay::sample;
 use crate::snapshot::TargetIdentity;
 use crate::status_json::StatusJson;
 use crate::verdict::{Reason, Verdict};

@@ -5,7 +5,7 @@ pub mod story;
 
 use shard_telemetry::metric::{Kind, Unit, names, one, words};
 
-use crate::http::listen::Which;
+use crate::board::listening::Which;
 use crate::verdict::{ExcuseKind, Health, Reason, Unobserved, Verdict, Withheld};
 
 use super::dropped::Signal;

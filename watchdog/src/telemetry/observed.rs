@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use opentelemetry::KeyValue;
 
-use crate::http::listen::Which;
-use crate::http::listening::State;
-use crate::relay::board::Board;
+use crate::board::Board;
+use crate::board::listening::{State, Which};
+use crate::board::totals::{ProcessTotals, STALE, TargetStats, ThreadCpu};
 use crate::snapshot::{ChannelStatus, Snapshot, ThreadStatus};
 use crate::verdict::{ExcuseKind, Health, Unobserved, Verdict};
 
@@ -17,7 +17,6 @@ use super::catalogue;
 use super::dropped::Signal;
 use super::instruments::{Points, Workshop, named};
 use super::labels::Names;
-use super::target::{ProcessTotals, STALE, TargetStats, ThreadCpu};
 
 /// Registers all of them.
 pub(super) fn register(workshop: &Workshop, board: &Arc<Board>, names: &Arc<Names>) {

@@ -1,5 +1,3 @@
 //! What the sidecar sends to a collector besides metrics and log lines: the traces of incidents.
 
-pub mod spans;
-
 pub use shard_telemetry::otlp::{Endpoint, Otlp, OtlpConfig, Spans, Transport, resource, warnings};

@@ -2,11 +2,11 @@ use super::*;
 
 use std::collections::BTreeMap;
 
+use crate::archive::Archive;
+use crate::board::sample;
+use crate::board::totals::{ProcessTotals, TargetStats, ThreadCpu};
 use crate::clock::Monotonic;
-use crate::recorder::archive::Archive;
-use crate::relay::sample;
 use crate::snapshot::TargetIdentity;
-use crate::telemetry::target::{ProcessTotals, TargetStats, ThreadCpu};
 use shard_telemetry::metric::Kind;
 
 /// A board on which everything that can be known is known.
@@ -14,8 +14,8 @@ fn full() -> (Arc<Board>, Telemetry) {
     let board = sample::board();
     let recorder =
         crate::config::RecorderConfig { directory: "/nonexistent".into(), keep_days: 1, keep_bytes: 1 << 24 };
-    for which in crate::http::listen::Which::ALL {
-        let there = crate::http::listening::State::Listens("127.0.0.1:1".to_owned());
+    for which in crate::board::listening::Which::ALL {
+        let there = crate::board::listening::State::Listens("127.0.0.1:1".to_owned());
         board.listening().set(*which, there);
     }
     board.set_archive(Archive::start(&recorder, board.shard(), *board.anchor(), Arc::default()).unwrap());

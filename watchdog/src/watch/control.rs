@@ -8,9 +8,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use tokio::sync::oneshot;
 
 use crate::config::Config;
+use crate::pause::Pause;
 use crate::probe::wakeup::Waker;
 use crate::recorder::Excerpt;
-use crate::snapshot::Pause;
 
 use super::hand::{KillAnswer, KillOrder};
 

@@ -8,7 +8,8 @@ use crate::act::ladder::Restraint;
 use crate::clock::Monotonic;
 use crate::event::{Event, Step};
 use crate::judge::incarnation::Incarnation;
-use crate::snapshot::{Pause, TargetIdentity};
+use crate::pause::Pause;
+use crate::snapshot::TargetIdentity;
 use crate::verdict::Withheld;
 
 use super::publish::Publisher;

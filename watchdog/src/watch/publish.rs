@@ -15,8 +15,9 @@ use crate::judge::incarnation::Incarnation;
 use crate::judge::policy::{ChannelLimits, Policy};
 use crate::judge::thread::ThreadTrial;
 use crate::observation::Observation;
+use crate::pause::Pause;
 use crate::probe::ThreadEvents;
-use crate::snapshot::{ChannelStatus, Deadline, ExcuseStatus, Pause, Snapshot, ThreadStatus};
+use crate::snapshot::{ChannelStatus, Deadline, ExcuseStatus, Snapshot, ThreadStatus};
 use crate::verdict::{ExcuseKind, Health, Verdict};
 
 use super::shadow::Shadow;

@@ -2,10 +2,10 @@
 
 use shard_heartbeat::TraceContext;
 
-use crate::act::pidfd::TargetHandle;
 use crate::clock::Monotonic;
 use crate::event::{Event, Opening, Step};
 use crate::judge::Condemnation;
+use crate::probe::handle::TargetHandle;
 use crate::probe::tracer::Tracer;
 
 use super::publish::Publisher;

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::board::sample;
 use crate::client::{self, Endpoint};
 use crate::clock::WallAnchor;
-use crate::relay::sample;
 use crate::snapshot::TargetIdentity;
 use crate::surface::{self, SurfaceHandle};
 use crate::watch::control::{Command, Control};

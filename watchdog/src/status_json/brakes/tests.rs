@@ -2,9 +2,9 @@ use super::*;
 
 use std::sync::Arc;
 
+use crate::board::sample;
 use crate::clock::Monotonic;
 use crate::config::KillMode;
-use crate::relay::sample;
 use crate::snapshot::{Deadline, ExcuseStatus, ShadowStatus, Snapshot};
 use crate::verdict::ExcuseKind;
 

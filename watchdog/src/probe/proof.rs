@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, RawDir};
 
-use crate::probe::task::{Program, TaskDir, Uids};
 use crate::verdict::Withheld;
+
+use super::task::{Program, TaskDir, Uids};
 
 /// Why a process may not be signalled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use shard_telemetry::dropped::Dropped;
+
 use crate::clock::{Monotonic, WallAnchor};
 use crate::config::{
     Config, EvidenceConfig, FindTarget, HttpConfig, JudgeConfig, KillBy, KillConfig, KillMode, KillSignal,
     On, RestartConfig, TargetConfig,
 };
 use crate::snapshot::{ChannelStatus, Snapshot, TargetIdentity, ThreadStatus};
-use crate::telemetry::dropped::Dropped;
 use crate::verdict::{Health, Verdict};
 
-use super::board::Board;
+use super::Board;
 
 /// A configuration whose evidence goes below `directory` and that listens nowhere.
 pub(crate) fn config(directory: &std::path::Path) -> Config {

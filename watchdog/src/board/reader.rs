@@ -16,66 +16,19 @@ use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
 use crate::clock::Monotonic;
 use crate::config::KillBy;
-use crate::relay::board::Board;
 use crate::snapshot::{Snapshot, TargetIdentity};
+
+use super::Board;
+use super::totals::{ProcessTotals, TargetStats, ThreadCpu};
 
 /// Twice within the shortest scrape interval in common use, 10 s; a read costs two files for each
 /// thread.
 const READ_EVERY: Duration = Duration::from_secs(5);
-/// After three reads that did not come the reader hangs, and what it read is history.
-pub const STALE: Duration = Duration::from_secs(15);
 /// How soon a new target is noticed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// As many threads as have labels of their own: reading more would cost time for one sum under
 /// `other`.
 const MOST_THREADS: usize = shard_telemetry::metric::NAMES;
-
-/// What was read at one moment.
-#[derive(Debug)]
-pub struct TargetStats {
-    /// When.
-    pub at: Monotonic,
-    /// Of which target.
-    pub identity: Option<TargetIdentity>,
-    /// The target as a whole.
-    pub process: Option<ProcessTotals>,
-    /// Its watched threads.
-    pub threads: Vec<ThreadCpu>,
-    /// The sidecar itself.
-    pub sidecar: Option<ProcessTotals>,
-}
-
-/// Totals of one process. What the kernel does not tell is absent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProcessTotals {
-    /// User and system time.
-    pub cpu: Duration,
-    /// Resident memory.
-    pub resident_bytes: u64,
-    /// Mapped memory.
-    pub virtual_bytes: u64,
-    /// Descriptors held.
-    pub open_fds: Option<u64>,
-    /// Descriptors allowed.
-    pub max_fds: Option<u64>,
-    /// Threads.
-    pub threads: Option<u64>,
-    /// Start, in seconds since 1970.
-    pub start_unix_seconds: u64,
-}
-
-/// Time of one thread.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ThreadCpu {
-    /// Its registered name.
-    pub name: String,
-    /// Seconds in user mode.
-    pub user: f64,
-    /// Seconds in the kernel.
-    pub system: f64,
-    /// Seconds on the run queue, if the kernel counts them.
-    pub run_delay: Option<f64>,
-}
 
 /// The thread that reads.
 #[derive(Debug)]
@@ -181,7 +134,7 @@ fn threads(process: &Process, snapshot: &Snapshot) -> Vec<ThreadCpu> {
 #[expect(clippy::disallowed_methods, reason = "a test that waits without end is ended by its runner")]
 mod tests {
     use super::*;
-    use crate::relay::sample::snapshot;
+    use crate::board::sample::snapshot;
 
     fn of(pid: i32, start_time: u64) -> Snapshot {
         let mut snapshot = snapshot();

@@ -4,6 +4,8 @@
 //! dropped and counted in looks, the file says where they are missing, and nobody else notices: the
 //! watch loop gave its chunk away long before.
 
+mod shelf;
+
 use std::io;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -16,10 +18,10 @@ use jiff::Timestamp;
 use crate::clock::{Monotonic, WallAnchor};
 use crate::config::RecorderConfig;
 use crate::own_folder::target_user::TargetUser;
+use crate::recorder::wire::{In, Out};
+use crate::recorder::{Excerpt, delta, encode, file};
 
-use super::shelf::Shelf;
-use super::wire::{In, Out};
-use super::{Excerpt, delta, encode, file};
+use shelf::Shelf;
 
 /// Chunks that wait for the disk: 2 MiB at most, which is a minute of a busy shard.
 const QUEUE: usize = 16;

@@ -3,19 +3,26 @@
 //!
 //! Each lock here is held for as long as it takes to copy a pointer.
 
+pub mod listening;
+pub mod reader;
+#[cfg(test)]
+pub(crate) mod sample;
+pub mod totals;
+
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use shard_telemetry::dropped::Dropped;
 
+use crate::archive::{Archive, Held};
 use crate::clock::{Monotonic, WallAnchor};
 use crate::config::{Config, KillBy, KillMode};
-use crate::http::listening::Listening;
-use crate::recorder::archive::{Archive, Held};
 use crate::snapshot::Snapshot;
-use crate::telemetry::dropped::Dropped;
-use crate::telemetry::target::TargetStats;
 use crate::verdict::Verdict;
+
+use listening::Listening;
+use totals::TargetStats;
 
 /// The watch sends four snapshots a second. After this much silence nobody can say that it still
 /// watches, which is the same 10 s after which it calls itself unguarded when it is late.
@@ -122,7 +129,7 @@ impl Board {
 
     /// Pins up a newer one.
     pub fn set_snapshot(&self, snapshot: Arc<Snapshot>) {
-        self.dropped.set(crate::telemetry::dropped::Signal::Events, snapshot.dropped);
+        self.dropped.set(shard_telemetry::dropped::Signal::Events, snapshot.dropped);
         *lock(&self.snapshot) = Some(snapshot);
     }
 

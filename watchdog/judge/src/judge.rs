@@ -1,0 +1,340 @@
+//! The story of a shard: from one incarnation to the next, and what each look comes to.
+
+use alloc::borrow::ToOwned as _;
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::clock::Monotonic;
+use crate::crash_loop::{self, CrashLoops};
+use crate::excuse::Kept;
+use crate::observation::{Observation, ProcessObservation};
+use crate::target::TargetIdentity;
+use crate::verdict::{ExcuseKind, Verdict};
+
+use super::decision::{Condemnation, Decision, Note};
+use super::finding::Why;
+use super::incarnation::Incarnation;
+use super::look::{Look, OBSERVER_LATE};
+use super::policy::Policy;
+
+/// With nothing to watch there is nothing to miss; the adopter wakes the loop when that changes.
+const LOOK_UNGUARDED: Duration = Duration::from_secs(1);
+
+/// What the judge carries from one observation to the next.
+#[derive(Debug)]
+pub struct Judge {
+    verdict: Verdict,
+    why: String,
+    since: Monotonic,
+    current: Option<Incarnation>,
+    death: Option<Death>,
+    recovering: Option<Recovery>,
+    next_look: Option<Monotonic>,
+    previous_look: Option<Monotonic>,
+    /// How long the machine had been suspended by then.
+    suspended_ns: u64,
+    crash_loops: CrashLoops,
+    excused: [Duration; ExcuseKind::ALL.len()],
+    notes: Vec<Note>,
+}
+
+/// The end of the last incarnation.
+#[derive(Clone, Copy, Debug)]
+struct Death {
+    at: Monotonic,
+    orderly: bool,
+    overdue: bool,
+    identity: TargetIdentity,
+}
+
+/// A new incarnation after an incident, whose first finished work closes it.
+#[derive(Clone, Copy, Debug)]
+struct Recovery {
+    identity: TargetIdentity,
+}
+
+impl Judge {
+    /// A judge that has seen nothing yet.
+    pub fn new(at: Monotonic) -> Self {
+        Self {
+            verdict: Verdict::Unguarded,
+            why: "no target seen yet".to_owned(),
+            since: at,
+            current: None,
+            death: None,
+            recovering: None,
+            next_look: None,
+            previous_look: None,
+            suspended_ns: 0,
+            crash_loops: CrashLoops::NONE,
+            excused: [Duration::ZERO; ExcuseKind::ALL.len()],
+            notes: Vec::new(),
+        }
+    }
+
+    /// The same, with what an earlier life of the watchdog knew.
+    #[must_use]
+    pub const fn remembering(mut self, crash_loops: CrashLoops) -> Self {
+        self.crash_loops = crash_loops;
+        self
+    }
+
+    /// Takes over what is known of deaths, in the place of what it knew.
+    pub const fn remember(&mut self, crash_loops: CrashLoops) {
+        self.crash_loops = crash_loops;
+    }
+
+    /// Work that nothing is killed for, and the deaths that may make more of it.
+    pub const fn crash_loops(&self) -> &CrashLoops {
+        &self.crash_loops
+    }
+
+    /// A person says that `key`, or all work, may be judged as any other again. How many were in a
+    /// crash loop. What the target stands condemned for is killed for from the next look on.
+    pub fn clear(&mut self, key: Option<u64>) -> usize {
+        self.crash_loops.clear(key)
+    }
+
+    /// The verdict now.
+    pub const fn verdict(&self) -> Verdict {
+        self.verdict
+    }
+
+    /// Why, as a sentence.
+    pub fn why(&self) -> &str {
+        &self.why
+    }
+
+    /// Since when.
+    pub const fn since(&self) -> Monotonic {
+        self.since
+    }
+
+    /// The incarnation under watch.
+    pub const fn incarnation(&self) -> Option<&Incarnation> {
+        self.current.as_ref()
+    }
+
+    /// Time excused so far, in the order of [`ExcuseKind::ALL`], summed over threads.
+    pub const fn excused(&self) -> &[Duration; ExcuseKind::ALL.len()] {
+        &self.excused
+    }
+
+    /// What the last observation brought.
+    pub fn notes(&self) -> &[Note] {
+        &self.notes
+    }
+
+    /// Judges one observation.
+    pub fn observe(&mut self, policy: &Policy, seen: &Observation) -> Decision {
+        self.notes.clear();
+        let late_by = self.next_look.map_or(Duration::ZERO, |due| seen.at.since(due));
+        let elapsed = self.previous_look.map_or(Duration::ZERO, |before| seen.at.since(before));
+        let slept = seen.suspended_ns.saturating_sub(self.suspended_ns);
+        let suspended = Duration::from_nanos(if self.previous_look.is_some() { slept } else { 0 });
+        let look = Look {
+            at: seen.at,
+            elapsed,
+            late: late_by > OBSERVER_LATE || !suspended.is_zero(),
+            suspended,
+            kept: Kept::default(),
+            throttled: false,
+            core_dumping: false,
+            untold: false,
+        };
+        match &seen.process {
+            Some(process) => self.observe_process(policy, seen, process, look),
+            None => self.observe_nothing(policy, look),
+        }
+        let look_at = self.look_at(policy, seen.at);
+        self.next_look = Some(look_at);
+        self.previous_look = Some(seen.at);
+        self.suspended_ns = seen.suspended_ns;
+        Decision {
+            verdict: self.verdict,
+            condemned: self.current.as_ref().is_some_and(|c| c.condemned().is_some()),
+            held: self.current.as_ref().is_some_and(Incarnation::is_held),
+            spared: self.spares(),
+            look_at,
+            late_by,
+        }
+    }
+
+    /// Notes why there is no target, for those who ask.
+    pub fn refused(&mut self, why: &str, at: Monotonic) {
+        if self.current.is_none() && self.death.is_none() {
+            self.say(Verdict::Unguarded, Why::Changed(why.to_owned()), at);
+        }
+    }
+
+    /// A person asks for the kill of the process under watch: the next look at it condemns it,
+    /// whatever it does by then. False without a process under watch, and if one was asked for
+    /// before.
+    pub fn request(&mut self, why: &str) -> bool {
+        self.current.as_mut().is_some_and(|current| current.request(why))
+    }
+
+    /// Goes on under another policy: each thread finds its rule anew, and counted time is kept.
+    pub fn rules_changed(&mut self, policy: &Policy) {
+        if let Some(current) = &mut self.current {
+            current.rules_changed(policy);
+        }
+    }
+
+    fn observe_process(
+        &mut self,
+        policy: &Policy,
+        seen: &Observation,
+        process: &ProcessObservation,
+        look: Look,
+    ) {
+        if self.current.as_ref().is_none_or(|c| c.identity() != process.identity) {
+            self.meet(policy, process, look.at);
+        }
+        let Some(current) = &mut self.current else { return };
+        if process.exited {
+            current.last_words(&seen.threads);
+            let orderly = current.exit_was_orderly(process.declared);
+            let ended = (current.condemned().is_none() && !orderly).then(|| current.ended_by_itself(look.at));
+            let in_flight = ended.as_ref().or(current.condemned()).and_then(Condemnation::work_key);
+            let in_incident = current.condemned().is_some() || !orderly;
+            if let Some(mut ended) = ended {
+                self.crash_loops.tell(&mut ended);
+                self.notes.push(Note::Opened(Box::new(ended)));
+            }
+            if in_incident {
+                self.notes.push(Note::Exited);
+            }
+            if let Some(work_key) = in_flight
+                && self.crash_loops.died(work_key, policy.poison_after)
+            {
+                self.notes.push(Note::CrashLoop { work_key });
+            }
+            let identity = current.identity();
+            self.current = None;
+            self.recovering = None;
+            self.death = Some(Death { at: look.at, orderly: !in_incident, overdue: false, identity });
+            self.observe_nothing(policy, look);
+            return;
+        }
+        let found = current.observe(
+            policy,
+            &self.crash_loops,
+            seen,
+            process,
+            look,
+            &mut self.excused,
+            &mut self.notes,
+        );
+        if let Some(recovery) = self.recovering
+            && recovery.identity == process.identity
+            && let Some(work_key) = self.current.as_ref().and_then(Incarnation::first_finished)
+        {
+            self.recovering = None;
+            self.notes.push(Note::Recovered { work_key });
+        }
+        for note in &mut self.notes {
+            if let Note::Opened(condemned) = note {
+                self.crash_loops.tell(condemned);
+            }
+        }
+        match self.in_crash_loop(found.verdict) {
+            Some(why) => self.say(Verdict::CrashLoop, Why::Changed(why), look.at),
+            None => self.say(found.verdict, found.why, look.at),
+        }
+    }
+
+    /// Whether the target stands condemned for work in a crash loop, so that no kill goes out.
+    pub fn spares(&self) -> bool {
+        self.spared().is_some()
+    }
+
+    /// The work in a crash loop that the target stands condemned for, if it does.
+    fn spared(&self) -> Option<u64> {
+        let key = self.current.as_ref()?.condemned()?.work_key()?;
+        self.crash_loops.contains(key).then_some(key)
+    }
+
+    /// Why the verdict is `crash_loop` and not the one that was found. It is while work is in one,
+    /// unless something stands that a kill, a death or a start follows from: nobody needs to hear
+    /// of last week's block then.
+    fn in_crash_loop(&self, found: Verdict) -> Option<String> {
+        let keys = self.crash_loops.keys();
+        match found {
+            Verdict::Healthy | Verdict::Degraded | Verdict::Excused if !keys.is_empty() => {
+                Some(crash_loop::standing(keys))
+            }
+            Verdict::Condemned => {
+                let (key, condemned) = (self.spared()?, self.current.as_ref()?.condemned()?);
+                Some(crash_loop::sparing(key, &condemned.why))
+            }
+            _ => None,
+        }
+    }
+
+    /// Begins with a process that it has not judged before.
+    fn meet(&mut self, policy: &Policy, process: &ProcessObservation, at: Monotonic) {
+        if let Some(death) = self.death.take()
+            && !death.orderly
+        {
+            let after = at.since(death.at);
+            self.notes.push(Note::Restarted { target: process.identity, after });
+            self.recovering = Some(Recovery { identity: process.identity });
+        }
+        self.current = Some(Incarnation::new(policy, process.identity, at));
+    }
+
+    fn observe_nothing(&mut self, policy: &Policy, look: Look) {
+        // A target that vanished without an exit was taken from us, not lost: the loop says why.
+        self.current = None;
+        let Some(death) = &mut self.death else {
+            let why = if self.verdict == Verdict::Unguarded { None } else { Some("no target is watched") };
+            if let Some(why) = why {
+                self.say(Verdict::Unguarded, Why::Fixed(why), look.at);
+            }
+            return;
+        };
+        if death.orderly {
+            self.say(Verdict::Unguarded, Why::Fixed("the target stopped in an orderly way"), look.at);
+            return;
+        }
+        if !death.overdue && look.at.since(death.at) >= policy.restart_within {
+            death.overdue = true;
+            self.notes.push(Note::RestartOverdue);
+        }
+        let death = *death;
+        let (verdict, why) = if death.overdue {
+            (Verdict::Dead, "its supervisor has not restarted it in time")
+        } else {
+            (Verdict::Restarting, "waiting for its supervisor to restart it")
+        };
+        let pid = death.identity.pid;
+        self.say(verdict, Why::Told(&|| format!("process {pid} is dead: {why}")), look.at);
+    }
+
+    fn say(&mut self, verdict: Verdict, why: Why<'_>, at: Monotonic) {
+        if verdict != self.verdict {
+            self.notes.push(Note::Verdict { from: self.verdict });
+            self.verdict = verdict;
+            self.since = at;
+            self.why = why.tell();
+        } else if why.may_change() {
+            self.why = why.tell();
+        }
+    }
+
+    fn look_at(&self, policy: &Policy, at: Monotonic) -> Monotonic {
+        if let Some(current) = &self.current {
+            return current.look_at(policy, at);
+        }
+        match self.death {
+            Some(Death { at: died, orderly: false, overdue: false, .. }) => {
+                died.plus(policy.restart_within).min(at.plus(LOOK_UNGUARDED)).max(at)
+            }
+            _ => at.plus(LOOK_UNGUARDED),
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! A process that was checked, by a pidfd and what else it takes to check it again. It can be
+//! waited for and asked about, and not be signalled: only `act/pidfd.rs` does that.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags};
+
+use crate::clock::Monotonic;
+use crate::snapshot::TargetIdentity;
+
+use super::mapped::{Mapped, Standing};
+use super::proof::{self, Unproven, Witness};
+use super::task::{Program, TaskDir};
+
+/// A process that was checked, and what it takes to check it again before every signal.
+#[derive(Debug)]
+pub struct TargetHandle {
+    pidfd: OwnedFd,
+    identity: TargetIdentity,
+    /// `/proc/PID`, opened after the pidfd.
+    process: OwnedFd,
+    /// Its main thread alone: the files of `/proc/PID` sum up all threads.
+    leader: TaskDir,
+    /// The segment.
+    file: OwnedFd,
+    /// Whose it was.
+    owner: u32,
+    /// What was run when it was adopted; `None` where the kernel does not tell.
+    program: Option<Program>,
+    mapped: Arc<Mapped>,
+}
+
+/// Why no handle could be had.
+#[derive(Debug, thiserror::Error)]
+pub enum HandleError {
+    /// It is gone already.
+    #[error("process {0} has ended")]
+    Ended(i32),
+    /// The pid belongs to another process by now.
+    #[error("pid {pid} belongs to a process that started at tick {found}, not at tick {expected}")]
+    OtherProcess {
+        /// The pid.
+        pid: i32,
+        /// Start time wanted.
+        expected: u64,
+        /// Start time found.
+        found: u64,
+    },
+    /// The segment cannot be asked about.
+    #[error("cannot ask about the heartbeat segment of process {pid}: {source}")]
+    Segment {
+        /// The pid.
+        pid: i32,
+        /// What the kernel said.
+        source: Errno,
+    },
+    /// The kernel refused.
+    #[error("cannot open a pidfd for process {pid}: {source}{}", hint(*source))]
+    Refused {
+        /// The pid.
+        pid: i32,
+        /// What the kernel said.
+        source: Errno,
+    },
+}
+
+/// The next step where the kernel does not have the call, or a container's profile does not allow
+/// it.
+fn hint(source: Errno) -> &'static str {
+    match source {
+        Errno::NOSYS | Errno::PERM => {
+            "; without pidfd_open nothing can be watched or signalled: it needs Linux 5.3 or later, and in a container a seccomp \
+             profile that allows it"
+        }
+        Errno::MFILE | Errno::NFILE => "; raise the limit of open files (LimitNOFILE=, ulimit -n)",
+        _ => "",
+    }
+}
+
+impl TargetHandle {
+    /// Opens a pidfd and then checks the start time: between the two the pid cannot change hands
+    /// unseen. `segment` is the descriptor of its segment, which was found to be mapped at
+    /// `mapped`.
+    ///
+    /// # Errors
+    /// If it is not that process any more, or the kernel refuses what is needed.
+    pub fn open(
+        proc_root: &Path,
+        identity: TargetIdentity,
+        segment: BorrowedFd<'_>,
+        mapped: Monotonic,
+    ) -> Result<Self, HandleError> {
+        let pid = identity.pid;
+        let number = Pid::from_raw(pid).filter(|_| pid > 0).ok_or(HandleError::Ended(pid))?;
+        let pidfd =
+            rustix::process::pidfd_open(number, PidfdFlags::empty()).map_err(|source| match source {
+                Errno::SRCH => HandleError::Ended(pid),
+                source => HandleError::Refused { pid, source },
+            })?;
+        Self::open_with(pidfd, proc_root, identity, segment, mapped)
+    }
+
+    /// The same with a pidfd that is there, as for a process of another pid namespace, which no
+    /// number here means.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(
+        pidfd: OwnedFd,
+        proc_root: &Path,
+        identity: TargetIdentity,
+        segment: BorrowedFd<'_>,
+        mapped: Monotonic,
+    ) -> Result<Self, HandleError> {
+        let TargetIdentity { pid, start_time: expected, .. } = identity;
+        let folder = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let process = rustix::fs::open(proc_root.join(pid.to_string()), folder, Mode::empty())
+            .map_err(|_| HandleError::Ended(pid))?;
+        let leader = CString::new(format!("task/{pid}")).map_err(|_| HandleError::Ended(pid))?;
+        let leader = TaskDir::open_at(&process, &leader).map_err(|_| HandleError::Ended(pid))?;
+        let stat = match leader.stat() {
+            Ok(Some(stat)) if stat.start_time == expected => stat,
+            Ok(Some(stat)) => {
+                return Err(HandleError::OtherProcess { pid, expected, found: stat.start_time });
+            }
+            _ => return Err(HandleError::Ended(pid)),
+        };
+        let program = stat.program.or_else(|| match proof::witness(&process) {
+            Some(Witness::Lives(_, program)) => Some(program),
+            _ => None,
+        });
+        let refused = |source| HandleError::Segment { pid, source };
+        let file = rustix::io::fcntl_dupfd_cloexec(segment, 0).map_err(refused)?;
+        let owner = rustix::fs::fstat(&file).map_err(refused)?.st_uid;
+        let mapped = Arc::new(Mapped::since(mapped));
+        Ok(Self { pidfd, identity, process, leader, file, owner, program, mapped })
+    }
+
+    /// What it ran when it was adopted, as far as the kernel tells.
+    pub const fn program(&self) -> Option<Program> {
+        self.program
+    }
+
+    /// What is known of its mapping of the segment.
+    pub const fn mapped(&self) -> &Arc<Mapped> {
+        &self.mapped
+    }
+
+    /// The folder of the process.
+    pub fn process(&self) -> BorrowedFd<'_> {
+        self.process.as_fd()
+    }
+
+    /// Checks that it is still the process that was adopted. Takes some microseconds and waits for
+    /// nobody.
+    ///
+    /// # Errors
+    /// Why it may not be signalled: because it is not the target any more, or because that cannot
+    /// be told now.
+    pub fn check(&self, now: Monotonic) -> Result<(), Unproven> {
+        self.passes(now, || self.mapped.confirmed_anew(now))
+    }
+
+    /// What makes it certain that it is not the process that was adopted, if anything does. Nothing
+    /// is wished for as [`check`](Self::check) does where it cannot be told: no signal follows.
+    pub fn contradicts(&self, now: Monotonic) -> Option<Unproven> {
+        self.passes(now, || false).err().filter(Unproven::is_certain)
+    }
+
+    /// The checks. Where the kernel does not tell the program, `confirmed` says whether the mapping
+    /// proves it.
+    fn passes(&self, now: Monotonic, confirmed: impl FnOnce() -> bool) -> Result<(), Unproven> {
+        let (pid, owner) = (self.identity.pid, self.owner);
+        match self.mapped.standing(now) {
+            Standing::Maps => {}
+            Standing::Lost => return Err(Unproven::Unmapped { pid }),
+            Standing::Unknown(age) => return Err(Unproven::Unconfirmed { pid, age }),
+        }
+        let unread = |file| Unproven::Unread { pid, file };
+        let found = rustix::fs::fstat(&self.file).map_err(|_| unread("the heartbeat segment"))?.st_uid;
+        if found != owner {
+            return Err(Unproven::OtherOwner { pid, found, owner });
+        }
+        self.is_owners(&self.leader)?;
+        let stat = self.leader.stat().map_err(|_| unread("stat"))?.ok_or(Unproven::Ended { pid })?;
+        if stat.start_time != self.identity.start_time {
+            let expected = self.identity.start_time;
+            return Err(Unproven::OtherProcess { pid, expected, found: stat.start_time });
+        }
+        let program = match stat.program {
+            Some(program) => Some(program),
+            // It has no memory to ask about. Another thread of it has, if the process goes on.
+            None if stat.exiting => match proof::witness(&self.process).ok_or(unread("task"))? {
+                Witness::Lives(task, program) => {
+                    self.is_owners(&task)?;
+                    Some(program)
+                }
+                Witness::Hidden => None,
+                Witness::NoneLeft => return Ok(()),
+            },
+            None => None,
+        };
+        match (program, self.program) {
+            (Some(now), Some(adopted)) if now == adopted => Ok(()),
+            (Some(_), Some(_)) => Err(Unproven::OtherProgram { pid }),
+            // The very memory that was adopted is asked, which ends with its program.
+            _ if confirmed() => Ok(()),
+            _ => Err(Unproven::Hidden { pid }),
+        }
+    }
+
+    fn is_owners(&self, task: &TaskDir) -> Result<(), Unproven> {
+        let (pid, owner) = (self.identity.pid, self.owner);
+        let uids = task.uids().map_err(|_| Unproven::Unread { pid, file: "status" })?;
+        let uids = uids.ok_or(Unproven::Ended { pid })?;
+        if uids.are_all(owner) { Ok(()) } else { Err(Unproven::OtherUser { pid, uids, owner }) }
+    }
+
+    /// Which process this is.
+    pub const fn identity(&self) -> TargetIdentity {
+        self.identity
+    }
+
+    /// The descriptor, readable once the process has ended.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// How the process ended, as far as the kernel tells somebody who is not its parent (Linux
+    /// 6.15+, once its parent has reaped it).
+    pub fn exit_status(&self) -> Option<String> {
+        let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };
+        // SAFETY: the ioctl writes at most `size_of::<PidfdInfo>()` bytes, the size encoded in its
+        // number, into a structure of that size which outlives the call.
+        let answer = unsafe { libc::ioctl(self.pidfd.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
+        (answer == 0 && info.mask & PIDFD_INFO_EXIT != 0).then(|| describe_wait_status(info.exit_code))
+    }
+}
+
+/// `PIDFD_INFO_EXIT` of `linux/pidfd.h`.
+const PIDFD_INFO_EXIT: u64 = 1 << 3;
+/// `PIDFD_GET_INFO`: `_IOWR(0xFF, 11, struct pidfd_info)` with the 64 bytes of its first version.
+const PIDFD_GET_INFO: libc::c_ulong = (3 << 30) | (64 << 16) | (0xff << 8) | 11;
+
+/// `struct pidfd_info` of `linux/pidfd.h`, first version.
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroup_id: u64,
+    ids: [u32; 11],
+    exit_code: i32,
+}
+
+const _: () = assert!(size_of::<PidfdInfo>() == 64);
+
+/// A wait status in words.
+fn describe_wait_status(status: i32) -> String {
+    let signal = status & 0x7f;
+    if signal == 0 {
+        format!("exit code {}", (status >> 8) & 0xff)
+    } else {
+        let core = if status & 0x80 == 0 { "" } else { " (core dumped)" };
+        format!("killed by signal {signal}{core}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity_of(pid: u32, start_time: u64) -> TargetIdentity {
+        TargetIdentity { pid: pid.cast_signed(), start_time, incarnation: 0 }
+    }
+
+    /// A handle on that process, whose segment is a file of this user that it is said to map.
+    fn open(pid: u32, start_time: u64) -> Result<TargetHandle, HandleError> {
+        let segment = tempfile::tempfile().unwrap();
+        TargetHandle::open(
+            Path::new("/proc"),
+            identity_of(pid, start_time),
+            segment.as_fd(),
+            crate::clock::now(),
+        )
+    }
+
+    #[test]
+    fn another_start_time_is_another_process() {
+        let error = open(std::process::id(), 1).unwrap_err();
+        assert!(matches!(error, HandleError::OtherProcess { expected: 1, .. }), "{error}");
+    }
+
+    #[test]
+    fn wait_statuses_are_told_in_words() {
+        assert_eq!(describe_wait_status(12 << 8), "exit code 12");
+        assert_eq!(describe_wait_status(134), "killed by signal 6 (core dumped)");
+    }
+}

@@ -1,5 +1,5 @@
-//! What the heartbeat costs the executor: one generated block in order, without beats, with a beat
-//! after every transaction, and with a sidecar's reader polling the segment beside it.
+//! What the heartbeat costs the executor: one generated block is executed in order without beats,
+//! with a beat after every transaction, and with a sidecar's reader polling the segment as well.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -18,7 +18,7 @@ use shard_executor::generate::{Generator, Plan};
 use shard_executor::validate;
 use shard_heartbeat::{Heartbeat, Reader, Sample, SegmentOptions, Work};
 
-/// How often a sidecar looks with the default `stall_after` of 5 s.
+/// How often a sidecar polls with the default `stall_after` of 5 s.
 const LOOK: Duration = Duration::from_millis(40);
 
 fn execute(block: &Block, progress: &dyn Fn()) {

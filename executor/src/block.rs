@@ -1,9 +1,9 @@
-//! A block as this crate runs it: plain data, whatever file it came from.
+//! A block as this crate runs it: plain data, independent of the file it came from.
 //!
-//! The file format is one JSON object a block (`block`, `pre`, `hashes`, `chain`, `parent`,
-//! `receipts`), gzipped or not; [`Block::load`] reads one file and [`load_chain`] a folder. What is
-//! read here is untrusted: every refusal is a [`BlockError`] that names the file, what is wrong
-//! with it and what to do next, and nothing in here panics or allocates without a bound.
+//! A file holds one JSON object for one block (`block`, `pre`, `hashes`, `chain`, `parent`,
+//! `receipts`), gzipped or not; [`Block::load`] reads one file and [`load_chain`] a folder. The
+//! input is untrusted: every refusal is a [`BlockError`] that names the file, what is wrong with it
+//! and what to do next, and no code here panics or allocates without a bound.
 
 mod blobs;
 mod chain;
@@ -36,18 +36,18 @@ pub use text::MAX_BLOCK_BYTES;
 /// One block to execute, with what its header promises.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
-    /// The file it came from, for messages.
+    /// The file it came from; used in messages.
     pub path: PathBuf,
     /// The block's own hash, as the header claims it.
     pub hash: B256,
     /// Chain id and fork.
     pub chain: Chain,
-    /// What of the header the EVM can see.
+    /// The header fields that the EVM can see.
     pub header: Header,
-    /// What the header says must come out.
+    /// The results that the header commits to.
     pub expected: Expected,
-    /// Its length in RLP, from Osaka on, where that is limited; the least that it can be where the
-    /// file lacks signatures.
+    /// The block's length in RLP, from Osaka on, where it is limited; a lower bound if the file
+    /// lacks signatures.
     pub size: Option<u64>,
     /// The transactions, in the block's order.
     pub transactions: Vec<Transaction>,
@@ -55,13 +55,13 @@ pub struct Block {
     pub withdrawals: Vec<Withdrawal>,
     /// How many uncles the block includes; each pays the beneficiary a little (before the Merge).
     pub uncles: usize,
-    /// The accounts as they stood before the block; absent: the state after the block before it.
+    /// The accounts as they stood before the block; `None`: it runs on the parent's state.
     pub pre: Option<PreState>,
-    /// The header of the block before it, if the file or the folder has it.
+    /// What the block needs of its parent's header, if the file or the folder has it.
     pub parent: Option<Parent>,
-    /// Earlier block hashes, by number, that the block may ask for.
+    /// Hashes of earlier blocks that the block may ask for, by number.
     pub hashes: BTreeMap<u64, B256>,
-    /// What proves the state before the block and the state root after it.
+    /// Proves the state before the block and the state root after it.
     pub witness: Option<Arc<Witness>>,
 }
 
@@ -76,10 +76,10 @@ impl Block {
         json::parse(path.into(), text)
     }
 
-    /// The text that [`Self::from_json`] reads; every block that it has read can be written.
+    /// The JSON text that [`Self::from_json`] reads. Every block read by it can be written again.
     ///
     /// # Errors
-    /// If the encoder gives up, which none does over plain data.
+    /// If the encoder fails, which it never does on plain data.
     pub fn to_json(&self) -> std::io::Result<Vec<u8>> {
         json::text(self)
     }
@@ -90,20 +90,20 @@ impl Block {
     }
 }
 
-/// Which rules the block runs under.
+/// The rules that the block runs under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chain {
     /// The chain id that `CHAINID` and replay protection use.
     pub id: u64,
-    /// The fork.
+    /// The fork whose rules apply.
     pub fork: Fork,
     /// How many blobs a block may hold, and what they cost (Cancun on).
     pub blobs: Option<Blobs>,
 }
 
 impl Chain {
-    /// The chain with this id, under the rules of `fork` and its blob parameters, or those of the
-    /// latest fork before it that has any.
+    /// The chain with this id under `fork`, with the blob parameters of `fork` or, if it has none,
+    /// those of the latest fork before it that does.
     pub fn new(id: u64, fork: Fork) -> Self {
         let blobs = Fork::from_the_latest().filter(|earlier| *earlier <= fork).find_map(Blobs::of);
         Self { id, fork, blobs }
@@ -115,11 +115,11 @@ impl Chain {
 pub struct Header {
     /// Block number.
     pub number: u64,
-    /// Hash of the block before it.
+    /// Hash of the parent block.
     pub parent_hash: B256,
-    /// Who is paid the fees.
+    /// The address that receives the fees.
     pub beneficiary: Address,
-    /// Seconds since the epoch.
+    /// Seconds since the Unix epoch.
     pub timestamp: u64,
     /// The most gas that all transactions together may use.
     pub gas_limit: u64,
@@ -137,39 +137,39 @@ pub struct Header {
     pub slot_number: Option<u64>,
 }
 
-/// What the header says must come out of executing the block.
+/// What the header says that executing the block must produce.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected {
     /// Gas used by all transactions.
     pub gas_used: u64,
     /// Bloom over every log.
     pub logs_bloom: Bloom,
-    /// Root of the receipts; checked from Byzantium on, because receipts held state roots before.
+    /// Root of the receipts; checked from Byzantium on, because earlier receipts hold state roots.
     pub receipts_root: B256,
-    /// Hash of the requests to the consensus layer (EIP-7685), if the file says; checked from
+    /// Hash of the requests to the consensus layer (EIP-7685), if the file has it; checked from
     /// Prague on.
     pub requests_hash: Option<B256>,
-    /// Root of the withdrawals, if the file says; checked from Shanghai on.
+    /// Root of the withdrawals, if the file has it; checked from Shanghai on.
     pub withdrawals_root: Option<B256>,
-    /// Gas used by all blobs, if the file says; checked from Cancun on.
+    /// Gas used by all blobs, if the file has it; checked from Cancun on.
     pub blob_gas_used: Option<u64>,
     /// Hash of the block's access list (EIP-7928, Amsterdam on), which is not checked.
     pub block_access_list_hash: Option<B256>,
-    /// Root of the state after the block, if the file says; checked where there is a witness.
+    /// Root of the state after the block, if the file has it; checked if there is a witness.
     pub state_root: Option<B256>,
-    /// Each receipt, in the block's order, if the file says (key `receipts`); only to tell which
-    /// transaction is to blame.
+    /// Each receipt, in the block's order, if the file has them (key `receipts`); used only to find
+    /// the transaction to blame.
     pub receipts: Option<Vec<ExpectedReceipt>>,
 }
 
-/// A transaction, its sender already known. Plain data: it goes over the network as it is.
+/// A transaction with its sender already known. Plain data, sent over the network as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transaction {
     /// Hash, as the file claims it.
     pub hash: B256,
     /// EIP-2718 type, 0 to 4.
     pub tx_type: u8,
-    /// Who sends and pays.
+    /// The account that sends the transaction and pays for it.
     pub sender: Address,
     /// The sender's nonce.
     pub nonce: u64,
@@ -179,17 +179,17 @@ pub struct Transaction {
     pub value: U256,
     /// Call data or init code.
     pub input: Bytes,
-    /// Gas bought.
+    /// The most gas that the transaction may use; the sender buys it up front.
     pub gas_limit: u64,
-    /// Gas price, or the most per gas from type 2 on.
+    /// Wei per gas: the gas price or, from type 2 on, the most to pay.
     pub max_fee: u128,
-    /// The most for the beneficiary per gas, from type 2 on.
+    /// The most to pay the beneficiary, in wei per gas, from type 2 on.
     pub max_priority_fee: Option<u128>,
-    /// Chain id, where the signature has one.
+    /// Chain id, if the signature includes one.
     pub chain_id: Option<u64>,
     /// Addresses and slots the sender declares (EIP-2930).
     pub access_list: Vec<(Address, Vec<B256>)>,
-    /// The most per unit of blob gas (type 3).
+    /// The most to pay per unit of blob gas, in wei (type 3).
     pub max_fee_per_blob_gas: u128,
     /// Versioned hashes of the blobs (type 3).
     pub blob_hashes: Vec<B256>,
@@ -200,9 +200,9 @@ pub struct Transaction {
 /// A signed EIP-7702 delegation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Authorization {
-    /// Chain it is good for; zero is any.
+    /// The chain it is valid for; zero means any.
     pub chain_id: U256,
-    /// Whose code to run.
+    /// The account whose code to run.
     pub address: Address,
     /// The authority's nonce.
     pub nonce: u64,
@@ -217,13 +217,13 @@ pub struct Authorization {
 /// A withdrawal from the beacon chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Withdrawal {
-    /// Its number among all withdrawals, if the file says.
+    /// Its number among all withdrawals, if the file has it.
     pub index: Option<u64>,
-    /// The validator whose stake it is, if the file says.
+    /// The validator whose stake is withdrawn, if the file has it.
     pub validator_index: Option<u64>,
-    /// Who is credited.
+    /// The account that is credited.
     pub address: Address,
-    /// How much, in gwei.
+    /// The amount, in gwei.
     pub gwei: u64,
 }
 
@@ -233,13 +233,13 @@ pub type PreState = BTreeMap<Address, PreAccount>;
 /// One account of a [`PreState`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PreAccount {
-    /// Wei.
+    /// Balance, in wei.
     pub balance: U256,
     /// Nonce.
     pub nonce: u64,
-    /// Code; empty for an account without any.
+    /// Code; empty if the account has none or its code is not known.
     pub code: Bytes,
-    /// Hash of code that is not known, because it does not run: only with a witness, which proves
+    /// Hash of code that is not known because it does not run. Only with a witness, which proves
     /// it.
     pub code_hash: Option<B256>,
     /// Slots that are not zero.
@@ -247,7 +247,7 @@ pub struct PreAccount {
 }
 
 impl PreAccount {
-    /// Hash of its code, known or not.
+    /// Hash of the account's code, whether the code is known or not.
     pub(crate) fn hash_of_code(&self) -> B256 {
         match self.code_hash {
             _ if !self.code.is_empty() => keccak256(&self.code),
@@ -263,83 +263,83 @@ pub enum BlockError {
     /// The path cannot be opened or read.
     #[error("{}: cannot be read: {source}. Name a block file or a folder of them with --blocks, or make some with `shard-executor generate --out DIR`.", path.display())]
     Read {
-        /// Which path.
+        /// The path.
         path: PathBuf,
-        /// What the system says.
+        /// The error from the system.
         source: std::io::Error,
     },
     /// A `.gz` whose contents are not gzip, are damaged or end early.
     #[error("{}: not a whole gzip file ({source}). It was probably cut short while being copied or is not compressed at all: copy it again, or rename it to .json if it is plain text.", path.display())]
     Gzip {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the decoder says.
+        /// The error from the decoder.
         source: std::io::Error,
     },
     /// More text than any block can need.
     #[error("{}: holds more than {} MiB of JSON, which no block needs; reading stopped there. Split it into one file a block.", path.display(), MAX_BLOCK_BYTES >> 20)]
     TooLarge {
-        /// Which file.
+        /// The file.
         path: PathBuf,
     },
-    /// Packed as no block is: reading it would only fill the memory.
+    /// Compressed as no real block is: reading on would only fill the memory.
     #[error("{}: {reason}, which no block does; reading stopped there. Do not trust where it comes from; if it is a block after all, unpack it and name the .json file.", path.display())]
     Packing {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
-    /// More files than there are blocks to execute in one go.
+    /// More files than the limit of one run.
     #[error("{}: holds more than a million block files. Name a folder with fewer.", path.display())]
     TooMany {
         /// The folder.
         path: PathBuf,
     },
-    /// Not JSON, or JSON of another shape.
+    /// Not JSON, or JSON of a different shape.
     #[error("{}:{line}:{column}: {reason}. Each file holds one object with the keys `block`, `pre` and `hashes`; `block` is what eth_getBlockByNumber(n, true) answers.", path.display())]
     Json {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// Line, from 1.
         line: usize,
         /// Column, from 1.
         column: usize,
-        /// What the parser says.
+        /// The error from the parser.
         reason: String,
     },
     /// The parts do not belong to one block, or not to a block this crate can run.
     #[error("{}: {reason}. {hint}", path.display())]
     Wrong {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// What does not fit.
         reason: String,
         /// What to do next.
         hint: String,
     },
-    /// A folder with nothing to run in it.
+    /// A folder without block files.
     #[error("{}: no block files (*.json, *.json.gz) in this folder. Name another with --blocks, or make some with `shard-executor generate --out DIR`.", path.display())]
     Empty {
-        /// Which folder.
+        /// The folder.
         path: PathBuf,
     },
-    /// Two files with the same block.
+    /// Two files that hold the same block.
     #[error("{} and {}: both hold block {number}. Keep one of them.", first.display(), second.display())]
     Duplicate {
-        /// The number.
+        /// The block's number.
         number: u64,
         /// The first file.
         first: PathBuf,
         /// The second file.
         second: PathBuf,
     },
-    /// A block without `pre` that has no block before it to stand on.
+    /// A block without `pre` whose parent, which it would run on, is missing.
     #[error("{}: block {number} has no `pre`, so it stands on the state after block {}, which is not in the same folder. Add that block's file, or give this one a `pre` (what debug_traceBlockByNumber answers with prestateTracer).", path.display(), number.saturating_sub(1))]
     NoState {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Its block.
+        /// The number of its block.
         number: u64,
     },
 }

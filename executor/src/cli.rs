@@ -1,7 +1,7 @@
-//! The command line: the subcommands, one file each, with flags, messages and exit codes.
+//! The command line: the subcommands, one file each, with their flags, messages and exit codes.
 //!
-//! It is part of the library so that man pages and completions can be made from [`definition`] by a
-//! program of their own (`manuals` in `tests/`): the executor itself links nothing for them.
+//! It is part of the library so that a separate program (`manuals` in `tests/`) can make man pages
+//! and completions from [`definition`]; the executor itself links nothing for them.
 
 pub(crate) mod coordinator;
 mod faults;
@@ -33,7 +33,7 @@ enum Command {
     Generate(generate::Args),
 }
 
-/// Does what the command line of this process says; returns the exit code.
+/// Runs what this process's command line asks for, and returns the exit code.
 pub fn main() -> ExitCode {
     shard_telemetry::names::settle();
     let arguments = Arguments::parse();
@@ -55,7 +55,7 @@ pub fn main() -> ExitCode {
         Ok(told) => told,
         Err(error) => return fail(BAD_INPUT, &format!("{error}.")),
     };
-    // Reports go to standard output, what happens on the way to standard error.
+    // Reports go to standard output, progress and problems to standard error.
     if let Err(error) = logs::start(&name, running.logger_provider()) {
         return fail(BAD_INPUT, &error);
     }
@@ -70,12 +70,12 @@ pub fn main() -> ExitCode {
         Command::Generate(args) => generate::run(&args),
     };
     running.shutdown(deadline::TELEMETRY);
-    // Nobody may be reading it: what is not told by then stays untold.
+    // The reader may have stalled: lines not written by this deadline are lost.
     logs::flush(deadline::LAST_WORDS);
     code
 }
 
-/// What the command line may say: all subcommands and flags with their help.
+/// The definition of the command line: all subcommands and flags with their help.
 pub fn definition() -> clap::Command {
     Arguments::command()
 }
@@ -89,11 +89,11 @@ pub(crate) const BAD_INPUT: u8 = 2;
 /// A block could not be executed.
 pub(crate) const NOT_EXECUTED: u8 = 3;
 
-/// Each round takes a round trip to every shard; what is not settled by then is settled faster in
-/// order.
+/// The most rounds. Each takes a round trip to every shard; what is not settled by then is settled
+/// faster in order.
 pub(crate) const MOST_ROUNDS: i64 = 16;
 
-/// Says why, with the next step, and gives the exit code.
+/// Prints the reason, with the next step, and returns the exit code.
 pub(crate) fn fail(code: u8, reason: &dyn std::fmt::Display) -> ExitCode {
     shard_executor::logs::tell(&format!("shard-executor: {reason}"));
     ExitCode::from(code)

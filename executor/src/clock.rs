@@ -1,4 +1,4 @@
-//! The one clock that events of several processes on a machine can be put in order by.
+//! The one clock that can put events of several processes on a machine in order.
 
 use rustix::time::{ClockId, clock_gettime};
 

@@ -1,9 +1,9 @@
-//! The coordinator: splits each block over the shards, keeps the state they read, puts what they
-//! return in block order.
+//! The coordinator: splits each block over the shards, serves the state they read, and puts their
+//! results in block order.
 //!
 //! One plain thread, `coord`, does all of that; the async runtime's `net-coord` threads only hold
-//! the connections and pass on what arrives. Every wait of `coord` ends by a deadline, and so does
-//! every block: verified, wrong, or with an error that names block, part, shard and reason.
+//! the connections and forward what arrives. Every wait of `coord` has a deadline, and so has every
+//! block: it ends verified, wrong, or with an error that names block, part, shard and reason.
 
 mod answers;
 mod block_run;
@@ -49,8 +49,8 @@ pub use error::CoordinatorError;
 pub use quarantine::QuarantineError;
 pub use step::Step;
 
-/// Threads of the async runtime: decoding results in parallel with passing on state requests is all
-/// there is to do.
+/// Threads of the async runtime. Two suffice: one can decode results while the other forwards state
+/// requests.
 const NET_THREADS: usize = 2;
 
 /// How a coordinator is to run.
@@ -58,33 +58,33 @@ const NET_THREADS: usize = 2;
 pub struct CoordinatorOptions {
     /// Addresses of the shards.
     pub shards: Vec<String>,
-    /// What it shows to them, and wants to see of them.
+    /// What the coordinator presents to shards, and requires of them.
     pub credentials: CredentialOptions,
-    /// What to execute, in this order.
+    /// The blocks to execute, in this order.
     pub blocks: Vec<Arc<Block>>,
-    /// Its heartbeat segment; `None`: it has none.
+    /// Path of the heartbeat segment; `None`: no heartbeat.
     pub heartbeat: Option<PathBuf>,
-    /// What every wait is bounded by.
+    /// The bounds of every wait.
     pub deadlines: Deadlines,
     /// How often a part may be dispatched again.
     pub retries: u32,
-    /// In how many rounds shards execute a block, at most; what is stale after the last is executed
-    /// in order.
+    /// The most rounds in which shards execute a block; what is stale after the last is executed in
+    /// order.
     pub rounds: u32,
-    /// After how many shards lost with a block, two of them with the same part, it is kept from
-    /// shards; 0: never.
+    /// After how many shards lost with a block, two of them with the same part, the block is
+    /// withheld from shards; 0: never.
     pub poison_after: u32,
-    /// Where blocks that are kept from shards are remembered; `None`: nowhere.
+    /// File that remembers blocks withheld from shards; `None`: they are not stored.
     pub quarantine: Option<PathBuf>,
     /// How often to run all blocks; 0: until told to stop.
     pub repeat: u64,
-    /// One JSON object a line instead of lines for people.
+    /// Prints one JSON object a line instead of lines for people.
     pub json: bool,
-    /// Where tests order faults; `None`: nowhere.
+    /// The port on which tests order faults; `None`: no port.
     pub faults: Option<PortOptions>,
-    /// What is armed from the start; only together with `faults`.
+    /// Faults armed from the start; only together with `faults`.
     pub arm: Vec<Order>,
-    /// How it tells what it does.
+    /// How the process exports its telemetry.
     pub telemetry: Telemetry,
 }
 
@@ -195,7 +195,7 @@ impl Coordinator {
         })
     }
 
-    /// Waits for the work's end or the order to stop, looking round all the time.
+    /// Waits for the end of the work or the order to stop, checking on everything else meanwhile.
     fn wait(self, process_faults: &Receiver<ProcessFault>) -> Result<AllVerified, CoordinatorError> {
         let mut watchdog = self.heartbeat.as_ref().map(WatchdogMonitor::new);
         loop {
@@ -209,10 +209,10 @@ impl Coordinator {
                         self.end();
                         return outcome;
                     }
-                    // It ended without a word.
+                    // The thread ended without reporting anything.
                     Err(_) if self.faults.thread_loss_ends_process() => self.lose_thread(watched),
-                    // It was ordered to, and the process must live on without it, for a watchdog to
-                    // find.
+                    // It ended because a test ordered it to. The process must live on without it,
+                    // for a watchdog to detect.
                     Err(_) => std::thread::sleep(deadline::LOOK_ROUND),
                 },
                 recv(self.signals) -> signal => match signal {
@@ -232,7 +232,7 @@ impl Coordinator {
         }
     }
 
-    /// Takes what others count over into what is told.
+    /// Copies what others count into the exported metrics.
     fn count(&self) {
         let discarded = self.discarded.load(Ordering::Relaxed);
         self.telemetry.counts().useless(Useless::Stale).set(discarded);
@@ -242,7 +242,7 @@ impl Coordinator {
         let mut guard = Guard::default();
         guard.keep(self.thread);
         let until = Instant::now() + deadline::STOP;
-        // Its end of the queue is gone, so it is about to end itself.
+        // The other end of the queue is gone, so that thread is about to end too.
         let lost = loop {
             match guard.lost() {
                 Some(lost) => break lost,
@@ -284,12 +284,12 @@ impl Coordinator {
     }
 }
 
-/// How many blocks there are to execute, if that has an end.
+/// How many blocks there are to execute; `None` if they repeat without end.
 fn all(options: &CoordinatorOptions) -> Option<u64> {
     (options.repeat > 0).then(|| (options.blocks.len() as u64).saturating_mul(options.repeat))
 }
 
-/// What names this life of the process to the shards.
+/// Number that identifies this life of the process to the shards.
 fn incarnation(heartbeat: Option<&Heartbeat>) -> u64 {
     heartbeat.map_or_else(
         || {

@@ -1,9 +1,9 @@
-//! Faults that tests arm in a running process: compiled in always, inert unless `--faults` opened
+//! Faults that tests arm in a running process: always compiled in, inert unless `--faults` opened
 //! the port.
 //!
-//! What a fault does is what a bug would do: the thread is really gone, really spins, really waits
-//! for a lock. Nothing in here may be reachable without the port, and the port is for this user, or
-//! who knows a token, on this machine.
+//! A fault does what a bug would do: the thread is really gone, really spins, really waits for a
+//! lock. Nothing in here may be reachable without the port, and the port is open only to this user,
+//! or to those who know a token, on this machine.
 //!
 //! | point | who passes it | its kinds |
 //! | --- | --- | --- |
@@ -40,10 +40,10 @@ pub use shard_heartbeat::faults::SocketError;
 use crate::clock::monotonic_ns;
 use kind::Place;
 
-/// The most faults that can be armed at once: more is a test that forgot to disarm.
+/// The most faults that can be armed at once: more means that a test forgot to disarm.
 const MAX_ARMED: usize = 16;
 
-/// Strikes that are remembered. Whoever asks wants the latest.
+/// How many strikes are remembered. Only the latest are of interest.
 const MAX_STRUCK: usize = 16;
 
 /// A fault that the main thread must carry out, because it concerns the process as a whole.
@@ -55,7 +55,7 @@ pub enum ProcessFault {
     ExitHang,
 }
 
-/// What happens to a part's result instead of being handed over.
+/// What happens to a part's result instead of its delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnswerFault {
     /// See [`Kind::DropResult`].
@@ -75,11 +75,11 @@ pub enum DispatchFault {
     Flood(u64),
 }
 
-/// The working thread must return now, as if it had ended by itself.
+/// The working thread must return now, as if it had ended on its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ThreadMustEnd;
 
-/// The fault points of one process. Clones are the same.
+/// The fault points of one process. Clones share the same state.
 #[derive(Clone)]
 pub struct Faults {
     shared: Arc<Shared>,
@@ -87,7 +87,7 @@ pub struct Faults {
 
 struct Shared {
     role: Role,
-    /// Whether anything is armed: the one load that a transaction pays.
+    /// Whether anything is armed: a transaction costs only this one load.
     active: AtomicBool,
     /// Whether a panic ends the process.
     hook: AtomicBool,
@@ -96,23 +96,23 @@ struct Shared {
     /// Whether the panic hook hangs: [`Kind::HookHang`] has struck.
     hook_hangs: AtomicBool,
     armed: Mutex<Vec<Waiting>>,
-    /// How often was disarmed: threads that spin or wait for a lock go on then.
+    /// How often faults were disarmed: threads that spin or wait for a lock go on when it changes.
     disarmed: AtomicU64,
     /// The latest strikes and their times.
     struck: Mutex<VecDeque<String>>,
-    /// What the process has counted, as one line.
+    /// Returns the process's counters as one line.
     counters: OnceLock<Box<dyn Fn() -> String + Send + Sync>>,
     process: Sender<ProcessFault>,
 }
 
 struct Waiting {
     armed: Armed,
-    /// It has struck before, and lasts.
+    /// The fault has struck before, and lasts.
     struck: bool,
 }
 
 impl Faults {
-    /// Nothing armed. Faults of the whole process are handed to `process`.
+    /// Fault points with nothing armed. Faults of the whole process are handed to `process`.
     pub fn inert(role: Role, process: Sender<ProcessFault>) -> Self {
         let shared = Shared {
             role,
@@ -140,19 +140,18 @@ impl Faults {
     }
 
     /// Whether the panic hook must hang for ever, once its last words are in the segment and
-    /// without an abort timer: asked by the hook, which is the only place where it can hang.
+    /// without an abort timer. The hook itself asks, since it is the only place where it can hang.
     pub fn hook_hangs(&self) -> bool {
         self.shared.hook_hangs.load(Ordering::Relaxed)
     }
 
-    /// What the order `counters` answers, after `ok: `. The first one given stays.
+    /// Sets what the order `counters` answers after `ok: `. Only the first call counts.
     pub fn tell_counters(&self, line: impl Fn() -> String + Send + Sync + 'static) {
-        // A second one would be a second thread with the same duty; there is none.
+        // A second call would mean a second thread with the same duty; there is none.
         let _ = self.shared.counters.set(Box::new(line));
     }
 
-    /// Carries out the orders that were given on the command line. To be called before any thread
-    /// is started.
+    /// Carries out the orders given on the command line. To be called before any thread is started.
     ///
     /// # Errors
     /// At the first order that cannot be carried out.
@@ -163,7 +162,7 @@ impl Faults {
     /// Carries out one order of a test; the answer is one line.
     ///
     /// # Errors
-    /// If it cannot be carried out in this process or now.
+    /// If the order cannot be carried out in this process or at this time.
     pub fn obey(&self, order: Order) -> Result<String, OrderError> {
         match order {
             Order::Hook(on) => {
@@ -177,7 +176,7 @@ impl Faults {
             }
             Order::List => return Ok(self.list()),
             Order::Struck => return Ok(self.told_struck()),
-            // Whose connection it is, the port knows.
+            // The port knows whose connection it is.
             Order::Tied => {}
             Order::Counters => {
                 let line = self.shared.counters.get().map_or_else(String::new, |line| line());
@@ -220,9 +219,9 @@ impl Faults {
         )
     }
 
-    /// The fault point of a thread that is about to execute `transactions` transactions of `block`,
-    /// with its place in the heartbeat if it has one. It may not return, or only once it is
-    /// disarmed; with `Err` the thread must end at once and drop [`LastWords`] on its way.
+    /// The fault point of a thread that is about to execute `transactions` transactions of `block`;
+    /// `beat` is its slot in the heartbeat if it has one. It may not return, or only once the fault
+    /// is disarmed. On `Err` the thread must end at once and drop [`LastWords`] on its way.
     ///
     /// # Errors
     /// If the thread is to end without a panic.
@@ -260,7 +259,7 @@ impl Faults {
                 announce(Kind::Deadlock);
                 strike::deadlock(undone);
             }
-            // The others have points of their own.
+            // The other kinds have fault points of their own.
             Some(_) | None => {}
         }
         Ok(())
@@ -283,7 +282,7 @@ impl Faults {
         }
     }
 
-    /// The fault point of the executor thread that has the answer to a state request.
+    /// The fault point of the executor thread that has received the answer to a state request.
     pub fn answered_point(&self) {
         if !self.active() {
             return;
@@ -293,7 +292,7 @@ impl Faults {
         }
     }
 
-    /// The fault point of the executor thread before it says that it is ready. It may not return.
+    /// The fault point of the executor thread before it reports ready. It may not return.
     pub fn start_point(&self) {
         if self.active() && self.due(Place::Start, None, 1).is_some() {
             announce(Kind::NeverReady);
@@ -362,7 +361,7 @@ impl Faults {
         Some(if let Kind::Flood(count) = kind { DispatchFault::Flood(count) } else { DispatchFault::Drop })
     }
 
-    /// What the process that is about to try `block` alone is to be armed with.
+    /// The fault, if any, to arm in the process that is about to try `block` alone.
     pub fn sacrifice_point(&self, block: u64) -> Option<&'static str> {
         if !self.active() {
             return None;
@@ -372,7 +371,7 @@ impl Faults {
         Some("arm panic")
     }
 
-    /// Whether some state requests are to get no answer; which ones, [`Self::mutes_state`] tells.
+    /// Whether some state requests are to get no answer; [`Self::mutes_state`] decides which ones.
     pub fn may_mute_state(&self) -> bool {
         self.active() && self.armed().iter().any(|waiting| waiting.armed.kind.place() == Place::State)
     }
@@ -393,11 +392,11 @@ impl Faults {
         self.shared.active.load(Ordering::Relaxed)
     }
 
-    /// The fault that strikes now at `place`, where `weight` things are about to pass, and whether
-    /// it is its first time.
+    /// The fault that strikes now at `place`, where `weight` items are about to pass, and whether
+    /// it strikes for the first time.
     fn due(&self, place: Place, block: Option<u64>, weight: u64) -> Option<(Kind, bool)> {
         let mut all = self.armed();
-        // What lasts comes last: it would keep everything else from its turn.
+        // Lasting faults come last: otherwise they would never let the others have their turn.
         let once = all.iter().enumerate().filter(|(_, waiting)| !waiting.armed.kind.lasts());
         let lasting = all.iter().enumerate().filter(|(_, waiting)| waiting.armed.kind.lasts());
         let order: Vec<usize> = once.chain(lasting).map(|(at, _)| at).collect();
@@ -412,8 +411,7 @@ impl Faults {
             }
             let kind = armed.kind;
             let first = !std::mem::replace(struck, true);
-            // Something slow strikes a thousand times a second: its first time is what is asked
-            // for.
+            // A slow fault strikes a thousand times a second: only its first time is of interest.
             if first {
                 self.remember(kind);
             }
@@ -440,8 +438,8 @@ impl Faults {
         panic!("a test armed this panic");
     }
 
-    /// What tells whether a fault has been undone that strikes from now on. To be asked for before
-    /// [`Self::due`], or a `disarm` in between would be missed.
+    /// Returns a check whether a fault that strikes from now on has been disarmed. To be called
+    /// before [`Self::due`], or a `disarm` in between would be missed.
     fn until_disarmed(&self) -> impl Fn() -> bool + Clone + Send + 'static {
         let shared = Arc::clone(&self.shared);
         let before = shared.disarmed.load(Ordering::Relaxed);
@@ -477,14 +475,14 @@ impl Faults {
     }
 
     fn armed(&self) -> MutexGuard<'_, Vec<Waiting>> {
-        // A list of plain data is whole whatever happened to the thread that held it.
+        // A list of plain data is intact whatever happened to the thread that held it.
         self.shared.armed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Says that a fault struck, as the last thing that the thread does: measurements start from it.
-/// Make it before anything else in the thread, so that it is dropped after everything else,
-/// unwinding included.
+/// Announces that a fault struck, as the last thing that the thread does: measurements start from
+/// there. Create it before anything else in the thread, so that it is dropped after everything
+/// else, also when unwinding.
 #[derive(Default)]
 pub struct LastWords(Option<Kind>);
 
@@ -496,8 +494,8 @@ impl Drop for LastWords {
     }
 }
 
-/// One line on stderr, in one write: two threads' lines must not mix, and a time is only good if
-/// nothing delays it.
+/// Prints one line on stderr, in one write: the lines of two threads must not mix, and the time is
+/// only good if nothing delays it.
 pub fn announce(kind: Kind) {
     let line = format!("fault {} fired at_monotonic_ns={}\n", kind.name(), monotonic_ns());
     let _ = std::io::stderr().write_all(line.as_bytes());

@@ -1,16 +1,16 @@
-//! A chain of our own, for those who have no archive node: transfers, token transfers and swaps,
+//! A synthetic chain, for those who have no archive node: transfers, token transfers and swaps,
 //! each block on the state after the one before it.
 //!
-//! How blocks conflict is chosen. A transaction that does not conflict is from a sender of its own
-//! to a recipient, or in a pool, of its own: nothing that it writes is read or written by another,
-//! the beneficiary's fee aside; at a conflict of 0 that is so for every transaction. A transaction
-//! that conflicts pays one of [`POPULAR`] popular accounts, or swaps in one of as many popular
-//! pools; one in eight is from one of as many popular senders, too, so that nonces depend on each
-//! other. Who is how popular follows Zipf's law with the exponent [`Plan::skew`]. At a conflict of
-//! 1 that is so for every transaction.
+//! How much blocks conflict can be chosen. A transaction that does not conflict has a sender of its
+//! own and a recipient, or a pool, of its own: no other transaction reads or writes what it writes,
+//! except for the beneficiary's fee. At a conflict of 0 that holds for every transaction. A
+//! transaction that conflicts pays one of [`POPULAR`] popular accounts, or swaps in one of as many
+//! popular pools; one in eight also comes from one of as many popular senders, so that nonces
+//! depend on each other. Popularity follows Zipf's law with the exponent [`Plan::skew`]. At a
+//! conflict of 1 every transaction conflicts.
 //!
-//! The same [`Plan`] always gives the same chain, byte for byte. Headers carry what sequential
-//! execution gives.
+//! The same [`Plan`] always gives the same chain, byte for byte. Headers carry the results of
+//! sequential execution.
 
 mod contract;
 mod kind;
@@ -44,7 +44,7 @@ use popularity::{POPULAR, Popularity};
 use proven::Proven;
 use random::Random;
 
-/// Known to belong to nobody: private test networks use it.
+/// Known to belong to no public chain: private test networks use it.
 const CHAIN_ID: u64 = 1337;
 const ETHER: u128 = 1_000_000_000_000_000_000;
 const GWEI: u128 = 1_000_000_000;
@@ -53,9 +53,9 @@ const TOKENS: [Address; 2] = [
     address!("0x0000000000000000000000000000000000700ce2"),
     address!("0x0000000000000000000000000000000000700ce3"),
 ];
-/// What every pool delegates to.
+/// The contract that every pool delegates to.
 const POOL: Address = address!("0x0000000000000000000000000000000000700ce4");
-/// One in so many transactions that conflict is from a popular sender.
+/// One in this many conflicting transactions comes from a popular sender.
 const FROM_POPULAR: u64 = 8;
 const SECONDS_PER_BLOCK: u64 = 12;
 const GENESIS_TIME: u64 = 1_750_000_000;
@@ -67,24 +67,23 @@ pub const MAX_TRANSACTIONS: u32 = 100_000;
 pub struct Plan {
     /// Transactions in each block, at most [`Kind::most_transactions`].
     pub transactions: u32,
-    /// The share of transactions, 0 to 1, that touch popular accounts; see the module for what
-    /// exactly.
+    /// The share of transactions, 0 to 1, that touch popular accounts; the module has the details.
     pub conflict: f64,
     /// Another seed, another chain.
     pub seed: u64,
     /// What the transactions do.
     pub kind: Kind,
-    /// The exponent of Zipf's law among the popular, 0 to 10: 0 makes them equally popular.
+    /// The exponent of Zipf's law among popular accounts, 0 to 10; at 0 they are equally popular.
     pub skew: f64,
-    /// Whose rules, [`FIRST_FORK`] to [`LAST_FORK`].
+    /// The fork whose rules apply, [`FIRST_FORK`] to [`LAST_FORK`].
     pub fork: Fork,
-    /// Whether blocks carry a witness. Their headers have the state's root either way.
+    /// Whether blocks carry a witness. Their headers have the state root either way.
     pub witness: bool,
 }
 
-/// The blocks have withdrawals, and what came with later forks as far as it needs no slot.
+/// The first fork to choose. It has withdrawals; later additions are included if they need no slot.
 pub const FIRST_FORK: Fork = Fork::Shanghai;
-/// The last with which the gas of the transactions is enough.
+/// The last fork under which the transactions' gas suffices.
 pub const LAST_FORK: Fork = Fork::Bpo2;
 
 impl Default for Plan {
@@ -101,24 +100,24 @@ impl Default for Plan {
     }
 }
 
-/// An endless chain; each step is a block that verifies.
+/// An endless chain; each step makes a block that verifies.
 #[derive(Debug)]
 pub struct Generator {
     plan: Plan,
     random: Random,
     popularity: Popularity,
     nonces: BTreeMap<Address, u64>,
-    /// State after the last block, and of it what the next one follows; none before the first.
+    /// State after the last block, and what the next one needs of it; `None` before the first.
     last: Option<(Proven, Parent)>,
 }
 
 /// Why the next block could not be made. Each of these is a defect of the generator.
 #[derive(Debug, thiserror::Error)]
 pub enum GenerateError {
-    /// The block did not run to its end.
+    /// The block could not be executed to its end.
     #[error(transparent)]
     Execution(#[from] ValidateError),
-    /// A transaction that the EVM refuses.
+    /// The EVM refuses a transaction.
     #[error("generated block {number}: {mismatch}")]
     Invalid {
         /// The block.
@@ -129,13 +128,13 @@ pub enum GenerateError {
     /// The state's trie lacks something.
     #[error(transparent)]
     Trie(#[from] WitnessError),
-    /// The state does not know what a block asks for.
+    /// The state lacks something that a block reads.
     #[error("the state is not known: {0}")]
     Unknown(#[source] NoAnswer),
 }
 
 impl Generator {
-    /// A generator at the beginning of the chain of `plan`.
+    /// A generator at the start of the chain that `plan` describes.
     pub fn new(plan: Plan) -> Self {
         let transactions = plan.transactions.min(plan.kind.most_transactions());
         let plan = Plan { transactions, fork: plan.fork.clamp(FIRST_FORK, LAST_FORK), ..plan };
@@ -162,7 +161,7 @@ impl Generator {
         block.pre = pre;
         let number = block.number();
         let (result, state_root, witness) = proven.execute(&block)?;
-        // The draft promises nothing yet, so only a refused transaction is a fault.
+        // The draft has no expected results yet, so only a refused transaction is an error.
         if let Some(mismatch @ Mismatch::InvalidTransaction { .. }) = result.mismatch {
             return Err(GenerateError::Invalid { number, mismatch: Box::new(mismatch) });
         }
@@ -194,8 +193,8 @@ impl Generator {
         (2 * u64::from(self.plan.transactions) * Action::MOST_GAS).max(30_000_000)
     }
 
-    /// The header before the first block, but for its state. It used half of its gas, so that the
-    /// base fee stays as it is.
+    /// The header before the first block, without its state root. It used half of its gas, so that
+    /// the base fee stays the same.
     fn genesis(&self) -> ConsensusHeader {
         let is_of_cancun = self.plan.fork >= Fork::Cancun;
         ConsensusHeader {
@@ -285,7 +284,7 @@ impl Generator {
             Action::Swap => {
                 let pool =
                     if conflicting { sender.popular_pool(&self.popularity) } else { sender.own_pool() };
-                // Up to a thousandth of a token, a billionth of what the pool has.
+                // Up to a thousandth of a token, which is a billionth of what the pool has.
                 let paid = amount * U256::from(GWEI);
                 (pool, U256::ZERO, contract::swap(self.random.below(2) == 0, paid))
             }
@@ -293,7 +292,7 @@ impl Generator {
         let dynamic_fee = self.random.below(2) == 0;
         let nonce = self.nonces.entry(sender.address()).or_default();
         let transaction = Transaction {
-            // Unsigned, so the hash is only a name: unique, since a sender uses a nonce once.
+            // It is unsigned, so the hash is only a name: unique, since a sender uses a nonce once.
             hash: keccak256(
                 [sender.address().as_slice(), &nonce.to_be_bytes(), &number.to_be_bytes()].concat(),
             ),
@@ -370,19 +369,19 @@ impl Generator {
         pre
     }
 
-    /// All who may ever send.
+    /// Everybody who may ever send.
     fn traders(&self) -> impl Iterator<Item = Trader> {
         let popular = if self.plan.conflict > 0.0 { POPULAR } else { 0 };
         (0..self.plan.transactions).map(Trader::Place).chain((0..popular).map(Trader::Popular))
     }
 }
 
-/// Who sends.
+/// The sender of a transaction.
 #[derive(Clone, Copy, Debug)]
 enum Trader {
-    /// The one who sends at this place of each block and nowhere else.
+    /// The one who sends at this position of each block and nowhere else.
     Place(u32),
-    /// A popular one.
+    /// A popular sender, by its rank.
     Popular(u64),
 }
 
@@ -394,7 +393,7 @@ impl Trader {
         }
     }
 
-    /// A pool in which nobody else swaps.
+    /// A pool in which only this sender swaps.
     fn own_pool(self) -> Address {
         match self {
             Self::Place(index) => named("pool", u64::from(index)),
@@ -402,7 +401,7 @@ impl Trader {
         }
     }
 
-    /// The popular pool in which this one swaps, always the same: each allowance has to stand in
+    /// The popular pool in which this sender swaps, always the same: each allowance has to be in
     /// the first block's `pre`.
     fn popular_pool(self, popularity: &Popularity) -> Address {
         let seed = self.address().into_word();
@@ -412,8 +411,8 @@ impl Trader {
     }
 }
 
-/// What the file says of the receipts: enough to tell which transaction is to blame, without every
-/// log a second time.
+/// What the file has of the receipts: enough to identify the transaction to blame, without storing
+/// every log a second time.
 fn expected(receipts: &[Receipt]) -> Vec<ExpectedReceipt> {
     let mut cumulative_gas_used = 0;
     let one = |receipt: &Receipt| {
@@ -428,7 +427,7 @@ fn expected(receipts: &[Receipt]) -> Vec<ExpectedReceipt> {
     receipts.iter().map(one).collect()
 }
 
-/// Addresses are hashes, as real ones are: neighbours in a block are strangers in a sorted map.
+/// Addresses are hashes, like real ones: neighbours in a block are far apart in a sorted map.
 fn named(kind: &str, index: u64) -> Address {
     Address::from_word(keccak256(format!("{kind} {index}")))
 }
@@ -441,7 +440,7 @@ fn popular(index: u64) -> Address {
     named("popular", index)
 }
 
-/// The header. The roots of transactions and withdrawals are left at their defaults: nothing here
+/// The header. The roots of transactions and withdrawals stay at their defaults: nothing here
 /// checks them.
 fn consensus_header(block: &Block) -> ConsensusHeader {
     let header = &block.header;

@@ -1,8 +1,8 @@
-//! The main thread's watch over the others: a required thread that ended although nobody asked the
-//! process to stop ends the process, with a reason and a code, in bounded time.
+//! The main thread's watch over the others. If a required thread ends although nobody asked the
+//! process to stop, the process ends in bounded time, with a reason and an exit code.
 //!
-//! Handles show an end and nothing else. A thread that lives and gets nowhere is what the watchdog
-//! is for.
+//! A thread's handle shows only that it has ended. A thread that lives but makes no progress is the
+//! watchdog's job.
 
 use std::any::Any;
 use std::fmt;
@@ -13,13 +13,13 @@ use shard_heartbeat::{Heartbeat, ProcessState};
 
 use crate::{deadline, logs, process};
 
-/// Exit code when a required thread was lost.
+/// Exit code when a required thread is lost.
 pub const THREAD_LOST: i32 = 14;
 
-/// A sidecar that has not beaten for this long is not there. It beats a few times a second.
+/// A sidecar that has not beaten for this long counts as absent. It beats a few times a second.
 const WATCHED: Duration = Duration::from_secs(2);
 
-/// A required thread, or task of the network, that has ended.
+/// A required thread, or network task, that has ended.
 #[derive(Debug)]
 pub struct Lost {
     name: String,
@@ -50,17 +50,17 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Requires a thread.
+    /// Adds a required thread.
     pub fn keep(&mut self, thread: JoinHandle<()>) {
         self.threads.push(thread);
     }
 
-    /// Requires a task of the async runtime, which is called `name`.
+    /// Adds a required task of the async runtime; `name` is its name in messages.
     pub fn keep_task(&mut self, name: &'static str, task: tokio::task::JoinHandle<()>) {
         self.tasks.push((name, task));
     }
 
-    /// The first of them that has ended.
+    /// The first required thread or task that has ended, if any.
     pub fn lost(&mut self) -> Option<Lost> {
         if let Some(place) = self.threads.iter().position(JoinHandle::is_finished) {
             let thread = self.threads.swap_remove(place);
@@ -76,26 +76,26 @@ impl Guard {
         Some(Lost { name: format!("the {name}"), how: How::Returned })
     }
 
-    /// The threads, for an orderly end.
+    /// The threads, to join them in an orderly stop.
     pub fn into_threads(self) -> Vec<JoinHandle<()>> {
         self.threads
     }
 }
 
-/// What a panic said.
+/// The message of a panic.
 fn words(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no words".to_owned())
 }
 
-/// Whether a sidecar whose last beat is of that age watches this process now.
+/// Whether a sidecar watches this process now; `age` is the time since its last beat.
 pub fn is_watched(age: Option<Duration>) -> bool {
     age.is_some_and(|age| age < WATCHED)
 }
 
 /// Ends the process because of `lost`. A sidecar that watches gets [`deadline::WATCHDOG_FIRST`] to
-/// keep its evidence of a living process and to end it. `tell` is told first: whoever waits for
-/// this process should not wait longer.
+/// take its evidence of the living process and to end it. `tell` is called first, so that peers
+/// stop waiting for this process.
 pub fn end(lost: &Lost, heartbeat: Option<&Heartbeat>, watched: bool, tell: impl FnOnce(&str)) -> ! {
     process::end_after(deadline::WATCHDOG_FIRST + deadline::LAST_WORDS, THREAD_LOST);
     let reason = lost.to_string();

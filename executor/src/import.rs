@@ -1,12 +1,12 @@
-//! Making block files from what an archive node answers.
+//! Makes block files from an archive node's answers.
 //!
-//! A block is executed once on what there is of the state before it. Each account, slot and hash is
-//! looked up at the moment when execution first reads it ([`gathered`]), so that nothing is asked
-//! for in vain and nothing that is needed is left out. The file that comes of it is read and
-//! executed once more as any file is, and written only if the block verifies.
+//! A block is executed once on what is known of the state before it. Each account, slot and hash is
+//! looked up when execution first reads it ([`gathered`]), so that nothing is requested in vain and
+//! nothing needed is left out. The resulting file is read and executed once more like any file, and
+//! written only if the block verifies.
 //!
-//! Whatever a node or a saved file says is untrusted: sizes, counts and waits are bounded, and a
-//! state that is not right shows as a block that does not verify.
+//! Everything from a node or a saved file is untrusted: sizes, counts and waits are bounded, and a
+//! wrong state shows as a block that does not verify.
 
 mod client;
 mod compose;
@@ -39,11 +39,11 @@ use traces::Traces;
 /// What is known of a block before it is executed.
 #[derive(Debug, Default)]
 pub struct Parts {
-    /// Where it comes from, for messages.
+    /// Where the block comes from, for messages.
     pub from: PathBuf,
     /// What `eth_getBlockByNumber(n, true)` answered.
     pub block: Value,
-    /// The parent's header, if somebody said.
+    /// The parent's header, if given.
     pub parent: Option<Value>,
     /// What `eth_getBlockReceipts(n)` answered, if it did.
     pub receipts: Option<Value>,
@@ -51,11 +51,11 @@ pub struct Parts {
     pub witness: Option<Value>,
     /// What `debug_traceBlockByNumber` with prestateTracer answered, if it did.
     pub traces: Option<Value>,
-    /// Accounts that somebody gave by hand.
+    /// Accounts given by hand.
     pub given: PreState,
-    /// Hashes of earlier blocks, likewise.
+    /// Hashes of earlier blocks, given by hand.
     pub hashes: std::collections::BTreeMap<u64, B256>,
-    /// The key `chain` of the file, if somebody said.
+    /// The key `chain` of the file, if given.
     pub chain: Option<Value>,
 }
 
@@ -66,7 +66,7 @@ pub struct Imported {
     pub number: u64,
     /// The file's text.
     pub text: Vec<u8>,
-    /// What came of executing it from that text.
+    /// The result of executing it from that text.
     pub result: BlockResult,
 }
 
@@ -79,7 +79,7 @@ pub enum ImportError {
     /// The parts do not fit together, or are not what they should be.
     #[error(transparent)]
     Block(#[from] BlockError),
-    /// A saved answer is of no use.
+    /// A saved answer cannot be used.
     #[error("{}: {reason}", path.display())]
     Saved {
         /// Which file.
@@ -95,12 +95,12 @@ pub enum ImportError {
         /// What is wrong, and what to do next.
         reason: String,
     },
-    /// The state before the block is not known in full.
+    /// The state before the block is not fully known.
     #[error("block {number}: {missing}")]
     Missing {
         /// The block.
         number: u64,
-        /// What there is not.
+        /// What is missing.
         missing: Box<Missing>,
     },
     /// The block does not come out as its header says.
@@ -110,7 +110,7 @@ pub enum ImportError {
         number: u64,
         /// How it differs.
         mismatch: Box<Mismatch>,
-        /// What may be the reason, with a sentence mark before it.
+        /// A possible reason, beginning with a punctuation mark.
         guess: String,
     },
     /// The block cannot be executed.
@@ -118,10 +118,10 @@ pub enum ImportError {
     Execution(ValidateError),
 }
 
-/// Executes the block of `parts`, asking `node` for what they lack, and makes its file.
+/// Executes the block of `parts`, requesting from `node` what they lack, and makes its file.
 ///
 /// # Errors
-/// If the block is not known well enough, or is not what its header says.
+/// If too little is known of the block, or it does not come out as its header says.
 pub fn import(parts: &Parts, node: Option<&Arc<Node>>) -> Result<Imported, ImportError> {
     let block = Block::from_json(&parts.from, &compose::bare(parts)?)?;
     let number = block.number();
@@ -141,7 +141,7 @@ pub fn import(parts: &Parts, node: Option<&Arc<Node>>) -> Result<Imported, Impor
         return Err(ImportError::Wrong { number, mismatch: Box::new(mismatch), guess });
     }
     let text = compose::whole(parts, &block, &reads)?;
-    // What counts is what the file says, not what was found on the way.
+    // The block as the file has it is what counts, not the data gathered on the way.
     let block = Arc::new(Block::from_json(&parts.from, &text)?);
     let mut state = validate::open(&block, None).map_err(of_execution)?;
     let result = validate::run_in_order(&block, &mut state, Vec::new(), &|| {}).map_err(of_execution)?;

@@ -1,13 +1,14 @@
 //! A sharded Ethereum block executor.
 //!
-//! A block is split over shards ([`partition`]), each executes its part speculatively on a view of
-//! the state ([`vm`]), and the outcomes are validated, corrected and compared with the header in
-//! block order ([`validate`]). Results equal in-order execution exactly, whatever the shards did.
+//! A block is split over shards ([`partition`]). Each shard executes its part speculatively on a
+//! view of the state ([`vm`]), and the outcomes are validated, corrected and compared with the
+//! header in block order ([`validate`]). Results equal in-order execution exactly, whatever the
+//! shards did.
 //!
-//! It must never wait without end: every receive has a deadline, every handle is kept, and what a
-//! lost thread or process owed is executed again.
+//! It must never wait forever: every receive has a deadline, every thread's handle is retained, and
+//! the work of a lost thread or process is executed again.
 
-// The subcommands name what they use by the crate, as any other program would.
+// The subcommands refer to this crate by its name, as any other program would.
 extern crate self as shard_executor;
 
 pub mod block;

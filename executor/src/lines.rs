@@ -1,8 +1,8 @@
-//! Lines for a descriptor that somebody may or may not read.
+//! Lines for a descriptor that may or may not be read.
 //!
-//! Whoever says a line never waits for whoever reads it: lines go through a bounded queue to a
-//! thread of their own, which alone may hang on a pipe for as long as it likes. What does not fit
-//! is dropped, counted, and told in its place as soon as there is room again.
+//! The thread that sends a line never waits for its reader: lines go through a bounded queue to a
+//! thread of their own, which alone may block on a pipe for any time. Lines that do not fit are
+//! dropped and counted, and the count is written in their place as soon as there is room again.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -14,13 +14,13 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use rustix::event::{PollFd, PollFlags, poll};
 
-/// How the end of a gap is told: a line, without its newline, for so many lines that were dropped.
+/// Makes the line, without its newline, that reports how many lines were dropped in a gap.
 pub(crate) type Gap = fn(u64) -> String;
 
 #[derive(Debug)]
 enum Order {
     Line {
-        /// How many lines were dropped since the one before it.
+        /// How many lines were dropped just before this one.
         gap: u64,
         text: Box<[u8]>,
     },
@@ -32,17 +32,17 @@ enum Order {
 
 #[derive(Debug, Default)]
 struct Counts {
-    /// Lines that were dropped, in all.
+    /// All lines dropped so far.
     dropped: AtomicU64,
-    /// Those of them that no line after them has told of yet.
+    /// Those of them that no line has reported yet.
     untold: AtomicU64,
-    /// Lines that were taken and are not written yet.
+    /// Lines that were accepted and are not written yet.
     waiting: AtomicU64,
-    /// The system's number for the first write that failed; 0: none has.
+    /// The error number (errno) of the first write that failed; 0: none has.
     failed: AtomicI32,
 }
 
-/// The sending end. Clones are the same.
+/// The sending end. Clones share one queue.
 #[derive(Clone, Debug)]
 pub(crate) struct Lines {
     orders: Sender<Order>,
@@ -63,21 +63,21 @@ impl Lines {
         let (orders, receiver) = crossbeam_channel::bounded(room);
         let counts = Arc::new(Counts::default());
         let own = Arc::clone(&counts);
-        // The handle is let go: the thread can hang in a write, so nobody may join it, and should
-        // it be gone, the queue is closed and each line counts as dropped.
+        // The handle is dropped: the thread can block in a write, so nobody may join it. If the
+        // thread has gone, the queue is closed and each line counts as dropped.
         std::thread::Builder::new()
             .name(thread.to_owned())
             .spawn(move || write_all(&receiver, sink, gap, &own))?;
         Ok(Self { orders, counts })
     }
 
-    /// Hands over a line, newline included, without waiting. False: there was no room, and it is
+    /// Queues a line, newline included, without waiting. False: there was no room, and the line is
     /// dropped and counted.
     pub(crate) fn say(&self, line: &[u8]) -> bool {
         self.hand_over(line, Duration::ZERO)
     }
 
-    /// Like [`Lines::say`], for a line that is worth waiting for.
+    /// Like [`Lines::say`], but waits for room for at most `within`.
     pub(crate) fn say_within(&self, line: &[u8], within: Duration) -> bool {
         self.hand_over(line, within)
     }
@@ -85,7 +85,7 @@ impl Lines {
     fn hand_over(&self, line: &[u8], within: Duration) -> bool {
         let gap = self.counts.take_untold();
         let order = Order::Line { gap, text: line.into() };
-        // Counted first: the thread may be done with it before this one runs on.
+        // Counted first: the thread may have written it before this one continues.
         self.counts.waiting.fetch_add(1, Ordering::Relaxed);
         let taken = if within.is_zero() {
             self.orders.try_send(order).is_ok()
@@ -99,7 +99,7 @@ impl Lines {
         taken
     }
 
-    /// Waits until all lines before are written, for at most `within`. Says whether they are.
+    /// Waits until all earlier lines are written, for at most `within`. Returns whether they are.
     pub(crate) fn flush(&self, within: Duration) -> bool {
         let until = Instant::now() + within;
         let gap = self.counts.take_untold();
@@ -111,17 +111,17 @@ impl Lines {
         answered.recv_timeout(until.saturating_duration_since(Instant::now())).is_ok()
     }
 
-    /// Lines that were dropped so far.
+    /// How many lines were dropped so far.
     pub(crate) fn dropped(&self) -> u64 {
         self.counts.dropped.load(Ordering::Relaxed)
     }
 
-    /// Lines that were taken and are not written yet: lost, if the process ends now.
+    /// Lines that were accepted and are not written yet: they are lost if the process ends now.
     pub(crate) fn waiting(&self) -> u64 {
         self.counts.waiting.load(Ordering::Relaxed)
     }
 
-    /// Why the first write that failed did so.
+    /// The error of the first write that failed.
     pub(crate) fn failure(&self) -> Option<io::Error> {
         match self.counts.failed.load(Ordering::Relaxed) {
             0 => None,
@@ -132,11 +132,11 @@ impl Lines {
 
 impl Counts {
     fn take_untold(&self) -> u64 {
-        // Nearly always nothing: then a load is all that a line pays.
+        // Nearly always zero: then a line costs only a load.
         if self.untold.load(Ordering::Relaxed) == 0 { 0 } else { self.untold.swap(0, Ordering::Relaxed) }
     }
 
-    /// Notes that `lines` were dropped, and puts back a `gap` that could not be told.
+    /// Counts `lines` as dropped, and restores a `gap` that could not be reported.
     fn drop_lines(&self, lines: u64, gap: u64) {
         self.dropped.fetch_add(lines, Ordering::Relaxed);
         self.untold.fetch_add(lines + gap, Ordering::Relaxed);
@@ -144,7 +144,7 @@ impl Counts {
 
     fn failed(&self, error: &io::Error) {
         let number = error.raw_os_error().unwrap_or(libc::EIO);
-        // The first one is the reason; what follows from it is not told.
+        // The first failure is the cause; those that follow from it are not reported.
         let _ = self.failed.compare_exchange(0, number, Ordering::Relaxed, Ordering::Relaxed);
     }
 }
@@ -154,7 +154,7 @@ fn write_all(orders: &Receiver<Order>, mut sink: impl Write, gap_line: Gap, coun
         if gap > 0 {
             sink.write_all(format!("{}\n", gap_line(gap)).as_bytes())?;
         }
-        // One write a line: whoever else writes to the same pipe does so between lines.
+        // One write per line: other writers to the same pipe write between lines.
         sink.write_all(text)
     };
     for order in orders {
@@ -171,19 +171,19 @@ fn write_all(orders: &Receiver<Order>, mut sink: impl Write, gap_line: Gap, coun
                     counts.failed(&error);
                     counts.drop_lines(0, gap);
                 }
-                // Whoever asked may have stopped waiting.
+                // The caller may have stopped waiting.
                 let _ = answer.try_send(());
             }
         }
     }
 }
 
-/// A descriptor of our own onto standard output or standard error, not the one of `std`: that one's
-/// lock is held while a write hangs, and whoever prints or panics would hang behind it.
+/// Our own descriptor for standard output or standard error, instead of that of `std`, whose lock
+/// is held while a write blocks: every thread that prints or panics would block behind it.
 pub(crate) struct Descriptor(File);
 
 impl Descriptor {
-    /// A duplicate of `of`. Fails if there are no descriptors left.
+    /// Duplicates `of`. Fails if descriptors are exhausted.
     pub(crate) fn duplicate(of: impl AsFd) -> io::Result<Self> {
         Ok(Self(File::from(of.as_fd().try_clone_to_owned()?)))
     }
@@ -193,8 +193,8 @@ impl Write for Descriptor {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
             match self.0.write(bytes) {
-                // Whoever shares the pipe can have made it non-blocking. Waiting without end is
-                // what this thread is for.
+                // Another process that shares the pipe may have made it non-blocking. This thread
+                // exists to wait without end.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     match poll(&mut [PollFd::new(&self.0, PollFlags::OUT)], None) {
                         Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -217,7 +217,7 @@ mod tests {
     use super::*;
     use std::io::Read;
 
-    /// Longer than any of this takes on a busy machine: reaching it is a hang.
+    /// Longer than any of this takes on a busy machine: a test that reaches it hangs.
     const PATIENCE: Duration = Duration::from_secs(60);
 
     fn gap(lines: u64) -> String {
@@ -229,7 +229,7 @@ mod tests {
         (File::from(reader), File::from(writer))
     }
 
-    /// Says lines until that many were refused, the last one just now.
+    /// Sends lines until that many were refused, the last one just now.
     fn fill(lines: &Lines, refused: u64) {
         let until = Instant::now() + PATIENCE;
         while lines.dropped() < refused {
@@ -238,7 +238,7 @@ mod tests {
         }
     }
 
-    /// The lines of all gaps that a text tells of.
+    /// The sum of all gaps that a text reports.
     fn told(text: &str) -> u64 {
         let gaps = text.lines().filter_map(|line| line.strip_prefix("gap "));
         gaps.map(|lines| lines.parse::<u64>().expect("a number")).sum()
@@ -248,7 +248,7 @@ mod tests {
     fn a_pipe_that_nobody_reads_holds_nobody_up() {
         let (_unread, writer) = pipe();
         let lines = Lines::start("lines", 8, gap, writer).expect("a thread");
-        // That this ends is the point.
+        // The test is that this returns.
         fill(&lines, 10_000);
         assert!(!lines.flush(Duration::from_millis(20)));
         assert!(!lines.say_within(b"worth it\n", Duration::from_millis(20)));

@@ -1,9 +1,8 @@
-//! The whole way of a block in one process, with no network: in order on the calling thread, or in
-//! parts on threads of their own.
+//! Executes a block from start to end in one process, without a network: in order on the calling
+//! thread, or in parts on separate threads.
 //!
-//! Nobody waits for a thread without end. A part that does not come back in time, or whose thread
-//! is gone, is executed in block order like any other transaction without an outcome: slower, not
-//! wrong.
+//! No wait is unbounded. If a part is late or its thread is gone, its transactions are executed in
+//! block order like any others without an outcome: slower, but not wrong.
 
 use std::io;
 use std::sync::Arc;
@@ -22,29 +21,29 @@ use crate::validate::{self, BlockResult, ValidateError};
 use crate::vm::{ExecutionEnv, Overlay, PartRun, TxOutcome, VmError};
 use crate::warm_up::{WarmedUp, warm_up};
 
-/// How long a part may take. A mainnet block's 30 million gas takes well under a second; this only
-/// has to be past anything that ends by itself.
+/// How long a part may take. A mainnet block's 30 million gas takes well under a second, so this
+/// only has to be longer than anything that ends by itself.
 const PART_DEADLINE: Duration = Duration::from_secs(30);
 
-/// In how many rounds shards execute a block unless told otherwise: the speculative one, and one
-/// more for what turns out stale. A third finds hardly anything that the second did not.
+/// The default number of rounds in which shards execute a block: the speculative one, and one more
+/// for what turns out stale. A third finds hardly anything that the second did not.
 pub const ROUNDS: u32 = 2;
 
-/// How long idle threads get to notice that they are not needed any more.
+/// How long idle threads get to notice that they are no longer needed.
 const FAREWELL: Duration = Duration::from_millis(500);
 
-/// Runs blocks one after the other.
+/// Executes blocks one after the other.
 #[derive(Debug)]
 pub struct Local {
     workers: Vec<Worker>,
-    /// Helpers of the calling thread, where there are no parts.
+    /// Helpers of the calling thread, if the block is not split into parts.
     pool: Pool,
     rounds: u32,
 }
 
 impl Local {
-    /// With one shard there is no speculation and no thread: the sequential reference. With more,
-    /// one thread each.
+    /// With one shard there is no speculation and no extra thread: the sequential reference. With
+    /// more, one thread each.
     ///
     /// # Errors
     /// If a thread cannot be started.
@@ -52,8 +51,8 @@ impl Local {
         Self::with_threads(shards, 1)
     }
 
-    /// So many shards with so many threads each. One shard executes the whole block on its threads,
-    /// in block order; several execute their parts, which are then validated in block order.
+    /// Starts this many shards with this many threads each. One shard executes the whole block on
+    /// its threads, in block order; several execute parts, which are then validated in block order.
     ///
     /// # Errors
     /// If a thread cannot be started.
@@ -65,21 +64,21 @@ impl Local {
         Ok(Self { workers: Vec::new(), pool: Pool::start(&name(0), threads, || None)?, rounds: ROUNDS })
     }
 
-    /// Lets several shards execute a block in up to so many rounds; what is stale after the last is
-    /// executed in order. The default is [`ROUNDS`].
+    /// Limits the rounds in which several shards execute a block. What is stale after the last
+    /// round is executed in order. The default is [`ROUNDS`].
     #[must_use]
     pub fn with_rounds(self, rounds: u32) -> Self {
         Self { rounds, ..self }
     }
 
-    /// Makes what a first block would have to make, on every thread that will execute. Nothing new
-    /// is begun after `within`.
+    /// Does the one-time work of a first block in advance, on every thread that will execute. No
+    /// step begins after `within`.
     pub fn warm_up(&self, within: Duration) -> WarmedUp {
         let until = Instant::now() + within;
         let replies: Vec<_> = self.workers.iter().map(|worker| worker.warm_up(within)).collect();
         let mut done = warm_up(&self.pool, within);
         for reply in replies.into_iter().flatten() {
-            // One that is late, or gone, is met again by the first block, with a deadline.
+            // If a worker is late or gone, the first block will detect it, with a deadline.
             if let Ok(warmed) = reply.recv_deadline(until.max(Instant::now() + FAREWELL)) {
                 done.threads += warmed.threads;
                 done.took = done.took.max(warmed.took);
@@ -88,11 +87,11 @@ impl Local {
         done
     }
 
-    /// Executes `block` on its own `pre` or on `previous`. The state after it comes back, mismatch
-    /// or not; `progress` is called after every transaction settled in block order.
+    /// Executes `block` on its own `pre` or on `previous`. Returns the state after the block even
+    /// if there is a mismatch; `progress` is called after every transaction settled in block order.
     ///
     /// # Errors
-    /// If the block cannot be brought to an end.
+    /// If the block cannot be executed to its end.
     pub fn run(
         &self,
         block: &Arc<Block>,
@@ -106,11 +105,11 @@ impl Local {
         Ok((BlockReport::new(&result, took, state.digest()), state))
     }
 
-    /// The same from the state that [`validate::open`] made to the state after the block, with all
-    /// of the result.
+    /// Like [`Self::run`], but starts from the state that [`validate::open`] made and returns the
+    /// full result.
     ///
     /// # Errors
-    /// If the block cannot be brought to an end.
+    /// If the block cannot be executed to its end.
     pub fn execute(
         &self,
         block: &Arc<Block>,
@@ -131,7 +130,7 @@ impl Local {
         Ok((result, state))
     }
 
-    /// The rounds of a block over the workers.
+    /// Runs the rounds of a block on the workers.
     fn speculate(&self, block: &Arc<Block>, state: State) -> (State, Vec<Option<TxOutcome>>) {
         if self.workers.is_empty() {
             return (state, Vec::new());
@@ -151,11 +150,11 @@ impl Local {
             };
             validate::Again { state, parts } = again;
         }
-        // Copied only if a late worker still reads it.
+        // This clones only if a late worker still reads the state.
         (Arc::unwrap_or_clone(before), outcomes)
     }
 
-    /// Gives each worker a part and gathers what comes back in time.
+    /// Gives each worker a part and collects the outcomes that arrive in time.
     fn round(
         &self,
         block: &Arc<Block>,
@@ -194,8 +193,8 @@ impl Local {
     }
 }
 
-/// What a worker is asked to do. Dropping it unanswered, by a panic for instance, is an answer too:
-/// the reply channel closes.
+/// An order to a worker. Dropping it unanswered, for instance in a panic, is an answer too: the
+/// reply channel closes.
 enum Order {
     Execute(Job),
     WarmUp { within: Duration, reply: Sender<WarmedUp> },
@@ -204,7 +203,7 @@ enum Order {
 /// A part to execute.
 struct Job {
     block: Arc<Block>,
-    /// The state before the block, and what is settled of it.
+    /// The state before the block, with the transactions settled so far applied.
     state: Arc<Overlay<Arc<State>>>,
     part: Vec<usize>,
     reply: Sender<Vec<TxOutcome>>,
@@ -213,7 +212,7 @@ struct Job {
 #[derive(Debug)]
 struct Worker {
     name: String,
-    /// `None` only while being dropped.
+    /// `None` only while the worker is being dropped.
     jobs: Option<Sender<Order>>,
     thread: JoinHandle<()>,
 }
@@ -222,7 +221,7 @@ impl Worker {
     fn start(index: usize, threads: usize) -> io::Result<Self> {
         let name = name(index);
         let pool = Pool::start(&name, threads, || None)?;
-        // One job at a time: a worker that is late with one gets no second.
+        // One job at a time: a worker that is late with one gets no second job.
         let (jobs, queue) = bounded(1);
         let thread = thread::Builder::new().name(name.clone()).spawn(move || work(&queue, &pool))?;
         Ok(Self { name, jobs: Some(jobs), thread })
@@ -241,7 +240,7 @@ impl Worker {
         Some(done)
     }
 
-    /// `None` as with a part.
+    /// `None` if the worker is gone or busy.
     fn warm_up(&self, within: Duration) -> Option<Receiver<WarmedUp>> {
         let (reply, done) = bounded(1);
         self.jobs.as_ref()?.try_send(Order::WarmUp { within, reply }).ok()?;
@@ -249,7 +248,7 @@ impl Worker {
     }
 }
 
-/// 15 bytes are all the kernel keeps of a name.
+/// The kernel stores at most 15 bytes of a thread's name.
 fn name(index: usize) -> String {
     format!("exec-s{index}")
 }
@@ -259,7 +258,7 @@ fn work(queue: &Receiver<Order>, pool: &Pool) {
         let Job { block, state, part, reply } = match order {
             Order::Execute(job) => job,
             Order::WarmUp { within, reply } => {
-                // It has room for its one answer; nobody may be waiting for that any more.
+                // The channel has room for its one answer; perhaps nobody waits for it any more.
                 let _ = reply.try_send(warm_up(pool, within));
                 continue;
             }
@@ -272,9 +271,9 @@ fn work(queue: &Receiver<Order>, pool: &Pool) {
         match parallel::run(pool, &env, &batch, &state, &mut settling, until) {
             Ok(_) => {
                 let outcomes = settling.into_outcomes();
-                // Let go of the state before the answer wakes up whoever wants to change it.
+                // Releases the state before the answer wakes a thread that wants to change it.
                 drop(state);
-                // It has room for its one answer; nobody may be waiting for that any more.
+                // The channel has room for its one answer; perhaps nobody waits for it any more.
                 let _ = reply.try_send(outcomes);
             }
             Err(error) => warn!(block = block.number(), %error, "part given up, executed in order instead"),

@@ -1,8 +1,8 @@
-//! Log lines of the process on standard error, one readable line each.
+//! The process's log on standard error, one readable line per record.
 //!
-//! Whoever logs never waits for whoever reads: lines go through a bounded queue to the thread
-//! `log-sN` or `log-coord`, which alone may wait for standard error. What does not fit is dropped
-//! and counted, and the count is told once there is room again.
+//! A thread that logs never waits for the reader: lines go through a bounded queue to the thread
+//! `log-sN` or `log-coord`, which alone may wait for standard error. Lines that do not fit are
+//! dropped and counted, and the count is written once there is room again.
 
 use std::env::VarError;
 use std::io::{self, IsTerminal, Write};
@@ -19,21 +19,21 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::deadline;
 use crate::lines::{Descriptor, Lines};
 
-/// Lines that wait. A part logs at most a few dozen at level debug, each of some 200 bytes, so this
-/// is the talk of several parts; and it is at most 4 MiB, since a line has no more than
-/// [`LONGEST`].
+/// Lines that may wait. At level debug a part logs at most a few dozen, each of some 200 bytes, so
+/// this holds the lines of several parts. It is at most 4 MiB, since a line has at most [`LONGEST`]
+/// bytes.
 const ROOM: usize = 512;
 
-/// A line longer than this is cut, in bytes: some hold what a peer says.
+/// A longer line is truncated, in bytes: some lines contain text of a peer.
 const LONGEST: usize = 8_192;
 
-/// What is said unless `RUST_LOG` says otherwise.
+/// The filter, unless `RUST_LOG` sets another.
 const DEFAULT_FILTER: &str = "warn";
 
-/// The log of this process, from [`start`] on.
+/// The log of this process; set by [`start`].
 static LOG: OnceLock<Lines> = OnceLock::new();
 
-/// Other lines that the process must not end without, from [`flush_also`] on.
+/// Other lines that must be written before the process ends; set by [`flush_also`].
 static ALSO: OnceLock<Lines> = OnceLock::new();
 
 /// A `RUST_LOG` that cannot be used.
@@ -49,20 +49,20 @@ struct FilterError {
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// Standard error could not be taken, or the thread not be started.
+    /// Standard error could not be duplicated, or the thread could not be started.
     #[error(
         "the log cannot be started: {0}. The limit on threads or descriptors is probably reached (ulimit -u, ulimit -n)"
     )]
     Io(#[from] io::Error),
-    /// Somebody else has set up logging in this process.
+    /// Logging was already set up in this process.
     #[error("this process has a log already")]
     Taken,
 }
 
-/// Starts the log of this process, by a thread `log-NAME`; `name` has at most 11 bytes, or the
-/// kernel cuts it. The filter comes from `RUST_LOG`, and is the default, with a warning, where that
-/// cannot be used; each line also goes to `collector`, if there is one. Colours only go to a
-/// terminal, and not there if `NO_COLOR` is set.
+/// Starts the log of this process, with a thread `log-NAME`; `name` has at most 11 bytes, or the
+/// kernel truncates it. The filter comes from `RUST_LOG`; if that cannot be used, the default
+/// applies and a warning is logged. Each line also goes to `collector`, if there is one. Colours
+/// are used only on a terminal, and not if `NO_COLOR` is set.
 ///
 /// # Errors
 /// If the thread cannot be started, or there is a log already.
@@ -76,7 +76,7 @@ pub fn start(name: &str, collector: Option<&SdkLoggerProvider>) -> Result<(), Lo
     let lines = Lines::start(&format!("log-{name}"), ROOM, dropped, Descriptor::duplicate(&stderr)?)?;
     let written = tracing_subscriber::fmt::layer()
         .with_ansi(colour)
-        // It would tell of them on standard error itself, and wait.
+        // The subscriber would report its errors on standard error itself, and wait.
         .log_internal_errors(false)
         .with_writer(Log(lines.clone()));
     let sent = collector.map(OpenTelemetryTracingBridge::new);
@@ -88,8 +88,8 @@ pub fn start(name: &str, collector: Option<&SdkLoggerProvider>) -> Result<(), Lo
     LOG.set(lines).map_err(|_| LogError::Taken)
 }
 
-/// Waits until what was logged before is written, and the report with it, for at most `within`;
-/// says whether it is. True at once if there is neither. Safe in a panic hook.
+/// Waits until everything logged before is written, and the report with it, for at most `within`;
+/// returns whether it is. Returns true at once if there is neither. Safe in a panic hook.
 pub fn flush(within: Duration) -> bool {
     let until = Instant::now() + within;
     let flush = |lines: &OnceLock<Lines>| {
@@ -99,20 +99,20 @@ pub fn flush(within: Duration) -> bool {
     flush(&ALSO) && logged
 }
 
-/// From now on [`flush`] waits for these lines, too: what was said of a block must not be lost to a
-/// panic in the next.
+/// From now on [`flush`] waits for these lines, too: a panic in the next block must not lose what
+/// was reported of this one.
 pub(crate) fn flush_also(lines: &Lines) {
-    // A process has one report; a second is a test's, which flushes it itself.
+    // A process has one report; a second one belongs to a test, which flushes it itself.
     let _ = ALSO.set(lines.clone());
 }
 
-/// A line that must be said whatever the filter is, such as why the process ends: it waits for room
-/// for at most [`deadline::LAST_WORDS`].
+/// Logs a line that must be written whatever the filter is, such as why the process ends: it waits
+/// for room for at most [`deadline::LAST_WORDS`].
 pub fn tell(line: &str) {
     let line = format!("{line}\n");
     match LOG.get() {
         Some(lines) => {
-            // That it was dropped is counted; there is nowhere else to say it.
+            // A dropped line is counted; there is nowhere else to report it.
             let _ = lines.say_within(line.as_bytes(), deadline::LAST_WORDS);
         }
         None => {
@@ -137,7 +137,7 @@ fn dropped(lines: u64) -> String {
     format!("shard-executor: {lines} log lines were dropped here: standard error was not read in time")
 }
 
-/// What the subscriber writes to.
+/// Makes the writers of the subscriber.
 struct Log(Lines);
 
 impl MakeWriter<'_> for Log {
@@ -148,12 +148,12 @@ impl MakeWriter<'_> for Log {
     }
 }
 
-/// Takes one line, whole, in one write.
+/// Writes one whole line at once.
 struct Line(Lines);
 
 impl Write for Line {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        // That it was dropped is counted, and is no error of whoever logs.
+        // A dropped line is counted, and is not an error for the thread that logs.
         let _ = match line.get(..LONGEST) {
             None => self.0.say(line),
             Some(beginning) => self.0.say(&[beginning, b"...\n"].concat()),

@@ -1,8 +1,8 @@
-//! The program: all of it is in [`shard_executor::cli`], where what describes the command line can
-//! be read by others too.
+//! The program. All of it is in [`shard_executor::cli`], so that other code can read the command
+//! line's description too.
 
-/// What a helper allocates its owner frees, tens of times a transaction. The C library's allocator
-/// takes a lock for each of these, which the two then wait for.
+/// A helper's allocations are freed by its owner, tens of times a transaction. The C library's
+/// allocator takes a lock for each of these, and the two threads contend for it.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,4 +1,4 @@
-//! What coordinator and shard say to each other, and the limits of the connection they say it on.
+//! The messages between coordinator and shard, and the limits of their connection.
 
 mod admission;
 mod connector;
@@ -39,13 +39,13 @@ pub mod wire {
     tonic::include_proto!("shard.executor.v1");
 }
 
-/// Version of the protocol; both ends send theirs first and part if they differ. Version 1 knew
-/// nothing of blocks that a watchdog keeps from its shard; version 2 nothing of blob schedules,
-/// slots and gas that is counted by block.
+/// Version of the protocol; both ends send theirs first and disconnect if they differ. Version 1
+/// did not know of blocks that a watchdog withholds from its shard; version 2 not of blob
+/// schedules, slots and gas counted by block.
 pub const VERSION: u32 = 3;
 
-/// The most bytes of one message, both ways: the largest payload there can be, and room for what
-/// stands around it.
+/// The most bytes of one message, both ways: the largest possible payload, and room for its
+/// envelope.
 pub const MAX_MESSAGE: usize = MAX_ENCODED_BYTES + (1 << 20);
 
 /// Messages that may wait for the network in one direction of a stream. A shard has one state
@@ -53,29 +53,29 @@ pub const MAX_MESSAGE: usize = MAX_ENCODED_BYTES + (1 << 20);
 /// reading.
 pub const STREAM_QUEUE: usize = 64;
 
-/// The most keys in one state request: 64 Ki keys with their answers fit a message many times over.
+/// The most keys in one state request: 64 Ki keys with answers fit in a message many times over.
 pub const MAX_KEYS: usize = 1 << 16;
 
-/// Why a message from the other end is not what it should be.
+/// Why a message from the other end is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
-    /// A field that every such message has is not there.
+    /// A mandatory field is missing.
     #[error("the message has no {0}")]
     Missing(&'static str),
-    /// A field with a number of bytes that it cannot have.
+    /// A field has the wrong number of bytes.
     #[error("{field} has {got} bytes instead of {want}")]
     Length {
         /// Which field.
         field: &'static str,
-        /// How many it should have.
+        /// The number of bytes it should have.
         want: usize,
-        /// How many it has.
+        /// The number of bytes it has.
         got: usize,
     },
-    /// Answers that do not fit what was asked.
+    /// The answers do not fit the request.
     #[error("{0}")]
     Mismatch(String),
-    /// A payload that cannot be read.
+    /// A payload cannot be decoded.
     #[error(transparent)]
     Codec(#[from] CodecError),
 }
@@ -93,8 +93,8 @@ pub fn server() -> Server {
         .http2_keepalive_timeout(Some(deadline::KEEP_ALIVE))
 }
 
-/// A client for a shard at `host:port`, with this crate's limits, connected within
-/// [`deadline::CONNECT`]. It shows the certificate of `credentials`; the token goes with each call
+/// Connects to a shard at `host:port` within [`deadline::CONNECT`], with this crate's limits. The
+/// client presents the certificate of `credentials`; the token goes with each call
 /// ([`Credentials::call`]).
 pub async fn connect(
     address: &str,
@@ -117,18 +117,18 @@ pub async fn connect(
         .max_encoding_message_size(MAX_MESSAGE))
 }
 
-/// Why there is no connection.
+/// Why the connection could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// Not an address.
+    /// The address is malformed.
     #[error("{address:?} is not an address such as 127.0.0.1:7001")]
     Address {
-        /// What was given.
+        /// The address as given.
         address: String,
         /// What is wrong with it.
         source: tonic::transport::Error,
     },
-    /// Nobody there, or unwilling.
+    /// Nothing listens there, or it refuses.
     #[error("{}", innermost(.0))]
     Refused(#[source] tonic::transport::Error),
     /// No answer in time.
@@ -137,7 +137,7 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// Whether somebody is there who cannot or will not speak with us: trying again helps only once
+    /// Whether something listens there that cannot or will not talk to us: a retry helps only once
     /// somebody has acted.
     pub fn is_refusal(&self) -> bool {
         match self {
@@ -148,8 +148,8 @@ impl ConnectError {
     }
 }
 
-/// Whether a shard that answers so is there and refuses: trying again helps only once somebody has
-/// acted.
+/// Whether a shard that answers with `status` is up and refuses: a retry helps only once somebody
+/// has acted.
 pub fn is_refusal(status: &tonic::Status) -> bool {
     use tonic::Code;
     let by_answer = matches!(
@@ -163,8 +163,8 @@ pub fn is_refusal(status: &tonic::Status) -> bool {
     by_answer || connector::refused(&words(status)).is_some()
 }
 
-/// The cause that a person can act on: transport errors wrap it several times and say only
-/// "transport error" outside.
+/// The cause that a person can act on: transport errors wrap it several times, and the outermost is
+/// only "transport error".
 pub fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     chain(error).last().map_or_else(String::new, ToString::to_string)
 }
@@ -172,11 +172,11 @@ pub fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
 fn chain<'a>(
     error: &'a (dyn std::error::Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
-    // Bounded, because nothing promises that sources do not go in a circle.
+    // Bounded, because nothing guarantees that sources do not form a cycle.
     std::iter::successors(Some(error), |error| error.source()).take(16)
 }
 
-/// What a broken stream says, in a few words, and the next step where that is known.
+/// Why a stream broke, in a few words, with the next step where that is known.
 pub fn stream_end(status: &tonic::Status) -> String {
     let words = words(status);
     match connector::refused(&words) {

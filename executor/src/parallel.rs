@@ -1,23 +1,23 @@
-//! Executing transactions on several threads at once, with the result of executing them one after
-//! the other.
+//! Executes transactions on several threads at once, with the same result as executing them one
+//! after the other.
 //!
-//! One thread, the *owner*, settles transactions strictly in order: it takes over what a helper has
-//! executed ahead if everything that was read still holds, and executes the transaction itself if
-//! not. So results are right whatever helpers do, and a helper that is late, wrong or gone costs
-//! time only. *Helpers* run ahead on a memory of several versions (in the spirit of Block-STM,
-//! <https://arxiv.org/abs/2203.06871>): a transaction sees what those before it wrote as far as
-//! they have been executed, and is executed again when one of them turns out to have written
-//! something else. While the transaction at the head is still running on a helper, the owner runs
-//! ahead too.
+//! One thread, the *owner*, settles transactions strictly in order: it takes over what a helper
+//! executed ahead if everything that was read still holds, and otherwise executes the transaction
+//! itself. So results are right whatever helpers do, and a helper that is late, wrong or gone costs
+//! only time. *Helpers* run ahead on a multi-version memory (in the spirit of Block-STM,
+//! <https://arxiv.org/abs/2203.06871>): a transaction sees the writes of earlier ones as far as
+//! they have been executed, and is executed again if one of them turns out to have written
+//! something else. While the transaction at the head still runs on a helper, the owner runs ahead
+//! too.
 //!
-//! What was left out of Block-STM, and why: threads there validate each other and nobody is in
-//! charge, which needs a count of validations under way to know when a block has ended. With an
-//! owner who validates in order anyway the end is where the owner arrives, and a helper's own
+//! What was left out of Block-STM, and why: there, threads validate each other and none is in
+//! charge, which needs a count of validations under way to detect the end of a block. Here the
+//! owner validates in order anyway, so the block ends where the owner arrives, and a helper's own
 //! checks are only hints that may race. The price is that settling is sequential; it costs about
 //! one microsecond a transaction.
 //!
-//! Nobody waits for a thread without end: past `until` the owner executes what it was waiting for
-//! itself.
+//! No wait for a thread is unbounded: past `until` the owner itself executes what it was waiting
+//! for.
 
 mod memory;
 mod pool;
@@ -33,19 +33,19 @@ use crate::vm::{Changes, ExecutionEnv, StateView, TxOutcome};
 pub use pool::{Pool, WorkerBeat};
 use speculation::Speculation;
 
-/// Transactions that are executed as if one after the other.
+/// Transactions to execute with the result of executing them one after the other.
 pub trait Batch: Send + Sync {
-    /// How many there are.
+    /// The number of transactions.
     fn len(&self) -> usize;
-    /// The one at `place`, with its position in the block.
+    /// The transaction at `place`, with its position in the block.
     fn get(&self, place: usize) -> Option<(u32, &Transaction)>;
-    /// Whether there are none.
+    /// Whether it has no transactions.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// A whole block.
+/// A whole block as one batch.
 impl Batch for Block {
     fn len(&self) -> usize {
         self.transactions.len()
@@ -55,12 +55,12 @@ impl Batch for Block {
     }
 }
 
-/// Some transactions of a block, by their positions in it.
+/// Some transactions of a block, selected by their positions in it.
 #[derive(Debug)]
 pub struct Picked {
     /// The block.
     pub block: Arc<Block>,
-    /// Positions, ascending.
+    /// Positions in the block, ascending.
     pub positions: Vec<usize>,
 }
 
@@ -74,65 +74,65 @@ impl Batch for Picked {
     }
 }
 
-/// What came of a transaction that was executed ahead.
+/// The result of a transaction that was executed ahead.
 #[derive(Debug)]
 pub struct Foreseen {
-    /// Its outcome.
+    /// The transaction's outcome.
     pub outcome: TxOutcome,
-    /// Everything it read stood in the view below, which does not change while the batch runs: the
-    /// outcome holds unless one of the transactions before it has written what it read. The view
-    /// need not be asked again.
+    /// True if everything it read came from the view below, which does not change while the batch
+    /// runs. Then the outcome holds unless an earlier transaction has written what it read, and the
+    /// view need not be read again.
     pub of_base: bool,
 }
 
 /// What the owner does with each transaction, in order.
 pub trait Settle {
-    /// Why it cannot go on.
+    /// Why settling cannot go on.
     type Error;
 
-    /// Settles the transaction at `place`: takes over what was foreseen if it still holds, else
+    /// Settles the transaction at `place`: takes over what was foreseen if that still holds, else
     /// executes the transaction.
     fn settle(&mut self, place: usize, foreseen: Option<Foreseen>) -> Result<Settled<'_>, Self::Error>;
 
-    /// Called when the owner has done something useful other than to settle: it has executed ahead.
+    /// Called when the owner has done useful work other than settling: it has executed ahead.
     fn progress(&mut self) {}
 
-    /// Work that is to be done at some time by whichever thread has nothing better to do; `None` if
-    /// there is none.
+    /// Work to do at some point by any thread that has nothing better to do; `None` if there is
+    /// none.
     fn aside(&mut self) -> Option<Arc<dyn Aside>> {
         None
     }
 }
 
-/// Work beside the execution. Each call does a little of it.
+/// Work beside the execution, done in small steps.
 pub trait Aside: Send + Sync {
-    /// Does some of what there is to do now; false if there was nothing, or if another thread is at
-    /// it. `patient`: nothing better to do; else only if much has piled up.
+    /// Does some of the ready work; false if there was none, or if another thread is doing it.
+    /// `patient`: the caller has nothing better to do; else it works only if much has piled up.
     fn advance(&self, patient: bool) -> bool;
 }
 
-/// What became of a transaction.
+/// How a transaction was settled.
 #[derive(Debug)]
 pub enum Settled<'a> {
-    /// The outcome was taken over as it is.
+    /// The foreseen outcome was taken over unchanged.
     TakenOver,
-    /// It was executed and changed this.
+    /// The transaction was executed and made these changes.
     Executed(&'a Changes),
-    /// It changed nothing that later transactions could see, or they do not matter any more.
+    /// It changed nothing that later transactions could see, or they no longer matter.
     Nothing,
     /// The batch ends here.
     End,
 }
 
 /// Runs `batch` on `view` with the helpers of `pool`, settling each transaction with `settle`.
+/// Returns how many transactions were executed more than once.
 ///
-/// `view` is what helpers read; it must not change meanwhile. When this returns, all helpers that
-/// were not lost have let go of it. Past `until` nobody waits for a helper any more; those that
-/// still run then are given no further work until they have come back. How many transactions were
-/// executed more than once comes back.
+/// Helpers read `view`, so it must not change meanwhile. When this returns, all helpers that were
+/// not lost have released it. Past `until` it no longer waits for helpers; those still running then
+/// get no further work until they have come back.
 ///
 /// # Errors
-/// Whatever `settle` says.
+/// Any error that `settle` returns.
 pub fn run<V, S>(
     pool: &Pool,
     env: &ExecutionEnv,

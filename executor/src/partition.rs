@@ -1,10 +1,10 @@
-//! Which transaction goes to which shard.
+//! Decides which transaction goes to which shard.
 //!
 //! Transactions that will probably touch the same accounts belong together: those that share a
-//! sender, a recipient or an address of an access list form a group, and whole groups are dealt
-//! out, largest first, to the part with the least gas so far. A group that alone is more than a
-//! fair share is cut: a token everybody uses would otherwise put the whole block on one shard. What
-//! is guessed wrongly here costs a second execution, never a wrong result.
+//! sender, a recipient or an address of an access list form a group. Whole groups are dealt out,
+//! largest first, to the part with the least gas so far. A group larger than a fair share is cut: a
+//! token everybody uses would otherwise put the whole block on one shard. A wrong guess here costs
+//! a second execution, never a wrong result.
 
 use std::cmp::Reverse;
 
@@ -28,11 +28,10 @@ pub fn partition(block: &Block, parts: usize) -> Vec<Vec<usize>> {
     deal(pieces, parts)
 }
 
-/// Deals pieces out, largest first, to the list with the least weight so far.
+/// Deals pieces out, largest first, each to the list with the least weight so far.
 pub(crate) fn deal(mut pieces: Vec<Piece>, parts: usize) -> Vec<Vec<usize>> {
     let mut lists = vec![Vec::new(); parts];
-    // Stable and keyed by the first transaction where weights are equal: no order depends on a hash
-    // map.
+    // Ties in weight are broken by the first transaction, so that no order depends on a hash map.
     pieces.sort_by_key(|piece| (Reverse(piece.weight), piece.transactions.first().copied()));
     let mut loads = vec![0_u64; parts];
     for piece in pieces {
@@ -50,19 +49,19 @@ pub(crate) fn deal(mut pieces: Vec<Piece>, parts: usize) -> Vec<Vec<usize>> {
 
 /// Transactions that stay together.
 pub(crate) struct Piece {
-    /// How much work they are, in gas.
+    /// Estimated work, in gas.
     pub(crate) weight: u64,
-    /// Their places in the block.
+    /// Their positions in the block.
     pub(crate) transactions: Vec<usize>,
 }
 
-/// Gas limits say too much, but they are all there is before execution; the cap keeps one careless
-/// sender from counting as half a block.
+/// Gas limits overestimate the work, but nothing better is known before execution. The cap keeps
+/// one careless sender from counting as half a block.
 fn weight(transaction: &Transaction) -> u64 {
     transaction.gas_limit.min(1_000_000)
 }
 
-/// Transactions connected through a common address, each group ascending, groups ordered by their
+/// Groups of transactions connected through common addresses, each ascending and ordered by their
 /// first transaction.
 fn groups(transactions: &[Transaction]) -> Vec<Vec<usize>> {
     let mut forest = Forest::new(transactions.len());
@@ -76,21 +75,21 @@ fn groups(transactions: &[Transaction]) -> Vec<Vec<usize>> {
     forest.groups()
 }
 
-/// Which of some numbers belong together: disjoint sets, with paths halved on the way.
+/// Disjoint sets of numbers (union-find with path halving).
 pub(crate) struct Forest {
     parents: Vec<usize>,
 }
 
 impl Forest {
-    /// Each of `0..len` by itself.
+    /// Each of `0..len` in a set of its own.
     pub(crate) fn new(len: usize) -> Self {
         Self { parents: (0..len).collect() }
     }
 
-    /// Puts `a` and `b`, and all that belongs to them, together.
+    /// Joins the sets of `a` and `b`.
     pub(crate) fn join(&mut self, a: usize, b: usize) {
         let (a, b) = (self.root(a), self.root(b));
-        // The smaller one is the root, so that groups come out ordered.
+        // The smaller root becomes the parent, so that groups come out ordered.
         if let Some(parent) = self.parents.get_mut(a.max(b)) {
             *parent = a.min(b);
         }
@@ -110,7 +109,7 @@ impl Forest {
         }
     }
 
-    /// All of them, each group ascending, groups ordered by their first member.
+    /// All sets, each ascending, ordered by their first members.
     pub(crate) fn groups(mut self) -> Vec<Vec<usize>> {
         let mut members: Vec<Vec<usize>> = vec![Vec::new(); self.parents.len()];
         for index in 0..self.parents.len() {
@@ -124,9 +123,9 @@ impl Forest {
     }
 }
 
-/// Cuts a group into pieces of at most a fair share, keeping each sender's transactions in one
-/// piece: their nonces make them depend on each other for certain, whereas a common recipient only
-/// makes it likely.
+/// Cuts a group into pieces of at most a fair share. Each sender's transactions stay in one piece:
+/// their nonces make them depend on each other for certain, whereas a common recipient only makes
+/// it likely.
 fn cut(transactions: &[Transaction], group: Vec<usize>, fair_share: u64) -> Vec<Piece> {
     let mut senders: Vec<Piece> = Vec::new();
     let mut place: HashMap<Address, usize> = HashMap::default();

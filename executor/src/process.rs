@@ -1,4 +1,4 @@
-//! How a process of this crate ends: by signal, by panic, and in bounded time either way.
+//! How a process of this crate ends: by signal or by panic, in bounded time either way.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use crate::faults::Faults;
 /// Exit code after a panic.
 pub const PANICKED: i32 = 12;
 
-/// Exit code when an orderly stop did not come to its end in time.
+/// Exit code when an orderly stop did not finish in time.
 pub const STOP_HUNG: i32 = 13;
 
-/// Whether the process was asked to stop. Clones are the same.
+/// Whether the process was asked to stop. Clones share the flag.
 #[derive(Clone, Debug, Default)]
 pub struct Stopping(Arc<AtomicBool>);
 
@@ -30,13 +30,13 @@ impl Stopping {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether to finish.
+    /// Whether the process was asked to stop.
     pub fn begun(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// The service manager that started this process, if one did and named a way that can be used.
+/// The service manager that started this process, if one did and gave a usable socket.
 pub fn service_manager() -> ServiceManager {
     ServiceManager::of_environment().unwrap_or_else(|error| {
         tracing::warn!("{error}");
@@ -44,8 +44,8 @@ pub fn service_manager() -> ServiceManager {
     })
 }
 
-/// Tells the service manager that this process runs. It waits for that, and ends what never says
-/// so.
+/// Notifies the service manager that this process is running. The service manager waits for this,
+/// and ends a process that never sends it.
 pub fn tell_ready(manager: &ServiceManager, status: &str) {
     let told = manager.tell_within(deadline::SERVICE_MANAGER, &[News::Ready, News::Status(status)]);
     if !told && manager.is_there() {
@@ -53,7 +53,7 @@ pub fn tell_ready(manager: &ServiceManager, status: &str) {
     }
 }
 
-/// Tells `main` of each SIGTERM and SIGINT. Fails only if the system refuses the handlers.
+/// Notifies `main` of each SIGTERM and SIGINT. Fails only if the system refuses the handlers.
 pub fn forward_signals(runtime: &tokio::runtime::Handle, main: Sender<()>) -> std::io::Result<()> {
     let _entered = runtime.enter();
     let mut terminate = signal(SignalKind::terminate())?;
@@ -64,19 +64,19 @@ pub fn forward_signals(runtime: &tokio::runtime::Handle, main: Sender<()>) -> st
             if got.is_none() {
                 return;
             }
-            // Full means that it was told already and has not yet looked.
+            // A full channel means that `main` has a notification that it has not read yet.
             let _ = main.try_send(());
         }
     });
     Ok(())
 }
 
-/// From now on a panic on any thread ends the process with [`PANICKED`], unless a test said
-/// otherwise. A lost thread in a living process is what this project exists for; it must not be
-/// made at home.
+/// From now on a panic on any thread ends the process with [`PANICKED`], unless a fault set by a
+/// test says otherwise. This project exists because of lost threads in living processes, so its own
+/// processes must not have any.
 ///
-/// The hook says what happened, where, on which thread and in the middle of which work: to the
-/// segment first, where the sidecar finds it, then with a backtrace to standard error.
+/// The hook reports what happened, where, on which thread and during which work: first to the
+/// segment, where the sidecar finds it, then with a backtrace to standard error.
 pub fn end_on_panic(heartbeat: Option<Heartbeat>, faults: Faults) {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -89,8 +89,8 @@ pub fn end_on_panic(heartbeat: Option<Heartbeat>, faults: Faults) {
             say_last(heartbeat.as_ref(), &facts);
             hang();
         }
-        // From here on everything can hang: a lock that the panicking thread holds, a pipe that
-        // nobody reads.
+        // From here on everything can hang: on a lock that the panicking thread holds, or on a pipe
+        // that nobody reads.
         let timer = {
             let (heartbeat, facts) = (heartbeat.clone(), facts.clone());
             end_after_saying(deadline::LAST_WORDS, PANICKED, move || {
@@ -107,14 +107,14 @@ pub fn end_on_panic(heartbeat: Option<Heartbeat>, faults: Faults) {
             write_to_stderr(&story);
             crate::logs::flush(deadline::LAST_WORDS);
         } else {
-            // Nothing would end a hook that hangs, so it does nothing that could.
+            // Nothing would end a hook that hangs, so it does nothing that can hang.
             say_last(heartbeat.as_ref(), &facts);
         }
         end_now(PANICKED);
     }));
 }
 
-/// What a panic comes to, a fact a line.
+/// The facts about a panic, one per line.
 fn facts(panic: &std::panic::PanicHookInfo<'_>, heartbeat: Option<&Heartbeat>) -> String {
     let thread = std::thread::current();
     let name = thread.name().unwrap_or("without a name");
@@ -128,7 +128,7 @@ fn facts(panic: &std::panic::PanicHookInfo<'_>, heartbeat: Option<&Heartbeat>) -
     facts
 }
 
-/// Into the segment, for the sidecar; the first words of the process stand.
+/// Writes to the segment, for the sidecar. If the process wrote last words before, those stand.
 fn say_last(heartbeat: Option<&Heartbeat>, words: &str) {
     if let Some(heartbeat) = heartbeat {
         heartbeat.last_words(words);
@@ -136,17 +136,17 @@ fn say_last(heartbeat: Option<&Heartbeat>, words: &str) {
     }
 }
 
-/// In one write, so that the lines of two threads do not mix.
+/// Writes to standard error in one write, so that the lines of two threads do not mix.
 fn write_to_stderr(story: &str) {
-    // That nobody can read it is no reason to do anything else than what follows.
+    // If nobody can read it, the process must end all the same.
     let _ = std::io::stderr().write_all(format!("{story}\n").as_bytes());
 }
 
-/// The same, past every lock and only if nobody has to wait for it.
+/// The same, but without any lock and only if the write does not block.
 fn write_if_room(story: &str) {
-    // A pipe that can be written to takes this much without waiting.
+    // A pipe that is ready takes this many bytes without blocking.
     const AT_ONCE: usize = 4_096;
-    // SAFETY: standard error is not closed by anybody here; if it were, the calls would only fail.
+    // SAFETY: no code here closes standard error; if it were closed, the calls would only fail.
     let stderr = unsafe { rustix::fd::BorrowedFd::borrow_raw(2) };
     let mut ready = [PollFd::from_borrowed_fd(stderr, PollFlags::OUT)];
     let room = poll(&mut ready, Some(&Timespec::default()))
@@ -166,11 +166,11 @@ fn hang() -> ! {
 
 /// Ends the process with `code` after `delay`, whatever its other threads do meanwhile.
 pub fn end_after(delay: Duration, code: i32) {
-    // Without a thread for the timer there is still the ordinary way out, and the watchdog.
+    // Without a thread for the timer the process can still end normally, or the watchdog ends it.
     end_after_saying(delay, code, || {});
 }
 
-/// The same, with something to do just before; false if there is no thread for the timer.
+/// The same, but calls `last` just before; false if no thread for the timer could be started.
 fn end_after_saying(delay: Duration, code: i32, last: impl FnOnce() + Send + 'static) -> bool {
     let timer = move || {
         std::thread::sleep(delay);
@@ -187,18 +187,18 @@ pub fn end_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Ends the calling thread and only it, as a main thread that returns from C's `pthread_exit` does.
-/// Its stack is left as it is, so what it borrowed to others stays valid.
+/// Ends only the calling thread, like a main thread that calls C's `pthread_exit`. Its stack is
+/// left as it is, so what it lent to other threads stays valid.
 pub fn end_this_thread() -> ! {
     loop {
         // SAFETY: the exit system call takes no pointers and does not return; other threads are not
-        // concerned, because nothing of this thread is unmapped or dropped.
+        // affected, because nothing of this thread is unmapped or dropped.
         unsafe { libc::syscall(libc::SYS_exit, 0) };
     }
 }
 
-/// Waits for threads to end, for at most [`deadline::STOP`] together; returns the names of those
-/// that did not.
+/// Waits for threads to end, at most [`deadline::STOP`] for all together; returns the names of
+/// those that did not.
 pub fn join_all(threads: Vec<std::thread::JoinHandle<()>>) -> Vec<String> {
     let until = Instant::now() + deadline::STOP;
     let mut late = Vec::new();
@@ -207,7 +207,7 @@ pub fn join_all(threads: Vec<std::thread::JoinHandle<()>>) -> Vec<String> {
             std::thread::sleep(JOIN_LOOK);
         }
         if thread.is_finished() {
-            // Its panic, if it ended by one, has been told by the hook.
+            // If it ended with a panic, the hook has reported it.
             #[expect(clippy::disallowed_methods, reason = "it has ended: nothing is left to wait for")]
             let _ = thread.join();
         } else {
@@ -217,6 +217,6 @@ pub fn join_all(threads: Vec<std::thread::JoinHandle<()>>) -> Vec<String> {
     late
 }
 
-/// How often a thread that should end is looked at: there is no timed join, and a stop should feel
+/// How often a thread that should end is polled: there is no timed join, and a stop should feel
 /// immediate.
 pub(crate) const JOIN_LOOK: Duration = Duration::from_millis(2);

@@ -1,5 +1,4 @@
-//! How far a long run has come, on a terminal: one line that changes, in the place of a line a
-//! block.
+//! The progress of a long run on a terminal: one line that changes, instead of a line per block.
 
 use std::io::{self, IsTerminal};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,27 +7,26 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 
 use crate::lines::Lines;
 
-/// How often it is drawn at most: what changes more often nobody can read.
+/// How often it is drawn at most: nobody can read what changes faster.
 const DRAWS_PER_SECOND: u8 = 10;
 
-/// What a terminal is wide that does not say.
+/// Assumed width of a terminal that does not report one.
 const USUAL_WIDTH: u16 = 80;
 
-/// A line that says how many of how many are done.
+/// A line that shows how many items of how many are done.
 #[derive(Debug)]
 pub struct Progress {
     bar: ProgressBar,
 }
 
 impl Progress {
-    /// One on standard output, if that is a terminal. `of`: how many there are in all; `None`: no
-    /// end is known.
+    /// Progress on standard output, if that is a terminal. `of`: the total number; `None`: unknown.
     pub fn on_terminal(of: Option<u64>) -> Option<Self> {
         let target = || ProgressDrawTarget::stdout_with_hz(DRAWS_PER_SECOND);
         io::stdout().is_terminal().then(|| Self::new(of, target()))
     }
 
-    /// The same for a thread that may not wait for its reader: what is drawn goes through `lines`.
+    /// Like `on_terminal`, for a thread that may not wait for its reader: draws through `lines`.
     pub(crate) fn through(lines: &Lines, of: Option<u64>) -> Option<Self> {
         let target = || {
             let term = Queued { lines: lines.clone(), drawn: Arc::default() };
@@ -43,32 +41,32 @@ impl Progress {
             Some(_) => "{bar:30} {pos}/{len} blocks  {elapsed} gone, {eta} to go  {msg}",
             None => "{spinner} {pos} blocks  {elapsed} gone  {msg}",
         };
-        // A template that cannot be read would be a fault of this line; the library's own is as
-        // good then.
+        // A template that cannot be parsed would be a defect of this line; the library's default is
+        // good enough then.
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
         }
         Self { bar }
     }
 
-    /// One more is done; `last` says what it was.
+    /// Counts one more item as done; `last` describes it.
     pub fn advance(&self, last: String) {
         self.bar.set_message(last);
         self.bar.inc(1);
     }
 
-    /// Says a line that stays, above.
+    /// Prints a permanent line above the progress line.
     pub fn say(&self, line: &str) {
         self.bar.println(line);
     }
 
-    /// Takes the line away.
+    /// Removes the progress line.
     pub fn end(&self) {
         self.bar.finish_and_clear();
     }
 }
 
-/// A terminal behind a queue: drawing never waits, and a picture that finds no room is not drawn.
+/// A terminal behind a queue: drawing never waits, and a frame that finds no room is not drawn.
 #[derive(Debug)]
 struct Queued {
     lines: Lines,
@@ -78,7 +76,7 @@ struct Queued {
 
 impl Queued {
     fn draw(&self, what: &str) {
-        // Only the thread that reports draws, so nobody waits here.
+        // Only the reporting thread draws, so the lock is never contended.
         self.drawn.lock().unwrap_or_else(PoisonError::into_inner).push_str(what);
     }
 
@@ -129,7 +127,7 @@ impl TermLike for Queued {
     }
 }
 
-/// What is said of a block while the next one runs.
+/// The text about a finished block that is shown while the next one runs.
 pub(crate) fn last(number: u64, milliseconds: f64) -> String {
     format!("block {number} in {milliseconds:.1} ms")
 }

@@ -1,8 +1,8 @@
-//! Files whose path comes from outside. It may name anything: only a regular file is opened, and
-//! nobody waits for it.
+//! Files whose path comes from outside. The path may name anything: only a regular file is opened,
+//! and opening never waits.
 //!
-//! A pipe, a terminal or a device gives what it likes, when it likes, for as long as it likes. Some
-//! devices do something as soon as they are opened.
+//! A pipe, a terminal or a device delivers whatever it likes, for as long as it likes. Some devices
+//! act as soon as they are opened.
 
 use std::fs::{File, FileType, OpenOptions};
 use std::io::{self, Read};
@@ -12,21 +12,21 @@ use std::path::Path;
 /// Opens the regular file at `path` for reading.
 ///
 /// # Errors
-/// If there is none, or what is there is of another kind: the error says of which.
+/// If there is none, or it is of another kind, which the error names.
 pub fn open(path: &Path) -> io::Result<File> {
-    // Before it is opened: to open is to act, where a device is concerned.
+    // Checked before opening: opening a device can have effects.
     check(std::fs::metadata(path)?.file_type())?;
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    // Something else may have taken its place meanwhile; not waiting has done no harm to it.
+    // Another file may have taken its place meanwhile; opening that without waiting did no harm.
     check(file.metadata()?.file_type())?;
     Ok(file)
 }
 
-/// Reads the regular file at `path`, which may hold so many bytes.
+/// Reads the regular file at `path`, of at most `most` bytes.
 ///
 /// # Errors
-/// If it cannot be opened or read, or holds more, also if it grows while it is read.
+/// If it cannot be opened or read, or is larger, even if it grows while it is read.
 pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;

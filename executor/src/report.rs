@@ -1,5 +1,5 @@
-//! One line a block, for a person or a script. The same fields in both, and the same for every way
-//! of running.
+//! One line per block, for a person or a script. Both have the same fields, in every way of
+//! running.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::block::TransactionDifference;
 use crate::progress::{self, Progress};
 use crate::validate::{BlockResult, Difference, Mismatch, StateRoot};
 
-/// What is said about a block that ran to its end.
+/// The report on a block that ran to its end.
 #[derive(Clone, Debug, Serialize)]
 pub struct BlockReport {
     /// Its number.
@@ -19,19 +19,19 @@ pub struct BlockReport {
     pub number: u64,
     /// How many transactions it has.
     pub transactions: usize,
-    /// Gas they used.
+    /// Gas that they used.
     pub gas_used: u64,
-    /// From the state before to the verdict, reading the file and the digest not included.
+    /// Time from the state before it to the verdict, without reading the file and the digest.
     #[serde(rename = "elapsed_ms")]
     pub milliseconds: f64,
     /// Transactions that were executed again in order.
     pub reexecuted: usize,
     /// Whether it came out as its header says.
     pub verified: bool,
-    /// Root of the state after it, where that could be worked out.
+    /// Root of the state after it, if it could be computed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state_root: Option<B256>,
-    /// Why the state root was not checked; absent: it was.
+    /// Why the state root was not checked; `None`: it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state_not_checked: Option<String>,
     /// How it differs, if it does.
@@ -40,7 +40,7 @@ pub struct BlockReport {
     /// The fields of the header that differ, with both values.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub differences: Vec<Difference>,
-    /// The first transaction to blame, where that is known; `mismatch` says why it is not.
+    /// The first transaction to blame, if known; otherwise `mismatch` says why it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_transaction: Option<TransactionDifference>,
     /// Digest of the state after it.
@@ -80,7 +80,7 @@ impl BlockReport {
     }
 }
 
-/// Prints reports and keeps the totals.
+/// Prints reports and sums up the totals.
 #[derive(Debug)]
 pub struct Reporter {
     json: bool,
@@ -96,9 +96,9 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// One that writes to standard output about so many blocks: how far it has come on a terminal,
-    /// with a line only for a block that is wrong, and a line a block otherwise. Colours only on a
-    /// terminal and unless `NO_COLOR` is set.
+    /// A reporter to standard output for `blocks` blocks. On a terminal it shows the progress, and
+    /// prints a line only for a block that is wrong; otherwise it prints a line per block. Colours
+    /// are used only on a terminal, and not if `NO_COLOR` is set.
     pub fn new(json: bool, blocks: usize) -> Self {
         let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
         let progress = if json { None } else { Progress::on_terminal(Some(blocks as u64)) };
@@ -188,12 +188,12 @@ impl Reporter {
     }
 }
 
-/// What a verified block's line adds where its state was not checked.
+/// What is appended to a verified block's line if its state was not checked.
 pub(crate) fn but_for_the_state(not_checked: Option<&str>) -> String {
     not_checked.map_or_else(String::new, |reason| format!(", state not checked ({reason})"))
 }
 
-/// The same for the totals: of how many blocks, out of all.
+/// The same for the totals: how many of all blocks.
 pub(crate) fn of_all(unchecked: u64, blocks: u64) -> String {
     match (unchecked, blocks) {
         (0, _) => String::new(),

@@ -1,10 +1,10 @@
 //! One shard as a process: a network in front, one executor thread behind, a heartbeat over both.
 //!
 //! Threads: `exec-sN` executes, with its helpers `exec-sN-w1` and on if it has any; `send-sN`
-//! carries what it says to whichever coordinator is connected; `net-sN` are the async runtime's and
-//! only decode, sort and pass on; the main thread waits for signals and nothing else. They talk
-//! through bounded queues whose depths are published, and none of them waits for another without an
-//! end.
+//! forwards its messages to whichever coordinator is connected; `net-sN` belong to the async
+//! runtime and only decode, sort and forward; the main thread only waits for signals. They
+//! communicate through bounded queues with published depths, and none waits for another without a
+//! bound.
 
 mod accept;
 mod executor;
@@ -43,66 +43,66 @@ use crate::telemetry::counts::Useless;
 pub use session::Counters;
 
 /// Parts that may wait for the executor thread. A coordinator gives a shard its own part and, at
-/// worst, those of every lost shard; more than this waiting means that it is not executing, and the
-/// coordinator should hear so.
+/// worst, those of every lost shard; if more are waiting the shard is not executing, and the
+/// coordinator should be notified.
 const COMMANDS: usize = 32;
 
-/// Answers to state requests that may wait: one request is under way at a time, so more are late
-/// answers to earlier ones.
+/// Answers to state requests that may wait: one request is under way at a time, so any more are
+/// late answers to earlier ones.
 const STATE_REPLIES: usize = 8;
 
-/// Messages that may wait for the network: a result and a state request, many times over.
+/// Messages that may wait for the network: many times one result and one state request.
 const RESULTS: usize = 64;
 
 /// Threads of the async runtime. Decoding large parts is the only work there; with two, one can
 /// decode while the other answers keep-alives.
 const NET_THREADS: usize = 2;
 
-/// How a shard is to run.
+/// The options of a shard.
 #[derive(Clone, Debug)]
 pub struct ShardOptions {
-    /// Its name, which ends the names of its threads.
+    /// Number of the shard, which ends the names of its threads.
     pub id: u16,
-    /// Where coordinators reach it.
+    /// The address on which it listens for coordinators.
     pub listen: SocketAddr,
     /// Which coordinators may give it work.
     pub admission: AdmissionOptions,
-    /// Its heartbeat segment.
+    /// Path of its heartbeat segment.
     pub heartbeat: PathBuf,
     /// Whether a sidecar of another pid namespace may see this process.
     pub show_proc: bool,
     /// How many threads execute a part.
     pub threads: usize,
-    /// Where tests order faults; `None`: nowhere.
+    /// The port on which tests order faults; `None`: no port.
     pub faults: Option<PortOptions>,
-    /// What is armed from the start; only together with `faults`.
+    /// Faults armed from the start; only together with `faults`.
     pub arm: Vec<Order>,
-    /// How it tells what it does.
+    /// How the process exports its telemetry.
     pub telemetry: Telemetry,
 }
 
 /// Why a shard did not start. Each message ends with the next step.
 #[derive(Debug, thiserror::Error)]
 pub enum ShardError {
-    /// No heartbeat.
+    /// The heartbeat segment cannot be created.
     #[error(
         "cannot create the heartbeat: {0}. Give --heartbeat a path in a folder that this user may write to, such as /run or /dev/shm, and that no running process uses"
     )]
     Heartbeat(#[from] CreateError),
-    /// No slot in the heartbeat.
+    /// The heartbeat has no free slot.
     #[error("cannot register in the heartbeat: {0}")]
     Register(#[from] RegisterError),
-    /// The address is not to be had.
+    /// The address cannot be opened.
     #[error(
         "cannot listen on {address}: {source}. Give --listen a free address of this machine, or end what listens there"
     )]
     Bind {
-        /// Where.
+        /// The address.
         address: SocketAddr,
         /// Why.
         source: std::io::Error,
     },
-    /// It cannot let itself be seen.
+    /// The socket that shows this process to a sidecar cannot be made.
     #[error(
         "--show-proc: the socket {}.sight cannot be made: {source}. Make its folder one that this user may write, and the path shorter \
          than 100 bytes",
@@ -114,16 +114,16 @@ pub enum ShardError {
         /// Why.
         source: std::io::Error,
     },
-    /// It would let in anybody, or nobody.
+    /// The admission settings cannot be used, or would admit anybody.
     #[error(transparent)]
     Admission(#[from] AdmissionError),
-    /// No fault port.
+    /// The fault port cannot be opened.
     #[error(transparent)]
     Faults(#[from] PortError),
-    /// A fault that cannot be armed.
+    /// A fault cannot be armed.
     #[error("--arm: {0}")]
     Arm(#[from] OrderError),
-    /// No thread or runtime.
+    /// A thread or the runtime cannot be started.
     #[error(
         "cannot start the {what}: {source}. The limit on threads or descriptors is probably reached (ulimit -u, ulimit -n)"
     )]
@@ -133,12 +133,12 @@ pub enum ShardError {
         /// Why.
         source: std::io::Error,
     },
-    /// A thread that was started did not report.
+    /// A thread was started and did not report.
     #[error(
         "thread {0} did not start within {1:?}: the machine is overloaded, or its heartbeat slot is not to be had"
     )]
     NotReady(&'static str, Duration),
-    /// A thread ended in its warm-up.
+    /// A thread ended during its warm-up.
     #[error("thread {0} ended before it was warm: see the log for why, and report it")]
     Lost(&'static str),
 }
@@ -255,7 +255,7 @@ impl Shard {
             outbox.run(beat, words, ready);
         })?);
 
-        // Before anybody can send a part: what a first block would have to make is made by then.
+        // Before anybody can send a part: what a first block would have to initialise is ready.
         match is_warm.recv_timeout(deadline::WARM) {
             Ok(warmed) => say(&format!("shard {}: warmed up: {warmed}", options.id)),
             Err(RecvTimeoutError::Timeout) => {
@@ -308,8 +308,8 @@ impl Shard {
         })
     }
 
-    /// Waits for the order to stop, looking round all the time: this thread must always be one that
-    /// can still act.
+    /// Waits for the order to stop, checking on everything else meanwhile: this thread must always
+    /// be able to act.
     fn wait(&mut self, process_faults: &Receiver<ProcessFault>) {
         let mut watchdog = WatchdogMonitor::new(&self.heartbeat);
         loop {
@@ -328,8 +328,8 @@ impl Shard {
             crossbeam_channel::select! {
                 recv(self.signals) -> signal => match signal {
                     Ok(()) => return,
-                    // The runtime has gone, and signals with it: nothing more can be heard, and
-                    // SIGKILL works.
+                    // The runtime has gone, and signal handling with it: no order can arrive any
+                    // more, but SIGKILL works.
                     Err(_) => std::thread::sleep(deadline::LOOK_ROUND),
                 },
                 recv(process_faults) -> fault => match fault {
@@ -345,7 +345,7 @@ impl Shard {
         }
     }
 
-    /// Takes what others count over into what is told.
+    /// Copies what others count into the exported metrics.
     fn count(&self, watchdog_age: Option<Duration>) {
         let (counts, counters) = (self.telemetry.counts(), &self.counters);
         let total =
@@ -356,7 +356,7 @@ impl Shard {
         counts.set_watchdog_age(watchdog_age);
     }
 
-    /// Stops in order, in bounded time whatever the threads do.
+    /// Stops in an orderly way, in bounded time whatever the threads do.
     fn stop(self) {
         process::end_after(deadline::STOP_AT_LAST, process::STOP_HUNG);
         self.begin_to_stop();
@@ -389,8 +389,8 @@ impl Shard {
     }
 }
 
-/// Tells whoever started the thread that it is on the watch. Only then may the process say that it
-/// is running, or a watchdog would look for a thread that was never seen.
+/// Notifies the starter of a thread that the thread is registered in the heartbeat. Only then may
+/// the process report that it is running, or a watchdog would miss a thread that it never observed.
 type Ready = crossbeam_channel::Sender<()>;
 
 fn spawn(
@@ -399,15 +399,15 @@ fn spawn(
     shard: u16,
     run: impl FnOnce(shard_heartbeat::ThreadBeat, &mut faults::LastWords, &Ready) + Send + 'static,
 ) -> Result<JoinHandle<()>, ShardError> {
-    // A u16 keeps it within the 15 bytes that the kernel has for a name.
+    // A u16 limits the name to the 15 bytes that the kernel stores.
     let name = format!("{duty}-s{shard}");
     let (ready, is_ready) = crossbeam_channel::bounded(1);
     let heartbeat = heartbeat.clone();
     let body = {
         let name = name.clone();
         move || {
-            // Dropped after everything that `run` owns: what is dropped later would be timed as
-            // part of the thread's end.
+            // Dropped after everything that `run` owns: measurements start from its announcement,
+            // and would include whatever is dropped later.
             let mut words = faults::LastWords::default();
             match heartbeat.register(&name) {
                 Ok(beat) => run(beat, &mut words, &ready),
@@ -427,7 +427,7 @@ fn spawn(
     }
 }
 
-/// A line for whoever started the process; that nobody reads it is no reason to end.
+/// Prints a line for whoever started the process; that nobody reads it is no reason to end.
 fn say(line: &str) {
     use std::io::Write;
     let mut out = std::io::stdout().lock();
@@ -435,5 +435,5 @@ fn say(line: &str) {
     let _ = out.flush();
 }
 
-/// The largest message that may come in or go out, for the service.
+/// The largest message that the service accepts or sends.
 const MAX_MESSAGE: usize = net::MAX_MESSAGE;

@@ -18,7 +18,7 @@ use crate::vm::{Changes, StateView, ViewError};
 pub(crate) use journal::Journal;
 pub use source::{Answers, Found, NoAnswer, Reads, Source};
 
-/// How far back `BLOCKHASH` reaches; older hashes are dropped.
+/// How many earlier blocks `BLOCKHASH` reaches; older hashes are dropped.
 const HASHES_KEPT: u64 = 256;
 
 /// Balance, nonce and code hash of an account that exists.
@@ -28,13 +28,13 @@ pub struct AccountInfo {
     pub balance: U256,
     /// Nonce.
     pub nonce: u64,
-    /// Keccak of the code; that of nothing for an account without code.
+    /// Keccak-256 of the code; for an account without code, that of empty input.
     pub code_hash: B256,
 }
 
 impl AccountInfo {
-    /// No balance, no nonce, no code: from Spurious Dragon on such an account ceases to exist when
-    /// touched.
+    /// True if it has no balance, no nonce and no code. From Spurious Dragon on such an account
+    /// ceases to exist when touched.
     pub fn is_empty(&self) -> bool {
         self.balance.is_zero() && self.nonce == 0 && self.code_hash == KECCAK_EMPTY
     }
@@ -54,24 +54,24 @@ struct Account {
     storage: HashMap<U256, U256>,
 }
 
-/// Everything a block can read. Cheap to look at, cloned only when somebody still looks while it
-/// has to change.
+/// Everything a block can read. Cheap to share for reading; cloned only if it must change while
+/// somebody still reads it.
 #[derive(Clone, Debug, Default)]
 pub struct State {
     accounts: HashMap<Address, Account>,
     codes: HashMap<B256, Bytecode>,
     hashes: BTreeMap<u64, B256>,
-    /// Number and hash of the block whose outcome this is, once one has run.
+    /// Number and hash of the block that produced this state, once one has run.
     tip: Option<(u64, B256)>,
-    /// What the present block has written, where somebody wants to know.
+    /// What the current block has written, if it is recorded.
     journal: Option<Journal>,
-    /// What is asked about everything that is not here and was not written; `None`: what is not
-    /// here does not exist.
+    /// Answers for everything that is neither here nor written; `None`: what is not here does not
+    /// exist.
     source: Option<Arc<Source>>,
 }
 
 impl State {
-    /// A state of just these accounts.
+    /// A state of exactly these accounts.
     pub fn from_pre(pre: &PreState) -> Self {
         let mut state = Self::default();
         for (address, account) in pre {
@@ -85,14 +85,14 @@ impl State {
         state
     }
 
-    /// A state that is found out from `source` as `block` reads it. It is good for this one block.
+    /// A state that is looked up in `source` as `block` reads it. Valid for this one block only.
     pub fn found_out(source: Arc<Source>, block: &Block) -> Self {
         let tip = block.number().checked_sub(1).map(|parent| (parent, block.header.parent_hash));
         Self { source: Some(source), tip, ..Self::default() }
     }
 
     /// The state that `block` runs on: its own `pre` if it has one, else `previous`, which must be
-    /// what the block before it left behind.
+    /// the state that its parent left.
     pub fn after(previous: Option<Self>, block: &Block) -> Result<Self, BlockError> {
         let mut state = match (&block.pre, previous) {
             (Some(pre), _) => Self::from_pre(pre),
@@ -134,13 +134,13 @@ impl State {
         }
     }
 
-    /// Notes that `block` has run to its end, so that the next one can stand on this state.
+    /// Records that `block` has run to its end, so that the next one can run on this state.
     pub fn close(&mut self, block: &Block) {
         self.tip = Some((block.number(), block.hash));
         self.hashes.insert(block.number(), block.hash);
     }
 
-    /// Writes what a transaction or a system call changed.
+    /// Applies the changes of a transaction or a system call.
     pub fn apply(&mut self, changes: &Changes) {
         for (hash, code) in &changes.codes {
             self.codes.entry(*hash).or_insert_with(|| analysed(code));
@@ -186,14 +186,14 @@ impl State {
         }
     }
 
-    /// Adds code that is ready to run.
+    /// Adds code that is already analysed.
     pub(crate) fn add_codes(&mut self, codes: HashMap<B256, Bytecode>) {
         for (hash, code) in codes {
             self.codes.entry(hash).or_insert(code);
         }
     }
 
-    /// Adds to a balance and counts as touching the account, as fees, withdrawals and rewards do.
+    /// Adds to a balance and touches the account, as fees, withdrawals and rewards do.
     pub fn credit(&mut self, address: Address, wei: U256, fork: Fork) {
         let before = self.account(&address);
         if wei.is_zero() && fork.clears_empty_accounts() {
@@ -242,18 +242,18 @@ impl State {
         self.journal.as_ref()?.of(address)
     }
 
-    /// What the present block has written, if that is noted: it is for a block with a witness and
-    /// where the state is found out.
+    /// What the current block has written. It is recorded only for a block with a witness and for a
+    /// state with a source.
     pub(crate) const fn journal(&self) -> Option<&Journal> {
         self.journal.as_ref()
     }
 
-    /// The slots of an account that are not zero, as far as they are here.
+    /// The slots of an account that are not zero, as far as they are known here.
     pub(crate) fn slots(&self, address: &Address) -> impl Iterator<Item = &U256> {
         self.accounts.get(address).into_iter().flat_map(|account| account.storage.keys())
     }
 
-    /// Takes over what a block has written to `other`.
+    /// Copies what a block has written to `other`.
     pub(crate) fn take_over(&mut self, other: &Self) {
         for (hash, code) in &other.codes {
             self.codes.entry(*hash).or_insert_with(|| code.clone());
@@ -268,7 +268,7 @@ impl State {
         }
     }
 
-    /// Code by its hash, as a block's file has it; `None`: it is not known.
+    /// Code by its hash, as a block's file holds it; `None`: it is not known.
     pub(crate) fn code_of(&self, code_hash: &B256) -> Option<Bytes> {
         if *code_hash == KECCAK_EMPTY {
             return Some(Bytes::new());
@@ -276,7 +276,7 @@ impl State {
         self.codes.get(code_hash).map(Bytecode::original_bytes)
     }
 
-    /// All accounts, as a block's file has them.
+    /// All accounts, in the form of a block's file.
     pub(crate) fn to_pre(&self) -> PreState {
         let account = |account: &Account| PreAccount {
             balance: account.info.balance,
@@ -293,7 +293,7 @@ impl State {
         &self.hashes
     }
 
-    /// Hash of an earlier block, if the block's file or an earlier block gave it.
+    /// Hash of an earlier block, from a block's file, an earlier block or the source.
     pub fn hash_of(&self, number: u64) -> Option<B256> {
         self.hashes.get(&number).copied().or_else(|| self.source.as_ref()?.hash_of(number))
     }
@@ -303,7 +303,7 @@ impl State {
         self.accounts.keys()
     }
 
-    /// `answer`, unless the source had none to this or an earlier question.
+    /// Returns `answer`, unless the source failed to answer this or an earlier question.
     fn unless_failed<T>(&self, answer: T) -> Result<T, ViewError> {
         match &self.source {
             Some(source) if source.has_failed() => {
@@ -320,9 +320,9 @@ impl State {
     }
 }
 
-/// Code ready to run: jump targets found, an EIP-7702 designator recognised as one.
+/// Code ready to run: with its jump targets found, and an EIP-7702 designator recognised.
 ///
-/// Old chains hold code that merely begins like a designator; there it is code like any other.
+/// Old chains hold code that merely begins like a designator; it is treated like any other code.
 pub fn analysed(code: &Bytes) -> Bytecode {
     Bytecode::new_raw_checked(code.clone()).unwrap_or_else(|_| Bytecode::new_legacy(code.clone()))
 }

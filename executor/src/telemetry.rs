@@ -1,8 +1,8 @@
-//! What a coordinator or a shard tells in numbers and spans: on `--metrics` for Prometheus, and to
-//! a collector by OTLP.
+//! The metrics and spans of a coordinator or a shard: on `--metrics` for Prometheus, and sent to a
+//! collector by OTLP.
 //!
-//! Threads that execute add to plain counters and hand spans to a bounded queue; whoever collects
-//! or sends reads them from threads of its own. Nobody here waits for a collector or a client.
+//! Threads that execute add to plain counters and hand spans to a bounded queue; other threads
+//! collect and send them. No executing thread waits for a collector or a client.
 
 pub mod catalogue;
 pub mod counts;
@@ -30,18 +30,18 @@ use page::Server;
 use sampler::Sampler;
 use spans::Tracer;
 
-/// The label `shard` of a coordinator.
+/// The value of the label `shard` for a coordinator.
 pub const COORDINATOR: &str = "coordinator";
 
-/// Why nothing can be told. Each message ends with the next step.
+/// Why telemetry cannot be started. Each message ends with the next step.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// The address for `/metrics` is not to be had.
+    /// The address for `/metrics` cannot be opened.
     #[error(
         "cannot listen on {address} for metrics: {source}. Give --metrics a free address of this machine, or leave it out; if what listens there is an instance before this one, see why that lives on"
     )]
     Bind {
-        /// Where.
+        /// The address.
         address: SocketAddr,
         /// Why.
         source: std::io::Error,
@@ -49,14 +49,14 @@ pub enum TelemetryError {
     /// The metrics cannot be set up.
     #[error("{0}. Leave out --metrics and OTLP to run without them")]
     Metrics(#[from] PrometheusError),
-    /// No thread or runtime.
+    /// A thread or the runtime cannot be started.
     #[error(
         "cannot start the threads for metrics: {0}. The limit on threads or descriptors is probably reached (ulimit -u, ulimit -n)"
     )]
     Threads(#[from] std::io::Error),
 }
 
-/// How one process tells. Clones tell the same.
+/// The telemetry of one process. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Telemetry {
     counts: Arc<Counts>,
@@ -64,22 +64,22 @@ pub struct Telemetry {
     block_seconds: Option<Recording>,
 }
 
-/// What has to be ended in order.
+/// The parts that have to be shut down in order.
 #[derive(Debug, Default)]
 pub struct Running {
     provider: Option<SdkMeterProvider>,
     otlp: Option<Otlp>,
     server: Option<Server>,
-    /// What of the settings cannot be used, one sentence each.
+    /// Settings that cannot be used, one sentence each.
     warnings: Vec<String>,
 }
 
 impl Telemetry {
-    /// Starts to tell for `shard`: on `metrics` if given, by the names of `hosts` too, and to a
-    /// collector if the standard variables name one.
+    /// Starts the telemetry of `shard`: on `metrics` if given, also under the names of `hosts`, and
+    /// to a collector if the standard variables name one.
     ///
     /// # Errors
-    /// If the address is not to be had, or a thread cannot be started. A variable that cannot be
+    /// If the address cannot be opened, or a thread cannot be started. A variable that cannot be
     /// used is only a warning.
     pub fn start(
         shard: &str,
@@ -120,17 +120,17 @@ impl Telemetry {
         Ok((telemetry, running))
     }
 
-    /// What is counted.
+    /// The counters.
     pub fn counts(&self) -> &Arc<Counts> {
         &self.counts
     }
 
-    /// What spans begin with.
+    /// The tracer, which begins spans.
     pub const fn tracer(&self) -> &Tracer {
         &self.tracer
     }
 
-    /// A block came to an end, however, `after` it was begun.
+    /// Records that a block ended, with whatever outcome, `after` it was begun.
     pub fn block_took(&self, after: Duration) {
         if let Some(block_seconds) = &self.block_seconds {
             block_seconds.record(after.as_secs_f64(), []);
@@ -139,23 +139,23 @@ impl Telemetry {
 }
 
 impl Running {
-    /// Where log records go, if to a collector.
+    /// The provider that sends log records to a collector, if there is one.
     pub fn logger_provider(&self) -> Option<&SdkLoggerProvider> {
         self.otlp.as_ref().and_then(Otlp::logger_provider)
     }
 
-    /// One sentence for each variable or file that cannot be used, for a log that has not started
-    /// yet.
+    /// One sentence for each variable or file that cannot be used, to be logged once the log has
+    /// started.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// Where `/metrics` is.
+    /// The address of `/metrics`, if it is served.
     pub fn address(&self) -> Option<SocketAddr> {
         self.server.as_ref().map(Server::address)
     }
 
-    /// Sends what is left and ends, for at most `within`.
+    /// Sends what is left and shuts down, within at most `within`.
     pub fn shutdown(self, within: Duration) {
         let until = Instant::now() + within;
         let left = || until.saturating_duration_since(Instant::now());

@@ -1,4 +1,4 @@
-//! A secret that two processes share by a file: whoever says it may come in.
+//! A secret that two processes share through a file: whoever presents it is admitted.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -9,13 +9,13 @@ use subtle::ConstantTimeEq;
 
 use crate::regular;
 
-/// With 16 characters of a random alphabet nobody guesses it within the life of a machine.
+/// The fewest characters: 16 of a random alphabet cannot be guessed within the life of a machine.
 const SHORTEST: usize = 16;
 
-/// The most characters of a token. Tokens that other programs give out stay well below this.
+/// The most characters of a token. Tokens issued by other programs stay well below this.
 pub const LONGEST: usize = 4096;
 
-/// Who beside its owner may read the file of a token.
+/// Who besides its owner may read a token's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readers {
     /// Nobody.
@@ -25,7 +25,7 @@ pub enum Readers {
 }
 
 impl Readers {
-    /// The bits of a mode that let in others than those.
+    /// The mode bits that would admit anybody else.
     const fn forbidden(self) -> u32 {
         match self {
             Self::Nobody => 0o077,
@@ -34,18 +34,18 @@ impl Readers {
     }
 }
 
-/// Why there is no token in a file. Each message ends with the next step.
+/// Why a file has no usable token. Each message ends with the next step.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("{}: cannot be read: {source}. Name a file with a token that this user may read", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// Others have their hands on it.
+    /// Others may read or write the file.
     #[error("{}: has mode {mode:03o}, so that others may read or change it. Run: chmod 600 {}", path.display(), path.display())]
     Open {
         /// The file.
@@ -53,15 +53,15 @@ pub enum TokenError {
         /// Its mode.
         mode: u32,
     },
-    /// It belongs to somebody else.
+    /// The file belongs to somebody else.
     #[error("{0}: belongs to uid {owner}, who is neither this user nor root. Run: chown {own} {0}", path.display(), own = rustix::process::geteuid().as_raw())]
     Foreign {
         /// The file.
         path: PathBuf,
-        /// Whose it is.
+        /// The id of its owner.
         owner: u32,
     },
-    /// What stands in it is no token.
+    /// The file's content is not a token.
     #[error(
         "{}: holds no token, which is one line of {SHORTEST} to {LONGEST} visible ASCII characters. Make one: head -c 24 /dev/urandom | base64",
         .0.display()
@@ -72,7 +72,7 @@ pub enum TokenError {
 /// A token.
 pub struct Token(String);
 
-/// Not its characters: a log is read by many.
+/// Hides the characters: a log is read by many.
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token")
@@ -109,13 +109,13 @@ impl Token {
         }
     }
 
-    /// Whether `claimed` is it. The time that this takes tells nothing but whether the lengths are
-    /// the same.
+    /// Whether `claimed` is this token. The time that this takes reveals only whether the lengths
+    /// are the same.
     pub fn is(&self, claimed: &[u8]) -> bool {
         self.0.as_bytes().ct_eq(claimed).into()
     }
 
-    /// Its characters, for whoever has to say it.
+    /// Its characters, for a client that has to send it.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,10 +1,10 @@
 //! Block order: where speculation becomes fact, and where a block is compared with what its header
 //! promises.
 //!
-//! A speculated outcome is taken over when every value it read is still what the state holds just
-//! before the transaction's own place in the block; then executing it there would read the same and
-//! so do the same. Anything else is executed again, in order, on the true state. Results equal
-//! sequential execution exactly, whatever was speculated.
+//! A speculated outcome is taken over if the state just before the transaction's own place in the
+//! block still holds every value that it read; executing the transaction there would read the same
+//! values and so do the same. Any other transaction is executed again, in order, on the true state.
+//! Results equal sequential execution exactly, whatever was speculated.
 
 mod ledger;
 mod parallel;
@@ -32,60 +32,60 @@ pub use rounds::{Again, again};
 pub use rules::withdrawals_root;
 use seal::Seal;
 
-/// What became of a block.
+/// The result of a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockResult {
     /// Its number.
     pub number: u64,
-    /// How many transactions it has.
+    /// The number of its transactions.
     pub transactions: usize,
-    /// Gas they used, as the block counts it.
+    /// Gas used by its transactions, as the block counts it.
     pub gas_used: u64,
     /// Bloom over all logs.
     pub logs_bloom: Bloom,
     /// Root of the receipts; `None` before Byzantium.
     pub receipts_root: Option<B256>,
-    /// Hash of the requests to the consensus layer (EIP-7685); `None` before Prague and where a
-    /// deposit is laid out as no valid block has it.
+    /// Hash of the requests to the consensus layer (EIP-7685); `None` before Prague, and if a
+    /// deposit has a layout that no valid block contains.
     pub requests_hash: Option<B256>,
-    /// Root of the state after it, or why that was not worked out.
+    /// Root of the state after the block, or why it was not computed.
     pub state_root: StateRoot,
     /// The receipts, in order.
     pub receipts: Vec<Receipt>,
-    /// Transactions whose speculated outcome was missing or stale, and that were executed in order.
-    /// Zero for a run without speculation.
+    /// How many transactions were executed in order because their speculated outcomes were missing
+    /// or stale. Zero for a run without speculation.
     pub reexecuted: usize,
-    /// What differs from the header; `None`: verified.
+    /// The difference from the header; `None`: the block is verified.
     pub mismatch: Option<Mismatch>,
 }
 
 /// How a block differs from what its header promises.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mismatch {
-    /// Fields of the header that came out otherwise.
+    /// Header fields that execution computed differently.
     Header {
-        /// Each with both values.
+        /// The fields, each with both values.
         differences: Vec<Difference>,
         /// The first transaction to blame, as far as that can be known.
         first: FirstDifference,
     },
     /// A transaction that no block may contain at this place.
     InvalidTransaction {
-        /// Its place.
+        /// Its position in the block.
         index: usize,
         /// Its hash.
         hash: B256,
         /// Why.
         reason: String,
     },
-    /// A rule for blocks as a whole that this one breaks, whatever its transactions do.
+    /// The block breaks a rule for blocks as a whole, whatever its transactions do.
     InvalidBlock {
-        /// Which, and how.
+        /// Which rule, and how.
         reason: String,
     },
 }
 
-/// One header field that came out otherwise.
+/// One header field that differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Difference {
     /// `gasUsed`, `logsBloom`, `receiptsRoot`, `requestsHash`, `blobGasUsed`, `withdrawalsRoot` or
@@ -93,7 +93,7 @@ pub struct Difference {
     pub field: &'static str,
     /// What the header says.
     pub expected: String,
-    /// What came out.
+    /// What execution produced.
     pub got: String,
 }
 
@@ -114,20 +114,20 @@ impl fmt::Display for Mismatch {
     }
 }
 
-/// Why a block could not be brought to an end.
+/// Why a block could not be executed to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum ValidateError {
-    /// It has no state to stand on.
+    /// It has no state to run on.
     #[error(transparent)]
     Block(#[from] BlockError),
     /// A transaction could not be executed.
     #[error("block {number}, transaction {index} ({hash}): {source}")]
     Transaction {
-        /// The block.
+        /// The block's number.
         number: u64,
-        /// Its place.
+        /// The transaction's position in the block.
         index: usize,
-        /// Its hash.
+        /// The transaction's hash.
         hash: B256,
         /// Why.
         source: VmError,
@@ -135,16 +135,16 @@ pub enum ValidateError {
     /// A system call could not be made.
     #[error("block {number}, system calls: {source}")]
     System {
-        /// The block.
+        /// The block's number.
         number: u64,
         /// Why.
         source: VmError,
     },
 }
 
-/// The state that `block`'s transactions run on: its own `pre` or what the block before it left,
-/// with the protocol's calls before the first transaction already made. Speculation reads this
-/// state, and [`run_in_order`] continues on it.
+/// The state that `block`'s transactions run on: its own `pre` or the state its parent left, after
+/// the protocol's calls that precede the first transaction. Speculation reads this state, and
+/// [`run_in_order`] continues on it.
 pub fn open(block: &Block, previous: Option<State>) -> Result<State, ValidateError> {
     let mut state = State::after(previous, block)?;
     vm::before_transactions(block, &mut state)
@@ -152,14 +152,14 @@ pub fn open(block: &Block, previous: Option<State>) -> Result<State, ValidateErr
     Ok(state)
 }
 
-/// Executes `block` in order on `state`, which [`open`] made, taking over what of `speculated`
-/// still holds.
+/// Executes `block` in order on `state`, which [`open`] made, taking over those outcomes in
+/// `speculated` that still hold.
 ///
-/// `speculated` has a place for each transaction, or none at all for a sequential run; outcomes are
-/// believed for what they read, so an executor that lies about its reads can make a block come out
-/// wrong, which then shows as a mismatch. `progress` is called after every transaction. `state` is
-/// the state after the block when this returns `Ok`, also when there is a mismatch, and of no use
-/// after an error.
+/// `speculated` has a place for each transaction, or is empty for a sequential run. Outcomes are
+/// trusted to list what they read, so an executor that lies about its reads can produce a wrong
+/// block, which then shows as a mismatch. `progress` is called after every transaction. If this
+/// returns `Ok`, even with a mismatch, `state` is the state after the block; after an error it is
+/// useless.
 pub fn run_in_order(
     block: &Block,
     state: &mut State,
@@ -190,7 +190,7 @@ pub fn run_in_order(
     Ok(result)
 }
 
-/// A block on its way through its transactions, on any ledger.
+/// A block while its transactions are settled, on any ledger.
 struct Run<'a, L: Ledger + 'static> {
     block: &'a Block,
     fork: Fork,
@@ -199,7 +199,7 @@ struct Run<'a, L: Ledger + 'static> {
     blobs: u64,
     reexecuted: usize,
     invalid: Option<Mismatch>,
-    /// What the last transaction changed.
+    /// The changes made by the last transaction.
     changes: Changes,
 }
 
@@ -224,10 +224,10 @@ impl<'a, L: Ledger + 'static> Run<'a, L> {
     }
 
     /// Takes over or executes one transaction; `None` if the block ends here because it may not
-    /// contain it.
+    /// contain the transaction.
     fn settle(&mut self, index: usize, outcome: Option<TxOutcome>) -> Result<Option<Receipt>, ValidateError> {
         let Some(transaction) = self.block.transactions.get(index) else { return Ok(None) };
-        // Unlike everything else about a transaction, this depends on those before it.
+        // Unlike every other check of a transaction, this depends on the transactions before it.
         if let Some(reason) = rules::no_room(self.block, transaction, self.gas, self.blobs) {
             self.invalid = Some(Mismatch::InvalidTransaction { index, hash: transaction.hash, reason });
             return Ok(None);
@@ -263,7 +263,7 @@ impl<'a, L: Ledger + 'static> Run<'a, L> {
         }
     }
 
-    /// What came of it, and the state after the last transaction.
+    /// The result, and the state after the last transaction.
     fn end(mut self, receipts: Vec<Receipt>, seal: Seal) -> (BlockResult, L) {
         let (receipts_root, logs_bloom) = seal.finish();
         let result = BlockResult {
@@ -283,7 +283,7 @@ impl<'a, L: Ledger + 'static> Run<'a, L> {
     }
 }
 
-/// What the protocol does after the last transaction; after it all is known that the header tells.
+/// The protocol's work after the last transaction; then all that the header commits to is known.
 fn close(
     block: &Block,
     state: &mut State,
@@ -308,7 +308,7 @@ fn close(
                     result.mismatch = compare(block, result);
                 }
             }
-            // What a wrong block touches need not be in the witness.
+            // What an invalid block touches need not be in the witness.
             Err(_) if result.mismatch.is_some() => {}
             Err(error) => return Err(error),
         }
@@ -316,7 +316,7 @@ fn close(
     Ok(())
 }
 
-/// Whether everything a transaction read is what `view` holds. What cannot be read does not hold.
+/// Whether `view` still holds all that a transaction read. What cannot be read does not hold.
 pub(crate) fn holds<V: StateView>(reads: &ReadSet, view: &V) -> bool {
     reads.accounts.iter().all(|(address, seen)| view.account(*address).is_ok_and(|now| now == *seen))
         && reads
@@ -329,7 +329,7 @@ pub(crate) fn holds<V: StateView>(reads: &ReadSet, view: &V) -> bool {
             .all(|(number, seen)| view.block_hash(*number).is_ok_and(|now| now == *seen))
 }
 
-/// Instead of a hash of requests.
+/// Shown in place of a hash of requests.
 const MALFORMED_DEPOSIT: &str = "none, because a deposit's log is malformed";
 
 fn compare(block: &Block, result: &BlockResult) -> Option<Mismatch> {

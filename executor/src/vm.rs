@@ -1,8 +1,8 @@
 //! Executing one transaction, or one system call, on any view of the state.
 //!
-//! The EVM is revm; what this module adds is what sharding needs: every load goes into a
-//! [`ReadSet`], writes come back as plain data instead of going into a database, the beneficiary's
-//! fee stays apart, and the view may fail (it may sit behind a network).
+//! The EVM is revm. This module adds what sharding needs: every load goes into a [`ReadSet`],
+//! writes are returned as plain data instead of going into a database, the beneficiary's fee is
+//! separate, and the view may fail (it may be on the other side of a network).
 
 mod execute;
 mod fee;
@@ -31,22 +31,22 @@ pub use outcome::{
 pub use overlay::Overlay;
 pub use part::{PartRun, execute_part};
 pub use requests::Requests;
-/// The words of the field, for those who write a view of their own.
+/// Types of this field, for crates that implement a view of their own.
 pub use revm::{
     bytecode::Bytecode,
     primitives::{Address, B256, U256},
 };
 pub use system::{after_transactions, before_transactions};
 
-/// What an executor reads. Each answer may fail, because a view may be remote and out of time.
+/// What an executor reads. Each call may fail, because a view may be remote and run out of time.
 pub trait StateView {
     /// The account, or `None` if it does not exist.
     fn account(&self, address: Address) -> Result<Option<AccountInfo>, ViewError>;
-    /// Code by its hash; make it with [`crate::state::analysed`].
+    /// Code by its hash; create it with [`crate::state::analysed`].
     fn code(&self, code_hash: B256) -> Result<Bytecode, ViewError>;
     /// A storage slot; zero if absent.
     fn storage(&self, address: Address, slot: U256) -> Result<U256, ViewError>;
-    /// Hash of an earlier block, asked for only within `BLOCKHASH`'s reach.
+    /// Hash of an earlier block; requested only within `BLOCKHASH`'s reach.
     fn block_hash(&self, number: u64) -> Result<B256, ViewError>;
 }
 
@@ -80,27 +80,27 @@ impl<V: StateView + ?Sized> StateView for &V {
     }
 }
 
-/// Why a view has no answer.
+/// Why a view cannot answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ViewError {
-    /// The block's file does not hold a hash that the block asks for.
+    /// The block requests a hash that its file does not have.
     #[error("the hash of block {0} is asked for and is not in the block's `hashes`")]
     UnknownBlockHash(u64),
     /// No code with that hash is known.
     #[error("code with hash {0} is not known")]
     UnknownCode(B256),
-    /// It depends on all transactions before, or has to be asked for: only the one who settles
-    /// transactions can know.
+    /// The value depends on all earlier transactions, or must be requested: only the thread that
+    /// settles transactions can know it.
     #[error("it cannot be known ahead")]
     NotAhead,
-    /// The view could not be asked, for instance because a deadline passed. The part cannot go on.
+    /// The view could not be read, for instance because a deadline passed. The part cannot go on.
     #[error("the state cannot be read: {0}")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl ViewError {
-    /// True if the same question may be answered in block order: a speculated transaction that
-    /// meets this is simply not speculated. False means that the view itself is gone.
+    /// True if the same read may succeed in block order: a speculated transaction that meets this
+    /// error is simply left without an outcome. False means that the view itself is unavailable.
     pub const fn concerns_one_transaction(&self) -> bool {
         !matches!(self, Self::Unavailable(_))
     }
@@ -108,8 +108,8 @@ impl ViewError {
 
 impl revm::database_interface::DBErrorMarker for ViewError {}
 
-/// Why a transaction could not be executed at all (an invalid transaction is an outcome, not an
-/// error).
+/// Why a transaction could not be executed at all. (An invalid transaction is an outcome, not an
+/// error.)
 #[derive(Debug, thiserror::Error)]
 pub enum VmError {
     /// The view failed.
@@ -118,12 +118,12 @@ pub enum VmError {
     /// The header cannot be executed under the fork (no prevrandao or no excess blob gas).
     #[error("the header does not fit the fork: {0}")]
     Header(String),
-    /// revm gave up for a reason of its own.
+    /// revm failed for a reason of its own.
     #[error("the EVM gave up: {0}")]
     Evm(String),
 }
 
-/// What every transaction of a block shares. Plain data: it goes over the network as it is.
+/// What all transactions of a block share. Plain data, sent over the network as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecutionEnv {
     /// Chain id and fork.
@@ -157,7 +157,7 @@ impl ExecutionEnv {
     fn block_env(&self) -> BlockEnv {
         let header = &self.header;
         let spec = self.fork().spec();
-        // Files with an excess that has no price are refused.
+        // Files whose excess has no price are refused.
         let price = |excess| self.chain.blobs.and_then(|blobs| blobs.price(excess)).unwrap_or(u128::MAX);
         BlockEnv {
             number: U256::from(header.number),
@@ -179,7 +179,7 @@ impl ExecutionEnv {
     }
 }
 
-/// Executes one transaction on a view. For several on the same view an [`Executor`] saves setting
+/// Executes one transaction on a view. For several on the same view an [`Executor`] avoids setting
 /// up the EVM each time.
 pub fn execute<V: StateView>(
     env: &ExecutionEnv,

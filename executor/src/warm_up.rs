@@ -1,14 +1,14 @@
-//! What libraries make at their first use is made here, before timed work.
+//! Initialises, before timed work, what libraries initialise at their first use.
 //!
 //! A table for a curve, the set of a fork's precompiles, the first pages of a thread's heap: each
-//! is made by whoever needs it first. Inside a block that time counts against deadlines and against
+//! is made when it is first needed. Inside a block that time counts against deadlines and against
 //! `stall_after`, so a slow enough first use is a stall to the watchdog, and a fresh process that
-//! is killed for it meets the same block again. So before a process says that it runs it executes
-//! blocks of its own ([`block`]), through the same code as any block, on each thread that will
-//! execute: every precompile ([`calls`]), every instruction, every fork.
+//! is killed for it meets the same block again. So before a process reports that it runs, it
+//! executes blocks of its own ([`block`]), through the same code as any block, on each thread that
+//! will execute: every precompile ([`calls`]), every instruction, every fork.
 //!
-//! A warm-up is never necessary: whatever fails in it, or does not fit into its time, is made
-//! later, by the first block.
+//! A warm-up is never necessary: whatever fails in it, or does not fit into its time, is
+//! initialised later, by the first block.
 
 mod block;
 mod calls;
@@ -26,14 +26,14 @@ use crate::vm::{self, ExecutionEnv, TxOutcome};
 pub use block::block;
 pub use calls::{Call, calls};
 
-/// What a warm-up has done.
+/// The extent of a warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WarmedUp {
     /// Threads that have executed: the calling one, and helpers.
     pub threads: usize,
     /// Forks of which the calling thread has executed a block.
     pub forks: usize,
-    /// Transactions that it has executed in order.
+    /// Transactions that the calling thread has executed in order.
     pub transactions: usize,
     /// How long it took.
     pub took: Duration,
@@ -50,9 +50,9 @@ impl fmt::Display for WarmedUp {
     }
 }
 
-/// Executes on the calling thread and on each helper of `pool` what no block should be the first to
-/// execute. Nothing new is begun after `within`; a block that is under way is finished, which takes
-/// milliseconds.
+/// Executes, on the calling thread and on each helper of `pool`, what no real block should be the
+/// first to execute. Nothing new is begun after `within`; a block that is under way is finished,
+/// which takes milliseconds.
 pub fn warm_up(pool: &Pool, within: Duration) -> WarmedUp {
     let started = Instant::now();
     let until = started + within;
@@ -65,8 +65,8 @@ pub fn warm_up(pool: &Pool, within: Duration) -> WarmedUp {
         }
     };
     let Some((full, of_each)) = blocks.split_last() else { return done };
-    // All of one first, in each of the ways; then a little of each fork, so that what small blocks
-    // need was used last.
+    // All of one block first, in each of the ways; then a little of each fork, so that what small
+    // blocks need was used last.
     if in_order(full) {
         done.transactions += full.transactions.len();
     }
@@ -86,8 +86,8 @@ pub fn warm_up(pool: &Pool, within: Duration) -> WarmedUp {
     done
 }
 
-/// The way of a coordinator, and of `local` with one thread: all of a block, its receipts sealed,
-/// its state digested. False: it could not be executed.
+/// As a coordinator and `local` with one thread execute: a whole block, its receipts sealed, its
+/// state digested. False: it could not be executed.
 fn in_order(block: &Block) -> bool {
     let Ok(mut state) = validate::open(block, None) else { return false };
     let executed = validate::run_in_order(block, &mut state, Vec::new(), &|| {}).is_ok();
@@ -95,31 +95,31 @@ fn in_order(block: &Block) -> bool {
     executed
 }
 
-/// The way of a shard: a part on a view that records what is read, and its outcomes as they go over
-/// the network.
+/// As a shard executes: a part on a view that records what is read, with its outcomes encoded as
+/// for the network.
 fn in_parts(block: &Block) {
     let Ok(state) = validate::open(block, None) else { return };
     let env = ExecutionEnv::of(block);
     let part = (0..).zip(&block.transactions);
     let outcomes = vm::execute_part(&env, part, &state, &mut |_| {});
     let encoded = outcomes.ok().and_then(|outcomes| vm::encode(&outcomes).ok());
-    // A coordinator reads them.
+    // A coordinator decodes them.
     let _ = encoded.map(|bytes| vm::decode::<Vec<TxOutcome>>(&bytes));
 }
 
-/// The way of an owner with helpers.
+/// As an owner with helpers executes.
 fn together(pool: &Pool, block: &Arc<Block>, until: Instant) {
     if pool.is_empty() || Instant::now() >= until {
         return;
     }
     if let Ok(state) = validate::open(block, None) {
-        // The result is of no use, and an error would be met again by the first block.
+        // The result is not needed, and an error would occur again in the first block.
         let _ = validate::run_parallel(pool, block, state, &|| {}, until);
     }
 }
 
-/// Lets each helper execute all of `block`: in a block that they share, one of them may get nothing
-/// to do. Says how many have.
+/// Lets each helper execute all of `block`: if they shared a block, one of them might get nothing
+/// to do. Returns how many have executed it.
 fn on_helpers(pool: &Pool, block: &Arc<Block>, until: Instant) -> usize {
     let warm = Arc::new(AtomicUsize::new(0));
     let (block, counted) = (Arc::clone(block), Arc::clone(&warm));

@@ -1,10 +1,10 @@
-//! An execution witness: the nodes of the state's trie that a block reads and changes, the code
-//! that it runs, and the headers that lead to its parent. With it the state before the block is
-//! proven, and the state root after it can be computed.
+//! An execution witness: the nodes of the state trie that a block reads and changes, the code that
+//! it runs, and the headers that lead to its parent. It proves the state before the block and
+//! allows computing the state root after it.
 //!
-//! Nothing in a witness is believed but by its hash. The block's `parentHash` names the parent's
-//! header, that header the root of the state before, and each trie node its children. A node that
-//! is needed and missing is an error that names it.
+//! Nothing in a witness is trusted except by its hash. The block's `parentHash` identifies the
+//! parent's header, that header the root of the state before, and each trie node its children. If a
+//! needed node is missing, the error names it.
 
 mod alone;
 mod full;
@@ -31,9 +31,9 @@ pub(crate) use json::WitnessJson;
 /// The most trie nodes in a witness. A block of 100 million gas can touch some 40,000 slots, each
 /// below some ten nodes of its own.
 const MAX_NODES: usize = 2_000_000;
-/// The most pieces of code. A block of 100 million gas can call some 40,000 contracts.
+/// The most code entries in a witness. A block of 100 million gas can call some 40,000 contracts.
 const MAX_CODES: usize = 200_000;
-/// How far back `BLOCKHASH` reaches, and so the most headers that are of use.
+/// How many earlier blocks `BLOCKHASH` reaches, and so the most headers that are of use.
 const MAX_HEADERS: usize = 256;
 
 /// A witness whose headers lead to the parent of its block.
@@ -41,15 +41,15 @@ const MAX_HEADERS: usize = 256;
 pub struct Witness {
     nodes: Nodes,
     codes: HashMap<B256, Bytes>,
-    /// RLP, the parent's first, each the parent of the one before.
+    /// As RLP: the parent's first, then in each case the header of the parent of the one before.
     headers: Vec<Bytes>,
     /// Root of the state before the block.
     root: B256,
-    /// Numbers and hashes of the blocks whose headers these are.
+    /// Numbers and hashes of the blocks in `headers`.
     hashes: BTreeMap<u64, B256>,
 }
 
-/// Why a witness is of no use for its block: what is wrong, and what to do next.
+/// Why a witness cannot be used for its block: what is wrong, and what to do next.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}. {hint}")]
 pub struct WitnessError {
@@ -64,8 +64,8 @@ const ASK_ANOTHER: &str = "The node left it out of the witness: fetch the witnes
 const OF_ANOTHER: &str = "`pre` and `witness` are of different blocks or chains: fetch both again, or make the file with `shard-executor import`.";
 
 impl Witness {
-    /// Puts a witness together for the block `number` on `parent_hash`. Headers may come in any
-    /// order; those that do not lead to the parent are left out.
+    /// Assembles the witness of block `number` with parent `parent_hash`. Headers may come in any
+    /// order; those that do not lead to the parent are dropped.
     pub(crate) fn new(
         nodes: impl IntoIterator<Item = Bytes>,
         codes: impl IntoIterator<Item = Bytes>,
@@ -135,7 +135,7 @@ impl Witness {
     /// The account as it stood before the block; `None`: it did not exist.
     ///
     /// # Errors
-    /// If the witness does not prove either.
+    /// If the witness proves neither.
     pub fn account(&self, address: Address) -> Result<Option<AccountInfo>, WitnessError> {
         let info =
             |of: TrieAccount| AccountInfo { balance: of.balance, nonce: of.nonce, code_hash: of.code_hash };
@@ -175,10 +175,10 @@ impl Witness {
         }
     }
 
-    /// Whether every account and slot of `pre` is what the state before the block held.
+    /// Checks that every account and slot of `pre` is what the state before the block held.
     ///
     /// # Errors
-    /// If one is not, or the witness does not say: the first, by address and slot.
+    /// For the first, by address and slot, that is not, or that the witness does not prove.
     pub(crate) fn prove(&self, pre: &PreState, fork: Fork) -> Result<(), WitnessError> {
         for (address, account) in pre {
             self.prove_account(*address, account, fork)?;
@@ -229,10 +229,10 @@ impl Witness {
     }
 
     /// Root of `state`, which is the state before the block with the changes of its journal.
-    /// `progress` is called for each account that was changed.
+    /// `progress` is called for each changed account.
     ///
     /// # Errors
-    /// If a node that the change needs is missing.
+    /// If a node needed for the changes is missing.
     pub(crate) fn root_after(&self, state: &State, progress: &dyn Fn()) -> Result<B256, WitnessError> {
         let Some(journal) = state.journal() else { return Ok(self.root) };
         after(&self.nodes, self.root, state, journal, &mut |_, _| {}, progress)
@@ -250,7 +250,7 @@ impl Witness {
     }
 }
 
-/// The root after what `journal` says was written, with the values that `state` holds now.
+/// The root after the writes in `journal`, with the current values from `state`.
 fn after(
     store: &dyn trie::Store,
     root: B256,
@@ -306,7 +306,7 @@ fn unproven(what: &str, error: &TrieError) -> WitnessError {
     }
 }
 
-/// A value that fills its bytes exactly.
+/// A decoded value; `None` if it is malformed or bytes are left over.
 fn decoded<T: Decodable>(mut rlp: &[u8]) -> Option<T> {
     T::decode(&mut rlp).ok().filter(|_| rlp.is_empty())
 }

@@ -1,5 +1,5 @@
-//! What the fuzz targets of executor/fuzz do, on a bounded number of inputs and without a special
-//! toolchain: what they begin with, changed at random, and bytes that are like nothing.
+//! The checks of the fuzz targets in executor/fuzz, on a bounded number of inputs and without a
+//! special toolchain: the fuzzers' seeds, changed at random, and arbitrary bytes.
 
 #![allow(
     clippy::unwrap_used,
@@ -21,7 +21,7 @@ static MESSAGES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(harness::message_seeds);
 static BLOCKS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(harness::block_seeds);
 static ORDERS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| kept("orders"));
 
-/// What fuzzers found worth keeping.
+/// Inputs that fuzzers found and that are worth keeping.
 fn kept(target: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/kept").join(target);
     let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()).collect();
@@ -37,15 +37,15 @@ enum Change {
     Insert(Index, Vec<u8>),
     Remove(Index, usize),
     Repeat(Index, usize),
-    /// Cuts the rest off.
+    /// Cuts off the rest.
     End(Index),
-    /// Swaps a number, in JSON's hex, for another.
+    /// Replaces a number, in JSON's hex, by another.
     Number(Index, &'static str),
-    /// The same for a number of that name.
+    /// The same for a number with that name.
     Named(Index, &'static str, &'static str),
 }
 
-/// Names of numbers that decide something.
+/// Names of numbers that influence decisions.
 const NAMES: [&str; 16] = [
     "type",
     "gas",
@@ -65,7 +65,7 @@ const NAMES: [&str; 16] = [
     "chainId",
 ];
 
-/// Where arithmetic ends, and what is not a number.
+/// Limits of arithmetic, and values that are not numbers.
 const NUMBERS: [&str; 8] =
     ["0x0", "0x1", "0xffffffffffffffff", "0x10000000000000000", "0x", "0xffffffff", "-1", "null"];
 
@@ -114,8 +114,8 @@ fn changed(mut bytes: Vec<u8>, changes: &[Change]) -> Vec<u8> {
     bytes
 }
 
-/// Sets the first number after `begins`, which ends in its `"0x`, from `from` on, or from the start
-/// if there is none.
+/// Replaces the first number after `begins`, which ends in the number's `"0x`, at or after `from`,
+/// or else from the start of `bytes`.
 fn set_number(bytes: &mut Vec<u8>, from: usize, begins: &[u8], number: &str) {
     let find = |from: usize| {
         let found = bytes[from..].windows(begins.len()).position(|window| window == begins);
@@ -163,7 +163,7 @@ fn whatever_is_kept_is_understood_or_refused() {
     ORDERS.iter().for_each(|input| harness::orders(input));
 }
 
-/// With `WRITE_SEEDS=1` they are written to executor/fuzz/corpus, for `cargo fuzz` to begin with.
+/// With `WRITE_SEEDS=1` they are written to executor/fuzz/corpus, for `cargo fuzz` to start from.
 #[test]
 fn seeds_are_understood() {
     for seed in BLOCKS.iter() {
@@ -183,7 +183,7 @@ fn seeds_are_understood() {
     }
 }
 
-/// Every number with such a name in every seed, one after the other, with every other value.
+/// Replaces every number with such a name in every seed, one after the other, by every other value.
 #[test]
 fn every_number_that_decides_something_may_be_any_other() {
     for seed in BLOCKS.iter() {

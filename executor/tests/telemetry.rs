@@ -1,4 +1,4 @@
-//! The telemetry that is documented, declared and told is the same.
+//! The documented, declared and exported telemetry must be the same.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,5 +1,5 @@
-//! The way from a rule to a person: a real Prometheus that evaluates the rules of this repository,
-//! a real Alertmanager with its routes and inhibitions, and a receiver that keeps what it is sent.
+//! The path from a rule to a person: a real Prometheus that evaluates this repository's rules, a
+//! real Alertmanager with its routes and inhibitions, and a receiver that records what it is sent.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -15,16 +15,16 @@ use serde_json::Value;
 use crate::process::Process;
 use crate::{api, skip, wait};
 
-/// Debian's package `prometheus-alertmanager` puts it there.
+/// Where Debian's package `prometheus-alertmanager` installs it.
 const ALERTMANAGER: &str = "/usr/bin/prometheus-alertmanager";
-/// And `prometheus` this.
+/// Where Debian's package `prometheus` installs it.
 const PROMETHEUS: &str = "/usr/bin/prometheus";
-/// Where the routes of this repository send to.
+/// The receiver address in this repository's routes.
 const PLACEHOLDER: &str = "127.0.0.1:9099";
-/// What waits minutes there for the next message of a group; a scenario does not.
+/// The routes wait minutes before the next message of a group; a scenario cannot.
 const GROUP_INTERVAL: (&str, &str) = ("group_interval: 5m", "group_interval: 1s");
 
-/// Whether both programs are installed. If not, `test` is noted as skipped; in CI that is a
+/// Whether both programs are installed. If not, `test` is recorded as skipped; in CI that is a
 /// failure.
 #[track_caller]
 pub fn installed_or_skip(test: &str) -> bool {
@@ -42,18 +42,18 @@ pub fn installed_or_skip(test: &str) -> bool {
     false
 }
 
-/// One message of Alertmanager.
+/// One message from Alertmanager.
 #[derive(Clone, Debug)]
 pub struct Notice {
-    /// To which receiver: `page`, `ticket` or `info`.
+    /// The receiver: `page`, `ticket` or `info`.
     pub receiver: String,
-    /// `firing` or `resolved`: of the group as a whole.
+    /// Status of the group as a whole: `firing` or `resolved`.
     pub status: String,
-    /// The group: one shard.
+    /// The shard that the group is about.
     pub shard: String,
-    /// Its alerts, each with its name and its own status.
+    /// The group's alerts: name and status of each.
     pub alerts: Vec<(String, String)>,
-    /// All of it, as it came.
+    /// The whole message as received.
     pub body: Value,
 }
 
@@ -74,7 +74,7 @@ impl Notice {
     }
 }
 
-/// Both, and the receiver. They run until this is dropped.
+/// Both programs and the receiver. They run until this is dropped.
 #[derive(Debug)]
 pub struct Alerting {
     _prometheus: Process,
@@ -85,7 +85,7 @@ pub struct Alerting {
 }
 
 impl Alerting {
-    /// Starts them in `folder`, with `/metrics` of every target as what the rules see, and waits
+    /// Starts all three in `folder`, with Prometheus scraping `/metrics` of every target, and waits
     /// until they are ready.
     #[track_caller]
     pub fn start(folder: &Path, targets: &[SocketAddr]) -> Self {
@@ -95,12 +95,12 @@ impl Alerting {
         Self { _prometheus, prometheus, _alertmanager, alertmanager, receiver }
     }
 
-    /// Everything that was sent so far, in its order.
+    /// All messages received so far, in order.
     pub fn notices(&self) -> Vec<Notice> {
         self.receiver.notices.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits for a message to `receiver` about `shard` with that status.
+    /// Waits for a message to `receiver` about `shard` with this status.
     #[track_caller]
     pub fn notice(&self, bound: Duration, receiver: &str, shard: &str, status: &str) -> Notice {
         let wanted = |one: &Notice| one.receiver == receiver && one.shard == shard && one.status == status;
@@ -109,7 +109,7 @@ impl Alerting {
         })
     }
 
-    /// Rules that Prometheus could not evaluate over what it has scraped, each with its error.
+    /// Rules that Prometheus could not evaluate over its scraped data, each with its error.
     #[track_caller]
     pub fn broken_rules(&self) -> Vec<String> {
         let answer = api::json(self.prometheus, "/api/v1/rules").expect("Prometheus tells of its rules");
@@ -120,7 +120,7 @@ impl Alerting {
         broken.map(|rule| format!("{}: {} {}", rule["name"], rule["health"], rule["lastError"])).collect()
     }
 
-    /// Whether Alertmanager holds this alert of `shard` back because of another one.
+    /// Whether Alertmanager inhibits this alert of `shard` because of another one.
     pub fn inhibits(&self, alert: &str, shard: &str) -> bool {
         let alerts = api::json(self.alertmanager, "/api/v2/alerts").unwrap_or_default();
         alerts.as_array().into_iter().flatten().any(|one| {
@@ -150,7 +150,7 @@ fn start_alertmanager(folder: &Path, receiver: SocketAddr) -> (Process, SocketAd
         .arg(format!("--config.file={}", config.display()))
         .arg(format!("--storage.path={}", folder.join("alertmanager").display()))
         .arg(format!("--web.listen-address={address}"))
-        // It has no peers, and opens no further port.
+        // It has no peers and opens no further port.
         .arg("--cluster.listen-address=")
         .arg("--log.level=warn");
     (ready("alertmanager", command, address), address)
@@ -165,7 +165,7 @@ fn start_prometheus(
     let rules = root().join("alerts/shard-watchdog.rules.yml");
     let rules = rules.canonicalize().expect("the rules");
     let targets: Vec<_> = targets.iter().map(SocketAddr::to_string).collect();
-    // Short beside the seconds that a shard is down. The rules' own times stay as they are.
+    // Short compared with the seconds that a shard is down. The rules' own times stay unchanged.
     let text = format!(
         "global: {{ scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 500ms }}\n\
          rule_files: [{rules:?}]\n\
@@ -187,7 +187,7 @@ fn start_prometheus(
     (ready("prometheus", command, address), address)
 }
 
-/// Starts one of the two and waits until it says that it is ready.
+/// Starts one of the two programs and waits until it reports that it is ready.
 #[track_caller]
 fn ready(name: &str, command: Command, address: SocketAddr) -> Process {
     let mut process = Process::start(name, command);
@@ -200,7 +200,7 @@ fn ready(name: &str, command: Command, address: SocketAddr) -> Process {
     process
 }
 
-/// The pager, the tracker and the log in one: a web server that keeps what it is sent.
+/// Pager, tracker and log in one: a web server that records what it is sent.
 #[derive(Debug)]
 struct Receiver {
     address: SocketAddr,
@@ -228,8 +228,8 @@ impl Drop for Receiver {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // It looks round every few milliseconds, and no request holds it for longer than its
-            // time limit.
+            // The thread checks for a stop every few milliseconds, and no request holds it longer
+            // than its time limit.
             let _ = thread.join();
         }
         if std::thread::panicking() {
@@ -242,7 +242,7 @@ impl Drop for Receiver {
 
 fn receive(listener: &TcpListener, notices: &Mutex<Vec<Notice>>, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
-        // A request that is cut off was not delivered: Alertmanager sends it again.
+        // A truncated request was not delivered: Alertmanager sends it again.
         match listener.accept().map(|(stream, _)| request(&stream)) {
             Ok(Some(notice)) => notices.lock().unwrap_or_else(PoisonError::into_inner).push(notice),
             Ok(None) => {}
@@ -251,11 +251,11 @@ fn receive(listener: &TcpListener, notices: &Mutex<Vec<Notice>>, stop: &AtomicBo
     }
 }
 
-/// Reads one request and answers it; a second one comes on a connection of its own.
+/// Reads one request and answers it. The next one comes on its own connection.
 fn request(stream: &TcpStream) -> Option<Notice> {
-    /// Nobody but Alertmanager asks, on the same machine.
+    /// Only Alertmanager sends requests, from the same machine.
     const PATIENCE: Duration = Duration::from_secs(5);
-    /// The largest message of a scenario has a few kilobytes.
+    /// The largest message in a scenario is a few kilobytes.
     const LARGEST: usize = 1 << 20;
     stream.set_nonblocking(false).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;

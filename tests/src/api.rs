@@ -1,4 +1,4 @@
-//! A sidecar's HTTP, asked the plainest way.
+//! A minimal HTTP client for a sidecar.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// One answer.
+/// One HTTP response.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// Status code.
@@ -18,12 +18,12 @@ pub struct Answer {
     pub body: String,
 }
 
-/// GET, or `None` while nobody answers.
+/// GET. `None` if nothing answers.
 pub fn get(address: SocketAddr, path: &str) -> Option<Answer> {
     say(address, &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"))
 }
 
-/// POST of JSON to whom the client calls `host`, with further header lines.
+/// POST of JSON, with `host` as the Host header and further header lines.
 pub fn post(address: SocketAddr, host: &str, path: &str, headers: &str, body: &str) -> Option<Answer> {
     let length = body.len();
     let head = format!(
@@ -32,7 +32,7 @@ pub fn post(address: SocketAddr, host: &str, path: &str, headers: &str, body: &s
     say(address, &format!("{head}{body}"))
 }
 
-/// The answer to a request that is written out whole, and asks for the connection to be closed.
+/// Sends a complete request, which must ask to close the connection. Returns the response.
 pub fn say(address: SocketAddr, request: &str) -> Option<Answer> {
     let patience = Duration::from_secs(10);
     let mut stream = TcpStream::connect_timeout(&address, patience).ok()?;
@@ -47,7 +47,7 @@ pub fn say(address: SocketAddr, request: &str) -> Option<Answer> {
     Some(Answer { code, body: if chunked { dechunk(body) } else { body.to_owned() } })
 }
 
-/// GET of JSON.
+/// GET of JSON. `None` if nothing answers or the body is not JSON.
 pub fn json(address: SocketAddr, path: &str) -> Option<Value> {
     serde_json::from_str(&get(address, path)?.body).ok()
 }
@@ -63,18 +63,18 @@ fn dechunk(mut rest: &str) -> String {
     whole
 }
 
-/// Below the ports that the kernel lends to outgoing connections (from 32,768), so that none of
-/// those is in the way.
+/// Below the ports that the kernel assigns to outgoing connections (from 32,768), so that none of
+/// those collides.
 const PORTS: std::ops::Range<u16> = 10_000..32_000;
 
-/// A loopback address that nobody listens on, and that no other test gets while this process lives:
-/// a name in the abstract namespace stands for the port, and the kernel takes it back whatever
-/// happens to us.
+/// A loopback address on which nothing listens and which no other test receives while this process
+/// lives. A name in the abstract namespace stands for the port, and the kernel releases it however
+/// this process ends.
 #[track_caller]
 pub fn free_address() -> SocketAddr {
     static RESERVED: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
     let mut reserved = RESERVED.lock().unwrap_or_else(PoisonError::into_inner);
-    // Processes that run at the same time start their search apart.
+    // Processes that run at the same time start their search at different ports.
     let begin = (std::process::id().wrapping_mul(97) % u32::from(PORTS.end - PORTS.start)) as u16;
     for offset in 0..PORTS.end - PORTS.start {
         let port = PORTS.start + (begin + offset) % (PORTS.end - PORTS.start);

@@ -1,19 +1,19 @@
-//! The blocks that tests run on: real ones where they are, else a chain of our own.
+//! The blocks that tests run on: real ones where available, otherwise a generated chain.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::process::binary;
 
-/// The folder of real blocks: `SHARD_BLOCKS`, else `../shared/blocks` beside the workspace.
+/// The folder of real blocks: `SHARD_BLOCKS`, otherwise `../shared/blocks` beside the workspace.
 pub fn real() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/blocks");
     std::env::var_os("SHARD_BLOCKS").map(PathBuf::from).or(Some(beside)).filter(|path| path.is_dir())
 }
 
 /// A real block that calls the point evaluation precompile, as nearly every block with a rollup in
-/// it does: the file that `SHARD_BLOCK_WITH_POINT` names, else `cases/block-19932703.json.gz`
-/// beside the folder of real blocks. In CI it must be there.
+/// it does: the file that `SHARD_BLOCK_WITH_POINT` names, otherwise `cases/block-19932703.json.gz`
+/// beside the folder of real blocks. CI requires it.
 #[track_caller]
 pub fn with_point_evaluation() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/cases/block-19932703.json.gz");
@@ -28,7 +28,7 @@ pub fn with_point_evaluation() -> Option<PathBuf> {
     found
 }
 
-/// Real blocks, or a chain generated into `folder`. In CI real blocks must be there.
+/// Real blocks, or a chain generated into `folder`. CI requires real blocks.
 #[track_caller]
 pub fn any(folder: &Path) -> PathBuf {
     if let Some(real) = real() {
@@ -40,7 +40,7 @@ pub fn any(folder: &Path) -> PathBuf {
     generated(folder, 10, 100)
 }
 
-/// A chain of our own.
+/// Generates a chain into `folder`.
 #[track_caller]
 pub fn generated(folder: &Path, blocks: u32, transactions: u32) -> PathBuf {
     let out = folder.join("blocks");

@@ -1,4 +1,4 @@
-//! A cgroup of the test's own, below the root of one controller (version 1) or of version 2. Making
+//! A cgroup of the test's own, below the root of one version 1 controller or of version 2. Creating
 //! one needs root.
 
 use std::fs;
@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::wait;
 
-/// Where the controllers are.
+/// Where the controllers are mounted.
 const ROOT: &str = "/sys/fs/cgroup";
 
-/// It goes when this is dropped, and what is in it is let go first.
+/// Removed when dropped, after releasing the processes in it.
 #[derive(Debug)]
 pub struct Cgroup {
     controller: PathBuf,
@@ -18,10 +18,10 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// Makes one for `controller`, such as `freezer`.
+    /// Creates one for `controller`, such as `freezer`.
     ///
     /// # Errors
-    /// If there is no such controller of version 1, or this user may not.
+    /// If there is no such version 1 controller, or this user lacks permission.
     pub fn make(controller: &str) -> Result<Self, String> {
         let root = Path::new(ROOT).join(controller);
         if !root.join("cgroup.procs").is_file() {
@@ -30,10 +30,10 @@ impl Cgroup {
         Self::below(root)
     }
 
-    /// Makes one of version 2, also beside version 1.
+    /// Creates one of version 2, even where version 1 is mounted too.
     ///
     /// # Errors
-    /// If there is no version 2, or it cannot freeze (before Linux 5.2), or this user may not.
+    /// If version 2 is missing or cannot freeze (before Linux 5.2), or this user lacks permission.
     pub fn unified() -> Result<Self, String> {
         let roots = [Path::new(ROOT).join("unified"), PathBuf::from(ROOT)];
         let root = roots.into_iter().find(|root| root.join("cgroup.controllers").is_file());
@@ -52,25 +52,25 @@ impl Cgroup {
         Ok(Self { controller: root, folder })
     }
 
-    /// Writes one of its files.
+    /// Writes `value` to one of the cgroup's files.
     #[track_caller]
     pub fn set(&self, file: &str, value: &str) {
         let path = self.folder.join(file);
         fs::write(&path, value).unwrap_or_else(|error| panic!("{} = {value}: {error}", path.display()));
     }
 
-    /// What one of its files says.
+    /// The content of one of the cgroup's files; empty if it cannot be read.
     pub fn get(&self, file: &str) -> String {
         fs::read_to_string(self.folder.join(file)).unwrap_or_default().trim().to_owned()
     }
 
-    /// Takes one thread in.
+    /// Moves one thread into the cgroup.
     #[track_caller]
     pub fn take_thread(&self, tid: i32) {
         self.set("tasks", &tid.to_string());
     }
 
-    /// Takes a process in, with all of its threads.
+    /// Moves a process into the cgroup, with all of its threads.
     #[track_caller]
     pub fn take(&self, pid: i32) {
         self.set("cgroup.procs", &pid.to_string());
@@ -84,7 +84,7 @@ impl Drop for Cgroup {
         for pid in self.get("cgroup.procs").lines() {
             let _ = fs::write(self.controller.join("cgroup.procs"), pid);
         }
-        // It cannot go while something in it is on its way out.
+        // The cgroup cannot be removed while something in it is still exiting.
         let gone = || fs::remove_dir(&self.folder).is_ok() || !self.folder.exists();
         if std::thread::panicking() {
             gone();

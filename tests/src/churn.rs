@@ -1,22 +1,22 @@
-//! A process whose threads come and go in good order, as fast as they can: each registers, does one
-//! piece of work, leaves, and ends. Whoever looks at it between two of these steps must not take an
-//! end for a loss.
+//! A process whose threads come and go in good order as fast as they can: each registers, does one
+//! piece of work, leaves, and ends. An observer that catches it between two of these steps must not
+//! take an orderly end for a loss.
 
 use std::path::Path;
 
 use shard_heartbeat::{Heartbeat, ProcessState, SegmentOptions, Work};
 
-/// Threads that start one such thread after the other.
+/// Threads that each start one such thread after another.
 const PARENTS: usize = 2;
-/// It ends by itself after so many seconds, should the harness be gone.
+/// The process ends by itself after this many seconds, in case the harness is gone.
 const LIVES_SECONDS: u32 = 120;
 
-/// What the process does until somebody ends it.
+/// Runs until somebody ends the process.
 pub fn be(segment: &Path) -> ! {
     // SAFETY: sets a timer of this process and touches no memory.
     unsafe { libc::alarm(LIVES_SECONDS) };
     let heartbeat = Heartbeat::create(segment, &SegmentOptions::new("churn")).expect("a segment");
-    // The one that stays.
+    // The one thread that stays.
     let steady = heartbeat.register("exec-steady").expect("a slot");
     for parent in 0..PARENTS {
         let heartbeat = heartbeat.clone();

@@ -1,5 +1,5 @@
 //! A whole cluster: supervised shards with their sidecars, and a coordinator that runs blocks over
-//! them again and again.
+//! them repeatedly.
 
 mod at_work;
 mod coordinator;
@@ -16,16 +16,16 @@ use crate::{blocks, faults, sweep, wait};
 pub use coordinator::{Coordinator, Verified};
 pub use shard::Shard;
 
-/// What a scenario asks for.
+/// What a scenario needs.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// How many shards.
     pub shards: usize,
-    /// Their sidecars.
+    /// Settings of the shards' sidecars.
     pub settings: Settings,
     /// Whether shards have sidecars at all.
     pub watched: bool,
-    /// A shard whose sidecar runs apart from its supervisor, under a strain of its own.
+    /// A shard whose sidecar is not started by its supervisor but runs separately, under a strain.
     pub strained: Option<(usize, Strain)>,
     /// Further arguments of each shard.
     pub shard_arguments: Vec<String>,
@@ -43,10 +43,9 @@ pub struct Plan {
     pub supervise: Vec<String>,
     /// Whether shards and coordinator serve `/metrics`.
     pub metrics: bool,
-    /// Further variables of everything that is started.
+    /// Further environment variables of every process that is started.
     pub environment: Vec<(String, String)>,
-    /// Whether output goes through files instead of pipes, so that no reader disturbs what is
-    /// timed.
+    /// Whether output goes to files instead of pipes, so that no reader disturbs timings.
     pub quiet_output: bool,
 }
 
@@ -55,19 +54,19 @@ pub struct Plan {
 pub enum Blocks {
     /// What [`blocks::any`] finds.
     Any,
-    /// A chain of our own.
+    /// A generated chain.
     Generated {
-        /// Its length.
+        /// Number of blocks in the chain.
         blocks: u32,
-        /// Of each block.
+        /// Transactions in each block.
         transactions: u32,
     },
 }
 
-/// What makes the life of a sidecar hard.
+/// What makes life hard for a sidecar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strain {
-    /// Its standard error is full and nobody reads it.
+    /// Its standard error is full and nothing reads it.
     UnreadLogs,
     /// Its evidence directory is a tiny filesystem, visible to it alone. Needs root.
     TinyDisk,
@@ -95,9 +94,9 @@ impl Default for Plan {
 }
 
 impl Plan {
-    /// For faults that the coordinator must find by itself: its deadlines pass long before a
-    /// sidecar has an opinion. The blocks are small, so that even a busy machine meets them with
-    /// ease.
+    /// For faults that the coordinator must detect by itself: its deadlines expire long before a
+    /// sidecar reaches a verdict. The blocks are small, so that even a busy machine meets the
+    /// deadlines easily.
     pub fn coordinator_first() -> Self {
         Self {
             settings: Settings { stall_after: "20s".to_owned(), ..Settings::default() },
@@ -112,7 +111,7 @@ impl Plan {
 #[derive(Debug)]
 pub struct Cluster {
     coordinator: Option<Coordinator>,
-    /// By number.
+    /// The shards, indexed by number.
     pub shards: Vec<Shard>,
     proxies: Vec<(usize, Proxy)>,
     plan: Plan,
@@ -121,7 +120,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts what `plan` asks for, and waits until every sidecar watches its shard and a first
+    /// Starts what `plan` describes, and waits until every sidecar watches its shard and a first
     /// block is verified.
     #[track_caller]
     pub fn start(plan: &Plan) -> Self {
@@ -200,33 +199,32 @@ impl Cluster {
         self.coordinator.as_ref().expect("this cluster has a coordinator")
     }
 
-    /// The coordinator, to be waited for or ended.
+    /// The coordinator, mutable so that it can be waited for or ended.
     #[track_caller]
     pub fn coordinator_mut(&mut self) -> &mut Coordinator {
         self.coordinator.as_mut().expect("this cluster has a coordinator")
     }
 
-    /// What stands between the coordinator and shard `number`.
+    /// The proxy between the coordinator and shard `number`.
     #[track_caller]
     pub fn proxy(&self, number: usize) -> &Proxy {
         let found = self.proxies.iter().find(|(of, _)| *of == number);
         &found.expect("this shard has a proxy").1
     }
 
-    /// Waits for the first block that was verified after `at`; a wrong block on the way fails the
-    /// test.
+    /// Waits for the first block verified after `at`. A wrong block before it fails the test.
     #[track_caller]
     pub fn verified_after(&self, at: u64) -> Verified {
         self.coordinator().verified_after(at)
     }
 
-    /// How many blocks were verified so far; a wrong one fails the test.
+    /// How many blocks have been verified so far. A wrong one fails the test.
     #[track_caller]
     pub fn verified(&self) -> usize {
         self.coordinator().verified().len()
     }
 
-    /// Arms a fault in shard `number` and waits until it fires. Returns when it did.
+    /// Arms a fault in shard `number`, waits until it fires, and returns when it fired.
     #[track_caller]
     pub fn inject(&self, number: usize, orders: &[&str]) -> u64 {
         let shard = &self.shards[number];
@@ -235,7 +233,7 @@ impl Cluster {
         shard.supervisor.line("the fault", from, faults::fired_at)
     }
 
-    /// The same in the coordinator.
+    /// Like [`Self::inject`], for the coordinator.
     #[track_caller]
     pub fn inject_coordinator(&self, orders: &[&str]) -> u64 {
         let coordinator = self.coordinator();
@@ -262,7 +260,7 @@ impl Drop for Cluster {
     }
 }
 
-/// What a person wants to know of a sidecar when a scenario has failed.
+/// Prints what a person wants to know about a sidecar after a failed scenario.
 fn tell(sidecar: &Sidecar) {
     let status = sidecar.status().unwrap_or_default();
     eprintln!("--- {}: {} because {}", status["shard"], status["verdict"], status["reason"]);

@@ -1,5 +1,5 @@
-//! Collectors: a real one (rotel), whose record of what arrived is read back, and bad ones of our
-//! own; and something to watch that tells which trace its work belongs to.
+//! Collectors: a real one (rotel), whose record of what arrived is read back, and misbehaving ones
+//! of our own; and a target that reports which trace its work belongs to.
 
 mod bad;
 mod record;
@@ -19,22 +19,22 @@ pub use record::{Attributes, Log, Point, Record, Span};
 pub use tls::TlsFront;
 pub use traced::{DEADLINE, Traced, TracedTarget, trace_of};
 
-/// Where the folder of tools has it; `.ci/run` puts it there, from PyPI's package `rotel`.
+/// Its place in the folder of tools; `.ci/run` installs it there from PyPI's package `rotel`.
 const IN_TOOLS: &str = "../target/tools/rotel/rotel-agent";
 
-/// A real collector on loopback that writes down everything it is sent.
+/// A real collector on loopback that records everything it is sent.
 #[derive(Debug)]
 pub struct Collector {
     process: Process,
-    /// Where it takes OTLP over HTTP.
+    /// Where it receives OTLP over HTTP.
     pub http: SocketAddr,
-    /// Where it takes OTLP over gRPC.
+    /// Where it receives OTLP over gRPC.
     pub grpc: SocketAddr,
 }
 
 impl Collector {
-    /// Where it is installed: `SHARD_ROTEL`, else the folder of tools. If it is not, `test` is
-    /// noted as skipped; in CI that is a failure.
+    /// The installed binary: `SHARD_ROTEL`, otherwise the one in the folder of tools. If there is
+    /// none, `test` is recorded as skipped; in CI that is a failure.
     #[track_caller]
     pub fn installed_or_skip(test: &str) -> Option<PathBuf> {
         let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join(IN_TOOLS);
@@ -51,13 +51,13 @@ impl Collector {
         None
     }
 
-    /// Starts it, and waits until it listens.
+    /// Starts the collector and waits until it listens.
     #[track_caller]
     pub fn start(binary: &Path, folder: &Path) -> Self {
         Self::start_at(binary, folder, api::free_address(), api::free_address())
     }
 
-    /// The same, with all that it takes over HTTP below `path`, such as `/otlp`.
+    /// Like [`Self::start`], with all HTTP endpoints below `path`, such as `/otlp`.
     #[track_caller]
     pub fn start_below(binary: &Path, folder: &Path, path: &str) -> Self {
         let below = ["traces", "metrics", "logs"]
@@ -65,7 +65,7 @@ impl Collector {
         Self::start_with(binary, folder, (api::free_address(), api::free_address()), &below.concat())
     }
 
-    /// The same at these addresses.
+    /// Like [`Self::start`], at these addresses.
     #[track_caller]
     pub fn start_at(binary: &Path, folder: &Path, http: SocketAddr, grpc: SocketAddr) -> Self {
         Self::start_with(binary, folder, (http, grpc), &[])
@@ -92,8 +92,8 @@ impl Collector {
         Self { process, http, grpc }
     }
 
-    /// Waits until it has written down a line that contains `words`. Cheap enough to stand beside
-    /// what is timed.
+    /// Waits until the record has a line that contains `words`. Cheap enough to run during a timed
+    /// section.
     #[track_caller]
     pub fn has(&self, words: &str) {
         self.process.line(words, 0, |line| line.contains(words).then_some(()));
@@ -110,15 +110,15 @@ impl Collector {
         let mut read = 0;
         wait::until(&format!("at the collector: {what}"), || {
             let lines = self.process.lines();
-            // Reading costs more than looking.
+            // Parsing costs more than counting lines.
             (lines.len() > read).then_some(())?;
             read = lines.len();
             wanted(&Record::read(&lines))
         })
     }
 
-    /// Waits for the root of a trace, which is sent last, and gives all of its spans by their
-    /// beginning.
+    /// Waits for the root span of a trace, which is sent last, and returns all spans of the trace,
+    /// sorted by start time.
     #[track_caller]
     pub fn whole_trace(&self, id: &str) -> Vec<Span> {
         let mut spans = self.arrived(&format!("the root of trace {id}"), |record| {

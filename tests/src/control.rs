@@ -1,10 +1,10 @@
-//! The rows that must not be killed, again and again on one cluster under load, with real stalls
-//! strewn in.
+//! The matrix rows that must not be killed, repeated on one cluster under load, mixed with real
+//! stalls.
 //!
-//! A tick of the clock: one shard meets something that looks like a stall and is none, and now and
-//! then another shard meets a stall at the same time. After each, the kills that the sidecars count
-//! are compared with the stalls that there were: one more is a healthy shard that was killed, one
-//! less a stall that nobody saw.
+//! In each round, one shard meets something that looks like a stall but is none; now and then,
+//! another shard really stalls at the same time. After each round, the kills that the sidecars
+//! count are compared with the actual stalls: one kill too many is a healthy shard killed, one too
+//! few a stall that nobody detected.
 
 mod healthy;
 mod stall;
@@ -26,32 +26,31 @@ use stall::Stall;
 /// Enough that one is stalled, one is held from outside, and one does the work.
 const SHARDS: usize = 3;
 
-/// A shard may wait for its coordinator as long as the deadlines allow, which all lie below the one
-/// of a block; whoever watches it has to leave it that time (docs/failure-modes.md).
+/// A shard may wait for its coordinator as long as the deadlines allow, all of which lie below a
+/// block's deadline. Its watchdog must allow it that time (docs/failure-modes.md).
 const DEADLINE: &str = "3s";
 const STALL_AFTER: &str = "4s";
 
 /// Small, so that a busy machine meets their deadline more often than not.
 const BLOCKS: Blocks = Blocks::Generated { blocks: 10, transactions: 40 };
 
-/// A stall is looked for so long: `stall_after` many times over, for a machine on which nothing
-/// gets its turn.
+/// How long to wait for a stall to be detected: many times `stall_after`, for a machine on which
+/// nothing gets its turn.
 const SEEN_WITHIN: Duration = Duration::from_secs(120);
 
-/// Longer than `stall_after` and the excuse of a stop: what would be killed wrongly would be by
-/// then.
+/// Longer than `stall_after` and the excuse of a stop: a wrong kill would have happened by then.
 const AFTERMATH: Duration = Duration::from_millis(1_500);
 
 const PROGRESS: Duration = Duration::from_secs(30);
 
-/// What is asked for.
+/// What the run is asked to do.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
-    /// How long.
+    /// How long to run.
     pub time: Duration,
-    /// Which happenings, in which order.
+    /// Seed that decides which events happen, and in which order.
     pub seed: u64,
-    /// CPU hogs beside it all the time, over those that starve it for seconds.
+    /// CPU hogs that run all the time, in addition to those that starve the cluster for seconds.
     pub hogs: usize,
 }
 
@@ -64,12 +63,12 @@ struct Run {
     missed: Vec<String>,
     wrong: Vec<String>,
     coordinators: u64,
-    /// Blocks that coordinators before the present one verified.
+    /// Blocks verified by the coordinators before the present one.
     verified: usize,
     healthy: Vec<Healthy>,
 }
 
-/// Runs it, telling of it on standard error as it goes; its figures, and what went wrong in
+/// Runs it, reporting on standard error as it goes. Returns the figures, and what went wrong as
 /// sentences.
 pub fn run(wanted: Wanted) -> (Value, Vec<String>) {
     let began = Instant::now();
@@ -79,9 +78,9 @@ pub fn run(wanted: Wanted) -> (Value, Vec<String>) {
     );
     let settings = Settings {
         stall_after: STALL_AFTER.to_owned(),
-        // It is this run that means to end them often.
+        // This run itself causes frequent kills.
         kills: 100_000,
-        // A few blocks come again and again: what ends a shard here is not the block.
+        // The same few blocks recur: what ends a shard here is not the block.
         judge: "exit_within = \"5s\"\npoison_after = 0".to_owned(),
         append: "[judge.excuse]\nstarved = \"3s\"\nthrottled = \"3s\"\ntraced = \"3s\"\nstopped = { at_most = \"10s\", then = \"kill\" }\n"
             .to_owned(),
@@ -156,7 +155,7 @@ impl Run {
         let healthy = *self.random.one(&self.healthy);
         let shard = self.random.within(0..SHARDS as u64) as usize;
         let other = (shard + 1 + self.random.within(0..SHARDS as u64 - 1) as usize) % SHARDS;
-        // What takes the whole machine away makes a stall late, not unseen; those are waited for.
+        // A fault that takes the whole machine away delays a stall's detection: it is waited for.
         let stall = (self.random.within(0..3) == 0).then(|| *self.random.one(&stall::ALL));
         let time = Duration::from_millis(self.random.within(4_500..9_000));
         let before: Vec<(u64, i32)> = (0..SHARDS).map(|at| (self.kills(at), self.pid(at))).collect();
@@ -187,7 +186,7 @@ impl Run {
         }
     }
 
-    /// A block that was lost with too many shards at once ends a coordinator; that is not what is
+    /// A coordinator ends when it loses a block with too many shards at once. That is not what is
     /// tested here.
     fn keep_coordinating(&mut self) {
         if self.cluster.coordinator_mut().process.ended().is_some() {

@@ -1,8 +1,8 @@
-//! A process of many registered threads that move when they are told to, and otherwise sleep: what
-//! a benchmark of looking looks at.
+//! A process of many registered threads that move on order and sleep otherwise: the target of a
+//! benchmark of observations.
 //!
-//! Nobody beats by a timer of its own, so that the machine is quiet while the looks are timed, and
-//! every thread has moved exactly once between two of them.
+//! No thread beats by a timer of its own. The machine is thus quiet while observations are timed,
+//! and every thread has moved exactly once between two of them.
 
 use std::io::{Read, Write};
 use std::mem::ManuallyDrop;
@@ -16,17 +16,17 @@ use shard_heartbeat::{Heartbeat, ProcessState, SegmentOptions, ThreadBeat, Work}
 
 use crate::wait;
 
-/// What all threads do between two looks.
+/// What all threads do between two observations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Move {
     /// Each is at work and makes progress.
     Progress,
-    /// The same, but for the first, which is at work and stands still.
+    /// Each makes progress except the first, which is at work and stands still.
     AllButFirst,
     /// Each is idle.
     Rest,
-    /// The one with this number ends without a word. It takes no further orders then, and nor does
-    /// the process.
+    /// The one with this number ends without notice. It then takes no further orders, and neither
+    /// does the process.
     Lose(u16),
 }
 
@@ -45,8 +45,7 @@ impl Move {
     }
 }
 
-/// The process, as whoever looks at it has it. It ends when this is dropped, or when its owner
-/// ends.
+/// The process, as its observer handles it. It ends when this is dropped, or when its owner ends.
 #[derive(Debug)]
 pub struct Crowd {
     child: Child,
@@ -55,8 +54,8 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// Starts `command`, a program that calls [`be`] with this segment and as many threads, and
-    /// waits until all are there.
+    /// Starts `command`, a program that calls [`be`] with this segment and number of threads, and
+    /// waits until all are registered.
     #[track_caller]
     pub fn start(mut command: Command) -> Self {
         let mut child =
@@ -67,20 +66,20 @@ impl Crowd {
         crowd
     }
 
-    /// Its pid.
+    /// Pid of the process.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Has every thread move once, and waits until all have.
+    /// Has every thread move once, and waits until all have moved.
     #[track_caller]
     pub fn all(&mut self, what: Move) {
         self.tell(what);
         self.answered();
     }
 
-    /// Has the thread of this number end without a word. Whoever watches may be faster than any
-    /// answer: [`Crowd::lost_at`] waits for it.
+    /// Has the thread of this number end without notice. The watchdog may be faster than any
+    /// answer; [`Crowd::lost_at`] waits for that answer.
     #[track_caller]
     pub fn lose(&mut self, number: u16) {
         self.tell(Move::Lose(number));
@@ -101,7 +100,7 @@ impl Crowd {
         orders.write_all(&[what.code(), low, high]).expect("the target takes orders");
     }
 
-    /// Waits for its end, which somebody else brings about.
+    /// Waits for the process to end, which somebody else causes.
     #[track_caller]
     pub fn ended(&mut self) -> ExitStatus {
         wait::until("the end of the crowd", || self.child.try_wait().expect("a child can be waited for"))
@@ -122,8 +121,8 @@ impl Drop for Crowd {
     }
 }
 
-/// What the process of a crowd does until its orders end. Each thread has so many lanes, its own
-/// included, of which it uses no other.
+/// The main loop of a crowd's process, until its orders end. Each thread has this many lanes,
+/// including its own, and uses only that one.
 pub fn be(segment: &Path, threads: usize, lanes: u32) {
     let thread_slots = u32::try_from(threads).expect("as many as a segment has slots for").max(64);
     let options = SegmentOptions { thread_slots, lanes, ..SegmentOptions::new("crowd") };
@@ -134,11 +133,11 @@ pub fn be(segment: &Path, threads: usize, lanes: u32) {
         let (heartbeat, what, turn) = (heartbeat.clone(), Arc::clone(&what), Arc::clone(&turn));
         let name = format!("exec-s{number}");
         let member = move || {
-            // One that is lost leaves its slot as it is, so nothing of it may be dropped.
+            // A lost thread leaves its slot as it is, so nothing of it may be dropped.
             let beat = ManuallyDrop::new(heartbeat.register(&name).expect("a slot"));
             live(&beat, number, &what, &turn);
         };
-        // A thousand stacks of the usual size would do too, but need not.
+        // A thousand stacks of the usual size would work too, but are not needed.
         std::thread::Builder::new().stack_size(256 << 10).spawn(member).expect("a thread");
     }
     turn.wait();
@@ -149,7 +148,7 @@ pub fn be(segment: &Path, threads: usize, lanes: u32) {
         if answers.write_all(b".").and_then(|()| answers.flush()).is_err()
             || std::io::stdin().read_exact(&mut order).is_err()
         {
-            // The threads wait for the next turn for ever.
+            // The threads wait for the next turn forever.
             std::process::exit(0);
         }
         what.store(u32::from_le_bytes([order[0], order[1], order[2], 0]), Ordering::Relaxed);
@@ -158,7 +157,7 @@ pub fn be(segment: &Path, threads: usize, lanes: u32) {
     }
 }
 
-/// Until it is lost.
+/// Runs a thread until it is lost.
 fn live(beat: &ThreadBeat, number: usize, what: &AtomicU32, turn: &Barrier) {
     let mut work = None;
     turn.wait();
@@ -167,8 +166,8 @@ fn live(beat: &ThreadBeat, number: usize, what: &AtomicU32, turn: &Barrier) {
         let [what, low, high, _] = what.load(Ordering::Relaxed).to_le_bytes();
         if what == Move::Lose(0).code() {
             if usize::from(u16::from_le_bytes([low, high])) == number {
-                // Past the lock of the main thread, which waits for the turn to end, as the others
-                // do, for ever.
+                // Bypasses the main thread's lock on stdout. The main thread waits for the turn to
+                // end, as the others do, forever.
                 let out = std::io::stdout().as_fd().try_clone_to_owned().expect("a descriptor");
                 let now = crate::clock::monotonic_ns().to_le_bytes();
                 std::fs::File::from(out).write_all(&now).expect("somebody reads");

@@ -1,5 +1,5 @@
-//! A file system of the test's own, on a file, that can be frozen: whoever writes to it then waits,
-//! as before a disk that does not answer, and no signal ends that wait. It is thawed and unmounted
+//! A file system of the test's own, on a file, that can be frozen. Whoever writes to it then waits,
+//! as on a disk that does not answer, and no signal ends that wait. It is thawed and unmounted
 //! whatever happens to the test.
 
 use std::fs;
@@ -10,11 +10,11 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use crate::wait;
 
-/// Room for a segment and some files; `mkfs.ext4` wants a few MiB for itself.
+/// Room for a segment and some files; `mkfs.ext4` needs a few MiB for itself.
 const BYTES: u64 = 32 << 20;
 
-/// Waits until its standard input ends, which a test that was killed brings about too, and puts
-/// things right.
+/// Waits until its standard input ends, which also happens when the test is killed, then thaws and
+/// unmounts.
 const GUARD: &str = "cat >/dev/null; fsfreeze -u \"$0\" 2>/dev/null; umount -l \"$0\"";
 
 /// A mounted file system.
@@ -22,17 +22,17 @@ const GUARD: &str = "cat >/dev/null; fsfreeze -u \"$0\" 2>/dev/null; umount -l \
 pub struct Disk {
     place: PathBuf,
     guard: Child,
-    /// `None` once the guard is to act.
+    /// The guard's standard input; `None` once the guard is to act.
     alive: Option<ChildStdin>,
-    /// Held for the file and the mount point.
+    /// Holds the file and the mount point.
     _folder: tempfile::TempDir,
 }
 
 impl Disk {
-    /// Makes and mounts one, or says why there can be none here.
+    /// Creates and mounts one.
     ///
     /// # Errors
-    /// If this user may not, or a tool or the kernel's loop devices are missing.
+    /// If this user lacks permission, or a tool or the kernel's loop devices are missing.
     pub fn mount() -> Result<Self, String> {
         if !rustix::process::geteuid().is_root() {
             return Err("it takes root to mount a file system".to_owned());
@@ -44,7 +44,7 @@ impl Disk {
         run(Command::new("mkfs.ext4").arg("-q").arg(&image))?;
         run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&place))?;
         let mut guard = Command::new("sh");
-        // Whoever ends the group of the test does not end the guard.
+        // Its own process group: ending the test's group does not end the guard.
         guard.args(["-c", GUARD]).arg(&place).stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0);
         let mut guard = guard.spawn().expect("a shell");
         let alive = guard.stdin.take();
@@ -56,15 +56,15 @@ impl Disk {
         &self.place
     }
 
-    /// Whoever writes to it waits for as long as the result lives.
+    /// Freezes it: writers wait for as long as the result lives.
     pub fn freeze(&self) -> Frozen<'_> {
         run(Command::new("fsfreeze").arg("-f").arg(&self.place)).expect("a file system that can be frozen");
         Frozen(self)
     }
 }
 
-/// A disk that does not answer, until this is dropped. Whoever hangs in it cannot be ended before
-/// that.
+/// A disk that does not answer until this is dropped. A process that hangs in it cannot be ended
+/// before that.
 #[derive(Debug)]
 pub struct Frozen<'a>(&'a Disk);
 
@@ -77,12 +77,12 @@ impl Drop for Frozen<'_> {
 impl Drop for Disk {
     fn drop(&mut self) {
         drop(self.alive.take());
-        // The folder goes next, and the file with it.
+        // The folder is removed next, and the file with it.
         wait::until("the guard of a disk", || self.guard.try_wait().ok().flatten());
     }
 }
 
-/// Runs it to its end.
+/// Runs a command to its end.
 fn run(command: &mut Command) -> Result<(), String> {
     let name = command.get_program().to_string_lossy().into_owned();
     match command.stdin(Stdio::null()).output() {

@@ -1,4 +1,4 @@
-//! Running the same blocks in several ways, with the time of each: what `bench-exec` is made of.
+//! Runs the same blocks in several ways and times each: the basis of `bench-exec`.
 
 pub mod beats;
 pub mod cold;
@@ -16,17 +16,17 @@ use shard_executor::local::Local;
 use shard_executor::state::State;
 use shard_executor::validate;
 
-/// A block as it went in one way.
+/// Timings of one block, executed in one way.
 #[derive(Clone, Debug, Default)]
 pub struct Times {
-    /// Milliseconds, one for each round.
+    /// Milliseconds, one entry per round.
     pub milliseconds: Vec<f64>,
-    /// Transactions that were executed more than once, over all rounds.
+    /// Transactions executed more than once, over all rounds.
     pub again: usize,
 }
 
 impl Times {
-    /// The median.
+    /// The median, in milliseconds.
     pub fn median(&self) -> f64 {
         let mut sorted = self.milliseconds.clone();
         sorted.sort_by(f64::total_cmp);
@@ -34,7 +34,7 @@ impl Times {
     }
 }
 
-/// A chain of our own.
+/// Generates a chain.
 ///
 /// # Panics
 /// If it cannot be made.
@@ -44,7 +44,7 @@ pub fn generated(plan: Plan, blocks: usize) -> Blocks {
     (0..blocks).map(|_| Arc::new(generator.next_block().expect("a block"))).collect()
 }
 
-/// Writes blocks to where the real binaries can read them.
+/// Writes blocks to a folder from which the real binaries can read them.
 ///
 /// # Panics
 /// If they cannot be written.
@@ -58,8 +58,8 @@ pub fn write(blocks: &Blocks, folder: &Path) {
 }
 
 /// Runs `blocks` once with `local` and adds the time of each to `times`: from the state before to
-/// the receipts root and the state after. Blocks with a state of their own get it built beforehand,
-/// all of them, so that none is still in a processor's cache when its turn comes.
+/// the receipts root and the state after. For all blocks with a state of their own, that state is
+/// built beforehand, so that none is still in a processor's cache when its turn comes.
 ///
 /// # Panics
 /// If a block comes out wrong: its time would mean nothing.

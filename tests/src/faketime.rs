@@ -1,5 +1,5 @@
-//! Another wall clock under everything that a scenario starts, by the library of Debian's package
-//! libfaketime. Clocks since boot are left alone.
+//! A different wall clock for everything that a scenario starts, using the library of Debian's
+//! package libfaketime. Clocks since boot are unchanged.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,18 +7,18 @@ use std::time::SystemTime;
 
 use crate::process::Process;
 
-/// Jumps of so many seconds are what is tried; an error of minutes in reading a clock is none.
+/// Seconds. The jumps tested are far larger, and no reading of the clock is off by this much.
 const TOLERANCE: i64 = 600;
 
-/// The library that tells programs another wall-clock time.
+/// The library that gives programs a different wall-clock time.
 pub fn library() -> Option<PathBuf> {
     let found = std::fs::read_dir("/usr/lib").ok()?.filter_map(Result::ok).map(|entry| entry.path());
     let of = |folder: PathBuf| folder.join("faketime/libfaketime.so.1");
     found.map(of).chain([of("/usr/lib".into())]).find(|path| path.is_file())
 }
 
-/// What puts a wall clock under everything that is started: the offset stands in `file`, and may
-/// change at any time.
+/// Environment variables that give every started process the wall clock. Its offset stands in
+/// `file`, and may change at any time.
 pub fn variables(library: &Path, file: &Path) -> Vec<(String, String)> {
     let variable = |name: &str, value: &Path| (name.to_owned(), value.display().to_string());
     vec![
@@ -30,7 +30,7 @@ pub fn variables(library: &Path, file: &Path) -> Vec<(String, String)> {
     ]
 }
 
-/// Sets it so many seconds ahead, and proves with another program that it is set.
+/// Sets the clock this many seconds ahead, and verifies that with another program.
 #[track_caller]
 pub fn set(file: &Path, seconds: i64, variables: &[(String, String)]) {
     // Renamed into place: nobody reads half of it.
@@ -46,7 +46,7 @@ pub fn set(file: &Path, seconds: i64, variables: &[(String, String)]) {
     assert!((told - now - seconds).abs() < TOLERANCE, "the clock is not faked: {told} at {now}");
 }
 
-/// Whether that process has it.
+/// Whether that process has mapped the library.
 pub fn has_mapped(pid: i32, library: &Path) -> bool {
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
     maps.contains(&library.display().to_string())

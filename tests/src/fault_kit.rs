@@ -8,38 +8,38 @@ use rustix::process::Signal;
 use crate::process::Process;
 use crate::{skip, wait};
 
-/// What a script says once its fault holds.
+/// What a script prints once its fault holds.
 const BROKEN: &str = ": broken: ";
 
-/// Where they are.
+/// The folder of the scripts.
 pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("faults")
 }
 
-/// The names of all that break something or have it broken, in order.
+/// The names of all scripts that break something, sorted.
 #[track_caller]
 pub fn names() -> Vec<String> {
     let all = std::fs::read_dir(folder()).expect("the folder of faults").filter_map(Result::ok);
     let names = all.filter_map(|one| one.file_name().into_string().ok());
-    // The matrix runs them, and breaks nothing by itself.
+    // `matrix` runs the others and breaks nothing by itself.
     let mut names: Vec<_> = names.filter(|name| !name.contains('.') && name != "matrix").collect();
     names.sort();
     names
 }
 
-/// The command that runs one of them.
+/// The command that runs one script.
 pub fn command(name: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(folder().join(name));
     command.args(arguments);
     command
 }
 
-/// How a script ended, and all that it said.
+/// How a script ended, and everything it printed.
 #[derive(Debug)]
 pub struct Ended {
-    /// Its exit code; `None`: a signal ended it.
+    /// Exit code; `None` if a signal ended it.
     pub code: Option<i32>,
-    /// Both streams.
+    /// Standard output and standard error.
     pub said: String,
 }
 
@@ -52,7 +52,7 @@ pub fn run(name: &str, command: Command) -> Ended {
     Ended { code, said }
 }
 
-/// Runs a script that has to refuse, and gives what it says.
+/// Runs a script that must refuse, and returns its output.
 #[track_caller]
 pub fn refused(name: &str, arguments: &[&str]) -> String {
     let ended = run(name, command(name, arguments));
@@ -64,12 +64,12 @@ pub fn refused(name: &str, arguments: &[&str]) -> String {
 /// A fault that holds. It is undone when this is dropped.
 #[derive(Debug)]
 pub struct Fault {
-    /// The script.
+    /// The process of the script.
     pub process: Process,
 }
 
 impl Fault {
-    /// Runs a script, and waits until it has broken what it breaks.
+    /// Runs a script, and waits until its fault holds.
     #[track_caller]
     pub fn begin(name: &str, arguments: &[&str]) -> Self {
         let mut process = Process::start(name, command(name, arguments));
@@ -84,7 +84,7 @@ impl Fault {
         Self { process }
     }
 
-    /// The process that undoes when this is killed: its pid.
+    /// Pid of the process that undoes the fault if this one is killed.
     #[track_caller]
     pub fn guard(&self) -> i32 {
         let states = Path::new("/run/shard-faults");
@@ -98,7 +98,7 @@ impl Fault {
         guard.expect("its guard")
     }
 
-    /// Has it undo, and waits until it has.
+    /// Has the script undo its fault, and waits until it has.
     #[track_caller]
     pub fn undo(mut self) {
         self.process.signal(Signal::TERM);
@@ -109,7 +109,7 @@ impl Fault {
     }
 }
 
-/// Whether the programs are there; if not, `test` is noted as skipped, and in CI it fails.
+/// Whether these programs are installed. If not, `test` is recorded as skipped; in CI it fails.
 #[track_caller]
 pub fn has(test: &str, programs: &[(&str, &str)]) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();

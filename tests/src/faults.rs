@@ -9,7 +9,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::wait;
 
-/// Sends each order to the socket at `port`, one line each, and checks that it was taken. Returns
+/// Sends each order to the socket at `port`, one per line, and checks that it was accepted. Returns
 /// the answers.
 #[track_caller]
 pub fn order(port: &Path, orders: &[&str]) -> Vec<String> {
@@ -18,8 +18,8 @@ pub fn order(port: &Path, orders: &[&str]) -> Vec<String> {
     over(&stream, &stream, orders)
 }
 
-/// Connects, or fails at once: a process that is stopped accepts nobody, and with enough who wait
-/// for it the next would wait without an end.
+/// Connects, or fails at once. A stopped process accepts no connection, and once its backlog is
+/// full, the next connect would block forever.
 pub fn connect(port: &Path) -> std::io::Result<UnixStream> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -29,7 +29,7 @@ pub fn connect(port: &Path) -> std::io::Result<UnixStream> {
     Ok(stream)
 }
 
-/// The same over a connection that is there.
+/// Sends orders over an existing connection.
 #[track_caller]
 pub(crate) fn over(read: impl Read, mut write: impl Write, orders: &[&str]) -> Vec<String> {
     let mut answers = BufReader::new(read);
@@ -44,7 +44,7 @@ pub(crate) fn over(read: impl Read, mut write: impl Write, orders: &[&str]) -> V
     all
 }
 
-/// What the process behind the port has counted under that name, such as `results_dropped`.
+/// The counter of this name in the process behind the port, such as `results_dropped`.
 #[track_caller]
 pub fn counter(port: &Path, name: &str) -> u64 {
     let answers = order(port, &["counters"]);
@@ -54,7 +54,7 @@ pub fn counter(port: &Path, name: &str) -> u64 {
     found.unwrap_or_else(|| panic!("no {name} in «{line}»"))
 }
 
-/// The time at which a fault fired, if `line` tells of one.
+/// When a fault fired, if `line` reports one.
 pub fn fired_at(line: &str) -> Option<u64> {
     line.contains("fault ").then_some(())?;
     line.split_once("fired at_monotonic_ns=")?.1.trim().parse().ok()

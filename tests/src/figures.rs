@@ -1,5 +1,4 @@
-//! Times of a run: distributions for benchmarks, and the record that each fault scenario leaves
-//! behind.
+//! Times of a run: distributions for benchmarks, and the record that each fault scenario leaves.
 
 use std::path::PathBuf;
 
@@ -9,7 +8,7 @@ use crate::cluster::Cluster;
 use crate::incident;
 use crate::sidecar::Sidecar;
 
-/// A distribution as scripts read it.
+/// A distribution in JSON, for scripts.
 pub fn distribution(values: &[f64]) -> Value {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -33,9 +32,9 @@ pub fn quantile(sorted: &[f64], q: f64) -> f64 {
     sorted.get(rank - 1).copied().unwrap_or(f64::NAN)
 }
 
-/// What a scenario leaves behind for people: `target/fault-times/row-NN.json`, or
-/// `row-NN-CASE.json` where a row has several scenarios. Not every row has a verdict or a death, so
-/// each record holds the times that apply.
+/// What a scenario leaves for people: `target/fault-times/row-NN.json`, or `row-NN-CASE.json` where
+/// a row has several scenarios. Not every row has a verdict or a death, so each record holds the
+/// times that apply.
 #[derive(Clone, Debug)]
 pub struct Record {
     name: String,
@@ -48,32 +47,32 @@ impl Record {
         Self { name: format!("row-{row:02}"), fields: Map::new() }.fact("row", &json!(row))
     }
 
-    /// The record of something that has no row.
+    /// A record that belongs to no row.
     pub fn named(name: &str) -> Self {
         Self { name: name.to_owned(), fields: Map::new() }
     }
 
-    /// One of several scenarios of the row.
+    /// Marks it as one of several scenarios of the row.
     #[must_use]
     pub fn case(mut self, case: &str) -> Self {
         self.name = format!("{}-{case}", self.name);
         self.fact("case", &json!(case))
     }
 
-    /// A time that passed, in milliseconds; put the unit into the name.
+    /// Adds a duration in milliseconds; put the unit into the name.
     #[must_use]
     pub fn time(self, name: &str, from: u64, to: u64) -> Self {
         self.fact(name, &json!(milliseconds(from, to)))
     }
 
-    /// Anything else worth knowing.
+    /// Adds any other fact.
     #[must_use]
     pub fn fact(mut self, name: &str, value: &Value) -> Self {
         self.fields.insert(name.to_owned(), value.clone());
         self
     }
 
-    /// Writes it down.
+    /// Prints the record and writes its file.
     pub fn keep(self) {
         let Self { name, fields } = self;
         println!("{name}: {}", Value::Object(fields.clone()));
@@ -84,7 +83,7 @@ impl Record {
     }
 }
 
-/// The times of one fault that ended a process, milliseconds from the moment at which it fired.
+/// The times of a fault that ended a process, in milliseconds since it fired.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FaultTimes {
     /// Until the verdict.
@@ -96,14 +95,14 @@ pub struct FaultTimes {
 }
 
 impl FaultTimes {
-    /// Waits for the recovery of shard `number`, and keeps the times as the record of `row`.
+    /// Waits for the recovery of shard `number`, and stores the times as the record of `row`.
     #[track_caller]
     pub fn record(row: u32, cluster: &Cluster, number: usize, fired: u64) -> Self {
         Self::keep(Record::row(row), &cluster.shards[number].sidecar, cluster, fired)
     }
 
-    /// Waits until `sidecar` has seen the next process after the fault that fired then, and keeps
-    /// the times in `record`.
+    /// Waits until `sidecar` has seen the next process after the fault that fired at `fired`, and
+    /// stores the times in `record`.
     #[track_caller]
     pub fn keep(record: Record, sidecar: &Sidecar, cluster: &Cluster, fired: u64) -> Self {
         let incident = sidecar.incident_with("restarted");

@@ -1,4 +1,4 @@
-//! An HTTP flood: as many requests as a few threads can make, and connections that say nothing.
+//! An HTTP flood: as many requests as a few threads can make, and silent connections.
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -8,11 +8,10 @@ use std::time::{Duration, Instant};
 
 use crate::api;
 
-/// Longer than any scenario; a flood that was forgotten ends by itself.
+/// Longer than any scenario. A forgotten flood ends by itself.
 const AT_MOST: Duration = Duration::from_secs(120);
 
-/// Connections that are opened and held without a word, as somebody does who wants the others to
-/// find no room.
+/// Connections held open without sending anything, as an attacker does to leave no room for others.
 const SILENT: usize = 64;
 
 /// A flood that lasts until it is dropped.
@@ -25,7 +24,7 @@ pub struct Flood {
 }
 
 impl Flood {
-    /// Floods `target` from so many threads.
+    /// Floods `target` from this many threads.
     #[track_caller]
     pub fn start(target: SocketAddr, threads: usize) -> Self {
         let (over, tried, answered) = (Arc::default(), Arc::default(), Arc::default());
@@ -61,7 +60,7 @@ impl Flood {
         self.tried.load(Ordering::Relaxed)
     }
 
-    /// Those of them that were answered.
+    /// Those requests that were answered.
     pub fn answered(&self) -> u64 {
         self.answered.load(Ordering::Relaxed)
     }
@@ -71,7 +70,7 @@ impl Drop for Flood {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
-            // Each ends after the request that it is at, which has timeouts.
+            // Each thread ends after its current request, which has timeouts.
             let _ = thread.join();
         }
     }

@@ -1,10 +1,9 @@
 //! What a running process costs: CPU time to the nanosecond, resident memory, threads, and which of
-//! them works.
+//! them do the work.
 //!
-//! CPU time is read off the process's own CPU clock, which counts threads that have ended too;
-//! `utime` and `stime` of `stat` come in ticks of 10 ms, a third of all that is allowed in half a
-//! minute. Memory is what `status` says: `smaps` can stop the process that is looked at, and is
-//! never read.
+//! CPU time comes from the process's own CPU clock, which includes threads that have ended; `utime`
+//! and `stime` of `stat` come in ticks of 10 ms, a third of all that is allowed in half a minute.
+//! Memory comes from `status`: `smaps` can stop the observed process, and is never read.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,26 +11,26 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
-/// CPU time that the process has used so far, all its threads, in user mode and in the kernel.
+/// CPU time of the process so far: all its threads, in user mode and in the kernel.
 #[track_caller]
 pub fn cpu_time(pid: i32) -> Duration {
     let mut clock: libc::clockid_t = 0;
-    // SAFETY: it writes one clock id to where it is told, and keeps nothing.
+    // SAFETY: it writes one clock id through the pointer, and does not retain the pointer.
     let found = unsafe { libc::clock_getcpuclockid(pid, &raw mut clock) };
     assert_eq!(found, 0, "process {pid} has a CPU clock");
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: it writes one time to where it is told, and keeps nothing.
+    // SAFETY: it writes one time through the pointer, and does not retain the pointer.
     let read = unsafe { libc::clock_gettime(clock, &raw mut time) };
     assert_eq!(read, 0, "the CPU clock of process {pid} can be read");
     Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).expect("below a second"))
 }
 
-/// CPU time of all children of this process that have ended and were waited for.
+/// CPU time of all children of this process that have ended and been waited for.
 #[track_caller]
 pub fn cpu_time_of_children() -> Duration {
-    // SAFETY: numbers, for which zero is a value.
+    // SAFETY: `rusage` consists of numbers, for which zero is a valid value.
     let mut used: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: it writes one structure to where it is told, and keeps nothing.
+    // SAFETY: it writes one structure through the pointer, and does not retain the pointer.
     let read = unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut used) };
     assert_eq!(read, 0, "a process may ask for its children's CPU time");
     [used.ru_utime, used.ru_stime]
@@ -43,7 +42,7 @@ pub fn cpu_time_of_children() -> Duration {
         .sum()
 }
 
-/// CPU time so far of those threads of the process that have this name.
+/// CPU time so far of the process's threads of this name.
 pub fn cpu_time_of(pid: i32, name: &str) -> Duration {
     threads_of(pid).into_values().filter(|thread| thread.name == name).map(|thread| thread.cpu).sum()
 }
@@ -51,16 +50,16 @@ pub fn cpu_time_of(pid: i32, name: &str) -> Duration {
 /// Memory and threads of a process at one moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Size {
-    /// Resident memory, MiB: all of it, the pages of its binary included.
+    /// Resident memory in MiB, including the pages of the binary.
     pub rss_mib: f64,
-    /// The part of it that is no file's: what it allocated.
+    /// The part of it not backed by a file: what the process allocated.
     pub rss_anon_mib: f64,
-    /// Threads.
+    /// Number of threads.
     pub threads: f64,
 }
 
 impl Size {
-    /// What `status` says now.
+    /// Reads `status` now.
     #[track_caller]
     pub fn of(pid: i32) -> Self {
         let path = format!("/proc/{pid}/status");
@@ -74,7 +73,7 @@ impl Size {
     }
 }
 
-/// The number that `status` gives under that name, in the unit that it has there (memory: KiB).
+/// The number in `status` under that name, in the unit used there (memory: KiB).
 fn status_number(text: &str, name: &str) -> Option<f64> {
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     value.split_whitespace().next()?.parse().ok()
@@ -88,7 +87,7 @@ struct ThreadTotals {
     sleeps: f64,
 }
 
-/// The threads of a process by their ids. One that ends while it is read is left out.
+/// The threads of a process by id. A thread that ends during the read is left out.
 fn threads_of(pid: i32) -> BTreeMap<String, ThreadTotals> {
     let path = format!("/proc/{pid}/task");
     let entries = std::fs::read_dir(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -105,7 +104,7 @@ fn threads_of(pid: i32) -> BTreeMap<String, ThreadTotals> {
     entries.filter_map(|entry| Some((entry.file_name().to_str()?.to_owned(), read(&entry.path())?))).collect()
 }
 
-/// A process that is measured over a time.
+/// A process measured over a period.
 #[derive(Debug)]
 pub struct Window {
     pid: i32,
@@ -114,27 +113,27 @@ pub struct Window {
     threads: BTreeMap<String, ThreadTotals>,
 }
 
-/// What it used in that time.
+/// What it used in that period.
 #[derive(Clone, Debug)]
 pub struct Used {
     /// CPU time as a share of one core, percent.
     pub cpu_percent_of_core: f64,
-    /// The same of its threads, those of one name together. Threads that came or went are in the
-    /// sum alone.
+    /// The same by thread, adding up threads of one name. Threads that came or went count only in
+    /// the total.
     pub cpu_percent_by_thread: BTreeMap<String, f64>,
-    /// How often a second its threads went to sleep of themselves, which is how often they woke.
+    /// How often per second its threads went to sleep voluntarily, which is how often they woke.
     pub wakeups_per_second_by_thread: BTreeMap<String, f64>,
 }
 
 impl Window {
-    /// Begins now.
+    /// Begins the measurement.
     #[track_caller]
     pub fn open(pid: i32) -> Self {
         let threads = threads_of(pid);
         Self { pid, began: Instant::now(), cpu: cpu_time(pid), threads }
     }
 
-    /// Ends now.
+    /// Ends the measurement.
     #[track_caller]
     pub fn close(&self) -> Used {
         let cpu = cpu_time(self.pid).saturating_sub(self.cpu);
@@ -161,7 +160,7 @@ pub fn by_name(numbers: &BTreeMap<String, f64>) -> Value {
     Value::Object(numbers.iter().map(|(name, number)| (name.clone(), json!(number))).collect::<Map<_, _>>())
 }
 
-/// The sum of all series of a metric on a page of `/metrics`; `None` if it has none.
+/// The sum of all series of a metric on a `/metrics` page; `None` if it has none.
 pub fn sum_on_page(page: &str, metric: &str) -> Option<f64> {
     let values = page.lines().filter_map(|line| {
         let rest = line.strip_prefix(metric)?;

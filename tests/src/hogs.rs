@@ -1,4 +1,4 @@
-//! CPU hogs: what a busy machine is made of.
+//! CPU hogs, which make a machine busy.
 
 use std::process::Command;
 

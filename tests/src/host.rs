@@ -1,10 +1,10 @@
-//! A host of the test's own: namespaces with a root that is this machine's below a layer of their
-//! own, unified cgroups, and the real systemd with its journal and a bus as the first process. What
-//! the deployment's README says to copy and to run is copied and run there, at its real paths, and
+//! A host of the test's own: namespaces whose root is this machine's below a layer of their own,
+//! unified cgroups, and as the first process the real systemd with its journal and a bus. The test
+//! copies and runs there, at the real paths, what the deployment's README says to copy and run;
 //! nothing of it reaches this machine.
 //!
-//! The network is the machine's, so that a test can ask whom it started. No unit of the machine is
-//! known there.
+//! The network is the machine's, so that a test can query the programs it started. No unit of the
+//! machine is known there.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,29 +16,29 @@ use rustix::process::{Signal, getuid};
 use crate::process::{Process, binary};
 use crate::wait;
 
-/// Where the units of a host come from, below the root of the project.
+/// Source of a host's units, below the root of the project.
 const DEPLOY: &str = "watchdog/deploy";
 
-/// Begins the name of the cgroup of a host; the pid of its test comes after it.
+/// Prefix of a host's cgroup name; the pid of its test follows.
 const GROUP: &str = "shard-test-host-";
 
 /// Seconds that a program on the host may take: `systemctl` waits for whatever its unit waits for.
 const RUNS_AT_MOST: &str = "60";
 
-/// What the machine's systemd calls itself while it runs.
+/// Exists while systemd runs on this machine.
 const BOOTED: &str = "/run/systemd/system";
 
-/// Puts this shell into a cgroup of its own and goes on in new namespaces, whose cgroup root is
-/// there. `$1`: the group. `$2`: what goes on. `$3`, `$4`: its arguments. It ends with the test:
-/// `unshare` alone ignores SIGTERM.
+/// Moves this shell into a cgroup of its own and continues in new namespaces, whose cgroup root is
+/// that cgroup. `$1`: the group. `$2`: the script to continue with. `$3`, `$4`: its arguments. It
+/// ends with the test: `unshare` alone ignores SIGTERM.
 const OUTSIDE: &str = r#"
 mkdir "$1" && echo $$ >"$1/cgroup.procs"
 exec setpriv --pdeathsig KILL \
     unshare --pid --mount --cgroup --ipc --uts --fork --kill-child=KILL bash -ec "$2" inside "$3" "$4"
 "#;
 
-/// Makes the root, and becomes systemd. `$1`: the test's folder, which is there too. `$2`: a layer
-/// above this machine's, if any.
+/// Builds the root, and becomes systemd. `$1`: the test's folder, which is mounted there too. `$2`:
+/// a layer above this machine's, if any.
 const INSIDE: &str = r#"
 mount --make-rprivate /
 mkdir -p "$1/host" && mount -t tmpfs tmpfs "$1/host" && cd "$1/host" && mkdir above work root
@@ -79,34 +79,34 @@ export SYSTEMD_GENERATOR_PATH=/run/empty SYSTEMD_ENVIRONMENT_GENERATOR_PATH=/run
 exec /usr/lib/systemd/systemd --system --unit=up.target --show-status=no
 "#;
 
-/// Whose systemd.
+/// Which systemd the host runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Release {
     /// The machine's own: 252 on Debian 12.
     Machine,
-    /// 257, of Debian 13, with its own C library: `bash tests/tools` puts it there.
+    /// 257, of Debian 13, with its own C library, installed by `bash tests/tools`.
     Trixie,
 }
 
 impl Release {
-    /// What lies above this machine's files.
+    /// The layer above this machine's files.
     fn layer(self) -> Option<PathBuf> {
         let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/trixie");
         (self == Self::Trixie).then_some(tools)
     }
 }
 
-/// A host under way. Dropping it ends it with all that runs on it.
+/// A running host. Dropping it ends it with everything that runs on it.
 #[derive(Debug)]
 pub struct Host {
     process: Option<Process>,
-    /// Of its systemd, as this machine counts.
+    /// Pid of its systemd, as this machine numbers it.
     pid: i32,
     group: PathBuf,
 }
 
 impl Host {
-    /// Why there can be none here; `None`: there can.
+    /// Why no host can run here; `None` if one can.
     pub fn impossible(release: Release) -> Option<String> {
         let has_overlay = || {
             fs::read_to_string("/proc/filesystems")
@@ -132,7 +132,7 @@ impl Host {
         Some(reason.to_owned())
     }
 
-    /// Starts one; it is up when this returns. `folder` is the test's.
+    /// Starts a host and waits until it is up. `folder` is the test's.
     #[track_caller]
     pub fn start(folder: &Path, release: Release) -> Self {
         let all = unified().expect("asked before");
@@ -159,8 +159,8 @@ impl Host {
         host
     }
 
-    /// Installs what the README of the deployment says, by its own commands, and gives the folder
-    /// that they ran in.
+    /// Installs what the deployment's README describes, with its own commands, and returns the
+    /// folder in which they ran.
     #[track_caller]
     pub fn install(&self, folder: &Path) -> Deployed {
         let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -169,7 +169,7 @@ impl Host {
         fs::create_dir_all(&built).expect("a folder");
         for program in ["shard-executor", "shard-watchdog"] {
             let (from, to) = (binary(program), built.join(program));
-            // The same file where it can be: a program with its symbols is large.
+            // A hard link where possible: a program with its symbols is large.
             fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(drop)).expect("a program");
         }
         let mut copy = Command::new("cp");
@@ -181,7 +181,7 @@ impl Host {
         deployed
     }
 
-    /// Runs a program on it; it fails if it takes too long.
+    /// Runs a program on the host. It fails if it takes too long.
     #[track_caller]
     pub fn run(&self, program: &str, arguments: &[&str]) -> Output {
         let mut command = Command::new("timeout");
@@ -194,7 +194,7 @@ impl Host {
         command.output().expect("nsenter is part of every Debian")
     }
 
-    /// Runs these commands as root, and gives what they printed. They have to succeed.
+    /// Runs these commands as root and returns their output. They must succeed.
     #[track_caller]
     pub fn shell(&self, commands: &str) -> String {
         let output = self.run("bash", &["-euc", commands]);
@@ -211,7 +211,7 @@ impl Host {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
-    /// Waits until a property of a unit is this.
+    /// Waits until a property of a unit has this value.
     #[track_caller]
     pub fn wait_for(&self, unit: &str, property: &str, wanted: &str) {
         wait::until(&format!("{property}={wanted} of {unit}"), || {
@@ -219,7 +219,7 @@ impl Host {
         });
     }
 
-    /// The main process of a unit, as this machine counts.
+    /// Pid of a unit's main process, as this machine numbers it.
     #[track_caller]
     pub fn main_pid(&self, unit: &str) -> i32 {
         let inside = wait::until(&format!("the main process of {unit}"), || {
@@ -228,7 +228,7 @@ impl Host {
         self.outside(inside).unwrap_or_else(|| panic!("{inside} has gone"))
     }
 
-    /// What a pid of the host is on this machine.
+    /// Translates a pid of the host into this machine's.
     fn outside(&self, inside: i32) -> Option<i32> {
         let procs = fs::read_dir("/proc").ok()?;
         let pids = procs.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
@@ -244,12 +244,12 @@ impl Host {
         })
     }
 
-    /// A path of the host as this machine reaches it.
+    /// A path of the host, as this machine reaches it.
     pub fn path(&self, path: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{path}", self.pid))
     }
 
-    /// Writes a file on it, and what is missing of its folders.
+    /// Writes a file on the host, creating missing folders.
     #[track_caller]
     pub fn write(&self, path: &str, text: &str) {
         let path = self.path(path);
@@ -264,19 +264,19 @@ impl Host {
         self.shell("systemctl daemon-reload");
     }
 
-    /// The journal so far, or that of one unit.
+    /// The journal so far: all of it, or one unit's.
     pub fn journal_of(&self, unit: Option<&str>) -> String {
         let of: Vec<&str> = unit.map_or_else(Vec::new, |unit| vec!["-u", unit]);
         let arguments: Vec<&str> = ["--no-pager", "-o", "cat", "-q"].into_iter().chain(of).collect();
         String::from_utf8_lossy(&self.run("journalctl", &arguments).stdout).into_owned()
     }
 
-    /// All of it.
+    /// The whole journal so far.
     pub fn journal(&self) -> String {
         self.journal_of(None)
     }
 
-    /// Waits for a line of a unit's journal that holds this.
+    /// Waits for a line in a unit's journal that contains `words`.
     #[track_caller]
     pub fn told(&self, unit: &str, words: &str) -> String {
         wait::until(&format!("«{words}» in the journal of {unit}"), || {
@@ -292,13 +292,13 @@ impl Drop for Host {
             let lines: Vec<_> = journal.lines().collect();
             eprintln!("--- the host's journal:\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
         }
-        // All in its pid namespace ends with it.
+        // Everything in its pid namespace ends with it.
         if let Some(process) = self.process.take() {
             process.signal(Signal::KILL);
         }
         let gone = || !self.group.exists() || remove(&self.group);
         if std::thread::panicking() {
-            // A second panic would hide the first. What is still there, the next host removes.
+            // A second panic would hide the first. The next host removes whatever remains.
             let _ = (0..100).any(|_| {
                 gone() || {
                     std::thread::sleep(Duration::from_millis(10));
@@ -311,7 +311,7 @@ impl Drop for Host {
     }
 }
 
-/// What was installed on a host.
+/// An installation on a host.
 #[derive(Clone, Debug)]
 pub struct Deployed {
     /// The copy of the project that it was installed from.
@@ -320,7 +320,7 @@ pub struct Deployed {
 }
 
 impl Deployed {
-    /// The commands of the README below this heading, of its block with this number.
+    /// The commands in the README below this heading, in the code block of this number.
     #[track_caller]
     pub fn commands(&self, heading: &str, block: usize) -> String {
         let (_, section) = self.readme.split_once(&format!("\n{heading}\n")).expect("the heading is there");
@@ -329,24 +329,24 @@ impl Deployed {
         found.unwrap_or_else(|| panic!("no block {block} below {heading}")).to_owned()
     }
 
-    /// These commands in the folder of the project.
+    /// The same commands, run in the folder of the project.
     pub fn in_project(&self, commands: &str) -> String {
         format!("cd '{}'\n{commands}", self.tree.display())
     }
 
-    /// These commands in the folder of the units.
+    /// The same commands, run in the folder of the units.
     pub fn in_units(&self, commands: &str) -> String {
         format!("cd '{}/{DEPLOY}/systemd'\n{commands}", self.tree.display())
     }
 }
 
-/// Where the cgroups of version 2 are, beside version 1 or alone.
+/// Where cgroups of version 2 are mounted, beside version 1 or alone.
 fn unified() -> Option<PathBuf> {
     let places = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(PathBuf::from);
     places.into_iter().find(|place| place.join("cgroup.controllers").is_file())
 }
 
-/// Removes the cgroups of tests that were killed: what was in them died with them.
+/// Removes the cgroups of tests that were killed; the processes in them died with them.
 fn remove_left_over(all: &Path) {
     for entry in fs::read_dir(all).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -357,7 +357,7 @@ fn remove_left_over(all: &Path) {
     }
 }
 
-/// Removes a cgroup and those in it, from the innermost out.
+/// Removes a cgroup and those in it, innermost first.
 fn remove(group: &Path) -> bool {
     for entry in fs::read_dir(group).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {

@@ -1,5 +1,5 @@
-//! A peer that breaks the rules of HTTP/2 and gRPC, byte by byte: nothing here could be said with a
-//! proper client.
+//! A peer that breaks the rules of HTTP/2 and gRPC, byte by byte: a proper client could send none
+//! of this.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::wait;
 
-/// What a client says first.
+/// What a client sends first.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The only stream that is ever opened.
@@ -16,7 +16,7 @@ const STREAM: u32 = 1;
 /// The longest frame that a peer must take (RFC 9113, 4.2).
 const MAX_FRAME: usize = 16 << 10;
 
-/// Kinds of frames.
+/// Frame types.
 mod kind {
     pub(super) const DATA: u8 = 0;
     pub(super) const HEADERS: u8 = 1;
@@ -25,20 +25,20 @@ mod kind {
     pub(super) const GOAWAY: u8 = 7;
 }
 
-/// Flags of frames.
+/// Frame flags.
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
 /// How a peer was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// The connection was closed, with or without a word.
+    /// The connection was closed, with or without a message.
     Connection,
-    /// The stream was ended, and the connection may go on.
+    /// The stream was ended; the connection may go on.
     Stream,
 }
 
-/// A connection to somebody's port.
+/// A connection to the port under attack.
 #[derive(Debug)]
 pub struct Hostile {
     stream: TcpStream,
@@ -46,7 +46,7 @@ pub struct Hostile {
 }
 
 impl Hostile {
-    /// Connects, and says nothing yet.
+    /// Connects without sending anything yet.
     #[track_caller]
     pub fn connect(to: SocketAddr) -> Self {
         let stream = TcpStream::connect(to).expect("somebody listens");
@@ -55,26 +55,26 @@ impl Hostile {
         Self { stream, heard: Vec::new() }
     }
 
-    /// Begins as a proper client does: preface, and settings that leave everything as it is.
+    /// Begins as a proper client does: the preface, and settings that change nothing.
     #[track_caller]
     pub fn greet(self) -> Self {
         self.bytes(PREFACE).frame(kind::SETTINGS, 0, 0, &[])
     }
 
-    /// Any bytes. That the other end has hung up already is an answer, which [`Self::refused`]
-    /// finds.
+    /// Sends any bytes. If the other end has closed the connection already, that is an answer,
+    /// which [`Self::refused`] finds.
     pub fn bytes(mut self, bytes: &[u8]) -> Self {
         let _ = self.stream.write_all(bytes);
         self
     }
 
-    /// A whole frame.
+    /// Sends a whole frame.
     pub fn frame(self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Self {
         let length = u32::try_from(payload.len()).expect("short");
         self.header(length, kind, flags, stream).bytes(payload)
     }
 
-    /// The header of a frame that claims to be so long.
+    /// Sends the header of a frame that claims this length.
     pub fn header(self, length: u32, kind: u8, flags: u8, stream: u32) -> Self {
         let mut header = length.to_be_bytes()[1..].to_vec();
         header.extend([kind, flags]);
@@ -82,8 +82,7 @@ impl Hostile {
         self.bytes(&header)
     }
 
-    /// A data frame that claims to be as long as a frame can be, which is longer than anybody must
-    /// take.
+    /// Sends a data frame that claims the largest possible length, more than anybody must accept.
     pub fn oversized_frame(self) -> Self {
         self.header(0x00ff_ffff, kind::DATA, 0, STREAM).bytes(&[0; 1024])
     }
@@ -112,7 +111,7 @@ impl Hostile {
         self.frame(kind::HEADERS, END_HEADERS, STREAM, &block)
     }
 
-    /// A gRPC message on the open call: `claimed` is the length that stands before it, `compressed`
+    /// Sends a gRPC message on the open call: `claimed` is the length in its prefix, `compressed`
     /// its flag.
     pub fn message(self, compressed: u8, claimed: u32, bytes: &[u8]) -> Self {
         let mut payload = vec![compressed];
@@ -121,7 +120,7 @@ impl Hostile {
         payload.chunks(MAX_FRAME).fold(self, |this, chunk| this.frame(kind::DATA, 0, STREAM, chunk))
     }
 
-    /// Waits until the other end has refused what was said.
+    /// Waits until the other end has refused what was sent.
     #[track_caller]
     pub fn refused(mut self) -> Refused {
         wait::until("the other end refuses", || {
@@ -136,7 +135,7 @@ impl Hostile {
         })
     }
 
-    /// What the frames that were heard so far say.
+    /// The verdict in the frames received so far.
     fn verdict(&self) -> Option<Refused> {
         let mut rest = self.heard.as_slice();
         while let [a, b, c, kind, flags, stream @ ..] = rest {
@@ -145,7 +144,7 @@ impl Hostile {
             match *kind {
                 kind::GOAWAY => return Some(Refused::Connection),
                 kind::RST_STREAM if of_call => return Some(Refused::Stream),
-                // An answer that ends with its headers has nothing but a status.
+                // An answer that ends with its headers carries only a status.
                 kind::HEADERS if of_call && flags & END_STREAM != 0 => return Some(Refused::Stream),
                 _ => {}
             }

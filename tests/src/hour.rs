@@ -1,5 +1,5 @@
-//! An hour of a busy shard as a file of `[recorder]`, made without the hour: what `replay` is timed
-//! on.
+//! An hour of a busy shard as a `[recorder]` file, made without taking the hour: `replay` is timed
+//! on it.
 
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -13,7 +13,7 @@ use shard_watchdog::observation::{
 use shard_watchdog::recorder::{Recorder, file};
 use shard_watchdog::snapshot::TargetIdentity;
 
-/// The highest rate of looks that there is.
+/// The highest possible rate of observations.
 pub const LOOKS_PER_SECOND: u64 = 250;
 /// Threads, all of them at work and making progress.
 pub const THREADS: u32 = 8;
@@ -21,7 +21,7 @@ pub const THREADS: u32 = 8;
 const MILLI: u64 = 1_000_000;
 const BEGAN: Monotonic = Monotonic(3_600_000 * MILLI);
 
-/// Writes `seconds` of it to `path`. Returns how many looks are in it.
+/// Writes `seconds` of it to `path`. Returns the number of observations in it.
 ///
 /// # Errors
 /// If the file cannot be written.
@@ -89,7 +89,7 @@ fn beginning() -> Observation {
     }
 }
 
-/// The next look: every thread at the next piece of work, and the kernel asked about one of them.
+/// The next observation: every thread has progressed, and the kernel was asked about one of them.
 fn go_on(seen: &mut Observation, look: u64) {
     seen.at.0 += 4 * MILLI + look % 97;
     for thread in &mut seen.threads {

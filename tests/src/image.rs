@@ -1,5 +1,5 @@
-//! A container image, unpacked by `umoci` and run by `runc` as Kubernetes would run it by our
-//! manifests: not root, no capability, a read-only root, `/tmp` and `/run/shard` in memory. Its
+//! A container image, unpacked by `umoci` and run by `runc` as Kubernetes would run it with our
+//! manifests: not root, no capabilities, a read-only root, `/tmp` and `/run/shard` in memory. Its
 //! network is a loopback of its own, with a name server that knows one name.
 
 use std::fs;
@@ -13,14 +13,14 @@ use crate::released::done;
 /// Seconds that a container may run.
 const RUNS_AT_MOST: &str = "120";
 
-/// A name that only the name server knows, one that only `/etc/hosts` does, and one that none does.
+/// Three names: one known only to the name server, one only to `/etc/hosts`, and one to neither.
 pub const BY_NAME_SERVER: &str = "by-name-server.test";
 /// See [`BY_NAME_SERVER`].
 pub const BY_HOSTS_FILE: &str = "by-hosts-file.test";
 /// See [`BY_NAME_SERVER`].
 pub const BY_NOBODY: &str = "by-nobody.test";
 
-/// Puts a name server on loopback, and becomes `sys.argv[1:]`. It ends with its pid namespace.
+/// Starts a name server on loopback, and becomes `sys.argv[1:]`. It ends with its pid namespace.
 const SERVE: &str = r#"
 import os, socket, subprocess, sys
 subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
@@ -38,7 +38,7 @@ while True:
     server.sendto(head + question[12:] + tail, sender)
 "#;
 
-/// An image on disk.
+/// An unpacked image.
 #[derive(Debug)]
 pub struct Image {
     bundle: PathBuf,
@@ -47,7 +47,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// Unpacks the archive of the image with this tag in a folder of the test's own.
+    /// Unpacks the archive of the image with this tag into a folder of the test's own.
     #[track_caller]
     pub fn unpack(archive: &Path, tag: &str, folder: &Path) -> Self {
         let (layout, bundle) = (folder.join("layout"), folder.join("bundle"));
@@ -65,14 +65,14 @@ impl Image {
         self.bundle.join("rootfs")
     }
 
-    /// What the runtime is told by the image.
+    /// The runtime configuration generated from the image.
     #[track_caller]
     pub fn config(&self) -> Value {
         let text = fs::read_to_string(self.bundle.join("config.json")).expect("umoci wrote it");
         serde_json::from_str(&text).expect("JSON")
     }
 
-    /// Runs it with these arguments for its entry point, to its end.
+    /// Runs the image's entry point with these arguments until it ends.
     #[track_caller]
     pub fn run(&self, arguments: &[&str]) -> Output {
         let mut config = self.config();
@@ -83,7 +83,7 @@ impl Image {
             *set = json!([]);
         }
         config["root"]["readonly"] = json!(true);
-        // That of who starts it: a loopback.
+        // Use the network namespace of whoever starts it: a loopback.
         let namespaces = config["linux"]["namespaces"].as_array_mut().expect("namespaces");
         namespaces.retain(|namespace| namespace["type"] != "network");
         let mounts = config["mounts"].as_array_mut().expect("mounts");
@@ -99,14 +99,14 @@ impl Image {
                 json!({ "destination": to, "type": "bind", "source": source, "options": ["bind", "ro"] }),
             );
         }
-        // Changed in a copy, for the next run begins with the image's own again.
+        // Changed in a copy: the next run starts from the image's own again.
         let number = self.runs.replace(self.runs.get() + 1);
         let bundle = self.folder.join(format!("run-{number}"));
         fs::create_dir(&bundle).expect("a folder of the test's own");
         config["root"]["path"] = json!(self.root());
         fs::write(bundle.join("config.json"), config.to_string()).expect("a file");
 
-        // All that it starts is in a pid namespace, which ends with the test.
+        // Everything it starts is in a pid namespace, which ends with the test.
         let mut command = Command::new("setpriv");
         command.args([
             "--pdeathsig",

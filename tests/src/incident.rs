@@ -1,4 +1,4 @@
-//! Incidents, as the sidecar wrote them down.
+//! Incidents, as the sidecar recorded them.
 
 use std::fs;
 use std::path::Path;
@@ -17,8 +17,8 @@ pub fn all(directory: &Path) -> Vec<Value> {
         .collect()
 }
 
-/// The newest incident. Cheaper than all of them, for a benchmark that must not disturb what it
-/// measures.
+/// The newest incident. Reading it costs less than reading all, for a benchmark that must not
+/// disturb what it measures.
 pub fn newest(directory: &Path) -> Option<Value> {
     let folders = fs::read_dir(directory.join("incidents")).ok()?;
     let newest = folders.filter_map(Result::ok).map(|entry| entry.path()).max()?;

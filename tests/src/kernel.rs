@@ -1,5 +1,5 @@
-//! Another kernel than this machine's: User Mode Linux, which is a whole kernel in one program and
-//! boots in seconds, without root and without KVM. What it runs is a folder of static and copied
+//! A different kernel from this machine's: User Mode Linux, which is a whole kernel in one program
+//! and boots in seconds, without root and without KVM. It runs a folder of static and copied
 //! programs, packed as the kernel's first file system (`tests/kernels/initramfs`).
 
 mod told;
@@ -14,27 +14,27 @@ pub use told::Told;
 use crate::process::binary;
 use crate::skip;
 
-/// What an initramfs is made with, and what a kernel is booted with.
+/// Tools that make an initramfs and boot a kernel, with their packages.
 const TOOLS: [(&str, &str); 3] =
     [("/usr/bin/busybox", "busybox-static"), ("/usr/bin/cpio", "cpio"), ("/usr/bin/strip", "binutils")];
-/// Memory of the machine. It is a file that grows as it is used.
+/// The kernel's memory: a file that grows as it is used.
 const MEMORY: &str = "mem=3000M";
-/// A scenario takes a quarter of that on a machine that has nothing else to do.
+/// Four times what a scenario takes on an otherwise idle machine.
 const AT_MOST: Duration = Duration::from_secs(240);
 
-/// The Debian whose User Mode Linux it is.
+/// The Debian release that the User Mode Linux comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Debian {
     /// 12: Linux 6.1, installed.
     Bookworm,
     /// 13: Linux 6.12, in `target/tools`.
     Trixie,
-    /// Whatever is the newest today, in `target/tools`.
+    /// The newest at the time, in `target/tools`.
     Sid,
 }
 
 impl Debian {
-    /// Where its kernel is, and how to get it.
+    /// The path of its kernel, and how to get it.
     fn kernel(self) -> (PathBuf, &'static str) {
         let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/uml");
         let unpacked = |suite: &str| tools.join(suite).join("root/usr/bin/linux.uml");
@@ -45,12 +45,13 @@ impl Debian {
         }
     }
 
-    /// Boots it with these programs of ours, runs the scenario of that name in `tests/kernels`, and
-    /// gives what that printed. `None`: it cannot be run here, which is noted for `test`.
+    /// Boots the kernel with these programs of ours, runs the scenario of that name in
+    /// `tests/kernels`, and returns its output. `None` if it cannot run here, which is recorded for
+    /// `test`.
     ///
-    /// In CI nothing may be missing. One thing is nobody's fault here all the same: sid's kernel is
-    /// another one tomorrow, and if that does not boot at all, or ends in a panic of its own, it
-    /// says nothing of the sidecar.
+    /// In CI nothing may be missing. One failure is tolerated even there: sid's kernel changes from
+    /// day to day, and if it does not boot at all, or panics by itself, that says nothing about the
+    /// sidecar.
     #[track_caller]
     pub fn run(self, test: &str, programs: &[&str], scenario: &str) -> Option<Told> {
         let (kernel, get) = self.kernel();
@@ -93,7 +94,7 @@ fn boot(kernel: &Path, archive: &Path, folder: &Path, scenario: &str) -> String 
         .arg(format!("initrd={}", archive.display()))
         .args(["rdinit=/init", "con=null", "con0=fd:0,fd:1", "quiet"])
         .arg(format!("scenarios={scenario}"))
-        // Where the file that is its memory lies, and what it keeps of itself.
+        // For the file that holds its memory, and for its own state.
         .env("TMPDIR", folder)
         .env("HOME", folder)
         .stdin(Stdio::null())
@@ -104,7 +105,7 @@ fn boot(kernel: &Path, archive: &Path, folder: &Path, scenario: &str) -> String 
     let began = Instant::now();
     while kernel.try_wait().expect("a child").is_none() {
         if began.elapsed() > AT_MOST {
-            // It ends its own processes with it.
+            // Its processes end with it.
             let _ = kernel.kill();
             let _ = kernel.wait();
             panic!("the kernel did not halt within {AT_MOST:?}:\n{}", said(&console));

@@ -1,26 +1,24 @@
-//! Processes for which the kernel has no such call, or a container's profile does not allow it:
-//! told so by a seccomp filter, which takes no more than two calls of `prctl` and no privilege.
+//! Processes for which the kernel lacks a system call, or a container's profile forbids it. A
+//! seccomp filter imitates that, which takes only two calls of `prctl` and no privilege.
 
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// The architectures of the filter's first instruction, as `linux/audit.h` has them.
+/// The architecture values for the filter's first check, from `linux/audit.h`.
 #[cfg(target_arch = "x86_64")]
 const ARCHITECTURE: u32 = 0xc000_003e;
 #[cfg(target_arch = "aarch64")]
 const ARCHITECTURE: u32 = 0xc000_00b7;
 
-/// Where a filter finds the number of the call and the architecture: `struct seccomp_data` of
-/// `linux/seccomp.h`.
+/// Offsets of the call's number and the architecture in `struct seccomp_data` of `linux/seccomp.h`.
 const NUMBER_AT: u32 = 0;
 const ARCHITECTURE_AT: u32 = 4;
 
-/// From its start on, whatever `command` starts is answered `errno` to the system call of that
-/// number.
+/// Makes the given system call return `errno` in everything that `command` starts.
 ///
 /// # Errors
-/// Its start fails where the kernel has no seccomp filters.
+/// Starting it fails where the kernel has no seccomp filters.
 pub fn refuse(command: &mut Command, call: libc::c_long, errno: i32) {
     let number = u32::try_from(call).expect("the number of a call");
     let answer = libc::SECCOMP_RET_ERRNO | u32::try_from(errno).expect("an errno");

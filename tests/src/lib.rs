@@ -1,8 +1,9 @@
 //! The harness: real coordinator, shards, supervisors and sidecars on free loopback ports in a
-//! temporary folder, ended whatever happens. A scenario is a few lines.
+//! temporary folder, all ended whatever happens. A scenario is a few lines.
 //!
-//! Nothing here sleeps for readiness: it waits for the event itself, with a bound that only a
-//! broken build reaches. Signals go through pidfds, and only to processes that the harness started.
+//! Nothing here sleeps until something is ready: it waits for the event itself, with a bound that
+//! only a broken build reaches. Signals go through pidfds, and only to processes that the harness
+//! started.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! A crowd of watched threads, and a sidecar that may open so many files and no more.
+//! A crowd of watched threads, and a sidecar with a limit of open files.
 
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::Command;
@@ -11,20 +11,20 @@ use crate::crowd::Crowd;
 use crate::process::{Process, binary};
 use crate::sidecar::{Settings, Sidecar};
 
-/// Both end with it.
+/// The crowd and its sidecar. Dropping it ends both.
 #[derive(Debug)]
 pub struct Limited {
-    /// The threads.
+    /// The watched threads.
     pub crowd: Crowd,
     /// The sidecar.
     pub sidecar: Sidecar,
-    /// Its process.
+    /// The sidecar's process.
     pub process: Process,
     _folder: tempfile::TempDir,
 }
 
 impl Limited {
-    /// Starts so many threads, and a sidecar with these limits of open files.
+    /// Starts `threads` threads, and a sidecar with these limits of open files.
     #[track_caller]
     pub fn start(threads: u16, soft: u64, hard: u64, settings: &Settings) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -40,14 +40,13 @@ impl Limited {
         Self { crowd, sidecar, process, _folder: folder }
     }
 
-    /// Descriptors that the sidecar holds.
+    /// Number of descriptors that the sidecar has open.
     #[track_caller]
     pub fn held(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.process.pid())).expect("it runs").count()
     }
 
-    /// Loses a thread and proves that the sidecar does all that it should about it. Gives the
-    /// incident.
+    /// Makes a thread end, and asserts that the sidecar responds in full. Returns the incident.
     #[track_caller]
     pub fn kills_for(&mut self, number: u16) -> Value {
         self.crowd.lose(number);
@@ -59,7 +58,7 @@ impl Limited {
         incident
     }
 
-    /// How many threads the sidecar says it does not see.
+    /// How many threads the sidecar reports as unobserved.
     pub fn unobserved(&self) -> Option<f64> {
         let page = api::get(self.sidecar.http, "/metrics")?.body;
         let line = page.lines().find(|line| line.starts_with("shard_watchdog_unobserved_threads{"))?;
@@ -67,7 +66,7 @@ impl Limited {
     }
 }
 
-/// Has `command` begin with this limit of open files.
+/// Makes `command` start with this limit of open files.
 pub fn limit(command: &mut Command, soft: u64, hard: u64) {
     let limit = move || {
         let limit = Rlimit { current: Some(soft), maximum: Some(hard) };

@@ -1,5 +1,5 @@
-//! What the test programs that run for long have in common: how long, from which seed, and how they
-//! tell what came of it.
+//! What the long-running test programs share: how long to run, from which seed, and how to report
+//! the result.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,8 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-/// More than this of what went wrong is not printed: the first one is what it was, the rest mostly
-/// follows from it.
+/// Failures printed at most: the first one is the cause, and the rest mostly follow from it.
 const MOST_TOLD: usize = 10;
 
 /// Their flags.
@@ -33,10 +32,10 @@ impl Args {
         self.seed.unwrap_or(u64::from(now.subsec_nanos()) ^ now.as_secs())
     }
 
-    /// Prints the figures and what went `wrong`; the exit code, 1 if anything did.
+    /// Prints the figures and what went `wrong`. Returns the exit code, 1 if anything did.
     ///
     /// # Panics
-    /// If the figures cannot be written where they were wanted.
+    /// If the figures cannot be written to the requested file.
     pub fn end(&self, name: &str, figures: &Value, wrong: &[String]) -> ExitCode {
         if let Value::Object(fields) = figures {
             for (key, value) in fields {

@@ -1,9 +1,8 @@
-//! On what a benchmark ran: figures without their machine say nothing.
+//! The machine a benchmark ran on: figures mean nothing without it.
 
 use serde_json::{Value, json};
 
-/// Cores, CPU model and kernel, and how busy it was in the last minute (processes that run or would
-/// like to).
+/// Cores, CPU model, kernel, and the load of the last minute (processes that run or want to).
 pub fn describe() -> Value {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let cpu = read("/proc/cpuinfo");
@@ -20,7 +19,7 @@ pub fn describe() -> Value {
     })
 }
 
-/// Processes on the machine now: what walks through all of `/proc` pays for each.
+/// Number of processes on the machine now: a walk through all of `/proc` pays for each.
 pub fn processes() -> usize {
     let entries = std::fs::read_dir("/proc").expect("/proc can be listed");
     let is_pid = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());

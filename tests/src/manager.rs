@@ -1,4 +1,4 @@
-//! A service manager of the test's own: the socket that `NOTIFY_SOCKET` names, and nothing else.
+//! A service manager of the test's own: just the socket that `NOTIFY_SOCKET` names.
 
 use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use crate::wait;
 
-/// More than the longest message.
+/// Bytes, more than the longest message.
 const MOST: usize = 8 << 10;
 
-/// The manager.
+/// A manager that receives messages.
 #[derive(Debug)]
 pub struct Manager {
     socket: UnixDatagram,
@@ -19,7 +19,7 @@ pub struct Manager {
 }
 
 impl Manager {
-    /// One that listens in `folder`.
+    /// Creates a manager that listens in `folder`.
     #[track_caller]
     pub fn listen(folder: &Path) -> Self {
         let path = folder.join("notify");
@@ -28,8 +28,8 @@ impl Manager {
         Self { socket, path }
     }
 
-    /// Has what the command starts tell this manager, which asks `pid` for a sign of life within
-    /// `patience`; no pid: whoever reads it.
+    /// Makes everything that the command starts notify this manager, which expects a sign of life
+    /// from `pid` within `patience`; without a pid, from whichever process reads the setting.
     pub fn manages(&self, command: &mut Command, patience: Option<Duration>, pid: Option<u32>) {
         command.env("NOTIFY_SOCKET", &self.path);
         if let Some(patience) = patience {
@@ -40,7 +40,7 @@ impl Manager {
         }
     }
 
-    /// The next message, if there is one.
+    /// The next message, if any.
     #[track_caller]
     pub fn heard(&self) -> Option<String> {
         let mut bytes = [0; MOST];
@@ -51,7 +51,7 @@ impl Manager {
         }
     }
 
-    /// Waits for a message with this line; gives it, and those before it.
+    /// Waits for a message with a line that begins with `line`. Returns it and those before it.
     #[track_caller]
     pub fn until(&self, line: &str) -> Vec<String> {
         let mut all = Vec::new();

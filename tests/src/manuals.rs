@@ -1,5 +1,5 @@
-//! Man pages and completions of both programs, made from what their command lines say: neither
-//! program links what makes them, and no page can lag behind a flag.
+//! Man pages and completions of both programs, generated from their command-line definitions:
+//! neither program links the generators, and no page can lag behind a flag.
 
 mod page;
 
@@ -10,24 +10,24 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, Command};
 use clap_complete::Shell;
 
-/// Where bash-completion, zsh and fish look below `/usr/share`, as Debian has them.
+/// Where bash-completion, zsh and fish search below `/usr/share`, as Debian configures them.
 const SHELLS: [(Shell, &str); 3] = [
     (Shell::Bash, "bash-completion/completions"),
     (Shell::Zsh, "zsh/vendor-completions"),
     (Shell::Fish, "fish/vendor_completions.d"),
 ];
 
-/// Where `man` looks below `/usr/share`. Section 8, system administration, would do too; 1 is where
-/// people look first.
+/// Where `man` searches below `/usr/share`. Section 8, system administration, would fit too; people
+/// try 1 first.
 const MAN: &str = "man/man1";
 
-/// The command lines that there are pages of.
+/// The command-line definitions that get pages.
 pub fn programs() -> [Command; 2] {
     [shard_watchdog::cli::definition(), shard_executor::cli::definition()]
 }
 
-/// A command and, below it, all that it has, each with the name that its page has, such as
-/// `shard-watchdog-run`. What is hidden, and `help`, which is what the pages are, have none.
+/// A command and all its subcommands, each with the name of its page, such as `shard-watchdog-run`.
+/// Hidden commands have no page, nor has `help`, whose content is the pages.
 pub fn commands(program: Command) -> Vec<(String, Command)> {
     fn collect(command: &Command, into: &mut Vec<(String, Command)>) {
         let name = command.get_display_name().unwrap_or_else(|| command.get_name());
@@ -41,19 +41,18 @@ pub fn commands(program: Command) -> Vec<(String, Command)> {
     all
 }
 
-/// What may be said to a command, but for what is hidden from people and what every command
-/// understands.
+/// The arguments of a command, without hidden ones and those that every command takes.
 pub fn arguments(command: &Command) -> impl Iterator<Item = &Arg> {
     let everywhere = |arg: &&Arg| matches!(arg.get_id().as_str(), "help" | "version");
     command.get_arguments().filter(move |arg| !arg.is_hide_set() && !everywhere(arg))
 }
 
-/// Writes all pages and completions into `folder`, laid out as below `/usr/share`, and gives their
-/// paths. `date` stands at the foot of each page.
+/// Writes all pages and completions into `folder`, laid out as below `/usr/share`, and returns
+/// their paths. `date` appears at the foot of each page.
 ///
 /// # Errors
-/// The folder cannot be written, with the path that could not; or a help text has a character that
-/// a page cannot show.
+/// If the folder cannot be written, with the path that failed; or if a help text has a character
+/// that a page cannot show.
 pub fn write(folder: &Path, date: &str) -> io::Result<Vec<PathBuf>> {
     let mut written = Vec::new();
     for program in programs() {
@@ -81,9 +80,9 @@ pub fn write(folder: &Path, date: &str) -> io::Result<Vec<PathBuf>> {
     Ok(written)
 }
 
-/// clap_complete 4.6.12 sets `cmd` to `my__tool__subcmd__run` for `my-tool run` and then asks for
-/// `my__subcmd__tool__subcmd__run`: below a name with a hyphen nothing is completed (clap issue
-/// 6421).
+/// Works around clap issue 6421: clap_complete 4.6.12 sets `cmd` to `my__tool__subcmd__run` for
+/// `my-tool run` and then checks for `my__subcmd__tool__subcmd__run`, so that nothing completes
+/// below a name with a hyphen.
 fn mended(script: &[u8], name: &str) -> Vec<u8> {
     let asked = name.replace('-', "__subcmd__");
     String::from_utf8_lossy(script).replace(&asked, &name.replace('-', "__")).into_bytes()

@@ -1,9 +1,9 @@
 //! The fault matrix: every row of docs/failure-modes.md against the binaries beside the running
-//! program, each in a process of its own, so that a row that fails, hangs or dies takes no other
-//! along and leaves nothing behind.
+//! program. Each row runs in a process of its own, so that one that fails, hangs or dies affects no
+//! other and leaves nothing behind.
 //!
-//! A row is data: its number, how its fault is made, and what must be seen. Rows whose course is
-//! their own are a function.
+//! A row is data: its number, how its fault is caused, and what must be observed. A row with a
+//! course of its own is a function.
 
 mod child;
 mod evidence;
@@ -30,19 +30,19 @@ pub use spared::{Spared, Work};
 pub use strike::{Step, Who};
 pub use told::Told;
 
-/// Where a row stands in the matrix.
+/// The section of the matrix that a row belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// Faults that must be seen, and mostly killed for.
+    /// Faults that must be detected, and mostly killed for.
     Seen,
-    /// What looks like a fault and must cost nobody his life.
+    /// What looks like a fault and must get nothing killed.
     Spared,
     /// Faults of the sidecar.
     Watchdog,
 }
 
 impl Part {
-    /// Its heading.
+    /// Heading of the section.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Seen => "must be seen",
@@ -55,50 +55,49 @@ impl Part {
 /// One row, or one case of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
-    /// Its number in docs/failure-modes.md, or `poc`, or `watchdog` for the rows that have none.
+    /// Row number in docs/failure-modes.md, or `poc`, or `watchdog` for the rows without one.
     pub number: &'static str,
-    /// Which of several cases of that number; empty for the first.
+    /// Which case of that number; empty for the first.
     pub case: &'static str,
-    /// Where it stands.
+    /// Section of the matrix.
     pub part: Part,
     /// What happens.
     pub what: &'static str,
-    /// How that is brought about.
+    /// How that is caused.
     pub fault: &'static str,
-    /// What this machine must have for it.
+    /// What the machine must have for it.
     pub needs: &'static [Need],
-    /// Whether it needs the machine for itself: it loads it, or changes what belongs to all of it.
+    /// Whether it needs the machine to itself: it loads it, or changes machine-wide state.
     pub alone: bool,
-    /// What is done and what must be seen.
+    /// What is done and what must be observed.
     pub course: Course,
 }
 
-/// What is done and what must be seen.
+/// What is done and what must be observed.
 #[derive(Clone, Copy, Debug)]
 pub enum Course {
     /// Shard 0 of a cluster is lost, and comes back.
     Recovers(Recovers),
-    /// Shard 0 of a cluster at work is held up, and lives.
+    /// Shard 0 of a working cluster is held up, and lives.
     Spared(Spared),
     /// Anything else.
     Scene(fn(&Told)),
 }
 
 impl Row {
-    /// Its number and case, such as `3/helper-spin`: how it is named on the command line and in
-    /// files.
+    /// Number and case, such as `3/helper-spin`: its name on the command line and in files.
     pub fn id(&self) -> String {
         if self.case.is_empty() { self.number.to_owned() } else { format!("{}/{}", self.number, self.case) }
     }
 
-    /// Its [`Self::id`] as the name of a folder.
+    /// The [`Self::id`] as a folder name.
     pub fn folder(&self) -> String {
         let id = self.id().replace('/', "-");
         format!("row-{}{id}", if self.number.len() == 1 { "0" } else { "" })
     }
 }
 
-/// A row whose fault is made by other means than those two.
+/// A row whose course is neither [`Recovers`] nor [`Spared`].
 const fn scene(
     part: Part,
     number: &'static str,
@@ -111,12 +110,12 @@ const fn scene(
 }
 
 impl Row {
-    /// The same on a machine that has this.
+    /// The same row, run only on a machine that has `needs`.
     const fn on(self, needs: &'static [Need]) -> Self {
         Self { needs, ..self }
     }
 
-    /// The same with the machine for itself.
+    /// The same row, run with the machine to itself.
     const fn alone(self) -> Self {
         Self { alone: true, ..self }
     }

@@ -1,5 +1,5 @@
-//! A sidecar and a target that know nothing of each other but the segment, each started in whatever
-//! surroundings a scenario likes.
+//! A sidecar and a target that share nothing but the segment, each started in whatever surroundings
+//! a scenario chooses.
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
@@ -14,24 +14,24 @@ use crate::puppet::{THREAD, order, order_unanswered};
 use crate::sidecar::{Settings, Sidecar};
 use crate::{api, wait};
 
-/// Long enough for many looks, and for several thresholds.
+/// Long enough for many observations, and for several thresholds.
 const A_WHILE: Duration = Duration::from_secs(2);
 
-/// Both end with it.
+/// A target and its sidecar. Dropping it ends both.
 #[derive(Debug)]
 pub struct Pair {
     /// The sidecar.
     pub sidecar: Sidecar,
-    /// Where the target takes orders.
+    /// Where the target receives orders.
     pub port: SocketAddr,
-    /// What was started, in that order.
+    /// The processes in the order in which they were started.
     pub running: Vec<Process>,
-    /// Where their files are.
+    /// The folder of their files.
     pub folder: tempfile::TempDir,
 }
 
 impl Pair {
-    /// Writes the config, and starts nothing.
+    /// Writes the config without starting anything.
     #[track_caller]
     pub fn configure() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -39,12 +39,12 @@ impl Pair {
         Self { sidecar, port: api::free_address(), running: Vec::new(), folder }
     }
 
-    /// The words after the name of the puppet.
+    /// The puppet's arguments.
     pub fn target(&self) -> [String; 3] {
         ["target".to_owned(), self.sidecar.heartbeat.display().to_string(), self.port.to_string()]
     }
 
-    /// Starts it by a command that ends with the name and the words of the puppet.
+    /// Starts the target. The command must end with the puppet's name; its arguments are appended.
     #[track_caller]
     pub fn start_target(&mut self, mut command: Command) {
         command.args(self.target());
@@ -52,15 +52,15 @@ impl Pair {
         order(self.port, "rename exec-s0");
     }
 
-    /// Starts the sidecar by a command that ends with its name.
+    /// Starts the sidecar. The command must end with its name; its arguments are appended.
     #[track_caller]
     pub fn start_sidecar(&mut self, mut command: Command) {
         command.arg("run").arg("--config").arg(&self.sidecar.config);
         self.running.push(Process::start("sidecar", command));
     }
 
-    /// It is left alone while it is well; its thread is lost, and the target is killed for it.
-    /// Gives the incident.
+    /// Asserts that the target is left alone while it is well, then loses its thread and is killed
+    /// for it. Returns the incident.
     #[track_caller]
     pub fn watched(&self) -> Value {
         self.sidecar.wait_for("healthy");
@@ -72,7 +72,7 @@ impl Pair {
         incident
     }
 
-    /// Waits until nobody is watched for this reason.
+    /// Waits until the sidecar reports, for a reason that contains `says`, that it watches nobody.
     #[track_caller]
     pub fn refused(&self, says: &str) -> Value {
         wait::until(&format!("a refusal that says {says:?}, not {:?}", self.sidecar.status()), || {
@@ -84,14 +84,14 @@ impl Pair {
     }
 }
 
-/// A program in namespaces of these kinds.
+/// A command that runs a program in new namespaces of these kinds.
 pub fn unshare(kinds: &[&str], program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("unshare");
     command.args(kinds).arg("--").arg(program);
     command
 }
 
-/// The puppet in a mount namespace in which `id`, a file, is the machine's boot id.
+/// The puppet in a mount namespace in which the file `id` replaces the machine's boot id.
 pub fn under_boot_id(id: &Path) -> Command {
     const BOOT: &str = r#"mount --bind "$1" /proc/sys/kernel/random/boot_id && shift && exec "$@""#;
     let mut command = Command::new("unshare");
@@ -100,8 +100,8 @@ pub fn under_boot_id(id: &Path) -> Command {
     command
 }
 
-/// A sidecar for which the files of the kernel about one thread are covered by `garbage`, so that
-/// nothing tells it whether that thread lives or works.
+/// A sidecar for which `garbage` covers the kernel's files about one thread, so that nothing shows
+/// whether that thread lives or works.
 pub fn blind_for(pid: i32, tid: i32, garbage: &Path) -> Command {
     const COVER: &str =
         r#"for file in stat status; do mount --bind "$1" "$2/$file"; done; shift 2; exec "$@""#;
@@ -111,7 +111,7 @@ pub fn blind_for(pid: i32, tid: i32, garbage: &Path) -> Command {
     command
 }
 
-/// The puppet under a name that the kernel cuts inside a character.
+/// A copy of the puppet under a name that the kernel truncates inside a character.
 #[track_caller]
 pub fn odd_executable(folder: &Path) -> PathBuf {
     let program = folder.join("исполнитель-блоков");

@@ -1,13 +1,14 @@
-//! The sidecar beside what people use today: one target, the same faults, the same threshold.
+//! The sidecar compared with what people use today: one target, the same faults, the same
+//! threshold.
 //!
-//! The target is a process with one working thread. Its main thread goes on answering HTTP and
-//! notifying systemd whatever becomes of the worker, as the main loops of most services do. Each
-//! peer keeps it running in turn, set up as its own documentation recommends; those that can be
-//! told more by the target are measured a second time with a target that tells them.
+//! The target is a process with one working thread. Its main thread continues to answer HTTP and to
+//! notify systemd whatever becomes of the worker, as the main loops of most services do. Each peer
+//! in turn keeps it running, set up as its own documentation recommends; peers that can learn more
+//! from the target are measured a second time with a target that reports it.
 //!
-//! What is measured is the same for all and knows nothing of the peer: the target writes down when
-//! it meets the fault and when a new life of it has finished its first piece of work, and a pidfd
-//! says when the old life ended.
+//! The measurement is the same for all and knows nothing of the peer: the target records when it
+//! meets the fault and when its next life has finished a first piece of work, and a pidfd shows
+//! when the old life ended.
 
 pub mod cost;
 pub mod fault;
@@ -24,38 +25,38 @@ pub mod target;
 
 use std::time::Duration;
 
-/// How long the worker may go without progress, for every peer that can be told so. Whole seconds,
-/// as some of them count in nothing smaller.
+/// How long the worker may go without progress, for every peer that has such a setting. Whole
+/// seconds, since some of them support nothing smaller.
 pub const THRESHOLD: Duration = Duration::from_secs(2);
 
-/// What was found out about one peer.
+/// The results for one peer.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Which.
+    /// The measured peer.
     pub peer: peer::Peer,
-    /// A worker that ends while its process lives.
+    /// Results for a worker that ends while its process lives.
     pub lost: fault::Times,
-    /// A worker that stands still.
+    /// Results for a worker that stands still.
     pub stall: fault::Times,
-    /// A process that was killed, which every supervisor sees.
+    /// Results for a process that was killed, which every supervisor detects.
     pub dead: fault::Times,
-    /// What it does to a target that is healthy and starved.
+    /// What the peer does to a target that is healthy but starved.
     pub starved: Option<starved::Starved>,
-    /// What it costs while nothing happens.
+    /// What the peer costs while nothing happens.
     pub cost: cost::Cost,
 }
 
-/// How it is measured.
+/// How a peer is measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     /// Faults of each kind.
     pub rounds: u32,
-    /// A fault that nobody acted on within this time is not seen. Longer than any setting here
-    /// takes to act.
+    /// If nothing acts on a fault within this time, it counts as not detected. Longer than any
+    /// setting here takes to act.
     pub patience: Duration,
-    /// How long a target works before it is broken.
+    /// How long a target works before a fault.
     pub settle: Duration,
-    /// How long costs are counted.
+    /// How long costs are measured.
     pub rest: Duration,
     /// How long the target is starved.
     pub starve: Duration,

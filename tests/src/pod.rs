@@ -1,7 +1,7 @@
-//! A pod, as a kubelet and a container runtime would make it: namespaces that the containers share,
-//! a mount namespace for each, a root that is read-only, a user without capabilities, and the
-//! volumes of the manifest. What is run in it is what the built manifest says, so that its paths,
-//! ports and arguments are proven by the programs themselves.
+//! A pod, as a kubelet and a container runtime would create it: namespaces that the containers
+//! share, a mount namespace for each, a read-only root, a user without capabilities, and the
+//! volumes of the manifest. It runs exactly what the built manifest says, so that the programs
+//! themselves prove its paths, ports and arguments.
 //!
 //! The seccomp profile is missing: its text belongs to the container runtime.
 
@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::process::{Process, binary};
 use crate::{skip, wait};
 
-/// The first process of the pod: it makes the network and the volume in memory, and reaps.
+/// The pod's first process: it sets up the network and the volume in memory, and reaps.
 const PAUSE: &str = r#"
 mount --make-rprivate /
 mount -t proc proc /proc
@@ -28,8 +28,8 @@ echo the pod is there
 while :; do sleep 1000 & wait; done
 "#;
 
-/// Mounts what the manifest asks for over a root that nobody can write, and becomes the container's
-/// command: `NAME=VALUE…`, `VOLUME:PATH…`, then the command, each list ended by `--`.
+/// Mounts what the manifest requests over a root that nobody can write, and becomes the container's
+/// command. Arguments: `NAME=VALUE…`, `VOLUME:PATH…`, then the command, each list ended by `--`.
 const CONTAINER: &str = r#"
 programs=$1; volumes=$2; shift 2
 mount --make-rprivate /
@@ -48,19 +48,19 @@ PATH=/run/bin:$PATH exec setpriv --reuid "$uid" --regid "$gid" --groups "$gid" -
     --bounding-set=-all -- "$@"
 "#;
 
-/// A pod under way. Dropping it ends it with all that runs in it.
+/// A running pod. Dropping it ends it with everything that runs in it.
 #[derive(Debug)]
 pub struct Pod {
     spec: Value,
     volumes: PathBuf,
     labels: BTreeMap<String, String>,
     pause: Option<Process>,
-    /// Of its first process, as this machine counts.
+    /// Pid of its first process, as this machine numbers it.
     pid: i32,
 }
 
 impl Pod {
-    /// Whether one can be made here; if not, the test is noted as skipped, and in CI it fails.
+    /// Whether a pod can run here. If not, `test` is recorded as skipped; in CI that is a failure.
     #[track_caller]
     pub fn possible(test: &str) -> bool {
         let made =
@@ -77,8 +77,8 @@ impl Pod {
         false
     }
 
-    /// The pod number `index` of the built `StatefulSet`, with the files of its volumes `config`
-    /// and `token`. No container runs.
+    /// Starts pod number `index` of the built `StatefulSet`, with the files of its volumes `config`
+    /// and `token`. No container runs yet.
     #[track_caller]
     pub fn start(folder: &Path, set: &Value, index: u32, config: &str) -> Self {
         let spec = set["spec"]["template"]["spec"].clone();
@@ -100,7 +100,7 @@ impl Pod {
             id.unwrap_or_else(|| panic!("no {key}"))
         };
         std::os::unix::fs::chown(&token, None, Some(id("fsGroup"))).expect("its group");
-        // The test's own: a fault port wants a folder that nobody else may write.
+        // Not in the manifest: a fault port requires a folder that nobody else may write.
         let faults = volumes.join("faults");
         fs::create_dir(&faults).expect("a folder of the test's own");
         fs::set_permissions(&faults, fs::Permissions::from_mode(0o700)).expect("its mode");
@@ -122,15 +122,15 @@ impl Pod {
         Self { spec, volumes, labels, pause: Some(pause), pid }
     }
 
-    /// What the manifest says of that container.
+    /// The container of this name in the manifest.
     #[track_caller]
     pub fn container(&self, name: &str) -> &Value {
         let all = ["initContainers", "containers"].into_iter().filter_map(|kind| self.spec[kind].as_array());
         all.flatten().find(|container| container["name"] == name).expect("a container of that name")
     }
 
-    /// Starts a container as its runtime would, with `more` arguments. Where the manifest does not
-    /// share the pid namespace, it has one of its own.
+    /// Starts a container as its runtime would, with `more` arguments. Unless the manifest shares
+    /// the pid namespace, the container gets its own.
     #[track_caller]
     pub fn run(&self, name: &str, more: &[&str]) -> Process {
         let container = self.container(name);
@@ -156,7 +156,7 @@ impl Pod {
         Process::start(name, command)
     }
 
-    /// Ends a container as the kubelet does in the end, and waits for it.
+    /// Ends a container as the kubelet finally does, and waits for it.
     #[track_caller]
     pub fn kill(&self, mut container: Process) {
         self.signal(&container, Signal::KILL);
@@ -166,19 +166,19 @@ impl Pod {
     /// Signals the first process of a container.
     #[track_caller]
     pub fn signal(&self, container: &Process, signal: Signal) {
-        // What was started here is `nsenter`, and its child is the program, or the first process of
-        // a pid namespace for it.
+        // The process started here is `nsenter`; its child is the program, or the first process of
+        // the program's pid namespace.
         let mut program = child_of(container.pid());
         if self.spec["shareProcessNamespace"] != true {
             program = child_of(program);
         }
         let pid = rustix::process::Pid::from_raw(program).expect("a pid");
-        // Not reaped before its parent above has ended, so the number is still its own.
+        // Not reaped before its parent above has ended, so the pid is still its own.
         rustix::process::kill_process(pid, signal).expect("a process of ours");
     }
 
-    /// `NAME=VALUE` of each variable of the container, what it takes from the pod and from earlier
-    /// ones filled in.
+    /// `NAME=VALUE` of each variable of the container, with references to the pod and to earlier
+    /// variables resolved.
     fn variables(&self, container: &Value) -> Vec<String> {
         let mut known: Vec<(String, String)> = Vec::new();
         for variable in container["env"].as_array().into_iter().flatten() {
@@ -194,20 +194,20 @@ impl Pod {
         known.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
     }
 
-    /// `nsenter` into these namespaces of the pod.
+    /// A `nsenter` command into these namespaces of the pod.
     pub fn enter(&self, kinds: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["--target", &self.pid.to_string()]).args(kinds).arg("--");
         command
     }
 
-    /// Asks something from within its network.
+    /// Runs `ask` in the pod's network.
     #[track_caller]
     pub fn within<T: Send>(&self, ask: impl FnOnce() -> T + Send) -> T {
         let network = fs::File::open(format!("/proc/{}/ns/net", self.pid)).expect("the pod's network");
         std::thread::scope(|scope| {
             let asking = scope.spawn(|| {
-                // Of this thread alone, which ends with the question.
+                // Affects only this thread, which ends after `ask`.
                 let network = std::os::fd::AsFd::as_fd(&network);
                 move_into_link_name_space(network, Some(LinkNameSpaceType::Network)).expect("root may enter");
                 ask()
@@ -224,7 +224,7 @@ impl Pod {
 
 impl Drop for Pod {
     fn drop(&mut self) {
-        // Its first process takes all others with it.
+        // All other processes end with its first.
         if let Some(pause) = &mut self.pause {
             pause.signal(Signal::KILL);
             pause.wait("the end of the pod");
@@ -236,7 +236,7 @@ fn text(value: &Value) -> &str {
     value.as_str().expect("a text")
 }
 
-/// The first child of one of our own.
+/// The first child of one of our own processes.
 #[track_caller]
 fn child_of(pid: i32) -> i32 {
     wait::until("a child", || {

@@ -1,23 +1,23 @@
-//! A cluster with a block that ends every shard that runs it, and what becomes of it.
+//! A cluster with a block that ends every shard that runs it, and how the cluster copes.
 
 use serde_json::{Value, json};
 
 use crate::cluster::{Blocks, Cluster, Plan};
 use crate::incident;
 
-/// The block that is armed.
+/// The block with the armed fault.
 const POISON: u64 = 2;
 
-/// Runs blocks of which one has every shard end by itself (`panic`), or stand still until it is
-/// killed (`deadlock`). Asserts that it costs no shard more than two lives, is executed apart from
-/// them, and that everything else goes on. Gives how many shards are in a crash loop for it, and
-/// its deaths.
+/// Runs blocks, one of which makes every shard end by itself (`panic`), or stand still until it is
+/// killed (`deadlock`). Asserts that the block costs no shard more than two lives, is executed
+/// apart from the shards, and that everything else continues. Returns the number of shards in a
+/// crash loop because of it, and of deaths.
 #[track_caller]
 pub fn poisoned(fault: &str) -> (usize, usize) {
     let shard_arguments = vec!["--arm".to_owned(), format!("arm {fault} block {POISON}")];
-    // The coordinator's own count would be enough too; here it is the watchdogs' word that counts.
-    // A shard that restarts later than the other lets one part meet all four lives, which are as
-    // many as retries allow by default; only the fifth shard knows better.
+    // The coordinator's own count would suffice too; here the watchdogs' report is what counts. If
+    // one shard restarts later than the other, one part can meet all four lives, as many as retries
+    // allow by default; only the fifth shard knows better.
     let environment = [("SHARD_EXECUTOR_POISON_AFTER", "100"), ("SHARD_EXECUTOR_RETRIES", "8")]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .to_vec();
@@ -35,7 +35,7 @@ pub fn poisoned(fault: &str) -> (usize, usize) {
     assert_eq!(told["block"], POISON, "{told:#}");
     assert!(told["reason"].to_string().contains("more than one death"), "{told:#}");
     let verified = cluster.coordinator().verified_block_after(POISON, 0);
-    // All blocks, this one included, again and again; and nobody dies any more.
+    // All blocks, this one included, run repeatedly, and nothing dies any more.
     let next = cluster.coordinator().verified_block_after(POISON, verified.at);
     cluster.coordinator().verified_block_after(POISON + 1, next.at);
     let (mut looping, mut died) = (0, 0);
@@ -50,7 +50,7 @@ pub fn poisoned(fault: &str) -> (usize, usize) {
         died += deaths.len();
         if deaths.len() == 2 {
             looping += 1;
-            // The other one has gone on with the blocks; this one may be on its way back still.
+            // The other shard has continued with the blocks; this one may still be coming back.
             let status = shard.sidecar.wait_for("crash_loop");
             assert_eq!(status["crash_loop_keys"], json!([POISON]), "{status:#}");
             assert!(has(&deaths[1], "crash_loop"), "{:#}", deaths[1]);

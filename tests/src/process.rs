@@ -1,4 +1,4 @@
-//! A child of the harness: its lines are collected, and it ends with the harness whatever happens.
+//! A child of the harness: its lines are collected, and it ends with the harness in any case.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use crate::wait;
 
-/// Names a folder of programs of this workspace that are taken instead of those beside the harness:
-/// those that users are given, say.
+/// Names a folder of this workspace's programs that replace those beside the harness, for example
+/// the programs that are shipped to users.
 pub const PROGRAMS: &str = "SHARD_PROGRAMS";
 
-/// A binary of this workspace, from the folder that [`PROGRAMS`] names if it is there, else beside
-/// the running test or benchmark.
+/// A binary of this workspace, from the folder that [`PROGRAMS`] names if it is there, otherwise
+/// beside the running test or benchmark.
 #[track_caller]
 pub fn binary(name: &str) -> PathBuf {
     let given = std::env::var_os(PROGRAMS).map(|folder| Path::new(&folder).join(name));
@@ -32,20 +32,20 @@ pub fn binary(name: &str) -> PathBuf {
     })
 }
 
-/// One child and everything that it printed, line by line.
+/// One child and everything it has printed, line by line.
 #[derive(Debug)]
 pub struct Process {
     name: String,
     child: Child,
     told_to_end: Cell<bool>,
     lines: Arc<Mutex<Vec<String>>>,
-    /// A pipe that is held open and never read.
+    /// A pipe that stays open and is never read.
     #[expect(dead_code, reason = "closing it would end its writer, or let it go on")]
     unread: Option<std::io::PipeReader>,
 }
 
 impl Process {
-    /// Starts `command`. Its output, both streams, is collected; `SHARD_TESTS_SHOW=1` shows it too.
+    /// Starts `command` and collects both output streams; `SHARD_TESTS_SHOW=1` shows them too.
     #[track_caller]
     pub fn start(name: &str, mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -60,9 +60,9 @@ impl Process {
         Self { name: name.to_owned(), child, told_to_end: Cell::new(false), lines, unread: None }
     }
 
-    /// Starts `command` with its output in `file`, which is read along. A line written to a pipe
-    /// wakes its reader, and on a small machine the reader then takes the writer's CPU; a benchmark
-    /// that times the writer wants none of that.
+    /// Starts `command` with its output in `file`, which is read as it grows. A line written to a
+    /// pipe wakes its reader, which on a small machine then takes the writer's CPU; that would
+    /// disturb a benchmark that times the writer.
     #[track_caller]
     pub fn start_into_file(name: &str, mut command: Command, file: &Path) -> Self {
         let out = File::create(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
@@ -75,8 +75,8 @@ impl Process {
         Self { name: name.to_owned(), child, told_to_end: Cell::new(false), lines, unread: None }
     }
 
-    /// Starts `command` with a standard error that is full from the start and that nobody reads,
-    /// and no other output.
+    /// Starts `command` with a standard error that is full from the start and never read, and no
+    /// other output.
     #[track_caller]
     pub fn start_unread(name: &str, mut command: Command) -> Self {
         let (unread, full) = std::io::pipe().expect("a pipe");
@@ -90,12 +90,12 @@ impl Process {
             lines: Arc::default(),
             unread: Some(unread),
         };
-        // What holds the writing end is the command, and it is the child's alone now.
+        // The command holds the writing end; from here on only the child does.
         drop(command);
         process
     }
 
-    /// Its pid.
+    /// Pid of the child.
     pub fn pid(&self) -> i32 {
         i32::try_from(self.child.id()).expect("a pid")
     }
@@ -105,18 +105,18 @@ impl Process {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Everything printed, once nobody is left who could print more.
+    /// Everything printed, once nothing is left that could print more.
     pub fn all_lines(&self) -> Option<Vec<String>> {
-        // Whoever reads along holds the lines as well, until the end of what it reads.
+        // A reader holds the lines as well, until its stream ends.
         (Arc::strong_count(&self.lines) == 1).then(|| self.lines())
     }
 
-    /// How many lines so far.
+    /// Number of lines so far.
     pub fn line_count(&self) -> usize {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// Waits for a line from `from` on that `wanted` takes something from.
+    /// Waits for a line, counted from `from`, for which `wanted` returns something.
     #[track_caller]
     pub fn line<T>(&self, what: &str, from: usize, mut wanted: impl FnMut(&str) -> Option<T>) -> T {
         let mut next = from;
@@ -133,10 +133,10 @@ impl Process {
         })
     }
 
-    /// Sends a signal: to a child that has not been reaped, so its pid is still its own.
+    /// Sends a signal. The child has not been reaped, so its pid is still its own.
     pub fn signal(&self, signal: rustix::process::Signal) {
         if signal == rustix::process::Signal::TERM && self.told_to_end.replace(true) {
-            // A second one would cut short what the first one asked for.
+            // A second SIGTERM would cut short what the first one requested.
             return;
         }
         if let Some(pid) = rustix::process::Pid::from_raw(self.pid()) {
@@ -144,19 +144,19 @@ impl Process {
         }
     }
 
-    /// Waits for its end.
+    /// Waits for the child to end.
     #[track_caller]
     pub fn wait(&mut self, what: &str) -> ExitStatus {
         let child = &mut self.child;
         wait::until(what, || child.try_wait().expect("a child can be waited for"))
     }
 
-    /// Whether it runs still.
+    /// Whether it is still running.
     pub fn is_running(&mut self) -> bool {
         self.ended().is_none()
     }
 
-    /// Its end, if it has ended.
+    /// The exit status, if it has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
@@ -184,7 +184,7 @@ impl Drop for Process {
     }
 }
 
-/// Writes into a pipe until it takes no more. Whoever writes to it next waits until it is read.
+/// Fills a pipe until it takes no more. The next writer then waits until it is read.
 #[track_caller]
 fn fill(pipe: &std::io::PipeWriter) {
     rustix::io::ioctl_fionbio(pipe, true).expect("a pipe can be told not to block");
@@ -193,7 +193,7 @@ fn fill(pipe: &std::io::PipeWriter) {
     while size > 0 {
         match rustix::io::write(pipe, &page[..size]) {
             Ok(_) => {}
-            // Room for less than that, or for nothing.
+            // There is room for less than that, or for nothing.
             Err(_) => size /= 2,
         }
     }
@@ -202,8 +202,8 @@ fn fill(pipe: &std::io::PipeWriter) {
 
 #[track_caller]
 fn spawn(name: &str, command: &mut Command) -> Child {
-    // A thread that panics with the hook off would look up a backtrace for half a second and more
-    // before it ends, and be condemned for that instead.
+    // With the hook off, a panicking thread would spend half a second and more on a backtrace
+    // before it ends, and would be condemned for that instead.
     command.env_remove("RUST_BACKTRACE");
     // SAFETY: prctl is async-signal-safe and touches no memory of ours.
     unsafe {
@@ -215,9 +215,9 @@ fn spawn(name: &str, command: &mut Command) -> Child {
     command.spawn().unwrap_or_else(|error| panic!("{name} does not start: {error}"))
 }
 
-/// Reads along until nobody wants the lines any more.
+/// Reads a growing file until nobody wants its lines any more.
 fn follow(file: File, into: Weak<Mutex<Vec<String>>>) {
-    /// Between two looks: the times are in the lines, so only the length of the run depends on it.
+    /// Between two reads. The times are in the lines, so only the length of the run depends on it.
     const LOOK: Duration = Duration::from_millis(10);
     let read = move || {
         let mut from = BufReader::new(file);

@@ -1,5 +1,5 @@
-//! A real Prometheus on a loopback port, with a folder of its own, that scrapes what a scenario
-//! names.
+//! A real Prometheus on a loopback port, with a folder of its own, that scrapes the targets a
+//! scenario names.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -12,20 +12,20 @@ use serde_json::Value;
 use crate::process::Process;
 use crate::{api, wait};
 
-/// Debian's package `prometheus` puts it there.
+/// Where Debian's package `prometheus` installs it.
 const BINARY: &str = "/usr/bin/prometheus";
 
-/// One series of an answer.
+/// One series of a query result.
 #[derive(Clone, Debug)]
 pub struct Series {
-    /// Its labels, as Prometheus gives them.
+    /// The labels, as Prometheus returns them.
     pub labels: Value,
-    /// Its samples: seconds since 1970, value.
+    /// The samples: seconds since 1970, value.
     pub samples: Vec<(f64, f64)>,
 }
 
 impl Series {
-    /// Whether there is a number in it at all: quantiles of nothing are `NaN`.
+    /// Whether it contains any number: quantiles of nothing are `NaN`.
     pub fn tells(&self) -> bool {
         self.samples.iter().any(|(_, value)| value.is_finite())
     }
@@ -39,7 +39,7 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Whether it is installed. If not, `test` is noted as skipped; in CI that is a failure.
+    /// Whether Prometheus is installed. If not, `test` is recorded as skipped; in CI it fails.
     #[track_caller]
     pub fn installed_or_skip(test: &str) -> bool {
         let there = Path::new(BINARY).is_file();
@@ -54,8 +54,8 @@ impl Prometheus {
     #[track_caller]
     pub fn start(folder: &Path, sidecars: &[SocketAddr], executors: &[SocketAddr]) -> Self {
         let mut text = String::new();
-        // Short beside every incident, so that each of its steps is seen; what a scrape costs is
-        // not measured here.
+        // Short compared with every incident, so that each of its steps is recorded; the cost of a
+        // scrape is not measured here.
         writeln!(text, "global: {{ scrape_interval: 250ms, scrape_timeout: 250ms }}").expect("a string");
         writeln!(text, "scrape_configs:").expect("a string");
         for (job, targets) in [("shard-watchdog", sidecars), ("shard-executor", executors)] {
@@ -88,12 +88,12 @@ impl Prometheus {
         Self { process, address }
     }
 
-    /// Its pid.
+    /// Pid of Prometheus.
     pub fn pid(&self) -> i32 {
         self.process.pid()
     }
 
-    /// What `expr` gives at one moment, or the sentence with which it was refused.
+    /// The result of `expr` at one moment, or the message with which the query was refused.
     ///
     /// # Errors
     /// If Prometheus refuses the query or does not answer.
@@ -101,12 +101,12 @@ impl Prometheus {
         self.ask(&format!("/api/v1/query?query={}&time={at:.3}", encode(expr)))
     }
 
-    /// What `expr` gives now, for waiting: empty while it gives nothing or is refused.
+    /// The result of `expr` now, for polling: empty while there is none or the query is refused.
     pub fn now(&self, expr: &str) -> Vec<Series> {
         self.at(expr, now()).unwrap_or_default()
     }
 
-    /// What `expr` gives from `from` until `until`, every `step` seconds.
+    /// The results of `expr` from `from` until `until`, every `step` seconds.
     ///
     /// # Errors
     /// If Prometheus refuses the query or does not answer.
@@ -139,20 +139,20 @@ fn series(result: &Value) -> Series {
     Series { labels: result["metric"].clone(), samples: many.iter().chain(one).filter_map(sample).collect() }
 }
 
-/// Seconds since 1970, as Prometheus counts.
+/// Seconds since 1970, the time format of Prometheus.
 pub fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
-/// Notes a test that could not run, by name: on stderr, and as a file in `target/skipped` because a
-/// runner hides what a passing test prints. CI has everything, so there it fails.
+/// Records by name a test that could not run: on stderr, and as a file in `target/skipped` because
+/// a runner hides what a passing test prints. CI has everything, so there it fails.
 #[track_caller]
 pub fn skip(test: &str, why: &str) {
     let ci = std::env::var("CI").is_ok_and(|value| value == "true");
     assert!(!ci, "CI runs {test}: {why}");
     eprintln!("skipped: {test}: {why}");
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/skipped");
-    // The note is for people; a read-only target folder must not fail a test.
+    // The record is for people; a read-only target folder must not fail a test.
     let _ = std::fs::create_dir_all(&folder);
     let _ = std::fs::write(folder.join(test), format!("{why}\n"));
 }

@@ -1,5 +1,5 @@
-//! What the checks before a signal cost, on a real process and by the sidecar's own code. No signal
-//! is sent.
+//! The cost of the checks before a signal, on a real process and by the sidecar's own code. No
+//! signal is sent.
 
 use std::path::Path;
 use std::time::Instant;
@@ -10,11 +10,11 @@ use shard_watchdog::adopt::{Wanted, check};
 use shard_watchdog::clock::now;
 use shard_watchdog::probe::{Probe, ThreadEvents};
 
-/// Checks after one adoption. Nobody asks here whether the segment is still mapped, so they have to
-/// end before the answer of the adoption is too old to count.
+/// Checks per adoption. Nothing here checks again whether the segment is still mapped, so they must
+/// finish before the adoption's own check is too old to count.
 const A_TIME: usize = 20;
 
-/// Times the checks for the process that writes `heartbeat`, `count` times; microseconds.
+/// Times the checks for the process that writes `heartbeat`, `count` times, in microseconds.
 pub fn times(heartbeat: &Path, shard: &str, count: usize) -> Vec<f64> {
     let mut took = Vec::with_capacity(count);
     while took.len() < count {
@@ -30,7 +30,7 @@ pub fn times(heartbeat: &Path, shard: &str, count: usize) -> Vec<f64> {
     took
 }
 
-/// A probe that watches the process that writes `heartbeat`.
+/// A probe that watches the process which writes `heartbeat`.
 pub fn adopt(heartbeat: &Path, shard: &str) -> Probe {
     let mut probe = Probe::new(ThreadEvents::Pidfd).expect("a probe");
     let wanted = Wanted {

@@ -1,4 +1,4 @@
-//! A TCP proxy between a coordinator and a shard, which does to their connection what networks do.
+//! A TCP proxy between a coordinator and a shard, which treats their connection as networks do.
 
 mod frames;
 mod pump;
@@ -11,48 +11,49 @@ use std::time::Duration;
 
 use crate::api;
 
-/// What becomes of what passes.
+/// What happens to passing data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// It arrives.
+    /// It is forwarded.
     #[default]
     Forward,
-    /// Half-open: connections are accepted and kept, everything is taken, nothing arrives and
-    /// nothing is answered. A connection that lost something this way never gets well again.
+    /// Half-open: connections are accepted and kept open, everything is read, nothing is forwarded
+    /// or answered. A connection that lost something this way never recovers.
     Swallow,
-    /// It arrives so much later. The order stays.
+    /// It arrives this much later, in the same order.
     Delay {
-        /// What the coordinator says.
+        /// Delay of what the coordinator sends.
         to_shard: Duration,
-        /// What the shard says.
+        /// Delay of what the shard sends.
         to_coordinator: Duration,
     },
-    /// The headers of HTTP/2 frames that way have bits flipped: that is where a decoder must
-    /// notice. Flipped bits in a payload could pass for another number, which no decoder can see.
+    /// The headers of HTTP/2 frames in that direction have bits flipped: that is where a decoder
+    /// must notice. Flipped bits in a payload could pass for another number, which no decoder can
+    /// detect.
     Corrupt(Towards),
-    /// Every connection is ended, and every new one too.
+    /// Every connection is closed, and every new one too.
     Cut,
 }
 
 /// A direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Towards {
-    /// What the coordinator says.
+    /// What the coordinator sends.
     Shard,
-    /// What the shard says.
+    /// What the shard sends.
     Coordinator,
 }
 
-/// More connections at a time are refused: a coordinator has one, and a few that it has given up.
+/// Further connections are refused: a coordinator has one, plus a few that it has given up.
 const CONNECTIONS: usize = 32;
 
-/// How long a thread of ours waits before it looks at the mode again.
+/// Interval at which a proxy thread checks the mode.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Passes connections on until it is dropped.
+/// Forwards connections until it is dropped.
 #[derive(Debug)]
 pub struct Proxy {
-    /// Where to connect.
+    /// The address to connect to.
     pub address: SocketAddr,
     shared: Arc<Shared>,
     acceptor: Option<JoinHandle<()>>,
@@ -76,7 +77,7 @@ impl Shared {
 }
 
 impl Proxy {
-    /// One in front of `target`.
+    /// Starts a proxy in front of `target`.
     #[track_caller]
     pub fn start(target: SocketAddr) -> Self {
         let address = api::free_address();
@@ -91,7 +92,7 @@ impl Proxy {
         Self { address, shared, acceptor: Some(acceptor) }
     }
 
-    /// Changes what happens from now on.
+    /// Sets the mode from now on.
     pub fn set(&self, mode: Mode) {
         *self.shared.mode.lock().unwrap_or_else(PoisonError::into_inner) = mode;
     }
@@ -100,7 +101,8 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.shared.over.store(true, Ordering::Relaxed);
-        // It ends within a look; the threads of connections end by themselves, within another.
+        // The acceptor ends within one interval; connections' threads end by themselves within
+        // another.
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
         }
@@ -111,7 +113,7 @@ fn accept(listener: &TcpListener, target: SocketAddr, shared: &Arc<Shared>) {
     while !shared.over() {
         match listener.accept() {
             Ok((near, _)) if shared.connections.load(Ordering::Relaxed) < CONNECTIONS => {
-                // Dropped, which ends it, if the target is away.
+                // If the target is away, the connection is dropped, which closes it.
                 let _ = connect(near, target, shared);
             }
             Ok(_) => {}

@@ -1,7 +1,7 @@
-//! A target of the harness's own that does to its threads, and to itself, what no executor does:
-//! loses a thread without a word, puts another in its place, forks, runs another program. The
-//! program `puppet` is ordered about over a loopback port, line by line, as an executor is through
-//! its fault port.
+//! A target of the harness's own that does to its threads, and to itself, what no executor does: it
+//! loses a thread without notice, puts another in its place, forks, runs another program. The
+//! program `puppet` takes its orders over a loopback port, line by line, as an executor does
+//! through its fault port.
 
 mod act;
 pub mod nursery;
@@ -22,16 +22,16 @@ pub(crate) use waits::Wait;
 use crate::faults;
 use crate::wait;
 
-/// The thread that works and is registered.
+/// Name of the registered thread that works.
 pub const THREAD: &str = "exec-s0";
 
-/// A second one that is registered, and a channel, if there are any.
+/// Name of a second registered thread and of a channel, if they exist.
 pub const DOUBLE: &str = "double";
 
-/// Set: a puppet has a fault socket, and one thread more for it.
+/// If set, a puppet has a fault socket, and one more thread for it.
 const FAULTS: &str = "SHARD_TESTS_FAULTS";
 
-/// Where the fault socket of a puppet is that has one.
+/// Path of a puppet's fault socket, if it has one.
 fn fault_socket(segment: &Path) -> PathBuf {
     segment.with_extension("faults")
 }
@@ -39,12 +39,12 @@ fn fault_socket(segment: &Path) -> PathBuf {
 /// How long an answer may take: it is written as soon as the order is read.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
-/// What an order came to, as the one who took it says.
+/// The puppet's answer to an order.
 #[derive(Clone, Debug)]
 pub struct Answer(String);
 
 impl Answer {
-    /// A number in it, such as a thread id.
+    /// A number in the answer, such as a thread id.
     #[track_caller]
     pub fn number(&self, name: &str) -> i32 {
         let values = self.0.split_whitespace().filter_map(|word| word.split_once('='));
@@ -54,7 +54,7 @@ impl Answer {
     }
 }
 
-/// Gives one order and waits for its answer.
+/// Sends one order and waits for its answer.
 #[track_caller]
 pub fn order(port: SocketAddr, order: &str) -> Answer {
     let stream = wait::until("the port of the puppet", || TcpStream::connect(port).ok());
@@ -62,7 +62,7 @@ pub fn order(port: SocketAddr, order: &str) -> Answer {
     Answer(faults::over(&stream, &stream, &[order]).remove(0))
 }
 
-/// Gives an order that may cost the process its life: the sidecar may be faster than the answer.
+/// Sends an order that may cost the process its life: the sidecar may be faster than the answer.
 #[track_caller]
 pub fn order_unanswered(port: SocketAddr, order: &str) {
     let sent =
@@ -70,7 +70,7 @@ pub fn order_unanswered(port: SocketAddr, order: &str) {
     let _ = writeln!(&sent, "{order}");
 }
 
-/// Takes orders for ever: `obey` is given each line and gives its answer, or why there is none.
+/// Takes orders forever: `obey` receives each line and returns its answer, or why there is none.
 fn serve(port: SocketAddr, mut obey: impl FnMut(&[&str]) -> Result<String, String>) -> ! {
     let listener = TcpListener::bind(port).expect("the port is free");
     loop {
@@ -89,7 +89,7 @@ fn serve(port: SocketAddr, mut obey: impl FnMut(&[&str]) -> Result<String, Strin
     }
 }
 
-/// The arguments of the program `puppet`, each kind with its own words.
+/// Runs the program `puppet` as the kind of process that its arguments name.
 pub fn run(arguments: &[String]) -> ! {
     let words: Vec<_> = arguments.iter().map(String::as_str).collect();
     match words[..] {

@@ -1,5 +1,5 @@
-//! What `watchdog/deploy/release` makes, for tests: of the static programs where there are some,
-//! else of those of the dev profile, which are packed in the same way.
+//! What `watchdog/deploy/release` produces, for tests: from the static programs if there are any,
+//! otherwise from those of the dev profile, which are packed in the same way.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -13,10 +13,10 @@ pub const SHIPPED: &str = "SHARD_SHIPPED";
 /// Seconds that a tool may take on a busy machine.
 const RUNS_AT_MOST: &str = "240";
 
-/// Runs a tool to its end, which comes.
+/// Runs a tool to its end, for at most `RUNS_AT_MOST`.
 #[track_caller]
 pub fn run(program: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
-    // It ends with this thread, and cleans up after itself then.
+    // It ends with this thread, and then cleans up after itself.
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "TERM", "timeout", "--kill-after=5", RUNS_AT_MOST]);
     command.arg(program).args(arguments);
@@ -24,7 +24,7 @@ pub fn run(program: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Ou
     command.output().unwrap_or_else(|error| panic!("{}: {error}", program.display()))
 }
 
-/// The same, and it succeeds; what it printed.
+/// Runs a tool that must succeed. Returns its standard output.
 #[track_caller]
 pub fn done(program: &str, arguments: &[&str]) -> String {
     let output = run(Path::new(program), arguments, &[]);
@@ -39,7 +39,7 @@ pub fn shipped() -> Option<PathBuf> {
     std::env::var_os(SHIPPED).filter(|folder| !folder.is_empty()).map(PathBuf::from)
 }
 
-/// Whether all these programs are here; if not, the test is noted as skipped, and in CI it fails.
+/// Whether all these programs are here. If not, `test` is recorded as skipped; in CI it fails.
 #[track_caller]
 pub fn has(test: &str, programs: &[(&str, &str)]) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -56,7 +56,7 @@ pub fn has(test: &str, programs: &[(&str, &str)]) -> bool {
     false
 }
 
-/// Makes these kinds in `out`, quickly, with these variables.
+/// Makes artifacts of these kinds in `out`, quickly, with these variables.
 #[track_caller]
 pub fn release(out: &Path, kinds: &[&str], variables: &[(&str, &str)]) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../watchdog/deploy/release");

@@ -1,5 +1,5 @@
-//! The recording of an incident, judged again: the same policy must come to the same decision, bit
-//! for bit.
+//! Judges the recording of an incident again: the same policy must reach the same decision, bit for
+//! bit.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,10 +11,10 @@ use serde_json::Value;
 use crate::process::binary;
 use crate::{incident, wait};
 
-/// Incidents that were proved already: scenarios read the same one many times.
+/// Incidents already proved: scenarios read the same one many times.
 static PROVED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
-/// Judges the recording of `incident` by the config that its sidecar has, and compares.
+/// Judges the recording of `incident` with its sidecar's config, and compares.
 #[track_caller]
 pub fn prove(config: &Path, evidence: &Path, incident: &Value) {
     let id = incident["id"].as_str().expect("an id");
@@ -25,7 +25,7 @@ pub fn prove(config: &Path, evidence: &Path, incident: &Value) {
     wait::until("the recording of an incident", || recording.is_file().then_some(()));
     let answer = again(&recording, config);
     if answer["reloads"] != 0 {
-        // The decision may rest on a config that is no longer there.
+        // The decision may rest on a config that no longer exists.
         return;
     }
     assert_eq!(answer["problems"], Value::Array(Vec::new()), "a recording is whole");
@@ -38,7 +38,7 @@ pub fn prove(config: &Path, evidence: &Path, incident: &Value) {
     assert_eq!(decision["thread"], incident["thread"]["name"], "{answer:#}");
 }
 
-/// What `replay` says.
+/// The JSON output of `replay`.
 #[track_caller]
 pub fn again(recording: &Path, config: &Path) -> Value {
     let mut command = Command::new(binary("shard-watchdog"));

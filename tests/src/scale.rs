@@ -1,5 +1,5 @@
 //! Many at once: what a host full of shards costs, each with its sidecar, and what a fleet of them
-//! costs whoever scrapes it.
+//! costs the Prometheus that scrapes it.
 
 pub mod fleet;
 pub mod host;

@@ -1,4 +1,4 @@
-//! A sidecar's config and the questions that scenarios ask it.
+//! A sidecar's config, and queries about its state for scenarios.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use crate::{api, incident, replayed, wait};
 pub struct Settings {
     /// Glob of the watched thread; `None` watches the executor thread of the shard.
     pub thread: Option<String>,
-    /// `stall_after`.
+    /// `stall_after` of the watched thread.
     pub stall_after: String,
     /// `kill.mode`.
     pub mode: String,
@@ -21,11 +21,11 @@ pub struct Settings {
     pub kills: u32,
     /// Further lines for `[judge]`.
     pub judge: String,
-    /// `pidfd` or `poll`.
+    /// How the sidecar learns of the end of threads: `pidfd` or `poll`.
     pub thread_events: String,
     /// Real-time priority of the watch thread.
     pub watch_priority: Option<String>,
-    /// Further text for the config, whole sections of it.
+    /// Further text for the config, in whole sections.
     pub append: String,
 }
 
@@ -34,7 +34,7 @@ impl Default for Settings {
         Self {
             thread: None,
             stall_after: "1s".to_owned(),
-            // Whoever wants to see scenarios fail has nobody killed.
+            // A variable turns killing off, for a person who wants to see scenarios fail.
             mode: std::env::var("SHARD_TESTS_MODE").unwrap_or_else(|_| "enforce".to_owned()),
             kills: 3,
             judge: String::new(),
@@ -46,7 +46,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// A further rule for threads, that kills.
+    /// Adds a further thread rule, which kills.
     #[must_use]
     pub fn thread_rule(mut self, name: &str, stall_after: &str) -> Self {
         writeln!(self.append, "[[thread]]\nname = {name:?}\nstall_after = {stall_after:?}")
@@ -54,7 +54,7 @@ impl Settings {
         self
     }
 
-    /// A rule for a channel: its name, what else stands in it, and `report` or `kill`.
+    /// Adds a channel rule: its name, its other lines, and `report` or `kill`.
     #[must_use]
     pub fn channel_rule(mut self, name: &str, limits: &str, on: &str) -> Self {
         writeln!(self.append, "[[channel]]\nname = {name:?}\n{limits}\non = {on:?}").expect("a string");
@@ -62,14 +62,14 @@ impl Settings {
     }
 }
 
-/// Where one sidecar keeps and says things.
+/// Where one sidecar stores its files and answers.
 #[derive(Clone, Debug)]
 pub struct Sidecar {
-    /// Its config file.
+    /// The config file.
     pub config: PathBuf,
-    /// Its HTTP.
+    /// Address of its HTTP interface.
     pub http: SocketAddr,
-    /// Its evidence.
+    /// The evidence directory.
     pub evidence: PathBuf,
     /// The segment that it reads.
     pub heartbeat: PathBuf,
@@ -99,7 +99,7 @@ impl Sidecar {
         sidecar
     }
 
-    /// Has it watch the segment of the shard `name`, whatever the sidecar itself is called.
+    /// Makes it watch the segment of the shard `name`, whatever the sidecar itself is called.
     pub fn watch_shard(&self, name: &str) {
         let text = std::fs::read_to_string(&self.config).expect("its config");
         let rest = text.split_once("heartbeat = ").expect("the key after the shard").1;
@@ -107,17 +107,17 @@ impl Sidecar {
         std::fs::write(&self.config, text).expect("the config can be written");
     }
 
-    /// The status, or `None` while nobody answers.
+    /// The status, or `None` if nothing answers.
     pub fn status(&self) -> Option<Value> {
         api::json(self.http, "/api/v1/status")
     }
 
-    /// The verdict now; empty while nobody answers.
+    /// The present verdict; empty if nothing answers.
     pub fn verdict(&self) -> String {
         self.status().and_then(|status| status["verdict"].as_str().map(str::to_owned)).unwrap_or_default()
     }
 
-    /// Waits for a verdict.
+    /// Waits for a verdict. Returns the status.
     #[track_caller]
     pub fn wait_for(&self, verdict: &str) -> Value {
         wait::until(&format!("the verdict {verdict}, not {:?}", self.status()), || {
@@ -132,7 +132,7 @@ impl Sidecar {
         status["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).expect("a pid")
     }
 
-    /// Incidents as the sidecar itself tells them, newest first: they are there even if its disk is
+    /// Incidents as the sidecar itself reports them, newest first: available even if its disk is
     /// not.
     pub fn told_incidents(&self) -> Vec<Value> {
         let list = api::json(self.http, "/api/v1/incidents").unwrap_or_default();
@@ -140,12 +140,12 @@ impl Sidecar {
         ids.filter_map(|id| api::json(self.http, &format!("/api/v1/incidents/{id}"))).collect()
     }
 
-    /// Incidents so far.
+    /// Incidents in the evidence directory so far.
     pub fn incidents(&self) -> Vec<Value> {
         incident::all(&self.evidence)
     }
 
-    /// Waits for an incident in this state, and proves its recording.
+    /// Waits for an incident in this state, and proves its recording by replay.
     #[track_caller]
     pub fn incident(&self, state: &str) -> Value {
         let found = wait::until(&format!("an incident that is {state}"), || {
@@ -155,7 +155,7 @@ impl Sidecar {
         found
     }
 
-    /// Waits for an incident that has come to this step, and proves its recording.
+    /// Waits for an incident that has reached this step, and proves its recording by replay.
     #[track_caller]
     pub fn incident_with(&self, step: &str) -> Value {
         let found = wait::until(&format!("an incident with the step {step}"), || {

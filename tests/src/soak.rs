@@ -1,14 +1,14 @@
 //! Random faults over random blocks, for as long as wanted, on a real coordinator and supervised,
 //! watched shards.
 //!
-//! What must hold all along: every block ends verified, with the state that executing it in order
-//! gives, or as a typed error, within its deadline; nothing from a dead incarnation is accepted;
-//! memory stays flat. Chains carry their state from block to block, so that a stale result that was
-//! accepted would show in the digest of every block after it.
+//! Throughout, every block must end verified, with the state that executing it in order gives, or
+//! as a typed error, within its deadline; nothing from a dead incarnation is accepted; memory stays
+//! flat. Chains carry their state from block to block, so that an accepted stale result would show
+//! in the digest of every later block.
 //!
-//! A shard that is of no use to anybody for long and that nobody ends (with `net-block` it answers
-//! nobody, and its executor is idle, which is no fault in a sidecar's eyes) is ended by the
-//! harness, as an operator would, and counted.
+//! The harness ends a shard that is useless for long and that nothing else ends, as an operator
+//! would, and counts it. (With `net-block` a shard answers nobody, and its executor is idle, which
+//! a sidecar does not consider a fault.)
 
 pub mod fault;
 pub mod ledger;
@@ -40,60 +40,60 @@ const SHARDS: usize = 3;
 /// of it on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(4);
 
-/// Longer than [`DEADLINE`], as the executor asks of whoever watches it.
+/// Longer than [`DEADLINE`], as the executor requires of its watchdog.
 const STALL_AFTER: &str = "6s";
 
-/// Between two looks at what the coordinator has said.
+/// Between two reads of the coordinator's output.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Between two looks at memory, and between two lines of progress.
+/// Between two samples of memory, and between two lines of progress.
 const MEMORY_LOOK: Duration = Duration::from_secs(1);
 const PROGRESS: Duration = Duration::from_secs(10);
 
-/// A coordinator waits so long for its first shard before it gives up, and has all of it before its
-/// first block.
+/// How long a coordinator waits for its first shard before it gives up; it may use all of it before
+/// its first block.
 const FIRST_BLOCK: Duration = Duration::from_secs(10);
 
-/// A shard that was not part of the cluster for so long is ended by the harness: twice what a
-/// sidecar takes to end a stall.
+/// The harness ends a shard that was absent from the cluster for this long: twice what a sidecar
+/// takes to end a stall.
 const USELESS: Duration = Duration::from_secs(15);
 
-/// So many orders of false results in the name of the dead cannot all have been lost with the shard
-/// that had them.
+/// With more orders than this for false results in the name of dead incarnations, not all can have
+/// been lost with their shard.
 const GHOSTS: u64 = 10;
 
-/// What is asked for.
+/// What the soak is asked to do.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
-    /// How long.
+    /// How long to run.
     pub time: Duration,
-    /// Which faults and blocks.
+    /// Seed of the faults and blocks.
     pub seed: u64,
 }
 
-/// A soak under way.
+/// A running soak.
 struct Soak {
     random: Random,
     cluster: Cluster,
     ledger: Ledger,
     lives: Vec<Life>,
-    /// Faults that have to be taken back, and when.
+    /// Faults to be undone, with the time.
     lasting: Vec<(Instant, Fault)>,
     struck: BTreeMap<String, u64>,
-    /// Lines of the coordinator that were read.
+    /// Number of coordinator lines read.
     read: usize,
-    /// When a block last came to an end, or has to have begun.
+    /// When a block last ended, or the next must have begun.
     last_end: Instant,
     coordinators: u64,
-    /// Since when each shard is away.
+    /// Since when each absent shard has been away.
     away: BTreeMap<usize, Instant>,
     ended_by_hand: u64,
 }
 
-/// Runs one, tells of it on standard error as it goes, and gives its figures.
+/// Runs a soak, reports on standard error as it goes, and returns its figures.
 ///
 /// # Errors
-/// What should not have been, one sentence each, with the figures.
+/// What went wrong, one sentence each, with the figures.
 pub fn run(wanted: Wanted) -> Result<Value, (Vec<String>, Value)> {
     let began = Instant::now();
     eprintln!(
@@ -140,9 +140,9 @@ impl Soak {
     fn start(seed: u64) -> Self {
         let settings = Settings {
             stall_after: STALL_AFTER.to_owned(),
-            // It is the soak that means to end them often.
+            // The soak itself causes frequent kills.
             kills: 100_000,
-            // The same blocks come again and again, and are not what ends a shard.
+            // The same blocks recur; they are not what ends a shard.
             judge: "poison_after = 0".to_owned(),
             ..Settings::default()
         };
@@ -154,7 +154,7 @@ impl Soak {
             block_deadline: format!("{}s", DEADLINE.as_secs()),
             coordinator: false,
             supervise,
-            // One that settles and one that helps.
+            // One settles and one helps.
             shard_arguments: ["--threads", "2"].map(str::to_owned).to_vec(),
             ..Plan::default()
         });
@@ -175,7 +175,7 @@ impl Soak {
         soak
     }
 
-    /// Another chain, drawn, and a coordinator that runs it again and again.
+    /// Draws another chain, and starts a coordinator that runs it repeatedly.
     fn next_chain(&mut self) {
         let random = &mut self.random;
         let chain = Chain {
@@ -196,9 +196,9 @@ impl Soak {
         self.away = (0..SHARDS).map(|shard| (shard, Instant::now())).collect();
     }
 
-    /// Reads on, and sees whether the coordinator lives.
+    /// Reads further, and checks whether the coordinator lives.
     fn read(&mut self, now: Instant) {
-        // Asked before the lines are read: what it said at its end is among them then.
+        // Checked before the lines are read, so that they include its last ones.
         let ended = self.cluster.coordinator_mut().process.ended();
         let lines = self.cluster.coordinator().process.lines();
         for line in lines.iter().skip(self.read) {
@@ -210,7 +210,7 @@ impl Soak {
         self.read = lines.len();
         let silence = now.saturating_duration_since(self.last_end);
         if let Some(status) = ended {
-            // What it said last may still be in the pipe.
+            // Its last output may still be in the pipe.
             let told = self.cluster.coordinator().process.lines();
             self.ledger.ended(status.code(), &told);
             self.ledger.silent(silence);
@@ -220,7 +220,7 @@ impl Soak {
         }
     }
 
-    /// Keeps in mind which shards the coordinator has.
+    /// Records which shards the coordinator has.
     fn note_presence(&mut self, line: &str, now: Instant) {
         let Ok(event) = serde_json::from_str::<Value>(line) else { return };
         let Some(shard) = event["shard"].as_str().and_then(|shard| shard.parse().ok()) else { return };
@@ -237,8 +237,7 @@ impl Soak {
 
     fn fault(&mut self, now: Instant) {
         let fault = Fault::draw(&mut self.random, SHARDS);
-        // One thing at a time for each of them: what is taken back for one fault must not end
-        // another.
+        // One at a time for each: undoing one fault must not end another.
         if self.lasting.iter().any(|(_, other)| other.same_place(&fault)) || !fault.strike(&self.cluster) {
             return;
         }
@@ -263,8 +262,8 @@ impl Soak {
         });
     }
 
-    /// What an operator does about a shard that takes no part any more. Shard 0 is not spared: its
-    /// life is only longer.
+    /// What an operator does about a shard that no longer takes part. Shard 0 is not exempt: it
+    /// only lives longer.
     fn end_the_useless(&mut self, now: Instant) {
         for (shard, since) in &mut self.away {
             if now.saturating_duration_since(*since) > USELESS {
@@ -275,11 +274,11 @@ impl Soak {
         }
     }
 
-    /// Ends the coordinator that there is, and takes in what it says last.
+    /// Ends the present coordinator, and processes its last output.
     fn end_coordinator(&mut self) {
         let process = &mut self.cluster.coordinator_mut().process;
         process.signal(Signal::TERM);
-        // Its own bound on stopping is 2 s.
+        // Its own limit for stopping is 2 s.
         let until = Instant::now() + Duration::from_secs(10);
         while process.is_running() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(5));
@@ -331,8 +330,8 @@ impl Soak {
         let at_shards =
             ["stale", "results_dropped", "malformed", "coordinators_lost"].map(|name| (name, counted(name)));
         self.ledger.violations.extend(self.lives.iter().filter_map(Life::leak));
-        // Each order is carried out with the next part but a few, if its shard lives so long; of so
-        // many one has to be seen.
+        // Each order is carried out within the next few parts, if its shard lives that long; of so
+        // many orders, one must show.
         let ghosts = self.struck.get("ghost").copied().unwrap_or_default();
         if ghosts > GHOSTS && self.ledger.ghosts == 0 {
             let what = format!("{ghosts} results of dead incarnations were ordered, and none was discarded");
@@ -376,7 +375,7 @@ impl Soak {
     }
 }
 
-/// Writes a chain, and gives the digest of the state after each block, executed in order.
+/// Writes a chain, and returns the digest of the state after each block, executed in order.
 fn write(chain: Chain, blocks: u64, folder: &Path) -> BTreeMap<u64, String> {
     std::fs::create_dir_all(folder).expect("the temporary folder takes a folder");
     let mut generator = Generator::new(chain);

@@ -1,7 +1,7 @@
-//! A shard and its sidecar under a supervisor that people have: runit, s6 or supervisord, each with
-//! the scripts of `watchdog/deploy` as they are shipped, in a folder of the test's own.
+//! A shard and its sidecar under a commonly used supervisor: runit, s6 or supervisord, each with
+//! the scripts of `watchdog/deploy` as shipped, in a folder of the test's own.
 //!
-//! Whatever it starts carries a mark in its environment, by which the test finds what is left in
+//! Everything started carries a mark in its environment, by which the test finds what is left at
 //! the end.
 
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use crate::process::{Process, binary};
 use crate::sidecar::{Settings, Sidecar};
 use crate::{api, sweep, wait};
 
-/// The supervisors that scripts are shipped for, beside systemd and Kubernetes.
+/// The supervisors for which scripts are shipped, besides systemd and Kubernetes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// `runsvdir` and `sv`.
@@ -27,7 +27,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Its folder in `watchdog/deploy`, which is Debian's package too but for supervisord.
+    /// Its folder in `watchdog/deploy`, and (except for supervisord) the name of Debian's package.
     const fn name(self) -> &'static str {
         match self {
             Self::Runit => "runit",
@@ -36,7 +36,7 @@ impl Kind {
         }
     }
 
-    /// The program that keeps others running, and the package that brings it.
+    /// The supervising program, and the package that contains it.
     const fn program(self) -> (&'static str, &'static str) {
         match self {
             Self::Runit => ("runsvdir", "runit"),
@@ -45,7 +45,7 @@ impl Kind {
         }
     }
 
-    /// Why it cannot be tried here; `None`: it can.
+    /// Why it cannot run here; `None` if it can.
     pub fn impossible(self) -> Option<String> {
         let (program, package) = self.program();
         let path = std::env::var_os("PATH").unwrap_or_default();
@@ -53,7 +53,7 @@ impl Kind {
         (!found).then(|| format!("{program} is not installed (apt-get install {package})"))
     }
 
-    /// What is shipped for it.
+    /// The folder that is shipped for it.
     pub fn shipped(self) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../watchdog/deploy").join(self.name())
     }
@@ -64,7 +64,7 @@ impl Kind {
 pub enum Service {
     /// The executor.
     Executor,
-    /// Its sidecar.
+    /// The sidecar of the executor.
     Watchdog,
 }
 
@@ -77,14 +77,14 @@ impl Service {
     }
 }
 
-/// Shard 0 under a supervisor. Dropping it ends everything, the hard way if it must.
+/// Shard 0 under a supervisor. Dropping it ends everything, by force if necessary.
 #[derive(Debug)]
 pub struct Supervised {
     kind: Kind,
     process: Option<Process>,
-    /// What the supervisor looks at.
+    /// The folder that the supervisor scans.
     scripts: PathBuf,
-    /// Where it and its scripts keep their logs.
+    /// Where the supervisor and its scripts write their logs.
     pub logs: PathBuf,
     /// The sidecar.
     pub sidecar: Sidecar,
@@ -96,7 +96,7 @@ pub struct Supervised {
 }
 
 impl Supervised {
-    /// Starts the supervisor with both services; returns at once. `folder` is the test's.
+    /// Starts the supervisor with both services and returns at once. `folder` is the test's.
     #[track_caller]
     pub fn start(kind: Kind, folder: &Path, settings: &Settings) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -135,7 +135,7 @@ impl Supervised {
         Self { kind, process, scripts, logs, sidecar, listen, faults, mark }
     }
 
-    /// The pid of a service, as the supervisor tells it.
+    /// Pid of a service, as the supervisor reports it.
     #[track_caller]
     pub fn pid(&self, service: Service) -> i32 {
         wait::until(&format!("the pid of {}", service.name()), || {
@@ -165,7 +165,7 @@ impl Supervised {
         assert!(told.status.success(), "{} was not stopped: {told:?}", service.name());
     }
 
-    /// Starts it again.
+    /// Starts a stopped service again.
     #[track_caller]
     pub fn start_again(&self, service: Service) {
         let told = match self.kind {
@@ -176,7 +176,7 @@ impl Supervised {
         assert!(told.status.success(), "{} was not started: {told:?}", service.name());
     }
 
-    /// Kills a service. Its supervisor has not been told to restart it, so the pid is the service's
+    /// Kills a service. Its supervisor was not told to restart it, so the pid is the service's
     /// until it is dead.
     #[track_caller]
     pub fn kill(&self, service: Service) {
@@ -185,7 +185,7 @@ impl Supervised {
         pidfd_send_signal(&pidfd, Signal::KILL).expect("it is ours");
     }
 
-    /// Ends all of it by the supervisor's own command, and waits until nothing is left.
+    /// Ends everything with the supervisor's own command, and waits until nothing is left.
     #[track_caller]
     pub fn end(mut self) {
         let started = sweep::carrying(&self.mark);
@@ -206,7 +206,7 @@ impl Supervised {
         process.wait("the end of the supervisor");
         wait::until("the end of all that it has started", || {
             let left = sweep::carrying(&self.mark);
-            // What it left before it had ended is ours now, and to be reaped by us.
+            // What it left when it ended is now our child, and ours to reap.
             sweep::reap(&started);
             left.is_empty().then_some(())
         });
@@ -243,7 +243,7 @@ impl Drop for Supervised {
 }
 
 impl Supervised {
-    /// The logs that the shipped log services keep, by the name of the folder or file.
+    /// The logs that the shipped log services write, by folder or file name.
     pub fn told(&self) -> Vec<(String, String)> {
         let Ok(entries) = std::fs::read_dir(&self.logs) else { return Vec::new() };
         let read = |path: PathBuf| {
@@ -255,7 +255,7 @@ impl Supervised {
     }
 }
 
-/// Copies what is shipped as its README says, for shard 0.
+/// Copies the shipped files for shard 0, as their README describes.
 #[track_caller]
 fn copied(kind: Kind, to: &Path, folder: &Path, logs: &Path) {
     std::fs::create_dir(to).expect("a folder of the test's own");
@@ -274,7 +274,7 @@ fn copied(kind: Kind, to: &Path, folder: &Path, logs: &Path) {
             for script in [Service::Executor.name(), Service::Watchdog.name()] {
                 copy(kind.shipped().join(script), to.join(script));
             }
-            // It knows no variable with a value for when there is none.
+            // It has no syntax for a variable with a default.
             let conf = std::fs::read_to_string(kind.shipped().join("shard.conf")).expect("what is shipped");
             assert!(conf.contains("=/var/log/shard/"), "{conf}");
             let conf = conf.replace("=/var/log/shard/", &format!("={}/", logs.display()));
@@ -296,7 +296,7 @@ fn copied(kind: Kind, to: &Path, folder: &Path, logs: &Path) {
     }
 }
 
-/// The name of the user who runs the test, for whom nothing has to be given up.
+/// Name of the user who runs the test; to run as that user, no privileges need be dropped.
 #[track_caller]
 pub fn whoami() -> String {
     if getuid().is_root() {
@@ -306,7 +306,7 @@ pub fn whoami() -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-/// Runs a command of the supervisor's own to its end.
+/// Runs one of the supervisor's own commands to its end.
 #[track_caller]
 pub fn run(command: &mut Command) -> Output {
     command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"))

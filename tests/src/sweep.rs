@@ -1,8 +1,7 @@
-//! Ends whatever of a test is left over: a shard that a fault made deaf to SIGTERM outlives its
-//! supervisor.
+//! Ends what remains of a test: a shard that a fault made deaf to SIGTERM outlives its supervisor.
 //!
-//! Everything that a cluster starts carries a mark in its environment, and orphans come to the
-//! harness as their subreaper. Only children of ours with our mark are ended, through a pidfd.
+//! Everything that a cluster starts carries a mark in its environment, and the harness, as
+//! subreaper, inherits orphans. It ends only its own children that carry its mark, through a pidfd.
 
 use std::fs;
 
@@ -11,19 +10,19 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 /// The variable that carries the mark.
 pub const MARK: &str = "SHARD_TESTS_MARK";
 
-/// Takes in orphans from now on.
+/// Adopts orphans from now on.
 pub fn adopt_orphans() {
     // SAFETY: prctl with these arguments reads and writes no memory of ours.
     unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
 }
 
-/// Ends every child of this process that carries `mark`. New orphans may come while old ones end,
-/// so it goes on until there is none.
+/// Ends every child of this process that carries `mark`. New orphans may appear while old ones end,
+/// so it repeats until none is left.
 pub fn sweep(mark: &str) {
     sweep_with(&format!("{MARK}={mark}"));
 }
 
-/// The same for every child with this `NAME=value` in its environment.
+/// Ends every child with this `NAME=value` in its environment.
 pub fn sweep_with(variable: &str) {
     for _ in 0..100 {
         let left = children().into_iter().filter(|pid| carries(*pid, variable)).collect::<Vec<_>>();
@@ -36,18 +35,18 @@ pub fn sweep_with(variable: &str) {
     }
 }
 
-/// Every process that carries `mark`, whosever child it is. One that has ended and is not reaped
+/// Every process that carries `mark`, whoever its parent. One that has ended but is not reaped
 /// carries nothing.
 pub fn carrying(mark: &str) -> Vec<i32> {
     carrying_variable(&format!("{MARK}={mark}"))
 }
 
-/// The same by this `NAME=value` in its environment.
+/// Every process with this `NAME=value` in its environment.
 pub fn carrying_variable(variable: &str) -> Vec<i32> {
     processes().into_iter().filter(|pid| carries(*pid, variable)).collect()
 }
 
-/// Reaps what has ended among `orphans`, which were handed to this process.
+/// Reaps the ended ones among `orphans`, which this process has inherited.
 pub fn reap(orphans: &[i32]) {
     for pid in orphans.iter().filter_map(|pid| Pid::from_raw(*pid)) {
         let _ = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG);
@@ -58,7 +57,7 @@ fn children() -> Vec<i32> {
     i32::try_from(std::process::id()).map(children_of).unwrap_or_default()
 }
 
-/// The processes that this one is the parent of.
+/// The children of a process.
 pub fn children_of(parent_pid: i32) -> Vec<i32> {
     let wanted = parent_pid.to_string();
     processes().into_iter().filter(|pid| parent(*pid).as_deref() == Some(wanted.as_str())).collect()
@@ -72,7 +71,7 @@ fn processes() -> Vec<i32> {
 
 fn parent(pid: i32) -> Option<String> {
     let status = fs::read(format!("/proc/{pid}/status")).ok()?;
-    // A name is any bytes.
+    // A process name may be any bytes.
     let status = String::from_utf8_lossy(&status);
     status.lines().find_map(|line| line.strip_prefix("PPid:")).map(|ppid| ppid.trim().to_owned())
 }
@@ -85,7 +84,7 @@ fn carries(pid: i32, wanted: &str) -> bool {
 fn end(pid: i32, wanted: &str) {
     let Some(pid) = Pid::from_raw(pid) else { return };
     let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { return };
-    // It is our child and not reaped, so the pid cannot have changed hands since it was looked at.
+    // It is our unreaped child, so the pid cannot have been reused since it was read.
     if !carries(pid.as_raw_nonzero().get(), wanted) {
         return;
     }

@@ -1,9 +1,8 @@
-//! The real systemd, as the first process of namespaces of its own, with the units of a test and no
-//! others.
+//! The real systemd, as the first process of namespaces of its own, with only the units of a test.
 //!
 //! It sees its own pids, mounts and cgroups; the network is the machine's, so that a test reaches
-//! what it started. It is given one folder of units and no generators: nothing of what the machine
-//! would start at boot is started here.
+//! what it started. It gets one folder of units and no generators: nothing that the machine would
+//! start at boot is started here.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -16,8 +15,8 @@ use crate::wait;
 const SYSTEMD: &str = "/usr/lib/systemd/systemd";
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// Puts this shell into a cgroup of its own in every hierarchy that lets it, and goes on in new
-/// namespaces: their root is there. `cpuset` does not, and systemd has no use for it.
+/// Moves this shell into a cgroup of its own in every hierarchy that permits it, and continues in
+/// new namespaces rooted there. `cpuset` does not permit it, and systemd has no use for it.
 const OUTSIDE: &str = r#"
 for procs in /sys/fs/cgroup/*/cgroup.procs; do
     group=${procs%/*}/$1
@@ -39,17 +38,17 @@ export SYSTEMD_GENERATOR_PATH=/run/empty SYSTEMD_ENVIRONMENT_GENERATOR_PATH=/run
 exec /usr/lib/systemd/systemd --system --unit=all.target --log-target=console --show-status=no
 "#;
 
-/// A systemd under way. Dropping it ends it with all that it started.
+/// A running systemd. Dropping it ends it with everything that it started.
 #[derive(Debug)]
 pub struct Systemd {
     process: Option<Process>,
-    /// As this machine counts.
+    /// As this machine numbers it.
     pid: i32,
     name: String,
 }
 
 impl Systemd {
-    /// Why there can be none here; `None`: there can.
+    /// Why systemd cannot run here; `None` if it can.
     pub fn impossible() -> Option<String> {
         if !getuid().is_root() {
             return Some("it takes root to make namespaces and mounts".to_owned());
@@ -66,8 +65,8 @@ impl Systemd {
         (!named.is_file()).then(|| format!("there is no cgroup hierarchy (version 1) at {CGROUPS}/systemd"))
     }
 
-    /// Starts one with these units, name and text, all of which it starts; it is up when this
-    /// returns. `folder` is the test's.
+    /// Starts systemd with these units (name, text), all of which it starts, and waits until it is
+    /// up. `folder` is the test's.
     #[track_caller]
     pub fn start(folder: &Path, units: &[(&str, String)]) -> Self {
         let at = folder.join("units");
@@ -99,7 +98,7 @@ impl Systemd {
         systemd
     }
 
-    /// Runs a program beside it, where it is the first process and its folders are in place.
+    /// Runs a program in its namespaces, where it is the first process and its mounts are in place.
     #[track_caller]
     pub fn run(&self, program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> Output {
         let mut command = Command::new("nsenter");
@@ -107,7 +106,7 @@ impl Systemd {
         command.args(arguments).output().expect("nsenter is part of every Debian")
     }
 
-    /// Its pid, as this machine counts.
+    /// Pid of systemd, as this machine numbers it.
     pub const fn pid(&self) -> i32 {
         self.pid
     }
@@ -122,8 +121,8 @@ impl Systemd {
 
 impl Drop for Systemd {
     fn drop(&mut self) {
-        // All in its pid namespace ends with it. `unshare` ignores SIGTERM, which would only be
-        // waited for.
+        // Everything in its pid namespace ends with it. `unshare` ignores SIGTERM, so that would
+        // only cost a wait.
         if let Some(process) = self.process.take() {
             process.signal(Signal::KILL);
         }
@@ -140,7 +139,7 @@ impl Drop for Systemd {
     }
 }
 
-/// Removes a cgroup and those in it, from the innermost out.
+/// Removes a cgroup and those in it, innermost first.
 fn remove(group: &Path) -> bool {
     for entry in std::fs::read_dir(group).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {

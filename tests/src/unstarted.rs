@@ -1,4 +1,4 @@
-//! A shard that does not start, under a supervisor that tries it again later and later.
+//! A shard that does not start, under a supervisor that retries with growing delays.
 
 use std::process::Command;
 
@@ -9,22 +9,22 @@ use crate::process::{Process, binary};
 use crate::sidecar::{Settings, Sidecar};
 use crate::sweep;
 
-/// What came of it.
+/// The result of the attempts.
 #[derive(Clone, Debug)]
 pub struct Unstarted {
-    /// The sentence in which the shard says why.
+    /// The message in which the shard says why.
     pub said: String,
-    /// How long the supervisor waited after each of three ends, milliseconds.
+    /// The supervisor's backoff after each of three ends, in milliseconds.
     pub waits: Vec<u64>,
-    /// When the first one was started, `CLOCK_MONOTONIC` nanoseconds.
+    /// When the first attempt began, `CLOCK_MONOTONIC` nanoseconds.
     pub began: u64,
-    /// When the third one had ended.
+    /// When the third one had ended, `CLOCK_MONOTONIC` nanoseconds.
     pub ended: u64,
 }
 
 /// Starts a shard with these arguments under a supervisor and a sidecar, and waits until it has
-/// ended three times. Asserts that each start failed with this code and a sentence with these
-/// words, that each wait was longer than the one before, and that nobody was killed.
+/// ended three times. Asserts that each start failed with this code and a message that contains
+/// `says`, that each wait was longer than the previous one, and that nothing was killed.
 #[track_caller]
 pub fn does_not_start(case: &str, code: i32, says: &str, arguments: &[&str]) -> Unstarted {
     sweep::adopt_orphans();

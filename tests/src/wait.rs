@@ -1,33 +1,33 @@
-//! Waiting for an event, not for a time.
+//! Waits for events, not for fixed times.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Longer than anything takes on the slowest machine that CI runs on: reaching it means that it
-/// will not happen.
+/// Longer than anything takes on the slowest CI machine: once it has passed, the event will not
+/// happen.
 pub const GENEROUS: Duration = Duration::from_secs(60);
 
-/// Between two looks. Short beside what is waited for, long enough not to take the CPU from it.
+/// Between two polls. Short compared with the event, long enough not to take the CPU from it.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Whether somebody has told this process to end.
+/// Whether a signal has told this process to end.
 static GIVEN_UP: AtomicBool = AtomicBool::new(false);
 
-/// What [`until`] waits at the most, seconds.
+/// The longest that [`until`] waits, in seconds.
 static PATIENCE: AtomicU64 = AtomicU64::new(GENEROUS.as_secs());
 
-/// From now on [`until`] waits so long at the most, in place of [`GENEROUS`].
+/// Replaces [`GENEROUS`] as the longest that [`until`] waits from now on.
 pub fn wait_at_most(time: Duration) {
     PATIENCE.store(time.as_secs(), Ordering::Relaxed);
 }
 
-/// Waits until `ready` gives something; panics, naming `what`, after [`GENEROUS`].
+/// Waits until `ready` returns something; panics, naming `what`, after [`GENEROUS`].
 #[track_caller]
 pub fn until<T>(what: &str, ready: impl FnMut() -> Option<T>) -> T {
     within(Duration::from_secs(PATIENCE.load(Ordering::Relaxed)), what, ready)
 }
 
-/// The same with another bound.
+/// The same with a different bound.
 #[track_caller]
 pub fn within<T>(bound: Duration, what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
@@ -41,7 +41,7 @@ pub fn within<T>(bound: Duration, what: &str, mut ready: impl FnMut() -> Option<
     }
 }
 
-/// Looks again and again for `time` that `holds` is true all along.
+/// Polls for `time`, and asserts that `holds` is true throughout.
 #[track_caller]
 pub fn holds_for(time: Duration, what: &str, mut holds: impl FnMut() -> bool) {
     let began = Instant::now();
@@ -52,8 +52,8 @@ pub fn holds_for(time: Duration, what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// From now on SIGINT, SIGTERM and SIGHUP end no process at once: its next wait panics instead, so
-/// that what it has started and changed is put right on the way out.
+/// From now on SIGINT, SIGTERM and SIGHUP do not end this process at once: its next wait panics
+/// instead, so that what it has started and changed is cleaned up on the way out.
 pub fn give_up_at_signals() {
     extern "C" fn give_up(_: libc::c_int) {
         GIVEN_UP.store(true, Ordering::Relaxed);
@@ -66,12 +66,12 @@ pub fn give_up_at_signals() {
     }
 }
 
-/// Whether such a signal has come.
+/// Whether such a signal has arrived.
 pub fn given_up() -> bool {
     GIVEN_UP.load(Ordering::Relaxed)
 }
 
-/// What cleans up on the way out waits on.
+/// While the thread unwinds, cleanup may continue to wait.
 #[track_caller]
 fn assert_wanted(what: &str) {
     assert!(!given_up() || std::thread::panicking(), "told to end while it waited for: {what}");

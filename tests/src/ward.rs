@@ -7,22 +7,22 @@ use crate::puppet::{Nursery, THREAD, order};
 use crate::sidecar::{Settings, Sidecar};
 use crate::{api, wait};
 
-/// All of it ends with the nursery.
+/// The target and its sidecar. Everything ends with the nursery.
 #[derive(Debug)]
 pub struct Ward {
     /// The namespace.
     pub nursery: Nursery,
     /// The sidecar.
     pub sidecar: Sidecar,
-    /// Where the target takes orders.
+    /// Where the target receives orders.
     pub port: SocketAddr,
-    /// The first target, by its pid in the namespace.
+    /// Pid of the first target in the namespace.
     pub pid: i32,
     _folder: tempfile::TempDir,
 }
 
 impl Ward {
-    /// Starts a target, and no sidecar yet.
+    /// Starts a target without a sidecar.
     #[track_caller]
     pub fn start(nursery: Nursery) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -33,7 +33,7 @@ impl Ward {
         ward
     }
 
-    /// Another one, on the same path.
+    /// Starts another target, on the same path.
     #[track_caller]
     pub fn start_target(&self) -> i32 {
         let pid = self.nursery.start(&binary("puppet"), &["target", self.segment(), &self.port.to_string()]);
@@ -41,29 +41,29 @@ impl Ward {
         pid
     }
 
-    /// Starts a sidecar that learns of the end of threads in that way, `pidfd` or `poll`.
+    /// Starts a sidecar that learns of the end of threads by `pidfd` or `poll`.
     #[track_caller]
     pub fn start_sidecar(&self, events: &str) -> i32 {
         let config = self.sidecar.config.to_str().expect("a path that is text");
         self.nursery.start(&binary("shard-watchdog"), &["run", "--config", config, "--thread-events", events])
     }
 
-    /// Ends a process in it, and has it reaped.
+    /// Ends a process in the namespace, and has it reaped.
     #[track_caller]
     pub fn end(&self, pid: i32, name: &str) {
         self.nursery.signal(pid, name);
         wait::until("its end", || (!self.nursery.is_alive(pid)).then_some(()));
     }
 
-    /// Starts a process that maps the segment of another, with the pid of that other.
+    /// Starts a process with the pid of another that maps that other's segment.
     #[track_caller]
     pub fn stranger(&self, pid: i32) {
         self.start_as(pid, &["stranger", self.segment()], "maps the file");
     }
 
-    /// Starts the target of that pid again, as a checkpoint left it. Not in the clock tick in which
-    /// that target began, as this would on a fast machine: by its start time it would be the one
-    /// that took the lock beside the segment, and has lost it.
+    /// Restarts the target of that pid as a checkpoint left it, in a later clock tick than the one
+    /// in which that target began. In the same tick, as on a fast machine, its start time would
+    /// make it pass for the one that took the lock beside the segment, and has lost it.
     #[track_caller]
     pub fn restore(&self, pid: i32) {
         let now = tick();
@@ -71,7 +71,7 @@ impl Ward {
         self.start_as(pid, &["restored", self.segment(), &self.port.to_string()], "goes on");
     }
 
-    /// Starts a puppet with that pid, and waits until it says so.
+    /// Starts a puppet with that pid, and waits until it prints `says`.
     #[track_caller]
     fn start_as(&self, pid: i32, arguments: &[&str], says: &str) {
         let taken = wait::until("the pid again", || {
@@ -93,7 +93,7 @@ impl Ward {
     }
 }
 
-/// The clock of start times, which has a hundred ticks a second for whoever reads them.
+/// The clock of start times, which are reported in a hundred ticks a second.
 fn tick() -> i64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     now.tv_sec * 100 + now.tv_nsec / 10_000_000

@@ -1,5 +1,5 @@
 //! From a fault to a person: the rules, routes and inhibitions of this repository in a real
-//! Prometheus and a real Alertmanager, and what arrives at the receiver.
+//! Prometheus and Alertmanager, and what arrives at the receiver.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,8 +15,8 @@ use shard_tests::cluster::{Cluster, Plan};
 use shard_tests::sidecar::Settings;
 use shard_tests::wait;
 
-/// Longer than the longest way of a message: `keep_firing_for` of a minute, and all else that
-/// [`wait::GENEROUS`] is for.
+/// Longer than a message can take: one minute of `keep_firing_for`, and everything else that
+/// [`wait::GENEROUS`] allows for.
 const DELIVERED: Duration = Duration::from_secs(150);
 
 /// The thread is lost, the process killed, and the supervisor backs off for much longer than
@@ -42,27 +42,27 @@ fn a_lost_thread_without_a_restart_in_time_is_one_page_and_its_resolution() {
     assert_eq!(page.alerts, [("ShardRestartSlow".to_owned(), "firing".to_owned())], "{:#}", page.body);
     let annotations = &page.body["alerts"][0]["annotations"];
     assert_eq!(annotations["runbook_url"], "https://runbooks.example/ShardRestartSlow.md");
-    // The incident has a ticket too, which waits while somebody is awake for the same shard.
+    // The incident has a ticket too, which waits while a page is open for the same shard.
     wait::until("the ticket for the lost thread to be held back", || {
         alerting.inhibits("ShardThreadGone", "0").then_some(())
     });
 
     alerting.notice(DELIVERED, "page", "0", "resolved");
-    // Then it tells in the morning what the page was about.
+    // In the morning it reports what the page was about.
     let ticket = alerting.notice(DELIVERED, "ticket", "0", "firing");
     assert_eq!(ticket.alerts, [("ShardThreadGone".to_owned(), "firing".to_owned())], "{:#}", ticket.body);
 
     let all = alerting.notices();
     let mut told: Vec<_> = all.iter().map(|one| (&*one.receiver, &*one.shard, &*one.status)).collect();
-    // Resolution and ticket come in the same second.
+    // Resolution and ticket arrive in the same second.
     told.sort_unstable();
     assert_eq!(told, [("page", "0", "firing"), ("page", "0", "resolved"), ("ticket", "0", "firing")]);
     assert_eq!(cluster.shards[0].sidecar.incident("recovered")["reason"], "thread_gone");
-    // promtool's made-up series are fewer than real ones: none of the real ones upsets a rule.
+    // promtool's made-up series are fewer than real ones: no real series may break a rule.
     assert_eq!(alerting.broken_rules(), Vec::<String>::new());
 }
 
-/// The same fault, healed within a second: somebody reads of it in the morning, and nobody is
+/// The same fault, healed within a second: somebody reads about it in the morning, and nobody is
 /// woken.
 #[test]
 fn a_lost_thread_that_is_restarted_at_once_is_a_ticket_and_no_page() {

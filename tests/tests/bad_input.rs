@@ -1,5 +1,5 @@
-//! What a sidecar does about a target that is not there, or not what it seems: it says so, and
-//! nothing hangs.
+//! What a sidecar does about a target that is missing, or is not what it seems: it reports that,
+//! and nothing hangs.
 
 #![allow(
     clippy::unwrap_used,
@@ -72,7 +72,7 @@ fn a_sidecar_whose_config_names_another_shard_refuses_the_segment() {
     first.wait_for("healthy");
 }
 
-/// Whoever takes the port first must not be able to leave the shard unguarded.
+/// A process that takes the port first must not be able to leave the shard unguarded.
 #[test]
 fn a_port_in_use_costs_the_port_and_not_the_watch() {
     let folder = tempfile::tempdir().unwrap();
@@ -85,7 +85,7 @@ fn a_port_in_use_costs_the_port_and_not_the_watch() {
         (line.contains("not_listening") && line.contains("http.listen")).then(|| line.to_owned())
     });
     assert!(told.contains("in use") && told.contains(&sidecar.http.to_string()), "{told}");
-    // It answers over the socket all the same, and says there what it lacks.
+    // The sidecar still answers over the socket, and reports there what it lacks.
     let mut ask = Command::new(binary("shard-watchdog"));
     ask.args(["status", "--url"]).arg(format!("unix:{}", socket.display()));
     let asked = Process::start("status", ask);

@@ -1,5 +1,5 @@
-//! The benchmarks run and give the numbers that scripts read. What the numbers are is not asserted:
-//! windows are as short as they may be, and binaries are those of the tests.
+//! The benchmarks run and produce the numbers that scripts read. The values are not asserted:
+//! windows are as short as possible, and the binaries are those of the tests.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,7 +16,7 @@ use shard_tests::process::Process;
 use shard_tests::prometheus::Prometheus;
 use shard_tests::{skip, wait};
 
-/// Debug binaries on a busy machine; half of it would be much.
+/// For debug binaries on a busy machine; even half of it would be a lot.
 const BENCH_ENDS_WITHIN: Duration = Duration::from_secs(180);
 
 /// Runs a benchmark to its end and reads its figures.
@@ -57,7 +57,7 @@ fn bench_footprint_gives_its_numbers() {
         let threads = &figures[format!("{prefix}cpu_percent_of_core_by_thread")];
         assert!(threads["watch"].is_f64(), "the watch thread is among {threads}");
     }
-    // What its own loop counts: a program that asked the wrong process would find none.
+    // Counted by its own loop: a program that asked the wrong process would find none.
     assert!(figures["samples_per_second"].as_f64() > Some(0.0), "{figures:#}");
 }
 
@@ -101,7 +101,7 @@ fn bench_scale_gives_its_numbers() {
     if !Prometheus::installed_or_skip("bench_scale_fleet") {
         return;
     }
-    // Twice as many shards have twice as many series; a page gets some more while it is new.
+    // Twice as many shards have twice as many series; a page gains a few more while it is new.
     let series = |shards: &str| figures[format!("fleet_{shards}")]["series"].as_f64().unwrap();
     assert!((1.5..2.5).contains(&(series("4") / series("2"))), "{figures:#}");
     assert_numbers(&figures["fleet_10000"], &["series", "samples_per_second", "rss_mib"]);
@@ -138,8 +138,8 @@ fn bench_peers_prints_its_table_and_gives_its_keys() {
         assert_numbers(&times["lost_thread"], &["p50", "p99", "max"]);
         assert_numbers(&times["stall"], &["p50", "p99", "max"]);
     }
-    // The stall is not seen before its threshold has passed: another fault would have been
-    // measured.
+    // The stall is not detected before its threshold has passed: otherwise another fault would have
+    // been measured.
     let threshold = figures["threshold_ms"].as_f64();
     assert!(ours["detect_ms"]["stall"]["p50"].as_f64() >= threshold, "{figures:#}");
     assert_numbers(ours, &["cpu_percent_of_core", "rss_mib"]);

@@ -1,5 +1,5 @@
-//! What cannot be helped ends in bounded time and says why: a shard that does not start, a part
-//! that every shard dies of, and a coordinator whose only shard is lost with nobody to restart it.
+//! Faults without a remedy end in bounded time with a reason: a shard that does not start, a part
+//! that kills every shard, and a coordinator whose only shard is lost and not restarted.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,7 +17,7 @@ use shard_tests::figures::Record;
 use shard_tests::process::Process;
 use shard_tests::{api, unstarted};
 
-/// Waits until that shard has ended three times, and keeps the record.
+/// Waits until that shard has ended three times, and stores the record.
 #[track_caller]
 fn does_not_start(case: &str, code: i32, says: &str, arguments: &[&str]) {
     let told = unstarted::does_not_start(case, code, says, arguments);
@@ -59,13 +59,13 @@ fn row_24_two_shards_that_die_at_once_cost_retries_and_nothing_else() {
     cluster.assert_common_rule(&[0, 1]);
 }
 
-/// Row 24: every shard dies of the part that it is given, the retries' shards too, and again after
+/// Row 24: the part kills every shard that gets it, including those of the retries, and again after
 /// each restart.
 #[test]
 fn row_24_a_part_that_every_shard_dies_of_ends_in_a_typed_error() {
     let shard_arguments = ["--arm", "arm panic after 3"].map(str::to_owned).to_vec();
-    // Whether the block is to blame is not asked here; see the executor's own tests for blocks that
-    // are.
+    // Whether the block is to blame is not tested here; see the executor's own tests for blocks
+    // that are.
     let environment = vec![("SHARD_EXECUTOR_POISON_AFTER".to_owned(), "0".to_owned())];
     let mut cluster = Cluster::start(&Plan {
         shard_arguments,
@@ -97,7 +97,7 @@ fn row_24_a_part_that_every_shard_dies_of_ends_in_a_typed_error() {
     }
 }
 
-/// The sentence with which the coordinator ended.
+/// The final message of the coordinator.
 #[track_caller]
 fn sentence(coordinator: &Process) -> String {
     coordinator.line("why it ended", 0, |line| line.starts_with("shard-executor").then(|| line.to_owned()))

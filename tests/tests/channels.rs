@@ -12,10 +12,10 @@ use shard_tests::figures::{FaultTimes, Record};
 use shard_tests::sidecar::Settings;
 use shard_tests::{faults, wait};
 
-/// Commands that wait and are not received condemn the executor thread.
+/// Commands that wait without being received condemn the executor thread.
 fn commands_kill(limits: &str) -> Settings {
     let limits = format!("{limits}\nconsumer = \"exec-s*\"");
-    // Stalls must not come first: what is tested is the channel.
+    // Stalls must not come first: the channel is under test.
     Settings { stall_after: "30s".to_owned(), ..Settings::default() }
         .channel_rule("commands", &limits, "kill")
 }
@@ -45,7 +45,7 @@ fn row_09_a_sending_thread_that_returns_is_declared_gone_and_its_process_killed(
 }
 
 /// Row 9: no sidecar watches that thread, so the shard's own guard ends the process. A sidecar that
-/// sees it go does not kill what ends by itself.
+/// sees the thread go does not kill a process that ends by itself.
 #[test]
 fn row_09_a_shard_ends_itself_when_its_sending_thread_returns() {
     let mut cluster = Cluster::start(&Plan::default());
@@ -61,7 +61,7 @@ fn row_09_a_shard_ends_itself_when_its_sending_thread_returns() {
 }
 
 /// Row 23: the executor thread is idle, and so never stalled; the command that it does not take
-/// tells.
+/// gives it away.
 #[test]
 fn row_23_commands_that_nobody_receives_condemn_their_consumer() {
     let settings = commands_kill("max_age = \"1s\"");
@@ -81,13 +81,13 @@ fn row_23_commands_that_nobody_receives_condemn_their_consumer() {
 /// one after the other.
 #[test]
 fn row_52_a_flood_that_drains_is_reported_and_nobody_is_killed() {
-    /// Beside the shard's own parts, and below the 32 that its queue holds.
+    /// In addition to the shard's own parts, and below the 32 that its queue holds.
     const MORE: u32 = 25;
     let settings = commands_kill("max_age = \"1s\"\nmax_depth = 10");
     let plan = Plan { settings, block_deadline: "60s".to_owned(), ..Plan::coordinator_first() };
     let mut cluster = Cluster::start(&plan);
-    // 20 transactions in a part, 10 ms each: the flood takes some 5 s, which is several times the
-    // allowed age.
+    // 20 transactions in a part, 10 ms each: the flood takes some 5 s, several times the allowed
+    // age.
     for shard in &cluster.shards {
         faults::order(&shard.faults, &["arm slow 10ms"]);
     }

@@ -1,5 +1,4 @@
-//! Threads that leave the watch and end in good order are no loss, at whatever moment they are
-//! looked at.
+//! Threads that leave the watch and end in good order are no loss, whenever they are observed.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,10 +14,10 @@ use shard_tests::process::{Process, binary};
 use shard_tests::sidecar::{Settings, Sidecar};
 use shard_tests::{api, footprint, wait};
 
-/// Some hundred looks by polling, some thousand threads.
+/// Long enough for some hundred observations by polling, and some thousand threads.
 const A_WHILE: Duration = Duration::from_secs(5);
 
-/// As the sidecar counts them.
+/// The sidecar's own count of observations.
 const LOOKS: &str = "shard_watchdog_loop_late_seconds_count";
 
 #[track_caller]

@@ -1,5 +1,5 @@
-//! Row 48: somebody sets the wall clock by an hour, forwards and back, under a shard and its
-//! sidecar. Neither notices.
+//! Row 48: the wall clock of a shard and its sidecar is set by an hour, forwards and back. Neither
+//! notices.
 
 #![allow(
     clippy::unwrap_used,
@@ -38,7 +38,7 @@ fn row_48_a_wall_clock_that_is_set_by_an_hour_changes_nothing() {
         faketime::has_mapped(pid, &library) && faketime::has_mapped(watchdog, &library),
         "both have the clock"
     );
-    // A machine that is busy with other tests may starve it for a moment: that is told, and has
+    // On a machine busy with other tests it may starve for a moment: that is reported, and has
     // nothing to do with the clock.
     let well = |verdict: &str| verdict == "healthy" || verdict == "excused";
     let healthy = || {
@@ -61,7 +61,7 @@ fn row_48_a_wall_clock_that_is_set_by_an_hour_changes_nothing() {
     for shard in &cluster.shards {
         assert!(shard.sidecar.incidents().is_empty(), "{:#?}", shard.sidecar.incidents());
     }
-    // And it still sees what is wrong.
+    // The sidecar still detects a fault.
     cluster.inject(0, &["arm spin"]);
     assert_eq!(sidecar.incident("recovered")["reason"], "stalled");
 }

@@ -1,5 +1,5 @@
 //! What a sidecar sends arrives: metrics, log lines and the one trace of an incident, checked where
-//! a real collector wrote them down.
+//! a real collector recorded them.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,10 +17,10 @@ use shard_tests::cluster::{Cluster, Plan};
 use shard_tests::collector::{Collector, Record, Span, Traced, trace_of};
 use shard_tests::sidecar::Settings;
 
-/// Of an incident whose process was killed and came back.
+/// The child spans for an incident whose process was killed and came back.
 const CHILDREN: [&str; 5] = ["stall", "signal", "exit", "restart", "recover"];
 
-/// Settings of a sidecar that sends to `collector`, soon.
+/// Settings of a sidecar that sends to `collector` with short delays.
 fn sending(collector: &Collector, protocol: &str) -> Settings {
     let address = if protocol == "grpc" { collector.grpc } else { collector.http };
     let append =
@@ -28,7 +28,7 @@ fn sending(collector: &Collector, protocol: &str) -> Settings {
     Settings { append, ..Settings::default() }
 }
 
-/// Nanoseconds since 1970 of a step of the timeline, which has microseconds.
+/// The time of a step of the timeline (which has microseconds), in nanoseconds since 1970.
 #[track_caller]
 fn told_at(incident: &Value, step: &str) -> u64 {
     let timeline = incident["timeline"].as_array().unwrap();
@@ -36,11 +36,11 @@ fn told_at(incident: &Value, step: &str) -> u64 {
     nanoseconds(entry.unwrap_or_else(|| panic!("the step {step}: {incident:#}"))["at"].as_str().unwrap())
 }
 
-/// RFC 3339 in UTC, as the documents have it.
+/// Nanoseconds since 1970 of an RFC 3339 time in UTC, as the documents have it.
 #[track_caller]
 fn nanoseconds(text: &str) -> u64 {
     let number = |from: usize, to: usize| text[from..to].parse::<u64>().unwrap();
-    // Days since 1970 of a date in the Gregorian calendar, whose years begin in March here.
+    // Days since 1970 of a date in the Gregorian calendar, with years that begin in March.
     let (year, month, day) = (number(0, 4), number(5, 7), number(8, 10));
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let days = year * 365 + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
@@ -75,7 +75,7 @@ fn assert_trace(spans: &[Span], incident: &Value) {
     for (name, from, to) in parts {
         let found: Vec<_> = spans.iter().filter(|span| span.name == name).collect();
         let [span] = &found[..] else { panic!("{name} once: {spans:#?}") };
-        // The document has microseconds, the span what the clock gave.
+        // The document has microseconds, the span the clock's full resolution.
         assert_eq!(span.start / 1_000, told_at(incident, from) / 1_000, "{name} begins: {incident:#}");
         assert_eq!(span.end / 1_000, told_at(incident, to) / 1_000, "{name} ends: {incident:#}");
     }
@@ -144,8 +144,7 @@ fn a_lost_thread_arrives(test: &str, protocol: &str) {
         assert_eq!(resource["service.name"], "shard-watchdog", "{resource:?}");
         assert!(resource.contains_key("process.pid") && resource.contains_key("service.version"));
     }
-    // Threads that were never given anything to do have no beats, and the first ones may be told
-    // with the next export.
+    // Threads that never had work have no beats, and the first beats may come with the next export.
     let beats = [("shard", "0"), ("thread", "exec-s0")];
     let told: [(_, &[_]); 2] = [
         ("shard_watchdog_heartbeats_total", &beats),
@@ -169,7 +168,7 @@ fn a_lost_thread_arrives_over_grpc() {
     a_lost_thread_arrives("a_lost_thread_arrives_over_grpc", "grpc");
 }
 
-/// A collector, and a target with a sidecar that is told by variables alone where to send.
+/// A collector, and a target whose sidecar learns only from variables where to send.
 #[track_caller]
 fn told_by_variables(binary: &Path, folder: &Path) -> (Collector, Traced) {
     let collector = Collector::start(binary, folder);
@@ -218,8 +217,8 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The sidecar is killed while its target is dead, and the target held back: the next sidecar finds
-/// the incident half told.
+/// The sidecar is killed while its target is dead and the target is held back: the next sidecar
+/// finds the incident half reported.
 #[test]
 fn an_incident_that_outlives_its_sidecar_is_one_trace() {
     let test = "an_incident_that_outlives_its_sidecar_is_one_trace";
@@ -243,7 +242,7 @@ fn an_incident_that_outlives_its_sidecar_is_one_trace() {
     let [root] = &roots[..] else { panic!("one root: {spans:#?}") };
     assert_eq!(after["trace"]["span_id"], root.id);
     for name in &CHILDREN[..3] {
-        // The first sidecar may have sent it before it was killed: then it was told twice, as the
+        // The first sidecar may have sent it before it was killed: then it was sent twice, as the
         // same span.
         let of_name = spans.iter().filter(|span| span.name == *name);
         let ids: HashSet<_> = of_name.map(|span| (&span.id, &span.parent)).collect();

@@ -1,5 +1,5 @@
-//! Row 53: collectors that are no good. What cannot be sent is counted, costs no memory, holds up
-//! neither verdict nor kill nor the end of the sidecar, and is made good as far as it can be.
+//! Row 53: faulty collectors. What cannot be sent is counted, costs no memory, delays neither
+//! verdict nor kill nor the end of the sidecar, and is sent later as far as possible.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,15 +18,15 @@ use shard_tests::figures::{Record, milliseconds};
 use shard_tests::sidecar::Settings;
 use shard_tests::{api, incident, wait};
 
-/// Longer than anything that a scenario waits for: whoever waits for the collector does not end.
+/// Longer than anything that a scenario waits for: waiting for the collector would never end.
 const FOR_EVER: &str = "600000";
-/// Log lines while nobody takes them. Fewer than a queue holds: what is asked is what they cost.
+/// Log lines while nothing accepts them. Fewer than a queue holds: the test measures their cost.
 const LINES: usize = 400;
-/// What they, a few incidents and the buffers of requests may cost, KiB. A line is a few hundred
-/// bytes.
+/// The most that these lines, a few incidents and request buffers may cost, in KiB. A line is a few
+/// hundred bytes.
 const MOST_KIB: u64 = 8 << 10;
 
-/// How a sidecar is told where to send, and how long a request may take.
+/// The variables that set where a sidecar sends, and how long a request may take.
 fn variables(to: SocketAddr, protocol: &str, timeout: &str) -> Vec<(String, String)> {
     let pairs = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{to}")),
@@ -41,7 +41,7 @@ fn dropped(traced: &Traced, signal: &str) -> Option<f64> {
     traced.metric("shard_watchdog_telemetry_dropped_total", &[&format!("signal=\"{signal}\"")])
 }
 
-/// Loses the thread, waits until the process is killed for it, and keeps the times.
+/// Loses the thread, waits until the process is killed for it, and records the times.
 #[track_caller]
 fn killed(traced: &Traced, record: Record, prefix: &str) -> (Record, Value) {
     let fired = traced.lose_thread();
@@ -70,7 +70,7 @@ fn log_lines(traced: &mut Traced) {
     }
 }
 
-/// A sidecar whose collector is bad, and one without a collector beside it.
+/// A sidecar whose collector is bad, and beside it one without a collector.
 #[track_caller]
 fn a_bad_collector(case: &str, how: Bad, protocol: &str) {
     let folder = tempfile::tempdir().unwrap();
@@ -98,7 +98,7 @@ fn a_bad_collector(case: &str, how: Bad, protocol: &str) {
     assert!(after < before + MOST_KIB, "{LINES} lines took {before} KiB to {after} KiB");
     assert!(sick.end_sidecar(Signal::TERM).success());
 
-    // A request of the next one may take for ever: only a flush that has an end of its own ends.
+    // A request to the next collector may take for ever: only a flush with a limit of its own ends.
     sick.set_variables(&variables(collector.address, protocol, FOR_EVER));
     sick.start_sidecar();
     let asked = collector.asked();
@@ -139,7 +139,7 @@ fn row_53_a_collector_that_resets_connections_over_grpc() {
 /// More lines than a queue holds, while the first request never ends.
 #[test]
 fn row_53_lines_beyond_the_queue_are_dropped_and_counted() {
-    /// Four times what the queue and the request under way hold.
+    /// Enough for four times what the queue and the request under way hold.
     const MOST_ROUNDS: usize = 25;
     let folder = tempfile::tempdir().unwrap();
     let collector = BadCollector::start(Bad::Silent);
@@ -162,8 +162,7 @@ fn row_53_lines_beyond_the_queue_are_dropped_and_counted() {
     assert!(sick.end_sidecar(Signal::TERM).success());
 }
 
-/// Nobody ever listens: the end of the sidecar comes in the middle of a request that is tried again
-/// and again.
+/// Nothing ever listens: the sidecar ends in the middle of a request that it keeps retrying.
 #[test]
 fn row_53_no_collector_at_all_over_grpc() {
     let folder = tempfile::tempdir().unwrap();
@@ -177,7 +176,7 @@ fn row_53_no_collector_at_all_over_grpc() {
     assert!(sick.end_sidecar(Signal::TERM).success());
 }
 
-/// Nobody listens while the incident happens; then somebody does.
+/// Nothing listens while the incident happens; then a collector does.
 #[track_caller]
 fn gone_for_a_while(case: &str, binary: &Path, protocol: &str) {
     let folder = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
-//! From an incident to the block that was in flight, as somebody follows it at the collector: the
+//! From an incident to the block that was in flight, as a person follows it at the collector: the
 //! root of the sidecar's trace is linked to the span of the part that the dead shard worked on,
-//! which the coordinator told.
+//! which the coordinator sent.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,7 +20,7 @@ fn an_incident_is_linked_to_the_part_of_the_block_that_its_thread_worked_on() {
     let collector = Collector::start(&binary, folder.path());
     let environment = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{}", collector.http)),
-        // Not asked for here, and five processes have many.
+        // Not needed here, and five processes have many.
         ("OTEL_METRICS_EXPORTER", "none".to_owned()),
     ];
     let environment = environment.map(|(name, value)| (name.to_owned(), value)).to_vec();
@@ -44,7 +44,7 @@ fn an_incident_is_linked_to_the_part_of_the_block_that_its_thread_worked_on() {
     let top = block.iter().find(|span| named("block", span)).unwrap();
     assert!(top.parent.is_empty(), "{top:#?}");
     assert_eq!(top.attributes["block.number"], thread["work_key"].to_string(), "{top:#?}");
-    // It was lost, and done again elsewhere: the trace of the block tells both.
+    // The part was lost and executed again elsewhere: the trace of the block has both.
     let parts = block.iter().filter(|span| named("part", span));
     let again = parts.filter(|one| one.attributes["part.number"] == part.attributes["part.number"]);
     assert!(again.count() >= 2, "{block:#?}");

@@ -1,6 +1,6 @@
-//! Row 63: what agents and operators put into every unit and pod is told once where it cannot be
-//! used, and keeps neither sidecar nor shard from running. What can be used reaches a real
-//! collector: gzip, a path, a proxy that is not for it.
+//! Row 63: unusable variables that agents and operators put into units and pods are reported once
+//! and stop neither sidecar nor shard. Usable ones reach a real collector: gzip, a path, a proxy
+//! that is not for it.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,10 +19,10 @@ use shard_tests::sidecar::{Settings, Sidecar};
 use shard_tests::wait;
 
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
-/// Nobody listens there, and that is another line of the log than the ones that are counted.
+/// Nothing listens there, which is logged as another line than the ones counted.
 const NOBODY: (&str, &str) = (ENDPOINT, "http://127.0.0.1:9");
 
-/// Variables that cannot be used, and one that can, with how many warnings there are of each.
+/// Variables that cannot be used, and one that can, with the number of warnings for each.
 const ODD: [(&str, &str, usize); 12] = [
     ("OTEL_METRIC_EXPORT_INTERVAL", "10s", 1),
     ("OTEL_METRIC_EXPORT_INTERVAL", "0", 1),
@@ -84,7 +84,7 @@ fn row_63_a_shard_goes_on_with_one_warning() {
     }
 }
 
-/// A filter of the log is telemetry too, and stands in the environment of whole machines.
+/// A log filter is telemetry too, and is set in the environment of whole machines.
 #[test]
 fn row_63_a_filter_of_the_log_that_cannot_be_used_is_told_and_the_default_is_in_force() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! TLS on the way to a collector: trusted is who signed the collector's certificate and nobody
-//! else, and who is not trusted costs what any bad collector costs.
+//! TLS to a collector: only the signer of the collector's certificate is trusted, and an untrusted
+//! collector costs what any bad collector costs.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,7 +16,7 @@ use shard_tests::process::{Process, binary};
 use shard_tests::sidecar::{Settings, Sidecar};
 use shard_tests::wait;
 
-/// How a sidecar is told where to send over TLS, and whom to trust.
+/// The variables that set where a sidecar sends over TLS, and whom it trusts.
 fn variables(front: &TlsFront, protocol: &str, trust: bool) -> Vec<(String, String)> {
     let mut pairs = vec![
         ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("https://{}", front.address)),
@@ -52,7 +52,7 @@ fn over_tls(test: &str, protocol: &str) {
     front.process.line("TLS", 0, |line| line.contains("TLSv1.").then_some(()));
     assert!(traced.end_sidecar(Signal::TERM).success());
 
-    // This machine trusts many, and not this one.
+    // This machine trusts many authorities, but not this one.
     let wary = variables(&front, protocol, false);
     let mut wary = Traced::start(folder.path(), "wary", &Settings::default(), &wary);
     wait::until("metrics that are dropped and counted", || {
@@ -79,7 +79,7 @@ fn over_tls_and_grpc_a_known_authority_is_trusted_and_no_other() {
     over_tls("over_tls_and_grpc_a_known_authority_is_trusted_and_no_other", "grpc");
 }
 
-/// A container without any certificates sends to its neighbour all the same.
+/// A container without any certificates still sends to its neighbour.
 #[test]
 fn without_tls_no_certificates_are_needed() {
     let test = "without_tls_no_certificates_are_needed";

@@ -35,7 +35,7 @@ fn code_is_what_its_source_compiles_to() {
     let output = check(&contracts, &compiler);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 
-    // The same with one character of a source changed, so that the check is known to see something.
+    // The same with one character of a source changed, to prove that the check detects a change.
     let copy = tempfile::tempdir().unwrap();
     for entry in std::fs::read_dir(&contracts).unwrap() {
         let path = entry.unwrap().path();

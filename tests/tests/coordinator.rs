@@ -15,16 +15,16 @@ use shard_tests::sidecar::Settings;
 #[track_caller]
 fn recovers(case: &str, orders: &[&str], reason: &str, kind: Option<&str>) {
     let coordinator_sidecar = Some(Settings { thread: Some("coord".to_owned()), ..Settings::default() });
-    // A restarted coordinator begins with the first block again, and each that was retried before
-    // must come round.
+    // A restarted coordinator begins with the first block again, and each block that was retried
+    // before must come round.
     let blocks = Blocks::Generated { blocks: 10, transactions: 40 };
     let mut cluster = Cluster::start(&Plan { coordinator_sidecar, blocks, ..Plan::default() });
     let sidecar = cluster.coordinator().sidecar.clone().unwrap();
     let before = sidecar.pid();
     let fired = cluster.inject_coordinator(orders);
     FaultTimes::keep(Record::row(25).case(case), &sidecar, &cluster, fired);
-    // When it calls that a recovery depends on whether it ever finds the thread between two blocks:
-    // µs in 20 ms.
+    // When the sidecar calls that a recovery depends on whether it finds the thread between two
+    // blocks: µs in 20 ms.
     let incident = sidecar.incident_with("restarted");
     assert_eq!(incident["reason"], reason, "{incident:#}");
     assert_eq!(incident["thread"]["name"], "coord", "{incident:#}");

@@ -1,5 +1,5 @@
-//! Row 45: the kernel writes the core of a shard for several seconds. It is neither stalled nor
-//! hung in its exit meanwhile.
+//! Row 45: the kernel takes several seconds to write the core of a shard. The shard counts neither
+//! as stalled nor as hung in its exit meanwhile.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,15 +17,16 @@ use shard_tests::core_pattern::CorePattern;
 use shard_tests::sidecar::{Settings, Sidecar};
 use shard_tests::{skip, wait};
 
-/// Much longer than `stall_after` and `exit_within` below, on any machine: some 0.1 s for each GiB.
+/// Takes much longer than `stall_after` and `exit_within` below on any machine: some 0.1 s for each
+/// GiB.
 const SIZE: &str = "arm core 64";
-/// Before it aborts the shard reserves all that, in the middle of a block: a second of work where
-/// other tests run. It is to be excused for its core, not condemned for that.
+/// Before it aborts, the shard reserves all that memory in the middle of a block: a second of work
+/// beside other tests. It is to be excused for its core, not condemned for the reservation.
 const RESERVED_WITHIN: &str = "4s";
 const EXIT_WITHIN: Duration = Duration::from_secs(2);
 
-/// Whether cores are written here, and to a file; if not, the test is noted as skipped, and in CI
-/// it fails.
+/// Whether this machine writes cores, and to a file. If not, the test is noted as skipped; in CI it
+/// fails.
 fn cores(test: &str) -> Option<CorePattern> {
     let allowed = getrlimit(Resource::Core).maximum.is_none();
     let pattern = if allowed {
@@ -43,7 +44,7 @@ fn cores(test: &str) -> Option<CorePattern> {
     }
 }
 
-/// How long it was excused: every watched thread was, and the sum of them all is what is told.
+/// How long it was excused: the sum over all watched threads, each of which was.
 fn excused_for(sidecar: &Sidecar) -> f64 {
     let status = sidecar.status().unwrap_or_default();
     let threads = status["threads"].as_array().map_or(1, |threads| threads.len().max(1));
@@ -73,7 +74,7 @@ fn row_45_a_shard_whose_core_is_written_is_excused_and_then_ended_by_itself() {
     });
     assert_eq!((&excused["verdict"], &excused["pid"]), (&"excused".into(), &pid.into()), "{excused:#}");
     assert!(excused["reason"].as_str().unwrap().contains("core"), "{excused:#}");
-    // As long as the process is there nothing is held against it.
+    // Nothing is held against the process as long as it exists.
     let incident = sidecar.incident("recovered");
     assert_eq!(incident["reason"], "process_gone", "{incident:#}");
     assert!(!signalled(&incident), "{incident:#}");

@@ -1,5 +1,6 @@
 //! The dashboards against real data: a cluster with faults, scraped by a real Prometheus, and every
-//! query of every panel asked. One that gives nothing is a panel that an operator would find empty.
+//! query of every panel evaluated. A query without a result is a panel that an operator would find
+//! empty.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,8 +21,8 @@ use shard_tests::wait;
 
 /// Seconds between two points of a recorded range, as Grafana chooses for a short one.
 const STEP: f64 = 1.0;
-/// What the data source would be told as its scrape interval, in seconds. Rate windows are four
-/// times as long, and must hold one of the sidecar's readings of CPU totals, which come every 5 s.
+/// The scrape interval that the data source would be given, in seconds. Rate windows are four times
+/// as long, and must hold one of the sidecar's readings of CPU totals, which come every 5 s.
 const TIME_INTERVAL: f64 = 1.5;
 
 /// One query of a dashboard.
@@ -55,8 +56,8 @@ fn no_panel_of_the_dashboards_is_empty() {
         return;
     }
     let cluster = Cluster::start(&Plan {
-        // One kill each: the second fault of shard 0 is withheld, which the dashboards must show
-        // too.
+        // One kill each: the second fault of shard 0 is withheld, which the dashboards must also
+        // show.
         settings: Settings { kills: 1, ..Settings::default() }.channel_rule(
             "commands",
             "max_age = \"10s\"",
@@ -70,7 +71,7 @@ fn no_panel_of_the_dashboards_is_empty() {
     let executors: Vec<_> = metrics.flatten().collect();
     assert_eq!(executors.len(), 3);
     let prometheus = Prometheus::start(cluster.folder(), &sidecars, &executors);
-    // As it was a while ago, here and at the end, so that it is on the recorded grid too.
+    // As of a while ago, here and at the end, so that it is on the recorded grid too.
     scraped(&prometheus, "both shards watched", "count(shard_process_cpu_seconds_total offset 6s) == 2");
     let from = prometheus::now() - 6.0;
 
@@ -85,7 +86,7 @@ fn no_panel_of_the_dashboards_is_empty() {
         r#"shard_watchdog_kills_withheld_total{reason="budget"} offset 6s == 1"#,
     );
     scraped(&prometheus, "totals of the target", r#"count(shard_process_cpu_seconds_total) == 2"#);
-    // The coordinator went on throughout.
+    // The coordinator kept running throughout.
     assert!(cluster.verified() > 0);
 
     let until = prometheus::now();
@@ -118,8 +119,8 @@ fn no_panel_of_the_dashboards_is_empty() {
     told_by_name(&prometheus);
 }
 
-/// Of two panels it is known what they must say: what the codes mean, and that incidents count of
-/// which each was the first of its series.
+/// For two panels the result is known: the meaning of the codes, and incidents that count although
+/// each was the first of its series.
 #[track_caller]
 fn told_right(query: &Query, series: &[Series]) {
     let last = |wanted: &dyn Fn(&Value) -> bool| {
@@ -215,7 +216,7 @@ fn of_dashboard(file: &Path) -> Vec<Query> {
                 mappings: Value::Null,
                 expr: expr.to_owned(),
                 instant: false,
-                // Drawn over windows of a minute and more, whatever it says of its interval.
+                // Drawn over windows of a minute and more, whatever its interval.
                 coarse: false,
             });
         }
@@ -224,12 +225,12 @@ fn of_dashboard(file: &Path) -> Vec<Query> {
     queries
 }
 
-/// As Grafana would put in its variables with everything selected; the longer names first, since
-/// one begins another.
+/// As Grafana substitutes its variables with everything selected; longer names first, since one is
+/// a prefix of another.
 fn substituted(query: &Query, range: f64) -> String {
     let range = range.ceil();
-    // Four scrapes, or a step and a scrape, whichever is longer: Grafana's own rule.
-    // A panel with a long step of its own gets windows hardly longer than that step.
+    // Four scrapes, or a step and a scrape, whichever is longer: Grafana's own rule. A panel with a
+    // long step of its own gets windows hardly longer than that step.
     let rate = if query.coarse { STEP * 1.25 } else { f64::max(STEP + TIME_INTERVAL, 4.0 * TIME_INTERVAL) };
     let expr = query
         .expr
@@ -244,12 +245,12 @@ fn substituted(query: &Query, range: f64) -> String {
 }
 
 fn dumped(series: &Series) -> Value {
-    // JSON knows no NaN; a hole is a hole.
+    // JSON has no NaN, so such samples become gaps.
     let samples: Vec<_> = series.samples.iter().filter(|(_, value)| value.is_finite()).collect();
     json!({"labels": series.labels, "samples": samples})
 }
 
-/// Leaves what was recorded behind for `dashboards/render`.
+/// Stores the recording for `dashboards/render`.
 fn keep(dashboard: &str, recording: &Value) {
     let folder = root().join("target/dashboards");
     // The recording is for people; a read-only target folder must not fail the test.

@@ -1,5 +1,5 @@
 //! What `watchdog/deploy/systemd` ships, installed by the commands of its README on a host of the
-//! test's own with the real systemd: 252 of this machine, and 257.
+//! test's own with the real systemd: version 252 of this machine, and 257.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,10 +25,10 @@ const SHARD: &str = "shard-executor@0.service";
 const WATCHDOG: &str = "shard-watchdog@0.service";
 const COORDINATOR: &str = "shard-coordinator.service";
 
-/// How exposed a unit may be by the measure of `systemd-analyze security`, in tenths.
+/// The highest exposure of a unit as measured by `systemd-analyze security`, in tenths.
 const EXPOSED_AT_MOST: &str = "--threshold=20";
 
-/// Notes the test as skipped if that is so; in CI it fails.
+/// Notes the test as skipped if there is a reason; in CI it fails.
 fn skipped(test: &str, why: Option<String>) -> bool {
     let Some(why) = why else { return false };
     assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "CI needs this: {why}");
@@ -42,13 +42,13 @@ struct Stage {
     listen: SocketAddr,
     deployed: Deployed,
     host: Host,
-    // Last: the host is in it.
+    // Dropped last: the host is in it.
     folder: TempDir,
 }
 
 impl Stage {
-    /// `None`: not on this machine. `config` and `unit`: what else is to be in the watchdog's
-    /// config, in place of what stands there, and in a drop-in of the shard.
+    /// `None`: not possible on this machine. `config`: replacements in the watchdog's config;
+    /// `unit`: a drop-in for the shard's unit.
     fn start(test: &str, release: Release, config: &[(&str, &str)], unit: &str) -> Option<Self> {
         if skipped(test, Host::impossible(release)) {
             return None;
@@ -80,7 +80,7 @@ impl Stage {
         Some(Self { sidecar, listen, deployed, host, folder })
     }
 
-    /// Starts the coordinator's unit, which goes on until it is stopped.
+    /// Starts the coordinator's unit, which runs until it is stopped.
     fn load(&self) {
         blocks::generated(self.folder.path(), 10, 20);
         let from = self.folder.path().join("blocks");
@@ -105,7 +105,7 @@ impl Stage {
         self.verifies();
     }
 
-    /// Waits until a block was verified after now.
+    /// Waits for a block that is verified after now.
     fn verifies(&self) {
         let verified = || self.host.journal_of(Some(COORDINATOR)).matches(" verified ").count();
         let before = verified();
@@ -122,7 +122,7 @@ impl Stage {
         })
     }
 
-    /// What `check` says on standard error.
+    /// What `check` prints on standard error.
     fn check(&self) -> String {
         let arguments =
             ["-u", "shard", "--", "shard-watchdog", "check", "--config", "/etc/shard-watchdog/0.toml"];
@@ -149,7 +149,7 @@ fn status_of(pid: i32, name: &str) -> String {
     line.trim().to_owned()
 }
 
-/// Whether this process, root's, has `CAP_SYS_RESOURCE`: a container's root often has not.
+/// Whether this process, run by root, has `CAP_SYS_RESOURCE`: a container's root often lacks it.
 fn may_raise_limits() -> bool {
     const CAP_SYS_RESOURCE: u32 = 24;
     let effective = u64::from_str_radix(&status_of(std::process::id().cast_signed(), "CapEff"), 16).unwrap();
@@ -180,7 +180,7 @@ fn the_units_are_hardened() {
         let instance = unit.replace('@', "@0");
         let file = folder.path().join(format!("{instance}.service"));
         fs::copy(units().join(format!("{unit}.service")), &file).unwrap();
-        // Real-time priority and locked memory must not cost it either.
+        // Real-time priority and locked memory must not increase it either.
         if unit == "shard-watchdog@" {
             let drop_in = folder.path().join(format!("{instance}.service.d"));
             fs::create_dir(&drop_in).unwrap();
@@ -198,7 +198,7 @@ fn the_units_are_hardened() {
 fn a_lost_thread_a_reload_and_an_upgrade(test: &str, release: Release) {
     let Some(stage) = Stage::start(test, release, &[], "") else { return };
     let Stage { host, deployed, sidecar, .. } = &stage;
-    // Nothing runs as root or with a privilege, and both are ready by their own word.
+    // Nothing runs as root or with a privilege, and both have declared themselves ready.
     let (shard, watchdog) = (host.main_pid(SHARD), host.main_pid(WATCHDOG));
     for (unit, pid) in [(SHARD, shard), (WATCHDOG, watchdog)] {
         assert_eq!(status_of(pid, "CapPrm").trim_start_matches('0'), "", "{unit}");
@@ -228,7 +228,7 @@ fn a_lost_thread_a_reload_and_an_upgrade(test: &str, release: Release) {
     assert!(line.contains("exec-s0") && line.contains("ended while process"), "{line}");
     stage.verifies();
 
-    // A bad config fails the reload and changes nothing; a good one comes into force.
+    // A bad config fails the reload and changes nothing; a good one takes effect.
     let config = fs::read_to_string(&sidecar.config).unwrap();
     fs::write(&sidecar.config, config.replace("stall_after = \"5s\"", "stall_after = \"soon\"")).unwrap();
     let reload = host.run("systemctl", &["reload", WATCHDOG]);
@@ -237,13 +237,12 @@ fn a_lost_thread_a_reload_and_an_upgrade(test: &str, release: Release) {
     fs::write(&sidecar.config, config.replace("\"enforce\"", "\"observe\"")).unwrap();
     host.shell(&format!("systemctl reload {WATCHDOG}"));
     wait::until("the new mode", || (sidecar.status()?["mode"] == "observe").then_some(()));
-    // With Type=notify systemctl may be back as soon as the signal is sent: the end of the reload
-    // is told after it.
+    // With Type=notify systemctl may return as soon as the signal is sent, before the reload ends.
     host.wait_for(WATCHDOG, "ActiveState", "active");
     assert_eq!(host.main_pid(WATCHDOG), watchdog, "a reload is no restart");
     fs::write(&sidecar.config, config).unwrap();
 
-    // The upgrade of the README: the shard does not notice, and nothing said is forgotten.
+    // The upgrade of the README: the shard does not notice, and nothing recorded is forgotten.
     let shard = host.main_pid(SHARD);
     host.shell(&deployed.in_project(&deployed.commands("## Upgrade", 0)));
     assert_ne!(host.main_pid(WATCHDOG), watchdog);
@@ -253,11 +252,11 @@ fn a_lost_thread_a_reload_and_an_upgrade(test: &str, release: Release) {
     assert_eq!(sidecar.told_incidents().len(), 1);
     assert_eq!(sidecar.status().unwrap()["kills_left"], 2, "the kill is paid for");
 
-    // A stop in order, of all at once, is no incident.
+    // An orderly stop of everything at once is no incident.
     host.shell("systemctl stop shards.target");
     for unit in [SHARD, WATCHDOG] {
-        // It comes back when the target has stopped, and those that stop with it may need a moment
-        // more.
+        // `systemctl` returns when the target has stopped; the units that stop with it may need a
+        // moment more.
         host.wait_for(unit, "ActiveState", "inactive");
         assert_eq!(host.property(unit, "Result"), "success");
     }
@@ -281,7 +280,7 @@ fn a_lost_thread_a_reload_and_an_upgrade_under_systemd_257() {
     );
 }
 
-/// What a pid of this machine is on its host.
+/// The pid inside the host of a process with this pid on this machine.
 fn inside(pid: i32) -> i32 {
     status_of(pid, "NSpid").split_whitespace().next_back().unwrap().parse().unwrap()
 }
@@ -293,17 +292,17 @@ fn a_watch_loop_that_stands_still_and_a_frozen_shard(test: &str, release: Releas
     };
     let Some(stage) = Stage::start(test, release, &[], "") else { return };
     let Stage { host, sidecar, .. } = &stage;
-    // Long enough for a busy machine, and the state that is waited for below does not pass unseen.
+    // Long enough for a busy machine, and for the state awaited below not to pass unseen.
     host.drop_in(WATCHDOG, "test", "[Service]\nWatchdogSec=3s\nTimeoutAbortSec=60s\n");
     host.shell(&format!("systemctl restart {WATCHDOG}"));
     stage.load();
     stage.lose_thread(1);
     let shard = host.main_pid(SHARD);
 
-    // The shard is frozen by systemd in the middle of its work: excused, and nobody is killed.
+    // systemd freezes the shard in the middle of its work: it is excused, and nothing is killed.
     let orders = host.path("/run/shard/0.faults");
-    // A block takes ten seconds then, and some hundredths of one otherwise: it is in the middle of
-    // a slow one.
+    // A block now takes ten seconds instead of some hundredths of one: the shard is in the middle
+    // of a slow one.
     faults::order(&orders, &["arm slow 500ms"]);
     wait::until("a block that takes its time", || {
         let status = sidecar.status()?;
@@ -317,7 +316,7 @@ fn a_watch_loop_that_stands_still_and_a_frozen_shard(test: &str, release: Releas
     sidecar.wait_for("healthy");
     assert_eq!(host.main_pid(SHARD), shard);
 
-    // One thread of the watchdog stands still, the one that matters. All others go on.
+    // Only the watchdog's most important thread stands still. All others go on.
     let watchdog = host.main_pid(WATCHDOG);
     freezer.take_thread(thread(watchdog, "watch"));
     freezer.set("freezer.state", "FROZEN");
@@ -327,7 +326,7 @@ fn a_watch_loop_that_stands_still_and_a_frozen_shard(test: &str, release: Releas
     adopted_again(&stage, shard, watchdog);
     host.told(WATCHDOG, "Watchdog timeout");
 
-    // All of it stands still.
+    // The whole process stands still.
     let watchdog = host.main_pid(WATCHDOG);
     let pid = rustix::process::Pid::from_raw(watchdog).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
@@ -381,7 +380,7 @@ fn a_start_limit_and_a_second_instance(test: &str, release: Release) {
         });
         (state == "failed").then(|| host.property(SHARD, "NRestarts"))
     });
-    // The one that is refused is counted too.
+    // The refused start is counted too.
     assert_eq!(deaths, "4", "four starts are the limit");
     assert_eq!(host.property(SHARD, "Result"), "signal");
     host.told(SHARD, "Start request repeated too quickly");
@@ -391,8 +390,9 @@ fn a_start_limit_and_a_second_instance(test: &str, release: Release) {
     sidecar.wait_for("healthy");
     assert_eq!(stage.check(), "");
 
-    // It outlives SIGKILL: systemd starts another beside it, which refuses to run until the first
-    // has gone. Not for its port, which is taken too, but for the segment, on which all depends.
+    // It outlives SIGKILL: systemd starts another shard beside it, which refuses to run until the
+    // first has gone. Not because of its port, which is also taken, but because of the segment, on
+    // which all depends.
     let env = host.path("/etc/shard-executor/0.env");
     let text = fs::read_to_string(&env).unwrap().replace("SHARD_EXECUTOR_METRICS=", "#");
     fs::write(&env, text).unwrap();
@@ -410,7 +410,7 @@ fn a_start_limit_and_a_second_instance(test: &str, release: Release) {
         (status["verdict"] == "healthy" && status["pid"] != first).then_some(())
     });
 
-    // Where the pause grows, check foresees the longest.
+    // Where the pause grows, check expects the longest.
     let pauses = "[Service]\nRestartSec=1s\nRestartSteps=8\nRestartMaxDelaySec=1min\n";
     host.drop_in(SHARD, "pauses", pauses);
     let warned = stage.check();
@@ -420,7 +420,7 @@ fn a_start_limit_and_a_second_instance(test: &str, release: Release) {
             "{warned}"
         );
     } else {
-        // 252 knows of no steps, and a second fits into two.
+        // 252 does not know steps, and one second fits twice.
         assert_eq!(warned, "");
     }
     host.drop_in(SHARD, "pauses", "[Service]\nRestartSec=5s\n");
@@ -450,8 +450,8 @@ fn real_time_without_a_capability_and_a_supervisor_that_is_the_service() {
     let Stage { host, deployed, sidecar, .. } = &stage;
     let drop_in = deployed.commands("## Install", 4);
     if !may_raise_limits() {
-        // Root of this machine may not raise a limit. What the drop-in lifts besides is shown by a
-        // privilege in its place.
+        // Root on this machine may not raise a limit. A privilege in its place shows what else the
+        // drop-in lifts.
         let privileges = "CAP_SYS_NICE CAP_IPC_LOCK";
         let instead =
             format!("[Service]\nAmbientCapabilities={privileges}\nCapabilityBoundingSet={privileges}\n");
@@ -465,15 +465,15 @@ fn real_time_without_a_capability_and_a_supervisor_that_is_the_service() {
     let watch = thread(watchdog, "watch");
     wait::until("real-time priority", || {
         let stat = fs::read_to_string(format!("/proc/{watchdog}/task/{watch}/stat")).unwrap();
-        // After the name: field 41 of proc(5) is the policy, and 1 is SCHED_FIFO.
+        // Counted after the name: field 41 of proc(5) is the policy, and 1 is SCHED_FIFO.
         let policy = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(38).unwrap().to_owned();
         (policy == "1").then_some(())
     });
     assert_ne!(status_of(watchdog, "VmLck"), "0 kB");
     assert!(!may_raise_limits() || status_of(watchdog, "CapPrm").trim_start_matches('0').is_empty());
 
-    // What the supervisor starts is not the service: the manager's variables end with it.
-    // It ends with the code of its command, which SIGTERM ended.
+    // What the supervisor starts is not the service, so it does not get the manager's variables.
+    // The supervisor ends with the code of its command, which SIGTERM ended.
     let unit = "[Service]\nType=notify\nWatchdogSec=3s\nRestart=always\nRestartSec=0\nSuccessExitStatus=143\n\
                 ExecStart=/usr/local/bin/shard-watchdog supervise -- bash -c 'env >/run/env; exec sleep 1000'\n";
     host.write("/etc/systemd/system/supervised.service", unit);

@@ -1,5 +1,5 @@
-//! Row 30: more threads than descriptors. The sidecar still sees whom it can, kills, answers and
-//! writes, and says whom it does not see.
+//! Row 30: more threads than descriptors. The sidecar still observes the threads it can, kills,
+//! answers and writes, and reports those that it cannot see.
 
 #![allow(
     clippy::unwrap_used,
@@ -34,7 +34,7 @@ fn row_30_64_threads_and_256_descriptors_a_lost_thread_is_seen_and_killed() {
         let settings = Settings { thread_events, stall_after, ..Settings::default() };
         let mut scene = Limited::start(64, 256, 256, &settings);
         scene.sidecar.wait_for("healthy");
-        // All at work, and standing still: each is asked about at each look.
+        // All are at work and stand still, so each is asked about at every observation.
         scene.crowd.all(Move::Progress);
         wait::until("all threads at work", || {
             let status = scene.sidecar.status()?;
@@ -51,7 +51,7 @@ fn row_30_threads_without_descriptors_are_degraded_and_those_with_are_watched_on
     let mut scene = Limited::start(400, 512, 512, &Settings::default());
     let status = scene.sidecar.wait_for("degraded");
     let (seen, unseen) = (numbers(&status, true), numbers(&status, false));
-    // A sidecar that inherits descriptors has fewer to give.
+    // A sidecar that inherits descriptors has fewer to spend.
     let lost = unseen.len();
     assert!(seen.len() + lost == 400 && (208..300).contains(&lost), "{lost} are out of sight");
     let why = status["reason"].as_str().unwrap();
@@ -64,7 +64,8 @@ fn row_30_threads_without_descriptors_are_degraded_and_those_with_are_watched_on
     scene.kills_for(seen[0]);
 }
 
-/// Whom it asks whether the process goes on without the lost thread has its file open already.
+/// The thread that it asks whether the process goes on without the lost one already has its file
+/// open.
 #[test]
 fn row_30_a_sidecar_that_can_open_nothing_more_kills_for_a_lost_thread() {
     let mut scene = Limited::start(8, 1_024, 1_024, &Settings::default());
@@ -78,7 +79,7 @@ fn row_30_a_sidecar_that_can_open_nothing_more_kills_for_a_lost_thread() {
 
 #[test]
 fn row_30_who_is_killed_for_is_watched_before_who_is_only_reported() {
-    // The last to be found by its place, and the first by its rule.
+    // Last to be found by its position, first by its rule.
     let report = "[[thread]]\nname = \"exec-s*\"\non = \"report\"\nstall_after = \"1s\"\n";
     for kill in [0, 199] {
         let thread = Some(format!("exec-s{kill}"));

@@ -1,6 +1,6 @@
-//! Rows 42, 44, 46 and 47: a real quota, a real debugger, a real freezer, a watchdog that was
-//! stopped itself. What holds the shard from outside excuses it, past the cap a person is told, and
-//! nobody is killed.
+//! Rows 42, 44, 46 and 47: a real quota, a real debugger, a real freezer, and a watchdog that was
+//! itself stopped. A shard that is held from outside is excused; past the cap a person is notified,
+//! and nothing is killed.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,7 +24,7 @@ use shard_tests::puppet::Stage;
 use shard_tests::sidecar::{Settings, Sidecar};
 use shard_tests::{api, faults, skip, wait};
 
-/// Whether gdb is there; if not, the test is noted as skipped, and in CI it fails.
+/// Whether gdb is installed; if not, the test is noted as skipped, and in CI it fails.
 fn debugger(test: &str) -> bool {
     let there = Path::new("/usr/bin/gdb").is_file();
     if !there {
@@ -45,8 +45,7 @@ fn attach(pid: i32, commands: &[&str]) -> Process {
     Process::start("gdb", command)
 }
 
-/// Waits for one of these excuses: on a busy machine that the sidecar itself was late may come
-/// first.
+/// Waits for one of these excuses: on a busy machine the sidecar's own lateness may come first.
 #[track_caller]
 fn excused_as(sidecar: &Sidecar, kinds: &[&str]) {
     wait::until(&format!("one of the excuses {kinds:?}, not {:?}", sidecar.status()), || {
@@ -81,7 +80,7 @@ fn row_44_a_debugger_that_holds_the_shard_excuses_it_and_is_told_past_the_cap() 
     let pid = sidecar.pid();
     let hold = cluster.folder().join("hold");
     rustix::fs::mknodat(CWD, &hold, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-    // It sits there until somebody writes, but not for ever.
+    // It sits there until the file is written to, but not for ever.
     let sits = format!("shell timeout 120 cat {} >/dev/null", hold.display());
     let mut gdb = attach(pid, &[&sits]);
     excused_as(sidecar, &["traced"]);
@@ -90,7 +89,7 @@ fn row_44_a_debugger_that_holds_the_shard_excuses_it_and_is_told_past_the_cap() 
         (status["threads"][0]["excuse_over_cap"] == true).then_some(())
     });
     wait::until("the gauge that pages", || over_cap(&cluster).filter(|over| *over));
-    // Well past stall_after and the cap by now, and for as long again.
+    // By now well past stall_after and the cap, and for as long again.
     wait::holds_for(Duration::from_secs(4), "excused, and alive", || {
         sidecar.status().is_none_or(|status| status["verdict"] == "excused" && status["pid"] == pid)
     });
@@ -163,8 +162,8 @@ fn row_46_a_frozen_shard_is_excused_and_healthy_once_it_thaws() {
     assert_eq!(sidecar.pid(), pid);
 }
 
-/// What the freezer of version 2 holds is asleep as far as its state says, and the name of the
-/// place is the compiler's.
+/// A thread held by the version 2 freezer shows as asleep, and the name of the place depends on the
+/// compiler.
 #[test]
 fn row_46_a_shard_frozen_by_version_2_is_excused_and_healthy_once_it_thaws() {
     let test = "row_46_a_shard_frozen_by_version_2_is_excused_and_healthy_once_it_thaws";
@@ -178,13 +177,13 @@ fn row_46_a_shard_frozen_by_version_2_is_excused_and_healthy_once_it_thaws() {
     });
 }
 
-/// Of a process that hides where its threads sleep only its cgroup says that it is frozen; all else
-/// looks as if it hung.
+/// If a process hides where its threads sleep, only its cgroup shows that it is frozen; everything
+/// else looks as if it hung.
 #[test]
 fn row_46_a_frozen_process_that_hides_where_it_sleeps_is_excused_and_one_that_hangs_is_not() {
     let test = "row_46_a_frozen_process_that_hides_where_it_sleeps_is_excused_and_one_that_hangs_is_not";
     let Some(freezer) = or_skipped(Cgroup::unified(), test) else { return };
-    // Longer than it takes the sidecar to see that its target was moved to another cgroup.
+    // Longer than the sidecar takes to notice that its target was moved to another cgroup.
     let settings = Settings { stall_after: "5s".to_owned(), ..Settings::default() };
     let stage = Stage::start_without_trace(&settings);
     let pid = stage.sidecar.pid();
@@ -197,7 +196,7 @@ fn row_46_a_frozen_process_that_hides_where_it_sleeps_is_excused_and_one_that_ha
     assert_eq!(incident["reason"], "stalled", "{incident:#}");
 }
 
-/// Freezes what is watched for longer than its threshold, and thaws it.
+/// Freezes the target for longer than its threshold, and thaws it.
 #[track_caller]
 fn frozen_for_a_while(freezer: &Cgroup, sidecar: &Sidecar) {
     let pid = sidecar.pid();
@@ -217,8 +216,8 @@ fn row_42_a_shard_at_a_quota_of_five_percent_is_never_killed() {
     let Some(quota) = cgroup("cpu", "row_42_a_shard_at_a_quota_of_five_percent_is_never_killed") else {
         return;
     };
-    // A spinning thread gets its five percent, so it burns CPU and gets nowhere: that is a stall
-    // and may be one. What must not be is a part that progresses, as fast as it is let.
+    // A spinning thread gets its five percent, so it burns CPU without progress: that is a stall
+    // and may be condemned. What must not be is a part that progresses, as fast as it can.
     let settings = Settings { stall_after: "500ms".to_owned(), ..Settings::default() };
     let plan = Plan { settings, block_deadline: "300s".to_owned(), ..Plan::default() };
     let cluster = Cluster::start(&plan);
@@ -233,8 +232,8 @@ fn row_42_a_shard_at_a_quota_of_five_percent_is_never_killed() {
         excused |= status.as_ref().is_some_and(|status| status["verdict"] == "excused");
         status.is_none_or(|status| status["verdict"] != "condemned" && status["pid"] == pid)
     });
-    // The sidecar looks for the cgroup of its target every two seconds, and tells neighbours from a
-    // quota by it.
+    // The sidecar looks up the cgroup of its target every two seconds, and uses it to distinguish
+    // neighbours from a quota.
     let told = wait::until("the quota to be named", || {
         let told = sidecar.status()?["excused_seconds"]["throttled"].as_f64()?;
         (told > 0.0).then_some(told)
@@ -260,8 +259,7 @@ fn thread_of(pid: i32, name: &str) -> i32 {
     named.next().unwrap_or_else(|| panic!("process {pid} has no thread {name}"))
 }
 
-/// Row 42, where it is a helper that is given no CPU: the executor thread sleeps until the helper
-/// is done.
+/// Row 42 for a helper that is given no CPU: the executor thread sleeps until the helper is done.
 #[test]
 fn row_42_a_throttled_helper_excuses_the_thread_that_waits_for_it() {
     let Some(quota) = cgroup("cpu", "row_42_a_throttled_helper_excuses_the_thread_that_waits_for_it") else {
@@ -275,8 +273,8 @@ fn row_42_a_throttled_helper_excuses_the_thread_that_waits_for_it() {
     let pid = sidecar.pid();
     quota.set("cpu.cfs_period_us", "1000000");
     quota.set("cpu.cfs_quota_us", "2000");
-    // It never comes back, so the executor thread waits; as long as it hardly runs that is nobody's
-    // fault.
+    // It never comes back, so the executor thread waits; as long as the helper hardly runs, nobody
+    // is at fault.
     cluster.inject(0, &["arm helper-spin"]);
     quota.take_thread(thread_of(pid, "exec-s0-w1"));
     excused_as(sidecar, &["starved", "throttled"]);
@@ -285,7 +283,7 @@ fn row_42_a_throttled_helper_excuses_the_thread_that_waits_for_it() {
         status.is_none_or(|status| status["verdict"] != "condemned" && status["pid"] == pid)
     });
     assert!(sidecar.incidents().is_empty(), "{:#?}", sidecar.incidents());
-    // With a CPU of its own it is what it is.
+    // With a CPU of its own it counts as the stall that it is.
     quota.set("cpu.cfs_quota_us", "-1");
     let incident = sidecar.incident("recovered");
     let told = (&incident["reason"], &incident["thread"]["name"], &incident["thread"]["kind"]);

@@ -1,6 +1,6 @@
 //! The fault kit (`tests/faults`) beside the real sidecar: each script does what its header
-//! promises, the sidecar says what the header says, and nothing is left of it once it is over,
-//! however it ended.
+//! promises, the sidecar reports what the header says, and nothing of the fault remains once it is
+//! over, however it ended.
 
 #![allow(
     clippy::unwrap_used,
@@ -32,8 +32,7 @@ use shard_tests::puppet::THREAD;
 use shard_tests::sidecar::Sidecar;
 use shard_tests::{fault_kit, skip, wait};
 
-/// Waits for one of these excuses. On a busy machine that the sidecar itself was late may come
-/// first.
+/// Waits for one of these excuses. On a busy machine the sidecar's own lateness may come first.
 #[track_caller]
 fn excused_as(sidecar: &Sidecar, kinds: &[&str]) {
     wait::until(&format!("one of the excuses {kinds:?}, not {:?}", sidecar.status()), || {
@@ -42,7 +41,7 @@ fn excused_as(sidecar: &Sidecar, kinds: &[&str]) {
     });
 }
 
-/// Excused by that name for longer than the threshold (a second), and nobody is killed.
+/// Excused by that name for longer than the threshold (a second), and nothing is killed.
 #[track_caller]
 fn stays_excused_as(sidecar: &Sidecar, kind: &str) {
     let pid = sidecar.pid();
@@ -52,8 +51,7 @@ fn stays_excused_as(sidecar: &Sidecar, kind: &str) {
     });
 }
 
-/// Waits until time was excused by that name. A look at the status may miss an excuse that comes
-/// and goes.
+/// Waits until time was excused by that name. Reading the status may miss a brief excuse.
 #[track_caller]
 fn was_excused_as(sidecar: &Sidecar, kind: &str) {
     wait::until(&format!("time excused as {kind}"), || {
@@ -61,15 +59,15 @@ fn was_excused_as(sidecar: &Sidecar, kind: &str) {
     });
 }
 
-/// The same process as before, healthy, and nobody was condemned.
+/// The same process as before, healthy, and never condemned.
 #[track_caller]
 fn unharmed(sidecar: &Sidecar, pid: i32) {
     assert_eq!(sidecar.wait_for("healthy")["pid"], pid);
     assert!(sidecar.told_incidents().is_empty(), "{:#?}", sidecar.told_incidents());
 }
 
-/// Loses the watched thread from outside, and waits until its process was killed for it and another
-/// one works.
+/// Makes the target lose its watched thread from outside, and waits until its process was killed
+/// and another one works.
 #[track_caller]
 fn loses_its_thread(sidecar: &Sidecar) -> Value {
     let pid = sidecar.pid();
@@ -89,13 +87,13 @@ fn loses_its_thread(sidecar: &Sidecar) -> Value {
     told
 }
 
-/// The letter in which the kernel gives the state of a thread.
+/// The letter by which the kernel shows the state of a thread.
 fn state(pid: i32, tid: i32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.chars().next()
 }
 
-/// Of a process that is not the harness's own child, but was started by it.
+/// Kills a process that is not the harness's own child, but was started by it.
 #[track_caller]
 fn kill(pid: i32) {
     send(pid, Signal::KILL);
@@ -115,8 +113,8 @@ fn send(pid: i32, signal: Signal) {
     rustix::process::pidfd_send_signal(&pidfd, signal).unwrap();
 }
 
-/// Whether there is this controller of version 1; if not, the test is noted as skipped, and in CI
-/// it fails.
+/// Whether this version 1 controller exists; if not, the test is noted as skipped, and in CI it
+/// fails.
 fn version_1(test: &str, controller: &str) -> bool {
     let there = Path::new("/sys/fs/cgroup").join(controller).join("cgroup.procs").is_file();
     if !there {
@@ -127,7 +125,7 @@ fn version_1(test: &str, controller: &str) -> bool {
     there && fault_kit::has(test, &[])
 }
 
-/// Where the scripts put a target, of version 1 or 2.
+/// Where the scripts put a target, in version 1 or 2.
 fn made(hierarchy: &str, pid: i32) -> PathBuf {
     Path::new("/sys/fs/cgroup").join(hierarchy).join(format!("shard-fault-{pid}"))
 }

@@ -1,5 +1,5 @@
 //! Row 59: the first block after a start needs tables (point evaluation, pairings, the curves of
-//! signatures). Nothing of them is made inside timed work, so the watchdog has nothing to see.
+//! signatures). None of them is built inside timed work, so the watchdog has nothing to detect.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,12 +15,11 @@ use shard_executor::warm_up;
 use shard_tests::cluster::{Blocks, Cluster, Plan};
 use shard_tests::{blocks, skip};
 
-/// So many runs: the first is the one that counts, and the others show that nobody was killed a
-/// little later.
+/// Number of runs: the first counts, and the others show that nothing was killed a little later.
 const RUNS: usize = 5;
 
-/// `folder` over shards that have executed nothing, with sidecars that kill after a second without
-/// progress.
+/// Verifies `folder` over shards that have executed nothing, with sidecars that kill after a second
+/// without progress.
 #[track_caller]
 fn is_verified_at_once(folder: &Path) {
     let plan = Plan {
@@ -38,7 +37,7 @@ fn is_verified_at_once(folder: &Path) {
         at = verified.at;
         for shard in &cluster.shards {
             let status = shard.sidecar.status().unwrap();
-            // Where others have the processor it may be excused: that is no fault of the block's.
+            // It may be excused while others have the processor: that is not the block's fault.
             let verdict = status["verdict"].as_str().unwrap();
             assert!(["starting", "healthy", "excused"].contains(&verdict), "run {run}: {status:#}");
         }

@@ -1,5 +1,5 @@
-//! A root sidecar beside a target of another user: what that user may write is no place for
-//! evidence, and the watch goes on without.
+//! A root sidecar beside a target of another user: a folder that this user may write is unfit for
+//! evidence, and the watch goes on without evidence.
 
 #![allow(
     clippy::unwrap_used,
@@ -43,7 +43,7 @@ fn target(sidecar: &Sidecar) -> Process {
     Process::start("target", command)
 }
 
-/// A config whose segment goes to a folder of the target's, and whose evidence below `evidence`.
+/// A config with the segment in a folder of the target's and the evidence below `evidence`.
 fn configure(folder: &Path, evidence: &Path) -> Sidecar {
     fs::set_permissions(folder, Permissions::from_mode(0o755)).unwrap();
     let run = folder.join("run");

@@ -1,5 +1,5 @@
-//! The segment lies on a disk that does not answer any more. The target hangs at its next beat and
-//! the thread of the sidecar that beats back hangs with it; verdict and signal wait for neither.
+//! The segment is on a disk that no longer answers. The target hangs at its next beat, and so does
+//! the sidecar's thread that beats back; verdict and signal wait for neither.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,8 +26,8 @@ fn a_kill_goes_out_while_the_file_system_of_the_segment_is_frozen() {
         }
     };
     let folder = tempfile::tempdir().unwrap();
-    // An answer of before the disk was frozen is too old by then: who the target is has to be asked
-    // meanwhile, by a thread that does not hang.
+    // An answer from before the disk was frozen is too old by then: the target's identity has to be
+    // verified meanwhile, by a thread that does not hang.
     let settings = Settings { stall_after: "8s".to_owned(), ..Settings::default() };
     let mut sidecar = Sidecar::configure(folder.path(), "puppet", THREAD, &settings);
     let heartbeat = disk.path().join("puppet.heartbeat");

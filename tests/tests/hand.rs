@@ -1,4 +1,5 @@
-//! A person's hand on the watchdog, with real binaries: pause, resume, kill, and who may.
+//! A person's control over the watchdog, with real binaries: pause, resume, kill, and who may give
+//! these orders.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,7 +25,7 @@ use shard_tests::{api, wait};
 fn cluster(folder: &Path, mode: &str, http: &str) -> Cluster {
     let append = format!("socket = {:?}\n{http}", socket(folder));
     let settings = Settings { mode: mode.to_owned(), append, ..Settings::default() };
-    // Long enough for its coordinator to wait for a shard that nobody kills for a while.
+    // Long enough for its coordinator to wait for a shard that is not killed for a while.
     Cluster::start(&Plan { shards: 1, settings, block_deadline: "120s".to_owned(), ..Plan::default() })
 }
 
@@ -32,7 +33,7 @@ fn socket(folder: &Path) -> PathBuf {
     folder.join("w.sock")
 }
 
-/// Gives an order as a person would. Returns the exit code and all that was said.
+/// Gives an order as a person would. Returns the exit code and all output.
 fn order(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(binary("shard-watchdog"));
     let output = command.args(arguments).arg("--socket").arg(socket(folder)).output().unwrap();
@@ -56,7 +57,7 @@ fn metric(shard: &Shard, name: &str, label: &str) -> Option<f64> {
     found.rsplit(' ').next()?.parse().ok()
 }
 
-/// Waits until a kill is due and held back by the pause, with this pid alive.
+/// Waits until a kill is due and the pause withholds it, with this pid alive.
 #[track_caller]
 fn wait_for_withheld(shard: &Shard) -> Value {
     wait::until("a kill that the pause holds back", || {
@@ -114,7 +115,7 @@ fn a_pause_outlives_its_sidecar_and_ends_by_itself() {
     assert!(again["paused_until"].is_string(), "{again:#}");
     cluster.inject(0, &["arm deadlock"]);
     assert_eq!(wait_for_withheld(shard)["pid"], shard.first_pid);
-    // It takes the place of the hour, and nobody ends it.
+    // It replaces the hour's pause, and nobody ends it.
     done(folder.path(), &["pause", "--for", "1s", "--reason", "a debugger"]);
     let incident = shard.sidecar.incident("recovered");
     assert!(withheld_by_pause(&incident), "{incident:#}");
@@ -137,8 +138,8 @@ fn a_person_kills_by_name_in_observe_mode_and_in_a_pause_once_for_each_incarnati
     let kill = ["kill", "--reason", "wrong answers", "--incarnation", &incarnation];
     let said = done(folder.path(), &kill);
     assert!(said.contains(&format!("SIGKILL was sent to process {}", shard.first_pid)), "{said}");
-    // The same order again finds that process dying, nobody, or the next incarnation, which was not
-    // meant.
+    // The repeated order finds that process dying, no process, or the next incarnation, which was
+    // not meant.
     let (code, said) = order(folder.path(), &kill);
     assert!(matches!(code, Some(0 | 1)) && !said.contains("was sent"), "{said}");
     let incident = shard.sidecar.incident("recovered");
@@ -189,7 +190,7 @@ fn an_address_takes_orders_with_the_token_and_the_public_one_never() {
         "who says it twice may have had one of them added on the way"
     );
     assert_eq!(code(http, "localhost", "/api/v1/kill", &format!("{wrong}{bearer}"), kill), 403);
-    // What is no order does not become one by a header that some frameworks obey.
+    // A header that some frameworks obey does not turn a request into an order.
     let overridden = format!("{bearer}X-HTTP-Method-Override: POST\r\nX-Original-URL: /api/v1/kill\r\n");
     let read = wait::until("an answer", || {
         let head =

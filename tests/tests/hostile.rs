@@ -19,8 +19,8 @@ use shard_tests::puppet::{self, DOUBLE};
 use shard_tests::sidecar::{Settings, Sidecar};
 use shard_tests::{api, prometheus, wait};
 
-/// Names of at most 15 bytes, as they stand in a segment: each would end a label, a line or a
-/// string, or have a terminal or a page do something.
+/// Names of at most 15 bytes, as a segment stores them: each would end a label, a line or a string,
+/// or make a terminal or a page do something.
 const NAMES: [&[u8]; 6] = [
     b"a\"} 1\nup{x=\"",
     b"\x1b[2J\x1b]0;x\x07",
@@ -30,7 +30,7 @@ const NAMES: [&[u8]; 6] = [
     b"\r\nlevel=error",
 ];
 
-/// Puts `name` wherever the segment says [`DOUBLE`], as a writer might that keeps to no rule.
+/// Writes `name` wherever the segment says [`DOUBLE`], as a writer might that follows no rules.
 fn rename(segment: &Path, name: &[u8]) {
     let file = std::fs::File::options().read(true).write(true).open(segment).unwrap();
     let bytes = std::fs::read(segment).unwrap();
@@ -66,7 +66,7 @@ fn promtool(test: &str, page: &str) {
     child.stdin.take().unwrap().write_all(page.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    // It has opinions on names besides, and says so with another code.
+    // It also has opinions on names, and reports those with another code.
     assert_ne!(output.status.code(), Some(1), "{said}\n{page}");
 }
 
@@ -96,7 +96,7 @@ fn no_name_that_a_target_chooses_breaks_metrics_json_logs_or_a_terminal() {
         assert_eq!(names.len(), 2, "{status:#}");
         assert!(names.iter().all(|name| is_harmless(name)), "{names:?}");
 
-        // It is lost, so that its name goes everywhere a story goes.
+        // The thread is lost, so that its name appears everywhere an incident is reported.
         puppet::order_unanswered(port, "undouble");
         let incident = wait::until("an incident", || sidecar.incidents().into_iter().next());
         let lost = incident["thread"]["name"].as_str().unwrap();

@@ -1,5 +1,5 @@
-//! Names in the Host header, as a scraper in a cluster or in docker compose sends them: those that
-//! were given are answered, and the refusal of another says how it is given.
+//! Names in the Host header, as a scraper in a cluster or in docker compose sends them: configured
+//! names are answered, and the refusal of any other explains how to configure it.
 
 #![allow(
     clippy::unwrap_used,
@@ -43,7 +43,7 @@ fn a_sidecar_answers_by_the_names_that_it_was_given() {
     let folder = tempfile::tempdir().unwrap();
     let public = api::free_address();
     let hosts = "[\"shard-0\", \"shard-0.shards.svc\", \"*.example\"]";
-    // The config ends in its section about HTTP.
+    // The last section of the config is about HTTP.
     let append = format!("public = \"{public}\"\nhosts = {hosts}\n");
     let sidecar = Sidecar::configure(folder.path(), "0", "any", &Settings { append, ..Settings::default() });
     let mut command = Command::new(binary("shard-watchdog"));

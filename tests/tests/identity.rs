@@ -1,6 +1,5 @@
-//! Rows 22, 54 and 55: who is who. A thread that takes the place or the name of another, a target
-//! that forks or becomes another program. What is watched, and what is signalled, is never anybody
-//! else.
+//! Rows 22, 54 and 55: identity. A thread that takes the place or name of another, and a target
+//! that forks or becomes another program. Only the right one is ever watched or signalled.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,7 +16,7 @@ use shard_tests::puppet::{Stage, THREAD, order};
 use shard_tests::sidecar::{Settings, Sidecar};
 use shard_tests::{api, wait};
 
-/// Long enough for many looks, and for several thresholds.
+/// Long enough for many observations, and for several thresholds.
 const A_WHILE: Duration = Duration::from_secs(2);
 
 fn polling() -> Settings {
@@ -39,8 +38,8 @@ fn assert_lost(incident: &Value, tid: Option<i32>) {
     assert_eq!(signals(incident), 1, "{incident:#}");
 }
 
-/// Nothing happens to it that it would not recover from by itself: on a busy machine it may be late
-/// or starved for a moment.
+/// Nothing happens to it from which it would not recover by itself: on a busy machine it may be
+/// late or starved for a moment.
 #[track_caller]
 fn healthy_for_a_while(sidecar: &Sidecar, pid: &Value, incidents: usize) {
     wait::holds_for(A_WHILE, "the same process, in nobody's way", || {
@@ -57,14 +56,14 @@ fn exists(pid: i32) -> bool {
     rustix::process::test_kill_process(Pid::from_raw(pid).unwrap()).is_ok()
 }
 
-/// Ends a process that this test had started, once.
+/// Kills a process that this test once started.
 #[track_caller]
 fn kill(pid: i32) {
     let pidfd = rustix::process::pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
     rustix::process::pidfd_send_signal(&pidfd, Signal::KILL).unwrap();
 }
 
-/// The sidecar has the right to be faster than the order, whose answer then never comes.
+/// The sidecar may be faster than the order, whose answer then never comes.
 #[track_caller]
 fn replaced(settings: &Settings, how: &str) {
     let stage = Stage::start(settings);
@@ -87,7 +86,7 @@ fn row_22_a_thread_replaced_by_another_of_its_name_is_gone_by_polling_too() {
     replaced(&polling(), "replace unregistered");
 }
 
-/// The other one is on the watch like the first, is at work and makes progress.
+/// The other one is watched like the first, is at work and makes progress.
 #[test]
 fn row_22_a_registered_replacement_makes_nothing_good() {
     replaced(&Settings::default(), "replace");
@@ -103,13 +102,13 @@ fn row_54_a_new_name_and_a_second_thread_of_the_old_one_are_healthy() {
     let double = stage.order("double").number("tid");
     assert_ne!(double, tid);
     healthy_for_a_while(&stage.sidecar, &pid, 0);
-    // The second one ends: it was never the one that is watched.
+    // The second one ends: it was never the watched one.
     assert_eq!(stage.order("undouble").number("was"), double);
     healthy_for_a_while(&stage.sidecar, &pid, 0);
     let status = stage.sidecar.status().unwrap();
     assert_eq!(status["threads"][0]["tid"], tid, "{status:#}");
     assert_eq!(status["threads"][0]["name"], THREAD, "{status:#}");
-    // And the one that is watched is watched by whatever name.
+    // The watched one stays watched, whatever its name.
     stage.order_unanswered("lose");
     assert_lost(&stage.sidecar.incident("recovered"), Some(tid));
 }
@@ -126,7 +125,7 @@ fn row_55_a_fork_is_neither_watched_nor_killed_with_its_parent() {
     assert!(now != parent && now != child, "{now} after {parent}, whose child is {child}");
     assert!(exists(child), "the child outlived the kill of its parent");
     kill(child);
-    // Its end is nobody's business.
+    // Its end does not matter.
     healthy_for_a_while(&stage.sidecar, &now, 1);
 }
 
@@ -142,7 +141,7 @@ fn row_55_a_target_that_becomes_another_program_is_let_go_unharmed() {
     });
     assert_eq!(std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap(), "sleep\n");
     assert!(stage.sidecar.incidents().is_empty(), "{:#?}", stage.sidecar.incidents());
-    // The next one that the supervisor starts is watched again.
+    // The next process that the supervisor starts is watched again.
     kill(pid);
     assert_ne!(stage.sidecar.wait_for("healthy")["pid"], pid);
 }

@@ -1,4 +1,4 @@
-//! `shard-watchdog inject`: a fault into a real process, from inside and from outside, the timeline
+//! `shard-watchdog inject`: a fault in a real process, from inside and from outside, the timeline
 //! to its recovery, and nothing left of it however it ends.
 
 #![allow(
@@ -22,10 +22,10 @@ use shard_tests::puppet::{Stage, THREAD};
 use shard_tests::sidecar::{Settings, Sidecar};
 use shard_tests::{faults, wait};
 
-/// Where every line of `list` of the puppet's points ends while nothing is wrong.
+/// The end of every line of the puppet's `list` of points while nothing is wrong.
 const IDLE: &str = "ok: held: 0; armed: none";
 
-/// `inject` beside this sidecar, with the kit of this repository.
+/// `inject` beside this sidecar, with this repository's kit.
 fn command(sidecar: &Sidecar, arguments: &[&str]) -> Command {
     let mut command = Command::new(binary("shard-watchdog"));
     command.arg("inject").args(arguments);
@@ -42,7 +42,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a path of the test's own")
 }
 
-/// That it recovered, with these steps in its timeline, in this order.
+/// Asserts that it recovered, with these steps in its timeline, in this order.
 #[track_caller]
 fn recovered_by(ended: &Ended, steps: &[&str]) {
     assert_eq!(ended.code, Some(0), "{}", ended.said);
@@ -65,7 +65,7 @@ fn patient() -> Settings {
     Settings { stall_after: "60s".to_owned(), ..Settings::default() }
 }
 
-/// The letter in which the kernel gives the state of a process.
+/// The letter by which the kernel shows the state of a process.
 fn state(pid: i32) -> Option<char> {
     fs::read_to_string(format!("/proc/{pid}/stat")).ok()?.rsplit_once(") ")?.1.chars().next()
 }
@@ -128,8 +128,8 @@ fn a_thread_of_a_process_that_embeds_the_heartbeat_hangs_at_a_named_place() {
 #[test]
 fn every_kind_that_loses_a_thread_is_seen_and_recovered_from() {
     for (kind, reason) in [("end", "thread_gone"), ("panic", "thread_gone"), ("spin", "stalled")] {
-        // One of its own for each: after a restart it counts its work from one again, and the same
-        // number at two deaths would be a crash loop.
+        // A separate stage for each: after a restart the target counts its work from one again, and
+        // the same number at two deaths would be a crash loop.
         let stage = Stage::start_with_faults(&Settings::default());
         let socket = stage.faults();
         let ended = inject(&stage.sidecar, &["--socket", text(&socket), kind, "--yes-break-it"]);
@@ -186,7 +186,7 @@ fn a_process_that_is_stopped_from_outside_is_excused_and_goes_on() {
     let pid = stage.sidecar.pid();
     let number = pid.to_string();
     let ended = inject(&stage.sidecar, &["--pid", &number, "stop-process", "--for", "2s", "--yes-break-it"]);
-    // A look may find it healthy before its script says that it has undone.
+    // An observation may find it healthy before its script reports that it has undone.
     recovered_by(&ended, &["fault", "excused", "undone"]);
     recovered_by(&ended, &["excused", "healthy"]);
     assert!(ended.said.contains("excused: stopped "), "{}", ended.said);
@@ -275,7 +275,7 @@ fn the_socket_of_another_user_is_refused() {
         fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
     };
     open(socket.parent().unwrap(), 0o755);
-    // By its mode, and where the mode lets them in, by the process itself.
+    // Refused by the file's mode, and where the mode lets them in, by the process itself.
     for (mode, why) in
         [(0o600, "It is for the user of the process, and for root"), (0o666, "does not answer")]
     {
@@ -295,7 +295,7 @@ fn a_signal_in_the_middle_undoes_what_was_ordered() {
     let stage = Stage::start_with_faults(&patient());
     let socket = stage.faults();
     let arguments = ["--socket", text(&socket), "hang", "--for", "90s", "--within", "100s", "--yes-break-it"];
-    // The last one asks nobody: what is armed goes with the connection.
+    // The last signal cannot be caught: what is armed ends with the connection.
     for (signal, code) in [(Signal::INT, Some(1)), (Signal::TERM, Some(1)), (Signal::KILL, None)] {
         let mut running = Process::start("inject", command(&stage.sidecar, &arguments));
         wait::until("a thread that hangs", || (listed(&stage) == "ok: held: 1; armed: none").then_some(()));

@@ -1,6 +1,6 @@
-//! Rows 60 and 67, and some of 42 and 46: what only another kernel can show, here those of User
-//! Mode Linux, an old one, a usual one and the newest, with unified cgroups. The sidecar is the
-//! real one, in enforce mode. What must be so is said in `shard_tests::kernel`.
+//! Rows 60 and 67, and parts of 42 and 46: what only another kernel can show. Here those are User
+//! Mode Linux kernels (an old one, a usual one and the newest) with unified cgroups. The sidecar is
+//! the real one, in enforce mode. The expectations are in `shard_tests::kernel`.
 
 #![allow(
     clippy::unwrap_used,
@@ -32,7 +32,7 @@ fn row_60_the_core_of_the_matrix_holds_on_the_newest_linux() {
     the_core_holds("row_60_the_core_of_the_matrix_holds_on_the_newest_linux", Debian::Sid);
 }
 
-/// The main job there, with each of its faults, and nobody killed but who had one.
+/// The main job on that kernel, with each of its faults; only a process that had a fault is killed.
 #[track_caller]
 fn the_demo_recovers(test: &str, debian: Debian) {
     let Some(told) = debian.run(test, &["shard-watchdog", "shard-executor"], "demos.sh") else { return };

@@ -1,5 +1,6 @@
-//! The manifests for Kubernetes: they build, two versions of it would take them, what they repeat
-//! is not stale, and what they say is run as it stands, in namespaces like those of a pod.
+//! The manifests for Kubernetes: they build, two versions of Kubernetes would accept them, what
+//! they repeat is up to date, and what they describe is run as written, in namespaces like those of
+//! a pod.
 
 #![allow(
     clippy::unwrap_used,
@@ -28,8 +29,7 @@ fn manifests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../watchdog/deploy/kubernetes")
 }
 
-/// Runs a script beside the manifests; `None` if it says that a tool is missing, which CI does not
-/// let pass.
+/// Runs a script beside the manifests; `None` if it reports a missing tool, which fails in CI.
 #[track_caller]
 fn script(test: &str, name: &str, arguments: &[&str]) -> Option<Output> {
     let output = Command::new("python3").arg(manifests().join(name)).args(arguments).output().unwrap();
@@ -104,7 +104,7 @@ fn a_manifest_says_nothing_that_the_programs_do_not_keep() {
             assert_eq!(context["capabilities"], serde_json::json!({"drop": ["ALL"]}));
             assert!(context["runAsUser"].is_null(), "one user for all containers: that of the pod");
             assert!(container["resources"]["limits"]["memory"].is_string());
-            // The kubelet would kill around observe mode, pause and budget.
+            // The kubelet would kill regardless of observe mode, pause and budget.
             assert_ne!(container["livenessProbe"]["httpGet"]["path"], "/shard/readyz", "{folder}");
         }
         let with_probes: Vec<_> = containers.iter().filter(|one| one["readinessProbe"].is_object()).collect();
@@ -112,8 +112,8 @@ fn a_manifest_says_nothing_that_the_programs_do_not_keep() {
         assert_eq!(with_probes[0]["name"], sidecar);
         assert_eq!(with_probes[0]["readinessProbe"]["httpGet"]["path"], "/shard/readyz");
 
-        // Every port that is asked for by name is there, once, and is the one that the config or
-        // the arguments name.
+        // Every port requested by name exists exactly once, and is the one that the config or the
+        // arguments name.
         let ports: Vec<(String, u64)> = containers
             .iter()
             .filter_map(|container| container["ports"].as_array())
@@ -143,7 +143,7 @@ fn a_manifest_says_nothing_that_the_programs_do_not_keep() {
             }
         }
 
-        // Who does not share the pid namespace has another way, whole.
+        // A pod that does not share the pid namespace uses another way throughout.
         let apart = folder == "overlays/exit-code";
         assert_eq!(
             spec["shareProcessNamespace"] == true,
@@ -154,7 +154,7 @@ fn a_manifest_says_nothing_that_the_programs_do_not_keep() {
         assert_eq!(arguments.contains("--show-proc"), apart, "{folder}");
         assert_eq!(containers.iter().any(|one| one["restartPolicyRules"].is_array()), apart, "{folder}");
 
-        // The sidecar itself has the last word on its config, by which a kill is a person's choice.
+        // The sidecar itself checks the config by which a person chooses to kill.
         let file = tempfile::tempdir().unwrap();
         let path = file.path().join("watchdog.toml");
         std::fs::write(&path, &config).unwrap();
@@ -177,7 +177,7 @@ fn address(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-/// A pod of the overlay, whose sidecar may kill, and the sidecar as the test asks it.
+/// A pod of the overlay, whose sidecar may kill, and the sidecar as the test queries it.
 #[track_caller]
 fn pod(test: &str, folder: &Path, overlay: &str) -> Option<(Pod, Sidecar)> {
     let objects = built(test, overlay)?;
@@ -194,7 +194,7 @@ fn pod(test: &str, folder: &Path, overlay: &str) -> Option<(Pod, Sidecar)> {
     Some((pod, sidecar))
 }
 
-/// Gives the shard work without an end.
+/// Gives the shard endless work.
 #[track_caller]
 fn coordinator(pod: &Pod, folder: &Path) -> Process {
     let blocks = blocks::generated(folder, 10, 20);
@@ -221,7 +221,7 @@ fn healthy(pod: &Pod, sidecar: &Sidecar) -> Value {
     })
 }
 
-/// What the pod's own address does not give: orders and the status.
+/// The pod's own address serves neither orders nor the status.
 fn assert_public_is_for_probes(pod: &Pod) {
     let status = pod.within(|| api::get(address(9612), "/api/v1/status")).unwrap();
     assert_eq!(status.code, 404, "{}", status.body);
@@ -235,7 +235,7 @@ fn the_sidecar_of_a_pod_kills_without_a_capability_and_outlives_the_restart() {
     }
     let folder = tempfile::tempdir().unwrap();
     let Some((pod, sidecar)) = pod(test, folder.path(), "overlays/example") else { return };
-    // As the kubelet does: the executor once the sidecar's startup probe has succeeded.
+    // Like the kubelet: the executor starts once the sidecar's startup probe has succeeded.
     let mut watchdog = pod.run("watchdog", &[]);
     probe(&pod, "/readyz", 200);
     let more = ["--faults=/run/faults/port"];
@@ -260,8 +260,7 @@ fn the_sidecar_of_a_pod_kills_without_a_capability_and_outlives_the_restart() {
     let step = |step| incident::step_at(&story, step).unwrap();
     Record::named("kubernetes").case("pod").time("verdict_to_dead_ms", step("seen"), step("exited")).keep();
 
-    // The sidecar alone is replaced: the executor notices nothing, and what was killed is not
-    // forgotten.
+    // Only the sidecar is replaced: the executor notices nothing, and past kills are not forgotten.
     pod.kill(watchdog);
     let _watchdog = pod.run("watchdog", &[]);
     let status = healthy(&pod, &sidecar);
@@ -297,7 +296,7 @@ fn one_container_without_a_shared_pid_namespace_kills_and_restarts_by_itself() {
     assert_ne!(status["incarnation"], first["incarnation"]);
 }
 
-/// A pod whose containers have a pid namespace each, with both started.
+/// A pod whose containers each have a pid namespace of their own, with both started.
 #[track_caller]
 fn apart(test: &str, folder: &Path) -> Option<(Pod, Sidecar, [Process; 2])> {
     let (pod, sidecar) = pod(test, folder, "overlays/exit-code")?;
@@ -309,8 +308,7 @@ fn apart(test: &str, folder: &Path) -> Option<(Pod, Sidecar, [Process; 2])> {
     Some((pod, sidecar, [watchdog, executor]))
 }
 
-/// Waits for the end of the sidecar by which the kubelet knows that it has to restart all
-/// containers.
+/// Waits for the sidecar to end in the way that tells the kubelet to restart all containers.
 #[track_caller]
 fn asks_for_a_restart(pod: &Pod, watchdog: &mut Process) {
     let end = watchdog.wait("the sidecar to end itself");
@@ -330,7 +328,7 @@ fn a_sidecar_that_cannot_signal_has_all_containers_restarted_by_its_exit_code() 
         return;
     };
     let first = pod.within(|| sidecar.status()).unwrap();
-    // Seen as it is from beside it: a stop is excused, and costs nothing.
+    // Seen from the next container: a stop is excused, and costs nothing.
     pod.signal(&executor, Signal::STOP);
     let verdict = || pod.within(|| sidecar.verdict());
     wait::until("the stop to be excused", || (verdict() == "excused").then_some(()));
@@ -344,12 +342,12 @@ fn a_sidecar_that_cannot_signal_has_all_containers_restarted_by_its_exit_code() 
     faults::order(&pod.volume("faults").join("port"), &["hook off", "guard off", "arm panic"]);
     asks_for_a_restart(&pod, &mut watchdog);
     assert!(executor.is_running(), "nobody has signalled it");
-    // What must not be lost is on the disk by then.
+    // What must not be lost is on disk by then.
     let story = sidecar.incidents().pop().expect("its incident");
     let signal = story["timeline"].as_array().unwrap().iter().find(|step| step["step"] == "signal");
     assert_eq!(signal.expect("what was done")["detail"], "exit code 86", "{story:#}");
 
-    // The kubelet.
+    // Here the test acts as the kubelet.
     pod.kill(executor);
     let _watchdog = pod.run("watchdog", &[]);
     probe(&pod, "/readyz", 200);
@@ -382,12 +380,12 @@ fn a_sidecar_that_ends_itself_in_vain_remembers_that_it_did() {
         return;
     };
     let _coordinator = coordinator(&pod, folder.path());
-    // A thread that sleeps for ever: seen through the /proc that the executor shows as it is from
-    // beside it.
+    // A thread that sleeps for ever, seen through the /proc that the executor shows to the next
+    // container.
     faults::order(&pod.volume("faults").join("port"), &["arm deadlock"]);
     for _ in 0..2 {
         asks_for_a_restart(&pod, &mut watchdog);
-        // A kubelet that knows no rule for that restarts the sidecar alone.
+        // A kubelet without a rule for that restarts only the sidecar.
         watchdog = pod.run("watchdog", &[]);
     }
     let status = wait::until("the same work at two kills to be noticed", || {

@@ -1,6 +1,6 @@
-//! A kernel, or a container's profile, without some call: the sidecar watches all the same, or says
-//! what is missing and what to do about it. Nothing of that kind ends it without a sentence, and
-//! nothing makes it spin.
+//! A kernel, or a container's profile, that lacks some call: the sidecar still watches, or reports
+//! what is missing and what to do about it. No missing call ends it without a message, or makes it
+//! spin.
 
 #![allow(
     clippy::unwrap_used,
@@ -40,8 +40,8 @@ fn without(call: libc::c_long, errno: i32) -> Scene {
     Scene { sidecar, watchdog, _target: target, _folder: folder }
 }
 
-/// For how long the watch thread of a sidecar has run or wanted to: one that does not sleep does
-/// one of the two all the time, however busy the machine is.
+/// How long the watch thread of a sidecar has run or wanted to run: a thread that does not sleep
+/// always does one of the two, however busy the machine is.
 #[track_caller]
 fn awake(pid: i32) -> Duration {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();

@@ -34,7 +34,7 @@ fn row_40_idle_for_a_hundred_thresholds_is_healthy() {
     let shard = &cluster.shards[0];
     let pid = shard.sidecar.wait_for("healthy")["pid"].clone();
     wait::holds_for(Duration::from_secs(10), "healthy while idle", || {
-        // A sidecar too busy to answer at once is not what is tested here.
+        // A sidecar too busy to answer at once is not under test here.
         shard.sidecar.status().is_none_or(|status| status["verdict"] == "healthy" && status["pid"] == pid)
     });
     nothing_happened(shard, &pid);
@@ -83,8 +83,8 @@ fn row_49_a_graceful_stop_and_a_rolling_restart_are_no_incident() {
     let before = sidecar.status().unwrap()["pid"].clone();
     let number = Pid::from_raw(i32::try_from(before.as_i64().unwrap()).unwrap()).unwrap();
     let pidfd = rustix::process::pidfd_open(number, PidfdFlags::empty()).unwrap();
-    // The supervisor brings it back, which is a rolling restart; its own stop below is a graceful
-    // one.
+    // The supervisor restarts it: that is a rolling restart. The supervisor's own stop below is a
+    // graceful one.
     rustix::process::pidfd_send_signal(&pidfd, Signal::TERM).unwrap();
     wait::until("the next incarnation", || {
         sidecar.status().filter(|status| status["pid"].is_i64() && status["pid"] != before)
@@ -147,8 +147,8 @@ fn row_58_a_segment_that_names_another_process_is_refused() {
     let real = shard.sidecar.wait_for("healthy")["pid"].as_i64().unwrap();
     let mut victim = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
 
-    // The forged segment says that its writer's executor thread is gone, which would be a reason to
-    // kill.
+    // The forged segment claims that its writer's executor thread is gone, which would be a reason
+    // to kill.
     let forged = cluster.folder().join("forged");
     let bytes = std::fs::read(&shard.sidecar.heartbeat).unwrap();
     let mut file = std::fs::File::create(&forged).unwrap();

@@ -1,5 +1,5 @@
-//! The runs of hours, for half a minute each: what they assert is asserted by themselves, and that
-//! they had something to assert on here.
+//! The runs that take hours, for half a minute each: they assert their own results, and this test
+//! that they had something to assert on.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,8 +15,8 @@ use serde_json::Value;
 use shard_tests::process::Process;
 use shard_tests::wait;
 
-/// Runs the program for 30 s; its figures, if it ended well. Starting and ending a cluster takes a
-/// while on a busy machine, and what is under way when the time is over is brought to its end.
+/// Runs the program for 30 s and returns its figures if it ended well. Starting and ending a
+/// cluster takes a while on a busy machine, and work under way at the end is completed.
 #[track_caller]
 fn short(program: &str, seed: u64, more: &[&str]) -> Value {
     let folder = tempfile::tempdir().unwrap();
@@ -42,8 +42,8 @@ fn a_short_soak_ends_well() {
 
 #[test]
 fn a_short_control_run_kills_nobody_who_is_healthy_and_everybody_who_is_stalled() {
-    // No hogs: other scenarios run beside it. Its first happenings are a freezer, a killed sidecar,
-    // and stalls beside each.
+    // No hogs: other scenarios run beside it. It begins with a freezer, a killed sidecar, and
+    // stalls beside each.
     let figures = short(env!("CARGO_BIN_EXE_control"), 188, &["--hogs", "0"]);
     assert_eq!((&figures["wrong_kills"], &figures["stalls_seen"]), (&0.into(), &figures["stalls"]));
     assert!(figures["controls"].as_u64() > Some(0), "{figures:#}");

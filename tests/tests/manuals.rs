@@ -1,4 +1,4 @@
-//! Man pages and completions are whole, can be read, and load.
+//! Man pages and completions are complete, readable and loadable.
 
 #![allow(
     clippy::unwrap_used,
@@ -58,7 +58,7 @@ fn every_subcommand_has_a_page_and_every_flag_stands_on_it_with_its_help() {
         for argument in manuals::arguments(&command) {
             let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.trim().len() > 5, "{name}: {:?} has no help", argument.get_id());
-            // As roff writes them.
+            // As roff escapes them.
             let roff = |text: &str| text.replace('-', "\\-").replace('\'', "\\*(Aq");
             let begins: Vec<&str> = help.split_whitespace().take(3).collect();
             let begins = roff(&begins.join(" "));
@@ -101,7 +101,7 @@ fn man_renders_every_page_without_a_warning() {
         // In plain ASCII, so that any locale shows it.
         assert!(std::fs::read(page).unwrap().is_ascii(), "{}", page.display());
         let mut man = Command::new("man");
-        // As wide as a terminal mostly is: too long a line is a warning too.
+        // The usual width of a terminal: too long a line is a warning too.
         man.args(["--warnings=w", "--local-file"]).arg(page).env("LC_ALL", "C.UTF-8").env("MANWIDTH", "80");
         let Output { status, stdout, stderr } = run(&mut man);
         let told = String::from_utf8_lossy(&stderr);

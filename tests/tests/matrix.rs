@@ -1,5 +1,5 @@
-//! The fault matrix itself: it has every row of the manual, says what it has not, and a row that
-//! fails leaves its evidence and nothing else.
+//! The fault matrix itself: it has every row of the manual, reports those it lacks, and a failing
+//! row leaves its evidence and nothing else.
 
 #![allow(
     clippy::unwrap_used,
@@ -47,8 +47,7 @@ fn every_row_of_the_manual_is_in_the_matrix_or_left_out_with_its_reason() {
         assert!(has.contains(&**number) || left_out, "row {number} of the manual: {what}");
         assert!(!(has.contains(&**number) && left_out), "row {number} is in the matrix, and left out");
     }
-    // And the other way round: no row that the manual does not have, no reason for one that is not
-    // there.
+    // Conversely: no row that the manual lacks, and no reason for a row that does not exist.
     for number in &has {
         assert!(manual.iter().any(|(of, _)| of == number), "the manual has no row {number}");
     }
@@ -136,7 +135,7 @@ fn a_row_that_passes_is_told_in_every_form_and_leaves_nothing() {
 
 #[test]
 fn a_row_that_fails_leaves_its_incident_its_recording_and_its_log() {
-    // Nobody is killed, so nobody is restarted.
+    // Nothing is killed, so nothing is restarted.
     let mut run = Started::start(&["--rows", "4", "--patience", "20"], &[("SHARD_TESTS_MODE", "observe")]);
     assert_eq!(run.code(), Some(1), "{:#?}", run.process.lines());
     let row = &run.json()["rows"][0];

@@ -1,5 +1,5 @@
 //! Rows in which a message between coordinator and shard is missing, late or an error: the
-//! coordinator finds out by its own deadlines, and no sidecar has a reason to act.
+//! coordinator detects it by its own deadlines, and no sidecar has a reason to act.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,8 +13,8 @@ use shard_tests::cluster::{Cluster, Plan};
 use shard_tests::figures::Record;
 use shard_tests::{faults, wait};
 
-/// Waits for the retry that the fault led to and for its block, writes both times down and asserts
-/// the common rule. No shard may have noticed anything.
+/// Waits for the retry that the fault caused and for its block, records both times and asserts the
+/// common rule. No shard may have noticed anything.
 #[track_caller]
 fn retried(record: Record, cluster: &mut Cluster, fired: u64) -> Value {
     let retry = cluster.coordinator().event_after("retry", fired);
@@ -31,8 +31,8 @@ fn retried(record: Record, cluster: &mut Cluster, fired: u64) -> Value {
     retry
 }
 
-/// Row 6: one state request gets no answer; its shard says so, typed, long before the block's
-/// deadline.
+/// Row 6: one state request gets no answer; its shard reports a typed error, long before the
+/// block's deadline.
 #[test]
 fn row_06_an_unanswered_state_request_is_a_typed_error_and_one_retry() {
     let mut cluster = Cluster::start(&Plan::coordinator_first());
@@ -41,8 +41,8 @@ fn row_06_an_unanswered_state_request_is_a_typed_error_and_one_retry() {
     assert!(retry["reason"].as_str().unwrap().contains("STATE_LATE"), "{retry}");
 }
 
-/// Row 6: nobody gets an answer any more, so no retry helps: the coordinator ends in time, and says
-/// what was missing.
+/// Row 6: no request gets an answer any more, so no retry helps: the coordinator ends in time, and
+/// reports what was missing.
 #[test]
 fn row_06_state_requests_that_are_never_answered_end_in_a_typed_error() {
     let plan = Plan { block_deadline: "4s".to_owned(), ..Plan::coordinator_first() };
@@ -76,8 +76,8 @@ fn row_07_a_result_that_is_lost_on_its_way_is_asked_for_again() {
     assert!(retry["reason"].as_str().unwrap().contains("deadline"), "{retry}");
 }
 
-/// Row 14: results of other attempts come while their block runs and after it has gone by. None is
-/// taken, all are counted, and the first of them is told.
+/// Row 14: results of other attempts arrive while their block runs and after it is over. None is
+/// accepted, all are counted, and the first is reported.
 #[test]
 fn row_14_results_of_another_attempt_or_block_are_discarded_and_counted() {
     const LATE: u64 = 12;
@@ -90,8 +90,8 @@ fn row_14_results_of_another_attempt_or_block_are_discarded_and_counted() {
         (counted >= LATE).then_some(counted)
     });
     let told = cluster.coordinator().event_after("discarded", fired);
-    // Each asks for state too before it has a result, and those questions are as stale; only they
-    // may come on top.
+    // Each also requests state before it has a result, and those requests are as stale; only they
+    // may add to the count.
     let after = cluster.verified_after(told["at_monotonic_ns"].as_u64().unwrap());
     cluster.verified_after(after.at);
     Record::row(14)
@@ -102,8 +102,8 @@ fn row_14_results_of_another_attempt_or_block_are_discarded_and_counted() {
     cluster.assert_common_rule(&[]);
 }
 
-/// Row 15: one shard answers with an error while the others succeed; nothing of that attempt is
-/// left for the next block.
+/// Row 15: one shard answers with an error while the others succeed; nothing of that attempt
+/// remains for the next block.
 #[test]
 fn row_15_an_error_of_one_shard_is_retried_and_the_next_block_is_clean() {
     let mut cluster = Cluster::start(&Plan { shards: 3, ..Plan::coordinator_first() });

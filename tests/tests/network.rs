@@ -1,5 +1,4 @@
-//! Rows in which the connection between coordinator and shard fails, or somebody speaks nonsense on
-//! it.
+//! Rows in which the connection between coordinator and shard fails, or carries nonsense.
 
 #![allow(
     clippy::unwrap_used,
@@ -21,8 +20,8 @@ use shard_tests::{faults, wait};
 
 const METHOD: &str = "/shard.executor.v1.Shard/Serve";
 
-/// Row 8: the coordinator dies while a shard works for it. The shard stays, counts what nobody
-/// wants any more, and works for the next coordinator.
+/// Row 8: the coordinator dies while a shard works for it. The shard stays, counts results that are
+/// no longer wanted, and works for the next coordinator.
 #[test]
 fn row_08_a_shard_outlives_its_coordinator_and_counts_what_it_drops() {
     let mut cluster = Cluster::start(&Plan { shards: 1, ..Plan::coordinator_first() });
@@ -53,8 +52,8 @@ fn row_08_a_shard_outlives_its_coordinator_and_counts_what_it_drops() {
     cluster.assert_common_rule(&[]);
 }
 
-/// Row 10: a half-open connection takes everything and answers nothing. Keep-alive finds it, the
-/// part goes elsewhere, and once the network is well the shard takes part again.
+/// Row 10: a half-open connection accepts everything and answers nothing. Keep-alive detects it,
+/// the part goes elsewhere, and once the network works again the shard takes part again.
 #[test]
 fn row_10_a_half_open_connection_is_given_up_and_its_shard_comes_back() {
     let mut cluster = Cluster::start(&Plan { proxied: vec![0], ..Plan::coordinator_first() });
@@ -74,7 +73,7 @@ fn row_10_a_half_open_connection_is_given_up_and_its_shard_comes_back() {
     cluster.assert_common_rule(&[]);
 }
 
-/// A slow network is not a broken one: nothing is lost, nobody is given up.
+/// A slow network is not a broken one: nothing is lost, and no shard is given up.
 #[test]
 fn a_slow_network_costs_time_and_nothing_else() {
     let mut cluster = Cluster::start(&Plan { proxied: vec![0], ..Plan::coordinator_first() });
@@ -89,8 +88,8 @@ fn a_slow_network_costs_time_and_nothing_else() {
     cluster.assert_common_rule(&[]);
 }
 
-/// Row 11: frames of the shard, then of the coordinator, are corrupted under way. Each time that
-/// connection ends, nobody dies, and the shard comes back.
+/// Row 11: frames of the shard, then of the coordinator, are corrupted in transit. Each time that
+/// connection ends, no process dies, and the shard comes back.
 #[test]
 fn row_11_corrupt_frames_cost_a_connection_and_nothing_else() {
     let mut cluster = Cluster::start(&Plan { proxied: vec![0], ..Plan::coordinator_first() });
@@ -114,8 +113,8 @@ fn row_11_corrupt_frames_cost_a_connection_and_nothing_else() {
     cluster.assert_common_rule(&[]);
 }
 
-/// Row 11: strangers send a shard what no decoder can accept, while blocks run over it. Each is
-/// refused, and the coordinator's connection is not touched.
+/// Row 11: strangers send a shard bytes that no decoder can accept, while blocks run over it. Each
+/// is refused, and the coordinator's connection is not affected.
 #[test]
 fn row_11_nonsense_on_a_shards_port_is_refused_while_blocks_run() {
     let mut cluster = Cluster::start(&Plan::coordinator_first());

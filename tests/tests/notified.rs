@@ -1,4 +1,4 @@
-//! What shard, coordinator, sidecar and supervisor tell a service manager, and when.
+//! What shard, coordinator, sidecar and supervisor report to a service manager, and when.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,14 +17,13 @@ use shard_tests::process::{Process, binary};
 use shard_tests::sidecar::{Settings, Sidecar};
 use shard_tests::{api, blocks, wait};
 
-/// The least for which the sidecar does all that is asked: it looks every 10 ms then.
+/// The shortest interval at which the sidecar meets every request: it then observes every 10 ms.
 const PATIENCE: Duration = Duration::from_millis(40);
 
-/// Somebody else, whom the manager asks for signs of life: no process has this number.
+/// Another process from which the manager requests signs of life: no process has this number.
 const NOBODY: u32 = u32::MAX >> 1;
 
-/// A sidecar that has nothing to do: there is no target, and its loop sleeps for as long as no
-/// verdict can change.
+/// An idle sidecar: there is no target, and its loop sleeps for as long as no verdict can change.
 fn sidecar(folder: &Path) -> (Sidecar, Command) {
     let sidecar = Sidecar::configure(folder, "0", "exec-s0", &Settings::default());
     let mut command = Command::new(binary("shard-watchdog"));
@@ -41,16 +40,16 @@ fn a_sidecar_is_ready_without_a_target_and_lives_as_long_as_its_loop_goes_round(
     let mut process = Process::start("sidecar", command);
     let first = manager.until("READY=1");
     assert_eq!(first.last().unwrap(), "READY=1\nWATCHDOG=1\n");
-    // The verdict comes on a way of its own, sooner or later than that, and its reason may change.
+    // The verdict is sent separately, sooner or later than that, and its reason may change.
     let status = "STATUS=unguarded: no heartbeat segment at";
     if !first.iter().any(|message| message.starts_with(status)) {
         manager.until(status);
     }
-    // At rest it is called, again and again.
+    // At rest the sign of life is sent again and again.
     for _ in 0..20 {
         manager.until("WATCHDOG=1");
     }
-    // Whether the new config is good or not, the reload has an end.
+    // Whether the new config is good or not, the reload ends.
     for text in [std::fs::read_to_string(&sidecar.config).unwrap(), "[nonsense]\n".to_owned()] {
         std::fs::write(&sidecar.config, text).unwrap();
         process.signal(Signal::HUP);
@@ -110,7 +109,7 @@ fn shard_and_coordinator_are_ready_when_they_run_and_say_when_they_stop() {
     command.arg(folder.path().join("0.heartbeat"));
     shards.manages(&mut command, None, None);
     let mut shard = Process::start("shard", command);
-    // Whoever waits for the unit may use it: it listens by then.
+    // A program that waits for the unit may use it: by then it listens.
     assert_eq!(shards.until("READY=1"), ["READY=1\nSTATUS=shard 0 runs\n"]);
     std::net::TcpStream::connect_timeout(&listen, Duration::from_secs(10)).unwrap();
 
@@ -144,7 +143,7 @@ fn a_supervisor_is_the_service_and_its_children_are_not() {
         line.starts_with("SHARD_WATCHDOG_SUPERVISED=").then_some(())
     });
     sidecar.wait_for("unguarded");
-    // It only sleeps, and shows all the same that it lives.
+    // It only sleeps, and still shows that it lives.
     for _ in 0..20 {
         assert_eq!(manager.until("WATCHDOG=1"), ["WATCHDOG=1\n"], "and nobody else says a word");
     }

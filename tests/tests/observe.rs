@@ -1,5 +1,5 @@
-//! `just observe` as a person would run it: everything that it prints an address of is there, sees
-//! the fault, and goes with it.
+//! `just observe` as a person would run it: everything whose address it prints exists, shows the
+//! fault, and ends with it.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,7 +19,7 @@ use shard_tests::collector::Collector;
 use shard_tests::process::{Process, binary};
 use shard_tests::{api, wait};
 
-/// To a port of this machine: it is refused at once, or somebody listens.
+/// To a port of this machine: either the connection is refused at once, or something listens.
 const CONNECTS_WITHIN: Duration = Duration::from_secs(5);
 
 #[test]

@@ -1,6 +1,6 @@
-//! Rows 30, 64 and 65: targets that are hard to see. Names that are no text and boot ids, pid and
-//! time namespaces of their own hide nothing; where something is hidden all the same, that is said,
-//! with its reason, and nobody is called healthy.
+//! Rows 30, 64 and 65: targets that are hard to observe. Names that are not text, and separate boot
+//! ids, pid and time namespaces, hide nothing. Where something is hidden all the same, that is
+//! reported with its reason, and nothing is called healthy.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,12 +19,12 @@ use shard_tests::process::binary;
 use shard_tests::puppet::{Nursery, order};
 use shard_tests::{api, skip, wait};
 
-/// Long enough for many looks, and for several thresholds.
+/// Long enough for many observations, and for several thresholds.
 const A_WHILE: Duration = Duration::from_secs(2);
-/// "исполнитель", as far as 15 bytes of it go: the last character is cut.
+/// "исполнитель", as much as fits into 15 bytes: the last character is cut.
 const CUT: &str = "d0b8d181d0bfd0bed0bbd0bdd0b8d1";
 
-/// Notes that this machine cannot run it; in CI it can.
+/// Notes that this machine cannot run the test; CI can.
 fn skipped(test: &str, why: &str) {
     assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "{why}");
     skip::note(test, why);
@@ -52,8 +52,7 @@ fn row_64_an_executable_whose_name_is_cut_inside_a_character_is_watched() {
     pair.watched();
 }
 
-/// Seen from another pid namespace each thread is looked up by what the `status` of all of them
-/// says.
+/// Seen from another pid namespace, each thread is found by the `status` of all of them.
 #[test]
 fn row_64_names_that_are_no_text_hide_no_thread_of_another_pid_namespace() {
     let test = "row_64_names_that_are_no_text_hide_no_thread_of_another_pid_namespace";
@@ -121,8 +120,8 @@ fn row_65_two_containers_that_do_not_share_their_processes_are_told_how_to() {
     pair.refused("the sidecar itself or one of its ancestors, and that does not map the file");
 }
 
-/// The kernel hides what a process maps from whoever may not trace it. Each reason has a next step
-/// of its own.
+/// The kernel hides the mappings of a process from a process that may not trace it. Each reason has
+/// a next step of its own.
 #[test]
 fn row_65_who_is_not_dumpable_is_told_from_who_has_another_user() {
     let test = "row_65_who_is_not_dumpable_is_told_from_who_has_another_user";
@@ -142,13 +141,13 @@ fn row_65_who_is_not_dumpable_is_told_from_who_has_another_user() {
     pair.start_sidecar(nobody("shard-watchdog"));
     let refusal = pair.refused("PR_SET_DUMPABLE");
     assert!(refusal["reason"].as_str().unwrap().contains("CAP_SYS_PTRACE"), "{refusal:#}");
-    // Root sees it all the same.
+    // Root can still see it.
     pair.running.pop();
     pair.start_sidecar(run(binary("shard-watchdog")));
     pair.sidecar.wait_for("healthy");
 }
 
-/// The files of the one watched thread are covered for the sidecar, so that nothing tells whether
+/// The files of the one watched thread are hidden from the sidecar, so that nothing shows whether
 /// it lives or works.
 #[test]
 fn row_30_a_thread_that_cannot_be_observed_is_degraded_and_never_healthy() {

@@ -1,6 +1,6 @@
-//! Rows 13, 18, 20 and 51: what happens around the shard, by real means. A stop that nobody takes
-//! back, a supervisor that does not restart, a process that outlives SIGKILL, a segment that is
-//! taken away or overwritten.
+//! Rows 13, 18, 20 and 51: what happens around the shard, by real means. A stop that is never
+//! undone, a supervisor that does not restart, a process that outlives SIGKILL, a segment that is
+//! removed or overwritten.
 
 #![allow(
     clippy::unwrap_used,
@@ -68,7 +68,7 @@ fn row_18_a_supervisor_that_does_not_restart_is_told_and_answered_by_no_kill() {
     let cluster = Cluster::start(&Plan { settings, ..Plan::default() });
     let shard = &cluster.shards[0];
     let pid = shard.sidecar.pid();
-    // It hangs, so it neither reaps nor restarts.
+    // The supervisor hangs, so it neither reaps nor restarts.
     shard.supervisor.signal(Signal::STOP);
     signal(pid, Signal::KILL);
     shard.sidecar.wait_for("restarting");
@@ -101,7 +101,7 @@ fn row_20_a_process_that_outlives_sigkill_is_told_and_not_killed_again_and_again
     let cluster = Cluster::start(&Plan { settings, ..Plan::default() });
     let sidecar = &cluster.shards[0].sidecar;
     let pid = sidecar.pid();
-    // It has said that it ends, and hangs in its exit; then the freezer takes it. SIGKILL waits for
+    // It has declared its end, and hangs in its exit; then the freezer takes it. SIGKILL waits for
     // the thaw.
     cluster.inject(0, &["arm exit-hang"]);
     freezer.take(pid);
@@ -142,8 +142,8 @@ fn row_51_a_segment_that_is_taken_away_or_replaced_by_garbage_is_no_reason_to_ki
     std::fs::write(&garbage, (0..100_000_u32).flat_map(u32::to_le_bytes).collect::<Vec<_>>()).unwrap();
     std::fs::rename(&garbage, &sidecar.heartbeat).unwrap();
     unharmed("nobody is killed for a segment that is garbage");
-    // The process is watched all the while, through the file that it maps; and the next one brings
-    // its own.
+    // The process is watched throughout, through the file that it maps; and the next one brings its
+    // own.
     cluster.inject(0, &["hook off", "arm panic after 3"]);
     let incident = sidecar.incident("recovered");
     assert_eq!(incident["reason"], "thread_gone", "{incident:#}");
@@ -164,7 +164,7 @@ fn a_restart_takes_no_longer_for_the_other_processes_of_the_machine() {
     command.args(["supervise", "--", "sleep", "1000"]);
     let supervisor = Process::start("supervise", command);
     let mut command = Command::new(strace);
-    // Its main thread only, and which files that opens.
+    // Traces its main thread only, and which files that opens.
     command.args(["-qq", "-e", "trace=open,openat,openat2", "-o"]).arg(&calls);
     command.args(["-p", &supervisor.pid().to_string()]);
     let tracer = Process::start("strace", command);

@@ -1,6 +1,6 @@
-//! What users are given: the tarball, the Debian packages and the images are packed, used as a user
-//! would, and removed. Of the static programs in `SHARD_SHIPPED`, else of those of the dev profile,
-//! which an image has no C library for.
+//! What users are given: the tarball, the Debian packages and the images are built, used as a user
+//! would, and removed. They contain the static programs in `SHARD_SHIPPED`, or else those of the
+//! dev profile, for which an image has no C library.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,7 +25,7 @@ use shard_tests::{api, skip, wait};
 const SHARD: &str = "shard-executor@0.service";
 const WATCHDOG: &str = "shard-watchdog@0.service";
 
-/// What packs all but images.
+/// The tools that build everything but images.
 const PACKERS: [(&str, &str); 3] = [("dh", "debhelper"), ("objcopy", "binutils"), ("git", "git")];
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -40,7 +40,7 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// The one file in `folder` whose name begins and ends so.
+/// The only file in `folder` whose name begins and ends like this.
 #[track_caller]
 fn file(folder: &Path, begins: &str, ends: &str) -> PathBuf {
     let all = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
@@ -62,7 +62,7 @@ fn whoever_packs_twice_gets_the_same_bytes_and_a_tarball_that_is_whole() {
     let folder = tempfile::tempdir().unwrap();
     let (one, other) = (folder.path().join("one"), folder.path().join("other"));
     let kinds: &[&str] = if shipped().is_some() { &["tarball", "deb", "image"] } else { &["tarball", "deb"] };
-    // Another temporary folder, clock zone and language.
+    // A different temporary folder, time zone and language.
     let elsewhere = folder.path().join("a-temporary-folder-elsewhere");
     fs::create_dir(&elsewhere).unwrap();
     release(&one, kinds, &[("TZ", "UTC"), ("LC_ALL", "C")]);
@@ -73,7 +73,7 @@ fn whoever_packs_twice_gets_the_same_bytes_and_a_tarball_that_is_whole() {
     assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0, "nothing is left where it worked");
 
     the_tarball_is_whole(&one, folder.path());
-    // Errors and warnings; what is wrong on purpose has its reason beside the package.
+    // Errors and warnings; each deliberate violation has its reason beside the package.
     let packages = ["shard-watchdog_", "shard-executor_"].map(|name| file(&one, name, ".deb"));
     let arguments: Vec<&str> = ["--allow-root", "--fail-on", "error,warning"]
         .into_iter()
@@ -83,7 +83,7 @@ fn whoever_packs_twice_gets_the_same_bytes_and_a_tarball_that_is_whole() {
     assert!(told.is_empty() || shipped().is_none(), "{told}");
 }
 
-/// Unpacks it, and looks at all that is promised.
+/// Unpacks it, and checks everything that is promised.
 #[track_caller]
 fn the_tarball_is_whole(out: &Path, folder: &Path) {
     let archive = file(out, "shard-watchdog-", "-linux.tar.gz");
@@ -98,7 +98,7 @@ fn the_tarball_is_whole(out: &Path, folder: &Path) {
         assert_eq!(parts["metadata"]["component"]["name"], program);
         let names: BTreeSet<_> =
             parts["components"].as_array().unwrap().iter().filter_map(|part| part["name"].as_str()).collect();
-        // In both; and what runs on the machine that builds alone, in neither.
+        // Present in both; what runs only on the build machine is in neither.
         assert!(names.contains("tokio") && names.contains("glibc"), "{names:?}");
         assert!(!names.contains("serde_derive") && !names.contains("cc"), "{names:?}");
         assert_eq!(names.contains("revm"), program == "shard-executor");
@@ -126,7 +126,7 @@ fn the_tarball_is_whole(out: &Path, folder: &Path) {
     for link in links.filter(|link| !link.is_empty()) {
         assert!(tree.join("docs").join(link).exists(), "docs/install.md points at {link}");
     }
-    // Of which programs they are, in the order that debuggers look.
+    // Which programs they belong to, in the order in which debuggers search.
     let debug = file(out, "shard-watchdog-", ".debug.tar.gz");
     let listed = done("tar", &["--list", "--file", text(&debug)]);
     let mut found = 0;
@@ -138,8 +138,8 @@ fn the_tarball_is_whole(out: &Path, folder: &Path) {
     assert_eq!(found, 2, "{listed}");
 }
 
-/// All that packages could leave: every path below these, but for what systemd itself and dpkg
-/// keep.
+/// Everything that packages could leave: every path below these, except what systemd itself and
+/// dpkg store.
 fn paths(host: &Host) -> BTreeSet<String> {
     let listed = host.shell(
         "find /etc /usr /var /run \\( -path /run/systemd -o -path /run/log -o -path /var/lib/dpkg -o -path /var/log \
@@ -163,10 +163,10 @@ fn packages_are_installed_used_upgraded_and_removed() {
     for package in ["shard-watchdog", "shard-executor"] {
         next_version(&file(&now, package, ".deb"), &next);
     }
-    // What the machine has installed is what they may depend on.
+    // They may depend on what this machine has installed.
     done("cp", &["--archive", "/var/lib/dpkg", text(folder.path())]);
     let host = Host::start(folder.path(), Release::Machine);
-    // As on any machine whose units are on.
+    // As on any machine whose units are enabled.
     let enabled = "/etc/systemd/system/multi-user.target.wants";
     let of_dpkg = folder.path().join("dpkg");
     host.shell(&format!(
@@ -175,7 +175,7 @@ fn packages_are_installed_used_upgraded_and_removed() {
     ));
     let before = paths(&host);
 
-    // Installing starts nothing and makes the user.
+    // Installing starts nothing and creates the user.
     let install = |from: &Path| host.shell(&format!("dpkg --install {}/*.deb 2>&1", from.display()));
     install(&now);
     for unit in [SHARD, WATCHDOG, "shard-coordinator.service", "shards.target"] {
@@ -189,7 +189,7 @@ fn packages_are_installed_used_upgraded_and_removed() {
     );
     assert_eq!(host.shell("dpkg --verify shard-watchdog shard-executor"), "");
 
-    // A user that is not in /etc/passwd: this machine asks a shared library then, which a static
+    // For a user that is not in /etc/passwd this machine asks a shared library, which a static
     // program must not load.
     let config = "[target]\nshard = \"0\"\nheartbeat = \"/h\"\nuser = \"nobody-at-all\"\n";
     host.write("/root/wrong.toml", config);
@@ -213,7 +213,7 @@ fn packages_are_installed_used_upgraded_and_removed() {
     let installed = host.shell("dpkg-query --show --showformat '${Version}' shard-watchdog");
     assert_eq!(installed, format!("{VERSION}+next"));
 
-    // Removed, the watchdog ends and its shard does not; what was written stays.
+    // When removed, the watchdog ends and its shard does not; what was written stays.
     host.shell("dpkg --remove shard-watchdog 2>&1");
     host.wait_for(WATCHDOG, "ActiveState", "inactive");
     assert_eq!(host.main_pid(SHARD), shard);
@@ -221,8 +221,8 @@ fn packages_are_installed_used_upgraded_and_removed() {
     host.wait_for(SHARD, "ActiveState", "inactive");
     host.shell("test -f /etc/shard-watchdog/0.toml && test -d /var/lib/shard-watchdog/0/incidents");
 
-    // Purged, nothing is left but what a person wrote and what the shard itself did, until the next
-    // boot.
+    // When purged, nothing remains but what a person wrote and what the shard itself did, until the
+    // next boot.
     host.shell("dpkg --purge shard-watchdog shard-executor 2>&1");
     let left: Vec<_> = paths(&host).difference(&before).cloned().collect();
     let expected = [
@@ -234,7 +234,7 @@ fn packages_are_installed_used_upgraded_and_removed() {
         // Of the script that was used.
         "/run/shard-faults",
     ];
-    // Other programs of this machine make their folders in /run while the host is up.
+    // Other programs of this machine create their folders in /run while the host is up.
     let ours = |path: &str| !path.starts_with("/run/") || path.contains("shard");
     let unexpected: Vec<_> = left
         .iter()
@@ -260,7 +260,7 @@ fn next_version(package: &Path, into: &Path) {
     fs::remove_dir_all(&tree).unwrap();
 }
 
-/// Configures shard 0 by the examples in the packages, switches it and its watchdog on, and has it
+/// Configures shard 0 from the examples in the packages, enables it and its watchdog, and has it
 /// killed once.
 fn use_shard(host: &Host) -> Sidecar {
     host.shell(
@@ -291,7 +291,7 @@ fn use_shard(host: &Host) -> Sidecar {
         heartbeat: host.path("/run/shard/0.heartbeat"),
     };
     sidecar.wait_for("healthy");
-    // By the scripts of the package.
+    // With the scripts of the package.
     host.shell(
         "/usr/share/shard-watchdog/faults/kill-thread --pid \"$(systemctl show -P MainPID shard-executor@0)\" \
          --thread exec-s0",
@@ -325,7 +325,7 @@ fn an_image_runs_by_itself_finds_names_and_recovers() {
         ("shard-executor", "shard-executor"),
         ("shard-with-watchdog", "shard-watchdog"),
     ] {
-        // By both of its formats.
+        // Through both of its formats.
         let path = archive(name);
         let inspect = |format: &str| {
             let told = done("skopeo", &["inspect", "--config", &format!("{format}:{}", path.display())]);
@@ -350,7 +350,7 @@ fn an_image_runs_by_itself_finds_names_and_recovers() {
         let both = [output.stdout, output.stderr].concat();
         (output.status.code(), String::from_utf8_lossy(&both).into_owned())
     };
-    // Whose user that is stands in the image.
+    // The image defines that user.
     let config = |user: &str| {
         format!(
             "[target]\nshard = \"0\"\nheartbeat = \"/h\"\nuser = \"{user}\"\n[[thread]]\nname = \"x\"\nstall_after = \"5s\"\n"
@@ -361,7 +361,8 @@ fn an_image_runs_by_itself_finds_names_and_recovers() {
         let (ended, told) = said(&["check", "--config", "/etc/shard-watchdog/0.toml"]);
         assert_eq!(ended, Some(code), "{user}: {told}");
     }
-    // A host by each way there is; where its name is known, it is the port that is not.
+    // One host for each way of resolving names; where its name is known, the error is about the
+    // port.
     for (host, found) in [(BY_HOSTS_FILE, true), (BY_NAME_SERVER, true), (BY_NOBODY, false)] {
         let (ended, told) = said(&["status", "--url", &format!("http://{host}:1")]);
         assert_eq!(ended, Some(3), "{host}: {told}");

@@ -42,7 +42,7 @@ fn row_16_a_block_at_which_every_shard_stands_still_is_killed_for_twice_at_most(
     poisoned("deadlock");
 }
 
-/// A target that asks nobody and stalls at the same work in each of its lives.
+/// A target that asks nothing and stalls at the same work in each of its lives.
 struct Alone {
     sidecar: Sidecar,
     socket: std::path::PathBuf,
@@ -71,7 +71,7 @@ impl Alone {
         self.sidecar.incidents().iter().filter(|one| has(one, "signal")).count()
     }
 
-    /// Waits until it is left alone, and looks that it stays so.
+    /// Waits until it is left alone, and checks that it stays so.
     fn left_alone(&self, kills: usize) -> Value {
         let status = wait::until("a target that is spared", || {
             self.sidecar.status().filter(|status| status["spared"] == true)
@@ -108,13 +108,13 @@ fn row_16_a_shard_that_stalls_at_the_same_work_is_killed_twice_and_then_left_alo
     assert_eq!(metric(&alone.sidecar, "shard_watchdog_crash_loop_keys{"), Some(1.0));
     let ready = api::get(alone.sidecar.http, "/shard/readyz").unwrap();
     assert!(ready.body.starts_with("crash_loop"), "{}", ready.body);
-    // What is withheld is an incident too, and the latest one.
+    // A withheld kill is an incident too, and here the latest one.
     let latest = alone.sidecar.incidents().pop().unwrap();
     assert!(has(&latest, "withheld") && !has(&latest, "signal"), "{latest:#}");
     assert!(latest["observations"].to_string().contains("crash loop"), "{latest:#}");
     shard_tests::replayed::prove(&alone.sidecar.config, &alone.sidecar.evidence, &latest);
 
-    // It survives the sidecar.
+    // The crash loop is remembered across a restart of the sidecar.
     let sidecar: i32 = alone.supervisor.line("the sidecar's pid", 0, |line| {
         line.strip_prefix("supervise: sidecar pid ")?.split(' ').next()?.parse().ok()
     });
@@ -127,7 +127,7 @@ fn row_16_a_shard_that_stalls_at_the_same_work_is_killed_twice_and_then_left_alo
     let again = alone.left_alone(2);
     assert_eq!(again["pid"], status["pid"]);
 
-    // Another key is none of this; this one is killed for again, twice.
+    // Another key has no effect; for this one the target is killed again, twice.
     let other = alone.clear(&["8"]);
     assert!(String::from_utf8_lossy(&other.stdout).contains("no crash loop"), "{other:?}");
     assert_eq!(alone.sidecar.status().unwrap()["spared"], true);

@@ -1,6 +1,6 @@
-//! Who may be signalled: a target that got other user ids, or dropped its segment, is let go
-//! unharmed, and says why; one whose main thread has ended, or that is stopped, is still killed. A
-//! segment that anybody could have put where it is is refused.
+//! Who may be signalled. A target that got other user ids, or dropped its segment, is let go
+//! unharmed, with the reason reported; one whose main thread has ended, or that is stopped, is
+//! still killed. A segment in a place where anybody could have put it is refused.
 
 #![allow(
     clippy::unwrap_used,
@@ -21,7 +21,7 @@ use shard_tests::puppet::{Stage, THREAD, order};
 use shard_tests::sidecar::{Settings, Sidecar};
 use shard_tests::{api, skip, wait};
 
-/// Long enough for many looks, and for several thresholds.
+/// Long enough for many observations, and for several thresholds.
 const A_WHILE: Duration = Duration::from_secs(2);
 
 fn root(test: &str) -> bool {
@@ -39,7 +39,7 @@ fn steps(incident: &Value, step: &str) -> Vec<String> {
     entries.map(|entry| entry["detail"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
-/// Nobody is watched, the process lives, and no signal went out.
+/// Nothing is watched, the process lives, and no signal was sent.
 #[track_caller]
 fn let_go(stage: &Stage, pid: i32) {
     let status = stage.sidecar.wait_for("unguarded");
@@ -85,12 +85,12 @@ fn a_target_that_has_dropped_its_segment_is_let_go_and_never_signalled() {
     let pid = stage.sidecar.pid();
     stage.order("unmap");
     let_go(&stage, pid);
-    // What anybody writes into the file now is no reason to kill: the thread that it names is lost.
+    // Whatever is written into the file now is no reason to kill: the thread that it names is lost.
     stage.order("lose");
     let_go(&stage, pid);
 }
 
-/// A target and a sidecar that were started apart, in a folder that the test may change before.
+/// A target and a sidecar, started separately, in a folder that the test may change first.
 struct Pair {
     sidecar: Sidecar,
     folder: tempfile::TempDir,
@@ -102,8 +102,8 @@ impl Pair {
         Self::start_as(None, user, change)
     }
 
-    /// The same with both as that user, in a folder of root's that everybody may write, as a volume
-    /// of a pod is.
+    /// The same with both as that user, in a root-owned folder that everybody may write, like a
+    /// volume of a pod.
     fn start_as(uid: Option<u32>, user: Option<&str>, change: impl FnOnce(&Sidecar)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let sidecar = Sidecar::configure(folder.path(), "puppet", THREAD, &Settings::default());

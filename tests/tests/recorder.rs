@@ -1,4 +1,4 @@
-//! What a sidecar saw is on the disk and to be had on demand, whatever becomes of the sidecar.
+//! What a sidecar saw is on disk and available on demand, whatever becomes of the sidecar.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,12 +24,12 @@ fn watchdog(arguments: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(text).unwrap())
 }
 
-/// A sidecar that dies in the middle of it leaves a recording; the one after it begins another.
+/// A sidecar that dies in the middle of it leaves a recording; the next sidecar begins another.
 #[test]
 fn a_long_recording_outlives_its_sidecar_and_a_short_one_is_had_on_demand() {
     let public = api::free_address();
     let settings = Settings {
-        // It stands where the section on HTTP ends.
+        // It goes where the section on HTTP ends.
         append: format!("public = \"{public}\"\n[recorder]\nkeep = {{ days = 2, bytes = \"16MiB\" }}\n"),
         ..Settings::default()
     };

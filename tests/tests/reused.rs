@@ -1,6 +1,6 @@
-//! Rows 50 and 65: ids that come again. In a pid namespace of its own, in which the next id can be
-//! chosen, a stranger gets the pid of a dead target and a thread the id of a lost one: the sidecar
-//! never takes one for the other.
+//! Rows 50 and 65: reused ids. In a separate pid namespace, in which the next id can be chosen, a
+//! stranger gets the pid of a dead target and a thread the id of a lost one: the sidecar never
+//! mistakes one for the other.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,7 +16,7 @@ use shard_tests::puppet::{Nursery, THREAD, order, order_unanswered};
 use shard_tests::ward::Ward;
 use shard_tests::{skip, wait};
 
-/// Long enough for many looks, and for several thresholds.
+/// Long enough for many observations, and for several thresholds.
 const A_WHILE: Duration = Duration::from_secs(2);
 
 fn signals(incident: &Value) -> usize {
@@ -34,7 +34,7 @@ fn assert_lost(incident: &Value, tid: Option<i32>) {
     assert_eq!(signals(incident), 1, "{incident:#}");
 }
 
-/// A namespace in which ids come again, or `None` and a note where there can be none.
+/// A namespace in which ids are reused, or `None` and a note where it cannot be made.
 fn nursery(test: &str) -> Option<Nursery> {
     match Nursery::open() {
         Ok(nursery) => Some(nursery),
@@ -54,15 +54,15 @@ fn row_50_a_stranger_with_the_pid_of_a_dead_target_is_never_watched_nor_signalle
     let watchdog = ward.start_sidecar("pidfd");
     assert_eq!(ward.sidecar.wait_for("healthy")["pid"], ward.pid);
     ward.end(ward.pid, "KILL");
-    // It maps the very segment, which names its pid: only its start time says that it is somebody
-    // else.
+    // It maps the very segment, which names its pid: only its start time shows that it is another
+    // process.
     ward.stranger(ward.pid);
     let nobody = |status: &Value| status["pid"].is_null() && status["verdict"] != "healthy";
     ward.sidecar.wait_for("dead");
     wait::holds_for(A_WHILE, "nobody is watched", || {
         ward.sidecar.status().is_none_or(|status| nobody(&status))
     });
-    // A sidecar that begins with the stale segment believes it no more.
+    // A sidecar that begins with the stale segment does not believe it either.
     ward.end(watchdog, "TERM");
     ward.start_sidecar("pidfd");
     let refused = wait::until("the refusal", || {
@@ -79,7 +79,7 @@ fn row_50_a_stranger_with_the_pid_of_a_dead_target_is_never_watched_nor_signalle
 }
 
 /// The id of a lost thread is given to another thread of the same process and name while the
-/// sidecar does not look.
+/// sidecar does not observe.
 #[track_caller]
 fn thread_id_given_out_again(test: &str, events: &str) {
     let Some(nursery) = nursery(test) else { return };
@@ -105,7 +105,8 @@ fn row_50_a_thread_id_given_out_again_is_seen_by_polling_too() {
     thread_id_given_out_again("row_50_a_thread_id_given_out_again_is_seen_by_polling_too", "poll");
 }
 
-/// All of it was over when the sidecar began: the segment says «at work», and somebody has that id.
+/// All of it was over when the sidecar began: the segment says "at work", and another thread has
+/// that id.
 #[test]
 fn row_50_a_thread_id_given_out_again_before_the_sidecar_began_is_seen_at_adoption() {
     let test = "row_50_a_thread_id_given_out_again_before_the_sidecar_began_is_seen_at_adoption";
@@ -118,7 +119,7 @@ fn row_50_a_thread_id_given_out_again_before_the_sidecar_began_is_seen_at_adopti
     wait::until("its end", || (!ward.nursery.is_alive(ward.pid)).then_some(()));
 }
 
-/// Its thread is lost, and that is seen and answered: it is watched in earnest.
+/// Its thread is lost, which is detected and answered: it is really watched.
 #[track_caller]
 fn watched_again(ward: &Ward) {
     let watched = ward.sidecar.wait_for("healthy");

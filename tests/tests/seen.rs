@@ -1,5 +1,5 @@
-//! Rows of the fault matrix that must be seen: the thread or process is lost, the sidecar says why,
-//! the supervisor restarts it, the same block verifies.
+//! Rows of the fault matrix that must be detected: the thread or process is lost, the sidecar
+//! reports why, the supervisor restarts it, the same block verifies.
 
 #![allow(
     clippy::unwrap_used,
@@ -83,8 +83,8 @@ fn on_two_threads() -> Plan {
     Plan { shard_arguments, ..Plan::default() }
 }
 
-/// Row 3 with the helpers that a shard really has: one spins for ever in the middle of a
-/// transaction, and the executor thread, which has to settle that transaction next, waits for it.
+/// Row 3 with a shard's real helpers: one spins for ever in the middle of a transaction, and the
+/// executor thread, which has to settle that transaction next, waits for it.
 #[test]
 fn row_03_a_helper_that_spins_is_no_progress_of_its_owner() {
     let mut cluster = Cluster::start(&on_two_threads());
@@ -96,7 +96,7 @@ fn row_03_a_helper_that_spins_is_no_progress_of_its_owner() {
     cluster.assert_common_rule(&[0]);
 }
 
-/// The same with a panic, hook off: nobody waits for a helper that is gone, and its owner ends
+/// The same with a panic, hook off: nothing waits for a helper that is gone, and its owner ends
 /// rather than go on without it.
 #[test]
 fn row_03_a_helper_that_panics_takes_its_owner_along() {

@@ -1,4 +1,4 @@
-//! A second policy beside the live one says what it would do, and does nothing.
+//! A second policy beside the live one reports what it would do, and does nothing.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,5 +1,4 @@
-//! The program `simulate` keeps its contract. The histories themselves are lived in
-//! `tests/simulation`.
+//! The program `simulate` keeps its contract. The histories themselves are in `tests/simulation`.
 
 #![allow(
     clippy::unwrap_used,

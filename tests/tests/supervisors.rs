@@ -1,5 +1,5 @@
-//! The supervisors that people have, each with the scripts that are shipped for it: it restarts
-//! what the sidecar kills, and its own orders are no incident.
+//! Common supervisors, each with the scripts that are shipped for it: it restarts what the sidecar
+//! kills, and its own orders are no incident.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,7 +19,7 @@ use shard_tests::{blocks, faults, skip, wait};
 
 const ALL: [Kind; 3] = [Kind::Runit, Kind::S6, Kind::Supervisord];
 
-/// Whether it can be tried here; if not, the test is noted as skipped, and in CI it fails.
+/// Whether this kind can be tried here; if not, the test is noted as skipped, and in CI it fails.
 fn possible(kind: Kind, test: &str) -> bool {
     kind.impossible().is_none_or(|why| skipped(test, &why))
 }
@@ -121,7 +121,7 @@ fn shipped_scripts_can_be_executed_and_shellcheck_finds_nothing_in_them() {
         assert_eq!(mode & 0o111, 0o111, "{}", script.display());
     }
     let mut shellcheck = Command::new("shellcheck");
-    // What N.env says is not known before somebody writes it.
+    // The content of N.env is unknown until it is written.
     shellcheck.args(["--shell=sh", "--exclude=SC1090"]).args(scripts());
     match run(&mut shellcheck) {
         Ok(told) => assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stdout)),
@@ -151,7 +151,7 @@ fn the_shipped_config_passes_check() {
     let folder = tempfile::tempdir().unwrap();
     let text = std::fs::read_to_string(Kind::Runit.shipped().join("../0.toml")).unwrap();
     assert!(text.contains("user = \"shard\""), "{text}");
-    // Who may not be known here.
+    // That user may not exist here.
     let text = text.replace("user = \"shard\"", &format!("user = {:?}", whoami()));
     let config = folder.path().join("0.toml");
     std::fs::write(&config, text).unwrap();

@@ -1,5 +1,5 @@
 //! Row 56, and the deadline of a piece of work, with a target of the harness's own: a slow start is
-//! no fault, and a target may ask for less time than its rule gives.
+//! no fault, and a target may request less time than its rule gives.
 
 #![allow(
     clippy::unwrap_used,
@@ -53,7 +53,7 @@ fn row_56_a_start_that_outlasts_its_grace_is_degraded_and_kills_nobody() {
 #[test]
 fn a_piece_of_work_that_gives_itself_less_time_is_condemned_after_that() {
     let folder = tempfile::tempdir().unwrap();
-    // By its rule nobody would come before the test has given up.
+    // By its rule nothing would happen before the test has given up.
     let settings = Settings { stall_after: "1h".to_owned(), ..Settings::default() };
     let traced = Traced::start(folder.path(), "hasty", &settings, &[]);
     let stands = traced.stand_still();
@@ -65,7 +65,7 @@ fn a_piece_of_work_that_gives_itself_less_time_is_condemned_after_that() {
     );
     let verdict = incident::step_at(&told, "verdict").unwrap();
     let after = Duration::from_nanos(verdict.saturating_sub(stands));
-    // The line that tells the beginning is printed after the work began.
+    // The line that reports the beginning is printed after the work began.
     assert!(after >= shard_tests::collector::DEADLINE / 2, "{after:?}");
     let rests_on = told["observations"].to_string();
     assert!(rests_on.contains("the work's own deadline allows 300ms, less than the 3600s"), "{rests_on}");

@@ -1,9 +1,9 @@
-//! Row 53: what floods, blocks or fills up around a sidecar must not keep it from its verdict, nor
-//! from its kill.
+//! Row 53: what floods, blocks or fills up around a sidecar must delay neither its verdict nor its
+//! kill.
 //!
-//! A shared machine says little about milliseconds, so none is asserted: verdict and kill must come
-//! while the disturbance lasts. The times of an undisturbed sidecar beside it stand in the record,
-//! for people to compare.
+//! A shared machine says little about milliseconds, so none are asserted: verdict and kill must
+//! come while the disturbance lasts. The record also holds the times of an undisturbed sidecar, for
+//! people to compare.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,7 +22,7 @@ use shard_tests::{incident, wait};
 
 const LOST: [&str; 2] = ["hook off", "arm panic after 3"];
 
-/// Waits for the incident of a fault as the sidecar tells it, dead target and all.
+/// Waits for the incident of a fault as the sidecar reports it, including the dead target.
 #[track_caller]
 fn killed(shard: &Shard, fired: u64) -> Value {
     let found = wait::until("a verdict and a kill", || {
@@ -41,7 +41,7 @@ fn times(record: Record, prefix: &str, incident: &Value, fired: u64) -> Record {
     })
 }
 
-/// Both shards lose a thread, first the one whose sidecar has an easy life.
+/// Both shards lose a thread, first the one with the undisturbed sidecar.
 #[track_caller]
 fn compared(case: &str, cluster: &mut Cluster, mut holds: impl FnMut(&Shard) -> bool) {
     let record = Record::row(53).case(case);
@@ -71,7 +71,7 @@ fn row_53_a_flood_of_requests_does_not_hold_up_verdict_or_kill() {
     wait::until("the flood", || (flood.answered() > 50).then_some(()));
     let before = flood.tried();
     let fired = cluster.inject(1, &LOST);
-    // Read from the disk: whether the flood leaves room for one more request is not what is asked.
+    // Read from disk: whether the flood leaves room for one more request is not tested.
     let disturbed = cluster.shards[1].sidecar.incident("recovered");
     assert_eq!(disturbed["reason"], "thread_gone", "{disturbed:#}");
     assert!(incident::step_at(&disturbed, "signal").is_some(), "{disturbed:#}");

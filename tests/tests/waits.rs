@@ -1,5 +1,5 @@
-//! Rows 44, 46 and 60, and how a stall is named: what a thread waits for in the kernel of this
-//! machine, told by the real sidecar in enforce mode.
+//! Rows 44, 46 and 60, and the naming of stalls: what a thread waits for in this machine's kernel,
+//! as reported by the real sidecar in enforce mode.
 
 #![allow(
     clippy::unwrap_used,
@@ -41,7 +41,7 @@ fn excused_as(stage: &Stage, kind: &str) {
     });
 }
 
-/// Well past the threshold.
+/// Stays excused well past the threshold.
 #[track_caller]
 fn stays_excused(stage: &Stage, pid: i32) {
     wait::holds_for(Duration::from_secs(4), "excused, and alive", || {
@@ -62,7 +62,7 @@ fn row_60_a_thread_that_its_cgroup_gives_no_memory_is_excused_until_it_gets_it()
     let stage = Stage::start(&Settings::default());
     let pid = stage.sidecar.pid();
     memory.set("memory.limit_in_bytes", "16M");
-    // Whoever takes more waits until there is more.
+    // A thread that takes more waits until there is more.
     memory.set("memory.oom_control", "1");
     memory.take(pid);
     stage.order("wait memory");
@@ -143,14 +143,14 @@ fn row_44_a_tracer_that_stops_the_shard_at_each_system_call_excuses_it_and_is_na
         let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:\t"))?;
         (tracer != "0").then_some(())
     });
-    // A healthy step of a twentieth of a second takes seconds of CPU time now.
+    // A healthy step of a twentieth of a second now takes seconds of CPU time.
     stage.order("wait calls");
     excused_as(&stage, "traced");
     let at = |key: &Value| stage.sidecar.status().filter(|status| status["threads"][0]["work_key"] != *key);
     let step = at(&Value::Null).expect("a status")["threads"][0]["work_key"].clone();
     wait::until("the end of that step", || at(&step));
     goes_on_unharmed(&stage, pid);
-    // And a thread that sleeps for ever is killed, tracer or not.
+    // A thread that sleeps for ever is still killed, tracer or not.
     stage.order("hang");
     let incident = stage.sidecar.incident("recovered");
     assert_eq!(incident["reason"], "stalled", "{incident:#}");

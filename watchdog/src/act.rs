@@ -1,5 +1,5 @@
-//! All the signalling: `act/pidfd.rs` sends, to whom every check holds, `act/ladder.rs` says what
-//! and when, `act/budget.rs` how often. The checks themselves read and belong to the probe.
+//! Everything that signals: `act/ladder.rs` decides which signal is due, `act/budget.rs` how often,
+//! and `act/pidfd.rs` sends it. The checks before a signal only read and belong to the probe.
 
 pub mod budget;
 pub mod ladder;

@@ -1,8 +1,8 @@
-//! Finds the target, checks that it is the one that is meant, and hands it to the watch loop.
+//! Finds the target, checks that it is the intended one, and hands it to the watch loop.
 //!
-//! A thread of its own, because the check reads `/proc/PID/maps`, which takes the target's memory
-//! lock and can hang. While it hangs the loop goes on with the target that it has; without one,
-//! status says that nobody is guarded.
+//! This is a thread of its own, because the check reads `/proc/PID/maps`, which takes the target's
+//! memory lock and can hang. Meanwhile the loop continues with the target that it has; if it has
+//! none, status reports that nothing is guarded.
 
 pub mod check;
 mod clocks;
@@ -36,24 +36,25 @@ use crate::snapshot::TargetIdentity;
 use inquiry::{Inquiry, Questions};
 use kept::Kept;
 
-/// How often the path is looked at while there is no target: a restart is seen within this time.
+/// How often the path is checked while there is no target: a restart is noticed within this time.
 const HUNT_EVERY: Duration = Duration::from_millis(2);
-/// How often while there is one: a segment that is replaced while its process lives is rare. It is
-/// also how often the beat goes back: an executor that hears nothing for two seconds, eight of
-/// those, may say that nobody watches. Being woken for it is most of what this thread costs.
+/// How often it is checked while there is one: a segment is rarely replaced while its process
+/// lives. The sidecar also beats back this often: after two seconds (eight intervals) without a
+/// beat, an executor may report that nobody watches. Waking for this is most of what this thread
+/// costs.
 const CHECK_EVERY: Duration = Duration::from_millis(250);
-/// How often the segment is opened and read anew while there is a target; in between its path is
-/// only looked up.
+/// How often the segment is reopened and reread while there is a target; in between, only its path
+/// is checked.
 const OPEN_EVERY: Duration = Duration::from_secs(1);
-/// A process is rarely moved between cgroups, and it costs two files to see that it was.
+/// How often the cgroups are checked: a process is rarely moved, and the check reads two files.
 const CGROUPS_EVERY: Duration = Duration::from_secs(2);
-/// A process that shows its `/proc` does so by a thread of its own, which has nothing else to do:
-/// what takes longer is stopped or starved, and is asked again.
+/// A process that shows its `/proc` does so from a thread with no other task. If it takes longer
+/// than this, it is stopped or starved, and is asked again.
 const SIGHT_WITHIN: Duration = Duration::from_millis(100);
-/// A segment that was refused is tried again, since its process may still be mapping it.
+/// When a refused segment is retried: its process may still be about to map it.
 const RETRY_REFUSED: Duration = Duration::from_millis(20);
-/// How often it is asked, while there is no target, whether the last one was restored from a
-/// checkpoint: the segment is the same then. Rare, and it costs a look at every process.
+/// How often, while there is no target, it checks whether the last one was restored from a
+/// checkpoint, with the same segment. This is rare, and the check inspects every process.
 const RESTORED_EVERY: Duration = Duration::from_millis(250);
 
 /// What the adopter found.
@@ -61,26 +62,26 @@ const RESTORED_EVERY: Duration = Duration::from_millis(250);
 pub enum Found {
     /// A target to watch from now on.
     Target(Box<Adopted>),
-    /// Nothing that may be watched, and why.
+    /// Nothing may be watched, and why.
     Refused(String),
-    /// The cgroups that the target stands in now.
+    /// The target's present cgroups.
     Cgroups(cgroup::Cgroups),
 }
 
-/// What the adopter is told to look for.
+/// What the adopter looks for.
 #[derive(Clone, Debug)]
 pub struct Wanted {
     /// The shard that the segment must name.
     pub shard: String,
-    /// The segment.
+    /// Path of the segment.
     pub heartbeat: PathBuf,
-    /// The segment, and the process, must be this user's.
+    /// The user that the segment and the process must belong to, if configured.
     pub user: Option<User>,
-    /// The process must stand in this systemd unit.
+    /// The systemd unit that the process must be in, if configured.
     pub systemd_unit: Option<String>,
-    /// It is of another pid namespace, and shows its own `/proc`.
+    /// Whether the target is in another pid namespace and shows its own `/proc`.
     pub apart: bool,
-    /// `/proc`.
+    /// Where `/proc` is mounted.
     pub proc_root: PathBuf,
 }
 
@@ -99,16 +100,16 @@ pub struct Adopter {
 }
 
 impl Adopter {
-    /// Starts the thread. `waker` wakes the loop when something was found; the beat goes back to
-    /// the target only while `alive`, the loop's count of its looks, moves. As whom the target runs
-    /// is told to `user` before it is handed over.
+    /// Starts the thread. `waker` wakes the loop when something was found. The sidecar beats back
+    /// to the target only while `alive`, the loop's count of its observations, increases. `user`
+    /// receives the target's user before the target is handed over.
     pub fn start(
         wanted: Wanted,
         waker: Arc<Waker>,
         alive: Arc<AtomicU64>,
         user: Arc<TargetUser>,
     ) -> std::io::Result<Self> {
-        // One place: what has not been taken yet is replaced by trying again, not queued.
+        // Room for one: a result that does not fit is not queued but tried again later.
         let (sender, found) = sync_channel(1);
         let hunting = Arc::new(AtomicBool::new(true));
         let again = Arc::new(AtomicBool::new(false));
@@ -152,41 +153,41 @@ impl Adopter {
         })
     }
 
-    /// What was found since the last call. Never waits.
+    /// What was found since the last call. Never blocks.
     pub fn take(&self) -> Option<Found> {
         self.found.try_recv().ok()
     }
 
-    /// Tells whether there is a target: without one the search is quick.
+    /// Sets whether there is no target, in which case the search is quick.
     pub fn hunt(&self, hunting: bool) {
         if self.hunting.swap(hunting, Ordering::Relaxed) != hunting {
             self.thread.unpark();
         }
     }
 
-    /// The last target that was handed over could not be watched: it is offered again.
+    /// The target handed over last could not be watched: offer it again.
     pub fn try_again(&self) {
         self.again.store(true, Ordering::Relaxed);
     }
 
-    /// Has it asked now whether the target maps its segment, instead of when it is next due.
+    /// Checks now whether the target maps its segment, instead of when this is next due.
     pub fn ask_again(&self) {
         self.inquiry.ask_again();
     }
 
-    /// Names work that the process should not take, in this incarnation and those after it.
+    /// Names work that the process should not take, in this incarnation and later ones.
     pub fn keep_from(&self, keys: &[u64]) {
         self.kept.set(keys);
         self.thread.unpark();
     }
 
-    /// What a reload uses to have something else looked for.
+    /// The handle by which a reload changes what is looked for.
     pub fn redirect(&self) -> Redirect {
         Redirect { wanted: Arc::clone(&self.wanted), thread: self.thread.clone() }
     }
 }
 
-/// Tells the adopter what to look for from now on. Not for the watch loop: it takes a lock.
+/// Changes what the adopter looks for. Not for the watch loop: it takes a lock.
 #[derive(Clone, Debug)]
 pub struct Redirect {
     wanted: Arc<Mutex<Wanted>>,
@@ -194,7 +195,7 @@ pub struct Redirect {
 }
 
 impl Redirect {
-    /// Looks for `wanted` from now on. A target that is being watched stays until it ends.
+    /// Looks for `wanted` from now on. A target already being watched stays until it ends.
     pub fn want(&self, wanted: Wanted) {
         if let Ok(mut place) = self.wanted.lock() {
             *place = wanted;
@@ -216,7 +217,7 @@ struct Search {
     wanted: Arc<Mutex<Wanted>>,
     user: Arc<TargetUser>,
     kept: Arc<Kept>,
-    /// What the place at the segment was told of it.
+    /// The quarantine last written to the segment through `place`.
     kept_told: Option<Quarantine>,
     sender: SyncSender<Found>,
     waker: Arc<Waker>,
@@ -224,17 +225,17 @@ struct Search {
     again: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     adopted: Option<Handed>,
-    /// Where it is handed over what it takes to ask whether a target maps its segment still.
+    /// Receives what is needed to check whether a target still maps its segment.
     questions: Questions,
-    /// When it was last asked whether that one was restored.
+    /// When it was last checked whether the last target was restored.
     asked_restored: Instant,
     /// When the segment was last opened.
     opened: Instant,
     refused: Option<(String, Instant)>,
-    /// The sidecar's place at the segment, held over all incarnations: a second sidecar does not
-    /// get it.
+    /// The sidecar's place at the segment, held across all incarnations so that a second sidecar
+    /// cannot have it.
     place: Option<WatchdogBeat>,
-    /// Why it has none and watches all the same, as it was told.
+    /// Why the sidecar watches without a place, as last logged.
     placeless: Option<String>,
     place_at: Option<PathBuf>,
     cgroups: Cgroups,
@@ -242,19 +243,19 @@ struct Search {
     beaten: (u64, Instant),
 }
 
-/// The target that was handed over last.
+/// The target handed over last.
 #[derive(Clone, Copy, Debug)]
 struct Handed {
-    /// Its segment and the incarnation that this named.
+    /// Its segment, and the incarnation that the segment named.
     file: (FileId, u64),
     identity: TargetIdentity,
 }
 
-/// Where the target's cgroups were found.
+/// Where to find the target's cgroups.
 #[derive(Debug, Default)]
 struct Cgroups {
     proc_dir: Option<PathBuf>,
-    /// What `proc_dir` is below, if that was shown: the path means nothing once that is gone.
+    /// What `proc_dir` lies below, if the target shows its `/proc`: it must stay open.
     #[expect(dead_code, reason = "it is kept open")]
     sight: Option<Arc<Sight>>,
     own: PathBuf,
@@ -294,7 +295,7 @@ impl Search {
         if before.is_some() && !self.asks_for_restored() {
             return;
         }
-        // Before the one place at the segment is taken, which belongs to that shard's own sidecar.
+        // Before taking the only place at the segment, which belongs to that shard's own sidecar.
         let believed = check::is_of_shard(&reader, &wanted)
             .and_then(|()| custody::check(&reader, &wanted).map_err(Into::into));
         if let Err(refusal) = believed {
@@ -302,28 +303,27 @@ impl Search {
         }
         match self.take_place(&wanted.heartbeat) {
             Ok(()) => {}
-            // Whoever made that file would otherwise have the shard unguarded. Nobody is told then
-            // that it is watched.
+            // Otherwise, whoever made that file could leave the shard unguarded. The target is then
+            // not told that it is watched.
             Err(error @ ClaimError::Foreign { .. }) => self.without_place(&error),
             Err(error) => return self.refuse(error.to_string()),
         }
         let (wanted, sight) = match sight(wanted, &reader) {
             Ok(seen) => seen,
-            // That its process is gone is known.
+            // It is already known that the process is gone.
             Err(_) if before.is_some() => return,
             Err(refusal) => return self.refuse(refusal.to_string()),
         };
         match check::adopt_and_keep(reader, &wanted, sight.clone()) {
-            // Not let go yet.
+            // The old target has not been released yet.
             Ok((adopted, _)) if Some(adopted.handle.identity()) == before => {}
             Ok((adopted, kept)) => {
                 let proc_dir = adopted.proc_dir.clone();
-                // The sidecar itself is not in a /proc that was shown.
+                // The sidecar itself is not in a `/proc` that the target shows.
                 let own = if sight.is_some() { Path::new("/proc") } else { &wanted.proc_root };
                 self.cgroups =
                     Cgroups { proc_dir: Some(proc_dir), own: own.join("self"), sight, ..Cgroups::default() };
-                // One that has ended in between tells nothing, and what was known of its user
-                // stays.
+                // If it ended meanwhile, this reads nothing, and what was known of its user stays.
                 if let Ok(Some(status)) = adopted.leader.try_status() {
                     self.user.set(target_user::User::of_process(&status));
                 }
@@ -334,13 +334,13 @@ impl Search {
                     self.refused = None;
                 }
             }
-            // That its process is gone is known.
+            // It is already known that the process is gone.
             Err(refusal) if before.is_some() && !refusal.is_of_restored() => {}
             Err(refusal) => self.refuse(refusal.to_string()),
         }
     }
 
-    /// Whether it is time to ask if the last target was restored.
+    /// Whether a check for a restored target is due.
     fn asks_for_restored(&mut self) -> bool {
         let due = self.hunting.load(Ordering::Relaxed) && self.asked_restored.elapsed() >= RESTORED_EVERY;
         if due {
@@ -349,9 +349,9 @@ impl Search {
         due
     }
 
-    /// Whether the path leads to the file that was adopted. A file that takes a new life without
-    /// being replaced is found when it is next opened: a writer never does that, and the loop reads
-    /// the incarnation at each look anyway.
+    /// Whether the path still leads to the adopted file. A file that gets a new incarnation without
+    /// being replaced is noticed when it is next opened: no writer does that, and the loop reads
+    /// the incarnation at each observation anyway.
     fn unchanged(&mut self) -> bool {
         let Some(Handed { file: (file, _), .. }) = &self.adopted else { return false };
         if self.opened.elapsed() < OPEN_EVERY
@@ -380,7 +380,7 @@ impl Search {
 
     fn take_place(&mut self, path: &Path) -> Result<(), ClaimError> {
         if self.place_at.as_deref() != Some(path) {
-            // A reload points elsewhere.
+            // A reload changed the path.
             self.place = None;
             self.place_at = Some(path.to_path_buf());
         }
@@ -395,16 +395,16 @@ impl Search {
         }
     }
 
-    /// Writes into the segment what work the process should not take, if that has changed.
+    /// Writes to the segment what work the process should not take, if that has changed.
     fn keep(&mut self) {
         let (Some(place), Some(kept)) = (&mut self.place, self.kept.get()) else { return };
-        // A segment that cannot be written to has no other use for it either.
+        // If the segment cannot be written, nothing else can be written to it either.
         if self.kept_told != Some(kept) && place.keep_from(kept).is_ok() {
             self.kept_told = Some(kept);
         }
     }
 
-    /// Tells the loop where the target's cgroups are, at first and whenever that has changed.
+    /// Tells the loop where the target's cgroups are, at first and after each change.
     fn look_at_cgroups(&mut self) {
         let Some(proc_dir) = self.cgroups.proc_dir.clone().filter(|_| !self.hunting.load(Ordering::Relaxed))
         else {
@@ -420,8 +420,7 @@ impl Search {
         }
     }
 
-    /// Beats back, so that the executor can tell whether anybody watches: only for a loop that goes
-    /// round.
+    /// Beats back, so that the executor can tell whether anybody watches: only while the loop runs.
     fn beat(&mut self) {
         let looks = self.alive.load(Ordering::Relaxed);
         let (before, at) = self.beaten;
@@ -429,14 +428,13 @@ impl Search {
             return;
         }
         if let Some(place) = &mut self.place {
-            // A segment that cannot be written to is reported by the executor, which then sees
-            // nobody.
+            // If the segment cannot be written, the executor sees no watcher and reports that.
             let _ = place.beat();
         }
         self.beaten = (looks, Instant::now());
     }
 
-    /// Says why there is no target: once for each reason, and only while there is none.
+    /// Reports why there is no target: once for each reason, and only while there is none.
     fn refuse(&mut self, why: String) {
         if !self.hunting.load(Ordering::Relaxed) {
             return;
@@ -457,7 +455,7 @@ impl Search {
     }
 }
 
-/// Where the process is looked for: in `/proc`, or in the one that the segment's writer shows.
+/// Where to look for the process: in `/proc`, or in the one that the segment's writer shows.
 fn sight(wanted: Wanted, reader: &Reader) -> Result<(Wanted, Option<Arc<Sight>>), misfit::Refusal> {
     if !wanted.apart {
         return Ok((wanted, None));

@@ -1,8 +1,8 @@
-//! The long-term recording: chunks that are whole go to the disk, written by a thread of their own.
+//! The long-term recording: a thread of its own writes complete chunks to disk.
 //!
-//! A disk may be full or silent for minutes. Then the queue before the thread fills, chunks are
-//! dropped and counted in looks, the file says where they are missing, and nobody else notices: the
-//! watch loop gave its chunk away long before.
+//! A disk may be full or unresponsive for minutes. Then the queue to the thread fills, chunks are
+//! dropped, the observations in them are counted, and the file marks where they are missing.
+//! Nothing else is affected: the watch loop handed its chunk over long before.
 
 mod shelf;
 
@@ -23,39 +23,39 @@ use crate::recorder::{Excerpt, delta, encode, file};
 
 use shelf::Shelf;
 
-/// Chunks that wait for the disk: 2 MiB at most, which is a minute of a busy shard.
+/// Chunks waiting for the disk: 2 MiB at most, which is a minute of a busy shard.
 const QUEUE: usize = 16;
-/// A disk that refused a chunk is left alone for so long: each try may begin another file.
+/// How long to wait after the disk refused a chunk: each attempt may create another file.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
 /// The marker of a gap is three short numbers.
 const LONGEST_MARKER: usize = 64;
 
-/// What there is to say about it.
+/// The state of the recording.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Held {
-    /// Where.
+    /// The folder of the files.
     pub directory: PathBuf,
-    /// Files, the present one included.
+    /// Number of files, including the current one.
     pub files: u64,
-    /// Their bytes.
+    /// Bytes in these files.
     pub bytes: u64,
-    /// Files that were deleted in this life of the sidecar, to keep the limits.
+    /// Files that this life of the sidecar deleted to stay within the limits.
     pub removed: u64,
-    /// Looks that were not written in this life of the sidecar, because of a disk that was slow or
+    /// Observations that this life of the sidecar did not write, because the disk was slow or
     /// refused.
     pub missing: u64,
-    /// What the disk said last, if it refused.
+    /// The last error, if the disk refuses.
     pub trouble: Option<String>,
 }
 
-/// The archive as everybody but its own thread sees it.
+/// The handle of the archive, for everything but its own thread.
 #[derive(Clone, Debug)]
 pub struct Archive {
     orders: SyncSender<Order>,
     held: Arc<Mutex<Held>>,
     shard: Arc<str>,
     anchor: WallAnchor,
-    /// Looks missing since the last chunk that found room.
+    /// Observations missing since the last chunk that found room.
     missing: u64,
 }
 
@@ -66,7 +66,7 @@ enum Order {
 }
 
 impl Archive {
-    /// Starts the thread, which finds what earlier lives of the sidecar left.
+    /// Starts the thread, which finds the files of earlier lives of the sidecar.
     ///
     /// # Errors
     /// If the thread cannot be started.
@@ -88,8 +88,8 @@ impl Archive {
         Ok(Self { orders, held, shard: shard.into(), anchor, missing: 0 })
     }
 
-    /// Takes one chunk with so many looks, before which `lost` were lost on the way here. Copies it
-    /// and never waits.
+    /// Takes one chunk with `looks` observations; `lost` more were lost just before it. Copies the
+    /// chunk and never blocks.
     pub fn keep(&mut self, excerpt: &Excerpt, looks: u32, lost: u64) {
         self.missing = self.missing.saturating_add(lost);
         lock(&self.held).missing += lost;
@@ -109,14 +109,14 @@ impl Archive {
         }
     }
 
-    /// What there is to say about it now.
+    /// The present state of the recording.
     pub fn held(&self) -> Held {
         lock(&self.held).clone()
     }
 
-    /// Waits until all that was kept before is written, for at most `wait`. Says whether it is.
+    /// Waits up to `wait` until all that `keep` took before is written. Returns whether it is.
     pub fn flush(&self, wait: Duration) -> bool {
-        /// Time that a full queue gets to move before it is asked again.
+        /// How long a full queue gets to drain before the next attempt.
         const NUDGE: Duration = Duration::from_millis(5);
         let deadline = Instant::now() + wait;
         let (answer, answered) = sync_channel(1);
@@ -133,7 +133,7 @@ impl Archive {
     }
 }
 
-/// A chunk that says nothing but how many looks are missing before `chunk`.
+/// A chunk that records only how many observations are missing before `chunk`.
 fn marker(chunk: &[u8], missing: u64) -> Vec<u8> {
     let mut begins = In::new(chunk);
     let at = match begins.byte() {
@@ -157,7 +157,7 @@ struct Scribe {
 
 impl Scribe {
     fn run(mut self, orders: &Receiver<Order>) {
-        // Nothing else to do in its life, and it ends with the last sender.
+        // The thread has no other task, and ends with the last sender.
         for order in orders {
             match order {
                 Order::Append { beginning, part, looks } => self.append(&beginning, &part, looks),

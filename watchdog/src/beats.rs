@@ -1,10 +1,10 @@
-//! Shows the service manager that a loop goes round: the watch loop of a sidecar, or that of the
-//! embedded supervisor.
+//! Shows the service manager that a loop makes progress: the watch loop of a sidecar, or that of
+//! the embedded supervisor.
 //!
-//! The loop counts its rounds in a word and tells nobody: sending a datagram allocates, and may
-//! wait for memory. A thread of its own looks at that word. Only a round that it had not seen yet
-//! is told as a sign of life, so whatever holds the loop up ends the beats, though this thread and
-//! all others go on. A loop that sleeps long is called first.
+//! The loop only counts its rounds in an atomic word. It sends no datagram itself: sending
+//! allocates and may wait for memory. A separate thread polls that word and reports a sign of life
+//! only when the count has moved, so whatever blocks the loop also ends the beats, even if this
+//! thread and all others still run. A loop that sleeps for long is woken first.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,27 +12,27 @@ use std::time::Duration;
 
 use shard_telemetry::service_manager::{News, ServiceManager};
 
-/// Looks within the time that the manager allows. A loop that sleeps is called at one look and told
-/// of at the next: two of four, so that a beat comes at least every half of that time, as
+/// Polls per interval that the manager allows. A loop that sleeps is woken at one poll and reported
+/// at the next. With four polls a beat comes at least every half interval, as
 /// sd_watchdog_enabled(3) asks.
 const LOOKS: u32 = 4;
 
-/// No shorter pause between two looks, whatever the manager asks for: it would be the sidecar's
-/// main work.
+/// Lower bound of the pause between two polls, whatever the manager asks for: shorter pauses would
+/// make polling the sidecar's main work.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 
-/// How often it is looked for the first round, which is ready: a unit that waits for this one waits
-/// no longer for it.
+/// How often to poll for the first round, which means ready. A unit that is ordered after this one
+/// waits no longer than that.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 
-/// The pause between two looks where the manager asks for a sign of life within `patience`.
+/// The pause between two polls where the manager asks for a sign of life within `patience`.
 pub fn pause(patience: Duration) -> Duration {
     (patience / LOOKS).max(SHORTEST_PAUSE)
 }
 
-/// Tells `manager` with the first round that this process is ready, and from then on that it is
-/// alive, as long as `rounds` moves. `call` has the loop go round if it sleeps. Without a manager
-/// this does nothing.
+/// Notifies `manager` at the first round that this process is ready, and from then on that it is
+/// alive, as long as `rounds` moves. `call` wakes the loop if it sleeps. Does nothing without a
+/// manager.
 ///
 /// # Errors
 /// If the thread cannot be started.
@@ -50,14 +50,14 @@ pub fn start(
         loop {
             match beats.next(rounds.load(Ordering::Relaxed)) {
                 Next::Call => call(),
-                // What does not arrive is told again at the next look.
+                // A notification that was not delivered is sent again at the next poll.
                 Next::Tell(round, news) if manager.tell(news) => beats.told = round,
                 Next::Tell(..) => {}
             }
             match (beats.told, pause) {
                 (0, _) => std::thread::sleep(FIRST_PAUSE),
                 (_, Some(pause)) => std::thread::sleep(pause),
-                // It is ready, and nobody asks whether it lives.
+                // It is ready, and the manager asks for no signs of life.
                 (_, None) => return,
             }
         }
@@ -67,15 +67,15 @@ pub fn start(
 
 #[derive(Debug, Default)]
 struct Beats {
-    /// The round that was told last; zero: none.
+    /// The last round that was reported; zero: none.
     told: u64,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
-    /// The loop has not gone round since: it may only sleep.
+    /// No new round since the last poll: the loop may only be asleep, so wake it.
     Call,
-    /// It has.
+    /// A new round: report it.
     Tell(u64, &'static [News<'static>]),
 }
 
@@ -108,7 +108,7 @@ mod tests {
         let mut beats = Beats::default();
         assert_eq!(beats.next(0), Next::Call);
         assert_eq!(beats.next(3), Next::Tell(3, &[News::Ready, News::Alive]));
-        // It did not arrive.
+        // The notification was not delivered.
         assert_eq!(beats.next(4), Next::Tell(4, &[News::Ready, News::Alive]));
         beats.told = 4;
         assert_eq!(beats.next(4), Next::Call);

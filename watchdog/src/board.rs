@@ -1,7 +1,7 @@
-//! What the slow side knows at this moment: written by the relay, read by whoever answers a
-//! question.
+//! The current state as the slow side knows it: the relay writes it, and whatever answers a query
+//! reads it.
 //!
-//! Each lock here is held for as long as it takes to copy a pointer.
+//! Each lock here is held only while a pointer is copied.
 
 pub mod listening;
 pub mod reader;
@@ -24,11 +24,11 @@ use crate::verdict::Verdict;
 use listening::Listening;
 use totals::TargetStats;
 
-/// The watch sends four snapshots a second. After this much silence nobody can say that it still
-/// watches, which is the same 10 s after which it calls itself unguarded when it is late.
+/// The watch sends four snapshots a second. After this much silence it can no longer be assumed to
+/// watch. The watch loop uses the same 10 s: if it is late by more, it declares itself unguarded.
 pub const SILENT: Duration = Duration::from_secs(10);
 
-/// The board.
+/// The current state, shared by all threads of the slow side.
 #[derive(Debug)]
 pub struct Board {
     shard: String,
@@ -43,14 +43,14 @@ pub struct Board {
     listening: Listening,
 }
 
-/// The verdict as it may be told now.
+/// The verdict to report at a given moment.
 #[derive(Clone, Debug)]
 pub struct Standing {
     /// The verdict.
     pub verdict: Verdict,
-    /// Why, as a sentence.
+    /// The reason, as a sentence.
     pub reason: String,
-    /// Since when.
+    /// The time since which it holds.
     pub since: Monotonic,
 }
 
@@ -71,17 +71,17 @@ impl Board {
         }
     }
 
-    /// Which shard.
+    /// The name of the shard.
     pub fn shard(&self) -> &str {
         &self.shard
     }
 
-    /// What ends a target that is to be killed.
+    /// The means by which a target is killed.
     pub const fn kills_by(&self) -> KillBy {
         self.by
     }
 
-    /// Ties the two clocks.
+    /// Relates the monotonic clock to the wall clock.
     pub const fn anchor(&self) -> &WallAnchor {
         &self.anchor
     }
@@ -91,33 +91,33 @@ impl Board {
         self.anchor.wall(at)
     }
 
-    /// What was dropped so far.
+    /// The counts of what was dropped so far.
     pub fn dropped(&self) -> &Dropped {
         &self.dropped
     }
 
-    /// Where the sidecar can be asked.
+    /// The places where the sidecar listens.
     pub const fn listening(&self) -> &Listening {
         &self.listening
     }
 
-    /// What there is to say about the long-term recording, if there is one.
+    /// State of the long-term recording; `None` if there is none.
     pub fn archive(&self) -> Option<Held> {
         self.archive.get().map(Archive::held)
     }
 
-    /// There is one.
+    /// Registers the long-term recording.
     pub fn set_archive(&self, archive: Archive) {
-        // A sidecar has one or none, for all its life.
+        // A sidecar has one or none for its whole life.
         let _ = self.archive.set(archive);
     }
 
-    /// Whether it may kill.
+    /// The kill mode: whether the sidecar may kill.
     pub fn mode(&self) -> KillMode {
         *lock(&self.mode)
     }
 
-    /// A reload may change that.
+    /// Sets the kill mode, which a reload may change.
     pub fn set_mode(&self, mode: KillMode) {
         *lock(&self.mode) = mode;
     }
@@ -127,7 +127,7 @@ impl Board {
         lock(&self.snapshot).clone()
     }
 
-    /// Pins up a newer one.
+    /// Stores a newer snapshot.
     pub fn set_snapshot(&self, snapshot: Arc<Snapshot>) {
         self.dropped.set(shard_telemetry::dropped::Signal::Events, snapshot.dropped);
         *lock(&self.snapshot) = Some(snapshot);
@@ -138,19 +138,19 @@ impl Board {
         lock(&self.target).clone()
     }
 
-    /// Pins up newer ones.
+    /// Stores newer totals.
     pub fn set_target(&self, stats: Arc<TargetStats>) {
         *lock(&self.target) = Some(stats);
     }
 
-    /// How long the watch loop has said nothing, if that is too long.
+    /// How long the watch loop has been silent, if longer than [`SILENT`].
     pub fn silent_for(&self, now: Monotonic) -> Option<Duration> {
         let last = self.snapshot().map_or(self.began, |snapshot| snapshot.at);
         Some(now.since(last)).filter(|silence| *silence > SILENT)
     }
 
-    /// The verdict as it may be told at `now`: one that nobody has confirmed for [`SILENT`] stands
-    /// no longer.
+    /// The verdict to report at `now`. A verdict that was not confirmed for [`SILENT`] no longer
+    /// holds.
     pub fn standing(&self, now: Monotonic) -> Standing {
         let snapshot = self.snapshot();
         if let Some(silence) = self.silent_for(now) {

@@ -1,8 +1,8 @@
 //! The command line: the subcommands, one file each, with arguments, help for a person at three in
 //! the morning, and exit codes.
 //!
-//! It is part of the library so that man pages and completions can be made from [`definition`] by a
-//! program of their own (`manuals` in `tests/`): the sidecar itself links nothing for them.
+//! It is part of the library so that a separate program (`manuals` in `tests/`) can generate man
+//! pages and completions from [`definition`]. The sidecar itself links nothing for them.
 
 pub(crate) mod address;
 pub(crate) mod check;
@@ -54,7 +54,7 @@ enum Command {
     Suggest(suggest::Args),
 }
 
-/// Does what the command line of this process says; returns the exit code.
+/// Executes the command line of this process; returns the exit code.
 pub fn main() -> ExitCode {
     shard_telemetry::names::settle();
     let command = match Arguments::try_parse() {
@@ -78,7 +78,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// What the command line may say: all subcommands and flags with their help.
+/// The definition of the command line: all subcommands and flags with their help.
 pub fn definition() -> clap::Command {
     Arguments::command()
 }
@@ -86,11 +86,11 @@ pub fn definition() -> clap::Command {
 /// Exit code of bad input, a bad config above all.
 pub(crate) const BAD_INPUT: u8 = 2;
 
-/// Exit code of `status` when it was called wrongly (`EX_USAGE` of sysexits.h): with 2, which every
-/// other command ends with then, it says that the shard is condemned.
+/// Exit code of `status` for a wrong command line (`EX_USAGE` of sysexits.h). Every other command
+/// ends with 2 then, but for `status` 2 means that the shard is condemned.
 pub(crate) const STATUS_MISUSED: u8 = 64;
 
-/// What stands below the list of commands.
+/// The help text below the list of commands.
 pub(crate) const MAIN_HELP: &str = "\
 Is something wrong right now?
   shard-watchdog status --explain            what it thinks, and why it has not killed
@@ -115,10 +115,9 @@ Setting it up:
 It never kills unless the config says [kill] mode = \"enforce\", or a person says kill.
 Every flag has an environment variable SHARD_WATCHDOG_…; the flag beats it, and it beats the file.";
 
-/// Tells what is wrong with the command line, or the help that was asked for; returns the exit
-/// code.
+/// Prints the error in the command line, or the help that was asked for; returns the exit code.
 pub(crate) fn misused(error: &clap::Error) -> ExitCode {
-    // Whoever reads this may have gone.
+    // The reader may have closed its end.
     let _ = error.print();
     let status = std::env::args_os().nth(1).is_some_and(|command| command == "status");
     match u8::try_from(error.exit_code()) {
@@ -128,35 +127,35 @@ pub(crate) fn misused(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// Tells why a command ends, on standard error; returns the exit code.
+/// Prints to standard error why a command ends; returns the exit code.
 pub(crate) fn fail(code: u8, why: impl Display) -> ExitCode {
-    // Not `eprintln!`: whoever reads this may have gone, and that is no reason to panic.
+    // Not `eprintln!`: it would panic if the reader has closed its end.
     let _ = writeln!(std::io::stderr().lock(), "shard-watchdog: {why}");
     ExitCode::from(code)
 }
 
-/// A duration in a flag, in the form of the config file.
+/// Parses a duration in a flag, in the form of the config file.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     units::duration(text).ok_or_else(|| "not a duration such as \"500ms\" or \"1m 30s\"".to_owned())
 }
 
-/// The same, where none at all makes no sense.
+/// The same, but rejects zero.
 pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
     let duration = duration(text)?;
     if duration.is_zero() { Err("must be longer than zero".to_owned()) } else { Ok(duration) }
 }
 
-/// The name of a shard in a flag.
+/// Parses the name of a shard in a flag.
 pub(crate) fn shard(text: &str) -> Result<String, String> {
     if config::names_shard(text) { Ok(text.to_owned()) } else { Err(config::SHARD_FORM.to_owned()) }
 }
 
-/// Whether what goes to standard output may be coloured.
+/// Whether standard output may be coloured.
 pub(crate) fn colour() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
 }
 
-/// A text of others without what would move the cursor of whoever reads it.
+/// Escapes the control characters in foreign text, which could otherwise move the reader's cursor.
 pub(crate) fn plain(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }

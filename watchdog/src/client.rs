@@ -1,5 +1,5 @@
-//! A small HTTP client for the commands that talk to a sidecar, over TCP or its unix socket. Every
-//! call has a deadline, and no answer may be larger than a bound.
+//! A small HTTP client for the commands that query a sidecar, over TCP or its unix socket. Every
+//! call has a deadline, and answers have a maximum size.
 
 use std::fmt;
 use std::io;
@@ -15,24 +15,24 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-/// The status of 4,096 threads is about one MiB; nothing that a sidecar says comes near this.
+/// The status of 4,096 threads is about one MiB; no answer of a sidecar comes near this.
 const LARGEST_ANSWER: usize = 16 << 20;
 
-/// Where a sidecar is reached.
+/// The address of a sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
-    /// `http://host:port` with an optional path in front of the sidecar's own.
+    /// `http://host:port` with an optional path prefix.
     Tcp {
         /// `host:port`
         authority: String,
-        /// Without a slash at its end.
+        /// The path prefix, without a trailing slash.
         prefix: String,
     },
     /// `unix:/path`
     Unix(PathBuf),
 }
 
-/// Why `--url` is not understood.
+/// `--url` that cannot be parsed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a sidecar's address: say http://HOST:PORT or unix:/PATH.sock")]
 pub struct EndpointError {
@@ -72,59 +72,60 @@ impl fmt::Display for Endpoint {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody listens, or the way there is closed.
+    /// No process listens there, or the connection failed.
     #[error("{endpoint} cannot be reached: {error}")]
     Unreachable {
-        /// Who was asked.
+        /// The sidecar that was queried.
         endpoint: Endpoint,
-        /// What the system says.
+        /// The error of the operating system.
         error: io::Error,
     },
-    /// No whole answer came in time.
+    /// No complete answer came in time.
     #[error("{endpoint} did not answer within {} s", within.as_secs_f64())]
     Late {
-        /// Who was asked.
+        /// The sidecar that was queried.
         endpoint: Endpoint,
-        /// How long it was waited for.
+        /// The time limit that expired.
         within: Duration,
     },
-    /// What came is not HTTP, or is too large.
+    /// The answer is not HTTP, or is too large.
     #[error("{endpoint} does not answer as a sidecar does: {reason}")]
     Garbled {
-        /// Who was asked.
+        /// The sidecar that was queried.
         endpoint: Endpoint,
         /// What is wrong with the answer.
         reason: String,
     },
 }
 
-/// An answer.
+/// An answer of any status code.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// Its code.
+    /// The HTTP status code.
     pub status: StatusCode,
     /// Its body.
     pub body: Bytes,
 }
 
-/// What is sent.
+/// The request to send.
 #[derive(Clone, Copy, Debug, Default)]
 struct Question<'a> {
     path: &'a str,
-    /// With a body it is an order: POST instead of GET.
+    /// With a body the request is an order: POST instead of GET.
     body: Option<&'a str>,
     token: Option<&'a str>,
 }
 
-/// Asks `endpoint` for `path` and waits for at most `within`, names and connection included.
+/// Requests `path` of `endpoint` and waits at most `within`, including name resolution and
+/// connecting.
 ///
 /// # Errors
-/// If no whole answer comes in time. Any code is an answer.
+/// If no complete answer comes in time. An answer with any status code is no error.
 pub fn get(endpoint: &Endpoint, path: &str, within: Duration) -> Result<Answer, ClientError> {
     send(endpoint, Question { path, ..Question::default() }, within)
 }
 
-/// Gives an order, with the bearer token that opens the door there if there is one.
+/// Sends an order, with the bearer token if there is one.
 ///
 /// # Errors
 /// As [`get`].
@@ -146,7 +147,7 @@ fn send(endpoint: &Endpoint, question: Question<'_>, within: Duration) -> Result
         let late = |_| ClientError::Late { endpoint: endpoint.clone(), within };
         tokio::time::timeout(within, ask(endpoint, question)).await.map_err(late)?
     });
-    // A name may still be looked up, on a thread that nobody can interrupt.
+    // A name lookup may still be running, on a thread that cannot be interrupted.
     runtime.shutdown_background();
     answer
 }

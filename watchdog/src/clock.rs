@@ -1,5 +1,4 @@
-//! The clocks: `CLOCK_MONOTONIC`, by which the watch loop goes, and the wall clock that people
-//! read.
+//! The clocks: `CLOCK_MONOTONIC`, which the watch loop uses, and the wall clock that people read.
 
 use std::time::Duration;
 
@@ -19,29 +18,29 @@ fn nanoseconds(time: rustix::time::Timespec) -> u64 {
 }
 
 /// How long the machine has been suspended: what `CLOCK_BOOTTIME` gains on `CLOCK_MONOTONIC`.
-/// Neither of them knows of the wall clock.
+/// Setting the wall clock affects neither.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Suspends {
-    /// The difference at the first reading. In a time namespace it is not what the machine has
-    /// slept, and may be negative.
+    /// The difference at the first reading. In a time namespace it is not the time that the machine
+    /// was suspended, and may be negative.
     begin: Option<i64>,
     told: u64,
 }
 
-/// The two clocks are read one after the other, so what one has gained on the other within a few
-/// microseconds is nothing. No machine goes to sleep for less than this.
+/// The two clocks are read one after the other, so a gain of a few microseconds means nothing. No
+/// machine is suspended for less than this.
 const SHORTEST_SUSPEND: u64 = 1_000_000;
 
 impl Suspends {
-    /// Reads it: nanoseconds since the first reading.
+    /// Reads how long the machine was suspended since the first reading, in nanoseconds.
     ///
-    /// A kernel without that clock never tells of a suspend.
+    /// Without that clock in the kernel, no suspend is ever detected.
     pub fn read(&mut self) -> u64 {
         let Ok(boot) = rustix::time::clock_gettime_dynamic(rustix::time::DynamicClockId::Boottime) else {
             return self.told;
         };
-        // The later of the two readings is the one that is taken off: whatever comes between them
-        // makes no suspend.
+        // The later reading is subtracted, so that a delay between the two never looks like a
+        // suspend.
         self.take(nanoseconds(boot), now().0)
     }
 
@@ -56,8 +55,8 @@ impl Suspends {
     }
 }
 
-/// Ties the monotonic clock to the wall clock once, so that every time of one run is told on one
-/// scale even if somebody sets the wall clock in between.
+/// Ties the monotonic clock to the wall clock once, so that all times of one run are on one scale
+/// even if somebody sets the wall clock meanwhile.
 #[derive(Clone, Copy, Debug)]
 pub struct WallAnchor {
     monotonic: Monotonic,
@@ -71,7 +70,7 @@ impl WallAnchor {
         Self { monotonic: now(), wall: jiff::Timestamp::now(), boot: BootId::read() }
     }
 
-    /// Which boot of the machine this is.
+    /// The boot of the machine in which this was read.
     pub const fn boot(&self) -> Option<BootId> {
         self.boot
     }
@@ -88,12 +87,12 @@ impl WallAnchor {
     }
 }
 
-/// Which boot of this machine. A monotonic time means nothing in another one.
+/// Identifies a boot of this machine. A monotonic time is meaningless in another boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BootId(pub u128);
 
 impl BootId {
-    /// What the kernel says.
+    /// The kernel's boot id; `None` if it cannot be read.
     pub fn read() -> Option<Self> {
         Self::parse(&std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?)
     }
@@ -118,13 +117,13 @@ impl<'de> Deserialize<'de> for BootId {
     }
 }
 
-/// One moment on every clock, so that it can be understood after a restart of the sidecar or of the
-/// machine.
+/// One moment on every clock, so that it remains meaningful after a restart of the sidecar or of
+/// the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moment {
-    /// The boot, if the kernel told it.
+    /// The boot, if its id could be read.
     pub boot: Option<BootId>,
-    /// On the clock of that boot.
+    /// On the monotonic clock of that boot.
     #[serde(rename = "monotonic_ns")]
     pub monotonic: Option<Monotonic>,
     /// On the wall clock.
@@ -132,14 +131,14 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// Now.
+    /// The present moment.
     pub fn now() -> Self {
         Self { boot: BootId::read(), monotonic: Some(now()), wall: jiff::Timestamp::now() }
     }
 
-    /// How long ago it is, seen from `now`: by the monotonic clock within one boot, by the wall
-    /// clock across a reboot, and by whichever says less where the boot is not known. What lies
-    /// ahead is now.
+    /// The age of this moment at `now`: by the monotonic clock within one boot, by the wall clock
+    /// across a reboot, and the smaller of both where the boot is unknown. Zero for a moment in the
+    /// future.
     pub fn age(&self, now: &Self) -> Duration {
         let by_wall = Duration::try_from(now.wall.duration_since(self.wall)).unwrap_or_default();
         let (Some(then), Some(here)) = (self.monotonic, now.monotonic) else { return by_wall };
@@ -147,7 +146,7 @@ impl Moment {
         match (self.boot, now.boot) {
             (Some(one), Some(other)) if one == other => by_boot,
             (Some(_), Some(_)) => by_wall,
-            // Later than now in its own boot: that was another one.
+            // It would be in the future, so it was another boot.
             _ if then > here => by_wall,
             _ => by_wall.min(by_boot),
         }

@@ -1,5 +1,5 @@
-//! The configuration of the sidecar: what may be said, its defaults and its limits. Reading and
-//! complaining is in `config/read.rs`.
+//! The configuration of the sidecar: its settings, defaults and limits. `config/read.rs` reads it
+//! and reports problems.
 
 pub mod policy;
 pub mod problem;
@@ -22,13 +22,12 @@ use std::time::Duration;
 use globset::GlobMatcher;
 use shard_telemetry::http::host::HostPattern;
 
-/// Everything that a config file says, checked.
+/// The checked content of a config file.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// `[target]`
     pub target: TargetConfig,
-    /// `[[thread]]`, in the order of the file; the first rule whose glob matches a thread is its
-    /// rule.
+    /// `[[thread]]`, in the order of the file; the first rule whose glob matches a thread applies.
     pub threads: Vec<ThreadRule>,
     /// `[[channel]]`
     pub channels: Vec<ChannelRule>,
@@ -50,17 +49,18 @@ pub struct Config {
     pub shadow: Option<ShadowConfig>,
 }
 
-/// Whether a config asks for something.
+/// Whether a config uses a feature.
 pub type Asks = fn(&Config) -> bool;
 
-/// What this version reads and checks, and does not act upon yet, and whether a config asks for it.
+/// Settings that this version reads and checks but does not act upon yet, and whether a config uses
+/// each.
 pub const NOT_YET: &[(&str, Asks)] = &[
     ("evidence.time_limit", |config| config.evidence.time_limit != DEFAULT_EVIDENCE_TIME),
     ("a target without heartbeat", |config| !matches!(config.target.find, FindTarget::Heartbeat(_))),
 ];
 
 impl Config {
-    /// One sentence for each thing that this config asks for and this version does not do yet.
+    /// One sentence for each setting in this config that this version does not act upon yet.
     pub fn not_yet(&self) -> impl Iterator<Item = String> {
         let asked = NOT_YET.iter().filter(|(_, asks)| asks(self));
         asked
@@ -68,16 +68,16 @@ impl Config {
     }
 }
 
-/// Which process.
+/// `[target]`: the process to watch.
 #[derive(Clone, Debug)]
 pub struct TargetConfig {
-    /// Goes on every metric and log line.
+    /// The name of the shard, on every metric and log line.
     pub shard: String,
-    /// How to find it.
+    /// How to find the process.
     pub find: FindTarget,
-    /// Whose segment and process it must be.
+    /// The user who must own the segment and the process.
     pub user: Option<user::User>,
-    /// The process must stand in this systemd unit, whatever else found it.
+    /// The process must belong to this systemd unit, however it was found.
     pub systemd_unit: Option<String>,
 }
 
@@ -86,11 +86,11 @@ pub struct TargetConfig {
 pub enum FindTarget {
     /// Instrumented: it writes this heartbeat segment.
     Heartbeat(PathBuf),
-    /// It writes its pid here.
+    /// It writes its pid to this file.
     PidFile(PathBuf),
     /// The main process of `systemd_unit`.
     SystemdUnit,
-    /// The one process whose command line matches.
+    /// The only process whose command line matches.
     Command(regex::Regex),
 }
 
@@ -103,11 +103,11 @@ pub struct ThreadRule {
     pub glob: GlobMatcher,
     /// How many threads must match.
     pub count: u32,
-    /// No progress for this much countable time while at work: stalled.
+    /// The thread is stalled after this much countable time at work without progress.
     pub stall_after: Duration,
     /// The same, for a warning.
     pub warn_after: Duration,
-    /// What follows.
+    /// What follows a stall or a loss.
     pub on: On,
 }
 
@@ -116,48 +116,47 @@ pub struct ThreadRule {
 pub struct ChannelRule {
     /// The channel's published name.
     pub name: String,
-    /// Age of the oldest waiting message.
+    /// The age of the oldest waiting message above which the channel is at fault.
     pub max_age: Option<Duration>,
-    /// Messages waiting.
+    /// The number of waiting messages above which the channel is at fault.
     pub max_depth: Option<u64>,
     /// Glob of the thread that should receive.
     pub consumer: Option<String>,
-    /// What follows.
+    /// What follows when a limit is exceeded.
     pub on: On,
 }
 
 /// `[judge]`
 #[derive(Clone, Debug)]
 pub struct JudgeConfig {
-    /// From the first sight of an incarnation until its threads must be there. Default 30 s.
+    /// From the first observation of an incarnation until its threads must exist. Default 30 s.
     pub startup_grace: Duration,
-    /// From the first sign that the process is ending until it must be gone. Default 30 s, what
-    /// Kubernetes gives by default (`terminationGracePeriodSeconds`).
+    /// From the first sign that the process is ending until it must have ended. Default 30 s, as in
+    /// Kubernetes (`terminationGracePeriodSeconds`).
     pub exit_within: Duration,
-    /// `[judge.excuse]`: starved, default 10 min.
+    /// `[judge.excuse]`: the cap for each kind of excuse. Starved, default 10 min.
     pub starved: Duration,
     /// Throttled, default 10 min.
     pub throttled: Duration,
-    /// Made to wait by `memory.high`, default 10 min.
+    /// Throttled by `memory.high`, default 10 min.
     pub memory_throttled: Duration,
     /// Traced, default 1 h.
     pub traced: Duration,
-    /// Frozen, default 10 min: a freezer, as a rule, thaws within a backup or a migration.
+    /// Frozen, default 10 min: a freezer usually thaws within a backup or a migration.
     pub frozen: Duration,
-    /// Core being written, default 10 min: that of a large process takes minutes.
+    /// Writing a core dump, default 10 min: for a large process that takes minutes.
     pub core_dumping: Duration,
     /// Stopped, default 60 s.
     pub stopped_at_most: Duration,
-    /// What follows a stop past its cap; only a stop may kill. Default kill.
+    /// What follows a stop past its cap; no other excuse may lead to a kill. Default kill.
     pub stopped_then: On,
-    /// After so many deaths with the same work in flight nothing is killed for it any more; zero:
-    /// never. Default 2.
+    /// After this many deaths with the same work in flight the sidecar no longer kills for that
+    /// work; zero: never. Default 2.
     pub poison_after: u32,
 }
 
 impl Default for JudgeConfig {
-    /// What an operator gets who says nothing: excuses long enough for an operator to be called,
-    /// not for one to forget.
+    /// The excuses are long enough to call an operator, but not long enough for one to forget.
     fn default() -> Self {
         Self {
             startup_grace: Duration::from_secs(30),
@@ -170,7 +169,7 @@ impl Default for JudgeConfig {
             core_dumping: Duration::from_secs(600),
             stopped_at_most: Duration::from_secs(60),
             stopped_then: On::Kill,
-            // The first may have been chance; a second one at the same block is not.
+            // The first death may have been chance; a second one at the same block is not.
             poison_after: 2,
         }
     }
@@ -179,14 +178,14 @@ impl Default for JudgeConfig {
 /// `[restart]`
 #[derive(Clone, Debug)]
 pub struct RestartConfig {
-    /// From death to a new incarnation. Default 30 s.
+    /// From the death of a target to a new incarnation. Default 30 s.
     pub within: Duration,
 }
 
-/// Whether it may kill.
+/// Whether the sidecar may kill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KillMode {
-    /// Says what it would do. The default: a person switches killing on.
+    /// Only reports what it would do. The default: a person must enable killing.
     Observe,
     /// Kills.
     Enforce,
@@ -202,14 +201,14 @@ impl KillMode {
     }
 }
 
-/// What ends a target that is to be killed.
+/// The means by which a target is killed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum KillBy {
-    /// A signal of the sidecar's. The default.
+    /// A signal from the sidecar. The default.
     #[default]
     Signal,
-    /// Its pod: the sidecar, which is of another pid namespace, ends itself with [`LEAVING`], and
-    /// the restart rules of the pod restart all of its containers.
+    /// The pod: the sidecar, which runs in another pid namespace, exits with [`LEAVING`], and the
+    /// restart rules of the pod restart all of its containers.
     ExitCode,
 }
 
@@ -223,21 +222,21 @@ impl KillBy {
     }
 }
 
-/// The exit code by which a sidecar asks its pod for a restart. No other end of it has this one:
-/// not its own errors (1, 2), nor a panic (134), nor a signal (128 and more), nor what shells and
-/// `sysexits.h` use.
+/// The exit code by which a sidecar asks its pod for a restart. No other end of the sidecar has
+/// this code: not its own errors (1, 2), nor a panic (134), nor a signal (128 and more), nor the
+/// codes that shells and `sysexits.h` use.
 pub const LEAVING: u8 = 86;
 
 /// A signal that may stand in `kill.signals`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KillSignal {
-    /// Ends it with a core dump, unless it is stopped.
+    /// Ends the process with a core dump, unless it is stopped.
     Abort,
-    /// Asks it to end.
+    /// Asks the process to end.
     Term,
-    /// Asks it to end with a core dump.
+    /// Asks the process to end with a core dump.
     Quit,
-    /// Ends it.
+    /// Ends the process.
     Kill,
 }
 
@@ -256,9 +255,9 @@ impl KillSignal {
 /// `[kill]`
 #[derive(Clone, Debug)]
 pub struct KillConfig {
-    /// Default observe.
+    /// Whether to kill. Default observe.
     pub mode: KillMode,
-    /// Default signal.
+    /// The means. Default signal.
     pub by: KillBy,
     /// Each signal and how long after the verdict it is sent; ascending; the last one is SIGKILL.
     pub signals: Vec<(KillSignal, Duration)>,
@@ -268,21 +267,21 @@ pub struct KillConfig {
     pub budget_per: Duration,
 }
 
-/// `[recorder]`: what was seen is kept on the disk for days, beside the last minute that is always
-/// in memory.
+/// `[recorder]`: stores observations on disk for days, in addition to the last minute that is
+/// always in memory.
 #[derive(Clone, Debug)]
 pub struct RecorderConfig {
-    /// Where. Default: `recordings` in `evidence.directory`.
+    /// Where to store them. Default: `recordings` in `evidence.directory`.
     pub directory: PathBuf,
-    /// Files that were over for longer are deleted. Default 7.
+    /// Files that ended longer ago are deleted. Default 7.
     pub keep_days: u32,
-    /// The oldest files are deleted to stay within so many bytes. Default 2 GiB, two days of a busy
-    /// shard.
+    /// The oldest files are deleted to stay within this many bytes. Default 2 GiB, two days of a
+    /// busy shard.
     pub keep_bytes: u64,
 }
 
-/// `[shadow]`: a second policy, judged beside the live one and never acted upon. What the file does
-/// not say of it is as in the live one.
+/// `[shadow]`: a second policy, judged beside the live one and never acted upon. Settings that the
+/// file omits are those of the live policy.
 #[derive(Clone, Debug)]
 pub struct ShadowConfig {
     /// `[[shadow.thread]]`
@@ -291,39 +290,40 @@ pub struct ShadowConfig {
     pub channels: Vec<ChannelRule>,
     /// `[shadow.judge]`
     pub judge: JudgeConfig,
-    /// `[shadow.kill]`: its budget. It would kill at once, and has nobody to signal.
+    /// `[shadow.kill]`: the budget. It would kill at once, and has no process to signal.
     pub kill: KillConfig,
 }
 
-/// How long gathering evidence may delay a kill, unless told otherwise: what the stacks of a large
-/// process take, and a quarter of what a restart may cost.
+/// How long gathering evidence may delay a kill by default: what the stacks of a large process
+/// take, and a quarter of what a restart may cost.
 pub const DEFAULT_EVIDENCE_TIME: Duration = Duration::from_millis(250);
 
 /// `[evidence]`
 #[derive(Clone, Debug)]
 pub struct EvidenceConfig {
-    /// Where incidents are kept.
+    /// Where incidents are stored.
     pub directory: PathBuf,
     /// How long gathering may delay a kill. Default 250 ms.
     pub time_limit: Duration,
-    /// At most this many incidents are kept. Default 50.
+    /// At most this many incidents are retained. Default 50.
     pub keep_incidents: u32,
-    /// At most this many bytes of them. Default 256 MiB.
+    /// The retained incidents take at most this many bytes. Default 256 MiB.
     pub keep_bytes: u64,
 }
 
 /// `[http]`
 #[derive(Clone, Debug)]
 pub struct HttpConfig {
-    /// Everything; loopback only. Default 127.0.0.1:9611; `None` if switched off with `""`.
+    /// The full API; loopback only. Default 127.0.0.1:9611; `None` if disabled with `""`.
     pub listen: Option<SocketAddr>,
     /// Probes and metrics only, on any address.
     pub public: Option<SocketAddr>,
-    /// Everything, on a unix socket.
+    /// The full API, on a unix socket.
     pub socket: Option<PathBuf>,
-    /// Names that may stand in the Host header, beside addresses and `localhost`.
+    /// Names accepted in the Host header, in addition to addresses and `localhost`.
     pub hosts: Vec<HostPattern>,
-    /// The bearer token with which `listen` takes commands. Without one only the socket does.
+    /// File of the bearer token with which `listen` accepts commands. Without one only the socket
+    /// does.
     pub token_file: Option<PathBuf>,
 }
 

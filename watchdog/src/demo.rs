@@ -1,14 +1,14 @@
-//! The main job on one machine, for eyes: a coordinator, shards and their sidecars, one fault, and
-//! the timeline from the fault to the next verified block.
+//! A demonstration on one machine: a coordinator, shards and their sidecars, one fault, and the
+//! timeline from the fault to the next verified block.
 //!
 //! # Duties
 //! Everything that it starts is a real process of the kind that runs in production, under the real
-//! supervisor; the timeline is put together from what those processes say, not from what the demo
-//! hopes. It leaves nothing behind.
+//! supervisor. The timeline is built from what those processes report, not from what the demo
+//! expects. It leaves nothing behind.
 //!
 //! # Prohibitions
-//! It never waits without end, and it never signals by number: what it started it ends through
-//! pidfds, and the supervisors end what they started.
+//! It never waits without a limit, and it never signals by number: it ends its own children through
+//! pidfds, and the supervisors end theirs.
 
 mod cluster;
 mod config;
@@ -34,39 +34,39 @@ use story::Story;
 
 pub use pace::SLOWEST;
 
-/// All of it on a usual machine, the clearing up excepted. This and all times below are longer by
-/// as much as this machine is slower than that; one that needs longer still is not one to judge
-/// anything by.
+/// Time limit of the whole demo on a usual machine, without the clean-up. This and all times below
+/// grow by the factor by which this machine is slower. A machine that needs still longer is unfit
+/// for any judgement.
 const OVERALL: Duration = Duration::from_secs(50);
-/// From arming a fault to its firing: the next block or the one after, so seconds mean that it
-/// never will.
+/// From arming a fault to its firing: it fires in the next block or the one after, so if it takes
+/// seconds, it never will.
 const FIRES_WITHIN: Duration = Duration::from_secs(10);
-/// Blocks to see verified before the fault: one could be luck, and the first ones pay for opening
-/// connections.
+/// Verified blocks required before the fault: one could be luck, and the first ones include the
+/// time for opening connections.
 const BLOCKS_BEFORE: u64 = 3;
-/// How often what only files and ports tell is looked at, while lines arrive by themselves.
+/// Interval for polling files and ports; lines of output arrive by themselves.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// How long a held demo waits for a line before it looks again; nothing depends on it.
+/// How long a held demo waits for a line before it polls again; nothing depends on it.
 const HOLD_LOOK: Duration = Duration::from_secs(1);
 
-/// What goes wrong in the demo.
+/// The fault that the demo injects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The executor thread panics, and nothing ends its process.
     Panic,
-    /// It returns without a word.
+    /// The executor thread returns without a message.
     Exit,
-    /// It burns CPU and gets nowhere.
+    /// The executor thread burns CPU without progress.
     Spin,
-    /// It waits for a lock for ever.
+    /// The executor thread waits for a lock for ever.
     Deadlock,
     /// The main thread of the process ends.
     LeaderExit,
 }
 
 impl Fault {
-    /// Its name in the orders of the executor.
+    /// The name of the fault in the executor's orders.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Panic => "panic",
@@ -77,7 +77,7 @@ impl Fault {
         }
     }
 
-    /// What the last line calls the moment of the fault.
+    /// The name of the moment of the fault in the last line.
     const fn moment(self) -> &'static str {
         match self {
             Self::Panic | Self::Exit => "thread gone",
@@ -87,46 +87,46 @@ impl Fault {
     }
 }
 
-/// What to show.
+/// What to demonstrate.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How many shards.
+    /// The number of shards.
     pub shards: u16,
-    /// What goes wrong.
+    /// The fault to inject.
     pub fault: Fault,
-    /// The blocks to execute, if they are given.
+    /// The blocks to execute, if given.
     pub blocks: Option<PathBuf>,
-    /// Where everything is kept; `None`: nothing is.
+    /// The folder that retains everything; `None`: nothing is retained.
     pub keep: Option<PathBuf>,
-    /// Whether it goes on after the recovery until it is told to stop.
+    /// Whether to go on after the recovery until a signal stops the demo.
     pub hold: bool,
-    /// `shard-executor`, if it is not beside this program.
+    /// `shard-executor`, if it is not in the folder of this program.
     pub executor: Option<PathBuf>,
-    /// How many times slower than a usual machine this one is, 1 to [`SLOWEST`]; `None`: it is
-    /// measured.
+    /// By what factor this machine is slower than a usual one, 1 to [`SLOWEST`]; `None`: measure
+    /// it.
     pub slow: Option<u32>,
 }
 
 /// Why there was no recovery to show: a sentence with the next step.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
-    /// Not even started.
+    /// The demo could not start.
     #[error("{0}")]
     Prepare(String),
-    /// Told to stop.
+    /// A signal stopped the demo.
     #[error("stopped by a signal; everything that was started is being ended")]
     Interrupted,
-    /// Something of the cluster ended or never came.
+    /// A process of the cluster ended or never came up.
     #[error("{what}{tail}")]
     Failed {
-        /// What.
+        /// What failed.
         what: String,
-        /// The last that those concerned said.
+        /// The last lines of the processes concerned.
         tail: Tail,
     },
 }
 
-/// Last lines of a process.
+/// The last lines of a process.
 #[derive(Clone, Debug, Default)]
 pub struct Tail(Vec<String>);
 
@@ -139,10 +139,10 @@ impl fmt::Display for Tail {
     }
 }
 
-/// Shows it; `Ok` if it recovered. Call it from the main thread, as [`crate::supervise::run`].
+/// Runs the demo; `Ok` if it recovered. Call it from the main thread, as [`crate::supervise::run`].
 pub fn run(settings: &Settings) -> Result<(), DemoError> {
     let (sender, heard) = channel();
-    // Before the first thread, so that none of them is the one that a signal ends.
+    // Before the first thread starts, so that a signal ends none of them.
     process::listen_for_stop(sender.clone())
         .map_err(|error| DemoError::Prepare(format!("cannot listen for signals: {error}")))?;
     let executor = find::executor(settings.executor.as_deref())?;
@@ -174,7 +174,7 @@ pub fn run(settings: &Settings) -> Result<(), DemoError> {
     outcome.map(|last| out(&last))
 }
 
-/// How slow this machine is, and a line on that.
+/// How slow this machine is, and a line that reports it.
 fn pace(slow: Option<u32>, executor: &Path, root: &Path) -> Result<Pace, DemoError> {
     let (pace, how) = match slow {
         Some(factor) => (Pace::given(factor), "as given".to_owned()),
@@ -192,13 +192,13 @@ fn pace(slow: Option<u32>, executor: &Path, root: &Path) -> Result<Pace, DemoErr
     Ok(pace)
 }
 
-/// One line on how far it is.
+/// Prints one line on the progress.
 fn say(what: fmt::Arguments<'_>) {
     out(&format!("demo: {what}"));
 }
 
 fn out(line: &str) {
-    // Whoever reads this may have gone; the clearing up must still happen.
+    // The reader may have closed its end; the clean-up must still happen.
     let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
 
@@ -211,7 +211,7 @@ struct Demo {
 }
 
 impl Demo {
-    /// From nothing to the timeline. Returns the last line.
+    /// Runs from the start to the timeline. Returns the last line.
     fn play(&mut self, fault: Fault, kept: bool) -> Result<String, DemoError> {
         self.wait("every sidecar to find its target healthy", self.until, |demo| demo.cluster.unhealthy())?;
         say(format_args!("every sidecar says healthy; kill.mode is enforce"));
@@ -248,7 +248,7 @@ impl Demo {
         Ok(format!("recovered: {} → next verified block in {took:.0} ms", fault.moment()))
     }
 
-    /// Lets it run until somebody says stop, and keeps nothing of what is said meanwhile.
+    /// Continues until a signal stops it, and drops the output that arrives meanwhile.
     fn hold(&mut self, last: &str, root: &Path) -> Result<(), DemoError> {
         out(last);
         self.cluster.addresses().iter().for_each(|line| out(line));
@@ -268,7 +268,7 @@ impl Demo {
         }
     }
 
-    /// Listens until `missing` says that nothing is.
+    /// Handles output until `missing` returns `None`.
     fn wait(
         &mut self,
         what: &str,
@@ -286,7 +286,7 @@ impl Demo {
         }
     }
 
-    /// Takes in all that is said until then.
+    /// Handles all output until then.
     fn listen(&mut self, until: Instant) -> Result<(), DemoError> {
         loop {
             let left = until.saturating_duration_since(Instant::now());
@@ -319,7 +319,7 @@ impl Demo {
     }
 }
 
-/// A path for a sentence or a config, where only text will do.
+/// A path for a sentence or a config, which must be text.
 fn text(path: &Path) -> Result<&str, DemoError> {
     path.to_str().ok_or_else(|| {
         DemoError::Prepare(format!(

@@ -1,9 +1,8 @@
-//! Descriptors of the sidecar as a whole: how many it may have, how many it keeps back for its own
-//! work, and how many are left for threads under watch.
+//! The file descriptors of the whole sidecar: how many it may have, how many it reserves for its
+//! own work, and how many are left for watched threads.
 //!
-//! Whoever is under watch says how many threads there are. So the probe is given what is left over,
-//! and never the rest: with every thread that it could open, the sidecar still signals, answers and
-//! writes.
+//! The target decides how many threads there are. So the probe gets only what the reserve leaves:
+//! with every thread open that it could open, the sidecar still signals, answers and writes.
 
 use shard_heartbeat::{Reader, Sample, SlotState};
 
@@ -11,35 +10,35 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::config::{Config, FindTarget, On};
 
-/// More than that the largest segment cannot use: two for each of 4,096 threads, and several
-/// workers for each of them. In a container the limit is often a billion, and no sidecar should be
-/// able to hold that much of the kernel's memory.
+/// The largest segment cannot use more: two for each of 4,096 threads, and several workers for each
+/// of them. In a container the limit is often a billion, and no sidecar should be able to hold that
+/// much of the kernel's memory.
 const ENOUGH: u64 = 65_536;
-/// What the sidecar holds for itself and opens for moments: 30 once it has started; then the target
-/// and its cgroups, a recording, an incident and its evidence, a collector, a folder of `/proc`
-/// that is read.
+/// What the sidecar holds for itself and opens briefly: 30 once it has started; then the target and
+/// its cgroups, a recording, an incident and its evidence, a collector, a folder of `/proc` being
+/// read.
 const OWN: u64 = 64;
-/// Part of the limit that connections may take.
+/// Connections may take this fraction of the limit (an eighth).
 const CONNECTIONS: u64 = 8;
 /// A scraper, a few probes and a few people use ten.
 const MOST_CONNECTIONS: u64 = shard_telemetry::http::serve::CONNECTIONS as u64;
 /// One for the scraper, one for the probe, and two for people.
 const FEWEST_CONNECTIONS: u64 = 4;
-/// What a thread under watch takes.
+/// Descriptors per watched thread.
 pub const OF_A_THREAD: u64 = 2;
 
 /// The limit of open files of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
-    /// What it was when the process began.
+    /// The soft limit when the process started.
     pub before: u64,
-    /// What it is now.
+    /// The soft limit now.
     pub now: u64,
 }
 
-/// Lifts the soft limit to the hard one, or as far as anything here can use it. Only a process that
-/// starts no program of others may do so: those that use `select` break beyond 1,024, which is why
-/// the soft limit is low.
+/// Raises the soft limit to the hard one, or as far as it is of use here. Only a process that never
+/// starts other programs may do so: those that use `select` break beyond 1,024, which is why the
+/// soft limit is low.
 pub fn raise_limit() -> Limit {
     let Rlimit { current, maximum } = limit();
     let before = current.unwrap_or(u64::MAX);
@@ -47,16 +46,16 @@ pub fn raise_limit() -> Limit {
     if before >= wanted {
         return Limit { before, now: before };
     }
-    // Refused means that what there is must do.
+    // If this is refused, the present limit must do.
     let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum });
     Limit { before, now: raised.map_or(before, |()| wanted) }
 }
 
-/// What a process may open where nobody has set anything.
+/// The kernel's default limit of a process.
 const UNSET: u64 = 1_024;
 
-/// The limit as the kernel has it. Not by rustix, which takes it for certain that it can be read: a
-/// container's profile may forbid that, and then there is what every process is given.
+/// The limit as the kernel reports it. Not through rustix, which assumes that it can always be
+/// read: a container's profile may forbid that, and then the default is assumed.
 fn limit() -> Rlimit {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is valid for a write of an rlimit.
@@ -67,21 +66,21 @@ fn limit() -> Rlimit {
     Rlimit { current: bounded(limit.rlim_cur), maximum: bounded(limit.rlim_max) }
 }
 
-/// The limit that [`raise_limit`] would come to.
+/// The limit that [`raise_limit`] would reach.
 pub fn reachable_limit() -> u64 {
     let Rlimit { current, maximum } = limit();
     maximum.unwrap_or(u64::MAX).min(ENOUGH).max(current.unwrap_or(u64::MAX))
 }
 
-/// Descriptors that this process was started with beyond the three that every process has.
+/// Descriptors that this process inherited, beyond the three that every process has.
 pub fn inherited() -> u64 {
-    // The folder that is read is one of those found in it.
+    // The descriptor of the folder itself is among those listed.
     const ALWAYS: usize = 4;
     let open = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
     open.saturating_sub(ALWAYS) as u64
 }
 
-/// Who gets how many.
+/// How the descriptors are divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shares {
     limit: u64,
@@ -90,7 +89,7 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// Those of a sidecar with this config under this limit.
+    /// The shares of a sidecar with this config under this limit.
     pub const fn new(config: &Config, limit: u64, inherited: u64) -> Self {
         let http = &config.http;
         let listeners =
@@ -104,22 +103,21 @@ impl Shares {
         usize::try_from(each.clamp(FEWEST_CONNECTIONS, MOST_CONNECTIONS)).unwrap_or(usize::MAX)
     }
 
-    /// What is kept back from threads.
+    /// Descriptors withheld from threads.
     pub fn reserve(self) -> u64 {
         self.inherited + OWN + self.listeners * self.connections() as u64
     }
 
-    /// What threads and their workers may take.
+    /// Descriptors for threads and their workers.
     pub fn for_threads(self) -> usize {
         usize::try_from(self.limit.saturating_sub(self.reserve())).unwrap_or(usize::MAX)
     }
 
-    /// What is wrong if so many threads are to be watched, and what to do; `None` if there is room
-    /// for all.
+    /// What is wrong if so many threads are to be watched, and what to do; `None` if all fit.
     pub fn shortage(self, threads: u64) -> Option<String> {
         let (taken, reserve, limit) = (threads.saturating_mul(OF_A_THREAD), self.reserve(), self.limit);
         let fit = self.for_threads() as u64 / OF_A_THREAD;
-        // The reserve may be larger with the larger limit.
+        // The reserve may be larger under the higher limit.
         let wanted = Self { limit: ENOUGH, ..self }.reserve() + taken;
         (threads > fit).then(|| {
             format!(
@@ -133,8 +131,8 @@ impl Shares {
     }
 }
 
-/// How many threads there will be to watch, as far as that can be known beforehand: those that are
-/// registered now, if there is a segment, and no fewer than the rules ask for.
+/// How many threads there will be to watch, as far as is known beforehand: those registered now, if
+/// there is a segment, but at least as many as the rules require.
 pub fn threads_to_watch(config: &Config) -> u64 {
     let ruled = config.threads.iter().filter(|rule| rule.on != On::Ignore).map(|rule| u64::from(rule.count));
     let registered = match &config.target.find {

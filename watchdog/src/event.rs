@@ -1,5 +1,5 @@
-//! What happened, told once, by the watch loop to the slow side. The queue is bounded: what does
-//! not fit is dropped and counted, and the loop goes on.
+//! What happened, sent once by the watch loop to the slow side. The queue is bounded: what does not
+//! fit is dropped and counted, and the loop continues.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,143 +14,143 @@ use crate::recorder::Excerpt;
 use crate::snapshot::{Snapshot, TargetIdentity};
 use crate::verdict::{ExcuseKind, Reason, Verdict, Withheld};
 
-/// One thing that the watch loop saw or did.
+/// One thing that the watch loop observed or did.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// The state of the watch, about four times a second and at every change of verdict.
     Snapshot(Box<Snapshot>),
     /// The verdict changed.
     Verdict {
-        /// When.
+        /// When it changed.
         at: Monotonic,
-        /// From what.
+        /// The verdict before.
         from: Verdict,
-        /// To what.
+        /// The verdict from now on.
         to: Verdict,
         /// Why, as a sentence.
         why: String,
     },
-    /// A target was found, checked and is watched from now on.
+    /// A target was found and checked, and is watched from now on.
     Adopted {
-        /// When.
+        /// When it was adopted.
         at: Monotonic,
-        /// Which.
+        /// The process that was adopted.
         target: TargetIdentity,
-        /// It was restored from a checkpoint: its pid and thread ids are those of before, and it
-        /// began anew.
+        /// Whether it was restored from a checkpoint: its pid and thread ids are the former ones,
+        /// but its start time is new.
         restored: bool,
     },
-    /// A segment was found whose process may not be watched, or cannot.
+    /// A segment was found whose process may not or cannot be watched.
     Refused {
-        /// When.
+        /// When it was refused.
         at: Monotonic,
         /// Why, as a sentence.
         why: String,
     },
     /// An incident began: the target is condemned, or ended by itself.
     IncidentOpened(Box<Opening>),
-    /// What was seen before an incident and up to its verdict.
+    /// What was recorded before an incident, up to its verdict.
     Recorded {
-        /// The incident's number.
+        /// Number of the incident.
         incident: u64,
         /// The recording, by reference.
         excerpt: Box<Excerpt>,
     },
-    /// A chunk of what is seen is whole, and there is a long-term recording that wants it.
+    /// A chunk of observations is complete, for the long-term recording.
     Chunk {
         /// The chunk, by reference.
         excerpt: Box<Excerpt>,
-        /// Looks in it.
+        /// Observations in it.
         looks: u32,
-        /// Looks before it whose chunks found no room in this queue.
+        /// Observations just before it whose chunks did not fit in this queue.
         lost: u64,
     },
     /// A step of the incident that is open.
     IncidentStep {
-        /// The incident's number within the life of this sidecar.
+        /// Number of the incident within the life of this sidecar.
         incident: u64,
-        /// When.
+        /// When it happened.
         at: Monotonic,
         /// What happened.
         step: Step,
     },
-    /// What is remembered of deaths and of work in a crash loop has changed.
+    /// The remembered deaths, or the work in a crash loop, changed.
     CrashLoops {
-        /// When.
+        /// When they changed.
         at: Monotonic,
         /// All that is remembered now.
         known: Box<CrashLoops>,
-        /// What it was before.
+        /// What was remembered before.
         before: Box<CrashLoops>,
     },
-    /// The second policy came to something that the live one need not have come to.
+    /// The second policy reached a conclusion that the live one need not share.
     Shadow {
-        /// When.
+        /// When it did.
         at: Monotonic,
-        /// What the live policy thought then.
+        /// The live policy's verdict at that time.
         live: Verdict,
-        /// What.
+        /// What it concluded.
         step: ShadowStep,
     },
-    /// A person paused killing, or a pause of an earlier life of this sidecar goes on.
+    /// A person paused killing, or a pause from an earlier life of this sidecar continues.
     Paused {
-        /// When.
+        /// When the pause began.
         at: Monotonic,
         /// The pause.
         pause: Arc<Pause>,
     },
     /// Killing is no longer paused.
     PauseOver {
-        /// When.
+        /// When killing was resumed.
         at: Monotonic,
         /// The pause.
         pause: Arc<Pause>,
-        /// Who ended it; `None` if its time was over.
+        /// Who ended it; `None` if it expired.
         by: Option<String>,
     },
-    /// A watched thread changed excuse: it is excused now, or no longer is.
+    /// A watched thread became excused, changed its excuse, or is no longer excused.
     Excuse {
-        /// When.
+        /// When that changed.
         at: Monotonic,
-        /// Which thread.
+        /// Name of the thread.
         thread: String,
         /// Why its time does not count; `None` when it counts again.
         kind: Option<ExcuseKind>,
     },
-    /// An excuse has lasted as long as it may.
+    /// An excuse has reached its maximum duration.
     ExcuseOver {
-        /// When.
+        /// When it did.
         at: Monotonic,
-        /// Which thread.
+        /// Name of the thread.
         thread: String,
         /// The excuse.
         kind: ExcuseKind,
-        /// How long it may excuse.
+        /// The maximum duration of the excuse.
         cap: Duration,
     },
-    /// A channel waits longer, or is deeper, than its rule allows.
+    /// Messages in a channel wait longer, or there are more of them, than its rule allows.
     ChannelLate {
-        /// When.
+        /// When that was observed.
         at: Monotonic,
-        /// Which channel.
+        /// Name of the channel.
         channel: String,
         /// What waits, as a sentence.
         why: String,
     },
-    /// It keeps within its rule again.
+    /// A channel is within its rule again.
     ChannelInTime {
-        /// When.
+        /// When that was observed.
         at: Monotonic,
-        /// Which channel.
+        /// Name of the channel.
         channel: String,
-        /// How long it did not.
+        /// How long it violated the rule.
         after: Duration,
-        /// How deep it was at most.
+        /// Its greatest depth in that time.
         deepest: u64,
     },
-    /// How late the loop was and how long threads went without progress, since the last of these.
-    /// Sent in batches, with the snapshot: one at a time they would cost more than the watch
-    /// itself.
+    /// How late the loop was, and how long threads went without progress, since the last event of
+    /// this kind. Sent in batches with the snapshot: one at a time they would cost more than the
+    /// watch itself.
     Timings(Box<Timings>),
 }
 
@@ -158,31 +158,31 @@ pub enum Event {
 /// the snapshot.
 #[derive(Clone, Debug, Default)]
 pub struct Timings {
-    /// How much later than it had asked to the loop woke, for each look.
+    /// For each observation, how late the loop woke.
     pub late: Vec<Duration>,
-    /// Time between two signs of progress of a thread at work, with its name.
+    /// Name of a busy thread, and the time between two signs of its progress.
     pub gaps: Vec<(Arc<str>, Duration)>,
 }
 
-/// What a policy that nobody acts upon would have done.
+/// What a policy that is not acted upon would have done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ShadowStep {
     /// It would have killed.
     WouldKill {
-        /// What for.
+        /// The reason for the kill.
         reason: Reason,
-        /// The sentence that a person reads.
+        /// An explanation for people, as a sentence.
         why: String,
-        /// The thread at fault, if one is.
+        /// Name of the thread at fault, if any.
         thread: Option<String>,
     },
-    /// The same, had its budget not been spent.
+    /// It would have killed, had its budget not been spent.
     Withheld {
-        /// The sentence that a person reads.
+        /// An explanation for people, as a sentence.
         why: String,
     },
-    /// What it would have killed for is over, and nobody was killed: the kill would have been
-    /// wrong, or early.
+    /// The cause for which it would have killed is over, and nothing was killed: the kill would
+    /// have been wrong, or early.
     Lifted {
         /// Why, as a sentence.
         why: String,
@@ -192,29 +192,29 @@ pub enum ShadowStep {
 /// How an incident began.
 #[derive(Clone, Debug)]
 pub struct Opening {
-    /// The incident's number within the life of this sidecar.
+    /// Number of the incident within the life of this sidecar.
     pub incident: u64,
-    /// When the verdict fell.
+    /// When the verdict was reached.
     pub at: Monotonic,
-    /// What for.
+    /// The reason of the verdict.
     pub reason: Reason,
-    /// The sentence that a person reads.
+    /// An explanation for people, as a sentence.
     pub why: String,
-    /// Which process.
+    /// The process concerned.
     pub target: TargetIdentity,
-    /// The thread at fault, if one is.
+    /// The thread at fault, if any.
     pub thread: Option<FaultyThread>,
-    /// The last moment at which the thread (or else the process) was seen well.
+    /// When the thread (or else the process) was last observed to be healthy.
     pub last_progress: Monotonic,
-    /// When the cause became visible to this sidecar: the wake-up that brought it.
+    /// When this sidecar could first see the cause: the wake-up that revealed it.
     pub seen: Monotonic,
-    /// For stalls: the threshold that was passed.
+    /// For stalls: the threshold that was exceeded.
     pub threshold: Option<Duration>,
     /// Every observation that the verdict rests on, one sentence each.
     pub observations: Vec<String>,
-    /// What the process said in its segment before, if anything: a panic's reason, place and work.
+    /// What the process last reported in its segment, if anything: a panic's reason, place, work.
     pub last_words: Option<String>,
-    /// Who traced the thread at fault when the verdict fell.
+    /// Who traced the thread at fault at the time of the verdict.
     pub tracer: Option<Tracer>,
 }
 
@@ -226,58 +226,58 @@ pub enum Step {
     /// A kill was due and was not carried out, because the process failed the checks before the
     /// signal.
     Unproven {
-        /// Whether it is certain that it is not the target any more.
+        /// Whether it is certain that this is no longer the target.
         by: Withheld,
         /// Which check failed, as a sentence.
         why: String,
     },
-    /// A person asked for the kill of a process that stood condemned already.
+    /// A person requested the kill of a process that was already condemned.
     Requested {
-        /// Why, and who.
+        /// Why it was requested, and by whom.
         why: String,
     },
     /// A signal was sent.
     Signal {
-        /// Its name, `SIGKILL`.
+        /// Name of the signal, such as `SIGKILL`.
         signal: &'static str,
-        /// What the kernel said, if it refused.
+        /// The kernel's error, if it refused.
         error: Option<String>,
     },
     /// The process is dead.
     Exited {
-        /// How it ended, where the kernel tells one who is not its parent: `exit code 12`,
-        /// `killed by SIGKILL`.
+        /// How it ended, if the kernel tells this to a process that is not its parent:
+        /// `exit code 12`, `killed by SIGKILL`.
         how: Option<String>,
-        /// From the first signal to the end, if one was sent.
+        /// Time from the first signal to the end, if one was sent.
         after_signal: Option<Duration>,
     },
-    /// How the dead process ended, learnt after the fact.
+    /// How the dead process ended, learnt later.
     ExitStatus {
         /// `exit code 12`, `killed by signal 9`.
         how: String,
     },
-    /// It is not dead although SIGKILL was sent long enough ago.
+    /// The process is not dead, although SIGKILL was sent long enough ago.
     NotDead,
-    /// This death was one too many with that work in flight: nothing is killed for it any more.
+    /// This death was one too many with that work in flight: no more kills for it.
     CrashLoop {
-        /// Its key.
+        /// Key of the work.
         work_key: u64,
     },
-    /// No new incarnation within `restart.within`.
+    /// No new incarnation appeared within `restart.within`.
     RestartOverdue,
-    /// A new incarnation was seen.
+    /// A new incarnation appeared.
     Restarted {
-        /// Which.
+        /// The new process.
         target: TargetIdentity,
-        /// Since the death of the old one.
+        /// Time since the death of the old one.
         after: Duration,
     },
     /// The new incarnation finished its first piece of work: the incident is over.
     Recovered {
-        /// What it finished.
+        /// Key of the finished work.
         work_key: Option<u64>,
     },
-    /// The incident ends without recovery seen: a new incident replaced it, or the watch ended.
+    /// The incident ends without observed recovery: a new one replaced it, or the watch ended.
     Abandoned {
         /// Why.
         why: String,

@@ -1,5 +1,5 @@
-//! The client's end of a fault socket, of an executor or of a process that embeds the heartbeat: a
-//! line out, a line back, and never a wait without an end.
+//! The client of a fault socket, of an executor or of a process that embeds the heartbeat. It sends
+//! a line and receives a line, and never waits without a limit.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use shard_heartbeat::Peer;
 
-/// How long an answer may take, on a usual machine whose two cores run a dozen processes.
+/// Timeout of an answer, on a usual machine whose two cores run a dozen processes.
 const ANSWER: Duration = Duration::from_secs(2);
-/// More than any answer; one without end must not fill the memory.
+/// More than any answer; an endless one must not fill the memory.
 const LONGEST_ANSWER: usize = 1 << 16;
 
-/// A connection.
+/// A connection to a fault socket.
 #[derive(Debug)]
 pub(crate) struct FaultSocket {
     stream: BufReader<UnixStream>,
@@ -23,13 +23,13 @@ pub(crate) struct FaultSocket {
 }
 
 impl FaultSocket {
-    /// Connects, for answers that take no longer than on a usual machine.
+    /// Connects, with the timeout for answers on a usual machine.
     pub(crate) fn connect(to: &Path) -> io::Result<Self> {
         Self::connect_within(to, ANSWER)
     }
 
-    /// The same, for answers that may take so long. Never waits to be accepted: a process that is
-    /// stopped accepts nobody.
+    /// The same, with another timeout for answers. Never waits to be accepted: a stopped process
+    /// accepts no connection.
     pub(crate) fn connect_within(to: &Path, patience: Duration) -> io::Result<Self> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -41,13 +41,13 @@ impl FaultSocket {
         Ok(Self { stream: BufReader::new(stream), peer, patience })
     }
 
-    /// Who listens there.
+    /// The process that listens there.
     pub(crate) const fn peer(&self) -> Peer {
         self.peer
     }
 
-    /// Gives an order and returns its answer. After an error the connection is of no more use: a
-    /// late answer would be taken for that to the next order.
+    /// Sends an order and returns the answer. After an error the connection must not be used again:
+    /// a late answer would be taken for that to the next order.
     pub(crate) fn order(&mut self, order: &str) -> io::Result<String> {
         self.stream.get_mut().write_all(format!("{order}\n").as_bytes())?;
         let until = Instant::now() + self.patience;
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
     use std::os::unix::net::UnixListener;
 
-    /// What comes of an order where somebody answers like this.
+    /// The result of an order that is answered like this.
     fn answered(answer: &'static [u8], then: Duration) -> io::Result<String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("faults");
@@ -125,7 +125,7 @@ mod tests {
     fn who_answers_byte_by_byte_has_no_more_time_than_others() {
         let began = Instant::now();
         let told = answered(&[b'x'; 40], Duration::from_millis(100));
-        // What a timeout of reading is called depends on when it comes.
+        // The error kind of a read timeout varies with its moment.
         assert!(matches!(told.unwrap_err().kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock));
         assert!(began.elapsed() >= ANSWER);
     }

@@ -16,9 +16,9 @@
 //! | `POST /api/v1/clear` | ends a crash loop: `{"key": 123}`, or of all work | |
 //! | `POST /api/v1/kill` | a person's own kill: `{"reason": "…"}`, with `"incarnation"` of that one only | |
 //!
-//! It reads the board and nothing else, so that no flood of requests reaches the watch loop; of all
-//! requests for a recording one a second does. Commands do too; those who may give them are few:
-//! the sidecar's own user and root over the unix socket, and whoever knows the token. All other
+//! Requests read only the board, so no flood of them reaches the watch loop. The exceptions are
+//! recordings, of which at most one request a second reaches the loop, and commands, which few may
+//! give: the sidecar's own user and root over the unix socket, and holders of the token. All other
 //! requests with a body are refused.
 
 pub mod api;
@@ -46,7 +46,7 @@ use door::Door;
 use host::HostRule;
 use recording::OnDemand;
 
-/// What requests are answered from.
+/// The data from which requests are answered.
 #[derive(Clone, Debug)]
 pub struct Sources {
     /// The state of the watch.
@@ -55,9 +55,9 @@ pub struct Sources {
     pub telemetry: Arc<Telemetry>,
     /// The incidents.
     pub journal: Journal,
-    /// The last minute.
+    /// Recordings of the last minute.
     pub recordings: Arc<OnDemand>,
-    /// The way of orders to the loop.
+    /// The channel for orders to the loop.
     pub desk: Arc<Desk>,
 }
 
@@ -68,7 +68,7 @@ pub fn public(sources: Sources, hosts: HostRule) -> Router {
     guarded(probes(), no_commands, sources, hosts)
 }
 
-/// Everything.
+/// All paths.
 pub fn full(sources: Sources, hosts: HostRule, door: Door) -> Router {
     let api = probes()
         .route("/", get(api::paths))
@@ -82,7 +82,7 @@ pub fn full(sources: Sources, hosts: HostRule, door: Door) -> Router {
         .route("/api/v1/clear", post(command::clear))
         .route("/api/v1/kill", post(command::kill))
         .layer(middleware::from_fn(serve::limit_with_body))
-        // Outside of it: who may not command is not listened to.
+        // The outer layer: it refuses the unauthorized before their order is read.
         .layer(middleware::from_fn_with_state(door, door::check));
     guarded(api, commands, sources, hosts)
 }

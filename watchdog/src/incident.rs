@@ -1,8 +1,7 @@
-//! The story of one fault, from last progress to recovery, as a document that people and scripts
-//! read.
+//! The record of one fault, from last progress to recovery, as a document for people and scripts.
 //!
-//! The document is whole at every step: whoever is interrupted while writing the next one leaves
-//! this one behind.
+//! The document is complete at every step: a sidecar that is interrupted while it writes the next
+//! one leaves the previous one behind.
 
 pub mod deaths;
 pub mod folder;
@@ -27,20 +26,21 @@ use crate::verdict::Reason;
 use id::IncidentId;
 use timeline::{Durations, Entry, StepName};
 
-/// More steps than this come only from a loop gone wrong; the story is told by the first ones.
+/// More steps than this come only from a runaway loop; the first ones suffice to explain the
+/// incident.
 const MOST_STEPS: usize = 256;
 
-/// Where an incident stands.
+/// The state of an incident.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// It goes on.
+    /// The incident continues.
     Open,
     /// The new incarnation finished its first work.
     Recovered,
-    /// It ended without recovery seen.
+    /// The incident ended without an observed recovery.
     Abandoned,
-    /// The sidecar that told it ended first.
+    /// The sidecar that recorded it ended first.
     Interrupted,
 }
 
@@ -59,7 +59,7 @@ impl Status {
 /// The process at fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetRecord {
-    /// Its pid as the sidecar saw it.
+    /// The pid as the sidecar saw it.
     pub pid: i32,
     /// Start time in clock ticks since boot.
     pub start_time: u64,
@@ -76,56 +76,56 @@ impl From<TargetIdentity> for TargetRecord {
 /// `incident.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Incident {
-    /// Sorts by time; names the folder.
+    /// Sorts by time; also the name of the folder.
     pub id: IncidentId,
-    /// Which shard.
+    /// The name of the shard.
     pub shard: String,
-    /// Where it stands.
+    /// The state of the incident.
     pub status: Status,
-    /// What for.
+    /// The reason for the verdict.
     pub reason: Reason,
-    /// The sentence that a person reads.
+    /// The explanation for a person, as a sentence.
     pub why: String,
     /// `observe` or `enforce`, at the verdict.
     pub mode: String,
-    /// When the verdict fell.
+    /// When the verdict was reached.
     #[serde(with = "timeline::micros")]
     pub opened_at: Timestamp,
     /// When it stopped being open.
     #[serde(with = "timeline::maybe_micros", default)]
     pub closed_at: Option<Timestamp>,
-    /// The process.
+    /// The process at fault.
     pub target: TargetRecord,
-    /// The thread at fault, if one is.
+    /// The thread at fault, if there is one.
     pub thread: Option<FaultyThread>,
-    /// In which boot of the machine the monotonic times mean something; absent in documents of
-    /// versions that did not say.
+    /// The boot of the machine to which the monotonic times belong; absent in documents of versions
+    /// that did not record it.
     #[serde(default)]
     pub boot: Option<BootId>,
     /// Every observation that the verdict rests on.
     pub observations: Vec<String>,
-    /// What the process said in its segment before, if anything.
+    /// The last message of the process in its segment, if any.
     #[serde(default)]
     pub last_words: Option<String>,
-    /// Who traced the thread at fault (else the main thread) when the verdict fell, if anybody did.
+    /// The process that traced the thread at fault (else the main thread) at the verdict, if any.
     #[serde(default)]
     pub tracer: Option<Tracer>,
     /// Every step, in the order of its time.
     pub timeline: Vec<Entry>,
     /// How long each part took, where both of its ends are known.
     pub durations: Durations,
-    /// Its trace; absent in documents of versions that told none.
+    /// The trace of the incident; absent in documents of versions that sent none.
     #[serde(default)]
     pub trace: Option<IncidentTrace>,
 }
 
-/// Under which ids the spans of an incident are sent. Kept in its document, so that it is one trace
-/// however often the sidecar is restarted meanwhile.
+/// The ids of an incident's spans. Stored in its document, so that it remains one trace however
+/// often the sidecar is restarted meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IncidentTrace {
     /// 32 hex digits.
     pub trace_id: String,
-    /// Of the root span: 16 hex digits.
+    /// The id of the root span: 16 hex digits.
     pub span_id: String,
 }
 
@@ -159,12 +159,12 @@ impl Incident {
         incident
     }
 
-    /// How long after the last progress `at` is, in milliseconds.
+    /// Milliseconds from the last progress to `at`.
     pub fn since_last_progress(&self, at: Monotonic) -> Option<f64> {
         timeline::since_last_progress(&self.timeline, at)
     }
 
-    /// Adds what happened next.
+    /// Adds a step.
     pub fn step(&mut self, at: Monotonic, step: &Step, anchor: &WallAnchor) {
         let (name, detail) = timeline::tell(step);
         self.push(anchor, at, name, detail);
@@ -177,11 +177,12 @@ impl Incident {
         self.closed_at = Some(anchor.wall(at));
     }
 
-    /// Closes an incident that an earlier life of the sidecar left open: nobody saw how it went on.
+    /// Closes an incident that an earlier run of the sidecar left open: how it continued is
+    /// unknown.
     pub fn interrupt(&mut self, at: Timestamp) {
         self.timeline.push(Entry {
             at,
-            // The clock of an earlier boot cannot be compared with ours.
+            // The clock of an earlier boot is not comparable with this one.
             monotonic_ns: None,
             since_last_progress_ms: None,
             step: StepName::SidecarRestarted,
@@ -196,29 +197,29 @@ impl Incident {
             return;
         }
         let entry = Entry::new(&self.timeline, anchor, at, step, detail);
-        // A look tells its verdict first, and the death that it rests on is older.
+        // An observation reports its verdict first, but the death on which that rests is older.
         let place = self.timeline.partition_point(|earlier| earlier.monotonic_ns <= entry.monotonic_ns);
         self.timeline.insert(place, entry);
         self.durations = Durations::of(&self.timeline, self.reason);
     }
 }
 
-/// What a list of incidents shows of each.
+/// The fields of an incident in a list.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Summary {
-    /// Its id.
+    /// The id of the incident.
     pub id: IncidentId,
-    /// Which shard.
+    /// The name of the shard.
     pub shard: String,
-    /// Where it stands.
+    /// The state of the incident.
     pub status: Status,
-    /// What for.
+    /// The reason for the verdict.
     pub reason: Reason,
-    /// The sentence that a person reads.
+    /// The explanation for a person, as a sentence.
     pub why: String,
-    /// `observe` or `enforce`.
+    /// `observe` or `enforce`, at the verdict.
     pub mode: String,
-    /// When the verdict fell.
+    /// When the verdict was reached.
     #[serde(with = "timeline::micros")]
     pub opened_at: Timestamp,
     /// When it stopped being open.

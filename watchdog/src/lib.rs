@@ -1,19 +1,19 @@
-//! The sidecar of one shard: it sees that a named thread of a living process is gone or has stopped
-//! making progress, keeps the reason, and has the process restarted.
+//! The sidecar of one shard: it detects that a named thread of a living process is gone or has
+//! stopped making progress, records the reason, and has the process restarted.
 //!
 //! # Duties
-//! One thread, `watch`, goes round `probe → judge → act`. [`probe`] does all the reading,
-//! [`judge`], a crate of its own, decides and touches nothing, [`act`] holds the only code that can
-//! signal. What they saw and did leaves the loop as copies through one bounded queue; [`incident`],
-//! [`telemetry`] and [`http`] live on the other side of it.
+//! One thread, `watch`, loops through `probe → judge → act`. [`probe`] does all the reading.
+//! [`judge`], a separate crate, decides and touches nothing. [`act`] has the only code that can
+//! send a signal. Copies of what they observed and did leave the loop through one bounded queue;
+//! [`incident`], [`telemetry`] and [`http`] live on its other side.
 //!
 //! # Prohibitions
 //! The watch thread never waits for a disk, a socket, a lock held by anything slow, or an async
-//! runtime. A call in [`watch`], [`probe`], [`judge`] or [`act`] that could is a bug, however rare.
-//! The judge reads no clock: the observation carries its time. Nothing outside [`act`] sends a
-//! signal to a target.
+//! runtime. A call in [`watch`], [`probe`], [`judge`] or [`act`] that could do so is a bug, however
+//! rarely it does. The judge reads no clock: the observation carries its time. Nothing outside
+//! [`act`] sends a signal to a target. signal to a target.
 
-// The subcommands name what they use by the crate, as any other program would.
+// The subcommands refer to the crate by name, as any other program would.
 extern crate self as shard_watchdog;
 
 pub mod act;

@@ -1,5 +1,5 @@
-//! The program: all of it is in [`shard_watchdog::cli`], where what describes the command line can
-//! be read by others too.
+//! The program. All of it is in [`shard_watchdog::cli`], so that other programs can read the
+//! definition of the command line too.
 
 fn main() -> std::process::ExitCode {
     shard_watchdog::cli::main()

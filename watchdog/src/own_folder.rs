@@ -1,9 +1,9 @@
 //! Folders in which the sidecar keeps files of its own, and what must hold before it trusts them.
 //!
-//! Whoever may write a folder can put a link in place of any name in it, at any moment. So nothing
-//! here acts on a path twice. The way to the folder is walked once, one name at a time; everything
-//! below it goes through the descriptor at its end. What is read back was written by this sidecar's
-//! user or by root, or it is refused.
+//! Whoever may write a folder can replace any name in it by a link at any moment. So nothing here
+//! acts on a path twice. The path to the folder is walked once, one name at a time; everything
+//! below it goes through the folder's descriptor. A file is read back only if it belongs to this
+//! sidecar's user or to root.
 //!
 //! Not for the watch loop: every call may take as long as the disk does.
 
@@ -24,26 +24,26 @@ use rustix::io::Errno;
 use refusal::Refusal;
 use target_user::{TargetUser, User};
 
-/// Evidence may show what the target held in memory: for its owner and group alone.
+/// Evidence may show the contents of the target's memory: for owner and group only.
 const FOLDER_MODE: Mode = Mode::from_raw_mode(0o750);
-/// The same for a file.
+/// The mode of a file, for the same reason.
 const FILE_MODE: Mode = Mode::from_raw_mode(0o640);
-/// Group and others.
+/// Write permission of group and others.
 const WRITE_OF_OTHERS: u32 = 0o022;
 /// As many links as the kernel follows in one path.
 const MOST_LINKS: u32 = 40;
-/// Nothing of ours is nested deeper than this below a folder that is removed.
+/// Our files are never nested deeper than this below a folder that is removed.
 const DEEPEST: u32 = 8;
 
 const ON_THE_WAY: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-/// A pipe or a device must keep nobody waiting who opens it.
+/// Opening a pipe or a device must not block.
 const READING: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY)
     .union(OFlags::CLOEXEC);
-/// Never a file that is there already: somebody else may hold it open.
+/// Never an existing file: somebody else may hold it open.
 const NEW: OFlags = OFlags::WRONLY
     .union(OFlags::CREATE)
     .union(OFlags::EXCL)
@@ -51,8 +51,8 @@ const NEW: OFlags = OFlags::WRONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
-/// Where such a folder is or will be. Opened anew for each thing that is done there, so that a
-/// folder that was replaced, or that a target turns out to be able to write, is noticed.
+/// Where such a folder is or will be. It is reopened for each operation, to notice if it was
+/// replaced, or if it turns out that the target may write it.
 #[derive(Clone, Debug)]
 pub struct Place {
     path: PathBuf,
@@ -60,25 +60,25 @@ pub struct Place {
 }
 
 impl Place {
-    /// The folder at `path`, which `target` must not be able to write. Touches nothing yet.
+    /// The folder at `path`, which `target` must not be able to write. Does not touch the disk yet.
     pub const fn new(path: PathBuf, target: Arc<TargetUser>) -> Self {
         Self { path, target }
     }
 
-    /// The folder called `name` in it.
+    /// The folder `name` in it.
     pub fn below(&self, name: &str) -> Self {
         Self { path: self.path.join(name), target: Arc::clone(&self.target) }
     }
 
-    /// Where it is.
+    /// Path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Opens it; `None` if it is not there.
+    /// Opens it; `None` if it does not exist.
     ///
     /// # Errors
-    /// Whatever the disk says, and a [`Refusal`] if it cannot be trusted.
+    /// Any error of the disk, and a [`Refusal`] if it cannot be trusted.
     pub fn open(&self) -> io::Result<Option<OwnFolder>> {
         match walk(&self.path, false, self.target.get().as_ref()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -86,7 +86,7 @@ impl Place {
         }
     }
 
-    /// Opens it, and makes it and what is missing on the way to it.
+    /// Opens it, and creates it and any missing folder on the path to it.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -95,22 +95,22 @@ impl Place {
     }
 }
 
-/// What stands in a folder.
+/// An entry of a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Its name.
+    /// Its name, without a path.
     pub name: OsString,
-    /// What it is; a link is a link.
+    /// Its type; links are not followed.
     pub kind: FileType,
     /// Its size in bytes.
     pub bytes: u64,
 }
 
-/// A folder that was found to be trustworthy, held by its descriptor.
+/// A folder found to be trustworthy, held by its descriptor.
 #[derive(Debug)]
 pub struct OwnFolder {
     fd: OwnedFd,
-    /// For messages alone.
+    /// Only for messages.
     path: PathBuf,
     target: Option<User>,
 }
@@ -125,7 +125,7 @@ impl OwnFolder {
     /// Opens the folder `name` in it.
     ///
     /// # Errors
-    /// Whatever the disk says, and a [`Refusal`] if it is a link or cannot be trusted.
+    /// Any error of the disk, and a [`Refusal`] if it is a link or cannot be trusted.
     pub fn folder(&self, name: &str) -> io::Result<Self> {
         let path = self.path.join(name);
         let fd =
@@ -135,7 +135,7 @@ impl OwnFolder {
         Ok(Self { fd, path, target })
     }
 
-    /// The same; makes it if it is not there.
+    /// Opens the folder `name` in it, and creates it if it does not exist.
     ///
     /// # Errors
     /// As [`Self::folder`].
@@ -148,10 +148,10 @@ impl OwnFolder {
         self.folder(name)
     }
 
-    /// Reads the file `name`; `None` if there is none.
+    /// Reads the file `name`; `None` if it does not exist.
     ///
     /// # Errors
-    /// Whatever the disk says, and a [`Refusal`] if it is no regular file of at most `largest`
+    /// Any error of the disk, and a [`Refusal`] if it is not a regular file of at most `largest`
     /// bytes that only the sidecar's user or root may write.
     pub fn read(&self, name: &str, largest: u64) -> io::Result<Option<Vec<u8>>> {
         let path = self.path.join(name);
@@ -166,14 +166,14 @@ impl OwnFolder {
         Ok(Some(bytes))
     }
 
-    /// Writes the file `name` so that at every moment the old one or the new one is whole on the
+    /// Writes the file `name` so that at every moment the old one or the new one is complete on
     /// disk.
     ///
     /// # Errors
-    /// Whatever the disk says.
+    /// Any error of the disk.
     pub fn write(&self, name: &str, content: &[u8]) -> io::Result<()> {
         let unfinished = format!(".{name}.new");
-        // One of an earlier life, or somebody else's.
+        // Left by an earlier life, or made by somebody else.
         self.remove(&unfinished)?;
         let written = self.create(&unfinished).and_then(|mut file| {
             file.write_all(content)?;
@@ -181,26 +181,26 @@ impl OwnFolder {
             Ok(rustix::fs::renameat(&self.fd, &unfinished, &self.fd, name)?)
         });
         if written.is_err() {
-            // What is left of it would only take space from the next try.
+            // The remainder would only take space from the next attempt.
             let _ = self.remove(&unfinished);
         }
         written?;
         self.sync()
     }
 
-    /// A new file to append to.
+    /// Creates a file to append to.
     ///
     /// # Errors
-    /// Whatever the disk says, and if there is anything of that name.
+    /// Any error of the disk, and if the name exists already.
     pub fn create(&self, name: &str) -> io::Result<File> {
         let created = rustix::fs::openat(&self.fd, name, NEW, FILE_MODE);
         created.map(File::from).map_err(|errno| at(errno, &self.path.join(name)))
     }
 
-    /// Removes the file or link `name`, if it is there.
+    /// Removes the file or link `name`, if it exists.
     ///
     /// # Errors
-    /// Whatever the disk says.
+    /// Any error of the disk.
     pub fn remove(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
         match rustix::fs::unlinkat(&self.fd, name.as_ref(), AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -208,29 +208,29 @@ impl OwnFolder {
         }
     }
 
-    /// Removes the folder `name` with all that is in it. Links in it go, and what they lead to
-    /// stays.
+    /// Removes the folder `name` with everything in it. Links in it are removed, and what they
+    /// point to stays.
     ///
     /// # Errors
-    /// Whatever the disk says.
+    /// Any error of the disk.
     pub fn remove_folder(&self, name: &str) -> io::Result<()> {
         remove_all(self.fd.as_fd(), OsStr::new(name), DEEPEST).map_err(|error| {
             io::Error::new(error.kind(), format!("{}: {error}", self.path.join(name).display()))
         })
     }
 
-    /// What stands in it.
+    /// Lists the folder.
     ///
     /// # Errors
-    /// Whatever the disk says.
+    /// Any error of the disk.
     pub fn entries(&self) -> io::Result<Vec<Entry>> {
         entries(self.fd.as_fd())
     }
 
-    /// What `name` is, without following it; `None` if there is nothing.
+    /// Metadata of `name`, without following it; `None` if it does not exist.
     ///
     /// # Errors
-    /// Whatever the disk says.
+    /// Any error of the disk.
     pub fn look(&self, name: impl AsRef<OsStr>) -> io::Result<Option<Stat>> {
         match rustix::fs::statat(&self.fd, name.as_ref(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(stat)),
@@ -239,16 +239,16 @@ impl OwnFolder {
         }
     }
 
-    /// Brings the names in it to the disk.
+    /// Syncs the names in it to disk.
     ///
     /// # Errors
-    /// Whatever the disk says.
+    /// Any error of the disk.
     pub fn sync(&self) -> io::Result<()> {
         Ok(rustix::fs::fsync(&self.fd)?)
     }
 }
 
-/// Goes from `/` to `path`, one name at a time, and looks at each folder on the way.
+/// Walks from `/` to `path`, one name at a time, and checks each folder on the way.
 fn walk(path: &Path, make: bool, target: Option<&User>) -> io::Result<OwnFolder> {
     let absolute = std::path::absolute(path)?;
     let root = || rustix::fs::openat(CWD, "/", ON_THE_WAY | OFlags::DIRECTORY, Mode::empty());
@@ -274,7 +274,7 @@ fn walk(path: &Path, make: bool, target: Option<&User>) -> io::Result<OwnFolder>
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Symlink if last => return Err(Refusal::Link(shown).into()),
             FileType::Symlink => {
-                // Whoever owns it may point it elsewhere, in a folder like /tmp too.
+                // Its owner may redirect it, even in a folder like /tmp.
                 trust_owner(&stat, &shown, Part::OnTheWay)?;
                 links += 1;
                 if links > MOST_LINKS {
@@ -300,7 +300,7 @@ fn walk(path: &Path, make: bool, target: Option<&User>) -> io::Result<OwnFolder>
     Ok(OwnFolder { fd, path: path.to_owned(), target: target.cloned() })
 }
 
-/// The names in a path, the last one first.
+/// The names in a path, last one first.
 pub(crate) fn names(path: &Path) -> Vec<OsString> {
     let name = |part: Component<'_>| match part {
         Component::Normal(name) => Some(name.to_owned()),
@@ -334,8 +334,8 @@ fn trust_folder(
 ) -> Result<(), Refusal> {
     trust_owner(stat, path, part)?;
     let Some(target) = target else { return Ok(()) };
-    // In a sticky folder on the way, such as /tmp, a name goes with its owner only, who is looked
-    // at next.
+    // In a sticky folder on the way, such as /tmp, only the owner of a name can replace it, and
+    // that owner is checked next.
     let sticky = part == Part::OnTheWay && stat.st_mode & libc::S_ISVTX != 0;
     if !sticky && target.may_write(stat, || target_user::has_list(fd.as_fd())) {
         return Err(Refusal::TargetMayWrite { path: path.to_owned(), target: target.uid() });
@@ -360,7 +360,7 @@ fn trust_file(stat: &Stat, path: &Path, largest: u64) -> Result<(), Refusal> {
 
 fn at(errno: Errno, path: &Path) -> io::Error {
     match errno {
-        // The kernel's word for a link where none is followed.
+        // The kernel's error for a link where none is followed.
         Errno::LOOP => Refusal::Link(path.to_owned()).into(),
         errno => {
             let error = io::Error::from(errno);
@@ -377,7 +377,7 @@ fn entries(folder: BorrowedFd<'_>) -> io::Result<Vec<Entry>> {
         if name == "." || name == ".." {
             continue;
         }
-        // What has gone in between is not there.
+        // If it has just been removed, it is not listed.
         let Ok(stat) = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
         entries.push(Entry {
             name: name.to_owned(),

@@ -4,26 +4,26 @@ use std::time::Duration;
 
 use crate::clock::Monotonic;
 
-/// A pause that is forgotten ends by the next day.
+/// A forgotten pause ends within a day.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3600);
-/// A reason is a sentence.
+/// Most bytes in a reason, which is a sentence.
 pub const LONGEST_REASON: usize = 500;
 
-/// A pause of killing, as a person asked for it.
+/// A pause of killing that a person requested.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pause {
-    /// Since when.
+    /// When it began.
     pub since: Monotonic,
-    /// Until when.
+    /// When it ends.
     pub until: Monotonic,
-    /// Why, in that person's words.
+    /// Why, in the words of that person.
     pub reason: String,
-    /// Who, as far as is known: `uid 1000`.
+    /// Who requested it, as far as is known: `uid 1000`.
     pub by: String,
 }
 
-/// Whether `reason` may be told. Marks that change the direction of what is written after them have
-/// no more place in it than control characters: a log shows it beside other words.
+/// Whether `reason` may be shown. Like control characters, marks that change the direction of the
+/// text after them are not allowed: a log shows the reason next to other text.
 pub fn is_reason(reason: &str) -> bool {
     let fits = (1..=LONGEST_REASON).contains(&reason.trim().len());
     let harmful = |c: char| {

@@ -1,9 +1,9 @@
-//! All the reading: segment, `/proc`, pidfds → [`Observation`]. Nothing here decides and nothing
-//! here signals.
+//! Everything that reads: segment, `/proc`, pidfds → [`Observation`]. Nothing here decides or
+//! signals.
 //!
-//! Every reader takes a root path, so that a test may give it a folder. What the kernel does not
-//! say is `None`. In the steady state one look costs one `pread` of the segment and one read of the
-//! main thread's `stat`.
+//! Every reader takes a root path, so that a test can pass a folder. What the kernel does not
+//! report is `None`. In the steady state, one observation costs one `pread` of the segment and one
+//! read of the main thread's `stat`.
 
 pub mod allowance;
 mod bystanders;
@@ -52,40 +52,40 @@ use thread::{Rank, WatchedThread};
 use tracer::Tracer;
 use wakeup::{Lacking, Wakeup, Woken};
 
-/// A process that was found and checked, ready to be watched. Made outside the watch loop, because
+/// A process that was found and checked, ready to be watched. Built outside the watch loop, because
 /// the checks read files of `/proc` that can hang.
 #[derive(Debug)]
 pub struct Adopted {
-    /// The process.
+    /// The handle of the process.
     pub handle: TargetHandle,
     /// Its segment; `None` for a target without one.
     pub segment: Option<Reader>,
     /// `/proc/PID`.
     pub proc_dir: PathBuf,
-    /// `/proc/PID/task/PID`, open: of the main thread alone. The files of `/proc/PID` sum up all
-    /// threads, each time.
+    /// `/proc/PID/task/PID`, open: the main thread only. The files in `/proc/PID` sum over all
+    /// threads at each read.
     pub leader: TaskDir,
-    /// The segment's thread ids are those of another pid namespace.
+    /// Whether the thread ids in the segment are those of another pid namespace.
     pub other_pid_namespace: bool,
-    /// How start times in the segment become ours.
+    /// How to convert start times in the segment to ours.
     pub start_times: StartTimes,
-    /// What lets it be seen, for a target of a pid namespace beside this one: `proc_dir` is below
+    /// For a target in a pid namespace beside this one, what makes it visible: `proc_dir` is below
     /// it.
     pub sight: Option<Arc<Sight>>,
 }
 
-/// How ends of threads are noticed.
+/// How the end of a thread is noticed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ThreadEvents {
     /// By `pidfd_open(PIDFD_THREAD)`, Linux 6.9 and later.
     #[default]
     Pidfd,
-    /// By looking at `/proc/PID/task/TID` every 20 ms.
+    /// By polling `/proc/PID/task/TID` every 20 ms.
     Poll,
 }
 
 impl ThreadEvents {
-    /// The word in flags and JSON.
+    /// The name in flags and JSON.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Pidfd => "pidfd",
@@ -102,7 +102,7 @@ pub struct Probe {
     target: Option<Target>,
     consumers: Vec<Consumers>,
     ranks: Vec<(GlobMatcher, Rank)>,
-    /// Descriptors that may be open for threads and workers.
+    /// Most descriptors that may be open for threads and workers.
     most_open: usize,
     suspends: Suspends,
 }
@@ -111,46 +111,46 @@ pub struct Probe {
 struct Target {
     adopted: Adopted,
     segment: SegmentProbe,
-    /// By slot.
+    /// Indexed by slot.
     threads: Vec<Option<WatchedThread>>,
-    /// Those of them that tell whether the process goes on without another one.
+    /// Threads that prove that the process lives on when another one is lost.
     bystanders: Bystanders,
-    /// Whether one of them has to be asked whether it has ended.
+    /// Whether any thread must be polled for its end.
     asks: bool,
     exited: bool,
     signalled: Option<Monotonic>,
     declared: Declared,
-    /// What the leader ran at adoption, or when that was first told.
+    /// The leader's program at adoption, or when it was first reported.
     program: Option<Program>,
-    /// Why it may be watched and signalled no more.
+    /// Why the target may no longer be watched and signalled.
     lapse: Option<Unproven>,
-    /// When threads for which nothing could be opened were tried again.
+    /// When opening was last retried for threads for which nothing could be opened.
     retried: Option<Monotonic>,
-    /// What is open for its threads and their workers.
+    /// The descriptors open for its threads and their workers.
     allowance: Arc<Allowance>,
     /// Its cgroups, once they were found.
     cgroups: Option<Cgroups>,
-    /// What they say of throttling.
+    /// The throttling that they last reported.
     throttle: Option<ThrottleObservation>,
-    /// When that was read.
+    /// When the throttling was last read.
     throttle_read: Option<Monotonic>,
-    /// When one of them was last seen to be over `memory.high`.
+    /// When one of them was last over its `memory.high`.
     over_memory: Option<Monotonic>,
 }
 
-/// A period of a CPU bandwidth limit is 100 ms unless somebody sets it, and the counters move once
-/// a period.
+/// The period of a CPU bandwidth limit is 100 ms by default, and the counters change once per
+/// period.
 const READ_THROTTLE: Duration = Duration::from_millis(100);
 
-/// Threads that one look opens, some milliseconds' worth. The others are opened at the next looks.
+/// Most threads opened in one observation, which takes some milliseconds. The next ones continue.
 const OPENED_AT_ONCE: usize = 512;
 
-/// A machine that is short of descriptors or memory is not short of them for milliseconds.
+/// A shortage of descriptors or memory does not pass within milliseconds.
 const RETRY_OPENING: Duration = Duration::from_secs(1);
 
 impl Probe {
-    /// A probe without a target, which sees ends of threads in this way if the kernel lets it, and
-    /// else by looking.
+    /// A probe without a target. It notices ends of threads in the given way if the kernel supports
+    /// it, else by polling.
     ///
     /// # Errors
     /// If the kernel lacks what the loop sleeps on.
@@ -166,16 +166,16 @@ impl Probe {
         })
     }
 
-    /// The same, with at most so many descriptors open for threads and their workers: what the rest
-    /// of the sidecar needs must stay free, whatever the process under watch says that it has.
+    /// The same, with at most so many descriptors open for threads and their workers: the rest of
+    /// the sidecar must have enough, however many threads the watched process claims to have.
     #[must_use]
     pub const fn keeping_open(mut self, most: usize) -> Self {
         self.most_open = most;
         self
     }
 
-    /// Who comes first if not all can be watched: the first of these that matches a thread's name
-    /// says so.
+    /// Sets which threads have priority if not all can be watched: the first of these patterns that
+    /// matches a thread's name decides.
     pub fn rank_by(&mut self, ranks: Vec<(GlobMatcher, Rank)>) {
         self.ranks = ranks;
         for thread in self.target.iter_mut().flat_map(|target| target.threads.iter_mut().flatten()) {
@@ -183,23 +183,23 @@ impl Probe {
         }
     }
 
-    /// Whom to look at while messages wait in a channel.
+    /// Sets whom to observe while messages wait in a channel.
     pub fn look_at_consumers(&mut self, consumers: Vec<Consumers>) {
         self.consumers = consumers;
     }
 
-    /// What the process said before it ended, or while it hangs. One read of the segment.
+    /// What the process reported before it ended, or while it hangs. One read of the segment.
     pub fn last_words(&self) -> Option<String> {
         let reader = self.target.as_ref()?.adopted.segment.as_ref()?;
         Some(reader.last_words().ok()??.text)
     }
 
-    /// What another thread uses to wake the loop.
+    /// The handle by which another thread wakes the loop.
     pub fn waker(&self) -> Arc<wakeup::Waker> {
         self.wakeup.waker()
     }
 
-    /// How ends of threads are noticed.
+    /// How the end of a thread is noticed.
     pub const fn thread_events(&self) -> ThreadEvents {
         self.thread_events
     }
@@ -246,7 +246,7 @@ impl Probe {
         Ok(())
     }
 
-    /// Watches nothing any more. Returns the handle of the process that was watched.
+    /// Stops watching. Returns the handle of the process that was watched.
     pub fn release(&mut self) -> Option<TargetHandle> {
         let target = self.target.take()?;
         self.wakeup.forget(target.adopted.handle.as_fd());
@@ -268,27 +268,27 @@ impl Probe {
         self.target.as_ref().is_some_and(|target| target.adopted.start_times.is_restored())
     }
 
-    /// Why what is watched is the target no more, if it is so: such as that the process runs
-    /// another program by now, which knows nothing of the segment.
+    /// Why the watched process is no longer the target, if so: for example, it now runs another
+    /// program, which knows nothing of the segment.
     pub fn lapse(&self) -> Option<&Unproven> {
         self.target.as_ref()?.lapse.as_ref()
     }
 
-    /// It was found not to be the target any more.
+    /// Records that it is no longer the target.
     pub fn lapsed(&mut self, why: Unproven) {
         if let Some(target) = &mut self.target {
             target.lapse.get_or_insert(why);
         }
     }
 
-    /// The cgroups of the process, as they were found outside the loop.
+    /// Sets the cgroups of the process, as found outside the loop.
     pub fn in_cgroups(&mut self, cgroups: Cgroups) {
         if let Some(target) = &mut self.target {
             (target.cgroups, target.throttle, target.throttle_read) = (Some(cgroups), None, None);
         }
     }
 
-    /// Notes that a signal of ours went out, for the judge to know.
+    /// Records that we sent a signal, for the judge.
     pub fn signalled(&mut self, at: Monotonic) {
         if let Some(target) = &mut self.target {
             target.signalled.get_or_insert(at);
@@ -303,7 +303,7 @@ impl Probe {
             .then_some(described.trace)
     }
 
-    /// Who traces the thread of that slot, or else the main thread.
+    /// Who traces the thread in that slot, or else the main thread.
     pub fn tracer_of(&self, slot: Option<u32>) -> Option<Tracer> {
         let target = self.target.as_ref()?;
         let thread = slot.and_then(|slot| target.threads.get(slot as usize)?.as_ref());
@@ -313,7 +313,7 @@ impl Probe {
         Tracer::of(&process.join("task").join(tid.to_string()), process.parent()?)
     }
 
-    /// Looks at everything once. `into` is reused.
+    /// Makes one observation. `into` is reused.
     pub fn observe(&mut self, at: Monotonic, into: &mut Observation) {
         into.at = at;
         into.suspended_ns = self.suspends.read();
@@ -329,15 +329,15 @@ impl Probe {
             into.channels.clear();
             return;
         };
-        // Who has ended is asked before the segment is read: what ends in order says so there
-        // first, so that what is read afterwards is never older than the end that it explains.
+        // Poll for ended threads before reading the segment: a thread that leaves in order records
+        // it there first, so what is read is never older than the end that it explains.
         if target.asks {
             for thread in target.threads.iter_mut().flatten() {
                 thread.look(&target.adopted.leader);
             }
         }
-        // One that cannot be read stands as it was last seen; without its kernel view no time
-        // counts against it.
+        // If it cannot be read, its last state stands; without the kernel's view, no time counts
+        // against it.
         let leader = target.adopted.leader.stat();
         let ended = |state| matches!(state, TaskState::Zombie | TaskState::Dead);
         let (leader_state, leader_ending) = match leader {
@@ -347,7 +347,7 @@ impl Probe {
         };
         let pidfd = target.adopted.handle.as_fd();
         let exited = target.exited || self.wakeup.is_readable(pidfd, leader_state.is_some_and(ended));
-        // A process that is gone has a readable pidfd. If it has not, its files are hidden, not
+        // The pidfd of a process that is gone is readable. If it is not, the files are hidden, not
         // gone.
         let hidden = matches!(leader, Ok(None)) && !exited;
         let readable = target.read_segment(at, &self.wakeup, self.thread_events, &self.ranks);
@@ -392,7 +392,7 @@ impl Probe {
 }
 
 impl Target {
-    /// What becomes of it, now that a thread was seen to be lost or the main thread to end.
+    /// What happens to the process, now that a thread is lost or the main thread is ending.
     fn fate(&self, leader_ending: bool) -> Fate {
         let leader = &self.adopted.leader;
         Fate::ask(&self.adopted.proc_dir, Some(leader).filter(|_| leader_ending), || {
@@ -400,8 +400,8 @@ impl Target {
         })
     }
 
-    /// An exec kills all threads but one, which looks like lost threads; the new program lies
-    /// elsewhere.
+    /// An exec kills all threads but one, which looks like lost threads; the new program is another
+    /// file.
     fn note_exec(&mut self, leader: Result<Option<TaskStat>, task::Unreadable>) {
         let Ok(Some(TaskStat { program: Some(now), .. })) = leader else { return };
         if now != *self.program.get_or_insert(now) {
@@ -409,8 +409,7 @@ impl Target {
         }
     }
 
-    /// Reads what the cgroups say of throttling, if a thread that stands still may be throttled
-    /// now.
+    /// Reads the throttling of the cgroups, if a thread without progress may be throttled now.
     fn read_throttle(&mut self, at: Monotonic, threads: &[ThreadObservation]) {
         let Some(Cgroups { cpu_stat, .. }) = &self.cgroups else { return };
         let runnable =
@@ -425,7 +424,7 @@ impl Target {
         }
     }
 
-    /// Reads the segment and opens what is new in it. Returns whether it could be read.
+    /// Reads the segment and opens what is new in it. Returns whether the segment could be read.
     fn read_segment(
         &mut self,
         at: Monotonic,
@@ -464,7 +463,7 @@ impl Target {
                 }
             };
             if let Some(place) = self.threads.get_mut(place).filter(|_| !again) {
-                // Another thread had the slot: what it held is free now.
+                // Another thread had the slot: release its descriptors.
                 if let Some(fd) = place.as_ref().and_then(WatchedThread::event_fd) {
                     wakeup.forget(fd);
                 }
@@ -478,7 +477,7 @@ impl Target {
             let mut thread = WatchedThread::open(slot, (name, rank), &self.adopted, events, &self.allowance);
             thread.opened();
             let told = thread.event_fd().is_none_or(|fd| wakeup.watch_thread(fd, slot.slot as usize).is_ok());
-            // Without the event its end is still seen by polling.
+            // Without the event, polling still notices its end.
             if let Some(known) = self.threads.get_mut(place) {
                 *known = Some(if told { thread } else { thread.without_event() });
             }

@@ -1,17 +1,16 @@
-//! The flight recorder: the last minute of observations in a ring of chunks, written beside each
+//! The flight recorder: the last minute of observations in a ring of chunks, written with each
 //! incident and fed to the judge again by `replay`. docs/recording.md describes the format.
 //!
 //! # Duties
-//! The watch loop encodes each look into memory that was set aside at the start, right after it has
-//! acted. An encoded look is the difference to the one before it, mostly a few bytes, and costs
-//! less than a copy of the observation would: that is why encoding happens in the loop, and not
-//! behind the queue, which 250 copies a second would fill. Chunks that are whole leave the loop by
-//! reference.
+//! The watch loop encodes each observation into preallocated memory, right after it has acted. An
+//! encoded observation is the difference to the previous one, mostly a few bytes, and costs less
+//! than copying the observation would. So encoding happens in the loop and not behind the queue,
+//! which 250 copies a second would fill. Complete chunks leave the loop by reference.
 //!
 //! # Prohibitions
-//! Nothing that the loop calls here allocates with load, waits, or writes to a disk. What finds no
-//! room is dropped and counted: a gap in a recording is told in the recording. No policy is
-//! recorded, only what any policy may be judged on.
+//! Nothing that the loop calls here allocates in proportion to load, blocks, or writes to a disk.
+//! What does not fit is dropped and counted: a recording marks its gaps. No policy is recorded,
+//! only what any policy may be judged on.
 
 pub mod codes;
 pub mod decode;
@@ -37,57 +36,56 @@ use delta::Memory;
 use ring::{Chunk, Ring};
 use wire::Out;
 
-/// Kills that are remembered for the budget's sake. A budget of more than this in any period is
-/// none.
+/// Most kills remembered for the budget. A larger budget in any period limits nothing.
 const MOST_KILLS: usize = 64;
-/// A refusal is one sentence; what is longer is cut.
+/// A refusal is one sentence; a longer one is cut to this many bytes.
 pub const LONGEST_REFUSAL: usize = 1024;
 
-/// What holds for a whole recording and depends on no policy.
+/// What applies to a whole recording and depends on no policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// When the watch loop began.
     pub began: Monotonic,
-    /// Kills of earlier lives of the sidecar, which the budget had paid for by then.
+    /// Kills by earlier lives of the sidecar, for which the budget had paid by then.
     pub past: Past,
-    /// Kills since then, of which the latest are kept.
+    /// Kills since then; only the latest are retained.
     pub kills: Vec<Monotonic>,
     /// Whether ends of threads were polled.
     pub poll_threads: bool,
-    /// Looks that were not recorded, in the life of the sidecar.
+    /// Observations that were not recorded in this life of the sidecar.
     pub dropped: u64,
 }
 
-/// The recorder, as the watch loop has it.
+/// The recorder, for the watch loop.
 #[derive(Debug)]
 pub struct Recorder {
     facts: Facts,
     ring: Ring,
     memory: Memory,
-    /// Whom the judge met when, so that a chunk can say so.
+    /// The process that the judge met and when, to be written into each chunk.
     met: Option<(TargetIdentity, Monotonic)>,
-    /// What the judge knew of deaths before the look that is recorded next, so that a chunk can say
-    /// so.
+    /// What the judge knew of deaths before the next recorded observation, to be written into each
+    /// chunk.
     known: CrashLoops,
-    /// Looks dropped since the last one that was recorded.
+    /// Observations dropped since the last recorded one.
     lost: u64,
-    /// Until when killing is paused, so that a chunk can say so.
+    /// Until when killing is paused, to be written into each chunk.
     paused: Option<Monotonic>,
 }
 
-/// What the ring held at one moment, by reference.
+/// The contents of the ring at one moment, by reference.
 #[derive(Clone, Debug)]
 pub struct Excerpt {
     /// When it was taken.
     pub at: Monotonic,
-    /// What holds for all of it.
+    /// What applies to all of it.
     pub facts: Facts,
     /// Its chunks, oldest first.
     pub chunks: Vec<Arc<Chunk>>,
 }
 
 impl Recorder {
-    /// A recorder whose memory is set aside now.
+    /// A recorder, with its memory allocated now.
     pub fn new(began: Monotonic, past: Past, poll_threads: bool) -> Self {
         let kills = Vec::with_capacity(MOST_KILLS);
         Self {
@@ -108,18 +106,18 @@ impl Recorder {
         self
     }
 
-    /// Notes what the judge knows of deaths after the last look.
+    /// Updates what the judge knows of deaths after the last observation.
     pub const fn remember(&mut self, known: &CrashLoops) {
         self.known = *known;
     }
 
-    /// Records that a person cleared work, after which the judge knows this.
+    /// Records that a person cleared work, and what the judge knows afterwards.
     pub fn cleared(&mut self, at: Monotonic, key: Option<u64>, known: &CrashLoops) {
         self.note(at, |out| encode::cleared(at, key, out));
         self.known = *known;
     }
 
-    /// Records one look.
+    /// Records one observation.
     pub fn look(&mut self, seen: &Observation) {
         let identity = seen.process.as_ref().map(|process| process.identity);
         if identity != self.met.map(|(met, _)| met) {
@@ -137,7 +135,7 @@ impl Recorder {
         }
     }
 
-    /// Writes the first record of the next chunk, which rests on nothing before it.
+    /// Writes the first record of the next chunk, which depends on nothing before it.
     fn in_new_chunk(&mut self, at: Monotonic, encode: impl FnOnce(&Memory, &mut Out<'_>)) -> bool {
         if !self.ring.begin(at) {
             return false;
@@ -162,19 +160,19 @@ impl Recorder {
         if written {
             self.lost = 0;
         } else {
-            // More threads than a chunk has room for.
+            // More threads than fit in a chunk.
             self.ring.abandon();
         }
         written
     }
 
-    /// Records that a target was refused: the judge says so while it has no other.
+    /// Records that a target was refused; the judge reports that while it has no other.
     pub fn refused(&mut self, why: &str, at: Monotonic) {
         let why = why.get(..why.floor_char_boundary(LONGEST_REFUSAL)).unwrap_or_default();
         self.note(at, |out| encode::refused(at, why, out));
     }
 
-    /// Records that the config was read again: from here on a live decision may rest on another
+    /// Records that the config was reloaded: from here on, a live decision may follow another
     /// policy.
     pub fn reloaded(&mut self, at: Monotonic) {
         self.note(at, |out| encode::reloaded(at, out));
@@ -186,18 +184,18 @@ impl Recorder {
         self.note(at, |out| encode::paused(at, until, out));
     }
 
-    /// Records that it goes on.
+    /// Records that the pause has ended.
     pub fn resumed(&mut self, at: Monotonic) {
         self.paused = None;
         self.note(at, |out| encode::resumed(at, out));
     }
 
-    /// Records that a person asks for the kill of the process under watch.
+    /// Records that a person requests the kill of the watched process.
     pub fn requested(&mut self, why: &str, at: Monotonic) {
         self.note(at, |out| encode::requested(at, why, out));
     }
 
-    /// Notes that a kill was begun, which the budget has paid for.
+    /// Records that a kill was begun, for which the budget has paid.
     pub fn killed(&mut self, at: Monotonic) {
         if self.facts.kills.len() == MOST_KILLS {
             self.facts.kills.remove(0);
@@ -211,33 +209,32 @@ impl Recorder {
         }
     }
 
-    /// What the ring holds, for whoever keeps it. The next look begins a new chunk.
+    /// The contents of the ring, for storage. The next observation begins a new chunk.
     pub fn excerpt(&mut self, at: Monotonic) -> Excerpt {
         self.ring.seal();
         Excerpt { at, facts: self.facts.clone(), chunks: self.ring.chunks() }
     }
 
-    /// The same without a new chunk: whoever asks, however often, takes nothing from the recording
-    /// of the next incident. Copies at most one chunk.
+    /// The same without beginning a new chunk: however often it is called, it takes nothing from
+    /// the recording of the next incident. Copies at most one chunk.
     pub fn copy(&self, at: Monotonic) -> Excerpt {
         let mut chunks = self.ring.chunks();
         chunks.extend(self.ring.copy_current());
         Excerpt { at, facts: self.facts.clone(), chunks }
     }
 
-    /// The oldest chunk that is whole and was not given out here before, and how many looks are in
-    /// it.
+    /// The oldest complete chunk not returned here before, and how many observations are in it.
     pub fn take_whole(&mut self, at: Monotonic) -> Option<(Excerpt, u32)> {
         let whole = self.ring.take_whole()?;
         Some((Excerpt { at, facts: self.facts.clone(), chunks: vec![whole.chunk] }, whole.looks))
     }
 
-    /// Nothing more comes: what was written last is whole.
+    /// Ends the recording: the last chunk is complete.
     pub fn end(&mut self) {
         self.ring.seal();
     }
 
-    /// Looks that were not recorded so far.
+    /// Observations not recorded so far.
     pub const fn dropped(&self) -> u64 {
         self.facts.dropped
     }

@@ -1,6 +1,5 @@
-//! Takes what the watch loop tells and passes it on: to the board that questions are answered from,
-//! to the metrics, to the log and to the journal. Nothing that it calls waits for a disk or for a
-//! reader.
+//! Forwards the events of the watch loop: to the board from which queries are answered, to the
+//! metrics, to the log and to the journal. Nothing that it calls waits for a disk or for a reader.
 
 mod unit_status;
 
@@ -25,13 +24,13 @@ use crate::verdict::Verdict;
 
 use unit_status::UnitStatus;
 
-/// Events taken at once; a burst of a thread's end is about ten.
+/// Events received at once; the end of a thread causes a burst of about ten.
 const AT_ONCE: usize = 64;
-/// Incidents that may still get a step. The loop has one open at a time; its exit status may come
-/// after the next began.
+/// Incidents that may still get a step. The loop has one open at a time, but the exit status of one
+/// may arrive after the next began.
 const MOST_OPEN: usize = 4;
 
-/// The relay and those whom it tells.
+/// The relay and its recipients.
 #[derive(Debug)]
 pub struct Relay {
     board: Arc<Board>,
@@ -52,7 +51,7 @@ struct OpenIncident {
 }
 
 impl Relay {
-    /// A relay that tells these.
+    /// A relay with these recipients.
     pub fn new(board: Arc<Board>, telemetry: Arc<Telemetry>, journal: Journal, spans: Option<Spans>) -> Self {
         Self {
             board,
@@ -65,21 +64,21 @@ impl Relay {
         }
     }
 
-    /// The same with a long-term recording.
+    /// Adds a long-term recording.
     #[must_use]
     pub fn with_archive(mut self, archive: Option<Archive>) -> Self {
         self.archive = archive;
         self
     }
 
-    /// The same that tells the service manager each verdict.
+    /// Adds the service manager, which is notified of each verdict.
     #[must_use]
     pub fn telling(mut self, manager: Arc<ServiceManager>) -> Self {
         self.unit = UnitStatus::of(manager);
         self
     }
 
-    /// Passes on until the watch loop has ended and all it told is told.
+    /// Forwards events until the watch loop has ended and all of its events are forwarded.
     pub async fn run(mut self, mut events: Receiver<Event>) {
         let mut some = Vec::with_capacity(AT_ONCE);
         while events.recv_many(&mut some, AT_ONCE).await > 0 {
@@ -89,7 +88,7 @@ impl Relay {
         }
     }
 
-    /// Passes on one event.
+    /// Forwards one event.
     pub fn pass_on(&mut self, event: Event) {
         match event {
             Event::Snapshot(snapshot) => {
@@ -245,7 +244,7 @@ impl Relay {
     }
 
     fn recorded(&self, number: u64, excerpt: &Excerpt) {
-        // Without its opening there is no folder to put it into.
+        // If its opening was dropped, there is no folder for the recording.
         let Some(open) = self.open.iter().find(|open| open.number == number) else { return };
         let recording = file::write(excerpt, self.board.shard(), self.board.anchor());
         self.journal.keep_recording(open.incident.id.clone(), recording);
@@ -253,7 +252,7 @@ impl Relay {
 
     fn step(&mut self, number: u64, at: crate::clock::Monotonic, step: &Step) {
         let Some(open) = self.open.iter_mut().find(|open| open.number == number) else {
-            // Its opening did not fit into the queue.
+            // Its opening was dropped because the queue was full.
             tracing::warn!(event = "incident_step", ?step, "a step of an incident that was not told");
             return;
         };

@@ -1,8 +1,8 @@
-//! What the process as a whole does about signals, panics and priorities.
+//! How the whole process handles signals, panics and priorities.
 
 use std::io;
 
-/// What a signal asked for.
+/// What a signal requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard {
     /// SIGTERM or SIGINT.
@@ -15,14 +15,14 @@ pub enum Heard {
 #[derive(Clone, Copy)]
 pub struct Signals(libc::sigset_t);
 
-/// A panic that cannot even be printed, because nobody reads the pipe, ends the process after this
+/// If a panic cannot even be printed, because nobody reads the pipe, the process ends after this
 /// many seconds.
 const PRINT_WITHIN_SECONDS: libc::c_uint = 2;
 
-/// Blocks SIGTERM, SIGINT and SIGHUP in this thread and in all that it starts.
+/// Blocks SIGTERM, SIGINT and SIGHUP in this thread and in all threads that it starts.
 pub fn block() -> io::Result<Signals> {
-    // SAFETY: a sigset_t is plain data that sigemptyset fills before anybody reads it; the other
-    // calls get pointers to it and to nothing else.
+    // SAFETY: a sigset_t is plain data that sigemptyset fills before anything reads it; the other
+    // calls get pointers to it and nothing else.
     unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
@@ -37,24 +37,24 @@ pub fn block() -> io::Result<Signals> {
 }
 
 impl Signals {
-    /// Waits for the next one.
+    /// Waits for the next signal.
     pub fn wait(&self) -> Heard {
         let mut signal = 0;
-        // SAFETY: both pointers are to live values of the right type.
+        // SAFETY: both pointers point to live values of the right type.
         let answer = unsafe { libc::sigwait(&raw const self.0, &raw mut signal) };
         if answer == 0 && signal == libc::SIGHUP { Heard::Reload } else { Heard::Stop }
     }
 }
 
-/// Has the main thread stop, as SIGTERM from outside would.
+/// Makes the main thread stop, as SIGTERM from outside would.
 pub fn stop_ourselves() {
-    // SAFETY: kill has no memory effects; the signal is blocked in every thread and waits for the
-    // main one.
+    // SAFETY: kill has no memory effects; the signal is blocked in every thread, and the main
+    // thread receives it.
     let _ = unsafe { libc::kill(libc::getpid(), libc::SIGTERM) };
 }
 
 /// A sidecar that has lost a thread must not live on as if it watched: any panic ends it, and its
-/// supervisor starts it again.
+/// supervisor restarts it.
 pub fn end_on_panic() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -65,11 +65,11 @@ pub fn end_on_panic() {
     }));
 }
 
-/// Gives this thread real-time priority and keeps the process's memory from being paged out. Says
-/// where that is not allowed, and goes on.
+/// Gives this thread real-time priority and prevents the process's memory from being paged out.
+/// Where that is not allowed, logs it and continues.
 pub fn be_real_time(priority: i32) {
     let parameter = libc::sched_param { sched_priority: priority };
-    // SAFETY: pid 0 is the calling thread; the pointer is to a live value.
+    // SAFETY: pid 0 is the calling thread; the pointer points to a live value.
     let scheduled = unsafe {
         libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const parameter)
     };

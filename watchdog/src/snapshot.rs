@@ -1,5 +1,5 @@
-//! What the watch loop knows at one moment, copied out for those who show it. Plain data, bounded
-//! by the segment's slot counts; names are already decoded, times still monotonic.
+//! What the watch loop knows at one moment, copied for those who display it. Plain data, bounded by
+//! the segment's slot counts; names are already decoded, times still monotonic.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +17,11 @@ pub struct Snapshot {
     pub at: Monotonic,
     /// The verdict on the target.
     pub verdict: Verdict,
-    /// Why, as a sentence for a person.
+    /// Why, as a sentence for people.
     pub reason: String,
-    /// Since when the verdict has stood.
+    /// Since when the verdict has applied.
     pub since: Monotonic,
-    /// The target, if one is watched. `None` between incarnations.
+    /// The watched target. `None` between incarnations.
     pub target: Option<TargetIdentity>,
     /// Watched threads, in slot order, then rules whose thread was never seen.
     pub threads: Vec<ThreadStatus>,
@@ -36,48 +36,48 @@ pub struct Snapshot {
     pub dropped: u64,
     /// Whether thread ends arrive as events (`pidfd`) or are polled (`poll`).
     pub thread_events: &'static str,
-    /// Whether the thread that it is condemned for is excused now, so that a kill that was withheld
+    /// Whether the thread for which the target is condemned is excused now, so that a withheld kill
     /// waits.
     pub held: bool,
-    /// Work that nothing is killed for, oldest first.
+    /// Keys of work for which nothing is killed, oldest first.
     pub crash_loop_keys: Vec<u64>,
-    /// Whether it is condemned for such work, so that no kill goes out.
+    /// Whether the target is condemned for such work, so that no kill is sent.
     pub spared: bool,
     /// Whether the target was restored from a checkpoint.
     pub restored: bool,
-    /// Clocks of the whole process that run now.
+    /// Clocks of the whole process that are running.
     pub deadlines: Vec<Deadline>,
-    /// What the second policy thinks, if there is one.
+    /// The verdict of the second policy, if there is one.
     pub shadow: Option<ShadowStatus>,
     /// The pause of killing, while there is one.
     pub paused: Option<Arc<Pause>>,
 }
 
-/// A clock of the whole process, and what it runs against.
+/// A clock of the whole process, and its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline {
     /// `startup_grace`, `stopped` or `exiting`.
     pub what: &'static str,
-    /// Since when it runs.
+    /// Since when it has been running.
     pub since: Monotonic,
-    /// How long it may.
+    /// Its limit.
     pub at_most: Duration,
-    /// Whether the process is condemned then.
+    /// Whether the process is condemned at the limit.
     pub kills: bool,
 }
 
-/// What a policy thinks that is judged and never acted upon.
+/// The state of a policy that is judged but never acted upon.
 #[derive(Clone, Debug)]
 pub struct ShadowStatus {
     /// Its verdict.
     pub verdict: Verdict,
     /// Why, as a sentence.
     pub reason: String,
-    /// Since when.
+    /// Since when the verdict has applied.
     pub since: Monotonic,
-    /// Kills that it would have carried out since the sidecar began.
+    /// Kills that it would have carried out since the sidecar started.
     pub kills: u64,
-    /// The last of them: when, and why.
+    /// The last of them: when and why.
     pub last: Option<(Monotonic, Reason, String)>,
     /// Kills that its own budget still allows.
     pub kills_left: u32,
@@ -90,13 +90,13 @@ pub struct ThreadStatus {
     pub name: String,
     /// Thread id as this sidecar sees it.
     pub tid: Option<i32>,
-    /// What the judge thinks of it.
+    /// Its health, as judged.
     pub health: Health,
-    /// Why it is out of sight, if it is: its health is what it was last known to be.
+    /// Why it cannot be observed, if so: its health is then the last known one.
     pub unobserved: Option<Unobserved>,
-    /// How it stands still, if it is stalled.
+    /// The kind of stall, if it is stalled.
     pub kind: Option<StallKind>,
-    /// Whether its excuse has lasted as long as it may.
+    /// Whether its excuse has reached its maximum duration.
     pub excuse_over_cap: bool,
     /// Why its time does not count, if it is excused.
     pub excuse: Option<ExcuseKind>,
@@ -104,38 +104,37 @@ pub struct ThreadStatus {
     pub excuses: Vec<ExcuseStatus>,
     /// When this sidecar last saw it make progress or change its activity.
     pub last_beat: Option<Monotonic>,
-    /// Changes of progress or activity seen so far: the sum of all its beats.
+    /// Changes of progress or activity seen so far: the number of its beats.
     pub beats: u64,
-    /// What it works on.
+    /// Key of its work.
     pub work_key: Option<u64>,
-    /// Which attempt at it.
+    /// Number of the attempt at that work.
     pub attempt: Option<u64>,
-    /// When this sidecar first saw it work on that.
+    /// When this sidecar first saw it do that work.
     pub work_since: Option<Monotonic>,
     /// Time counted against it so far.
     pub counted: Duration,
-    /// The threshold that `counted` runs against; `None` if the rule does not kill or report
-    /// stalls.
+    /// The threshold for `counted`; zero if no rule applies to it.
     pub stall_after: Duration,
 }
 
-/// How long one excuse has held.
+/// The duration of one excuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExcuseStatus {
-    /// Which.
+    /// The kind of excuse.
     pub kind: ExcuseKind,
-    /// For so long since the last progress, all of its times together.
+    /// Its total duration since the last progress.
     pub lasted: Duration,
-    /// How long it may, if there is a limit.
+    /// Its maximum duration, if it is limited.
     pub cap: Option<Duration>,
 }
 
 /// One published channel.
 #[derive(Clone, Debug)]
 pub struct ChannelStatus {
-    /// Its name.
+    /// Name of the channel.
     pub name: String,
-    /// Messages sent and not received.
+    /// Messages sent but not received.
     pub depth: u64,
     /// Since when the oldest waiting message has waited, by this sidecar's own samples.
     pub oldest_since: Option<Monotonic>,
@@ -143,10 +142,10 @@ pub struct ChannelStatus {
     pub sent: u64,
     /// Messages ever received.
     pub received: u64,
-    /// The longest that a message may wait by its rule, if there is one.
+    /// The longest time that a message may wait, if a rule limits it.
     pub max_age: Option<Duration>,
     /// Time in which every consumer could have received and none did, where a rule may kill for it.
     pub counted: Option<Duration>,
-    /// Whether it is beyond its rule.
+    /// Whether it violates its rule.
     pub late: bool,
 }

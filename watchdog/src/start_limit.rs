@@ -1,12 +1,12 @@
-//! How often systemd starts a unit before it leaves it dead, how long it pauses before each start,
-//! and whether the kill budget and the time for a restart fit that.
+//! How often systemd starts a unit before it gives up, how long it pauses before each start, and
+//! whether the kill budget and the time for a restart fit those limits.
 //!
-//! Each kill spends one of the supervisor's starts, too. A budget that systemd's own limit
+//! Each kill also spends one of the supervisor's starts. A budget that systemd's own limit
 //! (`StartLimitBurst=` in `StartLimitIntervalSec=`, systemd.unit(5)) cannot carry turns the
 //! watchdog's restarts into an outage. A pause (`RestartSec=`, `RestartMaxDelaySec=`,
 //! systemd.service(5)) that is longer than `restart.within` calls a person after each kill. With
 //! `RestartSteps=` the pause grows with each restart and never shrinks by itself, however long the
-//! unit has been well in between: sooner or later each kill has the longest one.
+//! unit was well in between: sooner or later each kill meets the longest pause.
 
 use std::io::Read;
 use std::path::Path;
@@ -15,20 +15,20 @@ use std::time::{Duration, Instant};
 
 use shard_heartbeat::Reader;
 
-/// `systemctl` answers within milliseconds. One that does not is not waited for.
+/// `systemctl` answers within milliseconds. After this time it is given up.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Between two looks at whether it has ended.
+/// The pause between two checks whether `systemctl` has ended.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// More than the few lines that are asked for; what else it would say is not read.
+/// More than the few requested lines; any further output is not read.
 const MOST_BYTES: u64 = 16 << 10;
 
-/// What a start takes until the new process has a segment, on a machine with time for it: an exec
+/// Time from a start until the new process has a segment, on a machine that is not busy: an exec
 /// and a few files.
 const STARTING: Duration = Duration::from_secs(1);
 
-/// What a unit says of its own restarts.
+/// The restart settings of a unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StartLimit {
     /// `StartLimitIntervalSec=`; zero: there is no limit.
@@ -37,18 +37,19 @@ pub struct StartLimit {
     pub burst: u32,
     /// `Restart=`, such as `always`.
     pub restart: String,
-    /// `RestartSec=`: before the first restart, and before each where `RestartSteps=` is not set.
+    /// `RestartSec=`: the pause before the first restart, and before each one if `RestartSteps=` is
+    /// unset.
     pub pause: Duration,
-    /// `RestartSteps=`: after so many restarts the pause is the longest; zero: it does not grow (so
-    /// before systemd 254).
+    /// `RestartSteps=`: the number of restarts after which the pause is the longest; zero: it does
+    /// not grow (always so before systemd 254).
     pub steps: u32,
     /// `RestartMaxDelaySec=`; [`Duration::MAX`]: the pause does not grow.
     pub longest_pause: Duration,
 }
 
 impl StartLimit {
-    /// Asks the running systemd about `unit`. `None`: there is none to be asked, or it knows no
-    /// such unit, or it does not answer within two seconds.
+    /// Queries the running systemd for `unit`. `None`: there is no systemd, or it knows no such
+    /// unit, or it does not answer within two seconds.
     pub fn ask(unit: &str) -> Option<Self> {
         let properties = "--property=LoadState,StartLimitIntervalUSec,StartLimitBurst,Restart,RestartUSec,\
                           RestartSteps,RestartMaxDelayUSec";
@@ -69,18 +70,18 @@ impl StartLimit {
             }
         };
         if status.is_none() {
-            // It cannot be relied on any more, and its end is not waited for beyond what SIGKILL
-            // takes.
+            // It cannot be relied on any more. Its end is not waited for: SIGKILL may take time.
             let _ = child.kill();
             let _ = child.try_wait();
         }
         let mut said = String::new();
-        // It has ended, and what it said fits into the pipe.
+        // It has ended, and its output fits into the pipe.
         child.stdout.take()?.take(MOST_BYTES).read_to_string(&mut said).ok()?;
         status.filter(std::process::ExitStatus::success).and_then(|_| Self::parse(&said))
     }
 
-    /// Reads what `systemctl show` says. `None`: not of a unit that is loaded, or not understood.
+    /// Parses the output of `systemctl show`. `None`: the unit is not loaded, or the output is
+    /// malformed.
     pub fn parse(said: &str) -> Option<Self> {
         let value = |name: &str| said.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
         if value("LoadState") != Some("loaded") {
@@ -91,14 +92,14 @@ impl StartLimit {
             burst: value("StartLimitBurst")?.parse().ok()?,
             restart: value("Restart")?.to_owned(),
             pause: timespan(value("RestartUSec")?)?,
-            // Not there before 254.
+            // Absent before systemd 254.
             steps: value("RestartSteps").map_or(Some(0), |steps| steps.parse().ok())?,
             longest_pause: value("RestartMaxDelayUSec").map_or(Some(Duration::MAX), timespan)?,
         })
     }
 
-    /// Why a budget of `kills` in `per`, or a restart `within` that time, does not go with this
-    /// unit, each with what to do; empty: they do.
+    /// Why a budget of `kills` in `per`, or a restart `within` that time, conflicts with this unit,
+    /// each with what to do; empty if there is no conflict.
     pub fn collisions(&self, unit: &str, kills: u32, per: Duration, within: Duration) -> Vec<String> {
         let mut found = Vec::new();
         if !matches!(self.restart.as_str(), "always" | "on-failure" | "on-abnormal" | "on-abort") {
@@ -112,7 +113,7 @@ impl StartLimit {
             return found;
         }
         let possible = possible_kills(kills, per, self.interval);
-        // The first start, and one crash that is not the watchdog's doing.
+        // Two more: the first start, and one crash that the watchdog did not cause.
         let needed = possible.saturating_add(2);
         if needed > self.burst {
             let (burst, interval) = (self.burst, self.interval);
@@ -130,11 +131,11 @@ impl StartLimit {
     /// start.
     fn cannot_be_reached(&self) -> bool {
         let pauses = self.interval.as_nanos().checked_div(self.pause.as_nanos());
-        // One start more than there are whole pauses.
+        // There is one more start than there are whole pauses.
         pauses.is_some_and(|pauses| pauses < u128::from(self.burst))
     }
 
-    /// The longest pause before a start, and where it is set.
+    /// The longest pause before a start, and the setting that determines it.
     fn longest(&self) -> (Duration, &'static str) {
         let grows = self.steps > 0 && !self.pause.is_zero() && self.longest_pause != Duration::MAX;
         if grows && self.longest_pause > self.pause {
@@ -144,7 +145,7 @@ impl StartLimit {
         }
     }
 
-    /// What is wrong with the pause before a start.
+    /// The problem with the pause before a start.
     fn too_long(&self, unit: &str, within: Duration) -> Option<String> {
         let (pause, setting) = self.longest();
         if pause.saturating_add(STARTING) <= within {
@@ -176,7 +177,7 @@ fn possible_kills(kills: u32, per: Duration, interval: Duration) -> u32 {
     kills.saturating_add(u32::try_from(refilled).unwrap_or(u32::MAX))
 }
 
-/// A span of time as systemd writes it: `10s`, `1min 30s`, `infinity` (systemd.time(7)).
+/// Parses a time span as systemd writes it: `10s`, `1min 30s`, `infinity` (systemd.time(7)).
 fn timespan(text: &str) -> Option<Duration> {
     if text == "infinity" {
         return Some(Duration::MAX);
@@ -205,12 +206,12 @@ fn timespan(text: &str) -> Option<Duration> {
     Some(sum)
 }
 
-/// The unit that the process of this heartbeat stands in, by its cgroup; `None` if it runs in none,
-/// or not at all.
+/// The unit to which the process of this heartbeat belongs, by its cgroup; `None` if it belongs to
+/// none or does not run.
 pub fn unit_of(heartbeat: &Path, proc_root: &Path) -> Option<String> {
     let pid = Reader::open(heartbeat).ok()?.header().pid;
     let cgroups = std::fs::read(proc_root.join(pid.to_string()).join("cgroup")).ok()?;
-    // A cgroup's name is any bytes, a unit's is not.
+    // A cgroup's name may be any bytes, a unit's may not.
     innermost_service(&String::from_utf8_lossy(&cgroups))
 }
 
@@ -226,9 +227,9 @@ fn innermost_service(cgroups: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// As systemd 252 answers.
+    /// The answer of systemd 252.
     const SHOWN: &str = "Restart=always\nRestartUSec=100ms\nLoadState=loaded\nStartLimitIntervalUSec=10s\nStartLimitBurst=5\n";
-    /// What 257 has to say besides, where nothing was set.
+    /// Additional output of 257, where nothing was set.
     const OF_257: &str = "RestartSteps=0\nRestartMaxDelayUSec=infinity\n";
     const WITHIN: Duration = Duration::from_secs(30);
     const PER: Duration = Duration::from_secs(600);
@@ -324,8 +325,8 @@ mod tests {
         for told in ["RestartMaxDelaySec=60s", "never becomes shorter", "8 restarts", "\"61s\""] {
             assert!(found[0].contains(told), "{told} in {found:?}");
         }
-        // As systemd does it: without steps, without a first pause or without a longer one it does
-        // not grow.
+        // As in systemd: without steps, without a first pause or without a longer one the pause
+        // does not grow.
         for constant in [
             StartLimit { steps: 0, ..grows.clone() },
             StartLimit { pause: Duration::ZERO, ..grows.clone() },

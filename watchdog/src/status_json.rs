@@ -1,5 +1,5 @@
-//! The JSON of `/api/v1/status`, one shape for the server that writes it and the commands that read
-//! it. Fields may be added; none that is here goes or changes its meaning.
+//! The JSON of `/api/v1/status`: one type for the server that writes it and the commands that read
+//! it. Fields may be added, but no existing field is removed or changes its meaning.
 
 pub mod brakes;
 
@@ -22,32 +22,32 @@ use crate::verdict::{ExcuseKind, Health, Reason, Unobserved, Verdict};
 /// The state of the watch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StatusJson {
-    /// Which shard.
+    /// The name of the shard.
     pub shard: String,
     /// The verdict on the target.
     pub verdict: Verdict,
-    /// Why, as a sentence.
+    /// The reason for the verdict, as a sentence.
     pub reason: String,
-    /// Since when.
+    /// The time since which the verdict holds.
     #[serde(with = "micros")]
     pub since: Timestamp,
     /// The target's pid, while one is watched.
     pub pid: Option<i32>,
-    /// The incarnation that its segment states.
+    /// The incarnation according to its segment.
     pub incarnation: Option<u64>,
     /// Watched threads, and rules whose thread is missing.
     pub threads: Vec<ThreadJson>,
     /// Published channels.
     pub channels: Vec<ChannelJson>,
-    /// Kills that the budget still allows; null before the first look.
+    /// Kills that the budget still allows; null before the first observation.
     pub kills_left: Option<u32>,
-    /// Until when killing is paused; null if it is not.
+    /// When the pause of killing ends; null if there is none.
     #[serde(with = "maybe_micros", default)]
     pub paused_until: Option<Timestamp>,
-    /// Why, in the words of whoever paused it.
+    /// The reason for the pause, in the words of the person who ordered it.
     #[serde(default)]
     pub paused_reason: Option<String>,
-    /// Who that was, as far as is known.
+    /// Who ordered the pause, as far as it is known.
     #[serde(default)]
     pub paused_by: Option<String>,
     /// `observe` or `enforce`.
@@ -58,76 +58,77 @@ pub struct StatusJson {
     /// Seconds excused so far, by kind.
     #[serde(default)]
     pub excused_seconds: BTreeMap<String, f64>,
-    /// What ends a target that is to be killed: `signal`, or `exit-code`, that of this sidecar, by
-    /// which its pod restarts all containers.
+    /// How a target is killed: `signal`, or `exit-code`, that of this sidecar, by which its pod
+    /// restarts all containers.
     #[serde(default = "by_signal")]
     pub kill_by: String,
-    /// How ends of threads are seen: `pidfd` or `poll`.
+    /// How ends of threads are detected: `pidfd` or `poll`.
     #[serde(default)]
     pub thread_events: Option<String>,
-    /// What the policy of `[shadow]` thinks; null without one.
+    /// The verdict of the `[shadow]` policy; null without one.
     #[serde(default)]
     pub shadow: Option<ShadowJson>,
-    /// Whether the thread that it is condemned for is excused now, so that a kill that was withheld
-    /// waits.
+    /// Whether the thread for which it is condemned is excused now, so that a kill that was
+    /// withheld waits.
     #[serde(default)]
     pub held: bool,
-    /// Work that was in flight at more than one death: nothing is killed for it until `clear`.
+    /// Work that was in flight at more than one death: the sidecar does not kill for it until
+    /// `clear`.
     #[serde(default)]
     pub crash_loop_keys: Vec<u64>,
-    /// Whether it is condemned for such work, so that no kill goes out.
+    /// Whether it is condemned for such work, so that no kill follows.
     #[serde(default)]
     pub spared: bool,
-    /// Whether the target was restored from a checkpoint: the same pid, thread ids and segment, and
+    /// Whether the target was restored from a checkpoint: the same pid, thread ids and segment, but
     /// a new start time.
     #[serde(default)]
     pub restored: bool,
-    /// Clocks of the whole process that run now.
+    /// Deadlines of the whole process that run now.
     #[serde(default)]
     pub deadlines: Vec<DeadlineJson>,
-    /// Why it has not killed: what decides first, then what else would hold a kill back.
+    /// Why it has not killed: first the deciding cause, then whatever else would prevent a kill.
     #[serde(default)]
     pub no_kill: Vec<BrakeJson>,
-    /// Where the sidecar can be asked, and why not where it cannot.
+    /// The places where the sidecar listens, and where it cannot, the reason.
     #[serde(default)]
     pub listeners: Vec<ListenerJson>,
-    /// Why incidents, and what must outlive this sidecar, cannot be written now; null while they
-    /// can.
+    /// Why incidents, and state that must outlive this sidecar, cannot be written now; null while
+    /// they can.
     #[serde(default)]
     pub evidence_trouble: Option<String>,
     /// The long-term recording; null without `[recorder]`.
     #[serde(default)]
     pub recorder: Option<RecorderJson>,
-    /// What was not told, by signal.
+    /// Dropped telemetry, by signal.
     #[serde(default)]
     pub telemetry_dropped: BTreeMap<String, u64>,
-    /// Version of the sidecar.
+    /// The version of the sidecar.
     pub version: String,
 }
 
-/// A clock of the whole process, and what it runs against.
+/// A deadline of the whole process, and the time that has passed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeadlineJson {
     /// `startup_grace`, `stopped` or `exiting`.
     pub what: String,
-    /// How long it has run.
+    /// Seconds that have passed.
     pub seconds: f64,
-    /// How long it may.
+    /// Seconds that are allowed.
     pub at_most_seconds: f64,
-    /// Whether the process is condemned then.
+    /// Whether the process is condemned when the time is up.
     pub kills: bool,
 }
 
-/// One thing that stands between the target and a kill.
+/// One thing that prevents a kill of the target.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BrakeJson {
-    /// One word for scripts.
+    /// The cause in one word, for scripts.
     pub because: String,
-    /// The sentence for a person.
+    /// The explanation for a person, as a sentence.
     pub why: String,
 }
 
-/// A place where the sidecar can be asked.
+/// A place where the sidecar can be queried.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListenerJson {
     /// `listen`, `public` or `socket`, as under `[http]`.
@@ -136,51 +137,51 @@ pub struct ListenerJson {
     pub address: String,
     /// Whether it listens there.
     pub listening: bool,
-    /// Why not; it is tried again and again.
+    /// Why it does not listen; binding is retried until it succeeds.
     pub trouble: Option<String>,
 }
 
-/// How long one excuse of a thread has held.
+/// How long one excuse of a thread has applied.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExcuseJson {
-    /// Which, as in `kind` of the thread.
+    /// The kind of excuse, as in `kind` of the thread.
     pub kind: ExcuseKind,
-    /// Whether it holds now.
+    /// Whether it applies now.
     pub running: bool,
-    /// For so long since the thread's last progress, all of its times together.
+    /// Seconds since the thread's last progress in which it applied, in total.
     pub seconds: f64,
-    /// How long it may; null if there is no limit.
+    /// Seconds that it may apply; null if there is no limit.
     pub at_most_seconds: Option<f64>,
 }
 
 /// The long-term recording.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RecorderJson {
-    /// Where.
+    /// The directory of the files.
     pub directory: String,
-    /// Files there.
+    /// The number of files.
     pub files: u64,
-    /// Their bytes.
+    /// The size of the files.
     pub bytes: u64,
-    /// Files that were deleted since the sidecar began, to keep the limits.
+    /// Files deleted since the sidecar started, to stay within the limits.
     pub removed_files: u64,
-    /// Looks that were not written since the sidecar began.
+    /// Observations that were not written since the sidecar started.
     pub missing_looks: u64,
-    /// What the disk says, while it refuses.
+    /// The error of the disk, while writing fails.
     pub trouble: Option<String>,
 }
 
-/// What a policy thinks that is judged and never acted upon.
+/// The state of a policy that is judged but never acted upon.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShadowJson {
-    /// Its verdict.
+    /// The verdict of the policy.
     pub verdict: Verdict,
-    /// Why, as a sentence.
+    /// The reason for the verdict, as a sentence.
     pub reason: String,
-    /// Since when.
+    /// The time since which the verdict holds.
     #[serde(with = "micros")]
     pub since: Timestamp,
-    /// Kills that it would have carried out since the sidecar began.
+    /// Kills that it would have carried out since the sidecar started.
     pub would_have_killed: u64,
     /// The last of them.
     pub last_kill: Option<ShadowKillJson>,
@@ -188,15 +189,15 @@ pub struct ShadowJson {
     pub kills_left: u32,
 }
 
-/// A kill that was none.
+/// A kill that the shadow policy would have carried out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShadowKillJson {
-    /// When.
+    /// The time of the kill.
     #[serde(with = "micros")]
     pub at: Timestamp,
-    /// What for.
+    /// The reason for the kill.
     pub reason: Reason,
-    /// The sentence that a person reads.
+    /// The explanation for a person, as a sentence.
     pub why: String,
 }
 
@@ -207,32 +208,31 @@ pub struct ThreadJson {
     pub name: String,
     /// Thread id as the sidecar sees it.
     pub tid: Option<i32>,
-    /// What the watchdog thinks of it.
+    /// The health of the thread according to the watchdog.
     pub health: Health,
-    /// Why the watchdog does not see it, if it does not; its health is what it was last known to
-    /// be.
+    /// Why the watchdog cannot observe the thread, if so; `health` is then the last known state.
     #[serde(default)]
     pub unobserved: Option<Unobserved>,
-    /// Of a stall, how it stands still; of an excuse, why it counts as one.
+    /// For a stall, how the thread is stuck; for an excuse, why it is excused.
     pub kind: Option<String>,
-    /// Whether its excuse has lasted as long as it may: a person should look.
+    /// Whether its excuse has reached its cap: a person should investigate.
     #[serde(default)]
     pub excuse_over_cap: bool,
-    /// Every excuse that it has had since its last progress.
+    /// Every excuse that has applied since its last progress.
     #[serde(default)]
     pub excuses: Vec<ExcuseJson>,
-    /// Since its last sign of progress or change of activity.
+    /// Seconds since its last sign of progress or change of activity.
     pub heartbeat_age_seconds: Option<f64>,
-    /// What it works on.
+    /// The key of the work in progress.
     pub work_key: Option<u64>,
-    /// Which attempt at it.
+    /// The number of the attempt at that work.
     pub attempt: Option<u64>,
-    /// Since when it was seen to work on that.
+    /// Seconds since it was first seen at work on that.
     pub work_age_seconds: Option<f64>,
-    /// Time without progress that counts against it.
+    /// Seconds without progress that count against it.
     #[serde(default)]
     pub counted_seconds: f64,
-    /// What `counted_seconds` runs against; zero if stalls of this thread are not judged.
+    /// The threshold of `counted_seconds`; zero if stalls of this thread are not judged.
     #[serde(default)]
     pub stall_after_seconds: f64,
 }
@@ -240,7 +240,7 @@ pub struct ThreadJson {
 /// One published channel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ChannelJson {
-    /// Its name.
+    /// The published name of the channel.
     pub name: String,
     /// Messages sent and not received.
     pub depth: u64,
@@ -250,20 +250,20 @@ pub struct ChannelJson {
     pub sent: u64,
     /// Messages ever received.
     pub received: u64,
-    /// The longest that a message may wait by its rule; absent without a rule.
+    /// The longest that a message may wait by the channel's rule; absent without a rule.
     #[serde(default)]
     pub max_age_seconds: Option<f64>,
-    /// Time in which every consumer could have received and none did; absent unless a rule may kill
-    /// for it.
+    /// Seconds in which every consumer could have received but none did; absent unless a rule may
+    /// kill for that.
     #[serde(default)]
     pub counted_seconds: Option<f64>,
-    /// Whether it is beyond its rule.
+    /// Whether the channel exceeds its rule.
     #[serde(default)]
     pub late: bool,
 }
 
 impl StatusJson {
-    /// What `board` says at `now`.
+    /// The status according to `board` at `now`.
     pub fn of(board: &Board, now: Monotonic) -> Self {
         let standing = board.standing(now);
         let snapshot = board.snapshot();
@@ -307,7 +307,7 @@ impl StatusJson {
     }
 }
 
-/// What sidecars did that did not say.
+/// The default for older sidecars, which do not report this field.
 fn by_signal() -> String {
     KillBy::Signal.label().to_owned()
 }
@@ -409,7 +409,7 @@ fn channel(snapshot: &Snapshot, channel: &ChannelStatus) -> ChannelJson {
     }
 }
 
-/// To the microsecond: more digits than that are noise.
+/// Seconds to the microsecond: more digits are noise.
 fn seconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e6
 }

@@ -1,16 +1,17 @@
 //! An embedded supervisor, for machines that have none: keeps a command and its sidecar running.
 //!
 //! # Duties
-//! It restarts either whenever it ends, whatever its code, until it is told to stop; then it passes
-//! the signal on and ends with the command's own code. Stop, kill and restart are for the whole
-//! process group that was made for a command: what a shell leaves behind does not outlive it. Other
-//! signals it passes on. It reaps whatever is handed to it, as PID 1 of a container or as a
-//! subreaper. To a service manager it is the service, ready once its command was started.
+//! It restarts each of them whenever it ends, whatever its code, until it is asked to stop. Then it
+//! forwards the signal and exits with the command's own code. Stop, kill and restart apply to the
+//! whole process group that was created for a command, so what a shell leaves behind does not
+//! outlive it. It forwards other signals. It reaps whatever is handed to it, as PID 1 of a
+//! container or as a subreaper. To a service manager it is the service, ready once its command was
+//! started.
 //!
 //! # Prohibitions
 //! It must never wait for anything but its children and its own signals: a log that nobody reads, a
-//! sidecar that does not start, a full disk must not delay a restart. It has no opinion on health;
-//! that is the sidecar's, a process of its own, so that neither can take the other down.
+//! sidecar that does not start or a full disk must not delay a restart. It does not judge health:
+//! that is the task of the sidecar, a separate process, so that neither can take the other down.
 
 mod backoff;
 mod children;
@@ -44,22 +45,22 @@ use log::Log;
 use signals::Heard;
 use ward::{GIVE_UP_AFTER_SIGKILL, Gone, Ward};
 
-/// How long a child may take to end after it was asked to, unless told otherwise. As `docker stop`
-/// does; below the 30 s after which a kubelet kills all of us, so that the code that we report is
+/// How long a child may take by default to end after it was asked to. As in `docker stop`, and
+/// below the 30 s after which a kubelet kills the whole container, so that the reported code is
 /// still the child's own.
 pub const DEFAULT_STOP_GRACE: Duration = Duration::from_secs(10);
 
-/// Told to the children, so that they may know that somebody restarts them.
+/// Set for the children, so that they can detect that they are restarted.
 const SUPERVISED: &str = "SHARD_WATCHDOG_SUPERVISED";
 
-/// What to keep running.
+/// What to keep running, and how.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The command and its arguments; at least the command.
     pub command: Vec<OsString>,
     /// The config of the sidecar to run beside it.
     pub config: Option<PathBuf>,
-    /// How soon what ended is started again.
+    /// How soon a child that has ended is started again.
     pub backoff: BackoffSettings,
     /// How long a child may take to end after it was asked to.
     pub stop_grace: Duration,
@@ -76,34 +77,34 @@ pub enum SuperviseError {
     Exec {
         /// The command.
         command: String,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The system refused something that supervising rests on.
+    /// The system refused something that supervision requires.
     #[error("cannot supervise: {what}: {source}")]
     System {
-        /// What was tried.
+        /// What was attempted.
         what: &'static str,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
 impl SuperviseError {
-    /// The exit code, as shells give it.
+    /// The exit code, by the convention of shells.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::NoCommand => 2,
             Self::Exec { source, .. } if source.kind() == io::ErrorKind::NotFound => 127,
             Self::Exec { .. } => 126,
-            // EX_OSERR of sysexits.h: not to be mistaken for the command's own.
+            // EX_OSERR of sysexits.h, distinct from the command's own code.
             Self::System { .. } => 71,
         }
     }
 }
 
-/// Keeps the command running until told to stop; returns its exit code. Call it from the main
-/// thread: children are tied to the thread that starts them, and it must not end before the process
+/// Keeps the command running until asked to stop; returns its exit code. Call it from the main
+/// thread: children are tied to the thread that starts them, which must not end before the process
 /// does.
 pub fn run(settings: &Settings) -> Result<u8, SuperviseError> {
     let refused = |what| move |source| SuperviseError::System { what, source };
@@ -151,7 +152,7 @@ fn cmd(words: &[OsString]) -> Command {
     let mut command = Command::new(words.next().map_or_else(OsString::new, Clone::clone));
     command.args(words).env(SUPERVISED, "1");
     not_the_service(&mut command);
-    // A background process group that reads its terminal is stopped, silently and for good.
+    // A background process group that reads from its terminal is stopped, silently and for good.
     if io::stdin().is_terminal() {
         command.stdin(Stdio::null());
     }
@@ -159,9 +160,9 @@ fn cmd(words: &[OsString]) -> Command {
     command
 }
 
-/// To the service manager, if there is one, the supervisor is the service. A child that said
-/// `READY=1` or `STOPPING=1` for itself would say it of all: the manager would end the supervisor
-/// because its command ends to be started again.
+/// Hides the service manager from a child. To the manager the supervisor is the service: a child's
+/// `READY=1` or `STOPPING=1` would count for the whole service, and the manager would end the
+/// supervisor because its command ends to be restarted.
 fn not_the_service(command: &mut Command) {
     for variable in service_manager::VARIABLES {
         command.env_remove(variable);
@@ -172,23 +173,22 @@ fn sidecar(config: &std::path::Path) -> io::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("run").arg("--config").arg(config).env(SUPERVISED, "1").stdin(Stdio::null());
     not_the_service(&mut command);
-    // Standard output belongs to the command: whoever parses it must not meet the sidecar's words
-    // there.
+    // Standard output belongs to the command: its parser must not meet output of the sidecar there.
     command.stdout(Stdio::from(io::stderr().as_fd().try_clone_to_owned()?));
     tie_to_parent(&mut command);
     Ok(command)
 }
 
-/// How far stopping has come.
+/// The progress of stopping.
 #[derive(Clone, Copy, Debug)]
 struct Stop {
-    /// The signal that the one whose turn it is was sent.
+    /// The signal that was sent to the child whose turn it is.
     signal: Signal,
-    /// Whose turn it is.
+    /// The child whose turn it is.
     whom: Turn,
     /// When its time is up.
     until: Instant,
-    /// Whether it was killed already.
+    /// Whether it was already killed.
     killed: bool,
 }
 
@@ -203,19 +203,20 @@ struct Supervisor {
     sidecar: Option<Ward>,
     stop: Option<Stop>,
     grace: Duration,
-    /// Number and start time of those outside of both groups whom the log has named.
+    /// Pid and start time of processes outside both groups that the log has named.
     named: HashSet<(i32, u64)>,
-    /// The command has ended, and nobody has looked yet what it left outside of its group.
+    /// The command has ended, and what it left outside its group has not been checked yet.
     names_outside: bool,
     log: Log,
     manager: Arc<ServiceManager>,
-    /// Rounds so far, for whoever shows the service manager that this goes on.
+    /// Rounds so far, as the sign of life for the service manager.
     rounds: Arc<AtomicU64>,
 }
 
 impl Supervisor {
     fn go_round(&mut self, signals: &Signals) -> u8 {
-        // Nobody can wake it: where the service manager asks for signs of life it wakes by itself.
+        // Nothing can wake this loop: where the service manager asks for signs of life it wakes by
+        // itself.
         let longest = self.manager.patience().map(beats::pause);
         loop {
             self.rounds.fetch_add(1, Ordering::Relaxed);
@@ -223,8 +224,8 @@ impl Supervisor {
             self.name_those_outside();
             let by_itself = longest.map(|longest| Instant::now() + longest);
             let mut wait_until = self.next_due().into_iter().chain(by_itself).min();
-            // All that was heard before anything is started: a restart after SIGTERM would be one
-            // too many.
+            // Handle all pending signals before starting anything: a restart after SIGTERM would be
+            // one too many.
             while let Some(heard) = signals.wait(wait_until) {
                 match heard {
                     Heard::Stop(signal) => self.told_to_stop(signal),
@@ -269,7 +270,7 @@ impl Supervisor {
     fn next_due(&mut self) -> Option<Instant> {
         let looks: Vec<_> = self.wards().filter_map(|ward| ward.look_again()).collect();
         let due = match self.stop {
-            // Whoever has ended and only waits for its group has its own times.
+            // A child that has ended and only waits for its group has its own deadlines.
             Some(stop) => self.whose(stop.whom).and_then(Ward::running).map(|_| stop.until),
             None => self.wards().filter_map(|ward| ward.due()).min(),
         };
@@ -283,13 +284,13 @@ impl Supervisor {
         }
     }
 
-    /// Takes note of every child that has ended: the two that are kept running, each after its
-    /// group, and those whose parent died.
+    /// Handles every child that has ended: the two that are kept running, each after its group, and
+    /// those whose parent died.
     fn reap(&mut self) {
         loop {
             self.settle();
-            // A child that waits for its group hides the others: they wait with it, which is
-            // bounded.
+            // A child that waits for its group hides the others: they wait with it, for a bounded
+            // time.
             if self.wards().any(|ward| ward.look_again().is_some()) {
                 return;
             }
@@ -325,8 +326,8 @@ impl Supervisor {
         }
     }
 
-    /// What the command has put outside of its group lives on, and may hold what the next one
-    /// needs: it is named, once. After the restart, which waits for no search.
+    /// Names, once, the processes that the command has put outside its group: they live on, and may
+    /// hold what the next one needs. Runs after the restart, which does not wait for the search.
     fn name_those_outside(&mut self) {
         if !std::mem::take(&mut self.names_outside) {
             return;
@@ -340,7 +341,7 @@ impl Supervisor {
         let outside = family.children_outside(rustix::process::getpid(), &wards);
         let new: Vec<_> =
             outside.iter().filter(|one| !self.named.contains(&(one.pid, one.start))).cloned().collect();
-        // Those that have ended are forgotten.
+        // Processes that have ended are dropped.
         self.named = outside.iter().map(|one| (one.pid, one.start)).collect();
         if !new.is_empty() {
             self.log.say(format_args!(
@@ -367,7 +368,7 @@ impl Supervisor {
         self.stop = Some(Stop { signal, whom: Turn::Cmd, until, killed: false });
     }
 
-    /// One step further on the way out. The code once there is nothing left to wait for.
+    /// Advances the stop by one step. Returns the exit code once there is nothing left to wait for.
     fn go_on_stopping(&mut self) -> Option<u8> {
         let stop = self.stop?;
         let now = Instant::now();
@@ -392,7 +393,7 @@ impl Supervisor {
         if stop.whom == Turn::Cmd
             && let Some(sidecar) = self.sidecar.as_mut().filter(|ward| ward.pid().is_some())
         {
-            // After the command, so that its end is still seen for what it is.
+            // After the command, so that the sidecar still observes the command's end correctly.
             let signal = Signal::TERM;
             sidecar.signal_group(signal);
             let until = now + self.grace;

@@ -1,5 +1,5 @@
-//! The slow side as a whole: a runtime of its own with relay, HTTP server, journal and readers of
-//! totals. Whatever happens to it, the watch loop goes on.
+//! The whole slow side: a runtime of its own with relay, HTTP server, journal and readers of
+//! totals. Whatever happens to it, the watch loop continues.
 
 mod server;
 
@@ -41,13 +41,13 @@ use crate::watch::control::Control;
 
 use server::Server;
 
-/// One for the relay while the other answers a scrape.
+/// One for the relay while the other serves a scrape.
 const WORKERS: usize = 2;
-/// A disk that has not listed a few dozen small files by then does not answer. The watch must not
-/// start later than this because of history.
+/// A disk that has not listed a few dozen small files within this time does not answer. Reading the
+/// history must not delay the watch further.
 const HISTORY_WITHIN: Duration = Duration::from_secs(2);
 
-/// What is logged, as in `RUST_LOG`.
+/// The variable with the log filter, in the form of `RUST_LOG`.
 const LOG_FILTER: &str = "SHARD_WATCHDOG_LOG";
 
 /// Why the slow side cannot start.
@@ -66,7 +66,7 @@ pub enum SurfaceError {
     Threads(#[from] io::Error),
 }
 
-/// Where it listens. The port is the real one, also where the config says 0.
+/// The addresses where it listens, with the actual port even if the config says 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Addresses {
     /// `http.listen`
@@ -95,8 +95,8 @@ pub struct SurfaceHandle {
     otlp: Option<Otlp>,
 }
 
-/// Starts it, the log of this process included. An address that cannot be had now is tried again:
-/// somebody else could otherwise leave the shard unguarded by taking it first.
+/// Starts the slow side, including the log of this process. An address that cannot be bound now is
+/// retried: otherwise a process that binds it first could leave the shard unguarded.
 ///
 /// # Errors
 /// If a thread cannot be started.
@@ -140,7 +140,7 @@ pub fn start(
     Ok(surface)
 }
 
-/// The same for a process that has a log already, or wants none.
+/// The same for a process that already has a log, or wants none.
 ///
 /// # Errors
 /// As [`start`].
@@ -221,8 +221,8 @@ pub fn start_without_log(
     })
 }
 
-/// A token that cannot be used costs the commands over the address, and is no reason to leave a
-/// shard unguarded.
+/// Loads the token. One that cannot be used only disables commands over the address: the shard must
+/// not be left unguarded for it.
 fn load_token(token: &Token, config: &Config) {
     if let Err(error) = token.load(config.http.token_file.as_deref()) {
         tracing::error!(event = "token_refused", %error, "commands over http.listen: {error}");
@@ -230,9 +230,9 @@ fn load_token(token: &Token, config: &Config) {
 }
 
 impl SurfaceHandle {
-    /// What earlier lives of this sidecar left: the kills that the budget has paid for, and a pause
-    /// that is not over. If the disk does not tell in time nobody knows, and the budget counts as
-    /// spent: a kill too late is better than one too many.
+    /// What earlier runs of this sidecar left: the kills that were charged to the budget, and a
+    /// pause that is not over. If the disk does not answer in time that is unknown, and the budget
+    /// counts as spent: a kill too late is better than one too many.
     pub fn past(&self) -> (Past, Option<Arc<Pause>>) {
         match self.journal.past(HISTORY_WITHIN) {
             Some((past, pause)) => (past, pause.map(Arc::new)),
@@ -246,8 +246,8 @@ impl SurfaceHandle {
         }
     }
 
-    /// What earlier lives of this sidecar knew of deaths, for a judge to whom `after` so many with
-    /// one work in flight are a crash loop.
+    /// What earlier runs of this sidecar knew of deaths, for a judge that takes `after` deaths with
+    /// the same work in flight for a crash loop.
     pub fn crash_loops(&self, after: u32) -> CrashLoops {
         match self.journal.deaths(HISTORY_WITHIN) {
             Some(deaths) => deaths.known(after),
@@ -261,13 +261,13 @@ impl SurfaceHandle {
         }
     }
 
-    /// From now on the watch loop can be asked for its recording, and told what to do.
+    /// Connects the watch loop: from now on it can be asked for its recording and given orders.
     pub fn ask(&self, control: Control) {
         self.desk.open(control.clone());
         self.recordings.ask(control);
     }
 
-    /// Where it listens now.
+    /// The addresses where it listens now.
     pub fn addresses(&self) -> Addresses {
         let mut addresses = Addresses::default();
         for (which, state) in self.board.listening().all() {
@@ -281,20 +281,20 @@ impl SurfaceHandle {
         addresses
     }
 
-    /// Takes from the adopter as whom the target runs.
+    /// The user that the target runs as, which the adopter determines.
     pub fn target_user(&self) -> Arc<TargetUser> {
         Arc::clone(&self.target)
     }
 
-    /// The config was read again. Addresses and folders stay what they were: those need a restart.
+    /// Applies a reloaded config. Addresses and folders do not change: those need a restart.
     pub fn reloaded(&self, config: &Config) {
         self.board.set_mode(config.kill.mode);
         load_token(&self.token, config);
     }
 
-    /// Ends with what must not be lost on the disk, for at most `within`: takes in what the watch
-    /// loop told last (its end of the queue must be gone by now) and writes the incidents. Nobody
-    /// else is waited for. Says whether all of it is on the disk.
+    /// Ends the slow side within `within`, saving only what must not be lost: it receives the last
+    /// events of the watch loop, whose end of the queue must be closed by now, and writes the
+    /// incidents. It waits for nothing else. Returns whether all of it is on disk.
     pub fn write_down(self, within: Duration) -> bool {
         let deadline = Instant::now() + within;
         let left = || deadline.saturating_duration_since(Instant::now());
@@ -312,8 +312,8 @@ impl SurfaceHandle {
         written
     }
 
-    /// Ends, for at most `within`: takes in what the watch loop told last (its end of the queue
-    /// must be gone by now), writes the incidents, answers what was asked.
+    /// Ends the slow side within `within`: receives the last events of the watch loop, whose end of
+    /// the queue must be closed by now, writes the incidents, and answers pending requests.
     pub fn shutdown(self, within: Duration) {
         let deadline = Instant::now() + within;
         let left = || deadline.saturating_duration_since(Instant::now());

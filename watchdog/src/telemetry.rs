@@ -1,4 +1,4 @@
-//! What the sidecar says in numbers and lines. Everything here lives on the far side of the watch
+//! The sidecar's metrics, logs and traces. Everything here lives on the far side of the watch
 //! loop's queue.
 
 pub mod catalogue;
@@ -89,7 +89,7 @@ impl Telemetry {
         self.page.render()
     }
 
-    /// A verdict fell: how long after the moment at which it could have.
+    /// Records a verdict: how long after the earliest possible moment it was reached.
     pub fn detected(&self, opening: &Opening) {
         let possible = match opening.threshold {
             Some(threshold) => opening.last_progress.plus(threshold),
@@ -99,27 +99,27 @@ impl Telemetry {
         self.detection.record(took.as_secs_f64(), [KeyValue::new("reason", opening.reason.label())]);
     }
 
-    /// The first signal of an incident was sent.
+    /// Counts a kill: the first signal of an incident was sent.
     pub fn killed(&self, reason: Reason) {
         self.kills.add(1.0, [KeyValue::new("reason", reason.label())]);
     }
 
-    /// The second policy would have killed.
+    /// Counts a kill that the second policy would have carried out.
     pub fn shadow_killed(&self, reason: Reason) {
         self.shadow_kills.add(1.0, [KeyValue::new("reason", reason.label())]);
     }
 
-    /// A kill was due and not carried out.
+    /// Counts a kill that was due but was not carried out.
     pub fn withheld(&self, by: Withheld) {
         self.withheld.add(1.0, [KeyValue::new("reason", by.label())]);
     }
 
-    /// A new process came `after` the death of the old one.
+    /// Records that a new process started `after` the death of the old one.
     pub fn restarted(&self, after: Duration) {
         self.restart.record(after.as_secs_f64(), []);
     }
 
-    /// A batch of the loop's own measurements.
+    /// Records a batch of the loop's own measurements.
     pub fn timings(&self, timings: &Timings) {
         for late in &timings.late {
             self.late.record(late.as_secs_f64(), []);
@@ -129,13 +129,13 @@ impl Telemetry {
         }
     }
 
-    /// Sends what is left and ends, for at most `within`.
+    /// Sends what is left and ends, within `within`.
     pub fn shutdown(&self, within: Duration) {
         instruments::end(&self.provider, within);
     }
 }
 
-/// Who tells: this sidecar.
+/// The resource that identifies this sidecar.
 pub fn resource(shard: &str) -> Resource {
     otlp::resource(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"), shard)
 }

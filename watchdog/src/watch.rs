@@ -1,8 +1,8 @@
 //! The watch loop: probe → judge → act, on one plain thread.
 //!
-//! It waits for nobody: no disk, no socket, no lock, no async runtime. What it has to tell goes
-//! into a bounded queue that drops and counts when it is full. It sleeps until the next moment at
-//! which a verdict could change, or until something happens.
+//! It never blocks: no disk, no socket, no lock, no async runtime. What it reports goes into a
+//! bounded queue that drops and counts when it is full. It sleeps until the next moment at which a
+//! verdict could change, or until something happens.
 
 pub mod control;
 pub mod hand;
@@ -42,18 +42,17 @@ use publish::{Publisher, Standing};
 use shadow::Shadow;
 use story::{Said, Story};
 
-/// The kernel tells an exit status only after the parent has reaped the process; supervisors do so
-/// within moments.
+/// The kernel reveals an exit status only after the parent has reaped the process; supervisors do
+/// so within moments.
 const ASK_STATUS_FOR: Duration = Duration::from_secs(2);
-/// How often it is asked for meanwhile.
+/// How often the exit status is queried meanwhile.
 const ASK_STATUS_EVERY: Duration = Duration::from_millis(5);
-/// A check that cannot be made is told after so long: four times in which the adopter asks without
-/// being called.
+/// An impossible check is reported after this long: four of the adopter's own check intervals.
 const TELL_UNPROVEN: Duration = Duration::from_secs(1);
-/// How often it is tried again meanwhile, if nothing wakes the loop before.
+/// How often the check is retried meanwhile, if nothing wakes the loop before.
 const PROVE_EVERY: Duration = Duration::from_millis(50);
 
-/// Everything that the loop works with. Made beforehand, so that the loop itself opens nothing
+/// Everything that the loop works with. Created in advance, so that the loop itself opens nothing
 /// slow.
 #[derive(Debug)]
 pub struct Watch {
@@ -64,21 +63,20 @@ pub struct Watch {
     adopter: Adopter,
     pending: Option<Box<Adopted>>,
     ladder: Option<Ladder>,
-    /// Since when a signal has been due that the process may not be given, because a check cannot
-    /// be made.
+    /// Since when a signal has been due but withheld, because a check is impossible.
     unproven_since: Option<Monotonic>,
-    /// The target stands condemned, and ends with this sidecar.
+    /// The target is condemned, and is killed by the end of this sidecar.
     leaves: bool,
-    /// Why the last target was let go alive, until the judge has been told.
+    /// Why the last target was released alive, until the judge has been told.
     lapse: Option<String>,
     budget: Budget,
     story: Story,
-    /// What the slow side knows of deaths and crash loops.
+    /// The deaths and crash loops last reported to the slow side.
     told_loops: CrashLoops,
     recorder: Recorder,
-    /// Whether a long-term recording wants every chunk.
+    /// Whether there is a long-term recording, which takes every chunk.
     archived: bool,
-    /// Looks in chunks for it that found no room in the queue.
+    /// Observations in chunks for that recording that did not fit in the queue.
     unarchived: u64,
     shadow: Option<Shadow>,
     publisher: Publisher,
@@ -87,7 +85,7 @@ pub struct Watch {
     alive: Arc<AtomicU64>,
 }
 
-/// What the loop is given.
+/// What the loop is built from.
 #[derive(Debug)]
 pub struct Parts {
     /// The configuration.
@@ -98,20 +96,20 @@ pub struct Parts {
     pub adopter: Adopter,
     /// The queue to the slow side.
     pub events: tokio::sync::mpsc::Sender<Event>,
-    /// Reload and stop.
+    /// Commands to the loop, such as reload and stop.
     pub inbox: Inbox,
-    /// Kills of earlier lives of this sidecar, which the budget has paid for.
+    /// Kills by earlier lives of this sidecar, for which the budget has paid.
     pub past: Past,
-    /// A pause of an earlier life that is not over.
+    /// A pause from an earlier life that is not over.
     pub pause: Option<Arc<Pause>>,
     /// Work in a crash loop, and deaths, that an earlier life of this sidecar knew of.
     pub crash_loops: CrashLoops,
-    /// Counts looks: what beats back into the segment does so only while this moves.
+    /// Counts observations: the sidecar beats back into the segment only while this increases.
     pub alive: Arc<AtomicU64>,
 }
 
 impl Watch {
-    /// Puts the parts together.
+    /// Assembles the loop from its parts.
     pub fn new(parts: Parts) -> Self {
         let now = crate::clock::now();
         let kill = &parts.config.kill;
@@ -153,8 +151,8 @@ impl Watch {
         }
     }
 
-    /// Runs until told to stop, and the target is left alone then; or until this sidecar has to end
-    /// for the target to be restarted.
+    /// Runs until told to stop, leaving the target alone; or until this sidecar must end so that
+    /// the target is restarted.
     pub fn run(mut self) -> Ended {
         let mut seen = Observation::default();
         let mut look_at = crate::clock::now();
@@ -181,13 +179,13 @@ impl Watch {
             match command {
                 Command::Stop => return Obeyed::Stop,
                 Command::Recording(answer) => {
-                    // Whoever asked may have gone.
+                    // The requester may be gone.
                     let _ = answer.send(Box::new(self.recorder.copy(crate::clock::now())));
                 }
                 Command::Pause(pause, answer) => {
                     let at = crate::clock::now();
                     self.recorder.paused(pause.until, at);
-                    // Whoever asked may have gone: here, and below.
+                    // The requester may be gone: here, and below.
                     let _ = answer.send(self.hand.set(pause, at, &mut self.publisher));
                 }
                 Command::Resume(by, answer) => {
@@ -241,8 +239,8 @@ impl Watch {
             Some(Found::Cgroups(cgroups)) => self.probe.in_cgroups(cgroups),
             None => {}
         }
-        // The same process with a new segment is watched at once. Another one waits for the end of
-        // the first.
+        // The same process with a new segment is watched at once. Another process waits for the end
+        // of the first.
         let same = |held: &Adopted| {
             self.probe.handle().is_some_and(|handle| handle.identity().pid == held.handle.identity().pid)
         };
@@ -279,7 +277,7 @@ impl Watch {
         }
     }
 
-    /// One look, and what follows from it. Returns when to look again.
+    /// Makes one observation and acts on it. Returns when to observe again.
     fn look(&mut self, seen: &mut Observation) -> Monotonic {
         let at = crate::clock::now();
         self.hand.tick(at, &mut self.publisher);
@@ -287,8 +285,8 @@ impl Watch {
         let decision = self.judge.observe(&self.policy, seen);
         let judged = crate::clock::now();
         self.publisher.looked(decision.late_by);
-        // Of a process that is gone nobody can tell any more who traced it. It matters for a stall,
-        // and is not read before the signal for anything else.
+        // Once a process is gone, nobody can tell who traced it. This matters for a stall, and is
+        // not read before the signal for anything else.
         let opened = |note: &Note| match note {
             Note::Opened(condemned) if condemned.reason == Reason::Stalled => {
                 Some(condemned.slot.map(|(slot, _)| slot))
@@ -297,7 +295,7 @@ impl Watch {
         };
         let slot = self.judge.notes().iter().find_map(opened);
         let tracer = slot.and_then(|slot| self.probe.tracer_of(slot));
-        // The signal first, the telling after.
+        // Signal first, report afterwards.
         let waits = decision.held && self.ladder.as_ref().is_some_and(Ladder::is_withheld);
         let acted = if decision.condemned && !waits { self.act(at) } else { Acted::default() };
         let exited = seen.process.as_ref().is_some_and(|process| process.exited);
@@ -322,7 +320,7 @@ impl Watch {
         if let Some(why) = self.probe.lapse().map(ToString::to_string) {
             self.lapsed(why, at);
         }
-        // By now it has no process to judge.
+        // By now the judge has no process.
         if let Some(why) = self.lapse.take_if(|_| seen.process.is_none()) {
             self.judge.refused(&why, at);
         }
@@ -353,7 +351,7 @@ impl Watch {
         [ladder, status, shadow, resumes].into_iter().flatten().fold(judge, Monotonic::min)
     }
 
-    /// Climbs the ladder as far as it goes now.
+    /// Climbs the ladder as far as possible now.
     fn act(&mut self, at: Monotonic) -> Acted {
         let mut acted = Acted::default();
         let restraint = self.restraint();
@@ -369,8 +367,7 @@ impl Watch {
                     Ok(())
                 }
                 Some(Err(why)) => {
-                    // What cannot be told now may be settled in a moment: nobody is called for
-                    // that.
+                    // What cannot be determined now may be settled in a moment: no alarm for that.
                     let since = *self.unproven_since.get_or_insert(told_at);
                     let tell = why.is_certain() || told_at.since(since) >= TELL_UNPROVEN;
                     let withheld = why.withholds().filter(|_| tell);
@@ -482,7 +479,7 @@ impl Watch {
         }
     }
 
-    /// A person says that `key`, or all work, may be judged as any other again.
+    /// A person orders that `key`, or all work, be judged like any other again.
     fn clear(&mut self, key: Option<u64>, at: Monotonic) {
         self.judge.clear(key);
         if let Some(shadow) = &mut self.shadow {
@@ -493,8 +490,8 @@ impl Watch {
         self.publisher.hurry();
     }
 
-    /// Tells whoever has to know it what is remembered of deaths, if that has changed: the slow
-    /// side keeps it for the next life of this sidecar, and the process is told what not to take.
+    /// If the remembered deaths have changed, passes them on: the slow side stores them for the
+    /// next life of this sidecar, and the process learns which work not to take.
     fn remember(&mut self, at: Monotonic) {
         let known = *self.judge.crash_loops();
         if known == self.told_loops {
@@ -502,13 +499,13 @@ impl Watch {
         }
         let told = Event::CrashLoops { at, known: Box::new(known), before: Box::new(self.told_loops) };
         self.adopter.keep_from(known.keys());
-        // What found no room is told at the next look.
+        // If there was no room, it is reported after the next observation.
         if self.publisher.offer(told) {
             self.told_loops = known;
         }
     }
 
-    /// Gives chunks that are whole to the long-term recording.
+    /// Sends complete chunks to the long-term recording.
     fn archive(&mut self) {
         if !self.archived {
             return;
@@ -520,7 +517,7 @@ impl Watch {
         }
     }
 
-    /// What was watched is the target no more: it is let go unharmed, and looked for again.
+    /// What is watched is no longer the target: releases it unharmed, and searches again.
     fn lapsed(&mut self, why: String, at: Monotonic) {
         self.story.abandon(at, why.clone(), &mut self.publisher);
         self.let_go(at);
@@ -530,7 +527,7 @@ impl Watch {
         self.lapse = Some(why);
     }
 
-    /// The process has ended: looks for the next incarnation.
+    /// The process has ended: searches for the next incarnation.
     fn let_go(&mut self, at: Monotonic) {
         let handle = self.probe.release();
         (self.ladder, self.unproven_since) = (None, None);
@@ -539,11 +536,11 @@ impl Watch {
     }
 }
 
-/// What one look at the ladder came to.
+/// The result of climbing the ladder once.
 #[derive(Debug, Default)]
 struct Acted {
     signalled: bool,
-    /// A check could not be made, and nobody was told of that yet.
+    /// A check was impossible, and this has not been reported yet.
     waits_for_proof: bool,
     steps: [Option<(Monotonic, Step)>; MOST_STEPS],
 }
@@ -551,13 +548,13 @@ struct Acted {
 /// Why the loop has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// It was told to.
+    /// It was told to stop.
     Told,
-    /// The target is to be restarted, and is if this sidecar ends with [`LEAVING`].
+    /// The target must be restarted, which happens if this sidecar ends with [`LEAVING`].
     ToBeRestarted,
 }
 
-/// What stands in an incident in the place of a signal.
+/// Stands for a signal in an incident.
 const BY_LEAVING: &str = "exit code 86";
 const _: () = assert!(LEAVING == 86);
 
@@ -571,7 +568,8 @@ fn policy(config: &Config, probe: &Probe) -> Policy {
     config.policy(probe.thread_events() == ThreadEvents::Poll)
 }
 
-/// Who is watched if not all can be. The live policy's word alone: the shadow's signals nobody.
+/// Which threads are watched if not all can be. Only the live policy decides: its shadow kills
+/// none.
 fn ranks(policy: &Policy) -> Vec<(GlobMatcher, Rank)> {
     let rank = |on| match on {
         On::Kill => Rank::Kills,
@@ -581,7 +579,7 @@ fn ranks(policy: &Policy) -> Vec<(GlobMatcher, Rank)> {
     policy.rules.iter().map(|rule| (rule.glob.clone(), rank(rule.on))).collect()
 }
 
-/// Whom the probe has to look at for rules about channels that may kill.
+/// Which threads the probe must observe for channel rules that may kill.
 fn consumers(policy: &Policy, shadow: Option<&Shadow>) -> Vec<Consumers> {
     let rules = policy.channels.iter().chain(shadow.iter().flat_map(|shadow| &shadow.policy().channels));
     let killing = rules.filter_map(|rule| {

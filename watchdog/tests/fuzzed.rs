@@ -1,4 +1,4 @@
-//! What the fuzz targets of watchdog/fuzz do, on what is kept of their corpora and on bounded
+//! What the fuzz targets of watchdog/fuzz do, on the stored part of their corpora and on bounded
 //! changes of it, without a special toolchain. The segment has a test of its own,
 //! `hostile_segment`.
 
@@ -20,7 +20,7 @@ use proptest::sample::Index;
 
 type Target = (&'static str, fn(&[u8]), LazyLock<Vec<Vec<u8>>>);
 
-/// Each target, and what is kept for it.
+/// Each target, and the inputs stored for it.
 static TARGETS: [Target; 4] = [
     ("command", inputs::command, LazyLock::new(|| kept("command"))),
     ("config", inputs::config, LazyLock::new(|| kept("config"))),

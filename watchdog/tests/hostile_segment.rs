@@ -1,6 +1,6 @@
 //! What the fuzz target of watchdog/fuzz does, on a bounded number of inputs and without a special
 //! toolchain: a segment as a hostile target may write it, through the probe to the judge. No panic,
-//! and no kill but for what stands in it.
+//! and no kill without a reason in the segment.
 
 #![allow(
     clippy::unwrap_used,
@@ -77,7 +77,7 @@ proptest! {
     #[test]
     fn noise_in_every_word_kills_nobody(mut state in 1_u64..) {
         let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        // Xorshift: not good, but all 64 bits of it look random.
+        // Xorshift: not good, but all its 64 bits look random.
         let outcome = harness::noise(|| {
             state ^= state << 13;
             state ^= state >> 7;
@@ -93,7 +93,7 @@ proptest! {
 fn seeds_are_understood() {
     let outcomes: Vec<_> = SEEDS.iter().map(|seed| segment(seed)).collect();
     assert!(outcomes.iter().all(|outcome| outcome.opened), "{outcomes:?}");
-    // What says that it stands still is believed; what says that it rests is not killed.
+    // A segment that shows a standstill is believed; one that shows rest does not lead to a kill.
     assert!(outcomes.iter().any(|outcome| outcome.condemned), "{outcomes:?}");
     assert!(outcomes.iter().any(|outcome| !outcome.condemned), "{outcomes:?}");
     if std::env::var_os("WRITE_SEEDS").is_none() {

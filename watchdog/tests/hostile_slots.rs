@@ -1,5 +1,5 @@
-//! A target that claims every slot there is, with a worker in every lane: what it says that it has
-//! must not cost the sidecar the descriptors that it needs for everything else.
+//! A target that claims every slot, with a worker in every lane: its claims must not cost the
+//! sidecar the descriptors that it needs for everything else.
 
 #![allow(
     clippy::unwrap_used,
@@ -21,9 +21,9 @@ use shard_watchdog::probe::task::TaskDir;
 use shard_watchdog::probe::{Adopted, Probe, ThreadEvents};
 use shard_watchdog::snapshot::TargetIdentity;
 
-/// What threads may take here.
+/// The most descriptors that threads may use here.
 const MOST: usize = 300;
-/// The target, the segment, a folder of `/proc` that is read.
+/// Descriptors for the target, the segment, and a folder of `/proc` that is being read.
 const BESIDES: usize = 16;
 const LANES: u32 = 16;
 
@@ -58,7 +58,7 @@ fn every_slot_and_every_lane_claimed_leaves_the_reserve_untouched() {
     let options = SegmentOptions { thread_slots: MAX_SLOTS, lanes: LANES, ..SegmentOptions::new("hostile") };
     let heartbeat = Heartbeat::create(&path, &options).unwrap();
     heartbeat.set_state(ProcessState::Running);
-    // One living thread claims them all; that is no more than a hostile target can write.
+    // One living thread claims them all; a hostile target can write no more than that.
     let beats: Vec<_> = (0..MAX_SLOTS).map(|_| heartbeat.register("exec-s0").unwrap()).collect();
     let lanes: Vec<_> =
         beats.iter().flat_map(|beat| (1..LANES).map(|_| beat.lanes().join().unwrap())).collect();
@@ -67,7 +67,7 @@ fn every_slot_and_every_lane_claimed_leaves_the_reserve_untouched() {
     let mut probe = Probe::new(ThreadEvents::Pidfd).unwrap().keeping_open(MOST);
     probe.adopt(adopted(&path)).unwrap();
     let mut seen = Observation::default();
-    // Enough looks to open all that may be opened, and for what found no room to be tried again.
+    // Enough observations to open all that may be opened, and to retry what found no room.
     for second in 1..=12 {
         probe.observe(Monotonic(second * 1_000_000_000), &mut seen);
         let held = open_files() - before;

@@ -1,5 +1,5 @@
-//! Deaths in a recording: what a judge remembers of them goes with each chunk, so that a replay
-//! comes to the same crash loops.
+//! Deaths in a recording: each chunk carries what the judge remembers of them, so that a replay
+//! finds the same crash loops.
 
 #![allow(
     clippy::unwrap_used,
@@ -27,7 +27,7 @@ use shard_watchdog::snapshot::TargetIdentity;
 
 const BEGAN: Monotonic = Monotonic(77_000_000_000);
 
-/// Two lives die on one work while the ring forgets the first one: what a chunk says is known at
+/// Two lives die on one work while the ring forgets the first one: what a chunk records as known at
 /// its beginning makes up for it.
 #[test]
 fn deaths_before_the_recording_begins_are_in_it() {
@@ -75,7 +75,7 @@ fn deaths_before_the_recording_begins_are_in_it() {
             recorder.remember(judge.crash_loops());
             live.push((judge.verdict(), judge.why().to_owned(), judge.crash_loops().keys().to_vec()));
         }
-        // Longer than the ring keeps.
+        // Longer than the ring retains.
         for _ in 0..if life == 1 { 1_500 } else { 3 } {
             at += 50_000_000;
             judge.observe(&policy, &nobody(at));

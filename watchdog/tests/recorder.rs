@@ -1,5 +1,4 @@
-//! Recordings: what was seen comes back as it was, and bytes that anybody may have written do no
-//! harm.
+//! Recordings: what was seen is read back as it was, and arbitrary bytes do no harm.
 
 #![allow(
     clippy::unwrap_used,
@@ -56,7 +55,7 @@ const WAITS: &[Option<WaitChannel>] = &[
     Some(WaitChannel::Answer),
 ];
 
-/// Counters as they are: mostly small steps, now and then anything.
+/// Realistic counters: mostly small steps, now and then anything.
 fn counter() -> impl Strategy<Value = u64> {
     prop_oneof![4 => 0..1_000_u64, 1 => any::<u64>()]
 }
@@ -145,7 +144,7 @@ fn channel() -> impl Strategy<Value = ChannelObservation> {
     )
 }
 
-/// What happens between two looks.
+/// What happens between two observations.
 #[derive(Clone, Debug)]
 enum Change {
     Nothing,
@@ -161,12 +160,12 @@ enum Change {
     Clear(Option<u64>),
 }
 
-/// Work of few keys, so that it is met again.
+/// Work with few keys, so that keys repeat.
 fn work() -> impl Strategy<Value = u64> {
     prop_oneof![4 => 0..9_u64, 1 => any::<u64>()]
 }
 
-/// More of it than is remembered, now and then.
+/// Sometimes more of it than is remembered.
 fn deaths() -> impl Strategy<Value = CrashLoops> {
     (vec(work(), 0..20), vec(work(), 0..20)).prop_map(|(deaths, keys)| CrashLoops::remembered(&deaths, &keys))
 }
@@ -191,7 +190,7 @@ fn change() -> impl Strategy<Value = Change> {
 #[derive(Clone, Debug)]
 enum Given {
     Look(Observation),
-    /// What the judge knows of deaths from the look before on.
+    /// What the judge knows of deaths from the previous observation on.
     Known(CrashLoops),
     /// Which work a person cleared, and what the judge knows after that.
     Cleared(Option<u64>, CrashLoops),
@@ -199,7 +198,7 @@ enum Given {
 
 type History = Vec<(Monotonic, Given)>;
 
-/// Looks between 1 ms and 2 s apart: some begin another chunk.
+/// Observations between 1 ms and 2 s apart: some begin another chunk.
 fn history() -> impl Strategy<Value = History> {
     vec((1..2_000_u64, change()), 1..40).prop_map(|steps| {
         let mut now = Observation { at: BEGAN, ..Observation::default() };
@@ -220,7 +219,7 @@ fn history() -> impl Strategy<Value = History> {
             }
             given.push((now.at, Given::Look(now.clone())));
         }
-        // What is longer than the ring keeps is another test's concern.
+        // Anything longer than the ring retains is another test's concern.
         given.into_iter().filter(|(at, _)| now.at.0 - at.0 < 50_000 * MILLI).collect()
     })
 }
@@ -268,9 +267,9 @@ fn parsed(bytes: &[u8]) -> Result<Recording, RecordingError> {
 /// What can be read of a recording, and what cannot.
 #[derive(Debug, Default, PartialEq)]
 struct Told {
-    /// Looks, and work that was cleared.
+    /// Observations, and work that was cleared.
     happened: Vec<String>,
-    /// How many of these came before each beginning of a chunk, and what was known by then.
+    /// For each beginning of a chunk: how many of these came before it, and what was known by then.
     chunks: Vec<(usize, Option<Deaths>)>,
     problems: Vec<String>,
 }
@@ -306,7 +305,7 @@ fn listed(known: &CrashLoops) -> Deaths {
     (known.deaths().to_vec(), known.keys().to_vec())
 }
 
-/// What should be read of `history`: all that happened, and what was known before each of these.
+/// What should be read of `history`: all that happened, and what was known before each event.
 fn expected(history: &[(Monotonic, Given)]) -> (Vec<String>, Vec<Option<Deaths>>) {
     let mut known = CrashLoops::NONE;
     let mut all = (Vec::new(), Vec::new());
@@ -370,7 +369,7 @@ proptest! {
     #[test]
     fn no_bytes_make_the_decoder_panic_or_hold_more_than_they_are(bytes in vec(any::<u8>(), 0..4_096)) {
         drop(parsed(&bytes));
-        // Behind the checksum, where only somebody who means it can write.
+        // Behind the checksum, where only deliberate changes can occur.
         let (mut memory, mut input) = (Memory::default(), In::new(&bytes));
         let mut records = 0;
         while !input.is_empty() && decode::record(&mut memory, &mut input).is_ok() {
@@ -423,7 +422,7 @@ fn what_is_no_recording_is_refused_with_the_reason() {
     assert!(refused(&whole[..15]).contains("damaged at byte"));
 }
 
-/// The figures of docs/recording.md: eight threads at work, looked at 250 times a second, each at
+/// The figures of docs/recording.md: eight threads at work, observed 250 times a second, each at
 /// another item of work every 4 ms, and the kernel asked about one of them.
 #[test]
 fn a_minute_of_a_busy_shard_fits_into_the_ring() {

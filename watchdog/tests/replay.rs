@@ -23,11 +23,11 @@ use shard_watchdog::recorder::{Recorder, file};
 use shard_watchdog::snapshot::TargetIdentity;
 
 const MILLI: u64 = 1_000_000;
-/// Between two looks, as with a threshold of 5 s.
+/// The time between two observations, as with a threshold of 5 s.
 const LOOK: u64 = 40 * MILLI;
 const BEGAN: u64 = 77_000 * MILLI;
 
-/// A shard whose thread `exec-s0` is at work, looked at every 40 ms.
+/// A shard whose thread `exec-s0` is at work, observed every 40 ms.
 struct Shard {
     recorder: Recorder,
     seen: Observation,
@@ -71,7 +71,7 @@ impl Shard {
         Self { recorder: Recorder::new(Monotonic(BEGAN), Past::default(), false), seen }
     }
 
-    /// Looks `count` times, at each of which the thread has made progress.
+    /// `count` observations, at each of which the thread has made progress.
     fn progress(mut self, count: u64) -> Self {
         for _ in 0..count {
             self.seen.threads[0].progress += 1;
@@ -81,7 +81,7 @@ impl Shard {
         self
     }
 
-    /// Looks `count` times, at each of which it is seen in this state without progress.
+    /// `count` observations, at each of which it is in this state without progress.
     fn still(mut self, count: u64, state: TaskState) -> Self {
         for _ in 0..count {
             let wait = Some(WaitChannel::Futex);
@@ -129,13 +129,13 @@ fn replay(recording: &Path, config: &Path, more: &[&str]) -> (Option<i32>, Strin
     watchdog(&arguments)
 }
 
-/// Without the times of day, which differ from run to run.
+/// The text without the times of day, which differ from run to run.
 fn without_times(text: &str) -> String {
     let time = regex::Regex::new(r"\d{4}-\d\d-\d\dT[0-9:.]+Z").unwrap();
     time.replace_all(text, "TIME").into_owned()
 }
 
-/// A second of progress, then six of a lock.
+/// A second of progress, then six on a lock.
 fn stalled() -> Shard {
     Shard::new().progress(25).still(150, TaskState::Sleeping)
 }
@@ -184,7 +184,7 @@ fn a_pause_and_a_persons_kill_are_replayed_as_they_were() {
 
     let mut shard = Shard::new().progress(25);
     shard.recorder.paused(shard.seen.at.plus(Duration::from_secs(60)), shard.seen.at);
-    // Longer than a chunk, so that a later one has to say so itself.
+    // Longer than a chunk, so that a later one has to record it itself.
     let mut shard = shard.still(150, TaskState::Sleeping);
     shard.recorder.resumed(shard.seen.at);
     let path = shard.still(2, TaskState::Sleeping).into_file(folder.path());
@@ -266,7 +266,8 @@ fn suggest_prints_a_config_with_the_gaps_that_it_rests_on() {
     warn_after = "1s"
     stall_after = "3s"
     "#);
-    // Pasted into a config, it is one, and one under which what was recorded would have lived.
+    // Pasted into a config, the output is valid, and the recorded process would have lived under
+    // it.
     let new = folder.path().join("new.toml");
     std::fs::write(&new, format!("[target]\nshard = \"0\"\nheartbeat = \"/h\"\n{out}")).unwrap();
     let (code, _, err) = watchdog(&["check", "--config", new.to_str().unwrap()]);

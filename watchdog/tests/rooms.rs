@@ -1,6 +1,6 @@
-//! Which room of the program may use which other one. A room is a module directly below the crate;
-//! each may use those that stand before it in [`FLOORS`] and no other, so that whoever reads one
-//! has to know nothing of what is built upon it.
+//! Which room of the program may use which other one. A room is a module directly below the crate.
+//! Each may use only those that precede it in [`FLOORS`], so that a reader of one need not know
+//! anything that is built upon it.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 /// All rooms, from the ground up. `judge`, `observation` and `verdict` are a crate of their own.
 const FLOORS: [&str; 33] = [
-    // What has no opinion.
+    // Rooms without opinions.
     "verdict",
     "observation",
     "judge",
@@ -25,7 +25,7 @@ const FLOORS: [&str; 33] = [
     "config",
     "descriptors",
     "signals",
-    // What watches, and must wait for nobody.
+    // Rooms that watch, and must wait for nothing.
     "probe",
     "act",
     "recorder",
@@ -33,7 +33,7 @@ const FLOORS: [&str; 33] = [
     "event",
     "adopt",
     "watch",
-    // What tells, and may be slow.
+    // Rooms that report, and may be slow.
     "board",
     "incident",
     "telemetry",
@@ -42,13 +42,13 @@ const FLOORS: [&str; 33] = [
     "http",
     "client",
     "surface",
-    // What starts processes, its own or others'.
+    // Rooms that start processes, their own or others'.
     "start_limit",
     "fault_socket",
     "beats",
     "supervise",
     "demo",
-    // What a person calls.
+    // Rooms that a person calls.
     "cli",
     "main",
     "lib",
@@ -58,7 +58,7 @@ fn floor(room: &str) -> Option<usize> {
     FLOORS.iter().position(|known| *known == room)
 }
 
-/// The sources below `folder`, but for files that are tests alone.
+/// The sources below `folder`, except files that contain only tests.
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut found = Vec::new();
@@ -89,7 +89,7 @@ fn named(source: &str) -> BTreeSet<String> {
     rooms
 }
 
-/// What stands first in a path: one name, or those of a list in braces.
+/// The first part of a path: one name, or those of a list in braces.
 fn first_names(path: &str) -> Vec<String> {
     let name = |text: &str| -> String {
         text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()

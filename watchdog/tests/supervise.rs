@@ -1,5 +1,5 @@
 //! What `supervise` promises, against real processes. Nothing here waits for a fixed time: every
-//! wait is for something that happens, and ends with a failure after a generous bound.
+//! wait is for an event, and fails after a generous bound.
 
 #![expect(
     clippy::unwrap_used,
@@ -80,7 +80,7 @@ impl Supervise {
 
 impl Drop for Supervise {
     fn drop(&mut self) {
-        // Its death takes the children along, which is itself one of the promises.
+        // Its death also ends its children, which is itself one of the promises.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -118,7 +118,7 @@ fn the_command_has_the_limit_of_open_files_that_it_was_started_with() {
     std::fs::write(&path, text).unwrap();
     let limits = "ulimit -Sn; ulimit -Hn";
     let own = Command::new("/bin/sh").args(["-c", limits]).output().unwrap();
-    // With a sidecar beside it, which lifts its own.
+    // With a sidecar beside it, which raises its own limit.
     let supervise = Supervise::start(&["--config", path.to_str().unwrap()], limits);
     let told = [supervise.out(), supervise.out()];
     assert_eq!(told.join("\n"), String::from_utf8(own.stdout).unwrap().trim_end());
@@ -219,7 +219,7 @@ fn the_command_does_not_outlive_its_supervisor() {
 
 #[test]
 fn orphans_are_reaped() {
-    // The inner shell ends at once, so its child becomes an orphan that the supervisor must take.
+    // The inner shell ends at once, so its child becomes an orphan that the supervisor must adopt.
     let script = "sh -c 'sleep 0.01 & echo $!'; echo $$; exec sleep 1000";
     let supervise = Supervise::start(&[], script);
     let orphan = supervise.number();
@@ -258,7 +258,7 @@ fn children_are_told_that_they_are_supervised_and_have_no_signal_blocked() {
     assert_eq!(supervise.out(), "SigBlk:\t0000000000000000");
 }
 
-/// Takes no signal of its own to its child: what a shell does that runs one program.
+/// Does not pass its signals on to its child, like a shell that runs one program.
 const WRAPPED: &str = "sleep 1000 & echo $!; wait $!; true";
 
 #[test]
@@ -272,7 +272,7 @@ fn row_31_a_stop_reaches_the_child_of_a_wrapper() {
 
 #[test]
 fn row_31_a_child_that_holds_the_port_does_not_outlive_the_restart() {
-    // The child ignores SIGTERM, holds the lock that stands for a port, and the wrapper is what is
+    // The child ignores SIGTERM and holds the lock that stands for a port; the wrapper is what is
     // killed.
     let folder = tempfile::tempdir().unwrap();
     let lock = folder.path().join("port");
@@ -292,7 +292,7 @@ fn row_31_a_child_that_holds_the_port_does_not_outlive_the_restart() {
     assert_ne!(again, wrapper);
 }
 
-/// The pid of a wrapper whose child says at the same time that it has what it needs.
+/// The pid of a wrapper whose child reports at the same time that it has what it needs.
 #[track_caller]
 fn first_number_of_two(supervise: &Supervise) -> Pid {
     let mut said = [supervise.out(), supervise.out()];

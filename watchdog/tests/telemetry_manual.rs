@@ -1,4 +1,4 @@
-//! The telemetry that is documented, declared and told is the same.
+//! The documented, declared and sent telemetry is the same.
 
 #![allow(
     clippy::unwrap_used,
@@ -49,7 +49,7 @@ fn sources() -> Vec<String> {
     texts
 }
 
-/// What stands between `before` and the next quote, wherever `before` stands.
+/// The text between `before` and the next quote, for every occurrence of `before`.
 fn quoted(texts: &[String], before: &str) -> BTreeSet<String> {
     let after = |text: &String| {
         text.split(before)

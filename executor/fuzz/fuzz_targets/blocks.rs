@@ -1,4 +1,4 @@
-//! The text of a block's file, executed where it is small.
+//! Parses the input as a block file, and executes the block if it is small.
 #![no_main]
 
 #[path = "../src/harness.rs"]

@@ -1,4 +1,4 @@
-//! Bytes as they come from the network, to a shard and to the coordinator.
+//! Feeds bytes, as if from the network, to the shard's and the coordinator's decoders.
 #![no_main]
 
 #[path = "../src/harness.rs"]

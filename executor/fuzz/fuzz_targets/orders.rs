@@ -1,4 +1,4 @@
-//! Lines that somebody says to the fault port.
+//! Lines sent to the fault port.
 #![no_main]
 
 #[path = "../src/harness.rs"]

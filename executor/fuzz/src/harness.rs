@@ -1,7 +1,7 @@
-//! What is done with each input: shared by the fuzz targets and by a test that needs no special
+//! The checks run on each input. The fuzz targets share them with a test that needs no special
 //! toolchain.
 //!
-//! Every function here ends for every input, and panics only if a promise of the crate is broken.
+//! Every function here returns for every input, and panics only if the crate breaks a promise.
 
 #![allow(
     clippy::unwrap_used,
@@ -29,8 +29,8 @@ use shard_executor::vm::{self, ExecutionEnv, TxOutcome};
 use tonic::codec::{Codec, Streaming};
 use tonic_prost::ProstCodec;
 
-/// A stream of gRPC frames: read as a shard reads it, and as the coordinator does, down to the
-/// payloads.
+/// Reads `bytes` as a stream of gRPC frames, as a shard does and as the coordinator does, down to
+/// the payloads.
 pub fn messages(bytes: &[u8]) {
     frames::<wire::Up, wire::Down>(bytes, |message| {
         if let Some(message) = message.message {
@@ -42,13 +42,13 @@ pub fn messages(bytes: &[u8]) {
             at_the_coordinator(message);
         }
     });
-    // The payloads alone, which a frame around them would hide from mutation.
+    // Also the payloads without a frame, which would hide them from mutation.
     outcomes(bytes);
     let _ = vm::decode::<Work>(bytes);
 }
 
-/// Reads frames until the stream ends or breaks. Ends because each message takes at least the five
-/// bytes of its head.
+/// Reads frames until the stream ends or breaks. It terminates because each message takes at least
+/// the five bytes of its header.
 fn frames<Sent, Read>(bytes: &[u8], mut take: impl FnMut(Read))
 where
     Sent: Message + Default + 'static,
@@ -68,9 +68,9 @@ where
     panic!("more messages than {} bytes can hold", bytes.len());
 }
 
-/// Lines to the fault port of a shard and of a coordinator, as it takes them: each is answered with
-/// one line, nothing is armed without end, and what is armed is an order again as the list tells
-/// it.
+/// Sends lines to the fault port of a shard and of a coordinator. Each line must get one line as
+/// its answer, the number of armed faults must stay bounded, and each entry of the list of armed
+/// faults must parse as an order again.
 pub fn orders(bytes: &[u8]) {
     for role in [Role::Shard, Role::Coordinator] {
         let (to_main, _main) = crossbeam_channel::bounded(1);
@@ -88,7 +88,7 @@ pub fn orders(bytes: &[u8]) {
     }
 }
 
-/// Lines of one input: more than can be armed.
+/// The most lines taken from one input: more than can be armed.
 const MOST_ORDERS: usize = 100;
 
 fn at_the_shard(message: down::Message) {
@@ -124,7 +124,7 @@ fn at_the_coordinator(message: up::Message) {
     }
 }
 
-/// Outcomes that can be read can be written, and read the same again.
+/// Outcomes that can be decoded can be encoded, and decode to the same again.
 fn outcomes(bytes: &[u8]) {
     if let Ok(outcomes) = vm::decode::<Vec<TxOutcome>>(bytes) {
         let again = vm::encode(&outcomes).expect("what was read can be written");
@@ -132,11 +132,11 @@ fn outcomes(bytes: &[u8]) {
     }
 }
 
-/// The most gas and transactions that are executed: an input should take milliseconds.
+/// The most gas and transactions that are executed, so that an input takes milliseconds.
 const SMALL: (u64, usize) = (2_000_000, 16);
 
-/// The text of a block's file: read, written, read again; and executed in order and in parts, which
-/// must give the same.
+/// Reads the text of a block file, writes it and reads it again; then executes the block in order
+/// and in parts, which must give the same result.
 pub fn block(bytes: &[u8]) {
     let Ok(block) = Block::from_json("input.json", bytes) else { return };
     let gas = block.transactions.iter().fold(0_u64, |sum, tx| sum.saturating_add(tx.gas_limit));
@@ -155,14 +155,14 @@ pub fn block(bytes: &[u8]) {
         (None, None) => {}
         (ordered, spread) => panic!("in order {}, in parts {}", ordered.is_some(), spread.is_some()),
     }
-    // What it reads found out by its witness, which proves all, less, or nothing of it.
+    // The state it reads, recovered from its witness, which may prove all, some or none of it.
     let mut alone = Block { pre: None, ..block };
     if alone.witness.is_some() && alone.find_out_pre().is_ok() {
         let _ = run(&alone, 1);
     }
 }
 
-/// `None`: it cannot be executed, for instance because it has no state to stand on.
+/// `None` if the block cannot be executed, for instance because its state is missing.
 fn run(block: &Block, parts: usize) -> Option<(BlockResult, State)> {
     let mut state = validate::open(block, None).ok()?;
     let mut speculated: Vec<Option<TxOutcome>> = Vec::new();
@@ -181,7 +181,7 @@ fn run(block: &Block, parts: usize) -> Option<(BlockResult, State)> {
     Some((result, state))
 }
 
-/// A key of each kind.
+/// One key of each kind.
 fn keys() -> [Key; 4] {
     let address = Address::repeat_byte(7);
     [
@@ -197,14 +197,13 @@ fn small(kind: Kind, transactions: u32) -> Block {
     Generator::new(plan).next_block().expect("the generator makes blocks")
 }
 
-/// One message after the other, each as gRPC frames it: a byte for compression, four for the
-/// length.
+/// Concatenates messages as gRPC frames them: one byte for compression, four for the length.
 fn framed(messages: &[Vec<u8>]) -> Vec<u8> {
     let frame = |message: &Vec<u8>| [&[0][..], &(message.len() as u32).to_be_bytes(), message].concat();
     messages.iter().flat_map(frame).collect()
 }
 
-/// Streams that both ends really speak, whole and message by message, and payloads without a frame.
+/// Streams that the ends really send, whole and message by message, and payloads without a frame.
 pub fn message_seeds() -> Vec<Vec<u8>> {
     let block = small(Kind::Mixed, 4);
     let env = ExecutionEnv::of(&block);

@@ -1,5 +1,5 @@
-//! How many blobs a block may hold and what they cost, which since EIP-7892 changes without any
-//! other rule.
+//! How many blobs a block may hold and what they cost. Since EIP-7892 this can change without any
+//! other rule changing.
 
 use alloy_eips::eip4844::DATA_GAS_PER_BLOB;
 use alloy_eips::eip7840::BlobParams;
@@ -10,21 +10,21 @@ use super::Fork;
 /// The blob parameters in force (EIP-7840).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blobs {
-    /// How many blobs a block should hold: with more of them the price rises.
+    /// The number of blobs a block should hold; above it the price rises.
     pub target: u64,
-    /// How many it may hold.
+    /// The most blobs a block may hold.
     pub max: u64,
     /// How slowly the price follows the excess (`baseFeeUpdateFraction`).
     pub update_fraction: u64,
 }
 
-/// The most that `max` may be. A hundred times what any chain plans, and sums of blob gas stay far
-/// from 64 bits.
+/// The largest `max` accepted: a hundred times what any chain plans, and small enough that sums of
+/// blob gas stay far from 64 bits.
 const MOST: u64 = 4096;
 
 impl Blobs {
-    /// What `fork` itself brings; `None` if it brings nothing of its own, as Amsterdam, or nobody
-    /// has said yet what.
+    /// The parameters that `fork` itself introduces; `None` if it introduces none, as Amsterdam, or
+    /// if they are not decided yet.
     pub const fn of(fork: Fork) -> Option<Self> {
         let params = match fork {
             Fork::Cancun => BlobParams::cancun(),
@@ -41,7 +41,7 @@ impl Blobs {
         })
     }
 
-    /// Why no chain can have these parameters, if it cannot.
+    /// Why no chain can have these parameters; `None` if one can.
     pub(super) fn fault(self) -> Option<String> {
         let Self { target, max, update_fraction } = self;
         if max == 0 || max > MOST {
@@ -53,8 +53,8 @@ impl Blobs {
         (update_fraction == 0).then(|| "`baseFeeUpdateFraction` is 0, by which is divided".into())
     }
 
-    /// The same with what comes with `fork`: since Osaka at most six blobs a transaction
-    /// (EIP-7594), and a floor under the price (EIP-7918).
+    /// These parameters with the rules of `fork`: since Osaka a transaction has at most six blobs
+    /// (EIP-7594), and the price has a floor (EIP-7918).
     const fn params(self, fork: Fork) -> BlobParams {
         let fixed = match fork {
             Fork::Osaka
@@ -74,18 +74,18 @@ impl Blobs {
         }
     }
 
-    /// The most blobs of one transaction.
+    /// The most blobs that one transaction may have.
     pub fn max_per_transaction(self, fork: Fork) -> u64 {
         self.params(fork).max_blobs_per_tx.min(self.max)
     }
 
     /// Wei per unit of blob gas; `None` if all the blobs of a block together would cost more than
-    /// 128 bits hold, up to where revm's sums are exact.
+    /// 128 bits hold, which is as far as revm's sums are exact.
     ///
-    /// revm's own price is not used: it multiplies in 128 bits and overflows long before the price
-    /// does. This one is worked out in 512 bits.
+    /// revm's own function is not used: it multiplies in 128 bits and overflows long before the
+    /// price does. This one computes in 512 bits.
     pub fn price(self, excess: u64) -> Option<u128> {
-        // They may come over the network.
+        // The parameters may come over the network.
         if self.fault().is_some() {
             return None;
         }
@@ -104,10 +104,10 @@ impl Blobs {
         has_one
     }
 
-    /// The excess of a block of `fork` after one with this `excess`, `used` blob gas and `base_fee`
-    /// per gas.
+    /// The excess of a block of `fork` whose parent has this `excess`, `used` blob gas and
+    /// `base_fee` per gas; `None` if the computation would overflow.
     pub fn next_excess(self, fork: Fork, excess: u64, used: u64, base_fee: u64) -> Option<u64> {
-        // The crate adds and multiplies without a check; no block that was read here comes near.
+        // The crate's arithmetic is unchecked; no block that was read here comes near its limits.
         excess.checked_add(used)?;
         used.checked_mul(self.max)?;
         self.price(excess)?;
@@ -115,7 +115,7 @@ impl Blobs {
     }
 }
 
-/// The blob gas of so many blobs.
+/// The blob gas of this many blobs.
 pub const fn blob_gas(blobs: u64) -> u64 {
     blobs.saturating_mul(DATA_GAS_PER_BLOB)
 }
@@ -149,7 +149,7 @@ mod tests {
         assert_eq!([Fork::Shanghai, Fork::Bpo3, Fork::Amsterdam].map(Blobs::of), [None; 3]);
     }
 
-    /// revm's price, with every step checked: `None` where it does not fit.
+    /// revm's price computed with checked arithmetic; `None` if it overflows.
     fn in_128_bits(excess: u64, fraction: u64) -> Option<u128> {
         let (excess, fraction) = (u128::from(excess), u128::from(fraction));
         let (mut i, mut sum, mut term) = (1_u128, 0_u128, fraction);
@@ -161,7 +161,7 @@ mod tests {
         Some(sum / fraction)
     }
 
-    /// The first number without an answer. There is one, and none after it has one again.
+    /// The first number without an answer. There is one, and no number after it has an answer.
     fn first_without(has_answer: impl Fn(u64) -> bool) -> u64 {
         let (mut with, mut without) = (0, u64::from(u32::MAX));
         assert!(has_answer(with) && !has_answer(without));
@@ -198,10 +198,10 @@ mod tests {
     fn the_excess_has_a_floor_since_osaka_where_blobs_are_too_cheap() {
         let blobs = Blobs::of(Fork::Bpo2).unwrap();
         let (full, target) = (blob_gas(21), blob_gas(14));
-        // A base fee of 16 wei: 2^13 × 16 is 2^17, the price of a blob at one wei a unit, and not
-        // more than it.
+        // A base fee of 16 wei: 2^13 × 16 is 2^17, the price of a blob at one wei a unit, and does
+        // not exceed it.
         assert_eq!(blobs.next_excess(Fork::Bpo2, 0, full, 16), Some(full - target));
-        // One wei more: a third of what was used stays, whatever the target is.
+        // One wei more: a third of the blob gas used remains as excess, whatever the target is.
         assert_eq!(blobs.next_excess(Fork::Bpo2, 0, full, 17), Some(full / 3));
         assert_eq!(blobs.next_excess(Fork::Bpo2, 5, target, 17), Some(5 + target / 3));
         assert_eq!(blobs.next_excess(Fork::Bpo2, 5, 0, 17), Some(0), "below the target there is no excess");

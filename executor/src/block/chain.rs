@@ -1,11 +1,11 @@
-//! Whose rules a block runs under: the key `chain` of its file, else mainnet's.
+//! Which chain's rules a block runs under: those in the key `chain` of its file, else mainnet's.
 //!
-//! `{"id": 1337, "fork": "cancun"}` names the fork. `{"id": 1337, "activations": {"london": 0,
-//! "cancun": 1700000000}}` says since when each is in force, as a chain's genesis does: up to the
-//! Merge since a block, from Shanghai on since a second. Without either the block's number and time
-//! say it, where the id is that of a public chain. `blobSchedule` is that of a genesis too
-//! (EIP-7840, EIP-7892). A key that is not known is refused: mistyped, it would let the block run
-//! under rules that nobody asked for.
+//! `{"id": 1337, "fork": "cancun"}` names the fork.
+//! `{"id": 1337, "activations": {"london": 0, "cancun": 1700000000}}` says when each fork comes
+//! into force, as a chain's genesis does: up to the Merge by block number, from Shanghai on by
+//! timestamp. Without either, a block of a public chain runs under the fork of its number and
+//! timestamp. `blobSchedule` is as in a genesis too (EIP-7840, EIP-7892). An unknown key is
+//! refused: a mistyped one would let the block run under rules that nobody asked for.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use super::{Blobs, Chain, Fork};
 
 const MAINNET: u64 = 1;
 
-/// Where names, orders and combinations are explained.
+/// Points to the page that explains names, order and combinations.
 const HINT: &str = "Correct the key `chain`: {\"id\": 1337, \"fork\": \"cancun\"}, or \"activations\" in place of \"fork\"; see docs/blocks.md.";
 
 #[derive(Deserialize, Serialize)]
@@ -26,10 +26,10 @@ pub(super) struct ChainJson {
     pub(super) id: Option<U64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) fork: Option<String>,
-    /// First block, or first second, of each fork.
+    /// The first block number, or the first timestamp, of each fork.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) activations: Option<BTreeMap<String, U64>>,
-    /// What each fork says of blobs, where it is not what it says on mainnet.
+    /// The blob parameters of each fork that differ from mainnet's.
     #[serde(rename = "blobSchedule", skip_serializing_if = "Option::is_none")]
     pub(super) blob_schedule: Option<BTreeMap<String, BlobsJson>>,
 }
@@ -54,7 +54,7 @@ impl From<Blobs> for BlobsJson {
 }
 
 impl From<Chain> for ChainJson {
-    /// The fork by name, and its blobs where they are not those that it brings itself.
+    /// Names the fork, and gives its blob parameters only if they are not the fork's own.
     fn from(chain: Chain) -> Self {
         let fork = chain.fork.to_string();
         let own = (chain.blobs != Chain::new(chain.id, chain.fork).blobs).then_some(chain.blobs).flatten();
@@ -67,7 +67,7 @@ impl From<Chain> for ChainJson {
     }
 }
 
-/// What is wrong, and what to do about it.
+/// What is wrong with `chain`, and what to do about it.
 pub(super) struct NoChain {
     pub(super) reason: String,
     pub(super) hint: &'static str,
@@ -101,7 +101,7 @@ pub(super) fn of(given: Option<&ChainJson>, number: u64, timestamp: u64) -> Resu
     Ok(Chain { id, fork, blobs })
 }
 
-/// The fork in force, and with it those of blobs that have come, the latest first.
+/// The fork in force, and all forks from Cancun on that have begun, the latest first.
 fn in_force(
     activations: &BTreeMap<String, U64>,
     number: u64,
@@ -110,8 +110,8 @@ fn in_force(
     let mut since = BTreeMap::new();
     for (name, at) in activations {
         let fork: Fork = name.parse().map_err(|reason| format!("`activations`: {reason}"))?;
-        // Two names of the same rules may both be there, as in many a genesis, if they agree; and a
-        // later one that changes nothing.
+        // A genesis often lists two names of the same rules, which is fine if they agree, or a
+        // later fork that changes nothing.
         let known = activations.iter().filter(|(other, _)| !Fork::is_glacier(other));
         if Fork::is_glacier(name) && known.into_iter().any(|(other, _)| other.parse() == Ok(fork)) {
             continue;
@@ -127,7 +127,7 @@ fn in_force(
     }
     for (earlier, at) in &since {
         for (later, then) in since.range(*earlier..) {
-            // The number of blobs may change at any time after Osaka, also after later forks.
+            // The number of blobs may change at any time after Osaka, even after later forks.
             let independent = earlier.is_of_blobs_only() && !later.is_of_blobs_only();
             if earlier.begins_with_a_block() == later.begins_with_a_block() && at > then && !independent {
                 return Err(format!(
@@ -167,14 +167,14 @@ fn schedule(given: Option<&ChainJson>) -> Result<BTreeMap<Fork, Blobs>, String> 
     Ok(schedule)
 }
 
-/// What is said of blobs by the latest fork that says anything of them: of those that have `begun`,
-/// where that is known, else of all up to `fork`.
+/// The blob parameters of the latest fork that has any: among those that have `begun`, if these are
+/// known, else among all up to `fork`.
 fn blobs(fork: Fork, begun: Vec<Fork>, schedule: &BTreeMap<Fork, Blobs>) -> Result<Option<Blobs>, String> {
     if fork < Fork::Cancun {
         return Ok(None);
     }
     let of = |said: Fork| schedule.get(&said).copied().or_else(|| Blobs::of(said));
-    // Those that only change the blobs and have no parameters of their own cannot be passed over.
+    // A fork that changes only the blobs cannot be passed over if its parameters are not known.
     let in_force = if begun.is_empty() { vec![fork] } else { begun };
     for said in in_force {
         if let Some(blobs) = of(said) {

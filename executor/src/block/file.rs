@@ -1,4 +1,4 @@
-//! Reading block files, ordered by number.
+//! Reads block files, ordered by number.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,8 +28,8 @@ pub(super) fn load(path: &Path) -> Result<Block, BlockError> {
 }
 
 /// Reads one block file, or every `*.json` and `*.json.gz` of a folder, ordered by number. A block
-/// without `pre` must have the block before it in the same folder, or a witness: then what it reads
-/// is found out by executing it once.
+/// without `pre` needs its parent in the same folder or a witness; with a witness the block is
+/// executed once to find out what it reads.
 pub fn load_chain(path: impl AsRef<Path>) -> Result<Blocks, BlockError> {
     let mut by_number: BTreeMap<u64, Block> = BTreeMap::new();
     for file in files(path.as_ref())? {
@@ -41,7 +41,7 @@ pub fn load_chain(path: impl AsRef<Path>) -> Result<Blocks, BlockError> {
         by_number.insert(number, block);
     }
     let mut chain: Blocks = Vec::with_capacity(by_number.len());
-    // Whether the state after the block before holds no more than what that one's witness proves.
+    // Whether the state after the previous block holds only what that block's witness proves.
     let mut found_out = false;
     for (number, mut block) in by_number {
         let before = chain.last().filter(|last| last.number().checked_add(1) == Some(number));
@@ -53,7 +53,7 @@ pub fn load_chain(path: impl AsRef<Path>) -> Result<Blocks, BlockError> {
         if found_out {
             block.find_out_pre()?;
         }
-        // Blocks with a state of their own may be of different chains.
+        // Blocks with a state of their own may belong to different chains.
         let before = before.filter(|before| before.hash == block.header.parent_hash);
         if let Some(before) = before.filter(|_| block.parent.is_none()) {
             block.parent = Some(Parent::from(&**before));

@@ -1,4 +1,4 @@
-//! Which rules a block runs under.
+//! The forks whose rules a block can run under.
 
 use std::fmt;
 use std::str::FromStr;
@@ -33,7 +33,7 @@ pub enum Fork {
     Amsterdam,
 }
 
-/// All forks, in order, each under its canonical name and with the crate's name for it.
+/// All forks, in order, each with its canonical name and its name in the crate `alloy-hardforks`.
 const FORKS: [(Fork, &str, EthereumHardfork); 20] = [
     (Fork::Frontier, "frontier", EthereumHardfork::Frontier),
     (Fork::Homestead, "homestead", EthereumHardfork::Homestead),
@@ -57,7 +57,7 @@ const FORKS: [(Fork, &str, EthereumHardfork); 20] = [
     (Fork::Amsterdam, "amsterdam", EthereumHardfork::Amsterdam),
 ];
 
-/// Other names in use for the same rules.
+/// Other common names for the same rules.
 const ALIASES: [(&str, Fork); 7] = [
     ("paris", Fork::Merge),
     ("tangerine_whistle", Fork::Tangerine),
@@ -68,14 +68,14 @@ const ALIASES: [(&str, Fork); 7] = [
     ("spurious", Fork::SpuriousDragon),
 ];
 
-/// Forks that only put off when mining becomes hard, with that whose rules they keep.
+/// Forks that only delay the difficulty bomb, each with the fork whose rules it keeps.
 const GLACIERS: [(&str, Fork); 3] =
     [("muir_glacier", Fork::Istanbul), ("arrow_glacier", Fork::London), ("gray_glacier", Fork::London)];
 
 impl Fork {
-    /// The fork that a block of this number and time runs under on a public chain: mainnet,
-    /// Sepolia, Holesky or Hoodi. `None`: the chain is not one of them, and only its own genesis
-    /// can tell.
+    /// The fork that a block of this number and timestamp runs under on a public chain: mainnet,
+    /// Sepolia, Holesky or Hoodi. `None` for any other chain: only its own genesis defines its
+    /// forks.
     pub fn of_public_chain(id: u64, number: u64, timestamp: u64) -> Option<Self> {
         let has_come = |fork: Self, named: EthereumHardfork| {
             if fork.begins_with_a_block() {
@@ -84,7 +84,7 @@ impl Fork {
                 named.activation_timestamp(id.into()).is_some_and(|first| timestamp >= first)
             }
         };
-        // In order, and no further than the first that has not come: before the Merge a second says
+        // In order, and only up to the first that has not begun: before the Merge a timestamp means
         // nothing.
         let mut in_force = None;
         for (fork, _, named) in FORKS {
@@ -97,13 +97,13 @@ impl Fork {
         in_force
     }
 
-    /// Whether `name` is of a fork that changes no rule: it comes after the one whose rules it
-    /// keeps.
+    /// Whether `name` names a fork that changes no rule. Such a fork comes after the one whose
+    /// rules it keeps.
     pub(super) fn is_glacier(name: &str) -> bool {
         GLACIERS.iter().any(|(glacier, _)| plain(glacier) == plain(name))
     }
 
-    /// All of them, the latest first.
+    /// All forks, the latest first.
     pub(crate) fn from_the_latest() -> impl Iterator<Item = Self> {
         FORKS.iter().rev().map(|(fork, _, _)| *fork)
     }
@@ -129,12 +129,12 @@ impl Fork {
         }
     }
 
-    /// From Spurious Dragon on a touched account that is empty does not exist.
+    /// Whether a touched account that is empty ceases to exist (from Spurious Dragon on).
     pub fn clears_empty_accounts(self) -> bool {
         self >= Self::SpuriousDragon
     }
 
-    /// What the beneficiary is paid for the block itself, in wei, before the Merge.
+    /// The beneficiary's reward for the block itself, in wei, before the Merge.
     pub fn block_reward(self) -> u128 {
         const ETHER: u128 = 1_000_000_000_000_000_000;
         match self {
@@ -145,12 +145,12 @@ impl Fork {
         }
     }
 
-    /// Whether it comes into force with a block of some number; later ones come with a second.
+    /// Whether the fork comes into force at a block number; later forks do so at a timestamp.
     pub fn begins_with_a_block(self) -> bool {
         self <= Self::Merge
     }
 
-    /// Whether it changes the number of blobs and nothing else (EIP-7892).
+    /// Whether the fork changes the number of blobs and nothing else (EIP-7892).
     pub const fn is_of_blobs_only(self) -> bool {
         matches!(self, Self::Bpo1 | Self::Bpo2 | Self::Bpo3 | Self::Bpo4 | Self::Bpo5)
     }
@@ -161,7 +161,7 @@ impl Fork {
     }
 }
 
-/// A name without what may stand between its words.
+/// A name in lower case, without separators between its words.
 fn plain(name: &str) -> String {
     name.chars().filter(|c| c.is_alphanumeric()).collect::<String>().to_ascii_lowercase()
 }
@@ -175,7 +175,7 @@ impl fmt::Display for Fork {
 impl FromStr for Fork {
     type Err = String;
 
-    /// Accepts any case, and blanks, hyphens or nothing where the canonical name has an underscore.
+    /// Accepts any case, and spaces, hyphens or nothing where the canonical name has an underscore.
     fn from_str(text: &str) -> Result<Self, String> {
         let wanted = plain(text);
         FORKS
@@ -213,8 +213,8 @@ mod tests {
             (mainnet, 24_180_000, 1_767_747_670, Fork::Bpo1),
             (mainnet, 24_180_001, 1_767_747_671, Fork::Bpo2),
             (mainnet, 24_628_607, 1_773_200_000, Fork::Bpo2),
-            // A second of after Osaka on a block of before the Merge is no block of this chain, and
-            // runs under the number's.
+            // A pre-Merge number with a post-Osaka timestamp is no block of this chain; it runs
+            // under the fork of its number.
             (mainnet, 12_965_000, 1_764_798_551, Fork::London),
             (sepolia, 0, 0, Fork::London),
             (sepolia, 1_450_409, 1_655_000_000, Fork::Merge),
@@ -236,7 +236,7 @@ mod tests {
             let fork = Fork::of_public_chain(id, number, timestamp);
             assert_eq!(fork, Some(wanted), "chain {id}, block {number}, second {timestamp}");
         }
-        // Another chain's number says nothing here, whatever other rules the crate knows.
+        // The number alone decides nothing on another chain, whatever rules the crate knows for it.
         for other in [0, 2, 10, 1_337, 42_161, 421_614] {
             assert_eq!(Fork::of_public_chain(other, 24_628_607, 1_773_200_000), None, "chain {other}");
         }

@@ -1,9 +1,9 @@
-//! The file format: hex quantities and camelCase, as Ethereum's JSON-RPC has them.
+//! The file format: hex quantities and camelCase, as in Ethereum's JSON-RPC.
 //!
-//! Keys that are not used are skipped, keys that older forks lack default, and what must belong
-//! together (block number and hash in each transaction) is compared, so that a file put together
-//! wrongly is refused by name instead of failing later as a wrong block. The shapes themselves,
-//! both ways, are in [`shape`].
+//! Unused keys are skipped, keys that older forks lack get defaults, and parts that must belong
+//! together (block number and hash in each transaction) are compared, so that a wrongly assembled
+//! file is refused with the reason instead of failing later as a wrong block. [`shape`] has the
+//! shapes themselves, for reading and writing.
 
 mod envelope;
 mod header;
@@ -31,12 +31,12 @@ use header::{fits, header};
 use shape::{BlockJson, FileJson, ParentJson, ReceiptJson, TransactionJson, WithdrawalJson};
 use variants::{Listed, PreJson};
 
-/// What a file begins with where an editor has marked it as UTF-8.
+/// Some editors mark a file as UTF-8 with these bytes at its beginning.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The most gas that the transactions of a block may buy together. Mainnet's stay below a hundredth
-/// of this; it is what keeps a made-up block with a loop in it from running for ever (this much gas
-/// takes a minute or so).
+/// of this. The limit keeps a crafted block with a loop in it from running forever (this much gas
+/// takes about a minute).
 pub const MAX_GAS: u64 = 10_000_000_000;
 
 pub(super) fn parse(path: PathBuf, text: &[u8]) -> Result<Block, BlockError> {
@@ -53,7 +53,7 @@ pub(super) fn parse(path: PathBuf, text: &[u8]) -> Result<Block, BlockError> {
     assemble(file, path.clone()).map_err(|Unfit { reason, hint }| BlockError::Wrong { path, reason, hint })
 }
 
-/// What does not fit, and what to do about it.
+/// What is wrong with a file, and what to do about it.
 struct Unfit {
     reason: String,
     hint: String,
@@ -128,7 +128,7 @@ fn assemble(file: FileJson, path: PathBuf) -> Result<Block, Unfit> {
     .with_witness(file.witness.map(|Unwrapped(witness)| witness))
 }
 
-/// The transactions, if the file has them whole.
+/// The transactions, if the file has them in full and not only their hashes.
 fn whole(block: &BlockJson) -> Result<Vec<&TransactionJson>, Unfit> {
     let each = block.transactions.iter().enumerate().map(|(index, listed)| match listed {
         Listed::Whole(tx) => Ok(&**tx),
@@ -175,7 +175,7 @@ fn withdrawals(block: &BlockJson, chain: Chain) -> Result<Vec<Withdrawal>, Unfit
     Ok(each.collect())
 }
 
-/// The state before the block. Traces have to be of its transactions, one each.
+/// The state before the block. Traces must match its transactions, one each.
 fn state_before(pre: PreJson, transactions: &[&TransactionJson], is_proven: bool) -> Result<PreState, Unfit> {
     let accounts = match pre {
         PreJson::Accounts(accounts) => accounts.0,
@@ -244,8 +244,8 @@ fn hashes(given: BTreeMap<String, B256>) -> Result<BTreeMap<u64, B256>, Unfit> {
     each.collect()
 }
 
-/// A transaction says which block it is from; one from another block means that the file was put
-/// together wrongly.
+/// Checks that a transaction says it is from this block; one from another block means that the file
+/// was assembled wrongly.
 fn belongs(tx: &TransactionJson, index: usize, block: &BlockJson) -> Result<(), Unfit> {
     let other = if tx.block_number.is_some_and(|number| number != block.number) {
         tx.block_number.map(|number| format!("blockNumber {number}"))
@@ -268,7 +268,7 @@ fn belongs(tx: &TransactionJson, index: usize, block: &BlockJson) -> Result<(), 
     }
 }
 
-/// Receipts have to be of these transactions, one each.
+/// The receipts, which must match these transactions, one each.
 fn receipts_of(
     receipts: Vec<ReceiptJson>,
     transactions: &[&TransactionJson],
@@ -292,8 +292,8 @@ fn receipts_of(
     Ok(receipts.into_iter().map(Into::into).collect())
 }
 
-/// A transaction signed for another chain cannot stand in this one: mostly the file says the wrong
-/// chain.
+/// Refuses a transaction signed for another chain: it cannot be in this block. Usually the file
+/// names the wrong chain.
 fn of_this_chain(tx: &TransactionJson, index: usize, chain: Chain) -> Result<(), Unfit> {
     match chain_id(tx) {
         Some(id) if id != chain.id => Err(unfit(
@@ -304,7 +304,7 @@ fn of_this_chain(tx: &TransactionJson, index: usize, chain: Chain) -> Result<(),
     }
 }
 
-/// The chain it is signed for. Some clients print 0 where an old transaction is signed for none.
+/// The chain it is signed for. Some clients print 0 for a legacy transaction signed for none.
 fn chain_id(tx: &TransactionJson) -> Option<u64> {
     let is_legacy = tx.tx_type.is_none_or(|kind| kind.is_zero());
     tx.chain_id.map(|id| id.to::<u64>()).filter(|id| *id != 0 || !is_legacy)
@@ -322,8 +322,8 @@ fn transaction(tx: &TransactionJson) -> Result<Transaction, String> {
     if tx_type >= 3 && tx.to.is_none() {
         return Err(format!("type {tx_type} cannot create a contract, and `to` is absent"));
     }
-    // What the type does not have is left out, whatever the file says: it would be neither signed
-    // nor written again.
+    // Fields that the transaction's type does not have are dropped, whatever the file says: they
+    // would be neither signed nor written again.
     let access_list = tx.access_list.as_deref().filter(|_| tx_type >= 1).unwrap_or_default();
     let authorizations = tx.authorization_list.as_deref().filter(|_| tx_type == 4).unwrap_or_default();
     Ok(Transaction {
@@ -345,7 +345,7 @@ fn transaction(tx: &TransactionJson) -> Result<Transaction, String> {
     })
 }
 
-/// The text of `block`'s file.
+/// The text of a file for `block`.
 pub(super) fn text(block: &Block) -> io::Result<Vec<u8>> {
     Ok(serde_json::to_vec(&FileJson::from(block))?)
 }

@@ -1,22 +1,22 @@
-//! What a block has to follow of the block before it.
+//! What a block depends on in its parent's header.
 
 use alloy_consensus::Header as ConsensusHeader;
 use revm::primitives::B256;
 
 use super::{Block, Fork, blob_gas};
 
-/// The fields of the parent's header on which those of a block depend.
+/// The fields of the parent's header that determine those of its child.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parent {
-    /// Its number.
+    /// Its block number.
     pub number: u64,
     /// Its hash.
     pub hash: B256,
-    /// Its second.
+    /// Its timestamp, in seconds since the Unix epoch.
     pub timestamp: u64,
     /// Its gas limit.
     pub gas_limit: u64,
-    /// Gas that it used.
+    /// Gas used by all of its transactions.
     pub gas_used: u64,
     /// Its base fee per gas (London on).
     pub base_fee: Option<u64>,
@@ -27,7 +27,7 @@ pub struct Parent {
 }
 
 impl Parent {
-    /// Of a header with this hash.
+    /// Takes the fields from a header with this hash.
     pub fn of_header(header: &ConsensusHeader, hash: B256) -> Self {
         Self {
             number: header.number,

@@ -1,5 +1,5 @@
-//! What `prestateTracer` answers: an account as it stood before, and how the answers for the
-//! transactions of a block become the state before the block.
+//! What `prestateTracer` returns: accounts as they stood before each transaction. The results for
+//! all transactions of a block are merged into the state before the block.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,13 +11,13 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::PreAccount;
 
-/// An account in the words of the tracer, which leaves out what is zero or empty.
+/// An account as the tracer prints it, without fields that are zero or empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct AccountJson {
     pub(crate) balance: Option<U256>,
     pub(crate) nonce: Option<U64>,
     pub(crate) code: Option<Bytes>,
-    /// Only some clients print it, and not always with the code that belongs to it.
+    /// Printed only by some clients, and not always with the matching code.
     #[serde(rename = "codeHash", skip_serializing_if = "Option::is_none")]
     pub(crate) code_hash: Option<B256>,
     pub(crate) storage: Option<BTreeMap<U256, U256>>,
@@ -25,8 +25,8 @@ pub(crate) struct AccountJson {
 
 impl AccountJson {
     /// Why this cannot be the account at `address`, and what to do about it: its code was left out
-    /// or is another one. Where a witness proves the hash, code that does not run may be left out
-    /// (`is_proven`).
+    /// or does not match its hash. If a witness proves the hash (`is_proven`), code that does not
+    /// run may be left out.
     pub(crate) fn fault(&self, address: Address, is_proven: bool) -> Option<(String, &'static str)> {
         let hash = self.code_hash.filter(|hash| !hash.is_zero() && *hash != KECCAK_EMPTY)?;
         let code = self.code.as_ref().filter(|code| !code.is_empty());
@@ -51,7 +51,7 @@ impl From<AccountJson> for PreAccount {
         Self {
             balance: account.balance.unwrap_or_default(),
             nonce: account.nonce.unwrap_or_default().to(),
-            // Without the code it is of use only where a witness proves it.
+            // The hash without the code is of use only if a witness proves it.
             code_hash: account
                 .code_hash
                 .filter(|hash| code.is_empty() && !hash.is_zero() && *hash != KECCAK_EMPTY),
@@ -73,8 +73,8 @@ impl From<&PreAccount> for AccountJson {
     }
 }
 
-/// Accounts by address, as an object whose keys are told to be no addresses where they are none: a
-/// trace of another tracer, or one in its mode of differences, looks much the same.
+/// Accounts by address. A key that is not an address is reported as such: the output of another
+/// tracer, or of this one in diff mode, has much the same form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Accounts(pub(crate) BTreeMap<Address, AccountJson>);
 
@@ -113,12 +113,12 @@ fn not_an_address(key: &str) -> String {
     format!("`{shown}` is not an address: {next}")
 }
 
-/// One entry of what `debug_traceBlockByNumber` answers with `prestateTracer`.
+/// One entry of what `debug_traceBlockByNumber` returns with `prestateTracer`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Trace {
-    /// Which transaction; old clients do not say.
+    /// Hash of the transaction; old clients do not print it.
     pub(crate) transaction: Option<B256>,
-    /// What it touched, as that stood before it.
+    /// What the transaction touched, as it stood before the transaction.
     pub(crate) accounts: Accounts,
 }
 
@@ -145,21 +145,21 @@ impl<'de> Deserialize<'de> for Trace {
     }
 }
 
-/// The state before a block, from the traces of its transactions.
+/// The state before a block, merged from the traces of its transactions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Merged {
-    /// Each account, and each slot, as the first trace shows it that has it.
+    /// Each account and each slot, as in the first trace that shows it.
     pub(crate) accounts: BTreeMap<Address, AccountJson>,
-    /// By which trace each account was first shown. What a trace leaves out because it was empty
-    /// then, a later one may show with what an earlier transaction gave it: an account first shown
-    /// late may not have existed before the block.
+    /// The index of the trace that first showed each account. A trace omits an account that is
+    /// empty, and a later trace may show what an earlier transaction put there. So an account first
+    /// shown late may not have existed before the block.
     pub(crate) first_shown: BTreeMap<Address, usize>,
 }
 
 impl Merged {
-    /// Leaves out what did not exist before the block: `touched` has, by transaction, an account
-    /// that it pays or creates. If the trace of that transaction does not show it, it was empty
-    /// there, and whatever shows it later shows what has become of it.
+    /// Removes what did not exist before the block. `touched` has, for each transaction, an account
+    /// that it pays or creates. If that transaction's trace does not show the account, it was empty
+    /// at that point, and later traces show only what became of it.
     pub(crate) fn leave_out_new(&mut self, touched: impl IntoIterator<Item = Address>) {
         for (index, address) in touched.into_iter().enumerate() {
             if self.first_shown.get(&address).is_some_and(|first| *first > index) {
@@ -169,9 +169,9 @@ impl Merged {
     }
 }
 
-/// Merges `traces`, which are in the block's order. Balance, nonce and code come together from the
-/// first trace that shows the account, because a field left out there is zero and not unknown;
-/// slots come one by one.
+/// Merges `traces`, which are in the block's order. Balance, nonce and code are taken together from
+/// the first trace that shows the account, because a field omitted there is zero, not unknown. Each
+/// slot is taken from the first trace that shows it.
 pub(crate) fn merge(traces: impl IntoIterator<Item = Trace>) -> Merged {
     let mut merged = Merged::default();
     for (index, trace) in traces.into_iter().enumerate() {
@@ -233,8 +233,8 @@ mod tests {
             { "result": { paid.to_string(): shown } },
             { "result": { made.to_string(): shown, old.to_string(): shown } },
         ]));
-        // The first transaction makes one that the third trace shows; the second pays one that its
-        // own trace shows.
+        // The first transaction creates an account that the third trace shows; the second pays one
+        // that its own trace shows.
         merged.leave_out_new([made, paid, old]);
         assert_eq!(merged.accounts.keys().copied().collect::<Vec<_>>(), [old, paid]);
     }

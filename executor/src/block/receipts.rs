@@ -1,5 +1,5 @@
-//! What a block's file says of its receipts, where it does: by them the first transaction that came
-//! out otherwise is known, of which the header alone says nothing.
+//! The receipts in a block's file, if it has any. They identify the first transaction with a
+//! different outcome, which the header alone cannot.
 
 use std::fmt;
 
@@ -13,34 +13,34 @@ use crate::vm::Receipt;
 /// The most bytes of a log's data that a message shows.
 const SHOWN: usize = 64;
 
-/// A receipt as the file has it (key `receipts`), with as much as it says.
+/// A receipt from the file (key `receipts`), with whichever fields it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExpectedReceipt {
-    /// Whether the outermost call succeeded; before Byzantium receipts do not say.
+    /// Whether the outermost call succeeded; `None` before Byzantium, when receipts lack it.
     pub success: Option<bool>,
     /// Gas used by the block up to and including this transaction.
     pub cumulative_gas_used: u64,
-    /// Bloom over its logs.
+    /// Bloom over its logs, if the file has it.
     pub logs_bloom: Option<Bloom>,
-    /// Its logs.
+    /// Its logs, if the file has them.
     pub logs: Option<Vec<Log>>,
 }
 
-/// Which transaction came out otherwise first, as far as it can be known.
+/// The first transaction with an outcome other than expected, as far as it can be known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FirstDifference {
     /// The file has no `receipts`.
     NotKnown,
-    /// Every receipt is as the file says: header and receipts contradict each other, or the
-    /// receipts do not say all.
+    /// Every receipt matches the file: either header and receipts contradict each other, or the
+    /// receipts are incomplete.
     None,
-    /// What differs does not depend on how the transactions came out.
+    /// The difference does not depend on the transactions' outcomes.
     NotOfTransactions,
-    /// This one.
+    /// This transaction.
     Transaction(TransactionDifference),
 }
 
-/// A transaction that came out otherwise than its receipt in the file says.
+/// A transaction whose outcome differs from its receipt in the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TransactionDifference {
     /// Its place in the block.
@@ -48,11 +48,11 @@ pub struct TransactionDifference {
     /// Its hash.
     pub hash: B256,
     /// `status`, `gasUsed`, `logs` (how many), `logs[N]` or `logsBloom`; `validity` if no block may
-    /// contain it at this place.
+    /// contain the transaction at this place.
     pub field: String,
     /// What the file says.
     pub expected: String,
-    /// What came out.
+    /// What execution produced.
     pub got: String,
 }
 
@@ -75,7 +75,7 @@ impl fmt::Display for FirstDifference {
 }
 
 impl FirstDifference {
-    /// The transaction, where it is known.
+    /// The transaction, if it is known.
     pub fn transaction(&self) -> Option<TransactionDifference> {
         match self {
             Self::Transaction(difference) => Some(difference.clone()),
@@ -83,7 +83,7 @@ impl FirstDifference {
         }
     }
 
-    /// Compares what came out with what the file says.
+    /// Compares the receipts that execution produced with those in the file.
     pub fn of(expected: Option<&[ExpectedReceipt]>, got: &[Receipt], transactions: &[Transaction]) -> Self {
         let Some(expected) = expected else { return Self::NotKnown };
         let mut before = 0;
@@ -101,7 +101,7 @@ impl FirstDifference {
     }
 }
 
-/// The first field in which `receipt` is not as `wanted`, and both values.
+/// The first field in which `receipt` differs from `wanted`, and both values.
 fn difference(
     wanted: &ExpectedReceipt,
     gas_used: u64,
@@ -130,7 +130,7 @@ fn difference(
     None
 }
 
-/// Address, topics and the beginning of the data.
+/// Address, topics and the beginning of the data, for a message.
 fn shown(log: &Log) -> String {
     use fmt::Write as _;
 

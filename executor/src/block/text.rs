@@ -1,5 +1,5 @@
-//! The text of a file from outside, gzipped or not: bounded in what is read and in what comes of
-//! it.
+//! The text of an untrusted file, gzipped or not. Both what is read and what it unpacks to are
+//! bounded.
 
 use std::cell::Cell;
 use std::io::{self, BufReader, Read};
@@ -10,34 +10,34 @@ use flate2::bufread::MultiGzDecoder;
 use crate::regular;
 
 /// The most JSON that one block file may hold once unpacked. The largest mainnet blocks with all
-/// the state they touch stay below 50 MiB; a few KiB of gzip can claim to be terabytes.
+/// the state they touch stay below 50 MiB; a few KiB of gzip can expand to terabytes.
 pub const MAX_BLOCK_BYTES: u64 = 256 << 20;
 
-/// How far the packed bytes may be ahead of what has come of them. Gzip makes nothing longer by
-/// more than a thousandth, so a file in which they are further ahead has something else in it, such
-/// as members without contents: a few million of those take a minute and come to nothing.
+/// How many packed bytes may have been read beyond the number of bytes unpacked from them. Gzip
+/// makes nothing longer by more than a thousandth, so a file that exceeds this contains something
+/// else, such as empty members: a few million of those take a minute and unpack to nothing.
 const AHEAD: u64 = 4 << 20;
 
-/// The most that gzip may have saved of a large text. Real blocks come to 2.5 to 5.3 times their
-/// size, since they consist of hashes; gzip itself ends at 1,032.
+/// The largest ratio of unpacked to packed size for a large text. Real blocks unpack to 2.5 to 5.3
+/// times their packed size, since they consist of hashes; gzip's own maximum is 1,032.
 const MAX_RATIO: u64 = 200;
 
-/// Text up to here may be as dense as it likes: somebody may fill a block with zeros, which gzip
-/// makes next to nothing of, and it is a block all the same. That is 20 MiB of digits at most
-/// (EIP-7934), and the state that comes with it is hashes.
+/// Text up to this length may have any ratio: a block filled with zeros, which gzip shrinks to next
+/// to nothing, is still a block. That is 20 MiB of digits at most (EIP-7934), and the state that
+/// comes with it is hashes.
 const ANY_RATIO: u64 = 64 << 20;
 
-/// How much is unpacked between two looks at the ratio.
+/// How much is unpacked between two checks of the ratio.
 const STEP: u64 = 1 << 20;
 
 /// How a file is packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Packing {
-    /// Not at all.
+    /// Not packed.
     Plain,
     /// By gzip, in one member or several.
     Gzip,
-    /// As its first bytes say.
+    /// Plain or gzip; the first bytes of the file decide.
     Either,
 }
 
@@ -58,7 +58,7 @@ pub(crate) enum TextError {
 
 /// Reads the text of the regular file at `path`.
 pub(crate) fn read(path: &Path, packing: Packing) -> Result<Vec<u8>, TextError> {
-    /// The first bytes of gzip.
+    /// The magic bytes at the beginning of a gzip file.
     const GZIP: [u8; 2] = [0x1f, 0x8b];
     let mut file = BufReader::new(regular::open(path).map_err(TextError::Read)?);
     let mut text = Vec::new();
@@ -98,7 +98,7 @@ fn unpack(file: impl Read) -> Result<Vec<u8>, TextError> {
     }
 }
 
-/// A packed file that ends in an error once too much was read of it.
+/// A packed file whose reads fail once too much of it has been read.
 struct Packed<'a, R> {
     of: R,
     read: &'a Cell<u64>,
@@ -125,7 +125,7 @@ mod tests {
 
     use super::*;
 
-    /// A file with so many members, each with that text; what comes of reading it.
+    /// Reads a file of this many gzip members, each with this text; returns the outcome.
     fn packed(members: usize, text: &[u8]) -> Result<Vec<u8>, TextError> {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
         encoder.write_all(text).unwrap();
@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn members_without_contents_come_to_an_end() {
         assert_eq!(packed(1_000, b"").unwrap(), b"");
-        // Each has 20 bytes.
+        // Each member has 20 bytes.
         assert!(matches!(packed((AHEAD / 10) as usize, b""), Err(TextError::Hollow)));
     }
 
@@ -163,7 +163,7 @@ mod tests {
         let file = std::fs::File::create(&path).unwrap();
         file.set_len(MAX_BLOCK_BYTES).unwrap();
         assert!(read(&path, Packing::Either).is_ok());
-        // A hole without contents, so that no disk is filled.
+        // A sparse file, so that it takes no space on disk.
         file.set_len(1 << 40).unwrap();
         for packing in [Packing::Plain, Packing::Either] {
             assert!(matches!(read(&path, packing), Err(TextError::TooLarge)));

@@ -1,4 +1,4 @@
-//! `coordinator`: blocks over shards.
+//! `coordinator`: executes blocks over shards.
 
 use std::io;
 use std::net::SocketAddr;
@@ -141,8 +141,8 @@ pub(crate) fn run(args: Args, telemetry: Telemetry) -> ExitCode {
     match outcome {
         Ok(true) => ExitCode::from(VERIFIED),
         Ok(false) => ExitCode::from(WRONG_BLOCK),
-        // Whoever reads the output has gone, as with `| head`; there is nobody to tell, and blocks
-        // are left undone.
+        // The reader of the output has gone, as with `| head`: nobody is left to notify, and the
+        // remaining blocks are not executed.
         Err(CoordinatorError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::from(NOT_EXECUTED)
         }

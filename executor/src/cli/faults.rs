@@ -1,4 +1,4 @@
-//! The flags of the fault port, which shard and coordinator share.
+//! The flags of the fault port, shared by shard and coordinator.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! `generate`: a chain of our own in the format that `local` and `coordinator` read.
+//! `generate`: makes a synthetic chain in the format that `local` and `coordinator` read.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -106,7 +106,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
                 return fail(NOT_EXECUTED, &format!("{error}. This is a defect; please report it."));
             }
         };
-        // Zeros in front, so that a listing is in the chain's order too.
+        // Leading zeros, so that a listing follows the order of the chain.
         let path = args.out.join(format!("{number:08}.json.gz"));
         if let Err(error) = block::write(&made, &path) {
             return fail(
@@ -125,7 +125,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     if let Some(progress) = &progress {
         progress.end();
     }
-    // Not println!: whoever reads this may have gone.
+    // Not println!, which panics once the reader has gone.
     let _ = io::Write::write_fmt(
         &mut io::stdout().lock(),
         format_args!(
@@ -155,8 +155,8 @@ fn prepare(out: &Path, force: bool) -> Result<(), String> {
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let stem = name.strip_suffix(".json.gz").or_else(|| name.strip_suffix(".json"));
-        // Only what this command wrote, or could have: --force is no licence to empty somebody's
-        // folder.
+        // Removes only files that this command wrote or could have written: --force is no licence
+        // to empty somebody's folder.
         if stem.is_some_and(|stem| !stem.is_empty() && stem.bytes().all(|b| b.is_ascii_digit())) {
             std::fs::remove_file(&path).map_err(|e| format!("{name} cannot be removed: {e}."))?;
         }

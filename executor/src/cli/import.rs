@@ -1,4 +1,4 @@
-//! `import`: block files from what an archive node answers.
+//! `import`: makes block files from an archive node's answers.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -184,7 +184,7 @@ impl Tally {
         match &self.progress {
             Some(progress) => progress.say(line),
             None => {
-                // Whoever reads this may have gone.
+                // The reader may have gone.
                 let _ = std::io::Write::write_fmt(&mut std::io::stdout().lock(), format_args!("{line}\n"));
             }
         }

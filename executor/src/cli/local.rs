@@ -1,4 +1,4 @@
-//! `local`: the coordinator's work in one process with no network.
+//! `local`: does the coordinator's work in one process, without a network.
 
 use std::io;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! `shard`: one shard, until it is told to stop.
+//! `shard`: runs one shard until it is told to stop.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

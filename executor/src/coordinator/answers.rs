@@ -1,11 +1,10 @@
-//! State requests that the network threads answer by themselves: to wake the coordinating thread
-//! for each of them, and the network again for its answer, is more than half of the context
-//! switches that a request costs the coordinator, and a block makes up to a thousand, one after the
-//! other.
+//! State requests that the network threads answer by themselves. Waking the coordinating thread for
+//! each request, and the network again for its answer, is more than half of the context switches
+//! that a request costs the coordinator; and a block makes up to a thousand, one after the other.
 //!
-//! Only what is beyond doubt is answered here: a request that can be read, of a part that runs on
-//! the link it came over. All else goes to the coordinating thread, which has the reasons to refuse
-//! it.
+//! Only clear cases are answered here: a request that can be read, from a part that runs on the
+//! link it came over. The coordinating thread gets all others, and knows the reasons to refuse
+//! them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,11 +18,11 @@ use crate::vm::StateView;
 /// What shards read in a round.
 pub(super) type SharedView = Arc<dyn StateView + Send + Sync>;
 
-/// What may be answered now. Cloned to every link.
+/// The state that may be served now. Every link has a clone.
 #[derive(Clone)]
 pub(super) struct Answers {
     round: Arc<Mutex<Option<Round>>>,
-    /// Which links have spoken since that was last asked: whoever asks is not stuck.
+    /// Which links have spoken since this was last read: a shard that sends requests is not stuck.
     spoken: Arc<[AtomicBool]>,
     faults: Faults,
     counts: Arc<Counts>,
@@ -36,20 +35,20 @@ struct Round {
 }
 
 impl Answers {
-    /// For so many links; nothing may be answered yet.
+    /// For `links` links; at first no request may be answered.
     pub(super) fn new(links: usize, faults: Faults, counts: Arc<Counts>) -> Self {
         let spoken = (0..links).map(|_| AtomicBool::new(false)).collect();
         Self { round: Arc::default(), spoken, faults, counts }
     }
 
-    /// A round begins on `state`. It ends when what comes back is dropped, and with it the state is
-    /// let go of.
+    /// Begins a round on `state`. Dropping the returned guard ends the round and releases the
+    /// state.
     pub(super) fn begin(&self, state: SharedView) -> OpenRound {
         *lock(&self.round) = Some(Round { state, running: Vec::new() });
         OpenRound(Arc::clone(&self.round))
     }
 
-    /// A part runs on `link` from now on; the attempt that it replaces does not.
+    /// From now on `tag` runs on `link`; the attempt that it replaces no longer does.
     pub(super) fn runs(&self, link: usize, tag: wire::Tag) {
         if let Some(round) = &mut *lock(&self.round) {
             round.running.retain(|(_, other)| other.part != tag.part);
@@ -57,7 +56,7 @@ impl Answers {
         }
     }
 
-    /// The attempt is over, one way or another.
+    /// Ends the attempt, whatever its outcome.
     pub(super) fn over(&self, tag: &wire::Tag) {
         if let Some(round) = &mut *lock(&self.round) {
             round.running.retain(|(_, other)| other != tag);
@@ -67,13 +66,12 @@ impl Answers {
     /// Whether the link has spoken since this was last asked.
     pub(super) fn has_spoken(&self, link: usize) -> bool {
         self.spoken.get(link).is_some_and(|spoken| {
-            // Looked at before it is written: it is asked for all the time, and the others write
-            // it.
+            // Read before it is written: this is read all the time, and other threads write it.
             spoken.load(Ordering::Relaxed) && spoken.swap(false, Ordering::Relaxed)
         })
     }
 
-    /// The answer to `request`; `None`: the coordinating thread has to look at it.
+    /// The answer to `request`; `None` if the coordinating thread has to handle it.
     pub(super) fn answer(&self, link: usize, request: &wire::StateRequest) -> Option<wire::StateReply> {
         let state = {
             let round = lock(&self.round);
@@ -81,7 +79,7 @@ impl Answers {
             let wanted = |(on, tag): &(usize, wire::Tag)| *on == link && Some(*tag) == request.tag;
             round.running.iter().any(wanted).then(|| Arc::clone(&round.state))?
         };
-        // What a test wants muted, `coord` mutes.
+        // When a test mutes requests, `coord` does it.
         if self.faults.may_mute_state() {
             return None;
         }
@@ -94,7 +92,7 @@ impl Answers {
     }
 }
 
-/// As long as it is there, network threads answer.
+/// While this exists, network threads answer.
 pub(super) struct OpenRound(Arc<Mutex<Option<Round>>>);
 
 impl Drop for OpenRound {
@@ -103,7 +101,7 @@ impl Drop for OpenRound {
     }
 }
 
-/// What stands in it is replaced whole, so a panic leaves nothing half done.
+/// The content is only ever replaced as a whole, so a panic leaves nothing half done.
 fn lock(mutex: &Mutex<Option<Round>>) -> MutexGuard<'_, Option<Round>> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

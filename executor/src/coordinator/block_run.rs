@@ -1,9 +1,10 @@
-//! One round of a block over the shards: parts out, questions answered, outcomes in, and what is
-//! lost dispatched again.
+//! One round of a block over the shards: sends the parts out, answers state requests, takes the
+//! outcomes, and dispatches again what is lost.
 //!
 //! A part is lost when its shard's connection breaks, when its deadline passes, or when the shard
-//! says or sends something wrong. It then goes to a shard that is there and not suspect, at once if
-//! there is one, else to the first that comes back; the block's own deadline bounds it all.
+//! reports an error or sends something wrong. It then goes to a connected shard that is not
+//! suspect, at once if there is one, else to the first that comes back. The block's deadline bounds
+//! it all.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,26 +29,26 @@ use crate::telemetry::counts::Late;
 use crate::telemetry::spans::{Open, number};
 use crate::vm::{self, ExecutionEnv, TxOutcome};
 
-/// Before a part that was refused is offered again: the shard that refused it is full or about to
-/// end, and an immediate second offer would only spend a retry.
+/// Pause before a refused part is offered again: the shard that refused it is full or about to end,
+/// and an immediate second offer would only spend a retry.
 const REFUSED_PAUSE: Duration = Duration::from_millis(25);
 
-/// Before a part that could not be sent is offered again: long enough that the loop is not a busy
-/// one, short enough that a survivor has it practically at once.
+/// Pause before a part that could not be sent is offered again: long enough that the loop does not
+/// spin, short enough that a survivor gets the part practically at once.
 const UNSENT_PAUSE: Duration = Duration::from_millis(1);
 
-/// How far the attempts of a flood are from real ones: more than there can be retries of a part
+/// Distance between the attempt numbers of a flood and real ones: more than a part can have retries
 /// within a block.
 const FLOOD_ATTEMPTS: usize = 1_000_000;
 
 pub(super) struct BlockRun<'a> {
     pub(super) block: &'a Block,
-    /// Which round; the first, speculative one is 0.
+    /// Number of the round; 0 is the first, speculative one.
     pub(super) round: u32,
-    /// What shards read: the state before the first transaction and, in later rounds, what is
+    /// The state that shards read: that before the first transaction and, in later rounds, what is
     /// settled.
     pub(super) state: SharedView,
-    /// When the block's time is over.
+    /// The block's deadline.
     pub(super) until: Instant,
     pub(super) deadlines: Deadlines,
     pub(super) retries: u32,
@@ -58,14 +59,14 @@ pub(super) struct BlockRun<'a> {
     pub(super) stopping: &'a Stopping,
     pub(super) beat: &'a Beat,
     pub(super) telemetry: &'a Telemetry,
-    /// The span that its parts belong to.
+    /// The parent span of its parts.
     pub(super) span: Option<&'a Open>,
 }
 
-/// A round that came to its end.
+/// A finished round.
 pub(super) struct Done {
-    /// Whether every part came back. A round after the first may be given up: what is missing is
-    /// executed in order.
+    /// Whether every part came back. A round after the first may be given up: the missing
+    /// transactions are then executed in order.
     pub(super) complete: bool,
     /// How many parts were sent out.
     pub(super) parts: usize,
@@ -74,28 +75,28 @@ pub(super) struct Done {
 }
 
 struct Part {
-    /// Its number in the block's partition.
+    /// Number of the part in the block's partition.
     number: usize,
     places: Vec<usize>,
     work: Vec<u8>,
-    /// How often it was dispatched.
+    /// How often the part was dispatched.
     dispatched: u32,
-    /// How many shards were lost while they executed it.
+    /// How many shards were lost while they executed the part.
     took_down: u32,
-    /// What became of the last attempt.
+    /// How the last attempt failed, if it did.
     failed: Option<Failure>,
     is: Is,
 }
 
 enum Is {
-    /// To be dispatched, not before then.
+    /// To be dispatched, but not before this time.
     Waiting(Instant),
     Running {
         link: usize,
         tag: wire::Tag,
         until: Instant,
         span: Option<Open>,
-        /// What the shard calls itself.
+        /// The shard's own name for itself.
         shard: String,
     },
     Done,
@@ -112,8 +113,8 @@ impl Part {
 }
 
 impl BlockRun<'_> {
-    /// Runs the round's parts, which `places` gives or else the partition of the whole block, and
-    /// puts what comes back into `outcomes`. `None` if the coordinator was told to stop meanwhile.
+    /// Runs the round's parts, taken from `places` or else from a partition of the whole block, and
+    /// stores the results in `outcomes`. `None` if the coordinator was told to stop meanwhile.
     pub(super) fn execute(
         &self,
         links: &mut Links,
@@ -122,8 +123,8 @@ impl BlockRun<'_> {
         outcomes: &mut [Option<TxOutcome>],
     ) -> Result<Option<Done>, CoordinatorError> {
         links.begin_round(self.deadlines.block);
-        // Shards that are away or stuck get no part of their own: another would have to execute it
-        // besides its own.
+        // Shards that are away or stuck get no part: another shard would have to execute it on top
+        // of its own.
         let places = places.unwrap_or_else(|| partition(self.block, links.trusted().max(1)));
         let mut parts = self.parts(places)?;
         let answering = links.answers.begin(Arc::clone(&self.state));
@@ -133,7 +134,7 @@ impl BlockRun<'_> {
             self.end_span(part, Some("abandoned with its block"));
         }
         let retries = parts.iter().map(|part| part.dispatched.saturating_sub(1)).sum();
-        // Whoever still works on an abandoned attempt should not.
+        // Shards that still work on an abandoned attempt should stop.
         if retries > 0 || outcome.is_err() {
             let cancel = wire::Cancel { sequence: links.sequence };
             for link in 0..links.len() {
@@ -143,8 +144,8 @@ impl BlockRun<'_> {
         let complete = match outcome {
             Ok(true) => true,
             Ok(false) => return Ok(None),
-            // All that a later round can do is to save time. But what may have taken a shard down
-            // is not executed here.
+            // A later round can only save time, so it may fail. But a part that may have taken a
+            // shard down is not executed here.
             Err(CoordinatorError::Retries { .. } | CoordinatorError::Deadline { .. })
                 if self.round > 0 && parts.iter().all(|part| part.took_down == 0) =>
             {
@@ -170,7 +171,7 @@ impl BlockRun<'_> {
         Ok(parts)
     }
 
-    /// Ends the span of a part's attempt, if one is under way.
+    /// Ends the span of the part's current attempt, if one is under way.
     fn end_span(&self, part: &Part, failed: Option<&str>) {
         let Is::Running { tag, span, shard, .. } = &part.is else { return };
         let numbers = [
@@ -183,7 +184,7 @@ impl BlockRun<'_> {
         self.telemetry.tracer().end(*span, "part", attributes, failed.map(str::to_owned));
     }
 
-    /// False: told to stop.
+    /// Runs the round until every part is done. False: told to stop.
     fn until_done(
         &self,
         parts: &mut [Part],
@@ -211,8 +212,8 @@ impl BlockRun<'_> {
             });
             let wake = next.min().unwrap_or(until).min(until);
             let event = links.next(wake, report)?;
-            // Each turn of this loop is progress: it ends by a deadline of its own, and with it the
-            // block.
+            // Each turn of this loop is progress: the loop ends by a deadline of its own, and the
+            // block with it.
             self.beat.progress();
             if let Some(event) = event {
                 self.take(event, parts, outcomes, links, report)?;
@@ -236,7 +237,7 @@ impl BlockRun<'_> {
         CoordinatorError::Deadline { block: self.block.number(), part: missing.number, within, step, reason }
     }
 
-    /// Sends out every part that waits and for which there is a shard.
+    /// Sends out every waiting part for which there is a shard.
     fn dispatch(
         &self,
         parts: &mut [Part],
@@ -262,8 +263,8 @@ impl BlockRun<'_> {
         Ok(())
     }
 
-    /// A shard that died of the block more than once, as its watchdog says. Others need not die of
-    /// it as well.
+    /// The name of a shard that died of the block more than once, according to its watchdog. Other
+    /// shards need not die of it too.
     fn kept_from(&self, links: &Links) -> Option<String> {
         (self.poison_after > 0).then(|| links.keeps(self.block.number())).flatten()
     }
@@ -282,7 +283,7 @@ impl BlockRun<'_> {
         else {
             return Ok(());
         };
-        // A shard executes its parts one after the other, so this one's time begins when those
+        // A shard executes its parts one after the other, so this part's time begins when those
         // before it are done.
         let time = self.deadlines.part.saturating_mul(ahead.saturating_add(1)).min(self.deadlines.block);
         let tag = wire::Tag {
@@ -305,12 +306,12 @@ impl BlockRun<'_> {
         let fault = self.faults.dispatch_point(self.block.number());
         let flood =
             if let Some(DispatchFault::Flood(count)) = fault { Some((count, run.clone())) } else { None };
-        // Before it is sent: its first question may be here before this thread runs again.
+        // Registered before it is sent: its first request may arrive before this thread runs again.
         links.answers.runs(link, tag);
         if fault != Some(DispatchFault::Drop) && !links.send(link, wire::down::Message::Run(run)) {
             links.answers.over(&tag);
-            // It has just died, and that news is on its way, or it does not read. Nothing was
-            // tried, so nothing is spent.
+            // The shard has just died, and that news is on its way, or it does not read. Nothing
+            // was tried, so no retry is spent.
             links.suspect(link, Suspicion::Silent(Instant::now()));
             part.is = Is::Waiting(Instant::now() + UNSENT_PAUSE);
             return Ok(());
@@ -327,7 +328,7 @@ impl BlockRun<'_> {
         Ok(())
     }
 
-    /// Takes note of what happened.
+    /// Handles one event.
     fn take(
         &self,
         event: Event,
@@ -343,8 +344,8 @@ impl BlockRun<'_> {
                     step: Step::Result,
                     reason: format!("connection lost: {reason}"),
                 };
-                // A shard executes its parts one after the other: what waited behind another has
-                // nothing to do with its end.
+                // A shard executes its parts one after the other: only the part at the front can
+                // have ended it, not those queued behind.
                 let first =
                     parts.iter_mut().filter(|part| part.running_on(link)).min_by_key(|part| part.until());
                 let killer = first.map(|part| {
@@ -352,8 +353,8 @@ impl BlockRun<'_> {
                     (part.number, part.took_down)
                 });
                 let lost = parts.iter().map(|part| part.took_down).sum();
-                // Shards that are lost at the same time with different parts have a common cause
-                // elsewhere. One part that takes a second shard down is the block's own doing.
+                // Shards lost at the same time with different parts have a common cause elsewhere.
+                // If one part takes a second shard down, the block is to blame.
                 if let Some((part, again)) = killer
                     && self.poison_after > 0
                     && lost >= self.poison_after
@@ -388,7 +389,7 @@ impl BlockRun<'_> {
     ) -> Result<(), CoordinatorError> {
         use wire::up::Message;
         let tag = discarded::tag(&message).copied();
-        // It speaks, so it is not stuck.
+        // The shard sends, so it is not stuck.
         links.trust(link);
         let Some(part) = parts.iter_mut().find(|part| {
             matches!(&part.is, Is::Running { link: on, tag: wanted, .. } if *on == link && Some(*wanted) == tag)
@@ -398,7 +399,7 @@ impl BlockRun<'_> {
         let wrong = match message {
             Message::State(_) if self.faults.mutes_state(self.block.number()) => None,
             Message::State(request) => match serve::answer(&request, &*self.state) {
-                // A shard that does not read its answers is late in the end.
+                // A shard that does not read its answers runs into its deadline.
                 Ok(reply) => {
                     self.telemetry.counts().state_requests.add(1);
                     links.send(link, wire::down::Message::State(reply));
@@ -451,7 +452,7 @@ impl BlockRun<'_> {
         Ok(())
     }
 
-    /// An attempt has failed; there may be another.
+    /// Records a failed attempt; there may be another.
     fn lost(
         &self,
         part: &mut Part,
@@ -480,7 +481,7 @@ impl BlockRun<'_> {
     }
 }
 
-/// What [`DispatchFault::Flood`] orders. Whatever does not fit on the stream is not sent.
+/// Carries out [`DispatchFault::Flood`]. Messages that do not fit on the stream are not sent.
 fn send_again(count: u64, run: &wire::RunPart, link: usize, links: &Links) {
     let Some(tag) = run.tag else { return };
     for attempt in (tag.attempt..=u32::MAX).skip(FLOOD_ATTEMPTS).take(usize::try_from(count).unwrap_or(0)) {
@@ -489,8 +490,8 @@ fn send_again(count: u64, run: &wire::RunPart, link: usize, links: &Links) {
     }
 }
 
-/// The best shard for a part: trusted before suspect, then the least busy, then the one that it was
-/// cut for.
+/// The best shard for a part: a trusted one before a suspect, then the least busy, then the one
+/// that the part was cut for.
 fn pick(part: &Part, parts: &[Part], links: &Links) -> Option<usize> {
     let busy = |link: usize| parts.iter().filter(|part| part.running_on(link)).count();
     let connected =
@@ -498,11 +499,11 @@ fn pick(part: &Part, parts: &[Part], links: &Links) -> Option<usize> {
     connected.min().map(|(.., link)| link)
 }
 
-/// Takes over the outcomes of a part if they are what they should be.
+/// Stores the outcomes of a part if they are valid and complete.
 fn accept(encoded: &[u8], places: &[usize], outcomes: &mut [Option<TxOutcome>]) -> Result<(), String> {
     let part: Vec<TxOutcome> = vm::decode(encoded).map_err(|error| error.to_string())?;
-    // Both are ascending, so one walk tells whether each outcome belongs to this part and comes
-    // once.
+    // Both are in ascending order, so one walk checks that each outcome belongs to this part and
+    // comes once.
     let mut expected = places.iter();
     for outcome in &part {
         let index = outcome.index as usize;

@@ -1,4 +1,4 @@
-//! The coordinating thread: block after block, each from the state before it to its line.
+//! The coordinating thread: takes block after block from the state before it to its report line.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,7 +22,7 @@ use crate::telemetry::counts::{Late, Outcome};
 use crate::telemetry::spans::number;
 use crate::warm_up::warm_up;
 
-/// The thread's place in the heartbeat, if there is one.
+/// The thread's slot in the heartbeat, if there is one.
 pub(super) struct Beat(Option<ThreadBeat>);
 
 impl Beat {
@@ -54,7 +54,7 @@ pub(super) struct Coord {
     pub(super) manager: Arc<ServiceManager>,
 }
 
-/// How the thread comes to its end other than by a fault.
+/// How the thread ends other than by a fault.
 enum Stop {
     /// A test ordered it to vanish.
     Vanish,
@@ -78,12 +78,12 @@ impl Coord {
         let beat = match registered {
             Ok(beat) => Beat(beat),
             Err(error) => {
-                // The main thread waits for it and has room for one.
+                // The main thread waits for it, and the channel has room for one.
                 let _ = done.try_send(Err(error.into()));
                 return;
             }
         };
-        // It has no helpers; idle to the watchdog meanwhile, in a process that is starting.
+        // It has no helpers. To the watchdog it is idle meanwhile, in a process that is starting.
         let warmed = warm_up(&Pool::default(), deadline::WARM_UP);
         tracing::info!(%warmed, "warmed up");
         if let Some(heartbeat) = heartbeat {
@@ -95,7 +95,7 @@ impl Coord {
             Err(Stop::Error(error)) => Err(error),
             Ok(all_verified) => Ok(all_verified),
         };
-        // The totals are told however it ended.
+        // The totals are reported however the run ended.
         let told = self.report.end(self.links.discarded.so_far(), outcome.is_ok());
         beat.leave();
         let _ =
@@ -116,7 +116,7 @@ impl Coord {
             }
             round += 1;
         }
-        // Told to stop with blocks left that were asked for: nobody may take those for verified.
+        // Told to stop with requested blocks left to execute: they must not pass as verified.
         let asked = u64::try_from(blocks.len()).unwrap_or(u64::MAX).saturating_mul(self.options.repeat);
         if self.options.repeat > 0 && self.report.blocks() < asked {
             return Err(CoordinatorError::Stopped { done: self.report.blocks(), asked }.into());
@@ -124,7 +124,7 @@ impl Coord {
         Ok(self.report.all_verified())
     }
 
-    /// One block, from the state before it to its line. `None`: it was told to stop in the middle.
+    /// Takes one block from the state before it to its line. `None`: told to stop midway.
     fn block(
         &mut self,
         block: &Arc<Block>,
@@ -146,7 +146,7 @@ impl Coord {
             .map_err(|_| Stop::Vanish)?;
         let started = Instant::now();
         let done = self.execute(block, previous, beat, span.as_ref());
-        // Told to stop is no end of a block.
+        // An order to stop does not count as the end of a block.
         let ended = match &done {
             Ok(None) => None,
             Ok(Some((_, line))) => Some((line.outcome(), line.reexecuted(), line.retries())),

@@ -1,28 +1,28 @@
-//! Messages that nobody waits for: counted, and the first of each kind told.
+//! Messages that nobody waits for: all are counted, and the first of each kind is reported.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::net::wire;
 
-/// What made a message useless.
+/// Why a message is useless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stale {
-    /// It has no tag.
+    /// It carries no tag.
     Untagged,
     /// It was meant for another coordinator, or for an earlier life of this one.
     Coordinator,
-    /// An earlier life of the shard said it, or one that it never had.
+    /// It is from an earlier life of the shard, or from one that never existed.
     Incarnation,
-    /// It is about another block, or about another run of this one.
+    /// It is about another block, or another run of this one.
     Block,
     /// It is about an attempt that is over, or that was given to another shard.
     Attempt,
 }
 
 impl Stale {
-    /// What is wrong with a message from a shard of that incarnation, of which it is known that no
-    /// part waits for it.
+    /// Why a message from the shard with that incarnation is stale, given that no part waits for
+    /// it.
     pub(super) const fn of(
         tag: Option<&wire::Tag>,
         coordinator: u64,
@@ -51,7 +51,7 @@ impl Stale {
     }
 }
 
-/// The block, part and attempt that a message is about.
+/// The tag of a message: its block, part and attempt.
 pub(super) const fn tag(message: &wire::up::Message) -> Option<&wire::Tag> {
     use wire::up::Message;
     match message {
@@ -72,26 +72,26 @@ const fn what(message: &wire::up::Message) -> &'static str {
     }
 }
 
-/// All that was discarded.
+/// Everything discarded so far.
 #[derive(Debug, Default)]
 pub(super) struct Discarded {
     total: Arc<AtomicU64>,
-    /// The kinds that were told: at most one entry for each kind of message and each reason.
+    /// The kinds already reported: at most one entry for each kind of message and reason.
     told: Vec<(&'static str, Stale)>,
 }
 
 impl Discarded {
-    /// How many there were.
+    /// How many messages were discarded.
     pub(super) fn so_far(&self) -> u64 {
         self.total.load(Ordering::Relaxed)
     }
 
-    /// The same for other threads to read.
+    /// The same count, for other threads to read.
     pub(super) fn total(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.total)
     }
 
-    /// One more; in words what it was, if it is the first of its kind.
+    /// Counts one more; returns a description of it if it is the first of its kind.
     pub(super) fn count(&mut self, message: &wire::up::Message, stale: Stale) -> Option<String> {
         self.total.fetch_add(1, Ordering::Relaxed);
         let kind = (what(message), stale);

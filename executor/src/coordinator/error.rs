@@ -17,7 +17,7 @@ use crate::vm::CodecError;
 /// Why a coordinator gave up. Each message ends with the next step.
 #[derive(Debug, thiserror::Error)]
 pub enum CoordinatorError {
-    /// No heartbeat.
+    /// The heartbeat segment cannot be created.
     #[error(
         "cannot create the heartbeat: {0}. Give --heartbeat a path in a folder that this user may write to, such as /run or /dev/shm, and that no running process uses"
     )]
@@ -30,22 +30,22 @@ pub enum CoordinatorError {
         /// Blocks that were asked for.
         asked: u64,
     },
-    /// No slot in the heartbeat.
+    /// The heartbeat has no free slot.
     #[error("cannot register in the heartbeat: {0}")]
     Register(#[from] RegisterError),
-    /// Certificates or a token that cannot be used.
+    /// Certificates or a token cannot be used.
     #[error(transparent)]
     Credentials(#[from] CredentialError),
-    /// No fault port.
+    /// The fault port cannot be opened.
     #[error(transparent)]
     Faults(#[from] PortError),
-    /// A fault that cannot be armed.
+    /// A fault cannot be armed.
     #[error("--arm: {0}")]
     Arm(#[from] OrderError),
-    /// A block that has nothing to stand on.
+    /// A block cannot be used, for instance because its state is missing.
     #[error(transparent)]
     Block(BlockError),
-    /// No thread or runtime.
+    /// A thread or the runtime cannot be started.
     #[error(
         "cannot start the {what}: {source}. The limit on threads or descriptors is probably reached (ulimit -u, ulimit -n)"
     )]
@@ -55,17 +55,17 @@ pub enum CoordinatorError {
         /// Why.
         source: io::Error,
     },
-    /// Nobody to work with.
+    /// No shard can be reached.
     #[error(
         "no shard could be reached within {within:?}: {tried}. Start one with `shard-executor shard --listen ADDR …`, or correct --shards"
     )]
     NoShard {
         /// How long it tried.
         within: Duration,
-        /// Each address and what became of it.
+        /// Each address and why it failed.
         tried: String,
     },
-    /// A part that nobody executed.
+    /// No shard executed a part.
     #[error(
         "block {block}, part {part}: given up after {attempts} attempts, last on {shard} at step {step}: {reason}. See why that shard fails, allow more with --retries, or more time with --block-deadline"
     )]
@@ -76,30 +76,29 @@ pub enum CoordinatorError {
         part: usize,
         /// How often it was dispatched.
         attempts: u32,
-        /// Where it failed last.
+        /// The shard on which it failed last.
         shard: String,
         /// At which step it failed last.
         step: Step,
         /// How it failed last.
         reason: String,
     },
-    /// A part that took every shard down that executed it. The block is tried once more, by a
-    /// process of its own; it is an end only if that cannot be done.
+    /// A part took down every shard that executed it. The block is tried once more in a process of
+    /// its own; this is the final error only if that cannot be done.
     #[error("block {block}, part {part}: {lost} shards were lost with it, the last {shard}: {reason}")]
     Killed {
         /// The block.
         block: u64,
         /// Which part of it.
         part: usize,
-        /// How many shards.
+        /// How many shards were lost.
         lost: u32,
         /// The last of them.
         shard: String,
-        /// How its loss was noticed.
+        /// How its loss was detected.
         reason: String,
     },
-    /// A part of a block that the watchdog of a shard keeps from it. As for
-    /// [`CoordinatorError::Killed`].
+    /// A shard's watchdog withholds the block from it. Handled like [`CoordinatorError::Killed`].
     #[error(
         "block {block}: {shard} refuses it: it was in flight at more than one death of that shard, as its watchdog says"
     )]
@@ -109,7 +108,7 @@ pub enum CoordinatorError {
         /// Which shard.
         shard: String,
     },
-    /// A block that ends whatever executes it.
+    /// A block kills whatever process executes it.
     #[error(
         "block {block} ({hash}) ends whatever executes it: a process of its own ended with {how} after shards had been lost with it, and no shard executes it again. Look into the block and that end; {forget}"
     )]
@@ -133,10 +132,10 @@ pub enum CoordinatorError {
         /// Why.
         source: io::Error,
     },
-    /// The file of blocks that are kept from shards.
+    /// The file of blocks withheld from shards cannot be used.
     #[error(transparent)]
     Quarantine(#[from] QuarantineError),
-    /// A block that took too long, retries included.
+    /// A block took too long, retries included.
     #[error(
         "block {block}: not executed within {within:?}; part {part} is missing at step {step}: {reason}. See why the shards are slow or away, or allow more with --block-deadline"
     )]
@@ -147,12 +146,12 @@ pub enum CoordinatorError {
         part: usize,
         /// The deadline.
         within: Duration,
-        /// The step that it waited for.
+        /// The step that the part was waiting for.
         step: Step,
         /// What it waited for, and from which shard.
         reason: String,
     },
-    /// A block that cannot be executed, by shards or without.
+    /// A block cannot be executed, with shards or without.
     #[error("{0}. Check that the block's file is complete")]
     NotExecuted(ValidateError),
     /// The parts of a block are too large to send.
@@ -163,7 +162,7 @@ pub enum CoordinatorError {
         /// Why.
         source: CodecError,
     },
-    /// Nobody reads what is reported.
+    /// The output cannot be written.
     #[error("cannot write to standard output: {0}")]
     Output(#[from] io::Error),
 }

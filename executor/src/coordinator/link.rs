@@ -1,4 +1,4 @@
-//! The connection to one shard: opened, kept, and opened again for as long as the coordinator runs.
+//! The connection to one shard: opened, held, and reopened for as long as the coordinator runs.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,46 +13,46 @@ use crate::deadline;
 use crate::net::{self, Credentials, STREAM_QUEUE, wire};
 use crate::telemetry::counts::Counts;
 
-/// How often a full queue to the coordinating thread is tried again. It is full only while that
+/// How often to retry when the queue to the coordinating thread is full. It is full only while that
 /// thread validates a block.
 const FULL_PAUSE: Duration = Duration::from_millis(1);
 
-/// A shard says no more than its segment has room for. What more it said would cost the blocks
-/// their shards.
+/// The most quarantined blocks taken from one shard: what its segment has room for. Believing more
+/// would withhold blocks from their shards.
 const MOST_QUARANTINED: usize = shard_heartbeat::layout::MAX_QUARANTINE;
 
-/// What happens on a link. `session` counts its connections, so that the echo of a broken one is
-/// not taken for the next.
+/// An event on a link. `session` numbers the link's connections, so that a late event of a broken
+/// connection is not attributed to the next.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// A shard is there.
+    /// A shard has connected.
     Joined {
         link: usize,
         session: u64,
         shard: String,
         incarnation: u64,
-        /// Blocks that its watchdog keeps from it.
+        /// Blocks that its watchdog withholds from it.
         quarantined: Vec<u64>,
         down: mpsc::Sender<wire::Down>,
     },
-    /// It is not there any more.
+    /// The shard's connection has ended.
     Lost { link: usize, session: u64, reason: String },
-    /// It could not be reached, or is reached and will not have us.
+    /// The shard could not be reached, or was reached and refuses this coordinator.
     Unreachable { link: usize, away: Away },
-    /// It says something.
+    /// The shard sent a message.
     Message { link: usize, session: u64, message: wire::up::Message },
 }
 
-/// Why a shard is not there.
+/// Why a shard is not connected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Away {
-    /// In words.
+    /// The reason in words.
     pub(super) reason: String,
-    /// Whether it is there and refuses: that is no restart, and a person may have to do something.
+    /// Whether the shard is up and refuses: it is not just restarting; a person may have to act.
     pub(super) refuses: bool,
 }
 
-/// This end of a link.
+/// The coordinator's end of a link.
 pub(super) struct Near {
     /// The coordinator's incarnation.
     pub(super) coordinator: u64,
@@ -62,7 +62,7 @@ pub(super) struct Near {
     pub(super) counts: Arc<Counts>,
 }
 
-/// Keeps a link to the shard at `address` until nobody receives its events.
+/// Maintains a link to the shard at `address` until nobody receives its events.
 pub(super) async fn keep(link: usize, address: String, near: Near) {
     let Near { events, answers, .. } = &near;
     let mut session = 0;
@@ -77,7 +77,7 @@ pub(super) async fn keep(link: usize, address: String, near: Near) {
             Ok(opened) => {
                 session += 1;
                 let Opened { hello, down, mut up } = opened;
-                // Not a sender: `coord` ends the stream by dropping its own.
+                // Not a full sender: `coord` ends the stream by dropping its own.
                 let answering = down.downgrade();
                 let wire::ShardHello { shard, incarnation, version: _, mut quarantined } = hello;
                 quarantined.truncate(MOST_QUARANTINED);
@@ -88,7 +88,7 @@ pub(super) async fn keep(link: usize, address: String, near: Near) {
                 let asked = |request: &wire::StateRequest| {
                     let reply = answers.answer(link, request)?;
                     let message = wire::Down { message: Some(wire::down::Message::State(reply)) };
-                    // A shard that does not read its answers is late in the end.
+                    // A shard that does not read its answers runs into its deadline.
                     answering.upgrade().map(|down| drop(down.try_send(message)))
                 };
                 let reason = listen(&mut up, link, session, events, asked).await;
@@ -118,7 +118,7 @@ async fn open(address: &str, near: &Near) -> Result<Opened, Away> {
         connected.map_err(|error| Away { refuses: error.is_refusal(), reason: error.to_string() })?;
     let (down, stream) = mpsc::channel(STREAM_QUEUE);
     let hello = wire::CoordinatorHello { incarnation: *coordinator, version: net::VERSION };
-    // The queue is empty and its other end is in our hands: this cannot fail.
+    // The queue is empty and this function holds its other end: this cannot fail.
     let _ = down.try_send(wire::Down { message: Some(wire::down::Message::Hello(hello)) });
     let greeting = async {
         let mut up = client.serve(credentials.call(ReceiverStream::new(stream))).await?.into_inner();
@@ -146,8 +146,8 @@ async fn open(address: &str, near: &Near) -> Result<Opened, Away> {
     }
 }
 
-/// Passes on what the shard says, but for the state requests that `answered` deals with; returns
-/// why that ended.
+/// Forwards the shard's messages, except the state requests that `answered` handles; returns why
+/// the stream ended.
 async fn listen(
     up: &mut Streaming<wire::Up>,
     link: usize,
@@ -174,7 +174,7 @@ async fn listen(
 /// The coordinating thread has ended.
 struct NotTaken;
 
-/// Waits for room as a socket would, so that a shard that floods is slowed down and nobody else.
+/// Waits for room as a socket would, so that a shard that floods slows down only itself.
 async fn hand_over(events: &Sender<Event>, event: Event) -> Result<(), NotTaken> {
     let mut event = event;
     loop {

@@ -1,4 +1,4 @@
-//! All shards as the coordinator sees them: who is there, who is trusted with work.
+//! All shards as the coordinator sees them: which are connected, and which are trusted with work.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,31 +18,31 @@ use crate::net::{Credentials, wire};
 use crate::process::Stopping;
 use crate::telemetry::counts::Counts;
 
-/// Events that may wait for the coordinating thread: a few a shard, since each has one request
+/// Events that may wait for the coordinating thread: a few per shard, since each has one request
 /// under way.
 const EVENTS: usize = 256;
 
-/// How long the others may take once a first shard is there, before work begins without them:
-/// shards that were started together are up within this of each other, and one that is not takes
+/// How long to wait for the other shards once the first is connected, before work begins without
+/// them. Shards that were started together are up within this time of each other; a later one takes
 /// part from the next block on.
 const TOGETHER: Duration = Duration::from_millis(250);
 
-/// How long a shard that was silent gets no part of its own, in deadlines of a block: by then a
-/// watchdog has ended one that is stuck, and it has come back as another. One that stays and stays
-/// silent is tried half as often each time.
+/// How long a silent shard gets no part, in block deadlines: by then a watchdog has ended a shard
+/// that is stuck, and it has come back restarted. One that remains connected but silent is tried
+/// half as often each time.
 const SILENT_FOR: u32 = 2;
 
-/// How often that is doubled at most: at 5 s a block, a shard that nobody ends is tried every ten
-/// minutes.
+/// How often that time is doubled at most: at 5 s a block, a silent shard that nobody ends is tried
+/// every ten minutes.
 const SILENT_DOUBLED: u32 = 6;
 
-/// Why a shard is not relied on.
+/// Why a shard is suspect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Suspicion {
-    /// It was wrong, and said so or showed it: that is over with the block.
+    /// It was wrong, and reported or showed it: this lasts until the end of the block.
     Wrong,
-    /// It was silent past a deadline, the last time at this moment. It may be stuck; or a message
-    /// was lost, and it waits to be asked again.
+    /// It was silent past a deadline, most recently at this moment. It may be stuck; or a message
+    /// was lost, and it waits for a request.
     Silent(Instant),
 }
 
@@ -51,13 +51,13 @@ pub(super) enum Suspicion {
 pub(super) struct Up {
     pub(super) session: u64,
     pub(super) incarnation: u64,
-    /// What it calls itself.
+    /// The shard's own name for itself.
     pub(super) shard: String,
-    /// Why others come first.
+    /// Why other shards are preferred, if they are.
     suspicion: Option<Suspicion>,
-    /// How often it was silent since it last spoke.
+    /// How often it was silent since its last message.
     silences: u32,
-    /// Blocks that its watchdog keeps from it.
+    /// Blocks that its watchdog withholds from it.
     quarantined: Vec<u64>,
     down: mpsc::Sender<wire::Down>,
 }
@@ -66,17 +66,17 @@ pub(super) struct Up {
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) address: String,
-    /// What the shard there called itself the last time it was there.
+    /// The name that the shard at this address gave the last time it was connected.
     called: Option<String>,
     pub(super) up: Option<Up>,
-    /// Why it is not there.
+    /// Why the shard is not connected.
     away: Away,
-    /// The refusal that was told last: it comes again with every attempt.
+    /// The refusal that was logged last: the same one comes with every attempt.
     told: Option<String>,
 }
 
 impl Up {
-    /// Whether others come first.
+    /// Whether other shards are preferred.
     pub(super) const fn is_suspect(&self) -> bool {
         self.suspicion.is_some()
     }
@@ -93,8 +93,8 @@ impl Up {
         self.silences = 0;
     }
 
-    /// Gives it another chance, if it is time: nobody would ever hear from it again if it were not
-    /// asked.
+    /// Gives a suspect shard another chance once it is time. It speaks only when asked, so it would
+    /// otherwise stay suspect for ever.
     fn forgive(&mut self, now: Instant, block: Duration) {
         let over = match self.suspicion {
             None => false,
@@ -111,7 +111,7 @@ impl Up {
 }
 
 impl Link {
-    /// How messages call it.
+    /// The shard's name in messages.
     pub(super) fn name(&self) -> String {
         match &self.called {
             Some(called) => format!("shard {called} at {}", self.address),
@@ -127,14 +127,14 @@ pub(super) struct Links {
     pub(super) sequence: u64,
     /// Messages discarded because they were of another attempt, incarnation or block.
     pub(super) discarded: Discarded,
-    /// What the network threads answer by themselves.
+    /// The state requests that the network threads answer by themselves.
     pub(super) answers: Answers,
     links: Vec<Link>,
     events: Receiver<Event>,
 }
 
 impl Links {
-    /// Begins to reach for every shard.
+    /// Begins to connect to every shard.
     pub(super) fn open(
         runtime: &Handle,
         addresses: &[String],
@@ -174,28 +174,28 @@ impl Links {
         self.links.get(link)
     }
 
-    /// How messages call a shard.
+    /// A shard's name in messages.
     pub(super) fn name(&self, link: usize) -> String {
         self.get(link).map_or_else(String::new, Link::name)
     }
 
-    /// The shards that are there.
+    /// The connected shards.
     pub(super) fn connected(&self) -> impl Iterator<Item = (usize, &Up)> {
         self.links.iter().enumerate().filter_map(|(index, link)| Some((index, link.up.as_ref()?)))
     }
 
-    /// How many shards are there and not suspect.
+    /// How many shards are connected and not suspect.
     pub(super) fn trusted(&self) -> usize {
         self.connected().filter(|(_, up)| !up.is_suspect()).count()
     }
 
-    /// A shard from which its watchdog keeps `block`: how messages call it.
+    /// The name, as in messages, of a shard whose watchdog withholds `block` from it, if any.
     pub(super) fn keeps(&self, block: u64) -> Option<String> {
         let (link, _) = self.connected().find(|(_, up)| up.quarantined.contains(&block))?;
         Some(self.name(link))
     }
 
-    /// Waits until there is a shard to work with, and a moment longer for the others.
+    /// Waits until a first shard is connected, and a moment longer for the others.
     pub(super) fn wait_for_first(
         &mut self,
         report: &mut Report,
@@ -216,16 +216,16 @@ impl Links {
         Err(CoordinatorError::NoShard { within: deadline::FIRST_SHARD, tried: self.tried() })
     }
 
-    /// Each address that is not there and why.
+    /// Each address that is not connected, and why.
     pub(super) fn tried(&self) -> String {
         let away = self.links.iter().filter(|link| link.up.is_none());
         let each: Vec<String> = away.map(|link| format!("{} ({})", link.address, link.away.reason)).collect();
         each.join(", ")
     }
 
-    /// Waits for the next event, but not past `until` nor for longer than a look round. Comings and
-    /// goings are noted here and passed on like everything else; what a connection before the
-    /// present one said is dropped.
+    /// Waits for the next event, but neither past `until` nor longer than `LOOK_ROUND`. Connects
+    /// and losses are recorded here and returned like every other event; what comes from an earlier
+    /// connection is dropped.
     pub(super) fn next(
         &mut self,
         until: Instant,
@@ -242,7 +242,7 @@ impl Links {
             Ok(event) => event,
             Err(RecvTimeoutError::Timeout) => return Ok(None),
             Err(RecvTimeoutError::Disconnected) => {
-                // The network threads have gone; looking round must not become a busy loop.
+                // The network threads have gone; this must not become a busy loop.
                 std::thread::sleep(patience);
                 return Ok(None);
             }
@@ -284,7 +284,7 @@ impl Links {
         })
     }
 
-    /// Drops a message that nobody waits for, and keeps count.
+    /// Drops a message that nobody waits for, and counts it.
     pub(super) fn discard(
         &mut self,
         link: usize,
@@ -321,27 +321,27 @@ impl Links {
         Ok(true)
     }
 
-    /// Sends without waiting; false if the shard is not there or does not read.
+    /// Sends without waiting; false if the shard is not connected or does not read.
     pub(super) fn send(&self, link: usize, message: wire::down::Message) -> bool {
         let Some(up) = self.links.get(link).and_then(|link| link.up.as_ref()) else { return false };
         up.down.try_send(wire::Down { message: Some(message) }).is_ok()
     }
 
-    /// Says that a shard may not be relied on.
+    /// Marks a shard as suspect.
     pub(super) fn suspect(&mut self, link: usize, suspicion: Suspicion) {
         if let Some(up) = self.up_mut(link) {
             up.suspect(suspicion);
         }
     }
 
-    /// Says that a shard may be relied on: it speaks.
+    /// Marks a shard as trusted, because it sends messages.
     pub(super) fn trust(&mut self, link: usize) {
         if let Some(up) = self.up_mut(link) {
             up.trust();
         }
     }
 
-    /// Begins with another round of this or another block; a block may take so long.
+    /// Begins another round of this or another block; `deadline` is how long a block may take.
     pub(super) fn begin_round(&mut self, deadline: Duration) {
         self.sequence += 1;
         let now = Instant::now();

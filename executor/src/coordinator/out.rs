@@ -1,9 +1,9 @@
-//! Standard output of the coordinator, which nobody may be reading.
+//! Standard output of the coordinator, which may have no active reader.
 //!
-//! The coordinating thread never waits for a reader: a pager that was left open must not stop a
-//! chain. Lines wait for the thread `out-coord` in a bounded queue; what finds no room is dropped,
-//! counted, and told in its place once somebody reads again. A reader that has gone is an error, as
-//! ever.
+//! The coordinating thread never waits for the reader: a pager that was left open must not stop a
+//! chain. Lines wait for the thread `out-coord` in a bounded queue. Lines that find no room are
+//! dropped and counted, and the count is printed in their place once the output is read again. A
+//! reader that has gone is an error, as usual.
 
 use std::io;
 use std::time::Instant;
@@ -14,19 +14,19 @@ use crate::lines::{Descriptor, Lines};
 use crate::logs;
 
 /// Lines that wait for the reader. A block of the main chain takes tens of milliseconds and has one
-/// line of some 350 bytes, so a reader may look away for ten seconds and more, twice what a block
-/// may take, before anything is lost.
+/// line of some 350 bytes, so a reader may pause for ten seconds and more, twice what a block may
+/// take, before anything is lost.
 const ROOM: usize = 1_024;
 
 pub(super) struct Out {
     lines: Lines,
-    /// Whether it was said that lines are dropped.
+    /// Whether the warning about dropped lines was logged.
     told: bool,
 }
 
 impl Out {
-    /// Starts the thread that writes. `json`: what it says of lines that were dropped is an object,
-    /// too.
+    /// Starts the thread that writes. `json`: whether the line that stands for dropped lines is a
+    /// JSON object, too.
     pub(super) fn start(json: bool) -> io::Result<Self> {
         let gap = if json { gap::json } else { gap::text };
         let lines = Lines::start("out-coord", ROOM, gap, Descriptor::duplicate(io::stdout())?)?;
@@ -34,18 +34,18 @@ impl Out {
         Ok(Self { lines, told: false })
     }
 
-    /// Where it goes, for a picture of how far a run has come.
+    /// The queue to the writer, for the display of a run's progress.
     pub(super) const fn lines(&self) -> &Lines {
         &self.lines
     }
 
-    /// Fails if something could not be written, other than for want of a reader's time.
+    /// Fails if a line could not be written for another reason than a slow reader.
     pub(super) fn check(&self) -> io::Result<()> {
         self.failure()
     }
 
-    /// Says a line without waiting. Fails if an earlier one could not be written, other than for
-    /// want of a reader's time.
+    /// Queues a line without waiting. Fails if an earlier one could not be written for another
+    /// reason than a slow reader.
     pub(super) fn say(&mut self, line: &str) -> io::Result<()> {
         let taken = self.lines.say(format!("{line}\n").as_bytes());
         if !taken && !self.told {
@@ -57,12 +57,12 @@ impl Out {
         self.failure()
     }
 
-    /// Says the last line, which is made from the number of lines that were dropped, and waits
-    /// until all is written, for at most [`deadline::STOP`].
+    /// Writes the last line, which is made from the number of dropped lines, and waits until
+    /// everything is written, for at most [`deadline::STOP`].
     pub(super) fn end(&mut self, last: impl FnOnce(u64) -> String) -> io::Result<()> {
         let until = Instant::now() + deadline::STOP;
         let left = || until.saturating_duration_since(Instant::now());
-        // What is dropped is known only when what waits is written; and the last line needs room.
+        // The count of dropped lines is final once the queue is written; the last line needs room.
         self.lines.flush(left());
         let last = last(self.lines.dropped());
         self.lines.say_within(format!("{last}\n").as_bytes(), left());

@@ -1,7 +1,7 @@
 //! Blocks that no shard may execute any more, because they ended every shard that did.
 //!
-//! They are known by their hash. With a file the knowledge outlives the coordinator: a restart must
-//! not feed the same block to the same shards again.
+//! They are identified by their hash. A file makes them outlive the coordinator: a restart must not
+//! feed the same block to the same shards again.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,45 +15,45 @@ use revm::primitives::B256;
 use crate::block::Block;
 use crate::regular;
 
-/// The most that is read of the file: some ten thousand blocks, where one is an event.
+/// The most that is read of the file: room for some ten thousand blocks, where even one is rare.
 const MOST_BYTES: u64 = 4 << 20;
-/// What is kept of how a process ended.
+/// The most that is stored of how a process ended.
 const LONGEST_WORDS: usize = 200;
 
 /// What is known of a block in quarantine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Known {
-    /// A process of its own survived it: it is executed in order by the coordinator, and by no
-    /// shard.
+    /// A process of its own survived the block: the coordinator executes it in order, and no shard
+    /// does.
     InOrder,
-    /// It ended a process of its own too, in this way: nobody executes it.
+    /// The block ended a process of its own too, in this way: nobody executes it.
     Deadly(String),
 }
 
 /// Why the file cannot be used. Each message ends with the next step.
 #[derive(Debug, thiserror::Error)]
 pub enum QuarantineError {
-    /// It cannot be read or written.
+    /// The file cannot be read or written.
     #[error("{}: {source}. Give --quarantine a file in a folder that this user may write to", path.display())]
     File {
         /// Which file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// A line of another form.
+    /// A line has the wrong form.
     #[error("{}:{line}: {text:?} is not `HASH NUMBER in-order` or `HASH NUMBER deadly HOW`. Correct or remove the line", path.display())]
     Line {
         /// Which file.
         path: PathBuf,
-        /// Line, from 1.
+        /// Number of the line, from 1.
         line: usize,
-        /// Its beginning.
+        /// The beginning of the line.
         text: String,
     },
 }
 
-/// See the module.
+/// The blocks in quarantine; see the module.
 #[derive(Debug, Default)]
 pub(super) struct Quarantine {
     path: Option<PathBuf>,
@@ -61,8 +61,8 @@ pub(super) struct Quarantine {
 }
 
 impl Quarantine {
-    /// What the file holds; one that does not exist holds nothing. Without a file it lasts as long
-    /// as the coordinator.
+    /// Reads the file; one that does not exist counts as empty. Without a file the quarantine lasts
+    /// as long as the coordinator.
     pub(super) fn open(path: Option<&Path>) -> Result<Self, QuarantineError> {
         let Some(path) = path else { return Ok(Self::default()) };
         let failed = |source| QuarantineError::File { path: path.to_owned(), source };
@@ -86,12 +86,12 @@ impl Quarantine {
         Ok(Self { path: Some(path.to_owned()), blocks })
     }
 
-    /// What is known of `block`; `None`: it is not in quarantine.
+    /// What is known of `block`; `None` if it is not in quarantine.
     pub(super) fn knows(&self, block: &Block) -> Option<&Known> {
         self.blocks.get(&block.hash)
     }
 
-    /// Puts a block in quarantine, in the file too if there is one.
+    /// Puts a block in quarantine, and in the file if there is one.
     pub(super) fn add(&mut self, block: &Block, known: Known) -> Result<(), QuarantineError> {
         let known = match known {
             Known::Deadly(how) => Known::Deadly(one_line(&how)),

@@ -1,9 +1,9 @@
-//! What the coordinator tells on standard output as it goes: a line a block, and the comings and
-//! goings of shards.
+//! What the coordinator prints on standard output as it runs: a line per block, and a line when a
+//! shard joins or is lost.
 //!
 //! Every JSON line has `event` and `at_monotonic_ns`, which is comparable across the processes of
-//! one machine: a timeline can be put together from several of them. What a peer says of itself is
-//! cut and has no control characters.
+//! one machine, so that a timeline can be put together from several of them. Text that comes from a
+//! peer is truncated and stripped of control characters.
 
 use std::io;
 use std::time::Duration;
@@ -19,20 +19,20 @@ use crate::report::{BlockReport, but_for_the_state, of_all};
 use crate::telemetry::counts::Outcome;
 use crate::validate::BlockResult;
 
-/// A block's line: what is said of every block however it ran, and what only several shards have.
+/// A block's line: the fields of every block, and those of a run over several shards.
 pub(super) struct BlockLine {
     block: BlockReport,
     shared: Shared,
 }
 
-/// How the shards had their part in a block.
+/// What the shards did for a block.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Shared {
-    /// In how many rounds; 0: no shard had any.
+    /// In how many rounds; 0: none was run on shards.
     pub(super) rounds: u32,
     /// How many parts were sent out.
     pub(super) parts: usize,
-    /// How many of them again.
+    /// How many of them were repeated.
     pub(super) retries: u32,
 }
 
@@ -57,12 +57,12 @@ impl BlockLine {
     }
 }
 
-/// Longer than any honest name or reason; a hostile one must not fill the queue's memory.
+/// The longest text of a peer, in characters, so that a hostile one cannot fill the queue's memory.
 const LONGEST_WORDS: usize = 1_024;
 
 pub(super) struct Report {
     out: Out,
-    /// On a terminal, unless JSON is wanted.
+    /// Progress display; only on a terminal, and not with JSON.
     progress: Option<Progress>,
     json: bool,
     blocks: u64,
@@ -71,13 +71,13 @@ pub(super) struct Report {
     reexecuted: u64,
     transactions: u64,
     milliseconds: f64,
-    /// Blocks verified but for their state.
+    /// Blocks verified except for their state.
     unchecked: u64,
 }
 
 impl Report {
-    /// One that writes to standard output by a thread of its own, about so many blocks if that is
-    /// known. Fails if the thread cannot be started.
+    /// Starts a report that a thread of its own writes to standard output; `blocks` is the expected
+    /// number of blocks, if known. Fails if the thread cannot be started.
     pub(super) fn start(json: bool, blocks: Option<u64>) -> io::Result<Self> {
         let out = Out::start(json)?;
         let progress = if json { None } else { Progress::through(out.lines(), blocks) };
@@ -124,7 +124,7 @@ impl Report {
         self.say(event, || format!("shard {shard} at {address} lost, incarnation {incarnation}: {reason}"))
     }
 
-    /// A part goes out again; `attempt` counts from 0 for the first dispatch.
+    /// Reports that a part is dispatched again; `attempt` counts from 0 for the first dispatch.
     pub(super) fn retry(
         &mut self,
         block: u64,
@@ -147,7 +147,7 @@ impl Report {
         })
     }
 
-    /// Shards were lost with a block; a process of its own will try it.
+    /// Reports that shards were lost with a block, and that a process of its own will try it.
     pub(super) fn quarantined(&mut self, block: u64, hash: &str, why: &str) -> io::Result<()> {
         let why = plain(why);
         let event = json!({"event": "quarantined", "block": block, "hash": hash, "reason": why});
@@ -156,7 +156,7 @@ impl Report {
         })
     }
 
-    /// A message was dropped because nobody waits for it; told of the first of each kind.
+    /// Reports a message that was dropped because nobody waits for it; only the first of each kind.
     pub(super) fn discarded(&mut self, block: Option<u64>, shard: &str, what: &str) -> io::Result<()> {
         let shard = plain(shard);
         let event = json!({"event": "discarded", "block": block, "shard": shard, "what": what});
@@ -215,9 +215,9 @@ impl Report {
         })
     }
 
-    /// Totals, as the last line, and waits for a bounded time until all lines are written.
-    /// `discarded`: messages that came too late for anybody to wait for; `complete`: whether
-    /// everything that was asked for was executed.
+    /// Prints the totals as the last line, and waits for a bounded time until all lines are
+    /// written. `discarded`: messages that came too late; `complete`: whether all requested blocks
+    /// were executed.
     pub(super) fn end(&mut self, discarded: u64, complete: bool) -> io::Result<()> {
         let Self {
             out,
@@ -288,7 +288,7 @@ fn stamped(mut event: Value) -> String {
     event.to_string()
 }
 
-/// Words of a peer, fit for a terminal and of a bounded length.
+/// A peer's text, made fit for a terminal and truncated.
 fn plain(words: &str) -> String {
     let mut plain: String =
         words.chars().take(LONGEST_WORDS).map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -298,7 +298,7 @@ fn plain(words: &str) -> String {
     plain
 }
 
-/// What stands in the place of lines that nobody read in time.
+/// The line that takes the place of lines that were not read in time.
 pub(super) mod gap {
     use serde_json::json;
 

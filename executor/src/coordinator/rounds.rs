@@ -1,4 +1,4 @@
-//! One block: its rounds over the shards and the rest in order; or, if it kills, without any shard.
+//! One block: its rounds over the shards and the rest in order; if deadly, without any shard.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,7 +16,7 @@ use crate::validate::{self, Again};
 use crate::vm::TxOutcome;
 
 impl Coord {
-    /// The block's rounds: over the shards, then in order.
+    /// Runs the block's rounds: over the shards, then in order.
     pub(super) fn execute(
         &mut self,
         block: &Arc<Block>,
@@ -54,8 +54,8 @@ impl Coord {
         Ok(Some((state, line)))
     }
 
-    /// The block's rounds over the shards: the speculative one, and others for what turned out
-    /// stale. `None`: it was told to stop in the middle.
+    /// Runs the block's rounds over the shards: the speculative one, and others for what turned out
+    /// stale. `None`: told to stop midway.
     fn over_shards(
         &mut self,
         block: &Block,
@@ -114,9 +114,9 @@ impl Coord {
     }
 }
 
-/// What the shards made of a block.
+/// The shards' results for a block.
 struct Speculated {
-    /// A place for each transaction; `None` is for the coordinator to execute.
+    /// One entry per transaction; the coordinator executes those that are `None`.
     outcomes: Vec<Option<TxOutcome>>,
     /// In how many rounds.
     rounds: u32,
@@ -127,8 +127,8 @@ struct Speculated {
 }
 
 impl Coord {
-    /// Shards were lost with the block, one after the other, or one more than once: tries it in a
-    /// process of its own, and remembers what came of it.
+    /// Called after shards were lost with the block, one after the other, or one more than once:
+    /// tries the block in a process of its own, and records the outcome.
     fn sacrifice(
         &mut self,
         block: &Arc<Block>,
@@ -168,7 +168,7 @@ impl Coord {
         CoordinatorError::Poison { block: block.number(), hash: block.hash, how, forget }
     }
 
-    /// A block that no shard may execute: in order, on this thread.
+    /// Executes a block that no shard may execute: in order, on this thread.
     fn in_order(
         &self,
         block: &Arc<Block>,

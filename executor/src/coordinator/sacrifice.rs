@@ -1,4 +1,4 @@
-//! A process that executes one block in order and may die of it, so that nobody else has to.
+//! A process that executes one block in order and may die of it, so that no other process has to.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -13,26 +13,26 @@ use shard_telemetry::service_manager;
 use crate::block::{self, Block};
 use crate::state::State;
 
-/// How often it is looked at. A block takes longer than that, and a look costs a few microseconds.
+/// How often the process is polled. A block takes longer, and a poll costs a few microseconds.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// What became of the process.
+/// How the process ended.
 #[derive(Debug)]
 pub(super) enum Ended {
     /// It executed the block, right or wrong.
     Survived,
-    /// It ended in another way.
+    /// It ended in another way, described here.
     Died(String),
-    /// Whoever waited for it has to stop.
+    /// The caller has to stop, so the process was ended early.
     Unwanted,
 }
 
 /// Executes `block` on `state`, the state before its first transaction, in a process of its own,
-/// which is ended after `within`. `still`: called while it runs; false: not wanted any more. `arm`:
-/// an order for its fault point.
+/// which is ended after `within`. `still` is called while it runs; when it returns false, the
+/// process is no longer wanted. `arm`: an order for the process's fault point.
 ///
 /// # Errors
-/// If the process cannot be started, or its block not be written.
+/// If the process cannot be started, or its block cannot be written.
 pub(super) fn run(
     block: &Block,
     state: &State,
@@ -40,12 +40,12 @@ pub(super) fn run(
     arm: Option<&str>,
     still: &mut dyn FnMut() -> bool,
 ) -> io::Result<Ended> {
-    // What the protocol does before the first transaction has been done on this state already;
-    // doing it again writes the same values.
+    // The protocol's calls before the first transaction have already changed this state; making
+    // them again writes the same values.
     let alone = Block {
         pre: Some(state.to_pre()),
         hashes: state.hashes().clone(),
-        // It proves another state: the one before those calls.
+        // The witness proves another state: the one before those calls.
         witness: None,
         ..block.clone()
     };
@@ -91,18 +91,18 @@ fn ended(status: ExitStatus) -> Ended {
     }
 }
 
-/// It does not outlive whoever waits for it.
+/// The child process, killed on drop so that it does not outlive the thread that waits for it.
 struct Process(Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended meanwhile. What SIGKILL does not end, init will take over.
+        // It may have ended meanwhile. What SIGKILL does not end at once is left to init.
         let _ = self.0.kill();
         let _ = self.0.try_wait();
     }
 }
 
-/// A block's file for as long as it is needed.
+/// A block's file, removed when no longer needed.
 struct Written(PathBuf);
 
 impl Written {
@@ -112,8 +112,8 @@ impl Written {
             std::process::id(),
             block.number()
         ));
-        // Left over by an earlier process of the same number, or put there by somebody else: not to
-        // be followed or kept.
+        // A leftover of an earlier process with the same id, or a file of somebody else: it must be
+        // neither followed nor preserved.
         let _ = fs::remove_file(&path);
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         let written = Self(path);

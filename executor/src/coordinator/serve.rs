@@ -1,9 +1,9 @@
-//! Answers to the shards' questions about the state before the block.
+//! Answers to the shards' requests for the state before the block.
 
 use crate::net::{Key, MAX_KEYS, Value, WireError, wire};
 use crate::vm::StateView;
 
-/// The answer to one request, or why it deserves none.
+/// The answer to one request, or why it is refused.
 pub(super) fn answer(
     request: &wire::StateRequest,
     state: &dyn StateView,
@@ -17,7 +17,7 @@ pub(super) fn answer(
     Ok(wire::StateReply { tag: request.tag, id: request.id, values })
 }
 
-/// The state is this process's own, so what cannot be read is not there.
+/// The state is this process's own and complete, so what cannot be found does not exist.
 fn look_up(key: &Key, state: &dyn StateView) -> Value {
     match *key {
         Key::Account(address) => Value::Account(state.account(address).ok().flatten()),

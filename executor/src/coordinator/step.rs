@@ -1,27 +1,27 @@
-//! The steps of a part between a coordinator and a shard: an error says at which of them it
+//! The steps of a part between a coordinator and a shard: an error names the step at which it
 //! happened.
 
 use std::fmt;
 
 use crate::net::wire::part_error::Reason;
 
-/// A step on a part's way.
+/// One step of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Reaching a shard.
+    /// Connecting to a shard.
     Connect,
-    /// Handing it the part.
+    /// Sending it the part.
     Dispatch,
-    /// Asking for the state that the part reads, and answering.
+    /// Requesting the state that the part reads, and answering.
     State,
     /// Executing the part.
     Execute,
-    /// Getting its result.
+    /// Receiving its result.
     Result,
 }
 
 impl Step {
-    /// The step at which a shard says that it failed.
+    /// The step at which a shard reports that it failed.
     pub(super) const fn of(reason: Reason) -> Self {
         match reason {
             Reason::StateLate => Self::State,
@@ -47,7 +47,7 @@ impl fmt::Display for Step {
 /// How an attempt at a part failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Failure {
-    /// Where: how messages call the shard.
+    /// The shard, by its name in messages.
     pub(super) shard: String,
     pub(super) step: Step,
     pub(super) reason: String,

@@ -8,34 +8,34 @@ use std::time::Duration;
 pub enum Kind {
     /// The working thread panics.
     Panic,
-    /// The working thread returns without a word.
+    /// The working thread returns without reporting anything.
     Exit,
     /// The working thread burns CPU and gets nowhere until it is disarmed.
     Spin,
-    /// The working thread waits for a lock that is not given back until it is disarmed.
+    /// The working thread waits for a lock that is not released until the fault is disarmed.
     Deadlock,
     /// The working thread panics, and the panic hook hangs for ever once it has left its last words
-    /// in the segment. No abort timer is there to end it. It needs the hook on.
+    /// in the segment. No abort timer is there to end it. Needs the hook on.
     HookHang,
-    /// The executor thread gives its work to a scoped pool of two; one worker panics while the
-    /// other waits for it, so all three are lost and the executor thread lives. It needs the hook
-    /// off.
+    /// The executor thread gives its work to a scoped pool of two. One worker panics while the
+    /// other waits for it, so all three are lost while the executor thread stays alive. Needs the
+    /// hook off.
     WorkerPanic,
-    /// A helper of the executor thread panics in the middle of a transaction. It needs a shard with
-    /// two threads at least.
+    /// A helper of the executor thread panics in the middle of a transaction. Needs a shard with at
+    /// least two threads.
     HelperPanic,
     /// A helper of the executor thread burns CPU in the middle of a transaction until it is
     /// disarmed.
     HelperSpin,
-    /// Each transaction takes so much longer, and the thread says so as it goes: slow is not stuck.
-    /// It lasts until it is disarmed.
+    /// Each transaction takes this much longer, and the thread reports progress meanwhile: slow is
+    /// not stuck. Lasts until disarmed.
     Slow(Duration),
-    /// The process ends by SIGABRT with a core of so many GiB, almost all of which nobody ever
-    /// wrote to: such a core takes about a second for each ten of them, and next to no disk.
+    /// The process ends by SIGABRT with a core of this many GiB, of which almost no page was ever
+    /// written to: such a core takes about a second for every ten GiB, and next to no disk.
     Core(u64),
     /// The executor thread takes no further part and stays idle for ever.
     Deaf,
-    /// The executor thread never reports that it is ready. Only at the start: see `--arm`.
+    /// The executor thread never reports that it is ready. Only at startup: see `--arm`.
     NeverReady,
     /// The sending thread panics when it is given its next message.
     SendPanic,
@@ -45,21 +45,21 @@ pub enum Kind {
     DropResult,
     /// The next part is answered with an error instead of its result.
     PartError,
-    /// Before the result of the next part come others that would pass for it and are not true: in
-    /// the name of an incarnation that is dead, of an attempt and of a round that are over, and for
-    /// a coordinator that has gone.
+    /// Before the real result of the next part, false ones are sent that resemble it: from an
+    /// incarnation that is dead, for an attempt and a round that are over, and for a coordinator
+    /// that has gone.
     Ghost,
-    /// The network threads block for ever at the next message: nothing is read any more, orders of
-    /// tests included.
+    /// The network threads block for ever at the next message: nothing is read any more, not even
+    /// orders of tests.
     NetBlock,
     /// The next part vanishes on its way to a shard, as if the network had lost it.
     DropPart,
-    /// So many state requests get no answer; [`u64::MAX`]: all until it is disarmed.
+    /// This many state requests get no answer; [`u64::MAX`]: all until disarmed.
     MuteState(u64),
-    /// Each state request takes so much longer, as one does over a slower network or from a slower
-    /// disk. It lasts until it is disarmed.
+    /// Each state request takes this much longer, as over a slower network or from a slower disk.
+    /// Lasts until disarmed.
     SlowState(Duration),
-    /// The next part is sent so many times more under attempts that nobody waits for.
+    /// The next part is sent this many more times, under attempt numbers that nobody waits for.
     Flood(u64),
     /// The process that tries a block alone, after shards were lost with it, panics.
     SacrificePanic,
@@ -69,7 +69,7 @@ pub enum Kind {
     ExitHang,
 }
 
-/// Which process a fault is of.
+/// Which process a fault belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// A shard.
@@ -115,7 +115,7 @@ pub(super) enum Place {
 }
 
 impl Kind {
-    /// The word that orders it and that tells of it.
+    /// The word that orders it and that reports it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Panic => "panic",
@@ -189,12 +189,12 @@ impl Kind {
         }
     }
 
-    /// Whether it can let some of what passes its point through first.
+    /// Whether it can let some items pass its point first.
     pub(super) const fn counts(self) -> bool {
         !matches!(self.place(), Place::Look | Place::Start)
     }
 
-    /// Whether its point knows of which block it is.
+    /// Whether its point knows the current block.
     pub(super) const fn knows_block(self) -> bool {
         matches!(
             self.place(),
@@ -207,7 +207,7 @@ impl Kind {
         self.left() == Some(self)
     }
 
-    /// What is left of it once it has struck.
+    /// What remains of it once it has struck.
     pub(super) const fn left(self) -> Option<Self> {
         match self {
             Self::Slow(_) | Self::SlowState(_) | Self::MuteState(u64::MAX) => Some(self),
@@ -235,10 +235,10 @@ impl fmt::Display for Kind {
 pub struct Armed {
     /// What will go wrong.
     pub kind: Kind,
-    /// How many more transactions are let through first; at points that see none of those, how many
-    /// parts, requests or messages.
+    /// How many more transactions pass first; at points that see no transactions, how many parts,
+    /// requests or messages.
     pub after: u64,
-    /// Only in this block.
+    /// If set, the fault strikes only in this block.
     pub block: Option<u64>,
 }
 

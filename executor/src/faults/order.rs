@@ -1,10 +1,10 @@
-//! The words in which tests order faults: one line an order.
+//! The words in which tests order faults: one order a line.
 
 use super::{Armed, Kind, Role};
 use crate::deadline;
 
-/// The most parts that a flood may add: past it the queues are full many times over and all that
-/// grows is the time.
+/// The most parts that a flood may add: beyond that the queues are full many times over, and only
+/// the time grows.
 const MOST_FLOOD: u64 = 10_000;
 /// The largest core, GiB: more than some file systems take in one file.
 const LARGEST_CORE: u64 = 1_024;
@@ -22,36 +22,36 @@ pub enum Order {
     List,
     /// `struck`: the latest strikes and their times.
     Struck,
-    /// `tied`: what is armed goes with this connection.
+    /// `tied`: what is armed ends with this connection.
     Tied,
-    /// `counters`: what the process has discarded.
+    /// `counters`: the process's counts of what it discarded.
     Counters,
-    /// `disarm`: forget all that is armed.
+    /// `disarm`: undo everything that is armed.
     Disarm,
 }
 
 /// Why an order was not carried out.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OrderError {
-    /// Not an order.
+    /// The line is not an order.
     #[error(
         "{0:?} is not an order; orders are: arm KIND [after N transactions] [block B] with KIND panic|exit|spin|deadlock|hook-hang|slow 50ms|core GIB|leader-exit|exit-hang, at a shard also worker-panic|deaf|never-ready|send-panic|send-exit|drop-result|part-error|ghost|net-block|helper-panic|helper-spin|slow-state 100us, at a coordinator also drop-part|mute-state [N]|flood N|sacrifice-panic; hook on|off, guard on|off, list, struck, counters, tied, disarm"
     )]
     Unknown(String),
-    /// A fault whose conditions cannot be read.
+    /// A fault's conditions cannot be parsed.
     #[error("{0}")]
     Condition(String),
-    /// A fault that can never happen in this process.
+    /// The fault can never happen in this process.
     #[error("{kind} is a fault of the {role}, and this is the {here}")]
     Elsewhere {
-        /// Its word.
+        /// The fault's name.
         kind: &'static str,
-        /// Whose it is.
+        /// The process that the fault belongs to.
         role: Role,
-        /// What was asked.
+        /// The process that got the order.
         here: Role,
     },
-    /// More faults than can be armed.
+    /// More faults than can be armed at once.
     #[error("{0} faults are armed already: disarm first")]
     TooMany(usize),
 }
@@ -103,7 +103,7 @@ impl std::str::FromStr for Order {
     }
 }
 
-/// The kinds that are one word.
+/// The kinds whose order is a single word.
 pub(super) const PLAIN: [Kind; 20] = [
     Kind::Panic,
     Kind::Exit,
@@ -127,9 +127,9 @@ pub(super) const PLAIN: [Kind; 20] = [
     Kind::ExitHang,
 ];
 
-/// The one of them that has this name.
+/// The plain kind of this name.
 fn plain(word: &str) -> Option<Kind> {
-    // What the fault points of a process that embeds the heartbeat call the same things.
+    // What the fault points of a process that embeds the heartbeat call the same faults.
     let word = match word {
         "hang" => Kind::Deadlock.name(),
         "end" => Kind::Exit.name(),

@@ -1,8 +1,8 @@
-//! The port on which tests order faults: a line in, a line out.
+//! The port on which tests order faults: one line in, one line out.
 //!
-//! It is a unix socket of this user's own, or a TCP port of this machine for those who know a
-//! token. Whatever is no order ends the connection: a browser, or whoever else was led here, gets
-//! no second line.
+//! It is a unix socket of this user, or a TCP port of this machine for those who know a token. A
+//! line that is not an order ends the connection: a browser, or anything else that was led here,
+//! gets no second line.
 
 use std::fmt;
 use std::io;
@@ -28,18 +28,17 @@ const MAX_LINE: usize = 512;
 /// The most bytes of the line with the token.
 const MAX_TOKEN_LINE: usize = token::LONGEST + 16;
 
-/// How long a connection may say nothing. A test that keeps one open between faults stays far
-/// below.
+/// How long a connection may be silent. Tests that hold one open between faults stay far below.
 const SILENCE: Duration = Duration::from_secs(600);
 
-/// How long one may take to say the token: until then it may be anybody's, and takes one of a few
+/// How long a client may take to send the token: until then it may be anybody, and takes one of few
 /// places.
 const TOKEN_WITHIN: Duration = Duration::from_secs(5);
 
-/// Connections at once: a test needs one, and the port must not be a way to use up descriptors.
+/// The most connections at once: a test needs one, and the port must not exhaust descriptors.
 const MAX_CONNECTIONS: usize = 16;
 
-/// Between two attempts to accept when accepting fails, as it does while descriptors are used up.
+/// Pause between attempts to accept when accepting fails, as when descriptors are exhausted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Where the port is.
@@ -51,7 +50,7 @@ pub enum PortAddress {
     Tcp(SocketAddr),
 }
 
-/// A path has a `/` or stands after `unix:`; anything else is an address.
+/// A path contains a `/` or follows `unix:`; anything else is an address.
 impl FromStr for PortAddress {
     type Err = String;
 
@@ -77,59 +76,59 @@ impl fmt::Display for PortAddress {
     }
 }
 
-/// Where the port is, and who is let in.
+/// Where the port is, and whom it admits.
 #[derive(Clone, Debug)]
 pub struct PortOptions {
-    /// Where.
+    /// The address.
     pub address: PortAddress,
-    /// The file with the token that whoever comes over TCP has to know.
+    /// File with the token that TCP clients have to know.
     pub token_file: Option<PathBuf>,
 }
 
 /// Why the port could not be opened. Each message ends with the next step.
 #[derive(Debug, thiserror::Error)]
 pub enum PortError {
-    /// Faults are for tests on this machine.
+    /// The address can be reached from other machines; faults are for tests on this one.
     #[error(
         "the fault port would listen on {0}, which others can reach: give --faults the path of a socket, or a loopback address such as 127.0.0.1:7091"
     )]
     NotLoopback(SocketAddr),
-    /// Every program of this machine can reach a TCP port, a browser among them.
+    /// No token for a TCP port, which every program of this machine can reach, even a browser.
     #[error(
         "the fault port would listen on {0}, where every user of this machine could break this process: give --faults the path of a socket, or name a file with a token by --faults-token-file"
     )]
     NoToken(SocketAddr),
-    /// A token that nobody would be asked for.
+    /// A token is given for a socket, where nobody would be asked for it.
     #[error(
         "--faults-token-file is for a fault port on TCP, and --faults is the socket {0}, which lets in this user and root only: leave it out"
     )]
     TokenForSocket(PathBuf),
-    /// The token is not to be had.
+    /// The token cannot be read.
     #[error("--faults-token-file: {0}")]
     Token(#[from] TokenError),
-    /// The socket is not to be had.
+    /// The socket cannot be opened.
     #[error(transparent)]
     Socket(#[from] SocketError),
-    /// The address is not to be had.
+    /// The address cannot be opened.
     #[error(
         "cannot listen for faults on {address}: {source}. Give --faults a free address, or end what listens there"
     )]
     Bind {
-        /// Where.
+        /// The address.
         address: PortAddress,
         /// Why.
         source: io::Error,
     },
 }
 
-/// The open port. Its socket is removed with it.
+/// The open port. Its socket is removed when this is dropped.
 #[derive(Debug)]
 pub struct Port {
     address: PortAddress,
     _file: Option<SocketFile>,
 }
 
-/// Where it is, after the system has chosen a port if it was to.
+/// The actual address, with the port that the system has chosen if it was to.
 impl fmt::Display for Port {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.address.fmt(f)
@@ -186,7 +185,7 @@ async fn accept_with_token(listener: tokio::net::TcpListener, faults: Faults, to
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                // An answer that waits a little is an answer all the same.
+                // Without this an answer only arrives a little later.
                 let _ = TcpStream::set_nodelay(&stream, true);
                 begin(stream, &places, &faults, Some(Arc::clone(&token)));
             }
@@ -195,8 +194,8 @@ async fn accept_with_token(listener: tokio::net::TcpListener, faults: Faults, to
     }
 }
 
-/// Whether it is this user or root who connects. Its mode keeps others from the socket; this holds
-/// whatever became of that.
+/// Whether this user or root connects. The socket's mode already excludes others; this check holds
+/// even if the mode was changed.
 fn is_own(stream: &UnixStream) -> bool {
     let peer = Peer::of(stream);
     let is_own = peer.as_ref().is_ok_and(Peer::is_own_or_root);
@@ -216,7 +215,7 @@ fn begin(
     let faults = faults.clone();
     tokio::spawn(async move {
         let _place: OwnedSemaphorePermit = place;
-        // A connection that breaks concerns only the test at its other end.
+        // A broken connection concerns only the test at its other end.
         let _ = talk(stream, &faults, token.as_deref()).await;
     });
 }
@@ -241,8 +240,7 @@ async fn talk(stream: impl AsyncRead + AsyncWrite, faults: &Faults, token: Optio
         };
         let order = match String::from_utf8_lossy(&line).parse::<Order>() {
             Ok(order) => order,
-            // Whoever says such a thing is not a test, or a test that is wrong: no reason to hear
-            // more of it.
+            // The sender is not a test, or a test that is wrong: no reason to read more from it.
             Err(error) => return refuse(write, &error.to_string()).await,
         };
         tied.by_order |= order == Order::Tied;
@@ -251,7 +249,7 @@ async fn talk(stream: impl AsyncRead + AsyncWrite, faults: &Faults, token: Optio
     }
 }
 
-/// A connection that may have asked for what is armed to go with it, however it ends.
+/// A connection that may have tied what is armed to itself, however it ends.
 struct Tied<'a> {
     faults: &'a Faults,
     by_order: bool,
@@ -270,7 +268,7 @@ async fn refuse(mut write: impl AsyncWrite + Unpin, why: &str) -> io::Result<()>
     write.shutdown().await
 }
 
-/// What a connection says next.
+/// What was read next from a connection.
 enum Said {
     Line(Vec<u8>),
     TooLong,

@@ -1,5 +1,4 @@
-//! What faults do to the thread that they strike: what a bug would do, for good or until it is
-//! disarmed.
+//! What faults do to the thread that they strike: what a bug would do, for good or until disarmed.
 
 #![expect(clippy::disallowed_methods, reason = "what is ordered here is to wait for ever")]
 
@@ -11,11 +10,11 @@ use shard_heartbeat::{Lane, Lanes, ThreadBeat};
 
 use super::{Kind, LastWords, announce};
 
-/// How long the thread that makes a hang waits for its accomplice, which has nothing else to do:
-/// should that one be late all the same, the hang comes about without it.
+/// How long the thread that causes a hang waits for its accomplice, which has nothing else to do.
+/// If the accomplice is late all the same, the thread hangs without it.
 const ACCOMPLICE: Duration = Duration::from_secs(1);
 
-/// How often whoever holds the lock looks whether it is undone.
+/// How often the holder of the lock checks whether the fault was disarmed.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Burns CPU and gets nowhere.
@@ -25,14 +24,15 @@ pub(super) fn spin(undone: &impl Fn() -> bool) {
     }
 }
 
-/// Asleep and idle, without end.
+/// Sleeps, idle, without end.
 pub(super) fn park() -> ! {
     loop {
         std::thread::park();
     }
 }
 
-/// Waits for a lock whose holder does not let go: asleep in the kernel, no CPU, like any deadlock.
+/// Waits for a lock that its holder does not release: asleep in the kernel, no CPU, as in a
+/// deadlock.
 pub(super) fn deadlock(undone: impl Fn() -> bool + Clone + Send + 'static) {
     static HELD: Mutex<()> = Mutex::new(());
     let (holding, held) = crossbeam_channel::bounded::<()>(1);
@@ -52,22 +52,22 @@ pub(super) fn deadlock(undone: impl Fn() -> bool + Clone + Send + 'static) {
         let _ = held.recv_timeout(ACCOMPLICE);
     }
     drop(HELD.lock());
-    // At once, unless there was no accomplice.
+    // Returns at once, unless there was no accomplice.
     wait();
 }
 
-/// The same for good.
+/// Like `deadlock`, but never disarmed.
 fn deadlock_for_good() -> ! {
     deadlock(|| false);
     park()
 }
 
-/// Ends the process with a core of `size` GiB. Of each of them one page was written to, so that the
-/// kernel takes the whole for something to be kept, and looks at every page of it.
+/// Ends the process with a core of `size` GiB. One page of each GiB was written to, so that the
+/// kernel includes it all in the core, and visits every page of it.
 pub(super) fn dump_core(size: u64) -> ! {
     const GIB: usize = 1 << 30;
     let Rlimit { maximum, .. } = getrlimit(Resource::Core);
-    // Without the right to it there is no core, and the test says so.
+    // Without permission there is no core, and the test reports that.
     let _ = setrlimit(Resource::Core, Rlimit { current: maximum, maximum });
     let heap: Vec<Vec<u8>> = (0..size)
         .map_while(|_| {
@@ -84,8 +84,8 @@ pub(super) fn dump_core(size: u64) -> ! {
 /// Blocks every thread of the async runtime that the calling thread belongs to.
 pub(super) fn block_runtime() -> ! {
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-        // The one that was spawned last waits for this very thread; each other thread needs one
-        // that it can take over.
+        // The task spawned last waits for this very thread; each other thread needs a task that it
+        // can take over.
         for _ in 0..=runtime.metrics().num_workers() {
             runtime.spawn(async { deadlock_for_good() });
         }
@@ -94,9 +94,9 @@ pub(super) fn block_runtime() -> ! {
     deadlock_for_good()
 }
 
-/// Gives work to a scoped pool of two. One worker panics, the other waits for what that one owes
-/// it, and the channel between them never closes because this thread holds a sender too: it waits
-/// for both, alive and without end.
+/// Gives work to a scoped pool of two. One worker panics and the other waits for a message from it,
+/// on a channel that never closes because this thread holds a sender too. So this thread waits for
+/// both, alive and without end.
 #[expect(clippy::panic, reason = "it is what was ordered")]
 pub(super) fn lose_a_worker(beat: Option<&ThreadBeat>) -> ! {
     let lanes = beat.map(ThreadBeat::lanes);
@@ -125,7 +125,7 @@ pub(super) fn lose_a_worker(beat: Option<&ThreadBeat>) -> ! {
                 panic!("a test armed this panic");
             }
         };
-        // Without threads to be had there is no pool, and the hang below stands in for it.
+        // If no threads can be had there is no pool, and the hang below replaces it.
         let _ = named(1).spawn_scoped(scope, sibling);
         let _ = named(0).spawn_scoped(scope, panicking);
     });

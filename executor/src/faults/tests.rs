@@ -1,4 +1,4 @@
-//! What is promised of arming; what the faults do is shown on real processes in `tests/cluster`.
+//! What arming promises; the effects of the faults are shown on real processes in `tests/cluster`.
 
 use std::time::Duration;
 
@@ -141,7 +141,7 @@ fn documented() -> Vec<Vec<String>> {
     rows.map(|row| row.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect()).collect()
 }
 
-/// What stands in code in a cell.
+/// The code spans in a cell.
 fn code(cell: &str) -> Vec<&str> {
     cell.split('`').skip(1).step_by(2).collect()
 }
@@ -161,14 +161,14 @@ fn every_order_is_documented_with_its_answer() {
         }
         let told = inert(Role::Shard).obey(order.parse().expect(order)).expect(order);
         match answer.strip_suffix(" …") {
-            // What is counted is the process's own.
+            // The counts depend on the process.
             Some(_) => assert!(order == "counters" && told.starts_with("ok: "), "{order}: {told}"),
             None => assert_eq!(told, answer, "{order}"),
         }
     }
     words.sort();
     assert_eq!(words, ["arm", "counters", "disarm", "guard", "hook", "list", "struck", "tied"]);
-    // The error that tells the orders is the code's own list.
+    // The error that lists the orders is the code's own list.
     let told = OrderError::Unknown(String::new()).to_string();
     assert!(words.iter().all(|word| told.contains(word.as_str())), "{told}");
 }
@@ -182,7 +182,7 @@ fn every_kind_is_documented_with_an_example_and_where_it_may_be_armed() {
         let Ok(Order::Arm(armed)) = code(&row[3])[0].parse() else { panic!("{row:?}") };
         for (at, form) in code(&row[0]).into_iter().enumerate() {
             let word = form.split(' ').next().unwrap_or_default();
-            // The second word is another one for the same.
+            // The second word is a synonym of the first.
             assert!(at > 0 || word == armed.kind.name(), "{row:?}");
             let again = format!(
                 "arm {}",

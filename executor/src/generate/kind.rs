@@ -10,13 +10,13 @@ use super::MAX_TRANSACTIONS;
 /// What the transactions of a generated block do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kind {
-    /// Ether from one account to another: 21,000 gas, one account written beside the sender.
+    /// Ether from one account to another: 21,000 gas; writes one account besides the sender.
     Transfers,
-    /// Tokens from one account to another: about 52,000 gas for a new owner, two slots of the
-    /// token's contract written.
+    /// Tokens from one account to another: about 52,000 gas for a new owner; writes two slots of
+    /// the token's contract.
     Tokens,
-    /// One token for another in a pool: about 120,000 gas, four calls, a dozen slots of three
-    /// contracts written.
+    /// One token for another in a pool: about 120,000 gas, four calls; writes a dozen slots of
+    /// three contracts.
     Swaps,
     /// A third of each.
     #[default]
@@ -32,8 +32,8 @@ impl Kind {
         ("mixed", Self::Mixed),
     ];
 
-    /// The most transactions of this kind in a block, so that its file can be read again: they may
-    /// not buy more than [`MAX_GAS`] together.
+    /// The most transactions of this kind in a block whose file can be read again: together they
+    /// may not buy more than [`MAX_GAS`].
     pub const fn most_transactions(self) -> u32 {
         let gas = match self {
             Self::Transfers => Action::Transfer.gas(),
@@ -43,12 +43,12 @@ impl Kind {
                 (Action::Transfer.gas() + Action::TokenTransfer.gas() + Action::Swap.gas()).div_ceil(3)
             }
         };
-        // A hundredth is kept back, because a third of each is only an expectation.
+        // A hundredth is held back, because "a third of each" is only an expectation.
         let most = MAX_GAS / 100 * 99 / gas;
         if most < MAX_TRANSACTIONS as u64 { most as u32 } else { MAX_TRANSACTIONS }
     }
 
-    /// What a transaction does, given a number that is drawn evenly.
+    /// What a transaction does, given a uniformly drawn number.
     pub(super) const fn action(self, drawn: u64) -> Action {
         match self {
             Self::Transfers => Action::Transfer,
@@ -99,15 +99,15 @@ pub(super) enum Action {
 }
 
 impl Action {
-    /// The most that [`Self::gas`] gives.
+    /// The most that [`Self::gas`] returns.
     pub(super) const MOST_GAS: u64 = Self::Swap.gas();
 
-    /// The gas that a transaction buys for it.
+    /// The gas limit that a transaction needs for it.
     pub(super) const fn gas(self) -> u64 {
         match self {
-            // To an account that exists or not.
+            // Whether the recipient exists or not.
             Self::Transfer => 21_000,
-            // To somebody who had none it uses about 52,000.
+            // To an owner who had none it uses about 52,000.
             Self::TokenTransfer => 70_000,
             // It uses about 120,000, and up to 20,000 more for the slots that it is the first to
             // write.

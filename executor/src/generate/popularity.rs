@@ -1,12 +1,12 @@
 //! How popular the popular accounts are: Zipf's law, by which the k-th is chosen in proportion to
 //! k^-skew.
 //!
-//! Only additions, multiplications and divisions, which are exact to the bit on every machine:
-//! chains are named by their seed, and the `powf` of one platform is not that of another.
+//! It uses only additions, multiplications and divisions, which are bit-exact on every machine: a
+//! chain is identified by its seed, and `powf` differs between platforms.
 
 use super::random::Random;
 
-/// How many accounts are popular. On mainnet a dozen or so contracts take half of all calls.
+/// How many accounts are popular. On mainnet a dozen or so contracts receive half of all calls.
 pub(super) const POPULAR: u64 = 16;
 
 #[derive(Debug)]
@@ -16,8 +16,8 @@ pub(super) struct Popularity {
 }
 
 impl Popularity {
-    /// With a skew of zero all are as popular; with 1 the first is chosen in 30 of 100 cases, with
-    /// 2 in 63.
+    /// With a skew of zero all are equally popular; with 1 the first is chosen in 30 of 100 cases,
+    /// with 2 in 63.
     pub(super) fn new(skew: f64) -> Self {
         let mut logarithm = 0.0;
         let mut sum = 0.0;
@@ -33,7 +33,7 @@ impl Popularity {
         Self { cumulative }
     }
 
-    /// Draws a place from 0, the most popular, to [`POPULAR`] - 1.
+    /// Draws a rank from 0, the most popular, to [`POPULAR`] - 1.
     pub(super) fn draw(&self, random: &mut Random) -> u64 {
         let at = random.share() * self.cumulative.last().copied().unwrap_or_default();
         let place = self.cumulative.partition_point(|sum| *sum <= at) as u64;

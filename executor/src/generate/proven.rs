@@ -1,5 +1,5 @@
-//! State roots and witnesses of a chain of our own: the whole state is known, so that both can be
-//! had.
+//! State roots and witnesses of a generated chain. Its whole state is known, so both can be
+//! computed.
 
 use std::sync::Arc;
 
@@ -21,8 +21,8 @@ pub(super) struct Proven {
 }
 
 impl Proven {
-    /// The beginning of a chain: all accounts that there are, and the header of the block before
-    /// the first but for its state.
+    /// The start of a chain, from all its accounts and the header of the block before the first,
+    /// without its state root.
     pub(super) fn genesis(pre: &PreState, header: ConsensusHeader) -> Result<(Self, Parent), GenerateError> {
         let state = State::from_pre(pre);
         let trie = Full::of(&state)?;
@@ -31,14 +31,14 @@ impl Proven {
         Ok((Self { state: Arc::new(state), trie, parent: alloy_rlp::encode(header).into() }, parent))
     }
 
-    /// Executes `draft` on the state so far. What comes back is what came of it, the state root
-    /// after it, and a witness.
+    /// Executes `draft` on the current state. Returns its result, the state root after it, and a
+    /// witness.
     pub(super) fn execute(&mut self, draft: &Block) -> Result<(BlockResult, B256, Witness), GenerateError> {
         let known = Known(Arc::clone(&self.state));
         let source = Arc::new(Source::new(Arc::new(known), draft.chain.fork));
         let (result, found_out) = execute(draft, &source, &|| {})?;
         let mut read = source.reads().map_err(GenerateError::Unknown)?.asked();
-        // All of `pre` has to be proven, read or not.
+        // All of `pre` has to be proven, whether read or not.
         for (address, account) in draft.pre.iter().flatten() {
             let known = read.entry(*address).or_insert_with(|| account.clone());
             known.storage.extend(&account.storage);
@@ -53,14 +53,14 @@ impl Proven {
         Ok((result, self.trie.root(), witness))
     }
 
-    /// Goes on to the block after `block`, which was executed last and has this header.
+    /// Moves on to the block after `block`, which was executed last and has this header.
     pub(super) fn close(&mut self, block: &Block, header: &ConsensusHeader) {
         Arc::make_mut(&mut self.state).close(block);
         self.parent = alloy_rlp::encode(header).into();
     }
 }
 
-/// A state that answers for all there is.
+/// A state that knows everything there is.
 #[derive(Debug)]
 struct Known(Arc<State>);
 

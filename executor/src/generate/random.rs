@@ -1,5 +1,5 @@
-//! A random sequence that never changes: chains are named by their seed, so it may not depend on
-//! the version of a library.
+//! A random sequence that never changes: a chain is identified by its seed, so the sequence may not
+//! depend on the version of a library.
 
 use revm::primitives::B256;
 
@@ -20,8 +20,8 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Below `bound`, or zero if that is zero. The bias of the remainder is far below what a test
-    /// chain could show.
+    /// A number below `bound`, or zero if `bound` is zero. The bias of the remainder is far below
+    /// what a test chain could show.
     pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.next().checked_rem(bound).unwrap_or(0)
     }

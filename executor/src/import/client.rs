@@ -1,5 +1,5 @@
-//! JSON-RPC over HTTP, with an end to everything: sizes, waits, attempts, and how often a node is
-//! asked.
+//! JSON-RPC over HTTP. Everything is bounded: sizes, waits, attempts, and the rate of requests to a
+//! node.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::Read;
@@ -15,14 +15,14 @@ use serde_json::{Value, json};
 use super::traces::cut;
 use crate::block::MAX_BLOCK_BYTES;
 
-/// Before the second attempt; doubled before each further one.
+/// Pause before the second attempt; doubled before each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// The longest pause, whatever a node asks for: after that the attempt is worth making.
+/// The longest pause, whatever a node asks for: after that another attempt is worth making.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// How much of an answer is read at once, between two looks at the clock.
+/// How many bytes of an answer are read between two checks of the clock.
 const CHUNK: usize = 64 << 10;
 
-/// What a node may cost.
+/// Limits on the requests to a node.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Requests a second, at most.
@@ -39,35 +39,35 @@ impl Default for Limits {
     }
 }
 
-/// Why a node gave no answer.
+/// Why a node gave no usable answer.
 #[derive(Debug, thiserror::Error)]
 pub enum RpcError {
-    /// The address is none that can be asked.
+    /// The address or a header cannot be used.
     #[error("--rpc: {0}. Give an address like http://127.0.0.1:8545.")]
     Address(String),
-    /// It was asked as often as it may be.
+    /// No answer in any of the permitted attempts.
     #[error(
         "{method}: no answer in {attempts} attempts; the last: {last}. Look whether the node runs and lets you ask; what is finished is kept, so the same command goes on from here."
     )]
     NoAnswer {
         /// The call.
         method: &'static str,
-        /// How often.
+        /// How many attempts were made.
         attempts: u32,
-        /// Why not.
+        /// Why the last attempt failed.
         last: String,
     },
-    /// It says no.
+    /// The node answers with an error.
     #[error("{method}: the node refuses: {message} (code {code})")]
     Refused {
         /// The call.
         method: &'static str,
-        /// JSON-RPC's code.
+        /// The JSON-RPC error code.
         code: i64,
-        /// Its words.
+        /// The error's message.
         message: String,
     },
-    /// It answers something else than it was asked for.
+    /// The answer does not fit the request.
     #[error("{method}: {reason}. Ask another node.")]
     Nonsense {
         /// The call.
@@ -75,40 +75,40 @@ pub enum RpcError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The block took longer than a block may.
+    /// The time for the whole block is over.
     #[error(
         "{method}: the time for this block is over. Allow more with --block-timeout, or ask faster with --rate."
     )]
     TooLong {
-        /// The call that was not made any more.
+        /// The call that was no longer made.
         method: &'static str,
     },
 }
 
-/// Whoever asks one node.
+/// The client of one node.
 #[derive(Debug)]
 pub struct Client {
     http: reqwest::blocking::Client,
     url: Url,
     limits: Limits,
     number: AtomicU64,
-    /// When the next request may be made, and when everything has to be done.
+    /// When the next request may be made, and the deadline for all of them.
     pace: Mutex<(Instant, Option<Instant>)>,
 }
 
-/// What came of one attempt.
+/// The outcome of one attempt.
 enum Attempt {
     Answer(Value),
-    /// To be made again, after so long if the node says.
+    /// Failed, to be retried; after this pause if the node asks for one.
     Again(String, Option<Duration>),
     Final(RpcError),
 }
 
 impl Client {
-    /// One for the node at `url`, with these headers (`NAME: VALUE`) in every request.
+    /// A client of the node at `url`, with these headers (`NAME: VALUE`) in every request.
     ///
     /// # Errors
-    /// If the address or a header is none, or TLS cannot be set up.
+    /// If the address or a header is malformed, or TLS cannot be set up.
     pub fn new(url: &str, headers: &[String], limits: Limits) -> Result<Self, RpcError> {
         let url = Url::parse(url).map_err(|error| RpcError::Address(error.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") {
@@ -116,7 +116,7 @@ impl Client {
         }
         let mut named = reqwest::header::HeaderMap::new();
         for header in headers {
-            // The value may be a secret: it is not repeated.
+            // The value may be a secret: the message does not repeat it.
             let wrong = || RpcError::Address("a --header is not of the form `NAME: VALUE`".to_owned());
             let (name, value) = header.split_once(':').ok_or_else(wrong)?;
             let name = reqwest::header::HeaderName::try_from(name.trim()).map_err(|_| wrong())?;
@@ -124,7 +124,7 @@ impl Client {
             value.set_sensitive(true);
             named.insert(name, value);
         }
-        // A second one is refused, which is fine: it is the same.
+        // A second installation is refused, which is fine: it would be the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = reqwest::blocking::Client::builder()
             .timeout(limits.timeout)
@@ -133,10 +133,10 @@ impl Client {
             .default_headers(named)
             .user_agent(concat!("shard-executor/", env!("CARGO_PKG_VERSION")));
         if url.scheme() == "http" {
-            // Reading whom this machine trusts takes a while, and is for nothing here.
+            // Loading this machine's trusted authorities takes a while, and is not needed here.
             builder = builder.tls_certs_only([]);
         }
-        // A node on this machine is behind no proxy.
+        // A node on this machine is not behind a proxy.
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
         let address = host.parse::<std::net::IpAddr>();
         if host == "localhost" || address.is_ok_and(|address| address.is_loopback()) {
@@ -147,12 +147,12 @@ impl Client {
         Ok(Self { http, url, limits, number: AtomicU64::new(1), pace })
     }
 
-    /// Everything from here on has to be done within `time`.
+    /// Sets the deadline of everything from here on to `time` from now.
     pub fn begin(&self, time: Duration) {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner).1 = Instant::now().checked_add(time);
     }
 
-    /// Asks, again and again if that may help.
+    /// Makes the call, and retries as long as that may help.
     pub(super) fn call(&self, method: &'static str, parameters: &Value) -> Result<Value, RpcError> {
         let mut pause = FIRST_PAUSE;
         let mut last = String::new();
@@ -178,8 +178,8 @@ impl Client {
         Err(RpcError::NoAnswer { method, attempts: self.limits.retries + 1, last })
     }
 
-    /// Sleeps for somewhere between half of `pause` and all of it: clients that failed together do
-    /// not come back together.
+    /// Sleeps for between half of `pause` and all of it, so that clients that failed together do
+    /// not retry together.
     fn sleep(&self, method: &'static str, pause: Duration) -> Result<(), RpcError> {
         let random = RandomState::new().build_hasher().finish();
         let share = 0.5 + (random % 1_000) as f64 / 2_000.0;
@@ -273,8 +273,8 @@ impl Client {
     }
 }
 
-/// Whether a refusal is one of the moment: the codes and words of nodes and providers for too many
-/// requests.
+/// Whether a refusal is temporary, judged by the codes and words with which nodes and providers
+/// report too many requests.
 fn is_busy(code: i64, message: &str) -> bool {
     let message = message.to_ascii_lowercase();
     matches!(code, 429 | -32005 | -32029 | -32097)
@@ -289,7 +289,7 @@ enum TooMuch {
     Cut(String),
 }
 
-/// The body, in bounded time and memory, whatever is sent.
+/// The body, in bounded time and memory whatever the node sends.
 fn read(mut response: Response, until: Instant) -> Result<Vec<u8>, TooMuch> {
     let mut text = Vec::new();
     let mut chunk = vec![0; CHUNK];
@@ -308,7 +308,7 @@ fn read(mut response: Response, until: Instant) -> Result<Vec<u8>, TooMuch> {
     }
 }
 
-/// What went wrong, without the address, which may hold a key; down to the last cause.
+/// What went wrong, down to the last cause, but without the address, which may contain a key.
 fn plain(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = error.to_string();

@@ -1,4 +1,4 @@
-//! The file that is made of the parts.
+//! Composes a block's file from its parts.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -13,7 +13,7 @@ use crate::block::{Block, PreAccount};
 use crate::state::Reads;
 use crate::witness::WitnessJson;
 
-/// The text of a file without the state before the block.
+/// The text of a file that lacks the state before the block.
 pub(super) fn bare(parts: &Parts) -> Result<Vec<u8>, ImportError> {
     let mut file = Map::new();
     file.insert("block".to_owned(), parts.block.clone());
@@ -30,7 +30,7 @@ pub(super) fn bare(parts: &Parts) -> Result<Vec<u8>, ImportError> {
     text(&Value::Object(file))
 }
 
-/// The text of the whole file: what was answered, with the state that the block reads.
+/// The text of the whole file: the answers, with the state that the block reads.
 pub(super) fn whole(parts: &Parts, block: &Block, reads: &Reads) -> Result<Vec<u8>, ImportError> {
     let accounts =
         reads.pre().into_iter().map(|(address, account)| (address.to_string(), of_account(&account)));
@@ -58,7 +58,7 @@ fn of_account(account: &PreAccount) -> Value {
     if !account.code.is_empty() {
         of["code"] = json!(account.code);
     }
-    // Code that does not run, and that nobody has told: the witness proves its hash.
+    // The account's code is not run and not known: the witness proves its hash.
     if let Some(hash) = account.code_hash {
         of["codeHash"] = json!(hash);
     }
@@ -78,25 +78,25 @@ fn io_error(parts: &Parts) -> impl FnOnce(serde_json::Error) -> ImportError {
     |error| ImportError::Saved { path, reason: error.to_string() }
 }
 
-/// What the file of a block is called; zeros in front, so that a listing is in the chain's order.
+/// The name of a block's file, with leading zeros so that a listing follows the order of the chain.
 pub fn path_of(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("{number:08}.json.gz"))
 }
 
-/// Whether the file of block `number` is there and can be read: a run that was ended goes on after
+/// Whether the file of block `number` exists and can be read: an interrupted run continues after
 /// it.
 pub fn finished(folder: &Path, number: u64) -> bool {
     Block::load(path_of(folder, number)).is_ok_and(|block| block.number() == number)
 }
 
-/// Writes a file whole or not at all: whoever is ended in the middle leaves no half of one under
-/// its name.
+/// Writes a file whole or not at all: a process that ends midway leaves no partial file under its
+/// name.
 ///
 /// # Errors
-/// If it cannot be written.
+/// If the file cannot be written.
 pub fn write(folder: &Path, number: u64, text: &[u8]) -> io::Result<PathBuf> {
     let path = path_of(folder, number);
-    // Whoever reads the folder skips names that begin with a dot.
+    // Readers of the folder skip names that begin with a dot.
     let part = folder.join(format!(".{number:08}.json.gz.part"));
     let mut out = GzEncoder::new(File::create(&part)?, Compression::default());
     out.write_all(text)?;

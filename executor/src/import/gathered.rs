@@ -1,4 +1,4 @@
-//! Everything that was said of the state before one block, and whom to ask for the rest.
+//! What the sources provide of the state before one block, and which source to ask for the rest.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,10 +16,10 @@ use crate::block::{Block, PreAccount, PreState};
 use crate::state::{Answers, Found, NoAnswer};
 use crate::witness::{Proofs, Witness};
 
-/// Before the first transaction.
+/// The value of `at` before the first transaction.
 const BEFORE: usize = usize::MAX;
 
-/// Who answers, in this order: what was given by hand, the witness, the traces, the node.
+/// The sources, asked in this order: what was given by hand, the witness, the traces, the node.
 #[derive(Debug)]
 pub(super) struct Gathered {
     number: u64,
@@ -29,11 +29,10 @@ pub(super) struct Gathered {
     traces: Option<Traces>,
     hashes: BTreeMap<u64, B256>,
     node: Option<Arc<Node>>,
-    /// Which transaction is being executed; [`BEFORE`] the first, and their number after the last.
+    /// Index of the current transaction; [`BEFORE`] before the first, their number after the last.
     at: AtomicUsize,
     missing: Mutex<Missing>,
-    /// Accounts taken for absent because the list of the transaction that reads them does not have
-    /// them.
+    /// Accounts assumed absent because they are not in the list of the transaction that reads them.
     taken_for_absent: Mutex<Vec<Address>>,
 }
 
@@ -63,20 +62,20 @@ impl Gathered {
     }
 
     pub(super) fn next_transaction(&self) {
-        // Settling in order calls this after each transaction; working out the state root calls it
-        // too, when all is read.
+        // Called after each transaction when settling in order, and also when the state root is
+        // computed, after all reads.
         let at = self.at.load(Ordering::Relaxed);
         if at < self.transactions {
             self.at.store(at + 1, Ordering::Relaxed);
         }
     }
 
-    /// What was asked for and nobody said.
+    /// What was requested and no source provided.
     pub(super) fn missing(&self) -> Missing {
         self.missing.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What may be why the block does not verify.
+    /// A possible reason why the block does not verify.
     pub(super) fn guess(&self) -> String {
         let absent = self.taken_for_absent.lock().unwrap_or_else(PoisonError::into_inner);
         if absent.is_empty() || self.node.is_some() {
@@ -91,7 +90,7 @@ impl Gathered {
         )
     }
 
-    /// The transaction that reads, if one does.
+    /// The transaction that is being executed, if one is.
     fn transaction(&self) -> Option<usize> {
         Some(self.at.load(Ordering::Relaxed)).filter(|at| *at < self.transactions)
     }
@@ -100,7 +99,7 @@ impl Gathered {
         what(&mut self.missing.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// What a trace says of an account.
+    /// An account as a trace shows it.
     fn of_trace(&self, address: Address, traced: &AccountJson) -> Result<Option<Found>, NoAnswer> {
         let code = match (&traced.code, &self.node) {
             _ if traced.fault(address, false).is_none() => traced.code.clone().unwrap_or_default(),
@@ -148,7 +147,7 @@ impl Answers for Gathered {
             return match (unknown, &self.node) {
                 (Some(found), Some(node)) => {
                     let asked = Found { code: node.code(address, self.before())?, ..found.clone() };
-                    // Whatever the node says now: the witness proves the hash.
+                    // The node's answer may be wrong: the witness proves the hash.
                     Ok(Some(if asked.has_its_code() { asked } else { found.clone() }))
                 }
                 _ => Ok(found),
@@ -170,7 +169,7 @@ impl Answers for Gathered {
             self.taken_for_absent.lock().unwrap_or_else(PoisonError::into_inner).push(address);
         } else {
             self.note(|missing| _ = missing.accounts.insert(address));
-            // With its code it is found out which slots are missing, too.
+            // With the contract's code, execution also reveals which slots are missing.
             return Ok(code_of_system_contract(&address).map(|code| Found::with_code(U256::ZERO, 1, code)));
         }
         Ok(None)
@@ -193,7 +192,7 @@ impl Answers for Gathered {
                 here.or_else(|| self.node.is_none().then_some(U256::ZERO))
             }
             // Outside of transactions a list may show what the protocol's own calls have written:
-            // better to ask.
+            // it is better to ask the node.
             (Some(traces), None) if self.node.is_none() => traces.first_slot(&address, &slot),
             _ => None,
         };

@@ -1,25 +1,25 @@
-//! What of the state before a block nobody has said, and how to get it.
+//! What no source provides of the state before a block, and how to get it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use revm::primitives::{Address, U256};
 
-/// So many of each are named; the rest is counted.
+/// The most of each that are listed by name; the rest is counted.
 const NAMED: usize = 20;
 
-/// What a block reads and nobody has said.
+/// What a block reads and no source provides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Missing {
-    /// The block before, at which the state is asked for.
+    /// Number of the block before, at whose end the state is needed.
     pub before: u64,
     /// Accounts: balance, nonce and code.
     pub accounts: BTreeSet<Address>,
-    /// Code of accounts that are known but for that.
+    /// Accounts of which only the code is missing.
     pub codes: BTreeSet<Address>,
-    /// Slots.
+    /// Storage slots, by account.
     pub slots: BTreeMap<Address, BTreeSet<U256>>,
-    /// Numbers of earlier blocks whose hashes are asked for.
+    /// Numbers of the earlier blocks whose hashes are needed.
     pub hashes: BTreeSet<u64>,
 }
 

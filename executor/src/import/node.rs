@@ -1,4 +1,4 @@
-//! The questions that an archive node is asked.
+//! The requests made to an archive node.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -12,37 +12,37 @@ use serde_json::{Value, json};
 use super::client::{Client, RpcError};
 use crate::state::Found;
 
-/// How many questions of one block may be about single accounts and slots. Several thousand are
-/// what a block asks of which nothing else is known; that many again is a node that lies.
+/// The most requests for single accounts and slots of one block. A block of which nothing else is
+/// known takes several thousand; at this many more the node is lying.
 const MOST_QUESTIONS: u32 = 100_000;
 
-/// A node.
+/// An archive node.
 #[derive(Debug)]
 pub struct Node {
     client: Client,
-    /// Single questions of this block so far.
+    /// Single requests for this block so far.
     asked: Mutex<u32>,
-    /// Code by account, which is asked for from two places.
+    /// Code by account, since two places ask for it.
     codes: Mutex<HashMap<(Address, u64), Bytes>>,
 }
 
 impl Node {
-    /// One behind `client`.
+    /// A node that is reached by `client`.
     pub fn new(client: Client) -> Self {
         Self { client, asked: Mutex::default(), codes: Mutex::default() }
     }
 
-    /// Begins with another block, which may take `time`.
+    /// Begins the next block, which may take `time`.
     pub fn begin(&self, time: std::time::Duration) {
         self.client.begin(time);
         *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = 0;
         self.codes.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Which chain it is on.
+    /// The id of its chain.
     ///
     /// # Errors
-    /// If it does not say.
+    /// If the node does not answer.
     pub fn chain_id(&self) -> Result<u64, RpcError> {
         Ok(self.get::<U64>("eth_chainId", &json!([]))?.to())
     }
@@ -50,7 +50,7 @@ impl Node {
     /// A block with its transactions.
     ///
     /// # Errors
-    /// If it does not have it, or answers with another one.
+    /// If the node does not have it, or answers with another one.
     pub fn block(&self, number: u64) -> Result<Value, RpcError> {
         self.numbered(number, true)
     }
@@ -58,7 +58,7 @@ impl Node {
     /// A block's header.
     ///
     /// # Errors
-    /// If it does not have it, or answers with another one.
+    /// If the node does not have it, or answers with another one.
     pub fn header(&self, number: u64) -> Result<Value, RpcError> {
         let mut header = self.numbered(number, false)?;
         if let Some(header) = header.as_object_mut() {
@@ -87,10 +87,10 @@ impl Node {
         Ok(block)
     }
 
-    /// The receipts of a block; `None`: it refuses to say.
+    /// The receipts of a block; `None`: the node refuses.
     ///
     /// # Errors
-    /// If it does not answer.
+    /// If the node does not answer.
     pub fn receipts(&self, number: u64) -> Result<Option<Value>, RpcError> {
         match self.client.call("eth_getBlockReceipts", &json!([U64::from(number)])) {
             Ok(receipts) => Ok(Some(receipts).filter(Value::is_array)),
@@ -102,7 +102,7 @@ impl Node {
     /// The execution witness of a block.
     ///
     /// # Errors
-    /// If it does not answer, or refuses.
+    /// If the node does not answer, or refuses.
     pub fn witness(&self, number: u64) -> Result<Value, RpcError> {
         self.client.call("debug_executionWitness", &json!([U64::from(number)]))
     }
@@ -110,14 +110,14 @@ impl Node {
     /// What each transaction of a block touched, with what did not exist if the node can show that.
     ///
     /// # Errors
-    /// If it does not answer, or refuses.
+    /// If the node does not answer, or refuses.
     pub fn traces(&self, number: u64) -> Result<Value, RpcError> {
         let method = "debug_traceBlockByNumber";
         let number = U64::from(number);
         let tracer =
             json!({"tracer": "prestateTracer", "timeout": "60s", "tracerConfig": {"includeEmpty": true}});
         match self.client.call(method, &json!([number, tracer])) {
-            // Perhaps it is the option that it does not know.
+            // Perhaps it does not know the option.
             Err(RpcError::Refused { .. }) => {
                 self.client.call(method, &json!([number, {"tracer": "prestateTracer"}]))
             }
@@ -125,7 +125,7 @@ impl Node {
         }
     }
 
-    /// An account at the end of block `at`. One that does not exist is an empty one.
+    /// An account at the end of block `at`. One that does not exist is returned as empty.
     pub(super) fn account(&self, address: Address, at: u64) -> Result<Found, RpcError> {
         self.count("eth_getBalance")?;
         let parameters = json!([address, U64::from(at)]);

@@ -1,5 +1,4 @@
-//! Answers that somebody has saved, each recognised by its shape: bare or in the envelope of
-//! JSON-RPC, gzipped or not.
+//! Saved answers, each recognised by its shape: bare or in a JSON-RPC envelope, gzipped or not.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,28 +15,28 @@ use crate::block::text::{self, Packing, TextError};
 use crate::block::{MAX_BLOCK_BYTES, PreState};
 use crate::witness::WitnessJson;
 
-/// The most files that are put together in one go: their contents are in memory at the same time.
+/// The most files that are combined in one run: their contents are in memory at the same time.
 const MOST_FILES: usize = 10_000;
-/// The most that they may hold together.
+/// The most bytes that all files may have together.
 const MOST_BYTES: u64 = 4 * MAX_BLOCK_BYTES;
 
-/// What an answer is about.
+/// An answer, by what it is about.
 enum Answer {
     Block(Value),
-    /// A header, or a block with the hashes of its transactions only.
+    /// A header, or a block with only the hashes of its transactions.
     Header(Value),
     Receipts(Value),
     Traces(Value),
     Accounts(PreState),
     Witness(Value),
-    /// A file of our own.
+    /// A block file of this project.
     Whole(Value),
 }
 
-/// Reads answers and puts those together that are about the same block.
+/// Reads saved answers and groups those that are about the same block.
 ///
 /// # Errors
-/// If one cannot be read, is of no known shape, or belongs to no block among them.
+/// If an answer cannot be read, has no known shape, or belongs to no block among them.
 pub fn read_saved(files: &[PathBuf], chain: Option<&Value>) -> Result<Vec<Parts>, ImportError> {
     let wrong = |path: &Path, reason: String| ImportError::Saved { path: path.to_owned(), reason };
     if let Some(path) = files.get(MOST_FILES) {
@@ -99,7 +98,7 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     })
 }
 
-/// The answer, or the answers of a batch, without an envelope.
+/// The answer, or the answers of a batch, without their envelopes.
 fn unwrapped(value: Value) -> Result<Vec<Value>, String> {
     match value {
         Value::Array(all) if all.iter().any(is_envelope) => {
@@ -166,7 +165,7 @@ fn accounts(value: &Value) -> Result<PreState, String> {
     }
 }
 
-/// The parts of a file of our own. Its `pre` is not given by hand: it may be what has to be mended.
+/// The parts of a block file. Its `pre` does not count as given by hand: it may need correction.
 fn of_whole(path: &Path, mut file: Value, chain: Option<&Value>) -> Parts {
     let mut take = |key: &str| file.get_mut(key).map(Value::take).filter(|value| !value.is_null());
     let inner = |value: Value| unwrapped(value).ok().and_then(|mut all| all.pop());
@@ -245,7 +244,7 @@ impl Blocks {
         Ok(())
     }
 
-    /// A header is the parent's of some block, and its hash may be asked for by others.
+    /// Stores a header: it is the parent's of some block, and others may need its hash.
     fn header(&mut self, mut header: Value) -> Result<(), String> {
         let number =
             header.get("number").cloned().and_then(|number| serde_json::from_value::<U64>(number).ok());

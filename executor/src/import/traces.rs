@@ -1,11 +1,11 @@
-//! What `debug_traceBlockByNumber` answers with prestateTracer: of each transaction, what it
-//! touched as that stood before it.
+//! The answer of `debug_traceBlockByNumber` with prestateTracer: for each transaction, what it
+//! touched, as it was before the transaction.
 //!
-//! Merging these by first sight is right only for what a list shows at the transaction that touches
-//! it first. Without the option `includeEmpty` a list leaves out what did not exist before its
-//! transaction; a later list then shows it with what an earlier transaction gave it. So the lists
-//! are not merged: while the block is executed, what a transaction is the first to read is taken
-//! from its own list. What is not in there did not exist.
+//! Merging these lists by first appearance is correct only for state that a list shows at the
+//! transaction that touches it first. Without the option `includeEmpty` a list leaves out what did
+//! not exist before its transaction; a later list then shows it with the value that an earlier
+//! transaction gave it. So the lists are not merged: during execution, state that a transaction is
+//! the first to read is taken from its own list. What is not in that list did not exist.
 
 use revm::primitives::{Address, U256};
 use serde::Deserialize;
@@ -19,7 +19,7 @@ use crate::block::prestate::{AccountJson, Accounts, Trace};
 pub(super) struct Traces(Vec<Accounts>);
 
 impl Traces {
-    /// Reads the lists, which have to be of the transactions of `block`.
+    /// Parses the lists, which must match the transactions of `block`.
     pub(super) fn read(list: &Value, block: &Block) -> Result<Self, String> {
         let number = block.number();
         let again = "Trace it again: debug_traceBlockByNumber(n, {\"tracer\": \"prestateTracer\", \"tracerConfig\": {\"includeEmpty\": true}}).";
@@ -49,18 +49,18 @@ impl Traces {
         self.0.get(transaction)?.0.get(address)
     }
 
-    /// An account in the first list that has it.
+    /// An account in the first list that contains it.
     pub(super) fn first(&self, address: &Address) -> Option<&AccountJson> {
         self.0.iter().find_map(|list| list.0.get(address))
     }
 
-    /// A slot in the first list that has it.
+    /// A slot in the first list that contains it.
     pub(super) fn first_slot(&self, address: &Address, slot: &U256) -> Option<U256> {
         self.0.iter().find_map(|list| list.0.get(address)?.storage.as_ref()?.get(slot)).copied()
     }
 }
 
-/// As much of somebody else's words as a message has room for.
+/// The beginning of somebody else's text, as long as fits in a message.
 pub(super) fn cut(words: &str) -> String {
     const MOST: usize = 300;
     let mut plain: String = words.chars().take(MOST).map(|c| if c.is_control() { ' ' } else { c }).collect();

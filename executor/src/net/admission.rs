@@ -1,5 +1,5 @@
-//! Who may give a shard work: whoever can reach it, on loopback; elsewhere who has a certificate or
-//! knows a token.
+//! Who may give a shard work: on loopback anybody who can reach it, elsewhere those who have a
+//! certificate or know a token.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,38 +13,38 @@ use super::reread::Reread;
 use super::tls::{self, CertificateFiles, TlsError};
 use crate::token::{Readers, Token, TokenError};
 
-/// The key under which a coordinator says the token, and the word before it, as in HTTP.
+/// The metadata key under which a coordinator sends the token, and the word before it, as in HTTP.
 pub(super) const AUTHORIZATION: &str = "authorization";
 pub(super) const BEARER: &str = "Bearer ";
 
-/// What a shard was told about who may come in.
+/// Who may connect, as configured.
 #[derive(Clone, Debug, Default)]
 pub struct AdmissionOptions {
-    /// Its own certificate; `None`: it does not speak TLS.
+    /// The shard's own certificate; `None`: it does not use TLS.
     pub certificate: Option<CertificateFiles>,
-    /// The authority whose certificates coordinators have to show.
+    /// The authority whose certificates coordinators have to present.
     pub client_ca: Option<PathBuf>,
     /// The file with the token that coordinators have to know.
     pub token_file: Option<PathBuf>,
-    /// Whether it is meant that anybody may come in.
+    /// Whether anybody may connect, on purpose.
     pub insecure: bool,
 }
 
 /// Why a shard does not listen. Each message ends with the next step.
 #[derive(Debug, thiserror::Error)]
 pub enum AdmissionError {
-    /// Others can reach it, and nothing keeps them out.
+    /// Others can reach the address, and nothing excludes them.
     #[error(
         "{0} can be reached from other machines, and anybody there could give this shard work: ask coordinators for a certificate (--tls-cert, --tls-key and --tls-client-ca) or for a token (--token-file), listen on a loopback address such as 127.0.0.1:7001, or say --insecure if that is what you mean"
     )]
     Open(SocketAddr),
-    /// A certificate to check others by, and none to show them.
+    /// There is an authority for checking clients, but no certificate of the shard's own.
     #[error("--tls-client-ca needs a certificate of the shard's own: give --tls-cert and --tls-key as well")]
     NoCertificate,
-    /// Certificates that cannot be used.
+    /// Certificates cannot be used.
     #[error("--tls-cert, --tls-key, --tls-client-ca: {0}")]
     Tls(#[from] TlsError),
-    /// A token that cannot be used.
+    /// The token cannot be used.
     #[error("--token-file: {0}")]
     Token(#[from] TokenError),
     /// The thread that reads the token cannot be started.
@@ -54,7 +54,7 @@ pub enum AdmissionError {
     Start(#[from] std::io::Error),
 }
 
-/// Who may come in, as the files say now.
+/// Who may connect, according to the current content of the files.
 #[derive(Clone, Debug, Default)]
 pub struct Admission {
     tls: Option<Reread<ServerConfig>>,
@@ -62,10 +62,10 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Reads what `options` name, for a shard that is to listen at `listen`.
+    /// Reads the files that `options` name, for a shard that is to listen at `listen`.
     ///
     /// # Errors
-    /// If that cannot be used, or would let in anybody from anywhere.
+    /// If they cannot be used, or anybody from anywhere would be admitted.
     pub fn open(options: AdmissionOptions, listen: SocketAddr) -> Result<Self, AdmissionError> {
         let AdmissionOptions { certificate, client_ca, token_file, insecure } = options;
         let elsewhere = !listen.ip().to_canonical().is_loopback();
@@ -92,15 +92,15 @@ impl Admission {
         Ok(Self { tls: tls.transpose()?, token: token.transpose()? })
     }
 
-    /// What to encrypt the next connection by; `None`: it is not encrypted.
+    /// The TLS configuration for the next connection; `None`: it is not encrypted.
     pub(crate) fn tls(&self) -> Option<Arc<ServerConfig>> {
         self.tls.as_ref().map(Reread::now)
     }
 
-    /// Whether a call with this metadata comes from who knows the token, if there is one to know.
+    /// Checks that a call's metadata has the token, if one is required.
     ///
     /// # Errors
-    /// The answer to one that does not.
+    /// The answer to a call without the right token.
     pub(crate) fn check(&self, metadata: &MetadataMap) -> Result<(), Status> {
         let Some(token) = &self.token else { return Ok(()) };
         let said = metadata.get(AUTHORIZATION).map(|value| value.as_bytes());
@@ -116,14 +116,14 @@ impl Admission {
     }
 }
 
-/// The token in `file`, now and after each change.
+/// The token in `file`, updated after each change.
 pub(super) fn token(file: PathBuf) -> Result<Reread<Token>, TokenOrStart> {
     Reread::start("the token", vec![file.clone()], move || {
         Token::read(&file, Readers::Group).map_err(TokenOrStart::Token)
     })
 }
 
-/// Why there is no token that is read again.
+/// Why the token cannot be read, or not be watched for changes.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TokenOrStart {
     #[error(transparent)]

@@ -1,4 +1,4 @@
-//! Opening the connection to a shard: TCP, and TLS on it if the coordinator has certificates.
+//! Opens the connection to a shard: TCP, and TLS on top if the coordinator has certificates.
 
 use std::error::Error;
 use std::future::Future;
@@ -21,13 +21,13 @@ use super::credentials::Credentials;
 use super::metered::Metered;
 use crate::telemetry::counts::Counts;
 
-/// How long the first word of a shard is waited for. In TLS 1.3 our part of the handshake ends
-/// before the other end has seen our certificate. If it refuses it, the next thing that comes says
-/// why; else that is the settings of HTTP/2. A server need not send those first, so this ends well
-/// before [`crate::deadline::CONNECT`].
+/// How long to wait for the shard's first bytes. In TLS 1.3 our part of the handshake ends before
+/// the other end has seen our certificate. If it refuses the certificate, the next bytes contain
+/// the reason; otherwise they are the settings of HTTP/2. A server need not send those first, so
+/// this wait ends well before [`crate::deadline::CONNECT`].
 const FIRST_WORD: Duration = Duration::from_millis(250);
 
-/// Connects to one address, whatever it is asked for.
+/// Connects to one fixed address, whatever address it is called with.
 pub(super) struct Connector {
     address: String,
     credentials: Credentials,
@@ -75,8 +75,8 @@ async fn tcp(address: &str) -> io::Result<TcpStream> {
         reason = "net::connect, the only one to use this connector, bounds the whole attempt"
     )]
     let stream = TcpStream::connect(address).await?;
-    // While a local shard restarts, the system may lend its port to the very connection that tries
-    // to reach it. TCP allows that, and the shard would then find its address taken.
+    // While a local shard restarts, the system may assign its port to the very connection that
+    // tries to reach it. TCP allows that, and the shard would then find its address taken.
     if stream.local_addr()? == stream.peer_addr()? {
         return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens there"));
     }
@@ -84,7 +84,7 @@ async fn tcp(address: &str) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Why a handshake came to nothing, with the next step.
+/// Why a handshake failed, with the next step.
 #[derive(Debug, thiserror::Error)]
 #[error("no TLS: {0}")]
 pub(super) struct NoTls(String);
@@ -107,8 +107,8 @@ fn in_words(error: &io::Error) -> String {
     format!("{words}: {hint}")
 }
 
-/// What to do about `words`, if they say that a shard refuses our certificate. They may come late,
-/// through HTTP/2, which passes on the words alone.
+/// The next step, if `words` mean that a shard refuses our certificate. They may arrive late,
+/// through HTTP/2, which forwards only the words.
 pub(super) fn refused(words: &str) -> Option<&'static str> {
     let (_, alert) = words.split_once("received fatal alert: ")?;
     Some(if alert.starts_with("CertificateRequired") {

@@ -1,4 +1,4 @@
-//! What a coordinator shows to shards, and what it wants to see of them.
+//! What a coordinator presents to shards, and what it requires of them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,14 +12,14 @@ use super::reread::Reread;
 use super::tls::{self, CertificateFiles, TlsError};
 use crate::token::{Token, TokenError};
 
-/// What a coordinator was told about how to come in.
+/// A coordinator's credentials, as configured.
 #[derive(Clone, Debug, Default)]
 pub struct CredentialOptions {
     /// The authority that signs the certificates of shards; `None`: no TLS.
     pub ca: Option<PathBuf>,
     /// Its own certificate, for shards that ask for one.
     pub certificate: Option<CertificateFiles>,
-    /// The name in the shards' certificates, where it is not the host in their addresses.
+    /// The name in the shards' certificates, if it is not the host in their addresses.
     pub name: Option<String>,
     /// The file with the token, for shards that ask for one.
     pub token_file: Option<PathBuf>,
@@ -28,20 +28,20 @@ pub struct CredentialOptions {
 /// Why a coordinator does not start. Each message ends with the next step.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
-    /// TLS without anybody to trust.
+    /// TLS options are given without an authority to trust.
     #[error(
         "--tls-cert, --tls-key and --tls-name need the authority that shards are checked by: give --tls-ca as well"
     )]
     NoAuthority,
-    /// Not the name of a host.
+    /// The name is neither a host's name nor an address.
     #[error(
         "--tls-name {0:?} is neither the name of a host nor an address: give the one in the shards' certificates"
     )]
     Name(String),
-    /// Certificates that cannot be used.
+    /// Certificates cannot be used.
     #[error("--tls-ca, --tls-cert, --tls-key: {0}")]
     Tls(#[from] TlsError),
-    /// A token that cannot be used.
+    /// The token cannot be used.
     #[error("--token-file: {0}")]
     Token(#[from] TokenError),
     /// The thread that reads the token cannot be started.
@@ -60,7 +60,7 @@ impl From<TokenOrStart> for CredentialError {
     }
 }
 
-/// What a coordinator shows, as the files say now. By default nothing, over plain TCP.
+/// A coordinator's credentials, as the files currently are. By default none, over plain TCP.
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
     tls: Option<Reread<ClientConfig>>,
@@ -69,10 +69,10 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Reads what `options` name.
+    /// Reads the files that `options` name.
     ///
     /// # Errors
-    /// If that cannot be used.
+    /// If they cannot be used.
     pub fn open(options: CredentialOptions) -> Result<Self, CredentialError> {
         let CredentialOptions { ca, certificate, name, token_file } = options;
         if ca.is_none() && (certificate.is_some() || name.is_some()) {
@@ -90,8 +90,8 @@ impl Credentials {
         Ok(Self { tls: tls.transpose()?, name: name.transpose()?, token: token.transpose()? })
     }
 
-    /// What to encrypt the next connection to `host` by, and whose certificate to ask for; `None`:
-    /// it is not encrypted.
+    /// The TLS configuration for the next connection to `host`, and the name that its certificate
+    /// must have; `None`: it is not encrypted.
     pub(super) fn tls(&self, host: &str) -> Option<(Arc<ClientConfig>, Result<ServerName<'static>, String>)> {
         let config = self.tls.as_ref()?.now();
         let name = match &self.name {
@@ -102,11 +102,11 @@ impl Credentials {
         Some((config, name))
     }
 
-    /// A call with `message`, and with the token if there is one.
+    /// A request with `message`, and with the token if there is one.
     pub fn call<T>(&self, message: T) -> tonic::Request<T> {
         let mut call = tonic::Request::new(message);
         if let Some(token) = &self.token
-            // Visible ASCII characters, which such a value may hold.
+            // Visible ASCII characters, which are allowed in such a value.
             && let Ok(mut value) = MetadataValue::try_from(format!("{BEARER}{}", token.now().as_str()))
         {
             value.set_sensitive(true);

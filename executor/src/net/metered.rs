@@ -1,4 +1,4 @@
-//! A connection whose bytes are counted, both ways.
+//! A connection that counts its bytes, both ways.
 
 use std::io;
 use std::pin::Pin;
@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::telemetry::counts::Counts;
 
-/// Counts what goes through `S`.
+/// Counts the bytes that go through `S`.
 #[derive(Debug)]
 pub(crate) struct Metered<S> {
     stream: S,

@@ -1,7 +1,7 @@
-//! What files say, read again whenever they change: a process lives for months, a certificate for
-//! days.
+//! The content of files, read again whenever they change: a process lives for months, a certificate
+//! for days.
 //!
-//! A thread of its own does all the reading, so that a disk that does not answer holds up nobody
+//! A thread of its own does all the reading, so that a disk that does not answer delays nothing
 //! else.
 
 use std::fmt::Display;
@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Between two looks at the files. Certificates are renewed hours before they end, so any second
-/// will do.
+/// How often the files are checked. Certificates are renewed hours before they expire, so a second
+/// more or less does not matter.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What some files say now.
+/// The current content of some files.
 #[derive(Debug)]
 pub(crate) struct Reread<T>(Arc<Mutex<Arc<T>>>);
 
@@ -25,11 +25,11 @@ impl<T> Clone for Reread<T> {
 }
 
 impl<T: Send + Sync + 'static> Reread<T> {
-    /// Reads `files` by `read`, and from now on again whenever one of them has changed. What cannot
-    /// be used is told in the log under the name `what`, and changes nothing.
+    /// Reads `files` with `read`, and again whenever one of them has changed. A later version that
+    /// cannot be used is reported in the log under the name `what`, and changes nothing.
     ///
     /// # Errors
-    /// If they cannot be read now, or the thread not be started.
+    /// If they cannot be read now, or the thread cannot be started.
     pub(crate) fn start<E>(
         what: &'static str,
         files: Vec<PathBuf>,
@@ -38,7 +38,7 @@ impl<T: Send + Sync + 'static> Reread<T> {
     where
         E: Display + From<std::io::Error>,
     {
-        // Before they are read: what changes in between is read again.
+        // Taken before the files are read: a change in between is then read again.
         let prints = prints(&files);
         let this = Self(Arc::new(Mutex::new(Arc::new(read()?))));
         let held = Arc::downgrade(&this.0);
@@ -46,7 +46,7 @@ impl<T: Send + Sync + 'static> Reread<T> {
         std::thread::Builder::new().name("net-files".to_owned()).spawn(move || {
             loop {
                 std::thread::sleep(LOOK);
-                // Nobody asks any more.
+                // Nobody uses the content any more.
                 let Some(held) = held.upgrade() else { return };
                 let Some(read) = state.look(what, &files, &read) else { continue };
                 *held.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(read);
@@ -55,19 +55,19 @@ impl<T: Send + Sync + 'static> Reread<T> {
         Ok(this)
     }
 
-    /// What they say.
+    /// The current content.
     pub(crate) fn now(&self) -> Arc<T> {
-        // Held for as long as a pointer takes to be copied.
+        // Locked only while a pointer is copied.
         Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// What tells one version of a file from the next.
+/// What distinguishes one version of a file from the next.
 type Print = Option<(u64, u64, u64, i64, i64)>;
 
 fn prints(files: &[PathBuf]) -> Vec<Print> {
     let print = |path: &PathBuf| {
-        // By its path every time: a renewal may put another file there, or turn a link.
+        // By path every time: a renewal may replace the file, or redirect a link.
         let at = std::fs::metadata(Path::new(path)).ok()?;
         Some((at.dev(), at.ino(), at.size(), at.mtime(), at.mtime_nsec()))
     };
@@ -76,13 +76,13 @@ fn prints(files: &[PathBuf]) -> Vec<Print> {
 
 struct State {
     prints: Vec<Print>,
-    /// Why the last reading came to nothing. It is tried again until it does not: of two files one
-    /// may be renewed a moment before the other.
+    /// Why the last attempt to read failed. It is repeated until it succeeds: of two files, one may
+    /// be renewed a moment before the other.
     trouble: Option<String>,
 }
 
 impl State {
-    /// What the files say, if there is something new.
+    /// The new content, if a file has changed.
     fn look<T, E: Display>(
         &mut self,
         what: &'static str,
@@ -134,7 +134,7 @@ mod tests {
         let mut state = State { prints: prints(&files), trouble: None };
         let mut look = || state.look("a number", &files, &read);
         assert_eq!(look(), None, "nothing has changed");
-        // Another file in its place, as renewals do it: no clock needs to have moved.
+        // Replaces the file as renewals do: its timestamps need not change.
         let replace = |text: &str| {
             std::fs::write(folder.path().join("new"), text).unwrap();
             std::fs::rename(folder.path().join("new"), &path).unwrap();

@@ -1,12 +1,12 @@
-//! Questions about the state and their answers, between bytes and the types the rest of the crate
-//! uses.
+//! State requests and their answers: conversion between bytes and the types that the rest of the
+//! crate uses.
 
 use revm::primitives::{Address, B256, Bytes, U256};
 
 use super::{WireError, wire};
 use crate::state::AccountInfo;
 
-/// One question about the state before a block.
+/// One key of the state before a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Key {
     /// An account's balance, nonce and code hash.
@@ -26,9 +26,9 @@ pub enum Value {
     Account(Option<AccountInfo>),
     /// The slot; zero if it was never written.
     Slot(U256),
-    /// The code; `None`: nobody knows code with that hash.
+    /// The code; `None`: there is no known code with that hash.
     Code(Option<Bytes>),
-    /// The hash; `None`: not in reach, or not known.
+    /// The hash; `None`: the block is out of reach, or its hash unknown.
     BlockHash(Option<B256>),
 }
 
@@ -85,7 +85,7 @@ impl From<Value> for wire::StateValue {
 }
 
 impl Value {
-    /// Reads the answer to `key`; an answer to another kind of question is refused.
+    /// Decodes the answer to `key`; an answer to another kind of key is refused.
     pub fn answering(key: &Key, value: wire::StateValue) -> Result<Self, WireError> {
         use wire::state_value::Value as Wire;
         let value = value.value.ok_or(WireError::Missing("state value"))?;

@@ -1,7 +1,7 @@
-//! Certificates: read from PEM files, and put together to what a connection is encrypted by.
+//! Certificates: read from PEM files, and combined into the TLS configuration of a connection.
 //!
-//! Both ends speak TLS 1.2 or 1.3 with ring, and HTTP/2 on it. No session is resumed: every
-//! connection shows its certificate, so that one that is no longer trusted opens no further one.
+//! Both ends speak TLS 1.2 or 1.3 with ring, and HTTP/2 on top. No session is resumed: every
+//! connection presents its certificate, so that one no longer trusted opens no further connection.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,16 +16,16 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::regular;
 
-/// The most bytes of a PEM file: bundles of all public authorities have 250 KiB.
+/// The most bytes of a PEM file: a bundle of all public authorities has 250 KiB.
 const MOST_BYTES: u64 = 1 << 20;
 
-/// What HTTP/2 is called in a handshake.
+/// The name of HTTP/2 in a handshake.
 const HTTP2: &[u8] = b"h2";
 
 /// A certificate and its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFiles {
-    /// The certificate, and those between it and the authority, PEM.
+    /// The certificate and the intermediates up to the authority, PEM.
     pub certificate: PathBuf,
     /// Its private key, PEM.
     pub key: PathBuf,
@@ -39,18 +39,18 @@ pub enum TlsError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// A file without what it is there for.
+    /// A file lacks the expected content.
     #[error("{}: holds no {what} in PEM form. Name the file that does", path.display())]
     Nothing {
         /// The file.
         path: PathBuf,
-        /// What it should hold.
+        /// What it should contain.
         what: &'static str,
     },
-    /// Files that are of no use together.
+    /// Certificate and key cannot be used together.
     #[error("{}: {source}. See that certificate, key and authority are those that belong together", path.display())]
     Unfit {
         /// The certificate's file.
@@ -58,7 +58,7 @@ pub enum TlsError {
         /// What is wrong.
         source: rustls::Error,
     },
-    /// No authority that clients could be checked by.
+    /// The authority cannot be used to check clients.
     #[error("{}: {source}. Name the certificate of the authority that signs those of coordinators", path.display())]
     Authority {
         /// The authority's file.
@@ -73,7 +73,7 @@ pub enum TlsError {
     Start(#[from] io::Error),
 }
 
-/// What a shard encrypts by. `clients`: the authority whose certificates coordinators have to show.
+/// A shard's TLS configuration. `clients`: the authority of the certificates that it requires.
 pub(crate) fn server(own: &CertificateFiles, clients: Option<&Path>) -> Result<ServerConfig, TlsError> {
     let unfit = |source| TlsError::Unfit { path: own.certificate.clone(), source };
     let provider = provider();
@@ -97,8 +97,8 @@ pub(crate) fn server(own: &CertificateFiles, clients: Option<&Path>) -> Result<S
     Ok(config)
 }
 
-/// What a coordinator encrypts by. `authority`: who signs the certificates of shards; `own`: what
-/// it shows them itself.
+/// A coordinator's TLS configuration. `authority`: signs the certificates of shards; `own`: the
+/// certificate that the coordinator presents.
 pub(crate) fn client(authority: &Path, own: Option<&CertificateFiles>) -> Result<ClientConfig, TlsError> {
     let path = own.map_or(authority, |own| &own.certificate);
     let unfit = |source| TlsError::Unfit { path: path.to_owned(), source };

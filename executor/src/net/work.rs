@@ -1,5 +1,5 @@
-//! The payload of a part: what it takes to execute transactions, and the transactions with their
-//! places in the block.
+//! The payload of a part: the environment for executing transactions, and the transactions with
+//! their places in the block.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use crate::block::{Block, Transaction};
 use crate::parallel::Batch;
 use crate::vm::ExecutionEnv;
 
-/// A part as the shard gets it.
+/// A part as the shard receives it.
 #[derive(Debug, Deserialize)]
 pub struct Work {
     /// What all transactions of the block share.
@@ -16,7 +16,7 @@ pub struct Work {
     pub transactions: Vec<(u32, Transaction)>,
 }
 
-/// Places in it are not those in the block.
+/// The places in this batch are not those in the block.
 impl Batch for Work {
     fn len(&self) -> usize {
         self.transactions.len()
@@ -26,7 +26,7 @@ impl Batch for Work {
     }
 }
 
-/// The same as the coordinator has it, without copies. Both have the same encoding.
+/// A part as the coordinator has it, without copies. Both types have the same encoding.
 #[derive(Debug, Serialize)]
 pub struct WorkRef<'a> {
     env: &'a ExecutionEnv,

@@ -1,7 +1,7 @@
-//! What has been written so far, by whom: for each account and slot the values that transactions
-//! left in it, ordered by their places.
+//! A multi-version memory: for each account and slot the values that transactions wrote to it,
+//! ordered by the transactions' places.
 //!
-//! It holds what was executed ahead and may be wrong; nothing is decided by it.
+//! The values were executed ahead and may be wrong; nothing is decided by them.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,10 +14,10 @@ use smallvec::SmallVec;
 use crate::state::{AccountInfo, analysed};
 use crate::vm::{Changes, StateView};
 
-/// Parts of the memory with a lock of their own. Far more than threads, so that two seldom meet.
+/// Parts of the memory, each with its own lock. Far more than threads, so that two seldom contend.
 const SHARDS: usize = 64;
-/// Words of the filter, 64 keys each: with 5,000 keys written by a large block, nine of ten keys
-/// that nobody wrote are told apart without a lock.
+/// Words of the filter, 64 keys each. With 5,000 keys written by a large block, it recognises nine
+/// of ten unwritten keys without a lock.
 const FILTER_WORDS: usize = 1024;
 
 /// Values by place, ascending. Most keys are written once in a block, which needs no allocation.
@@ -36,23 +36,23 @@ enum Key {
     Wipe(Address),
 }
 
-/// Writes of transactions that may still turn out otherwise.
+/// Writes of transactions whose outcomes may still change.
 pub(super) struct Memory {
     shards: Box<[Mutex<Shard>]>,
-    /// A bit is set for every key that was ever written: most reads are of keys that nobody wrote.
+    /// A bit is set for every key ever written: most reads are of keys that nobody wrote.
     filter: Box<[AtomicU64]>,
-    /// At which places an account's storage was cleared; rare, hence apart.
+    /// The places at which an account's storage was cleared; rare, so stored separately.
     wipes: Mutex<HashMap<Address, Vec<usize>>>,
     any_wipe: AtomicBool,
-    /// Code that was created. Its hash names it, so it has no versions.
+    /// Code that was created. It is named by its hash, so it has no versions.
     codes: Mutex<HashMap<B256, Bytecode>>,
     any_code: AtomicBool,
-    /// What each place has written, to be taken back when it turns out otherwise.
+    /// The keys written by each place, to remove those that it does not write the next time.
     written: Vec<Mutex<Vec<Key>>>,
 }
 
 impl Memory {
-    /// For so many transactions, nothing written yet.
+    /// A memory for this many transactions, with nothing written yet.
     pub(super) fn new(places: usize) -> Self {
         let mut new = Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
@@ -67,7 +67,7 @@ impl Memory {
         new
     }
 
-    /// The same, with what it has allocated. That is at most what the largest batch so far took.
+    /// Clears the memory for reuse, retaining its allocations: at most what the largest batch took.
     pub(super) fn anew(mut self, places: usize) -> Self {
         for shard in &mut self.shards {
             let shard = shard.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -88,12 +88,12 @@ impl Memory {
         self
     }
 
-    /// Notes what the transaction at `place` writes, instead of what it wrote before, on top of
-    /// `base`.
+    /// Records what the transaction at `place` writes on top of `base`, replacing what it wrote
+    /// before.
     ///
-    /// An account of which only storage was written is left out as long as nobody has written more
-    /// of it: a token, say, which every other transaction reads too. They would all meet over it,
-    /// for nothing.
+    /// An account of which only storage was written is left out as long as no transaction has
+    /// written more of it: for example a token, which every other transaction reads too. Recording
+    /// it would make them all conflict for nothing.
     pub(super) fn publish(&self, place: usize, changes: &Changes, base: &impl StateView) {
         if !changes.codes.is_empty() {
             let mut codes = lock(&self.codes);
@@ -134,7 +134,7 @@ impl Memory {
         }
     }
 
-    /// Removes what was written at `place` before and is not any more.
+    /// Removes keys that `place` wrote before and does not write now.
     fn take_back(&self, place: usize, before: Vec<Key>, now: &[Key]) {
         for key in before {
             if now.iter().any(|other| same(&key, other)) {
@@ -158,7 +158,7 @@ impl Memory {
         }
     }
 
-    /// What the account is after the transactions before `place`; `None`: none of them wrote it.
+    /// The account after the transactions before `place`; `None`: none of them wrote it.
     pub(super) fn account(&self, address: &Address, place: usize) -> Option<Option<AccountInfo>> {
         let key = mix(address, None);
         if !self.maybe(key) {
@@ -167,7 +167,7 @@ impl Memory {
         latest(lock(self.shard(key)).accounts.get(address)?, place).map(|(_, info)| info)
     }
 
-    /// What the slot holds after the transactions before `place`; `None`: none of them wrote or
+    /// The slot's value after the transactions before `place`; `None`: none of them wrote or
     /// cleared it.
     pub(super) fn slot(&self, address: &Address, slot: &U256, place: usize) -> Option<U256> {
         let key = mix(address, Some(slot));
@@ -185,7 +185,7 @@ impl Memory {
         written.map(|(_, value)| value)
     }
 
-    /// Code that some transaction created.
+    /// Code that a transaction created.
     pub(super) fn code(&self, hash: &B256) -> Option<Bytecode> {
         if !self.any_code.load(Ordering::Acquire) {
             return None;
@@ -200,8 +200,7 @@ impl Memory {
     }
 
     fn shard(&self, key: u64) -> &Mutex<Shard> {
-        // The top bits are the best mixed. There are as many shards as `SHARDS` says, so the index
-        // is in range.
+        // The top bits are the best mixed. The mask keeps the index within the `SHARDS` shards.
         &self.shards[key as usize >> 32 & (SHARDS - 1)]
     }
 
@@ -222,8 +221,8 @@ fn filter_place(key: u64) -> (usize, u64) {
     ((key >> 48) as usize % FILTER_WORDS, 1 << (key >> 42 & 63))
 }
 
-/// A few well-mixed bits of a key, to tell keys apart before a real hash is worth its time. Whoever
-/// makes keys meet on purpose makes a block slower, not wrong.
+/// A few well-mixed bits of a key, to tell keys apart before spending time on a real hash. An
+/// attacker who makes keys collide makes a block slower, not wrong.
 fn mix(address: &Address, slot: Option<&U256>) -> u64 {
     const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
     let word = |at: usize| {
@@ -274,8 +273,8 @@ fn same(a: &Key, b: &Key) -> bool {
     }
 }
 
-/// A thread that panicked with the lock held has left the map whole, and what is in it is only a
-/// hint.
+/// A thread that panicked while holding the lock has left the map intact, and its contents are only
+/// hints.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -336,7 +335,7 @@ mod tests {
             assert_eq!([U256::ZERO, U256::ONE].map(|slot| memory.slot(&TOKEN, &slot, place)), [None, None]);
         }
         assert!(memory.code(&B256::repeat_byte(1)).is_none());
-        // What the first one wrote there before is not taken back from the new one.
+        // The first publication's write to this slot is not removed from the new one.
         memory.publish(1, &changes(7, 4), &base);
         memory.publish(0, &Changes::default(), &base);
         assert_eq!(memory.slot(&TOKEN, &U256::ONE, 2), Some(U256::from(4)));

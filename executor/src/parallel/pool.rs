@@ -1,4 +1,4 @@
-//! The helpers: named threads that take part in whatever their owner runs.
+//! The helpers: named threads that take part in whatever their owner executes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,32 +10,32 @@ use tracing::warn;
 
 use super::memory::Memory;
 
-/// How long the owner looks for helpers that are about to come back before it sleeps between looks.
+/// How often the owner checks whether a helper has come back before it sleeps between checks.
 const LOOKS: u32 = 2_000;
-/// The sleep between looks after that.
+/// How long it sleeps between later checks.
 const SLEEP: Duration = Duration::from_micros(100);
-/// How often a helper without work looks whether it is still needed. Orders wake it up at once.
+/// How often an idle helper checks whether it is still needed. Orders wake it at once.
 const IDLE: Duration = Duration::from_secs(1);
-/// How long helpers get to notice that they are not needed any more.
+/// How long helpers get to notice that they are no longer needed.
 const FAREWELL: Duration = Duration::from_millis(500);
 
-/// What helpers take part in.
+/// Work that helpers take part in.
 pub(super) trait Help: Send + Sync {
     /// Takes part until there is nothing left to do.
     fn help(&self, beat: &dyn WorkerBeat);
 }
 
-/// A helper's sign of life.
+/// A helper's heartbeat.
 pub trait WorkerBeat {
-    /// It is about to execute a transaction.
+    /// Reports that the helper is about to execute a transaction.
     fn begin(&self) {}
-    /// It has got somewhere.
+    /// Reports that the helper has made progress.
     fn progress(&self);
-    /// It ends in an orderly way.
+    /// Reports that the helper ends in an orderly way.
     fn leave(self: Box<Self>);
 }
 
-/// Of those who have none: the owner has one of its own.
+/// Reports nothing; for the owner, which has a heartbeat of its own.
 pub(super) struct NoBeat;
 
 impl WorkerBeat for NoBeat {
@@ -43,7 +43,7 @@ impl WorkerBeat for NoBeat {
     fn leave(self: Box<Self>) {}
 }
 
-/// Work that each helper does for itself.
+/// Work that each helper does by itself.
 struct Each<F>(F);
 
 impl<F: Fn() + Send + Sync> Help for Each<F> {
@@ -52,12 +52,12 @@ impl<F: Fn() + Send + Sync> Help for Each<F> {
     }
 }
 
-/// The helpers of one owner. Dropping it ends them.
+/// The helpers of one owner. Dropping the pool ends them.
 #[derive(Default)]
 pub struct Pool {
     helpers: Vec<Helper>,
-    /// Of the batch before, if all helpers have let go of it: to make one takes longer than to
-    /// clear one.
+    /// The memory of the previous batch, if all helpers have released it: clearing one is faster
+    /// than allocating one.
     spare: Mutex<Option<Memory>>,
 }
 
@@ -77,7 +77,7 @@ struct Helper {
 #[derive(Default)]
 struct Mailbox {
     order: Mutex<Option<Arc<dyn Help>>>,
-    /// Set from when an order is put in until the helper has let go of it, or it was taken back.
+    /// True from when an order is placed until the helper has released it or it is taken back.
     busy: AtomicBool,
     closed: AtomicBool,
 }
@@ -88,7 +88,7 @@ impl fmt::Debug for Mailbox {
     }
 }
 
-/// Says that the helper has let go of its work, whatever happened.
+/// Marks the helper as free when dropped, even after a panic.
 struct Home<'a>(&'a Mailbox);
 
 impl Drop for Home<'_> {
@@ -99,8 +99,8 @@ impl Drop for Home<'_> {
 
 impl Pool {
     /// Starts `threads - 1` helpers, named `{owner}-w1` and so on; the owner is the first of the
-    /// threads. `beat` is called on each helper's own thread, for its sign of life; one for which
-    /// it has none does not report.
+    /// threads. `beat` is called on each helper's own thread and returns its heartbeat; a helper
+    /// for which it returns `None` does not report.
     ///
     /// # Errors
     /// If a thread cannot be started.
@@ -121,17 +121,17 @@ impl Pool {
         Ok(pool)
     }
 
-    /// A memory for so many transactions.
+    /// A memory for this many transactions.
     pub(super) fn memory(&self, places: usize) -> Memory {
         lock(&self.spare).take().map_or_else(|| Memory::new(places), |spare| spare.anew(places))
     }
 
-    /// Keeps a memory that is of no more use to anybody.
+    /// Stores a memory that is no longer in use, for the next batch.
     pub(super) fn keep(&self, memory: Memory) {
         *lock(&self.spare) = Some(memory);
     }
 
-    /// Whether there are no helpers.
+    /// Whether the pool has no helpers.
     pub fn is_empty(&self) -> bool {
         self.helpers.is_empty()
     }
@@ -141,7 +141,7 @@ impl Pool {
         self.helpers.iter().find(|helper| helper.thread.is_finished()).map(|helper| helper.name.as_str())
     }
 
-    /// The first helper that has not come back from work that is over.
+    /// The first helper that still has not come back from work that is over.
     pub fn missing(&self) -> Option<&str> {
         self.helpers
             .iter()
@@ -149,7 +149,7 @@ impl Pool {
             .map(|h| h.name.as_str())
     }
 
-    /// Gives work to every helper that has none.
+    /// Gives the work to every helper that is free.
     pub(super) fn give<H: Help + 'static>(&self, help: &Arc<H>) {
         for helper in &self.helpers {
             if helper.mailbox.busy.swap(true, Ordering::AcqRel) {
@@ -161,14 +161,13 @@ impl Pool {
         }
     }
 
-    /// Lets each helper that has no work run `work` once, and waits until they have, but not past
-    /// `until`.
+    /// Lets each free helper run `work` once, and waits until all have, but not past `until`.
     pub fn each(&self, until: Instant, work: impl Fn() + Send + Sync + 'static) {
         let each = Arc::new(Each(work));
         self.give(&each);
         for helper in &self.helpers {
             while helper.mailbox.busy.load(Ordering::Acquire) && Instant::now() < until {
-                // An order that nobody takes is that of a thread that has gone.
+                // If nobody takes the order, the thread may be gone.
                 if helper.thread.is_finished() {
                     break;
                 }
@@ -178,8 +177,8 @@ impl Pool {
         self.gather(until);
     }
 
-    /// Takes back what no helper has begun, and waits until they have let go of the rest, but not
-    /// past `until`.
+    /// Takes back orders that no helper has begun, and waits until helpers have released the rest,
+    /// but not past `until`.
     pub(super) fn gather(&self, until: Instant) {
         for helper in &self.helpers {
             if lock(&helper.mailbox.order).take().is_some() {
@@ -207,7 +206,7 @@ fn work(mailbox: &Mailbox, beat: Box<dyn WorkerBeat>) {
             thread::park_timeout(IDLE);
             continue;
         };
-        // In this order: the owner may take back what `help` holds once the helper is home.
+        // Dropped last: once the helper is free, the owner may reclaim what `help` holds.
         let _home = Home(mailbox);
         help.help(&*beat);
         drop(help);
@@ -233,7 +232,7 @@ impl Drop for Pool {
     }
 }
 
-/// A thread that panicked with the lock held has left the mailbox whole.
+/// A thread that panicked while holding the lock has left the mailbox intact.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! One batch while it runs: who executes which transaction, and what has come of it.
+//! One running batch: which thread executes which transaction, and the outcomes so far.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
@@ -13,29 +13,28 @@ use super::{Aside, Batch, Foreseen, Settle, Settled};
 use crate::validate::holds;
 use crate::vm::{Effect, ExecutionEnv, Executor, StateView};
 
-/// How often the owner looks at a transaction that somebody else is executing before it sleeps:
-/// some ten microseconds, less than what falling asleep and being woken up costs, and as long as a
-/// typical transaction takes.
+/// How often the owner polls a transaction that another thread is executing before it sleeps: some
+/// ten microseconds. That is less than falling asleep and waking up costs, and as long as a typical
+/// transaction takes.
 const LOOKS_BEFORE_SLEEP: u32 = 2_000;
-/// How long a sleep lasts at most. Whoever finishes wakes the owner; this bounds what is lost if it
-/// does so just before the owner falls asleep.
+/// The longest sleep of the owner. A thread that finishes wakes the owner; this bounds the loss if
+/// it does so just before the owner falls asleep.
 const SLEEP: Duration = Duration::from_micros(200);
-/// How long a helper without anything to do sleeps once it has looked round that often. Nobody
-/// wakes it: it has run out of work, so the batch is about to end, or the owner has to execute a
-/// long transaction first.
+/// How long an idle helper sleeps once it has polled that often. Nobody wakes it: it has run out of
+/// work because the batch is about to end or the owner must execute a long transaction first.
 const HELPER_SLEEP: Duration = Duration::from_micros(50);
 
-/// Where a transaction is.
+/// The phase of a transaction.
 mod phase {
-    /// Nobody has begun it.
+    /// No thread has begun it.
     pub(super) const WAITING: u8 = 0;
-    /// A thread executes it ahead.
+    /// A thread is executing it ahead.
     pub(super) const RUNNING: u8 = 1;
     /// It has an outcome.
     pub(super) const DONE: u8 = 2;
-    /// It cannot be executed ahead; it waits for the owner.
+    /// It cannot be executed ahead; it is left to the owner.
     pub(super) const LEFT: u8 = 3;
-    /// The owner has settled it, or is at it.
+    /// The owner has settled it or is settling it.
     pub(super) const SETTLED: u8 = 4;
 }
 
@@ -51,21 +50,21 @@ pub(super) struct Speculation<V> {
     base: Arc<V>,
     memory: Arc<Memory>,
     slots: Box<[Slot]>,
-    /// The next transaction that nobody has begun.
+    /// The next transaction that no thread has begun.
     next: AtomicUsize,
-    /// The first transaction that may have read what is not so any more.
+    /// The first transaction that may have read outdated values.
     suspect: AtomicUsize,
     ended: AtomicBool,
     owner: Thread,
-    /// The place that the owner sleeps for; `usize::MAX`: it does not.
+    /// The place whose transaction the sleeping owner waits for; `usize::MAX`: it is not sleeping.
     awaited: AtomicUsize,
     aside: Option<Arc<dyn Aside>>,
-    /// Executions that came to nothing.
+    /// Executions whose outcome was discarded.
     again: AtomicUsize,
 }
 
 impl<V: StateView + Send + Sync + 'static> Speculation<V> {
-    /// Owned by the calling thread.
+    /// A speculation owned by the calling thread.
     pub(super) fn new(
         env: &ExecutionEnv,
         batch: Arc<dyn Batch>,
@@ -80,7 +79,7 @@ impl<V: StateView + Send + Sync + 'static> Speculation<V> {
             base,
             memory: Arc::new(memory),
             slots: (0..places).map(|_| Slot::default()).collect(),
-            // The first one is the owner's.
+            // The first transaction is the owner's.
             next: AtomicUsize::new(1),
             suspect: AtomicUsize::new(usize::MAX),
             ended: AtomicBool::new(false),
@@ -91,7 +90,7 @@ impl<V: StateView + Send + Sync + 'static> Speculation<V> {
         }
     }
 
-    /// Its memory, unless a helper still has it.
+    /// The batch's memory; `None` if a helper still uses it.
     pub(super) fn into_memory(self) -> Option<Memory> {
         Arc::into_inner(self.memory)
     }
@@ -101,12 +100,12 @@ impl<V: StateView + Send + Sync + 'static> Speculation<V> {
         self.again.load(Ordering::Relaxed)
     }
 
-    /// Nothing that is executed from now on is of use.
+    /// Ends the batch: nothing executed from now on is of use.
     pub(super) fn end(&self) {
         self.ended.store(true, Ordering::Release);
     }
 
-    /// The owner's way through the batch.
+    /// The owner's loop over the batch.
     pub(super) fn own<S: Settle>(&self, settle: &mut S, until: Instant) -> Result<(), S::Error> {
         let mut ahead = None;
         for (place, slot) in self.slots.iter().enumerate() {
@@ -128,7 +127,7 @@ impl<V: StateView + Send + Sync + 'static> Speculation<V> {
         Ok(())
     }
 
-    /// Makes the transaction at the head the owner's, waiting for whoever executes it.
+    /// Takes the transaction at the head for the owner, waiting for the thread that executes it.
     fn claim<S: Settle>(
         &self,
         place: usize,
@@ -150,7 +149,7 @@ impl<V: StateView + Send + Sync + 'static> Speculation<V> {
                 }
                 continue;
             }
-            // Somebody is at it. There is other work to do, while there is.
+            // Another thread is executing it. Do other work as long as there is some.
             if looks == 0 {
                 if self.run_next(ahead.get_or_insert_with(|| self.executor()), &NoBeat) {
                     settle.progress();
@@ -167,7 +166,7 @@ impl<V: StateView + Send + Sync + 'static> Speculation<V> {
                 continue;
             }
             if Instant::now() >= until {
-                // Whoever is at it will find that it is settled.
+                // That thread will find that the transaction is settled.
                 slot.phase.store(phase::SETTLED, Ordering::Release);
                 return None;
             }
@@ -190,9 +189,9 @@ impl<V: StateView + Send + Sync + 'static> Speculation<V> {
         Executor::new(&self.env, ahead)
     }
 
-    /// Executes the next transaction that nobody has begun; false if there is none.
+    /// Executes the next transaction that no thread has begun; false if there is none.
     fn run_next(&self, executor: &mut Executor<'static, Ahead<V>>, beat: &dyn WorkerBeat) -> bool {
-        // Not beyond the end: it is looked at again and again.
+        // Not beyond the end: this is called again and again.
         if self.next.load(Ordering::Acquire) >= self.slots.len() {
             return false;
         }
@@ -211,15 +210,15 @@ impl<V: StateView + Send + Sync + 'static> Speculation<V> {
         true
     }
 
-    /// Whether a transaction is so quick that the owner has executed it before it could take over
-    /// what somebody else has: without call data there is seldom more to it than a transfer.
+    /// Whether a transaction is so short that the owner can execute it faster than take over
+    /// another thread's outcome: without call data it is seldom more than a transfer.
     fn is_light(&self, place: usize) -> bool {
         self.batch
             .get(place)
             .is_none_or(|(_, transaction)| transaction.input.is_empty() && transaction.to.is_some())
     }
 
-    /// Executes one transaction ahead; it is this thread's.
+    /// Executes one transaction ahead. The calling thread has claimed it.
     fn run(
         &self,
         executor: &mut Executor<'static, Ahead<V>>,
@@ -238,29 +237,29 @@ impl<V: StateView + Send + Sync + 'static> Speculation<V> {
             .batch
             .get(place)
             .and_then(|(index, transaction)| executor.execute(index, transaction).ok())
-            // It may be valid once those before it have been executed.
+            // An invalid one may become valid once earlier transactions have been executed.
             .filter(|outcome| matches!(outcome.effect, Effect::Executed { .. }));
         let of_base = !executor.view().versions.get();
         handing_over.finish(outcome.map(|outcome| Foreseen { outcome, of_base }));
     }
 
-    /// What the transaction at `place` wrote is new: those after it that were executed already may
-    /// have missed it.
+    /// Marks the transactions after `place` as suspect: those already executed may have missed its
+    /// new writes.
     fn suspect_after(&self, place: usize) {
         if self.next.load(Ordering::Acquire) > place + 1 {
             self.suspect.fetch_min(place + 1, Ordering::AcqRel);
         }
     }
 
-    /// Looks whether the first suspect still holds, and executes it again if not; false if there is
-    /// no suspect.
+    /// Checks whether the first suspect still holds, and executes it again if not; false if there
+    /// is no suspect.
     fn look_at_suspect(&self, executor: &mut Executor<'static, Ahead<V>>, beat: &dyn WorkerBeat) -> bool {
         let place = self.suspect.load(Ordering::Acquire);
         if place >= self.slots.len() {
             return false;
         }
         if place >= self.next.load(Ordering::Acquire) {
-            // All that have begun were looked at.
+            // All that have begun have been checked.
             let _ = self.suspect.compare_exchange(place, usize::MAX, Ordering::AcqRel, Ordering::Relaxed);
             return false;
         }
@@ -314,8 +313,8 @@ impl<V: StateView + Send + Sync + 'static> Help for Speculation<V> {
     }
 }
 
-/// Whatever happens while a transaction runs, its place does not stay taken: without an outcome it
-/// is the owner's.
+/// Frees the place of a transaction however its execution ends: without an outcome it is left to
+/// the owner.
 struct HandOver<'a, V> {
     speculation: &'a Speculation<V>,
     place: usize,
@@ -326,7 +325,7 @@ impl<V: StateView + Send + Sync + 'static> HandOver<'_, V> {
     fn finish(self, foreseen: Option<Foreseen>) {
         let Some(foreseen) = foreseen else { return };
         if self.slot.phase.load(Ordering::Acquire) != phase::RUNNING {
-            // The owner could not wait.
+            // The owner has stopped waiting and settled it.
             return;
         }
         if let Effect::Executed { changes, .. } = &foreseen.outcome.effect {
@@ -359,7 +358,7 @@ impl<V> Drop for HandOver<'_, V> {
     }
 }
 
-/// A thread that panicked with the lock held has left the place empty or whole.
+/// A thread that panicked while holding the lock has left the place empty or intact.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

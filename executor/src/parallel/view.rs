@@ -1,4 +1,4 @@
-//! The state as a transaction that is executed ahead sees it.
+//! The state as seen by a transaction that is executed ahead.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -10,19 +10,19 @@ use super::memory::Memory;
 use crate::state::AccountInfo;
 use crate::vm::{StateView, ViewError};
 
-/// What was there before the batch, with the writes of the transactions before `place` on top, as
-/// far as they have been executed.
+/// The state before the batch, with the writes of the transactions before `place` on top, as far as
+/// they have been executed.
 pub(super) struct Ahead<V> {
     pub(super) place: usize,
     pub(super) memory: Arc<Memory>,
     pub(super) base: Arc<V>,
     pub(super) beneficiary: Address,
-    /// Whether anything was read that some transaction before wrote.
+    /// Whether it has read anything that an earlier transaction wrote.
     pub(super) versions: Cell<bool>,
 }
 
 impl<V> Ahead<V> {
-    /// Notes whether it was a version that answered.
+    /// Records whether the value came from a version.
     fn noted<T>(&self, version: Option<T>) -> Option<T> {
         if version.is_some() {
             self.versions.set(true);
@@ -33,7 +33,7 @@ impl<V> Ahead<V> {
 
 impl<V: StateView> StateView for Ahead<V> {
     fn account(&self, address: Address) -> Result<Option<AccountInfo>, ViewError> {
-        // It has the fees of all transactions before, so nobody can know it ahead.
+        // The beneficiary has the fees of all earlier transactions, so it cannot be known ahead.
         if address == self.beneficiary {
             return Err(ViewError::NotAhead);
         }

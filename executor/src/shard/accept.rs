@@ -1,9 +1,9 @@
-//! Connections to a shard, from the kernel to the gRPC server: counted, encrypted where it has a
+//! Connections to a shard, from the kernel to the gRPC server: counted, encrypted if it has a
 //! certificate, and HTTP/2.
 //!
-//! Whoever connects may say anything, or nothing. Each connection is looked at in a task of its
-//! own, for a bounded time, so that none holds up the next; there are no more of them than places;
-//! and one on which no coordinator is served goes in time, or when another needs its place.
+//! Whoever connects may send anything, or nothing. Each connection is examined in a task of its
+//! own, for a bounded time, so that none delays the next. There are no more of them than places,
+//! and one that serves no coordinator is closed after a time, or when another needs its place.
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,32 +26,32 @@ use crate::deadline;
 use crate::net::{Admission, Duplex};
 use crate::telemetry::counts::Counts;
 
-/// Connections at once. A coordinator has one, and so has each who asks for the health; more must
-/// not be a way to use up the descriptors of the process.
+/// The most connections at once. A coordinator has one, and so has each client of the health
+/// service; more must not be a way to exhaust the process's descriptors.
 const MOST: usize = 128;
 
-/// How long a newcomer waits for the descriptor of the one that makes room: its task has only to be
-/// woken. On a machine where that takes longer there is one connection more for a moment.
+/// How long a newcomer waits until the connection that makes room has closed its descriptor: its
+/// task only has to be woken. If that takes longer, there is one connection too many for a moment.
 const MAKE_ROOM: Duration = Duration::from_millis(50);
 
-/// Between two attempts to accept when accepting fails, as it does while descriptors are used up.
+/// Pause between attempts to accept when accepting fails, as when descriptors are exhausted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long whoever was refused may take to read why. Closed with something unread in it, a socket
-/// is reset, and the reason may be lost on the way.
+/// How long a refused client may take to read the reason. A socket that is closed with unread data
+/// in it is reset, and the reason may be lost on the way.
 const LINGER: Duration = Duration::from_millis(250);
 
-/// At least so long between two lines of log on connections that came to nothing: others decide how
-/// many there are.
+/// The least time between two log lines about connections that failed: others decide how many there
+/// are.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
-/// What an HTTP/2 connection begins with (RFC 9113, 3.4).
+/// The first bytes of an HTTP/2 connection (RFC 9113, 3.4).
 const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The first byte of a TLS connection, where HTTP/2 has a `P`.
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// Where connections come in.
+/// The listener's side of accepting.
 pub(super) struct Door {
     pub(super) listener: TcpListener,
     pub(super) admission: Admission,
@@ -60,10 +60,10 @@ pub(super) struct Door {
 }
 
 impl Door {
-    /// The work of accepting, which ends when nobody takes connections any more, and the
-    /// connections.
+    /// The future that accepts, which ends when nobody takes connections any more, and the stream
+    /// of connections.
     pub(super) fn open(self) -> (impl Future<Output = ()> + Send, ReceiverStream<io::Result<Accepted>>) {
-        // As many as there are places, so that there is always room for one that has a place.
+        // As large as there are places: a connection that has a place always finds room.
         let (ready, connections) = mpsc::channel(MOST);
         (self.accept(ready), ReceiverStream::new(connections))
     }
@@ -96,7 +96,7 @@ impl Door {
                     continue;
                 }
             };
-            // An answer that waits a little is an answer all the same.
+            // Without this an answer only arrives a little later.
             let _ = TcpStream::set_nodelay(&stream, true);
             let stream = self.sockets.count(stream, Arc::clone(&self.counts));
             let (tls, ready, teller) = (self.admission.tls(), ready.clone(), Arc::clone(&teller));
@@ -124,10 +124,10 @@ impl Door {
 /// Resolves when a connection has to go.
 type Over = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// What was read of a connection already.
+/// What has already been read from a connection.
 type Head = Vec<u8>;
 
-/// Finds out whether `stream` speaks what this shard speaks; if not, why, unless it only knocked.
+/// Checks that `stream` speaks this shard's protocol; if not, why, unless it was only a probe.
 async fn greet(
     mut stream: Counted,
     tls: Option<Arc<ServerConfig>>,
@@ -135,7 +135,7 @@ async fn greet(
     if let Some(config) = tls {
         return match TlsAcceptor::from(config).accept(stream).into_fallible().await {
             Ok(stream) => Ok((Box::new(stream), Head::new())),
-            // A probe that asks whether the port is open says nothing and goes.
+            // A probe for an open port sends nothing and closes.
             Err((error, _)) if error.kind() == io::ErrorKind::UnexpectedEof => Err(None),
             Err((error, stream)) => {
                 part(stream).await;
@@ -163,7 +163,7 @@ async fn greet(
     Ok((Box::new(stream), head))
 }
 
-/// Ends a connection so that what was said last gets through.
+/// Ends a connection so that the last message still arrives.
 async fn part(mut stream: Counted) {
     let end = async {
         if stream.shutdown().await.is_ok() {
@@ -173,7 +173,7 @@ async fn part(mut stream: Counted) {
     let _ = tokio::time::timeout(LINGER, end).await;
 }
 
-/// Tells of connections that came to nothing, and not of each.
+/// Logs failed connections, but not every one.
 #[derive(Default)]
 struct Teller(Mutex<Option<Instant>>);
 
@@ -191,21 +191,21 @@ impl Teller {
 /// A connection that speaks HTTP/2.
 pub(super) struct Accepted {
     head: Head,
-    /// How much of the head was read a second time.
+    /// How many bytes of the head were read a second time.
     given: usize,
     stream: Box<dyn Duplex>,
-    /// Kept as long as the stream: the next one waits for both to be dropped.
+    /// Lives as long as the stream: the next connection waits for both to be dropped.
     over: Over,
     ended: bool,
     place: Place,
 }
 
 impl Accepted {
-    /// Asked before all else, so that the task that serves the connection is woken when it has to
+    /// Polled before all else, so that the task that serves the connection is woken when it has to
     /// go, whatever it waits for, and ends it.
     ///
     /// # Errors
-    /// The connection has to go.
+    /// If the connection has to go.
     fn stays(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         self.ended = self.ended || self.over.as_mut().poll(context).is_ready();
         if !self.ended {

@@ -1,9 +1,9 @@
-//! The executor thread: takes parts, executes them on the coordinator's state, hands back what came
-//! of them.
+//! The executor thread: takes parts, executes them on the coordinator's state, and returns their
+//! results.
 //!
-//! It never blocks without an end, and whatever happens to a part, the coordinator is told, except
-//! when there is no coordinator any more or the thread itself is lost; that is what deadlines at
-//! the other end are for.
+//! It never blocks without a bound. Whatever happens to a part, the coordinator is notified, except
+//! when there is no coordinator any more or the thread itself is lost; for those cases the other
+//! end has deadlines.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -34,7 +34,7 @@ use crate::warm_up::{WarmedUp, warm_up};
 pub(super) struct Job {
     pub(super) tag: wire::Tag,
     pub(super) session: Arc<Session>,
-    /// When its result is no longer of use.
+    /// When its result becomes useless.
     pub(super) until: Instant,
     /// How long each state request may take.
     pub(super) state_deadline: Duration,
@@ -42,7 +42,7 @@ pub(super) struct Job {
     pub(super) work: Arc<net::Work>,
 }
 
-/// An answer to a state request, not yet looked into.
+/// An answer to a state request, not yet checked.
 pub(super) struct StateReply {
     pub(super) tag: wire::Tag,
     pub(super) id: u64,
@@ -75,7 +75,7 @@ enum PartError {
 }
 
 impl PartError {
-    /// `None`: there is nobody to tell.
+    /// The reason to send; `None`: there is nobody to notify.
     fn reason(&self) -> Option<wire::part_error::Reason> {
         use wire::part_error::Reason;
         match self {
@@ -103,7 +103,7 @@ impl From<VmError> for PartError {
     }
 }
 
-/// A helper on the watch, in a lane of its owner's.
+/// A helper registered in the heartbeat, in a lane of its owner.
 struct Helper {
     lane: Lane,
     faults: Faults,
@@ -128,18 +128,18 @@ pub(super) struct Executor {
     pub(super) commands: Receiver<Job>,
     pub(super) state: Receiver<StateReply>,
     pub(super) results: Sender<Outgoing>,
-    /// What the watchdog keeps from this shard stands there.
+    /// Contains the blocks that the watchdog withholds from this shard.
     pub(super) heartbeat: Heartbeat,
     pub(super) faults: Faults,
     pub(super) stopping: Stopping,
     pub(super) counters: Arc<Counters>,
     pub(super) telemetry: Telemetry,
-    /// Told once, when this thread and its helpers have warmed up.
+    /// Notified once, when this thread and its helpers have warmed up.
     pub(super) warm: crossbeam_channel::Sender<WarmedUp>,
 }
 
 impl Executor {
-    /// The thread.
+    /// The thread's main function.
     pub(super) fn run(self, beat: ThreadBeat, words: &mut LastWords, ready: &Ready) {
         let counters = Arc::clone(&self.counters);
         self.faults.tell_counters(move || counters.line());
@@ -151,9 +151,9 @@ impl Executor {
                 return;
             }
         };
-        // If nobody waits for it any more, the process is ending.
+        // If nobody waits for this any more, the process is ending.
         let _ = ready.try_send(());
-        // Idle to the watchdog meanwhile: as work it would be taken for the first of this life.
+        // Idle to the watchdog meanwhile: it would take work for the first of this life.
         let _ = self.warm.try_send(warm_up(&pool, deadline::WARM_UP));
         let mut cache = super::remote::Cache::default();
         while !self.stopping.begun() {
@@ -165,12 +165,12 @@ impl Executor {
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => self.discard_answers(),
-                // The network side has gone: the guard finds and names it. This thread is only
-                // without work.
+                // The network side has gone: the guard detects and names it. This thread merely has
+                // no work.
                 Err(RecvTimeoutError::Disconnected) => std::thread::sleep(deadline::LOOK_ROUND),
             }
-            // Whoever keeps watch over this thread learns of it by its end: it is not whole without
-            // its helpers.
+            // The thread is incomplete without its helpers. It ends, and its end notifies the
+            // guard.
             if let Some(helper) = pool.lost().or_else(|| self.still_missing(&pool)) {
                 tracing::error!(thread = helper, "a helper is lost");
                 return;
@@ -197,8 +197,8 @@ impl Executor {
         })
     }
 
-    /// A helper that does not come back from work that is over. As long as this thread waits for
-    /// it, it gives no sign of life, so a watchdog sees it; without one the thread ends at last.
+    /// A helper that does not return from work that is over. While this thread waits for it, it
+    /// makes no progress, so a watchdog detects that; without a watchdog the thread finally ends.
     fn still_missing<'a>(&self, pool: &'a Pool) -> Option<&'a str> {
         let until = Instant::now() + deadline::HELPER;
         while !self.stopping.begun() {
@@ -211,7 +211,7 @@ impl Executor {
         None
     }
 
-    /// Takes out answers that came when nobody waited for them any more. Left in the queue they
+    /// Removes answers that came after nobody waited for them any more. Left in the queue they
     /// would look like a thread that does not read it.
     fn discard_answers(&self) {
         for _ in self.state.drain() {
@@ -219,7 +219,7 @@ impl Executor {
         }
     }
 
-    /// Executes one part and answers for it.
+    /// Executes one part and sends its result or error.
     fn part(
         &self,
         job: &Job,
@@ -232,12 +232,12 @@ impl Executor {
             Counters::count(&self.counters.stale);
             return Ok(());
         }
-        // Before the heartbeat says that it is in flight here.
+        // Before the heartbeat reports the block as in flight here.
         if self.heartbeat.quarantine().contains(job.tag.block) {
             self.refuse(job, &PartError::Quarantined(job.tag.block));
             return Ok(());
         }
-        // What is there already was asked for by an earlier part.
+        // Answers that are already queued belong to an earlier part's requests.
         self.discard_answers();
         let span = self.telemetry.tracer().continued(job.trace);
         let left = job.until.saturating_duration_since(Instant::now());
@@ -335,8 +335,8 @@ impl Executor {
         beat: &ThreadBeat,
         words: &mut LastWords,
     ) -> Result<Vec<TxOutcome>, PartError> {
-        // On guesses first; see `scout`. Fault points belong to this run, which every part has
-        // exactly once.
+        // On guesses first; see `scout`. Fault points belong only to the run below, which every
+        // part has exactly once.
         let guessed: RefCell<Vec<usize>> = RefCell::default();
         let mut seen = 0;
         let mut place = 0;
@@ -364,7 +364,7 @@ impl Executor {
         self.run_through(job, remote, &mut |_| beat.progress(), &mut || Ok(()))
     }
 
-    /// The same on several threads.
+    /// Executes the part on several threads.
     fn execute_on(
         &self,
         pool: &Pool,
@@ -414,7 +414,7 @@ impl Executor {
         Ok(part.into_outcomes())
     }
 
-    /// The part in order, with a look round before each transaction.
+    /// Executes the part in order, with a check before each transaction.
     fn run_through(
         &self,
         job: &Job,
@@ -423,8 +423,7 @@ impl Executor {
         fault: &mut dyn FnMut() -> Result<(), ThreadMustEnd>,
     ) -> Result<Vec<TxOutcome>, PartError> {
         let stop: Cell<Option<PartError>> = Cell::new(None);
-        // What is handed out one by one can also be withheld: this is the point between two
-        // transactions.
+        // An iterator can stop handing out transactions: this is the point between two of them.
         let transactions = job.work.transactions.iter().map_while(|(index, transaction)| {
             let may =
                 fault().map_err(|ThreadMustEnd| PartError::ThreadMustEnd).and_then(|()| self.may_go_on(job));
@@ -456,7 +455,7 @@ impl Executor {
         Ok(())
     }
 
-    /// A part was given up in the middle: its coordinator has gone, or does not want it any more.
+    /// Counts a part that was given up midway: its coordinator has gone, or no longer wants it.
     fn count_unwanted(&self, job: &Job) {
         let gone = job.session.up().is_none();
         Counters::count(if gone { &self.counters.results_dropped } else { &self.counters.stale });

@@ -1,5 +1,5 @@
-//! What [`crate::faults::Kind::Ghost`] orders: results that nobody waits for, and that would be
-//! believed but for their tags.
+//! Carries out [`crate::faults::Kind::Ghost`]: results that nobody waits for, and that only their
+//! tags distinguish from valid ones.
 
 use crate::net::wire::{PartResult, Tag, up::Message};
 use crate::vm::{self, Effect, ReadSet, TxOutcome};
@@ -17,7 +17,7 @@ pub(super) fn results(tag: &Tag, outcomes: &[u8]) -> Vec<Message> {
     tags.map(|tag| Message::Result(PartResult { tag: Some(tag), outcomes: forged.clone() })).into()
 }
 
-/// Outcomes that hold on any state, and make any block wrong.
+/// Outcomes that are valid on any state, and make any block wrong.
 fn forged(outcomes: &[u8]) -> Vec<u8> {
     let mut forged: Vec<TxOutcome> = vm::decode(outcomes).unwrap_or_default();
     for outcome in &mut forged {

@@ -1,5 +1,5 @@
-//! The thread that carries what the executor thread says to its coordinator, so that a network that
-//! does not take it never holds up the executor.
+//! The thread that forwards the executor thread's messages to its coordinator, so that a network
+//! that does not accept them never blocks the executor.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,10 +15,10 @@ use crate::faults::{Faults, LastWords};
 use crate::net::wire::Up;
 use crate::process::Stopping;
 
-/// How often a full stream is tried again: far below what a coordinator would notice, and no load.
+/// How often to retry on a full stream: too short for a coordinator to notice, and without load.
 const FULL_PAUSE: Duration = Duration::from_millis(1);
 
-/// Something for a coordinator, and which one.
+/// A message, and the session of the coordinator that it is for.
 pub(super) struct Outgoing {
     pub(super) session: Arc<Session>,
     pub(super) message: Up,
@@ -33,7 +33,7 @@ pub(super) struct Outbox {
 
 impl Outbox {
     pub(super) fn run(self, beat: ThreadBeat, words: &mut LastWords, ready: &Ready) {
-        // If nobody waits for it any more, the process is ending.
+        // If nobody waits for this any more, the process is ending.
         let _ = ready.try_send(());
         while !self.stopping.begun() {
             match self.results.recv_timeout(deadline::LOOK_ROUND) {
@@ -48,15 +48,15 @@ impl Outbox {
                     self.deliver(outgoing);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                // The executor thread has gone. That is what the guard must find and name, not this
-                // one after it.
+                // The executor thread has gone. The guard must detect and name that thread, not
+                // this one after it.
                 Err(RecvTimeoutError::Disconnected) => std::thread::sleep(deadline::LOOK_ROUND),
             }
         }
         beat.leave();
     }
 
-    /// A coordinator that is gone, or does not read, loses the message and not the shard.
+    /// If the coordinator has gone, or does not read, only the message is lost; the shard goes on.
     fn deliver(&self, outgoing: Outgoing) {
         let Outgoing { session, message } = outgoing;
         let Some(up) = session.up() else { return self.dropped() };
@@ -85,7 +85,7 @@ impl Outbox {
     }
 }
 
-/// A message that this thread has taken and not yet passed on: if the thread is lost with it, the
+/// A message that this thread has taken and not yet forwarded: if the thread is lost with it, the
 /// loss is counted.
 struct InHand<'a>(Option<&'a Outbox>);
 
@@ -97,7 +97,7 @@ impl Drop for InHand<'_> {
     }
 }
 
-/// What still waits when the thread ends, in whichever way, is lost too.
+/// Messages still waiting when the thread ends, in whichever way, are lost too.
 impl Drop for Outbox {
     fn drop(&mut self) {
         for _ in self.results.drain() {

@@ -1,8 +1,8 @@
-//! Who holds a place among a shard's connections, and who has to go.
+//! Which connections of a shard hold a place, and which have to go.
 //!
-//! A connection counts for something once a coordinator is served on it. Until then it waits: for a
-//! bounded time, and only as long as nobody else needs its place. So strangers who speak HTTP/2 and
-//! nothing more, however many, do not keep the coordinator out.
+//! A connection is secure once a coordinator is served on it. Until then it waits, for a bounded
+//! time and only as long as nobody else needs its place. So strangers who speak HTTP/2 and nothing
+//! more, however many, do not keep the coordinator out.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::deadline;
 
-/// One address may take this part of all places.
+/// One address may take at most this fraction of all places: one in four.
 const SHARE_OF_ONE: usize = 4;
 
 /// All places of one listener.
@@ -29,7 +29,7 @@ struct Held {
     by_number: BTreeMap<u64, Holder>,
 }
 
-/// A connection, as those see it who do not own it.
+/// A connection, as seen by others than its owner.
 #[derive(Clone, Debug)]
 pub(super) struct Holder {
     peer: SocketAddr,
@@ -38,9 +38,9 @@ pub(super) struct Holder {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
-    /// No coordinator is served on it, since then.
+    /// No coordinator has been served on it since this time.
     Waits(Instant),
-    /// So many streams of a coordinator are served on it.
+    /// This many streams of a coordinator are served on it.
     Serves(usize),
     /// It has to go.
     Ended,
@@ -54,14 +54,14 @@ pub(super) struct Place {
     holder: Holder,
 }
 
-/// What came of asking for a place.
+/// The outcome of asking for a place.
 #[derive(Debug)]
 pub(super) enum Asked {
-    /// There was room.
+    /// A place was free.
     Room(Place),
-    /// Somebody else has to go, and was told.
+    /// Another connection has to go, and was notified.
     Instead(Place, Holder),
-    /// On all of them a coordinator is served.
+    /// Every connection serves a coordinator.
     Full,
 }
 
@@ -70,10 +70,10 @@ impl Places {
         Arc::new(Self { most, held: Mutex::default() })
     }
 
-    /// A place for a connection from `peer`.
+    /// Asks for a place for a connection from `peer`.
     pub(super) fn ask(self: &Arc<Self>, peer: SocketAddr) -> Asked {
         let mut held = self.lock();
-        // They were told, and are on their way out.
+        // They were notified, and are about to close.
         held.by_number.retain(|_, holder| holder.standing() != Standing::Ended);
         let from = distant(peer);
         let of_one = |other: &Holder| from.is_some() && distant(other.peer) == from;
@@ -83,7 +83,7 @@ impl Places {
             return Asked::Room(self.place(&mut held, peer));
         }
         while let Some(number) = held.longest_waiting(|other| !too_many_of_one || of_one(other)) {
-            // It may have been admitted a moment ago; then it is the turn of the next.
+            // It may have been admitted a moment ago; then the next one is tried.
             if let Some(holder) = held.by_number.remove(&number) {
                 if holder.end() {
                     return Asked::Instead(self.place(&mut held, peer), holder);
@@ -104,8 +104,8 @@ impl Places {
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
-        // Held for a walk over at most as many entries as there are places. A map is whole whatever
-        // happened to the holder.
+        // Held while at most as many entries are visited as there are places. A map is intact
+        // whatever happened to the thread that held it.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -121,33 +121,33 @@ impl Held {
     }
 }
 
-/// Where `peer` is, if on another machine; on this one everybody has the same address.
+/// The address of `peer` if it is on another machine; all peers on this machine share one address.
 fn distant(peer: SocketAddr) -> Option<IpAddr> {
     Some(peer.ip().to_canonical()).filter(|address| !address.is_loopback())
 }
 
 impl Place {
-    /// What others may know of it.
+    /// The handle to this connection for others.
     pub(super) fn holder(&self) -> Holder {
         self.holder.clone()
     }
 
-    /// Resolves when the connection has to go. Whoever owns the connection keeps this as long as
-    /// that: [`Holder::gone`] asks for it.
+    /// Resolves when the connection has to go. The owner must not drop this before the connection:
+    /// [`Holder::gone`] waits for that.
     pub(super) fn over(&self) -> impl Future<Output = ()> + Send + 'static {
         let mut changes = self.holder.standing.subscribe();
         let holder = self.holder();
         async move {
             loop {
                 let now = *changes.borrow_and_update();
-                // The sender is in our own hands: a change never fails.
+                // This object holds the sender, so waiting for a change never fails.
                 match now {
                     Standing::Ended => return,
                     Standing::Serves(_) => drop(changes.changed().await),
                     Standing::Waits(since) => {
                         let until = (since + deadline::ADMISSION).into();
                         if tokio::time::timeout_at(until, changes.changed()).await.is_err() {
-                            // Unless it is admitted in this moment.
+                            // Unless it is admitted at this moment.
                             holder.end();
                         }
                     }
@@ -164,13 +164,13 @@ impl Drop for Place {
 }
 
 impl Holder {
-    /// The other end of the connection.
+    /// The address of the other end.
     pub(super) const fn peer(&self) -> SocketAddr {
         self.peer
     }
 
-    /// A coordinator's stream is served on the connection, for as long as what this returns is
-    /// kept; `None`: the connection has to go already.
+    /// Marks the connection as serving a coordinator's stream, until the returned value is dropped;
+    /// `None`: the connection has to go already.
     pub(super) fn admit(&self) -> Option<Admitted> {
         let admitted = self.standing.send_if_modified(|standing| {
             let streams = match *standing {
@@ -184,12 +184,12 @@ impl Holder {
         admitted.then(|| Admitted(self.clone()))
     }
 
-    /// Resolves when the connection has gone, and its descriptor with it.
+    /// Resolves when the connection and its descriptor are closed.
     pub(super) async fn gone(&self) {
         self.standing.closed().await;
     }
 
-    /// Ends the connection if it waits; whether it did.
+    /// Ends the connection if it waits; returns whether it did.
     fn end(&self) -> bool {
         self.standing.send_if_modified(|standing| {
             let waits = matches!(standing, Standing::Waits(_));
@@ -205,7 +205,7 @@ impl Holder {
     }
 }
 
-/// A coordinator's stream on a connection. Once the last one is dropped the connection waits anew.
+/// A coordinator's stream on a connection. When the last one is dropped, the connection waits anew.
 #[derive(Debug)]
 pub(super) struct Admitted(Holder);
 

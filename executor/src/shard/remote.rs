@@ -1,5 +1,5 @@
-//! The state before a block, as a shard sees it: a cache for the block over batched questions to
-//! the coordinator.
+//! The state before a block, as a shard sees it: a cache for the block, filled by batched requests
+//! to the coordinator.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -23,12 +23,11 @@ use crate::state::{AccountInfo, analysed};
 use crate::telemetry::counts::Counts;
 use crate::vm::{StateView, TxOutcome, ViewError};
 
-/// Codes kept from block to block. A hash names its code for ever, so they never go stale; at 24
-/// KiB each, this many take at most 96 MiB, and popular contracts are asked for once.
+/// Codes retained from block to block. A hash identifies its code for ever, so they never go stale.
+/// At 24 KiB each, this many take at most 96 MiB, and popular contracts are requested only once.
 const CODES_KEPT: usize = 4_096;
 
-/// The most codes in one request: with 24 KiB each, an answer stays below half of what a message
-/// may hold.
+/// The most codes in one request: at 24 KiB each, an answer stays below half of a message's limit.
 const CODES_AT_ONCE: usize = 1_024;
 
 /// Why the coordinator's state could not be read.
@@ -48,7 +47,7 @@ pub(super) enum AskError {
     Wire(#[from] WireError),
 }
 
-/// What has been answered.
+/// The keys answered so far.
 #[derive(Default)]
 struct Known {
     values: HashMap<Key, Value>,
@@ -72,25 +71,25 @@ impl Known {
     }
 }
 
-/// What is known already.
+/// The known state, with what is still to be merged into it.
 #[derive(Default)]
 pub(super) struct Cache {
     of: Option<(u64, u64)>,
     known: Arc<Known>,
-    /// What was learnt while helpers were reading `known`.
+    /// Answers that came while helpers were reading `known`.
     late: Known,
     next_id: u64,
 }
 
 impl Cache {
-    /// Keeps what was learnt for the same run of the same block, as a second part of it needs;
-    /// drops the rest.
+    /// Retains what was read for the same run of the same block, since a second part of it needs
+    /// that; drops the rest.
     pub(super) fn open(&mut self, tag: &wire::Tag) {
         let of = Some((tag.coordinator, tag.sequence));
         let another = self.of != of;
         self.of = of;
         self.gather();
-        // One that a lost helper still reads is left to it.
+        // A map that a lost helper still reads is left to it.
         let Some(known) = Arc::get_mut(&mut self.known) else {
             if another {
                 self.known = Arc::default();
@@ -106,7 +105,7 @@ impl Cache {
         }
     }
 
-    /// Puts what was learnt late with the rest, unless a helper still reads that.
+    /// Merges late answers into the rest, unless a helper still reads that.
     fn gather(&mut self) {
         if let Some(known) = Arc::get_mut(&mut self.known) {
             known.values.extend(self.late.values.drain());
@@ -134,7 +133,7 @@ impl Cache {
     }
 }
 
-/// The way to the coordinator and back, for one part.
+/// The connection to the coordinator and back, for one part.
 pub(super) struct Line<'a> {
     pub(super) job: &'a Job,
     pub(super) state: &'a Receiver<StateReply>,
@@ -146,15 +145,15 @@ pub(super) struct Line<'a> {
     pub(super) counts: &'a Counts,
 }
 
-/// The view that a part is executed on.
+/// The state view on which a part is executed.
 pub(super) struct RemoteState<'a> {
     line: Line<'a>,
     cache: RefCell<&'a mut Cache>,
-    /// Whether what is not known is guessed and noted, instead of asked for.
+    /// Whether unknown keys are guessed and recorded, instead of requested.
     guess: Cell<bool>,
-    /// What was guessed and has not been asked for yet.
+    /// Keys that were guessed and not requested yet.
     guessed: RefCell<HashSet<Key>>,
-    /// Guesses made so far.
+    /// How many guesses were made so far.
     guesses: Cell<u64>,
     quickest: Cell<Duration>,
 }
@@ -171,8 +170,8 @@ impl<'a> RemoteState<'a> {
         }
     }
 
-    /// Asks for all that is known ahead to be needed, in as few requests as there can be: one for
-    /// accounts and listed slots, one for the code that those accounts turn out to have.
+    /// Requests everything that is known in advance to be needed, in as few requests as possible:
+    /// one for accounts and listed slots, one for the code that those accounts turn out to have.
     pub(super) fn prefetch(&self, work: &Work) -> Result<(), AskError> {
         let mut keys: HashSet<Key> = HashSet::default();
         for (_, transaction) in &work.transactions {
@@ -187,7 +186,7 @@ impl<'a> RemoteState<'a> {
         self.learn_codes(&keys)
     }
 
-    /// Asks for the code of the accounts among `keys`.
+    /// Requests the code of the accounts among `keys`.
     fn learn_codes(&self, keys: &HashSet<Key>) -> Result<(), AskError> {
         let codes: HashSet<Key> = {
             let cache = self.cache.borrow();
@@ -200,7 +199,7 @@ impl<'a> RemoteState<'a> {
         self.learn(codes.into_iter())
     }
 
-    /// Runs `work` with guesses for what is not known; whether there was anything to guess.
+    /// Runs `work` with guesses for unknown keys; returns whether anything was guessed.
     pub(super) fn guessing(&self, work: impl FnOnce()) -> bool {
         let before = self.guesses.get();
         self.guess.set(true);
@@ -209,13 +208,13 @@ impl<'a> RemoteState<'a> {
         self.guesses.get() != before
     }
 
-    /// Guesses made so far: it tells which transactions needed some.
+    /// How many guesses were made so far; the difference shows which transactions needed some.
     pub(super) fn guesses(&self) -> u64 {
         self.guesses.get()
     }
 
-    /// Asks for all that was guessed, and for the code of the accounts among it; how many keys that
-    /// were.
+    /// Requests everything that was guessed, and the code of the accounts among it; returns how
+    /// many keys that were.
     pub(super) fn learn_guessed(&self) -> Result<usize, AskError> {
         let guessed = self.guessed.take();
         self.learn(guessed.iter().copied())?;
@@ -223,22 +222,22 @@ impl<'a> RemoteState<'a> {
         Ok(guessed.len())
     }
 
-    /// What asking for one more key singly would cost: as much as it has of late or, before anybody
-    /// has, as much as the quickest answer of this part. The quickest of all would not do: most
-    /// take several times as long, with the same two processors to serve both ends.
+    /// The cost of requesting one more key alone: the recent average or, before there is one, the
+    /// quickest answer of this part. The quickest of all would not do as a measure: most answers
+    /// take several times as long, with the same two processors serving both ends.
     pub(super) fn single(&self) -> Duration {
         self.line.job.session.single().unwrap_or_else(|| self.quickest.get())
     }
 
-    /// What helpers read: all that is known now. `guess`: they guess what is not, as this thread
-    /// does.
+    /// A snapshot of everything known now, for helpers to read. `guess`: helpers guess unknown
+    /// keys, as this thread does.
     pub(super) fn snapshot(&self, guess: bool) -> Arc<Snapshot> {
         let mut cache = self.cache.borrow_mut();
         cache.gather();
         Arc::new(Snapshot { known: Arc::clone(&cache.known), guess })
     }
 
-    /// Notes what helpers guessed for these outcomes; their places.
+    /// Records what helpers guessed for these outcomes; returns the places of those with guesses.
     pub(super) fn note_guesses(&self, outcomes: &[TxOutcome]) -> Vec<usize> {
         let unknown = |key: Key| !self.cache.borrow().knows(&key) && self.guess_at(key);
         let guessed = |outcome: &TxOutcome| {
@@ -246,7 +245,7 @@ impl<'a> RemoteState<'a> {
             let accounts = reads.accounts.iter().map(|(address, _)| Key::Account(*address));
             let slots = reads.storage.iter().map(|(address, slot, _)| Key::Slot(*address, *slot));
             let hashes = reads.block_hashes.iter().map(|(number, _)| Key::BlockHash(*number));
-            // All of them, not only the first.
+            // `count`, not `any`: every guess must be recorded, not only the first.
             accounts.chain(slots).chain(hashes).filter(|key| unknown(*key)).count() > 0
         };
         outcomes.iter().enumerate().filter(|(_, outcome)| guessed(outcome)).map(|(place, _)| place).collect()
@@ -260,7 +259,7 @@ impl<'a> RemoteState<'a> {
         self.guess.get()
     }
 
-    /// Asks for those of `keys` that are not known yet.
+    /// Requests those of `keys` that are not known yet.
     fn learn(&self, keys: impl Iterator<Item = Key>) -> Result<(), AskError> {
         let unknown: Vec<Key> = {
             let cache = self.cache.borrow();
@@ -278,7 +277,7 @@ impl<'a> RemoteState<'a> {
         Ok(())
     }
 
-    /// One request and its answer.
+    /// Sends one request and waits for its answer.
     fn ask(&self, keys: &[Key]) -> Result<Vec<wire::StateValue>, AskError> {
         let job = self.line.job;
         let id = self.next_id();
@@ -327,9 +326,9 @@ impl<'a> RemoteState<'a> {
         }
     }
 
-    /// Gives a request to the network. There is one at a time, so there is room on the stream;
-    /// where there is none, the sending thread waits for it. Waking that thread for every request
-    /// would only make each of them longer.
+    /// Hands a request to the network. There is only one at a time, so the stream has room for it;
+    /// if it does not, the sending thread waits for room. Waking that thread for every request
+    /// would only make each of them slower.
     fn put(&self, message: wire::Up) -> Result<(), AskError> {
         let session = &self.line.job.session;
         let Some(up) = session.up() else { return Err(AskError::Unwanted) };
@@ -364,7 +363,7 @@ impl<'a> RemoteState<'a> {
     }
 }
 
-/// Absent and zero: what most state is.
+/// Guesses absent or zero, which is what most state is.
 fn guess(key: &Key) -> Value {
     match key {
         Key::Account(_) => Value::Account(None),
@@ -374,7 +373,7 @@ fn guess(key: &Key) -> Value {
     }
 }
 
-/// The part of the state that is known at a time. It never asks, so any thread may read it.
+/// The state that is known at one time. It makes no requests, so any thread may read it.
 pub(super) struct Snapshot {
     known: Arc<Known>,
     guess: bool,

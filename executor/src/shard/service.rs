@@ -1,8 +1,7 @@
-//! The network's side of a shard: one stream from a coordinator, sorted into the queues of the
-//! threads behind it.
+//! A shard's network side: sorts one coordinator's stream into the queues of the threads behind it.
 //!
-//! Nothing here waits for those threads: a queue that is full is an answer to the coordinator, not
-//! a reason to stop reading.
+//! Nothing here waits for those threads: a full queue is reported to the coordinator, and is no
+//! reason to stop reading.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,8 +28,8 @@ use crate::net::wire::shard_server::{Shard, ShardServer};
 use crate::net::{self, Admission, STREAM_QUEUE, Work, wire};
 use crate::vm;
 
-/// The longest a coordinator may let a part or a request take: a day, as the command line allows.
-/// It keeps the arithmetic of a peer's numbers exact.
+/// The longest that a coordinator may allow for a part or a request: a day, as on the command line.
+/// This limit prevents overflow in calculations with a peer's numbers.
 const LONGEST_MS: u64 = 24 * 60 * 60 * 1_000;
 
 #[derive(Clone)]
@@ -41,31 +40,31 @@ pub(super) struct Service {
     pub(super) state: Sender<StateReply>,
     pub(super) faults: Faults,
     pub(super) admission: Admission,
-    /// What the watchdog keeps from this shard stands there.
+    /// Contains the blocks that the watchdog withholds from this shard.
     pub(super) heartbeat: Heartbeat,
 }
 
-/// The health of the shard, for whoever asks by gRPC's standard service.
+/// The shard's health, reported by gRPC's standard service.
 #[derive(Clone)]
 pub(super) struct Health(HealthReporter);
 
 impl Health {
-    /// Whether the shard serves, as a whole and by the name of its service.
+    /// Sets the status of the shard as a whole and of its service by name.
     async fn set(&self, status: ServingStatus) {
         for name in ["", <ShardServer<Service> as NamedService>::NAME] {
             self.0.set_service_status(name, status).await;
         }
     }
 
-    /// From now on the shard does not serve. Told by the runtime, as soon as it can.
+    /// Marks the shard as not serving. The runtime does it as soon as it can.
     pub(super) fn not_serving(&self, runtime: &Runtime) {
         let health = self.clone();
         runtime.spawn(async move { health.set(ServingStatus::NotServing).await });
     }
 }
 
-/// Starts to serve at `door`, until `closed` turns true. The threads behind it must be ready: it
-/// says so.
+/// Serves at `door` until `closed` turns true. The threads behind it must be ready, because it
+/// announces that.
 pub(super) fn serve(
     runtime: &Runtime,
     door: Door,
@@ -130,7 +129,7 @@ impl Shard for Service {
             version: net::VERSION,
             quarantined: self.heartbeat.quarantine().keys().to_vec(),
         };
-        // The queue is empty and its other end is in our hands: this cannot fail.
+        // The queue is empty and this function holds its other end: this cannot fail.
         let _ = up.try_send(Ok(wire::Up { message: Some(wire::up::Message::Hello(own)) }));
         let session = self.sessions.begin(hello.incarnation, peer, up)?;
         let Some(admitted) = connection.admit() else {
@@ -150,7 +149,7 @@ impl Shard for Service {
 }
 
 impl Service {
-    /// Reads until the stream ends, one way or another. Keep-alive ends it if the coordinator
+    /// Reads until the stream ends, for whatever reason. Keep-alive ends it if the coordinator
     /// vanished.
     async fn listen(self, mut down: Streaming<wire::Down>, session: Arc<Session>) {
         let reason = loop {
@@ -213,8 +212,8 @@ impl Service {
         if !session.wants(&tag) {
             return self.stale("state reply");
         }
-        // Full means that earlier answers came too late and nobody takes them; this one's request
-        // ends by its deadline.
+        // A full queue means that earlier answers came too late and nobody takes them; this one's
+        // request ends by its deadline.
         if self.state.try_send(StateReply { tag, id: reply.id, values: reply.values }).is_err() {
             self.stale("state reply");
         }
@@ -233,11 +232,11 @@ impl Service {
     }
 }
 
-/// Tells the coordinator at once that a part will not be executed here.
+/// Notifies the coordinator at once that a part will not be executed here.
 fn refuse(session: &Session, tag: wire::Tag, reason: wire::part_error::Reason, detail: &str) {
     let error = wire::PartError { tag: Some(tag), reason: reason.into(), detail: detail.to_owned() };
     if let Some(up) = session.up() {
-        // If even this does not get through, the part's deadline does.
+        // If even this message does not arrive, the part's deadline ends the wait.
         let _ = up.try_send(Ok(wire::Up { message: Some(wire::up::Message::Error(error)) }));
     }
 }

@@ -1,4 +1,4 @@
-//! Which coordinator the shard serves now, and what it has had to drop.
+//! Which coordinator the shard currently serves, and counts of what it had to drop.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use tonic::Status;
 
 use crate::net::wire::{Tag, Up};
 
-/// What the shard has discarded, since it started.
+/// Counts of what the shard has discarded since it started.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Results and errors whose coordinator had gone.
@@ -24,7 +24,7 @@ pub struct Counters {
     pub coordinators_lost: AtomicU64,
 }
 
-/// As one line, `name=count` each.
+/// One line of `name=count` pairs.
 impl fmt::Display for Counters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -36,7 +36,7 @@ impl fmt::Display for Counters {
 }
 
 impl Counters {
-    /// All of them as `name=count`, on one line.
+    /// All counters as `name=count`, on one line.
     pub fn line(&self) -> String {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         format!(
@@ -48,7 +48,7 @@ impl Counters {
         )
     }
 
-    /// One more; returns how many there were before.
+    /// Adds one; returns the previous count.
     pub(super) fn count(counter: &AtomicU64) -> u64 {
         counter.fetch_add(1, Ordering::Relaxed)
     }
@@ -59,15 +59,15 @@ impl Counters {
 pub(super) struct Session {
     /// The coordinator's incarnation.
     pub(super) coordinator: u64,
-    /// Where it is, if the connection says.
+    /// The coordinator's address, if the connection knows it.
     peer: Option<SocketAddr>,
     /// This process's incarnation.
     shard: u64,
-    /// `None` once the session is over, which also ends the stream.
+    /// The stream to the coordinator. `None` once the session is over, which also ends the stream.
     up: Mutex<Option<mpsc::Sender<Result<Up, Status>>>>,
-    /// Everything up to this sequence is no longer wanted.
+    /// Work up to this sequence is no longer wanted.
     finished: AtomicU64,
-    /// What asking for one key takes, in nanoseconds; 0: nobody has asked for one alone yet.
+    /// How long a request for one key takes, in nanoseconds; 0: none was made for a single key yet.
     single_ns: AtomicU64,
     over: watch::Sender<bool>,
 }
@@ -83,13 +83,13 @@ impl Session {
         tag.coordinator == self.coordinator && tag.shard == self.shard
     }
 
-    /// Work up to `sequence` is no longer wanted.
+    /// Marks work up to `sequence` as no longer wanted.
     pub(super) fn finish(&self, sequence: u64) {
         self.finished.fetch_max(sequence, Ordering::Relaxed);
     }
 
-    /// One key was asked for alone, and answered after `took`. An eighth of it counts, as in the
-    /// smoothed round-trip time of RFC 6298: an answer that came late, or early, changes little.
+    /// Records that a request for a single key was answered after `took`. The new value counts for
+    /// an eighth, as in the smoothed round-trip time of RFC 6298, so an outlier changes little.
     pub(super) fn answered_single(&self, took: Duration) {
         let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(1);
         let before = self.single_ns.load(Ordering::Relaxed);
@@ -97,21 +97,21 @@ impl Session {
         self.single_ns.store(now, Ordering::Relaxed);
     }
 
-    /// What asking for one key alone takes, of late.
+    /// How long a request for a single key has taken recently.
     pub(super) fn single(&self) -> Option<Duration> {
         let single = self.single_ns.load(Ordering::Relaxed);
         (single > 0).then(|| Duration::from_nanos(single))
     }
 
-    /// The way to the coordinator; `None` if the session is over.
+    /// The queue to the coordinator; `None` if the session is over.
     pub(super) fn up(&self) -> Option<mpsc::Sender<Result<Up, Status>>> {
         self.lock().clone()
     }
 
-    /// Ends the session. A coordinator that still listens reads why.
+    /// Ends the session. A coordinator that still reads gets the reason.
     pub(super) fn close(&self, reason: &str) {
         if let Some(up) = self.lock().take() {
-            // A full queue says that the coordinator does not read, so it need not know why either.
+            // A full queue: the coordinator does not read, so it would not read why either.
             let _ = up.try_send(Err(Status::unavailable(reason.to_owned())));
         }
         self.over.send_replace(true);
@@ -124,7 +124,7 @@ impl Session {
         let _ = over.wait_for(|over| *over).await;
     }
 
-    /// What another coordinator is told.
+    /// The answer to another coordinator.
     fn refusal(&self) -> Status {
         let from = self.peer.map_or_else(String::new, |peer| format!(" from {peer}"));
         Status::already_exists(format!(
@@ -138,13 +138,13 @@ impl Session {
     }
 }
 
-/// The session there is, if any. At most one: a second coordinator waits until the first has gone.
+/// The current session, if any. At most one: a second coordinator waits until the first has gone.
 #[derive(Clone, Debug)]
 pub(super) struct Sessions {
     pub(super) incarnation: u64,
     pub(super) counters: Arc<Counters>,
     current: Arc<Mutex<Option<Arc<Session>>>>,
-    /// Why no session may begin any more.
+    /// Why no session may begin any more, once that is so.
     refused: Arc<OnceLock<String>>,
 }
 
@@ -153,7 +153,7 @@ impl Sessions {
         Self { incarnation, counters, current: Arc::default(), refused: Arc::default() }
     }
 
-    /// Ends the session there is and lets none begin any more: the shard cannot do its work.
+    /// Ends the current session and lets none begin any more: the shard cannot do its work.
     pub(super) fn refuse(&self, reason: &str) {
         // The first reason is the one that counts.
         let _ = self.refused.set(reason.to_owned());
@@ -165,11 +165,11 @@ impl Sessions {
         self.refused.get().map(String::as_str)
     }
 
-    /// Begins a session with the coordinator of that incarnation. If there is one with it already,
-    /// that one's connection is broken and nobody has noticed yet: it ends.
+    /// Begins a session with the coordinator of that incarnation. If it already has one, that one's
+    /// connection is broken and nobody has noticed yet: it ends.
     ///
     /// # Errors
-    /// The answer to a second coordinator while one is served, which keep-alive asks for: two would
+    /// The answer to a second coordinator while one is served, which keep-alive checks: two would
     /// take the shard from each other for ever, or one of them would believe for a while that its
     /// blocks are executed.
     pub(super) fn begin(
@@ -200,7 +200,7 @@ impl Sessions {
         Ok(session)
     }
 
-    /// Forgets a session that has ended, unless another has taken its place already.
+    /// Removes a session that has ended, unless another has already taken its place.
     pub(super) fn ended(&self, session: &Arc<Session>, reason: &str) {
         session.close(reason);
         Counters::count(&self.counters.coordinators_lost);
@@ -210,7 +210,7 @@ impl Sessions {
         }
     }
 
-    /// Ends the session there is.
+    /// Ends the current session.
     pub(super) fn close_current(&self, reason: &str) {
         if let Some(session) = self.lock().take() {
             session.close(reason);

@@ -1,9 +1,9 @@
-//! What waits in the kernel for the network threads: the receive queues of all connections, as one
-//! channel `net-in` whose unit is bytes. A network thread that stops reading shows there, whatever
-//! the rest of the process does.
+//! The bytes that wait in the kernel for the network threads: the receive queues of all
+//! connections, as one channel `net-in` whose unit is bytes. A network thread that stops reading
+//! shows there, whatever the rest of the process does.
 //!
-//! The main thread asks the kernel in its look round; the network threads only count what they
-//! read.
+//! The main thread queries the kernel in its regular checks; the network threads only count what
+//! they read.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -27,7 +27,7 @@ pub(super) struct Sockets(Arc<Mutex<Open>>);
 #[derive(Debug, Default)]
 struct Open {
     connections: Vec<Arc<Connection>>,
-    /// Read on connections that are closed by now.
+    /// Bytes read on connections that are closed by now.
     before: u64,
 }
 
@@ -38,7 +38,7 @@ struct Connection {
 }
 
 impl Sockets {
-    /// Takes a connection into the count; it leaves it by being dropped.
+    /// Includes a connection in the count until it is dropped.
     pub(super) fn count(&self, stream: TcpStream, counts: Arc<Counts>) -> Counted {
         let descriptor = stream.as_raw_fd();
         let connection = Arc::new(Connection { descriptor, read: AtomicU64::new(0) });
@@ -46,8 +46,8 @@ impl Sockets {
         Counted { stream: Metered::new(stream, counts), connection, sockets: self.clone() }
     }
 
-    /// Publishes what has arrived and what of it was read. What a connection left unread when it
-    /// closed counts as neither.
+    /// Publishes how many bytes have arrived and how many were read. What a connection left unread
+    /// when it closed counts as neither.
     pub(super) fn publish(&self, channel: &ChannelBeat) {
         let open = self.lock();
         let mut read = open.before;
@@ -57,7 +57,7 @@ impl Sockets {
             // SAFETY: a connection is taken out under this lock before its descriptor is closed, so
             // it is open.
             let descriptor = unsafe { BorrowedFd::borrow_raw(connection.descriptor) };
-            // A socket that cannot be asked has nothing to say.
+            // A socket that cannot be queried counts as empty.
             waiting += rustix::io::ioctl_fionread(descriptor).unwrap_or(0);
         }
         drop(open);
@@ -71,8 +71,8 @@ impl Sockets {
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
-        // Held for a few system calls that do not wait. Plain numbers are whole whatever happened
-        // to the holder.
+        // Held for a few system calls that do not wait. Plain numbers are intact whatever happened
+        // to the thread that held them.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

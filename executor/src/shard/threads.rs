@@ -1,8 +1,8 @@
-//! The network threads on the watch: at work from the moment at which the runtime wakes one until
-//! it parks it again.
+//! Registers the network threads in the heartbeat: each is at work from when the runtime wakes it
+//! until the runtime parks it again.
 //!
-//! The runtime owns these threads, so what they beat with lives in thread-local storage, and the
-//! runtime's callbacks say when. A thread that is parked is idle, and idle is never a stall; one
+//! The runtime owns these threads, so their beats live in thread-local storage, and the runtime's
+//! callbacks mark work and idleness. A parked thread is idle, and idle is never a stall; a thread
 //! that is blocked in the middle of a task is not parked.
 
 use std::cell::RefCell;
@@ -19,7 +19,7 @@ struct NetBeat {
     at_work: Option<Begun>,
 }
 
-/// Puts each thread of the runtime that `builder` builds on the watch, under `name`.
+/// Registers each thread of the runtime that `builder` builds in the heartbeat, under `name`.
 pub(super) fn watch(builder: &mut Builder, heartbeat: &Heartbeat, name: &str) {
     let heartbeat = heartbeat.clone();
     let name = name.to_owned();
@@ -38,14 +38,14 @@ pub(super) fn watch(builder: &mut Builder, heartbeat: &Heartbeat, name: &str) {
         });
 }
 
-/// A sign of life of the calling network thread: it has read or sorted something.
+/// Reports progress of the calling network thread: it has read or sorted something.
 pub(super) fn progress() {
     with(|net| net.beat.progress());
 }
 
 fn with(what: impl FnOnce(&mut NetBeat)) {
     // A callback within a callback, or one while the thread's storage is being torn down, has
-    // nothing to say.
+    // nothing to report.
     let _ = BEAT.try_with(|beat| {
         if let Ok(mut beat) = beat.try_borrow_mut()
             && let Some(beat) = beat.as_mut()
@@ -58,7 +58,7 @@ fn with(what: impl FnOnce(&mut NetBeat)) {
 impl NetBeat {
     fn wake(&mut self) {
         if self.at_work.is_none() {
-            // Messages of many blocks pass through; no single one is its work.
+            // Messages of many blocks pass through; the work belongs to no single block.
             self.at_work = Some(self.beat.begin(Work::new(0)));
         }
     }

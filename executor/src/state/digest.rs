@@ -1,15 +1,15 @@
 //! One hash for a whole state, equal for equal states however they came about.
 //!
-//! Not a state root: `pre` holds only the accounts a block touches, so the chain's own root cannot
-//! be had. What is hashed (keccak-256) is the concatenation, over all accounts in ascending order
-//! of address, of
+//! This is not a state root: `pre` holds only the accounts a block touches, so the chain's own root
+//! cannot be computed. The hash (keccak-256) is over the concatenation, for all accounts in
+//! ascending order of address, of
 //!
 //! ```text
 //! address (20 bytes) ‖ balance (32) ‖ nonce (8) ‖ code hash (32) ‖ number of slots (8)
 //!     ‖ { slot (32) ‖ value (32) }…
 //! ```
 //!
-//! integers big-endian, slots ascending, zero slots left out, accounts left out that have no
+//! integers big-endian, slots ascending, without zero slots and without accounts that have no
 //! balance, nonce, code or slot. An account that exists and is empty (possible before Spurious
 //! Dragon) therefore counts as absent.
 

@@ -1,25 +1,25 @@
-//! What a block has written, so that a state root can be worked out from that alone.
+//! What a block has written, so that a state root can be computed from that alone.
 
 use revm::primitives::map::{HashMap, HashSet};
 use revm::primitives::{Address, U256};
 
 use super::State;
 
-/// Accounts and slots that were written, with no values: the state holds those.
+/// Accounts and slots that were written, without values: the state holds those.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Journal(HashMap<Address, Written>);
 
-/// What was written of one account.
+/// What was written to one account.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Written {
-    /// None of the storage that it had before the block is left.
+    /// Its storage from before the block has been cleared.
     pub(crate) wiped: bool,
-    /// Slots written, since it was wiped or at all.
+    /// Slots written since it was wiped; if it was not, all slots written.
     pub(crate) slots: HashSet<U256>,
 }
 
 impl Journal {
-    /// As if every account of `state` had been made anew.
+    /// A journal as if every account of `state` were new.
     pub(crate) fn of_all(state: &State) -> Self {
         let made = || Written { wiped: true, slots: HashSet::default() };
         Self(state.addresses().map(|address| (*address, made())).collect())
@@ -30,7 +30,7 @@ impl Journal {
         self.0.iter()
     }
 
-    /// What was written of an account; `None`: nothing.
+    /// What was written to an account; `None`: nothing.
     pub(super) fn of(&self, address: &Address) -> Option<&Written> {
         self.0.get(address)
     }

@@ -1,5 +1,5 @@
-//! A state that is found out as it is read: each account and slot is asked for when execution first
-//! reads it, and noted.
+//! A state that is looked up as it is read: each account and slot is requested when execution first
+//! reads it, and recorded.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -12,7 +12,7 @@ use revm::primitives::{Address, B256, Bytes, KECCAK_EMPTY, U256, keccak256};
 use super::{AccountInfo, analysed};
 use crate::block::{Fork, PreAccount, PreState};
 
-/// Why there is no answer.
+/// Why a question has no answer.
 pub type NoAnswer = Box<dyn std::error::Error + Send + Sync>;
 
 /// Balance, nonce and code of an account.
@@ -22,60 +22,60 @@ pub struct Found {
     pub balance: U256,
     /// Nonce.
     pub nonce: u64,
-    /// Hash of its code.
+    /// Keccak-256 of the code.
     pub code_hash: B256,
     /// The code; empty if there is none, or if it is not known.
     pub code: Bytes,
 }
 
 impl Found {
-    /// An account with this code, which is known.
+    /// Makes an account from its code, which is known.
     pub fn with_code(balance: U256, nonce: u64, code: Bytes) -> Self {
         let code_hash = if code.is_empty() { KECCAK_EMPTY } else { keccak256(&code) };
         Self { balance, nonce, code_hash, code }
     }
 
-    /// Whether it has none, by its hash.
+    /// Whether the account has no code, judged by the hash.
     pub fn has_no_code(&self) -> bool {
         self.code_hash == KECCAK_EMPTY
     }
 
-    /// Whether the code is the one that the hash is of.
+    /// Whether `code` is the code that the hash belongs to.
     pub fn has_its_code(&self) -> bool {
         keccak256(&self.code) == self.code_hash
     }
 }
 
-/// Who knows the state before a block.
+/// Answers questions about the state before a block.
 pub trait Answers: Debug + Send + Sync {
     /// An account; `None`: it does not exist.
     ///
     /// # Errors
-    /// If it cannot be known.
+    /// If the answer cannot be determined.
     fn account(&self, address: Address) -> Result<Option<Found>, NoAnswer>;
-    /// The value of a slot of an account that exists.
+    /// The value of a slot of an existing account.
     ///
     /// # Errors
-    /// If it cannot be known.
+    /// If the answer cannot be determined.
     fn slot(&self, address: Address, slot: U256) -> Result<U256, NoAnswer>;
-    /// The hash of an earlier block within `BLOCKHASH`'s reach.
+    /// The hash of an earlier block that `BLOCKHASH` can reach.
     ///
     /// # Errors
-    /// If it cannot be known.
+    /// If the answer cannot be determined.
     fn block_hash(&self, number: u64) -> Result<B256, NoAnswer>;
 }
 
-/// What a block reads.
+/// What a block has read.
 #[derive(Clone, Debug, Default)]
 pub struct Reads {
-    /// Accounts with the slots that were read, zero or not; `None` does not exist.
+    /// Accounts with the slots that were read, even zero ones; `None`: the account does not exist.
     pub accounts: BTreeMap<Address, Option<PreAccount>>,
     /// Hashes of earlier blocks, by number.
     pub hashes: BTreeMap<u64, B256>,
 }
 
 impl Reads {
-    /// The accounts that exist and their slots that are not zero.
+    /// The accounts that exist, with their non-zero slots.
     pub fn pre(&self) -> PreState {
         let mut pre = PreState::new();
         for (address, account) in &self.accounts {
@@ -87,15 +87,15 @@ impl Reads {
         pre
     }
 
-    /// Everything that was asked for: absent accounts as empty ones, and slots that are zero.
+    /// Everything that was requested, with absent accounts as empty ones, and with zero slots.
     pub(crate) fn asked(&self) -> PreState {
         let account = |account: &Option<PreAccount>| account.clone().unwrap_or_default();
         self.accounts.iter().map(|(address, of)| (*address, account(of))).collect()
     }
 }
 
-/// Asks once for each thing and notes the answer. After a question without an answer everything
-/// else is answered as absent, and whatever was executed is worth nothing.
+/// Asks each question once and records the answer. After the first question without an answer
+/// everything else is answered as absent, and the results of the execution are worthless.
 #[derive(Debug)]
 pub struct Source {
     answers: Arc<dyn Answers>,
@@ -111,15 +111,15 @@ struct Noted {
 }
 
 impl Source {
-    /// One that asks `answers` about the state before a block of `fork`.
+    /// Asks `answers` about the state before a block of `fork`.
     pub fn new(answers: Arc<dyn Answers>, fork: Fork) -> Self {
         Self { answers, fork, noted: Mutex::default() }
     }
 
-    /// What was read.
+    /// Everything that was read.
     ///
     /// # Errors
-    /// If a question had no answer: the first one.
+    /// If a question had no answer: the error of the first one.
     pub fn reads(&self) -> Result<Reads, NoAnswer> {
         let mut noted = self.noted();
         match noted.failed.take() {
@@ -147,8 +147,8 @@ impl Source {
                 return None;
             }
         };
-        // From Spurious Dragon on there are no empty accounts, and a node that is asked cannot tell
-        // one from none.
+        // From Spurious Dragon on there are no empty accounts, and a node's answer for one is the
+        // same as for an absent one.
         let account =
             account.filter(|account| !self.fork.clears_empty_accounts() || !info(account).is_empty());
         let info = account.as_ref().map(info);
@@ -160,7 +160,7 @@ impl Source {
     }
 
     pub(super) fn slot(&self, address: &Address, slot: &U256) -> U256 {
-        // A slot is read of an account that was read.
+        // Reading a slot implies reading its account.
         if self.account(address).is_none() {
             return U256::ZERO;
         }

@@ -1,4 +1,4 @@
-//! Every metric of the executor, declared once: the coordinator tells some, shards tell others,
+//! Every metric of the executor, declared once: the coordinator exports some, shards export others,
 //! each under its own `shard`.
 
 pub mod story;
@@ -13,8 +13,7 @@ macro_rules! labels_of {
     };
 }
 
-// From a small block in one process to a block's default deadline of 5 s, and a few times beyond
-// it.
+// From a small block in one process to a few times a block's default deadline of 5 s.
 const BLOCK: &[f64] =
     &[0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 10.0, 30.0];
 

@@ -1,9 +1,9 @@
-//! Plain counters. Whoever does something adds to them; whoever collects reads them.
+//! Plain counters. The threads that work add to them; the threads that collect read them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// No watchdog was ever seen.
+/// The value of `watchdog_age` while no watchdog was ever seen.
 const NEVER: u64 = u64::MAX;
 
 /// A number that only grows.
@@ -16,7 +16,7 @@ impl Count {
         self.0.fetch_add(more, Ordering::Relaxed);
     }
 
-    /// Takes over a total that somebody else keeps.
+    /// Sets the total to one that is counted elsewhere.
     pub fn set(&self, total: u64) {
         self.0.store(total, Ordering::Relaxed);
     }
@@ -32,9 +32,9 @@ impl Count {
 pub enum Outcome {
     /// As its header says.
     Verified,
-    /// Otherwise than its header says.
+    /// Different from what its header says.
     Wrong,
-    /// Not at all, within its retries and its deadline.
+    /// Not executed, within its retries and its deadline.
     Failed,
 }
 
@@ -52,7 +52,7 @@ impl Outcome {
     }
 }
 
-/// What had a deadline and missed it.
+/// What missed its deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Late {
     /// A request for state.
@@ -77,14 +77,14 @@ impl Late {
     }
 }
 
-/// Why a message was of no use.
+/// Why a message was useless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Useless {
     /// Of another block, attempt or incarnation.
     Stale,
-    /// Not to be understood.
+    /// It could not be understood.
     Malformed,
-    /// Nobody was there to take it any more.
+    /// Nobody was left to receive it.
     Dropped,
 }
 
@@ -102,8 +102,8 @@ impl Useless {
     }
 }
 
-/// All that one process counts. A coordinator leaves alone what only a shard does, and the other
-/// way round.
+/// All counters of one process. A coordinator leaves alone what only a shard counts, and vice
+/// versa.
 #[derive(Debug)]
 pub struct Counts {
     blocks: [Count; 3],
@@ -119,13 +119,13 @@ pub struct Counts {
     pub helped: Count,
     /// Parts dispatched again.
     pub retries: Count,
-    /// Blocks that are kept from shards.
+    /// Blocks withheld from shards.
     pub quarantined: Count,
-    /// Requests for state that a shard asked or a coordinator answered.
+    /// Requests for state that a shard made or a coordinator answered.
     pub state_requests: Count,
-    /// Bytes that went out.
+    /// Bytes sent.
     pub bytes_sent: Count,
-    /// Bytes that came in.
+    /// Bytes received.
     pub bytes_received: Count,
     /// Microseconds since the watchdog's last beat, or [`NEVER`].
     watchdog_age: AtomicU64,
@@ -152,7 +152,7 @@ impl Default for Counts {
 }
 
 impl Counts {
-    /// Blocks that ended so.
+    /// Blocks with this outcome.
     pub const fn blocks(&self, outcome: Outcome) -> &Count {
         let [verified, wrong, failed] = &self.blocks;
         match outcome {
@@ -182,13 +182,13 @@ impl Counts {
         }
     }
 
-    /// How long ago the watchdog beat; `None`: none ever did.
+    /// Sets how long ago the watchdog beat; `None`: none ever did.
     pub fn set_watchdog_age(&self, age: Option<Duration>) {
         let micros = age.map_or(NEVER, |age| u64::try_from(age.as_micros()).unwrap_or(NEVER - 1));
         self.watchdog_age.store(micros, Ordering::Relaxed);
     }
 
-    /// The same, as it was told last.
+    /// How long ago the watchdog beat, as last set; `None`: none ever did.
     pub fn watchdog_age(&self) -> Option<Duration> {
         match self.watchdog_age.load(Ordering::Relaxed) {
             NEVER => None,

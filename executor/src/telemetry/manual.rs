@@ -1,4 +1,4 @@
-//! `docs/telemetry-executor.md`, written from the catalogue, so that it cannot say anything else.
+//! `docs/telemetry-executor.md`, generated from the catalogue, so that they cannot differ.
 
 use shard_telemetry::manual;
 

@@ -1,4 +1,4 @@
-//! The metrics that are read off the counters whenever somebody collects.
+//! The metrics that are read from the counters at each collection.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use super::COORDINATOR;
 use super::catalogue;
 use super::counts::{Count, Counts, Late, Outcome, Useless};
 
-/// What an executor may have to drop.
+/// The kinds of telemetry that an executor may have to drop.
 pub(super) const SIGNALS: [Signal; 4] =
     [Signal::Http, Signal::OtlpMetrics, Signal::OtlpLogs, Signal::OtlpTraces];
 
-/// Registers all of them. What only the other kind of process does is left out, so that its absence
-/// is no zero.
+/// Registers all of these metrics. Those of the other kind of process are left out, so that they
+/// are absent instead of zero.
 pub(super) fn register(workshop: &Workshop, shard: &str, counts: &Arc<Counts>, dropped: &Arc<Dropped>) {
     let observe = |metric: &'static Metric, read: fn(&Counts) -> Points| {
         let counts = Arc::clone(counts);

@@ -26,7 +26,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Serves `page` on `listener`, by the names of `hosts` too.
+    /// Serves `page` on `listener`, also under the names of `hosts`.
     pub(super) fn start(
         listener: TcpListener,
         hosts: &[HostPattern],
@@ -54,7 +54,7 @@ impl Server {
         Ok(Self { address, stop, runtime })
     }
 
-    /// Where it listens; the port is the real one.
+    /// The address it listens on, with the actual port.
     pub(super) const fn address(&self) -> SocketAddr {
         self.address
     }

@@ -1,17 +1,17 @@
-//! Which blocks are traced: `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG`. The coordinator
-//! decides for a whole trace; a shard goes by the flag that comes with a part, which is what the
-//! `parentbased_` kinds say, so both kinds mean the same here.
+//! Decides which blocks are traced: `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG`. The
+//! coordinator decides for a whole trace; a shard follows the flag that comes with a part. That is
+//! what the `parentbased_` kinds specify, so both kinds mean the same here.
 
 use opentelemetry::trace::TraceId;
 
-/// Decides by a trace's id, so that everybody who is asked says the same.
+/// Decides by a trace's id, so that the same id always gets the same answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sampler {
-    /// Trace ids whose lower 63 bits are below this are told.
+    /// Trace ids whose lower 63 bits are below this are exported.
     below: u64,
 }
 
-/// A variable that is not understood.
+/// A variable that cannot be parsed.
 #[derive(Debug, thiserror::Error)]
 #[error("{variable}={value:?} is not understood: {allowed}")]
 pub struct SamplerError {
@@ -20,17 +20,17 @@ pub struct SamplerError {
     allowed: &'static str,
 }
 
-/// Ids are compared by this many values.
+/// How many values the compared part of an id has.
 const IDS: u64 = 1 << 63;
 
 impl Sampler {
-    /// Every block.
+    /// Exports every block.
     pub const ALWAYS: Self = Self { below: IDS };
 
-    /// What the variables say; without them every block.
+    /// The sampler that the variables specify; without them every block is exported.
     ///
     /// # Errors
-    /// If one of them is not understood.
+    /// If one of them cannot be parsed.
     pub fn from_environment() -> Result<Self, SamplerError> {
         let text = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().trim().to_owned());
         Self::with(|name| text(name).filter(|value| !value.is_empty()))
@@ -72,7 +72,7 @@ impl Sampler {
         Self { below: (share * IDS as f64) as u64 }
     }
 
-    /// Whether the trace of that id is told.
+    /// Whether the trace with that id is exported.
     pub fn takes(&self, id: TraceId) -> bool {
         let [.., a, b, c, d, e, f, g, h] = id.to_bytes();
         u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 1 < self.below

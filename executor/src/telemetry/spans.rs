@@ -1,6 +1,6 @@
 //! Spans of blocks and their parts, through the coordinator and its shards.
 //!
-//! Wall time is read once, when a span begins; how long it took comes from the monotonic clock.
+//! Wall time is read once, when a span begins; its duration comes from the monotonic clock.
 
 use std::time::{Instant, SystemTime};
 
@@ -13,10 +13,10 @@ use shard_telemetry::span::Finished;
 
 use super::sampler::Sampler;
 
-/// The flag «sampled» of a W3C trace context.
+/// The flag "sampled" of a W3C trace context.
 const SAMPLED: u8 = 1;
 
-/// Where spans go; nowhere unless a collector is configured, and then nothing is begun either.
+/// Begins and sends spans; without a collector it does neither.
 #[derive(Clone, Debug, Default)]
 pub struct Tracer(Option<Tells>);
 
@@ -40,13 +40,13 @@ pub struct Open {
     at: SystemTime,
 }
 
-/// On which side of a message a span stands.
+/// The side of a message that a span is on.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Internal,
-    /// Another process is asked.
+    /// The span waits for an answer of another process.
     Client,
-    /// Another process asks.
+    /// The span handles a request of another process.
     Server,
 }
 
@@ -57,12 +57,12 @@ impl Open {
         Self { trace_id, span_id, parent, remote, kind, began: Instant::now(), at: SystemTime::now() }
     }
 
-    /// For the heartbeat.
+    /// The span's context for the heartbeat.
     pub fn context(&self) -> TraceContext {
         TraceContext { trace_id: self.trace_id.to_bytes(), span_id: self.span_id.to_bytes(), flags: SAMPLED }
     }
 
-    /// For a message: 16 bytes of trace id, 8 of span id, 1 of flags.
+    /// The span's context for a message: 16 bytes of trace id, 8 of span id, 1 of flags.
     pub fn to_wire(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(25);
         bytes.extend(self.trace_id.to_bytes());
@@ -73,7 +73,7 @@ impl Open {
 }
 
 impl Tracer {
-    /// Spans of `shard` go to `spans`; of the traces that begin here only those that `sampler`
+    /// Sends spans of `shard` to `spans`; of the traces that begin here, only those that `sampler`
     /// takes.
     pub(super) fn new(spans: Spans, shard: &str, sampler: Sampler) -> Self {
         let scope = InstrumentationScope::builder(env!("CARGO_PKG_NAME"));
@@ -81,7 +81,7 @@ impl Tracer {
         Self(Some(Tells { spans, scope, shard: KeyValue::new("shard", shard.to_owned()), sampler }))
     }
 
-    /// Begins a trace, if it is one of those that are told.
+    /// Begins a trace, if it is sampled.
     pub fn root(&self) -> Option<Open> {
         let tells = self.0.as_ref()?;
         let id = RandomIdGenerator::default().new_trace_id();
@@ -94,12 +94,12 @@ impl Tracer {
         parent.map(|parent| Open::new(parent.trace_id, parent.span_id, Kind::Internal))
     }
 
-    /// The same for one that another process goes on with.
+    /// Begins a span under `parent` that another process continues.
     pub fn asks(&self, parent: Option<&Open>) -> Option<Open> {
         self.child(parent).map(|open| Open { kind: Kind::Client, ..open })
     }
 
-    /// Begins a span under one of another process, if it says that it tells its own.
+    /// Begins a span under one of another process, if that one is sampled.
     pub fn continued(&self, from: TraceContext) -> Option<Open> {
         self.0.as_ref()?;
         let trace_id = TraceId::from_bytes(from.trace_id);
@@ -138,7 +138,7 @@ impl Tracer {
     }
 }
 
-/// An attribute that is a number; beyond what a span can hold it is left out.
+/// A numeric attribute; omitted if the value is larger than a span can hold.
 pub fn number(key: &'static str, value: u64) -> Option<KeyValue> {
     i64::try_from(value).ok().map(|value| KeyValue::new(key, value))
 }

@@ -1,5 +1,5 @@
-//! Where a block's transactions are settled: the state itself, or writes on top of one that others
-//! still read.
+//! What a block's transactions are settled on: the state itself, or writes on top of a state that
+//! other threads still read.
 
 use std::sync::Arc;
 
@@ -9,13 +9,13 @@ use crate::block::Fork;
 use crate::state::State;
 use crate::vm::{Changes, Overlay, StateView};
 
-/// A view that takes what transactions change.
+/// A view that transactions' changes can be written to.
 pub(super) trait Ledger: StateView {
-    /// Writes what a transaction changed.
+    /// Writes the changes of a transaction.
     fn apply(&mut self, changes: &Changes);
-    /// Pays a fee.
+    /// Pays the fee of a transaction.
     fn credit(&mut self, address: Address, wei: U256, fork: Fork);
-    /// Gives it up and leaves an empty one.
+    /// Moves the ledger out and leaves an empty one in its place.
     fn take(&mut self) -> Self;
 }
 
@@ -31,7 +31,7 @@ impl Ledger for State {
     }
 }
 
-/// Fees are the beneficiary's, as everywhere in an overlay.
+/// Fees go to the beneficiary, as everywhere in an overlay.
 impl Ledger for Overlay<Arc<State>> {
     fn apply(&mut self, changes: &Changes) {
         self.write(changes);

@@ -1,5 +1,5 @@
 //! A block on several threads: transactions are settled in order on top of the state that helpers
-//! read, and receipts are sealed by whoever has time.
+//! read, and any thread with time to spare seals receipts.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, TryLockError};
@@ -12,11 +12,11 @@ use crate::parallel::{self, Aside, Batch, Foreseen, Pool, Settle, Settled};
 use crate::state::State;
 use crate::vm::{Effect, ExecutionEnv, Overlay, Receipt};
 
-/// Receipts that wait before a helper seals them instead of running ahead: fewer, and it is
-/// interrupted for every one.
+/// How many receipts must wait before a helper seals them instead of running ahead. With fewer it
+/// would be interrupted for every one.
 const PILE: usize = 4;
-/// The most that are sealed in one go, at some microseconds each: the owner may be waiting for
-/// whoever is at it.
+/// The most receipts that are sealed in one go, at some microseconds each: the owner may be waiting
+/// for the thread that seals them.
 const IN_ONE_GO: usize = 8;
 
 /// Executes `block` on `state`, which [`super::open`] made, on the calling thread and the helpers
@@ -24,8 +24,8 @@ const IN_ONE_GO: usize = 8;
 /// transactions that were executed more than once.
 ///
 /// `progress` is called after every transaction settled in block order and for each that this
-/// thread executed ahead. Past `until` helpers are not waited for any more: the rest is executed on
-/// this thread.
+/// thread executed ahead. Past `until` this thread no longer waits for helpers and executes the
+/// rest itself.
 pub fn run_parallel(
     pool: &Pool,
     block: &Arc<Block>,
@@ -50,7 +50,7 @@ pub fn run_parallel(
     let receipts = Pile::into_receipts(pile);
     let (mut result, overlay) = run.end(receipts, seal);
     let (base, writes) = overlay.into_parts();
-    // Copied only if a helper that was given up still reads it.
+    // This clones only if an abandoned helper still reads the state.
     let mut after = Arc::unwrap_or_clone(base);
     writes.apply_to(&mut after, block.header.beneficiary, block.chain.fork);
     close(block, &mut after, &mut result, progress)?;
@@ -58,7 +58,7 @@ pub fn run_parallel(
 }
 
 impl Run<'_, Overlay<Arc<State>>> {
-    /// The same as [`Run::still_holds`]; what was read below the overlay is what it was.
+    /// Like [`Run::still_holds`], but what was read below the overlay cannot have changed.
     fn foreseen_holds(&mut self, foreseen: &Foreseen, place: usize) -> bool {
         let Foreseen { outcome, of_base } = foreseen;
         if !of_base {
@@ -100,18 +100,18 @@ impl Settle for Settling<'_> {
     }
 }
 
-/// The receipts so far, and how far they are sealed. Only the owner adds to it.
+/// The receipts so far, and how many of them are sealed. Only the owner adds receipts.
 struct Pile {
     receipts: Box<[OnceLock<Receipt>]>,
     count: AtomicUsize,
     sealing: Mutex<Sealing>,
-    /// A copy of what stands in `sealing`, to look at without the lock.
+    /// A copy of the count in `sealing`, readable without the lock.
     sealed: AtomicUsize,
 }
 
 struct Sealing {
-    /// Taken out while somebody is at it: whoever is lost in the middle of a receipt leaves no seal
-    /// to be trusted.
+    /// Taken out while a thread adds receipts to it: a thread that is lost in the middle of a
+    /// receipt leaves no seal, rather than one that cannot be trusted.
     seal: Option<Seal>,
     sealed: usize,
 }
@@ -139,7 +139,7 @@ impl Pile {
         self.receipts.iter().take(count).skip(sealed).filter_map(OnceLock::get)
     }
 
-    /// The seal over all receipts. If whoever is at it does not finish in time, it is made anew.
+    /// The seal over all receipts. If the sealing thread does not finish in time, it is made anew.
     fn finish(&self, fork: Fork, until: Instant) -> Seal {
         let (mut seal, mut sealed) = (Seal::new(fork), 0);
         loop {
@@ -161,7 +161,7 @@ impl Pile {
     fn into_receipts(this: Arc<Self>) -> Vec<Receipt> {
         match Arc::try_unwrap(this) {
             Ok(pile) => pile.receipts.into_iter().filter_map(OnceLock::into_inner).collect(),
-            // A helper that was given up still holds it.
+            // An abandoned helper still holds the pile.
             Err(pile) => pile.from(0).cloned().collect(),
         }
     }

@@ -1,4 +1,4 @@
-//! Whether the state after a block is what its header says, where that can be known.
+//! Whether the state after a block matches its header, if that can be determined.
 
 use std::fmt;
 
@@ -8,33 +8,33 @@ use super::ValidateError;
 use crate::block::{Block, BlockError, Fork};
 use crate::state::State;
 
-/// Mainnet's id; other chains before the Merge pay miners by rules of their own.
+/// Mainnet's chain id; other chains before the Merge pay miners by rules of their own.
 const MAINNET: u64 = 1;
-/// The block of mainnet in which ether was moved by no transaction.
+/// Mainnet's block in which ether was moved without a transaction.
 const DAO_FORK: u64 = 1_920_000;
 
-/// What is known of the state after a block.
+/// What is known about the state after a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StateRoot {
-    /// The root was worked out, and compared with the header's.
+    /// The root was computed and compared with the header's.
     Checked(B256),
-    /// It was not, so the block is verified but for its state.
+    /// The root was not computed, so the block is verified except for its state.
     NotChecked(NotChecked),
 }
 
 /// Why a state root was not checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotChecked {
-    /// The file has none, so that most of the trie is not known.
+    /// The file has no witness, so most of the trie is not known.
     NoWitness,
-    /// The block pays the miners of uncles, and who they are is not in the file.
+    /// The block pays the miners of uncles, whose addresses are not in the file.
     Uncles,
-    /// What another chain than mainnet pays for a block before the Merge is not known.
+    /// The reward that a chain other than mainnet pays for a block before the Merge is not known.
     Reward,
-    /// Mainnet's block 1,920,000 moves ether by no transaction.
+    /// Mainnet's block 1,920,000 moves ether without a transaction.
     DaoFork,
-    /// The block is wrong before it comes to that: not valid, or it touches what the witness does
-    /// not hold.
+    /// The block was found wrong before the root could be computed: it is invalid, or it touches
+    /// what the witness does not hold.
     Wrong,
 }
 
@@ -50,10 +50,10 @@ impl fmt::Display for NotChecked {
     }
 }
 
-/// Works out the root of `state` after `block`.
+/// Computes the root of `state` after `block`.
 ///
 /// # Errors
-/// If the witness lacks a node for that: the file is at fault, not the block.
+/// If the witness lacks a node needed for it: the file is at fault, not the block.
 pub(super) fn of(block: &Block, state: &State, progress: &dyn Fn()) -> Result<StateRoot, ValidateError> {
     let Some(witness) = &block.witness else { return Ok(StateRoot::NotChecked(NotChecked::NoWitness)) };
     if let Some(reason) = unknown_payments(block) {
@@ -65,7 +65,7 @@ pub(super) fn of(block: &Block, state: &State, progress: &dyn Fn()) -> Result<St
     })
 }
 
-/// Whether somebody is paid of whom the file does not tell.
+/// Why the block makes payments that the file does not specify, if it does.
 fn unknown_payments(block: &Block) -> Option<NotChecked> {
     if block.chain.fork >= Fork::Merge {
         None

@@ -1,9 +1,9 @@
-//! Which transactions of a block shards should execute once more, together and on which state.
+//! Decides which transactions shards should execute again, in which groups and on which state.
 //!
-//! What is stale after a round is known exactly only up to the first such transaction. For those
-//! after it what they did in the last round stands in for what they will do: that tells which of
-//! them touch the same state, and so belong into the same part. A wrong guess costs another round
-//! or an execution in order, never a wrong result.
+//! After a round, what is stale is known exactly only up to the first stale transaction. For later
+//! ones, what they did in the last round predicts what they will do: it shows which of them touch
+//! the same state and so belong in the same part. A wrong guess costs another round or an execution
+//! in order, never a wrong result.
 
 use revm::primitives::map::{HashMap, HashSet};
 use revm::primitives::{Address, U256};
@@ -13,30 +13,30 @@ use crate::block::Block;
 use crate::partition::{Forest, Piece, deal};
 use crate::vm::{Effect, ExecutionEnv, Overlay, StateView, TxOutcome};
 
-/// Fewer stale transactions than this are executed in order before a shard has got the message and
-/// asked for their state.
+/// Fewer stale transactions than this are executed in order faster than a shard can receive the
+/// message and request their state.
 const WORTH_A_ROUND: usize = 8;
 
-/// Up to which share of a round's gas its largest group may have, in percent: what depends on each
-/// other is executed one after the other wherever it is, so a round of one large group only adds
+/// The largest share of a round's gas that one group may have, in percent. Transactions that depend
+/// on each other are executed one after the other anyway, so a round with one large group only adds
 /// messages.
 const LARGEST_GROUP: u64 = 75;
 
 /// A further round.
 #[derive(Debug)]
 pub struct Again<V> {
-    /// The state after all that is settled: what the round is executed on.
+    /// The state after all settled transactions, on which the round is executed.
     pub state: Overlay<V>,
-    /// The places of the transactions to execute, ascending, at least two parts with at least one
-    /// each.
+    /// The positions of the transactions to execute: at least two parts, each ascending and not
+    /// empty.
     pub parts: Vec<Vec<usize>>,
 }
 
-/// What of `block` should be executed again by up to `parts` shards, if that pays. `state` is the
-/// one before the first transaction, `outcomes` has a place for each transaction.
+/// The transactions of `block` that up to `parts` shards should execute again, if that pays.
+/// `state` is the state before the first transaction; `outcomes` has a place for each transaction.
 ///
-/// A part holds, besides what is stale, all that touches the same state and comes after the first
-/// stale transaction: the round sees nothing of what is not settled.
+/// Besides stale transactions a part holds all those after the first stale one that touch the same
+/// state: the round sees nothing of what is not settled.
 pub fn again<V: StateView + Clone>(
     block: &Block,
     state: V,
@@ -59,7 +59,7 @@ pub fn again<V: StateView + Clone>(
         return None;
     }
     let beneficiary = block.header.beneficiary;
-    // Whoever reads the beneficiary needs the fees of all before it, which only block order knows.
+    // A transaction that reads the beneficiary needs all earlier fees, known only in block order.
     let sendable = |index: &usize| {
         let outcome = outcomes.get(*index).and_then(Option::as_ref);
         outcome.is_some_and(|outcome| !outcome.reads.accounts.iter().any(|(read, _)| *read == beneficiary))
@@ -82,7 +82,7 @@ pub fn again<V: StateView + Clone>(
     (parts.len() > 1).then_some(Again { state: settled, parts })
 }
 
-/// Which transactions from `from` on will not hold, if those before them do what they did.
+/// Which transactions from `from` on will not hold, if those before them do the same as last time.
 fn stale<V: StateView>(
     env: &ExecutionEnv,
     settled: &Overlay<V>,
@@ -108,19 +108,19 @@ const fn is_good(outcome: &TxOutcome) -> bool {
 fn gas(outcome: Option<&Option<TxOutcome>>) -> u64 {
     match outcome {
         Some(Some(TxOutcome { effect: Effect::Executed { receipt, .. }, .. })) => receipt.gas_used,
-        // What a transaction costs at least: it was invalid where it was tried.
+        // The least that a transaction costs: this one was invalid or has no outcome.
         _ => 21_000,
     }
 }
 
-/// A piece of state that transactions can conflict over.
+/// A piece of state over which transactions can conflict.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Touched {
     Account(Address),
     Slot(Address, U256),
 }
 
-/// The transactions from `from` on, grouped by the state that one writes and another reads or
+/// The transactions from `from` on, grouped by state that one of them writes and another reads or
 /// writes.
 fn touching(outcomes: &[Option<TxOutcome>], from: usize, beneficiary: Address) -> Vec<Vec<usize>> {
     let rest = || outcomes.iter().enumerate().skip(from).filter_map(|(at, o)| Some((at, o.as_ref()?)));
@@ -128,7 +128,7 @@ fn touching(outcomes: &[Option<TxOutcome>], from: usize, beneficiary: Address) -
     for (_, outcome) in rest() {
         written.extend(writes(outcome));
     }
-    // All of them read it if any does, and those that do are not sent out.
+    // Transactions that read the beneficiary are not sent out, so it need not join any others.
     written.remove(&Touched::Account(beneficiary));
     let mut forest = Forest::new(outcomes.len());
     let mut first_use: HashMap<Touched, usize> = HashMap::default();
@@ -144,8 +144,8 @@ fn touching(outcomes: &[Option<TxOutcome>], from: usize, beneficiary: Address) -
     groups
 }
 
-/// What a transaction changed. An account whose balance, nonce and code are as they were read was
-/// written for its slots only.
+/// What a transaction changed. If an account's balance, nonce and code are the same as it read,
+/// only its slots were written.
 fn writes(outcome: &TxOutcome) -> impl Iterator<Item = Touched> + '_ {
     let changed = match &outcome.effect {
         Effect::Executed { changes, .. } => changes.accounts.as_slice(),

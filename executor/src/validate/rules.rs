@@ -1,5 +1,5 @@
-//! Rules for a block that the EVM knows nothing of: what may stand in it together, how long it may
-//! be, and what its header has to follow.
+//! Rules for blocks that the EVM does not check: which transactions fit in a block together, how
+//! long it may be, and how its header must follow from its parent's.
 
 use alloy_consensus::proofs::calculate_withdrawals_root;
 use alloy_eips::eip1559::{BaseFeeParams, INITIAL_BASE_FEE, calc_next_block_base_fee};
@@ -10,15 +10,15 @@ use revm::primitives::eip7825::TX_GAS_LIMIT_CAP;
 use crate::block::{Block, Fork, Parent, Transaction};
 use crate::vm::BlockGas;
 
-/// The longest block since Osaka, in bytes of RLP: 10 MiB of a message less 2 MiB for the consensus
-/// layer (EIP-7934).
+/// The longest block since Osaka, in bytes of RLP: a message of 10 MiB minus 2 MiB for the
+/// consensus layer (EIP-7934).
 const MAX_RLP_BYTES: u64 = 8_388_608;
-/// A gas limit differs from the parent's by less than its part of so many, and is never below that
-/// much.
+/// A gas limit differs from the parent's by less than this fraction of it (1/1,024), and is never
+/// below the minimum that follows.
 const GAS_LIMIT_PARTS: u64 = 1_024;
 const LEAST_GAS_LIMIT: u64 = 5_000;
 
-/// Why `transaction` has no room in `block` after others that used so much gas and so many blobs.
+/// Why `transaction` no longer fits in `block` after others with this much gas and this many blobs.
 pub(super) fn no_room(
     block: &Block,
     transaction: &Transaction,
@@ -27,8 +27,8 @@ pub(super) fn no_room(
 ) -> Option<String> {
     let wanted = transaction.gas_limit;
     let left = |used: u64| block.header.gas_limit.saturating_sub(used);
-    // Since Amsterdam execution is capped, and state has the block's whole limit to itself
-    // (EIP-8037).
+    // Since Amsterdam a transaction's execution gas is capped, and gas for state counts against the
+    // block's whole limit by itself (EIP-8037).
     let (execution, state) = match block.chain.fork {
         Fork::Amsterdam => (wanted.min(TX_GAS_LIMIT_CAP), wanted),
         _ => (wanted, 0),
@@ -44,7 +44,7 @@ pub(super) fn no_room(
     (blobs > left).then(|| format!("it has {blobs} blobs and the block has room for {left} more of {max}"))
 }
 
-/// The first of the rules for blocks that `block` breaks, if any.
+/// The first rule for blocks that `block` breaks, if any.
 pub(super) fn broken(block: &Block) -> Option<String> {
     let size = block.size.filter(|size| *size > MAX_RLP_BYTES && block.chain.fork >= Fork::Osaka);
     if let Some(size) = size {
@@ -68,7 +68,7 @@ fn follows_in_time(block: &Block, parent: &Parent) -> Option<String> {
     (now <= before).then(|| format!("its timestamp is {now}, and that of its parent is {before}"))
 }
 
-/// Whether `block` is the first with a base fee, which came with twice the gas.
+/// Whether `block` is the first with a base fee; that block also has twice the gas.
 fn is_first_of_london(block: &Block, parent: &Parent) -> bool {
     block.chain.fork >= Fork::London && parent.base_fee.is_none()
 }
@@ -92,7 +92,7 @@ fn base_fee(block: &Block, parent: &Parent) -> Option<String> {
     }
     let wanted = match parent.base_fee {
         None => INITIAL_BASE_FEE,
-        // The crate's sums overflow for others, which no parent can have.
+        // Other values, which no parent can have, would overflow the crate's sums.
         Some(fee) if fee <= i64::MAX as u64 && parent.gas_used <= parent.gas_limit => {
             calc_next_block_base_fee(parent.gas_used, parent.gas_limit, fee, BaseFeeParams::ethereum())
         }
@@ -109,7 +109,7 @@ fn base_fee(block: &Block, parent: &Parent) -> Option<String> {
 
 fn excess_blob_gas(block: &Block, parent: &Parent) -> Option<String> {
     let (blobs, got) = (block.chain.blobs?, block.header.excess_blob_gas?);
-    // The first block with blobs begins at zero.
+    // The first block with blobs starts with an excess of zero.
     let (excess, used) = (parent.excess_blob_gas.unwrap_or(0), parent.blob_gas_used.unwrap_or(0));
     let base_fee = parent.base_fee.unwrap_or(0);
     let wanted = blobs.next_excess(block.chain.fork, excess, used, base_fee);
@@ -121,8 +121,8 @@ fn excess_blob_gas(block: &Block, parent: &Parent) -> Option<String> {
     })
 }
 
-/// Root of the withdrawals; where the file lacks their indices, and so has no root to compare, that
-/// of zeros.
+/// Root of the withdrawals. If the file lacks their indices, and so has no root to compare, zeros
+/// replace them.
 pub fn withdrawals_root(block: &Block) -> B256 {
     let encoded = block.withdrawals.iter().map(|paid| Withdrawal {
         index: paid.index.unwrap_or_default(),

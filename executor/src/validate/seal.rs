@@ -1,4 +1,4 @@
-//! The receipts of a block as its header commits to them, taken in one by one as transactions are
+//! The receipts of a block as its header commits to them, added one by one as transactions are
 //! settled.
 
 use alloy_consensus::{Eip658Value, Receipt as EncodedReceipt, ReceiptEnvelope, TxType};
@@ -10,14 +10,14 @@ use revm::primitives::alloy_primitives::Bloom;
 use crate::block::Fork;
 use crate::vm::Receipt;
 
-/// The last index that is its own RLP encoding, a single byte. Zero is encoded as 0x80, so its
-/// place among the sorted keys of the trie is right after this one.
+/// The last index that is its own RLP encoding, a single byte. Zero is encoded as 0x80, so among
+/// the sorted keys of the trie it comes right after this one.
 const LAST_OF_ONE_BYTE: usize = 0x7f;
 
 /// Bloom and root of the receipts so far.
 pub(super) struct Seal {
     trie: HashBuilder,
-    /// The first receipt, until its turn in the trie has come.
+    /// The first receipt, until its turn in the trie comes.
     first: Option<Vec<u8>>,
     count: usize,
     cumulative_gas_used: u64,
@@ -27,8 +27,8 @@ pub(super) struct Seal {
 }
 
 impl Seal {
-    /// No receipts yet. Before Byzantium receipts held state roots, so there is no root that could
-    /// be compared.
+    /// A seal without receipts. Before Byzantium receipts held state roots, so there is no root to
+    /// compare.
     pub(super) fn new(fork: Fork) -> Self {
         Self {
             trie: HashBuilder::default(),
@@ -41,7 +41,7 @@ impl Seal {
         }
     }
 
-    /// Takes in the next receipt.
+    /// Adds the next receipt.
     pub(super) fn add(&mut self, receipt: &Receipt) {
         self.cumulative_gas_used = self.cumulative_gas_used.saturating_add(receipt.gas_used);
         let encoded = EncodedReceipt {
@@ -54,7 +54,7 @@ impl Seal {
         if !self.with_root {
             return;
         }
-        // Types are 0 to 4 by construction: files with others are refused.
+        // Types are 0 to 4 by construction: files with other types are refused.
         let tx_type = TxType::try_from(receipt.tx_type).unwrap_or(TxType::Legacy);
         let envelope = ReceiptEnvelope::from_typed(tx_type, encoded);
         self.buffer.clear();
@@ -77,7 +77,7 @@ impl Seal {
         }
     }
 
-    /// The root, where there is one, and the bloom over all logs.
+    /// The root, if there is one, and the bloom over all logs.
     pub(super) fn finish(mut self) -> (Option<B256>, Bloom) {
         self.add_first();
         (self.with_root.then(|| self.trie.root()), self.bloom)

@@ -1,4 +1,4 @@
-//! Running transactions through revm and turning what its journal holds into plain data.
+//! Runs transactions through revm and converts the contents of its journal into plain data.
 
 use std::cell::{RefCell, RefMut};
 use std::rc::Rc;
@@ -23,18 +23,19 @@ use super::{
 use crate::block::{Authorization, Fork, Transaction};
 use crate::state::AccountInfo;
 
-/// What a system call may use before Amsterdam (EIP-4788, and those after it).
+/// The gas limit of a system call before Amsterdam (EIP-4788 and later EIPs).
 const SYSTEM_CALL_GAS: u64 = 30_000_000;
 
 type Vm<'v> = MainnetEvm<MainnetContext<Recorder<'v>>>;
 type RevmError = EVMError<ViewError, InvalidTransaction>;
 
 /// An EVM set up for one block on one view, to be used for many transactions. It never writes to
-/// the view: whoever wants the next transaction to see this one's changes applies them to the view.
+/// the view: for the next transaction to see this one's changes, the caller applies them to the
+/// view.
 ///
-/// The EVM is one type whatever the view. A thread that executes on two of them, as the owner of a
-/// block with helpers does, would else have every instruction of the EVM twice in its processor's
-/// caches and branch predictor, which made it a tenth slower.
+/// The EVM has the same type for every view. Otherwise a thread that executes on two views, as the
+/// owner of a block with helpers does, would have every instruction of the EVM twice in its
+/// processor's caches and branch predictor, which made it a tenth slower.
 pub struct Executor<'v, V: StateView> {
     evm: Vm<'v>,
     view: Rc<RefCell<V>>,
@@ -54,7 +55,7 @@ impl<'v, V: StateView + 'v> Executor<'v, V> {
         Self { evm, view, fork: env.fork(), beneficiary: env.header.beneficiary }
     }
 
-    /// The same without read sets, for runs in block order, where there is nothing to validate.
+    /// Like [`Self::new`] without read sets, for runs in block order, where nothing is validated.
     pub fn without_reads(env: &ExecutionEnv, view: V) -> Self {
         let mut executor = Self::new(env, view);
         executor.recorder().record = false;
@@ -76,8 +77,8 @@ impl<'v, V: StateView + 'v> Executor<'v, V> {
         let reads = self.take_reads();
         let effect = match result {
             Ok(result) => {
-                // The fee is paid before destroyed accounts are removed, and goes with them; since
-                // Amsterdam a balance stays (EIP-8246).
+                // The fee is paid before destroyed accounts are removed, and is destroyed with
+                // them; since Amsterdam a balance stays (EIP-8246).
                 let burnt = self.fork < Fork::Amsterdam
                     && state.get(&self.beneficiary).is_some_and(|account| account.is_selfdestructed());
                 let fee = (!burnt).then(|| handler.fee.get());
@@ -90,9 +91,9 @@ impl<'v, V: StateView + 'v> Executor<'v, V> {
         Ok(TxOutcome { index, reads, effect })
     }
 
-    /// Calls `contract` as the protocol does at the edges of a block: no sender's balance, no fee,
-    /// no nonce. What it changed and what it answered come back; `None`: it failed, which leaves no
-    /// trace.
+    /// Calls `contract` as the protocol does at the start and end of a block: without a sender's
+    /// balance, a fee or a nonce. Returns its changes and its output; `None`: it failed, which
+    /// leaves no trace.
     pub fn system_call(
         &mut self,
         contract: Address,
@@ -117,8 +118,8 @@ impl<'v, V: StateView + 'v> Executor<'v, V> {
     }
 
     fn take_reads(&mut self) -> ReadSet {
-        // The next transaction is often like this one: so much memory from the start, and none for
-        // those who record nothing.
+        // The next transaction is often like this one, so reserve as much memory for its reads; if
+        // nothing is recorded, this reserves none.
         let reads = &mut self.recorder().reads;
         let next = ReadSet {
             accounts: Vec::with_capacity(reads.accounts.len()),
@@ -152,7 +153,7 @@ fn receipt(tx_type: u8, fork: Fork, result: ExecutionResult) -> Receipt {
     Receipt { tx_type, success: result.is_success(), gas_used, block_gas, logs: result.into_logs() }
 }
 
-/// What the journal holds after a transaction, reduced to what is different now.
+/// The contents of the journal after a transaction, reduced to what has changed.
 fn changes(state: EvmState, fork: Fork) -> Changes {
     let mut changes = Changes { accounts: Vec::with_capacity(state.len()), codes: Vec::new() };
     for (address, account) in state {
@@ -172,8 +173,8 @@ fn changes(state: EvmState, fork: Fork) -> Changes {
         let mut storage = Vec::with_capacity(account.changed_storage_slots().count());
         storage.extend(account.changed_storage_slots().map(|(slot, value)| (*slot, value.present_value)));
         let created = account.is_created();
-        // An account that did not exist and is touched before Spurious Dragon exists from then on,
-        // even empty: revm marks it as created.
+        // Before Spurious Dragon touching an account that does not exist creates it, even empty:
+        // revm marks it as created.
         if !created && !account.is_changed() && storage.is_empty() {
             continue;
         }

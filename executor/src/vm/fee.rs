@@ -1,9 +1,9 @@
-//! revm's mainnet rules with one difference: the beneficiary's fee is worked out and handed over,
-//! not credited.
+//! revm's mainnet rules with one difference: the beneficiary's fee is computed and returned, not
+//! credited.
 //!
-//! Crediting it would make every transaction read and write the same account, and so every
-//! transaction of a block conflict with every other. Addition commutes: the fees are added in block
-//! order by whoever applies the changes.
+//! Crediting it would make every transaction read and write the same account, and so conflict with
+//! every other transaction of the block. Addition commutes, so the code that applies the changes
+//! adds the fees in block order.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -44,7 +44,7 @@ where
         let context = evm.ctx();
         let base_fee = u128::from(context.block().basefee());
         let price = context.tx().effective_gas_price(base_fee);
-        // From London on the base fee is burnt.
+        // From London on the base fee is burned.
         let kept = if context.cfg().spec().into().is_enabled_in(SpecId::LONDON) {
             price.saturating_sub(base_fee)
         } else {

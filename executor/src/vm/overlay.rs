@@ -1,5 +1,5 @@
-//! A view with the writes of earlier transactions on top: what the later transactions of a part run
-//! on.
+//! A view with the writes of earlier transactions on top, on which the later transactions of a part
+//! run.
 
 use revm::bytecode::Bytecode;
 use revm::primitives::map::HashMap;
@@ -9,7 +9,7 @@ use super::{Changes, Effect, ExecutionEnv, ReadSet, StateView, TxOutcome, ViewEr
 use crate::block::Fork;
 use crate::state::{AccountInfo, State, analysed};
 
-/// Writes on top of a view that itself never changes.
+/// Writes on top of a view that never changes itself.
 #[derive(Debug)]
 pub struct Overlay<V> {
     base: V,
@@ -17,12 +17,12 @@ pub struct Overlay<V> {
     beneficiary: Address,
     accounts: HashMap<Address, Written>,
     codes: HashMap<B256, Bytecode>,
-    /// Fees since the beneficiary was last written. Kept apart so that it is loaded only if
-    /// somebody asks for it.
+    /// Fees since the beneficiary was last written. Separate, so that the beneficiary is loaded
+    /// only if a transaction reads it.
     fees: Option<U256>,
 }
 
-/// All that was written on top of a view.
+/// Everything that was written on top of a view.
 #[derive(Debug)]
 pub(crate) struct Writes {
     accounts: HashMap<Address, Written>,
@@ -31,13 +31,13 @@ pub(crate) struct Writes {
 }
 
 impl Writes {
-    /// Writes it to the state that was below.
+    /// Applies the writes to the state below.
     pub(crate) fn apply_to(self, state: &mut State, beneficiary: Address, fork: Fork) {
         state.add_codes(self.codes);
         for (address, written) in self.accounts {
             state.write(address, written.info, written.wiped, written.storage);
         }
-        // Those paid before the beneficiary was last written are in what was written.
+        // Fees paid before the beneficiary was last written are included in that write.
         if let Some(fees) = self.fees {
             state.credit(beneficiary, fees, fork);
         }
@@ -52,7 +52,7 @@ struct Written {
 }
 
 impl<V: StateView> Overlay<V> {
-    /// Nothing written yet.
+    /// An overlay with nothing written yet.
     pub fn new(env: &ExecutionEnv, base: V) -> Self {
         Self {
             base,
@@ -64,8 +64,7 @@ impl<V: StateView> Overlay<V> {
         }
     }
 
-    /// Makes an outcome visible to the transactions after it. One that is invalid here changes
-    /// nothing.
+    /// Makes an outcome visible to the transactions after it. An invalid one changes nothing.
     pub fn apply(&mut self, outcome: &TxOutcome) {
         if let Effect::Executed { changes, fee, .. } = &outcome.effect {
             self.write(changes);
@@ -80,7 +79,7 @@ impl<V: StateView> Overlay<V> {
         self.fees = Some(self.fees.unwrap_or_default().saturating_add(fee));
     }
 
-    /// Gives it up and leaves one on an empty view.
+    /// Moves the overlay out and leaves one on an empty view in its place.
     pub(crate) fn take(&mut self) -> Self
     where
         V: Default,
@@ -99,14 +98,14 @@ impl<V: StateView> Overlay<V> {
         (self.base, Writes { accounts: self.accounts, codes: self.codes, fees: self.fees })
     }
 
-    /// Makes changes visible.
+    /// Makes changes visible to later reads.
     pub(crate) fn write(&mut self, changes: &Changes) {
         for (hash, code) in &changes.codes {
             self.codes.entry(*hash).or_insert_with(|| analysed(code));
         }
         for (address, change) in &changes.accounts {
             if *address == self.beneficiary {
-                // The balance written already has the fees that were seen.
+                // The balance written already includes the fees that the transaction saw.
                 self.fees = None;
             }
             let written = self.accounts.entry(*address).or_default();
@@ -119,11 +118,11 @@ impl<V: StateView> Overlay<V> {
         }
     }
 
-    /// Whether `reads`, all of them of the view below, would read the same through what has been
-    /// written since.
+    /// Whether `reads`, all of them made on the view below, would read the same values through what
+    /// has been written since.
     pub(crate) fn still_reads(&self, reads: &ReadSet) -> bool {
         let account = |(address, seen): &(Address, Option<AccountInfo>)| match self.accounts.get(address) {
-            // The fees are not written yet.
+            // The fees are not yet included in a write.
             _ if *address == self.beneficiary => false,
             Some(written) => written.info == *seen,
             None => true,
@@ -241,7 +240,7 @@ mod tests {
                 held += usize::from(now.still_reads(&reads));
             }
         }
-        // All but: `paid` and its slot 1, `gone` and its slots 1 and 2, slot 2 of `anew`.
+        // All except: `paid` and its slot 1, `gone` and its slots 1 and 2, slot 2 of `anew`.
         assert_eq!(held, 24 - 6);
         let beneficiary =
             ReadSet { accounts: vec![(BENEFICIARY, base.account(&BENEFICIARY))], ..ReadSet::default() };

@@ -1,5 +1,5 @@
-//! Executing a part of a block speculatively: its transactions one after the other, each seeing
-//! what those of the same part before it wrote, and nothing of the other parts.
+//! Executes a part of a block speculatively: its transactions one after the other, each seeing the
+//! writes of those before it in the same part, and nothing of other parts.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use crate::validate::holds;
 use super::{Effect, ExecutionEnv, Executor, Overlay, StateView, TxOutcome, VmError};
 
 /// Executes `part` on `view`, in the order given. A transaction that meets a gap in the view
-/// ([`VmError::View`] with an error of one transaction only) yields no outcome and will be executed
-/// in block order; any other error ends the part. `progress` is called after each transaction with
-/// its index.
+/// ([`VmError::View`] with an error that concerns only one transaction) yields no outcome and will
+/// be executed in block order; any other error ends the part. `progress` is called with a
+/// transaction's index after each one.
 ///
 /// # Errors
-/// Whatever ended the part.
+/// The error that ended the part.
 pub fn execute_part<'t, V: StateView>(
     env: &ExecutionEnv,
     part: impl IntoIterator<Item = (u32, &'t Transaction)>,
@@ -46,7 +46,7 @@ fn execute_one<'v, V: StateView + 'v>(
     }
 }
 
-/// The same for a part that several threads execute: what the owner does with each of its
+/// The same for a part that several threads execute: how the owner settles each of its
 /// transactions.
 pub struct PartRun<'a, V: StateView, E> {
     batch: Arc<dyn Batch>,
@@ -59,9 +59,9 @@ pub struct PartRun<'a, V: StateView, E> {
 }
 
 impl<'a, V: StateView + 'a, E> PartRun<'a, V, E> {
-    /// Nothing executed yet. `view` may know more than what helpers read, but nothing else.
-    /// `before` is called before each transaction, and its error ends the part; `progress` whenever
-    /// this thread has got somewhere.
+    /// A run with nothing executed yet. `view` may know more than the view that helpers read, but
+    /// must not contradict it. `before` is called before each transaction, and its error ends the
+    /// part; `progress` is called whenever this thread has made progress.
     pub fn new(
         env: &ExecutionEnv,
         batch: &Arc<dyn Batch>,
@@ -79,12 +79,12 @@ impl<'a, V: StateView + 'a, E> PartRun<'a, V, E> {
         }
     }
 
-    /// How many transactions helpers had executed ahead, with outcomes that held.
+    /// How many transactions helpers executed ahead with outcomes that held.
     pub const fn taken_over(&self) -> usize {
         self.taken_over
     }
 
-    /// What came of the transactions, but of those that met a gap in the view.
+    /// The outcomes, without transactions that met a gap in the view.
     pub fn into_outcomes(self) -> Vec<TxOutcome> {
         self.outcomes
     }

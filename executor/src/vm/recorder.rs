@@ -1,4 +1,4 @@
-//! The database that revm sees: passes every question to a view and notes the answer.
+//! The database that revm sees. It forwards every request to a view and records the answer.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -10,14 +10,14 @@ use revm::state::AccountInfo as RevmAccount;
 
 use super::{ReadSet, StateView, ViewError};
 
-/// revm's journal asks for each account and slot at most once in a transaction and never on its own
+/// revm's journal requests each account and slot at most once in a transaction and never on its own
 /// behalf: the beneficiary, precompiles and the access list's addresses are warmed without being
-/// loaded. So what passes here is what the transaction depends on, no more and no less, and plain
-/// vectors are enough to hold it.
+/// loaded. So what passes here is exactly what the transaction depends on, and plain vectors are
+/// enough to hold it.
 pub(super) struct Recorder<'v> {
     view: Rc<RefCell<dyn StateView + 'v>>,
     pub(super) reads: ReadSet,
-    /// Off for the sequential run, which has nothing to validate.
+    /// False for the sequential run, which has nothing to validate.
     pub(super) record: bool,
 }
 
@@ -44,7 +44,7 @@ impl Database for Recorder<'_> {
     }
 
     fn code_by_hash(&mut self, code_hash: B256) -> Result<Bytecode, ViewError> {
-        // Not noted: the hash is part of the account that was read, and names the code.
+        // Not recorded: the account that was read includes the hash, which identifies the code.
         self.view.borrow().code(code_hash)
     }
 
@@ -65,8 +65,8 @@ impl Database for Recorder<'_> {
     }
 }
 
-/// revm's default account comes with its (empty) code loaded, which would hide code that is only
-/// named by hash.
+/// revm's default account has its (empty) code loaded, which would hide code that is known only by
+/// its hash.
 fn empty() -> RevmAccount {
     RevmAccount { code: None, ..RevmAccount::default() }
 }

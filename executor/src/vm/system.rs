@@ -1,4 +1,4 @@
-//! What the protocol itself does at the edges of a block: system calls, withdrawals, rewards.
+//! The protocol's own work at the start and end of a block: system calls, withdrawals, rewards.
 
 use alloy_eips::eip2935::HISTORY_STORAGE_ADDRESS;
 use alloy_eips::eip4788::BEACON_ROOTS_ADDRESS;
@@ -14,21 +14,21 @@ use super::{ExecutionEnv, Executor, Requests, VmError};
 use crate::block::{Block, Fork};
 use crate::state::State;
 
-/// Mainnet's id: other chains before the Merge pay their beneficiaries by rules of their own.
+/// Mainnet's chain id; other chains before the Merge pay their beneficiaries by rules of their own.
 const MAINNET: u64 = 1;
 
 const WEI_PER_GWEI: u64 = 1_000_000_000;
 
-/// A contract from whose queue requests to the consensus layer leave at the end of every block.
+/// A contract whose queue of requests to the consensus layer is emptied at the end of every block.
 struct Queue {
     since: Fork,
     contract: Address,
     request_type: u8,
-    /// What it is called in messages.
+    /// Its name in messages.
     name: &'static str,
 }
 
-/// By the type of their requests.
+/// Ordered by the type of their requests.
 const QUEUES: [Queue; 4] = [
     Queue {
         since: Fork::Prague,
@@ -56,8 +56,8 @@ const QUEUES: [Queue; 4] = [
     },
 ];
 
-/// Before the first transaction: the parent's beacon root (EIP-4788) and the parent's hash
-/// (EIP-2935).
+/// Runs before the first transaction: stores the parent's beacon root (EIP-4788) and the parent's
+/// hash (EIP-2935).
 pub fn before_transactions(block: &Block, state: &mut State) -> Result<(), VmError> {
     let env = ExecutionEnv::of(block);
     if env.fork() >= Fork::Prague {
@@ -69,11 +69,11 @@ pub fn before_transactions(block: &Block, state: &mut State) -> Result<(), VmErr
     Ok(())
 }
 
-/// After the last transaction: withdrawals, the queues of requests (EIP-7002, EIP-7251, EIP-8282),
-/// the beneficiary's reward.
+/// Runs after the last transaction: withdrawals, the queues of requests (EIP-7002, EIP-7251,
+/// EIP-8282), the beneficiary's reward.
 ///
-/// Before the Merge the miners of a block's uncles are paid too; who they are is not in the block's
-/// file, so the digest is of a state without those payments.
+/// Before the Merge the miners of a block's uncles are paid too. Their addresses are not in the
+/// block's file, so the digest is of a state without those payments.
 pub fn after_transactions(block: &Block, state: &mut State) -> Result<Requests, VmError> {
     let env = ExecutionEnv::of(block);
     let requests = requests(&env, state)?;
@@ -91,9 +91,8 @@ pub fn after_transactions(block: &Block, state: &mut State) -> Result<Requests, 
     Ok(requests)
 }
 
-/// What the queues give. A state in which none of the protocol's contracts is found is that of a
-/// file that only has what transactions touch; but where one is found, the others have to be there
-/// too.
+/// Reads the queues of requests. If the state has none of the protocol's contracts, the file holds
+/// only what transactions touch; but if it has one of them, the others must be there too.
 fn requests(env: &ExecutionEnv, state: &mut State) -> Result<Requests, VmError> {
     let mut requests = Requests::default();
     let queues = || QUEUES.iter().filter(|queue| env.fork() >= queue.since);
@@ -128,7 +127,7 @@ fn has_code(state: &State, contract: Address) -> bool {
     state.account(&contract).is_some_and(|account| account.code_hash != KECCAK_EMPTY)
 }
 
-/// What the contract answers; `None` if it fails, or there is none.
+/// Calls the contract and returns its output; `None` if it fails or does not exist.
 fn call(
     env: &ExecutionEnv,
     state: &mut State,

@@ -9,34 +9,33 @@ use crate::block::{Block, Chain, Expected, Fork, PreAccount, Transaction};
 use crate::generate::{self, GenerateError, Generator, Kind, Plan};
 use crate::validate;
 
-/// Enough for each kind of generated transaction, to the popular and to others, several times.
+/// Enough for each kind of generated transaction, to popular and other accounts, several times.
 const GENERATED: u32 = 12;
 
-/// Whose rules the block has of which all is executed: those of mainnet, with every precompile
-/// there is.
+/// The fork of the block that is executed in full: mainnet's rules, with every precompile there is.
 const FULL: Fork = generate::LAST_FORK;
 
-/// More than any of the transactions uses under any fork, and less than one may buy from Osaka on
-/// (EIP-7825).
+/// The gas limit: more than any of the transactions uses under any fork, and less than the maximum
+/// from Osaka on (EIP-7825).
 const GAS: u64 = 4_000_000;
 
-/// A block for each fork there is, from the latest on, and the one of [`FULL`] once more at the
-/// end. All of them stand on states of their own.
+/// A block for each fork, from the latest on, and the one of [`FULL`] once more at the end. Each
+/// has a state of its own.
 pub(super) fn blocks() -> Result<Vec<Block>, GenerateError> {
     let full = full()?;
     let forks = Fork::from_the_latest().chain([FULL]);
     Ok(forks.map(|fork| under(fork, full.clone())).collect())
 }
 
-/// The block with its generated transactions only: what forks share need not be made for each.
+/// The block with only its generated transactions: what forks share is initialised only once.
 pub(super) fn little_of(block: &Block) -> Block {
     let mut block = block.clone();
     block.transactions.truncate(GENERATED as usize);
     block
 }
 
-/// The block with all there is in it, and a header that promises what comes of it in order: for
-/// tests that need a block that calls every precompile.
+/// The full block, with a header that promises the result of executing it in order: for tests that
+/// need a block that calls every precompile.
 ///
 /// # Errors
 /// If it cannot be made or executed, which is a defect of this module.
@@ -55,13 +54,13 @@ pub fn block() -> Result<Block, GenerateError> {
     Ok(block)
 }
 
-/// Generated transactions, a call of each precompile, each instruction.
+/// The block with generated transactions, a call of each precompile, and each instruction.
 fn full() -> Result<Block, GenerateError> {
-    // It is executed to be made, on a proven state: that way is warm then, too.
+    // Generating it executes it on a proven state, which warms up that path, too.
     let plan =
         Plan { transactions: GENERATED, conflict: 0.5, kind: Kind::Mixed, fork: FULL, ..Plan::default() };
     let mut full = Generator::new(plan).next_block()?;
-    // What follows makes another block of it, which follows none.
+    // What follows turns it into another block, which has no parent.
     (full.parent, full.witness, full.expected.state_root) = (None, None, None);
     let extra: Vec<_> = calls().into_iter().map(|call| (Some(call.address), call.input)).collect();
     let extra = extra.into_iter().chain(instructions().map(|code| (None, code)));
@@ -83,11 +82,11 @@ fn full() -> Result<Block, GenerateError> {
     Ok(full)
 }
 
-/// The block as far as `fork` has what is in it.
+/// The block under `fork`, with only what that fork supports.
 fn under(fork: Fork, mut block: Block) -> Block {
     block.chain = Chain::new(block.chain.id, fork);
     if fork > FULL {
-        // The generator does not know these; with empty queues they answer nothing.
+        // The generator does not know these contracts; with empty queues they return nothing.
         let queue = PreAccount { nonce: 1, code: Bytes::from_static(&[STOP]), ..PreAccount::default() };
         for contract in [eip8282::BUILDER_DEPOSIT_CONTRACT_ADDRESS, eip8282::BUILDER_EXIT_CONTRACT_ADDRESS] {
             block.pre.get_or_insert_default().insert(contract, queue.clone());
@@ -115,7 +114,7 @@ fn under(fork: Fork, mut block: Block) -> Block {
 }
 
 /// Each instruction that revm knows, as the code of a creation: as many zeros as it takes, the
-/// instruction, and the end. Jumps are in what is generated.
+/// instruction, and the end. Jumps occur in the generated transactions.
 fn instructions() -> impl Iterator<Item = Bytes> {
     (0..=u8::MAX).zip(OPCODE_INFO).filter_map(|(opcode, info)| {
         let info = info?;

@@ -1,8 +1,8 @@
-//! One call of each precompile, with an input for which it does all of its work.
+//! One call of each precompile, with an input that makes it do all of its work.
 //!
-//! Each input is made from the generators of its curve and numbers as small as they come, so that
-//! anybody can check it by hand. A unit test holds this list to revm's own: a precompile that revm
-//! adds fails it until it has a call here.
+//! Each input is made from the generators of its curve and the smallest possible numbers, so that
+//! anybody can check it by hand. A unit test compares this list with revm's own: when revm adds a
+//! precompile the test fails until it has a call here.
 
 use revm::precompile::Precompiles;
 use revm::primitives::{Address, B256, Bytes, hex};
@@ -10,16 +10,16 @@ use revm::primitives::{Address, B256, Bytes, hex};
 /// A call of a precompile.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// What is called.
+    /// The precompile's address.
     pub address: Address,
-    /// What it is, for people.
+    /// Its name, for people.
     pub name: &'static str,
     /// Its input.
     pub input: Bytes,
 }
 
 impl Call {
-    /// Makes the call under the newest rules, apart from any block. False: it failed.
+    /// Makes the call under the newest rules, outside of any block. False: it failed.
     pub fn succeeds(&self) -> bool {
         Precompiles::latest()
             .get(&self.address)
@@ -27,32 +27,32 @@ impl Call {
     }
 }
 
-/// More than any of the calls costs.
+/// The gas limit: more than any of the calls costs.
 const GAS: u64 = 10_000_000;
 
-/// The generator of secp256k1: x.
+/// The x of the generator of secp256k1.
 const SECP256K1_X: [u8; 32] = hex!("79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798");
 
-/// The generator of secp256r1, x and y.
+/// The x and y of the generator of secp256r1.
 const P256: [u8; 64] = hex!(
     "6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296"
     "4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5"
 );
-/// The hash whose signature by the key 1, with the nonce 1, has s = 1: one less x, in the field of
-/// the curve's order.
+/// The hash whose signature by the key 1, with the nonce 1, has s = 1: 1 - x, modulo the order of
+/// the curve.
 const P256_HASH: [u8; 32] = hex!("94e82e0c1ed3bdb90743191a9c5bbf0d45e37d2c792c6ae3ff18917d23ca62bc");
 
-/// The generator of G2 of BN254, as EIP-197 has it: imaginary parts first.
+/// The generator of G2 of BN254, as in EIP-197: imaginary parts first.
 const BN254_G2: [u8; 128] = hex!(
     "198e9393920d483a7260bfb731fb5d25f1aa493335a9e71297e485b7aef312c2"
     "1800deef121f1e76426a00665e5c4479674322d4f75edadd46debd5cd992f6ed"
     "090689d0585ff075ec9e99ad690c3395bc4b313370b38ef355acdadcd122975b"
     "12c85ea5db8c6deb4aab71808dcb408fe3d1e7690c43d37b4ce6cc0166fa7daa"
 );
-/// y of the generator of G1 of BN254, (1, 2), mirrored: the field's prime less 2.
+/// The negated y of the generator of G1 of BN254, (1, 2): the field's prime minus 2.
 const BN254_MINUS_TWO: [u8; 32] = hex!("30644e72e131a029b85045b68181585d97816a916871ca8d3c208c16d87cfd45");
 
-/// The generator of G1 of BLS12-381: x, y, and the field's prime less y.
+/// The generator of G1 of BLS12-381: x, y, and the field's prime minus y.
 const BLS_X: [u8; 48] =
     hex!("17f1d3a73197d7942695638c4fa9ac0fc3688c4f9774b905a14e3a3f171bac586c55e83ff97a1aeffb3af00adb22c6bb");
 const BLS_Y: [u8; 48] =
@@ -77,7 +77,7 @@ const KZG_TAU_HASH: [u8; 32] = hex!("014fa3bb4018340ca2fa8eb239e23af6ba465f6d5bc
 const KZG_ONE: [u8; 48] =
     hex!("97f1d3a73197d7942695638c4fa9ac0fc3688c4f9774b905a14e3a3f171bac586c55e83ff97a1aeffb3af00adb22c6bb");
 
-/// All of them. A precompile that has two ways to its result has two calls.
+/// All calls. A precompile that has two ways to its result has two calls.
 pub fn calls() -> Vec<Call> {
     let call = |address: u16, name, input: Vec<u8>| Call {
         address: Address::left_padding_from(&address.to_be_bytes()),
@@ -86,7 +86,7 @@ pub fn calls() -> Vec<Call> {
     };
     let (g1, g2) = (bls_g1(&BLS_Y), bls_g2());
     vec![
-        // Any signature with an x of the curve is somebody's.
+        // Every signature whose r is an x on the curve recovers some key.
         call(0x01, "ecrecover", [word(2), word(27), SECP256K1_X, word(1)].concat()),
         call(0x02, "sha256", vec![1; 200]),
         call(0x03, "ripemd160", vec![1; 200]),
@@ -117,15 +117,15 @@ fn word(number: u8) -> [u8; 32] {
     B256::with_last_byte(number).0
 }
 
-/// 3 to a power of 32 bytes, modulo a number of 32 bytes that ends in `last`: odd and even go
-/// different ways.
+/// 3 to a power of 32 bytes, modulo a number of 32 bytes that ends in `last`: odd and even moduli
+/// are computed in different ways.
 fn modexp(last: u8) -> Vec<u8> {
     let mut modulus = [0xab; 32];
     modulus[31] = last;
     [word(32), word(32), word(32), word(3), [0xcd; 32], modulus].concat()
 }
 
-/// An element of the field of BLS12-381 as EIP-2537 has it.
+/// A field element of BLS12-381 as EIP-2537 encodes it.
 fn padded(element: &[u8; 48]) -> Vec<u8> {
     [&[0; 16][..], element].concat()
 }

@@ -1,5 +1,4 @@
-//! A block of which there is a witness and nothing else of the state: what it reads is found out by
-//! executing it once.
+//! A block that has a witness but no `pre`: it is executed once to find out what it reads.
 
 use std::sync::Arc;
 
@@ -10,15 +9,15 @@ use crate::block::{Block, BlockError};
 use crate::state::{Answers, Found, NoAnswer, Source, State};
 use crate::validate::{self, ValidateError};
 
-/// Answers from a witness.
+/// Answers questions from a witness.
 #[derive(Debug)]
 pub(crate) struct Proofs(pub(crate) Arc<Witness>);
 
 impl Answers for Proofs {
     fn account(&self, address: Address) -> Result<Option<Found>, NoAnswer> {
         let Some(info) = self.0.account(address)? else { return Ok(None) };
-        // Whose code does not run has it nowhere in a witness; if it does run, its absence is an
-        // error then.
+        // A witness lacks the code of an account whose code does not run. If it runs after all,
+        // that is when its absence is an error.
         let code = self.0.code(&info.code_hash).cloned().unwrap_or_default();
         Ok(Some(Found { balance: info.balance, nonce: info.nonce, code_hash: info.code_hash, code }))
     }
@@ -39,8 +38,8 @@ impl Answers for Proofs {
 }
 
 impl Block {
-    /// Finds out from the block's witness what it reads, by executing it once, in order, on this
-    /// thread; that becomes its `pre`. Without a witness nothing changes.
+    /// Executes the block once, in order, on this thread, to find out from its witness what it
+    /// reads, and stores that as its `pre`. Without a witness nothing changes.
     ///
     /// # Errors
     /// If the witness does not prove something that the block reads, or lacks code that it runs.
@@ -55,7 +54,7 @@ impl Block {
         let run = execute(self, &source, &|| {});
         match source.reads() {
             Ok(reads) => {
-                // Code that is missing is no question of the state's.
+                // Missing code is not an unanswered question to the source.
                 if let Err(error) = run {
                     return Err(wrong(&error.to_string(), "The witness is not complete: fetch it again."));
                 }
@@ -70,7 +69,7 @@ impl Block {
     }
 }
 
-/// Executes `block` in order on a state that is found out from `source`.
+/// Executes `block` in order on a state that is looked up in `source`.
 pub(crate) fn execute(
     block: &Block,
     source: &Arc<Source>,

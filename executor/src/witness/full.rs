@@ -1,4 +1,4 @@
-//! The trie of a whole state: what makes the witness of a block of a chain of our own.
+//! The trie of a whole state, from which witnesses for blocks of a generated chain are made.
 
 use std::cell::RefCell;
 
@@ -11,11 +11,11 @@ use super::{WitnessError, after, decoded, unproven};
 use crate::block::PreState;
 use crate::state::{Journal, State};
 
-/// Nodes that no root leads to any more are let go of once there are so many more than were left
-/// the last time.
+/// Nodes that the root no longer reaches are swept once the trie has over twice the nodes left by
+/// the last sweep plus this many.
 const SWEPT_AT: usize = 100_000;
 
-/// All nodes of a state's trie, and some that were before.
+/// All nodes of a state's trie, and some of earlier states.
 #[derive(Debug)]
 pub(crate) struct Full {
     nodes: Nodes,
@@ -33,14 +33,14 @@ impl Full {
         Ok(full)
     }
 
-    /// The root of the state so far.
+    /// The root of the current state.
     pub(crate) const fn root(&self) -> B256 {
         self.root
     }
 
-    /// Goes on to the state after a block: `state` holds what `journal` says was written. What
-    /// comes back are the nodes that a witness of the block needs, which read the accounts and
-    /// slots of `read` (a slot's value does not matter).
+    /// Advances to the state after a block: `state` holds the values of what `journal` lists as
+    /// written. Returns the nodes that a witness of the block needs, including those for reading
+    /// the accounts and slots of `read` (a slot's value does not matter).
     pub(crate) fn advance(
         &mut self,
         read: &PreState,
@@ -79,7 +79,7 @@ impl Full {
             let Some(rlp) = self.nodes.remove(&hash) else { continue };
             let (children, value) = trie::below(&rlp);
             next.extend(children);
-            // The value of a slot is no account.
+            // A slot's value does not decode as an account.
             next.extend(value.and_then(|value| decoded::<TrieAccount>(&value)).map(|of| of.storage_root));
             kept.insert(hash, rlp);
         }
@@ -88,7 +88,7 @@ impl Full {
     }
 }
 
-/// Notes which nodes were asked for.
+/// Records which nodes were requested.
 struct Watched<'a> {
     nodes: &'a Nodes,
     seen: RefCell<HashSet<B256>>,

@@ -1,11 +1,11 @@
-//! A block's header as JSON-RPC has it, made into the RLP whose hash is the block's.
+//! A block's header in the form of JSON-RPC, converted to the RLP whose hash is the block's.
 
 use alloy_consensus::Header;
 use revm::primitives::alloy_primitives::{B64, Bloom, U64};
 use revm::primitives::{Address, B256, Bytes, U256};
 use serde::Deserialize;
 
-/// The fields that are hashed, and the hash where it is told.
+/// The fields that are hashed, and the hash if it is given.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct HeaderJson {
@@ -40,7 +40,7 @@ impl HeaderJson {
     /// The header's RLP.
     ///
     /// # Errors
-    /// If it is not what its own `hash` says.
+    /// If its hash does not match its own `hash`.
     pub(super) fn rlp(&self) -> Result<Bytes, String> {
         let claimed = self.hash;
         let header = Header {

@@ -1,5 +1,5 @@
-//! What `debug_executionWitness` answers, in the shapes that clients give it: nodes as a list or,
-//! in older versions of reth, by their hashes; headers as RLP (reth, Erigon, Nethermind) or as JSON
+//! What `debug_executionWitness` returns, in the shapes that clients use: nodes as a list or, in
+//! older versions of reth, by their hashes; headers as RLP (reth, Erigon, Nethermind) or as JSON
 //! objects (geth); `keys` filled, `null` or absent.
 
 use std::fmt;
@@ -11,20 +11,20 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::header::HeaderJson;
 use super::{ASK_AGAIN, MAX_CODES, MAX_HEADERS, MAX_NODES, Witness, WitnessError};
 
-/// The key `witness` of a block's file.
+/// The value of the key `witness` in a block's file.
 #[derive(Deserialize, Serialize)]
 pub(crate) struct WitnessJson {
     state: Preimages,
     #[serde(default)]
     codes: Preimages,
     headers: Vec<HeaderForm>,
-    /// What of accounts and slots was touched: not needed, since execution finds out.
+    /// The accounts and slots that were touched: not needed, since execution finds them out.
     #[serde(default, skip_serializing)]
     #[expect(dead_code, reason = "named so that it is known, and not read")]
     keys: Option<IgnoredAny>,
 }
 
-/// Bytes that stand for their hash.
+/// Values that are identified by their hashes.
 #[derive(Default)]
 struct Preimages(Vec<Bytes>);
 
@@ -37,10 +37,10 @@ enum HeaderForm {
 }
 
 impl WitnessJson {
-    /// The hashes of the headers, for whoever looks for the block that this belongs to.
+    /// The hashes of the headers, for finding the block that this belongs to.
     ///
     /// # Errors
-    /// If a header is not what its own hash says.
+    /// If a header does not match its own hash.
     pub(crate) fn hashes(&self) -> Result<Vec<B256>, String> {
         let hash = |header: &HeaderForm| match header {
             HeaderForm::Rlp(rlp) => Ok(keccak256(rlp)),
@@ -49,7 +49,7 @@ impl WitnessJson {
         self.headers.iter().map(hash).collect()
     }
 
-    /// The witness of block `number` on `parent_hash`.
+    /// Makes the witness of block `number` with parent `parent_hash`.
     pub(crate) fn read(self, parent_hash: B256, number: u64) -> Result<Witness, WitnessError> {
         let counts = [
             ("trie nodes", self.state.0.len(), MAX_NODES),
@@ -122,7 +122,7 @@ impl<'de> Visitor<'de> for Listed {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Preimages, A::Error> {
         let mut all = Vec::new();
-        // The hashes are not believed, so they need not be read.
+        // The hashes are not trusted, so they need not be read.
         while let Some((_, bytes)) = map.next_entry::<IgnoredAny, Bytes>()? {
             all.push(bytes);
         }

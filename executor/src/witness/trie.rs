@@ -1,13 +1,13 @@
 //! A Merkle-Patricia trie of which only some nodes are known, by their hashes.
 //!
-//! Reading and changing ask for nodes as they go. A node that is needed and not there is an error
-//! that names it ([`TrieError::Missing`]); nothing is guessed. All changes of a trie are made at
-//! once: a branch collapses only if one child is left after all of them, so no more siblings are
-//! needed than by a client that inserts before it deletes.
+//! Reading and changing request nodes as they go. If a needed node is missing, the error names it
+//! ([`TrieError::Missing`]); nothing is guessed. All changes to a trie are made at once: a branch
+//! collapses only if one child is left after all of them, so this needs no more siblings than a
+//! client that inserts before it deletes.
 //!
 //! Nodes are untrusted. Keys have 64 nibbles and every step down takes at least one, which bounds
-//! the depth whatever the nodes say; each node is looked at once for each key or set of changes
-//! that passes it.
+//! the depth whatever the nodes contain. Each node is read once for each key or set of changes that
+//! passes it.
 
 use alloy_rlp::{Decodable, Encodable};
 use alloy_trie::nodes::{BranchNode, ExtensionNode, LeafNode, RlpNode, TrieNode};
@@ -15,13 +15,13 @@ use alloy_trie::{EMPTY_ROOT_HASH, Nibbles, TrieMask};
 use revm::primitives::map::HashMap;
 use revm::primitives::{B256, Bytes, keccak256};
 
-/// Nibbles of a key, which is a hash.
+/// Nibbles in a key, which is a hash.
 const KEY: usize = 64;
 
 /// Nodes by their hashes.
 pub(super) type Nodes = HashMap<B256, Bytes>;
 
-/// Where nodes come from.
+/// A source of nodes.
 pub(super) trait Store {
     /// The RLP of the node with this hash, if it is known.
     fn node(&self, hash: &B256) -> Option<Bytes>;
@@ -33,23 +33,23 @@ impl Store for Nodes {
     }
 }
 
-/// Why a trie has no answer.
+/// Why a trie cannot answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum TrieError {
     /// A node that is needed is not known.
     #[error("the trie node {hash} at path 0x{}", hex(path))]
     Missing {
-        /// Its hash.
+        /// The node's hash.
         hash: B256,
-        /// The nibbles that lead to it.
+        /// The nibbles that lead to the node.
         path: Nibbles,
     },
-    /// A node that no trie has at this place.
+    /// A node that cannot occur at this place in a trie.
     #[error("the trie node at path 0x{} is malformed: {reason}", hex(path))]
     Malformed {
-        /// The nibbles that lead to it.
+        /// The nibbles that lead to the node.
         path: Nibbles,
-        /// What is wrong with it.
+        /// What is wrong with the node.
         reason: String,
     },
 }
@@ -58,15 +58,15 @@ fn hex(path: &Nibbles) -> String {
     path.iter().filter_map(|nibble| char::from_digit(nibble.into(), 16)).collect()
 }
 
-/// A value to write, or `None` to delete, at a key.
+/// A key with the value to write, or `None` to delete.
 pub(super) type Change = (Nibbles, Option<Vec<u8>>);
 
-/// The key under which the trie holds what `name` names.
+/// The trie's key for an address or a slot: the nibbles of its hash.
 pub(super) fn key(name: impl AsRef<[u8]>) -> Nibbles {
     Nibbles::unpack(keccak256(name))
 }
 
-/// The value at `key`, or `None` if the trie shows that there is none.
+/// The value at `key`, or `None` if the trie proves that there is none.
 pub(super) fn get(store: &dyn Store, root: B256, key: &Nibbles) -> Result<Option<Vec<u8>>, TrieError> {
     let mut node = top(store, root)?;
     let mut depth = 0;
@@ -91,8 +91,8 @@ pub(super) fn get(store: &dyn Store, root: B256, key: &Nibbles) -> Result<Option
     }
 }
 
-/// The root after `changes`, which are sorted by key and each of another one. `made` is given every
-/// node that is new, with its hash, and some that were there before.
+/// The root after `changes`, which are sorted by key and have distinct keys. `made` receives every
+/// new node, with its hash, and some that existed before.
 pub(super) fn update(
     store: &dyn Store,
     root: B256,
@@ -115,8 +115,7 @@ pub(super) fn update(
     })
 }
 
-/// The hashes of the children of a node, for whoever walks a whole trie, and its value if it is a
-/// leaf.
+/// The hashes of a node's children, for walking a whole trie, and its value if it is a leaf.
 pub(super) fn below(rlp: &[u8]) -> (Vec<B256>, Option<Vec<u8>>) {
     let mut buffer = rlp;
     match TrieNode::decode(&mut buffer) {
@@ -134,7 +133,7 @@ fn top(store: &dyn Store, root: B256) -> Result<TrieNode, TrieError> {
     load(store, &RlpNode::word_rlp(&root), Nibbles::new())
 }
 
-/// The node that `child` stands for, which is at `path`.
+/// Loads the node at `path` that `child` refers to.
 fn load(store: &dyn Store, child: &RlpNode, path: Nibbles) -> Result<TrieNode, TrieError> {
     let malformed = |reason: &str| TrieError::Malformed { path, reason: reason.to_owned() };
     let rlp = match child.as_hash() {
@@ -165,9 +164,9 @@ fn child_of(branch: &BranchNode, nibble: u8) -> Option<RlpNode> {
 enum Child {
     #[default]
     None,
-    /// As it was.
+    /// Unchanged.
     Old(RlpNode),
-    /// Made anew, and not encoded yet: it may have to be merged with what is above it.
+    /// New and not encoded yet: it may have to be merged with the node above it.
     New(TrieNode),
 }
 
@@ -177,8 +176,8 @@ struct Update<'a> {
 }
 
 impl Update<'_> {
-    /// What becomes of `node`, `depth` nibbles down, by `changes`, which are at least one and all
-    /// of them below it.
+    /// Applies `changes` to `node`, which is `depth` nibbles down. There is at least one change,
+    /// and all are below the node.
     fn apply(&mut self, node: TrieNode, depth: usize, changes: &[Change]) -> Result<TrieNode, TrieError> {
         match node {
             TrieNode::EmptyRoot => Ok(self.build(&written(changes), depth)),
@@ -211,7 +210,7 @@ impl Update<'_> {
     ) -> Result<TrieNode, TrieError> {
         let ExtensionNode { key: along, child } = extension;
         let shared = |key: &Nibbles| key.slice(depth..).common_prefix_length(&along);
-        // What is deleted beside the extension was not there.
+        // Keys to be deleted that do not follow the extension were not in the trie.
         let inserts = changes.iter().filter(|(_, value)| value.is_some());
         let stays = inserts.map(|(key, _)| shared(key)).min().unwrap_or(along.len()).min(along.len());
         let concerned: Vec<Change> =
@@ -266,7 +265,7 @@ impl Update<'_> {
         let mut left = children.iter().enumerate().filter(|(_, child)| !matches!(child, Child::None));
         match (left.next(), left.next()) {
             (None, _) => Ok(TrieNode::EmptyRoot),
-            // It takes the branch's place, which only works if one knows what it is.
+            // The child takes the branch's place, for which its node must be known.
             (Some((nibble, child)), None) => {
                 let node = match child.clone() {
                     Child::Old(child) => load(self.store, &child, below(nibble))?,
@@ -279,7 +278,7 @@ impl Update<'_> {
         }
     }
 
-    /// A trie of just these entries, sorted by key, that share their first `depth` nibbles.
+    /// A trie of exactly these entries, sorted by key, that share their first `depth` nibbles.
     fn build(&mut self, entries: &[(Nibbles, Vec<u8>)], depth: usize) -> TrieNode {
         let (first, last) = match entries {
             [] => return TrieNode::EmptyRoot,
@@ -334,7 +333,7 @@ impl Update<'_> {
         TrieNode::Branch(BranchNode::new(stack, mask))
     }
 
-    /// How a node stands in the one above it.
+    /// The form in which a node is referenced in its parent.
     fn put(&mut self, node: &TrieNode) -> RlpNode {
         let mut rlp = Vec::with_capacity(node.length());
         node.encode(&mut rlp);

@@ -1,4 +1,4 @@
-//! Who may give a shard work, and how both ends say why not.
+//! Who may give a shard work, and how both ends report a refusal.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -15,7 +15,7 @@ use crate::process::{Process, Shard, assert_verified, coordinator_with, depth, r
 
 const TOKEN: &str = "c2hhcmQtZXhlY3V0b3It";
 
-/// A shard with these flags beside the usual ones.
+/// Starts a shard with these flags besides the usual ones.
 fn shard(folder: &Path, flags: &[String]) -> Shard {
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
     Shard::start_with(folder, 0, anywhere, |shard| {
@@ -47,8 +47,8 @@ fn assert_executes(coordinator: &mut Process, chain: &Chain) {
     assert_eq!(assert_verified(&coordinator.rest().0, chain), chain.digests.len());
 }
 
-/// Each coordinator gives up in the end, with these words; all of them at the same time, because
-/// that takes a while.
+/// Asserts that each coordinator gives up in the end, with these words; all of them at once,
+/// because that takes a while.
 fn assert_refused(mut coordinators: Vec<(Process, &[&str])>) {
     for (coordinator, words) in &mut coordinators {
         assert_eq!(coordinator.wait(), 3, "{words:?}");
@@ -148,7 +148,7 @@ fn a_token_that_changes_is_the_one_that_counts_from_then_on() {
     assert_executes(&mut coordinator(&shard, &chain, &flag("--token-file", &file)), &chain);
     let next = token(at, "next", "bmV4dC1uZXh0LW5leHQt");
     token(at, "token", "bmV4dC1uZXh0LW5leHQt");
-    // It is tried again and again, and the shard looks at its file once a second.
+    // The coordinator retries, and the shard checks its file once a second.
     assert_executes(&mut coordinator(&shard, &chain, &flag("--token-file", &next)), &chain);
 }
 
@@ -165,7 +165,7 @@ fn who_has_a_certificate_of_the_authority_is_let_in_and_who_has_none_is_told_so(
     assert_executes(&mut coordinator(&shard, &chain, &[&trusting[..], &known.arguments()].concat()), &chain);
     let heartbeat = at.join("0.heartbeat");
     wait_until("all that came in is read", || depth(&heartbeat, "net-in") == 0);
-    // Two blocks with their state have many times as much.
+    // Two blocks with their state have many times as many bytes.
     wait_until("bytes are counted", || received(&heartbeat, "net-in") > 4_096);
     let name = ["--tls-name".to_owned(), "elsewhere.example".to_owned()];
     assert_refused(vec![
@@ -198,7 +198,7 @@ fn certificates_that_change_are_those_that_count_from_then_on() {
         coordinator(&shard, &chain, &flags)
     };
     assert_executes(&mut to("before.example"), &chain);
-    // Half of a renewal changes nothing.
+    // A half-finished renewal changes nothing.
     std::fs::remove_file(at.join("shard.key")).unwrap();
     assert_executes(&mut to("before.example"), &chain);
     authority.sign(at, "shard", "after.example");

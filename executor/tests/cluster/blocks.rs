@@ -1,4 +1,4 @@
-//! What the cluster executes, and what must come out.
+//! The blocks that the cluster executes, and the expected results.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use shard_executor::block::{self, load_chain};
 use shard_executor::generate::{Generator, Plan};
 use shard_executor::local::Local;
 
-/// A folder of blocks and the digest of the state after each, as the sequential run has it.
+/// A folder of blocks and the digest of the state after each, from the sequential run.
 pub(crate) struct Chain {
     pub(crate) path: PathBuf,
     pub(crate) digests: BTreeMap<u64, String>,
@@ -21,8 +21,8 @@ impl Chain {
     }
 }
 
-/// The real blocks of `SHARD_BLOCKS` or of `shared/blocks` beside the repository. Absent: generated
-/// ones, and it is said; absent in CI: a failure.
+/// The real blocks of `SHARD_BLOCKS` or of `shared/blocks` beside the repository. If there are
+/// none, generated ones are used and a message is printed; in CI it is a failure.
 pub(crate) fn real() -> Chain {
     let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/blocks");
     let path = std::env::var_os("SHARD_BLOCKS").map_or(beside, PathBuf::from);
@@ -38,7 +38,7 @@ pub(crate) fn real() -> Chain {
     generated(5, 100)
 }
 
-/// A chain in which each block stands on the one before, so that a result taken from a wrong place
+/// A chain in which each block builds on the one before, so that a result taken from a wrong place
 /// would show.
 pub(crate) fn generated(blocks: usize, transactions: u32) -> Chain {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Certificates that live as long as a test.
+//! Certificates that exist as long as a test runs.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 
-/// Who signs.
+/// An authority that signs certificates.
 pub(crate) struct Authority {
     certificate: Certificate,
     issuer: Issuer<'static, KeyPair>,
@@ -29,15 +29,15 @@ impl Authority {
         Self { certificate, issuer: Issuer::new(params, key) }
     }
 
-    /// Its own certificate, in a file of that name.
+    /// Writes the authority's own certificate to a file of that name; returns its path.
     pub(crate) fn write(&self, folder: &Path, name: &str) -> PathBuf {
         let path = folder.join(name);
         std::fs::write(&path, self.certificate.pem()).unwrap();
         path
     }
 
-    /// A certificate for `host`, in files that begin with `name`. Those that are there already are
-    /// replaced as a renewal does it: by others in their place.
+    /// Signs a certificate for `host`, in files whose names begin with `name`. Existing files are
+    /// replaced as by a renewal: by new files at the same paths.
     pub(crate) fn sign(&self, folder: &Path, name: &str, host: &str) -> Signed {
         let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -55,7 +55,7 @@ impl Authority {
 }
 
 impl Signed {
-    /// As arguments.
+    /// The flags that name these files.
     pub(crate) fn arguments(&self) -> Vec<String> {
         let text = |path: &Path| path.to_str().unwrap().to_owned();
         vec!["--tls-cert".to_owned(), text(&self.certificate), "--tls-key".to_owned(), text(&self.key)]

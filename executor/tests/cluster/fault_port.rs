@@ -1,4 +1,4 @@
-//! Who may order faults, and what becomes of those who say something else.
+//! Who may order faults, and what happens to those who send something else.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -10,15 +10,15 @@ use crate::process::{PATIENCE, Process, Shard, order, wait_until};
 
 const TOKEN: &str = "ZmF1bHRzLWFyZS1mb3I=";
 
-/// What a browser sends where a page from elsewhere has it send a form.
+/// What a browser sends when a page from another site makes it submit a form.
 const FORM: &str = "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\narm exit\r\n";
 
-/// All that is answered to `said` before the connection ends.
+/// Everything answered to `said` before the connection ends.
 fn answers(mut stream: impl Read + Write, said: &str) -> String {
-    // Whoever is not let in may be gone by now.
+    // The port may have closed the connection to somebody who is not admitted.
     let _ = stream.write_all(said.as_bytes());
     let mut answers = String::new();
-    // Closed with something unread in it, a connection may be reset after the answer.
+    // A connection that is closed with unread data may be reset after the answer.
     let _ = stream.read_to_string(&mut answers);
     answers
 }
@@ -29,7 +29,7 @@ fn socket(path: &Path) -> UnixStream {
     stream
 }
 
-/// Starts a shard whose fault port is there; it need not come up.
+/// Starts a shard with this fault port; it need not come up.
 fn start(folder: &Path, port: &[&str]) -> Process {
     let heartbeat = folder.join("0.heartbeat");
     let common =
@@ -83,7 +83,7 @@ fn whoever_says_what_is_no_order_hears_why_and_nothing_more() {
     }
     let long = answers(socket(&port), &"x".repeat(4_096));
     assert_eq!(long, "error: an order has at most 512 bytes\n");
-    // An order that cannot be carried out here is an order.
+    // An order that cannot be carried out here is still an order, so the connection stays open.
     let mut stream = socket(&port);
     stream.write_all(b"arm drop-part\nlist\n").unwrap();
     let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
@@ -149,7 +149,7 @@ fn a_socket_in_use_is_told() {
     assert!(said.contains("somebody listens for faults on ") && said.contains("another path"), "{said}");
 }
 
-/// Its mode keeps others from the socket; here the mode lets everybody in.
+/// The socket's mode normally excludes others; here the mode admits everybody.
 #[test]
 fn another_user_orders_nothing_whatever_the_mode_of_the_socket() {
     if !rustix::process::geteuid().is_root() {
@@ -167,8 +167,8 @@ fn another_user_orders_nothing_whatever_the_mode_of_the_socket() {
     open(folder.path(), 0o755);
     open(&port, 0o666);
     let theirs = std::thread::spawn(move || {
-        // SAFETY: the system call takes three numbers and changes the calling thread alone, which
-        // ends with this.
+        // SAFETY: the system call takes three numbers and changes only the calling thread, which
+        // ends right after this.
         let changed = unsafe { libc::syscall(libc::SYS_setresuid, 65_534, 65_534, 65_534) };
         assert_eq!(changed, 0);
         answers(socket(&port), "arm exit\n")
@@ -178,7 +178,7 @@ fn another_user_orders_nothing_whatever_the_mode_of_the_socket() {
     assert_eq!(shard.order("list"), "ok: hook on; guard on; armed: none");
 }
 
-/// Names a test that this machine cannot run where `tests/run-all` counts them.
+/// Records a test that this machine cannot run where `tests/run-all` counts such tests.
 fn skipped(name: &str, why: &str) {
     eprintln!("SKIPPED {name}: {why}");
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/skipped");

@@ -8,13 +8,13 @@ fn with_fault(order: &str) -> (tempfile::TempDir, Vec<Shard>, Process, blocks::C
     shards[1].arm("hook off");
     shards[1].arm(order);
     let both: Vec<_> = shards.iter().collect();
-    // Two fifths of it pass before the stuck shard's part goes to the other.
+    // Two fifths of the deadline pass before the stuck shard's part goes to the other.
     let coordinator = coordinator(&both, &chain.path, &["--block-deadline", "10s"]);
     (folder, shards, coordinator, chain)
 }
 
-/// The executor thread of shard 1 is lost and its process lives on: what the watchdog is for.
-/// Without one, the part's deadline gives the part to the other shard.
+/// The executor thread of shard 1 is lost while its process lives on: the case for the watchdog.
+/// Without one, the part goes to the other shard at its deadline.
 fn lost_thread_costs_a_deadline(order: &str, told: &str) -> (tempfile::TempDir, Vec<Shard>) {
     let (folder, mut shards, mut coordinator, chain) = with_fault(order);
     let line = shards[1].process.wait_for_words("at_monotonic_ns=");

@@ -1,5 +1,5 @@
-//! What comes in at a shard's port need not come from a coordinator, nor from anybody who means
-//! well.
+//! What arrives at a shard's port need not come from a coordinator, nor from anybody with good
+//! intentions.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -17,13 +17,13 @@ use tonic_health::pb::health_client::HealthClient;
 use crate::blocks;
 use crate::process::{PATIENCE, Process, Shard, assert_verified, coordinator, coordinator_with, events};
 
-/// The beginning of HTTP/2, and the empty settings that belong to it.
+/// The preface of HTTP/2, and the empty settings frame that belongs to it.
 const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
 
 /// As many connections as a shard has places.
 const PLACES: usize = 128;
 
-/// A shard at work.
+/// A shard at work for a coordinator.
 struct AtWork {
     _folder: tempfile::TempDir,
     chain: blocks::Chain,
@@ -42,7 +42,7 @@ impl AtWork {
         Self { _folder: folder, chain, shard, coordinator }
     }
 
-    /// Asserts that the coordinator has noticed nothing, and that the shard serves the next one.
+    /// Asserts that the coordinator was not disturbed, and that the shard serves the next one.
     fn assert_undisturbed(mut self) {
         self.coordinator.wait_for_event("block");
         self.coordinator.signal(libc::SIGTERM);
@@ -77,8 +77,8 @@ fn ends(mut stream: TcpStream) {
     }
 }
 
-/// Connects, and does what HTTP/2 asks of a client and nothing more: answers settings and pings. It
-/// has a place when this returns; the thread ends when the shard ends the connection.
+/// Connects, and does what HTTP/2 demands of a client and nothing more: answers settings and pings.
+/// It has a place when this returns; the thread ends when the shard closes the connection.
 fn stranger(to: SocketAddr) -> JoinHandle<()> {
     let mut stream = connect(to);
     stream.write_all(HTTP2).unwrap();
@@ -86,8 +86,8 @@ fn stranger(to: SocketAddr) -> JoinHandle<()> {
     std::thread::spawn(move || while answer(&mut stream) {})
 }
 
-/// Reads one frame of HTTP/2 (RFC 9113, 4.1) and acknowledges it if it asks for that; whether the
-/// connection is still there.
+/// Reads one frame of HTTP/2 (RFC 9113, 4.1) and acknowledges it if it demands that; returns
+/// whether the connection is still open.
 fn answer(stream: &mut TcpStream) -> bool {
     const SETTINGS: u8 = 4;
     const PING: u8 = 6;
@@ -112,7 +112,7 @@ fn answer(stream: &mut TcpStream) -> bool {
     answered.is_ok()
 }
 
-/// Waits until the shard ends a connection that does nothing but watch its health.
+/// Waits until the shard ends a connection that only watches its health.
 fn health_watch_ends(shard: SocketAddr) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let watched = async {
@@ -124,7 +124,7 @@ fn health_watch_ends(shard: SocketAddr) {
     runtime.block_on(async { tokio::time::timeout(PATIENCE, watched).await }).expect("it is ended");
 }
 
-/// Waits until the shard has ended the connection of each of them.
+/// Waits until the shard has ended the connections of all of them.
 fn all_ended(strangers: Vec<JoinHandle<()>>) {
     for stranger in strangers {
         crate::process::wait_until("a stranger's connection is ended", || stranger.is_finished());
@@ -132,7 +132,7 @@ fn all_ended(strangers: Vec<JoinHandle<()>>) {
     }
 }
 
-/// Bytes without a meaning, the same on every run.
+/// Meaningless bytes, the same on every run.
 fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed | 1;
     let next = || {
@@ -156,7 +156,7 @@ fn whatever_is_no_http2_is_ended_and_disturbs_nobody() {
     openings.push(Vec::new());
     for opening in openings {
         let mut stream = connect(at_work.shard.address);
-        // It may be ended before all of it is written.
+        // The shard may end the connection before everything is written.
         let _ = stream.write_all(&opening);
         ends(stream);
     }
@@ -168,7 +168,7 @@ fn who_speaks_http2_and_says_nothing_is_ended_too() {
     let at_work = AtWork::begin();
     let mut silent = connect(at_work.shard.address);
     silent.write_all(HTTP2).unwrap();
-    // It answers no ping.
+    // This client answers no ping.
     ends(silent);
     at_work.assert_undisturbed();
 }
@@ -183,7 +183,7 @@ fn more_connections_than_there_are_places_cost_only_themselves() {
     at_work.assert_undisturbed();
 }
 
-/// What becomes of a stream that begins with `first`, or with nothing.
+/// How a stream ends that begins with `first`, or with nothing.
 fn stream(shard: &Shard, first: Option<wire::down::Message>) -> tonic::Status {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let ended = async {
@@ -245,7 +245,7 @@ fn who_is_not_admitted_is_ended_in_time_and_the_served_coordinator_is_not() {
     let alone = stranger(shard);
     health_watch_ends(shard);
     all_ended(vec![alone]);
-    // The coordinator is by far the oldest by now; each of the second half has another one ended.
+    // By now the coordinator is by far the oldest; each of the second half displaces a stranger.
     all_ended((0..2 * PLACES).map(|_| stranger(shard)).collect());
     at_work.assert_undisturbed();
 }

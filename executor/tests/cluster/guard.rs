@@ -1,5 +1,5 @@
-//! The process guards itself: a lost thread or a panic ends it, with a reason, a code and its last
-//! words, in bounded time.
+//! The process guards itself: a lost thread or a panic ends it, with a reason, an exit code and
+//! last words, in bounded time.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -23,7 +23,7 @@ fn last_words(folder: &Path, shard: u16) -> String {
     reader.last_words().unwrap().map(|words| words.text).unwrap_or_default()
 }
 
-/// Shard 1 loses a thread; it ends with 14 and says which, and the other shard executes its part.
+/// Shard 1 loses a thread, names it and ends with code 14; the other shard executes its part.
 fn a_lost_thread_ends_the_process(order: &str, thread: &str) {
     let chain = blocks::generated(2, 60);
     let folder = tempfile::tempdir().unwrap();
@@ -83,8 +83,8 @@ fn a_panic_ends_the_process_though_nobody_reads_its_log() {
     let chain = blocks::generated(1, 60);
     let folder = tempfile::tempdir().unwrap();
     let mut shards = vec![Shard::start(folder.path(), 0)];
-    // A pipe that nobody reads stands for any log collector that has stopped. It has room for the
-    // fault's own line, and not for a backtrace.
+    // An unread pipe stands for a log collector that has stopped. It has room for the fault's own
+    // line, but not for a backtrace.
     let (_unread, full) = full_pipe_but_for_a_page();
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
     shards.push(Shard::start_with(folder.path(), 1, anywhere, |command| {
@@ -109,7 +109,7 @@ fn full_pipe_but_for_a_page() -> (std::io::PipeReader, std::os::fd::OwnedFd) {
     (reader, writer)
 }
 
-/// A sidecar's beat in the segment, for as long as it lives.
+/// A sidecar's beat in the segment, until this is dropped.
 struct Beating {
     stop: std::sync::mpsc::Sender<()>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -139,7 +139,7 @@ impl Drop for Beating {
     }
 }
 
-/// What the standard health service says of `service` from now on, until it ends.
+/// The statuses that the standard health service reports of `service` from now on, until it ends.
 fn health(shard: &Shard, service: &'static str) -> std::sync::mpsc::Receiver<ServingStatus> {
     let (told, tells) = std::sync::mpsc::channel();
     let address = format!("http://{}", shard.address);

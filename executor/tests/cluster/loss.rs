@@ -15,7 +15,7 @@ fn a_shard_killed_in_the_middle_of_a_part_costs_a_retry_and_nothing_else() {
     let mut coordinator = coordinator(&both, &chain.path, &["--block-deadline", "60s"]);
     let first = coordinator.wait_for_event("block");
     assert_eq!(first["verified"], true);
-    // Slow enough that it is certainly in the middle of a part when it dies.
+    // Slow enough that the shard is certainly in the middle of a part when it dies.
     shards[1].arm("arm slow 20ms");
     let before = coordinator.wait_for_event("block")["block"].as_u64().unwrap();
     wait_until_working(&folder.path().join("1.heartbeat"), before + 1);
@@ -25,14 +25,14 @@ fn a_shard_killed_in_the_middle_of_a_part_costs_a_retry_and_nothing_else() {
     assert!(retry["at_monotonic_ns"].as_u64() >= lost["at_monotonic_ns"].as_u64());
     assert!(retry["reason"].as_str().unwrap().contains("connection lost"), "{retry}");
     assert_eq!(shards[1].process.wait(), -libc::SIGKILL);
-    // Its next incarnation is taken on again.
+    // Its next incarnation is accepted again.
     let address = shards[1].address;
     shards[1] = Shard::start_at(folder.path(), 1, address);
     assert_eq!(coordinator.wait(), 0, "{}", coordinator.rest().1);
     assert!(assert_verified(&coordinator.rest().0, &chain) >= 3);
 }
 
-/// Waits until a thread of the process with that heartbeat works on the block, or on a later one.
+/// Waits until a thread of the process with that heartbeat works on that block, or on a later one.
 fn wait_until_working(heartbeat: &Path, block: u64) {
     let reader = Reader::open(heartbeat).unwrap();
     let mut sample = Sample::default();
@@ -79,8 +79,8 @@ fn a_part_that_no_shard_returns_ends_in_a_typed_error() {
     assert!(said.contains("not executed within 2s") && said.contains("shard 0"), "{said}");
 }
 
-/// Two shards that execute a part slowly; kills them one after the other, the second with the first
-/// one's part on it if `during_the_retry`, and returns what the coordinator says to that.
+/// Two shards that execute a part slowly. Kills one after the other, the second while it has the
+/// first one's part if `during_the_retry`; returns the coordinator's exit code and output.
 fn both_shards_die(during_the_retry: bool) -> (i32, String) {
     let chain = blocks::generated(1, 200);
     let folder = tempfile::tempdir().unwrap();
@@ -127,7 +127,7 @@ fn a_shard_that_dies_during_the_retry_ends_in_an_error_that_names_everything() {
 #[test]
 fn shards_that_cannot_be_reached_are_named_within_a_bound() {
     let chain = blocks::generated(1, 5);
-    // Bound and not listening: nobody else gets it, and connections are refused.
+    // Bound but not listening: nobody else gets the address, and connections are refused.
     let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = held.local_addr().unwrap().to_string();
     let started = Instant::now();

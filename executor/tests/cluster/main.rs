@@ -1,5 +1,5 @@
-//! What coordinator and shards promise as processes: the results of a sequential run, whoever dies;
-//! an answer in bounded time, whatever is missing.
+//! What coordinator and shards promise as processes: the results of a sequential run, whichever
+//! process dies; an answer in bounded time, whatever is missing.
 
 #![allow(
     clippy::unwrap_used,

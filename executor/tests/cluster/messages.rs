@@ -1,11 +1,11 @@
-//! Messages that are lost, refused or too many: each costs what a deadline allows, and the results
-//! stay those of the sequential run.
+//! Messages that are lost, refused or too many: each costs at most what a deadline allows, and the
+//! results stay those of the sequential run.
 
 use crate::blocks::{self, Chain};
 use crate::process::{PATIENCE, Shard, assert_verified, coordinator, depth, events, shards, wait_until};
 
-/// Runs all blocks over `shards`, with these orders for the coordinator; its exit code and what it
-/// said.
+/// Runs all blocks over `shards`, with these orders for the coordinator; returns its exit code and
+/// output.
 fn run(shards: &[Shard], chain: &Chain, orders: &[&str], more: &[&str]) -> (i32, Vec<String>, String) {
     let shards: Vec<_> = shards.iter().collect();
     let mut arguments = more.to_vec();
@@ -22,7 +22,7 @@ fn run(shards: &[Shard], chain: &Chain, orders: &[&str], more: &[&str]) -> (i32,
     (code, lines, said)
 }
 
-/// Asserts that all blocks came out right and that there was one retry; the event.
+/// Asserts that all blocks verified with exactly one retry; returns its event.
 fn one_retry(chain: &Chain, (code, lines, said): &(i32, Vec<String>, String)) -> serde_json::Value {
     assert_eq!(*code, 0, "{said}");
     assert_eq!(assert_verified(lines, chain), chain.digests.len());
@@ -57,13 +57,13 @@ fn a_result_that_is_lost_on_its_way_costs_a_deadline() {
     assert_eq!(retry["step"], "result");
 }
 
-/// Nobody hears from a shard whose message was lost unless it is asked again.
+/// A shard whose message was lost stays silent until it gets another request.
 #[test]
 fn a_shard_whose_message_was_lost_is_asked_again_in_time() {
     let chain = blocks::generated(2, 40);
     let folder = tempfile::tempdir().unwrap();
     let shards = shards(folder.path(), 2);
-    // So that the blocks meanwhile do not take all of the machine.
+    // So that the blocks meanwhile do not use up the machine.
     shards[0].arm("arm slow 5ms");
     let both: Vec<_> = shards.iter().collect();
     let more =
@@ -148,7 +148,7 @@ fn a_flood_is_executed_discarded_and_counted_and_leaves_nothing_behind() {
     assert_eq!(code, 0, "{said}");
     assert_eq!(assert_verified(&lines, &chain), 3);
     assert!(events(&lines, "retry").is_empty(), "{lines:?}");
-    // The last result of the flood was there before that of the next block.
+    // The last result of the flood arrived before that of the next block.
     assert_eq!(events(&lines, "summary")[0]["discarded"], FLOOD);
     let told = events(&lines, "discarded");
     assert!((1..=2).contains(&told.len()), "each kind is told once: {told:?}");

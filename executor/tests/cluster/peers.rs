@@ -1,4 +1,4 @@
-//! The other end of a conversation, as a test wants it: ends that say what no honest one would.
+//! Peers that tests control: ends of a conversation that send what no honest one would.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::process::PATIENCE;
 
-/// What a shard that is none says to a part with this tag.
+/// What a fake shard sends in answer to a part with this tag.
 pub(crate) type Answer = fn(wire::Tag) -> Vec<wire::up::Message>;
 
-/// A shard that executes nothing and says what it was told to say.
+/// A shard that executes nothing and sends what the test orders.
 pub(crate) struct FakeShard {
     pub(crate) address: SocketAddr,
     _runtime: Runtime,
@@ -64,7 +64,7 @@ impl wire::shard_server::Shard for Answering {
     }
 }
 
-/// A coordinator that says one thing at a time.
+/// A coordinator that sends one message at a time.
 pub(crate) struct FakeCoordinator {
     runtime: Runtime,
     down: mpsc::Sender<wire::Down>,
@@ -100,7 +100,7 @@ impl FakeCoordinator {
         message.unwrap().unwrap().message.unwrap()
     }
 
-    /// How the shard ends the conversation.
+    /// The reason with which the shard ends the conversation.
     pub(crate) fn hears_the_end(&mut self) -> String {
         let next = async { tokio::time::timeout(PATIENCE, self.up.message()).await };
         let end = self.runtime.block_on(next).expect("it ends in time");

@@ -1,5 +1,5 @@
 //! A block that ends every shard that executes it (row 16, as the coordinator sees it): a process
-//! of its own tries it once, and whatever comes of that, no shard executes it again.
+//! of its own tries it once, and whatever the outcome, no shard executes it again.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,12 +9,12 @@ use shard_heartbeat::{Quarantine, WatchdogBeat};
 use crate::blocks::{self, Chain};
 use crate::process::{Process, Shard, assert_verified, coordinator, events};
 
-/// The exit code of a process that panicked, hook on.
+/// The exit code of a process that panicked with the hook on.
 const PANICKED: i32 = 12;
-/// The block that is armed.
+/// The block at which the fault is armed.
 const POISON: u64 = 2;
 
-/// A shard that panics whenever it executes the block.
+/// A shard that panics whenever it executes that block.
 fn shard(folder: &Path, listen: SocketAddr) -> Shard {
     Shard::start_with(folder, 0, listen, |shard| {
         shard.args(["--arm", &format!("arm panic block {POISON}")]);
@@ -29,7 +29,7 @@ struct Run {
 }
 
 /// Runs three blocks over one shard that is started again whenever the poison has ended it, three
-/// times.
+/// times in all.
 fn run(more: &[&str], orders: &[&str]) -> Run {
     let folder = tempfile::tempdir().unwrap();
     let chain = blocks::generated(3, 20);
@@ -95,7 +95,7 @@ fn a_quarantine_that_cannot_be_read_is_bad_input() {
     assert!(said.contains("quarantine:1: \"nonsense\""), "{said}");
 }
 
-/// A sidecar's hand on the shard's segment.
+/// Acts as the sidecar that withholds `block` from the shard.
 fn keep_from(folder: &Path, block: u64) -> WatchdogBeat {
     let mut watchdog = WatchdogBeat::claim(&folder.join("0.heartbeat")).unwrap();
     watchdog.keep_from(Quarantine::of(&[block])).unwrap();
@@ -106,7 +106,7 @@ fn keep_from(folder: &Path, block: u64) -> WatchdogBeat {
 fn a_block_that_a_watchdog_keeps_from_its_shard_is_executed_by_no_shard() {
     let folder = tempfile::tempdir().unwrap();
     let chain = blocks::generated(3, 20);
-    // It would die of it; the other one would not, and is not asked either.
+    // This shard would die of the block; the other would not, but gets no part of it either.
     let mut first = self::shard(folder.path(), SocketAddr::from(([127, 0, 0, 1], 0)));
     let second = Shard::start(folder.path(), 1);
     let _watchdog = keep_from(folder.path(), POISON);
@@ -132,7 +132,7 @@ fn a_shard_refuses_a_part_that_is_kept_from_it_meanwhile() {
     let folder = tempfile::tempdir().unwrap();
     let chain = blocks::generated(3, 20);
     let mut shard = self::shard(folder.path(), SocketAddr::from(([127, 0, 0, 1], 0)));
-    // The first block takes its time, so that the list comes after the hello.
+    // The first block is slow, so that the list arrives after the hello.
     shard.arm("arm slow 20ms block 1");
     let mut coordinator = coordinator(&[&shard], &chain.path, &["--block-deadline", "60s"]);
     coordinator.wait_for_event("shard_joined");

@@ -1,4 +1,4 @@
-//! Processes of the real binary that end with the test, and waiting for what they say.
+//! Processes of the real binary that end with the test, and waiting for their output.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use shard_heartbeat::{ChannelSample, Reader, Sample};
 /// Longer than anything here takes, even with every core taken by others: reaching it is a hang.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Between two looks at something that cannot be waited for.
+/// How often something is polled that cannot be waited for.
 const LOOK: Duration = Duration::from_millis(5);
 
 pub(crate) struct Process {
@@ -29,8 +29,8 @@ impl Process {
         Self::start_with(arguments, |_| {})
     }
 
-    /// Starts it after `change` has changed its environment, or where its output goes: what is not
-    /// a pipe any more is not collected.
+    /// Starts the process after `change` has changed its environment, or where its output goes.
+    /// Output that no longer goes to a pipe is not collected.
     pub(crate) fn start_with(arguments: &[&str], change: impl FnOnce(&mut Command)) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_shard-executor"));
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -60,7 +60,7 @@ impl Process {
         assert_eq!(unsafe { libc::kill(self.pid() as i32, signal) }, 0);
     }
 
-    /// Waits for a line on standard output that `wanted` makes something of.
+    /// Waits for a line on standard output for which `wanted` returns a value.
     pub(crate) fn wait_for<T>(&mut self, what: &str, mut wanted: impl FnMut(&str) -> Option<T>) -> T {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -76,7 +76,7 @@ impl Process {
         }
     }
 
-    /// Waits until a shard says where it listens.
+    /// Waits until a shard reports where it listens.
     pub(crate) fn listening(&mut self) -> SocketAddr {
         self.wait_for("listening on ", |line| {
             line.split_once("listening on ")?.1.split(',').next()?.parse().ok()
@@ -107,7 +107,7 @@ impl Process {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Waits for the end; the exit code, or the negative number of the signal.
+    /// Waits for the end; returns the exit code, or the negative number of the signal.
     pub(crate) fn wait(&mut self) -> i32 {
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until {
@@ -119,7 +119,7 @@ impl Process {
         panic!("still running after {PATIENCE:?}");
     }
 
-    /// What is left on standard output and standard error once it has ended.
+    /// What is left on standard output and standard error once the process has ended.
     pub(crate) fn rest(&self) -> (Vec<String>, String) {
         let stderr: Vec<String> = self.stderr.iter().collect();
         (self.stdout.iter().collect(), stderr.join("\n"))
@@ -188,7 +188,7 @@ impl Shard {
         Self { process, address, faults }
     }
 
-    /// The number after `name=` that the order `counters` answers.
+    /// The value of `name=` in the answer to the order `counters`.
     pub(crate) fn counter(&self, name: &str) -> u64 {
         let answer = self.order("counters");
         let words = answer.strip_prefix("ok: ").unwrap().split(' ');
@@ -196,12 +196,12 @@ impl Shard {
         counts.find(|(counter, _)| *counter == name).unwrap().1.parse().unwrap()
     }
 
-    /// Gives an order on the fault port; the answer.
+    /// Sends an order to the fault port; returns the answer.
     pub(crate) fn order(&self, words: &str) -> String {
         order(&self.faults, words)
     }
 
-    /// Whether the fault port, which lives on the network threads, answers within this time.
+    /// Whether the fault port, which runs on the network threads, answers within this time.
     pub(crate) fn answers_within(&self, time: Duration) -> bool {
         let mut stream = UnixStream::connect(&self.faults).unwrap();
         stream.set_read_timeout(Some(time)).unwrap();
@@ -214,7 +214,7 @@ impl Shard {
     }
 }
 
-/// Gives an order on the socket of a fault port; the answer.
+/// Sends an order to the socket of a fault port; returns the answer.
 pub(crate) fn order(port: &Path, words: &str) -> String {
     let mut stream = UnixStream::connect(port).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -249,7 +249,7 @@ pub(crate) fn coordinator_with(
     Process::start_with(&arguments, change)
 }
 
-/// Asserts that each line about a block says verified, with the digest of the sequential run; how
+/// Asserts that each block's line is verified, with the digest of the sequential run; returns how
 /// many there were.
 pub(crate) fn assert_verified(lines: &[String], chain: &crate::blocks::Chain) -> usize {
     let mut blocks = 0;
@@ -265,7 +265,7 @@ pub(crate) fn assert_verified(lines: &[String], chain: &crate::blocks::Chain) ->
     blocks
 }
 
-/// The state letter of a thread, from its stat file; `None` if it has gone.
+/// The state letter of a thread, from its stat file; `None` if the thread has gone.
 pub(crate) fn thread_state(pid: u32, name: &str) -> Option<char> {
     thread_states(pid, name).pop()
 }
@@ -274,7 +274,7 @@ pub(crate) fn thread_state(pid: u32, name: &str) -> Option<char> {
 pub(crate) fn thread_states(pid: u32, name: &str) -> Vec<char> {
     let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
     let state = |task: std::fs::DirEntry| {
-        // A thread that ends meanwhile has no stat file any more.
+        // A thread that ends meanwhile no longer has a stat file.
         let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
         let (head, tail) = stat.rsplit_once(") ")?;
         if head.ends_with(&format!("({name}")) { tail.chars().next() } else { None }
@@ -282,7 +282,7 @@ pub(crate) fn thread_states(pid: u32, name: &str) -> Vec<char> {
     tasks.flatten().filter_map(state).collect()
 }
 
-/// Waits for something that cannot be waited for otherwise.
+/// Polls for something that cannot be waited for otherwise.
 pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let until = Instant::now() + PATIENCE;
     while !holds() {
@@ -291,7 +291,7 @@ pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// What a heartbeat says of the thread that is named so: whether it works.
+/// Whether the thread of that name works, according to the heartbeat.
 pub(crate) fn is_working(heartbeat: &Path, name: &str) -> bool {
     let (reader, sample) = sample(heartbeat);
     let mut named = sample.threads.iter().filter(|thread| {
@@ -301,12 +301,12 @@ pub(crate) fn is_working(heartbeat: &Path, name: &str) -> bool {
     named.next().unwrap().is_working()
 }
 
-/// How many messages wait in the channel that is named so.
+/// How many messages wait in the channel of that name.
 pub(crate) fn depth(heartbeat: &Path, name: &str) -> u64 {
     of_channel(heartbeat, name, |channel| channel.depth())
 }
 
-/// How many messages were received from the channel that is named so.
+/// How many messages were received from the channel of that name.
 pub(crate) fn received(heartbeat: &Path, name: &str) -> u64 {
     of_channel(heartbeat, name, |channel| channel.received)
 }
@@ -327,7 +327,7 @@ fn sample(heartbeat: &Path) -> (Reader, Sample) {
     (reader, sample)
 }
 
-/// The lines that are this event.
+/// The lines with this event.
 pub(crate) fn events(lines: &[String], event: &str) -> Vec<Value> {
     let all = lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
     all.filter(|value| value["event"] == event).collect()

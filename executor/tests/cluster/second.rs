@@ -35,7 +35,7 @@ fn a_second_coordinator_that_gives_up_says_who_is_served() {
     assert_eq!(second.wait(), 3);
     let said = second.rest().1;
     assert!(said.contains("it serves coordinator 5 from 127.0.0.1:"), "{said}");
-    // A part without a tag: the shard counts it, so it still reads what the first one says.
+    // A part without a tag: the shard counts it, so it still reads from the first coordinator.
     first.say(wire::down::Message::Run(wire::RunPart::default()));
     wait_until("the first is heard", || shard.counter("malformed") == 1);
     assert_eq!(shard.counter("coordinators_lost"), 0);
@@ -62,7 +62,7 @@ fn a_coordinator_that_is_stopped_loses_its_shard_to_one_that_asks_for_it() {
     let shard = Shard::start(folder.path(), 0);
     let mut first = coordinator(&[&shard], &chain.path, &["--block-deadline", "60s", "--repeat", "0"]);
     first.wait_for_event("block");
-    // Its connection stays as it is, and nobody answers on it: as if its machine had gone.
+    // Its connection stays open, but nobody answers on it: as if its machine had gone.
     first.signal(libc::SIGSTOP);
     let mut second = coordinator(&[&shard], &chain.path, &["--block-deadline", "60s"]);
     assert_eq!(second.wait(), 0, "{}", second.rest().1);

@@ -1,6 +1,5 @@
-//! Messages that are late, wrong or nobody's: discarded and counted, and nobody is the worse for
-//! them. One end of each conversation is the real binary, the other one says what no honest one
-//! would.
+//! Messages that are late, wrong or for nobody: they are discarded and counted, and do no harm. One
+//! end of each conversation is the real binary; the other sends what no honest peer would.
 
 use shard_executor::block::load_chain;
 use shard_executor::net::{WorkRef, wire};
@@ -10,12 +9,12 @@ use crate::blocks;
 use crate::peers::{FakeCoordinator, FakeShard};
 use crate::process::{Process, Shard, assert_verified, coordinator, depth, events, shards, wait_until};
 
-/// Results of an earlier attempt, block and life, then the one that is wanted. Had one of the
-/// others been taken, its contents would be refused.
+/// Results of an earlier attempt, block and life, then the one that is wanted. If one of the others
+/// were accepted, its content would be refused.
 fn late_results(tag: wire::Tag) -> Vec<wire::up::Message> {
     let result = |tag, outcomes| wire::up::Message::Result(wire::PartResult { tag: Some(tag), outcomes });
     let garbage = || b"\xff\xff\xff".to_vec();
-    // No outcomes at all is allowed: then the coordinator executes everything itself.
+    // An empty list of outcomes is allowed: the coordinator then executes everything itself.
     let none = vm::encode(&Vec::<TxOutcome>::new()).unwrap();
     vec![
         result(wire::Tag { attempt: tag.attempt + 1, ..tag }, garbage()),
@@ -72,7 +71,7 @@ fn a_shard_that_speaks_in_the_name_of_the_dead_changes_no_block() {
     assert!(events(&lines, "discarded").iter().any(|told| told["what"] == "result of another incarnation"));
 }
 
-/// A shard, and a coordinator that gives it a part and answers no question unless the test does.
+/// A shard, and a coordinator that gives it a part and answers requests only when the test does.
 struct Talk {
     folder: tempfile::TempDir,
     shard: Shard,
@@ -93,7 +92,7 @@ impl Talk {
         Self { folder, shard, coordinator, tag, work }
     }
 
-    /// Gives it a part whose state requests may take so long.
+    /// Gives the shard a part whose state requests may take this long.
     fn part(&self, tag: wire::Tag, state_deadline_ms: u64) {
         self.coordinator.say(wire::down::Message::Run(wire::RunPart {
             tag: Some(tag),
@@ -146,7 +145,7 @@ fn an_answer_to_an_earlier_question_is_not_taken_for_this_one() {
         values: vec![],
     }));
     talk.wait_for_count("stale", 2);
-    // Had it been taken, its number of values would have been refused: now this one's is.
+    // If that one had been accepted, its number of values would have been refused. This one's is.
     talk.coordinator.say(wire::down::Message::State(wire::StateReply {
         tag: Some(talk.tag),
         id,

@@ -1,4 +1,4 @@
-//! On a terminal: how far a run has come, in one line, instead of a line a block.
+//! On a terminal a run shows its progress in one line, instead of a line per block.
 
 use std::fs::File;
 use std::io::Read;
@@ -11,7 +11,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use crate::blocks;
 use crate::process::{Process, Shard, shards};
 
-/// A terminal that keeps what it is told.
+/// A terminal that records what is written to it.
 struct Terminal {
     stdout: File,
     shown: JoinHandle<String>,
@@ -29,7 +29,7 @@ impl Terminal {
         let shown = std::thread::spawn(move || {
             let mut all = Vec::new();
             let mut some = [0; 4_096];
-            // An error means that nobody has the other end any more.
+            // An error means that nobody has the other end open any more.
             while let Ok(count @ 1..) = own.read(&mut some) {
                 all.extend_from_slice(&some[..count]);
             }
@@ -38,7 +38,7 @@ impl Terminal {
         Self { stdout, shown }
     }
 
-    /// Runs a command on it to its end; its exit code, and all that was shown.
+    /// Runs a command on the terminal to its end; returns its exit code and all that was shown.
     fn run(self, arguments: &[&str]) -> (i32, String) {
         let mut process = Process::start_with(arguments, |command| {
             command.stdout(Stdio::from(self.stdout));
@@ -48,7 +48,7 @@ impl Terminal {
     }
 }
 
-/// What was shown has a picture of progress, no line a block, and the totals.
+/// Asserts that the output has a progress line, no line per block, and the totals.
 fn assert_progress(shown: &str) {
     assert!(shown.contains("/4 blocks"), "{shown:?}");
     assert!(!shown.contains("digest"), "no line for a block that is as it should be: {shown:?}");

@@ -1,5 +1,5 @@
-//! Threads of a shard that are lost in ways that no handle shows, and what the rest of the cluster
-//! makes of it.
+//! Threads of a shard that are lost in ways that no join handle shows, and how the rest of the
+//! cluster handles it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,14 +17,14 @@ struct Cluster {
 }
 
 impl Cluster {
-    /// Two shards; the second obeys these orders.
+    /// Two shards; the second gets these orders.
     fn with(orders: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let shards = shards(folder.path(), 2);
         Self::of(folder, shards, orders)
     }
 
-    /// The same with two threads each.
+    /// The same, with two threads each.
     fn with_helpers(orders: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let start = |id| {
@@ -51,11 +51,11 @@ impl Cluster {
         self.folder.path().join("1.heartbeat")
     }
 
-    /// Runs all blocks: each comes out right, the second shard's part is executed by the first, and
-    /// its process lives.
+    /// Runs all blocks: each one verifies, the first shard executes the second's part, and the
+    /// second's process stays alive.
     fn part_goes_to_the_other(&mut self) -> serde_json::Value {
         let both: Vec<_> = self.shards.iter().collect();
-        // Two fifths of it pass before a stuck shard's part goes to the other.
+        // Two fifths of the deadline pass before a stuck shard's part goes to the other.
         let mut coordinator = coordinator(&both, &self.chain.path, &["--block-deadline", "10s"]);
         assert_eq!(coordinator.wait(), 0, "{}", coordinator.rest().1);
         let lines = coordinator.rest().0;
@@ -137,11 +137,11 @@ fn blocked_network_threads_cost_no_more_than_a_lost_connection() {
     let mut cluster = Cluster::with(&["arm net-block"]);
     let retry = cluster.part_goes_to_the_other();
     cluster.shards[1].process.wait_for_words("fault net-block fired");
-    // Keep-alive notices it, well before the part's deadline.
+    // Keep-alive detects it, well before the part's deadline.
     assert!(retry["reason"].as_str().unwrap().starts_with("connection lost: "), "{retry}");
     assert!(thread_state(cluster.pid(), "exec-s1").is_some());
     assert!(!cluster.shards[1].answers_within(std::time::Duration::from_secs(1)), "it lives on one of them");
-    // Each of the two waits for a lock, and each lock has a holder.
+    // Each of the two waits for a lock, and each lock has a holder thread.
     wait_until("both are blocked", || thread_states(cluster.pid(), "lock-holder").len() == 2);
 }
 
@@ -157,7 +157,7 @@ fn a_hook_that_hangs_keeps_the_thread_and_the_process() {
     assert!(words.text.contains("a test armed this panic"), "{}", words.text);
 }
 
-/// A shard that is to obey this from its start.
+/// A shard that gets this order at its start.
 fn armed(folder: &tempfile::TempDir, more: &[&str]) -> Process {
     let heartbeat = folder.path().join("0.heartbeat");
     let heartbeat = heartbeat.to_str().unwrap();

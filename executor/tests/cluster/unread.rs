@@ -1,4 +1,4 @@
-//! Pipes that nobody reads: they hold up no block, and no end.
+//! Pipes that nobody reads: they delay no block, and no shutdown.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -12,17 +12,17 @@ use shard_heartbeat::{Reader, Sample};
 use crate::blocks;
 use crate::process::{PATIENCE, Process, Shard, assert_verified, coordinator, coordinator_with};
 
-/// Between two looks at a segment.
+/// How often a segment is polled.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// As small as the system makes it, so that it is full soon.
+/// A pipe as small as the system makes it, so that it fills soon.
 fn small_pipe() -> (File, File) {
     let (reader, writer) = rustix::pipe::pipe().unwrap();
     rustix::pipe::fcntl_setpipe_size(&writer, 4_096).unwrap();
     (File::from(reader), File::from(writer))
 }
 
-/// Waits until the coordinating thread has begun and ended that many more works, blocks that is.
+/// Waits until the coordinating thread has begun and ended that many more blocks.
 fn wait_for_blocks(heartbeat: &Path, more: u64) {
     let reader = Reader::open(heartbeat).unwrap();
     let mut sample = Sample::default();
@@ -58,7 +58,7 @@ fn blocks_go_on_and_a_coordinator_ends_though_nobody_reads_its_report() {
     let said = coordinator.rest().1;
     let last = said.lines().find(|line| line.contains("standard output was not read in time")).unwrap();
     let lost: u64 = last.rsplit_once("lines=").unwrap().1.parse().unwrap();
-    // A hundred blocks were reported in vain, besides those that filled the queue.
+    // A hundred blocks were reported without a reader, besides those that filled the queue.
     assert!(lost > 100, "{said}");
     drop(unread);
 }
@@ -96,7 +96,7 @@ fn a_reader_that_comes_back_is_told_in_its_place_how_much_it_missed() {
     assert_eq!(summary["event"], "summary");
     assert!(missed > 0);
     assert_eq!(summary["lines_dropped"], missed, "{summary}");
-    // Each block has a line, or is one of those that were missed.
+    // Each block has a line, or is one of those that were dropped.
     assert_eq!(summary["blocks"].as_u64().unwrap(), count("block") + missed, "{summary}");
 }
 
@@ -129,7 +129,7 @@ fn a_shard_executes_and_ends_though_nobody_reads_its_log() {
     let (mut unread, stderr) = small_pipe();
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
     let mut shard = Shard::start_with(folder.path(), 0, anywhere, |command| {
-        // A few lines for each frame that goes either way: many more than pipe and queue hold.
+        // A few lines for each frame in either direction: many more than pipe and queue hold.
         command.stderr(stderr).env("RUST_LOG", "trace");
     });
     let mut coordinator = coordinator(&[&shard], &chain.path, &["--block-deadline", "60s", "--repeat", "5"]);
@@ -139,7 +139,7 @@ fn a_shard_executes_and_ends_though_nobody_reads_its_log() {
     shard.process.signal(libc::SIGTERM);
     assert_eq!(shard.process.wait(), 0);
     assert!(asked.elapsed() < PATIENCE / 3, "{:?}", asked.elapsed());
-    // The pipe was as full as it gets, or this has shown nothing.
+    // Unless the pipe was as full as it gets, this test has shown nothing.
     let mut log = Vec::new();
     unread.read_to_end(&mut log).unwrap();
     assert!(log.len() > 2_048, "{}", String::from_utf8_lossy(&log));

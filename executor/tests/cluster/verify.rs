@@ -52,8 +52,8 @@ fn a_chain_carries_its_state_from_block_to_block_and_from_run_to_run() {
     assert_eq!(assert_verified(&coordinator.rest().0, &chain), 12);
 }
 
-/// A block of BPO2 whose only transaction has a blob, and stores what blob gas costs; with this
-/// base fee.
+/// A block of BPO2 with this base fee, whose only transaction has a blob and stores the price of
+/// blob gas.
 fn with_a_blob(base_fee: &str) -> serde_json::Value {
     let (alice, code) = (Address::repeat_byte(0xa1), Address::repeat_byte(0xc0));
     let mut hash = B256::repeat_byte(5);
@@ -101,7 +101,7 @@ fn a_shard_knows_the_schedule_of_blobs_and_the_coordinator_the_rules_for_blocks(
         (line, report.mismatch)
     };
     let mut file = with_a_blob("0x7");
-    // Only the root of the receipts is not known yet.
+    // Only the receipts root is not known yet.
     let (line, mismatch) = said(&file);
     let mismatch = mismatch.unwrap();
     assert!(line.contains("\"field\":\"receiptsRoot\"") && !line.contains("\"field\":\"gasUsed\""), "{line}");

@@ -1,4 +1,4 @@
-//! What the first block of a fresh process finds made.
+//! What is initialised before the first block of a fresh process.
 
 use shard_executor::block::{self, Fork};
 use shard_executor::warm_up;
@@ -16,7 +16,7 @@ fn a_shard_has_warmed_up_on_every_thread_and_for_every_fork_before_it_listens() 
         said.push_str(line);
         line.contains("listening on").then_some(())
     });
-    // One for each fork, on the owner and two helpers; and said first.
+    // One for each fork, on the owner and two helpers; and reported first.
     let forks = Fork::names().split(", ").count();
     assert!(said.contains(&format!("of {forks} forks on 3 threads")), "{said}");
 }
@@ -43,6 +43,6 @@ fn no_precompile_brings_threads_of_its_own() {
     let shard = Shard::start(folder.path(), 0);
     let mut coordinator = coordinator(&[&shard], &path, &["--block-deadline", "60s"]);
     assert_eq!(coordinator.wait(), 0, "{}", coordinator.rest().1);
-    // A thread that nobody names has the name of the one that started it.
+    // A thread that is given no name inherits that of the thread that started it.
     wait_until("one thread of that name", || thread_states(shard.process.pid(), "exec-s0").len() == 1);
 }

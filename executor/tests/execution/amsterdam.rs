@@ -1,4 +1,4 @@
-//! What Amsterdam changes for whoever calls revm: slots, gas that is counted in two sums, and the
+//! What Amsterdam changes for callers of revm: slots, gas that is counted in two sums, and the
 //! queues of builder requests.
 
 use alloy_eips::{eip2935, eip7002, eip7251, eip8282};
@@ -12,7 +12,7 @@ use crate::support::{BENEFICIARY, block, in_order, in_parts, transaction, with_b
 
 const ALICE: Address = Address::repeat_byte(0xa1);
 const CODE: Address = Address::repeat_byte(0xc0);
-/// What a new slot costs of gas for state: 64 bytes at 1,530 each (EIP-8037).
+/// The state gas of a new slot: 64 bytes at 1,530 each (EIP-8037).
 const SLOT: u64 = 64 * 1_530;
 /// `SLOTNUM` (EIP-7843).
 const SLOTNUM: u8 = 0x4b;
@@ -30,7 +30,7 @@ fn call(nonce: u64, gas_limit: u64) -> Transaction {
     Transaction { gas_limit, ..transaction(ALICE, nonce, Some(CODE), 0, Bytes::new()) }
 }
 
-/// The same in order, on threads and in parts.
+/// The block's result in order; asserts the same result on threads and in parts.
 fn result(block: &Block) -> BlockResult {
     let (result, state) = in_order(block);
     let (apart, after) = in_parts(block, &[(0..block.transactions.len()).collect()]);
@@ -45,19 +45,19 @@ fn a_block_knows_its_slot() {
     let mut block = block(Fork::Amsterdam, pre(&code, &[]), vec![call(0, 500_000)]);
     block.header.slot_number = Some(12_345);
     assert_eq!(in_order(&block).1.slot(&CODE, &U256::ZERO), U256::from(12_345));
-    // Before, there is no such instruction.
+    // Before Amsterdam there is no such instruction.
     block.chain = shard_executor::block::Chain::new(1337, Fork::Osaka);
     assert!(!in_order(&block).0.receipts[0].success);
 }
 
 #[test]
 fn the_header_has_the_larger_of_two_sums_and_receipts_what_senders_pay() {
-    // Three slots that are new, in one transaction after the other.
+    // Three new slots, in one transaction after the other.
     let code = [PUSH1, 1, NUMBER, PUSH0, SLOAD, ADD, SSTORE, PUSH1, 1, PUSH0, SLOAD, ADD, PUSH0, SSTORE];
     let transactions = (0..3).map(|nonce| call(nonce, 500_000)).collect();
     let result = result(&block(Fork::Amsterdam, pre(&code, &[]), transactions));
     let sum = result.receipts.iter().fold(BlockGas::default(), |sum, receipt| sum.plus(receipt.block_gas));
-    // The counter is new once.
+    // The counter is new only once.
     assert_eq!(sum.state, 4 * SLOT);
     assert!(sum.execution < sum.state);
     assert_eq!(result.gas_used, 4 * SLOT);
@@ -67,7 +67,7 @@ fn the_header_has_the_larger_of_two_sums_and_receipts_what_senders_pay() {
 
 #[test]
 fn what_is_refunded_to_the_sender_still_counts_for_the_block() {
-    // A slot is cleared.
+    // Clears a slot.
     let code = [PUSH0, PUSH0, SSTORE];
     for fork in [Fork::Osaka, Fork::Amsterdam] {
         let result = result(&block(fork, pre(&code, &[(0, 7)]), vec![call(0, 500_000)]));
@@ -80,7 +80,7 @@ fn what_is_refunded_to_the_sender_still_counts_for_the_block() {
 
 #[test]
 fn gas_for_state_has_the_blocks_limit_to_itself() {
-    // A hundred new slots, the first at the block's first free one.
+    // A hundred new slots, from the block's first free one on.
     let mut code = Vec::new();
     for slot in 0..100 {
         code.extend([PUSH1, 1, PUSH1, slot, CALLDATASIZE, PUSH1, 8, SHL, ADD, SSTORE]);
@@ -94,12 +94,12 @@ fn gas_for_state_has_the_blocks_limit_to_itself() {
         block.header.gas_limit = limit;
         result(&block)
     };
-    // Execution is capped, so a transaction may buy more than 16,777,216 for its slots.
+    // The cap applies to execution, so a transaction may buy more than 16,777,216 for its slots.
     let whole = fill(&[25_000_000, 25_000_000], 40_000_000);
     assert!(whole.receipts.iter().all(|receipt| receipt.success), "{:?}", whole.mismatch);
     assert_eq!(whole.gas_used, 200 * SLOT);
     assert!(whole.receipts.iter().map(|receipt| receipt.gas_used).sum::<u64>() > 200 * SLOT);
-    // Of the second sum the first has used 9,792,000.
+    // The first transaction has used 9,792,000 of the second sum.
     let left = 40_000_000 - 100 * SLOT;
     assert_eq!(fill(&[25_000_000, left], 40_000_000).receipts.len(), 2);
     let Some(Mismatch::InvalidTransaction { index: 1, reason, .. }) =
@@ -132,11 +132,11 @@ fn system() -> PreState {
 fn a_builders_exit_is_a_request_of_the_block() {
     let exits = eip8282::BUILDER_EXIT_CONTRACT_ADDRESS;
     let key = vec![0x77; 48];
-    // The fee is 1 wei while there is no excess.
+    // The fee is 1 wei as long as there is no excess.
     let exit = Transaction { gas_limit: 1_000_000, ..transaction(ALICE, 0, Some(exits), 1, key.into()) };
     let result = result(&block(Fork::Amsterdam, system(), vec![exit]));
     assert!(result.receipts[0].success);
-    // SHA-256 over that of 0x04, the sender and the key.
+    // SHA-256 over the SHA-256 of 0x04, the sender and the key.
     let wanted = b256!("eb4db59200ff594b9ba7160511758eccd8619d0fe8e6e09a194dc3359222fe89");
     assert_eq!(result.requests_hash, Some(wanted));
     let nobody = in_order(&block(Fork::Amsterdam, system(), Vec::new())).0;
@@ -161,8 +161,8 @@ fn the_queues_of_builders_have_to_be_there() {
 
 #[test]
 fn a_fee_is_not_burnt_with_a_beneficiary_that_destroys_itself() {
-    // The beneficiary is a contract that the transaction makes, and that destroys itself in favour
-    // of ALICE.
+    // The beneficiary is a contract that the transaction creates, and that destroys itself in
+    // favour of ALICE.
     let mut code = vec![PUSH20];
     code.extend(ALICE);
     code.push(SELFDESTRUCT);

@@ -1,5 +1,5 @@
-//! Each kind of bad input: one paragraph that names the file, what is wrong and the next step, and
-//! the exit code.
+//! Each kind of bad input must give one paragraph that names the file, what is wrong and the next
+//! step, and the exit code.
 
 use std::io::Write;
 use std::path::Path;
@@ -115,7 +115,7 @@ fn what_is_no_regular_file_is_refused_and_not_waited_for() {
     std::os::unix::fs::symlink(at("4.json"), at("4.json")).unwrap();
     refused(&at("4.json"), "symbolic links");
     refused(Path::new("/dev/zero"), "it is a device, not a regular file");
-    // In a folder too, among what is a block.
+    // The same in a folder, among valid blocks.
     std::fs::create_dir(at("folder")).unwrap();
     write_chain(&at("folder"), &chain());
     pipe(&at("folder/7.json"));
@@ -163,7 +163,7 @@ fn unknown_forks_and_chains_are_refused() {
     json["chain"]["fork"] = serde_json::Value::Null;
     std::fs::write(&path, json.to_string()).unwrap();
     refused(&path, "the forks of chain 1337 are not known");
-    // A header of Prague, and a fork that has more.
+    // A header of Prague, with a fork that has more fields.
     json["chain"]["fork"] = "amsterdam".into();
     std::fs::write(&path, json.to_string()).unwrap();
     refused(&path, "runs under amsterdam and has no `slotNumber`");

@@ -1,4 +1,4 @@
-//! The key `chain` of a block file: which chain and which rules, and what is said of a wrong one.
+//! The key `chain` of a block file: it sets chain and rules, and a wrong one is reported.
 
 use revm::primitives::{Address, B256};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use shard_executor::generate::Plan;
 
 use crate::support::generated;
 
-/// The fields that came with a fork, in order, each with a value that says nothing.
+/// The fields that came with each fork, in order, each with a neutral value.
 fn fields() -> [(Fork, &'static str, Value); 9] {
     [
         (Fork::London, "baseFeePerGas", json!("0x7")),
@@ -22,7 +22,7 @@ fn fields() -> [(Fork, &'static str, Value); 9] {
     ]
 }
 
-/// An empty block of the given number and second whose header is one of `fork`.
+/// An empty block with the given number and timestamp whose header is one of `fork`.
 fn header_of(fork: Fork, number: u64, timestamp: u64, chain: &Value) -> Value {
     let mut file = json!({
         "block": {
@@ -47,7 +47,7 @@ fn header_of(fork: Fork, number: u64, timestamp: u64, chain: &Value) -> Value {
     file
 }
 
-/// The same with the fields of whichever fork fits.
+/// The same, with the fields of whichever fork fits.
 fn file(number: u64, timestamp: u64, chain: &Value) -> Value {
     let forks = [Fork::Frontier, Fork::London, Fork::Merge, Fork::Shanghai, Fork::Cancun, Fork::Prague];
     let of = |fork| header_of(fork, number, timestamp, chain);
@@ -112,7 +112,7 @@ fn a_header_with_a_field_too_many_or_too_few_is_of_another_fork() {
     for fork in forks {
         let chain = json!({ "id": 1337, "fork": fork.to_string() });
         let mut right = header_of(fork, 5, 5, &chain);
-        // A node's whole header.
+        // The whole header as a node prints it.
         right["block"]["stateRoot"] = json!(B256::ZERO);
         right["block"]["transactionsRoot"] = json!(B256::ZERO);
         assert_eq!(load(&right).unwrap().chain.fork, fork);
@@ -122,7 +122,7 @@ fn a_header_with_a_field_too_many_or_too_few_is_of_another_fork() {
                 wrong["block"].as_object_mut().unwrap().remove(field);
                 format!("runs under {fork} and has no `{field}`")
             } else if field == "withdrawals" {
-                // An empty list says nothing.
+                // An empty list specifies nothing.
                 continue;
             } else {
                 wrong["block"][field] = value;
@@ -169,7 +169,7 @@ fn the_schedule_of_blobs_is_the_files_own_where_it_has_one() {
         (Fork::Prague, 10, (4, 5, 6)),
         (Fork::Osaka, 20, (6, 9, 5_007_716)),
         (Fork::Osaka, 30, (7, 8, 9)),
-        // Amsterdam changes nothing about them, and they may change after it.
+        // Amsterdam does not change these values, and they may change after it.
         (Fork::Amsterdam, 40, (7, 8, 9)),
         (Fork::Amsterdam, 50, (10, 11, 12)),
     ] {
@@ -216,9 +216,9 @@ fn activations_say_since_when_a_fork_is_in_force() {
         assert_eq!(fork(number, timestamp, &chain), wanted, "block {number}, second {timestamp}");
     }
     assert_eq!(fork(5, 5, &json!({ "activations": { "homestead": 6 } })), Fork::Frontier);
-    // Two names of the same rules, as in many a genesis.
+    // Two names for the same rules, as in many a genesis.
     assert_eq!(fork(5, 5, &json!({ "activations": { "eip155": 5, "eip158": 5 } })), Fork::SpuriousDragon);
-    // Those that only put off the hard times come after the fork whose rules they keep.
+    // Forks that only delay the difficulty bomb come after the fork whose rules they retain.
     let glaciers = json!({ "activations": { "muirGlacier": 3, "istanbul": 2, "london": 5, "arrowGlacier": 7, "grayGlacier": 9 } });
     for (number, wanted) in
         [(1, Fork::Frontier), (2, Fork::Istanbul), (4, Fork::Istanbul), (5, Fork::London), (9, Fork::London)]

@@ -1,5 +1,5 @@
-//! What revm leaves to its caller: each rule with a block that just keeps it and one that is one
-//! over.
+//! The checks that revm leaves to its caller: each rule is tested with a block that just meets it
+//! and one that just exceeds it.
 
 use alloy_eips::{eip2935, eip7002, eip7251};
 use revm::bytecode::opcode::*;
@@ -40,8 +40,8 @@ fn with_gas(nonce: u64, gas_limit: u64) -> Transaction {
     Transaction { gas_limit, ..transaction(ALICE, nonce, Some(BOB), 0, Bytes::new()) }
 }
 
-/// Why the block is not valid, the same whichever way it is run; that it promises nothing does not
-/// count.
+/// Why the block is invalid, the same whichever way it is run. Differences from the header do not
+/// count: these blocks promise no results.
 fn fault(block: &Block) -> Option<String> {
     let (result, _) = in_order(block);
     let (apart, _) = in_parts(block, &[(0..block.transactions.len()).collect()]);
@@ -58,8 +58,7 @@ fn assert_fault(block: &Block, because: &str) {
     assert!(fault.contains(because), "expected `{because}` in: {fault}");
 }
 
-/// The fields that the header promises otherwise, apart from what every block of these tests gets
-/// wrong.
+/// The header fields that differ, apart from those that every block of these tests gets wrong.
 fn differences(block: &Block) -> Vec<Difference> {
     let Some(Mismatch::Header { differences, .. }) = in_order(block).0.mismatch else { return Vec::new() };
     differences.into_iter().filter(|found| !["gasUsed", "receiptsRoot"].contains(&found.field)).collect()
@@ -95,7 +94,7 @@ fn the_blobs_of_a_block_have_a_maximum() {
 
 #[test]
 fn the_price_of_a_blob_follows_the_schedule_and_not_the_fork() {
-    // The fee is exactly the price that the block's excess has under the schedule of BPO2, and one
+    // One fee is exactly the price for the block's excess under the schedule of BPO2, the other one
     // wei less.
     let excess = 210_044_592;
     let price = Blobs::of(Fork::Bpo2).unwrap().price(excess).unwrap();
@@ -120,7 +119,7 @@ fn a_transaction_has_at_most_16_777_216_gas_since_osaka() {
         (Fork::Osaka, 16_777_216, true),
         (Fork::Osaka, 16_777_217, false),
         (Fork::Bpo2, 16_777_217, false),
-        // There it is execution that is capped.
+        // Under Amsterdam the cap applies to execution instead.
         (Fork::Amsterdam, 16_777_217, true),
     ] {
         let fault = fault(&block(fork, rich(), vec![with_gas(0, gas)]));
@@ -148,7 +147,7 @@ fn blob_gas_and_withdrawals_are_what_the_header_says() {
     let mut whole = block(Fork::Osaka, rich(), vec![with_blobs(0, 3), with_gas(1, 21_000)]);
     whole.expected.blob_gas_used = Some(blob_gas(3));
     whole.withdrawals = vec![Withdrawal { index: Some(7), validator_index: Some(8), address: BOB, gwei: 9 }];
-    // Keccak of the only leaf of the trie: its path, 0x80, and the list of 7, 8, the address and 9.
+    // Keccak of the trie's only leaf: its path, 0x80, and the list of 7, 8, the address and 9.
     let leaf = [&[0xde, 0x82, 0x20, 0x80, 0x99, 0xd8, 7, 8, 0x94][..], BOB.as_slice(), &[9]].concat();
     assert_eq!(leaf.len(), 30);
     let mut leaf = leaf;
@@ -166,7 +165,7 @@ fn blob_gas_and_withdrawals_are_what_the_header_says() {
     );
     assert_eq!((&*fields[0].expected, &*fields[0].got), ("393215", "393216"));
     assert_eq!(fields[1].expected, root.to_string());
-    // Nothing but them differs, and no transaction is blamed for it.
+    // Now only these two fields differ, and no transaction is blamed for it.
     let (result, _) = in_order(&wrong);
     wrong.expected.gas_used = result.gas_used;
     wrong.expected.receipts_root = result.receipts_root.unwrap();
@@ -196,7 +195,7 @@ fn a_queue_without_its_contract_makes_the_block_invalid() {
             pre.remove(&address);
             let because = format!("({name}), {address:#x}, has no code");
             assert_fault(&block(fork, pre.clone(), Vec::new()), &because);
-            // An account without code is no contract either.
+            // An account without code is not a contract either.
             pre.insert(address, with_balance(1));
             assert_fault(&block(fork, pre, Vec::new()), &because);
         }
@@ -204,12 +203,12 @@ fn a_queue_without_its_contract_makes_the_block_invalid() {
     let mut pre = system();
     pre.remove(&WITHDRAWALS);
     assert_eq!(fault(&block(Fork::Cancun, pre, Vec::new())), None, "there was no queue");
-    // That the history contract is there tells that the file knows them.
+    // The presence of the history contract shows that the file includes system contracts.
     let mut pre = system();
     pre.remove(&WITHDRAWALS);
     pre.remove(&CONSOLIDATIONS);
     assert_fault(&block(Fork::Prague, pre, Vec::new()), "(EIP-7002)");
-    // A file that knows none of them has only what transactions touch.
+    // A file that includes none of them contains only what transactions touch.
     assert_eq!(fault(&block(Fork::Prague, rich(), Vec::new())), None);
 }
 
@@ -225,7 +224,7 @@ fn a_queue_whose_contract_fails_makes_the_block_invalid() {
             assert_fault(&block(Fork::Prague, pre, Vec::new()), &format!("({name}), {address:#x}, fails"));
         }
     }
-    // The contracts before the first transaction may fail.
+    // The contracts called before the first transaction may fail.
     let mut pre = system();
     pre.insert(eip2935::HISTORY_STORAGE_ADDRESS, with_code(fails));
     assert_eq!(fault(&block(Fork::Prague, pre, Vec::new())), None);
@@ -233,7 +232,7 @@ fn a_queue_whose_contract_fails_makes_the_block_invalid() {
 
 #[test]
 fn a_system_call_has_thirty_million_gas_and_not_a_unit_more() {
-    // What is left at its beginning goes to a slot; two have gone for the instruction that asks.
+    // The contract stores the gas left when it starts; the instruction that reads it has used two.
     let asks = [GAS, PUSH0, SSTORE].to_vec();
     let mut pre = system();
     pre.insert(WITHDRAWALS, PreAccount { storage: [(U256::ZERO, U256::ONE)].into(), ..with_code(asks) });
@@ -241,7 +240,7 @@ fn a_system_call_has_thirty_million_gas_and_not_a_unit_more() {
     assert_eq!(state.slot(&WITHDRAWALS, &U256::ZERO), U256::from(29_999_998));
 }
 
-/// A block of `fork` that follows the parent it has.
+/// A block of `fork` that correctly follows its parent.
 fn with_parent(fork: Fork) -> Block {
     let mut block = block(fork, rich(), Vec::new());
     let header = &block.header;
@@ -296,7 +295,7 @@ fn the_base_fee_follows_from_what_the_parent_used() {
         })
     };
     let limit = 1_000_000_000;
-    // Half full: the same; full: an eighth more; empty: an eighth less; at least one more.
+    // Half full: unchanged; full: an eighth more; empty: an eighth less; at least one more.
     for (used, before, now) in
         [(limit / 2, 800, 800), (limit, 800, 900), (0, 800, 700), (limit / 2 + 1, 7, 8), (0, 7, 7)]
     {
@@ -308,7 +307,7 @@ fn the_base_fee_follows_from_what_the_parent_used() {
     }
     assert!(fee(0, u64::MAX, 5).unwrap().contains("which no block can"));
     assert!(fee(limit + 1, 5, 5).unwrap().contains("which no block can"));
-    // The first block with a base fee has one of a gwei, and twice the gas.
+    // The first block with a base fee has one of a gwei, and twice the gas limit.
     let first = |limit: u64, now: u64| {
         follows(Fork::London, |block, parent| {
             (parent.base_fee, block.header.gas_limit, block.header.base_fee) = (None, limit, now);
@@ -332,8 +331,8 @@ fn excess_blob_gas_follows_from_what_the_parent_used() {
         (Fork::Cancun, 0, 6, 7, blob_gas(3)),
         (Fork::Prague, 5, 9, 1_000, 5 + blob_gas(3)),
         (Fork::Prague, 5, 5, 1_000, 0),
-        // Blobs at one wei a unit are cheaper than 8,192 gas at more than 16 wei: a part of what
-        // was used stays.
+        // Blobs at one wei a unit are cheaper than 8,192 gas at more than 16 wei, so part of the
+        // used blob gas stays in the excess.
         (Fork::Osaka, 5, 9, 16, 5 + blob_gas(3)),
         (Fork::Osaka, 5, 6, 17, 5 + blob_gas(6) / 3),
         (Fork::Bpo1, 5, 15, 17, 5 + blob_gas(15) / 3),
@@ -344,7 +343,7 @@ fn excess_blob_gas_follows_from_what_the_parent_used() {
         assert!(excess(fork, before, blobs, base_fee, now + 1).unwrap().contains(&because));
     }
     assert!(excess(Fork::Prague, u64::MAX, 9, 7, 0).unwrap().contains("which no block can"));
-    // The first block with blobs begins at zero.
+    // The first block with blobs begins with an excess of zero.
     let first =
         follows(Fork::Cancun, |_, parent| (parent.excess_blob_gas, parent.blob_gas_used) = (None, None));
     assert_eq!(first, None);
@@ -356,7 +355,7 @@ fn a_block_follows_the_one_before_it_in_the_folder() {
     let write = |blocks: &[&Block]| {
         for block in blocks {
             let mut block = Block::clone(block);
-            // The witness would give the parent's header, too.
+            // Otherwise the witness would provide the parent's header.
             (block.parent, block.witness) = (None, None);
             block::write(&block, &folder.path().join(format!("{}.json", block.number()))).unwrap();
         }
@@ -372,7 +371,7 @@ fn a_block_follows_the_one_before_it_in_the_folder() {
     dear.header.base_fee += 1;
     let reports = run(&write(&[&dear]), 2);
     assert!(reports[1].mismatch.as_ref().unwrap().contains("its baseFeePerGas is"), "{:?}", reports[1]);
-    // A block with a state of its own may be of another chain.
+    // A block with a state of its own may belong to another chain.
     let mut other = Block::clone(&made[0]);
     (other.hash, other.header.number) = (B256::repeat_byte(0x77), 2);
     other.header.base_fee += 1;

@@ -1,9 +1,9 @@
-//! The promise that everything else rests on: however a block is executed, what comes out is what
-//! executing it in order gives.
+//! The promise that everything else rests on: however a block is executed, the result is that of
+//! executing it in order.
 //!
-//! Thousands of small random blocks, generated ones at each rate of conflict and awkward ones of
-//! every fork, each in order and spread out. Compared are each receipt and each log, by the root
-//! that commits to them all, and every account and slot of the state after the block.
+//! It is tested on thousands of small random blocks, generated ones at each rate of conflict and
+//! awkward ones of every fork, each in order and spread out. Each receipt and each log is compared,
+//! by the root that commits to them all, and every account and slot of the state after the block.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -19,8 +19,8 @@ use shard_executor::validate::{self, BlockResult};
 use crate::hostile_blocks::hostile_block;
 use crate::support::generated;
 
-/// Ways to execute a block that must give what executing it in order gives; threads are kept from
-/// block to block.
+/// Ways to execute a block that must give the result of executing it in order; their threads are
+/// reused from block to block.
 static WAYS: LazyLock<Vec<(String, Local)>> = LazyLock::new(|| {
     let ways = (1..=8).flat_map(|shards| (1..=4).map(move |threads| (shards, threads)));
     ways.map(|(shards, threads)| {
@@ -38,7 +38,7 @@ fn in_order(block: &Block, previous: Option<State>) -> (BlockResult, State) {
 }
 
 /// Compares whole states: the digest, which covers every slot, and the accounts one by one, since
-/// the digest does not tell an empty account from an absent one.
+/// the digest does not distinguish an empty account from an absent one.
 fn same_state(state: &State, reference: &State) -> Result<(), TestCaseError> {
     let all: BTreeSet<_> = state.addresses().chain(reference.addresses()).collect();
     for address in all {
@@ -78,8 +78,8 @@ fn plan_of(transactions: Range<u32>, conflict: f64) -> impl Strategy<Value = Pla
     })
 }
 
-/// Blocks in a chain: state is carried from block to block, so that an error of one shows in the
-/// next.
+/// Blocks in a chain: the state is carried from block to block, so that an error in one shows in
+/// the next.
 const CHAIN: usize = 3;
 
 /// With four rates 1,200 blocks, and 1,000 awkward ones: together less than 40 s in a debug build
@@ -123,16 +123,16 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
 
-    /// Contracts that destroy themselves and come back, pay and look at the beneficiary, fail half
-    /// way.
+    /// Contracts that destroy themselves and come back, that pay and read the beneficiary, and that
+    /// fail halfway.
     #[test]
     fn awkward_blocks_of_every_fork_come_out_as_in_order(block in hostile_block(), way in 0_usize..32) {
         let mut block = block;
         let (result, _) = in_order(&block, None);
         block.expected.gas_used = result.gas_used;
         block.expected.logs_bloom = result.logs_bloom;
-        // Before Byzantium there is no root to check; receipts of awkward blocks in those forks are
-        // compared elsewhere.
+        // Before Byzantium there is no root to check; another test compares the receipts of awkward
+        // blocks in those forks.
         prop_assert_eq!(result.receipts_root.is_some(), block.chain.fork >= Fork::Byzantium);
         block.expected.receipts_root = result.receipts_root.unwrap_or_default();
         same_in(way, &vec![Arc::new(block)])?;

@@ -1,5 +1,5 @@
-//! Small chains of the forks since Prague, and real blocks of them, where they are beside the
-//! repository: those under `valid` verify whichever way they are run, those under `refused` do not.
+//! Small chains and real blocks of the forks since Prague, if they exist beside the repository:
+//! those under `valid` verify whichever way they are run, those under `refused` do not.
 
 use std::path::{Path, PathBuf};
 
@@ -7,8 +7,8 @@ use shard_executor::block::{Blocks, load_chain};
 
 use crate::support::{run, run_on};
 
-/// The folder of `SHARD_CASES` or `shared/cases` beside the repository. Absent: nothing to run, and
-/// it is said; absent in CI: a failure.
+/// The folder of `SHARD_CASES` or `shared/cases` beside the repository. If there is none, nothing
+/// is run and a message is printed; in CI it is a failure.
 fn cases() -> Option<PathBuf> {
     let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/cases");
     let path = std::env::var_os("SHARD_CASES").map_or(beside, PathBuf::from);
@@ -64,7 +64,7 @@ fn no_invalid_chain_verifies() {
 #[test]
 fn real_blocks_of_prague_and_bpo2_verify_and_are_as_long_as_their_node_says() {
     let Some(cases) = cases() else { return };
-    // The length in RLP as the node printed it; it did not for all of them.
+    // The length in RLP as the node printed it, if it did.
     for (file, length) in [("block-23879620.json.gz", None), ("block-24628607.json.gz", Some(32_619))] {
         let path = cases.join(file);
         if !path.exists() {

@@ -17,7 +17,7 @@ fn first_block(plan: Plan) -> Block {
     Block::clone(&generated(plan, 1)[0])
 }
 
-/// Each transaction of `block` on the state before it, blind to all others.
+/// Executes each transaction of `block` on the state before it, blind to all others.
 fn outcomes(block: &Block) -> Vec<TxOutcome> {
     let state = validate::open(block, None).unwrap();
     let env = ExecutionEnv::of(block);
@@ -31,7 +31,7 @@ fn written(outcome: &TxOutcome) -> BTreeSet<Piece> {
         let (address, slots) = (*address, change.storage.clone());
         [(address, None)].into_iter().chain(slots.into_iter().map(move |(slot, _)| (address, Some(slot))))
     };
-    // A contract whose slots change is no account that changes: nonce, balance and code stay.
+    // If only a contract's slots change, it is no changed account: nonce, balance and code stay.
     let same = |piece: &Piece| {
         let account = changes.accounts.iter().find(|(address, _)| *address == piece.0);
         let before = outcome.reads.accounts.iter().find(|(address, _)| *address == piece.0);
@@ -84,7 +84,7 @@ fn the_share_that_conflicts_is_the_one_asked_for() {
             assert!(allowed.contains(&entangled), "{kind} at {conflict}: {entangled} of 200");
         }
         let plan = Plan { transactions: 64, conflict: 1.0, seed: 3, kind, ..Plan::default() };
-        // Dealt out like cards; the partitioner would put together what belongs together.
+        // Dealt out in turn; the partitioner would group what belongs together.
         let parts: Vec<Vec<usize>> = (0..4).map(|part| (part..64).step_by(4).collect()).collect();
         assert!(in_parts(&first_block(plan), &parts).0.reexecuted > 10, "{kind}");
     }
@@ -112,7 +112,7 @@ fn a_seed_names_a_chain() {
     assert_ne!(generated(plan, 1)[0].hash, generated(Plan { seed: 8, ..plan }, 1)[0].hash);
 }
 
-/// Every transaction of `chain` succeeds; gives what each used and how many logs it left.
+/// Asserts that every transaction of `chain` succeeds; returns the gas and number of logs of each.
 fn used(chain: &Blocks) -> Vec<(u64, usize)> {
     let mut state = None;
     let mut used = Vec::new();
@@ -132,7 +132,7 @@ fn each_kind_does_what_it_says() {
     for (kind, gas, logs) in [
         (Kind::Transfers, 21_000..=21_000, 0),
         (Kind::Tokens, 33_000..=55_000, 1),
-        // What a swap costs on mainnet, so that executing it in parallel is worth something.
+        // As much as a swap costs on mainnet, so that executing it in parallel is worthwhile.
         (Kind::Swaps, 90_000..=150_000, 4),
     ] {
         for conflict in [0.0, 0.5] {

@@ -1,5 +1,5 @@
-//! Random small blocks made of everything that is awkward: contracts that destroy themselves and
-//! come back, pay, look at and call the beneficiary, touch empty accounts, fail half way. Few
+//! Random small blocks that combine everything awkward: contracts that destroy themselves and come
+//! back, pay, read and call the beneficiary, touch empty accounts, fail halfway. There are few
 //! accounts and few slots, so that everything collides.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,7 +35,7 @@ fn contract(n: u8) -> Address {
     Address::repeat_byte(0xc0 + n)
 }
 
-/// Addresses that code refers to; the last two have nobody behind them.
+/// Addresses that code refers to; the last two have no account.
 fn target(n: u8) -> Address {
     match n {
         0..=2 => contract(n),
@@ -51,7 +51,7 @@ fn push_address(code: &mut Vec<u8>, address: Address) {
     code.extend(address);
 }
 
-/// One awkward thing to do, as code that leaves the stack as it was.
+/// One awkward action, as code that leaves the stack unchanged.
 fn action() -> impl Strategy<Value = Vec<u8>> {
     let slot = 0_u8..3;
     let who = 0_u8..7;
@@ -126,7 +126,7 @@ pub(crate) fn hostile_block() -> impl Strategy<Value = Block> {
                     pre.insert(BENEFICIARY, with_code(program));
                 }
             }
-            // An account that exists and is empty can only come from before Spurious Dragon.
+            // An account that exists and is empty is possible only before Spurious Dragon.
             if !fork.clears_empty_accounts() {
                 pre.insert(target(5), with_balance(0));
             }
@@ -134,7 +134,7 @@ pub(crate) fn hostile_block() -> impl Strategy<Value = Block> {
             let mut transactions = Vec::new();
             for (from, to, value) in plans {
                 let from = if from == 4 { BENEFICIARY } else { sender(from) };
-                // Only what has a balance and no code can send.
+                // Only accounts with a balance and without code can send.
                 if from == BENEFICIARY && beneficiary_is_contract {
                     continue;
                 }
@@ -151,8 +151,8 @@ pub(crate) fn hostile_block() -> impl Strategy<Value = Block> {
         })
 }
 
-/// The same block through revm's own handler and database, with none of this crate's code for fees
-/// or writes.
+/// Executes the same block through revm's own handler and database, without this crate's code for
+/// fees or writes.
 fn through_plain_revm(block: &Block) -> InMemoryDB {
     let mut db = InMemoryDB::default();
     for (address, account) in block.pre.iter().flatten() {
@@ -211,7 +211,7 @@ proptest! {
         prop_assert_eq!(&result.receipts, &expected.receipts);
         prop_assert_eq!(result.receipts_root, expected.receipts_root);
         prop_assert_eq!(state.digest(), reference.digest());
-        // The digest does not tell absent from empty, which matters before Spurious Dragon.
+        // The digest does not distinguish absent from empty, which matters before Spurious Dragon.
         let of = |s: &shard_executor::state::State| s.addresses().copied().collect::<BTreeSet<_>>();
         prop_assert_eq!(of(&state), of(&reference));
     }

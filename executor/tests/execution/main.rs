@@ -1,4 +1,4 @@
-//! What executing blocks promises: exact results, whichever way a block is run, and clear words
+//! What block execution promises: exact results, whichever way a block is run, and clear messages
 //! about bad input.
 
 #![allow(

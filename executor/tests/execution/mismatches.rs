@@ -1,4 +1,4 @@
-//! What is said of a block that does not come out as its header, or its receipts, say.
+//! What is reported of a block whose results differ from its header or its receipts.
 
 use std::process::Command;
 
@@ -10,7 +10,7 @@ use shard_executor::generate::{Kind, Plan};
 
 use crate::support::{generated, in_order};
 
-/// Ten swaps, which leave four logs each; the file says all of each receipt.
+/// Ten swaps, which leave four logs each; the file contains all fields of each receipt.
 fn swaps() -> Block {
     let plan = Plan { transactions: 10, kind: Kind::Swaps, ..Plan::default() };
     let mut block = Block::clone(&generated(plan, 1)[0]);
@@ -21,7 +21,7 @@ fn swaps() -> Block {
     block
 }
 
-/// Runs `block` from its file; gives the JSON line.
+/// Runs `block` from its file; returns the JSON line.
 fn wrong(block: &Block) -> Value {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("1.json");
@@ -98,7 +98,7 @@ fn the_first_transaction_that_differs_is_told() {
     for (field, change) in cases {
         let mut block = swaps();
         block.expected.receipts_root = B256::ZERO;
-        // The last one differs too: the first is asked for.
+        // The last one differs too: the first must be reported.
         for place in [4, 9] {
             change(&mut block.expected.receipts.as_mut().unwrap()[place], other.clone());
         }

@@ -1,5 +1,5 @@
-//! The owner and its helpers: whatever becomes of a helper, the result is that of execution in
-//! order, and nobody waits.
+//! The owner and its helpers: whatever happens to a helper, the result is that of execution in
+//! order, and nobody waits for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,10 +16,10 @@ use shard_executor::vm::{ExecutionEnv, PartRun, StateView, TxOutcome, ViewError,
 use crate::support::generated;
 use shard_executor::generate::Plan;
 
-/// Far past anything here, also on a busy machine.
+/// Far longer than anything here takes, even on a busy machine.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A state on which helpers meet with something: threads are told apart by their names.
+/// A state on which helpers meet trouble; helpers are recognised by their threads' names.
 struct Hostile {
     state: State,
     helpers: AtomicUsize,
@@ -87,7 +87,7 @@ fn in_order(block: &Block) -> Vec<TxOutcome> {
     execute_part(&ExecutionEnv::of(block), transactions, &state, &mut |_| {}).unwrap()
 }
 
-/// Runs the block as one part on two threads; also how often helpers looked at the state.
+/// Runs the block as one part on two threads; the `Hostile` counts how often helpers read it.
 fn with_a_helper_that(what: What, patience: Duration) -> (Vec<TxOutcome>, Arc<Hostile>, Pool) {
     let block = block();
     let view = Arc::new(Hostile {

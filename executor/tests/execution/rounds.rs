@@ -1,5 +1,5 @@
-//! Rounds after the first: what was stale is executed by shards again, and what comes out stays
-//! what it is in order.
+//! Rounds after the first: shards execute again what was stale, and the result stays that of
+//! execution in order.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use shard_executor::vm::{Effect, ExecutionEnv, TxOutcome, execute_part};
 
 use crate::support::{BENEFICIARY, block, generated, run, transaction, with_balance};
 
-/// Sixteen accounts that everybody pays, none more than another.
+/// Sixteen accounts that everybody pays, all equally popular.
 fn popular(transactions: u32) -> Plan {
     Plan { transactions, conflict: 1.0, seed: 5, kind: Kind::Transfers, skew: 0.0, ..Plan::default() }
 }
@@ -38,7 +38,7 @@ fn a_second_round_leaves_less_to_execute_in_order() {
     }
 }
 
-/// What each transaction does if it sees nothing of the others.
+/// The outcome of each transaction if it sees nothing of the others.
 fn alone(block: &Block) -> Vec<Option<TxOutcome>> {
     let state = validate::open(block, None).unwrap();
     let env = ExecutionEnv::of(block);
@@ -50,7 +50,7 @@ fn address(number: usize) -> Address {
     Address::with_last_byte(u8::try_from(number + 1).unwrap())
 }
 
-/// Each of `senders` pays whom `to` says.
+/// A block in which each of `senders` pays the account that `to` returns.
 fn payments(senders: usize, to: impl Fn(usize) -> Address) -> Block {
     let pre = (0..senders).map(|at| (address(at), with_balance(1 << 40))).collect();
     let pay = |at| transaction(address(at), 0, Some(to(at)), 1, Bytes::new());
@@ -72,7 +72,7 @@ fn what_touches_the_same_state_goes_to_the_same_part() {
         assert!(part.iter().all(|at| at % 4 == part[0] % 4), "{part:?}");
         assert!(part.is_sorted());
     }
-    // The first payment to each is settled.
+    // The first payment to each account is settled.
     assert_eq!(parts.iter().map(Vec::len).sum::<usize>(), 36);
 }
 

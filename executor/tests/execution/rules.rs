@@ -1,4 +1,4 @@
-//! Single rules that a block of transfers never meets, each told by a small block.
+//! Single rules that a block of transfers never exercises, each shown by a small block.
 
 use std::collections::BTreeMap;
 
@@ -128,7 +128,7 @@ fn more_gas_than_the_block_has_is_named() {
 
 #[test]
 fn storage_of_a_destroyed_and_recreated_contract_is_gone() {
-    // Called with data it destroys itself, otherwise it just takes what it is paid.
+    // Called with data it destroys itself; otherwise it only receives the payment.
     let runtime = [CALLDATASIZE, PUSH1, 5, JUMPI, STOP, JUMPDEST, CALLER, SELFDESTRUCT];
     let mut pre = rich();
     let mut account = with_code(runtime.to_vec());
@@ -173,7 +173,7 @@ fn an_empty_account_ends_when_it_is_touched_from_spurious_dragon_on() {
     }
     for fork in [Fork::Tangerine, Fork::SpuriousDragon, Fork::Shanghai] {
         let mut poke = transaction(ALICE, 0, Some(touched), 0, Bytes::new());
-        // Nothing is left for the beneficiary, which is touched all the same.
+        // Nothing is left for the beneficiary, which is touched nevertheless.
         poke.max_fee = u128::from(block(fork, rich(), Vec::new()).header.base_fee);
         let block = block(fork, pre.clone(), vec![poke]);
         for (_, state) in [in_order(&block), in_parts(&block, &[vec![0]])] {

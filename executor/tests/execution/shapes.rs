@@ -7,9 +7,9 @@ use shard_executor::generate::{Kind, Plan};
 
 use crate::support::generated;
 
-/// A small block as a node and our own files have it.
+/// A small block in the form that nodes and our own files use.
 fn file() -> Value {
-    // A witness would prove, and so have its say about, what is changed here.
+    // A witness would prove, and so contradict, what is changed here.
     let plan = Plan { transactions: 4, kind: Kind::Transfers, witness: false, ..Plan::default() };
     let mut block = Block::clone(&generated(plan, 1)[0]);
     block.expected.receipts = None;
@@ -40,7 +40,7 @@ fn an_envelope_is_opened_wherever_a_node_puts_one() {
         let mut file = plain.clone();
         file[key] = enveloped(&plain[key]);
         assert_eq!(load(&file), wanted, "{key}");
-        // In another order, as clients differ.
+        // In another order, since clients differ.
         file[key] = json!({ "id": 1, "result": plain[key], "jsonrpc": "2.0" });
         assert_eq!(load(&file), wanted, "{key}");
     }
@@ -162,8 +162,8 @@ fn a_list_of_traces_is_the_state_before_the_block() {
     let accounts = plain["pre"].as_object().unwrap();
     let hashes: Vec<Value> =
         plain["block"]["transactions"].as_array().unwrap().iter().map(|tx| tx["hash"].clone()).collect();
-    // Each account in one trace, and once more in a later one with what a transaction has made of
-    // it.
+    // Each account is in one trace, and again in a later one with the values that a transaction has
+    // given it.
     let mut traces: Vec<Value> = hashes.iter().map(|hash| json!({ "txHash": hash, "result": {} })).collect();
     for (index, (address, account)) in accounts.iter().enumerate() {
         traces[index % 3]["result"][address] = account.clone();
@@ -175,8 +175,8 @@ fn a_list_of_traces_is_the_state_before_the_block() {
     listed["pre"] = enveloped(&json!(traces));
     assert_eq!(load(&listed), wanted);
 
-    // Whom the first transaction pays, and a later trace shows with what it was paid, was not there
-    // before.
+    // The account that the first transaction pays did not exist before; a later trace shows it with
+    // that payment.
     let paid = plain["block"]["transactions"][0]["to"].as_str().unwrap().to_lowercase();
     let mut late = traces.clone();
     for trace in &mut late[..3] {

@@ -1,5 +1,5 @@
-//! With a witness the state root after a block is worked out and compared, however the block is
-//! run; and what a witness does not prove is refused, never guessed.
+//! With a witness the state root after a block is computed and compared, however the block is run;
+//! what a witness does not prove is refused, never guessed.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ fn the_state_root_is_checked_on_every_way_of_running() {
     }
 }
 
-/// Through the text of its file.
+/// The block after being written to a file's text and read again.
 fn reread(block: &Block) -> Result<Block, BlockError> {
     Block::from_json("reread.json", &block.to_json().unwrap())
 }
@@ -49,8 +49,8 @@ fn a_header_with_another_state_root_is_a_wrong_block() {
     assert_eq!(differences.iter().map(|d| d.field).collect::<Vec<_>>(), ["stateRoot"]);
 }
 
-/// Nothing of gas, bloom and receipts tells this one, and the root of the withdrawals is taken out:
-/// only the state does.
+/// Gas, bloom and receipts do not reveal this change, and the withdrawals root is removed: only the
+/// state root does.
 #[test]
 fn a_withdrawal_of_another_amount_is_found_by_the_state_root_alone() {
     let mut block = Block::clone(&chain(1)[0]);
@@ -110,7 +110,7 @@ fn a_block_with_nothing_but_a_witness_comes_to_the_same() {
     }
 }
 
-/// The JSON of a block's file, to be spoilt.
+/// The JSON of a block's file, for tests to corrupt.
 fn file(block: &Block) -> Value {
     serde_json::from_slice(&block.to_json().unwrap()).unwrap()
 }
@@ -130,7 +130,7 @@ fn whatever_node_is_missing_is_named_and_never_guessed() {
         std::fs::write(&path, serde_json::to_vec(&less).unwrap()).unwrap();
         let said = match load_chain(&path) {
             Err(error) => error.to_string(),
-            // It is needed for the state after the block only, or for nothing that the block does.
+            // The node is needed only for the state after the block, or not at all.
             Ok(blocks) => match run(&blocks[0]) {
                 Err(ValidateError::Block(error)) => error.to_string(),
                 Ok((None, StateRoot::Checked(_))) => continue,
@@ -164,10 +164,10 @@ fn a_witness_of_another_parent_or_with_a_header_that_lies_is_refused() {
     assert!(refused(&no_root).contains("stateRoot"));
 }
 
-/// A witness has code that runs and no other. Whoever is only paid may be a contract all the same.
+/// A witness has only code that runs. An account that is merely paid may still be a contract.
 #[test]
 fn an_account_is_paid_though_nobody_knows_its_code() {
-    // Before Cancun nobody calls the contract of the beacon's roots.
+    // Before Cancun nobody calls the contract of the beacon roots.
     let plan =
         Plan { transactions: 1, kind: Kind::Transfers, fork: Fork::Shanghai, seed: 3, ..Plan::default() };
     let mut block = Block::clone(&generated(plan, 1)[0]);
@@ -187,8 +187,8 @@ fn an_account_is_paid_though_nobody_knows_its_code() {
     let found_out = load_chain(&path).unwrap();
     let account = &found_out[0].pre.as_ref().unwrap()[&paid];
     assert_eq!((account.code.len(), account.code_hash), (0, Some(keccak256(&code))));
-    // It comes to another state, since another was paid, and to nothing else: with the code and
-    // without it to the same.
+    // The state differs, since another account was paid, and nothing else does. It is the same with
+    // the code and without it.
     let roots = [&found_out[0], &Arc::new(block)].map(|block| match run(block).unwrap() {
         (Some(Mismatch::Header { differences, .. }), StateRoot::Checked(root)) if differences.len() == 1 => {
             root
@@ -196,6 +196,6 @@ fn an_account_is_paid_though_nobody_knows_its_code() {
         other => panic!("{other:?}"),
     });
     assert_eq!(roots[0], roots[1]);
-    // And it can be written and read again.
+    // The block can also be written and read again.
     assert_eq!(reread(&found_out[0]).unwrap().pre, found_out[0].pre);
 }

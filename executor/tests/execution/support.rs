@@ -1,4 +1,4 @@
-//! Where blocks come from, and the ways to run them.
+//! The blocks that tests use, and the ways to run them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,8 +16,8 @@ use shard_executor::state::State;
 use shard_executor::validate::{self, BlockResult};
 use shard_executor::vm::{ExecutionEnv, TxOutcome, execute_part};
 
-/// The real blocks of `SHARD_BLOCKS` or of `shared/blocks` beside the repository. Absent: generated
-/// ones, and it is said; absent in CI: a failure.
+/// The real blocks of `SHARD_BLOCKS` or of `shared/blocks` beside the repository. If there are
+/// none, generated ones are used and a message is printed; in CI it is a failure.
 pub(crate) fn blocks() -> Blocks {
     let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/blocks");
     let path = std::env::var_os("SHARD_BLOCKS").map_or(beside, PathBuf::from);
@@ -38,12 +38,12 @@ pub(crate) fn generated(plan: Plan, blocks: usize) -> Blocks {
     (0..blocks).map(|_| Arc::new(generator.next_block().unwrap())).collect()
 }
 
-/// One report a block, each block on the state after the one before it.
+/// One report per block, each block on the state after the one before it.
 pub(crate) fn run(blocks: &Blocks, shards: usize) -> Vec<BlockReport> {
     run_on(blocks, shards, 1)
 }
 
-/// The same on so many threads a shard.
+/// The same, with this many threads per shard.
 pub(crate) fn run_on(blocks: &Blocks, shards: usize, threads: usize) -> Vec<BlockReport> {
     let local = Local::with_threads(shards, threads).unwrap();
     let mut state = None;
@@ -133,8 +133,8 @@ pub(crate) fn with_code(code: impl Into<Bytes>) -> PreAccount {
     PreAccount { nonce: 1, code: code.into(), ..PreAccount::default() }
 }
 
-/// Sequential execution. Whatever block a test has made, execution on several threads must come to
-/// the same.
+/// Sequential execution. Also asserts that execution on several threads has the same result, for
+/// every block that a test makes.
 pub(crate) fn in_order(block: &Block) -> (BlockResult, State) {
     let mut state = validate::open(block, None).unwrap();
     let result = validate::run_in_order(block, &mut state, Vec::new(), &|| {}).unwrap();
@@ -146,14 +146,14 @@ pub(crate) fn in_order(block: &Block) -> (BlockResult, State) {
     (result, state)
 }
 
-/// Execution on so many threads.
+/// Execution on this many threads.
 pub(crate) fn on_threads(block: &Block, threads: usize) -> (BlockResult, State) {
     let state = validate::open(block, None).unwrap();
     let local = Local::with_threads(1, threads).unwrap();
     local.execute(&Arc::new(block.clone()), state, &|| {}).unwrap()
 }
 
-/// Speculative execution of the given parts, each blind to the others, then block order.
+/// Speculative execution of the given parts, each blind to the others, then settled in block order.
 pub(crate) fn in_parts(block: &Block, parts: &[Vec<usize>]) -> (BlockResult, State) {
     let mut state = validate::open(block, None).unwrap();
     let env = ExecutionEnv::of(block);

@@ -1,9 +1,9 @@
-//! Blocks written out as files, with the state after them worked out by hand from the EIPs:
+//! Blocks written out as files, with the state after them derived by hand from the EIPs:
 //! withdrawals (4895), the parent's beacon root (4788), the parent's hash (2935), and the queues of
 //! withdrawal (7002) and consolidation (7251) requests.
 //!
-//! The contracts are the ones that the EIPs have deployed; nothing that is expected here was
-//! computed by this crate.
+//! The contracts are those that the EIPs have deployed; this crate computed none of the expected
+//! values.
 
 use std::sync::Arc;
 
@@ -77,7 +77,7 @@ fn pre(accounts: &[(Address, Value)]) -> Value {
     accounts.iter().cloned().chain([alice]).map(|(a, account)| (a.to_string(), account)).collect()
 }
 
-/// Runs the files as a chain, in order and over two shards, and gives the state after each.
+/// Runs the files as a chain, in order and over two shards; returns the state after each.
 fn run(files: &[Value]) -> Vec<State> {
     let spread = Local::new(2).unwrap();
     let (mut ordered, mut states) = (None, Vec::<State>::new());
@@ -108,7 +108,7 @@ fn withdrawals_credit_gwei_and_touch_whom_they_pay() {
     let (new, twice, nobody, empty) =
         (Address::repeat_byte(1), Address::repeat_byte(2), Address::repeat_byte(3), Address::repeat_byte(4));
     let mut file = file("shanghai", NUMBER);
-    // A contract that would refuse any call: withdrawals call nobody.
+    // A contract that would refuse any call: withdrawals call no code.
     file["pre"] = pre(&[
         (ASKS, contract(&[PUSH0, PUSH0, REVERT], &[(0, U256::from(5))])),
         (twice, json!({ "balance": "0x7" })),
@@ -144,14 +144,14 @@ fn what_is_withdrawn_cannot_be_spent_in_the_same_block() {
     assert!(mismatch.contains("transaction 0") && mismatch.contains("fund"), "{mismatch}");
 }
 
-/// Calls `contract` with one word, made by the code `word`, and stores what comes back at `slot`
-/// and whether it went well at `slot` + 1.
+/// Calls `contract` with one word, made by the code `word`; stores the answer at `slot` and whether
+/// the call succeeded at `slot` + 1.
 fn ask(contract: Address, word: &[u8], slot: u8) -> Vec<u8> {
     let mut code = word.to_vec();
     code.extend([PUSH0, MSTORE, PUSH1, 0x20, PUSH1, 0x40, PUSH1, 0x20, PUSH0, PUSH20]);
     code.extend(contract);
     code.extend([GAS, STATICCALL, PUSH1, slot + 1, SSTORE, PUSH1, 0x40, MLOAD, PUSH1, slot, SSTORE]);
-    // So that an answer that does not come leaves no other.
+    // Cleared, so that a later call without an answer does not store this one.
     code.extend([PUSH0, PUSH1, 0x40, MSTORE]);
     code
 }
@@ -187,7 +187,7 @@ fn the_parents_hash_stands_in_a_ring_and_can_be_asked_for() {
     let code = [
         ask(history, &[PUSH1, 1, NUMBER_OPCODE, SUB], 0),
         ask(history, &[NUMBER_OPCODE], 2),
-        // The instruction knows it as well.
+        // The instruction returns the hash as well.
         vec![PUSH1, 1, NUMBER_OPCODE, SUB, BLOCKHASH, PUSH1, 4, SSTORE],
     ]
     .concat();
@@ -220,10 +220,10 @@ fn withdrawal_requests_leave_their_queue_sixteen_a_block() {
     let storage = [(0, U256::from(3)), (1, U256::from(18)), (3, U256::from(18)), (4, U256::from(0xaa))];
     first["pre"] = pre(&[(address, contract(&eip7002::WITHDRAWAL_REQUEST_PREDEPLOY_CODE, &storage))]);
     let states = run(&[first, file("prague", NUMBER + 1), file("prague", NUMBER + 2)]);
-    // Sixteen go; two a block are meant to come, so the excess grows by 18 - 2.
+    // Sixteen leave the queue; the target is two per block, so the excess grows by 18 - 2.
     assert_eq!(queue(&states[0], address), words([3 + 18 - 2, 0, 16, 18]));
-    // Two go, and an empty queue begins at the beginning again; nobody came, so the excess falls by
-    // two.
+    // Two leave, and the empty queue is reset to its beginning; none was added, so the excess falls
+    // by two.
     assert_eq!(queue(&states[1], address), words([19 - 2, 0, 0, 0]));
     assert_eq!(queue(&states[2], address), words([17 - 2, 0, 0, 0]));
     assert_eq!(states[2].slot(&address, &U256::from(4)), U256::from(0xaa), "what has gone is not wiped");
@@ -233,11 +233,11 @@ fn withdrawal_requests_leave_their_queue_sixteen_a_block() {
 fn consolidation_requests_leave_their_queue_two_a_block() {
     let address = eip7251::CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS;
     let mut first = file("prague", NUMBER);
-    // The excess is the inhibitor's mark, as when the contract was deployed, and counts as none.
+    // The excess is the inhibitor value, as when the contract was deployed, and counts as zero.
     let storage = [(0, U256::MAX), (1, U256::from(5)), (3, U256::from(5))];
     first["pre"] = pre(&[(address, contract(&eip7251::CONSOLIDATION_REQUEST_PREDEPLOY_CODE, &storage))]);
     let states = run(&[first, file("prague", NUMBER + 1), file("prague", NUMBER + 2)]);
-    // One a block is meant to come.
+    // The target is one per block.
     assert_eq!(queue(&states[0], address), words([5 - 1, 0, 2, 5]));
     assert_eq!(queue(&states[1], address), words([4 - 1, 0, 4, 5]));
     assert_eq!(queue(&states[2], address), words([3 - 1, 0, 0, 0]));
@@ -264,11 +264,11 @@ fn a_request_that_a_transaction_makes_goes_in_the_same_block() {
     // A public key of 48 bytes and 8 bytes of gwei; two public keys.
     let withdrawal = [&[0x11; 32][..], &[0x22; 16], &[0x33; 8]].concat();
     let consolidation = [[0x44; 32], [0x55; 32], [0x66; 32]].concat();
-    // SHA-256 over those of each list behind its type: sender, key and gwei; sender and both keys.
-    // No deposits.
+    // SHA-256 over the SHA-256 of each list behind its type: sender, key and gwei; sender and both
+    // keys. No deposits.
     let hash = "0xf4ab0ecf7921a83aadb528367809134e4bf8041b8c701889104afe0dc553f09e";
     file["block"]["requestsHash"] = json!(hash);
-    // The fee is 1 wei while there is no excess.
+    // The fee is 1 wei as long as there is no excess.
     file["block"]["transactions"] =
         json!([call(0, withdrawals, 1, &withdrawal), call(1, consolidations, 1, &consolidation)]);
     assert_eq!(requests(&file), (Some(hash.to_owned()), None));
@@ -282,14 +282,14 @@ fn a_request_that_a_transaction_makes_goes_in_the_same_block() {
     assert_eq!(entry(withdrawals, 4..8), [ALICE.into_word(), B256::repeat_byte(0x11), rest, B256::ZERO]);
     let keys = [0x44, 0x55, 0x66].map(B256::repeat_byte);
     assert_eq!(entry(consolidations, 4..8), [&[ALICE.into_word()][..], &keys].concat());
-    // One came where two, or one, are meant to: no excess; both queues are empty again.
+    // One was added where the target is two, or one: no excess; both queues are empty again.
     assert_eq!(queue(&state, withdrawals), words([0; 4]));
     assert_eq!(queue(&state, consolidations), words([0; 4]));
     assert_eq!(state.account(&withdrawals).unwrap().balance, U256::ONE);
     assert_eq!(state.account(&consolidations).unwrap().balance, U256::ONE);
 }
 
-/// The hash of the block's requests, and what is said of the one in its header if that is another.
+/// The hash of the block's requests, and the reported difference from the header's, if any.
 fn requests(file: &Value) -> (Option<String>, Option<(String, String)>) {
     let block = Arc::new(Block::from_json("vector.json", file.to_string().as_bytes()).unwrap());
     let local = Local::with_threads(1, 2).unwrap();
@@ -303,7 +303,7 @@ fn requests(file: &Value) -> (Option<String>, Option<(String, String)>) {
     (result.requests_hash.map(|hash| hash.to_string()), other.map(|other| (other.expected, other.got)))
 }
 
-/// A contract that logs whatever it is called with as a deposit.
+/// A contract that logs its calldata as a deposit.
 fn deposits() -> Vec<u8> {
     let mut code = vec![CALLDATASIZE, PUSH0, PUSH0, CALLDATACOPY, PUSH32];
     code.extend(revm::primitives::keccak256("DepositEvent(bytes,bytes,bytes,bytes,bytes)"));
@@ -311,7 +311,7 @@ fn deposits() -> Vec<u8> {
     code
 }
 
-/// The data of a deposit's log: five byte strings as the ABI lays them out.
+/// The data of a deposit's log: five byte strings in ABI layout.
 fn deposit() -> Vec<u8> {
     let fields = [vec![1; 48], vec![2; 32], vec![3; 8], vec![4; 96], vec![5; 8]];
     let word = |number: usize| U256::from(number).to_be_bytes::<32>();
@@ -327,7 +327,7 @@ fn deposit() -> Vec<u8> {
 
 #[test]
 fn deposits_are_requests_of_the_chains_own_contract_only() {
-    // SHA-256 over that of 0x00 and two times the five fields, and that of nothing at all.
+    // SHA-256 over the SHA-256 of 0x00 and two times the five fields, and that of nothing at all.
     let two = "0xb1b097ee2f60cce64dd4667b9770c6fc275280f48674f6e242a191373c82abe7";
     let none = "0xe3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     let contract_of_mainnet: Address = "0x00000000219ab540356cbb839cbe05303d7705fa".parse().unwrap();

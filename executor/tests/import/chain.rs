@@ -1,4 +1,4 @@
-//! What an archive node knows of a generated chain.
+//! What an archive node knows about a generated chain.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -63,7 +63,7 @@ impl Chain {
         block
     }
 
-    /// What `debug_executionWitness` answers: as geth, or as others do.
+    /// What `debug_executionWitness` answers, in geth's form or that of other clients.
     pub(crate) fn witness(&self, number: u64, as_geth: bool) -> Value {
         let mut witness = file(self.block(number))["witness"].take();
         if as_geth {
@@ -80,7 +80,7 @@ impl Chain {
     pub(crate) fn traces(&self, number: u64, with_empty: bool) -> Value {
         let block = self.block(number);
         let mut state = self.state(number - 1).clone();
-        // What comes before the first transaction.
+        // The protocol's calls before the first transaction.
         shard_executor::vm::before_transactions(block, &mut state).unwrap();
         let env = ExecutionEnv::of(block);
         let mut view = Overlay::new(&env, &state);
@@ -110,7 +110,7 @@ impl Chain {
         Value::Array(list)
     }
 
-    /// What `eth_getBlockReceipts` answers, as much as is read of it.
+    /// What `eth_getBlockReceipts` answers, limited to the fields that are read.
     pub(crate) fn receipts(&self, number: u64) -> Value {
         let mut receipts = file(self.block(number))["receipts"].take();
         for (receipt, tx) in receipts.as_array_mut().unwrap().iter_mut().zip(&self.block(number).transactions)
@@ -130,7 +130,7 @@ fn word(value: U256) -> String {
     B256::from(value).to_string()
 }
 
-/// As the tracer prints it: without what is zero.
+/// An account as the tracer prints it: without fields that are zero.
 fn account(view: &impl StateView, address: Address) -> Option<Value> {
     let info = view.account(address).unwrap()?;
     let code = view.code(info.code_hash).unwrap().original_bytes();
@@ -186,13 +186,13 @@ pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// What comes of the files in a folder, each on its own state.
+/// The reports on the files in a folder, each on its own state.
 pub(crate) fn reports(folder: &Path) -> Vec<BlockReport> {
     let local = Local::new(2).unwrap();
     load_chain(folder).unwrap().iter().map(|block| local.run(block, None, &|| {}).unwrap().0).collect()
 }
 
-/// Whether the state after a block is the chain's, by the accounts that its file has.
+/// Whether the state after a block is the chain's, as far as the accounts in its file show.
 pub(crate) fn comes_to_the_state_of(chain: &Chain, folder: &Path) {
     for block in load_chain(folder).unwrap() {
         let mut state = validate::open(&block, None).unwrap();

@@ -1,4 +1,4 @@
-//! From a node that answers, on each of its ways.
+//! Imports from a node that answers, by each of the available ways.
 
 use shard_executor::generate::Kind;
 
@@ -42,7 +42,7 @@ fn every_way_of_asking_gives_the_same_files_and_all_verify() {
 }
 
 /// Popular accounts are paid for the first time in block 1, by several transactions: all traces but
-/// the first show them with what earlier ones gave them.
+/// the first show them with the value that earlier ones gave them.
 #[test]
 fn an_account_that_a_later_trace_shows_first_did_not_exist_before_the_block() {
     let node = Node::start(Chain::new(Kind::Transfers, 1), Skills { witness: None, traces: Some(false) });
@@ -63,7 +63,7 @@ fn what_is_finished_is_kept_and_a_run_goes_on_where_it_was() {
     let node = Node::start(Chain::new(Kind::Transfers, 3), Skills { witness: Some(false), traces: None });
     let out = tempfile::tempdir().unwrap();
     run(&node, out.path(), &["--block", "2"]);
-    // Half a file, as one that was copied badly, and one that a run left that was ended.
+    // Half a file, like a bad copy, and a partial one that an interrupted run left.
     let third = out.path().join("00000003.json.gz");
     std::fs::write(&third, &std::fs::read(out.path().join("00000002.json.gz")).unwrap()[..500]).unwrap();
     std::fs::write(out.path().join(".00000001.json.gz.part"), b"half").unwrap();

@@ -1,4 +1,4 @@
-//! From answers that somebody has saved.
+//! Imports from saved answers.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -68,7 +68,7 @@ fn a_block_and_its_witness_in_either_shape_are_all_it_takes() {
     }
 }
 
-/// The traces show neither who is paid a withdrawal nor the contracts that the protocol calls.
+/// The traces show neither the accounts paid by withdrawals nor the contracts the protocol calls.
 #[test]
 fn what_traces_do_not_show_is_said_with_the_way_to_get_it_and_can_be_given() {
     let chain = Chain::new(Kind::Transfers, 2);
@@ -88,7 +88,7 @@ fn what_traces_do_not_show_is_said_with_the_way_to_get_it_and_can_be_given() {
     ] {
         assert!(told.contains(wanted), "{wanted} in {told}");
     }
-    // The accounts that the file of the block has, which `import` made by a witness.
+    // The accounts in the block's file, which `import` made from a witness.
     let by_witness = tempfile::tempdir().unwrap();
     let whole = Saved::new().with("b.json", &chain.header(2, true)).with("w.json", &chain.witness(2, false));
     assert!(whole.import(by_witness.path(), &chain).status.success());

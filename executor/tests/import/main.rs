@@ -1,5 +1,5 @@
-//! `import`, against a stand-in for an archive node that answers for a generated chain. No real
-//! node can be had in a test: what real ones answer is imitated in its shapes.
+//! `import`, against a stand-in for an archive node that answers for a generated chain. Tests have
+//! no access to a real node: the stand-in imitates the shapes of real answers.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! A stand-in for an archive node: JSON-RPC over HTTP/1.1, one request a connection, and trouble
+//! A stand-in for an archive node: JSON-RPC over HTTP/1.1, one request per connection, and trouble
 //! where a test orders it.
 
 use std::collections::VecDeque;
@@ -13,30 +13,30 @@ use shard_executor::vm::StateView;
 
 use crate::chain::Chain;
 
-/// What a node may do instead of answering.
+/// What the node may do instead of answering.
 #[derive(Clone, Debug)]
 pub(crate) enum Trouble {
     /// An HTTP status.
     Status(u16),
-    /// It takes the question and says nothing.
+    /// It accepts the request and sends nothing.
     Silence,
-    /// It sends half of the answer and closes.
+    /// It sends half of the answer and closes the connection.
     Cut,
     /// It begins an answer that never ends.
     Endless,
-    /// It answers something else.
+    /// It sends another answer.
     Instead(Value),
-    /// It refuses.
+    /// It refuses with this error code and message.
     Refusal(i64, &'static str),
 }
 
-/// What it can do.
+/// The calls that the node supports.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Skills {
-    /// `debug_executionWitness`: as geth answers it, or as others do; `None`: it does not know the
-    /// call.
+    /// `debug_executionWitness`: in geth's form, or that of other clients; `None`: the call is not
+    /// supported.
     pub(crate) witness: Option<bool>,
-    /// `debug_traceBlockByNumber`; with `includeEmpty`: it knows the option.
+    /// `debug_traceBlockByNumber`; true: the option `includeEmpty` is supported, too.
     pub(crate) traces: Option<bool>,
 }
 
@@ -48,7 +48,7 @@ pub(crate) struct Node {
 struct State {
     chain: Chain,
     skills: Skills,
-    /// For calls of this name: what to do, once each and in order.
+    /// Trouble for calls of this name, each used once and in order.
     trouble: Mutex<VecDeque<(&'static str, Trouble)>>,
     calls: Mutex<Vec<String>>,
 }
@@ -72,12 +72,12 @@ impl Node {
         &self.state.chain
     }
 
-    /// The next calls of this name meet with this.
+    /// Orders this trouble for the next calls of this name.
     pub(crate) fn trouble(&self, method: &'static str, trouble: &[Trouble]) {
         self.state.trouble.lock().unwrap().extend(trouble.iter().map(|one| (method, one.clone())));
     }
 
-    /// How often it was asked for this.
+    /// How often this call was made.
     pub(crate) fn calls(&self, method: &str) -> usize {
         self.state.calls.lock().unwrap().iter().filter(|call| *call == method).count()
     }

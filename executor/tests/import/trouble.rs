@@ -1,4 +1,4 @@
-//! From a node that is busy, slow, broken or lies.
+//! Imports from a node that is busy, slow, broken or lies.
 
 use std::time::{Duration, Instant};
 
@@ -82,7 +82,7 @@ fn a_witness_that_lies_is_not_believed_and_the_block_comes_by_traces() {
     let (output, out) = ask(&node, &[]);
     assert!(output.status.success() && said(&output).contains("without a witness"), "{}", said(&output));
     assert!(reports(out.path())[0].verified);
-    // With the right header and a node less.
+    // With the right header, and some nodes missing.
     of_another = node.chain().witness(2, true);
     of_another["state"].as_array_mut().unwrap().truncate(3);
     node.trouble("debug_executionWitness", &[Trouble::Instead(of_another)]);

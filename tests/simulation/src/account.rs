@@ -1,12 +1,12 @@
-//! What is really so about one thread's standing still, kept beside the judge's own sum so that the
-//! two can be compared.
+//! The true state of one thread that makes no progress, recorded beside the judge's own sum so that
+//! the two can be compared.
 //!
-//! Two sums, one from above and one from below:
-//! - `able`: every nanosecond since its last progress in which it could have run (it slept, or had
-//!   a CPU) while the watchdog was not late. The judge may never have counted more than that, but
-//!   for what no two looks can show (`forgiven`).
-//! - `sure`: time in which it could have run that two looks must show. Once it has passed the
-//!   threshold the judge must have condemned the thread.
+//! There are two bounds, one from above and one from below:
+//! - `able`: every nanosecond since the thread's last progress in which it could have run (it
+//!   slept, or had a CPU) while the watchdog was not late. The judge must never have counted more
+//!   than that, apart from what no two observations can show (`forgiven`).
+//! - `sure`: time in which it could have run that two observations must show. Once this has passed
+//!   the threshold, the judge must have condemned the thread.
 
 use std::time::Duration;
 
@@ -15,77 +15,77 @@ use shard_watchdog::verdict::ExcuseKind;
 
 use super::plan::{MS, Machine, Nanos};
 
-/// A deadline of a piece of work that is shorter counts as this one (ADR 018).
+/// A shorter deadline for a piece of work counts as this one (ADR 018).
 const SHORTEST_DEADLINE: Duration = Duration::from_nanos(150 * MS);
 
-/// The truth about one piece of standing still.
+/// The truth about one period without progress.
 #[derive(Clone, Debug, Default)]
 pub struct Account {
-    /// Time in which it could have run.
+    /// Time in which the thread could have run.
     pub able: Nanos,
-    /// What no two looks can show, and the judge may count in error: a hold that began and ended
-    /// between them, the first look after a beat, which has nothing to be compared with, and one
-    /// tick of CPU time where a count begins.
+    /// Time that the judge may count in error because no two observations can show it: a hold that
+    /// began and ended between them, the first observation after a beat (which has nothing to
+    /// compare with), and one tick of CPU time wherever a count begins.
     pub forgiven: Nanos,
     /// Time that the judge must have counted.
     pub sure: Nanos,
-    /// CPU time of which that may lag behind: a tick for each span of looks that began while it was
-    /// runnable.
+    /// CPU time by which `sure` may lag behind: one tick for each run of observations that began
+    /// while the thread was runnable.
     pub lag: Nanos,
-    /// Time that some excuse may have taken, by kind: all intervals that it touched.
+    /// Time that an excuse may have taken, by kind: all intervals that it touched.
     pub excused: [Nanos; ExcuseKind::ALL.len()],
-    /// Time that the excuse must have taken.
+    /// Time that an excuse must have taken, by kind.
     pub surely_excused: [Nanos; ExcuseKind::ALL.len()],
-    /// The caps that were told, by kind.
+    /// Which caps the judge has reported as passed, by kind.
     pub told: [bool; ExcuseKind::ALL.len()],
-    /// It began to stand still in another way since its last progress.
+    /// Since its last progress it began to stand still in another way.
     pub mixed: bool,
-    /// The last look must have brought the judge nearer to a verdict.
+    /// The last observation must have brought the judge nearer to a verdict.
     pub gained: bool,
-    /// Progress since the last look.
+    /// The thread made progress since the last observation.
     pub moved: bool,
-    /// Its words were random at the last look, so that the next two have nothing to be compared
-    /// with.
+    /// Its words were random at the last observation, so the next two have nothing to compare with.
     pub torn: bool,
-    /// The longest time between two looks since its last progress: while another thread stands
-    /// condemned that is 50 ms.
+    /// The longest time between two observations since its last progress: 50 ms while another
+    /// thread stands condemned.
     pub longest: Nanos,
-    /// What must have been counted when its threshold last changed: a verdict falls in time that
-    /// counts after that.
+    /// What must have been counted when its threshold last changed. A verdict falls in time counted
+    /// after that.
     pub before_change: Nanos,
-    /// The least that a look has shown its owner to give this work since its last progress.
+    /// The shortest deadline that an observation has shown for this work since its last progress.
     given: Option<Nanos>,
-    /// The same, of looks that the watchdog cannot have forgotten.
+    /// The same, over the observations that the watchdog cannot have forgotten.
     surely_given: Option<Nanos>,
-    /// What was the threshold at the last look.
+    /// The threshold at the last observation.
     threshold: Duration,
-    /// CPU time that it has had while the watchdog was not late.
+    /// CPU time that it used while the watchdog was not late.
     pub burnt: Nanos,
-    /// One of its workers was runnable at the last look.
+    /// One of its workers was runnable at the last observation.
     waits_for_cpu: bool,
-    /// It has workers, and one was kept from running since the last look, or may have been.
+    /// `None` without workers. With workers: whether one was, or may have been, kept from running
+    /// since the last observation.
     workers: Option<bool>,
-    /// With workers two sums must have been counted, and `sure` is the greater: time in which none
-    /// of them was kept from running, and CPU time of its own. What the two have in common the
-    /// kernel's counters do not tell, which lag by a tick each; to add them would count some of it
-    /// twice.
+    /// For a thread with workers, `sure` is the greater of two sums that must have been counted:
+    /// time in which no worker was kept from running, and CPU time of its own. The kernel's
+    /// counters, which lag by a tick each, do not show how far the two overlap; adding them would
+    /// count some time twice.
     unkept: Nanos,
     ran_surely: Nanos,
-    /// At this look another thread may be what it waits for.
+    /// At this observation the thread may be waiting for another one.
     others: bool,
-    /// At the last look: this one has nothing to be compared with.
+    /// `others` at the last observation, so this one has nothing to compare with.
     blinded: bool,
-    /// No look since the last progress has seen it stand still.
+    /// No observation since the last progress has seen it stand still.
     fresh: bool,
-    /// At which of the last looks a tracer held it, one bit a look.
+    /// At which of the last observations a tracer held it, one bit each.
     traced: u32,
-    /// A tracer comes and goes at one of its workers.
+    /// A tracer repeatedly stops and releases one of its workers.
     workers_traced: bool,
     now: Now,
     before: Seen,
 }
 
-/// Since the last look, or the last progress if that was later.
+/// Sums since the last observation, or since the last progress if that was later.
 #[derive(Clone, Copy, Debug, Default)]
 struct Now {
     slept: Nanos,
@@ -94,10 +94,10 @@ struct Now {
     held: Nanos,
 }
 
-/// What a look showed.
+/// What an observation showed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Seen {
-    /// Nothing was asked, or the kernel did not say.
+    /// The kernel was not asked, or gave no answer.
     #[default]
     Nothing,
     /// Held, for this reason.
@@ -109,33 +109,33 @@ enum Seen {
 }
 
 impl Account {
-    /// It made progress: a new beginning.
+    /// The thread made progress: the account begins anew.
     pub fn progressed(&mut self) {
         *self = Self { moved: true, fresh: true, before: Seen::Nothing, ..Self::default() };
     }
 
-    /// It stands still in another way from now on.
+    /// The thread stands still in another way from now on.
     pub const fn changed_ways(&mut self) {
         self.mixed = true;
     }
 
-    /// The watchdog has forgotten all of it, or saw something else: nothing that came before must
-    /// have been counted.
+    /// The watchdog has forgotten all of it, or saw something else: it need not have counted
+    /// anything that came before.
     pub fn forgotten(&mut self) {
-        // What was told stays told: the watchdog may not have forgotten that.
+        // What was reported stays reported: the watchdog may not have forgotten that.
         (self.sure, self.lag, self.surely_excused) = (0, 0, Default::default());
         (self.unkept, self.ran_surely) = (0, 0);
         (self.fresh, self.before) = (true, Seen::Nothing);
         self.surely_given = None;
     }
 
-    /// The watchdog knows nothing of it.
+    /// The watchdog knows nothing of the thread.
     pub fn unknown(&mut self) {
         self.forgotten();
         (self.given, self.moved) = (None, true);
     }
 
-    /// A look shows what the owner gives its work; zero: nothing.
+    /// An observation shows the deadline that the owner gives its work; zero means none.
     pub fn shows_deadline(&mut self, deadline: Nanos) {
         if deadline > 0 {
             for least in [&mut self.given, &mut self.surely_given] {
@@ -144,8 +144,8 @@ impl Account {
         }
     }
 
-    /// The threshold that a rule of `stall_after` leaves it: never longer for its owner's word. The
-    /// shortest that it may be, and the longest.
+    /// The shortest and the longest threshold that a rule's `stall_after` may leave it. Its owner's
+    /// deadline never lengthens it.
     pub fn thresholds(&self, stall_after: Duration) -> (Duration, Duration) {
         let of = |given: Option<Nanos>| {
             given.map_or(stall_after, |given| {
@@ -155,7 +155,7 @@ impl Account {
         (of(self.given), of(self.surely_given))
     }
 
-    /// The threshold may have become another one, when so much must have been counted.
+    /// The threshold may have changed at a time when `sure` must have been counted.
     pub fn settle_threshold(&mut self, stall_after: Duration, sure: Nanos) {
         let (_, threshold) = self.thresholds(stall_after);
         if std::mem::replace(&mut self.threshold, threshold) != threshold {
@@ -163,22 +163,22 @@ impl Account {
         }
     }
 
-    /// A look came that says nothing of it: nothing counts, and the next one has nothing to be
-    /// compared with.
+    /// An observation says nothing about the thread: nothing counts, and the next one has nothing
+    /// to compare with.
     pub fn pause(&mut self) {
         self.now = Now::default();
         (self.gained, self.moved) = (false, false);
         (self.fresh, self.before) = (true, Seen::Nothing);
     }
 
-    /// A look came that finds it ended: it could have been replaced.
+    /// An observation finds that the thread has ended: it could have been replaced.
     pub fn look_gone(&mut self, elapsed: Nanos, late: bool) {
         self.gained = !late && !std::mem::take(&mut self.moved);
         self.able += if late { 0 } else { elapsed };
         self.sure += if self.gained { elapsed } else { 0 };
     }
 
-    /// It slept, and could have gone on if what it waits for had come.
+    /// It slept, and could have continued if what it waits for had come.
     pub const fn slept(&mut self, time: Nanos) {
         self.now.slept += time;
     }
@@ -193,38 +193,38 @@ impl Account {
         self.now.waited += time;
     }
 
-    /// How long it waited for a CPU, or was held, since the last look.
+    /// How long it waited for a CPU, or was held, since the last observation.
     pub const fn kept_now(&self) -> Nanos {
         self.now.waited + self.now.held
     }
 
-    /// One of its workers shows that it is held.
+    /// One of its workers is seen to be held.
     pub fn worker_held(&mut self, kind: ExcuseKind, elapsed: Nanos) {
         self.excused[kind as usize] += elapsed;
     }
 
-    /// For so long one of its workers waited for a CPU; `runnable`: the look shows one that may be
-    /// waiting; `any`: it has workers.
+    /// One of its workers waited this long for a CPU. `runnable`: the observation shows a worker
+    /// that may be waiting; `any`: the thread has workers.
     pub fn workers_waited(&mut self, time: Nanos, runnable: bool, any: bool) {
         self.now.waited += time;
         self.waits_for_cpu = runnable;
         self.workers = any.then_some(time > 0);
     }
 
-    /// A tracer comes and goes at one of its workers, whose CPU time counts for nothing then.
+    /// A tracer repeatedly stops one of its workers, whose CPU time then counts for nothing.
     pub const fn workers_are_traced(&mut self, traced: bool) {
         self.workers_traced = traced;
     }
 
-    /// The kernel writes the core of its process, or did until this look; `surely`: that is all
-    /// that the look shows.
+    /// The kernel writes the core of its process, or did until this observation. `surely`: the
+    /// observation shows nothing else.
     pub fn dumps_core(&mut self, elapsed: Nanos, surely: bool) {
         self.excused[ExcuseKind::CoreDumping as usize] += elapsed;
         self.surely_excused[ExcuseKind::CoreDumping as usize] += if surely { elapsed } else { 0 };
     }
 
-    /// It sleeps, and another thread of its process, or a worker of that one, waited for a CPU for
-    /// so long; `runnable`: a look shows one that may be waiting.
+    /// It sleeps, and another thread of its process, or a worker of that thread, waited this long
+    /// for a CPU. `runnable`: an observation shows one that may be waiting.
     pub fn others_waited(&mut self, time: Nanos, runnable: bool) {
         self.now.waited += time;
         self.waits_for_cpu |= runnable;
@@ -236,7 +236,7 @@ impl Account {
         self.now.held += time;
     }
 
-    /// A look came, `elapsed` after the one before, and could not read the segment.
+    /// An observation, `elapsed` after the one before, could not read the segment.
     pub fn blind_look(&mut self, elapsed: Nanos, late: bool) {
         let now = std::mem::take(&mut self.now);
         self.able += if late { 0 } else { now.slept + now.ran };
@@ -247,7 +247,7 @@ impl Account {
         }
     }
 
-    /// A look came, `elapsed` after the one before, and showed `task`.
+    /// An observation, `elapsed` after the one before, showed `task`.
     pub fn look(&mut self, elapsed: Nanos, late: bool, task: Option<TaskObservation>, machine: &Machine) {
         self.traced = self.traced << 1 | u32::from(task.is_some_and(|task| task.state == TaskState::Traced));
         let now = std::mem::take(&mut self.now);
@@ -256,7 +256,7 @@ impl Account {
         let seen = task.map_or(Seen::Nothing, seen);
         let before = std::mem::replace(&mut self.before, seen);
         if std::mem::take(&mut self.moved) {
-            // The watchdog sees the progress now, and begins to count now.
+            // The watchdog sees the progress now, and begins to count here.
             self.able += if late { 0 } else { now.slept + now.ran };
             self.excuses(elapsed, late, Seen::Nothing, seen, now, machine);
             self.before = Seen::Nothing;
@@ -268,7 +268,7 @@ impl Account {
         let blinded = std::mem::replace(&mut self.blinded, std::mem::take(&mut self.others));
         self.excuses(elapsed, late, before, seen, now, machine);
         if late {
-            // A void look: the next one is compared with it, and whatever it counts begins there.
+            // A void observation: the next one is compared with it, and any count begins there.
             self.forgiven += machine.lag();
             self.lag += machine.lag();
             return;
@@ -279,7 +279,7 @@ impl Account {
             self.forgiven += now.held;
         }
         if fresh {
-            // Whoever is asleep is taken to have slept since the beat.
+            // A sleeping thread is assumed to have slept since the beat.
             self.forgiven += if seen == Seen::Asleep { now.waited } else { 0 };
         }
         if before != Seen::Runnable && before != Seen::Asleep {
@@ -306,9 +306,9 @@ impl Account {
         self.gained = self.sure > sure;
     }
 
-    /// Whether a tracer held it at some of the last looks and not at others: its CPU time may count
-    /// for nothing. The judge asks for more than that, of fewer looks, which need not be quite
-    /// these.
+    /// Whether a tracer held it at some of the last observations and not at others, so that its CPU
+    /// time may count for nothing. The judge demands more than that, over fewer observations, which
+    /// need not be exactly these.
     pub const fn tracer_comes_and_goes(&self) -> bool {
         const LOOKS: u32 = 20;
         let changes = (self.traced ^ self.traced >> 1) & ((1 << LOOKS) - 1);
@@ -330,14 +330,14 @@ impl Account {
                 }
             }
         }
-        // Without a count of the time in the run queue whoever was runnable may have waited until
-        // now.
+        // Without a run-queue time counter, a thread that was runnable may have waited until now.
         let unknown = !machine.schedstat && before == Seen::Runnable;
         if now.waited > 0 || unknown || seen == Seen::Runnable || std::mem::take(&mut self.waits_for_cpu) {
             touched(ExcuseKind::Starved);
-            // What its cgroup keeps is called so once the cgroup has told.
+            // A wait for a throttling cgroup gets that name once the cgroup's counters show it.
             touched(ExcuseKind::Throttled);
-            // Who sleeps beside one that its cgroup gives no memory may wait for that one.
+            // A thread that sleeps beside one whose cgroup gives it no memory may be waiting for
+            // that one.
             touched(ExcuseKind::MemoryThrottled);
         }
         if traced {
@@ -345,7 +345,7 @@ impl Account {
         }
         match seen {
             Seen::Held(kind) if before == seen => self.surely_excused[kind as usize] += elapsed,
-            // Beside a tracer that comes and goes a wait for a CPU is called traced, too.
+            // If a tracer comes and goes, a wait for a CPU is also called traced.
             Seen::Runnable if before == seen && now.waited == elapsed && now.ran == 0 && !traced => {
                 self.surely_excused[ExcuseKind::Starved as usize] += elapsed;
             }
@@ -353,18 +353,18 @@ impl Account {
         }
     }
 
-    /// The judge may have taken this much CPU time for used at most.
+    /// The most CPU time that the judge may have taken as used.
     pub const fn burnt_at_most(&self) -> Duration {
         Duration::from_nanos(self.burnt + self.now.ran + self.forgiven)
     }
 
-    /// The judge may have counted this much at most.
+    /// The most time that the judge may have counted.
     pub const fn at_most(&self) -> Duration {
         Duration::from_nanos(self.able + self.now.slept + self.now.ran + self.forgiven)
     }
 }
 
-/// What holds a thread of which the kernel says `task`.
+/// What holds a thread for which the kernel reports `task`.
 pub fn held(task: TaskObservation) -> Option<ExcuseKind> {
     match seen(task) {
         Seen::Held(kind) => Some(kind),

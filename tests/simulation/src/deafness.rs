@@ -1,10 +1,10 @@
-//! What must hold of the channel at every look: nobody is condemned for messages that were
-//! received, or that nobody could have received; whoever stays deaf is condemned in time; what is
-//! told of a backlog is true, and is told.
+//! What must hold for the channel at every observation. No thread is condemned for messages that
+//! were received, or that nobody could have received; a consumer that stays deaf is condemned in
+//! time; backlogs are reported, and reports of them are true.
 //!
 //! A consumer is deaf while messages wait, none is received, and it stands idle or stalled although
-//! it could run. Its account (`Thread::deaf`) is kept as that of standing still at work. Looks at
-//! which any consumer moves or works count for nobody.
+//! it could run. Its account (`Thread::deaf`) works like the one for standing still at work.
+//! Observations in which any consumer moves or works count against none of them.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -20,30 +20,30 @@ use super::thread::{Doing, Thread};
 use super::watchdog::Watchdog;
 use super::world::Torn;
 
-/// Samples that the judge keeps of one channel; beyond that the age of a backlog grows coarser.
+/// Samples that the judge retains for one channel; beyond that the age of a backlog grows coarser.
 const SAMPLES: usize = 64;
 
 /// A broken rule and what happened.
 pub type Broken = Option<(&'static str, String)>;
 
-/// Looks at the channel over the judge's shoulder.
+/// Checks what the judge makes of the channel.
 #[derive(Debug, Default)]
 pub struct Deafness {
-    /// When the watchdog first saw what had been sent, and how much.
+    /// When the watchdog first saw each count of sent messages.
     samples: VecDeque<(Nanos, u64)>,
-    /// There were too many to keep, or some were random.
+    /// There were too many samples to retain, or some were random.
     coarse: bool,
     generation: u64,
-    /// Every consumer surely counted at this look.
+    /// Every consumer surely counted at this observation.
     counts: bool,
 }
 
-/// The facts of one look.
+/// The facts of one observation.
 #[derive(Clone, Copy, Debug)]
 pub struct At {
-    /// When.
+    /// When it was made.
     pub now: Nanos,
-    /// Since the look before.
+    /// Time since the observation before.
     pub elapsed: Nanos,
     /// Whether it came too late.
     pub late: bool,
@@ -57,7 +57,7 @@ impl Deafness {
         *self = Self::default();
     }
 
-    /// One more look, after each thread's own account had it.
+    /// One more observation, after each thread's own account has had it.
     pub fn look(&mut self, at: At, watchdog: &Watchdog, process: &mut Process, plan: &Plan) {
         let Some(channel) = &process.channel else { return };
         if self.generation != channel.generation {
@@ -103,12 +103,12 @@ impl Deafness {
                     thread.deaf.look(at.elapsed, at.late, seen.and_then(|seen| seen.task), &plan.machine);
                 }
                 if !is_deaf || thread.deaf_paused || !kills {
-                    // Nor does a verdict fall then, whatever was counted before.
+                    // No verdict falls then either, whatever was counted before.
                     thread.deaf.sure = sure;
                     thread.deaf.gained = false;
                 }
-                // A look that excuses one of them counts for none, and the next has nothing to be
-                // compared with.
+                // An observation that excuses one consumer counts for none, and the next one has
+                // nothing to compare with.
                 thread.deaf_paused = !is_deaf;
             } else {
                 thread.deaf.pause();
@@ -159,7 +159,7 @@ impl Deafness {
         })
     }
 
-    /// Who stayed deaf for so long that somebody should have said so.
+    /// A consumer that stayed deaf for so long that the judge should have condemned it.
     pub fn must_condemn(&self, watchdog: &Watchdog, process: &Process, survivors: Survivors) -> Broken {
         let (limit, _) = watchdog.policy.channels.first()?.kills_after()?;
         if !self.counts {
@@ -180,7 +180,7 @@ impl Deafness {
             .then(|| ("missed lag", format!("nobody received for {sure:?} of {limit:?} in which all could")))
     }
 
-    /// What is told of a backlog must be so, and must be told.
+    /// A reported backlog must be real, and a real one must be reported.
     pub fn told(&self, at: At, watchdog: &Watchdog, process: &Process) -> Broken {
         let channel = process.channel.as_ref()?;
         let rule = watchdog.policy.channels.first().filter(|_| at.torn == Torn::Nothing)?;
@@ -213,14 +213,14 @@ fn consumes(thread: &Thread) -> bool {
     thread.consumes.is_some() && thread.claim != Claim::Left
 }
 
-/// Whether the judge may take it for one who stands still.
+/// Whether the judge may take the thread for one that stands still.
 fn may_stand(thread: &Thread, stall_after: Duration) -> bool {
     let gone = thread.ended.is_some() || thread.claim == Claim::Dropped;
     gone || !thread.moved
         && (!thread.working() || thread.account.at_most() >= thread.account.thresholds(stall_after).0)
 }
 
-/// Whether it must.
+/// Whether the judge must take the thread for one that stands still.
 fn surely_stands(thread: &Thread, stall_after: Duration) -> bool {
     if thread.ended.is_some() {
         return true;

@@ -1,6 +1,6 @@
-//! Makes a plan out of a seed. Most histories are short and have a few misfortunes at once, for it
-//! is at their seams that a judge goes wrong: a stop that ends while the watchdog is late, a
-//! restart in the middle of a stall.
+//! Makes a plan out of a seed. Most histories are short and combine a few misfortunes, because a
+//! judge goes wrong where they meet: a stop that ends while the watchdog is late, a restart in the
+//! middle of a stall.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use shard_watchdog::config::{KillMode, KillSignal, On};
 use super::plan::{ChannelRule, Consumer, Event, Hang, MS, Machine, Nanos, Plan, Rules, Share, Timed};
 use super::random::Random;
 
-/// The plan of `seed`.
+/// The plan for `seed`.
 pub fn plan(seed: u64) -> Plan {
     let mut random = Random::new(seed);
     let rules = rules(&mut random);
@@ -46,8 +46,8 @@ pub fn plan(seed: u64) -> Plan {
 }
 
 fn rules(random: &mut Random) -> Rules {
-    // Below 200 ms a threshold is of the size of the lateness that is forgiven to the watchdog
-    // itself: it must do all the same. Up to 500 ms a look comes every 4 ms: the shorter, the more
+    // Below 200 ms a threshold is about as large as the lateness that the watchdog is forgiven, and
+    // it must still work. Up to 500 ms it observes every 4 ms: the shorter the threshold, the more
     // histories in the same time.
     let stall = random.pick(&[20, 50, 100, 200, 200, 200, 200, 250, 250, 300, 500, 1_000, 5_000]);
     let stall_after = Duration::from_millis(stall);
@@ -98,7 +98,7 @@ fn machine(random: &mut Random, rules: &Rules) -> Machine {
         tick: random.pick(&[MS, 4 * MS, 10 * MS]),
         schedstat: !random.one_in(10),
         wchan,
-        // Without a wait channel nothing at all tells the new freezer's sleep from another.
+        // Without a wait channel nothing distinguishes the new freezer's sleep from any other.
         frozen_is_d: !wchan || random.one_in(2),
         poll_threads: random.one_in(4),
         teardown: random.spread(MS, 600 * MS),
@@ -115,17 +115,17 @@ fn machine(random: &mut Random, rules: &Rules) -> Machine {
     }
 }
 
-/// How long a piece of work may stand still by its owner's word: about as long as its rule says, or
-/// much less, or more.
+/// The deadline that an owner gives a piece of work: about as long as its rule says, or much
+/// shorter or longer.
 fn deadline(random: &mut Random, stall: Nanos) -> Nanos {
     random.spread(stall / 8, 3 * stall)
 }
 
-/// The ordinary life of a thread: work and rest in turn.
+/// The ordinary life of a thread: alternating work and rest.
 fn work(random: &mut Random, thread: usize, stall: Nanos, end: Nanos, into: &mut Vec<Timed>) {
     let mut at = random.between(0, 50 * MS);
     for _ in 0..random.between(1, 4) {
-        // Slow work comes close to the threshold, from below; once in a while it goes beyond.
+        // Slow work comes close to the threshold from below; occasionally it exceeds it.
         let most = if random.one_in(20) { 11 } else { 9 };
         let beat = random.spread(MS, stall * most / 10);
         #[allow(clippy::cast_possible_truncation, reason = "below 40")]
@@ -149,8 +149,8 @@ fn work(random: &mut Random, thread: usize, stall: Nanos, end: Nanos, into: &mut
     }
 }
 
-/// The ordinary life of a channel: messages now and then, in ones and in floods; and somebody who
-/// does not hear them.
+/// The ordinary life of a channel: messages now and then, singly and in floods, and consumers that
+/// do not hear them.
 fn messages(random: &mut Random, rule: &ChannelRule, threads: usize, end: Nanos, into: &mut Vec<Timed>) {
     let age = u64::try_from(rule.max_age.as_nanos()).unwrap_or(u64::MAX);
     if random.one_in(3) {
@@ -189,8 +189,8 @@ fn messages(random: &mut Random, rule: &ChannelRule, threads: usize, end: Nanos,
     }
 }
 
-/// What a person does, alone and at the seams: at the end of a pause something else keeps a kill
-/// that is due from being one.
+/// What a person does, alone and at the seams: when a pause ends, something else keeps a due kill
+/// from going out.
 fn hand(random: &mut Random, threads: usize, stall: Nanos, end: Nanos, into: &mut Vec<Timed>) {
     #[allow(clippy::cast_possible_truncation, reason = "a few threads")]
     let thread = random.between(0, threads as u64 - 1) as usize;
@@ -209,7 +209,7 @@ fn hand(random: &mut Random, threads: usize, stall: Nanos, end: Nanos, into: &mu
         }
         2 => {
             add(at, Event::Kill);
-            // Asked again: of the same process, or of the next.
+            // The order is repeated: for the same process, or for the next.
             add(at + random.spread(MS, stall), Event::Kill);
         }
         3 => add(at, Event::Clear { key: random.pick(&[None, Some(1), Some(2), Some(3)]) }),
@@ -230,7 +230,7 @@ fn hand(random: &mut Random, threads: usize, stall: Nanos, end: Nanos, into: &mu
                     _ => Event::Suspend { mono: MS, boot: random.spread(MS, 1 << 45) },
                 },
             );
-            // Whoever asks does so all the same; or in the moment in which it goes on.
+            // The order comes during the hold all the same, or in the moment in which it ends.
             match random.between(0, 3) {
                 0 => add(at + random.spread(MS, length), Event::Kill),
                 1 => {
@@ -243,8 +243,8 @@ fn hand(random: &mut Random, threads: usize, stall: Nanos, end: Nanos, into: &mu
     }
 }
 
-/// Whoever takes up this work dies of it, again and again; and a person may say that it is none
-/// that kills.
+/// Every thread that takes up this work dies of it, again and again; and a person may declare that
+/// it does not kill.
 fn poison(random: &mut Random, threads: usize, end: Nanos, into: &mut Vec<Timed>) {
     for _ in 0..random.between(3, 6) {
         #[allow(clippy::cast_possible_truncation, reason = "a few threads")]
@@ -266,8 +266,8 @@ fn poison(random: &mut Random, threads: usize, end: Nanos, into: &mut Vec<Timed>
     }
 }
 
-/// What holds a thread again and again, and lets it run in between: a cgroup over `memory.high`,
-/// for up to 2 s at a time, or a tracer that stops it at each system call.
+/// Repeated holds that let the thread run in between: a cgroup over `memory.high`, for up to 2 s at
+/// a time, or a tracer that stops it at each system call.
 fn now_and_then(random: &mut Random, threads: usize, stall: Nanos, end: Nanos, into: &mut Vec<Timed>) {
     #[allow(clippy::cast_possible_truncation, reason = "a few threads")]
     let thread = random.between(0, threads as u64 - 1) as usize;
@@ -348,7 +348,7 @@ fn misfortune(random: &mut Random, thread: usize, stall: Nanos, rules: &Rules) -
         39 => Event::LoseWorker { thread, worker: random.pick(&[0, 0, 1, 2]), said: random.one_in(2) },
         44..=46 => Event::Deadline {
             thread,
-            // A word of the segment, hostile like any other.
+            // A word of the segment, as hostile as any other.
             deadline: match random.between(0, 5) {
                 0 => 0,
                 1 => 1,
@@ -370,7 +370,7 @@ fn misfortune(random: &mut Random, thread: usize, stall: Nanos, rules: &Rules) -
     }
 }
 
-/// A quota as people write it: so much of every period of 100 ms.
+/// A quota as people write it: a share of every period of 100 ms.
 fn quota(random: &mut Random) -> Share {
     let run = random.spread(MS, 80 * MS);
     Share { run, wait: 100 * MS - run }

@@ -1,4 +1,4 @@
-//! Lives one plan through, from its beginning to its end or to the first rule that is broken.
+//! Lives through one plan, to its end or to the first broken rule.
 
 use std::sync::Arc;
 
@@ -10,33 +10,33 @@ use super::random::Random;
 use super::watchdog::{Globs, Watchdog};
 use super::world::World;
 
-/// No history has this many looks, unless the loop spins.
+/// No history has this many observations, unless the loop spins.
 const MOST_LOOKS: u64 = 200_000;
 
-/// What a history came to.
+/// The result of one history.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// Looks taken.
+    /// Observations made.
     pub looks: u64,
-    /// Kills that were begun.
+    /// Kills begun.
     pub kills: u64,
-    /// Stalls that were condemned.
+    /// Stalls condemned.
     pub stalls: u64,
-    /// Of these, by a deadline of the work's own.
+    /// Stalls condemned by a deadline of the work's own.
     pub hastened: u64,
     /// Channels condemned.
     pub lags: u64,
-    /// Kills that a person asked for.
+    /// Kills that a person requested.
     pub asked: u64,
-    /// Looks at a process that was spared for its work.
+    /// Observations of a process that was spared for its work.
     pub spared: u64,
-    /// Looks at a process whose core was written.
+    /// Observations of a process whose core was being written.
     pub cores: u64,
     /// The first rule that was broken.
     pub violation: Option<Violation>,
 }
 
-/// What every history needs and none changes: made once for all of them.
+/// What every history needs and none changes, made once for all of them.
 #[derive(Clone, Debug)]
 pub struct Stage {
     globs: Globs,
@@ -51,12 +51,12 @@ impl Default for Stage {
 }
 
 impl Stage {
-    /// Lives `plan` through.
+    /// Lives through `plan`.
     pub fn live(&self, plan: &Plan) -> Outcome {
         self.live_telling(plan, |_, _| {})
     }
 
-    /// The same, and tells what the judge notes at each look.
+    /// The same, and passes on what the judge notes at each observation.
     pub fn live_telling(&self, plan: &Plan, mut tell: impl FnMut(Nanos, &Note)) -> Outcome {
         let mut world = World::new(plan, &self.names[..plan.threads]);
         let mut watchdog = Watchdog::new(plan, &self.globs);

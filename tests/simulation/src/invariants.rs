@@ -1,12 +1,13 @@
-//! What must hold at every look, whatever happened. The world knows the truth, so each rule is
-//! checked against that, and not against what the judge believes.
+//! What must hold at every observation, whatever happened. The world knows the truth, so each rule
+//! is checked against the truth, not against what the judge believes.
 //!
-//! The bound on a real stall, exactly: a thread that stands still at work is condemned at the first
-//! look at which the time that two looks must show (`Account::sure`) has passed `stall_after`, or
-//! what its owner gives its work, plus one tick of CPU time for a thread that runs; and while it is
-//! at work the judge asks to look again within one sample, `stall_after / 125` between 4 and 50 ms.
-//! From the last progress that makes that threshold and two samples of countable time: one until
-//! its standing still is first seen, one at the threshold.
+//! The exact bound on a real stall: a thread that stands still at work is condemned at the first
+//! observation at which the time that two observations must show (`Account::sure`) has passed
+//! `stall_after`, or its owner's deadline, plus one tick of CPU time for a thread that runs. While
+//! the thread is at work, the judge asks for the next observation within one sample, which is
+//! `stall_after / 125` between 4 and 50 ms. Counted from the last progress, that makes the
+//! threshold and two samples of countable time: one until the standstill is first seen, one at the
+//! threshold.
 
 mod excuses;
 mod kills;
@@ -34,23 +35,24 @@ use super::watched_time::Sum;
 use super::world::{Torn, World};
 use poison::Poison;
 
-/// A look that comes so much later than asked for is void (docs: the watchdog itself was late).
+/// An observation that comes this much later than requested is void (docs: the watchdog itself was
+/// late).
 const LATE: Nanos = 100 * MS;
-/// A dropped slot is lost after this.
+/// A thread whose slot was dropped is lost after this time.
 const DROPPED: Nanos = 100 * MS;
 
-/// An excuse is named within this time: a thread that shows no CPU time for less than the longest
-/// tick may have run. Twice, for a look falls where it falls; and twice again, for a piece of
-/// starving may be in two parts.
+/// An excuse is named within this time. A thread that shows no CPU time for less than the longest
+/// tick may have run. That is doubled because observations fall at arbitrary moments, and doubled
+/// again because a period of starving may be in two parts.
 const NAMED_WITHIN: Duration = Duration::from_millis(40);
 
-/// A rule that was broken.
+/// A broken rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// When.
+    /// When it was broken.
     pub at: Nanos,
-    /// Which rule: one of a few short names, by which the shrinker knows that it still has the same
-    /// one.
+    /// Which rule: one of a few short names, by which the shrinker recognizes that the same rule is
+    /// still broken.
     pub rule: &'static str,
     /// What happened.
     pub what: String,
@@ -62,47 +64,48 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Looks over the judge's shoulder.
+/// Checks what the judge makes of each observation.
 #[derive(Debug, Default)]
 pub struct Invariants {
     /// Kills that the ladder began.
     pub kills: u64,
     /// Stalls that were condemned.
     pub stalls: u64,
-    /// Stalls of those that rest on the word of the work's owner.
+    /// Stalls condemned by the deadline that the work's owner gave.
     pub hastened: u64,
-    /// Condemned for a channel from which nobody received.
+    /// Condemnations for a channel from which nobody received.
     pub lags: u64,
-    /// Kills that a person asked for.
+    /// Kills that a person requested.
     pub asked_kills: u64,
-    /// Looks at which a kill was due for work in a crash loop, and withheld for it.
+    /// Observations at which a kill was due and was withheld because its work is in a crash loop.
     pub spared: u64,
-    /// Looks at a process whose core was written.
+    /// Observations of a process whose core was being written.
     pub cores: u64,
     /// The first rule that was broken.
     pub violation: Option<Violation>,
     opened: Option<TargetIdentity>,
     held: Option<TargetIdentity>,
     dropped: Vec<Option<Nanos>>,
-    /// As of the last look, for each thread: how long it or a worker of it was kept from running,
-    /// and whether one may still be.
+    /// As of the last observation, for each thread: how long it or one of its workers was kept from
+    /// running, and whether one still may be.
     kept: Vec<(Nanos, bool)>,
-    /// What passed unwatched before this look.
+    /// Time that passed unwatched before this observation.
     unwatched: Nanos,
-    /// Watched time in which every look saw the process stopped, or ending.
+    /// Watched time in which every observation saw the process stopped, or ending.
     stopped: Sum,
     ending: Sum,
-    /// The last word that it had on its end was that it would.
+    /// The process last declared that it would end.
     says_it_ends: bool,
     garbage: bool,
-    /// What this look found of the segment.
+    /// What this observation found wrong with the segment.
     torn: Torn,
     channel: Deafness,
-    /// How long the machine had been suspended at the last look of this life of the watchdog.
+    /// How long the machine had been suspended at the last observation in this life of the
+    /// watchdog.
     suspended: Option<Nanos>,
-    /// Time that the judge had excused for that by then.
+    /// Time that the judge had excused for that until then.
     told_suspended: Duration,
-    /// Nobody can say what happened since the look before this one.
+    /// Nothing is known about the time since the observation before this one.
     void: bool,
     /// The process that a person wants killed.
     asked: Option<TargetIdentity>,
@@ -122,7 +125,7 @@ impl Invariants {
         }
     }
 
-    /// The watchdog did as it was told.
+    /// The watchdog carried out an order.
     pub fn obeyed(&mut self, what: Obeyed) {
         match what {
             Obeyed::Reborn => {
@@ -144,7 +147,7 @@ impl Invariants {
         self.poison.forget_condemned();
     }
 
-    /// One look and what the judge made of it.
+    /// One observation and what the judge made of it.
     pub fn look(
         &mut self,
         world: &mut World<'_>,
@@ -156,7 +159,7 @@ impl Invariants {
         let now = world.now;
         let late = watchdog.asked.is_some_and(|asked| now.saturating_sub(asked) > LATE);
         let suspended = self.suspended.replace(world.suspended).map_or(0, |before| world.suspended - before);
-        // What came meanwhile is the same for a machine that slept as for a watchdog that did.
+        // Whatever happened meanwhile, a suspended machine has the same effect as a late watchdog.
         let late = late || suspended > 0;
         self.void = late;
         let elapsed = watchdog.looked.map_or(0, |looked| now - looked);
@@ -193,8 +196,8 @@ impl Invariants {
             let threads = watchdog.seen.threads.iter();
             threads.clone().find(|seen| (seen.slot, seen.generation) == (thread.slot, thread.generation))
         };
-        // Who sleeps while another thread of its process is kept from running, at this look or as
-        // of the last one, may be waiting for that one.
+        // A thread that sleeps while another of its process is kept from running, now or as of the
+        // last observation, may be waiting for that one.
         let kept: Vec<_> = process.threads.iter().map(|thread| kept(thread, seen_of(thread))).collect();
         let kept_before = std::mem::replace(&mut self.kept, kept);
         let dumps_core = process.dumps_core(now, &plan.machine);
@@ -214,7 +217,7 @@ impl Invariants {
             if unreadable {
                 thread.account.blind_look(elapsed, late);
             } else {
-                // Of one who is idle and should receive the kernel is asked for another reason.
+                // For an idle thread that should receive, the kernel is asked for another reason.
                 let task = seen.filter(|seen| seen.working()).and_then(|seen| seen.task);
                 thread.account.look(elapsed, late, task, &plan.machine);
             }
@@ -245,14 +248,15 @@ impl Invariants {
         if !seen.exited {
             self.stopped.look(seen.leader == Some(TaskState::Stopped), elapsed, late);
             if seen.declared == Declared::Running && std::mem::take(&mut self.says_it_ends) {
-                // It took that back. If the kernel says that it ends, its time begins anew.
+                // The process revoked its declaration. If the kernel says that it ends, its time
+                // begins anew.
                 self.ending = Sum::default();
             }
             self.says_it_ends |= seen.declared == Declared::Stopping;
             let ending = seen.declared == Declared::Stopping || seen.survivors == Survivors::None;
-            // What it said holds until it says something else.
+            // Its last declaration holds until it makes another.
             let still = seen.declared == Declared::Unknown;
-            // Whoever writes a core cannot get on with the end.
+            // A process whose core is being written cannot proceed with its end.
             self.ending.look(ending || self.ending.0.is_some() && still, elapsed, late || dumps_core);
         }
         for note in watchdog.judge.notes() {
@@ -294,7 +298,7 @@ impl Invariants {
         self.garbage = garbage;
     }
 
-    /// A condemnation must be true, and say what is true.
+    /// A condemnation must be justified, and its text must be true.
     fn opened(
         &mut self,
         now: Nanos,
@@ -341,7 +345,7 @@ impl Invariants {
                         thread.ended.or(dropped)
                     }),
                 };
-                // Threads end in the end of a process, too: that is no loss.
+                // Threads also end when their process ends: that is no loss.
                 let ends = process.ends_since(&plan.machine).unwrap_or(Nanos::MAX);
                 if at.is_none_or(|at| at >= ends) {
                     self.broken(now, "false loss", || condemned.why.clone());
@@ -368,7 +372,7 @@ impl Invariants {
                     self.broken(now, "false loss", || condemned.why.clone());
                 }
                 let at_work = watchdog.seen.threads.iter().filter(|thread| thread.working());
-                // Whoever saw random words knows no better.
+                // After random words the watchdog cannot know better.
                 let readable = !self.garbage && self.torn == Torn::Nothing;
                 if readable
                     && condemned
@@ -454,7 +458,7 @@ impl Invariants {
             _ => return,
         };
         let silent = !plan.machine.wchan || !plan.machine.schedstat;
-        // A worker that burns CPU may be what it waits for, whatever it does itself.
+        // The thread may be waiting for a worker that burns CPU, whatever it does itself.
         let works = said.kind == Some(StallKind::Livelock)
             && thread.pool.iter().any(|worker| worker.account.burnt_at_most() > threshold / 2);
         let agrees = works || said.kind == Some(kind) || said.kind == Some(StallKind::Unknown) && silent;
@@ -482,7 +486,7 @@ impl Invariants {
         }
     }
 
-    /// What nobody condemned and somebody should have.
+    /// Reports a condemnation that is missing.
     fn must_condemn(&mut self, now: Nanos, watchdog: &Watchdog, process: &Process, plan: &Plan) {
         let Some(seen) = &watchdog.seen.process else { return };
         self.dropped.resize(process.threads.len(), None);
@@ -509,8 +513,8 @@ impl Invariants {
             .iter()
             .filter(|thread| thread.seen && thread.ended.is_none() && thread.claim == Claim::Live)
         {
-            // Beyond a quota the first period is called starved and the rest throttled, so neither
-            // is told on its own. Off the run queue nothing tells of a wait that is shorter than a
+            // Beyond a quota, the first period is called starved and the rest throttled, so neither
+            // is reported on its own. Off the run queue nothing shows a wait that is shorter than a
             // tick.
             let quota = (process.throttle.0.periods > 0 || process.throttled.is_some())
                 && (plan.machine.cpu_stat || plan.machine.throttled_off_queue);
@@ -522,7 +526,7 @@ impl Invariants {
                 }
                 let Some(cap) = watchdog.policy.excuse_caps.of(kind) else { continue };
                 let excused = Duration::from_nanos(thread.account.surely_excused[kind as usize]);
-                // Each slice of CPU begins the naming anew.
+                // Each slice of CPU starts the naming again.
                 if excused >= cap * 5 / 4 + NAMED_WITHIN && !thread.account.told[kind as usize] {
                     let name = &thread.name;
                     self.broken(now, "cap not told", || {
@@ -542,7 +546,7 @@ impl Invariants {
             let stall_after = watchdog.policy.rules[0].stall_after;
             let (_, threshold) = thread.account.thresholds(stall_after);
             let sure = Duration::from_nanos(thread.account.sure);
-            // Who sleeps all the time has no CPU time that could lag.
+            // A thread that sleeps all the time has no CPU time that could lag.
             let lag = Duration::from_nanos(thread.account.lag) + lag_of_pool(thread, stall_after, plan);
             let slept = matches!(
                 thread.doing,
@@ -588,8 +592,9 @@ fn nanos(duration: Duration) -> Nanos {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// No stall is told before two samples of the kernel's view lie far enough apart: the first comes
-/// up to a look after the last progress, the second up to a look later than it could.
+/// No stall is reported before two samples of the kernel's view are far enough apart: the first
+/// comes up to one observation after the last progress, the second up to one observation later than
+/// it could.
 pub fn two_samples(thread: &Thread) -> Duration {
     SAMPLES_APART + Duration::from_nanos(2 * thread.account.longest)
 }

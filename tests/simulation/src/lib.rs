@@ -2,11 +2,11 @@
 //! thousand.
 //!
 //! A seed makes a plan (`generator`), the world lives it (`world`, `process`, `thread`), the
-//! observer sees of it what the probe would (`observer`), the real judge, ladder and budget decide
-//! (`watchdog`), and each decision is held against what is really so (`invariants`, `deafness`,
-//! `account`). A history that breaks a rule is made short (`shrink`) and printed (`report`).
+//! observer sees what the probe would see of it (`observer`), and the real judge, ladder and budget
+//! decide (`watchdog`). Each decision is checked against the truth (`invariants`, `deafness`,
+//! `account`). A history that breaks a rule is shortened (`shrink`) and printed (`report`).
 //!
-//! A package of its own, so that nothing but the simulation is linked with the watchdog's library,
+//! This is a package of its own, so that only the simulation is linked with the watchdog's library,
 //! and so that a mutant of the judge is built and tried in seconds.
 
 #![allow(

@@ -1,5 +1,5 @@
-//! What the probe would make of the world: the same fields, the same `None`s, the same memory of
-//! the look before (`watchdog/src/probe/segment.rs` and `probe.rs`).
+//! What the probe would report of the world: the same fields, the same `None`s, the same memory of
+//! the observation before (`watchdog/src/probe/segment.rs` and `probe.rs`).
 
 use shard_watchdog::clock::Monotonic;
 use shard_watchdog::observation::{
@@ -18,22 +18,22 @@ use super::world::{Torn, World};
 /// The probe's own state.
 #[derive(Debug, Default)]
 pub struct Observer {
-    /// Which process it holds.
+    /// The process it holds.
     pub held: Option<TargetIdentity>,
-    /// When the first signal went to it.
+    /// When the first signal went to that process.
     pub signalled: Option<Monotonic>,
     declared: Declared,
-    /// How long the machine had been suspended when the sidecar began. No suspend is so short that
-    /// the probe tells nothing of it.
+    /// How long the machine had been suspended when the sidecar began. The probe reports every
+    /// suspend, however short.
     suspended_before: Nanos,
-    /// When the counters of its cgroup were last read, and what they said.
+    /// When the counters of its cgroup were last read, and their values.
     throttle: (Option<Nanos>, Option<ThrottleObservation>),
-    /// What was last seen, by slot.
+    /// The last observation of each slot.
     before: Vec<Option<ThreadObservation>>,
 }
 
 impl Observer {
-    /// The probe of a sidecar that begins on a machine that has been suspended for so long.
+    /// The probe of a sidecar that starts on a machine that has been suspended for this long.
     pub fn begin(suspended_before: Nanos) -> Self {
         Self { suspended_before, ..Self::default() }
     }
@@ -43,13 +43,14 @@ impl Observer {
         *self = Self { held: target, ..Self::begin(self.suspended_before) };
     }
 
-    /// The process it holds, as it really is.
+    /// The process it holds, in its true state.
     pub fn process<'w>(&self, world: &'w mut World<'_>) -> Option<&'w mut Process> {
         let held = self.held?;
         world.processes.iter_mut().find(|process| process.identity == held)
     }
 
-    /// Reads them at most ten times a second, and while one who stands still is runnable.
+    /// Reads the counters at most ten times a second, and only while a thread that stands still is
+    /// runnable.
     fn read_throttle(&mut self, now: Nanos, machine: &Machine, process: &Process, into: &Observation) {
         let runnable =
             |task: Option<TaskObservation>| task.is_some_and(|task| task.state == TaskState::Running);
@@ -63,8 +64,8 @@ impl Observer {
         }
     }
 
-    /// Looks at everything once. True if the process runs another program.
-    /// `listens`: whether a rule about the channel may kill.
+    /// Observes everything once. True if the process runs another program. `listens`: whether a
+    /// rule about the channel may kill.
     pub fn observe(
         &mut self,
         world: &mut World<'_>,
@@ -97,7 +98,7 @@ impl Observer {
         } else {
             into.channels.pop()
         };
-        // A message that nobody has received since the look before.
+        // A message that has not been received since the observation before.
         let before = std::mem::take(&mut into.channels).pop();
         let waits = channel.as_ref().zip(before).is_some_and(|(now, before)| {
             (now.generation, now.received) == (before.generation, before.received)
@@ -156,7 +157,7 @@ impl Observer {
     }
 }
 
-/// The channel's words, or random ones: now and then of a use that the probe has no name for.
+/// The channel's words, or random ones, sometimes with a use for which the probe has no name.
 fn channel_words(channel: &Channel, trash: Option<&mut Random>) -> Option<ChannelObservation> {
     let mut seen = ChannelObservation {
         slot: 0,
@@ -192,7 +193,7 @@ fn words(thread: &Thread) -> ThreadObservation {
     }
 }
 
-/// Whoever holds a lane.
+/// The workers that hold a lane.
 fn workers(thread: &Thread, task: impl Fn(&Thread) -> Option<TaskObservation>) -> Vec<WorkerObservation> {
     let live = thread.pool.iter().filter(|worker| worker.claim == Claim::Live);
     live.map(|worker| WorkerObservation {
@@ -204,10 +205,10 @@ fn workers(thread: &Thread, task: impl Fn(&Thread) -> Option<TaskObservation>) -
     .collect()
 }
 
-/// Random words in a slot.
+/// Writes random words into a slot.
 fn spoil(seen: &mut ThreadObservation, trash: &mut Random) {
     match trash.between(0, 3) {
-        // Only numbers.
+        // Only the numbers change.
         0..=1 => {
             seen.activity = trash.word();
             seen.progress = trash.word();
@@ -219,7 +220,7 @@ fn spoil(seen: &mut ThreadObservation, trash: &mut Random) {
             seen.claim = Claim::Left;
             (seen.activity, seen.progress, seen.work_key) = (0, 0, 0);
         }
-        // Another thread altogether, which never existed and has no name.
+        // Another thread, which never existed and has no name.
         _ => {
             seen.generation = trash.word();
             seen.name = "".into();

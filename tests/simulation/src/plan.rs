@@ -1,5 +1,5 @@
-//! A history before it is lived through: what the machine is like, and what happens when. All
-//! chance is in here, so a plan that is run again goes the same way, and one with an event less is
+//! A history before it is lived through: what the machine is like, and what happens when. It
+//! contains all the chance, so a plan runs the same way every time, and one without some event is
 //! another plan.
 
 use std::fmt;
@@ -15,73 +15,74 @@ pub const MS: Nanos = 1_000_000;
 /// A whole history.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Where it came from.
+    /// The seed it was made from.
     pub seed: u64,
-    /// What holds for all of it.
+    /// The machine's properties, constant throughout.
     pub machine: Machine,
     /// The rules at the start.
     pub rules: Rules,
-    /// Watched threads of each incarnation.
+    /// Number of watched threads in each incarnation.
     pub threads: usize,
     /// What happens, in order of time.
     pub events: Vec<Timed>,
-    /// When it is over.
+    /// When the history ends.
     pub end: Nanos,
 }
 
-/// The kernel, the supervisor and the habits of this machine.
+/// The kernel, supervisor and habits of this machine.
 #[derive(Clone, Debug)]
 pub struct Machine {
-    /// How late a wake-up of the watchdog comes at most, as long as nothing holds it up.
+    /// The latest that the watchdog wakes up after the time it asked for, if nothing holds it up.
     pub jitter: Nanos,
-    /// The scheduler's tick: the CPU time of a thread that runs is brought up to date once a tick.
+    /// The scheduler's tick: the kernel updates the CPU time of a running thread once a tick.
     pub tick: Nanos,
     /// Whether the kernel keeps `schedstat`.
     pub schedstat: bool,
-    /// Whether the kernel tells where a thread sleeps.
+    /// Whether the kernel shows where a thread sleeps.
     pub wchan: bool,
     /// Whether a frozen thread shows as `D` (the old freezer, and Linux 6.1+ where it slept) or as
     /// `S` (the new freezer's trap).
     pub frozen_is_d: bool,
-    /// Whether ends of threads are polled.
+    /// Whether the ends of threads are polled.
     pub poll_threads: bool,
-    /// How long the last thread of a process takes to end after the first.
+    /// How much later the last thread of a process ends than the first.
     pub teardown: Nanos,
-    /// How long the thread that begins an exit looks as if it went on. The judge believes a lone
-    /// survivor after 2 ms.
+    /// How long the thread that begins an exit still appears to be running. The judge believes in a
+    /// lone survivor after 2 ms.
     pub alone: Nanos,
-    /// From the end of a process to the start of the next.
+    /// Time from the end of a process to the start of the next.
     pub restart: Nanos,
-    /// From the start of a process until the sidecar has found it.
+    /// Time from the start of a process until the sidecar has found it.
     pub adopt: Nanos,
     /// Whether the next process gets the same pid.
     pub same_pid: bool,
-    /// Whether the main thread is one of the watched.
+    /// Whether the main thread is watched.
     pub watched_leader: bool,
-    /// Other threads of the process, which nobody watches.
+    /// Number of unwatched threads in the process.
     pub others: u32,
-    /// A thread that its cgroup throttles leaves the run queue, and no counter of its own tells
+    /// A thread that its cgroup throttles leaves the run queue, and none of its own counters shows
     /// that time (Linux 6.18 on).
     pub throttled_off_queue: bool,
     /// Whether the sidecar sees `cpu.stat`.
     pub cpu_stat: bool,
-    /// How long the core of a process takes to write that is sent SIGABRT; zero: none is written.
+    /// How long it takes to write the core of a process that is sent SIGABRT; zero: none is
+    /// written.
     pub core: Nanos,
 }
 
 impl Machine {
-    /// How far the CPU time of a thread that runs lags behind.
+    /// How far the CPU time of a running thread lags behind.
     pub const fn lag(&self) -> Nanos {
         if self.schedstat { self.tick } else { self.tick + super::thread::COARSE }
     }
 }
 
-/// What an operator can write, as far as it is simulated.
+/// What an operator can configure, as far as it is simulated.
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// `stall_after` of the watched threads.
     pub stall_after: Duration,
-    /// What follows.
+    /// What a stall leads to.
     pub on: On,
     /// `[judge] exit_within`.
     pub exit_within: Duration,
@@ -112,27 +113,27 @@ pub struct ChannelRule {
     pub max_age: Duration,
     /// `max_depth`.
     pub max_depth: u64,
-    /// Who should receive from it.
+    /// Which threads should receive from it.
     pub consumer: Consumer,
-    /// What follows.
+    /// What exceeding a limit leads to.
     pub on: On,
-    /// Each message is so many steps of work of this length; with none it is only taken.
+    /// The length and number of steps of work for each message; `None`: it is only taken.
     pub work: Option<(Nanos, u32)>,
 }
 
-/// Who should receive.
+/// Which threads should receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Consumer {
-    /// The first of the watched threads.
+    /// The first watched thread.
     First,
-    /// Any of them.
+    /// Any watched thread.
     All,
-    /// Nobody who exists.
+    /// No thread that exists.
     Nobody,
 }
 
 impl ChannelRule {
-    /// Whether the thread in that slot is one who should.
+    /// Whether the thread in that slot should receive.
     pub const fn means(&self, slot: u32) -> bool {
         match self.consumer {
             Consumer::First => slot == 0,
@@ -145,9 +146,9 @@ impl ChannelRule {
 /// One event.
 #[derive(Clone, Copy, Debug)]
 pub struct Timed {
-    /// When.
+    /// When it happens.
     pub at: Nanos,
-    /// What.
+    /// What happens.
     pub event: Event,
 }
 
@@ -158,54 +159,54 @@ pub enum Hang {
     Deadlock,
     /// Asleep on something else.
     Blocked,
-    /// Burns CPU for nothing.
+    /// Burning CPU for nothing.
     Livelock,
     /// In uninterruptible sleep.
     Disk,
-    /// The same for somebody's answer, and no device is late: as the parent of a vfork.
+    /// In uninterruptible sleep for an answer, while no device is late: as the parent of a vfork.
     Answer,
 }
 
 /// How much CPU a thread that wants it gets: `run` of every `run + wait`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
-    /// At a time on a CPU. Zero: never.
+    /// Time on a CPU per turn. Zero: never.
     pub run: Nanos,
-    /// At a time in the run queue.
+    /// Time in the run queue per turn.
     pub wait: Nanos,
 }
 
-/// What can happen. Lengths say for how long. A thread is meant by its number among the watched.
+/// What can happen. Lengths give the duration. `thread` is a number among the watched threads.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[allow(missing_docs, reason = "the sentence above each event says what its fields are")]
 pub enum Event {
-    /// The thread gets work: `beats` steps of `beat` each, on a CPU or asleep; then `more`
-    /// pieces like it without a pause. It says that each may stand still for `deadline`, if that is
-    /// not zero.
+    /// The thread gets work: `beats` steps of `beat` each, on a CPU or asleep; then `more` such
+    /// pieces without a pause. It declares that each may stand still for `deadline`, unless that is
+    /// zero.
     Work { thread: usize, beat: Nanos, beats: u32, on_cpu: bool, more: u32, deadline: Nanos },
     /// The thread gets work that `workers` in its lanes do, as in `Work`, while it sleeps.
     Join { thread: usize, workers: u32, beat: Nanos, beats: u32, on_cpu: bool, deadline: Nanos },
-    /// Its word for that becomes another one, whatever it is at.
+    /// It declares another deadline, whatever it is doing.
     Deadline { thread: usize, deadline: Nanos },
     /// One of its workers stops making progress.
     HangWorker { thread: usize, worker: usize, how: Hang },
     /// Neighbours take the CPU of one of its workers.
     StarveWorker { thread: usize, worker: usize, share: Share, length: Nanos },
-    /// One of its workers ends, having dropped its lane or without a word.
+    /// One of its workers ends, having dropped its lane or without notice.
     LoseWorker { thread: usize, worker: usize, said: bool },
-    /// It stops making progress, at work.
+    /// It stops making progress, while at work.
     Hang { thread: usize, how: Hang },
     /// It makes progress again.
     Unhang { thread: usize },
-    /// Its neighbours take the CPU.
+    /// Neighbours take its CPU.
     Starve { thread: usize, share: Share, length: Nanos },
     /// A debugger holds it.
     Trace { thread: usize, length: Nanos },
     /// Its cgroup makes it wait for memory.
     Memory { thread: usize, length: Nanos },
-    /// It ends without a word.
+    /// It ends without notice.
     End { thread: usize },
-    /// It drops its slot, as in unwinding; the end follows after `then`.
+    /// It drops its slot, as in unwinding, and ends after `then`.
     Drop { thread: usize, then: Nanos },
     /// It leaves the watch and ends.
     Leave { thread: usize },
@@ -217,13 +218,13 @@ pub enum Event {
     Freeze { length: Nanos },
     /// The cgroup has used up its quota.
     Throttle { share: Share, length: Nanos },
-    /// A fatal signal whose core takes that long to write.
+    /// A fatal signal, and a core that takes that long to write.
     Core { length: Nanos },
-    /// The process ends, having said so or not.
+    /// The process ends, having declared it or not.
     Exit { said: bool },
-    /// It says that it will end, and does not.
+    /// It declares that it will end, and does not.
     SaysStopping,
-    /// It takes that back.
+    /// It revokes that.
     SaysRunning,
     /// It begins to end and never finishes.
     ExitHangs,
@@ -231,37 +232,37 @@ pub enum Event {
     LeaderEnds,
     /// It runs another program.
     Exec,
-    /// The machine sleeps; for `mono` of it clocks run and nobody else does.
+    /// The machine sleeps; for `mono` of that time clocks run and nothing else does.
     Suspend { mono: Nanos, boot: Nanos },
-    /// Somebody sets the wall clock.
+    /// The wall clock is set.
     WallClock { seconds: i64 },
-    /// The segment is missing, short or of another version.
+    /// The segment is missing, too short or of another version.
     Unreadable { length: Nanos },
     /// Random words in the segment.
     Garbage { length: Nanos },
-    /// One look in `one_in` cannot read the segment, or finds a slot torn.
+    /// One observation in `one_in` cannot read the segment, or finds a slot torn.
     Flaky { one_in: u64, length: Nanos },
     /// Messages are sent into the channel.
     Send { messages: u64 },
-    /// So many every so often.
+    /// `messages` are sent `times` times, once in `every`.
     Flood { messages: u64, times: u32, every: Nanos },
-    /// Somebody who is not watched receives some of them.
+    /// An unwatched thread receives some of them.
     Take { messages: u64 },
-    /// The thread does not hear of messages.
+    /// The thread does not notice messages.
     Deaf { thread: usize, length: Nanos },
-    /// Another channel of that name in the slot of the old one.
+    /// Another channel of that name takes the old one's slot.
     Reopen,
     /// The watchdog gets no CPU.
     Away { length: Nanos },
-    /// The watchdog begins a new life.
+    /// The watchdog restarts.
     Restart { after: Nanos },
     /// A person pauses killing.
     Pause { length: Nanos },
     /// A person ends the pause.
     Resume,
-    /// A person asks for the kill of what is watched.
+    /// A person requests the kill of the watched process.
     Kill,
-    /// A person says that this work, or all, is none that kills.
+    /// A person declares that this work, or all work, does not kill.
     Clear { key: Option<u64> },
     /// The rules are reloaded.
     Reload { stall_after: Duration, on: On, channel: On, mode: KillMode },
@@ -274,7 +275,7 @@ impl fmt::Display for Timed {
     }
 }
 
-/// Writes out the times in a debug print: `length: 1500000` → `length: 1.5ms`.
+/// Makes the times in a debug print readable: `length: 1500000` → `length: 1.5ms`.
 fn readable(text: &str) -> String {
     const TIMES: [&str; 11] =
         ["length", "beat", "run", "wait", "mono", "boot", "after", "then", "restart", "every", "deadline"];

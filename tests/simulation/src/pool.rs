@@ -1,4 +1,4 @@
-//! The workers of a thread, beside what is really so about the thread itself.
+//! The workers of a thread, beside the true state of the thread itself.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::account::{Account, held};
 use super::plan::{MS, Nanos, Plan};
 use super::thread::Thread;
 
-/// A look at the workers of a thread, before the one at the thread itself.
+/// Observes the workers of a thread, before the thread itself is observed.
 pub fn look_at_pool(
     thread: &mut Thread,
     seen: &[WorkerObservation],
@@ -19,11 +19,11 @@ pub fn look_at_pool(
 ) {
     let waited = thread.pool.iter().map(|worker| worker.account.kept_now()).max().unwrap_or_default();
     let runnable = seen.iter().any(|seen| seen.task.is_some_and(|task| task.state == TaskState::Running));
-    // Without a count of the time in the run queue only those who sleep all along are known not to
-    // have been there.
+    // Without a run-queue time counter, only workers that sleep all along are known not to have
+    // waited.
     let unknown = !plan.machine.schedstat && thread.pool.iter().any(|worker| worker.wants_cpu_at_times());
     thread.account.workers_waited(waited + Nanos::from(unknown), runnable, !thread.pool.is_empty());
-    // An excuse lasts until the look that no longer shows its reason.
+    // An excuse lasts until an observation no longer shows its reason.
     let held = seen.iter().filter_map(|seen| held(seen.task?)).next();
     for kind in [held, std::mem::replace(&mut thread.worker_held, held)].into_iter().flatten() {
         thread.account.worker_held(kind, elapsed);
@@ -36,8 +36,8 @@ pub fn look_at_pool(
     thread.account.workers_are_traced(traced);
 }
 
-/// How long a thread, or one of its workers, has been kept from running since the last look, and
-/// whether this look shows one of them that may be waiting for a CPU.
+/// How long a thread, or one of its workers, has been kept from running since the last observation,
+/// and whether this one shows that one of them may be waiting for a CPU.
 pub fn kept(thread: &Thread, seen: Option<&ThreadObservation>) -> (Nanos, bool) {
     let accounts = std::iter::once(thread).chain(&thread.pool).map(|thread| &thread.account);
     let waited = accounts.map(Account::kept_now).max().unwrap_or_default();
@@ -50,8 +50,8 @@ pub fn kept(thread: &Thread, seen: Option<&ThreadObservation>) -> (Nanos, bool) 
     (waited, tasks.flatten().any(keeps))
 }
 
-/// What a worker that is on a CPU may seem to have lost, when it was not: the first look at it has
-/// nothing to be compared with, and its CPU time lags wherever a count begins.
+/// Time that a worker on a CPU may seem to have lost without having lost it: the first observation
+/// has nothing to compare with, and its CPU time lags wherever a count begins.
 pub fn lag_of_pool(thread: &Thread, threshold: Duration, plan: &Plan) -> Duration {
     let ran = thread.pool.iter().any(Thread::wants_cpu_at_times) || thread.account.mixed;
     if thread.pool.is_empty() || !ran {

@@ -1,4 +1,4 @@
-//! One incarnation of the target as it really is.
+//! The true state of one incarnation of the target.
 
 use std::sync::Arc;
 
@@ -12,58 +12,58 @@ use super::thread::{Doing, Hold, Thread};
 /// The longest period of a quota that the kernel allows.
 const MAX_PERIOD: Nanos = 1_000 * MS;
 
-/// Its end, once that has begun.
+/// The end of a process that has begun to end.
 #[derive(Clone, Copy, Debug)]
 pub struct Ending {
-    /// Since when.
+    /// When it began.
     pub since: Nanos,
     /// When its pidfd becomes readable; `None`: never.
     pub exits_at: Option<Nanos>,
-    /// Its core is written until then; zero: none is.
+    /// When its core has been written; zero: none is written.
     pub core_until: Nanos,
 }
 
-/// What the cgroup of a process leaves it.
+/// The CPU share that the cgroup of a process leaves it.
 #[derive(Clone, Copy, Debug)]
 pub struct Quota {
-    /// How much.
+    /// The share.
     pub share: Share,
-    /// A thread beyond it leaves the run queue.
+    /// Whether a thread beyond it leaves the run queue.
     pub off_queue: bool,
 }
 
 /// The target.
 #[derive(Clone, Debug)]
 pub struct Process {
-    /// Which.
+    /// Its pid and start time, as the watchdog identifies it.
     pub identity: TargetIdentity,
-    /// When it began.
+    /// When it started.
     pub born: Nanos,
     /// Its watched threads, one for each slot.
     pub threads: Vec<Thread>,
-    /// What it says of itself.
+    /// What it declares about itself.
     pub declared: Declared,
-    /// Stopped until then.
+    /// When its stop ends.
     pub stopped_until: Nanos,
-    /// Frozen until then.
+    /// When the freezer lets it go.
     pub frozen_until: Nanos,
-    /// Its cgroup leaves it this much, until then.
+    /// The share that its cgroup leaves it, and until when.
     pub throttled: Option<(Share, Nanos)>,
-    /// What the cgroup tells of that, and when it last told something new.
+    /// The cgroup's counters of that, and when they last changed.
     pub throttle: (ThrottleObservation, Option<Nanos>),
-    /// Since when the present throttling has lasted without a word of it.
+    /// How long the present throttling has gone without showing in the counters.
     untold: Nanos,
-    /// What threads receive from.
+    /// The channel that its threads receive from.
     pub channel: Option<Channel>,
-    /// Its main thread has ended.
+    /// When its main thread ended.
     pub leader_ended: Option<Nanos>,
-    /// It is on its way out.
+    /// Its end, if it has begun to end.
     pub ending: Option<Ending>,
-    /// It runs another program from then on.
+    /// When it will run another program.
     pub exec_at: Option<Nanos>,
     /// It has become another program.
     pub execed: bool,
-    /// It is gone.
+    /// It has exited.
     pub exited: bool,
     /// SIGKILL came while a thread could not die of it.
     pub killed: bool,
@@ -97,12 +97,12 @@ impl Process {
         }
     }
 
-    /// Whether this thread is its main thread.
+    /// Whether this thread is the main thread.
     pub fn is_leader(&self, thread: &Thread) -> bool {
         thread.tid == self.identity.pid
     }
 
-    /// Lives from `from` to `to`; nothing else happens meanwhile.
+    /// Lives from `from` to `to`, while nothing else happens.
     pub fn live(&mut self, from: Nanos, to: Nanos, asleep: bool, machine: &Machine) {
         if self.exited || self.execed {
             return;
@@ -128,7 +128,8 @@ impl Process {
         self.tell_of_throttling(from, to);
     }
 
-    /// So many messages were received: whoever should have received them is not deaf up to now.
+    /// This many messages were received: the threads that should receive them are not deaf up to
+    /// now.
     pub fn received(&mut self, messages: u64) {
         if self.channel.as_mut().is_some_and(|channel| channel.receive(messages)) {
             self.hears_again();
@@ -145,14 +146,14 @@ impl Process {
         }
     }
 
-    /// A new beginning for all who should receive.
+    /// A new beginning for all threads that should receive.
     pub fn hears_again(&mut self) {
         for thread in &mut self.threads {
             thread.deaf.progressed();
         }
     }
 
-    /// The counters of its cgroup stand still while they should count, and jump.
+    /// The counters of its cgroup stand still when they should count, and then jump.
     fn tell_of_throttling(&mut self, from: Nanos, to: Nanos) {
         let Some((share, until)) = self.throttled else {
             self.untold = 0;
@@ -212,7 +213,7 @@ impl Process {
         next
     }
 
-    /// Lets go of what is over at `now`. True if the watchdog's pidfds tell it of something.
+    /// Releases whatever is over at `now`. True if that shows on the watchdog's pidfds.
     pub fn settle(&mut self, now: Nanos, machine: &Machine) -> bool {
         let mut told = false;
         if self.throttled.is_some_and(|(_, until)| until <= now) {
@@ -246,19 +247,19 @@ impl Process {
         told
     }
 
-    /// Threads that go on.
+    /// How many threads go on.
     pub fn going_on(&self, machine: &Machine) -> u32 {
         let watched = self.threads.iter().filter(|t| t.ended.is_none() && !self.is_leader(t)).count();
         let leader = u32::from(self.leader_ended.is_none());
         u32::try_from(watched).unwrap_or(u32::MAX) + leader + machine.others - 1
     }
 
-    /// The process begins to end at `now`; its memory takes `teardown` to give back.
+    /// The process begins to end at `now`; giving back its memory takes `teardown`.
     pub fn begin_end(&mut self, now: Nanos, teardown: Nanos, machine: &Machine) {
         self.begin_end_with(0, now, teardown, machine);
     }
 
-    /// A fatal signal, whose core takes `length` to write. No thread of it is gone before that.
+    /// A fatal signal, with a core that takes `length` to write. No thread is gone before that.
     pub fn begin_core(&mut self, now: Nanos, length: Nanos, machine: &Machine) {
         if self.ending.is_none() {
             // All of its threads are sent SIGKILL.
@@ -271,8 +272,7 @@ impl Process {
         if self.ending.is_some() {
             return;
         }
-        // Nobody who holds a lock of the kernel, or lies in a freezer of the old kind, dies of
-        // anything.
+        // A thread that holds a kernel lock, or is in a freezer of the old kind, cannot die.
         let stuck = self.threads.iter().any(|t| t.ended.is_none() && t.doing == Doing::Hang(Hang::Disk));
         let ends = self.thaws_at(now, machine) + core;
         let exits_at = (!stuck).then_some(ends + teardown.max(machine.alone + 1));
@@ -282,7 +282,7 @@ impl Process {
             _ if stuck => Nanos::MAX,
             _ => ends,
         };
-        // Whoever begins the end is the last to go.
+        // The thread that begins the end is the last to go.
         let goes_first = machine.alone / 2 + if self.going_on(machine) > 1 { 1 } else { machine.alone };
         self.ending = Some(Ending { since: now, exits_at, core_until });
         for thread in &mut self.threads {
@@ -293,19 +293,19 @@ impl Process {
         }
     }
 
-    /// When a signal gets at threads that lie in a freezer of the old kind, if they do.
+    /// When a signal reaches threads in a freezer of the old kind, if it does.
     fn thaws_at(&self, now: Nanos, machine: &Machine) -> Nanos {
         if machine.frozen_is_d { self.frozen_until.max(now) } else { now }
     }
 
-    /// Whether the kernel shows that it writes the core of the process. In the first moments it
-    /// looks as any other end does.
+    /// Whether the kernel shows that it writes the core of the process. In the first moments that
+    /// looks like any other end.
     pub fn dumps_core(&self, now: Nanos, machine: &Machine) -> bool {
         let begun = |ending: Ending| (ending.since + machine.alone..ending.core_until).contains(&now);
         !self.exited && self.ending.is_some_and(begun)
     }
 
-    /// SIGKILL, of ours or of somebody else. It ends a core that is being written, too.
+    /// SIGKILL, ours or anybody's. It also ends the writing of a core.
     pub fn die(&mut self, now: Nanos, machine: &Machine) {
         self.killed = true;
         self.begin_end(now, machine.teardown, machine);
@@ -321,7 +321,7 @@ impl Process {
         }
     }
 
-    /// The disk answers at last: whoever was sent SIGKILL dies of it now.
+    /// The disk answers at last: a thread that was sent SIGKILL dies of it now.
     pub fn disk_answers(&mut self, now: Nanos, machine: &Machine) {
         if let Some(ending) = &mut self.ending
             && ending.exits_at.is_none()
@@ -352,7 +352,7 @@ impl Process {
         TaskState::Sleeping
     }
 
-    /// What a look at its threads finds, if a thread or the leader has ended.
+    /// What a check of its threads finds, if a thread or the leader has ended.
     pub fn survivors(&self, now: Nanos, machine: &Machine) -> Survivors {
         if self.going_on(machine) == 0 || self.dumps_core(now, machine) {
             return Survivors::None;

@@ -26,8 +26,8 @@ impl Random {
         low + self.word() % (high - low + 1)
     }
 
-    /// The same, as likely short as long: the logarithm is even. Times of a machine are spread like
-    /// this.
+    /// The same, distributed evenly by logarithm, so that short values are as likely as long ones.
+    /// Times on a machine are spread like this.
     pub const fn spread(&mut self, low: u64, high: u64) -> u64 {
         let doublings = (high / low).ilog2() as u64;
         let base = low << self.between(0, doublings);
@@ -35,12 +35,12 @@ impl Random {
         self.between(base, top)
     }
 
-    /// True once in `n`.
+    /// True once in `n` calls on average.
     pub const fn one_in(&mut self, n: u64) -> bool {
         self.word().is_multiple_of(n)
     }
 
-    /// One of `of`.
+    /// One element of `of`.
     pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
         #[allow(clippy::cast_possible_truncation, reason = "below the length of a slice")]
         let place = self.between(0, of.len() as u64 - 1) as usize;

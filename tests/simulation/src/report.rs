@@ -1,5 +1,4 @@
-//! What a run found, as text: the broken rules in order of their names, and under each the
-//! histories that broke it.
+//! The findings of a run, as text: the broken rules by name, each with the histories that broke it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,12 +12,11 @@ use super::invariants::Violation;
 use super::plan::Nanos;
 use super::shrink;
 
-/// Histories listed for one rule. One fault of the judge breaks it by the thousand.
+/// Histories listed for one rule. A single fault of the judge breaks it by the thousand.
 const LISTED: usize = 100;
-/// Of these, told in full and made short. More of them seldom show more.
+/// How many of these are printed in full and shortened. More of them seldom show more.
 const IN_FULL: usize = 2;
-/// Notes of the judge that are printed of one history: half of them from its beginning, half from
-/// its end.
+/// Notes of the judge that are printed for one history: half from its beginning, half from its end.
 const NOTES: usize = 40;
 
 /// One history that broke a rule.
@@ -28,26 +26,26 @@ pub struct Breach {
     pub number: u64,
     /// Its seed.
     pub seed: u64,
-    /// How.
+    /// How it broke the rule.
     pub violation: Violation,
 }
 
 /// The histories that broke one rule.
 #[derive(Clone, Debug, Default)]
 pub struct Breaches {
-    /// How many.
+    /// How many there are.
     pub times: u64,
-    /// The first of them, in the order of the run: as many as are listed.
+    /// The first of them in the order of the run, up to the number listed.
     pub first: Vec<Breach>,
 }
 
 impl Breaches {
-    /// One more.
+    /// Adds one.
     pub fn push(&mut self, breach: Breach) {
         self.add(Self { times: 1, first: vec![breach] });
     }
 
-    /// All of another part of the run.
+    /// Adds those from another part of the run.
     pub fn add(&mut self, other: Self) {
         self.times += other.times;
         self.first.extend(other.first);
@@ -56,7 +54,7 @@ impl Breaches {
     }
 }
 
-/// Every broken rule with its histories; empty if none was.
+/// Every broken rule with its histories; empty if none was broken.
 pub fn report(broken: &BTreeMap<&'static str, Breaches>) -> String {
     let stage = Stage::default();
     let mut text = String::new();
@@ -79,7 +77,7 @@ pub fn report(broken: &BTreeMap<&'static str, Breaches>) -> String {
     text
 }
 
-/// The history of `seed`, shrunk, as a list of events.
+/// The history of `seed`, shortened, as a list of events.
 pub fn in_full(stage: &Stage, seed: u64) -> String {
     let mut text = String::new();
     let Some((plan, violation)) = shrink::shrink(stage, &generator::plan(seed)) else {

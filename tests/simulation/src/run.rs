@@ -1,4 +1,4 @@
-//! Many histories at once, on every CPU, with a line of progress now and then.
+//! Runs many histories at once, on every CPU, and reports progress now and then.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,32 +12,32 @@ use super::history::Stage;
 use super::random::Random;
 use super::report::{self, Breach, Breaches};
 
-/// How often a long run says how far it is.
+/// How often a long run reports its progress.
 const PROGRESS: Duration = Duration::from_secs(2);
-/// A judge that is broken is broken often: after so many histories that break a rule the rest would
-/// only take time.
+/// A broken judge breaks rules often: once this many histories have broken one, the rest would only
+/// take time.
 const ENOUGH: u64 = 1_000;
 
-/// What many histories came to.
+/// The result of many histories.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
     /// Histories lived through.
     pub histories: u64,
-    /// Looks taken in them.
+    /// Observations made in them.
     pub looks: u64,
     /// Kills begun.
     pub kills: u64,
     /// Stalls condemned.
     pub stalls: u64,
-    /// Of these, by a deadline of the work's own.
+    /// Stalls condemned by a deadline of the work's own.
     pub hastened: u64,
     /// Processes condemned for a channel from which nobody received.
     pub lags: u64,
-    /// Kills that a person asked for.
+    /// Kills that a person requested.
     pub asked: u64,
-    /// Looks at a process that was spared for its work.
+    /// Observations of a process that was spared for its work.
     pub spared: u64,
-    /// Looks at a process whose core was written.
+    /// Observations of a process whose core was being written.
     pub cores: u64,
     /// Histories that broke a rule.
     pub violations: u64,
@@ -81,12 +81,12 @@ pub const fn seed_of(seed: u64, number: u64) -> u64 {
     if number == 0 { seed } else { Random::new(seed.wrapping_add(number)).word() }
 }
 
-/// What a run says of itself before it is over.
+/// What a run reports before it is over.
 #[derive(Clone, Debug)]
 pub enum Progress {
-    /// So many histories are begun, in this time.
+    /// This many histories have begun, after this time.
     Begun(u64, Duration),
-    /// One broke a rule. Of a run that is ended early nothing else would be known of it.
+    /// A history broke a rule. If the run is ended early, this is all that is known of it.
     Broke(Breach),
 }
 
@@ -121,7 +121,7 @@ pub fn run(seed: u64, histories: u64, threads: usize, mut progress: impl FnMut(P
 }
 
 fn work(seed: u64, histories: u64, next: &AtomicU64, enough: &AtomicBool, broke: &Sender<Breach>) -> Summary {
-    /// Histories taken at a time, so that threads do not meet at the counter.
+    /// Histories taken at a time, so that threads do not contend for the counter.
     const BATCH: u64 = 64;
     let stage = Stage::default();
     let mut summary = Summary::default();
@@ -145,7 +145,7 @@ fn work(seed: u64, histories: u64, next: &AtomicU64, enough: &AtomicBool, broke:
             if let Some(violation) = outcome.violation {
                 summary.violations += 1;
                 let breach = Breach { number, seed: plan.seed, violation };
-                // Nobody listens once the last progress is told: the summary has it all.
+                // The receiver may be gone after the last progress report: the summary has it all.
                 let _ = broke.send(breach.clone());
                 summary.broken.entry(breach.violation.rule).or_default().push(breach);
                 if summary.violations >= ENOUGH {

@@ -1,4 +1,4 @@
-//! Makes a history that breaks a rule as short as it goes: fewer events, fewer threads, a shorter
+//! Makes a history that breaks a rule as short as possible: fewer events, fewer threads, an earlier
 //! end, as long as the same rule is broken.
 
 use super::history::Stage;
@@ -8,7 +8,7 @@ use super::plan::{Event, Nanos, Plan};
 /// Rounds over all events. Each leaves fewer; a few suffice.
 const ROUNDS: usize = 6;
 
-/// The shortest history found that breaks the same rule as `plan`, and how it does.
+/// The shortest history found that breaks the same rule as `plan`, and how it breaks it.
 pub fn shrink(stage: &Stage, plan: &Plan) -> Option<(Plan, Violation)> {
     let mut violation = stage.live(plan).violation?;
     let mut shortest = plan.clone();
@@ -30,7 +30,7 @@ pub fn shrink(stage: &Stage, plan: &Plan) -> Option<(Plan, Violation)> {
                 shortest = candidate;
             }
         }
-        // Calmer machine, shorter events.
+        // Then a calmer machine, and shorter events.
         for calm in CALMER {
             let mut candidate = shortest.clone();
             calm(&mut candidate);

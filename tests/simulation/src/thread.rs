@@ -1,5 +1,5 @@
-//! One thread as it really is: what it does, what it would need to go on, and what the kernel would
-//! say of it.
+//! The true state of one thread: what it does, what it would need to go on, and what the kernel
+//! would report of it.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use super::process::Quota;
 /// CPU time that a thread needs between two sleeps to make its step of progress.
 const STEP: Nanos = 50_000;
 
-/// What a kernel without `schedstat` tells CPU time in: clock ticks of `stat`.
+/// The unit of CPU time on a kernel without `schedstat`: clock ticks of `stat`.
 pub const COARSE: Nanos = 10_000_000;
 
-/// What it is at.
+/// What a thread is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doing {
     /// Waiting for work.
@@ -43,7 +43,7 @@ pub enum Hold {
     Memory,
     /// Its process is ending or dumping core.
     Ending,
-    /// The machine sleeps. It shows as whatever it was at.
+    /// The machine sleeps. The thread's state shows as it was before.
     Asleep,
 }
 
@@ -61,19 +61,19 @@ enum Queue {
 /// A watched thread.
 #[derive(Clone, Debug)]
 pub struct Thread {
-    /// Slot and its use.
+    /// Index of its slot.
     pub slot: u32,
-    /// Use of the slot.
+    /// Generation of the slot.
     pub generation: u64,
     /// Registered name.
     pub name: Arc<str>,
     /// Its tid.
     pub tid: i32,
-    /// What it says of its slot.
+    /// What it claims of its slot.
     pub claim: Claim,
     /// When it ended.
     pub ended: Option<Nanos>,
-    /// Ends then: it is unwinding.
+    /// When it will end, if it is unwinding.
     pub ends_at: Option<Nanos>,
     /// When it dropped its slot.
     pub dropped: Option<Nanos>,
@@ -83,48 +83,48 @@ pub struct Thread {
     pub progress: u64,
     /// Work key; the attempt is always 1.
     pub work_key: u64,
-    /// How long that may stand still by its own word; zero: it says nothing.
+    /// The deadline it gives this work, during which it may stand still; zero: none.
     pub deadline: Nanos,
-    /// What it is at.
+    /// What it is doing.
     pub doing: Doing,
-    /// What it was at before it hung.
+    /// What it was doing before it hung.
     pub before_hang: Doing,
-    /// Neighbours leave it this much, until then.
+    /// The share that neighbours leave it, and until when.
     pub starved: Option<(Share, Nanos)>,
-    /// A debugger holds it until then.
+    /// When its debugger lets it go.
     pub traced_until: Nanos,
-    /// Its cgroup makes it wait for memory until then.
+    /// Until when its cgroup makes it wait for memory.
     pub memory_until: Nanos,
-    /// The truth about its present piece of standing still.
+    /// The truth about its present period without progress.
     pub account: Account,
     /// Whether the probe has opened it.
     pub seen: bool,
     /// The workers in its lanes, from lane 1 on.
     pub pool: Vec<Thread>,
-    /// What held one of them at the last look.
+    /// What held one of them at the last observation.
     pub worker_held: Option<ExcuseKind>,
-    /// It should receive from the channel, and each message is so many steps of work.
+    /// Set if it should receive from the channel: the length and number of steps of work for each
+    /// message.
     pub consumes: Option<Option<(Nanos, u32)>>,
-    /// It does not hear of messages until then.
+    /// Until when it does not notice messages.
     pub deaf_until: Nanos,
-    /// Messages that it may take in the time that is lived through next.
+    /// Messages that it may take in the next period lived through.
     pub hears: u64,
-    /// Messages that it took in the time that was lived through last, and when it took the last of
-    /// them.
+    /// Messages that it took in the last period lived through, and when it took the last of them.
     pub heard: (u64, Nanos),
-    /// The truth about its present piece of not receiving.
+    /// The truth about its present period without receiving.
     pub deaf: Account,
-    /// It moved, or so it looks, since the look before the last.
+    /// It moved, or seems to have, between the last observation and the one before it.
     pub moved: bool,
-    /// Its deafness did not count at the last look.
+    /// Its deafness did not count at the last observation.
     pub deaf_paused: bool,
-    /// When it last got somewhere, in the time that was lived through last.
+    /// When it last made progress in the last period lived through.
     last_beat: Option<Nanos>,
-    /// It is a worker of another, whose time matters while it rests, too.
+    /// It is a worker of another thread, so its time matters even while it rests.
     worker: bool,
     into_beat: Nanos,
     step_left: Nanos,
-    /// Where in its share it is: time left of the present run or wait.
+    /// Its position in its share: whether it runs, and the time left of this run or wait.
     turn: (bool, Nanos),
     queue: Queue,
     cpu: Nanos,
@@ -169,7 +169,7 @@ impl Thread {
             step_left: 0,
             turn: (false, 0),
             queue: Queue::Off,
-            // One that has run for an instant: a kernel that counts does not say zero.
+            // It has run for an instant: a kernel that counts does not report zero.
             cpu: 100_000,
             delay: 0,
         }
@@ -180,7 +180,7 @@ impl Thread {
         self.activity & 1 == 1
     }
 
-    /// Whether what it does with its time is kept account of.
+    /// Whether its use of time is accounted for.
     const fn counts(&self) -> bool {
         self.working() || self.worker
     }
@@ -190,7 +190,7 @@ impl Thread {
         self.doing == Doing::Idle && self.ended.is_none() && self.claim == Claim::Live
     }
 
-    /// Begins a piece of work, and says how long that may stand still.
+    /// Begins a piece of work, and declares how long that may stand still.
     pub fn begin(&mut self, doing: Doing, deadline: Nanos) {
         if !self.takes_work() {
             return;
@@ -210,7 +210,7 @@ impl Thread {
             return;
         }
         if matches!(self.doing, Doing::Idle) {
-            // Whatever its word was.
+            // The deadline stays whatever it was.
             self.begin(Doing::Hang(how), self.deadline);
             return;
         }
@@ -221,7 +221,7 @@ impl Thread {
         self.account.changed_ways();
     }
 
-    /// Goes on with what it was at.
+    /// Resumes what it was doing.
     pub fn unhang(&mut self) {
         if matches!(self.doing, Doing::Hang(_)) {
             self.account.changed_ways();
@@ -233,8 +233,7 @@ impl Thread {
         }
     }
 
-    /// Begins a piece of work that `workers` do, each its own part, while this thread waits for all
-    /// of them.
+    /// Begins a piece of work that `workers` do in parts, while this thread waits for all of them.
     pub fn join(&mut self, workers: u32, part: Doing, deadline: Nanos) {
         if !self.takes_work() {
             return;
@@ -254,7 +253,7 @@ impl Thread {
         self.begin(Doing::Join, deadline);
     }
 
-    /// The sum of its lanes.
+    /// The sum over its lanes.
     pub fn total_progress(&self) -> u64 {
         let lanes = self.pool.iter().map(|worker| worker.progress + worker.activity).sum::<u64>();
         self.progress.wrapping_add(lanes)
@@ -266,7 +265,7 @@ impl Thread {
         self.account.progressed();
     }
 
-    /// Whether what it is at takes a CPU now and then.
+    /// Whether what it is doing sometimes takes a CPU.
     pub const fn wants_cpu_at_times(&self) -> bool {
         matches!(self.doing, Doing::Work { .. } | Doing::Hang(Hang::Livelock))
     }
@@ -290,7 +289,7 @@ impl Thread {
         for worker in &mut self.pool {
             worker.live(from, to, hold, quota);
         }
-        // Where one of them gets somewhere, so does whoever waits for it.
+        // Where one of them makes progress, so does the thread that waits for it.
         if let Some(beat) = self.pool.iter_mut().filter_map(|worker| worker.last_beat.take()).max() {
             for account in
                 std::iter::once(&mut self.account).chain(self.pool.iter_mut().map(|w| &mut w.account))
@@ -477,8 +476,8 @@ impl Thread {
         self.queue = Queue::Off;
     }
 
-    /// What the kernel says of it at `now`. Its counters lag: time in the run queue shows when it
-    /// is over, CPU time at the tick.
+    /// What the kernel reports of it at `now`. Its counters lag: time in the run queue shows when
+    /// it is over, CPU time at the tick.
     pub fn task(&self, now: Nanos, hold: Option<Hold>, machine: &Machine) -> Option<TaskObservation> {
         let asleep = match self.doing {
             Doing::Hang(Hang::Deadlock) | Doing::Idle | Doing::Join => {
@@ -491,7 +490,7 @@ impl Thread {
         let on_disk = matches!(self.doing, Doing::Hang(Hang::Disk | Hang::Answer));
         let (state, wait) = match hold {
             Some(Hold::Ending) => return None,
-            // Uninterruptible means that neither signal nor freezer gets at it.
+            // Uninterruptible means that neither a signal nor the freezer reaches it.
             _ if on_disk => (asleep.0, Some(asleep.1)),
             Some(Hold::Frozen) if machine.frozen_is_d => (TaskState::DiskSleep, Some(WaitChannel::Frozen)),
             Some(Hold::Frozen) => (TaskState::Sleeping, Some(WaitChannel::Frozen)),
@@ -501,7 +500,8 @@ impl Thread {
             Some(Hold::Asleep) | None if self.wants_cpu() => (TaskState::Running, None),
             Some(Hold::Asleep) | None => (asleep.0, Some(asleep.1)),
         };
-        // Whoever has just left it, at this very moment, has been brought up to date.
+        // A thread that leaves the run queue at this very moment has its counter brought up to
+        // date.
         let runnable = state == TaskState::Running;
         let delay = match self.queue {
             Queue::Waiting { since } if !runnable => self.delay + (now - since),

@@ -1,6 +1,6 @@
-//! The watchdog's own loop in virtual time: the real judge, the real ladder and the real budget, in
-//! the order of `watchdog/src/watch.rs` and `watch/hand.rs`. What it knows of the world is what the
-//! observer tells it, and what a person does.
+//! The watchdog's own loop in virtual time: the real judge, ladder and budget, in the order of
+//! `watchdog/src/watch.rs` and `watch/hand.rs`. It knows of the world only what the observer
+//! reports, and what a person does.
 
 use globset::{Glob, GlobMatcher};
 use shard_watchdog::act::budget::{Budget, Past};
@@ -19,20 +19,20 @@ use super::observer::Observer;
 use super::plan::{ChannelRule, Consumer, Event, Nanos, Plan};
 use super::world::World;
 
-/// Steps of the ladder that one look can bring, as in the real loop.
+/// Steps of the ladder that one observation can bring, as in the real loop.
 const MOST_STEPS: usize = 8;
 
-/// What a person says who asks for a kill.
+/// The reason that a person gives when requesting a kill.
 pub const ASKED: &str = "a person asked for the kill: simulated";
 
-/// What the loop did of what it was told, as far as it changes what must hold.
+/// The orders that the loop carried out, as far as they change what must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Obeyed {
-    /// It began a new life.
+    /// It restarted.
     Reborn,
-    /// It took the order to kill this process.
+    /// It accepted the order to kill this process.
     Asked(TargetIdentity),
-    /// It took back what it knew of this work, or of all.
+    /// It cleared what it knew of this work, or of all work.
     Cleared(Option<u64>),
 }
 
@@ -47,17 +47,17 @@ pub struct Watchdog {
     pub judge: Judge,
     /// Its probe.
     pub observer: Observer,
-    /// What it saw last.
+    /// Its last observation.
     pub seen: Observation,
-    /// When it was last told to look.
+    /// When it was last asked to observe.
     pub asked: Option<Nanos>,
-    /// When it last looked.
+    /// When it last observed.
     pub looked: Option<Nanos>,
-    /// Its kills, in this life and before.
+    /// Its kills, in this life and those before.
     pub kills: Vec<Nanos>,
     budget: Budget,
     ladder: Option<Ladder>,
-    /// A person has paused killing until then.
+    /// Until when a person has paused killing.
     paused_until: Option<Nanos>,
     due: Nanos,
     born: Nanos,
@@ -153,7 +153,7 @@ impl Watchdog {
         }
     }
 
-    /// Sleeps until the next look, as long as the world lets it.
+    /// Sleeps until the next observation, as long as the world lets it.
     pub fn sleep(&mut self, world: &mut World<'_>, plan: &Plan, jitter: Nanos) {
         let mut wake = self.due.max(world.now) + jitter;
         if let Some((_, found)) = self.found(world, plan) {
@@ -177,7 +177,7 @@ impl Watchdog {
         (Some(last.identity) != self.observer.held).then_some((last.identity, found))
     }
 
-    /// Does what the plan tells it.
+    /// Carries out the plan's orders.
     pub fn obey(&mut self, world: &mut World<'_>, plan: &Plan, globs: &Globs) -> Vec<Obeyed> {
         let mut obeyed = Vec::new();
         for order in std::mem::take(&mut world.orders) {
@@ -187,7 +187,7 @@ impl Watchdog {
                     while world.now < until {
                         world.live_until(until);
                     }
-                    // A reload is forgotten as well: the file says what it says.
+                    // A reload is forgotten as well: the file has not changed.
                     let kills = std::mem::take(&mut self.kills);
                     let known = *self.judge.crash_loops();
                     let paused_until = self.paused_until;
@@ -220,8 +220,8 @@ impl Watchdog {
                     obeyed.push(Obeyed::Cleared(key));
                 }
                 Event::Kill => {
-                    // Adopted is what a signal may go to; judged is what an incident can be told
-                    // of.
+                    // A signal may go only to the adopted process; an incident needs the judged
+                    // one.
                     let judged = self.judge.incarnation().map(Incarnation::identity);
                     let began = self.ladder.as_ref().is_some_and(|ladder| ladder.began().is_some());
                     if let Some(target) =
@@ -250,7 +250,8 @@ impl Watchdog {
         true
     }
 
-    /// One look and one judgement. True beside it if the process runs another program.
+    /// One observation and one judgement. The flag beside the decision is true if the process runs
+    /// another program.
     pub fn look(&mut self, world: &mut World<'_>, plan: &Plan) -> (Decision, bool) {
         self.paused_until.take_if(|until| *until <= world.now);
         let listens = self.policy.channels.iter().any(|rule| rule.kills_after().is_some());
@@ -259,7 +260,7 @@ impl Watchdog {
         (decision, execed)
     }
 
-    /// What follows from it. `send` is told of each signal before it goes out.
+    /// Acts on the decision. `send` is called with each signal before it goes out.
     pub fn act(
         &mut self,
         world: &mut World<'_>,
@@ -310,7 +311,7 @@ impl Watchdog {
         }
     }
 
-    /// What else than the config decides about signals at this look.
+    /// What else, besides the config, decides about signals at this observation.
     fn restraint(&self) -> Restraint {
         Restraint {
             paused: self.is_paused(),

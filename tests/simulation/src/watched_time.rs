@@ -1,15 +1,15 @@
-//! Time in which every look saw the same thing.
+//! Watched time in which every observation saw the same thing.
 
 use std::time::Duration;
 
 use super::plan::Nanos;
 
-/// Watched time since a look that saw something for the first time.
+/// Watched time since the observation that first saw it; `None`: the last one did not.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sum(pub Option<Nanos>);
 
 impl Sum {
-    /// One more look.
+    /// One more observation.
     pub fn look(&mut self, seen: bool, elapsed: Nanos, late: bool) {
         self.0 = match self.0 {
             _ if !seen => None,
@@ -18,7 +18,7 @@ impl Sum {
         };
     }
 
-    /// Whether it is as long as `limit`.
+    /// Whether it has reached `limit`.
     pub fn reached(self, limit: Duration) -> bool {
         self.0.is_some_and(|sum| Duration::from_nanos(sum) >= limit)
     }

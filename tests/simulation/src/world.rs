@@ -1,4 +1,4 @@
-//! The machine: processes, clocks, the supervisor, and what happens to them by the plan.
+//! The machine: processes, clocks, the supervisor, and what the plan does to them.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::process::Process;
 use super::random::Random;
 use super::thread::{Doing, Thread};
 
-/// What is wrong with the segment at one look.
+/// What is wrong with the segment at one observation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Torn {
     /// Nothing.
@@ -22,9 +22,9 @@ pub enum Torn {
     Unreadable,
     /// Every word is random.
     All,
-    /// The words of this thread are.
+    /// The words of this thread are random.
     Thread(usize),
-    /// The words of the channel are.
+    /// The words of the channel are random.
     Channel,
 }
 
@@ -34,28 +34,28 @@ pub struct World<'a> {
     plan: &'a Plan,
     /// The monotonic clock.
     pub now: Nanos,
-    /// What the boot clock has beyond it: all suspends so far.
+    /// How far the boot clock is ahead of it: the sum of all suspends.
     pub suspended: Nanos,
-    /// The wall clock, seconds beyond the boot clock. Nobody who decides may ask for it.
+    /// The wall clock, seconds ahead of the boot clock. No decision may use it.
     pub wall: i64,
-    /// The process that runs, or the one that ran last, and before it one that the watchdog may
-    /// still hold.
+    /// The process that runs, or the last that ran, preceded by one that the watchdog may still
+    /// hold.
     pub processes: Vec<Process>,
-    /// What the plan tells the watchdog, in order.
+    /// The plan's orders to the watchdog, in sequence.
     pub orders: Vec<Event>,
-    /// The watchdog gets no CPU until then.
+    /// Until when the watchdog gets no CPU.
     pub away_until: Nanos,
-    /// Nothing runs until then.
+    /// Until when nothing runs.
     pub asleep_until: Nanos,
-    /// The segment cannot be read until then.
+    /// Until when the segment cannot be read.
     pub unreadable_until: Nanos,
-    /// Its words are random until then.
+    /// Until when its words are random.
     pub garbage_until: Nanos,
-    /// Single looks find it so, once in so many, until then.
+    /// How rarely a single observation finds it so (one in this many), and until when.
     pub flaky: (u64, Nanos),
-    /// What this look finds of it.
+    /// What this observation finds wrong with the segment.
     pub torn: Torn,
-    /// Floods that go on: how many messages, how many times more, how often, when next.
+    /// Floods under way: how many messages, how many more times, how often, and when next.
     floods: Vec<(u64, u32, Nanos, Nanos)>,
     names: Vec<Arc<str>>,
     channel: Arc<str>,
@@ -113,7 +113,7 @@ impl<'a> World<'a> {
         self.floods.clear();
     }
 
-    /// Settles what the look that comes now finds of the segment.
+    /// Decides what the coming observation finds wrong with the segment.
     pub fn tear(&mut self) {
         let mut chance = Random::new(self.now);
         self.torn = if self.now < self.unreadable_until {
@@ -138,7 +138,7 @@ impl<'a> World<'a> {
         self.processes.last_mut().filter(|process| !process.exited && !process.execed)
     }
 
-    /// Lives until `due`, or until something happens that wakes the watchdog.
+    /// Lives until `due`, or until something wakes the watchdog.
     pub fn live_until(&mut self, due: Nanos) {
         while self.now < due {
             let event = self.plan.events.get(self.next_event);
@@ -177,7 +177,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Sends what is due of the floods.
+    /// Sends what the floods have due.
     fn flood(&mut self) {
         let now = self.now;
         let floods = &mut self.floods;
@@ -201,7 +201,7 @@ impl<'a> World<'a> {
             return;
         }
         if last.execed {
-            // The same process, another program with a segment of its own.
+            // The same process, running another program with a segment of its own.
             self.starts += 1;
             let identity = TargetIdentity { incarnation: self.starts, ..last.identity };
             self.begin(identity);
@@ -210,7 +210,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Forgets processes that are over and that nobody holds.
+    /// Forgets processes that have ended and that nobody holds.
     pub fn reap(&mut self, held: Option<TargetIdentity>) {
         let last = self.processes.len().saturating_sub(1);
         let mut place = 0;
@@ -221,7 +221,7 @@ impl<'a> World<'a> {
         });
     }
 
-    /// A signal through the pidfd of `target`. It reaches that very process or nobody.
+    /// A signal through the pidfd of `target`. It reaches that very process or none.
     pub fn signal(&mut self, target: TargetIdentity, signal: KillSignal) {
         let (now, machine) = (self.now, &self.plan.machine);
         let same = |process: &&mut Process| {
@@ -232,14 +232,14 @@ impl<'a> World<'a> {
         let Some(process) = self.processes.iter_mut().rev().find(same) else { return };
         match signal {
             KillSignal::Kill => process.die(now, machine),
-            // Whatever else comes waits until it goes on.
+            // Any other signal waits until the process continues.
             _ if now < process.stopped_until => {}
             KillSignal::Abort if machine.core > 0 => process.begin_core(now, machine.core, machine),
             _ => process.die(now, machine),
         }
     }
 
-    /// Carries out one event. True if the watchdog's descriptors tell it.
+    /// Carries out one event. True if it shows on the watchdog's descriptors.
     #[allow(clippy::too_many_lines, reason = "one arm an event")]
     fn happen(&mut self, event: Event) -> bool {
         let (now, machine) = (self.now, &self.plan.machine);
@@ -348,7 +348,7 @@ impl<'a> World<'a> {
             }
             Event::Exec => {
                 process.exec_at = Some(now + machine.alone + 1);
-                // Whoever calls it goes on under the tid of the main thread; the others end.
+                // The caller of exec goes on under the tid of the main thread; the others end.
                 let (leader, alone) = (process.identity.pid, process.going_on(machine) == 1);
                 let others =
                     process.threads.iter_mut().filter(|t| t.ended.is_none() && t.tid != leader && !alone);
@@ -362,7 +362,7 @@ impl<'a> World<'a> {
     }
 }
 
-/// What happens to one thread. True if it has ended.
+/// Applies an event to one thread. True if the thread has ended.
 fn happen_to(thread: &mut Thread, event: Event, now: Nanos, leader: bool) -> bool {
     match event {
         Event::Work { beat, beats, on_cpu, more, deadline, .. } => {

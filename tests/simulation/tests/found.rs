@@ -1,6 +1,6 @@
-//! Histories that broke a rule once, found by runs of millions and made short. They are kept as
-//! plans, and not by their seeds alone: a change of how plans are made from seeds makes other
-//! histories of those.
+//! Histories that once broke a rule, found by runs of millions and then shortened. They are stored
+//! as plans, not only as seeds, because a change in how plans are made from seeds turns them into
+//! other histories.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,14 +17,14 @@ use shard_simulation::plan::{
 };
 use shard_watchdog::config::{KillMode, KillSignal, On};
 
-/// One history, whose seed it is, and what it showed.
+/// One history: its seed, and what it showed.
 struct Found {
     plan: Plan,
     showed: &'static str,
 }
 
-/// A calm machine, on which only what `events` say happens; a sidecar that finds a process `adopt`
-/// after its start.
+/// A calm machine on which only `events` happen, and a sidecar that finds a process `adopt` after
+/// its start.
 fn found(
     seed: u64,
     stall_after: u64,
@@ -66,7 +66,7 @@ fn found(
         channel: None,
     };
     let events = events.iter().map(|(at, event)| Timed { at: *at, event: *event }).collect::<Vec<_>>();
-    // Long enough for whatever should have been told a little later.
+    // Long enough for anything that should have been reported a little later.
     let end = events.last().unwrap().at + 2_000 * MS;
     Found { plan: Plan { seed, machine, rules, threads: 1, events, end }, showed }
 }

@@ -12,11 +12,11 @@ use shard_simulation::generator;
 use shard_simulation::history::Stage;
 use shard_simulation::run;
 
-/// What every run of the tests lives through. A mutant of the judge is tried with fewer:
+/// How many histories each test run lives through. A mutant of the judge is tried with fewer:
 /// `SHARD_SIMULATE_HISTORIES`.
 const HISTORIES: u64 = 100_000;
-/// Another seed on every day finds more (`SHARD_SIMULATE_SEED`); the same one every time makes a
-/// failure everybody's.
+/// Another seed every day finds more (`SHARD_SIMULATE_SEED`); a fixed one lets everybody reproduce
+/// a failure.
 const SEED: u64 = 1;
 
 #[test]
@@ -36,9 +36,9 @@ fn no_history_breaks_a_rule() {
     assert!(rare.iter().all(|times| *times > histories / 100), "{summary:?}");
 }
 
-/// Seeds whose histories broke a rule once, each with what it showed. A change of how plans are
-/// made from seeds makes other histories of them: what must stay is kept as a plan (`found.rs`), or
-/// by a test of the judge by hand (`watchdog/judge/tests/seams.rs`).
+/// Seeds whose histories once broke a rule, each with what it showed. A change in how plans are
+/// made from seeds turns them into other histories: what must stay is stored as a plan
+/// (`found.rs`), or covered by a hand-written test of the judge (`watchdog/judge/tests/seams.rs`).
 const BROKE_A_RULE: &[(u64, &str)] = &[
     (
         16_875_358_739_830_156_593,

@@ -1,11 +1,11 @@
-//! From fault to verdict, signal, death, restart and the next verified block: distributions over
+//! From a fault to the verdict, signal, death, restart and next verified block: distributions over
 //! injected faults.
 //!
-//! Two shards under the embedded supervisor run generated blocks. Executor threads are made to
-//! panic, hook off, so that the thread is lost and the process lives; others are made to deadlock,
-//! for the overshoot of the stall verdict (a deadlock sleeps, so its time counts in full on a busy
-//! machine too). Times are those that the fault, the sidecar's journal and the coordinator wrote
-//! down themselves, all on one clock.
+//! Two shards under the embedded supervisor run generated blocks. Some executor threads panic with
+//! the hook off, so that the thread is lost and the process lives. Others deadlock, which measures
+//! the overshoot of the stall verdict (a deadlock sleeps, so its time counts in full even on a busy
+//! machine). The times are those that the fault, the sidecar's journal and the coordinator recorded
+//! themselves, all on one clock.
 
 use std::path::PathBuf;
 
@@ -17,8 +17,8 @@ use shard_tests::hogs::Hogs;
 use shard_tests::sidecar::Settings;
 use shard_tests::{incident, machine, proof, wait};
 
-/// The threshold of the stalls. Short, so that a run ends; overshoot does not depend on it below
-/// one second.
+/// The stall threshold. Short, so that a run ends; below one second the overshoot does not depend
+/// on it.
 const STALL_AFTER_MS: f64 = 500.0;
 /// What the issue calls a busy machine.
 const HOGS: usize = 8;
@@ -44,7 +44,7 @@ struct Args {
     json: Option<PathBuf>,
 }
 
-/// One run of the four.
+/// One of the four runs.
 struct Run {
     prefix: &'static str,
     what: &'static str,
@@ -59,14 +59,14 @@ const RUNS: [Run; 4] = [
     Run { prefix: "fifo_loaded_", what: "8 CPU hogs, SCHED_FIFO", loaded: true, fifo: true },
 ];
 
-/// All that one fault took.
+/// The times that one kind of fault took.
 #[derive(Default)]
 struct Samples {
     exit_to_wakeup_us: Vec<f64>,
     exit_to_verdict_us: Vec<f64>,
     verdict_to_signal_us: Vec<f64>,
-    /// The part of it in which the sidecar asks again who that process is, timed by itself and at
-    /// normal priority.
+    /// The time in which the sidecar verifies the identity of the process again, measured alone and
+    /// at normal priority.
     prove_us: Vec<f64>,
     signal_to_dead_us: Vec<f64>,
     dead_to_running_ms: Vec<f64>,
@@ -99,7 +99,7 @@ fn measure(run: &Run, faults: u32, stalls: u32) -> Samples {
     let settings = Settings {
         stall_after: format!("{STALL_AFTER_MS}ms"),
         kills: 1_000_000,
-        // The same blocks come again and again, and are not what ends a shard.
+        // The same blocks repeat, and must not be what ends a shard.
         judge: "poison_after = 0".to_owned(),
         watch_priority: run.fifo.then(|| PRIORITY.to_owned()),
         ..Settings::default()
@@ -127,7 +127,7 @@ fn measure(run: &Run, faults: u32, stalls: u32) -> Samples {
     samples
 }
 
-/// One fault, to its recovery.
+/// One fault, up to its recovery.
 fn one(cluster: &mut Cluster, shard: usize, stall: bool, samples: &mut Samples) {
     let orders: &[&str] = if stall { &["arm deadlock after 5"] } else { &["hook off", "arm panic after 5"] };
     let fired = cluster.inject(shard, orders);

@@ -1,10 +1,10 @@
 //! How fast blocks are executed: in order on one thread, on several threads of one process, and
 //! over a cluster.
 //!
-//! The same blocks run in every way, in turn, in the same run. In one process a block is timed from
-//! its state to its receipts root and the state after it. Over a cluster the coordinator's own time
-//! counts, which builds the state of a block that brings its own; the time in one process that it
-//! is compared with does too.
+//! The same blocks run in every way, in turn, in the same run. In one process, a block is timed
+//! from its state to its receipts root and the state after it. Over a cluster the coordinator's own
+//! time counts, which includes building the state of a block that brings its own; the
+//! single-process time compared with it includes that too.
 
 #![allow(
     clippy::expect_used,
@@ -31,18 +31,18 @@ use shard_tests::process::{Process, binary};
 use shard_tests::sidecar::{Settings, Sidecar};
 use shard_tests::{blocks, figures, machine, wait};
 
-/// What execution on two threads should reach: on generated swaps without conflict, over the real
-/// blocks of at least so many transactions together, and on each of those.
+/// What execution on two threads should reach: on generated swaps without conflict, over all real
+/// blocks of at least `LARGE` transactions together, and on each of those.
 const AIM: (f64, f64, f64) = (1.7, 1.2, 0.9);
-/// What the first block of a process may take of its second run: in the median of all blocks, and
-/// the worst.
+/// How long the first block of a process may take relative to its second run: the median of all
+/// blocks, and the worst.
 const COLD_AIM: (f64, f64) = (1.5, 3.0);
 /// Smaller blocks are over before a second thread has begun.
 const LARGE: usize = 100;
-/// What a state request is to take longer, for the second run over a cluster.
+/// The added latency of a state request in the second run over a cluster.
 const LATENCY: (&str, Duration) = ("100us", Duration::from_micros(100));
 
-/// As the executor has it.
+/// The same allocator as the executor's.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -86,7 +86,7 @@ fn main() {
             seed: 1,
             kind: Kind::Swaps,
             skew: 0.0,
-            // What is measured is execution, as on the real blocks, which have none.
+            // Execution is measured as on the real blocks, which have no witness.
             witness: false,
             ..Plan::default()
         },
@@ -127,8 +127,8 @@ fn save(path: Option<&Path>, mut out: Map<String, Value>) {
     }
 }
 
-/// The first block of a fresh process against its second run, and the first call of each precompile
-/// against those after it.
+/// Compares the first block of a fresh process with its second run, and the first call of each
+/// precompile with later ones.
 fn in_fresh_processes(rounds: u32, out: &mut Map<String, Value>) {
     let this = binary("bench-exec");
     let precompiles = cold::precompiles(|place| {
@@ -147,7 +147,7 @@ fn in_fresh_processes(rounds: u32, out: &mut Map<String, Value>) {
     out.insert("precompile_warm_us".to_owned(), Value::Object(by_name(|one| one.warm_us)));
     let Some(folder) = blocks::real() else { return };
     let with_point = blocks::with_point_evaluation();
-    // A third of the rounds: each starts a process, and reads the block.
+    // A third of the rounds: each starts a process and reads the block.
     let measured = cold::blocks(&folder, with_point.as_slice(), rounds.div_ceil(3));
     println!(
         "first block of a fresh process against its second run, medians of {} processes",
@@ -280,8 +280,8 @@ fn over_cluster(
     }
 }
 
-/// All blocks in order, milliseconds: with the building of their states, and where each piece of
-/// state takes its time.
+/// All blocks in order, in milliseconds: including the building of their states, and with slow
+/// state.
 fn sequential(blocks: &Blocks, rounds: u32) -> (f64, f64) {
     let local = Local::new(1).expect("no threads");
     let mut times = vec![Times::default(); blocks.len()];
@@ -289,7 +289,7 @@ fn sequential(blocks: &Blocks, rounds: u32) -> (f64, f64) {
     for round in 0..rounds {
         let mut previous = None;
         for (block, (times, slowly)) in blocks.iter().zip(times.iter_mut().zip(&mut slowly)) {
-            // A few rounds will do: waiting makes up nearly all of it, and does not scatter.
+            // A few rounds suffice: nearly all of it is waiting, which varies little.
             if round < 3 {
                 let state = validate::open(block, previous.clone()).expect("a state");
                 slowly.milliseconds.push(slow::in_order(block, &state, LATENCY.1));
@@ -303,9 +303,9 @@ fn sequential(blocks: &Blocks, rounds: u32) -> (f64, f64) {
     (sum(&times), sum(&slowly))
 }
 
-/// The same blocks in order with a beat after each transaction and without, in turn, while a
-/// sidecar reads the segment. A process of its own does it: a sidecar does not watch the one that
-/// started it.
+/// The same blocks in order, alternately with and without a beat after each transaction, while a
+/// sidecar reads the segment. A separate process runs them: a sidecar does not watch the process
+/// that started it.
 fn heartbeats(folder: &Path, rounds: u32, out: &mut Map<String, Value>) {
     std::fs::create_dir_all(folder).expect("a folder");
     let settings =
@@ -319,7 +319,7 @@ fn heartbeats(folder: &Path, rounds: u32, out: &mut Map<String, Value>) {
     command.args(["run", "--config"]).arg(&sidecar.config).env("SHARD_WATCHDOG_SUPERVISED", "1");
     let _watching = Process::start_into_file("sidecar", command, &folder.join("sidecar.out"));
     sidecar.wait_for("healthy");
-    // It has waited for this.
+    // The process has waited for this.
     std::fs::write(go(&sidecar.heartbeat), "").expect("a file");
     let cost: Cost = beating.line("its figures", 0, |line| serde_json::from_str(line).ok());
     beating.wait("its end");
@@ -337,7 +337,7 @@ fn heartbeats(folder: &Path, rounds: u32, out: &mut Map<String, Value>) {
     out.insert("heartbeat_beat_ns".to_owned(), json!(cost.beat_ns));
 }
 
-/// The file that says that the sidecar watches.
+/// The file that signals that the sidecar watches.
 fn go(heartbeat: &Path) -> PathBuf {
     heartbeat.with_extension("go")
 }
@@ -349,7 +349,7 @@ fn beats(segment: &Path, blocks: &Blocks, rounds: u32) {
     heartbeat.set_state(ProcessState::Running);
     println!("beating");
     wait::until("a sidecar that watches", || go(segment).exists().then_some(()));
-    // More rounds than elsewhere: what is looked for is smaller than what scatters.
+    // More rounds than elsewhere: the effect sought is smaller than the scatter.
     let cost = execution::beats::measure(&beat, blocks, rounds * 4);
     beat.leave();
     println!("{}", json!(cost));

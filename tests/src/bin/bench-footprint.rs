@@ -1,10 +1,9 @@
-//! What a sidecar costs beside its shard: CPU, memory and threads, with the shard idle and with the
-//! shard busy.
+//! What a sidecar costs beside its shard: CPU, memory and threads, with the shard idle and busy.
 //!
-//! One shard, and beside it one sidecar with the thresholds that a config has if it names none,
-//! OTLP into a real collector where one is installed. At rest nobody sends the shard anything; then
-//! a coordinator runs block after block over it. Nobody scrapes meanwhile: the sidecar's own count
-//! of looks is read before and after.
+//! One shard and one sidecar with the default thresholds, sending OTLP to a real collector where
+//! one is installed. At rest, nothing is sent to the shard; then a coordinator runs block after
+//! block over it. Nothing scrapes meanwhile: the sidecar's own count of observations is read before
+//! and after.
 
 #![allow(
     clippy::expect_used,
@@ -24,7 +23,7 @@ use shard_tests::process::{Process, binary};
 use shard_tests::sidecar::{Settings, Sidecar};
 use shard_tests::{api, blocks, machine, wait};
 
-/// What each look of the watch loop adds one to.
+/// Each round of the watch loop adds one to this.
 const LOOKS: &str = "shard_watchdog_loop_late_seconds_count";
 /// What a sidecar may cost, percent of a core and MiB.
 const AIM: (f64, f64) = (0.1, 12.0);
@@ -44,7 +43,7 @@ struct Args {
     json: Option<PathBuf>,
 }
 
-/// What one window came to.
+/// The result of one window.
 struct Footprint {
     used: Used,
     size: Size,
@@ -97,8 +96,8 @@ fn main() {
     }
 }
 
-/// As a config that leaves out what it may. The harness always writes a threshold, so this one is
-/// the default.
+/// As with a config that omits all optional settings. The harness always writes a threshold, so
+/// this one is the default.
 fn settings(otlp: Option<&str>) -> Settings {
     Settings {
         stall_after: "5s".to_owned(),
@@ -120,7 +119,7 @@ fn beside(sidecar: &Sidecar, folder: &Path) -> Process {
 fn measure(args: &Args, sidecar: &Sidecar, pid: i32, target: i32) -> Footprint {
     std::thread::sleep(Duration::from_secs(args.settle));
     let (before, at) = (looks(sidecar), Instant::now());
-    // What the answer left to be done is not of this window.
+    // Work left over from the answer does not belong to this window.
     std::thread::sleep(Duration::from_millis(100));
     let (own, targets) = (Window::open(pid), Window::open(target));
     std::thread::sleep(Duration::from_secs(args.window));
@@ -130,7 +129,7 @@ fn measure(args: &Args, sidecar: &Sidecar, pid: i32, target: i32) -> Footprint {
     Footprint { used, size, samples_per_second, target }
 }
 
-/// How often the watch loop has looked so far, as the sidecar counts it.
+/// How many rounds the watch loop has made so far, by the sidecar's own count.
 fn looks(sidecar: &Sidecar) -> f64 {
     wait::until("the sidecar's count of its looks", || {
         footprint::sum_on_page(&api::get(sidecar.http, "/metrics")?.body, LOOKS)

@@ -1,9 +1,9 @@
-//! What one observation costs: the look of the probe and the decision of the judge, each on its
-//! own, at 1, 8, 64 and 1,000 threads of a real process; and how long `replay` takes for an hour.
+//! What one observation costs: the probe's observation and the judge's decision, each on its own,
+//! at 1, 8, 64 and 1,000 threads of a real process; and how long `replay` takes for an hour.
 //!
-//! The watch loop's own probe and judge, called as the loop calls them. Threads move between two
-//! looks and sleep during one. Between two looks passes as much time as at the highest rate of the
-//! loop, so that caches are as cold as they are there.
+//! These are the watch loop's own probe and judge, called as the loop calls them. Threads make
+//! progress between two observations and sleep during one. Two observations are as far apart as at
+//! the highest rate of the loop, so that caches are as cold as they are there.
 
 #![allow(
     clippy::expect_used,
@@ -29,11 +29,11 @@ use shard_watchdog::judge::policy::Policy;
 use shard_watchdog::observation::Observation;
 use shard_watchdog::probe::Probe;
 
-/// One observation of 8 threads that make progress may take so long, microseconds.
+/// How long one observation of 8 threads that make progress may take, in microseconds.
 const AIM: (usize, f64) = (8, 20.0);
-/// `replay` may take so long for an hour, milliseconds.
+/// How long `replay` may take for an hour, in milliseconds.
 const REPLAY_AIM: f64 = 1_000.0;
-/// Looks before those that count: descriptors are opened and buffers grow.
+/// Observations before those that count: descriptors are opened and buffers grow.
 const WARM_UP: u32 = 20;
 /// How often the checks before a signal are timed.
 const PROOFS: usize = 1_000;
@@ -124,7 +124,7 @@ fn main() {
     }
 }
 
-/// What each look cost, microseconds.
+/// The cost of each observation, in microseconds.
 struct Cost {
     observe_us: Vec<f64>,
     judge_us: Vec<f64>,
@@ -140,7 +140,7 @@ fn measure(args: &Args, folder: &Path, run: &Run, threads: usize) -> Cost {
     let mut crowd = Crowd::start(command);
     let prove_us = proof::times(&sidecar.heartbeat, "crowd", PROOFS);
     let mut probe = proof::adopt(&sidecar.heartbeat, "crowd");
-    // Once, so that whoever stands still afterwards has been at work.
+    // Once, so that threads that stand still afterwards have been at work.
     crowd.all(Move::Progress);
     Cost { prove_us, ..look_at(args, &mut probe, &policy, &mut crowd, run.then) }
 }
@@ -167,13 +167,13 @@ fn look_at(args: &Args, probe: &mut Probe, policy: &Policy, crowd: &mut Crowd, t
     cost
 }
 
-/// A threshold that nobody reaches, however long the run.
+/// A threshold that no thread reaches, however long the run.
 fn settings() -> Settings {
     Settings { stall_after: "10h".to_owned(), mode: "observe".to_owned(), ..Settings::default() }
 }
 
-/// Times the program `shard-watchdog replay` as a person runs it, the best of three: the file is in
-/// memory then. Its CPU time says what a quiet machine would take.
+/// Times the program `shard-watchdog replay` as a person runs it, the best of three: by then the
+/// file is in memory. Its CPU time shows what a quiet machine would take.
 fn replay(args: &Args, folder: &Path, figures: &mut Map<String, Value>) {
     let path = folder.join("hour");
     let looks = hour::write(&path, args.replay).expect("a recording can be written");

@@ -1,8 +1,8 @@
-//! The sidecar beside what keeps processes running today: the same target, the same faults, the
-//! same threshold. What is seen, how soon, how soon the target works again, who kills a healthy
-//! target that is starved, and what each costs.
+//! The sidecar compared with what keeps processes running today: the same target, faults and
+//! threshold. What each detects, how soon, how soon the target works again, which of them kills a
+//! healthy target that is starved, and what each costs.
 //!
-//! Best on a quiet machine, as root (systemd is started in namespaces of its own), after
+//! Best run on a quiet machine, as root (systemd is started in namespaces of its own), after
 //! `tests/tools`.
 
 #![allow(
@@ -20,7 +20,7 @@ use shard_tests::machine;
 use shard_tests::peers::peer::{ALL, Peer};
 use shard_tests::peers::{self, Plan, page, plot, table};
 
-/// Why a peer is left out whose measurement came to no end.
+/// Why a peer is left out whose measurement did not finish.
 const FAILED: &str = "it could not be measured: see standard error";
 
 #[derive(Debug, Parser)]
@@ -74,7 +74,7 @@ fn main() -> ExitCode {
         rest: Duration::from_secs(args.rest),
         starve: Duration::from_secs(args.starve),
     };
-    // Before any of it is ours.
+    // Measured before our own load begins.
     let load = machine::describe()["load_average_1m"].as_f64().unwrap_or(f64::NAN);
     let (mut outcomes, mut left_out) = (Vec::new(), Vec::new());
     for peer in ALL.into_iter().filter(|peer| args.only.is_empty() || args.only.contains(peer)) {
@@ -84,7 +84,7 @@ fn main() -> ExitCode {
             continue;
         }
         eprintln!("{}: {}", peer.name(), peer.settings());
-        // What went wrong is said where it did; the others are measured all the same.
+        // What went wrong has already been reported; the others are measured all the same.
         match std::panic::catch_unwind(|| peers::measure(peer, plan)) {
             Ok(outcome) => outcomes.push(outcome),
             Err(_) => left_out.push((peer.name(), FAILED.to_owned())),

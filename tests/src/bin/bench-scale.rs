@@ -1,6 +1,6 @@
-//! Many at once. `--only host`: so many shards with a sidecar each on this machine, their CPU and
-//! memory, and how soon a lost thread is seen, one at a time and on all shards at once. `--only
-//! fleet`: what Prometheus takes for so many shards, and from there for 10,000.
+//! Many at once. `--only host`: many shards on this machine, each with a sidecar: their CPU and
+//! memory, and how soon a lost thread is detected, one at a time and on all shards at once.
+//! `--only fleet`: what Prometheus takes for many shards, extrapolated to 10,000.
 
 #![allow(
     clippy::expect_used,
@@ -18,7 +18,7 @@ use shard_tests::prometheus::Prometheus;
 use shard_tests::scale::fleet::{self, Model, Taken};
 use shard_tests::scale::host::Host;
 
-/// What a large operator has.
+/// The number of shards of a large operator.
 const LARGE_FLEET: f64 = 10_000.0;
 
 #[derive(Debug, Parser)]

@@ -1,12 +1,12 @@
-//! CPU that one scrape of the sidecar's `/metrics` costs at 64 threads, beside Debian's
+//! CPU that one scrape of the sidecar's `/metrics` costs at 64 threads, compared with Debian's
 //! `prometheus-process-exporter -threads`: the same target, in the same run.
 //!
-//! Each round scrapes both, one after the other, again and again, then leaves both alone for as
-//! long. What a scrape costs is the CPU time of the first half beyond that of the second, divided
-//! by the scrapes. The sidecar's watch thread is left out of that: it shares nothing with a scrape,
-//! and beside 64 threads at work the noise of its looks would be larger than a scrape. What the
-//! sidecar spends without being scraped (its looks, and its target's totals, which it reads on a
-//! timer where the exporter reads them in the scrape) is told beside it.
+//! Each round scrapes both repeatedly, one after the other, then leaves both alone for as long. The
+//! cost of a scrape is the CPU time of the first half minus that of the second, divided by the
+//! number of scrapes. The sidecar's watch thread is excluded: it shares nothing with a scrape, and
+//! beside 64 threads at work the noise of its observations would exceed a scrape. What the sidecar
+//! spends without being scraped is reported separately (its observations, and its target's totals,
+//! which it reads on a timer while the exporter reads them in the scrape).
 
 #![allow(
     clippy::expect_used,
@@ -27,18 +27,18 @@ use shard_tests::process::{Process, binary};
 use shard_tests::sidecar::{Settings, Sidecar};
 use shard_tests::{api, machine, wait};
 
-/// As many as a segment has slots for, unless told otherwise.
+/// The number of slots that a segment has by default.
 const THREADS: usize = 64;
-/// Debian's package `prometheus-process-exporter` puts it there.
+/// Where Debian's package `prometheus-process-exporter` installs it.
 const PEER: &str = "/usr/bin/prometheus-process-exporter";
-/// The kernel's name of the target, by which the exporter finds it.
+/// The kernel's name for the target, by which the exporter finds it.
 const TARGET: &str = "scrape-target";
-/// Between two beats of each thread of the target: often enough that every scrape finds other
-/// numbers, and that no thread comes near its threshold.
+/// Time between two beats of each thread of the target: short enough that every scrape finds other
+/// numbers and no thread comes near its threshold.
 const BEAT: Duration = Duration::from_millis(500);
-/// A target whose harness is gone and could not end it ends by itself.
+/// After this time a target ends by itself, in case its harness is gone and could not end it.
 const TARGET_LIVES: Duration = Duration::from_secs(3600);
-/// The sidecar's thread that looks at the target, scraped or not.
+/// The sidecar's thread that observes the target, scraped or not.
 const WATCH: &str = "watch";
 /// The ratio that we want, at most.
 const AIM: f64 = 1.0 / 30.0;
@@ -81,8 +81,8 @@ fn main() {
     let mut scraped = vec![Scraped::sidecar(&sidecar, folder.path())];
     if Path::new(PEER).is_file() {
         scraped.push(Scraped::peer("peer_", "exporter -threads", &[], folder.path()));
-        // Reading `smaps` is on unless it is switched off, and holds the target's memory lock; not
-        // everybody wants it.
+        // The exporter reads `smaps` unless that is switched off. It holds the target's memory lock
+        // meanwhile, which not everybody wants.
         let without = ["-gather-smaps=false"];
         scraped.push(Scraped::peer("peer_no_smaps_", "exporter without smaps", &without, folder.path()));
     } else {
@@ -146,7 +146,7 @@ fn be_the_target(segment: &Path) {
     std::thread::sleep(TARGET_LIVES);
 }
 
-/// One of those that are scraped, and what it used so far.
+/// One of the scraped programs, and the CPU time that it has used so far.
 struct Scraped {
     prefix: &'static str,
     what: &'static str,
@@ -160,7 +160,7 @@ struct Scraped {
 struct Round {
     scraped: f64,
     left_alone: f64,
-    /// The watch thread, while left alone.
+    /// The watch thread, during the half without scrapes.
     watch: f64,
 }
 
@@ -179,7 +179,7 @@ impl Scraped {
         command.args(["run", "--config"]).arg(&sidecar.config).env("SHARD_WATCHDOG_SUPERVISED", "1");
         let process = Process::start_into_file("sidecar", command, &folder.join("sidecar.out"));
         sidecar.wait_for("healthy");
-        // Its totals of the threads come from a reader of their own, a moment later.
+        // Its thread totals come from a separate reader, a moment later.
         Self::ready(
             "",
             "shard-watchdog",
@@ -189,7 +189,7 @@ impl Scraped {
         )
     }
 
-    /// The exporter, once it tells of every thread.
+    /// The exporter, once it reports every thread.
     fn peer(prefix: &'static str, what: &'static str, further: &[&str], folder: &Path) -> Self {
         let address = api::free_address();
         let mut command = Command::new(PEER);

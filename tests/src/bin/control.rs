@@ -1,5 +1,5 @@
-//! The rows that must not be killed, again and again under load, with real stalls strewn in; for an
-//! hour unless told otherwise. Exit code 1 if a healthy shard was killed or a stall was not seen.
+//! The rows that must not be killed, repeated under load, with real stalls among them; for an hour
+//! unless told otherwise. Exit code 1 if a healthy shard was killed or a stall was not detected.
 
 use std::process::ExitCode;
 use std::time::Duration;

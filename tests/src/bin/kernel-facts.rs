@@ -1,4 +1,4 @@
-//! What differs from kernel to kernel, as this one tells it: see `shard_tests::facts`.
+//! What differs from kernel to kernel, as this kernel shows it: see `shard_tests::facts`.
 
 fn main() {
     let arguments: Vec<_> = std::env::args().skip(1).collect();

@@ -1,4 +1,4 @@
-//! Tables of what kernels have said: the logs of `tests/kernels/full`.
+//! Tables of what kernels reported: the logs of `tests/kernels/full`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -54,7 +54,7 @@ fn name(log: &Path) -> String {
 
 fn row(log: &Path) -> ExitCode {
     let told = read(log);
-    // What was not asked for says nothing.
+    // A test that was not requested leaves no lines.
     let ran = |words: &str| told.of(words).next().is_some();
     let core = ran("PID").then(|| told.core_held());
     let demo = ran("CODE").then(|| told.demos_recovered());

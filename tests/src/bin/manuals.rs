@@ -1,5 +1,5 @@
 //! Writes the man pages of both programs, and their completions for bash, zsh and fish, into a
-//! folder laid out as `/usr/share` is: for packages and the release tarball.
+//! folder laid out like `/usr/share`: for packages and the release tarball.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,6 +1,6 @@
 //! The fault matrix on the binaries beside this program: every row of docs/failure-modes.md, each
-//! in a process of its own, as a table, JSON, JUnit XML and Markdown. `tests/faults/matrix` builds
-//! them and starts this.
+//! in a separate process, as a table, JSON, JUnit XML and Markdown. `tests/faults/matrix` builds
+//! them and starts this program.
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -53,9 +53,9 @@ struct Args {
     keep: Option<PathBuf>,
 }
 
-/// Bad usage, as clap's own.
+/// Exit code for bad usage, the same as clap's.
 const USAGE: u8 = 2;
-/// As shells tell the end by Ctrl-C.
+/// Exit code by which shells report the end by Ctrl-C.
 const ENDED: u8 = 130;
 
 fn main() -> ExitCode {
@@ -108,7 +108,7 @@ fn refuse(why: &str) -> ExitCode {
     ExitCode::from(USAGE)
 }
 
-/// The folder without what an earlier run has left there.
+/// The folder, emptied of what an earlier run left there.
 fn emptied(out: &Path) -> Result<PathBuf, String> {
     let told = |error: std::io::Error| {
         format!("{}: {error}. Give --out a folder that you may write to", out.display())
@@ -138,7 +138,7 @@ fn progress(ended: &Ended, done: usize, count: usize) {
         && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
     let (on, off) = if coloured { (colour, "\x1b[0m") } else { ("", "") };
     let (row, what, took) = (ended.row.id(), ended.row.what, ended.took.as_secs_f64());
-    // A terminal that has gone is no reason to end.
+    // A closed terminal is no reason to end.
     let _ = writeln!(std::io::stderr(), "{on}{word}{off} {done:>3}/{count} {row:<18} {took:>5.1} s  {what}");
     if let Verdict::Failed(why) | Verdict::Skipped(why) = &ended.verdict {
         let first = why.lines().next().unwrap_or_default();

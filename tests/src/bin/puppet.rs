@@ -1,4 +1,4 @@
-//! Processes of the harness that are told what to do: see `shard_tests::puppet`.
+//! Processes of the harness that take orders: see `shard_tests::puppet`.
 
 fn main() {
     let arguments: Vec<_> = std::env::args().skip(1).collect();

@@ -1,4 +1,4 @@
-//! Proof of the judge by simulation: whole histories in virtual time, each decision held against
+//! Proof of the judge by simulation: whole histories in virtual time, each decision checked against
 //! the truth.
 
 use std::io::{IsTerminal, Write};

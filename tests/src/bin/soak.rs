@@ -1,6 +1,6 @@
 //! Random faults over random blocks, for ten minutes unless told otherwise. Exit code 1 if
-//! something was not as it must be: a block that was wrong or had no end, a typed error that was
-//! none, memory that grows, a dead incarnation that came back.
+//! something was not as it must be: a block that was wrong or never ended, an untyped error,
+//! growing memory, a dead incarnation that came back.
 
 use std::process::ExitCode;
 use std::time::Duration;

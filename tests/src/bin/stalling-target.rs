@@ -1,13 +1,13 @@
-//! A watched process that begins with the same piece of work in each of its lives, gets nowhere
-//! with it, and never asks what its watchdog keeps from it: poison work, as a watchdog alone has to
-//! deal with it.
+//! A watched process that begins with the same piece of work in each of its lives, makes no
+//! progress with it, and never asks which work its watchdog withholds: poison work that a watchdog
+//! has to handle alone.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use shard_heartbeat::{Heartbeat, ProcessState, SegmentOptions, Work};
 
-/// Its work.
+/// The key of its only work.
 const KEY: u64 = 7;
 
 fn main() {

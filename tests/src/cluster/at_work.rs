@@ -1,12 +1,12 @@
-//! A cluster in the middle of its work, for faults that only show in somebody who works.
+//! A cluster in the middle of its work, for faults that show only in a shard that is working.
 
 use super::{Cluster, Plan};
 use crate::sidecar::Settings;
 use crate::{blocks, faults, wait};
 
 impl Cluster {
-    /// One whose shard 0 is in the middle of a part that takes a minute and progresses all the
-    /// time. `disarm` at the fault ports lets it end at once.
+    /// A cluster whose shard 0 is in the middle of a part that takes a minute and progresses
+    /// throughout. `disarm` at the fault ports lets it finish at once.
     #[track_caller]
     pub fn at_work(settings: Settings) -> Self {
         let plan =

@@ -1,4 +1,4 @@
-//! The coordinator, alone or under a supervisor and watched, and what it says.
+//! The coordinator, alone or supervised and watched, and the events it prints.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,29 +14,29 @@ use crate::{api, sweep};
 /// A running coordinator.
 #[derive(Debug)]
 pub struct Coordinator {
-    /// It, or its supervisor if it is watched.
+    /// The coordinator, or its supervisor if it is watched.
     pub process: Process,
-    /// Who watches it.
+    /// The sidecar that watches it, if any.
     pub sidecar: Option<Sidecar>,
     /// The socket of its fault port.
     pub faults: PathBuf,
-    /// Where it serves `/metrics`, if the plan says so.
+    /// Where it serves `/metrics`, if the plan asks for that.
     pub metrics: Option<SocketAddr>,
 }
 
-/// A verified block, as the coordinator told it.
+/// A verified block, as the coordinator reported it.
 #[derive(Clone, Copy, Debug)]
 pub struct Verified {
-    /// Its number.
+    /// Block number.
     pub block: u64,
-    /// When, `CLOCK_MONOTONIC` nanoseconds.
+    /// When it was verified, `CLOCK_MONOTONIC` nanoseconds.
     pub at: u64,
     /// How many dispatches were not the first of their part.
     pub retries: u64,
 }
 
 impl Verified {
-    /// `None`: `event` is not about a block. A wrong block fails the test.
+    /// `None` if `event` is not about a block. A wrong block fails the test.
     fn read(event: &Value) -> Option<Self> {
         if event["event"] != "block" {
             return None;
@@ -51,7 +51,7 @@ impl Verified {
 }
 
 impl Coordinator {
-    /// Starts one that runs `blocks` over `shards` until it is told to stop.
+    /// Starts a coordinator that runs `blocks` over `shards` until it is told to stop.
     #[track_caller]
     pub(super) fn start(
         shards: &[String],
@@ -89,12 +89,12 @@ impl Coordinator {
         Self { process: Process::start("coordinator", command), sidecar, faults, metrics }
     }
 
-    /// Everything that it told so far, in order. Lines of others in between are left out.
+    /// All events so far, in order. Lines from other sources are left out.
     pub fn events(&self) -> Vec<Value> {
         self.process.lines().iter().filter_map(|line| event(line)).collect()
     }
 
-    /// Waits for an event of that name, told after `at`.
+    /// Waits for an event of this name, reported after `at`.
     #[track_caller]
     pub fn event_after(&self, name: &str, at: u64) -> Value {
         self.process.line(&format!("the event {name}"), 0, |line| {
@@ -102,8 +102,7 @@ impl Coordinator {
         })
     }
 
-    /// Waits for the first block that was verified after `at`; a wrong block on the way fails the
-    /// test.
+    /// Waits for the first block verified after `at`. A wrong block before it fails the test.
     #[track_caller]
     pub fn verified_after(&self, at: u64) -> Verified {
         self.process.line("a verified block", 0, |line| {
@@ -111,7 +110,7 @@ impl Coordinator {
         })
     }
 
-    /// Waits until that block is verified, for the first time after `at`.
+    /// Waits for the first time after `at` that this block is verified.
     #[track_caller]
     pub fn verified_block_after(&self, block: u64, at: u64) -> Verified {
         self.process.line(&format!("block {block} verified"), 0, |line| {
@@ -119,19 +118,19 @@ impl Coordinator {
         })
     }
 
-    /// All blocks so far, in the order in which they were told.
+    /// All verified blocks so far, in the order reported.
     #[track_caller]
     pub fn verified(&self) -> Vec<Verified> {
         self.events().iter().filter_map(Verified::read).collect()
     }
 }
 
-/// When an event was told.
+/// When an event was reported, `CLOCK_MONOTONIC` nanoseconds; zero if it carries no time.
 pub fn told_at(event: &Value) -> u64 {
     event["at_monotonic_ns"].as_u64().unwrap_or_default()
 }
 
 fn event(line: &str) -> Option<Value> {
-    // Logs of the sidecar are JSON too, and have no such time.
+    // The sidecar's logs are JSON too, but have no such time.
     serde_json::from_str::<Value>(line).ok().filter(|event| event["at_monotonic_ns"].is_u64())
 }

@@ -1,5 +1,5 @@
 //! The common rule of the fault matrix: the coordinator gets its answer by its deadline, the
-//! retried block verifies, other shards do not notice, and nothing that was said is lost.
+//! retried block verifies, other shards are not affected, and no result is lost.
 
 use std::collections::HashMap;
 
@@ -7,12 +7,12 @@ use super::coordinator::told_at;
 use super::{Cluster, Shard};
 
 impl Cluster {
-    /// Asserts the rule once a fault is over that only shards in `lost` may have noticed.
+    /// Asserts the rule after a fault that may have affected only the shards in `lost`.
     #[track_caller]
     pub fn assert_common_rule(&mut self, lost: &[usize]) {
         self.assert_unharmed_except(lost);
         let coordinator = self.coordinator_mut();
-        // It ends with a typed error when a block does not meet its deadline.
+        // It ends with a typed error when a block misses its deadline.
         let ended = coordinator.process.ended();
         assert!(ended.is_none(), "the coordinator ended: {ended:?}");
         let retries: Vec<_> =
@@ -32,8 +32,8 @@ impl Cluster {
         }
     }
 
-    /// Asserts that shards other than those never had an incident and are the processes that they
-    /// were.
+    /// Asserts that all shards not in `lost` never had an incident and are still the same
+    /// processes.
     #[track_caller]
     pub fn assert_unharmed_except(&self, lost: &[usize]) {
         for (number, shard) in self.shards.iter().enumerate() {
@@ -45,7 +45,7 @@ impl Cluster {
 }
 
 impl Shard {
-    /// Asserts that it is the process that it was and never had an incident.
+    /// Asserts that the shard is still the same process and never had an incident.
     #[track_caller]
     pub fn assert_unharmed(&self) {
         let incidents = self.sidecar.told_incidents();
@@ -54,8 +54,8 @@ impl Shard {
     }
 }
 
-/// The chain is run again and again: each block is followed by the same one every time, and only
-/// the last by an earlier.
+/// The chain is run repeatedly: each block is followed by the same one every time, and only the
+/// last by an earlier one.
 #[track_caller]
 fn assert_in_order(blocks: &[u64]) {
     let mut after = HashMap::new();

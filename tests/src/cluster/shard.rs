@@ -1,4 +1,4 @@
-//! One shard with all that belongs to it.
+//! One shard with everything that belongs to it.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,19 +12,19 @@ use crate::{api, faults, sweep};
 /// One shard, its supervisor and its sidecar.
 #[derive(Debug)]
 pub struct Shard {
-    /// The supervisor, which started the other two.
+    /// The supervisor, which started the shard and usually the sidecar.
     pub supervisor: Process,
     /// The sidecar.
     pub sidecar: Sidecar,
-    /// The sidecar's process, where the supervisor did not start it.
+    /// The sidecar's process, if the supervisor did not start it.
     pub apart: Option<Process>,
     /// Where the shard listens for the coordinator.
     pub listen: SocketAddr,
     /// The socket of its fault port.
     pub faults: PathBuf,
-    /// Where it serves `/metrics`, if the plan says so.
+    /// Where the shard serves `/metrics`, if the plan asks for that.
     pub metrics: Option<SocketAddr>,
-    /// The pid that the shard had when all was well.
+    /// The shard's pid after a healthy start.
     pub first_pid: i32,
 }
 
@@ -56,7 +56,7 @@ impl Shard {
             .env("SHARD_WATCHDOG_THREAD_EVENTS", &plan.settings.thread_events)
             .envs(plan.settings.watch_priority.as_ref().map(|p| ("SHARD_WATCHDOG_WATCH_PRIORITY", p)))
             .env(sweep::MARK, mark)
-            // A core goes where the rest goes.
+            // A core file goes to the same folder as everything else.
             .current_dir(folder);
         let title = format!("shard {number}");
         let supervisor = if plan.quiet_output {
@@ -68,7 +68,7 @@ impl Shard {
         Self { supervisor, sidecar, apart, listen, faults, metrics, first_pid: 0 }
     }
 
-    /// What the shard has counted under that name.
+    /// The shard's counter of this name.
     #[track_caller]
     pub fn counter(&self, name: &str) -> u64 {
         faults::counter(&self.faults, name)
@@ -78,7 +78,7 @@ impl Shard {
 /// Starts a sidecar under a strain.
 #[track_caller]
 fn strained(strain: Strain, sidecar: &Sidecar, plan: &Plan, mark: &str) -> Process {
-    /// A mount namespace of its own, and in it the evidence directory with room for two pages.
+    /// In a mount namespace of its own, mounts an evidence directory with room for two pages.
     const TINY: &str = r#"mount -t tmpfs -o size=8k,mode=700 tiny "$1" && exec "$2" run --config "$3""#;
     let watchdog = binary("shard-watchdog");
     let mut command = match strain {

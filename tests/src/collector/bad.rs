@@ -1,4 +1,4 @@
-//! Collectors that are no good.
+//! Collectors that misbehave.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,20 +9,20 @@ use std::time::Duration;
 
 use crate::api;
 
-/// How a bad collector is bad.
+/// How a collector misbehaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bad {
     /// Accepts, reads and never answers.
     Silent,
-    /// Answers 503 and asks for patience.
+    /// Answers 503 and asks to retry later.
     Busy,
-    /// Answers 429 and asks for patience.
+    /// Answers 429 and asks to retry later.
     TooMany,
     /// Resets each connection after the first bytes.
     Resets,
 }
 
-/// A collector that is no good, on a loopback port.
+/// A misbehaving collector on a loopback port.
 #[derive(Debug)]
 pub struct BadCollector {
     /// Where it listens.
@@ -32,15 +32,15 @@ pub struct BadCollector {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Connections that it keeps at most; a sender with more open has lost count.
+/// Most connections that it holds open. A sender with more has lost count.
 const MOST_CONNECTIONS: usize = 64;
-/// What a request over HTTP begins with.
+/// How a request over HTTP begins.
 const POST: &[u8] = b"POST ";
-/// What a connection over gRPC begins with.
+/// How a connection over gRPC begins.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 
 impl BadCollector {
-    /// Starts it.
+    /// Starts the collector.
     #[track_caller]
     pub fn start(how: Bad) -> Self {
         let address = api::free_address();
@@ -54,7 +54,7 @@ impl BadCollector {
         Self { address, asked, stop, thread: Some(thread) }
     }
 
-    /// How many requests over HTTP, or connections over gRPC, it was sent.
+    /// How many HTTP requests or gRPC connections it has received.
     pub fn asked(&self) -> u64 {
         self.asked.load(Ordering::Relaxed)
     }
@@ -64,7 +64,7 @@ impl Drop for BadCollector {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // It looks round every few milliseconds.
+            // The thread checks for a stop every few milliseconds.
             let _ = thread.join();
         }
     }
@@ -94,12 +94,12 @@ fn serve(listener: &TcpListener, how: Bad, asked: &AtomicU64, stop: &AtomicBool)
     }
 }
 
-/// Answers as it should not; whether the connection stays.
+/// Misbehaves as ordered. Returns whether the connection stays open.
 fn answer(how: Bad, stream: &mut TcpStream, request: bool) -> bool {
     let status = match how {
         Bad::Silent => return true,
         Bad::Resets => {
-            // A socket that is closed without lingering sends a reset, whatever was read from it.
+            // A socket closed without lingering sends a reset, whatever was read from it.
             rustix::net::sockopt::set_socket_linger(&*stream, Some(Duration::ZERO))
                 .expect("a socket lingers");
             return false;

@@ -1,7 +1,7 @@
-//! Reads back what rotel wrote down of what it was sent.
+//! Parses rotel's record of what it was sent.
 //!
-//! Its record is made for people: one attribute or number a line, under a heading for each
-//! resource, metric, data point, span and log record. A line that is not known is passed over.
+//! The record is made for people: one attribute or number per line, under a heading for each
+//! resource, metric, data point, span and log record. Unknown lines are skipped.
 
 use std::collections::BTreeMap;
 
@@ -11,74 +11,74 @@ pub type Attributes = BTreeMap<String, String>;
 /// Everything that arrived.
 #[derive(Clone, Debug, Default)]
 pub struct Record {
-    /// Data points of metrics, in the order of their arrival.
+    /// Data points of metrics, in order of arrival.
     pub points: Vec<Point>,
-    /// Spans.
+    /// Spans, in order of arrival.
     pub spans: Vec<Span>,
-    /// Log records.
+    /// Log records, in order of arrival.
     pub logs: Vec<Log>,
 }
 
 /// One data point of a metric.
 #[derive(Clone, Debug, Default)]
 pub struct Point {
-    /// Of the resource that sent it.
+    /// Attributes of the resource that sent it.
     pub resource: Attributes,
-    /// Of the metric.
+    /// Name of the metric.
     pub name: String,
-    /// Its own.
+    /// Attributes of the data point.
     pub attributes: Attributes,
-    /// Its value; of a histogram, how often something was counted.
+    /// The value; for a histogram, the count.
     pub value: f64,
 }
 
 /// One span.
 #[derive(Clone, Debug, Default)]
 pub struct Span {
-    /// Of the resource that sent it.
+    /// Attributes of the resource that sent it.
     pub resource: Attributes,
     /// Trace id, hex.
     pub trace: String,
-    /// Its own id, hex.
+    /// Span id, hex.
     pub id: String,
-    /// Its parent's; empty for a root.
+    /// Parent's span id, hex; empty for a root.
     pub parent: String,
-    /// Its name.
+    /// Name of the span.
     pub name: String,
-    /// Its beginning, nanoseconds since 1970.
+    /// Start, nanoseconds since 1970.
     pub start: u64,
-    /// Its end, nanoseconds since 1970.
+    /// End, nanoseconds since 1970.
     pub end: u64,
-    /// Its own.
+    /// Attributes of the span.
     pub attributes: Attributes,
-    /// The names of its events, in their order.
+    /// Names of the span's events, in order.
     pub events: Vec<String>,
-    /// Its links: trace id and span id, hex.
+    /// Links: trace id and span id, hex.
     pub links: Vec<(String, String)>,
 }
 
 /// One log record.
 #[derive(Clone, Debug, Default)]
 pub struct Log {
-    /// Of the resource that sent it.
+    /// Attributes of the resource that sent it.
     pub resource: Attributes,
-    /// When it was said, nanoseconds since 1970; zero if that was not told.
+    /// When it was logged, nanoseconds since 1970; zero if not given.
     pub at: u64,
-    /// The name of the event.
+    /// Name of the event.
     pub event: String,
-    /// Its severity in a word.
+    /// Severity as a word.
     pub severity: String,
-    /// What it says.
+    /// The message.
     pub body: String,
-    /// Its own.
+    /// Attributes of the log record.
     pub attributes: Attributes,
-    /// The trace that it belongs to; empty if none.
+    /// Id of the trace it belongs to; empty if none.
     pub trace: String,
-    /// The span that it belongs to; empty if none.
+    /// Id of the span it belongs to; empty if none.
     pub span: String,
 }
 
-/// Whose lines come now.
+/// What the current lines describe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Part {
     #[default]
@@ -93,7 +93,7 @@ enum Part {
 }
 
 impl Record {
-    /// Reads the lines.
+    /// Parses the collector's lines.
     pub fn read(lines: &[String]) -> Self {
         let mut reading = Reading::default();
         for line in lines {
@@ -102,7 +102,7 @@ impl Record {
         reading.record
     }
 
-    /// The newest value of a metric whose attributes contain these.
+    /// The newest value of a metric whose attributes include these.
     pub fn newest(&self, metric: &str, attributes: &[(&str, &str)]) -> Option<f64> {
         let fits = |point: &&Point| {
             let has = |(key, value): &(&str, &str)| point.attributes.get(*key).is_some_and(|v| v == value);
@@ -156,7 +156,7 @@ impl Reading {
         }
     }
 
-    /// A line with an arrow: an attribute, or what describes a metric, an event or a link.
+    /// A line with an arrow: an attribute, or a property of a metric, an event or a link.
     fn pair(&mut self, key: &str, value: &str) {
         let Record { points, spans, logs } = &mut self.record;
         let into = match self.part {
@@ -226,7 +226,7 @@ impl Reading {
     }
 }
 
-/// What a heading begins.
+/// The part that a heading begins.
 fn heading(line: &str) -> Option<Part> {
     let (word, number) = line.split_once(" #")?;
     number.bytes().all(|byte| byte.is_ascii_digit()).then_some(())?;
@@ -242,7 +242,7 @@ fn heading(line: &str) -> Option<Part> {
     })
 }
 
-/// `Str(text)` as `text`.
+/// Turns `Str(text)` into `text`.
 fn untyped(value: &str) -> String {
     let inner = value.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
     inner.unwrap_or(value).to_owned()

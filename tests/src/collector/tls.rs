@@ -1,5 +1,5 @@
-//! TLS in front of a collector: certificates by `openssl`, the encryption by Python's `ssl`, which
-//! is OpenSSL too and thus nobody's own mistake twice.
+//! TLS in front of a collector: certificates from `openssl`, encryption by Python's `ssl`. That is
+//! OpenSSL too, so a mistake of ours cannot cancel itself out.
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use crate::process::Process;
 use crate::{api, skip, wait};
 
-/// Passes on what comes in encrypted, one thread a connection, HTTP/1.1 and HTTP/2 alike.
+/// Forwards what arrives encrypted, one thread per connection, HTTP/1.1 and HTTP/2 alike.
 const FRONT: &str = r#"
 import select, socket, ssl, sys, threading
 
@@ -50,19 +50,19 @@ with socket.create_server(("127.0.0.1", int(listen))) as server:
         threading.Thread(target=serve, args=(raw,), daemon=True).start()
 "#;
 
-/// Whom nobody knows.
+/// A TLS front whose certificate authority is unknown to everyone.
 #[derive(Debug)]
 pub struct TlsFront {
-    /// It, and what it said of connections.
+    /// The process, and what it printed about connections.
     pub process: Process,
     /// Where it listens.
     pub address: SocketAddr,
-    /// The certificate of the authority that signed its own, PEM.
+    /// The certificate (PEM) of the authority that signed the front's own.
     pub authority: PathBuf,
 }
 
 impl TlsFront {
-    /// Whether what it needs is installed. If not, `test` is noted as skipped; in CI that is a
+    /// Whether its tools are installed. If not, `test` is recorded as skipped; in CI that is a
     /// failure.
     #[track_caller]
     pub fn installed_or_skip(test: &str) -> bool {
@@ -82,7 +82,7 @@ impl TlsFront {
         there
     }
 
-    /// Starts it before `target`, with an authority and a certificate of its own in `folder`.
+    /// Starts it in front of `target`, with its own authority and certificate in `folder`.
     #[track_caller]
     pub fn start(folder: &Path, target: SocketAddr) -> Self {
         let (authority, certificate, key) = certificates(folder);
@@ -96,7 +96,7 @@ impl TlsFront {
     }
 }
 
-/// An authority's certificate, a server's signed by it, and the server's key.
+/// An authority's certificate, a server certificate signed by it, and the server's key.
 #[track_caller]
 fn certificates(folder: &Path) -> (PathBuf, PathBuf, PathBuf) {
     let at = |name: &str| folder.join(name);

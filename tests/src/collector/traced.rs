@@ -1,8 +1,8 @@
-//! A target of the harness's own that tells which trace its work belongs to, with a supervisor and,
-//! apart from it, a sidecar.
+//! A target of the harness's own that reports which trace its work belongs to, with a supervisor
+//! and a separately started sidecar.
 //!
-//! No blocks and no coordinator: what a sidecar sends does not depend on them, and the machine
-//! stays quiet.
+//! There are no blocks and no coordinator: what a sidecar sends does not depend on them, and the
+//! machine stays quiet.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -18,30 +18,31 @@ use crate::process::{Process, binary};
 use crate::sidecar::{Settings, Sidecar};
 use crate::wait;
 
-/// The thread that works.
+/// Name of the thread that works.
 const THREAD: &str = "exec-traced";
-/// Its presence in the folder of a target is the order to lose the thread; it is taken away first.
+/// A file of this name in the target's folder orders it to lose the thread. The target removes the
+/// file first.
 const LOSE: &str = "lose";
-/// While it is there, a target that starts waits.
+/// While this file exists, a starting target waits.
 const HOLD: &str = "hold";
-/// While it is there, a target that starts has a segment, says that it boots, and has no thread
-/// yet.
+/// While this file exists, a starting target has a segment, reports that it is booting, and has no
+/// thread yet.
 const BOOT: &str = "boot";
-/// Its presence is the order to stand still in the middle of a piece of work; it is taken away
-/// first.
+/// A file of this name orders the target to stop in the middle of a piece of work. The target
+/// removes the file first.
 const STAND: &str = "stand";
-/// What a piece of work gives itself that then stands still.
+/// The deadline that a piece of work sets itself before it stops making progress.
 pub const DEADLINE: Duration = Duration::from_millis(300);
 
-/// The trace that work of this key belongs to.
+/// The trace that work with this key belongs to.
 pub fn trace_of(key: u64) -> TraceContext {
     let mut trace_id = [0x5a; 16];
     trace_id[8..].copy_from_slice(&key.to_be_bytes());
     TraceContext { trace_id, span_id: (key | 1 << 63).to_be_bytes(), flags: 1 }
 }
 
-/// What the program `traced-target` does: works on one block after the other, and on order loses
-/// its thread in the middle of one.
+/// What the program `traced-target` does: works on one block after another and, on order, loses its
+/// thread in the middle of one.
 #[derive(Debug)]
 pub struct TracedTarget {
     folder: PathBuf,
@@ -49,22 +50,22 @@ pub struct TracedTarget {
 }
 
 impl TracedTarget {
-    /// The name of its thread that works.
+    /// Name of the target's working thread.
     pub const THREAD: &str = THREAD;
 
-    /// A target whose orders come in `folder`.
+    /// A target that takes its orders from `folder`.
     pub const fn new(folder: PathBuf, heartbeat: PathBuf) -> Self {
         Self { folder, heartbeat }
     }
 
     /// Works until somebody ends it.
     pub fn run(&self) {
-        /// Short beside every threshold, and few wake-ups.
+        /// Short compared with every threshold, yet few wake-ups.
         const BLOCK: Duration = Duration::from_millis(5);
         while self.folder.join(HOLD).exists() {
             std::thread::sleep(BLOCK);
         }
-        // A segment is called after its shard.
+        // A segment is named after its shard.
         let shard = self.heartbeat.file_stem().and_then(|stem| stem.to_str()).expect("a name");
         let heartbeat = Heartbeat::create(&self.heartbeat, &SegmentOptions::new(shard)).expect("a segment");
         while self.folder.join(BOOT).exists() {
@@ -91,7 +92,7 @@ impl TracedTarget {
                 }
             };
             let worker = std::thread::Builder::new().name(THREAD.to_owned());
-            // The process lives on without it: that is the fault.
+            // The process lives on without the thread: that is the fault.
             let _ = worker.spawn_scoped(scope, work).expect("a thread").join();
             loop {
                 std::thread::park();
@@ -100,15 +101,15 @@ impl TracedTarget {
     }
 }
 
-/// A supervised target and a sidecar beside it.
+/// A supervised target with a sidecar.
 #[derive(Debug)]
 pub struct Traced {
     supervisor: Process,
-    /// Runs apart, so that a scenario can end it and start another.
+    /// Runs separately, so that a scenario can end it and start another.
     watchdog: Option<Process>,
     variables: Vec<(String, String)>,
     folder: PathBuf,
-    /// Its config and the questions to it.
+    /// The sidecar's config and its HTTP interface.
     pub sidecar: Sidecar,
 }
 
@@ -122,7 +123,7 @@ impl Traced {
         traced
     }
 
-    /// Starts both, the target so that it boots until [`Self::boots_no_longer`].
+    /// Starts both, with a target that stays in boot until [`Self::boots_no_longer`].
     #[track_caller]
     pub fn start_in_boot(folder: &Path, name: &str, settings: &Settings) -> Self {
         let mut traced = Self::begin(folder, name, settings, &[], true);
@@ -150,7 +151,7 @@ impl Traced {
         Self { supervisor, watchdog: None, variables: variables.to_vec(), folder: own, sidecar }
     }
 
-    /// Starts the sidecar, again if there was one before, and waits until it watches.
+    /// Starts the sidecar, or starts it again, and waits until it watches.
     #[track_caller]
     pub fn start_sidecar(&mut self) {
         self.start_sidecar_early();
@@ -158,7 +159,7 @@ impl Traced {
         wait::until("a sidecar that watches", || (sidecar.verdict() == "healthy").then_some(()));
     }
 
-    /// The same without waiting.
+    /// Starts the sidecar without waiting.
     #[track_caller]
     pub fn start_sidecar_early(&mut self) {
         let mut command = Command::new(binary("shard-watchdog"));
@@ -166,7 +167,7 @@ impl Traced {
         self.watchdog = Some(Process::start("sidecar", command));
     }
 
-    /// Sets environment variables of the next sidecar, in place of those before.
+    /// Sets the environment variables of the next sidecar, replacing the previous ones.
     pub fn set_variables(&mut self, variables: &[(String, String)]) {
         self.variables = variables.to_vec();
     }
@@ -177,8 +178,7 @@ impl Traced {
         self.watchdog.as_mut().expect("a sidecar runs")
     }
 
-    /// Ends the sidecar with `signal` and waits for its end, on the way to which no thread may
-    /// panic.
+    /// Ends the sidecar with `signal` and waits for it to exit. No thread may panic on the way.
     #[track_caller]
     pub fn end_sidecar(&mut self, signal: Signal) -> ExitStatus {
         let mut watchdog = self.watchdog.take().expect("a sidecar runs");
@@ -189,7 +189,7 @@ impl Traced {
         status
     }
 
-    /// Loses the thread, and says when.
+    /// Makes the target lose its thread, and returns when it did.
     #[track_caller]
     pub fn lose_thread(&self) -> u64 {
         let from = self.supervisor.line_count();
@@ -197,8 +197,8 @@ impl Traced {
         self.supervisor.line("the fault", from, crate::faults::fired_at)
     }
 
-    /// Its thread stands still in a piece of work that gives itself [`DEADLINE`], and says since
-    /// when.
+    /// Makes the target's thread stop in a piece of work with the deadline [`DEADLINE`], and
+    /// returns when it stopped.
     #[track_caller]
     pub fn stand_still(&self) -> u64 {
         let from = self.supervisor.line_count();
@@ -206,26 +206,26 @@ impl Traced {
         self.supervisor.line("the fault", from, crate::faults::fired_at)
     }
 
-    /// A target that boots is up from now on.
+    /// Lets a booting target finish its boot.
     #[track_caller]
     pub fn boots_no_longer(&self) {
         std::fs::remove_file(self.folder.join(BOOT)).expect("it boots");
     }
 
-    /// Lets no target start until [`Self::release`].
+    /// Holds every starting target until [`Self::release`].
     #[track_caller]
     pub fn hold(&self) {
         std::fs::write(self.folder.join(HOLD), "").expect("an order");
     }
 
-    /// Lets it start.
+    /// Lets a held target start.
     #[track_caller]
     pub fn release(&self) {
         std::fs::remove_file(self.folder.join(HOLD)).expect("it was held");
     }
 
-    /// What the sidecar's `/metrics` says under this name and these labels; `None` while it does
-    /// not answer or has no such series.
+    /// The value in the sidecar's `/metrics` of this name with these labels; `None` if the sidecar
+    /// does not answer or has no such series.
     pub fn metric(&self, name: &str, labels: &[&str]) -> Option<f64> {
         metric(self.sidecar.http, name, labels)
     }

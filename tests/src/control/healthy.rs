@@ -1,4 +1,4 @@
-//! What must not be ended, each by its real mechanism: rows 40 to 49 and 52.
+//! What must not be killed, each produced by its real mechanism: rows 40 to 49 and 52.
 
 use std::path::Path;
 use std::process::Command;
@@ -13,32 +13,32 @@ use crate::process::Process;
 use crate::soak::fault::signal;
 use crate::{faults, wait};
 
-/// A happening of some seconds.
+/// A harmless event that lasts some seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Healthy {
-    /// Row 40: nobody has anything to do, for many thresholds.
+    /// Row 40: nothing to do, for many times the threshold.
     Idle,
     /// Row 41: each transaction takes a third of the threshold.
     Slow,
-    /// Row 42: 64 hogs.
+    /// Row 42: 64 CPU hogs.
     Starved,
-    /// Row 42: a quota of five percent. Needs root.
+    /// Row 42: a CPU quota of five percent. Needs root.
     Throttled,
     /// Row 43: a stop within its excuse.
     Stopped,
-    /// Row 44: a debugger sits on it, past the cap. Needs gdb.
+    /// Row 44: traced by a debugger for longer than the cap. Needs gdb.
     Traced,
-    /// Row 46: frozen, and thawed. Needs root.
+    /// Row 46: frozen, then thawed. Needs root.
     Frozen,
     /// Row 47: the watchdog itself is stopped.
     WatchdogStopped,
-    /// The watchdog is killed, and adopts what it finds.
+    /// The watchdog is killed, and its successor adopts the running shard.
     SidecarKilled,
     /// Row 49: a rolling restart.
     Restart,
-    /// Row 49: the config is read again.
+    /// Row 49: the config is reloaded.
     Reload,
-    /// Row 52: messages that nobody waits for.
+    /// Row 52: messages that nobody is waiting for.
     Flood,
     /// Nothing at all, under load.
     Nothing,
@@ -60,7 +60,7 @@ pub(super) const ALL: [Healthy; 13] = [
     Healthy::Nothing,
 ];
 
-/// Those whose means are there.
+/// Those whose tools and permissions are available here.
 pub(super) fn possible_here() -> Vec<Healthy> {
     let possible = |one: &Healthy| match one {
         Healthy::Throttled => Cgroup::make("cpu").is_ok(),
@@ -92,7 +92,7 @@ impl Healthy {
         }
     }
 
-    /// Lets shard number `at` meet it for about `time`, and takes it back.
+    /// Exposes shard number `at` to it for about `time`, and undoes it.
     pub(super) fn meet(self, cluster: &Cluster, at: usize, time: Duration) {
         let shard = &cluster.shards[at];
         let for_a_while = || std::thread::sleep(time);
@@ -176,7 +176,7 @@ impl Healthy {
     }
 }
 
-/// With the shard in a cgroup of its own, which it leaves again.
+/// Runs `meet` with the shard in a cgroup of its own, which it leaves afterwards.
 fn within_cgroup(cluster: &Cluster, at: usize, controller: &str, meet: impl FnOnce(&Cgroup)) {
     let Some(pid) = crate::soak::fault::pid_of(&cluster.shards[at], "CMD") else { return };
     if let Ok(cgroup) = Cgroup::make(controller) {

@@ -1,4 +1,4 @@
-//! What must be ended: a shard that will never get anywhere again.
+//! What must be ended: a shard that will never make progress again.
 
 use std::io::{BufRead, BufReader, Write};
 use std::time::Duration;
@@ -9,11 +9,11 @@ use crate::cluster::Cluster;
 use crate::faults;
 use crate::soak::fault::signal;
 
-/// Each ends by nothing but a kill: hook and guard of the executor are off.
+/// Only a kill ends each of these: the executor's hook and guard are off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stall {
     name: &'static str,
-    /// The order for the fault port; `None`: a stop that nobody takes back.
+    /// The order for the fault port; `None`: a stop that nobody undoes.
     order: Option<&'static str>,
 }
 
@@ -34,7 +34,7 @@ impl Stall {
         self.name
     }
 
-    /// Strikes; false if the shard was not there to be struck.
+    /// Causes the stall. Returns false if the shard was not running.
     pub(super) fn strike(&self, cluster: &Cluster, shard: usize) -> bool {
         let shard = &cluster.shards[shard];
         match self.order {

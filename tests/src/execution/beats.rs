@@ -1,8 +1,8 @@
 //! What heartbeats cost an executor: the same block with a beat after each transaction and without,
 //! one right after the other.
 //!
-//! CPU time of the thread is compared, not time on the wall: what others take away from it is none
-//! of a beat's doing, while a cache line that the sidecar takes away is.
+//! It compares the thread's CPU time, not wall time: what other processes take from the thread is
+//! not caused by a beat, while a cache line that the sidecar takes is.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -16,35 +16,35 @@ use shard_heartbeat::{ThreadBeat, Work};
 
 use crate::figures;
 
-/// Beats that are counted together for the time of one.
+/// Beats in one batch; the batch's time gives the time of one beat.
 const BEATS: u32 = 1_000_000;
 
-/// After this long no further round begins: whoever waits for the figures does so for a minute.
+/// No further round begins after this time: a person waiting for the figures waits about a minute.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// What was measured.
+/// The measured cost.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Cost {
-    /// Percent that the beats added, one number for each pair of runs, sorted.
+    /// Percent that the beats added, one entry per pair of runs, sorted.
     pub pairs: Vec<f64>,
-    /// Nanoseconds of one beat, the median of several batches.
+    /// Nanoseconds per beat, the median of several batches.
     pub beat_ns: f64,
-    /// What the beats of a block take by that, in percent of the block.
+    /// The cost of a block's beats computed from that, in percent of the block.
     pub by_count: f64,
 }
 
 impl Cost {
-    /// The median of the pairs, and between which values the true median is in 95 of 100 cases.
+    /// The median of the pairs with its 95 % confidence interval: lower end, median, upper end.
     pub fn median(&self) -> (f64, f64, f64) {
         let n = self.pairs.len() as f64;
-        // Ranks of a median are distributed as the heads of so many coins.
+        // Ranks around the median are distributed like the heads of as many coin tosses.
         let off = 0.98 / n.sqrt();
         let at = |q: f64| figures::quantile(&self.pairs, q.clamp(0.0, 1.0));
         (at(0.5 - off), at(0.5), at(0.5 + off))
     }
 }
 
-/// Runs `blocks`, a chain, so many times in pairs, or as often as there is time for.
+/// Runs `blocks`, a chain, in pairs for this many rounds, or as many as time allows.
 ///
 /// # Panics
 /// If a block cannot be executed.
@@ -58,7 +58,7 @@ pub fn measure(beat: &ThreadBeat, blocks: &Blocks, rounds: u32) -> Cost {
         for (at, block) in blocks.iter().enumerate() {
             let state = validate::open(block, previous.take()).expect("a state");
             let mut off_and_on = [0.0; 2];
-            // Each goes first as often as the other, for each block.
+            // For each block, either goes first equally often.
             let first = (round as usize + at) % 2;
             for on in [first, 1 - first] {
                 let state = state.clone();

@@ -1,5 +1,5 @@
-//! What is made at its first use: the first block of a fresh process against its second run in the
-//! same process, and each precompile's first call against those after it.
+//! What is built at first use: the first block of a fresh process against its second run in the
+//! same process, and each precompile's first call against the later ones.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -15,31 +15,31 @@ use crate::process::binary;
 /// One block in fresh processes.
 #[derive(Clone, Debug)]
 pub struct Cold {
-    /// Its number.
+    /// Block number.
     pub number: u64,
-    /// The first run of each process.
+    /// Times of the first run of each process.
     pub first: Times,
-    /// The second.
+    /// Times of the second run.
     pub second: Times,
 }
 
 impl Cold {
-    /// The first run over the second, medians.
+    /// Ratio of the medians, first run over second.
     pub fn ratio(&self) -> f64 {
         self.first.median() / self.second.median()
     }
 }
 
-/// The part of the executor's line that counts here.
+/// The relevant part of the executor's output line.
 #[derive(Deserialize)]
 struct Line {
     elapsed_ms: f64,
     verified: bool,
 }
 
-/// Every block of `folder` and of the files `more` that brings its own state, each in `processes`
-/// processes of `shard-executor local`. A block that stands on the one before it cannot be the
-/// first of a process.
+/// Runs every block of `folder` and of the files `more` that brings its own state, each in
+/// `processes` processes of `shard-executor local`. A block that builds on its predecessor cannot
+/// be the first of a process.
 ///
 /// # Panics
 /// If a block cannot be read, or comes out wrong.
@@ -76,22 +76,22 @@ fn one(file: &Path, number: u64, processes: u32) -> Cold {
     cold
 }
 
-/// One precompile, microseconds.
+/// Times of one precompile, in microseconds.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Precompile {
-    /// Which.
+    /// Name of the precompile.
     pub name: String,
     /// Its first call in a process.
     pub cold_us: f64,
-    /// The quickest of the calls after it.
+    /// The fastest of the calls after it.
     pub warm_us: f64,
 }
 
-/// How often it is called after the first time.
+/// How often it is called after the first call.
 const AGAIN: u32 = 50;
 
-/// The call at `place` of [`warm_up::calls`] in this process, which has called no precompile yet;
-/// `None` past the last.
+/// Times the call at `place` of [`warm_up::calls`] in this process, which has called no precompile
+/// yet; `None` past the last.
 pub fn this_precompile(place: usize) -> Option<Precompile> {
     let call = warm_up::calls().into_iter().nth(place)?;
     let time = || {
@@ -104,7 +104,7 @@ pub fn this_precompile(place: usize) -> Option<Precompile> {
     Some(Precompile { name: call.name.to_owned(), cold_us, warm_us })
 }
 
-/// All of them, each in a process of its own that `start` makes.
+/// Times all of them, each in a process of its own that `start` creates.
 ///
 /// # Panics
 /// If one fails.
@@ -114,7 +114,7 @@ pub fn precompiles(start: impl Fn(usize) -> Command) -> Vec<Precompile> {
     all.map(|place| serde_json::from_str(&output(start(place))).expect("its figures")).collect()
 }
 
-/// What a program says until its end.
+/// A program's whole standard output.
 #[track_caller]
 #[expect(
     clippy::disallowed_methods,

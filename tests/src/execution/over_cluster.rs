@@ -11,7 +11,7 @@ use super::Times;
 use crate::process::{Process, binary};
 use crate::{api, faults};
 
-/// Shards that wait for a coordinator. They end with it.
+/// Shards that wait for a coordinator. They end when this is dropped.
 #[derive(Debug)]
 pub struct Shards {
     processes: Vec<Process>,
@@ -19,8 +19,8 @@ pub struct Shards {
 }
 
 impl Shards {
-    /// Starts so many, with a heartbeat in `folder`. `slow_state`: what each state request is to
-    /// take longer, such as `100us`.
+    /// Starts `count` shards, with a heartbeat each in `folder`. `slow_state`: extra latency of
+    /// each state request, such as `100us`.
     ///
     /// # Panics
     /// If one does not start.
@@ -54,8 +54,8 @@ impl Shards {
         Self { processes, addresses }
     }
 
-    /// Runs the blocks in `folder` over them `rounds` times; the times of each block, by its
-    /// number, as the coordinator tells them.
+    /// Runs the blocks in `folder` over them `rounds` times. Returns the times of each block, by
+    /// its number, as the coordinator reports them.
     ///
     /// # Panics
     /// If a block is wrong or not executed.

@@ -1,5 +1,4 @@
-//! What this machine has to give: the same blocks in order on several threads that have nothing to
-//! do with each other.
+//! The machine's limit: the same blocks executed in order on several independent threads.
 //!
 //! Cores share their cache, their memory and, in a virtual machine, perhaps even one physical core.
 //! No way of splitting a block can do better than blocks that need no splitting.
@@ -12,7 +11,7 @@ use shard_executor::local::Local;
 
 use super::{Times, once};
 
-/// Far longer than a round takes: a thread that died is what ends this.
+/// Far longer than a round takes: it expires only if a thread died.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Median milliseconds of each block, in order on each of `threads` threads at the same time; the
@@ -23,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 #[track_caller]
 pub fn in_order(blocks: &Blocks, threads: usize, rounds: u32) -> Vec<f64> {
     let workers: Vec<_> = (0..threads).map(|_| start(blocks.clone(), rounds)).collect();
-    // Each round begins when all have ended the one before.
+    // Each round begins when all threads have finished the previous one.
     for _ in 0..rounds {
         for (go, _) in &workers {
             go.try_send(()).expect("a thread that waits");
@@ -45,8 +44,7 @@ pub fn in_order(blocks: &Blocks, threads: usize, rounds: u32) -> Vec<f64> {
 
 type Done = Option<Vec<Times>>;
 
-/// A thread that runs all blocks once each time it is told to, and gives its times when it is told
-/// to end.
+/// A thread that runs all blocks once for each order, and returns its times when the orders end.
 fn start(blocks: Blocks, rounds: u32) -> (SyncSender<()>, Receiver<Done>) {
     let (go, told) = sync_channel(1);
     let (say, done) = sync_channel(rounds as usize + 1);

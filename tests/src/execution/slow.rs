@@ -1,6 +1,6 @@
-//! A state that takes its time: each piece that is read for the first time in a block costs so
-//! much, as it does from a disk or over a network. It waits by looking at the clock, since a sleep
-//! this short takes twice as long.
+//! A slow state: each item read for the first time in a block takes a fixed time, as it would from
+//! a disk or over a network. It waits by polling the clock, since a sleep this short takes twice as
+//! long.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -12,7 +12,7 @@ use shard_executor::vm::{
     Address, B256, Bytecode, Effect, ExecutionEnv, Executor, Overlay, StateView, U256, ViewError,
 };
 
-/// One piece of state.
+/// One item of state.
 #[derive(PartialEq, Eq, Hash)]
 enum Key {
     Account(Address),
@@ -20,7 +20,7 @@ enum Key {
     Slot(Address, U256),
 }
 
-/// See the module.
+/// A state with latency; see the module.
 struct Slow<'a> {
     state: &'a State,
     latency: Duration,
@@ -56,9 +56,9 @@ impl StateView for Slow<'_> {
     }
 }
 
-/// Executes the transactions of `block` in order on `state`, where each piece of state costs
-/// `latency`: milliseconds. Receipts and their root are not part of it: against the latency they do
-/// not show.
+/// Executes the transactions of `block` in order on `state`, where each item of state costs
+/// `latency`. Returns milliseconds. Receipts and their root are left out: compared with the latency
+/// they are negligible.
 ///
 /// # Panics
 /// If a transaction cannot be executed.

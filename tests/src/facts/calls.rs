@@ -1,4 +1,4 @@
-//! Which calls and which fields there are.
+//! Which system calls and which fields the kernel has.
 
 use std::fs;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -30,8 +30,8 @@ fn absent(folder: &str, names: &[&str]) -> String {
     if absent.is_empty() { "none".to_owned() } else { absent.join(" ") }
 }
 
-/// Those of the calls that a sidecar would make which are not there. Each is made with arguments
-/// that it refuses.
+/// The system calls a sidecar would make that this kernel lacks. Each is tried with arguments that
+/// it refuses.
 fn calls() -> Vec<&'static str> {
     let minus = -1_i64;
     let all = [
@@ -57,7 +57,7 @@ fn calls() -> Vec<&'static str> {
     all.into_iter().filter_map(missing).collect()
 }
 
-/// Which functions the kernel does not bring into the process.
+/// Which vDSO functions the kernel does not map into the process.
 fn vdso() -> String {
     let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
     let Some(line) = maps.lines().find(|line| line.ends_with("[vdso]")) else { return "all".to_owned() };
@@ -81,7 +81,7 @@ const PIDFD_THREAD: libc::c_int = libc::O_EXCL;
 const PIDFD_GET_INFO: libc::c_ulong = (3 << 30) | (64 << 16) | (0xff << 8) | 11;
 
 fn pidfd(id: i32, flags: libc::c_int) -> std::io::Result<OwnedFd> {
-    // SAFETY: two numbers; what it returns is a descriptor of nobody else's.
+    // SAFETY: it takes two numbers; the descriptor that it returns belongs to nobody else.
     unsafe {
         let fd = libc::syscall(libc::SYS_pidfd_open, id, flags);
         if fd < 0 {
@@ -91,7 +91,7 @@ fn pidfd(id: i32, flags: libc::c_int) -> std::io::Result<OwnedFd> {
     }
 }
 
-/// Whether a thread has one, and whether that tells of its end.
+/// Whether a thread can have a pidfd, and whether the pidfd reports the thread's end.
 fn thread_pidfd() -> String {
     let (tell, told) = channel();
     let (end, ends) = channel::<()>();
@@ -125,7 +125,7 @@ fn pidfd_info() -> String {
         return "no pidfd".to_owned();
     };
     let mut info = [0_u64; 8];
-    // SAFETY: it writes at most the 64 bytes that its number says, into as many.
+    // SAFETY: it writes at most the 64 bytes encoded in its number, into a buffer of that size.
     let answer = unsafe { libc::ioctl(own.as_raw_fd(), PIDFD_GET_INFO, info.as_mut_ptr()) };
     if answer == 0 { "yes".to_owned() } else { "no".to_owned() }
 }

@@ -1,4 +1,4 @@
-//! What a unified hierarchy of cgroups has, and how a task looks to which it does something.
+//! What a unified hierarchy of cgroups offers, and how a task appears when a cgroup acts on it.
 
 use std::fs;
 use std::path::Path;
@@ -12,10 +12,10 @@ use crate::puppet::Wait;
 
 /// A cgroup of this program's own.
 const OWN: &str = "/sys/fs/cgroup/facts";
-/// Should nobody end a child.
+/// Lifetime of a child that nobody ends.
 const LIVES: Duration = Duration::from_secs(120);
 
-/// What a child does, for ever.
+/// The endless work of a child.
 pub(super) fn be(what: &str) {
     match what {
         "sleep" => std::thread::sleep(LIVES),
@@ -65,7 +65,7 @@ fn write(file: &str, value: &str) {
     }
 }
 
-/// How often and for how long the quota held somebody up: that is for how long, in microseconds.
+/// How long the quota has held tasks up, in microseconds.
 fn throttled() -> u64 {
     let text = fs::read_to_string(Path::new(OWN).join("cpu.stat")).unwrap_or_default();
     let value = text.lines().find_map(|line| line.strip_prefix("throttled_usec "));
@@ -114,7 +114,7 @@ fn frozen() {
     sleeper.signal(libc::SIGSTOP);
     sleeper.told("state.stopped", |state| state == 'T');
     write("cgroup.freeze", "1");
-    // The letter may stay as it is.
+    // The state letter may stay as it is.
     std::thread::sleep(Duration::from_millis(500));
     sleeper.told("state.stopped-then-frozen", |_| true);
     write("cgroup.freeze", "0");

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use super::{fact, task};
 use crate::wait;
 
-/// For how long they are looked at.
+/// How long they are observed.
 const OBSERVED: Duration = Duration::from_secs(3);
-/// Between two looks: finer than the tick of any kernel.
+/// Between two samples: finer than the tick of any kernel.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// The longest that a number stood still, while it was looked at. The ends count too.
+/// The longest time that a number stood still while it was observed, counting both ends.
 #[derive(Debug)]
 pub(super) struct Standstill {
     value: u64,
@@ -55,7 +55,7 @@ pub(super) fn ticks(task: &Path) -> u64 {
     fields.map(|field| field.parse::<u64>().unwrap_or(0)).sum()
 }
 
-/// Looks at the counters of a task that wants to run all the time, and says how long each of them
+/// Samples the counters of a task that wants to run all the time, and reports how long each of them
 /// stood still.
 pub(super) fn observe(name: &str, task: &Path, also: Option<(&str, &dyn Fn() -> u64)>) {
     let [ran, waited] = schedstat(task);

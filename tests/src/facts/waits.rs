@@ -1,4 +1,4 @@
-//! What the kernel calls a wait, and what the sidecar makes of that name.
+//! What the kernel calls a wait, and how the sidecar classifies that name.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -16,10 +16,10 @@ use super::{AT_MOST, fact, task};
 use crate::puppet::Wait;
 use crate::wait;
 
-/// Between two looks of which both have to say the same.
+/// Between two samples that must agree.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// The state of a task, its wait channel and what the sidecar takes that for.
+/// The state of a task, its wait channel and how the sidecar classifies it.
 fn now(pid: i32, tid: i32) -> (char, String) {
     let folder = task(pid, tid);
     if !folder.exists() {
@@ -33,7 +33,7 @@ fn now(pid: i32, tid: i32) -> (char, String) {
     (state, format!("{state} {name} {meaning}"))
 }
 
-/// The same once it stands still in a state that is wanted.
+/// The same, once it has settled in a wanted state.
 pub(super) fn settled(pid: i32, tid: i32, wanted: impl Fn(char) -> bool) -> String {
     let began = Instant::now();
     loop {
@@ -101,7 +101,7 @@ fn futex() {
     static WORD: AtomicU32 = AtomicU32::new(0);
     let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
     while WORD.load(Ordering::Relaxed) == 0 {
-        // SAFETY: the kernel reads this one word, which is static; without a timeout.
+        // SAFETY: the kernel reads this one word, which is static; there is no timeout.
         unsafe {
             libc::syscall(libc::SYS_futex, WORD.as_ptr(), operation, 0, std::ptr::null::<libc::timespec>());
         }

@@ -1,23 +1,22 @@
-//! What a kernel and the scenarios of `tests/kernels` have printed, and what that should be.
+//! What a kernel and the scenarios of `tests/kernels` printed, and what they should have printed.
 
 use serde_json::Value;
 
-/// The first with `PIDFD_THREAD`.
+/// The first kernel version with `PIDFD_THREAD`.
 const TELLS_OF_THREADS: (u32, u32) = (6, 9);
 
 /// The excuses of the scenario `core.sh`, by kind.
 const EXCUSES: [&str; 3] = ["memory_throttled", "throttled", "frozen"];
-/// Twice the threshold there.
+/// Seconds: twice the threshold of that scenario.
 const EXCUSED_FOR: f64 = 8.0;
-/// What ended there, and why, as the sidecar has to tell it. It cannot tell a deadlock by name
-/// where the kernel does not say in what a thread sleeps.
+/// What ended in that scenario, and the reason and kinds the sidecar must report. It cannot
+/// identify a deadlock where the kernel does not say in what a thread sleeps.
 const ENDS: [(&str, (&str, &[&str])); 3] = [
     ("deadlock", ("stalled", &["deadlock", "unknown"])),
     ("livelock", ("stalled", &["livelock"])),
     ("gone", ("process_gone", &[""])),
 ];
-/// The faults of the scenario `demos.sh`, and the one reason for which anybody is condemned in
-/// each.
+/// The faults of the scenario `demos.sh`, and the only reason for a condemnation in each.
 const FAULTS: [(&str, &str); 5] = [
     ("panic", "thread_gone"),
     ("exit", "thread_gone"),
@@ -26,73 +25,74 @@ const FAULTS: [(&str, &str); 5] = [
     ("leader-exit", "leader_gone"),
 ];
 
-/// The lines.
+/// The printed lines.
 #[derive(Debug)]
 pub struct Told {
     all: Vec<String>,
 }
 
 impl Told {
-    /// Of this text.
+    /// Splits `text` into lines.
     pub fn new(text: &str) -> Self {
         Self { all: text.lines().map(|line| line.trim_end().to_owned()).collect() }
     }
 
-    /// All of it, for a message.
+    /// The whole text, for a message.
     pub fn text(&self) -> String {
         self.all.join("\n")
     }
 
-    /// The rest of each line that begins with these words.
+    /// The rest of each line that begins with `words`.
     pub fn of(&self, words: &str) -> impl Iterator<Item = &str> {
         self.all.iter().filter_map(move |line| line.strip_prefix(words)?.strip_prefix(' '))
     }
 
-    /// The kernel's name for itself.
+    /// The kernel's own name for its release.
     pub fn kernel(&self) -> Option<&str> {
         self.of("KERNEL").next()
     }
 
-    /// Whether it never came to run our first process, or ended in the middle by its own failure.
+    /// Whether the kernel never reached our first process, or failed on its own later.
     pub fn failed_by_itself(&self) -> bool {
         let panicked = self.all.iter().any(|line| line.contains("Kernel panic - not syncing"));
         panicked || self.kernel().is_none()
     }
 
-    /// What the sidecar said at the end of a phase.
+    /// The sidecar's status at the end of a phase.
     ///
     /// # Errors
-    /// It said nothing, or no JSON.
+    /// If there is none, or it is not JSON.
     pub fn status(&self, phase: &str) -> Result<Value, String> {
         let status = self.of(&format!("STATUS {phase}")).next();
         let status = status.ok_or_else(|| format!("no status of {phase}"))?;
         serde_json::from_str(status).map_err(|error| format!("{error}: {status}"))
     }
 
-    /// The puppet before and after a phase.
+    /// The puppet's pid before and after a phase.
     ///
     /// # Errors
-    /// It did not come to its end.
+    /// If the phase did not end.
     pub fn pids(&self, phase: &str) -> Result<(&str, &str), String> {
         let words = format!("PID {phase}");
         let mut pids = self.of(&words);
         pids.next().zip(pids.next()).ok_or_else(|| format!("{phase} did not end"))
     }
 
-    /// The incidents that were told, in order.
+    /// The reported incidents, in order.
     ///
     /// # Errors
-    /// One of them is no JSON.
+    /// If one of them is not JSON.
     pub fn incidents(&self) -> Result<Vec<Value>, String> {
         let parse = |text| serde_json::from_str(text).map_err(|error| format!("{error}: {text}"));
         self.of("INCIDENT").map(parse).collect()
     }
 
-    /// Whether the scenario `core.sh` went as it should: nobody who was only held up was killed,
-    /// who stood still or span was, and who ended by himself was begun anew without a kill.
+    /// Whether the scenario `core.sh` went as it should: a puppet that was only held up was not
+    /// killed, one that stood still or span was, and one that ended by itself was restarted without
+    /// a kill.
     ///
     /// # Errors
-    /// What did not.
+    /// What went wrong.
     pub fn core_held(&self) -> Result<(), String> {
         for excuse in EXCUSES {
             let status = self.status(excuse)?;
@@ -128,11 +128,11 @@ impl Told {
         if as_expected { Ok(()) } else { Err(format!("condemned: {told:?}, not {ENDS:?}")) }
     }
 
-    /// Whether the scenario `demos.sh` went as it should: each fault was recovered from, and nobody
-    /// was condemned who had none.
+    /// Whether the scenario `demos.sh` went as it should: each fault was recovered from, and
+    /// nothing without a fault was condemned.
     ///
     /// # Errors
-    /// What did not.
+    /// What went wrong.
     pub fn demos_recovered(&self) -> Result<(), String> {
         for (fault, reason) in FAULTS {
             let code = self.of(&format!("CODE {fault}")).next();
@@ -144,7 +144,7 @@ impl Told {
         Ok(())
     }
 
-    /// How many times slower than a usual machine the demos found this one: the least and the most.
+    /// How many times slower than a usual machine the demos found this one: minimum and maximum.
     pub fn slowness(&self) -> Option<(u32, u32)> {
         let factor = |line: &str| -> Option<u32> {
             let (_, rest) = line.split_once("demo: machine: ")?;

@@ -1,5 +1,5 @@
-//! One man page: the sections that `clap_mangen` makes, and those that people look for by name,
-//! taken from what stands below the help of a command: EXIT STATUS, EXAMPLES, NOTES.
+//! One man page: the sections that `clap_mangen` makes, plus those that people look up by name,
+//! EXIT STATUS, EXAMPLES, NOTES, taken from the text below a command's help.
 
 use std::io;
 
@@ -7,19 +7,19 @@ use clap::Command;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
-/// What the renderer puts in front of everything it writes. Once a page is enough.
+/// What the renderer puts before everything it writes. Once per page is enough.
 const PREAMBLE: &str = ".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n";
 
-/// What help texts have beyond ASCII, and how a page says it. A console without fonts, or a locale
-/// without UTF-8, shows a page all the same.
+/// The non-ASCII characters in help texts, and their replacements in a page. A page thus displays
+/// even on a console without fonts, or in a locale without UTF-8.
 const PLAIN: [(char, &str); 6] =
     [('…', "..."), ('«', "\""), ('»', "\""), ('·', "-"), ('×', "x"), ('→', "->")];
 
-/// The page of `command`, which is called `name`; `all` are those of its program, which is the
-/// first of them, with its version.
+/// The page of `command`, called `name`. `all` are the names of its program's pages, the program's
+/// own first; `version` is the program's.
 ///
 /// # Errors
-/// A character that [`PLAIN`] does not know, with the line that it stands in.
+/// If a character is not in [`PLAIN`], with the line that contains it.
 pub(super) fn page(
     (name, command): (&str, &Command),
     all: &[&str],
@@ -27,8 +27,8 @@ pub(super) fn page(
     date: &str,
 ) -> io::Result<String> {
     let program = all.first().copied().unwrap_or(name);
-    // What `-h` leaves out for its length has a place here; the renderer would show the flag and
-    // nothing about it.
+    // A page has room for what `-h` leaves out for its length; the renderer would show the flag
+    // without any description.
     let shown = command.clone().mut_args(|arg| arg.hide_short_help(false));
     let man = Man::new(shown)
         .title(name)
@@ -49,7 +49,7 @@ pub(super) fn page(
     below.roff().to_writer(&mut text)?;
     let others = all.iter().filter(|other| **other != name).map(|other| format!("{other}(1)"));
     let others = others.collect::<Vec<_>>().join(", ");
-    // A name is not broken at the end of a line, where it could not be told from its own hyphens.
+    // Names are not hyphenated: a line-end hyphen would look like one of their own.
     let see = &mut Roff::new();
     see.control("SH", ["SEE ALSO"]).control("nh", []).control("ad", ["l"]).text([roman(others)]);
     see.to_writer(&mut text)?;
@@ -57,7 +57,7 @@ pub(super) fn page(
     Ok(format!("{PREAMBLE}{}", plain(&text)?))
 }
 
-/// What stands below the help of a command, by what it is. Empty: it has none of that.
+/// The text below a command's help, by kind. Empty where the command has none.
 #[derive(Default)]
 struct Below {
     notes: Vec<String>,
@@ -66,8 +66,8 @@ struct Below {
 }
 
 impl Below {
-    /// Paragraphs are apart by an empty line. Those that begin with `Exit codes:` and `Examples:`
-    /// are what they say, and all others notes.
+    /// Empty lines separate paragraphs. Those that begin with `Exit codes:` or `Examples:` are
+    /// that, and all others are notes.
     fn read(text: &str) -> Self {
         let mut below = Self::default();
         for paragraph in text.split("\n\n").map(str::trim_end).filter(|paragraph| !paragraph.is_empty()) {
@@ -103,7 +103,7 @@ impl Below {
     }
 }
 
-/// `0 all is well · 2 it is not` as a list; anything else as it stands.
+/// Renders `0 all is well · 2 it is not` as a list, anything else unchanged.
 fn codes(roff: &mut Roff, text: &str) {
     let parts: Vec<&str> = text.split(" · ").collect();
     if parts.len() < 2 || !parts.iter().all(|part| part.starts_with(|c: char| c.is_ascii_digit())) {
@@ -116,7 +116,7 @@ fn codes(roff: &mut Roff, text: &str) {
     }
 }
 
-/// A paragraph whose indented lines are commands, to be shown as they are typed.
+/// Renders a paragraph. Its indented lines are commands, shown as typed.
 fn lines(roff: &mut Roff, paragraph: &str) {
     let mut typed = false;
     for line in paragraph.lines() {
@@ -136,12 +136,12 @@ fn lines(roff: &mut Roff, paragraph: &str) {
     }
 }
 
-/// Words with one space between them, on one line.
+/// Collapses whitespace: words separated by one space, on one line.
 fn words(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The same in ASCII.
+/// The same text in ASCII.
 fn plain(text: &str) -> io::Result<String> {
     let mut plain = String::with_capacity(text.len());
     for line in text.lines() {

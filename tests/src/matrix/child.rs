@@ -1,4 +1,4 @@
-//! The process of one row: plays it, and writes down what it has seen, whatever becomes of it.
+//! The process of one row: plays it, and records what it observed, whatever becomes of it.
 
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::path::{Path, PathBuf};
@@ -10,18 +10,18 @@ use serde_json::{Value, json};
 use super::{Course, Row, Told, evidence};
 use crate::wait;
 
-/// What its parent tells it.
+/// Instructions from the parent process.
 #[derive(Clone, Debug)]
 pub struct One {
-    /// Where to write what it has seen.
+    /// File for the result.
     pub result: PathBuf,
-    /// Where to leave the evidence of a failure.
+    /// Folder for the evidence of a failure.
     pub keep: PathBuf,
     /// How long each of its waits may take.
     pub patience: Duration,
 }
 
-/// Plays the row. Exit code 0: it has passed.
+/// Plays the row. Exit code 0 means that it passed.
 pub fn play(row: &Row, one: &One) -> ExitCode {
     wait::give_up_at_signals();
     wait::wait_at_most(one.patience);
@@ -30,11 +30,11 @@ pub fn play(row: &Row, one: &One) -> ExitCode {
     let before = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         before(info);
-        // Another thread of the harness may panic because its scene is over; what counts is the row
-        // itself.
+        // Another thread of the harness may panic because its scene is over; only the row itself
+        // counts.
         if std::thread::current().name() == Some("main") {
             write(&of_hook.result, &seen, Some(&words(info)));
-            // Everything that was started runs still: its end comes with the unwinding.
+            // Everything that was started is still running; unwinding ends it.
             evidence::keep(&std::env::temp_dir(), &of_hook.keep);
         }
     }));
@@ -50,7 +50,7 @@ pub fn play(row: &Row, one: &One) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Nothing here may panic: the hook calls it.
+/// Writes the result. Nothing here may panic: the hook calls it.
 fn write(result: &Path, told: &Told, failed: Option<&str>) {
     let mut all = told.so_far().unwrap_or_else(|| json!({}));
     all["failed"] = failed.map_or(Value::Null, Value::from);
@@ -59,7 +59,7 @@ fn write(result: &Path, told: &Told, failed: Option<&str>) {
     }
 }
 
-/// The message of a panic and its place.
+/// The message of a panic and its location.
 fn words(info: &PanicHookInfo<'_>) -> String {
     let said = info.payload_as_str().unwrap_or("a panic without words");
     info.location()

@@ -1,7 +1,7 @@
 //! What a failing row leaves: the folders of its scene, with configs, incidents and recordings, and
-//! of each sidecar that still runs its status, its metrics and the recording of its last minute.
+//! for each sidecar still running its status, its metrics and the recording of its last minute.
 //!
-//! It runs inside a panic hook, so nothing in here may panic, and what cannot be had is left out.
+//! It runs inside a panic hook, so nothing here may panic; what cannot be collected is left out.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 
 use crate::api;
 
-/// Larger files are no evidence but blocks and cores.
+/// Larger files are blocks and cores, not evidence.
 const LARGEST: u64 = 64 << 20;
-/// Folders in folders, in case of a link that leads back.
+/// Most nested folders, in case of a link that leads back.
 const DEEPEST: usize = 12;
-/// A sidecar answers between two looks.
+/// A sidecar answers between two observations.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
-/// Copies all that stands in the folder `from`.
+/// Copies everything in the folder `from`, and asks the sidecars configured there.
 pub(super) fn keep(from: &Path, to: &Path) {
     if let Err(error) = copy(from, to, DEEPEST) {
         eprintln!("evidence in {}: {error}", to.display());
@@ -31,7 +31,7 @@ fn copy(from: &Path, to: &Path, depth: usize) -> std::io::Result<()> {
     for entry in fs::read_dir(from)?.filter_map(Result::ok) {
         let (Ok(kind), Ok(about)) = (entry.file_type(), entry.metadata()) else { continue };
         let (path, target) = (entry.path(), to.join(entry.file_name()));
-        // What cannot be copied must not keep the rest from it.
+        // What cannot be copied must not prevent the rest.
         let copied = if kind.is_dir() && depth > 0 {
             copy(&path, &target, depth - 1)
         } else if kind.is_file() && about.len() <= LARGEST {
@@ -46,7 +46,7 @@ fn copy(from: &Path, to: &Path, depth: usize) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Asks whoever answers where a config says.
+/// Asks every sidecar that answers at the address in its config.
 fn ask_sidecars(from: &Path, to: &Path, depth: usize) {
     let Ok(entries) = fs::read_dir(from) else { return };
     for path in entries.filter_map(Result::ok).map(|entry| entry.path()) {

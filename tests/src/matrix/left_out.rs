@@ -1,14 +1,14 @@
-//! What docs/failure-modes.md and the list of faults have and the matrix has not, each with its
+//! What docs/failure-modes.md and the list of faults contain but the matrix does not, each with the
 //! reason.
 
 /// A row that is not in the matrix.
 #[derive(Clone, Copy, Debug)]
 pub struct LeftOut {
-    /// Its number in docs/failure-modes.md; `-` for those that have none.
+    /// Row number in docs/failure-modes.md; `-` if it has none.
     pub number: &'static str,
     /// How its description begins.
     pub what: &'static str,
-    /// Why, and where it is shown instead.
+    /// The reason, and where it is shown instead.
     pub why: &'static str,
 }
 
@@ -16,7 +16,7 @@ const fn left_out(number: &'static str, what: &'static str, why: &'static str) -
     LeftOut { number, what, why }
 }
 
-/// Rows whose feature is not there yet: named in every report, and neither passed nor failed.
+/// Rows whose feature does not exist yet: named in every report, and neither passed nor failed.
 pub const NOT_BUILT: &[LeftOut] = &[
     left_out(
         "27",
@@ -33,7 +33,7 @@ pub const NOT_BUILT: &[LeftOut] = &[
     ),
 ];
 
-/// Rows that are shown by other means than a run of the matrix.
+/// Rows shown by other means than a run of the matrix.
 pub const LEFT_OUT: &[LeftOut] = &[
     left_out(
         "67",

@@ -1,5 +1,5 @@
-//! What a machine must have for a row. A row that cannot be run is told as skipped, and fails in
-//! CI.
+//! What a machine must have for a row. A row that cannot run is reported as skipped; in CI it
+//! fails.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,29 +8,29 @@ use rustix::process::{Resource, geteuid, getrlimit};
 
 use crate::{faketime, process};
 
-/// One of them.
+/// One requirement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// Its user is root.
+    /// The user is root.
     Root,
-    /// A program, and the Debian package that brings it.
+    /// A program, and the Debian package that contains it.
     Program(&'static str, &'static str),
-    /// A cgroup controller of version 1, and root.
+    /// A version 1 cgroup controller, and root.
     Controller(&'static str),
-    /// Cgroups of version 2 that can be frozen, and root.
+    /// Version 2 cgroups that can be frozen, and root.
     Unified,
     /// Namespaces of these kinds, as `unshare` names them.
     Namespaces(&'static [&'static str]),
-    /// The next process id of a pid namespace can be chosen, which takes root.
+    /// Permission to choose the next process id of a pid namespace, which takes root.
     ChosenPids,
-    /// Cores of any size are written.
+    /// Core files of any size are written.
     Cores,
-    /// The library that gives programs another wall clock.
+    /// The library that gives programs a different wall clock.
     FakeTime,
 }
 
 impl Need {
-    /// Why it is not there, with what to do about it; `None`: it is.
+    /// Why the requirement is not met, with the remedy; `None` if it is met.
     pub fn missing(self) -> Option<String> {
         match self {
             Self::Root => (!geteuid().is_root()).then(|| "it needs root".to_owned()),

@@ -1,5 +1,4 @@
-//! Runs rows, each in a process of its own and in a folder of its own, and ends those whose time is
-//! over.
+//! Runs rows, each in a process and a folder of its own, and ends those that exceed their time.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -17,57 +16,57 @@ use super::{Row, evidence};
 use crate::process::{PROGRAMS, Process};
 use crate::{sweep, wait};
 
-/// Longer than any row takes, beside one wait in vain: one that takes longer is told to end, and
-/// has failed.
+/// Longer than any row takes, apart from one wait that expires. A row that takes longer is told to
+/// end, and has failed.
 const LONGEST: Duration = Duration::from_secs(120);
-/// How long it may take to put things right and to keep its evidence before it is killed.
+/// How long the row may then take to clean up and save its evidence before it is killed.
 const GRACE: Duration = Duration::from_secs(45);
 /// How long the guard of a fault may take to undo it after its row was killed.
 const UNDONE_WITHIN: Duration = Duration::from_secs(15);
-/// Between two looks at the rows that run.
+/// Interval between two polls of the running rows.
 const LOOK: Duration = Duration::from_millis(10);
-/// By which everything is found that a row has started.
+/// Environment variable that identifies everything a row has started.
 const MARK: &str = "SHARD_MATRIX_ROW";
 
 /// What to run.
 #[derive(Debug)]
 pub struct Run {
-    /// These rows.
+    /// The rows to run.
     pub rows: Vec<Row>,
-    /// So many at a time.
+    /// How many run at a time.
     pub jobs: usize,
     /// How long each wait of a row may take.
     pub patience: Duration,
     /// Where failing rows leave their evidence.
     pub out: PathBuf,
-    /// The program that plays one row when it is told
-    /// `--one ID --result FILE --keep FOLDER --patience SECONDS`.
+    /// The program that plays one row when called with `--one ID --result FILE --keep FOLDER
+    /// --patience SECONDS`.
     pub program: PathBuf,
 }
 
-/// How a row has ended.
+/// How a row ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// All was seen that must be.
+    /// Everything required was observed.
     Passed,
-    /// It was not: what was missing.
+    /// Something was not: what was missing.
     Failed(String),
-    /// This machine cannot run it: what it lacks.
+    /// This machine cannot run it: what is lacking.
     Skipped(String),
 }
 
 /// A row that has ended.
 #[derive(Clone, Debug)]
 pub struct Ended {
-    /// It.
+    /// The row that ended.
     pub row: Row,
-    /// How.
+    /// How it ended.
     pub verdict: Verdict,
-    /// What it has seen, as far as it came.
+    /// What it observed, as far as it got.
     pub told: Value,
-    /// With everything that it had to start and to end.
+    /// How long it took, including everything that it had to start and end.
     pub took: Duration,
-    /// Where its evidence is, if it has failed.
+    /// Where its evidence is, if it failed.
     pub kept: Option<PathBuf>,
 }
 
@@ -77,23 +76,23 @@ struct Playing {
     began: Instant,
     at_most: Duration,
     told_to_end: Option<(Instant, &'static str)>,
-    /// Its temporary files. They go with it.
+    /// Its temporary files. They are removed with it.
     folder: tempfile::TempDir,
-    /// What it leaves.
+    /// Folder for what it leaves.
     kept: PathBuf,
     mark: String,
 }
 
-/// Runs them all and gives what came of each, in the order of the rows; `ended` is told of each at
-/// its end. After a signal that ends this process, rows that run are ended in order, and those that
-/// have not begun are left out.
+/// Runs all rows and returns the result of each, in the order of the rows; `ended` is called for
+/// each as it ends. After a signal that ends this process, running rows are ended properly, and
+/// those that have not begun are left out.
 #[track_caller]
 pub fn run(run: &Run, mut ended: impl FnMut(&Ended)) -> Vec<Ended> {
     sweep::adopt_orphans();
     let mut waiting: VecDeque<_> = run.rows.iter().copied().collect();
     if run.jobs > 1 {
-        // Rows that want the machine for themselves come last, so that nobody waits for them in
-        // between.
+        // Rows that need the machine to themselves come last, so that no other has to wait for
+        // them.
         waiting.make_contiguous().sort_by_key(|row| row.alone);
     }
     let (mut playing, mut all): (Vec<Playing>, Vec<Ended>) = (Vec::new(), Vec::new());
@@ -134,7 +133,7 @@ fn next(waiting: &mut VecDeque<Row>, playing: &[Playing], jobs: usize) -> Option
     if room && !wait::given_up() { waiting.pop_front() } else { None }
 }
 
-/// In CI everything that a row needs is there.
+/// CI must have everything that a row needs.
 fn not_run(row: Row, why: String) -> Ended {
     let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
     let verdict =
@@ -146,7 +145,7 @@ impl Playing {
     #[track_caller]
     fn start(row: Row, run: &Run) -> Self {
         let folder = tempfile::Builder::new().prefix("matrix-").tempdir().expect("a temporary folder");
-        // Some rows play somebody else, who must reach his files in it.
+        // Some rows run a process as another user, which must reach its files in here.
         let open = fs::Permissions::from_mode(0o755);
         fs::set_permissions(folder.path(), open).expect("a folder of our own");
         let kept = run.out.join(row.folder());
@@ -159,10 +158,10 @@ impl Playing {
             .env("TMPDIR", folder.path())
             .env(MARK, &mark)
             .env("SHARD_TESTS_SHOW", "1")
-            // Ctrl-C is for this process, which ends each row in order.
+            // Ctrl-C goes to this process only, which ends each row properly.
             .process_group(0);
         if row.needs.contains(&Need::FakeTime) {
-            // No library can be put under a static program.
+            // A static program cannot preload a library.
             command.env_remove(PROGRAMS);
         }
         let process = Process::start_into_file("a row", command, &kept.join("log"));
@@ -170,7 +169,7 @@ impl Playing {
         Self { row, process, began: Instant::now(), at_most, told_to_end: None, folder, kept, mark }
     }
 
-    /// Its end, if it has come. Sees to it that it comes.
+    /// Its exit status, if it has ended. Ends it if its time is over.
     fn look(&mut self) -> Option<ExitStatus> {
         if let Some(status) = self.process.ended() {
             return Some(status);
@@ -193,12 +192,12 @@ impl Playing {
         None
     }
 
-    /// What came of it. Nothing that it has started lives on.
+    /// The result. Nothing that the row started lives on.
     fn end(self, status: ExitStatus) -> Ended {
         let took = self.began.elapsed();
         let variable = format!("{MARK}={}", self.mark);
         let since = Instant::now();
-        // Guards undo what is broken and end by themselves.
+        // Guards undo their faults and end by themselves.
         while since.elapsed() < UNDONE_WITHIN && !sweep::carrying_variable(&variable).is_empty() {
             std::thread::sleep(LOOK);
         }
@@ -209,7 +208,7 @@ impl Playing {
         let failed = failure(status, &told, self.told_to_end.map(|(_, why)| why), &left);
         let (verdict, kept) = match failed {
             None => {
-                // There is nothing in it that anybody wants.
+                // A passed row leaves nothing of interest.
                 let _ = fs::remove_dir_all(&self.kept);
                 (Verdict::Passed, None)
             }
@@ -224,7 +223,7 @@ impl Playing {
     }
 }
 
-/// What a row writes for its parent.
+/// The file that a row writes for its parent.
 const RESULT: &str = "result.json";
 
 /// Whether the row died before it could leave anything itself.

@@ -1,4 +1,4 @@
-//! Rows in which shard 0 is lost: condemned or ended, restarted, and the next block verifies.
+//! Rows in which shard 0 is lost: condemned or ended, then restarted, and the next block verifies.
 
 use std::time::Duration;
 
@@ -9,37 +9,37 @@ use super::told::Told;
 use crate::cluster::{Cluster, Plan};
 use crate::incident;
 
-/// What a verdict may take beyond its threshold, on a machine that has little time for us. Without
-/// load it takes a millisecond.
+/// How long a verdict may take beyond its threshold, on a machine with little CPU time to spare.
+/// Without load it takes a millisecond.
 const VERDICT_WITHIN: Duration = Duration::from_secs(5);
-/// From the verdict to the death of a process that SIGKILL ends.
+/// From the verdict to the death of a process that SIGKILL can end.
 const DEATH_WITHIN: Duration = Duration::from_secs(10);
-/// From the death to the next process that says it runs: the supervisor's wait and the start of an
-/// executor.
+/// From the death until the next process reports that it is running: the supervisor's backoff and
+/// the start of an executor.
 const RUNNING_WITHIN: Duration = Duration::from_secs(20);
 /// From the death to the next verified block: the longest block deadline of these rows.
 const VERIFIED_WITHIN: Duration = Duration::from_secs(30);
 
-/// What is done to shard 0, and what must be seen.
+/// What is done to shard 0, and what must be observed.
 #[derive(Clone, Copy, Debug)]
 pub struct Recovers {
-    /// The cluster.
+    /// The cluster to start.
     pub plan: fn() -> Plan,
-    /// The fault.
+    /// The steps that cause the fault.
     pub steps: &'static [Step],
-    /// The reason of the incident.
+    /// The expected reason of the incident.
     pub reason: &'static str,
-    /// The kind of a stall.
+    /// The expected kind, for a stall.
     pub kind: Option<&'static str>,
-    /// The thread that the incident names.
+    /// The thread that the incident must name.
     pub thread: Option<&'static str>,
-    /// Whether the sidecar has to kill; else it must not.
+    /// Whether the sidecar must kill; otherwise it must not.
     pub killed: bool,
-    /// The threshold before which nobody may be condemned.
+    /// The threshold before which nothing may be condemned.
     pub not_before: Duration,
-    /// How the supervisor tells the end of the process, such as `exit code 12`.
+    /// How the supervisor reports the end of the process, such as `exit code 12`.
     pub ends: Option<&'static str>,
-    /// What must stand in the incident.
+    /// Texts that the incident must contain.
     pub says: &'static [&'static str],
 }
 
@@ -56,11 +56,11 @@ pub(super) const GONE: Recovers = Recovers {
     says: &[],
 };
 
-/// Its executor thread makes no progress for longer than its threshold, a second.
+/// The executor thread makes no progress for longer than its threshold of one second.
 pub(super) const STALLED: Recovers =
     Recovers { reason: "stalled", not_before: Duration::from_secs(1), ..GONE };
 
-/// Its process ends by itself, or by somebody else's hand.
+/// The process ends by itself, or is ended from outside.
 pub(super) const ENDED: Recovers = Recovers { reason: "process_gone", thread: None, killed: false, ..GONE };
 
 impl Recovers {
@@ -102,7 +102,7 @@ impl Recovers {
         cluster.assert_common_rule(&[0]);
     }
 
-    /// Asserts what the incident says.
+    /// Asserts the content of the incident.
     #[track_caller]
     fn assert_told(&self, incident: &Value, fired: u64, verdict: u64) {
         assert_eq!(incident["reason"], self.reason, "{incident:#}");
@@ -130,7 +130,7 @@ pub(super) fn named(incident: &Value) -> String {
     format!("{reason}{kind}, {}", if killed { "killed" } else { "not killed" })
 }
 
-/// Tells the times of an incident whose fault was made then.
+/// Records the times of an incident, relative to its fault at `fired`.
 #[track_caller]
 pub(super) fn tell(told: &Told, incident: &Value, fired: u64) {
     told.saw(&named(incident));

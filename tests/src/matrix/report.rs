@@ -1,4 +1,4 @@
-//! What came of a run: a table for people, JSON, JUnit XML and Markdown.
+//! The results of a run: a table for people, JSON, JUnit XML and Markdown.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -14,13 +14,13 @@ use crate::machine;
 /// All rows that have ended.
 #[derive(Debug)]
 pub struct Report {
-    /// In their order.
+    /// The rows, in order.
     pub rows: Vec<Ended>,
-    /// How long all of it took.
+    /// How long the whole run took.
     pub took: Duration,
 }
 
-/// One line about what came of a row.
+/// One line of the table, with the result of a row.
 struct Line {
     row: String,
     what: &'static str,
@@ -29,7 +29,7 @@ struct Line {
     came: &'static str,
 }
 
-/// In this order, with these names in the table.
+/// The recorded times in their order, with their names in the table.
 const TIMES: [(&str, &str); 9] = [
     ("verdict_ms", "verdict"),
     ("dead_ms", "dead"),
@@ -43,17 +43,17 @@ const TIMES: [(&str, &str); 9] = [
 ];
 
 impl Report {
-    /// How many have ended in that way.
+    /// How many rows ended in that way.
     fn count(&self, which: impl Fn(&Verdict) -> bool) -> usize {
         self.rows.iter().filter(|row| which(&row.verdict)).count()
     }
 
-    /// How many have failed.
+    /// How many rows failed.
     pub fn failed(&self) -> usize {
         self.count(|verdict| matches!(verdict, Verdict::Failed(_)))
     }
 
-    /// The sentence at the end.
+    /// The summary sentence.
     pub fn sum(&self) -> String {
         let passed = self.count(|verdict| *verdict == Verdict::Passed);
         let skipped = self.count(|verdict| matches!(verdict, Verdict::Skipped(_)));
@@ -94,7 +94,7 @@ impl Report {
         text
     }
 
-    /// The same as a page.
+    /// The same table as a Markdown page.
     pub fn markdown(&self) -> String {
         let mut text = format!("# Fault matrix\n\n{}.\n", self.sum());
         for part in [Part::Seen, Part::Spared, Part::Watchdog] {
@@ -117,7 +117,7 @@ impl Report {
         text
     }
 
-    /// The same for scripts.
+    /// The same results for scripts.
     pub fn json(&self) -> Value {
         let row = |ended: &Ended| {
             let (result, why) = match &ended.verdict {
@@ -156,10 +156,10 @@ impl Report {
         })
     }
 
-    /// The same for whatever shows the results of tests.
+    /// The same results for tools that show test results.
     ///
     /// # Errors
-    /// If it cannot be written down as XML.
+    /// If it cannot be serialized as XML.
     pub fn junit(&self) -> Result<String, quick_junit::SerializeError> {
         let mut report = quick_junit::Report::new("fault matrix");
         report.set_time(self.took);
@@ -180,7 +180,7 @@ impl Report {
         report.to_string()
     }
 
-    /// Writes all of them into `out`.
+    /// Writes all three files into `out`.
     ///
     /// # Errors
     /// Which file could not be written, and why.
@@ -245,7 +245,7 @@ fn times(ended: &Ended) -> String {
     TIMES.iter().filter_map(one).collect::<Vec<_>>().join(", ")
 }
 
-/// No longer than a column.
+/// Cuts `text` to the width of a column.
 fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
@@ -253,7 +253,7 @@ fn cut(text: &str, width: usize) -> String {
     text.chars().take(width - 1).chain(['…']).collect()
 }
 
-/// What there is, and what there is not, for `--list`.
+/// The rows that exist, and those left out, for `--list`.
 pub fn list(rows: &[Row]) -> String {
     let mut text = String::new();
     for part in [Part::Seen, Part::Spared, Part::Watchdog] {

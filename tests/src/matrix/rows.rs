@@ -1,4 +1,4 @@
-//! All rows, by what they are about.
+//! All rows, by topic.
 
 mod around;
 mod bounded;
@@ -10,7 +10,7 @@ mod watchdog;
 
 use super::{Part, Row};
 
-/// Every row and case, in the order of their numbers.
+/// Every row and case, sorted by number.
 pub fn all() -> Vec<Row> {
     let tables =
         [lost::ROWS, messages::ROWS, bounded::ROWS, identity::ROWS, held::ROWS, around::ROWS, watchdog::ROWS];

@@ -1,4 +1,4 @@
-//! Which rows are asked for: `1,4,40-50`, `3/helper-spin`, `poc`, `watchdog`.
+//! Parses the requested rows: `1,4,40-50`, `3/helper-spin`, `poc`, `watchdog`.
 
 use std::str::FromStr;
 
@@ -7,14 +7,14 @@ use super::{Row, rows};
 /// One item of a list of rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selection {
-    /// All cases of all numbers in between.
+    /// All cases of all numbers in this range, inclusive.
     Numbers(u32, u32),
     /// A number or word with all of its cases, or one case.
     Named(String),
 }
 
 impl Selection {
-    /// Whether it asks for this row.
+    /// Whether this item selects the row.
     pub fn takes(&self, row: &Row) -> bool {
         match self {
             Self::Numbers(first, last) => {

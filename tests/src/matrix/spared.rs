@@ -1,5 +1,5 @@
-//! Rows in which shard 0 is held up while it works, and must live: the verdict stays what it must
-//! be for as long as the fault holds, nobody is condemned, and the same process goes on afterwards.
+//! Rows in which shard 0 is held up while it works, and must live: the verdict stays as it must for
+//! as long as the fault holds, nothing is condemned, and the same process continues afterwards.
 
 use std::time::Duration;
 
@@ -12,40 +12,40 @@ use crate::cluster::{Cluster, Plan, Shard};
 use crate::sidecar::Settings;
 use crate::{api, faults, wait};
 
-/// What the shard is at while the fault holds.
+/// What the shard is doing while the fault holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
-    /// One part that takes a minute and progresses all the time: it is at work at every moment.
+    /// One part that takes a minute and progresses throughout: the shard is never idle.
     LongPart,
-    /// One block after the other.
+    /// One block after another.
     Blocks,
 }
 
-/// What is done to shard 0, and what must be seen.
+/// What is done to shard 0, and what must be observed.
 #[derive(Clone, Copy, Debug)]
 pub struct Spared {
-    /// Its sidecar.
+    /// Settings of its sidecar.
     pub settings: fn() -> Settings,
-    /// What it works at.
+    /// What it works on.
     pub work: Work,
-    /// The script of the kit.
+    /// The script of the fault kit.
     pub script: &'static str,
-    /// Whom it is for.
+    /// The target of the script.
     pub who: Who,
-    /// What else it is told.
+    /// Further arguments of the script.
     pub more: &'static [&'static str],
-    /// The excuses that may be seen, the wanted one first; empty: none, and the verdict stays
+    /// The excuses that may be observed, the wanted one first; empty: none, and the verdict stays
     /// healthy.
     pub excuses: &'static [&'static str],
-    /// Whether it is excused all the time; else it comes and goes, and time must have been excused.
+    /// Whether it is excused throughout. Otherwise excuses come and go, and some time must count.
     pub throughout: bool,
-    /// The excuse that must be past its cap before the fault ends, which pages.
+    /// The excuse that must exceed its cap before the fault ends, which pages.
     pub pages: Option<&'static str>,
-    /// How long the fault is held once it is seen.
+    /// How long the fault is held once it is observed.
     pub held: Duration,
 }
 
-/// Excused throughout, by a fault that holds the whole shard, for several thresholds of a second.
+/// Excused throughout, by a fault that holds the whole shard, for several thresholds of one second.
 pub(super) const EXCUSED: Spared = Spared {
     settings: Settings::default,
     work: Work::LongPart,
@@ -63,7 +63,7 @@ impl Spared {
         let settings = (self.settings)();
         let mut cluster = match self.work {
             Work::LongPart => Cluster::at_work(settings),
-            // What is slowed a hundred times must not cost the block, which is not what is asked.
+            // A shard slowed a hundred times must not lose the block: that is not tested here.
             Work::Blocks => {
                 Cluster::start(&Plan { settings, block_deadline: "300s".to_owned(), ..Plan::default() })
             }
@@ -101,7 +101,7 @@ impl Spared {
         cluster.assert_common_rule(&[]);
     }
 
-    /// Waits until one of the excuses is seen.
+    /// Waits until one of the excuses is observed.
     #[track_caller]
     fn wait_for_excuse(&self, shard: &Shard) {
         let Some(wanted) = self.excuses.first() else { return };
@@ -111,7 +111,7 @@ impl Spared {
             let seen = if self.throughout {
                 self.excuses.contains(&status["threads"][0]["kind"].as_str()?)
             } else {
-                // A look may miss what comes and goes.
+                // A poll may miss an excuse that comes and goes.
                 status["excused_seconds"][*wanted].as_f64()? > 0.0
             };
             seen.then_some(())
@@ -119,7 +119,7 @@ impl Spared {
     }
 
     fn holds(&self, shard: &Shard) -> bool {
-        // A sidecar that is too busy to answer at once is not what is asked here.
+        // Whether a busy sidecar answers at once is not tested here.
         shard.sidecar.status().is_none_or(|status| {
             let verdict = status["verdict"].as_str().unwrap_or_default();
             let good: &[&str] = match (self.excuses.is_empty(), self.throughout) {
@@ -131,8 +131,7 @@ impl Spared {
     }
 }
 
-/// Whether the sidecar says that this excuse is past its cap, by the metric that the alert rests
-/// on.
+/// Whether the sidecar reports this excuse as past its cap, by the metric that the alert uses.
 pub(super) fn over_cap(shard: &Shard, kind: &str) -> bool {
     let label = format!("kind=\"{kind}\"");
     let page = api::get(shard.sidecar.http, "/metrics").map(|answer| answer.body).unwrap_or_default();

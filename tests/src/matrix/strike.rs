@@ -1,4 +1,4 @@
-//! How a fault is made: orders to the executor's fault port, scripts of the fault kit, signals.
+//! How a fault is caused: orders to the executor's fault port, scripts of the fault kit, signals.
 
 use rustix::process::Signal;
 
@@ -9,16 +9,16 @@ use crate::faults;
 use crate::soak::fault::{pid_of, signal};
 use crate::wait;
 
-/// Whom a script is for.
+/// The target of a script.
 #[derive(Clone, Copy, Debug)]
 pub enum Who {
     /// Shard 0.
     Shard,
-    /// Its thread of that name.
+    /// The thread of this name in shard 0.
     Thread(&'static str),
-    /// Its first thread.
+    /// The first thread of shard 0.
     Leader,
-    /// Its sidecar.
+    /// The sidecar of shard 0.
     Sidecar,
 }
 
@@ -27,26 +27,26 @@ pub enum Who {
 pub enum Step {
     /// Orders to the fault port of shard 0, one of which fires.
     Orders(&'static [&'static str]),
-    /// Orders to it that only set something.
+    /// Orders to the same port that only set something.
     Set(&'static [&'static str]),
-    /// A script whose fault is done at once.
+    /// A script whose fault takes effect once and at once.
     Script(&'static str, Who),
-    /// A script that holds its fault until the row is over; what else it is told.
+    /// A script that holds its fault until the row is over, with its further arguments.
     Held(&'static str, Who, &'static [&'static str]),
     /// SIGKILL to shard 0.
     Kill,
 }
 
-/// A fault that was made.
+/// A fault that was caused.
 #[derive(Debug)]
 pub struct Struck {
-    /// When, `CLOCK_MONOTONIC` nanoseconds. Of a script: when it was started.
+    /// When it fired, `CLOCK_MONOTONIC` nanoseconds. For a script: when it was started.
     pub at: u64,
-    /// Undone when this is dropped.
+    /// Faults that last; undone when this is dropped.
     pub held: Vec<Fault>,
 }
 
-/// Makes it.
+/// Causes the fault.
 #[track_caller]
 pub(super) fn strike(steps: &[Step], cluster: &Cluster) -> Struck {
     let mut struck = Struck { at: monotonic_ns(), held: Vec::new() };
@@ -76,7 +76,7 @@ pub(super) fn hold(cluster: &Cluster, script: &str, who: Who, more: &[&str]) -> 
     Fault::begin(script, &words.collect::<Vec<_>>())
 }
 
-/// Longer than any row; it is undone when the row is over.
+/// Longer than any row; the fault is undone when the row is over.
 const HOLD: [&str; 2] = ["--for", "5m"];
 
 #[track_caller]

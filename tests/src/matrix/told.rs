@@ -1,4 +1,4 @@
-//! What a row has seen: filled as it goes, so that a row that fails says how far it came.
+//! What a row observed: filled as it goes, so that a failing row shows how far it got.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,17 +19,17 @@ struct Seen {
 }
 
 impl Told {
-    /// The verdict that was seen, with reason, kind or excuse.
+    /// Records the observed verdict, with reason, kind or excuse.
     pub fn saw(&self, verdict: &str) {
         self.with(|seen| verdict.clone_into(&mut seen.verdict));
     }
 
-    /// A time in milliseconds, between two times of the monotonic clock.
+    /// Records the milliseconds between two times of the monotonic clock.
     pub fn time(&self, name: &str, from: u64, to: u64) {
         self.with(|seen| seen.times.insert(format!("{name}_ms"), json!(milliseconds(from, to))));
     }
 
-    /// The same, which must not be longer than `bound`.
+    /// Records them and asserts that they do not exceed `bound`.
     #[track_caller]
     pub fn time_within(&self, name: &str, from: u64, to: u64, bound: Duration) {
         self.time(name, from, to);
@@ -38,17 +38,17 @@ impl Told {
         assert!(took <= bound, "{name} after {took:.0} ms, and {bound:.0} ms are allowed");
     }
 
-    /// How long a fault was held that nobody may be killed for.
+    /// Records how long a fault was held for which nothing may be killed.
     pub fn held(&self, time: Duration) {
         self.with(|seen| seen.times.insert("held_ms".to_owned(), json!(time.as_secs_f64() * 1e3)));
     }
 
-    /// Anything else worth knowing.
+    /// Records any other fact.
     pub fn fact(&self, name: &str, value: &Value) {
         self.with(|seen| seen.facts.insert(name.to_owned(), value.clone()));
     }
 
-    /// All of it; `None` if it is being written at this moment.
+    /// The whole record; `None` if it is being written at this moment.
     pub fn so_far(&self) -> Option<Value> {
         let seen = match self.0.try_lock() {
             Ok(seen) => seen,

@@ -9,20 +9,20 @@ use super::target::DOG;
 use crate::api;
 use crate::footprint::{Size, Window};
 
-/// How often the exporter is scraped. It does nothing in between.
+/// How often the exporter is scraped. It is idle in between.
 const SCRAPE_EVERY: Duration = Duration::from_secs(5);
 
-/// Nothing where a peer has no process that could be looked at.
+/// Values are `None` for a peer without a process that could be measured.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cost {
     /// CPU time as a share of one core, percent.
     pub cpu_percent_of_core: Option<f64>,
-    /// Resident memory, MiB. What processes share is counted in each.
+    /// Resident memory, MiB. Memory shared between processes counts in each.
     pub rss_mib: Option<f64>,
 }
 
 impl Cost {
-    /// Counts for `time`.
+    /// Measures for `time`.
     #[track_caller]
     pub fn measure(running: &Running, ground: &Ground, time: Duration) -> Self {
         let peer = running.peer;

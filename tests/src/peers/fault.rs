@@ -1,4 +1,4 @@
-//! One fault, from the moment at which the target meets it until it works again.
+//! One fault, from the moment the target meets it until it works again.
 
 use std::time::Duration;
 
@@ -16,30 +16,30 @@ use crate::wait;
 pub enum Fault {
     /// SIGKILL.
     Killed,
-    /// The worker panics with nobody to catch it: the thread ends, the process lives and answers.
+    /// The worker panics uncaught: the thread ends, the process lives and answers.
     Lost,
-    /// The worker sleeps in the middle of its work, for ever.
+    /// The worker sleeps in the middle of its work, forever.
     Stall,
 }
 
-/// What came of the faults of one kind. Milliseconds.
+/// Results for the faults of one kind, in milliseconds.
 #[derive(Clone, Debug, Default)]
 pub struct Times {
-    /// Faults that there were.
+    /// Number of faults so far.
     pub tried: usize,
-    /// Until the target was ended by somebody, for those that were seen.
+    /// Times until the target was ended, for the faults that were detected.
     pub detect: Vec<f64>,
-    /// Until its next life had finished a piece of work.
+    /// Times until its next life had finished a piece of work.
     pub again: Vec<f64>,
 }
 
 impl Times {
-    /// Whether the peer saw every one of them.
+    /// Whether the peer detected every one of them.
     pub fn seen(&self) -> bool {
         self.tried > 0 && self.detect.len() == self.tried
     }
 
-    /// Lets the fault happen once more, unless this peer was found not to see it.
+    /// Causes the fault once more, unless the peer has already failed to detect one.
     #[track_caller]
     pub fn add(&mut self, fault: Fault, ground: &Ground, patience: Duration) {
         if self.tried > 0 && !self.seen() {
@@ -68,7 +68,7 @@ impl Times {
         let ended = poll(&mut ends, Some(&bound)).is_ok_and(|ready| ready > 0);
         let dead = monotonic_ns();
         if !ended {
-            // Whoever keeps it running sees this at least.
+            // Every supervisor detects at least this.
             ground.kill();
         }
         let running = ground.event("running", before);
@@ -78,22 +78,22 @@ impl Times {
         }
     }
 
-    /// Times until it was detected as scripts read them; null if it was not seen.
+    /// Distribution of the detection times, for scripts; null if not detected.
     pub fn detect_ms(&self) -> Value {
         if self.seen() { distribution(&self.detect) } else { json!(null) }
     }
 
-    /// Times until it ran again as scripts read them.
+    /// Distribution of the times until it ran again, for scripts; null if not detected.
     pub fn running_again_ms(&self) -> Value {
         if self.seen() { distribution(&self.again) } else { json!(null) }
     }
 
-    /// The median of the times until it ran again.
+    /// Median time until it ran again, ms.
     pub fn again_p50(&self) -> Option<f64> {
         self.running_again_ms()["p50"].as_f64()
     }
 
-    /// The median of the times until it was detected.
+    /// Median time until detection, ms.
     pub fn detect_p50(&self) -> Option<f64> {
         self.detect_ms()["p50"].as_f64()
     }

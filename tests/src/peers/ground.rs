@@ -1,4 +1,4 @@
-//! Where one peer is measured: a folder, the target's command line, and what the target wrote down.
+//! The place where one peer is measured: a folder, the target's command line, and the target's log.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,36 +10,36 @@ use super::peer::Peer;
 use crate::process::binary;
 use crate::{api, sweep, wait};
 
-/// Nothing here takes so long: a peer that needs longer to restart a dead process is broken.
+/// Nothing here takes this long: a peer that needs longer to restart a dead process is broken.
 const RESTARTED_WITHIN: Duration = Duration::from_secs(60);
 
-/// The program of the target.
+/// The target's program.
 const PROGRAM: &str = "peer-target";
 
-/// Something that the target wrote down.
+/// An entry in the target's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     /// `started`, `running`, `asked` (whether it is healthy, for the first time), `fault` or
     /// `slow`.
     pub what: String,
-    /// `CLOCK_MONOTONIC`, nanoseconds.
+    /// `CLOCK_MONOTONIC` nanoseconds.
     pub at: u64,
 }
 
-/// One peer's place. Dropping it ends what is left of the target.
+/// One peer's place. Dropping it ends what remains of the target.
 #[derive(Debug)]
 pub struct Ground {
     folder: tempfile::TempDir,
-    /// Where the target answers.
+    /// The address where the target answers.
     pub port: SocketAddr,
-    /// In the environment of whatever is started here.
+    /// A mark in the environment of everything started here.
     pub mark: String,
     flags: Vec<String>,
     settle: Duration,
 }
 
 impl Ground {
-    /// An empty one, where a target has settled once it has worked for `settle`.
+    /// An empty place. A target counts as settled once it has worked for `settle`.
     #[track_caller]
     pub fn new(peer: Peer, settle: Duration) -> Self {
         sweep::adopt_orphans();
@@ -51,12 +51,12 @@ impl Ground {
         Self { folder, port, mark, flags, settle }
     }
 
-    /// The folder.
+    /// The folder of this place.
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    /// What holds the target's pid, as the target itself counts.
+    /// The file with the target's pid, as the target itself sees it.
     pub fn pid_file(&self) -> PathBuf {
         self.path().join("pid")
     }
@@ -65,7 +65,7 @@ impl Ground {
         self.path().join("log")
     }
 
-    /// The target's command, word by word. No word has a space or a quote in it.
+    /// The target's command, word by word. No word contains a space or a quote.
     pub fn words(&self) -> Vec<String> {
         let path = |name: &str| self.path().join(name).display().to_string();
         let mut words = vec![binary(PROGRAM).display().to_string()];
@@ -77,12 +77,12 @@ impl Ground {
         words
     }
 
-    /// The same as one line.
+    /// The same command as one line.
     pub fn line(&self) -> String {
         self.words().join(" ")
     }
 
-    /// All that happened so far.
+    /// All log entries so far.
     pub fn events(&self) -> Vec<Event> {
         let text = std::fs::read_to_string(self.log()).unwrap_or_default();
         let event = |line: &str| {
@@ -92,7 +92,7 @@ impl Ground {
         text.lines().filter_map(event).collect()
     }
 
-    /// Waits for something after the first `from` events; when it happened.
+    /// Waits for an entry after the first `from` ones, and returns its time.
     #[track_caller]
     pub fn event(&self, what: &str, from: usize) -> u64 {
         wait::within(RESTARTED_WITHIN, &format!("«{what}» in the log of the target"), || {
@@ -100,7 +100,7 @@ impl Ground {
         })
     }
 
-    /// Waits until the target has lived long enough to be broken.
+    /// Waits until the target has worked long enough for a fault.
     #[track_caller]
     pub fn settled(&self) {
         wait::within(RESTARTED_WITHIN, "a target that has settled", || {
@@ -112,7 +112,7 @@ impl Ground {
         });
     }
 
-    /// The target's pid, in whatever pid namespace it lives: found by the command that is only its.
+    /// The target's pid, whatever pid namespace it is in: found by its unique command line.
     pub fn pid(&self) -> Option<i32> {
         let processes = std::fs::read_dir("/proc").ok()?;
         let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -129,7 +129,7 @@ impl Ground {
             && words.any(|word| Path::new(word) == log)
     }
 
-    /// Tells the target to do something to itself. Whether it answered.
+    /// Orders the target to do something to itself. Returns whether it answered.
     pub fn order(&self, order: &str) -> bool {
         api::get(self.port, order).is_some_and(|answer| answer.code == 200)
     }
@@ -139,7 +139,7 @@ impl Ground {
         let Some(pid) = self.pid() else { return };
         let Some(pid) = Pid::from_raw(pid) else { return };
         let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return };
-        // What it was called has not changed hands since it was opened.
+        // The pid cannot have been reused since the pidfd was opened.
         if self.is_target(pid.as_raw_nonzero().get()) {
             let _ = pidfd_send_signal(&pidfd, Signal::KILL);
         }

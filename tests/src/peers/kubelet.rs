@@ -1,10 +1,10 @@
 //! What a kubelet does with a container that has an HTTP liveness probe, in a few lines of ours.
 //!
-//! One probe each `periodSeconds`; an answer from 200 to 399 within `timeoutSeconds` is a success;
-//! after `failureThreshold` failures in a row SIGTERM, SIGKILL at the end of the grace period, and
-//! the container is started again. A container that ended by itself is found by a look each second.
-//! The back-off from the second restart on (10 s, doubled up to 5 min) is left out: each fault here
-//! stands for the first in a long time.
+//! It sends one probe each `periodSeconds`. An answer from 200 to 399 within `timeoutSeconds` is a
+//! success. After `failureThreshold` failures in a row it sends SIGTERM, then SIGKILL at the end of
+//! the grace period, and starts the container again. It detects a container that ended by itself by
+//! polling each second. The back-off from the second restart on (10 s, doubled up to 5 min) is left
+//! out: each fault here stands for the first in a long time.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -19,18 +19,18 @@ use rustix::process::Signal;
 use crate::process::Process;
 use crate::wait;
 
-/// `periodSeconds`; Kubernetes has 10 unless told otherwise, and takes no less than this.
+/// `periodSeconds`. The default of Kubernetes is 10; this is its minimum.
 pub const PERIOD: Duration = Duration::from_secs(1);
-/// `timeoutSeconds`, as Kubernetes has it unless told otherwise.
+/// `timeoutSeconds`, the default of Kubernetes.
 pub const TIMEOUT: Duration = Duration::from_secs(1);
-/// `failureThreshold`, as Kubernetes has it unless told otherwise.
+/// `failureThreshold`, the default of Kubernetes.
 pub const FAILURES: u32 = 3;
-/// `terminationGracePeriodSeconds`, as Kubernetes has it unless told otherwise.
+/// `terminationGracePeriodSeconds`, the default of Kubernetes.
 const GRACE: Duration = Duration::from_secs(30);
-/// Between two looks whether the grace period is over, or the harness.
+/// Interval between checks whether the grace period or the harness has ended.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// One under way. Dropping it ends it with its container.
+/// A running kubelet. Dropping it ends it with its container.
 #[derive(Debug)]
 pub struct Kubelet {
     end: Arc<AtomicBool>,
@@ -38,7 +38,7 @@ pub struct Kubelet {
 }
 
 impl Kubelet {
-    /// Keeps what `command` makes running, and probes it at `port`.
+    /// Keeps a process made by `command` running, and probes it at `port`.
     #[track_caller]
     pub fn start(port: SocketAddr, command: impl Fn() -> Command + Send + 'static) -> Self {
         let end = Arc::new(AtomicBool::new(false));
@@ -64,7 +64,7 @@ impl Drop for Kubelet {
     }
 }
 
-/// Probes until it has to end.
+/// Probes until the container has to end.
 fn live(container: &mut Process, port: SocketAddr, end: &AtomicBool) {
     let mut failures = 0;
     let mut next = Instant::now() + PERIOD;
@@ -81,7 +81,7 @@ fn live(container: &mut Process, port: SocketAddr, end: &AtomicBool) {
     }
 }
 
-/// SIGTERM; whatever has not ended after the grace period is killed.
+/// Sends SIGTERM, and kills what has not ended after the grace period.
 fn terminate(container: &mut Process) {
     container.signal(Signal::TERM);
     let began = Instant::now();
@@ -91,7 +91,7 @@ fn terminate(container: &mut Process) {
     container.signal(Signal::KILL);
 }
 
-/// One probe: something if it was a success.
+/// Sends one probe: `Some` if it was a success.
 fn probe(port: SocketAddr) -> Option<()> {
     let mut stream = TcpStream::connect_timeout(&port, TIMEOUT).ok()?;
     stream.set_read_timeout(Some(TIMEOUT)).ok()?;

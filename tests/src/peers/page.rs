@@ -1,4 +1,4 @@
-//! The outcome as a page for people: `docs/comparison.md`.
+//! The results as a page for people: `docs/comparison.md`.
 
 use std::fmt::Write;
 
@@ -9,11 +9,11 @@ use super::peer::Peer;
 use super::starved::HOGS;
 use super::{Outcome, Plan, THRESHOLD};
 
-/// A load above which figures are not to be taken for those of a quiet machine: less than one
-/// process, on average, that is not ours.
+/// Above this load, figures must not pass for those of a quiet machine: on average less than one
+/// process that is not ours.
 const QUIET: f64 = 0.5;
 
-/// What stands above all.
+/// The head of the page.
 const HEAD: &str = "\
 <!-- Written by `bench-peers --markdown`: change tests/src/peers/page.rs, not this file. -->
 # Compared with what keeps processes running today
@@ -31,7 +31,7 @@ tells them of its worker. The sidecar belongs with those: it reads the heartbeat
 
 ";
 
-/// What the figures do not say.
+/// What the figures do not show.
 const NOTES: &str = "\
 ## Notes
 
@@ -69,7 +69,8 @@ const NOTES: &str = "\
 
 ";
 
-/// The whole page. `outcomes` were measured as `plan` says, on the machine that `figures` tells of.
+/// The whole page. `outcomes` were measured according to `plan`, on the machine that `figures`
+/// describes.
 pub fn markdown(outcomes: &[Outcome], figures: &Value, plan: Plan, load: f64) -> String {
     let mut page = HEAD.to_owned();
     faults(&mut page, outcomes);
@@ -100,7 +101,7 @@ fn number(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}"))
 }
 
-/// Detected and running again, or that it was not seen.
+/// Times until detected and until running again, or that it was not detected.
 fn times(times: &Times) -> String {
     if !times.seen() {
         return "not seen".to_owned();
@@ -151,12 +152,12 @@ fn costs(page: &mut String, outcomes: &[Outcome], plan: Plan) {
     page.push('\n');
 }
 
-/// Beyond the threshold, until the target works again after a stall.
+/// Milliseconds beyond the threshold until the target works again after a stall.
 pub fn beyond_threshold(outcome: &Outcome) -> Option<f64> {
     Some(outcome.stall.again_p50()? - THRESHOLD.as_secs_f64() * 1e3)
 }
 
-/// How the sidecar stands beside the next best: that one, its time beyond the threshold, and ours.
+/// The sidecar against the next best peer: that peer, its time beyond the threshold, and ours.
 pub fn next_best(outcomes: &[Outcome]) -> Option<(Peer, f64, f64)> {
     let ours = outcomes.iter().find(|outcome| outcome.peer == Peer::Ours).and_then(beyond_threshold)?;
     let others = outcomes.iter().filter(|outcome| outcome.peer != Peer::Ours);

@@ -1,4 +1,4 @@
-//! Who is compared, and how each is set up.
+//! The compared peers, and how each is set up.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,16 +6,16 @@ use std::process::Command;
 use crate::supervised;
 use crate::systemd::Systemd;
 
-/// What the check of a peer reaches.
+/// What a peer's check covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// The process or its main loop, as the documentation of the peer has it.
+    /// The process or its main loop, as the peer's documentation describes.
     Process,
-    /// The worker, since the target was written to tell of it.
+    /// The worker, because the target was written to report on it.
     Worker,
 }
 
-/// One of those who are compared.
+/// A compared peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
     /// `shard-watchdog supervise`.
@@ -26,13 +26,13 @@ pub enum Peer {
     Runit,
     /// `s6-svscan`.
     S6,
-    /// monit, by port or by the time stamp of a file.
+    /// monit, checking a port or the time stamp of a file.
     Monit(Reach),
     /// supervisord with superlance's `httpok`.
     Supervisord(Reach),
-    /// What a kubelet does with a liveness probe.
+    /// A kubelet's liveness probe.
     Kubelet(Reach),
-    /// A thread of the target, as Envoy has it, under runit.
+    /// A thread of the target, like Envoy's guard dog, under runit.
     GuardDog,
     /// An exporter: it watches and does nothing.
     ProcessExporter,
@@ -40,7 +40,7 @@ pub enum Peer {
 
 use Reach::{Process, Worker};
 
-/// All of them, in the order of the table.
+/// All peers, in the order of the table.
 pub const ALL: [Peer; 13] = [
     Peer::Ours,
     Peer::GuardDog,
@@ -57,13 +57,13 @@ pub const ALL: [Peer; 13] = [
     Peer::ProcessExporter,
 ];
 
-/// Where `tests/tools` puts superlance.
+/// Where `tests/tools` installs superlance.
 pub fn superlance() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/superlance")
 }
 
 impl Peer {
-    /// Its name, on the command line and in the figures.
+    /// Name on the command line and in the figures.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ours => "ours",
@@ -82,7 +82,7 @@ impl Peer {
         }
     }
 
-    /// Its name for people.
+    /// Name for people.
     pub const fn title(self) -> &'static str {
         match self {
             Self::Ours => "shard-watchdog",
@@ -101,7 +101,7 @@ impl Peer {
         }
     }
 
-    /// Its settings, as far as they matter for what is measured.
+    /// The peer's settings, as far as they matter for the measurement.
     pub const fn settings(self) -> &'static str {
         match self {
             Self::Ours => {
@@ -138,7 +138,7 @@ impl Peer {
         }
     }
 
-    /// What is left for whoever asks why.
+    /// The evidence it leaves for a later investigation.
     pub const fn evidence(self) -> &'static str {
         match self {
             Self::Ours => "incident: timeline, last words, recording",
@@ -156,7 +156,7 @@ impl Peer {
         self != Self::ProcessExporter
     }
 
-    /// Whether the target was written to tell this peer of its worker.
+    /// Whether the target was written to report its worker to this peer.
     pub const fn told_of_worker(self) -> bool {
         matches!(
             self,
@@ -169,13 +169,13 @@ impl Peer {
         )
     }
 
-    /// Whether it asks the target over HTTP. One that does not, though it should, is set up wrongly
-    /// and would be said to see nothing.
+    /// Whether it queries the target over HTTP. If it should but does not, it is set up wrongly,
+    /// and would be reported as detecting nothing.
     pub const fn asks(self) -> bool {
         matches!(self, Self::Monit(Process) | Self::Supervisord(_) | Self::Kubelet(_))
     }
 
-    /// What the target is told beside what it is always told; `beat` is the file that a worker
+    /// The target's arguments in addition to those for all peers; `beat` is the file that a worker
     /// touches.
     pub fn flags(self, beat: &str) -> Vec<String> {
         let flags: &[&str] = match self {
@@ -188,7 +188,7 @@ impl Peer {
         flags.iter().map(|flag| (*flag).to_owned()).collect()
     }
 
-    /// Debian's package of it, and the program by which it is known to be there.
+    /// Its Debian package, and the program that shows that it is installed.
     const fn package(self) -> Option<(&'static str, &'static str)> {
         match self {
             Self::Systemd(_) => Some(("systemd", "systemctl")),
@@ -201,7 +201,7 @@ impl Peer {
         }
     }
 
-    /// Why it cannot be measured here; `None`: it can.
+    /// Why it cannot be measured here; `None` if it can.
     pub fn impossible(self) -> Option<String> {
         if let Self::Systemd(_) = self {
             return Systemd::impossible();
@@ -215,7 +215,7 @@ impl Peer {
         lacks_plugin.then(|| "superlance is not there: run tests/tools".to_owned())
     }
 
-    /// Which version of it was measured; empty where it is a few lines of this repository.
+    /// The measured version; empty where the peer is a few lines of this repository.
     #[track_caller]
     pub fn version(self) -> String {
         let Some((package, _)) = self.package() else {

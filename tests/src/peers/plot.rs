@@ -14,11 +14,11 @@ const BAR: f64 = 13.0;
 const ROW: f64 = 42.0;
 const BOTTOM: f64 = 40.0;
 
-/// Told apart in print and by those who see no colours: the one is dark, the other light.
+/// One dark, one light: distinguishable in print and by colour-blind readers.
 const LOST: &str = "#1f4e79";
 const STALL: &str = "#f0a04b";
 
-/// The whole file.
+/// The whole SVG file.
 pub fn svg(outcomes: &[Outcome]) -> String {
     let shown: Vec<&Outcome> = outcomes.iter().filter(|outcome| outcome.peer.acts()).collect();
     let longest = shown
@@ -77,7 +77,7 @@ fn bar(times: &Times, y: f64, colour: &str, x: impl Fn(f64) -> f64) -> String {
     let Some(again) = times.again_p50() else {
         return format!("<text x=\"{}\" y=\"{base}\" fill=\"#777777\">not seen</text>", LEFT + 6.0);
     };
-    // A bar that is too short to be seen is a pixel wide.
+    // A bar too short to be visible is a pixel wide.
     let width = (x(again) - LEFT).max(1.0);
     format!(
         "<rect x=\"{LEFT}\" y=\"{y}\" width=\"{width:.1}\" height=\"{BAR}\" fill=\"{colour}\"/>\

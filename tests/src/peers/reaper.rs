@@ -1,6 +1,6 @@
-//! Reaps a target that detached itself from whoever started it, as the first process of a machine
-//! does. The harness takes in such orphans; one that nobody reaps stays on as a zombie, for which
-//! monit does not start another.
+//! Reaps a target that detached itself from its parent, as the first process of a machine does. The
+//! harness adopts such orphans; one that nobody reaps remains as a zombie, for which monit does not
+//! start another.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use crate::sweep;
 
-/// Between two looks: nothing beside a cycle of monit, which is a second.
+/// Between two polls: negligible compared with a cycle of monit, which is a second.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// One at work, until it is dropped.
+/// A running reaper, until it is dropped.
 #[derive(Debug)]
 pub struct Reaper(Arc<AtomicBool>);
 
 impl Reaper {
-    /// Reaps every process whose pid stood in that file.
+    /// Reaps every process whose pid appeared in that file.
     pub fn start(pid_file: PathBuf) -> Self {
         let end = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&end);

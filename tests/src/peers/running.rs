@@ -1,4 +1,4 @@
-//! A peer under way with the target.
+//! A running peer with its target.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -19,12 +19,12 @@ use crate::sidecar::{Settings, Sidecar};
 use crate::systemd::Systemd;
 use crate::{api, sweep};
 
-/// One of them. Dropping it ends it with all that it started.
+/// One running peer. Dropping it ends it with everything that it started.
 #[derive(Debug)]
 pub struct Running {
-    /// Which.
+    /// The running peer.
     pub peer: Peer,
-    /// Where it is asked for its page, if it has one.
+    /// Where its page is scraped, if it has one.
     pub scraped: Option<SocketAddr>,
     held: Held,
     mark: String,
@@ -35,14 +35,14 @@ enum Held {
     Process(Process),
     Kubelet(#[expect(dead_code, reason = "dropping it ends it")] Kubelet),
     Systemd(Systemd),
-    /// What it starts is nobody's child.
+    /// What monit starts is nobody's child.
     Monit(Process, #[expect(dead_code, reason = "dropping it ends it")] Reaper),
-    /// The target stands by itself.
+    /// The target runs on its own.
     Exporter(Process, #[expect(dead_code, reason = "dropping it ends it")] Process),
 }
 
 impl Running {
-    /// Starts it; returns once it is under way.
+    /// Starts the peer and returns once it is running.
     #[track_caller]
     pub fn start(peer: Peer, ground: &Ground) -> Self {
         let mut scraped = None;
@@ -73,7 +73,7 @@ impl Running {
         running
     }
 
-    /// The processes that it consists of, the target not among them. None for a few lines of ours.
+    /// The peer's own processes, without the target. None for a peer that is a few lines of ours.
     pub fn pids(&self, ground: &Ground) -> Vec<i32> {
         let root = match &self.held {
             Held::Kubelet(_) => return Vec::new(),
@@ -118,7 +118,7 @@ fn marked(words: &[String], mark: &str) -> Command {
 fn ours(ground: &Ground) -> Process {
     let settings = Settings {
         stall_after: format!("{}s", THRESHOLD.as_secs()),
-        // It is this run that means to end them often.
+        // This run itself causes frequent kills.
         kills: 1_000_000,
         ..Settings::default()
     };
@@ -144,7 +144,7 @@ fn systemd(ground: &Ground) -> Systemd {
     Systemd::start(ground.path(), &[("target.service", unit)])
 }
 
-/// Those that run a script called `run` in each folder that they find.
+/// A peer that runs a script called `run` in each folder that it finds.
 #[track_caller]
 fn scripts(ground: &Ground, program: &str) -> Process {
     let services = ground.path().join("services");
@@ -152,7 +152,7 @@ fn scripts(ground: &Ground, program: &str) -> Process {
     std::fs::create_dir_all(&service).expect("a folder of our own");
     write_script(&service.join("run"), &ground.line());
     let mut command = if program == "runsvdir" {
-        // Of SIGTERM, which it would get if the harness were killed, it ends and leaves each
+        // On SIGTERM, which it would get if the harness were killed, it ends but leaves each
         // `runsv`.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "HUP", program]);
@@ -174,7 +174,7 @@ fn write_script(path: &Path, line: &str) {
 fn monit(peer: Peer, ground: &Ground) -> Process {
     let path = |name: &str| ground.path().join(name).display().to_string();
     let pid = ground.pid_file().display().to_string();
-    // It gives what it starts an environment of its own, and waits until it has detached itself.
+    // monit gives what it starts its own environment, and waits until that has detached itself.
     let start = format!("/usr/bin/env {}={} setsid --fork {}", sweep::MARK, ground.mark, ground.line());
     let mut text = String::new();
     writeln!(text, "set daemon 1\nset pidfile {}\nset idfile {}", path("monit.pid"), path("monit.id"))
@@ -187,8 +187,8 @@ fn monit(peer: Peer, ground: &Ground) -> Process {
         let seconds = THRESHOLD.as_secs();
         let beat = path("beat");
         std::fs::write(&beat, "").expect("a folder of our own");
-        // Were the process to depend on the file, as monit allows, a process that died by itself
-        // would not be started any more: it is what touches the file.
+        // If the process depended on the file, as monit allows, a process that died by itself would
+        // not be started again: it is what touches the file.
         writeln!(text, "check file beat with path {beat}\n  if timestamp > {seconds} seconds")
             .expect("a string");
         writeln!(text, "    then exec \"/bin/sh -c 'kill $(cat {pid})'\"").expect("a string");
@@ -200,7 +200,7 @@ fn monit(peer: Peer, ground: &Ground) -> Process {
     }
     let config = ground.path().join("monitrc");
     std::fs::write(&config, text).expect("a folder of our own");
-    // It refuses what others may read.
+    // monit refuses a config that others may read.
     std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o600)).expect("a file of our own");
     let mut command = Command::new("monit");
     command.arg("-I").arg("-c").arg(&config).env(sweep::MARK, &ground.mark);
@@ -210,7 +210,7 @@ fn monit(peer: Peer, ground: &Ground) -> Process {
 #[track_caller]
 fn supervisord(ground: &Ground) -> Process {
     let path = |name: &str| ground.path().join(name).display().to_string();
-    // `httpok` runs in Debian's Python, which supervisor is a package of, whichever other stands
+    // `httpok` runs in Debian's Python, to which supervisor belongs, whatever other Python comes
     // first.
     let text = format!(
         "[supervisord]\nnodaemon=true\nlogfile={log}\npidfile={pid}\nchildlogdir={folder}\n\

@@ -1,33 +1,33 @@
-//! A target that is healthy and gets hardly any CPU: whoever ends it makes things worse.
+//! A target that is healthy but gets hardly any CPU: ending it makes things worse.
 
 use std::time::{Duration, Instant};
 
 use super::ground::Ground;
 use crate::hogs::Hogs;
 
-/// As many as the issue of the comparison asks for.
+/// The number in the issue that asked for the comparison.
 pub const HOGS: usize = 8;
-/// Between two looks at what the target wrote.
+/// Between two checks of what the target wrote.
 const LOOK: Duration = Duration::from_millis(50);
 /// A starved process takes its time to die of SIGTERM. Once the hogs are gone it does, and every
-/// peer here starts it again within this time.
+/// peer here restarts it within this time.
 const AFTERMATH: Duration = Duration::from_secs(3);
 
-/// What came of it.
+/// The results of starving a target.
 #[derive(Clone, Copy, Debug)]
 pub struct Starved {
-    /// How often the target was started again in that time, though nothing was wrong with it.
+    /// How often the target was restarted in that time, though nothing was wrong with it.
     pub false_kills: usize,
-    /// Pieces of work that it finished all the same, each of which took longer than the threshold:
-    /// without any, the machine had too much CPU to starve anybody.
+    /// Pieces of work that it finished nevertheless, each taking longer than the threshold. If
+    /// there are none, the machine had too much CPU for starvation.
     pub slow_pieces: usize,
     /// How long it was starved.
     pub seconds: f64,
 }
 
 impl Starved {
-    /// Puts the target at the lowest priority that there is (`SCHED_IDLE`), and hogs at the normal
-    /// one beside it. A new life of it is put there too once it works.
+    /// Gives the target the lowest possible priority (`SCHED_IDLE`), and runs hogs at the normal
+    /// one beside it. A new life of it gets that priority too once it works.
     #[track_caller]
     pub fn measure(ground: &Ground, time: Duration) -> Self {
         ground.settled();

@@ -1,11 +1,11 @@
-//! The outcome for the terminal and for scripts.
+//! The results for the terminal and for scripts.
 
 use serde_json::{Map, Value, json};
 
 use super::Outcome;
 use crate::machine;
 
-/// The table, a line each.
+/// The table, line by line.
 pub fn lines(outcomes: &[Outcome]) -> Vec<String> {
     let mut lines = vec![format!(
         "{:<20}{:>11}{:>14}{:>11}{:>14}{:>11}{:>9}{:>9}",
@@ -35,7 +35,7 @@ pub fn lines(outcomes: &[Outcome]) -> Vec<String> {
     lines
 }
 
-/// The same with everything else, by the name of each peer.
+/// The same results with everything else, by peer name.
 pub fn figures(outcomes: &[Outcome], left_out: &[(&'static str, String)]) -> Value {
     let mut peers = Map::new();
     for outcome in outcomes {

@@ -1,4 +1,4 @@
-//! The target: one thread that works, one that answers. It writes down what happens to it.
+//! The target: one thread works, one answers. It records what happens to it.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -18,22 +18,22 @@ use shard_heartbeat::{Heartbeat, ProcessState, SegmentOptions, ThreadBeat, Work}
 use super::THRESHOLD;
 use crate::clock::monotonic_ns;
 
-/// The thread that works.
+/// Name of the thread that works.
 pub const WORKER: &str = "exec-s0";
-/// The thread that looks whether it does, if there is one.
+/// Name of the thread that checks whether it does, if there is one.
 pub const DOG: &str = "guard-dog";
 
-/// CPU time of one piece of work. A target at the lowest priority beside eight hogs gets to the end
-/// of it in seconds.
+/// CPU time of one piece of work. A target at the lowest priority beside eight hogs finishes it in
+/// seconds.
 const PIECE: Duration = Duration::from_millis(5);
-/// Between two pieces, so that the target leaves the machine to those who are measured.
+/// Between two pieces, so that the target leaves the machine to the measured peers.
 const PAUSE: Duration = Duration::from_millis(45);
-/// A notification comes twice in each threshold, as `sd_watchdog_enabled(3)` advises.
+/// A notification is sent twice in each threshold, as `sd_watchdog_enabled(3)` advises.
 const NOTIFY_EVERY: Duration = Duration::from_secs(THRESHOLD.as_secs() / 2);
-/// Envoy's guard dog looks as often as its shortest timeout asks, which is `miss_timeout`: 200 ms
-/// unless it is set.
+/// Envoy's guard dog checks as often as its shortest timeout requires: that is `miss_timeout`, by
+/// default 200 ms.
 const DOG_LOOKS_EVERY: Duration = Duration::from_millis(200);
-/// A client that sends nothing does not hold the main thread longer than that.
+/// Longest time that a client which sends nothing holds the main thread.
 const REQUEST_WITHIN: Duration = Duration::from_secs(1);
 /// A target that its harness could not end ends by itself.
 const LIVES_SECONDS: u32 = 3600;
@@ -73,24 +73,24 @@ pub struct Options {
     guard_dog: bool,
 }
 
-/// What the threads share.
+/// State that the threads share.
 struct Shared {
     options: Options,
     log: File,
     order: AtomicU8,
     /// When the worker last began or finished a piece of work.
     touched: AtomicU64,
-    /// Somebody has asked whether it is healthy.
+    /// Whether its health has been queried.
     asked: AtomicBool,
 }
 
 /// Runs until somebody ends it.
 pub fn run(options: Options) -> ! {
-    // A dog or a watchdog that aborts it must not fill the disk.
+    // Being aborted by a guard dog or a watchdog must not fill the disk.
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     // SAFETY: sets a timer of this process and touches no memory.
     unsafe { libc::alarm(LIVES_SECONDS) };
-    // A lost thread has nothing to say: it is lost.
+    // No panic message: the thread is meant to be lost.
     std::panic::set_hook(Box::new(|_| {}));
     let log = File::options().create(true).append(true).open(&options.log).expect("the log can be written");
     let shared = Arc::new(Shared {
@@ -122,14 +122,14 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) {
 }
 
 impl Shared {
-    /// Writes down that something happens, and when.
+    /// Logs that something happens, and when.
     fn tell(&self, what: &str) {
         let line = format!("{what} {}\n", monotonic_ns());
         (&self.log).write_all(line.as_bytes()).expect("the log can be written");
     }
 
     fn work(&self, beat: &ThreadBeat) {
-        // Never the same work in two lives: this is no target with poison in it.
+        // Never the same work in two lives: otherwise the work would look like poison.
         let first = monotonic_ns() / 1_000_000;
         let mut notified = Instant::now();
         for piece in first.. {
@@ -177,7 +177,7 @@ impl Shared {
         Duration::from_nanos(monotonic_ns().saturating_sub(touched)) > THRESHOLD
     }
 
-    /// What Envoy's guard dog does with one thread and `kill_timeout`.
+    /// Does what Envoy's guard dog does with one thread and `kill_timeout`.
     fn guard(&self) {
         loop {
             std::thread::sleep(DOG_LOOKS_EVERY);
@@ -188,7 +188,8 @@ impl Shared {
         }
     }
 
-    /// The main loop: answers, notifies, and knows nothing of the worker unless it is asked to.
+    /// The main loop: it answers and notifies, and knows nothing of the worker unless told to
+    /// check.
     fn serve(&self, listener: &TcpListener) -> ! {
         let every = Timespec::try_from(NOTIFY_EVERY / 2).expect("a short time");
         let mut notified = Instant::now();
@@ -198,7 +199,7 @@ impl Shared {
             if found > 0
                 && let Ok((stream, _)) = listener.accept()
             {
-                // Whoever asks may be gone again.
+                // The client may be gone already.
                 let _ = self.answer(stream);
             }
             if !self.options.worker_notifies && notified.elapsed() >= NOTIFY_EVERY / 2 {
@@ -240,7 +241,7 @@ impl Shared {
     }
 }
 
-/// Uses so much CPU time of this thread.
+/// Uses this much CPU time of this thread.
 fn burn(time: Duration) {
     let used = || {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
@@ -250,7 +251,7 @@ fn burn(time: Duration) {
     while used() - began < time {}
 }
 
-/// Leaves the CPU to whoever else wants it, with all threads.
+/// Yields the CPU to everything else that wants it, with all threads.
 fn starve() {
     let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return };
     for tid in tasks.flatten().filter_map(|task| task.file_name().to_str()?.parse::<i32>().ok()) {
@@ -260,7 +261,7 @@ fn starve() {
     }
 }
 
-/// One word to systemd, if it asked for any.
+/// Sends one word to systemd, if it asked for notifications.
 fn notify(word: &str) {
     let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else { return };
     let Ok(sender) = UnixDatagram::unbound() else { return };

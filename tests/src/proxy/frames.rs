@@ -1,12 +1,12 @@
-//! Finds the headers of HTTP/2 frames in a stream.
+//! Locates the headers of HTTP/2 frames in a stream.
 
-/// What a client says before its first frame.
+/// Length of what a client sends before its first frame.
 const PREFACE: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
 
-/// Length, type, flags and stream of a frame.
+/// Size of a frame header: length, type, flags and stream.
 const HEADER: usize = 9;
 
-/// Where a stream is: what of the present frame is still to come.
+/// The position in a stream: how much of the present frame is still to come.
 #[derive(Debug)]
 pub(super) struct Frames {
     payload: usize,
@@ -15,12 +15,13 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    /// At the beginning of what a client says, or a server.
+    /// The beginning of a client's stream, or of a server's.
     pub(super) fn new(of_client: bool) -> Self {
         Self { payload: if of_client { PREFACE } else { 0 }, header: [0; HEADER], have: 0 }
     }
 
-    /// Follows the stream over `bytes`, and flips bits of its frame headers on the way if asked to.
+    /// Follows the stream over `bytes`, and flips bits of its frame headers on the way if
+    /// `corrupt`.
     pub(super) fn pass(&mut self, bytes: &mut [u8], corrupt: bool) {
         let mut at = 0;
         while at < bytes.len() {

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use super::frames::Frames;
 use super::{LOOK, Mode, Shared, Towards};
 
-/// What may be under way in a slow network; past it nothing more is read, as a real one would do.
+/// Most bytes in transit in a slow network. Beyond it nothing more is read, as in a real one.
 const UNDER_WAY: usize = 64 << 20;
 
-/// Starts a thread that carries what `from` says to `to`.
+/// Starts a thread that carries what `from` sends to `to`.
 pub(super) fn start(
     from: TcpStream,
     to: TcpStream,
@@ -42,7 +42,7 @@ struct Pump {
     to: TcpStream,
     towards: Towards,
     frames: Frames,
-    /// What has been read and is due then.
+    /// What has been read, with the time at which it is due.
     under_way: VecDeque<(Instant, Vec<u8>)>,
     bytes: usize,
     /// Something was swallowed, so nothing after it may arrive.
@@ -51,7 +51,7 @@ struct Pump {
 
 /// Why a direction ended.
 enum End {
-    /// Its speaker has nothing more to say.
+    /// Its sender has nothing more to send.
     Finished,
     Broken,
 }
@@ -113,7 +113,7 @@ impl Pump {
         Ok(())
     }
 
-    /// Passes on what is due, or everything that is under way.
+    /// Forwards what is due, or everything in transit.
     fn deliver(&mut self, everything: bool) -> Result<(), End> {
         while let Some((due, _)) = self.under_way.front() {
             if *due > Instant::now() && !everything {

@@ -1,4 +1,4 @@
-//! What the target does to itself when it is told to.
+//! What the target does to itself on order.
 
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
@@ -16,27 +16,26 @@ use super::waits::Wait;
 use super::{DOUBLE, THREAD, serve};
 use crate::wait;
 
-/// One piece of work: short beside every threshold, and few wake-ups.
+/// Duration of one piece of work: short compared with every threshold, yet few wake-ups.
 const BLOCK: Duration = Duration::from_millis(5);
-/// What runs here without a supervisor ends by itself after so many seconds, should the harness be
-/// gone.
+/// Seconds after which a process without a supervisor ends by itself, in case the harness is gone.
 pub(super) const LIVES: u32 = 120;
-/// Start times come in ticks of 10 ms: a thread that begins so much later has another one.
+/// Start times come in ticks of 10 ms: a thread that begins this much later has a different one.
 const ANOTHER_TICK: Duration = Duration::from_millis(30);
 
-/// A target with one registered thread that works on one block after the other.
+/// A target with one registered thread that works on one block after another.
 #[derive(Debug)]
 pub struct Puppet {
     heartbeat: Heartbeat,
     path: PathBuf,
     worker: Actor,
-    /// A second thread of the kernel's name of the first, not registered.
+    /// A second, unregistered thread with the same kernel name as the first.
     double: Option<Actor>,
-    /// A channel of that name, once there is one.
+    /// A channel named [`DOUBLE`], once it exists.
     channel: Option<ChannelBeat>,
 }
 
-/// A thread that ends when it is told to, without a word to anybody, or hangs.
+/// A thread that, on order, ends without notice or hangs.
 #[derive(Debug)]
 struct Actor {
     tid: i32,
@@ -61,20 +60,20 @@ impl Puppet {
 
     fn order(&mut self, words: &[&str]) -> Result<String, String> {
         match *words {
-            // Its thread goes, another of that name takes its place, on the watch like the first.
+            // Its thread goes, and another of that name takes its place, registered like the first.
             ["replace"] => {
                 let was = self.worker.lose();
                 self.worker = Actor::start(Some(&self.heartbeat));
                 Ok(format!("was={was} is={}", self.worker.tid))
             }
-            // The same, and the other knows of no watch.
+            // The same, but the other is not registered.
             ["replace", "unregistered"] => {
                 let was = self.worker.lose();
                 self.worker = Actor::start(None);
                 Ok(format!("was={was} is={}", self.worker.tid))
             }
-            // The same, and the other gets the very thread id of the first. Only in a pid namespace
-            // of its own.
+            // The same, and the other gets the very thread id of the first. Works only in a pid
+            // namespace of its own.
             ["reuse"] => self.reuse(),
             ["lose"] => Ok(format!("was={}", self.worker.lose())),
             ["rename", name] => {
@@ -82,7 +81,7 @@ impl Puppet {
                     .map_err(|error| error.to_string())?;
                 Ok(format!("tid={}", self.worker.tid))
             }
-            // A name that is no text, as the kernel makes one when it cuts a longer one inside a
+            // A name that is not text, such as the kernel makes when it cuts a longer one inside a
             // character.
             ["rename-bytes", hex] => {
                 std::fs::write(format!("/proc/self/task/{}/comm", self.worker.tid), bytes(hex)?)
@@ -100,7 +99,7 @@ impl Puppet {
                 let double = self.double.insert(Actor::start(None));
                 Ok(format!("tid={}", double.tid))
             }
-            // Another thread on the watch, and a channel of its name.
+            // Another registered thread, and a channel of its name.
             ["double", "registered"] => {
                 let channel = self.heartbeat.channel(DOUBLE, None).map_err(|error| error.to_string())?;
                 self.channel = Some(channel);
@@ -111,20 +110,21 @@ impl Puppet {
                 let double = self.double.take().ok_or("there is no double")?;
                 Ok(format!("was={}", double.lose()))
             }
-            // Its thread gets no further with the work that it is at, or not for a while.
+            // Its thread gets no further with its current work, or not for a while.
             ["hang"] => self.order(&["wait", "hang"]),
             ["wait", how] => {
                 let wait = Wait::named(how).ok_or_else(|| format!("there is no way to wait called {how}"))?;
                 self.worker.wait.store(wait as u8, Ordering::Relaxed);
                 Ok(format!("tid={}", self.worker.tid))
             }
-            // Whoever may not trace it learns no more where in the kernel its threads sleep.
+            // Without permission to trace it, nothing learns any longer where in the kernel its
+            // threads sleep.
             ["hide"] => {
                 rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
                     .map_err(|error| error.to_string())?;
                 Ok(format!("tid={}", self.worker.tid))
             }
-            // Gets these user ids, in all of its threads: real, effective, saved.
+            // Sets these user ids in all of its threads: real, effective, saved.
             ["uids", real, effective, saved] => {
                 let [real, effective, saved] =
                     [real, effective, saved].map(|uid| uid.parse().unwrap_or(u32::MAX));
@@ -134,8 +134,8 @@ impl Puppet {
                     _ => Err(std::io::Error::last_os_error().to_string()),
                 }
             }
-            // Maps the segment no more, and does not notice: its threads write into memory of
-            // nobody's.
+            // Replaces its mapping of the segment without noticing: its threads write into memory
+            // that nobody reads.
             ["unmap"] => unmap(&self.path).map(|()| String::new()),
             ["fork"] => Ok(format!("child={}", fork())),
             // Becomes another program, with the same pid and the same start time.
@@ -150,7 +150,7 @@ impl Puppet {
     }
 
     fn reuse(&mut self) -> Result<String, String> {
-        /// Whoever else starts a thread in this namespace may get the number first.
+        /// Another thread that starts in this namespace may get the number first.
         const TRIES: u32 = 100;
         let was = self.worker.lose();
         std::thread::sleep(ANOTHER_TICK);
@@ -167,7 +167,7 @@ impl Puppet {
     }
 }
 
-/// Bytes from their two digits each.
+/// Parses bytes written as two hex digits each.
 fn bytes(hex: &str) -> Result<Vec<u8>, String> {
     let pairs = (0..hex.len()).step_by(2);
     let byte = |at| hex.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
@@ -175,12 +175,12 @@ fn bytes(hex: &str) -> Result<Vec<u8>, String> {
 }
 
 impl Actor {
-    /// Starts a thread of the one name, and waits until it is what it should be.
+    /// Starts a thread named [`THREAD`], and waits until it is set up.
     fn start(heartbeat: Option<&Heartbeat>) -> Self {
         Self::start_as(THREAD, heartbeat)
     }
 
-    /// The same under this registered name.
+    /// The same, with this name in the segment.
     fn start_as(name: &str, heartbeat: Option<&Heartbeat>) -> Self {
         let name = name.to_owned();
         let (end, wait) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU8::new(0)));
@@ -199,7 +199,7 @@ impl Actor {
                     let how = Wait::numbered(number);
                     how.begin(&near);
                     if how.ends() {
-                        // Another one may have been ordered meanwhile.
+                        // Another wait may have been ordered meanwhile.
                         let _ = stuck.compare_exchange(number, 0, Ordering::Relaxed, Ordering::Relaxed);
                     }
                 }
@@ -212,7 +212,7 @@ impl Actor {
         Self { tid: first(&ready), end, wait }
     }
 
-    /// Ends it, and waits until the kernel knows it no more.
+    /// Ends the thread, and waits until the kernel no longer knows it.
     fn lose(&self) -> i32 {
         self.end.store(true, Ordering::Relaxed);
         let task = PathBuf::from(format!("/proc/self/task/{}", self.tid));
@@ -226,16 +226,16 @@ pub(super) fn first(ready: &Receiver<i32>) -> i32 {
     ready.recv_timeout(wait::GENEROUS).expect("a thread begins")
 }
 
-/// Ends the calling thread and nothing else: nothing is unwound or dropped, so that its slot says
-/// as ever that it is at work.
+/// Ends the calling thread and nothing else. Nothing is unwound or dropped, so its slot still says
+/// that it is at work.
 pub(super) fn end_without_a_word() {
-    // SAFETY: the system call ends this one thread and writes nothing but the word that says so to
-    // whoever joins it, which nobody does here. What it owned (its guards, its stack) leaks, and no
+    // SAFETY: the system call ends this one thread and writes nothing but the word that tells a
+    // joining thread so, and nobody joins here. What it owned (its guards, its stack) leaks, and no
     // lock is held: it has just woken from a sleep.
     unsafe { libc::syscall(libc::SYS_exit, 0) };
 }
 
-/// Puts other memory where the file is mapped.
+/// Replaces the mapping of the file with other memory.
 fn unmap(file: &Path) -> Result<(), String> {
     let maps = std::fs::read_to_string("/proc/self/maps").map_err(|error| error.to_string())?;
     let line =
@@ -243,9 +243,9 @@ fn unmap(file: &Path) -> Result<(), String> {
     let (from, to) = line.split(' ').next().and_then(|place| place.split_once('-')).ok_or("no place")?;
     let number = |text| usize::from_str_radix(text, 16).map_err(|_| "no address");
     let (from, to) = (number(from)?, number(to)?);
-    // SAFETY: what is mapped there is a file that nothing in this process keeps references into,
-    // only addresses of words that are written: they are as good in the new memory, which has the
-    // same size and rights.
+    // SAFETY: what is mapped there is a file into which nothing in this process holds references,
+    // only addresses of words that are written: they are just as valid in the new memory, which has
+    // the same size and rights.
     let done = unsafe {
         let rights = rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE;
         let flags = rustix::mm::MapFlags::SHARED | rustix::mm::MapFlags::FIXED;
@@ -254,17 +254,17 @@ fn unmap(file: &Path) -> Result<(), String> {
     done.map(|_| ()).map_err(|error| error.to_string())
 }
 
-/// A child that outlives its parent, as a helper of the target might.
+/// Forks a child that outlives its parent, as a helper of the target might.
 fn fork() -> i32 {
     // SAFETY: the child of a process with many threads may call only what is async-signal-safe:
     // `setsid`, `alarm`, `pause`, `_exit` and a bare system call are, and it calls nothing else.
     unsafe {
         let child = libc::fork();
         if child == 0 {
-            // What stays in the group of the command ends with it, by the supervisor: that is
-            // another scenario.
+            // The supervisor ends what stays in the command's process group: that is another
+            // scenario.
             libc::setsid();
-            // The port is not its own, and the parent's next life needs it.
+            // The port belongs to the parent, whose next life needs it.
             libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0);
             libc::alarm(LIVES);
             libc::pause();

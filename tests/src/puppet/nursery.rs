@@ -1,5 +1,5 @@
-//! Processes in a pid namespace of their own, in which the next process id can be chosen: so that
-//! ids really come again.
+//! Processes in a pid namespace of their own, in which the next process id can be chosen, so that
+//! ids really are reused.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,15 +12,15 @@ use super::{Answer, order, serve};
 use crate::api;
 use crate::process::{Process, binary};
 
-/// The next process or thread that starts in the pid namespace of the caller gets this id, if it is
+/// Gives the next process or thread that starts in the caller's pid namespace this id, if it is
 /// free.
 pub(super) fn next_pid(pid: i32) -> Result<(), String> {
     const LAST: &str = "/proc/sys/kernel/ns_last_pid";
     std::fs::write(LAST, (pid - 1).to_string()).map_err(|error| format!("{LAST}: {error}"))
 }
 
-/// What the program `puppet nursery` does as the first process of its namespace: starts children
-/// and ends them, as told.
+/// What the program `puppet nursery` does as the first process of its namespace: it starts and ends
+/// children on order.
 pub(super) fn run(port: SocketAddr) -> ! {
     let mut children: BTreeMap<i32, Child> = BTreeMap::new();
     serve(port, move |words| match *words {
@@ -34,7 +34,7 @@ pub(super) fn run(port: SocketAddr) -> ! {
         }
         ["signal", pid, name] => {
             let (child, pid) = child(&mut children, pid)?;
-            // A child that was not reaped keeps its number.
+            // A child that has not been reaped keeps its number.
             if child.try_wait().ok().flatten().is_none() {
                 let signal = match name {
                     "STOP" => Signal::STOP,
@@ -63,9 +63,9 @@ fn child<'a>(children: &'a mut BTreeMap<i32, Child>, pid: &str) -> Result<(&'a m
     Ok((child, Pid::from_raw(number).ok_or("no pid")?))
 }
 
-/// What the program `puppet stranger` does: maps a file that belongs to somebody else, and lives.
+/// What the program `puppet stranger` does: it maps another process's file, and lives.
 pub(super) fn map(file: &Path) -> ! {
-    /// Should nobody end it.
+    /// In case nobody ends it.
     const LIVES: std::time::Duration = std::time::Duration::from_secs(120);
     let file = std::fs::File::open(file).expect("the file is there");
     // SAFETY: a new mapping at an address of the kernel's choice, which nobody reads.
@@ -85,19 +85,19 @@ pub(super) fn map(file: &Path) -> ! {
     std::process::exit(0)
 }
 
-/// The namespace, as a scenario has it. All in it ends with it.
+/// A scenario's handle on the namespace. Everything in it ends with it.
 #[derive(Debug)]
 pub struct Nursery {
-    /// Its first process, seen from outside.
+    /// The namespace's first process, seen from outside.
     pub process: Process,
     port: SocketAddr,
 }
 
 impl Nursery {
-    /// Makes one.
+    /// Creates a namespace.
     ///
     /// # Errors
-    /// If this machine allows no pid namespace, or no choice of the next id in it: why.
+    /// The reason, if this machine allows no pid namespace, or no choice of the next id in it.
     #[track_caller]
     pub fn open() -> Result<Self, String> {
         let port = api::free_address();
@@ -114,20 +114,20 @@ impl Nursery {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
         let nursery = Self { process, port };
-        // Before Linux 3.3, or without CONFIG_CHECKPOINT_RESTORE, nobody chooses an id.
+        // Before Linux 3.3, or without CONFIG_CHECKPOINT_RESTORE, the next id cannot be chosen.
         let chosen = std::fs::metadata("/proc/sys/kernel/ns_last_pid");
         chosen.map_err(|error| format!("/proc/sys/kernel/ns_last_pid: {error}"))?;
         Ok(nursery)
     }
 
-    /// Starts a program in it. Returns its pid there.
+    /// Starts a program in the namespace. Returns its pid there.
     #[track_caller]
     pub fn start(&self, program: &Path, arguments: &[&str]) -> i32 {
         let line = format!("start {} {}", program.display(), arguments.join(" "));
         self.order(line.trim_end()).number("pid")
     }
 
-    /// The next one that starts gets this pid.
+    /// Gives the next process that starts this pid.
     #[track_caller]
     pub fn next(&self, pid: i32) {
         self.order(&format!("next {pid}"));
@@ -139,7 +139,7 @@ impl Nursery {
         self.order(&format!("signal {pid} {name}"));
     }
 
-    /// Whether a child lives. One that does not is reaped by this, and its number is free then.
+    /// Whether a child lives. If it does not, this call reaps it, and its number is free.
     #[track_caller]
     pub fn is_alive(&self, pid: i32) -> bool {
         self.order(&format!("alive {pid}")).number("alive") == 1

@@ -1,6 +1,6 @@
-//! A target as a checkpoint leaves it: the pid and the thread ids of before, the same segment
-//! mapped for writing, and every task begun anew. What CRIU does with a page of kernel features
-//! this does with one file, so it works wherever ids can be chosen.
+//! A target as a checkpoint leaves it: the same pid and thread ids as before, the same segment
+//! mapped for writing, and every task started anew. CRIU needs a page of kernel features for that;
+//! this needs one file, so it works wherever ids can be chosen.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -21,10 +21,10 @@ use crate::wait;
 
 /// Between two signs of progress.
 const STEP: Duration = Duration::from_millis(5);
-/// Whoever else starts a thread in the namespace may get a number first.
+/// Another thread that starts in the namespace may get a number first.
 const TRIES: u32 = 100;
 
-/// What the program `puppet restored` does: goes on with the threads of the segment's writer, which
+/// What the program `puppet restored` does: it continues the threads of the segment's writer, which
 /// must have ended.
 pub(super) fn run(segment: &Path, port: SocketAddr) -> ! {
     let file = Arc::new(File::options().read(true).write(true).open(segment).expect("the segment"));
@@ -49,7 +49,7 @@ pub(super) fn run(segment: &Path, port: SocketAddr) -> ! {
     }
     println!("a restored target goes on");
     serve(port, |words| match *words {
-        // Its last thread ends without a word.
+        // Its last thread ends without notice.
         ["lose"] => {
             end.store(true, Ordering::Relaxed);
             let task = format!("/proc/self/task/{tid}");
@@ -60,7 +60,7 @@ pub(super) fn run(segment: &Path, port: SocketAddr) -> ! {
     })
 }
 
-/// Starts the thread of that id, which makes progress where it was.
+/// Starts the thread of that id, which continues its progress where it was.
 fn go_on(tid: i32, at: u64, progress: u64, file: &Arc<File>, end: &Arc<AtomicBool>) {
     for _ in 0..TRIES {
         nursery::next_pid(tid).expect("a namespace in which ids can be chosen");

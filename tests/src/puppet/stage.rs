@@ -9,27 +9,27 @@ use crate::process::{Process, binary};
 use crate::sidecar::{Settings, Sidecar};
 use crate::{api, sweep};
 
-/// Both, in a folder of their own.
+/// The two of them, in a folder of their own.
 #[derive(Debug)]
 pub struct Stage {
     supervisor: Process,
     /// The sidecar.
     pub sidecar: Sidecar,
-    /// Where the puppet takes orders.
+    /// Where the puppet receives orders.
     pub port: SocketAddr,
     mark: String,
-    /// Held for its files.
+    /// Keeps their files.
     _folder: tempfile::TempDir,
 }
 
 impl Stage {
-    /// Starts them, and waits until the sidecar watches.
+    /// Starts both, and waits until the sidecar watches.
     #[track_caller]
     pub fn start(settings: &Settings) -> Self {
         Self::start_by(Command::new(binary("shard-watchdog")), &[], settings)
     }
 
-    /// The same for a puppet with a fault socket, where its fault point `block` can be armed.
+    /// Like [`Self::start`], for a puppet with a fault socket, to arm its fault point `block`.
     #[track_caller]
     pub fn start_with_faults(settings: &Settings) -> Self {
         let mut command = Command::new(binary("shard-watchdog"));
@@ -37,19 +37,19 @@ impl Stage {
         Self::start_by(command, &[], settings)
     }
 
-    /// Its fault socket, if it was started with one.
+    /// The puppet's fault socket, if it was started with one.
     pub fn faults(&self) -> PathBuf {
         fault_socket(&self.sidecar.heartbeat)
     }
 
-    /// The same for a puppet that is started by these words, such as `unshare --net`.
+    /// Like [`Self::start`], for a puppet started through this command, such as `unshare --net`.
     #[track_caller]
     pub fn start_inside(words: &[&str], settings: &Settings) -> Self {
         Self::start_by(Command::new(binary("shard-watchdog")), words, settings)
     }
 
-    /// The same with 8 MiB of disk for the evidence, which only they see, at the path that it has
-    /// for everybody. Needs root, and `unshare`.
+    /// Like [`Self::start`], with 8 MiB of disk for the evidence, which only they see, at its usual
+    /// path. Needs root, and `unshare`.
     #[track_caller]
     pub fn start_on_a_small_disk(settings: &Settings) -> Self {
         let mount = "mount --make-rprivate / && mkdir -p \"${4%.toml}.evidence\" && \
@@ -59,8 +59,8 @@ impl Stage {
         Self::start_by(command, &[], settings)
     }
 
-    /// The same for a sidecar, and a puppet, that may trace nobody who does not want it. Needs
-    /// root, and `setpriv`.
+    /// Like [`Self::start`], for a sidecar and a puppet without the capability to trace others.
+    /// Needs root, and `setpriv`.
     #[track_caller]
     pub fn start_without_trace(settings: &Settings) -> Self {
         let mut command = Command::new("setpriv");
@@ -68,8 +68,8 @@ impl Stage {
         Self::start_by(command, &[], settings)
     }
 
-    /// The same where no cgroup can be seen, as in a container without a mount of them. Needs root,
-    /// and `unshare`.
+    /// Like [`Self::start`], where no cgroup is visible, as in a container without a cgroup mount.
+    /// Needs root, and `unshare`.
     #[track_caller]
     pub fn start_without_cgroups(settings: &Settings) -> Self {
         let hide = "mount --make-rprivate / && umount -l /sys/fs/cgroup && exec \"$@\"";
@@ -101,13 +101,13 @@ impl Stage {
         })
     }
 
-    /// Gives the puppet an order.
+    /// Sends the puppet an order.
     #[track_caller]
     pub fn order(&self, line: &str) -> Answer {
         order(self.port, line)
     }
 
-    /// Gives it an order after which it may be gone before it can answer.
+    /// Sends it an order that may end it before it can answer.
     pub fn order_unanswered(&self, line: &str) {
         super::order_unanswered(self.port, line);
     }
@@ -115,7 +115,7 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        // First whoever restarts, then who is left.
+        // The supervisor first, since it restarts things; then whatever is left.
         self.supervisor.signal(rustix::process::Signal::TERM);
         let began = std::time::Instant::now();
         while self.supervisor.is_running() && began.elapsed() < std::time::Duration::from_secs(10) {

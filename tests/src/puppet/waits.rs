@@ -1,4 +1,4 @@
-//! Ways to stand still in the kernel that are neither a sleep nor a disk, for the puppet's thread.
+//! Ways to stop inside the kernel that are neither a sleep nor a disk, for the puppet's thread.
 
 use std::fs::File;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -9,30 +9,30 @@ use std::time::Duration;
 
 use super::act::LIVES;
 
-/// One of them.
+/// One way to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Wait {
-    /// No more progress, asleep for a second at a time.
+    /// Makes no more progress, asleep for a second at a time.
     Hang = 1,
-    /// For a child of a vfork, which never calls exec.
+    /// Waits for a child of a vfork, which never calls exec.
     Vfork,
-    /// For a lock with priority inheritance, whose owner lives and never gives it back.
+    /// Waits for a lock with priority inheritance, whose owner lives and never releases it.
     PriorityLock,
-    /// For the permission to open a file, which nobody gives. Needs root.
+    /// Waits for the permission to open a file, which nobody grants. Needs root.
     Permission,
-    /// One step that takes 32 MiB, which its cgroup may not give.
+    /// One step that takes 32 MiB, which its cgroup may refuse.
     Memory,
-    /// One step of system calls: a twentieth of a second of CPU time of its own.
+    /// One step of system calls: a twentieth of a second of its own CPU time.
     Calls,
     /// One step that takes a third of a second of CPU time, on any machine.
     Busy,
-    /// For nothing, and it burns CPU for ever.
+    /// Waits for nothing, and burns CPU forever.
     Spin,
 }
 
 impl Wait {
-    /// By the word of an order.
+    /// The wait that an order names.
     pub fn named(word: &str) -> Option<Self> {
         Some(match word {
             "hang" => Self::Hang,
@@ -47,7 +47,7 @@ impl Wait {
         })
     }
 
-    /// By its number; anything else hangs.
+    /// The wait of this number; any other number hangs.
     pub fn numbered(number: u8) -> Self {
         let all = [
             Self::Vfork,
@@ -66,8 +66,8 @@ impl Wait {
         matches!(self, Self::Memory | Self::Calls | Self::Busy)
     }
 
-    /// Begins it. Returns once it is over, if it ends; `near` is a file beside which others may be
-    /// made.
+    /// Begins to wait. Returns once the wait is over, if it ends; `near` is a file beside which
+    /// others may be created.
     pub fn begin(self, near: &Path) {
         match self {
             Self::Hang => std::thread::sleep(Duration::from_secs(1)),
@@ -84,9 +84,9 @@ impl Wait {
 
 fn vfork() {
     let flags = libc::CLONE_VFORK | libc::SIGCHLD;
-    // SAFETY: without CLONE_VM the child has its own copy of the memory, as after a fork; of a
-    // process with many threads it may call only what is async-signal-safe, and bare system calls,
-    // `alarm`, `pause` and `_exit` are.
+    // SAFETY: without CLONE_VM the child has its own copy of the memory, as after a fork. As the
+    // child of a process with many threads it may call only what is async-signal-safe, and bare
+    // system calls, `alarm`, `pause` and `_exit` are.
     unsafe {
         if libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) == 0 {
             // The port of the parent is not its own.
@@ -100,7 +100,7 @@ fn vfork() {
 
 fn lock() {
     static LOCK: AtomicU32 = AtomicU32::new(0);
-    // The main thread owns it, by its word alone: it never heard of it.
+    // The word says that the main thread owns it; the main thread knows nothing of it.
     LOCK.store(std::process::id(), Ordering::Relaxed);
     let operation = libc::FUTEX_LOCK_PI | libc::FUTEX_PRIVATE_FLAG;
     // SAFETY: the kernel reads and writes this one word, which is static; the timeout is null, so
@@ -118,7 +118,7 @@ fn permission(near: &Path) {
     let mut name = path.as_os_str().as_bytes().to_vec();
     name.push(0);
     // SAFETY: both calls take numbers and one path that ends with a zero and outlives them; the
-    // descriptor that the first returns is nobody else's.
+    // descriptor that the first returns belongs to nobody else.
     let _listener = unsafe {
         let listener = libc::fanotify_init(libc::FAN_CLASS_CONTENT | libc::FAN_CLOEXEC, 0);
         if listener < 0 {
@@ -153,17 +153,17 @@ fn take_memory() {
 }
 
 fn calls() {
-    // A twentieth of a second, and many seconds while a tracer stops it at each: its own clock
-    // would be the tracer's, too.
+    // A twentieth of a second, or many seconds while a tracer stops it at each call: its own clock
+    // would be slowed by the tracer, too.
     const CALLS: u32 = 200_000;
     for _ in 0..CALLS {
         call();
     }
 }
 
-/// Takes so much CPU time of this thread, and next to no system calls.
+/// Uses this much CPU time of this thread, with next to no system calls.
 fn busy(time: Duration) {
-    /// Some tenths of a millisecond in a program that is not optimized.
+    /// Some tenths of a millisecond in an unoptimized program.
     const BETWEEN_LOOKS: u32 = 10_000;
     let used = || {
         let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
@@ -178,7 +178,7 @@ fn busy(time: Duration) {
 }
 
 fn call() {
-    // SAFETY: it takes nothing, writes nothing and cannot fail. The library's own would be answered
-    // from what it remembers.
+    // SAFETY: it takes nothing, writes nothing and cannot fail. The library's own function might
+    // answer from a cache.
     unsafe { libc::syscall(libc::SYS_getppid) };
 }

@@ -1,5 +1,5 @@
-//! A fleet as Prometheus sees it: the pages of one real shard and its sidecar, served again and
-//! again as those of so many, to a real Prometheus.
+//! A fleet as Prometheus sees it: the pages of one real shard and its sidecar, served to a real
+//! Prometheus as those of many.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -14,19 +14,19 @@ use crate::prometheus::Prometheus;
 use crate::sidecar::Settings;
 use crate::{api, wait};
 
-/// What a page of the real ones is served for before it is fetched again.
+/// How long a real page is served before it is fetched again.
 const FRESH_FOR: Duration = Duration::from_secs(1);
-/// Scrapes after which memory is measured: several collections of garbage.
+/// Scrapes after which memory is measured: enough for several garbage collections.
 const SCRAPES: u32 = 5;
 
-/// What one page costs.
+/// The size of one page.
 #[derive(Clone, Copy, Debug)]
 pub struct Page {
-    /// Series on it.
+    /// Number of series.
     pub series: usize,
-    /// Metrics, which is names of series.
+    /// Number of metrics, that is of distinct series names.
     pub metrics: usize,
-    /// Its size.
+    /// Size in bytes.
     pub bytes: usize,
 }
 
@@ -39,14 +39,14 @@ impl Page {
     }
 }
 
-/// One real shard with its sidecar, which runs blocks.
+/// One real shard that runs blocks, with its sidecar.
 #[derive(Debug)]
 pub struct Model {
     cluster: Cluster,
 }
 
 impl Model {
-    /// Starts it, and waits until it works.
+    /// Starts the shard, and waits until it works.
     #[track_caller]
     pub fn start() -> Self {
         let cluster = Cluster::start(&Plan {
@@ -61,7 +61,7 @@ impl Model {
         Self { cluster }
     }
 
-    /// Where the sidecar and the executor serve their pages.
+    /// The addresses where the sidecar and the executor serve their pages.
     fn addresses(&self) -> [SocketAddr; 2] {
         let shard = &self.cluster.shards[0];
         [shard.sidecar.http, shard.metrics.expect("the plan says so")]
@@ -78,12 +78,12 @@ impl Model {
     }
 }
 
-/// What Prometheus takes for so many shards.
+/// The resources that Prometheus uses for that many shards.
 #[derive(Clone, Copy, Debug)]
 pub struct Taken {
     /// Series in its head.
     pub series: f64,
-    /// Samples a second.
+    /// Samples per second.
     pub samples_per_second: f64,
     /// Resident memory, MiB.
     pub rss_mib: f64,
@@ -91,7 +91,7 @@ pub struct Taken {
     pub cpu_percent_of_core: f64,
 }
 
-/// Has a Prometheus scrape so many shards for some rounds, each target every so many seconds.
+/// Has a Prometheus scrape `shards` shards for some rounds, each target every `every` seconds.
 #[track_caller]
 pub fn scrape(model: &Model, folder: &Path, shards: usize, every: u32) -> Taken {
     let server = serve(model.addresses());
@@ -120,7 +120,7 @@ pub fn scrape(model: &Model, folder: &Path, shards: usize, every: u32) -> Taken 
     }
 }
 
-/// Every shard twice: its sidecar and its executor.
+/// Lists every shard twice: its sidecar and its executor.
 fn config(server: SocketAddr, shards: usize, every: u32) -> String {
     let mut text = format!("global: {{ scrape_interval: {every}s }}\nscrape_configs:\n");
     for (job, page) in [("shard-watchdog", 0), ("shard-executor", 1)] {
@@ -146,7 +146,7 @@ fn serve(real: [SocketAddr; 2]) -> SocketAddr {
         let (listener, pages) = (listener.try_clone().expect("a second handle"), Arc::clone(&pages));
         let answer = move || {
             for stream in listener.incoming().filter_map(Result::ok) {
-                // Whoever goes away in the middle is not answered.
+                // A client that disconnects midway gets no answer.
                 let _ = answer(stream, &pages);
             }
         };
@@ -155,7 +155,7 @@ fn serve(real: [SocketAddr; 2]) -> SocketAddr {
     address
 }
 
-/// A page, and since when.
+/// A page, and when it was fetched.
 struct Kept {
     address: SocketAddr,
     text: String,

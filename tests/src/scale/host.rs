@@ -1,5 +1,5 @@
-//! One host with many shards: each a process with registered threads, and beside it a sidecar in
-//! enforce mode.
+//! One host with many shards: each a process with registered threads, with a sidecar in enforce
+//! mode.
 
 use std::path::Path;
 use std::process::Command;
@@ -13,7 +13,7 @@ use crate::process::{Process, binary};
 use crate::sidecar::{Settings, Sidecar};
 use crate::{incident, wait};
 
-/// As long as a host full of sidecars that all start at once may take.
+/// The time that a host full of sidecars may take if all start at once.
 const ALL_READY: Duration = Duration::from_secs(300);
 
 /// A shard and its sidecar.
@@ -24,32 +24,32 @@ struct Pair {
     process: Process,
 }
 
-/// All of them.
+/// All pairs of shard and sidecar.
 #[derive(Debug)]
 pub struct Host {
     pairs: Vec<Pair>,
     threads: u16,
 }
 
-/// What the sidecars of a host cost together while nothing happens.
+/// The total cost of a host's sidecars while nothing happens.
 #[derive(Clone, Copy, Debug)]
 pub struct Cost {
     /// CPU time as a share of one core, percent.
     pub cpu_percent_of_core: f64,
-    /// Resident memory that is no file's, MiB.
+    /// Resident memory not backed by a file, MiB.
     pub rss_anon_mib: f64,
-    /// Resident memory of one of them with the pages of its binary, which all of them share, MiB.
+    /// Resident memory of one sidecar, including the pages of its binary, which all share, MiB.
     pub rss_of_one_mib: f64,
 }
 
 impl Host {
-    /// Starts so many shards with so many threads each, and waits until each is watched.
+    /// Starts this many shards with this many threads each, and waits until each is watched.
     #[track_caller]
     pub fn start(folder: &Path, shards: usize, threads: u16) -> Self {
         let pairs = (0..shards).map(|number| {
             let settings = Settings { kills: 1_000_000, stall_after: "5s".to_owned(), ..Settings::default() };
             let sidecar = Sidecar::configure(folder, &number.to_string(), "exec-s*", &settings);
-            // That is what the segment of a crowd says.
+            // The shard name in a crowd's segment.
             sidecar.watch_shard("crowd");
             let crowd = crowd(&sidecar, threads);
             let mut command = Command::new(binary("shard-watchdog"));
@@ -62,7 +62,7 @@ impl Host {
         host
     }
 
-    /// Waits until each sidecar watches the process that is there now, and finds it well.
+    /// Waits until each sidecar watches its present process, and finds it healthy.
     #[track_caller]
     fn all_watched(&self) {
         for Pair { crowd, sidecar, .. } in &self.pairs {
@@ -106,8 +106,8 @@ impl Host {
         }
     }
 
-    /// Has each shard lose a thread, one after the other or all at once, and starts them anew.
-    /// Milliseconds from the last moment of the thread to the verdict.
+    /// Makes each shard lose a thread, one after another or all at once, and restarts them. Returns
+    /// milliseconds from the last moment of the thread to the verdict.
     #[track_caller]
     pub fn lose_a_thread_each(&mut self, at_once: bool) -> Vec<f64> {
         let last = self.threads - 1;
@@ -120,7 +120,7 @@ impl Host {
             }
             let lost = pair.crowd.lost_at();
             pair.crowd.ended();
-            // Until it is written down whole: what one sidecar does then is not to be in the way of
+            // Until the incident is written completely, so that one sidecar's work does not disturb
             // the next.
             let verdict = wait::until("its incident", || {
                 let newest = incident::newest(&pair.sidecar.evidence)?;

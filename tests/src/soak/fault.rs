@@ -1,4 +1,4 @@
-//! One fault: drawn, struck, and taken back where it does not end by itself.
+//! One fault: drawn, caused, and undone where it does not end by itself.
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Write};
@@ -12,7 +12,7 @@ use crate::cluster::{Cluster, Shard};
 use crate::faults;
 use crate::proxy::{Mode, Towards};
 
-/// What goes wrong.
+/// The fault.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fault {
     /// An order to the fault port of a shard.
@@ -25,14 +25,14 @@ pub enum Fault {
     KillSidecar(usize),
     /// SIGSTOP to a shard, and SIGCONT after that time.
     Stop(usize, Duration),
-    /// What the network does to a shard for that time.
+    /// A network disturbance of a shard's connection for that time.
     Network(usize, Mode, Duration),
     /// SIGKILL to the coordinator; another takes its place.
     KillCoordinator,
 }
 
-/// Orders to a shard that end by themselves, or by the end of the shard. Whatever leaves a shard of
-/// no use without ending it is ended by whoever watches, the harness last.
+/// Orders to a shard that end by themselves, or by the end of the shard. A shard that becomes
+/// useless without ending is ended by its watchdog, or at last by the harness.
 const SHARD: [&str; 21] = [
     "panic",
     "exit",
@@ -60,8 +60,8 @@ const SHARD: [&str; 21] = [
 const COORDINATOR: [&str; 4] = ["drop-part", "mute-state 1", "mute-state 3", "flood 20"];
 
 impl Fault {
-    /// Draws one. Shard 0 is never ended on purpose, so that there is always one to work, and one
-    /// whose memory can be looked at for long.
+    /// Draws a fault. Shard 0 is never ended on purpose, so that one shard can always work, and one
+    /// has memory that can be sampled for long.
     pub fn draw(random: &mut Random, shards: usize) -> Self {
         let any = random.within(0..shards as u64) as usize;
         let other = random.within(1..shards as u64) as usize;
@@ -96,7 +96,7 @@ impl Fault {
         }
     }
 
-    /// Its kind in a word, for counting.
+    /// The kind in one word, for counting.
     pub fn kind(&self) -> String {
         match self {
             Self::Shard(_, order) | Self::Coordinator(order) => {
@@ -117,8 +117,8 @@ impl Fault {
         }
     }
 
-    /// Strikes. False if there was nobody to strike: it is dead already, or does not listen.
-    /// Killing the coordinator is left to the caller, who has to know.
+    /// Causes the fault. Returns false if the target is dead already or does not listen. Killing
+    /// the coordinator is left to the caller, who must know of it.
     pub fn strike(&self, cluster: &Cluster) -> bool {
         match self {
             Self::Shard(number, order) => ordered(&cluster.shards[*number].faults, order),
@@ -137,7 +137,7 @@ impl Fault {
         }
     }
 
-    /// How long it lasts, where it has to be taken back.
+    /// How long the fault lasts, if it must be undone.
     pub const fn lasts(&self) -> Option<Duration> {
         match self {
             Self::Stop(_, time) | Self::Network(_, _, time) => Some(*time),
@@ -147,7 +147,7 @@ impl Fault {
         }
     }
 
-    /// Whether both need the same thing taken back.
+    /// Whether undoing one would undo the other.
     pub fn same_place(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Shard(a, _) | Self::Stop(a, _), Self::Shard(b, _) | Self::Stop(b, _))
@@ -156,7 +156,7 @@ impl Fault {
         }
     }
 
-    /// Takes it back.
+    /// Undoes the fault.
     pub fn end(&self, cluster: &Cluster) {
         match self {
             Self::Shard(number, order) if order.contains("slow") => {
@@ -187,25 +187,25 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Whether the shard lives on after it.
+/// Whether the shard survives this order.
 fn spares(order: &str) -> bool {
     ["drop-result", "part-error", "ghost", "slow"].iter().any(|spares| order.starts_with(spares))
 }
 
-/// Whether the fault port takes a number of times to wait with it.
+/// Whether the fault port accepts a count with this order, to wait for.
 fn takes_after(order: &str) -> bool {
     ["panic", "exit", "spin", "deadlock", "drop-result", "part-error", "ghost"].contains(&order)
 }
 
-/// Sends an order. False if it was not taken: a process that is about to end, or blocked, takes
-/// none.
+/// Sends an order. Returns false if it was not accepted: a process that is about to end, or
+/// blocked, accepts none.
 fn ordered(port: &Path, order: &str) -> bool {
     let Ok(answer) = answer(port, order) else { return false };
     assert!(answer.is_empty() || answer.starts_with("ok"), "«{order}» is no order: {answer}");
     !answer.is_empty()
 }
 
-/// Sends a line and reads one, and gives up soon.
+/// Sends a line and reads one, with a short timeout.
 fn answer(port: &Path, order: &str) -> std::io::Result<String> {
     const PATIENCE: Duration = Duration::from_millis(500);
     let mut stream = faults::connect(port)?;
@@ -217,7 +217,7 @@ fn answer(port: &Path, order: &str) -> std::io::Result<String> {
     Ok(line)
 }
 
-/// What the process behind the port has counted under that name; `None` if it does not answer.
+/// The counter of this name in the process behind the port; `None` if it does not answer.
 pub fn counted(port: &Path, name: &str) -> Option<u64> {
     let line = answer(port, "counters").ok()?;
     line.split_whitespace()
@@ -228,7 +228,7 @@ pub fn counted(port: &Path, name: &str) -> Option<u64> {
         .ok()
 }
 
-/// The last process that the supervisor of `shard` started under this name, `CMD` or `sidecar`.
+/// Pid of the last process that the supervisor of `shard` started as `what`: `CMD` or `sidecar`.
 pub fn pid_of(shard: &Shard, what: &str) -> Option<i32> {
     let begins = format!("supervise: {what} pid ");
     shard.supervisor.lines().iter().rev().find_map(|line| {
@@ -237,17 +237,16 @@ pub fn pid_of(shard: &Shard, what: &str) -> Option<i32> {
     })
 }
 
-/// Signals it, if it is still the child of its supervisor, which is a child of ours.
+/// Signals it, if it is still the child of its supervisor, a child of ours. Returns whether it did.
 pub fn signal(shard: &Shard, what: &str, signal: Signal) -> bool {
     let Some(number) = pid_of(shard, what) else { return false };
     let Some(pid) = Pid::from_raw(number) else { return false };
     let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return false };
     let parent = std::fs::read(format!("/proc/{number}/status")).ok().and_then(|status| {
-        // A name is any bytes.
+        // A process name may be any bytes.
         let status = String::from_utf8_lossy(&status);
         status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse::<i32>().ok())
     });
-    // Looked at after the pidfd was opened, so it is of the process that the pidfd stands for, or
-    // of none.
+    // Read after the pidfd was opened, so it belongs to the pidfd's process, or to none.
     parent == Some(shard.supervisor.pid()) && pidfd_send_signal(&pidfd, signal).is_ok()
 }

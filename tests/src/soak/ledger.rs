@@ -1,54 +1,52 @@
-//! What a coordinator may and may not say. Everything here is told by its own lines, so it can be
-//! tested without one.
+//! What a coordinator may and may not report. Everything here depends only on its lines, so it can
+//! be tested without one.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
 
-/// Late beyond this is late: a line takes its way through a pipe on a machine that has other things
-/// to do.
+/// Tolerance before something counts as late: a line passes through a pipe on a busy machine.
 pub const SLACK: Duration = Duration::from_secs(5);
 
-/// What was seen and what should not have been.
+/// What was observed, and what should not have been.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    /// The digest of the state after each block of the chain under way, as executing it in order
+    /// The digest of the state after each block of the present chain, as executing it in order
     /// gives it.
     digests: BTreeMap<u64, String>,
     /// The longest that a block may take.
     deadline: Duration,
-    /// The last incarnation of each shard that this coordinator was joined by.
+    /// The latest incarnation of each shard that joined this coordinator.
     joined: BTreeMap<String, u64>,
-    /// Blocks that were verified.
+    /// Number of verified blocks.
     pub verified: u64,
-    /// Blocks that ended as a typed error.
+    /// Number of blocks that ended as a typed error.
     pub typed_errors: u64,
-    /// Parts that were dispatched again.
+    /// Number of parts dispatched again.
     pub retries: u64,
-    /// Shards that were lost.
+    /// Number of lost shards.
     pub losses: u64,
-    /// Messages that a coordinator discarded, as far as it told at its end.
+    /// Messages that coordinators discarded, as far as they reported them at their end.
     pub discarded: u64,
-    /// How many coordinators were offered a result of an incarnation that is dead, and discarded
-    /// it.
+    /// Coordinators that were offered a result of a dead incarnation, and discarded it.
     pub ghosts: u64,
-    /// The longest block, milliseconds.
+    /// The longest block, in milliseconds.
     pub longest_ms: f64,
-    /// What should not have been.
+    /// What went wrong, one sentence each.
     pub violations: Vec<String>,
 }
 
 impl Ledger {
-    /// A coordinator starts with another chain. What shards said to the one before it says nothing
-    /// of this one.
+    /// A coordinator starts with another chain. What shards sent to its predecessor does not count
+    /// for it.
     pub fn begin(&mut self, digests: BTreeMap<u64, String>, deadline: Duration) {
         self.digests = digests;
         self.deadline = deadline;
         self.joined.clear();
     }
 
-    /// Takes in one line. True if a block came to its end.
+    /// Processes one line. Returns true if a block ended.
     pub fn line(&mut self, line: &str) -> bool {
         let Ok(event) = serde_json::from_str::<Value>(line) else { return false };
         match event["event"].as_str() {
@@ -88,8 +86,8 @@ impl Ledger {
         }
     }
 
-    /// Incarnations of one shard only grow: one that has been followed by another is dead and may
-    /// not come back.
+    /// Incarnations of one shard only grow: once another has followed, an incarnation is dead and
+    /// may not come back.
     fn shard_joined(&mut self, event: &Value) {
         let shard = event["shard"].as_str().unwrap_or_default().to_owned();
         let incarnation = event["incarnation"].as_u64().unwrap_or_default();
@@ -101,8 +99,7 @@ impl Ledger {
         }
     }
 
-    /// The coordinator has ended by itself, with that code and these lines. `None`: a signal ended
-    /// it.
+    /// The coordinator ended by itself, with this code and these lines. `None`: a signal ended it.
     pub fn ended(&mut self, code: Option<i32>, lines: &[String]) {
         let told = lines.iter().rev().find(|line| line.starts_with("shard-executor: coordinator: "));
         match (code, told) {
@@ -111,7 +108,7 @@ impl Ledger {
         }
     }
 
-    /// No block came to an end for that long.
+    /// No block has ended for this long. Returns whether that is too long.
     pub fn silent(&mut self, silence: Duration) -> bool {
         let stuck = silence > self.deadline + SLACK;
         if stuck {

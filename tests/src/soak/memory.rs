@@ -1,16 +1,15 @@
-//! Whether the memory of a process stays flat: what it allocated (`RssAnon`), looked at once a
-//! second.
+//! Whether the memory of a process stays flat: its allocations (`RssAnon`), sampled once a second.
 
 use std::time::{Duration, Instant};
 
-/// A process fills its caches and arenas first; what it does in this time says nothing of a leak.
+/// A process first fills its caches and arenas; growth during this time does not indicate a leak.
 pub const WARM_UP: Duration = Duration::from_secs(20);
 
-/// A shorter life is not judged: a single arena that is added in it would look like a slope.
+/// A shorter life is not judged: a single added arena would look like a slope.
 pub const JUDGED_FROM: Duration = Duration::from_secs(90);
 
-/// What a process may grow by a minute. At ten blocks a second one lost kilobyte a block is 0.6 MiB
-/// a minute.
+/// How much a process may grow per minute. At ten blocks a second, one kilobyte lost per block is
+/// 0.6 MiB a minute.
 pub const SLOPE_MIB_PER_MINUTE: f64 = 1.0;
 
 /// Growth below this is no leak whatever its slope: an arena or two, or the largest block yet.
@@ -19,22 +18,22 @@ pub const GROWTH_MIB: f64 = 8.0;
 /// One process's memory over its life.
 #[derive(Clone, Debug)]
 pub struct Life {
-    /// Whose, for a person.
+    /// Name of the process, for people.
     pub name: String,
-    /// Its pid.
+    /// Pid of the process.
     pub pid: i32,
     began: Instant,
-    /// Seconds since it began, and MiB.
+    /// Seconds since the beginning, and MiB.
     samples: Vec<(f64, f64)>,
 }
 
 impl Life {
-    /// Begins now.
+    /// Begins a record now.
     pub fn new(name: String, pid: i32) -> Self {
         Self { name, pid, began: Instant::now(), samples: Vec::new() }
     }
 
-    /// Looks. A process that is no more leaves no sample.
+    /// Takes a sample. A process that has ended yields none.
     pub fn look(&mut self) {
         let Ok(status) = std::fs::read_to_string(format!("/proc/{}/status", self.pid)) else { return };
         let kib = status
@@ -45,16 +44,16 @@ impl Life {
         }
     }
 
-    /// MiB a minute, by least squares over what came after [`WARM_UP`]; `None` if that is less than
-    /// [`JUDGED_FROM`].
+    /// MiB per minute, by least squares over the samples after [`WARM_UP`]; `None` if they cover
+    /// less than [`JUDGED_FROM`].
     pub fn slope(&self) -> Option<f64> {
         let settled = self.settled();
         let (first, last) = (settled.first()?, settled.last()?);
         (last.0 - first.0 >= JUDGED_FROM.as_secs_f64()).then(|| slope(settled) * 60.0)
     }
 
-    /// Whether it grows beyond [`SLOPE_MIB_PER_MINUTE`] and [`GROWTH_MIB`]; the sentence for a
-    /// person.
+    /// A message for people if it grows beyond [`SLOPE_MIB_PER_MINUTE`] and [`GROWTH_MIB`];
+    /// otherwise `None`.
     pub fn leak(&self) -> Option<String> {
         let slope = self.slope().filter(|slope| *slope > SLOPE_MIB_PER_MINUTE)?;
         let settled = self.settled();
@@ -74,7 +73,7 @@ impl Life {
     }
 }
 
-/// Of the line that fits best.
+/// Slope of the best-fitting line.
 fn slope(points: &[(f64, f64)]) -> f64 {
     let count = points.len() as f64;
     let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;

@@ -1,12 +1,12 @@
-//! Chance that can be repeated: a seed gives the same faults in the same order. When each strikes
-//! depends on the machine.
+//! Repeatable randomness: a seed gives the same faults in the same order. When each strikes depends
+//! on the machine.
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 #[derive(Debug)]
 pub struct Random(u64);
 
 impl Random {
-    /// The sequence of `seed`.
+    /// The generator seeded with `seed`.
     pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -20,12 +20,12 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// From `range`, which is not empty.
+    /// A number from `range`, which must not be empty.
     pub fn within(&mut self, range: std::ops::Range<u64>) -> u64 {
         range.start + self.draw() % (range.end - range.start)
     }
 
-    /// One of these.
+    /// One of these items.
     ///
     /// # Panics
     /// If there is none.

@@ -1,5 +1,4 @@
-//! Faults around a process: its disk, its segment, its clock, its descriptors, and who talks to its
-//! sidecar.
+//! Faults around a process: its disk, segment, clock and descriptors, and its sidecar's peers.
 
 use std::fs;
 use std::io::Read;
@@ -18,8 +17,7 @@ use shard_tests::{api, wait};
 
 use super::{loses_its_thread, made, unharmed, version_1};
 
-/// A time in which a sidecar that was wrong about its target would have shown it: more than its
-/// threshold.
+/// A time in which a sidecar that is wrong about its target would show it: more than its threshold.
 const WHILE: Duration = Duration::from_millis(1_500);
 
 #[test]
@@ -46,7 +44,7 @@ fn fill_disk_moves_no_detection_time_and_what_it_wrote_is_gone_afterwards() {
     fs::write(seen.join("one-more"), [7; 8192]).unwrap();
 }
 
-/// What cannot be undone is told, with what to do by hand, and exit code 3.
+/// What cannot be undone is reported with the manual remedy, and exit code 3.
 #[test]
 fn what_cannot_be_undone_is_told_with_what_to_do_by_hand_and_tried_again_by_undo() {
     let test = "what_cannot_be_undone_is_told_with_what_to_do_by_hand_and_tried_again_by_undo";
@@ -60,7 +58,7 @@ fn what_cannot_be_undone_is_told_with_what_to_do_by_hand_and_tried_again_by_undo
         Fault::begin("fill-disk", &["--pid", &pid.to_string(), "--folder", evidence, "--for", "5m"]);
     let file = PathBuf::from(format!("/proc/{pid}/root{evidence}/shard-fault-{pid}"));
     fs::remove_file(&file).unwrap();
-    // A folder is not removed by what removes a file.
+    // What removes a file does not remove a folder.
     fs::create_dir(&file).unwrap();
     fault.process.signal(Signal::TERM);
     assert_eq!(fault.process.wait("its end").code(), Some(3));
@@ -119,7 +117,7 @@ fn tear_segment_harms_nobody_and_the_segment_comes_back() {
         assert_eq!(inode(), was, "{how}");
     }
     unharmed(&stage.sidecar, pid);
-    // A segment that a restart has put there is the one that counts.
+    // If a restart has put a segment there, that one counts.
     let fault = Fault::begin("tear-segment", &["--pid", &pid.to_string(), "--for", "5m"]);
     loses_its_thread(&stage.sidecar);
     let new = inode();
@@ -162,7 +160,7 @@ fn exhaust_descriptors_leaves_no_room_for_one_more_and_gives_it_back() {
     let fault = Fault::begin("exhaust-descriptors", &["--pid", &pid.to_string(), "--for", "5m"]);
     let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count() as u64;
     assert!(limit() <= open && open < was, "{} of {open}", limit());
-    // It cannot answer: it is no stall.
+    // The target cannot answer: that is no stall.
     stage.order_unanswered("rename unheard");
     unharmed(&stage.sidecar, pid);
     fault.undo();
@@ -171,8 +169,8 @@ fn exhaust_descriptors_leaves_no_room_for_one_more_and_gives_it_back() {
     unharmed(&stage.sidecar, pid);
 }
 
-/// The sidecar itself has no descriptor left, so that it cannot ask who else lives in a process
-/// that lost a thread.
+/// The sidecar itself has no descriptor left, so it cannot ask which threads still live in a
+/// process that lost one.
 #[test]
 fn exhaust_descriptors_of_the_sidecar_ends_with_a_kill_once_it_has_some() {
     let test = "exhaust_descriptors_of_the_sidecar_ends_with_a_kill_once_it_has_some";
@@ -190,7 +188,7 @@ fn exhaust_descriptors_of_the_sidecar_ends_with_a_kill_once_it_has_some() {
     assert_ne!(stage.sidecar.wait_for("healthy")["pid"], pid);
 }
 
-/// What is slowed is the target: 64 KiB at a time past the kernel's cache, a piece a second.
+/// The target is slowed: 64 KiB at a time past the kernel's cache, one piece a second.
 #[test]
 fn slow_disk_makes_what_is_written_wait() {
     let test = "slow_disk_makes_what_is_written_wait";
@@ -229,7 +227,7 @@ fn flood_http_asks_again_and_again_and_holds_connections_without_a_word() {
         stream.set_read_timeout(Some(patience)).unwrap();
         stream
     };
-    // Script and guard each look whether anybody is there.
+    // Script and guard each check whether anything is there.
     for _ in 0..2 {
         assert_eq!(next(wait::GENEROUS).read(&mut [0]).unwrap(), 0);
     }
@@ -264,6 +262,6 @@ fn flood_http_moves_no_detection_time_and_hang_collector_neither() {
     flood.undo();
     hung.undo();
     stage.sidecar.wait_for("healthy");
-    // Nobody listens there any more.
+    // Nothing listens there any more.
     assert!(TcpStream::connect_timeout(&collector, wait::GENEROUS).is_err());
 }

@@ -1,4 +1,4 @@
-//! Faults that hold a thread or a process: killed for, or excused by name and healthy afterwards.
+//! Faults that hold a thread or a process: it is killed, or excused by name and healthy afterwards.
 
 use std::fs;
 use std::time::Duration;
@@ -22,7 +22,7 @@ fn kill_thread_loses_one_thread_and_the_sidecar_condemns_kills_and_sees_it_recov
     }
     let stage = Stage::start(&Settings::default());
     loses_its_thread(&stage.sidecar);
-    // The first thread of a process as well, which leaves a zombie beside threads that live.
+    // Also the first thread of a process, which leaves a zombie beside threads that live.
     let pid = stage.sidecar.pid().to_string();
     let command = fault_kit::command("kill-thread", &["--pid", &pid, "--thread", &pid]);
     assert_eq!(fault_kit::run("kill-thread", command).code, Some(0));
@@ -53,7 +53,7 @@ fn freeze_thread_holds_one_thread_is_excused_as_traced_and_let_go_when_the_scrip
     assert_ne!(state(pid, tid), Some('t'));
 }
 
-/// The whole life of a fault, by the simplest of them.
+/// The whole life of a fault, shown with the simplest one.
 #[test]
 fn stop_process_is_excused_and_undone_by_time_by_sigterm_and_whoever_of_the_two_is_killed() {
     let test = "stop_process_is_excused_and_undone_by_time_by_sigterm_and_whoever_of_the_two_is_killed";
@@ -89,7 +89,7 @@ fn stop_process_is_excused_and_undone_by_time_by_sigterm_and_whoever_of_the_two_
     assert_eq!(fault.process.wait("the script to undo").code(), Some(0));
     runs_again();
 
-    // Both at once: nobody is left to undo, until the next run on this target.
+    // Both at once: nothing is left to undo the fault until the next run on this target.
     let fault = Fault::begin("stop-process", &arguments("5m"));
     let guard = fault.guard();
     pause(fault.process.pid());
@@ -139,8 +139,8 @@ fn throttle_is_excused_and_its_cgroup_is_gone_afterwards() {
     let pid = stage.sidecar.pid();
     let fault = Fault::begin("throttle", &["--pid", &pid.to_string(), "--cpu", "1%", "--for", "5m"]);
     assert!(made("cpu", pid).is_dir());
-    // The sidecar looks for the cgroup of its target every two seconds, and tells a quota from
-    // neighbours by it.
+    // The sidecar looks up the cgroup of its target every two seconds, and uses it to distinguish a
+    // quota from neighbours.
     stage.order("wait calls");
     was_excused_as(&stage.sidecar, "throttled");
     fault.undo();
@@ -154,7 +154,7 @@ fn freeze_cgroup_is_excused_as_frozen_by_either_version_and_thawed() {
     if !version_1(test, "freezer") {
         return;
     }
-    // Longer than it takes the sidecar to see that its target was moved to another cgroup.
+    // Longer than the sidecar takes to notice that its target was moved to another cgroup.
     let stage = Stage::start(&Settings { stall_after: "3s".to_owned(), ..Settings::default() });
     let pid = stage.sidecar.pid();
     for (version, hierarchy) in [("1", "freezer"), ("2", "unified")] {
@@ -165,7 +165,7 @@ fn freeze_cgroup_is_excused_as_frozen_by_either_version_and_thawed() {
         if version == "1" {
             fault.undo();
         } else {
-            // The harder one to see, and longer than the threshold.
+            // The one that is harder to see, for longer than the threshold.
             wait::holds_for(Duration::from_millis(3_500), "excused, and alive", || {
                 stage
                     .sidecar

@@ -1,4 +1,4 @@
-//! Faults one after the other: from a list, and by lot.
+//! Faults one after the other: from a list, and at random.
 
 use std::fs;
 use std::path::Path;
@@ -46,7 +46,7 @@ fn a_plan_runs_its_faults_in_order_and_undoes_each() {
     assert_eq!(said, expected);
     unharmed(&stage.sidecar, pid);
 
-    // Told to end, it undoes what is at work and begins no other.
+    // Told to end, it undoes the fault in progress and begins no other.
     let file = folder.path().join("plan.yaml");
     let stop = format!("- fault: stop-process\n  for: 5m\n  target: {{pid: {pid}}}\n");
     fs::write(&file, format!("{stop}{stop}")).unwrap();
@@ -134,12 +134,12 @@ fn faults_by_lot_are_the_same_for_the_same_seed_and_leave_a_watched_process_heal
     for name in ["stop-process", "exhaust-descriptors", "freeze-thread"] {
         assert!(first.contains(&format!("- fault: {name}\n")), "{name}: {first}");
     }
-    // What it prints is a plan, and a plan's dry run is one of each fault in it.
+    // Its output is a plan, and the dry run of a plan runs each of its faults dry.
     let folder = tempfile::tempdir().unwrap();
     let few: String = first.lines().take(25).map(|line| format!("{line}\n")).collect();
     let ended = run(folder.path(), &few, &["--dry-run"]);
     assert_eq!(ended.code, Some(0), "{}", ended.said);
-    // The shortest there is: one fault, of ten seconds at most.
+    // The shortest possible plan: one fault, of ten seconds at most.
     let words = ["--seed", "9", "--pid", &pid.to_string(), "--for", "12s"];
     let mut random = Process::start("random", fault_kit::command("random", &words));
     random.line("its first fault", 0, |line| line.contains(": broken: ").then_some(()));

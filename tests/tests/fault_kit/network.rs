@@ -1,4 +1,4 @@
-//! Faults of a network: of the target's own namespace, and never of the host's.
+//! Network faults: in the target's own namespace, never in the host's.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -20,7 +20,7 @@ fn apart() -> Stage {
     Stage::start_inside(&inside, &Settings::default())
 }
 
-/// What `ask` gives, asked in the network namespace of `pid`.
+/// The result of `ask`, called in the network namespace of `pid`.
 #[track_caller]
 fn inside<T: Send + 'static>(pid: i32, ask: impl FnOnce() -> T + Send + 'static) -> T {
     let (told, answer) = std::sync::mpsc::channel();
@@ -34,7 +34,7 @@ fn inside<T: Send + 'static>(pid: i32, ask: impl FnOnce() -> T + Send + 'static)
     answer.recv_timeout(wait::GENEROUS).unwrap()
 }
 
-/// Whether somebody answers there, asked patiently enough for a machine that is not.
+/// Whether a connection there succeeds, with enough patience for a slow machine.
 fn connects(to: SocketAddr, patience: Duration) -> bool {
     TcpStream::connect_timeout(&to, patience).is_ok()
 }
@@ -53,7 +53,7 @@ fn drop_packets_cuts_a_network_of_its_own_and_mends_it_also_when_killed() {
     assert!(!inside(pid, move || connects(port, short)));
     let second = fault_kit::refused("drop-name-server", &["--pid", &pid.to_string()]);
     assert!(second.contains("is at work on this target"), "{second}");
-    // Nobody who watches it by its segment needs its network.
+    // A sidecar that watches it by its segment needs no network.
     unharmed(&stage.sidecar, pid);
     fault.undo();
     assert!(inside(pid, move || connects(port, wait::GENEROUS)));
@@ -74,13 +74,13 @@ fn drop_name_server_drops_questions_to_name_servers_and_nothing_else() {
     }
     let stage = apart();
     let (pid, port) = (stage.sidecar.pid(), stage.port);
-    // Whether what is sent to this port comes in.
+    // Whether something sent to this port arrives.
     let comes_in = move |to: u16, patience: Duration| {
         inside(pid, move || {
             let there = UdpSocket::bind(("127.0.0.1", to)).unwrap();
             there.set_read_timeout(Some(patience)).unwrap();
             let from = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
-            // What is dropped on its way out is refused to whoever sends it.
+            // A packet dropped on its way out is refused to the sender.
             let sent = from.send_to(b"?", ("127.0.0.1", to)).is_ok();
             sent && there.recv(&mut [0]).is_ok()
         })
@@ -101,8 +101,8 @@ fn delay_packets_has_them_wait_for_their_turn() {
     if !fault_kit::has(test, &[("tc", "iproute2"), ("ip", "iproute2")]) {
         return;
     }
-    /// Beyond what goes at once (66,000 bytes), so much at a megabit a second takes half a second
-    /// at least.
+    /// Beyond the initial burst (66,000 bytes), this much at a megabit a second takes at least half
+    /// a second.
     const BYTES: usize = 66_000 + 65_536;
     let stage = apart();
     let pid = stage.sidecar.pid();
@@ -125,7 +125,8 @@ fn delay_packets_has_them_wait_for_their_turn() {
     assert!(slow >= Duration::from_millis(400), "{slow:?}");
     unharmed(&stage.sidecar, pid);
     fault.undo();
-    // The other way is a part of the kernel that not every kernel has, and then it says so.
+    // The other way needs a part of the kernel that not every kernel has; without it the script
+    // says so.
     let command = fault_kit::command(
         "delay-packets",
         &["--pid", &pid.to_string(), "--delay", "50ms", "--for", "100ms"],

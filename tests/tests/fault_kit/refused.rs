@@ -1,4 +1,5 @@
-//! Whom the scripts do not touch, and what they say instead; what they are made of.
+//! Which processes the scripts do not touch, and what they print instead; and what the scripts
+//! consist of.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -11,14 +12,14 @@ use shard_tests::process::Process;
 use shard_tests::puppet::Nursery;
 use shard_tests::{skip, wait};
 
-/// Something to break: a process of the harness's own that does nothing.
+/// A target to break: a process of the harness's own that does nothing.
 fn idler() -> Process {
     let mut command = Command::new("sleep");
     command.arg("120");
     Process::start("idler", command)
 }
 
-/// What each script needs to be told beside its target, for one that is never broken.
+/// The arguments that each script needs besides its target, which is never broken here.
 fn arguments(name: &str, pid: &str) -> Vec<String> {
     let more: &[&str] = match name {
         "kill-thread" | "freeze-thread" => &["--thread", pid],
@@ -49,7 +50,7 @@ fn each_script_refuses_process_1_itself_nobody_and_nonsense() {
         for (pid, why) in [
             ("1", "process 1 is everybody's"),
             (own.as_str(), "is this script or has started it"),
-            // Above the highest that a kernel gives.
+            // Above the highest pid that a kernel gives.
             ("4194305", "there is no process 4194305"),
             ("12x", "is no process id"),
             ("-1", "is no process id"),
@@ -65,7 +66,7 @@ fn each_script_refuses_process_1_itself_nobody_and_nonsense() {
             (["--nonsense", "1"], "there is no option --nonsense"),
         ] {
             let said = refused(&name, &[arguments(&name, &pid), more.map(str::to_owned).to_vec()].concat());
-            // What is over at once has no duration.
+            // A fault that is over at once has no duration.
             assert!(said.contains(why) || said.contains("--for has no meaning here"), "{name}: {said}");
         }
     }
@@ -99,7 +100,7 @@ fn a_dry_run_of_each_script_shows_its_header_and_breaks_nothing() {
     command.args(["--net", "sleep", "120"]);
     let target = Process::start("target", command);
     let pid = target.pid().to_string();
-    // It is in its own namespace once it is what it should be.
+    // It is in its own namespace once it runs its program.
     wait::until("the target", || {
         fs::read_to_string(format!("/proc/{pid}/comm")).ok().filter(|comm| comm.trim() == "sleep")
     });
@@ -128,7 +129,7 @@ fn a_dry_run_of_each_script_shows_its_header_and_breaks_nothing() {
         };
         let words: Vec<_> = ["--dry-run"].into_iter().chain(words.iter().map(String::as_str)).collect();
         let dry = fault_kit::run(&name, fault_kit::command(&name, &words));
-        // What this machine cannot do it says, with the way there.
+        // It reports what this machine cannot do, and how to change that.
         let cannot = match name.as_str() {
             "memory-high" => "have no controller memory",
             "delay-packets" => "modprobe sch_netem",
@@ -150,7 +151,7 @@ fn a_dry_run_of_each_script_shows_its_header_and_breaks_nothing() {
     assert!(left.iter().all(|name| !name.to_string_lossy().starts_with(&format!("{pid}-"))), "{left:?}");
 }
 
-/// Row 50: the target ends, and its pid is given to somebody else before the fault is undone.
+/// Row 50: the target ends, and another process gets its pid before the fault is undone.
 #[test]
 fn whoever_gets_the_pid_of_a_dead_target_is_not_touched() {
     let test = "whoever_gets_the_pid_of_a_dead_target_is_not_touched";
@@ -174,8 +175,8 @@ fn whoever_gets_the_pid_of_a_dead_target_is_not_touched() {
     wait::until("its end", || (!nursery.is_alive(target)).then_some(()));
     nursery.next(target);
     assert_eq!(nursery.start(sleep, &["121"]), target, "its pid is given out again");
-    // A stranger who was stopped by somebody else: to undo is to continue, and that would be the
-    // wrong one.
+    // A stranger that something else stopped: undoing would continue it, and that would be the
+    // wrong process.
     nursery.signal(target, "STOP");
     nursery.signal(fault, "TERM");
     nursery.process.line("the fault to be over", 0, |line| line.contains("undone").then_some(()));
@@ -190,7 +191,7 @@ fn whoever_gets_the_pid_of_a_dead_target_is_not_touched() {
     assert_eq!(stopped.count(), 1, "it is stopped as before");
 }
 
-/// A folder in which anybody can run the kit, whoever may look into the project's own.
+/// A folder in which anybody can run the kit, whoever may read the project's own.
 fn for_anybody() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -206,7 +207,7 @@ fn a_missing_privilege_is_one_sentence_with_the_way_to_it() {
     if !fault_kit::has(test, &[("setpriv", "util-linux")]) {
         return;
     }
-    /// nobody, on every machine.
+    /// The user nobody, on every machine.
     const NOBODY: [&str; 4] = ["--reuid=65534", "--regid=65534", "--clear-groups", "--"];
     let kit = for_anybody();
     let as_nobody = |name: &str, arguments: &[String]| {
@@ -236,7 +237,7 @@ fn a_missing_privilege_is_one_sentence_with_the_way_to_it() {
         assert_eq!(ended.code, Some(2), "{name}: {}", ended.said);
         assert!(ended.said.contains(why) && ended.said.lines().count() == 1, "{name}: {}", ended.said);
     }
-    // What its own user may do needs nothing else.
+    // What its own user may do needs no further privilege.
     let words = ["--pid", &own, "--for", "100ms"].map(str::to_owned);
     let ended = as_nobody("stop-process", &words);
     assert_eq!(ended.code, Some(0), "{}", ended.said);
@@ -254,12 +255,12 @@ fn a_missing_program_is_one_sentence_with_its_package() {
         ("drop-packets", "nft", "nftables"),
         ("delay-packets", "tc", "iproute2"),
     ] {
-        // All that there is but one.
+        // All tools but one.
         let without = tempfile::tempdir().unwrap();
         for folder in ["/bin", "/usr/bin", "/sbin", "/usr/sbin"] {
             let all = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
             for one in all.filter(|one| one.file_name() != program) {
-                // A name that is in two of them.
+                // A name may occur in two of them.
                 let _ = symlink(one.path(), without.path().join(one.file_name()));
             }
         }
@@ -270,7 +271,7 @@ fn a_missing_program_is_one_sentence_with_its_package() {
         assert_eq!(ended.code, Some(2), "{}", ended.said);
         assert_eq!(ended.said, format!("{name}: it needs {program}: apt-get install {package}"));
     }
-    // Without perl a signal is sent right after a look, and all the rest is the same.
+    // Without perl a signal is sent right after a check; everything else is the same.
     let without = tempfile::tempdir().unwrap();
     for folder in ["/bin", "/usr/bin"] {
         let all = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
@@ -305,8 +306,7 @@ fn a_stopped_target_and_a_traced_thread_are_refused() {
     fault.undo();
 }
 
-/// By Debian's shellcheck; what it is told to leave alone stands in `.shellcheckrc` or beside the
-/// line, with the reason.
+/// By Debian's shellcheck. Exceptions are in `.shellcheckrc` or beside the line, with the reason.
 #[test]
 fn shellcheck_finds_nothing() {
     if !fault_kit::has("shellcheck_finds_nothing", &[("shellcheck", "shellcheck")]) {
@@ -316,7 +316,7 @@ fn shellcheck_finds_nothing() {
     let shared = fs::read_dir(&folder).unwrap().filter_map(|one| one.ok()?.file_name().into_string().ok());
     let shared = shared.filter(|name| name.ends_with(".sh"));
     let mut command = Command::new("shellcheck");
-    // Its sources are named from the project's folder.
+    // Its sources are named relative to the project's folder.
     command
         .arg("--external-sources")
         .arg(folder.join("matrix"))
@@ -326,7 +326,7 @@ fn shellcheck_finds_nothing() {
     assert_eq!(ended.code, Some(0), "{}", ended.said);
 }
 
-/// The table for whoever chooses a fault has all of them, and each can be run.
+/// The table for choosing a fault has all of them, and each can be run.
 #[test]
 fn the_readme_names_each_script_and_each_can_be_run() {
     let readme = fs::read_to_string(fault_kit::folder().join("README.md")).unwrap();

@@ -1,4 +1,4 @@
-//! Every fault, ended in every way: the target is afterwards what it was before.
+//! Every fault, ended in every way: afterwards the target is what it was before.
 
 use std::fmt::Write;
 use std::fs;
@@ -14,10 +14,10 @@ use shard_tests::{api, wait};
 
 use super::{kill, version_1};
 
-/// Where the target has a disk of its own, as it sees it.
+/// Where the target sees a disk of its own.
 const DISK: &str = "/mnt";
 
-/// A process with a network and a small disk of its own, a file like a segment on that, and nothing
+/// A process with a network and a small disk of its own, a segment-like file on that, and nothing
 /// to do.
 fn target() -> Process {
     let script = "mount --make-rprivate / && mount -t tmpfs -o size=1m tmpfs /mnt && \
@@ -30,7 +30,7 @@ fn target() -> Process {
     target
 }
 
-/// All of the target that the fault `name` may change.
+/// Everything about the target that the fault `name` may change.
 fn all_of(pid: i32, name: &str) -> String {
     let mut all = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap().filter_map(Result::ok) {
@@ -110,7 +110,7 @@ fn every_fault_is_undone_by_sigterm_and_whoever_of_the_two_is_killed() {
     }
 }
 
-/// What a fault has running goes with it, whoever of the two is killed.
+/// What a fault has running ends with it, whichever of the two is killed.
 #[test]
 fn what_a_fault_has_running_ends_with_it() {
     let test = "what_a_fault_has_running_ends_with_it";

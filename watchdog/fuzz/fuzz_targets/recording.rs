@@ -1,4 +1,4 @@
-//! A recording, as a file and as chunks with their checksums set right.
+//! A recording, as a file and as chunks with their checksums corrected.
 #![no_main]
 
 #[path = "../src/inputs.rs"]

@@ -1,5 +1,5 @@
-//! Whether a condemnation stands in the bytes that were looked at: a second reading of ABI.md,
-//! which shares no code with the first.
+//! Whether the observed bytes justify a condemnation: a second reading of ABI.md, which shares no
+//! code with the first.
 
 use shard_heartbeat::Header;
 use shard_heartbeat::layout::{
@@ -13,25 +13,25 @@ use shard_watchdog::verdict::Reason;
 
 use super::{MILLI, THRESHOLD_MS};
 
-/// A slot that is dropped says for sure that its thread is gone only after so long.
+/// Only a slot that has been dropped for this long proves that its thread is gone.
 const DROPPED_MS: u64 = 100;
 /// No thread has a larger id, on any machine.
 const LARGEST_TID: u64 = 1 << 22;
 
-/// When that thread of this process started; `None` if there is none.
+/// When that thread of this process started; `None` if it does not exist.
 fn start_time(tid: u64) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/self/task/{tid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
 }
 
-/// The bytes of one look.
+/// The bytes seen at one observation.
 pub struct Look {
     pub at: Monotonic,
     pub readable: bool,
     pub bytes: Vec<u8>,
 }
 
-/// All looks at one segment.
+/// All observations of one segment.
 pub struct Looks {
     threads: usize,
     channels: usize,
@@ -68,7 +68,7 @@ impl Looks {
         self.looks.push(look);
     }
 
-    /// Nothing that was seen is more than the header allows.
+    /// Asserts that no more was seen than the header allows.
     pub fn assert_bounded(&self, seen: &Observation) {
         assert!(seen.threads.len() <= self.threads && seen.channels.len() <= self.channels);
         assert!(seen.threads.iter().all(|thread| thread.workers.len() < self.lanes));
@@ -95,14 +95,14 @@ impl Looks {
         self.looks.last().is_some_and(|now| now.at.0 - since.0 >= milliseconds * MILLI)
     }
 
-    /// The latest looks, newest first, for as long as `holds`; those that could not be read are
-    /// passed over.
+    /// The latest observations, newest first, for as long as `holds`; those that could not be read
+    /// are skipped.
     fn since(&self, holds: impl Fn(&Look) -> bool) -> Option<Monotonic> {
         let readable = self.looks.iter().rev().filter(|look| look.readable);
         readable.take_while(|look| holds(look)).last().map(|look| look.at)
     }
 
-    /// It said «stopping» so long ago, and not «running» since.
+    /// It said "stopping" this long ago, and not "running" since.
     fn stopping(&self) -> Result<(), &'static str> {
         let said = self.looks.iter().filter(|look| look.readable).find_map(|look| {
             let begins = look.word(H_STATE) == STATE_STOPPING;
@@ -113,8 +113,8 @@ impl Looks {
         self.long_enough(since, THRESHOLD_MS).then_some(()).ok_or("it may still be stopping")
     }
 
-    /// The slot was claimed for what may be a thread, and whoever claimed it has dropped it for
-    /// long enough, or is no thread of this process.
+    /// The slot was claimed for what may be a thread, and its owner dropped it long enough ago, or
+    /// is no thread of this process.
     fn gone(&self, (slot, generation): (u32, u64)) -> Result<(), &'static str> {
         let at = self.slot(slot);
         let dropped = |look: &Look| look.claim(at) == (CLAIM_DROPPED, generation);
@@ -130,7 +130,7 @@ impl Looks {
         gone.then_some(()).ok_or("that thread is there, or was dropped for a moment only")
     }
 
-    /// It was at work for so long without a sign of life in any lane.
+    /// It was at work for this long without a sign of life in any lane.
     fn still(&self, (slot, generation): (u32, u64)) -> Result<(), &'static str> {
         let at = self.slot(slot);
         let lanes = self.lanes;
@@ -146,7 +146,7 @@ impl Looks {
         self.long_enough(since, THRESHOLD_MS).then_some(()).ok_or("it gave signs of life")
     }
 
-    /// Messages waited for so long, and none was received.
+    /// Messages waited for this long, and none was received.
     fn deaf(&self, (slot, generation): (u32, u64)) -> Result<(), &'static str> {
         let at = self.channel_offset + slot as usize * CHANNEL_STRIDE;
         let now = self.looks.last().ok_or("nobody has looked")?;

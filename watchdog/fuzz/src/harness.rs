@@ -1,13 +1,13 @@
 //! What is done with each input: shared by the fuzz target and by a test that needs no special
 //! toolchain.
 //!
-//! An input is a segment, or changes to a good one, and looks at it in virtual time. The target is
-//! this very process, which lives and keeps all its threads, so whatever condemns it is the
-//! segment's word. That word is enough only where it is well formed and says so: [`Looks::explain`]
-//! holds each condemnation against the bytes, by its own reading of ABI.md. Everything else is
-//! garbage, and garbage kills nobody: a header that is refused, a file too short, a claim of no
-//! known state, a thread id that can be none, a word that says «dropped» for a moment, words that
-//! change from look to look.
+//! An input is a segment, or changes to a good one, and observations of it in virtual time. The
+//! target is this very process, which lives and keeps all its threads, so only the segment's word
+//! can condemn it. That word suffices only where it is well formed and explicit: [`Looks::explain`]
+//! checks each condemnation against the bytes, by its own reading of ABI.md. Everything else is
+//! garbage, and garbage kills nothing: a header that is refused, a file too short, a claim of no
+//! known state, an impossible thread id, a word that says "dropped" for a moment, words that change
+//! between observations.
 //!
 //! Every function here ends for every input, and panics only if a promise of the crate is broken.
 
@@ -44,12 +44,13 @@ mod explain;
 use explain::{Look, Looks};
 
 const MILLI: u64 = 1_000_000;
-/// All times of the policy, milliseconds: short, so that an input of a few looks reaches them.
+/// All times of the policy, in milliseconds: short, so that an input with few observations reaches
+/// them.
 pub const THRESHOLD_MS: u64 = 100;
-/// Looks at one input.
+/// The most observations of one input.
 const MOST_LOOKS: usize = 64;
-/// Looks at the end of each, at intervals below what makes a look void: enough for every threshold
-/// to pass.
+/// Observations at the end of each input, at intervals too short to be void: enough for every
+/// threshold to pass.
 const LAST_LOOKS: usize = 12;
 const LAST_INTERVAL_MS: u64 = 30;
 
@@ -93,12 +94,12 @@ static FILE: LazyLock<tempfile::NamedTempFile> = LazyLock::new(|| {
     tempfile::NamedTempFile::new_in(folder).expect("a file")
 });
 
-/// What an input came to.
+/// The result of an input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// Its header was one.
+    /// Its header was accepted.
     pub opened: bool,
-    /// It condemned the process, for a reason that stands in it.
+    /// It condemned the process, for a reason that the segment contains.
     pub condemned: bool,
 }
 
@@ -108,7 +109,8 @@ pub fn segment(input: &[u8]) -> Outcome {
     if kind & 1 == 0 { look_at(rest, &[]) } else { look_at(&GOOD, rest) }
 }
 
-/// A good segment in which every word behind the header's own is `random`, anew before each look.
+/// A good segment in which every word after the header's own is `random`, anew before each
+/// observation.
 pub fn noise(mut random: impl FnMut() -> u64) -> Outcome {
     let Some(mut watch) = Watch::begin(&GOOD) else { panic!("a good segment is refused") };
     watch.look(1);
@@ -118,7 +120,7 @@ pub fn noise(mut random: impl FnMut() -> u64) -> Outcome {
         }
         watch.look(LAST_INTERVAL_MS);
     }
-    // And then it stands still, as a thread does that stalls.
+    // And then it stands still, like a stalled thread.
     (0..LAST_LOOKS).for_each(|_| watch.look(LAST_INTERVAL_MS));
     watch.outcome()
 }
@@ -264,7 +266,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let drop = |state: u64| [put(slot + T_CLAIM, 1 << 8 | state), look(5)].concat();
     seeds.push(changed(&[put(slot + T_ACTIVITY, 0), drop(3), drop(1), look(32).repeat(4), drop(3)]));
     seeds.push(changed(&[cut(slot), look(30), vec![15, 0, 0], look(30)]));
-    // Given up for a moment and as it was again: only the time after that counts.
+    // Given up for a moment and then restored: only the time after that counts.
     let at_work = 1 << 8 | 1;
     seeds.push(changed(&[
         look(30),

@@ -1,4 +1,4 @@
-//! Files and requests that a stranger may have written, each through the parser that meets it:
+//! Files and requests that a stranger may have written, each through the parser that receives it:
 //! shared by the fuzz targets and by a test that needs no special toolchain.
 //!
 //! Every function here ends for every input, and panics only if a promise of the crate is broken.
@@ -28,15 +28,16 @@ use shard_watchdog::recorder::file::{Recording, with_checksum, write_beginning};
 use shard_watchdog::recorder::replay::Replay;
 use shard_watchdog::recorder::{Excerpt, Facts};
 
-/// A config that rules over every thread and channel, so that what was recorded is judged.
+/// A config with rules for every thread and channel, so that recordings are judged.
 pub const CONFIG: &str = "[target]\nshard = \"0\"\nheartbeat = \"/run/shard/0.heartbeat\"\n\
     [[thread]]\nname = \"*\"\nstall_after = \"1s\"\n[[channel]]\nname = \"*\"\nmax_age = \"1s\"\n\
     [evidence]\ndirectory = \"/var/lib/shard-watchdog/0\"\n";
 
-/// So many records are judged of one input: the fuzzer gains nothing by more.
+/// The most records judged of one input: the fuzzer gains nothing from more.
 const MOST_RECORDS: usize = 10_000;
 
-/// The text of a config. One that is taken is whole: it makes a policy, and says the same again.
+/// The text of a config. An accepted config is complete: it makes a policy, and writes itself back
+/// the same.
 pub fn config(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     match read::parse(text, Path::new("fuzzed.toml")) {
@@ -48,7 +49,7 @@ pub fn config(bytes: &[u8]) {
         Err(problems) => {
             assert!(!problems.list.is_empty(), "refused, and nobody knows why");
             let told = problems.to_string();
-            // What is missing at the end is missed on the line after the last.
+            // What is missing at the end is reported on the line after the last.
             let lines = text.matches('\n').count() + 1;
             for problem in &problems.list {
                 assert!(problem.line.is_none_or(|line| (1..=lines).contains(&line)), "{told}");
@@ -57,9 +58,9 @@ pub fn config(bytes: &[u8]) {
     }
 }
 
-/// A recording as it may have been damaged or made up, judged by [`CONFIG`]. The first byte says
-/// whether the rest is the file, or chunks, each behind two bytes of length, that get their
-/// checksums here: no mutation would hit those.
+/// A recording that may be damaged or made up, judged by [`CONFIG`]. The first byte says whether
+/// the rest is the file, or chunks, each after two bytes of length, that get their checksums here:
+/// no mutation would hit those.
 pub fn recording(bytes: &[u8]) {
     let Some((kind, rest)) = bytes.split_first() else { return };
     let file = if kind & 1 == 0 { rest.to_vec() } else { with_chunks(rest) };
@@ -108,8 +109,8 @@ fn with_chunks(mut rest: &[u8]) -> Vec<u8> {
     file
 }
 
-/// The body of an order over HTTP, as each of them takes it: what is taken may be told to logs and
-/// terminals.
+/// The body of an order over HTTP, as each order parses it: what is accepted may be written to logs
+/// and terminals.
 pub fn command(bytes: &[u8]) {
     let harmless = |reason: &str| {
         assert!(!reason.is_empty() && reason.len() <= LONGEST_REASON, "{reason:?}");
@@ -133,21 +134,21 @@ pub fn command(bytes: &[u8]) {
 }
 
 static EVIDENCE: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir().unwrap());
-/// As the sidecar names them.
+/// An incident's name in the sidecar's format.
 const INCIDENT: &str = "20261129T061028931Z-7834";
 
 /// A file of an earlier life of the sidecar: the first byte says which.
 pub fn kept_file(bytes: &[u8]) {
     let Some((which, content)) = bytes.split_first() else { return };
     let now = Moment::now();
-    // A folder of its own for each thread: tests run side by side.
+    // A separate folder for each thread: tests run side by side.
     let folder = EVIDENCE.path().join(format!("{:?}", std::thread::current().id()));
     let place = Place::new(folder.clone(), Default::default());
     let incident = folder.join("incidents").join(INCIDENT);
     std::fs::create_dir_all(&incident).unwrap();
     let write = |path: &Path| {
         std::fs::write(path, content).unwrap();
-        // As the sidecar makes them, whatever the umask is here.
+        // As the sidecar creates them, whatever the umask is here.
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o640);
         std::fs::set_permissions(path, mode).unwrap();
     };

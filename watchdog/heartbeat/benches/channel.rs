@@ -1,4 +1,4 @@
-//! What a message costs over a channel that publishes its lag, and over the bare one.
+//! Measures the cost of a message over a channel that publishes its lag, and over the bare one.
 //! `cargo bench -p shard-heartbeat --features crossbeam --bench channel`.
 #![allow(
     missing_docs,
@@ -15,15 +15,14 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use shard_heartbeat::crossbeam as counted;
 use shard_heartbeat::{Heartbeat, Reader, Sample, SegmentOptions};
 
-/// Room in the bounded channels: that of the executor's larger queues. Two senders that get ahead
-/// run into it.
+/// Capacity of the bounded channels: that of the executor's larger queues. Two senders that get
+/// ahead of the receivers reach it.
 const CAPACITY: usize = 1024;
 /// Senders, and receivers, of the contended runs.
 const ENDS: u64 = 2;
-/// Far longer than a message takes; only a lost one would be waited for this long.
+/// Far longer than a message takes; only a lost one would use it up.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Pairs of runs of which the table takes the median: enough that a neighbour's burst does not
-/// decide it.
+/// Pairs of runs whose median the table shows: enough that a burst of load does not decide it.
 const ROUNDS: usize = 41;
 /// Messages in one run of the table, some milliseconds' worth.
 const MESSAGES: u64 = 100_000;
@@ -35,8 +34,7 @@ fn segment() -> (tempfile::TempDir, Heartbeat) {
     (folder, heartbeat)
 }
 
-/// The calls that both kinds of ends have, taken by name: the code that is timed is the same for
-/// both.
+/// Instantiates the same timed code for both kinds of channel ends, which share these method names.
 macro_rules! runs {
     ($alone:ident, $together:ident, $sender:ty, $receiver:ty) => {
         /// One thread sends a message, then receives it, `messages` times.
@@ -124,8 +122,8 @@ fn channels(c: &mut Criterion) {
     }
 }
 
-/// The difference from runs in turn, which a drift of the machine meets alike; criterion's come one
-/// after the other.
+/// The difference from alternating runs, which a drift of the machine affects alike; criterion runs
+/// one case after the other.
 fn differences(_: &mut Criterion) {
     if !std::env::args().any(|argument| argument == "--bench") {
         return;

@@ -1,5 +1,5 @@
-//! What a beat, a piece of work, a message and a look at a segment cost, and with
-//! `--features faults` a fault point. `cargo bench -p shard-heartbeat --features faults`.
+//! Measures the cost of a beat, a piece of work, a message and a sample of a segment, and with
+//! `--features faults` of a fault point. `cargo bench -p shard-heartbeat --features faults`.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -71,7 +71,7 @@ fn reader(c: &mut Criterion) {
     group.finish();
 }
 
-/// What a point costs that nothing strikes. Without the feature there is none.
+/// The cost of a fault point at which no fault strikes. Without the feature there is none.
 #[cfg(feature = "faults")]
 fn faults(c: &mut Criterion) {
     use std::io::Write;

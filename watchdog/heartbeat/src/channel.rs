@@ -1,4 +1,4 @@
-//! A channel slot: how much went in, how much came out.
+//! A channel slot: how many messages were sent, and how many received.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::words::{Word, Words};
 use crate::work::pack_name;
 
 /// Counts the messages of one channel; clones count on the same slot. When the last clone is
-/// dropped, the channel is off the watch.
+/// dropped, the channel is no longer watched.
 #[derive(Clone, Debug)]
 pub struct ChannelBeat(Arc<Channel>);
 
@@ -52,43 +52,44 @@ impl ChannelBeat {
             slot[word(C_NAME) + 1].store(words[1], Ordering::Relaxed);
         });
         slot[word(C_CAPACITY)].store(capacity.unwrap_or(CAPACITY_UNBOUNDED), Ordering::Relaxed);
-        // Neither counter ever goes back; what the last owner left unreceived is not this
-        // channel's.
+        // Neither counter ever goes back; messages that the last owner left unreceived do not
+        // belong to this channel.
         slot[word(C_RECEIVED)].store(slot[word(C_SENT)].load(Ordering::Relaxed), Ordering::Relaxed);
         claim.publish(&slot[word(C_CLAIM)], CLAIM_LIVE);
         ChannelBeat(Arc::new(Channel { sent: slot.at(C_SENT), received: slot.at(C_RECEIVED), slot, claim }))
     }
 
-    /// One message went in. To be called once the send has succeeded; the receiver may then count
-    /// first for a moment, and readers take a negative depth for zero.
+    /// Counts one message sent. Call it once the send has succeeded. The receiver may briefly count
+    /// first; readers treat a negative depth as zero.
     #[inline]
     pub fn sent(&self) {
         self.0.sent.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Both counters at once, for one who counts elsewhere, such as bytes of a socket. Neither ever
-    /// goes back.
+    /// Sets both counters at once, for callers that count elsewhere, such as the bytes of a socket.
+    /// Neither ever goes back.
     #[inline]
     pub fn counted(&self, sent: u64, received: u64) {
         self.0.sent.fetch_max(sent, Ordering::Relaxed);
         self.0.received.fetch_max(received, Ordering::Relaxed);
     }
 
-    /// One message came out.
+    /// Counts one message received.
     #[inline]
     pub fn received(&self) {
         self.0.received.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// As [`ChannelBeat::sent`], in one order with a later look at whether anybody still receives.
+    /// As [`ChannelBeat::sent`], but sequentially consistent with a later check whether any
+    /// receiver is left.
     #[cfg(feature = "crossbeam")]
     #[inline]
     pub(crate) fn sent_in_order(&self) {
         self.0.sent.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Counts what waits as received: nobody will receive it any more. May be called by several at
-    /// once; `received` is never raised above what was sent.
+    /// Counts all waiting messages as received, since no receiver is left. Several threads may call
+    /// it at once; `received` is never raised above `sent`.
     #[cfg(feature = "crossbeam")]
     pub(crate) fn settle(&self) {
         let _ = self.0.received.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |received| {

@@ -1,20 +1,20 @@
 //! Channels of `crossbeam-channel` that publish how far their receivers lag behind.
 //!
 //! Each end counts in the channel's slot: `sent` once a send has succeeded, `received` once a
-//! message is out. So the watchdog sees the depth, and by its own clock the age of the oldest
-//! message that waits, whatever number of senders and receivers there are. Messages that are
+//! message is taken out. So the watchdog knows the depth and, by its own clock, the age of the
+//! oldest waiting message, however many senders and receivers there are. Messages that are
 //! discarded because the last receiver is gone count as received: nothing waits any more, and
-//! senders are told. When all ends are gone the channel is off the watch.
+//! senders get an error. When all ends are gone the channel is no longer watched.
 //!
 //! **No call here waits without end, on purpose**: `send`, `recv` and the endless iterators are
 //! left out, because a thread that waits in one of them is as silent as one that is lost. Give each
-//! wait the time after which its answer is of no use, and treat *full*, *timeout* and
+//! wait the time after which its result is of no use, and treat *full*, *timeout* and
 //! *disconnected* as the values they are.
 //!
-//! What it costs: `just bench-channel`, ns a message (one send and one receive), median of 41 pairs
-//! of runs in turn; the difference with its quartiles. AMD EPYC, two cores that were busy with
-//! other work too (load 4), Linux 6.18, 2026-11-23. On two cores four threads run in turn more than
-//! they meet.
+//! Cost by `just bench-channel`: ns per message (one send and one receive), median of 41 pairs of
+//! alternating runs; the difference with its quartiles. AMD EPYC, two cores also busy with other
+//! work (load 4), Linux 6.18, 2026-11-23. On two cores four threads mostly take turns rather than
+//! contend.
 //!
 //! | | bare | counted | difference |
 //! | --- | --- | --- | --- |
@@ -23,8 +23,8 @@
 //! | bounded, 2 senders and 2 receivers | 123.6 | 120.7 | 4.2 (−38.3 to 7.5) |
 //! | unbounded, 2 and 2 | 102.7 | 107.2 | 5.9 (−0.5 to 9.5) |
 //!
-//! The bare ends are not given out: a `select!` over them would receive without counting. To wait
-//! on several channels at once, ask which is ready and then receive from it:
+//! The bare ends are not exposed: a `select!` over them would receive without counting. To wait on
+//! several channels at once, ask which one is ready and then receive from it:
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -59,7 +59,7 @@ use crate::channel::ChannelBeat;
 use crate::error::RegisterError;
 use crate::writer::Heartbeat;
 
-/// A channel for at most `capacity` messages, on the watch under a name of 1 to 15 bytes. With a
+/// Creates a channel for at most `capacity` messages, watched under a name of 1 to 15 bytes. With a
 /// capacity of 0 a send succeeds only while a receiver waits.
 pub fn bounded<T>(
     heartbeat: &Heartbeat,
@@ -70,9 +70,9 @@ pub fn bounded<T>(
     Ok(ends(beat, crossbeam_channel::bounded(capacity)))
 }
 
-/// A channel for any number of messages, on the watch under a name of 1 to 15 bytes. Nothing but
-/// its depth and its age tells of a receiver that has fallen behind: prefer [`bounded`] where the
-/// sender can do something about it.
+/// Creates a channel for any number of messages, watched under a name of 1 to 15 bytes. Only its
+/// depth and age show that a receiver has fallen behind: prefer [`bounded`] where the sender can
+/// react.
 pub fn unbounded<T>(heartbeat: &Heartbeat, name: &str) -> Result<(Sender<T>, Receiver<T>), RegisterError> {
     let beat = heartbeat.channel(name, None)?;
     Ok(ends(beat, crossbeam_channel::unbounded()))
@@ -87,10 +87,10 @@ fn ends<T>(
     (Sender { channel: sender, count }, Receiver { channel: receiver, receivers })
 }
 
-/// What all ends of one channel share.
+/// State shared by all ends of one channel.
 struct Count {
     beat: ChannelBeat,
-    /// Every receiver is gone.
+    /// Whether every receiver is gone.
     deserted: AtomicBool,
 }
 
@@ -99,14 +99,14 @@ impl Count {
     fn sent(&self) {
         self.beat.sent_in_order();
         // Sequentially consistent with the store in `Receivers::drop`: a send that succeeded just
-        // before the last receiver went is settled there or here.
+        // before the last receiver was dropped is settled either there or here.
         if self.deserted.load(Ordering::SeqCst) {
             self.beat.settle();
         }
     }
 }
 
-/// What all receivers of one channel share; dropped with the last of them.
+/// State shared by all receivers of one channel; dropped with the last of them.
 struct Receivers(Arc<Count>);
 
 impl Drop for Receivers {
@@ -139,23 +139,23 @@ impl<T> Sender<T> {
         Ok(())
     }
 
-    /// Messages that wait in the channel now.
+    /// Number of messages that wait in the channel now.
     pub fn len(&self) -> usize {
         self.channel.len()
     }
 
-    /// Whether none waits.
+    /// Whether no message waits.
     pub fn is_empty(&self) -> bool {
         self.channel.is_empty()
     }
 
-    /// How many messages it holds at most; `None` = any number.
+    /// How many messages it can hold; `None` = unbounded.
     pub fn capacity(&self) -> Option<usize> {
         self.channel.capacity()
     }
 }
 
-// Derived, it would ask for messages that can be cloned.
+// A derived impl would require messages that can be cloned.
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Sender<T> {
         Sender { channel: self.channel.clone(), count: Arc::clone(&self.count) }
@@ -170,8 +170,8 @@ impl<T> fmt::Debug for Sender<T> {
 
 /// The receiving end. Clones share the messages: each message goes to one of them.
 pub struct Receiver<T> {
-    // First, and so dropped first: what is then settled as received is out of everybody's reach
-    // already.
+    // The first field, so it is dropped first: messages then settled as received can no longer be
+    // received.
     channel: crossbeam_channel::Receiver<T>,
     receivers: Arc<Receivers>,
 }
@@ -193,36 +193,36 @@ impl<T> Receiver<T> {
         Ok(message)
     }
 
-    /// Receives until nothing waits, and never waits itself. Senders that are faster than the loop
-    /// keep it going; where that matters take [`Receiver::drain`].
+    /// Receives until no message waits, without ever waiting. Senders that are faster than the loop
+    /// keep it going; where that matters, use [`Receiver::drain`].
     pub fn try_iter(&self) -> impl Iterator<Item = T> + '_ {
         std::iter::from_fn(|| self.try_recv().ok())
     }
 
-    /// Receives at most as many messages as wait at this call. What the loop does not take stays.
+    /// Receives at most as many messages as wait at this call. Messages that the loop does not take
+    /// stay in the channel.
     pub fn drain(&self) -> impl Iterator<Item = T> + '_ {
         self.try_iter().take(self.len())
     }
 
-    /// Adds the receiving end to a `Select`, under the number that is returned, to learn by
-    /// `try_ready` or `ready_timeout` when there is something to receive here, or nothing to come.
-    /// (`try_select` and the like would ask for the bare receiver, which is not to be had, and
-    /// panic.)
+    /// Adds the receiving end to a `Select` and returns its index. `try_ready` or `ready_timeout`
+    /// then report when a message can be received here, or when none will come any more.
+    /// (`try_select` and the like need the bare receiver, which is not exposed, and panic.)
     pub fn add_to<'a>(&'a self, select: &mut Select<'a>) -> usize {
         select.recv(&self.channel)
     }
 
-    /// Messages that wait in the channel now.
+    /// Number of messages that wait in the channel now.
     pub fn len(&self) -> usize {
         self.channel.len()
     }
 
-    /// Whether none waits.
+    /// Whether no message waits.
     pub fn is_empty(&self) -> bool {
         self.channel.is_empty()
     }
 
-    /// How many messages it holds at most; `None` = any number.
+    /// How many messages it can hold; `None` = unbounded.
     pub fn capacity(&self) -> Option<usize> {
         self.channel.capacity()
     }

@@ -1,4 +1,4 @@
-//! What can go wrong, told by kind. Messages name the file and what was found there.
+//! The errors of this crate, by kind. Messages name the file and what was found there.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,8 +9,7 @@ use crate::layout::{MAX_NAME, MAX_SHARD};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CreateError {
-    /// Another writer holds this path: a process (if the kernel tells which), or this process
-    /// itself.
+    /// Another writer holds this path: another process (if the kernel reports which), or this one.
     #[error("{}: another writer holds this segment{}", path.display(), holder(*pid))]
     Held {
         /// The segment's path.
@@ -42,7 +41,7 @@ pub enum CreateError {
         /// The greatest value allowed.
         high: u64,
     },
-    /// This process has mapped as many segments as its fork handler can look after.
+    /// This process has mapped as many segments as its fork handler can handle.
     #[error("this process has {limit} segments mapped already")]
     TooManySegments {
         /// The limit.
@@ -73,12 +72,12 @@ pub enum RegisterError {
     /// Every slot is taken.
     #[error("all {slots} {kind} are taken")]
     Exhausted {
-        /// What there are too few of: thread slots, channel slots or worker lanes.
+        /// What has run out: thread slots, channel slots or worker lanes.
         kind: &'static str,
         /// How many the segment has.
         slots: u32,
     },
-    /// The thread whose lanes these are has left or ended.
+    /// The thread that owns these lanes has left or ended.
     #[error("the thread that owns these lanes is off the watch")]
     Gone,
     /// The thread's identity could not be read.
@@ -94,7 +93,7 @@ pub enum RegisterError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// The system refused a step; a file that is absent is told by the source's kind.
+    /// The system refused a step; the source's kind shows whether the file is absent.
     #[error("{}: cannot {step}: {source}", path.display())]
     Io {
         /// What was being done.
@@ -104,7 +103,7 @@ pub enum ReadError {
         /// The system's answer.
         source: io::Error,
     },
-    /// It is a folder, a pipe, a device, a symbolic link or anything else that is no plain file.
+    /// It is a folder, a pipe, a device, a symbolic link or anything else but a regular file.
     #[error("{}: not a regular file", path.display())]
     NotRegular {
         /// The segment's path.
@@ -118,7 +117,7 @@ pub enum ReadError {
         /// The byte offset up to which it was needed.
         wanted: u64,
     },
-    /// It does not start as a segment does.
+    /// It does not start like a segment.
     #[error("{}: not a heartbeat segment: it starts with {found:#018x}", path.display())]
     Magic {
         /// The segment's path.
@@ -146,7 +145,7 @@ pub enum ReadError {
     },
 }
 
-/// Why a sidecar could not take, or keep, its place at a segment.
+/// Why a sidecar could not claim a segment, or continue to hold it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClaimError {
@@ -158,7 +157,7 @@ pub enum ClaimError {
         /// The holder; `None` if it lives in another pid namespace.
         pid: Option<u32>,
     },
-    /// The lock file is one of a user who has nothing to do with the segment.
+    /// The lock file belongs to a user who has nothing to do with the segment.
     #[error(
         "{}: this lock file belongs to user {uid}, who is neither this sidecar's user nor root nor the segment's owner: remove it, and \
          have the segment in a folder where others make no files",
@@ -167,10 +166,10 @@ pub enum ClaimError {
     Foreign {
         /// The lock file.
         path: PathBuf,
-        /// Whose it is.
+        /// User id of its owner.
         uid: u32,
     },
-    /// It is no segment that can be watched.
+    /// The file is not a segment that can be watched.
     #[error(transparent)]
     Segment(#[from] ReadError),
     /// The system refused a step.
@@ -185,7 +184,7 @@ pub enum ClaimError {
     },
 }
 
-/// The next step where a file is another user's.
+/// The hint for a file that belongs to another user.
 fn denied(source: &io::Error) -> &'static str {
     if source.kind() == io::ErrorKind::PermissionDenied {
         "; it is another user's, left by a sidecar that ran as root for example: remove it while no sidecar runs, or run as its owner"

@@ -1,5 +1,5 @@
-//! Fault points: named places at which a test may have this very process hang, spin, panic or lose
-//! the thread, to see that its watchdog notices and its supervisor restarts it.
+//! Fault points: named places at which a test can make this very process hang, spin, panic or lose
+//! the thread, to check that its watchdog notices and its supervisor restarts it.
 //!
 //! ```
 //! # fn apply() {}
@@ -9,17 +9,17 @@
 //! }
 //! ```
 //!
-//! Without the feature `faults` a [`point`] is nothing, so it may stand in the code for good. With
-//! it, a point that nothing is armed for costs one relaxed load. Nothing can be armed before the
-//! process calls `serve`, which opens a unix socket for this user and root; `shard-watchdog inject
-//! --socket PATH hang --yes-break-it`, or a person with `nc -U PATH`, then orders a fault.
-//! `docs/faults-in-your-process.md` has the words.
+//! Without the feature `faults` a [`point`] compiles to nothing, so it can stay in the code for
+//! good. With it, a point costs one relaxed load while no fault is armed. Nothing can be armed
+//! before the process calls `serve`, which opens a unix socket for this user and root;
+//! `shard-watchdog inject --socket PATH hang --yes-break-it`, or a person with `nc -U PATH`, then
+//! orders a fault. `docs/faults-in-your-process.md` lists the orders.
 //!
 //! Duties:
 //! - what a fault does is what a bug would do: the thread really hangs, really spins, is really
 //!   gone;
-//! - everything is bounded: orders, connections, armed faults, the time that a fault lasts;
-//! - `disarm` undoes: threads that hang or spin go on.
+//! - everything is bounded: orders, connections, armed faults, the duration of a fault;
+//! - `disarm` undoes faults: threads that hang or spin go on.
 //!
 //! Never: a fault that no order on the socket has armed, an order of another user, a fault in a
 //! forked child.
@@ -40,11 +40,11 @@ pub use port::{Port, ServeError, serve};
 #[cfg(feature = "faults")]
 pub use socket::{SocketError, SocketFile, bind};
 
-/// A place in the code at which an armed fault strikes, by its name: 1 to 64 printable characters
-/// without spaces, the same for every thread that comes by.
+/// A named place in the code at which an armed fault strikes. The name has 1 to 64 printable
+/// characters without spaces and is the same for every thread that passes.
 ///
-/// Unless a fault is armed it does nothing but one relaxed load. If one is, it may not return for a
-/// while, or it may unwind. It allocates and takes a lock then: no place for one is a signal
+/// Unless a fault is armed it only does one relaxed load. If one is armed, it may not return for a
+/// while, or it may unwind. It then allocates and takes a lock, so do not use it in a signal
 /// handler.
 #[cfg(feature = "faults")]
 #[inline]

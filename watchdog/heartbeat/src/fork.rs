@@ -1,17 +1,17 @@
-//! Nothing survives a fork: what a child finds where its parent's segment was.
+//! Nothing survives a fork: what a child finds in place of its parent's segment.
 //!
-//! `MADV_DONTFORK` leaves a hole in the child, so that it can never beat for its parent and the
-//! mapping in `/proc` tells the real owner. A child that goes on to use the writer, as code after a
-//! fork without exec may, would crash in that hole; so a handler fills it with private memory. A
-//! handler runs in a child that may hold any lock in any state: this one touches a fixed array of
-//! atomics and makes one system call an entry, nothing else.
+//! `MADV_DONTFORK` leaves a hole in the child, so that it can never beat for its parent, and the
+//! mapping in `/proc` identifies the real owner. A child that continues to use the writer, as code
+//! after a fork without exec may, would crash in that hole; so a fork handler fills it with private
+//! memory. The handler runs in a child in which any lock may be held in any state: it only touches
+//! a fixed array of atomics and makes one system call per entry.
 
 use std::io;
 use std::ptr::NonNull;
 use std::sync::Once;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
-/// Segments a process can have mapped at once. One is the rule; tests have some.
+/// Segments a process can have mapped at once. Usually it is one; tests have several.
 pub(crate) const MAPPINGS: usize = 64;
 
 /// Marks an entry that is claimed and not yet filled. No mapping starts there.
@@ -25,15 +25,15 @@ struct Entry {
 static ENTRIES: [Entry; MAPPINGS] =
     [const { Entry { address: AtomicUsize::new(0), size: AtomicUsize::new(0) } }; MAPPINGS];
 
-/// A mapping that forks are told of, until it is dropped.
+/// A mapping registered with the fork handler until this is dropped.
 #[derive(Debug)]
 pub(crate) struct ForkGuard(usize);
 
 impl ForkGuard {
-    /// Enters a mapping. `Ok(None)` if the list is full.
+    /// Registers a mapping. `Ok(None)` if the list is full.
     ///
     /// The caller keeps the mapping in place until the guard is dropped, and drops the guard
-    /// *before* it unmaps: a fork in between must not have the child map over memory that is
+    /// *before* it unmaps: otherwise the child of a fork in between would map over memory that is
     /// something else by then.
     pub(crate) fn enter(address: NonNull<u8>, size: usize) -> io::Result<Option<ForkGuard>> {
         register()?;
@@ -81,9 +81,9 @@ unsafe extern "C" fn in_child() {
             continue;
         }
         let size = entry.size.load(Ordering::Acquire);
-        // SAFETY: a forked child has one thread, which is here; the range was left empty by
-        // MADV_DONTFORK and the entry is cleared before the parent unmaps it, so this takes memory
-        // from nobody. mmap is async-signal-safe on Linux.
+        // SAFETY: a forked child has one thread, which runs this; MADV_DONTFORK left the range
+        // empty, and the entry is cleared before the parent unmaps it, so this replaces no other
+        // mapping. mmap is async-signal-safe on Linux.
         unsafe {
             libc::mmap(
                 address as *mut libc::c_void,

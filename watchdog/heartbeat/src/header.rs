@@ -1,4 +1,4 @@
-//! The header as a reader believes it: every number checked before anything rests on it.
+//! The header as a reader accepts it: every number is checked before it is used.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use crate::error::ReadError;
 use crate::layout::{self, Geometry, word};
 use crate::work::{join, printable};
 
-/// Words of a header that a reader asks for: up to the process state, which changes.
+/// Words of a header that a reader reads: up to the process state, which changes.
 pub(crate) const HEADER_WORDS: usize = layout::H_STATE / 8;
 
 /// A segment's header, validated.
@@ -36,8 +36,8 @@ pub struct Header {
     pub pid: u32,
     /// Start time of the writer, in clock ticks since boot.
     pub start_time: u64,
-    /// The kernel's boot id, in the order in which it is printed; zeroes if the writer could not
-    /// read it.
+    /// The kernel's boot id, its bytes in the order in which it is printed; zeroes if the writer
+    /// could not read it.
     pub boot_id: [u8; 16],
     /// Incarnation of the writer.
     pub incarnation: u64,
@@ -65,8 +65,8 @@ impl Header {
             field,
             found,
         })?;
-        // Version 1 leaves a writer no choice here; words that could be checked but were trusted
-        // would be a way in.
+        // Version 1 leaves a writer no choice here; trusting words that can be checked would open
+        // an attack.
         for (field, offset, wanted) in [
             ("header_size", layout::H_HEADER_SIZE, layout::HEADER_SIZE),
             ("thread_stride", layout::H_THREAD_STRIDE, geometry.thread_stride()),

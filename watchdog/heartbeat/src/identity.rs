@@ -1,9 +1,9 @@
-//! Who this process and this thread are, in terms a sidecar can check against `/proc`.
+//! The identity of this process and thread, in terms that a sidecar can check against `/proc`.
 
 use std::fs;
 use std::io;
 
-/// A thread: id in the writer's pid namespace, start time in clock ticks since boot.
+/// Identity of a thread: id in the writer's pid namespace, start time in clock ticks since boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Thread id.
@@ -12,7 +12,7 @@ pub struct Identity {
     pub start_time: u64,
 }
 
-/// The calling thread.
+/// Identity of the calling thread.
 #[cfg(not(loom))]
 pub(crate) fn current_thread() -> io::Result<Identity> {
     Ok(Identity { tid: current_tid(), start_time: start_time(&fs::read("/proc/thread-self/stat")?)? })
@@ -47,8 +47,8 @@ fn uuid(text: &str) -> Option<[u8; 16]> {
     Some(id)
 }
 
-/// Field 22 of a `stat` file. The name in field 2 may hold spaces and brackets, so fields count
-/// from its last bracket.
+/// Field 22 of a `stat` file. The name in field 2 may contain spaces and brackets, so fields are
+/// counted from its last bracket.
 fn start_time(stat: &[u8]) -> io::Result<u64> {
     const AFTER_NAME: usize = 22 - 3;
     let text = String::from_utf8_lossy(stat);

@@ -1,8 +1,8 @@
-//! What the calling thread was at, found among the slots by its thread id.
+//! The work of the calling thread, found among the slots by its thread id.
 //!
-//! For a panic hook: it asks the segment and nothing that the panicking thread could hold, neither
-//! a lock nor the cells of its own `ThreadBeat`. A thread that panics inside its registration has a
-//! slot that is being filled or idle, which is no work.
+//! For a panic hook: it reads only the segment and nothing that the panicking thread could hold,
+//! neither a lock nor the cells of its own `ThreadBeat`. A thread that panics during its
+//! registration has a slot that is being filled or idle, which means no work.
 
 use std::sync::atomic::Ordering;
 
@@ -16,7 +16,7 @@ use crate::seqlock;
 use crate::words::Words;
 use crate::work::unpack_name;
 
-/// The work that a thread is at.
+/// The work that a thread is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InFlight {
     /// Name under which the thread is registered; for a worker, that of the thread it works for.
@@ -43,16 +43,16 @@ pub(crate) fn of_this_thread(segment: &Words, geometry: Geometry) -> Option<InFl
             })
             .filter(Slot::is_live)
     };
-    // A worker may be registered as well, and idle in its own name: then it is its parent's work
-    // that tells.
+    // A worker may be registered as well and idle in its own slot: then its parent's work is
+    // reported.
     let own = slots().filter(|slot| slot.is_of(&me)).find_map(|slot| slot.work());
     own.or_else(|| slots().filter(|slot| slot.has_worker(&me, geometry.lanes)).find_map(|slot| slot.work()))
 }
 
 struct Me {
     tid: u64,
-    /// `None` where `/proc` cannot be read, as when all descriptors are taken: then the id alone
-    /// must do.
+    /// `None` if `/proc` cannot be read, for example because no descriptors are left: then the id
+    /// alone must suffice.
     start_time: Option<u64>,
 }
 
@@ -75,8 +75,8 @@ impl Slot<'_> {
         self.is_claimed(T_CLAIM)
     }
 
-    /// Whether the thread named at these offsets is the calling one. The start time tells it from
-    /// one that ended without a word and had the same id.
+    /// Whether the thread recorded at these offsets is the calling one. The start time
+    /// distinguishes it from one that ended without leaving and had the same id.
     fn names(&self, me: &Me, tid: usize, start_time: usize) -> bool {
         self.get(tid) == me.tid && me.start_time.is_none_or(|mine| self.get(start_time) == mine)
     }
@@ -93,8 +93,8 @@ impl Slot<'_> {
             .any(|lane| self.is_claimed(lane + L_CLAIM) && self.names(me, lane + L_TID, lane + L_START_TIME))
     }
 
-    /// Its work, if it is at any and if an untorn copy can be had: a parent goes on while its
-    /// worker asks.
+    /// Its work, if it is working and an untorn copy can be read: a parent goes on while its worker
+    /// reads.
     fn work(&self) -> Option<InFlight> {
         let copy = || {
             let key = [T_ACTIVITY, T_WORK_KEY, T_ATTEMPT, T_NAME, T_NAME + 8].map(|offset| self.get(offset));

@@ -14,9 +14,9 @@ use crate::words::{Word, Words};
 /// Why a worker got no lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoLane {
-    /// All are taken.
+    /// All lanes are taken.
     Exhausted,
-    /// The thread whose lanes these are has ended or left.
+    /// The thread that owns these lanes has ended or left.
     Gone,
 }
 
@@ -32,7 +32,7 @@ pub struct LaneCell {
 impl LaneCell {
     /// Takes lane 0 of a slot that was just claimed.
     pub(crate) fn own(slot: &Words, who: Identity) -> Option<LaneCell> {
-        // Lane 0 has no other claimant: whoever holds the slot may take it in whatever state it is.
+        // Lane 0 has no other claimant: the owner of the slot may take it in any state.
         let found = slot[word(T_LANES + L_CLAIM)].load(Ordering::Acquire) & 0xff;
         LaneCell::take(slot, 0, found, who)
     }
@@ -41,8 +41,8 @@ impl LaneCell {
     pub fn join(slot: &Words, owner: Claim, who: Identity) -> Result<LaneCell, NoLane> {
         let lanes = (slot.len() * 8 - T_LANES) / LANE_SIZE;
         for index in 1..lanes {
-            // A pool may join anew for each piece of work: using the lowest lane keeps what a
-            // sample reads small. A dropped lane is evidence and stays.
+            // A pool may join anew for each piece of work: using the lowest lane keeps samples
+            // small. A dropped lane is evidence and is not reused.
             let taken = LaneCell::take(slot, index, CLAIM_FREE, who)
                 .or_else(|| LaneCell::take(slot, index, CLAIM_LEFT, who));
             let Some(lane) = taken else { continue };
@@ -65,13 +65,13 @@ impl LaneCell {
         lane[word(L_TID)].store(who.tid, Ordering::Relaxed);
         lane[word(L_START_TIME)].store(who.start_time, Ordering::Relaxed);
         let progress = lane.at(L_PROGRESS);
-        // It goes on from where the last owner stopped: the sum over all lanes only ever grows.
+        // Continues from where the last owner stopped: the sum over all lanes only ever grows.
         let count = Cell::new(progress.load(Ordering::Relaxed));
         claim.publish(&lane[word(L_CLAIM)], CLAIM_LIVE);
         Some(LaneCell { lane, claim, progress, count })
     }
 
-    /// The beat: one plain store.
+    /// One beat: a plain store.
     #[inline]
     pub fn progress(&self) {
         let count = self.count.get().wrapping_add(1);
@@ -79,7 +79,7 @@ impl LaneCell {
         self.progress.store(count, Ordering::Relaxed);
     }
 
-    /// Gives the lane up: in order, or as lost.
+    /// Gives the lane up: as left in order, or as lost.
     pub fn close(&self, in_order: bool) {
         self.claim.publish(&self.lane[word(L_CLAIM)], if in_order { CLAIM_LEFT } else { CLAIM_DROPPED });
     }

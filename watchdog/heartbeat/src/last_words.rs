@@ -1,10 +1,10 @@
-//! What a process wants to have said before it ends: one text in the header, of whoever speaks
-//! first.
+//! The last words of a process: one text in the header, written before it ends by the first thread
+//! that does so.
 //!
 //! It is for a panic hook, which may run on any thread, on several at once, and with any lock held:
-//! one compare-and-swap decides who has the floor, and who does not have it goes on at once. A
-//! thread that ends in the middle leaves the floor taken and nothing said; there is no safe moment
-//! at which another could take it away.
+//! one compare-and-swap decides which thread writes, and the others go on at once. A thread that
+//! ends while writing leaves the text unfinished for good; there is no safe moment at which another
+//! could take over.
 
 use crate::layout::{
     H_LAST_WORDS, H_LAST_WORDS_LEN, H_LAST_WORDS_TEXT, H_LAST_WORDS_TID, LAST_WORDS_NONE, LAST_WORDS_SAID,
@@ -14,22 +14,22 @@ use crate::sync::{Ordering, fence};
 use crate::words::Words;
 use crate::work::printable_lines;
 
-/// Words that a reader copies once the text stands: all that follows the state word.
+/// Words that a reader copies once the text is complete: all that follow the state word.
 pub const BODY_WORDS: usize = (H_LAST_WORDS_TEXT + MAX_LAST_WORDS - H_LAST_WORDS_TID) / 8;
 
-/// What a process said before it ended. The writer's claim: nothing may be decided by it.
+/// What a process wrote before it ended. It is the writer's claim: no decision may be based on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastWords {
-    /// Id of the thread that said it, in the writer's pid namespace; 0 if what stands there can be
-    /// none.
+    /// Id of the thread that wrote it, in the writer's pid namespace; 0 if the stored value is not
+    /// a valid id.
     pub tid: i32,
-    /// The text, made printable: no control characters but line ends. At most 2,048 bytes as
-    /// written, of which each may take up to six to be shown.
+    /// The text, made printable: no control characters except line ends. At most 2,048 bytes as
+    /// written, each of which may take up to six when shown.
     pub text: String,
 }
 
-/// Says `text`, cut to what fits, for the thread `tid`; false if another has the floor or there is
-/// nothing to say. Takes no lock and no memory.
+/// Writes `text`, cut to what fits, for the thread `tid`; false if another thread was first or the
+/// text is empty. Takes no lock and allocates nothing.
 pub fn say(segment: &Words, tid: u64, text: &str) -> bool {
     let text = &text[..text.floor_char_boundary(MAX_LAST_WORDS)];
     if text.is_empty() {
@@ -48,13 +48,13 @@ pub fn say(segment: &Words, tid: u64, text: &str) -> bool {
         padded[..bytes.len()].copy_from_slice(bytes);
         segment[word(H_LAST_WORDS_TEXT) + index].store(u64::from_le_bytes(padded), Ordering::Relaxed);
     }
-    // Release: whoever reads that it stands finds all of it.
+    // Release: a reader that sees this state sees the whole text.
     state.store(LAST_WORDS_SAID, Ordering::Release);
     true
 }
 
-/// The reader's end: `state` loads the state word, `body` the words after it, in whatever way the
-/// reader has. A text that stands is never changed, so one copy is enough.
+/// The reader's end: `state` loads the state word, `body` the words after it, by whatever means the
+/// reader has. A complete text never changes, so one copy is enough.
 pub fn heard<E>(
     state: impl FnOnce() -> Result<u64, E>,
     body: impl FnOnce() -> Result<[u64; BODY_WORDS], E>,
@@ -67,7 +67,7 @@ pub fn heard<E>(
 }
 
 impl LastWords {
-    /// Takes apart words that anybody may have written; `None` if they hold no text.
+    /// Decodes words that anybody may have written; `None` if they contain no text.
     fn decode(body: &[u64; BODY_WORDS]) -> Option<LastWords> {
         let get = |offset: usize| body[word(offset) - word(H_LAST_WORDS_TID)];
         let len = usize::try_from(get(H_LAST_WORDS_LEN)).unwrap_or(usize::MAX).min(MAX_LAST_WORDS);

@@ -1,34 +1,32 @@
-//! Where each word of a segment stands: byte offsets, strides, limits and state codes of ABI
-//! version 1.
+//! The layout of a segment: byte offsets, strides, limits and state codes of ABI version 1.
 //!
-//! Everything is an aligned little-endian 64-bit word. `ABI.md` says what the words mean; a test
-//! holds `include/shard_heartbeat.h` against this file.
+//! Everything is an aligned little-endian 64-bit word. `ABI.md` defines what the words mean; a test
+//! compares `include/shard_heartbeat.h` with this file.
 
 /// First word of a complete segment: the bytes `SHRDBEAT`.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"SHRDBEAT");
 /// The only version this crate writes or reads.
 pub const VERSION: u64 = 1;
-/// Cache line for which hot words are kept apart, in bytes.
+/// Size of a cache line, in bytes; hot words are placed on separate lines.
 pub const LINE: usize = 64;
 /// Size of the header, in bytes: one page, so that slots start page-aligned.
 pub const HEADER_SIZE: usize = 4096;
 
-/// Longest name of a thread or channel, in bytes: what the kernel keeps of a thread's name.
+/// Longest name of a thread or channel, in bytes: the kernel's limit for a thread's name.
 pub const MAX_NAME: usize = 15;
 /// Longest name of a shard, in bytes.
 pub const MAX_SHARD: usize = 32;
 /// Longest last words, in bytes: a sentence, a place and the first frames of a backtrace, in half
 /// of the header's page.
 pub const MAX_LAST_WORDS: usize = 2048;
-/// Most work keys that the watchdog keeps in quarantine here: more than a few at a time are no
-/// poison but a broken process.
+/// Most work keys in quarantine in a segment: more than a few at a time indicate a broken process,
+/// not poison work.
 pub const MAX_QUARANTINE: usize = 8;
 /// Most thread slots or channel slots a segment may declare.
 pub const MAX_SLOTS: u32 = 4096;
 /// Most lanes a thread slot may declare, the thread's own included.
 pub const MAX_LANES: u32 = 128;
-/// Largest segment, in bytes: a bound on what a hostile header can make a reader copy in one
-/// sample.
+/// Largest segment, in bytes: limits what a hostile header can make a reader copy in one sample.
 pub const MAX_SEGMENT: usize = 16 << 20;
 
 /// Header: [`MAGIC`], written last.
@@ -67,19 +65,19 @@ pub const H_SHARD_LEN: usize = 0x080;
 pub const H_SHARD: usize = 0x088;
 /// Header: process state, one of the `STATE_` codes.
 pub const H_STATE: usize = 0x0c0;
-/// Header: thread slots from this index on were never used.
+/// Header: index from which on thread slots were never used.
 pub const H_THREAD_HIGH_WATER: usize = 0x100;
-/// Header: channel slots from this index on were never used.
+/// Header: index from which on channel slots were never used.
 pub const H_CHANNEL_HIGH_WATER: usize = 0x108;
-/// Header: the watchdog's beat counter; zero if no watchdog was ever here.
+/// Header: the watchdog's beat counter; zero if there never was a watchdog.
 pub const H_WATCHDOG_BEAT: usize = 0x140;
 /// Header: process id of the watchdog, in the watchdog's pid namespace.
 pub const H_WATCHDOG_PID: usize = 0x148;
 /// Header: start time of the watchdog, in clock ticks since boot.
 pub const H_WATCHDOG_START_TIME: usize = 0x150;
-/// Header: how far the last words are, one of the `LAST_WORDS_` codes; changes last.
+/// Header: state of the last words, one of the `LAST_WORDS_` codes; written last.
 pub const H_LAST_WORDS: usize = 0x180;
-/// Header: id of the thread that said them, in the writer's pid namespace.
+/// Header: id of the thread that wrote the last words, in the writer's pid namespace.
 pub const H_LAST_WORDS_TID: usize = 0x188;
 /// Header: length of the last words, in bytes.
 pub const H_LAST_WORDS_LEN: usize = 0x190;
@@ -92,16 +90,16 @@ pub const H_QUARANTINE_LEN: usize = 0xa08;
 /// Header: the work keys in quarantine, [`MAX_QUARANTINE`] words.
 pub const H_QUARANTINE_KEYS: usize = 0xa10;
 
-/// Last words: none were said.
+/// Last words: none.
 pub const LAST_WORDS_NONE: u64 = 0;
-/// Last words: a thread has the floor and is still writing; readers take it for none.
+/// Last words: a thread is still writing; readers treat it as none.
 pub const LAST_WORDS_WRITING: u64 = 1;
-/// Last words: they stand, and nothing changes them any more.
+/// Last words: complete; they never change again.
 pub const LAST_WORDS_SAID: u64 = 2;
 
 /// Process state: starting, not yet able to work.
 pub const STATE_BOOT: u64 = 1;
-/// Process state: doing its duty.
+/// Process state: up and working.
 pub const STATE_RUNNING: u64 = 2;
 /// Process state: an orderly stop is under way.
 pub const STATE_STOPPING: u64 = 3;
@@ -116,7 +114,7 @@ pub const T_TID: usize = 0x08;
 pub const T_START_TIME: usize = 0x10;
 /// Thread slot: name; one byte of length, then [`MAX_NAME`] bytes (stamped).
 pub const T_NAME: usize = 0x18;
-/// Thread slot: lanes from this index on were never used.
+/// Thread slot: index from which on lanes were never used.
 pub const T_LANE_HIGH_WATER: usize = 0x28;
 /// Thread slot: sequence word of the stamp; odd while stamped fields change.
 pub const T_SEQUENCE: usize = 0x40;

@@ -1,17 +1,17 @@
 //! The shared-memory heartbeat of shard-watchdog.
 //!
 //! A watched process publishes, in a file it maps, what each of its threads is doing; a sidecar
-//! reads that file and tells *idle* from *stalled*. `ABI.md` describes the file for writers in
-//! other languages.
+//! reads that file and distinguishes *idle* from *stalled*. `ABI.md` describes the file for writers
+//! in other languages.
 //!
 //! Duties:
 //! - a beat is one plain store: no system call, no allocation, no read-modify-write, no clock;
-//! - each word has one writer, and only single words carry decisions;
+//! - each word has one writer, and decisions are based on single words only;
 //! - nothing survives a fork: a child never beats for its parent;
-//! - the reader trusts nothing: any bytes end in a value or a typed error, in bounded time.
+//! - the reader trusts nothing: any bytes give a value or a typed error, in bounded time.
 //!
-//! Never: a lock or a wait on the way of a beat, a mapping in the reader, a decision on a time that
-//! the writer wrote, a beat from a timer (it would lie for a thread that is stuck).
+//! Never: a lock or a wait in the path of a beat, a mapping in the reader, a decision based on a
+//! time that the writer wrote, a beat from a timer (it would hide a stuck thread).
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -29,16 +29,16 @@
 //! # }
 //! ```
 //!
-//! A panic hook asks [`Heartbeat::in_flight`] what its thread was at and leaves
+//! A panic hook can call [`Heartbeat::in_flight`] for its thread's work and leave
 //! [`Heartbeat::last_words`]: the sidecar puts them into the incident even if the hook hangs after
 //! that, or if nobody reads stderr.
 //!
 //! Feature `crossbeam`: `shard_heartbeat::crossbeam` has channels that publish how far their
-//! receivers lag behind, and on which nobody can wait without end.
+//! receivers lag behind, and that offer no unbounded wait.
 //!
-//! Feature `faults`: [`faults`] has points at which a test may have this very process hang, spin,
-//! panic or lose a thread, and the socket on which that is ordered. Without the feature a point is
-//! nothing at all.
+//! Feature `faults`: [`faults`] has points at which a test can make this very process hang, spin,
+//! panic or lose a thread, and the socket on which that is ordered. Without the feature a point
+//! compiles to nothing.
 
 #![cfg_attr(loom, allow(dead_code, unreachable_pub, missing_docs))]
 
@@ -127,7 +127,7 @@ pub use {
     writer::{Heartbeat, ProcessState, SegmentOptions},
 };
 
-/// The parts that the model checker runs.
+/// The parts that the model checker (loom) runs.
 #[cfg(loom)]
 #[doc(hidden)]
 pub mod model {

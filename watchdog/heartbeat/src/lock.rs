@@ -1,11 +1,11 @@
-//! One writer and one sidecar to a path.
+//! Locks that allow one writer and one sidecar per path.
 //!
-//! POSIX record locks, because of what they do at a fork: a child does not inherit them, so a
-//! worker that outlives a writer that died cannot keep the next incarnation out. `flock` and
-//! open-file-description locks live on in every inherited descriptor. Their price: they never
-//! conflict inside one process and are lost when the process closes *any* descriptor of the file.
-//! So this process keeps a list of the lock files it holds, and asks it before it opens one. Lock
-//! files are never removed: a removed one could be locked by two.
+//! They are POSIX record locks because a forked child does not inherit those: a child that outlives
+//! its dead writer cannot keep the next incarnation out. `flock` and open-file-description locks
+//! live on in every inherited descriptor. The price of record locks: they never conflict inside one
+//! process, and they are lost when the process closes *any* descriptor of the file. So this process
+//! keeps a list of the lock files it holds, and checks it before it opens one. Lock files are never
+//! removed: otherwise two processes could hold the lock at once.
 
 use std::ffi::OsString;
 use std::io;
@@ -16,7 +16,8 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-/// Device, inode and the process that took it: a forked child inherits the list but not the locks.
+/// Device, inode and the process that took the lock: a forked child inherits the list but not the
+/// locks.
 type Held = (u64, u64, u32);
 
 static HELD: Mutex<Vec<Held>> = Mutex::new(Vec::new());
@@ -32,33 +33,33 @@ pub(crate) struct FileLock {
 #[derive(Debug)]
 pub(crate) enum LockError {
     Held(Option<u32>),
-    /// The lock file was made by that user, who is nobody whose lock could count.
+    /// The lock file at this path belongs to this user, whose lock cannot be trusted.
     Foreign(PathBuf, u32),
     Io(PathBuf, io::Error),
 }
 
-/// Who holds a lock, as far as the kernel tells.
+/// Who holds a lock, as far as the kernel reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockHolder {
-    /// This process, by its number in the pid namespace of whoever asks.
+    /// The process with this pid, in the caller's pid namespace.
     Process(u32),
-    /// A process of another pid namespace, or one that used a lock of another kind.
+    /// A process of another pid namespace, or one that used another kind of lock.
     Unseen,
-    /// The lock file is there and nobody holds it.
+    /// The lock file exists and is not locked.
     Nobody,
-    /// There is no lock file, or it may not be asked.
+    /// There is no lock file, or it cannot be queried or trusted.
     Unknown,
 }
 
-/// Who holds the lock that belongs to `path`: the file of that name plus `suffix`. Nothing is made,
-/// taken or given away. A lock file of neither root nor `owner`, whose segment it is, says nothing:
-/// in a folder like /tmp anybody can make one.
+/// Who holds the lock that belongs to `path`: the file of that name plus `suffix`. Creates, takes
+/// and releases nothing. A lock file that belongs neither to root nor to `owner`, the owner of the
+/// segment, proves nothing: in a folder like /tmp anybody can create one.
 pub(crate) fn holder_of(path: &Path, suffix: &str, owner: u32) -> LockHolder {
     let path = beside(path, suffix);
     let me = std::process::id();
     let list = HELD.lock().unwrap_or_else(PoisonError::into_inner);
     match rustix::fs::statat(CWD, &path, AtFlags::SYMLINK_NOFOLLOW) {
-        // Not opened: closing it again would give our own lock away.
+        // Not opened: closing it again would release our own lock.
         Ok(stat) if list.contains(&(stat.st_dev, stat.st_ino, me)) => return LockHolder::Process(me),
         Ok(stat)
             if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
@@ -76,9 +77,8 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 impl FileLock {
-    /// Takes the lock that belongs to `path`: the file of that name plus `suffix`. If there is an
-    /// `owner`, a lock file of neither this user nor root nor that one is nobody's whose lock
-    /// counts.
+    /// Takes the lock that belongs to `path`: the file of that name plus `suffix`. If `owner` is
+    /// given, a lock file that belongs neither to this user nor to root nor to `owner` is refused.
     pub(crate) fn take(path: &Path, suffix: &str, owner: Option<u32>) -> Result<FileLock, LockError> {
         let path = beside(path, suffix);
         let me = std::process::id();
@@ -106,7 +106,7 @@ impl From<Errno> for Refused {
 
 fn lock(path: &Path, me: u32, owner: Option<u32>, list: &mut Vec<Held>) -> Result<FileLock, Refused> {
     match rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
-        // Before it is opened: closing it again would give our own lock away.
+        // Checked before it is opened: closing it again would release our own lock.
         Ok(stat) if list.contains(&(stat.st_dev, stat.st_ino, me)) => return Err(Refused::By(Some(me))),
         // Opening a device or a pipe can have effects of its own.
         Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => {
@@ -117,7 +117,7 @@ fn lock(path: &Path, me: u32, owner: Option<u32>, list: &mut Vec<Held>) -> Resul
     }
     let file =
         open(path).map_err(|errno| foreign(path, owner).map_or(Refused::System(errno), Refused::Of))?;
-    // As it was opened, whatever the name leads to by now.
+    // Of the file that was opened, whatever the name leads to by now.
     let uid = rustix::fs::fstat(&file)?.st_uid;
     if is_foreign(uid, owner) {
         return Err(Refused::Of(uid));
@@ -133,7 +133,7 @@ fn lock(path: &Path, me: u32, owner: Option<u32>, list: &mut Vec<Held>) -> Resul
     Ok(FileLock { file: Some(file), held })
 }
 
-/// Whose the lock file is that could not be opened, if it is nobody's whose lock counts.
+/// The owner of a lock file that could not be opened, if that is a user whose lock is not trusted.
 fn foreign(path: &Path, owner: Option<u32>) -> Option<u32> {
     let uid = rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).ok()?.st_uid;
     is_foreign(uid, owner).then_some(uid)
@@ -145,7 +145,7 @@ fn is_foreign(uid: u32, owner: Option<u32>) -> bool {
 
 fn open(path: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    // Without CREATE first: fs.protected_regular refuses it for a file of another user in a sticky
+    // First without CREATE: fs.protected_regular refuses it for a file of another user in a sticky
     // folder.
     match rustix::fs::open(path, flags, Mode::empty()) {
         Err(Errno::NOENT) => {}
@@ -157,7 +157,7 @@ fn open(path: &Path) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// Who holds the lock, in our pid namespace.
+/// The pid of the holder in our pid namespace, if it has one there.
 fn holder(file: impl AsFd) -> Option<u32> {
     match ask(file) {
         LockHolder::Process(pid) => Some(pid),
@@ -165,8 +165,8 @@ fn holder(file: impl AsFd) -> Option<u32> {
     }
 }
 
-/// Asks the kernel. By `libc`, because the kernel answers -1 for a holder that used an
-/// open-file-description lock, which `rustix` takes for impossible.
+/// Asks the kernel. Uses `libc`, because the kernel returns -1 for a holder that used an
+/// open-file-description lock, which `rustix` does not expect.
 fn ask(file: impl AsFd) -> LockHolder {
     // SAFETY: `flock` is a plain C struct for which all zeroes is a valid value.
     let mut ask: libc::flock = unsafe { std::mem::zeroed() };
@@ -187,8 +187,8 @@ fn ask(file: impl AsFd) -> LockHolder {
 impl Drop for FileLock {
     fn drop(&mut self) {
         let mut list = HELD.lock().unwrap_or_else(PoisonError::into_inner);
-        // Under the list's lock, so that nobody in this process takes it anew before this close has
-        // dropped it.
+        // Under the list's lock, so that no other thread takes the lock again before this close has
+        // released it.
         drop(self.file.take());
         list.retain(|held| *held != self.held);
     }

@@ -1,26 +1,26 @@
-//! Who is at the other end of a unix socket, as the kernel says.
+//! The process at the other end of a unix socket, as reported by the kernel.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-/// The process at the other end of a unix socket: for who has accepted, the one that connected; for
-/// who has connected, the one that listens.
+/// The process at the other end of a unix socket: on an accepted socket, the one that connected; on
+/// a connected socket, the one that listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// Its pid when it connected or began to listen; `None`: it is of another pid namespace.
+    /// Its pid when it connected or began to listen; `None` if it is in another pid namespace.
     pub pid: Option<i32>,
-    /// Its effective user then.
+    /// Its effective user id at that time.
     pub uid: u32,
 }
 
 impl Peer {
     /// Asks the kernel.
     ///
-    /// By `libc`: the pid of a process of another pid namespace is 0, which `rustix` takes for
-    /// impossible.
+    /// Uses `libc`: the pid of a process in another pid namespace is 0, which `rustix` does not
+    /// expect.
     ///
     /// # Errors
-    /// If `socket` is no connected unix socket.
+    /// If `socket` is not a connected unix socket.
     pub fn of(socket: impl AsFd) -> io::Result<Peer> {
         let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
         let mut size = libc::socklen_t::try_from(size_of::<libc::ucred>()).unwrap_or(0);
@@ -41,7 +41,7 @@ impl Peer {
         Ok(Peer { pid: (peer.pid > 0).then_some(peer.pid), uid: peer.uid })
     }
 
-    /// Whether it is this process's user, or root.
+    /// Whether its user is this process's user, or root.
     pub fn is_own_or_root(&self) -> bool {
         self.uid == 0 || self.uid == rustix::process::geteuid().as_raw()
     }

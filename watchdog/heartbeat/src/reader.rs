@@ -1,8 +1,8 @@
-//! The sidecar's side: everything by `pread`, never by mapping.
+//! The sidecar's side: reads everything by `pread`, never by mapping.
 //!
-//! A mapped file that shrinks raises SIGBUS in the reader; `pread` returns less. What is read is
-//! untrusted: lengths are bounded by the header as checked when it was opened, never by what the
-//! file says later.
+//! A mapped file that shrinks raises SIGBUS in the reader; `pread` returns less. The data are
+//! untrusted: lengths are bounded by the header as checked when the file was opened, never by later
+//! contents.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -27,8 +27,8 @@ use crate::seqlock;
 use crate::source::{Custody, FileId, Source};
 use crate::work::{TraceContext, join, unpack_name};
 
-/// Words copied at a time, on the stack: 16 KiB, a dozen default slots, and one slot of any size
-/// fits.
+/// Words copied at a time, on the stack: 16 KiB, which is a dozen default slots and at least one
+/// slot of any size.
 const CHUNK: usize = 2048;
 const _: () = assert!(thread_stride(MAX_LANES) <= CHUNK * 8);
 
@@ -38,8 +38,8 @@ pub struct Reader {
     source: Source,
 }
 
-/// The fields of a thread slot that are too wide for one word, with those that belong to them: all
-/// of one instant.
+/// The fields of a thread slot that are too wide for one word, with those that belong to them, all
+/// from one instant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
     /// Name of the thread, made printable.
@@ -59,8 +59,8 @@ pub struct Description {
 }
 
 impl Reader {
-    /// Opens a segment and checks its header. Symbolic links are refused, and nothing but a regular
-    /// file is opened.
+    /// Opens a segment and checks its header. Refuses symbolic links and anything but a regular
+    /// file.
     pub fn open(path: &Path) -> Result<Reader, ReadError> {
         Ok(Reader { source: Source::open(path, OFlags::RDONLY)? })
     }
@@ -88,13 +88,13 @@ impl Reader {
         self.source.custody.uid
     }
 
-    /// Who could change the file, or put another in its place, when it was opened.
+    /// Who could change or replace the file at the time it was opened.
     pub fn custody(&self) -> Custody {
         self.source.custody
     }
 
-    /// Who holds the lock that belongs to the path now: the writer of the segment there, if it is
-    /// where its writer has put it.
+    /// Who holds the lock that belongs to the path now: the writer of the segment, if the file is
+    /// still where its writer created it.
     pub fn lock_holder(&self) -> LockHolder {
         lock::holder_of(&self.source.path, WRITER_LOCK, self.source.custody.uid)
     }
@@ -105,8 +105,8 @@ impl Reader {
         self.source.is_current()
     }
 
-    /// Reads the process state and all slots that were ever used. Allocates only while `into`
-    /// grows.
+    /// Reads the process state and all slots that were ever used. Allocates only when `into` must
+    /// grow.
     ///
     /// After an error `into` holds a mixture and must not be judged.
     pub fn sample(&self, into: &mut Sample) -> Result<(), ReadError> {
@@ -145,11 +145,11 @@ impl Reader {
         Ok(())
     }
 
-    /// Name, work and trace context of a thread slot, all of one instant.
+    /// Name, work and trace context of a thread slot, all from one instant.
     ///
-    /// `None` if the slot is out of range or free, or if no untorn copy could be had: a writer that
-    /// stopped inside a change leaves none. Such fields decorate a report; nothing may be decided
-    /// by their absence.
+    /// `None` if the slot is out of range or free, or if no untorn copy could be read, as when a
+    /// writer stopped in the middle of a change. These fields decorate a report; no decision may be
+    /// based on their absence.
     pub fn describe(&self, slot: usize) -> Result<Option<Description>, ReadError> {
         let header = &self.source.header;
         if slot >= header.thread_slots as usize {
@@ -175,18 +175,18 @@ impl Reader {
             .map(|words| unpack_name([words[word(C_NAME)], words[word(C_NAME) + 1]])))
     }
 
-    /// What the process said before it ended; `None` if it has said nothing, or is still at it.
-    /// Once it is said it does not change in this segment. While there is none it costs one
+    /// The last words of the process; `None` if there are none or they are still being written.
+    /// Once complete they do not change in this segment. While there are none this costs one
     /// `pread`.
     ///
-    /// It decorates a report and decides nothing: anybody who may write the file may have written
-    /// it.
+    /// They decorate a report and decide nothing: anybody who may write the file may have written
+    /// them.
     pub fn last_words(&self) -> Result<Option<LastWords>, ReadError> {
         last_words::heard(|| self.word(H_LAST_WORDS), || self.words(H_LAST_WORDS_TID))
     }
 
-    /// Work that a sidecar keeps from the process, or kept from the one before; empty if a sidecar
-    /// stopped in the middle of a change.
+    /// The work in quarantine, written by a sidecar for this process or the one before; empty if a
+    /// sidecar stopped in the middle of a change.
     pub fn quarantine(&self) -> Result<Quarantine, ReadError> {
         quarantine::read(|| self.word(H_QUARANTINE), || self.words(H_QUARANTINE_LEN))
     }
@@ -202,7 +202,7 @@ impl Reader {
     }
 }
 
-/// The segment's descriptor, for questions about the file.
+/// The segment's descriptor, for queries about the file.
 impl AsFd for Reader {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.source.file.as_fd()
@@ -232,7 +232,7 @@ impl Description {
     }
 }
 
-/// How many slots to read: what the writer says, but no more than there are.
+/// How many slots to read: the writer's number, but at most `slots`.
 fn used(high_water: u64, slots: u32) -> usize {
     high_water.min(slots.into()) as usize
 }

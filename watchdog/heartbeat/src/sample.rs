@@ -1,4 +1,4 @@
-//! What one look at a segment tells. All numbers are the writer's claims; none has been checked.
+//! One sample of a segment. All numbers are the writer's claims; none has been checked.
 
 use crate::claim::SlotState;
 use crate::layout::{
@@ -13,13 +13,13 @@ use crate::writer::ProcessState;
 pub struct RawState(pub u64);
 
 impl RawState {
-    /// The state it stands for; `None` for a code that version 1 does not know.
+    /// The decoded state; `None` for a code that version 1 does not know.
     pub fn known(self) -> Option<ProcessState> {
         ProcessState::from_code(self.0)
     }
 }
 
-/// One look at a whole segment. To be kept and filled again: its buffers are reused.
+/// One sample of a whole segment. Keep it and fill it again: its buffers are reused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
     /// State of the process.
@@ -32,16 +32,16 @@ pub struct Sample {
 
 /// One thread slot.
 ///
-/// Each field is whole, but they are not of one instant: a thread that moves on while it is read
+/// Each field is whole, but they are not from one instant: a thread that moves on while it is read
 /// may show the activity of one piece of work with the key of another. [`crate::Reader::describe`]
-/// gives those that belong together.
+/// returns fields that belong together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ThreadSample {
     /// Index of the slot.
     pub slot: u32,
-    /// Who has it.
+    /// State of the slot.
     pub claim: SlotState,
-    /// How often it was claimed; a change means another thread.
+    /// How often the slot was claimed; a change means another thread.
     pub generation: u64,
     /// Activity word: even = idle, odd = working, and a change is a sign of life.
     pub activity: u64,
@@ -55,15 +55,15 @@ pub struct ThreadSample {
     pub attempt: u64,
     /// How long that work may stand still, in nanoseconds; 0 = none.
     pub deadline_ns: u64,
-    /// Sequence word: equal and even in two samples means that nothing but lanes and claims has
-    /// changed between them.
+    /// Sequence word: if equal and even in two samples, nothing but lanes and claims has changed
+    /// between them.
     pub sequence: u64,
     /// Progress of the thread and of its workers.
     pub lanes: LaneSamples,
 }
 
 impl ThreadSample {
-    /// Whether the thread says that it is working.
+    /// Whether the activity word shows the thread as working.
     pub fn is_working(&self) -> bool {
         self.activity & 1 == 1
     }
@@ -84,7 +84,8 @@ impl LaneSamples {
         self.lanes.iter().fold(self.progress, |sum, lane| sum.wrapping_add(lane.progress))
     }
 
-    /// The same as [`LaneSamples::progress_sum`]: a number that differs when any lane has moved.
+    /// The same as [`LaneSamples::progress_sum`]: a number that changes when any lane makes
+    /// progress.
     pub fn fingerprint(&self) -> u64 {
         self.progress_sum()
     }
@@ -93,9 +94,9 @@ impl LaneSamples {
 /// One worker's lane.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LaneSample {
-    /// Who has it.
+    /// State of the lane.
     pub state: SlotState,
-    /// How often it was claimed; a change means another worker.
+    /// How often the lane was claimed; a change means another worker.
     pub generation: u64,
     /// Thread id of the worker, in the writer's pid namespace.
     pub tid: u64,
@@ -110,13 +111,13 @@ pub struct LaneSample {
 pub struct ChannelSample {
     /// Index of the slot.
     pub slot: u32,
-    /// Whether a channel has it.
+    /// Whether a channel owns the slot.
     pub live: bool,
-    /// How often it was claimed; a change means another channel.
+    /// How often the slot was claimed; a change means another channel.
     pub generation: u64,
     /// Capacity in messages; `None` = unbounded.
     pub capacity: Option<u64>,
-    /// Messages sent; never goes back, and does not start from zero in a slot that is used again.
+    /// Messages sent; never goes back, and does not start from zero in a reused slot.
     pub sent: u64,
     /// Messages received; may be ahead of `sent` for a moment.
     pub received: u64,

@@ -1,4 +1,4 @@
-//! The segment as its writer holds it: created complete or not at all, mapped, locked, never shared
+//! The segment on the writer's side: created complete or not at all, mapped, locked, never shared
 //! with a child.
 
 use std::ffi::{OsStr, OsString};
@@ -26,12 +26,12 @@ use crate::work::split;
 /// Suffix of the file that the writer locks.
 pub(crate) const WRITER_LOCK: &str = ".lock";
 
-/// How far in the future an old segment's incarnation may be and still be believed, in
-/// microseconds: an hour covers a clock that was set back, and a damaged file cannot push the
-/// number to its end.
+/// How far in the future an old segment's incarnation may be and still be trusted, in microseconds:
+/// an hour covers a clock that was set back, and keeps a damaged file from pushing the number to
+/// its maximum.
 const CLOCK_SLACK: u64 = 3_600_000_000;
 
-/// A mapped segment; unmapped and unlocked when the last view of it is gone.
+/// A mapped segment; unmapped and unlocked when the last view of it is dropped.
 #[derive(Debug)]
 struct Mapping {
     address: NonNull<u8>,
@@ -40,8 +40,8 @@ struct Mapping {
     _lock: FileLock,
 }
 
-// SAFETY: the address is only turned into atomic words, by `Words`, and into an unmapping, when
-// nobody is left.
+// SAFETY: the address is only turned into atomic words, by `Words`, and into an unmapping, when no
+// view is left.
 unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
@@ -55,13 +55,13 @@ impl Drop for Mapping {
     }
 }
 
-/// Who writes the segment, as its header says.
+/// A segment that was created: its words, and the incarnation in its header.
 pub(crate) struct Created {
     pub(crate) words: Words,
     pub(crate) incarnation: u64,
 }
 
-/// Makes a segment at `path`, in place of one that may be there.
+/// Creates a segment at `path`, replacing any that is there.
 pub(crate) fn create(path: &Path, shard: &str, geometry: Geometry) -> Result<Created, CreateError> {
     let Some(name) = path.file_name() else {
         return Err(CreateError::NotAFile { path: path.to_owned() });
@@ -119,10 +119,10 @@ fn fill(
     Ok(Created { words, incarnation })
 }
 
-/// A new file with all its blocks in place: a full file system must say so here, not by SIGBUS at
-/// the first beat.
+/// Creates a file with all its blocks allocated: a full file system must give an error here, not a
+/// SIGBUS at the first beat.
 fn allocate(path: &Path, size: usize) -> Result<OwnedFd, Errno> {
-    // One that a writer left behind when it died here; the lock says that it is nobody's.
+    // Removes a file left by a writer that died here; we hold the lock, so it is nobody's.
     match rustix::fs::unlink(path) {
         Ok(()) | Err(Errno::NOENT) => {}
         Err(errno) => return Err(errno),
@@ -149,12 +149,12 @@ fn write_zeroes(file: impl AsFd, size: usize) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Maps the file for this process alone; `None` if it has too many segments already.
+/// Maps the file for this process alone; `None` if this process has too many segments already.
 fn map(file: &OwnedFd, size: usize, lock: FileLock) -> Result<Option<Words>, Errno> {
     let access = ProtFlags::READ | ProtFlags::WRITE;
     // POPULATE: the first beat of a thread should not be a page fault.
     let flags = MapFlags::SHARED | MapFlags::POPULATE;
-    // SAFETY: a mapping at an address of the kernel's choice takes memory from nobody.
+    // SAFETY: a mapping at an address of the kernel's choice replaces no other mapping.
     let address = unsafe { rustix::mm::mmap(std::ptr::null_mut(), size, access, flags, file, 0)? };
     let Some(address) = NonNull::new(address.cast::<u8>()) else { return Err(Errno::NOMEM) };
     let mut mapping = Mapping { address, size, fork: None, _lock: lock };
@@ -172,8 +172,8 @@ fn map(file: &OwnedFd, size: usize, lock: FileLock) -> Result<Option<Words>, Err
     Ok(Some(unsafe { Words::new(Arc::new(mapping), address.cast::<AtomicU64>(), size / 8) }))
 }
 
-/// Larger than the incarnation of the segment that is replaced. Microseconds of wall time make it
-/// so even when the old file is gone, and stay exact in JSON, where a double holds 53 bits.
+/// An incarnation larger than that of the replaced segment. Microseconds of wall time ensure that
+/// even when the old file is gone, and they stay exact in JSON, where a double holds 53 bits.
 fn next_incarnation(old: Option<&Reader>) -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = u64::try_from(since.as_micros()).unwrap_or(0).max(1);

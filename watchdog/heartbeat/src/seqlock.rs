@@ -1,19 +1,19 @@
-//! The stamp over fields that are too wide for one word.
+//! The stamp (a sequence lock) over fields that are too wide for one word.
 //!
-//! Such fields only decorate a report; no decision rests on them, because a writer that stops in
+//! Such fields only decorate a report. No decision is based on them, because a writer that stops in
 //! the middle of a stamp leaves them unreadable for as long as it likes.
 
 use std::cell::Cell;
 
 use crate::sync::{AtomicU64, Ordering, fence};
 
-/// Copies a reader takes before it gives up. A writer inside a stamp needs some nanoseconds, a copy
-/// about a microsecond: more than a few misses in a row mean a writer that is stopped there or
-/// stamps without pause. The model checker tries every order anyhow, and its time grows with the
-/// power of this.
+/// Attempts of a reader before it gives up. A writer is inside a stamp for nanoseconds, a copy
+/// takes about a microsecond: more than a few misses in a row mean that the writer is stopped there
+/// or stamps without pause. The model checker tries every order anyway, and its time grows
+/// exponentially with this.
 const ATTEMPTS: usize = if cfg!(loom) { 2 } else { 8 };
 
-/// The writer's end: the sequence word and what its only writer knows to stand in it.
+/// The writer's end: the value of the sequence word, known to its only writer.
 #[derive(Debug)]
 pub struct Stamp {
     sequence: Cell<u64>,
@@ -26,13 +26,13 @@ impl Stamp {
         Stamp { sequence: Cell::new(found.wrapping_add(found & 1)) }
     }
 
-    /// Runs `body`, whose relaxed stores a reader then sees all of or none of.
+    /// Runs `body`; a reader sees either all or none of its relaxed stores.
     #[inline]
     pub fn write(&self, word: &AtomicU64, body: impl FnOnce()) {
         let sequence = self.sequence.get();
         word.store(sequence.wrapping_add(1), Ordering::Relaxed);
         // Orders the odd sequence before the stores of `body`: a reader that sees one of them sees
-        // the odd word, or a later one, when it asks again.
+        // the odd value, or a later one, when it loads the word again.
         fence(Ordering::Release);
         body();
         let settled = sequence.wrapping_add(2);
@@ -44,8 +44,8 @@ impl Stamp {
 /// The reader's end: a copy taken between two equal and even sequences, or `None` after
 /// [`ATTEMPTS`] tries.
 ///
-/// `sequence` and `copy` load in whatever way the reader has; the fences here keep the three loads
-/// in order.
+/// `sequence` and `copy` load by whatever means the reader has; the fences here keep the three
+/// loads in order.
 pub fn read<T, E>(
     mut sequence: impl FnMut() -> Result<u64, E>,
     mut copy: impl FnMut() -> Result<T, E>,

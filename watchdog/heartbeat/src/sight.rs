@@ -1,10 +1,10 @@
-//! How a process lets itself be seen by a sidecar of another pid namespace: it gives it `/proc`, as
-//! it sees it itself, and a pidfd of itself, over a socket beside the segment.
+//! Makes a process visible to a sidecar of another pid namespace: over a socket beside the segment
+//! it sends its own view of `/proc` and a pidfd of itself.
 //!
-//! Both are descriptors of the kernel's, so what they tell is the kernel's word and not this
-//! process's, and what may be read through them is asked of the kernel for each reader: who has
-//! another user sees no more than before. The sidecar cannot signal through them: no pidfd reaches
-//! into a pid namespace beside its own.
+//! Both are kernel descriptors, so what is read through them comes from the kernel and not from
+//! this process. The kernel checks permissions for each reader: another user sees no more than
+//! before. The sidecar cannot signal through them: a pidfd does not reach into a sibling pid
+//! namespace.
 
 use std::ffi::OsString;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -26,34 +26,34 @@ use crate::peer::Peer;
 
 /// Suffix of the socket beside the segment.
 const SUFFIX: &str = ".sight";
-/// First byte of an answer: what comes with it is `/proc` and a pidfd, in this order.
+/// First byte of an answer; `/proc` and a pidfd come with it, in this order.
 const VERSION: u8 = 1;
 /// Descriptors that come with an answer.
 const GIVEN: usize = 2;
-/// Sidecars that may wait at once: there is one, and perhaps the one that takes its place.
+/// Sidecars that may wait at once: usually one, and perhaps its successor.
 const BACKLOG: i32 = 8;
-/// After a failure to accept, which is as a rule one to get a descriptor: long enough not to spin.
+/// Pause after a failure to accept, usually for lack of descriptors: long enough not to spin.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Inode of the top folder of any `/proc`: `PROC_ROOT_INO` of the kernel's
+/// Inode of the root folder of any `/proc`: `PROC_ROOT_INO` of the kernel's
 /// `include/linux/proc_fs.h`.
 const PROC_ROOT: u64 = 1;
 
-/// What a process has given away to be seen.
+/// The descriptors through which a process can be observed.
 #[derive(Debug)]
 pub struct Sight {
     proc: OwnedFd,
     pidfd: OwnedFd,
 }
 
-/// Why there is none.
+/// Why no [`Sight`] could be obtained.
 #[derive(Debug, thiserror::Error)]
 pub enum Blind {
-    /// Nobody is there to give it.
+    /// No process answers at the socket.
     #[error("nobody answers at {}: {source}", path.display())]
     Nobody {
         /// The socket.
         path: PathBuf,
-        /// What the system says.
+        /// The system's answer.
         source: io::Error,
     },
     /// Another user's process answers.
@@ -61,12 +61,12 @@ pub enum Blind {
     Stranger {
         /// The socket.
         path: PathBuf,
-        /// Who answers.
+        /// User id of the process that answers.
         found: u32,
-        /// Whose the segment is.
+        /// User id of the segment's owner.
         owner: u32,
     },
-    /// What was given is something else.
+    /// The answer is not the expected one.
     #[error("what is given at {} is not what a process gives to be seen: {what}", path.display())]
     Garbled {
         /// The socket.
@@ -78,10 +78,10 @@ pub enum Blind {
 
 impl Sight {
     /// Asks the writer of the segment at `path`, which belongs to user `owner`. Waits for its
-    /// answer for so long.
+    /// answer for at most `within`.
     ///
     /// # Errors
-    /// If nobody answers in time, or somebody else does.
+    /// If no process answers in time, or one of another user does, or the answer is invalid.
     pub fn ask(path: &Path, owner: u32, within: Duration) -> Result<Sight, Blind> {
         let path = beside(path);
         let nobody = |errno: Errno| Blind::Nobody { path: path.clone(), source: errno.into() };
@@ -123,7 +123,7 @@ impl Sight {
         Ok(Sight { proc, pidfd })
     }
 
-    /// Where the given `/proc` is, for as long as this lives.
+    /// Path of the received `/proc`, valid as long as this lives.
     pub fn root(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.proc.as_raw_fd()))
     }
@@ -134,27 +134,28 @@ impl Sight {
     }
 }
 
-/// Answers whoever asks at the socket beside the segment at `path`, for the life of this process,
-/// by a thread of its own.
+/// Answers requests at the socket beside the segment at `path`, for the life of this process, on a
+/// separate thread.
 ///
 /// # Errors
-/// If the socket cannot be made or the thread not be started.
+/// If the socket cannot be created or the thread cannot be started.
 pub(crate) fn show(path: &Path) -> io::Result<()> {
     let path = beside(path);
-    // One that an earlier incarnation left. The segment's lock says that there is none now.
+    // Removes a socket left by an earlier incarnation. We hold the segment's lock, so none is in
+    // use.
     match rustix::fs::unlink(&path) {
         Ok(()) | Err(Errno::NOENT) => {}
         Err(errno) => return Err(errno.into()),
     }
     let listener = socket(SocketFlags::CLOEXEC)?;
-    // Before it has a name: the name gets this mode.
+    // Before bind, so that the file is created with this mode.
     rustix::fs::fchmod(&listener, Mode::RUSR | Mode::WUSR)?;
     rustix::net::bind(&listener, &SocketAddrUnix::new(&path)?)?;
     rustix::net::listen(&listener, BACKLOG)?;
     let answer_all = move || {
         loop {
             match rustix::net::accept_with(&listener, SocketFlags::CLOEXEC) {
-                // Who could not wait, or may not be answered, is none of the next one's business.
+                // A client that did not wait, or may not be answered, must not affect the next one.
                 Ok(asking) => drop(give(&asking)),
                 Err(_) => std::thread::sleep(PAUSE),
             }
@@ -163,8 +164,8 @@ pub(crate) fn show(path: &Path) -> io::Result<()> {
     std::thread::Builder::new().name("hb-sight".to_owned()).spawn(answer_all).map(|_| ())
 }
 
-/// Gives one that asks what it needs to see. It has no say in how long that takes: a message as
-/// short as this one finds room in a new socket.
+/// Sends one client the descriptors. The client cannot delay this: a message this short fits into a
+/// new socket's buffer.
 fn give(asking: &OwnedFd) -> io::Result<()> {
     if !Peer::of(asking)?.is_own_or_root() {
         return Ok(());
@@ -229,13 +230,13 @@ mod tests {
             assert!(is_pidfd(&sight.pidfd));
         }
         assert!(matches!(Sight::ask(&path, own + 1, WITHIN), Err(Blind::Stranger { .. })));
-        // Who asks and does not wait costs the next one nothing.
+        // A client that does not wait does not affect the next one.
         for _ in 0..BACKLOG / 2 {
             let gone = socket(SocketFlags::CLOEXEC).unwrap();
             rustix::net::connect(&gone, &SocketAddrUnix::new(beside(&path)).unwrap()).unwrap();
         }
         Sight::ask(&path, own, WITHIN).unwrap();
-        // What an earlier incarnation left is no hindrance.
+        // A socket left by an earlier incarnation is replaced.
         show(&path).unwrap();
         Sight::ask(&path, own, WITHIN).unwrap();
     }

@@ -1,6 +1,6 @@
-//! A thread slot as its only writer sees it: claim, stamp, activity.
+//! A thread slot on the side of its only writer: claim, stamp, activity.
 //!
-//! Everything works on a view of words, so that the model checker runs this very code.
+//! All code works on a view of words, so that the model checker runs this very code.
 
 use std::cell::Cell;
 
@@ -16,7 +16,7 @@ use crate::sync::{AtomicU64, Ordering, fence};
 use crate::words::Words;
 use crate::work::{Work, pack_name, split};
 
-/// Where the thread slots of a segment are.
+/// Location of the thread slots of a segment.
 pub struct Table {
     /// The whole segment.
     pub segment: Words,
@@ -35,8 +35,8 @@ impl Table {
 
     /// Claims a slot for a thread; `None` if none is left.
     ///
-    /// Slots that were never used come first: one that was left still tells of its last owner, and
-    /// one that was dropped is evidence and never used again.
+    /// Slots that were never used come first: one that was left still describes its last owner, and
+    /// one that was dropped is evidence and is never reused.
     pub fn claim(&self, name: &str, who: Identity) -> Option<Slot> {
         for from in [CLAIM_FREE, CLAIM_LEFT] {
             for index in 0..self.slots {
@@ -55,8 +55,8 @@ impl Table {
     }
 }
 
-/// Makes the lanes of a slot fit for a new owner; false if a worker of the old one is still in one
-/// of them. A worker that joins checks the slot's claim after it has taken its lane; the fence
+/// Prepares the lanes of a slot for a new owner; false if a worker of the old one still holds one
+/// of them. A worker that joins checks the slot's claim after it has taken its lane; the fence here
 /// pairs with the one there, so that at least one of the two sees the other.
 fn clear_lanes(slot: &Words) -> bool {
     fence(Ordering::SeqCst);
@@ -67,8 +67,8 @@ fn clear_lanes(slot: &Words) -> bool {
         return false;
     }
     for word in claims() {
-        // The old owner left in order all the same: its lost worker must not be held against the
-        // new one.
+        // The old owner left in order nevertheless: its lost worker must not count against the new
+        // one.
         if let Some(claim) = Claim::take(word, CLAIM_DROPPED) {
             claim.publish(word, CLAIM_LEFT);
         }
@@ -76,8 +76,8 @@ fn clear_lanes(slot: &Words) -> bool {
     true
 }
 
-/// A claimed slot. Its owner is one thread; the cells hold what that thread knows to stand in the
-/// shared words, so that a change is a plain store and never a read-modify-write.
+/// A claimed slot, owned by one thread. The cells mirror the shared words, so that a change is a
+/// plain store and never a read-modify-write.
 #[derive(Debug)]
 pub struct Slot {
     words: Words,
@@ -91,7 +91,7 @@ pub struct Slot {
 impl Slot {
     fn fill(words: Words, claim: Claim, name: &str, who: Identity) -> Slot {
         let stamp = Stamp::adopt(&words[word(T_SEQUENCE)]);
-        // Counters go on from where a previous owner left them: a reader must never see one go
+        // Counters continue from where a previous owner left them: a reader must never see one go
         // back.
         let activity = (words[word(T_ACTIVITY)].load(Ordering::Relaxed) | 1).wrapping_add(1);
         let slot = Slot {
@@ -134,37 +134,38 @@ impl Slot {
         self.put(T_TRACE_FLAGS, work.trace.flags.into());
     }
 
-    /// Publishes work and an activity `step` further, as one stamp.
+    /// Publishes work and advances the activity by `step`, in one stamp.
     fn turn(&self, work: Work, step: u64) {
         let activity = self.activity.get().wrapping_add(step);
         self.stamp.write(self.word(T_SEQUENCE), || {
             self.put_work(&work);
-            // Release: a reader that waits for the activity alone finds the key of this work.
+            // Release: a reader that only waits for the activity also sees the key of this work.
             self.word(T_ACTIVITY).store(activity, Ordering::Release);
         });
         self.activity.set(activity);
         self.work.set(work);
     }
 
-    /// Begins work, inside what is under way if there is any. Returns what [`Slot::end`] restores.
+    /// Begins work, nested inside any work under way. Returns the outer work, which [`Slot::end`]
+    /// restores.
     pub fn begin(&self, work: Work) -> Work {
         let outer = self.work.get();
         let depth = self.depth.get();
         self.depth.set(depth.saturating_add(1));
-        // One step makes an idle thread work; two keep a working one working and still change the
-        // word.
+        // One step marks an idle thread as working; two leave a working one working and still
+        // change the word.
         self.turn(work, if depth == 0 { 1 } else { 2 });
         outer
     }
 
-    /// Ends the innermost work and goes back to `outer`.
+    /// Ends the innermost work and restores `outer`.
     pub fn end(&self, outer: Work) {
         let depth = self.depth.get();
         self.depth.set(depth.saturating_sub(1));
         if depth > 1 {
             self.turn(outer, 2);
         } else {
-            // An idle slot goes on telling of its last work, so one word is enough.
+            // An idle slot still describes its last work, so one word is enough.
             let activity = self.activity.get().wrapping_add(1);
             self.word(T_ACTIVITY).store(activity, Ordering::Release);
             self.activity.set(activity);
@@ -176,15 +177,15 @@ impl Slot {
         self.work.get()
     }
 
-    /// Says that the thread died at this work, if the unwinding that got here has ended its guards
-    /// already.
+    /// Publishes that the thread died during this work, if unwinding has already dropped its
+    /// guards.
     pub fn died_at(&self, work: Work) {
         if self.activity.get() & 1 == 0 {
             self.turn(work, 1);
         }
     }
 
-    /// Gives the slot up: in order, or as gone.
+    /// Gives the slot up: as left in order, or as gone.
     pub fn close(&self, in_order: bool) {
         self.claim.publish(self.word(T_CLAIM), if in_order { CLAIM_LEFT } else { CLAIM_DROPPED });
     }

@@ -1,4 +1,4 @@
-//! The file behind a segment, as one who does not trust it opens and reads it.
+//! The file behind a segment, opened and read without trusting it.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use crate::error::ReadError;
 use crate::header::{HEADER_WORDS, Header};
 
-/// Which file it is, in the terms of `/proc/PID/maps`.
+/// Identifies a file in the terms of `/proc/PID/maps`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileId {
     /// Major number of the device.
@@ -31,17 +31,17 @@ impl FileId {
     }
 }
 
-/// Who may change the file of a segment, and who may put another one in its place: as it was when
-/// the segment was opened.
+/// Who may change the file of a segment, and who may replace it, as of when the segment was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Custody {
     /// User id of the file's owner.
     pub uid: u32,
     /// Mode of the file, without its type.
     pub mode: u32,
-    /// Names that the file has in all folders; 0 if it has lost the one by which it was opened.
+    /// Number of hard links; 0 if the name by which it was opened was its only one and has been
+    /// removed.
     pub links: u64,
-    /// User id of the owner of the folder that it was opened in.
+    /// User id of the owner of the folder in which it was opened.
     pub folder_uid: u32,
     /// Mode of that folder, without its type.
     pub folder_mode: u32,
@@ -60,13 +60,13 @@ impl Custody {
     }
 }
 
-/// A number of another size on each architecture.
+/// The link count, whose type differs between architectures.
 #[allow(clippy::useless_conversion, reason = "it is none where the number has 32 bits")]
 fn links(file: &Stat) -> u64 {
     u64::from(file.st_nlink)
 }
 
-/// An open segment, its header checked.
+/// An open segment with a checked header.
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) file: OwnedFd,
@@ -82,10 +82,11 @@ impl Source {
         let failed =
             |step| move |errno: Errno| ReadError::Io { step, path: path.to_owned(), source: errno.into() };
         let not_regular = || ReadError::NotRegular { path: path.to_owned() };
-        // Asked before it is opened, because to open a device or a pipe can have effects of its
-        // own, and again after, because it may have been exchanged.
+        // The type is checked before opening, because opening a device or a pipe can have side
+        // effects, and again after, because the file may have been replaced.
         let name = path.file_name().ok_or_else(not_regular)?;
-        // Once, so that what is told of the folder is told of the one that the file was opened in.
+        // The folder is opened once, so that what is reported about it is about the one in which
+        // the file was opened.
         let within = path.parent().filter(|within| !within.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = rustix::fs::open(within, flags, Mode::empty()).map_err(failed("open"))?;
@@ -127,9 +128,8 @@ impl Source {
 }
 
 fn read_words(file: &OwnedFd, offset: usize, words: &mut [u64], path: &Path) -> Result<(), ReadError> {
-    // Into aligned words, so that the kernel copies each of them whole.
-    // SAFETY: `u64` has no padding and every byte pattern is one; the slice covers exactly the
-    // words' bytes.
+    // Reads into aligned words, so that the kernel copies each of them whole. SAFETY: `u64` has no
+    // padding and every byte pattern is a valid one; the slice covers exactly the words' bytes.
     let bytes =
         unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast::<u8>(), size_of_val(words)) };
     let mut done = 0;

@@ -1,7 +1,7 @@
-//! The one place that decides whose atomics the protocol runs on.
+//! The one place that selects the atomics on which the protocol runs.
 //!
-//! Under `--cfg loom` the same protocol code runs on loom's atomics, so that the model that is
-//! checked is the code that is shipped.
+//! Under `--cfg loom` the same protocol code runs on loom's atomics, so that the checked model is
+//! the shipped code.
 
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicU64, Ordering, fence};

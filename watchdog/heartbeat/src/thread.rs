@@ -1,4 +1,4 @@
-//! A thread on the watch, its work, and the lanes of its workers.
+//! A watched thread, its work, and the lanes of its workers.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -13,19 +13,19 @@ use crate::words::Words;
 use crate::work::Work;
 use crate::writer::OfThisThread;
 
-/// A thread on the watch. Idle until it begins work, and idle is never a stall, however long.
+/// A watched thread. It is idle until it begins work, and idleness is never a stall, however long.
 ///
-/// Dropping it without [`ThreadBeat::leave`], by an unwinding too, says that the thread is gone.
+/// Dropping it without [`ThreadBeat::leave`], also by unwinding, marks the thread as gone.
 #[derive(Debug)]
 pub struct ThreadBeat {
     slot: Slot,
     own: LaneCell,
-    /// The innermost work that an unwinding ended: if the unwinding ends the thread, that is what
-    /// it died at.
+    /// The innermost work that unwinding ended: if the unwinding ends the thread, it died during
+    /// that work.
     unwound: Cell<Option<Work>>,
     left: bool,
     here: OfThisThread,
-    /// By which fault points know this thread.
+    /// The name by which fault points know this thread.
     #[cfg(feature = "faults")]
     _named: crate::faults::Named,
 }
@@ -46,20 +46,19 @@ impl ThreadBeat {
         })
     }
 
-    /// Begins work; it ends when the guard is dropped. Inside other work it nests: the inner work
-    /// is what the watchdog tells of, and the outer comes back after it. Each begin and end counts
-    /// as a sign of life.
+    /// Begins work; it ends when the guard is dropped. Work nests: the watchdog reports the inner
+    /// work, and the outer one again after it. Each begin and end counts as a sign of life.
     ///
-    /// Guards are to be dropped in reverse order. Otherwise the thread is still seen to work until
-    /// the last one is dropped, but the key may be told wrong meanwhile.
+    /// Drop guards in reverse order. Otherwise the thread still counts as working until the last
+    /// one is dropped, but the wrong key may be reported meanwhile.
     #[inline]
     pub fn working(&self, work: Work) -> WorkGuard<'_> {
         self.unwound.set(None);
         WorkGuard { beat: self, outer: self.slot.begin(work) }
     }
 
-    /// Begins work whose end is told by [`ThreadBeat::end`], for those whose begin and end are two
-    /// callbacks, as a runtime's unpark and park are. Everywhere else [`ThreadBeat::working`] is
+    /// Begins work that [`ThreadBeat::end`] ends, for callers whose begin and end are two
+    /// callbacks, such as a runtime's unpark and park. Everywhere else [`ThreadBeat::working`] is
     /// safer: its guard cannot be forgotten.
     #[inline]
     pub fn begin(&self, work: Work) -> Begun {
@@ -87,7 +86,7 @@ impl ThreadBeat {
         Lanes { slot, owner }
     }
 
-    /// Takes the thread off the watch in an orderly way.
+    /// Ends the watch on this thread in an orderly way.
     pub fn leave(mut self) {
         self.left = true;
     }
@@ -106,7 +105,7 @@ impl Drop for ThreadBeat {
     }
 }
 
-/// Work that was begun and waits for its [`ThreadBeat::end`].
+/// Work that was begun and must be passed to [`ThreadBeat::end`].
 #[must_use = "the work goes on until it is given to `ThreadBeat::end`"]
 #[derive(Debug)]
 pub struct Begun(Work);
@@ -129,7 +128,7 @@ impl Drop for WorkGuard<'_> {
     }
 }
 
-/// The way to the lanes of one thread, for its workers. Clones lead to the same lanes.
+/// Gives the workers of one thread access to its lanes. Clones refer to the same lanes.
 #[derive(Clone, Debug)]
 pub struct Lanes {
     slot: Words,
@@ -138,10 +137,10 @@ pub struct Lanes {
 
 impl Lanes {
     /// Gives the calling thread, a worker, a lane of its own. It reads `/proc`, which costs some
-    /// ten microseconds: to be done once in a worker's life or a block, not once a task.
+    /// ten microseconds: call it once in a worker's life or once a block, not once a task.
     ///
     /// Fails if all lanes are taken (one fewer than the segment's `lanes`, the first being the
-    /// owner's), or if the owner is off the watch.
+    /// owner's), or if the owner is no longer watched.
     pub fn join(&self) -> Result<Lane, RegisterError> {
         let who = identity::current_thread()?;
         match LaneCell::join(&self.slot, self.owner, who) {
@@ -156,7 +155,7 @@ impl Lanes {
     }
 }
 
-/// One worker's progress. Dropping it without [`Lane::leave`] says that the worker is lost.
+/// One worker's progress. Dropping it without [`Lane::leave`] marks the worker as lost.
 #[derive(Debug)]
 pub struct Lane {
     lane: LaneCell,

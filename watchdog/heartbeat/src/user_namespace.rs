@@ -1,16 +1,16 @@
-//! What a file's owner means to a process in a user namespace, as a container has one.
+//! What a file's owner means to a process in a user namespace, such as a container's.
 
 use std::fs;
 use std::path::Path;
 
-/// Whether `uid`, the owner of a file, is what the kernel shows for every user that has no number
-/// in this process's user namespace: the root of the machine, as a rule. Nobody in the namespace
-/// can become such a user. `proc_root` is where `/proc` is.
+/// Whether `uid`, the owner of a file, is the number that the kernel shows for every user without
+/// one in this process's user namespace, usually the root of the machine. Nobody in the namespace
+/// can become such a user. `proc_root` is the path of `/proc`.
 ///
-/// False where `/proc` does not tell, and in a namespace that has all users: there this number is
-/// a user like others, `nobody`.
+/// False if `/proc` cannot be read, and in a namespace that maps all users: there this number is a
+/// user like any other, `nobody`.
 pub fn is_unmapped(uid: u32, proc_root: &Path) -> bool {
-    // The map of a namespace that has all users, as user_namespaces(7) shows it.
+    // The map of a namespace that maps all users, from user_namespaces(7).
     const ALL: [&str; 3] = ["0", "0", "4294967295"];
     let overflow = fs::read_to_string(proc_root.join("sys/kernel/overflowuid"));
     let map = fs::read_to_string(proc_root.join("self/uid_map"));

@@ -1,5 +1,5 @@
-//! The way back: the sidecar beats into the segment too, so that the process can tell when nobody
-//! watches.
+//! The reverse direction: the sidecar beats into the segment too, so that the process can detect
+//! when nobody watches it.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ const WATCHDOG_LOCK: &str = ".watchdog.lock";
 /// What the watchdog has written into a segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WatchdogSeen {
-    /// Beat counter; 0 = no watchdog was ever here.
+    /// Beat counter; 0 = there never was a watchdog.
     pub beat: u64,
     /// Process id of the watchdog, in the watchdog's pid namespace; 0 = none.
     pub pid: u64,
@@ -29,7 +29,7 @@ pub struct WatchdogSeen {
     pub start_time: u64,
 }
 
-/// Tells how long the watchdog has been silent, by this process's own clock.
+/// Measures how long the watchdog has been silent, by this process's own clock.
 #[derive(Debug)]
 pub struct WatchdogMonitor {
     heartbeat: Heartbeat,
@@ -37,18 +37,18 @@ pub struct WatchdogMonitor {
 }
 
 impl WatchdogMonitor {
-    /// A monitor over the process's own segment.
+    /// Creates a monitor for the process's own segment.
     pub fn new(heartbeat: &Heartbeat) -> WatchdogMonitor {
         WatchdogMonitor { heartbeat: heartbeat.clone(), last: None }
     }
 
-    /// How long the watchdog's beat has not moved; `None` if no watchdog was ever seen. It is as
-    /// fine as the calls are frequent: a beat counts from the call that first saw it.
+    /// How long the watchdog's beat has not changed; `None` if no watchdog was ever seen. Its
+    /// resolution is the interval between calls: a beat counts from the call that first saw it.
     pub fn age(&mut self) -> Option<Duration> {
         self.age_at(Instant::now())
     }
 
-    /// The same at a given moment.
+    /// The same as [`WatchdogMonitor::age`], at a given moment.
     pub fn age_at(&mut self, now: Instant) -> Option<Duration> {
         let beat = self.heartbeat.watchdog().beat;
         match self.last {
@@ -60,7 +60,7 @@ impl WatchdogMonitor {
     }
 }
 
-/// The sidecar's place at a segment. While it is held no other sidecar gets it.
+/// The sidecar's claim on a segment. While it is held no other sidecar can claim the segment.
 #[derive(Debug)]
 pub struct WatchdogBeat {
     source: Source,
@@ -70,8 +70,8 @@ pub struct WatchdogBeat {
 }
 
 impl WatchdogBeat {
-    /// Takes the place of the sidecar at the segment at `path`, which must exist, and writes the
-    /// first beat. The file `<path>.watchdog.lock` beside it keeps a second one out.
+    /// Claims the segment at `path`, which must exist, for this sidecar and writes the first beat.
+    /// The file `<path>.watchdog.lock` beside it keeps a second sidecar out.
     pub fn claim(path: &Path) -> Result<WatchdogBeat, ClaimError> {
         let source = Source::open(path, OFlags::RDWR)?;
         let owner = Some(source.custody.uid);
@@ -85,17 +85,17 @@ impl WatchdogBeat {
         Ok(beat)
     }
 
-    /// One beat: a `pwrite` of eight bytes into the file that was opened, whatever the path leads
-    /// to now.
+    /// Writes one beat: a `pwrite` of eight bytes into the file that was opened, whatever the path
+    /// leads to now.
     pub fn beat(&mut self) -> Result<(), ClaimError> {
         // Zero means that there never was a watchdog.
         self.beat = self.beat.wrapping_add(1).max(1);
         self.put(H_WATCHDOG_BEAT, self.beat)
     }
 
-    /// Goes on at the file that the path leads to now, if that is another one: a new incarnation of
-    /// the process makes a new file. Returns whether it was. The place is held throughout; after an
-    /// error the old file is kept.
+    /// Switches to the file that the path leads to now, if that is another one: a new incarnation
+    /// of the process creates a new file. Returns whether it switched. The claim is held
+    /// throughout; after an error the old file stays in use.
     pub fn follow(&mut self) -> Result<bool, ClaimError> {
         if self.source.is_current()? {
             return Ok(false);
@@ -105,8 +105,8 @@ impl WatchdogBeat {
         Ok(true)
     }
 
-    /// Keeps this work from the process, from now on and in every incarnation that is followed: see
-    /// [`Heartbeat::quarantine`].
+    /// Publishes this work as in quarantine, from now on and in every incarnation that is followed:
+    /// see [`Heartbeat::quarantine`].
     pub fn keep_from(&mut self, quarantine: Quarantine) -> Result<(), ClaimError> {
         self.quarantine = quarantine;
         self.put_quarantine()
@@ -131,11 +131,11 @@ impl WatchdogBeat {
         })?;
         self.put(H_WATCHDOG_PID, std::process::id().into())?;
         self.put(H_WATCHDOG_START_TIME, start_time)?;
-        // On from where a sidecar before this one stopped, so that the first beat is a change.
+        // Continues from where an earlier sidecar stopped, so that the first beat is a change.
         let mut found = [0];
         self.source.read(H_WATCHDOG_BEAT, &mut found)?;
         self.beat = found[0];
-        // Before the first beat: whoever sees that somebody watches sees what that one knows.
+        // Before the first beat: a process that sees a watchdog beat then also sees its quarantine.
         self.put_quarantine()?;
         self.beat()
     }
@@ -143,8 +143,7 @@ impl WatchdogBeat {
     fn put(&self, offset: usize, value: u64) -> Result<(), ClaimError> {
         let failed =
             |source: std::io::Error| ClaimError::Io { step: "write", path: self.source.path.clone(), source };
-        // A write past the end would make a truncated file grow again, which hides what happened to
-        // it.
+        // A write past the end would make a truncated file grow again and hide what happened to it.
         let size = rustix::fs::fstat(&self.source.file).map_err(|errno| failed(errno.into()))?.st_size;
         if u64::try_from(size).unwrap_or(0) < self.source.header.total_size {
             let path = self.source.path.clone();

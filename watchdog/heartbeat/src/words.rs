@@ -1,4 +1,4 @@
-//! Views of shared words that keep what they point into alive.
+//! Views of shared words that keep the memory they point into alive.
 
 use std::fmt;
 use std::ops::Deref;
@@ -44,7 +44,7 @@ impl Words {
     }
 
     /// The words that cover `size` bytes from byte `offset` on. Panics if they are not all in this
-    /// view: offsets come from the layout and the writer's own options, never from the file.
+    /// view; offsets come from the layout and the writer's own options, never from the file.
     pub(crate) fn part(&self, offset: usize, size: usize) -> Words {
         let first = NonNull::from(&self[offset / 8..(offset + size) / 8]).cast::<AtomicU64>();
         Words { keep: Arc::clone(&self.keep), first, len: size / 8 }

@@ -1,4 +1,4 @@
-//! What a thread says about the work it has begun.
+//! What a thread publishes about the work it has begun.
 
 use std::time::Duration;
 
@@ -20,18 +20,19 @@ impl TraceContext {
     }
 }
 
-/// One piece of work, as the watchdog will tell of it.
+/// One piece of work, as the watchdog will report it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
-    /// What is the same when this work is tried again, such as a block's number: work that kills
-    /// every attempt is known by it.
+    /// A key that stays the same when this work is tried again, such as a block's number: it
+    /// identifies work that kills every attempt.
     pub key: u64,
     /// Which attempt this is.
     pub attempt: u64,
-    /// How long the work may go without progress in time in which it could have made some; `None`:
-    /// as long as the config says. More than that, or less than 150 ms, cannot be had.
+    /// How long the work may go without progress, counting only time in which it could have made
+    /// some; `None`: as long as the config allows. It cannot extend that; less than 150 ms counts
+    /// as 150 ms.
     pub deadline: Option<Duration>,
-    /// The span it belongs to.
+    /// The span to which it belongs.
     pub trace: TraceContext,
 }
 
@@ -41,26 +42,26 @@ impl Work {
         Work { key, ..Work::default() }
     }
 
-    /// The same with an attempt.
+    /// The same work with this attempt number.
     #[must_use]
     pub fn attempt(self, attempt: u64) -> Work {
         Work { attempt, ..self }
     }
 
-    /// The same with a deadline, counted from its last progress.
+    /// The same work with a deadline, counted from its last progress.
     #[must_use]
     pub fn deadline(self, deadline: Duration) -> Work {
         Work { deadline: Some(deadline), ..self }
     }
 
-    /// The same with a trace context.
+    /// The same work with a trace context.
     #[must_use]
     pub fn trace(self, trace: TraceContext) -> Work {
         Work { trace, ..self }
     }
 
     /// The deadline as it is published: nanoseconds, zero = none. A deadline of zero becomes one
-    /// nanosecond, one beyond 584 years is cut.
+    /// nanosecond; one beyond 584 years is capped.
     pub(crate) fn deadline_ns(&self) -> u64 {
         match self.deadline {
             None => 0,
@@ -78,7 +79,8 @@ pub(crate) fn pack_name(name: &str) -> [u64; 2] {
     split(bytes)
 }
 
-/// A name from two words that anybody may have written: cut, lossy, control characters escaped.
+/// Decodes a name from two words that anybody may have written: cut to fit, invalid UTF-8 replaced,
+/// control characters escaped.
 pub(crate) fn unpack_name(words: [u64; 2]) -> String {
     let bytes = join(words);
     printable(&bytes[1..=usize::from(bytes[0]).min(bytes.len() - 1)])
@@ -99,7 +101,7 @@ pub(crate) fn printable(bytes: &[u8]) -> String {
     text
 }
 
-/// The same for text of several lines, whose line ends stay.
+/// The same for text of several lines; line ends are preserved.
 pub(crate) fn printable_lines(bytes: &[u8]) -> String {
     let lines: Vec<String> = bytes.split(|byte| *byte == b'\n').map(printable).collect();
     lines.join("\n")

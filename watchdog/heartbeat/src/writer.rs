@@ -29,14 +29,14 @@ use crate::words::Words;
 pub struct SegmentOptions {
     /// Name of the shard, at most 32 bytes.
     pub shard: String,
-    /// Threads that can be on the watch at once, 1 to 4096.
+    /// Threads that can be watched at once, 1 to 4096.
     pub thread_slots: u32,
-    /// Channels that can be on the watch at once, up to 4096.
+    /// Channels that can be watched at once, up to 4096.
     pub channel_slots: u32,
     /// Progress counters for each thread, its own included, 1 to 128: as many as the largest pool
-    /// of workers that one of them waits for, and one more. The sidecar reads all of them at each
-    /// look, so a process of hundreds of threads without workers should say 1: at 1,000 threads
-    /// that halves what a look costs.
+    /// of workers that one of them waits for, plus one. The sidecar reads all of them at each
+    /// observation, so a process of hundreds of threads without workers should set 1: at 1,000
+    /// threads that halves the cost of an observation.
     pub lanes: u32,
 }
 
@@ -54,12 +54,12 @@ impl SegmentOptions {
     }
 }
 
-/// What a process says about itself as a whole.
+/// The state that a process declares for itself as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProcessState {
-    /// Starting, not yet able to work. A new segment says this.
+    /// Starting, not yet able to work. The state of a new segment.
     Boot,
-    /// Doing its duty.
+    /// Up and working.
     Running,
     /// An orderly stop is under way.
     Stopping,
@@ -68,7 +68,7 @@ pub enum ProcessState {
 }
 
 impl ProcessState {
-    /// The word that stands for it in a segment.
+    /// Its code in a segment.
     pub fn code(self) -> u64 {
         match self {
             ProcessState::Boot => STATE_BOOT,
@@ -78,7 +78,7 @@ impl ProcessState {
         }
     }
 
-    /// The state that a word stands for; `None` for a code that version 1 does not know.
+    /// The state with this code; `None` for a code that version 1 does not know.
     pub fn from_code(code: u64) -> Option<ProcessState> {
         [ProcessState::Boot, ProcessState::Running, ProcessState::Stopping, ProcessState::Failed]
             .into_iter()
@@ -87,8 +87,8 @@ impl ProcessState {
 }
 
 /// A handle on the segment that this process writes. Clones share it; when the last of them and of
-/// what was registered through them is gone, the segment is unmapped and unlocked. The file stays,
-/// with its last state: it is how the sidecar learns what was.
+/// everything registered through them is dropped, the segment is unmapped and unlocked. The file
+/// stays, with its last contents: from them the sidecar learns the last state.
 #[derive(Clone)]
 pub struct Heartbeat {
     shared: Arc<Shared>,
@@ -102,11 +102,11 @@ struct Shared {
 }
 
 impl Heartbeat {
-    /// Creates the segment at `path`, replacing one that may be there. Readers find the old one or
-    /// the complete new one, never something between. Two files stand beside it: `.<name>.new`
-    /// while it is made, and `<name>.lock`, which keeps a second writer out and stays.
+    /// Creates the segment at `path`, replacing any that is there. Readers find the old one or the
+    /// complete new one, never anything in between. Two files lie beside it: `.<name>.new` during
+    /// creation, and `<name>.lock`, which keeps a second writer out and is never removed.
     ///
-    /// The path should be on tmpfs (`/run`, `/dev/shm`): on a disk, write-back can hold up a beat.
+    /// The path should be on tmpfs (`/run`, `/dev/shm`): on a disk, write-back can delay a beat.
     pub fn create(path: &Path, options: &SegmentOptions) -> Result<Heartbeat, CreateError> {
         let len = options.shard.len();
         if len > MAX_SHARD {
@@ -133,19 +133,19 @@ impl Heartbeat {
         &self.shared.path
     }
 
-    /// Which life of the process this is: larger than any before it at the same path. Microseconds
+    /// The incarnation of this process: larger than any earlier one at the same path. Microseconds
     /// of wall time.
     pub fn incarnation(&self) -> u64 {
         self.shared.incarnation
     }
 
-    /// Says how the process as a whole is.
+    /// Publishes the state of the process as a whole.
     pub fn set_state(&self, state: ProcessState) {
         self.shared.words[word(H_STATE)].store(state.code(), Ordering::Release);
     }
 
-    /// Puts the calling thread on the watch under a name of 1 to 15 bytes. It stays on it until
-    /// [`ThreadBeat::leave`]; any other end counts as the thread's death.
+    /// Registers the calling thread for the watch under a name of 1 to 15 bytes. It is watched
+    /// until [`ThreadBeat::leave`]; any other end counts as the thread's death.
     pub fn register(&self, name: &str) -> Result<ThreadBeat, RegisterError> {
         check_name(name)?;
         let who = identity::current_thread()?;
@@ -163,8 +163,8 @@ impl Heartbeat {
             .ok_or(RegisterError::Exhausted { kind: "thread slots", slots })
     }
 
-    /// Puts a channel on the watch under a name of 1 to 15 bytes. `capacity` is in messages; `None`
-    /// = unbounded.
+    /// Registers a channel for the watch under a name of 1 to 15 bytes. `capacity` is in messages;
+    /// `None` = unbounded.
     pub fn channel(&self, name: &str, capacity: Option<u64>) -> Result<ChannelBeat, RegisterError> {
         check_name(name)?;
         let geometry = self.shared.geometry;
@@ -174,39 +174,39 @@ impl Heartbeat {
     }
 
     /// Leaves the last words of this process for the sidecar, which puts them into the incident.
-    /// True if they are the ones that stand: the first stand, whoever says more says it in vain.
+    /// Returns true if they were stored: only the first are, later ones are ignored.
     ///
-    /// Text beyond 2,048 bytes is cut at the end of a character; an empty text is none. It waits
-    /// for nobody, takes no lock and no memory, and makes one system call: fit for a panic hook, or
+    /// Text beyond 2,048 bytes is cut at a character boundary; an empty text is ignored. This never
+    /// waits, takes no lock, allocates nothing and makes one system call: fit for a panic hook, or
     /// for a thread that will not come back. In a forked child it does nothing.
     pub fn last_words(&self, text: &str) -> bool {
         let words = &self.shared.words;
-        // What a forked child finds here is private and zeroed: nobody would read it.
+        // In a forked child this memory is private and zeroed: nobody would read it.
         words[word(H_MAGIC)].load(Ordering::Relaxed) == MAGIC
             && last_words::say(words, identity::current_tid(), text)
     }
 
-    /// Lets a sidecar of another pid namespace see this process: who asks at the socket
-    /// `<path>.sight`, as the same user or root, gets `/proc` as it is here, and a pidfd. For the
-    /// life of the process, by a thread of its own. A sidecar that shares the pid namespace needs
-    /// none of it.
+    /// Makes this process visible to a sidecar of another pid namespace: a client at the socket
+    /// `<path>.sight`, if it is the same user or root, receives this process's `/proc` and a pidfd.
+    /// A separate thread serves the socket for the life of the process. A sidecar in the same pid
+    /// namespace does not need this.
     ///
     /// # Errors
-    /// If the socket cannot be made, or the thread not be started.
+    /// If the socket cannot be created, or the thread cannot be started.
     pub fn show_proc(&self) -> io::Result<()> {
         sight::show(self.path())
     }
 
-    /// What the calling thread is at: its own work, or that of the thread whose lane it has joined.
-    /// `None` if it is not on the watch, or idle.
+    /// The work of the calling thread: its own, or that of the thread whose lane it has joined.
+    /// `None` if it is not watched, or idle.
     ///
-    /// It takes no lock, so that a panic hook may ask wherever the panic came from; it allocates
-    /// the name and reads `/proc`, which costs some ten microseconds.
+    /// It takes no lock, so that a panic hook may call it wherever the panic came from. It
+    /// allocates the name and reads `/proc`, which costs some ten microseconds.
     pub fn in_flight(&self) -> Option<InFlight> {
         in_flight::of_this_thread(&self.shared.words, self.shared.geometry)
     }
 
-    /// What the watchdog has written back.
+    /// What the watchdog has written into the segment.
     pub fn watchdog(&self) -> WatchdogSeen {
         let get = |offset: usize| self.shared.words[word(offset)].load(Ordering::Acquire);
         WatchdogSeen {
@@ -217,9 +217,9 @@ impl Heartbeat {
     }
 
     /// Work that the watchdog asks this process not to take, because it was in flight at the death
-    /// of more than one of its incarnations. Whoever takes work asks before: it costs ten loads.
-    /// Anybody who may write the file may have written it, so it may cost the work's turn here, and
-    /// nothing else may rest on it.
+    /// of more than one of its incarnations. Check it before taking work: it costs ten loads.
+    /// Anybody who may write the file may have written it, so use it only to skip work and for
+    /// nothing else.
     pub fn quarantine(&self) -> Quarantine {
         quarantine::look(&self.shared.words)
     }

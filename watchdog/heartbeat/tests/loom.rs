@@ -1,4 +1,4 @@
-//! The writer's protocol under every order that the memory model allows. To be run with
+//! The writer's protocol under every order that the memory model allows. Run it with
 //! `RUSTFLAGS="--cfg loom" cargo test -p shard-heartbeat --release --test loom`.
 
 #![cfg(loom)]
@@ -30,8 +30,8 @@ fn who(tid: u64) -> Identity {
     Identity { tid, start_time: tid }
 }
 
-/// A segment of `slots` thread slots with `lanes` lanes. Only the header's high-water line is
-/// there, not its page.
+/// A segment of `slots` thread slots with `lanes` lanes. Of the header it has only the high-water
+/// line, not the page.
 fn table(slots: u32, lanes: u32) -> Table {
     let stride = thread_stride(lanes);
     let segment = Words::on_heap((HEADER_SIZE + slots as usize * stride) / 8);
@@ -215,7 +215,7 @@ fn an_owner_that_leaves_and_a_worker_that_joins_agree_with_the_next_owner() {
 fn of_two_that_speak_at_once_one_is_heard_whole_or_nobody_yet() {
     explore(|| {
         let segment = Words::on_heap(HEADER_SIZE / 8);
-        // Two words of text, of different length: enough for a mixture to show. Only these are
+        // Two words of text of different lengths: enough for a mixture to show. Only these are
         // loaded, because each load is one more place at which threads can change.
         let hear = |segment: &Words| {
             let body = || {

@@ -1,4 +1,4 @@
-//! What the heartbeat promises, tried on real files and real processes.
+//! The promises of the heartbeat, tested on real files and real processes.
 
 #![cfg(not(loom))]
 #![allow(

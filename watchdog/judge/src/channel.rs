@@ -1,10 +1,10 @@
-//! One channel on trial: how long its oldest message waits, and whether whoever should receive it
-//! could have.
+//! One channel on trial: how long its oldest message has waited, and whether its consumers could
+//! have received it.
 //!
-//! A rule that reports looks at age and depth, whatever the reason. A rule that kills counts only
-//! time in which messages waited, none was received, and every consumer stood idle or stalled
+//! A rule that reports checks age and depth, whatever the reason. A rule that kills counts only
+//! time in which messages waited, none was received, and every consumer was idle or stalled
 //! although it could have run. A consumer that is at work is busy, not deaf: the clock pauses, and
-//! the rule of that thread judges it.
+//! that thread's own rule judges it.
 
 use alloc::format;
 use alloc::string::String;
@@ -23,30 +23,30 @@ use super::policy::ChannelLimits;
 use super::stall_clock::StallClock;
 use super::thread::ThreadTrial;
 
-/// Consumers of one channel that are judged. A segment with more threads of that name is no reason
-/// to kill: nobody can say that all of them are deaf.
+/// At most this many consumers of one channel are judged. With more threads of that name there is
+/// no kill, since it cannot be shown that all of them are deaf.
 const MOST_CONSUMERS: usize = 64;
 
 /// What the judge remembers of one channel.
 #[derive(Clone, Debug)]
 pub struct ChannelTrial {
-    /// Slot and its use.
+    /// Slot and generation.
     pub key: (u32, u64),
-    /// Index of its rule; `None` if no rule is about it.
+    /// Index of its rule; `None` if no rule applies.
     pub rule: Option<usize>,
-    /// Its name.
+    /// Name published in the segment.
     pub name: Arc<str>,
-    /// Messages ever sent, as of the last look.
+    /// Messages ever sent, as of the last observation.
     pub sent: u64,
-    /// Messages ever received.
+    /// Messages ever received, as of the last observation.
     pub received: u64,
-    /// Beyond its rule, and since when.
+    /// Since when it has exceeded its rule; `None` while it is within it.
     pub late_since: Option<Monotonic>,
     age: ChannelAge,
-    /// Whether messages waited at the last look, so that the time since then may count.
+    /// Whether messages waited at the last observation; only then may the time since count.
     waited: bool,
     deepest: u64,
-    /// Time counted against each consumer since a message was received.
+    /// Time counted against each consumer since the last message was received.
     consumers: Vec<Consumer>,
 }
 
@@ -56,14 +56,14 @@ struct Consumer {
     clock: StallClock,
 }
 
-/// A thread that should receive, as the last look left it.
+/// A thread that should receive, in its state after the last observation.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate<'a> {
-    /// Its trial.
+    /// The trial of that thread.
     pub trial: &'a ThreadTrial,
-    /// The kernel's view of it, if anybody asked.
+    /// The kernel's view of it, if the probe read it.
     pub task: Option<TaskObservation>,
-    /// Whether it exists.
+    /// Whether the thread exists.
     pub presence: Presence,
 }
 
@@ -73,15 +73,15 @@ impl Candidate<'_> {
     }
 }
 
-/// What one look at a channel brought.
+/// The result of one observation of a channel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChannelLook {
-    /// It is beyond its rule since this look, for this reason.
+    /// It exceeds its rule as of this observation; the reason.
     pub late: Option<String>,
-    /// It is within it again: for how long it was not, and how deep it was.
+    /// It is back within its rule: how long it exceeded it, and its greatest depth meanwhile.
     pub in_time: Option<(Duration, u64)>,
-    /// Nobody received for as long as its rule allows: the consumer with the longest silence, and
-    /// whether any is gone.
+    /// No message was received for as long as its rule allows: the consumer that has been silent
+    /// longest, and whether any consumer is gone.
     pub deaf: Option<((u32, u64), bool)>,
 }
 
@@ -102,29 +102,29 @@ impl ChannelTrial {
         }
     }
 
-    /// Messages that wait. A receiver that counts before its sender makes it negative for a moment:
-    /// that is none.
+    /// Messages waiting. The difference is briefly negative if the receiver counts before the
+    /// sender; that is reported as zero.
     pub fn depth(&self) -> u64 {
         self.sent.wrapping_sub(self.received).cast_signed().max(0).cast_unsigned()
     }
 
-    /// Since when the oldest waiting message has waited, by the sidecar's own samples.
+    /// Since when the oldest waiting message has waited, according to the sidecar's own samples.
     pub fn oldest_since(&self) -> Option<Monotonic> {
         self.age.oldest_since()
     }
 
-    /// Time in which every consumer could have received a message that waits, and none did.
+    /// Time in which every consumer could have received a waiting message and none did.
     pub fn counted(&self) -> Duration {
         self.consumers.iter().map(|consumer| consumer.clock.counted()).min().unwrap_or_default()
     }
 
-    /// Another policy: its rule may be another one. Counted time is kept.
+    /// Sets its rule after a policy change. Counted time is retained.
     pub const fn set_rule(&mut self, rule: Option<usize>) {
         self.rule = rule;
     }
 
-    /// Takes one more look. `readable`: whether the segment could be read; if not, the numbers are
-    /// old and nothing counts.
+    /// Processes one observation. `readable`: whether the segment could be read; if not, the
+    /// numbers are stale and no time counts.
     pub fn look<'a>(
         &mut self,
         seen: &ChannelObservation,
@@ -156,7 +156,7 @@ impl ChannelTrial {
         brought
     }
 
-    /// Whether it is within the limits that are reported.
+    /// Checks the limits on age and depth that are reported.
     fn keep_within(&mut self, rule: Option<&ChannelLimits>, look: Look, brought: &mut ChannelLook) {
         let depth = self.depth();
         let age = self.oldest_since().map(|since| look.at.since(since));
@@ -184,7 +184,7 @@ impl ChannelTrial {
         }
     }
 
-    /// Messages wait and nobody received one since the last look: counts that time if every
+    /// Messages wait and none was received since the last observation: counts that time if every
     /// consumer stands still.
     fn count<'a>(
         &mut self,
@@ -198,7 +198,7 @@ impl ChannelTrial {
             let trial = consumer.trial;
             let still = trial.last_beat != look.at
                 && matches!(trial.health, Health::Idle | Health::Stalled | Health::Gone);
-            // One that moves or works may still receive: nobody's silence counts now.
+            // A consumer that makes progress or is at work may still receive: no time counts now.
             if !consumer.is_gone() && !still || here.len() == MOST_CONSUMERS {
                 self.pause();
                 return;
@@ -221,8 +221,8 @@ impl ChannelTrial {
                 known.clock.advance(look.elapsed, consumer.task, look.late);
             }
         }
-        // A verdict falls in time that counts: what else stood may be taken back while the watchdog
-        // is away, or one of them is stopped.
+        // The verdict is given only when this interval counted. Otherwise it could fall while a
+        // consumer is stopped or after the watchdog was late.
         if self.counted() > before && self.counted() >= max_age {
             let silent = here.iter().min_by_key(|consumer| consumer.trial.last_beat);
             let any_gone = here.iter().any(Candidate::is_gone);
@@ -230,22 +230,22 @@ impl ChannelTrial {
         }
     }
 
-    /// Nobody's time since the last look counts. Nor does what they do with it when the next one
-    /// counts again: CPU time used at work is none in which a message could have been received.
+    /// No time since the last observation counts, for any consumer. CPU time used in it does not
+    /// count later either: it was used at work, where no message could be received.
     fn pause(&mut self) {
         for consumer in &mut self.consumers {
             consumer.clock.pause();
         }
     }
 
-    /// How much longer it may stand so before its rule condemns; `None` if no clock runs.
+    /// How much longer this may last before its rule condemns; `None` if no clock runs.
     pub fn runs_against(&self, rule: &ChannelLimits) -> Option<Duration> {
         let (max_age, _) = rule.kills_after().filter(|_| self.waited)?;
         Some(max_age.saturating_sub(self.counted()))
     }
 
-    /// When it will be too old if nothing is received; `None` if that is not to be told, or is told
-    /// already.
+    /// When its oldest message will be too old if none is received; `None` if the rule sets no
+    /// limit or the channel is already reported.
     pub fn late_at(&self, rule: &ChannelLimits) -> Option<Monotonic> {
         let limit = rule.max_age.filter(|_| self.late_since.is_none())?;
         Some(self.oldest_since()?.plus(limit))

@@ -1,12 +1,12 @@
-//! The age of a channel's oldest waiting message, by the watchdog's own samples: how long ago it
-//! first saw `sent` pass today's `received`. No clock of the target is asked.
+//! The age of a channel's oldest waiting message, from the watchdog's own samples: how long ago it
+//! first saw `sent` exceed the current `received`. No clock of the target is used.
 
 use alloc::collections::VecDeque;
 
 use crate::clock::Monotonic;
 
-/// Samples kept for one channel. When they are used up every other one goes, so that the age grows
-/// coarser and never wrong by more than one gap.
+/// Samples retained for one channel. When that many are stored, every other one is dropped: the age
+/// becomes coarser but is never off by more than the gap between two samples.
 const SAMPLES: usize = 64;
 
 /// The recent past of one channel.
@@ -16,11 +16,10 @@ pub struct ChannelAge {
 }
 
 impl ChannelAge {
-    /// Takes a sample and says since when the oldest waiting message has waited.
+    /// Adds a sample and returns since when the oldest waiting message has waited.
     pub fn observe(&mut self, at: Monotonic, sent: u64, received: u64) -> Option<Monotonic> {
         let waiting = |counter: u64| counter.wrapping_sub(received).cast_signed() > 0;
-        // Nothing was ever sent beyond what has been sent: that was read while the segment was
-        // torn.
+        // A sample above the current `sent` was torn when it was read: the counter never goes down.
         self.sent.retain(|(_, counter)| counter.wrapping_sub(sent).cast_signed() <= 0);
         if self.sent.back().is_none_or(|(_, last)| *last != sent) {
             if self.sent.len() == SAMPLES {

@@ -1,11 +1,11 @@
-//! Time as the watch loop counts it. The judge is told the time and reads no clock.
+//! Time as the watch loop measures it. The judge is given the time and reads no clock.
 
 use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Nanoseconds of `CLOCK_MONOTONIC`, which stands still in a suspend and ignores the wall clock.
-/// Only differences mean anything; the zero is the boot of this machine.
+/// Nanoseconds of `CLOCK_MONOTONIC`, which stands still during a suspend and ignores the wall
+/// clock. Only differences are meaningful; zero is the boot of this machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Monotonic(pub u64);

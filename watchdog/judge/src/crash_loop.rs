@@ -1,8 +1,8 @@
-//! Poison work: what was in flight at more than one death of the target. Nothing is killed for it
-//! any more until a person says so; work that is anything else is judged as ever.
+//! Poison work: work that was in flight at more than one death of the target. Nothing more is
+//! killed for it until a person clears it; all other work is judged as usual.
 //!
-//! All of it is a few fixed words, so that it can be copied into every chunk of a recording and
-//! written down by the slow side.
+//! The state has a small fixed size, so that it can be copied into every chunk of a recording and
+//! stored by the slow side.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -10,11 +10,10 @@ use alloc::vec::Vec;
 
 use super::Condemnation;
 
-/// Deaths that are remembered: two of one work among these are enough, and older ones are
-/// forgotten.
+/// Number of deaths remembered; older ones are forgotten. Two of the same work among these suffice.
 pub const DEATHS: usize = 16;
-/// Keys that nothing is killed for. More than a few at a time are a broken process, not poison
-/// work.
+/// Number of keys for which nothing is killed. More than a few at a time indicate a broken process,
+/// not poison work.
 pub const KEYS: usize = 16;
 
 /// A few keys, the oldest first.
@@ -31,7 +30,7 @@ impl<const N: usize> Few<N> {
         self.keys.get(..self.len).unwrap_or_default()
     }
 
-    /// Adds one. True if the oldest had to go for it.
+    /// Adds one. True if the oldest was dropped to make room.
     fn push(&mut self, key: u64) -> bool {
         let full = self.len == N;
         if full {
@@ -45,7 +44,7 @@ impl<const N: usize> Few<N> {
         full
     }
 
-    /// Takes out those that `gone` says. How many they were.
+    /// Removes those for which `gone` is true; returns how many.
     fn remove(&mut self, gone: impl Fn(u64) -> bool) -> usize {
         let before = *self;
         *self = Self::NONE;
@@ -56,7 +55,7 @@ impl<const N: usize> Few<N> {
     }
 }
 
-/// What the judge remembers of deaths and of the work that was in flight at them.
+/// What the judge remembers of deaths and of the work in flight at each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CrashLoops {
     deaths: Few<DEATHS>,
@@ -71,11 +70,11 @@ impl Default for CrashLoops {
 }
 
 impl CrashLoops {
-    /// None so far.
+    /// No deaths so far.
     pub const NONE: Self = Self { deaths: Few::NONE, keys: Few::NONE, dropped: 0 };
 
-    /// What was known before, oldest first. Of more than there is room for the oldest are left out;
-    /// 0 is no key.
+    /// Restores earlier knowledge, given oldest first. If there are more than fit, the oldest are
+    /// left out; 0 is not a key.
     pub fn remembered(deaths: &[u64], keys: &[u64]) -> Self {
         let mut loops = Self::NONE;
         for key in keys.iter().filter(|key| **key != 0) {
@@ -89,17 +88,17 @@ impl CrashLoops {
         loops
     }
 
-    /// Keys that nothing is killed for, oldest first.
+    /// Keys for which nothing is killed, oldest first.
     pub fn keys(&self) -> &[u64] {
         self.keys.all()
     }
 
-    /// What was in flight at the deaths that made no crash loop so far, oldest first.
+    /// Work in flight at the deaths that have not led to a crash loop, oldest first.
     pub fn deaths(&self) -> &[u64] {
         self.deaths.all()
     }
 
-    /// Keys that were forgotten because there were too many.
+    /// How many keys were forgotten because there were too many.
     pub const fn dropped(&self) -> u64 {
         self.dropped
     }
@@ -109,15 +108,15 @@ impl CrashLoops {
         self.keys().contains(&key)
     }
 
-    /// At how many remembered deaths it was in flight, as long as that is no crash loop.
+    /// At how many remembered deaths `key` was in flight, as long as it is not in a crash loop.
     pub fn deaths_of(&self, key: u64) -> usize {
         self.deaths().iter().filter(|death| **death == key).count()
     }
 
-    /// The target died with `key` in flight; `after` so many such deaths it is a crash loop, never
-    /// if that is zero. True if it has become one now.
+    /// The target died with `key` in flight. After `after` such deaths it is a crash loop; if that
+    /// is zero, never. True if it has just become one.
     pub(crate) fn died(&mut self, key: u64, after: u32) -> bool {
-        // Whoever states no work cannot be known again.
+        // Work without a key cannot be recognized at the next death.
         if key == 0 || after == 0 || self.contains(key) {
             return false;
         }
@@ -129,7 +128,7 @@ impl CrashLoops {
         true
     }
 
-    /// Adds what is known of the work in flight to what a verdict rests on.
+    /// Adds what is known of the work in flight to the verdict's observations.
     pub(crate) fn tell(&self, condemned: &mut Condemnation) {
         let Some(key) = condemned.work_key() else { return };
         let known = if self.contains(key) {
@@ -144,8 +143,7 @@ impl CrashLoops {
         condemned.observations.push(known);
     }
 
-    /// Draws the conclusion that nobody has drawn yet: `after` so many deaths with one work in
-    /// flight are a crash loop.
+    /// Moves work that was in flight at `after` or more remembered deaths into a crash loop.
     #[must_use]
     pub fn settled(mut self, after: u32) -> Self {
         if after == 0 {
@@ -166,8 +164,8 @@ impl CrashLoops {
         self.deaths.remove(|death| death == key);
     }
 
-    /// A person says that the work may be judged as any other again, the deaths so far forgotten:
-    /// `key`, or all. How many of them were in a crash loop.
+    /// A person clears `key`, or all work: its deaths so far are forgotten and it is judged as
+    /// usual again. Returns how many keys were in a crash loop.
     pub fn clear(&mut self, key: Option<u64>) -> usize {
         let meant = |of: u64| key.is_none_or(|key| key == of);
         self.deaths.remove(meant);
@@ -184,7 +182,7 @@ pub(crate) fn standing(keys: &[u64]) -> String {
     )
 }
 
-/// Why the target is not killed although it stands condemned.
+/// Why the target is not killed although it is condemned.
 pub(crate) fn sparing(key: u64, why: &str) -> String {
     format!("{why}; it is not killed, since work {key} was in flight at more than one death already")
 }

@@ -1,4 +1,4 @@
-//! What the judge answers: the decision, what is worth telling, and why a process stands condemned.
+//! The judge's output: the decision, notes of what changed, and why a process is condemned.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -10,26 +10,26 @@ use crate::clock::Monotonic;
 use crate::target::{FaultyThread, TargetIdentity};
 use crate::verdict::{ExcuseKind, Reason, Verdict};
 
-/// What one observation came to. Details are in [`crate::Judge::notes`].
+/// The result of one observation. Details are in [`crate::Judge::notes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// The verdict now.
+    /// The current verdict.
     pub verdict: Verdict,
-    /// Whether the target stands condemned and is alive, so that the ladder must act.
+    /// Whether the target is condemned and alive, so that the ladder must act.
     pub condemned: bool,
-    /// Whether the stalled thread that it is condemned for is excused at this look: a kill that was
-    /// withheld until now must not go out while a person sits on it with a debugger, or while it
-    /// could not run.
+    /// Whether the stalled thread that it is condemned for is excused at this observation. A kill
+    /// that was withheld until now must not be sent while a debugger holds that thread or while it
+    /// cannot run.
     pub held: bool,
-    /// Whether it is condemned for work that is in a crash loop: no kill goes out for that.
+    /// Whether it is condemned for work in a crash loop, for which no kill is sent.
     pub spared: bool,
     /// The next moment at which the verdict could change without an event.
     pub look_at: Monotonic,
-    /// How late this look came.
+    /// How late this observation came.
     pub late_by: Duration,
 }
 
-/// One thing worth telling.
+/// One event to report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
     /// The verdict changed from this one.
@@ -37,32 +37,32 @@ pub enum Note {
         /// The earlier verdict.
         from: Verdict,
     },
-    /// The target was condemned, or ended by itself.
+    /// An incident was opened: the target was condemned, or ended by itself.
     Opened(Box<Condemnation>),
-    /// A condemnation that nobody acted on was taken back: the thread makes progress again.
+    /// A condemnation that was not acted on was lifted because its reason has gone.
     Lifted {
         /// Why, as a sentence.
         why: String,
     },
     /// The process of an incident is dead.
     Exited,
-    /// That was one death too many with this work in flight: nothing is killed for it any more.
+    /// The target died once too often with this work in flight: nothing more is killed for it.
     CrashLoop {
-        /// Its key.
+        /// The key of that work.
         work_key: u64,
     },
-    /// No new incarnation in time.
+    /// No new incarnation appeared in time.
     RestartOverdue,
-    /// A new incarnation after an incident.
+    /// A new incarnation appeared after an incident.
     Restarted {
-        /// Which.
+        /// The new incarnation.
         target: TargetIdentity,
-        /// Since the death of the old one.
+        /// Time since the death of the old one.
         after: Duration,
     },
-    /// It finished its first work.
+    /// The new incarnation finished its first work.
     Recovered {
-        /// What it finished, if it said so.
+        /// Key of that work, if known.
         work_key: Option<u64>,
     },
     /// A thread's excuse changed.
@@ -72,67 +72,67 @@ pub enum Note {
         /// The excuse now.
         kind: Option<ExcuseKind>,
     },
-    /// An excuse has lasted as long as it may. Nobody is killed for it; a person should look.
+    /// An excuse has reached its cap. Nothing is killed for it; a person should look.
     ExcuseOver {
         /// Which thread.
         thread: Arc<str>,
         /// The excuse.
         kind: ExcuseKind,
-        /// How long it may excuse.
+        /// The longest that it may excuse.
         cap: Duration,
     },
-    /// A channel began to wait longer, or became deeper, than its rule allows.
+    /// A channel's oldest message waits longer, or more messages wait, than its rule allows.
     ChannelLate {
         /// Which channel.
         channel: Arc<str>,
-        /// What it waits for, as a sentence.
+        /// Which limit it exceeds, as a sentence.
         why: String,
     },
-    /// It keeps within its rule again.
+    /// A channel is within its rule again.
     ChannelInTime {
         /// Which channel.
         channel: Arc<str>,
-        /// How long it did not.
+        /// How long it exceeded its rule.
         after: Duration,
-        /// How deep it was at most.
+        /// The greatest depth meanwhile.
         deepest: u64,
     },
-    /// Progress after this much time at work without any.
+    /// A thread made progress after a gap at work without any.
     ProgressGap {
         /// Which thread.
         thread: Arc<str>,
-        /// How long.
+        /// Length of the gap.
         gap: Duration,
     },
 }
 
-/// Why a process stands condemned: all that its incident must be able to say.
+/// Why a process is condemned: everything that its incident must report.
 #[derive(Clone, Debug)]
 pub struct Condemnation {
-    /// The class.
+    /// The class of the fault.
     pub reason: Reason,
-    /// The sentence.
+    /// The reason as a sentence.
     pub why: String,
-    /// Which process.
+    /// The condemned process.
     pub target: TargetIdentity,
-    /// When the verdict fell.
+    /// When the verdict was given.
     pub at: Monotonic,
-    /// When the thread, or else the process, was last seen well.
+    /// When the thread (or, without one, the process) was last seen well.
     pub last_progress: Monotonic,
-    /// The thread at fault.
+    /// The thread at fault, if there is one.
     pub thread: Option<FaultyThread>,
     /// Slot and generation of that thread, to find its trace context.
     pub slot: Option<(u32, u64)>,
-    /// Slot and generation of the channel that nobody receives from, if that is why.
+    /// Slot and generation of the channel from which no message is received, if that is the reason.
     pub channel: Option<(u32, u64)>,
-    /// The threshold that was passed, for a verdict that rests on time.
+    /// The threshold that was exceeded, for a verdict based on time.
     pub threshold: Option<Duration>,
-    /// What the verdict rests on, one sentence each.
+    /// The evidence for the verdict, one sentence each.
     pub observations: Vec<String>,
 }
 
 impl Condemnation {
-    /// The work that was in flight, if it was stated.
+    /// Key of the work in flight, if the target published one.
     pub fn work_key(&self) -> Option<u64> {
         self.thread.as_ref()?.work_key.filter(|key| *key != 0)
     }

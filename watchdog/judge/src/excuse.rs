@@ -1,20 +1,20 @@
-//! How long each excuse may excuse. An excuse counts for one piece of standing still: progress, a
-//! change of activity or a new incarnation ends it, as it resets the stall clock. Past its cap an
-//! excuse still kills nobody (only a stop may, by a deadline of its own): a person is told.
+//! How long each excuse may last. Excused time is summed over one standstill: progress, a change of
+//! activity or a new incarnation ends it, as it resets the stall clock. An excuse past its cap is
+//! reported, but nothing is killed for it (only a stop may, by a deadline of its own).
 
 use core::time::Duration;
 
 use crate::verdict::ExcuseKind;
 
-/// How many kinds there are.
+/// The number of kinds of excuse.
 const KINDS: usize = ExcuseKind::ALL.len();
 
-/// Unless somebody says otherwise: a freezer, as a rule, thaws within a backup or a migration; a
-/// core of a large process is written within minutes; a cgroup that is over `memory.high` for
-/// longer is too small for what is in it.
+/// The default cap. A freezer usually thaws within a backup or a migration; the core of a large
+/// process is written within minutes; a cgroup that is over `memory.high` for longer is too small
+/// for what is in it.
 const UNCONFIGURED: Duration = Duration::from_secs(600);
 
-/// For each kind the longest that it may excuse; `None`: as long as it lasts.
+/// For each kind the longest that it may excuse; `None`: no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caps([Option<Duration>; KINDS]);
 
@@ -35,7 +35,7 @@ impl Default for Caps {
 }
 
 impl Caps {
-    /// The same with another cap for one kind.
+    /// Returns the same caps with another one for `kind`.
     #[must_use]
     pub fn with(mut self, kind: ExcuseKind, cap: Duration) -> Self {
         if let Some(place) = self.0.get_mut(kind as usize) {
@@ -44,23 +44,23 @@ impl Caps {
         self
     }
 
-    /// The cap of one kind.
+    /// The cap for one kind; `None` if it has none.
     pub fn of(&self, kind: ExcuseKind) -> Option<Duration> {
         self.0.get(kind as usize).copied().flatten()
     }
 }
 
-/// Time excused for the present piece of standing still.
+/// Time excused during the present standstill, by kind.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Excused([Duration; KINDS]);
 
 impl Excused {
-    /// Forgets all of it.
+    /// Clears all sums.
     pub fn reset(&mut self) {
         *self = Self::default();
     }
 
-    /// Adds `lost` for `kind`; true if that took it to its cap.
+    /// Adds `lost` for `kind`; true if that reached its cap.
     pub fn add(&mut self, kind: ExcuseKind, lost: Duration, caps: &Caps) -> bool {
         let Some(sum) = self.0.get_mut(kind as usize) else { return false };
         let before = *sum;
@@ -68,29 +68,29 @@ impl Excused {
         caps.of(kind).is_some_and(|cap| before < cap && *sum >= cap)
     }
 
-    /// How long `kind` has excused.
+    /// Time excused so far by `kind`.
     pub fn of(&self, kind: ExcuseKind) -> Duration {
         self.0.get(kind as usize).copied().unwrap_or_default()
     }
 
-    /// Whether `kind` has excused as long as it may.
+    /// Whether `kind` has reached its cap.
     pub fn over(&self, kind: ExcuseKind, caps: &Caps) -> bool {
         caps.of(kind).is_some_and(|cap| self.of(kind) >= cap)
     }
 }
 
-/// How many threads were at work and kept from running in a way in which others of their process
-/// may come to wait for them.
+/// How many threads were at work and kept from running in a way that may make other threads of
+/// their process wait for them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
-    /// Could have run and were given no CPU.
+    /// Runnable, but given no CPU.
     pub starved: usize,
-    /// Were made to wait for memory by their cgroup: they may hold a lock of the program meanwhile.
+    /// Made to wait for memory by their cgroup; they may hold a lock of the program meanwhile.
     pub memory: usize,
 }
 
 impl Kept {
-    /// The sum of what keeps each.
+    /// Counts threads by what keeps each of them from running.
     pub fn of(each: impl Iterator<Item = ExcuseKind>) -> Self {
         each.fold(Self::default(), |kept, kind| match kind {
             ExcuseKind::Starved => Self { starved: kept.starved + 1, ..kept },
@@ -99,7 +99,7 @@ impl Kept {
         })
     }
 
-    /// What keeps a thread other than one that `own` keeps.
+    /// What keeps some other thread from running, given that `own` keeps the thread that asks.
     pub fn others(self, own: Option<ExcuseKind>) -> Option<ExcuseKind> {
         let own = Self::of(own.into_iter());
         if self.memory > own.memory {

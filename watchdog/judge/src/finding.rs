@@ -1,17 +1,17 @@
-//! What a look comes to, and the sentence that says why.
+//! The result of an observation, and the sentence that gives the reason.
 
 use alloc::borrow::ToOwned as _;
 use alloc::string::String;
 
 use crate::verdict::Verdict;
 
-/// The sentence behind a verdict, written only when it is needed: most looks change nothing.
+/// The reason for a verdict, formatted only when needed: most observations change nothing.
 pub enum Why<'a> {
-    /// Always the same.
+    /// A fixed sentence.
     Fixed(&'static str),
-    /// Made when the verdict changes.
+    /// Formatted when the verdict changes.
     Told(&'a dyn Fn() -> String),
-    /// Made now, because it says something new about the same verdict.
+    /// Already formatted, because it may say something new about an unchanged verdict.
     Changed(String),
 }
 
@@ -25,16 +25,16 @@ impl Why<'_> {
         }
     }
 
-    /// Whether it may say something new about the verdict that stands.
+    /// Whether it may say something new about an unchanged verdict.
     pub const fn may_change(&self) -> bool {
         matches!(self, Self::Changed(_))
     }
 }
 
-/// What one incarnation's observation came to.
+/// The result of one observation of an incarnation.
 pub struct Finding {
-    /// The verdict on it.
+    /// The verdict on the incarnation.
     pub verdict: Verdict,
-    /// Why.
+    /// The reason for the verdict.
     pub why: Why<'static>,
 }

@@ -1,4 +1,4 @@
-//! One process on trial, from the first look at it to its end.
+//! One process on trial, from its first observation to its end.
 
 use alloc::borrow::ToOwned as _;
 use alloc::boxed::Box;
@@ -32,9 +32,9 @@ use super::thread::{ThreadLook, ThreadTrial};
 use crate::observation::Declared;
 use tally::Tally;
 
-/// For so long after its cgroups were last seen to throttle it a process that is runnable and not
-/// run is throttled, and not merely beside busy neighbours. The longest period that the kernel
-/// allows is 1 s, and the counters move once in each.
+/// A process that is runnable but given no CPU counts as throttled, not merely as starved by busy
+/// neighbours, for this long after its cgroups were last seen to throttle it. The longest period
+/// that the kernel allows is 1 s, and the counters change once in each.
 const THROTTLED_FOR: Duration = Duration::from_secs(2);
 
 /// What the judge remembers of one process.
@@ -44,28 +44,29 @@ pub struct Incarnation {
     first_seen: Monotonic,
     last_seen: Monotonic,
     threads: Vec<ThreadTrial>,
-    /// Of the last look.
+    /// Sums of the last observation.
     tally: Tally,
-    /// How often it has been looked at.
+    /// Number of observations so far.
     looks: u64,
     missing: Vec<usize>,
     channels: Vec<ChannelTrial>,
     unpublished: Vec<usize>,
     exiting_since: Option<Monotonic>,
     ends_on_purpose: bool,
-    /// The kernel writes its core.
+    /// Whether the kernel is writing its core.
     core_dumping: bool,
     stopped_since: Option<Monotonic>,
     unsettled: bool,
     alone_since: Option<Monotonic>,
-    /// What its cgroups last said of throttling, and when that last grew.
+    /// The throttling counters of its cgroups when last read; `throttled_at` is when they last
+    /// grew.
     throttle: Option<ThrottleObservation>,
     throttled_at: Option<Monotonic>,
     condemned: Option<Condemnation>,
-    /// Why a person wants it killed.
+    /// Why a person asked for its kill.
     requested: Option<String>,
-    /// Whether it stands condemned for work in a crash loop, which nobody kills for: the rest of it
-    /// is judged as ever.
+    /// Whether it is condemned for work in a crash loop, for which nothing is killed. Everything
+    /// else about it is judged as usual.
     spared: bool,
 }
 
@@ -101,7 +102,7 @@ impl Incarnation {
         self.identity
     }
 
-    /// A person wants it killed. Only the first request counts.
+    /// A person asks for its kill. Only the first request counts; true if this is it.
     pub fn request(&mut self, why: &str) -> bool {
         let first = self.requested.is_none();
         if first {
@@ -110,13 +111,13 @@ impl Incarnation {
         first
     }
 
-    /// Whether a person wants it killed.
+    /// Whether a person has asked for its kill.
     pub const fn is_requested(&self) -> bool {
         self.requested.is_some()
     }
 
-    /// Whether it stands condemned for a stalled thread that is excused now, or for anything while
-    /// its core is written. What a person asked for waits for no excuse.
+    /// Whether it is condemned for a stalled thread that is excused now, or for anything while its
+    /// core is being written. A kill that a person asked for is never held.
     pub fn is_held(&self) -> bool {
         if self.is_requested() {
             return false;
@@ -134,22 +135,22 @@ impl Incarnation {
         key.is_some_and(|key| crash_loops.contains(key))
     }
 
-    /// Why it stands condemned, if it does.
+    /// Why it is condemned, if it is.
     pub const fn condemned(&self) -> Option<&Condemnation> {
         self.condemned.as_ref()
     }
 
-    /// When it was first looked at, from which `startup_grace` counts.
+    /// When it was first observed; `startup_grace` counts from then.
     pub const fn first_seen(&self) -> Monotonic {
         self.first_seen
     }
 
-    /// Since when it has been stopped by a signal, if it is.
+    /// Since when it has been stopped by a signal; `None` if it is not.
     pub const fn stopped_since(&self) -> Option<Monotonic> {
         self.stopped_since
     }
 
-    /// Since when it has been ending, if it is.
+    /// Since when it has been ending; `None` if it is not.
     pub const fn exiting_since(&self) -> Option<Monotonic> {
         self.exiting_since
     }
@@ -164,12 +165,12 @@ impl Incarnation {
         &self.channels
     }
 
-    /// Indices of the rules that too few threads match.
+    /// Indices of the rules matched by too few threads.
     pub fn missing(&self) -> &[usize] {
         &self.missing
     }
 
-    /// Goes on under another policy.
+    /// Applies another policy.
     pub fn rules_changed(&mut self, policy: &Policy) {
         for trial in &mut self.threads {
             trial.rule = policy.rule_for(&trial.name);
@@ -179,17 +180,17 @@ impl Incarnation {
         }
     }
 
-    /// Whether its end was its own decision, told beforehand.
+    /// Whether it announced its end beforehand, and was not condemned.
     pub fn exit_was_orderly(&self, declared: Declared) -> bool {
         self.condemned.is_none() && (self.ends_on_purpose || declared.says_it_ends())
     }
 
-    /// The first work that any watched thread finished; the inner value is its key, where known.
+    /// The first work finished by any watched thread; the inner value is its key, where known.
     pub fn first_finished(&self) -> Option<Option<u64>> {
         self.threads.iter().filter(|t| t.rule.is_some()).find_map(|t| t.finished)
     }
 
-    /// What its threads were at when it ended.
+    /// Records what its threads were working on when it ended.
     pub fn last_words(&mut self, seen: &[ThreadObservation]) {
         for trial in &mut self.threads {
             if let Some(thread) = seen.iter().find(|thread| (thread.slot, thread.generation) == trial.key) {
@@ -198,7 +199,7 @@ impl Incarnation {
         }
     }
 
-    /// One more look at the process and all its threads.
+    /// Processes one observation of the process and all its threads.
     #[expect(
         clippy::too_many_arguments,
         reason = "what it goes by, what it sees, and where what it finds is put"
@@ -231,22 +232,22 @@ impl Incarnation {
         let condemnation = if let Some(why) = &self.requested {
             Some(self.requested(why, look.at))
         } else if process.core_dumping {
-            // It is ending, and not hung: whatever it shows is the kernel's work. What its end
-            // comes to is judged when it is written.
+            // It is ending, not hung: what can be observed is the kernel's work. Its end is judged
+            // once the core is written.
             self.unsettled = false;
             None
         } else if self.exiting_since.is_some() {
             self.unsettled = false;
             self.exit_hung(policy, look.at)
         } else {
-            // While the segment cannot be read nobody knows whether the thread left before it
+            // While the segment cannot be read, it is unknown whether the thread left before it
             // ended.
             let gone = cause.gone.filter(|cause| process.segment_readable && !(self.spared && cause.spared));
             let stalled =
                 cause.stalled.filter(|cause| process.segment_readable && !(self.spared && cause.spared));
             let lost = self.lost(gone.map(|cause| cause.key), process, look.at);
             let spares = |found: &Condemnation| found.work_key().is_some_and(|key| crash_loops.contains(key));
-            // What is spared keeps nothing else from being judged.
+            // A spared condemnation does not prevent any other one.
             let (spared, lost) = if lost.as_ref().is_some_and(spares) { (lost, None) } else { (None, lost) };
             lost.or_else(|| self.stopped_too_long(policy, look.at))
                 .or_else(|| Some(self.stalled(policy, stalled?.key, look.at)))
@@ -296,7 +297,7 @@ impl Incarnation {
                 Some(index) => (index, look),
                 None => {
                     self.threads.push(ThreadTrial::new(thread, policy.rule_for(&thread.name), look.at));
-                    // Nobody missed any of its time: it begins here.
+                    // Its time begins here, so none of it was missed.
                     let now =
                         Look { elapsed: Duration::ZERO, late: false, suspended: Duration::ZERO, ..look };
                     (self.threads.len() - 1, now)
@@ -320,9 +321,9 @@ impl Incarnation {
                 }
             }
         }
-        // A slot used again belongs to another thread: the trial of the first one is over, if it
-        // left. Only a slot that was left is ever used again, and an unreadable segment still
-        // reports every known slot.
+        // A reused slot belongs to another thread, so the trial of the earlier one is over. Only a
+        // slot whose thread left is ever reused, and an unreadable segment still reports every
+        // known slot.
         if self.threads.len() != seen.threads.len() {
             self.threads.retain(|trial| trial.seen_at_look == self.looks);
         }
@@ -341,8 +342,8 @@ impl Incarnation {
         }
     }
 
-    /// Whether its cgroups throttle it. They count for all CPUs together and too late: that they
-    /// count is all that matters.
+    /// Whether its cgroups throttle it. Their counters cover all CPUs together and lag, so only the
+    /// fact that they grow is used.
     fn is_throttled(&mut self, now: Option<ThrottleObservation>, at: Monotonic) -> bool {
         if let (Some(now), Some(before)) = (now, self.throttle)
             && now != before
@@ -356,22 +357,22 @@ impl Incarnation {
     fn look_at_process(&mut self, process: &ProcessObservation, look: Look) {
         self.core_dumping = process.core_dumping;
         if look.core_dumping && !look.late {
-            // A process that writes its core cannot get on with its end.
+            // A process whose core is being written cannot proceed with its exit.
             self.exiting_since = self.exiting_since.map(|since| since.plus(look.elapsed));
         }
         if look.late {
-            // Nobody watched meanwhile: that time may not bring a deadline nearer.
+            // The process was not watched meanwhile, so that time must not bring a deadline nearer.
             for since in [&mut self.exiting_since, &mut self.stopped_since].into_iter().flatten() {
                 *since = since.plus(look.elapsed);
             }
         }
         if process.declared == Declared::Running && core::mem::take(&mut self.ends_on_purpose) {
-            // Set again below if the kernel says that it ends.
+            // Set again below if the kernel reports that it is ending.
             self.exiting_since = None;
         }
-        // Nobody asks for survivors of a process of which no thread is lost and whose main thread,
-        // as far as the kernel tells, is not ending: it was taken for one that ends by mistake, and
-        // is one no more.
+        // The probe does not check for survivors if no thread is lost and the kernel does not
+        // report the main thread as ending. If the process was taken to be ending, that was a
+        // mistake and is undone here.
         let goes_on = match process.survivors {
             Survivors::Some => true,
             Survivors::NotAsked => process.leader.is_some(),
@@ -399,19 +400,19 @@ impl Incarnation {
     }
 }
 
-/// The first threads of one observation that would condemn the process, by slot and use: their
-/// places among the trials change when another thread's trial is over.
+/// The first threads of one observation that would condemn the process, by slot and generation:
+/// their indices change when another thread's trial ends.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cause {
     gone: Option<Suspect>,
     stalled: Option<Suspect>,
 }
 
-/// One of them.
+/// One thread that would condemn the process.
 #[derive(Clone, Copy, Debug)]
 struct Suspect {
     key: (u32, u64),
-    /// Whether its work is in a crash loop: another thread comes first.
+    /// Whether its work is in a crash loop; a thread whose work is not takes precedence.
     spared: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The story of a shard: from one incarnation to the next, and what each look comes to.
+//! The history of a shard, from one incarnation to the next, and the result of each observation.
 
 use alloc::borrow::ToOwned as _;
 use alloc::boxed::Box;
@@ -20,10 +20,11 @@ use super::incarnation::Incarnation;
 use super::look::{Look, OBSERVER_LATE};
 use super::policy::Policy;
 
-/// With nothing to watch there is nothing to miss; the adopter wakes the loop when that changes.
+/// Interval while no target is watched: nothing can be missed, and the adopter wakes the loop when
+/// that changes.
 const LOOK_UNGUARDED: Duration = Duration::from_secs(1);
 
-/// What the judge carries from one observation to the next.
+/// The judge's state between observations.
 #[derive(Debug)]
 pub struct Judge {
     verdict: Verdict,
@@ -34,7 +35,7 @@ pub struct Judge {
     recovering: Option<Recovery>,
     next_look: Option<Monotonic>,
     previous_look: Option<Monotonic>,
-    /// How long the machine had been suspended by then.
+    /// The machine's total suspended time at `previous_look`.
     suspended_ns: u64,
     crash_loops: CrashLoops,
     excused: [Duration; ExcuseKind::ALL.len()],
@@ -57,7 +58,7 @@ struct Recovery {
 }
 
 impl Judge {
-    /// A judge that has seen nothing yet.
+    /// Creates a judge without any observation yet.
     pub fn new(at: Monotonic) -> Self {
         Self {
             verdict: Verdict::Unguarded,
@@ -75,40 +76,41 @@ impl Judge {
         }
     }
 
-    /// The same, with what an earlier life of the watchdog knew.
+    /// The same judge, with the crash loops known to an earlier run of the watchdog.
     #[must_use]
     pub const fn remembering(mut self, crash_loops: CrashLoops) -> Self {
         self.crash_loops = crash_loops;
         self
     }
 
-    /// Takes over what is known of deaths, in the place of what it knew.
+    /// Replaces what the judge knows of deaths and crash loops.
     pub const fn remember(&mut self, crash_loops: CrashLoops) {
         self.crash_loops = crash_loops;
     }
 
-    /// Work that nothing is killed for, and the deaths that may make more of it.
+    /// Work for which nothing is killed, and the deaths that may add to it.
     pub const fn crash_loops(&self) -> &CrashLoops {
         &self.crash_loops
     }
 
-    /// A person says that `key`, or all work, may be judged as any other again. How many were in a
-    /// crash loop. What the target stands condemned for is killed for from the next look on.
+    /// A person clears `key`, or all work, so that it is judged as usual again. Returns how many
+    /// keys were in a crash loop. If the target is condemned for that work, it may be killed from
+    /// the next observation on.
     pub fn clear(&mut self, key: Option<u64>) -> usize {
         self.crash_loops.clear(key)
     }
 
-    /// The verdict now.
+    /// The current verdict.
     pub const fn verdict(&self) -> Verdict {
         self.verdict
     }
 
-    /// Why, as a sentence.
+    /// The reason for the current verdict, as a sentence.
     pub fn why(&self) -> &str {
         &self.why
     }
 
-    /// Since when.
+    /// When the current verdict began.
     pub const fn since(&self) -> Monotonic {
         self.since
     }
@@ -123,7 +125,7 @@ impl Judge {
         &self.excused
     }
 
-    /// What the last observation brought.
+    /// Events of the last observation.
     pub fn notes(&self) -> &[Note] {
         &self.notes
     }
@@ -163,21 +165,22 @@ impl Judge {
         }
     }
 
-    /// Notes why there is no target, for those who ask.
+    /// Records why no target was adopted, so that it can be reported.
     pub fn refused(&mut self, why: &str, at: Monotonic) {
         if self.current.is_none() && self.death.is_none() {
             self.say(Verdict::Unguarded, Why::Changed(why.to_owned()), at);
         }
     }
 
-    /// A person asks for the kill of the process under watch: the next look at it condemns it,
-    /// whatever it does by then. False without a process under watch, and if one was asked for
-    /// before.
+    /// A person asks for the kill of the process under watch: the next observation condemns it,
+    /// whatever it does by then. False if no process is under watch, or if a kill was already asked
+    /// for.
     pub fn request(&mut self, why: &str) -> bool {
         self.current.as_mut().is_some_and(|current| current.request(why))
     }
 
-    /// Goes on under another policy: each thread finds its rule anew, and counted time is kept.
+    /// Applies another policy: the rule of each thread is looked up again, and counted time is
+    /// retained.
     pub fn rules_changed(&mut self, policy: &Policy) {
         if let Some(current) = &mut self.current {
             current.rules_changed(policy);
@@ -247,20 +250,20 @@ impl Judge {
         }
     }
 
-    /// Whether the target stands condemned for work in a crash loop, so that no kill goes out.
+    /// Whether the target is condemned for work in a crash loop, so that no kill is sent.
     pub fn spares(&self) -> bool {
         self.spared().is_some()
     }
 
-    /// The work in a crash loop that the target stands condemned for, if it does.
+    /// The work in a crash loop for which the target is condemned, if it is.
     fn spared(&self) -> Option<u64> {
         let key = self.current.as_ref()?.condemned()?.work_key()?;
         self.crash_loops.contains(key).then_some(key)
     }
 
-    /// Why the verdict is `crash_loop` and not the one that was found. It is while work is in one,
-    /// unless something stands that a kill, a death or a start follows from: nobody needs to hear
-    /// of last week's block then.
+    /// Why the verdict is `crash_loop` instead of `found`. It is so while any work is in a crash
+    /// loop, unless a kill, a death or a start is under way: that is more urgent than last week's
+    /// block.
     fn in_crash_loop(&self, found: Verdict) -> Option<String> {
         let keys = self.crash_loops.keys();
         match found {
@@ -275,7 +278,7 @@ impl Judge {
         }
     }
 
-    /// Begins with a process that it has not judged before.
+    /// Begins the trial of a process that it has not judged before.
     fn meet(&mut self, policy: &Policy, process: &ProcessObservation, at: Monotonic) {
         if let Some(death) = self.death.take()
             && !death.orderly
@@ -288,7 +291,8 @@ impl Judge {
     }
 
     fn observe_nothing(&mut self, policy: &Policy, look: Look) {
-        // A target that vanished without an exit was taken from us, not lost: the loop says why.
+        // A target that vanished without an exit was taken off the watch, not lost: the loop gives
+        // the reason.
         self.current = None;
         let Some(death) = &mut self.death else {
             let why = if self.verdict == Verdict::Unguarded { None } else { Some("no target is watched") };

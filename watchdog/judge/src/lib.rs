@@ -1,17 +1,17 @@
 //! The judge: a pure function of (policy, its own state, observation). It reads no clock, no file
-//! and no random number, so a history fed to it twice gives the same decisions twice, in a
-//! simulation as on a live shard.
+//! and no random number, so the same history gives the same decisions every time, in a simulation
+//! as on a live shard.
 //!
 //! # Duties
-//! [`observation`] is all that it may know, [`policy`] what it goes by, [`Decision`] and [`Note`]
-//! (`decision.rs`) what it answers. `judge.rs` carries the story from one incarnation to the next,
-//! `incarnation.rs` judges one process, `thread.rs` one thread, `stall_clock.rs` counts time,
-//! `workers.rs` that of a thread which waits for others, `tracing.rs` knows a tracer that comes and
-//! goes. `look.rs` is what a look is like, `finding.rs` what one comes to.
+//! [`observation`] is all of its input, [`policy`] its configuration, [`Decision`] and [`Note`]
+//! (`decision.rs`) its output. `judge.rs` carries the state from one incarnation to the next,
+//! `incarnation.rs` judges one process, `thread.rs` one thread. `stall_clock.rs` counts time,
+//! `workers.rs` that of a thread that waits for its workers; `tracing.rs` detects a tracer that
+//! comes and goes. `look.rs` holds the circumstances of an observation, `finding.rs` its result.
 //!
 //! # Prohibitions
-//! No clock, no file, no socket, no lock, no thread: the crate has no `std` to do it with, and may
-//! get no dependency that does it.
+//! No clock, no file, no socket, no lock, no thread: the crate does without `std`, and may not gain
+//! a dependency that uses them.
 
 #![no_std]
 

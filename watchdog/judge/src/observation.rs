@@ -1,6 +1,6 @@
-//! What the probe saw at one moment: all that the judge may know. Times are inside it, so that a
-//! recorded observation gives the same decision tomorrow. What the kernel did not say is `None`,
-//! never zero.
+//! What the probe observed at one moment: the whole input of the judge. It includes its own times,
+//! so that a recorded observation gives the same decision when replayed. What the kernel did not
+//! report is `None`, never zero.
 
 use alloc::vec::Vec;
 
@@ -9,13 +9,13 @@ use alloc::sync::Arc;
 use crate::clock::Monotonic;
 use crate::target::TargetIdentity;
 
-/// One look at the target.
+/// One observation of the target.
 #[derive(Clone, Debug, Default)]
 pub struct Observation {
-    /// When the look began.
+    /// When the observation began.
     pub at: Monotonic,
-    /// How long the machine has been suspended since it was started, nanoseconds: what
-    /// `CLOCK_BOOTTIME` has beyond `CLOCK_MONOTONIC`. Grows by a suspend and by nothing else.
+    /// How long the machine has been suspended since boot, nanoseconds: `CLOCK_BOOTTIME` minus
+    /// `CLOCK_MONOTONIC`. Only a suspend makes it grow.
     pub suspended_ns: u64,
     /// The process, or `None` while none is watched.
     pub process: Option<ProcessObservation>,
@@ -30,40 +30,41 @@ pub struct Observation {
 pub struct ProcessObservation {
     /// Which process.
     pub identity: TargetIdentity,
-    /// What it says of itself.
+    /// The state that it declares in its segment.
     pub declared: Declared,
     /// Whether its segment could be read this time. Always true for a target without one.
     pub segment_readable: bool,
-    /// Whether its pidfd says that it has ended.
+    /// Whether its pidfd reports that it has ended.
     pub exited: bool,
     /// State of the main thread.
     pub leader: Option<TaskState>,
-    /// Whether any thread still runs. Looked at only when a thread or the leader has ended.
+    /// Whether any thread still runs. Checked only when a thread or the leader has ended.
     pub survivors: Survivors,
-    /// When the first signal of ours went to it.
+    /// When our first signal was sent to it.
     pub signalled: Option<Monotonic>,
-    /// What its cgroups say of throttling, as of when that was last read: while a thread that
-    /// stands still is runnable, and not at every look.
+    /// Throttling counters of its cgroups, as last read. They are read only while a thread that
+    /// stands still is runnable, and not at every observation.
     pub throttle: Option<ThrottleObservation>,
-    /// Whether the kernel writes its core. Looked at only when the leader, or a thread, is on its
-    /// way out: all of them are then.
+    /// Whether the kernel is writing its core. Checked only when the leader, or a thread, is
+    /// exiting: during a core dump all of them are.
     pub core_dumping: bool,
 }
 
-/// How much the CPU bandwidth limit of a process's cgroup, and of those above it, has held back. Of
-/// all CPUs together, and told late: that it grows means something, by how much does not.
+/// How much the CPU bandwidth limits of a process's cgroup, and of those above it, have throttled.
+/// The counters cover all CPUs together and lag: that they grow is significant, by how much is not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ThrottleObservation {
-    /// Periods in which it did, `nr_throttled`.
+    /// Periods with throttling, `nr_throttled`.
     pub periods: u64,
-    /// For so long, nanoseconds.
+    /// Throttled time, nanoseconds.
     pub time_ns: u64,
 }
 
-/// What the process says of itself in its segment. A hint that may excuse, never one that condemns.
+/// The state that the process declares in its segment. A hint that may excuse, never one that
+/// condemns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Declared {
-    /// It says nothing, or something unknown.
+    /// It declares nothing, or something unknown.
     #[default]
     Unknown,
     /// It is starting.
@@ -77,7 +78,7 @@ pub enum Declared {
 }
 
 impl Declared {
-    /// Whether a process that says this of itself is ending on purpose.
+    /// Whether a process that declares this is ending on purpose.
     pub const fn says_it_ends(self) -> bool {
         matches!(self, Self::Stopping)
     }
@@ -86,10 +87,10 @@ impl Declared {
 /// Whether a process with an ended thread goes on without it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Survivors {
-    /// Nobody asked.
+    /// Not checked.
     #[default]
     NotAsked,
-    /// The kernel did not say.
+    /// The kernel did not answer.
     Unknown,
     /// Every remaining thread is exiting or has SIGKILL pending: the process is on its way out.
     None,
@@ -105,13 +106,13 @@ pub enum Survivors {
 pub struct ThreadObservation {
     /// Slot in the segment, or a number given by the probe.
     pub slot: u32,
-    /// Use of that slot.
+    /// Generation of that slot; each use has its own.
     pub generation: u64,
-    /// Registered name, or the kernel's.
+    /// Registered name, or else the kernel's.
     pub name: Arc<str>,
     /// Thread id as the sidecar sees it.
     pub tid: i32,
-    /// What its owner says of the slot.
+    /// The state of the slot, written by its owner.
     pub claim: Claim,
     /// Whether it exists.
     pub presence: Presence,
@@ -119,62 +120,62 @@ pub struct ThreadObservation {
     pub activity: u64,
     /// Changes whenever any of its lanes makes progress.
     pub progress: u64,
-    /// What it works on. Meaningful while working.
+    /// Key of its work. Meaningful while working.
     pub work_key: u64,
-    /// Which attempt.
+    /// Attempt number of that work.
     pub attempt: u64,
-    /// How long that work may stand still by its owner's own word, nanoseconds; zero: it says
-    /// nothing. Hostile like every word of the segment.
+    /// How long that work may stand still according to its owner, nanoseconds; zero: not stated.
+    /// Untrusted, like every word of the segment.
     pub deadline_ns: u64,
-    /// What the kernel says of it. Read only while it is at work and has shown no progress since
-    /// the last look.
+    /// The kernel's view of it. Read only while it is at work and has made no progress since the
+    /// last observation.
     pub task: Option<TaskObservation>,
-    /// The workers in its lanes, for which it may be waiting. Read when `task` is, and as many as
-    /// the probe has room for.
+    /// The workers in its lanes, for which it may be waiting. Read whenever `task` is, up to as
+    /// many as the probe has room for.
     pub workers: Vec<WorkerObservation>,
 }
 
-/// One worker of a thread that shows no progress.
+/// One worker of a thread that makes no progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorkerObservation {
     /// Its lane in the thread's slot.
     pub lane: u32,
-    /// Use of that lane.
+    /// Generation of that lane; each use has its own.
     pub generation: u64,
     /// Whether it exists.
     pub presence: Presence,
-    /// What the kernel says of it.
+    /// The kernel's view of it.
     pub task: Option<TaskObservation>,
 }
 
 impl ThreadObservation {
-    /// Whether it says that it is at work.
+    /// Whether its activity counter says that it is at work.
     pub const fn working(&self) -> bool {
         self.activity & 1 == 1
     }
 }
 
-/// What the owner says of its slot.
+/// The state of a slot, written by its owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// On watch.
+    /// Under watch.
     Live,
-    /// Left in an orderly way: off the watch.
+    /// Left in an orderly way: no longer watched.
     Left,
-    /// Dropped without a word, unwinding included.
+    /// Dropped without leaving, for example by unwinding.
     Dropped,
 }
 
 /// Whether a thread exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
-    /// It does.
+    /// It exists.
     Present,
     /// It has ended.
     Gone,
-    /// The kernel did not say.
+    /// The kernel did not answer.
     Unknown,
-    /// Nobody asked the kernel: the watchdog has no descriptors left to look at it with.
+    /// Not checked: the watchdog has no descriptors left for it.
     Unopened,
 }
 
@@ -183,13 +184,13 @@ pub enum Presence {
 pub struct TaskObservation {
     /// Scheduler state.
     pub state: TaskState,
-    /// CPU time used, nanoseconds (`schedstat`, field 1; where the kernel keeps none, user and
-    /// system time of `stat`, which comes in steps of 10 ms).
+    /// CPU time used, nanoseconds (`schedstat`, field 1; on a kernel without it, user plus system
+    /// time from `stat`, in steps of 10 ms).
     pub cpu_ns: Option<u64>,
-    /// Time spent runnable and waiting for a CPU, nanoseconds (`schedstat`, field 2). Lags: it
-    /// moves only when the thread is given a CPU again.
+    /// Time spent runnable and waiting for a CPU, nanoseconds (`schedstat`, field 2). Lags: it is
+    /// updated only when the thread is given a CPU again.
     pub run_delay_ns: Option<u64>,
-    /// Where in the kernel it sleeps.
+    /// Where in the kernel it sleeps, if known.
     pub wait: Option<WaitChannel>,
 }
 
@@ -200,12 +201,13 @@ pub enum WaitChannel {
     Frozen,
     /// A futex, with priority inheritance or without: a lock, a condition, a join, a channel.
     Futex,
-    /// Its cgroup, which makes it wait for memory (`memory.high`).
+    /// Its cgroup makes it wait for memory (`memory.high`).
     Memory,
-    /// What somebody else must do: a child of a vfork, another process that answers, a thread that
-    /// brings a page, the end of an RCU grace period. Often in `D`, and no device is late.
+    /// Something that somebody else must do: the child of a vfork, a process that must answer, a
+    /// thread that must provide a page, the end of an RCU grace period. Often in `D`, although no
+    /// device is late.
     Answer,
-    /// Anything else: a socket, a pipe, a timer; in `D` as a rule a disk.
+    /// Anything else: a socket, a pipe, a timer; in `D` usually a disk.
     Other,
 }
 
@@ -250,9 +252,9 @@ impl From<char> for TaskState {
 pub struct ChannelObservation {
     /// Slot in the segment.
     pub slot: u32,
-    /// Use of that slot.
+    /// Generation of that slot; each use has its own.
     pub generation: u64,
-    /// Its name.
+    /// Published name.
     pub name: Arc<str>,
     /// Messages ever sent.
     pub sent: u64,

@@ -1,5 +1,4 @@
-//! The stall clock: adds up the time in which a thread at work could have made progress and did
-//! not.
+//! The stall clock: sums the time in which a thread at work could have made progress and did not.
 
 use core::time::Duration;
 
@@ -9,94 +8,94 @@ use crate::verdict::ExcuseKind;
 use super::policy::SAMPLES_APART;
 use super::tracing::Tracing;
 
-/// The longest tick of a kernel (`CONFIG_HZ=100`). The CPU time of a thread that runs is brought up
-/// to date at the tick, so one that has shown no new CPU time for less than this may have had it
-/// all the same.
+/// The longest tick of a kernel (`CONFIG_HZ=100`). The CPU time of a running thread is updated at
+/// the tick, so a thread that has shown no new CPU time for less than this may still have run.
 const LONGEST_TICK: Duration = Duration::from_millis(10);
 
-/// Time counted against one piece of standing still.
+/// Time counted against one standstill.
 ///
-/// The kernel's counters lag, each in its own way: CPU time shows at the tick, time in the run
-/// queue only once it is over. Both are exact in the moment in which a thread sleeps. So a span of
-/// looks is opened at one that tells what the counters were, and settled at the next that finds the
-/// thread asleep. Asleep at both ends of one look, all of it counts but what it waited for a CPU.
-/// If it was runnable meanwhile only the CPU time that it used counts: it may be in the run queue
-/// now, and a thread that its cgroup throttles is in none, so that no counter of its own ever tells
-/// that time (Linux 6.18 on).
+/// The kernel's counters lag, each in its own way: CPU time is updated at the tick, time in the run
+/// queue only once it is over. Both are exact while a thread sleeps. So a span of observations is
+/// opened at one that reads the counters, and settled at the next that finds the thread asleep. If
+/// the thread was asleep at both ends of a single interval, all of it counts except the time it
+/// waited for a CPU. If it was runnable meanwhile, only the CPU time that it used counts: it may be
+/// in the run queue now, and a thread throttled by its cgroup is in no run queue, so that none of
+/// its own counters ever shows that time (Linux 6.18 on).
 #[derive(Clone, Debug, Default)]
 pub struct StallClock {
-    /// Settled for good.
+    /// Counted time of settled spans.
     settled: Duration,
-    /// The same for the open span, as far as it is proved.
+    /// Counted time of the open span, as far as it is proved.
     proved: Duration,
     /// CPU time that it used in settled spans.
     ran: Duration,
     span: Option<Span>,
-    /// What held it at the last look, so that the time since then may count for nothing.
+    /// What held it at the last observation; if anything did, the time since then does not count.
     held: Option<ExcuseKind>,
-    /// The last look was void or told nothing, so that the next one has nothing to be compared
+    /// The last observation was void or had no data, so that the next one has nothing to compare
     /// with.
     blind: bool,
-    /// No later look gives back anything of the time before the last one.
+    /// No later observation can make any of the last interval count.
     void: bool,
-    /// Time of earlier looks that the last one shows to have been starved as well.
+    /// Time of earlier intervals that the last observation shows to have been starved as well.
     named_late: Duration,
     last: Option<TaskObservation>,
     tracing: Tracing,
-    /// Time since the last progress in which somebody watched.
+    /// Watched time since the last progress.
     watched: Duration,
-    /// At least [`SAMPLES_APART`] before `middle`, which is at most that much older than `newest`,
-    /// but for the time between two looks: what it is like now, not what it was like when it began
-    /// to stand still.
+    /// At least [`SAMPLES_APART`] before `middle`, which is at most that much (and one interval)
+    /// older than `newest`: they show the thread as it is now, not as it was when the standstill
+    /// began.
     earlier: Option<Sample>,
     middle: Option<Sample>,
     newest: Option<Sample>,
 }
 
-/// What one look found of a thread that nothing held.
+/// One observation of a thread that nothing held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
     /// The kernel's view.
     pub task: TaskObservation,
-    /// What was counted by then.
+    /// Time counted by then.
     pub counted: Duration,
-    /// When, in watched time since the last progress.
+    /// When it was taken, in watched time since the last progress.
     pub watched: Duration,
 }
 
-/// Looks between which nothing but the run queue can have kept the thread.
+/// A run of observations between which nothing but waiting for a CPU can have kept the thread from
+/// running.
 #[derive(Clone, Copy, Debug)]
 struct Span {
     /// The counters at its beginning.
     from: TaskObservation,
-    /// How long it is.
+    /// Its length so far.
     length: Duration,
-    /// Runnable at every look since its beginning, for this long, without new CPU time.
+    /// For how long it has now been runnable without new CPU time.
     quiet: Duration,
-    /// Runnable at both ends of these looks, without new CPU time: all of it, over the whole span.
-    /// A thread that its cgroup throttles is taken off the run queue, and since Linux 6.18 no
-    /// counter of its own ever tells that time.
+    /// Sum, over the whole span, of intervals without new CPU time in which it was runnable at both
+    /// ends. A thread throttled by its cgroup is taken off the run queue, and since Linux 6.18 none
+    /// of its own counters ever shows that time.
     kept: Duration,
-    /// It has been without a CPU for most of the time lately.
+    /// Whether it has lately been without a CPU for most of the time.
     starved: bool,
-    /// The looks at its end that neither counted nor were called starved, since it may have run all
-    /// the same.
+    /// The latest intervals that neither counted nor were called starved, since it may still have
+    /// run in them.
     unnamed: Duration,
 }
 
-/// What one interval between two looks came to.
+/// The result for one interval between two observations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interval {
-    /// How much more counts now.
+    /// How much more time counts now.
     pub counted: Duration,
-    /// Why the rest, or all, did not. `None` when every nanosecond counted or too little was lost
-    /// to name.
+    /// Why the rest, or all of it, did not. `None` if all of it counted, or if too little was lost
+    /// to name a reason.
     pub excuse: Option<ExcuseKind>,
 }
 
 impl StallClock {
-    /// Progress, a change of activity or a new incarnation: everything counted is forgotten.
-    /// Nothing else does this.
+    /// Clears everything counted: after progress, a change of activity or a new incarnation, and
+    /// only then.
     pub fn reset(&mut self) {
         *self = Self::default();
     }
@@ -106,41 +105,41 @@ impl StallClock {
         self.settled.saturating_add(self.proved)
     }
 
-    /// CPU time of that: what it has been seen to use.
+    /// The CPU time that the thread has been observed to use.
     pub const fn ran(&self) -> Duration {
         self.ran.saturating_add(self.proved)
     }
 
-    /// The newest sample of the kernel's view, and before it one that is at least [`SAMPLES_APART`]
-    /// older. `None` until there are two such since the last progress.
+    /// Two samples of the kernel's view: one that is at least [`SAMPLES_APART`] older than the
+    /// newest, and the newest. `None` until there are two such since the last progress.
     pub fn samples(&self) -> Option<(Sample, Sample)> {
         Some((self.earlier?, self.newest?))
     }
 
-    /// Whether none of the time before the last look counts, whatever the kernel's counters tell
-    /// later: it was held, or nobody could ask.
+    /// Whether the last interval never counts, whatever the kernel's counters show later: the
+    /// thread was held, or could not be read.
     pub const fn is_void(&self) -> bool {
         self.void
     }
 
-    /// Time before the look before the last one that turns out to have been starved: only a tick
-    /// later is it sure that a thread which shows no CPU time has had none.
+    /// Time of earlier intervals that turns out to have been starved: only a tick later is it
+    /// certain that a thread without new CPU time did not run.
     pub const fn named_late(&self) -> Duration {
         self.named_late
     }
 
-    /// Accounts for `elapsed` of a thread that has ended: it can excuse nothing any more, but the
-    /// watchdog's own lateness.
+    /// Accounts for `elapsed` of a thread that has ended. Nothing excuses it any more except that
+    /// the watchdog was late.
     pub fn advance_gone(&mut self, elapsed: Duration, late: bool) {
         if !late {
             self.settled = self.settled.saturating_add(elapsed);
         }
     }
 
-    /// Accounts for `elapsed` since the last look, at the end of which the kernel says `task`.
+    /// Accounts for `elapsed` since the last observation, at the end of which the kernel reports
+    /// `task`.
     ///
-    /// An interval with an unreadable end counts for nothing: a late kill is better than a false
-    /// one.
+    /// An interval with an unreadable end does not count: a late kill is better than a false one.
     pub fn advance(&mut self, elapsed: Duration, task: Option<TaskObservation>, late: bool) -> Interval {
         let before = self.counted();
         self.tracing.look(task.is_some_and(|task| task.state == TaskState::Traced));
@@ -153,8 +152,8 @@ impl StallClock {
                 Some(ExcuseKind::ObserverLate)
             }
             None => {
-                // The very first look has no time behind it, and of a thread seen for the first
-                // time nobody has asked.
+                // The very first observation covers no time, and a thread seen for the first time
+                // has not been read yet.
                 let blind = self.blind || !elapsed.is_zero();
                 self.pause();
                 self.blind = blind;
@@ -175,8 +174,8 @@ impl StallClock {
         Interval { counted: self.counted().saturating_sub(before), excuse }
     }
 
-    /// Accounts for `elapsed` of one that is asleep and may wait for another thread of its process:
-    /// what it ran before it fell asleep counts, and nothing else.
+    /// Accounts for `elapsed` of a thread that is asleep and may be waiting for another thread of
+    /// its process: only the CPU time that it used before it fell asleep counts.
     pub fn advance_waiting(&mut self, elapsed: Duration, task: TaskObservation, late: bool) -> Interval {
         let before = self.counted();
         if let Some(span) = self.span.filter(|_| !late && !self.tracing.comes_and_goes()) {
@@ -187,8 +186,8 @@ impl StallClock {
         Interval { counted: self.counted().saturating_sub(before), ..interval }
     }
 
-    /// A look came that tells nothing of it, or one at which it is not on trial: nothing counts,
-    /// and the next look has nothing to be compared with.
+    /// Notes an observation without data on the thread, or at which it is not on trial: nothing
+    /// counts, and the next observation has nothing to compare with.
     pub const fn pause(&mut self) {
         self.close();
         self.blind = true;
@@ -208,18 +207,18 @@ impl StallClock {
     fn advance_to(&mut self, elapsed: Duration, now: TaskObservation) -> Option<ExcuseKind> {
         let was_held = core::mem::replace(&mut self.held, held(now));
         let ran = |task: TaskObservation| task.state == TaskState::Running;
-        // A tracer that stops it at every system call has a share of the CPU time in between that
-        // nothing tells.
+        // If a tracer stops it at every system call, an unknown share of the CPU time in between is
+        // the tracer's.
         let shared = self.tracing.comes_and_goes() && (ran(now) || self.last.is_some_and(ran));
-        // Held at either end: nobody knows how much of the interval it was free for.
+        // Held at either end: it is unknown for how much of the interval it was free.
         if let Some(kind) = self.held.or(was_held).or(shared.then_some(ExcuseKind::Traced)) {
             self.close();
             self.open(now);
             return Some(kind);
         }
         let Some(mut span) = self.span else {
-            // Nothing to compare with. Whoever is asleep is taken to have slept since its last
-            // beat; whoever is runnable may have waited for a CPU all the time.
+            // Nothing to compare with. A thread that is asleep is taken to have slept since its
+            // last beat; a runnable one may have waited for a CPU all the time.
             let sleeps = now.state != TaskState::Running && !self.blind;
             self.settled = self.settled.saturating_add(if sleeps { elapsed } else { Duration::ZERO });
             self.void = !sleeps;
@@ -239,8 +238,8 @@ impl StallClock {
             let since_more = span.quiet.saturating_add(elapsed);
             span.quiet = if more.is_zero() { span.quiet.saturating_add(elapsed) } else { Duration::ZERO };
             let waited = grown(now.run_delay_ns, self.last.and_then(|last| last.run_delay_ns));
-            // A slice now and then is no end of it. CPU time shows at the tick: it may have been
-            // had since it last did.
+            // An occasional time slice does not end starvation. CPU time shows at the tick: what
+            // shows now may have been used at any time since the last increase.
             span.starved |= span.quiet >= LONGEST_TICK || waited.is_some_and(|waited| waited > elapsed / 2);
             span.starved &= more <= since_more / 2;
             if span.starved {
@@ -253,17 +252,17 @@ impl StallClock {
             self.span = Some(span);
             return span.starved.then_some(ExcuseKind::Starved);
         }
-        // A kernel that does not tell how long it waited for a CPU leaves only those who were
-        // asleep all along. Any other may have waited whenever it did not run.
+        // If the kernel does not report how long it waited for a CPU, only a thread that was asleep
+        // all along is known not to have waited. Any other may have waited whenever it did not run.
         let slept = span.from.state != TaskState::Running && span.length == elapsed;
         let ran = used.unwrap_or_default();
         let waited = waited.unwrap_or(if slept { Duration::ZERO } else { span.length.saturating_sub(ran) });
-        // CPU time that shows only now was had while the thread looked as if it waited.
+        // CPU time that shows only now was used while the thread seemed to wait.
         let waited = waited.max(span.kept.saturating_sub(used.unwrap_or_default()));
         let used = used.unwrap_or_default().max(self.proved);
         self.ran = self.ran.saturating_add(used);
-        // Runnable at either end of a look it may have been off the run queue for any part of it,
-        // which nothing tells.
+        // If it was runnable at either end, it may have been off the run queue for any part of the
+        // interval, which no counter shows.
         let could = if slept { span.length.saturating_sub(waited).max(used) } else { used };
         self.settled = self.settled.saturating_add(could);
         self.open(now);
@@ -272,7 +271,7 @@ impl StallClock {
         starved.then_some(ExcuseKind::Starved)
     }
 
-    /// Ends the span with what is proved of it.
+    /// Ends the span and settles what is proved of it.
     const fn close(&mut self) {
         self.settled = self.settled.saturating_add(self.proved);
         self.ran = self.ran.saturating_add(self.proved);
@@ -296,13 +295,13 @@ impl StallClock {
     }
 }
 
-/// What keeps a thread from running, whatever it wants.
+/// What prevents a thread from running, if anything does.
 fn held(task: TaskObservation) -> Option<ExcuseKind> {
     match (task.wait, task.state) {
-        // Frozen first: a task that the old freezer holds shows as uninterruptible sleep.
+        // Frozen first: a task held by the old freezer shows as uninterruptible sleep.
         (Some(WaitChannel::Frozen), _) => Some(ExcuseKind::Frozen),
-        // Frozen or waiting for a disk, and the kernel does not say which: a process that may be
-        // frozen is not killed (nor would it die of it), and past the cap a person is told.
+        // Frozen or waiting for a disk, and the kernel does not report which: a process that may be
+        // frozen is not killed (nor would the signal end it), and past the cap this is reported.
         (None, TaskState::DiskSleep) => Some(ExcuseKind::Frozen),
         (Some(WaitChannel::Memory), _) => Some(ExcuseKind::MemoryThrottled),
         (_, TaskState::Stopped) => Some(ExcuseKind::Stopped),
@@ -383,7 +382,7 @@ mod tests {
             clock.advance(LOOK, task(TaskState::Running, 0, 0), false);
         }
         assert_eq!(clock.counted(), Duration::ZERO);
-        // A tick at last: the thread had the CPU all along.
+        // A tick at last: the thread was running all along.
         clock.advance(LOOK, task(TaskState::Running, 100_000_000, 0), false);
         assert_eq!(clock.counted(), 10 * LOOK);
     }
@@ -402,7 +401,7 @@ mod tests {
         let mut clock = StallClock::default();
         clock.advance(LOOK, task(TaskState::Running, 0, 0), false);
         let interval = clock.advance(LOOK, task(TaskState::Running, 1_000_000, 8_000_000), false);
-        // It is runnable, and may be waiting again: only what it has used is proved.
+        // It is runnable and may be waiting again: only the CPU time that it used is proved.
         assert_eq!(interval.counted, Duration::from_millis(1));
         assert_eq!(interval.excuse, Some(ExcuseKind::Starved));
         let interval = clock.advance(LOOK, task(TaskState::Sleeping, 1_000_000, 8_000_000), false);
@@ -433,8 +432,8 @@ mod tests {
         Duration::from_millis(count)
     }
 
-    /// One look after another: how long after the one before, and what it finds. What the last one
-    /// brought, and the clock.
+    /// Feeds observations to a clock, each with the time since the one before and its counters.
+    /// Returns the last result and the clock.
     fn looks(looks: &[(u64, TaskState, u64, u64)]) -> (Interval, StallClock) {
         let mut clock = StallClock::default();
         let mut last = Interval { counted: Duration::ZERO, excuse: None };

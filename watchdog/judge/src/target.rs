@@ -1,4 +1,4 @@
-//! Who is meant: one process, one thread of it.
+//! Identifies the target: one process, and one thread of it.
 
 use alloc::string::String;
 
@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::verdict::StallKind;
 
-/// Which process is meant, beyond doubt: a pid alone may be somebody else tomorrow.
+/// Identifies one process for good: a pid alone may belong to another process later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TargetIdentity {
     /// Its pid as this sidecar sees it.
     pub pid: i32,
     /// Start time in clock ticks since boot (`/proc/PID/stat`, field 22).
     pub start_time: u64,
-    /// The incarnation that its segment states; zero for a target without a segment.
+    /// The incarnation stated in its segment; zero for a target without one.
     pub incarnation: u64,
 }
 
@@ -26,11 +26,11 @@ pub struct FaultyThread {
     pub tid: i32,
     /// How it stands still, for a stall.
     pub kind: Option<StallKind>,
-    /// What it worked on, if it was at work.
+    /// Key of its work, if it was at work.
     pub work_key: Option<u64>,
-    /// Which attempt.
+    /// Attempt number of that work.
     pub attempt: Option<u64>,
-    /// Trace id of that work, if it stated one, as 32 hex digits.
+    /// Trace id of that work, if published, as 32 hex digits.
     pub trace_id: Option<String>,
     /// Span id of that work, as 16 hex digits.
     pub span_id: Option<String>,

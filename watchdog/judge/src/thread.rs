@@ -17,101 +17,103 @@ use super::policy::{Rule, SHORTEST_DEADLINE};
 use super::stall_clock::{Interval, StallClock};
 use super::workers::Workers;
 
-/// A thread that dropped its slot without a word is about to end: its end, or this time, settles
-/// it. Unwinding and the exit of a thread take microseconds; a thread that lives on without its
-/// slot is as lost as one that ended.
+/// A thread that dropped its slot without leaving is about to end: it counts as gone when it ends,
+/// or after this time. Unwinding and the exit of a thread take microseconds; a thread that lives on
+/// without its slot is as lost as one that ended.
 const DROPPED_FOR: Duration = Duration::from_millis(100);
 
-/// A thread of which the kernel tells nothing for so long is out of sight. A thread that ends can
-/// make one look fail, and the probe tries once a second to open what it could not: two of those
-/// tries have failed by then.
+/// A thread about which the kernel reports nothing for this long is out of sight. A thread that
+/// ends can make one observation fail, and the probe retries once a second what it could not open:
+/// two such retries have failed by then.
 const UNREADABLE_FOR: Duration = Duration::from_secs(3);
 
-/// Changes of work, without being caught idle, after which the first piece of work counts as
-/// finished: work inside work inside work would look the same, and is not done.
+/// Changes of work, without being observed idle, after which the first piece of work counts as
+/// finished. Work nested three deep would look the same, but does not occur.
 const MOVED_ON: u32 = 2;
 
 /// What the judge remembers of one thread.
 ///
-/// Most threads make progress or are idle at most looks. What is only needed of one that stands
-/// still is in boxes, so that a look at a thousand of the others touches a fifth of the memory.
+/// Most threads are idle or make progress at most observations. What is needed only for one that
+/// stands still is boxed, so that observing a thousand of the others touches a fifth of the memory.
 #[derive(Clone, Debug)]
 pub struct ThreadTrial {
-    /// Slot and its use: a slot used again is another thread.
+    /// Slot and generation: a reused slot is another thread.
     pub key: (u32, u64),
-    /// Index of its rule; `None` if no rule is about it.
+    /// Index of its rule; `None` if no rule applies.
     pub rule: Option<usize>,
     /// Registered name.
     pub name: Arc<str>,
     /// Thread id as the sidecar sees it.
     pub tid: i32,
-    /// What the judge thinks.
+    /// The judge's view of its health.
     pub health: Health,
     /// When it was last seen to beat.
     pub last_beat: Monotonic,
-    /// Beats seen.
+    /// Number of beats observed.
     pub beats: u64,
-    /// Since when it works on `work`.
+    /// Since when it has worked on `work`.
     pub work_since: Option<Monotonic>,
     /// Key and attempt of its work.
     pub work: Option<(u64, u64)>,
-    /// Why its time does not count just now.
+    /// Why its time does not count at present.
     pub excuse: Option<ExcuseKind>,
     /// The stall clock of this thread alone.
     pub clock: Box<StallClock>,
-    /// What of that counts, if it waits for others.
+    /// How much of that time counts, given its workers.
     pub workers: Box<Workers>,
     /// Time excused since the last progress.
     pub excused: Box<Excused>,
-    /// Whether it has been looked at as one that stands still since its last progress. If not, the
-    /// three above are as they were made.
+    /// Whether it has been observed to stand still since its last progress. If not, the three
+    /// fields above are in their initial state.
     stood_still: bool,
-    /// Time of the last looks that neither counted nor was excused.
+    /// Time of the latest intervals that neither counted nor was excused.
     unnamed: Duration,
-    /// Whether its excuse has lasted as long as it may.
+    /// Whether its excuse has reached its cap.
     pub over_cap: bool,
-    /// The first piece of work that it was seen to finish; the inner value is its key, where known.
+    /// The first piece of work that it was observed to finish; the inner value is its key, where
+    /// known.
     pub finished: Option<Option<u64>>,
     activity: u64,
     progress: u64,
-    /// Changes of its work seen while it was never caught idle.
+    /// Changes of its work since it was last observed idle.
     other_work: u32,
     dropped_since: Option<Monotonic>,
-    /// The least that its owner has given this work since its last progress. Not what it says now:
-    /// a word that comes and goes would condemn it anew each time.
+    /// The shortest deadline that its owner has set for this work since its last progress. Not the
+    /// current one: a deadline that comes and goes would condemn it anew each time.
     deadline: Option<Duration>,
     advanced: bool,
-    /// At which look at its process it was last seen.
+    /// Number of the observation of its process at which it was last seen.
     pub seen_at_look: u64,
-    /// Off the watch by its own `leave()`.
+    /// Whether it left the watch by its own `leave()`.
     pub left: bool,
-    /// What keeps it, or a worker in one of its lanes, from running, if others of its process may
-    /// wait for it meanwhile: no CPU, or no memory.
+    /// What keeps it, or a worker in one of its lanes, from running, if other threads of its
+    /// process may wait for it meanwhile: lack of CPU or of memory.
     pub kept: Option<ExcuseKind>,
     /// Why it is out of sight, if it is.
     pub unobserved: Option<Unobserved>,
-    /// Whether one of its workers could not be looked at when they were last asked after.
+    /// Whether one of its workers had no descriptors when they were last checked.
     workers_unopened: bool,
-    /// Since when the kernel has told nothing of it.
+    /// Since when the kernel has reported nothing about it.
     unread_since: Option<Monotonic>,
-    /// Whether the kernel has ever said that it exists.
+    /// Whether the kernel has ever confirmed that it exists.
     met: bool,
 }
 
-/// What one look at a thread brought.
+/// The result of one observation of a thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ThreadLook {
     /// It ended, or was dropped, without leaving.
     pub gone: bool,
-    /// It stands still beyond `stall_after`.
+    /// It has stood still for longer than `stall_after`.
     pub stalled: bool,
-    /// Time that was excused since the last look, or before and could not be named then.
+    /// Time excused since the last observation, including earlier time whose excuse was not clear
+    /// then.
     pub excused: Option<(ExcuseKind, Duration)>,
-    /// Its excuse is another one than at the last look.
+    /// Its excuse differs from that at the last observation.
     pub excuse_changed: bool,
-    /// The excuse that has lasted as long as it may, since this look.
+    /// The excuse that reached its cap with this observation.
     pub excuse_over: Option<ExcuseKind>,
-    /// It beat, after this much time at work without a beat.
+    /// It beat after this much time at work without a beat.
     pub gap: Option<Duration>,
 }
 
@@ -152,7 +154,7 @@ impl ThreadTrial {
         }
     }
 
-    /// Takes one more look; the first one, right after [`ThreadTrial::new`], has no time behind it.
+    /// Processes one observation. The first one, right after [`ThreadTrial::new`], covers no time.
     pub fn look(
         &mut self,
         seen: &ThreadObservation,
@@ -164,8 +166,8 @@ impl ThreadTrial {
         let kept = core::mem::take(&mut self.kept);
         let mut brought = ThreadLook::default();
         if seen.claim != Claim::Dropped {
-            // Words that were garbage for a moment may have said that it was dropped: its time
-            // begins anew.
+            // Words that were garbage for a moment may have shown it as dropped: its time starts
+            // over.
             self.dropped_since = None;
         }
         if seen.claim == Claim::Left {
@@ -175,14 +177,13 @@ impl ThreadTrial {
             self.set_excuse(None, &mut brought);
             return brought;
         }
-        // They may have said that it left, too: nobody was on the watch then, so its time begins
-        // anew.
+        // They may have shown it as left, too. It was not watched then, so its time starts over.
         let back = core::mem::take(&mut self.left);
         let dropped = seen.claim == Claim::Dropped && {
             let since = match self.dropped_since {
-                // Nobody watched, or it cannot get on: it had no chance to end.
+                // It was not watched, or the core dump blocks it: it had no chance to end.
                 Some(since) if look.late || look.core_dumping => since.plus(look.elapsed),
-                // Of the time before it was first seen so nothing counts anyway.
+                // Time before it was first seen dropped never counts.
                 since => since.unwrap_or(look.at),
             };
             self.dropped_since = Some(since);
@@ -192,7 +193,8 @@ impl ThreadTrial {
             self.last_words(seen);
             self.unobserved = None;
             self.health = Health::Gone;
-            // Nothing holds it any more: a kill that waited for an excuse to end waits no longer.
+            // Nothing holds it any more: a kill that waited for its excuse to end need not wait any
+            // longer.
             self.set_excuse(None, &mut brought);
             brought.gone = true;
             return brought;
@@ -201,7 +203,8 @@ impl ThreadTrial {
             self.beat(seen, look.at, &mut brought);
             return brought;
         }
-        // Nobody can work while the core is written: who is idle then could not begin either.
+        // No thread can run while the core is written: one that is idle then could not begin work
+        // either.
         if !seen.working() && !look.core_dumping {
             self.health = Health::Idle;
             self.set_excuse(None, &mut brought);
@@ -212,8 +215,8 @@ impl ThreadTrial {
         brought
     }
 
-    /// Why nobody sees it. Workers are asked after only while it stands still: what was found then
-    /// holds until the next time, or the verdict would change with each step that it makes.
+    /// Why it is out of sight. Workers are checked only while it stands still; the result holds
+    /// until the next check, or else the verdict would change with each step that it makes.
     fn out_of_sight(&mut self, seen: &ThreadObservation, look: Look) -> Option<Unobserved> {
         if !seen.workers.is_empty() {
             self.workers_unopened = seen.workers.iter().any(|worker| worker.presence == Presence::Unopened);
@@ -225,9 +228,9 @@ impl ThreadTrial {
         unreadable.then_some(Unobserved::Unreadable)
     }
 
-    /// Whether the kernel has told nothing of it for longer than chance explains: not whether it
-    /// exists, or, while it stands still at work, not what it does. No time counts against it then,
-    /// so it would pass for healthy for ever.
+    /// Whether the kernel has reported nothing about it for longer than chance explains: not
+    /// whether it exists or, while it stands still at work, not what it does. No time counts
+    /// against it then, so it would pass for healthy for ever.
     fn is_unreadable(&mut self, seen: &ThreadObservation, look: Look) -> bool {
         let moved = (seen.activity, seen.progress) != (self.activity, self.progress);
         let hidden = |worker: &WorkerObservation| {
@@ -241,11 +244,11 @@ impl ThreadTrial {
         }
         let since = self.unread_since.get_or_insert(look.at);
         if look.late {
-            // Nobody looked meanwhile.
+            // It was not observed meanwhile.
             *since = since.plus(look.elapsed);
         }
-        // Whom nobody has ever seen is not known to be well: no look has failed there, none has
-        // succeeded.
+        // A thread never confirmed to exist is not known to be well: no observation of it has ever
+        // succeeded, so there is no failure to wait out.
         !self.met || look.at.since(*since) >= UNREADABLE_FOR
     }
 
@@ -254,19 +257,19 @@ impl ThreadTrial {
         self.workers.counted()
     }
 
-    /// Time that counts against it without progress that is a stall. Its owner may ask for less
-    /// than its rule gives, never for more, and for no less than two samples take.
+    /// Counted time without progress after which it is stalled. Its owner may set less than its
+    /// rule, never more, and no less than two samples take.
     pub fn stall_after(&self, rule: &Rule) -> Duration {
         self.deadline
             .map_or(rule.stall_after, |deadline| rule.stall_after.min(deadline.max(SHORTEST_DEADLINE)))
     }
 
-    /// The same for a warning.
+    /// Counted time without progress after which it is late.
     pub fn warn_after(&self, rule: &Rule) -> Duration {
         rule.warn_after.min(self.stall_after(rule))
     }
 
-    /// What it was at when it ended, which may be younger than the last look.
+    /// Records what it was working on when it ended, which may be newer than the last observation.
     pub fn last_words(&mut self, seen: &ThreadObservation) {
         if seen.activity != self.activity {
             self.work = seen.working().then_some((seen.work_key, seen.attempt));
@@ -274,7 +277,7 @@ impl ThreadTrial {
         }
     }
 
-    /// Whether the time since the last look counted, so that the threshold is nearer now.
+    /// Whether the last interval counted, so that the threshold is nearer now.
     pub const fn advanced(&self) -> bool {
         self.advanced
     }
@@ -287,10 +290,10 @@ impl ThreadTrial {
         let changes = seen.activity.wrapping_sub(self.activity);
         if self.finished.is_none() {
             let other_work = !seen.working() || self.work.map(|(key, _)| key) != Some(seen.work_key);
-            // Two changes from idle: a piece of work begun and ended between two looks.
-            // Another key without a pause may be work begun inside other work: only idleness, or as
-            // many changes as an end and a beginning on top of that take, proves an end. One that
-            // is never caught idle has moved on for good with its second other work: nobody nests
+            // Two changes from idle: a piece of work began and ended between two observations.
+            // Another key without a pause may be work begun inside other work. Only idleness proves
+            // an end, or as many changes as a further end and beginning take. A thread never
+            // observed idle has moved on for good with its second other work: work is not nested
             // that deep.
             self.other_work =
                 if was_working && seen.working() { self.other_work + u32::from(other_work) } else { 0 };
@@ -332,12 +335,13 @@ impl ThreadTrial {
     ) {
         self.stood_still = true;
         self.deadline = self.deadline.into_iter().chain(deadline(seen)).min();
-        // Who sleeps while another thread of its process wants to run and may not can be waiting
-        // for that one: a message through a thread that a quota holds takes until the next period,
-        // one that its cgroup gives no memory may hold a lock, and neither of the two is at fault.
+        // A thread that sleeps while another thread of its process is kept from running may be
+        // waiting for it: a message through a thread held by a quota takes until the next period,
+        // and a thread without memory may hold a lock. Neither of the two is at fault.
         let asleep = seen.task.is_some_and(|task| task.state == TaskState::Sleeping);
         let waits = look.kept.others(self.kept).filter(|_| asleep);
-        // Of a process whose core is written the kernel tells nothing that means anything.
+        // While the core is written, nothing that the kernel reports about its threads is
+        // meaningful.
         let task = seen.task.filter(|_| !look.core_dumping && waits.is_none());
         let interval = match (seen.task, waits) {
             (Some(task), Some(_)) if !look.core_dumping => {
@@ -345,12 +349,12 @@ impl ThreadTrial {
             }
             _ => self.clock.advance(look.elapsed, task, look.late),
         };
-        // The probe asks for them when it can ask for the thread itself.
+        // The probe reads the workers only when it can read the thread itself.
         let workers = seen.task.is_some().then_some(&*seen.workers);
         let interval = self.workers.advance(&self.clock, interval, workers, look.elapsed, look.late);
         self.kept = interval.excuse.filter(|kind| Kept::of(core::iter::once(*kind)) != Kept::default());
         let interval = Interval { excuse: interval.excuse.or(waits), ..interval };
-        // The thread's own counters say how long, its cgroup's say why.
+        // The thread's own counters show how long, its cgroup's counters show why.
         let excuse = match interval.excuse {
             _ if !look.suspended.is_zero() => Some(ExcuseKind::Suspended),
             None if look.core_dumping => Some(ExcuseKind::CoreDumping),
@@ -372,11 +376,11 @@ impl ThreadTrial {
         self.over_cap = interval.excuse.is_some_and(|kind| self.excused.over(kind, caps));
         let Some(rule) = rule else { return };
         let counted = self.counted();
-        // A verdict falls in time that counts: a threshold that a reload moved below what was
-        // counted condemns nobody while it is stopped, or while the watchdog itself was away, or of
-        // whom the kernel tells nothing because its process has begun to end.
+        // A verdict is given only in time that counts. If a reload moved the threshold below the
+        // counted time, that must not condemn a thread while it is stopped, or after the watchdog
+        // was late, or while the kernel reports nothing because the process has begun to end.
         let now = self.excuse.is_none() && seen.task.is_some() || !interval.counted.is_zero();
-        // And it says how it stands still, which a single look at the kernel's view cannot tell.
+        // The verdict also states how the thread stands still, which takes more than one sample.
         let now = now && self.clock.samples().is_some();
         self.health = if counted >= self.stall_after(rule) && now {
             brought.stalled = true;
@@ -397,7 +401,7 @@ impl ThreadTrial {
     }
 
     /// How it stands still, from the newest sample of the kernel's view and one at least 50 ms
-    /// before it: both must say the same.
+    /// older: both must agree.
     pub fn kind(&self) -> StallKind {
         let Some((earlier, last)) = self.clock.samples() else { return StallKind::Unknown };
         let counted = last.counted.saturating_sub(earlier.counted);
@@ -406,13 +410,13 @@ impl ThreadTrial {
             .cpu_ns
             .zip(last.cpu_ns)
             .is_some_and(|(earlier, last)| Duration::from_nanos(last.saturating_sub(earlier)) > counted / 2);
-        // A thread that waits for one that burns CPU is not what is locked. It may wake up now and
-        // then to look round, and be seen so.
+        // A thread that waits for a worker that uses CPU is not deadlocked. It may wake now and
+        // then to poll, and be sampled while it does.
         let works = self.workers.told().is_some_and(|(_, ran)| ran > self.counted() / 2);
         let runs = |state| matches!(state, TaskState::Running | TaskState::Sleeping);
         let sleeps = |state| matches!(state, TaskState::Sleeping | TaskState::DiskSleep);
         match (earlier.state, last.state) {
-            // Before the state: the same wait for somebody's answer may begin in `S` and go on in
+            // Checked before the state: the same wait for an answer may begin in `S` and go on in
             // `D`.
             (before, now)
                 if sleeps(before)
@@ -433,7 +437,7 @@ impl ThreadTrial {
         }
     }
 
-    /// The facts for an incident.
+    /// The facts about this thread for an incident.
     pub fn faulty(&self) -> FaultyThread {
         FaultyThread {
             name: self.name.to_string(),
@@ -446,7 +450,7 @@ impl ThreadTrial {
         }
     }
 
-    /// Whether its next verdict depends on time alone.
+    /// How long until counted time alone makes it stalled; `None` if no clock runs.
     pub fn runs_against(&self, rule: &Rule) -> Option<Duration> {
         if self.activity & 1 == 0 || self.left || self.health == Health::Gone {
             return None;
@@ -455,7 +459,7 @@ impl ThreadTrial {
     }
 }
 
-/// What the owner of a slot gives its work.
+/// The deadline that the owner of a slot has set for its work, if any.
 fn deadline(seen: &ThreadObservation) -> Option<Duration> {
     (seen.working() && seen.deadline_ns != 0).then(|| Duration::from_nanos(seen.deadline_ns))
 }

@@ -1,31 +1,32 @@
-//! A tracer that stops a thread again and again, at each of its system calls (`strace`): ADR 030.
+//! Detects a tracer that stops a thread again and again, at each of its system calls (`strace`):
+//! ADR 030.
 //!
 //! Between two stops the thread runs, and the kernel charges it for the work of being stopped: a
-//! step of one second of CPU time takes many seconds of it. How much is the tracer's no counter
-//! tells. So while a tracer comes and goes the thread's CPU time counts for nothing. A tracer that
-//! sits on it holds it, and one that lets it run is nowhere to be seen: neither changes anything
-//! here.
+//! step that needs one second of CPU time is charged many seconds. No counter tells how much of
+//! that is the tracer's. So while a tracer comes and goes, the thread's CPU time does not count. A
+//! tracer that holds the thread all the time is an excuse of its own, and one that lets it run is
+//! not visible: neither matters here.
 
-/// Looks over which it is seen to come and go: 64 ms to 0.8 s.
+/// Number of observations considered: 64 ms to 0.8 s.
 const LOOKS: u32 = 16;
-/// Changes between held and not held, of two looks one after the other, among them. A debugger that
-/// stops a thread and lets it go makes two. One that stops it once a second, to take a sample,
-/// makes as many in a second.
+/// Changes between held and not held, from one observation to the next, that count as coming and
+/// going. A debugger that stops a thread and lets it go causes two. One that stops it once a
+/// second, to take a sample, causes two a second.
 const CHANGES: u32 = 4;
 
-/// At which of the last looks a tracer held the thread.
+/// At which of the last observations a tracer held the thread, one bit each.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tracing(u16);
 
 impl Tracing {
-    /// One more look, which found it held by a tracer or not.
+    /// Adds one observation: whether a tracer held the thread.
     pub fn look(&mut self, held: bool) {
         self.0 = self.0 << 1 | u16::from(held);
     }
 
     /// Whether a tracer comes and goes.
     pub const fn comes_and_goes(self) -> bool {
-        // Each bit against the one before it; the oldest has none.
+        // Compares each bit with the one before it; the oldest has none.
         let changes = (self.0 ^ self.0 >> 1) & (u16::MAX >> 1);
         changes.count_ones() >= CHANGES
     }
@@ -39,7 +40,7 @@ mod tests {
 
     use super::*;
 
-    /// What is so after looks of which each was held (`t`) or not.
+    /// The result after observations at which the thread was held (`t`) or not.
     fn after(looks: &str) -> bool {
         let mut tracing = Tracing::default();
         looks.chars().for_each(|look| tracing.look(look == 't'));

@@ -1,4 +1,4 @@
-//! The words in which the watchdog says what it thinks: of the process, of one thread, and why.
+//! The watchdog's vocabulary: verdicts on the process, the health of a thread, and the reasons.
 
 use serde::{Deserialize, Serialize};
 
@@ -27,34 +27,35 @@ macro_rules! labelled {
 }
 
 labelled! {
-    /// What the watchdog thinks of the target as a whole.
+    /// The verdict on the target as a whole.
     pub enum Verdict {
         /// No target is being watched: none found yet, refused, or it stopped in an orderly way.
         Unguarded = "unguarded",
-        /// A target is there and within `startup_grace`.
+        /// A target is watched and within `startup_grace`.
         Starting = "starting",
         /// Every watched thread is idle or makes progress.
         Healthy = "healthy",
         /// Watched, but not as configured: a rule matches no thread, or something is late or
         /// unknown.
         Degraded = "degraded",
-        /// Something stands still for a reason that is not the target's fault.
+        /// Something stands still through no fault of the target.
         Excused = "excused",
-        /// Judged dead. Latched: nothing that this process does later takes it back.
+        /// Judged dead. Lifted only if nobody has acted on it and its reason is gone
+        /// (docs/adr/002).
         Condemned = "condemned",
-        /// A signal of ours is on its way, or the process is ending by itself.
+        /// We have sent a signal, or the process is ending by itself.
         Dying = "dying",
         /// Dead, and not restarted within `restart.within`.
         Dead = "dead",
         /// Dead, and its supervisor still has time to restart it.
         Restarting = "restarting",
-        /// The same work killed it more than once: no more killing for it.
+        /// The same work was in flight at more than one death: nothing more is killed for it.
         CrashLoop = "crash_loop",
     }
 }
 
 labelled! {
-    /// What the watchdog thinks of one thread.
+    /// The health of one thread.
     pub enum Health {
         /// Not seen yet, within `startup_grace`.
         Starting = "starting",
@@ -68,7 +69,7 @@ labelled! {
         Stalled = "stalled",
         /// Ended while its process lives on.
         Gone = "gone",
-        /// At work, without progress, for a reason that is not its fault.
+        /// At work without progress, through no fault of its own.
         Excused = "excused",
     }
 }
@@ -82,15 +83,15 @@ labelled! {
         LeaderGone = "leader_gone",
         /// A working thread made no progress for `stall_after` of countable time.
         Stalled = "stalled",
-        /// Messages wait in a channel and nobody receives them although its consumer could.
+        /// Messages wait in a channel, and its consumers do not receive them although they could.
         ChannelLag = "channel_lag",
         /// The process stayed stopped for longer than its excuse.
         Stopped = "stopped",
         /// The process began to end and did not finish in time.
         ExitHung = "exit_hung",
-        /// The process ended by itself, without saying that it would.
+        /// The process ended by itself without announcing it.
         ProcessGone = "process_gone",
-        /// A person asked for the kill by name.
+        /// A person asked for the kill explicitly.
         Requested = "requested",
     }
 }
@@ -100,14 +101,14 @@ labelled! {
     pub enum StallKind {
         /// Asleep on a lock, no CPU time used.
         Deadlock = "deadlock",
-        /// Running, CPU time burnt, no progress.
+        /// Running and using CPU time, but making no progress.
         Livelock = "livelock",
-        /// In uninterruptible sleep, as far as can be told for a device.
+        /// In uninterruptible sleep, most likely on a device.
         IoWait = "io_wait",
         /// Asleep in the kernel, interruptibly or not, on something that is neither a lock nor a
         /// device.
         Blocked = "blocked",
-        /// The kernel's answers do not settle it.
+        /// The kernel's data do not decide it.
         Unknown = "unknown",
     }
 }
@@ -125,7 +126,7 @@ labelled! {
         Throttled = "throttled",
         /// Its cgroup is over `memory.high` and makes it wait.
         MemoryThrottled = "memory_throttled",
-        /// Runnable, and given no CPU.
+        /// Runnable, but given no CPU.
         Starved = "starved",
         /// Writing a core dump.
         CoreDumping = "core_dumping",
@@ -137,14 +138,13 @@ labelled! {
 }
 
 labelled! {
-    /// Why a watched thread is out of sight. Nothing counts against it then, and nobody knows
-    /// whether it is well.
+    /// Why a watched thread is out of sight. No time counts against it then, and whether it is well
+    /// is unknown.
     pub enum Unobserved {
-        /// The watchdog has no descriptors left to look at it, or at a worker that it may be
-        /// waiting for.
+        /// The watchdog has no descriptors left for it, or for a worker that it may be waiting for.
         NoDescriptors = "no_descriptors",
-        /// The kernel has told nothing of it, or of a worker that it may be waiting for, for
-        /// several seconds.
+        /// For several seconds the kernel has reported nothing about it, or about a worker that it
+        /// may be waiting for.
         Unreadable = "unreadable",
     }
 }
@@ -158,14 +158,15 @@ labelled! {
         Budget = "budget",
         /// A person has paused killing.
         Paused = "paused",
-        /// The work in flight was so at more than one death already: another kill would not help.
+        /// The work in flight was already in flight at more than one death: another kill would not
+        /// help.
         CrashLoop = "crash_loop",
         /// The signal could not be sent: permission.
         NotPermitted = "not_permitted",
-        /// It is certain that the process is not the target any more: another user, another
-        /// program, or without the segment.
+        /// The process is certainly not the target any more: it has another user or program, or
+        /// lacks the segment.
         NotTarget = "not_target",
-        /// Nobody can tell now whether it still is.
+        /// It cannot be determined now whether the process still is the target.
         Unproven = "unproven",
     }
 }

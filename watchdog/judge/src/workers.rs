@@ -1,15 +1,15 @@
 //! A thread that sleeps in a join can only go on when its workers do. So time in which a worker is
-//! kept from running counts against the thread no more than time in which it is kept from running
-//! itself.
+//! kept from running does not count against the thread, as if the thread itself were.
 //!
-//! For the thread and for each worker the time *lost* is summed: what a stall clock of its own did
-//! not count. The thread is charged with all time but the greatest of these losses, and at least
-//! with the CPU time that any one of them has used: a worker that burns CPU and gets nowhere could
-//! have moved its thread, whoever else waits for a CPU. A worker that is asleep loses nothing, and
-//! one that has ended is none: a thread that waits for either is stalled.
+//! For the thread and for each worker the *lost* time is summed: the time that its own stall clock
+//! did not count. The thread is charged with all time except the greatest of these losses, and at
+//! least with the CPU time that any one of them has used: a worker that uses CPU and gets nowhere
+//! could have moved its thread, even if others wait for a CPU. A worker that is asleep loses
+//! nothing, and one that has ended is no worker any more: a thread that waits for either is
+//! stalled.
 //!
-//! What workers show only ever takes time off. Whatever a hostile segment says of its lanes, no
-//! verdict comes of it that would not have come without them.
+//! Workers can only reduce the counted time. Whatever a hostile segment says in its lanes, it
+//! causes no verdict that would not have been given without them.
 
 use alloc::vec::Vec;
 
@@ -20,25 +20,25 @@ use crate::verdict::ExcuseKind;
 
 use super::stall_clock::{Interval, StallClock};
 
-/// How far the sum of a worker that loses nothing may stay behind that of one that does. When
-/// another one is kept from running next, its loss adds to what was lost before instead of hiding
-/// in it. Not nothing, for the kernel's counters tell at the next tick, or look, that what seemed
-/// lost was not. Where no counter will ever tell that (it is held, or nobody could ask), its loss
-/// adds at once.
+/// How far the loss of a worker that loses nothing may stay behind the greatest loss. When another
+/// one is kept from running next, its loss adds to the earlier loss instead of hiding in it. Not
+/// zero, because the counters may show at the next tick, or observation, that time which seemed
+/// lost was not. Where no counter can show that later (the thread is held, or could not be read),
+/// its loss adds at once.
 const BEHIND: Duration = Duration::from_millis(20);
 
-/// Time of one piece of standing still, as the thread and its workers could use it.
+/// Time of one standstill that the thread and its workers could have used.
 #[derive(Clone, Debug, Default)]
 pub struct Workers {
-    /// What counts against the thread.
+    /// Time counted against the thread.
     counted: Duration,
-    /// All of it, but for what nobody watched.
+    /// All watched time.
     total: Duration,
-    /// The greatest of all losses.
+    /// The greatest loss of all.
     lost: Duration,
-    /// The greatest of those who are not there any more.
+    /// The greatest loss among workers that have ended.
     gone: Duration,
-    /// The most CPU time that one of them has used.
+    /// The most CPU time used by any one of them.
     ran: Duration,
     own: Loss,
     here: Vec<Worker>,
@@ -53,10 +53,10 @@ struct Worker {
     excuse: Option<ExcuseKind>,
 }
 
-/// What is put on top of what a clock did not count.
+/// Adjusts the time that a clock did not count: what it adds to it, and from when.
 #[derive(Clone, Copy, Debug, Default)]
 struct Loss {
-    /// The sum of all time when the clock began.
+    /// Total watched time when the clock began.
     since: Duration,
     before: Duration,
 }
@@ -67,7 +67,7 @@ impl Loss {
         self.before.saturating_add(all.saturating_sub(clock.counted()))
     }
 
-    /// Lets it stay below `least` no longer.
+    /// Raises the loss to at least `least`.
     fn catch_up(&mut self, least: Duration, total: Duration, clock: &StallClock) {
         let missing = least.saturating_sub(self.of(total, clock));
         self.before = self.before.saturating_add(missing);
@@ -75,8 +75,8 @@ impl Loss {
 }
 
 impl Worker {
-    /// One more look at it, before which `total` had passed and the most that anybody had lost was
-    /// `lost`.
+    /// Processes one observation of it. Before it, `total` was the total time and `lost` the
+    /// greatest loss.
     fn advance(
         &mut self,
         elapsed: Duration,
@@ -98,7 +98,7 @@ impl Workers {
         let mut here = core::mem::take(&mut self.here);
         here.clear();
         *self = Self::default();
-        // What it has allocated is kept.
+        // The allocation is reused.
         self.here = here;
     }
 
@@ -107,15 +107,15 @@ impl Workers {
         self.counted
     }
 
-    /// How many there are, and the most CPU time that one of them has used since the last progress;
-    /// `None` without any.
+    /// The number of workers, and the most CPU time that any one of them has used since the last
+    /// progress; `None` without workers.
     pub fn told(&self) -> Option<(usize, Duration)> {
         (!self.here.is_empty()).then_some((self.here.len(), self.ran))
     }
 
-    /// Accounts for `elapsed` since the last look, of which the thread's own clock, `own`, has just
-    /// made `interval`. `seen` is `None` if nobody could ask for its workers: none of them has
-    /// ended for that.
+    /// Accounts for `elapsed` since the last observation, for which the thread's own clock, `own`,
+    /// has just returned `interval`. `seen` is `None` if its workers could not be read; that does
+    /// not mean that any has ended.
     pub fn advance(
         &mut self,
         own: &StallClock,
@@ -143,8 +143,8 @@ impl Workers {
         }
         self.counted = self.counted.min(self.total.saturating_sub(self.lost).max(self.ran).max(own.ran()));
         if own.is_void() {
-            // What a worker turns out not to have lost counts at the next look: no verdict falls
-            // while the thread itself is held.
+            // Time that a worker turns out not to have lost counts at the next observation: no
+            // verdict is given while the thread itself is held.
             self.counted = self.counted.min(before);
         }
         let counted = self.counted.saturating_sub(before);
@@ -152,7 +152,7 @@ impl Workers {
         Interval { counted, excuse: interval.excuse.or(kept) }
     }
 
-    /// What each worker's own clock makes of the time since the last look.
+    /// Accounts for the time since the last observation on each worker's own clock.
     fn look(&mut self, seen: Option<&[WorkerObservation]>, elapsed: Duration, late: bool) {
         let since = self.total;
         if !late {
@@ -167,7 +167,7 @@ impl Workers {
         for worker in &mut self.here {
             worker.present = false;
         }
-        // Whoever has ended keeps nobody waiting for a CPU.
+        // A worker that has ended is not waiting for a CPU.
         for (guess, seen) in seen.iter().filter(|seen| seen.presence != Presence::Gone).enumerate() {
             let key = (seen.lane, seen.generation);
             let guessed = self.here.get(guess).is_some_and(|worker| worker.key == key).then_some(guess);
@@ -191,7 +191,7 @@ impl Workers {
         });
     }
 
-    /// What keeps the worker that has lost most.
+    /// What keeps the worker with the greatest loss from running.
     fn why(&self) -> Option<ExcuseKind> {
         let kept = self.here.iter().filter(|worker| worker.excuse.is_some());
         kept.max_by_key(|worker| worker.loss.of(self.total, &worker.clock))?.excuse
@@ -216,7 +216,7 @@ mod tests {
         WorkerObservation { lane, generation: 1, presence: Presence::Present, task: Some(task) }
     }
 
-    /// A parent asleep for as many looks, with the workers that `seen` gives for each.
+    /// A parent asleep for `looks` observations, with the workers that `seen` returns for each.
     fn wait(looks: u64, mut seen: impl FnMut(u64) -> Vec<WorkerObservation>) -> (Workers, Interval) {
         let (mut own, mut workers) = (StallClock::default(), Workers::default());
         let mut last = Interval { counted: Duration::ZERO, excuse: None };
@@ -268,7 +268,7 @@ mod tests {
     fn workers_that_are_starved_in_turn_lose_their_time_one_after_the_other() {
         let (workers, _) = wait(200, |look| {
             let waits = |mine| if mine { TaskState::Running } else { TaskState::Sleeping };
-            // What it waited shows when it is over.
+            // Its run delay shows only once the wait is over.
             let delay = if look < 100 { 0 } else { 1_000_000_000 };
             vec![worker(1, task(waits(look < 100), 7, delay)), worker(2, task(waits(look >= 100), 7, 0))]
         });
@@ -373,7 +373,7 @@ mod tests {
             let held = look == 5;
             let thread = if held { TaskObservation { state: TaskState::Traced, ..asleep } } else { asleep };
             let interval = own.advance(LOOK, Some(thread), false);
-            // It burns CPU all along, and the kernel tells of it late.
+            // It uses CPU all along, and the kernel reports that late.
             let cpu = if look < 5 { 0 } else { look * LOOK_NS };
             let seen = [worker(1, task(TaskState::Running, cpu, 0))];
             workers.advance(&own, interval, Some(&seen), LOOK, false);

@@ -1,5 +1,5 @@
-//! Channels on trial, on histories written by hand. The worst that can happen here is that a
-//! healthy consumer is taken for a deaf one, so most of these promise what is *not* condemned.
+//! Channels on trial, on histories written by hand. The worst error here is to take a healthy
+//! consumer for a deaf one, so most of these tests promise what is *not* condemned.
 
 #![allow(
     clippy::unwrap_used,
@@ -136,7 +136,7 @@ impl History {
         decision
     }
 
-    /// Looks every 10 ms for `time`, or until condemned.
+    /// Observes every 10 ms for `time`, or until condemned.
     fn run(&mut self, time: Duration) -> Decision {
         let end = self.now.at.plus(time);
         loop {
@@ -147,7 +147,7 @@ impl History {
         }
     }
 
-    /// The same, with something that happens before each look.
+    /// The same, with something that happens before each observation.
     fn run_with(&mut self, time: Duration, mut happens: impl FnMut(&mut Self)) -> Decision {
         let end = self.now.at.plus(time);
         loop {
@@ -426,7 +426,7 @@ fn a_consumer_that_is_gone_condemns_only_a_process_that_goes_on() {
         (Survivors::Some, true),
     ] {
         let mut history = History::begin(On::Kill);
-        // No rule for the thread: the channel's rule alone sees it.
+        // No rule for the thread: only the channel's rule covers it.
         history.policy.rules[0].on = On::Report;
         history.send(3);
         history.consumer().presence = Presence::Gone;
@@ -551,7 +551,7 @@ fn a_process_with_an_empty_channel_rests_and_one_with_a_waiting_message_does_not
     let mut history = History::begin(On::Report);
     let decision = history.run(Duration::from_secs(3));
     assert_eq!(decision.look_at, history.now.at.plus(history.policy.look_at_rest()));
-    // No moment at which it would be too old comes first.
+    // There is no age limit that it would reach first.
     history.policy.channels[0].max_age = None;
     history.send(1);
     let decision = history.pass(LOOK);

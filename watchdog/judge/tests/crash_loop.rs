@@ -68,7 +68,7 @@ fn thread(slot: u32) -> ThreadObservation {
     }
 }
 
-/// A shard of two executor threads over several lives, and who judges it.
+/// A shard of two executor threads over several lives, and its judge.
 struct History {
     policy: Policy,
     judge: Judge,
@@ -126,7 +126,7 @@ impl History {
         }
     }
 
-    /// The thread begins to work on `key` and gets nowhere.
+    /// The thread begins to work on `key` and makes no progress.
     fn hang(&mut self, slot: usize, key: u64) {
         let thread = &mut self.now.threads[slot];
         thread.activity += 1;
@@ -141,7 +141,7 @@ impl History {
         self.now.threads[slot].task = Some(task);
     }
 
-    /// It gets somewhere again, and is done.
+    /// It makes progress again, and finishes.
     fn finish(&mut self, slot: usize) -> Decision {
         let thread = &mut self.now.threads[slot];
         thread.activity += 1;
@@ -149,7 +149,7 @@ impl History {
         self.pass(LOOK)
     }
 
-    /// The process ends, of a signal of ours or not.
+    /// The process ends, by a signal of ours or otherwise.
     fn die(&mut self) {
         self.process().exited = true;
         self.pass(LOOK);
@@ -256,7 +256,7 @@ fn other_work_is_judged_and_killed_for_as_ever() {
     let mut history = History::in_crash_loop();
     history.killed_on(POISON + 1);
     assert_eq!(history.start().verdict, Verdict::CrashLoop);
-    // While one thread is spared another one is not.
+    // While one thread is spared, another is not.
     history.hang(0, POISON);
     assert!(history.run(2 * STALL_AFTER).spared);
     history.hang(1, POISON + 2);
@@ -384,7 +384,7 @@ fn a_spared_process_is_looked_at_as_often_as_any_other() {
 #[test]
 fn a_channel_that_is_deaf_for_such_work_is_told_once() {
     let mut history = History::in_crash_loop();
-    // Its consumer is only reported when it stalls, so that the channel is what condemns.
+    // A stall of its consumer is only reported, so it is the channel that condemns.
     history.policy.rules[0].on = On::Report;
     let consumer = Glob::new("exec-s0").unwrap().compile_matcher();
     let limits = ChannelLimits {

@@ -1,5 +1,5 @@
-//! A machine that was suspended, a process whose core is written, a watchdog that was late: what
-//! none of them may bring nearer.
+//! A machine that was suspended, a process whose core is being written, a watchdog that was late:
+//! none of these may bring a verdict nearer.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,14 +22,14 @@ mod at_work;
 use at_work::{AtWork, EXIT_WITHIN, LOOK, STALL_AFTER, STOPPED_AT_MOST};
 
 const HOUR: Duration = Duration::from_secs(3_600);
-/// What a core may excuse, unless a config says otherwise.
+/// The time that a core excuses by default.
 const CORE_CAP: Duration = Duration::from_secs(600);
 
 fn ns(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap()
 }
 
-/// Most of the threshold is counted.
+/// Most of the threshold has been counted.
 fn nearly_stalled() -> AtWork {
     let mut history = AtWork::begin(0);
     history.run(STALL_AFTER - 3 * LOOK);
@@ -41,7 +41,7 @@ fn a_suspend_voids_the_look_after_it_and_is_named_and_counted() {
     let mut history = nearly_stalled();
     let counted = history.trial().counted();
     history.now.suspended_ns += ns(HOUR);
-    // Its clock stood still meanwhile, so nothing else tells it.
+    // Its clock stood still meanwhile, so nothing else shows it.
     let decision = history.pass(LOOK);
     assert_eq!((decision.verdict, decision.condemned), (Verdict::Excused, false));
     assert!(history.judge.why().contains("suspended"), "{}", history.judge.why());
@@ -107,7 +107,7 @@ fn neither_a_suspend_nor_a_late_watchdog_brings_the_deadlines_of_the_process_nea
         assert!(history.run(STOPPED_AT_MOST / 3).condemned);
         assert_eq!(history.reason(), Some(Reason::Stopped));
 
-        // It unwinds: its end could not come while nothing ran.
+        // It unwinds: it could not end while nothing ran.
         let mut history = AtWork::begin(0);
         history.thread().claim = Claim::Dropped;
         history.process().survivors = Survivors::Some;
@@ -119,11 +119,11 @@ fn neither_a_suspend_nor_a_late_watchdog_brings_the_deadlines_of_the_process_nea
     }
 }
 
-/// Its core is written from the next look on.
+/// Its core is being written from the next observation on.
 fn dumps(history: &mut AtWork) {
     let process = history.process();
     (process.core_dumping, process.survivors) = (true, Survivors::None);
-    // As the probe has it: of who is on its way out no view is told.
+    // As the probe reports it: no view of a thread that is on its way out.
     history.thread().task = None;
 }
 

@@ -18,7 +18,7 @@ mod at_work;
 
 use at_work::{AtWork, LOOK, STALL_AFTER};
 
-/// What memory may excuse, unless a config says otherwise.
+/// The time that waiting for memory excuses by default.
 const MEMORY_CAP: Duration = Duration::from_secs(600);
 
 fn ns(time: Duration) -> u64 {
@@ -35,7 +35,7 @@ fn a_thread_that_its_cgroup_gives_no_memory_is_excused_and_not_condemned() {
     let trial = history.trial();
     assert_eq!((trial.excuse, trial.health), (Some(ExcuseKind::MemoryThrottled), Health::Excused));
     assert!(history.excused(ExcuseKind::MemoryThrottled) > 9 * STALL_AFTER);
-    // What it does once it has the memory is its own.
+    // What it does once it has the memory is its own responsibility.
     history.shows(TaskState::Sleeping, Some(WaitChannel::Futex), 0);
     assert!(history.run(2 * STALL_AFTER).condemned);
 }
@@ -77,7 +77,7 @@ fn who_sleeps_beside_a_thread_without_memory_may_wait_for_a_lock_that_it_holds()
         let wait = if beside { WaitChannel::Memory } else { WaitChannel::Answer };
         second.task =
             second.task.map(|task| TaskObservation { state: TaskState::DiskSleep, wait: Some(wait), ..task });
-        // Of the second alone nothing would come.
+        // The second alone would lead to nothing.
         second.activity = u64::from(beside);
         history.now.threads.push(second);
         history.shows(TaskState::Sleeping, Some(WaitChannel::Futex), 0);
@@ -118,8 +118,8 @@ fn a_wait_for_somebodys_answer_is_blocked_in_d_as_in_s_and_no_wait_for_a_device(
     assert_eq!(kind(TaskState::DiskSleep, WaitChannel::Other), StallKind::IoWait);
 }
 
-/// A thread that uses half of its time on a CPU, at each look as `held` has it: by a tracer, or
-/// not.
+/// A thread that uses half of its time on a CPU; at each observation, `held` says whether a tracer
+/// holds it.
 fn traced(looks: u32, held: impl Fn(u32) -> bool) -> AtWork {
     let mut history = AtWork::begin(0);
     for look in 0..looks {
@@ -135,7 +135,8 @@ fn traced(looks: u32, held: impl Fn(u32) -> bool) -> AtWork {
 #[test]
 fn cpu_time_counts_for_nothing_while_a_tracer_stops_the_thread_again_and_again() {
     let looks = u32::try_from(20 * STALL_AFTER.as_nanos() / LOOK.as_nanos()).unwrap();
-    // Runnable at three looks of four, so that without that most of its intervals would count.
+    // Runnable at three observations out of four, so that without the tracer most of its intervals
+    // would count.
     let history = traced(looks, |look| look % 4 == 0);
     assert_eq!(history.reason(), None);
     assert_eq!(history.trial().excuse, Some(ExcuseKind::Traced));

@@ -50,7 +50,7 @@ fn policy() -> Policy {
     }
 }
 
-/// A history: the observation as it is now, and the judge that has seen all before it.
+/// A history: the current observation, and the judge that has seen all before it.
 struct History {
     policy: Policy,
     judge: Judge,
@@ -114,7 +114,7 @@ impl History {
         self.look()
     }
 
-    /// Looks every 10 ms for `time`, or until condemned.
+    /// Observes every 10 ms for `time`, or until condemned.
     fn run(&mut self, time: Duration) -> Decision {
         let end = self.now.at.plus(time);
         loop {
@@ -189,7 +189,7 @@ fn a_thread_whose_worker_is_given_no_cpu_is_excused_until_it_is() {
     assert!(!history.run(10 * STALL_AFTER).condemned);
     let trial = &history.judge.incarnation().unwrap().threads()[0];
     assert_eq!((trial.health, trial.excuse), (Health::Excused, Some(ExcuseKind::Starved)));
-    // It sleeps now, and nobody moves: that is a stall from here on.
+    // It sleeps now, and nothing moves: that is a stall from here on.
     let asleep =
         WorkerObservation { task: history.thread().task, ..worker(TaskState::Sleeping, Duration::ZERO) };
     history.thread().workers = vec![asleep];
@@ -241,7 +241,7 @@ fn the_loop_wakes_at_the_very_threshold() {
     history.stand_in(TaskState::Sleeping);
     let began = history.now.at;
     let mut decision = history.pass(STALL_AFTER - Duration::from_millis(3));
-    // That look came late, so it counted for nothing; the next ones come when they were asked for.
+    // That observation came late, so it counted for nothing; the next ones come when requested.
     while !decision.condemned {
         history.now.at = decision.look_at;
         decision = history.look();
@@ -263,11 +263,11 @@ fn a_process_at_rest_is_looked_at_less_often_and_one_at_work_as_often_as_ever() 
     assert_eq!(gap(&mut history), 4 * often);
     history.begin_work(1);
     assert_eq!(gap(&mut history), often);
-    // A short threshold is kept to the millisecond also after a rest.
+    // A short threshold holds to the millisecond even after a rest.
     let mut history = History::begin();
     history.run(Duration::from_secs(3));
     assert_eq!(gap(&mut history), history.policy.look_every());
-    // Nothing tells of the end of a main thread but looking.
+    // Only an observation shows the end of a main thread.
     let mut history = History::begin();
     history.policy.rules[0].stall_after = 5 * STALL_AFTER;
     history.thread().tid = 100;
@@ -296,7 +296,7 @@ fn an_excuse_beyond_its_cap_is_told_once_and_kills_nobody() {
     }
     assert_eq!((told, decision.verdict), (1, Verdict::Excused));
     assert!(history.judge.why().contains("longer than that may excuse"), "{}", history.judge.why());
-    // Progress is a new beginning: the cap counts for one piece of standing still.
+    // Progress is a new beginning: the cap applies to one period without progress.
     history.thread().progress += 1;
     history.thread().task = None;
     assert_eq!(history.pass(LOOK).verdict, Verdict::Healthy);
@@ -450,7 +450,7 @@ fn after_a_reload_each_thread_is_judged_by_the_rule_that_is_about_it_now() {
     let mut history = History::begin();
     history.begin_work(1);
     history.stand_in(TaskState::Sleeping);
-    // The rule that kills stands where the thread's own rule stood, and is about somebody else.
+    // The rule that kills takes the place of the thread's own rule, and applies to another thread.
     let mut report = history.policy.rules[0].clone();
     report.on = On::Report;
     history.policy.rules[0].glob = Glob::new("net-s*").unwrap().compile_matcher();
@@ -541,7 +541,7 @@ fn a_condemned_process_stays_condemned_once_a_signal_went_out() {
     assert!(history.judge.incarnation().unwrap().condemned().is_some());
 }
 
-/// What holds a withheld kill back when the budget refills: the ladder asks at each look.
+/// What holds a withheld kill back when the budget refills: the ladder asks at each observation.
 #[test]
 fn a_condemned_thread_that_a_debugger_holds_is_held_and_is_not_once_it_is_let_go() {
     let mut history = History::begin();
@@ -640,7 +640,7 @@ fn a_thread_that_is_never_caught_idle_recovers_with_its_second_other_work() {
     history.begin_work(1);
     history.process().exited = true;
     history.pass(LOOK);
-    // The next incarnation is at work whenever it is looked at.
+    // The next incarnation is at work at every observation.
     let process = history.process();
     process.exited = false;
     process.identity = TargetIdentity { pid: 200, start_time: 9, incarnation: 2 };
@@ -682,14 +682,14 @@ fn a_thread_that_sleeps_while_another_wants_to_run_and_may_not_is_not_condemned(
     history.now.threads.push(other);
     history.begin_work(1);
     history.stand_in(TaskState::Sleeping);
-    // A quota holds it: runnable, and none of the kernel's counters moves.
+    // A quota holds it: it is runnable, and none of the kernel's counters moves.
     let held = TaskObservation { state: TaskState::Running, ..history.thread().task.unwrap() };
     history.now.threads[1].task = Some(held);
     let decision = history.run(3 * STALL_AFTER);
     assert_eq!((decision.condemned, decision.verdict), (false, Verdict::Excused));
     let counted = history.judge.incarnation().unwrap().threads()[0].counted();
     assert!(counted < STALL_AFTER / 10, "no more than until it was seen: {counted:?}");
-    // The other gets its turn and is done: from now on the first one waits for nobody.
+    // The other thread gets its turn and finishes: from now on the first one waits for no other.
     history.now.threads[1].task = None;
     history.now.threads[1].activity += 1;
     assert!(history.run(STALL_AFTER + 10 * LOOK).condemned);
@@ -764,7 +764,7 @@ fn a_reload_that_lowers_the_threshold_condemns_nobody_who_is_stopped() {
     history.policy.rules[0].stall_after = STALL_AFTER / 4;
     history.judge.rules_changed(&history.policy);
     assert!(!history.run(2 * STALL_AFTER).condemned);
-    // And no look that came late condemns.
+    // And no late observation condemns.
     history.stand_in(TaskState::Sleeping);
     assert!(!history.pass(STALL_AFTER).condemned);
     assert!(history.run(3 * LOOK).condemned, "it stands still in time that counts");
@@ -826,7 +826,7 @@ fn a_reload_that_lowers_the_threshold_condemns_nobody_of_whom_the_kernel_tells_n
     history.begin_work(1);
     history.stand_in(TaskState::Sleeping);
     history.run(STALL_AFTER / 2);
-    // Its process begins to end: the kernel has nothing more to say of its threads.
+    // Its process begins to end: the kernel has nothing more to report of its threads.
     history.thread().task = None;
     history.policy.rules[0].stall_after = STALL_AFTER / 4;
     history.judge.rules_changed(&history.policy);
@@ -855,7 +855,7 @@ fn a_quota_that_no_counter_of_the_thread_tells_of_brings_no_verdict_nearer() {
         history.begin_work(1);
         let mut cpu = 0;
         let used = |cpu: u64| cpu * 1_000_000;
-        // In all it uses three quarters of the threshold.
+        // In total it uses three quarters of the threshold.
         for millisecond in 0.. {
             if cpu == 750 {
                 break;

@@ -1,4 +1,4 @@
-//! The process as a whole: how it ends, when it is looked at next, and which of its threads a
+//! The process as a whole: how it ends, when it is observed next, and which of its threads a
 //! verdict names.
 
 #![allow(
@@ -27,7 +27,7 @@ fn with_second(history: &mut AtWork, key: u64) {
     history.now.threads.push(second);
 }
 
-/// The work that the incident of the last look names.
+/// The work that the last observation's incident names.
 fn named(history: &AtWork) -> Option<u64> {
     history.judge.notes().iter().find_map(|note| match note {
         Note::Opened(opened) => opened.thread.as_ref().and_then(|thread| thread.work_key),
@@ -79,7 +79,7 @@ fn what_a_person_asks_for_tells_when_the_process_was_last_seen_well() {
     let condemned = history.incarnation().condemned().unwrap();
     assert_eq!((condemned.reason, condemned.last_progress), (Reason::Requested, seen));
 
-    // A look that came late has seen nothing of the time before it.
+    // A late observation has seen nothing of the time before it.
     let mut history = AtWork::begin(0);
     let seen = history.now.at;
     history.pass(Duration::from_secs(60));
@@ -120,7 +120,7 @@ fn an_exit_that_the_kernel_has_told_of_once_hangs_though_it_says_no_more() {
     history.progress();
     history.process().survivors = Survivors::None;
     history.pass(LOOK);
-    // Its main thread cannot be read any more, so nobody asks.
+    // Its main thread can no longer be read, so nothing is asked.
     (history.process().survivors, history.process().leader) = (Survivors::NotAsked, None);
     assert!(!history.run(EXIT_WITHIN - 2 * LOOK).condemned);
     assert!(history.run(4 * LOOK).condemned);
@@ -134,7 +134,7 @@ fn a_process_that_looked_for_a_moment_as_if_it_ended_goes_on() {
     history.progress();
     history.process().survivors = Survivors::None;
     assert_eq!(history.pass(LOOK).verdict, Verdict::Dying);
-    // Its main thread is there, and shows no sign of an end.
+    // Its main thread exists, and shows no sign of an end.
     history.process().survivors = Survivors::NotAsked;
     assert_eq!(history.pass(LOOK).verdict, Verdict::Healthy);
     assert!(!history.run(2 * EXIT_WITHIN).condemned);
@@ -184,7 +184,7 @@ fn a_condemned_process_is_looked_at_for_the_ladders_sake() {
     assert_eq!(decision.look_at, history.now.at.plus(Duration::from_millis(50)));
 }
 
-/// The thread that the incident of the last look names.
+/// The thread that the last observation's incident names.
 fn named_thread(history: &AtWork) -> Option<String> {
     history.judge.notes().iter().find_map(|note| match note {
         Note::Opened(opened) => opened.thread.as_ref().map(|thread| thread.name.clone()),
@@ -205,7 +205,7 @@ fn an_end_names_who_was_at_work_and_rather_who_said_at_what() {
     history.pass(LOOK);
     assert_eq!(named_thread(&history).as_deref(), Some("exec-s1"));
 
-    // The first works on it does not say what, the second says.
+    // The first does not say what it works on, the second does.
     let mut history = AtWork::begin(0);
     history.thread().work_key = 0;
     history.thread().activity += 2;

@@ -1,4 +1,4 @@
-//! What a person asks for by name: the next look condemns, whatever the process does by then.
+//! A person's request by name: the next observation condemns, whatever the process does by then.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,5 +1,6 @@
-//! What counts where two misfortunes meet: the end of one and the beginning of another between the
-//! same two looks. The simulation found each of these, one history in some hundred thousand.
+//! What counts where two misfortunes meet: one ends and another begins between the same two
+//! observations. The simulation found each of these, in about one history in several hundred
+//! thousand.
 
 #![allow(
     clippy::unwrap_used,
@@ -30,7 +31,7 @@ fn task(state: TaskState, cpu: Duration) -> TaskObservation {
 fn cpu_time_used_at_work_is_none_in_which_a_message_could_have_been_received() {
     let mut scene = Scene::begin();
     scene.now.channels[0].sent += 3;
-    // It has heard of them, and is given no CPU.
+    // It has noticed the messages, and is given no CPU.
     scene.thread().task = Some(task(TaskState::Running, Duration::ZERO));
     assert!(!scene.run(2 * MAX_AGE).condemned);
     scene.work();
@@ -65,7 +66,7 @@ fn a_thread_that_is_starved_a_slice_at_a_time_reaches_its_cap() {
     scene.work();
     let (mut cpu, mut waited, mut told) = (Duration::ZERO, Duration::ZERO, None);
     for look in 0..100 {
-        // Three looks in the run queue, two on a CPU.
+        // Three observations in the run queue, two on a CPU.
         let runs = look % 5 > 2;
         (cpu, waited) = if runs { (cpu + LOOK, waited) } else { (cpu, waited + LOOK) };
         scene.thread().task = Some(task(TaskState::Running, cpu));
@@ -112,7 +113,7 @@ fn nobody_is_condemned_while_a_debugger_holds_it_for_what_its_workers_lost_befor
     };
     scene.thread().workers = vec![starved];
     scene.run(scene::STALL_AFTER);
-    // It has ended: from here on the thread waits for nobody.
+    // The worker has ended: from here on the thread waits for nothing.
     scene.thread().workers.clear();
     assert!(!scene.run(scene::STALL_AFTER - 3 * LOOK).condemned);
     let counted = scene.counted();
@@ -129,12 +130,12 @@ fn a_deaf_consumer_is_condemned_in_time_that_counts_and_not_by_a_look_that_comes
     scene.process().survivors = Survivors::Some;
     scene.thread().presence = Presence::Gone;
     scene.now.channels[0].sent += 3;
-    // Condemned for its loss, and nobody acts on it, as in a pause.
+    // Condemned for its loss, and nothing is done about it, as in a pause.
     scene.pass(LOOK);
     for _ in 0..100 {
         assert!(scene.pass(LOOK).condemned);
     }
-    // A reload takes that back in the moment in which the machine wakes up.
+    // A reload revokes that in the moment in which the machine wakes up.
     scene.policy.rules[0].on = On::Report;
     assert!(!scene.pass(Duration::from_secs(3_600)).condemned);
     assert!(scene.run(4 * LOOK).condemned);
@@ -155,7 +156,7 @@ fn what_a_thread_ran_counts_although_it_sleeps_now_beside_one_that_is_starved() 
         scene.thread().task = Some(task(TaskState::Running, look * LOOK));
         scene.pass(LOOK);
     }
-    // As it falls asleep the kernel tells of all that it ran.
+    // As it falls asleep, the kernel shows all the time that it ran.
     scene.thread().task = Some(task(TaskState::Sleeping, 7 * LOOK));
     scene.pass(LOOK);
     assert_eq!(scene.counted() - counted, 6 * LOOK, "all but what it ran before the first look at it");
@@ -177,7 +178,7 @@ fn a_wait_that_was_excused_for_a_worker_is_not_excused_once_more_for_the_thread(
     scene.thread().workers = vec![starved];
     scene.run(20 * LOOK);
     let before = scene.judge.excused()[ExcuseKind::Starved as usize];
-    // Now it wants to run itself, and may not either.
+    // Now it wants to run itself, and cannot either.
     scene.thread().task = Some(task(TaskState::Running, Duration::ZERO));
     scene.run(10 * LOOK);
     assert_eq!(scene.judge.excused()[ExcuseKind::Starved as usize] - before, 10 * LOOK);

@@ -44,7 +44,7 @@ impl Random {
         of[usize::try_from(self.word() % of.len() as u64).unwrap()]
     }
 
-    /// A counter: mostly a little more than before, now and then anything.
+    /// A counter: mostly slightly higher than before, now and then anything.
     fn counter(&mut self, before: u64) -> u64 {
         if self.one_in(40) { self.word() } else { before.wrapping_add(self.word() % 3) }
     }
@@ -71,7 +71,7 @@ impl Random {
     }
 }
 
-/// Changes something of what is observed.
+/// Changes part of what is observed.
 fn happens(scene: &mut Scene, random: &mut Random) {
     let after = random.pick(&[0, 1_000_000, 4_000_000, 4_000_000, 50_000_000, 10_000_000_000]);
     scene.now.at = scene.now.at.plus(Duration::from_nanos(after));
@@ -122,8 +122,8 @@ fn happens(scene: &mut Scene, random: &mut Random) {
     }
 }
 
-/// Lives one stream through and tells all that was decided, holding every answer against what holds
-/// always.
+/// Lives through one stream and returns all decisions, checking every answer against what always
+/// holds.
 fn live(seed: u64, on: On) -> Vec<String> {
     let mut random = Random(seed);
     let mut scene = Scene::begin();

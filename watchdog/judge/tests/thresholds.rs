@@ -1,5 +1,5 @@
-//! How long a thread may stand still: its rule, the deadline of its work, the warning before, the
-//! grace of a start; and by what it is told how it stands still.
+//! How long a thread may stand still (its rule, the deadline of its work, the warning before, the
+//! grace of a start), and how the kind of a stall is determined.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,7 +22,7 @@ mod at_work;
 use at_work::{AtWork, GRACE, LOOK, STALL_AFTER, WARN_AFTER};
 
 const SECOND: u64 = 1_000_000_000;
-/// Between two looks at this threshold.
+/// The time between two observations at this threshold.
 const TWO_LOOKS: Duration = Duration::from_millis(100);
 
 #[test]
@@ -70,7 +70,7 @@ fn a_deadline_counts_from_the_last_progress_in_time_that_counts() {
         assert!(!history.run(Duration::from_millis(900)).condemned);
         history.progress();
     }
-    // Stopped for a minute: none of that is the thread's.
+    // Stopped for a minute: none of that counts against the thread.
     history.shows(TaskState::Stopped, None, 0);
     assert!(!history.run(Duration::from_secs(30)).condemned);
     history.shows(TaskState::Sleeping, Some(WaitChannel::Futex), 0);
@@ -131,7 +131,7 @@ fn what_stands_still_for_less_than_its_threshold_is_late_and_no_more() {
 #[test]
 fn a_slow_start_within_the_grace_is_starting_and_no_incident() {
     let mut history = AtWork::begin(0);
-    // Its threads have not registered yet, and then it says that it is up.
+    // Its threads have not registered yet, and then it declares that it is up.
     let thread = history.now.threads.pop().unwrap();
     history.process().declared = Declared::Boot;
     history.judge = Judge::new(history.now.at);
@@ -175,8 +175,8 @@ fn no_stall_is_told_from_samples_that_are_nearer_than_50_ms() {
     }
 }
 
-/// The kind that is told of a thread which shows `before` until shortly before the verdict, and
-/// `then` from there on.
+/// The kind reported for a thread that shows `before` until shortly before the verdict, and `then`
+/// from there on.
 fn kind(
     before: (TaskState, Option<WaitChannel>),
     then: (TaskState, Option<WaitChannel>),
@@ -199,7 +199,7 @@ fn both_samples_must_say_the_same() {
     for then in [socket, disk] {
         assert_eq!(kind(lock, then, LOOK), StallKind::Unknown, "{then:?}");
     }
-    // And what was before the older one does not matter.
+    // What came before the older one does not matter.
     let long = SAMPLES_APART * 3;
     assert_eq!(kind(socket, lock, long), StallKind::Deadlock);
     assert_eq!(kind(lock, socket, long), StallKind::Blocked);
@@ -224,7 +224,7 @@ fn who_computed_before_it_locked_up_is_deadlocked_and_no_livelock() {
 fn a_loop_beside_busy_neighbours_is_a_livelock() {
     let mut history = AtWork::begin(0);
     let mut cpu = 0;
-    // Half of a CPU, in slices of a look.
+    // Half of a CPU, in slices as long as one observation interval.
     for look in 0..5_000 {
         cpu += if look % 2 == 0 { 10_000_000 } else { 0 };
         history.shows(TaskState::Running, None, cpu);

@@ -1,4 +1,5 @@
-//! What the judge tells those who ask, and when it asks to look again. Each test is one promise.
+//! What the judge answers to queries, and when it asks for the next observation. Each test is one
+//! promise.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,5 +1,5 @@
-//! A thread that the watchdog has no descriptors to look at, or of which the kernel tells nothing:
-//! never healthy, and never killed for.
+//! A thread that the watchdog has no descriptors to observe, or of which the kernel shows nothing:
+//! never healthy, and never a reason to kill.
 
 #![allow(
     clippy::unwrap_used,
@@ -40,7 +40,7 @@ fn with_one_out_of_sight() -> Scene {
 #[test]
 fn a_thread_out_of_sight_is_degraded_at_once_and_never_killed_for() {
     let mut scene = with_one_out_of_sight();
-    // At work for ever, as far as its own words go.
+    // At work for ever, by its own words.
     scene.now.threads[1].activity = 1;
     let decision = scene.pass(LOOK);
     assert_eq!(decision.verdict, Verdict::Degraded);
@@ -96,7 +96,7 @@ fn a_worker_out_of_sight_is_degraded_until_it_is_seen_whatever_its_thread_does()
         (Verdict::Degraded, false),
         "it may be what it waits for"
     );
-    // Nobody asks after the workers of a thread that makes progress.
+    // The workers of a thread that makes progress are not asked about.
     scene.thread().workers.clear();
     scene.thread().progress += 1;
     assert_eq!(scene.pass(LOOK).verdict, Verdict::Degraded);
@@ -104,8 +104,8 @@ fn a_worker_out_of_sight_is_degraded_until_it_is_seen_whatever_its_thread_does()
     assert_eq!(scene.pass(LOOK).verdict, Verdict::Healthy);
 }
 
-/// The verdicts shortly before, and after, a thread at work that is hidden so counts as out of
-/// sight.
+/// The verdicts shortly before and after the moment at which a thread at work, hidden like this,
+/// counts as out of sight.
 fn seen_after_three_seconds(hide: impl Fn(&mut Scene)) -> (Verdict, Verdict) {
     let mut scene = Scene::begin();
     scene.work();
@@ -133,7 +133,7 @@ fn a_thread_that_nobody_can_observe_is_never_called_healthy_for_long() {
     // Nothing counts against a thread whose worker may be kept from running.
     for presence in [Presence::Unknown, Presence::Present] {
         let hidden = |scene: &mut Scene| {
-            // So long a threshold that the thread's own silence is no stall yet.
+            // A threshold so long that the thread's own silence is no stall yet.
             scene.policy.rules[0].stall_after = Duration::from_secs(60);
             scene.policy.rules[0].warn_after = Duration::from_secs(60);
             scene.thread().workers = vec![worker(presence)];
@@ -211,7 +211,7 @@ fn silence_that_means_nothing_puts_nobody_out_of_sight() {
         let trial = &scene.judge.incarnation().unwrap().threads()[0];
         assert_eq!(trial.unobserved, None, "{}", scene.judge.why());
     }
-    // Nor does time in which nobody looked.
+    // Time without observations does not count either.
     let mut scene = Scene::begin();
     scene.work();
     scene.pass(LOOK);

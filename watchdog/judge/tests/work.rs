@@ -1,4 +1,4 @@
-//! What a thread is at, since when, and which piece of work was the first that it finished.
+//! What a thread is doing, since when, and which piece of work it finished first.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,7 +20,7 @@ fn idle() -> AtWork {
     let mut history = AtWork::begin(0);
     history.thread().activity += 1;
     history.progress();
-    // Of the work that it began with nothing is remembered.
+    // Nothing is remembered of the work that it began with.
     let mut anew = AtWork::begin(0);
     anew.now = history.now;
     anew.judge = shard_judge::Judge::new(Monotonic(0));
@@ -78,7 +78,7 @@ fn work_begun_inside_the_first_is_no_end_of_it() {
     (history.thread().work_key, history.thread().activity) = (8, history.now.threads[0].activity + 2);
     history.progress();
     assert_eq!(history.trial().finished, None);
-    // Nobody nests three deep: by now it has moved on.
+    // Work is never nested three deep: by now it has moved on.
     (history.thread().work_key, history.thread().activity) = (9, history.now.threads[0].activity + 2);
     history.progress();
     assert_eq!(history.trial().finished, Some(Some(8)));

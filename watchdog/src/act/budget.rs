@@ -1,25 +1,25 @@
 //! The kill budget: a token bucket, so that no mistake of ours can become a storm of kills.
 //!
-//! It counts in whole numbers, so that a bucket that is rebuilt from the kills of an earlier life
-//! is the one that was lost, to the nanosecond.
+//! It counts in integers, so that a bucket rebuilt from the kills of an earlier life equals the
+//! lost one to the nanosecond.
 
 use std::time::Duration;
 
 use crate::clock::Monotonic;
 
-/// Kills of earlier lives of the sidecar, as far as anybody remembers them.
+/// Kills by earlier lives of the sidecar, as far as they are known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Past {
-    /// How long ago each was, at least: the longest ago first.
+    /// How long ago each kill was, at least; the oldest first.
     pub ages: Vec<Duration>,
-    /// Whether there may have been more before them. Then the budget counts as spent at the first
-    /// of them.
+    /// Whether older kills may be missing from the list. If so, the budget counts as spent at the
+    /// time of the first one listed.
     pub cut: bool,
 }
 
 impl Past {
-    /// Nobody knows: the budget counts as spent until it refills. A kill too late is better than
-    /// one too many.
+    /// Nothing is known: the budget counts as spent until it refills. A kill too late is better
+    /// than one too many.
     pub fn unknown() -> Self {
         Self { ages: vec![Duration::ZERO], cut: true }
     }
@@ -30,14 +30,14 @@ impl Past {
 pub struct Budget {
     capacity: u32,
     per_ns: u64,
-    /// What a full bucket has more, in parts of a kill: a kill has `per_ns` of them, and `capacity`
-    /// come back each nanosecond.
+    /// What the bucket lacks to be full, in parts of a kill: one kill is `per_ns` parts, and
+    /// `capacity` parts return each nanosecond.
     missing: u128,
     counted_at: Monotonic,
 }
 
 impl Budget {
-    /// A budget that has paid for the kills of the past.
+    /// A budget from which the `past` kills have been taken.
     pub fn new(capacity: u32, per: Duration, past: &Past, at: Monotonic) -> Self {
         let mut budget = Self { capacity, per_ns: nanos(per), missing: 0, counted_at: at };
         let mut before = None;
@@ -54,7 +54,7 @@ impl Budget {
         budget
     }
 
-    /// Goes on under other limits: what was spent stays spent.
+    /// Changes the limits; what was spent stays spent.
     pub fn limit(&mut self, capacity: u32, per: Duration, at: Monotonic) {
         self.refill_until(at);
         let (old, new) = (u128::from(self.per_ns), u128::from(nanos(per)));
@@ -70,7 +70,7 @@ impl Budget {
         u32::try_from(left).unwrap_or(self.capacity)
     }
 
-    /// Takes one kill, if there is one.
+    /// Takes one kill if one is left, and returns whether it did.
     pub fn take(&mut self, at: Monotonic) -> bool {
         let any = self.left(at) > 0;
         if any {
@@ -79,7 +79,7 @@ impl Budget {
         any
     }
 
-    /// Takes one kill, or what there is of one: it is carried out in any case.
+    /// Takes one kill, or whatever part of one is left: the kill happens in any case.
     pub fn spend(&mut self, at: Monotonic) {
         self.refill_until(at);
         self.pay();
@@ -99,18 +99,18 @@ impl Budget {
         self.missing = self.missing.saturating_sub(parts);
     }
 
-    /// What an empty bucket misses.
+    /// What an empty bucket lacks.
     fn most(&self) -> u128 {
         u128::from(self.capacity) * u128::from(self.per_ns)
     }
 }
 
-/// A list that is out of order gives nothing back.
+/// Zero where the list is out of order, so that nothing is refilled.
 fn age_difference(before: Duration, after: Duration) -> Duration {
     before.saturating_sub(after)
 }
 
-/// At least one, so that nothing is divided by zero.
+/// At least 1, since it is a divisor.
 fn nanos(per: Duration) -> u64 {
     u64::try_from(per.as_nanos()).unwrap_or(u64::MAX).max(1)
 }
@@ -178,7 +178,7 @@ mod tests {
 
     proptest! {
         /// Whatever was killed when, by the watchdog or by a person: a restart at any moment
-        /// changes nothing, and a restart that remembers only the latest kills gives no kill more.
+        /// changes nothing, and one that knows only the latest kills never has more left.
         #[test]
         fn a_rebuilt_bucket_never_has_more_than_the_live_one(
             capacity in 1u32..6,
@@ -213,7 +213,7 @@ mod tests {
             }
         }
 
-        /// A kill that is remembered as later than it was never gives back more.
+        /// A kill remembered as more recent than it was never leaves more in the budget.
         #[test]
         fn ages_that_are_too_small_give_nothing(
             capacity in 1u32..6,

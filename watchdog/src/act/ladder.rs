@@ -1,4 +1,4 @@
-//! The ladder of signals after a verdict: which one is due, and whether it may be sent at all.
+//! The ladder of signals after a verdict: which signal is due, and whether it may be sent at all.
 //! Pure, like the judge.
 
 use std::time::Duration;
@@ -9,12 +9,12 @@ use crate::verdict::Withheld;
 
 use super::budget::Budget;
 
-/// Most rungs that one look can climb: a reason to withhold, then each signal, then that it is not
-/// dead.
+/// Most rungs climbed in one observation: a reason to withhold, then each signal, then the report
+/// that the process is not dead.
 pub const MOST_STEPS: usize = 8;
 
-/// SIGKILL that has not worked within this time has met a process that cannot die: uninterruptible
-/// sleep, or a frozen cgroup. Teardown of a large heap takes 180–630 ms.
+/// If SIGKILL has not worked within this time, the process cannot die: it is in uninterruptible
+/// sleep or in a frozen cgroup. Teardown of a large heap takes 180–630 ms.
 const DEAD_WITHIN: Duration = Duration::from_secs(5);
 
 /// What to do now.
@@ -22,23 +22,23 @@ const DEAD_WITHIN: Duration = Duration::from_secs(5);
 pub enum Rung {
     /// Nothing, for now.
     Wait,
-    /// Send this.
+    /// Send this signal.
     Send(KillSignal),
-    /// A kill is due and must not be sent; told once for each reason.
+    /// A kill is due and must not be sent; returned once for each reason.
     Withhold(Withheld),
-    /// SIGKILL was sent long ago and the process lives; told once.
+    /// SIGKILL was sent long ago and the process still lives; returned once.
     NotDead,
 }
 
-/// What else than the config decides whether a signal may be sent now.
+/// What decides, besides the config, whether a signal may be sent now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Restraint {
     /// A person has paused killing.
     pub paused: bool,
-    /// A person asked for this kill by name: it goes ahead in observe mode, in a pause and with a
+    /// A person requested this kill by name: it proceeds in observe mode, during a pause and with a
     /// spent budget.
     pub requested: bool,
-    /// It stands condemned for work in a crash loop, and another kill would not help.
+    /// The process is condemned for work in a crash loop, and another kill would not help.
     pub spared: bool,
 }
 
@@ -48,7 +48,7 @@ impl Restraint {
     }
 }
 
-/// Where on the ladder one condemned process stands.
+/// How far one condemned process has come on the ladder.
 #[derive(Clone, Debug, Default)]
 pub struct Ladder {
     began: Option<Monotonic>,
@@ -59,8 +59,7 @@ pub struct Ladder {
 }
 
 impl Ladder {
-    /// The next step at `at` for a process that stands condemned. Call again until it says
-    /// [`Rung::Wait`].
+    /// The next step at `at` for a condemned process. Call again until it returns [`Rung::Wait`].
     pub fn step(
         &mut self,
         at: Monotonic,
@@ -71,9 +70,9 @@ impl Ladder {
         self.step_if(at, config, budget, restraint, &mut || Ok(()))
     }
 
-    /// The same where a signal may go out only if `may` agrees, which is asked just before. It
-    /// refuses with what there is to tell, or with nothing; then nothing is sent or spent, and it
-    /// is asked again at the next step.
+    /// Like `step`, but calls `may` just before a signal goes out. If `may` refuses, nothing is
+    /// sent or spent, its reason (if it gives one) is reported, and it is called again at the next
+    /// step.
     pub fn step_if(
         &mut self,
         at: Monotonic,
@@ -86,7 +85,7 @@ impl Ladder {
             return self.begin(at, config, budget, restraint, may);
         };
         if restraint.pauses() && self.killed_at.is_none() {
-            // Whoever pauses between SIGABRT and SIGKILL wants the rest of the core dump.
+            // Whoever pauses between SIGABRT and SIGKILL wants the core dump to be completed.
             return self.withhold(Withheld::Paused);
         }
         if let Some(&(signal, after)) = config.signals.get(self.sent)
@@ -102,7 +101,7 @@ impl Ladder {
             return Rung::Send(signal);
         }
         if self.killed_at.is_none() && self.sent >= config.signals.len() {
-            // A reload took away the rungs that were left, and the last of them is what ends it.
+            // A reload removed the remaining rungs, so finish with the last signal, SIGKILL.
             if let Err(refused) = may() {
                 return self.refused(refused);
             }
@@ -129,7 +128,7 @@ impl Ladder {
     ) -> Rung {
         let withheld = match config.mode {
             _ if restraint.requested => None,
-            // First, since this is no kill that another mode or another day would carry out.
+            // First, since no other mode or later moment would carry out this kill.
             _ if restraint.spared => Some(Withheld::CrashLoop),
             KillMode::Observe => Some(Withheld::Observe),
             KillMode::Enforce if restraint.paused => Some(Withheld::Paused),
@@ -143,12 +142,12 @@ impl Ladder {
         if first && let Err(refused) = may() {
             return self.refused(refused);
         }
-        // A kill that a person asked for counts too, down to none left: it spends the supervisor's
-        // own limit as any other does.
+        // A requested kill counts too, even if none is left: it consumes the supervisor's own limit
+        // like any other.
         budget.spend(at);
         self.began = Some(at);
         self.withheld = None;
-        // It has just agreed.
+        // `may` has just agreed.
         if first {
             self.step(at, config, budget, restraint)
         } else {
@@ -160,7 +159,7 @@ impl Ladder {
         why.map_or(Rung::Wait, |why| self.withhold(why))
     }
 
-    /// Tells each reason once.
+    /// Reports each reason once.
     fn withhold(&mut self, reason: Withheld) -> Rung {
         if self.withheld == Some(reason) {
             return Rung::Wait;
@@ -169,12 +168,12 @@ impl Ladder {
         Rung::Withhold(reason)
     }
 
-    /// Whether a kill is due and nothing was sent yet, because it must not be.
+    /// Whether a kill is due but must not be sent, and no signal has been sent yet.
     pub const fn is_withheld(&self) -> bool {
         self.began.is_none() && self.withheld.is_some()
     }
 
-    /// When the next rung is due without an event.
+    /// When the next rung is due if no event arrives first.
     pub fn due(&self, config: &KillConfig, restraint: Restraint) -> Option<Monotonic> {
         let began = self.began?;
         if restraint.pauses() && self.killed_at.is_none() {
@@ -187,7 +186,7 @@ impl Ladder {
         }
     }
 
-    /// When the first signal was due, which is when it was sent.
+    /// When the first signal was due, which is also when it was sent.
     pub const fn began(&self) -> Option<Monotonic> {
         self.began
     }

@@ -1,5 +1,5 @@
-//! The only code that signals. Through a pidfd whose process was checked, never by number: a number
-//! may be somebody else by the time the signal leaves.
+//! The only code that signals. It uses a pidfd whose process was checked, never a number: by the
+//! time the signal leaves, the number may belong to another process.
 
 use rustix::io::Errno;
 use rustix::process::Signal;
@@ -9,25 +9,25 @@ use crate::config::KillSignal;
 use crate::probe::handle::TargetHandle;
 use crate::probe::proof::Unproven;
 
-/// The right to send one signal: all checks have just been passed.
+/// The right to send one signal: all checks have just passed.
 #[derive(Debug)]
 pub struct Proven<'a>(&'a TargetHandle);
 
-/// Checks that `handle` still is the process that was adopted. Takes some microseconds and waits
-/// for nobody.
+/// Checks that `handle` still is the process that was adopted. Takes a few microseconds and never
+/// blocks.
 ///
 /// # Errors
-/// Why it may not be signalled: because it is not the target any more, or because that cannot be
-/// told now.
+/// Why the process may not be signalled: it is no longer the target, or this cannot be determined
+/// now.
 pub fn prove(handle: &TargetHandle, now: Monotonic) -> Result<Proven<'_>, Unproven> {
     handle.check(now).map(|()| Proven(handle))
 }
 
 impl Proven<'_> {
-    /// Sends `signal`. The only place that does.
+    /// Sends `signal`. This is the only place that does.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn signal(self, signal: KillSignal) -> Result<(), Errno> {
         let signal = match signal {
             KillSignal::Abort => Signal::ABORT,
@@ -49,14 +49,14 @@ mod tests {
     use crate::probe::task::TaskDir;
     use crate::snapshot::TargetIdentity;
 
-    /// A handle on that process, whose segment is a file of this user that it is said to map.
+    /// A handle on that process. Its segment is a file of this user that it is assumed to map.
     fn open(pid: u32, start_time: u64) -> TargetHandle {
         let segment = tempfile::tempfile().unwrap();
         let identity = TargetIdentity { pid: pid.cast_signed(), start_time, incarnation: 0 };
         TargetHandle::open(Path::new("/proc"), identity, segment.as_fd(), crate::clock::now()).unwrap()
     }
 
-    /// Ends with the test, however that ends.
+    /// Killed when the test ends, however it ends.
     struct Child(std::process::Child);
 
     impl Drop for Child {
@@ -81,7 +81,7 @@ mod tests {
         };
         prove(&handle, crate::clock::now()).unwrap().signal(KillSignal::Kill).unwrap();
         child.0.wait().unwrap();
-        // Older kernels do not tell; then nothing must be claimed.
+        // Older kernels do not report it; then nothing must be claimed.
         assert!(matches!(handle.exit_status().as_deref(), None | Some("killed by signal 9")));
         let ended = prove(&handle, crate::clock::now()).unwrap_err();
         assert!(matches!(ended, Unproven::Ended { .. }), "{ended}");

@@ -1,7 +1,6 @@
 //! Whether a segment's owner may be watched. The segment names its own victim, so it is believed
-//! only where the kernel says the same: the process maps this very file, runs as nobody but the
-//! file's owner, stands in the configured unit, and is neither this sidecar nor one of its
-//! ancestors.
+//! only where the kernel confirms it: the process maps this very file, runs as the file's owner and
+//! no other user, is in the configured unit, and is neither this sidecar nor one of its ancestors.
 
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
@@ -24,7 +23,7 @@ use super::mapping::{self, Mapping};
 use super::misfit::{Misfit, Refusal};
 use super::{Wanted, custody, restored, unit};
 
-/// A chain of parents longer than this is a race or a lie.
+/// A longer chain of parents is a race or a lie.
 const MOST_ANCESTORS: usize = 128;
 
 /// Fails if the segment names another shard than the config.
@@ -36,14 +35,14 @@ pub fn is_of_shard(reader: &Reader, wanted: &Wanted) -> Result<(), Refusal> {
     Err(Refusal::OtherShard { found: found.clone(), wanted: wanted.shard.clone() })
 }
 
-/// Finds and checks the owner of `reader`'s segment. Whether it goes on mapping it is not asked
-/// again: [`adopt_and_keep`] has what that takes.
+/// Finds and checks the owner of `reader`'s segment. Nothing checks again later whether the owner
+/// still maps it; [`adopt_and_keep`] returns what that needs.
 pub fn adopt(reader: Reader, wanted: &Wanted) -> Result<Adopted, Refusal> {
     adopt_and_keep(reader, wanted, None).map(|(adopted, _)| adopted)
 }
 
-/// The same, and what it takes to ask again whether it maps the segment. With a `sight` it is
-/// looked for in that `/proc`, which is [`Wanted::proc_root`] then.
+/// Like `adopt`; also returns what is needed to check again whether the target maps the segment.
+/// With a `sight`, it looks for the target in that `/proc`, named by [`Wanted::proc_root`].
 pub(super) fn adopt_and_keep(
     reader: Reader,
     wanted: &Wanted,
@@ -53,7 +52,7 @@ pub(super) fn adopt_and_keep(
     is_of_shard(&reader, wanted)?;
     custody::check(&reader, wanted)?;
     let owner = find(&reader, wanted)?;
-    // One that was restored from a checkpoint need not have its locks back.
+    // A process restored from a checkpoint need not have its locks back.
     if !owner.start_times.is_restored() {
         custody::is_in_its_place(&reader, owner.pid)?;
     }
@@ -74,11 +73,11 @@ pub(super) fn adopt_and_keep(
             TargetHandle::open_with(pidfd, root, identity, reader.as_fd(), now)?
         }
     };
-    // After the handle has seen which program runs: it is this program that maps the file, not the
-    // one before an exec.
+    // After the handle has seen which program runs: this program maps the file, not the one before
+    // an exec.
     let kept = KeptMaps::open(handle.process(), reader.file_id(), reader.path(), handle.mapped(), now)
         .ok_or(HandleError::Ended(owner.pid))?;
-    // And it is still the same, with all that was checked by other descriptors before.
+    // And it is still the process that was checked above through other descriptors.
     if let Some(why) = handle.contradicts(now) {
         return Err(Refusal::Unproven(why));
     }
@@ -105,17 +104,17 @@ struct Owner {
     start_times: StartTimes,
 }
 
-/// A process that fits in all but, perhaps, its start time.
+/// A process that fits in everything but, perhaps, its start time.
 #[derive(Clone, Debug)]
 struct Candidate {
     pid: i32,
     start_time: u64,
     other_pid_namespace: bool,
     mapping: Mapping,
-    /// Ticks by which its clock differs from ours; `None` if no clock makes its start time that of
-    /// the segment.
+    /// Ticks by which its clock differs from ours; `None` if no clock reconciles its start time
+    /// with the segment's.
     offset: Option<i64>,
-    /// The same by the kernel's word alone.
+    /// The clock difference that the kernel reports, in ticks.
     clock: i64,
 }
 
@@ -130,11 +129,11 @@ impl Candidate {
     }
 }
 
-/// The process that the segment names, or else, for a target whose pid namespace is another one,
-/// whichever process fits.
+/// The process that the segment names, or, for a target in another pid namespace, the process that
+/// fits.
 ///
-/// Who began when the segment says goes before anybody else. Without one, a writer that was
-/// restored from a checkpoint is looked for, and there must be one only.
+/// A process with the start time that the segment names takes precedence. If there is none, it
+/// looks for a writer restored from a checkpoint, and exactly one process must fit.
 fn find(reader: &Reader, wanted: &Wanted) -> Result<Owner, Refusal> {
     let pid = reader.header().pid;
     let named = i32::try_from(pid).unwrap_or_default();
@@ -166,7 +165,7 @@ fn find(reader: &Reader, wanted: &Wanted) -> Result<Owner, Refusal> {
     };
     why.map_err(|(candidate, why)| {
         let why = match why {
-            // Nobody at all is there to be seen: perhaps because nobody is shown.
+            // No such process is visible: perhaps because other users' processes are hidden.
             Misfit::Absent => hidden::hidepid(&wanted.proc_root)
                 .map_or(Misfit::Absent, |mode| Misfit::Hidden(Hidden::HidePid(mode))),
             why => why,
@@ -180,19 +179,19 @@ fn find(reader: &Reader, wanted: &Wanted) -> Result<Owner, Refusal> {
     })
 }
 
-/// Every process that is to be seen.
+/// Every visible process.
 fn processes(root: &Path) -> impl Iterator<Item = i32> {
     let entries = std::fs::read_dir(root).into_iter().flatten().filter_map(Result::ok);
     entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
 }
 
-/// Whether process `pid` may be the owner; cheap questions first.
+/// Whether process `pid` may be the owner; cheap checks first.
 fn fits(pid: i32, reader: &Reader, wanted: &Wanted) -> Result<Candidate, Misfit> {
     let (header, root) = (reader.header(), &wanted.proc_root);
     let dir = TaskDir::open(&root.join(pid.to_string())).map_err(|errno| unopened(errno, root))?;
     let stat = match dir.stat() {
         Ok(stat) => stat.ok_or(Misfit::Ended)?,
-        // What hides or garbles `stat` does the same to `status`, which tells which of the two.
+        // Whatever hides or garbles `stat` also affects `status`, whose error shows which it is.
         Err(_) => return Err(dir.try_status().err().map_or(Misfit::Malformed, |error| unread(error, root))),
     };
     let status = dir.try_status().map_err(|error| unread(error, root))?.ok_or(Misfit::Ended)?;
@@ -208,8 +207,8 @@ fn fits(pid: i32, reader: &Reader, wanted: &Wanted) -> Result<Candidate, Misfit>
     }
     let mapping = mapping::of(&dir, reader.file_id(), reader.path());
     if ours(pid, root) {
-        // Its own number, or its parent's, in a segment that neither of them has: that of somebody
-        // in another namespace.
+        // The segment names the number of this sidecar or of one of its ancestors, yet that process
+        // does not map it: the writer is in another namespace.
         return Err(if mapping == Ok(None) { Misfit::ForeignNamespace } else { Misfit::Ourselves });
     }
     let mapping = mapping.map_err(|errno| match errno {
@@ -220,8 +219,8 @@ fn fits(pid: i32, reader: &Reader, wanted: &Wanted) -> Result<Candidate, Misfit>
     if let Some(wanted) = &wanted.systemd_unit {
         unit::stands_in(&dir, wanted)?;
     }
-    // In the same time namespace the clocks of both are one. Who maps the file and began at another
-    // time is a child that inherited it, or a writer that was restored.
+    // In the same time namespace both have the same clock. A process that maps the file but started
+    // at another time is a child that inherited it, or a restored writer.
     let clocks = Offsets::of(pid, root);
     Ok(Candidate {
         pid,
@@ -252,24 +251,24 @@ fn unread(error: StatusError, root: &Path) -> Misfit {
     }
 }
 
-/// Whether the segment was written since this machine was booted, as far as boot ids tell: a
-/// container may have its own.
+/// Whether the segment was written since this machine booted, as far as boot ids show: a container
+/// may have its own.
 fn same_boot(root: &Path, header: &Header) -> bool {
     let Ok(text) = std::fs::read(root.join("sys/kernel/random/boot_id")) else { return true };
     let hex: String = header.boot_id.iter().map(|byte| format!("{byte:02x}")).collect();
     header.boot_id == [0; 16] || String::from_utf8_lossy(&text).trim().replace('-', "") == hex
 }
 
-/// Whether the sidecar sees the processes of some pid namespace and not those of the whole machine.
+/// Whether the sidecar sees only the processes of some pid namespace, not of the whole machine.
 fn in_pid_namespace(root: &Path) -> bool {
-    /// Inode of the first one: `PROC_PID_INIT_INO` of the kernel's `include/linux/proc_ns.h`.
+    /// Inode of the initial one: `PROC_PID_INIT_INO` of the kernel's `include/linux/proc_ns.h`.
     const OF_THE_MACHINE: &str = "pid:[4026531836]";
     std::fs::read_link(root.join("self/ns/pid")).is_ok_and(|link| link != Path::new(OF_THE_MACHINE))
 }
 
-/// Whether it is this sidecar or one of its ancestors.
+/// Whether `pid` is this sidecar or one of its ancestors.
 fn ours(pid: i32, root: &Path) -> bool {
-    // In the pid namespace of a /proc in which we are not, nobody is ours, whatever the numbers.
+    // If we do not appear in that `/proc`, no process there is ours, whatever its number.
     if std::fs::read_link(root.join("self")).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
         return false;
     }
@@ -332,7 +331,7 @@ mod tests {
         let _heartbeat = Heartbeat::create(&path, &SegmentOptions::new("0")).unwrap();
         let copy = dir.path().join("copy.heartbeat");
         let mut bytes = std::fs::read(&path).unwrap();
-        // It names a process that exists, runs as the same user and is none of ours: a sleep.
+        // It names a process that exists, runs as the same user and is not ours: a sleep.
         let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         bytes[shard_heartbeat::layout::H_PID..][..8].copy_from_slice(&u64::from(child.id()).to_le_bytes());
         std::fs::write(&copy, bytes).unwrap();

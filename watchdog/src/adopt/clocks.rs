@@ -1,23 +1,23 @@
-//! Whether a process reads another clock than the sidecar: start times in `/proc` are told by the
-//! clock of whoever reads them, and a time namespace has its own.
+//! Whether a process reads another clock than the sidecar: start times in `/proc` are given in the
+//! clock of the reader, and a time namespace has its own.
 
 use std::path::Path;
 
-/// Clock ticks a second in `stat`: `USER_HZ` is 100 on every architecture that this runs on.
+/// Clock ticks per second in `stat`: `USER_HZ` is 100 on every architecture that this runs on.
 const TICKS: i128 = 100;
 const SECOND: i128 = 1_000_000_000;
 
-/// By how much a start time that the process wrote may differ from what the sidecar reads.
+/// By how much a start time that the process wrote may differ from the one the sidecar reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Offsets {
-    /// By one of these, in ticks.
+    /// By one of these offsets, in ticks.
     OneOf(Vec<i64>),
-    /// It is in another time namespace, and nothing tells by how much its clock differs.
+    /// The process is in another time namespace, and its clock offset is unknown.
     Any,
 }
 
 impl Offsets {
-    /// What the kernel tells of process `pid`.
+    /// What the kernel reports about process `pid`.
     pub(super) fn of(pid: i32, root: &Path) -> Self {
         let (theirs, ours) = (root.join(pid.to_string()), root.join("self"));
         let link = |of: &Path| std::fs::read_link(of.join("ns/time")).ok();
@@ -25,8 +25,8 @@ impl Offsets {
         if links.as_ref().is_some_and(|(theirs, ours)| theirs == ours) {
             return Self::OneOf(vec![0]);
         }
-        // Readable for anybody, unlike the links. It tells of the namespace of children, which is
-        // the process's own unless it has just made one for them.
+        // Readable by anybody, unlike the links. It shows the namespace of the process's children,
+        // which is its own unless it has just made one for them.
         let told = boot_clock(&theirs).zip(boot_clock(&ours));
         match (links, told) {
             (None, None) => Self::OneOf(vec![0]),
@@ -37,12 +37,12 @@ impl Offsets {
         }
     }
 
-    /// The offset by which `found` is the start time that was `written`, if any is.
+    /// The offset that makes `found` the `written` start time, if there is one.
     pub(super) fn fit(&self, found: u64, written: u64) -> Option<i64> {
         let difference = found.cast_signed().wrapping_sub(written.cast_signed());
         match self {
             Self::Any => Some(difference),
-            // A part of a tick is lost on either side.
+            // Each side may lose a fraction of a tick.
             Self::OneOf(known) => known
                 .iter()
                 .any(|known| difference.abs_diff(*known) <= u64::from(*known != 0))
@@ -50,7 +50,7 @@ impl Offsets {
         }
     }
 
-    /// The offset to take where none fits.
+    /// The offset to use where none fits.
     pub(super) fn first(&self) -> i64 {
         match self {
             Self::Any => 0,
@@ -59,11 +59,11 @@ impl Offsets {
     }
 }
 
-/// What the time namespace of that process adds to the boot clock, nanoseconds.
+/// What that process's time namespace adds to the boot clock, in nanoseconds.
 fn boot_clock(process: &Path) -> Option<i128> {
     let text = std::fs::read(process.join("timens_offsets")).ok()?;
     let text = String::from_utf8_lossy(&text);
-    // By name since Linux 5.7, by the number of the clock before.
+    // By name since Linux 5.7; before, by the number of the clock.
     let line = text.lines().find_map(|line| {
         let mut fields = line.split_whitespace();
         matches!(fields.next(), Some("boottime" | "7")).then_some(fields)
@@ -81,7 +81,7 @@ fn ticks(nanos: i128) -> i64 {
 mod tests {
     use super::*;
 
-    /// Offsets of process 7, whose files and this sidecar's are these.
+    /// Offsets of process 7, given the contents of its files and this sidecar's.
     fn told(links: Option<(&str, &str)>, offsets: Option<(&str, &str)>) -> Offsets {
         let root = tempfile::tempdir().unwrap();
         for of in ["7", "self"] {

@@ -1,5 +1,5 @@
-//! Whose a segment is, and who could have put it where it is: what a file has to be before anything
-//! in it is believed.
+//! Who owns a segment, and who could have put it where it is: what must be true of a file before
+//! anything in it is believed.
 
 use std::path::Path;
 
@@ -8,9 +8,9 @@ use shard_heartbeat::{LockHolder, Reader, is_unmapped};
 use super::Wanted;
 use super::way::{self, Way};
 
-/// What group and others need to change a file, or what is in a folder.
+/// Mode bits that let group and others change a file, or the contents of a folder.
 const WRITABLE: u32 = 0o022;
-/// In a folder with this bit nobody renames or removes another's files.
+/// In a folder with this bit, nobody can rename or remove another user's files.
 const STICKY: u32 = 0o1000;
 
 /// Why a file is not believed.
@@ -22,92 +22,92 @@ pub enum Distrusted {
          `chmod go-w {path}`, and see what mode its writer gives it (0600 is right)"
     )]
     File {
-        /// The segment.
+        /// Path of the segment.
         path: String,
         /// Its mode.
         mode: u32,
     },
-    /// Others may replace it.
+    /// Others may replace the file.
     #[error(
         "the folder {path} has mode {mode:04o}: group or others may put another file in the place of the heartbeat segment in it. Nothing \
          is watched: `chmod go-w {path}` (or `chmod +t`, as /tmp has it), have the target make a folder of its own in it, or run the \
          sidecar as the target's user"
     )]
     Folder {
-        /// The folder.
+        /// Path of the folder.
         path: String,
         /// Its mode.
         mode: u32,
     },
-    /// A stranger may replace it.
+    /// Another user may replace the file.
     #[error(
         "the folder {path} belongs to user {owner}, who is neither root, nor the owner of the heartbeat segment in it (user {uid}), nor \
          this sidecar's own user ({own}): that user may put another file in its place. Nothing is watched: move the segment to a folder of \
          its owner's, or `chown` that folder"
     )]
     FolderOwner {
-        /// The folder.
+        /// Path of the folder.
         path: String,
-        /// Whose it is.
+        /// User id of the folder's owner.
         owner: u32,
-        /// Whose the segment is.
+        /// User id of the segment's owner.
         uid: u32,
-        /// Whose the sidecar is.
+        /// User id of the sidecar.
         own: u32,
     },
-    /// It has other names.
+    /// The file has other names.
     #[error(
         "{path} has {links} names (hard links): one segment stands in two places, and which of them its writer means cannot be told. \
          Nothing is watched: remove the other name, or restart the target, which makes a new file"
     )]
     Linked {
-        /// The segment.
+        /// Path of the segment.
         path: String,
-        /// How many.
+        /// How many names it has.
         links: u64,
     },
-    /// It belongs to somebody else than the config says.
+    /// The file belongs to another user than the config names.
     #[error(
         "{path} belongs to user {uid}, and [target] user is {wanted}: nothing is watched. Correct [target] user or heartbeat, or run the \
          target as that user"
     )]
     Owner {
-        /// The segment.
+        /// Path of the segment.
         path: String,
-        /// Whose it is.
+        /// User id of its owner.
         uid: u32,
-        /// Whose it should be.
+        /// The user that the config names.
         wanted: String,
     },
-    /// Its place is another process's.
+    /// The segment is in the place of another process.
     #[error(
         "{path} is the heartbeat segment of process {owner}, and the lock beside it ({path}.lock) is held by process {holder}: the file was \
          moved into another one's place. Nothing is watched: put each file back, or restart both processes"
     )]
     PlaceOfAnother {
-        /// The segment.
+        /// Path of the segment.
         path: String,
-        /// Who maps it.
+        /// Pid of the process that maps it.
         owner: i32,
-        /// Who holds the place.
+        /// Pid of the process that holds the lock on the place.
         holder: u32,
     },
-    /// Its place is not its writer's.
+    /// The segment's writer does not hold the place.
     #[error(
         "{path} is the heartbeat segment of process {owner}, which does not hold the lock beside it ({path}.lock) as the writer of a segment \
          does for as long as it writes: the file was moved here from another place, or the process has closed that file. Nothing is watched: \
          put it back, or restart that process"
     )]
     PlaceOfNobody {
-        /// The segment.
+        /// Path of the segment.
         path: String,
-        /// Who maps it.
+        /// Pid of the process that maps it.
         owner: i32,
     },
 }
 
-/// Fails if somebody else than its owner could have written the file, or put it there, or if it is
-/// not the wanted user's.
+/// Fails if anybody but its owner could have written the file or put it there, or if it does not
+/// belong to the wanted user.
 pub(super) fn check(reader: &Reader, wanted: &Wanted) -> Result<(), Distrusted> {
     let custody = reader.custody();
     let path = || reader.path().display().to_string();
@@ -123,9 +123,9 @@ pub(super) fn check(reader: &Reader, wanted: &Wanted) -> Result<(), Distrusted> 
     }
     let own = rustix::process::geteuid().as_raw();
     let (uid, owner) = (custody.uid, custody.folder_uid);
-    // Nobody else but root makes files of this user's, and this user can signal nobody else's
-    // processes: whoever may write the folder can take the segment away, and no more. A Kubernetes
-    // volume is such a folder (0777, or 2770 of a group), and a pod cannot change that.
+    // Only root can also make files of this user, and this user can signal only its own processes.
+    // Whoever may write the folder can at most remove the segment. A Kubernetes volume is such a
+    // folder (0777, or 2770 of a group), and a pod cannot change that.
     if own == 0 || uid != own {
         if custody.folder_mode & WRITABLE != 0 && custody.folder_mode & STICKY == 0 {
             return Err(Distrusted::Folder { path: folder(), mode: custody.folder_mode });
@@ -145,17 +145,15 @@ pub(super) fn check(reader: &Reader, wanted: &Wanted) -> Result<(), Distrusted> 
     Ok(())
 }
 
-/// Fails if process `owner`, which maps the segment, is seen not to be the one whose place that is.
-/// A writer locks a file beside its segment before it makes one, and a file that is renamed leaves
-/// that lock behind.
+/// Fails if process `owner`, which maps the segment, is seen not to hold that place. A writer locks
+/// a file beside its segment before creating it, and a renamed segment leaves that lock behind.
 pub(super) fn is_in_its_place(reader: &Reader, owner: i32) -> Result<(), Distrusted> {
     let path = || reader.path().display().to_string();
     match reader.lock_holder() {
         LockHolder::Process(holder) if i32::try_from(holder) == Ok(owner) => Ok(()),
         LockHolder::Process(holder) => Err(Distrusted::PlaceOfAnother { path: path(), owner, holder }),
         LockHolder::Nobody => Err(Distrusted::PlaceOfNobody { path: path(), owner }),
-        // Nothing speaks against it: the lock file was never there, or is not for this sidecar to
-        // ask.
+        // Nothing contradicts it: there never was a lock file, or this sidecar may not query it.
         LockHolder::Unseen | LockHolder::Unknown => Ok(()),
     }
 }
@@ -213,7 +211,7 @@ mod tests {
         }
         mode(&place.path, 0o644);
         assert_eq!(place.check(None), Ok(()), "whoever only reads does no harm");
-        // As root: another user's sidecar lets a folder be in which it can only lose its own
+        // As root: a sidecar of another user accepts a folder in which it can only lose its own
         // segment.
         for bits in [0o770, 0o707, 0o777].into_iter().filter(|_| rustix::process::geteuid().is_root()) {
             mode(place.folder.path(), bits);

@@ -1,6 +1,6 @@
-//! Why the kernel hides a process from the sidecar. `/proc/PID/maps` may be read by whoever may
-//! trace the process, and there are several reasons why one may not: each has a next step of its
-//! own.
+//! Why the kernel hides a process from the sidecar. Only a process allowed to trace another may
+//! read its `/proc/PID/maps`. There are several reasons why it may not, and each has its own
+//! remedy.
 
 use std::path::Path;
 
@@ -9,52 +9,52 @@ use rustix::io::Errno;
 use crate::probe::cgroup::mounts;
 use crate::probe::task::TaskDir;
 
-/// `CAP_SYS_PTRACE` of `linux/capability.h`: with it nothing below hides a process of the same user
-/// namespace.
+/// `CAP_SYS_PTRACE` of `linux/capability.h`: it reveals any process of the same user namespace,
+/// despite all of the reasons below.
 const CAP_SYS_PTRACE: u64 = 1 << 19;
-/// How the sidecar gets it.
+/// How to give the sidecar that capability.
 const GIVE: &str = "give the sidecar CAP_SYS_PTRACE (systemd: AmbientCapabilities=CAP_SYS_PTRACE; containers: capabilities, \
                     add SYS_PTRACE)";
 
-/// Why one process cannot be looked at.
+/// Why a process cannot be inspected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Hidden {
-    /// Another user's.
+    /// It runs as another user.
     #[error(
         "which runs as user {theirs}, and this sidecar, as user {ours} without CAP_SYS_PTRACE, may not see what it maps: run the \
          sidecar as user {theirs}, or {GIVE}"
     )]
     OtherUser {
-        /// Whose it is.
+        /// User id of the process.
         theirs: u32,
-        /// Whose the sidecar is.
+        /// User id of the sidecar.
         ours: u32,
     },
-    /// It has capabilities that the sidecar has not.
+    /// It has capabilities that the sidecar lacks.
     #[error(
         "which holds capabilities that this sidecar lacks (mask {lacking:#x}), as a program does whose file has capabilities \
          (getcap), so the kernel does not show what it maps: {GIVE}, or run the target without them"
     )]
     Capabilities {
-        /// Which, as a mask.
+        /// The missing capabilities, as a mask.
         lacking: u64,
     },
-    /// It said that nobody may look.
+    /// It is marked as not dumpable.
     #[error(
         "which is not dumpable (prctl PR_SET_DUMPABLE, or a set-user-id program), so its files in /proc belong to root: {GIVE}, \
          or let the target set PR_SET_DUMPABLE to 1"
     )]
     NotDumpable,
-    /// `/proc` shows other users' processes to nobody.
+    /// `/proc` hides other users' processes.
     #[error(
         "which may be one that this sidecar is not shown: /proc is mounted with hidepid={0}. Run the sidecar as the target's \
          user or in the group of the mount's gid= option; in a systemd unit, ProtectProc=default"
     )]
     HidePid(String),
-    /// No descriptors or no memory.
+    /// Out of descriptors or memory.
     #[error("which cannot be looked at now: {0}; raise the sidecar's limits (LimitNOFILE=, memory)")]
     Short(Errno),
-    /// Neither of these.
+    /// None of these.
     #[error(
         "which cannot be looked at: the kernel answers \"{0}\", although user and capabilities would do. It may be in a user \
          namespace above the sidecar's, or a security module forbids it (AppArmor, SELinux; see the kernel's log): {GIVE}"
@@ -62,7 +62,7 @@ pub enum Hidden {
     Denied(Errno),
 }
 
-/// Why `maps` of the process of that folder was refused with `errno`.
+/// Why reading `maps` of the process of that folder failed with `errno`.
 pub(super) fn why(dir: &TaskDir, errno: Errno, proc_root: &Path) -> Hidden {
     if is_short(errno) {
         return Hidden::Short(errno);
@@ -85,7 +85,7 @@ pub(super) fn why(dir: &TaskDir, errno: Errno, proc_root: &Path) -> Hidden {
     Hidden::Denied(errno)
 }
 
-/// Whether it says that something has run out, and nothing about the process.
+/// Whether the error means that a resource ran out, which says nothing about the process.
 pub(super) const fn is_short(errno: Errno) -> bool {
     matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM)
 }
@@ -93,7 +93,7 @@ pub(super) const fn is_short(errno: Errno) -> bool {
 /// The `hidepid` option of the mount at `proc_root`, unless it hides nothing.
 pub(super) fn hidepid(proc_root: &Path) -> Option<String> {
     let mounts = mounts::read(&proc_root.join("self"));
-    // The last one on top of the others is what is seen.
+    // The last mount lies on top of the others and is the visible one.
     let mount = mounts.iter().rev().find(|mount| mount.point == proc_root && mount.kind == b"proc")?;
     let mode = mount.option("hidepid")?;
     (!matches!(mode, b"0" | b"off")).then(|| String::from_utf8_lossy(mode).into_owned())
@@ -103,7 +103,7 @@ pub(super) fn hidepid(proc_root: &Path) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// A `/proc` with this process and one other, as `status` tells of both.
+    /// A `/proc` with this process and one other, with the given `status` files.
     struct Proc(tempfile::TempDir);
 
     impl Proc {
@@ -131,7 +131,7 @@ mod tests {
         }
     }
 
-    /// Who owns what this test writes.
+    /// The owner of the files that this test writes.
     fn uid() -> u32 {
         rustix::process::geteuid().as_raw()
     }
@@ -150,11 +150,11 @@ mod tests {
         assert_eq!(capable, Hidden::Capabilities { lacking: 0x400 });
         assert!(capable.to_string().contains("0x400") && capable.to_string().contains("CAP_SYS_PTRACE"));
 
-        // The sidecar has them too, so they are not why.
+        // The sidecar has them too, so they are not the reason.
         proc.status("self", uid(), 0x400, 0x400);
         assert_eq!(proc.why(Errno::ACCESS), Hidden::Denied(Errno::ACCESS));
 
-        // A security module: nothing that `status` tells forbids it.
+        // A security module: nothing in `status` forbids it.
         proc.status("self", uid(), CAP_SYS_PTRACE, CAP_SYS_PTRACE);
         proc.status("7", uid() + 1, u64::MAX, 0);
         assert_eq!(proc.why(Errno::ACCESS), Hidden::Denied(Errno::ACCESS));
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn files_that_belong_to_root_are_told_as_not_dumpable() {
         let proc = Proc::new();
-        // Ours are not this user's: as if the kernel had given them to somebody else.
+        // Our files do not belong to this user, as if the kernel had given them to another.
         proc.status("self", uid() + 1, 0, 0);
         proc.status("7", uid() + 1, 0, 0);
         assert_eq!(proc.why(Errno::ACCESS), Hidden::NotDumpable);

@@ -1,7 +1,7 @@
-//! The thread that asks whether the targets map their segments still, and does nothing else. The
-//! adopter stats and opens paths, and asks after other processes; where a file system is frozen it
-//! hangs, and the answers, without which nobody is signalled, may not grow old for that. So nothing
-//! here asks a file system but `/proc`, and of that only the targets' own folders.
+//! The thread that checks whether the targets still map their segments, and does nothing else. The
+//! adopter stats and opens paths and inspects other processes, so it hangs where a file system is
+//! frozen. The answers must not grow old for that, since nothing is signalled without them. So this
+//! thread uses no file system but `/proc`, and there only the targets' own folders.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,14 +12,14 @@ use crate::probe::wakeup::Waker;
 
 use super::kept_maps::KeptMaps;
 
-/// The thread. It ends when this is dropped.
+/// The thread's handle. The thread ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Inquiry {
     questions: Questions,
     stop: Arc<AtomicBool>,
 }
 
-/// Where the adopter hands over what is to be asked.
+/// Where the adopter hands over what is to be checked.
 #[derive(Clone, Debug)]
 pub(super) struct Questions {
     added: Added,
@@ -31,11 +31,11 @@ pub(super) struct Questions {
 struct Added(Arc<Mutex<Vec<KeptMaps>>>);
 
 impl Inquiry {
-    /// Starts the thread, which asks for each target once in `every`, and wakes the loop by `waker`
-    /// when it has to hear of an answer.
+    /// Starts the thread. It checks each target once per `every`, and wakes the loop through
+    /// `waker` when an answer concerns it.
     ///
     /// # Errors
-    /// If no thread can be started.
+    /// If the thread cannot be started.
     pub(super) fn start(waker: Arc<Waker>, every: Duration) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let added = Added::default();
@@ -52,7 +52,7 @@ impl Inquiry {
         self.questions.clone()
     }
 
-    /// Has it ask at once, where an answer is wanted. Waits for nobody.
+    /// Makes the thread check now, where an answer is wanted. Never blocks.
     pub(super) fn ask_again(&self) {
         self.questions.thread.unpark();
     }
@@ -66,11 +66,11 @@ impl Drop for Inquiry {
 }
 
 impl Questions {
-    /// Has that asked from now on, until nobody wants to know any more.
+    /// Has this checked from now on, until nobody wants the answer any more.
     pub(super) fn add(&self, kept: KeptMaps) {
         {
             let mut added = self.added.lock();
-            // The thread may hang for long, while targets come and go.
+            // The thread may hang for long while targets come and go.
             added.retain(KeptMaps::is_wanted);
             added.push(kept);
         }
@@ -79,18 +79,18 @@ impl Questions {
 }
 
 impl Added {
-    /// Never held while a question is asked.
+    /// Never held during a check.
     fn lock(&self) -> MutexGuard<'_, Vec<KeptMaps>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// How long it sleeps while there is nothing to ask: being woken is most of what such a thread
+/// How long the thread sleeps while there is nothing to check: waking is most of what such a thread
 /// costs.
 const NOBODY_ASKED: Duration = Duration::from_secs(5);
 
 fn ask(added: &Added, stop: &AtomicBool, waker: &Waker, every: Duration) {
-    // Of whoever is watched, or may be: one that ends, and one that waits for its end.
+    // The targets that are or may be watched: perhaps one that is ending and one waiting for that.
     let mut asked = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         asked.append(&mut added.lock());
@@ -102,7 +102,7 @@ fn ask(added: &Added, stop: &AtomicBool, waker: &Waker, every: Duration) {
         if told {
             waker.wake();
         }
-        // Whoever has a question wakes this thread; the time is for a wake-up that went missing.
+        // Whoever wants an answer wakes this thread; the timeout covers a lost wake-up.
         std::thread::park_timeout(if asked.is_empty() { NOBODY_ASKED } else { every });
     }
 }
@@ -150,7 +150,7 @@ mod tests {
         let mapped = Arc::new(Mapped::default());
         let process = File::open("/proc/self").unwrap();
         let kept = KeptMaps::open(process.as_fd(), id, file.path(), &mapped, now()).unwrap();
-        // It is due once in an hour: what is asked sooner was wanted.
+        // It is due once an hour, so anything sooner was requested.
         let inquiry = Inquiry::start(Wakeup::new().unwrap().waker(), Duration::from_secs(3_600)).unwrap();
         inquiry.questions().add(kept);
         assert!(!mapped.confirmed_anew(now()));
@@ -158,13 +158,13 @@ mod tests {
         wait_for(|| !mapped.is_wanted());
         // SAFETY: nobody uses what was mapped above.
         unsafe { rustix::mm::munmap(at, SIZE) }.unwrap();
-        // The first takes the answer from before, the second wants another.
+        // The first call takes the earlier answer, the second requests another.
         while mapped.confirmed_anew(now()) {}
         inquiry.ask_again();
         wait_for(|| mapped.is_lost());
         let left = Arc::downgrade(&mapped);
         drop(mapped);
-        // The next target is asked for, and the descriptors of this one go.
+        // The next target is checked, and the descriptors of this one are closed.
         inquiry.ask_again();
         wait_for(|| left.strong_count() == 0);
     }

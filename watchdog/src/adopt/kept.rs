@@ -1,13 +1,13 @@
-//! Work that is kept from the process, on its way from the watch loop to whoever writes it into the
-//! segment. Neither waits for the other: the loop stores words, the adopter reads them when it next
-//! looks round.
+//! Work that is kept from the process, on its way from the watch loop to the adopter, which writes
+//! it into the segment. Neither waits for the other: the loop stores words, and the adopter reads
+//! them on its next round.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use shard_heartbeat::Quarantine;
 use shard_heartbeat::layout::MAX_QUARANTINE;
 
-/// The words. 0 is no key, so a list needs no length.
+/// The words. 0 is not a key, so a list needs no length.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     /// Odd while the loop changes them.
@@ -16,7 +16,7 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// The loop's end.
+    /// Sets the keys; for the loop.
     pub(super) fn set(&self, keys: &[u64]) {
         let kept = Quarantine::of(keys);
         let all = kept.keys().iter().copied().chain(std::iter::repeat(0));
@@ -27,7 +27,7 @@ impl Kept {
         self.version.fetch_add(1, Ordering::Release);
     }
 
-    /// The adopter's end. `None`: it changes just now, and will be whole at the next look.
+    /// Reads the keys; for the adopter. `None` while they are being changed: try again later.
     pub(super) fn get(&self) -> Option<Quarantine> {
         let before = self.version.load(Ordering::Acquire);
         let keys: [u64; MAX_QUARANTINE] =

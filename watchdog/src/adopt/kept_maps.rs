@@ -1,10 +1,10 @@
-//! Whether the target still maps its segment, asked again and again through a descriptor of its
-//! `maps` that is kept open: by one question about the place where the mapping was (Linux 6.11),
-//! else by reading all of it. Both can hang behind an operation on the target's memory, so a thread
-//! that does nothing else asks (`inquiry`), never the watch loop.
+//! Checks again and again whether the target still maps its segment, through a descriptor of its
+//! `maps` that stays open: by one query about the address of the mapping (Linux 6.11), else by
+//! reading all of it. Both can hang behind an operation on the target's memory, so a thread with no
+//! other task does this (`inquiry`), never the watch loop.
 //!
-//! The descriptor belongs to the memory that the process had when it was opened. When it runs
-//! another program that memory ends, and the answers with it.
+//! The descriptor belongs to the memory that the process had when it was opened. When the process
+//! runs another program, that memory ends, and so do the answers.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek};
@@ -22,11 +22,11 @@ use crate::probe::mapped::Mapped;
 
 use super::mapping::{self, Found, MAPS_LIMIT};
 
-/// How often all of `maps` is read, where one place cannot be asked about: it takes the lock of the
-/// target's memory for a while.
+/// How often all of `maps` is read, where the kernel cannot be queried about one address: reading
+/// takes the lock of the target's memory for a while.
 const READ_EVERY: Duration = Duration::from_secs(1);
 
-/// The end of whoever asks.
+/// The asking side.
 #[derive(Debug)]
 pub(super) struct KeptMaps {
     process: OwnedFd,
@@ -37,19 +37,19 @@ pub(super) struct KeptMaps {
     mapped: Arc<Mapped>,
 }
 
-/// What one reading of `maps` came to.
+/// The result of one reading of `maps`.
 enum Reading {
-    /// It is mapped here.
+    /// The file is mapped here.
     Found(Found),
-    /// It is not.
+    /// The file is not mapped.
     Nothing,
     /// There is no memory, or it cannot be read.
     Untold,
 }
 
 impl KeptMaps {
-    /// Opens it, and asks for the first time. `None` if nobody can tell that the process maps the
-    /// file.
+    /// Opens `maps` and reads it for the first time. `None` if that does not show that the process
+    /// maps the file.
     pub(super) fn open(
         process: BorrowedFd<'_>,
         file: FileId,
@@ -66,15 +66,15 @@ impl KeptMaps {
         Some(Self { process, maps, found, one_place: true, asked: now, mapped: Arc::clone(mapped) })
     }
 
-    /// Whether anybody wants to know.
+    /// Whether anybody still wants the answers.
     pub(super) fn is_wanted(&self) -> bool {
         Arc::strong_count(&self.mapped) > 1
     }
 
-    /// Asks, if it is time to. Returns whether the loop has to hear of the answer at once.
+    /// Checks, if it is due. Returns whether the loop must learn the answer at once.
     pub(super) fn ask(&mut self, now: Monotonic, every: Duration) -> bool {
         let every = if self.one_place { every } else { READ_EVERY };
-        // A little early, so that a wake-up just before the time is the one that asks.
+        // A little early, so that a wake-up just before the due time already checks.
         let due = self.asked.plus(every - every / 8);
         if self.mapped.is_lost() || now < due && !self.mapped.is_wanted() {
             return false;
@@ -92,8 +92,7 @@ impl KeptMaps {
                 Ok(_) | Err(_) => {}
             }
         }
-        // Twice before it is called lost: it may be moved from one place to another while it is
-        // read.
+        // Twice before it counts as lost: the mapping may move while `maps` is read.
         for _ in 0..2 {
             match read_again(&mut self.maps, self.found) {
                 Reading::Found(found) => {
@@ -107,7 +106,7 @@ impl KeptMaps {
         Some(false)
     }
 
-    /// The memory that was adopted has ended. There may be another one, of another program.
+    /// The memory that was adopted has ended. There may be a new one, of another program.
     fn answer_of_another_memory(&mut self) -> Option<bool> {
         let mut maps = open(&self.process).ok()?;
         match read_again(&mut maps, self.found) {
@@ -172,8 +171,7 @@ const PROCMAP_QUERY: libc::c_ulong = (3 << 30) | (104 << 16) | ((b'f' as libc::c
 fn query(maps: &File, address: u64) -> Result<Option<mapping::Shown>, Errno> {
     let mut ask = ProcmapQuery { size: 104, address, ..ProcmapQuery::default() };
     // SAFETY: the ioctl reads and writes at most `size` bytes of a structure of that size, which
-    // outlives the call; it is given no other addresses to write to, and changes nothing of the
-    // process.
+    // outlives the call; it gets no other address to write to, and changes nothing in the process.
     let answer = unsafe { libc::ioctl(maps.as_raw_fd(), PROCMAP_QUERY, &raw mut ask) };
     if answer == 0 {
         let [major, minor] = ask.device;
@@ -202,7 +200,7 @@ mod tests {
         FileId { dev_major: major, dev_minor: minor, inode: stat.st_ino }
     }
 
-    /// A file that this process maps, then no more.
+    /// A file that this process maps, and then unmaps.
     fn told(one_place: bool) {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(SIZE as u64).unwrap();
@@ -220,10 +218,10 @@ mod tests {
         let mut kept = KeptMaps::open(process.as_fd(), id, file.path(), &mapped, now).unwrap();
         kept.one_place &= one_place;
         assert_eq!(kept.answer(), Some(true));
-        // A second name, and none, change nothing: what is mapped is the file.
+        // Removing the file's name changes nothing: the file itself is mapped.
         std::fs::remove_file(file.path()).unwrap();
         assert_eq!(kept.answer(), Some(true));
-        // SAFETY: nobody uses what was mapped above.
+        // SAFETY: nobody uses the mapping made above.
         unsafe { rustix::mm::munmap(at, SIZE) }.unwrap();
         let later = now.plus(Duration::from_secs(2));
         assert!(kept.ask(later, Duration::from_millis(250)), "the loop has to hear of that");

@@ -1,4 +1,4 @@
-//! The proof that a process maps a segment: the same inode on the same device stands in its `maps`.
+//! The proof that a process maps a segment: its `maps` shows the same inode on the same device.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -8,25 +8,24 @@ use shard_heartbeat::FileId;
 
 use crate::probe::task::TaskDir;
 
-/// More of `maps` than this is not read: a hostile process may map millions of pages apart.
+/// At most this much of `maps` is read: a hostile process may map millions of separate pages.
 pub(super) const MAPS_LIMIT: u64 = 64 << 20;
 
 /// How a process maps the segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mapping {
-    /// Shared and for writing, as its writer does.
+    /// Shared and writable, as its writer does.
     Writes,
     /// In any other way.
     Reads,
 }
 
-/// A file as `maps` shows it, which on some file systems (btrfs, overlay) is with another device
-/// than `stat` gives.
+/// A file as `maps` shows it. On some file systems (btrfs, overlay) `stat` gives another device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shown {
     /// Major and minor number of the device.
     pub(super) device: (u32, u32),
-    /// Inode.
+    /// Inode number.
     pub(super) inode: u64,
 }
 
@@ -37,33 +36,33 @@ pub(super) struct Found {
     pub(super) how: Mapping,
     /// Address of its first byte.
     pub(super) start: u64,
-    /// What stands there.
+    /// The file mapped there.
     pub(super) shown: Shown,
 }
 
-/// How the process of that folder maps `file`, which stands at `path`; `None` if it does not.
+/// How the process of that folder maps `file`, whose path is `path`; `None` if it does not.
 pub(super) fn of(dir: &TaskDir, file: FileId, path: &Path) -> Result<Option<Mapping>, Errno> {
     Ok(find_at(dir.lines("maps", MAPS_LIMIT)?, file, path).map(|found| found.how))
 }
 
-/// Where the process with these lines of `maps` maps it.
+/// Where the process with these lines of `maps` maps `file`.
 pub(super) fn find_at(lines: impl Iterator<Item = Vec<u8>>, file: FileId, path: &Path) -> Option<Found> {
     let full = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    // The kernel writes a newline in a path so; nothing else is changed.
+    // This is how the kernel writes a newline in a path; it changes nothing else.
     let full: Vec<u8> = full.as_os_str().as_bytes().iter().flat_map(escaped).copied().collect();
     let device = (file.dev_major, file.dev_minor);
     find(lines, Shown { device, inode: file.inode }, Some(&full))
 }
 
-/// Where it maps now what its `maps` showed as `shown` before. No path is asked for: a file that
-/// was unlinked or renamed since is mapped as it was, and to look one up asks a file system, which
-/// can hang.
+/// Where a process now maps the file that its `maps` showed as `shown` before. No path is used: a
+/// file that was unlinked or renamed since is still mapped, and looking up a path uses a file
+/// system, which can hang.
 pub(super) fn find_again(lines: impl Iterator<Item = Vec<u8>>, shown: Shown) -> Option<Found> {
     find(lines, shown, None)
 }
 
-/// File systems that show another device in `maps` than in `stat` (btrfs, overlay) are told by
-/// inode and path, if one is given.
+/// On file systems that show another device in `maps` than in `stat` (btrfs, overlay), a file is
+/// recognized by inode and path, if a path is given.
 fn find(lines: impl Iterator<Item = Vec<u8>>, sought: Shown, path: Option<&[u8]>) -> Option<Found> {
     let device = format!("{:02x}:{:02x}", sought.device.0, sought.device.1);
     let inode = sought.inode.to_string();
@@ -90,12 +89,12 @@ fn find(lines: impl Iterator<Item = Vec<u8>>, sought: Shown, path: Option<&[u8]>
     found
 }
 
-/// The first of `7f00-7f10`.
+/// The first number of `7f00-7f10`.
 fn first_address(place: &[u8]) -> Option<u64> {
     u64::from_str_radix(std::str::from_utf8(place).ok()?.split('-').next()?, 16).ok()
 }
 
-/// Both of `08:1f`.
+/// Both numbers of `08:1f`.
 fn numbers(device: &[u8]) -> Option<(u32, u32)> {
     let (major, minor) = std::str::from_utf8(device).ok()?.split_once(':')?;
     Some((u32::from_str_radix(major, 16).ok()?, u32::from_str_radix(minor, 16).ok()?))

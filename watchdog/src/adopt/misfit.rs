@@ -1,4 +1,4 @@
-//! Why nobody is watched: one sentence for each reason, with what to do next.
+//! Why nothing is watched: one sentence for each reason, with what to do next.
 
 use crate::probe::handle::HandleError;
 use crate::probe::proof::Unproven;
@@ -9,63 +9,63 @@ use shard_heartbeat::Blind;
 use super::custody::Distrusted;
 use super::hidden::Hidden;
 
-/// How the pid namespace of another container is shared.
+/// How to share the pid namespace of another container.
 const SHARE: &str = "share the target's pid namespace with the sidecar (Kubernetes: shareProcessNamespace: true; docker and \
                      podman: --pid=container:TARGET)";
 
-/// Where a file is another one for a container than for whoever looks from outside.
+/// When a container and an outside observer see different files.
 const VOLUME: &str = " (what is written through an overlay, such as a container's own root, is another file from outside: put the \
                       segment on a volume or a tmpfs)";
 
 /// Why a segment's owner is not watched.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// Nobody fits.
+    /// No process fits.
     #[error(
         "no running process is the owner of the heartbeat segment: it names pid {pid}{}, {why}{}",
         here(*.pid, *.candidate),
         boot(*.other_boot)
     )]
     NoOwner {
-        /// The pid in the segment.
+        /// The pid that the segment names.
         pid: u32,
-        /// The process that comes closest, as the sidecar sees it.
+        /// The process that comes closest, by its pid as the sidecar sees it.
         candidate: Option<i32>,
-        /// What is wrong with it.
+        /// Why that process does not fit.
         why: Misfit,
         /// The segment names another boot than this machine's.
         other_boot: bool,
     },
-    /// The segment is that of another shard.
+    /// The segment belongs to another shard.
     #[error(
         "the heartbeat segment is that of shard {found:?}, and [target] shard is {wanted:?}: nothing is watched, or one shard would be \
          killed under another's name. Correct [target] shard or heartbeat, or have the executor name that shard in its segment"
     )]
     OtherShard {
-        /// What the segment names, made printable.
+        /// The shard that the segment names, made printable.
         found: String,
-        /// What the config names.
+        /// The shard that the config names.
         wanted: String,
     },
-    /// The file is not to be believed.
+    /// The file cannot be trusted.
     #[error(transparent)]
     Distrusted(#[from] Distrusted),
-    /// Its writer does not let itself be seen.
+    /// The writer does not show its `/proc`.
     #[error(
         "{0}; with [kill] by = \"exit-code\" nothing is watched until the target shows its /proc: start the executor with --show-proc (or \
          call show_proc of shard-heartbeat), or {SHARE} and leave out [kill] by"
     )]
     Blind(#[from] Blind),
-    /// It was another one by the time that it was checked.
+    /// The process changed while it was checked.
     #[error(transparent)]
     Unproven(Unproven),
-    /// It cannot be signalled without doubt.
+    /// No reliable handle for signals could be opened.
     #[error(transparent)]
     Handle(#[from] HandleError),
 }
 
 impl Refusal {
-    /// Whether it is about a process that was restored from a checkpoint.
+    /// Whether it concerns a process that was restored from a checkpoint.
     pub(super) const fn is_of_restored(&self) -> bool {
         matches!(self, Self::NoOwner { why: Misfit::RestoredInPart { .. } | Misfit::Ambiguous, .. })
     }
@@ -95,33 +95,33 @@ const fn boot(other: bool) -> &'static str {
 /// Why one process is not the owner of a segment.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Misfit {
-    /// There is none.
+    /// No such process runs.
     #[error("and no such process runs")]
     Absent,
-    /// There is none in a pid namespace that does not show all processes.
+    /// No such process runs in the sidecar's pid namespace, which does not show all processes.
     #[error(
         "and no such process runs in the sidecar's pid namespace: if the target runs in another container, {SHARE}"
     )]
     AbsentHere,
-    /// It ended while it was looked at.
+    /// It ended during the check.
     #[error("which has just ended")]
     Ended,
-    /// Another number in its own namespace.
+    /// It has another pid in its own namespace.
     #[error("which has another number in its own pid namespace")]
     OtherNumber,
-    /// Another user.
+    /// It runs as another user.
     #[error("which {}, and the file belongs to user {owner}", runs_as(*.uids))]
     OtherUser {
-        /// Whose process it is.
+        /// User ids of the process.
         uids: Uids,
-        /// Whose file it is.
+        /// User id of the file's owner.
         owner: u32,
     },
-    /// It is us or an ancestor of ours.
+    /// It is this sidecar or one of its ancestors.
     #[error("which is this sidecar itself or one of its ancestors")]
     Ourselves,
-    /// The number is ours or an ancestor's, and the file is not: it is meant in another pid
-    /// namespace.
+    /// The pid is that of this sidecar or of an ancestor, which does not map the file: the segment
+    /// means a process in another pid namespace.
     #[error(
         "which in the sidecar's pid namespace is the sidecar itself or one of its ancestors, and that does not map the file: the \
          target runs in a pid namespace that the sidecar does not see; {SHARE}"
@@ -135,38 +135,38 @@ pub enum Misfit {
         "which does not map that file{VOLUME}; if the target runs in another container, where that number is its own, {SHARE}"
     )]
     NotMappedHere,
-    /// Its files in `/proc` are of another form.
+    /// Its files in `/proc` have an unknown format.
     #[error(
         "whose files in /proc are not of a form that this version understands: is what is mounted there a /proc of Linux? If \
          so, please report its status and stat"
     )]
     Malformed,
-    /// The kernel hides it.
+    /// The kernel hides the process.
     #[error(transparent)]
     Hidden(#[from] Hidden),
-    /// Another unit.
+    /// It is in another systemd unit.
     #[error("which stands in {found}, and systemd_unit asks for {wanted}")]
     OtherUnit {
-        /// Where it is.
+        /// Where the process is.
         found: String,
-        /// Where it should be.
+        /// The configured unit.
         wanted: String,
     },
-    /// It began later than the segment says.
+    /// It started at another time than the segment says.
     #[error("which started at another time")]
     OtherStart,
-    /// As before, and threads that the segment knows are in it: but not all of them.
+    /// It started at another time, and has some but not all of the threads that the segment names.
     #[error(
         "which started at another time and has {found} of the {all} threads that the segment names: it looks like a process that \
          was restored from a checkpoint and has lost threads since; restart it"
     )]
     RestoredInPart {
-        /// Threads that are there.
+        /// Number of those threads that exist.
         found: usize,
-        /// Threads that should be.
+        /// Number of threads that the segment names.
         all: usize,
     },
-    /// More than one restored process is as good as the other.
+    /// Several restored processes fit equally well.
     #[error(
         "and more than one process that started at another time maps the file: copies restored from one checkpoint; end all but one"
     )]
@@ -174,11 +174,11 @@ pub enum Misfit {
 }
 
 impl Misfit {
-    /// How far a process got before it did not fit. The one that got furthest is told of: it is
-    /// likely to be the one meant.
+    /// How many checks a process passed. The one that passed most is reported, since it is probably
+    /// the one meant.
     pub(super) const fn nearness(&self) -> u8 {
         match self {
-            // Any process of the machine has another number: none of them is likely to be meant.
+            // Every process has some other number, so none of them is likely to be meant.
             Self::Absent | Self::AbsentHere | Self::Ended | Self::OtherNumber => 0,
             Self::Malformed => 2,
             Self::OtherUser { .. } => 3,
@@ -192,7 +192,7 @@ impl Misfit {
         }
     }
 
-    /// The same for a sidecar that does not see all processes of the machine.
+    /// The same misfit, as a sidecar reports it that does not see all processes of the machine.
     pub(super) fn seen_from_within(self, within: bool) -> Self {
         match self {
             Self::Absent if within => Self::AbsentHere,

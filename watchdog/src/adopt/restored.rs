@@ -1,10 +1,10 @@
-//! Whether a process that maps the segment and began at another time than its writer is that
+//! Whether a process that maps the segment but started at another time than its writer is that
 //! writer, restored from a checkpoint (docs/adr/028).
 //!
-//! A restored process has the pid and the thread ids that it had, maps the same file for writing,
-//! and all of its tasks began anew. A forked child has another pid and does not map the file; a
-//! program run by `exec` does not map it; whoever gets the pid of a dead writer neither maps its
-//! file for writing nor has its threads.
+//! A restored process has its former pid and thread ids, maps the same file for writing, and all of
+//! its tasks have new start times. A forked child has another pid and does not map the file; a
+//! program run by `exec` does not map it; a process that reuses the pid of a dead writer neither
+//! maps its file for writing nor has its threads.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ use crate::probe::task::TaskDir;
 use super::mapping::Mapping;
 use super::misfit::Misfit;
 
-/// The start times of a restored writer's threads; else why it is none.
+/// The start times of a restored writer's threads; otherwise, why it is not one.
 ///
 /// `offset`: ticks by which the clock of the process differs.
 pub(super) fn start_times(
@@ -51,7 +51,7 @@ pub(super) fn start_times(
     Ok(StartTimes::shifted(offset).restored(known))
 }
 
-/// Id in its innermost pid namespace, which the segment names, and start time of each task.
+/// Id in its innermost pid namespace, as the segment names it, and start time of each task.
 fn tasks(proc_dir: &Path) -> Vec<(u64, u64)> {
     let Ok(entries) = std::fs::read_dir(proc_dir.join("task")) else { return Vec::new() };
     let task = |entry: std::fs::DirEntry| {
@@ -72,8 +72,8 @@ mod tests {
 
     use super::*;
 
-    /// The segment of a writer with two registered threads and one that has left, and their ids:
-    /// lost, then kept, then left.
+    /// The segment of a writer with two registered threads and one that has left, and the ids of
+    /// the three in this order.
     fn segment(folder: &Path) -> (Reader, [u64; 3]) {
         let path = folder.join("0.heartbeat");
         let heartbeat = Heartbeat::create(&path, &SegmentOptions::new("0")).unwrap();
@@ -86,7 +86,7 @@ mod tests {
                 if name == "exec-s2" {
                     thread.leave();
                 } else {
-                    // Dropped, it would say so.
+                    // Dropping it would report that.
                     let _claimed = std::mem::ManuallyDrop::new(thread);
                 }
             });
@@ -96,7 +96,7 @@ mod tests {
         (Reader::open(&path).unwrap(), [tids[0], tids[1], tids[2]])
     }
 
-    /// A process with tasks of these ids in its own pid namespace, which began at these ticks.
+    /// A process with tasks of these ids in its own pid namespace, started at these ticks.
     fn process(tasks: &[(u64, u64)]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         for (innermost, began) in tasks {

@@ -1,14 +1,14 @@
-//! In which systemd unit a process stands, by its cgroup.
+//! The systemd unit that a process is in, by its cgroup.
 
 use crate::config::unit::SUFFIXES;
 use crate::probe::task::TaskDir;
 
 use super::misfit::Misfit;
 
-/// What is read of `/proc/PID/cgroup` at most.
+/// At most this many bytes of `/proc/PID/cgroup` are read.
 const LIMIT: u64 = 128 << 10;
 
-/// Whether it stands in the unit of that name.
+/// Fails if the process is not in the unit of that name.
 pub(super) fn stands_in(dir: &TaskDir, wanted: &str) -> Result<(), Misfit> {
     let lines: Vec<Vec<u8>> = dir.lines("cgroup", LIMIT).map(Iterator::collect).unwrap_or_default();
     let paths: Vec<_> = lines.iter().filter_map(|line| line.splitn(3, |byte| *byte == b':').nth(2)).collect();
@@ -17,7 +17,7 @@ pub(super) fn stands_in(dir: &TaskDir, wanted: &str) -> Result<(), Misfit> {
     }
     let found = match paths.iter().find_map(|path| innermost(path)) {
         Some(unit) => format!("the unit {unit}"),
-        // A path of its own cgroup namespace tells of no unit outside.
+        // A path in the process's own cgroup namespace shows no unit outside it.
         None => match paths.iter().max_by_key(|path| path.len()) {
             Some(path) => format!("no unit (cgroup {})", String::from_utf8_lossy(path)),
             None => "no unit that the sidecar can see (/proc/PID/cgroup says nothing)".to_owned(),
@@ -26,7 +26,7 @@ pub(super) fn stands_in(dir: &TaskDir, wanted: &str) -> Result<(), Misfit> {
     Err(Misfit::OtherUnit { found, wanted: wanted.to_owned() })
 }
 
-/// The unit that stands deepest on a path: a service rather than the slice around it.
+/// The innermost unit of a path: a service rather than the slice around it.
 fn innermost(path: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(path);
     let unit = |part: &&str| SUFFIXES.iter().any(|suffix| part.ends_with(suffix));
@@ -37,7 +37,7 @@ fn innermost(path: &[u8]) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// Whether a process whose `cgroup` says this stands in `shard-0.service`; else the refusal.
+    /// Why a process with this `cgroup` file is not in `shard-0.service`; `None` if it is.
     fn told(cgroup: &[u8]) -> Option<String> {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("cgroup"), cgroup).unwrap();

@@ -1,5 +1,5 @@
-//! The way to a segment: every folder on it, and every link, must be one that no stranger can
-//! change, or somebody could lead the sidecar to another file between two looks.
+//! The path to a segment: no other user may be able to change a folder or a link on it, or the
+//! sidecar could be led to another file between two observations.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -10,24 +10,24 @@ use rustix::io::Errno;
 
 use crate::own_folder::names;
 
-/// What group and others need to change what is in a folder.
+/// Mode bits that let group and others change the contents of a folder.
 const WRITABLE: u32 = 0o022;
-/// In a folder with this bit nobody renames or removes another's files.
+/// In a folder with this bit, nobody can rename or remove another user's files.
 const STICKY: u32 = 0o1000;
 /// As many links as the kernel follows in one path.
 const MOST_LINKS: u32 = 40;
 
-/// A part of the way that a stranger can change.
+/// A part of the path that another user can change.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Way {
     /// Group or others may write the folder.
     Open { path: String, mode: u32 },
-    /// A folder or a link belongs to a stranger.
+    /// A folder or a link belongs to another user.
     Owner { path: String, owner: u32 },
 }
 
-/// Walks from `/` to `folder`, one name at a time. What cannot be walked is let be: whoever opens
-/// the file finds out why.
+/// Walks from `/` to `folder`, one name at a time. It ignores what it cannot walk: opening the file
+/// reports the reason.
 pub(super) fn check(folder: &Path, trusted: impl Fn(u32) -> bool) -> Result<(), Way> {
     let Ok(absolute) = std::path::absolute(folder) else { return Ok(()) };
     let mut left = names(&absolute);
@@ -106,7 +106,7 @@ mod tests {
         assert!(matches!(check(&link.join("run"), |_| true), Err(Way::Open { .. })));
         let told = check(&link.join("run"), |_| false);
         assert!(matches!(told, Err(Way::Owner { .. })), "{told:?}");
-        // A way in a circle, and one that is not there, are for whoever opens the file.
+        // A circular path and a missing one are left to whoever opens the file.
         symlink("circle", top.path().join("circle")).unwrap();
         assert_eq!(check(&top.path().join("circle"), |_| true), Ok(()));
         assert_eq!(check(&top.path().join("nowhere"), |_| true), Ok(()));

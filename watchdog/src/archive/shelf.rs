@@ -1,6 +1,6 @@
-//! The long-term recordings of one shard on the disk: one file a day and life of the sidecar,
-//! within a limit of days and bytes. Only the archive's thread comes here: any call may take as
-//! long as the disk does.
+//! The long-term recordings of one shard on disk: one file per day and life of the sidecar, within
+//! a limit of days and bytes. Only the archive's thread uses it: any call may take as long as the
+//! disk does.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -16,31 +16,31 @@ use crate::config::RecorderConfig;
 use crate::own_folder::target_user::TargetUser;
 use crate::own_folder::{OwnFolder, Place};
 
-/// A file takes at most this part of all bytes, so that the oldest one can go without most of the
-/// past.
+/// A file takes at most this fraction of all bytes (an eighth), so that deleting the oldest leaves
+/// most of the past.
 const LARGEST_SHARE: u64 = 8;
 const DAY: Duration = Duration::from_secs(24 * 3_600);
-/// What stands between the shard and `.recording` in a name: digits for `0`, the rest as it is.
+/// The part of a file name between the shard and `.recording`; `0` stands for any digit.
 const SHAPE: &[u8] = b"00000000T000000000Z";
 
-/// The folder.
+/// The folder of recordings.
 #[derive(Debug)]
 pub(super) struct Shelf {
     place: Place,
     prefix: String,
     keep_days: u32,
     keep_bytes: u64,
-    /// Names and sizes, oldest first.
+    /// File names and sizes, oldest first.
     files: VecDeque<(String, u64)>,
     open: Option<(File, i64)>,
-    /// Files deleted so far to keep the limits.
+    /// Files deleted so far to stay within the limits.
     pub(super) removed: u64,
 }
 
 impl Shelf {
-    /// Touches nothing yet.
+    /// Does not touch the disk yet.
     pub(super) fn new(config: &RecorderConfig, shard: &str, target: Arc<TargetUser>) -> Self {
-        // A shard's label may hold a slash; the name of a file may not.
+        // A shard's label may contain a slash; a file name may not.
         let plain = |c: char| if c.is_ascii_alphanumeric() || "_-".contains(c) { c } else { '_' };
         Self {
             place: Place::new(config.directory.clone(), target),
@@ -53,25 +53,25 @@ impl Shelf {
         }
     }
 
-    /// Where it is.
+    /// Path of the folder.
     pub(super) fn directory(&self) -> &Path {
         self.place.path()
     }
 
-    /// Files on it, and their bytes.
+    /// Number of files, and their bytes.
     pub(super) fn size(&self) -> (u64, u64) {
         (self.files.len() as u64, self.files.iter().map(|(_, bytes)| bytes).sum())
     }
 
-    /// Finds what earlier lives of the sidecar left.
+    /// Finds the files of earlier lives of the sidecar.
     ///
     /// # Errors
-    /// If the folder cannot be made or listed.
+    /// If the folder cannot be created or listed.
     pub(super) fn load(&mut self) -> io::Result<()> {
         let mut files = Vec::new();
         for entry in self.place.make()?.entries()? {
             let Some(name) = entry.name.to_str().filter(|name| self.is_ours(name)) else { continue };
-            // Not a link: somebody else's files are not ours to delete.
+            // No links: others' files are not ours to delete.
             if entry.kind == FileType::RegularFile {
                 files.push((name.to_owned(), entry.bytes));
             }
@@ -96,11 +96,11 @@ impl Shelf {
         format!("{}{}.recording", self.prefix, at.strftime("%Y%m%dT%H%M%S%3fZ"))
     }
 
-    /// Appends `part` to the file of the day of `now`; a new file begins with `beginning`.
+    /// Appends `part` to the file for the day of `now`; a new file begins with `beginning`.
     ///
     /// # Errors
-    /// Whatever the disk says. The file is closed then: nothing is ever written behind a part that
-    /// may be half there.
+    /// Any error of the disk. The file is then closed: nothing is ever written after a part that
+    /// may be incomplete.
     pub(super) fn append(&mut self, now: Timestamp, beginning: &[u8], part: &[u8]) -> io::Result<()> {
         let folder = self.place.make().inspect_err(|_| self.open = None)?;
         let day = now.as_second().div_euclid(24 * 3_600);
@@ -118,8 +118,8 @@ impl Shelf {
         written
     }
 
-    /// A file with nothing but its beginning is no use to anybody, and a full disk would get
-    /// another one at each try.
+    /// Removes a file that has only its beginning: it is useless, and a full disk would get another
+    /// one at each attempt.
     fn drop_empty(&mut self, folder: &OwnFolder, beginning: u64) {
         if let Some((name, _)) = self.files.pop_back_if(|(_, bytes)| *bytes == beginning) {
             let _ = folder.remove(name);
@@ -130,7 +130,7 @@ impl Shelf {
         let name = self.name(now);
         let mut file = folder.create(&name)?;
         if let Err(error) = file.write_all(beginning) {
-            // Nobody can read it: it would only count as one more file.
+            // It is unreadable and would only count as one more file.
             let _ = folder.remove(&name);
             return Err(error);
         }
@@ -148,28 +148,27 @@ impl Shelf {
         Ok(())
     }
 
-    /// Brings the present file to the disk and ends it.
+    /// Syncs the current file to disk and closes it.
     pub(super) fn close(&mut self) {
         if let Some((file, _)) = self.open.take() {
-            // What the disk does not take now it has refused to others before: nothing is left to
-            // try.
+            // If this fails, there is nothing left to try.
             let _ = file.sync_all();
         }
     }
 
-    /// Deletes the oldest files until `more` bytes have room, and those that are over for longer
-    /// than may be.
+    /// Deletes the oldest files until `more` bytes fit, and every file that was completed too long
+    /// ago.
     fn prune(&mut self, folder: &OwnFolder, now: Timestamp, more: u64) {
         let oldest = now.checked_sub(DAY.saturating_mul(self.keep_days)).map(|oldest| self.name(oldest));
         loop {
             let bytes: u64 = self.files.iter().map(|(_, bytes)| bytes).sum();
-            // A file was over when the next one began.
+            // A file was completed when the next one began.
             let over = |next: &(String, u64)| oldest.as_ref().is_ok_and(|oldest| next.0 < *oldest);
             let too_old = self.files.get(1).is_some_and(over);
             if !too_old && bytes.saturating_add(more) <= self.keep_bytes {
                 return;
             }
-            // The one that is being written stays.
+            // The file being written stays.
             if self.files.len() <= usize::from(self.open.is_some()) {
                 return;
             }
@@ -245,8 +244,8 @@ mod tests {
         let (files, bytes) = shelf.size();
         assert!(bytes <= 800 && files <= 8 && bytes >= 700, "{files} {bytes}");
         assert!(shelf.removed > 0);
-        // A part larger than all of it is the user's own mistake; it is written all the same,
-        // alone.
+        // A part larger than the whole limit is a configuration mistake; it is written all the
+        // same, alone.
         shelf.append(Timestamp::from_second(1_700_000_100).unwrap(), b"H", &[7; 900]).unwrap();
         assert_eq!(shelf.size().0, 1);
     }

@@ -15,8 +15,8 @@ fn config(folder: &Path) -> RecorderConfig {
     RecorderConfig { directory: folder.join("recordings"), keep_days: 7, keep_bytes: 64 << 20 }
 }
 
-/// A recorder that looks once a second, and gives whole chunks to an archive as the watch loop
-/// does.
+/// A recorder with one observation a second that gives complete chunks to an archive, as the watch
+/// loop does.
 struct Loop {
     recorder: Recorder,
     archive: Archive,
@@ -58,7 +58,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Looks of a file, how many it says are missing, and what cannot be read.
+/// The observations in a file, how many it marks as missing, and what is unreadable.
 fn read(path: &Path) -> (Vec<u64>, u64, Vec<String>) {
     let recording = Recording::load(path).unwrap();
     let mut records = recording.records();
@@ -88,7 +88,7 @@ fn every_look_of_a_life_is_in_its_file() {
     assert!(held.bytes > 0);
 }
 
-/// What a sidecar leaves that is killed while it writes: a chunk of which a part is missing.
+/// What a sidecar leaves that is killed while writing: an incomplete last chunk.
 #[test]
 fn a_file_that_ends_in_the_middle_is_read_up_to_there() {
     let folder = tempfile::tempdir().unwrap();
@@ -110,7 +110,7 @@ fn looks_that_are_missing_are_counted_and_the_file_says_where() {
     let folder = tempfile::tempdir().unwrap();
     let mut life = Loop::new(&config(folder.path()));
     life.look(10);
-    // As after a queue that had no room.
+    // As if the queue had had no room.
     life.archive.missing = 7;
     life.look(10);
     life.end();

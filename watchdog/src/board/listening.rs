@@ -1,18 +1,18 @@
-//! Which of the configured places the sidecar listens on now, and why not on the others.
+//! On which of the configured places the sidecar listens now, and why not on the others.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::config::HttpConfig;
 
-/// One of the places where the sidecar can be asked.
+/// One of the places where the sidecar can be queried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Which {
-    /// Everything, on an address.
+    /// The full API, on a TCP address.
     Listen,
-    /// Probes and metrics, on an address.
+    /// Probes and metrics only, on a TCP address.
     Public,
-    /// Everything, on a unix socket.
+    /// The full API, on a unix socket.
     Socket,
 }
 
@@ -20,7 +20,7 @@ impl Which {
     /// All of them.
     pub const ALL: &'static [Self] = &[Self::Listen, Self::Public, Self::Socket];
 
-    /// Its name, as a label and in `status`.
+    /// The name of the place, as a label and in `status`.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Listen => "listen",
@@ -38,7 +38,7 @@ impl Which {
         }
     }
 
-    /// Where it is to be, if the config names it.
+    /// The configured address; `None` if the config does not name this place.
     pub fn address(self, config: &HttpConfig) -> Option<String> {
         match self {
             Self::Listen => config.listen.map(|address| address.to_string()),
@@ -54,26 +54,26 @@ impl fmt::Display for Which {
     }
 }
 
-/// How it stands with one place.
+/// The state of one place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It listens at this address, whose port is the real one.
+    /// Listens at this address, with the actual port.
     Listens(String),
-    /// It cannot be had, for this reason; it is tried again and again.
+    /// Cannot be bound, for this reason; binding is retried until it succeeds.
     Tries {
-        /// What the config says.
+        /// The address in the config.
         address: String,
-        /// Why it cannot be had.
+        /// Why it cannot be bound.
         why: String,
     },
 }
 
-/// All that the config names.
+/// The state of every place that the config names.
 #[derive(Debug, Default)]
 pub struct Listening(Mutex<Vec<(Which, State)>>);
 
 impl Listening {
-    /// From now on it stands so with `which`. Says whether that is another state than before.
+    /// Sets the state of `which`. Returns whether it differs from the state before.
     pub fn set(&self, which: Which, state: State) -> bool {
         let mut all = self.lock();
         match all.iter_mut().find(|(held, _)| *held == which) {
@@ -90,7 +90,7 @@ impl Listening {
         }
     }
 
-    /// How it stands with each.
+    /// The state of each place.
     pub fn all(&self) -> Vec<(Which, State)> {
         self.lock().clone()
     }

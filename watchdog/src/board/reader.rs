@@ -1,9 +1,9 @@
-//! Totals of the target and of the sidecar itself: CPU, memory, files, threads, by `procfs` and
-//! `sysinfo`.
+//! Totals of the target and of the sidecar itself: CPU, memory, files and threads, read by `procfs`
+//! and `sysinfo`.
 //!
-//! Never in the watch loop: some files below `/proc` take the target's memory lock and may hang for
-//! as long as the target does. A thread of its own reads them; if it hangs, its last numbers grow
-//! old and are told no longer.
+//! Never read in the watch loop: some files below `/proc` take the target's memory lock and may
+//! hang for as long as the target does. A separate thread reads them. If it hangs, its last numbers
+//! become stale and are no longer reported.
 
 use std::io;
 use std::sync::Arc;
@@ -21,12 +21,12 @@ use crate::snapshot::{Snapshot, TargetIdentity};
 use super::Board;
 use super::totals::{ProcessTotals, TargetStats, ThreadCpu};
 
-/// Twice within the shortest scrape interval in common use, 10 s; a read costs two files for each
+/// Twice within the shortest scrape interval in common use, 10 s. One read opens two files per
 /// thread.
 const READ_EVERY: Duration = Duration::from_secs(5);
-/// How soon a new target is noticed.
+/// How often to check for a new target.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// As many threads as have labels of their own: reading more would cost time for one sum under
+/// The number of threads that get labels of their own. Reading more would only add to the sum under
 /// `other`.
 const MOST_THREADS: usize = shard_telemetry::metric::NAMES;
 
@@ -38,7 +38,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Starts it.
+    /// Starts the thread.
     ///
     /// # Errors
     /// If the thread cannot be started.
@@ -50,7 +50,7 @@ impl Reader {
         Ok(Self { stop, thread })
     }
 
-    /// Asks it to end and does not wait: it may hang.
+    /// Asks the thread to end, without waiting for it: it may hang.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.thread().unpark();
@@ -65,7 +65,7 @@ fn run(board: &Board, stop: &AtomicBool) {
     let mut last: Option<(Monotonic, Option<TargetIdentity>)> = None;
     while !stop.load(Ordering::Relaxed) {
         let now = crate::clock::now();
-        // The numbers of another pid namespace mean somebody else here.
+        // The pids of another pid namespace denote other processes here.
         let snapshot = board.snapshot().filter(|_| board.kills_by() == KillBy::Signal);
         let identity = snapshot.as_ref().and_then(|snapshot| snapshot.target);
         if last.is_none_or(|(at, of)| of != identity || now.since(at) >= READ_EVERY) {
@@ -104,7 +104,7 @@ fn read(system: &mut System, snapshot: Option<&Snapshot>, at: Monotonic) -> Targ
         (Some(process), Some(snapshot)) => threads(process, snapshot),
         _ => Vec::new(),
     };
-    // What was read of a pid that has changed hands meanwhile is of nobody.
+    // If the pid was reused meanwhile, what was read belongs to no target.
     let identity = target.filter(|target| held.as_ref().is_some_and(|process| is(process, *target)));
     TargetStats { at, identity, process, threads, sidecar }
 }

@@ -1,4 +1,4 @@
-//! A snapshot and its configuration, for tests that need something to show.
+//! A sample snapshot and its configuration, for tests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::verdict::{Health, Verdict};
 
 use super::Board;
 
-/// A configuration whose evidence goes below `directory` and that listens nowhere.
+/// A configuration that stores its evidence below `directory` and listens nowhere.
 pub(crate) fn config(directory: &std::path::Path) -> Config {
     Config {
         target: TargetConfig {
@@ -60,13 +60,13 @@ pub(crate) fn config(directory: &std::path::Path) -> Config {
     }
 }
 
-/// A board with nothing on it.
+/// An empty board.
 pub(crate) fn board() -> Arc<Board> {
     let config = config(std::path::Path::new("/nonexistent"));
     Arc::new(Board::new(&config, WallAnchor::now(), Arc::new(Dropped::default())))
 }
 
-/// A healthy shard of two threads, one at work and one idle, and one channel.
+/// A healthy shard of two threads, one busy and one idle, and one channel.
 pub(crate) fn snapshot() -> Snapshot {
     let at = crate::clock::now();
     let ago = |millis: u64| Monotonic(at.0 - millis * 1_000_000);

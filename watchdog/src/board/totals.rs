@@ -1,29 +1,29 @@
-//! Totals of the target and of the sidecar itself, as of one moment.
+//! Totals of the target and of the sidecar itself at one moment.
 
 use std::time::Duration;
 
 use crate::clock::Monotonic;
 use crate::snapshot::TargetIdentity;
 
-/// After three reads that did not come the reader hangs, and what it read is history.
+/// The age at which totals are stale. After three missed reads the reader must be hanging.
 pub const STALE: Duration = Duration::from_secs(15);
 
 /// What was read at one moment.
 #[derive(Debug)]
 pub struct TargetStats {
-    /// When.
+    /// When it was read.
     pub at: Monotonic,
-    /// Of which target.
+    /// The target that it was read of; `None` if there was none.
     pub identity: Option<TargetIdentity>,
     /// The target as a whole.
     pub process: Option<ProcessTotals>,
     /// Its watched threads.
     pub threads: Vec<ThreadCpu>,
-    /// The sidecar itself.
+    /// Totals of the sidecar itself.
     pub sidecar: Option<ProcessTotals>,
 }
 
-/// Totals of one process. What the kernel does not tell is absent.
+/// Totals of one process. Values that the kernel does not report are absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessTotals {
     /// User and system time.
@@ -32,20 +32,20 @@ pub struct ProcessTotals {
     pub resident_bytes: u64,
     /// Mapped memory.
     pub virtual_bytes: u64,
-    /// Descriptors held.
+    /// Open descriptors.
     pub open_fds: Option<u64>,
-    /// Descriptors allowed.
+    /// Limit of open descriptors.
     pub max_fds: Option<u64>,
-    /// Threads.
+    /// Number of threads.
     pub threads: Option<u64>,
-    /// Start, in seconds since 1970.
+    /// Start time, in seconds since 1970.
     pub start_unix_seconds: u64,
 }
 
-/// Time of one thread.
+/// CPU time of one thread.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ThreadCpu {
-    /// Its registered name.
+    /// The registered name of the thread.
     pub name: String,
     /// Seconds in user mode.
     pub user: f64,

@@ -1,4 +1,4 @@
-//! Where the sidecar is that a command asks or orders: one rule for all of them.
+//! Where to reach the sidecar: one rule for all commands that query it or give it orders.
 
 use std::path::{Path, PathBuf};
 

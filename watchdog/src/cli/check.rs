@@ -1,4 +1,4 @@
-//! `check`: what is wrong with a config, all of it.
+//! `check`: reports every problem of a config.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -62,7 +62,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
             if !refused.is_empty() {
                 return ExitCode::from(BAD_INPUT);
             }
-            // Whoever reads this may have gone; the exit code tells the same.
+            // The reader may have closed its end; the exit code carries the result too.
             let _ = std::io::stdout().write_all(summary(&config).as_bytes());
             let of_telemetry = otlp::warnings(config.otlp.as_ref());
             for warning in collisions(&config).iter().chain(&of_telemetry).chain(&folders) {
@@ -73,8 +73,8 @@ pub(crate) fn run(args: &Args) -> ExitCode {
                 let _ =
                     writeln!(std::io::stderr().lock(), "warning: under the limit of this shell, {shortage}");
             }
-            // As the user that runs the check sees it, who may be another than the sidecar's: no
-            // reason to call the config bad.
+            // Checked as the user who runs the check, who may not be the sidecar's user: no reason
+            // to reject the config.
             if let Some(error) = config.http.token_file.as_deref().and_then(|path| token::read(path).err()) {
                 let _ = writeln!(std::io::stderr().lock(), "warning: {error}");
             }

@@ -1,4 +1,4 @@
-//! `demo`: the main job on this machine.
+//! `demo`: shows a fault and the recovery from it on this machine.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,7 +41,7 @@ pub(crate) struct Args {
     fault: Fault,
     /// A block file or a folder of them; without it ../shared/blocks if it is there, else generated
     /// ones
-    // The name without the prefix is the one that every program of this project reads.
+    // Every program of this project reads the variable of this name, without the prefix.
     #[arg(long, env = "SHARD_BLOCKS", value_name = "PATH")]
     blocks: Option<PathBuf>,
     /// Keep configs and evidence in this folder, which must be new or empty

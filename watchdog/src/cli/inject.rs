@@ -1,4 +1,4 @@
-//! `inject`: one fault into a process, and the timeline from the fault to recovery.
+//! `inject`: injects one fault into a process and prints the timeline from the fault to recovery.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -90,7 +90,7 @@ pub(crate) struct Args {
     /// Print the timeline as one line of JSON
     #[arg(long, env = "SHARD_WATCHDOG_JSON")]
     json: bool,
-    // No variable: it is to be said each time.
+    // No environment variable: this must be given explicitly each time.
     /// Really do it; without this flag it says what it would do, and does nothing
     #[arg(long)]
     yes_break_it: bool,
@@ -118,14 +118,14 @@ fn inject(args: &Args) -> Result<ExitCode, String> {
         return Err(format!("--within {within} s is over before the fault is (--for {hold} s): give more"));
     }
     let (sender, heard) = channel();
-    // Before the first thread, so that none of them is the one that a signal ends.
+    // Before the first thread starts, so that a signal ends none of them.
     process::listen_for_stop(sender.clone())
         .map_err(|error| format!("cannot listen for signals: {error}"))?;
     let endpoint = Address::new(args.status_socket.clone(), args.url.clone()).endpoint()?;
     let mut follow = Follow::begin(endpoint, fault.pid())?;
     fault.begin(&sender)?;
     drop(sender);
-    // Whoever reads this may have gone.
+    // The reader may have closed its end.
     let _ = writeln!(std::io::stderr(), "inject: {} begins; Ctrl-C undoes it", fault.name());
     let until = Instant::now() + args.within;
     let seen = watch(&mut *fault, &mut follow, &heard, until)?;
@@ -133,7 +133,7 @@ fn inject(args: &Args) -> Result<ExitCode, String> {
     follow.look();
     let story = told::Story::of(&*fault, &follow, &seen, undone);
     let text = if args.json { story.json() } else { story.text(super::colour()) };
-    // Whoever reads this may have gone; the exit code tells the same.
+    // The reader may have closed its end; the exit code carries the result too.
     let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(if story.recovered() { ExitCode::SUCCESS } else { ExitCode::from(NOT_RECOVERED) })
 }
@@ -166,7 +166,7 @@ fn watch(
         fault.look()?;
         follow.look();
         if follow.ended() {
-            // Nobody is left whom it could hold.
+            // No process is left for the fault to hold.
             fault.undo();
         }
         if let Some(outcome) = follow.outcome(fault.struck_at().is_some(), fault.undone().is_some()) {
@@ -183,7 +183,7 @@ fn undo(fault: &mut dyn Fault, heard: &Receiver<Heard>) -> Result<(), String> {
     fault.undo();
     let until = Instant::now() + UNDONE_WITHIN;
     loop {
-        // A refusal by now comes to the same: nothing is broken.
+        // A refusal at this point comes to the same: nothing is broken.
         let refused = fault.look().is_err();
         if let Some(undone) = fault.undone() {
             return undone;

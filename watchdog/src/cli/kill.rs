@@ -1,4 +1,4 @@
-//! `kill`: a person's own kill, through the same ladder.
+//! `kill`: a kill that a person orders, through the same ladder.
 
 use std::process::ExitCode;
 

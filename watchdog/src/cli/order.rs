@@ -1,5 +1,5 @@
-//! How a command of a person reaches the sidecar: where to, with what in hand, and what the answer
-//! means.
+//! How an operator's command reaches the sidecar: the address, the token, and the meaning of the
+//! answer.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -63,7 +63,7 @@ fn told(endpoint: &Endpoint, answer: &Answer) -> ExitCode {
     match answer.status.as_u16() {
         200 => {
             let message = sentence("message").unwrap_or_else(|| "done".to_owned());
-            // Whoever reads this may have gone; the exit code tells the same.
+            // The reader may have closed its end; the exit code carries the result too.
             let _ = writeln!(std::io::stdout().lock(), "{message}");
             ExitCode::SUCCESS
         }

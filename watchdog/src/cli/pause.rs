@@ -1,4 +1,4 @@
-//! `pause`: stops killing, not watching.
+//! `pause`: suspends killing, not watching.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `record`: the last minute of a running sidecar, now.
+//! `record`: saves the last minute of a running sidecar, now.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -67,7 +67,7 @@ fn ask(endpoint: &Endpoint) -> Result<Vec<u8>, String> {
         ));
     }
     let bytes = answer.body.to_vec();
-    // Another program may hold the address.
+    // Another program may listen at the address.
     Recording::parse(bytes.clone(), Path::new("its answer"))
         .map_err(|error| format!("{endpoint} answers with something else: {error}. Check --url"))?;
     Ok(bytes)

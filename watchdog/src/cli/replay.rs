@@ -1,4 +1,4 @@
-//! `replay`: what would this config have done with what was seen?
+//! `replay`: what would this config have done with these observations?
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         return fail(BAD_INPUT, format!("{path}: {why}"));
     }
     let text = if args.json { told.json() } else { told.text() };
-    // Whoever reads this may have gone; the exit code tells the same.
+    // The reader may have closed its end; the exit code carries the result too.
     let _ = std::io::stdout().write_all(text.as_bytes());
     if told.would_kill { ExitCode::from(WOULD_KILL) } else { ExitCode::SUCCESS }
 }

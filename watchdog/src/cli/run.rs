@@ -91,7 +91,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     };
     signals::end_on_panic();
     let (limit, inherited) = (descriptors::raise_limit(), descriptors::inherited());
-    // Before any thread starts, so that all of them leave the signals to this one.
+    // Before any thread starts, so that all threads leave the signals to this one.
     let signals = match signals::block() {
         Ok(signals) => signals,
         Err(error) => return cannot_start("block signals", &error),
@@ -107,7 +107,7 @@ fn start(
     (limit, shares): (Limit, Shares),
 ) -> ExitCode {
     let events = match args.thread_events {
-        // The number of a thread of another pid namespace means nobody here, or somebody else.
+        // A thread id of another pid namespace denotes no thread here, or another one.
         _ if config.kill.by == KillBy::ExitCode => ThreadEvents::Poll,
         HowThreadsEnd::Pidfd => ThreadEvents::Pidfd,
         HowThreadsEnd::Poll => ThreadEvents::Poll,
@@ -184,12 +184,12 @@ fn start(
     obey(args, by, signals, &control, &redirect, &surface, &manager);
     manager.tell(&[News::Stopping]);
     if left.load(Ordering::Acquire) {
-        // The loop has ended, so this is all of the incident. No collector is waited for: the next
-        // life tells it.
+        // The loop has ended, so the incident is complete. The exit does not wait for a collector:
+        // the next run sends it.
         if surface.write_down(WRITTEN_WITHIN) {
             return ExitCode::from(LEAVING);
         }
-        // Nobody would know of this kill, so nothing would stop the next ones.
+        // This kill would be unrecorded, so nothing would limit the next ones.
         eprintln!(
             "shard-watchdog: the target stands condemned and is not restarted: that it was could not be written to {} within \
              {WRITTEN_WITHIN:?}, and the kill budget would not hold. Free that disk, or let this user write there",
@@ -198,8 +198,8 @@ fn start(
         return ExitCode::from(CANNOT_START);
     }
     control.tell(Command::Stop);
-    // The loop answers within one look; a loop that does not is worth no more waiting than
-    // telemetry is.
+    // The loop reacts within one observation. A loop that does not gets no longer than telemetry
+    // does.
     let began = Instant::now();
     while !watch.is_finished() && began.elapsed() < FLUSH {
         std::thread::sleep(Duration::from_millis(1));

@@ -1,4 +1,4 @@
-//! `status`: the verdict and why, for a person or a script.
+//! `status`: prints the verdict and the reason, for a person or a script.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -67,7 +67,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         }
         text
     };
-    // Whoever reads this may have gone; the exit code tells the same.
+    // The reader may have closed its end; the exit code carries the result too.
     let _ = std::io::stdout().write_all(text.as_bytes());
     ExitCode::from(exit_code(status.verdict))
 }

@@ -1,4 +1,4 @@
-//! `suggest`: which thresholds fit what was recorded?
+//! `suggest`: proposes thresholds that fit the recordings.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -66,7 +66,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     }
     told.conclude(&names, config.as_ref());
     let text = if args.json { told.json() } else { told.text() };
-    // Whoever reads this may have gone.
+    // The reader may have closed its end.
     let _ = std::io::stdout().write_all(text.as_bytes());
     ExitCode::SUCCESS
 }
@@ -98,7 +98,7 @@ fn take_in(
                 looks += 1;
             }
             Record::Lost { looks } => told.lost += looks,
-            // What persons did changes no gap.
+            // What people ordered changes no gap.
             Record::Key { .. }
             | Record::Known(_)
             | Record::Cleared { .. }
@@ -125,6 +125,6 @@ fn take_in(
 
 /// What a judge goes by that only counts.
 fn without_rules(poll_threads: bool) -> Policy {
-    // How long a restart may take is no gap of anybody's.
+    // How long a restart may take is irrelevant to the gaps.
     shard_watchdog::config::policy::policy(&[], &[], &JudgeConfig::default(), Duration::MAX, poll_threads)
 }

@@ -1,4 +1,4 @@
-//! `supervise`: a command and its sidecar, kept running.
+//! `supervise`: keeps a command and its sidecar running.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

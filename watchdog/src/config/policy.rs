@@ -1,4 +1,4 @@
-//! What the judge goes by, made of the configuration.
+//! The judge's policy, derived from the configuration.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ impl Config {
     }
 }
 
-/// The policy of these rules: that of a second judge is made of others than the config's own.
+/// The policy of these rules. A second judge has rules other than the config's own.
 pub fn policy(
     threads: &[ThreadRule],
     channels: &[ChannelRule],
@@ -41,7 +41,7 @@ pub fn policy(
             name: rule.name.clone(),
             max_age: rule.max_age,
             max_depth: rule.max_depth,
-            // The config was refused if this is no glob.
+            // The config is rejected if this is no valid glob.
             consumer: rule.consumer.as_deref().and_then(|glob| Some(Glob::new(glob).ok()?.compile_matcher())),
             on: rule.on,
         })

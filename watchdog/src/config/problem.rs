@@ -1,22 +1,22 @@
-//! What is wrong with a config file: all of it, each with its place.
+//! The problems of a config file, each with its place.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// One thing that is wrong.
+/// One problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Line, from 1; `None` when the file as a whole is meant.
+    /// Line, from 1; `None` if the problem concerns the file as a whole.
     pub line: Option<usize>,
-    /// The key, dotted, or empty.
+    /// The dotted key, or empty.
     pub key: String,
-    /// What was found, as it stands in the file.
+    /// The offending text as it is in the file.
     pub found: Option<String>,
     /// What is wrong, or what is allowed instead.
     pub allowed: String,
 }
 
-/// Everything that is wrong with one file.
+/// All problems of one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems {
     /// The file.

@@ -1,4 +1,4 @@
-//! Reads a config file and says all that is wrong with it at once.
+//! Reads a config file and reports all of its problems at once.
 
 use std::io::Read;
 use std::path::Path;
@@ -17,7 +17,7 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
     load_for(path, None)
 }
 
-/// The same for the shard of that name, whatever the file says: one file may serve many shards.
+/// The same for the shard of that name, whatever the file says: many shards may share one file.
 pub fn load_for(path: &Path, shard: Option<&str>) -> Result<Config, Problems> {
     parse_for(&read(path)?, path, shard)
 }
@@ -31,7 +31,7 @@ fn read(path: &Path) -> Result<String, Problems> {
         };
         Problems::whole(path, format!("the config file cannot be read: {error}; {next}"))
     };
-    // Asked before it is opened: opening a pipe waits for somebody to write, and what is read once
+    // Checked before opening: opening a pipe waits for a writer, and what can be read only once
     // cannot be reloaded.
     let kind = std::fs::metadata(path).map_err(cannot)?.file_type();
     if !kind.is_file() {
@@ -54,7 +54,7 @@ fn read(path: &Path) -> Result<String, Problems> {
     })
 }
 
-/// The same where only its rules are asked for, as with a recording: for no shard in particular.
+/// The same for uses that need only the rules, such as a replay: for no particular shard.
 pub fn load_rules(path: &Path) -> Result<Config, Problems> {
     load_for(path, Some("0"))
 }
@@ -75,8 +75,7 @@ fn parse_for(text: &str, path: &Path, shard: Option<&str>) -> Result<Config, Pro
         );
     }
     if !complaints.is_empty() {
-        // What a broken table holds is anybody's guess: its contents are checked once it can be
-        // read.
+        // The contents of a broken table are unknown, so they are checked only once it parses.
         return Err(Problems { file: path.to_path_buf(), list: complaints.into_list() });
     }
     let span = table.span();

@@ -1,5 +1,5 @@
-//! A table of the file on its way to becoming settings: each key is taken once, what is left over
-//! was not known.
+//! A table of the config file while it is read: each key is taken once, and the keys left over are
+//! unknown.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 use super::problem::Problem;
 use super::units::{self, DURATION_FORM, SIZE_FORM};
 
-/// Collects problems, knowing the text that byte offsets are in.
+/// Collects problems, and knows the text that byte offsets refer to.
 #[derive(Debug)]
 pub struct Complaints<'a> {
     text: &'a str,
@@ -19,12 +19,12 @@ pub struct Complaints<'a> {
 }
 
 impl<'a> Complaints<'a> {
-    /// None yet.
+    /// Starts with no problems.
     pub const fn new(text: &'a str) -> Self {
         Self { text, found: Vec::new() }
     }
 
-    /// One more, about the text at `span`.
+    /// Adds a problem with the text at `span`.
     pub fn add(&mut self, span: &Range<usize>, key: &str, allowed: impl Into<String>) {
         let line = self.line(span.start);
         let found = self.text.get(span.clone()).map(shorten);
@@ -34,7 +34,7 @@ impl<'a> Complaints<'a> {
         );
     }
 
-    /// One more, about a section, without quoting it.
+    /// Adds a problem with a section, without quoting it.
     pub fn add_at(&mut self, at: usize, key: &str, allowed: impl Into<String>) {
         let line = Some(self.line(at));
         self.push(at, Problem { line, key: key.to_owned(), found: None, allowed: allowed.into() });
@@ -48,19 +48,19 @@ impl<'a> Complaints<'a> {
         self.text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
     }
 
-    /// Whether there are none.
+    /// Whether there are no problems.
     pub const fn is_empty(&self) -> bool {
         self.found.is_empty()
     }
 
-    /// All of them, in the order of the file.
+    /// All problems, in the order of the file.
     pub fn into_list(mut self) -> Vec<Problem> {
         self.found.sort_by_key(|(at, _)| *at);
         self.found.into_iter().map(|(_, problem)| problem).collect()
     }
 }
 
-/// A quotation short enough for one line of a terminal.
+/// Shortens a quotation to fit one line of a terminal.
 fn shorten(text: &str) -> String {
     const LONGEST: usize = 60;
     let line = text.lines().next().unwrap_or_default();
@@ -70,7 +70,7 @@ fn shorten(text: &str) -> String {
     format!("{}…", line.chars().take(LONGEST).collect::<String>())
 }
 
-/// One table.
+/// One table of the file.
 #[derive(Debug)]
 pub struct Section<'i> {
     path: String,
@@ -80,7 +80,7 @@ pub struct Section<'i> {
     there: Vec<&'static str>,
 }
 
-/// A value and where it stands.
+/// A value and its place in the text.
 pub type Placed<T> = (T, Range<usize>);
 
 impl<'i> Section<'i> {
@@ -89,12 +89,12 @@ impl<'i> Section<'i> {
         Self { path: path.into(), span, keys, known: Vec::new(), there: Vec::new() }
     }
 
-    /// Where it begins, for problems with what is not in it.
+    /// Where the table begins, for problems with missing keys.
     pub const fn start(&self) -> usize {
         self.span.start
     }
 
-    /// Its own dotted name.
+    /// The dotted name of the table.
     pub fn name(&self) -> &str {
         &self.path
     }
@@ -114,12 +114,12 @@ impl<'i> Section<'i> {
         value
     }
 
-    /// Whether a key that was taken stood in the file.
+    /// Whether a key that was taken is present in the file.
     pub fn was_there(&self, key: &str) -> bool {
         self.there.contains(&key)
     }
 
-    /// Takes a value of one form; complains about any other.
+    /// Takes a value of one form; reports a problem with any other.
     pub fn parse<T>(
         &mut self,
         key: &'static str,
@@ -138,7 +138,7 @@ impl<'i> Section<'i> {
         }
     }
 
-    /// A string with something in it.
+    /// Takes a string that is not empty.
     pub fn text(
         &mut self,
         key: &'static str,
@@ -150,14 +150,14 @@ impl<'i> Section<'i> {
         })
     }
 
-    /// A path. A zero byte ends it for the kernel, and for nobody else.
+    /// Takes a path. It may hold no zero byte, which would end it for the kernel only.
     pub fn path(&mut self, key: &'static str, complaints: &mut Complaints<'_>) -> Option<Placed<PathBuf>> {
         self.parse(key, "a path in double quotes", complaints, |value| {
             value.as_str().filter(|path| !path.is_empty() && !path.contains('\0')).map(PathBuf::from)
         })
     }
 
-    /// A duration longer than nothing.
+    /// Takes a duration longer than zero.
     pub fn duration(
         &mut self,
         key: &'static str,
@@ -168,21 +168,21 @@ impl<'i> Section<'i> {
         })
     }
 
-    /// A size.
+    /// Takes a size in bytes.
     pub fn size(&mut self, key: &'static str, complaints: &mut Complaints<'_>) -> Option<Placed<u64>> {
         self.parse(key, SIZE_FORM, complaints, |value| {
             value.as_str().and_then(units::size).filter(|size| *size > 0)
         })
     }
 
-    /// A whole number from 1.
+    /// Takes a whole number from 1.
     pub fn count(&mut self, key: &'static str, complaints: &mut Complaints<'_>) -> Option<Placed<u32>> {
         self.parse(key, "a whole number from 1 to 4294967295", complaints, |value| {
             integer(value).and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0)
         })
     }
 
-    /// A table in it.
+    /// Takes a table inside this one.
     pub fn table(&mut self, key: &'static str, complaints: &mut Complaints<'_>) -> Option<Section<'i>> {
         let value = self.take(key)?;
         let (span, path) = (value.span(), self.dotted(key));
@@ -195,7 +195,7 @@ impl<'i> Section<'i> {
         }
     }
 
-    /// An array of tables in it, `[[key]]`.
+    /// Takes an array of tables inside this one, `[[key]]`.
     pub fn tables(&mut self, key: &'static str, complaints: &mut Complaints<'_>) -> Vec<Section<'i>> {
         let Some(value) = self.take(key) else { return Vec::new() };
         let (span, path) = (value.span(), self.dotted(key));
@@ -214,7 +214,7 @@ impl<'i> Section<'i> {
         sections
     }
 
-    /// Complains about every key that nobody took.
+    /// Reports every key that was not taken.
     pub fn finish(self, complaints: &mut Complaints<'_>) {
         for (key, _) in &self.keys {
             let name = key.get_ref().as_ref();
@@ -228,13 +228,13 @@ impl<'i> Section<'i> {
     }
 }
 
-/// A whole number, whatever its notation.
+/// A whole number in any notation.
 pub fn integer(value: &DeValue<'_>) -> Option<i64> {
     let number = value.as_integer()?;
     i64::from_str_radix(number.as_str(), number.radix()).ok()
 }
 
-/// Edits between two short words.
+/// The edit distance between two short words.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

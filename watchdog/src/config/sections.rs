@@ -1,4 +1,4 @@
-//! Each section of the file: what may stand in it, its defaults, and what contradicts what.
+//! Each section of the file: its keys, their defaults, and what contradicts what.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,13 +16,13 @@ use super::{
     KillSignal, On, OtlpConfig, RecorderConfig, RestartConfig, TargetConfig, shadow, watched,
 };
 
-/// What the kernel has room for (`sockaddr_un`), the closing zero excepted.
+/// Capacity of the kernel's `sockaddr_un`, without the terminating zero.
 const SOCKET_BYTES: usize = 107;
-/// Evidence may delay a kill; a restart that waits longer than this for it is worth more than any
-/// evidence.
+/// Evidence may delay a kill, but no evidence is worth a restart that waits longer than this.
 const LONGEST_EVIDENCE: Duration = Duration::from_secs(10);
 
-/// The whole file, for the shard of that name if there is one. `None` only with complaints.
+/// Reads the whole file, for the shard of that name if one is given. `None` only if there are
+/// problems.
 pub fn config(mut file: Section<'_>, shard: Option<&str>, complaints: &mut Complaints<'_>) -> Option<Config> {
     let target = match file.table("target", complaints) {
         Some(section) => watched::target(section, shard, complaints),
@@ -59,7 +59,7 @@ pub fn config(mut file: Section<'_>, shard: Option<&str>, complaints: &mut Compl
     })
 }
 
-/// What is not said is as in `judge`.
+/// Settings that are omitted are those in `judge`.
 pub(super) fn judge(
     section: Option<Section<'_>>,
     mut judge: JudgeConfig,
@@ -156,7 +156,7 @@ pub(super) fn budget(section: &mut Section<'_>, kill: &mut KillConfig, complaint
 }
 
 fn signals(value: &DeValue<'_>) -> Option<Vec<(KillSignal, Duration)>> {
-    /// Each rung of the ladder costs a place in a fixed table of the watch loop.
+    /// Each rung of the ladder takes an entry in a fixed table of the watch loop.
     const MOST: usize = 4;
     let rungs: Option<Vec<_>> = value
         .as_array()?
@@ -179,7 +179,7 @@ fn signals(value: &DeValue<'_>) -> Option<Vec<(KillSignal, Duration)>> {
 }
 
 fn evidence(section: Option<Section<'_>>, shard: &str, complaints: &mut Complaints<'_>) -> EvidenceConfig {
-    // A shard's label may hold a slash; its folder may not.
+    // A shard's label may contain a slash; its folder may not.
     let folder = shard.replace(|c: char| !c.is_ascii_alphanumeric() && !"._-".contains(c), "_");
     let folder = if folder.starts_with('.') { format!("_{folder}") } else { folder };
     let mut evidence = EvidenceConfig {
@@ -206,8 +206,8 @@ fn evidence(section: Option<Section<'_>>, shard: &str, complaints: &mut Complain
     evidence
 }
 
-/// It must have room for some files, each of some chunks: with less it would delete what it has
-/// just written.
+/// The limit must allow several files of several chunks each: with less the recorder would delete
+/// what it has just written.
 const FEWEST_RECORDED: u64 = 16 << 20;
 
 fn recorder(

@@ -1,5 +1,5 @@
-//! `[shadow]`: a second policy, judged beside the live one. What it does not say is as the live one
-//! has it.
+//! `[shadow]`: a second policy, judged beside the live one. Settings that it omits are those of the
+//! live policy.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub(super) fn shadow(
     let threads = watched::threads(section.tables("thread", complaints), complaints);
     let channels = watched::channels(section.tables("channel", complaints), complaints);
     let judge = sections::judge(section.table("judge", complaints), live.judge.clone(), complaints);
-    // It kills as soon as it may, and nobody.
+    // It would kill as soon as it may, but has no process to kill.
     let mut kill = KillConfig {
         mode: KillMode::Enforce,
         signals: vec![(KillSignal::Kill, Duration::ZERO)],

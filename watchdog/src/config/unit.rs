@@ -3,16 +3,16 @@
 /// The longest name of a unit, `UNIT_NAME_MAX` of systemd.
 const LONGEST: usize = 255;
 
-/// Ends of names of units that hold processes.
+/// Suffixes of units that contain processes.
 pub const SUFFIXES: [&str; 6] = [".service", ".scope", ".slice", ".socket", ".mount", ".swap"];
 
-/// Ends of names of units that never do.
+/// Suffixes of units that never contain processes.
 const WITHOUT_PROCESSES: [&str; 5] = [".target", ".timer", ".path", ".device", ".automount"];
 
-/// The whole name of the unit that `name` means.
+/// The full name of the unit that `name` denotes.
 ///
 /// # Errors
-/// What is wrong with it.
+/// What is wrong with `name`.
 pub fn complete(name: &str) -> Result<String, String> {
     let of_kind = |ends: &[&'static str]| ends.iter().copied().find(|end| name.ends_with(end));
     if let Some(end) = of_kind(&WITHOUT_PROCESSES) {

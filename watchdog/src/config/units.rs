@@ -7,7 +7,7 @@ pub const DURATION_FORM: &str =
     "a duration in double quotes, such as \"5s\" or \"1m 30s\" (units: ns us ms s m h d)";
 /// The form of a size, for messages.
 pub const SIZE_FORM: &str = "a size in double quotes, such as \"256MiB\" (units: B KiB MiB GiB)";
-/// A century: more is a slip of the keyboard, and sums of a few such stay far from overflow.
+/// A century: more must be a typing error, and sums of a few such durations stay far from overflow.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// Reads a duration: whole numbers with units, from the largest to the smallest or in any order,

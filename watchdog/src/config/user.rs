@@ -3,12 +3,12 @@
 use std::ffi::CString;
 use std::fmt;
 
-/// Whose the target must be.
+/// The user who must own the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
-    /// As the config names it; `None` if it gives a number.
+    /// The name in the config; `None` if it gives a number.
     pub name: Option<String>,
-    /// The number.
+    /// The user id.
     pub uid: u32,
 }
 
@@ -22,17 +22,18 @@ impl fmt::Display for User {
 }
 
 impl User {
-    /// The user of that name.
+    /// Looks up the user of that name.
     ///
     /// # Errors
-    /// What to tell whoever wrote it: that there is none, or that the machine's list of users
-    /// cannot be asked.
+    /// A message for the author of the config: the user does not exist, or the machine's list of
+    /// users cannot be read.
     pub fn named(name: &str) -> Result<Self, String> {
-        /// Longer than any entry that a person has written; `getpwnam_r` says so if it is not.
+        /// Longer than any entry that a person writes; `getpwnam_r` returns an error if it is too
+        /// short.
         const ROOM: usize = 16 << 10;
         let unknown = || {
             if cfg!(target_feature = "crt-static") {
-                // Others would need a shared library (shard_telemetry::names).
+                // Other sources would need a shared library (shard_telemetry::names).
                 return "no user in /etc/passwd is called so, and this static program looks nowhere else; give a name \
                         that is there, or a number"
                     .to_owned();
@@ -42,13 +43,13 @@ impl User {
             )
         };
         let wanted = CString::new(name).map_err(|_| unknown())?;
-        // SAFETY: `passwd` is a plain C struct of numbers and pointers for which all zeroes is a
+        // SAFETY: `passwd` is a plain C struct of numbers and pointers, for which all zeroes is a
         // valid value.
         let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
         let mut room = vec![0; ROOM];
         let mut found = std::ptr::null_mut();
-        // SAFETY: all pointers are to what lives beyond the call, and the length is that of the
-        // buffer. Of the entry only the number is used afterwards, which points to nothing.
+        // SAFETY: all pointers point to values that outlive the call, and the length is that of the
+        // buffer. Afterwards only the number in the entry is used, which points to nothing.
         let error = unsafe {
             libc::getpwnam_r(wanted.as_ptr(), &raw mut entry, room.as_mut_ptr(), room.len(), &raw mut found)
         };

@@ -1,4 +1,4 @@
-//! What is watched: the target, its threads and its channels.
+//! The sections on what to watch: the target, its threads and its channels.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use super::section::{Complaints, Section, integer};
 use super::user::User;
 use super::{ChannelRule, FindTarget, On, TargetConfig, ThreadRule, unit};
 
-/// Longest label of a shard, what the segment has room for.
+/// Longest label of a shard, in bytes: the capacity of its field in the segment.
 const SHARD_BYTES: usize = 32;
-/// What the kernel keeps of a thread's name.
+/// Bytes of a thread's name that the kernel stores.
 const COMM_BYTES: usize = 15;
 
-/// What may name a shard.
+/// The form of a shard's name.
 pub const SHARD_FORM: &str = "1 to 32 bytes without control characters; it goes on every metric and log line";
 
 /// Whether `text` may name a shard.
@@ -23,8 +23,7 @@ pub fn names_shard(text: &str) -> bool {
     !text.is_empty() && text.len() <= SHARD_BYTES && !text.chars().any(char::is_control)
 }
 
-/// `given`: the name of the shard by whoever starts the sidecar, which goes before that in the
-/// file.
+/// `given`: the name of the shard on the command line, which overrides that in the file.
 pub(super) fn target(
     mut section: Section<'_>,
     given: Option<&str>,
@@ -76,7 +75,7 @@ pub(super) fn target(
     Some(TargetConfig { shard: shard?, find: find?, user, systemd_unit: unit })
 }
 
-/// By name or by number.
+/// Reads a user, by name or by number.
 fn user(section: &mut Section<'_>, complaints: &mut Complaints<'_>) -> Option<User> {
     let read = |value: &DeValue<'_>| match value.as_str() {
         Some(name) => Some(Err(name.to_owned())),

@@ -14,37 +14,37 @@ use super::pace::Pace;
 use super::process::{Heard, Process};
 use super::{DemoError, order, text};
 
-/// A shard's executor thread beats with each transaction: a second without is two orders of
+/// A shard's executor thread beats with each transaction: a second without a beat is two orders of
 /// magnitude too long.
 const SHARD_STALL_AFTER: Duration = Duration::from_secs(1);
-/// What a block may take, the coordinator's own default.
+/// Time limit of a block, the coordinator's own default.
 const BLOCK_DEADLINE: Duration = Duration::from_secs(5);
 /// The coordinator may wait for a block for its whole deadline; only silence beyond it is a stall.
 const COORDINATOR_STALL_AFTER: Duration = BLOCK_DEADLINE.saturating_mul(2);
-/// What members of the cluster get to end in order: more than the two seconds that each of them
+/// Time for the members of the cluster to end in order: more than the two seconds that each of them
 /// takes at most.
 const ENDS_WITHIN: Duration = Duration::from_secs(4);
-/// Ports below the kernel's usual range for outgoing connections: within it a coordinator that
-/// knocks at the port of a dead shard can connect to itself, and then the shard cannot have its
-/// port back.
+/// Ports below the kernel's usual range for outgoing connections. Within that range a coordinator
+/// that connects to the port of a dead shard can connect to itself, and then the shard cannot bind
+/// its port again.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
-/// The file in the demo's folder that names every `/metrics`.
+/// The file in the demo's folder that lists every `/metrics`.
 pub(super) const TARGETS: &str = "targets.json";
 
-/// One member: a supervisor, what it runs, and the sidecar beside that.
+/// One member: a supervisor, the process it runs, and the sidecar beside that.
 #[derive(Debug)]
 struct Member {
     process: Process,
     listen: SocketAddr,
     evidence: PathBuf,
-    /// The socket on which faults are armed, of a shard.
+    /// The socket for arming faults, of a shard only.
     faults: PathBuf,
-    /// Where the executor tells its metrics.
+    /// Where the executor exposes its metrics.
     metrics: SocketAddr,
 }
 
-/// All of them: the shards by number, then the coordinator.
+/// All members: the shards by number, then the coordinator.
 #[derive(Debug)]
 pub(super) struct Cluster {
     members: Vec<Member>,
@@ -52,7 +52,7 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts it.
+    /// Starts the cluster.
     pub(super) fn start(
         shards: u16,
         executor: &Path,
@@ -107,7 +107,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Every `/metrics`, as Prometheus' `file_sd` reads it.
+    /// Every `/metrics`, in the form of Prometheus' `file_sd`.
     fn targets(&self) -> String {
         let job = |job: &str, address: fn(&Member) -> SocketAddr| {
             let targets: Vec<_> = self.members.iter().map(|member| address(member).to_string()).collect();
@@ -120,7 +120,7 @@ impl Cluster {
         .to_string()
     }
 
-    /// A line for each member: where to look.
+    /// A line for each member with its addresses.
     pub(super) fn addresses(&self) -> Vec<String> {
         let line = |(number, member): (usize, &Member)| {
             let name = if number + 1 == self.members.len() {
@@ -134,22 +134,22 @@ impl Cluster {
         self.members.iter().enumerate().map(line).collect()
     }
 
-    /// How many shards.
+    /// The number of shards.
     pub(super) fn shards(&self) -> u16 {
         u16::try_from(self.members.len().saturating_sub(1)).unwrap_or(u16::MAX)
     }
 
-    /// Where faults of a shard are armed.
+    /// The socket for arming faults of a shard.
     pub(super) fn faults(&self, shard: u16) -> &Path {
         self.members.get(usize::from(shard)).map_or(Path::new(""), |member| &member.faults)
     }
 
-    /// Where the sidecar of a shard keeps its evidence.
+    /// Where the sidecar of a shard stores its evidence.
     pub(super) fn evidence(&self, shard: u16) -> &Path {
         self.members.get(usize::from(shard)).map_or(Path::new(""), |member| &member.evidence)
     }
 
-    /// The first sidecar that does not say healthy, and what it says.
+    /// The first sidecar that does not report healthy, and what it reports.
     pub(super) fn unhealthy(&self) -> Option<String> {
         self.members.iter().enumerate().find_map(|(number, member)| {
             match order::verdict(member.listen, self.pace) {
@@ -166,8 +166,8 @@ impl Cluster {
         })
     }
 
-    /// Ends everything: in order first, then at once (a second SIGTERM has a supervisor kill what
-    /// it started), and what is left when this returns is killed.
+    /// Ends everything: first in order, then at once (a second SIGTERM makes a supervisor kill its
+    /// children). What is left when this returns is killed.
     pub(super) fn end(mut self) {
         for _ in 0..2 {
             self.members.iter().for_each(|member| member.process.signal(Signal::TERM));
@@ -178,8 +178,7 @@ impl Cluster {
 }
 
 impl Drop for Cluster {
-    /// A start that failed half-way leaves supervisors without anybody to call [`Cluster::end`] for
-    /// them.
+    /// A start that failed half-way leaves supervisors for which nothing calls [`Cluster::end`].
     fn drop(&mut self) {
         self.members.iter().for_each(|member| member.process.signal(Signal::TERM));
     }
@@ -221,7 +220,7 @@ impl Starter<'_> {
         command.arg("supervise").arg("--config").arg(&config).arg("--").args(words);
         command.arg("--heartbeat").arg(&heartbeat);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // What a person set for runs of their own is not meant for this one.
+        // Variables that a person set for other runs must not affect this one.
         for (variable, _) in std::env::vars_os() {
             if variable
                 .to_str()
@@ -230,7 +229,7 @@ impl Starter<'_> {
                 command.env_remove(variable);
             }
         }
-        // If the demo is a service, none of these is.
+        // If the demo runs as a service, none of these members is that service.
         for variable in service_manager::VARIABLES {
             command.env_remove(variable);
         }
@@ -249,10 +248,10 @@ fn words(program: &Path, arguments: &[&str]) -> Result<Vec<String>, DemoError> {
     Ok(std::iter::once(text(program)?).chain(arguments.iter().copied()).map(str::to_owned).collect())
 }
 
-/// Ports that nobody listens on. They are let go before they are used, so somebody could be
-/// quicker; the start of whoever needs one then says so.
+/// Free ports. They are released before they are used, so another program could take one; the
+/// process that needs it then fails to start and says so.
 fn free_ports(count: usize) -> Result<Vec<SocketAddr>, DemoError> {
-    // Demos that are started together have numbers next to each other: they look for ports apart.
+    // Demos that start together have adjacent pids, so this spreads their first ports.
     let start = std::process::id().wrapping_mul(97) % u32::from(PORTS.end - PORTS.start);
     let first = u16::try_from(start).unwrap_or(0);
     let candidates = (PORTS.start + first..PORTS.end).chain(PORTS.start..PORTS.start + first);

@@ -1,4 +1,4 @@
-//! The sidecars' configs: the shortest that do the job, as an operator would write them.
+//! The sidecars' configs: the shortest that serve, as an operator would write them.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -7,14 +7,14 @@ use std::time::Duration;
 use super::pace::Pace;
 use super::{DemoError, text};
 
-/// What the sidecar allows by default for a start, for a restart and for evidence. What a kill
-/// waits for has a limit.
+/// The sidecar's defaults for a start, for a restart and for evidence. The time that a kill waits
+/// for evidence is limited.
 const STARTUP_GRACE: Duration = Duration::from_secs(30);
 const RESTART_WITHIN: Duration = Duration::from_secs(30);
 const EVIDENCE: Duration = Duration::from_millis(250);
 const LONGEST_EVIDENCE: u32 = 40;
 
-/// What one sidecar needs to be told.
+/// The settings of one sidecar.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sidecar<'a> {
     pub(super) shard: &'a str,
@@ -29,7 +29,7 @@ pub(super) struct Sidecar<'a> {
 }
 
 impl Sidecar<'_> {
-    /// As TOML.
+    /// The config as TOML.
     pub(super) fn toml(&self) -> Result<String, DemoError> {
         let quote = |text: &str| toml::Value::String(text.to_owned()).to_string();
         let (shard, thread) = (quote(self.shard), quote(self.thread));
@@ -49,7 +49,7 @@ impl Sidecar<'_> {
         ))
     }
 
-    /// What only a slow machine needs to be told: the defaults, longer.
+    /// Settings that only a slow machine needs: the defaults, made longer.
     fn slow(&self) -> (String, String) {
         if self.pace.factor() == 1 {
             return Default::default();

@@ -1,4 +1,4 @@
-//! What the demo needs and does not bring: the executor and blocks.
+//! Finds what the demo needs but does not contain: the executor and blocks.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -8,12 +8,12 @@ use super::{DemoError, process, text};
 
 /// The name of the executor's program.
 const EXECUTOR: &str = "shard-executor";
-/// Where this project's machines keep real blocks, seen from its folder.
+/// Where this project's machines store real blocks, relative to its folder.
 const BESIDE: &str = "../shared/blocks";
-/// Enough for a block to take some milliseconds, few enough to be made in a second.
+/// Enough for a block to take some milliseconds, few enough to generate in a second.
 const GENERATED: [&str; 4] = ["--blocks", "20", "--txs", "200"];
 
-/// The executor's program.
+/// Finds the executor's program.
 pub(super) fn executor(given: Option<&Path>) -> Result<PathBuf, DemoError> {
     if let Some(given) = given {
         return if given.is_file() {
@@ -34,13 +34,13 @@ pub(super) fn executor(given: Option<&Path>) -> Result<PathBuf, DemoError> {
     })
 }
 
-/// Blocks and where they come from.
+/// Blocks and their origin.
 pub(super) struct Blocks {
     pub(super) path: PathBuf,
     pub(super) origin: &'static str,
 }
 
-/// The blocks to execute, given or found; `None`: they have to be made.
+/// The blocks to execute, given or found; `None`: they must be generated.
 pub(super) fn blocks(given: Option<&Path>) -> Result<Option<Blocks>, DemoError> {
     if let Some(given) = given {
         if !given.exists() {
@@ -56,7 +56,7 @@ pub(super) fn blocks(given: Option<&Path>) -> Result<Option<Blocks>, DemoError> 
     Ok(found.then_some(Blocks { path: beside, origin: "found beside the project" }))
 }
 
-/// Makes blocks below `root`.
+/// Generates blocks below `root`.
 pub(super) fn generate(executor: &Path, root: &Path, until: Instant) -> Result<Blocks, DemoError> {
     let path = root.join("blocks");
     let failed = |why: String| {

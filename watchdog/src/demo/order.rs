@@ -1,5 +1,5 @@
-//! What the demo asks of others: a fault of a shard, over its socket, and the verdict of a sidecar,
-//! over loopback.
+//! Requests of the demo: a fault of a shard, over its socket, and the verdict of a sidecar, over
+//! loopback.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,12 +10,11 @@ use super::Fault;
 use super::pace::Pace;
 use crate::fault_socket::FaultSocket;
 
-/// How long an answer may take, on a usual machine whose two cores run a dozen processes.
+/// Timeout of an answer, on a usual machine whose two cores run a dozen processes.
 const ANSWER: Duration = Duration::from_secs(2);
-/// Transactions that are let through first. Parts have a hundred or so, so this is the middle of
-/// one.
+/// Transactions to let pass before the fault. A part has a hundred or so, so it strikes amid one.
 const IN_THE_MIDDLE: u32 = 25;
-/// More than any status; an answer without end must not fill the memory.
+/// More than any status; an endless answer must not fill the memory.
 const LONGEST_ANSWER: u64 = 1 << 20;
 
 /// Arms a fault.
@@ -23,7 +22,7 @@ pub(super) fn arm(port: &Path, fault: Fault, pace: Pace) -> Result<(), String> {
     let name = fault.name();
     let mut orders = vec![format!("arm {name} after {IN_THE_MIDDLE} transactions")];
     if fault == Fault::Panic {
-        // Otherwise the process ends itself, and there is nothing for a watchdog to see.
+        // Otherwise the process ends itself, and a watchdog has nothing to detect.
         orders.insert(0, "hook off".to_owned());
     }
     let refused = |what: String| format!("the fault {name} could not be armed at {}: {what}", port.display());

@@ -1,6 +1,6 @@
-//! How slow this machine is, and what that makes of the demo's times: an emulated machine, one that
-//! others keep busy or one with a small quota needs longer for every step, and nothing may be ended
-//! there that is only slow.
+//! How slow this machine is, and how that extends the demo's times. A machine that is emulated,
+//! busy with other work or limited by a small quota needs longer for every step, and slowness alone
+//! must end nothing there.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -8,30 +8,30 @@ use std::time::{Duration, Instant};
 
 use super::{DemoError, process, text};
 
-/// The known piece of work: a process that starts and makes this much of a chain, which takes the
-/// EVM, hashing, memory and a few files. Where others keep the machine busy it waits for a CPU as
-/// everything else will.
+/// The reference workload: a process that starts and generates this much of a chain, which
+/// exercises the EVM, hashing, memory and a few files. On a busy machine it waits for a CPU like
+/// everything else.
 const WORK: [&str; 4] = ["--blocks", "4", "--txs", "200"];
-/// What it takes at most on a usual machine: half of what a build without optimization took on two
-/// cores of a small virtual machine.
+/// What the workload takes at most on a usual machine: half of what a build without optimization
+/// took on two cores of a small virtual machine.
 const USUAL: Duration = Duration::from_millis(400);
-/// Past this the work is not waited for: a machine so slow has no demo to show.
+/// Time limit of the workload: a machine that is slower cannot run the demo.
 const AT_MOST: Duration = USUAL.saturating_mul(SLOWEST);
 /// The greatest factor: a second then takes three minutes.
 pub const SLOWEST: u32 = 200;
 
-/// How many times slower than a usual machine this one is; never less than once.
+/// How many times slower than a usual machine this one is; at least 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Pace(u32);
 
 impl Pace {
-    /// As somebody says.
+    /// A given factor.
     pub(super) fn given(factor: u32) -> Self {
         Self(factor.clamp(1, SLOWEST))
     }
 
-    /// By how long the known piece of work takes, in a folder inside `root` that is gone
-    /// afterwards. Also what it took.
+    /// Measures the factor by the reference workload, in a folder inside `root` that it removes
+    /// afterwards. Also returns the measured time.
     pub(super) fn measure(executor: &Path, root: &Path) -> Result<(Self, Duration), DemoError> {
         let folder = root.join("pace");
         let failed = |why: String| {
@@ -46,7 +46,7 @@ impl Pace {
         let mut work = process::Process::start(&mut command).map_err(|error| failed(error.to_string()))?;
         let status = work.wait(began + AT_MOST);
         let took = began.elapsed();
-        // What cannot be removed is in the demo's own folder.
+        // What cannot be removed lies in the demo's own folder.
         let _ = std::fs::remove_dir_all(&folder);
         match status {
             Some(status) if status.success() => Ok((Self::by(took), took)),
@@ -60,17 +60,17 @@ impl Pace {
         Self::given(u32::try_from(factor).unwrap_or(SLOWEST))
     }
 
-    /// How many times slower.
+    /// The factor.
     pub(super) const fn factor(self) -> u32 {
         self.0
     }
 
-    /// What takes `usual` elsewhere.
+    /// The time for something that takes `usual` on a usual machine.
     pub(super) const fn of(self, usual: Duration) -> Duration {
         usual.saturating_mul(self.0)
     }
 
-    /// The same, as configs and flags have it.
+    /// The same, in the form of configs and flags.
     pub(super) fn text(self, usual: Duration) -> String {
         format!("{}ms", self.of(usual).as_millis())
     }

@@ -1,4 +1,4 @@
-//! Processes, their words, and the folder that they live in. All of it goes when the demo does.
+//! Processes, their output, and their folder. All of it is removed when the demo ends.
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
@@ -14,18 +14,18 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use super::DemoError;
 use crate::supervise::{self, Signals};
 
-/// What reaches the demo, or whoever else runs such processes.
+/// An event for the demo, or for another program that runs such processes.
 #[derive(Debug)]
 pub(crate) enum Heard {
-    /// A line of a process, or of one below it.
+    /// A line of output from a process, or from one of its descendants.
     Line { who: usize, line: String },
-    /// Nobody is left who could say anything there.
+    /// The output was closed: no process is left that could write to it.
     Closed { who: usize },
     /// SIGTERM or SIGINT.
     Stop,
 }
 
-/// From now on a signal is a message, not an end in the middle of things.
+/// From now on a signal is delivered as a message, and no longer ends the process.
 pub(crate) fn listen_for_stop(sender: Sender<Heard>) -> std::io::Result<()> {
     let signals = Signals::block(&[libc::SIGTERM, libc::SIGINT])?;
     let listen = move || {
@@ -39,7 +39,7 @@ pub(crate) fn listen_for_stop(sender: Sender<Heard>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// A child. Dropped, it is killed.
+/// A child process. It is killed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
@@ -47,22 +47,22 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts it, tied to this process.
+    /// Starts the process, tied to this one.
     pub(crate) fn start(command: &mut Command) -> std::io::Result<Self> {
         supervise::tie_to_parent(command);
         let mut child = command.spawn()?;
         match rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
             Ok(pidfd) => Ok(Self { child, pidfd }),
             Err(error) => {
-                // Not waited for: it may be slow to end. The demo ends with this error, and init
-                // collects it then.
+                // Not waited for: it may take long to end. The demo ends with this error, and then
+                // init reaps it.
                 child.kill()?;
                 Err(error.into())
             }
         }
     }
 
-    /// Passes its words on, line by line. `closes` tells when the last of them was said.
+    /// Forwards the output line by line. `closes` reports when the output is closed.
     pub(crate) fn listen(&mut self, who: usize, sender: &Sender<Heard>) -> std::io::Result<()> {
         if let Some(out) = self.child.stdout.take() {
             spawn_reader(out, who, false, sender.clone())?;
@@ -73,12 +73,12 @@ impl Process {
         Ok(())
     }
 
-    /// Sends a signal; nothing happens if it has ended.
+    /// Sends a signal; does nothing if the process has ended.
     pub(crate) fn signal(&self, signal: Signal) {
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, signal);
     }
 
-    /// Waits for its end until then.
+    /// Waits for the end of the process until then.
     pub(crate) fn wait(&mut self, until: Instant) -> Option<ExitStatus> {
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
@@ -90,7 +90,7 @@ impl Process {
             }
             let left = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
             let mut ends = [PollFd::new(&self.pidfd, PollFlags::IN)];
-            // Interrupted or not, the loop looks again.
+            // Interrupted or not, the loop checks again.
             let _ = rustix::event::poll(&mut ends, Some(&left));
         }
     }
@@ -105,8 +105,8 @@ impl Drop for Process {
     }
 }
 
-/// A killed process that is not gone after this is stuck in the kernel; waiting on would be waiting
-/// without end.
+/// A killed process that still exists after this is stuck in the kernel; waiting any longer would
+/// have no end.
 const LAST_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
 
 fn spawn_reader(
@@ -118,8 +118,8 @@ fn spawn_reader(
     let read = move || {
         let mut from = BufReader::new(from);
         let mut bytes = Vec::new();
-        // To the very end, even if nobody listens any more: a full pipe would hold up those who
-        // write.
+        // Reads to the end of the output even if nobody receives it: a full pipe would block the
+        // writers.
         while from.read_until(b'\n', &mut bytes).is_ok_and(|read| read > 0) {
             let line = String::from_utf8_lossy(&bytes).trim_end().to_owned();
             let _ = sender.send(Heard::Line { who, line });
@@ -141,7 +141,7 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// The folder to keep, or one that goes when this is dropped.
+    /// Opens the folder to retain, or makes one that is removed on drop.
     pub(super) fn make(keep: Option<&Path>) -> Result<Self, DemoError> {
         match keep {
             Some(path) => Self::to_keep(path),
@@ -171,8 +171,8 @@ impl Folder {
         let mut last = None;
         for attempt in 0..16_u32 {
             let path = parent.join(format!("shard-demo-{}-{attempt}", std::process::id()));
-            // Refused if it is there: somebody else's folder in a place where all may write is no
-            // place for us.
+            // Fails if the folder exists: in a directory that everybody can write to, another
+            // user's folder cannot be used.
             match std::fs::DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => return Ok(Self { path, kept: false }),
                 Err(error) => last = Some(error),
@@ -185,7 +185,7 @@ impl Folder {
         )))
     }
 
-    /// Where.
+    /// The path of the folder.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -194,7 +194,7 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         if !self.kept {
-            // What cannot be removed is in the temporary folder, which somebody clears.
+            // What cannot be removed lies in the temporary folder, which the system clears.
             let _ = std::fs::remove_dir_all(&self.path);
         }
     }

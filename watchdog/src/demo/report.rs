@@ -1,4 +1,4 @@
-//! The timeline for a person, from the story of the processes and the sidecar's own record of the
+//! The timeline for a person, from the output of the processes and the sidecar's own record of the
 //! incident.
 
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use serde_json::Value;
 pub(crate) use super::story::milliseconds;
 use super::story::{Moment, Story};
 
-/// What is read of an `incident.json`.
+/// The parts of an `incident.json` that are read.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Incident {
     folder: PathBuf,
@@ -26,7 +26,7 @@ pub(super) fn incident(evidence: &Path, fault: u64) -> Option<Incident> {
 }
 
 fn read(folder: &Path) -> Option<Incident> {
-    // It is replaced as a whole at each step, so what can be read is complete.
+    // The file is replaced as a whole at each step, so what can be read is complete.
     let text = std::fs::read_to_string(folder.join("incident.json")).ok()?;
     let value: Value = serde_json::from_str(&text).ok()?;
     let word =
@@ -59,15 +59,15 @@ pub(super) fn unfinished(incident: Option<&Incident>) -> Option<String> {
     }
 }
 
-/// One line a moment, in order, in milliseconds from the fault.
+/// One line for each moment, in order, in milliseconds from the fault.
 pub(super) fn timeline(story: &Story, incident: &Incident) -> Vec<String> {
     let Some(fault) = story.fault() else { return Vec::new() };
     let said = story.moments().into_iter().map(|(name, moment)| (name.to_owned(), moment));
     let mut moments: Vec<(String, Moment)> = said.collect();
     for (step, moment) in &incident.steps {
         let name = match step.as_str() {
-            // Before the fault, and of the same moment as the verdict: they are in the record for
-            // those who ask.
+            // Before the fault, or at the same moment as the verdict: the record has them for those
+            // who need them.
             "last_progress" | "seen" | "exit_status" => continue,
             "exited" => "dead",
             "restarted" => "watched",
@@ -83,7 +83,7 @@ pub(super) fn timeline(story: &Story, incident: &Incident) -> Vec<String> {
     lines
 }
 
-/// What stands above the lines of a timeline.
+/// The heading of a timeline.
 pub(crate) const HEADER: &str = "      ms since the fault";
 
 /// One line of a timeline.
@@ -91,7 +91,7 @@ pub(crate) fn line(ms: f64, name: &str, what: &str) -> String {
     format!("{ms:>10.2}  {name:<11} {what}").trim_end().to_owned()
 }
 
-/// What the sidecar put on record, and where.
+/// What the sidecar recorded, and where.
 pub(super) fn record(incident: &Incident, kept: bool) -> Vec<String> {
     let place = if kept {
         format!("evidence: {}", incident.folder.display())

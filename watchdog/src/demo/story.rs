@@ -1,5 +1,5 @@
-//! What the processes of a demo say, put together: which of their lines mean what, and what is
-//! still missing.
+//! Interprets the output of a demo's processes: which of their lines mean what, and what is still
+//! missing.
 
 use std::collections::VecDeque;
 
@@ -7,20 +7,20 @@ use serde_json::Value;
 
 use crate::clock::Monotonic;
 
-/// Lines of each process that are kept for the case that something goes wrong.
+/// Lines of each process that are retained in case something goes wrong.
 const TAIL: usize = 8;
-/// Retries that are remembered: those before the fault fires are few, and those after the first do
+/// Limit of retained retries: those before the fault fires are few, and those after the first do
 /// not matter.
 const RETRIES: usize = 64;
-/// How supervisors begin their lines.
+/// How lines of supervisors begin.
 const SUPERVISE: &str = "supervise: CMD pid ";
-/// A member that ended so often before any fault was armed will not come up: its input is bad, or
-/// its port taken.
+/// A member that ended this often before any fault was armed will not come up: its input is bad, or
+/// its port is taken.
 const TOO_OFTEN: u32 = 3;
-/// What precedes the time in lines that have one.
+/// The text before the time in lines that carry one.
 const AT: &str = "at_monotonic_ns=";
 
-/// Something at a moment, in nanoseconds of the monotonic clock that all processes share.
+/// An event with its time, in nanoseconds of the monotonic clock that all processes share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Moment {
     pub(super) at: u64,
@@ -28,14 +28,14 @@ pub(super) struct Moment {
     pub(super) what: String,
 }
 
-/// A part that the coordinator gave out again.
+/// A part that the coordinator assigned again.
 #[derive(Clone, Debug)]
 struct Retry {
     moment: Moment,
     block: u64,
 }
 
-/// The story so far.
+/// Everything known so far.
 #[derive(Debug)]
 pub(super) struct Story {
     shards: usize,
@@ -46,10 +46,10 @@ pub(super) struct Story {
     fault: Option<Moment>,
     ended: Option<Moment>,
     started: Option<Moment>,
-    /// Given out again since the fault was armed. The first one after the fault is the one that
-    /// counts.
+    /// Parts assigned again since the fault was armed. The first one after the fault is the one
+    /// that counts.
     retries: Vec<Retry>,
-    /// Verified since the fault was armed: when, and which.
+    /// Blocks verified since the fault was armed: the time and the number.
     blocks: Vec<(u64, u64)>,
     /// How often each member ended before a fault was armed.
     ends: Vec<u32>,
@@ -57,7 +57,7 @@ pub(super) struct Story {
 }
 
 impl Story {
-    /// Of a cluster of so many shards; the coordinator comes after them.
+    /// For a cluster of `shards` shards; the coordinator comes after them.
     pub(super) fn new(shards: u16) -> Self {
         let shards = usize::from(shards);
         Self {
@@ -76,23 +76,23 @@ impl Story {
         }
     }
 
-    /// From here on it matters.
+    /// Begins to record: the fault of `target` is armed.
     pub(super) fn arm(&mut self, target: u16, at: Monotonic) {
         self.target = usize::from(target);
         self.armed = Some(at);
     }
 
-    /// Whose fault it is: the target's once there is one, else the coordinator's.
+    /// The member at fault: the target once there is one, else the coordinator.
     pub(super) const fn target(&self) -> usize {
         self.target
     }
 
-    /// What a member is called.
+    /// The name of a member.
     pub(super) fn name(&self, who: usize) -> String {
         if who == self.shards { "the coordinator".to_owned() } else { format!("shard {who}") }
     }
 
-    /// Takes in a line.
+    /// Handles a line.
     pub(super) fn hear(&mut self, who: usize, line: String) {
         if who == self.shards
             && let Ok(event) = serde_json::from_str::<Value>(&line)
@@ -118,7 +118,7 @@ impl Story {
         }
     }
 
-    /// True if it was one of the coordinator's own events.
+    /// Handles an event of the coordinator; false if it is none.
     fn coordinator(&mut self, event: &Value) -> bool {
         let number = |key: &str| event.get(key).and_then(Value::as_u64);
         let word = |key: &str| event.get(key).and_then(Value::as_str).unwrap_or_default();
@@ -130,8 +130,8 @@ impl Story {
         match what {
             "block" if event.get("verified").and_then(Value::as_bool) == Some(true) => {
                 self.verified += 1;
-                // The first after the retry is all that is asked for; a cluster that runs on must
-                // not fill the memory.
+                // Only the first block after the retry matters; a cluster that runs on must not
+                // fill the memory.
                 if after_arming && self.missing().is_some() {
                     self.blocks.push((at, number("block").unwrap_or_default()));
                 }
@@ -170,27 +170,27 @@ impl Story {
         }
     }
 
-    /// Blocks verified so far.
+    /// The number of blocks verified so far.
     pub(super) const fn verified(&self) -> u64 {
         self.verified
     }
 
-    /// A block that came out wrong.
+    /// A block with a wrong result.
     pub(super) fn wrong(&self) -> Option<String> {
         self.wrong.clone()
     }
 
-    /// Who does not come up at all.
+    /// A member that does not come up.
     pub(super) fn failing(&self) -> Option<usize> {
         self.ends.iter().position(|ends| *ends >= TOO_OFTEN)
     }
 
-    /// The fault, once it fired.
+    /// The fault, once it has fired.
     pub(super) const fn fault(&self) -> Option<&Moment> {
         self.fault.as_ref()
     }
 
-    /// What of the recovery has not been heard yet.
+    /// What is still missing from the recovery.
     pub(super) fn missing(&self) -> Option<String> {
         let lacks = if self.fault.is_none() {
             "the fault has not fired"
@@ -211,8 +211,8 @@ impl Story {
         self.retries.iter().find(|retry| retry.moment.at >= fault)
     }
 
-    /// The first block that was verified in spite of the fault: the one whose part had to be given
-    /// out again, or if none had to, the first that was verified after the process had ended.
+    /// The first block that was verified in spite of the fault: the one whose part was assigned
+    /// again, or if none was, the first that was verified after the process had ended.
     fn next_verified(&self) -> Option<Moment> {
         let found = match self.retry() {
             Some(retry) => {
@@ -225,7 +225,7 @@ impl Story {
         found.map(|(at, block)| Moment { at: *at, what: format!("block {block}") })
     }
 
-    /// Every moment with its name, as far as they are known.
+    /// Every known moment with its name.
     pub(super) fn moments(&self) -> Vec<(&'static str, Moment)> {
         let all = [
             ("fault", self.fault.clone()),
@@ -237,7 +237,7 @@ impl Story {
         all.into_iter().filter_map(|(name, moment)| Some((name, moment?))).collect()
     }
 
-    /// The number that it is all about.
+    /// The result of the demo: milliseconds from the fault to the next verified block.
     pub(super) fn fault_to_verified_ms(&self) -> f64 {
         let fault = self.fault.as_ref().map_or(0, |fault| fault.at);
         let verified = self.next_verified().map_or(fault, |verified| verified.at);
@@ -250,7 +250,7 @@ impl Story {
     }
 }
 
-/// From one moment to another; negative if the other came first.
+/// Milliseconds from one moment to another; negative if the other came first.
 pub(crate) fn milliseconds(from: u64, to: u64) -> f64 {
     let (early, late, sign) = if to >= from { (from, to, 1.0) } else { (to, from, -1.0) };
     Monotonic(late).since(Monotonic(early)).as_secs_f64() * 1e3 * sign

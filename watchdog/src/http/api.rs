@@ -1,4 +1,4 @@
-//! What each path answers.
+//! The answer of each path.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -64,7 +64,7 @@ fn silent(seconds: u64) -> Response {
 /// `GET /shard/readyz`
 pub(super) async fn shard_readyz(State(sources): State<Sources>) -> Response {
     let standing = sources.board.standing(crate::clock::now());
-    // Not killed, but condemned all the same.
+    // A spared shard is not killed, but is condemned all the same.
     let spared = sources.board.snapshot().is_some_and(|snapshot| snapshot.spared);
     let code = match standing.verdict {
         Verdict::Condemned | Verdict::Dying | Verdict::Dead | Verdict::Restarting | Verdict::Starting => {

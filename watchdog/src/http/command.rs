@@ -1,5 +1,5 @@
-//! What a person can order: pause, resume, kill, clear. The loop takes an order between two looks,
-//! and the answer waits for that, within a bound.
+//! The orders that a person can give: pause, resume, kill, clear. The loop takes an order between
+//! two observations. The answer waits for that, up to a limit.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -21,28 +21,28 @@ use super::Sources;
 use super::door::By;
 use super::order::{self, Kill, Malformed, PauseOrder};
 
-/// The loop answers between two looks, which are never further apart than a second.
+/// The loop answers between two observations, which are never more than a second apart.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
-/// A pause is in force whether the disk has taken it or not; whoever asked learns after so long
-/// that it has not.
+/// Time limit for storing a pause. It is in force whether it was stored or not; after this time the
+/// answer says that it was not.
 const KEPT_WITHIN: Duration = Duration::from_secs(1);
 
-/// The way to the loop, once there is one.
+/// The channel to the loop, once there is one.
 #[derive(Debug, Default)]
 pub struct Desk {
     control: OnceLock<Control>,
-    /// One order about pauses after the other, so that what is kept is what is in force.
+    /// Serializes orders about pauses, so that the stored pause is the one in force.
     pauses: Mutex<()>,
 }
 
 impl Desk {
-    /// From now on there is somebody to be told.
+    /// Connects the loop; from now on orders reach it.
     pub fn open(&self, control: Control) {
-        // There is one watch loop in the life of a sidecar.
+        // A sidecar has one watch loop in its life.
         let _ = self.control.set(control);
     }
 
-    /// Gives the loop the command that `make` makes, and waits for its answer.
+    /// Sends the loop the command that `make` makes, and waits for its answer.
     pub(super) async fn tell<T>(
         &self,
         make: impl FnOnce(oneshot::Sender<T>) -> Command,
@@ -63,7 +63,7 @@ impl Desk {
     }
 }
 
-/// An order that is not carried out: the code, and the sentence with the next step.
+/// An order that is refused: the status code, and a sentence with the next step.
 #[derive(Debug)]
 pub(super) struct Refusal(pub(super) StatusCode, pub(super) String);
 
@@ -103,7 +103,7 @@ pub(super) async fn pause(
     Ok(Json(json!({ "message": message, "paused_until": until, "survives_restart": kept })))
 }
 
-/// Has the journal keep this pause, or none. Says whether it is on the disk.
+/// Has the journal store this pause, or remove it (`None`). Returns whether that reached the disk.
 async fn keep(sources: &Sources, pause: Option<Arc<Pause>>) -> bool {
     let kept = sources.journal.keep_pause(pause);
     matches!(timeout(KEPT_WITHIN, kept).await, Ok(Ok(true)))
@@ -202,7 +202,7 @@ pub(super) async fn kill(
     }
 }
 
-/// Any order, at the public address.
+/// Refuses any order at the public address.
 pub(super) async fn never() -> Refusal {
     let why = "commands are never taken at the public address: use the unix socket of http.socket";
     Refusal(StatusCode::FORBIDDEN, why.to_owned())

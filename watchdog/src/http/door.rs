@@ -1,5 +1,5 @@
-//! Who may command. Asking is free to whoever reaches an address; what stops kills, or kills, is
-//! for the sidecar's own user, for root, and for whoever knows the token.
+//! Who may command. Whoever reaches an address may query. Orders that stop kills, or kill, are for
+//! the sidecar's own user, for root, and for holders of the token.
 
 use std::sync::Arc;
 
@@ -13,17 +13,16 @@ use serde_json::json;
 use super::serve::Peer;
 use super::token::{Claim, Token};
 
-/// How a listener knows who may command.
+/// How a listener authorizes commands.
 #[derive(Clone, Debug)]
 pub enum Door {
-    /// A unix socket: the kernel says who is there.
+    /// A unix socket: the kernel identifies the peer.
     Socket,
-    /// An address: by the token.
+    /// A TCP address: by the token.
     Address(Arc<Token>),
 }
 
-/// Who commands, as far as is known. A request that came through the door carries it as an
-/// extension.
+/// Who commands, as far as it is known. An authorized request carries it as an extension.
 #[derive(Clone, Debug)]
 pub struct By(pub String);
 
@@ -69,7 +68,7 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
 }
 
-/// Refuses whoever may not command, before anybody reads what is wanted.
+/// Refuses the unauthorized before the order is read.
 pub async fn check(State(door): State<Door>, mut request: Request, next: Next) -> Response {
     match door.who(request.extensions().get(), request.headers()) {
         Ok(by) => {

@@ -1,5 +1,5 @@
-//! Takes the addresses that the config names. Each is taken for itself: one that cannot be had is
-//! no reason to leave a shard unguarded.
+//! Binds the addresses that the config names. Each is bound independently: a shard must not be left
+//! unguarded because one of them is unavailable.
 
 pub mod socket;
 
@@ -14,10 +14,10 @@ use crate::own_folder::target_user::TargetUser;
 
 use socket::SocketFile;
 
-/// An address that cannot be had.
+/// An address that cannot be bound.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// A program listens there.
+    /// Another program listens there.
     #[error(
         "{which} = \"{address}\" is in use: another sidecar or another program listens there. Stop it, or set {which} to a \
          free address (\"\" switches it off)"
@@ -25,7 +25,7 @@ pub enum ListenError {
     InUse {
         /// The config key.
         which: Which,
-        /// What it says.
+        /// The configured address.
         address: String,
     },
     /// Something that is not a socket is in the way.
@@ -34,7 +34,7 @@ pub enum ListenError {
         /// The path.
         path: PathBuf,
     },
-    /// The path names no place.
+    /// The path cannot name a socket.
     #[error("http.socket = \"{}\" cannot be a socket: {why}", path.display())]
     BadPath {
         /// The path.
@@ -47,16 +47,16 @@ pub enum ListenError {
     Refused {
         /// The config key.
         which: Which,
-        /// What it says.
+        /// The configured address.
         address: String,
-        /// What the system says.
+        /// The error of the operating system.
         error: io::Error,
         /// What to do about it.
         hint: &'static str,
     },
 }
 
-/// One that was taken.
+/// A bound listener.
 #[derive(Debug)]
 pub enum Taken {
     /// An address.
@@ -65,10 +65,10 @@ pub enum Taken {
     Socket(SocketFile),
 }
 
-/// Takes `which` of them; `None` if the config does not name it.
+/// Binds `which` of them; `None` if the config does not name it.
 ///
 /// # Errors
-/// If it cannot be had now.
+/// If it cannot be bound now.
 pub fn take(
     which: Which,
     config: &HttpConfig,

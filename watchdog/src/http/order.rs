@@ -1,5 +1,5 @@
-//! What the body of an order says, read by a pure function of its bytes: it comes from whoever
-//! knows the token, and is believed in nothing but its form.
+//! Parses the body of an order with a pure function of its bytes. It comes from a holder of the
+//! token, and only its form is checked.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use serde::de::DeserializeOwned;
 use crate::config::units::{self, DURATION_FORM};
 use crate::pause::{LONGEST_PAUSE, LONGEST_REASON, is_reason};
 
-/// What is wrong with a body, with its right form.
+/// What is wrong with a body, and its right form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Malformed(String);
 
-/// For how long killing is to be paused, and why.
+/// How long to pause killing, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PauseOrder {
     /// Longer than zero and at most [`LONGEST_PAUSE`].
@@ -23,12 +23,12 @@ pub struct PauseOrder {
     pub reason: String,
 }
 
-/// Which process is to be killed, and why.
+/// Which process to kill, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kill {
     /// A line that [`is_reason`].
     pub reason: String,
-    /// Only if this is the one under watch.
+    /// Kill only if this incarnation is the one under watch.
     pub incarnation: Option<u64>,
 }
 
@@ -54,10 +54,10 @@ struct KillBody {
     incarnation: Option<u64>,
 }
 
-/// `{"for": "10m", "reason": "…"}`
+/// Parses `{"for": "10m", "reason": "…"}`.
 ///
 /// # Errors
-/// If it is not of that form.
+/// If the body is not of that form.
 pub fn pause(body: &[u8]) -> Result<PauseOrder, Malformed> {
     let PauseBody { r#for, reason } = parse(body, "{\"for\": \"10m\", \"reason\": \"…\"}")?;
     let length = units::duration(&r#for).filter(|length| !length.is_zero() && *length <= LONGEST_PAUSE);
@@ -66,7 +66,7 @@ pub fn pause(body: &[u8]) -> Result<PauseOrder, Malformed> {
     Ok(PauseOrder { length, reason: told_reason(&reason)? })
 }
 
-/// Nothing, or `{}`.
+/// Accepts an empty body or `{}`.
 ///
 /// # Errors
 /// If there is more.
@@ -75,20 +75,20 @@ pub fn nothing(body: &[u8]) -> Result<(), Malformed> {
     if empty.is_empty() || empty == b"{}" { Ok(()) } else { Err(Malformed("this takes no body".to_owned())) }
 }
 
-/// `{"key": 123}`, or nothing: of all work.
+/// Parses `{"key": 123}`; an empty body means all work.
 ///
 /// # Errors
-/// If it is not of that form, or the key is 0, which no work has.
+/// If the body is not of that form, or the key is 0, which no work has.
 pub fn clear(body: &[u8]) -> Result<Option<u64>, Malformed> {
     let ClearBody { key } =
         if body.trim_ascii().is_empty() { ClearBody::default() } else { parse(body, "{\"key\": 123}")? };
     if key == Some(0) { Err(Malformed("no work has the key 0".to_owned())) } else { Ok(key) }
 }
 
-/// `{"reason": "…"}`, perhaps with `"incarnation"`.
+/// Parses `{"reason": "…"}`, optionally with `"incarnation"`.
 ///
 /// # Errors
-/// If it is not of that form.
+/// If the body is not of that form.
 pub fn kill(body: &[u8]) -> Result<Kill, Malformed> {
     let KillBody { reason, incarnation } = parse(body, "{\"reason\": \"…\"}")?;
     Ok(Kill { reason: told_reason(&reason)?, incarnation })
@@ -99,7 +99,7 @@ fn parse<T: DeserializeOwned>(body: &[u8], form: &str) -> Result<T, Malformed> {
         .map_err(|error| Malformed(format!("the body must be JSON of the form {form}: {error}")))
 }
 
-/// The reason as it will be told: it goes to logs and terminals.
+/// The reason in the form for logs and terminals.
 fn told_reason(reason: &str) -> Result<String, Malformed> {
     let reason = reason.trim();
     if is_reason(reason) {

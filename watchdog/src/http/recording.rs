@@ -1,5 +1,4 @@
-//! `GET /api/v1/recording`: the last minute, for whoever wants to look at it before anything
-//! happens.
+//! `GET /api/v1/recording`: the last minute, for inspection before anything has happened.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -17,13 +16,13 @@ use crate::watch::control::{Command, Control};
 
 use super::Sources;
 
-/// The watch loop copies up to 128 KiB for each answer: so often that is nothing, whoever asks.
-/// Those who ask in between get the same recording.
+/// The watch loop copies up to 128 KiB for each answer, which is negligible at this rate. Requests
+/// in between get the same recording.
 const ONE_EACH: Duration = Duration::from_secs(1);
-/// It answers between two looks, which are never further apart than a second.
+/// The loop answers between two observations, which are never more than a second apart.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 
-/// Asks the watch loop, on behalf of all who ask.
+/// Requests a recording from the watch loop, once for all clients.
 #[derive(Debug, Default)]
 pub struct OnDemand {
     control: OnceLock<Control>,
@@ -31,9 +30,9 @@ pub struct OnDemand {
 }
 
 impl OnDemand {
-    /// From now on there is somebody to be asked.
+    /// Connects the loop; from now on recordings can be requested from it.
     pub fn ask(&self, control: Control) {
-        // There is one watch loop in the life of a sidecar.
+        // A sidecar has one watch loop in its life.
         let _ = self.control.set(control);
     }
 
@@ -57,7 +56,7 @@ impl OnDemand {
 
 /// `GET /api/v1/recording`
 pub(super) async fn recording(State(sources): State<Sources>) -> Response {
-    // Those who ask at the same time wait for the first of them.
+    // Simultaneous requests wait for the first of them.
     match timeout(ANSWERS_WITHIN, sources.recordings.get(&sources.board)).await {
         Ok(Some(bytes)) => {
             let kind = [

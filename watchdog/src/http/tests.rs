@@ -1,4 +1,4 @@
-//! Over a real socket, byte by byte, where a well-behaved client cannot go.
+//! Tests over a real socket, byte by byte, which a well-behaved client would not allow.
 
 #![expect(clippy::disallowed_methods, reason = "a test that waits without end is ended by its runner")]
 
@@ -114,8 +114,8 @@ fn connections_beyond_the_limit_take_the_place_of_the_oldest_and_are_counted() {
     }
 }
 
-/// Reads until the other end is closed; whether it was, within a bound that no machine is too busy
-/// for.
+/// Reads until the other end is closed. Returns whether that happened within a limit that suffices
+/// on any busy machine.
 fn is_ended(stream: &mut TcpStream) -> bool {
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let mut bytes = [0; 4096];
@@ -150,7 +150,7 @@ fn a_request_that_comes_byte_by_byte_is_ended() {
             std::thread::sleep(Duration::from_millis(50));
         }
     });
-    // Within the lines of one request: a header that goes on and on.
+    // Within one request: a header that never ends.
     slow.write_all(b"GET / HTTP/1.1\r\nX: ").unwrap();
     assert!(is_ended(&mut slow));
     let _ = slow.shutdown(Shutdown::Both);
@@ -171,8 +171,8 @@ fn who_asks_on_and_reads_no_answer_is_ended() {
     let mut deaf = TcpStream::connect(server.address).unwrap();
     deaf.set_write_timeout(Some(Duration::from_secs(60))).unwrap();
     let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    // Until the buffers of both ends are full the answers find room. Then the server waits, and
-    // then it ends.
+    // The answers fit until the buffers of both ends are full. Then the server waits, and then it
+    // closes the connection.
     let error = loop {
         if let Err(error) = deaf.write_all(request) {
             break error;

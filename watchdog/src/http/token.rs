@@ -1,4 +1,4 @@
-//! The bearer token with which the address of `http.listen` takes commands.
+//! The bearer token with which the address of `http.listen` accepts commands.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read};
@@ -8,25 +8,25 @@ use std::sync::{Mutex, PoisonError};
 
 use subtle::ConstantTimeEq;
 
-/// With 16 characters of a random alphabet nobody guesses it within the life of a machine.
+/// 16 characters of a random alphabet cannot be guessed within the life of a machine.
 const SHORTEST: usize = 16;
-/// Tokens that other programs give out stay well below this.
+/// Tokens that other programs issue stay well below this.
 const LONGEST: usize = 4096;
-/// Others than owner and group may neither read it nor put another one in its place.
+/// Nobody but owner and group may read the file, and only its owner may change it.
 const FORBIDDEN: u32 = 0o006 | 0o020;
 
-/// Why a token file is not used.
+/// Why a token file is rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("http.token_file = {path:?} cannot be read: {error}")]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         error: io::Error,
     },
-    /// Others have their hands on it.
+    /// Other users may read or change it.
     #[error(
         "http.token_file = {path:?} has mode {mode:03o}: others may read it or change it. Run: chmod 600 {}",
         path.display()
@@ -37,7 +37,7 @@ pub enum TokenError {
         /// Its mode.
         mode: u32,
     },
-    /// It belongs to somebody else.
+    /// It belongs to another user.
     #[error(
         "http.token_file = {path:?} belongs to uid {owner}, not to the sidecar's user and not to root. Run: chown {} {}",
         rustix::process::geteuid().as_raw(), path.display()
@@ -45,10 +45,10 @@ pub enum TokenError {
     Foreign {
         /// The file.
         path: PathBuf,
-        /// Whose it is.
+        /// The uid of its owner.
         owner: u32,
     },
-    /// What stands in it is no token.
+    /// It does not contain a valid token.
     #[error(
         "http.token_file = {0:?} holds no token: one line of {SHORTEST} to {LONGEST} visible ASCII characters. Make one: \
          head -c 24 /dev/urandom | base64"
@@ -59,10 +59,10 @@ pub enum TokenError {
 /// Reads the token in `path`.
 ///
 /// # Errors
-/// If there is none that may be trusted.
+/// If there is none, or it cannot be trusted.
 pub fn read(path: &Path) -> Result<Vec<u8>, TokenError> {
     let unreadable = |error| TokenError::Unreadable { path: path.to_owned(), error };
-    // A pipe would keep whoever opens it waiting.
+    // Without O_NONBLOCK, opening a pipe would block.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
     if !metadata.is_file() {
@@ -85,7 +85,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>, TokenError> {
     }
 }
 
-/// The token that is in force.
+/// The token in force.
 #[derive(Default)]
 pub struct Token(Mutex<Held>);
 
@@ -97,16 +97,16 @@ enum Held {
     Token(Vec<u8>),
 }
 
-/// What a claim to know the token is worth.
+/// The result of checking a claimed token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// It is the one.
+    /// The token is right.
     Right,
-    /// It is not, or there was none.
+    /// The token is wrong or missing.
     Wrong,
-    /// There is none to know.
+    /// No token is configured.
     NotConfigured,
-    /// There would be one, and why there is not.
+    /// A token is configured but unusable, for this reason.
     Unusable(String),
 }
 
@@ -117,11 +117,11 @@ impl std::fmt::Debug for Token {
 }
 
 impl Token {
-    /// Reads it anew. A file that cannot be trusted leaves the token that was in force before, if
-    /// there was one from a file.
+    /// Reloads the token. If the file cannot be trusted, the token from an earlier file stays in
+    /// force, if there was one.
     ///
     /// # Errors
-    /// If the file cannot be used: who is told goes on without.
+    /// If the file cannot be used; the caller reports it and continues.
     pub fn load(&self, path: Option<&Path>) -> Result<(), TokenError> {
         let read = path.map(read).transpose();
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -138,7 +138,7 @@ impl Token {
         Ok(())
     }
 
-    /// What `claimed` is worth.
+    /// Checks `claimed`.
     pub fn weigh(&self, claimed: Option<&[u8]>) -> Claim {
         match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             Held::NotConfigured => Claim::NotConfigured,

@@ -1,6 +1,6 @@
-//! `deaths.json` in the evidence directory: what the next life of the sidecar must know of deaths
-//! and of work in a crash loop. The incidents tell it too, but not what a person cleared, and the
-//! oldest of them are deleted.
+//! `deaths.json` in the evidence directory: what the next run of the sidecar must know of deaths
+//! and of work in a crash loop. The incidents record that too, but not what a person cleared, and
+//! the oldest of them are deleted.
 
 use std::io;
 
@@ -13,13 +13,13 @@ use crate::own_folder::Place;
 use super::timeline::{StepName, micros};
 use super::{Incident, small_file};
 
-/// The file.
+/// The name of the file.
 const NAME: &str = "deaths.json";
 
-/// What is remembered.
+/// The content of the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deaths {
-    /// As of when: incidents whose process died later are not in it.
+    /// The time of this state: incidents whose process died later are not included.
     #[serde(with = "micros")]
     as_of: Timestamp,
     /// Work that was in flight at each of the last deaths, oldest first.
@@ -29,7 +29,7 @@ pub struct Deaths {
 }
 
 impl Default for Deaths {
-    /// Nothing, ever.
+    /// No death was ever seen.
     fn default() -> Self {
         Self { as_of: Timestamp::MIN, deaths: Vec::new(), crash_loop_keys: Vec::new() }
     }
@@ -41,13 +41,13 @@ impl Deaths {
         Self { as_of, deaths: known.deaths().to_vec(), crash_loop_keys: known.keys().to_vec() }
     }
 
-    /// For a judge: `after` so many deaths with one work in flight are a crash loop.
+    /// For a judge: `after` deaths with the same work in flight are a crash loop.
     pub fn known(&self, after: u32) -> CrashLoops {
         CrashLoops::remembered(&self.deaths, &self.crash_loop_keys).settled(after)
     }
 
-    /// Takes in the incidents, oldest first, that were written after this: whoever was killed in
-    /// between had no time for both.
+    /// Adds the incidents, oldest first, that were written after this state: a sidecar that was
+    /// killed in between had written only the incident.
     pub(super) fn add<'a>(&mut self, incidents: impl Iterator<Item = &'a Incident>) {
         for incident in incidents {
             let Some(died) = death_of(incident).filter(|died| *died > self.as_of) else { continue };
@@ -59,7 +59,7 @@ impl Deaths {
         self.deaths.drain(..too_many);
     }
 
-    /// What the file in `evidence` says; nothing if there is none.
+    /// The content of the file in `evidence`; empty if there is none.
     pub(super) fn load(evidence: &Place) -> io::Result<Self> {
         let mut deaths: Self = small_file::read(evidence, NAME)?.unwrap_or_default();
         deaths.deaths.truncate(DEATHS);
@@ -67,13 +67,13 @@ impl Deaths {
         Ok(deaths)
     }
 
-    /// Writes it so that at every moment the old file or the new one is whole on the disk.
+    /// Writes the file so that at every moment the old or the new one is complete on disk.
     pub(super) fn write(&self, evidence: &Place) -> io::Result<()> {
         small_file::write(evidence, NAME, self)
     }
 }
 
-/// When the process of an incident died, or was sent a signal of which nobody saw the end.
+/// When the process of an incident died, or was sent a signal whose effect was not observed.
 fn death_of(incident: &Incident) -> Option<Timestamp> {
     let step = |name| incident.timeline.iter().rev().find(|entry| entry.step == name).map(|entry| entry.at);
     step(StepName::Exited).or_else(|| step(StepName::Signal))

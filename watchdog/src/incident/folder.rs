@@ -1,4 +1,4 @@
-//! `incidents/` on the disk. Only the journal's thread comes here: any call may take as long as the
+//! `incidents/` on disk. Only the journal's thread calls this: any call may take as long as the
 //! disk does.
 
 use std::collections::BTreeMap;
@@ -15,9 +15,9 @@ use super::retention::{self, Traits};
 
 /// The document inside an incident's folder.
 pub const DOCUMENT: &str = "incident.json";
-/// What was seen before it, for `replay`.
+/// The observations before the incident, for `replay`.
 pub const RECORDING: &str = "recording";
-/// No document of ours comes near this; a larger file is somebody else's.
+/// No document of this program comes near this; a larger file is foreign.
 const LARGEST_DOCUMENT: u64 = 4 << 20;
 
 /// What is known of one incident's folder.
@@ -36,17 +36,17 @@ pub struct Folder {
     kept: BTreeMap<IncidentId, Kept>,
 }
 
-/// What was found at start.
+/// What was found at the start.
 #[derive(Debug, Default)]
 pub struct Found {
     /// Documents that could be read, oldest first.
     pub incidents: Vec<Incident>,
-    /// Folders that look like incidents and whose document could not be read, each with the reason.
+    /// Folders that look like incidents but whose document could not be read, each with the reason.
     pub unreadable: Vec<(PathBuf, String)>,
 }
 
 impl Folder {
-    /// The folder under `evidence`, with its limits. Touches nothing yet.
+    /// The folder below `evidence`, with its limits. Does not access the disk yet.
     pub fn new(evidence: &Place, keep_incidents: u32, keep_bytes: u64) -> Self {
         Self {
             place: evidence.below("incidents"),
@@ -56,22 +56,21 @@ impl Folder {
         }
     }
 
-    /// Where the incidents are.
+    /// The path of the folder.
     pub fn path(&self) -> &Path {
         self.place.path()
     }
 
-    /// Reads what earlier lives of the sidecar left. A folder that is absent is empty.
+    /// Reads what earlier runs of the sidecar left. A missing folder counts as empty.
     ///
     /// # Errors
-    /// If the folder is there and cannot be listed.
+    /// If the folder exists and cannot be listed.
     pub fn load(&mut self) -> io::Result<Found> {
         let mut found = Found::default();
         let Some(incidents) = self.place.open()? else { return Ok(found) };
         for entry in incidents.entries()? {
             let Some(id) = entry.name.to_str().and_then(IncidentId::parse) else { continue };
-            // Not through a link: somebody else's files are not ours to read, and later not ours to
-            // delete.
+            // Links are not followed: foreign files must neither be read nor, later, deleted.
             if entry.kind != FileType::Directory {
                 continue;
             }
@@ -97,10 +96,10 @@ impl Folder {
         Ok(found)
     }
 
-    /// Writes the document so that at every moment the old one or the new one is whole on the disk.
+    /// Writes the document so that at every moment the old or the new one is complete on disk.
     ///
     /// # Errors
-    /// Whatever the disk says.
+    /// Any error of the disk.
     pub fn write(&mut self, incident: &Incident) -> io::Result<()> {
         let mut document = serde_json::to_vec_pretty(incident)?;
         document.push(b'\n');
@@ -110,7 +109,7 @@ impl Folder {
     /// Writes the recording of an incident in the same way, beside its document.
     ///
     /// # Errors
-    /// Whatever the disk says.
+    /// Any error of the disk.
     pub fn write_recording(&mut self, id: &IncidentId, recording: &[u8]) -> io::Result<()> {
         let traits = self.kept.get(id).map_or(Traits::UNREADABLE, |kept| kept.traits.clone());
         self.write_file(id, RECORDING, recording, traits)
@@ -124,11 +123,11 @@ impl Folder {
     }
 
     /// Deletes closed incidents until the limits hold: repeats first, then the oldest
-    /// ([`retention`]). Returns how many.
+    /// ([`retention`]). Returns the number of deleted incidents.
     ///
     /// # Errors
-    /// If one cannot be deleted; it is forgotten all the same, or it would be tried again at every
-    /// step.
+    /// If one cannot be deleted. It is dropped from the list all the same, or every later step
+    /// would try again.
     pub fn prune(&mut self) -> io::Result<u64> {
         let mut deleted = 0;
         let mut failed = None;
@@ -137,7 +136,8 @@ impl Folder {
             if self.kept.len() <= self.keep_incidents && bytes <= self.keep_bytes {
                 break;
             }
-            // The latest one stays even if it alone is too large: it is what people come for.
+            // The latest one stays even if it alone exceeds the limit: it is the one that people
+            // need.
             let retained = self.kept.iter().map(|(id, kept)| (id, &kept.traits));
             let Some(next) = retention::next_to_delete(retained).cloned() else { break };
             self.kept.remove(&next);
@@ -159,7 +159,7 @@ fn read_document(folder: &OwnFolder) -> io::Result<Incident> {
     Ok(serde_json::from_slice(&text)?)
 }
 
-/// Bytes of the files in one incident's folder, which has no folders inside.
+/// Bytes of the files in one incident's folder, which contains no folders.
 fn size_of(folder: &OwnFolder) -> u64 {
     folder.entries().map_or(0, |entries| entries.iter().map(|entry| entry.bytes).sum())
 }

@@ -1,4 +1,4 @@
-//! What an incident is called: a time to the millisecond and a few random digits, so that a list of
+//! The id of an incident: a time to the millisecond and a few random digits, so that a list of
 //! folders is in order.
 
 use std::fmt;
@@ -7,24 +7,24 @@ use std::hash::{BuildHasher, RandomState};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// `20261122T221503500Z-7f3a`. Nothing else is taken for an id: it becomes part of a path.
+/// `20261122T221503500Z-7f3a`. No other form is accepted as an id: it becomes part of a path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct IncidentId(String);
 
-/// The pattern, digit by digit: `0` a digit, `x` a lower-case hexadecimal one, the rest as it
-/// stands.
+/// The pattern of an id: `0` stands for a digit, `x` for a lower-case hexadecimal digit, and other
+/// characters for themselves.
 const SHAPE: &[u8] = b"00000000T000000000Z-xxxx";
 
 impl IncidentId {
-    /// An id for an incident that was opened at `at`. `number` keeps two incidents of one
-    /// millisecond apart.
+    /// An id for an incident that was opened at `at`. `number` distinguishes two incidents of the
+    /// same millisecond.
     pub fn new(at: Timestamp, number: u64) -> Self {
         let random = RandomState::new().hash_one((at.as_nanosecond(), number)) & 0xffff;
         Self(format!("{}-{random:04x}", at.strftime("%Y%m%dT%H%M%S%3fZ")))
     }
 
-    /// Takes `text` for an id if it is one.
+    /// Parses `text`; `None` if it is no id.
     pub fn parse(text: &str) -> Option<Self> {
         let fits = text.len() == SHAPE.len()
             && text.bytes().zip(SHAPE).all(|(byte, shape)| match shape {

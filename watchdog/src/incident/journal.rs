@@ -1,9 +1,9 @@
-//! Keeps incidents: the latest in memory, all of them on the disk, written by a thread of their
-//! own.
+//! Stores incidents: the latest in memory, and all of them on disk, written by a separate thread.
 //!
-//! A disk may be full, read-only or silent for minutes. The journal's thread then waits or
-//! complains, the queue before it fills and drops, the drops are counted, and nobody else notices.
-//! Every order carries the whole document, so one that was dropped is made good by the next.
+//! A disk may be full, read-only or hung for minutes. Then the journal's thread waits or reports
+//! the error, its queue fills, and further orders are dropped and counted; nothing else is
+//! affected. Every order carries the whole document, so the next one makes up for one that was
+//! dropped.
 
 use std::collections::VecDeque;
 use std::io;
@@ -31,17 +31,16 @@ use super::retention::{self, Traits};
 use super::spans::{self, Told};
 use super::{Incident, Status, pause};
 
-/// Documents that wait for the disk. An incident has about ten steps; more than this means that the
+/// Documents that wait for the disk. An incident has about ten steps; a longer queue means that the
 /// disk has stopped.
 const QUEUE: usize = 64;
-/// Recordings that wait for the disk, at 2 MiB at most: a second incident may begin before the
+/// Recordings that wait for the disk, of up to 2 MiB each: a second incident may begin before the
 /// first one is written.
 const RECORDINGS: usize = 2;
-/// Incidents that are shown without asking the disk. At a few KiB each, they stay within half a
-/// MiB.
+/// Incidents that are served from memory. At a few KiB each, they stay within half a MiB.
 const IN_MEMORY: usize = 50;
 
-/// Where incidents go and how many of them stay.
+/// Where incidents are stored, and how many are retained.
 #[derive(Clone, Debug)]
 pub struct JournalConfig {
     /// `evidence.directory`
@@ -56,19 +55,19 @@ enum Order {
     Write(Arc<Incident>),
     Recording(IncidentId, Vec<u8>),
     Past(SyncSender<(Past, Option<Pause>)>),
-    /// What was paused, or that nothing is any more; whether that is on the disk goes to whoever
-    /// asks.
+    /// Store this pause, or remove the stored one (`None`); the answer is whether that reached the
+    /// disk.
     Pause(Option<Arc<Pause>>, oneshot::Sender<bool>),
     /// This pause is over.
     PauseOver(Arc<Pause>),
     Remember(Deaths),
     Deaths(SyncSender<Deaths>),
-    /// Look whether the folder can be trusted still.
+    /// Check whether the folder can still be trusted.
     Look,
     Flush(SyncSender<()>),
 }
 
-/// The journal, as everybody but its own thread sees it.
+/// The handle to the journal for all other threads.
 #[derive(Clone, Debug)]
 pub struct Journal {
     latest: Arc<Mutex<VecDeque<Arc<Incident>>>>,
@@ -79,8 +78,8 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Starts the thread. What earlier lives of the sidecar left is read there, and what they left
-    /// open is closed.
+    /// Starts the thread. It reads what earlier runs of the sidecar left, and closes the incidents
+    /// that they left open.
     ///
     /// # Errors
     /// If the thread cannot be started.
@@ -110,7 +109,7 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Takes the newest version of a document. Never waits.
+    /// Records the newest version of a document. Never waits.
     pub fn record(&self, incident: Arc<Incident>) {
         remember(&self.latest, Arc::clone(&incident));
         if self.orders.try_send(Order::Write(incident)).is_err() {
@@ -118,8 +117,8 @@ impl Journal {
         }
     }
 
-    /// Takes the recording that belongs to an incident. Never waits; while the disk stands still, a
-    /// third one is dropped.
+    /// Stores the recording that belongs to an incident. Never waits; while the disk hangs, a third
+    /// one is dropped.
     pub fn keep_recording(&self, id: IncidentId, recording: Vec<u8>) {
         let waiting = self.recordings.fetch_add(1, Ordering::Relaxed);
         if waiting >= RECORDINGS || self.orders.try_send(Order::Recording(id, recording)).is_err() {
@@ -138,38 +137,37 @@ impl Journal {
         lock(&self.latest).iter().find(|incident| incident.id == *id).cloned()
     }
 
-    /// What earlier lives of the sidecar left: the kills that the budget has paid for, and a pause
-    /// that is not over. `None` if the disk does not answer within `wait`.
+    /// What earlier runs of the sidecar left: the kills that were charged to the budget, and a
+    /// pause that is not over. `None` if the disk does not answer within `wait`.
     pub fn past(&self, wait: Duration) -> Option<(Past, Option<Pause>)> {
         let (answer, answered) = sync_channel(1);
         self.orders.try_send(Order::Past(answer)).ok()?;
         answered.recv_timeout(wait).ok()
     }
 
-    /// Keeps `pause` for the next life of the sidecar, or forgets the one that was kept. The answer
-    /// says whether that is on the disk; there is none if the disk has stopped.
+    /// Stores `pause` for the next run of the sidecar, or removes the stored one. The answer is
+    /// whether that reached the disk; there is none if the disk has stopped.
     pub fn keep_pause(&self, pause: Option<Arc<Pause>>) -> oneshot::Receiver<bool> {
         let (answer, answered) = oneshot::channel();
-        // A queue that is full takes nothing, and whoever waits for the answer learns that it will
-        // not come.
+        // A full queue drops the order, and the receiver learns that no answer will come.
         let _ = self.orders.try_send(Order::Pause(pause, answer));
         answered
     }
 
-    /// Forgets `pause`, unless another one has taken its place. One that stays in the file is over
+    /// Removes `pause`, unless another one has replaced it. A pause that stays in the file is over
     /// all the same.
     pub fn pause_over(&self, pause: Arc<Pause>) {
         let _ = self.orders.try_send(Order::PauseOver(pause));
     }
 
-    /// Takes what is known of deaths, for the next life of the sidecar. Never waits.
+    /// Stores what is known of deaths, for the next run of the sidecar. Never waits.
     pub fn remember(&self, deaths: Deaths) {
         if self.orders.try_send(Order::Remember(deaths)).is_err() {
             self.dropped.add(Signal::Incidents, 1);
         }
     }
 
-    /// What earlier lives of the sidecar knew of deaths; `None` if the disk does not answer within
+    /// What earlier runs of the sidecar knew of deaths; `None` if the disk does not answer within
     /// `wait`.
     pub fn deaths(&self, wait: Duration) -> Option<Deaths> {
         let (answer, answered) = sync_channel(1);
@@ -177,21 +175,21 @@ impl Journal {
         answered.recv_timeout(wait).ok()
     }
 
-    /// The target is another one: its user may be one that can write to the folder. Never waits.
+    /// The target has changed: its user may be one that can write to the folder. Never waits.
     pub fn look(&self) {
-        // In a queue that is full are orders that look too.
+        // A full queue contains orders that check the folder too.
         let _ = self.orders.try_send(Order::Look);
     }
 
-    /// Why nothing can be written now, if so.
+    /// Why nothing can be written now; `None` if it can.
     pub fn trouble(&self) -> Option<String> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits until all that was recorded before is on the disk, for at most `wait`. Says whether it
+    /// Waits until everything recorded before is on disk, for at most `wait`. Returns whether it
     /// is.
     pub fn flush(&self, wait: Duration) -> bool {
-        /// Time that a full queue gets to move before it is asked again.
+        /// Pause before a full queue is tried again.
         const NUDGE: Duration = Duration::from_millis(5);
         let deadline = Instant::now() + wait;
         let (answer, answered) = sync_channel(1);
@@ -297,8 +295,8 @@ impl Scribe {
             let was_open = incident.status == Status::Open;
             if was_open {
                 incident.interrupt(Timestamp::now());
-                // What the sidecar that saw it could not send any more is lost with it: all is told
-                // once more.
+                // Spans that the earlier sidecar could not send are lost with it, so all of them
+                // are sent again.
                 if let Some(spans) = &self.spans {
                     spans.send(Told::default().finished(&incident));
                 }
@@ -325,7 +323,7 @@ impl Scribe {
         }
     }
 
-    /// The pause that an earlier life left.
+    /// The pause that an earlier run left.
     fn left_pause(&mut self) -> Option<Pause> {
         match pause::load(&self.evidence, Moment::now()) {
             Ok(left) => {
@@ -371,7 +369,7 @@ impl Scribe {
         }
     }
 
-    /// Says that the disk fails, or works again, once for each change.
+    /// Logs that the disk fails, or works again, once for each change.
     fn settle(&mut self, error: Option<&io::Error>) {
         let now = error.map(ToString::to_string);
         if *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) == now {
@@ -402,7 +400,7 @@ fn remember(latest: &Mutex<VecDeque<Arc<Incident>>>, incident: Arc<Incident>) {
         _ => latest.insert(place, incident),
     }
     while latest.len() > IN_MEMORY {
-        // By the same rule as on the disk. All of them open: then the oldest.
+        // By the same rule as on disk. If all of them are open, the oldest.
         let traits: Vec<_> = latest.iter().map(|incident| Traits::of(incident)).collect();
         let next =
             retention::next_to_delete(latest.iter().map(|incident| &incident.id).zip(&traits)).cloned();

@@ -1,5 +1,5 @@
-//! What the kill budget has paid for, kept apart from the incidents: those are pruned, and a kill
-//! must not be forgotten with one.
+//! The kills that were charged to the budget, stored apart from the incidents: those are pruned,
+//! and the kills must not be lost with them.
 
 use std::io;
 
@@ -16,16 +16,16 @@ use super::{Incident, Status, small_file};
 
 /// The file in the evidence directory.
 pub const FILE: &str = "kills.json";
-/// So many kills are remembered, the latest. A budget that allows more of them within its period is
-/// none.
+/// The number of kills that are remembered, the latest ones. A budget that allows more within its
+/// period is no limit.
 pub const MOST: usize = 64;
 
 /// One kill.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kill {
-    /// Whose incident tells of it; `None` stands for kills that nobody remembers.
+    /// The incident of the kill; `None` stands for kills that are no longer known.
     pub incident: Option<IncidentId>,
-    /// When.
+    /// The time of the kill.
     #[serde(flatten)]
     pub at: Moment,
 }
@@ -33,12 +33,12 @@ pub struct Kill {
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
-    /// Whether there were more before these.
+    /// Whether earlier kills were dropped.
     cut: bool,
     kills: Vec<Kill>,
 }
 
-/// All that are remembered.
+/// All kills that are remembered.
 #[derive(Debug)]
 pub struct Kills {
     evidence: Place,
@@ -46,16 +46,16 @@ pub struct Kills {
 }
 
 impl Kills {
-    /// None yet, in the file of this evidence directory.
+    /// No kills yet; `evidence` is the directory of the file.
     pub fn new(evidence: Place) -> Self {
         Self { evidence, document: Document::default() }
     }
 
-    /// Reads the file, and adds what these incidents tell beside it.
+    /// Reads the file, and adds the kills in `incidents`.
     ///
     /// # Errors
-    /// If the file is there and cannot be used. All counts as spent then, and the file is written
-    /// anew.
+    /// If the file exists and cannot be used. Then the whole budget counts as spent, and the file
+    /// is written anew.
     pub fn load(&mut self, incidents: &[Incident], now: Moment) -> io::Result<()> {
         let read = small_file::read::<Document>(&self.evidence, FILE);
         let failed = match read {
@@ -78,16 +78,15 @@ impl Kills {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Nothing is known of what was before.
+    /// Nothing is known of earlier kills.
     pub fn forget(&mut self, now: Moment) {
         self.document = Document { cut: true, kills: vec![Kill { incident: None, at: now }] };
     }
 
-    /// Adds the kill that `incident` tells of, if there is one and it is new, and writes the file.
+    /// Adds the kill in `incident`, if there is one and it is new, and writes the file.
     ///
     /// # Errors
-    /// Whatever the disk says. The kill is remembered all the same, for as long as this sidecar
-    /// lives.
+    /// Any error of the disk. The kill is remembered all the same while this sidecar lives.
     pub fn add(&mut self, incident: &Incident) -> io::Result<()> {
         if self.take(incident, signalled(incident)) { self.write() } else { Ok(()) }
     }
@@ -105,14 +104,14 @@ impl Kills {
     fn write(&mut self) -> io::Result<()> {
         let kills = &mut self.document.kills;
         if let Some(more) = kills.len().checked_sub(MOST).filter(|more| *more > 0) {
-            // Each was added after those before it.
+            // The kills were added in order of time.
             kills.drain(..more);
             self.document.cut = true;
         }
         small_file::write(&self.evidence, FILE, &self.document)
     }
 
-    /// How long ago each was, as seen from `now`.
+    /// The age of each kill, as seen from `now`.
     pub fn past(&self, now: Moment) -> Past {
         let mut ages: Vec<_> = self.document.kills.iter().map(|kill| kill.at.age(&now)).collect();
         ages.sort_unstable_by(|a, b| b.cmp(a));
@@ -122,14 +121,14 @@ impl Kills {
     }
 }
 
-/// When the first signal of this incident went out, which the budget paid for. One that the kernel
-/// refused was paid for too.
+/// When the first signal of this incident was sent, which was charged to the budget. One that the
+/// kernel refused was charged too.
 fn signalled(incident: &Incident) -> Option<Moment> {
     first(incident, &[StepName::Signal, StepName::SignalRefused])
 }
 
-/// When a signal may have gone out that was not told any more: the sidecar ended between the
-/// verdict and the telling.
+/// When a signal may have been sent without a record: the sidecar ended between the verdict and the
+/// report of the signal.
 fn untold(incident: &Incident) -> Option<Moment> {
     let kills = incident.mode == "enforce" || incident.reason == Reason::Requested;
     let told = first(incident, &[StepName::Withheld, StepName::Exited]).is_some();

@@ -1,4 +1,4 @@
-//! A pause of killing on the disk, so that it outlives the sidecar.
+//! Stores a pause of killing on disk, so that it outlives the sidecar.
 
 use std::io;
 use std::time::Duration;
@@ -13,15 +13,15 @@ use super::small_file;
 
 /// The file in the evidence directory.
 pub const FILE: &str = "pause.json";
-/// Who asked is a uid or an address.
+/// The person who paused is given as a uid or an address.
 const LONGEST_BY: usize = 100;
 
-/// What stands in it.
+/// The content of the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Kept {
     since: Moment,
-    /// How long it was meant to last from then.
+    /// How long the pause was meant to last from then.
     #[serde(rename = "for_ms")]
     length_ms: u64,
     reason: String,
@@ -29,7 +29,7 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// What is kept of `pause`; `now` is the same moment on every clock.
+    /// The stored form of `pause`; `now` is the same moment on every clock.
     pub fn of(pause: &Pause, now: Moment) -> Self {
         let ran = now.monotonic.map_or(Duration::ZERO, |now| now.since(pause.since));
         let length = pause.until.since(pause.since);
@@ -45,8 +45,8 @@ impl Kept {
         }
     }
 
-    /// What is left of it; `None` if it is over. Never longer than it was meant to be, whatever the
-    /// clocks say.
+    /// The rest of the pause; `None` if it is over. Never longer than the pause was meant to be,
+    /// whatever the clocks show.
     fn left(&self, now: Moment) -> Option<Pause> {
         let length = Duration::from_millis(self.length_ms);
         let left = length.saturating_sub(self.since.age(&now));
@@ -65,11 +65,11 @@ impl Kept {
     }
 }
 
-/// The pause that an earlier life of the sidecar left and that is not over. One that is over is
+/// The pause that an earlier run of the sidecar left, unless it is over. One that is over is
 /// removed.
 ///
 /// # Errors
-/// If the file cannot be used: nothing is paused then.
+/// If the file cannot be used; then nothing is paused.
 pub fn load(evidence: &Place, now: Moment) -> io::Result<Option<Pause>> {
     let Some(kept) = small_file::read::<Kept>(evidence, FILE)? else { return Ok(None) };
     if !kept.is_sane() {
@@ -82,18 +82,18 @@ pub fn load(evidence: &Place, now: Moment) -> io::Result<Option<Pause>> {
     Ok(left)
 }
 
-/// Keeps it.
+/// Stores `pause`.
 ///
 /// # Errors
-/// Whatever the disk says.
+/// Any error of the disk.
 pub fn keep(evidence: &Place, pause: &Pause, now: Moment) -> io::Result<()> {
     small_file::write(evidence, FILE, &Kept::of(pause, now))
 }
 
-/// There is none any more.
+/// Removes the stored pause.
 ///
 /// # Errors
-/// Whatever the disk says.
+/// Any error of the disk.
 pub fn remove(evidence: &Place) -> io::Result<()> {
     small_file::remove(evidence, FILE)
 }

@@ -1,8 +1,8 @@
 //! Which incident is deleted first when the limits are reached.
 //!
-//! Age alone is not enough. A target that dies many times in quick succession would push out
-//! the one incident that a person needs: the kill that somebody asked for by hand, or the first
-//! incident of a kind, before hundreds like it.
+//! Age alone is not enough. A target that dies many times in quick succession would displace the
+//! one incident that a person needs: the kill that was requested by hand, or the first incident of
+//! its kind, before hundreds like it.
 
 use std::collections::BTreeMap;
 
@@ -12,9 +12,9 @@ use super::Incident;
 use super::id::IncidentId;
 use super::timeline::StepName;
 
-/// Incidents with the same fingerprint tell the same story. The thread's name comes from the
-/// target, which may invent a new one for each death: a fingerprint orders deletion and never
-/// exceeds the limits.
+/// Incidents with the same fingerprint are repeats of each other. The thread's name comes from the
+/// target, which may invent a new one for each death: so fingerprints only order deletion and never
+/// raise the limits.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fingerprint {
     reason: Reason,
@@ -25,7 +25,7 @@ pub struct Fingerprint {
 /// What retention needs to know of one incident.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Traits {
-    /// It goes on, and is never deleted.
+    /// The incident continues, and is never deleted.
     pub open: bool,
     /// A person asked for the kill.
     pub by_hand: bool,
@@ -34,15 +34,15 @@ pub struct Traits {
 }
 
 impl Traits {
-    /// Those of a folder whose document cannot be read.
+    /// The traits of a folder whose document cannot be read.
     pub const UNREADABLE: Self = Self { open: false, by_hand: false, fingerprint: None };
 
-    /// Those of `incident`.
+    /// The traits of `incident`.
     pub fn of(incident: &Incident) -> Self {
         let thread = incident.thread.as_ref();
         Self {
             open: incident.status == super::Status::Open,
-            // Also where the watchdog had condemned it before the person did.
+            // Even if the watchdog had condemned it before the person requested the kill.
             by_hand: incident.reason == Reason::Requested
                 || incident.timeline.iter().any(|entry| entry.step == StepName::Requested),
             fingerprint: Some(Fingerprint {
@@ -54,20 +54,20 @@ impl Traits {
     }
 }
 
-/// How much would be lost with an incident, the least first.
+/// How much would be lost with an incident, least first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Worth {
-    /// An earlier and a later one with the same fingerprint stay, or nobody can read it.
+    /// An earlier and a later one with the same fingerprint remain, or it is unreadable.
     Repeat,
     /// The first or the last with its fingerprint.
     FirstOrLast,
-    /// Somebody decided it, and will be asked why.
+    /// A person requested it, and will be asked why.
     ByHand,
 }
 
-/// The incident to delete next: of the least worth, and of those the oldest. `retained` comes
-/// oldest first. Open incidents and the latest one are never deleted; `None` if there are no
-/// others.
+/// The incident to delete next: the one of the least worth, and of those the oldest. `retained` is
+/// in order, oldest first. Open incidents and the latest one are never deleted; `None` if there are
+/// no others.
 pub fn next_to_delete<'a>(
     retained: impl Iterator<Item = (&'a IncidentId, &'a Traits)> + Clone,
 ) -> Option<&'a IncidentId> {
@@ -109,7 +109,7 @@ mod tests {
         Traits { open: false, by_hand: reason == Reason::Requested, fingerprint: Some(fingerprint) }
     }
 
-    /// The numbers of those that are left after deleting down to `limit`.
+    /// The numbers of the incidents that are left after deleting down to `limit`.
     fn left(retained: &[Traits], limit: usize) -> Vec<usize> {
         let mut left: BTreeMap<IncidentId, Traits> =
             retained.iter().enumerate().map(|(n, traits)| (id(n as u64), traits.clone())).collect();

@@ -7,34 +7,34 @@ use serde::de::DeserializeOwned;
 
 use crate::own_folder::Place;
 
-/// What is kept in such files stays far below this.
+/// The content of such files stays far below this.
 const LARGEST: u64 = 64 << 10;
 
 /// Reads `name` in `evidence`; `None` if there is none.
 ///
 /// # Errors
-/// Whatever the disk says, and if it is somebody else's, or not what it should be.
+/// Any error of the disk, or if the file belongs to another user or has the wrong content.
 pub fn read<T: DeserializeOwned>(evidence: &Place, name: &str) -> io::Result<Option<T>> {
     let Some(folder) = evidence.open()? else { return Ok(None) };
     let Some(text) = folder.read(name, LARGEST)? else { return Ok(None) };
     Ok(Some(serde_json::from_slice(&text)?))
 }
 
-/// Writes `name` in `evidence`, which is made if it is not there. At every moment the old file or
-/// the new one is whole.
+/// Writes `name` in `evidence`, which is created if it does not exist. At every moment the old or
+/// the new file is complete.
 ///
 /// # Errors
-/// Whatever the disk says.
+/// Any error of the disk.
 pub fn write<T: Serialize>(evidence: &Place, name: &str, content: &T) -> io::Result<()> {
     let mut text = serde_json::to_vec_pretty(content)?;
     text.push(b'\n');
     evidence.make()?.write(name, &text)
 }
 
-/// Removes `name` in `evidence`, if it is there.
+/// Removes `name` in `evidence`, if it exists.
 ///
 /// # Errors
-/// Whatever the disk says.
+/// Any error of the disk.
 pub fn remove(evidence: &Place, name: &str) -> io::Result<()> {
     let Some(folder) = evidence.open()? else { return Ok(()) };
     folder.remove(name)?;

@@ -1,11 +1,11 @@
-//! The trace of an incident: `incident` at its root; `stall`, one `signal` each, `exit`, `restart`
-//! and `recover` under it, with the times at which they really began and ended.
+//! The trace of an incident: the root `incident`; below it `stall`, one `signal` each, `exit`,
+//! `restart` and `recover`, with their actual start and end times.
 //!
-//! A span is handed over as soon as it has ended and not before, so that a trace grows while its
-//! incident goes on. Its ids stand in the incident's document: a sidecar that was restarted in the
-//! middle goes on with the same trace. It tells once more all that the document tells, for nobody
-//! knows what the sidecar before it could still send; a span that is told twice has the same id
-//! both times.
+//! A span is sent as soon as it has ended and not before, so a trace grows while its incident
+//! continues. The trace's ids are in the incident's document, so a sidecar that was restarted in
+//! the middle continues the same trace. It sends again all spans that the document implies, because
+//! it is unknown which of them the previous sidecar could still send; a span has the same id each
+//! time.
 
 use std::time::SystemTime;
 
@@ -21,16 +21,16 @@ use shard_telemetry::span::Finished;
 use crate::incident::timeline::{Entry, StepName};
 use crate::incident::{self, Incident, IncidentTrace};
 
-/// Makes the ids of a new trace.
+/// Generates the ids of a new trace.
 pub fn new_trace() -> IncidentTrace {
     let ids = RandomIdGenerator::default();
     IncidentTrace { trace_id: ids.new_trace_id().to_string(), span_id: ids.new_span_id().to_string() }
 }
 
-/// Hands out each span of one incident once.
+/// Returns each span of one incident once.
 #[derive(Debug, Default)]
 pub struct Told {
-    /// Not a count: a step that is told late takes its place by its time.
+    /// Not a count: a step that is reported late is inserted by its time.
     steps: Vec<(StepName, Timestamp)>,
     root: bool,
 }
@@ -56,7 +56,7 @@ impl Told {
     }
 }
 
-/// While it is held, what this thread logs belongs to the incident's root span.
+/// While the guard is held, what this thread logs belongs to the incident's root span.
 pub fn inside(incident: &Incident) -> Option<ContextGuard> {
     let trace = Trace::of(incident)?;
     Some(Context::current().with_remote_span_context(trace.context(trace.root_id)).attach())
@@ -76,7 +76,7 @@ impl<'a> Trace<'a> {
         Some(Self { incident, trace_id, root_id })
     }
 
-    /// The span that ends with `entry`, if one does.
+    /// The span that ends with `entry`, if there is one.
     fn child(&self, before: &[Entry], entry: &Entry) -> Option<SpanData> {
         let since = |steps: &[StepName]| before.iter().rev().find(|earlier| steps.contains(&earlier.step));
         let (name, begin) = match entry.step {
@@ -103,9 +103,9 @@ impl<'a> Trace<'a> {
         Some(self.span(name, ids, (begin, end), attributes, status))
     }
 
-    /// The id of the span that the step number `earlier` of its kind ends: the same whoever tells
-    /// it, and however often. The root's id is random, so these are as good as random. By FNV-1a,
-    /// which will be the same in the next version too.
+    /// The id of the span that ends with a step of this kind, of which `earlier` came before. It is
+    /// the same whichever sidecar sends the span, and however often. The root's id is random, so
+    /// these are as good as random. By FNV-1a, which will not change in later versions.
     fn child_id(&self, step: StepName, earlier: usize) -> SpanId {
         const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
         const PRIME: u64 = 0x0100_0000_01b3;
@@ -140,7 +140,7 @@ impl<'a> Trace<'a> {
             attributes.push(KeyValue::new("thread.name", thread.name.clone()));
             attributes.push(KeyValue::new("thread.id", i64::from(thread.tid)));
             attributes.extend(thread.kind.map(|kind| KeyValue::new("stall.kind", kind.label())));
-            // Beyond what an attribute's integer holds it is no block's number.
+            // A value that exceeds an attribute's integer is no block's number.
             let number = |key: Option<u64>| key.and_then(|key| i64::try_from(key).ok());
             attributes.extend(number(thread.work_key).map(|key| KeyValue::new("work.key", key)));
             attributes.extend(number(thread.attempt).map(|attempt| KeyValue::new("work.attempt", attempt)));
@@ -187,7 +187,7 @@ impl<'a> Trace<'a> {
     }
 }
 
-/// To the work that was in flight, if its thread said which trace it belongs to.
+/// A link to the work that was in flight, if its thread published the trace to which that belongs.
 fn link(trace_id: Option<&str>, span_id: Option<&str>) -> Option<Link> {
     let trace_id = TraceId::from_hex(trace_id?).ok().filter(|id| *id != TraceId::INVALID)?;
     let span_id = SpanId::from_hex(span_id?).ok().filter(|id| *id != SpanId::INVALID)?;

@@ -1,4 +1,4 @@
-//! The steps of an incident, each with its time on both clocks, and the durations that follow from
+//! The steps of an incident, each with its time on both clocks, and the durations derived from
 //! them.
 
 use std::time::Duration;
@@ -10,41 +10,41 @@ use crate::clock::{Monotonic, WallAnchor};
 use crate::event::Step;
 use crate::verdict::Reason;
 
-/// What a step is called.
+/// The name of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StepName {
-    /// The thread, or else the process, was seen well for the last time.
+    /// The last moment at which the thread, or else the process, was seen to be well.
     LastProgress,
     /// The cause became visible.
     Seen,
-    /// The verdict fell.
+    /// The verdict was reached.
     Verdict,
-    /// A kill was due and was not carried out.
+    /// A kill was due but was not carried out.
     Withheld,
-    /// A person asked for the kill.
+    /// A person requested the kill.
     Requested,
     /// A signal was sent.
     Signal,
     /// The kernel refused a signal.
     SignalRefused,
-    /// The process is dead.
+    /// The process died.
     Exited,
-    /// How it ended was learnt.
+    /// The exit status became known.
     ExitStatus,
-    /// SIGKILL did not end it in time.
+    /// SIGKILL did not end the process in time.
     NotDead,
     /// The same work was in flight at one death too many.
     CrashLoop,
-    /// No new process in time.
+    /// No new process started in time.
     RestartOverdue,
-    /// A new process is there.
+    /// A new process started.
     Restarted,
-    /// It finished its first work.
+    /// The new process finished its first work.
     Recovered,
-    /// The incident ended without recovery seen.
+    /// The incident ended without an observed recovery.
     Abandoned,
-    /// The sidecar ended in the middle.
+    /// The sidecar ended during the incident.
     SidecarRestarted,
 }
 
@@ -72,24 +72,24 @@ impl StepName {
     }
 }
 
-/// One line of the timeline.
+/// One entry of the timeline.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Entry {
-    /// When, to the microsecond.
+    /// The wall-clock time, to the microsecond.
     #[serde(with = "micros")]
     pub at: Timestamp,
-    /// The same on the clock that durations are taken from.
+    /// The same on the clock from which durations are derived.
     pub monotonic_ns: Option<u64>,
-    /// Since the last progress.
+    /// Milliseconds since the last progress.
     pub since_last_progress_ms: Option<f64>,
-    /// What happened.
+    /// The step that happened.
     pub step: StepName,
-    /// More about it, for a person.
+    /// Details for a person.
     pub detail: Option<String>,
 }
 
 impl Entry {
-    /// A line that follows `before`.
+    /// The entry that follows `before`.
     pub(super) fn new(
         before: &[Self],
         anchor: &WallAnchor,
@@ -107,7 +107,7 @@ impl Entry {
     }
 }
 
-/// The step's name and the sentence beside it.
+/// The step's name and its details.
 pub fn tell(step: &Step) -> (StepName, Option<String>) {
     match step {
         Step::Withheld(withheld) => (StepName::Withheld, Some(withheld.label().to_owned())),
@@ -157,14 +157,14 @@ pub struct Durations {
 }
 
 impl Durations {
-    /// What the timeline of an incident for `reason` tells.
+    /// The durations that follow from the timeline of an incident for `reason`.
     pub fn of(timeline: &[Entry], reason: Reason) -> Self {
         let between =
             |from: StepName, to: StepName| Some(moment(timeline, to)?.since(moment(timeline, from)?));
         let us = |from, to| between(from, to).map(|d| u64::try_from(d.as_micros()).unwrap_or(u64::MAX));
         let ms = |from, to| between(from, to).map(millis);
         // A stall begins with its last progress. An end is seen when it happens, and the last
-        // progress before it may be a whole sleep of the loop older.
+        // progress before it may be older by a whole sleep of the loop.
         let fault = match reason {
             Reason::Stalled | Reason::ChannelLag | Reason::Stopped | Reason::ExitHung => {
                 StepName::LastProgress
@@ -185,7 +185,7 @@ impl Durations {
     }
 }
 
-/// When `step` happened first.
+/// When `step` first happened.
 fn moment(timeline: &[Entry], step: StepName) -> Option<Monotonic> {
     timeline.iter().find(|entry| entry.step == step)?.monotonic_ns.map(Monotonic)
 }
@@ -199,7 +199,7 @@ fn millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// RFC 3339 with six digits always, so that columns line up and no reader meets two forms.
+/// RFC 3339, always with six digits, so that columns align and readers meet only one form.
 pub mod micros {
     use jiff::Timestamp;
     use serde::{Deserialize, Deserializer, Serializer};

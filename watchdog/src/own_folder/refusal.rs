@@ -3,33 +3,33 @@
 use std::io;
 use std::path::PathBuf;
 
-/// Why nothing is read from there or written there.
+/// Why nothing is read or written there.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// Its owner may do there what he likes.
+    /// It belongs to another user, who may change anything there.
     #[error(
         "{} belongs to uid {owner}, who is neither the sidecar's user (uid {own}) nor root, and may put anything there. \
          Run: chown {own} {}, or choose another folder",
         path.display(), path.display()
     )]
     Foreign {
-        /// What belongs to him.
+        /// The file or folder.
         path: PathBuf,
-        /// Who.
+        /// User id of its owner.
         owner: u32,
-        /// The sidecar's own user.
+        /// User id of the sidecar.
         own: u32,
     },
-    /// Whoever is watched could forge what is known of it, or lead the sidecar elsewhere.
+    /// The watched process could forge what is known of it, or redirect the sidecar.
     #[error(
         "the target (uid {target}) may write {}, so that it could put links or files of its own there. Choose a folder \
          that only the sidecar's user may write, with all folders above it, or run: chmod go-w {}",
         path.display(), path.display()
     )]
     TargetMayWrite {
-        /// What it may write.
+        /// What the target may write.
         path: PathBuf,
-        /// Its user.
+        /// User id of the target.
         target: u32,
     },
     /// A file that others may write.
@@ -39,7 +39,7 @@ pub enum Refusal {
         path.display(), path.display()
     )]
     Writable {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// Its mode.
         mode: u32,
@@ -47,16 +47,16 @@ pub enum Refusal {
     /// A link where none is followed.
     #[error("{} is a symbolic link, and none is followed here. Name the place that it leads to, or remove it", .0.display())]
     Link(PathBuf),
-    /// Something that is no folder.
+    /// Something other than a folder.
     #[error("{} is not a folder. Choose another path, or remove it", .0.display())]
     NotAFolder(PathBuf),
-    /// Something that is no regular file.
+    /// Something other than a regular file.
     #[error("{} is not a regular file. Remove it", .0.display())]
     NotAFile(PathBuf),
-    /// No file of ours is so large.
+    /// Larger than any file of ours.
     #[error("{} is larger than {largest} bytes, and no file of the sidecar is. Remove it", path.display())]
     TooLarge {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// The limit in bytes.
         largest: u64,

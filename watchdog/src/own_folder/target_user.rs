@@ -1,5 +1,5 @@
-//! As whom the target runs, and what that user may write. The adopter says so, on a thread of its
-//! own.
+//! The user that the target runs as, and what that user may write. The adopter reports it from its
+//! own thread.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
@@ -10,7 +10,7 @@ use rustix::fs::Stat;
 use rustix::io::Errno;
 use tokio::sync::watch;
 
-/// A user other than the sidecar's own, and than root: those two cannot be kept from anything here.
+/// A user other than the sidecar's own and root: neither of those can be kept out of anything here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     uids: Vec<u32>,
@@ -18,18 +18,18 @@ pub struct User {
 }
 
 impl User {
-    /// The user with these numbers; `None` if nothing can be kept from it.
+    /// The user with these ids; `None` if it cannot be kept out of anything.
     pub fn new(uids: &[u32], gids: &[u32]) -> Option<Self> {
         let own = rustix::process::geteuid().as_raw();
         if uids.contains(&0) {
             return None;
         }
-        // A process may change between those that it has.
+        // A process may switch between the ids that it has.
         let uids: Vec<u32> = uids.iter().copied().filter(|uid| *uid != own).collect();
         (!uids.is_empty()).then(|| Self { uids, gids: gids.to_vec() })
     }
 
-    /// That of a process.
+    /// The user of a process.
     pub fn of_process(status: &Status) -> Option<Self> {
         let uids = [status.ruid, status.euid, status.suid, status.fuid];
         let mut gids = vec![status.rgid, status.egid, status.sgid, status.fgid];
@@ -37,13 +37,13 @@ impl User {
         Self::new(&uids, &gids)
     }
 
-    /// One of its numbers, for a message. There is one at least.
+    /// One of its user ids, for a message. There is at least one.
     pub fn uid(&self) -> u32 {
         self.uids.first().copied().unwrap_or_default()
     }
 
-    /// Whether it may write there, or let itself. `has_list` is asked where the mode does not tell:
-    /// a list of further users hides behind the group's part of it.
+    /// Whether it may write there, or could give itself permission. `has_list` is called where the
+    /// mode leaves this open: a list of further users hides behind the group bits.
     pub fn may_write(&self, stat: &Stat, has_list: impl FnOnce() -> bool) -> bool {
         self.uids.contains(&stat.st_uid)
             || stat.st_mode & 0o002 != 0
@@ -51,20 +51,20 @@ impl User {
     }
 }
 
-/// As whom the target runs, as far as that is known.
+/// The user that the target runs as, as far as it is known.
 #[derive(Debug, Default)]
 pub struct TargetUser(watch::Sender<Option<User>>);
 
 impl TargetUser {
-    /// Before the target was adopted its segment tells whose it is; before there is one, the config
-    /// does, if it names a user.
+    /// Before the target is adopted, the owner of its segment; before there is a segment, the user
+    /// that the config names, if any.
     pub fn of_segment(path: &Path, configured: Option<u32>) -> Self {
         let metadata = std::fs::metadata(path).ok();
         let of_file = metadata.and_then(|there| User::new(&[there.uid()], &[there.gid()]));
         Self(watch::Sender::new(of_file.or_else(|| User::new(&[configured?], &[]))))
     }
 
-    /// It is this one from now on.
+    /// Sets the target's user from now on.
     pub fn set(&self, user: Option<User>) {
         self.0.send_if_modified(|held| {
             let other = *held != user;
@@ -73,19 +73,19 @@ impl TargetUser {
         });
     }
 
-    /// Is told each time that it turns out to be another one.
+    /// Receives each change of the user.
     pub fn changes(&self) -> watch::Receiver<Option<User>> {
         self.0.subscribe()
     }
 
-    /// Who must not be able to write what is the sidecar's own.
+    /// The user that must not be able to write the sidecar's own files.
     pub fn get(&self) -> Option<User> {
         self.0.borrow().clone()
     }
 }
 
-/// Whether there is an access control list at this folder. One that cannot be asked for counts as
-/// one.
+/// Whether this folder has an access control list. If that cannot be determined, it counts as
+/// having one.
 pub(super) fn has_list(folder: BorrowedFd<'_>) -> bool {
     let path = format!("/proc/self/fd/{}", folder.as_raw_fd());
     let mut nothing = [0_u8; 0];
@@ -102,8 +102,8 @@ mod tests {
         let own = rustix::process::geteuid().as_raw();
         assert_eq!(User::new(&[own], &[7]), None);
         assert_eq!(User::new(&[61_001, 0], &[7]), None, "it may become root");
-        // One that may become another user is that one too; one that may become root is nobody to
-        // be kept out.
+        // A process that may become another user counts as that user too; one that may become root
+        // cannot be kept out.
         let both = User::new(&[own, 61_001], &[7]);
         assert_eq!(both.map(|user| user.uid()), (own != 0).then_some(61_001));
     }

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 
 const THEIRS: u32 = 61_001;
 
-/// A folder that only its owner may write, and the place of a folder in it.
+/// A folder that only its owner may write, and the place of another folder in it.
 fn folder() -> (tempfile::TempDir, Place) {
     let folder = tempfile::tempdir().unwrap();
     let place = Place::new(folder.path().join("evidence"), Arc::default());
@@ -27,7 +27,7 @@ fn refusal(result: io::Result<impl std::fmt::Debug>) -> Refusal {
     *inner.downcast().expect("a refusal")
 }
 
-/// Only root can give files away; says so where it cannot.
+/// Only root can give files away; elsewhere this prints that the test is skipped.
 fn give(path: &Path, to: u32) -> bool {
     let given = chown(path, Some(to), Some(to));
     if given.is_err() {
@@ -124,7 +124,7 @@ fn a_file_that_others_may_write_or_own_or_that_is_no_file_is_refused() {
     assert!(matches!(refusal(own.read("pipe", 10)), Refusal::NotAFile(_)));
     if give(&path, THEIRS) {
         assert!(matches!(refusal(own.read("x", 10)), Refusal::Foreign { owner: THEIRS, .. }));
-        // A half-written one of theirs is not written into.
+        // An unfinished file of theirs is replaced, not written to.
         own.write("x", b"2").unwrap();
         fs::write(place.path().join(".x.new"), "").unwrap();
         assert!(give(&place.path().join(".x.new"), THEIRS));
@@ -169,7 +169,7 @@ fn what_the_target_may_write_is_refused_and_a_sticky_parent_is_not() {
         (0o1777, 0o750, false),
         (0o755, 0o777, true),
         (0o755, 0o1777, true),
-        // Of a group that the target is not in.
+        // Writable by a group that the target is not in.
         (0o775, 0o770, false),
     ] {
         mode(folder.path(), parent);
@@ -190,7 +190,7 @@ fn what_the_target_may_write_is_refused_and_a_sticky_parent_is_not() {
     }
 }
 
-/// The target becomes known while a folder is held: what is opened next is refused.
+/// The target becomes known while a folder is held: the next open is refused.
 #[test]
 fn a_target_that_turns_out_to_be_able_to_write_is_noticed() {
     let (folder, _) = folder();

@@ -1,26 +1,26 @@
 //! How many descriptors the probe may hold for threads and their workers, and how many it holds.
-//! What the process under watch claims to have is its own word, so without a limit it could take
-//! the descriptors that the sidecar needs to signal, to answer and to write.
+//! The watched process itself claims how many threads it has, so without a limit it could take the
+//! descriptors that the sidecar needs to signal, answer and write.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Files kept open although they could be opened again at the next look: three each of 64 threads
-/// that stand still. Opening a file costs more than reading it, so this is what keeps a look at a
-/// few such threads cheap.
+/// Files kept open although the next observation could reopen them: three for each of 64 threads
+/// without progress. Opening a file costs more than reading it, so this keeps observations of a few
+/// such threads cheap.
 const MOST_SPARE: usize = 192;
 
-/// The count of one target.
+/// The descriptors held for one target.
 #[derive(Debug)]
 pub struct Allowance {
     most: usize,
     held: AtomicUsize,
-    /// Those among them that can be closed without losing sight of anything.
+    /// How many of them can be closed without losing any observation.
     spare: AtomicUsize,
     tight: AtomicBool,
 }
 
-/// One descriptor's place, given back when this is dropped.
+/// Room for one descriptor, returned when this is dropped.
 #[derive(Debug)]
 pub struct Place {
     of: Arc<Allowance>,
@@ -39,8 +39,7 @@ impl Allowance {
         self.most.saturating_sub(self.held.load(Ordering::Relaxed)) >= more
     }
 
-    /// A place for a descriptor without which something is out of sight; `None` if there is no
-    /// room.
+    /// Room for a descriptor that an observation requires; `None` if there is no room.
     pub fn place(self: &Arc<Self>) -> Option<Place> {
         self.has(1).then(|| {
             self.held.fetch_add(1, Ordering::Relaxed);
@@ -48,8 +47,7 @@ impl Allowance {
         })
     }
 
-    /// A place for one that saves time and nothing else. At most half of what is free goes to
-    /// those.
+    /// Room for a descriptor that only saves time. At most half of the free room goes to these.
     pub fn spare_place(self: &Arc<Self>) -> Option<Place> {
         let spare = self.spare.load(Ordering::Relaxed);
         let needed = self.held.load(Ordering::Relaxed).saturating_sub(spare);
@@ -62,7 +60,7 @@ impl Allowance {
         })
     }
 
-    /// No further spare places: something needed found no room.
+    /// Refuses further spare places from now on: a required descriptor found no room.
     pub fn tighten(&self) {
         self.tight.store(true, Ordering::Relaxed);
     }

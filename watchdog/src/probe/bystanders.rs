@@ -1,15 +1,15 @@
-//! Two registered threads whose `stat` stays open, to be asked when another one is lost: whether
-//! the process goes on is then known without opening anything. Opening a folder of `/proc` and the
-//! files of two tasks takes most of the time from an end to its verdict, and cannot be done at all
-//! where the sidecar has no descriptor left.
+//! Two registered threads whose `stat` stays open. When another thread is lost, they show whether
+//! the process lives on, without opening anything. Opening a folder of `/proc` and the files of two
+//! tasks takes most of the time from an end to its verdict, and is impossible if the sidecar has no
+//! descriptor left.
 
 use super::task::{TaskDir, TaskFate};
 use super::thread::WatchedThread;
 
-/// With the main thread there are three, so that any one of them may be the one that is lost.
+/// With the main thread there are three, so that any one of them may be the lost one.
 const CHOSEN: usize = 2;
 
-/// Those that were chosen.
+/// The chosen threads.
 #[derive(Debug, Default)]
 pub struct Bystanders([Option<Chosen>; CHOSEN]);
 
@@ -22,14 +22,14 @@ struct Chosen {
 }
 
 impl Chosen {
-    /// The thread, unless another one is in its place by now or nothing is open for it any more.
+    /// The thread, unless another one has taken its place or nothing is open for it any more.
     fn find<'a>(&self, threads: &'a [Option<WatchedThread>]) -> Option<&'a WatchedThread> {
         threads.get(self.place)?.as_ref().filter(|thread| thread.key() == self.key && thread.holds())
     }
 }
 
 impl Bystanders {
-    /// Replaces those that are none any more.
+    /// Replaces the chosen threads that are no longer usable.
     pub fn choose(&mut self, threads: &mut [Option<WatchedThread>]) {
         for index in 0..CHOSEN {
             let chosen = self.0.get(index).copied().flatten();
@@ -43,7 +43,7 @@ impl Bystanders {
     }
 
     fn another(&self, threads: &mut [Option<WatchedThread>]) -> Option<Chosen> {
-        // By the task and not by the slot: one task may have two slots, and is one witness.
+        // By the task and not by the slot: one task may have two slots but is one witness.
         let taken = |tid| self.0.iter().flatten().any(|chosen| chosen.tid == tid);
         threads.iter_mut().enumerate().find_map(|(place, thread)| {
             let thread =
@@ -52,8 +52,8 @@ impl Bystanders {
         })
     }
 
-    /// Whether two tasks go on, of the main thread and these: which proves that the process does
-    /// (see [`super::survivors`]). To be asked after a loss was seen, not before.
+    /// Whether two of these and the main thread live on, which proves that the process does (see
+    /// [`super::survivors`]). To be called after a loss was seen, not before.
     pub fn prove(&self, leader: &TaskDir, threads: &[Option<WatchedThread>]) -> bool {
         let others = self.0.iter().flatten().filter_map(|chosen| chosen.find(threads)?.fate());
         let fates = leader.fate().into_iter().chain(others);

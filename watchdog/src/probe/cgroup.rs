@@ -1,11 +1,10 @@
-//! What the process's cgroup says of throttling, for version 1 (`cpu.stat` of the `cpu` controller)
-//! and version 2, of freezing ([`freezer`]) and of memory ([`memory`]).
+//! What the process's cgroups report on throttling, for version 1 (`cpu.stat` of the `cpu`
+//! controller) and version 2, on freezing ([`freezer`]) and on memory ([`memory`]).
 //!
-//! An ancestor's throttling shows only in the ancestor, so all of them are read, as far as they can
-//! be seen from here. Finding them takes locks that every move between cgroups takes, so it is done
-//! on the adopter's thread; the loop reads open files. The counters are of all CPUs together and
-//! lag behind, so no time is ever taken from them: that they grow says that the process is being
-//! throttled, and nothing else.
+//! An ancestor's throttling shows only in the ancestor, so all visible ancestors are read. Finding
+//! them takes locks that every move between cgroups takes, so the adopter's thread does it; the
+//! loop reads open files. The counters cover all CPUs together and lag behind, so no time is ever
+//! derived from them: if they grow, the process is being throttled, and nothing else follows.
 
 pub mod freezer;
 pub mod memory;
@@ -25,20 +24,20 @@ use freezer::Freezer;
 use memory::Memory;
 use mounts::Mount;
 
-/// Levels of the tree that are read, from the process's own cgroup up. Kubernetes has five.
+/// Most levels of the tree that are read, from the process's own cgroup up. Kubernetes has five.
 const MOST_LEVELS: usize = 16;
-/// What is read of `/proc/PID/cgroup` at most: a line a hierarchy, of which there are a dozen, with
-/// a path of 4 KiB at most.
+/// At most this many bytes of `/proc/PID/cgroup` are read: one line for each of about a dozen
+/// hierarchies, with a path of 4 KiB at most.
 const LONGEST: u64 = 128 << 10;
 
 /// The files of one process's cgroups, open.
 #[derive(Debug)]
 pub struct Cgroups {
-    /// What they say of throttling.
+    /// For throttling.
     pub cpu_stat: CpuStat,
-    /// What they say of freezing.
+    /// For freezing.
     pub freezer: Freezer,
-    /// What they say of memory.
+    /// For memory.
     pub memory: Memory,
 }
 
@@ -55,9 +54,9 @@ pub struct Place {
 }
 
 impl Place {
-    /// Finds them for the process whose folder in `/proc` is `proc_dir`; `own` is the folder of
-    /// this process, whose mounts count. Empty if there are none to be seen, as in a container
-    /// without a cgroup mount.
+    /// Finds them for the process whose folder in `/proc` is `proc_dir`, through the mounts of this
+    /// process, whose folder is `own`. Empty if none are visible, as in a container without a
+    /// cgroup mount.
     pub fn find(proc_dir: &Path, own: &Path) -> Self {
         let mounts = mounts::read(own);
         let mut place = Self::default();
@@ -97,7 +96,7 @@ impl Place {
     }
 }
 
-/// The kernel's views of these threads and of their workers.
+/// The kernel's view of each of these threads and of their workers.
 fn tasks(threads: &mut [ThreadObservation]) -> impl Iterator<Item = &mut TaskObservation> {
     threads.iter_mut().flat_map(|thread| {
         let workers = thread.workers.iter_mut().filter_map(|worker| worker.task.as_mut());
@@ -105,12 +104,12 @@ fn tasks(threads: &mut [ThreadObservation]) -> impl Iterator<Item = &mut TaskObs
     })
 }
 
-/// The folders of a process's cgroup and of those above it, by the mount that shows most of them.
+/// The folders of a process's cgroup and those above it, through the mount that shows most of them.
 ///
-/// One hierarchy may be mounted more than once: a container has its own part of it bound to some
-/// folder, and a tool binds another part elsewhere. A mount shows what lies below its root and
-/// nothing else, so those whose root does not hold the process are no use. Of the others the one
-/// with the highest root shows the most. One that another mount covers does not have the folder.
+/// One hierarchy may be mounted more than once: a container has its own part of it bound to a
+/// folder, and a tool binds another part elsewhere. A mount shows only what is below its root, so
+/// one whose root does not contain the process is useless. Of the others, the one with the highest
+/// root shows the most. A mount covered by another one does not have the folder.
 fn levels<'a>(group: &Path, mounts: impl Iterator<Item = &'a Mount>) -> Option<Vec<PathBuf>> {
     let mut holding: Vec<(&Mount, &Path)> = mounts
         .filter_map(|mount| Some((mount, group.strip_prefix(&mount.root).ok()?)))
@@ -119,7 +118,7 @@ fn levels<'a>(group: &Path, mounts: impl Iterator<Item = &'a Mount>) -> Option<V
         .collect();
     holding.sort_by_key(|(mount, _)| mount.root.components().count());
     let (mount, below) = holding.iter().find(|(mount, below)| mount.point.join(below).is_dir())?;
-    // The topmost is the point itself, and is written without a slash at its end.
+    // The topmost level is the mount point itself, written without a trailing slash.
     let level =
         |below: &Path| if below == Path::new("") { mount.point.clone() } else { mount.point.join(below) };
     Some(below.ancestors().take(MOST_LEVELS).map(level).collect())
@@ -138,11 +137,11 @@ impl Group {
     }
 }
 
-/// Where the process stands in each hierarchy; nothing if that cannot be read. Names of cgroups are
-/// any bytes.
+/// The process's place in each hierarchy; empty if it cannot be read. A cgroup's name may be any
+/// bytes.
 fn groups(proc_dir: &Path) -> Vec<Group> {
     let mut text = Vec::new();
-    // What was read before an error is worth having.
+    // Use whatever was read before an error.
     let _ = std::fs::File::open(proc_dir.join("cgroup"))
         .and_then(|file| file.take(LONGEST).read_to_end(&mut text));
     let group = |line: &[u8]| {
@@ -154,14 +153,14 @@ fn groups(proc_dir: &Path) -> Vec<Group> {
     text.split(|byte| *byte == b'\n').filter_map(group).collect()
 }
 
-/// Opens one file to be read again and again.
+/// Opens a file that is read repeatedly.
 fn open(path: &Path) -> Option<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
     rustix::fs::openat(CWD, path, flags, Mode::empty()).ok()
 }
 
 impl CpuStat {
-    /// The sums over all levels; `None` if no level tells of any throttling.
+    /// The sums over all levels; `None` if no level reports throttling.
     pub fn read(&self) -> Option<ThrottleObservation> {
         let mut text = [0; 2_048];
         let levels = self.0.iter().filter_map(|file| {
@@ -175,8 +174,8 @@ impl CpuStat {
     }
 }
 
-/// One file: `nr_throttled`, and `throttled_time` (version 1, nanoseconds) or `throttled_usec`
-/// (version 2).
+/// Parses one file: `nr_throttled`, and `throttled_time` (version 1, nanoseconds) or
+/// `throttled_usec` (version 2).
 fn parse(text: &str) -> Option<ThrottleObservation> {
     let number = |key: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
@@ -195,8 +194,8 @@ mod tests {
     use super::freezer::Version;
     use super::*;
 
-    /// A tree in a folder: what `/proc/PID/cgroup` and `mountinfo` say (`TREE` is the folder), and
-    /// files below it.
+    /// A tree in a folder: the contents of `/proc/PID/cgroup` and `mountinfo` (`TREE` stands for
+    /// the folder), and files below it.
     pub(super) fn tree(cgroup: &str, mountinfo: &str, files: &[(&str, &str)]) -> (tempfile::TempDir, Place) {
         let root = tempfile::tempdir().expect("a folder");
         let write = |path: &str, text: &str| {
@@ -256,7 +255,7 @@ mod tests {
         }
     }
 
-    /// One hierarchy that is mounted in several places.
+    /// One hierarchy, mounted in several places.
     fn seen_through(cgroup: &str, mounts: &[(&str, &str)], files: &[(&str, &str)]) -> Option<u64> {
         let lines: String = mounts
             .iter()
@@ -309,7 +308,7 @@ mod tests {
         ];
         let (root, place) = tree("1:cpu,cpuacct:/a b\n", mounts, &files);
         assert_eq!(place.open().cpu_stat.read().map(|throttle| throttle.periods), Some(3));
-        // A sister of that kind, in another hierarchy.
+        // A cgroup with such a name, in another hierarchy.
         let cgroup = b"9:misc:/\xff\xd1\n1:cpu,cpuacct:/a b\n";
         std::fs::write(root.path().join("proc/7/cgroup"), cgroup).unwrap();
         assert_eq!(Place::find(&root.path().join("proc/7"), &root.path().join("proc/self")), place);
@@ -317,7 +316,7 @@ mod tests {
 
     #[test]
     fn this_machine_tells_of_the_process_that_asks() {
-        // Whatever its cgroups are, this neither fails nor waits.
+        // Whatever its cgroups are, this neither fails nor blocks.
         let own = Path::new("/proc/self");
         let opened = Place::find(own, own).open();
         let _ = (opened.cpu_stat.read(), opened.memory.is_over());

@@ -1,6 +1,6 @@
-//! Whom to leave out of sight when there are more threads than descriptors. Threads whose rule
-//! kills come before those whose rule reports, and those before the rest. Among equals, whoever was
-//! watched first stays: a thread that comes and goes must not take the sight of another.
+//! Which threads to leave unobserved when there are more threads than descriptors. Threads whose
+//! rule kills take precedence over those whose rule reports, and those over the rest. Among equals,
+//! the one watched first stays: a short-lived thread must not displace another.
 
 use std::sync::Arc;
 
@@ -12,16 +12,16 @@ use super::thread::{Rank, WatchedThread};
 /// Descriptors of one thread: pidfd and folder, or folder and `stat`.
 const OF_A_THREAD: usize = crate::descriptors::OF_A_THREAD as usize;
 
-/// Makes room in one look, and remembers for whom there is none.
+/// Makes room during one observation, and remembers for which ranks there is none.
 #[derive(Debug, Default)]
 pub(super) struct Crowded {
-    /// For this rank, and those behind it, no room can be made any more.
+    /// No more room can be made for this rank or lower ones.
     full: Option<Rank>,
 }
 
 impl Crowded {
-    /// Makes room for a thread of this rank, if that costs nobody who comes before it or is its
-    /// equal. Whether there is room now.
+    /// Makes room for a thread of this rank, unless that would displace one of the same or a higher
+    /// rank. Returns whether there is room now.
     pub(super) fn make_room(
         &mut self,
         rank: Rank,

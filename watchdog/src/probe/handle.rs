@@ -1,5 +1,5 @@
-//! A process that was checked, by a pidfd and what else it takes to check it again. It can be
-//! waited for and asked about, and not be signalled: only `act/pidfd.rs` does that.
+//! A process that was checked, held by a pidfd and whatever is needed to check it again. This
+//! handle can be waited on and queried but not used to signal: only `act/pidfd.rs` does that.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -17,60 +17,59 @@ use super::mapped::{Mapped, Standing};
 use super::proof::{self, Unproven, Witness};
 use super::task::{Program, TaskDir};
 
-/// A process that was checked, and what it takes to check it again before every signal.
+/// A process that was checked, and what is needed to check it again before every signal.
 #[derive(Debug)]
 pub struct TargetHandle {
     pidfd: OwnedFd,
     identity: TargetIdentity,
     /// `/proc/PID`, opened after the pidfd.
     process: OwnedFd,
-    /// Its main thread alone: the files of `/proc/PID` sum up all threads.
+    /// Its main thread only: the files in `/proc/PID` sum over all threads.
     leader: TaskDir,
     /// The segment.
     file: OwnedFd,
-    /// Whose it was.
+    /// User id of the segment's owner at adoption.
     owner: u32,
-    /// What was run when it was adopted; `None` where the kernel does not tell.
+    /// The program at adoption; `None` where the kernel does not tell.
     program: Option<Program>,
     mapped: Arc<Mapped>,
 }
 
-/// Why no handle could be had.
+/// Why no handle could be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum HandleError {
-    /// It is gone already.
+    /// The process has ended already.
     #[error("process {0} has ended")]
     Ended(i32),
-    /// The pid belongs to another process by now.
+    /// The pid now belongs to another process.
     #[error("pid {pid} belongs to a process that started at tick {found}, not at tick {expected}")]
     OtherProcess {
-        /// The pid.
+        /// Pid of the process.
         pid: i32,
-        /// Start time wanted.
+        /// Expected start time.
         expected: u64,
-        /// Start time found.
+        /// Actual start time.
         found: u64,
     },
-    /// The segment cannot be asked about.
+    /// The segment cannot be queried.
     #[error("cannot ask about the heartbeat segment of process {pid}: {source}")]
     Segment {
-        /// The pid.
+        /// Pid of the process.
         pid: i32,
-        /// What the kernel said.
+        /// The kernel's error.
         source: Errno,
     },
-    /// The kernel refused.
+    /// The kernel refused a pidfd.
     #[error("cannot open a pidfd for process {pid}: {source}{}", hint(*source))]
     Refused {
-        /// The pid.
+        /// Pid of the process.
         pid: i32,
-        /// What the kernel said.
+        /// The kernel's error.
         source: Errno,
     },
 }
 
-/// The next step where the kernel does not have the call, or a container's profile does not allow
-/// it.
+/// What to do if the kernel lacks the call or a container's profile forbids it.
 fn hint(source: Errno) -> &'static str {
     match source {
         Errno::NOSYS | Errno::PERM => {
@@ -83,12 +82,12 @@ fn hint(source: Errno) -> &'static str {
 }
 
 impl TargetHandle {
-    /// Opens a pidfd and then checks the start time: between the two the pid cannot change hands
-    /// unseen. `segment` is the descriptor of its segment, which was found to be mapped at
-    /// `mapped`.
+    /// Opens a pidfd and then checks the start time: between the two, the pid cannot change hands
+    /// unnoticed. `segment` is a descriptor of its segment, and `mapped` is when that was found to
+    /// be mapped.
     ///
     /// # Errors
-    /// If it is not that process any more, or the kernel refuses what is needed.
+    /// If it is no longer that process, or the kernel refuses what is needed.
     pub fn open(
         proc_root: &Path,
         identity: TargetIdentity,
@@ -105,8 +104,8 @@ impl TargetHandle {
         Self::open_with(pidfd, proc_root, identity, segment, mapped)
     }
 
-    /// The same with a pidfd that is there, as for a process of another pid namespace, which no
-    /// number here means.
+    /// The same with an existing pidfd, for a process in another pid namespace, which has no number
+    /// here.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -141,7 +140,7 @@ impl TargetHandle {
         Ok(Self { pidfd, identity, process, leader, file, owner, program, mapped })
     }
 
-    /// What it ran when it was adopted, as far as the kernel tells.
+    /// The program at adoption, if the kernel tells it.
     pub const fn program(&self) -> Option<Program> {
         self.program
     }
@@ -151,29 +150,28 @@ impl TargetHandle {
         &self.mapped
     }
 
-    /// The folder of the process.
+    /// The folder of the process in `/proc`.
     pub fn process(&self) -> BorrowedFd<'_> {
         self.process.as_fd()
     }
 
-    /// Checks that it is still the process that was adopted. Takes some microseconds and waits for
-    /// nobody.
+    /// Checks that it still is the process that was adopted. Takes a few microseconds and never
+    /// blocks.
     ///
     /// # Errors
-    /// Why it may not be signalled: because it is not the target any more, or because that cannot
-    /// be told now.
+    /// Why it may not be signalled: it is no longer the target, or this cannot be determined now.
     pub fn check(&self, now: Monotonic) -> Result<(), Unproven> {
         self.passes(now, || self.mapped.confirmed_anew(now))
     }
 
-    /// What makes it certain that it is not the process that was adopted, if anything does. Nothing
-    /// is wished for as [`check`](Self::check) does where it cannot be told: no signal follows.
+    /// Why it is certainly not the process that was adopted, if that is certain. Unlike
+    /// [`check`](Self::check), this never requests a new answer, since no signal follows.
     pub fn contradicts(&self, now: Monotonic) -> Option<Unproven> {
         self.passes(now, || false).err().filter(Unproven::is_certain)
     }
 
-    /// The checks. Where the kernel does not tell the program, `confirmed` says whether the mapping
-    /// proves it.
+    /// The checks. Where the kernel does not tell the program, `confirmed` returns whether the
+    /// mapping proves it.
     fn passes(&self, now: Monotonic, confirmed: impl FnOnce() -> bool) -> Result<(), Unproven> {
         let (pid, owner) = (self.identity.pid, self.owner);
         match self.mapped.standing(now) {
@@ -194,7 +192,7 @@ impl TargetHandle {
         }
         let program = match stat.program {
             Some(program) => Some(program),
-            // It has no memory to ask about. Another thread of it has, if the process goes on.
+            // It has no memory left to query. Another of its threads does, if the process lives on.
             None if stat.exiting => match proof::witness(&self.process).ok_or(unread("task"))? {
                 Witness::Lives(task, program) => {
                     self.is_owners(&task)?;
@@ -208,7 +206,7 @@ impl TargetHandle {
         match (program, self.program) {
             (Some(now), Some(adopted)) if now == adopted => Ok(()),
             (Some(_), Some(_)) => Err(Unproven::OtherProgram { pid }),
-            // The very memory that was adopted is asked, which ends with its program.
+            // The query goes to the very memory that was adopted, which ends with its program.
             _ if confirmed() => Ok(()),
             _ => Err(Unproven::Hidden { pid }),
         }
@@ -221,7 +219,7 @@ impl TargetHandle {
         if uids.are_all(owner) { Ok(()) } else { Err(Unproven::OtherUser { pid, uids, owner }) }
     }
 
-    /// Which process this is.
+    /// The identity of the process.
     pub const fn identity(&self) -> TargetIdentity {
         self.identity
     }
@@ -231,7 +229,7 @@ impl TargetHandle {
         self.pidfd.as_fd()
     }
 
-    /// How the process ended, as far as the kernel tells somebody who is not its parent (Linux
+    /// How the process ended, if the kernel tells this to a process that is not its parent (Linux
     /// 6.15+, once its parent has reaped it).
     pub fn exit_status(&self) -> Option<String> {
         let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };
@@ -278,7 +276,7 @@ mod tests {
         TargetIdentity { pid: pid.cast_signed(), start_time, incarnation: 0 }
     }
 
-    /// A handle on that process, whose segment is a file of this user that it is said to map.
+    /// A handle on that process. Its segment is a file of this user that it is assumed to map.
     fn open(pid: u32, start_time: u64) -> Result<TargetHandle, HandleError> {
         let segment = tempfile::tempfile().unwrap();
         TargetHandle::open(

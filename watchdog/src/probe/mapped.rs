@@ -1,46 +1,46 @@
-//! What is known of whether the target maps its segment still. A thread of its own asks the kernel,
-//! which can hang; the watch loop reads the answer here and waits for nobody.
+//! Whether the target still maps its segment, as far as is known. A separate thread asks the
+//! kernel, which can hang; the watch loop reads the answer here and never blocks.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock::Monotonic;
 
-/// An answer is believed for so long: twenty of the times at which it is asked for, five where the
-/// kernel is slow to tell. Whoever can use that time has the user id of the target, and may signal
-/// it anyway (docs/adr/034).
+/// How long an answer is believed: twenty intervals between queries, or five where the kernel is
+/// slow to answer. Whoever could exploit that time has the user id of the target, and may signal it
+/// anyway (docs/adr/034).
 pub const BELIEVED_FOR: Duration = Duration::from_secs(5);
 
-/// Where a signal waits for a new answer, one to a question asked so long before it counts. A
-/// question takes microseconds, or some tenths of a second where a hundred thousand mappings are
-/// read; what was asked for an earlier kill is older than this.
+/// For a signal that requires a new answer, the query must be no older than this. A query takes
+/// microseconds, or some tenths of a second to read a hundred thousand mappings; one made for an
+/// earlier kill is older than this.
 const NEW_FOR: Duration = Duration::from_secs(1);
 
-/// The answers. All times are monotonic nanoseconds, and zero is none.
+/// The answers. All times are monotonic nanoseconds, and zero means none.
 #[derive(Debug, Default)]
 pub struct Mapped {
-    /// When the question was asked that was answered with yes last.
+    /// When the last query that was answered with yes was made.
     confirmed: AtomicU64,
-    /// When the question was asked that is not answered yet.
+    /// When the pending query was made.
     asking: AtomicU64,
     /// Since when the loop wants a new answer.
     wanted: AtomicU64,
     lost: AtomicBool,
 }
 
-/// What the answers come to.
+/// The conclusion from the answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// It maps the segment.
     Maps,
-    /// It does not any more.
+    /// It no longer maps the segment.
     Lost,
-    /// Nobody has been able to tell for so long.
+    /// There has been no answer for so long.
     Unknown(Duration),
 }
 
 impl Mapped {
-    /// One that was found to map it by a question asked at `at`.
+    /// A target found to map its segment by a query made at `at`.
     pub const fn since(at: Monotonic) -> Self {
         Self {
             confirmed: AtomicU64::new(at.0),
@@ -50,8 +50,8 @@ impl Mapped {
         }
     }
 
-    /// The end of whoever asks, with `ask`, whose answer is `None` where nobody can tell. Returns
-    /// whether somebody waited for it.
+    /// Makes a query through `ask`, which returns `None` where there is no answer; for the asking
+    /// thread. Returns whether the loop must be woken for the answer.
     pub fn tell(&self, at: Monotonic, ask: impl FnOnce() -> Option<bool>) -> bool {
         self.asking.store(at.0, Ordering::Release);
         let answer = ask();
@@ -71,16 +71,16 @@ impl Mapped {
         wanted != 0 && self.confirmed.load(Ordering::Acquire) < wanted
     }
 
-    /// Whether it maps the segment no more.
+    /// Whether it no longer maps the segment.
     pub fn is_lost(&self) -> bool {
         self.lost.load(Ordering::Acquire)
     }
 
-    /// The loop's end.
+    /// The conclusion at `now`; for the loop.
     ///
-    /// A question that hangs, because an operation on the target's memory does, makes no answer
-    /// older: what may have happened before it was asked is all that may have happened, and a
-    /// target that hangs so is one to be killed.
+    /// A query that hangs, because an operation on the target's memory does, makes no answer older:
+    /// only what happened before the query was made can have changed anything, and a target that
+    /// hangs like this should be killed.
     pub fn standing(&self, now: Monotonic) -> Standing {
         if self.is_lost() {
             return Standing::Lost;
@@ -92,9 +92,9 @@ impl Mapped {
         if age <= BELIEVED_FOR { Standing::Maps } else { Standing::Unknown(age) }
     }
 
-    /// Whether it was confirmed by a question asked after this was first wanted, and within the
-    /// last second: a wish that was answered after its kill had been called off is no answer for
-    /// the next kill. If so, the next signal wants another.
+    /// Whether it was confirmed by a query made after this was first requested, and within the last
+    /// second: if a kill was called off before its request was answered, the next kill must not use
+    /// that answer. If true, the next signal requires another answer.
     pub fn confirmed_anew(&self, now: Monotonic) -> bool {
         let wished = self.wanted.load(Ordering::Acquire) != 0;
         if wished && self.is_wanted() {
@@ -151,7 +151,7 @@ mod tests {
         let mapped = Mapped::since(at(10));
         assert!(!mapped.confirmed_anew(at(20)));
         assert!(mapped.tell(at(21), || Some(true)));
-        // Nobody took it: the kill was called off.
+        // Nobody used the answer: the kill was called off.
         assert!(!mapped.confirmed_anew(at(23)), "that is two seconds old");
         assert!(mapped.is_wanted(), "and another is asked for");
         assert!(mapped.tell(at(24), || Some(true)));

@@ -1,44 +1,44 @@
-//! The numbers of `stat` and `schedstat` that a look needs, and no others: they are read at each
-//! look of the watch loop, which has no use for the rest of them, nor for memory to hold it.
+//! Only those numbers of `stat` and `schedstat` that an observation needs: the watch loop reads
+//! them each time, and needs neither the others nor memory to hold them.
 
-/// What is taken from `stat`.
+/// The values taken from `stat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {
     /// Scheduler state, field 3.
     pub state: char,
-    /// Flags of the kernel, field 9.
+    /// Kernel flags, field 9.
     pub flags: u32,
     /// Clock ticks in user mode, field 14.
     pub user: u64,
     /// Clock ticks in the kernel, field 15.
     pub system: u64,
-    /// Clock ticks since boot, field 22.
+    /// Start time in clock ticks since boot, field 22.
     pub start_time: u64,
-    /// Where the code of its program begins and ends, fields 26 and 27.
+    /// Begin and end of its program's code, fields 26 and 27.
     pub code: (u64, u64),
-    /// Where its stack began, field 28.
+    /// Begin of its stack, field 28.
     pub start_stack: u64,
     /// Mask of pending signals, field 31.
     pub pending: u64,
-    /// Exit code, field 52; `None` on a kernel before 3.5.
+    /// Exit code, field 52; `None` before Linux 3.5.
     pub exit_code: Option<i32>,
 }
 
-/// What is taken from `schedstat`.
+/// The values taken from `schedstat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedstat {
     /// CPU time, nanoseconds.
     pub cpu_ns: u64,
-    /// Time runnable and not run, nanoseconds.
+    /// Time spent runnable but not running, nanoseconds.
     pub run_delay_ns: u64,
-    /// Slices of time that it was given.
+    /// Number of time slices received.
     pub slices: u64,
 }
 
 impl Stat {
-    /// Takes them from the text of the file; `None` if it is not of that form.
+    /// Parses the text of the file; `None` if it is malformed.
     pub fn parse(text: &[u8]) -> Option<Self> {
-        // The name, in parentheses, may hold anything, parentheses too.
+        // The name, in parentheses, may contain anything, even parentheses.
         let name_ends = text.iter().rposition(|byte| *byte == b')')?;
         let mut fields = Fields { rest: text.get(name_ends + 1..)?, next: 3 };
         let state = char::from(*fields.field(3)?.first()?);
@@ -57,7 +57,7 @@ impl Stat {
 }
 
 impl Schedstat {
-    /// Takes them from the text of the file; `None` if it is not of that form.
+    /// Parses the text of the file; `None` if it is malformed.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let mut fields = Fields { rest: text, next: 1 };
         let (cpu_ns, run_delay_ns) = (fields.number(1)?, fields.number(2)?);
@@ -65,15 +65,15 @@ impl Schedstat {
     }
 }
 
-/// Fields between spaces, in their order.
+/// Fields separated by spaces, in order.
 struct Fields<'a> {
     rest: &'a [u8],
-    /// Number of the first field of the rest.
+    /// Number of the first field in `rest`.
     next: u32,
 }
 
 impl<'a> Fields<'a> {
-    /// The field of that number, which stands behind those that were asked for before.
+    /// The field with that number, which must be after those requested before.
     fn field(&mut self, number: u32) -> Option<&'a [u8]> {
         loop {
             let begin = self.rest.iter().position(|byte| !byte.is_ascii_whitespace())?;

@@ -1,7 +1,7 @@
-//! What is checked before every signal: that the process is the one that was adopted, belongs to
-//! whom its segment belongs to, maps that segment, and runs the program that it ran. A few reads of
-//! descriptors that adoption opened; none of them takes a lock of the target's memory, looks up a
-//! path by pid, or waits for anybody.
+//! What is checked before every signal: that the process is the one that was adopted, has the same
+//! user as its segment, maps that segment, and runs the program that it ran. A few reads from
+//! descriptors opened at adoption; none of them takes a lock of the target's memory, looks up a
+//! path by pid, or blocks.
 
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
@@ -16,36 +16,36 @@ use super::task::{Program, TaskDir, Uids};
 /// Why a process may not be signalled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unproven {
-    /// It has ended: there is nobody to signal.
+    /// It has ended: there is nothing to signal.
     #[error("process {pid} has ended")]
     Ended {
-        /// The process.
+        /// Pid of the process.
         pid: i32,
     },
-    /// Its number belongs to another one.
+    /// Its pid belongs to another process.
     #[error(
         "pid {pid} belongs to a process that started at tick {found}, not at tick {expected}: it is another one"
     )]
     OtherProcess {
-        /// The number.
+        /// The pid in question.
         pid: i32,
-        /// Start time at adoption.
+        /// Start time at adoption, in ticks.
         expected: u64,
-        /// Start time now.
+        /// Start time now, in ticks.
         found: u64,
     },
-    /// Another user.
+    /// It runs as another user.
     #[error(
         "process {pid} runs as user {} (real), {} (effective) and {} (saved) now, and its heartbeat segment belongs to user {owner}: it \
          is not watched or signalled any more",
         .uids.real, .uids.effective, .uids.saved
     )]
     OtherUser {
-        /// The process.
+        /// Pid of the process.
         pid: i32,
-        /// As whom it runs.
+        /// Its user ids now.
         uids: Uids,
-        /// Whose the segment was at adoption.
+        /// User id of the segment's owner at adoption.
         owner: u32,
     },
     /// The segment was given to another user.
@@ -54,43 +54,43 @@ pub enum Unproven {
          watched or signalled any more"
     )]
     OtherOwner {
-        /// The process.
+        /// Pid of the process.
         pid: i32,
-        /// Whose it is.
+        /// User id of its owner now.
         found: u32,
-        /// Whose it was.
+        /// User id of its owner at adoption.
         owner: u32,
     },
-    /// Another program.
+    /// It runs another program.
     #[error("process {pid} runs another program now: it is not watched or signalled any more")]
     OtherProgram {
-        /// The process.
+        /// Pid of the process.
         pid: i32,
     },
-    /// It has dropped the segment.
+    /// It has unmapped the segment.
     #[error("process {pid} no longer maps its heartbeat segment: it is not watched or signalled any more")]
     Unmapped {
-        /// The process.
+        /// Pid of the process.
         pid: i32,
     },
-    /// Nobody can tell whether it has.
+    /// It is unknown whether it still maps the segment.
     #[error(
         "for {age:.1?} nobody has been able to tell whether process {pid} still maps its heartbeat segment, and what is not known is not \
          signalled: is the sidecar given CPU time, and is /proc/{pid}/maps readable for it?"
     )]
     Unconfirmed {
-        /// The process.
+        /// Pid of the process.
         pid: i32,
-        /// Since the last answer.
+        /// Time since the last answer.
         age: Duration,
     },
-    /// Nobody can tell which program it runs.
+    /// It is unknown which program it runs.
     #[error(
         "the kernel does not tell the sidecar which program process {pid} runs now, and what is not known is not signalled: it may have \
          become one that may not be traced; give the sidecar CAP_SYS_PTRACE"
     )]
     Hidden {
-        /// The process.
+        /// Pid of the process.
         pid: i32,
     },
     /// Its files cannot be read.
@@ -99,15 +99,15 @@ pub enum Unproven {
          the sidecar has descriptors and memory left"
     )]
     Unread {
-        /// The process.
+        /// Pid of the process.
         pid: i32,
-        /// Which file.
+        /// Name of the file.
         file: &'static str,
     },
 }
 
 impl Unproven {
-    /// Whether it is certain that this is not the target any more; else it only cannot be told now.
+    /// Whether this is certainly no longer the target; otherwise it just cannot be determined now.
     pub const fn is_certain(&self) -> bool {
         match self {
             Self::OtherProcess { .. }
@@ -121,7 +121,7 @@ impl Unproven {
         }
     }
 
-    /// The word for a kill that is withheld for it; `None` if there is nobody to kill.
+    /// Why the kill is withheld; `None` if there is nothing to kill.
     pub const fn withholds(&self) -> Option<Withheld> {
         match self {
             Self::Ended { .. } => None,
@@ -131,25 +131,25 @@ impl Unproven {
     }
 }
 
-/// What a thread that goes on tells of its process, whose main thread has ended.
+/// What a remaining thread shows about its process, whose main thread has ended.
 #[expect(
     clippy::large_enum_variant,
     reason = "one stands on the stack for a moment, on a path that allocates nothing"
 )]
 pub(super) enum Witness {
-    /// This one has memory.
+    /// This thread has memory.
     Lives(TaskDir, Program),
-    /// One goes on, and the kernel does not tell what it runs.
+    /// A thread remains, but the kernel does not tell what it runs.
     Hidden,
-    /// All are on their way out: none of them begins another program, and a signal changes nothing.
+    /// All are ending: none of them starts another program, and a signal changes nothing.
     NoneLeft,
 }
 
-/// Names that are read at a time: some hundred of them.
+/// Bytes of names read at a time: some hundred names.
 const NAMES: usize = 4_096;
 
-/// Asks the threads of the process whose folder is `process`. They are found in that folder, so
-/// they are its own.
+/// Examines the threads of the process whose folder is `process`. They are found in that folder, so
+/// they belong to it.
 pub(super) fn witness(process: &OwnedFd) -> Option<Witness> {
     let folder = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let tasks = rustix::fs::openat(process, "task", folder, Mode::empty()).ok()?;
@@ -161,7 +161,7 @@ pub(super) fn witness(process: &OwnedFd) -> Option<Witness> {
         if !name.to_bytes().first().is_some_and(u8::is_ascii_digit) {
             continue;
         }
-        // One that cannot be opened any more has ended between the two calls.
+        // It has ended between the two calls.
         let Ok(task) = TaskDir::open_at(&tasks, &name) else { continue };
         match task.stat() {
             Ok(None) => {}

@@ -1,5 +1,5 @@
 //! The heartbeat segment as the judge needs it. The segment is hostile: everything here is bounded,
-//! and nothing that it says can do more than excuse or be counted from.
+//! and whatever it contains can at most excuse a thread or serve as a point to count from.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,14 +14,13 @@ use super::allowance::Allowance;
 use super::thread::WatchedThread;
 use super::worker::Room;
 
-/// The last sample and what is needed to see that nothing moved since the one before.
+/// The last sample, and what is needed to detect that nothing changed since the one before.
 #[derive(Debug, Default)]
 pub struct SegmentProbe {
     sample: Sample,
-    /// Generation and name of each channel that was ever seen, by slot.
+    /// Generation and name of each channel ever seen, by slot.
     channels: Vec<Option<(u64, Arc<str>)>>,
-    /// Room for those threads of the look before that stand elsewhere now, kept from one look to
-    /// the next.
+    /// Reused buffer for those threads of the previous observation that change their position.
     before: VecDeque<ThreadObservation>,
 }
 
@@ -39,8 +38,8 @@ impl SegmentProbe {
         Some(&self.sample)
     }
 
-    /// Whether a message waits that nobody has received since the last look, in a channel that
-    /// somebody should.
+    /// Whether a message waits that nobody has received since the last observation, in a channel
+    /// that has a consumer configured.
     fn waiting(&self, before: &Observation, consumers: &[Consumers]) -> bool {
         !consumers.is_empty()
             && before.channels.iter().any(|old| {
@@ -55,13 +54,12 @@ impl SegmentProbe {
             })
     }
 
-    /// Writes the threads and channels into `into`. With an unreadable segment everything stays as
-    /// last seen, and nothing that rests on time is asked of the kernel.
+    /// Writes the threads and channels into `into`. If the segment is unreadable, everything stays
+    /// as last seen, and the kernel is not queried for anything that concerns time.
     ///
-    /// Of a thread that is idle the kernel is asked only while a message waits that it should
-    /// receive.
+    /// For an idle thread, the kernel is queried only while a message waits that it should receive.
     ///
-    /// Returns whether, before the next look, a thread has to be asked whether it has ended.
+    /// Returns whether a thread must be polled for its end before the next observation.
     pub fn fill(
         &mut self,
         (threads, allowance): (&mut [Option<WatchedThread>], &Arc<Allowance>),
@@ -83,9 +81,9 @@ impl SegmentProbe {
             }
             let key = thread.key();
             let mut known = into.threads.get(count).is_some_and(|old| (old.slot, old.generation) == key);
-            // At most looks all threads are those of the look before, and are written over where
-            // they stand. From the first on that is not, each is moved: a name is shared, and
-            // sharing it anew at each look costs as much as all the rest.
+            // In most observations, all threads are those of the previous one and are overwritten
+            // in place. From the first change on, each is moved: names are shared, and cloning them
+            // each time would cost as much as all the rest.
             if !known || moved {
                 if !moved {
                     self.before.extend(into.threads.drain(count..));
@@ -100,15 +98,15 @@ impl SegmentProbe {
             let Some(seen) = into.threads.get_mut(count) else { break };
             count += 1;
             let was = known.then_some((seen.activity, seen.progress));
-            // One that could not be opened before may have been by now.
+            // A thread that could not be opened before may have been opened by now.
             thread.tell(&mut seen.name, &mut seen.tid);
             seen.presence = thread.presence();
             seen.task = None;
             seen.workers.clear();
             let words = self.sample.threads.get(key.0 as usize).filter(|words| words.generation == key.1);
             if readable {
-                // Without words the slot has been used again by another thread: this one must have
-                // left, or is gone by its pidfd.
+                // Without words, another thread has reused the slot: this one must have left, or
+                // its pidfd shows that it is gone.
                 seen.claim = words.map_or(Claim::Left, claim);
                 seen.activity = words.map_or(0, |words| words.activity);
                 seen.progress = words.map_or(0, |words| words.lanes.fingerprint());
@@ -147,16 +145,16 @@ impl SegmentProbe {
     }
 }
 
-/// Who should receive from a channel, for rules that may kill.
+/// Which threads should receive from a channel, for rules that may kill.
 #[derive(Clone, Debug)]
 pub struct Consumers {
-    /// The channel's name.
+    /// Name of the channel.
     pub channel: String,
     /// The threads that should receive from it.
     pub threads: GlobMatcher,
 }
 
-/// What the process says of itself.
+/// The state that the process declares.
 pub fn declared(state: RawState) -> Declared {
     match state.known() {
         Some(ProcessState::Boot) => Declared::Boot,
@@ -167,15 +165,15 @@ pub fn declared(state: RawState) -> Declared {
     }
 }
 
-/// Whether a slot belongs, or belonged, to a thread. One whose thread id can be none is garbage,
-/// whatever it says of its claim.
+/// Whether a slot belongs, or belonged, to a thread. A slot with an impossible thread id is
+/// garbage, whatever its claim.
 pub const fn is_claimed(slot: &ThreadSample) -> bool {
-    /// No id is larger, on any machine: `PID_MAX_LIMIT` of the kernel.
+    /// The largest possible id on any machine: `PID_MAX_LIMIT` of the kernel.
     const LARGEST_TID: u64 = 1 << 22;
     matches!(slot.claim, SlotState::Live | SlotState::Dropped) && slot.tid > 0 && slot.tid <= LARGEST_TID
 }
 
-/// A thread that no look has told of before.
+/// A thread not reported by any observation before.
 fn unseen(thread: &WatchedThread) -> ThreadObservation {
     let (slot, generation) = thread.key();
     ThreadObservation {
@@ -199,13 +197,13 @@ fn claim(slot: &ThreadSample) -> Claim {
     match slot.claim {
         SlotState::Left => Claim::Left,
         SlotState::Dropped => Claim::Dropped,
-        // A code that this version does not know, or a slot wiped by somebody: only the kernel can
-        // say gone.
+        // A code that this version does not know, or a slot that was wiped: only the kernel can
+        // show that the thread is gone.
         SlotState::Live | SlotState::Free | SlotState::Unknown(_) => Claim::Live,
     }
 }
 
-/// The registered name. A name that cannot be had untorn is empty: it matches no rule but `*`.
+/// The registered name. If it cannot be read consistently, it is empty: it matches no rule but `*`.
 pub fn thread_name(reader: &Reader, slot: &ThreadSample) -> Arc<str> {
     let described = reader.describe(slot.slot as usize).ok().flatten();
     described.filter(|d| d.generation == slot.generation).map(|d| d.name).unwrap_or_default().into()

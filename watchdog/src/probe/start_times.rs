@@ -1,34 +1,34 @@
-//! When a task began, by the segment and by `/proc`. Together with its id that is its identity, so
-//! the two must be compared as one clock would tell them.
+//! Start times of tasks, in the segment and in `/proc`. A task is identified by its id and its
+//! start time, so both sources must be compared on the same clock.
 
-/// How start times in the segment are turned into those of `/proc` as the sidecar reads it. Both
-/// are clock ticks since boot.
+/// Converts start times in the segment to those in `/proc` as the sidecar reads it. Both are clock
+/// ticks since boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StartTimes {
-    /// What to add: other than zero for a process in another time namespace.
+    /// What to add: not zero for a process in another time namespace.
     offset: i64,
-    /// Thread id and start time by the segment, and the start time that `/proc` gives: of the tasks
-    /// that a process had when it was restored from a checkpoint. Sorted.
+    /// For each task of a process at the time when it was restored from a checkpoint: thread id and
+    /// start time in the segment, and the start time in `/proc`. Sorted.
     restored: Vec<((u64, u64), u64)>,
 }
 
-/// When a task began, by the sidecar's clock.
+/// When a task started, by the sidecar's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StartTime {
     /// Clock ticks since boot.
     pub ticks: u64,
-    /// By so many ticks it may differ: one where a time namespace moves it by a part of a tick.
+    /// Tolerance in ticks: one where a time namespace shifts it by a fraction of a tick.
     pub slack: u64,
 }
 
 impl StartTimes {
-    /// Those of a process whose clock is ahead of the sidecar's by `-offset` ticks.
+    /// For a process whose clock is ahead of the sidecar's by `-offset` ticks.
     pub const fn shifted(offset: i64) -> Self {
         Self { offset, restored: Vec::new() }
     }
 
-    /// The same for a process that was restored from a checkpoint: its tasks have the ids that they
-    /// had, and began anew.
+    /// The same for a process restored from a checkpoint: its tasks have their former ids and new
+    /// start times.
     #[must_use]
     pub fn restored(mut self, mut tasks: Vec<((u64, u64), u64)>) -> Self {
         tasks.sort_unstable();
@@ -41,14 +41,14 @@ impl StartTimes {
         !self.restored.is_empty()
     }
 
-    /// When a task began that the segment gives this id and this start time.
+    /// When the task started whose id and start time in the segment are these.
     pub fn of(&self, tid: u64, recorded: u64) -> StartTime {
         match self.restored.binary_search_by_key(&(tid, recorded), |(task, _)| *task) {
             Ok(place) => {
                 let ticks = self.restored.get(place).map_or(recorded, |(_, ticks)| *ticks);
                 StartTime { ticks, slack: 0 }
             }
-            // A thread that began after the restore tells the truth.
+            // A thread started after the restore records the right time.
             Err(_) => {
                 let ticks = recorded.wrapping_add_signed(self.offset);
                 StartTime { ticks, slack: u64::from(self.offset != 0) }

@@ -1,4 +1,4 @@
-//! Whether a process that lost a thread goes on without it. In an orderly exit a thread's pidfd
+//! Whether a process that lost a thread lives on without it. In an orderly exit, a thread's pidfd
 //! fires up to half a second before the process's, so an ended thread alone proves nothing.
 
 use std::mem::MaybeUninit;
@@ -11,12 +11,12 @@ use crate::observation::Survivors;
 
 use super::task::{TaskDir, TaskFate};
 
-/// What becomes of a process of which a task is on its way out.
+/// What happens to a process one of whose tasks is ending.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fate {
-    /// Whether it goes on.
+    /// Whether it lives on.
     pub survivors: Survivors,
-    /// Whether its core is being written. All of its tasks are on their way out then.
+    /// Whether its core is being written. All of its tasks are ending then.
     pub core_dumping: bool,
 }
 
@@ -24,11 +24,11 @@ impl Fate {
     const DUMPS_CORE: Self = Self { survivors: Survivors::None, core_dumping: true };
     const UNKNOWN: Self = Self { survivors: Survivors::Unknown, core_dumping: false };
 
-    /// Asks the kernel. `leader`: the main thread, if that is on its way out. `proven`: whether two
-    /// tasks that need no search are known to go on.
+    /// Asks the kernel. `leader`: the main thread, if it is ending. `proven`: whether two tasks are
+    /// known to live on without a search.
     pub fn ask(proc_dir: &Path, leader: Option<&TaskDir>, proven: impl FnOnce() -> bool) -> Self {
-        // One line tells it for the whole process, as long as its main thread has memory; its other
-        // tasks need not be asked.
+        // As long as the main thread has memory, one line answers for the whole process, and the
+        // other tasks need not be examined.
         match leader.and_then(TaskDir::status).and_then(|status| status.core_dumping) {
             Some(true) => Self::DUMPS_CORE,
             _ if proven() => Self { survivors: Survivors::Some, core_dumping: false },
@@ -37,16 +37,16 @@ impl Fate {
     }
 }
 
-/// Names that are read at a time: some hundred of them.
+/// Bytes of names read at a time: some hundred names.
 const NAMES: usize = 4_096;
 
-/// Looks for threads that are neither exiting nor bound to be killed. Stops at the second.
+/// Searches for threads that are neither exiting nor about to be killed. Stops at the second.
 ///
 /// Two are needed: the thread that begins an exit or an exec marks all others in one critical
-/// section and itself only later, so it alone proves nothing in that moment.
+/// section, but itself only later, so in that moment it alone proves nothing.
 ///
-/// It may be asked at every look, for as long as a lost thread condemns nobody: what it reads into
-/// is on the stack.
+/// It may run at every observation, for as long as a lost thread condemns nobody, so its buffer is
+/// on the stack.
 fn survivors(proc_dir: &Path) -> Fate {
     let of = |survivors| Fate { survivors, core_dumping: false };
     let folder = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -93,7 +93,7 @@ fn survivors(proc_dir: &Path) -> Fate {
 mod tests {
     use super::*;
 
-    /// A folder that looks like `/proc/PID`: tasks with state, flags and pending signals.
+    /// A folder like `/proc/PID`: tasks with state, flags and pending signals.
     fn process(tasks: &[(u32, char, u32, u64)]) -> tempfile::TempDir {
         ending_with(0, tasks)
     }
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_process_that_dumps_core_is_on_its_way_out_and_says_why() {
-        // Whichever thread writes it; and before Linux 5.17 the others are exiting meanwhile.
+        // Whichever thread writes it; before Linux 5.17, the others exit meanwhile.
         for tasks in [
             [(1, 'R', 0x200, 0), (2, 'D', 0x8, 0)],
             [(1, 'D', 0x8, 0), (2, 'R', 0x200, 0)],
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn what_is_proven_spares_the_search_and_never_hides_a_core() {
-        // Whom a search would find on its way out.
+        // A search would find this task to be ending.
         let root = process(&[(1, 'Z', 0x4, 0), (2, 'S', 0, 0x100)]);
         assert_eq!(Fate::ask(root.path(), None, || true).survivors, Survivors::Some);
         std::fs::write(root.path().join("status"), STATUS.replace("CoreDumping:\t0", "CoreDumping:\t1"))
@@ -181,15 +181,15 @@ mod tests {
         assert_eq!(Fate::ask(root.path(), leader.as_ref(), || true), Fate::DUMPS_CORE);
     }
 
-    /// A `status` as the kernel writes it, as far as its reader asks for it.
+    /// A `status` as the kernel writes it, with all that its parser needs.
     const STATUS: &str = "Name:\texec-s0\nUmask:\t0022\nState:\tD (disk sleep)\nTgid:\t1\nNgid:\t0\nPid:\t1\nPPid:\t1\n\
         TracerPid:\t0\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nFDSize:\t64\nGroups:\t0\nNStgid:\t1\nNSpid:\t1\nCoreDumping:\t0\n\
         Threads:\t2\nSigQ:\t0/1\nSigPnd:\t0\nShdPnd:\t0\nSigBlk:\t0\nSigIgn:\t0\nSigCgt:\t0\nCapInh:\t0\nCapPrm:\t0\nCapEff:\t0\n";
 
     #[test]
     fn a_process_whose_end_has_a_code_already_does_not_go_on() {
-        // Killed, ended with code 3, dumped core of SIGSEGV: between dequeuing the signal and the
-        // flag nothing else tells.
+        // Killed, exited with code 3, dumped core after SIGSEGV: between the dequeuing of the
+        // signal and the flag, nothing else shows it.
         for code in [9, 3 << 8, 11 | 0x80] {
             let root = ending_with(code, &[(1, 'Z', 0x4, 0), (2, 'S', 0, 0), (3, 'R', 0, 0)]);
             assert_eq!(survivors(root.path()), Survivors::None, "{code}");
@@ -204,7 +204,7 @@ mod tests {
             let tasks = [(1, 't', 0, 0), (2, 't', 0, 0), (3, 't', 0, 0)];
             assert_eq!(survivors(ending_with(code, &tasks).path()), Survivors::Some, "{code:#x}");
         }
-        // The code is read before the state, and the tracer may let it go in between.
+        // The code is read before the state, and the tracer may resume the task in between.
         for code in [5 | 0x80, 5, 3 << 8 | 5, 128 << 8 | 19] {
             let tasks = [(1, 'R', 0, 0), (2, 'R', 0, 0), (3, 'S', 0, 0)];
             assert_eq!(survivors(ending_with(code, &tasks).path()), Survivors::Some, "{code:#x}");

@@ -1,4 +1,4 @@
-//! One thread as `/proc` tells it. Reads `stat`, `status`, `schedstat` and `wchan` only: those take
+//! One thread as `/proc` shows it. Reads only `stat`, `status`, `schedstat` and `wchan`: those take
 //! no lock of the target's memory and so cannot hang behind it.
 
 use std::ffi::CStr;
@@ -20,41 +20,40 @@ use super::numbers::{Schedstat, Stat};
 use super::start_times::StartTime;
 use super::wait_channel;
 
-/// Flags of the kernel's `include/linux/sched.h` (field 9 of `stat`) that a task on its way out
-/// has: `PF_EXITING`, in `do_exit`; `PF_POSTCOREDUMP`, past the core dump of its process;
-/// `PF_DUMPCORE`, writing it; `PF_SIGNALED`, taken off by a signal that it has already dequeued.
+/// Flags of the kernel's `include/linux/sched.h` (field 9 of `stat`) on a task that is ending:
+/// `PF_EXITING`, in `do_exit`; `PF_POSTCOREDUMP`, past the core dump of its process; `PF_DUMPCORE`,
+/// writing it; `PF_SIGNALED`, killed by a signal that it has already dequeued.
 const ENDING: u32 = 0x4 | 0x8 | 0x200 | 0x400;
-/// The first of them alone.
+/// `PF_EXITING` alone.
 const EXITING: u32 = 0x4;
-/// That of the one task that writes the core, from then on: it keeps it when the core is written
-/// and it exits.
+/// `PF_DUMPCORE`: set on the one task that writes the core, and still set after the core is written
+/// and the task exits.
 const DUMPING: u32 = 0x200;
-/// What it has besides by then.
+/// The additional flags of that task once the core is written.
 const DUMPED: u32 = 0x4 | 0x8;
 /// SIGKILL in the mask of pending signals (field 31 of `stat`), where signal 1 is bit 0. A SIGKILL
-/// for a process is put into the mask of each of its threads in the same critical section in which
-/// it is sent, so the private mask is enough and `status`, which is slower to make and to read, is
-/// not needed.
+/// for a process is added to the mask of each of its threads in the critical section that sends it.
+/// So the private mask suffices, and `status`, which is slower to make and to read, is not needed.
 const SIGKILL_BIT: u64 = 1 << 8;
-/// Clock ticks of `stat` in nanoseconds: `USER_HZ` is 100 on every architecture that this runs on.
+/// A clock tick of `stat` in nanoseconds: `USER_HZ` is 100 on every architecture that this runs on.
 const TICK_NS: u64 = 10_000_000;
-/// What is read of one file at most. The longest, `status`, stays below 2 KiB even with hundreds of
-/// CPUs.
+/// At most this many bytes of a file are read. The longest, `status`, stays below 2 KiB even with
+/// hundreds of CPUs.
 const FILE_LIMIT: u64 = 16 * 1024;
 
-/// How a folder is opened.
+/// How to open a folder.
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// Whether the exit code of a living task (field 52 of `stat`) says that its whole process is
-/// ending: from the moment at which a process begins to end the kernel shows the code of that end
-/// for each of its tasks. An end with code 0 looks like none.
+/// Whether the exit code of a living task (field 52 of `stat`) shows that its whole process is
+/// ending: as soon as a process begins to end, the kernel shows the code of that end for each of
+/// its tasks. An end with code 0 is not recognizable.
 ///
-/// The kernel keeps two other things there. Of a stopped process it shows the signal that stopped
-/// it. Of a task that its tracer has stopped it shows why, in the form in which `wait` tells the
-/// tracer: SIGTRAP at a system call or a breakpoint, a signal that is about to be delivered, or
-/// either of them with an event above it. That one is read a moment before the state, so a task
-/// that goes on in between shows it in any state: of what a tracer may see only ends by other
-/// signals than SIGTRAP are taken for ends, and none in state `t`.
+/// The kernel stores two other things there. For a stopped process, it shows the signal that
+/// stopped it. For a task stopped by its tracer, it shows why, as `wait` reports it to the tracer:
+/// SIGTRAP at a system call or a breakpoint, a signal about to be delivered, or either of them with
+/// an event above it. This code is read a moment before the state, so if the task resumes in
+/// between, it comes with any state. So of the codes that a tracer may see, only ends by signals
+/// other than SIGTRAP count as ends, and none in state `t`.
 const fn is_end_of_process(exit_code: i32, state: TaskState) -> bool {
     /// SIGSTOP, SIGTSTP, SIGTTIN and SIGTTOU.
     const STOPS: std::ops::RangeInclusive<i32> = 19..=22;
@@ -62,7 +61,7 @@ const fn is_end_of_process(exit_code: i32, state: TaskState) -> bool {
     if matches!(state, TaskState::Traced) {
         return false;
     }
-    // Either it returned a code, or a signal ended it, perhaps with a core (0x80).
+    // The process exited with a code, or a signal ended it, perhaps with a core (0x80).
     let (code, signal) = (exit_code >> 8, exit_code & 0x7f);
     match exit_code & 0xff {
         0 => code != 0,
@@ -70,11 +69,11 @@ const fn is_end_of_process(exit_code: i32, state: TaskState) -> bool {
     }
 }
 
-/// The folder of one task, held open: once the task has ended every read fails, so that a tid used
-/// again by somebody else is never mistaken for it.
+/// The folder of one task, held open: once the task has ended, every read fails, so another task
+/// that reuses the tid is never mistaken for it.
 ///
-/// Files that were read stay open where there is room for that: opening costs more than reading.
-/// Read from the beginning, each tells what is so now.
+/// Files that were read stay open if there is room: opening costs more than reading. Read from the
+/// beginning, each shows the current values.
 #[derive(Debug)]
 pub struct TaskDir {
     dir: OwnedFd,
@@ -82,10 +81,10 @@ pub struct TaskDir {
     schedstat: TaskFile,
     wchan: TaskFile,
     status: TaskFile,
-    /// What its descriptors are counted against; `None`: they are not counted, and every file stays
-    /// open.
+    /// What its descriptors count against; `None` if they are not counted, in which case every file
+    /// stays open.
     allowance: Option<Arc<Allowance>>,
-    /// The place of the folder itself.
+    /// The room taken for the folder itself.
     _place: Option<Place>,
 }
 
@@ -93,13 +92,13 @@ pub struct TaskDir {
 #[derive(Debug)]
 struct TaskFile {
     name: &'static str,
-    /// Open from its first reading on, if there was room.
+    /// Open since its first reading, if there was room.
     kept: OnceLock<(OwnedFd, Option<Place>)>,
-    /// Stays open whatever else needs room: it is read at each look.
+    /// Stays open even if others need room: it is read in each observation.
     needed: bool,
 }
 
-/// What one look reads of one file: `stat`, the longest of them, has 52 numbers and a name.
+/// What one observation reads of one file: `stat`, the longest of them, has 52 numbers and a name.
 type Text = [u8; 2_048];
 
 impl TaskFile {
@@ -107,8 +106,8 @@ impl TaskFile {
         Self { name, kept: OnceLock::new(), needed: false }
     }
 
-    /// What the file says now. Without a kept descriptor it is opened for this reading, and stays
-    /// open if `again` says that it will be read at the next look too, and there is room.
+    /// The current contents of the file. Without a stored descriptor, the file is opened, and stays
+    /// open if `again` (the next observation will read it too) and if there is room.
     fn read<'a>(
         &self,
         dir: &OwnedFd,
@@ -135,7 +134,7 @@ impl TaskFile {
         Ok(into.get(..read).unwrap_or_default())
     }
 
-    /// Closes it, unless it is needed.
+    /// Closes the file, unless it is needed.
     fn close_spare(&mut self) {
         if !self.needed {
             self.kept = OnceLock::new();
@@ -143,36 +142,36 @@ impl TaskFile {
     }
 }
 
-/// Which program a process runs: where its parts lie in memory, which each exec chooses anew at
-/// random. The kernel tells it without a lock of that memory, and only to whoever may trace the
-/// process. The name of its file says less: that of an executable which was replaced on the disk is
-/// another one from then on, in the same process.
+/// Identifies the program that a process runs: where its parts are in memory, which each exec
+/// randomizes. The kernel shows this without a lock of that memory, and only to those who may trace
+/// the process. The name of its executable is less reliable: when that file is replaced on disk,
+/// the name changes in the same process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Program {
-    /// Where its code begins and ends.
+    /// Begin and end of its code.
     pub code: (u64, u64),
-    /// Where its stack began.
+    /// Begin of its stack.
     pub start_stack: u64,
 }
 
-/// User ids of a task, as `status` tells them.
+/// User ids of a task, from its `status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Uids {
-    /// Whose it is.
+    /// Real user id.
     pub real: u32,
-    /// As whom it acts.
+    /// Effective user id, with which it acts.
     pub effective: u32,
-    /// As whom it may act again.
+    /// Saved user id, which it may resume.
     pub saved: u32,
 }
 
 impl Uids {
-    /// Whether all three are this one.
+    /// Whether all three equal `uid`.
     pub const fn are_all(self, uid: u32) -> bool {
         self.real == uid && self.effective == uid && self.saved == uid
     }
 
-    /// Out of the text of `status`. No name can pass for the line: the kernel escapes a line end in
+    /// Parses the text of `status`. A name cannot imitate the line: the kernel escapes newlines in
     /// it.
     fn parse(text: &[u8]) -> Option<Self> {
         let line = text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"Uid:"))?;
@@ -182,21 +181,20 @@ impl Uids {
     }
 }
 
-/// What `stat` says, as far as it is used here.
+/// The part of `stat` that is used here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TaskStat {
     /// Scheduler state.
     pub state: TaskState,
-    /// On its way out: exiting, bound to be by a pending SIGKILL, dumping core, or ended.
+    /// The task is ending: exiting, about to because of a pending SIGKILL, dumping core, or ended.
     pub ending: bool,
-    /// Writing the core of its process now.
+    /// It is writing the core of its process now.
     pub core_dumping: bool,
-    /// Clock ticks since boot.
+    /// Start time in clock ticks since boot.
     pub start_time: u64,
-    /// It has begun to exit, so that it has no memory or soon will have none, and begins no other
-    /// program.
+    /// It has begun to exit: it has no memory or will soon have none, and starts no other program.
     pub exiting: bool,
-    /// Which program it runs; `None` where the kernel does not tell.
+    /// The program that it runs; `None` where the kernel does not tell.
     pub program: Option<Program>,
     /// CPU time, user and system, nanoseconds.
     pub cpu_ns: u64,
@@ -208,28 +206,28 @@ impl TaskDir {
         rustix::fs::open(path, FOLDER, Mode::empty()).map(Self::of)
     }
 
-    /// Opens `PATH` as one of many: what it keeps open is counted.
+    /// Opens `PATH` as one of many: its descriptors are counted.
     ///
     /// # Errors
-    /// `EMFILE` if `allowance` has no room, without asking the kernel; else what the kernel says.
+    /// `EMFILE` if `allowance` has no room, without asking the kernel; else the kernel's error.
     pub fn open_within(path: &Path, allowance: &Arc<Allowance>) -> Result<Self, Errno> {
         let place = allowance.place().ok_or(Errno::MFILE)?;
         let dir = Self::open(path)?;
         Ok(Self { allowance: Some(Arc::clone(allowance)), _place: Some(place), ..dir })
     }
 
-    /// Opens `stat` now and keeps it open, in this place.
+    /// Opens `stat` now and keeps it open, using this place.
     pub fn keep_stat(&mut self, place: Place) {
         self.open_stat(Some(place));
     }
 
-    /// The same without a place, for the few whose descriptors are in the sidecar's own reserve.
+    /// The same without a place, for the few whose descriptors belong to the sidecar's own reserve.
     /// Returns whether it is open.
     pub fn keep_stat_uncounted(&mut self) -> bool {
         self.stat.needed || self.open_stat(None)
     }
 
-    /// One that cannot be opened is tried again at each reading.
+    /// If it cannot be opened, each reading tries again.
     fn open_stat(&mut self, place: Option<Place>) -> bool {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
         let Ok(file) = rustix::fs::openat(&self.dir, self.stat.name, flags, Mode::empty()) else {
@@ -239,14 +237,14 @@ impl TaskDir {
         true
     }
 
-    /// Closes what can be opened again without losing sight of the task.
+    /// Closes what can be reopened without losing track of the task.
     pub fn close_spare(&mut self) {
         for file in [&mut self.stat, &mut self.schedstat, &mut self.wchan] {
             file.close_spare();
         }
     }
 
-    /// Opens the folder `name` of an open one, such as `/proc/PID/task`.
+    /// Opens the folder `name` inside an open one, such as `/proc/PID/task`.
     pub fn open_at(parent: &OwnedFd, name: &CStr) -> Result<Self, Errno> {
         rustix::fs::openat(parent, name, FOLDER, Mode::empty()).map(Self::of)
     }
@@ -273,7 +271,7 @@ impl TaskDir {
         file.read(&self.dir, self.allowance.as_ref(), again, into)
     }
 
-    /// Reads `stat`. `Ok(None)`: the task has ended. `Err`: the kernel would not say.
+    /// Reads `stat`. `Ok(None)`: the task has ended. `Err`: the kernel did not answer.
     pub fn stat(&self) -> Result<Option<TaskStat>, Unreadable> {
         self.read_stat(false)
     }
@@ -304,7 +302,7 @@ impl TaskDir {
         }))
     }
 
-    /// Reads whose task it is. `Ok(None)`: it has ended. `Err`: the kernel would not say.
+    /// Reads the user ids of the task. `Ok(None)`: it has ended. `Err`: the kernel did not answer.
     pub fn uids(&self) -> Result<Option<Uids>, Unreadable> {
         let mut text = [0; 2_048];
         match self.read(&self.status, false, &mut text) {
@@ -314,7 +312,7 @@ impl TaskDir {
         }
     }
 
-    /// Whether the task exists, by its start time: one that differs by more than the slack is
+    /// Whether the task exists, by its start time: if that differs by more than the slack, it is
     /// another task.
     pub fn presence(&self, began: StartTime) -> Presence {
         match self.stat() {
@@ -335,11 +333,11 @@ impl TaskDir {
         }
     }
 
-    /// The kernel's view of a thread that stands still.
+    /// The kernel's view of a thread without progress.
     pub fn observe(&self) -> Option<TaskObservation> {
         let stat = self.read_stat(true).ok().flatten()?;
         if stat.ending {
-            // Dying, or waiting for its core to be written: that time counts against nobody.
+            // Dying, or waiting for its core to be written: that time never counts.
             return None;
         }
         let mut text = [0; 2_048];
@@ -347,8 +345,8 @@ impl TaskDir {
             .read(&self.schedstat, true, &mut text)
             .ok()
             .and_then(Schedstat::parse)
-            // «0 0 0» is what a kernel without these counters says of everybody. Its other count is
-            // coarse, but CPU time all the same: without any a thread that spins would look like
+            // "0 0 0" is what a kernel without these counters shows for every task. Its other
+            // counter is coarse but still CPU time: without any, a spinning thread would look like
             // one that waits for a CPU.
             .filter(|sched| sched.cpu_ns != 0 || sched.slices != 0);
         Some(TaskObservation {
@@ -372,7 +370,7 @@ impl TaskDir {
     /// Reads `status`. `Ok(None)`: the task has ended.
     ///
     /// # Errors
-    /// If the kernel refuses the file, or what it says is not understood.
+    /// If the kernel refuses the file, or its contents are not understood.
     pub fn try_status(&self) -> Result<Option<Status>, StatusError> {
         let mut text = Vec::new();
         let ended = |errno| matches!(errno, Errno::NOENT | Errno::SRCH);
@@ -385,19 +383,19 @@ impl TaskDir {
             let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
             return if ended(errno) { Ok(None) } else { Err(StatusError::Refused(errno)) };
         }
-        // A name is any 15 bytes, and may end inside a character. Its reader wants text.
+        // A name is any 15 bytes, and may end inside a character. The parser requires text.
         let text = String::from_utf8_lossy(&text);
         Status::from_buf_read(text.as_bytes()).map(Some).map_err(|_| StatusError::Malformed)
     }
 
-    /// User id that owns another file of the task: root's for a process that may not be dumped,
-    /// else the task's own.
+    /// User id of the owner of another file of the task: root for a process that may not be dumped,
+    /// otherwise the task's own.
     pub fn owner_of(&self, name: &str) -> Option<u32> {
         rustix::fs::statat(self.dir.as_fd(), name, rustix::fs::AtFlags::empty()).ok().map(|file| file.st_uid)
     }
 
-    /// Another file of the task, up to `limit` bytes of it. Not for the watch loop: `maps` and its
-    /// like can hang.
+    /// Another file of the task, up to `limit` bytes of it. Not for the watch loop: `maps` and
+    /// similar files can hang.
     ///
     /// # Errors
     /// If the kernel refuses the file.
@@ -413,7 +411,7 @@ impl TaskDir {
         Ok(self.reader(name, limit)?.split(b'\n').map_while(Result::ok))
     }
 
-    /// Whether the task is on its way out. `None` if the kernel does not say.
+    /// Whether the task is ending. `None` if the kernel does not answer.
     pub fn fate(&self) -> Option<TaskFate> {
         let once = || match self.stat() {
             Ok(None) => Some(TaskFate::Ends),
@@ -422,8 +420,8 @@ impl TaskDir {
             Ok(Some(_)) => Some(TaskFate::GoesOn),
             Err(Unreadable) => None,
         };
-        // The kernel writes the flags first and the pending signals later. A task that takes its
-        // SIGKILL in between shows neither; a second look finds the flag.
+        // The kernel prints the flags first and the pending signals later. A task that takes its
+        // SIGKILL in between shows neither; a second read finds the flag.
         match once() {
             Some(TaskFate::GoesOn) => once(),
             settled => settled,
@@ -431,29 +429,29 @@ impl TaskDir {
     }
 }
 
-/// Whether a task is on its way out.
+/// Whether a task is ending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskFate {
-    /// It is not.
+    /// It lives on.
     GoesOn,
-    /// It is.
+    /// It is ending.
     Ends,
-    /// It is, once it has written the core of its process.
+    /// It ends once it has written the core of its process.
     DumpsCore,
 }
 
-/// The kernel would not say: no permission, or a form that is not understood.
+/// The kernel did not answer: no permission, or an unknown format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("/proc could not be read")]
 pub struct Unreadable;
 
-/// Why `status` says nothing.
+/// Why `status` cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StatusError {
     /// The kernel refuses the file.
     #[error("{0}")]
     Refused(Errno),
-    /// It is of another form.
+    /// It is malformed.
     #[error("not of a form that this version understands")]
     Malformed,
 }
@@ -486,7 +484,7 @@ mod tests {
         assert_eq!(allowance.held(), 3);
     }
 
-    /// What is observed of a task in that state with that wait channel.
+    /// The observed wait channel of a task in that state with that `wchan`.
     fn waits(state: char, wchan: &str) -> Option<WaitChannel> {
         let folder = tempfile::tempdir().expect("a folder");
         let stat = format!("7 (exec-s0) {state} 1 1 1 0 -1 0 {}\n", "0 ".repeat(43));
@@ -496,7 +494,7 @@ mod tests {
         TaskDir::open(folder.path()).expect("opened").observe().expect("alive").wait
     }
 
-    /// A thread of this process with that name in the kernel, which is any bytes.
+    /// A thread of this process with that kernel name, which may be any bytes.
     fn named(comm: &[u8], test: impl FnOnce(&TaskDir)) {
         std::fs::write("/proc/thread-self/comm", comm).expect("a name");
         test(&TaskDir::open(Path::new("/proc/thread-self")).expect("opened"));

@@ -20,8 +20,8 @@ fn pidfd_thread() -> PidfdFlags {
     PidfdFlags::from_bits_retain(rustix::fs::OFlags::EXCL.bits())
 }
 
-/// How ends of threads can be noticed here, if it is to be in this way. A kernel before 6.9, or a
-/// profile that forbids the call, has none of these pidfds, and then the loop has to look.
+/// How ends of threads can be noticed here: as `wanted`, if that is possible. A kernel before 6.9,
+/// or a profile that forbids the call, has none of these pidfds, and then the loop must poll.
 pub fn possible(wanted: ThreadEvents) -> ThreadEvents {
     let own = rustix::thread::gettid();
     match wanted {
@@ -32,21 +32,21 @@ pub fn possible(wanted: ThreadEvents) -> ThreadEvents {
     }
 }
 
-/// How much it matters that a thread is watched, when not all can be. The smallest comes first.
+/// How important it is to watch a thread, when not all can be watched. The smallest comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
     /// Its rule kills.
     Kills,
     /// Its rule reports.
     Reports,
-    /// No rule is about it, or one that ignores it.
+    /// No rule matches it, or one that ignores it.
     Unruled,
-    /// It has left the watch by its own word.
+    /// It has left the watch in order.
     Left,
 }
 
-/// A thread and what is kept open for it: at most two descriptors, beyond what there is room for.
-/// They are its pidfd and its folder in `/proc`; without a pidfd, the folder and its `stat`.
+/// A thread and what is held open for it: two descriptors, and optional ones if there is room. The
+/// two are its pidfd and its folder in `/proc`; without a pidfd, the folder and its `stat`.
 #[derive(Debug)]
 pub struct WatchedThread {
     key: (u32, u64),
@@ -56,17 +56,17 @@ pub struct WatchedThread {
     start_time: StartTime,
     is_leader: bool,
     pidfd: Option<(OwnedFd, Place)>,
-    /// In a box: it is large, and needed only of a thread that stands still or has ended.
+    /// In a box: it is large, and needed only for a thread without progress or one that has ended.
     dir: Option<Box<TaskDir>>,
     presence: Presence,
-    /// It had ended when it was opened, and its slot was read before that: whether it left first is
-    /// told by what is read next.
+    /// It had ended when it was opened, and its slot was read before that: only the next reading
+    /// shows whether it left first.
     unheard: bool,
     workers: Workers,
 }
 
 impl WatchedThread {
-    /// Opens what there is to open. A thread that has ended already is gone from the start.
+    /// Opens what exists. A thread that has already ended is gone from the start.
     pub fn open(
         slot: &ThreadSample,
         (name, rank): (Arc<str>, Rank),
@@ -91,15 +91,15 @@ impl WatchedThread {
             Ok(Some(tid)) => tid,
             Ok(None) => return thread,
             Err(Unreadable) => {
-                // Nobody looked, so nobody knows.
+                // It could not be searched for, so this is unknown.
                 thread.presence = Presence::Unknown;
                 return thread;
             }
         };
         thread.tid = tid;
         thread.is_leader = tid == target.handle.identity().pid;
-        // A leader's pidfd does not fire before the last thread's: it is polled on every kernel,
-        // through its process.
+        // A leader's pidfd does not fire before the last thread's, so the leader is polled on every
+        // kernel, through its process.
         let second = if thread.is_leader { None } else { allowance.place() };
         if second.is_none() && !thread.is_leader {
             thread.close_for_want();
@@ -133,7 +133,7 @@ impl WatchedThread {
         match rustix::process::pidfd_open(tid, pidfd_thread()) {
             Ok(pidfd) => {
                 self.pidfd = Some((pidfd, place));
-                // The tid may have changed hands before the pidfd was open: then this one is gone.
+                // The tid may have changed hands before the pidfd was open: then it is gone.
                 self.presence =
                     self.dir.as_ref().map_or(Presence::Unknown, |dir| dir.presence(self.start_time));
             }
@@ -149,37 +149,37 @@ impl WatchedThread {
         }
     }
 
-    /// Whether it may be asked when another thread is lost. The main thread is asked anyway.
+    /// Whether it may bear witness when another thread is lost. The main thread does anyway.
     pub const fn may_be_bystander(&self) -> bool {
         self.holds() && !self.is_leader && matches!(self.presence, Presence::Present)
     }
 
-    /// Keeps its `stat` open besides what is counted for it. Returns whether it is open.
+    /// Keeps its `stat` open in addition to its counted descriptors. Returns whether it is open.
     pub fn keep_stat_open(&mut self) -> bool {
         self.dir.as_deref_mut().is_some_and(TaskDir::keep_stat_uncounted)
     }
 
-    /// Whether it is on its way out.
+    /// Whether it is ending.
     pub fn fate(&self) -> Option<TaskFate> {
         self.dir.as_ref()?.fate()
     }
 
-    /// It has just been opened, for a slot that was read before.
+    /// Notes that it has just been opened, for a slot that was read before.
     pub const fn opened(&mut self) {
         self.unheard = matches!(self.presence, Presence::Gone);
     }
 
-    /// Whether nothing is to be told of it before its slot is read again.
+    /// Whether nothing may be reported about it before its slot is read again.
     pub const fn is_unheard(&self) -> bool {
         self.unheard
     }
 
-    /// How much it matters that it is watched.
+    /// How important it is to watch it.
     pub const fn rank(&self) -> Rank {
         self.rank
     }
 
-    /// Another rule is about it now.
+    /// Sets the rank, when another rule applies.
     pub const fn set_rank(&mut self, rank: Rank) {
         self.rank = rank;
     }
@@ -189,14 +189,13 @@ impl WatchedThread {
         self.dir.is_some()
     }
 
-    /// Nothing is kept open for it any more, because others need the room. Whether it exists nobody
-    /// knows then.
+    /// Closes everything for it, because others need the room. Whether it exists is then unknown.
     pub fn close_for_want(&mut self) {
         (self.dir, self.pidfd, self.workers) = (None, None, Workers::default());
         self.presence = Presence::Unopened;
     }
 
-    /// Closes what can be opened again without losing sight of it.
+    /// Closes what can be reopened without losing track of it.
     pub fn close_spare(&mut self) {
         if let Some(dir) = &mut self.dir {
             dir.close_spare();
@@ -204,7 +203,7 @@ impl WatchedThread {
         self.workers = Workers::default();
     }
 
-    /// Slot and its use.
+    /// Its slot, and the generation of that slot.
     pub const fn key(&self) -> (u32, u64) {
         self.key
     }
@@ -219,7 +218,7 @@ impl WatchedThread {
         self.tid
     }
 
-    /// Both, where others stand.
+    /// Copies both to an observation, where they differ.
     pub fn tell(&self, name: &mut Arc<str>, tid: &mut i32) {
         if !Arc::ptr_eq(name, &self.name) {
             name.clone_from(&self.name);
@@ -227,12 +226,12 @@ impl WatchedThread {
         *tid = self.tid;
     }
 
-    /// Whether it exists, as of the last look.
+    /// Whether it exists, as of the last observation.
     pub const fn presence(&self) -> Presence {
         self.presence
     }
 
-    /// The descriptor that becomes readable at its end.
+    /// The descriptor that becomes readable when it ends.
     pub fn event_fd(&self) -> Option<BorrowedFd<'_>> {
         self.pidfd.as_ref().map(|(pidfd, _)| pidfd.as_fd())
     }
@@ -245,25 +244,25 @@ impl WatchedThread {
         self
     }
 
-    /// Whether nothing could be opened for it, for want of descriptors or memory: it should be
-    /// tried again.
+    /// Whether nothing could be opened for it, for lack of descriptors or memory, so that it should
+    /// be retried.
     pub fn wants_opening(&self) -> bool {
         self.dir.is_none() && matches!(self.presence, Presence::Unknown | Presence::Unopened)
     }
 
-    /// It has ended: nothing more can be learned of it, so nothing stays open for it.
+    /// Notes that it has ended: nothing more can be learned about it, so nothing stays open for it.
     pub fn ended(&mut self) {
         (self.dir, self.pidfd, self.workers) = (None, None, Workers::default());
         self.presence = Presence::Gone;
     }
 
-    /// Whether [`look`](Self::look) has something to do: there is no event that would tell of its
-    /// end, or it was opened at the last look.
+    /// Whether [`look`](Self::look) has something to do: no event would report its end, or it was
+    /// opened in the last observation.
     pub const fn wants_look(&self) -> bool {
         self.unheard || self.pidfd.is_none() && !matches!(self.presence, Presence::Gone | Presence::Unopened)
     }
 
-    /// Polls it, if no event will tell of its end. To be called before the segment is read.
+    /// Polls it, if no event will report its end. To be called before the segment is read.
     pub fn look(&mut self, leader: &TaskDir) {
         self.unheard = false;
         if matches!(self.presence, Presence::Gone | Presence::Unopened) || self.pidfd.is_some() {

@@ -1,7 +1,7 @@
-//! Who traces a thread: `TracerPid` of its `status`, and that one's name. It decides nothing (ADR
-//! 030): it is told in an incident, for a verdict about a thread that somebody traces may be that
-//! one's doing. Two short files of `/proc`, which take no lock of the target's memory, read once
-//! for each incident.
+//! Who traces a thread: `TracerPid` of its `status`, and the tracer's name. By ADR 030 it decides
+//! nothing, but it is reported in an incident, since a tracer may have caused the verdict about a
+//! thread. Two short files of `/proc`, which take no lock of the target's memory, read once per
+//! incident.
 
 use std::fs::File;
 use std::io::Read;
@@ -9,27 +9,27 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-/// What is read of `status` at most: the line stands among its first ten, whose longest is a name
-/// of 64 bytes.
+/// At most this many bytes of `status` are read: the line is among the first ten, of which the
+/// longest is a name of 64 bytes.
 const LONGEST: u64 = 4_096;
 
-/// A tracer.
+/// The process that traces a thread.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tracer {
     /// Its pid, as the sidecar sees it.
     pub pid: i32,
-    /// Its name, as far as the kernel tells, without what no terminal should get.
+    /// Its name, if the kernel tells it, without characters that are unsafe for a terminal.
     pub name: Option<String>,
 }
 
 impl Tracer {
-    /// That of the task whose folder is `task`, such as `/proc/PID/task/TID`; `proc` is where all
-    /// processes are. `None` if nobody traces it, or the kernel does not say.
+    /// The tracer of the task whose folder is `task`, such as `/proc/PID/task/TID`; `proc` is where
+    /// all processes are. `None` if nobody traces it, or the kernel does not tell.
     pub fn of(task: &Path, proc: &Path) -> Option<Self> {
         let status = read(&task.join("status"))?;
         let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"TracerPid:"))?;
         let pid: i32 = std::str::from_utf8(line).ok()?.trim().parse().ok()?;
-        // Zero is nobody, and also one of a pid namespace that cannot be seen from here.
+        // Zero means nobody, or a process in a pid namespace that is not visible from here.
         if pid <= 0 {
             return None;
         }
@@ -53,7 +53,7 @@ fn read(path: &Path) -> Option<Vec<u8>> {
     Some(text)
 }
 
-/// Whoever traces has chosen its name itself.
+/// The tracer chose its name itself.
 fn clean(name: &[u8]) -> String {
     String::from_utf8_lossy(name).trim_end().chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
@@ -62,7 +62,7 @@ fn clean(name: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    /// What is found where the status of the task says this, and process 77 has that name.
+    /// The tracer found if the task's `status` is this and process 77 has that name.
     fn found(status: &[u8], comm: Option<&[u8]>) -> Option<Tracer> {
         let proc = tempfile::tempdir().expect("a folder");
         let write = |file: &str, text: &[u8]| {

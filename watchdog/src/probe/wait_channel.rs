@@ -1,9 +1,9 @@
-//! What the name of the kernel function in which a task sleeps (`wchan`) says of its wait.
+//! What the name of the kernel function in which a task sleeps (`wchan`) shows about its wait.
 //!
-//! Such names belong to one version of the kernel and one compiler: a function that is inlined
-//! gives way to its caller, a renamed one to its new name, and some end in `.isra.0`, `.part.0` or
-//! `.constprop.0`. So [`PLACES`] has every name under which a wait was seen or stands in the
-//! source, and a name that it lacks says only that the task waits.
+//! Such names are specific to a kernel version and compiler: an inlined function is shown as its
+//! caller, a renamed one by its new name, and some end in `.isra.0`, `.part.0` or `.constprop.0`.
+//! So [`PLACES`] lists every name under which a wait was observed or that is in the source, and an
+//! unlisted name shows only that the task waits.
 
 use crate::observation::{TaskState, WaitChannel};
 
@@ -12,40 +12,40 @@ use crate::observation::{TaskState, WaitChannel};
 struct Place {
     name: Name,
     means: Means,
-    /// Where it was seen by that name, and where it stands in the kernel's source.
+    /// Where this name was observed, and where the function is in the kernel's source.
     #[cfg_attr(not(test), expect(dead_code, reason = "for whoever reads the table, and for its test"))]
     seen: &'static str,
 }
 
-/// How a name is recognised, without what the compiler puts behind it.
+/// How a name is recognised, ignoring what the compiler appends.
 #[derive(Clone, Copy, Debug)]
 enum Name {
-    /// By all of it.
+    /// By the whole name.
     Is(&'static str),
-    /// By a part.
+    /// By a part of the name.
     Has(&'static str),
 }
 
-/// What it means that a task sleeps there.
+/// What it means if a task sleeps there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Means {
     /// The freezer holds it.
     Freezer,
-    /// A signal or a tracer has stopped it, and says so by state `T` or `t`. In `D` the freezer of
-    /// version 1 has found it stopped.
+    /// A signal or a tracer has stopped it, which state `T` or `t` shows. In `D`, the freezer of
+    /// version 1 found it stopped.
     Stop,
-    /// As [`Means::Stop`]; in `S` the trap of the new freezer was made part of its caller.
+    /// As [`Means::Stop`]; in `S`, the trap of the new freezer was inlined into its caller.
     StopOrTrap,
-    /// It waits for a lock. As [`Means::Sleep`] for the freezer.
+    /// It waits for a lock. As [`Means::Sleep`] regarding the freezer.
     Lock,
-    /// It waits for a lock of this kind, in `S` for one of its own program, in `D` for one of the
+    /// It waits for a lock of this kind: in `S` for one of its own program, in `D` for one of the
     /// kernel.
     RtLock,
-    /// It waits for a time, a message, a child, a signal, and can be woken by one. So it is never
-    /// in `D`, unless the freezer of version 1 has found it there: since Linux 6.1 that changes the
-    /// state and leaves the place.
+    /// It waits for a time, a message, a child or a signal, and a signal can wake it. So it is
+    /// never in `D`, unless the freezer of version 1 found it there: since Linux 6.1, that changes
+    /// the state but not the place.
     Sleep,
-    /// It waits for somebody else's act, in `D` as often as not: no device is late.
+    /// It waits for another party to act, often in `D`: no device is slow.
     Answer,
     /// Its cgroup makes it wait for memory.
     Memory,
@@ -58,7 +58,7 @@ const fn place(name: Name, means: Means, seen: &'static str) -> Place {
     Place { name, means, seen }
 }
 
-/// All that are known. The first that fits holds.
+/// All known places. The first match applies.
 const PLACES: &[Place] = &[
     place(Has("refrigerator"), Freezer, "every version: __refrigerator (kernel/freezer.c)"),
     place(Has("freezer"), Freezer, "5.2 on: do_freezer_trap (kernel/signal.c)"),
@@ -133,7 +133,7 @@ const PLACES: &[Place] = &[
 /// the task does not sleep.
 pub fn meaning(text: &[u8], state: TaskState) -> Option<WaitChannel> {
     let name = std::str::from_utf8(text).ok()?.trim();
-    // What the compiler adds begins with a point, which no function of C has in its name.
+    // The compiler's suffix begins with a dot, which cannot occur in the name of a C function.
     let name = name.split('.').next().unwrap_or_default();
     if matches!(name, "" | "0") {
         return None;
@@ -188,7 +188,7 @@ mod tests {
     fn stopped_or_traced_and_then_frozen_is_frozen() {
         for place in ["do_signal_stop", "ptrace_stop", "do_jobctl_trap", "get_signal", "ptrace_stop.part.0"] {
             assert_eq!(named(place, DiskSleep), Some(Frozen), "{place}");
-            // Their state says it.
+            // Their state shows it.
             assert_eq!(named(place, Stopped), Some(Other), "{place}");
             assert_eq!(named(place, Traced), Some(Other), "{place}");
         }
@@ -208,7 +208,7 @@ mod tests {
         for lock in locks {
             assert_eq!(named(lock, Sleeping), Some(Futex), "{lock}");
         }
-        // A real-time kernel's own.
+        // A lock of a real-time kernel itself.
         assert_eq!(named("rt_mutex_schedule", DiskSleep), Some(WaitChannel::Answer));
     }
 

@@ -1,5 +1,5 @@
-//! What the watch loop sleeps on: one epoll with the target's pidfd, its threads' pidfds and an
-//! eventfd by which other threads wake it.
+//! What the watch loop sleeps on: an epoll with the target's pidfd, the pidfds of its threads, and
+//! an eventfd by which other threads wake the loop.
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -14,7 +14,7 @@ use crate::clock::Monotonic;
 
 const CALLED: u64 = u64::MAX;
 const PROCESS: u64 = u64::MAX - 1;
-/// More events than this at once are taken in the next round.
+/// If there are more events at once, the next round takes the rest.
 const BATCH: usize = 64;
 
 /// Why the loop woke.
@@ -28,18 +28,18 @@ pub enum Woken {
     Thread(usize),
 }
 
-/// Wakes the loop from another thread, without ever waiting for it.
+/// Wakes the loop from another thread, without ever blocking.
 #[derive(Debug)]
 pub struct Waker(OwnedFd);
 
 impl Waker {
     /// Wakes the loop, now or as soon as it would sleep.
     pub fn wake(&self) {
-        // Fails only when the counter is full, and then the loop is as good as woken.
+        // Fails only when the counter is full, in which case the loop is going to wake anyway.
         let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
 
-    /// What the data of an event stands for. A call is taken note of.
+    /// Decodes the data of an event. Consumes a call.
     fn told(&self, data: u64) -> Woken {
         match data {
             CALLED => {
@@ -62,18 +62,18 @@ pub struct Wakeup {
     how: Sleep,
 }
 
-/// How it sleeps for a time finer than a millisecond.
+/// How to sleep with a resolution finer than a millisecond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sleep {
     /// By `epoll_pwait2`: one call.
     Epoll,
-    /// By `ppoll` on the epoll, and then a look without waiting. Linux before 5.11 has no
-    /// `epoll_pwait2`, and container profiles written before it forbid it. To take that failure for
-    /// an interrupted wait would be not to sleep at all.
+    /// By `ppoll` on the epoll, followed by a non-blocking wait. Linux before 5.11 has no
+    /// `epoll_pwait2`, and container profiles older than that forbid it. If that failure were
+    /// treated as an interrupted wait, the loop would not sleep at all.
     Poll,
 }
 
-/// What the kernel does not have, or a container's profile does not allow.
+/// What the kernel lacks or a container's profile forbids.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{call}: {source}. The sidecar cannot do without it: it needs Linux 4.18 or later, and in a container a seccomp profile that allows {call}"
@@ -81,7 +81,7 @@ enum Sleep {
 pub struct Lacking {
     /// The system call.
     call: &'static str,
-    /// What it answered.
+    /// The kernel's error.
     source: Errno,
 }
 
@@ -90,10 +90,10 @@ fn lacking(call: &'static str) -> impl FnOnce(Errno) -> Lacking {
 }
 
 impl Wakeup {
-    /// An epoll with nothing in it but the waker.
+    /// An epoll that contains only the waker.
     ///
     /// # Errors
-    /// If the kernel lacks what it is made of.
+    /// If the kernel lacks a required call.
     pub fn new() -> Result<Self, Lacking> {
         let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(lacking("epoll_create1"))?;
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
@@ -108,22 +108,22 @@ impl Wakeup {
         Arc::clone(&self.waker)
     }
 
-    /// Reports the end of a process. Once: a readable pidfd stays readable.
+    /// Reports the end of a process, once: a readable pidfd stays readable.
     pub fn watch_process(&self, pidfd: BorrowedFd<'_>) -> Result<(), Errno> {
         epoll::add(&self.epoll, pidfd, EventData::new_u64(PROCESS), EventFlags::IN | EventFlags::ONESHOT)
     }
 
-    /// Reports the end of a thread, by its slot. Once.
+    /// Reports the end of a thread, by its slot, once.
     pub fn watch_thread(&self, pidfd: BorrowedFd<'_>, slot: usize) -> Result<(), Errno> {
         epoll::add(&self.epoll, pidfd, EventData::new_u64(slot as u64), EventFlags::IN | EventFlags::ONESHOT)
     }
 
-    /// Stops watching. An error means that it was not watched.
+    /// Stops watching. An error means that it was not being watched.
     pub fn forget(&self, fd: BorrowedFd<'_>) {
         let _ = epoll::delete(&self.epoll, fd);
     }
 
-    /// Sleeps until `until` at the latest and says what happened.
+    /// Sleeps until `until` at the latest, and returns what happened.
     pub fn wait(&mut self, until: Monotonic) -> &[Woken] {
         self.woken.clear();
         let timeout = timespec(until.since(crate::clock::now()));
@@ -136,7 +136,7 @@ impl Wakeup {
                     }
                     return &self.woken;
                 }
-                // The loop then looks early, which harms nothing.
+                // The loop then observes early, which is harmless.
                 Err(Errno::INTR) => return &self.woken,
                 Err(_) => self.how = Sleep::Poll,
             }
@@ -148,11 +148,11 @@ impl Wakeup {
         &self.woken
     }
 
-    /// What is ready now, by the call that every kernel has.
+    /// Collects what is ready now, using the call that every kernel has.
     fn take_events(&mut self) {
         let mut buffer = [libc::epoll_event { events: 0, u64: 0 }; BATCH];
         let room = libc::c_int::try_from(BATCH).unwrap_or(libc::c_int::MAX);
-        // SAFETY: the buffer has room for as many events as are asked for, and outlives the call,
+        // SAFETY: the buffer has room for as many events as are requested, and outlives the call,
         // which does not wait.
         let ready = unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), buffer.as_mut_ptr(), room, 0) };
         for event in buffer.iter().take(usize::try_from(ready).unwrap_or(0)) {
@@ -160,8 +160,8 @@ impl Wakeup {
         }
     }
 
-    /// Whether `pidfd` is readable right now; asked only if `ask`, since the event says so
-    /// otherwise.
+    /// Whether `pidfd` is readable right now; checked only if `ask`, since otherwise an event
+    /// reports it.
     pub fn is_readable(&self, pidfd: BorrowedFd<'_>, ask: bool) -> bool {
         let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
         ask && poll(&mut fds, Some(&timespec(Duration::ZERO))).is_ok_and(|ready| ready > 0)

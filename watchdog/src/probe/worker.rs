@@ -1,7 +1,7 @@
-//! The workers in a thread's lanes: whether each exists, and what the kernel says of it. Asked only
-//! while the thread stands still. A lane's tid is the target's word, so it is looked up among the
-//! tasks of the target and nowhere else, and its start time must be the one in the lane. What comes
-//! of it can only excuse.
+//! The workers in a thread's lanes: whether each exists, and the kernel's view of it. Queried only
+//! while the thread makes no progress. The target itself states a lane's tid, so the tid is looked
+//! up only among the target's tasks, and its start time must match the one in the lane. The result
+//! can only excuse.
 
 use std::sync::Arc;
 
@@ -15,17 +15,17 @@ use super::allowance::Allowance;
 use super::task::{TaskDir, Unreadable};
 use super::thread::our_tid;
 
-/// Workers of one thread that are looked at, those in the lowest lanes. A pool has as many as there
-/// are CPUs for it.
+/// Most workers of one thread that are observed, those in the lowest lanes. A pool has as many
+/// workers as it has CPUs.
 const MOST_OF_A_THREAD: usize = 64;
-/// Workers that one look asks the kernel about, of all threads together: two to three milliseconds
-/// of reading at worst.
+/// Most workers that one observation queries, of all threads together: two to three milliseconds of
+/// reading at worst.
 const MOST_AT_ONCE: usize = 256;
-/// Workers that one look opens. In another pid namespace each takes a look at every task of the
-/// target.
+/// Most workers that one observation opens. In another pid namespace, each requires a search
+/// through all tasks of the target.
 const OPENED_AT_ONCE: usize = 8;
 
-/// What one look may still spend on workers.
+/// What one observation may still spend on workers.
 #[derive(Clone, Copy, Debug)]
 pub struct Room {
     asked: usize,
@@ -38,7 +38,7 @@ impl Default for Room {
     }
 }
 
-/// What is kept open for the workers of one thread.
+/// What is held open for the workers of one thread.
 #[derive(Debug, Default)]
 pub struct Workers(Vec<Worker>);
 
@@ -51,7 +51,7 @@ struct Worker {
 }
 
 impl Workers {
-    /// Looks at whoever holds a lane now. One that could not be looked at is told without a view.
+    /// Observes the current holder of each lane. If that fails, it is reported without a view.
     pub fn observe(
         &mut self,
         lanes: &[LaneSample],
@@ -61,7 +61,7 @@ impl Workers {
         into: &mut Vec<WorkerObservation>,
     ) {
         into.clear();
-        // Lane 0 is the thread's own and not among them.
+        // Lane 0 is the thread's own and not included.
         let live = (1..).zip(lanes).filter(|(_, lane)| lane.state == SlotState::Live);
         for (place, (lane, sample)) in live.take(MOST_OF_A_THREAD).enumerate() {
             if room.asked == 0 {
@@ -88,7 +88,7 @@ impl Workers {
 }
 
 impl Worker {
-    /// Whether it is the one that `sample` tells of, and has been opened.
+    /// Whether it is the worker in `sample` and has been opened.
     fn is(&self, lane: u32, sample: &LaneSample) -> bool {
         (self.lane, self.generation) == (lane, sample.generation)
             && (self.dir.is_some() || self.presence == Presence::Gone)
@@ -107,7 +107,7 @@ impl Worker {
                 worker.presence = Presence::Gone;
                 return worker;
             }
-            // No number of a thread at all: nobody is there.
+            // An impossible thread id: there is no such thread.
             Err(Unreadable) if i32::try_from(sample.tid).map_or(true, |tid| tid <= 0) => {
                 worker.presence = Presence::Gone;
                 return worker;
@@ -117,7 +117,7 @@ impl Worker {
         match TaskDir::open_within(&target.proc_dir.join("task").join(tid.to_string()), allowance) {
             Ok(dir) => {
                 worker.presence = dir.presence(target.start_times.of(sample.tid, sample.start_time));
-                // Somebody else has that tid by now.
+                // Another task has that tid by now.
                 worker.dir = Some(dir).filter(|_| worker.presence != Presence::Gone);
             }
             Err(Errno::NOENT | Errno::SRCH) => worker.presence = Presence::Gone,

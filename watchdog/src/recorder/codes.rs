@@ -1,5 +1,5 @@
-//! The words of an observation as small numbers. Written by a `match`, so that a new word cannot be
-//! forgotten; read from a list, so that an unknown number is no word.
+//! The variants in an observation as small numbers. Encoded by a `match`, so that a new variant
+//! cannot be forgotten; decoded from a list, so that an unknown number decodes to nothing.
 
 use crate::observation::{Claim, Declared, Presence, Survivors, TaskObservation, TaskState, WaitChannel};
 
@@ -19,7 +19,7 @@ const STATES: &[TaskState] = &[
     TaskState::Dead,
     TaskState::Other,
 ];
-/// The first four are told by a byte with bit 0, the others by one without, two bits each.
+/// The first four are encoded with bit 0 set, the others with bit 0 clear, in two bits each.
 const WAITS: &[Option<WaitChannel>] = &[
     None,
     Some(WaitChannel::Frozen),
@@ -28,15 +28,15 @@ const WAITS: &[Option<WaitChannel>] = &[
     Some(WaitChannel::Memory),
     Some(WaitChannel::Answer),
 ];
-/// How many of them have bit 0. The others begin at 1 in their two bits: a byte that is zero tells
-/// of no task.
+/// How many of them have bit 0 set. The others start at 1 in their two bits, since a zero byte
+/// means no task.
 const FIRST_WAITS: u8 = 4;
 
 fn find<T: Copy>(words: &[T], code: u8) -> Option<T> {
     words.get(usize::from(code)).copied()
 }
 
-/// Three bits.
+/// Encodes in three bits.
 pub const fn declared(word: Declared) -> u8 {
     match word {
         Declared::Unknown => 0,
@@ -47,12 +47,12 @@ pub const fn declared(word: Declared) -> u8 {
     }
 }
 
-/// Back again.
+/// Decodes it.
 pub fn to_declared(code: u8) -> Option<Declared> {
     find(DECLARED, code)
 }
 
-/// Three bits.
+/// Encodes in three bits.
 pub const fn survivors(word: Survivors) -> u8 {
     match word {
         Survivors::NotAsked => 0,
@@ -63,12 +63,12 @@ pub const fn survivors(word: Survivors) -> u8 {
     }
 }
 
-/// Back again.
+/// Decodes it.
 pub fn to_survivors(code: u8) -> Option<Survivors> {
     find(SURVIVORS, code)
 }
 
-/// Three bits.
+/// Encodes in three bits.
 pub const fn state(word: TaskState) -> u8 {
     match word {
         TaskState::Running => 0,
@@ -82,12 +82,12 @@ pub const fn state(word: TaskState) -> u8 {
     }
 }
 
-/// Back again.
+/// Decodes it.
 pub fn to_state(code: u8) -> Option<TaskState> {
     find(STATES, code)
 }
 
-/// Two bits.
+/// Encodes in two bits.
 pub const fn presence(word: Presence) -> u8 {
     match word {
         Presence::Present => 0,
@@ -97,12 +97,12 @@ pub const fn presence(word: Presence) -> u8 {
     }
 }
 
-/// Back again.
+/// Decodes it.
 pub fn to_presence(code: u8) -> Option<Presence> {
     find(PRESENCES, code)
 }
 
-/// Claim in the lower four bits, presence in the upper.
+/// Encodes the claim in the lower four bits, the presence in the upper.
 pub const fn standing(claim: Claim, at: Presence) -> u8 {
     let claim = match claim {
         Claim::Live => 0,
@@ -112,17 +112,17 @@ pub const fn standing(claim: Claim, at: Presence) -> u8 {
     claim | presence(at) << 4
 }
 
-/// Back again.
+/// Decodes both.
 pub fn to_standing(code: u8) -> Option<(Claim, Presence)> {
     Some((find(CLAIMS, code & 0xf)?, find(PRESENCES, code >> 4)?))
 }
 
-/// Whether there is a CPU time in a task's byte.
+/// Whether a CPU time follows a task's byte.
 pub const HAS_CPU: u8 = 1 << 6;
-/// Whether there is a run delay in it.
+/// Whether a run delay follows it.
 pub const HAS_DELAY: u8 = 1 << 7;
 
-/// All of a task but its counters, never zero: bit 0, by which list its wait is found; state, wait,
+/// A task without its counters, never zero: bit 0, which selects the list of its wait; state, wait,
 /// and which counters follow.
 pub const fn task(task: &TaskObservation) -> u8 {
     let TaskObservation { state: at, cpu_ns, run_delay_ns, wait } = task;
@@ -139,7 +139,7 @@ pub const fn task(task: &TaskObservation) -> u8 {
     first | state(*at) << 1 | wait << 4 | cpu | delay
 }
 
-/// State and wait out of a task's byte.
+/// Decodes state and wait from a task's byte.
 pub fn to_task(code: u8) -> Option<(TaskState, Option<WaitChannel>)> {
     let wait = code >> 4 & 3;
     let wait = match code & 1 {

@@ -1,5 +1,5 @@
-//! Bytes → observations. The bytes are hostile: whatever they are, the answer is an observation or
-//! an error, in time and memory bounded by their length.
+//! Bytes → observations. The bytes are hostile: any input results in an observation or an error, in
+//! time and memory bounded by its length.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::delta::{self, Counters, Memory};
 use super::wire::{Damage, In};
 use super::{LONGEST_REFUSAL, codes};
 
-/// A registered name has 15 bytes; escaped, each of them may have become several.
+/// A registered name has 15 bytes; escaping may have expanded each of them to several.
 const LONGEST_NAME: usize = 256;
 
 /// One record.
@@ -25,68 +25,68 @@ const LONGEST_NAME: usize = 256;
 pub enum Record {
     /// A chunk begins.
     Key {
-        /// When the judge met the process that the next look shows.
+        /// When the judge met the process shown by the next observation.
         first_seen: Option<Monotonic>,
     },
-    /// A look: the observation is in the memory now.
+    /// An observation, which is now in the memory.
     Look,
     /// A target was refused.
     Refused {
-        /// When.
+        /// When it was refused.
         at: Monotonic,
         /// Why, as a sentence.
         why: String,
     },
-    /// The config was read again.
+    /// The config was reloaded.
     Reloaded {
-        /// When.
+        /// When it was reloaded.
         at: Monotonic,
     },
     /// Killing is paused: since now, or since before the chunk that begins here.
     Paused {
-        /// When.
+        /// When this was recorded.
         at: Monotonic,
-        /// Until when.
+        /// When the pause ends.
         until: Monotonic,
     },
-    /// It goes on.
+    /// The pause has ended.
     Resumed {
-        /// When.
+        /// When it ended.
         at: Monotonic,
     },
-    /// A person asks for the kill of the process under watch.
+    /// A person requests the kill of the watched process.
     Requested {
-        /// When.
+        /// When it was requested.
         at: Monotonic,
-        /// Who and why, as a sentence.
+        /// Who requested it and why, as a sentence.
         why: String,
     },
     /// What the judge knew of deaths when the chunk began.
     Known(Box<CrashLoops>),
     /// A person cleared work in a crash loop.
     Cleared {
-        /// When.
+        /// When it was cleared.
         at: Monotonic,
-        /// Which; `None`: all.
+        /// Key of the work; `None` for all.
         key: Option<u64>,
     },
-    /// Looks before this one were not recorded.
+    /// Observations just before this were not recorded.
     Lost {
-        /// How many.
+        /// How many are missing.
         looks: u64,
     },
 }
 
-/// The next record. After an error `memory` holds nothing that means anything.
+/// Reads the next record. After an error, the contents of `memory` are meaningless.
 ///
 /// # Errors
-/// If the bytes are no record.
+/// If the bytes are not a record.
 pub fn record(memory: &mut Memory, input: &mut In<'_>) -> Result<Record, Damage> {
     let tag = input.byte()?;
     match tag {
         delta::SUSPENDED => {
             memory.seen.suspended_ns = input.varint()?;
-            // It belongs to the look behind it.
+            // It belongs to the observation that follows.
             match input.byte()? {
                 flags @ 0..=delta::FLAGS => look(memory, flags, input).map(|()| Record::Look),
                 _ => Err(input.damage("a suspend without a look")),
@@ -182,7 +182,7 @@ fn process(input: &mut In<'_>) -> Result<Option<ProcessObservation>, Damage> {
     }
 }
 
-/// A pid or tid, which may be negative as far as the kernel's type goes.
+/// A pid or tid, which may be negative in the kernel's type.
 fn id(input: &mut In<'_>) -> Result<i32, Damage> {
     let number = input.moved(0)?.cast_signed();
     i32::try_from(number).map_err(|_| input.damage("no process has this number"))
@@ -214,7 +214,7 @@ fn throttle(old: ThrottleObservation, input: &mut In<'_>) -> Result<Option<Throt
     }
 }
 
-/// How many members a list has: no segment has more.
+/// Length of a list, at most what fits in a segment.
 fn count(input: &mut In<'_>) -> Result<u32, Damage> {
     let count = input.number()?;
     if count > MAX_SLOTS {
@@ -249,7 +249,7 @@ fn members(memory: &mut Memory, input: &mut In<'_>) -> Result<(), Damage> {
     Ok(())
 }
 
-/// Where the next member that has changed stands; `None` at the end of the list.
+/// Index of the next member that has changed; `None` at the end of the list.
 fn next_changed(from: &mut usize, input: &mut In<'_>) -> Result<Option<usize>, Damage> {
     let passed: usize = input.number()?;
     let Some(passed) = passed.checked_sub(1) else { return Ok(None) };

@@ -1,5 +1,5 @@
-//! What writer and reader of a recording both remember: the last observation, from which the next
-//! one differs.
+//! What the writer and the reader of a recording both remember: the previous observation, from
+//! which the next one differs.
 
 use std::sync::Arc;
 
@@ -10,38 +10,38 @@ use crate::observation::{
 };
 use crate::snapshot::TargetIdentity;
 
-/// Flag of a look: another process, or none.
+/// Flag of an observation: another process, or none.
 pub const PROCESS: u8 = 1;
-/// Flag: what the process is like has changed.
+/// Flag: the condition of the process has changed.
 pub const CONDITION: u8 = 1 << 1;
 /// Flag: the time of the first signal has changed.
 pub const SIGNALLED: u8 = 1 << 2;
-/// Flag: other threads or channels; all of them are told in full.
+/// Flag: other threads or channels; all of them are written in full.
 pub const MEMBERS: u8 = 1 << 3;
 /// Flag: some threads have changed.
 pub const THREADS: u8 = 1 << 4;
 /// Flag: some channels have changed.
 pub const CHANNELS: u8 = 1 << 5;
-/// Flag: what the cgroups say of throttling has changed.
+/// Flag: the throttling reported by the cgroups has changed.
 pub const THROTTLE: u8 = 1 << 6;
-/// All flags: a record that begins with a larger byte is no look.
+/// All flags: a record that begins with a larger byte is not an observation.
 pub const FLAGS: u8 = (1 << 7) - 1;
 
 /// Record: a chunk begins.
 pub const KEY: u8 = 0x80;
 /// Record: a target was refused.
 pub const REFUSED: u8 = 0x81;
-/// Record: the config was read again.
+/// Record: the config was reloaded.
 pub const RELOADED: u8 = 0x82;
-/// Record: looks before this one were not recorded.
+/// Record: observations before this were not recorded.
 pub const LOST: u8 = 0x83;
 /// Record: a person has paused killing.
 pub const PAUSED: u8 = 0x84;
-/// Record: it goes on.
+/// Record: the pause has ended.
 pub const RESUMED: u8 = 0x85;
-/// Record: a person asks for the kill of the process under watch.
+/// Record: a person requests the kill of the watched process.
 pub const REQUESTED: u8 = 0x86;
-/// Record: from the next look on the machine has been suspended for this long.
+/// Record: the total time that the machine was suspended, as of the next observation.
 pub const SUSPENDED: u8 = 0x87;
 
 /// Record: what the judge knew of deaths when the chunk began.
@@ -51,46 +51,46 @@ pub const CLEARED: u8 = 0x91;
 
 /// Field of a thread: its activity word.
 pub const ACTIVITY: u8 = 1;
-/// Its progress.
+/// Field of a thread: its progress.
 pub const PROGRESS: u8 = 1 << 1;
-/// What it works on.
+/// Field of a thread: the key of its work.
 pub const WORK_KEY: u8 = 1 << 2;
-/// Which attempt.
+/// Field of a thread: the attempt at its work.
 pub const ATTEMPT: u8 = 1 << 3;
-/// Claim and presence.
+/// Field of a thread: claim and presence.
 pub const STANDING: u8 = 1 << 4;
-/// The kernel's view.
+/// Field of a thread: the kernel's view.
 pub const TASK: u8 = 1 << 5;
-/// Its workers.
+/// Field of a thread: its workers.
 pub const WORKERS: u8 = 1 << 6;
-/// The deadline of its work.
+/// Field of a thread: the deadline of its work.
 pub const DEADLINE: u8 = 1 << 7;
 
 /// Field of a channel: messages sent.
 pub const SENT: u8 = 1;
-/// Messages received.
+/// Field of a channel: messages received.
 pub const RECEIVED: u8 = 1 << 1;
 
-/// The kernel's counters of one thread when they were last read.
+/// The kernel's counters of one thread when last read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// CPU time, nanoseconds.
     pub cpu_ns: u64,
-    /// Time runnable and not run, nanoseconds.
+    /// Time spent runnable but not running, nanoseconds.
     pub run_delay_ns: u64,
-    /// Those of its workers: lane and its use, CPU time, run delay. One for each lane that was ever
-    /// told.
+    /// Those of its workers: lane and its generation, CPU time, run delay. One for each lane ever
+    /// reported.
     pub workers: Vec<(u32, u64, u64, u64)>,
 }
 
 impl Counters {
-    /// The counters of a worker when they were last read.
+    /// The counters of a worker when last read: CPU time and run delay.
     pub fn of_worker(&self, lane: u32, generation: u64) -> (u64, u64) {
         let known = self.workers.iter().find(|known| (known.0, known.1) == (lane, generation));
         known.map_or((0, 0), |known| (known.2, known.3))
     }
 
-    /// Remembers what was read of a worker now.
+    /// Stores the counters just read of a worker.
     pub fn take_worker(&mut self, worker: &WorkerObservation) {
         let WorkerObservation { lane, generation, task, .. } = *worker;
         let (cpu_ns, run_delay_ns) = self.of_worker(lane, generation);
@@ -104,17 +104,17 @@ impl Counters {
     }
 }
 
-/// The last observation, and of each thread in it the last counters.
+/// The previous observation, and the last counters of each thread in it.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     /// The observation.
     pub seen: Observation,
-    /// One for each of its threads.
+    /// One for each thread of the observation.
     pub counters: Vec<Counters>,
 }
 
 impl Memory {
-    /// Forgets all but the time, at the beginning of a chunk.
+    /// Clears everything but the time, at the beginning of a chunk.
     pub fn forget(&mut self, at: Monotonic) {
         self.seen.at = at;
         self.seen.suspended_ns = 0;
@@ -140,7 +140,7 @@ impl Memory {
             && mine.channels.iter().zip(&seen.channels).all(channel)
     }
 
-    /// Remembers `seen` as the last observation. Allocates only when the target has more threads
+    /// Stores `seen` as the previous observation. Allocates only when the target has more threads
     /// than ever before.
     pub fn take(&mut self, seen: &Observation) {
         if !self.has_members_of(seen) {
@@ -154,7 +154,7 @@ impl Memory {
         self.seen.process.clone_from(&seen.process);
         for ((mine, now), counters) in self.seen.threads.iter_mut().zip(&seen.threads).zip(&mut self.counters)
         {
-            // What is not copied is what makes it the same thread.
+            // The fields that are not copied identify the thread.
             let ThreadObservation {
                 claim,
                 presence,
@@ -186,7 +186,7 @@ impl Memory {
     }
 }
 
-/// A process of which nothing is known but who it is: what the first look at it differs from.
+/// A process of which only the identity is known: its first observation is encoded against this.
 pub const fn blank_process(identity: TargetIdentity) -> ProcessObservation {
     ProcessObservation {
         identity,
@@ -201,7 +201,7 @@ pub const fn blank_process(identity: TargetIdentity) -> ProcessObservation {
     }
 }
 
-/// A thread of which nothing is known but who it is.
+/// A thread of which only the identity is known.
 pub const fn blank_thread(slot: u32, generation: u64, name: Arc<str>, tid: i32) -> ThreadObservation {
     ThreadObservation {
         slot,

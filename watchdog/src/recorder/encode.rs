@@ -1,5 +1,5 @@
-//! An observation → bytes, as its difference to the last one. Every structure is taken apart field
-//! by field, so that a new field does not compile until it is recorded.
+//! An observation → bytes, as its difference to the previous one. Every structure is destructured
+//! field by field, so that a new field does not compile until it is recorded.
 
 use crate::clock::Monotonic;
 use crate::judge::crash_loop::CrashLoops;
@@ -12,15 +12,15 @@ use super::codes;
 use super::delta::{self, Counters, Memory};
 use super::wire::Out;
 
-/// The beginning of a chunk whose first look is at `at`; `first_seen`: when the judge met the
-/// process that it shows.
+/// The beginning of a chunk whose first observation is at `at`; `first_seen`: when the judge met
+/// the process that it shows.
 pub fn key(at: Monotonic, first_seen: Option<Monotonic>, out: &mut Out<'_>) {
     out.byte(delta::KEY);
     out.varint(at.0);
     out.varint(first_seen.map_or(0, |first| at.0.saturating_sub(first.0).saturating_add(1)));
 }
 
-/// So many looks before this one were not recorded.
+/// So many observations before this were not recorded.
 pub fn lost(looks: u64, out: &mut Out<'_>) {
     out.byte(delta::LOST);
     out.varint(looks);
@@ -30,11 +30,11 @@ pub fn lost(looks: u64, out: &mut Out<'_>) {
 pub fn refused(at: Monotonic, why: &str, out: &mut Out<'_>) {
     out.byte(delta::REFUSED);
     out.varint(at.0);
-    // A reader refuses what could move a cursor.
+    // A reader rejects control characters.
     out.text(why.split(char::is_control).next().unwrap_or_default());
 }
 
-/// The config was read again.
+/// The config was reloaded.
 pub fn reloaded(at: Monotonic, out: &mut Out<'_>) {
     out.byte(delta::RELOADED);
     out.varint(at.0);
@@ -47,13 +47,13 @@ pub fn paused(at: Monotonic, until: Monotonic, out: &mut Out<'_>) {
     out.varint(until.0);
 }
 
-/// It goes on.
+/// The pause has ended.
 pub fn resumed(at: Monotonic, out: &mut Out<'_>) {
     out.byte(delta::RESUMED);
     out.varint(at.0);
 }
 
-/// A person asks for the kill of the process under watch.
+/// A person requests the kill of the watched process.
 pub fn requested(at: Monotonic, why: &str, out: &mut Out<'_>) {
     out.byte(delta::REQUESTED);
     out.varint(at.0);
@@ -77,7 +77,7 @@ pub fn cleared(at: Monotonic, key: Option<u64>, out: &mut Out<'_>) {
     out.varint(key.unwrap_or(0));
 }
 
-/// One look.
+/// One observation.
 pub fn look(memory: &Memory, seen: &Observation, out: &mut Out<'_>) {
     let Observation { at, suspended_ns, process, threads, channels } = seen;
     let before = &memory.seen;
@@ -159,7 +159,7 @@ fn write_throttle(old: ThrottleObservation, new: Option<ThrottleObservation>, ou
     }
 }
 
-/// All of a process but who it is, when it was signalled and what its cgroups say.
+/// A process without its identity, the time of its signal and what its cgroups report.
 fn condition(process: &ProcessObservation) -> [u8; 2] {
     let ProcessObservation {
         identity: _,
@@ -203,7 +203,7 @@ fn write_members(threads: &[ThreadObservation], channels: &[ChannelObservation],
     }
 }
 
-/// Each thread that has changed, after how many that have not, plus one; zero ends the list.
+/// Each changed thread after the number of unchanged ones before it plus one; zero ends the list.
 fn write_threads(memory: &Memory, threads: &[ThreadObservation], out: &mut Out<'_>) {
     let mut passed = 1;
     for ((new, old), counters) in threads.iter().zip(&memory.seen.threads).zip(&memory.counters) {
@@ -242,7 +242,7 @@ fn write_channels(before: &Observation, channels: &[ChannelObservation], out: &m
 /// Which fields of a thread have changed.
 fn thread_fields(old: &ThreadObservation, new: &ThreadObservation) -> u8 {
     let ThreadObservation {
-        // Of the same thread these are the same.
+        // Always equal in the same thread.
         slot: _,
         generation: _,
         name: _,
@@ -307,7 +307,7 @@ fn write_thread(old: &ThreadObservation, new: &ThreadObservation, counters: &Cou
     }
 }
 
-/// A task, its counters against those that were last told.
+/// A task, with its counters as differences to those written last.
 fn write_task(task: Option<&TaskObservation>, (cpu_before, delay_before): (u64, u64), out: &mut Out<'_>) {
     let Some(task) = task else { return out.byte(0) };
     out.byte(codes::task(task));

@@ -1,4 +1,4 @@
-//! A recording as a file: a header that says what it is, then chunks, each with its length and
+//! A recording as a file: a header that describes it, then chunks, each with its length and
 //! checksum. `records.rs` reads them.
 
 use std::fs::File;
@@ -17,15 +17,15 @@ use super::{Excerpt, Facts, MOST_KILLS};
 
 /// The first bytes of every recording.
 pub const MAGIC: &[u8; 8] = b"SHARDREC";
-/// The version of the format that this program writes. Version 1 told nothing of workers, version 2
-/// nothing of what persons do, of suspends, core dumps and deadlines of work; version 3 has fewer
-/// words for where a thread sleeps.
+/// The format version that this program writes. Version 1 has no workers; version 2 lacks actions
+/// of persons, suspends, core dumps and deadlines of work; version 3 has fewer names for where a
+/// thread sleeps.
 pub const VERSION: u16 = 4;
-/// The oldest that it reads: whatever that says, this one says in the same way.
+/// The oldest version that it reads: everything in it has the same encoding in the present one.
 const OLDEST: u16 = 3;
-/// A header is some dozens of bytes, and ten for each kill.
+/// A header has some dozens of bytes, plus ten for each kill.
 const LARGEST_HEADER: usize = 4096;
-/// Names that a config gives are short.
+/// Names in a config are short.
 const LONGEST_TEXT: usize = 256;
 /// Magic, version, length of the header and its checksum.
 const PREFIX: usize = 18;
@@ -38,24 +38,24 @@ pub enum RecordingError {
         "{path}: cannot be read: {error}. Give the file `recording` of an incident, or one of [recorder]"
     )]
     Unreadable {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         error: io::Error,
     },
-    /// It is something else.
+    /// It is not a recording.
     #[error(
         "{0}: is not a recording: it does not begin with SHARDREC. Give the file `recording` of an incident, or one of [recorder]"
     )]
     NotOne(PathBuf),
-    /// Another version wrote it.
+    /// It has the format of another version.
     #[error(
         "{path}: has format {version}, and this program reads formats {OLDEST} to {VERSION}. Use the version of shard-watchdog that wrote it"
     )]
     Version {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its version.
+        /// Its format version.
         version: u16,
     },
     /// Its header is damaged.
@@ -63,34 +63,34 @@ pub enum RecordingError {
         "{path}: its header is damaged at byte {at}: {what}. Nothing in it can be trusted; take another copy of it"
     )]
     Header {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Where.
+        /// Offset of the damage in bytes.
         at: usize,
         /// What is wrong.
         what: &'static str,
     },
 }
 
-/// What stands at the beginning.
+/// The contents of the header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// The program that wrote it, with its version.
     pub written_by: String,
-    /// Which shard.
+    /// Label of the shard.
     pub shard: String,
     /// When it was taken.
     pub at: Monotonic,
     /// The wall-clock time of that moment.
     pub wall: Timestamp,
-    /// What holds for all of it.
+    /// What applies to all of it.
     pub facts: Facts,
-    /// Chunks that follow; `None` in a file that was begun before that was known.
+    /// Number of chunks that follow; `None` in a file begun before that was known.
     pub chunks: Option<u32>,
 }
 
 impl Header {
-    /// The wall-clock time of a moment on the clock of the observations.
+    /// Converts a time of the observations to wall-clock time.
     pub fn wall_of(&self, at: Monotonic) -> Timestamp {
         let moved = if at >= self.at {
             self.wall.checked_add(at.since(self.at))
@@ -111,8 +111,8 @@ pub fn write(excerpt: &Excerpt, shard: &str, anchor: &WallAnchor) -> Vec<u8> {
     bytes
 }
 
-/// The beginning of a recording to which chunks will be added one after the other, as
-/// [`with_checksum`] gives them.
+/// The beginning of a recording to which chunks will be appended one by one, as [`with_checksum`]
+/// encodes them.
 pub fn write_beginning(excerpt: &Excerpt, shard: &str, anchor: &WallAnchor) -> Vec<u8> {
     begin(excerpt, 0, shard, anchor)
 }
@@ -127,7 +127,7 @@ fn begin(excerpt: &Excerpt, chunks: usize, shard: &str, anchor: &WallAnchor) -> 
     bytes
 }
 
-/// Appends `part` with its length and checksum before it.
+/// Appends `part`, preceded by its length and checksum.
 pub fn with_checksum(part: &[u8], into: &mut Vec<u8>) {
     into.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes());
     into.extend_from_slice(&crc32(part).to_le_bytes());
@@ -155,7 +155,7 @@ fn write_header(excerpt: &Excerpt, chunks: usize, shard: &str, anchor: &WallAnch
     kills.iter().for_each(|at| out.varint(at.0));
 }
 
-/// How many kills, twice, plus one if there were more before them; then how long ago each was.
+/// Twice the number of kills, plus one if there were more before them; then the age of each.
 fn write_past(past: &Past, out: &mut Out<'_>) {
     let latest = past.ages.len().saturating_sub(MOST_KILLS);
     let ages = past.ages.get(latest..).unwrap_or_default();
@@ -189,11 +189,11 @@ fn read_header(input: &mut In<'_>) -> Result<Header, Damage> {
     }
     let kills = (0..count).map(|_| input.varint().map(Monotonic)).collect::<Result<_, _>>()?;
     let facts = Facts { began, past, kills, poll_threads, dropped };
-    // What a later program of this version may add stands behind, and is passed over.
+    // Fields that a later program of this version appends are skipped.
     Ok(Header { written_by, shard, at, wall, facts, chunks })
 }
 
-/// A recording, of which nothing but the header is in memory unless it came from there.
+/// A recording. Only its header is in memory, unless it was parsed from memory.
 #[derive(Debug)]
 pub struct Recording {
     header: Header,
@@ -204,7 +204,7 @@ pub struct Recording {
 #[derive(Debug)]
 enum Source {
     Bytes(Vec<u8>),
-    /// The file, and how long it was when it was opened: it may still grow.
+    /// The file, and its length when opened: it may still grow.
     File(File, u64),
 }
 
@@ -212,10 +212,10 @@ impl Recording {
     /// Opens `path` and reads its header.
     ///
     /// # Errors
-    /// If it cannot be read, or is no recording of this version.
+    /// If it cannot be read, or is not a recording of this version.
     pub fn load(path: &Path) -> Result<Self, RecordingError> {
         let unreadable = |error| RecordingError::Unreadable { path: path.to_owned(), error };
-        // Asked before it is opened: opening a pipe waits for somebody to write.
+        // Before opening it: opening a pipe blocks until somebody writes.
         let metadata = std::fs::metadata(path).map_err(unreadable)?;
         if !metadata.is_file() {
             return Err(unreadable(io::Error::other("it is not a regular file")));
@@ -227,22 +227,22 @@ impl Recording {
         Ok(Self { header, source: Source::File(file, metadata.len()), first_chunk })
     }
 
-    /// Takes `bytes`, which stood in `path`.
+    /// Parses `bytes`, the contents of `path`.
     ///
     /// # Errors
-    /// If they are no recording of this version.
+    /// If they are not a recording of this version.
     pub fn parse(bytes: Vec<u8>, path: &Path) -> Result<Self, RecordingError> {
         let (header, first_chunk) = read_start(&bytes, path)?;
         Ok(Self { header, source: Source::Bytes(bytes), first_chunk })
     }
 
-    /// What it says of itself.
+    /// Its header.
     pub const fn header(&self) -> &Header {
         &self.header
     }
 
-    /// Its records, from the first on. Of a file there are one chunk and one observation in memory
-    /// at a time.
+    /// Its records, from the first on. For a file, one chunk and one observation are in memory at a
+    /// time.
     pub fn records(&self) -> Records<'_> {
         let source: Box<dyn Read + '_> = match &self.source {
             Source::Bytes(bytes) => Box::new(bytes.get(self.first_chunk..).unwrap_or_default()),
@@ -259,7 +259,7 @@ impl Recording {
     }
 }
 
-/// A file that cannot be read from the beginning, which its first reader is told.
+/// A file that cannot be read from the beginning; its first read returns the error.
 struct Unseekable(Option<io::Error>);
 
 impl Read for Unseekable {
@@ -296,7 +296,7 @@ fn read_start(bytes: &[u8], path: &Path) -> Result<(Header, usize), RecordingErr
     Ok((header, input.at()))
 }
 
-/// What stands before each part: two little-endian numbers of four bytes.
+/// Decodes the prefix of each part: two little-endian numbers of four bytes.
 pub(super) fn length_and_checksum(bytes: &[u8]) -> (usize, u32) {
     let number = |bytes: &[u8]| bytes.iter().rev().fold(0_u32, |all, byte| all << 8 | u32::from(*byte));
     let (length, checksum) = bytes.split_at(bytes.len().min(4));

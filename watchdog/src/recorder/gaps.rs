@@ -1,8 +1,8 @@
-//! How long threads went without progress while they were at work and could have run, from a
-//! recording.
+//! How long threads in a recording went without progress while they were at work and could have
+//! run.
 //!
-//! The time is the judge's own: the stall clock of a judge that goes by no rule, read just before
-//! each beat. So a gap is what a threshold would have run against, with every excuse taken off.
+//! The time is the judge's own: the stall clock of a judge without rules, read just before each
+//! beat. So a gap is what a threshold would have been compared with, excluding all excused time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::observation::Observation;
 use crate::snapshot::TargetIdentity;
 use crate::verdict::Health;
 
-/// Each octave of microseconds has so many buckets: a quantile is too long by 1/16 at most.
+/// Buckets per octave of microseconds: a quantile is at most 1/16 too long.
 const STEPS: u32 = 16;
 /// Every octave of a 64-bit number.
 const BUCKETS: usize = 64 * STEPS as usize;
@@ -22,14 +22,14 @@ const BUCKETS: usize = 64 * STEPS as usize;
 /// The gaps of all threads of one name.
 #[derive(Clone, Debug)]
 pub struct ThreadGaps {
-    /// How many ended in progress, idleness included.
+    /// How many ended in progress, including idleness.
     pub gaps: u64,
-    /// The longest of them.
+    /// The longest of these.
     pub longest: Duration,
     /// When that one ended.
     pub longest_at: Monotonic,
-    /// The longest that a thread stood still without an end to it: when the recording ended, or its
-    /// process was lost.
+    /// The longest time without progress that did not end in progress, because the recording ended
+    /// or the process was lost.
     pub unfinished: Option<Duration>,
     buckets: Vec<u64>,
 }
@@ -47,7 +47,7 @@ impl Default for ThreadGaps {
 }
 
 impl ThreadGaps {
-    /// One more, which ended at `at`.
+    /// Adds one gap, which ended at `at`.
     pub fn add(&mut self, gap: Duration, at: Monotonic) {
         self.gaps = self.gaps.saturating_add(1);
         if gap > self.longest {
@@ -58,7 +58,7 @@ impl ThreadGaps {
         }
     }
 
-    /// Takes in those of another thread, or of another recording of the same machine's life.
+    /// Adds the gaps of another thread, or of another recording from the same boot of the machine.
     pub fn join(&mut self, other: &Self) {
         self.gaps = self.gaps.saturating_add(other.gaps);
         if other.longest > self.longest {
@@ -70,7 +70,7 @@ impl ThreadGaps {
         }
     }
 
-    /// The time that this share of the gaps, in hundredths, does not pass; at most 1/16 too long.
+    /// The time that this share of the gaps, in hundredths, does not exceed; at most 1/16 too long.
     pub fn quantile(&self, hundredths: u64) -> Duration {
         let wanted = self.gaps.saturating_mul(hundredths).div_ceil(100).max(1);
         let mut sum = 0_u64;
@@ -96,14 +96,14 @@ fn bucket_of(gap: Duration) -> usize {
     (octave * STEPS) as usize + usize::try_from(step).unwrap_or(0)
 }
 
-/// The first time that no longer belongs to a bucket.
+/// The first time beyond a bucket.
 fn end_of(bucket: usize) -> Duration {
     let (octave, step) = (bucket / STEPS as usize, (bucket % STEPS as usize) as u128);
     let micros = ((16 + step + 1) << octave).div_ceil(16);
     Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
 }
 
-/// What is remembered of one thread from look to look.
+/// What is remembered of one thread between observations.
 #[derive(Clone, Copy, Debug)]
 struct Last {
     key: (u32, u64),
@@ -113,7 +113,7 @@ struct Last {
     counted: Duration,
 }
 
-/// Collects gaps from looks, one after the other.
+/// Collects gaps from successive observations.
 #[derive(Debug)]
 pub struct Gaps {
     policy: Policy,
@@ -127,9 +127,9 @@ pub struct Gaps {
 }
 
 impl Gaps {
-    /// A collector for a recording of a sidecar that `began` then. What `policy` says of thresholds
-    /// makes no difference to a gap; it says how often looks are due, and so which of them came too
-    /// late to tell anything.
+    /// A collector for a recording by a sidecar that `began` then. The thresholds in `policy` do
+    /// not affect gaps; it determines how often observations are due, and so which of them came too
+    /// late to show anything.
     pub fn new(policy: Policy, began: Monotonic) -> Self {
         Self {
             policy,
@@ -143,7 +143,7 @@ impl Gaps {
         }
     }
 
-    /// One look.
+    /// Adds one observation.
     pub fn look(&mut self, seen: &Observation) {
         let decision = self.judge.observe(&self.policy, seen);
         let target = seen.process.as_ref().filter(|process| !process.exited).map(|process| process.identity);
@@ -151,7 +151,7 @@ impl Gaps {
             self.target = target;
             self.lose();
         }
-        // Nobody saw what happened meanwhile.
+        // Too late: what happened meanwhile was not observed.
         let late = decision.late_by > OBSERVER_LATE;
         let since = seen.at.since(self.previous);
         self.previous = seen.at;
@@ -174,8 +174,8 @@ impl Gaps {
                 if late {
                     self.void = self.void.saturating_add(1);
                 } else if let Some((_, gaps)) = self.names.get_mut(name) {
-                    // It beat at some moment since that look: counted until now, rather too long
-                    // than too short.
+                    // It beat at some moment since that observation: counted until now, since too
+                    // long is better than too short.
                     gaps.add(before.counted.saturating_add(since), seen.at);
                 }
             }
@@ -190,19 +190,18 @@ impl Gaps {
         std::mem::swap(&mut self.last, &mut self.now);
     }
 
-    /// Gaps of which nobody knows how long they were, because the sidecar came late or looks are
-    /// missing.
+    /// Gaps of unknown length, because the sidecar was late or observations are missing.
     pub const fn void(&self) -> u64 {
         self.void
     }
 
-    /// Every name that was seen, in the order in which they came, with its gaps.
+    /// Every name seen, in order of appearance, with its gaps.
     pub fn finish(mut self) -> Vec<(Arc<str>, ThreadGaps)> {
         self.lose();
         self.names
     }
 
-    /// The process is another one, or none: what stood still then never went on.
+    /// The process changed or is gone: threads without progress then never resumed.
     fn lose(&mut self) {
         for last in self.last.drain(..).filter(|last| last.working && !last.gone) {
             if let Some((_, gaps)) = self.names.get_mut(last.name) {

@@ -1,4 +1,4 @@
-//! Reads a recording chunk by chunk. What is damaged is passed over and told.
+//! Reads a recording chunk by chunk. Damaged parts are skipped and reported.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -11,15 +11,15 @@ use super::file::length_and_checksum;
 use super::ring::CHUNK_BYTES;
 use super::wire::{Damage, In, crc32};
 
-/// What went wrong is told for so many places; the rest is counted.
+/// Problems are described for so many places; the rest is counted.
 const MOST_PROBLEMS: usize = 16;
 
 /// The records of a recording, one after the other.
 pub struct Records<'a> {
     source: Box<dyn Read + 'a>,
-    /// How many chunks the header says, if it does.
+    /// Number of chunks according to the header, if it states that.
     stated: Option<u32>,
-    /// The present chunk, if `at` is a place in it.
+    /// The current chunk, if `at` is set to an offset in it.
     chunk: Vec<u8>,
     at: Option<usize>,
     chunks: u32,
@@ -36,7 +36,7 @@ impl fmt::Debug for Records<'_> {
 }
 
 impl<'a> Records<'a> {
-    /// Reads `source` from its first chunk on.
+    /// Reads `source`, which starts at the first chunk.
     pub(super) fn new(source: Box<dyn Read + 'a>, stated: Option<u32>) -> Self {
         Self {
             source,
@@ -51,7 +51,7 @@ impl<'a> Records<'a> {
         }
     }
 
-    /// The next record; after [`Record::Look`], [`Records::seen`] is what was seen.
+    /// The next record; after [`Record::Look`], [`Records::seen`] is the observation.
     #[expect(
         clippy::should_implement_trait,
         reason = "what it gives is looked at in place, before the next one"
@@ -75,7 +75,7 @@ impl<'a> Records<'a> {
                 Err(Damage { at, what }) => {
                     self.at = None;
                     let at_time = self.memory.seen.at;
-                    // Nothing of it may show through the first look of the next chunk, but time
+                    // None of it may leak into the first observation of the next chunk, but time
                     // still runs forwards.
                     self.memory.forget(at_time);
                     self.problem(&format!("{what}, at its byte {at}; the rest of it is passed over"));
@@ -84,7 +84,7 @@ impl<'a> Records<'a> {
         }
     }
 
-    /// The observation of the last look.
+    /// The last observation.
     pub const fn seen(&self) -> &Observation {
         &self.memory.seen
     }
@@ -125,7 +125,7 @@ impl<'a> Records<'a> {
             self.problem(&format!("it was cut off: {} of {length} bytes are there", self.chunk.len()));
             self.ended = true;
         }
-        // Of one that was cut off the beginning is as good as ever.
+        // If it was cut off, its beginning is still valid.
         if self.chunk.first() == Some(&KEY) {
             self.at = Some(0);
         } else if !self.chunk.is_empty() {

@@ -1,5 +1,5 @@
 //! Feeds recorded observations to the judge under any policy, and climbs the ladder as the watch
-//! loop would: the same judge, ladder and budget, with nobody to signal.
+//! loop would: the same judge, ladder and budget, but no process to signal.
 
 use crate::act::budget::Budget;
 use crate::act::ladder::{Ladder, MOST_STEPS, Restraint, Rung};
@@ -16,7 +16,7 @@ use crate::verdict::Withheld;
 use super::Facts;
 use super::delta::blank_process;
 
-/// A judge, a ladder and a budget that see what was recorded.
+/// A judge, a ladder and a budget that receive what was recorded.
 #[derive(Debug)]
 pub struct Replay {
     policy: Policy,
@@ -32,10 +32,10 @@ pub struct Replay {
     would_kill: bool,
 }
 
-/// What one look came to.
+/// The result of one observation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// What the judge says. Details are in [`Judge::notes`].
+    /// The judge's decision. Details are in [`Judge::notes`].
     pub decision: Decision,
     /// What would have been done about it.
     pub rungs: Vec<Rung>,
@@ -44,12 +44,12 @@ pub struct Outcome {
 }
 
 impl Replay {
-    /// One that goes by `config`, for a recording of which `facts` hold.
+    /// A replay under `config`, of a recording to which `facts` apply.
     pub fn new(config: &Config, facts: &Facts) -> Self {
         Self::with_policy(config.policy(facts.poll_threads), &config.kill, facts)
     }
 
-    /// The same with a policy that is made already.
+    /// The same with an existing policy.
     pub fn with_policy(policy: Policy, kill: &KillConfig, facts: &Facts) -> Self {
         Self {
             policy,
@@ -66,15 +66,15 @@ impl Replay {
         }
     }
 
-    /// The same, with what was known of deaths before the first look.
+    /// The same, with what was known of deaths before the first observation.
     #[must_use]
     pub fn remembering(mut self, known: CrashLoops) -> Self {
         self.judge = self.judge.remembering(known);
         self
     }
 
-    /// What was known of deaths when a chunk began. Of the first one it matters; later ones say
-    /// what this judge knows itself.
+    /// What was known of deaths when a chunk began. Only the first chunk's matters; later ones
+    /// contain what this judge itself knows.
     pub fn known(&mut self, known: CrashLoops) {
         if !self.begun {
             self.judge.remember(known);
@@ -86,7 +86,7 @@ impl Replay {
         self.judge.clear(key);
     }
 
-    /// Goes on under another policy.
+    /// Continues under another policy.
     pub fn go_by(&mut self, policy: Policy, kill: &KillConfig, at: Monotonic) {
         self.budget.limit(kill.budget_kills, kill.budget_per, at);
         self.judge.rules_changed(&policy);
@@ -94,25 +94,25 @@ impl Replay {
         self.kill = kill.clone();
     }
 
-    /// What it goes by.
+    /// The current policy.
     pub const fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    /// The judge, with what it noted at the last look.
+    /// The judge, with its notes on the last observation.
     pub const fn judge(&self) -> &Judge {
         &self.judge
     }
 
-    /// Whether any kill came due that was sent, or held back by `observe` or a pause alone. What
-    /// the budget held back is no kill in either mode, and what a person asked for is no kill of
-    /// the config.
+    /// Whether any kill became due that was sent, or withheld only by `observe` or a pause. A kill
+    /// withheld by the budget does not count in either mode, and neither does one that a person
+    /// requested, since it is not due to the config.
     pub const fn would_kill(&self) -> bool {
         self.would_kill
     }
 
-    /// A chunk begins. Of the first one it matters when the process had been met, which
-    /// `startup_grace` counts from.
+    /// A chunk begins. For the first chunk, it matters when the process was met: `startup_grace`
+    /// counts from then.
     pub fn met(&mut self, first_seen: Option<Monotonic>) {
         if !self.begun {
             self.first_seen = first_seen;
@@ -124,17 +124,17 @@ impl Replay {
         self.judge.refused(why, at);
     }
 
-    /// Killing is paused until then, or no longer. Says whether that is new.
+    /// Killing is paused until then, or no longer. Returns whether that is new.
     pub fn pause(&mut self, until: Option<Monotonic>) -> bool {
         std::mem::replace(&mut self.paused, until) != until
     }
 
-    /// A person asked for the kill of the process under watch.
+    /// A person requested the kill of the watched process.
     pub fn request(&mut self, why: &str) {
         self.judge.request(why);
     }
 
-    /// One look.
+    /// Judges one observation.
     pub fn look(&mut self, seen: &Observation) -> Outcome {
         if !std::mem::replace(&mut self.begun, true) {
             self.begin(seen);
@@ -168,13 +168,13 @@ impl Replay {
         let kills = |rung: &Rung| {
             matches!(rung, Rung::Send(_) | Rung::Withhold(Withheld::Observe | Withheld::Paused))
         };
-        // What a person asked for is no kill of the config.
+        // A requested kill is not due to the config.
         self.would_kill |= !requested && rungs.iter().any(kills);
         rungs
     }
 
-    /// A recording rarely begins with the life of its sidecar. What came before and matters to any
-    /// policy is made up for: since when the process has been known, and which kills the budget has
+    /// A recording rarely begins with the life of its sidecar. This restores what came before and
+    /// matters to any policy: since when the process has been known, and which kills the budget has
     /// paid for.
     fn begin(&mut self, first: &Observation) {
         for at in self.kills_before.iter().filter(|at| **at < first.at) {
@@ -184,8 +184,8 @@ impl Replay {
         if since >= first.at {
             return;
         }
-        // A bare process, then and just before now: the second time makes the first recorded look
-        // one that is not late.
+        // A bare process, then and just before now: because of the second time, the first recorded
+        // observation is not late.
         let mut bare = Observation {
             at: since,
             suspended_ns: first.suspended_ns,

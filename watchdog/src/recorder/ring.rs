@@ -1,4 +1,4 @@
-//! The ring: sixteen chunks of memory, each of which can be read without the others.
+//! The ring: sixteen chunks of memory, each readable without the others.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,27 +8,27 @@ use crate::clock::Monotonic;
 
 use super::wire::Out;
 
-/// What a recording must reach back: several times any sensible threshold, and long enough to see
-/// what came before.
+/// How far back a recording must reach: several times any sensible threshold, and long enough to
+/// show what came before.
 pub const KEEP: Duration = Duration::from_secs(60);
-/// A chunk holds at most this much time, so that a quiet ring forgets in steps of 1/12 of what it
-/// keeps.
+/// A chunk covers at most this much time, so that a quiet ring forgets in steps of 1/12 of what it
+/// retains.
 const CHUNK_TIME: Duration = Duration::from_secs(5);
-/// A chunk holds at most this many bytes: the first look of one, which is told in full, then fits
-/// for 2,000 threads.
+/// A chunk holds at most this many bytes: enough for its first observation, which is written in
+/// full, with 2,000 threads.
 pub const CHUNK_BYTES: usize = 128 << 10;
-/// All memory of the ring, 2 MiB, what has been lent out included.
+/// All memory of the ring, 2 MiB, including chunks that are lent out.
 pub const CHUNKS: usize = 16;
 
 /// Bytes of one chunk.
 pub type Chunk = Vec<u8>;
 
-/// A chunk with something in it.
+/// A chunk with contents.
 #[derive(Clone, Debug)]
 pub struct Written {
-    /// When its first look was.
+    /// Time of its first observation.
     pub begin: Monotonic,
-    /// How many looks are in it.
+    /// Number of observations in it.
     pub looks: u32,
     /// Its bytes.
     pub chunk: Arc<Chunk>,
@@ -37,13 +37,13 @@ pub struct Written {
 /// The ring.
 #[derive(Debug)]
 pub struct Ring {
-    /// Whole, oldest first.
+    /// Complete chunks, oldest first.
     sealed: VecDeque<Written>,
-    /// So many of the latest of them were not handed out by [`Ring::take_whole`] yet.
+    /// How many of the latest have not been returned by [`Ring::take_whole`] yet.
     fresh: usize,
     current: Option<Written>,
-    /// Not in use; some of them may still be read by whoever has an excerpt. The last one is used
-    /// first, so that a quiet ring never touches most of its memory.
+    /// Unused chunks; some may still be read through an excerpt. The last one is used first, so
+    /// that a quiet ring never touches most of its memory.
     spare: Vec<Arc<Chunk>>,
 }
 
@@ -59,13 +59,12 @@ impl Default for Ring {
 }
 
 impl Ring {
-    /// Whether a look at `at` still belongs to the chunk that is being written.
+    /// Whether an observation at `at` still belongs to the current chunk.
     pub fn wants_no_other(&self, at: Monotonic) -> bool {
         self.current.as_ref().is_some_and(|current| at.since(current.begin) < CHUNK_TIME)
     }
 
-    /// Appends what `encode` writes to the current chunk: all of it or, if it does not fit,
-    /// nothing.
+    /// Appends what `encode` writes to the current chunk: all of it, or nothing if it does not fit.
     pub fn append(&mut self, encode: impl FnOnce(&mut Out<'_>)) -> bool {
         let Some(chunk) = self.current.as_mut().and_then(|current| Arc::get_mut(&mut current.chunk)) else {
             return false;
@@ -80,7 +79,7 @@ impl Ring {
         fits
     }
 
-    /// Notes that a look was appended to the current chunk.
+    /// Counts an observation that was appended to the current chunk.
     pub const fn count_look(&mut self) {
         if let Some(current) = &mut self.current {
             current.looks = current.looks.saturating_add(1);
@@ -95,7 +94,7 @@ impl Ring {
         }
     }
 
-    /// The oldest chunk that is whole and was not handed out yet.
+    /// The oldest complete chunk that was not returned yet.
     pub fn take_whole(&mut self) -> Option<Written> {
         let place = self.sealed.len().checked_sub(self.fresh)?;
         let whole = self.sealed.get(place).cloned()?;
@@ -103,16 +102,16 @@ impl Ring {
         Some(whole)
     }
 
-    /// A copy of what is in the chunk that is being written.
+    /// A copy of the current chunk.
     pub fn copy_current(&self) -> Option<Arc<Chunk>> {
         self.current.as_ref().map(|current| Arc::new(Chunk::clone(&current.chunk)))
     }
 
-    /// Begins a chunk whose first look is at `at`, and lets go of what is too old. False if all
-    /// memory is in use.
+    /// Begins a chunk whose first observation is at `at`, and releases what is too old. False if
+    /// all memory is in use.
     pub fn begin(&mut self, at: Monotonic) -> bool {
         self.seal();
-        // The oldest chunk is needed for as long as the one after it began within the time to keep.
+        // The oldest chunk is needed as long as the one after it began within the retained time.
         while self.sealed.get(1).is_some_and(|second| at.since(second.begin) >= KEEP) {
             self.let_go();
         }
@@ -124,7 +123,7 @@ impl Ring {
         self.current.is_some()
     }
 
-    /// Gives the current chunk back: nothing fits into it.
+    /// Releases the current chunk: nothing fits into it.
     pub fn abandon(&mut self) {
         self.spare.extend(self.current.take().map(|current| current.chunk));
     }
@@ -144,7 +143,7 @@ impl Ring {
         Some(chunk)
     }
 
-    /// Every chunk that is whole, oldest first.
+    /// Every complete chunk, oldest first.
     pub fn chunks(&self) -> Vec<Arc<Chunk>> {
         self.sealed.iter().map(|sealed| Arc::clone(&sealed.chunk)).collect()
     }
@@ -206,7 +205,7 @@ mod tests {
         assert_eq!(taken(&mut ring), [(1, 1), (2, 0)]);
         ring.seal();
         assert_eq!(taken(&mut ring), [(3, 0)]);
-        // Those that had to go before anybody took them are not handed out.
+        // Chunks released before anybody took them are not returned.
         (4..100).for_each(|at| assert!(fill(&mut ring, at)));
         assert_eq!(taken(&mut ring).len(), CHUNKS - 1);
         assert_eq!(taken(&mut ring), []);

@@ -1,48 +1,48 @@
-//! From gaps to thresholds: how much longer than anything that was seen a `stall_after` has to be.
+//! From gaps to thresholds: how much longer than any observed gap a `stall_after` must be.
 //!
-//! Of n gaps that are alike, the next one is the longest with a chance of one in n + 1: a threshold
-//! at the longest gap itself kills about once in every recording as long as this one. How much room
-//! brings that down depends on how fast long gaps become rare. If they thin out as slowly as 1/t²
-//! (disks and garbage collectors do, hardly anything is slower), a threshold of m times the longest
-//! is passed about once in m² such recordings.
+//! Of n similar gaps, the next one is the longest with a probability of one in n + 1: a threshold
+//! at the longest gap itself kills about once per recording of this length. How much margin reduces
+//! that depends on how fast long gaps become rare. If they become rare as slowly as 1/t² (as with
+//! disks and garbage collectors; hardly anything is slower), a threshold of m times the longest gap
+//! is exceeded about once in m² such recordings.
 
 use std::time::Duration;
 
 use super::gaps::ThreadGaps;
 
-/// Times the longest gap, where much was seen: passed once in 16 such recordings at worst.
+/// Multiple of the longest gap after many gaps: exceeded once in 16 such recordings at worst.
 const MARGIN: u32 = 4;
-/// The same where little was seen: the longest of few gaps says little, and the load of some
-/// minutes is not that of a day. Passed once in 100 such recordings at worst.
+/// The same after little observation: the longest of few gaps says little, and the load of some
+/// minutes is not that of a day. Exceeded once in 100 such recordings at worst.
 const WIDE_MARGIN: u32 = 10;
-/// So many gaps make the longest one worth trusting.
+/// From this many gaps on, the longest one can be trusted.
 const MANY: u64 = 1_000;
-/// So much time holds more than one kind of load: an hour of blocks, of the cron jobs beside them,
-/// of a neighbour's backup.
+/// This much time covers more than one kind of load: an hour of blocks, of the cron jobs beside
+/// them, of a neighbour's backup.
 pub const LONG: Duration = Duration::from_secs(3_600);
-/// No `stall_after` is shorter: below it the sidecar would have to look more than 250 times a
-/// second, and a busy machine takes a fifth of it from any thread now and then.
+/// No `stall_after` is shorter: otherwise the sidecar would need more than 250 observations a
+/// second, and a busy machine now and then takes a fifth of this time from any thread.
 const SHORTEST: Duration = Duration::from_millis(500);
-/// A warning comes when this part of the room is used up: half, so that a kill never comes
+/// A warning comes when this fraction of the threshold has passed: half, so that a kill never comes
 /// unannounced.
 const WARN_SHARE: u32 = 2;
 
-/// What follows for one name.
+/// The thresholds for one name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Threshold {
     /// `stall_after`
     pub stall_after: Duration,
     /// `warn_after`
     pub warn_after: Duration,
-    /// How many times the longest gap was asked for.
+    /// The multiple of the longest gap that was required.
     pub margin: u32,
-    /// Why as many.
+    /// Why that multiple.
     pub why: &'static str,
 }
 
 impl Threshold {
-    /// The thresholds that leave the margin; `None` if no gap was seen to end. `recorded`: for how
-    /// long was looked.
+    /// The thresholds with the required margin; `None` if no gap was seen to end. `recorded`: how
+    /// long the recording is.
     pub fn of(gaps: &ThreadGaps, recorded: Duration) -> Option<Self> {
         let (margin, why) = match (gaps.gaps, recorded) {
             (0, _) => return None,
@@ -60,15 +60,15 @@ impl Threshold {
     }
 }
 
-/// The digits of a threshold: more of them would pretend to know more.
+/// The leading digits of a threshold: more would suggest more precision than there is.
 const DIGITS: [u128; 4] = [1, 2, 3, 5];
 
 fn steps() -> impl DoubleEndedIterator<Item = u128> {
-    // Up to 5 × 10¹⁶ ms, which is more than any recording.
+    // Up to 5 × 10¹⁶ ms, which is longer than any recording.
     (0..17).flat_map(|power| DIGITS.map(|digit| digit * 10_u128.pow(power)))
 }
 
-/// Up to the next 1, 2, 3 or 5 times a power of ten milliseconds.
+/// Rounds up to the next 1, 2, 3 or 5 times a power of ten milliseconds.
 fn round_up(time: Duration) -> Duration {
     let millis = time.as_nanos().div_ceil(1_000_000);
     milliseconds(steps().find(|step| *step >= millis).unwrap_or(millis))
@@ -83,7 +83,7 @@ fn milliseconds(count: u128) -> Duration {
     Duration::from_millis(u64::try_from(count).unwrap_or(u64::MAX))
 }
 
-/// A duration as the config file has it, to the millisecond: `1m 30s`.
+/// A duration as in the config file, to the millisecond: `1m 30s`.
 pub fn written(time: Duration) -> String {
     let mut left = time.as_millis();
     let mut parts = Vec::new();

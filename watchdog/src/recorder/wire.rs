@@ -1,6 +1,6 @@
-//! Numbers and texts as bytes. Whoever writes has a limit, whoever reads believes nothing.
+//! Numbers and texts as bytes. The writer has a limit, and the reader trusts nothing.
 
-/// Writes up to a limit; what does not fit is not written, and that is remembered.
+/// Writes up to a limit; what does not fit is dropped, and that is remembered.
 #[derive(Debug)]
 pub struct Out<'a> {
     bytes: &'a mut Vec<u8>,
@@ -19,7 +19,7 @@ impl<'a> Out<'a> {
         self.full
     }
 
-    /// One byte.
+    /// Writes one byte.
     pub fn byte(&mut self, byte: u8) {
         if self.bytes.len() < self.limit {
             self.bytes.push(byte);
@@ -28,7 +28,7 @@ impl<'a> Out<'a> {
         }
     }
 
-    /// A number, seven bits a byte, the lowest first; the top bit says that more follow.
+    /// Writes a number, seven bits per byte, the lowest first; the top bit means that more follow.
     pub fn varint(&mut self, mut number: u64) {
         while number >= 0x80 {
             self.byte((number & 0x7f) as u8 | 0x80);
@@ -37,29 +37,29 @@ impl<'a> Out<'a> {
         self.byte(number as u8);
     }
 
-    /// How far a counter has moved, in either direction, modulo 2⁶⁴: small steps make few bytes.
+    /// Writes a counter's change, in either direction, modulo 2⁶⁴: small steps take few bytes.
     pub fn moved(&mut self, from: u64, to: u64) {
         let step = to.wrapping_sub(from).cast_signed();
         self.varint(((step << 1) ^ (step >> 63)).cast_unsigned());
     }
 
-    /// Its length, then the text.
+    /// Writes the length of a text, then the text.
     pub fn text(&mut self, text: &str) {
         self.varint(text.len() as u64);
         text.bytes().for_each(|byte| self.byte(byte));
     }
 }
 
-/// Where bytes are not what they should be.
+/// A place where the bytes are invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Damage {
-    /// Offset of the first byte that makes no sense.
+    /// Offset of the first invalid byte.
     pub at: usize,
     /// What is wrong with it.
     pub what: &'static str,
 }
 
-/// Reads bytes that anybody may have written.
+/// Reads bytes from an untrusted source.
 #[derive(Clone, Debug)]
 pub struct In<'a> {
     bytes: &'a [u8],
@@ -77,22 +77,22 @@ impl<'a> In<'a> {
         Self { bytes, at }
     }
 
-    /// How many were read.
+    /// Number of bytes read.
     pub const fn at(&self) -> usize {
         self.at
     }
 
-    /// Whether none are left.
+    /// Whether no bytes are left.
     pub const fn is_empty(&self) -> bool {
         self.at >= self.bytes.len()
     }
 
-    /// Damage at this place.
+    /// Damage at the current offset.
     pub const fn damage(&self, what: &'static str) -> Damage {
         Damage { at: self.at, what }
     }
 
-    /// One byte.
+    /// Reads one byte.
     ///
     /// # Errors
     /// If none is left.
@@ -102,10 +102,10 @@ impl<'a> In<'a> {
         Ok(byte)
     }
 
-    /// As written by [`Out::varint`].
+    /// Reads what [`Out::varint`] wrote.
     ///
     /// # Errors
-    /// If it ends too soon, or is no number of 64 bits.
+    /// If it ends too soon, or is not a 64-bit number.
     pub fn varint(&mut self) -> Result<u64, Damage> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
@@ -122,7 +122,7 @@ impl<'a> In<'a> {
         Err(self.damage("a number is too long"))
     }
 
-    /// As written by [`Out::moved`].
+    /// Reads what [`Out::moved`] wrote.
     ///
     /// # Errors
     /// As [`In::varint`].
@@ -132,7 +132,7 @@ impl<'a> In<'a> {
         Ok(from.wrapping_add(step.cast_unsigned()))
     }
 
-    /// The same for a number that must be smaller.
+    /// The same for a number of a smaller type.
     ///
     /// # Errors
     /// As [`In::varint`], or if it does not fit.
@@ -141,10 +141,10 @@ impl<'a> In<'a> {
         T::try_from(number).map_err(|_| self.damage("a number is too large"))
     }
 
-    /// So many bytes.
+    /// Reads `length` bytes.
     ///
     /// # Errors
-    /// If there are fewer.
+    /// If fewer are left.
     pub fn bytes(&mut self, length: usize) -> Result<&'a [u8], Damage> {
         let end = self.at.checked_add(length);
         let bytes = end.and_then(|end| self.bytes.get(self.at..end));
@@ -153,10 +153,10 @@ impl<'a> In<'a> {
         Ok(bytes)
     }
 
-    /// As written by [`Out::text`]: at most `longest` bytes, none of them a control character.
+    /// Reads what [`Out::text`] wrote: at most `longest` bytes, without control characters.
     ///
     /// # Errors
-    /// If it is longer, no UTF-8, or could move somebody's cursor.
+    /// If it is longer, is not UTF-8, or could move a terminal's cursor.
     pub fn text(&mut self, longest: usize) -> Result<&'a str, Damage> {
         let length: usize = self.number()?;
         if length > longest {

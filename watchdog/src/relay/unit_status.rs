@@ -1,5 +1,5 @@
-//! The status of this sidecar's unit, which `systemctl status` shows: the verdict and its reason in
-//! a sentence.
+//! The status of this sidecar's unit in `systemctl status`: the verdict and its reason in a
+//! sentence.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,11 +8,11 @@ use shard_telemetry::service_manager::{News, ServiceManager};
 
 use crate::verdict::Verdict;
 
-/// A new verdict is told at once. Its reason alone may hold a figure that changes with each look,
-/// and a manager tells all its listeners of each new status.
+/// A new verdict is reported at once. A reason alone may contain a number that changes with each
+/// observation, and a manager notifies all its listeners of each new status.
 const REASON_EVERY: Duration = Duration::from_secs(1);
 
-/// What the service manager was told last.
+/// The status that was last reported to the service manager.
 #[derive(Debug, Default)]
 pub(super) struct UnitStatus {
     manager: Arc<ServiceManager>,
@@ -27,12 +27,13 @@ struct Told {
 }
 
 impl UnitStatus {
-    /// That of a unit of `manager`, if there is one.
+    /// The status of this unit of `manager`.
     pub(super) fn of(manager: Arc<ServiceManager>) -> Self {
         Self { manager, told: None }
     }
 
-    /// Tells the manager if this is new. What it has no room for is told with the next snapshot.
+    /// Notifies the manager if the status is new. If the manager's socket is full, the next
+    /// snapshot tries again.
     pub(super) fn tell(&mut self, verdict: Verdict, why: &str, now: Instant) {
         let new = self.told.as_ref().is_none_or(|told| {
             let reason = told.why != why && now.saturating_duration_since(told.at) >= REASON_EVERY;

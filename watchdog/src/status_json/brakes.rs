@@ -1,5 +1,5 @@
-//! Why the target has not been killed: for a person at three in the morning who wonders whether the
-//! sidecar sleeps.
+//! Why the target has not been killed, for a person who wonders at three in the morning whether the
+//! sidecar works.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use crate::verdict::{Health, Verdict};
 
 use super::{BrakeJson, DeadlineJson, ExcuseJson, StatusJson, ThreadJson};
 
-/// Everything that stands between the target and a kill: what decides first, then what else would
-/// hold a kill back if that went.
+/// Everything that prevents a kill of the target: first the deciding cause, then whatever else
+/// would still prevent it.
 pub fn of(status: &StatusJson) -> Vec<BrakeJson> {
     let mut brakes = Vec::new();
     match status.verdict {
@@ -73,7 +73,7 @@ fn add(brakes: &mut Vec<BrakeJson>, because: &str, why: impl Into<String>) {
     brakes.push(BrakeJson { because: because.to_owned(), why: why.into() });
 }
 
-/// What it is not killed for, and what would end that.
+/// The work for which it is not killed, and what would end that.
 fn crash_loop(status: &StatusJson) -> String {
     let keys: Vec<String> = status.crash_loop_keys.iter().map(ToString::to_string).collect();
     let keys = keys.join(", ");
@@ -85,7 +85,7 @@ fn crash_loop(status: &StatusJson) -> String {
     )
 }
 
-/// What holds back any kill at all.
+/// Adds what prevents any kill at all.
 fn withheld(status: &StatusJson, brakes: &mut Vec<BrakeJson>) {
     if status.mode == "observe" {
         let why = "kill.mode is \"observe\": it says what it would do, and a person switches killing on with \"enforce\"";
@@ -175,7 +175,7 @@ fn deadline<'a>(status: &'a StatusJson, what: &str) -> Option<&'a DeadlineJson> 
     status.deadlines.iter().find(|deadline| deadline.what == what)
 }
 
-/// `0.25s`, `12s`, `1m 30s`, `1h`: as exact as a person wants it.
+/// `0.25s`, `12s`, `1m 30s`, `1h`: as precise as a person needs.
 fn rough(seconds: f64) -> String {
     let time = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or_default();
     let whole = time.as_secs();

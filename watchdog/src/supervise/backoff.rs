@@ -1,15 +1,15 @@
-//! How soon what ended is started again.
+//! The back-off before a child that has ended is started again.
 
 use std::time::Duration;
 
-/// A child that lived this long was well, unless told otherwise: longer than a failing start takes,
-/// and shorter than any useful life.
+/// By default a child that lived this long was well: longer than a failing start takes, and shorter
+/// than any useful life.
 pub const DEFAULT_SETTLED_AFTER: Duration = Duration::from_secs(2);
 
-/// The three times that make a back-off.
+/// The three times that define a back-off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackoffSettings {
-    /// The first wait of a child that ended young; doubled from one to the next.
+    /// The first wait for a child that ended young; doubled each time.
     pub initial: Duration,
     /// The longest wait.
     pub max: Duration,
@@ -18,8 +18,8 @@ pub struct BackoffSettings {
 }
 
 impl Default for BackoffSettings {
-    /// 100 ms keeps a command that cannot start from taking a core; 10 s is what a person still
-    /// waits for after having mended the cause.
+    /// With 100 ms a command that cannot start does not occupy a core; 10 s is what a person still
+    /// waits after having fixed the cause.
     fn default() -> Self {
         Self {
             initial: Duration::from_millis(100),
@@ -29,8 +29,8 @@ impl Default for BackoffSettings {
     }
 }
 
-/// The back-off of one child. Without jitter: there is one child, and nobody to keep out of step
-/// with.
+/// The back-off of one child. It has no jitter: there is only one child, so nothing can fall into
+/// step.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Backoff {
     settings: BackoffSettings,
@@ -38,7 +38,7 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// As if the child had just been well.
+    /// The initial state, as if the child had just been well.
     pub(super) fn new(settings: BackoffSettings) -> Self {
         Self { settings, next: settings.initial.min(settings.max) }
     }

@@ -1,5 +1,5 @@
-//! Which child has ended, told without reaping it: as long as a child is not reaped, its number and
-//! that of its process group are its own.
+//! Detects which child has ended, without reaping it: until a child is reaped, its pid and its
+//! process group id cannot be reused.
 
 use std::fs;
 use std::io;
@@ -12,13 +12,13 @@ use super::signals;
 /// How a child ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct End {
-    /// As a shell would tell it: the exit code, or 128 and the signal.
+    /// By the convention of shells: the exit code, or 128 plus the signal.
     pub(super) code: u8,
     /// `exit code 1`, `SIGKILL`.
     pub(super) how: String,
 }
 
-/// Whether ends can be seen at all.
+/// Checks that the ends of children can be detected.
 ///
 /// # Errors
 /// If the kernel or a container's profile does not allow `waitid`.
@@ -29,7 +29,7 @@ pub(super) fn check() -> io::Result<()> {
     }
 }
 
-/// A child that has ended, whichever; `None` if none has.
+/// Any child that has ended; `None` if none has.
 pub(super) fn any_ended() -> Option<Pid> {
     let (pid, _) = ended(libc::P_ALL, 0).ok()??;
     Some(pid)
@@ -42,18 +42,18 @@ pub(super) fn how_ended(child: Pid) -> Option<End> {
     Some(end)
 }
 
-/// How often the list of children is read until it is twice the same.
+/// How often to read the list of children until two readings agree.
 const READINGS: usize = 4;
 
-/// Whether the calling thread, which starts all children and is handed all orphans, has no children
-/// but these, ended or not. `false` also where the kernel does not say (it has the file since 3.5,
+/// Whether the calling thread, which starts all children and adopts all orphans, has no children
+/// but these, ended or not. Also `false` where the kernel does not say (it has the file since 3.5,
 /// if built for checkpoints).
 ///
 /// Two system calls, however many processes the machine has: a scan of `/proc` takes 10 µs for each
-/// of them, and longer where CPUs are short.
+/// of them, and longer where CPUs are scarce.
 pub(super) fn are_only(known: &[Pid]) -> bool {
-    // A child that is reaped while the list is read can hide the one after it, so one reading
-    // proves nothing.
+    // A child that is reaped while the list is read can hide the next one, so one reading proves
+    // nothing.
     let mut before = None;
     for _ in 0..READINGS {
         let now = fs::read_to_string("/proc/thread-self/children").ok();
@@ -75,9 +75,9 @@ fn are_among(list: &str, known: &[Pid]) -> bool {
     list.split_ascii_whitespace().all(known)
 }
 
-/// Lets go of a child that has ended. From now on its number may be another's.
+/// Reaps a child that has ended. From now on its pid may be reused.
 pub(super) fn reap(child: Pid) {
-    // It has ended, so this does not wait; that it is no child any more is as good.
+    // It has ended, so this does not wait; if it is no longer a child, that is as good.
     let _ = rustix::process::waitpid(Some(child), WaitOptions::NOHANG);
 }
 
@@ -94,9 +94,8 @@ fn ended(which: libc::idtype_t, id: libc::id_t) -> io::Result<Option<(Pid, End)>
             return Err(error);
         }
     }
-    // SAFETY: all bytes zero is a valid siginfo_t, and the call above has at most filled it in.
-    // Where no child has ended, the pid in it stays zero; else these are the fields that waitid
-    // gives.
+    // SAFETY: all bytes zero is a valid siginfo_t, and the call above has at most filled it in. If
+    // no child has ended, the pid in it stays zero; else these are the fields that waitid sets.
     let (pid, code, status) = unsafe {
         let told = told.assume_init();
         (told.si_pid(), told.si_code, told.si_status())
@@ -133,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_child_that_nobody_knows_is_noticed() {
-        // A thread of its own, since other tests start children too.
+        // In a separate thread, because other tests start children too.
         let told = std::thread::spawn(|| {
             let before = are_only(&[]);
             let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();

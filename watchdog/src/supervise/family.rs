@@ -1,8 +1,8 @@
-//! Which processes there are besides the two that are kept running: those in the process group of a
-//! child, and those that the kernel handed to the supervisor because their parent died.
+//! Finds the processes besides the two that are kept running: those in the process group of a
+//! child, and those that the supervisor adopted because their parent died.
 //!
 //! Read from `/proc` as bytes, since names of processes need not be text. A process that cannot be
-//! read has gone.
+//! read has ended.
 
 use std::fmt;
 use std::fs;
@@ -11,7 +11,7 @@ use std::path::Path;
 
 use rustix::process::Pid;
 
-/// So many are named in one line of the log; more would hide the rest of it.
+/// Limit of processes named in one log line; more would hide the rest of it.
 const MOST_NAMED: usize = 5;
 
 /// One process that has not ended.
@@ -20,12 +20,12 @@ pub(super) struct Relative {
     pub(super) pid: i32,
     parent: i32,
     group: i32,
-    /// Since boot, in clock ticks: tells apart two that had the same number.
+    /// Start time since boot, in clock ticks: distinguishes two processes with the same pid.
     pub(super) start: u64,
     name: String,
 }
 
-/// All of them.
+/// All processes.
 #[derive(Debug)]
 pub(super) struct Family(Vec<Relative>);
 
@@ -33,7 +33,7 @@ impl Family {
     /// Reads all processes below `proc`.
     ///
     /// # Errors
-    /// If there is no such folder: then nobody knows who is left.
+    /// If there is no such folder: then it is unknown which processes are left.
     pub(super) fn read(proc: &Path) -> io::Result<Self> {
         let mut all = Vec::new();
         for entry in fs::read_dir(proc)? {
@@ -45,14 +45,14 @@ impl Family {
         Ok(Self(all))
     }
 
-    /// Those in the group that `leader` was given, other than the leader itself.
+    /// The processes in the group of `leader`, without the leader itself.
     pub(super) fn group_of(&self, leader: Pid) -> Vec<Relative> {
         let leader = leader.as_raw_nonzero().get();
         let members = self.0.iter().filter(|one| one.group == leader && one.pid != leader);
         members.cloned().collect()
     }
 
-    /// The children of `parent` that are in no group of `leaders`.
+    /// The children of `parent` that are in none of the groups of `leaders`.
     pub(super) fn children_outside(&self, parent: Pid, leaders: &[Pid]) -> Vec<Relative> {
         let parent = parent.as_raw_nonzero().get();
         let inside = |one: &Relative| leaders.iter().any(|leader| leader.as_raw_nonzero().get() == one.group);
@@ -60,9 +60,9 @@ impl Family {
     }
 }
 
-/// `None` if it has ended, or is not told as it should be.
+/// Parses `stat`; `None` if the process has ended, or if the text is malformed.
 fn parse(pid: i32, stat: &[u8]) -> Option<Relative> {
-    // The name may hold spaces and brackets: it ends at the last one.
+    // The name may contain spaces and brackets: it ends at the last closing bracket.
     let open = stat.iter().position(|byte| *byte == b'(')?;
     let close = stat.iter().rposition(|byte| *byte == b')')?;
     let name = String::from_utf8_lossy(stat.get(open + 1..close)?).escape_debug().to_string();
@@ -74,12 +74,12 @@ fn parse(pid: i32, stat: &[u8]) -> Option<Relative> {
     }
     let parent = fields.next()?.parse().ok()?;
     let group = fields.next()?.parse().ok()?;
-    // The start time is the 22nd field of the file, and `group` was the fifth.
+    // The start time is field 22 of the file, and `group` was field 5.
     let start = fields.nth(16)?.parse().ok()?;
     Some(Relative { pid, parent, group, start, name })
 }
 
-/// Names some of them for the log.
+/// A display that names some of them for the log.
 pub(super) struct Named<'a>(pub(super) &'a [Relative]);
 
 impl fmt::Display for Named<'_> {

@@ -1,4 +1,4 @@
-//! One line an event on standard error, written by a thread of its own: a pipe that nobody reads
+//! One line per event on standard error, written by a separate thread: a pipe that nobody reads
 //! must not delay a restart.
 
 use std::fmt::Arguments;
@@ -6,10 +6,10 @@ use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
-/// Lines that may wait to be written. A child in back-off makes two lines each time; more waiting
-/// than this means that nobody reads, and then the oldest tell most.
+/// Lines that may wait to be written. A child in back-off causes two lines each time. If more wait,
+/// nobody reads them, and then the oldest ones are the most useful.
 const QUEUE: usize = 256;
-/// How long the last lines may take at the end. Writing them takes microseconds if anybody reads.
+/// Time limit for the last lines at the end. Writing them takes microseconds if the pipe is read.
 const LAST_LINES: Duration = Duration::from_millis(200);
 
 /// The supervisor's log.
@@ -20,13 +20,13 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Starts its thread. It inherits the blocked signals of the caller.
+    /// Starts the thread. It inherits the blocked signals of the caller.
     pub(super) fn start() -> io::Result<Self> {
         let (sender, lines) = sync_channel::<String>(QUEUE);
         let (done, written) = sync_channel(1);
         let write = move || {
             for line in lines {
-                // Nobody is left to be told of a failure.
+                // There is no other place to report a failure.
                 let _ = io::stderr().write_all(line.as_bytes());
             }
             drop(done);
@@ -35,13 +35,13 @@ impl Log {
         Ok(Self { sender, written })
     }
 
-    /// One line. Never waits: what does not fit is lost.
+    /// Logs one line. Never waits: a line that does not fit is lost.
     pub(super) fn say(&self, what: Arguments<'_>) {
         let _ =
             self.sender.try_send(format!("supervise: {what} at_monotonic_ns={}\n", crate::clock::now().0));
     }
 
-    /// Gives the last lines a moment.
+    /// Waits for the last lines, for a limited time.
     pub(super) fn finish(self) {
         let Self { sender, written } = self;
         drop(sender);

@@ -1,8 +1,8 @@
-//! Signals that are not for the supervisor: passed on to the command, as an init does, where the
-//! command has a use for them.
+//! Signals that are not meant for the supervisor. It forwards them to the command, as an init does,
+//! if the command handles them.
 //!
-//! One that the command does not catch would end it. Nobody asks for that with SIGHUP or SIGUSR1 to
-//! a supervisor, so it is not passed on then, and the log says so.
+//! A signal that the command does not catch would end it. Nobody who sends SIGHUP or SIGUSR1 to a
+//! supervisor wants that, so then the signal is not forwarded, and the log says so.
 
 use std::fs;
 use std::path::Path;
@@ -13,8 +13,8 @@ use super::log::Log;
 use super::signals;
 use super::ward::Ward;
 
-/// Those with names. Not among them: what a fault of the program itself raises, and what stops or
-/// continues a terminal's jobs.
+/// The forwarded signals that have names. Signals that a fault of the program itself raises, and
+/// those that stop or continue a terminal's jobs, are excluded.
 const NAMED: [i32; 8] = [
     libc::SIGHUP,
     libc::SIGQUIT,
@@ -26,16 +26,16 @@ const NAMED: [i32; 8] = [
     libc::SIGWINCH,
 ];
 
-/// All that are passed on.
+/// All signals that are forwarded.
 pub(super) fn passed_on() -> impl Iterator<Item = i32> {
     NAMED.into_iter().chain(libc::SIGRTMIN()..=libc::SIGRTMAX())
 }
 
-/// Passes one on, and says to whom. SIGHUP is also for the sidecar, which then reads its config
-/// again.
+/// Forwards a signal, and logs to whom. SIGHUP also goes to the sidecar, which then reloads its
+/// config.
 pub(super) fn pass_on(signal: i32, cmd: &Ward, sidecar: Option<&Ward>, log: &Log) {
     if signal == libc::SIGWINCH {
-        // It ends nobody, and comes with every change of a window.
+        // It ends no process, and comes with every change of a window.
         cmd.signal(signal);
         return;
     }
@@ -63,8 +63,8 @@ pub(super) fn pass_on(signal: i32, cmd: &Ward, sidecar: Option<&Ward>, log: &Log
 
 fn reload(sidecar: Option<&Ward>) -> &'static str {
     match sidecar {
-        // It waits for this signal from its first moments on; before, its config is about to be
-        // read anyway. But until it does, the signal would end it.
+        // The sidecar waits for this signal from early in its life; before that, it is about to
+        // read its config anyway. But until it waits, the signal would end it.
         Some(sidecar)
             if sidecar.running().is_some_and(|pid| is_blocked(Path::new("/proc"), pid, libc::SIGHUP)) =>
         {
@@ -81,18 +81,18 @@ fn is_caught(proc: &Path, pid: Pid, signal: i32) -> Option<bool> {
     Some(holds(masks(proc, pid, &[b"SigCgt:", b"SigIgn:", b"SigBlk:"])?, signal))
 }
 
-/// Whether a process has a signal blocked, as one has that waits for it.
+/// Whether a process blocks a signal, as one does that waits for it.
 fn is_blocked(proc: &Path, pid: Pid, signal: i32) -> bool {
     masks(proc, pid, &[b"SigBlk:"]).is_some_and(|mask| holds(mask, signal))
 }
 
-/// Threads that are asked. A signal's fate is the same for all of a process, and who blocks one
-/// does so in all of them.
+/// Limit of threads that are read. The disposition of a signal is that of the whole process, and a
+/// process that blocks one does so in all threads.
 const MOST_THREADS: usize = 64;
 
-/// What these masks of a process hold, of any of its threads: while one waits for a signal by
-/// sigwait, the kernel shows it as not blocked in that thread, so the main thread alone does not
-/// tell.
+/// The union of these masks over the threads of a process. While a thread waits for a signal by
+/// sigwait, the kernel shows it as not blocked in that thread, so reading the main thread is not
+/// enough.
 fn masks(proc: &Path, pid: Pid, keys: &[&[u8]]) -> Option<u64> {
     let own = proc.join(pid.as_raw_nonzero().to_string());
     let mut all = masks_in(&own.join("status"), keys)?;
@@ -103,7 +103,7 @@ fn masks(proc: &Path, pid: Pid, keys: &[&[u8]]) -> Option<u64> {
     Some(all)
 }
 
-/// As bytes: the name in the first line need not be text.
+/// Read as bytes: the name in the first line need not be text.
 fn masks_in(status: &Path, keys: &[&[u8]]) -> Option<u64> {
     let status = fs::read(status).ok()?;
     let mask = |key: &&[u8]| {

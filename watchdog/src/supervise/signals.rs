@@ -1,5 +1,5 @@
-//! The supervisor's own signals, taken one at a time by the thread that waits for them: no handler,
-//! so no code that runs at a bad moment.
+//! The supervisor's own signals, received one at a time by the thread that waits for them: no
+//! handlers, so no code that runs at an unsafe moment.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -7,14 +7,14 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 
-/// What a signal means.
+/// The meaning of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Heard {
-    /// Some child has ended, perhaps several.
+    /// A child has ended, perhaps several.
     ChildEnded,
     /// The supervisor should stop.
     Stop(Signal),
-    /// Any other of those that are listened for, by its number.
+    /// Any other of the awaited signals, by its number.
     Other(i32),
 }
 
@@ -25,20 +25,20 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Blocks them for this thread and those that it will start. Even PID 1 is then sent what it
-    /// does not handle.
+    /// Blocks the signals for this thread and those that it will start. Then even PID 1 receives
+    /// signals that it has no handler for.
     pub(crate) fn block(listened: &[i32]) -> io::Result<Self> {
         let set = set_of(listened);
-        // SAFETY: SIG_DFL is a valid disposition. A parent that ignored SIGCHLD hands that down,
-        // and then the kernel reaps children before anybody learns how they ended.
+        // SAFETY: SIG_DFL is a valid disposition. A child inherits an ignored SIGCHLD from its
+        // parent, and then the kernel reaps children before their exit status can be read.
         unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
-        // SAFETY: `set` is initialised and lives through the call; the old mask is not asked for.
+        // SAFETY: `set` is initialised and lives through the call; the old mask is not requested.
         let error = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
         if error == 0 { Ok(Self { set }) } else { Err(io::Error::from_raw_os_error(error)) }
     }
 
-    /// The next one, or `None` at `until`, or when the wait was interrupted. Without `until` it
-    /// waits for as long as it takes.
+    /// The next signal, or `None` at `until` or if the wait was interrupted. Without `until` it
+    /// waits as long as it takes.
     pub(crate) fn wait(&self, until: Option<Instant>) -> Option<Heard> {
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         let left = left.map(|left| libc::timespec {
@@ -46,7 +46,7 @@ impl Signals {
             tv_nsec: left.subsec_nanos().into(),
         });
         let left = left.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-        // SAFETY: the set is initialised, no details are asked for, and `left` is null or points to
+        // SAFETY: the set is initialised, no details are requested, and `left` is null or points to
         // a timespec that lives through the call.
         match unsafe { libc::sigtimedwait(&raw const self.set, std::ptr::null_mut(), left) } {
             libc::SIGCHLD => Some(Heard::ChildEnded),
@@ -58,7 +58,7 @@ impl Signals {
     }
 }
 
-/// Gives a child the signals that a program expects to find: none blocked. Async-signal-safe.
+/// Restores the signal mask that a program expects: none blocked. Async-signal-safe.
 pub(super) fn unblock_all() -> io::Result<()> {
     let none = set_of(&[]);
     // SAFETY: as in `block`; `pthread_sigmask` may be called between fork and exec.
@@ -74,7 +74,7 @@ fn set_of(signals: &[i32]) -> libc::sigset_t {
         set.assume_init()
     };
     for signal in signals {
-        // SAFETY: the set is initialised; a number that is no signal is refused, not added.
+        // SAFETY: the set is initialised; an invalid signal number is refused, not added.
         unsafe { libc::sigaddset(&raw mut set, *signal) };
     }
     set
@@ -90,7 +90,7 @@ pub(super) fn name_of(number: i32) -> String {
     }
 }
 
-/// The name of a signal, as people write it.
+/// The name of a signal in its usual form.
 pub(super) fn name(signal: Signal) -> String {
     let name = match signal {
         Signal::HUP => "SIGHUP",

@@ -1,8 +1,8 @@
-//! One child that is kept running, and the process group that was made for it.
+//! One child that is kept running, and the process group that was created for it.
 //!
-//! The group is signalled as a whole, and only while the child is not reaped: until then its number
-//! can be nobody else's. A child that has ended is therefore reaped last, once nothing of its group
-//! is left.
+//! The group is signalled as a whole, and only while the child is not reaped: until then its pid
+//! cannot be reused. A child that has ended is therefore reaped last, once nothing of its group is
+//! left.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -18,39 +18,39 @@ use super::family::{Family, Named, Relative};
 use super::log::Log;
 use super::signals;
 
-/// What a child leaves in its group has this long after SIGTERM, or the grace of a stop if that is
-/// shorter: enough to close a socket and write a line, and little beside what a restart may take.
+/// Time after SIGTERM for what a child leaves in its group, or the grace of a stop if that is
+/// shorter: enough to close a socket and write a line, and little compared with the time for a
+/// restart.
 const LEFT_OVER_GRACE: Duration = Duration::from_secs(2);
-/// How often it is looked whether the group is gone, at first and at most. Ends of those that were
-/// handed to us wake us besides.
+/// How often to check whether the group has ended, at first and at most. The end of an adopted
+/// process wakes the loop as well.
 const FIRST_LOOK: Duration = Duration::from_millis(5);
 const LONGEST_LOOK: Duration = Duration::from_millis(100);
 
-/// After SIGKILL only a process stuck in the kernel lives on. Ends are otherwise seen within
-/// milliseconds, a large heap takes up to a second; waiting longer than this would be waiting
-/// without end.
+/// After SIGKILL only a process stuck in the kernel survives. Otherwise the end is detected within
+/// milliseconds, or up to a second for a large heap; waiting longer than this could have no end.
 pub(super) const GIVE_UP_AFTER_SIGKILL: Duration = Duration::from_secs(5);
 
-/// A child and what is known of it.
+/// A child and its state.
 #[derive(Debug)]
 pub(super) struct Ward {
     name: &'static str,
     command: Command,
     backoff: Backoff,
     life: Life,
-    /// How it ended last, as a shell would tell it.
+    /// The last exit code, by the convention of shells.
     code: u8,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Life {
-    /// Not ended, as far as is known.
+    /// Running, as far as is known.
     Running { pid: Pid, since: Instant },
-    /// Ended and not reaped: others of its group may live on.
+    /// Ended but not reaped: others of its group may live on.
     Leaving(Leaving),
-    /// Reaped after having lived so long.
+    /// Reaped after having lived this long.
     Ended { lived: Duration },
-    /// To be started then.
+    /// To be started at this time.
     Due(Instant),
 }
 
@@ -59,33 +59,33 @@ enum Life {
 struct Leaving {
     pid: Pid,
     lived: Duration,
-    /// When what is left is killed, or given up if it was.
+    /// When to kill what is left, or to give up if it was killed.
     until: Instant,
     killed: bool,
     look_again: Instant,
     pause: Duration,
 }
 
-/// A child whose group is gone too.
+/// A child whose group has ended too.
 #[derive(Debug)]
 pub(super) struct Gone {
     pub(super) pid: Pid,
-    /// How it ended and how long it lived, unless that was said before because others lived on.
+    /// How it ended and how long it lived, unless that was logged before because others lived on.
     pub(super) how: Option<(String, Duration)>,
 }
 
 impl Ward {
-    /// To be started at once.
+    /// A child to be started at once.
     pub(super) fn new(name: &'static str, command: Command, backoff: BackoffSettings) -> Self {
         Self { name, command, backoff: Backoff::new(backoff), life: Life::Due(Instant::now()), code: 0 }
     }
 
-    /// What the log calls it.
+    /// The name of the child in the log.
     pub(super) const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Starts it.
+    /// Starts the child.
     pub(super) fn start(&mut self, log: &Log) -> io::Result<()> {
         let since = Instant::now();
         self.life = Life::Ended { lived: Duration::ZERO };
@@ -109,7 +109,7 @@ impl Ward {
         wait
     }
 
-    /// When it is to be started, if it does not run.
+    /// When to start the child, if it does not run.
     pub(super) const fn due(&self) -> Option<Instant> {
         match self.life {
             Life::Due(at) => Some(at),
@@ -117,7 +117,7 @@ impl Ward {
         }
     }
 
-    /// When it is to be looked whether its group is gone.
+    /// When to check whether its group has ended.
     pub(super) const fn look_again(&self) -> Option<Instant> {
         match self.life {
             Life::Leaving(leaving) => Some(leaving.look_again),
@@ -125,7 +125,7 @@ impl Ward {
         }
     }
 
-    /// Its number while that is its own: until it is reaped.
+    /// The pid of the child until it is reaped, after which it may be reused.
     pub(super) const fn pid(&self) -> Option<Pid> {
         match self.life {
             Life::Running { pid, .. } | Life::Leaving(Leaving { pid, .. }) => Some(pid),
@@ -133,7 +133,7 @@ impl Ward {
         }
     }
 
-    /// Its number if it has not ended.
+    /// The pid of the child if it has not ended.
     pub(super) const fn running(&self) -> Option<Pid> {
         match self.life {
             Life::Running { pid, .. } => Some(pid),
@@ -141,13 +141,13 @@ impl Ward {
         }
     }
 
-    /// Sends a signal to its whole group: a shell that started the program is not all that has to
-    /// hear it.
+    /// Sends a signal to the whole group: it must reach not only the shell that started the
+    /// program.
     pub(super) fn signal_group(&mut self, signal: Signal) {
         let Some(pid) = self.pid() else { return };
         if rustix::process::kill_process_group(pid, signal).is_err() {
-            // It has left its own group. The one failure left is a child that changed its user,
-            // which is out of reach.
+            // It has left its own group. The only other failure is a child that changed its user,
+            // which cannot be signalled.
             let _ = rustix::process::kill_process(pid, signal);
         }
         if let Life::Leaving(leaving) = &mut self.life
@@ -162,14 +162,15 @@ impl Ward {
     /// Sends a signal to the child alone.
     pub(super) fn signal(&self, signal: i32) {
         if let Some(pid) = self.running() {
-            // SAFETY: kill takes no pointers. The number is the child's own, which is not reaped.
+            // SAFETY: kill takes no pointers. The pid is the child's own, since it is not reaped.
             unsafe { libc::kill(pid.as_raw_nonzero().get(), signal) };
         }
     }
 
-    /// Takes note of its end, and of what its group does after it. `Some` once all of that is over
-    /// and it was reaped. `stop` is when the time of a stop is up and with which signal it began,
-    /// if one was asked for: the whole group has had that signal. `wards` are all that are kept.
+    /// Handles the end of the child, and what its group does afterwards. `Some` once all of that is
+    /// over and it was reaped. `stop`, if a stop was requested, is when its time is up and the
+    /// signal with which it began, which the whole group has received. `wards` are all children
+    /// that are kept running.
     pub(super) fn settle(
         &mut self,
         stop: Option<(Instant, Signal)>,
@@ -182,8 +183,8 @@ impl Ward {
                 let end = children::how_ended(pid)?;
                 let lived = since.elapsed();
                 self.code = end.code;
-                // What it leaves behind is handed to us. Where nothing was, nothing is looked for:
-                // the restart would wait for the search.
+                // What it leaves behind is adopted by this process. If nothing was adopted, the
+                // search is skipped: the restart would wait for it.
                 if children::are_only(wards) {
                     return Some(self.reap(pid, lived, Some(end.how)));
                 }
@@ -206,8 +207,8 @@ impl Ward {
         let left = match self.left(pid) {
             Ok(left) => left,
             Err(error) => {
-                // Without /proc nobody knows who is left, and whoever is would hold what the next
-                // one needs.
+                // Without /proc it is unknown which processes are left, and they would hold what
+                // the next one needs.
                 let name = self.name;
                 log.say(format_args!(
                     "{name}: /proc cannot be read ({error}): SIGKILL to what may be left of its group"
@@ -231,7 +232,7 @@ impl Ward {
             "{name} pid {number} ended ({how}) after {lived:.1} s; left in its group: {}: SIGTERM, and SIGKILL in {within:.1} s",
             Named(&left)
         ));
-        // Not twice: to many programs a second SIGTERM means that they should hurry.
+        // Not twice: many programs take a second SIGTERM as an order to hurry.
         if stop.is_none_or(|(_, signal)| signal != Signal::TERM) {
             self.signal_group(Signal::TERM);
         }
@@ -271,27 +272,28 @@ impl Ward {
         Gone { pid, how: how.map(|how| (how, lived)) }
     }
 
-    /// The exit code of its last life: its own, or 128 and the signal.
+    /// The exit code of its last run: its own, or 128 plus the signal.
     pub(super) const fn exit_code(&self) -> u8 {
         self.code
     }
 }
 
-/// Makes a command a child that gets SIGTERM if the thread that starts it ends, in a process group
-/// of its own: Ctrl-C at a terminal then reaches only the parent, which passes it on.
+/// Prepares a command so that its process gets SIGTERM if the thread that starts it ends, and has a
+/// process group of its own: Ctrl-C at a terminal then reaches only the parent, which forwards it.
 pub(crate) fn tie_to_parent(command: &mut Command) {
     command.process_group(0);
     let parent = rustix::process::getpid();
     let tie = move || {
         signals::unblock_all()?;
         rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
-        // The parent may have died before the wish was known; nobody would ever send it then.
+        // The parent may have died before the request took effect; then the signal would never be
+        // sent.
         if rustix::process::getppid() != Some(parent) {
             return Err(io::Error::from_raw_os_error(libc::ESRCH));
         }
         Ok(())
     };
-    // SAFETY: between fork and exec it only makes system calls; it allocates nothing and takes no
-    // lock.
+    // SAFETY: between fork and exec the closure only makes system calls; it allocates nothing and
+    // takes no lock.
     unsafe { command.pre_exec(tie) };
 }

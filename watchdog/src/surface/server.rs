@@ -1,4 +1,4 @@
-//! Listens where the config says, and where that cannot be had tries again until it can.
+//! Listens where the config says, and retries where binding fails.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,12 +19,12 @@ use crate::http::{self, Sources, serve};
 use crate::own_folder::target_user::TargetUser;
 use crate::telemetry::dropped::Dropped;
 
-/// What is in the way may be a predecessor that is just ending.
+/// The address may still be held by a predecessor that is just ending.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// Or a program that stays for days. Trying costs a few system calls.
+/// Or by a program that runs for days. A retry costs a few system calls.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// What all listeners have in common.
+/// The state that all listeners share.
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) sources: Sources,
@@ -33,23 +33,22 @@ pub(super) struct Server {
     pub(super) token: Arc<Token>,
     pub(super) stopped: watch::Receiver<bool>,
     pub(super) dropped: Arc<Dropped>,
-    /// For each listener.
+    /// The limit for each listener.
     pub(super) connections: usize,
     pub(super) socket: Mutex<Option<ServedSocket>>,
 }
 
-/// The socket, as long as it is served.
+/// The socket while it is served.
 #[derive(Debug)]
 pub(super) struct ServedSocket {
-    /// Removes it.
+    /// Removes the socket's file.
     file: OwnFile,
-    /// Ends the serving.
+    /// Stops serving.
     withdrawn: watch::Sender<bool>,
 }
 
 impl Server {
-    /// Takes every address that the config names, and goes on trying for those that cannot be had
-    /// now.
+    /// Binds every address that the config names, and retries those that cannot be bound now.
     pub(super) fn listen(self: &Arc<Self>, runtime: &Runtime) {
         let _inside = runtime.enter();
         for which in Which::ALL {
@@ -58,7 +57,7 @@ impl Server {
         }
     }
 
-    /// The socket goes.
+    /// Withdraws the socket.
     pub(super) fn withdraw(&self) {
         if let Some(socket) = self.socket.lock().unwrap_or_else(PoisonError::into_inner).take() {
             drop(socket.file);
@@ -66,7 +65,7 @@ impl Server {
         }
     }
 
-    /// Sees to it that `which` is listened on until the sidecar ends.
+    /// Keeps `which` listening until the sidecar ends.
     async fn keep(self: Arc<Self>, which: Which, mut listens: bool) {
         let mut stopped = self.stopped.clone();
         let mut target = self.target.changes();
@@ -80,7 +79,7 @@ impl Server {
             if which != Which::Socket {
                 return;
             }
-            // Only once it is adopted it is certain as whom the target runs.
+            // The user of the target is certain only once the target is adopted.
             target.mark_unchanged();
             listens = self.on_disk(Self::recheck).await;
             if listens {
@@ -103,15 +102,15 @@ impl Server {
         }
     }
 
-    /// Runs `what` where it may wait: the path of a socket may lie on a disk that does not answer.
+    /// Runs `what` where it may block: the path of a socket may lie on a disk that does not answer.
     async fn on_disk(self: &Arc<Self>, what: impl FnOnce(&Self) -> bool + Send + 'static) -> bool {
         let server = Arc::clone(self);
-        // What panics would do so again.
+        // If it panics, it would panic again.
         tokio::task::spawn_blocking(move || what(&server)).await.unwrap_or(true)
     }
 
-    /// Withdraws the socket if the target may put another one in its place, and says why. Says
-    /// whether it is listened on.
+    /// Withdraws the socket if the target may replace it, and logs why. Returns whether the socket
+    /// is still served.
     fn recheck(&self) -> bool {
         let Some(path) = &self.http.socket else { return true };
         if SocketFile::is_safe(path, &self.target) {
@@ -121,7 +120,7 @@ impl Server {
         self.attempt(Which::Socket)
     }
 
-    /// Says whether there is nothing left to try. Runs inside the runtime.
+    /// Tries to bind. Returns whether there is nothing left to try. Runs inside the runtime.
     fn attempt(&self, which: Which) -> bool {
         let Some(taken) = listen::take(which, &self.http, &self.target) else { return true };
         let address = which.address(&self.http).unwrap_or_default();
@@ -162,7 +161,7 @@ impl Server {
         }
     }
 
-    /// Serves it; returns where it listens.
+    /// Serves the listener; returns its address.
     fn serve(&self, which: Which, taken: Taken) -> io::Result<String> {
         let bounds =
             |stop| serve::Bounds { connections: self.connections, stop, dropped: Arc::clone(&self.dropped) };

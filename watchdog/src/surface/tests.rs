@@ -142,7 +142,7 @@ fn an_incident_is_listed_shown_and_on_the_disk_when_shutdown_returns() {
         assert_eq!(code(&running.listen(), &format!("/api/v1/incidents/{other}")), 404, "{other}");
     }
 
-    // Told last, just before the loop ends.
+    // The last event, just before the loop ends.
     let step = Step::Signal { signal: "SIGKILL", error: None };
     running.events.try_send(Event::IncidentStep { incident: 1, at, step }).unwrap();
     drop(running.events);
@@ -156,7 +156,7 @@ fn board(endpoint: &Endpoint) -> StatusJson {
     serde_json::from_slice(&client::get(endpoint, "/api/v1/status", LONG).unwrap().body).unwrap()
 }
 
-/// A taken port costs that port and nothing else; once it is free it is had.
+/// A port that is in use costs that port and nothing else; once it is free it is bound.
 #[test]
 fn an_address_that_is_taken_is_told_and_tried_again() {
     let folder = tempfile::tempdir().unwrap();
@@ -203,13 +203,14 @@ fn an_address_that_is_taken_is_told_and_tried_again() {
     }
     let listen: Endpoint = format!("http://{address}").parse().unwrap();
     assert!(board(&listen).listeners.iter().all(|listener| listener.listening));
-    // Whoever ends waits for what the loop still has to tell.
+    // The shutdown waits for the loop's last events.
     drop(events);
     surface.shutdown(LONG);
     assert!(!folder.path().join("w.sock").exists());
 }
 
-/// Evidence where the target may write is refused once the target is known, and the watch goes on.
+/// Evidence where the target may write is refused once the target is known, and the watch
+/// continues.
 #[test]
 fn evidence_that_the_target_could_forge_is_refused_and_told() {
     use crate::own_folder::target_user::User;
@@ -233,7 +234,7 @@ fn evidence_that_the_target_could_forge_is_refused_and_told() {
     assert!(!running.folder.path().join("evidence").exists());
 }
 
-/// A body that never comes whole is no reason to wait for it.
+/// A body that never arrives completely does not delay the server.
 #[test]
 fn a_body_that_does_not_come_ends_with_its_connection() {
     use std::io::{Read, Write};

@@ -1,5 +1,5 @@
-//! Every metric of the sidecar, declared once. Instruments are built from these entries and from
-//! nothing else, so that what is documented, drawn and alerted on can be checked against one list.
+//! Every metric of the sidecar, declared once. All instruments are built from these entries, so
+//! that documentation, dashboards and alerts can be checked against one list.
 
 pub mod story;
 
@@ -25,7 +25,7 @@ const DETECTION: &[f64] = &[
 const RESTART: &[f64] = &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
 // From a timer's own slack to the 10 s at which the watch counts as absent; 0.1 s voids a sample.
 const LATE: &[f64] = &[0.000_01, 0.000_05, 0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 1.0, 10.0];
-// Around the thresholds that people set: a second to a minute, with what lies below for `suggest`.
+// Around the thresholds that people set: a second to a minute, with shorter gaps for `suggest`.
 const GAP: &[f64] = &[0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0];
 
 shard_telemetry::catalogue! {

@@ -1,7 +1,7 @@
-//! Log lines on standard error, one JSON object or one readable line each.
+//! Log lines on standard error, each one JSON object or one readable line.
 //!
-//! Whoever logs never waits for whoever reads: lines go through a bounded queue to a thread that
-//! may hang on a pipe for as long as it likes. What does not fit is dropped and counted.
+//! Logging never waits for the reader: lines go through a bounded queue to a thread that may block
+//! on the pipe for as long as it likes. Lines that do not fit are dropped and counted.
 
 pub mod format;
 pub mod queue;
@@ -21,7 +21,7 @@ use super::dropped::Dropped;
 use format::{JsonLine, TextLine};
 use queue::LogQueue;
 
-/// How lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// One JSON object a line, for machines. The default.
@@ -46,20 +46,20 @@ impl std::str::FromStr for Format {
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// Standard error could not be taken, or the thread not be started.
+    /// Standard error could not be used, or the thread could not be started.
     #[error("the log cannot be started: {0}")]
     Io(#[from] std::io::Error),
-    /// The filter says nothing that can be understood.
+    /// The filter cannot be parsed.
     #[error(
         "the log filter {filter:?} is not understood ({reason}); say a level, such as info, or target=level"
     )]
     Filter {
-        /// As given.
+        /// The filter as given.
         filter: String,
         /// What is wrong with it.
         reason: String,
     },
-    /// Somebody else has set up logging in this process.
+    /// This process already has another logger.
     #[error("this process has a log already")]
     Taken,
 }
@@ -70,25 +70,26 @@ pub struct Logs {
     queue: LogQueue,
 }
 
-/// Libraries say what an operator can act on only when something is wrong. That a collector fails
-/// we tell ourselves, once; the exporter would at each request.
+/// Libraries log what an operator can act on only when something is wrong. This program reports a
+/// failing collector itself, once; the exporter would do so at each request.
 const DEFAULT_FILTER: &str =
     "info,opentelemetry=warn,opentelemetry_sdk=warn,opentelemetry-otlp=off,hyper=warn";
 
-/// Whether a filter is understood, for those who would rather have the default than no log.
+/// Checks that a filter can be parsed, for callers that prefer the default to no log.
 ///
 /// # Errors
-/// If it is not.
+/// If it cannot be parsed.
 pub fn check_filter(filter: &str) -> Result<(), LogError> {
     let understood = EnvFilter::try_new(filter).map(|_| ());
     understood.map_err(|error| LogError::Filter { filter: filter.to_owned(), reason: error.to_string() })
 }
 
-/// Starts the log of this process. `filter` as in `RUST_LOG`; `None` is info for ours, warnings of
-/// libraries. Each line also goes to `collector`, if there is one.
+/// Starts the log of this process. `filter` is in the form of `RUST_LOG`; `None` means info for
+/// this project's crates and warnings of libraries. Each line also goes to `collector`, if there is
+/// one.
 ///
 /// # Errors
-/// If the filter is wrong, standard error is closed, or there is a log already.
+/// If the filter is wrong, standard error is closed, or there is already a log.
 pub fn start(
     format: Format,
     filter: Option<&str>,
@@ -99,8 +100,8 @@ pub fn start(
     let filter = filter.unwrap_or(DEFAULT_FILTER);
     let filter = EnvFilter::try_new(filter)
         .map_err(|error| LogError::Filter { filter: filter.to_owned(), reason: error.to_string() })?;
-    // A descriptor of our own, not `std::io::stderr`: its lock is held while a write hangs, and
-    // whoever prints or panics would hang behind it.
+    // A separate descriptor, not `std::io::stderr`: its lock is held while a write hangs, and any
+    // thread that prints or panics would hang as well.
     let stderr = std::io::stderr();
     let colour = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
     let queue =
@@ -117,7 +118,8 @@ pub fn start(
 }
 
 impl Logs {
-    /// Waits until all that was logged before is written, for at most `within`. Says whether it is.
+    /// Waits until everything logged before is written, for at most `within`. Returns whether it
+    /// is.
     pub fn flush(&self, within: Duration) -> bool {
         self.queue.flush(within)
     }

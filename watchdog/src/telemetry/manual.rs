@@ -1,4 +1,4 @@
-//! `docs/telemetry.md`, written from the catalogue, so that it cannot say anything else.
+//! `docs/telemetry.md`, generated from the catalogue so that the two cannot differ.
 
 use shard_telemetry::manual;
 

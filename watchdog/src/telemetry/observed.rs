@@ -1,4 +1,4 @@
-//! The metrics that are read off the board whenever somebody collects.
+//! The metrics that are read from the board at each collection.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -52,7 +52,8 @@ impl Source<'_> {
         });
     }
 
-    /// One number for each thread name. Threads may share a name: `join` makes one number of two.
+    /// One value for each thread name. Threads may share a name: `join` combines two values into
+    /// one.
     fn per_thread(
         &self,
         metric: &'static Metric,
@@ -200,7 +201,7 @@ impl Source<'_> {
         });
     }
 
-    /// Totals of each thread's time, once somebody has read them.
+    /// Totals of each thread's time, once they have been read.
     fn target(&self) {
         let cpu = |thread: &ThreadCpu, user: bool| if user { thread.user } else { thread.system };
         let names = Arc::clone(self.names);
@@ -270,13 +271,13 @@ impl Source<'_> {
     }
 }
 
-/// The target's totals, if they are of the process that is watched now.
+/// The target's totals, if they belong to the process that is watched now.
 fn of_target(board: &Board) -> Option<Arc<TargetStats>> {
     let watched = board.snapshot()?.target?;
     fresh(board).filter(|stats| stats.identity == Some(watched))
 }
 
-/// The newest totals, unless whoever reads them hangs.
+/// The newest totals, unless their reader hangs.
 fn fresh(board: &Board) -> Option<Arc<TargetStats>> {
     board.target().filter(|stats| crate::clock::now().since(stats.at) <= STALE)
 }
@@ -301,7 +302,7 @@ fn flag(set: bool) -> f64 {
     f64::from(u8::from(set))
 }
 
-/// Beyond 2⁵³ the last digits go; Prometheus knows nothing but floats.
+/// Above 2⁵³ the last digits are lost; Prometheus has only floats.
 #[expect(clippy::cast_precision_loss, reason = "Prometheus knows nothing but floats")]
 fn number(count: u64) -> f64 {
     count as f64

@@ -9,7 +9,7 @@ use crate::clock::Monotonic;
 use crate::snapshot::TargetIdentity;
 use shard_telemetry::metric::Kind;
 
-/// A board on which everything that can be known is known.
+/// A board with a value for everything that can be known.
 fn full() -> (Arc<Board>, Telemetry) {
     let board = sample::board();
     let recorder =

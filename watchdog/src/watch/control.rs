@@ -1,6 +1,6 @@
 //! How the rest of the sidecar talks to the loop: a small queue and a wake-up. The loop answers
-//! where a command has a place for it, between two looks, and never waits: whoever asked may have
-//! gone.
+//! between two observations, if a command has a channel for that, and never blocks: the requester
+//! may be gone.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -14,32 +14,32 @@ use crate::recorder::Excerpt;
 
 use super::hand::{KillAnswer, KillOrder};
 
-/// More commands than this at once come from nobody sane.
+/// No sane use has more commands than this at once.
 const QUEUE: usize = 16;
 
-/// What the loop can be told.
+/// A command to the loop.
 #[derive(Debug)]
 pub enum Command {
-    /// Go on with this configuration. The answer comes when it is in force.
+    /// Continue with this configuration. The answer comes when it is in force.
     Reload(Arc<Config>, oneshot::Sender<()>),
-    /// Answer with what was seen during the last minute. Whoever asks sees to it that this is not
-    /// often: it copies a chunk.
+    /// Answer with the recording of the last minute. The requester must limit how often: this
+    /// copies a chunk.
     Recording(oneshot::Sender<Box<Excerpt>>),
-    /// Withhold kills until the end of this pause, which takes the place of an earlier one; answer
-    /// with that one.
+    /// Withhold kills until the end of this pause, which replaces an earlier one; answer with that
+    /// one.
     Pause(Arc<Pause>, oneshot::Sender<Option<Arc<Pause>>>),
-    /// Withhold them no longer. Who says so; answer with the pause that ended.
+    /// Stop withholding kills. Takes who ordered it; answer with the pause that ended.
     Resume(String, oneshot::Sender<Option<Arc<Pause>>>),
-    /// Judge this work, or all work, as any other again: it may kill anew. Answer with the keys
+    /// Judge this work, or all work, like any other again: it may kill anew. Answer with the keys
     /// that were in a crash loop.
     Clear(Option<u64>, oneshot::Sender<Vec<u64>>),
-    /// Kill the target, whatever else is in force. The answer comes after the look that does it.
+    /// Kill the target, whatever else is in force. The answer follows the observation that does it.
     Kill(Box<KillOrder>, oneshot::Sender<KillAnswer>),
     /// End, and leave the target alone.
     Stop,
 }
 
-/// The loop's end.
+/// The receiving end, for the loop.
 #[derive(Debug)]
 pub struct Inbox(Receiver<Command>);
 
@@ -50,7 +50,7 @@ impl Inbox {
     }
 }
 
-/// Everybody else's end.
+/// The sending end, for everybody else.
 #[derive(Clone, Debug)]
 pub struct Control {
     sender: SyncSender<Command>,
@@ -64,7 +64,7 @@ impl Control {
         (Self { sender, waker }, Inbox(receiver))
     }
 
-    /// Tells the loop. False if its queue is full or it has ended.
+    /// Sends a command to the loop. False if its queue is full or it has ended.
     pub fn tell(&self, command: Command) -> bool {
         let told = self.sender.try_send(command).is_ok();
         self.waker.wake();

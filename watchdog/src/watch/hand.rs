@@ -1,4 +1,4 @@
-//! A person's hand on the loop: a pause of killing, and a kill that was asked for by name.
+//! How a person intervenes in the loop: a pause of killing, and a kill requested by name.
 
 use std::sync::Arc;
 
@@ -15,54 +15,54 @@ use crate::verdict::Withheld;
 use super::publish::Publisher;
 use super::{Acted, Watch};
 
-/// A kill that a person asked for.
+/// A kill requested by a person.
 #[derive(Clone, Debug)]
 pub struct KillOrder {
-    /// Why and who, as the sentence that the incident will show.
+    /// Who requested it and why, as the sentence that the incident will show.
     pub why: String,
-    /// The incarnation that is meant; `None` means the one that is watched now.
+    /// The incarnation to kill; `None` means the one watched now.
     pub incarnation: Option<u64>,
 }
 
-/// What came of it.
+/// The result of the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KillAnswer {
     /// The first signal went out.
     Sent {
-        /// Its name.
+        /// Name of the signal.
         signal: &'static str,
-        /// To whom.
+        /// The process that it was sent to.
         target: TargetIdentity,
     },
-    /// It has begun, and the first signal is due later.
+    /// The kill has begun, and the first signal is due later.
     Begun(TargetIdentity),
-    /// A signal went to this incarnation before, or was asked for before: nothing more was done.
+    /// A signal was already sent to this incarnation, or already requested: nothing more was done.
     Already(TargetIdentity),
-    /// Nothing is watched that adoption has checked and the judge has seen.
+    /// No watched process that adoption has checked and the judge has seen.
     NoTarget,
-    /// Another incarnation is watched than the one that was meant.
+    /// Another incarnation is watched than the requested one.
     Another(TargetIdentity),
-    /// The kernel refused.
+    /// The kernel refused the signal.
     Refused {
-        /// What it said.
+        /// The kernel's error.
         error: String,
-        /// To whom.
+        /// The process that it was meant for.
         target: TargetIdentity,
     },
-    /// It failed the checks before the signal.
+    /// The process failed the checks before the signal.
     Unproven {
-        /// Which one, as a sentence.
+        /// Which check failed, as a sentence.
         why: String,
-        /// Whether it may pass them yet: it is tried again then.
+        /// Whether the checks may still pass: then the kill is retried.
         again: bool,
-        /// To whom nothing was sent.
+        /// The process, to which nothing was sent.
         target: TargetIdentity,
     },
-    /// It ended by itself in that moment.
+    /// The process ended by itself in that moment.
     Ended(TargetIdentity),
 }
 
-/// What persons have asked for and what is still owed to them.
+/// What persons have requested, and the answers still owed to them.
 #[derive(Debug, Default)]
 pub struct Hand {
     pause: Option<Arc<Pause>>,
@@ -70,7 +70,7 @@ pub struct Hand {
 }
 
 impl Hand {
-    /// One that holds the pause of an earlier life of the sidecar, if there is one.
+    /// Resumes the pause from an earlier life of the sidecar, if there is one.
     pub fn new(pause: Option<Arc<Pause>>, publisher: &mut Publisher) -> Self {
         if let Some(pause) = &pause {
             publisher.send(Event::Paused { at: pause.since, pause: Arc::clone(pause) });
@@ -83,14 +83,14 @@ impl Hand {
         self.pause.as_ref()
     }
 
-    /// Takes a pause; gives the one that it replaces.
+    /// Starts a pause; returns the one that it replaces.
     pub fn set(&mut self, pause: Arc<Pause>, at: Monotonic, publisher: &mut Publisher) -> Option<Arc<Pause>> {
         publisher.send(Event::Paused { at, pause: Arc::clone(&pause) });
         publisher.hurry();
         self.pause.replace(pause)
     }
 
-    /// Ends the pause before its time.
+    /// Ends the pause early; returns it.
     pub fn resume(&mut self, by: String, at: Monotonic, publisher: &mut Publisher) -> Option<Arc<Pause>> {
         let pause = self.pause.take()?;
         publisher.send(Event::PauseOver { at, pause: Arc::clone(&pause), by: Some(by) });
@@ -98,7 +98,7 @@ impl Hand {
         Some(pause)
     }
 
-    /// Ends it if its time is over.
+    /// Ends the pause if it has expired.
     pub fn tick(&mut self, at: Monotonic, publisher: &mut Publisher) {
         if let Some(pause) = self.pause.take_if(|pause| at >= pause.until) {
             publisher.send(Event::PauseOver { at, pause, by: None });
@@ -108,7 +108,7 @@ impl Hand {
 }
 
 impl Watch {
-    /// What else than the config decides about signals at this look.
+    /// What decides, besides the config, whether a signal may be sent after this observation.
     pub(super) fn restraint(&self) -> Restraint {
         Restraint {
             paused: self.hand.pause.is_some(),
@@ -117,9 +117,9 @@ impl Watch {
         }
     }
 
-    /// Takes the order to kill what is watched, to be carried out at the look that follows.
+    /// Accepts an order to kill the watched process, to be carried out with the next observation.
     pub(super) fn take_order(&mut self, order: &KillOrder, answer: oneshot::Sender<KillAnswer>) {
-        // Adopted is what a signal may go to; judged is what an incident can be told of.
+        // Only an adopted process may be signalled, and only a judged one can have an incident.
         let adopted = self.probe.handle().map(|handle| handle.identity());
         let judged = self.judge.incarnation().map(Incarnation::identity);
         let told = match adopted.filter(|_| adopted == judged) {
@@ -138,7 +138,7 @@ impl Watch {
                 }
             }
         };
-        // Whoever asked may have gone.
+        // The requester may be gone.
         let _ = answer.send(told);
     }
 
@@ -150,10 +150,10 @@ impl Watch {
         }
     }
 
-    /// Tells whoever asked for a kill what the look came to.
+    /// Answers whoever requested a kill with the result of the observation.
     pub(super) fn answer(&mut self, acted: &Acted, ended: bool) {
         if acted.waits_for_proof && !ended {
-            // It is settled in a moment, or told in the answer.
+            // The next attempts settle it, or the answer reports it.
             return;
         }
         let Some((target, answer)) = self.hand.asked.take() else { return };
@@ -162,7 +162,7 @@ impl Watch {
     }
 }
 
-/// What the look that carries out an order came to.
+/// The result of the observation that carries out an order.
 fn outcome(target: TargetIdentity, acted: &Acted, ended: bool, began: bool) -> KillAnswer {
     let unproven = acted.steps.iter().flatten().find_map(|(_, step)| match step {
         Step::Unproven { by, why } => Some((why.clone(), *by == Withheld::Unproven)),
@@ -180,7 +180,7 @@ fn outcome(target: TargetIdentity, acted: &Acted, ended: bool, began: bool) -> K
         Some((_, Some(error))) => KillAnswer::Refused { error, target },
         None if ended => KillAnswer::Ended(target),
         None if began => KillAnswer::Begun(target),
-        // It was taken away between the order and the look.
+        // It was released between the order and the observation.
         None => KillAnswer::NoTarget,
     }
 }

@@ -1,5 +1,5 @@
-//! Copies of what the loop knows, into a bounded queue. When it is full the copy is dropped and
-//! counted; the loop goes on.
+//! Copies the loop's state into a bounded queue. When it is full, the copy is dropped and counted;
+//! the loop continues.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,13 +22,12 @@ use crate::verdict::{ExcuseKind, Health, Verdict};
 
 use super::shadow::Shadow;
 
-/// Four snapshots a second are as fresh as a person or a scrape can use.
+/// Four snapshots a second are as recent as a person or a scrape can use.
 const SNAPSHOT_EVERY: Duration = Duration::from_millis(250);
-/// Measurements that one batch holds; more than this in a quarter of a second are dropped and
-/// counted.
+/// Measurements per batch; more than this in a quarter of a second are dropped and counted.
 const BATCH: usize = 512;
 
-/// The loop's end of the queue.
+/// The sending end of the queue, for the loop.
 #[derive(Debug)]
 pub struct Publisher {
     events: Sender<Event>,
@@ -38,7 +37,7 @@ pub struct Publisher {
     timings: Timings,
 }
 
-/// What a snapshot tells beside the judge's view.
+/// What a snapshot contains besides the judge's view.
 #[derive(Clone, Copy, Debug)]
 pub struct Standing<'a> {
     /// Kills that the budget still allows.
@@ -49,7 +48,7 @@ pub struct Standing<'a> {
     pub paused: Option<&'a Arc<Pause>>,
     /// The second policy.
     pub shadow: Option<&'a Shadow>,
-    /// The target was restored from a checkpoint.
+    /// Whether the target was restored from a checkpoint.
     pub restored: bool,
 }
 
@@ -64,7 +63,7 @@ impl Publisher {
         self.offer(event);
     }
 
-    /// The same; says whether there was room.
+    /// The same; returns whether there was room.
     pub fn offer(&mut self, event: Event) -> bool {
         let sent = self.events.try_send(event).is_ok();
         if !sent {
@@ -73,19 +72,19 @@ impl Publisher {
         sent
     }
 
-    /// The next snapshot goes out without waiting for its turn: something changed.
+    /// Makes the next snapshot go out at once: something changed.
     pub const fn hurry(&mut self) {
         self.hurry = true;
     }
 
-    /// Notes how late a look came.
+    /// Records how late an observation was.
     pub fn looked(&mut self, late_by: Duration) {
         if self.timings.late.len() < BATCH {
             self.timings.late.push(late_by);
         }
     }
 
-    /// Notes a gap between two signs of progress.
+    /// Records a gap between two signs of progress.
     pub fn gap(&mut self, thread: &Arc<str>, gap: Duration) {
         if self.timings.gaps.len() < BATCH {
             self.timings.gaps.push((Arc::clone(thread), gap));
@@ -146,7 +145,7 @@ fn channels(judge: &Judge, policy: &Policy) -> Vec<ChannelStatus> {
     incarnation.channels().iter().map(status).collect()
 }
 
-/// Clocks of the whole process that run now.
+/// Clocks of the whole process that are running.
 fn deadlines(judge: &Judge, policy: &Policy) -> Vec<Deadline> {
     let Some(incarnation) = judge.incarnation() else { return Vec::new() };
     let grace = (judge.verdict() == Verdict::Starting).then(|| incarnation.first_seen());
@@ -161,12 +160,12 @@ fn deadlines(judge: &Judge, policy: &Policy) -> Vec<Deadline> {
         .collect()
 }
 
-/// What has excused a thread since its last progress, for how long of what it may.
+/// What has excused a thread since its last progress, for how long, and the limit.
 fn excuses(trial: &ThreadTrial, policy: &Policy) -> Vec<ExcuseStatus> {
     let status = |kind: &ExcuseKind| {
         let lasted = trial.excused.of(*kind);
         let cap = match kind {
-            // Its deadline is that of the whole process.
+            // The limit is the deadline of the whole process.
             ExcuseKind::Stopped => Some(policy.stopped_at_most),
             kind => policy.excuse_caps.of(*kind),
         };
@@ -209,7 +208,7 @@ fn threads(judge: &Judge, policy: &Policy) -> Vec<ThreadStatus> {
     let starting = judge.verdict() == Verdict::Starting;
     let missing = incarnation.missing().iter().filter_map(|&index| {
         let rule = policy.rules.get(index)?;
-        // A rule that found a thread before and has fewer now is told by that thread.
+        // A rule that had a thread before and has fewer now is shown by that thread.
         let found = incarnation.threads().iter().any(|trial| trial.rule == Some(index));
         (!found).then(|| ThreadStatus {
             name: rule.name.clone(),

@@ -1,10 +1,10 @@
-//! A second policy beside the live one: it is given the same observations and comes to its own
-//! decisions, and nobody acts on them.
+//! A second policy beside the live one: it gets the same observations and makes its own decisions,
+//! but nobody acts on them.
 //!
-//! It is the machine of `replay` run on what is seen now: a judge, a ladder and a budget with
-//! nobody to signal. It shares nothing with the live judge but the observation, which it cannot
-//! change. It may ask for looks that the live policy does not need; the live judge then decides on
-//! more looks, which brings no verdict of it nearer.
+//! It uses the machinery of `replay` on live observations: a judge, a ladder and a budget, but no
+//! process to signal. It shares nothing with the live judge but the observation, which it cannot
+//! change. It may request observations that the live policy does not need; the live judge then
+//! decides on more observations, which brings none of its verdicts nearer.
 
 use crate::act::ladder::Rung;
 use crate::clock::Monotonic;
@@ -21,7 +21,7 @@ use crate::verdict::{Reason, Verdict};
 
 use super::publish::Publisher;
 
-/// The second policy and where it stands.
+/// The second policy and its state.
 #[derive(Debug)]
 pub struct Shadow {
     replay: Replay,
@@ -32,7 +32,7 @@ pub struct Shadow {
 }
 
 impl Shadow {
-    /// One that has seen nothing yet. It shares with the `live` policy what is no matter of policy.
+    /// A shadow that has seen nothing yet. It shares with `live` what is not a matter of policy.
     pub fn new(config: &ShadowConfig, live: &Policy, known: CrashLoops, at: Monotonic) -> Self {
         let facts = Facts { began: at, poll_threads: live.poll_threads, ..Facts::default() };
         Self {
@@ -44,7 +44,7 @@ impl Shadow {
         }
     }
 
-    /// Goes on as the config says now: under another policy, with none, or with the first one.
+    /// Applies a new config: changes the policy, ends it, or starts the first one.
     pub fn reload(
         shadow: &mut Option<Self>,
         config: Option<&ShadowConfig>,
@@ -59,12 +59,12 @@ impl Shadow {
         }
     }
 
-    /// What it goes by.
+    /// The current policy.
     pub const fn policy(&self) -> &Policy {
         self.replay.policy()
     }
 
-    /// When it wants the next look.
+    /// When it wants the next observation.
     pub const fn look_at(&self) -> Monotonic {
         self.look_at
     }
@@ -74,7 +74,7 @@ impl Shadow {
         self.replay.refused(why, at);
     }
 
-    /// One look, of which the live policy thought this.
+    /// Judges one observation; `live` is the live policy's verdict on it.
     pub fn look(&mut self, seen: &Observation, live: Verdict, publisher: &mut Publisher) {
         let outcome = self.replay.look(seen);
         self.look_at = outcome.decision.look_at;
@@ -102,18 +102,18 @@ impl Shadow {
                     });
                 }
                 Rung::Withhold(_) => tell(ShadowStep::Withheld { why: condemned.why.clone() }),
-                // What it would have sent went to nobody: that the process lives says nothing.
+                // Nothing was really sent, so it means nothing that the process lives.
                 Rung::NotDead | Rung::Wait => {}
             }
         }
     }
 
-    /// A person says that work may be judged as any other again.
+    /// A person orders that work be judged like any other again.
     pub fn clear(&mut self, key: Option<u64>) {
         self.replay.clear(key);
     }
 
-    /// For those who ask.
+    /// Its state, for display.
     pub fn status(&self) -> ShadowStatus {
         let judge = self.replay.judge();
         ShadowStatus {

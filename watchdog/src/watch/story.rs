@@ -1,4 +1,4 @@
-//! The incident that is open, as the loop tells it: a number, and one step after the other.
+//! The open incident as the loop reports it: a number, and one step after another.
 
 use shard_heartbeat::TraceContext;
 
@@ -11,19 +11,19 @@ use crate::probe::tracer::Tracer;
 use super::publish::Publisher;
 use super::{ASK_STATUS_FOR, not_permitted};
 
-/// What the process at fault has said, in its segment, and who traced it. It decorates the story
-/// and decides nothing.
+/// What the process at fault reported in its segment, and who traced it. It adds to the report and
+/// decides nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Said {
-    /// The trace of the work that was in flight.
+    /// The trace context of the work in flight.
     pub trace: Option<TraceContext>,
-    /// Its last words.
+    /// The last words in its segment.
     pub last_words: Option<String>,
-    /// Who traced the thread at fault. That the kernel says, before any signal went out.
+    /// Who traced the thread at fault. The kernel reports this, before any signal is sent.
     pub tracer: Option<Tracer>,
 }
 
-/// Where the story stands.
+/// The state of the report.
 #[derive(Debug, Default)]
 pub struct Story {
     last: u64,
@@ -33,7 +33,7 @@ pub struct Story {
 }
 
 impl Story {
-    /// Begins an incident; one that is still open ends with it.
+    /// Begins an incident; if another is still open, that one ends.
     pub fn open(
         &mut self,
         condemned: &Condemnation,
@@ -79,7 +79,7 @@ impl Story {
         self.open
     }
 
-    /// One step of the open incident.
+    /// Reports one step of the open incident.
     pub fn step(&mut self, at: Monotonic, step: Step, publisher: &mut Publisher) {
         let Some(incident) = self.open else { return };
         if let Step::Signal { error: None, .. } = &step {
@@ -92,35 +92,35 @@ impl Story {
         }
     }
 
-    /// The process is dead.
+    /// Reports that the process is dead.
     pub fn exited(&mut self, at: Monotonic, publisher: &mut Publisher) {
         let after_signal = self.first_signal.map(|sent| at.since(sent));
         self.step(at, Step::Exited { how: None, after_signal }, publisher);
     }
 
-    /// The next incarnation finished its first work.
+    /// Reports that the next incarnation finished its first work, which ends the incident.
     pub fn recovered(&mut self, at: Monotonic, work_key: Option<u64>, publisher: &mut Publisher) {
         self.step(at, Step::Recovered { work_key }, publisher);
         self.open = None;
     }
 
-    /// The incident ends without recovery.
+    /// Reports that the incident ends without recovery.
     pub fn abandon(&mut self, at: Monotonic, why: String, publisher: &mut Publisher) {
         self.step(at, Step::Abandoned { why }, publisher);
         self.open = None;
     }
 
-    /// Keeps the handle of a dead process until the kernel tells how it ended.
+    /// Holds the handle of a dead process until the kernel tells how it ended.
     pub fn keep_for_status(&mut self, handle: Option<TargetHandle>, at: Monotonic) {
         self.dead = handle.filter(|_| self.open.is_some()).map(|handle| (handle, at));
     }
 
-    /// Whether a dead process's status is still wanted.
+    /// Whether the exit status of a dead process is still wanted.
     pub const fn wants_exit_status(&self) -> bool {
         self.dead.is_some()
     }
 
-    /// Asks for it.
+    /// Asks the kernel for that status.
     pub fn ask_exit_status(&mut self, at: Monotonic, publisher: &mut Publisher) {
         let Some((handle, since)) = &self.dead else { return };
         let how = handle.exit_status();

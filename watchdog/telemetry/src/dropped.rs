@@ -1,9 +1,9 @@
-//! What was not told because somebody was too slow to listen, counted by signal. Shared by all who
-//! may drop.
+//! Counts, by signal, what was dropped because a reader was too slow. Shared by everything that may
+//! drop.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What kind of telling was dropped. The label `signal` of
+/// The kind of data that was dropped. The label `signal` of
 /// `shard_watchdog_telemetry_dropped_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
@@ -15,7 +15,7 @@ pub enum Signal {
     Logs,
     /// Connections to the HTTP server that were closed unserved.
     Http,
-    /// Collections of metrics that a collector did not take; the next one makes up for it.
+    /// Collections of metrics that a collector did not accept; the next one makes up for them.
     OtlpMetrics,
     /// Log records on their way to a collector.
     OtlpLogs,
@@ -62,17 +62,17 @@ pub struct Dropped {
 }
 
 impl Dropped {
-    /// Counts `more` of them.
+    /// Adds `more` to the count of `signal`.
     pub fn add(&self, signal: Signal, more: u64) {
         self.place(signal).fetch_add(more, Ordering::Relaxed);
     }
 
-    /// Takes over a count that somebody else keeps.
+    /// Sets a count that is maintained elsewhere.
     pub fn set(&self, signal: Signal, count: u64) {
         self.place(signal).store(count, Ordering::Relaxed);
     }
 
-    /// How many there were so far.
+    /// The count so far.
     pub fn get(&self, signal: Signal) -> u64 {
         self.place(signal).load(Ordering::Relaxed)
     }

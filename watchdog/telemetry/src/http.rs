@@ -1,5 +1,5 @@
-//! An HTTP server for machines and a few people: who is answered ([`host`]), and how much each may
-//! cost ([`serve`]).
+//! An HTTP server for machines and a few people: which hosts it answers for ([`host`]), and how
+//! much each connection may cost ([`serve`]).
 
 pub mod host;
 mod pace;

@@ -1,4 +1,4 @@
-//! Builds instruments from the catalogue. Nothing else in this crate asks a meter for one.
+//! Builds instruments from the catalogue. Nothing else in this crate creates instruments.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use opentelemetry_sdk::metrics::SdkMeterProvider;
 
 use crate::metric::{Kind, Metric};
 
-/// The values of a metric at one moment, each with its labels but for `shard`.
+/// The values of a metric at one moment, each with its labels except `shard`.
 pub type Points = Vec<(f64, Vec<KeyValue>)>;
 
 /// A meter whose instruments all carry the label `shard`.
@@ -21,21 +21,21 @@ pub struct Workshop {
 }
 
 impl Workshop {
-    /// On `meter`, for `shard`.
+    /// Uses `meter`, for `shard`.
     pub fn new(meter: Meter, shard: &str) -> Self {
-        // On every point and not on the resource: whoever turns OTLP into Prometheus drops the
+        // On every point and not on the resource: conversion from OTLP to Prometheus drops the
         // resource's attributes.
         Self { meter, shard: KeyValue::new("shard", shard.to_owned()) }
     }
 
-    /// A counter that somebody adds to.
+    /// A counter that is incremented explicitly.
     pub fn counter(&self, metric: &'static Metric) -> Adding {
         debug_assert!(metric.kind == Kind::Counter, "{} is no counter", metric.name);
         let counter = self.meter.f64_counter(metric.name).with_unit(metric.unit.ucum());
         Adding { counter: counter.with_description(metric.meaning).build(), shard: self.shard.clone() }
     }
 
-    /// A histogram that somebody records into.
+    /// A histogram whose values are recorded explicitly.
     pub fn histogram(&self, metric: &'static Metric) -> Recording {
         let bounds = match metric.kind {
             Kind::Histogram(bounds) => bounds.to_vec(),
@@ -51,11 +51,11 @@ impl Workshop {
         }
     }
 
-    /// A metric that is read whenever somebody collects.
+    /// A metric that is read at each collection.
     pub fn observe(&self, metric: &'static Metric, read: impl Fn() -> Points + Send + Sync + 'static) {
         let shard = self.shard.clone();
         let tell = move |say: &dyn Fn(f64, &[KeyValue])| {
-            // A callback that panics ends its reader without a word.
+            // A callback that panics would silently end its reader.
             for (value, mut labels) in catch_unwind(AssertUnwindSafe(&read)).unwrap_or_default() {
                 labels.push(shard.clone());
                 say(value, &labels);
@@ -70,8 +70,8 @@ impl Workshop {
                     .with_callback(move |observer| tell(&|value, labels| observer.observe(value, labels)))
                     .build();
             }
-            // Not an observable gauge: the SDK repeats the last value of one for ever, also of a
-            // thread that has left. A sum is told only while it is observed, and Prometheus sees a
+            // Not an observable gauge: the SDK repeats its last value for ever, even for a thread
+            // that no longer exists. A sum is sent only while it is observed, and Prometheus sees a
             // gauge all the same.
             Kind::Gauge => {
                 let builder = self.meter.f64_observable_up_down_counter(name).with_unit(unit);
@@ -93,7 +93,7 @@ pub struct Adding {
 }
 
 impl Adding {
-    /// Adds `more` under `labels`. Adding nothing makes the series appear.
+    /// Adds `more` under `labels`. Adding zero makes the series appear.
     pub fn add<const N: usize>(&self, more: f64, labels: [KeyValue; N]) {
         let mut all: Vec<KeyValue> = labels.into();
         all.push(self.shard.clone());
@@ -117,13 +117,13 @@ impl Recording {
     }
 }
 
-/// How often the end of the last collection is looked for: there is no timed join.
+/// How often to check whether the last collection has ended: there is no timed join.
 const END_LOOK: Duration = Duration::from_millis(2);
 
-/// Has the readers of `provider` collect and send a last time, for at most `within`.
+/// Makes the readers of `provider` collect and send a last time, within `within`.
 pub fn end(provider: &SdkMeterProvider, within: Duration) {
     let provider = provider.clone();
-    // The SDK takes a time limit and does not keep it: its reader waits five seconds for a
+    // The SDK accepts a time limit but does not honour it: its reader waits five seconds for a
     // collector that hangs.
     let ending = std::thread::Builder::new().name("metrics-end".to_owned()).spawn(move || {
         let _ = provider.shutdown_with_timeout(within);

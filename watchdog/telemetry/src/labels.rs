@@ -1,15 +1,16 @@
-//! Turns names that the target chose into labels, without letting it choose how many there are.
+//! Turns names that the target chose into labels, and limits their number.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::metric::{NAMES, OTHER};
 
-/// A segment's names have at most this many bytes; a longer one is no name.
+/// Names in a segment have at most this many bytes; a longer one is invalid.
 const LONGEST: usize = 64;
 
-/// Names that have a label. First come, first served, for the life of the sidecar: a name that
-/// leaves keeps its place, because the series it made stays in every database as long.
+/// Names that have a label. They are assigned first come, first served, for the life of the
+/// sidecar: a name that disappears keeps its place, because its series stays in every database as
+/// long.
 #[derive(Debug)]
 pub struct Names {
     known: Mutex<HashSet<Arc<str>>>,

@@ -1,9 +1,9 @@
-//! How the processes of this project tell what they do: metrics that are declared once, a page for
-//! Prometheus, OTLP for a collector, and an HTTP server that bounds what each connection may cost.
+//! Telemetry for the processes of this project: metrics that are declared once, a page for
+//! Prometheus, OTLP for a collector, and an HTTP server that limits what each connection may cost.
 //!
-//! Nothing here may hold up whoever tells: queues are bounded, what does not fit is dropped and
-//! counted ([`dropped`]), and only threads of this crate wait for a collector or a client. What
-//! there is to tell is declared by those who tell it, with [`catalogue!`](crate::catalogue).
+//! Nothing here may block the code that reports: queues are bounded, what does not fit is dropped
+//! and counted ([`dropped`]), and only threads of this crate wait for a collector or a client. Each
+//! crate declares its own metrics, with [`catalogue!`](crate::catalogue).
 
 pub mod dropped;
 pub mod http;

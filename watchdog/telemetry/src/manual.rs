@@ -1,5 +1,4 @@
-//! The tables of a page of documentation, written from a catalogue, so that the page cannot say
-//! anything else.
+//! The tables of a documentation page, generated from a catalogue so that the two cannot differ.
 
 use std::fmt::Write;
 

@@ -1,12 +1,12 @@
-//! What a metric is, and how a crate declares all of its own in one place: with
+//! The definition of a metric, and how a crate declares all of its own in one place: with
 //! [`catalogue!`](crate::catalogue).
 //!
 //! Every metric also has the label `shard`, which is therefore not repeated. No label ever holds a
-//! thread id, a process id, a work key or a trace id: each is a new series for ever.
+//! thread id, a process id, a work key or a trace id: each value would be a new series for ever.
 
 /// Thread and channel names come from the target, which may be hostile: this many of each get a
-/// label of their own, the rest share [`OTHER`]. With seven values of `health` this stays below the
-/// SDK's limit of 2,000 series.
+/// label of their own, and the rest share [`OTHER`]. With seven values of `health` this stays below
+/// the SDK's limit of 2,000 series.
 pub const NAMES: usize = 256;
 /// The label of all names beyond [`NAMES`].
 pub const OTHER: &str = "other";
@@ -14,29 +14,29 @@ pub const OTHER: &str = "other";
 /// One metric.
 #[derive(Debug)]
 pub struct Metric {
-    /// Its name, exactly as Prometheus shows it.
+    /// The name, exactly as Prometheus shows it.
     pub name: &'static str,
-    /// What its numbers mean.
+    /// The kind of its values.
     pub kind: Kind,
-    /// In what unit.
+    /// The unit of its values.
     pub unit: Unit,
     /// Its labels besides `shard`.
     pub labels: &'static [Label],
-    /// What it tells, as a sentence.
+    /// What it measures, as a sentence.
     pub meaning: &'static str,
 }
 
 impl Metric {
-    /// The most series of it that one sidecar can produce (of a histogram: sets of buckets).
+    /// The largest number of its series in one sidecar (for a histogram: of sets of buckets).
     pub fn most_series(&self) -> usize {
         self.labels.iter().map(|label| label.values.most()).product()
     }
 }
 
-/// What the numbers of a metric mean.
+/// The kind of a metric's values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
-    /// Only grows, but for a restart of what it counts.
+    /// Only grows, except when what it counts restarts.
     Counter,
     /// Goes up and down.
     Gauge,
@@ -53,14 +53,14 @@ pub enum Unit {
     UnixSeconds,
     /// Bytes.
     Bytes,
-    /// A number of these.
+    /// A number of the named things.
     Count(&'static str),
     /// 0 or 1.
     Flag,
 }
 
 impl Unit {
-    /// As UCUM writes it, which is what OpenTelemetry wants.
+    /// The unit in UCUM, as OpenTelemetry requires.
     pub const fn ucum(self) -> &'static str {
         match self {
             Self::Seconds | Self::UnixSeconds => "s",
@@ -74,13 +74,13 @@ impl Unit {
 /// One label.
 #[derive(Debug)]
 pub struct Label {
-    /// Its name.
+    /// The name of the label.
     pub name: &'static str,
-    /// What it may say.
+    /// The values that it may have.
     pub values: Values,
 }
 
-/// What a label may say.
+/// The values that a label may have.
 #[derive(Debug)]
 pub enum Values {
     /// One of these words.
@@ -101,17 +101,17 @@ impl Values {
     }
 }
 
-/// A label whose values are names that somebody else chose.
+/// A label whose values are names that a target chose.
 pub const fn names(name: &'static str) -> Label {
     Label { name, values: Values::Names }
 }
 
-/// A label that says one of a few words.
+/// A label with one of a few words as its value.
 pub const fn words(name: &'static str, words: fn() -> Vec<&'static str>) -> Label {
     Label { name, values: Values::Words(words) }
 }
 
-/// A label that says one thing in the life of a process.
+/// A label with one value in the life of a process.
 pub const fn one(name: &'static str) -> Label {
     Label { name, values: Values::One }
 }
@@ -128,13 +128,13 @@ macro_rules! catalogue {
     };
 }
 
-/// The SDK gathers what goes beyond this in one series of its own making.
+/// The SDK combines series beyond this limit into one of its own.
 const SDK_LIMIT: usize = 2_000;
 
-/// Labels that would be a new series for ever, or that are there anyway.
+/// Labels whose values would be new series for ever, or that are always present.
 const NO_LABELS: [&str; 7] = ["tid", "pid", "work_key", "attempt", "block", "trace_id", "shard"];
 
-/// What is wrong with a catalogue, a sentence each; for a test of whoever declares one.
+/// The problems of a catalogue, one sentence each; for a test in the crate that declares it.
 pub fn complaints(all: &[&Metric]) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut names: Vec<_> = all.iter().map(|metric| metric.name).collect();

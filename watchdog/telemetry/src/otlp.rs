@@ -1,10 +1,11 @@
 //! OTLP: the metrics of the catalogue, the log and the traces of incidents, sent to a collector.
 //!
-//! Each signal has a thread of its own that alone waits for the collector, behind a bounded queue.
-//! A collector that never answers, refuses or is gone for minutes costs memory up to those bounds,
-//! then what is dropped is counted; nobody else waits for it, the watch loop least of all.
+//! Each signal has a thread of its own behind a bounded queue, and only that thread waits for the
+//! collector. A collector that never answers, refuses or is gone for minutes costs memory up to
+//! those bounds; beyond them data is dropped and counted. Nothing else waits for the collector,
+//! least of all the watch loop.
 //!
-//! Nothing here may keep a process from starting: what is set up wrongly is named in a warning, and
+//! Nothing here may prevent a process from starting: each wrong setting is named in a warning, and
 //! the rest is sent.
 
 mod build;
@@ -59,19 +60,19 @@ enum OtlpError {
         "OTEL_EXPORTER_OTLP_{given} is set and OTEL_EXPORTER_OTLP_{missing} is not: give both or neither"
     )]
     Half {
-        /// The end of the name of the variable that is set.
+        /// The suffix of the name of the variable that is set.
         given: &'static str,
-        /// That of the one that is missing.
+        /// The suffix of the name of the variable that is missing.
         missing: &'static str,
     },
     /// A file that a variable names cannot be read.
     #[error("{variable} names {path}, which cannot be read: {error}", path = path.display())]
     File {
-        /// The variable's name.
+        /// The name of the variable.
         variable: String,
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The error of the operating system.
         error: std::io::Error,
     },
     /// A thread or the runtime cannot be started.
@@ -81,25 +82,25 @@ enum OtlpError {
     Threads(#[from] std::io::Error),
 }
 
-/// What is sent where, and the threads that send it.
+/// The exporters of all signals, and the threads that send.
 #[derive(Debug)]
 pub struct Otlp {
     resource: Resource,
     reader: Option<metrics::Reader>,
     logs: Option<(SdkLoggerProvider, Outbox<logs::Line>)>,
     spans: Option<Outbox<SpanData>>,
-    /// gRPC connections live on it. It is never shut down: a request that hangs goes on after the
-    /// end, on a thread that cannot be ended, and panics if its runtime is. The process ends next,
-    /// and takes all of it along.
+    /// The runtime of the gRPC connections. It is never shut down: a request that hangs goes on
+    /// after the end, on a thread that cannot be ended, and would panic if its runtime were. The
+    /// process ends next, and takes all of it along.
     _runtime: ManuallyDrop<Runtime>,
 }
 
-/// Where finished spans go.
+/// The queue for finished spans.
 #[derive(Clone, Debug)]
 pub struct Spans(Sender<SpanData>);
 
 impl Spans {
-    /// Hands over finished spans, without waiting. What does not fit is dropped and counted.
+    /// Queues finished spans without waiting. Spans that do not fit are dropped and counted.
     pub fn send(&self, spans: impl IntoIterator<Item = SpanData>) {
         for span in spans {
             self.0.send(span);
@@ -108,10 +109,9 @@ impl Spans {
 }
 
 impl Otlp {
-    /// Starts to send what the config and the standard variables ask for; `None` if that is
-    /// nothing. Nothing is connected yet, so that a collector may come later. Beside it one
-    /// sentence for each thing that is not as it should be: for a log that may not have started
-    /// yet.
+    /// Starts to send what the config and the standard variables request; `None` if that is
+    /// nothing. It does not connect yet, so a collector may start later. Also returns one sentence
+    /// for each wrong setting, to be logged by the caller, whose log may not have started yet.
     pub fn start(
         config: Option<&OtlpConfig>,
         resource: Resource,
@@ -141,29 +141,29 @@ impl Otlp {
         (Some(otlp), warnings)
     }
 
-    /// The resource that everything sent is of.
+    /// The resource of all data that is sent.
     pub const fn resource(&self) -> &Resource {
         &self.resource
     }
 
-    /// What collects the metrics and sends them; for the one provider that `/metrics` is read from
-    /// too.
+    /// The reader that collects and sends the metrics; for the one provider that also serves
+    /// `/metrics`.
     pub fn take_reader(&mut self) -> Option<metrics::Reader> {
         self.reader.take()
     }
 
-    /// Where log records go.
+    /// The provider that takes log records.
     pub fn logger_provider(&self) -> Option<&SdkLoggerProvider> {
         self.logs.as_ref().map(|(provider, _)| provider)
     }
 
-    /// Where finished spans go.
+    /// The queue for finished spans.
     pub fn spans(&self) -> Option<Spans> {
         self.spans.as_ref().map(|outbox| Spans(outbox.sender()))
     }
 
-    /// Sends what waits, for at most `within` together, and ends. Whatever is left then is dropped
-    /// and counted.
+    /// Sends what waits and ends, within `within` for all signals together. Whatever is left then
+    /// is dropped and counted.
     pub fn shutdown(self, within: Duration) {
         let deadline = Instant::now() + within;
         let left = || deadline.saturating_duration_since(Instant::now());
@@ -176,7 +176,7 @@ impl Otlp {
     }
 }
 
-/// What came of setting up one kind; what failed costs that kind alone.
+/// The result of setting up one kind; a failure affects that kind only.
 fn kept<T>(kind: Kind, made: Result<Option<T>, OtlpError>, warnings: &mut Vec<String>) -> Option<T> {
     made.unwrap_or_else(|error| {
         warnings.push(not_sent(kind, &error));
@@ -213,8 +213,8 @@ fn start_spans(
     Ok(Some(Outbox::start("otlp-traces", SPANS, Signal::OtlpTraces, dropped, send)?))
 }
 
-/// One sentence for each thing in the config's `[otlp]`, the standard variables of this process and
-/// the files that they name that is not as it should be. Starts nothing.
+/// One sentence for each wrong setting in the config's `[otlp]`, the standard variables of this
+/// process and the files that they name. Starts nothing.
 pub fn warnings(config: Option<&OtlpConfig>) -> Vec<String> {
     let settings = Settings::new(config);
     let mut warnings = warnings_of(&settings);
@@ -236,15 +236,15 @@ fn warnings_of(settings: &Settings) -> Vec<String> {
     warnings
 }
 
-/// What `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` say; the former goes before the latter.
+/// Attributes from `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`; the former takes precedence.
 fn given_attributes(variables: &mut Variables<'_>) -> Vec<KeyValue> {
     let attributes = pairs::attributes(variables, "OTEL_RESOURCE_ATTRIBUTES");
     let name = variables.text("OTEL_SERVICE_NAME").map(|name| KeyValue::new("service.name", name));
     attributes.into_iter().map(|(key, value)| KeyValue::new(key, value)).chain(name).collect()
 }
 
-/// Who sends: the process of `service` for `shard`. What `OTEL_SERVICE_NAME` and
-/// `OTEL_RESOURCE_ATTRIBUTES` say goes before our own.
+/// The resource of the sender: the process of `service` for `shard`. `OTEL_SERVICE_NAME` and
+/// `OTEL_RESOURCE_ATTRIBUTES` take precedence over this program's own attributes.
 pub fn resource(service: &'static str, version: &'static str, shard: &str) -> Resource {
     let own = [
         KeyValue::new("service.name", service),

@@ -7,9 +7,9 @@ use opentelemetry_prometheus::PrometheusExporter;
 use opentelemetry_sdk::error::OTelSdkError;
 use prometheus::{Encoder, Registry, TextEncoder};
 
-/// What `/metrics` answers as its content type.
+/// The content type of `/metrics`.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// A page this young is given again, so that a flood of scrapes costs no more than ten a second.
+/// A page this young is served again, so that a flood of scrapes costs no more than ten a second.
 const FRESH: Duration = Duration::from_millis(100);
 
 /// Why there is no page.
@@ -23,7 +23,7 @@ pub enum PrometheusError {
     Encode(#[from] prometheus::Error),
 }
 
-/// The page and what it is made from.
+/// The page and its source.
 #[derive(Debug)]
 pub struct Page {
     registry: Registry,
@@ -37,7 +37,7 @@ impl Page {
     /// If the exporter cannot be built.
     pub fn new() -> Result<(Self, PrometheusExporter), PrometheusError> {
         let registry = Registry::new();
-        // Names in the catalogue are the names on the page: nothing is added to them, nor to their
+        // Names in the catalogue are the names on the page: nothing is appended to them or to their
         // labels.
         let exporter = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
@@ -54,7 +54,7 @@ impl Page {
     /// # Errors
     /// If a metric cannot be written as text.
     pub fn render(&self) -> Result<Arc<str>, PrometheusError> {
-        // Held while gathering: scrapes at the same moment share one page.
+        // Held while gathering: simultaneous scrapes share one page.
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((at, page)) = &*last
             && at.elapsed() < FRESH

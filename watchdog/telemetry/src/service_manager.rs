@@ -1,9 +1,8 @@
-//! What the service manager is told of this process: over the socket that it named in the
-//! environment, in the words of sd_notify(3). systemd is one such manager, container runtimes are
-//! others.
+//! Notifies the service manager of this process, over the socket that it named in the environment,
+//! by the protocol of sd_notify(3). systemd is one such manager, container runtimes are others.
 //!
-//! Nothing here waits. The socket does not block: news for which the manager has no room now is not
-//! told, and whoever told it hears so. Without a socket in the environment all news is for nobody.
+//! Nothing here waits. The socket does not block: if the manager has no room for a message now, it
+//! is not sent, and the caller is told so. Without a socket in the environment nothing is sent.
 
 use std::ffi::{OsStr, OsString};
 use std::os::linux::net::SocketAddrExt;
@@ -14,33 +13,33 @@ use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
-/// Where the manager listens.
+/// The variable with the manager's socket.
 const SOCKET: &str = "NOTIFY_SOCKET";
 
-/// What a manager sets for the one process that it started. A program that starts others on its own
-/// account takes it out of their environment: they are not the service, and the manager would take
-/// their news for the service's.
+/// Variables that a manager sets for the one process that it started. A program that starts others
+/// itself removes them from their environment: they are not the service, and the manager would take
+/// their notifications for the service's.
 pub const VARIABLES: [&str; 3] = [SOCKET, "WATCHDOG_USEC", "WATCHDOG_PID"];
 
 /// The longest status in bytes. systemd drops a message of more than 4 KiB; `systemctl status`
 /// shows one line.
 const LONGEST_STATUS: usize = 1024;
 
-/// Between two attempts of news that has to arrive.
+/// The pause between two attempts to send a message that must arrive.
 const AGAIN: Duration = Duration::from_millis(5);
 
-/// What there is to tell.
+/// A notification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum News<'a> {
-    /// The start is over.
+    /// The start is complete.
     Ready,
-    /// The config is being read again; `Ready` says that this is over.
+    /// The config is being reloaded; `Ready` ends this state.
     Reloading,
     /// The process has begun to end.
     Stopping,
-    /// What the manager's watchdog waits for.
+    /// The sign of life for the manager's watchdog.
     Alive,
-    /// A sentence for people. It may hold what others have written.
+    /// A sentence for people. It may contain foreign text.
     Status(&'a str),
 }
 
@@ -51,11 +50,11 @@ pub struct ServiceManager(Option<Way>);
 #[derive(Debug)]
 struct Way {
     socket: UnixDatagram,
-    /// Not connected: a manager that begins anew has another socket at the same path.
+    /// Not connected: a manager that restarts has another socket at the same path.
     address: SocketAddr,
 }
 
-/// Why the manager cannot be told anything.
+/// Why the manager cannot be notified.
 #[derive(Debug, thiserror::Error)]
 #[error("{SOCKET} is {named:?}, and this cannot be used: {why}. The service manager is told nothing")]
 pub struct Unusable {
@@ -64,11 +63,11 @@ pub struct Unusable {
 }
 
 impl ServiceManager {
-    /// The one that the environment names.
+    /// The manager that the environment names.
     ///
     /// # Errors
-    /// If what it names is no address of a unix socket. That is no reason for a process not to do
-    /// its work.
+    /// If the environment names no valid address of a unix socket. That is no reason for a process
+    /// not to do its work.
     pub fn of_environment() -> Result<Self, Unusable> {
         match std::env::var_os(SOCKET) {
             Some(named) if !named.is_empty() => Self::at(&named),
@@ -76,10 +75,10 @@ impl ServiceManager {
         }
     }
 
-    /// The one that listens at this path, or at this abstract name after an `@`.
+    /// The manager that listens at this path, or at this abstract name after an `@`.
     ///
     /// # Errors
-    /// If it is neither.
+    /// If `named` is neither.
     pub fn at(named: &OsStr) -> Result<Self, Unusable> {
         let unusable = |why: String| Unusable { named: named.to_owned(), why };
         let address = match named.as_bytes() {
@@ -95,26 +94,26 @@ impl ServiceManager {
         made.map(|way| Self(Some(way))).map_err(|error| unusable(error.to_string()))
     }
 
-    /// Whether anybody is told anything.
+    /// Whether there is a manager to notify.
     pub const fn is_there(&self) -> bool {
         self.0.is_some()
     }
 
-    /// How long the manager lets pass without [`News::Alive`] before it restarts this process.
-    /// `None`: it does not ask for that, or it asks another process.
+    /// The time without [`News::Alive`] after which the manager restarts this process. `None`: it
+    /// does not require that, or requires it of another process.
     pub fn patience(&self) -> Option<Duration> {
         sd_notify::watchdog_enabled().filter(|_| self.is_there())
     }
 
-    /// Tells all of this in one message. False if it is told nobody, or not now: the manager does
-    /// not keep up.
+    /// Sends all of this in one message. False if there is no manager, or if it has no room for it
+    /// now.
     pub fn tell(&self, news: &[News<'_>]) -> bool {
         let Some(way) = &self.0 else { return false };
         way.socket.send_to_addr(message(news).as_bytes(), &way.address).is_ok()
     }
 
-    /// The same, tried again while the manager does not keep up, for at most `within`. For news on
-    /// which the manager waits, and from a thread on which nobody waits.
+    /// The same, retried while the manager has no room, for at most `within`. For notifications
+    /// that the manager waits for, from a thread that nothing waits for.
     pub fn tell_within(&self, within: Duration, news: &[News<'_>]) -> bool {
         let until = Instant::now() + within;
         while self.is_there() {
@@ -140,8 +139,8 @@ fn message(news: &[News<'_>]) -> String {
             News::Status(text) => line(&mut message, &NotifyState::Status(&one_line(text))),
             News::Reloading => {
                 line(&mut message, &NotifyState::Reloading);
-                // From 253 on systemd takes a reload that it did ask for, and that names no time,
-                // for a failure.
+                // Since 253 systemd treats a reload that it requested as failed if the message
+                // contains no time.
                 if let Ok(now) = NotifyState::monotonic_usec_now() {
                     line(&mut message, &now);
                 }
@@ -156,8 +155,8 @@ fn line(message: &mut String, state: &NotifyState<'_>) {
     message.push('\n');
 }
 
-/// A line of a message is an order to the manager: `MAINPID=` says whom to signal. Names and last
-/// words in a status are the target's own, so they must not end the line.
+/// A line of a message is an order to the manager: `MAINPID=` names the process to signal. Names
+/// and last words in a status come from the target, so they must not end the line.
 fn one_line(text: &str) -> String {
     let mut short = text.get(..text.floor_char_boundary(LONGEST_STATUS)).unwrap_or_default().to_owned();
     if short.len() < text.len() {

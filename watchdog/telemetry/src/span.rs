@@ -1,5 +1,4 @@
-//! A finished span, from ids and times that somebody else chose: the SDK's own spans can be given
-//! neither.
+//! A finished span with given ids and times: the SDK's own spans accept neither.
 
 use std::borrow::Cow;
 use std::time::SystemTime;
@@ -8,31 +7,31 @@ use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, Tr
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 
-/// What a span is made of. Events and links may be added to what [`Finished::into_data`] gives.
+/// The parts of a span. Events and links may be added to the result of [`Finished::into_data`].
 #[derive(Clone, Debug)]
 pub struct Finished {
-    /// Its name, from a catalogue.
+    /// The name, from a catalogue.
     pub name: &'static str,
-    /// The trace.
+    /// The trace that it belongs to.
     pub trace_id: TraceId,
-    /// Its own id.
+    /// The id of the span.
     pub span_id: SpanId,
-    /// The span above it; `SpanId::INVALID` for a root.
+    /// The parent span; `SpanId::INVALID` for a root.
     pub parent: SpanId,
-    /// Whether the span above it is of another process.
+    /// Whether the parent belongs to another process.
     pub remote: bool,
-    /// Its part in a conversation.
+    /// Its role in a remote call.
     pub kind: SpanKind,
     /// When it began and ended.
     pub times: (SystemTime, SystemTime),
-    /// What there is to know.
+    /// Its attributes.
     pub attributes: Vec<KeyValue>,
-    /// How it ended.
+    /// The status with which it ended.
     pub status: Status,
 }
 
 impl Finished {
-    /// For an exporter. `scope` is who tells it.
+    /// Converts the span for an exporter. `scope` names the code that reports it.
     pub fn into_data(self, scope: InstrumentationScope) -> SpanData {
         let Self { name, trace_id, span_id, parent, remote, kind, times, attributes, status } = self;
         SpanData {

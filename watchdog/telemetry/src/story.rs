@@ -1,14 +1,14 @@
-//! What is told besides numbers: spans, their attributes, and the events in the log. Each crate
+//! Telemetry other than metrics: spans, their attributes, and the events in the log. Each crate
 //! declares its own once, like its metrics.
 
 /// How many different values an attribute or field may have, which decides where it may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {
-    /// One of a few words of ours.
+    /// One of a few words of this project.
     Words,
-    /// One in the life of a process.
+    /// One value in the life of a process.
     One,
-    /// As many as threads may be told apart: see [`NAMES`](crate::metric::NAMES).
+    /// At most as many as there are distinct thread names: see [`NAMES`](crate::metric::NAMES).
     Names,
     /// Without bound: never a label of a metric.
     Unbounded,
@@ -29,29 +29,29 @@ impl Bound {
 /// One attribute of spans and log records.
 #[derive(Clone, Copy, Debug)]
 pub struct Attribute {
-    /// Its key.
+    /// The key of the attribute.
     pub key: &'static str,
     /// How many values it may have.
     pub bound: Bound,
-    /// What it tells.
+    /// What its value means.
     pub meaning: &'static str,
 }
 
 /// One span of a trace.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
-    /// Its name.
+    /// The name of the span.
     pub name: &'static str,
-    /// From when to when, and what it tells.
+    /// Its beginning and end, and what it represents.
     pub meaning: &'static str,
-    /// Its attributes, by key.
+    /// The keys of its attributes.
     pub attributes: &'static [&'static str],
 }
 
 /// One kind of line in the log: the value of its field `event`.
 #[derive(Clone, Copy, Debug)]
 pub struct LogEvent {
-    /// The word.
+    /// The value of the field.
     pub name: &'static str,
     /// When it is logged.
     pub meaning: &'static str,

@@ -1,4 +1,4 @@
-//! Answers of a node as they came: a JSON-RPC envelope around what was asked for, or only that.
+//! A node's answers as received: the result alone or in a JSON-RPC envelope.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -7,11 +7,11 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{self, DeserializeSeed, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The most of a node's error that is repeated.
+/// The most characters of a node's error that are repeated.
 const SHOWN: usize = 300;
 
 /// `T`, with or without an envelope around it. The first key tells which, so nothing is read twice
-/// and errors keep their place.
+/// and errors retain their position.
 pub(super) struct Unwrapped<T>(pub(super) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Unwrapped<T> {
@@ -20,7 +20,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Unwrapped<T> {
     }
 }
 
-/// Never written with an envelope.
+/// Always written without an envelope.
 impl<T: Serialize> Serialize for Unwrapped<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.0.serialize(serializer)
@@ -49,7 +49,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for Either<T> {
     }
 }
 
-/// What is in the envelope, of which one key has been read.
+/// Reads the envelope's contents; its first key has already been read.
 fn unwrap<'de, T: Deserialize<'de>, A: MapAccess<'de>>(
     mut key: Option<String>,
     mut map: A,
@@ -81,7 +81,7 @@ fn unwrap<'de, T: Deserialize<'de>, A: MapAccess<'de>>(
     }
 }
 
-/// A map of which the first key was read already.
+/// A map whose first key has already been read.
 struct Again<A> {
     first: Option<String>,
     rest: A,

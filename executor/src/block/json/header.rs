@@ -1,5 +1,5 @@
-//! The header's fields: each fork brought some, and a header that has others than its fork is of
-//! another fork.
+//! The header's fields. Each fork added some, so a header with other fields than those of its fork
+//! belongs to another fork.
 
 use alloy_eips::eip4844::DATA_GAS_PER_BLOB;
 
@@ -7,23 +7,23 @@ use super::shape::BlockJson;
 use super::{Unfit, unfit};
 use crate::block::{Chain, Fork, Header};
 
-/// What to do about a field too many or too few.
+/// What to do about an unexpected or a missing field.
 const HINT: &str = "Say which fork it is with the key `chain`, or fetch the whole block again with eth_getBlockByNumber(n, true); see docs/blocks.md.";
 
-/// How much a field is needed.
+/// When a field is required.
 enum Need {
     /// Nothing can be executed without it.
     Always,
-    /// Where the file has a node's whole header: older files of ours lack it.
+    /// Required if the file has a node's whole header; older files of ours lack it.
     WhereWhole,
 }
 
-/// Fails if the header has a field that its fork does not have, or lacks one that it has.
+/// Fails if the header has a field that its fork does not have, or lacks a required one.
 pub(super) fn fits(block: &BlockJson, chain: Chain) -> Result<(), Unfit> {
     let fork = chain.fork;
     let is_whole = block.state_root.is_some() && block.transactions_root.is_some();
     let fields = [
-        // Files that were written before this was checked have a zero here.
+        // Files written before this check have a zero here.
         ("baseFeePerGas", Fork::London, block.base_fee_per_gas.map(|fee| !fee.is_zero()), Need::Always),
         ("withdrawalsRoot", Fork::Shanghai, has(&block.withdrawals_root), Need::WhereWhole),
         ("excessBlobGas", Fork::Cancun, has(&block.excess_blob_gas), Need::Always),
@@ -58,7 +58,7 @@ fn has<T>(field: &Option<T>) -> Option<bool> {
     field.as_ref().map(|_| true)
 }
 
-/// What execution sees of it. The fork's fields are there.
+/// The header fields that execution sees. The fork's fields are present.
 pub(super) fn header(block: &BlockJson, chain: Chain) -> Result<Header, Unfit> {
     let fork = chain.fork;
     let excess_blob_gas = block.excess_blob_gas.map(|gas| gas.to());

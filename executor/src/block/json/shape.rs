@@ -1,4 +1,4 @@
-//! The JSON shapes, read and written.
+//! The JSON shapes, for reading and writing.
 
 use std::collections::BTreeMap;
 
@@ -29,8 +29,8 @@ pub(super) struct FileJson {
     pub(super) witness: Option<Unwrapped<WitnessJson>>,
 }
 
-/// Of the parent's header, which `eth_getBlockByNumber` answers too, as much as its child has to
-/// follow.
+/// The fields of the parent's header (as `eth_getBlockByNumber` returns it) that its child depends
+/// on.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ParentJson {
@@ -47,7 +47,7 @@ pub(super) struct ParentJson {
     pub(super) excess_blob_gas: Option<U64>,
 }
 
-/// As `eth_getBlockReceipts` answers them.
+/// A receipt as `eth_getBlockReceipts` returns it.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ReceiptJson {
@@ -101,7 +101,7 @@ pub(super) struct BlockJson {
     pub(super) slot_number: Option<U64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) state_root: Option<B256>,
-    /// Read only to know whether the header is whole; nothing here is checked against it.
+    /// Read only to detect whether the header is complete; nothing is checked against it.
     #[serde(skip_serializing)]
     pub(super) transactions_root: Option<B256>,
     #[serde(skip_serializing)]
@@ -147,7 +147,7 @@ pub(super) struct TransactionJson {
     pub(super) blob_versioned_hashes: Option<Vec<B256>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) authorization_list: Option<Vec<AuthorizationJson>>,
-    /// The signature counts for the block's length only: the sender is taken from `from`.
+    /// The signature counts only towards the block's length: the sender is taken from `from`.
     #[serde(skip_serializing)]
     pub(super) v: Option<U256>,
     #[serde(skip_serializing)]
@@ -170,7 +170,7 @@ pub(super) struct AuthorizationJson {
     pub(super) chain_id: U256,
     pub(super) address: Address,
     pub(super) nonce: U64,
-    /// Newer clients print this, older ones `v`, and some both.
+    /// Newer clients print this, older ones `v`, and some print both.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) y_parity: Option<U64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -196,7 +196,7 @@ impl TryFrom<&AuthorizationJson> for Authorization {
 
     fn try_from(a: &AuthorizationJson) -> Result<Self, String> {
         let parity = match (a.y_parity, a.v) {
-            // Where both are there, `v` may be as in old signatures, 27 more.
+            // If both are present, `v` may have the old form: 27 more.
             (Some(parity), Some(v)) if v != parity && v != parity.saturating_add(U64::from(27)) => {
                 return Err(format!(
                     "an authorization has the yParity {parity} and the v {v}, which contradict each other"
@@ -209,8 +209,8 @@ impl TryFrom<&AuthorizationJson> for Authorization {
             chain_id: a.chain_id,
             address: a.address,
             nonce: a.nonce.to(),
-            // Anything but 0 and 1 is an invalid signature, which the EVM skips; so must the cut to
-            // a byte.
+            // Anything but 0 and 1 is an invalid signature, which the EVM skips. A value too large
+            // for a byte must stay invalid.
             y_parity: u8::try_from(parity.to::<u64>()).unwrap_or(u8::MAX),
             r: a.r,
             s: a.s,

@@ -1,5 +1,5 @@
-//! How long a block is in RLP, which is limited since Osaka (EIP-7934). The file has all of it in
-//! another encoding.
+//! The length of a block in RLP, which is limited since Osaka (EIP-7934), computed from the file's
+//! JSON.
 
 use alloy_rlp::{Encodable, length_of_length};
 use revm::primitives::alloy_primitives::U64;
@@ -8,16 +8,16 @@ use revm::primitives::{B256, U256};
 use super::shape::{AccessJson, AuthorizationJson, BlockJson, TransactionJson, WithdrawalJson};
 use super::variants::Listed;
 
-/// A hash, an address and a bloom with what stands before them, and the nonce of a header.
+/// Encoded lengths of a hash, an address and a bloom, each with its RLP prefix, and of a nonce.
 const HASH: usize = 33;
 const ADDRESS: usize = 21;
 const BLOOM: usize = 259;
 const NONCE: usize = 9;
-/// Nothing, an empty string or an empty list.
+/// The encoded length of an empty string or an empty list.
 const EMPTY: usize = 1;
 
-/// The length of `block` under a fork of Osaka or later. Exact if the file has the signatures and
-/// the extra data; otherwise the least that it can be, or what the node said if that is more.
+/// The length of `block` under Osaka or a later fork. Exact if the file has the signatures and the
+/// extra data; otherwise a lower bound, or the node's own figure if that is larger.
 pub(super) fn of(block: &BlockJson) -> u64 {
     let whole = block.transactions.iter().filter_map(|listed| match listed {
         Listed::Whole(tx) => Some(tx),
@@ -46,12 +46,12 @@ fn kind(tx: &TransactionJson) -> u64 {
     tx.tx_type.map_or(0, |kind| kind.to())
 }
 
-/// A list with so many bytes in it.
+/// The length of a list with this many bytes of contents.
 fn list(payload: usize) -> usize {
     payload + length_of_length(payload)
 }
 
-/// A number that may be absent and is then the least one.
+/// The length of a number; an absent one counts as zero.
 fn number<T: Encodable + Default>(value: Option<T>) -> usize {
     value.unwrap_or_default().length()
 }
@@ -59,7 +59,7 @@ fn number<T: Encodable + Default>(value: Option<T>) -> usize {
 fn header(block: &BlockJson) -> usize {
     let hashes = [
         Some(block.parent_hash),
-        // Uncles, state, transactions, receipts and the mix.
+        // Uncles, state, transactions, receipts and the mix hash.
         Some(B256::ZERO),
         Some(B256::ZERO),
         Some(B256::ZERO),
@@ -102,7 +102,7 @@ fn transaction(tx: &TransactionJson) -> usize {
     }
     let mut payload =
         common + number(tx.chain_id) + access_list(tx.access_list.as_deref().unwrap_or_default());
-    // The parity, 0 or 1.
+    // The signature's parity, 0 or 1.
     payload += 1;
     payload += match kind(tx) {
         1 => number(tx.gas_price),
@@ -116,7 +116,7 @@ fn transaction(tx: &TransactionJson) -> usize {
         let signed = tx.authorization_list.iter().flatten().map(authorization);
         payload += list(signed.sum());
     }
-    // The type and the list are a string of their own.
+    // The type and the list are wrapped in a string.
     list(1 + list(payload))
 }
 

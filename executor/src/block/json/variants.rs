@@ -10,8 +10,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::shape::TransactionJson;
 use crate::block::prestate::{Accounts, Trace};
 
-/// A transaction, or only its hash: what `eth_getBlockByNumber` answers when it is not asked for
-/// whole ones.
+/// A transaction, or only its hash, which `eth_getBlockByNumber` returns if it is not asked for
+/// full transactions.
 pub(super) enum Listed {
     Whole(Box<TransactionJson>),
     Hash,
@@ -90,7 +90,7 @@ impl Serialize for PreJson {
     }
 }
 
-/// A recipient. Some clients print an empty string where nobody is paid and a contract is created.
+/// A recipient. Some clients print an empty string for a transaction that creates a contract.
 pub(super) fn recipient<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Address>, D::Error> {
     struct Recipient;
     impl Visitor<'_> for Recipient {

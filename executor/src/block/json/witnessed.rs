@@ -1,5 +1,5 @@
-//! A block with its witness: what the one says of the state and of earlier blocks must be what the
-//! other proves.
+//! A block with its witness: what the file says of the state and of earlier blocks must be what the
+//! witness proves.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::block::{Block, Parent};
 use crate::witness::{WitnessError, WitnessJson};
 
 impl Block {
-    /// The block with `witness`, if that proves what the file says.
+    /// The block with `witness`, if the witness proves what the file says.
     pub(super) fn with_witness(mut self, witness: Option<WitnessJson>) -> Result<Self, Unfit> {
         let Some(witness) = witness else { return Ok(self) };
         if self.expected.state_root.is_none() {

@@ -1,4 +1,4 @@
-//! What the executor tells besides numbers: the trace of each block.
+//! What the executor exports besides metrics: the trace of each block.
 
 use shard_telemetry::story::{Attribute, Bound, Span, attribute};
 

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A store that takes in what is made.
+/// A store with all nodes of a trie of these entries, and the trie's root.
 fn build(entries: &BTreeMap<u16, u8>) -> (Nodes, B256) {
     let mut nodes = Nodes::default();
     let changes = changes(entries.iter().map(|(key, value)| (*key, Some(*value))));
@@ -15,8 +15,7 @@ fn build(entries: &BTreeMap<u16, u8>) -> (Nodes, B256) {
     (nodes, root)
 }
 
-/// Keys that share prefixes of every length: the first nibbles stand for themselves, the last ones
-/// too.
+/// Keys that share prefixes of every length: the first nibbles vary, and so do the last ones.
 fn spread(key: u16) -> Nibbles {
     let nibble = |at: u32| ((key >> (4 * at)) & 0xf) as u8 & 0b11;
     let mut path = [0_u8; KEY];
@@ -27,7 +26,7 @@ fn spread(key: u16) -> Nibbles {
     Nibbles::from_nibbles(path)
 }
 
-/// Some values are short enough for a leaf to stand in its parent itself.
+/// Some values are so short that a leaf is embedded in its parent.
 fn value(byte: u8) -> Vec<u8> {
     vec![byte.max(1); if byte.is_multiple_of(3) { 1 } else { 40 }]
 }
@@ -38,7 +37,7 @@ fn changes(of: impl Iterator<Item = (u16, Option<u8>)>) -> Vec<Change> {
     sorted.into_iter().collect()
 }
 
-/// The root by another implementation.
+/// The root as another implementation computes it.
 fn root_of(entries: &BTreeMap<Nibbles, Vec<u8>>) -> B256 {
     let mut builder = HashBuilder::default();
     for (key, value) in entries {
@@ -61,7 +60,7 @@ proptest! {
         let (nodes, root) = build(&before);
         let mut expected = spread_out(&before);
         prop_assert_eq!(root, root_of(&expected));
-        // Most keys of `after` are not there yet: some that are have to go.
+        // Most keys of `after` are not in the trie yet; some that are in it must be deleted.
         let keys: Vec<u16> = before.keys().copied().collect();
         let gone = deleted.iter().filter(|_| !keys.is_empty()).map(|index| (*index.get(&keys), None));
         let changes = changes(after.into_iter().chain(gone));
@@ -127,7 +126,7 @@ fn a_branch_that_collapses_needs_the_sibling_that_is_left() {
     assert!(nodes.remove(&hash).is_some());
     let error = update(&nodes, root, &delete, &mut |_, _| {}).unwrap_err();
     assert_eq!(error, TrieError::Missing { hash, path });
-    // Nothing collapses if another key comes in at the same time, so nothing is asked for.
+    // Nothing collapses if another key is inserted at the same time, so no node is requested.
     let moved = changes([(0x0000, None), (0x2000, Some(1))].into_iter());
     let moved_to = BTreeMap::from([(0x1000, 2), (0x2000, 1)]);
     assert_eq!(update(&nodes, root, &moved, &mut |_, _| {}).unwrap(), root_of(&spread_out(&moved_to)));

@@ -1,6 +1,5 @@
-//! What excuses a whole process, or a whole look: a core that is written, a machine that was
-//! suspended, a watchdog that was late. Each of its threads is told to be excused for that, and
-//! nobody is condemned meanwhile.
+//! What excuses a whole process, or a whole observation: a core being written, a suspended machine,
+//! a late watchdog. Each thread is reported as excused for that, and none is condemned meanwhile.
 
 use std::time::Duration;
 
@@ -15,11 +14,11 @@ use super::super::watchdog::Watchdog;
 use super::super::world::Torn;
 use super::Invariants;
 
-/// How long the judge waits between two looks at a process whose core is written.
+/// How long the judge waits between two observations of a process whose core is being written.
 const LOOK_IN_A_CORE: Nanos = 50 * MS;
 
 impl Invariants {
-    /// A condemnation that must not fall now.
+    /// Reports a condemnation that must not fall during an excuse.
     pub(super) fn opened_in_an_excuse(
         &mut self,
         now: Nanos,
@@ -39,8 +38,8 @@ impl Invariants {
         }
     }
 
-    /// What excuses all must be told of each, and for how long. `suspended`: how long the machine
-    /// was since the look before.
+    /// What excuses all threads must be reported for each, with its duration. `suspended`: how long
+    /// the machine was suspended since the observation before.
     pub(super) fn all_excused(
         &mut self,
         at: At,
@@ -65,7 +64,7 @@ impl Invariants {
         for (place, thread) in process.threads.iter().enumerate() {
             let torn = at.torn == Torn::All || at.torn == Torn::Thread(place);
             let live = thread.seen && thread.ended.is_none() && thread.claim == Claim::Live;
-            // Nobody works while a core is written: who is idle then is excused as well.
+            // No thread works while a core is being written: idle threads are excused as well.
             let stands = thread.working() || dumps_core;
             if torn || thread.moved || !live || !stands {
                 continue;
@@ -77,8 +76,8 @@ impl Invariants {
                 let (name, said) = (&thread.name, trial.excuse);
                 self.broken(at.now, "not excused", || format!("{name} is {kind}, by the judge {said:?}"));
             }
-            // What the workers of a thread have lost may be made up for meanwhile, as far as they
-            // could differ: by some looks, of which this one may be the shortest.
+            // Time that a thread's workers have lost may be made up for meanwhile, as far as they
+            // could differ: by some observations, of which this one may be the shortest.
             let look = at.elapsed.max(LOOK_IN_A_CORE);
             let workers =
                 if thread.pool.is_empty() { Duration::ZERO } else { Duration::from_nanos(3 * look) };

@@ -1,6 +1,7 @@
-//! What must hold when a signal goes out: the very process that was condemned, killing switched on
-//! and not paused, nothing that excuses it in that moment, and never more than the budget, whatever
-//! was restarted, reloaded or set meanwhile. And when none goes out: that something forbids it.
+//! What must hold when a signal goes out: the target is the very process that was condemned,
+//! killing is switched on and not paused, nothing excuses the process in that moment, and the
+//! budget is never exceeded, whatever was restarted, reloaded or set meanwhile. And when no signal
+//! goes out, something must forbid it.
 
 use std::time::Duration;
 
@@ -16,12 +17,12 @@ use super::super::watchdog::Watchdog;
 use super::super::world::World;
 use super::Invariants;
 
-/// A part of a kill so small that it is none: the budget counts in whole numbers, and this does
-/// not.
+/// A part of a kill too small to count: the budget counts in whole numbers, this check in
+/// fractions.
 const NOTHING: f64 = 1e-6;
 
 impl Invariants {
-    /// A signal is about to go out; `first` of its ladder.
+    /// A signal is about to go out. `first`: it is the first of its ladder.
     pub fn signal(&mut self, watchdog: &Watchdog, world: &World<'_>, plan: &Plan, first: bool) {
         let now = world.now;
         let target = watchdog.observer.held;
@@ -41,7 +42,7 @@ impl Invariants {
         self.kills += 1;
         self.asked_kills += u64::from(asked);
         if asked {
-            // It goes ahead of all that follows here.
+            // A person's kill takes precedence over all the checks below.
             return;
         }
         if !watchdog.enforces() {
@@ -79,7 +80,7 @@ impl Invariants {
         }
         let mut seen = watchdog.seen.threads.iter();
         let seen = seen.find(|seen| Some((seen.slot, seen.generation)) == condemned.slot);
-        // One that has dropped its slot is as good as gone.
+        // A thread that has dropped its slot is as good as gone.
         let live = seen.filter(|seen| seen.claim == Claim::Live);
         if let Some(kind) = live.and_then(|seen| held(seen.task?)) {
             self.broken(now, "excused", || format!("killed while it is {kind}: {}", condemned.why));
@@ -94,7 +95,7 @@ impl Invariants {
         }
     }
 
-    /// The loop has done what follows from a look.
+    /// The loop has acted on an observation.
     pub fn acted(&mut self, watchdog: &Watchdog, world: &World<'_>, decision: Decision) {
         let now = world.now;
         let Some(target) = watchdog.observer.held.filter(|_| watchdog.observer.signalled.is_none()) else {
@@ -122,8 +123,8 @@ fn at_fault<'p>(process: &'p Process, condemned: &Condemnation) -> Option<&'p Th
     process.threads.iter().find(|thread| Some((thread.slot, thread.generation)) == condemned.slot)
 }
 
-/// Whether the thread that it is condemned for stands still, and nothing can have kept it from
-/// going on since the last look.
+/// Whether the thread that the process is condemned for stands still, and nothing can have kept it
+/// from running since the last observation.
 fn surely_free(process: &Process, condemned: &Condemnation, void: bool) -> bool {
     condemned.reason == Reason::Stalled
         && !void
@@ -134,7 +135,7 @@ fn surely_free(process: &Process, condemned: &Condemnation, void: bool) -> bool 
         })
 }
 
-/// A token bucket, made anew from every kill: a person's takes what there is.
+/// A token bucket, computed anew from every kill. A person's kill takes whatever is left.
 fn kills_left(watchdog: &Watchdog, kills: &[Nanos], now: Nanos) -> f64 {
     let capacity = f64::from(watchdog.kill.budget_kills);
     let per = watchdog.kill.budget_per.as_secs_f64();

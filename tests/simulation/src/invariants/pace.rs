@@ -1,5 +1,5 @@
-//! How soon the judge must ask to look again: soon enough for its shortest threshold, and not at
-//! once.
+//! When the judge must ask for the next observation: soon enough for its shortest threshold, but
+//! not at once.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::super::world::{Torn, World};
 use super::{Invariants, nanos};
 
 impl Invariants {
-    /// The loop must look again soon enough, and not spin.
+    /// The loop must observe again soon enough, and not spin.
     pub(super) fn next_look(
         &mut self,
         now: Nanos,
@@ -57,7 +57,7 @@ impl Invariants {
     }
 }
 
-/// How long the loop may sleep while something could begin to stall unseen.
+/// How long the loop may sleep while a thread could begin to stall unseen.
 fn sample(watchdog: &Watchdog) -> Nanos {
     let channel = watchdog.policy.channels.iter().filter_map(|rule| Some(rule.kills_after()?.0)).min();
     let rule = &watchdog.policy.rules[0];

@@ -1,5 +1,5 @@
-//! Work that was in flight at more than one death, as the judge's own notes tell the deaths:
-//! nothing is killed for that until a person clears it, and nothing else is spared.
+//! Work that was in flight at more than one death, with deaths taken from the judge's own notes: no
+//! kill follows for that work until a person clears it, and nothing else is spared.
 
 use shard_watchdog::judge::{Decision, Note};
 
@@ -7,13 +7,13 @@ use super::super::plan::Nanos;
 use super::super::watchdog::Watchdog;
 use super::Invariants;
 
-/// What is known of deaths, in every life of the watchdog. No history has so many that any had to
-/// be forgotten.
+/// What is known of deaths, across every life of the watchdog. No history has so many that any had
+/// to be forgotten.
 #[derive(Debug, Default)]
 pub(super) struct Poison {
     deaths: Vec<u64>,
     keys: Vec<u64>,
-    /// What the process under watch stands condemned for.
+    /// The work that the watched process stands condemned for.
     in_flight: Option<u64>,
 }
 
@@ -22,14 +22,14 @@ impl Poison {
         self.keys.contains(&key)
     }
 
-    /// A person says so.
+    /// A person clears this work, or all work.
     pub(super) fn clear(&mut self, key: Option<u64>) {
         for known in [&mut self.deaths, &mut self.keys] {
             known.retain(|known| key.is_some_and(|key| key != *known));
         }
     }
 
-    /// Another process is watched, or the watchdog is another.
+    /// Another process is watched, or the watchdog has restarted.
     pub(super) const fn forget_condemned(&mut self) {
         self.in_flight = None;
     }
@@ -47,7 +47,7 @@ impl Poison {
 }
 
 impl Invariants {
-    /// What a look made of deaths.
+    /// What an observation concluded about deaths.
     pub(super) fn crash_loops(&mut self, now: Nanos, watchdog: &Watchdog, decision: Decision) {
         for note in watchdog.judge.notes() {
             match note {

@@ -1,4 +1,4 @@
-//! Rows about what happens around a shard and its sidecar: disks, clocks, descriptors, floods,
+//! Rows about the surroundings of a shard and its sidecar: disks, clocks, descriptors, floods,
 //! collectors, starts, configs.
 
 use std::time::Duration;
@@ -125,7 +125,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
 ];
 
-/// The shard stays healthy, and blocks go on.
+/// Asserts that the shard stays healthy and blocks continue.
 #[track_caller]
 fn unharmed_for(told: &Told, cluster: &mut Cluster, time: Duration) {
     let shard = &cluster.shards[0];
@@ -141,11 +141,11 @@ fn unharmed_for(told: &Told, cluster: &mut Cluster, time: Duration) {
     cluster.assert_common_rule(&[]);
 }
 
-/// While something disturbs the sidecar its target loses a thread: seen, killed and restarted all
-/// the same.
+/// While something disturbs the sidecar, its target loses a thread: that is detected, killed for
+/// and restarted all the same.
 #[track_caller]
 fn lost_meanwhile(told: &Told, stage: &Stage) {
-    /// A flood leaves little of the machine to anybody.
+    /// A flood leaves little of the machine to anything else.
     const WITHIN: Duration = Duration::from_secs(15);
     let fired = lose_from_outside(&stage.sidecar);
     let incident = wait::until("a target that was killed and restarted", || {
@@ -196,7 +196,7 @@ fn clocks_since_boot(told: &Told) {
 }
 
 fn burst(told: &Told) {
-    /// Beside the shard's own parts, and below the 32 that its queue holds.
+    /// In addition to the shard's own parts, and below the 32 that its queue holds.
     const MORE: u32 = 25;
     let limits = "max_age = \"1s\"\nmax_depth = 10\nconsumer = \"exec-s*\"";
     let settings = Settings { stall_after: "30s".to_owned(), ..Settings::default() };
@@ -261,7 +261,8 @@ fn booting(grace: &str) -> (tempfile::TempDir, Traced) {
     (folder, traced)
 }
 
-/// The verdict of a start, for longer than any other threshold; then it is up.
+/// Asserts that a start's verdict outlasts every other threshold, and that the target then comes
+/// up.
 #[track_caller]
 fn boots(told: &Told, grace: &str, verdict: &str) {
     let (_folder, traced) = booting(grace);
@@ -301,8 +302,8 @@ fn no_thread(told: &Told) {
     cluster.shards[0].assert_unharmed();
 }
 
-/// The blocks of `folder` over shards that have executed nothing, with sidecars that kill after a
-/// second without progress.
+/// Runs the blocks of `folder` over shards that have executed nothing, with sidecars that kill
+/// after a second without progress.
 #[track_caller]
 fn first_block(told: &Told, folder: &std::path::Path) {
     const RUNS: usize = 3;
@@ -328,7 +329,7 @@ fn no_memory(told: &Told) {
     let stage = Stage::start(&Settings::default());
     let pid = stage.sidecar.pid();
     memory.set("memory.limit_in_bytes", "16M");
-    // Whoever takes more waits until there is more.
+    // A process that allocates more waits until there is more.
     memory.set("memory.oom_control", "1");
     memory.take(pid);
     let began = monotonic_ns();
@@ -361,8 +362,7 @@ fn odd_telemetry(told: &Told) {
     let pid = traced.sidecar.pid();
     for (name, value) in ODD {
         assert!(traced.end_sidecar(Signal::TERM).success());
-        // Nobody listens at the first, and that is another line of the log than the one that is
-        // counted.
+        // Nothing listens at the first endpoint; the log line about that is not the one counted.
         let variables = [(ENDPOINT, "http://127.0.0.1:9"), (name, value)];
         traced.set_variables(&variables.map(|(name, value)| (name.to_owned(), value.to_owned())));
         traced.start_sidecar();
@@ -378,7 +378,7 @@ fn odd_telemetry(told: &Told) {
     assert!(traced.end_sidecar(Signal::TERM).success());
 }
 
-/// A shard and its coordinator with the first of these variables execute blocks.
+/// Asserts that a shard and its coordinator execute blocks with the first of these variables.
 #[track_caller]
 fn shards_go_on(odd: &[(String, String)]) {
     let environment = odd.iter().take(3).cloned().collect();

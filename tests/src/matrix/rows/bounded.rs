@@ -1,5 +1,5 @@
-//! Rows about what cannot be helped at once: it ends in bounded time, is told, and nobody is killed
-//! again and again.
+//! Rows about faults that cannot be remedied at once: they end in bounded time, are reported, and
+//! nothing is killed over and over.
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -126,7 +126,7 @@ fn no_restart(told: &Told) {
     let settings = Settings { append: "[restart]\nwithin = \"2s\"\n".to_owned(), ..Settings::default() };
     let mut cluster = Cluster::start(&Plan { settings, ..Plan::default() });
     let shard = &cluster.shards[0];
-    // It hangs, so it neither reaps nor restarts.
+    // A hung supervisor neither reaps nor restarts.
     shard.supervisor.signal(Signal::STOP);
     let fired = monotonic_ns();
     assert!(signal(shard, "CMD", Signal::KILL), "it runs");
@@ -137,7 +137,7 @@ fn no_restart(told: &Told) {
         shard.sidecar.status().is_none_or(|status| status["verdict"] == "dead")
     });
     assert_eq!(metric(&shard.sidecar, "shard_watchdog_kills_total"), Some(0.0));
-    // The other shard does all of the work meanwhile.
+    // The other shard does all the work meanwhile.
     told.time("verified", fired, cluster.verified_after(monotonic_ns()).at);
     shard.supervisor.signal(Signal::CONT);
     let incident = shard.sidecar.incident("recovered");
@@ -153,8 +153,8 @@ fn outlives_sigkill(told: &Told) {
     let mut cluster = Cluster::start(&Plan { settings, ..Plan::default() });
     let sidecar = cluster.shards[0].sidecar.clone();
     let pid = sidecar.pid();
-    // It has said that it ends, and hangs in its exit; then the freezer takes it. SIGKILL waits for
-    // the thaw.
+    // It has reported that it ends, and hangs in its exit; then the freezer takes it. SIGKILL waits
+    // for the thaw.
     let fired = cluster.inject(0, &["arm exit-hang"]);
     let frozen = hold(&cluster, "freeze-cgroup", Who::Shard, &["--version", "1"]);
     let steps = |incident: &Value, step: &str| {
@@ -194,7 +194,7 @@ fn two_die(told: &Told) {
 
 fn all_die(told: &Told) {
     let shard_arguments = ["--arm", "arm panic after 3"].map(str::to_owned).to_vec();
-    // Whether the block is to blame is another row.
+    // Whether the block is to blame belongs to another row.
     let environment = vec![("SHARD_EXECUTOR_POISON_AFTER".to_owned(), "0".to_owned())];
     let plan = Plan { shard_arguments, environment, coordinator: false, ..Plan::coordinator_first() };
     let mut cluster = Cluster::start(&plan);
@@ -213,15 +213,15 @@ fn all_die(told: &Told) {
 #[track_caller]
 fn coordinator(told: &Told, orders: &[&str], reason: &str, kind: Option<&str>) {
     let coordinator_sidecar = Some(Settings { thread: Some("coord".to_owned()), ..Settings::default() });
-    // A restarted coordinator begins with the first block again, and each that was retried before
-    // must come round.
+    // A restarted coordinator begins with the first block again, and each block retried before must
+    // come round.
     let blocks = Blocks::Generated { blocks: 10, transactions: 40 };
     let mut cluster = Cluster::start(&Plan { coordinator_sidecar, blocks, ..Plan::default() });
     let sidecar = cluster.coordinator().sidecar.clone().expect("it has one");
     let before = sidecar.pid();
     let fired = cluster.inject_coordinator(orders);
-    // Whether it calls that recovered depends on whether it finds the thread between two blocks: µs
-    // in 20 ms.
+    // Whether the sidecar calls that recovered depends on whether it finds the thread between two
+    // blocks: µs in 20 ms.
     let incident = sidecar.incident_with("restarted");
     tell(told, &incident, fired);
     assert_eq!(
@@ -271,7 +271,7 @@ fn enough_descriptors(told: &Told) {
     tell(told, &incident, fired);
 }
 
-/// What a shell does that runs one program, and what somebody writes who wants a log beside it.
+/// What a shell does when it runs one program, or what a person writes to get a log beside it.
 const WRAPPER: &str = "\"$0\" \"$@\" & wait $!; true";
 
 fn wrapper(told: &Told) {
@@ -310,7 +310,7 @@ fn wrapper(told: &Told) {
     sweep::sweep(&mark);
 }
 
-/// The sum of a metric over its series.
+/// A metric, summed over its series.
 fn metric(sidecar: &Sidecar, name: &str) -> Option<f64> {
     let page = api::get(sidecar.http, "/metrics")?.body;
     let values =

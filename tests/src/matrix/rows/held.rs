@@ -1,5 +1,5 @@
-//! Rows in which a shard is idle, slow, or held up by somebody: excused by name, and never killed
-//! for it.
+//! Rows in which a shard is idle, slow, or held up from outside: the sidecar names the excuse and
+//! never kills for it.
 
 use std::process::Command;
 use std::time::Duration;
@@ -53,20 +53,20 @@ fn caps(caps: &str) -> Settings {
     Settings { append: format!("[judge.excuse]\n{caps}\n"), ..Settings::default() }
 }
 
-/// The threshold that the sidecar has by default: the coordinator is starved too, and a shard that
-/// waits for it is in nobody's queue.
+/// The sidecar's default threshold: the coordinator is starved too, and a shard that waits for it
+/// is in nobody's queue.
 fn by_default() -> Settings {
     Settings { stall_after: "5s".to_owned(), ..caps("starved = \"2s\"") }
 }
 
-/// Longer than it takes the sidecar to see that its target was moved to another cgroup.
+/// Longer than the sidecar takes to notice that its target was moved to another cgroup.
 fn three_seconds() -> Settings {
     Settings { stall_after: "3s".to_owned(), ..Settings::default() }
 }
 
 const KIT: &[Need] = &[Need::Root];
 const GDB: &[Need] = &[Need::Program("gdb", "gdb")];
-/// The CPU that a thread is not given for a moment looks the same, whoever took it.
+/// A thread without CPU for a moment looks the same, whatever took the CPU.
 const NO_CPU: &[&str] = &["throttled", "starved"];
 
 pub(super) const ROWS: &[Row] = &[
@@ -234,7 +234,7 @@ fn idle(told: &Told) {
     shard.sidecar.wait_for("healthy");
     let held = Duration::from_secs(5);
     wait::holds_for(held, "healthy while idle", || {
-        // A sidecar too busy to answer at once is not what is tried here.
+        // Whether a busy sidecar answers at once is not tested here.
         shard.sidecar.status().is_none_or(|s| s["verdict"] == "healthy" && s["pid"] == shard.first_pid)
     });
     told.held(held);
@@ -249,8 +249,7 @@ fn slow(told: &Told) {
     let blocks = blocks::generated(cluster.folder(), 1, 100);
     for shard in &cluster.shards {
         shard.sidecar.wait_for("healthy");
-        // 100 transactions over two shards, each with 50 ms: 2 s and more for a threshold of 200
-        // ms.
+        // 100 transactions over two shards, 50 ms each: at least 2 s, with a threshold of 200 ms.
         faults::order(&shard.faults, &["arm slow 50ms"]);
     }
     let began = monotonic_ns();
@@ -262,8 +261,8 @@ fn slow(told: &Told) {
     cluster.assert_common_rule(&[]);
 }
 
-/// gdb on the process `pid`; it ends with its commands. Symbols are not read: those of a debug
-/// build take a minute.
+/// Attaches gdb to the process `pid`; gdb ends after its commands. It reads no symbols: those of a
+/// debug build take a minute.
 #[track_caller]
 fn attach(pid: i32, commands: &[&str]) -> Process {
     let mut command = Command::new("gdb");
@@ -284,7 +283,7 @@ fn debugger(told: &Told) {
     let mut cluster = Cluster::at_work(caps("traced = \"1s\""));
     let shard = &cluster.shards[0];
     let began = monotonic_ns();
-    // It sits there, and ends by itself.
+    // The debugger stays attached for a while and ends by itself.
     let mut gdb = attach(shard.sidecar.pid(), &["shell sleep 5"]);
     wait::until("the excuse", || {
         shard.sidecar.status().filter(|status| status["threads"][0]["kind"] == "traced")
@@ -319,8 +318,8 @@ fn lets_it_run(told: &Told) {
 fn core(told: &Told) {
     const EXIT_WITHIN: f64 = 2.0;
     let _pattern = CorePattern::file().unwrap_or_else(|why| panic!("{why}"));
-    // Before it aborts it reserves what is to be in the core, in the middle of a block: a second of
-    // work where other rows run.
+    // Before it aborts, in the middle of a block, it reserves what the core is to contain: a second
+    // of work while other rows run.
     let (judge, stall_after) = (format!("exit_within = \"{EXIT_WITHIN}s\""), "4s".to_owned());
     let settings = Settings { judge, stall_after, ..Settings::default() };
     let mut cluster = Cluster::start(&Plan { settings, ..Plan::default() });
@@ -332,7 +331,7 @@ fn core(told: &Told) {
     });
     told.time("verdict", fired, monotonic_ns());
     assert_eq!((&excused["verdict"], &excused["pid"]), (&"excused".into(), &pid.into()), "{excused:#}");
-    // As long as the process is there nothing is held against it.
+    // As long as the process exists, nothing is held against it.
     let incident = sidecar.incident("recovered");
     told.saw("excused (core_dumping), ends by itself");
     assert_eq!(incident["reason"], "process_gone", "{incident:#}");
@@ -344,7 +343,8 @@ fn core(told: &Told) {
     cluster.assert_common_rule(&[0]);
 }
 
-/// How long it was excused: every watched thread was, and the sum of them all is what is told.
+/// Seconds that the process was excused. Every watched thread was, and the status reports their
+/// sum.
 #[track_caller]
 fn excused_for(sidecar: &Sidecar) -> f64 {
     let status = wait::until("a status", || sidecar.status());
@@ -357,8 +357,8 @@ fn stopped_sidecar(told: &Told) {
     let settings = Settings { stall_after: "6s".to_owned(), ..Settings::default() };
     let mut cluster = Cluster::at_work(settings);
     let shard = &cluster.shards[0];
-    // One transaction of 11 s, of which the sidecar misses 7: by the wall clock it is a stall, and
-    // 4 s of it count at the most.
+    // One transaction of 11 s, of which the sidecar misses 7: by wall-clock time that is a stall,
+    // but at most 4 s of it count.
     faults::order(&shard.faults, &["disarm", "arm slow 11s"]);
     wait::until("the long transaction", || {
         shard.sidecar.status()?["threads"][0]["heartbeat_age_seconds"].as_f64().filter(|age| *age > 0.4)
@@ -409,7 +409,7 @@ fn wall_clock(told: &Told) {
     told.held(Duration::from_nanos(monotonic_ns() - began));
     told.saw("healthy");
     cluster.assert_common_rule(&[]);
-    // And it still sees what is wrong.
+    // It must still detect a real fault.
     cluster.inject(0, &["arm spin"]);
     assert_eq!(cluster.shards[0].sidecar.incident("recovered")["reason"], "stalled");
 }
@@ -419,8 +419,8 @@ fn restart(told: &Told) {
     let sidecar = cluster.shards[0].sidecar.clone();
     let before = sidecar.pid();
     let began = monotonic_ns();
-    // The supervisor brings it back, which is a rolling restart; its own stop below is a graceful
-    // one.
+    // The supervisor restarts it, which is a rolling restart; the supervisor's own stop below is a
+    // graceful one.
     assert!(signal(&cluster.shards[0], "CMD", Signal::TERM), "it runs");
     wait::until("the next incarnation", || {
         sidecar.status().filter(|status| status["verdict"] == "healthy" && status["pid"] != before)
@@ -459,7 +459,7 @@ fn reload(told: &Told) {
     cluster.assert_common_rule(&[]);
 }
 
-/// Ends the watched thread of a puppet from outside.
+/// Ends a puppet's watched thread from outside. Returns when.
 #[track_caller]
 pub(super) fn lose_from_outside(sidecar: &Sidecar) -> u64 {
     let pid = sidecar.pid().to_string();

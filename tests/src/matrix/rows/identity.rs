@@ -1,5 +1,5 @@
-//! Rows about who is who, and who can be seen: what is watched and signalled is never anybody else,
-//! and what is hidden is told.
+//! Rows about identity and visibility: nothing but the target is ever watched or signalled, and
+//! what is hidden is reported.
 
 use std::io::{Seek, Write};
 use std::process::Command;
@@ -20,9 +20,9 @@ use crate::sidecar::{Settings, Sidecar};
 use crate::ward::Ward;
 use crate::{api, wait};
 
-/// Long enough for many looks, and for several thresholds.
+/// Long enough for many observations, and for several thresholds.
 const A_WHILE: Duration = Duration::from_secs(2);
-/// Namespaces in which two containers run that do not share their processes.
+/// Namespaces of two containers that do not share their processes.
 const APART: &[&str] = &["--pid", "--fork", "--kill-child", "--mount-proc"];
 const TIME: &[&str] = &["--time", "--boottime", "100000", "--fork", "--kill-child"];
 const USER: &[&str] = &["--user", "--map-root-user"];
@@ -171,7 +171,7 @@ fn replaced(told: &Told, how: &str) {
     assert_eq!(stage.sidecar.incidents().len(), 1);
 }
 
-/// The incident of a lost thread: this thread, and one signal.
+/// Asserts the incident of a lost thread: this thread, and one signal.
 #[track_caller]
 fn assert_lost(incident: &Value, tid: Option<&Value>) {
     assert_eq!(incident["reason"], "thread_gone", "{incident:#}");
@@ -186,7 +186,7 @@ fn signals(incident: &Value) -> usize {
     incident["timeline"].as_array().into_iter().flatten().filter(|entry| entry["step"] == "signal").count()
 }
 
-/// The same process, in nobody's way, and no incident beyond those.
+/// Asserts that it is still the same process, left alone, with no further incidents.
 #[track_caller]
 fn unharmed(sidecar: &Sidecar, pid: &Value, incidents: usize) {
     wait::holds_for(A_WHILE, "the same process, in nobody's way", || {
@@ -199,7 +199,7 @@ fn unharmed(sidecar: &Sidecar, pid: &Value, incidents: usize) {
     assert_eq!(sidecar.incidents().len(), incidents, "{:#?}", sidecar.incidents());
 }
 
-/// Whatever surrounds the target, it is left alone while it is well, and killed for a lost thread.
+/// Asserts that the target, whatever surrounds it, is left alone, and killed for a lost thread.
 #[track_caller]
 fn watched(told: &Told, mut pair: Pair) {
     pair.start_sidecar(Command::new(binary("shard-watchdog")));
@@ -254,8 +254,8 @@ fn stranger(told: &Told) {
     let watchdog = ward.start_sidecar("pidfd");
     assert_eq!(ward.sidecar.wait_for("healthy")["pid"], ward.pid);
     ward.end(ward.pid, "KILL");
-    // It maps the very segment, which names its pid: only its start time says that it is somebody
-    // else.
+    // The stranger maps the very segment, which names its pid: only its start time shows that it is
+    // another process.
     ward.stranger(ward.pid);
     let nobody = |status: &Value| status["pid"].is_null() && status["verdict"] != "healthy";
     ward.sidecar.wait_for("dead");
@@ -318,11 +318,11 @@ fn renamed(told: &Told) {
     let double = stage.order("double").number("tid");
     assert_ne!(double, tid);
     unharmed(&stage.sidecar, &pid, 0);
-    // The second one ends: it was never the one that is watched.
+    // The second thread ends: it was never the watched one.
     assert_eq!(stage.order("undouble").number("was"), double);
     unharmed(&stage.sidecar, &pid, 0);
     told.held(2 * A_WHILE);
-    // And the one that is watched is watched by whatever name.
+    // The watched thread stays watched whatever its name.
     stage.order_unanswered("lose");
     assert_lost(&stage.sidecar.incident("recovered"), Some(&tid.into()));
     told.saw("healthy, and watched: thread_gone, killed");
@@ -341,12 +341,12 @@ fn forks(told: &Told) {
     let pid = Pid::from_raw(child).expect("a pid");
     assert!(test_kill_process(pid).is_ok(), "the child outlived the kill of its parent");
     kill(child);
-    // Its end is nobody's business.
+    // Its end concerns nobody.
     unharmed(&stage.sidecar, &now, 1);
     told.saw("healthy; the child outlives its parent's kill");
 }
 
-/// Ends a process that this row had started, once.
+/// Kills a process that this row started.
 #[track_caller]
 fn kill(pid: i32) {
     let pid = Pid::from_raw(pid).expect("a pid");
@@ -367,7 +367,7 @@ fn another_program(told: &Told) {
     let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).expect("it runs");
     assert_eq!(comm, "sleep\n");
     assert!(stage.sidecar.incidents().is_empty(), "{:#?}", stage.sidecar.incidents());
-    // The next one that the supervisor starts is watched again.
+    // The next process that the supervisor starts is watched again.
     kill(pid);
     assert_ne!(stage.sidecar.wait_for("healthy")["pid"], pid);
     told.saw("unguarded, let go unharmed; the next one is healthy");
@@ -396,8 +396,8 @@ fn forged(told: &Told) {
     let mut sleep = Command::new("sleep");
     sleep.arg("1000");
     let mut victim = Process::start("victim", sleep);
-    // The forged segment says that its writer's executor thread is gone, which would be a reason to
-    // kill.
+    // The forged segment claims that its writer's executor thread is gone, which would be a reason
+    // to kill.
     let forged = cluster.folder().join("forged");
     let bytes = std::fs::read(&shard.sidecar.heartbeat).expect("the segment");
     let mut file = std::fs::File::create(&forged).expect("a file of our own");

@@ -42,7 +42,7 @@ fn on_two_threads() -> Plan {
     Plan { shard_arguments: vec!["--threads".to_owned(), "2".to_owned()], ..Plan::default() }
 }
 
-/// The thread that sends is watched by a rule of its own.
+/// A rule of its own watches the thread that sends.
 fn watched_sender() -> Plan {
     Plan { settings: Settings::default().thread_rule("send-s*", "1s"), ..Plan::default() }
 }
@@ -53,7 +53,7 @@ fn stopped_for_two_seconds() -> Plan {
 }
 
 fn commands_kill() -> Plan {
-    // A stall must not come first: what is tried is the channel.
+    // A stall must not be detected first: the channel is what is tested.
     let settings = Settings { stall_after: "30s".to_owned(), ..Settings::default() };
     let limits = "max_age = \"1s\"\nconsumer = \"exec-s*\"";
     Plan { settings: settings.channel_rule("commands", limits, "kill"), ..Plan::default() }
@@ -66,7 +66,7 @@ fn exit_within_a_second() -> Plan {
 
 const PANIC: &[Step] = &[Step::Orders(&["hook off", "arm panic after 3"])];
 const LOST_FROM_OUTSIDE: &[Step] = &[Step::Script("kill-thread", Who::Thread("exec-s0"))];
-/// The shard's own guard would end it for that.
+/// Otherwise the shard's own guard would end it.
 const UNGUARDED: Step = Step::Set(&["hook off", "guard off"]);
 const SENDER: Recovers = Recovers { plan: watched_sender, thread: Some("send-s0"), ..GONE };
 const LEADER: Recovers = Recovers { reason: "leader_gone", thread: None, ..GONE };

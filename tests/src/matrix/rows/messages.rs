@@ -1,5 +1,5 @@
 //! Rows in which a message between coordinator and shard is lost, late, wrong or an error: the
-//! coordinator finds out by its own deadlines, and no sidecar has a reason to act.
+//! coordinator detects it by its own deadlines, and no sidecar has a reason to act.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::hostile::Hostile;
 use crate::proxy::{Mode, Towards};
 use crate::{faults, wait};
 
-/// A typed answer comes by the block's deadline (8 s), a little later where the machine is busy.
+/// A typed answer arrives by the block's deadline (8 s), or a little later on a busy machine.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(15);
 
 const fn row(
@@ -61,8 +61,8 @@ pub(super) const ROWS: &[Row] = &[
     row("15", "", "one shard answers with an error", "order: part-error", part_error),
 ];
 
-/// Tells and asserts what the coordinator made of it: an answer with a reason in time, the block
-/// verified, the next one too, and no shard that noticed.
+/// Records and asserts the coordinator's response: an answer with a reason in time, the block
+/// verified, the next one too, and no shard affected.
 #[track_caller]
 fn answered(told: &Told, cluster: &mut Cluster, fired: u64, reason: &str) -> Value {
     let retry = cluster.coordinator().event_after("retry", fired);
@@ -100,8 +100,8 @@ fn never_answered(told: &Told) {
     cluster.assert_unharmed_except(&[]);
 }
 
-/// Waits until the coordinator has ended with its code for a block that could not be executed, and
-/// gives its sentence.
+/// Waits until the coordinator has ended with its exit code for a block that could not be executed,
+/// and returns its message.
 #[track_caller]
 pub(super) fn ends_with_3(told: &Told, cluster: &mut Cluster, fired: u64) -> String {
     let coordinator = cluster.coordinator_mut();
@@ -139,8 +139,8 @@ fn no_coordinator(told: &Told) {
     cluster.assert_common_rule(&[]);
 }
 
-/// The connection of shard 0 is spoiled, given up, and made again once it is well. Gives the loss,
-/// as the coordinator tells it.
+/// Disturbs the connection of shard 0, which is given up, and made again once undisturbed. Returns
+/// the loss as the coordinator reports it.
 #[track_caller]
 fn lost_and_joined(told: &Told, cluster: &Cluster, mode: Mode) -> Value {
     let fired = monotonic_ns();

@@ -1,5 +1,5 @@
 //! The watchdog itself: whatever ends or holds it, its supervisor brings it back, it adopts the
-//! running target and has lost no incident; the executor never waits for it, and can tell that
+//! running target and has lost no incident. The executor never waits for it, and can tell that
 //! nobody watches.
 
 use std::process::Command;
@@ -19,7 +19,7 @@ use crate::sidecar::{Settings, Sidecar};
 use crate::soak::fault::{pid_of, signal};
 use crate::{api, wait};
 
-/// A second on a machine that has time, with the supervisor's wait before it.
+/// A second on an idle machine, after the supervisor's backoff.
 const ADOPTED_WITHIN: Duration = Duration::from_secs(10);
 
 const fn row(case: &'static str, what: &'static str, fault: &'static str, play: fn(&Told)) -> Row {
@@ -52,7 +52,7 @@ pub(super) const ROWS: &[Row] = &[
     row("twice", "the sidecar is started twice", "a second one on the same segment", twice),
 ];
 
-/// An incident is there already; then the sidecar ends, and is back.
+/// One incident exists already; then the sidecar ends and comes back.
 #[track_caller]
 fn comes_back(told: &Told, end: impl FnOnce(&Shard)) {
     let mut cluster = Cluster::start(&Plan::default());
@@ -80,7 +80,7 @@ fn comes_back(told: &Told, end: impl FnOnce(&Shard)) {
         "nothing said is lost: {incidents:#?}"
     );
     told.time("verified", fired, cluster.verified_after(fired).at);
-    // And it watches in earnest.
+    // The new sidecar really watches.
     cluster.inject(0, &["hook off", "arm panic after 3"]);
     wait::until("the next incident", || {
         let incidents = cluster.shards[0].sidecar.incidents();
@@ -90,7 +90,7 @@ fn comes_back(told: &Told, end: impl FnOnce(&Shard)) {
     cluster.assert_common_rule(&[0]);
 }
 
-/// The kernel ends whoever takes more memory than there is.
+/// The kernel kills a process that exceeds its memory limit.
 #[track_caller]
 fn out_of_memory(shard: &Shard, memory: &Cgroup) {
     let pid = wait::until("the pid of the sidecar", || pid_of(shard, "sidecar"));
@@ -142,7 +142,7 @@ fn twice(told: &Told) {
     pair.start_target(Command::new(binary("puppet")));
     pair.start_sidecar(Command::new(binary("shard-watchdog")));
     let pid = pair.sidecar.wait_for("healthy")["pid"].clone();
-    // The same target and segment; what is its own is another folder and another port.
+    // The same target and segment, with a folder and a port of its own.
     let second = Sidecar::configure(pair.folder.path(), "second", "exec-s0", &Settings::default());
     let text = std::fs::read_to_string(&pair.sidecar.config).expect("its config");
     let text = text

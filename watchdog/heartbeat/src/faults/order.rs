@@ -1,35 +1,33 @@
-//! The words in which faults are ordered: one line an order.
+//! The text form of fault orders: one order a line.
 
 use std::fmt;
 use std::time::Duration;
 
-/// How long a fault lasts from the moment at which it strikes, unless the order says otherwise:
-/// longer than any threshold that people set, and over by itself should everybody have forgotten
-/// it.
+/// Default duration of a fault from the moment it strikes: longer than any threshold that people
+/// set, and it ends by itself if it is forgotten.
 const LASTS: Duration = Duration::from_secs(600);
-/// The longest that one may last.
+/// The longest duration of a fault.
 const MOST: Duration = Duration::from_secs(3_600);
-/// The longest name of a place or a thread: longer ones are no names but mistakes.
+/// The longest name of a place or a thread, in bytes; a longer one is a mistake.
 const LONGEST_NAME: usize = 64;
 
-/// What goes wrong.
+/// The kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// The thread sleeps and does not come back.
     Hang,
-    /// The thread burns CPU and gets nowhere.
+    /// The thread uses CPU and gets nowhere.
     Spin,
-    /// The thread ends without a word: it unwinds, no panic hook hears of it, and what it owns is
-    /// dropped.
+    /// The thread ends silently: it unwinds without running a panic hook, and drops what it owns.
     End,
     /// The thread panics.
     Panic,
-    /// Each passing takes so much longer.
+    /// Each pass takes this much longer.
     Slow(Duration),
 }
 
 impl Kind {
-    /// The word that orders it and that tells of it.
+    /// Its name in orders and in answers.
     const fn name(self) -> &'static str {
         match self {
             Self::Hang => "hang",
@@ -48,7 +46,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A fault that waits for its moment.
+/// A fault that is armed and waits to strike.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Armed {
     pub(super) kind: Kind,
@@ -56,11 +54,11 @@ pub(super) struct Armed {
     pub(super) place: Option<String>,
     /// Only on this thread: its registered name, else the kernel's.
     pub(super) thread: Option<String>,
-    /// How many passings are let through first.
+    /// How many passes are let through first.
     pub(super) after: u64,
-    /// It strikes whoever passes, not only the first.
+    /// Whether it strikes every pass, not only the first.
     pub(super) always: bool,
-    /// For so long from its first strike.
+    /// Its duration from its first strike.
     pub(super) lasts: Duration,
 }
 
@@ -77,22 +75,22 @@ impl fmt::Display for Armed {
     }
 }
 
-/// What may be ordered.
+/// An order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Order {
     /// `arm KIND [at PLACE] [thread NAME] [after N] [once|always] [for DURATION]`
     Arm(Armed),
-    /// `list`: what is armed, and how many threads a fault holds.
+    /// `list`: the armed faults, and how many threads a fault holds.
     List,
     /// `struck`: the latest strikes and their times.
     Struck,
-    /// `tied`: what is armed goes with this connection.
+    /// `tied`: everything is disarmed when this connection ends.
     Tied,
-    /// `disarm`: forget all that is armed, and let go whom a fault holds.
+    /// `disarm`: removes all armed faults and releases the threads that a fault holds.
     Disarm,
 }
 
-/// Why an order is none.
+/// Why a line is not a valid order.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum OrderError {
     /// Not an order.
@@ -124,7 +122,7 @@ impl std::str::FromStr for Order {
     }
 }
 
-/// The kinds that are one word, those of the executor's port for the same things included.
+/// The kinds that are one word, including the executor port's names for the same faults.
 fn plain(word: &str) -> Option<Kind> {
     match word {
         "hang" | "deadlock" => Some(Kind::Hang),
@@ -179,7 +177,8 @@ fn name(text: &str) -> Result<String, OrderError> {
     Ok(text.to_owned())
 }
 
-/// Units in the order in which a duration is told: the first that it is a whole number of.
+/// Units in microseconds, in the order tried when a duration is printed: the first of which it is a
+/// whole multiple.
 const UNITS: [(&str, u64); 5] =
     [("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1_000), ("us", 1)];
 
@@ -195,7 +194,7 @@ fn duration(text: &str) -> Result<Duration, OrderError> {
     }
 }
 
-/// A duration as an order says it.
+/// Prints a duration as it is written in an order.
 struct Told(Duration);
 
 impl fmt::Display for Told {

@@ -1,4 +1,4 @@
-//! What is armed, where it strikes, and how that is undone.
+//! The armed faults: where they strike, and how they are undone.
 
 #![expect(clippy::panic, reason = "it is what was ordered")]
 
@@ -12,32 +12,32 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::order::{Armed, Kind, Order};
 
-/// The most faults that can be armed at once: more is a test that forgot to disarm.
+/// The most faults that can be armed at once: more means that a test forgot to disarm.
 const MOST_ARMED: usize = 16;
-/// Strikes that are remembered. Whoever asks wants the latest.
+/// The number of latest strikes remembered.
 const MOST_STRUCK: usize = 16;
-/// How often a spinning thread reads the clock: often enough to end on time, seldom enough to be a
-/// spin.
+/// A spinning thread reads the clock once in this many rounds: often enough to end on time, seldom
+/// enough to spin.
 const CLOCK_EVERY: u32 = 1 << 14;
 
 /// The points of this process.
 pub(super) static POINTS: Points = Points::new();
 
-/// What a thread that has to end unwinds with: no panic, so no hook hears of it.
+/// The payload with which a thread that has to end unwinds: it is not a panic, so no hook runs.
 struct EndedByFault;
 
 /// The fault points of one process.
 #[derive(Debug)]
 pub(super) struct Points {
-    /// Whether anything is armed: the one load that a passing costs.
+    /// Whether anything is armed: the one load that a pass costs.
     active: AtomicBool,
-    /// Which process armed it. A forked child has the memory and none of the threads: it must not
-    /// even take the lock.
+    /// The process that armed it. A forked child has the memory but none of the threads: it must
+    /// not even take the lock.
     owner: AtomicU32,
-    /// How often was disarmed: what a spinning thread looks at.
+    /// How often faults were disarmed; a spinning thread checks it.
     disarmed: AtomicU64,
     state: Mutex<State>,
-    /// Disarmed.
+    /// Notified when faults are disarmed.
     undone: Condvar,
 }
 
@@ -52,15 +52,15 @@ struct State {
 #[derive(Debug)]
 struct Waiting {
     armed: Armed,
-    /// When it is over, once it has struck.
+    /// When it ends; `None` until it has struck.
     until: Option<Instant>,
 }
 
-/// A fault that strikes now.
+/// A fault that strikes a thread now.
 struct Strike {
     kind: Kind,
     until: Instant,
-    /// What `disarmed` was.
+    /// The value of `disarmed` when it struck.
     disarmed: u64,
 }
 
@@ -85,14 +85,14 @@ impl Points {
         self.active.load(Ordering::Relaxed)
     }
 
-    /// Carries out an order; the answer is one line.
+    /// Carries out an order and returns the answer, one line.
     pub(super) fn obey(&self, order: Order) -> Result<String, TooMany> {
         match order {
             Order::Arm(armed) => self.arm(armed)?,
             Order::Disarm => self.disarm(),
             Order::List => return Ok(self.list()),
             Order::Struck => return Ok(self.told_struck()),
-            // Whose connection it is, the port knows.
+            // The port remembers which connection it is.
             Order::Tied => {}
         }
         Ok("ok".to_owned())
@@ -113,7 +113,7 @@ impl Points {
         let mut state = self.lock();
         state.armed.clear();
         self.active.store(false, Ordering::Relaxed);
-        // Under the lock: a thread that is about to hang either sees it or is woken.
+        // Under the lock, so that a thread about to hang either sees it or is woken.
         self.disarmed.fetch_add(1, Ordering::Relaxed);
         self.undone.notify_all();
     }
@@ -131,11 +131,10 @@ impl Points {
         format!("ok: struck: {}", if struck.is_empty() { "none".to_owned() } else { struck.join(", ") })
     }
 
-    /// A thread comes by, and something is armed.
+    /// A thread passes a point while something is armed.
     #[cold]
     pub(super) fn pass(&self, place: &str) {
-        // Another fault on top of a panic under way would end the process, which is none of the
-        // kinds.
+        // A fault during a panic would abort the process, which is not one of the kinds.
         if self.owner.load(Ordering::Relaxed) != std::process::id() || std::thread::panicking() {
             return;
         }
@@ -152,7 +151,7 @@ impl Points {
         }
     }
 
-    /// The fault that strikes this thread here, now.
+    /// The fault that strikes this thread here and now, if any.
     fn due(&self, place: &str) -> Option<Strike> {
         let thread = name_of_this_thread();
         let now = Instant::now();
@@ -168,7 +167,7 @@ impl Points {
                 armed.after -= 1;
                 continue;
             }
-            // What lasts comes last: it would keep everything else from its turn.
+            // Faults that strike always come last: they would keep the others from their turn.
             match found {
                 Some((_, false)) => {}
                 Some((_, true)) if armed.always => {}
@@ -183,8 +182,8 @@ impl Points {
             if !always {
                 state.armed.remove(index);
             }
-            // Something slow strikes a thousand times a second: its first time is what is asked
-            // for.
+            // A `slow` fault may strike a thousand times a second; only its first strike is of
+            // interest.
             if first {
                 if state.struck.len() == MOST_STRUCK {
                     state.struck.pop_front();
@@ -198,7 +197,7 @@ impl Points {
         strike
     }
 
-    /// Asleep on a futex, no CPU, like any deadlock.
+    /// Sleeps on a futex without using CPU, like any deadlock.
     fn hang(&self, strike: &Strike) {
         let mut state = self.lock();
         state.held += 1;
@@ -226,12 +225,12 @@ impl Points {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Plain data is whole whatever happened to the thread that held it.
+        // Plain data stays consistent even if the thread that held the lock panicked.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The clock by which sidecars go.
+/// The clock that sidecars use.
 fn monotonic_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     let now = Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0));
@@ -239,29 +238,29 @@ fn monotonic_ns() -> u64 {
 }
 
 thread_local! {
-    /// Under which names this thread is on the watch. One is the rule.
+    /// The names under which this thread is watched; usually one.
     static NAMES: RefCell<Vec<Box<str>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Its registered name, else the kernel's.
+/// The thread's registered name, else the kernel's.
 fn name_of_this_thread() -> String {
     let registered = NAMES.try_with(|names| names.borrow().last().map(|name| String::from(&**name)));
     registered.ok().flatten().unwrap_or_else(|| {
         let kernels = rustix::thread::name().map(|name| name.to_string_lossy().into_owned());
-        // It is told in one line, between spaces.
+        // The name is printed in one line, between spaces.
         let plain = |c: char| if c.is_control() || c.is_whitespace() { '?' } else { c };
         kernels.unwrap_or_default().chars().map(plain).collect()
     })
 }
 
-/// The calling thread is on the watch under this name, until this is dropped.
+/// While this lives, fault points know the calling thread by this name.
 #[derive(Debug)]
 pub(crate) struct Named(Box<str>);
 
 impl Named {
     pub(crate) fn new(name: &str) -> Self {
         let named = Self(name.into());
-        // A thread that is ending has no such memory any more, and passes no point either.
+        // A thread that is ending has no thread-local memory any more, and passes no point either.
         let _ = NAMES.try_with(|names| names.borrow_mut().push(named.0.clone()));
         named
     }

@@ -1,5 +1,5 @@
-//! The socket on which faults are ordered: a line in, a line out, by one thread that never waits
-//! for anybody in particular. Whatever is no order ends the connection.
+//! The socket on which faults are ordered: a line in, a line out, served by one thread that never
+//! waits for any single client. A line that is not an order ends the connection.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
@@ -15,25 +15,24 @@ use super::points::{POINTS, Points};
 use super::socket::{self, SocketError, SocketFile};
 use crate::peer::Peer;
 
-/// The most bytes of an order; the longest real one has about 200.
+/// The longest order, in bytes; the longest real one has about 200.
 const MOST_LINE: usize = 512;
 /// Connections at once: a test needs one, and the port must not be a way to use up descriptors.
 const MOST_CONNECTIONS: usize = 8;
-/// How long a connection may say nothing. A test that keeps one open between faults stays far
-/// below.
+/// How long a connection may be silent. A test that keeps one open between faults stays far below.
 const SILENCE: Duration = Duration::from_secs(600);
-/// How often the silent ones are looked for.
+/// How often silent connections are checked.
 const LOOK_EVERY: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
-/// Before the next attempt when accepting fails, as it does while descriptors are used up.
+/// Pause before the next attempt when accepting fails, for example while no descriptors are left.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Why the port could not be opened. Each message ends with the next step.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The socket is not to be had.
+    /// The socket could not be bound.
     #[error(transparent)]
     Socket(#[from] SocketError),
-    /// Its thread is not to be had.
+    /// Its thread could not be started.
     #[error("cannot start a thread for the fault socket: {0}. Raise the limit of threads or of open files")]
     Thread(std::io::Error),
 }
@@ -47,17 +46,17 @@ pub struct Port {
 
 impl Drop for Port {
     fn drop(&mut self) {
-        // An eventfd takes a one whatever it holds, short of 2^64 of them.
+        // Adding one to an eventfd succeeds unless it already holds nearly 2^64.
         let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
     }
 }
 
-/// Opens the socket at `path` and lets this user, and root, arm faults in this process from now on,
-/// by a thread of its own called `faults`. A socket that a dead process left there is replaced. The
-/// file has mode 0600, and nobody else may be able to write to its folder.
+/// Opens the socket at `path`, through which this user and root can arm faults in this process from
+/// now on; a thread called `faults` serves it. A socket left there by a dead process is replaced.
+/// The file has mode 0600, and nobody else may be able to write to its folder.
 ///
 /// # Errors
-/// If the path is not to be had, or no thread.
+/// If the socket cannot be bound at that path, or the thread cannot be started.
 pub fn serve(path: &Path) -> Result<Port, ServeError> {
     serve_points(path, &POINTS)
 }
@@ -75,7 +74,7 @@ fn serve_points(path: &Path, points: &'static Points) -> Result<Port, ServeError
     Ok(Port { stop, _file: file })
 }
 
-/// Everything that the thread looks after.
+/// Everything that the thread serves.
 struct Desk {
     listener: UnixListener,
     stop: Arc<OwnedFd>,
@@ -84,15 +83,15 @@ struct Desk {
 }
 
 impl Desk {
-    /// Waits for something to do and does it. False: it is over.
+    /// Waits for events and handles them. Returns false when the port is to close.
     fn turn(&mut self) -> bool {
         let mut ready = vec![PollFd::new(&self.stop, PollFlags::IN)];
-        // Who comes while every place is taken waits in the backlog.
+        // While all places are taken, new connections wait in the backlog.
         let accepts = self.talks.len() < MOST_CONNECTIONS;
         let listened = if accepts { PollFlags::IN } else { PollFlags::empty() };
         ready.push(PollFd::new(&self.listener, listened));
         ready.extend(self.talks.iter().map(|talk| PollFd::new(&talk.stream, PollFlags::IN)));
-        // Interrupted or not, what is ready is looked at.
+        // Handles what is ready even if the poll was interrupted.
         let _ = poll(&mut ready, Some(&LOOK_EVERY));
         let happened: Vec<bool> = ready.iter().map(|one| !one.revents().is_empty()).collect();
         drop(ready);
@@ -121,7 +120,8 @@ impl Desk {
     fn accept(&mut self, now: Instant) {
         match self.listener.accept() {
             Ok((stream, _)) => {
-                // Its mode keeps others from the socket; this holds whatever became of that.
+                // The socket's mode already keeps others out; this check holds even if the mode was
+                // changed.
                 let own = Peer::of(&stream).is_ok_and(|peer| peer.is_own_or_root());
                 if own && stream.set_nonblocking(true).is_ok() {
                     self.talks.push(Talk { stream, said: Vec::new(), tied: false, heard: now });
@@ -136,16 +136,16 @@ impl Desk {
 /// One connection.
 struct Talk {
     stream: UnixStream,
-    /// Of a line that has not ended.
+    /// The received part of an unfinished line.
     said: Vec<u8>,
-    /// What is armed goes with it.
+    /// Whether everything is disarmed when it ends.
     tied: bool,
-    /// When it last said something.
+    /// When it last sent anything.
     heard: Instant,
 }
 
 impl Talk {
-    /// Takes what it says. False: it is over.
+    /// Reads and handles what it sent. Returns false when the connection is to end.
     fn listen(&mut self, points: &Points, now: Instant) -> bool {
         let mut bytes = [0; MOST_LINE];
         let got = match self.stream.read(&mut bytes) {
@@ -179,8 +179,7 @@ impl Talk {
                 let answer = points.obey(order).unwrap_or_else(|error| format!("error: {error}"));
                 self.answer(&answer)
             }
-            // Whoever says such a thing is not a test, or a test that is wrong: no reason to hear
-            // more of it.
+            // The client is not a test, or a faulty one: no reason to read more from it.
             Err(error) => {
                 self.answer(&format!("error: {error}"));
                 false
@@ -188,7 +187,8 @@ impl Talk {
         }
     }
 
-    /// Whoever does not read its answers is not waited for.
+    /// Sends an answer. A client that does not read its answers is not waited for: then this
+    /// returns false.
     fn answer(&mut self, answer: &str) -> bool {
         self.stream.write_all(format!("{answer}\n").as_bytes()).is_ok()
     }

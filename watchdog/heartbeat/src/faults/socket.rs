@@ -1,5 +1,5 @@
-//! The unix socket of a fault port, of this crate's and of whoever has one of their own: for its
-//! owner alone from the moment at which it can be found, and gone at the end.
+//! The unix socket of a fault port, for this crate's port and for programs with a port of their
+//! own: accessible to its owner alone from the moment it exists, and removed at the end.
 
 use std::fs;
 use std::io;
@@ -9,21 +9,21 @@ use std::path::{Path, PathBuf};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-/// Whoever may open the socket may break the process: its owner, and root.
+/// Whoever may open the socket may break the process: only its owner and root.
 const MODE: u32 = 0o600;
 
-/// Connections that may wait to be accepted, as those to a stopped process do: what the standard
-/// library asks for.
+/// Connections that may wait to be accepted, as those to a stopped process do: the standard
+/// library's value.
 const BACKLOG: i32 = 128;
 
-/// Bits of a folder's mode.
+/// Mode bits that let others write to a folder.
 const OTHERS_WRITE: u32 = 0o022;
 const STICKY: u32 = 0o1000;
 
-/// Why the socket is not to be had. Each message ends with the next step.
+/// Why the socket could not be bound. Each message ends with the next step.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    /// Others could put a socket of their own in its place.
+    /// Others may write to a folder on the way and could put a socket of their own in its place.
     #[error(
         "others may write to {} (mode {mode:o}), on the way to the fault socket, and could put their own in its place. Run: chmod go-w {}, or choose a folder of this user's own", .folder.display(), .folder.display()
     )]
@@ -33,28 +33,28 @@ pub enum SocketError {
         /// Its mode.
         mode: u32,
     },
-    /// Somebody else could.
+    /// A folder on the way belongs to another user, who could replace the socket.
     #[error(
         "{} belongs to user {owner}, neither to this process's user nor to root: that user could put another fault socket in its place. Choose a folder of this user's own", .folder.display()
     )]
     Owner {
         /// The folder.
         folder: PathBuf,
-        /// Whose it is.
+        /// User id of its owner.
         owner: u32,
     },
-    /// Somebody listens there.
+    /// Another process listens there.
     #[error("somebody listens for faults on {} already: end that process, or give another path", .0.display())]
     InUse(PathBuf),
-    /// Something else is there.
+    /// The path exists and is not a socket.
     #[error("there is something at {} that is no socket, and it is left alone: remove it, or give another path", .0.display())]
     NotASocket(PathBuf),
     /// The system refused.
     #[error("cannot listen for faults on {}: {source}. {}", path.display(), hint(.source))]
     System {
-        /// Where.
+        /// The path of the socket.
         path: PathBuf,
-        /// Why.
+        /// The system's answer.
         source: io::Error,
     },
 }
@@ -69,7 +69,7 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// The socket's file, which is removed with this value if it still is the one that was made.
+/// The socket's file. Dropping this removes it if it still is the one that was created.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
@@ -86,19 +86,18 @@ impl Drop for SocketFile {
     }
 }
 
-/// Listens on a socket at `path`, in place of one that a dead process has left there: non-blocking,
-/// with mode 0600, in a folder that nobody but this user and root may write to, unless it is
-/// sticky.
+/// Listens on a non-blocking socket at `path` with mode 0600, replacing one left by a dead process.
+/// The folder must be writable by this user and root only, unless it is sticky.
 ///
 /// # Errors
-/// If the path is not to be had so.
+/// If the socket cannot be bound under these conditions.
 pub fn bind(path: &Path) -> Result<(UnixListener, SocketFile), SocketError> {
     let failed = |source| SocketError::System { path: path.to_owned(), source };
     let path = &in_its_folder(path)?;
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
         .map_err(|error| failed(error.into()))?;
-    // The file gets the mode that the socket has when it is bound, less what the umask takes.
+    // The file gets the mode that the socket has when it is bound, minus the umask.
     rustix::fs::fchmod(&socket, MODE.into()).map_err(|error| failed(error.into()))?;
     let address = SocketAddrUnix::new(path).map_err(|error| failed(error.into()))?;
     match rustix::net::bind(&socket, &address) {
@@ -114,8 +113,8 @@ pub fn bind(path: &Path) -> Result<(UnixListener, SocketFile), SocketError> {
     Ok((UnixListener::from(socket), file))
 }
 
-/// The same path without a link on the way. Nobody else may replace anything on it: neither the
-/// socket, nor a folder on the way to it.
+/// Returns the path with all links in its folder resolved. Nobody else may be able to replace the
+/// socket or a folder on the way to it.
 fn in_its_folder(path: &Path) -> Result<PathBuf, SocketError> {
     let failed = |source| SocketError::System { path: path.to_owned(), source };
     let folder = match path.parent() {
@@ -155,8 +154,8 @@ fn remove_if_left_over(path: &Path) -> Result<(), SocketError> {
     }
 }
 
-/// Connects to see whether anybody listens there. Never waits: a listener that accepts no more
-/// fills its backlog, and a connection would then wait for room in it without end.
+/// Connects to check whether a process listens there. Never waits: the backlog of a listener that
+/// no longer accepts fills up, and a connection would then wait for room in it without end.
 fn knock(path: &Path) -> io::Result<()> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;

@@ -1,4 +1,4 @@
-//! The C header says the same as the layout.
+//! The C header matches the layout.
 
 use std::collections::BTreeMap;
 use std::io::Write;

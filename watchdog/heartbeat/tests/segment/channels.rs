@@ -13,9 +13,9 @@ use shard_heartbeat::{ChannelSample, RegisterError, SegmentOptions};
 
 use super::Bench;
 
-/// Far longer than any wait that is to succeed needs.
+/// Far longer than any wait that should succeed.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Long enough to be a wait at all, where it is to fail.
+/// Just long enough to be a wait, where it should fail.
 const BRIEF: Duration = Duration::from_millis(5);
 
 fn channel(bench: &Bench) -> ChannelSample {
@@ -157,8 +157,7 @@ fn a_select_tells_which_channel_is_ready() {
     assert_eq!((second.sent, second.received), (1, 1));
 }
 
-/// Runs `ends` senders of `share` messages each beside as many receivers; tells the sum that came
-/// out.
+/// Runs `ends` senders of `share` messages each beside as many receivers; returns the sum received.
 fn exchange(sender: &Sender<u64>, receiver: &Receiver<u64>, ends: u64, share: u64) -> u64 {
     let sum = AtomicU64::new(0);
     thread::scope(|scope| {

@@ -4,11 +4,11 @@ use shard_heartbeat::Work;
 
 use super::Bench;
 
-/// Runs `body` in a forked child and tells how it ended: `Ok` of its exit code or `Err` of the
+/// Runs `body` in a forked child and returns how it ended: `Ok` of its exit code or `Err` of the
 /// signal.
 pub(crate) fn in_child(body: impl FnOnce()) -> Result<i32, i32> {
-    // SAFETY: the child runs `body`, which the tests below keep to plain stores and file reads, and
-    // ends by `_exit`.
+    // SAFETY: the child runs `body`, which the tests below restrict to plain stores and file reads,
+    // and ends by `_exit`.
     let child = unsafe { libc::fork() };
     assert!(child >= 0);
     if child == 0 {

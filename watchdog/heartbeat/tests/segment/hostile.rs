@@ -1,4 +1,4 @@
-//! Any bytes end in a value or a typed error, in bounded time.
+//! Any bytes result in a value or a typed error, in bounded time.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -11,10 +11,10 @@ use shard_heartbeat::{Description, ReadError, Reader, Sample, SegmentOptions, Sl
 
 use super::Bench;
 
-/// Far more than reading the largest segment allowed takes; what is meant is that it ends.
+/// Far more than reading the largest allowed segment takes; the point is that it ends.
 const BOUND: Duration = Duration::from_secs(5);
 
-/// Everything a sidecar does with a file. True if both its reader and its beat took it for a
+/// Everything a sidecar does with a file. True if both its reader and its beat accepted it as a
 /// segment.
 fn look_at(path: &Path) -> bool {
     let start = Instant::now();
@@ -90,7 +90,7 @@ proptest! {
         let words = bytes.len() / 8;
         let changing = layout::H_STATE / 8;
         for index in changing..words {
-            // Not periodic in any stride, and small numbers are as common as large ones.
+            // Not periodic in any stride, with small numbers as common as large ones.
             let value = seed[(index * index + index / 7) % seed.len()].rotate_left((index % 64) as u32);
             put(&mut bytes, index * 8, if index % 3 == 0 { value % 7 } else { value });
         }

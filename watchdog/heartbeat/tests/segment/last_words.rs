@@ -1,4 +1,4 @@
-//! Last words, and the work in flight: what a panic hook can still say.
+//! Last words, and the work in flight: what a panic hook can still report.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -96,7 +96,7 @@ fn of_threads_that_speak_at_once_one_is_heard_whole() {
                 })
                 .collect();
             start.wait();
-            // Whatever is heard while they speak is whole already.
+            // Anything heard while they speak is already whole.
             let early = (0..1000).find_map(|_| heard(&bench));
             let said: Vec<(bool, i32)> =
                 speakers.into_iter().map(|speaker| speaker.join().unwrap()).collect();
@@ -123,7 +123,7 @@ fn a_hook_that_hangs_has_spoken() {
     assert_eq!(after, Some(told), "and what it said outlives it");
 }
 
-/// The second process of the test above: a panic while a lock is held that the same thread would
+/// The second process of the test above: a panic while it holds a lock that the same thread would
 /// need for much else.
 pub(crate) fn hook_that_hangs(path: &Path, say: fn(&str)) -> ! {
     let heartbeat = Heartbeat::create(path, &SegmentOptions::default()).unwrap();
@@ -290,7 +290,7 @@ fn a_slot_that_is_no_live_one_of_this_very_thread_is_not_asked() {
     };
     for (offset, value) in [
         // A panic inside a registration; a thread that is gone; one of the same id that ended
-        // without a word; a stamp that nobody will ever finish.
+        // without notice; a stamp that will never be finished.
         (layout::T_CLAIM, 1 << 8 | layout::CLAIM_FILLING),
         (layout::T_CLAIM, 1 << 8 | layout::CLAIM_DROPPED),
         (layout::T_CLAIM, 1 << 8 | layout::CLAIM_LEFT),
@@ -303,7 +303,7 @@ fn a_slot_that_is_no_live_one_of_this_very_thread_is_not_asked() {
         assert_eq!(bench.heartbeat.in_flight(), None, "word {offset:#x} = {value}");
         put(&bench.path(), at(offset), was);
     }
-    // A count that lies about the slots must not lead behind them.
+    // A false count of slots must not lead beyond them.
     put(&bench.path(), layout::H_THREAD_HIGH_WATER, u64::MAX);
     put(&bench.path(), at(layout::T_LANE_HIGH_WATER), u64::MAX);
     assert!(bench.heartbeat.in_flight().is_some());
@@ -319,11 +319,11 @@ thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
-// SAFETY: all is left to the system's allocator.
+// SAFETY: everything is left to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller's promises are handed on.
+        // SAFETY: the caller's promises are passed on.
         unsafe { System.alloc(layout) }
     }
 

@@ -21,7 +21,7 @@ fn second_writer_is_refused() {
 #[test]
 fn a_refused_writer_does_not_give_the_lock_away() {
     let bench = Bench::new();
-    // By another name for the same folder: what counts is the lock file, not how it is called.
+    // Another name for the same folder: the lock file counts, not its path.
     let link = bench.folder.path().join("folder");
     std::os::unix::fs::symlink(bench.folder.path(), &link).unwrap();
     for path in [bench.path(), link.join("0.heartbeat")] {

@@ -1,4 +1,4 @@
-//! The other way back: work that the watchdog keeps from the process.
+//! The reverse direction: work that the watchdog withholds from the process.
 
 use std::os::unix::fs::FileExt;
 

@@ -1,4 +1,4 @@
-//! A second process: this test binary once more, in a role that an environment variable gives it.
+//! A second process: this test binary again, in a role that an environment variable selects.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ const PATH: &str = "SHARD_HEARTBEAT_TEST_PATH";
 pub(crate) struct Second(pub(crate) Child);
 
 impl Second {
-    /// Starts one and waits until it says what it has to say at its start.
+    /// Starts one and waits for the message that it prints at its start.
     pub(crate) fn start(role: &str, path: &Path) -> (Second, String) {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "second::second_process", "--nocapture", "--test-threads=1"])
@@ -25,7 +25,7 @@ impl Second {
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        // The test harness may print on the same line before us.
+        // The test harness may print on the same line before it.
         let said = lines
             .map_while(Result::ok)
             .find_map(|line| line.split_once("SAYS ").map(|said| said.1.to_owned()));
@@ -45,8 +45,8 @@ impl Drop for Second {
     }
 }
 
-/// Says why not, and ends before the test harness has more to say to a parent that listens no
-/// longer.
+/// Reports why not, and ends before the test harness prints more to a parent that no longer
+/// listens.
 fn refuse(error: &dyn std::error::Error) -> ! {
     say(&error.to_string());
     std::process::exit(0)
@@ -57,7 +57,7 @@ fn say(what: &str) {
     std::io::stdout().flush().unwrap();
 }
 
-/// Waits for the parent to end us; ends by itself if the parent dies.
+/// Waits for the parent to end this process; ends by itself if the parent dies.
 fn wait_for_the_end() {
     let _ = std::io::stdin().lines().next();
 }
@@ -129,7 +129,7 @@ fn pause(count: u64) {
     }
 }
 
-/// Work in which each field, and each half of each word, tells the key.
+/// Work in which each field, and each half of each word, reveals the key.
 pub(crate) fn work(count: u64) -> Work {
     let key = count << 32 | count & 0xffff_ffff;
     let id = (u128::from(key) << 64 | u128::from(key)).to_le_bytes();

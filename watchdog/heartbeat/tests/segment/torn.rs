@@ -6,8 +6,8 @@ use shard_heartbeat::{Reader, Sample, Work};
 
 use super::second::{Second, work};
 
-/// Long enough for some hundred thousand reads, which a single unguarded read gets wrong about once
-/// in a thousand.
+/// Long enough for some hundred thousand reads; a single unguarded read is wrong about once in a
+/// thousand.
 const LONG: Duration = Duration::from_secs(2);
 
 #[test]

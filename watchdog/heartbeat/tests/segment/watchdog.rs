@@ -1,4 +1,4 @@
-//! The way back: the process can tell whether anybody watches.
+//! The reverse direction: the process can tell whether a sidecar watches it.
 
 use std::time::{Duration, Instant};
 
@@ -61,7 +61,7 @@ fn the_sidecar_follows_a_new_incarnation() {
 fn a_beat_does_not_make_a_truncated_segment_grow() {
     let bench = Bench::new();
     let path = bench.path();
-    // Not the mapped file itself, whose writer a truncation would end by SIGBUS, but a copy of it.
+    // A copy of the mapped file, not the file itself: truncation would end its writer by SIGBUS.
     let copy = bench.folder.path().join("copy.heartbeat");
     std::fs::copy(&path, &copy).unwrap();
     let mut watchdog = WatchdogBeat::claim(&copy).unwrap();

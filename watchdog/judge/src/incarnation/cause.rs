@@ -1,5 +1,5 @@
-//! What condemns a process, with all that its incident must be able to say; and what takes a
-//! condemnation back.
+//! What condemns a process, with everything that its incident must report, and what lifts a
+//! condemnation.
 
 use alloc::borrow::ToOwned as _;
 use alloc::format;
@@ -21,13 +21,14 @@ use super::Incarnation;
 use super::schedule::LOOK_ENDING;
 
 impl Incarnation {
-    /// The incident of a process that ended without a word and without our doing.
+    /// The incident of a process that ended unannounced and not by our signal.
     pub fn ended_by_itself(&self, at: Monotonic) -> Condemnation {
         let mut observations = vec![format!("the pidfd of process {} became readable", self.identity.pid)];
         if let Some(since) = self.exiting_since {
             observations.push(format!("it had been ending for {:?}", at.since(since)));
         }
-        // What states its work is told before what only is at work.
+        // A thread that publishes a work key is reported in preference to one that is merely at
+        // work.
         let at_work = || self.threads.iter().filter(|t| t.rule.is_some() && t.work.is_some());
         let stated = at_work().find(|t| t.work.is_some_and(|(key, _)| key != 0));
         let at_work = stated.or_else(|| at_work().next());
@@ -45,7 +46,7 @@ impl Incarnation {
         }
     }
 
-    /// A condemned process stays condemned, unless nobody acted on it and the reason has gone.
+    /// A condemned process stays condemned, unless no signal was sent and the reason has gone.
     pub(super) fn already_condemned(
         &mut self,
         policy: &Policy,
@@ -62,7 +63,7 @@ impl Incarnation {
             trial.rule.and_then(|rule| policy.rules.get(rule)).filter(|rule| rule.on == On::Kill)
         };
         let over = match condemned.reason {
-            // What cannot be read any more may be well again: nobody is killed blindly.
+            // If the segment cannot be read any more the thread may be well again: no blind kill.
             Reason::Stalled => {
                 !process.segment_readable
                     || !mine.is_some_and(|trial| {
@@ -71,14 +72,14 @@ impl Incarnation {
                             && kills(trial).is_some_and(|rule| trial.health == Health::Gone || slow(rule))
                     })
             }
-            // The rule may have been taken back by a reload; the thread cannot come back.
+            // A reload may have removed the rule; the thread cannot come back.
             Reason::ThreadGone => mine.is_some_and(|trial| kills(trial).is_none()),
             Reason::ChannelLag => !process.segment_readable || self.hears_again(policy, condemned.channel),
             Reason::Stopped => self.stopped_since.is_none() || !policy.stopped_kills,
             Reason::ExitHung => self.exiting_since.is_none(),
             Reason::LeaderGone | Reason::ProcessGone | Reason::Requested => false,
         };
-        // What a person asked for is not taken back because the thread goes on.
+        // A kill that a person asked for is not cancelled because the thread makes progress.
         if !over || self.is_requested() {
             return Some(Finding { verdict: Verdict::Condemned, why: Why::Changed(condemned.why.clone()) });
         }

@@ -1,4 +1,4 @@
-//! The channels of one process: what their trials come to for the process as a whole.
+//! The channels of one process: what their trials mean for the process as a whole.
 
 use alloc::format;
 use alloc::vec;
@@ -16,19 +16,20 @@ use super::super::{Condemnation, Finding, Look, Note, Why};
 use super::Incarnation;
 use super::schedule::SOONEST;
 
-/// A channel from which nobody receives.
+/// A channel from which no message is received.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deaf {
-    /// Place among the trials.
+    /// Index of its trial.
     channel: usize,
-    /// The consumer with the longest silence.
+    /// The consumer that has been silent longest.
     consumer: (u32, u64),
-    /// Whether a consumer has ended, so that the process must be known to go on without it.
+    /// Whether a consumer has ended. Then the process must be known to go on without it.
     pub(super) lost: bool,
 }
 
 impl Incarnation {
-    /// One more look at every channel; the first that would condemn the process.
+    /// Processes one observation of every channel; returns the first that would condemn the
+    /// process.
     pub(super) fn look_at_channels(
         &mut self,
         policy: &Policy,
@@ -38,7 +39,7 @@ impl Incarnation {
         notes: &mut Vec<Note>,
     ) -> Option<Deaf> {
         let mut channels = core::mem::take(&mut self.channels);
-        // A slot used again is another channel, and one that is not published any more keeps nobody
+        // A reused slot is another channel, and a channel that is no longer published keeps nobody
         // waiting.
         let same = channels.len() == seen.channels.len()
             && channels.iter().zip(&seen.channels).all(|(trial, c)| trial.key == (c.slot, c.generation));
@@ -82,7 +83,7 @@ impl Incarnation {
         deaf
     }
 
-    /// Why a channel from which nobody receives condemns the process.
+    /// The condemnation for a channel from which no message is received.
     pub(super) fn deaf(&self, policy: &Policy, deaf: Deaf, at: Monotonic) -> Option<Condemnation> {
         let channel = self.channels.get(deaf.channel)?;
         let (max_age, glob) = policy.channels.get(channel.rule?)?.kills_after()?;
@@ -127,18 +128,18 @@ impl Incarnation {
         })
     }
 
-    /// Whether a condemnation for this channel no longer holds: something was received, it drained,
-    /// or the rule has gone.
+    /// Whether a condemnation for this channel no longer holds: a message was received, the channel
+    /// drained, or the rule has gone.
     pub(super) fn hears_again(&self, policy: &Policy, channel: Option<(u32, u64)>) -> bool {
         let trial = self.channels.iter().find(|trial| Some(trial.key) == channel);
         !trial.is_some_and(|trial| {
             let rule = trial.rule.and_then(|rule| policy.channels.get(rule));
-            // What was received, or drained, has taken back all that was counted.
+            // A received message, or a drained channel, resets the counted time.
             !trial.counted().is_zero() && rule.is_some_and(|rule| rule.kills_after().is_some())
         })
     }
 
-    /// A rule about a channel that nobody publishes.
+    /// The finding for rules whose channel is not published.
     pub(super) fn unpublished_channels(&self, policy: &Policy, at: Monotonic) -> Option<Finding> {
         let names: Vec<&str> = self
             .unpublished
@@ -154,7 +155,7 @@ impl Incarnation {
         Some(Finding { verdict, why: Why::Changed(why) })
     }
 
-    /// A channel that is beyond its rule.
+    /// The finding for a channel that exceeds its rule.
     pub(super) fn late_channels(&self, policy: &Policy, at: Monotonic) -> Option<Finding> {
         let trial = self.channels.iter().find(|trial| trial.late_since.is_some())?;
         let rule = policy.channels.get(trial.rule?)?;

@@ -1,4 +1,4 @@
-//! When to look at a process next.
+//! When to observe a process next.
 
 use core::time::Duration;
 
@@ -7,18 +7,18 @@ use crate::policy::{LONGEST_LOOK, Policy, THREAD_POLL};
 
 use super::Incarnation;
 
-/// How soon to look again when a thread has ended and the kernel has not yet said whether the
+/// Delay to the next observation when a thread has ended and it is not yet known whether the
 /// process goes on. A lone survivor that has not begun to end by then goes on.
 pub(super) const LOOK_ENDING: Duration = Duration::from_millis(2);
-/// A condemned process is looked at for the ladder's sake; its end arrives as an event.
+/// Interval for a condemned process: it is observed for the ladder; its end arrives as an event.
 const LOOK_CONDEMNED: Duration = Duration::from_millis(50);
 
-/// A process rests when none of its watched threads has been at work for so long: several blocks'
-/// time, so that the pauses between blocks are no rest.
+/// A process is at rest when none of its watched threads has been at work for this long. That is
+/// several block times, so that the pause between blocks is not a rest.
 const RESTS_AFTER: Duration = Duration::from_secs(2);
 
-/// Two looks are never closer than this for a threshold's sake; a stall may be told so much too
-/// late.
+/// A threshold never causes two observations closer together than this, so a stall may be reported
+/// this much too late.
 pub(super) const SOONEST: Duration = Duration::from_millis(1);
 
 impl Incarnation {
@@ -52,8 +52,9 @@ impl Incarnation {
         if policy.poll_threads { next.min(at.plus(THREAD_POLL)) } else { next }
     }
 
-    /// Whether all is there, nothing waits, and nothing has been at work for a while. A leader ends
-    /// without an event, so one that is watched is looked at as often as ever.
+    /// Whether no thread or channel is missing, no message waits, and nothing has been at work for
+    /// a while. A main thread ends without an event, so a process whose main thread is watched
+    /// never rests.
     fn rests(&self, at: Monotonic) -> bool {
         self.missing.is_empty()
             && self.unpublished.is_empty()

@@ -1,4 +1,4 @@
-//! What is said of a process that nothing condemns.
+//! The verdict on a process that nothing condemns.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -11,7 +11,7 @@ use crate::{Finding, Why};
 
 use super::{Incarnation, ThreadTrial};
 
-/// What the watchdog keeps open for a thread, for the sentence that says how many it lacks.
+/// Descriptors that the watchdog holds for each thread, used to report how many it lacks.
 const DESCRIPTORS_OF_A_THREAD: u32 = 2;
 
 impl Incarnation {
@@ -103,7 +103,7 @@ impl Incarnation {
         }
     }
 
-    /// A thread that nobody sees is not known to be well, whatever excuses another one.
+    /// A thread out of sight is not known to be well, whatever excuses another one.
     fn out_of_sight(&self, policy: &Policy) -> Option<Finding> {
         let rule = |trial: &ThreadTrial| policy.rules.get(trial.rule?);
         let watched = self
@@ -133,8 +133,7 @@ impl Incarnation {
         } else {
             let ThreadTrial { name, tid, .. } = named?;
             let pid = self.identity.pid;
-            // Where its number in the sidecar's pid namespace is not known, that is what could not
-            // be read.
+            // If its tid in the sidecar's pid namespace is unknown, that is what could not be read.
             let task = if *tid > 0 { format!("{tid}") } else { "*".into() };
             format!(
                 "{unreadable} of {all} watched threads are out of sight: /proc tells nothing of thread {name}, so neither its \

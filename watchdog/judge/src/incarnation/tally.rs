@@ -1,5 +1,5 @@
-//! What one look found of all threads together. It is added up while each is looked at: going
-//! through a thousand of them once more for every question takes longer than judging them.
+//! Sums over all threads at one observation. They are added up while each thread is judged: a
+//! further pass over a thousand threads for every question would take longer than judging them.
 
 use alloc::vec::Vec;
 
@@ -15,15 +15,15 @@ use super::schedule::SOONEST;
 /// The sums.
 #[derive(Debug)]
 pub(super) struct Tally {
-    /// How many threads are there, by the index of their rule.
+    /// Number of live threads, by the index of their rule.
     here: Vec<u32>,
-    /// Every thread is idle or at work, in sight, and kept from nothing.
+    /// Every thread is idle or working, in sight, and not kept from running.
     plain: bool,
-    /// Every thread that a rule is about is idle, and none of them is the main thread.
+    /// Every thread with a rule is idle, and none of them is the main thread.
     idle: bool,
-    /// The newest beat of those.
+    /// The newest beat of the threads with a rule.
     last_beat: Option<Monotonic>,
-    /// How long until the first of them may be late by the time that counts against it.
+    /// How long until counted time may make the first of them stalled.
     soonest: Option<Duration>,
 }
 
@@ -32,7 +32,7 @@ impl Tally {
         Self { here: Vec::new(), plain: true, idle: true, last_beat: None, soonest: None }
     }
 
-    /// Begins anew. What was allocated is kept.
+    /// Starts over. The allocation is reused.
     pub(super) fn begin(&mut self, policy: &Policy) {
         let mut here = core::mem::take(&mut self.here);
         here.clear();
@@ -40,7 +40,7 @@ impl Tally {
         *self = Self { here, ..Self::new() };
     }
 
-    /// Adds a thread that has just been looked at, in the process whose main thread is `leader`.
+    /// Adds a thread that has just been observed, in the process whose main thread is `leader`.
     pub(super) fn add(&mut self, trial: &ThreadTrial, policy: &Policy, leader: i32) {
         self.plain &= matches!(trial.health, Health::Idle | Health::Working)
             && trial.excuse.is_none()
@@ -58,29 +58,29 @@ impl Tally {
         if let Some(rule) = policy.rules.get(index)
             && let Some(left) = trial.runs_against(rule).filter(|left| !left.is_zero())
         {
-            // Time that does not count brings no verdict nearer, and none is so near that it is
-            // worth a spin.
+            // Time that does not count brings no verdict nearer; and no verdict is near enough to
+            // spin for.
             let soonest = left.max(if trial.advanced() { SOONEST } else { policy.look_every() });
             self.soonest = Some(self.soonest.map_or(soonest, |before| before.min(soonest)));
         }
     }
 
-    /// How many threads of that rule are there.
+    /// Number of live threads of that rule.
     pub(super) fn here(&self, rule: usize) -> u32 {
         self.here.get(rule).copied().unwrap_or_default()
     }
 
-    /// Those of `threads` that anything may have to be said of: none, or all.
+    /// Those of `threads` that may need a remark: none, or all.
     pub(super) const fn remarkable<'a>(&self, threads: &'a [ThreadTrial]) -> &'a [ThreadTrial] {
         if self.plain { &[] } else { threads }
     }
 
-    /// Whether every thread that a rule is about has been idle since a time so long ago.
+    /// Whether every thread with a rule has been idle for at least `long`.
     pub(super) fn rests(&self, at: Monotonic, long: Duration) -> bool {
         self.idle && self.last_beat.is_none_or(|last| at.since(last) >= long)
     }
 
-    /// How long until time alone may change what is thought of a thread.
+    /// How long until time alone may change the health of a thread.
     pub(super) const fn soonest(&self) -> Option<Duration> {
         self.soonest
     }

@@ -117,7 +117,7 @@ impl Scene {
         self.look()
     }
 
-    /// Looks every 4 ms for `time`, or until condemned.
+    /// Observes every 4 ms for `time`, or until condemned.
     pub fn run(&mut self, time: Duration) -> Decision {
         let end = self.now.at.plus(time);
         loop {

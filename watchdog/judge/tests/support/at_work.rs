@@ -1,5 +1,5 @@
-//! A process with one thread that is at work and stands still from the first look on: what the
-//! tests of thresholds and of excuses begin with.
+//! A process with one thread that is at work and stands still from the first observation on: the
+//! starting point for tests of thresholds and excuses.
 
 #![allow(dead_code, reason = "each test file uses its own part of it")]
 
@@ -27,7 +27,7 @@ pub const EXIT_WITHIN: Duration = Duration::from_secs(30);
 pub const STOPPED_AT_MOST: Duration = Duration::from_secs(60);
 pub const GRACE: Duration = Duration::from_secs(30);
 
-/// A history: the observation as it is now, and the judge that has seen all before it.
+/// A history: the current observation, and the judge that has seen all before it.
 pub struct AtWork {
     pub policy: Policy,
     pub judge: Judge,
@@ -37,7 +37,7 @@ pub struct AtWork {
 }
 
 impl AtWork {
-    /// A thread with this much of a deadline for its work, zero for none, asleep on a lock.
+    /// A thread asleep on a lock, with this deadline for its work; zero means none.
     pub fn begin(deadline_ns: u64) -> Self {
         let rule = Rule {
             name: "exec-s*".to_owned(),
@@ -107,7 +107,7 @@ impl AtWork {
         &mut self.now.threads[0]
     }
 
-    /// What the kernel says of the thread from now on.
+    /// What the kernel reports of the thread from now on.
     pub fn shows(&mut self, state: TaskState, wait: Option<WaitChannel>, cpu_ns: u64) {
         let task = TaskObservation { state, cpu_ns: Some(cpu_ns), run_delay_ns: Some(0), wait };
         self.thread().task = Some(task);
@@ -122,7 +122,7 @@ impl AtWork {
         self.look()
     }
 
-    /// Looks every 10 ms for `time`, or until condemned.
+    /// Observes every 10 ms for `time`, or until condemned.
     pub fn run(&mut self, time: Duration) -> Decision {
         let end = self.now.at.plus(time);
         loop {
@@ -133,7 +133,7 @@ impl AtWork {
         }
     }
 
-    /// Looks whenever the judge asks for it until condemned, and for how long that took since the
+    /// Observes whenever the judge asks, until condemned. Returns how long that took since the
     /// thread began to stand still.
     pub fn run_as_asked(&mut self, at_most: Duration) -> Option<Duration> {
         let mut due = self.pass(LOOK).look_at;
@@ -148,7 +148,7 @@ impl AtWork {
         None
     }
 
-    /// Makes progress with the next look.
+    /// Makes progress with the next observation.
     pub fn progress(&mut self) -> Decision {
         let task = self.thread().task.take();
         self.thread().progress += 1;
@@ -174,7 +174,7 @@ impl AtWork {
         self.judge.excused()[kind as usize]
     }
 
-    /// The notes of the last look that `matches`.
+    /// How many notes of the last observation satisfy `matches`.
     pub fn noted(&self, matches: impl Fn(&Note) -> bool) -> usize {
         self.judge.notes().iter().filter(|note| matches(note)).count()
     }

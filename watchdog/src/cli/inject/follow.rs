@@ -1,4 +1,4 @@
-//! What the sidecar says meanwhile, and what that comes to.
+//! Follows what the sidecar reports during a fault, and decides the outcome.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -14,18 +14,17 @@ use shard_watchdog::verdict::{Health, Verdict};
 
 use super::super::{plain, status};
 
-/// A sidecar answers from memory.
+/// Timeout of one query. A sidecar answers from memory.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-/// How long it must be healthy after an undo: a sidecar at rest looks once a second or so, and a
-/// lost thread is a verdict after twenty milliseconds.
+/// How long the shard must stay healthy after an undo. A sidecar at rest observes about once a
+/// second, and a lost thread is condemned after twenty milliseconds.
 const SETTLED: Duration = Duration::from_secs(2);
-/// How long it may take to find it healthy before the fault: on a busy machine an excuse comes and
-/// goes.
+/// How long to wait for a healthy shard before the fault: on a busy machine excuses come and go.
 const HEALTHY_WITHIN: Duration = Duration::from_secs(10);
-/// Moments that are kept. A status that changes to and fro says the same again and again.
+/// Limit of retained moments. A status that flips to and fro repeats itself.
 const MOST_MOMENTS: usize = 64;
 
-/// Something that was seen.
+/// Something that was observed.
 #[derive(Clone, Debug)]
 pub(super) struct Moment {
     /// Nanoseconds of the monotonic clock.
@@ -34,27 +33,27 @@ pub(super) struct Moment {
     pub(super) detail: String,
 }
 
-/// How it went.
+/// The outcome of a fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// Another process works in its place.
+    /// Another process has taken its place and works.
     Restarted,
-    /// The same process, healthy again.
+    /// The same process is healthy again.
     Healthy,
-    /// A signal came first.
+    /// A signal to this program came first.
     Interrupted,
-    /// Not within the time, and why, as far as is known.
+    /// No outcome within the time limit, and the reason as far as it is known.
     Late(String),
 }
 
-/// The sidecar's view since before the fault.
+/// The sidecar's reports since before the fault.
 #[derive(Debug)]
 pub(super) struct Follow {
     endpoint: Endpoint,
     before: StatusJson,
     status: StatusJson,
     known: BTreeSet<IncidentId>,
-    /// Opened since, oldest first.
+    /// Incidents opened since then, oldest first.
     incidents: Vec<Incident>,
     moments: Vec<Moment>,
     late: BTreeSet<String>,
@@ -63,12 +62,12 @@ pub(super) struct Follow {
 }
 
 impl Follow {
-    /// The sidecar must watch this very process and find it healthy: otherwise nothing that follows
-    /// says anything.
+    /// Checks that the sidecar watches this very process and finds it healthy. Otherwise nothing
+    /// that follows would be conclusive.
     pub(super) fn begin(endpoint: Endpoint, pid: Option<i32>) -> Result<Self, String> {
         let until = Instant::now() + HEALTHY_WITHIN;
         let before = loop {
-            // What `status` calls --socket has another name here.
+            // The flag that `status` calls --socket has another name here.
             let (_, told) =
                 status::ask(&endpoint).map_err(|why| why.replace("--socket", "--status-socket"))?;
             if let (Some(watched), Some(pid)) = (told.pid, pid)
@@ -106,7 +105,7 @@ impl Follow {
         })
     }
 
-    /// Asks once.
+    /// Queries the sidecar once.
     pub(super) fn look(&mut self) {
         let now = clock::now().0;
         let asked = client::get(&self.endpoint, "/api/v1/status", ANSWER_WITHIN);
@@ -128,7 +127,7 @@ impl Follow {
         self.healthy_since = if healthy { self.healthy_since.or_else(|| Some(Instant::now())) } else { None };
     }
 
-    /// What only the status tells. The steps of an incident have their own times.
+    /// Notes what only the status reports. The steps of an incident have times of their own.
     fn note(&mut self, now: u64, told: &StatusJson) {
         for thread in &told.threads {
             let (name, age) = (plain(&thread.name), thread.counted_seconds);
@@ -179,12 +178,12 @@ impl Follow {
         self.incidents.iter().flat_map(|incident| &incident.timeline).any(|entry| entry.step == step)
     }
 
-    /// Whether a signal of the sidecar's went out.
+    /// Whether the sidecar has sent a signal.
     pub(super) fn killed(&self) -> bool {
         self.has(StepName::Signal)
     }
 
-    /// Whether it was condemned.
+    /// Whether the shard was condemned.
     pub(super) fn condemned(&self) -> bool {
         self.has(StepName::Verdict)
     }
@@ -199,7 +198,7 @@ impl Follow {
         now.pid.is_some() && (now.pid, now.incarnation) != (before.pid, before.incarnation)
     }
 
-    /// What it has come to; `None`: it goes on.
+    /// The outcome so far; `None`: none yet.
     pub(super) fn outcome(&self, struck: bool, undone: bool) -> Option<Outcome> {
         let since = self.healthy_since?;
         if self.ended() {
@@ -208,14 +207,14 @@ impl Follow {
         (struck && undone && since.elapsed() >= SETTLED).then_some(Outcome::Healthy)
     }
 
-    /// What it has come to when the time is up.
+    /// The outcome once the time is up.
     pub(super) fn late(&self, struck: bool) -> Outcome {
         let status = &self.status;
         if !struck {
             return Outcome::Late("the fault never struck: nobody passed its point in that time".to_owned());
         }
         if self.is_another() && status.verdict == Verdict::Healthy && self.answers {
-            // With nothing to do it finishes nothing, and its incident stays open.
+            // With no work to do the new process finishes nothing, and its incident stays open.
             return Outcome::Restarted;
         }
         let brake = if self.killed() { None } else { status.no_kill.first() };
@@ -229,12 +228,12 @@ impl Follow {
         ))
     }
 
-    /// Everything that was seen, in order.
+    /// Everything that was observed, in order of time.
     pub(super) fn moments(&self) -> Vec<Moment> {
         let mut all = self.moments.clone();
         for entry in self.incidents.iter().flat_map(|incident| &incident.timeline) {
             let step = match entry.step {
-                // Before the fault, or of the same moment as the verdict or the death.
+                // Before the fault, or at the same moment as the verdict or the death.
                 StepName::LastProgress | StepName::Seen | StepName::ExitStatus => continue,
                 StepName::Verdict => "condemned",
                 StepName::Signal => "signalled",
@@ -250,16 +249,16 @@ impl Follow {
         all
     }
 
-    /// Seconds for which time was excused since the fault, by kind.
+    /// Seconds that were excused since the fault, by kind.
     pub(super) fn excused(&self) -> Vec<(String, f64)> {
         let before = |kind: &str| self.before.excused_seconds.get(kind).copied().unwrap_or(0.0);
         let since = self.status.excused_seconds.iter();
-        // A sidecar that was started again counts from zero.
+        // A sidecar that was restarted counts from zero.
         let since = since.map(|(kind, told)| (plain(kind), (told - before(kind)).max(0.0)));
         since.filter(|(_, seconds)| *seconds > 0.0).collect()
     }
 
-    /// The mode of the sidecar.
+    /// The kill mode of the sidecar.
     pub(super) fn mode(&self) -> String {
         plain(&self.status.mode)
     }

@@ -1,4 +1,4 @@
-//! Faults from outside: a script of the fault kit, which undoes what it did by itself.
+//! Faults from outside: a script of the fault kit, which undoes its own changes.
 
 use std::ffi::OsString;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -14,28 +14,28 @@ use shard_watchdog::demo::process::{Heard, Process};
 use super::super::plain;
 use super::fault::Fault;
 
-/// Where the release puts the kit.
+/// Where the release installs the kit.
 const INSTALLED: &str = "/usr/share/shard-watchdog/faults";
-/// Where the repository has it.
+/// Where the kit lies in the repository.
 const IN_REPOSITORY: &str = "tests/faults";
-/// What every kit has.
+/// A file that every kit contains.
 const SHARED: &str = "kit.sh";
-/// What is no fault of its own.
+/// Scripts of the kit that are no faults.
 const NO_FAULTS: [&str; 3] = ["plan", "random", "undo"];
-/// Those for which a config may have the process killed. For the others a kill is a false one.
+/// Faults for which a config may have the process killed. For any other, a kill is a false kill.
 const MAY_KILL: [&str; 2] = ["kill-thread", "stop-process"];
-/// What a script says once its fault holds.
+/// What a script prints once its fault holds.
 const BROKEN: &str = ": broken: ";
-/// Codes of a script that has broken and undone: at its time, or at SIGHUP, SIGINT, SIGTERM.
+/// Exit codes of a script that has undone its fault: at its end, or at SIGHUP, SIGINT, SIGTERM.
 const UNDONE: [i32; 4] = [0, 129, 130, 143];
-/// The code of one that has refused.
+/// Exit code of a script that has refused.
 const REFUSED: i32 = 2;
-/// What a script's dry run may take.
+/// Timeout of a script's dry run.
 const DRY_RUN: Duration = Duration::from_secs(20);
-/// Lines of a script that are kept.
+/// Limit of a script's output lines that are retained.
 const MOST_LINES: usize = 100;
 
-/// A script of the kit and what it is to be told.
+/// A script of the kit and its arguments.
 #[derive(Debug)]
 pub(super) struct Script {
     path: PathBuf,
@@ -51,7 +51,7 @@ pub(super) struct Script {
 }
 
 impl Script {
-    /// Finds it.
+    /// Finds the script.
     pub(super) fn new(
         kit: Option<&Path>,
         pid: i32,
@@ -63,7 +63,7 @@ impl Script {
         let path = find(kit, name)?;
         let mut arguments: Vec<OsString> = vec!["--pid".into(), pid.to_string().into()];
         if let Some(hold) = hold {
-            // The kit takes whole numbers.
+            // The kit accepts whole numbers only.
             arguments.extend(["--for".into(), format!("{}ms", hold.as_millis().max(1)).into()]);
         }
         if let Some(thread) = thread {
@@ -88,7 +88,7 @@ impl Script {
         let mut command = Command::new(&self.path);
         command.args(&self.arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // Marks of the kit's own processes, which this is none of.
+        // Markers of the kit's own processes; this is not one of them.
         command.env_remove("SHARD_FAULTS_STATE").env_remove("SHARD_FAULTS_UNDO");
         command
     }
@@ -123,7 +123,7 @@ impl Fault for Script {
         process.listen(0, &sender).map_err(|error| format!("cannot listen to the script: {error}"))?;
         drop(sender);
         let until = Instant::now() + DRY_RUN;
-        // Until both of its streams are closed, or the time is up.
+        // Until both output streams are closed, or the time is up.
         while let Ok(heard) = heard.recv_timeout(until.saturating_duration_since(Instant::now())) {
             if let Heard::Line { line, .. } = heard {
                 self.hear(line);
@@ -166,7 +166,7 @@ impl Fault for Script {
                 let said = self.lines();
                 Err(if said.is_empty() { format!("{} refuses", self.name) } else { said })
             }
-            // Its last line may still be on its way.
+            // Its last line may still be in transit.
             Some(0) if self.struck.is_none() => {
                 self.struck = self.undone_at;
                 Ok(())
@@ -206,8 +206,8 @@ impl Fault for Script {
     }
 }
 
-/// The script of that name in the kit that is given, installed, or in the repository that this is
-/// run from.
+/// Finds the script of that name in the given kit, the installed one, or the one of the repository
+/// in which this program runs.
 fn find(given: Option<&Path>, name: &str) -> Result<PathBuf, String> {
     let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c == '-');
     if !is_name || NO_FAULTS.contains(&name) {
@@ -234,7 +234,7 @@ fn find(given: Option<&Path>, name: &str) -> Result<PathBuf, String> {
     std::path::absolute(&path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// Runs only what nobody else could have put there: often it is root who does.
+/// Checks that nobody else could have written the script: it is often root who runs it.
 fn trusted(path: &Path) -> Result<(), String> {
     let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => {

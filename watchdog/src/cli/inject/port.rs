@@ -12,20 +12,20 @@ use shard_watchdog::fault_socket::FaultSocket;
 use super::super::plain;
 use super::fault::{DEFAULT_HOLD, Fault};
 
-/// What stands before the time of a strike.
+/// The text before the time of a strike.
 const AT: &str = "at_monotonic_ns=";
-/// What `list` says while nothing is armed.
+/// The answer to `list` while nothing is armed.
 const NOTHING_ARMED: &str = "armed: none";
 
-/// A fault that a process is ordered to do to itself.
+/// A fault that a process is ordered to inject into itself.
 #[derive(Debug)]
 pub(super) struct Ordered {
     path: PathBuf,
-    /// What is sent.
+    /// The line to send.
     order: String,
     hold: Duration,
     pid: Option<i32>,
-    /// `None` once it is of no more use.
+    /// `None` once it is no longer of use.
     socket: Option<FaultSocket>,
     armed_at: u64,
     struck: Option<(u64, Instant)>,
@@ -33,7 +33,7 @@ pub(super) struct Ordered {
 }
 
 impl Ordered {
-    /// Connects, and refuses where it should not order anything.
+    /// Connects, and refuses a process that it should not give orders to.
     pub(super) fn new(
         path: &Path,
         words: &[String],
@@ -59,7 +59,7 @@ impl Ordered {
             format!("nobody takes orders at {}: {error}. {next}", path.display())
         })?;
         let peer = socket.peer();
-        // What another user answers there says nothing about any process of this one.
+        // What a process of another user answers proves nothing about a process of this user.
         if !peer.is_own_or_root() && !rustix::process::geteuid().is_root() {
             return Err(format!(
                 "{} belongs to a process of user {}: give --socket one of this user's own",
@@ -100,14 +100,14 @@ impl Ordered {
         }
     }
 
-    /// What is armed is to be forgotten, and who hangs to go on: by the process that was broken,
-    /// not by the next one.
+    /// Disarms what is armed and lets threads that hang continue, in the process that was broken
+    /// and not in its successor.
     fn disarm(&mut self) -> Result<(), String> {
         if self.socket.is_some() && self.ask("disarm").is_ok() {
             return Ok(());
         }
         match FaultSocket::connect(&self.path) {
-            // It has ended, and its fault with it.
+            // The process has ended, and its fault with it.
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
                 Ok(())
             }
@@ -154,7 +154,7 @@ impl Fault for Ordered {
                 plain(&listed)
             ));
         }
-        // Should this program be killed, the process forgets it all.
+        // If this program is killed, the process drops all its faults.
         self.ask("tied")?;
         self.armed_at = clock::now().0;
         let order = self.order.clone();
@@ -165,7 +165,7 @@ impl Fault for Ordered {
 
     fn look(&mut self) -> Result<(), String> {
         if self.struck.is_none() {
-            // Who does not answer any more was struck so that it cannot.
+            // A process that no longer answers has been struck so that it cannot.
             let at = match self.ask("struck") {
                 Ok(answer) => struck_since(&answer, self.armed_at),
                 Err(_) => Some(clock::now().0),
@@ -203,7 +203,7 @@ impl Fault for Ordered {
     }
 }
 
-/// When the first of the told strikes since `armed` was. A time that cannot be is no time.
+/// The time of the first reported strike since `armed`. Ignores times that are impossible.
 fn struck_since(answer: &str, armed: u64) -> Option<u64> {
     let times = answer.split(AT).skip(1);
     let times = times.filter_map(|rest| rest.split([',', ' ']).next()?.parse::<u64>().ok());

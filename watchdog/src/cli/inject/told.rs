@@ -1,4 +1,4 @@
-//! What is printed in the end: the timeline, and what it comes to.
+//! The final output: the timeline and its outcome.
 
 use std::fmt::Write as _;
 
@@ -12,20 +12,20 @@ const GREEN: &str = "\x1b[1;32m";
 const RED: &str = "\x1b[1;31m";
 const OFF: &str = "\x1b[0m";
 
-/// Shorter excuses are those of any busy machine, and JSON has them.
+/// Excuses shorter than this, in seconds, occur on any busy machine; only the JSON has them.
 const LEAST_TOLD: f64 = 0.05;
 
-/// All of it.
+/// Everything that the output reports.
 #[derive(Debug)]
 pub(super) struct Story {
     fault: String,
     /// The process that was broken.
     pid: Option<i32>,
-    /// With their milliseconds since the fault.
+    /// Each with its milliseconds since the fault.
     moments: Vec<(f64, Moment)>,
     excused: Vec<(String, f64)>,
     killed: bool,
-    /// One sentence.
+    /// The outcome in one sentence.
     ends: String,
     recovered: bool,
     /// What is left of the fault.
@@ -41,7 +41,8 @@ impl Story {
     ) -> Self {
         let mut moments = follow.moments();
         let name = fault.name();
-        // Who says it late has struck by what was seen first; whoever it was was healthy before.
+        // A fault that reports late had struck by the first observation, because the shard was
+        // healthy before.
         let first = moments
             .iter()
             .find(|moment| moment.step == "condemned" || fault.is_told_late())
@@ -96,7 +97,7 @@ impl Story {
         self.recovered
     }
 
-    /// For a person.
+    /// The output for a person.
     pub(super) fn text(&self, colour: bool) -> String {
         let mut text = format!("\n{}\n", report::HEADER);
         // Writing to a String cannot fail.
@@ -116,7 +117,7 @@ impl Story {
         text
     }
 
-    /// For a script: one line.
+    /// The output for a script: one line of JSON.
     pub(super) fn json(&self) -> String {
         let timeline: Vec<_> = self
             .moments

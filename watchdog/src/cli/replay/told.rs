@@ -1,4 +1,4 @@
-//! What a replay has to tell, for a person or a script.
+//! The output of a replay, for a person or a script.
 
 use std::fmt::Write as _;
 
@@ -13,34 +13,34 @@ use shard_watchdog::verdict::{Reason, Verdict};
 /// One decision.
 #[derive(Debug, Serialize)]
 pub(super) struct Decision {
-    /// When the look was that it rests on.
+    /// The time of the observation on which it rests.
     time: Timestamp,
-    /// The same on the clock of the observations.
+    /// The same time on the clock of the observations.
     monotonic_ns: u64,
-    /// Its kind.
+    /// The kind of decision.
     what: &'static str,
     /// The verdict, if it is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     verdict: Option<Verdict>,
-    /// What for, if it condemns.
+    /// The reason, if it condemns.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<Reason>,
     /// The thread at fault, if one is.
     #[serde(skip_serializing_if = "Option::is_none")]
     thread: Option<String>,
-    /// The sentence that a person reads.
+    /// The explanation for a person, as a sentence.
     why: String,
 }
 
 impl Decision {
-    /// One of which the sentence is all.
+    /// A decision that consists of its sentence only.
     pub(super) fn new(header: &Header, at: Monotonic, what: &'static str, why: String) -> Self {
         let time = header.wall_of(at);
         Self { time, monotonic_ns: at.0, what, verdict: None, reason: None, thread: None, why }
     }
 }
 
-/// All of it.
+/// Everything that the replay reports.
 #[derive(Debug, Serialize)]
 pub(super) struct Told {
     shard: String,
@@ -49,17 +49,17 @@ pub(super) struct Told {
     to: Timestamp,
     /// Observations that were judged.
     pub(super) looks: u64,
-    /// How often the sidecar read its config again meanwhile.
+    /// How often the sidecar reloaded its config during the recording.
     pub(super) reloads: u64,
-    /// Whether it would have killed.
+    /// Whether the config would have killed.
     pub(super) would_kill: bool,
-    /// What could not be read.
+    /// Parts of the recording that could not be read.
     pub(super) problems: Vec<String>,
     decisions: Vec<Decision>,
 }
 
 impl Told {
-    /// Nothing yet.
+    /// The empty result.
     pub(super) fn new(header: &Header) -> Self {
         Self {
             shard: header.shard.clone(),
@@ -79,7 +79,7 @@ impl Told {
         self.decisions.push(decision);
     }
 
-    /// What one look came to.
+    /// Adds what one observation led to.
     pub(super) fn look(&mut self, header: &Header, at: Monotonic, judge: &Judge, rungs: &[Rung]) {
         let time = header.wall_of(at);
         if self.looks == 0 {
@@ -92,8 +92,8 @@ impl Told {
             verdict_told |= matches!(note, Note::Verdict { .. });
             self.decisions.extend(noted(header, at, judge, note));
         }
-        // What came before the first look is not recorded: where it stands then is told even if
-        // nothing changes.
+        // What preceded the first observation is not recorded, so the verdict at that point is
+        // reported even if nothing changes.
         if self.looks == 1 && !verdict_told {
             self.push(verdict(header, at, judge));
         }
@@ -102,12 +102,12 @@ impl Told {
         }
     }
 
-    /// For a script: one line.
+    /// The output for a script: one line of JSON.
     pub(super) fn json(&self) -> String {
         serde_json::to_string(self).map_or_else(|_| String::new(), |text| text + "\n")
     }
 
-    /// For a person.
+    /// The output for a person.
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
         // Writing to a String cannot fail.

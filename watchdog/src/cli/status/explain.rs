@@ -1,11 +1,12 @@
-//! `--explain`: what stands between the target and a kill.
+//! `--explain`: what prevents a kill of the target.
 
 use shard_watchdog::status_json::{ChannelJson, StatusJson, ThreadJson, brakes};
 use shard_watchdog::verdict::{Health, Unobserved};
 
 use super::table::{columns, plain, seconds};
 
-/// Counted time against threshold for each thread, the excuses so far, and why it has not killed.
+/// Counted time against the threshold of each thread, the excuses so far, and why it has not
+/// killed.
 pub(super) fn explained(status: &StatusJson) -> String {
     let rows = status.threads.iter().map(|thread| {
         let (against, share) = if thread.stall_after_seconds > 0.0 {
@@ -37,7 +38,7 @@ pub(super) fn explained(status: &StatusJson) -> String {
         text.push_str(&format!("\nthe end of a thread is seen {how}\n"));
     }
     text.push_str("\nwhy no kill:\n");
-    // A sidecar of an older version does not say.
+    // A sidecar of an older version does not report this.
     let brakes = if status.no_kill.is_empty() { brakes::of(status) } else { status.no_kill.clone() };
     for brake in brakes {
         text.push_str(&format!("  {}: {}\n", plain(&brake.because), plain(&brake.why)));
@@ -45,7 +46,7 @@ pub(super) fn explained(status: &StatusJson) -> String {
     text
 }
 
-/// Every excuse of every thread since its last progress, and the clocks of the whole process.
+/// Every excuse of every thread since its last progress, and those of the whole process.
 fn excuses(status: &StatusJson) -> String {
     let of_threads = status.threads.iter().flat_map(|thread| {
         thread.excuses.iter().map(move |excuse| {

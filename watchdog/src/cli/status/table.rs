@@ -1,4 +1,4 @@
-//! Columns of text that line up, made of names that a target chose.
+//! Aligned columns of text, built from names that a target chose.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use shard_watchdog::status_json::{ChannelJson, ThreadJson};
 
 pub(super) use crate::cli::plain;
 
-/// Threads under a heading; nothing if there are none.
+/// The threads under a heading; empty if there are none.
 pub(super) fn threads(threads: &[ThreadJson]) -> String {
     let rows = threads.iter().map(|thread| {
         let work = match (thread.work_key, thread.attempt) {
@@ -45,7 +45,7 @@ pub(super) fn channels(channels: &[ChannelJson]) -> String {
     columns(["CHANNEL", "WAITING", "OLDEST", "SENT", "RECEIVED"], rows)
 }
 
-/// Rows under a heading, with an empty line before. Nothing if there are no rows.
+/// Rows under a heading, preceded by an empty line. Empty if there are no rows.
 pub(super) fn columns<const N: usize>(heading: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
     let mut table = vec![heading.map(str::to_owned)];
     table.extend(rows);
@@ -68,7 +68,7 @@ pub(super) fn columns<const N: usize>(heading: [&str; N], rows: impl Iterator<It
     text
 }
 
-/// `0.25 s`, `2 min 5 s`: as exact as a person wants it.
+/// `0.25 s`, `2 min 5 s`: as precise as a person needs.
 pub(super) fn seconds(seconds: f64) -> String {
     rough(Duration::try_from_secs_f64(seconds).unwrap_or_default())
 }

@@ -196,7 +196,7 @@ fn server(answer: String) -> (Endpoint, std::thread::JoinHandle<()>) {
 #[test]
 fn an_answer_is_understood_and_passed_on_as_it_came() {
     let body = serde_json::to_string(&status(Verdict::Healthy)).unwrap();
-    // A newer sidecar may say more.
+    // A newer sidecar may report more fields.
     let body = body.replacen('{', "{\"news\":1,", 1);
     let (endpoint, served) = server(body.clone());
     let (raw, understood) = ask(&endpoint).unwrap();

@@ -1,4 +1,4 @@
-//! What there is to say about thresholds, as TOML with comments or as JSON.
+//! The proposed thresholds, as TOML with comments or as JSON.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,8 +12,8 @@ use shard_watchdog::recorder::file::Header;
 use shard_watchdog::recorder::gaps::ThreadGaps;
 use shard_watchdog::recorder::threshold::{LONG, Threshold, written};
 
-/// A longest gap of so many times the p99 is rather a fault that was recorded than a load: it
-/// should not make thresholds.
+/// A longest gap of this many times the p99 more likely stems from a recorded fault than from load,
+/// and should not set thresholds.
 const OUTLIER: u32 = 20;
 
 /// The gaps of one name, over all recordings.
@@ -21,12 +21,12 @@ const OUTLIER: u32 = 20;
 pub(super) struct Named {
     gaps: ThreadGaps,
     longest_at: Option<Timestamp>,
-    /// The threads that a rule found, where there are rules.
+    /// The threads that a rule matched, where there are rules.
     members: Vec<String>,
 }
 
 impl Named {
-    /// Adds those of one recording.
+    /// Adds the gaps of one recording.
     pub(super) fn join(&mut self, gaps: &ThreadGaps, header: &Header) {
         if gaps.longest > self.gaps.longest {
             self.longest_at = Some(header.wall_of(gaps.longest_at));
@@ -43,12 +43,12 @@ impl Named {
     }
 }
 
-/// One rule.
+/// One proposed rule.
 #[derive(Debug, Serialize)]
 struct Suggestion {
     /// A name, or the glob of a rule.
     name: String,
-    /// The threads that the rule is about.
+    /// The threads that the rule applies to.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     members: Vec<String>,
     gaps: u64,
@@ -56,22 +56,22 @@ struct Suggestion {
     p99_seconds: f64,
     longest_seconds: f64,
     longest_at: Option<Timestamp>,
-    /// The longest that one stood still without an end.
+    /// The longest gap that had not ended when its recording did.
     unfinished_seconds: Option<f64>,
-    /// Absent if nothing can be said.
+    /// Absent if the gaps allow no proposal.
     stall_after: Option<String>,
     warn_after: Option<String>,
-    /// How many times the longest gap was asked for.
+    /// The margin asked for, as a multiple of the longest gap.
     margin_asked: Option<u32>,
-    /// How many times the longest gap it is.
+    /// The margin that the proposal leaves, as a multiple of the longest gap.
     margin_left: Option<f64>,
-    /// Why.
+    /// The reasons for the proposal.
     why: String,
     #[serde(skip)]
     rule: Option<(u32, On)>,
 }
 
-/// All of it.
+/// Everything that the command reports.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Told {
     shard: String,
@@ -80,22 +80,22 @@ pub(super) struct Told {
     recordings: u64,
     recorded_seconds: f64,
     looks: u64,
-    /// Looks that the recordings say are missing.
+    /// Observations that are missing according to the recordings.
     pub(super) lost: u64,
     /// Gaps that could not be measured.
     pub(super) void: u64,
-    /// What a person should know before anything else.
+    /// Warnings that a person should read first.
     caution: Vec<String>,
     pub(super) problems: Vec<String>,
     threads: Vec<Suggestion>,
-    /// Threads that no rule of the config is about.
+    /// Threads that no rule of the config applies to.
     without_rule: Vec<String>,
     #[serde(skip)]
     recorded: Duration,
 }
 
 impl Told {
-    /// One recording, from its first look to its last.
+    /// Adds one recording, from its first observation to its last.
     pub(super) fn recording(&mut self, header: &Header, first: Monotonic, last: Monotonic, looks: u64) {
         let (from, to) = (header.wall_of(first), header.wall_of(last));
         self.from = Some(self.from.map_or(from, |before| before.min(from)));
@@ -111,7 +111,7 @@ impl Told {
         self.recorded_seconds = self.recorded.as_secs_f64();
     }
 
-    /// Comes to thresholds: one for each rule of `config`, or else one for each name.
+    /// Derives the thresholds: one proposal for each rule of `config`, or else one for each name.
     pub(super) fn conclude(&mut self, names: &BTreeMap<String, Named>, config: Option<&Config>) {
         if self.recorded < LONG {
             let recorded = rough(self.recorded);
@@ -173,12 +173,12 @@ impl Told {
         }
     }
 
-    /// For a script: one line.
+    /// The output for a script: one line of JSON.
     pub(super) fn json(&self) -> String {
         serde_json::to_string(self).map_or_else(|_| String::new(), |text| text + "\n")
     }
 
-    /// For a person and the config file.
+    /// The output for a person and for the config file.
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
         // Writing to a String cannot fail.
@@ -264,8 +264,8 @@ impl Suggestion {
         writeln!(text, "warn_after = {warn:?}\nstall_after = {stall:?}")
     }
 
-    /// What a rule about it is called. A name that the target chose may mean something else as a
-    /// glob, or nothing in TOML.
+    /// The glob of a rule for this name. A name that the target chose may mean something else as a
+    /// glob, or be invalid in TOML.
     fn glob(&self) -> Option<String> {
         if self.rule.is_some() {
             return Some(self.name.clone());
@@ -279,7 +279,7 @@ fn rough(time: Duration) -> String {
     written(Duration::from_secs(time.as_secs()))
 }
 
-/// A string as TOML has it.
+/// Quotes a string as TOML requires.
 fn quoted(text: &str) -> String {
     toml::Value::from(text).to_string()
 }

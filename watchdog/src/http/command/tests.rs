@@ -1,4 +1,4 @@
-//! Orders over real sockets, with a loop that does nothing but answer.
+//! Tests of orders over real sockets, with a loop that only answers.
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
@@ -29,8 +29,8 @@ struct Running {
     told: Option<JoinHandle<Vec<String>>>,
 }
 
-/// A sidecar whose loop kills once, has a pause in force from the first to the second order about
-/// one, and has two pieces of work in a crash loop.
+/// A sidecar whose loop kills once, has a pause in force between the first and the second order
+/// about pauses, and has two pieces of work in a crash loop.
 fn running(token: bool, answers: bool) -> Running {
     let folder = tempfile::tempdir().unwrap();
     let mut config = sample::config(folder.path());
@@ -153,7 +153,7 @@ fn what_is_cleared_is_the_work_that_was_named_or_all_of_it() {
     let (code, said) = clear(r#"{"key": 19000000}"#);
     assert_eq!((code, &said["cleared"]), (200, &serde_json::json!([])), "{said}");
     assert!(said["message"].as_str().unwrap().contains("was in no crash loop"), "{said}");
-    // No word about a key means all of it, and the token is as good as the socket.
+    // Without a key all work is cleared, and the token is as good as the socket.
     let (code, said) = post(&running.listen(), "/api/v1/clear", "", Some(TOKEN));
     assert_eq!((code, &said["cleared"]), (200, &serde_json::json!([POISON + 1])), "{said}");
     let (code, said) = clear("{}");

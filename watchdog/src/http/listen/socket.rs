@@ -1,5 +1,5 @@
-//! The unix socket: made so that at no moment others than its owner can reach it, below a folder
-//! that is held open, so that nobody leads it elsewhere.
+//! The unix socket. It is created so that at no moment anyone but its owner can reach it, below a
+//! folder that is held open, so that nobody can redirect it.
 
 use std::ffi::{OsStr, OsString};
 use std::hash::{BuildHasher, RandomState};
@@ -19,27 +19,28 @@ use crate::own_folder::{OwnFolder, Place};
 
 use super::{ListenError, Which};
 
-/// Whoever may open the socket may pause and kill: its owner alone, and root.
+/// Whoever may open the socket may pause and kill: only its owner and root.
 const MODE: Mode = Mode::from_raw_mode(0o600);
-/// Whoever connects gives the kernel the whole path, which has room for so much.
+/// A client passes the whole path to the kernel, which has room for this many bytes.
 const LONGEST: usize = 107;
-/// As many as the standard library asks for.
+/// The backlog that the standard library uses.
 const BACKLOG: i32 = 128;
 
-/// A unix socket that goes when its listener goes.
+/// A unix socket whose file is removed with its listener.
 #[derive(Debug)]
 pub struct SocketFile {
-    /// Listens.
+    /// The listening socket.
     pub listener: UnixListener,
-    /// Removes the file.
+    /// Removes the file on drop.
     pub file: OwnFile,
 }
 
 impl SocketFile {
-    /// Listens at `path`. What a dead sidecar has left there is replaced.
+    /// Listens at `path`. Replaces what a dead sidecar has left there.
     ///
     /// # Errors
-    /// If somebody listens there, if something else is in the way, or if the folder cannot be used.
+    /// If a process listens there, if something else is in the way, or if the folder cannot be
+    /// used.
     pub fn bind(path: &Path, target: &Arc<TargetUser>) -> Result<Self, ListenError> {
         let fail = |error| refused(path, error);
         let absolute = std::path::absolute(path).map_err(fail)?;
@@ -55,8 +56,8 @@ impl SocketFile {
         let folder =
             place.open().and_then(|folder| folder.ok_or_else(|| Errno::NOENT.into())).map_err(fail)?;
         let stale = left_over(&folder, name, path)?;
-        // Bound under a name of its own and moved into place when it listens, so that whoever finds
-        // it is answered.
+        // Bound under a temporary name and moved into place once it listens, so that whoever finds
+        // it gets an answer.
         let fresh = fresh_name();
         let listener = listen(&folder, &fresh).map_err(fail)?;
         let placed = made(&folder, &fresh).and_then(|id| {
@@ -71,7 +72,7 @@ impl SocketFile {
             Err(error) => {
                 let _ = folder.remove(&fresh);
                 Err(match error.kind() {
-                    // Another sidecar that started at the same moment was quicker.
+                    // Another sidecar that started at the same moment was faster.
                     io::ErrorKind::AlreadyExists => in_use(path),
                     _ => fail(error),
                 })
@@ -79,20 +80,20 @@ impl SocketFile {
         }
     }
 
-    /// Whether the folder of the socket at `path` still is one in which nobody can put another one
-    /// in its place, beside the target as it is known now.
+    /// Whether the folder of the socket at `path` still is one in which nobody can replace the
+    /// socket, given what is known of the target now.
     pub fn is_safe(path: &Path, target: &Arc<TargetUser>) -> bool {
         let Some(parent) = std::path::absolute(path).ok().and_then(|path| Some(path.parent()?.to_owned()))
         else {
             return false;
         };
-        // A folder that cannot be opened is no better elsewhere: the socket in it stays.
+        // If the folder cannot be opened, moving elsewhere would not help: the socket stays.
         let opened = Place::new(parent, Arc::clone(target)).open();
         !opened.is_err_and(|error| error.get_ref().is_some_and(|inner| inner.is::<Refusal>()))
     }
 }
 
-/// A file, whatever its name.
+/// The identity of a file, independent of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileId {
     device: u64,
@@ -105,30 +106,30 @@ impl FileId {
     }
 }
 
-/// A name that nobody else uses: sidecars that start at the same moment bind each their own. The
-/// sidecar that dies before it has moved it, within microseconds, leaves it behind.
+/// A unique name: sidecars that start at the same moment each bind their own. A sidecar that dies
+/// before it has moved its socket, within microseconds, leaves it behind.
 fn fresh_name() -> OsString {
     format!(".~{:016x}", RandomState::new().hash_one(std::process::id())).into()
 }
 
-/// The socket at `name` that somebody who died has left; fails if what is there must stay.
+/// The socket at `name` that a dead process has left; fails if what exists there must stay.
 fn left_over(folder: &OwnFolder, name: &OsStr, path: &Path) -> Result<Option<FileId>, ListenError> {
     let fail = |error| refused(path, error);
     let Some(there) = folder.look(name).map_err(fail)? else { return Ok(None) };
     if FileType::from_raw_mode(there.st_mode) != FileType::Socket {
         return Err(ListenError::NotASocket { path: path.to_owned() });
     }
-    // Only a socket that refuses is left over from somebody who died.
+    // Only a socket that refuses connections is left over from a dead process.
     match knock(folder, name) {
         Err(Errno::CONNREFUSED) => Ok(Some(FileId::of(&there))),
         Err(Errno::NOENT) => Ok(None),
-        // Accepts, or would if it were not stuck.
+        // It accepts, or would if it were not stuck.
         Ok(()) | Err(Errno::AGAIN) => Err(in_use(path)),
         Err(errno) => Err(fail(errno.into())),
     }
 }
 
-/// The mode is set before there is a name, so that it is right from the first moment on.
+/// Sets the mode before the socket has a name, so that it is right from the first moment.
 fn listen(folder: &OwnFolder, name: &OsStr) -> io::Result<OwnedFd> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -138,7 +139,7 @@ fn listen(folder: &OwnFolder, name: &OsStr) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// What was made, if it is what was meant to be made.
+/// The identity of the new file, if it is the socket that was meant to be created.
 fn made(folder: &OwnFolder, fresh: &OsStr) -> io::Result<FileId> {
     let made = folder.look(fresh)?.ok_or_else(|| io::Error::from(Errno::NOENT))?;
     let own = made.st_uid == rustix::process::geteuid().as_raw();
@@ -153,7 +154,7 @@ fn made(folder: &OwnFolder, fresh: &OsStr) -> io::Result<FileId> {
     Ok(FileId::of(&made))
 }
 
-/// Moves `fresh` to `name` if nothing, or `stale` and nothing else, is there.
+/// Moves `fresh` to `name` if nothing exists there, or only `stale`.
 fn put(folder: &OwnFolder, fresh: &OsStr, name: &OsStr, stale: Option<FileId>) -> io::Result<()> {
     let rename = |flags| rustix::fs::renameat_with(folder, fresh, folder, name, flags);
     let moved = match stale {
@@ -162,27 +163,27 @@ fn put(folder: &OwnFolder, fresh: &OsStr, name: &OsStr, stale: Option<FileId>) -
             Ok(()) if folder.look(fresh)?.is_some_and(|there| FileId::of(&there) == stale) => {
                 return folder.remove(fresh);
             }
-            // Somebody else has put his own there since it was looked at.
+            // Another process has put its own socket there since the check.
             Ok(()) => rename(RenameFlags::EXCHANGE).and(Err(Errno::EXIST)),
-            // It has gone.
+            // The stale socket has disappeared.
             Err(Errno::NOENT) => rename(RenameFlags::NOREPLACE),
             refused => refused,
         },
     };
     match moved {
-        // A file system that knows neither, NFS for one.
+        // A file system that supports neither flag, such as NFS.
         Err(Errno::INVAL) => Ok(rustix::fs::renameat(folder, fresh, folder, name)?),
         moved => Ok(moved?),
     }
 }
 
-/// A path to `name` that leads through the descriptor.
+/// A path to `name` that goes through the descriptor.
 fn below(folder: &OwnFolder, name: &OsStr) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", folder.as_fd().as_raw_fd())).join(name)
 }
 
-/// Connects to see whether anybody listens there. Never waits: a listener that accepts no more
-/// fills its backlog, and a connection would then wait for room in it without end.
+/// Connects to check whether a process listens there. Never waits: a listener that no longer
+/// accepts fills its backlog, and a connection would wait for room in it for ever.
 fn knock(folder: &OwnFolder, name: &OsStr) -> Result<(), Errno> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -207,7 +208,7 @@ fn refused(path: &Path, error: io::Error) -> ListenError {
     ListenError::Refused { which: Which::Socket, address: path.display().to_string(), error, hint }
 }
 
-/// A file that is removed at the end, if it still is the one that was made.
+/// A file that is removed on drop if it is still the one that was created.
 #[derive(Debug)]
 pub struct OwnFile {
     folder: OwnFolder,

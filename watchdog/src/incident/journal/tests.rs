@@ -156,7 +156,7 @@ fn what_is_not_an_incident_is_never_deleted() {
 #[test]
 fn an_unwritable_folder_costs_the_disk_copy_only() {
     let folder = tempfile::tempdir().unwrap();
-    // A file where the folder should be refuses root too, whom permissions do not stop.
+    // A file in place of the folder stops root too, whom permissions do not stop.
     fs::write(folder.path().join("incidents"), "in the way").unwrap();
     let (journal, dropped) = start(folder.path(), 50, 1 << 20);
     let opened = incident(1, 0);
@@ -230,7 +230,7 @@ fn a_kill_is_remembered_when_its_incident_is_deleted() {
 #[test]
 fn what_cannot_be_known_of_earlier_kills_counts_as_spent() {
     let folder = tempfile::tempdir().unwrap();
-    // A sidecar that ended between its verdict and the telling of its signal.
+    // A sidecar that ended between its verdict and the report of its signal.
     let (first, _) = start(folder.path(), 50, 1 << 20);
     first.record(Arc::new(incident(1, 0)));
     assert!(first.flush(LONG));
@@ -265,7 +265,7 @@ fn a_pause_is_kept_until_it_is_taken_back_or_over() {
     assert_eq!(none, None);
     drop(journal.keep_pause(Some(pause(1))));
     drop(journal.keep_pause(Some(pause(2))));
-    // The first one was replaced: that its time is over ends nothing.
+    // The first pause was replaced, so its end has no effect.
     journal.pause_over(pause(1));
     assert!(journal.flush(LONG));
     let (kept, journal) = left();
@@ -281,7 +281,7 @@ fn a_pause_is_kept_until_it_is_taken_back_or_over() {
     assert!(!folder.path().join(crate::incident::pause::FILE).exists());
 }
 
-/// A link in the place of each file that is read or written here leads nowhere.
+/// A link in place of any file that is read or written here is not followed.
 #[test]
 fn no_planted_link_is_followed() {
     use std::os::unix::fs::symlink;
@@ -321,7 +321,7 @@ fn no_planted_link_is_followed() {
     assert_eq!(fs::read_to_string(&theirs).unwrap(), "kept");
 }
 
-/// A folder in the place of an incident that belongs to somebody else is neither read nor told.
+/// A folder that belongs to another user is neither read nor reported as an incident.
 #[test]
 fn a_document_of_somebody_else_is_no_incident() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,24 +1,24 @@
 //! Whether the process's cgroup is frozen, for version 1 (`freezer.state`) and version 2
 //! (`cgroup.events`, `cgroup.freeze`).
 //!
-//! A thread that the freezer holds says so itself by the place in the kernel where it sleeps. Where
-//! the kernel hides that place, or gives it a name that nobody has met, one that the freezer holds
-//! looks like one that hangs: then its cgroup is asked. Nothing is read for a thread that makes
-//! progress, runs, or waits for a lock.
+//! A frozen thread is normally recognized by the place in the kernel where it sleeps. Where the
+//! kernel hides that place or gives it an unknown name, a frozen thread looks like a hung one; only
+//! then are the cgroup's files read. Nothing is read for a thread that makes progress, runs, or
+//! waits for a lock.
 //!
-//! Reading `freezer.state` takes the kernel's lock of all freezers of version 1, and whoever
-//! freezes a cgroup holds that lock while it goes through the tasks. So version 1 is asked only for
-//! a thread in `D`: it shows whoever it holds as `D`. The files of version 2 take no such lock.
+//! Reading `freezer.state` takes the kernel's lock of all version 1 freezers, which is held while a
+//! freeze goes through the tasks of a cgroup. So version 1 is read only for a thread in `D`, the
+//! state in which it shows every thread that it holds. The files of version 2 take no such lock.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use crate::observation::{TaskObservation, TaskState, ThreadObservation, WaitChannel};
 
-/// What is read of one file: `cgroup.events`, the longest of them, has two lines.
+/// At most this many bytes of a file are read: `cgroup.events`, the longest of them, has two lines.
 const LONGEST: usize = 256;
 
-/// The files that say it, open.
+/// The open files.
 #[derive(Debug)]
 pub struct Freezer(Vec<(Says, OwnedFd)>);
 
@@ -26,33 +26,32 @@ pub struct Freezer(Vec<(Says, OwnedFd)>);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place(Vec<(Says, PathBuf)>);
 
-/// What kind of file it is.
+/// The kind of file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Says {
-    /// `cgroup.events`: a line `frozen 1` once all that is in the cgroup stands still, whichever
+    /// `cgroup.events`: has a line `frozen 1` once everything in the cgroup is frozen, whichever
     /// cgroup above it was frozen.
     Events,
-    /// `cgroup.freeze`: `1` from the order on, in the cgroup that was given it. A task that waits
-    /// for a disk keeps its cgroup from being frozen for as long, while all others in it are held
-    /// already.
+    /// `cgroup.freeze`: `1` as soon as the cgroup itself is ordered to freeze. A task that waits
+    /// for a disk delays the frozen state of its cgroup, while all others in it are already held.
     Order,
-    /// `freezer.state`: `FROZEN`, and `FREEZING` until all stand still, whichever cgroup above it
-    /// was frozen.
+    /// `freezer.state`: `FROZEN`, and `FREEZING` until everything is frozen, whichever cgroup above
+    /// it was frozen.
     State,
 }
 
 /// Version of the cgroup interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
-    /// A freezer of its own, `freezer.state`.
+    /// A separate freezer, `freezer.state`.
     One,
     /// The unified hierarchy.
     Two,
 }
 
 impl Place {
-    /// Adds those of one hierarchy, by the folders of the process's own cgroup and of those above
-    /// it.
+    /// Adds the files of one hierarchy, given the folders of the process's own cgroup and of those
+    /// above it.
     pub(super) fn add(&mut self, levels: &[PathBuf], unified: bool) {
         let own = levels.first();
         if unified {
@@ -63,29 +62,29 @@ impl Place {
         }
     }
 
-    /// Opens those that exist: the root of a tree has none, nor has Linux before 5.2 in version 2.
+    /// Opens those that exist: the root of a tree has none, nor does version 2 before Linux 5.2.
     pub(super) fn open(&self) -> Freezer {
         Freezer(self.0.iter().filter_map(|(says, path)| Some((*says, super::open(path)?))).collect())
     }
 }
 
 impl Freezer {
-    /// Whether somebody has frozen the cgroup, or is about to, by what files of one version say.
-    /// What cannot be read or understood is no.
+    /// Whether the cgroup is frozen or about to be, according to the files of one version. False
+    /// for what cannot be read or understood.
     pub fn is_frozen(&self, version: Version) -> bool {
         self.0.iter().filter(|(says, _)| says.version() == version).any(|(says, file)| {
             let mut text = [0; LONGEST];
             let read = rustix::io::pread(file, &mut text[..], 0).unwrap_or_default();
-            // What fills all of it may go on.
+            // If it fills the buffer, it may be incomplete.
             text.get(..read).filter(|text| text.len() < LONGEST).is_some_and(|text| says.frozen(text))
         })
     }
 
-    /// Says of each thread that stands still, and of its workers, that the freezer holds it, if its
-    /// cgroup is frozen and its place in the kernel leaves that open.
+    /// Marks each thread without progress, and its workers, as frozen, if its cgroup is frozen and
+    /// its place in the kernel does not contradict that.
     pub fn name(&self, threads: &mut [ThreadObservation]) {
-        // After the threads, so that whoever the freezer held when it was looked at is not told
-        // free, but for a thaw in between. Each version is asked once at most.
+        // After observing the threads, so that a thread that was frozen then is not reported as
+        // free, unless it was thawed in between. Each version is read at most once.
         let (mut first, mut second) = (None, None);
         for task in super::tasks(threads).filter(|task| is_open(task)) {
             let frozen = *second.get_or_insert_with(|| self.is_frozen(Version::Two))
@@ -98,8 +97,8 @@ impl Freezer {
     }
 }
 
-/// Whether the freezer may hold it without `wchan` saying so: one that it found at a lock it has
-/// woken, or `wchan` says so.
+/// Whether the freezer may hold the task without `wchan` showing it. This cannot be if it waits for
+/// a lock: the freezer would have woken it, or `wchan` would show it.
 const fn is_open(task: &TaskObservation) -> bool {
     matches!(task.state, TaskState::Sleeping | TaskState::DiskSleep)
         && matches!(task.wait, None | Some(WaitChannel::Other | WaitChannel::Answer))
@@ -134,7 +133,7 @@ mod tests {
     const HYBRID: &str = "32 31 0:29 / TREE/freezer rw,relatime - cgroup cgroup rw,freezer\n\
                           41 31 0:38 / TREE/unified rw,relatime - cgroup2 cgroup2 rw\n";
 
-    /// Whether it is frozen in a tree of these files.
+    /// Whether a process is frozen in a tree of these files.
     fn frozen(cgroup: &str, mounts: &str, files: &[(&str, &str)]) -> bool {
         let (_root, place) = tree(cgroup, mounts, files);
         either(&place.open().freezer)
@@ -144,7 +143,7 @@ mod tests {
         freezer.is_frozen(Version::One) || freezer.is_frozen(Version::Two)
     }
 
-    /// The same for version 2, by what its own two files say; `None`: there is none.
+    /// The same for version 2, by the contents of its own two files; `None`: no such file.
     fn unified(events: Option<&str>, order: Option<&str>) -> bool {
         let files = [("unified/pod/box/cgroup.events", events), ("unified/pod/box/cgroup.freeze", order)];
         let files: Vec<_> = files.into_iter().filter_map(|(path, text)| Some((path, text?))).collect();
@@ -163,7 +162,7 @@ mod tests {
             ("unified/pod/cgroup.freeze", "1\n"),
         ];
         assert!(frozen("0::/pod/box\n", UNIFIED, &above));
-        // A sister's own is none of its business.
+        // The file of a sibling cgroup is irrelevant.
         let sister = [("unified/pod/other/cgroup.events", "frozen 1\n")];
         assert!(!frozen("0::/pod/box\n", UNIFIED, &sister));
     }
@@ -214,8 +213,8 @@ mod tests {
         TaskObservation { state, cpu_ns: Some(1), run_delay_ns: Some(1), wait }
     }
 
-    /// Where a thread, and the worker of another, are said to sleep in a cgroup of version 2 that
-    /// is frozen or not.
+    /// The reported wait channel of a thread, and of the worker of another, in a cgroup of version
+    /// 2 that is frozen or not.
     fn named(frozen: bool, seen: TaskObservation) -> Option<WaitChannel> {
         let events = if frozen { "frozen 1\n" } else { "frozen 0\n" };
         let (_root, place) = tree("0::/box\n", UNIFIED, &[("unified/box/cgroup.events", events)]);
@@ -260,7 +259,7 @@ mod tests {
                 assert_eq!(named(false, task(state, wait)), wait, "{state:?} {wait:?}");
             }
         }
-        // What they say is enough.
+        // Their own wait channel decides.
         assert_eq!(named(true, task(Sleeping, Some(WaitChannel::Futex))), Some(WaitChannel::Futex));
         assert_eq!(named(false, task(Sleeping, Some(WaitChannel::Frozen))), Some(WaitChannel::Frozen));
         for state in [Running, Stopped, Traced] {
@@ -270,8 +269,7 @@ mod tests {
 
     #[test]
     fn version_1_is_asked_for_a_thread_in_d_and_never_for_one_in_s() {
-        // It says FROZEN, so whoever reads it is named: one in `S` would be, if it were asked
-        // about.
+        // The file says FROZEN, so any thread for which it is read is marked, even one in `S`.
         let files = [("freezer/box/freezer.state", "FROZEN\n")];
         let (_root, place) = tree("6:freezer:/box\n", HYBRID, &files);
         let freezer = place.open().freezer;

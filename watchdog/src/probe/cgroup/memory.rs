@@ -1,10 +1,10 @@
-//! Whether a cgroup of the process is over its `memory.high` (version 2), so that the kernel makes
-//! whoever takes memory in it wait.
+//! Whether a cgroup of the process is over its `memory.high` (version 2), so that the kernel delays
+//! whoever allocates memory in it.
 //!
-//! A thread that waits so says it by the place in the kernel where it sleeps. Where the kernel
-//! hides that place, or gives it a name that nobody has met (User Mode Linux names whatever lies on
-//! the stack), such a thread looks like one that waits for a disk: then its cgroups are asked. Two
-//! counters each, no lock, and only for a thread in `D`.
+//! Such a wait is normally recognized by the place in the kernel where the thread sleeps. Where the
+//! kernel hides that place or gives it an unknown name (User Mode Linux names whatever is on the
+//! stack), the thread looks like one that waits for a disk; only then are its cgroups read: two
+//! counters each, without a lock, and only for a thread in `D`.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -13,20 +13,20 @@ use std::time::Duration;
 use crate::clock::Monotonic;
 use crate::observation::{TaskState, ThreadObservation, WaitChannel};
 
-/// What is read of one file: a number of at most 20 digits.
+/// At most this many bytes of a file are read: a number has at most 20 digits.
 const LONGEST: usize = 32;
-/// The kernel lets nobody sleep for less than 10 ms, which for one batch of 64 pages takes 1.2 %
-/// over `memory.high`; for a huge page of 512 it takes 0.4 % (`calculate_high_delay` in
-/// mm/memcontrol.c). Below this part of it nobody waits for memory, and a cgroup that is full of
-/// cached files, which is about as large as it may be, is below.
+/// The kernel never makes a thread sleep for less than 10 ms. To reach that, one batch of 64 pages
+/// takes 1.2 % over `memory.high`, and a huge page of 512 takes 0.4 % (`calculate_high_delay` in
+/// mm/memcontrol.c). Below this fraction no thread waits for memory. A cgroup full of cached files,
+/// which is about as large as it may be, is below.
 const LEAST_PART: u64 = 256;
 
-/// The kernel makes a thread sleep for 2 s at most (`MEMCG_MAX_HIGH_DELAY_JIFFIES`), and nothing
-/// wakes it when the cgroup is over no more, be it that somebody raised `memory.high`. Half a
-/// second more, for it has to run before it is seen to.
+/// The kernel makes a thread sleep for 2 s at most (`MEMCG_MAX_HIGH_DELAY_JIFFIES`). Nothing wakes
+/// it when the cgroup is no longer over, even if `memory.high` was raised. Half a second more,
+/// since it must run before that is seen.
 const SLEEPS_AT_MOST: Duration = Duration::from_millis(2_500);
 
-/// The files that say it, open, for each level that has them: `memory.current` and `memory.high`.
+/// The open files of each level that has them: `memory.current` and `memory.high`.
 #[derive(Debug)]
 pub struct Memory(Vec<(OwnedFd, OwnedFd)>);
 
@@ -35,13 +35,13 @@ pub struct Memory(Vec<(OwnedFd, OwnedFd)>);
 pub struct Place(Vec<PathBuf>);
 
 impl Place {
-    /// Adds the folders of the process's own cgroup and of those above it: any of them may be what
-    /// it is over.
+    /// Adds the folders of the process's own cgroup and of those above it: the limit of any of them
+    /// may be exceeded.
     pub(super) fn add(&mut self, levels: &[PathBuf]) {
         self.0.extend_from_slice(levels);
     }
 
-    /// Opens those that exist: the root has none, nor has a cgroup without the controller.
+    /// Opens those that exist: the root has none, nor does a cgroup without the controller.
     pub(super) fn open(&self) -> Memory {
         let open = |level: &PathBuf| {
             Some((super::open(&level.join("memory.current"))?, super::open(&level.join("memory.high"))?))
@@ -51,8 +51,8 @@ impl Place {
 }
 
 impl Memory {
-    /// Whether one of them is so far over that the kernel makes somebody wait. What cannot be read
-    /// or understood is no.
+    /// Whether one of them exceeds its limit so far that the kernel makes threads wait. False for
+    /// what cannot be read or understood.
     pub fn is_over(&self) -> bool {
         self.0.iter().any(|(current, high)| {
             let over =
@@ -61,9 +61,9 @@ impl Memory {
         })
     }
 
-    /// Says of each thread in `D` whose place in the kernel tells nothing, and of its workers, that
-    /// it waits for memory, if a cgroup is over at `at`, or was a moment ago; `last` is when one
-    /// was seen to be.
+    /// Marks each thread in `D` whose place in the kernel is unknown, and its workers, as waiting
+    /// for memory, if a cgroup is over its limit at `at` or was a moment ago. `last` is when one
+    /// was last seen to be over.
     pub fn name(&self, at: Monotonic, last: &mut Option<Monotonic>, threads: &mut [ThreadObservation]) {
         let open = super::tasks(threads).filter(|task| {
             task.state == TaskState::DiskSleep && matches!(task.wait, None | Some(WaitChannel::Other))
@@ -87,7 +87,7 @@ impl Memory {
     }
 }
 
-/// The number in a file; `max`, no limit, is none.
+/// The number in a file; `None` for `max`, which means no limit.
 fn number(file: &OwnedFd) -> Option<u64> {
     let mut text = [0; LONGEST];
     let read = rustix::io::pread(file, &mut text[..], 0).ok()?;
@@ -105,7 +105,7 @@ mod tests {
     const MOUNTS: &str = "41 31 0:38 / TREE/unified rw,relatime - cgroup2 cgroup2 rw\n";
     const MIB: u64 = 1 << 20;
 
-    /// Own cgroup and the one above it, each by what it uses and what its `memory.high` says.
+    /// The own cgroup and the one above it, each with its usage and its `memory.high`.
     fn opened(own: (u64, &str), above: (u64, &str)) -> (tempfile::TempDir, Memory) {
         let text = [own, above].map(|(current, high)| (format!("{current}\n"), format!("{high}\n")));
         let files = [
@@ -159,7 +159,7 @@ mod tests {
         assert!(!at(3_501), "by then it is awake, or it is something else");
     }
 
-    /// Where a thread is said to sleep in a cgroup that is over or not.
+    /// The reported wait channel of a thread in a cgroup that is over its limit or not.
     fn named(over: bool, state: TaskState, wait: Option<WaitChannel>) -> Option<WaitChannel> {
         let (_root, memory) = opened((32 * MIB, if over { "16777216" } else { "max" }), (0, "max"));
         let task = TaskObservation { state, cpu_ns: Some(1), run_delay_ns: Some(1), wait };

@@ -1,4 +1,4 @@
-//! What is mounted where, by `/proc/PID/mountinfo` (proc_pid_mountinfo(5)). Read as bytes: one
+//! What is mounted where, from `/proc/PID/mountinfo` (proc_pid_mountinfo(5)). Read as bytes: one
 //! mount whose path is not text must not hide all others.
 
 use std::ffi::OsString;
@@ -6,14 +6,14 @@ use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-/// What is read of the file at most: machines with many containers have tens of thousands of
-/// mounts.
+/// At most this many bytes of the file are read: machines with many containers have tens of
+/// thousands of mounts.
 const LIMIT: u64 = 16 << 20;
 
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
-    /// The folder of its file system that is seen at `point`. In a cgroup mount, the cgroup.
+    /// The folder of its file system that is visible at `point`. In a cgroup mount, the cgroup.
     pub root: PathBuf,
     /// Where it is mounted.
     pub point: PathBuf,
@@ -24,10 +24,10 @@ pub struct Mount {
 }
 
 /// The mounts of the process whose folder in `/proc` is `proc_dir`, in the order in which they were
-/// made. Empty if they cannot be read; lines of another form are left out.
+/// made. Empty if they cannot be read; malformed lines are skipped.
 pub fn read(proc_dir: &Path) -> Vec<Mount> {
     let mut text = Vec::new();
-    // What was read before an error is worth having.
+    // Use whatever was read before an error.
     let _ = std::fs::File::open(proc_dir.join("mountinfo"))
         .and_then(|file| file.take(LIMIT).read_to_end(&mut text));
     text.split(|byte| *byte == b'\n').filter_map(Mount::parse).collect()
@@ -37,13 +37,13 @@ impl Mount {
     fn parse(line: &[u8]) -> Option<Self> {
         let mut fields = line.split(|byte| *byte == b' ');
         let (root, point) = (fields.nth(3)?, fields.next()?);
-        // Optional fields, as many as there are, end with a hyphen.
+        // Any number of optional fields, terminated by a hyphen.
         let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
         let (kind, _source, options) = (fields.next()?, fields.next()?, fields.next()?);
         Some(Self { root: path(root), point: path(point), kind: kind.to_vec(), options: options.to_vec() })
     }
 
-    /// The value of an option of the file system; empty for one that has none.
+    /// The value of an option of the file system; empty for an option without a value.
     pub fn option(&self, name: &str) -> Option<&[u8]> {
         self.options.split(|byte| *byte == b',').find_map(|option| {
             let rest = option.strip_prefix(name.as_bytes())?;
@@ -52,7 +52,7 @@ impl Mount {
     }
 }
 
-/// Blanks, tabs, newlines and backslashes are written as three octal digits.
+/// Blanks, tabs, newlines and backslashes are escaped as three octal digits.
 fn path(field: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_no_mount() {
         assert_eq!(read(Path::new("/nonexistent")), []);
-        // Not three digits, or no byte: taken as they are.
+        // Not three digits, or not a byte: taken literally.
         assert_eq!(path(b"/a\\04"), Path::new("/a\\04"));
         assert_eq!(path(b"/a\\999"), Path::new("/a\\999"));
     }

@@ -10,7 +10,7 @@ use crate::verdict::ExcuseKind;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What stands in the way, of a snapshot that was changed like this.
+/// The brakes for a snapshot with this change.
 fn brakes(mode: KillMode, change: impl FnOnce(&mut Snapshot)) -> Vec<String> {
     let board = sample::board();
     board.set_mode(mode);

@@ -1,4 +1,4 @@
-//! What the sidecar tells besides numbers.
+//! The sidecar's telemetry other than metrics: attributes, spans and events.
 
 use shard_telemetry::story::{Attribute, Bound, LogEvent, Span, attribute, event};
 

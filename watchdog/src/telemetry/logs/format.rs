@@ -1,4 +1,4 @@
-//! How a log line looks. Every line names its shard, so that lines of many sidecars can be told
+//! The format of a log line. Every line names its shard, so that lines of many sidecars can be told
 //! apart in one place.
 
 use std::fmt;
@@ -12,10 +12,10 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// A field longer than this is cut: some hold what the target or a file says.
+/// Longer fields are cut: some contain text from the target or from a file.
 const LONGEST_FIELD: usize = 2_048;
 
-/// Crates whose lines do not say which library they are of.
+/// Crates whose lines do not name their library.
 const OURS: [&str; 2] = [env!("CARGO_CRATE_NAME"), "shard_telemetry"];
 
 /// One JSON object.
@@ -25,7 +25,7 @@ pub struct JsonLine {
 }
 
 impl JsonLine {
-    /// For `shard`.
+    /// A formatter for `shard`.
     pub fn new(shard: &str) -> Self {
         Self { shard: shard.to_owned() }
     }
@@ -71,7 +71,7 @@ pub struct TextLine {
 }
 
 impl TextLine {
-    /// For `shard`, with or without colours.
+    /// A formatter for `shard`, with or without colours.
     pub fn new(shard: &str, colour: bool) -> Self {
         Self { shard: shard.to_owned(), colour }
     }
@@ -94,7 +94,7 @@ where
         write!(writer, "{} {on}{:<5}{off} [shard {}] {}", now(), word(level), self.shard, plain(&message))?;
         for (key, value) in &fields {
             match value {
-                // The message says these already.
+                // The message already contains these.
                 _ if key == "event" || key == "why" => {}
                 Value::String(text) => write!(writer, " {key}={}", plain(text))?,
                 other => write!(writer, " {key}={other}")?,
@@ -127,12 +127,13 @@ const fn colour(level: Level) -> &'static str {
     }
 }
 
-/// Names come from the target: on a terminal they must not move the cursor or begin a line.
+/// Escapes control characters. Names come from the target: on a terminal they must not move the
+/// cursor or begin a line.
 fn plain(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
-/// What one event says.
+/// The content of one event.
 #[derive(Debug, Default)]
 struct Said {
     message: String,
@@ -149,7 +150,7 @@ impl Said {
     fn say(&mut self, field: &Field, value: Value) {
         match (field.name(), value) {
             ("message", Value::String(text)) => self.message = text,
-            // The line's own keys are not a library's to set.
+            // A library must not set the line's own keys.
             ("time" | "level" | "shard" | "message", _) => {}
             (name, value) => {
                 self.fields.insert(name.to_owned(), value);

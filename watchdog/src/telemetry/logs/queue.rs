@@ -1,4 +1,4 @@
-//! The queue between those who log and the pipe that somebody may or may not read.
+//! The queue between the threads that log and a pipe that may or may not be read.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::super::dropped::{Dropped, Signal};
 
-/// Lines that wait. Each has at most some 10 KiB, commonly 300 bytes; a burst of one incident is
-/// about 20.
+/// Lines that may wait. Each has at most some 10 KiB, commonly 300 bytes; one incident causes a
+/// burst of about 20.
 const LINES: usize = 512;
 
 enum Order {
@@ -38,9 +38,9 @@ impl LogQueue {
         Ok(Self { orders, dropped: Arc::clone(dropped) })
     }
 
-    /// Waits until all lines before are written, for at most `within`. Says whether they are.
+    /// Waits until all lines before are written, for at most `within`. Returns whether they are.
     pub fn flush(&self, within: Duration) -> bool {
-        /// Time that a full queue gets to move before it is asked again.
+        /// Pause before a full queue is tried again.
         const NUDGE: Duration = Duration::from_millis(5);
         let deadline = Instant::now() + within;
         let (answer, answered) = sync_channel(1);
@@ -59,7 +59,7 @@ impl LogQueue {
 fn write(orders: &Receiver<Order>, mut sink: impl Write, dropped: &Dropped) {
     for order in orders {
         match order {
-            // Nobody can be told that the log is broken but by its count.
+            // A broken log can be reported only by its count.
             Order::Line(line) => {
                 if sink.write_all(&line).is_err() {
                     dropped.add(Signal::Logs, 1);
@@ -81,7 +81,7 @@ impl MakeWriter<'_> for LogQueue {
     }
 }
 
-/// Takes one line, whole, in one write.
+/// Collects one line and sends it as a whole, in one write.
 #[derive(Debug)]
 pub struct Line {
     orders: SyncSender<Order>,

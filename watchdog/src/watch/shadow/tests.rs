@@ -45,7 +45,7 @@ impl Side {
         Shadow::reload(&mut self.shadow, config.shadow.as_ref(), &self.live, CrashLoops::NONE, self.seen.at);
     }
 
-    /// Looks whenever the shadow wants to, for so long; what it told meanwhile.
+    /// Observes whenever the shadow wants to, for so long; returns what the shadow reported.
     fn stand_still(&mut self, millis: u64) -> Vec<ShadowStep> {
         let until = self.seen.at.0 + millis * MILLI;
         while self.seen.at.0 < until {

@@ -1,6 +1,6 @@
-//! Who may be asked for under which name. A web page that points a name of its own at this machine
-//! (DNS rebinding) would otherwise read from here with the browser's help. So addresses and
-//! `localhost` are answered, and of other names only those that the operator has given.
+//! The host names that requests may use. Otherwise a web page whose own name points to this machine
+//! (DNS rebinding) could read from here through the browser. So requests for addresses and
+//! `localhost` are answered, and for other names only if the operator has listed them.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,11 +12,11 @@ use axum::http::{StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-/// The longest name that DNS has room for, in bytes, and the longest of its labels.
+/// The longest name that DNS allows, in bytes, and the longest of its labels.
 const LONGEST_NAME: usize = 253;
 const LONGEST_LABEL: usize = 63;
 
-/// A host that may be asked for: a name, `*.` and a name for everything below that, or an address.
+/// A host that requests may use: a name, `*.` and a name for everything below that, or an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostPattern {
     /// Exactly this name, in lower case.
@@ -50,7 +50,7 @@ impl FromStr for HostPattern {
 }
 
 impl HostPattern {
-    /// Whether it admits `host`, which has no port.
+    /// Whether the pattern matches `host`, which has no port.
     fn admits(&self, host: &str) -> bool {
         match self {
             Self::Address(own) => address(host) == Some(*own),
@@ -64,7 +64,7 @@ impl HostPattern {
     }
 }
 
-/// In lower case, without the dot at the end that only resolvers care for.
+/// In lower case, without the trailing dot, which only matters to resolvers.
 fn plain(host: &str) -> String {
     host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
 }
@@ -77,19 +77,19 @@ fn is_name(name: &str) -> bool {
     name.len() <= LONGEST_NAME && name.split('.').all(label)
 }
 
-/// Which hosts are answered, whatever the operator has given.
+/// The hosts that are always accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Always {
     /// This machine's own names and this address.
     Loopback(Option<IpAddr>),
-    /// Any address, but no name other than `localhost`: what scrapers and kubelets use, and no
-    /// rebinding can.
+    /// Any address, but no name other than `localhost`: scrapers and kubelets use addresses, and
+    /// rebinding cannot.
     AnyAddress,
-    /// Anything. On a unix socket no browser gets this far.
+    /// Any host. No browser can connect to a unix socket.
     Anything,
 }
 
-/// Which hosts are answered.
+/// The rule that decides which hosts are accepted.
 #[derive(Clone, Debug)]
 pub struct HostRule {
     always: Always,
@@ -97,18 +97,18 @@ pub struct HostRule {
     how: HowToAdmit,
 }
 
-/// Makes of a host that was refused the words that admit it: for the refusal.
+/// Formats, for a refusal, how to configure a refused host so that it is accepted.
 pub type HowToAdmit = fn(host: &dyn fmt::Display) -> String;
 
 impl HostRule {
-    /// Answers what `always` says, and what the operator has `given`. A refusal tells `how` a host
-    /// is given.
+    /// Accepts the hosts of `always` and those that the operator has `given`. A refusal uses `how`
+    /// to explain how to configure a host.
     pub fn new(always: Always, given: &[HostPattern], how: HowToAdmit) -> Self {
         Self { always, given: given.into(), how }
     }
 
-    /// Whether a request for `authority` is answered. Ports do not matter: a forwarded port has
-    /// another number.
+    /// Whether a request for `authority` is accepted. The port does not matter: a forwarded port
+    /// has another number.
     pub fn allows(&self, authority: &str) -> bool {
         let Some(host) = host_of(authority) else { return false };
         let always = match self.always {
@@ -121,7 +121,7 @@ impl HostRule {
         always || self.given.iter().any(|pattern| pattern.admits(host))
     }
 
-    /// What whoever asked for `authority` is told.
+    /// The message for a refused request for `authority`.
     fn refusal(&self, authority: &str) -> String {
         let host = host_of(authority).map(plain).filter(|host| is_name(host) || address(host).is_some());
         match host {
@@ -131,7 +131,7 @@ impl HostRule {
                     "the host {host} is not served here. To have it served, {how}; or ask for localhost or for the address itself\n"
                 )
             }
-            // Not repeated: it may be anything.
+            // Not repeated: it may contain anything.
             None => "the Host header names no host; ask for localhost or for the address itself\n".to_owned(),
         }
     }
@@ -161,7 +161,7 @@ fn host_of(authority: &str) -> Option<&str> {
     (!host.is_empty() && port_is_fine).then_some(host)
 }
 
-/// Refuses requests for other hosts before anything reads them.
+/// Refuses requests for other hosts before they are processed.
 pub async fn check(State(rule): State<Arc<HostRule>>, request: Request, next: Next) -> Response {
     let refused = match host_asked_for(&request) {
         Asked::Nobody => None,
@@ -175,7 +175,7 @@ pub async fn check(State(rule): State<Arc<HostRule>>, request: Request, next: Ne
 }
 
 enum Asked {
-    /// HTTP/1.0 without a host: no browser, but the probe of some load balancers.
+    /// HTTP/1.0 without a host: from no browser, but from the probes of some load balancers.
     Nobody,
     Badly,
     For(String),

@@ -1,6 +1,6 @@
-//! Ends a connection whose client does not take its answer. A write that has to wait is paid for
-//! out of an allowance that grows with what the client has taken: whoever reads at all reads on,
-//! whoever stops or trickles is gone.
+//! Ends a connection whose client does not read its answer. Time in which a write waits is charged
+//! to an allowance, which grows with what the client has read. So a client that reads steadily may
+//! read on, and one that stops or trickles is disconnected.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -11,9 +11,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// For so long all writes of a connection may wait together.
+/// How long all writes of a connection together may wait.
 const ALLOWED: Duration = Duration::from_secs(4);
-/// A second more for so many bytes: slower than any network that somebody operates shards over.
+/// Written bytes that earn one more second: a rate below that of any network used for shards.
 const A_SECOND_EACH: u64 = 64 << 10;
 
 /// A connection with such an allowance.
@@ -21,9 +21,9 @@ const A_SECOND_EACH: u64 = 64 << 10;
 pub(super) struct Paced<Io> {
     io: Io,
     left: Duration,
-    /// Written bytes that have earned nothing yet.
+    /// Written bytes that have earned no allowance yet.
     unpaid: u64,
-    /// Since when a write waits, and when that has to end.
+    /// When the current wait of a write began, and when it must end.
     waits: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
@@ -32,7 +32,7 @@ impl<Io> Paced<Io> {
         Self { io, left: ALLOWED, unpaid: 0, waits: None }
     }
 
-    /// What a write came to, unless it has waited for too long.
+    /// The result of a write, or an error if it has waited for too long.
     fn pace(&mut self, written: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         match written {
             Poll::Ready(written) => {
@@ -134,7 +134,7 @@ mod tests {
         run(async {
             let (mut near, mut far) = pair(Duration::from_millis(60));
             let trickle = tokio::spawn(async move {
-                // As long as there is something to take.
+                // As long as there is data to read.
                 while far.read_u8().await.is_ok() {
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }

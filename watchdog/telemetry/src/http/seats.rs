@@ -1,7 +1,7 @@
-//! Who is connected, and who has to go when there is no room. A connection that is being answered
-//! stays: that takes five seconds at most. All others wait for somebody who may never say anything,
-//! and the one that has waited longest makes room for whoever comes. So neither a hundred idle
-//! connections nor slow ones keep an operator out.
+//! Who is connected, and which connection is closed when there is no room. A connection that is
+//! being answered stays: that takes five seconds at most. All others wait for a client that may
+//! never send anything, and the one that has waited longest makes room for a new one. So neither a
+//! hundred idle connections nor slow ones can keep an operator out.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -10,9 +10,9 @@ use std::time::Instant;
 
 use tokio::task::JoinHandle;
 
-/// Even with few connections one address may have a scraper and a probe.
+/// Even if there are few seats, one address may have a scraper and a probe.
 const FEWEST_OF_ONE: usize = 2;
-/// One address may take this part of all.
+/// One address may take this fraction of all seats, as a divisor.
 const SHARE_OF_ONE: usize = 4;
 
 /// All seats of one listener.
@@ -30,28 +30,28 @@ struct Held {
 
 #[derive(Debug)]
 struct Connection {
-    /// Of another machine; on this one everybody has the same.
+    /// The address of another machine; all clients on this machine count as one.
     from: Option<IpAddr>,
-    /// Since when it waits for its client; `None` while it is being answered.
+    /// When it began to wait for its client; `None` while it is being answered.
     waits: Option<Instant>,
     task: Option<JoinHandle<()>>,
 }
 
-/// A place that a connection holds, until it is dropped.
+/// The seat of a connection, held until this is dropped.
 #[derive(Debug)]
 pub(super) struct Seat {
     seats: Arc<Seats>,
     number: u64,
 }
 
-/// What came of asking for a seat.
+/// The result of a request for a seat.
 #[derive(Debug)]
 pub(super) enum Asked {
     /// There was room.
     Room(Seat),
-    /// Somebody else had to go, whose task was told to end.
+    /// Another connection had to make room, and its task was told to end.
     Instead(Seat, Option<JoinHandle<()>>),
-    /// All are being answered.
+    /// All connections are being answered.
     Full,
 }
 
@@ -60,7 +60,7 @@ impl Seats {
         Arc::new(Self { all, held: Mutex::default() })
     }
 
-    /// A seat for somebody from `from`.
+    /// Requests a seat for a client at `from`.
     pub(super) fn ask(self: &Arc<Self>, from: Option<IpAddr>) -> Asked {
         let from = from.map(|address| address.to_canonical()).filter(|address| !address.is_loopback());
         let mut held = self.lock();
@@ -87,7 +87,7 @@ impl Seats {
         Seat { seats: Arc::clone(self), number }
     }
 
-    /// The task that serves the seat with this number.
+    /// Registers the task that serves the seat with this number.
     pub(super) fn served_by(&self, number: u64, task: JoinHandle<()>) {
         if let Some(connection) = self.lock().by_number.get_mut(&number) {
             connection.task = Some(task);
@@ -112,7 +112,7 @@ impl Seat {
         self.number
     }
 
-    /// A request has come whole, or its answer has been made.
+    /// Marks that a complete request has arrived (`now` is true), or that its answer is ready.
     pub(super) fn is_answered(&self, now: bool) {
         if let Some(connection) = self.seats.lock().by_number.get_mut(&self.number) {
             connection.waits = (!now).then(Instant::now);

@@ -1,5 +1,5 @@
-//! Accepts connections and bounds what each may cost: how many there are, how long a request may
-//! take to arrive and to be answered, how long one of them may stay.
+//! Accepts connections and limits what each may cost: their number, the time for a request to
+//! arrive and to be answered, and the life of a connection.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -31,40 +31,41 @@ use super::seats::{Asked, Seat, Seats};
 
 /// A scraper, a few probes and a few people use ten. Each costs some 10 KiB and a descriptor.
 pub const CONNECTIONS: usize = 64;
-/// A request's first lines fit into one packet; whoever takes this long holds a connection on
-/// purpose. It also ends connections that stay idle, which clients expect and repeat. With the time
-/// for an answer it is less than ten seconds.
+/// A request's first lines fit into one packet, so a client that takes this long holds the
+/// connection on purpose. This also ends idle connections, for which clients are prepared: they
+/// repeat the request. Together with the time for an answer it is less than ten seconds.
 const HEADERS_WITHIN: Duration = Duration::from_secs(4);
 /// Every answer is made from memory in milliseconds; Prometheus' own default for a scrape is 10 s.
-/// A body has to come within it too.
+/// A body must arrive within this time too.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// Somebody who reads one byte a minute must not keep a connection for ever.
+/// A client that reads one byte a minute must not hold a connection for ever.
 const CONNECTION_STAYS: Duration = Duration::from_secs(300);
-/// An answer that is on its way when the connection must end gets this long.
+/// Extra time for an answer in progress when the connection must end.
 const LAST_ANSWER: Duration = Duration::from_secs(5);
-/// A connection that has to go does nothing but wait, so that its task ends at once.
+/// A connection that has to go is only waiting, so its task ends at once.
 const GOES_WITHIN: Duration = Duration::from_secs(1);
-/// Accepting fails when descriptors run out; asking again at once would only burn CPU.
+/// Accepting fails when descriptors run out; retrying at once would only burn CPU.
 const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(100);
-/// Longest first lines and headers of a request.
+/// Limit of the first lines and headers of a request.
 const MOST_HEADER_BYTES: usize = 16 << 10;
-/// Longest body of a request that may have one: a sentence and a few numbers.
+/// Limit of the body of a request that may have one: a sentence and a few numbers.
 const MOST_BODY_BYTES: usize = 8 << 10;
 
-/// Something that connections come from.
+/// A source of connections.
 pub trait Accept {
-    /// What a connection reads and writes.
+    /// The stream of a connection.
     type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-    /// The next connection, and who is at its other end.
+    /// The next connection, and its peer.
     fn next(&self) -> impl Future<Output = io::Result<(Self::Io, Peer)>> + Send;
 }
 
-/// Who is at the other end of a connection. Every request carries it as an extension.
+/// The peer of a connection. Every request carries it as an extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
-    /// Somebody at this address.
+    /// A client at this address.
     Address(SocketAddr),
-    /// A process of this user on this machine, as the kernel says; `None` if it does not.
+    /// A process of this user on this machine, according to the kernel; `None` if the kernel does
+    /// not say.
     User(Option<u32>),
 }
 
@@ -95,19 +96,19 @@ impl Accept for UnixListener {
     }
 }
 
-/// What one listener may take, and how long it is served.
+/// The limits of one listener, and how long it is served.
 #[derive(Clone, Debug)]
 pub struct Bounds {
-    /// Connections at once. Whoever comes then takes the place of the one that has waited longest
-    /// for its client, and that one is counted.
+    /// Connections at once. A further one takes the place of the one that has waited longest for
+    /// its client, and that one is counted.
     pub connections: usize,
-    /// Says true at the end.
+    /// Becomes true at the end.
     pub stop: watch::Receiver<bool>,
-    /// Counts those who had to go, or were turned away.
+    /// Counts connections that had to go or were refused.
     pub dropped: Arc<Dropped>,
 }
 
-/// Serves `router` on `listener` until it is told to stop.
+/// Serves `router` on `listener` until asked to stop.
 pub async fn serve(listener: impl Accept, router: Router, bounds: Bounds) {
     let Bounds { connections, mut stop, dropped } = bounds;
     let seats = Seats::new(connections);
@@ -120,7 +121,8 @@ pub async fn serve(listener: impl Accept, router: Router, bounds: Bounds) {
         let (io, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Once for each time that it begins: it may be asked ten times a second for hours.
+                // Logged once per series of failures: it may be retried ten times a second for
+                // hours.
                 if !std::mem::replace(&mut refused, true) {
                     tracing::warn!(event = "accept_failed", %error, "HTTP: no connection can be accepted: {error}");
                 }
@@ -133,8 +135,8 @@ pub async fn serve(listener: impl Accept, router: Router, bounds: Bounds) {
             Asked::Room(seat) => seat,
             Asked::Instead(seat, gone) => {
                 dropped.add(Signal::Http, 1);
-                // It closes its connection as it ends. A flood of new ones would otherwise hold
-                // more descriptors than there are seats.
+                // The old connection is closed as its task ends. Without this wait a flood of new
+                // ones could hold more descriptors than there are seats.
                 if let Some(gone) = gone {
                     let _ = tokio::time::timeout(GOES_WITHIN, gone).await;
                 }
@@ -177,7 +179,7 @@ async fn connection(
         .serve_connection(TokioIo::new(Paced::new(io)), service);
     let mut served = pin!(served);
     tokio::select! {
-        // What went wrong with one connection is its client's to know.
+        // An error of one connection concerns only its client.
         _ = &mut served => return,
         () = tokio::time::sleep(CONNECTION_STAYS) => {}
         _ = stop.wait_for(|stop| *stop) => {}
@@ -186,7 +188,7 @@ async fn connection(
     let _ = tokio::time::timeout(LAST_ANSWER, served).await;
 }
 
-/// Refuses bodies, and answers in time or says that it could not.
+/// Refuses bodies, and answers in time or reports that it could not.
 pub async fn limit(request: Request, next: Next) -> Result<Response, Infallible> {
     let headers = request.headers();
     let has_body = headers.contains_key(header::TRANSFER_ENCODING)
@@ -198,8 +200,8 @@ pub async fn limit(request: Request, next: Next) -> Result<Response, Infallible>
     Ok(in_time(next.run(Request::from_parts(parts, Body::empty()))).await)
 }
 
-/// The same for requests that may have a small body. It is read whole, and within the time that the
-/// answer has, before anybody sees it.
+/// The same for requests that may have a small body. The body is read completely, within the time
+/// for the answer, before the request is processed.
 pub async fn limit_with_body(request: Request, next: Next) -> Result<Response, Infallible> {
     let (parts, body) = request.into_parts();
     let answer = async {

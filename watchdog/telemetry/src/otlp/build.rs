@@ -24,18 +24,18 @@ use super::tls::Tls;
 use super::{OtlpError, logs};
 use crate::dropped::Signal;
 
-/// Waits for an exporter's future where that exporter can be waited for.
+/// Waits for an exporter's future in the way that the exporter requires.
 #[derive(Clone, Debug)]
 pub(super) enum Runner {
-    /// The blocking HTTP client does all of its work within the first poll, and must not see a
-    /// runtime.
+    /// The blocking HTTP client does all of its work within the first poll, and must not run inside
+    /// a runtime.
     Plain,
     /// gRPC needs a runtime's timers and sockets.
     Tokio(Handle),
 }
 
 impl Runner {
-    /// Waits for `future`. It ends by itself: the exporter bounds each try and the number of tries.
+    /// Waits for `future`. It ends by itself: the exporter limits each try and the number of tries.
     pub(super) fn wait<F: Future>(&self, future: F) -> F::Output {
         match self {
             Self::Plain => futures_executor::block_on(future),
@@ -48,16 +48,16 @@ impl Runner {
     }
 }
 
-/// What all exporters share.
+/// The state that all exporters share.
 #[derive(Debug)]
 pub(super) struct Build<'a> {
     settings: &'a Settings,
     runtime: &'a Runtime,
-    /// Each client has a thread of its own, so kinds that want the same share one.
+    /// Each client has a thread of its own, so kinds with the same needs share one.
     clients: RefCell<Vec<(Wants, Client)>>,
 }
 
-/// What a client is made for.
+/// The needs of a client.
 #[derive(Debug, PartialEq, Eq)]
 struct Wants {
     tls: Tls,
@@ -65,7 +65,8 @@ struct Wants {
     loopback: bool,
 }
 
-/// Sends one kind by HTTP or gRPC. The builders of the exporters share no trait that could say so.
+/// Builds the exporter of one kind, for HTTP or gRPC. The builders of the exporters share no trait
+/// that could do this.
 macro_rules! exporter {
     ($self:ident, $builder:expr, $route:expr, $kind:expr) => {{
         let _inside = $self.runtime.enter();
@@ -97,7 +98,7 @@ macro_rules! exporter {
 
 impl<'a> Build<'a> {
     pub(super) fn new(settings: &'a Settings, runtime: &'a Runtime) -> Self {
-        // Fails only if somebody has chosen one already, which then is the one.
+        // Fails only if another one was installed already, which is then used.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Self { settings, runtime, clients: RefCell::default() }
     }
@@ -109,7 +110,7 @@ impl<'a> Build<'a> {
         }
     }
 
-    /// Who tells that a signal fails.
+    /// The reporter of a signal's failures.
     fn telling(&self, signal: Signal, kind: Kind, route: &Route) -> Result<Telling, OtlpError> {
         let client = match route.transport {
             Transport::Http => Some(self.client(kind, route)?),
@@ -155,7 +156,7 @@ impl<'a> Build<'a> {
             return Ok(client.clone());
         }
         let builder = Client::builder().timeout(wants.timeout).redirect(reqwest::redirect::Policy::none());
-        // A proxy has no way to this machine's own loopback, whatever http_proxy says to all
+        // A proxy cannot reach this machine's own loopback, even if http_proxy is set for all
         // programs on it.
         let builder = if loopback { builder.no_proxy() } else { builder };
         let client = wants.tls.client(builder)?.build()?;
@@ -164,8 +165,8 @@ impl<'a> Build<'a> {
     }
 }
 
-/// The exporter reads the variables too, but not as they are told here: a blank one of a kind hides
-/// that of all.
+/// The exporter reads the variables too, but not in the way of this crate: for the exporter a blank
+/// variable of one kind hides that of all kinds.
 fn text_headers(route: &Route) -> HashMap<String, String> {
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     route.headers.iter().map(|(key, value)| (key.as_str().to_owned(), text(value))).collect()

@@ -1,4 +1,4 @@
-//! The address of a collector, taken apart: what is sent to, and what may be shown of it.
+//! The parsed address of a collector: where to send, and what may be shown of it.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -7,43 +7,43 @@ use reqwest::Url;
 
 use super::settings::{Kind, Transport};
 
-/// An address that can be sent to.
+/// An address that data can be sent to.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// Scheme, host, port, path and query. Never a user or a password.
     url: Url,
-    /// Whether a user or a password stood in it and was taken out.
+    /// Whether the text contained a user or a password, which was removed.
     had_credentials: bool,
-    /// Whether it named no scheme, so that one had to be chosen.
+    /// Whether the text had no scheme, so that one had to be chosen.
     had_no_scheme: bool,
 }
 
-/// Why an address cannot be used. Repeats nothing of the address, which may hold a secret.
+/// Why an address cannot be used. Repeats nothing of the address, which may contain a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
     /// `unix://`, `ftp://` and the like.
     #[error("has a scheme other than http:// and https://")]
     Scheme,
-    /// Neither host nor port can be made out.
+    /// The host or port cannot be parsed.
     #[error("cannot be read ({0})")]
     Malformed(String),
 }
 
-/// What is to be used where an address names no scheme.
+/// The scheme for an address that names none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WithoutScheme {
-    /// `https://`, but `http://` on loopback: what is in the headers must not travel in the clear
-    /// because of a guess.
+    /// `https://`, but `http://` on loopback: the headers must not be sent in the clear because of
+    /// a guess.
     Guess,
     /// `http://`: `OTEL_EXPORTER_OTLP_INSECURE` is true.
     Http,
 }
 
 impl Endpoint {
-    /// Reads an address that has to name its scheme.
+    /// Parses an address that must name its scheme.
     ///
     /// # Errors
-    /// If it is no address with a host, or has another scheme than `http` and `https`.
+    /// If it is no address with a host, or has a scheme other than `http` and `https`.
     pub fn parse(text: &str) -> Result<Self, EndpointError> {
         let text = text.trim();
         if scheme(text).is_none() {
@@ -54,7 +54,7 @@ impl Endpoint {
         Self::read(text, false)
     }
 
-    /// Reads an address that may lack its scheme.
+    /// Parses an address that may lack its scheme.
     pub(super) fn parse_or_complete(text: &str, missing: WithoutScheme) -> Result<Self, EndpointError> {
         let text = text.trim();
         if scheme(text).is_some() {
@@ -74,7 +74,7 @@ impl Endpoint {
         }
         let mut url = Url::parse(text).map_err(|error| EndpointError::Malformed(error.to_string()))?;
         let had_credentials = !url.username().is_empty() || url.password().is_some();
-        // Refused only for addresses without a host, which are none.
+        // Fails only for addresses without a host, which are invalid.
         let _ = (url.set_username(""), url.set_password(None));
         url.set_fragment(None);
         if url.host_str().is_none_or(str::is_empty) {
@@ -88,7 +88,7 @@ impl Endpoint {
         Ok(Self { url, had_credentials, had_no_scheme })
     }
 
-    /// Whether a user or a password stood in it.
+    /// Whether the text contained a user or a password.
     pub(super) const fn had_credentials(&self) -> bool {
         self.had_credentials
     }
@@ -98,12 +98,12 @@ impl Endpoint {
         self.had_no_scheme
     }
 
-    /// Whether it has a path or a query, for which gRPC has no use.
+    /// Whether it has a path or a query, which gRPC cannot use.
     pub(super) fn has_path(&self) -> bool {
         self.url.path() != "/" || self.url.query().is_some()
     }
 
-    /// Whether it is this machine: then no proxy stands between.
+    /// Whether it is this machine: then there is no proxy in between.
     pub(super) fn is_loopback(&self) -> bool {
         let host = self.url.host_str().unwrap_or_default().trim_end_matches('.');
         if let Some(v6) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
@@ -116,12 +116,12 @@ impl Endpoint {
             || host.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
     }
 
-    /// Whether it speaks TLS.
+    /// Whether it uses TLS.
     pub(super) fn is_https(&self) -> bool {
         self.url.scheme() == "https"
     }
 
-    /// The address of one kind of telemetry below this base.
+    /// The address for one kind of telemetry below this base.
     pub(super) fn below(&self, kind: Kind, transport: Transport) -> Self {
         let mut below = self.clone();
         if transport == Transport::Http {
@@ -131,20 +131,20 @@ impl Endpoint {
         below
     }
 
-    /// What a request is sent to. Its query may hold a secret: not for the log.
+    /// The URL for requests. Its query may contain a secret: do not log it.
     pub(super) fn url(&self) -> &str {
         self.url.as_str()
     }
 }
 
-/// The scheme that a text names, if it names one.
+/// The scheme that a text names; `None` if it names none.
 fn scheme(text: &str) -> Option<&str> {
     let (scheme, _) = text.split_once("://")?;
     let named = scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
     (named && !scheme.is_empty()).then_some(scheme)
 }
 
-/// Without its query, which may hold a secret.
+/// Without its query, which may contain a secret.
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}", self.url.scheme(), self.url.host_str().unwrap_or_default())?;

@@ -1,4 +1,4 @@
-//! Log records on their way to the collector.
+//! Log records in transit to the collector.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -11,19 +11,19 @@ use opentelemetry_sdk::logs::{LogProcessor, SdkLogRecord};
 
 use super::outbox::Sender;
 
-/// One record and who made it.
+/// One record and its scope.
 pub(super) type Line = (SdkLogRecord, InstrumentationScope);
 
-/// Puts each record into the queue. Unlike the SDK's own batch processor it counts what does not
-/// fit where an operator can see it.
+/// Puts each record into the queue. Unlike the SDK's own batch processor it counts dropped records
+/// where an operator can see it.
 #[derive(Debug)]
 pub(super) struct Processor {
     sender: Sender<Line>,
     events: Mutex<HashSet<&'static str>>,
 }
 
-/// Events are words in our own source, a dozen or two. Beyond this somebody has made them up at run
-/// time.
+/// Events are words in this project's source, a dozen or two. If there are more, they were made up
+/// at run time.
 const MOST_EVENTS: usize = 64;
 
 impl Processor {
@@ -31,7 +31,7 @@ impl Processor {
         Self { sender, events: Mutex::default() }
     }
 
-    /// The name of an event, for as long as the process lives, which is what the SDK asks for.
+    /// The name of the record's event, with a static lifetime as the SDK requires.
     fn event(&self, record: &SdkLogRecord) -> Option<&'static str> {
         let (_, value) = record.attributes_iter().find(|(key, _)| key.as_str() == "event")?;
         let AnyValue::String(said) = value else { return None };
@@ -48,7 +48,7 @@ impl Processor {
 
 impl LogProcessor for Processor {
     fn emit(&self, record: &mut SdkLogRecord, scope: &InstrumentationScope) {
-        // The bridge from `tracing` leaves the time out, and names an event after its place in our
+        // The bridge from `tracing` omits the time, and names an event after its place in the
         // source.
         if let Some(at) = record.observed_timestamp() {
             record.set_timestamp(at);
@@ -60,7 +60,7 @@ impl LogProcessor for Processor {
     }
 
     fn force_flush(&self) -> OTelSdkResult {
-        // Whoever ends the sidecar flushes the queue itself, with a bound.
+        // The code that ends the sidecar flushes the queue itself, with a time limit.
         Ok(())
     }
 

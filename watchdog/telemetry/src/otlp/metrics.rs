@@ -1,7 +1,7 @@
 //! The reader that collects the metrics at each interval and sends them.
 //!
-//! Metrics are cumulative, so one that could not be sent is made good by the next that can; how
-//! often that happened is counted all the same.
+//! Metrics are cumulative, so the next successful request makes up for one that failed; failures
+//! are counted all the same.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::build::{Metrics, Runner};
 use super::telling::Telling;
 use crate::dropped::{Dropped, Signal};
 
-/// The reader, for the provider that `/metrics` is read from too.
+/// The reader, for the provider that also serves `/metrics`.
 pub type Reader = PeriodicReader<Counting>;
 
 /// An exporter whose failures are counted.
@@ -50,7 +50,7 @@ impl PushMetricExporter for Counting {
         if sent.is_err() {
             self.dropped.add(Signal::OtlpMetrics, 1);
         }
-        // The reader does nothing with a failure but log it, at each interval anew.
+        // The reader would only log a failure, at every interval again.
         Ok(())
     }
 

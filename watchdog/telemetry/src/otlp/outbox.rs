@@ -1,5 +1,4 @@
-//! A bounded queue and the thread that sends what is in it. Only this thread waits for the
-//! collector.
+//! A bounded queue and the thread that sends its items. Only this thread waits for the collector.
 
 use std::io;
 use std::sync::Arc;
@@ -11,22 +10,22 @@ use opentelemetry_sdk::error::OTelSdkResult;
 
 use crate::dropped::{Dropped, Signal};
 
-/// The most that one request carries.
+/// The largest number of items in one request.
 const AT_ONCE: usize = 256;
-/// How long something may wait for company before it is sent: as fresh as a person can use, and few
-/// requests.
+/// How long an item may wait for others before it is sent: as fresh as a person can use, and with
+/// few requests.
 const LINGER: Duration = Duration::from_secs(1);
-/// After a request that failed for good (the exporter has tried a few times by then); doubled at
-/// each further one.
+/// The pause after a request that failed finally (after a few tries of the exporter); doubled at
+/// each further failure.
 const PAUSE: Duration = Duration::from_secs(1);
-/// The longest pause: a collector that comes back is found within this.
+/// The longest pause: a collector that returns is detected within this time.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// How often a thread that pauses looks whether it should finish.
+/// How often a pausing thread checks whether it should finish.
 const LOOK: Duration = Duration::from_millis(50);
 
 enum Item<T> {
     Send(T),
-    /// Send all that came before, then end; the other end waits for the answer.
+    /// Send everything that came before, then end; the caller waits for the answer.
     Finish,
 }
 
@@ -37,14 +36,14 @@ pub(super) struct Outbox<T> {
     thread: JoinHandle<()>,
 }
 
-/// The way in.
+/// The sending end of the queue.
 pub(super) struct Sender<T> {
     queue: SyncSender<Item<T>>,
     dropped: Arc<Dropped>,
     signal: Signal,
 }
 
-// Derived, both would ask something of the items.
+// Derived, both would put a bound on the items.
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Self {
         Self { queue: self.queue.clone(), dropped: Arc::clone(&self.dropped), signal: self.signal }
@@ -58,7 +57,7 @@ impl<T> std::fmt::Debug for Sender<T> {
 }
 
 impl<T> Sender<T> {
-    /// Puts one in, or drops and counts it.
+    /// Queues an item, or drops and counts it.
     pub(super) fn send(&self, item: T) {
         if self.queue.try_send(Item::Send(item)).is_err() {
             self.dropped.add(self.signal, 1);
@@ -67,8 +66,8 @@ impl<T> Sender<T> {
 }
 
 impl<T: Send + 'static> Outbox<T> {
-    /// Starts the thread `name`. What `export` could not send is tried again later, as long as
-    /// there is room for it: twice `capacity` in all.
+    /// Starts the thread `name`. Items that `export` could not send are tried again later, as long
+    /// as there is room for them: twice `capacity` in all.
     pub(super) fn start(
         name: &str,
         capacity: usize,
@@ -84,12 +83,12 @@ impl<T: Send + 'static> Outbox<T> {
         Ok(Self { sender, thread })
     }
 
-    /// The way in.
+    /// The sending end of the queue.
     pub(super) fn sender(&self) -> Sender<T> {
         self.sender.clone()
     }
 
-    /// Sends what waits and ends, for at most `within`; afterwards the thread is left to itself.
+    /// Sends what waits and ends, within `within`; after that the thread is left alone.
     pub(super) fn finish(self, within: Duration) {
         let until = Instant::now() + within;
         let mut item = Item::Finish;
@@ -138,8 +137,8 @@ impl<T, F: FnMut(&[T]) -> OTelSdkResult> Sending<T, F> {
         }
     }
 
-    /// Takes in what comes until `until`, or until there is `enough`; whether this was the last of
-    /// it.
+    /// Receives items until `until`, or until there is `enough`; returns whether the queue has
+    /// ended.
     fn gather(&mut self, until: Instant, enough: usize) -> bool {
         while self.waiting.len() < enough {
             let left = until.saturating_duration_since(Instant::now());
@@ -154,14 +153,14 @@ impl<T, F: FnMut(&[T]) -> OTelSdkResult> Sending<T, F> {
 
     fn keep(&mut self, item: T) {
         if self.waiting.len() >= self.capacity {
-            // The oldest goes: what happens now is what somebody looks for.
+            // The oldest item is dropped: current events matter more.
             self.waiting.remove(0);
             self.dropped.add(self.signal, 1);
         }
         self.waiting.push(item);
     }
 
-    /// Sends what waits; whether all of it was taken.
+    /// Sends what waits; returns whether all of it was accepted.
     fn send(&mut self) -> bool {
         while !self.waiting.is_empty() {
             let some = self.waiting.len().min(AT_ONCE);

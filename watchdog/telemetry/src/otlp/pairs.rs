@@ -8,8 +8,8 @@ use super::variables::Variables;
 /// One header. Its value is marked as sensitive, so that it is not printed.
 pub(super) type Header = (HeaderName, HeaderValue);
 
-/// The headers that the variable `name` gives. An entry that cannot be used is left out, with a
-/// warning that does not repeat it.
+/// The headers in the variable `name`. An invalid entry is omitted, with a warning that does not
+/// repeat it.
 pub(super) fn headers(variables: &mut Variables<'_>, name: &str) -> Vec<Header> {
     let Some(text) = variables.text(name) else { return Vec::new() };
     let mut headers = Vec::new();
@@ -28,15 +28,16 @@ pub(super) fn headers(variables: &mut Variables<'_>, name: &str) -> Vec<Header> 
 fn header(entry: &str) -> Result<Header, &'static str> {
     let (key, value) = entry.split_once('=').ok_or("it has no \"=\"; write key=value")?;
     let key = key.trim().parse::<HeaderName>().map_err(|_| "its key is no name of a header")?;
-    // Not well encoded is taken as it stands, as the exporter does: many tokens are given so.
+    // A value that is not well encoded is used as it is, as the exporter does: many tokens come
+    // like that.
     let decoded = decode(value.trim()).unwrap_or_else(|| value.trim().to_owned());
     let mut value = HeaderValue::from_str(&decoded).map_err(|_| "its value has control characters")?;
     value.set_sensitive(true);
     Ok((key, value))
 }
 
-/// The attributes that the variable `name` gives. With one bad entry there are none: the
-/// specification has the whole variable discarded then.
+/// The attributes in the variable `name`. One bad entry yields none at all: the specification then
+/// discards the whole variable.
 pub(super) fn attributes(variables: &mut Variables<'_>, name: &str) -> Vec<(String, String)> {
     let Some(text) = variables.text(name) else { return Vec::new() };
     let mut attributes = Vec::new();
@@ -58,7 +59,7 @@ pub(super) fn attributes(variables: &mut Variables<'_>, name: &str) -> Vec<(Stri
     attributes
 }
 
-/// The entries with something in them, counted from 1.
+/// The non-empty entries, counted from 1.
 fn entries(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.split(',')
         .map(str::trim)
@@ -67,7 +68,7 @@ fn entries(text: &str) -> impl Iterator<Item = (usize, &str)> {
         .map(|(entry, n)| (n, entry))
 }
 
-/// `None` if what is encoded is no text, or a `%` encodes nothing.
+/// Decodes a text; `None` if the result is not valid text, or if a `%` encodes nothing.
 fn decode(text: &str) -> Option<String> {
     let mut rest = text.split('%');
     rest.next();

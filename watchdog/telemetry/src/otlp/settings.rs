@@ -1,7 +1,7 @@
-//! What is sent, and where: the standard variables, then the config's `[otlp]` section, for each
-//! kind of telemetry.
+//! What is sent, and where: from the standard variables, then from the config's `[otlp]` section,
+//! for each kind of telemetry.
 //!
-//! Nothing here fails. A variable that cannot be used counts as not set and is named in a
+//! Nothing here fails. A variable that cannot be used counts as unset and is named in a
 //! [`Warning`].
 
 use std::time::Duration;
@@ -10,31 +10,31 @@ use super::endpoint::{Endpoint, WithoutScheme};
 use super::pairs::{self, Header};
 use super::variables::{Variables, Warning, environment, quote};
 
-/// How often metrics are sent unless told otherwise.
+/// How often metrics are sent by default.
 const INTERVAL: Duration = Duration::from_secs(10);
 /// The longest such interval. Longer ones are mistakes, and some overflow the arithmetic of clocks.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 /// How long one request may take unless `OTEL_EXPORTER_OTLP_TIMEOUT` says otherwise: the
 /// specification's default.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest that one request may take, also where 0 asks for no limit: a collector that is
-/// silent for longer will never answer, and a queue fills behind it.
+/// The longest time for one request, even if 0 requests no limit: a collector that is silent for
+/// longer will never answer, and a queue fills behind it.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(300);
-/// What an interval or a timeout looks like.
+/// The form of an interval or a timeout, for warnings.
 const MILLISECONDS: &str = "a whole number of milliseconds from 1, such as 10000";
 
-/// What a config file may say of it.
+/// The settings of a config file.
 #[derive(Clone, Debug)]
 pub struct OtlpConfig {
     /// Where the collector listens.
     pub endpoint: Endpoint,
-    /// How messages travel.
+    /// The transport of messages.
     pub protocol: Transport,
     /// How often metrics are sent.
     pub interval: Duration,
 }
 
-/// How messages travel.
+/// The transport of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// Protobuf in the body of an HTTP/1.1 POST.
@@ -44,7 +44,7 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// `http/protobuf` or `grpc`, as the config and the variables have it.
+    /// `http/protobuf` or `grpc`, as in the config and the variables.
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "http/protobuf" => Some(Self::Http),
@@ -63,7 +63,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// All of them, in the order in which they are declared.
+    /// All kinds, in the order of their declaration.
     pub(super) const ALL: [Self; 3] = [Self::Metrics, Self::Logs, Self::Traces];
 
     /// The word in the names of variables.
@@ -75,7 +75,7 @@ impl Kind {
         }
     }
 
-    /// The last part of the path that it is sent to over HTTP, and what sentences call it.
+    /// The last part of its path over HTTP, and its name in sentences.
     pub(super) const fn path(self) -> &'static str {
         match self {
             Self::Metrics => "metrics",
@@ -90,7 +90,7 @@ impl Kind {
 pub(super) struct Route {
     pub(super) endpoint: Endpoint,
     pub(super) transport: Transport,
-    /// How long one request may take, with all of its tries.
+    /// The time limit of one request, including all of its tries.
     pub(super) timeout: Duration,
     pub(super) gzip: bool,
     /// Marked as sensitive: never printed.
@@ -107,14 +107,14 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// What the config and the variables of this process ask for.
+    /// The settings according to the config and the variables of this process.
     pub fn new(config: Option<&OtlpConfig>) -> Self {
         Self::with(config, Variables::new(&environment))
     }
 
     pub(super) fn with(config: Option<&OtlpConfig>, mut variables: Variables<'_>) -> Self {
         let mut settings = Self { routes: [None, None, None], interval: INTERVAL, warnings: Vec::new() };
-        // Where nobody names a collector, no other variable matters.
+        // If no collector is named, no other variable matters.
         if config.is_some() || names_collector(&mut variables) {
             settings.interval = interval(config, &mut variables);
             let routes = Kind::ALL.map(|kind| route(kind, config, &mut variables));
@@ -131,7 +131,7 @@ impl Settings {
         self.routes.iter().any(Option::is_some)
     }
 
-    /// What is not as it should be.
+    /// The settings that are wrong.
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
     }
@@ -200,7 +200,7 @@ fn route(kind: Kind, config: Option<&OtlpConfig>, variables: &mut Variables<'_>)
         })
     });
     if kind == Kind::Metrics {
-        // The exporter reads it, and ignores in silence what it does not know.
+        // The exporter reads it, and silently ignores unknown values.
         let preference = of_kind(kind, "TEMPORALITY_PREFERENCE");
         variables.read(&preference, "cumulative, delta or lowmemory", |text| {
             let text = text.to_ascii_lowercase();
@@ -210,8 +210,8 @@ fn route(kind: Kind, config: Option<&OtlpConfig>, variables: &mut Variables<'_>)
     Some(Route { endpoint, transport, timeout, gzip: gzip.unwrap_or(false), headers })
 }
 
-/// Whether `OTEL_METRICS_EXPORTER` and its kin leave this kind to OTLP, which is so unless they
-/// name another.
+/// Whether `OTEL_METRICS_EXPORTER` or its counterpart leaves this kind to OTLP; it does unless it
+/// names another exporter.
 fn wanted(kind: Kind, variables: &mut Variables<'_>) -> bool {
     let name = format!("OTEL_{}_EXPORTER", kind.word());
     let Some(text) = variables.text(&name) else { return true };
@@ -219,7 +219,7 @@ fn wanted(kind: Kind, variables: &mut Variables<'_>) -> bool {
     for one in text.split(',').map(str::trim).filter(|one| !one.is_empty()) {
         match one {
             "otlp" => otlp = true,
-            // `/metrics` is there for Prometheus in any case.
+            // `/metrics` exists for Prometheus in any case.
             "none" | "prometheus" => {}
             other => others.push(quote(other)),
         }
@@ -235,7 +235,7 @@ fn transport(kind: Kind, config: Option<&OtlpConfig>, variables: &mut Variables<
     let given = first(kind, "PROTOCOL", |name| {
         let text = variables.text(name)?.to_ascii_lowercase();
         if text == "http/json" {
-            // The same port takes both.
+            // The same port accepts both.
             variables.warn(name, "is http/json, which is not spoken here: http/protobuf is used");
             return Some(Transport::Http);
         }
@@ -244,7 +244,7 @@ fn transport(kind: Kind, config: Option<&OtlpConfig>, variables: &mut Variables<
     given.or_else(|| config.map(|config| config.protocol)).unwrap_or(Transport::Http)
 }
 
-/// Where this kind goes, and who says so.
+/// Where this kind is sent, and the setting that says so.
 fn endpoint(
     kind: Kind,
     transport: Transport,
@@ -253,7 +253,7 @@ fn endpoint(
 ) -> Option<(String, Endpoint)> {
     let name = of_kind(kind, "ENDPOINT");
     if let Some(endpoint) = endpoint_of(kind, &name, transport, variables) {
-        // Used as it stands: the specification adds a path to a base alone.
+        // Used as it is: the specification adds a path only to a base.
         return Some((name, endpoint));
     }
     let name = general("ENDPOINT");
@@ -275,7 +275,7 @@ fn endpoint_of(
     let missing = if insecure == Some(true) { WithoutScheme::Http } else { WithoutScheme::Guess };
     match Endpoint::parse_or_complete(&text, missing) {
         Ok(endpoint) => {
-            // For gRPC the specification knows addresses without one, and their meaning.
+            // For gRPC the specification defines addresses without a scheme.
             if endpoint.had_no_scheme() && transport == Transport::Http {
                 let what = format!("has no scheme: {endpoint} is used. Write http:// or https:// before it");
                 variables.warn(name, what);
@@ -302,17 +302,17 @@ fn timeout(variables: &mut Variables<'_>, name: &str) -> Option<Duration> {
     Some(given)
 }
 
-/// What the variable of the kind gives, else that of all three.
+/// The value of the variable of this kind, else of the variable of all kinds.
 fn first<T>(kind: Kind, what: &str, mut read: impl FnMut(&str) -> Option<T>) -> Option<T> {
     read(&of_kind(kind, what)).or_else(|| read(&general(what)))
 }
 
-/// The variable of one kind.
+/// The name of the variable of one kind.
 pub(super) fn of_kind(kind: Kind, what: &str) -> String {
     format!("OTEL_EXPORTER_OTLP_{}_{what}", kind.word())
 }
 
-/// The variable of all kinds.
+/// The name of the variable of all kinds.
 pub(super) fn general(what: &str) -> String {
     format!("OTEL_EXPORTER_OTLP_{what}")
 }

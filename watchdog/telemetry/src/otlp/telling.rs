@@ -1,5 +1,5 @@
-//! Says that the collector does not take a signal, and why, when that begins, and when it is over;
-//! nothing in between.
+//! Logs when the collector begins to refuse a signal, and why, and when that is over; nothing in
+//! between.
 
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,10 +11,9 @@ use reqwest::blocking::Client;
 use super::settings::Route;
 use crate::dropped::Signal;
 
-/// What the exporter says of every request that got no answer, whatever was the cause.
+/// The exporter's error for every request without an answer, whatever the cause.
 const NO_ANSWER: &str = "network error";
-/// How long it may take to learn the cause: a refusal comes at once, and a collector that is silent
-/// gives none.
+/// Time limit for finding the cause: a refusal comes at once, and a silent collector gives none.
 const CAUSE_WITHIN: Duration = Duration::from_secs(1);
 
 /// The variables that name proxies.
@@ -25,9 +24,9 @@ const PROXIES: [&str; 6] =
 #[derive(Debug)]
 pub(super) struct Telling {
     signal: Signal,
-    /// Where it goes.
+    /// Where the signal is sent.
     route: Route,
-    /// Who asks for the cause of a failure that the exporter keeps to itself.
+    /// The client that finds the cause of a failure, which the exporter does not report.
     client: Option<Client>,
     failing: AtomicBool,
 }
@@ -37,7 +36,7 @@ impl Telling {
         Self { signal, route, client, failing: AtomicBool::new(false) }
     }
 
-    /// Takes note of how a request ended.
+    /// Records the result of a request.
     pub(super) fn note(&self, sent: &OTelSdkResult) {
         let signal = self.signal.label();
         let failed = self.failing.swap(sent.is_err(), Ordering::Relaxed);
@@ -60,20 +59,19 @@ impl Telling {
         }
     }
 
-    /// The error with its cause: a port where nobody listens and a certificate that nobody trusts
-    /// ask for different people.
+    /// The error with its cause: a port on which nothing listens and a certificate that is not
+    /// trusted are fixed by different people.
     fn explained(&self, error: &str) -> String {
         let client = self.client.as_ref().filter(|_| error.contains(NO_ANSWER));
         let asked = client.map(|client| client.head(self.route.endpoint.url()).timeout(CAUSE_WITHIN).send());
         match asked {
-            // The address may hold a secret in its query.
+            // The address may contain a secret in its query.
             Some(Err(cause)) => format!("{error}: {}{}", chain(&cause.without_url()), self.proxy()),
             Some(Ok(_)) | None => error.to_owned(),
         }
     }
 
-    /// A proxy is the first to look at where one may stand between: its address is not in the
-    /// error.
+    /// If there may be a proxy in between, check it first: its address is not in the error.
     fn proxy(&self) -> String {
         if self.route.endpoint.is_loopback() {
             return String::new();
@@ -87,7 +85,7 @@ impl Telling {
     }
 }
 
-/// An error and what it rests on, without what is said twice.
+/// An error and its causes, without repetitions.
 fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,5 +1,5 @@
-//! Whom to trust, and as whom to appear, where an endpoint says `https://`: the PEM files that the
-//! standard variables name, else what this machine trusts.
+//! Which certificates to trust and which to present for an `https://` endpoint: the PEM files that
+//! the standard variables name, else what this machine trusts.
 
 use reqwest::blocking::ClientBuilder;
 use tonic::transport::ClientTlsConfig;
@@ -7,19 +7,19 @@ use tonic::transport::ClientTlsConfig;
 use super::OtlpError;
 use super::settings::{Kind, Route, general, of_kind};
 
-/// What the files hold.
+/// The content of the files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Tls {
-    /// Whether the endpoint asks for it at all.
+    /// Whether the endpoint uses TLS at all.
     wanted: bool,
-    /// Certificates to trust, and no others.
+    /// The only certificates to trust.
     trusted: Option<Vec<u8>>,
-    /// A certificate of our own and its key.
+    /// A client certificate and its key.
     identity: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Tls {
-    /// For a kind and how it is sent. Without `https://` nothing is read.
+    /// Reads the files for a kind and its route. Without `https://` nothing is read.
     pub(super) fn new(kind: Kind, route: &Route) -> Result<Self, OtlpError> {
         let wanted = route.endpoint.is_https();
         if !wanted {
@@ -38,8 +38,8 @@ impl Tls {
         Ok(Self { wanted, trusted: file(kind, "CERTIFICATE")?, identity })
     }
 
-    /// For HTTP. A client that never speaks TLS is not to read what this machine trusts: that takes
-    /// a MiB and a while, and a container without any such certificates would have no client at
+    /// For HTTP. A client that never uses TLS should not read what this machine trusts: that takes
+    /// a MiB and some time, and a container without any such certificates would have no client at
     /// all.
     pub(super) fn client(&self, builder: ClientBuilder) -> Result<ClientBuilder, reqwest::Error> {
         let builder = match &self.trusted {
@@ -56,7 +56,7 @@ impl Tls {
         })
     }
 
-    /// For gRPC, which asks only where the endpoint wants it.
+    /// For gRPC, which uses this only if the endpoint requires TLS.
     pub(super) fn channel(&self) -> ClientTlsConfig {
         let config = match &self.trusted {
             Some(pem) => ClientTlsConfig::new().ca_certificate(tonic::transport::Certificate::from_pem(pem)),
@@ -71,8 +71,8 @@ impl Tls {
     }
 }
 
-/// What is in the file that a variable names; the variable of the kind goes before that of all
-/// three.
+/// The content of the file that a variable names; the variable of the kind takes precedence over
+/// that of all kinds.
 fn file(kind: Kind, what: &str) -> Result<Option<Vec<u8>>, OtlpError> {
     for variable in [of_kind(kind, what), general(what)] {
         let Some(path) = std::env::var_os(&variable).filter(|path| !path.is_empty()) else { continue };

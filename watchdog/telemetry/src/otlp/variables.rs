@@ -1,7 +1,7 @@
-//! The standard variables: how they are read, and what is said of one that cannot be used.
+//! The standard variables: how they are read, and the warnings about those that cannot be used.
 //!
-//! Telemetry is optional, so no variable may stop whoever reads it: one that cannot be used counts
-//! as not set, as the OpenTelemetry specification has it, and is named in one warning.
+//! Telemetry is optional, so no variable may stop the program: one that cannot be used counts as
+//! unset, as the OpenTelemetry specification requires, and is named in one warning.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -9,12 +9,12 @@ use std::fmt;
 /// The longest value that a warning repeats, in characters.
 const LONGEST_QUOTE: usize = 80;
 
-/// Something that is not as it should be, and what is done instead.
+/// A wrong setting, and what is done instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
     /// The name of the variable, or the key of the config.
     pub name: String,
-    /// What is wrong with it, and what happens instead. Never holds a secret.
+    /// What is wrong with it, and what happens instead. Never contains a secret.
     pub what: String,
 }
 
@@ -24,7 +24,7 @@ impl fmt::Display for Warning {
     }
 }
 
-/// Where variables come from: the environment, or a test.
+/// The source of variables: the environment, or a test.
 type Find<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// The variables of this process, and the warnings about those read so far.
@@ -34,12 +34,12 @@ pub(super) struct Variables<'a> {
 }
 
 impl<'a> Variables<'a> {
-    /// Those that `find` knows.
+    /// The variables that `find` returns.
     pub(super) fn new(find: Find<'a>) -> Self {
         Self { find, warnings: Vec::new() }
     }
 
-    /// A warning about `name`, unless the same one was given before: three signals read one general
+    /// Adds a warning about `name`, unless the same one exists: three signals read one general
     /// variable.
     pub(super) fn warn(&mut self, name: &str, what: impl Into<String>) {
         let warning = Warning { name: name.to_owned(), what: what.into() };
@@ -53,7 +53,7 @@ impl<'a> Variables<'a> {
         self.warnings
     }
 
-    /// The value without blanks around it. An empty one counts as not set.
+    /// The value without surrounding blanks. An empty one counts as unset.
     pub(super) fn text(&mut self, name: &str) -> Option<String> {
         let Ok(value) = (self.find)(name)?.into_string() else {
             self.warn(name, "is not UTF-8 text, and is ignored");
@@ -63,8 +63,8 @@ impl<'a> Variables<'a> {
         (!value.is_empty()).then(|| value.to_owned())
     }
 
-    /// The value as `read` understands it. What it does not understand is ignored, with a warning
-    /// that says what is `allowed`.
+    /// The value as parsed by `read`. A value that it rejects is ignored, with a warning that
+    /// states what is `allowed`.
     pub(super) fn read<T>(
         &mut self,
         name: &str,
@@ -80,7 +80,7 @@ impl<'a> Variables<'a> {
     }
 }
 
-/// A value in quotes, short enough for a line, without control characters.
+/// A value in quotes, shortened to fit a line, without control characters.
 pub(super) fn quote(value: &str) -> String {
     let mut short: String = value.chars().take(LONGEST_QUOTE).collect();
     if short.len() < value.len() {
@@ -89,7 +89,7 @@ pub(super) fn quote(value: &str) -> String {
     format!("{short:?}")
 }
 
-/// What the environment of this process holds.
+/// The value of a variable in the environment of this process.
 pub(super) fn environment(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }

@@ -1,4 +1,4 @@
-//! The length against that of the crate's own encoding.
+//! Compares the length with that of the crate's own encoding.
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the message")]
 
@@ -17,7 +17,7 @@ use super::*;
 
 const TO: Address = Address::repeat_byte(7);
 
-/// A number that is as long as the index allows, so that encodings of all lengths occur.
+/// A number whose size depends on the index, so that encodings of all lengths occur.
 fn big(index: u32) -> u64 {
     u64::MAX >> (index * 9 % 60)
 }
@@ -103,7 +103,7 @@ fn signed(index: u32) -> TxEnvelope {
     }
 }
 
-/// The same as a client prints it.
+/// The same transaction as a client prints it.
 fn printed(index: u32) -> Value {
     let number = |value: u64| format!("{value:#x}");
     let (price, kind) = (big(index + 2), index % 5);
@@ -146,7 +146,7 @@ fn printed(index: u32) -> Value {
     tx
 }
 
-/// A block of the transactions with these indices, encoded by the crate and as a client prints it.
+/// A block of these transactions: its length as the crate encodes it, and its JSON from a client.
 fn block(indices: std::ops::Range<u32>) -> (u64, Value) {
     let header = Header {
         number: 5,

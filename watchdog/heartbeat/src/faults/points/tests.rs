@@ -1,11 +1,11 @@
-//! What is promised of points; what a sidecar makes of them is shown on real processes in
-//! `tests/tests/inject.rs`.
+//! Tests of fault points alone; `tests/tests/inject.rs` shows on real processes how a sidecar
+//! reacts to them.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 
 use super::*;
 
-/// Only a broken build waits so long.
+/// Only a broken build waits this long.
 const GENEROUS: Duration = Duration::from_secs(60);
 
 fn points() -> &'static Points {
@@ -16,7 +16,7 @@ fn ordered(points: &Points, order: &str) -> String {
     points.obey(order.parse().unwrap_or_else(|error| panic!("{order}: {error}"))).expect(order)
 }
 
-/// Passes a point on a thread of its own, which says so if it comes back.
+/// Passes a point on a separate thread, which sends a message if it returns.
 fn passing(points: &'static Points, place: &'static str) -> Receiver<()> {
     let (back, comes_back) = channel();
     let pass = move || {
@@ -85,7 +85,7 @@ fn a_fault_happens_once_at_the_ordered_passing() {
     points.pass("there");
     points.pass("here");
     let ends = passing(points, "here");
-    // Its sender went with the thread: nothing was sent.
+    // The sender was dropped with the thread: nothing was sent.
     assert_eq!(ends.recv_timeout(GENEROUS), Err(RecvTimeoutError::Disconnected));
     assert!(!points.are_active());
     points.pass("here");
@@ -146,7 +146,7 @@ fn no_more_is_armed_than_a_test_needs() {
 fn an_armed_fault_does_not_strike_where_another_process_armed_it() {
     let points = points();
     ordered(points, "arm end");
-    // As a forked child finds it.
+    // The state that a forked child finds.
     points.owner.store(std::process::id() + 1, Ordering::Relaxed);
     points.pass("here");
     assert!(points.are_active());

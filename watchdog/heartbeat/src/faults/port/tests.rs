@@ -1,4 +1,4 @@
-//! Who may order, and what becomes of those who say something else.
+//! Who may give orders, and what happens to clients that send anything else.
 
 use std::io::{BufRead, BufReader};
 use std::net::Shutdown;
@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 
-/// Only a broken build waits so long.
+/// Only a broken build waits this long.
 const GENEROUS: Duration = Duration::from_secs(60);
 
 fn served() -> (tempfile::TempDir, Port, std::path::PathBuf) {
@@ -23,13 +23,13 @@ fn connected(path: &Path) -> UnixStream {
     stream
 }
 
-/// All that is answered to `said`, after which nothing more is said.
+/// Sends `said`, closes the sending side and returns all answers.
 fn answers(mut stream: UnixStream, said: &[u8]) -> String {
-    // Whoever is not let in may be gone by now.
+    // A connection that was refused may be closed by now.
     let _ = stream.write_all(said);
     let _ = stream.shutdown(Shutdown::Write);
     let mut answers = Vec::new();
-    // Closed with something unread in it, a connection may be reset after the answer.
+    // A connection closed with unread data in it may be reset after the answer.
     let _ = stream.read_to_end(&mut answers);
     String::from_utf8_lossy(&answers).into_owned()
 }
@@ -63,7 +63,7 @@ fn whoever_says_what_is_no_order_hears_why_and_nothing_more() {
     assert_eq!(long, "error: an order has at most 512 bytes\n");
     let long = answers(connected(&path), &[&b"list"[..], &[b' '; 600], b"\n"].concat());
     assert_eq!(long, "error: an order has at most 512 bytes\n");
-    // Half a line is no order.
+    // An unfinished line is not an order.
     assert_eq!(answers(connected(&path), b"arm end"), "");
     assert_eq!(answers(connected(&path), b"list\n"), "ok: held: 0; armed: none\n");
 }
@@ -82,7 +82,7 @@ fn what_is_tied_goes_with_its_connection() {
     while listed() != "ok: held: 0; armed: none\n" {
         assert!(began.elapsed() < GENEROUS);
     }
-    // Without the word it stays.
+    // Without `tied` the fault stays armed.
     assert_eq!(answers(connected(&path), b"arm hang at x\n"), "ok\n");
     assert!(listed().contains("hang at x"));
 }
@@ -93,7 +93,7 @@ fn those_who_take_every_place_and_say_nothing_cost_no_more_than_their_places() {
     let mut silent: Vec<UnixStream> = (0..MOST_CONNECTIONS).map(|_| connected(&path)).collect();
     let mut next = connected(&path);
     next.write_all(b"list\n").unwrap();
-    // Once one goes, who waits is heard.
+    // Once one closes, the waiting connection is served.
     silent.pop();
     let mut answer = String::new();
     BufReader::new(next).read_line(&mut answer).unwrap();
@@ -105,7 +105,8 @@ fn who_never_reads_its_answers_is_let_go() {
     let (_folder, _port, path) = served();
     let mut deaf = connected(&path);
     deaf.set_write_timeout(Some(GENEROUS)).unwrap();
-    // At some time the answers fill its buffer, it is closed, and it can write no more.
+    // At some point the answers fill its buffer, the connection is closed, and it can write no
+    // more.
     let began = Instant::now();
     while deaf.write_all(&b"list\n".repeat(100)).is_ok() {
         assert!(began.elapsed() < GENEROUS);
@@ -113,7 +114,7 @@ fn who_never_reads_its_answers_is_let_go() {
     assert_eq!(answers(connected(&path), b"list\n"), "ok: held: 0; armed: none\n");
 }
 
-/// Its mode keeps others from the socket; here the mode lets everybody in.
+/// Normally the socket's mode keeps others out; here the mode lets everybody in.
 #[test]
 fn another_user_orders_nothing_whatever_the_mode_of_the_socket() {
     // Only root can become another user. CI is root.

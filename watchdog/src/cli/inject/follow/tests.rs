@@ -1,4 +1,4 @@
-//! What the sidecar's answers come to.
+//! Tests of the outcomes that the sidecar's answers lead to.
 
 use serde_json::{Value, json};
 
@@ -31,7 +31,8 @@ fn incident(state: &str, steps: &[&str]) -> Incident {
     serde_json::from_value(incident).unwrap()
 }
 
-/// Process 1 was watched, and now this is told, and has been for long.
+/// Process 1 was watched before the fault; since then the sidecar has reported `told`, for a long
+/// time.
 fn follow(told: StatusJson, incidents: Vec<Incident>) -> Follow {
     let open = incidents.iter().any(|incident| incident.status == Status::Open);
     let healthy = told.verdict == Verdict::Healthy && !open;

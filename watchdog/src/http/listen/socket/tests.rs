@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::own_folder::target_user::User;
 
-/// Longer than a busy machine keeps a thread waiting.
+/// Longer than a busy machine delays a thread.
 const LONG: Duration = Duration::from_secs(60);
 
 fn bind(path: &Path) -> Result<SocketFile, ListenError> {
@@ -62,7 +62,7 @@ fn a_socket_left_by_the_dead_is_replaced() {
     let socket = bind(&path).unwrap();
     assert!(answers(&path));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-    // Somebody has replaced it: theirs stays.
+    // Another process has replaced it: that file stays.
     fs::remove_file(&path).unwrap();
     fs::write(&path, "theirs").unwrap();
     drop(socket);
@@ -89,7 +89,7 @@ fn what_another_has_put_there_meanwhile_stays() {
         assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists, "{seen:?}");
         assert_eq!(FileId::of(&own.look(name).unwrap().unwrap()), theirs, "{seen:?}");
     }
-    // It has gone again, and what was seen with it.
+    // It has disappeared since it was checked.
     fs::remove_file(&path).unwrap();
     put(&own, fresh, name, stale).unwrap();
     assert!(answers(&path));
@@ -108,7 +108,7 @@ fn of_many_that_start_at_once_one_listens_and_is_reached() {
                 while !go.load(Ordering::Acquire) {
                     std::thread::yield_now();
                 }
-                // Nobody waits for it any more only where the test has failed.
+                // Only if the test has failed does nothing receive this.
                 let _ = sender.send(bind(&path).ok());
             });
         }
@@ -155,7 +155,7 @@ fn a_folder_that_the_target_may_write_is_refused() {
     let told = SocketFile::bind(&path, &target).unwrap_err().to_string();
     assert!(told.contains("the target (uid 61001) may write") && told.contains("http.socket"), "{told}");
     assert!(!SocketFile::is_safe(&path, &target));
-    // It runs as the sidecar's own user after all.
+    // The target runs as the sidecar's own user after all.
     target.set(None);
     assert!(SocketFile::is_safe(&path, &target));
     assert!(SocketFile::bind(&path, &target).is_ok());

@@ -1,4 +1,4 @@
-//! The matrix of the variables: what each value means, and what is said of those that mean nothing.
+//! The matrix of the variables: the meaning of each value, and the warnings about invalid ones.
 
 use std::ffi::OsString;
 
@@ -27,7 +27,7 @@ fn url(settings: &Settings, kind: Kind) -> &str {
     settings.route(kind).expect("sent").endpoint.url()
 }
 
-/// The one warning.
+/// The only warning.
 #[track_caller]
 fn warning(settings: &Settings) -> String {
     let [warning] = settings.warnings() else { panic!("one warning: {:?}", settings.warnings()) };
@@ -101,7 +101,7 @@ fn a_variable_alone_is_enough_for_its_kind_and_no_other() {
 
 #[test]
 fn what_cannot_be_used_is_told_once_and_the_rest_goes_on() {
-    // The variable, its value, and what the warning has to name besides.
+    // The variable, its value, and what else the warning must name.
     let matrix = [
         ("OTEL_METRIC_EXPORT_INTERVAL", "10s", "milliseconds"),
         ("OTEL_METRIC_EXPORT_INTERVAL", "0", "milliseconds"),

@@ -5,7 +5,8 @@
 # debian_fetch SUITE INTO PACKAGE…
 # Puts the newest of each package, as a file, into INTO. It uses an apt with lists and settings of
 # its own: nothing of this machine's is asked or changed. The folder `debian_apt`, which the caller
-# makes and removes, keeps the lists from call to call. shellcheck disable=SC2154
+# makes and removes, keeps the lists from call to call.
+# shellcheck disable=SC2154
 debian_fetch() {
     local suite=$1 into=$2 apt=$debian_apt/$1 mirror package check=true
     shift 2

@@ -23,8 +23,8 @@ fn recovers(case: &str, orders: &[&str], reason: &str, kind: Option<&str>) {
     let before = sidecar.pid();
     let fired = cluster.inject_coordinator(orders);
     FaultTimes::keep(Record::row(25).case(case), &sidecar, &cluster, fired);
-    // When the sidecar calls that a recovery depends on whether it finds the thread between two
-    // blocks: µs in 20 ms.
+    // The thread is between two blocks for some microseconds in 20 ms. Whether the sidecar happens
+    // to observe it there decides when it reports the recovery.
     let incident = sidecar.incident_with("restarted");
     assert_eq!(incident["reason"], reason, "{incident:#}");
     assert_eq!(incident["thread"]["name"], "coord", "{incident:#}");

@@ -43,7 +43,6 @@ impl Tally {
     /// Adds a thread that has just been observed, in the process whose main thread is `leader`.
     pub(super) fn add(&mut self, trial: &ThreadTrial, policy: &Policy, leader: i32) {
         self.plain &= matches!(trial.health, Health::Idle | Health::Working)
-            && trial.excuse.is_none()
             && trial.unobserved.is_none()
             && trial.kept.is_none();
         let Some(index) = trial.rule else { return };

@@ -203,7 +203,8 @@ fn taken(page: &mut String, figures: &Value, plan: Plan, load: f64) {
         jiff::Zoned::now().date(),
         machine["cores"],
         said("cpu"),
-        said("kernel"),
+        // The version alone: what follows it is the name that somebody gave to a build.
+        said("kernel").split('-').next().unwrap_or_default(),
         plan.rounds,
         plan.rest.as_secs(),
         if load < QUIET {

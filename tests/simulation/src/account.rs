@@ -78,7 +78,7 @@ pub struct Account {
     /// No observation since the last progress has seen it stand still.
     fresh: bool,
     /// At which of the last observations a tracer held it, one bit each.
-    traced: u32,
+    traced: u128,
     /// A tracer repeatedly stops and releases one of its workers.
     workers_traced: bool,
     now: Now,
@@ -249,7 +249,7 @@ impl Account {
 
     /// An observation, `elapsed` after the one before, showed `task`.
     pub fn look(&mut self, elapsed: Nanos, late: bool, task: Option<TaskObservation>, machine: &Machine) {
-        self.traced = self.traced << 1 | u32::from(task.is_some_and(|task| task.state == TaskState::Traced));
+        self.traced = self.traced << 1 | u128::from(task.is_some_and(|task| task.state == TaskState::Traced));
         let now = std::mem::take(&mut self.now);
         self.burnt += if late { 0 } else { now.ran };
         self.longest = self.longest.max(if late { 0 } else { elapsed });
@@ -310,7 +310,7 @@ impl Account {
     /// time may count for nothing. The judge demands more than that, over fewer observations, which
     /// need not be exactly these.
     pub const fn tracer_comes_and_goes(&self) -> bool {
-        const LOOKS: u32 = 20;
+        const LOOKS: u32 = 68;
         let changes = (self.traced ^ self.traced >> 1) & ((1 << LOOKS) - 1);
         changes.count_ones() >= 2
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal};
 use shard_heartbeat::layout;
-use shard_tests::cluster::{Cluster, Plan, Shard};
+use shard_tests::cluster::{Blocks, Cluster, Plan, Shard};
 use shard_tests::sidecar::Settings;
 use shard_tests::{faults, wait};
 
@@ -53,6 +53,47 @@ fn row_41_a_block_of_ten_thresholds_that_progresses_is_healthy() {
     cluster.run_blocks(&blocks, "120s");
     cluster.verified_after(0);
     nothing_happened(&cluster.shards[0], &pid);
+}
+
+/// The coordinator here stands for any peer that answers late: it may be stopped, frozen or short
+/// of CPU time. Its own deadline for state is 30 s, thirty times the threshold of the shard.
+#[test]
+fn row_42_a_shard_that_waits_for_a_coordinator_that_does_not_run_is_healthy() {
+    let plan = Plan {
+        block_deadline: "300s".to_owned(),
+        blocks: Blocks::Generated { blocks: 10, transactions: 40 },
+        ..Plan::default()
+    };
+    let cluster = Cluster::start(&plan);
+    let (shard, coordinator) = (&cluster.shards[0], &cluster.coordinator().process);
+    let pid = shard.sidecar.wait_for("healthy")["pid"].clone();
+    let executor = || {
+        let status = shard.sidecar.status()?;
+        status["threads"].as_array()?.iter().find(|thread| thread["name"] == "exec-s0").cloned()
+    };
+    wait::until("a shard whose executor waits for the coordinator", || {
+        coordinator.signal(Signal::STOP);
+        let waits = wait::until("a thread that rests or waits", || {
+            let thread = executor()?;
+            // A part of such a block takes some milliseconds.
+            let waits = thread["work_age_seconds"].as_f64().is_some_and(|age| age > 0.3);
+            (waits || thread["health"] == "idle").then_some(waits)
+        });
+        if !waits {
+            coordinator.signal(Signal::CONT);
+        }
+        waits.then_some(())
+    });
+    wait::holds_for(Duration::from_secs(3), "well while it waits", || {
+        // On a busy machine it may itself be short of CPU time for a moment.
+        let well =
+            |status: &serde_json::Value| ["healthy", "excused"].map(Into::into).contains(&status["verdict"]);
+        shard.sidecar.status().is_none_or(|status| well(&status) && status["pid"] == pid)
+    });
+    coordinator.signal(Signal::CONT);
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    cluster.verified_after(now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned());
+    nothing_happened(shard, &pid);
 }
 
 #[test]

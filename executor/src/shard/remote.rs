@@ -306,7 +306,13 @@ impl<'a> RemoteState<'a> {
                 return Err(AskError::Late { id, keys: keys.len(), within: job.state_deadline });
             }
             let patience = until.min(job.until).saturating_duration_since(now).min(deadline::LOOK_ROUND);
-            let Ok(reply) = self.line.state.recv_timeout(patience) else { continue };
+            let Ok(reply) = self.line.state.recv_timeout(patience) else {
+                // It is alive and its wait has an end, whatever keeps the coordinator from
+                // answering: it may be stopped, or short of CPU time. A restart of this process
+                // would change nothing (docs/adr/045).
+                self.line.beat.progress();
+                continue;
+            };
             if reply.id != id || reply.tag != job.tag {
                 Counters::count(&self.line.counters.stale);
                 continue;

@@ -58,6 +58,7 @@ pub mod proxy;
 pub mod puppet;
 pub mod released;
 pub mod replayed;
+pub mod restraint;
 pub mod scale;
 pub mod sidecar;
 pub mod skip;

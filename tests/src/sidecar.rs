@@ -21,6 +21,8 @@ pub struct Settings {
     pub kills: u32,
     /// Further lines for `[judge]`.
     pub judge: String,
+    /// Further lines of `[kill]`.
+    pub kill: String,
     /// How the sidecar learns of the end of threads: `pidfd` or `poll`.
     pub thread_events: String,
     /// Real-time priority of the watch thread.
@@ -40,6 +42,7 @@ impl Default for Settings {
             judge: String::new(),
             thread_events: "pidfd".to_owned(),
             watch_priority: None,
+            kill: String::new(),
             append: String::new(),
         }
     }
@@ -86,12 +89,12 @@ impl Sidecar {
             heartbeat: folder.join(format!("{name}.heartbeat")),
         };
         let thread = settings.thread.as_deref().unwrap_or(thread);
-        let Settings { stall_after, mode, kills, judge, append, .. } = settings;
+        let Settings { stall_after, mode, kills, judge, kill, append, .. } = settings;
         let mut text = String::new();
         writeln!(text, "[target]\nshard = {name:?}\nheartbeat = {:?}", sidecar.heartbeat).expect("a string");
         writeln!(text, "[[thread]]\nname = {thread:?}\nstall_after = {stall_after:?}\n[judge]\n{judge}")
             .expect("a string");
-        writeln!(text, "[kill]\nmode = {mode:?}\nbudget = {{ kills = {kills}, per = \"10m\" }}")
+        writeln!(text, "[kill]\nmode = {mode:?}\nbudget = {{ kills = {kills}, per = \"10m\" }}\n{kill}")
             .expect("a string");
         writeln!(text, "[evidence]\ndirectory = {:?}", sidecar.evidence).expect("a string");
         writeln!(text, "[http]\nlisten = \"{}\"\n{append}", sidecar.http).expect("a string");

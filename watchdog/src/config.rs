@@ -94,6 +94,9 @@ pub enum FindTarget {
     Command(regex::Regex),
 }
 
+/// The longest `warm_up`. A process that hangs at its first piece of work stays up for so long.
+pub const MOST_WARM_UP: Duration = Duration::from_secs(600);
+
 /// One `[[thread]]`.
 #[derive(Clone, Debug)]
 pub struct ThreadRule {
@@ -107,6 +110,9 @@ pub struct ThreadRule {
     pub stall_after: Duration,
     /// The same, for a warning.
     pub warn_after: Duration,
+    /// The same as `stall_after`, for the first piece of work after a start: longer than that, at
+    /// most [`MOST_WARM_UP`].
+    pub warm_up: Option<Duration>,
     /// What follows a stall or a loss.
     pub on: On,
 }
@@ -265,7 +271,15 @@ pub struct KillConfig {
     pub budget_kills: u32,
     /// …per this much time.
     pub budget_per: Duration,
+    /// After this many kills in a row without a finished piece of work in between, nothing more is
+    /// killed until a person clears that. Default 3; 0: no limit.
+    pub progress_brake: u32,
+    /// The longest random wait before a kill for a stall, which a recovery cancels. Default none.
+    pub jitter: Duration,
 }
+
+/// The longest `jitter`. A shard that stands still for good stays up for so much longer.
+pub const MOST_JITTER: Duration = Duration::from_secs(10);
 
 /// `[recorder]`: stores observations on disk for days, in addition to the last minute that is
 /// always in memory.

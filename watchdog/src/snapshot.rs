@@ -43,6 +43,10 @@ pub struct Snapshot {
     pub crash_loop_keys: Vec<u64>,
     /// Whether the target is condemned for such work, so that no kill is sent.
     pub spared: bool,
+    /// How many kills in a row have brought no finished piece of work.
+    pub kills_without_progress: u32,
+    /// Whether those are so many that nothing more is killed.
+    pub braked: bool,
     /// Whether the target was restored from a checkpoint.
     pub restored: bool,
     /// Clocks of the whole process that are running.
@@ -114,8 +118,11 @@ pub struct ThreadStatus {
     pub work_since: Option<Monotonic>,
     /// Time counted against it so far.
     pub counted: Duration,
-    /// The threshold for `counted`; zero if no rule applies to it.
+    /// The threshold for `counted` that is in force: that of its rule, less if its work has a
+    /// deadline of its own, more for a first piece of work. Zero if no rule applies to it.
     pub stall_after: Duration,
+    /// The threshold of its rule.
+    pub rule_stall_after: Duration,
 }
 
 /// The duration of one excuse.

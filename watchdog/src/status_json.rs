@@ -79,6 +79,12 @@ pub struct StatusJson {
     /// Whether it is condemned for such work, so that no kill follows.
     #[serde(default)]
     pub spared: bool,
+    /// How many kills in a row have brought no finished piece of work.
+    #[serde(default)]
+    pub kills_without_progress: u32,
+    /// Whether those are so many that nothing more is killed until `clear`.
+    #[serde(default)]
+    pub braked: bool,
     /// Whether the target was restored from a checkpoint: the same pid, thread ids and segment, but
     /// a new start time.
     #[serde(default)]
@@ -232,9 +238,14 @@ pub struct ThreadJson {
     /// Seconds without progress that count against it.
     #[serde(default)]
     pub counted_seconds: f64,
-    /// The threshold of `counted_seconds`; zero if stalls of this thread are not judged.
+    /// The threshold of `counted_seconds` that is in force; zero if stalls of this thread are not
+    /// judged.
     #[serde(default)]
     pub stall_after_seconds: f64,
+    /// The threshold of the thread's rule, where another one is in force: its work has a shorter
+    /// deadline of its own, or is the first after a start and may take longer (`warm_up`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule_stall_after_seconds: Option<f64>,
 }
 
 /// One published channel.
@@ -297,6 +308,8 @@ impl StatusJson {
             held: held.is_some_and(|snapshot| snapshot.held),
             crash_loop_keys: held.map(|snapshot| snapshot.crash_loop_keys.clone()).unwrap_or_default(),
             spared: held.is_some_and(|snapshot| snapshot.spared),
+            kills_without_progress: held.map_or(0, |snapshot| snapshot.kills_without_progress),
+            braked: held.is_some_and(|snapshot| snapshot.braked),
             restored: held.is_some_and(|snapshot| snapshot.restored),
             deadlines: held.map(deadlines).unwrap_or_default(),
             no_kill: Vec::new(),
@@ -384,6 +397,8 @@ fn thread(snapshot: &Snapshot, thread: &ThreadStatus) -> ThreadJson {
         work_age_seconds: age(thread.work_since),
         counted_seconds: seconds(thread.counted),
         stall_after_seconds: seconds(thread.stall_after),
+        rule_stall_after_seconds: (thread.stall_after != thread.rule_stall_after)
+            .then(|| seconds(thread.rule_stall_after)),
     }
 }
 

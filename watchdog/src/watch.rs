@@ -36,7 +36,7 @@ use crate::probe::{Adopted, Probe, ThreadEvents};
 use crate::recorder::Recorder;
 use crate::verdict::{Reason, Withheld};
 
-use control::{Command, Inbox};
+use control::{Cleared, Command, Inbox};
 use hand::Hand;
 use publish::{Publisher, Standing};
 use shadow::Shadow;
@@ -196,9 +196,12 @@ impl Watch {
                 Command::Clear(key, answer) => {
                     let before = *self.judge.crash_loops();
                     self.clear(key, crate::clock::now());
-                    let mut cleared = before.keys().to_vec();
-                    cleared.retain(|key| !self.judge.crash_loops().contains(*key));
-                    let _ = answer.send(cleared);
+                    let after = self.judge.crash_loops();
+                    let mut keys = before.keys().to_vec();
+                    keys.retain(|key| !after.contains(*key));
+                    let (before, after) = (before.kills_without_progress(), after.kills_without_progress());
+                    let kills_without_progress = before.saturating_sub(after);
+                    let _ = answer.send(Cleared { keys, kills_without_progress });
                 }
                 Command::Kill(order, answer) => self.take_order(&order, answer),
                 Command::Reload(config, answer) => {
@@ -327,6 +330,7 @@ impl Watch {
         self.story.ask_exit_status(at, &mut self.publisher);
         let standing = Standing {
             kills_left: self.budget.left(at),
+            braked: self.restraint().brakes(&self.config.kill),
             events: self.probe.thread_events(),
             paused: self.hand.pause(),
             shadow: self.shadow.as_ref(),
@@ -342,7 +346,11 @@ impl Watch {
         }
         let restraint = self.restraint();
         let ladder = match self.unproven_since {
-            None => self.ladder.as_ref().and_then(|ladder| ladder.due(&self.config.kill, restraint)),
+            // What was due by now was done, or an excuse holds it and the judge says when to
+            // observe next.
+            None => (self.ladder.as_ref())
+                .and_then(|ladder| ladder.due(&self.config.kill, restraint))
+                .filter(|due| *due > at),
             Some(_) => Some(at.plus(PROVE_EVERY)),
         };
         let resumes = self.hand.pause().map(|pause| pause.until);

@@ -53,6 +53,7 @@ fn deaths_before_the_recording_begins_are_in_it() {
         count: 1,
         stall_after: KEEP,
         warn_after: KEEP,
+        warm_up: Duration::ZERO,
         on: On::Kill,
     });
     let kill = KillConfig {
@@ -61,6 +62,8 @@ fn deaths_before_the_recording_begins_are_in_it() {
         signals: vec![(KillSignal::Kill, Duration::ZERO)],
         budget_kills: 3,
         budget_per: Duration::from_secs(600),
+        progress_brake: 3,
+        jitter: Duration::ZERO,
     };
     let mut recorder = Recorder::new(BEGAN, Past::default(), false);
     let mut judge = Judge::new(BEGAN);

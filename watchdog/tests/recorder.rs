@@ -167,7 +167,8 @@ fn work() -> impl Strategy<Value = u64> {
 
 /// Sometimes more of it than is remembered.
 fn deaths() -> impl Strategy<Value = CrashLoops> {
-    (vec(work(), 0..20), vec(work(), 0..20)).prop_map(|(deaths, keys)| CrashLoops::remembered(&deaths, &keys))
+    (vec(work(), 0..20), vec(work(), 0..20), select(&[0, 0, 1, 300][..]))
+        .prop_map(|(deaths, keys, kills)| CrashLoops::remembered(&deaths, &keys).after_kills(kills))
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -274,8 +275,8 @@ struct Told {
     problems: Vec<String>,
 }
 
-/// Deaths and keys.
-type Deaths = (Vec<u64>, Vec<u64>);
+/// Deaths, keys, and kills without progress.
+type Deaths = (Vec<u64>, Vec<u64>, u32);
 
 fn read(recording: &Recording) -> Told {
     let mut records = recording.records();
@@ -302,7 +303,7 @@ fn cleared(at: Monotonic, key: Option<u64>) -> String {
 }
 
 fn listed(known: &CrashLoops) -> Deaths {
-    (known.deaths().to_vec(), known.keys().to_vec())
+    (known.deaths().to_vec(), known.keys().to_vec(), known.kills_without_progress())
 }
 
 /// What should be read of `history`: all that happened, and what was known before each event.
@@ -410,7 +411,7 @@ fn what_is_no_recording_is_refused_with_the_reason() {
     let mut older = whole.clone();
     older[8] = 2;
     assert!(
-        refused(&older).contains("has format 2, and this program reads formats 3 to 4"),
+        refused(&older).contains("has format 2, and this program reads formats 3 to 5"),
         "{}",
         refused(&older)
     );

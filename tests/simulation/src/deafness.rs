@@ -77,10 +77,9 @@ impl Deafness {
             }
             self.coarse = (self.coarse || self.samples.len() >= SAMPLES) && depth > 0;
         }
-        let stall_after = watchdog.policy.rules[0].stall_after;
         let consumers = || process.threads.iter().filter(|thread| consumes(thread));
-        let may_be_deaf = consumers().all(|thread| may_stand(thread, stall_after));
-        let is_deaf = consumers().all(|thread| surely_stands(thread, stall_after));
+        let may_be_deaf = consumers().all(|thread| may_stand(thread, watchdog.allows(thread)));
+        let is_deaf = consumers().all(|thread| surely_stands(thread, watchdog.allows(thread)));
         let kills = watchdog.policy.channels.first().is_some_and(|rule| rule.kills_after().is_some());
         self.counts = false;
         for thread in process.threads.iter_mut().filter(|thread| consumes(thread)) {

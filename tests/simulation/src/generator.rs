@@ -55,6 +55,7 @@ fn rules(random: &mut Random) -> Rules {
     let long = [(KillSignal::Abort, Duration::ZERO), (KillSignal::Kill, stall_after)];
     Rules {
         stall_after,
+        warm_up: if random.one_in(3) { stall_after * random.pick(&[2, 3]) } else { Duration::ZERO },
         on: if random.one_in(12) { On::Report } else { On::Kill },
         exit_within: stall_after * random.pick(&[1, 2, 4]),
         stopped_at_most: stall_after * random.pick(&[1, 2, 4]) / 2,
@@ -62,6 +63,8 @@ fn rules(random: &mut Random) -> Rules {
         excuse_cap: stall_after * random.pick(&[1, 2, 4]) / 2,
         poison_after: random.pick(&[2, 2, 2, 2, 2, 1, 3, 0]),
         restart_within: stall_after * random.pick(&[1, 2]),
+        brake: random.pick(&[3, 3, 3, 2, 1, 0]),
+        jitter: if random.one_in(6) { stall_after / 4 } else { Duration::ZERO },
         mode: if random.one_in(12) { KillMode::Observe } else { KillMode::Enforce },
         signals: if random.one_in(4) { long.to_vec() } else { short.to_vec() },
         #[allow(clippy::cast_possible_truncation, reason = "a handful")]

@@ -109,6 +109,13 @@ pub struct Invariants {
     void: bool,
     /// The process that a person wants killed.
     asked: Option<TargetIdentity>,
+    /// Kills of the judge since the target was last seen to finish a piece of work, or since a
+    /// person cleared them.
+    fruitless: u32,
+    /// How many of them the watchdog has forgotten, since it was restarted in their middle.
+    forgotten: u32,
+    /// A kill of the judge is under way.
+    killing: bool,
     poison: Poison,
 }
 
@@ -131,11 +138,18 @@ impl Invariants {
             Obeyed::Reborn => {
                 self.opened = None;
                 self.asked = None;
+                let forgotten = u32::from(std::mem::take(&mut self.killing));
+                (self.fruitless, self.forgotten) = (self.fruitless + forgotten, self.forgotten + forgotten);
                 (self.suspended, self.told_suspended) = (None, Duration::ZERO);
                 self.forget();
             }
             Obeyed::Asked(target) => self.asked = Some(target),
-            Obeyed::Cleared(key) => self.poison.clear(key),
+            Obeyed::Cleared(key) => {
+                if key.is_none_or(|key| self.poison.contains(key)) {
+                    (self.fruitless, self.forgotten) = (0, 0);
+                }
+                self.poison.clear(key);
+            }
         }
     }
 
@@ -237,7 +251,8 @@ impl Invariants {
             if dumps_core && !late && thread.ended.is_none() && thread.claim != Claim::Left {
                 thread.account.dumps_core(elapsed, !thread.moved && !garbage);
             }
-            thread.account.settle_threshold(watchdog.policy.rules[0].stall_after, sure);
+            let allowed = watchdog.allows(thread);
+            thread.account.settle_threshold(allowed, sure);
         }
         let at = At { now, elapsed, late, torn };
         self.channel.look(at, watchdog, process, plan);
@@ -404,7 +419,7 @@ impl Invariants {
         plan: &Plan,
     ) {
         let stall_after = watchdog.policy.rules[0].stall_after;
-        let (threshold, longest) = thread.account.thresholds(stall_after);
+        let (threshold, longest) = thread.account.thresholds(watchdog.allows(thread));
         let could = thread.account.at_most();
         if !thread.working() || could < threshold {
             self.broken(now, "false stall", || {
@@ -544,7 +559,7 @@ impl Invariants {
                 continue;
             }
             let stall_after = watchdog.policy.rules[0].stall_after;
-            let (_, threshold) = thread.account.thresholds(stall_after);
+            let (_, threshold) = thread.account.thresholds(watchdog.allows(thread));
             let sure = Duration::from_nanos(thread.account.sure);
             // A thread that sleeps all the time has no CPU time that could lag.
             let lag = Duration::from_nanos(thread.account.lag) + lag_of_pool(thread, stall_after, plan);

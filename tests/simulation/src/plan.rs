@@ -82,6 +82,8 @@ impl Machine {
 pub struct Rules {
     /// `stall_after` of the watched threads.
     pub stall_after: Duration,
+    /// `warm_up` of the watched threads.
+    pub warm_up: Duration,
     /// What a stall leads to.
     pub on: On,
     /// `[judge] exit_within`.
@@ -98,6 +100,10 @@ pub struct Rules {
     pub restart_within: Duration,
     /// `[kill] mode`.
     pub mode: KillMode,
+    /// `[kill] progress_brake`.
+    pub brake: u32,
+    /// How long `[kill] jitter` makes each kill for a stall wait.
+    pub jitter: Duration,
     /// `[kill] signals`.
     pub signals: Vec<(KillSignal, Duration)>,
     /// `[kill] budget`.

@@ -2,6 +2,8 @@
 //! `watchdog/src/watch.rs` and `watch/hand.rs`. It knows of the world only what the observer
 //! reports, and what a person does.
 
+use std::time::Duration;
+
 use globset::{Glob, GlobMatcher};
 use shard_watchdog::act::budget::{Budget, Past};
 use shard_watchdog::act::ladder::{Ladder, Restraint, Rung};
@@ -13,10 +15,11 @@ use shard_watchdog::judge::policy::{ChannelLimits, Policy, Rule};
 use shard_watchdog::judge::{Decision, Judge};
 use shard_watchdog::observation::Observation;
 use shard_watchdog::snapshot::TargetIdentity;
-use shard_watchdog::verdict::ExcuseKind;
+use shard_watchdog::verdict::{ExcuseKind, Reason};
 
 use super::observer::Observer;
 use super::plan::{ChannelRule, Consumer, Event, Nanos, Plan};
+use super::thread::Thread;
 use super::world::World;
 
 /// Steps of the ladder that one observation can bring, as in the real loop.
@@ -96,6 +99,16 @@ impl Globs {
 }
 
 impl Watchdog {
+    /// The `stall_after` that its rule allows the thread now: more for the first piece of work,
+    /// until it has made progress for so long by the judge's own count.
+    pub fn allows(&self, thread: &Thread) -> Duration {
+        let rule = &self.policy.rules[0];
+        let trials = self.judge.incarnation().map(Incarnation::threads).unwrap_or_default();
+        let trial = trials.iter().find(|trial| trial.key.0 == thread.slot);
+        let warms_up = thread.activity == 1 && trial.is_none_or(|trial| trial.warms_up(rule.warm_up));
+        if warms_up { rule.stall_after.max(rule.warm_up) } else { rule.stall_after }
+    }
+
     /// A sidecar that has just started.
     pub fn new(plan: &Plan, globs: &Globs) -> Self {
         let rules = &plan.rules;
@@ -105,6 +118,7 @@ impl Watchdog {
             count: 1,
             stall_after: rules.stall_after,
             warn_after: rules.stall_after * 2 / 5,
+            warm_up: rules.warm_up,
             on: rules.on,
         };
         let caps = [
@@ -135,6 +149,8 @@ impl Watchdog {
             signals: rules.signals.clone(),
             budget_kills: rules.budget.0,
             budget_per: rules.budget.1,
+            progress_brake: rules.brake,
+            jitter: rules.jitter,
         };
         Self {
             policy,
@@ -304,6 +320,7 @@ impl Watchdog {
         self.looked = Some(world.now);
         let restraint = self.restraint();
         let ladder = self.ladder.as_ref().and_then(|ladder| ladder.due(&self.kill, restraint));
+        let ladder = ladder.filter(|due| due.0 > world.now);
         let others = [ladder.map(|due| due.0), self.paused_until];
         self.due = others.into_iter().flatten().fold(decision.look_at.0, Nanos::min).max(world.now);
         if signalled {
@@ -317,7 +334,28 @@ impl Watchdog {
             paused: self.is_paused(),
             requested: self.judge.incarnation().is_some_and(Incarnation::is_requested),
             spared: self.judge.spares(),
+            kills_without_progress: self.judge.crash_loops().kills_without_progress(),
+            jitter: self.jitter(),
         }
+    }
+
+    /// Whether too many kills brought no progress.
+    pub fn brakes(&self) -> bool {
+        let kills = self.judge.crash_loops().kills_without_progress();
+        self.kill.progress_brake > 0 && kills >= self.kill.progress_brake
+    }
+
+    /// Whether the first signal waits for its jitter.
+    pub fn waits(&self, now: Nanos) -> bool {
+        let due = self.ladder.as_ref().filter(|ladder| ladder.began().is_none());
+        due.and_then(|ladder| ladder.due(&self.kill, self.restraint())).is_some_and(|due| due.0 > now)
+    }
+
+    /// How long a kill for a stall waits, here always the most that it may.
+    fn jitter(&self) -> Duration {
+        let condemned = self.judge.incarnation().and_then(Incarnation::condemned);
+        let stalled = condemned.is_some_and(|condemned| condemned.reason == Reason::Stalled);
+        if stalled { self.kill.jitter } else { Duration::ZERO }
     }
 
     /// Whether a person has paused killing.

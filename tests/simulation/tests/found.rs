@@ -53,6 +53,7 @@ fn found(
     };
     let rules = Rules {
         stall_after,
+        warm_up: Duration::ZERO,
         on: On::Kill,
         exit_within: stall_after * 2,
         stopped_at_most: stall_after,
@@ -61,6 +62,8 @@ fn found(
         poison_after: 2,
         restart_within: stall_after * 2,
         mode: KillMode::Enforce,
+        brake: 0,
+        jitter: Duration::ZERO,
         signals: vec![(KillSignal::Kill, Duration::ZERO)],
         budget: (3, stall_after * 20),
         channel: None,

@@ -24,13 +24,7 @@ pub const NOT_BUILT: &[LeftOut] = &[
         "idle_at_most, the silence horizon, is not built",
     ),
     left_out("28", "hangs in one section of its work", "thresholds by section are not built"),
-    left_out("29", "killed again and again with no finished work between", "the progress brake is not built"),
     left_out("61", "the hypervisor takes the CPU; real-time throttling", "the excuse stolen is not built"),
-    left_out(
-        "62",
-        "one heavy block is slow on every shard at once",
-        "jitter and the second look are not built",
-    ),
 ];
 
 /// Rows shown by other means than a run of the matrix.

@@ -117,6 +117,11 @@ impl Puppet {
                 self.worker.wait.store(wait as u8, Ordering::Relaxed);
                 Ok(format!("tid={}", self.worker.tid))
             }
+            // It goes on with its current work.
+            ["go"] => {
+                self.worker.wait.store(0, Ordering::Relaxed);
+                Ok(format!("tid={}", self.worker.tid))
+            }
             // Without permission to trace it, nothing learns any longer where in the kernel its
             // threads sleep.
             ["hide"] => {

@@ -29,6 +29,8 @@ pub enum Wait {
     Busy,
     /// Waits for nothing, and burns CPU forever.
     Spin,
+    /// Stands still until the order `go`.
+    Gate,
 }
 
 impl Wait {
@@ -43,6 +45,7 @@ impl Wait {
             "calls" => Self::Calls,
             "busy" => Self::Busy,
             "spin" => Self::Spin,
+            "gate" => Self::Gate,
             _ => return None,
         })
     }
@@ -57,6 +60,7 @@ impl Wait {
             Self::Calls,
             Self::Busy,
             Self::Spin,
+            Self::Gate,
         ];
         all.into_iter().find(|wait| *wait as u8 == number).unwrap_or(Self::Hang)
     }
@@ -78,6 +82,8 @@ impl Wait {
             Self::Calls => calls(),
             Self::Busy => busy(Duration::from_millis(300)),
             Self::Spin => busy(Duration::MAX),
+            // Whoever calls this looks again whether it may go on.
+            Self::Gate => std::thread::sleep(Duration::from_millis(2)),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Poison work: work that was in flight at more than one death of the target. Nothing more is
-//! killed for it until a person clears it; all other work is judged as usual.
+//! killed for it until a person clears it; all other work is judged as usual. And, whatever the
+//! work, how many kills in a row have brought no finished piece of work.
 //!
 //! The state has a small fixed size, so that it can be copied into every chunk of a recording and
 //! stored by the slow side.
@@ -61,6 +62,7 @@ pub struct CrashLoops {
     deaths: Few<DEATHS>,
     keys: Few<KEYS>,
     dropped: u64,
+    kills_without_progress: u32,
 }
 
 impl Default for CrashLoops {
@@ -71,7 +73,7 @@ impl Default for CrashLoops {
 
 impl CrashLoops {
     /// No deaths so far.
-    pub const NONE: Self = Self { deaths: Few::NONE, keys: Few::NONE, dropped: 0 };
+    pub const NONE: Self = Self { deaths: Few::NONE, keys: Few::NONE, dropped: 0, kills_without_progress: 0 };
 
     /// Restores earlier knowledge, given oldest first. If there are more than fit, the oldest are
     /// left out; 0 is not a key.
@@ -86,6 +88,29 @@ impl CrashLoops {
             }
         }
         loops
+    }
+
+    /// The same, after so many kills without a finished piece of work.
+    #[must_use]
+    pub const fn after_kills(mut self, kills_without_progress: u32) -> Self {
+        self.kills_without_progress = kills_without_progress;
+        self
+    }
+
+    /// How many times in a row the target was killed for a finding of the judge, and finished no
+    /// piece of work in between or since.
+    pub const fn kills_without_progress(&self) -> u32 {
+        self.kills_without_progress
+    }
+
+    /// The target was killed.
+    pub(crate) const fn killed(&mut self) {
+        self.kills_without_progress = self.kills_without_progress.saturating_add(1);
+    }
+
+    /// The target has finished a piece of work.
+    pub(crate) const fn progressed(&mut self) {
+        self.kills_without_progress = 0;
     }
 
     /// Keys for which nothing is killed, oldest first.
@@ -147,7 +172,7 @@ impl CrashLoops {
     #[must_use]
     pub fn settled(mut self, after: u32) -> Self {
         if after == 0 {
-            return Self::NONE;
+            return Self::NONE.after_kills(self.kills_without_progress);
         }
         for key in self.deaths.keys {
             if key != 0 && self.deaths_of(key) >= after as usize {
@@ -165,8 +190,12 @@ impl CrashLoops {
     }
 
     /// A person clears `key`, or all work: its deaths so far are forgotten and it is judged as
-    /// usual again. Returns how many keys were in a crash loop.
+    /// usual again. Kills without progress are forgotten too, unless `key` was in no crash loop.
+    /// Returns how many keys were in a crash loop.
     pub fn clear(&mut self, key: Option<u64>) -> usize {
+        if key.is_none_or(|key| self.contains(key)) {
+            self.kills_without_progress = 0;
+        }
         let meant = |of: u64| key.is_none_or(|key| key == of);
         self.deaths.remove(meant);
         self.keys.remove(meant)
@@ -251,6 +280,23 @@ mod tests {
         assert_eq!(loops.settled(2).deaths(), [4]);
         assert_eq!(loops.settled(3), loops);
         assert_eq!(loops.settled(0), CrashLoops::NONE);
+    }
+
+    #[test]
+    fn kills_are_counted_until_work_is_finished_or_a_person_clears_everything() {
+        let mut loops = CrashLoops::remembered(&[3], &[5]).after_kills(2);
+        loops.killed();
+        assert_eq!(loops.kills_without_progress(), 3);
+        loops.clear(Some(6));
+        assert_eq!((loops.kills_without_progress(), loops.settled(0).kills_without_progress()), (3, 3));
+        loops.clear(Some(5));
+        assert_eq!(loops.kills_without_progress(), 0);
+        loops.killed();
+        loops.clear(None);
+        assert_eq!(loops, CrashLoops::NONE);
+        loops.killed();
+        loops.progressed();
+        assert_eq!(loops.kills_without_progress(), 0);
     }
 
     #[test]

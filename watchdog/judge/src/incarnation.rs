@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 mod cause;
 mod channels;
+mod choice;
 mod schedule;
 mod standing;
 mod tally;
@@ -30,6 +31,9 @@ use super::look::Look;
 use super::policy::Policy;
 use super::thread::{ThreadLook, ThreadTrial};
 use crate::observation::Declared;
+use channels::Deaf;
+use choice::{Found, Key, Suspect};
+use schedule::LOOK_ENDING;
 use tally::Tally;
 
 /// A process that is runnable but given no CPU counts as throttled, not merely as starved by busy
@@ -65,9 +69,24 @@ pub struct Incarnation {
     condemned: Option<Condemnation>,
     /// Why a person asked for its kill.
     requested: Option<String>,
-    /// Whether it is condemned for work in a crash loop, for which nothing is killed. Everything
-    /// else about it is judged as usual.
-    spared: bool,
+}
+
+/// What a process is judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct Basis<'a> {
+    /// The rules.
+    pub policy: &'a Policy,
+    /// Work for which nothing is killed.
+    pub crash_loops: &'a CrashLoops,
+}
+
+/// What observations have brought, besides the verdict.
+#[derive(Debug)]
+pub struct Report {
+    /// Time excused so far, in the order of [`ExcuseKind::ALL`], summed over threads.
+    pub excused: [Duration; ExcuseKind::ALL.len()],
+    /// Events of the last observation.
+    pub notes: Vec<Note>,
 }
 
 impl Incarnation {
@@ -93,7 +112,6 @@ impl Incarnation {
             throttled_at: None,
             condemned: None,
             requested: None,
-            spared: false,
         }
     }
 
@@ -130,9 +148,10 @@ impl Incarnation {
         trial.is_some_and(|trial| trial.excuse.is_some())
     }
 
-    fn is_spared(&self, crash_loops: &CrashLoops) -> bool {
-        let key = self.condemned.as_ref().and_then(Condemnation::work_key);
-        key.is_some_and(|key| crash_loops.contains(key))
+    /// The work in a crash loop for which it is condemned, if it is: nothing is killed for that
+    /// work, and everything else about the process is judged as usual.
+    pub fn spared_for(&self, crash_loops: &CrashLoops) -> Option<u64> {
+        self.condemned.as_ref()?.work_key().filter(|key| crash_loops.contains(*key))
     }
 
     /// Why it is condemned, if it is.
@@ -200,74 +219,38 @@ impl Incarnation {
     }
 
     /// Processes one observation of the process and all its threads.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "what it goes by, what it sees, and where what it finds is put"
-    )]
     pub fn observe(
         &mut self,
-        policy: &Policy,
-        crash_loops: &CrashLoops,
+        basis: Basis<'_>,
         seen: &Observation,
         process: &ProcessObservation,
         look: Look,
-        excused: &mut [Duration; ExcuseKind::ALL.len()],
-        notes: &mut Vec<Note>,
+        report: &mut Report,
     ) -> Finding {
+        let policy = basis.policy;
         let throttled = self.is_throttled(process.throttle, look.at);
         let kept = Kept::of(self.tally.remarkable(&self.threads).iter().filter_map(|trial| trial.kept));
         let untold = !process.segment_readable || process.core_dumping || self.exiting_since.is_some();
         let look = Look { throttled, kept, core_dumping: process.core_dumping, untold, ..look };
-        let cause = self.look_at_threads(policy, crash_loops, seen, look, excused, notes);
+        let suspects = self.look_at_threads(basis, seen, look, report);
         self.count_missing(policy);
-        let deaf = self.look_at_channels(policy, seen, look, process.segment_readable, notes);
+        let deaf = self.look_at_channels(policy, seen, look, process.segment_readable, &mut report.notes);
         self.look_at_process(process, look);
-        let standing = self.already_condemned(policy, process, notes);
-        self.spared = standing.is_some() && process.signalled.is_none() && self.is_spared(crash_loops);
+        let standing = self.already_condemned(policy, process, &mut report.notes);
+        let spared = process.signalled.is_none() && self.spared_for(basis.crash_loops).is_some();
         if let Some(finding) = standing
-            && !self.spared
+            && !spared
         {
             return finding;
         }
-        let condemnation = if let Some(why) = &self.requested {
-            Some(self.requested(why, look.at))
-        } else if process.core_dumping {
-            // It is ending, not hung: what can be observed is the kernel's work. Its end is judged
-            // once the core is written.
-            self.unsettled = false;
-            None
-        } else if self.exiting_since.is_some() {
-            self.unsettled = false;
-            self.exit_hung(policy, look.at)
-        } else {
-            // While the segment cannot be read, it is unknown whether the thread left before it
-            // ended.
-            let gone = cause.gone.filter(|cause| process.segment_readable && !(self.spared && cause.spared));
-            let stalled =
-                cause.stalled.filter(|cause| process.segment_readable && !(self.spared && cause.spared));
-            let lost = self.lost(gone.map(|cause| cause.key), process, look.at);
-            let spares = |found: &Condemnation| found.work_key().is_some_and(|key| crash_loops.contains(key));
-            // A spared condemnation does not prevent any other one.
-            let (spared, lost) = if lost.as_ref().is_some_and(spares) { (lost, None) } else { (None, lost) };
-            lost.or_else(|| self.stopped_too_long(policy, look.at))
-                .or_else(|| Some(self.stalled(policy, stalled?.key, look.at)))
-                .or_else(|| {
-                    let deaf = deaf.filter(|deaf| !deaf.lost || process.survivors == Survivors::Some)?;
-                    self.deaf(policy, deaf, look.at)
-                })
-                .filter(|found| !(self.spared || spared.is_some()) || !spares(found))
-                .or(spared)
-        };
+        let found = self.found(basis, process, look.at, spared, suspects, deaf);
+        self.unsettled = found.is_unsettled();
+        let condemnation = found.choose().and_then(|ground| self.condemnation(policy, ground, look.at));
         if let Some(condemnation) = condemnation {
-            notes.push(Note::Opened(Box::new(condemnation.clone())));
-            let why = condemnation.why.clone();
-            self.spared = condemnation.work_key().is_some_and(|key| crash_loops.contains(key));
+            report.notes.push(Note::Opened(Box::new(condemnation.clone())));
             self.condemned = Some(condemnation);
-            return Finding { verdict: Verdict::Condemned, why: Why::Changed(why) };
         }
-        if self.spared
-            && let Some(condemned) = &self.condemned
-        {
+        if let Some(condemned) = &self.condemned {
             return Finding { verdict: Verdict::Condemned, why: Why::Changed(condemned.why.clone()) };
         }
         if !look.late {
@@ -276,16 +259,48 @@ impl Incarnation {
         self.standing(policy, process, look.at)
     }
 
+    /// What this observation has found against the process.
+    fn found(
+        &self,
+        basis: Basis<'_>,
+        process: &ProcessObservation,
+        at: Monotonic,
+        spared: bool,
+        suspects: Suspects,
+        deaf: Option<Deaf>,
+    ) -> Found {
+        let Basis { policy, crash_loops } = basis;
+        let deaf = deaf.filter(|deaf| !deaf.lost || process.survivors == Survivors::Some);
+        let works_on_spared = |key: Key| {
+            self.trial(key).and_then(|trial| trial.work).is_some_and(|(key, _)| crash_loops.contains(key))
+        };
+        Found {
+            requested: self.is_requested(),
+            core_dumping: process.core_dumping,
+            ending: self.exiting_since.map(|since| at.since(since) >= policy.exit_within),
+            spared,
+            readable: process.segment_readable,
+            // A lone survivor that has not begun to end by then goes on.
+            goes_on: process.survivors == Survivors::Some
+                || self.alone_since.is_some_and(|since| at.since(since) >= LOOK_ENDING),
+            gone: suspects.gone,
+            leader_gone: matches!(process.leader, Some(TaskState::Zombie | TaskState::Dead)),
+            stopped: policy.stopped_kills
+                && self.stopped_since.is_some_and(|since| at.since(since) >= policy.stopped_at_most),
+            stalled: suspects.stalled,
+            deaf: deaf.map(|deaf| Suspect { at_fault: deaf, spared: works_on_spared(deaf.consumer) }),
+        }
+    }
+
     fn look_at_threads(
         &mut self,
-        policy: &Policy,
-        crash_loops: &CrashLoops,
+        basis: Basis<'_>,
         seen: &Observation,
         look: Look,
-        excused: &mut [Duration; ExcuseKind::ALL.len()],
-        notes: &mut Vec<Note>,
-    ) -> Cause {
-        let mut cause = Cause::default();
+        report: &mut Report,
+    ) -> Suspects {
+        let Basis { policy, crash_loops } = basis;
+        let mut suspects = Suspects::default();
         self.looks += 1;
         self.tally.begin(policy);
         for (guess, thread) in seen.threads.iter().enumerate() {
@@ -309,12 +324,13 @@ impl Incarnation {
             trial.seen_at_look = self.looks;
             let brought = trial.look(thread, rule, &policy.excuse_caps, look);
             self.tally.add(trial, policy, self.identity.pid);
-            note(trial, brought, &policy.excuse_caps, excused, notes);
+            note(trial, brought, &policy.excuse_caps, report);
             let kills = rule.is_some_and(|rule| rule.on == On::Kill);
             if watched && kills {
                 let spared = trial.work.is_some_and(|(key, _)| crash_loops.contains(key));
-                let found = Some(Suspect { key, spared });
-                for (is, first) in [(brought.gone, &mut cause.gone), (brought.stalled, &mut cause.stalled)] {
+                let found = Some(Suspect { at_fault: key, spared });
+                let of = [(brought.gone, &mut suspects.gone), (brought.stalled, &mut suspects.stalled)];
+                for (is, first) in of {
                     if is && first.is_none_or(|first| first.spared && !spared) {
                         *first = found;
                     }
@@ -327,7 +343,7 @@ impl Incarnation {
         if self.threads.len() != seen.threads.len() {
             self.threads.retain(|trial| trial.seen_at_look == self.looks);
         }
-        cause
+        suspects
     }
 
     fn count_missing(&mut self, policy: &Policy) {
@@ -400,29 +416,15 @@ impl Incarnation {
     }
 }
 
-/// The first threads of one observation that would condemn the process, by slot and generation:
-/// their indices change when another thread's trial ends.
+/// The first threads of one observation that would condemn the process.
 #[derive(Clone, Copy, Debug, Default)]
-struct Cause {
-    gone: Option<Suspect>,
-    stalled: Option<Suspect>,
+struct Suspects {
+    gone: Option<Suspect<Key>>,
+    stalled: Option<Suspect<Key>>,
 }
 
-/// One thread that would condemn the process.
-#[derive(Clone, Copy, Debug)]
-struct Suspect {
-    key: (u32, u64),
-    /// Whether its work is in a crash loop; a thread whose work is not takes precedence.
-    spared: bool,
-}
-
-fn note(
-    trial: &ThreadTrial,
-    brought: ThreadLook,
-    caps: &Caps,
-    excused: &mut [Duration; ExcuseKind::ALL.len()],
-    notes: &mut Vec<Note>,
-) {
+fn note(trial: &ThreadTrial, brought: ThreadLook, caps: &Caps, report: &mut Report) {
+    let Report { excused, notes } = report;
     if let Some((kind, lost)) = brought.excused
         && let Some(sum) = excused.get_mut(kind as usize)
     {

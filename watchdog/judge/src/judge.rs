@@ -16,7 +16,7 @@ use crate::verdict::{ExcuseKind, Verdict};
 
 use super::decision::{Condemnation, Decision, Note};
 use super::finding::Why;
-use super::incarnation::Incarnation;
+use super::incarnation::{Basis, Incarnation, Report};
 use super::look::{Look, OBSERVER_LATE};
 use super::policy::Policy;
 
@@ -38,8 +38,7 @@ pub struct Judge {
     /// The machine's total suspended time at `previous_look`.
     suspended_ns: u64,
     crash_loops: CrashLoops,
-    excused: [Duration; ExcuseKind::ALL.len()],
-    notes: Vec<Note>,
+    report: Report,
 }
 
 /// The end of the last incarnation.
@@ -71,8 +70,7 @@ impl Judge {
             previous_look: None,
             suspended_ns: 0,
             crash_loops: CrashLoops::NONE,
-            excused: [Duration::ZERO; ExcuseKind::ALL.len()],
-            notes: Vec::new(),
+            report: Report { excused: [Duration::ZERO; ExcuseKind::ALL.len()], notes: Vec::new() },
         }
     }
 
@@ -122,17 +120,17 @@ impl Judge {
 
     /// Time excused so far, in the order of [`ExcuseKind::ALL`], summed over threads.
     pub const fn excused(&self) -> &[Duration; ExcuseKind::ALL.len()] {
-        &self.excused
+        &self.report.excused
     }
 
     /// Events of the last observation.
     pub fn notes(&self) -> &[Note] {
-        &self.notes
+        &self.report.notes
     }
 
     /// Judges one observation.
     pub fn observe(&mut self, policy: &Policy, seen: &Observation) -> Decision {
-        self.notes.clear();
+        self.report.notes.clear();
         let late_by = self.next_look.map_or(Duration::ZERO, |due| seen.at.since(due));
         let elapsed = self.previous_look.map_or(Duration::ZERO, |before| seen.at.since(before));
         let slept = seen.suspended_ns.saturating_sub(self.suspended_ns);
@@ -206,15 +204,18 @@ impl Judge {
             let in_incident = current.condemned().is_some() || !orderly;
             if let Some(mut ended) = ended {
                 self.crash_loops.tell(&mut ended);
-                self.notes.push(Note::Opened(Box::new(ended)));
+                self.report.notes.push(Note::Opened(Box::new(ended)));
             }
             if in_incident {
-                self.notes.push(Note::Exited);
+                self.report.notes.push(Note::Exited);
             }
             if let Some(work_key) = in_flight
                 && self.crash_loops.died(work_key, policy.poison_after)
             {
-                self.notes.push(Note::CrashLoop { work_key });
+                self.report.notes.push(Note::CrashLoop { work_key });
+            }
+            if process.signalled.is_some() && !current.is_requested() {
+                self.crash_loops.killed();
             }
             let identity = current.identity();
             self.current = None;
@@ -223,23 +224,20 @@ impl Judge {
             self.observe_nothing(policy, look);
             return;
         }
-        let found = current.observe(
-            policy,
-            &self.crash_loops,
-            seen,
-            process,
-            look,
-            &mut self.excused,
-            &mut self.notes,
-        );
+        let basis = Basis { policy, crash_loops: &self.crash_loops };
+        let found = current.observe(basis, seen, process, look, &mut self.report);
+        let finished = self.current.as_ref().and_then(Incarnation::first_finished);
+        if finished.is_some() {
+            self.crash_loops.progressed();
+        }
         if let Some(recovery) = self.recovering
             && recovery.identity == process.identity
-            && let Some(work_key) = self.current.as_ref().and_then(Incarnation::first_finished)
+            && let Some(work_key) = finished
         {
             self.recovering = None;
-            self.notes.push(Note::Recovered { work_key });
+            self.report.notes.push(Note::Recovered { work_key });
         }
-        for note in &mut self.notes {
+        for note in &mut self.report.notes {
             if let Note::Opened(condemned) = note {
                 self.crash_loops.tell(condemned);
             }
@@ -257,8 +255,7 @@ impl Judge {
 
     /// The work in a crash loop for which the target is condemned, if it is.
     fn spared(&self) -> Option<u64> {
-        let key = self.current.as_ref()?.condemned()?.work_key()?;
-        self.crash_loops.contains(key).then_some(key)
+        self.current.as_ref()?.spared_for(&self.crash_loops)
     }
 
     /// Why the verdict is `crash_loop` instead of `found`. It is so while any work is in a crash
@@ -284,7 +281,7 @@ impl Judge {
             && !death.orderly
         {
             let after = at.since(death.at);
-            self.notes.push(Note::Restarted { target: process.identity, after });
+            self.report.notes.push(Note::Restarted { target: process.identity, after });
             self.recovering = Some(Recovery { identity: process.identity });
         }
         self.current = Some(Incarnation::new(policy, process.identity, at));
@@ -307,7 +304,7 @@ impl Judge {
         }
         if !death.overdue && look.at.since(death.at) >= policy.restart_within {
             death.overdue = true;
-            self.notes.push(Note::RestartOverdue);
+            self.report.notes.push(Note::RestartOverdue);
         }
         let death = *death;
         let (verdict, why) = if death.overdue {
@@ -321,7 +318,7 @@ impl Judge {
 
     fn say(&mut self, verdict: Verdict, why: Why<'_>, at: Monotonic) {
         if verdict != self.verdict {
-            self.notes.push(Note::Verdict { from: self.verdict });
+            self.report.notes.push(Note::Verdict { from: self.verdict });
             self.verdict = verdict;
             self.since = at;
             self.why = why.tell();
@@ -332,7 +329,7 @@ impl Judge {
 
     fn look_at(&self, policy: &Policy, at: Monotonic) -> Monotonic {
         if let Some(current) = &self.current {
-            return current.look_at(policy, at);
+            return current.look_at(policy, at, self.spares());
         }
         match self.death {
             Some(Death { at: died, orderly: false, overdue: false, .. }) => {

@@ -81,6 +81,9 @@ pub struct Rule {
     pub stall_after: Duration,
     /// Countable time without progress after which a thread is late.
     pub warn_after: Duration,
+    /// The same as `stall_after`, for the first piece of work after a start, if that is longer:
+    /// what a thread does for the first time may be slow (tables, caches, compilation at run time).
+    pub warm_up: Duration,
     /// What to do about a thread that breaks it.
     pub on: On,
 }

@@ -260,13 +260,25 @@ impl ThreadTrial {
     /// Counted time without progress after which it is stalled. Its owner may set less than its
     /// rule, never more, and no less than two samples take.
     pub fn stall_after(&self, rule: &Rule) -> Duration {
-        self.deadline
-            .map_or(rule.stall_after, |deadline| rule.stall_after.min(deadline.max(SHORTEST_DEADLINE)))
+        let allowed =
+            if self.warms_up(rule.warm_up) { rule.stall_after.max(rule.warm_up) } else { rule.stall_after };
+        self.deadline.map_or(allowed, |deadline| allowed.min(deadline.max(SHORTEST_DEADLINE)))
     }
 
-    /// Counted time without progress after which it is late.
+    /// Counted time without progress after which it is late. For a first piece of work, which may
+    /// take longer, the warning comes as long before the verdict as for any other.
     pub fn warn_after(&self, rule: &Rule) -> Duration {
-        rule.warn_after.min(self.stall_after(rule))
+        let stall_after = self.stall_after(rule);
+        let longer = stall_after.saturating_sub(rule.stall_after);
+        rule.warn_after.saturating_add(longer).min(stall_after)
+    }
+
+    /// Whether it does its first piece of work since it was registered, and had not done it for as
+    /// long as this when it last made progress: some threads have one piece of work that never
+    /// ends. The word itself says which piece it is, so that a sidecar that comes later knows it
+    /// too: it is zero at first, and changes with each beginning and end.
+    pub fn warms_up(&self, within: Duration) -> bool {
+        self.activity == 1 && self.work_since.is_some_and(|since| self.last_beat.since(since) < within)
     }
 
     /// Records what it was working on when it ended, which may be newer than the last observation.

@@ -7,9 +7,9 @@
 //! tracer that holds the thread all the time is an excuse of its own, and one that lets it run is
 //! not visible: neither matters here.
 
-/// Number of observations considered: 0.25 to 3.2 s. On a busy machine the tracer itself waits for a
-/// CPU now and then, and the thread is held, or not, at many observations in a row: over a shorter
-/// time the tracer would seem to have gone, and the CPU time of that burst would count.
+/// Number of observations considered: 0.25 to 3.2 s. On a busy machine the tracer itself waits for
+/// a CPU now and then, and the thread is held, or not, at many observations in a row: over a
+/// shorter time the tracer would seem to have gone, and the CPU time of that burst would count.
 const LOOKS: u32 = 64;
 /// Changes between held and not held, from one observation to the next, that count as coming and
 /// going. A debugger that stops a thread and lets it go causes two. One that stops it once a second

@@ -161,6 +161,8 @@ labelled! {
         /// The work in flight was already in flight at more than one death: another kill would not
         /// help.
         CrashLoop = "crash_loop",
+        /// The last kills brought no finished piece of work, so neither would another one.
+        NoProgress = "no_progress",
         /// The signal could not be sent: permission.
         NotPermitted = "not_permitted",
         /// The process is certainly not the target any more: it has another user or program, or

@@ -38,6 +38,7 @@ fn policy(on: On) -> Policy {
         count: 1,
         stall_after: Duration::from_secs(5),
         warn_after: Duration::from_secs(2),
+        warm_up: Duration::ZERO,
         on: On::Kill,
     };
     let channel = ChannelLimits {

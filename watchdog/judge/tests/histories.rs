@@ -34,6 +34,7 @@ fn policy() -> Policy {
         count: 1,
         stall_after: STALL_AFTER,
         warn_after: Duration::from_millis(400),
+        warm_up: Duration::ZERO,
         on: On::Kill,
     };
     Policy {

@@ -40,17 +40,32 @@ pub struct Restraint {
     pub requested: bool,
     /// The process is condemned for work in a crash loop, and another kill would not help.
     pub spared: bool,
+    /// How many times in a row it was killed without a finished piece of work in between.
+    pub kills_without_progress: u32,
+    /// How long the first signal waits after the verdict. Another shard may stand still for the
+    /// same heavy piece of work: drawn at random, so that not all of them are killed at once, and
+    /// long enough for some of them to recover. Zero for all but a stall.
+    pub jitter: Duration,
 }
 
 impl Restraint {
     const fn pauses(self) -> bool {
         self.paused && !self.requested
     }
+
+    /// Whether so many kills in a row have brought no progress that none follows.
+    pub const fn brakes(self, config: &KillConfig) -> bool {
+        config.progress_brake > 0 && self.kills_without_progress >= config.progress_brake
+    }
 }
 
 /// How far one condemned process has come on the ladder.
 #[derive(Clone, Debug, Default)]
 pub struct Ladder {
+    /// Until when the first signal waits, by its jitter.
+    jitter_until: Option<Monotonic>,
+    /// Whether it waited for that at the last step.
+    waits: bool,
     began: Option<Monotonic>,
     sent: usize,
     killed_at: Option<Monotonic>,
@@ -130,6 +145,7 @@ impl Ladder {
             _ if restraint.requested => None,
             // First, since no other mode or later moment would carry out this kill.
             _ if restraint.spared => Some(Withheld::CrashLoop),
+            _ if restraint.brakes(config) => Some(Withheld::NoProgress),
             KillMode::Observe => Some(Withheld::Observe),
             KillMode::Enforce if restraint.paused => Some(Withheld::Paused),
             KillMode::Enforce if budget.left(at) == 0 => Some(Withheld::Budget),
@@ -137,6 +153,12 @@ impl Ladder {
         };
         if let Some(reason) = withheld {
             return self.withhold(reason);
+        }
+        // A person does not want to wait.
+        let until = *self.jitter_until.get_or_insert(at.plus(restraint.jitter));
+        self.waits = !restraint.requested && at < until;
+        if self.waits {
+            return Rung::Wait;
         }
         let first = config.signals.first().is_none_or(|&(_, after)| after.is_zero());
         if first && let Err(refused) = may() {
@@ -168,14 +190,17 @@ impl Ladder {
         Rung::Withhold(reason)
     }
 
-    /// Whether a kill is due but must not be sent, and no signal has been sent yet.
+    /// Whether a kill is due but must not be sent, or waits for its jitter, and no signal has been
+    /// sent yet.
     pub const fn is_withheld(&self) -> bool {
-        self.began.is_none() && self.withheld.is_some()
+        self.began.is_none() && (self.withheld.is_some() || self.waits)
     }
 
     /// When the next rung is due if no event arrives first.
     pub fn due(&self, config: &KillConfig, restraint: Restraint) -> Option<Monotonic> {
-        let began = self.began?;
+        let Some(began) = self.began else {
+            return self.jitter_until.filter(|_| self.waits);
+        };
         if restraint.pauses() && self.killed_at.is_none() {
             return None;
         }
@@ -199,9 +224,15 @@ mod tests {
     use crate::config::KillBy;
 
     const SECOND: u64 = 1_000_000_000;
-    const FREE: Restraint = Restraint { paused: false, requested: false, spared: false };
-    const PAUSED: Restraint = Restraint { paused: true, requested: false, spared: false };
-    const REQUESTED: Restraint = Restraint { paused: true, requested: true, spared: true };
+    const FREE: Restraint = Restraint {
+        paused: false,
+        requested: false,
+        spared: false,
+        kills_without_progress: 0,
+        jitter: Duration::ZERO,
+    };
+    const PAUSED: Restraint = Restraint { paused: true, ..FREE };
+    const REQUESTED: Restraint = Restraint { paused: true, requested: true, spared: true, ..FREE };
 
     fn config(mode: KillMode, signals: &[(KillSignal, u64)]) -> KillConfig {
         KillConfig {
@@ -210,6 +241,8 @@ mod tests {
             signals: signals.iter().map(|&(s, after)| (s, Duration::from_secs(after))).collect(),
             budget_kills: 3,
             budget_per: Duration::from_secs(600),
+            progress_brake: 3,
+            jitter: Duration::ZERO,
         }
     }
 
@@ -257,6 +290,49 @@ mod tests {
         assert_eq!(ladder.step(Monotonic(10 * SECOND), &config, &mut budget, FREE), Rung::NotDead);
         assert_eq!(ladder.step(Monotonic(99 * SECOND), &config, &mut budget, FREE), Rung::Wait);
         assert_eq!(budget.left(Monotonic(0)), 2);
+    }
+
+    #[test]
+    fn after_so_many_kills_without_progress_no_more_are_sent_but_by_a_person() {
+        let config = config(KillMode::Enforce, &[(KillSignal::Kill, 0)]);
+        let mut budget = budget();
+        for (kills, limit, rung) in [
+            (2, 3, Rung::Send(KillSignal::Kill)),
+            (3, 3, Rung::Withhold(Withheld::NoProgress)),
+            (9, 3, Rung::Withhold(Withheld::NoProgress)),
+            (9, 0, Rung::Send(KillSignal::Kill)),
+        ] {
+            let config = KillConfig { progress_brake: limit, ..config.clone() };
+            let restraint = Restraint { kills_without_progress: kills, ..FREE };
+            let first = Ladder::default().step(Monotonic(0), &config, &mut budget, restraint);
+            assert_eq!(first, rung, "{kills} of {limit}");
+        }
+        let asked = Restraint { kills_without_progress: 9, ..REQUESTED };
+        let first = Ladder::default().step(Monotonic(0), &config, &mut budget, asked);
+        assert_eq!(first, Rung::Send(KillSignal::Kill));
+    }
+
+    #[test]
+    fn a_kill_waits_for_its_jitter_and_spends_nothing_meanwhile() {
+        let config = config(KillMode::Enforce, &[(KillSignal::Kill, 0)]);
+        let mut budget = budget();
+        let jittered = Restraint { jitter: Duration::from_secs(1), ..FREE };
+        let mut ladder = Ladder::default();
+        let left = budget.left(Monotonic(0));
+        for at in [0, 1, SECOND - 1] {
+            assert_eq!(ladder.step(Monotonic(at), &config, &mut budget, jittered), Rung::Wait);
+            assert_eq!(ladder.due(&config, jittered), Some(Monotonic(SECOND)));
+            assert!(ladder.began().is_none() && ladder.is_withheld(), "an excuse holds it meanwhile");
+        }
+        assert_eq!(budget.left(Monotonic(SECOND)), left);
+        let refuse = &mut || Err(None);
+        assert_eq!(ladder.step_if(Monotonic(SECOND), &config, &mut budget, jittered, refuse), Rung::Wait);
+        assert_eq!(ladder.due(&config, jittered), None, "what it waits for now is no time");
+        let sent = ladder.step(Monotonic(SECOND), &config, &mut budget, jittered);
+        assert_eq!((sent, ladder.began()), (Rung::Send(KillSignal::Kill), Some(Monotonic(SECOND))));
+        let asked = Restraint { requested: true, ..jittered };
+        let first = Ladder::default().step(Monotonic(0), &config, &mut budget, asked);
+        assert_eq!(first, Rung::Send(KillSignal::Kill), "a person does not wait");
     }
 
     #[test]

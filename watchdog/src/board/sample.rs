@@ -46,6 +46,8 @@ pub(crate) fn config(directory: &std::path::Path) -> Config {
             signals: vec![(KillSignal::Kill, Duration::ZERO)],
             budget_kills: 3,
             budget_per: Duration::from_secs(600),
+            progress_brake: 3,
+            jitter: Duration::ZERO,
         },
         evidence: EvidenceConfig {
             directory: directory.join("evidence"),
@@ -86,6 +88,7 @@ pub(crate) fn snapshot() -> Snapshot {
         work_since: None,
         counted: Duration::ZERO,
         stall_after: Duration::from_secs(5),
+        rule_stall_after: Duration::from_secs(5),
     };
     let working = ThreadStatus {
         name: "exec-s0".to_owned(),
@@ -125,6 +128,8 @@ pub(crate) fn snapshot() -> Snapshot {
         held: false,
         crash_loop_keys: Vec::new(),
         spared: false,
+        kills_without_progress: 0,
+        braked: false,
         restored: false,
         deadlines: Vec::new(),
         shadow: None,

@@ -172,6 +172,20 @@ fn write_summary(text: &mut String, config: &Config) -> std::fmt::Result {
             };
             let (kills, per) = (kill.budget_kills, kill.budget_per);
             writeln!(text, "  kill     enforce: {ladder}; at most {kills} kills in {per:?}")?;
+            if kill.progress_brake > 0 {
+                let kills = kill.progress_brake;
+                writeln!(
+                    text,
+                    "           after {kills} kills without a finished piece of work: none, until `clear`"
+                )?;
+            }
+            if !kill.jitter.is_zero() {
+                let jitter = kill.jitter;
+                writeln!(
+                    text,
+                    "           up to {jitter:?} later for a stall, at random, in which it may recover"
+                )?;
+            }
         }
     }
     if let Some(shadow) = &config.shadow {
@@ -212,9 +226,10 @@ fn write_rule(text: &mut String, policy: &str, rule: &ThreadRule) -> std::fmt::R
         On::Report => "report",
         On::Ignore => "ignore",
     };
-    let ThreadRule { count, name, stall_after, warn_after, .. } = rule;
+    let ThreadRule { count, name, stall_after, warn_after, warm_up, .. } = rule;
+    let first = warm_up.map(|time| format!(", {time:?} for the first piece of work")).unwrap_or_default();
     writeln!(
         text,
-        "  {policy:<8} {count} × {name}: gone, or no progress for {stall_after:?} → {then} (warning at {warn_after:?})"
+        "  {policy:<8} {count} × {name}: gone, or no progress for {stall_after:?} → {then} (warning at {warn_after:?}{first})"
     )
 }

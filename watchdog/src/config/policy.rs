@@ -32,6 +32,7 @@ pub fn policy(
             count: rule.count,
             stall_after: rule.stall_after,
             warn_after: rule.warn_after,
+            warm_up: rule.warm_up.unwrap_or_default(),
             on: rule.on,
         })
         .collect();

@@ -90,7 +90,7 @@ fn parse_for(text: &str, path: &Path, shard: Option<&str>) -> Result<Config, Pro
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{KillBy, KillMode, On};
+    use crate::config::{KillBy, KillMode, MOST_WARM_UP, On};
     use crate::verdict::ExcuseKind;
     use std::time::Duration;
 
@@ -272,6 +272,25 @@ listen = "0.0.0.0:9611"
         w.toml:14: http.listen: found "0.0.0.0:9611": allowed: a loopback address and port; use http.public for others
         w.toml:15: shadwo: found shadwo: unknown key; did you mean «shadow»?
         "#);
+    }
+
+    #[test]
+    fn a_warm_up_lies_between_the_threshold_and_ten_minutes() {
+        let rule = |warm_up: &str| {
+            let thread = format!("[[thread]]\nname = \"exec-s*\"\nwarm_up = \"{warm_up}\"\n");
+            check(&format!("[target]\nshard = \"0\"\nheartbeat = \"/h\"\n{thread}"))
+        };
+        let threads = |text| rule(text).unwrap().threads;
+        assert_eq!(threads("30s")[0].warm_up, Some(Duration::from_secs(30)));
+        assert_eq!(threads("10m")[0].warm_up, Some(MOST_WARM_UP));
+        for wrong in ["5s", "1s", "10m 1s"] {
+            assert_eq!(
+                rule(wrong).unwrap_err().trim_end(),
+                format!(
+                    "w.toml:6: thread.warm_up: found {wrong:?}: must be longer than stall_after (5s) and at most 600s"
+                )
+            );
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::section::{Complaints, Section, integer};
 use super::units::{self, DURATION_FORM};
 use super::{
     Config, DEFAULT_EVIDENCE_TIME, EvidenceConfig, HttpConfig, JudgeConfig, KillBy, KillConfig, KillMode,
-    KillSignal, On, OtlpConfig, RecorderConfig, RestartConfig, TargetConfig, shadow, watched,
+    KillSignal, MOST_JITTER, On, OtlpConfig, RecorderConfig, RestartConfig, TargetConfig, shadow, watched,
 };
 
 /// Capacity of the kernel's `sockaddr_un`, without the terminating zero.
@@ -112,6 +112,8 @@ fn kill(section: Option<Section<'_>>, complaints: &mut Complaints<'_>) -> KillCo
         signals: vec![(KillSignal::Kill, Duration::ZERO)],
         budget_kills: 3,
         budget_per: Duration::from_secs(600),
+        progress_brake: 3,
+        jitter: Duration::ZERO,
     };
     let Some(mut section) = section else { return kill };
     let read = |value: &DeValue<'_>| match value.as_str()? {
@@ -142,6 +144,14 @@ fn kill(section: Option<Section<'_>>, complaints: &mut Complaints<'_>) -> KillCo
         kill.signals = signals;
     }
     budget(&mut section, &mut kill, complaints);
+    let read = |value: &DeValue<'_>| integer(value).and_then(|kills| u32::try_from(kills).ok());
+    let form = "a whole number of kills, or 0 for no limit";
+    set(&mut kill.progress_brake, section.parse("progress_brake", form, complaints, read));
+    let read = |value: &DeValue<'_>| {
+        value.as_str().and_then(units::duration).filter(|jitter| *jitter <= MOST_JITTER)
+    };
+    let form = format!("{DURATION_FORM}, at most {MOST_JITTER:?}");
+    set(&mut kill.jitter, section.parse("jitter", &form, complaints, read));
     section.finish(complaints);
     kill
 }

@@ -8,7 +8,7 @@ use toml::de::DeValue;
 
 use super::section::{Complaints, Section, integer};
 use super::user::User;
-use super::{ChannelRule, FindTarget, On, TargetConfig, ThreadRule, unit};
+use super::{ChannelRule, FindTarget, MOST_WARM_UP, On, TargetConfig, ThreadRule, unit};
 
 /// Longest label of a shard, in bytes: the capacity of its field in the segment.
 const SHARD_BYTES: usize = 32;
@@ -133,11 +133,22 @@ fn thread(mut section: Section<'_>, complaints: &mut Complaints<'_>) -> Option<T
             format!("must not be longer than stall_after ({stall_after:?})"),
         );
     }
+    let warm_up = section.duration("warm_up", complaints);
+    if let Some((warm_up, span)) = &warm_up
+        && !(stall_after < *warm_up && *warm_up <= MOST_WARM_UP)
+    {
+        complaints.add(
+            span,
+            &section.dotted("warm_up"),
+            format!("must be longer than stall_after ({stall_after:?}) and at most {MOST_WARM_UP:?}"),
+        );
+    }
     let on = on(&mut section, On::Kill, complaints);
     section.finish(complaints);
     let (name, glob, _) = name?;
+    let warm_up = warm_up.map(|(warm_up, _)| warm_up);
     let warn_after = warn_after.map_or(stall_after * 2 / 5, |(warn, _)| warn);
-    Some(ThreadRule { name, glob, count, stall_after, warn_after, on })
+    Some(ThreadRule { name, glob, count, stall_after, warn_after, warm_up, on })
 }
 
 pub(super) fn channels(sections: Vec<Section<'_>>, complaints: &mut Complaints<'_>) -> Vec<ChannelRule> {

@@ -14,7 +14,7 @@ use tokio::sync::{Mutex, oneshot};
 use tokio::time::timeout;
 
 use crate::pause::Pause;
-use crate::watch::control::{Command, Control};
+use crate::watch::control::{Cleared, Command, Control};
 use crate::watch::hand::{KillAnswer, KillOrder};
 
 use super::Sources;
@@ -138,8 +138,16 @@ pub(super) async fn clear(
 ) -> Result<Json<Value>, Refusal> {
     let key = order::clear(&body)?;
     let cleared = sources.desk.tell(|answer| Command::Clear(key, answer)).await?;
-    tracing::warn!(event = "cleared", by, key, ?cleared, "{by} cleared work in a crash loop: {cleared:?}");
-    let message = match (&cleared[..], key) {
+    let Cleared { keys, kills_without_progress } = cleared;
+    tracing::warn!(
+        event = "cleared",
+        by,
+        key,
+        cleared = ?keys,
+        kills_without_progress,
+        "{by} cleared work in a crash loop: {keys:?}, and {kills_without_progress} kills without progress"
+    );
+    let mut message = match (&keys[..], key) {
         ([], Some(key)) => format!("work {key} was in no crash loop"),
         ([], None) => "no work was in a crash loop".to_owned(),
         (keys, _) => {
@@ -147,7 +155,10 @@ pub(super) async fn clear(
             format!("work {} is killed for again, as any other is", keys.join(", "))
         }
     };
-    Ok(Json(json!({ "message": message, "cleared": cleared })))
+    if kills_without_progress > 0 {
+        message += &format!("; {kills_without_progress} kills without progress are forgotten");
+    }
+    Ok(Json(json!({ "message": message, "cleared": keys, "kills_without_progress": kills_without_progress })))
 }
 
 /// `POST /api/v1/kill`

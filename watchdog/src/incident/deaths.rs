@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::judge::crash_loop::{CrashLoops, DEATHS, KEYS};
 use crate::own_folder::Place;
+use crate::verdict::Reason;
 
 use super::timeline::{StepName, micros};
 use super::{Incident, small_file};
@@ -26,24 +27,39 @@ pub struct Deaths {
     deaths: Vec<u64>,
     /// Work in a crash loop, oldest first.
     crash_loop_keys: Vec<u64>,
+    /// Kills in a row without a finished piece of work.
+    #[serde(default)]
+    kills_without_progress: u32,
 }
 
 impl Default for Deaths {
     /// No death was ever seen.
     fn default() -> Self {
-        Self { as_of: Timestamp::MIN, deaths: Vec::new(), crash_loop_keys: Vec::new() }
+        Self {
+            as_of: Timestamp::MIN,
+            deaths: Vec::new(),
+            crash_loop_keys: Vec::new(),
+            kills_without_progress: 0,
+        }
     }
 }
 
 impl Deaths {
     /// What the judge knew at `as_of`.
     pub fn of(known: &CrashLoops, as_of: Timestamp) -> Self {
-        Self { as_of, deaths: known.deaths().to_vec(), crash_loop_keys: known.keys().to_vec() }
+        Self {
+            as_of,
+            deaths: known.deaths().to_vec(),
+            crash_loop_keys: known.keys().to_vec(),
+            kills_without_progress: known.kills_without_progress(),
+        }
     }
 
     /// For a judge: `after` deaths with the same work in flight are a crash loop.
     pub fn known(&self, after: u32) -> CrashLoops {
-        CrashLoops::remembered(&self.deaths, &self.crash_loop_keys).settled(after)
+        CrashLoops::remembered(&self.deaths, &self.crash_loop_keys)
+            .after_kills(self.kills_without_progress)
+            .settled(after)
     }
 
     /// Adds the incidents, oldest first, that were written after this state: a sidecar that was
@@ -54,6 +70,13 @@ impl Deaths {
             let key = incident.thread.as_ref().and_then(|thread| thread.work_key);
             self.deaths.extend(key.filter(|key| *key != 0));
             self.as_of = died;
+            let has = |step| incident.timeline.iter().any(|entry| entry.step == step);
+            if has(StepName::Signal) && incident.reason != Reason::Requested {
+                self.kills_without_progress = self.kills_without_progress.saturating_add(1);
+            }
+            if has(StepName::Recovered) {
+                self.kills_without_progress = 0;
+            }
         }
         let too_many = self.deaths.len().saturating_sub(DEATHS);
         self.deaths.drain(..too_many);
@@ -93,13 +116,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let evidence = Place::new(folder.path().join("evidence"), Arc::default());
         assert_eq!(Deaths::load(&evidence).unwrap(), Deaths::default());
-        let known = CrashLoops::remembered(&[3, 4], &[u64::MAX]);
+        let known = CrashLoops::remembered(&[3, 4], &[u64::MAX]).after_kills(2);
         let deaths = Deaths::of(&known, at(1_700_000_000));
         deaths.write(&evidence).unwrap();
         let read = Deaths::load(&evidence).unwrap();
         assert_eq!(read, deaths);
         assert_eq!(read.known(2), known);
-        assert_eq!(read.known(0), CrashLoops::NONE, "switched off");
+        assert_eq!(read.known(0), CrashLoops::NONE.after_kills(2), "no work is poison then");
     }
 
     #[test]

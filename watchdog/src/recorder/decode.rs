@@ -118,9 +118,10 @@ pub fn record(memory: &mut Memory, input: &mut In<'_>) -> Result<Record, Damage>
             at: Monotonic(input.varint()?),
             why: input.text(LONGEST_REFUSAL)?.to_owned(),
         }),
-        delta::KNOWN => {
-            let deaths = keys(DEATHS, input)?;
-            Ok(Record::Known(Box::new(CrashLoops::remembered(&deaths, &keys(KEYS, input)?))))
+        delta::KNOWN => known(input).map(|known| Record::Known(Box::new(known))),
+        delta::KNOWN_AFTER_KILLS => {
+            let kills = input.number()?;
+            known(input).map(|known| Record::Known(Box::new(known.after_kills(kills))))
         }
         delta::CLEARED => Ok(Record::Cleared {
             at: Monotonic(input.varint()?),
@@ -129,6 +130,11 @@ pub fn record(memory: &mut Memory, input: &mut In<'_>) -> Result<Record, Damage>
         delta::LOST => Ok(Record::Lost { looks: input.varint()? }),
         _ => Err(input.damage("a record of an unknown kind")),
     }
+}
+
+fn known(input: &mut In<'_>) -> Result<CrashLoops, Damage> {
+    let deaths = keys(DEATHS, input)?;
+    Ok(CrashLoops::remembered(&deaths, &keys(KEYS, input)?))
 }
 
 fn keys(most: usize, input: &mut In<'_>) -> Result<Vec<u64>, Damage> {

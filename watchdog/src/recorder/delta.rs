@@ -48,6 +48,9 @@ pub const SUSPENDED: u8 = 0x87;
 pub const KNOWN: u8 = 0x90;
 /// Record: a person cleared work in a crash loop.
 pub const CLEARED: u8 = 0x91;
+/// Record: the same as `KNOWN`, after the number of kills that had brought no finished piece of
+/// work.
+pub const KNOWN_AFTER_KILLS: u8 = 0x92;
 
 /// Field of a thread: its activity word.
 pub const ACTIVITY: u8 = 1;

@@ -62,7 +62,13 @@ pub fn requested(at: Monotonic, why: &str, out: &mut Out<'_>) {
 
 /// What the judge knew of deaths.
 pub fn known(known: &CrashLoops, out: &mut Out<'_>) {
-    out.byte(delta::KNOWN);
+    match known.kills_without_progress() {
+        0 => out.byte(delta::KNOWN),
+        kills => {
+            out.byte(delta::KNOWN_AFTER_KILLS);
+            out.varint(kills.into());
+        }
+    }
     for keys in [known.deaths(), known.keys()] {
         out.varint(keys.len() as u64);
         keys.iter().for_each(|key| out.varint(*key));

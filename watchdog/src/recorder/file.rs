@@ -19,8 +19,8 @@ use super::{Excerpt, Facts, MOST_KILLS};
 pub const MAGIC: &[u8; 8] = b"SHARDREC";
 /// The format version that this program writes. Version 1 has no workers; version 2 lacks actions
 /// of persons, suspends, core dumps and deadlines of work; version 3 has fewer names for where a
-/// thread sleeps.
-pub const VERSION: u16 = 4;
+/// thread sleeps; version 4 lacks the number of kills without progress.
+pub const VERSION: u16 = 5;
 /// The oldest version that it reads: everything in it has the same encoding in the present one.
 const OLDEST: u16 = 3;
 /// A header has some dozens of bytes, plus ten for each kill.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Monotonic;
+use crate::config::MOST_WARM_UP;
 use crate::judge::policy::Policy;
 use crate::judge::{Judge, OBSERVER_LATE};
 use crate::observation::Observation;
@@ -103,12 +104,37 @@ fn end_of(bucket: usize) -> Duration {
     Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
 }
 
+/// The gaps of one name: those of the first piece of work after a start apart, since what a thread
+/// does for the first time is slow for reasons of its own.
+#[derive(Clone, Debug, Default)]
+pub struct NamedGaps {
+    /// Gaps of the first piece of work that a thread did, while it had done it for less than
+    /// [`MOST_WARM_UP`].
+    pub first: ThreadGaps,
+    /// All later gaps.
+    pub later: ThreadGaps,
+}
+
+impl NamedGaps {
+    /// Adds the gaps of another thread, or of another recording from the same boot of the machine.
+    pub fn join(&mut self, other: &Self) {
+        self.first.join(&other.first);
+        self.later.join(&other.later);
+    }
+
+    const fn of(&mut self, first: bool) -> &mut ThreadGaps {
+        if first { &mut self.first } else { &mut self.later }
+    }
+}
+
 /// What is remembered of one thread between observations.
 #[derive(Clone, Copy, Debug)]
 struct Last {
     key: (u32, u64),
     name: usize,
     working: bool,
+    /// It did its first piece of work.
+    first: bool,
     gone: bool,
     counted: Duration,
 }
@@ -122,7 +148,7 @@ pub struct Gaps {
     previous: Monotonic,
     last: Vec<Last>,
     now: Vec<Last>,
-    names: Vec<(Arc<str>, ThreadGaps)>,
+    names: Vec<(Arc<str>, NamedGaps)>,
     void: u64,
 }
 
@@ -164,7 +190,7 @@ impl Gaps {
                 .map(|before| before.name)
                 .or_else(|| self.names.iter().position(|(n, _)| *n == trial.name));
             let name = name.unwrap_or_else(|| {
-                self.names.push((Arc::clone(&trial.name), ThreadGaps::default()));
+                self.names.push((Arc::clone(&trial.name), NamedGaps::default()));
                 self.names.len() - 1
             });
             if let Some(before) = before
@@ -176,13 +202,14 @@ impl Gaps {
                 } else if let Some((_, gaps)) = self.names.get_mut(name) {
                     // It beat at some moment since that observation: counted until now, since too
                     // long is better than too short.
-                    gaps.add(before.counted.saturating_add(since), seen.at);
+                    gaps.of(before.first).add(before.counted.saturating_add(since), seen.at);
                 }
             }
             self.now.push(Last {
                 key: trial.key,
                 name,
                 working: trial.work.is_some() && !trial.left,
+                first: trial.warms_up(MOST_WARM_UP),
                 gone: trial.health == Health::Gone,
                 counted: trial.counted(),
             });
@@ -196,7 +223,7 @@ impl Gaps {
     }
 
     /// Every name seen, in order of appearance, with its gaps.
-    pub fn finish(mut self) -> Vec<(Arc<str>, ThreadGaps)> {
+    pub fn finish(mut self) -> Vec<(Arc<str>, NamedGaps)> {
         self.lose();
         self.names
     }
@@ -205,7 +232,7 @@ impl Gaps {
     fn lose(&mut self) {
         for last in self.last.drain(..).filter(|last| last.working && !last.gone) {
             if let Some((_, gaps)) = self.names.get_mut(last.name) {
-                gaps.stood_still(last.counted);
+                gaps.of(last.first).stood_still(last.counted);
             }
         }
     }

@@ -1,6 +1,8 @@
 //! Feeds recorded observations to the judge under any policy, and climbs the ladder as the watch
 //! loop would: the same judge, ladder and budget, but no process to signal.
 
+use std::time::Duration;
+
 use crate::act::budget::Budget;
 use crate::act::ladder::{Ladder, MOST_STEPS, Restraint, Rung};
 use crate::clock::Monotonic;
@@ -156,7 +158,14 @@ impl Replay {
     fn climb(&mut self, at: Monotonic) -> Vec<Rung> {
         let requested = self.judge.incarnation().is_some_and(Incarnation::is_requested);
         let paused = self.paused.is_some_and(|until| at < until);
-        let restraint = Restraint { paused, requested, spared: self.judge.spares() };
+        let restraint = Restraint {
+            paused,
+            requested,
+            spared: self.judge.spares(),
+            kills_without_progress: self.judge.crash_loops().kills_without_progress(),
+            // Drawn at random: another run would wait for another time.
+            jitter: Duration::ZERO,
+        };
         let ladder = self.ladder.get_or_insert_default();
         let mut rungs = Vec::new();
         for _ in 0..MOST_STEPS {

@@ -96,6 +96,14 @@ fn withheld(status: &StatusJson, brakes: &mut Vec<BrakeJson>) {
         let reason = status.paused_reason.as_deref().unwrap_or("no reason is known");
         add(brakes, "paused", format!("killing is paused until {until:.0}, by {by}: {reason}"));
     }
+    if status.braked {
+        let kills = status.kills_without_progress;
+        let why = format!(
+            "the last {kills} kills brought no finished piece of work, so another one would not help (kill.progress_brake); find \
+             the cause, then `shard-watchdog clear`"
+        );
+        add(brakes, "no_progress", why);
+    }
     if status.kills_left == Some(0) {
         add(brakes, "budget", "the kill budget is spent; it refills with time (kill.budget)");
     }

@@ -124,7 +124,7 @@ impl Source<'_> {
             thread.work_since.map(|since| snapshot.at.since(since).as_secs_f64())
         };
         self.per_thread(&catalogue::WORK_AGE, work, f64::max);
-        let stall = |_: &Snapshot, thread: &ThreadStatus| Some(thread.stall_after.as_secs_f64());
+        let stall = |_: &Snapshot, thread: &ThreadStatus| Some(thread.rule_stall_after.as_secs_f64());
         self.per_thread(&catalogue::STALL_AFTER, stall, f64::min);
     }
 

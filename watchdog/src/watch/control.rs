@@ -17,6 +17,15 @@ use super::hand::{KillAnswer, KillOrder};
 /// No sane use has more commands than this at once.
 const QUEUE: usize = 16;
 
+/// What a person has cleared.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cleared {
+    /// Work that was in a crash loop and is no more.
+    pub keys: Vec<u64>,
+    /// How many kills in a row had brought no finished piece of work, and are forgotten.
+    pub kills_without_progress: u32,
+}
+
 /// A command to the loop.
 #[derive(Debug)]
 pub enum Command {
@@ -32,7 +41,7 @@ pub enum Command {
     Resume(String, oneshot::Sender<Option<Arc<Pause>>>),
     /// Judge this work, or all work, like any other again: it may kill anew. Answer with the keys
     /// that were in a crash loop.
-    Clear(Option<u64>, oneshot::Sender<Vec<u64>>),
+    Clear(Option<u64>, oneshot::Sender<Cleared>),
     /// Kill the target, whatever else is in force. The answer follows the observation that does it.
     Kill(Box<KillOrder>, oneshot::Sender<KillAnswer>),
     /// End, and leave the target alone.

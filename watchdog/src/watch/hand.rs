@@ -1,6 +1,9 @@
 //! How a person intervenes in the loop: a pause of killing, and a kill requested by name.
 
-use std::sync::Arc;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -10,7 +13,7 @@ use crate::event::{Event, Step};
 use crate::judge::incarnation::Incarnation;
 use crate::pause::Pause;
 use crate::snapshot::TargetIdentity;
-use crate::verdict::Withheld;
+use crate::verdict::{Reason, Withheld};
 
 use super::publish::Publisher;
 use super::{Acted, Watch};
@@ -114,7 +117,17 @@ impl Watch {
             paused: self.hand.pause.is_some(),
             requested: self.judge.incarnation().is_some_and(Incarnation::is_requested),
             spared: self.judge.spares(),
+            kills_without_progress: self.judge.crash_loops().kills_without_progress(),
+            jitter: self.jitter(),
         }
+    }
+
+    /// How long the kill that is due waits, by its jitter. A lost thread never recovers, so only a
+    /// stall is given time to.
+    fn jitter(&self) -> Duration {
+        let condemned = self.judge.incarnation().and_then(Incarnation::condemned);
+        let stalled = condemned.filter(|condemned| condemned.reason == Reason::Stalled);
+        stalled.map_or(Duration::ZERO, |condemned| jitter(self.config.kill.jitter, condemned.at))
     }
 
     /// Accepts an order to kill the watched process, to be carried out with the next observation.
@@ -183,6 +196,17 @@ fn outcome(target: TargetIdentity, acted: &Acted, ended: bool, began: bool) -> K
         // It was released between the order and the observation.
         None => KillAnswer::NoTarget,
     }
+}
+
+/// Between nothing and `most`: the same whenever it is asked about the same verdict, different for
+/// each shard. The seed is random for each process, which is all the randomness that this needs.
+fn jitter(most: Duration, verdict: Monotonic) -> Duration {
+    static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    if most.is_zero() {
+        return Duration::ZERO;
+    }
+    let most = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX);
+    Duration::from_nanos(SEED.hash_one(verdict.0) % most.saturating_add(1))
 }
 
 #[cfg(test)]

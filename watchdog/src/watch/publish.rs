@@ -42,6 +42,8 @@ pub struct Publisher {
 pub struct Standing<'a> {
     /// Kills that the budget still allows.
     pub kills_left: u32,
+    /// Whether so many kills have brought no progress that none follows.
+    pub braked: bool,
     /// How ends of threads are noticed.
     pub events: ThreadEvents,
     /// The pause of killing.
@@ -116,6 +118,8 @@ impl Publisher {
             held: judge.incarnation().is_some_and(Incarnation::is_held),
             crash_loop_keys: judge.crash_loops().keys().to_vec(),
             spared: judge.spares(),
+            kills_without_progress: judge.crash_loops().kills_without_progress(),
+            braked: standing.braked,
             restored: standing.restored,
             deadlines: deadlines(judge, policy),
             shadow: standing.shadow.map(Shadow::status),
@@ -185,8 +189,7 @@ fn threads(judge: &Judge, policy: &Policy) -> Vec<ThreadStatus> {
             && trial.rule.and_then(|rule| policy.rules.get(rule)).is_some_and(|rule| rule.on != On::Ignore)
     };
     let seen = incarnation.threads().iter().filter(watched).map(|trial| {
-        let stall_after =
-            trial.rule.and_then(|rule| policy.rules.get(rule)).map_or(Duration::ZERO, |r| r.stall_after);
+        let rule = trial.rule.and_then(|rule| policy.rules.get(rule));
         ThreadStatus {
             name: trial.name.to_string(),
             tid: Some(trial.tid).filter(|tid| *tid > 0),
@@ -202,7 +205,8 @@ fn threads(judge: &Judge, policy: &Policy) -> Vec<ThreadStatus> {
             attempt: trial.work.map(|(_, attempt)| attempt),
             work_since: trial.work_since,
             counted: trial.counted(),
-            stall_after,
+            stall_after: rule.map_or(Duration::ZERO, |rule| trial.stall_after(rule)),
+            rule_stall_after: rule.map_or(Duration::ZERO, |rule| rule.stall_after),
         }
     });
     let starting = judge.verdict() == Verdict::Starting;
@@ -226,6 +230,7 @@ fn threads(judge: &Judge, policy: &Policy) -> Vec<ThreadStatus> {
             work_since: None,
             counted: Duration::ZERO,
             stall_after: rule.stall_after,
+            rule_stall_after: rule.stall_after,
         })
     });
     seen.chain(missing).collect()

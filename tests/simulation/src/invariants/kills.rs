@@ -57,6 +57,11 @@ impl Invariants {
         {
             self.broken(now, "poison", || format!("a kill for work {key}, which nobody has cleared"));
         }
+        let (brake, fruitless) = (watchdog.kill.progress_brake, self.fruitless);
+        if brake > 0 && fruitless >= brake + self.forgotten {
+            self.broken(now, "brake", || format!("a kill after {fruitless} without progress"));
+        }
+        self.killing = true;
         let before = watchdog.kills.len() - 1;
         let left = kills_left(watchdog, &watchdog.kills[..before], now);
         if left < 1.0 - NOTHING {
@@ -113,6 +118,7 @@ impl Invariants {
             decision.held && !process.is_some_and(|process| surely_free(process, condemned, self.void));
         let spared = condemned.work_key().is_some_and(|key| self.poison.contains(key));
         let left = kills_left(watchdog, &watchdog.kills, now);
+        let spared = spared || watchdog.brakes() || watchdog.waits(now);
         if watchdog.enforces() && !watchdog.is_paused() && !spared && !excused && left >= 1.0 + NOTHING {
             self.broken(now, "not killed", || format!("{left} kills are left: {}", condemned.why));
         }

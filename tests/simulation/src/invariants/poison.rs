@@ -49,6 +49,7 @@ impl Poison {
 impl Invariants {
     /// What an observation concluded about deaths.
     pub(super) fn crash_loops(&mut self, now: Nanos, watchdog: &Watchdog, decision: Decision) {
+        let exited = watchdog.seen.process.as_ref().is_some_and(|process| process.exited);
         for note in watchdog.judge.notes() {
             match note {
                 Note::Opened(condemned) => self.poison.in_flight = condemned.work_key(),
@@ -56,10 +57,19 @@ impl Invariants {
                 _ => {}
             }
         }
-        if watchdog.seen.process.as_ref().is_some_and(|process| process.exited)
-            && let Some(key) = self.poison.in_flight.take()
-        {
+        if exited && let Some(key) = self.poison.in_flight.take() {
             self.poison.died(key, watchdog.policy.poison_after);
+        }
+        if exited && std::mem::take(&mut self.killing) {
+            self.fruitless += 1;
+        }
+        let finished = watchdog.judge.incarnation().and_then(|incarnation| incarnation.first_finished());
+        if finished.is_some() {
+            (self.fruitless, self.forgotten) = (0, 0);
+        }
+        let (said, most) = (watchdog.judge.crash_loops().kills_without_progress(), self.fruitless);
+        if said > most {
+            self.broken(now, "brake", || format!("counts {said} kills without progress of {most}"));
         }
         let said = watchdog.judge.crash_loops().keys();
         if said != self.poison.keys {

@@ -19,6 +19,7 @@ use crate::crowd::Move;
 use crate::limited::Limited;
 use crate::poison::poisoned;
 use crate::process::{Process, binary};
+use crate::restraint::braked;
 use crate::sidecar::{Settings, Sidecar};
 use crate::soak::fault::signal;
 use crate::unstarted::does_not_start;
@@ -72,6 +73,16 @@ pub(super) const ROWS: &[Row] = &[
     row("25", "spin", "the coordinator's own thread loops without end", "order: spin", |told| {
         coordinator(told, &["arm spin"], "stalled", Some("livelock"));
     }),
+    row(
+        "29",
+        "",
+        "kill after kill brings no finished work",
+        "a target that stands still at other work in each life",
+        |told| {
+            braked();
+            told.saw("3 kills, then no_progress until `clear`");
+        },
+    ),
     row(
         "30",
         "",

@@ -16,6 +16,7 @@ use crate::cluster::{Cluster, Plan};
 use crate::core_pattern::CorePattern;
 use crate::process::Process;
 use crate::puppet::THREAD;
+use crate::restraint::jittered;
 use crate::sidecar::{Settings, Sidecar};
 use crate::soak::fault::{pid_of, signal};
 use crate::{blocks, faketime, fault_kit, faults, incident, wait};
@@ -51,12 +52,6 @@ const fn by_hand(
 
 fn caps(caps: &str) -> Settings {
     Settings { append: format!("[judge.excuse]\n{caps}\n"), ..Settings::default() }
-}
-
-/// The sidecar's default threshold: the coordinator is starved too, and a shard that waits for it
-/// is in nobody's queue.
-fn by_default() -> Settings {
-    Settings { stall_after: "5s".to_owned(), ..caps("starved = \"2s\"") }
 }
 
 /// Longer than the sidecar takes to notice that its target was moved to another cgroup.
@@ -101,7 +96,7 @@ pub(super) const ROWS: &[Row] = &[
         "32 CPU hogs for each core beside it, for 3 × the cap",
         "starve --hogs 32",
         Spared {
-            settings: by_default,
+            settings: || caps("starved = \"2s\""),
             work: Work::Blocks,
             script: "starve",
             more: &["--hogs", "32"],
@@ -225,6 +220,17 @@ pub(super) const ROWS: &[Row] = &[
         Spared { script: "tear-segment", more: &["--how", "truncate"], work: Work::Blocks, ..EXCUSED },
     )
     .on(KIT),
+    by_hand(
+        "62",
+        "",
+        "three shards stand still at once, a little longer than the threshold",
+        "order to puppets: wait gate, then go; jitter of 10 s",
+        |told| {
+            let (lived, of) = jittered();
+            told.saw(&format!("condemned, then healthy: {lived} of {of} lived"));
+            assert!(lived > 0, "all were killed");
+        },
+    ),
 ];
 
 fn idle(told: &Told) {

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::clock::Monotonic;
-use crate::observation::{ProcessObservation, Survivors, TaskState};
+use crate::observation::ProcessObservation;
 use crate::policy::On;
 use crate::verdict::{Health, Reason, StallKind, Verdict};
 
@@ -18,7 +18,9 @@ use super::super::policy::{Policy, Rule};
 use super::super::thread::ThreadTrial;
 use super::super::{Condemnation, Finding, Note, Why};
 use super::Incarnation;
-use super::schedule::LOOK_ENDING;
+use super::choice::{Ground, Key};
+
+const GOES_ON: &str = "at least one other thread of the process is neither exiting nor has SIGKILL pending";
 
 impl Incarnation {
     /// The incident of a process that ended unannounced and not by our signal.
@@ -89,12 +91,30 @@ impl Incarnation {
         None
     }
 
-    /// The condemnation that a person asked for.
-    pub(super) fn requested(&self, why: &str, at: Monotonic) -> Condemnation {
+    /// The condemnation on that ground.
+    pub(super) fn condemnation(
+        &self,
+        policy: &Policy,
+        ground: Ground,
+        at: Monotonic,
+    ) -> Option<Condemnation> {
+        match ground {
+            Ground::Requested => self.requested(at),
+            Ground::ExitHung => self.exit_hung(policy, at),
+            Ground::ThreadGone(key) => self.thread_gone(key, at),
+            Ground::LeaderGone => Some(self.leader_gone(at)),
+            Ground::Stopped => self.stopped_too_long(policy, at),
+            Ground::Stalled(key) => Some(self.stalled(policy, key, at)),
+            Ground::Deaf(deaf) => self.deaf(policy, deaf, at),
+        }
+    }
+
+    fn requested(&self, at: Monotonic) -> Option<Condemnation> {
+        let why = self.requested.as_deref()?;
         let at_work = self.threads.iter().filter(|t| t.rule.is_some() && t.work.is_some());
         let mut observations = vec![why.to_owned()];
         observations.extend(at_work.map(|trial| format!("thread {}: {}", trial.name, self::at_work(trial))));
-        Condemnation {
+        Some(Condemnation {
             reason: Reason::Requested,
             why: why.to_owned(),
             target: self.identity,
@@ -105,46 +125,33 @@ impl Incarnation {
             channel: None,
             threshold: None,
             observations,
-        }
+        })
     }
 
-    pub(super) fn lost(
-        &mut self,
-        gone: Option<(u32, u64)>,
-        process: &ProcessObservation,
-        at: Monotonic,
-    ) -> Option<Condemnation> {
-        let leader_gone = matches!(process.leader, Some(TaskState::Zombie | TaskState::Dead));
-        let goes_on = process.survivors == Survivors::Some
-            || self.alone_since.is_some_and(|since| at.since(since) >= LOOK_ENDING);
-        self.unsettled = (gone.is_some() || leader_gone) && !goes_on;
-        if !goes_on {
-            return None;
-        }
+    fn thread_gone(&self, key: Key, at: Monotonic) -> Option<Condemnation> {
+        let trial = self.trial(key)?;
+        let (name, tid, pid) = (&trial.name, trial.tid, self.identity.pid);
+        Some(Condemnation {
+            reason: Reason::ThreadGone,
+            why: format!("thread {name} (tid {tid}) ended while process {pid} lives on"),
+            target: self.identity,
+            at,
+            last_progress: trial.last_beat.max(self.last_seen),
+            thread: Some(trial.faulty()),
+            slot: Some(trial.key),
+            channel: None,
+            threshold: None,
+            observations: vec![
+                format!("thread {name} with tid {tid} has ended, and did not leave the watch before"),
+                GOES_ON.to_owned(),
+                at_work(trial),
+            ],
+        })
+    }
+
+    fn leader_gone(&self, at: Monotonic) -> Condemnation {
         let pid = self.identity.pid;
-        let goes_on = "at least one other thread of the process is neither exiting nor has SIGKILL pending";
-        if let Some(trial) = gone.and_then(|key| self.trial(key)) {
-            return Some(Condemnation {
-                reason: Reason::ThreadGone,
-                why: format!("thread {} (tid {}) ended while process {pid} lives on", trial.name, trial.tid),
-                target: self.identity,
-                at,
-                last_progress: trial.last_beat.max(self.last_seen),
-                thread: Some(trial.faulty()),
-                slot: Some(trial.key),
-                channel: None,
-                threshold: None,
-                observations: vec![
-                    format!(
-                        "thread {} with tid {} has ended, and did not leave the watch before",
-                        trial.name, trial.tid
-                    ),
-                    goes_on.to_owned(),
-                    at_work(trial),
-                ],
-            });
-        }
-        leader_gone.then(|| Condemnation {
+        Condemnation {
             reason: Reason::LeaderGone,
             why: format!("the main thread of process {pid} ended while others live on"),
             target: self.identity,
@@ -154,15 +161,15 @@ impl Incarnation {
             slot: None,
             channel: None,
             threshold: None,
-            observations: vec![format!("the main thread of process {pid} is a zombie"), goes_on.to_owned()],
-        })
+            observations: vec![format!("the main thread of process {pid} is a zombie"), GOES_ON.to_owned()],
+        }
     }
 
     pub(super) fn trial(&self, key: (u32, u64)) -> Option<&ThreadTrial> {
         self.threads.iter().find(|trial| trial.key == key)
     }
 
-    pub(super) fn stalled(&self, policy: &Policy, key: (u32, u64), at: Monotonic) -> Condemnation {
+    fn stalled(&self, policy: &Policy, key: (u32, u64), at: Monotonic) -> Condemnation {
         let trial = self.trial(key);
         let rule = trial.and_then(|t| t.rule).and_then(|r| policy.rules.get(r));
         let threshold = trial.zip(rule).map(|(trial, rule)| trial.stall_after(rule));
@@ -191,6 +198,14 @@ impl Incarnation {
                 "the work's own deadline allows {threshold:?}, less than the {given:?} of its rule"
             ));
         }
+        if let Some((rule, threshold)) =
+            rule.zip(threshold).filter(|(rule, threshold)| *threshold > rule.stall_after)
+        {
+            let given = rule.stall_after;
+            observations.push(format!(
+                "it is the thread's first piece of work, which is allowed {threshold:?} instead of the {given:?} of its rule"
+            ));
+        }
         if let Some((earlier, last)) = trial.and_then(|t| t.clock.samples()) {
             let apart = last.watched.saturating_sub(earlier.watched);
             let (earlier, last) = (earlier.task, last.task);
@@ -217,12 +232,9 @@ impl Incarnation {
         }
     }
 
-    pub(super) fn stopped_too_long(&self, policy: &Policy, at: Monotonic) -> Option<Condemnation> {
+    fn stopped_too_long(&self, policy: &Policy, at: Monotonic) -> Option<Condemnation> {
         let since = self.stopped_since?;
         let stopped = at.since(since);
-        if !policy.stopped_kills || stopped < policy.stopped_at_most {
-            return None;
-        }
         let pid = self.identity.pid;
         let cap = policy.stopped_at_most;
         Some(Condemnation {
@@ -239,12 +251,9 @@ impl Incarnation {
         })
     }
 
-    pub(super) fn exit_hung(&self, policy: &Policy, at: Monotonic) -> Option<Condemnation> {
+    fn exit_hung(&self, policy: &Policy, at: Monotonic) -> Option<Condemnation> {
         let since = self.exiting_since?;
         let ending = at.since(since);
-        if ending < policy.exit_within {
-            return None;
-        }
         let pid = self.identity.pid;
         let how = if self.ends_on_purpose {
             "its segment says «stopping»"

@@ -17,12 +17,12 @@ use super::Incarnation;
 use super::schedule::SOONEST;
 
 /// A channel from which no message is received.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Deaf {
     /// Index of its trial.
-    channel: usize,
+    pub(super) channel: usize,
     /// The consumer that has been silent longest.
-    consumer: (u32, u64),
+    pub(super) consumer: (u32, u64),
     /// Whether a consumer has ended. Then the process must be known to go on without it.
     pub(super) lost: bool,
 }

@@ -22,9 +22,11 @@ const RESTS_AFTER: Duration = Duration::from_secs(2);
 pub(super) const SOONEST: Duration = Duration::from_millis(1);
 
 impl Incarnation {
-    /// The next moment at which the verdict could change without an event.
-    pub fn look_at(&self, policy: &Policy, at: Monotonic) -> Monotonic {
-        if self.condemned.is_some() && !self.spared {
+    /// The next moment at which the verdict could change without an event. `spared`: it is
+    /// condemned for work for which nothing is killed, so that everything else may still condemn
+    /// it.
+    pub fn look_at(&self, policy: &Policy, at: Monotonic, spared: bool) -> Monotonic {
+        if self.condemned.is_some() && !spared {
             return at.plus(LOOK_CONDEMNED);
         }
         if self.core_dumping {

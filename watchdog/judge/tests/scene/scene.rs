@@ -38,6 +38,7 @@ pub fn policy() -> Policy {
         count: 1,
         stall_after: STALL_AFTER,
         warn_after: STALL_AFTER / 2,
+        warm_up: Duration::ZERO,
         on: On::Kill,
     };
     let channel = ChannelLimits {

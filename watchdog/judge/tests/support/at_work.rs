@@ -45,6 +45,7 @@ impl AtWork {
             count: 1,
             stall_after: STALL_AFTER,
             warn_after: WARN_AFTER,
+            warm_up: Duration::ZERO,
             on: On::Kill,
         };
         let policy = Policy {

@@ -81,6 +81,17 @@ fn channel_row(channel: &ChannelJson) -> [String; 5] {
 }
 
 fn remark(thread: &ThreadJson) -> String {
+    let Some(rule) = thread.rule_stall_after_seconds else { return state(thread) };
+    let allowed = seconds(rule);
+    if thread.stall_after_seconds < rule {
+        state(thread) + &format!("; its work has a deadline of its own, its rule allows {allowed}")
+    } else {
+        state(thread)
+            + &format!("; this is its first piece of work, its rule allows {allowed} for later ones")
+    }
+}
+
+fn state(thread: &ThreadJson) -> String {
     let because = |what: &str| match &thread.kind {
         Some(kind) => format!("{what}: {}", plain(kind)),
         None => what.to_owned(),
@@ -96,7 +107,7 @@ fn remark(thread: &ThreadJson) -> String {
         Health::Idle => "waits for work; nothing counts, however long".to_owned(),
         Health::Working => "makes progress".to_owned(),
         Health::Late => "past warn_after".to_owned(),
-        Health::Stalled => because("past stall_after"),
+        Health::Stalled => because("past its threshold"),
         Health::Gone if thread.tid.is_none() => "no thread of this name is there".to_owned(),
         Health::Gone => "has ended while its process lives on".to_owned(),
         Health::Excused if thread.excuse_over_cap => {

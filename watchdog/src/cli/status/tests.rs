@@ -38,6 +38,7 @@ fn status(verdict: Verdict) -> StatusJson {
         work_age_seconds: Some(3.25),
         counted_seconds: 2.5,
         stall_after_seconds: 5.0,
+        rule_stall_after_seconds: None,
     };
     let missing = ThreadJson {
         name: "net-*".to_owned(),
@@ -86,6 +87,8 @@ fn status(verdict: Verdict) -> StatusJson {
         held: false,
         crash_loop_keys: Vec::new(),
         spared: false,
+        kills_without_progress: 0,
+        braked: false,
         deadlines: vec![DeadlineJson {
             what: "stopped".to_owned(),
             seconds: 12.0,
@@ -140,6 +143,20 @@ fn explain_tells_what_stands_between_the_target_and_a_kill() {
     why no kill:
       observe: kill.mode is "observe": it says what it would do, and a person switches killing on with "enforce"
     "#);
+}
+
+#[test]
+fn explain_shows_the_threshold_in_force_and_why_it_is_not_that_of_the_rule() {
+    let mut status = status(Verdict::Degraded);
+    status.threads.truncate(1);
+    (status.threads[0].stall_after_seconds, status.threads[0].rule_stall_after_seconds) = (2.6, Some(5.0));
+    let text = explain::explained(&status);
+    let row = text.lines().find(|line| line.starts_with("exec-s0")).unwrap();
+    insta::assert_snapshot!(row, @"exec-s0  2.50 s   2.60 s     96 %  past warn_after; its work has a deadline of its own, its rule allows 5.00 s");
+    status.threads[0].stall_after_seconds = 30.0;
+    let text = explain::explained(&status);
+    let row = text.lines().find(|line| line.starts_with("exec-s0")).unwrap();
+    insta::assert_snapshot!(row, @"exec-s0  2.50 s   30 s       8 %   past warn_after; this is its first piece of work, its rule allows 5.00 s for later ones");
 }
 
 #[test]

@@ -7,9 +7,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 use shard_watchdog::clock::Monotonic;
-use shard_watchdog::config::{Config, On, ThreadRule};
+use shard_watchdog::config::{Config, MOST_WARM_UP, On, ThreadRule};
 use shard_watchdog::recorder::file::Header;
-use shard_watchdog::recorder::gaps::ThreadGaps;
+use shard_watchdog::recorder::gaps::{NamedGaps, ThreadGaps};
 use shard_watchdog::recorder::threshold::{LONG, Threshold, written};
 
 /// A longest gap of this many times the p99 more likely stems from a recorded fault than from load,
@@ -19,24 +19,34 @@ const OUTLIER: u32 = 20;
 /// The gaps of one name, over all recordings.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Named {
-    gaps: ThreadGaps,
-    longest_at: Option<Timestamp>,
+    gaps: NamedGaps,
+    /// When the longest gap ended: of the first piece of work, and later.
+    longest_at: [Option<Timestamp>; 2],
     /// The threads that a rule matched, where there are rules.
     members: Vec<String>,
 }
 
 impl Named {
     /// Adds the gaps of one recording.
-    pub(super) fn join(&mut self, gaps: &ThreadGaps, header: &Header) {
-        if gaps.longest > self.gaps.longest {
-            self.longest_at = Some(header.wall_of(gaps.longest_at));
+    pub(super) fn join(&mut self, gaps: &NamedGaps, header: &Header) {
+        let [first, later] = &mut self.longest_at;
+        for (mine, gaps, at) in
+            [(&self.gaps.first, &gaps.first, first), (&self.gaps.later, &gaps.later, later)]
+        {
+            if gaps.longest > mine.longest {
+                *at = Some(header.wall_of(gaps.longest_at));
+            }
         }
         self.gaps.join(gaps);
     }
 
     fn add(&mut self, name: &str, other: &Self) {
-        if other.gaps.longest > self.gaps.longest {
-            self.longest_at = other.longest_at;
+        let ([first, later], [other_first, other_later]) = (&mut self.longest_at, other.longest_at);
+        if other.gaps.first.longest > self.gaps.first.longest {
+            *first = other_first;
+        }
+        if other.gaps.later.longest > self.gaps.later.longest {
+            *later = other_later;
         }
         self.gaps.join(&other.gaps);
         self.members.push(name.to_owned());
@@ -58,9 +68,14 @@ struct Suggestion {
     longest_at: Option<Timestamp>,
     /// The longest gap that had not ended when its recording did.
     unfinished_seconds: Option<f64>,
+    /// Gaps of the first piece of work after a start, which are in no other figure here.
+    first_gaps: u64,
+    first_longest_seconds: f64,
     /// Absent if the gaps allow no proposal.
     stall_after: Option<String>,
     warn_after: Option<String>,
+    /// Absent if the first piece of work was not seen to take longer than others may.
+    warm_up: Option<String>,
     /// The margin asked for, as a multiple of the longest gap.
     margin_asked: Option<u32>,
     /// The margin that the proposal leaves, as a multiple of the longest gap.
@@ -144,8 +159,16 @@ impl Told {
     }
 
     fn suggestion(&self, name: &str, named: &Named, rule: Option<&ThreadRule>) -> Suggestion {
-        let gaps = &named.gaps;
+        let NamedGaps { first, later } = &named.gaps;
+        let (none, [first_at, later_at]) = (ThreadGaps::default(), named.longest_at);
+        // If nothing else was seen, that is what the thresholds have to fit.
+        let (first, gaps, longest_at) =
+            if later.gaps > 0 { (first, later, later_at) } else { (&none, first, first_at) };
         let threshold = Threshold::of(gaps, self.recorded);
+        let warm_up = threshold.zip(Threshold::of(first, self.recorded));
+        let warm_up = warm_up
+            .map(|(later, first)| (later.stall_after, first.stall_after.min(MOST_WARM_UP)))
+            .filter(|(later, first)| first > later);
         let why = match &threshold {
             Some(threshold) => threshold.why.to_owned(),
             None if rule.is_some() && named.members.is_empty() => {
@@ -160,10 +183,18 @@ impl Told {
             median_seconds: gaps.quantile(50).as_secs_f64(),
             p99_seconds: gaps.quantile(99).as_secs_f64(),
             longest_seconds: gaps.longest.as_secs_f64(),
-            longest_at: named.longest_at,
-            unfinished_seconds: gaps.unfinished.map(|time| time.as_secs_f64()),
+            longest_at,
+            unfinished_seconds: named
+                .gaps
+                .later
+                .unfinished
+                .max(named.gaps.first.unfinished)
+                .map(|time| time.as_secs_f64()),
+            first_gaps: first.gaps,
+            first_longest_seconds: first.longest.as_secs_f64(),
             stall_after: threshold.map(|threshold| written(threshold.stall_after)),
             warn_after: threshold.map(|threshold| written(threshold.warn_after)),
+            warm_up: warm_up.map(|(_, first)| written(first)),
             margin_asked: threshold.map(|threshold| threshold.margin),
             margin_left: threshold.map(|threshold| {
                 threshold.stall_after.as_secs_f64() / gaps.longest.as_secs_f64().max(f64::MIN_POSITIVE)
@@ -234,6 +265,14 @@ impl Suggestion {
                 seconds(time)
             )?;
         }
+        if self.first_gaps > 0 {
+            writeln!(
+                text,
+                "# The first piece of work after a start is not in these figures: {} gaps; longest {:.1?}.",
+                self.first_gaps,
+                seconds(self.first_longest_seconds)
+            )?;
+        }
         if self.longest_seconds > f64::from(OUTLIER) * self.p99_seconds {
             writeln!(
                 text,
@@ -261,7 +300,11 @@ impl Suggestion {
             };
             writeln!(text, "count = {count}\non = {on:?}")?;
         }
-        writeln!(text, "warn_after = {warn:?}\nstall_after = {stall:?}")
+        writeln!(text, "warn_after = {warn:?}\nstall_after = {stall:?}")?;
+        match &self.warm_up {
+            Some(warm_up) => writeln!(text, "warm_up = {warm_up:?}"),
+            None => Ok(()),
+        }
     }
 
     /// The glob of a rule for this name. A name that the target chose may mean something else as a

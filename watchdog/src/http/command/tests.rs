@@ -13,7 +13,7 @@ use crate::client::{self, Endpoint};
 use crate::clock::WallAnchor;
 use crate::snapshot::TargetIdentity;
 use crate::surface::{self, SurfaceHandle};
-use crate::watch::control::{Command, Control};
+use crate::watch::control::{Cleared, Command, Control};
 use crate::watch::hand::KillAnswer;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -82,9 +82,10 @@ fn running(token: bool, answers: bool) -> Running {
                 }
                 Some(Command::Clear(key, answer)) => {
                     told.push(format!("clear {key:?}"));
-                    let cleared: Vec<u64> =
+                    let keys: Vec<u64> =
                         poison.extract_if(.., |known| key.is_none_or(|key| key == *known)).collect();
-                    answer.send(cleared).unwrap();
+                    let kills_without_progress = if key.is_none() { 3 } else { 0 };
+                    answer.send(Cleared { keys, kills_without_progress }).unwrap();
                 }
                 Some(_) => {}
                 None => std::thread::sleep(Duration::from_millis(1)),

@@ -12,7 +12,7 @@ use shard_heartbeat::ThreadBeat;
 use shard_heartbeat::crossbeam::{Receiver, SendTimeoutError, Sender};
 use tokio::sync::mpsc::error::TrySendError;
 
-use super::executor::{Job, StateReply};
+use super::job::{Job, StateReply};
 use super::outbox::Outgoing;
 use super::session::Counters;
 use crate::deadline;

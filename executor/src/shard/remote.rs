@@ -19,9 +19,9 @@ use crate::deadline;
 use crate::faults::Faults;
 use crate::net::{Key, MAX_KEYS, Value, WireError, Work, wire};
 use crate::process::Stopping;
-use crate::state::{AccountInfo, analysed};
+use crate::state::analysed;
 use crate::telemetry::counts::Counts;
-use crate::vm::{StateView, TxOutcome, ViewError};
+use crate::vm::{AccountInfo, StateView, TxOutcome, ViewError};
 
 /// Codes retained from block to block. A hash identifies its code for ever, so they never go stale.
 /// At 24 KiB each, this many take at most 96 MiB, and popular contracts are requested only once.

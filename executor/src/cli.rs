@@ -4,10 +4,12 @@
 //! and completions from [`definition`]; the executor itself links nothing for them.
 
 pub(crate) mod coordinator;
+mod exit;
 mod faults;
 pub(crate) mod generate;
 pub(crate) mod import;
 pub(crate) mod local;
+mod rounds;
 pub(crate) mod shard;
 
 use std::process::ExitCode;
@@ -15,6 +17,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use shard_executor::telemetry::{self, Telemetry};
 use shard_executor::{deadline, logs};
+
+use exit::{BAD_INPUT, fail};
 
 /// A sharded Ethereum block executor.
 #[derive(Debug, Parser)]
@@ -78,23 +82,4 @@ pub fn main() -> ExitCode {
 /// The definition of the command line: all subcommands and flags with their help.
 pub fn definition() -> clap::Command {
     Arguments::command()
-}
-
-/// Every block verified.
-pub(crate) const VERIFIED: u8 = 0;
-/// A block was wrong.
-pub(crate) const WRONG_BLOCK: u8 = 1;
-/// Bad input.
-pub(crate) const BAD_INPUT: u8 = 2;
-/// A block could not be executed.
-pub(crate) const NOT_EXECUTED: u8 = 3;
-
-/// The most rounds. Each takes a round trip to every shard; what is not settled by then is settled
-/// faster in order.
-pub(crate) const MOST_ROUNDS: i64 = 16;
-
-/// Prints the reason, with the next step, and returns the exit code.
-pub(crate) fn fail(code: u8, reason: &dyn std::fmt::Display) -> ExitCode {
-    shard_executor::logs::tell(&format!("shard-executor: {reason}"));
-    ExitCode::from(code)
 }

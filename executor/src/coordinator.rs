@@ -6,21 +6,23 @@
 //! block: it ends verified, wrong, or with an error that names block, part, shard and reason.
 
 mod answers;
-mod block_run;
-mod coord;
+mod beat;
+mod block;
+mod connection;
 mod discarded;
 mod error;
-mod link;
-mod links;
+mod options;
 mod out;
 mod quarantine;
 mod report;
-mod rounds;
+mod round;
 mod sacrifice;
 mod serve;
+mod shards;
 mod step;
+mod thread;
 
-use std::path::PathBuf;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -31,65 +33,27 @@ use shard_heartbeat::{Heartbeat, ProcessState, SegmentOptions, WatchdogMonitor};
 use shard_telemetry::service_manager::{News, ServiceManager};
 use tokio::runtime::Runtime;
 
-use crate::block::Block;
-use crate::deadline::{self, Deadlines};
-use crate::faults::{self, Faults, Order, Port, PortOptions, ProcessFault, Role};
+use crate::deadline;
+use crate::faults::{self, Faults, Port, PortOptions, ProcessFault, Role};
 use crate::guard::{self, Guard};
-use crate::net::{CredentialOptions, Credentials};
+use crate::net::Credentials;
 use crate::process::{self, Stopping};
 use crate::telemetry::Telemetry;
 use crate::telemetry::counts::Useless;
 
-use coord::Coord;
-use links::Links;
 use quarantine::Quarantine;
 use report::Report;
+use shards::Shards;
+use thread::CoordinatingThread;
 
 pub use error::CoordinatorError;
+pub use options::{AllVerified, CoordinatorOptions};
 pub use quarantine::QuarantineError;
 pub use step::Step;
 
 /// Threads of the async runtime. Two suffice: one can decode results while the other forwards state
 /// requests.
 const NET_THREADS: usize = 2;
-
-/// How a coordinator is to run.
-#[derive(Clone, Debug)]
-pub struct CoordinatorOptions {
-    /// Addresses of the shards.
-    pub shards: Vec<String>,
-    /// What the coordinator presents to shards, and requires of them.
-    pub credentials: CredentialOptions,
-    /// The blocks to execute, in this order.
-    pub blocks: Vec<Arc<Block>>,
-    /// Path of the heartbeat segment; `None`: no heartbeat.
-    pub heartbeat: Option<PathBuf>,
-    /// The bounds of every wait.
-    pub deadlines: Deadlines,
-    /// How often a part may be dispatched again.
-    pub retries: u32,
-    /// The most rounds in which shards execute a block; what is stale after the last is executed in
-    /// order.
-    pub rounds: u32,
-    /// After how many shards lost with a block, two of them with the same part, the block is
-    /// withheld from shards; 0: never.
-    pub poison_after: u32,
-    /// File that remembers blocks withheld from shards; `None`: they are not stored.
-    pub quarantine: Option<PathBuf>,
-    /// How often to run all blocks; 0: until told to stop.
-    pub repeat: u64,
-    /// Prints one JSON object a line instead of lines for people.
-    pub json: bool,
-    /// The port on which tests order faults; `None`: no port.
-    pub faults: Option<PortOptions>,
-    /// Faults armed from the start; only together with `faults`.
-    pub arm: Vec<Order>,
-    /// How the process exports its telemetry.
-    pub telemetry: Telemetry,
-}
-
-/// Whether every block came out as its header says.
-pub type AllVerified = bool;
 
 /// Runs a coordinator to its end. It must be called on the main thread.
 pub fn run(options: CoordinatorOptions) -> Result<AllVerified, CoordinatorError> {
@@ -121,7 +85,7 @@ struct Coordinator {
     manager: Arc<ServiceManager>,
     discarded: Arc<AtomicU64>,
     _port: Option<Port>,
-    done: Receiver<Result<AllVerified, CoordinatorError>>,
+    done: Receiver<RunResult>,
 }
 
 impl Coordinator {
@@ -140,15 +104,9 @@ impl Coordinator {
             .map_err(failed("network threads"))?;
         let (signalled, signals) = crossbeam_channel::bounded(1);
         process::forward_signals(runtime.handle(), signalled).map_err(failed("signal handlers"))?;
-        let port = match &options.faults {
-            Some(port) => Some(faults::serve(runtime.handle(), port, faults.clone())?),
-            None => None,
-        };
-        if let Some(port) = &port {
-            tracing::info!(%port, "faults can be armed");
-        }
+        let port = open_port(&runtime, options.faults.as_ref(), faults)?;
         let telemetry = options.telemetry.clone();
-        let links = Links::open(
+        let shards = Shards::open(
             runtime.handle(),
             &options.shards,
             incarnation(heartbeat.as_ref()),
@@ -156,30 +114,23 @@ impl Coordinator {
             telemetry.counts(),
             faults,
         );
-        let discarded = links.discarded.total();
+        let discarded = shards.discarded.total();
         let total = Arc::clone(&discarded);
         faults.tell_counters(move || format!("discarded={}", total.load(Ordering::Relaxed)));
         let quarantine = Quarantine::open(options.quarantine.as_deref())?;
         let stopping = Stopping::default();
         let manager = Arc::new(process::service_manager());
-        let (report_done, done) = crossbeam_channel::bounded(1);
-        let thread = Coord {
-            links,
+        let thread = CoordinatingThread {
+            shards,
             quarantine,
-            report: Report::start(options.json, all(&options)).map_err(failed("report's thread"))?,
+            report: Report::start(options.json, options.requested_blocks())
+                .map_err(failed("report's thread"))?,
             options,
             faults: faults.clone(),
             stopping: stopping.clone(),
             manager: Arc::clone(&manager),
         };
-        let thread = {
-            let heartbeat = heartbeat.clone();
-            let body = move || thread.run(heartbeat.as_ref(), &report_done);
-            std::thread::Builder::new()
-                .name("coord".to_owned())
-                .spawn(body)
-                .map_err(failed("coordinating thread"))?
-        };
+        let (thread, done) = spawn(thread, heartbeat.clone()).map_err(failed("coordinating thread"))?;
         Ok(Self {
             heartbeat,
             faults: faults.clone(),
@@ -284,9 +235,29 @@ impl Coordinator {
     }
 }
 
-/// How many blocks there are to execute; `None` if they repeat without end.
-fn all(options: &CoordinatorOptions) -> Option<u64> {
-    (options.repeat > 0).then(|| (options.blocks.len() as u64).saturating_mul(options.repeat))
+/// Opens the port on which tests order faults, if there is to be one.
+fn open_port(
+    runtime: &Runtime,
+    options: Option<&PortOptions>,
+    faults: &Faults,
+) -> Result<Option<Port>, CoordinatorError> {
+    let Some(options) = options else { return Ok(None) };
+    let port = faults::serve(runtime.handle(), options, faults.clone())?;
+    tracing::info!(%port, "faults can be armed");
+    Ok(Some(port))
+}
+
+/// How the work of the coordinating thread has ended.
+type RunResult = Result<AllVerified, CoordinatorError>;
+
+/// Starts the coordinating thread; the channel tells how its work has ended.
+fn spawn(
+    thread: CoordinatingThread,
+    heartbeat: Option<Heartbeat>,
+) -> io::Result<(JoinHandle<()>, Receiver<RunResult>)> {
+    let (report_done, done) = crossbeam_channel::bounded(1);
+    let body = move || thread.run(heartbeat.as_ref(), &report_done);
+    Ok((std::thread::Builder::new().name("coord".to_owned()).spawn(body)?, done))
 }
 
 /// Number that identifies this life of the process to the shards.

@@ -20,12 +20,12 @@
 //! `guard`, whether a lost thread does. `hook on|off` sets both, `guard on|off` only its own.
 
 mod kind;
+mod last_words;
 mod order;
 mod port;
 mod strike;
 
 use std::collections::VecDeque;
-use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -33,6 +33,7 @@ use crossbeam_channel::Sender;
 use shard_heartbeat::ThreadBeat;
 
 pub use kind::{Armed, Kind, Role};
+pub use last_words::{LastWords, announce};
 pub use order::{Order, OrderError};
 pub use port::{Port, PortAddress, PortError, PortOptions, serve};
 pub use shard_heartbeat::faults::SocketError;
@@ -478,27 +479,6 @@ impl Faults {
         // A list of plain data is intact whatever happened to the thread that held it.
         self.shared.armed.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Announces that a fault struck, as the last thing that the thread does: measurements start from
-/// there. Create it before anything else in the thread, so that it is dropped after everything
-/// else, also when unwinding.
-#[derive(Default)]
-pub struct LastWords(Option<Kind>);
-
-impl Drop for LastWords {
-    fn drop(&mut self) {
-        if let Some(kind) = self.0 {
-            announce(kind);
-        }
-    }
-}
-
-/// Prints one line on stderr, in one write: the lines of two threads must not mix, and the time is
-/// only good if nothing delays it.
-pub fn announce(kind: Kind) {
-    let line = format!("fault {} fired at_monotonic_ns={}\n", kind.name(), monotonic_ns());
-    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 #[cfg(test)]

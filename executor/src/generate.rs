@@ -13,6 +13,7 @@
 //! sequential execution.
 
 mod contract;
+mod error;
 mod kind;
 mod popularity;
 mod proven;
@@ -33,13 +34,12 @@ use crate::block::{
     Block, Chain, Expected, ExpectedReceipt, Fork, Header, Parent, PreAccount, PreState, Transaction,
     Withdrawal,
 };
-use crate::state::NoAnswer;
-use crate::validate::{self, Mismatch, ValidateError};
+use crate::validate::{self, Mismatch};
 use crate::vm::Receipt;
-use crate::witness::WitnessError;
 use contract::Token;
+pub use error::GenerateError;
 use kind::Action;
-pub use kind::Kind;
+pub use kind::{Kind, MAX_TRANSACTIONS};
 use popularity::{POPULAR, Popularity};
 use proven::Proven;
 use random::Random;
@@ -59,9 +59,6 @@ const POOL: Address = address!("0x0000000000000000000000000000000000700ce4");
 const FROM_POPULAR: u64 = 8;
 const SECONDS_PER_BLOCK: u64 = 12;
 const GENESIS_TIME: u64 = 1_750_000_000;
-/// The most transactions in a block; far more than any chain has.
-pub const MAX_TRANSACTIONS: u32 = 100_000;
-
 /// What chain to make.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
@@ -109,28 +106,6 @@ pub struct Generator {
     nonces: BTreeMap<Address, u64>,
     /// State after the last block, and what the next one needs of it; `None` before the first.
     last: Option<(Proven, Parent)>,
-}
-
-/// Why the next block could not be made. Each of these is a defect of the generator.
-#[derive(Debug, thiserror::Error)]
-pub enum GenerateError {
-    /// The block could not be executed to its end.
-    #[error(transparent)]
-    Execution(#[from] ValidateError),
-    /// The EVM refuses a transaction.
-    #[error("generated block {number}: {mismatch}")]
-    Invalid {
-        /// The block.
-        number: u64,
-        /// What is wrong with it.
-        mismatch: Box<Mismatch>,
-    },
-    /// The state's trie lacks something.
-    #[error(transparent)]
-    Trie(#[from] WitnessError),
-    /// The state lacks something that a block reads.
-    #[error("the state is not known: {0}")]
-    Unknown(#[source] NoAnswer),
 }
 
 impl Generator {

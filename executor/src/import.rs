@@ -10,54 +10,31 @@
 
 mod client;
 mod compose;
+mod error;
 mod gathered;
 mod missing;
 mod node;
+mod parts;
 mod saved;
 mod traces;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use revm::primitives::B256;
-use serde_json::Value;
-
-use crate::block::{Block, BlockError, PreState};
+use crate::block::Block;
 use crate::state::{NoAnswer, Source, State};
-use crate::validate::{self, BlockResult, Mismatch, ValidateError};
+use crate::validate::{self, BlockResult, ValidateError};
 use crate::witness::WitnessError;
 
 pub use client::{Client, Limits, RpcError};
 pub use compose::{finished, path_of, write};
+pub use error::ImportError;
 pub use missing::Missing;
 pub use node::Node;
+pub use parts::Parts;
 pub use saved::read_saved;
 
 use gathered::Gathered;
 use traces::Traces;
-
-/// What is known of a block before it is executed.
-#[derive(Debug, Default)]
-pub struct Parts {
-    /// Where the block comes from, for messages.
-    pub from: PathBuf,
-    /// What `eth_getBlockByNumber(n, true)` answered.
-    pub block: Value,
-    /// The parent's header, if given.
-    pub parent: Option<Value>,
-    /// What `eth_getBlockReceipts(n)` answered, if it did.
-    pub receipts: Option<Value>,
-    /// What `debug_executionWitness(n)` answered, if it did.
-    pub witness: Option<Value>,
-    /// What `debug_traceBlockByNumber` with prestateTracer answered, if it did.
-    pub traces: Option<Value>,
-    /// Accounts given by hand.
-    pub given: PreState,
-    /// Hashes of earlier blocks, given by hand.
-    pub hashes: std::collections::BTreeMap<u64, B256>,
-    /// The key `chain` of the file, if given.
-    pub chain: Option<Value>,
-}
 
 /// A block with a file that verifies.
 #[derive(Debug)]
@@ -68,54 +45,6 @@ pub struct Imported {
     pub text: Vec<u8>,
     /// The result of executing it from that text.
     pub result: BlockResult,
-}
-
-/// Why there is no file for a block.
-#[derive(Debug, thiserror::Error)]
-pub enum ImportError {
-    /// The node does not answer as it should.
-    #[error("{0}")]
-    Node(#[from] RpcError),
-    /// The parts do not fit together, or are not what they should be.
-    #[error(transparent)]
-    Block(#[from] BlockError),
-    /// A saved answer cannot be used.
-    #[error("{}: {reason}", path.display())]
-    Saved {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong, and what to do next.
-        reason: String,
-    },
-    /// The witness does not prove what the block reads.
-    #[error("block {number}: {reason}")]
-    Witness {
-        /// The block.
-        number: u64,
-        /// What is wrong, and what to do next.
-        reason: String,
-    },
-    /// The state before the block is not fully known.
-    #[error("block {number}: {missing}")]
-    Missing {
-        /// The block.
-        number: u64,
-        /// What is missing.
-        missing: Box<Missing>,
-    },
-    /// The block does not come out as its header says.
-    #[error("block {number} does not verify, so no file is written: {mismatch}{guess}")]
-    Wrong {
-        /// The block.
-        number: u64,
-        /// How it differs.
-        mismatch: Box<Mismatch>,
-        /// A possible reason, beginning with a punctuation mark.
-        guess: String,
-    },
-    /// The block cannot be executed.
-    #[error("{0}")]
-    Execution(ValidateError),
 }
 
 /// Executes the block of `parts`, requesting from `node` what they lack, and makes its file.

@@ -12,7 +12,6 @@ mod work;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::transport::{Channel, Endpoint, Server};
 
 use crate::deadline;
@@ -20,6 +19,7 @@ use crate::telemetry::counts::Counts;
 use crate::vm::{CodecError, MAX_ENCODED_BYTES};
 
 pub use admission::{Admission, AdmissionError, AdmissionOptions};
+pub(crate) use connector::Duplex;
 pub use credentials::{CredentialError, CredentialOptions, Credentials};
 pub(crate) use metered::Metered;
 pub use state::{Key, Value};
@@ -79,11 +79,6 @@ pub enum WireError {
     #[error(transparent)]
     Codec(#[from] CodecError),
 }
-
-/// A connection, encrypted or not.
-pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
 
 /// A server with this crate's limits.
 pub fn server() -> Server {

@@ -19,110 +19,22 @@
 //! No wait for a thread is unbounded: past `until` the owner itself executes what it was waiting
 //! for.
 
+mod batch;
 mod memory;
 mod pool;
+mod settle;
 mod speculation;
 mod view;
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::block::{Block, Transaction};
-use crate::vm::{Changes, ExecutionEnv, StateView, TxOutcome};
+use crate::vm::{ExecutionEnv, StateView};
 
+pub use batch::{Batch, Picked};
 pub use pool::{Pool, WorkerBeat};
+pub use settle::{Aside, Foreseen, Settle, Settled};
 use speculation::Speculation;
-
-/// Transactions to execute with the result of executing them one after the other.
-pub trait Batch: Send + Sync {
-    /// The number of transactions.
-    fn len(&self) -> usize;
-    /// The transaction at `place`, with its position in the block.
-    fn get(&self, place: usize) -> Option<(u32, &Transaction)>;
-    /// Whether it has no transactions.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-/// A whole block as one batch.
-impl Batch for Block {
-    fn len(&self) -> usize {
-        self.transactions.len()
-    }
-    fn get(&self, place: usize) -> Option<(u32, &Transaction)> {
-        Some((u32::try_from(place).ok()?, self.transactions.get(place)?))
-    }
-}
-
-/// Some transactions of a block, selected by their positions in it.
-#[derive(Debug)]
-pub struct Picked {
-    /// The block.
-    pub block: Arc<Block>,
-    /// Positions in the block, ascending.
-    pub positions: Vec<usize>,
-}
-
-impl Batch for Picked {
-    fn len(&self) -> usize {
-        self.positions.len()
-    }
-    fn get(&self, place: usize) -> Option<(u32, &Transaction)> {
-        let position = *self.positions.get(place)?;
-        Some((u32::try_from(position).ok()?, self.block.transactions.get(position)?))
-    }
-}
-
-/// The result of a transaction that was executed ahead.
-#[derive(Debug)]
-pub struct Foreseen {
-    /// The transaction's outcome.
-    pub outcome: TxOutcome,
-    /// True if everything it read came from the view below, which does not change while the batch
-    /// runs. Then the outcome holds unless an earlier transaction has written what it read, and the
-    /// view need not be read again.
-    pub of_base: bool,
-}
-
-/// What the owner does with each transaction, in order.
-pub trait Settle {
-    /// Why settling cannot go on.
-    type Error;
-
-    /// Settles the transaction at `place`: takes over what was foreseen if that still holds, else
-    /// executes the transaction.
-    fn settle(&mut self, place: usize, foreseen: Option<Foreseen>) -> Result<Settled<'_>, Self::Error>;
-
-    /// Called when the owner has done useful work other than settling: it has executed ahead.
-    fn progress(&mut self) {}
-
-    /// Work to do at some point by any thread that has nothing better to do; `None` if there is
-    /// none.
-    fn aside(&mut self) -> Option<Arc<dyn Aside>> {
-        None
-    }
-}
-
-/// Work beside the execution, done in small steps.
-pub trait Aside: Send + Sync {
-    /// Does some of the ready work; false if there was none, or if another thread is doing it.
-    /// `patient`: the caller has nothing better to do; else it works only if much has piled up.
-    fn advance(&self, patient: bool) -> bool;
-}
-
-/// How a transaction was settled.
-#[derive(Debug)]
-pub enum Settled<'a> {
-    /// The foreseen outcome was taken over unchanged.
-    TakenOver,
-    /// The transaction was executed and made these changes.
-    Executed(&'a Changes),
-    /// It changed nothing that later transactions could see, or they no longer matter.
-    Nothing,
-    /// The batch ends here.
-    End,
-}
 
 /// Runs `batch` on `view` with the helpers of `pool`, settling each transaction with `settle`.
 /// Returns how many transactions were executed more than once.

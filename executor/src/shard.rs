@@ -7,39 +7,45 @@
 //! bound.
 
 mod accept;
-mod executor;
+mod error;
+mod executor_thread;
 mod ghost;
+mod job;
 mod outbox;
+mod part_error;
 mod places;
 mod remote;
 mod scout;
 mod service;
 mod session;
 mod sockets;
+mod spawn;
 mod threads;
 
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use shard_heartbeat::crossbeam::bounded;
-use shard_heartbeat::{
-    ChannelBeat, CreateError, Heartbeat, ProcessState, RegisterError, SegmentOptions, WatchdogMonitor,
-};
+use shard_heartbeat::crossbeam::{Sender, bounded};
+use shard_heartbeat::{ChannelBeat, Heartbeat, ProcessState, SegmentOptions, WatchdogMonitor};
 use shard_telemetry::service_manager::{News, ServiceManager};
 use tokio::runtime::Runtime;
 
 use crate::deadline;
-use crate::faults::{self, Faults, Order, OrderError, Port, PortError, PortOptions, ProcessFault, Role};
+use crate::faults::{self, Faults, Order, Port, PortOptions, ProcessFault, Role};
 use crate::guard::{self, Guard};
-use crate::net::{self, Admission, AdmissionError, AdmissionOptions};
+use crate::net::{Admission, AdmissionOptions};
 use crate::process::{self, Stopping};
 use crate::telemetry::Telemetry;
 use crate::telemetry::counts::Useless;
 
+use executor_thread::ExecutorThread;
+use spawn::spawn;
+
+pub use error::ShardError;
 pub use session::Counters;
 
 /// Parts that may wait for the executor thread. A coordinator gives a shard its own part and, at
@@ -79,68 +85,6 @@ pub struct ShardOptions {
     pub arm: Vec<Order>,
     /// How the process exports its telemetry.
     pub telemetry: Telemetry,
-}
-
-/// Why a shard did not start. Each message ends with the next step.
-#[derive(Debug, thiserror::Error)]
-pub enum ShardError {
-    /// The heartbeat segment cannot be created.
-    #[error(
-        "cannot create the heartbeat: {0}. Give --heartbeat a path in a folder that this user may write to, such as /run or /dev/shm, and that no running process uses"
-    )]
-    Heartbeat(#[from] CreateError),
-    /// The heartbeat has no free slot.
-    #[error("cannot register in the heartbeat: {0}")]
-    Register(#[from] RegisterError),
-    /// The address cannot be opened.
-    #[error(
-        "cannot listen on {address}: {source}. Give --listen a free address of this machine, or end what listens there"
-    )]
-    Bind {
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The socket that shows this process to a sidecar cannot be made.
-    #[error(
-        "--show-proc: the socket {}.sight cannot be made: {source}. Make its folder one that this user may write, and the path shorter \
-         than 100 bytes",
-        path.display()
-    )]
-    Sight {
-        /// The heartbeat segment.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The admission settings cannot be used, or would admit anybody.
-    #[error(transparent)]
-    Admission(#[from] AdmissionError),
-    /// The fault port cannot be opened.
-    #[error(transparent)]
-    Faults(#[from] PortError),
-    /// A fault cannot be armed.
-    #[error("--arm: {0}")]
-    Arm(#[from] OrderError),
-    /// A thread or the runtime cannot be started.
-    #[error(
-        "cannot start the {what}: {source}. The limit on threads or descriptors is probably reached (ulimit -u, ulimit -n)"
-    )]
-    Start {
-        /// What did not start.
-        what: &'static str,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A thread was started and did not report.
-    #[error(
-        "thread {0} did not start within {1:?}: the machine is overloaded, or its heartbeat slot is not to be had"
-    )]
-    NotReady(&'static str, Duration),
-    /// A thread ended during its warm-up.
-    #[error("thread {0} ended before it was warm: see the log for why, and report it")]
-    Lost(&'static str),
 }
 
 /// Runs a shard until it is told to stop. It must be called on the main thread.
@@ -203,20 +147,10 @@ impl Shard {
         let listener = TcpListener::bind(options.listen).map_err(bind)?;
         listener.set_nonblocking(true).map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
-        let name = format!("net-s{}", options.id);
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.worker_threads(NET_THREADS).thread_name(&name).enable_all();
-        threads::watch(&mut builder, heartbeat, &name);
-        let runtime = builder.build().map_err(failed("network threads"))?;
+        let runtime = start_runtime(options.id, heartbeat).map_err(failed("network threads"))?;
         let (signalled, signals) = crossbeam_channel::bounded(1);
         process::forward_signals(runtime.handle(), signalled).map_err(failed("signal handlers"))?;
-        let port = match &options.faults {
-            Some(port) => Some(faults::serve(runtime.handle(), port, faults.clone())?),
-            None => None,
-        };
-        if let Some(port) = &port {
-            say(&format!("shard {}: faults on {port}", options.id));
-        }
+        let port = open_port(&runtime, options, faults)?;
 
         let stopping = Stopping::default();
         let counters = Arc::new(Counters::default());
@@ -224,45 +158,8 @@ impl Shard {
         faults.tell_counters(move || counted.to_string());
         let sessions = session::Sessions::new(heartbeat.incarnation(), Arc::clone(&counters));
         let net_in = heartbeat.channel("net-in", None)?;
-        let (commands, commands_out) = bounded(heartbeat, "commands", COMMANDS)?;
-        let (state, state_out) = bounded(heartbeat, "state", STATE_REPLIES)?;
-        let (results, results_out) = bounded(heartbeat, "results", RESULTS)?;
-
-        let (warm, is_warm) = crossbeam_channel::bounded(1);
-        let executor = executor::Executor {
-            threads: options.threads,
-            commands: commands_out,
-            state: state_out,
-            results: results.clone(),
-            heartbeat: heartbeat.clone(),
-            faults: faults.clone(),
-            stopping: stopping.clone(),
-            counters: Arc::clone(&counters),
-            telemetry: options.telemetry.clone(),
-            warm,
-        };
-        let outbox = outbox::Outbox {
-            results: results_out,
-            faults: faults.clone(),
-            stopping: stopping.clone(),
-            counters: Arc::clone(&counters),
-        };
-        let mut guard = Guard::default();
-        guard.keep(spawn(heartbeat, "exec", options.id, move |beat, words, ready| {
-            executor.run(beat, words, ready);
-        })?);
-        guard.keep(spawn(heartbeat, "send", options.id, move |beat, words, ready| {
-            outbox.run(beat, words, ready);
-        })?);
-
-        // Before anybody can send a part: what a first block would have to initialise is ready.
-        match is_warm.recv_timeout(deadline::WARM) {
-            Ok(warmed) => say(&format!("shard {}: warmed up: {warmed}", options.id)),
-            Err(RecvTimeoutError::Timeout) => {
-                tracing::warn!(within = ?deadline::WARM, "not warm in time: the first blocks may be slow");
-            }
-            Err(RecvTimeoutError::Disconnected) => return Err(ShardError::Lost("exec")),
-        }
+        let Workers { mut guard, commands, state } =
+            start_workers(options, heartbeat, faults, &stopping, &counters)?;
 
         let service = service::Service {
             id: options.id,
@@ -389,42 +286,78 @@ impl Shard {
     }
 }
 
-/// Notifies the starter of a thread that the thread is registered in the heartbeat. Only then may
-/// the process report that it is running, or a watchdog would miss a thread that it never observed.
-type Ready = crossbeam_channel::Sender<()>;
+/// The network threads, each registered in the heartbeat.
+fn start_runtime(shard: u16, heartbeat: &Heartbeat) -> io::Result<Runtime> {
+    let name = format!("net-s{shard}");
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(NET_THREADS).thread_name(&name).enable_all();
+    threads::watch(&mut builder, heartbeat, &name);
+    builder.build()
+}
 
-fn spawn(
+/// Opens the port on which tests order faults, if there is to be one.
+fn open_port(runtime: &Runtime, options: &ShardOptions, faults: &Faults) -> Result<Option<Port>, ShardError> {
+    let Some(port) = &options.faults else { return Ok(None) };
+    let port = faults::serve(runtime.handle(), port, faults.clone())?;
+    say(&format!("shard {}: faults on {port}", options.id));
+    Ok(Some(port))
+}
+
+/// The threads behind the network side, and the queues that lead to them.
+struct Workers {
+    guard: Guard,
+    commands: Sender<job::Job>,
+    state: Sender<job::StateReply>,
+}
+
+/// Starts the executor thread and the sending thread; returns once the former is warm, or has had
+/// enough time for it.
+fn start_workers(
+    options: &ShardOptions,
     heartbeat: &Heartbeat,
-    duty: &'static str,
-    shard: u16,
-    run: impl FnOnce(shard_heartbeat::ThreadBeat, &mut faults::LastWords, &Ready) + Send + 'static,
-) -> Result<JoinHandle<()>, ShardError> {
-    // A u16 limits the name to the 15 bytes that the kernel stores.
-    let name = format!("{duty}-s{shard}");
-    let (ready, is_ready) = crossbeam_channel::bounded(1);
-    let heartbeat = heartbeat.clone();
-    let body = {
-        let name = name.clone();
-        move || {
-            // Dropped after everything that `run` owns: measurements start from its announcement,
-            // and would include whatever is dropped later.
-            let mut words = faults::LastWords::default();
-            match heartbeat.register(&name) {
-                Ok(beat) => run(beat, &mut words, &ready),
-                Err(error) => tracing::error!(thread = name, %error, "cannot register in the heartbeat"),
-            }
-        }
+    faults: &Faults,
+    stopping: &Stopping,
+    counters: &Arc<Counters>,
+) -> Result<Workers, ShardError> {
+    let (commands, commands_out) = bounded(heartbeat, "commands", COMMANDS)?;
+    let (state, state_out) = bounded(heartbeat, "state", STATE_REPLIES)?;
+    let (results, results_out) = bounded(heartbeat, "results", RESULTS)?;
+    let (warm, is_warm) = crossbeam_channel::bounded(1);
+    let executor = ExecutorThread {
+        threads: options.threads,
+        commands: commands_out,
+        state: state_out,
+        results,
+        heartbeat: heartbeat.clone(),
+        faults: faults.clone(),
+        stopping: stopping.clone(),
+        counters: Arc::clone(counters),
+        telemetry: options.telemetry.clone(),
+        warm,
     };
-    let thread = std::thread::Builder::new()
-        .name(name)
-        .spawn(body)
-        .map_err(|source| ShardError::Start { what: duty, source })?;
-    match is_ready.recv_timeout(deadline::STOP) {
-        Ok(()) => Ok(thread),
-        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-            Err(ShardError::NotReady(duty, deadline::STOP))
+    let outbox = outbox::Outbox {
+        results: results_out,
+        faults: faults.clone(),
+        stopping: stopping.clone(),
+        counters: Arc::clone(counters),
+    };
+    let mut guard = Guard::default();
+    guard.keep(spawn(heartbeat, "exec", options.id, move |beat, words, ready| {
+        executor.run(beat, words, ready);
+    })?);
+    guard.keep(spawn(heartbeat, "send", options.id, move |beat, words, ready| {
+        outbox.run(beat, words, ready);
+    })?);
+
+    // Before anybody can send a part: what a first block would have to initialise is ready.
+    match is_warm.recv_timeout(deadline::WARM) {
+        Ok(warmed) => say(&format!("shard {}: warmed up: {warmed}", options.id)),
+        Err(RecvTimeoutError::Timeout) => {
+            tracing::warn!(within = ?deadline::WARM, "not warm in time: the first blocks may be slow");
         }
+        Err(RecvTimeoutError::Disconnected) => return Err(ShardError::Lost("exec")),
     }
+    Ok(Workers { guard, commands, state })
 }
 
 /// Prints a line for whoever started the process; that nobody reads it is no reason to end.
@@ -434,6 +367,3 @@ fn say(line: &str) {
     let _ = writeln!(out, "{line}");
     let _ = out.flush();
 }
-
-/// The largest message that the service accepts or sends.
-const MAX_MESSAGE: usize = net::MAX_MESSAGE;

@@ -1,5 +1,6 @@
 //! The state a block runs on: accounts, storage, code and the hashes of earlier blocks.
 
+mod code;
 mod digest;
 mod journal;
 mod source;
@@ -10,41 +11,16 @@ use std::sync::Arc;
 use revm::bytecode::Bytecode;
 use revm::primitives::map::HashMap;
 use revm::primitives::{Address, B256, Bytes, KECCAK_EMPTY, U256, keccak256};
-use serde::{Deserialize, Serialize};
 
 use crate::block::{Block, BlockError, Fork, PreAccount, PreState};
-use crate::vm::{Changes, StateView, ViewError};
+use crate::vm::{AccountInfo, Changes, StateView, ViewError};
 
+pub use code::analysed;
 pub(crate) use journal::Journal;
 pub use source::{Answers, Found, NoAnswer, Reads, Source};
 
 /// How many earlier blocks `BLOCKHASH` reaches; older hashes are dropped.
 const HASHES_KEPT: u64 = 256;
-
-/// Balance, nonce and code hash of an account that exists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AccountInfo {
-    /// Wei.
-    pub balance: U256,
-    /// Nonce.
-    pub nonce: u64,
-    /// Keccak-256 of the code; for an account without code, that of empty input.
-    pub code_hash: B256,
-}
-
-impl AccountInfo {
-    /// True if it has no balance, no nonce and no code. From Spurious Dragon on such an account
-    /// ceases to exist when touched.
-    pub fn is_empty(&self) -> bool {
-        self.balance.is_zero() && self.nonce == 0 && self.code_hash == KECCAK_EMPTY
-    }
-}
-
-impl Default for AccountInfo {
-    fn default() -> Self {
-        Self { balance: U256::ZERO, nonce: 0, code_hash: KECCAK_EMPTY }
-    }
-}
 
 /// An account with its storage.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -318,13 +294,6 @@ impl State {
             self.codes.entry(keccak256(code)).or_insert_with(|| analysed(code));
         }
     }
-}
-
-/// Code ready to run: with its jump targets found, and an EIP-7702 designator recognised.
-///
-/// Old chains hold code that merely begins like a designator; it is treated like any other code.
-pub fn analysed(code: &Bytes) -> Bytecode {
-    Bytecode::new_raw_checked(code.clone()).unwrap_or_else(|_| Bytecode::new_legacy(code.clone()))
 }
 
 impl StateView for State {

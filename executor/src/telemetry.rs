@@ -25,13 +25,11 @@ use shard_telemetry::instruments::{self, Recording, Workshop};
 use shard_telemetry::otlp::{self, Otlp};
 use shard_telemetry::prometheus::{Page, PrometheusError};
 
+pub use catalogue::COORDINATOR;
 use counts::Counts;
 use page::Server;
 use sampler::Sampler;
 use spans::Tracer;
-
-/// The value of the label `shard` for a coordinator.
-pub const COORDINATOR: &str = "coordinator";
 
 /// Why telemetry cannot be started. Each message ends with the next step.
 #[derive(Debug, thiserror::Error)]

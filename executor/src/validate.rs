@@ -6,6 +6,7 @@
 //! values and so do the same. Any other transaction is executed again, in order, on the true state.
 //! Results equal sequential execution exactly, whatever was speculated.
 
+mod error;
 mod ledger;
 mod parallel;
 mod root;
@@ -19,12 +20,13 @@ use revm::primitives::B256;
 use revm::primitives::alloy_primitives::Bloom;
 use serde::Serialize;
 
-use crate::block::{Block, BlockError, FirstDifference, Fork, blob_gas};
+use crate::block::{Block, FirstDifference, Fork, blob_gas};
 use crate::state::State;
 use crate::vm::{
-    self, BlockGas, Changes, Effect, ExecutionEnv, Executor, ReadSet, Receipt, StateView, TxOutcome, VmError,
+    self, BlockGas, Changes, Effect, ExecutionEnv, Executor, ReadSet, Receipt, StateView, TxOutcome,
 };
 
+pub use error::ValidateError;
 use ledger::Ledger;
 pub use parallel::run_parallel;
 pub use root::{NotChecked, StateRoot};
@@ -112,34 +114,6 @@ impl fmt::Display for Mismatch {
             Self::InvalidBlock { reason } => write!(f, "the block is not valid: {reason}"),
         }
     }
-}
-
-/// Why a block could not be executed to its end.
-#[derive(Debug, thiserror::Error)]
-pub enum ValidateError {
-    /// It has no state to run on.
-    #[error(transparent)]
-    Block(#[from] BlockError),
-    /// A transaction could not be executed.
-    #[error("block {number}, transaction {index} ({hash}): {source}")]
-    Transaction {
-        /// The block's number.
-        number: u64,
-        /// The transaction's position in the block.
-        index: usize,
-        /// The transaction's hash.
-        hash: B256,
-        /// Why.
-        source: VmError,
-    },
-    /// A system call could not be made.
-    #[error("block {number}, system calls: {source}")]
-    System {
-        /// The block's number.
-        number: u64,
-        /// Why.
-        source: VmError,
-    },
 }
 
 /// The state that `block`'s transactions run on: its own `pre` or the state its parent left, after

@@ -10,19 +10,20 @@ mod alone;
 mod full;
 mod header;
 mod json;
+mod root;
 mod trie;
 
 use std::collections::BTreeMap;
 
 use alloy_consensus::Header;
 use alloy_rlp::Decodable;
-use alloy_trie::{EMPTY_ROOT_HASH, Nibbles, TrieAccount};
+use alloy_trie::TrieAccount;
 use revm::primitives::map::HashMap;
 use revm::primitives::{Address, B256, Bytes, KECCAK_EMPTY, U256, keccak256};
 
 use crate::block::{Fork, PreAccount, PreState};
-use crate::state::{AccountInfo, Journal, State};
-use trie::{Change, Nodes, TrieError};
+use crate::vm::AccountInfo;
+use trie::{Nodes, TrieError};
 
 pub(crate) use alone::{Proofs, execute};
 pub(crate) use full::Full;
@@ -228,16 +229,6 @@ impl Witness {
         Ok(())
     }
 
-    /// Root of `state`, which is the state before the block with the changes of its journal.
-    /// `progress` is called for each changed account.
-    ///
-    /// # Errors
-    /// If a node needed for the changes is missing.
-    pub(crate) fn root_after(&self, state: &State, progress: &dyn Fn()) -> Result<B256, WitnessError> {
-        let Some(journal) = state.journal() else { return Ok(self.root) };
-        after(&self.nodes, self.root, state, journal, &mut |_, _| {}, progress)
-    }
-
     fn preimages(&self) -> (impl Iterator<Item = &Bytes>, impl Iterator<Item = &Bytes>, &[Bytes]) {
         let sorted = |of: &'_ HashMap<B256, Bytes>| {
             let mut hashes: Vec<B256> = of.keys().copied().collect();
@@ -248,50 +239,6 @@ impl Witness {
         let codes = sorted(&self.codes).into_iter().filter_map(|hash| self.codes.get(&hash));
         (nodes, codes, &self.headers)
     }
-}
-
-/// The root after the writes in `journal`, with the current values from `state`.
-fn after(
-    store: &dyn trie::Store,
-    root: B256,
-    state: &State,
-    journal: &Journal,
-    made: &mut dyn FnMut(B256, Vec<u8>),
-    progress: &dyn Fn(),
-) -> Result<B256, WitnessError> {
-    let mut accounts: Vec<Change> = Vec::new();
-    for (address, written) in journal.accounts() {
-        progress();
-        let key = trie::key(address);
-        let unproven = |error| unproven(&format!("the change of account {address}"), &error);
-        let Some(info) = state.account(address) else {
-            accounts.push((key, None));
-            continue;
-        };
-        let before = if written.wiped { None } else { trie::get(store, root, &key).map_err(unproven)? };
-        let before = before.and_then(|rlp| decoded::<TrieAccount>(&rlp));
-        let storage_root = before.map_or(EMPTY_ROOT_HASH, |account| account.storage_root);
-        let value = |slot: &U256| {
-            let value = state.slot(address, slot);
-            (!value.is_zero()).then(|| alloy_rlp::encode(value))
-        };
-        let change = |slot: &U256| (trie::key(slot.to_be_bytes::<32>()), value(slot));
-        let slots = if written.wiped {
-            sorted(state.slots(address).map(change).collect())
-        } else {
-            sorted(written.slots.iter().map(change).collect())
-        };
-        let storage_root = trie::update(store, storage_root, &slots, made).map_err(unproven)?;
-        let account = TrieAccount::new(info.nonce, info.balance, storage_root, info.code_hash);
-        accounts.push((key, Some(alloy_rlp::encode(account))));
-    }
-    trie::update(store, root, &sorted(accounts), made)
-        .map_err(|error| unproven("the state after the block", &error))
-}
-
-fn sorted(mut changes: Vec<Change>) -> Vec<Change> {
-    changes.sort_unstable_by_key(|(key, _): &(Nibbles, _)| *key);
-    changes
 }
 
 fn unproven(what: &str, error: &TrieError) -> WitnessError {

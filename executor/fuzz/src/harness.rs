@@ -23,9 +23,9 @@ use shard_executor::generate::{Generator, Kind, Plan};
 use shard_executor::net::wire::{self, down, up};
 use shard_executor::net::{Key, MAX_MESSAGE, Value, Work, WorkRef};
 use shard_executor::partition::partition;
-use shard_executor::state::{AccountInfo, State};
+use shard_executor::state::State;
 use shard_executor::validate::{self, BlockResult};
-use shard_executor::vm::{self, ExecutionEnv, TxOutcome};
+use shard_executor::vm::{self, AccountInfo, ExecutionEnv, TxOutcome};
 use tonic::codec::{Codec, Streaming};
 use tonic_prost::ProstCodec;
 

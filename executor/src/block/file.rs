@@ -11,7 +11,14 @@ use super::{Block, BlockError, Blocks, Parent, json};
 /// at the same time.
 const MOST_FILES: usize = 1_000_000;
 
-pub(super) fn load(path: &Path) -> Result<Block, BlockError> {
+impl Block {
+    /// Reads one block file, `.json` or `.json.gz`.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, BlockError> {
+        load(path.as_ref())
+    }
+}
+
+fn load(path: &Path) -> Result<Block, BlockError> {
     let packing = if path.extension().is_some_and(|e| e == "gz") { Packing::Gzip } else { Packing::Plain };
     let text = text::read(path, packing).map_err(|error| {
         let path = path.into();

@@ -9,6 +9,8 @@ mod envelope;
 mod header;
 mod shape;
 mod size;
+mod transaction;
+mod unfit;
 mod variants;
 mod witnessed;
 
@@ -28,7 +30,9 @@ use super::{
 };
 use envelope::Unwrapped;
 use header::{fits, header};
-use shape::{BlockJson, FileJson, ParentJson, ReceiptJson, TransactionJson, WithdrawalJson};
+use shape::{BlockJson, FileJson, ParentJson, ReceiptJson, WithdrawalJson};
+use transaction::TransactionJson;
+use unfit::{Unfit, unfit};
 use variants::{Listed, PreJson};
 
 /// Some editors mark a file as UTF-8 with these bytes at its beginning.
@@ -51,16 +55,6 @@ pub(super) fn parse(path: PathBuf, text: &[u8]) -> Result<Block, BlockError> {
         }
     };
     assemble(file, path.clone()).map_err(|Unfit { reason, hint }| BlockError::Wrong { path, reason, hint })
-}
-
-/// What is wrong with a file, and what to do about it.
-struct Unfit {
-    reason: String,
-    hint: String,
-}
-
-fn unfit(reason: String, hint: &str) -> Unfit {
-    Unfit { reason, hint: hint.into() }
 }
 
 fn assemble(file: FileJson, path: PathBuf) -> Result<Block, Unfit> {
@@ -345,14 +339,24 @@ fn transaction(tx: &TransactionJson) -> Result<Transaction, String> {
     })
 }
 
-/// The text of a file for `block`.
-pub(super) fn text(block: &Block) -> io::Result<Vec<u8>> {
-    Ok(serde_json::to_vec(&FileJson::from(block))?)
+impl Block {
+    /// Reads one block from JSON text; `path` is only used in messages.
+    pub fn from_json(path: impl Into<PathBuf>, text: &[u8]) -> Result<Self, BlockError> {
+        parse(path.into(), text)
+    }
+
+    /// The JSON text that [`Self::from_json`] reads. Every block read by it can be written again.
+    ///
+    /// # Errors
+    /// If the encoder fails, which it never does on plain data.
+    pub fn to_json(&self) -> io::Result<Vec<u8>> {
+        Ok(serde_json::to_vec(&FileJson::from(self))?)
+    }
 }
 
 /// Writes `block` in the same format, gzipped if the name ends in `.gz`.
 pub fn write(block: &Block, path: &Path) -> io::Result<()> {
-    let text = text(block)?;
+    let text = block.to_json()?;
     if path.extension().is_some_and(|e| e == "gz") {
         let mut out = GzEncoder::new(std::fs::File::create(path)?, Compression::default());
         out.write_all(&text)?;

@@ -3,8 +3,6 @@
 use alloy_consensus::Header as ConsensusHeader;
 use revm::primitives::B256;
 
-use super::{Block, Fork, blob_gas};
-
 /// The fields of the parent's header that determine those of its child.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parent {
@@ -37,24 +35,6 @@ impl Parent {
             gas_used: header.gas_used,
             base_fee: header.base_fee_per_gas,
             blob_gas_used: header.blob_gas_used,
-            excess_blob_gas: header.excess_blob_gas,
-        }
-    }
-}
-
-impl From<&Block> for Parent {
-    fn from(block: &Block) -> Self {
-        let header = &block.header;
-        let used = || blob_gas(block.transactions.iter().map(|tx| tx.blob_hashes.len() as u64).sum());
-        Self {
-            number: header.number,
-            hash: block.hash,
-            timestamp: header.timestamp,
-            gas_limit: header.gas_limit,
-            gas_used: block.expected.gas_used,
-            base_fee: (block.chain.fork >= Fork::London).then_some(header.base_fee),
-            blob_gas_used: (block.chain.fork >= Fork::Cancun)
-                .then(|| block.expected.blob_gas_used.unwrap_or_else(used)),
             excess_blob_gas: header.excess_blob_gas,
         }
     }

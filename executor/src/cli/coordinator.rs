@@ -13,8 +13,9 @@ use shard_executor::local::ROUNDS;
 use shard_executor::net::{CertificateFiles, CredentialOptions};
 use shard_executor::telemetry::{HostPattern, Telemetry};
 
+use super::exit::{BAD_INPUT, NOT_EXECUTED, VERIFIED, WRONG_BLOCK, fail};
 use super::faults::FaultArgs;
-use super::{BAD_INPUT, MOST_ROUNDS, NOT_EXECUTED, VERIFIED, WRONG_BLOCK, fail};
+use super::rounds::MOST_ROUNDS;
 
 /// Execute blocks over shards and verify them.
 #[derive(Debug, clap::Args)]

@@ -9,7 +9,7 @@ use shard_executor::block::{self, Fork};
 use shard_executor::generate::{FIRST_FORK, Generator, Kind, LAST_FORK, MAX_TRANSACTIONS, Plan};
 use shard_executor::progress::Progress;
 
-use super::{BAD_INPUT, NOT_EXECUTED, VERIFIED, fail};
+use super::exit::{BAD_INPUT, NOT_EXECUTED, VERIFIED, fail};
 
 /// Make a chain of blocks to execute.
 #[derive(Debug, clap::Args)]

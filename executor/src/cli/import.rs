@@ -16,7 +16,7 @@ use shard_executor::progress::Progress;
 use shard_executor::regular;
 use shard_executor::validate::StateRoot;
 
-use super::{BAD_INPUT, NOT_EXECUTED, VERIFIED, WRONG_BLOCK, fail};
+use super::exit::{BAD_INPUT, NOT_EXECUTED, VERIFIED, WRONG_BLOCK, fail};
 
 /// Beyond this a range is a mistake: a million blocks are half a year of mainnet.
 const MOST_BLOCKS: u64 = 1_000_000;

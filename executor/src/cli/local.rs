@@ -11,7 +11,8 @@ use shard_executor::local::{Local, ROUNDS};
 use shard_executor::report::Reporter;
 use shard_executor::validate::ValidateError;
 
-use super::{BAD_INPUT, MOST_ROUNDS, NOT_EXECUTED, VERIFIED, WRONG_BLOCK, fail};
+use super::exit::{BAD_INPUT, NOT_EXECUTED, VERIFIED, WRONG_BLOCK, fail};
+use super::rounds::MOST_ROUNDS;
 
 /// More threads than any machine has cores only cost memory.
 const MOST_SHARDS: i64 = 256;

@@ -9,8 +9,8 @@ use shard_executor::net::{AdmissionOptions, CertificateFiles};
 use shard_executor::shard::{self, ShardOptions};
 use shard_executor::telemetry::{HostPattern, Telemetry};
 
+use super::exit::{BAD_INPUT, VERIFIED, fail};
 use super::faults::FaultArgs;
-use super::{BAD_INPUT, VERIFIED, fail};
 
 /// The heartbeat has sixteen lanes a thread, and one of them is the executor thread's own.
 const MOST_THREADS: i64 = 16;

@@ -21,14 +21,14 @@ pub(super) type SharedView = Arc<dyn StateView + Send + Sync>;
 /// The state that may be served now. Every link has a clone.
 #[derive(Clone)]
 pub(super) struct Answers {
-    round: Arc<Mutex<Option<Round>>>,
+    round: Arc<Mutex<Option<ServedRound>>>,
     /// Which links have spoken since this was last read: a shard that sends requests is not stuck.
     spoken: Arc<[AtomicBool]>,
     faults: Faults,
     counts: Arc<Counts>,
 }
 
-struct Round {
+struct ServedRound {
     state: SharedView,
     /// Parts that are being executed, each with its link.
     running: Vec<(usize, wire::Tag)>,
@@ -44,12 +44,12 @@ impl Answers {
     /// Begins a round on `state`. Dropping the returned guard ends the round and releases the
     /// state.
     pub(super) fn begin(&self, state: SharedView) -> OpenRound {
-        *lock(&self.round) = Some(Round { state, running: Vec::new() });
+        *lock(&self.round) = Some(ServedRound { state, running: Vec::new() });
         OpenRound(Arc::clone(&self.round))
     }
 
     /// From now on `tag` runs on `link`; the attempt that it replaces no longer does.
-    pub(super) fn runs(&self, link: usize, tag: wire::Tag) {
+    pub(super) fn begin_attempt(&self, link: usize, tag: wire::Tag) {
         if let Some(round) = &mut *lock(&self.round) {
             round.running.retain(|(_, other)| other.part != tag.part);
             round.running.push((link, tag));
@@ -57,14 +57,14 @@ impl Answers {
     }
 
     /// Ends the attempt, whatever its outcome.
-    pub(super) fn over(&self, tag: &wire::Tag) {
+    pub(super) fn end_attempt(&self, tag: &wire::Tag) {
         if let Some(round) = &mut *lock(&self.round) {
             round.running.retain(|(_, other)| other != tag);
         }
     }
 
     /// Whether the link has spoken since this was last asked.
-    pub(super) fn has_spoken(&self, link: usize) -> bool {
+    pub(super) fn take_has_spoken(&self, link: usize) -> bool {
         self.spoken.get(link).is_some_and(|spoken| {
             // Read before it is written: this is read all the time, and other threads write it.
             spoken.load(Ordering::Relaxed) && spoken.swap(false, Ordering::Relaxed)
@@ -93,7 +93,7 @@ impl Answers {
 }
 
 /// While this exists, network threads answer.
-pub(super) struct OpenRound(Arc<Mutex<Option<Round>>>);
+pub(super) struct OpenRound(Arc<Mutex<Option<ServedRound>>>);
 
 impl Drop for OpenRound {
     fn drop(&mut self) {
@@ -102,7 +102,7 @@ impl Drop for OpenRound {
 }
 
 /// The content is only ever replaced as a whole, so a panic leaves nothing half done.
-fn lock(mutex: &Mutex<Option<Round>>) -> MutexGuard<'_, Option<Round>> {
+fn lock(mutex: &Mutex<Option<ServedRound>>) -> MutexGuard<'_, Option<ServedRound>> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -134,15 +134,15 @@ mod tests {
         assert!(answers.answer(0, &request(tag(0))).is_none(), "no round");
         let open = answers.begin(Arc::new(State::default()));
         assert!(answers.answer(0, &request(tag(0))).is_none(), "no part");
-        answers.runs(0, tag(0));
+        answers.begin_attempt(0, tag(0));
         assert!(answers.answer(1, &request(tag(0))).is_none(), "another link's");
         let reply = answers.answer(0, &request(tag(0))).expect("an answer");
         assert_eq!((reply.tag, reply.id, reply.values.len()), (Some(tag(0)), 1, 1));
-        answers.runs(1, tag(1));
+        answers.begin_attempt(1, tag(1));
         assert!(answers.answer(0, &request(tag(0))).is_none(), "replaced by another attempt");
-        answers.over(&tag(1));
+        answers.end_attempt(&tag(1));
         assert!(answers.answer(1, &request(tag(1))).is_none(), "over");
-        answers.runs(1, tag(1));
+        answers.begin_attempt(1, tag(1));
         drop(open);
         assert!(answers.answer(1, &request(tag(1))).is_none(), "the round has ended");
     }
@@ -151,12 +151,12 @@ mod tests {
     fn what_is_wrong_or_to_be_muted_is_left_to_the_coordinating_thread() {
         let (answers, faults) = answers();
         let _open = answers.begin(Arc::new(State::default()));
-        answers.runs(0, tag(0));
+        answers.begin_attempt(0, tag(0));
         let wrong = wire::StateRequest { keys: vec![wire::StateKey { key: None }], ..request(tag(0)) };
         assert!(answers.answer(0, &wrong).is_none());
-        assert!(!answers.has_spoken(0), "it has not said anything of use");
+        assert!(!answers.take_has_spoken(0), "it has not said anything of use");
         assert!(answers.answer(0, &request(tag(0))).is_some());
-        assert!(answers.has_spoken(0) && !answers.has_spoken(0), "told once");
+        assert!(answers.take_has_spoken(0) && !answers.take_has_spoken(0), "told once");
         faults.obey_all(&["arm mute-state".parse::<Order>().expect("an order")]).expect("armed");
         assert!(answers.answer(0, &request(tag(0))).is_none());
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use revm::primitives::B256;
 use shard_heartbeat::{CreateError, RegisterError};
 
-use super::QuarantineError;
+use super::quarantine::QuarantineError;
 use super::step::Step;
 use crate::block::BlockError;
 use crate::faults::{OrderError, PortError};

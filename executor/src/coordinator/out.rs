@@ -8,7 +8,9 @@
 use std::io;
 use std::time::Instant;
 
-use super::report::gap;
+use serde_json::{Value, json};
+
+use crate::clock::monotonic_ns;
 use crate::deadline;
 use crate::lines::{Descriptor, Lines};
 use crate::logs;
@@ -28,7 +30,7 @@ impl Out {
     /// Starts the thread that writes. `json`: whether the line that stands for dropped lines is a
     /// JSON object, too.
     pub(super) fn start(json: bool) -> io::Result<Self> {
-        let gap = if json { gap::json } else { gap::text };
+        let gap = if json { gap_json } else { gap_text };
         let lines = Lines::start("out-coord", ROOM, gap, Descriptor::duplicate(io::stdout())?)?;
         logs::flush_also(&lines);
         Ok(Self { lines, told: false })
@@ -80,5 +82,37 @@ impl Out {
 
     fn failure(&self) -> io::Result<()> {
         self.lines.failure().map_or(Ok(()), Err)
+    }
+}
+
+/// The JSON line of an event.
+pub(super) fn stamped(mut event: Value) -> String {
+    if let Some(fields) = event.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+        fields.insert("at_monotonic_ns".to_owned(), monotonic_ns().into());
+    }
+    event.to_string()
+}
+
+/// The line that takes the place of lines that were not read in time, as JSON.
+fn gap_json(lines: u64) -> String {
+    stamped(json!({"event": "lines_dropped", "lines": lines}))
+}
+
+/// The same line for people.
+fn gap_text(lines: u64) -> String {
+    format!("({lines} lines were dropped here: standard output was not read in time)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_is_a_line_like_the_others() {
+        let event: Value = serde_json::from_str(&gap_json(3)).expect("JSON");
+        assert_eq!((&event["event"], &event["lines"]), (&"lines_dropped".into(), &3.into()));
+        assert!(event["at_monotonic_ns"].is_u64());
+        assert!(gap_text(3).contains("3 lines"));
     }
 }

@@ -11,9 +11,8 @@ use std::time::Duration;
 use revm::primitives::B256;
 use serde_json::{Value, json};
 
-use super::out::Out;
+use super::out::{Out, stamped};
 use super::step::Failure;
-use crate::clock::monotonic_ns;
 use crate::progress::{self, Progress};
 use crate::report::{BlockReport, but_for_the_state, of_all};
 use crate::telemetry::counts::Outcome;
@@ -103,14 +102,14 @@ impl Report {
         self.blocks
     }
 
-    pub(super) fn joined(&mut self, shard: &str, address: &str, incarnation: u64) -> io::Result<()> {
+    pub(super) fn shard_joined(&mut self, shard: &str, address: &str, incarnation: u64) -> io::Result<()> {
         let shard = plain(shard);
         let event =
             json!({"event": "shard_joined", "shard": shard, "address": address, "incarnation": incarnation});
         self.say(event, || format!("shard {shard} at {address} joined, incarnation {incarnation}"))
     }
 
-    pub(super) fn lost(
+    pub(super) fn shard_lost(
         &mut self,
         shard: &str,
         address: &str,
@@ -279,15 +278,6 @@ impl Report {
     }
 }
 
-/// The JSON line of an event.
-fn stamped(mut event: Value) -> String {
-    if let Some(fields) = event.as_object_mut() {
-        fields.retain(|_, value| !value.is_null());
-        fields.insert("at_monotonic_ns".to_owned(), monotonic_ns().into());
-    }
-    event.to_string()
-}
-
 /// A peer's text, made fit for a terminal and truncated.
 fn plain(words: &str) -> String {
     let mut plain: String =
@@ -296,19 +286,6 @@ fn plain(words: &str) -> String {
         plain.push('…');
     }
     plain
-}
-
-/// The line that takes the place of lines that were not read in time.
-pub(super) mod gap {
-    use serde_json::json;
-
-    pub(in super::super) fn json(lines: u64) -> String {
-        super::stamped(json!({"event": "lines_dropped", "lines": lines}))
-    }
-
-    pub(in super::super) fn text(lines: u64) -> String {
-        format!("({lines} lines were dropped here: standard output was not read in time)")
-    }
 }
 
 #[cfg(test)]
@@ -321,13 +298,5 @@ mod tests {
         let long = plain(&"ü".repeat(1_000_000));
         assert_eq!(long.chars().count(), LONGEST_WORDS + 1);
         assert_eq!(plain(&"ü".repeat(LONGEST_WORDS)).chars().count(), LONGEST_WORDS);
-    }
-
-    #[test]
-    fn a_gap_is_a_line_like_the_others() {
-        let event: Value = serde_json::from_str(&gap::json(3)).expect("JSON");
-        assert_eq!((&event["event"], &event["lines"]), (&"lines_dropped".into(), &3.into()));
-        assert!(event["at_monotonic_ns"].is_u64());
-        assert!(gap::text(3).contains("3 lines"));
     }
 }

@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use crate::block::MAX_GAS;
 
-use super::MAX_TRANSACTIONS;
+/// The most transactions in a block; far more than any chain has.
+pub const MAX_TRANSACTIONS: u32 = 100_000;
 
 /// What the transactions of a generated block do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use alloy_consensus::Header as ConsensusHeader;
 use revm::primitives::{Address, B256, Bytes, U256};
 
-use super::GenerateError;
+use super::error::GenerateError;
 use crate::block::{Block, Parent, PreState};
 use crate::state::{Answers, Found, Journal, NoAnswer, Source, State};
 use crate::validate::BlockResult;

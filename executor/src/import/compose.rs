@@ -8,7 +8,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Map, Value, json};
 
-use super::{ImportError, Parts};
+use super::error::ImportError;
+use super::parts::Parts;
 use crate::block::{Block, PreAccount};
 use crate::state::Reads;
 use crate::witness::WitnessJson;

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use alloy_eips::{eip2935, eip4788, eip7002, eip7251};
 use revm::primitives::{Address, B256, Bytes, U256};
 
-use super::Parts;
 use super::missing::Missing;
 use super::node::Node;
+use super::parts::Parts;
 use super::traces::Traces;
 use crate::block::prestate::AccountJson;
 use crate::block::{Block, PreAccount, PreState};

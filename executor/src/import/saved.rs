@@ -8,8 +8,9 @@ use revm::primitives::{Address, B256};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::error::ImportError;
+use super::parts::Parts;
 use super::traces::cut;
-use super::{ImportError, Parts};
 use crate::block::prestate::Accounts;
 use crate::block::text::{self, Packing, TextError};
 use crate::block::{MAX_BLOCK_BYTES, PreState};

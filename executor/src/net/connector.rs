@@ -10,16 +10,20 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use rustls::CertificateError;
-use tokio::io::AsyncBufReadExt;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::codegen::Service;
 use tonic::codegen::http::Uri;
 
-use super::Duplex;
 use super::credentials::Credentials;
 use super::metered::Metered;
 use crate::telemetry::counts::Counts;
+
+/// A connection, encrypted or not.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
 
 /// How long to wait for the shard's first bytes. In TLS 1.3 our part of the handshake ends before
 /// the other end has seen our certificate. If it refuses the certificate, the next bytes contain

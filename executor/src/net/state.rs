@@ -4,7 +4,7 @@
 use revm::primitives::{Address, B256, Bytes, U256};
 
 use super::{WireError, wire};
-use crate::state::AccountInfo;
+use crate::vm::AccountInfo;
 
 /// One key of the state before a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -11,8 +11,8 @@ use revm::primitives::map::HashMap;
 use revm::primitives::{Address, B256, U256};
 use smallvec::SmallVec;
 
-use crate::state::{AccountInfo, analysed};
-use crate::vm::{Changes, StateView};
+use crate::state::analysed;
+use crate::vm::{AccountInfo, Changes, StateView};
 
 /// Parts of the memory, each with its own lock. Far more than threads, so that two seldom contend.
 const SHARDS: usize = 64;

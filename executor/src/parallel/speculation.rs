@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use super::batch::Batch;
 use super::memory::Memory;
 use super::pool::{Help, NoBeat, WorkerBeat};
+use super::settle::{Aside, Foreseen, Settle, Settled};
 use super::view::Ahead;
-use super::{Aside, Batch, Foreseen, Settle, Settled};
 use crate::validate::holds;
 use crate::vm::{Effect, ExecutionEnv, Executor, StateView};
 

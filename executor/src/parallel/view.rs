@@ -7,8 +7,7 @@ use revm::bytecode::Bytecode;
 use revm::primitives::{Address, B256, U256};
 
 use super::memory::Memory;
-use crate::state::AccountInfo;
-use crate::vm::{StateView, ViewError};
+use crate::vm::{AccountInfo, StateView, ViewError};
 
 /// The state before the batch, with the writes of the transactions before `place` on top, as far as
 /// they have been executed.

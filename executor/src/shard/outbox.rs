@@ -8,8 +8,8 @@ use shard_heartbeat::crossbeam::{Receiver, RecvTimeoutError};
 use shard_heartbeat::{ThreadBeat, Work};
 use tokio::sync::mpsc::error::TrySendError;
 
-use super::Ready;
 use super::session::{Counters, Session};
+use super::spawn::Ready;
 use crate::deadline;
 use crate::faults::{Faults, LastWords};
 use crate::net::wire::Up;

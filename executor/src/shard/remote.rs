@@ -12,16 +12,16 @@ use shard_heartbeat::ThreadBeat;
 use shard_heartbeat::crossbeam::{Receiver, SendTimeoutError, Sender};
 use tokio::sync::mpsc::error::TrySendError;
 
-use super::executor::{Job, StateReply};
+use super::job::{Job, StateReply};
 use super::outbox::Outgoing;
 use super::session::Counters;
 use crate::deadline;
 use crate::faults::Faults;
 use crate::net::{Key, MAX_KEYS, Value, WireError, Work, wire};
 use crate::process::Stopping;
-use crate::state::{AccountInfo, analysed};
+use crate::state::analysed;
 use crate::telemetry::counts::Counts;
-use crate::vm::{StateView, TxOutcome, ViewError};
+use crate::vm::{AccountInfo, StateView, TxOutcome, ViewError};
 
 /// Codes retained from block to block. A hash identifies its code for ever, so they never go stale.
 /// At 24 KiB each, this many take at most 96 MiB, and popular contracts are requested only once.

@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use shard_heartbeat::ThreadBeat;
 
-use super::executor::Job;
+use super::job::Job;
 use super::remote::{AskError, RemoteState};
 use crate::block::Transaction;
 use crate::vm::{Executor, StateView};

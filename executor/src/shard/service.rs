@@ -17,15 +17,14 @@ use tonic::{Request, Response, Status, Streaming};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use super::MAX_MESSAGE;
 use super::accept::Door;
-use super::executor::{Job, StateReply};
+use super::job::{Job, StateReply};
 use super::places::Holder;
 use super::session::{Counters, Session, Sessions};
 use crate::deadline;
 use crate::faults::Faults;
 use crate::net::wire::shard_server::{Shard, ShardServer};
-use crate::net::{self, Admission, STREAM_QUEUE, Work, wire};
+use crate::net::{self, Admission, MAX_MESSAGE, STREAM_QUEUE, Work, wire};
 use crate::vm;
 
 /// The longest that a coordinator may allow for a part or a request: a day, as on the command line.

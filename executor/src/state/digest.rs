@@ -17,7 +17,7 @@ use revm::primitives::alloy_primitives::Keccak256;
 use revm::primitives::map::HashMap;
 use revm::primitives::{Address, B256, U256};
 
-use super::AccountInfo;
+use crate::vm::AccountInfo;
 
 pub(super) fn of<'a>(
     accounts: impl Iterator<Item = (&'a Address, &'a AccountInfo, &'a HashMap<U256, U256>)>,

@@ -3,8 +3,6 @@
 use revm::primitives::map::{HashMap, HashSet};
 use revm::primitives::{Address, U256};
 
-use super::State;
-
 /// Accounts and slots that were written, without values: the state holds those.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Journal(HashMap<Address, Written>);
@@ -19,10 +17,10 @@ pub(crate) struct Written {
 }
 
 impl Journal {
-    /// A journal as if every account of `state` were new.
-    pub(crate) fn of_all(state: &State) -> Self {
+    /// A journal as if each of these accounts were new.
+    pub(crate) fn of_all<'a>(addresses: impl Iterator<Item = &'a Address>) -> Self {
         let made = || Written { wiped: true, slots: HashSet::default() };
-        Self(state.addresses().map(|address| (*address, made())).collect())
+        Self(addresses.map(|address| (*address, made())).collect())
     }
 
     /// All accounts that were written, in no order.

@@ -9,8 +9,9 @@ use revm::bytecode::Bytecode;
 use revm::primitives::map::HashMap;
 use revm::primitives::{Address, B256, Bytes, KECCAK_EMPTY, U256, keccak256};
 
-use super::{AccountInfo, analysed};
+use super::code::analysed;
 use crate::block::{Fork, PreAccount, PreState};
+use crate::vm::AccountInfo;
 
 /// Why a question has no answer.
 pub type NoAnswer = Box<dyn std::error::Error + Send + Sync>;

@@ -5,7 +5,10 @@ pub mod story;
 
 use shard_telemetry::metric::{Kind, Unit, one, words};
 
-use super::counts::{Late, Outcome, Useless};
+use super::counts::{Late, Outcome, SIGNALS, Useless};
+
+/// The value of the label `shard` for a coordinator.
+pub const COORDINATOR: &str = "coordinator";
 
 macro_rules! labels_of {
     ($enum:ident) => {
@@ -49,7 +52,7 @@ shard_telemetry::catalogue! {
     WATCHDOG_AGE: "shard_executor_watchdog_age_seconds", Kind::Gauge, Unit::Seconds, [],
         "Time since the sidecar last beat into the heartbeat segment. Absent if none ever did: nobody watches.";
     TELEMETRY_DROPPED: "shard_executor_telemetry_dropped_total", Kind::Counter, Unit::Count("{item}"),
-        [words("signal", || super::observed::SIGNALS.iter().map(|signal| signal.label()).collect())],
+        [words("signal", || SIGNALS.iter().map(|signal| signal.label()).collect())],
         "What was not told because a collector or a client was too slow.";
     BUILD_INFO: "shard_executor_build_info", Kind::Gauge, Unit::Flag, [one("version")],
         "Always 1.";

@@ -3,6 +3,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use shard_telemetry::dropped::Signal;
+
+/// The kinds of telemetry that an executor may have to drop.
+pub(super) const SIGNALS: [Signal; 4] =
+    [Signal::Http, Signal::OtlpMetrics, Signal::OtlpLogs, Signal::OtlpTraces];
+
 /// The value of `watchdog_age` while no watchdog was ever seen.
 const NEVER: u64 = u64::MAX;
 

@@ -7,13 +7,8 @@ use shard_telemetry::dropped::{Dropped, Signal};
 use shard_telemetry::instruments::{Points, Workshop};
 use shard_telemetry::metric::Metric;
 
-use super::COORDINATOR;
-use super::catalogue;
-use super::counts::{Count, Counts, Late, Outcome, Useless};
-
-/// The kinds of telemetry that an executor may have to drop.
-pub(super) const SIGNALS: [Signal; 4] =
-    [Signal::Http, Signal::OtlpMetrics, Signal::OtlpLogs, Signal::OtlpTraces];
+use super::catalogue::{self, COORDINATOR};
+use super::counts::{Count, Counts, Late, Outcome, SIGNALS, Useless};
 
 /// Registers all of these metrics. Those of the other kind of process are left out, so that they
 /// are absent instead of zero.

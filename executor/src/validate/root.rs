@@ -4,7 +4,7 @@ use std::fmt;
 
 use revm::primitives::B256;
 
-use super::ValidateError;
+use super::error::ValidateError;
 use crate::block::{Block, BlockError, Fork};
 use crate::state::State;
 

@@ -17,11 +17,10 @@ use revm::state::EvmState;
 use super::fee::FeeApart;
 use super::recorder::Recorder;
 use super::{
-    AccountChange, BlockGas, Changes, Effect, ExecutionEnv, ReadSet, Receipt, StateView, TxOutcome,
-    ViewError, VmError,
+    AccountChange, AccountInfo, BlockGas, Changes, Effect, ExecutionEnv, ReadSet, Receipt, StateView,
+    TxOutcome, ViewError, VmError,
 };
 use crate::block::{Authorization, Fork, Transaction};
-use crate::state::AccountInfo;
 
 /// The gas limit of a system call before Amsterdam (EIP-4788 and later EIPs).
 const SYSTEM_CALL_GAS: u64 = 30_000_000;
@@ -229,4 +228,15 @@ fn signed(a: &Authorization) -> SignedAuthorization {
         nonce: a.nonce,
     };
     SignedAuthorization::new_unchecked(authorization, a.y_parity, a.r, a.s)
+}
+
+/// Executes one transaction on a view. For several on the same view an [`Executor`] avoids setting
+/// up the EVM each time.
+pub fn execute<V: StateView>(
+    env: &ExecutionEnv,
+    transaction: &Transaction,
+    index: u32,
+    view: &V,
+) -> Result<TxOutcome, VmError> {
+    Executor::new(env, view).execute(index, transaction)
 }

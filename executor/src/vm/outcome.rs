@@ -1,10 +1,9 @@
 //! What executing a transaction read and would write: plain data that can be sent, stored and
 //! compared.
 
+use super::account::AccountInfo;
 use revm::primitives::{Address, B256, Bytes, Log, U256};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-
-use crate::state::AccountInfo;
 
 /// The result of executing one transaction on some view of the state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,9 +5,9 @@ use revm::bytecode::Bytecode;
 use revm::primitives::map::HashMap;
 use revm::primitives::{Address, B256, U256};
 
-use super::{Changes, Effect, ExecutionEnv, ReadSet, StateView, TxOutcome, ViewError};
+use super::{AccountInfo, Changes, Effect, ExecutionEnv, ReadSet, StateView, TxOutcome, ViewError};
 use crate::block::Fork;
-use crate::state::{AccountInfo, State, analysed};
+use crate::state::{State, analysed};
 
 /// Writes on top of a view that never changes itself.
 #[derive(Debug)]

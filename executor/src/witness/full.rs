@@ -6,8 +6,9 @@ use alloy_trie::{EMPTY_ROOT_HASH, TrieAccount};
 use revm::primitives::map::HashSet;
 use revm::primitives::{B256, Bytes};
 
+use super::root::after;
 use super::trie::{self, Nodes, Store};
-use super::{WitnessError, after, decoded, unproven};
+use super::{WitnessError, decoded, unproven};
 use crate::block::PreState;
 use crate::state::{Journal, State};
 
@@ -28,7 +29,7 @@ impl Full {
     /// The trie of all accounts of `state`.
     pub(crate) fn of(state: &State) -> Result<Self, WitnessError> {
         let mut full = Self { nodes: Nodes::default(), root: EMPTY_ROOT_HASH, left: 0 };
-        full.advance(&PreState::new(), state, &Journal::of_all(state))?;
+        full.advance(&PreState::new(), state, &Journal::of_all(state.addresses()))?;
         full.left = full.nodes.len();
         Ok(full)
     }

@@ -9,9 +9,11 @@ use revm::bytecode::Bytecode;
 use revm::primitives::{Address, B256, U256};
 use shard_executor::block::Block;
 use shard_executor::parallel::{self, Batch, Pool, WorkerBeat};
-use shard_executor::state::{AccountInfo, State};
+use shard_executor::state::State;
 use shard_executor::validate;
-use shard_executor::vm::{ExecutionEnv, PartRun, StateView, TxOutcome, ViewError, VmError, execute_part};
+use shard_executor::vm::{
+    AccountInfo, ExecutionEnv, PartRun, StateView, TxOutcome, ViewError, VmError, execute_part,
+};
 
 use crate::support::generated;
 use shard_executor::generate::Plan;

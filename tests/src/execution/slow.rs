@@ -7,9 +7,9 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use shard_executor::block::Block;
-use shard_executor::state::{AccountInfo, State};
+use shard_executor::state::State;
 use shard_executor::vm::{
-    Address, B256, Bytecode, Effect, ExecutionEnv, Executor, Overlay, StateView, U256, ViewError,
+    AccountInfo, Address, B256, Bytecode, Effect, ExecutionEnv, Executor, Overlay, StateView, U256, ViewError,
 };
 
 /// One item of state.

@@ -95,6 +95,8 @@ mod sight;
 #[cfg(not(loom))]
 mod source;
 #[cfg(not(loom))]
+mod state;
+#[cfg(not(loom))]
 mod thread;
 #[cfg(not(loom))]
 mod user_namespace;
@@ -121,10 +123,11 @@ pub use {
     sample::{ChannelSample, LaneSample, LaneSamples, RawState, Sample, ThreadSample},
     sight::{Blind, Sight},
     source::{Custody, FileId},
+    state::ProcessState,
     thread::{Begun, Lane, Lanes, ThreadBeat, WorkGuard},
     user_namespace::is_unmapped,
     watchdog::{WatchdogBeat, WatchdogMonitor, WatchdogSeen},
-    writer::{Heartbeat, ProcessState, SegmentOptions},
+    writer::{Heartbeat, SegmentOptions},
 };
 
 /// The parts that the model checker (loom) runs.

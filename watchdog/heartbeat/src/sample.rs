@@ -6,7 +6,7 @@ use crate::layout::{
     LANE_SIZE, T_ACTIVITY, T_ATTEMPT, T_CLAIM, T_DEADLINE, T_LANE_HIGH_WATER, T_LANES, T_SEQUENCE,
     T_START_TIME, T_TID, T_WORK_KEY, word,
 };
-use crate::writer::ProcessState;
+use crate::state::ProcessState;
 
 /// The process state word as found; zero in a sample that was never filled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

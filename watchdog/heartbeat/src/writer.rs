@@ -14,12 +14,13 @@ use crate::in_flight::{self, InFlight};
 use crate::last_words;
 use crate::layout::{
     Geometry, H_MAGIC, H_STATE, H_WATCHDOG_BEAT, H_WATCHDOG_PID, H_WATCHDOG_START_TIME, MAGIC, MAX_NAME,
-    MAX_SHARD, STATE_BOOT, STATE_FAILED, STATE_RUNNING, STATE_STOPPING, word,
+    MAX_SHARD, word,
 };
 use crate::quarantine::{self, Quarantine};
 use crate::segment;
 use crate::sight;
 use crate::slot::Table;
+use crate::state::ProcessState;
 use crate::thread::ThreadBeat;
 use crate::watchdog::WatchdogSeen;
 use crate::words::Words;
@@ -51,38 +52,6 @@ impl SegmentOptions {
     /// The default shape for a shard of this name.
     pub fn new(shard: impl Into<String>) -> SegmentOptions {
         SegmentOptions { shard: shard.into(), ..SegmentOptions::default() }
-    }
-}
-
-/// The state that a process declares for itself as a whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ProcessState {
-    /// Starting, not yet able to work. The state of a new segment.
-    Boot,
-    /// Up and working.
-    Running,
-    /// An orderly stop is under way.
-    Stopping,
-    /// It gave up by itself.
-    Failed,
-}
-
-impl ProcessState {
-    /// Its code in a segment.
-    pub fn code(self) -> u64 {
-        match self {
-            ProcessState::Boot => STATE_BOOT,
-            ProcessState::Running => STATE_RUNNING,
-            ProcessState::Stopping => STATE_STOPPING,
-            ProcessState::Failed => STATE_FAILED,
-        }
-    }
-
-    /// The state with this code; `None` for a code that version 1 does not know.
-    pub fn from_code(code: u64) -> Option<ProcessState> {
-        [ProcessState::Boot, ProcessState::Running, ProcessState::Stopping, ProcessState::Failed]
-            .into_iter()
-            .find(|state| state.code() == code)
     }
 }
 

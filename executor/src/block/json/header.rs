@@ -4,7 +4,7 @@
 use alloy_eips::eip4844::DATA_GAS_PER_BLOB;
 
 use super::shape::BlockJson;
-use super::{Unfit, unfit};
+use super::unfit::{Unfit, unfit};
 use crate::block::{Chain, Fork, Header};
 
 /// What to do about an unexpected or a missing field.

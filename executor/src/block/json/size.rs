@@ -5,7 +5,8 @@ use alloy_rlp::{Encodable, length_of_length};
 use revm::primitives::alloy_primitives::U64;
 use revm::primitives::{B256, U256};
 
-use super::shape::{AccessJson, AuthorizationJson, BlockJson, TransactionJson, WithdrawalJson};
+use super::shape::{BlockJson, WithdrawalJson};
+use super::transaction::{AccessJson, AuthorizationJson, TransactionJson};
 use super::variants::Listed;
 
 /// Encoded lengths of a hash, an address and a bloom, each with its RLP prefix, and of a nonce.

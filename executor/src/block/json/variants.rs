@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use revm::primitives::{Address, B256};
+use revm::primitives::B256;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::shape::TransactionJson;
+use super::transaction::TransactionJson;
 use crate::block::prestate::{Accounts, Trace};
 
 /// A transaction, or only its hash, which `eth_getBlockByNumber` returns if it is not asked for
@@ -88,28 +88,4 @@ impl Serialize for PreJson {
             Self::Traces(_) => Err(serde::ser::Error::custom("only merged traces are written")),
         }
     }
-}
-
-/// A recipient. Some clients print an empty string for a transaction that creates a contract.
-pub(super) fn recipient<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Address>, D::Error> {
-    struct Recipient;
-    impl Visitor<'_> for Recipient {
-        type Value = Option<Address>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("`to`, an address of 20 bytes in hex, or null where a contract is created")
-        }
-
-        fn visit_unit<E: de::Error>(self) -> Result<Option<Address>, E> {
-            Ok(None)
-        }
-
-        fn visit_str<E: de::Error>(self, text: &str) -> Result<Option<Address>, E> {
-            match text {
-                "" | "0x" => Ok(None),
-                _ => text.parse().map(Some).map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self)),
-            }
-        }
-    }
-    deserializer.deserialize_any(Recipient)
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use alloy_consensus::Header;
 use alloy_rlp::Decodable;
 
-use super::{Unfit, unfit};
+use super::unfit::{Unfit, unfit};
 use crate::block::{Block, Parent};
 use crate::witness::{WitnessError, WitnessJson};
 

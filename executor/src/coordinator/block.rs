@@ -4,18 +4,20 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::answers::SharedView;
-use super::block_run::BlockRun;
-use super::coord::{Beat, Coord};
+use super::beat::Beat;
+use super::error::CoordinatorError;
 use super::quarantine::Known;
 use super::report::{BlockLine, Shared};
-use super::{CoordinatorError, sacrifice};
+use super::round::{FinishedRound, Round, RoundContext};
+use super::sacrifice;
+use super::thread::{CoordinatingThread, Executed};
 use crate::block::Block;
 use crate::state::State;
 use crate::telemetry::spans::{Open, number};
 use crate::validate::{self, Again};
 use crate::vm::TxOutcome;
 
-impl Coord {
+impl CoordinatingThread {
     /// Runs the block's rounds: over the shards, then in order.
     pub(super) fn execute(
         &mut self,
@@ -23,7 +25,7 @@ impl Coord {
         previous: Option<State>,
         beat: &Beat,
         span: Option<&Open>,
-    ) -> Result<Option<(State, BlockLine)>, CoordinatorError> {
+    ) -> Executed {
         let tracer = self.options.telemetry.tracer().clone();
         let deadlines = self.options.deadlines;
         let started = Instant::now();
@@ -34,7 +36,8 @@ impl Coord {
             None => {}
         }
         let shared = Arc::new(state);
-        let speculated = self.over_shards(block, &shared, started + deadlines.block, beat, span);
+        let task = BlockTask { block, until: started + deadlines.block, beat, span };
+        let speculated = self.over_shards(&task, &shared);
         // Copied only if a network thread still answers from it.
         let mut state = Arc::unwrap_or_clone(shared);
         let speculated = match speculated {
@@ -58,60 +61,75 @@ impl Coord {
     /// stale. `None`: told to stop midway.
     fn over_shards(
         &mut self,
-        block: &Block,
+        task: &BlockTask<'_>,
         before: &Arc<State>,
-        until: Instant,
-        beat: &Beat,
-        span: Option<&Open>,
     ) -> Result<Option<Speculated>, CoordinatorError> {
-        let telemetry = self.options.telemetry.clone();
-        let mut so_far =
-            Speculated { outcomes: vec![None; block.transactions.len()], rounds: 0, parts: 0, retries: 0 };
+        let mut so_far = Speculated::new(task.block);
         let mut state: SharedView = Arc::clone(before) as SharedView;
         let mut places: Option<Vec<Vec<usize>>> = None;
         loop {
-            let round = telemetry.tracer().child(span);
-            let run = BlockRun {
-                block,
-                round: so_far.rounds,
-                state: Arc::clone(&state),
-                until,
-                deadlines: self.options.deadlines,
-                retries: self.options.retries,
-                poison_after: self.options.poison_after,
-                faults: &self.faults,
-                stopping: &self.stopping,
-                beat,
-                telemetry: &telemetry,
-                span: round.as_ref(),
-            };
             if let Some(places) = &places {
-                let sent = places.iter().map(Vec::len).sum::<usize>() as u64;
-                telemetry.counts().again.add(sent);
-                for at in places.iter().flatten() {
-                    if let Some(place) = so_far.outcomes.get_mut(*at) {
-                        *place = None;
-                    }
-                }
+                let sent = so_far.clear(places);
+                self.options.telemetry.counts().again.add(sent);
             }
-            let done = run.execute(&mut self.links, &mut self.report, places.take(), &mut so_far.outcomes);
-            let failed = done.as_ref().err().map(ToString::to_string);
-            let attributes = number("round.number", so_far.rounds.into()).into_iter().collect();
-            telemetry.tracer().end(round, "round", attributes, failed);
-            let Some(done) = done? else { return Ok(None) };
-            so_far.rounds += 1;
-            so_far.parts += done.parts;
-            so_far.retries += done.retries;
-            if so_far.rounds >= self.options.rounds || !done.complete {
+            let round = self.one_round(task, &state, places.take(), &mut so_far)?;
+            let Some(finished) = round else { return Ok(None) };
+            so_far.add(&finished);
+            if so_far.rounds >= self.options.rounds || !finished.complete {
                 return Ok(Some(so_far));
             }
-            beat.progress();
-            let again = validate::again(block, Arc::clone(before), &so_far.outcomes, self.links.trusted());
+            task.beat.progress();
+            let again =
+                validate::again(task.block, Arc::clone(before), &so_far.outcomes, self.shards.trusted());
             let Some(Again { state: settled, parts }) = again else { return Ok(Some(so_far)) };
             state = Arc::new(settled);
             places = Some(parts);
         }
     }
+
+    /// Runs one round on `state`, in a span of its own. `places`: its parts, if they are already
+    /// known.
+    fn one_round(
+        &mut self,
+        task: &BlockTask<'_>,
+        state: &SharedView,
+        places: Option<Vec<Vec<usize>>>,
+        so_far: &mut Speculated,
+    ) -> Result<Option<FinishedRound>, CoordinatorError> {
+        let telemetry = &self.options.telemetry;
+        let span = telemetry.tracer().child(task.span);
+        let context = RoundContext {
+            block: task.block,
+            round: so_far.rounds,
+            state: Arc::clone(state),
+            until: task.until,
+            deadlines: self.options.deadlines,
+            retries: self.options.retries,
+            poison_after: self.options.poison_after,
+            faults: &self.faults,
+            stopping: &self.stopping,
+            beat: task.beat,
+            telemetry,
+            span: span.as_ref(),
+        };
+        let outcomes = &mut so_far.outcomes;
+        let finished =
+            Round::begin(context, places, outcomes, &mut self.shards, &mut self.report).and_then(Round::run);
+        let failed = finished.as_ref().err().map(ToString::to_string);
+        let attributes = number("round.number", so_far.rounds.into()).into_iter().collect();
+        telemetry.tracer().end(span, "round", attributes, failed);
+        finished
+    }
+}
+
+/// A block that is to be run over the shards.
+struct BlockTask<'a> {
+    block: &'a Block,
+    /// The block's deadline.
+    until: Instant,
+    beat: &'a Beat,
+    /// The parent span of its rounds.
+    span: Option<&'a Open>,
 }
 
 /// The shards' results for a block.
@@ -126,7 +144,29 @@ struct Speculated {
     retries: u32,
 }
 
-impl Coord {
+impl Speculated {
+    fn new(block: &Block) -> Self {
+        Self { outcomes: vec![None; block.transactions.len()], rounds: 0, parts: 0, retries: 0 }
+    }
+
+    fn add(&mut self, round: &FinishedRound) {
+        self.rounds += 1;
+        self.parts += round.parts;
+        self.retries += round.retries;
+    }
+
+    /// Drops the outcomes of the transactions at `places`; returns how many transactions those are.
+    fn clear(&mut self, places: &[Vec<usize>]) -> u64 {
+        for at in places.iter().flatten() {
+            if let Some(place) = self.outcomes.get_mut(*at) {
+                *place = None;
+            }
+        }
+        places.iter().map(Vec::len).sum::<usize>() as u64
+    }
+}
+
+impl CoordinatingThread {
     /// Called after shards were lost with the block, one after the other, or one more than once:
     /// tries the block in a process of its own, and records the outcome.
     fn sacrifice(
@@ -136,7 +176,7 @@ impl Coord {
         started: Instant,
         killed: &CoordinatorError,
         beat: &Beat,
-    ) -> Result<Option<(State, BlockLine)>, CoordinatorError> {
+    ) -> Executed {
         self.report.quarantined(block.number(), &block.hash.to_string(), &killed.to_string())?;
         self.options.telemetry.counts().quarantined.add(1);
         let arm = self.faults.sacrifice_point(block.number());
@@ -169,13 +209,7 @@ impl Coord {
     }
 
     /// Executes a block that no shard may execute: in order, on this thread.
-    fn in_order(
-        &self,
-        block: &Arc<Block>,
-        mut state: State,
-        started: Instant,
-        beat: &Beat,
-    ) -> Result<Option<(State, BlockLine)>, CoordinatorError> {
+    fn in_order(&self, block: &Arc<Block>, mut state: State, started: Instant, beat: &Beat) -> Executed {
         let result = validate::run_in_order(block, &mut state, Vec::new(), &|| beat.progress())?;
         let line = BlockLine::new(&result, started.elapsed(), state.digest(), Shared::default());
         Ok(Some((state, line)))

@@ -52,8 +52,8 @@ pub(super) struct Away {
     pub(super) refuses: bool,
 }
 
-/// The coordinator's end of a link.
-pub(super) struct Near {
+/// What every connection of this coordinator needs.
+pub(super) struct ConnectionContext {
     /// The coordinator's incarnation.
     pub(super) coordinator: u64,
     pub(super) credentials: Credentials,
@@ -63,12 +63,12 @@ pub(super) struct Near {
 }
 
 /// Maintains a link to the shard at `address` until nobody receives its events.
-pub(super) async fn keep(link: usize, address: String, near: Near) {
-    let Near { events, answers, .. } = &near;
+pub(super) async fn maintain(link: usize, address: String, context: ConnectionContext) {
+    let ConnectionContext { events, answers, .. } = &context;
     let mut session = 0;
     let mut away_since = Instant::now();
     loop {
-        match open(&address, &near).await {
+        match open(&address, &context).await {
             Err(away) => {
                 if hand_over(events, Event::Unreachable { link, away }).await.is_err() {
                     return;
@@ -109,8 +109,8 @@ struct Opened {
     up: Streaming<wire::Up>,
 }
 
-async fn open(address: &str, near: &Near) -> Result<Opened, Away> {
-    let Near { coordinator, credentials, counts, .. } = near;
+async fn open(address: &str, context: &ConnectionContext) -> Result<Opened, Away> {
+    let ConnectionContext { coordinator, credentials, counts, .. } = context;
     let away = |reason: String| Away { reason, refuses: false };
     let refuses = |reason: String| Away { reason, refuses: true };
     let connected = net::connect(address, credentials, counts).await;

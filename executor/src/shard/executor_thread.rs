@@ -8,100 +8,29 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use shard_heartbeat::crossbeam::{Receiver, RecvTimeoutError, SendTimeoutError, Sender};
-use shard_heartbeat::{Heartbeat, Lane, ThreadBeat, TraceContext};
+use shard_heartbeat::{Heartbeat, Lane, ThreadBeat};
 
-use super::Ready;
 use super::ghost;
+use super::job::{Job, StateReply};
 use super::outbox::Outgoing;
-use super::remote::{AskError, Line, RemoteState};
+use super::part_error::PartError;
+use super::remote::{AskError, Cache, Line, RemoteState};
 use super::scout::scout;
-use super::session::{Counters, Session};
+use super::session::Counters;
+use super::spawn::Ready;
 use crate::deadline;
 use crate::faults::{AnswerFault, Faults, LastWords, ThreadMustEnd};
-use crate::net::{self, wire};
+use crate::net::wire;
 use crate::parallel::{self, Batch, Pool, WorkerBeat};
 use crate::process::Stopping;
 use crate::telemetry::Telemetry;
 use crate::telemetry::counts::Late;
 use crate::telemetry::spans::{Open, number};
-use crate::vm::{self, PartRun, TxOutcome, ViewError, VmError};
+use crate::vm::{self, PartRun, TxOutcome};
 use crate::warm_up::{WarmedUp, warm_up};
-
-/// A part to execute.
-pub(super) struct Job {
-    pub(super) tag: wire::Tag,
-    pub(super) session: Arc<Session>,
-    /// When its result becomes useless.
-    pub(super) until: Instant,
-    /// How long each state request may take.
-    pub(super) state_deadline: Duration,
-    pub(super) trace: TraceContext,
-    pub(super) work: Arc<net::Work>,
-}
-
-/// An answer to a state request, not yet checked.
-pub(super) struct StateReply {
-    pub(super) tag: wire::Tag,
-    pub(super) id: u64,
-    pub(super) values: Vec<wire::StateValue>,
-}
-
-/// Why a part has no result.
-#[derive(Debug, thiserror::Error)]
-enum PartError {
-    #[error(transparent)]
-    Ask(#[from] AskError),
-    #[error("the part was not done within its deadline")]
-    Late,
-    #[error(
-        "block {0} was in flight at more than one death of this shard, and its watchdog keeps it from it"
-    )]
-    Quarantined(u64),
-    #[error("the part is no longer wanted")]
-    Unwanted,
-    #[error("the shard is stopping")]
-    Stopping,
-    #[error("{0}")]
-    Vm(VmError),
-    #[error("the outcomes cannot be sent: {0}")]
-    Codec(#[from] vm::CodecError),
-    #[error("a test ordered this error")]
-    Ordered,
-    #[error("the thread ends")]
-    ThreadMustEnd,
-}
-
-impl PartError {
-    /// The reason to send; `None`: there is nobody to notify.
-    fn reason(&self) -> Option<wire::part_error::Reason> {
-        use wire::part_error::Reason;
-        match self {
-            Self::Ask(AskError::Late { .. }) => Some(Reason::StateLate),
-            Self::Ask(AskError::Wire(_)) => Some(Reason::Malformed),
-            Self::Ask(AskError::Queue(_)) => Some(Reason::Busy),
-            Self::Late | Self::Ask(AskError::PartLate) => Some(Reason::PartLate),
-            Self::Quarantined(_) => Some(Reason::Quarantined),
-            Self::Stopping | Self::Ask(AskError::Stopping) => Some(Reason::Stopping),
-            Self::Vm(_) | Self::Codec(_) | Self::Ordered => Some(Reason::Execution),
-            Self::Unwanted | Self::Ask(AskError::Unwanted) | Self::ThreadMustEnd => None,
-        }
-    }
-}
-
-impl From<VmError> for PartError {
-    fn from(error: VmError) -> Self {
-        match error {
-            VmError::View(ViewError::Unavailable(source)) => match source.downcast::<AskError>() {
-                Ok(ask) => Self::Ask(*ask),
-                Err(source) => Self::Vm(VmError::View(ViewError::Unavailable(source))),
-            },
-            other => Self::Vm(other),
-        }
-    }
-}
 
 /// A helper registered in the heartbeat, in a lane of its owner.
 struct Helper {
@@ -122,7 +51,8 @@ impl WorkerBeat for Helper {
     }
 }
 
-pub(super) struct Executor {
+/// What the thread executes with, until its process ends.
+pub(super) struct ExecutorThread {
     /// This thread and its helpers.
     pub(super) threads: usize,
     pub(super) commands: Receiver<Job>,
@@ -138,7 +68,7 @@ pub(super) struct Executor {
     pub(super) warm: crossbeam_channel::Sender<WarmedUp>,
 }
 
-impl Executor {
+impl ExecutorThread {
     /// The thread's main function.
     pub(super) fn run(self, beat: ThreadBeat, words: &mut LastWords, ready: &Ready) {
         let counters = Arc::clone(&self.counters);
@@ -155,12 +85,12 @@ impl Executor {
         let _ = ready.try_send(());
         // Idle to the watchdog meanwhile: it would take work for the first of this life.
         let _ = self.warm.try_send(warm_up(&pool, deadline::WARM_UP));
-        let mut cache = super::remote::Cache::default();
+        let mut cache = Cache::default();
         while !self.stopping.begun() {
             self.faults.look_point();
             match self.commands.recv_timeout(deadline::LOOK_ROUND) {
                 Ok(job) => {
-                    if self.part(&job, &pool, &beat, words, &mut cache).is_err() {
+                    if self.handle_job(&job, &pool, &beat, words, &mut cache).is_err() {
                         return;
                     }
                 }
@@ -220,13 +150,13 @@ impl Executor {
     }
 
     /// Executes one part and sends its result or error.
-    fn part(
+    fn handle_job(
         &self,
         job: &Job,
         pool: &Pool,
         beat: &ThreadBeat,
         words: &mut LastWords,
-        cache: &mut super::remote::Cache,
+        cache: &mut Cache,
     ) -> Result<(), ThreadMustEnd> {
         if !job.session.wants(&job.tag) {
             Counters::count(&self.counters.stale);
@@ -246,24 +176,7 @@ impl Executor {
             .deadline(left)
             .trace(job.trace);
         let _working = beat.working(work);
-        cache.open(&job.tag);
-        let line = Line {
-            job,
-            state: &self.state,
-            results: &self.results,
-            stopping: &self.stopping,
-            counters: &self.counters,
-            beat,
-            faults: &self.faults,
-            counts: self.telemetry.counts(),
-        };
-        let remote = RemoteState::new(line, cache);
-        let outcome = remote.prefetch(&job.work).map_err(PartError::from);
-        let outcome = outcome.and_then(|()| match pool.is_empty() {
-            true => self.execute(job, &remote, beat, words),
-            false => self.execute_on(pool, job, &remote, beat, words),
-        });
-        let outcome = outcome.and_then(|outcomes| Ok(vm::encode(&outcomes)?));
+        let outcome = self.outcomes_of(job, pool, beat, words, cache);
         let outcome = match outcome {
             Ok(outcomes) => match self.faults.answer_point(job.tag.block) {
                 Some(AnswerFault::Drop) => return Ok(()),
@@ -278,7 +191,41 @@ impl Executor {
             },
             Err(error) => Err(error),
         };
-        self.tell(span, job, outcome.as_ref().err());
+        self.export(span, job, outcome.as_ref().err());
+        self.send_outcome(job, outcome)
+    }
+
+    /// The encoded outcomes of a part.
+    fn outcomes_of(
+        &self,
+        job: &Job,
+        pool: &Pool,
+        beat: &ThreadBeat,
+        words: &mut LastWords,
+        cache: &mut Cache,
+    ) -> Result<Vec<u8>, PartError> {
+        cache.open(&job.tag);
+        let line = Line {
+            job,
+            state: &self.state,
+            results: &self.results,
+            stopping: &self.stopping,
+            counters: &self.counters,
+            beat,
+            faults: &self.faults,
+            counts: self.telemetry.counts(),
+        };
+        let remote = RemoteState::new(line, cache);
+        remote.prefetch(&job.work)?;
+        let outcomes = match pool.is_empty() {
+            true => self.execute(job, &remote, beat, words),
+            false => self.execute_on(pool, job, &remote, beat, words),
+        };
+        Ok(vm::encode(&outcomes?)?)
+    }
+
+    /// Sends the outcomes of a part, or why there are none, if anybody still wants to know.
+    fn send_outcome(&self, job: &Job, outcome: Result<Vec<u8>, PartError>) -> Result<(), ThreadMustEnd> {
         let message = match outcome {
             Ok(outcomes) => wire::up::Message::Result(wire::PartResult { tag: Some(job.tag), outcomes }),
             Err(PartError::ThreadMustEnd) => return Err(ThreadMustEnd),
@@ -309,7 +256,7 @@ impl Executor {
     }
 
     /// Counts a part, and ends its span.
-    fn tell(&self, span: Option<Open>, job: &Job, failed: Option<&PartError>) {
+    fn export(&self, span: Option<Open>, job: &Job, failed: Option<&PartError>) {
         let counts = self.telemetry.counts();
         let transactions = job.work.transactions.len() as u64;
         match failed {

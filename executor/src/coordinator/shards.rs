@@ -7,10 +7,10 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use super::CoordinatorError;
 use super::answers::Answers;
+use super::connection::{self, Away, ConnectionContext, Event};
 use super::discarded::{self, Discarded, Stale};
-use super::link::{self, Away, Event, Near};
+use super::error::CoordinatorError;
 use super::report::Report;
 use crate::deadline;
 use crate::faults::Faults;
@@ -48,7 +48,7 @@ pub(super) enum Suspicion {
 
 /// A connected shard.
 #[derive(Debug)]
-pub(super) struct Up {
+pub(super) struct ConnectedShard {
     pub(super) session: u64,
     pub(super) incarnation: u64,
     /// The shard's own name for itself.
@@ -62,20 +62,20 @@ pub(super) struct Up {
     down: mpsc::Sender<wire::Down>,
 }
 
-/// One configured address.
+/// One configured address: a shard is there, or is expected there.
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) address: String,
     /// The name that the shard at this address gave the last time it was connected.
-    called: Option<String>,
-    pub(super) up: Option<Up>,
+    last_name: Option<String>,
+    pub(super) connected: Option<ConnectedShard>,
     /// Why the shard is not connected.
     away: Away,
     /// The refusal that was logged last: the same one comes with every attempt.
-    told: Option<String>,
+    last_refusal: Option<String>,
 }
 
-impl Up {
+impl ConnectedShard {
     /// Whether other shards are preferred.
     pub(super) const fn is_suspect(&self) -> bool {
         self.suspicion.is_some()
@@ -113,14 +113,15 @@ impl Up {
 impl Link {
     /// The shard's name in messages.
     pub(super) fn name(&self) -> String {
-        match &self.called {
-            Some(called) => format!("shard {called} at {}", self.address),
+        match &self.last_name {
+            Some(name) => format!("shard {name} at {}", self.address),
             None => format!("the shard at {}", self.address),
         }
     }
 }
 
-pub(super) struct Links {
+/// All shards, each known by its link: the number of its address.
+pub(super) struct Shards {
     /// This coordinator's incarnation.
     pub(super) incarnation: u64,
     /// Counts the rounds of all blocks; see `Tag` in the protocol.
@@ -133,7 +134,7 @@ pub(super) struct Links {
     events: Receiver<Event>,
 }
 
-impl Links {
+impl Shards {
     /// Begins to connect to every shard.
     pub(super) fn open(
         runtime: &Handle,
@@ -147,27 +148,23 @@ impl Links {
         let (sender, events) = crossbeam_channel::bounded(EVENTS);
         let mut links = Vec::new();
         for (index, address) in addresses.iter().enumerate() {
-            let near = Near {
+            let context = ConnectionContext {
                 coordinator: incarnation,
                 credentials: credentials.clone(),
                 events: sender.clone(),
                 answers: answers.clone(),
                 counts: Arc::clone(counts),
             };
-            runtime.spawn(link::keep(index, address.clone(), near));
+            runtime.spawn(connection::maintain(index, address.clone(), context));
             links.push(Link {
                 address: address.clone(),
-                called: None,
-                up: None,
+                last_name: None,
+                connected: None,
                 away: Away { reason: "not tried yet".to_owned(), refuses: false },
-                told: None,
+                last_refusal: None,
             });
         }
         Self { incarnation, sequence: 0, discarded: Discarded::default(), answers, links, events }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.links.len()
     }
 
     pub(super) fn get(&self, link: usize) -> Option<&Link> {
@@ -180,18 +177,18 @@ impl Links {
     }
 
     /// The connected shards.
-    pub(super) fn connected(&self) -> impl Iterator<Item = (usize, &Up)> {
-        self.links.iter().enumerate().filter_map(|(index, link)| Some((index, link.up.as_ref()?)))
+    pub(super) fn connected(&self) -> impl Iterator<Item = (usize, &ConnectedShard)> {
+        self.links.iter().enumerate().filter_map(|(index, link)| Some((index, link.connected.as_ref()?)))
     }
 
     /// How many shards are connected and not suspect.
     pub(super) fn trusted(&self) -> usize {
-        self.connected().filter(|(_, up)| !up.is_suspect()).count()
+        self.connected().filter(|(_, shard)| !shard.is_suspect()).count()
     }
 
     /// The name, as in messages, of a shard whose watchdog withholds `block` from it, if any.
-    pub(super) fn keeps(&self, block: u64) -> Option<String> {
-        let (link, _) = self.connected().find(|(_, up)| up.quarantined.contains(&block))?;
+    pub(super) fn withholding(&self, block: u64) -> Option<String> {
+        let (link, _) = self.connected().find(|(_, shard)| shard.quarantined.contains(&block))?;
         Some(self.name(link))
     }
 
@@ -204,7 +201,7 @@ impl Links {
         let mut until = Instant::now() + deadline::FIRST_SHARD;
         let mut have_one = false;
         while Instant::now() < until && !stopping.begun() && self.connected().count() < self.links.len() {
-            self.next(until, report)?;
+            self.next_event(until, report)?;
             if !have_one && self.connected().next().is_some() {
                 have_one = true;
                 until = Instant::now() + TOGETHER;
@@ -213,12 +210,12 @@ impl Links {
         if stopping.begun() || self.connected().next().is_some() {
             return Ok(());
         }
-        Err(CoordinatorError::NoShard { within: deadline::FIRST_SHARD, tried: self.tried() })
+        Err(CoordinatorError::NoShard { within: deadline::FIRST_SHARD, tried: self.list_away() })
     }
 
     /// Each address that is not connected, and why.
-    pub(super) fn tried(&self) -> String {
-        let away = self.links.iter().filter(|link| link.up.is_none());
+    pub(super) fn list_away(&self) -> String {
+        let away = self.links.iter().filter(|link| link.connected.is_none());
         let each: Vec<String> = away.map(|link| format!("{} ({})", link.address, link.away.reason)).collect();
         each.join(", ")
     }
@@ -226,7 +223,7 @@ impl Links {
     /// Waits for the next event, but neither past `until` nor longer than `LOOK_ROUND`. Connects
     /// and losses are recorded here and returned like every other event; what comes from an earlier
     /// connection is dropped.
-    pub(super) fn next(
+    pub(super) fn next_event(
         &mut self,
         until: Instant,
         report: &mut Report,
@@ -234,47 +231,52 @@ impl Links {
         let patience = until.saturating_duration_since(Instant::now()).min(deadline::LOOK_ROUND);
         let received = self.events.recv_timeout(patience);
         for link in 0..self.links.len() {
-            if self.answers.has_spoken(link) {
+            if self.answers.take_has_spoken(link) {
                 self.trust(link);
             }
         }
-        let event = match received {
-            Ok(event) => event,
-            Err(RecvTimeoutError::Timeout) => return Ok(None),
+        match received {
+            Ok(event) => self.record(event, report),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
             Err(RecvTimeoutError::Disconnected) => {
                 // The network threads have gone; this must not become a busy loop.
                 std::thread::sleep(patience);
-                return Ok(None);
+                Ok(None)
             }
-        };
+        }
+    }
+
+    /// Records a connect or a loss; returns the event if it concerns the round.
+    fn record(&mut self, event: Event, report: &mut Report) -> Result<Option<Event>, CoordinatorError> {
         Ok(match event {
             Event::Unreachable { link, away } => {
-                if let Some(link) = self.links.get_mut(link) {
-                    if away.refuses && link.told.as_ref() != Some(&away.reason) {
-                        tracing::warn!(shard = link.name(), reason = away.reason, "refused; trying again");
-                        link.told = Some(away.reason.clone());
-                    }
-                    link.away = away;
-                }
+                self.record_unreachable(link, away);
                 None
             }
             Event::Joined { link, session, shard: ref name, incarnation, ref quarantined, ref down } => {
-                let (shard, quarantined, down) = (name.clone(), quarantined.clone(), down.clone());
-                let up = Up { session, incarnation, shard, suspicion: None, silences: 0, quarantined, down };
+                let shard = ConnectedShard {
+                    session,
+                    incarnation,
+                    shard: name.clone(),
+                    suspicion: None,
+                    silences: 0,
+                    quarantined: quarantined.clone(),
+                    down: down.clone(),
+                };
                 if let Some(at) = self.links.get_mut(link) {
-                    at.called = Some(name.clone());
-                    at.told = None;
-                    at.up = Some(up);
-                    report.joined(name, &at.address, incarnation)?;
+                    at.last_name = Some(name.clone());
+                    at.last_refusal = None;
+                    at.connected = Some(shard);
+                    report.shard_joined(name, &at.address, incarnation)?;
                 }
                 Some(event)
             }
             Event::Lost { link, session, ref reason } => {
-                self.lose(link, session, reason, report)?.then_some(event)
+                self.record_loss(link, session, reason, report)?.then_some(event)
             }
             Event::Message { link, session, ref message } => {
-                let current = self.get(link).and_then(|link| link.up.as_ref()).map(|up| up.session);
-                if current == Some(session) {
+                let current = self.get(link).and_then(|link| link.connected.as_ref());
+                if current.is_some_and(|shard| shard.session == session) {
                     Some(event)
                 } else {
                     self.discard(link, message, report)?;
@@ -282,6 +284,15 @@ impl Links {
                 }
             }
         })
+    }
+
+    fn record_unreachable(&mut self, link: usize, away: Away) {
+        let Some(link) = self.links.get_mut(link) else { return };
+        if away.refuses && link.last_refusal.as_ref() != Some(&away.reason) {
+            tracing::warn!(shard = link.name(), reason = away.reason, "refused; trying again");
+            link.last_refusal = Some(away.reason.clone());
+        }
+        link.away = away;
     }
 
     /// Drops a message that nobody waits for, and counts it.
@@ -292,7 +303,7 @@ impl Links {
         report: &mut Report,
     ) -> Result<(), CoordinatorError> {
         let at = self.links.get(link);
-        let shard = at.and_then(|at| at.up.as_ref()).map(|up| up.incarnation);
+        let shard = at.and_then(|at| at.connected.as_ref()).map(|shard| shard.incarnation);
         let tag = discarded::tag(message);
         let stale = Stale::of(tag, self.incarnation, shard, self.sequence);
         let name = self.name(link);
@@ -303,7 +314,8 @@ impl Links {
         Ok(())
     }
 
-    fn lose(
+    /// Records that a connection has ended. False if a later one has already replaced it.
+    fn record_loss(
         &mut self,
         link: usize,
         session: u64,
@@ -311,33 +323,35 @@ impl Links {
         report: &mut Report,
     ) -> Result<bool, CoordinatorError> {
         let Some(at) = self.links.get_mut(link) else { return Ok(false) };
-        if at.up.as_ref().is_none_or(|up| up.session != session) {
+        if at.connected.as_ref().is_none_or(|shard| shard.session != session) {
             return Ok(false);
         }
-        if let Some(up) = at.up.take() {
+        if let Some(shard) = at.connected.take() {
             at.away = Away { reason: reason.to_owned(), refuses: false };
-            report.lost(&up.shard, &at.address, up.incarnation, reason)?;
+            report.shard_lost(&shard.shard, &at.address, shard.incarnation, reason)?;
         }
         Ok(true)
     }
 
     /// Sends without waiting; false if the shard is not connected or does not read.
     pub(super) fn send(&self, link: usize, message: wire::down::Message) -> bool {
-        let Some(up) = self.links.get(link).and_then(|link| link.up.as_ref()) else { return false };
-        up.down.try_send(wire::Down { message: Some(message) }).is_ok()
+        let Some(shard) = self.links.get(link).and_then(|link| link.connected.as_ref()) else {
+            return false;
+        };
+        shard.down.try_send(wire::Down { message: Some(message) }).is_ok()
     }
 
     /// Marks a shard as suspect.
     pub(super) fn suspect(&mut self, link: usize, suspicion: Suspicion) {
-        if let Some(up) = self.up_mut(link) {
-            up.suspect(suspicion);
+        if let Some(shard) = self.connected_mut(link) {
+            shard.suspect(suspicion);
         }
     }
 
     /// Marks a shard as trusted, because it sends messages.
     pub(super) fn trust(&mut self, link: usize) {
-        if let Some(up) = self.up_mut(link) {
-            up.trust();
+        if let Some(shard) = self.connected_mut(link) {
+            shard.trust();
         }
     }
 
@@ -345,13 +359,21 @@ impl Links {
     pub(super) fn begin_round(&mut self, deadline: Duration) {
         self.sequence += 1;
         let now = Instant::now();
-        for up in self.links.iter_mut().filter_map(|link| link.up.as_mut()) {
-            up.forgive(now, deadline);
+        for shard in self.links.iter_mut().filter_map(|link| link.connected.as_mut()) {
+            shard.forgive(now, deadline);
         }
     }
 
-    fn up_mut(&mut self, link: usize) -> Option<&mut Up> {
-        self.links.get_mut(link)?.up.as_mut()
+    /// Tells every shard to stop what it still executes of this round.
+    pub(super) fn cancel_round(&self) {
+        let cancel = wire::Cancel { sequence: self.sequence };
+        for link in 0..self.links.len() {
+            self.send(link, wire::down::Message::Cancel(cancel));
+        }
+    }
+
+    fn connected_mut(&mut self, link: usize) -> Option<&mut ConnectedShard> {
+        self.links.get_mut(link)?.connected.as_mut()
     }
 }
 
@@ -361,40 +383,40 @@ mod tests {
 
     const BLOCK: Duration = Duration::from_secs(5);
 
-    fn up() -> Up {
+    fn connected() -> ConnectedShard {
         let down = mpsc::channel(1).0;
         let (shard, quarantined) = ("0".to_owned(), Vec::new());
-        Up { session: 1, incarnation: 1, shard, suspicion: None, silences: 0, quarantined, down }
+        ConnectedShard { session: 1, incarnation: 1, shard, suspicion: None, silences: 0, quarantined, down }
     }
 
     #[test]
     fn a_wrong_answer_is_forgiven_with_the_next_block() {
-        let mut up = up();
-        up.suspect(Suspicion::Wrong);
-        assert!(up.is_suspect());
-        up.forgive(Instant::now(), BLOCK);
-        assert!(!up.is_suspect());
+        let mut shard = connected();
+        shard.suspect(Suspicion::Wrong);
+        assert!(shard.is_suspect());
+        shard.forgive(Instant::now(), BLOCK);
+        assert!(!shard.is_suspect());
     }
 
     #[test]
     fn a_silent_shard_is_tried_again_ever_more_seldom_until_it_speaks() {
-        let mut up = up();
+        let mut shard = connected();
         let begin = Instant::now();
         for wait in [2, 4, 8] {
-            up.suspect(Suspicion::Silent(begin));
-            up.forgive(begin + BLOCK * wait - Duration::from_millis(1), BLOCK);
-            assert!(up.is_suspect(), "before {wait} blocks");
-            up.forgive(begin + BLOCK * wait, BLOCK);
-            assert!(!up.is_suspect(), "after {wait} blocks");
+            shard.suspect(Suspicion::Silent(begin));
+            shard.forgive(begin + BLOCK * wait - Duration::from_millis(1), BLOCK);
+            assert!(shard.is_suspect(), "before {wait} blocks");
+            shard.forgive(begin + BLOCK * wait, BLOCK);
+            assert!(!shard.is_suspect(), "after {wait} blocks");
         }
         for _ in 0..100 {
-            up.suspect(Suspicion::Silent(begin));
+            shard.suspect(Suspicion::Silent(begin));
         }
-        up.forgive(begin + BLOCK * 128, BLOCK);
-        assert!(!up.is_suspect(), "it is never given up");
-        up.trust();
-        up.suspect(Suspicion::Silent(begin));
-        up.forgive(begin + BLOCK * 2, BLOCK);
-        assert!(!up.is_suspect(), "it spoke meanwhile");
+        shard.forgive(begin + BLOCK * 128, BLOCK);
+        assert!(!shard.is_suspect(), "it is never given up");
+        shard.trust();
+        shard.suspect(Suspicion::Silent(begin));
+        shard.forgive(begin + BLOCK * 2, BLOCK);
+        assert!(!shard.is_suspect(), "it spoke meanwhile");
     }
 }

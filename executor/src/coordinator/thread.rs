@@ -5,13 +5,15 @@ use std::time::Instant;
 
 use crossbeam_channel::Sender;
 use opentelemetry::KeyValue;
-use shard_heartbeat::{Heartbeat, ProcessState, ThreadBeat, Work, WorkGuard};
+use shard_heartbeat::{Heartbeat, ProcessState, Work};
 use shard_telemetry::service_manager::ServiceManager;
 
-use super::links::Links;
+use super::beat::Beat;
+use super::error::CoordinatorError;
+use super::options::{AllVerified, CoordinatorOptions};
 use super::quarantine::Quarantine;
-use super::report::Report;
-use super::{AllVerified, CoordinatorError, CoordinatorOptions};
+use super::report::{BlockLine, Report};
+use super::shards::Shards;
 use crate::block::Block;
 use crate::deadline;
 use crate::faults::{Faults, LastWords};
@@ -19,40 +21,22 @@ use crate::parallel::Pool;
 use crate::process::{self, Stopping};
 use crate::state::State;
 use crate::telemetry::counts::{Late, Outcome};
-use crate::telemetry::spans::number;
+use crate::telemetry::spans::{Open, number};
 use crate::warm_up::warm_up;
 
-/// The thread's slot in the heartbeat, if there is one.
-pub(super) struct Beat(Option<ThreadBeat>);
-
-impl Beat {
-    fn working(&self, work: Work) -> Option<WorkGuard<'_>> {
-        self.0.as_ref().map(|beat| beat.working(work))
-    }
-
-    pub(super) fn progress(&self) {
-        if let Some(beat) = &self.0 {
-            beat.progress();
-        }
-    }
-
-    fn leave(self) {
-        if let Some(beat) = self.0 {
-            beat.leave();
-        }
-    }
-}
-
 /// The coordinating thread.
-pub(super) struct Coord {
+pub(super) struct CoordinatingThread {
     pub(super) options: CoordinatorOptions,
-    pub(super) links: Links,
+    pub(super) shards: Shards,
     pub(super) quarantine: Quarantine,
     pub(super) report: Report,
     pub(super) faults: Faults,
     pub(super) stopping: Stopping,
     pub(super) manager: Arc<ServiceManager>,
 }
+
+/// What becomes of a block: the state after it and its line; `None`: told to stop midway.
+pub(super) type Executed = Result<Option<(State, BlockLine)>, CoordinatorError>;
 
 /// How the thread ends other than by a fault.
 enum Stop {
@@ -67,7 +51,7 @@ impl<E: Into<CoordinatorError>> From<E> for Stop {
     }
 }
 
-impl Coord {
+impl CoordinatingThread {
     pub(super) fn run(
         mut self,
         heartbeat: Option<&Heartbeat>,
@@ -96,14 +80,14 @@ impl Coord {
             Ok(all_verified) => Ok(all_verified),
         };
         // The totals are reported however the run ended.
-        let told = self.report.end(self.links.discarded.so_far(), outcome.is_ok());
+        let told = self.report.end(self.shards.discarded.so_far(), outcome.is_ok());
         beat.leave();
         let _ =
             done.try_send(outcome.and_then(|all_verified| told.map(|()| all_verified).map_err(Into::into)));
     }
 
     fn all_blocks(&mut self, beat: &Beat, words: &mut LastWords) -> Result<AllVerified, Stop> {
-        self.links.wait_for_first(&mut self.report, &self.stopping)?;
+        self.shards.wait_for_first(&mut self.report, &self.stopping)?;
         let blocks = std::mem::take(&mut self.options.blocks);
         let mut round = 0;
         while !self.stopping.begun() && (self.options.repeat == 0 || round < self.options.repeat) {
@@ -112,7 +96,7 @@ impl Coord {
                 if self.stopping.begun() {
                     break;
                 }
-                previous = self.block(block, previous, beat, words)?;
+                previous = self.complete_block(block, previous, beat, words)?;
             }
             round += 1;
         }
@@ -125,17 +109,15 @@ impl Coord {
     }
 
     /// Takes one block from the state before it to its line. `None`: told to stop midway.
-    fn block(
+    fn complete_block(
         &mut self,
         block: &Arc<Block>,
         previous: Option<State>,
         beat: &Beat,
         words: &mut LastWords,
     ) -> Result<Option<State>, Stop> {
-        let telemetry = self.options.telemetry.clone();
-        let span = telemetry.tracer().root();
-        let deadlines = self.options.deadlines;
-        let work = Work::new(block.number()).deadline(deadlines.block);
+        let span = self.options.telemetry.tracer().root();
+        let work = Work::new(block.number()).deadline(self.options.deadlines.block);
         let _working = beat.working(match &span {
             Some(span) => work.trace(span.context()),
             None => work,
@@ -146,40 +128,45 @@ impl Coord {
             .map_err(|_| Stop::Vanish)?;
         let started = Instant::now();
         let done = self.execute(block, previous, beat, span.as_ref());
-        // An order to stop does not count as the end of a block.
-        let ended = match &done {
-            Ok(None) => None,
-            Ok(Some((_, line))) => Some((line.outcome(), line.reexecuted(), line.retries())),
-            Err(_) => Some((Outcome::Failed, 0, 0)),
-        };
-        if let Some((outcome, reexecuted, retries)) = ended {
-            let counts = telemetry.counts();
-            counts.blocks(outcome).add(1);
-            counts.reexecuted.add(reexecuted);
-            if outcome == Outcome::Verified {
-                counts.transactions.add(transactions);
-            }
-            if matches!(done, Err(CoordinatorError::Deadline { .. })) {
-                counts.late(Late::Block).add(1);
-            }
-            telemetry.block_took(started.elapsed());
-            let numbers = [
-                number("block.number", block.number()),
-                number("block.transactions", transactions),
-                number("block.reexecuted", reexecuted),
-                number("block.retries", retries),
-            ];
-            let mut attributes: Vec<_> = numbers.into_iter().flatten().collect();
-            attributes.push(KeyValue::new("block.outcome", outcome.label()));
-            let failed = match &done {
-                Err(error) => Some(error.to_string()),
-                Ok(_) if outcome == Outcome::Verified => None,
-                Ok(_) => Some("the block is not what its header says".to_owned()),
-            };
-            telemetry.tracer().end(span, "block", attributes, failed);
-        }
+        self.export(block, &done, started, span);
         let Some((state, line)) = done? else { return Ok(None) };
         self.report.block(&line)?;
         Ok(Some(state))
+    }
+
+    /// Exports what a block that has ended adds to the metrics, and its span.
+    fn export(&self, block: &Block, done: &Executed, started: Instant, span: Option<Open>) {
+        let (outcome, reexecuted, retries) = match done {
+            // An order to stop does not count as the end of a block.
+            Ok(None) => return,
+            Ok(Some((_, line))) => (line.outcome(), line.reexecuted(), line.retries()),
+            Err(_) => (Outcome::Failed, 0, 0),
+        };
+        let telemetry = &self.options.telemetry;
+        let transactions = block.transactions.len() as u64;
+        let counts = telemetry.counts();
+        counts.blocks(outcome).add(1);
+        counts.reexecuted.add(reexecuted);
+        if outcome == Outcome::Verified {
+            counts.transactions.add(transactions);
+        }
+        if matches!(done, Err(CoordinatorError::Deadline { .. })) {
+            counts.late(Late::Block).add(1);
+        }
+        telemetry.block_took(started.elapsed());
+        let numbers = [
+            number("block.number", block.number()),
+            number("block.transactions", transactions),
+            number("block.reexecuted", reexecuted),
+            number("block.retries", retries),
+        ];
+        let mut attributes: Vec<_> = numbers.into_iter().flatten().collect();
+        attributes.push(KeyValue::new("block.outcome", outcome.label()));
+        let failed = match done {
+            Err(error) => Some(error.to_string()),
+            Ok(_) if outcome == Outcome::Verified => None,
+            Ok(_) => Some("the block is not what its header says".to_owned()),
+        };
+        telemetry.tracer().end(span, "block", attributes, failed);
     }
 }

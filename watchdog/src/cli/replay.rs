@@ -24,12 +24,12 @@ Examples:
   shard-watchdog replay recording --config new.toml && echo 'new.toml would have let it live'
   shard-watchdog replay recording --config new.toml --json | jq '.decisions[] | select(.what == \"condemned\")'
 
-A kill that mode = \"observe\" or a pause would hold back counts as a kill; one that the budget would hold back does not, nor does a
-person's own.
+A kill that mode = \"observe\" or a pause would withhold counts as a kill; one that the budget would withhold does not, nor does
+one that a person ordered.
 
 Exit codes: 0 it would not have killed · 5 it would have killed · 2 the recording or the config cannot be used";
 
-/// Feed a recording to the judge under a config, and print every decision that it would have taken
+/// Feed a recording to the judge under a config, and print every decision that it would have made
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {

@@ -39,7 +39,7 @@ const WARM_UP: u32 = 20;
 const PROOFS: usize = 1_000;
 
 #[derive(Debug, Parser)]
-#[command(about = "Cost of one observation by number of threads, for probe and judge; time to replay an hour")]
+#[command(about = "Cost of one observation by number of threads, for probe and judge; time to replay 1h")]
 struct Args {
     /// Numbers of threads of the target; one run for each.
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,8,64,1000")]

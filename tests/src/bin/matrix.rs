@@ -23,7 +23,7 @@ incidents and recordings. Ctrl-C ends the running rows, undoes their faults and 
 Exit codes: 0 all passed · 1 a row failed · 2 bad usage · 130 ended by a signal";
 
 #[derive(Debug, Parser)]
-#[command(about = "Runs every row of the fault matrix on the binaries beside this program", after_help = HELP)]
+#[command(about = "Runs all rows of the fault matrix on the binaries beside this program", after_help = HELP)]
 struct Args {
     /// Only these rows: numbers, ranges, cases such as 3/helper-spin, poc, watchdog [default: all]
     #[arg(long, value_name = "ROWS", value_delimiter = ',')]

@@ -107,7 +107,7 @@ fn feed(recording: &Recording, replay: &mut Replay) -> Told {
             }
             Record::Reloaded { at } => {
                 told.reloads += 1;
-                let why = "the sidecar read its config again: from here on it may have gone by another one";
+                let why = "the sidecar read its config again: from here on another one may have applied";
                 told.push(Decision::new(header, at, "reloaded", why.to_owned()));
             }
             Record::Known(known) => replay.known(*known),
@@ -118,7 +118,7 @@ fn feed(recording: &Recording, replay: &mut Replay) -> Told {
             }
             Record::Lost { looks } => {
                 let at = records.seen().at;
-                let why = format!("{looks} looks before this one were not recorded");
+                let why = format!("{looks} observations before this one were not recorded");
                 told.push(Decision::new(header, at, "lost", why));
             }
         }

@@ -216,7 +216,7 @@ fn tell_of_descriptors(config: &Config, Limit { before, now }: Limit, shares: Sh
             event = "file_limit_raised",
             before,
             now,
-            "the soft limit of open files was {before} and is {now} now"
+            "the soft limit of open files was raised from {before} to {now}"
         );
     }
     tracing::debug!(

@@ -96,7 +96,7 @@ pub(super) fn ask(endpoint: &Endpoint) -> Result<(String, StatusJson), String> {
     }
     let body = String::from_utf8_lossy(&answer.body).into_owned();
     let status = serde_json::from_str(&body).map_err(|error| {
-        format!("{endpoint} answers with something else than a status: {error}. Check --url, and that both are of one version.")
+        format!("{endpoint} answers with something other than a status: {error}. Check --url, and that both are of one version.")
     })?;
     Ok((body, status))
 }
@@ -155,7 +155,7 @@ fn told(status: &StatusJson, now: Timestamp, colour: bool) -> String {
         let (files, mib, missing) = (recorder.files, recorder.bytes >> 20, recorder.missing_looks);
         let _ = write!(text, "  records {files} files, {mib} MiB in {}", table::plain(&recorder.directory));
         if missing > 0 {
-            let _ = write!(text, ", {missing} looks missing");
+            let _ = write!(text, ", {missing} observations missing");
         }
         if let Some(trouble) = &recorder.trouble {
             let _ = write!(text, ": {}", table::plain(trouble));

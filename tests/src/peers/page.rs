@@ -174,9 +174,9 @@ fn ranking(outcomes: &[Outcome]) -> String {
         .collect();
     let mut text = String::new();
     if alone.is_empty() {
-        text.push_str("Without reports of the worker's state, no peer detects that it is lost. ");
+        text.push_str("Without reports of its state, no peer detects a lost worker. ");
     } else {
-        write!(text, "Without reports of the worker's state, these detect that it is lost: {}. ", alone.join(", "))
+        write!(text, "Without reports of its state, these detect a lost worker: {}. ", alone.join(", "))
             .expect("a string");
     }
     if let Some((peer, time, ours)) = next_best(outcomes) {

@@ -1,8 +1,8 @@
-# `just` lists what there is to do.
+# `just` lists all recipes.
 default:
     @just --list
 
-# The main job: a cluster, one lost thread, recovery.
+# The main demonstration: a cluster, one lost thread, recovery.
 demo *args:
     cargo build --release -p shard-watchdog -p shard-executor
     target/release/shard-watchdog demo {{ args }}
@@ -24,8 +24,8 @@ simulate *args:
     cargo build --release -p shard-tests --bin simulate
     target/release/simulate {{ args }}
 
-# Mutants of the judge, each of which its tests must notice (docs/judge.md); needs
-# `cargo install cargo-mutants --locked`. Of a change alone:
+# Mutants of the judge, each of which its tests must detect (docs/judge.md); needs
+# `cargo install cargo-mutants --locked`. For a change alone:
 # `git diff main > change.diff && just mutants --in-diff change.diff`.
 mutants *args:
     nice -n 15 cargo mutants -p shard-judge {{ args }}
@@ -34,7 +34,7 @@ mutants *args:
 bench-heartbeat:
     cargo bench -p shard-heartbeat
 
-# What a message costs over a bare crossbeam channel, uncontended and contended.
+# The extra cost of a message compared with a plain crossbeam channel, uncontended and contended.
 bench-channel:
     cargo bench -p shard-heartbeat --features crossbeam --bench channel
 
@@ -63,8 +63,8 @@ bench-scale *args:
     cargo build --release --workspace --bins
     target/release/bench-scale {{ args }}
 
-# The sidecar beside systemd, runit, s6, monit, supervisord, a kubelet-like probe and a guard dog:
-# what each sees, and how soon.
+# The sidecar compared with systemd, runit, s6, monit, supervisord, a kubelet-like probe and a guard
+# dog: what each detects, and how soon.
 bench-peers *args:
     cargo build --release --workspace --bins
     target/release/bench-peers {{ args }}
@@ -81,20 +81,20 @@ soak *args:
     cargo build --release --workspace --bins
     target/release/soak {{ args }}
 
-# What must not be killed, under load, with real stalls strewn in: `just control --for 1h --seed 7`.
+# Shards that must survive load, between real stalls: `just control --for 1h --seed 7`.
 control *args:
     cargo build --release --workspace --bins
     target/release/control {{ args }}
 
-# What one observation costs, probe and judge apart, by threads; and how long `replay` takes for an
-# hour.
+# Cost of one observation by number of threads, for probe and judge; and how long `replay` takes for
+# an hour.
 bench-judge *args:
     cargo build --release --workspace --bins
     target/release/bench-judge {{ args }}
 
-# Bytes that a stranger may have written, into one parser of the sidecar for a minute: segment,
-# config, recording, command or kept-file; needs nightly Rust and cargo-fuzz. What it finds goes
-# into fuzz/corpus, what is worth keeping into fuzz/kept.
+# Fuzzes one parser of the sidecar with untrusted bytes for a minute: segment, config, recording,
+# command or kept-file; needs nightly Rust and cargo-fuzz. Findings go into fuzz/corpus; inputs
+# worth retaining belong into fuzz/kept.
 fuzz-watchdog target="segment" seconds="60":
     WRITE_SEEDS=1 cargo test --workspace --test hostile_segment seeds
     cd watchdog/fuzz && mkdir -p corpus/{{ target }} kept/{{ target }} && \
@@ -115,8 +115,7 @@ bench-exec *args:
 manuals dir:
     cargo run -p shard-tests --bin manuals -- {{ dir }}
 
-# Tarball, Debian packages and images, of static programs: `just release --only deb`, `--help` has
-# the rest.
+# Tarball, Debian packages and images with static programs: `just release --only deb`; see `--help`.
 release *args:
     watchdog/deploy/release {{ args }}
 

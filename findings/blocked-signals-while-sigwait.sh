@@ -2,10 +2,10 @@
 # Linux 6.18: /proc/PID/status shows a blocked signal as not blocked (SigBlk) for as long as the
 # thread waits for it by sigwait, sigwaitinfo or sigtimedwait.
 #
-# A good guess is that SigBlk is the mask that the program set, and that a signal that is neither
-# blocked, caught nor ignored there would end the process. A supervisor that asks before it passes
-# SIGHUP on to a daemon would then hold it back from exactly those daemons that do nothing but wait
-# for it.
+# One would expect that SigBlk is the mask that the program set, and that a signal that is neither
+# blocked, caught nor ignored there would end the process. A supervisor that checks this before it
+# passes SIGHUP on to a daemon would then withhold it from exactly those daemons that only wait for
+# it.
 #
 # Seen on x86_64, Linux 6.18.44, 2026-11-28 (printed by this script):
 #   blocked, asleep:      SIGHUP in SigBlk: yes

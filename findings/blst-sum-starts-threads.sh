@@ -4,9 +4,9 @@
 # process ends.
 #
 # revm's precompiles for BLS12-381 (EIP-2537) end in this call. So the first transaction that adds
-# up two points changes how many threads a process has, and the caller waits for threads that nobody
-# started on purpose. Whoever counts, names or confines the threads of an executor sees strangers.
-# The feature `no-threads` does the same sum on the caller.
+# up two points changes the number of threads of a process, and the caller waits for threads that
+# were not started on purpose. Code that counts, names or confines the threads of an executor finds
+# unknown ones. The feature `no-threads` computes the same sum on the caller.
 #
 # Seen on x86_64, Linux 6.18, 2 cores, 2026-11-28 (printed by this script):
 #   default:    1 thread before the first sum, 3 after it

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Linux 6.18: the last field of /proc/PID/stat, the exit code, is not zero for a task that lives and
-# that its tracer has just stopped. It holds what the kernel has to tell the tracer of the stop,
-# until the tracer has waited for it.
+# Linux 6.18: the last field of /proc/PID/stat, the exit code, is not zero for a living task that
+# its tracer has just stopped. It holds the kernel's report of the stop to the tracer, until the
+# tracer has waited for it.
 #
-# A good guess is that a task has an exit code only once it ends: a watcher that takes a code other
-# than 0 for the beginning of an end will once in a while call a process dead that somebody watches
-# with strace, which stops it at each system call.
+# One would expect that a task has an exit code only once it ends: a watcher that takes a code other
+# than 0 for the beginning of an exit will occasionally declare a process dead that runs under
+# strace, which stops it at each system call.
 #
 # Seen on x86_64, Linux 6.18.44, 2026-11-28 (printed by this script):
 #   running:                    state S, exit code 0
@@ -54,7 +54,7 @@ try:
     ptrace(INTERRUPT, child)
     os.waitpid(child, 0)
     ptrace(SYSCALL, child)
-    # Waits, and leaves what there is to be told.
+    # Waits, and leaves the report in place.
     os.waitid(os.P_PID, child, os.WSTOPPED | os.WNOWAIT)
     stopped = shown(child)
     os.waitpid(child, 0)

@@ -3,11 +3,11 @@
 # program reads as an empty file afterwards, without an error, and the ioctl PROCMAP_QUERY on it
 # fails with ESRCH, although the process lives.
 #
-# A good guess is that the file shows whatever the process of that folder maps now, as the other
-# files opened there do (stat and status of the same age tell of the new program), or that it keeps
-# showing the old map, since it holds the old memory. A reader that takes an empty map for "does not
-# map it" is right by luck; one that takes ESRCH for "has ended" is wrong. It does make such a
-# descriptor a witness: as long as it answers, the process runs the program that it ran when it was
+# One would expect that the file shows whatever the process maps now, as other files that were
+# opened there do (stat and status that were opened then describe the new program), or that it still
+# shows the old map, since it holds the old memory. A reader that takes an empty map for "does not
+# map it" is right by luck; one that takes ESRCH for "has ended" is wrong. But such a descriptor can
+# serve as a proof: as long as it answers, the process runs the program that it ran when it was
 # opened.
 #
 # Seen on x86_64, Linux 6.18.44, 2026-11-29 (printed by this script):

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # supervisord 4.2.5: a program that ends at once "has stayed up for > than 1 seconds", and is
-# restarted for ever.
+# restarted forever.
 #
-# A good guess is that with startsecs=1 and startretries=3 a program that ends within milliseconds
-# is FATAL after its fourth try. But supervisord looks at its children once a second, or when one of
+# One would expect that with startsecs=1 and startretries=3 a program that ends within milliseconds
+# is FATAL after its fourth try. But supervisord checks its children once a second, or when one of
 # them writes something or closes its output. Here the program logs to a file of its own, as many
-# do: supervisord looks when its output closes, before it has ended, and next a second later. By
-# then startsecs have passed, so it calls the start a success and forgets the tries before. Where
-# the output closes with the end of the program, it is a race which of the two it sees. With
-# startsecs=2 each end is seen as what it is.
+# do: supervisord checks when its output closes, before it has ended, and next a second later. By
+# then startsecs have passed, so it calls the start a success and resets the retries. If the output
+# closes with the end of the program, there is a race which of the two it detects first. With
+# startsecs=2 each end is recognised as one.
 #
 # Seen on x86_64, Linux 6.18.44, Python 3.11, 2026-11-29 (printed by this script):
 #   startsecs=1: 9 starts, 8 called a success; still tried after 15 s
@@ -20,11 +20,11 @@ work=$(mktemp -d)
 running=
 trap '[ -z "$running" ] || kill "$running" 2>/dev/null || true; rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"
-# supervisor asks for pkg_resources, which later setuptools no longer have.
+# supervisor requires pkg_resources, which later versions of setuptools no longer contain.
 "$work/venv/bin/pip" install --quiet --disable-pip-version-check supervisor==4.2.5 setuptools==75.8.0
 
-# Runs a program that ends at once for as long as three tries may take, and tells what supervisord
-# made of it.
+# Runs a program that ends at once for as long as three retries may take, and prints how supervisord
+# judged it.
 try() {
     cat >"$work/conf" <<CONF
 [supervisord]

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Linux 6.18: of what a process hands over by SCM_RIGHTS to one in a pid namespace beside its own,
-# the descriptor of /proc shows all of its own namespace, and the pidfd becomes readable at its end,
-# but pidfd_send_signal on it answers EINVAL. A pipe that is armed with F_SETOWN, F_SETSIG SIGKILL
-# and O_ASYNC does kill its owner when somebody over there writes to it, unless the owner is the
-# first process of its pid namespace, as the program of a container is.
+# Linux 6.18: a process passes descriptors by SCM_RIGHTS to a process in a sibling pid namespace.
+# The descriptor of /proc shows the sender's whole namespace, and the pidfd becomes readable when
+# the sender ends, but pidfd_send_signal on it returns EINVAL. A pipe that is armed with F_SETOWN,
+# F_SETSIG SIGKILL and O_ASYNC does kill its owner when the receiver writes to it, unless the owner
+# is the first process of its pid namespace, as the program of a container is.
 #
-# A good guess is that a pidfd, which names no number, works wherever it can be sent, as other
-# descriptors do; and that SIGKILL, once the kernel itself sends it, ends whom it is for. The first
-# is asked of the namespaces of sender and target, the second is no signal from an ancestor and is
-# dropped for a namespace's init.
+# One would expect that a pidfd, which contains no number, works wherever it can be sent, as other
+# descriptors do; and that SIGKILL, if the kernel itself sends it, kills its target. But the first
+# depends on the namespaces of sender and target, and the second is not a signal from an ancestor,
+# so it is dropped for a namespace's init.
 #
 # Seen on x86_64, Linux 6.18.44, 2026-11-29 (printed by this script), both sides as one user without
 # capabilities:
-#   through the /proc that was given:  its stat, maps and status can be read; «self» leads nowhere
+#   through the /proc that was given:  its stat, maps and status can be read; "self" leads nowhere
 #   pidfd_send_signal:                 EINVAL
 #   a byte into the armed pipe:        the second process of the namespace is killed by signal 9,
 #                                      the first lives
@@ -87,7 +87,7 @@ for first in (False, True):
             leads = os.readlink(f"/proc/self/fd/{proc}/self")
         except FileNotFoundError:
             leads = "nowhere"
-        told(f"«self» there leads:                {leads}", leads == "nowhere")
+        told(f"'self' there leads:                {leads}", leads == "nowhere")
         try:
             signal.pidfd_send_signal(pidfd, signal.SIGTERM)
             answer = 0

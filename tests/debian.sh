@@ -1,17 +1,17 @@
 # shellcheck shell=bash
-# Packages of another Debian than this machine's: fetched and unpacked, never installed. Debian's
-# keys sign them. To be sourced.
+# Packages of other Debian releases than this machine's: fetched and unpacked, never installed. They
+# are signed with Debian's keys. To be sourced.
 
 # debian_fetch SUITE INTO PACKAGE…
-# Puts the newest of each package, as a file, into INTO. It uses an apt with lists and settings of
-# its own: nothing of this machine's is asked or changed. The folder `debian_apt`, which the caller
-# makes and removes, keeps the lists from call to call.
+# Puts the newest version of each package, as a file, into INTO. It uses apt with its own lists and
+# settings: those of this machine are neither used nor changed. The folder `debian_apt`, which the
+# caller creates and removes, retains the lists between calls.
 # shellcheck disable=SC2154
 debian_fetch() {
     local suite=$1 into=$2 apt=$debian_apt/$1 mirror package check=true
     shift 2
-    # A release that is no longer supported moves to the archive, where nobody renews what says
-    # until when the lists are valid.
+    # A release that is no longer supported moves to the archive, where the expiry date of the lists
+    # is no longer renewed.
     local mirrors=(http://deb.debian.org/debian http://archive.debian.org/debian)
     for mirror in "${mirrors[@]}"; do
         [ -s "$apt/packages" ] && break
@@ -42,7 +42,7 @@ debian_fetch() {
 }
 
 # debian_depends SUITE PACKAGE
-# The packages that one of the lists fetched above depends on, such as the kernel of this day behind
+# The packages that one of the lists fetched above depends on, such as today's kernel behind
 # `linux-image-amd64`.
 debian_depends() {
     APT_CONFIG=$debian_apt/$1/apt.conf apt-cache depends --no-recommends --no-suggests "$2" | sed -n 's/^ *Depends: //p'

@@ -49,7 +49,7 @@ pub fn service_manager() -> ServiceManager {
 pub fn tell_ready(manager: &ServiceManager, status: &str) {
     let told = manager.tell_within(deadline::SERVICE_MANAGER, &[News::Ready, News::Status(status)]);
     if !told && manager.is_there() {
-        tracing::warn!(within = ?deadline::SERVICE_MANAGER, "the service manager takes no news: it was not told that this process runs");
+        tracing::warn!(within = ?deadline::SERVICE_MANAGER, "the service manager accepts no notifications: it was not told that this process runs");
     }
 }
 

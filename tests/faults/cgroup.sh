@@ -1,10 +1,10 @@
 # shellcheck shell=sh
 # shellcheck disable=SC2034,SC2154 # variables that kit.sh and the script share
-# For the scripts that break by a cgroup: where the target is, and how it is moved or limited.
+# For scripts whose fault uses a cgroup: where the target is, and how it is moved or limited.
 #
-# Version 1 lets a cgroup with processes have cgroups below it, so the target gets one of its own.
-# Version 2 does not, for the controllers that share out something, so there the target's own cgroup
-# is limited as it is, and only in the root, which has no limits, is one made.
+# In version 1 a cgroup with processes may have cgroups below it, so the target gets one of its own.
+# In version 2 it may not, for controllers that distribute a resource, so there the target's own
+# cgroup is limited; only below the root, which has no limits, a new one is created.
 
 # find_cgroup CONTROLLER: sets `version`, `root` (where that hierarchy is mounted) and `own` (the
 # target's cgroup in it). freezer is no controller in version 2, but part of every cgroup.
@@ -24,7 +24,7 @@ find_cgroup() {
     esac
     [ -n "$root" ] || return 1
     while IFS=: read -r _ controllers path; do
-        # One outside this namespace of cgroups has a path that leads out of the mount.
+        # A cgroup outside this cgroup namespace has a path that leads out of the mount.
         case $path in /..*) continue ;; esac
         case $version,$controllers, in
             2,, | 1,"$1", | 1,*,"$1", | 1,"$1",* | 1,*,"$1",*) own=$root${path%/} ;;
@@ -33,7 +33,7 @@ find_cgroup() {
     [ -n "$own" ] && [ -d "$own" ]
 }
 
-# aim_at_cgroup CONTROLLER FILE: the same, or the reason why not. FILE is what version 2 needs
+# aim_at_cgroup CONTROLLER FILE: the same, or refuses with the reason. FILE is what version 2 needs
 # there.
 aim_at_cgroup() {
     find_cgroup "$1" ||
@@ -61,7 +61,7 @@ aim_at_cgroup() {
 
 put_if_there() { [ ! -e "$2" ] || put "$1" "$2"; }
 
-# Makes the cgroup for the target alone.
+# Creates the cgroup for the target alone.
 make_cgroup() {
     later "move what is in $made/cgroup.procs to $own/cgroup.procs, and rmdir $made" leave_cgroup "$made" "$own"
     step "make the cgroup $made" mkdir "$made"
@@ -71,7 +71,7 @@ move_in() {
     step "move process $pid ($name) into it" put "$pid" "$made/cgroup.procs"
 }
 
-# leave_cgroup FOLDER BACK: what is in there may be on its way out, or have children by now.
+# leave_cgroup FOLDER BACK: its processes may be ending, or have children by now.
 leave_cgroup() {
     waited=0
     while [ -d "$1" ] && ! rmdir "$1" 2>/dev/null; do
@@ -82,7 +82,7 @@ leave_cgroup() {
     done
 }
 
-# limit FILE VALUE: of version 2, where the target is or in a cgroup of its own below the root.
+# limit FILE VALUE: for version 2, in the target's cgroup or in one of its own below the root.
 limit() {
     if [ -n "$in_place" ]; then
         # io.max has a line for each disk, and takes a line of one.

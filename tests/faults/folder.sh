@@ -1,6 +1,6 @@
 # shellcheck shell=sh
 # shellcheck disable=SC2034,SC2154 # variables that kit.sh and the script share
-# For the scripts that break by a file: where that is, as the target sees it.
+# For scripts whose fault involves a file: its place, as the target sees it.
 
 # Takes --folder. `folder` leads to it for as long as this process lives, whether the target and its
 # root do or not.
@@ -16,7 +16,7 @@ aim_at_folder() {
     fi
 }
 
-# in_folder FOLDER COMMAND…: nothing in a folder is undone by who does not see it.
+# in_folder FOLDER COMMAND…: only a process that can see the folder can undo a change in it.
 in_folder() {
     [ -d "$1/." ] || return 1
     shift

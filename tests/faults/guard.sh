@@ -1,8 +1,8 @@
 # shellcheck shell=sh
 # shellcheck disable=SC2034,SC2154 # variables that kit.sh and the script share
-# The script and its guard: who holds, who undoes, and who may be at work on a target.
+# The script and its guard: which of them holds, which undoes, and which run may work on a target.
 
-# The folder in which runs write down what they have to undo: this user's alone.
+# The folder in which runs record what they have to undo: only for this user.
 keep_state() {
     if [ "$(id -u)" -eq 0 ] && [ -w /run ]; then
         base=/run/shard-faults
@@ -15,8 +15,8 @@ keep_state() {
     state=$base/$key
 }
 
-# Undoes what a run left on the target KEY that was killed together with its guard: that script does
-# it, with the arguments that it had.
+# Undoes what a run that was killed together with its guard left on the target KEY: with the script
+# of that run and its arguments.
 recover() {
     keep_state
     state=$base/$1
@@ -41,7 +41,7 @@ recover() {
 lock() {
     recover "$key"
     mkdir -m 700 "$state" 2>/dev/null || {
-        # What was killed in between these lines has broken nothing.
+        # A run that was killed between these lines has broken nothing.
         [ -z "$(find "$state" -prune -mmin +1)" ] || rm -rf "$state"
         refuse "another run has just begun on this target: wait for its end"
     }
@@ -68,7 +68,7 @@ attend() {
         code=$?
         kill -0 "$guard" 2>/dev/null || break
     done
-    # Whoever has nothing left to undo takes the folder away.
+    # A run that has nothing left to undo removes the folder.
     if [ -d "$state" ]; then
         [ "$code" -eq 3 ] || say "its guard was killed: this undoes" >&2
         undo_all || {
@@ -90,7 +90,7 @@ hold_on() { timeout -s KILL "$seconds" cat >/dev/null 2>&1; }
 watch_over() {
     # Caught and not ignored: what it starts would inherit that.
     trap : INT TERM HUP QUIT PIPE
-    # What its children have to say.
+    # The output of its children.
     exec 7>"$state/said"
     begin
     if [ -z "${momentary:-}" ]; then

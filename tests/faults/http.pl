@@ -1,9 +1,9 @@
 #!/usr/bin/perl
-# The two sides of HTTP that nobody wants to have to do with.
+# The two ends of HTTP that nobody likes: a client that floods and a server that hangs.
 #   try URL                   connects once, and says why not
 #   flood URL CONNECTIONS READY
 #   hang ADDRESS:PORT READY
-# Each makes the file READY once it is at it, and goes on until it is ended. Needs nothing but
+# Each creates the file READY once it is active, and continues until it is ended. Needs nothing but
 # perl-base. On failure one sentence on stderr and exit code 1.
 use strict;
 use warnings;
@@ -12,7 +12,7 @@ use IO::Socket::IP;
 # Connections that a listener holds: beyond these they wait in the backlog, which is the same to
 # them.
 my $most = 1024;
-# How long one question may take, seconds.
+# How long one request may take, seconds.
 my $patience = 5;
 
 sub fail { print STDERR "@_\n"; exit 1 }
@@ -25,7 +25,7 @@ sub split_url {
     my ($host, $port, $path) = $_[0] =~ m{^http://(\[[0-9a-f:]+\]|[^/:]+)(?::(\d+))?(/\S*)?$}i
         or fail("$_[0] is no such URL: http://127.0.0.1:9611/metrics is one");
     $host =~ tr/[]//d;
-    # A name of somebody else's may begin like an address.
+    # A foreign host name may begin like an address.
     $host =~ /^(127(\.\d{1,3}){3}|::1|localhost)$/ or fail("$host is no address of loopback: 127.0.0.1, [::1] or localhost");
     return ($host, $port // 80, $path // '/');
 }
@@ -55,7 +55,7 @@ sub flood {
             print $socket "GET $path HTTP/1.1\r\nHost: $name\r\nConnection: close\r\n\r\n";
             1 while sysread $socket, my $answer, 65536;
         };
-        # Who refuses is asked again, but not for all the CPU there is.
+        # A server that refuses is asked again, but without using all CPU time.
         select undef, undef, undef, 0.01 if $@;
     }
 }

@@ -1,32 +1,29 @@
 # shellcheck shell=sh
-# What every script of this folder shares: its options, whom it may break, how it undoes what it
-# did.
+# What all scripts of this folder share: options, permitted targets, and how to undo.
 #
-# A script says what it does in its header, which is also its --help, defines
+# A script describes itself in its header, which is also its --help, defines
 #   check   refuses what cannot be done, before anything is touched
 #   begin   breaks, by `step`, each step after the `later` that undoes it
 # and ends with `run "$@"`. Two processes then do the work:
 #
-#   the script       what was started: it holds the writing end of a pipe and waits
+#   the script       was started by the user: holds the write end of a pipe and waits
 #   its guard        in a session of its own, reads that pipe: breaks, holds, undoes
 #
-# When the script ends, whatever ended it, the pipe closes and the guard undoes. When it is the
-# guard that is killed, the script undoes. If both are killed at once, what was to be undone is
-# still written down: the next run on the same target does it first, and so does the script called
-# undo.
+# When the script ends for any reason, the pipe closes and the guard undoes. If the guard is killed,
+# the script undoes. If both are killed at once, the steps to undo are still recorded: the next run
+# on the same target does them first, and so does the script `undo`.
 #
 # Exit codes: 0 done and undone; 2 refused, nothing is broken; 3 something could not be undone, and
-# what to do by hand is printed; 129, 130, 143 undone because of SIGHUP, SIGINT, SIGTERM.
+# what to do by hand is printed; 129, 130, 143 undone after SIGHUP, SIGINT, SIGTERM.
 
 set -u
 fault=${0##*/}
 kit=$(cd "$(dirname "$0")" && pwd)
 
-# How long a fault holds unless it is told otherwise, and the longest: one that was forgotten is
-# over by lunch.
+# How long a fault lasts by default, and at most: even a forgotten one ends soon.
 hold_default=10s
 hold_most_ms=3600000
-# How long an undo waits for what the kernel does in its own time, such as the end of a process.
+# How long an undo waits for what the kernel does asynchronously, such as the end of a process.
 patience_s=10
 
 pid=
@@ -62,9 +59,9 @@ quoted() {
     done
 }
 
-# --- what it needs
+# --- requirements
 
-# need PROGRAM PACKAGE: a program, or the Debian package that brings it.
+# need PROGRAM PACKAGE: a program, or else the Debian package that contains it.
 need() {
     command -v "$1" >/dev/null 2>&1 || refuse "it needs $1: apt-get install $2"
 }
@@ -111,8 +108,8 @@ take_hold() {
     seconds=$(seconds_of "$hold")
 }
 
-# run "$@": all of a script. `options` and `flags` name what it takes beside the common ones, the
-# words in `options` set variables opt_WORD. A script without a --pid sets `key` in `check`.
+# run "$@": runs a script. `options` and `flags` name what it takes besides the common ones; the
+# words in `options` set variables opt_WORD. A script without --pid sets `key` in `check`.
 run() {
     for word; do
         case $word in
@@ -168,14 +165,14 @@ run() {
     take_hold
     rest=$(quoted "$@")
     [ -z "$rest" ] || [ -n "${takes_command:-}" ] || refuse "nothing may follow --: see $fault --help"
-    # What the script gave to its guard, and to nobody else.
+    # What the script passed to its guard only.
     if [ -n "${SHARD_FAULTS_STATE:-}" ]; then
         is_guard=1
         state=$SHARD_FAULTS_STATE
         undoing=${SHARD_FAULTS_UNDO:-}
         unset SHARD_FAULTS_STATE SHARD_FAULTS_UNDO
     fi
-    # What was done to a process that has ended is undone by what is written down alone.
+    # If the process has ended, only the recorded steps can undo what was done to it.
     target=${state##*.}
     if [ -z "$undoing" ] || is_same "${target%-*}" "${target#*-}"; then check; fi
     [ -n "$key" ] || key=$pid-$start

@@ -1,12 +1,12 @@
 # shellcheck shell=sh
 # shellcheck disable=SC2034,SC2154 # variables that kit.sh and the script share
-# For the scripts that break a network: that of the target, if it is not the host's.
+# For scripts that disturb a network: that of the target, which must not be the host's.
 
-# The table of rules that these scripts make; there is one at a time in a namespace.
+# The table of rules that these scripts create; a namespace has one at a time.
 table='inet shard_faults'
 
-# Takes the network namespace of the target. It stays within reach for as long as this process
-# lives, whether the target does or not.
+# Opens the network namespace of the target. It stays reachable as long as this process lives, even
+# if the target ends.
 aim_at_network() {
     need nsenter util-linux
     need_capability 21 CAP_SYS_ADMIN "entering a network namespace"
@@ -18,7 +18,7 @@ aim_at_network() {
     exec 5<"/proc/$pid/ns/net"
 }
 
-# A command in there.
+# Runs a command in it.
 inside() { nsenter --net=/proc/self/fd/5 -- "$@"; }
 
 aim_at_rules() {
@@ -29,7 +29,7 @@ aim_at_rules() {
         refuse "another fault is at work in the network of process $pid: wait for its end, or nsenter -t $pid -n nft delete table $table"
 }
 
-# drop WHAT RULE: drops each packet, coming or going, that the rule is about.
+# drop WHAT RULE: drops each incoming or outgoing packet that matches the rule.
 drop() {
     later "nsenter -t $pid -n nft delete table $table" drop_no_more
     step "drop $1 in the network of process $pid ($name)" inside nft "
@@ -39,7 +39,7 @@ drop() {
         $2"
 }
 
-# Nothing in a network is undone by who cannot enter it.
+# Only a process that can enter a network can undo a change in it.
 in_reach() { [ -e /proc/self/fd/5 ]; }
 
 drop_no_more() {

@@ -1,6 +1,6 @@
 # Reads the part of YAML that a plan needs: a list of maps, whose values are words or maps of words,
-# in either style. Prints a line for each fault: line, after, fault, arguments. Whatever else it
-# finds is an error with its line, exit code 2.
+# in either style. Prints a line for each fault: line, after, fault, arguments. Anything else
+# is an error with its line, exit code 2.
 
 function bad(line, why) {
     if (!failed) print name ":" line ": " why

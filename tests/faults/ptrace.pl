@@ -1,8 +1,8 @@
 #!/usr/bin/perl
-# What a shell cannot do to a process: system calls that need a descriptor or a register.
+# System calls on a process that a shell cannot make, because they need a descriptor or a register.
 #   signal NAME PID START        sends a signal through a pidfd, to that process and no other
-#   freeze PID TID START READY   holds one thread and lets the others run, until it is ended; makes
-#                                the file READY once it does
+#   freeze PID TID START READY   stops one thread and lets the others run, until it is ended;
+#                                creates the file READY once the thread is stopped
 #   end PID TID START            has one thread make the system call exit, as at the end of its life
 # START is field 22 of stat, of the process or of the thread. Needs nothing but perl-base.
 # On failure one sentence on stderr and exit code 1.
@@ -36,19 +36,19 @@ sub signal {
     my ($name, $pid, $start) = @_;
     my $fd = syscall(PIDFD_OPEN, int $pid, 0);
     fail("process $pid has ended") if $fd < 0;
-    # The descriptor is of this process for good, so it is enough to ask once after it was made.
+    # The descriptor always refers to this process, so one check after opening it is enough.
     fail("process $pid is another one by now") if start_of($pid) ne $start;
     syscall(PIDFD_SEND_SIGNAL, $fd, $signals{$name}, 0, 0) == 0 or fail("$name to process $pid: $!");
 }
 
 sub ptrace {
-    # The fourth is written to where it stands.
+    # The call writes to its fourth argument in place.
     my ($request, $tid, $address) = @_;
     fail('it knows the system calls of x86_64 alone') if (slurp('/proc/sys/kernel/arch') || `uname -m`) !~ /x86_64/;
     return syscall(101, $request, int $tid, $address, $_[3]) >= 0;
 }
 
-# Stops one thread. The kernel lets it go again when this process ends, however it ends.
+# Stops one thread. The kernel releases it when this process ends, however it ends.
 sub hold {
     my ($pid, $tid, $start) = @_;
     ptrace(SEIZE, $tid, 0, 0) or fail($!{EPERM}
@@ -60,7 +60,7 @@ sub hold {
     alarm $patience;
     waitpid($tid, ALL_THREADS) == $tid or fail("thread $tid ended");
     alarm 0;
-    # Perl tells no stop from an end, so the kernel is asked.
+    # Perl cannot distinguish a stop from an end, so the kernel is queried.
     fail("thread $tid ended") if slurp("/proc/$pid/task/$tid/stat") !~ /\) t [^)]*$/;
 }
 
@@ -92,8 +92,8 @@ sub end_thread {
     ptrace(GETREGS, $tid, 0, $registers) or fail("registers of thread $tid: $!");
     my @registers = unpack 'Q27', $registers;
     $registers[$rip] = instruction($pid, $registers[$rip]);
-    # 60 is exit, of this thread alone. No call is to be begun again: it would be the one that it
-    # was in.
+    # 60 is exit, for this thread alone. No call must be restarted: that would be the interrupted
+    # one.
     @registers[$rax, $rdi, $orig_rax] = (60, 0, ~0);
     $registers = pack 'Q27', @registers;
     ptrace(SETREGS, $tid, 0, $registers) or fail("registers of thread $tid: $!");

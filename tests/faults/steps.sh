@@ -1,9 +1,9 @@
 # shellcheck shell=sh
 # shellcheck disable=SC2034,SC2154 # variables that kit.sh and the script share
-# What a script does, each step after what undoes it has been written down.
+# The steps of a script: how to undo a step is recorded before the step.
 
-# later WHAT COMMAND…: writes down, before it is done, how a step is undone. WHAT is for a person
-# who has to do it by hand. COMMAND may be a function; it is run again until it works.
+# later WHAT COMMAND…: records how to undo a step, before the step. WHAT tells a person how to do it
+# by hand. COMMAND may be a function; it is retried until it works.
 later() {
     what=$1
     shift
@@ -19,7 +19,7 @@ later() {
         broke_off "$state cannot be written: is the disk full?"
 }
 
-# In a dry run says what a step would do, and how that is undone.
+# In a dry run prints what a step would do, and how that is undone.
 would() {
     [ -n "$dry" ] || return 1
     printf '  would %s%s\n' "$1" "${undone_by:+ (undone by: $undone_by)}"
@@ -34,8 +34,8 @@ step() {
     why=$("$@" 2>&1) || broke_off "cannot $what${why:+: $why}"
 }
 
-# child WHAT PROGRAM…: a program that runs while the fault lasts. It ends with it, and by its own
-# clock should nobody be left to end it.
+# child WHAT PROGRAM…: a program that runs during the fault. It ends with the fault, or by its own
+# clock if no process is left to end it.
 child() {
     what=$1
     shift
@@ -50,7 +50,7 @@ child() {
     fi
 }
 
-# Waits until the last child says that it is at it, by a file called ready.
+# Waits until the last child reports that it is active, by a file called ready.
 until_ready() {
     waited=0
     while [ ! -e "$state/ready" ]; do
@@ -63,7 +63,7 @@ until_ready() {
     done
 }
 
-# With all that it has started.
+# Together with everything that it has started.
 end_child() {
     waited=0
     while is_same "$1" "$2"; do
@@ -74,7 +74,7 @@ end_child() {
     done
 }
 
-# if_same PID START COMMAND…: unless somebody else has that pid by now.
+# if_same PID START COMMAND…: unless another process has that pid by now.
 if_same() {
     is_same "$1" "$2" || return 0
     shift 2
@@ -83,8 +83,8 @@ if_same() {
 
 put() { printf '%s\n' "$1" >"$2"; }
 
-# signal NAME PID START: through a pidfd where there is perl, so that it cannot reach another
-# process; else right after a look.
+# signal NAME PID START: through a pidfd if perl is installed, so that it cannot reach another
+# process; otherwise right after a check.
 signal() {
     if command -v perl >/dev/null 2>&1; then
         perl "$kit/ptrace.pl" signal "$1" "$2" "$3"
@@ -93,7 +93,7 @@ signal() {
     fi
 }
 
-# The numbers of what is written down.
+# The numbers of the recorded steps.
 last_first() {
     numbers=
     for one in "$state"/undo.*; do
@@ -102,7 +102,7 @@ last_first() {
     printf '%s' "$numbers"
 }
 
-# Undoes what is written down, last first. What worked is struck off.
+# Undoes the recorded steps, last first, and deletes those that worked.
 undo_all() {
     left=0
     for nth in $(last_first); do
@@ -122,7 +122,7 @@ by_hand() {
     say "or run $kit/undo, which tries it again; once it is done by hand: rm -r $state" >&2
 }
 
-# A step did not work: the steps before it are undone.
+# If a step fails, the steps before it are undone.
 broke_off() {
     printf '%s: %s\n' "$fault" "$*" >&2
     undo_all || exit 3

@@ -1,13 +1,13 @@
 # shellcheck shell=sh
 # shellcheck disable=SC2034,SC2154 # variables that kit.sh and the script share
-# Whom a script may break: a process that it can name, and that is still the one it named.
+# Which process a script may break: one that it can name, and that is still the one it named.
 
 is_number() {
     case $1 in '' | *[!0-9]* | 0?* | ????????*) return 1 ;; esac
 }
 
 # Reads /proc/PID/stat: `letter` is its state, `bits` its flags, and `began` its start in clock
-# ticks since boot, which together with the pid is who it is. The name in it may hold anything.
+# ticks since boot, which together with the pid identifies it. The name in it may contain anything.
 look() {
     words=$(cat "/proc/$1/stat" 2>/dev/null) && words=${words##*) } && [ -n "$words" ] || return 1
     # shellcheck disable=SC2086 # words, on purpose
@@ -21,7 +21,7 @@ is_same() {
     case $letter in Z | X) ! has_ended "$1" ;; esac
 }
 
-# A process whose first thread has ended may go on; this one has no other.
+# A process may continue after its first thread has ended; this one has no other.
 has_ended() {
     for task in "/proc/$1/task"/*; do
         [ "${task##*/}" = "$1" ] || [ ! -e "$task" ] || return 1
@@ -52,10 +52,10 @@ aim() {
         [ -n "$up" ] || break
     done
     name=$(printable "/proc/$pid/comm")
-    # SIGKILL or not: who may not signal it may not break it.
+    # Whether or not it uses SIGKILL: a user who may not signal a process may not break it.
     kill -0 "$pid" 2>/dev/null ||
         refuse "process $pid ($name) belongs to another user: run this as that user, or as root"
-    # What leaves nothing to undo may be done beside another fault.
+    # A fault that leaves nothing to undo may run beside another.
     [ -n "$is_guard$dry${momentary:-}" ] || recover "$pid-$start"
 }
 
@@ -79,7 +79,7 @@ aim_at_thread() {
 # A name is any bytes.
 printable() { tr -d '\n' <"$1" 2>/dev/null | tr -c '[:alnum:] ._/:-' '?'; }
 
-# The first of its threads, for whoever has to choose.
+# The first of its threads, to choose from.
 threads() {
     for one in "/proc/$pid/task"/*; do
         printf '%s (%s)\n' "${one##*/}" "$(printable "$one/comm")"

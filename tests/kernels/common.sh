@@ -1,8 +1,8 @@
 # What the scenarios share: a puppet in a cgroup of its own, a sidecar in enforce mode beside it,
 # and what they print for the host (tests/src/kernel.rs):
-#   STATUS phase json     what the sidecar said at the end of a phase
+#   STATUS phase json     the sidecar's status at the end of a phase
 #   PID phase number      the puppet at the beginning and at the end of a phase
-#   INCIDENT json         each of them, at the end
+#   INCIDENT json         each incident, at the end
 # To be sourced by busybox's shell.
 cg=/sys/fs/cgroup
 shard=$cg/shard
@@ -37,8 +37,8 @@ status() { wget -q -O - http://127.0.0.1:9611/api/v1/status 2>/dev/null; }
 order() { echo "$1" | nc -w 2 127.0.0.1 9000; }
 puppet() { head -n 1 $shard/cgroup.procs; }
 
-# Waits for words in the status. Gives up after a minute or more: the host sees by what is missing
-# that they did not come.
+# Waits for words in the status. Gives up after a minute or more: the host detects by what is
+# missing that they never appeared.
 until_status() {
     for _ in $(seq 200); do
         status | grep -Eq "$1" && return
@@ -48,7 +48,7 @@ until_status() {
     tail -n 20 /tmp/sidecar.log
 }
 
-# Ends the sidecar, and tells what it has kept.
+# Ends the sidecar, and prints its incidents.
 end() {
     kill -TERM $sidecar
     wait $sidecar

@@ -1,9 +1,9 @@
 # The core of the fault matrix on this kernel and its unified hierarchy of cgroups: what must be
-# excused, and what must be seen. What it prints is explained in common.sh.
+# excused, and what must be detected. common.sh explains what it prints.
 . /kernels/common.sh
 configure 4s
 
-# Of its own CPU, where one of them has no tick: only what is put there runs there.
+# On a CPU of its own, if one of them has no tick: only what is put there runs there.
 quiet=$(cat /sys/devices/system/cpu/nohz_full 2>/dev/null)
 case $quiet in
 [0-9]*) there="taskset -c $quiet" ;;
@@ -20,8 +20,8 @@ watch
 
 healthy='"verdict":"healthy"'
 
-# excused KIND SET UNSET FILE ORDER: from the writing of SET into FILE until so much has been
-# excused by that name (eight seconds, twice the threshold), and back.
+# excused KIND SET UNSET FILE ORDER: writes SET into FILE, waits until enough time has been excused
+# under that name (eight seconds, twice the threshold), and reverts it.
 excused() {
     echo "PID $1 $(puppet)"
     echo "$2" > "$shard/$4"
@@ -33,7 +33,7 @@ excused() {
     echo "PID $1 $(puppet)"
 }
 
-# killed PHASE ORDER LEFT: from the order until another puppet is healthy, with so many kills left.
+# killed PHASE ORDER LEFT: from the order until another puppet is healthy, with LEFT kills left.
 killed() {
     echo "PID $1 $(puppet)"
     order "$2"
@@ -51,7 +51,7 @@ excused frozen 1 0 cgroup.freeze
 killed deadlock "wait priority-lock" 2
 killed livelock "wait spin" 1
 
-# Somebody else kills the process: it is only begun anew.
+# Another process kills the target: it is only restarted.
 was=$(puppet)
 echo "PID gone $was"
 kill -9 "$was"
@@ -67,5 +67,5 @@ echo "STATUS gone $(status)"
 
 end
 kill $supervisor
-# Nothing of this scenario runs beside the next.
+# Nothing of this scenario may run during the next.
 xargs kill -9 < $shard/cgroup.procs

@@ -1,7 +1,7 @@
 # The demo with each of its faults, or those that the kernel's command line names
 # (faults=spin,exit). Prints for the host:
-#   DEMO fault line       what it said
-#   CODE fault number     how it ended
+#   DEMO fault line       its output
+#   CODE fault number     its exit code
 #   KILLED fault reason   the reason of each incident of any of its sidecars
 #   RECORD fault json     that incident
 shard-executor generate --out /tmp/blocks --blocks 4 --txs 200 > /tmp/said 2>&1 || cat /tmp/said

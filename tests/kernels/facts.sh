@@ -1,4 +1,4 @@
-# What differs from kernel to kernel, as this one tells it: lines of
+# What differs between kernels, as reported by this one: lines of
 #   FACT name value
 echo "+memory +cpu" > /sys/fs/cgroup/cgroup.subtree_control
 kernel-facts

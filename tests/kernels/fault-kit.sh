@@ -1,17 +1,17 @@
 # The fault kit on a unified hierarchy of cgroups, by busybox's shell and without perl, beside a
-# sidecar in enforce mode. What it prints is explained in common.sh, and:
-#   SAID text             what a script said
-#   LEFT phase value      what a file that a script has written says after the undo
+# sidecar in enforce mode. common.sh explains what it prints, besides:
+#   SAID text             output of a script
+#   LEFT phase value      after the undo, the contents of a file that a script has written
 . /kernels/common.sh
 mkdir -p /run
-# Here a system call takes so long that one step of the puppet's may take ten seconds by itself.
+# Here a system call takes so long that one step of the puppet may take ten seconds by itself.
 configure 2m
 
 sh -c "echo \$\$ > $shard/cgroup.procs; exec puppet target /tmp/heartbeat 127.0.0.1:9000" &
 puppet=$!
 watch
 
-# fault PHASE WORDS NAME OPTIONS: from the fault until the sidecar has said these words, and the
+# fault PHASE WORDS NAME OPTIONS: from the fault until the sidecar reports these words, and the
 # undo.
 fault() {
     phase=$1 words=$2 name=$3
@@ -46,13 +46,13 @@ during="wait calls"
 fault throttled '"throttled":([1-9]|0\.[0-9]*[1-9])' throttle --cpu 1
 echo "LEFT cpu.max $(cat $shard/cpu.max)"
 
-# In the root there are no limits: a cgroup of its own is made there. What was excused before counts
-# on, so that is no sign.
+# The root has no limits: a new cgroup is created there. Excused time accumulates, so it is no sign
+# here.
 echo $puppet > $cg/cgroup.procs
 fault root '"verdict"' throttle --cpu 1
 echo "LEFT root $(ls -d $cg/shard-fault* 2>/dev/null | wc -l)"
 
-# Somebody else in its cgroup is asked for.
+# Another process in its cgroup requires --whole-cgroup.
 echo $puppet > $shard/cgroup.procs
 sleep 100 &
 echo $! > $shard/cgroup.procs

@@ -138,7 +138,7 @@ fn start_alertmanager(folder: &Path, receiver: SocketAddr) -> (Process, SocketAd
     for (from, to) in [(PLACEHOLDER, receiver.to_string().as_str()), GROUP_INTERVAL] {
         assert!(
             text.contains(from),
-            "alerts/alertmanager.yml says «{from}» no more; the scenarios replace it"
+            "alerts/alertmanager.yml says '{from}' no more; the scenarios replace it"
         );
         text = text.replace(from, to);
     }

@@ -178,7 +178,7 @@ impl Run {
             if now != counted || (now_pid != *pid && !restarted) {
                 let why = self.cluster.shards[at].sidecar.incidents().pop().map(|one| one["why"].clone());
                 self.wrong.push(format!(
-                    "shard {at} was killed or ended during «{}» of shard {shard} (pid {pid} → {now_pid}, kills {counted} → {now}): {}",
+                    "shard {at} was killed or ended during '{}' of shard {shard} (pid {pid} → {now_pid}, kills {counted} → {now}): {}",
                     healthy.name(),
                     why.unwrap_or_default()
                 ));
@@ -204,7 +204,7 @@ impl Run {
             if began.elapsed() > SEEN_WITHIN {
                 let status = self.cluster.shards[shard].sidecar.status().unwrap_or_default();
                 self.missed.push(format!(
-                    "«{}» of shard {shard} was not ended within {SEEN_WITHIN:?}: {}",
+                    "'{}' of shard {shard} was not ended within {SEEN_WITHIN:?}: {}",
                     stall.name(),
                     status["reason"]
                 ));

@@ -38,7 +38,7 @@ pub(crate) fn over(read: impl Read, mut write: impl Write, orders: &[&str]) -> V
         writeln!(write, "{order}").expect("the fault port takes orders");
         let mut answer = String::new();
         answers.read_line(&mut answer).expect("the fault port answers");
-        assert!(answer.starts_with("ok"), "«{order}» was not taken: {answer}");
+        assert!(answer.starts_with("ok"), "'{order}' was not taken: {answer}");
         all.push(answer.trim_end().to_owned());
     }
     all
@@ -51,7 +51,7 @@ pub fn counter(port: &Path, name: &str) -> u64 {
     let line = answers.first().expect("one answer an order");
     let counts = line.split_whitespace().filter_map(|word| word.split_once('='));
     let found = counts.into_iter().find(|(counted, _)| *counted == name).and_then(|(_, n)| n.parse().ok());
-    found.unwrap_or_else(|| panic!("no {name} in «{line}»"))
+    found.unwrap_or_else(|| panic!("no {name} in '{line}'"))
 }
 
 /// When a fault fired, if `line` reports one.

@@ -279,7 +279,7 @@ impl Host {
     /// Waits for a line in a unit's journal that contains `words`.
     #[track_caller]
     pub fn told(&self, unit: &str, words: &str) -> String {
-        wait::until(&format!("«{words}» in the journal of {unit}"), || {
+        wait::until(&format!("'{words}' in the journal of {unit}"), || {
             self.journal_of(Some(unit)).lines().find(|line| line.contains(words)).map(str::to_owned)
         })
     }

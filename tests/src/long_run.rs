@@ -14,13 +14,13 @@ const MOST_TOLD: usize = 10;
 #[derive(Debug, clap::Args)]
 #[group(id = "long_run")]
 pub struct Args {
-    /// How long, such as 90s, 10m or 1h
+    /// Duration, such as 90s, 10m or 1h
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     pub time: Option<Duration>,
-    /// What happens, in which order; without it something else each time, which is told
+    /// Seed of the events and their order [default: a different one each time, which is printed]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Write the figures here too
+    /// Also write the figures to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }

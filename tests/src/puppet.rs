@@ -50,7 +50,7 @@ impl Answer {
         let values = self.0.split_whitespace().filter_map(|word| word.split_once('='));
         let found =
             values.into_iter().find(|(key, _)| *key == name).and_then(|(_, value)| value.parse().ok());
-        found.unwrap_or_else(|| panic!("no {name} in «{}»", self.0))
+        found.unwrap_or_else(|| panic!("no {name} in '{}'", self.0))
     }
 }
 

@@ -23,7 +23,7 @@ fn run(sidecar: &Sidecar) -> Process {
 
 #[track_caller]
 fn unguarded(sidecar: &Sidecar, because: &str) {
-    wait::until(&format!("«{because}» in {:?}", sidecar.status()), || {
+    wait::until(&format!("'{because}' in {:?}", sidecar.status()), || {
         let status = sidecar.status()?;
         let why = status["reason"].as_str()?.contains(because);
         (status["verdict"] == "unguarded" && why).then_some(())

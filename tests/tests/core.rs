@@ -32,7 +32,7 @@ fn cores(test: &str) -> Option<CorePattern> {
     let pattern = if allowed {
         CorePattern::file()
     } else {
-        Err("the hard limit for cores is not «unlimited» (ulimit -Hc)".to_owned())
+        Err("the hard limit for cores is not 'unlimited' (ulimit -Hc)".to_owned())
     };
     match pattern {
         Ok(pattern) => Some(pattern),

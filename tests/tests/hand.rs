@@ -79,7 +79,7 @@ fn a_stalled_shard_is_not_killed_in_a_pause_and_is_when_somebody_ends_it() {
     let cluster = cluster(folder.path(), "enforce", "");
     let shard = &cluster.shards[0];
     let said = done(folder.path(), &["pause", "--for", "10m", "--reason", "ticket 4711"]);
-    assert!(said.contains("killing is paused until") && said.contains("watching goes on"), "{said}");
+    assert!(said.contains("killing is paused until") && said.contains("watching continues"), "{said}");
     let fired = cluster.inject(0, &["arm deadlock"]);
     let status = wait_for_withheld(shard);
     assert_eq!(status["pid"], shard.first_pid, "{status:#}");

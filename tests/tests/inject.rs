@@ -237,9 +237,9 @@ fn what_cannot_be_followed_or_is_no_fault_is_refused_before_anything_is_broken()
         (&["--socket", socket, "everything"][..], "is not an order"),
         (&["--socket", socket, "hang", "somewhere"], "is not a condition"),
         (&["--socket", socket, "hang", "--url", nobody], "cannot be reached"),
-        (&["--socket", "/nowhere.faults", "hang"], "nobody takes orders at /nowhere.faults"),
+        (&["--socket", "/nowhere.faults", "hang"], "no process takes orders at /nowhere.faults"),
         (&["--socket", socket, "hang", "--for", "20m"], "no fault lasts longer than 10m"),
-        (&["--socket", socket, "hang", "--within", "5s"], "give more"),
+        (&["--socket", socket, "hang", "--within", "5s"], "must be longer than the fault"),
         (&["--pid", &pid, "explode"], "there is no such fault in the kit"),
         (&["--pid", &pid, "plan"], "is no fault of the kit"),
         (&["--pid", &pid, "stop-process", "--kit", "/nowhere"], "is not the fault kit"),
@@ -277,7 +277,7 @@ fn the_socket_of_another_user_is_refused() {
     open(socket.parent().unwrap(), 0o755);
     // Refused by the file's mode, and where the mode lets them in, by the process itself.
     for (mode, why) in
-        [(0o600, "It is for the user of the process, and for root"), (0o666, "does not answer")]
+        [(0o600, "Only the user of the process and root may use it"), (0o666, "does not answer")]
     {
         open(&socket, mode);
         let mut command = command(&stage.sidecar, &["--socket", text(&socket), "end", "--yes-break-it"]);

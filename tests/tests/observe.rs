@@ -44,7 +44,7 @@ fn the_demo_is_observed_by_prometheus_alertmanager_and_collector() {
         .env("OBSERVE_OTLP_GRPC", otlp_grpc.to_string());
     let mut observe = Process::start("observe", command);
     observe.line("the recovery, and that it goes on", 0, |line| {
-        line.contains("it goes on until Ctrl-C").then_some(())
+        line.contains("it continues until Ctrl-C").then_some(())
     });
     let body = |address, path: &str| {
         let answer = api::get(address, path).filter(|answer| answer.code == 200);

@@ -156,7 +156,7 @@ impl Board {
         if let Some(silence) = self.silent_for(now) {
             return Standing {
                 verdict: Verdict::Unguarded,
-                reason: format!("the watch loop has said nothing for {} s", silence.as_secs()),
+                reason: format!("the watch loop has reported nothing for {} s", silence.as_secs()),
                 since: snapshot.map_or(self.began, |snapshot| snapshot.at),
             };
         }

@@ -28,8 +28,8 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser, Subcommand};
 use shard_watchdog::config::{self, units};
 
-/// Sees that a named thread of a living process is gone or stands still, says why, and has the
-/// process restarted.
+/// Detects that a named thread of a living process is gone or makes no progress, reports why, and
+/// has the process restarted.
 #[derive(Debug, Parser)]
 #[command(version, about, after_help = MAIN_HELP, propagate_version = true)]
 struct Arguments {
@@ -93,27 +93,27 @@ pub(crate) const STATUS_MISUSED: u8 = 64;
 /// The help text below the list of commands.
 pub(crate) const MAIN_HELP: &str = "\
 Is something wrong right now?
-  shard-watchdog status --explain            what it thinks, and why it has not killed
+  shard-watchdog status --explain            the verdict, its reason, and why there was no kill
   shard-watchdog pause --for 10m --reason TEXT
-                                             stop killing, not watching, while you look; resume ends that
+                                             suspend killing, not watching, while you debug; resume ends it
   shard-watchdog kill --reason TEXT          kill the shard now, through the same ladder, with an incident
-  shard-watchdog clear [KEY]                 end a crash_loop: kill for that work again
+  shard-watchdog clear [KEY]                 end a crash_loop: allow kills for that work again
 
 Would another config have done better?
   shard-watchdog replay RECORDING --config FILE   what that config would have done
-  shard-watchdog suggest RECORDING                thresholds that fit what was recorded
-  shard-watchdog record --out FILE                the last minute, now; [recorder] in the config keeps days
+  shard-watchdog suggest RECORDING                thresholds that fit the recording
+  shard-watchdog record --out FILE                save the last minute; [recorder] in the config retains days
 
 Setting it up:
-  shard-watchdog demo                        see it work on this machine, nothing to prepare
-  shard-watchdog inject --pid N FAULT        break a process of yours on purpose, and see it recover
-  shard-watchdog check --config FILE         all that is wrong with a config, with lines
+  shard-watchdog demo                        see it work on this machine, without preparation
+  shard-watchdog inject --pid N FAULT        break one of your processes on purpose, and see it recover
+  shard-watchdog check --config FILE         every problem of a config, with line numbers
   shard-watchdog run --config FILE           the sidecar, under systemd, runit or Kubernetes
   shard-watchdog supervise --config FILE -- CMD ARG…
-                                             where nothing supervises: CMD and its sidecar
+                                             where there is no supervisor: runs CMD and its sidecar
 
-It never kills unless the config says [kill] mode = \"enforce\", or a person says kill.
-Every flag has an environment variable SHARD_WATCHDOG_…; the flag beats it, and it beats the file.";
+It never kills unless the config says [kill] mode = \"enforce\", or a person runs kill.
+Every flag has an environment variable SHARD_WATCHDOG_…: the flag overrides it, and it overrides the file.";
 
 /// Prints the error in the command line, or the help that was asked for; returns the exit code.
 pub(crate) fn misused(error: &clap::Error) -> ExitCode {

@@ -214,7 +214,7 @@ impl Demo {
     /// Runs from the start to the timeline. Returns the last line.
     fn play(&mut self, fault: Fault, kept: bool) -> Result<String, DemoError> {
         self.wait("every sidecar to find its target healthy", self.until, |demo| demo.cluster.unhealthy())?;
-        say(format_args!("every sidecar says healthy; kill.mode is enforce"));
+        say(format_args!("every sidecar reports healthy; kill.mode is enforce"));
         let settled = Instant::now() + DEFAULT_SETTLED_AFTER;
         self.wait("the first blocks to be verified", self.until, |demo| {
             let verified = demo.story.verified();
@@ -253,7 +253,7 @@ impl Demo {
         out(last);
         self.cluster.addresses().iter().for_each(|line| out(line));
         say(format_args!(
-            "it goes on until Ctrl-C; {} names every /metrics",
+            "it continues until Ctrl-C; {} lists every /metrics",
             root.join(cluster::TARGETS).display()
         ));
         loop {
@@ -305,7 +305,7 @@ impl Demo {
         }
         if let Some(who) = self.story.failing() {
             let what =
-                format!("{} does not come up; give it what it asks for, and try again", self.story.name(who));
+                format!("{} does not start; fix what it complains about and try again", self.story.name(who));
             return Err(self.failed(what, who));
         }
         match self.story.wrong() {

@@ -124,7 +124,7 @@ impl Relay {
                 thread,
                 %kind,
                 cap_seconds = cap.as_secs_f64(),
-                "{thread} has been {kind} for {cap:.1?}, which is as long as that may excuse; nobody is killed for it, look at it"
+                "{thread} has been {kind} for {cap:.1?}, the longest that this excuse may last; nothing is killed for it, investigate"
             ),
             Event::CrashLoops { at, known, before } => self.crash_loops(at, &known, &before),
             Event::Shadow { live, step, .. } => self.shadow(live, step),
@@ -155,7 +155,7 @@ impl Relay {
                 channel,
                 after_seconds = after.as_secs_f64(),
                 deepest,
-                "channel {channel} keeps within its rule again, after {after:.1?}; at most {deepest} messages waited"
+                "channel {channel} is within its rule again, after {after:.1?}; at most {deepest} messages waited"
             ),
             Event::IncidentOpened(opening) => self.opened(&opening),
             Event::Recorded { incident, excerpt } => self.recorded(incident, &excerpt),
@@ -181,7 +181,7 @@ impl Relay {
             tracing::warn!(
                 event = "crash_loop_over",
                 work_key,
-                "work {work_key} is in no crash loop any more: the target is killed for it as for any other"
+                "work {work_key} is no longer in a crash loop: the target may be killed for it again"
             );
         }
         self.journal.remember(Deaths::of(known, self.board.anchor().wall(at)));
@@ -197,7 +197,7 @@ impl Relay {
                     thread,
                     %live,
                     why,
-                    "the shadow policy would have killed, and nobody is signalled for it: {why}"
+                    "the shadow policy would have killed; no signal is sent for it: {why}"
                 );
             }
             ShadowStep::Withheld { why } => tracing::warn!(
@@ -210,7 +210,7 @@ impl Relay {
                 event = "shadow_lifted",
                 %live,
                 why,
-                "the shadow policy would have killed what goes on: {why}"
+                "the shadow policy would have killed wrongly or too early: {why}"
             ),
         }
     }
@@ -253,7 +253,7 @@ impl Relay {
     fn step(&mut self, number: u64, at: crate::clock::Monotonic, step: &Step) {
         let Some(open) = self.open.iter_mut().find(|open| open.number == number) else {
             // Its opening was dropped because the queue was full.
-            tracing::warn!(event = "incident_step", ?step, "a step of an incident that was not told");
+            tracing::warn!(event = "incident_step", ?step, "a step of an incident that was not announced");
             return;
         };
         match step {

@@ -238,8 +238,8 @@ impl SurfaceHandle {
             Some((past, pause)) => (past, pause.map(Arc::new)),
             None => {
                 tracing::error!(
-                    "the evidence directory does not tell in time how many kills there were before; the kill budget \
-                     counts as spent until it refills, and a pause of before is over"
+                    "the evidence directory did not answer in time how many kills there were before; the kill budget \
+                     counts as spent until it refills, and an earlier pause is over"
                 );
                 (Past::unknown(), None)
             }
@@ -253,8 +253,8 @@ impl SurfaceHandle {
             Some(deaths) => deaths.known(after),
             None => {
                 tracing::error!(
-                    "the evidence directory does not tell in time which work was in flight at earlier deaths; what was in a crash \
-                     loop is killed for again until the next deaths"
+                    "the evidence directory did not answer in time which work was in flight at earlier deaths; until the next deaths, \
+                     work that was in a crash loop may lead to kills again"
                 );
                 CrashLoops::NONE
             }

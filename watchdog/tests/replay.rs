@@ -152,7 +152,7 @@ fn a_config_that_would_have_killed_ends_with_5_and_says_when_and_why() {
       TIME  verdict     degraded: thread exec-s0 is late
       TIME  condemned   stalled: thread exec-s0 made no progress on work 19000000 (attempt 1) for 5s in which it could have: deadlock
       TIME  verdict     condemned: thread exec-s0 made no progress on work 19000000 (attempt 1) for 5s in which it could have: deadlock
-      TIME  withheld    a kill is due and held back: observe
+      TIME  withheld    a kill is due and withheld: observe
     it would have killed
     ");
     let (code, out, _) = replay(&recording, &config(folder.path(), "5s"), &["--json"]);
@@ -195,7 +195,7 @@ fn a_pause_and_a_persons_kill_are_replayed_as_they_were() {
         |what: &str| told.iter().position(|word| *word == what).unwrap_or_else(|| panic!("{what}: {out}"));
     assert!(after("paused") < after("condemned") && after("withheld") < after("resumed"), "{out}");
     assert!(after("resumed") < after("signal"), "{out}");
-    assert!(out.contains("held back: paused"), "{out}");
+    assert!(out.contains("withheld: paused"), "{out}");
 
     let mut shard = Shard::new().progress(25);
     shard.recorder.requested("uid 0 asked for the kill: wrong answers", shard.seen.at);

@@ -34,42 +34,42 @@ pub(crate) struct Args {
     #[arg(long, env = "SHARD_EXECUTOR_BLOCK_DEADLINE", value_name = "DURATION", default_value = "5s",
           value_parser = deadline::parse)]
     block_deadline: Duration,
-    /// How often a part that was lost, late or wrong is dispatched again
+    /// How many times a part that was lost, late or wrong is dispatched again
     #[arg(long, env = "SHARD_EXECUTOR_RETRIES", value_name = "N", default_value_t = 3)]
     retries: u32,
-    /// In how many rounds shards execute a block, at most: what is stale after the first goes to
-    /// them again, the rest is executed in order
+    /// Maximum number of rounds in which shards execute a block: transactions that are stale after
+    /// a round go to the shards again; those left after the last are executed in order
     #[arg(long, env = "SHARD_EXECUTOR_ROUNDS", value_name = "N", default_value_t = ROUNDS,
           value_parser = clap::value_parser!(u32).range(1..=MOST_ROUNDS))]
     rounds: u32,
-    /// After how many shards lost with a block, two of them with the same part, it is kept from
-    /// shards and tried once by a process of its own; 0: never
+    /// After a block has cost this many shards, two of them with the same part, it is quarantined:
+    /// no shard gets it again, and a separate process tries it once; 0: never
     #[arg(long, env = "SHARD_EXECUTOR_POISON_AFTER", value_name = "N", default_value_t = 3)]
     poison_after: u32,
-    /// File that remembers such blocks over restarts of the coordinator
+    /// File that stores quarantined blocks across restarts of the coordinator
     #[arg(long, env = "SHARD_EXECUTOR_QUARANTINE", value_name = "FILE")]
     quarantine: Option<PathBuf>,
-    /// How often to execute all blocks; 0: until told to stop
+    /// How many times to execute all blocks; 0: until told to stop
     #[arg(long, env = "SHARD_EXECUTOR_REPEAT", value_name = "N", default_value_t = 1)]
     repeat: u64,
-    /// One JSON object a line instead of lines for people
+    /// Print one JSON object per line instead of text
     #[arg(long)]
     json: bool,
-    /// Authority, PEM, that signs the certificates of shards: it speaks TLS with them then. This,
-    /// certificate and key are read again when they change
+    /// Certificate authority of the shards' certificates, PEM; enables TLS. Authority, certificate
+    /// and key are read again when they change
     #[arg(long, env = "SHARD_EXECUTOR_TLS_CA", value_name = "FILE")]
     tls_ca: Option<PathBuf>,
-    /// Certificate of this coordinator, PEM, for shards that ask for one
+    /// Certificate of this coordinator, PEM, for shards that require one
     #[arg(long, env = "SHARD_EXECUTOR_TLS_CERT", value_name = "FILE", requires_all = ["tls_key", "tls_ca"])]
     tls_cert: Option<PathBuf>,
     /// The certificate's private key, PEM
     #[arg(long, env = "SHARD_EXECUTOR_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// The name in the shards' certificates, where it is not the host in their addresses
+    /// The name in the shards' certificates, if it differs from the host in their addresses
     #[arg(long, env = "SHARD_EXECUTOR_TLS_NAME", value_name = "NAME", requires = "tls_ca")]
     tls_name: Option<String>,
-    /// File with the token that shards ask for. Without --tls-ca whoever listens on the network can
-    /// read it there. Read again when it changes
+    /// File with the token that shards require. Without --tls-ca it crosses the network
+    /// unencrypted. Read again when it changes
     #[arg(long, env = "SHARD_EXECUTOR_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
     #[command(flatten)]
@@ -77,7 +77,7 @@ pub(crate) struct Args {
     /// Where to serve GET /metrics for Prometheus, such as 127.0.0.1:9620
     #[arg(long, env = "SHARD_EXECUTOR_METRICS", value_name = "ADDR")]
     pub(crate) metrics: Option<SocketAddr>,
-    /// Names by which GET /metrics may be asked for, beside addresses and localhost, such as
+    /// Host names under which GET /metrics is answered, besides addresses and localhost, such as
     /// shard-0.shards.svc,*.example
     #[arg(long, env = "SHARD_EXECUTOR_METRICS_HOSTS", value_name = "NAME,NAME…", value_delimiter = ',')]
     pub(crate) metrics_hosts: Vec<HostPattern>,

@@ -7,11 +7,11 @@ use shard_executor::faults::{Order, PortAddress, PortOptions};
 /// Where tests order faults.
 #[derive(Debug, clap::Args)]
 pub(crate) struct FaultArgs {
-    /// Where tests arm fault points: the path of a unix socket, for this user and root alone, or a
-    /// loopback address for who knows a token; without it there are none to arm
+    /// Where tests arm fault points: the path of a unix socket, for this user and root only, or a
+    /// loopback address, which requires a token; without this flag no fault can be armed
     #[arg(long, env = "SHARD_EXECUTOR_FAULTS", value_name = "PATH|ADDR")]
     faults: Option<PortAddress>,
-    /// File with the token that has to be said first where --faults is an address: mode 600, at
+    /// File with the token that clients must send first if --faults is an address: mode 600, at
     /// least 16 visible characters
     #[arg(
         long,
@@ -21,7 +21,7 @@ pub(crate) struct FaultArgs {
         hide_short_help = true
     )]
     faults_token_file: Option<PathBuf>,
-    /// Order to obey before anything is started, in the words of the fault port, such as "arm
+    /// Order to carry out before anything starts, in the syntax of the fault port, such as "arm
     /// never-ready"
     #[arg(long, value_name = "ORDER", requires = "faults", hide_short_help = true)]
     arm: Vec<Order>,

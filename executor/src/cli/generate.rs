@@ -11,40 +11,40 @@ use shard_executor::progress::Progress;
 
 use super::exit::{BAD_INPUT, NOT_EXECUTED, VERIFIED, fail};
 
-/// Make a chain of blocks to execute.
+/// Generate a chain of blocks to execute.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The folder to write the blocks to; made if it does not exist
+    /// The folder to write the blocks to; created if it does not exist
     #[arg(long, env = "SHARD_EXECUTOR_OUT", value_name = "DIR")]
     out: PathBuf,
     /// How many blocks
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     blocks: u32,
-    /// How many transactions in each
+    /// How many transactions per block
     #[arg(long, value_name = "M", value_parser = clap::value_parser!(u32).range(0..=i64::from(MAX_TRANSACTIONS)))]
     txs: u32,
     /// What the transactions do: send ether, send tokens, swap tokens in a pool, or a third of each
     #[arg(long, value_name = "KIND", default_value = "mixed", value_parser = kinds())]
     kind: Kind,
     /// The share of transactions that pay one of a few popular accounts, or swap in a popular pool,
-    /// 0 to 1; at 0 no two transactions of a block touch the same state but the beneficiary
+    /// 0 to 1; at 0 the beneficiary is the only state that two transactions of a block share
     #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = share)]
     conflict: f64,
-    /// How unequal the popular are, 0 to 10: the exponent of Zipf's law; at 0 they are equally
-    /// popular
+    /// How unevenly popularity is distributed, 0 to 10: the exponent of Zipf's law; at 0 all are
+    /// equally popular
     #[arg(long, value_name = "EXPONENT", default_value_t = 1.0, value_parser = exponent)]
     skew: f64,
-    /// Whose rules the chain runs under
+    /// The fork whose rules apply to the chain
     #[arg(long, value_name = "FORK", default_value_t = Fork::Prague, value_parser = fork)]
     fork: Fork,
-    /// Another seed, another chain
+    /// Seed; the same seed generates the same chain
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
-    /// Leave out what proves the state before each block and its root after it: smaller files, and
-    /// the state is not checked
+    /// Leave out the proofs of the state before each block and of its root after it: files are
+    /// smaller, and the state is not verified
     #[arg(long)]
     no_witness: bool,
-    /// Replace the blocks that are in the folder already
+    /// Replace blocks that are already in the folder
     #[arg(long)]
     force: bool,
 }
@@ -144,7 +144,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 /// first is neither.
 fn prepare(out: &Path, force: bool) -> Result<(), String> {
     std::fs::create_dir_all(out)
-        .map_err(|e| format!("cannot be made: {e}. Choose another folder with --out."))?;
+        .map_err(|e| format!("cannot be created: {e}. Choose another folder with --out."))?;
     let unreadable = |e: io::Error| format!("cannot be read: {e}. Choose another folder with --out.");
     for entry in std::fs::read_dir(out).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();

@@ -22,53 +22,53 @@ use super::exit::{BAD_INPUT, NOT_EXECUTED, VERIFIED, WRONG_BLOCK, fail};
 const MOST_BLOCKS: u64 = 1_000_000;
 const MAINNET: u64 = 1;
 
-/// Make block files from what an archive node answers.
+/// Create block files from the answers of an archive node.
 ///
-/// With --rpc a node is asked: eth_getBlockByNumber, eth_getBlockReceipts, debug_executionWitness
-/// or else debug_traceBlockByNumber with prestateTracer, and single accounts, slots and hashes that
-/// those do not show. With --from, answers are read that were saved, for instance by curl.
+/// With --rpc it queries a node: eth_getBlockByNumber, eth_getBlockReceipts, debug_executionWitness
+/// or else debug_traceBlockByNumber with prestateTracer, and any single accounts, slots and hashes
+/// that those leave out. With --from it reads saved answers, for instance those saved by curl.
 ///
 /// Each block is executed before its file is written, and a file is written only if it verifies.
-/// Files that are there are kept, so that a run that was ended goes on where it was.
+/// Existing files are left as they are, so that an interrupted run continues where it stopped.
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("whence").required(true).args(["rpc", "from"])))]
 pub(crate) struct Args {
-    /// The folder to write the files to; made if it does not exist
+    /// The folder to write the files to; created if it does not exist
     #[arg(long, env = "SHARD_EXECUTOR_OUT", value_name = "DIR")]
     out: PathBuf,
-    /// The node to ask, http:// or https://; it has to have the state of the blocks before those
-    /// that are asked for
+    /// The node to query, http:// or https://; it must have the state before each of the requested
+    /// blocks
     #[arg(long, env = "SHARD_EXECUTOR_RPC", value_name = "URL", requires = "block", hide_env_values = true)]
     rpc: Option<String>,
-    /// Which block, or which blocks, both ends included
+    /// One block, or a range with both ends included
     #[arg(long, value_name = "N[..M]", conflicts_with = "from")]
     block: Option<Range>,
-    /// Files with saved answers about one block or several, in any order: each is recognised by its
+    /// Files with saved answers about one or more blocks, in any order: each is recognised by its
     /// shape
     #[arg(long, value_name = "FILE", num_args = 1..)]
     from: Vec<PathBuf>,
-    /// Which answer the state before a block is taken from: the witness, else traces; only one of
-    /// them; or single questions only
+    /// Source of the state before a block: auto takes the witness or else traces; the others use
+    /// the witness, traces or single queries only
     #[arg(long, value_name = "ANSWER", default_value = "auto", value_parser = ways())]
     state: Way,
-    /// The key `chain` of the files, for chains that are not known by their id: JSON, or a file
-    /// with it
+    /// The key `chain` of the files, for chains whose id is unknown here: JSON, or a file that
+    /// contains it
     #[arg(long, value_name = "JSON|FILE")]
     chain: Option<String>,
-    /// A header for every request, for instance `Authorization: Bearer …`
+    /// A header to send with every request, for instance `Authorization: Bearer …`
     #[arg(long, env = "SHARD_EXECUTOR_RPC_HEADER", value_name = "NAME: VALUE", hide_env_values = true)]
     header: Vec<String>,
-    /// The most requests a second
+    /// Maximum number of requests per second
     #[arg(long, value_name = "R", default_value_t = 20.0, value_parser = rate)]
     rate: f64,
-    /// How often a request is made again after HTTP 429 or 5xx, a time-out or a cut connection,
+    /// How many times a request is retried after HTTP 429 or 5xx, a timeout or a broken connection,
     /// with growing pauses
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(0..=100))]
     retries: u32,
     /// How long one request may take, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     timeout: u64,
-    /// How long one block may take, with all that is asked for it, in seconds
+    /// How long one block may take, with all its requests, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     block_timeout: u64,
 }
@@ -141,7 +141,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     };
     if let Err(error) = std::fs::create_dir_all(&args.out) {
         let reason =
-            format!("{}: cannot be made: {error}. Choose another folder with --out.", args.out.display());
+            format!("{}: cannot be created: {error}. Choose another folder with --out.", args.out.display());
         return fail(BAD_INPUT, &reason);
     }
     match (&args.rpc, args.block) {

@@ -25,8 +25,8 @@ pub(crate) struct Args {
     /// A block file (.json, .json.gz) or a folder of them
     #[arg(long, env = "SHARD_EXECUTOR_BLOCKS", value_name = "PATH")]
     blocks: PathBuf,
-    /// How many parts to execute at the same time; 1, on one thread, is sequential execution, the
-    /// reference
+    /// How many parts to execute at the same time; 1 part on one thread is sequential execution,
+    /// the reference
     #[arg(long, env = "SHARD_EXECUTOR_SHARDS", value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u16).range(1..=MOST_SHARDS))]
     shards: u16,
@@ -34,19 +34,19 @@ pub(crate) struct Args {
     #[arg(long, env = "SHARD_EXECUTOR_THREADS", value_name = "K", default_value_t = 1,
           value_parser = clap::value_parser!(u16).range(1..=MOST_THREADS))]
     threads: u16,
-    /// In how many rounds shards execute a block: what is stale after the first goes to them again,
-    /// the rest is executed in order
+    /// Maximum number of rounds in which shards execute a block: transactions that are stale after
+    /// a round go to the shards again; those left after the last are executed in order
     #[arg(long, env = "SHARD_EXECUTOR_ROUNDS", value_name = "N", default_value_t = ROUNDS,
           value_parser = clap::value_parser!(u32).range(1..=MOST_ROUNDS))]
     rounds: u32,
-    /// How often to execute all blocks: the first time shows what a fresh process pays
+    /// How many times to execute all blocks; the first time includes the costs of a fresh process
     #[arg(long, env = "SHARD_EXECUTOR_REPEAT", value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
-    /// Order to obey before anything is executed, as for a shard
+    /// Order to carry out before anything is executed, as for a shard
     #[arg(long, value_name = "ORDER", hide = true)]
     arm: Vec<Order>,
-    /// One JSON object a block instead of a line for people
+    /// Print one JSON object per block instead of a line of text
     #[arg(long)]
     json: bool,
 }

@@ -21,37 +21,37 @@ pub(crate) struct Args {
     /// Number of the shard; its threads are named after it (exec-sN)
     #[arg(long, env = "SHARD_EXECUTOR_ID", value_name = "N")]
     pub(crate) id: u16,
-    /// Where the coordinator reaches it, such as 127.0.0.1:7001; an address that others can reach
-    /// asks for --tls-client-ca, --token-file or --insecure
+    /// Address to listen on for the coordinator, such as 127.0.0.1:7001; an address that others can
+    /// reach requires --tls-client-ca, --token-file or --insecure
     #[arg(long, env = "SHARD_EXECUTOR_LISTEN", value_name = "ADDR")]
     listen: SocketAddr,
     /// Heartbeat segment to publish, best on tmpfs (/run, /dev/shm)
     #[arg(long, env = "SHARD_EXECUTOR_HEARTBEAT", value_name = "FILE")]
     heartbeat: PathBuf,
-    /// Let a sidecar of another pid namespace see this process: who asks at the socket
-    /// HEARTBEAT.sight, as the same user or root, gets its /proc
+    /// Let a sidecar in another pid namespace observe this process: a client of the same user or
+    /// root that connects to the socket HEARTBEAT.sight receives its /proc
     #[arg(long, env = "SHARD_EXECUTOR_SHOW_PROC", value_parser = BoolishValueParser::new())]
     show_proc: bool,
     /// Threads that execute a part together: exec-sN and its helpers exec-sN-w1, exec-sN-w2, …
     #[arg(long, env = "SHARD_EXECUTOR_THREADS", value_name = "K", default_value_t = 1,
           value_parser = clap::value_parser!(u16).range(1..=MOST_THREADS))]
     threads: u16,
-    /// Certificate of this shard, PEM: it speaks TLS then. Certificate, key and authority are read
-    /// again when they change
+    /// Certificate of this shard, PEM; enables TLS. Certificate, key and authority are read again
+    /// when they change
     #[arg(long, env = "SHARD_EXECUTOR_TLS_CERT", value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
     /// The certificate's private key, PEM
     #[arg(long, env = "SHARD_EXECUTOR_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Authority, PEM, whose certificates coordinators have to show, and everybody else who
-    /// connects
+    /// Certificate authority, PEM: coordinators and all other clients must present a certificate
+    /// that it signed
     #[arg(long, env = "SHARD_EXECUTOR_TLS_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
     tls_client_ca: Option<PathBuf>,
-    /// File with a token that coordinators have to know; the health service asks for none. Without
-    /// --tls-cert whoever listens on the network can read it there. Read again when it changes
+    /// File with a token that coordinators must send; the health service requires none. Without
+    /// --tls-cert it crosses the network unencrypted. Read again when it changes
     #[arg(long, env = "SHARD_EXECUTOR_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Listen on an address that others can reach, though anybody there may give this shard work
+    /// Listen on an address that others can reach, although any of them may give this shard work
     #[arg(long, env = "SHARD_EXECUTOR_INSECURE", value_parser = BoolishValueParser::new())]
     insecure: bool,
     #[command(flatten)]
@@ -59,7 +59,7 @@ pub(crate) struct Args {
     /// Where to serve GET /metrics for Prometheus, such as 127.0.0.1:9621
     #[arg(long, env = "SHARD_EXECUTOR_METRICS", value_name = "ADDR")]
     pub(crate) metrics: Option<SocketAddr>,
-    /// Names by which GET /metrics may be asked for, beside addresses and localhost, such as
+    /// Host names under which GET /metrics is answered, besides addresses and localhost, such as
     /// shard-0.shards.svc,*.example
     #[arg(long, env = "SHARD_EXECUTOR_METRICS_HOSTS", value_name = "NAME,NAME…", value_delimiter = ',')]
     pub(crate) metrics_hosts: Vec<HostPattern>,

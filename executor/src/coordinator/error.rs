@@ -100,7 +100,7 @@ pub enum CoordinatorError {
     },
     /// A shard's watchdog withholds the block from it. Handled like [`CoordinatorError::Killed`].
     #[error(
-        "block {block}: {shard} refuses it: it was in flight at more than one death of that shard, as its watchdog says"
+        "block {block}: {shard} refuses it: it was in flight at more than one death of that shard, as its watchdog reports"
     )]
     Kept {
         /// The block.

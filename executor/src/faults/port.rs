@@ -226,7 +226,7 @@ async fn talk(stream: impl AsyncRead + AsyncWrite, faults: &Faults, token: Optio
     if let Some(token) = token {
         let Said::Line(line) = line(&mut read, MAX_TOKEN_LINE, TOKEN_WITHIN).await? else { return Ok(()) };
         if !line.strip_prefix(b"token ").is_some_and(|claimed| token.is(claimed.trim_ascii())) {
-            tracing::warn!("the fault port takes no orders from who does not know the token");
+            tracing::warn!("the fault port takes no orders from a client that does not know the token");
             return refuse(write, "the first line has to be `token TOKEN`, with the right one").await;
         }
         write.write_all(b"ok\n").await?;

@@ -181,7 +181,7 @@ impl Node {
         let answer = self.client.call(method, parameters)?;
         serde_json::from_value(answer).map_err(|error| RpcError::Nonsense {
             method,
-            reason: format!("the node answers with something else than asked for ({error})"),
+            reason: format!("the node answers something else than was requested ({error})"),
         })
     }
 }

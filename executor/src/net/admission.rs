@@ -78,7 +78,7 @@ impl Admission {
                 tracing::warn!(%listen, "anybody who can reach this address can give this shard work (--insecure)");
             }
             (None, Some(_)) if elsewhere && certificate.is_none() => {
-                tracing::warn!(%listen, "the token goes over the network as it is, for whoever listens there to read: give the shard --tls-cert and --tls-key as well");
+                tracing::warn!(%listen, "the token crosses the network unencrypted, and whoever listens there can read it: give the shard --tls-cert and --tls-key as well");
             }
             _ => {}
         }

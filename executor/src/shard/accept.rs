@@ -183,7 +183,7 @@ impl Teller {
         if last.is_none_or(|last| last.elapsed() >= TELL_EVERY) {
             *last = Some(Instant::now());
             drop(last);
-            tracing::warn!(%peer, why, "a connection was closed before a coordinator was served on it; others in the next 10 s are not told");
+            tracing::warn!(%peer, why, "a connection was closed before a coordinator was served on it; others in the next 10 s are not logged");
         }
     }
 }

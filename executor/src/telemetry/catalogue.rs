@@ -23,9 +23,9 @@ const BLOCK: &[f64] =
 shard_telemetry::catalogue! {
     BLOCKS: "shard_executor_blocks_total", Kind::Counter, Unit::Count("{block}"),
         [words("outcome", labels_of!(Outcome))],
-        "Blocks that the coordinator brought to an end: as the header says, otherwise, or not within retries and deadline.";
+        "Blocks that the coordinator finished: as their header says, otherwise, or not within retries and deadline.";
     BLOCK_SECONDS: "shard_executor_block_seconds", Kind::Histogram(BLOCK), Unit::Seconds, [],
-        "From the beginning of a block at the coordinator to its verdict.";
+        "From the beginning of a block at the coordinator to its outcome.";
     TRANSACTIONS: "shard_executor_transactions_total", Kind::Counter, Unit::Count("{transaction}"), [],
         "Transactions executed by a shard, retries included; at the coordinator: those of verified blocks.";
     REEXECUTED: "shard_executor_reexecuted_transactions_total", Kind::Counter, Unit::Count("{transaction}"), [],
@@ -37,9 +37,9 @@ shard_telemetry::catalogue! {
     RETRIES: "shard_executor_retries_total", Kind::Counter, Unit::Count("{part}"), [],
         "Parts that the coordinator dispatched again.";
     QUARANTINED: "shard_executor_quarantined_blocks_total", Kind::Counter, Unit::Count("{block}"), [],
-        "Blocks that the coordinator keeps from shards, because they took several of them down.";
+        "Blocks that the coordinator withholds from shards, because several shards died of them.";
     STATE_REQUESTS: "shard_executor_state_requests_total", Kind::Counter, Unit::Count("{request}"), [],
-        "Requests for state that a shard asked; at the coordinator: that it answered.";
+        "Requests for state that a shard sent; at the coordinator: that it answered.";
     NETWORK_BYTES: "shard_executor_network_bytes_total", Kind::Counter, Unit::Bytes,
         [words("direction", || vec!["sent", "received"])],
         "Bytes on the connections between coordinator and shards.";
@@ -48,12 +48,12 @@ shard_telemetry::catalogue! {
         "Deadlines that passed: of a state request or a part in a shard, of a part or a block at the coordinator.";
     MESSAGES_DISCARDED: "shard_executor_messages_discarded_total", Kind::Counter, Unit::Count("{message}"),
         [words("reason", labels_of!(Useless))],
-        "Messages of another block, attempt or incarnation, that could not be understood, or whose receiver had gone.";
+        "Messages of another block, attempt or incarnation, that could not be understood, or whose receiver was gone.";
     WATCHDOG_AGE: "shard_executor_watchdog_age_seconds", Kind::Gauge, Unit::Seconds, [],
-        "Time since the sidecar last beat into the heartbeat segment. Absent if none ever did: nobody watches.";
+        "Time since the sidecar last beat into the heartbeat segment. Absent if none ever did: the shard is not watched.";
     TELEMETRY_DROPPED: "shard_executor_telemetry_dropped_total", Kind::Counter, Unit::Count("{item}"),
         [words("signal", || SIGNALS.iter().map(|signal| signal.label()).collect())],
-        "What was not told because a collector or a client was too slow.";
+        "Telemetry that was dropped because a collector or a client was too slow.";
     BUILD_INFO: "shard_executor_build_info", Kind::Gauge, Unit::Flag, [one("version")],
         "Always 1.";
 }

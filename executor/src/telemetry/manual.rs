@@ -26,15 +26,15 @@ pub fn page() -> String {
 const INTRODUCTION: &str = "\
 # Telemetry of the executor
 
-Written from the catalogue in `executor/src/telemetry/catalogue.rs`; a test fails when the two differ. To write it anew:
+Written from the catalogue in `executor/src/telemetry/catalogue.rs`; a test fails if the two differ. To regenerate it:
 `UPDATE_DOCS=1 cargo test -p shard-executor --test telemetry`. The sidecar has [a page of its own](telemetry.md).
 
 `coordinator` and `shard` serve `GET /metrics` on `--metrics ADDR`, and send metrics, traces and logs to a collector if the standard
 variables name one: `OTEL_EXPORTER_OTLP_ENDPOINT` (or `…_METRICS_ENDPOINT`, `…_TRACES_ENDPOINT`, `…_LOGS_ENDPOINT`),
 `OTEL_EXPORTER_OTLP_PROTOCOL` = `http/protobuf` or `grpc`, `OTEL_METRIC_EXPORT_INTERVAL` in milliseconds; `OTEL_METRICS_EXPORTER=none`
 (`TRACES`, `LOGS`) switches one off, `OTEL_SDK_DISABLED=true` all. `OTEL_TRACES_SAMPLER` = `traceidratio` with `OTEL_TRACES_SAMPLER_ARG` = `0.01` on the coordinator traces every
-hundredth block. All variables, and what is done with one that cannot be used, are in [the table](telemetry.md#variables-of-opentelemetry): none keeps
-the executor from running. What a collector does not take is dropped and counted, and no block waits for it. `--metrics` answers to
+hundredth block. All variables, and what happens with one that cannot be used, are in [the table](telemetry.md#variables-of-opentelemetry): none prevents
+the executor from running. What a collector does not accept is dropped and counted, and no block waits for it. `--metrics` answers to
 addresses and `localhost`, and to the names of `--metrics-hosts`.
 
 ";

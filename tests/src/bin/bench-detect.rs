@@ -30,16 +30,16 @@ const PRIORITY: &str = "50";
 #[derive(Debug, Parser)]
 #[command(about = "Time from fault to verdict, death, restart and the next verified block")]
 struct Args {
-    /// Lost threads in the quiet run; the three others get a quarter each.
+    /// Lost threads in the quiet run; each of the other three runs gets a quarter of that.
     #[arg(long, default_value_t = 120)]
     faults: u32,
-    /// Deadlocks in the quiet run; the three others get a quarter each.
+    /// Deadlocks in the quiet run; each of the other three runs gets a quarter of that.
     #[arg(long, default_value_t = 40)]
     stalls: u32,
     /// Only the quiet run at normal priority.
     #[arg(long)]
     quiet_only: bool,
-    /// Write the figures here too.
+    /// Also write the figures to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }

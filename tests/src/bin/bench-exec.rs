@@ -49,26 +49,26 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Debug, Parser)]
 #[command(about = "Mgas/s of sequential, parallel and sharded execution of the same blocks")]
 struct Args {
-    /// How often each block runs in each way
+    /// How many times each block is executed in each way
     #[arg(long, value_name = "N", default_value_t = 21, value_parser = clap::value_parser!(u32).range(3..=1000))]
     rounds: u32,
-    /// Up to how many threads; the default is one for each core, two at least
+    /// Highest number of threads; the default is one per core, at least two
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(2..=64))]
     threads: Option<u64>,
-    /// Only what needs no cluster
+    /// Run only the measurements that need no cluster
     #[arg(long)]
     local_only: bool,
-    /// Only the first block of fresh processes against its second run, and precompiles in the same
-    /// way
+    /// Compare only the first and second execution of a block in fresh processes, and of
+    /// precompiles
     #[arg(long)]
     cold_only: bool,
-    /// Prints what this precompile takes, by its place; for the benchmark's own use
+    /// Print the time of the precompile at this index; for the benchmark's own use
     #[arg(long, value_name = "N", hide = true)]
     precompile: Option<usize>,
-    /// Beats into this segment and prints what that costs; for the benchmark's own use
+    /// Beat into this segment and print the cost; for the benchmark's own use
     #[arg(long, value_name = "FILE", hide = true)]
     beats: Option<PathBuf>,
-    /// Write the figures here too.
+    /// Also write the figures to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }

@@ -31,14 +31,14 @@ const AIM: (f64, f64) = (0.1, 12.0);
 #[derive(Debug, Parser)]
 #[command(about = "CPU, memory and threads of a sidecar at rest and beside a busy shard")]
 struct Args {
-    /// How long each of the two is measured.
+    /// How long to measure in each of the two states.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     window: u64,
-    /// How long each settles before that. The default is longer than one export interval, so that
-    /// what is allocated by the first export is there.
+    /// How long to wait before each measurement. The default is longer than one export interval, so
+    /// that the first export has made its allocations.
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(0..=3600))]
     settle: u64,
-    /// Write the figures here too.
+    /// Also write the figures to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }

@@ -39,30 +39,30 @@ const WARM_UP: u32 = 20;
 const PROOFS: usize = 1_000;
 
 #[derive(Debug, Parser)]
-#[command(about = "Cost of one observation by threads, probe and judge apart; time of replay for an hour")]
+#[command(about = "Cost of one observation by number of threads, for probe and judge; time to replay 1h")]
 struct Args {
-    /// How many threads the target has, one run for each.
+    /// Numbers of threads of the target; one run for each.
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,8,64,1000")]
     threads: Vec<usize>,
-    /// Looks in each run.
+    /// Observations per run.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     looks: u32,
-    /// Between two looks.
+    /// Time between two observations.
     #[arg(long, value_name = "MICROSECONDS", default_value_t = 4_000)]
     every: u64,
     /// Only this run: progress, idle or still.
     #[arg(long, value_name = "RUN")]
     only: Option<String>,
-    /// Seconds of the recording that is replayed; 0 leaves it out.
+    /// Length of the replayed recording in seconds; 0 skips the replay.
     #[arg(long, default_value_t = 3_600)]
     replay: u64,
-    /// Write the figures here too.
+    /// Also write the figures to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Lanes of each thread's slot, its own included: what a thread without workers needs is 1.
+    /// Lanes of each thread's slot, its own included; a thread without workers needs 1.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=128))]
     lanes: u32,
-    /// Be the target: register so many threads, with so many lanes each, in this segment.
+    /// Be the target: register this many threads, with this many lanes each, in this segment.
     #[arg(long, value_name = "SEGMENT", num_args = 3, hide = true)]
     target: Vec<String>,
 }

@@ -28,32 +28,32 @@ const FAILED: &str = "it could not be measured: see standard error";
     about = "The sidecar beside systemd, runit, s6, monit, supervisord, a kubelet-like probe and a guard dog"
 )]
 struct Args {
-    /// Only these peers, by name; without it all that are installed.
+    /// Only these peers, by name [default: all that are installed].
     #[arg(long, value_name = "PEER,…", value_delimiter = ',', value_parser = peer)]
     only: Vec<Peer>,
     /// Faults of each kind.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
-    /// A fault that nobody acted on within so many seconds is not seen.
+    /// A fault that a peer does not act on within this time counts as not detected.
     #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(5..=600))]
     patience: u64,
-    /// Let the target work for so long before each fault. After 3 s no peer here restarts it with
+    /// How long the target works before each fault. After 3 s no peer here restarts it with
     /// back-off.
     #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(0..=600))]
     settle: u64,
-    /// Count costs for so long.
+    /// How long to measure costs.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     rest: u64,
-    /// Starve the healthy target for so long.
+    /// How long to starve the healthy target.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     starve: u64,
-    /// Write the figures here too.
+    /// Also write the figures to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Write the page here.
+    /// Write the page to this file.
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
-    /// Write the bars here.
+    /// Write the bar chart to this file.
     #[arg(long, value_name = "SVG")]
     plot: Option<PathBuf>,
 }

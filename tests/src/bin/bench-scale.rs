@@ -22,30 +22,31 @@ use shard_tests::scale::host::Host;
 const LARGE_FLEET: f64 = 10_000.0;
 
 #[derive(Debug, Parser)]
-#[command(about = "What many shards cost: their sidecars on one host, and their metrics in Prometheus")]
+#[command(about = "Cost of many shards: their sidecars on one host, and their metrics in Prometheus")]
 struct Args {
     /// Shards on this machine, each with a sidecar.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=512))]
     shards: u16,
-    /// Threads of each.
+    /// Threads per shard.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(2..=512))]
     threads: u16,
-    /// Threads that each shard loses, one at a time; as many again on all shards at once.
+    /// Threads that each shard loses one at a time; then the same number on all shards at once.
     #[arg(long, default_value_t = 4)]
     rounds: u16,
-    /// How long CPU time is measured, idle and busy.
+    /// How long to measure CPU time, idle and busy.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     window: u64,
-    /// Shards that Prometheus scrapes, one run for each; the last two give what one more costs.
+    /// Numbers of shards that Prometheus scrapes, one run for each; the last two give the cost per
+    /// shard.
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "100,300,600")]
     fleets: Vec<u16>,
-    /// Between two scrapes of one target.
+    /// Time between two scrapes of one target.
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=60))]
     every: u32,
-    /// Only this part.
+    /// Run only this part.
     #[arg(long, value_name = "PART")]
     only: Option<Part>,
-    /// Write the figures here too.
+    /// Also write the figures to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }

@@ -46,17 +46,17 @@ const AIM: f64 = 1.0 / 30.0;
 #[derive(Debug, Parser)]
 #[command(about = "CPU of one scrape at 64 threads, beside prometheus-process-exporter")]
 struct Args {
-    /// Rounds of scraping and leaving alone.
+    /// Rounds, each with scrapes and the same time without.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
-    /// Scrapes in each.
+    /// Scrapes per round.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     scrapes: u32,
-    /// Between two scrapes. The sidecar gives a page out again for 100 ms, so each must come later
-    /// than that.
+    /// Time between two scrapes. The sidecar caches a page for 100 ms, so it must be longer than
+    /// that.
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 500, value_parser = clap::value_parser!(u64).range(150..=60_000))]
     interval: u64,
-    /// Write the figures here too.
+    /// Also write the figures to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Be the target: register the threads in this segment.

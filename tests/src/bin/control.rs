@@ -11,11 +11,11 @@ use shard_tests::{long_run, machine};
 const AN_HOUR: Duration = Duration::from_secs(3_600);
 
 #[derive(Debug, Parser)]
-#[command(about = "What must not be killed, under load, with real stalls strewn in, for 1h")]
+#[command(about = "Shards that must not be killed, under load, with occasional real stalls, for 1h")]
 struct Args {
     #[command(flatten)]
     long: long_run::Args,
-    /// CPU hogs beside it all the time
+    /// CPU hogs that run all the time
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(0..=64))]
     hogs: u8,
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use shard_tests::kernel::Told;
 
-/// Tables, in Markdown, of the logs of `tests/kernels/full`.
+/// Markdown tables from the logs of `tests/kernels/full`.
 #[derive(Debug, Parser)]
 struct Args {
     #[command(subcommand)]
@@ -18,12 +18,12 @@ struct Args {
 enum What {
     /// The head of the table of results
     Head,
-    /// The row of one log. Exit code 1: not all was as it should be
+    /// The row of one log. Exit code 1: something was not as it should be
     Row {
         /// The log
         log: std::path::PathBuf,
     },
-    /// What each kernel says of itself: a column for each log
+    /// What each kernel reports about itself: a column for each log
     Facts {
         /// The logs
         logs: Vec<std::path::PathBuf>,

@@ -11,12 +11,12 @@ use shard_tests::manuals;
 #[derive(Debug, Parser)]
 #[command(about = "Writes man pages and shell completions of shard-watchdog and shard-executor")]
 struct Args {
-    /// Where to: man/man1, bash-completion/completions, zsh/vendor-completions and
-    /// fish/vendor_completions.d are made in it
+    /// Target folder: man/man1, bash-completion/completions, zsh/vendor-completions and
+    /// fish/vendor_completions.d are created in it
     #[arg(value_name = "DIR")]
     folder: PathBuf,
-    /// The date on the pages, in seconds since 1970: whoever builds twice gets the same pages
-    /// twice. Today without it
+    /// The date on the pages, in seconds since 1970, so that builds are reproducible [default:
+    /// today]
     #[arg(long, env = "SOURCE_DATE_EPOCH", value_name = "SECONDS")]
     date: Option<i64>,
 }

@@ -15,37 +15,36 @@ const HELP: &str = "\
 Examples:
   matrix --rows 1,4,40-50
   matrix --rows 3/helper-spin,watchdog --out /tmp/matrix
-  SHARD_TESTS_MODE=observe matrix --rows 4     (nobody is killed, so the row fails)
+  SHARD_TESTS_MODE=observe matrix --rows 4     (nothing is killed, so the row fails)
 
-It writes matrix.json, junit.xml and matrix.md to the folder of --out, and for each row that fails a folder with its log, configs, \
-incidents and recordings. Ctrl-C ends the rows that run, undoes their faults and reports the rest.
+It writes matrix.json, junit.xml and matrix.md to the folder of --out, and for each failed row a folder with its log, configs, \
+incidents and recordings. Ctrl-C ends the running rows, undoes their faults and reports the completed ones.
 
 Exit codes: 0 all passed · 1 a row failed · 2 bad usage · 130 ended by a signal";
 
 #[derive(Debug, Parser)]
-#[command(about = "Every row of the fault matrix, on the binaries beside this program", after_help = HELP)]
+#[command(about = "Runs all rows of the fault matrix on the binaries beside this program", after_help = HELP)]
 struct Args {
-    /// Only these rows: numbers, ranges, cases such as 3/helper-spin, poc, watchdog; without it all
+    /// Only these rows: numbers, ranges, cases such as 3/helper-spin, poc, watchdog [default: all]
     #[arg(long, value_name = "ROWS", value_delimiter = ',')]
     rows: Vec<Selection>,
-    /// Say what rows there are, how their faults are made and which rows are left out, and run
-    /// nothing
+    /// List the rows, how their faults are injected and which rows are left out, and run nothing
     #[arg(long)]
     list: bool,
-    /// Where reports and the evidence of rows that fail go
+    /// Folder for reports and for the evidence of failed rows
     #[arg(long, value_name = "FOLDER", default_value = "target/matrix")]
     out: PathBuf,
-    /// So many rows at a time; one that loads the machine never runs beside another
+    /// Number of rows to run in parallel; a row that loads the machine always runs alone
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
     jobs: u8,
-    /// Fail a row whose next event does not come within so many seconds; more for a machine that is
-    /// slow
+    /// Fail a row whose next event does not occur within this many seconds; raise it on a slow
+    /// machine
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     patience: u64,
-    /// Play this row in this process, for the process that runs them all
+    /// Run this row in this process, for the process that runs all of them
     #[arg(long, value_name = "ROW", hide = true, requires = "result", requires = "keep")]
     one: Option<String>,
-    /// Where to write what it has seen
+    /// Where to write its result
     #[arg(long, value_name = "FILE", hide = true)]
     result: Option<PathBuf>,
     /// Where to leave the evidence if it fails

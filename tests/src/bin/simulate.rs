@@ -12,16 +12,17 @@ use shard_simulation::run::{self, Progress};
 
 #[derive(Debug, Parser)]
 #[command(
-    about = "Lives through whole histories in virtual time and holds every decision of the judge against the truth"
+    about = "Simulates histories in virtual time and checks every decision of the judge against the truth"
 )]
 struct Args {
-    /// How many.
+    /// Number of histories.
     #[arg(long, default_value_t = 100_000)]
     histories: u64,
-    /// Of the first; the others follow from it. One that broke a rule is printed with its own.
+    /// Seed of the first history; the others follow from it. A history that breaks a rule is
+    /// printed with its own seed.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Write the counts here too.
+    /// Also write the counts to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
@@ -47,7 +48,7 @@ fn main() -> ExitCode {
     });
     print!("{}", summary.report());
     println!(
-        "{} histories from seed {}: {} looks, {} kills, {} of them asked for, {} stalls ({} by a deadline) and {} deaf consumers condemned, {} violations; {:.0} histories/s",
+        "{} histories from seed {}: {} observations, {} kills, {} of them ordered, {} stalls ({} by a deadline) and {} deaf consumers condemned, {} violations; {:.0} histories/s",
         summary.histories,
         args.seed,
         summary.looks,

@@ -95,7 +95,7 @@ impl Ground {
     /// Waits for an entry after the first `from` ones, and returns its time.
     #[track_caller]
     pub fn event(&self, what: &str, from: usize) -> u64 {
-        wait::within(RESTARTED_WITHIN, &format!("«{what}» in the log of the target"), || {
+        wait::within(RESTARTED_WITHIN, &format!("'{what}' in the log of the target"), || {
             self.events().iter().skip(from).find(|event| event.what == what).map(|event| event.at)
         })
     }

@@ -16,16 +16,16 @@ const QUIET: f64 = 0.5;
 /// The head of the page.
 const HEAD: &str = "\
 <!-- Written by `bench-peers --markdown`: change tests/src/peers/page.rs, not this file. -->
-# Compared with what keeps processes running today
+# Comparison with today's process supervisors
 
-One process with one working thread, kept running by each of these in turn. Its main thread answers
-HTTP and notifies systemd whatever becomes of the worker, as the main loops of most services do. Then
-the worker is **lost** (it panics, and nobody catches it: the thread ends, the process lives and
-answers), or it **stalls** (it sleeps in the middle of its work, for ever), and the process is
-killed, which all of them see.
+One process with one working thread runs under each of these supervisors in turn. Its main thread
+answers HTTP and notifies systemd regardless of the worker's state, as the main loops of most
+services do. Three faults are injected: the worker is **lost** (it panics without a handler: its
+thread ends, while the process lives and answers), the worker **stalls** (it sleeps forever in the
+middle of its work), and the process is killed, which every supervisor detects.
 
-Some of these can be told more if the target is changed. They have a second row, with a target that
-tells them of its worker. The sidecar belongs with those: it reads the heartbeat that the worker writes.
+Some supervisors can observe more if the target is changed. They have a second row, with a target that
+reports the state of its worker. The sidecar belongs to those: it reads the heartbeat that the worker writes.
 
 ![From the fault until the target works again](images/comparison.svg)
 
@@ -35,37 +35,37 @@ tells them of its worker. The sidecar belongs with those: it reads the heartbeat
 const NOTES: &str = "\
 ## Notes
 
-- **Detected** is the moment at which the process ended by the peer's hand: a pidfd says so, the same
-  way for all. **Running again** is the end of the first piece of work of its next life, which the
-  target itself writes down. Medians.
-- The target has worked for 3 s before each fault, so that nobody's back-off counts. A kubelet's would from
+- **Detected** is the time at which the process ended through the peer's action, measured for all peers
+  with a pidfd. **Running again** is the end of the first piece of work after the restart, which the
+  target itself logs. All figures are medians.
+- The target has worked for 3 s before each fault, so that no peer's back-off applies. A kubelet's would from
   the second restart on (10 s, doubled up to 5 min).
-- Runit and s6 restart what has ended, and promise no more. That is why the guard dog and many a
-  sidecar run under one of them.
-- Whoever asks the main loop is told about the main loop. That is no fault of systemd, monit,
-  supervisord or Kubernetes: each of them sees a lost or stalled worker as soon as the target says so,
-  and the second rows show how soon. With several workers the target has to find out by itself
-  which of them should have moved; an idle worker must go on notifying.
-- The sidecar needs work in the target too: the worker registers, and marks where each piece of work begins
-  and ends, by plain stores to memory. What it does not need is a timer, a thread or a decision in the
-  target. A lost thread it learns from the kernel, not by a missed beat: hence the time below the threshold.
-- The guard dog is the nearest. It needs no other process, and shares the fate of its own: where the whole
-  process is stopped or starved, the dog is as well, and it cannot tell a starved worker from a stalled
-  one. Envoy's has `miss_timeout`, `megamiss_timeout` and a choice of actions, of which only
+- Runit and s6 restart a process that has ended, and promise no more. That is why the guard dog and many
+  sidecars run under one of them.
+- A check of the main loop reports on the main loop only. That is not a flaw of systemd, monit,
+  supervisord or Kubernetes: each of them detects a lost or stalled worker as soon as the target reports
+  it, and the second rows show how soon. With several workers the target must find out by itself
+  which of them should have made progress, and an idle worker must continue to notify.
+- The sidecar requires a change of the target too: the worker registers, and marks the beginning and end of
+  each piece of work by plain stores to memory. It requires no timer, thread or decision in the
+  target. The kernel reports a lost thread, not a missed beat: hence the time below the threshold.
+- The guard dog is the closest alternative. It needs no other process, but shares the fate of its own: if the
+  whole process is stopped or starved, so is the dog, and it cannot distinguish a starved worker from a
+  stalled one. Envoy's has `miss_timeout`, `megamiss_timeout` and a choice of actions, of which only
   `kill_timeout` is rebuilt here.
-- The probe is a few lines of ours with the bounds that Kubernetes documents; a real kubelet costs what it costs
-  for all its pods, so no cost is given. systemd runs on most machines anyway.
-- monit compares time stamps in whole seconds, and looks once in each cycle. Debian's config has cycles of 120 s.
-- httpok is run by a tick of supervisord, of which 5 s is the shortest.
+- The probe is a few lines of this repository with the limits that Kubernetes documents. A real kubelet
+  serves all pods of its node, so no cost is given. systemd runs on most machines anyway.
+- monit compares timestamps in whole seconds, and checks once per cycle. Debian's config has cycles of 120 s.
+- httpok runs at a tick of supervisord; the shortest is 5 s.
 - Starved means: the target has the scheduling class `SCHED_IDLE` beside eight busy loops at normal
-  priority. It is healthy and gets on, one piece of work in some seconds; those that took longer than the
-  threshold are counted. Whoever ends it loses what it had begun, and cures nothing. A threshold that leaves
-  room for such times sees real stalls as much later. In a short run few pieces come to their end, and no
-  false kill says less.
+  priority. It is healthy and makes progress, one piece of work in a few seconds; pieces that took longer than
+  the threshold are counted. Killing it loses the work in progress and cures nothing. A threshold that
+  tolerates such times detects real stalls that much later. In a short run few pieces finish, so the
+  absence of false kills means less.
 - Costs: CPU and resident memory of all processes of a peer, without the target; shared pages are counted in
-  each. The guard dog's is the thread's CPU alone.
-- Cores are switched off. systemd and the dog end the process by SIGABRT, which leaves one where they
-  are switched on.
+  each. For the guard dog it is the CPU of its thread alone.
+- Core dumps are disabled. systemd and the dog end the process with SIGABRT, which leaves a core if they
+  are enabled.
 
 ";
 
@@ -82,8 +82,8 @@ pub fn markdown(outcomes: &[Outcome], figures: &Value, plan: Plan, load: f64) ->
     page.push_str(
         "## Running it\n\n```sh\nbash tests/tools\ncargo build --release --workspace --bins\n\
          target/release/bench-peers --markdown docs/comparison.md --plot docs/images/comparison.svg\n```\n\n\
-         As root, for systemd; a peer that is not installed is named and left out. `--only ours,monit` for \
-         some of them, `--json FILE` for scripts.\n",
+         Run it as root, for systemd; a peer that is not installed is named and left out. `--only ours,monit` \
+         selects some of them, `--json FILE` is for scripts.\n",
     );
     page
 }
@@ -104,14 +104,14 @@ fn number(value: Option<f64>, digits: usize) -> String {
 /// Times until detected and until running again, or that it was not detected.
 fn times(times: &Times) -> String {
     if !times.seen() {
-        return "not seen".to_owned();
+        return "not detected".to_owned();
     }
     format!("{} / {}", number(times.detect_p50(), 1), number(times.again_p50(), 0))
 }
 
 fn faults(page: &mut String, outcomes: &[Outcome]) {
     page.push_str("## Faults: detected / running again, ms after the fault\n\n");
-    heads(page, &["", "told of its worker", "lost thread", "stall", "killed: running again"]);
+    heads(page, &["", "sees the worker", "lost thread", "stall", "killed: running again"]);
     for outcome in outcomes.iter().filter(|outcome| outcome.peer.acts()) {
         let told = if outcome.peer.told_of_worker() { "yes" } else { "no" };
         let cells = [
@@ -174,9 +174,9 @@ fn ranking(outcomes: &[Outcome]) -> String {
         .collect();
     let mut text = String::new();
     if alone.is_empty() {
-        text.push_str("Of those that are told nothing by the worker, none sees that it is lost. ");
+        text.push_str("Without reports of its state, no peer detects a lost worker. ");
     } else {
-        write!(text, "Told nothing by the worker, these see that it is lost: {}. ", alone.join(", "))
+        write!(text, "Without reports of its state, these detect a lost worker: {}. ", alone.join(", "))
             .expect("a string");
     }
     if let Some((peer, time, ours)) = next_best(outcomes) {
@@ -210,8 +210,8 @@ fn taken(page: &mut String, figures: &Value, plan: Plan, load: f64) {
         if load < QUIET {
             ", a quiet machine."
         } else {
-            ", so **the machine was not quiet**: times are longer than they need be, for all of them, and the program is to be \
-             run again on one that is."
+            ", so **the machine was not quiet**: times are longer than necessary, for all peers, and the program should be \
+             run again on a quiet one."
         }
     )
     .expect("a string");

@@ -105,13 +105,13 @@ impl Peer {
     pub const fn settings(self) -> &'static str {
         match self {
             Self::Ours => {
-                "`supervise`, `stall_after = \"2s\"`, `mode = \"enforce\"`; all else as it comes, but for a kill budget that lasts"
+                "`supervise`, `stall_after = \"2s\"`, `mode = \"enforce\"`; defaults otherwise, except for a kill budget that lasts"
             }
             Self::Systemd(Process) => {
                 "`Type=notify`, `WatchdogSec=2`, `Restart=always`, no start limit; the main loop notifies twice a second"
             }
             Self::Systemd(Worker) => {
-                "as where the main loop notifies, but the worker does, once a second, between two pieces of work"
+                "as in the row where the main loop notifies, but the worker notifies once a second, between two pieces of work"
             }
             Self::Runit => "`runsvdir`, `exec` in `run`",
             Self::S6 => "`s6-svscan`, `exec` in `run`",
@@ -132,7 +132,7 @@ impl Peer {
             }
             Self::Kubelet(Worker) => "as without it, but `/healthz` answers 503 if the worker is late by 2 s",
             Self::GuardDog => {
-                "a thread that looks every 200 ms and aborts if the worker has not moved for 2 s; runit restarts"
+                "a thread that checks every 200 ms and aborts if the worker has made no progress for 2 s; runit restarts"
             }
             Self::ProcessExporter => "`-procnames peer-target`, scraped every 5 s",
         }
@@ -212,7 +212,7 @@ impl Peer {
             return Some(format!("{program} is not installed (apt-get install {package})"));
         }
         let lacks_plugin = matches!(self, Self::Supervisord(_)) && !superlance().is_dir();
-        lacks_plugin.then(|| "superlance is not there: run tests/tools".to_owned())
+        lacks_plugin.then(|| "superlance is not installed: run tests/tools".to_owned())
     }
 
     /// The measured version; empty where the peer is a few lines of this repository.

@@ -75,7 +75,7 @@ pub fn svg(outcomes: &[Outcome]) -> String {
 fn bar(times: &Times, y: f64, colour: &str, x: impl Fn(f64) -> f64) -> String {
     let base = y + BAR - 2.0;
     let Some(again) = times.again_p50() else {
-        return format!("<text x=\"{}\" y=\"{base}\" fill=\"#777777\">not seen</text>", LEFT + 6.0);
+        return format!("<text x=\"{}\" y=\"{base}\" fill=\"#777777\">not detected</text>", LEFT + 6.0);
     };
     // A bar too short to be visible is a pixel wide.
     let width = (x(again) - LEFT).max(1.0);

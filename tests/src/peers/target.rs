@@ -47,16 +47,16 @@ const STALL: u8 = 2;
 #[derive(Debug, Parser)]
 #[command(about = "A process with one working thread, for bench-peers to break")]
 pub struct Options {
-    /// Where it writes down what happens, a line each: a word and CLOCK_MONOTONIC in nanoseconds.
+    /// Log file: one line per event, a word and CLOCK_MONOTONIC in nanoseconds.
     #[arg(long)]
     log: PathBuf,
-    /// Where it answers.
+    /// Address on which it answers.
     #[arg(long)]
     port: SocketAddr,
-    /// Its heartbeat.
+    /// Its heartbeat segment.
     #[arg(long)]
     heartbeat: PathBuf,
-    /// Holds its pid.
+    /// File for its pid.
     #[arg(long)]
     pid_file: PathBuf,
     /// `/healthz` asks how long ago the worker finished something.

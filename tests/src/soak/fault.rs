@@ -201,7 +201,7 @@ fn takes_after(order: &str) -> bool {
 /// blocked, accepts none.
 fn ordered(port: &Path, order: &str) -> bool {
     let Ok(answer) = answer(port, order) else { return false };
-    assert!(answer.is_empty() || answer.starts_with("ok"), "«{order}» is no order: {answer}");
+    assert!(answer.is_empty() || answer.starts_with("ok"), "'{order}' is no order: {answer}");
     !answer.is_empty()
 }
 

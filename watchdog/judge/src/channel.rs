@@ -164,7 +164,7 @@ impl ChannelTrial {
         let too_deep = rule.and_then(|rule| rule.max_depth).filter(|limit| depth >= *limit);
         let why = match (too_old, too_deep) {
             (Some((limit, age)), _) => {
-                Some(format!("its oldest of {depth} messages waits for {age:.1?}, longer than {limit:?}"))
+                Some(format!("the oldest of {depth} messages has waited {age:.1?}, longer than {limit:?}"))
             }
             (None, Some(limit)) => Some(format!("{depth} messages wait, {limit} are too many")),
             (None, None) => None,

@@ -166,7 +166,7 @@ fn past_its_cap_a_core_is_told_once_and_kills_nobody() {
     }
     assert_eq!(told, 1);
     assert!(history.trial().over_cap);
-    assert!(history.judge.why().contains("longer than that may excuse"), "{}", history.judge.why());
+    assert!(history.judge.why().contains("longer than the cap allows"), "{}", history.judge.why());
 }
 
 #[test]

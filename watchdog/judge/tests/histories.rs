@@ -296,14 +296,14 @@ fn an_excuse_beyond_its_cap_is_told_once_and_kills_nobody() {
         }
     }
     assert_eq!((told, decision.verdict), (1, Verdict::Excused));
-    assert!(history.judge.why().contains("longer than that may excuse"), "{}", history.judge.why());
+    assert!(history.judge.why().contains("longer than the cap allows"), "{}", history.judge.why());
     // Progress is a new beginning: the cap applies to one period without progress.
     history.thread().progress += 1;
     history.thread().task = None;
     assert_eq!(history.pass(LOOK).verdict, Verdict::Healthy);
     history.stand_in(TaskState::Running);
     history.run(EXCUSE_CAP / 2);
-    assert!(!history.judge.why().contains("longer than that may excuse"));
+    assert!(!history.judge.why().contains("longer than the cap allows"));
 }
 
 #[test]

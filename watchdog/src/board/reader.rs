@@ -59,7 +59,7 @@ impl Reader {
 
 fn run(board: &Board, stop: &AtomicBool) {
     let Ok(mut system) = System::new() else {
-        tracing::warn!("this machine does not tell what its processes use; process metrics are absent");
+        tracing::warn!("this machine does not report what its processes use; process metrics are absent");
         return;
     };
     let mut last: Option<(Monotonic, Option<TargetIdentity>)> = None;

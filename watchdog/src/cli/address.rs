@@ -12,11 +12,11 @@ const DEFAULT: &str = "http://127.0.0.1:9611";
 /// The two flags that name a sidecar.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Address {
-    /// Its unix socket, http.socket in its config: for the sidecar's own user and for root
+    /// The sidecar's unix socket, http.socket in its config: for its own user and for root
     /// [env: SHARD_WATCHDOG_SOCKET]
     #[arg(long, value_name = "PATH", conflicts_with = "url")]
     socket: Option<PathBuf>,
-    /// Where it listens: http://HOST:PORT or unix:/PATH.sock [env: SHARD_WATCHDOG_URL]
+    /// Where the sidecar listens: http://HOST:PORT or unix:/PATH.sock [env: SHARD_WATCHDOG_URL]
     /// [default: http://127.0.0.1:9611]
     #[arg(long, value_name = "URL")]
     url: Option<Endpoint>,

@@ -8,19 +8,19 @@ use super::order::{self, EXIT_CODES, Where};
 
 const HELP: &str = "\
 Examples:
-  shard-watchdog status                            which work nothing is killed for, and why
+  shard-watchdog status                            work that is in a crash loop, and why
   shard-watchdog clear 19000000 --socket /run/shard/0.watchdog.sock
-  shard-watchdog clear                             all of it
+  shard-watchdog clear                             all work
 
-What is condemned for that work at this moment is killed, if the config says enforce; two more deaths with it make it a crash loop
-again. Nothing else forgets it, a restart of the sidecar least of all.
+If the shard is condemned for that work at this moment and the config says enforce, it is killed. Two more deaths with
+that work put it into a crash loop again. Only this command ends a crash loop; a restart of the sidecar does not.
 ";
 
-/// Kill for work again that was in flight at more than one death
+/// End a crash loop: allow kills again for work that was in flight at several deaths
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{HELP}\n{EXIT_CODES}"))]
 pub(crate) struct Args {
-    /// Key of the work, as status shows it; all work if there is none
+    /// Key of the work, as status shows it; without it all work
     #[arg(value_name = "KEY", value_parser = clap::value_parser!(u64).range(1..))]
     key: Option<u64>,
     #[command(flatten)]

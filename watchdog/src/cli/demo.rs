@@ -14,21 +14,22 @@ Examples:
   shard-watchdog demo --blocks mainnet/ --fault leader-exit
   shard-watchdog demo --hold
 
-Faults: panic, exit: the executor thread is gone and its process lives on · spin, deadlock: it is there and
-gets nowhere; judged after 1 s · leader-exit: the main thread is gone
+Faults: panic, exit: the executor thread ends while its process lives on · spin, deadlock: it exists but makes
+no progress; condemned after 1 s · leader-exit: the main thread ends
 
 Needs shard-executor beside this program. Touches nothing outside one temporary folder and loopback ports, and
-takes at most a minute. On a slower machine than usual, which it measures at its start, it takes longer: its deadlines,
-thresholds and limits are longer by the same factor. With --hold the cluster goes on after the recovery until Ctrl-C or
-SIGTERM, for you to look at. targets.json in its folder names every /metrics, as Prometheus' file_sd reads it;
-OTEL_EXPORTER_OTLP_ENDPOINT is passed on.
+takes at most a minute. It first measures the speed of the machine; on a slow one it takes longer, because its deadlines,
+thresholds and limits are multiplied by the same factor. With --hold the cluster continues after the recovery until Ctrl-C
+or SIGTERM, so that you can explore it. targets.json in its folder lists every /metrics address in the format of
+Prometheus' file_sd; OTEL_EXPORTER_OTLP_ENDPOINT is passed on.
 
 Exit codes: 0 recovered · 1 not recovered, or not started · 2 bad arguments";
 
 /// Exit code when there was no recovery to show.
 const NOT_RECOVERED: u8 = 1;
 
-/// Show it on this machine: shards, sidecars, a fault, and the timeline to the next verified block
+/// Show a recovery on this machine: shards, sidecars, a fault, and the timeline to the next
+/// verified block
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {
@@ -39,22 +40,22 @@ pub(crate) struct Args {
     /// What goes wrong in shard 0
     #[arg(long, env = "SHARD_WATCHDOG_FAULT", value_name = "NAME", default_value = "panic")]
     fault: Fault,
-    /// A block file or a folder of them; without it ../shared/blocks if it is there, else generated
-    /// ones
+    /// A block file or a folder of them [default: ../shared/blocks if it exists, else generated
+    /// blocks]
     // Every program of this project reads the variable of this name, without the prefix.
     #[arg(long, env = "SHARD_BLOCKS", value_name = "PATH")]
     blocks: Option<PathBuf>,
-    /// Keep configs and evidence in this folder, which must be new or empty
+    /// Write configs and evidence to this folder, which must be new or empty, and leave them there
     #[arg(long, env = "SHARD_WATCHDOG_KEEP", value_name = "DIR")]
     keep: Option<PathBuf>,
-    /// Go on after the recovery until Ctrl-C
+    /// Continue after the recovery until Ctrl-C
     #[arg(long, env = "SHARD_WATCHDOG_HOLD")]
     hold: bool,
-    /// How many times slower than a usual machine this one is; measured, if it is not given
+    /// How many times slower than a usual machine this one is [default: measured]
     #[arg(long, env = "SHARD_WATCHDOG_SLOW", value_name = "FACTOR",
           value_parser = clap::value_parser!(u32).range(1..=i64::from(demo::SLOWEST)))]
     slow: Option<u32>,
-    /// The shard-executor to run, if not the one beside this program
+    /// The shard-executor to run [default: the one beside this program]
     #[arg(long, env = "SHARD_EXECUTOR", value_name = "FILE")]
     executor: Option<PathBuf>,
 }

@@ -31,7 +31,7 @@ const UNDONE_WITHIN: Duration = Duration::from_secs(20);
 
 const HELP: &str = "\
 Examples:
-  shard-watchdog inject --socket /run/shard/0.faults spin     what it would do, and nothing is done
+  shard-watchdog inject --socket /run/shard/0.faults spin     prints what it would do, and does nothing
   shard-watchdog inject --socket /run/shard/0.faults spin after 3 --yes-break-it
   shard-watchdog inject --socket /run/app.faults hang at commit --for 30s --yes-break-it
   shard-watchdog inject --pid 4711 stop-process --for 5s --yes-break-it
@@ -39,15 +39,15 @@ Examples:
   shard-watchdog inject --pid 4711 throttle --yes-break-it -- --cpu 10
 
 --socket: the fault socket of a process that embeds the heartbeat with its fault points, or of
-shard-executor (--faults). FAULT is what stands after `arm` there: hang, spin, end, panic,
+shard-executor (--faults). FAULT is what follows `arm` in that protocol: hang, spin, end, panic,
 slow 50ms, and conditions such as `at PLACE` or `after N`.
---pid: FAULT is a script of the fault kit, which has the options in its --help; what follows --
-goes to it as it stands.
+--pid: FAULT is a script of the fault kit; its --help lists its options. Arguments after -- are
+passed to the script unchanged.
 
-The sidecar that watches the process is asked what it sees; it must find the process healthy
-before. A fault is undone when its time is up, when the process has ended, and at Ctrl-C and
-SIGTERM. Recovered is: killed and restarted, with work finished again; or, where nobody was killed,
-healthy again once the fault was undone.
+The sidecar that watches the process must find it healthy before the fault, and is polled from then
+on. A fault is undone when its time is up, when the process has ended, and at Ctrl-C and SIGTERM.
+Recovered means: killed and restarted, and work finished again; or, without a kill, healthy again
+after the fault was undone.
 
 Exit codes: 0 recovered · 1 not recovered, or not undone · 2 refused, nothing is broken";
 
@@ -55,7 +55,7 @@ Exit codes: 0 recovered · 1 not recovered, or not undone · 2 refused, nothing 
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {
-    /// The fault and its conditions: the words of the fault socket, or the name of a script of the
+    /// The fault and its conditions: an order for the fault socket, or the name of a script of the
     /// kit
     #[arg(required = true, value_name = "FAULT")]
     fault: Vec<String>,
@@ -66,18 +66,18 @@ pub(crate) struct Args {
     /// The fault socket of the process to break from inside
     #[arg(long, env = "SHARD_WATCHDOG_FAULT_SOCKET", value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// Only this thread: its name, or for a script its id too
+    /// Only this thread: its name, or with a script also its id
     #[arg(long, env = "SHARD_WATCHDOG_THREAD", value_name = "NAME|TID")]
     thread: Option<String>,
     /// How long the fault lasts at most, 10m at most [default: 10s]
     #[arg(long, env = "SHARD_WATCHDOG_FOR", value_name = "TIME", value_parser = fault::duration)]
     r#for: Option<Duration>,
-    /// How long to wait for all of it: the fault and the recovery
+    /// How long to wait for the fault and the recovery together
     #[arg(long, env = "SHARD_WATCHDOG_WITHIN", value_name = "TIME", default_value = "60s",
           value_parser = super::positive_duration)]
     within: Duration,
-    /// The fault kit; without it /usr/share/shard-watchdog/faults, else tests/faults below this
-    /// folder
+    /// The fault kit [default: /usr/share/shard-watchdog/faults, else tests/faults below the
+    /// working directory]
     #[arg(long, env = "SHARD_WATCHDOG_KIT", value_name = "DIR")]
     kit: Option<PathBuf>,
     /// Where the sidecar listens: http://HOST:PORT or unix:/PATH.sock [env: SHARD_WATCHDOG_URL]
@@ -91,7 +91,7 @@ pub(crate) struct Args {
     #[arg(long, env = "SHARD_WATCHDOG_JSON")]
     json: bool,
     // No environment variable: this must be given explicitly each time.
-    /// Really do it; without this flag it says what it would do, and does nothing
+    /// Really do it; without this flag it prints what it would do, and does nothing
     #[arg(long)]
     yes_break_it: bool,
 }
@@ -115,7 +115,7 @@ fn inject(args: &Args) -> Result<ExitCode, String> {
     let hold = args.r#for.unwrap_or(fault::DEFAULT_HOLD);
     if args.within <= hold {
         let (within, hold) = (args.within.as_secs_f64(), hold.as_secs_f64());
-        return Err(format!("--within {within} s is over before the fault is (--for {hold} s): give more"));
+        return Err(format!("--within {within} s must be longer than the fault (--for {hold} s)"));
     }
     let (sender, heard) = channel();
     // Before the first thread starts, so that a signal ends none of them.
@@ -145,7 +145,7 @@ fn fault_of(args: &Args) -> Result<Box<dyn Fault>, String> {
         (None, Some(pid)) => {
             Box::new(kit::Script::new(args.kit.as_deref(), pid, &args.fault, thread, args.r#for)?)
         }
-        (None, None) => return Err("say which process: --pid N, or --socket PATH".to_owned()),
+        (None, None) => return Err("name the process: --pid N, or --socket PATH".to_owned()),
     })
 }
 

@@ -24,12 +24,12 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(7);
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes: 0 done · 1 the sidecar refuses, and says why · 2 bad input · 3 the sidecar is not reachable";
 
-/// Where the sidecar is, and what opens its door.
+/// Where the sidecar is, and the token that it demands.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Where {
     #[command(flatten)]
     address: Address,
-    /// A file with the token of its http.token_file, needed for http://
+    /// File with the token that is in the sidecar's http.token_file, required with http://
     #[arg(long, env = "SHARD_WATCHDOG_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
 }

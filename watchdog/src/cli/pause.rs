@@ -10,20 +10,20 @@ const HELP: &str = "\
 Examples:
   shard-watchdog pause --for 10m --reason 'gdb on exec-s0, ticket 4711' --socket /run/shard/0.watchdog.sock
   shard-watchdog status                            until when, why and by whom
-  shard-watchdog resume                            ends it before its time
+  shard-watchdog resume                            ends it early
 
-What comes due meanwhile is withheld and told: verdicts, incidents and metrics go on. What is still condemned at the end is
-killed then. A pause ends by itself, and outlives a restart of the sidecar.
+Kills that become due during a pause are withheld and reported; verdicts, incidents and metrics continue. A process that is
+still condemned at the end is killed then. A pause ends by itself, and survives a restart of the sidecar.
 ";
 
-/// Stop killing, not watching, for a while
+/// Suspend killing, not watching, for a while
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{HELP}\n{EXIT_CODES}"))]
 pub(crate) struct Args {
-    /// For how long, 24h at most: 10m, 1h 30m
+    /// For how long, at most 24h; for example 10m or "1h 30m"
     #[arg(long, env = "SHARD_WATCHDOG_FOR", value_name = "TIME")]
     r#for: String,
-    /// Why: those who come next read it in status, log and incident
+    /// Why: it is shown in status, log and incident
     #[arg(long, env = "SHARD_WATCHDOG_REASON", value_name = "TEXT")]
     reason: String,
     #[command(flatten)]

@@ -21,15 +21,15 @@ Examples:
   shard-watchdog record --out minute.recording && shard-watchdog replay minute.recording --config new.toml
   shard-watchdog record --out minute.recording --socket /run/shard/0.watchdog.sock
 
-The sidecar keeps a minute in memory; [recorder] in its config keeps days on the disk.
+The sidecar retains one minute in memory; with [recorder] in its config it retains days on disk.
 
-Exit codes: 0 · 2 FILE cannot be written · 3 the sidecar is not reachable, or has no recording to give";
+Exit codes: 0 · 2 FILE cannot be written · 3 the sidecar is not reachable, or has no recording";
 
-/// Write what the sidecar saw during the last minute to a file, for replay and suggest
+/// Write the sidecar's observations of the last minute to a file, for replay and suggest
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {
-    /// Where to write it; what is there is replaced
+    /// The file to write; an existing file is replaced
     #[arg(long, env = "SHARD_WATCHDOG_OUT", value_name = "FILE")]
     out: PathBuf,
     #[command(flatten)]

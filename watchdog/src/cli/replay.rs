@@ -24,12 +24,12 @@ Examples:
   shard-watchdog replay recording --config new.toml && echo 'new.toml would have let it live'
   shard-watchdog replay recording --config new.toml --json | jq '.decisions[] | select(.what == \"condemned\")'
 
-A kill that mode = \"observe\" or a pause would hold back counts as a kill; one that the budget would hold back does not, nor does a
-person's own.
+A kill that mode = \"observe\" or a pause would withhold counts as a kill; one that the budget would withhold does not, nor does
+one that a person ordered.
 
 Exit codes: 0 it would not have killed · 5 it would have killed · 2 the recording or the config cannot be used";
 
-/// Feed a recording to the judge under a config, and print every decision that it would have taken
+/// Feed a recording to the judge under a config, and print every decision that it would have made
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {
@@ -107,7 +107,7 @@ fn feed(recording: &Recording, replay: &mut Replay) -> Told {
             }
             Record::Reloaded { at } => {
                 told.reloads += 1;
-                let why = "the sidecar read its config again: from here on it may have gone by another one";
+                let why = "the sidecar read its config again: from here on another one may have applied";
                 told.push(Decision::new(header, at, "reloaded", why.to_owned()));
             }
             Record::Known(known) => replay.known(*known),
@@ -118,7 +118,7 @@ fn feed(recording: &Recording, replay: &mut Replay) -> Told {
             }
             Record::Lost { looks } => {
                 let at = records.seen().at;
-                let why = format!("{looks} looks before this one were not recorded");
+                let why = format!("{looks} observations before this one were not recorded");
                 told.push(Decision::new(header, at, "lost", why));
             }
         }

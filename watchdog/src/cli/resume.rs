@@ -10,10 +10,10 @@ const HELP: &str = "\
 Examples:
   shard-watchdog resume --socket /run/shard/0.watchdog.sock
 
-What is condemned at that moment is killed, if the config says enforce and nothing excuses it.
+If the process is condemned at that moment, it is killed if the config says enforce and nothing excuses it.
 ";
 
-/// End a pause before its time
+/// End a pause early
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{HELP}\n{EXIT_CODES}"))]
 pub(crate) struct Args {

@@ -45,9 +45,9 @@ const WRITTEN_WITHIN: Duration = Duration::from_secs(1);
 #[command(after_help = "SIGTERM or SIGINT: flush telemetry for at most 2 s, leave the target alone, end.\n\
     SIGHUP: read the config again; a bad one changes nothing.\n\
     Under systemd (Type=notify): ready once it watches or waits for its target; the status is its verdict; with\n\
-    WatchdogSec= it is restarted if its watch loop stands still.\n\n\
-    Exit codes: 0 told to stop, 1 cannot start, 2 bad config. 86 with [kill] by = \"exit-code\": the target stands condemned, \
-    and the pod's rules have to restart it; 1 instead if the incident cannot be written, since nothing would brake the next kills.")]
+    WatchdogSec= it is restarted if its watch loop hangs.\n\n\
+    Exit codes: 0 told to stop, 1 cannot start, 2 bad config. 86 with [kill] by = \"exit-code\": the target is condemned, and \
+    the pod's rules must restart it; 1 instead if the incident cannot be written, because nothing would limit later kills then.")]
 pub(crate) struct Args {
     /// Config file of the sidecar.
     #[arg(long, env = "SHARD_WATCHDOG_CONFIG", value_name = "FILE")]
@@ -55,15 +55,15 @@ pub(crate) struct Args {
     /// Name of the shard, instead of the one in the file: one file may serve many shards.
     #[arg(long, env = "SHARD_WATCHDOG_SHARD", value_name = "NAME", value_parser = super::shard)]
     shard: Option<String>,
-    /// How ends of threads are noticed: as events (Linux 6.9+), or by looking every 20 ms.
+    /// How the end of a thread is detected: as an event (Linux 6.9+), or by polling every 20 ms.
     #[arg(long, env = "SHARD_WATCHDOG_THREAD_EVENTS", value_name = "HOW", default_value = "pidfd")]
     thread_events: HowThreadsEnd,
     /// Real-time priority (SCHED_FIFO, 1 to 99) of the watch thread, and locked memory. Needs
-    /// CAP_SYS_NICE or a limit (LimitRTPRIO=, LimitMEMLOCK=); without them it says so and goes on
-    /// without.
+    /// CAP_SYS_NICE or a limit (LimitRTPRIO=, LimitMEMLOCK=); if they are missing, it warns and
+    /// runs at normal priority.
     #[arg(long, env = "SHARD_WATCHDOG_WATCH_PRIORITY", value_name = "N", value_parser = clap::value_parser!(i32).range(1..=99))]
     watch_priority: Option<i32>,
-    /// Form of the log lines on standard error.
+    /// Format of the log lines on standard error.
     #[arg(long, env = "SHARD_WATCHDOG_LOG_FORMAT", value_name = "FORM", default_value = "json")]
     log_format: LogFormat,
 }
@@ -216,7 +216,7 @@ fn tell_of_descriptors(config: &Config, Limit { before, now }: Limit, shares: Sh
             event = "file_limit_raised",
             before,
             now,
-            "the soft limit of open files was {before} and is {now} now"
+            "the soft limit of open files was raised from {before} to {now}"
         );
     }
     tracing::debug!(

@@ -26,24 +26,24 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 const HELP: &str = "\
 Examples:
   shard-watchdog status
-  shard-watchdog status --explain                  time counted against each threshold, excuses, why no kill
+  shard-watchdog status --explain                  counted time and threshold of each thread, excuses, why no kill
   shard-watchdog status --json | jq .verdict
   shard-watchdog status --socket /run/shard/0.watchdog.sock
 
 Exit codes: 0 healthy or excused · 1 starting, degraded or restarting ·
 2 condemned, dying, dead, crash_loop or unguarded · 3 the sidecar is not reachable ·
-64 the command line is wrong (every other command ends with 2 then; here that is a verdict)";
+64 the command line is wrong (every other command ends with 2 then; here 2 is a verdict)";
 
-/// Say what the sidecar thinks of its shard, and why
+/// Show the sidecar's verdict on its shard, and the reason
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {
     #[command(flatten)]
     address: Address,
-    /// Print the sidecar's own JSON, one line
+    /// Print the sidecar's own JSON on one line
     #[arg(long, env = "SHARD_WATCHDOG_JSON")]
     json: bool,
-    /// Also print counted time against threshold, excuses, and why it has not killed
+    /// Also print counted time and thresholds, excuses, and why there was no kill
     #[arg(long, env = "SHARD_WATCHDOG_EXPLAIN")]
     explain: bool,
 }
@@ -96,7 +96,7 @@ pub(super) fn ask(endpoint: &Endpoint) -> Result<(String, StatusJson), String> {
     }
     let body = String::from_utf8_lossy(&answer.body).into_owned();
     let status = serde_json::from_str(&body).map_err(|error| {
-        format!("{endpoint} answers with something else than a status: {error}. Check --url, and that both are of one version.")
+        format!("{endpoint} answers with something other than a status: {error}. Check --url, and that both are of one version.")
     })?;
     Ok((body, status))
 }
@@ -155,7 +155,7 @@ fn told(status: &StatusJson, now: Timestamp, colour: bool) -> String {
         let (files, mib, missing) = (recorder.files, recorder.bytes >> 20, recorder.missing_looks);
         let _ = write!(text, "  records {files} files, {mib} MiB in {}", table::plain(&recorder.directory));
         if missing > 0 {
-            let _ = write!(text, ", {missing} looks missing");
+            let _ = write!(text, ", {missing} observations missing");
         }
         if let Some(trouble) = &recorder.trouble {
             let _ = write!(text, ": {}", table::plain(trouble));

@@ -24,9 +24,9 @@ Examples:
   shard-watchdog suggest recordings/* --config /etc/shard-watchdog/0.toml > new.toml
   shard-watchdog suggest recordings/* --json | jq '.threads[] | {name, stall_after, longest_seconds}'
 
-What it prints is TOML, to be put in place of the [[thread]] sections of the config, after reading the comments: for each
-thread how long it went without progress while it was at work and could have run, and what threshold follows. Then:
-  shard-watchdog replay RECORDING --config new.toml    whether it would have killed in what was recorded
+It prints TOML that replaces the [[thread]] sections of the config. Read the comments first: they give, for each thread,
+the longest time without progress while it was at work and could have run, and the threshold that follows from it. Then:
+  shard-watchdog replay RECORDING --config new.toml    whether it would have killed during the recording
 
 Exit codes: 0 · 2 a recording or the config cannot be used";
 

@@ -16,16 +16,16 @@ Examples:
 
 To stop: SIGTERM or Ctrl-C once. CMD gets the same signal, then the sidecar SIGTERM; either is killed if it
 outlives --stop-grace. A second signal kills at once. If the supervisor itself is killed, both get SIGTERM.
-Signals are for the whole process group of CMD: if CMD is a shell, what it started ends with it. What is left
-of a group when CMD ends by itself gets SIGTERM, and SIGKILL after 2 s, before CMD is started again.
+Signals go to the whole process group of CMD: if CMD is a shell, what it started ends with it. If CMD ends by
+itself, the rest of its group gets SIGTERM, and SIGKILL after 2 s, before CMD is started again.
 
 SIGHUP: the sidecar reads its config again. SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 and real-time signals are passed
-on to CMD if it catches them; one that would end it is not, and the log says so.
+on to CMD if it catches them; a signal that would end CMD is not, which is logged.
 
-Exit codes: CMD's own, 128 and the signal if a signal ended it · 127 CMD not found, 126 CMD not executable,
+Exit codes: CMD's own, 128 plus the signal's number if a signal ended it · 127 CMD not found, 126 CMD not executable,
 at the first start only · 2 bad arguments · 71 the system refused";
 
-/// Keep a command running, and beside it a sidecar: for machines without systemd, runit or
+/// Keep a command running, with a sidecar beside it: for machines without systemd, runit or
 /// Kubernetes
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
@@ -33,15 +33,15 @@ pub(crate) struct Args {
     /// Run a sidecar with this config beside CMD; without it CMD is only restarted
     #[arg(long, env = "SHARD_WATCHDOG_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Wait this long before the first restart of a child that ended young; doubled each time
+    /// Wait this long before the first restart of a child that ended early; doubled each time
     #[arg(long, env = "SHARD_WATCHDOG_BACKOFF_INITIAL", value_name = "TIME", default_value = "100ms",
           value_parser = positive_duration)]
     backoff_initial: Duration,
-    /// The longest wait before a restart
+    /// Longest wait before a restart
     #[arg(long, env = "SHARD_WATCHDOG_BACKOFF_MAX", value_name = "TIME", default_value = "10s",
           value_parser = positive_duration)]
     backoff_max: Duration,
-    /// A child that lived this long is restarted at once
+    /// A child that ran at least this long is restarted at once
     #[arg(long, env = "SHARD_WATCHDOG_SETTLED_AFTER", value_name = "TIME", default_value = "2s",
           value_parser = duration)]
     settled_after: Duration,
@@ -49,7 +49,7 @@ pub(crate) struct Args {
     #[arg(long, env = "SHARD_WATCHDOG_STOP_GRACE", value_name = "TIME", default_value = "10s",
           value_parser = duration)]
     stop_grace: Duration,
-    /// What to keep running, after --
+    /// The command to keep running, after --
     #[arg(last = true, required = true, value_name = "CMD")]
     command: Vec<OsString>,
 }

@@ -31,7 +31,7 @@ pub(super) fn arm(port: &Path, fault: Fault, pace: Pace) -> Result<(), String> {
     for order in &orders {
         let answer = socket.order(order).map_err(|error| refused(error.to_string()))?;
         if !answer.starts_with("ok") {
-            return Err(refused(format!("«{order}» was answered with «{answer}»")));
+            return Err(refused(format!("\"{order}\" was answered with \"{answer}\"")));
         }
     }
     Ok(())

@@ -36,7 +36,7 @@ impl Pace {
         let folder = root.join("pace");
         let failed = |why: String| {
             DemoError::Prepare(format!(
-                "cannot measure how fast this machine is: {why}; repair the executor, or say it with --slow"
+                "cannot measure how fast this machine is: {why}; repair the executor, or give --slow FACTOR"
             ))
         };
         let mut command = Command::new(executor);
@@ -51,7 +51,7 @@ impl Pace {
         match status {
             Some(status) if status.success() => Ok((Self::by(took), took)),
             Some(status) => Err(failed(format!("the executor's generate ended with {status}"))),
-            None => Err(failed(format!("it did in {AT_MOST:?} not what usually takes {USUAL:?}"))),
+            None => Err(failed(format!("it did not do in {AT_MOST:?} what usually takes {USUAL:?}"))),
         }
     }
 

@@ -96,7 +96,7 @@ pub(super) fn record(incident: &Incident, kept: bool) -> Vec<String> {
     let place = if kept {
         format!("evidence: {}", incident.folder.display())
     } else {
-        "evidence: it goes with this demo; --keep DIR keeps it".to_owned()
+        "evidence: deleted with this demo; --keep DIR retains it".to_owned()
     };
     vec![String::new(), format!("why: {}", incident.why), place, String::new()]
 }

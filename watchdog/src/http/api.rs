@@ -52,12 +52,12 @@ pub(super) async fn readyz(State(sources): State<Sources>) -> Response {
     }
     match sources.board.snapshot() {
         Some(_) => "ok\n".into_response(),
-        None => (StatusCode::SERVICE_UNAVAILABLE, "the watch loop has not looked yet\n").into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "the watch loop has not observed yet\n").into_response(),
     }
 }
 
 fn silent(seconds: u64) -> Response {
-    let text = format!("the watch loop has said nothing for {seconds} s\n");
+    let text = format!("the watch loop has reported nothing for {seconds} s\n");
     (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }
 

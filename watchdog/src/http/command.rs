@@ -56,7 +56,8 @@ impl Desk {
         match timeout(ANSWERS_WITHIN, answered).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(_)) | Err(_) => {
-                let why = "the watch loop was told and has not answered in time; look at the status to see what came of it";
+                let why =
+                    "the watch loop was told and has not answered in time; check the status for the outcome";
                 Err(Refusal(StatusCode::SERVICE_UNAVAILABLE, why.to_owned()))
             }
         }
@@ -92,12 +93,12 @@ pub(super) async fn pause(
     let before = sources.desk.tell(|answer| Command::Pause(Arc::clone(&pause), answer)).await?;
     let until = sources.board.wall(pause.until);
     let mut message = match before {
-        Some(_) => format!("killing is paused until {until:.0}; this takes the place of an earlier pause"),
-        None => format!("killing is paused until {until:.0}; watching goes on"),
+        Some(_) => format!("killing is paused until {until:.0}; this replaces an earlier pause"),
+        None => format!("killing is paused until {until:.0}; watching continues"),
     };
     let kept = keep(&sources, Some(pause)).await;
     if !kept {
-        message.push_str(". The evidence directory does not take it: a restart of the sidecar would end it");
+        message.push_str(". The evidence directory cannot store it: a restart of the sidecar would end it");
     }
     let until = format!("{until:.6}");
     Ok(Json(json!({ "message": message, "paused_until": until, "survives_restart": kept })))
@@ -122,7 +123,7 @@ pub(super) async fn resume(
     let message = match (ended.is_some(), forgotten) {
         (true, true) => "killing is no longer paused",
         (true, false) => {
-            "killing is no longer paused. The evidence directory does not take that: after a restart the sidecar would pause again, \
+            "killing is no longer paused. The evidence directory cannot store that: after a restart the sidecar would pause again, \
              until the same time"
         }
         (false, _) => "killing was not paused",
@@ -148,11 +149,11 @@ pub(super) async fn clear(
         "{by} cleared work in a crash loop: {keys:?}, and {kills_without_progress} kills without progress"
     );
     let mut message = match (&keys[..], key) {
-        ([], Some(key)) => format!("work {key} was in no crash loop"),
+        ([], Some(key)) => format!("work {key} was not in a crash loop"),
         ([], None) => "no work was in a crash loop".to_owned(),
         (keys, _) => {
             let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
-            format!("work {} is killed for again, as any other is", keys.join(", "))
+            format!("work {} may lead to a kill again, like any other", keys.join(", "))
         }
     };
     if kills_without_progress > 0 {
@@ -197,7 +198,7 @@ pub(super) async fn kill(
             target.incarnation, target.pid
         ))),
         KillAnswer::Unproven { why, again, .. } => {
-            let then = if again { "; it is tried again, and goes out once that is known" } else { "" };
+            let then = if again { "; it is retried, and sent once that is known" } else { "" };
             Err(conflict(format!("nothing was sent: {why}{then}")))
         }
         KillAnswer::Ended(target) => {

@@ -35,14 +35,14 @@ impl Door {
                     Ok(By(format!("uid {user}")))
                 } else {
                     Err(format!(
-                        "uid {user} may not command here: only the sidecar's own user (uid {own}) and root may"
+                        "uid {user} may not give orders here: only the sidecar's own user (uid {own}) and root may"
                     ))
                 }
             }
             (Self::Address(token), Some(Peer::Address(address))) => match token.weigh(bearer(headers)) {
                 Claim::Right => Ok(By(format!("token from {}", address.ip()))),
                 Claim::Wrong => Err(
-                    "this needs the token of http.token_file: send it as «Authorization: Bearer TOKEN» \
+                    "this needs the token of http.token_file: send it as \"Authorization: Bearer TOKEN\" \
                      (--token-file FILE), or use the unix socket of http.socket"
                         .to_owned(),
                 ),
@@ -53,7 +53,7 @@ impl Door {
                 ),
                 Claim::Unusable(why) => Err(format!("no token is in force: {why}")),
             },
-            _ => Err("nobody knows who is at the other end of this connection".to_owned()),
+            _ => Err("it is unknown who is at the other end of this connection".to_owned()),
         }
     }
 }

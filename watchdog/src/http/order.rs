@@ -62,7 +62,7 @@ pub fn pause(body: &[u8]) -> Result<PauseOrder, Malformed> {
     let PauseBody { r#for, reason } = parse(body, "{\"for\": \"10m\", \"reason\": \"…\"}")?;
     let length = units::duration(&r#for).filter(|length| !length.is_zero() && *length <= LONGEST_PAUSE);
     let length = length
-        .ok_or_else(|| Malformed(format!("«for» is {DURATION_FORM}, longer than zero and at most 24h")))?;
+        .ok_or_else(|| Malformed(format!("\"for\" is {DURATION_FORM}, longer than zero and at most 24h")))?;
     Ok(PauseOrder { length, reason: told_reason(&reason)? })
 }
 
@@ -106,7 +106,7 @@ fn told_reason(reason: &str) -> Result<String, Malformed> {
         return Ok(reason.to_owned());
     }
     Err(Malformed(format!(
-        "«reason» is one line of 1 to {LONGEST_REASON} bytes of plain text: those who come next read it"
+        "\"reason\" is one line of 1 to {LONGEST_REASON} bytes of plain text, to be shown in status and log"
     )))
 }
 

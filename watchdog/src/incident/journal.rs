@@ -287,7 +287,7 @@ impl Scribe {
         match Deaths::load(&self.evidence) {
             Ok(deaths) => self.deaths = deaths,
             Err(error) => {
-                tracing::warn!(%error, "what was known of deaths cannot be read; the incidents that are left tell what they can");
+                tracing::warn!(%error, "the record of deaths cannot be read; the remaining incidents replace it as far as they go");
             }
         }
         self.deaths.add(incidents.iter());

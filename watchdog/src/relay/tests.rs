@@ -117,5 +117,5 @@ fn silence_of_the_watch_ends_its_verdict() {
     assert_eq!(board.standing(at).verdict.label(), "healthy");
     let later = at.plus(crate::board::SILENT + Duration::from_secs(1));
     assert_eq!(board.standing(later).verdict.label(), "unguarded");
-    assert_eq!(board.standing(later).reason, "the watch loop has said nothing for 11 s");
+    assert_eq!(board.standing(later).reason, "the watch loop has reported nothing for 11 s");
 }

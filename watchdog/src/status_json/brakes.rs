@@ -34,7 +34,7 @@ pub fn of(status: &StatusJson) -> Vec<BrakeJson> {
                 add(
                     &mut brakes,
                     "dying",
-                    format!("the target is ending already: {so_far} of {all} have gone"),
+                    format!("the target is ending already: {so_far} of {all} have passed"),
                 );
             }
             None => add(&mut brakes, "dying", "the target is ending already"),
@@ -78,17 +78,18 @@ fn crash_loop(status: &StatusJson) -> String {
     let keys: Vec<String> = status.crash_loop_keys.iter().map(ToString::to_string).collect();
     let keys = keys.join(", ");
     let now =
-        if status.spared { "it stands still on such work now" } else { "it does other work now, or none" };
+        if status.spared { "it is stalled on such work now" } else { "it does other work now, or none" };
     format!(
-        "work {keys} was in flight at more than one death, and another kill for it would not help; {now}. Other work is killed for as \
-         ever; `shard-watchdog clear` ends it"
+        "work {keys} was in flight at more than one death, and another kill for it would not help; {now}. Other work can \
+         still lead to a kill; `shard-watchdog clear` ends this"
     )
 }
 
 /// Adds what prevents any kill at all.
 fn withheld(status: &StatusJson, brakes: &mut Vec<BrakeJson>) {
     if status.mode == "observe" {
-        let why = "kill.mode is \"observe\": it says what it would do, and a person switches killing on with \"enforce\"";
+        let why =
+            "kill.mode is \"observe\": it reports what it would do; kills are switched on with \"enforce\"";
         add(brakes, "observe", why);
     }
     if let Some(until) = status.paused_until {
@@ -126,7 +127,7 @@ fn excused(status: &StatusJson, brakes: &mut Vec<BrakeJson>) {
         }
     }
     if brakes.is_empty() {
-        add(brakes, "excuse", "what stands still is not the target's fault");
+        add(brakes, "excuse", "the standstill is not the target's fault");
     }
 }
 
@@ -151,7 +152,7 @@ fn degraded(status: &StatusJson, brakes: &mut Vec<BrakeJson>) {
         let name = &thread.name;
         match thread.health {
             _ if thread.unobserved.is_some() => {
-                let why = format!("nobody sees whether thread {name} is well, and nobody is killed blindly");
+                let why = format!("thread {name} cannot be observed, and nothing is killed blindly");
                 add(brakes, "unobserved", why);
             }
             Health::Late => {
@@ -159,14 +160,14 @@ fn degraded(status: &StatusJson, brakes: &mut Vec<BrakeJson>) {
                 add(
                     brakes,
                     "threshold",
-                    format!("thread {name} is late and no more: {counted} of {all} are counted"),
+                    format!("thread {name} is only late so far: {counted} of {all} have counted"),
                 );
             }
             Health::Stalled => {
                 add(brakes, "report", format!("thread {name} is stalled, and its rule says on = \"report\""));
             }
             Health::Gone if thread.tid.is_none() => {
-                add(brakes, "missing", format!("no thread {name} was ever seen: it cannot be lost"));
+                add(brakes, "missing", format!("no thread {name} was ever seen, so none can be lost"));
             }
             Health::Gone => {
                 add(brakes, "report", format!("thread {name} is gone, and its rule says on = \"report\""));

@@ -152,7 +152,7 @@ impl Server {
                         event = "not_listening",
                         listener = which.label(),
                         error = why,
-                        "{why}. The shard is watched all the same; it is tried again every {} s at the latest",
+                        "{why}. The shard is watched all the same; the next try follows within {} s",
                         LONGEST_PAUSE.as_secs()
                     );
                 }

@@ -30,19 +30,19 @@ const GAP: &[f64] = &[0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.
 
 shard_telemetry::catalogue! {
     VERDICT: "shard_watchdog_verdict", Kind::Gauge, Unit::Flag, [words("verdict", labels_of!(Verdict))],
-        "1 for the verdict that stands, 0 for every other.";
+        "1 for the present verdict, 0 for every other.";
     THREAD_HEALTH: "shard_watchdog_thread_health", Kind::Gauge, Unit::Flag,
         [names("thread"), words("health", labels_of!(Health))],
         "1 for the health of the thread (of threads of one name, whether any has it), 0 for every other.";
     UNOBSERVED: "shard_watchdog_unobserved_threads", Kind::Gauge, Unit::Count("{thread}"),
         [words("reason", labels_of!(Unobserved))],
-        "Watched threads that the sidecar does not see, by why. Nobody knows whether they are well.";
+        "Watched threads that the sidecar cannot observe, by reason. Their health is unknown.";
     THREAD_CPU: "shard_watchdog_thread_cpu_seconds_total", Kind::Counter, Unit::Seconds,
         [names("thread"), words("mode", || vec!["user", "system"])],
         "CPU time that the thread used, read every few seconds.";
     THREAD_RUN_DELAY: "shard_watchdog_thread_run_delay_seconds_total", Kind::Counter, Unit::Seconds,
         [names("thread")],
-        "Time for which the thread could have run and was given no CPU.";
+        "Time for which the thread was runnable but got no CPU.";
     HEARTBEATS: "shard_watchdog_heartbeats_total", Kind::Counter, Unit::Count("{beat}"), [names("thread")],
         "Signs of progress or changes of activity that the sidecar saw.";
     HEARTBEAT_AGE: "shard_watchdog_heartbeat_age_seconds", Kind::Gauge, Unit::Seconds, [names("thread")],
@@ -54,9 +54,9 @@ shard_telemetry::catalogue! {
     CHANNEL_DEPTH: "shard_watchdog_channel_depth", Kind::Gauge, Unit::Count("{message}"), [names("channel")],
         "Messages sent and not received.";
     CHANNEL_AGE: "shard_watchdog_channel_age_seconds", Kind::Gauge, Unit::Seconds, [names("channel")],
-        "Age of the oldest waiting message, by the sidecar's own samples; 0 if none waits.";
+        "Age of the oldest waiting message, according to the sidecar's own samples; 0 if none waits.";
     CHANNEL_MAX_AGE: "shard_watchdog_channel_max_age_seconds", Kind::Gauge, Unit::Seconds, [names("channel")],
-        "The configured limit of its age. Absent without a rule for it.";
+        "The configured limit of that age. Absent without a rule for it.";
     CHANNEL_LATE: "shard_watchdog_channel_late", Kind::Gauge, Unit::Flag, [names("channel")],
         "1 while the channel is beyond its rule, by age or by depth.";
     CHANNEL_MESSAGES: "shard_watchdog_channel_messages_total", Kind::Counter, Unit::Count("{message}"),
@@ -64,7 +64,7 @@ shard_telemetry::catalogue! {
         "Messages that went through the channel.";
     DETECTION_SECONDS: "shard_watchdog_detection_seconds", Kind::Histogram(DETECTION), Unit::Seconds,
         [words("reason", labels_of!(Reason))],
-        "Time to the verdict: from the first sight of an end, or from last progress plus threshold (which includes excused time).";
+        "Time to the verdict: from the first observation of an end, or from the last progress plus the threshold (which includes excused time).";
     RESTART_SECONDS: "shard_watchdog_restart_seconds", Kind::Histogram(RESTART), Unit::Seconds, [],
         "From the death of the target to the next process.";
     KILLS: "shard_watchdog_kills_total", Kind::Counter, Unit::Count("{kill}"),
@@ -75,32 +75,32 @@ shard_telemetry::catalogue! {
         "Kills that were due and not carried out, by what withheld them.";
     SHADOW_KILLS: "shard_watchdog_shadow_kills_total", Kind::Counter, Unit::Count("{kill}"),
         [words("reason", labels_of!(Reason))],
-        "Kills that the policy of `[shadow]` would have carried out; nobody is signalled for it.";
+        "Kills that the policy of `[shadow]` would have carried out; it sends no signals.";
     KILLS_LEFT: "shard_watchdog_kills_left", Kind::Gauge, Unit::Count("{kill}"), [],
         "Kills that the budget still allows.";
     PAUSED: "shard_watchdog_paused", Kind::Gauge, Unit::Flag, [],
-        "1 while a person has paused killing: what comes due is withheld and told, and all else goes on.";
+        "1 while a person has paused killing: kills that become due are withheld and reported, and all else continues.";
     CRASH_LOOP_KEYS: "shard_watchdog_crash_loop_keys", Kind::Gauge, Unit::Count("{key}"), [],
         "Work keys that were in flight at more than one death of the target: nothing is killed for them until `clear`.";
     EXCUSED: "shard_watchdog_excused_seconds_total", Kind::Counter, Unit::Seconds,
         [words("kind", labels_of!(ExcuseKind))],
-        "Time that did not count against any thread, by why.";
+        "Time that did not count against any thread, by kind of excuse.";
     EXCUSE_OVER_CAP: "shard_watchdog_excuse_over_cap", Kind::Gauge, Unit::Flag,
         [words("kind", labels_of!(ExcuseKind))],
-        "1 while a watched thread has been excused for as long as `judge.excuse` allows, or longer: nobody is killed for it, a person should look.";
+        "1 while a watched thread has been excused for as long as `judge.excuse` allows, or longer: nothing is killed for it; a person should investigate.";
     RECORDING_BYTES: "shard_watchdog_recording_bytes", Kind::Gauge, Unit::Bytes, [],
         "Size of the long-term recording, all files. Absent without `[recorder]`.";
     RECORDING_DROPPED: "shard_watchdog_recording_dropped_total", Kind::Counter, Unit::Count("{item}"),
         [words("what", || vec!["looks", "files"])],
-        "Looks that were not written, and files that were deleted to keep the limits. Absent without `[recorder]`.";
+        "Observations that were not written, and files that were deleted to stay within the limits. Absent without `[recorder]`.";
     LOOP_LATE: "shard_watchdog_loop_late_seconds", Kind::Histogram(LATE), Unit::Seconds, [],
-        "How much later than it had asked to the watch loop woke.";
+        "How much later than planned the watch loop woke.";
     HTTP_LISTENING: "shard_watchdog_http_listening", Kind::Gauge, Unit::Flag,
         [words("listener", || Which::ALL.iter().map(|which| which.label()).collect())],
-        "1 for each configured listener that is there, 0 for one that cannot be had now and is tried again. Absent for one that is not configured.";
+        "1 for each configured listener that is open, 0 for one that cannot be opened now and is retried. Absent for one that is not configured.";
     TELEMETRY_DROPPED: "shard_watchdog_telemetry_dropped_total", Kind::Counter, Unit::Count("{item}"),
         [words("signal", labels_of!(Signal))],
-        "What was not told because somebody was too slow to listen or a disk refused it.";
+        "Telemetry that was dropped because its reader was too slow or a disk refused it.";
     BUILD_INFO: "shard_watchdog_build_info", Kind::Gauge, Unit::Flag,
         [one("version")],
         "Always 1.";
@@ -111,7 +111,7 @@ shard_telemetry::catalogue! {
     SHARD_MEMORY: "shard_process_resident_memory_bytes", Kind::Gauge, Unit::Bytes, [],
         "Memory of the target that is resident.";
     SHARD_FDS: "shard_process_open_fds", Kind::Gauge, Unit::Count("{fd}"), [],
-        "File descriptors that the target holds. Absent if the sidecar may not look.";
+        "File descriptors that the target holds. Absent if the sidecar may not read them.";
     SHARD_THREADS: "shard_process_threads", Kind::Gauge, Unit::Count("{thread}"), [],
         "Threads of the target.";
     SHARD_START: "shard_process_start_time_seconds", Kind::Gauge, Unit::UnixSeconds, [],

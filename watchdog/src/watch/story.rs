@@ -53,7 +53,7 @@ impl Story {
         let mut observations = condemned.observations.clone();
         if let Some(words) = &said.last_words {
             let first = words.lines().next().unwrap_or_default();
-            observations.push(format!("it said before: «{first}»"));
+            observations.push(format!("its last words: \"{first}\""));
         }
         if let Some(tracer) = &said.tracer {
             observations.push(format!("{tracer} traced it"));

@@ -182,11 +182,11 @@ impl Incarnation {
             .map_or_else(String::new, |(key, attempt)| format!(" on work {key} (attempt {attempt})"));
         let mut observations = vec![
             format!(
-                "thread {name} is at work and its progress has not moved for {:?}",
+                "thread {name} is at work and its progress has not changed for {:?}",
                 at.since(last_progress)
             ),
             format!(
-                "{counted:?} of that it could have run, against a threshold of {:?}",
+                "for {counted:?} of that time it could have run; the threshold is {:?}",
                 threshold.unwrap_or_default()
             ),
         ];
@@ -213,7 +213,7 @@ impl Incarnation {
         }
         if let Some((workers, ran)) = trial.and_then(|t| t.workers.told()) {
             observations.push(format!(
-                "it may wait for {workers} workers, none of which was kept from running meanwhile; the busiest used {ran:?} of CPU time"
+                "it may be waiting for {workers} workers, none of which was kept from running; the busiest used {ran:?} of CPU time"
             ));
         }
         Condemnation {
@@ -256,9 +256,9 @@ impl Incarnation {
         let ending = at.since(since);
         let pid = self.identity.pid;
         let how = if self.ends_on_purpose {
-            "its segment says «stopping»"
+            "its segment is marked as stopping"
         } else {
-            "the kernel says that every thread is exiting"
+            "the kernel reports that every thread is exiting"
         };
         Some(Condemnation {
             reason: Reason::ExitHung,

@@ -98,13 +98,13 @@ impl Incarnation {
                 at.since(since)
             ),
             format!(
-                "none was received in {counted:?} in which every consumer could have, against a limit of {max_age:?}"
+                "none was received in {counted:?} in which every consumer could have done so; the limit is {max_age:?}"
             ),
         ];
         let consumers = self.threads.iter().filter(|thread| !thread.left && glob.is_match(&*thread.name));
         observations.extend(consumers.map(|thread| {
             format!(
-                "consumer {} (tid {}) is {} and has not moved for {:?}",
+                "consumer {} (tid {}) is {} and has made no progress for {:?}",
                 thread.name,
                 thread.tid,
                 thread.health,

@@ -34,7 +34,7 @@ impl Incarnation {
         if let Some(trial) = watched().find(|t| t.health == Health::Excused && t.over_cap) {
             let (name, kind) = (&trial.name, trial.excuse.map_or("excused", ExcuseKind::label));
             let why = format!(
-                "thread {name} is {kind} for longer than that may excuse: nobody is killed for it, a person should look"
+                "thread {name} has been {kind} for longer than the cap allows: nothing is killed for it; a person should investigate"
             );
             return Finding { verdict: Verdict::Excused, why: Why::Changed(why) };
         }
@@ -47,7 +47,7 @@ impl Incarnation {
             let why = match (stopped, named) {
                 (true, _) => "the process is stopped by a signal",
                 (false, Some(ExcuseKind::Traced)) => "a debugger holds a watched thread",
-                (false, Some(ExcuseKind::Starved)) => "a watched thread is given no CPU",
+                (false, Some(ExcuseKind::Starved)) => "a watched thread gets no CPU time",
                 (false, Some(ExcuseKind::Throttled)) => {
                     "a watched thread has used up the CPU quota of its cgroup"
                 }
@@ -56,7 +56,7 @@ impl Incarnation {
                 }
                 (false, Some(ExcuseKind::Suspended)) => "the machine was suspended",
                 (false, Some(ExcuseKind::ObserverLate)) => "the watchdog itself was late and cannot know",
-                (false, _) => "a watched thread stands still through no fault of its own",
+                (false, _) => "a watched thread makes no progress through no fault of its own",
             };
             return Finding { verdict: Verdict::Excused, why: Why::Fixed(why) };
         }

@@ -84,14 +84,14 @@ impl Follow {
         };
         if before.verdict != Verdict::Healthy {
             return Err(format!(
-                "shard {} is {} before any fault ({}): what came of one could not be told. Wait until it is healthy",
+                "shard {} is {} before any fault ({}), so the outcome of a fault would be unclear. Wait until it is healthy",
                 plain(&before.shard),
                 before.verdict,
                 plain(&before.reason)
             ));
         }
         let known = summaries(&endpoint)
-            .ok_or_else(|| format!("{endpoint} tells no incidents: use its http.socket or http.listen"))?;
+            .ok_or_else(|| format!("{endpoint} has no incidents: use its http.socket or http.listen"))?;
         Ok(Self {
             endpoint,
             status: before.clone(),
@@ -132,7 +132,7 @@ impl Follow {
         for thread in &told.threads {
             let (name, age) = (plain(&thread.name), thread.counted_seconds);
             if matches!(thread.health, Health::Late | Health::Stalled) && self.late.insert(name.clone()) {
-                self.add(now, "late", &format!("{name}: no progress for {age:.1} s that count"));
+                self.add(now, "late", &format!("{name}: no progress for {age:.1} s that count as stalled"));
             }
         }
         let changed = told.verdict != self.status.verdict;
@@ -211,7 +211,7 @@ impl Follow {
     pub(super) fn late(&self, struck: bool) -> Outcome {
         let status = &self.status;
         if !struck {
-            return Outcome::Late("the fault never struck: nobody passed its point in that time".to_owned());
+            return Outcome::Late("the fault never struck: no thread passed its point meanwhile".to_owned());
         }
         if self.is_another() && status.verdict == Verdict::Healthy && self.answers {
             // With no work to do the new process finishes nothing, and its incident stays open.

@@ -59,7 +59,7 @@ impl Script {
         thread: Option<&str>,
         hold: Option<Duration>,
     ) -> Result<Self, String> {
-        let (name, more) = words.split_first().ok_or("say which fault")?;
+        let (name, more) = words.split_first().ok_or("name the fault")?;
         let path = find(kit, name)?;
         let mut arguments: Vec<OsString> = vec!["--pid".into(), pid.to_string().into()];
         if let Some(hold) = hold {

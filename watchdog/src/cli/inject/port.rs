@@ -52,11 +52,11 @@ impl Ordered {
                 ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
                     "Was the process started with its fault socket (shard-executor: --faults PATH)?"
                 }
-                ErrorKind::PermissionDenied => "It is for the user of the process, and for root",
-                ErrorKind::WouldBlock => "The process accepts nobody: it may be stopped",
+                ErrorKind::PermissionDenied => "Only the user of the process and root may use it",
+                ErrorKind::WouldBlock => "The process accepts no connections: it may be stopped",
                 _ => "Give --socket the fault socket of the process",
             };
-            format!("nobody takes orders at {}: {error}. {next}", path.display())
+            format!("no process takes orders at {}: {error}. {next}", path.display())
         })?;
         let peer = socket.peer();
         // What a process of another user answers proves nothing about a process of this user.
@@ -149,7 +149,7 @@ impl Fault for Ordered {
         let listed = self.ask("list")?;
         if !listed.contains(NOTHING_ARMED) {
             return Err(format!(
-                "something is armed at {} already ({}): whoever did that is not done, or say disarm there",
+                "a fault is already armed at {} ({}): wait until it is over, or send disarm there",
                 self.path.display(),
                 plain(&listed)
             ));

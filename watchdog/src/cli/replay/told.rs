@@ -148,11 +148,11 @@ fn noted(header: &Header, at: Monotonic, judge: &Judge, note: &Note) -> Option<D
         Note::Lifted { why } => plain("lifted", why.clone()),
         Note::Exited => plain("exited", "the process is dead".to_owned()),
         Note::CrashLoop { work_key } => {
-            plain("crash_loop", format!("work {work_key} was in flight at one death too many"))
+            plain("crash_loop", format!("work {work_key} was in flight at too many deaths"))
         }
         Note::RestartOverdue => plain("overdue", "no new process within [restart] within".to_owned()),
         Note::Restarted { target, after } => {
-            plain("restarted", format!("process {} is there, {after:.1?} later", target.pid))
+            plain("restarted", format!("process {} was found, {after:.1?} later", target.pid))
         }
         Note::Recovered { .. } => plain("recovered", "the new process finished its first work".to_owned()),
         Note::Excuse { thread, kind: Some(kind) } => {
@@ -166,7 +166,7 @@ fn noted(header: &Header, at: Monotonic, judge: &Judge, note: &Note) -> Option<D
         }
         Note::ChannelLate { channel, why } => plain("channel", format!("{channel}: {why}")),
         Note::ChannelInTime { channel, after, .. } => {
-            plain("channel", format!("{channel} keeps within its rule again, after {after:.1?}"))
+            plain("channel", format!("{channel} is within its rule again, after {after:.1?}"))
         }
         Note::ProgressGap { .. } => return None,
     })
@@ -178,8 +178,8 @@ fn climbed(header: &Header, at: Monotonic, rung: Rung) -> Option<Decision> {
         Rung::Wait => None,
         Rung::Send(signal) => plain("signal", format!("it would have sent {}", signal.name())),
         Rung::Withhold(reason) => {
-            plain("withheld", format!("a kill is due and held back: {}", reason.label()))
+            plain("withheld", format!("a kill is due and withheld: {}", reason.label()))
         }
-        Rung::NotDead => plain("not_dead", "it would have waited in vain for its end".to_owned()),
+        Rung::NotDead => plain("not_dead", "its end would not have come in time".to_owned()),
     }
 }

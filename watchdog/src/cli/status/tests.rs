@@ -141,7 +141,7 @@ fn explain_tells_what_stands_between_the_target_and_a_kill() {
     the end of a thread is seen by an event, at once
 
     why no kill:
-      observe: kill.mode is "observe": it says what it would do, and a person switches killing on with "enforce"
+      observe: kill.mode is "observe": it reports what it would do; kills are switched on with "enforce"
     "#);
 }
 
@@ -236,7 +236,7 @@ fn something_else_at_the_address_is_said_so() {
     let (endpoint, served) = server("{\"hello\":1}".to_owned());
     let why = ask(&endpoint).unwrap_err();
     served.join().unwrap();
-    assert!(why.contains("something else than a status"), "{why}");
+    assert!(why.contains("something other than a status"), "{why}");
 }
 
 #[test]

@@ -62,7 +62,7 @@ fn a_crash_loop_is_told_with_its_work_and_what_ends_it() {
         idle[0].starts_with("crash_loop: work 7, 9 was in flight") && idle[0].contains("clear"),
         "{idle:?}"
     );
-    assert!(told(true)[0].contains("stands still on such work now"));
+    assert!(told(true)[0].contains("is stalled on such work now"));
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn grace_thresholds_and_rules_that_only_report_are_told() {
     };
     assert_eq!(
         degraded(Health::Late, Some(11)),
-        ["threshold: thread exec-s0 is late and no more: 0.50s of 5.00s are counted"]
+        ["threshold: thread exec-s0 is only late so far: 0.50s of 5.00s have counted"]
     );
     assert!(degraded(Health::Stalled, Some(11))[0].starts_with("report: "));
     assert!(degraded(Health::Gone, None)[0].starts_with("missing: "));

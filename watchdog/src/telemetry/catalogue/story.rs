@@ -8,23 +8,23 @@ pub const ATTRIBUTES: &[Attribute] = &[
     attribute("incident.id", Bound::Unbounded, "The incident's id, which also names its folder."),
     attribute("incident.reason", Bound::Words, "Why it was opened, as in `reason` of the metrics."),
     attribute("incident.status", Bound::Words, "How it ended: recovered, abandoned or interrupted."),
-    attribute("incident.why", Bound::Unbounded, "The sentence that a person reads."),
+    attribute("incident.why", Bound::Unbounded, "The reason in one sentence."),
     attribute("watchdog.mode", Bound::Words, "`observe` or `enforce`, at the verdict."),
     attribute("process.pid", Bound::Unbounded, "The process at fault, as the sidecar sees it."),
     attribute("thread.name", Bound::Names, "The thread at fault."),
     attribute("thread.id", Bound::Unbounded, "Its thread id."),
-    attribute("stall.kind", Bound::Words, "How it stands still, for a stall."),
+    attribute("stall.kind", Bound::Words, "The kind of a stall."),
     attribute("work.key", Bound::Unbounded, "What it worked on: the block."),
-    attribute("work.attempt", Bound::Unbounded, "Which attempt at it."),
+    attribute("work.attempt", Bound::Unbounded, "Which attempt at that work."),
     attribute("detail", Bound::Unbounded, "More about a step, for a person."),
-    attribute("link", Bound::Words, "On the link of the root: what is linked to."),
+    attribute("link", Bound::Words, "On the link of the root: what it links to."),
 ];
 
 /// Every span, in the order in which they begin.
 pub const SPANS: &[Span] = &[
     Span {
         name: "incident",
-        meaning: "The root: from the last progress to the recovery, or to where the story ends. Linked to the trace of the work \
+        meaning: "The root: from the last progress to the recovery, or to the end of the incident. Linked to the trace of the work \
                   that was in flight; its events are all steps of the timeline.",
         attributes: &[
             "shard",
@@ -71,59 +71,74 @@ pub const SPANS: &[Span] = &[
 /// Every event.
 pub const EVENTS: &[LogEvent] = &[
     event("started", "The sidecar has started; with its version, mode and addresses."),
-    event("file_limit_raised", "The sidecar has lifted its soft limit of open files; from what to what."),
+    event(
+        "file_limit_raised",
+        "The sidecar has raised its soft limit of open files; with the old limit and the new one.",
+    ),
     event(
         "few_descriptors",
-        "Its limit of open files is too low for the threads that are to be watched, and what would be enough.",
+        "The limit of open files is too low for the threads to be watched; with one that would be enough.",
     ),
-    event("accept_failed", "HTTP could not accept a connection, and why; told once until it can."),
+    event("accept_failed", "HTTP could not accept a connection, and why; reported once until it can."),
     event(
         "telemetry_setting",
-        "A variable or a file for telemetry cannot be used, and what is done instead; told once, at the start.",
+        "A variable or a file for telemetry cannot be used, and what is done instead; reported once, at the start.",
     ),
     event(
         "service_manager",
-        "NOTIFY_SOCKET names nothing that can be told anything, and why; told once, at the start. The shard is watched.",
+        "NOTIFY_SOCKET cannot be used to notify anything, and why; reported once, at the start. The shard is watched.",
     ),
     event("token_refused", "The file with the token for commands cannot be trusted, and why."),
     event("adopted", "A process was found, checked and is watched from now on."),
-    event("refused", "A process that may not or cannot be watched, and why."),
-    event("verdict", "The verdict changed; from what, to what, and why."),
-    event("excuse", "Time of a thread does not count for now, and why."),
-    event("excuse_over", "It counts again."),
+    event("refused", "A process was found that must not or cannot be watched, and why."),
+    event("verdict", "The verdict has changed; from what, to what, and why."),
+    event("excuse", "The time of a thread does not count for now, and why."),
+    event("excuse_over", "The time of that thread counts again."),
     event(
         "excuse_over_cap",
-        "An excuse has lasted as long as it may. Nobody is killed for it; a person should look.",
+        "An excuse has lasted as long as it may. Nothing is killed for it; a person should investigate.",
     ),
-    event("channel_late", "A channel waits longer, or is deeper, than its rule allows, and why."),
-    event("channel_in_time", "It keeps within its rule again; after how long, and how deep it was at most."),
+    event(
+        "channel_late",
+        "Messages of a channel have waited longer, or more of them wait, than its rule allows, and why.",
+    ),
+    event("channel_in_time", "The channel is within its rule again; after how long, and its greatest depth."),
     event(
         "shadow_would_kill",
-        "The policy of `[shadow]` would have killed, and why; with the live verdict. Nobody is signalled for it.",
+        "The policy of `[shadow]` would have killed, and why; with the live verdict. No signal is sent.",
     ),
     event("paused", "A person paused killing: until when, why and by whom."),
-    event("pause_over", "Killing is no longer paused: its time is over, or somebody ended it."),
-    event("shadow_withheld", "The same, had its budget not been spent."),
-    event("shadow_lifted", "What it would have killed goes on: that kill would have been wrong, or early."),
+    event("pause_over", "Killing is no longer paused: its time is over, or a person ended it."),
+    event(
+        "shadow_withheld",
+        "The policy of `[shadow]` would have killed, had its budget not been exhausted.",
+    ),
+    event(
+        "shadow_lifted",
+        "What the policy of `[shadow]` would have killed has continued: that kill would have been wrong, or early.",
+    ),
     event("incident_opened", "A verdict was a reason to kill, or the process ended by itself."),
-    event("incident_step", "What happened next in an incident."),
+    event("incident_step", "The next step of an incident."),
     event(
         "crash_loop",
-        "The same work was in flight at one death too many, and which: nothing is killed for it any more.",
+        "The same work was in flight at too many deaths, and which: nothing is killed for it any more.",
     ),
-    event("cleared", "A person ended crash loops; who, and of which work."),
-    event("crash_loop_over", "It was cleared, or forgotten because there were too many."),
+    event("cleared", "A person ended crash loops; who, and for which work."),
+    event("crash_loop_over", "A crash loop was cleared, or forgotten because there were too many."),
     event(
         "no_place",
-        "The lock file beside the segment is a stranger's: the shard is watched, and its executor is not told so.",
+        "The lock file beside the segment belongs to an unrelated user: the shard is watched, but its executor is not told so.",
     ),
     event(
         "not_listening",
-        "A listener cannot be had, and why; told once for each reason. The shard is watched, and it is tried again.",
+        "A listener cannot be opened, and why; reported once per reason. The shard is watched, and the sidecar retries.",
     ),
-    event("listening", "It is there now."),
-    event("recorder_failing", "The long-term recording cannot be written, and why; told once until it can."),
-    event("recorder_works", "It can again."),
-    event("otlp_failing", "The collector does not take a signal; told once until it does again."),
-    event("otlp_works", "It does again."),
+    event("listening", "The listener is open now."),
+    event(
+        "recorder_failing",
+        "The long-term recording cannot be written, and why; reported once until it can.",
+    ),
+    event("recorder_works", "The long-term recording can be written again."),
+    event("otlp_failing", "The collector does not accept a signal; reported once until it does again."),
+    event("otlp_works", "The collector accepts that signal again."),
 ];

@@ -49,11 +49,11 @@ impl Telling {
                     signal,
                     error,
                     endpoint = %endpoint,
-                    "the collector at {endpoint} does not take {signal}: {error}"
+                    "the collector at {endpoint} does not accept {signal}: {error}"
                 );
             }
             Ok(()) if failed => {
-                tracing::info!(event = "otlp_works", signal, "the collector takes {signal} again");
+                tracing::info!(event = "otlp_works", signal, "the collector accepts {signal} again");
             }
             _ => {}
         }

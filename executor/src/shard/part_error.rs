@@ -12,7 +12,7 @@ pub(super) enum PartError {
     #[error("the part was not done within its deadline")]
     Late,
     #[error(
-        "block {0} was in flight at more than one death of this shard, and its watchdog keeps it from it"
+        "block {0} was in flight at more than one death of this shard, and its watchdog forbids executing it"
     )]
     Quarantined(u64),
     #[error("the part is no longer wanted")]

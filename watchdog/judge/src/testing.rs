@@ -339,13 +339,3 @@ impl Scene {
         self.judge.notes().iter().filter(|note| matches(note)).count()
     }
 }
-
-/// Whether a note says that an incident was opened.
-pub const fn is_opened(note: &Note) -> bool {
-    matches!(note, Note::Opened(_))
-}
-
-/// Whether a note says that a condemnation was lifted.
-pub const fn is_lifted(note: &Note) -> bool {
-    matches!(note, Note::Lifted { .. })
-}

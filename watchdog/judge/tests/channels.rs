@@ -44,21 +44,6 @@ fn turns(history: &mut Scene, state: TaskState) {
 }
 
 #[test]
-fn a_deaf_idle_consumer_is_condemned_once_its_limit_is_up() {
-    let mut history = begin(On::Kill);
-    history.send(3);
-    let began = history.now.at;
-    assert!(history.run(2 * MAX_AGE).condemned);
-    let took = history.now.at.since(began);
-    assert!(took >= MAX_AGE && took <= MAX_AGE + 2 * LOOK, "{took:?}");
-    let condemned = history.condemned().unwrap();
-    assert_eq!(condemned.reason, Reason::ChannelLag);
-    assert_eq!(condemned.thread.as_ref().unwrap().name, "exec-s0");
-    assert!(condemned.why.contains("3 messages wait in channel commands"), "{}", condemned.why);
-    assert!(condemned.observations.iter().any(|o| o.contains("exec-s0") && o.contains("idle")));
-}
-
-#[test]
 fn the_loop_wakes_at_the_very_limit() {
     let mut history = begin(On::Kill);
     history.send(1);
@@ -70,20 +55,6 @@ fn the_loop_wakes_at_the_very_limit() {
         decision = history.pass(Duration::ZERO);
     }
     assert!(history.now.at.since(began) >= MAX_AGE);
-}
-
-#[test]
-fn a_rule_that_reports_never_condemns_and_tells_begin_and_end() {
-    let mut history = begin(On::Report);
-    history.send(7);
-    let decision = history.run(100 * MAX_AGE);
-    assert_eq!(decision.verdict, Verdict::Degraded);
-    assert!(history.judge.why().contains("commands"), "{}", history.judge.why());
-    history.receive(7);
-    assert_eq!(history.pass(LOOK).verdict, Verdict::Healthy);
-    let late = history.notes.iter().filter(|note| matches!(note, Note::ChannelLate { .. })).count();
-    assert_eq!(late, 1, "told once");
-    assert!(history.notes.iter().any(|note| matches!(note, Note::ChannelInTime { deepest: 7, .. })));
 }
 
 #[test]

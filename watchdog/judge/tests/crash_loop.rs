@@ -13,7 +13,7 @@ use std::time::Duration;
 use shard_judge::crash_loop::CrashLoops;
 use shard_judge::observation::{ChannelObservation, Declared, Presence, Survivors, TaskState};
 use shard_judge::policy::{ChannelLimits, On};
-use shard_judge::testing::{self, Scene, THREADS, glob, is_opened, limits, rule, task, thread};
+use shard_judge::testing::{self, Scene, THREADS, glob, limits, rule, task, thread};
 use shard_judge::verdict::{Reason, Verdict};
 use shard_judge::{Condemnation, Decision, Judge, Note};
 
@@ -109,26 +109,6 @@ impl History {
 }
 
 #[test]
-fn the_same_work_at_two_deaths_is_a_crash_loop_and_no_third_kill() {
-    let mut history = History::begin();
-    history.killed_on(POISON);
-    assert_eq!(history.judge.verdict(), Verdict::Restarting);
-    assert_eq!(history.start().verdict, Verdict::Healthy, "once is no loop");
-    history.killed_on(POISON);
-    assert_eq!(history.told(), [POISON]);
-    assert!(history.last_opened().observations.iter().any(|said| said.contains("earlier death")));
-    assert_eq!(history.judge.verdict(), Verdict::Restarting, "a death is told before the loop");
-    assert_eq!(history.start().verdict, Verdict::CrashLoop);
-    assert!(history.judge.why().contains("work 7 "), "{}", history.judge.why());
-    history.hang(0, POISON);
-    let decision = history.run(100 * STALL_AFTER);
-    assert!(decision.condemned && decision.spared, "{decision:?}");
-    assert_eq!(decision.verdict, Verdict::CrashLoop);
-    assert!(history.last_opened().observations.iter().any(|said| said.contains("crash loop")));
-    assert!(history.judge.why().contains("not killed"), "{}", history.judge.why());
-}
-
-#[test]
 fn ends_by_itself_count_as_deaths_and_orderly_ends_do_not() {
     let mut history = History::begin();
     for orderly in [true, true, false, true, false] {
@@ -215,25 +195,6 @@ fn a_spared_process_that_begins_to_end_and_does_not_is_killed() {
 }
 
 #[test]
-fn what_is_cleared_is_killed_for_again_and_has_two_deaths_before_it() {
-    let mut history = History::in_crash_loop();
-    history.hang(0, POISON);
-    assert!(history.run(2 * STALL_AFTER).spared);
-    assert_eq!(history.judge.clear(Some(POISON + 1)), 0);
-    assert!(history.pass(LOOK).spared);
-    assert_eq!(history.judge.clear(Some(POISON)), 1);
-    let decision = history.pass(LOOK);
-    assert!(decision.condemned && !decision.spared, "{decision:?}");
-    assert_eq!(decision.verdict, Verdict::Condemned);
-    history.process().signalled = Some(history.now.at);
-    history.die();
-    assert_eq!(history.start().verdict, Verdict::Healthy, "that was the first");
-    history.killed_on(POISON);
-    assert_eq!(history.start().verdict, Verdict::CrashLoop);
-    assert_eq!(history.told(), [POISON, POISON]);
-}
-
-#[test]
 fn an_earlier_life_of_the_watchdog_is_remembered() {
     let mut history = History::begin();
     history.killed_on(POISON);
@@ -308,6 +269,6 @@ fn a_channel_that_is_deaf_for_such_work_is_told_once() {
     history.notes.clear();
     let decision = history.run(5 * STALL_AFTER);
     assert!(decision.condemned && decision.spared, "{decision:?}: {}", history.judge.why());
-    let opened = history.notes.iter().filter(|note| is_opened(note)).count();
+    let opened = history.notes.iter().filter(|note| matches!(note, Note::Opened(_))).count();
     assert_eq!((opened, history.last_opened().reason), (1, Reason::ChannelLag));
 }

@@ -11,9 +11,7 @@
 use std::time::Duration;
 
 use shard_judge::Note;
-use shard_judge::observation::{
-    Claim, Declared, Presence, Survivors, TaskState, ThrottleObservation, WaitChannel,
-};
+use shard_judge::observation::{Claim, Declared, Presence, Survivors, TaskState, WaitChannel};
 use shard_judge::testing::at_work::{self, EXIT_WITHIN, LOOK, STALL_AFTER, STOPPED_AT_MOST};
 use shard_judge::testing::{Scene, ns};
 use shard_judge::verdict::{ExcuseKind, Health, Reason, Verdict};
@@ -27,25 +25,6 @@ fn nearly_stalled() -> Scene {
     let mut history = at_work::begin(0);
     history.run(STALL_AFTER - 3 * LOOK);
     history
-}
-
-#[test]
-fn a_suspend_voids_the_look_after_it_and_is_named_and_counted() {
-    let mut history = nearly_stalled();
-    let counted = history.trial().counted();
-    history.now.suspended_ns += ns(HOUR);
-    // Its clock stood still meanwhile, so nothing else shows it.
-    let decision = history.pass(LOOK);
-    assert_eq!((decision.verdict, decision.condemned), (Verdict::Excused, false));
-    assert!(history.judge.why().contains("suspended"), "{}", history.judge.why());
-    let trial = history.trial();
-    assert_eq!((trial.excuse, trial.health), (Some(ExcuseKind::Suspended), Health::Excused));
-    assert_eq!(trial.counted(), counted, "what was counted is kept");
-    assert_eq!(history.excused(ExcuseKind::Suspended), HOUR + LOOK);
-    assert_eq!(history.excused(ExcuseKind::ObserverLate), Duration::ZERO);
-    // From here on its time counts again.
-    assert!(!history.pass(LOOK).condemned);
-    assert!(history.run(5 * LOOK).condemned);
 }
 
 #[test]
@@ -163,18 +142,6 @@ fn past_its_cap_a_core_is_told_once_and_kills_nobody() {
 }
 
 #[test]
-fn the_exit_has_all_of_its_time_once_the_core_is_written() {
-    let mut history = at_work::begin(0);
-    dumps(&mut history);
-    history.run(2 * EXIT_WITHIN);
-    history.process().core_dumping = false;
-    assert_eq!(history.pass(LOOK).verdict, Verdict::Dying);
-    assert!(!history.run(EXIT_WITHIN - 3 * LOOK).condemned);
-    assert!(history.run(4 * LOOK).condemned);
-    assert_eq!(history.reason(), Some(Reason::ExitHung));
-}
-
-#[test]
 fn a_core_in_the_middle_of_a_stop_keeps_what_its_exit_has_used() {
     let mut history = at_work::begin(0);
     history.process().declared = Declared::Stopping;
@@ -201,39 +168,12 @@ fn a_process_that_dies_of_a_signal_with_a_core_is_one_that_ended_by_itself() {
 }
 
 #[test]
-fn a_kill_that_was_withheld_does_not_go_out_while_the_core_is_written() {
-    let mut history = at_work::begin(0);
-    history.thread().presence = Presence::Gone;
-    history.process().survivors = Survivors::Some;
-    let decision = history.pass(LOOK);
-    assert!(decision.condemned && !decision.held, "{decision:?}");
-    dumps(&mut history);
-    let decision = history.run(Duration::from_secs(10));
-    assert!(decision.condemned && decision.held, "{decision:?}");
-}
-
-#[test]
 fn a_core_is_looked_at_20_times_a_second() {
     let mut history = at_work::begin(0);
     history.policy.rules[0].stall_after = Duration::from_millis(500);
     dumps(&mut history);
     let decision = history.pass(LOOK);
     assert_eq!(decision.look_at.since(history.now.at), Duration::from_millis(50));
-}
-
-#[test]
-fn a_thread_without_a_cpu_is_throttled_if_its_quota_says_so_and_starved_if_not() {
-    for quota in [true, false] {
-        let mut history = at_work::begin(0);
-        history.shows(TaskState::Running, None, 0);
-        for period in 0..20 {
-            let throttle = ThrottleObservation { periods: period * u64::from(quota), time_ns: 0 };
-            history.process().throttle = Some(throttle);
-            history.pass(LOOK);
-        }
-        let expected = if quota { ExcuseKind::Throttled } else { ExcuseKind::Starved };
-        assert_eq!(history.trial().excuse, Some(expected));
-    }
 }
 
 #[test]
@@ -263,23 +203,6 @@ fn what_was_before_its_first_look_is_not_a_threads_own() {
         history.pass(LOOK);
         assert_eq!(history.incarnation().threads()[1].counted(), LOOK, "{what}: from then on it is");
     }
-}
-
-#[test]
-fn an_excuse_is_told_when_it_begins_and_when_it_ends() {
-    let mut history = at_work::begin(0);
-    let mut told = Vec::new();
-    for state in [TaskState::Sleeping, TaskState::Traced, TaskState::Sleeping] {
-        history.shows(state, None, 0);
-        for _ in 0..10 {
-            history.pass(LOOK);
-            told.extend(history.judge.notes().iter().filter_map(|note| match note {
-                Note::Excuse { kind, .. } => Some(*kind),
-                _ => None,
-            }));
-        }
-    }
-    assert_eq!(told, [Some(ExcuseKind::Traced), None]);
 }
 
 #[test]

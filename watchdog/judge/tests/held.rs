@@ -13,25 +13,10 @@ use shard_judge::Note;
 use shard_judge::observation::{Presence, TaskObservation, TaskState, WaitChannel, WorkerObservation};
 use shard_judge::testing::at_work::{self, LOOK, STALL_AFTER};
 use shard_judge::testing::{Scene, ns};
-use shard_judge::verdict::{ExcuseKind, Health, Reason, StallKind, Verdict};
+use shard_judge::verdict::{ExcuseKind, Reason, StallKind};
 
 /// The time that waiting for memory excuses by default.
 const MEMORY_CAP: Duration = Duration::from_secs(600);
-
-#[test]
-fn a_thread_that_its_cgroup_gives_no_memory_is_excused_and_not_condemned() {
-    let mut history = at_work::begin(0);
-    history.shows(TaskState::DiskSleep, Some(WaitChannel::Memory), 0);
-    let decision = history.run(10 * STALL_AFTER);
-    assert_eq!((decision.verdict, decision.condemned), (Verdict::Excused, false));
-    assert!(history.judge.why().contains("memory"), "{}", history.judge.why());
-    let trial = history.trial();
-    assert_eq!((trial.excuse, trial.health), (Some(ExcuseKind::MemoryThrottled), Health::Excused));
-    assert!(history.excused(ExcuseKind::MemoryThrottled) > 9 * STALL_AFTER);
-    // What it does once it has the memory is its own responsibility.
-    history.shows(TaskState::Sleeping, Some(WaitChannel::Futex), 0);
-    assert!(history.run(2 * STALL_AFTER).condemned);
-}
 
 #[test]
 fn it_sleeps_for_two_seconds_at_a_time_and_runs_in_between() {

@@ -111,33 +111,6 @@ fn of_two_that_stall_at_once_the_first_is_named() {
 }
 
 #[test]
-fn an_exit_that_the_kernel_has_told_of_once_hangs_though_it_says_no_more() {
-    let mut history = at_work::begin(0);
-    history.thread().activity += 1;
-    history.progress();
-    history.process().survivors = Survivors::None;
-    history.pass(LOOK);
-    // Its main thread can no longer be read, so nothing is asked.
-    (history.process().survivors, history.process().leader) = (Survivors::NotAsked, None);
-    assert!(!history.run(EXIT_WITHIN - 2 * LOOK).condemned);
-    assert!(history.run(4 * LOOK).condemned);
-    assert_eq!(history.reason(), Some(Reason::ExitHung));
-}
-
-#[test]
-fn a_process_that_looked_for_a_moment_as_if_it_ended_goes_on() {
-    let mut history = at_work::begin(0);
-    history.thread().activity += 1;
-    history.progress();
-    history.process().survivors = Survivors::None;
-    assert_eq!(history.pass(LOOK).verdict, Verdict::Dying);
-    // Its main thread exists, and shows no sign of an end.
-    history.process().survivors = Survivors::NotAsked;
-    assert_eq!(history.pass(LOOK).verdict, Verdict::Healthy);
-    assert!(!history.run(2 * EXIT_WITHIN).condemned);
-}
-
-#[test]
 fn an_exit_that_does_not_come_about_after_all_hangs_not() {
     let mut history = at_work::begin(0);
     history.thread().activity += 1;

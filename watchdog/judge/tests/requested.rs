@@ -14,7 +14,7 @@ use shard_judge::incarnation::Incarnation;
 use shard_judge::observation::{Observation, TaskState};
 use shard_judge::policy::Policy;
 use shard_judge::testing;
-use shard_judge::verdict::{Reason, Verdict};
+use shard_judge::verdict::Reason;
 use shard_judge::{Judge, Note};
 
 const WHY: &str = "uid 1000 asked for the kill: wrong answers";
@@ -30,29 +30,6 @@ fn seen(at_ms: u64, incarnation: u64) -> Observation {
 
 fn asked(judge: &Judge) -> Option<Reason> {
     judge.incarnation().and_then(Incarnation::condemned).map(|condemned| condemned.reason)
-}
-
-#[test]
-fn the_look_after_the_request_condemns_a_healthy_process_and_tells_who_asked() {
-    let mut judge = Judge::new(Monotonic(0));
-    assert!(!judge.request(WHY), "there is nobody to kill");
-    judge.observe(&policy(), &seen(10, 1));
-    assert!(judge.request(WHY));
-    assert!(!judge.request("again"), "one request for one incarnation");
-    let decision = judge.observe(&policy(), &seen(20, 1));
-    assert!(decision.condemned && decision.verdict == Verdict::Condemned);
-    let opened: Vec<_> = judge
-        .notes()
-        .iter()
-        .filter_map(|note| match note {
-            Note::Opened(condemned) => Some((condemned.reason, condemned.why.as_str())),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(opened, [(Reason::Requested, WHY)]);
-    let decision = judge.observe(&policy(), &seen(30, 1));
-    assert!(decision.condemned, "it stands until the process is dead");
-    assert!(judge.notes().iter().all(|note| !matches!(note, Note::Opened(_))), "and is told once");
 }
 
 #[test]

@@ -60,21 +60,6 @@ fn a_threshold_below_the_shortest_deadline_is_kept() {
 }
 
 #[test]
-fn a_deadline_counts_from_the_last_progress_in_time_that_counts() {
-    let mut history = at_work::begin(SECOND);
-    for _ in 0..10 {
-        assert!(!history.run(Duration::from_millis(900)).condemned);
-        history.progress();
-    }
-    // Stopped for a minute: none of that counts against the thread.
-    history.shows(TaskState::Stopped, None, 0);
-    assert!(!history.run(Duration::from_secs(30)).condemned);
-    history.shows(TaskState::Sleeping, Some(WaitChannel::Futex), 0);
-    assert!(!history.run(Duration::from_millis(900)).condemned);
-    assert!(history.run(Duration::from_millis(200)).condemned);
-}
-
-#[test]
 fn each_piece_of_work_has_a_deadline_of_its_own() {
     let mut history = at_work::begin(SECOND);
     history.thread().activity += 2;

@@ -7,8 +7,7 @@ use std::path::Path;
 use shard_watchdog::act::budget::Past;
 use shard_watchdog::clock::{Monotonic, WallAnchor};
 use shard_watchdog::observation::{
-    Claim, Declared, Observation, Presence, ProcessObservation, Survivors, TaskObservation, TaskState,
-    ThreadObservation,
+    Declared, Observation, ProcessObservation, TaskObservation, TaskState, ThreadObservation,
 };
 use shard_watchdog::recorder::{Recorder, file};
 use shard_watchdog::snapshot::TargetIdentity;
@@ -54,39 +53,20 @@ pub fn write(path: &Path, seconds: u64) -> io::Result<u64> {
 }
 
 fn beginning() -> Observation {
+    let identity = TargetIdentity { pid: 4_711, start_time: 1, incarnation: 1 };
     let process = ProcessObservation {
-        identity: TargetIdentity { pid: 4_711, start_time: 1, incarnation: 1 },
         declared: Declared::Running,
-        segment_readable: true,
-        exited: false,
         leader: Some(TaskState::Sleeping),
-        survivors: Survivors::NotAsked,
-        signalled: None,
-        throttle: None,
-        core_dumping: false,
+        ..ProcessObservation::blank(identity)
     };
     let thread = |slot| ThreadObservation {
-        slot,
-        generation: 1,
-        name: format!("exec-s0-w{slot}").into(),
-        tid: 4_712,
-        claim: Claim::Live,
-        presence: Presence::Present,
         activity: 1,
-        progress: 0,
         work_key: 19_000_000,
         attempt: 1,
-        deadline_ns: 0,
-        task: None,
-        workers: Vec::new(),
+        ..ThreadObservation::blank(slot, 1, format!("exec-s0-w{slot}").into(), 4_712)
     };
-    Observation {
-        at: BEGAN,
-        suspended_ns: 0,
-        process: Some(process),
-        threads: (0..THREADS).map(thread).collect(),
-        channels: Vec::new(),
-    }
+    let threads = (0..THREADS).map(thread).collect();
+    Observation { at: BEGAN, process: Some(process), threads, ..Observation::default() }
 }
 
 /// The next observation: every thread has progressed, and the kernel was asked about one of them.

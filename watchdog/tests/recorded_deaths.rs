@@ -16,10 +16,9 @@ use shard_watchdog::clock::{Monotonic, WallAnchor};
 use shard_watchdog::config::{JudgeConfig, KillBy, KillConfig, KillMode, KillSignal, On};
 use shard_watchdog::judge::Judge;
 use shard_watchdog::judge::policy::Rule;
-use shard_watchdog::observation::{Declared, Observation};
+use shard_watchdog::observation::{Declared, Observation, ProcessObservation, ThreadObservation};
 use shard_watchdog::recorder::Recorder;
 use shard_watchdog::recorder::decode::Record;
-use shard_watchdog::recorder::delta::{blank_process, blank_thread};
 use shard_watchdog::recorder::file::{self, Recording};
 use shard_watchdog::recorder::replay::Replay;
 use shard_watchdog::recorder::ring::KEEP;
@@ -33,9 +32,9 @@ const BEGAN: Monotonic = Monotonic(77_000_000_000);
 fn deaths_before_the_recording_begins_are_in_it() {
     let seen = |at: u64, life: u64, exited: bool| {
         let identity = TargetIdentity { pid: 10, start_time: life, incarnation: life };
-        let mut thread = blank_thread(0, 1, "exec-s0".into(), 11);
+        let mut thread = ThreadObservation::blank(0, 1, "exec-s0".into(), 11);
         (thread.activity, thread.work_key) = (1, 7);
-        let mut process = blank_process(identity);
+        let mut process = ProcessObservation::blank(identity);
         (process.declared, process.exited) = (Declared::Running, exited);
         Observation {
             at: Monotonic(at),

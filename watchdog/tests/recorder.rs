@@ -430,32 +430,14 @@ fn a_minute_of_a_busy_shard_fits_into_the_ring() {
     let identity = TargetIdentity { pid: 4_711, start_time: 1, incarnation: 1 };
     let mut recorder = Recorder::new(BEGAN, Past::default(), false);
     let mut now = Observation { at: BEGAN, ..Observation::default() };
-    now.process = Some(ProcessObservation {
-        identity,
-        declared: Declared::Running,
-        segment_readable: true,
-        exited: false,
-        leader: None,
-        survivors: Survivors::NotAsked,
-        signalled: None,
-        throttle: None,
-        core_dumping: false,
-    });
+    now.process =
+        Some(ProcessObservation { declared: Declared::Running, ..ProcessObservation::blank(identity) });
     now.threads = (0..8)
         .map(|slot| ThreadObservation {
-            slot,
-            generation: 1,
-            name: format!("exec-s0-w{slot}").into(),
-            tid: 100,
-            claim: Claim::Live,
-            presence: Presence::Present,
             activity: 1,
-            progress: 0,
             work_key: 19_000_000,
             attempt: 1,
-            deadline_ns: 0,
-            task: None,
-            workers: Vec::new(),
+            ..ThreadObservation::blank(slot, 1, format!("exec-s0-w{slot}").into(), 100)
         })
         .collect();
     for look in 0..60 * 250_u64 {

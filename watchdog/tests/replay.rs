@@ -15,10 +15,8 @@ use std::time::Duration;
 use serde_json::Value;
 use shard_watchdog::act::budget::Past;
 use shard_watchdog::clock::{Monotonic, WallAnchor};
-use shard_watchdog::observation::{
-    Claim, Declared, Observation, Presence, ProcessObservation, Survivors, TaskObservation, TaskState,
-    ThreadObservation, WaitChannel,
-};
+use shard_watchdog::judge::testing;
+use shard_watchdog::observation::{Observation, TaskObservation, TaskState, ThreadObservation, WaitChannel};
 use shard_watchdog::recorder::{Recorder, file};
 use shard_watchdog::snapshot::TargetIdentity;
 
@@ -35,39 +33,17 @@ struct Shard {
 
 impl Shard {
     fn new() -> Self {
-        let process = ProcessObservation {
-            identity: TargetIdentity { pid: 4_711, start_time: 1, incarnation: 1 },
-            declared: Declared::Running,
-            segment_readable: true,
-            exited: false,
-            leader: Some(TaskState::Sleeping),
-            survivors: Survivors::NotAsked,
-            signalled: None,
-            throttle: None,
-            core_dumping: false,
-        };
+        let process = testing::process(TargetIdentity { pid: 4_711, start_time: 1, incarnation: 1 });
         let thread = ThreadObservation {
-            slot: 0,
-            generation: 1,
-            name: "exec-s0".into(),
             tid: 4_712,
-            claim: Claim::Live,
-            presence: Presence::Present,
             activity: 1,
             progress: 1,
             work_key: 19_000_000,
             attempt: 1,
-            deadline_ns: 0,
-            task: None,
-            workers: Vec::new(),
+            ..testing::thread(0, "exec-s0")
         };
-        let seen = Observation {
-            at: Monotonic(BEGAN),
-            suspended_ns: 0,
-            process: Some(process),
-            threads: vec![thread],
-            channels: Vec::new(),
-        };
+        let (at, threads) = (Monotonic(BEGAN), vec![thread]);
+        let seen = Observation { at, process: Some(process), threads, ..Observation::default() };
         Self { recorder: Recorder::new(Monotonic(BEGAN), Past::default(), false), seen }
     }
 

@@ -159,13 +159,8 @@ impl Observer {
 
 /// The channel's words, or random ones, sometimes with a use for which the probe has no name.
 fn channel_words(channel: &Channel, trash: Option<&mut Random>) -> Option<ChannelObservation> {
-    let mut seen = ChannelObservation {
-        slot: 0,
-        generation: channel.generation,
-        name: channel.name.clone(),
-        sent: channel.sent,
-        received: channel.received,
-    };
+    let mut seen = ChannelObservation::blank(0, channel.generation, channel.name.clone());
+    (seen.sent, seen.received) = (channel.sent, channel.received);
     if let Some(trash) = trash {
         (seen.sent, seen.received) = (trash.word(), trash.word());
         if trash.one_in(4) {
@@ -177,10 +172,6 @@ fn channel_words(channel: &Channel, trash: Option<&mut Random>) -> Option<Channe
 
 fn words(thread: &Thread) -> ThreadObservation {
     ThreadObservation {
-        slot: thread.slot,
-        generation: thread.generation,
-        name: thread.name.clone(),
-        tid: thread.tid,
         claim: thread.claim,
         presence: if thread.ended.is_some() { Presence::Gone } else { Presence::Present },
         activity: thread.activity,
@@ -188,8 +179,7 @@ fn words(thread: &Thread) -> ThreadObservation {
         work_key: thread.work_key,
         attempt: u64::from(thread.working()),
         deadline_ns: thread.deadline,
-        task: None,
-        workers: Vec::new(),
+        ..ThreadObservation::blank(thread.slot, thread.generation, thread.name.clone(), thread.tid)
     }
 }
 

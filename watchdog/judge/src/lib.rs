@@ -9,6 +9,8 @@
 //! `workers.rs` that of a thread that waits for its workers; `tracing.rs` detects a tracer that
 //! comes and goes. `look.rs` holds the circumstances of an observation, `finding.rs` its result.
 //!
+//! `testing.rs`, behind the feature `testing`, makes observations for tests, here and elsewhere.
+//!
 //! # Prohibitions
 //! No clock, no file, no socket, no lock, no thread: the crate does without `std`, and may not gain
 //! a dependency that uses them.
@@ -31,6 +33,8 @@ pub mod observation;
 pub mod policy;
 pub mod stall_clock;
 pub mod target;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod thread;
 mod tracing;
 pub mod verdict;

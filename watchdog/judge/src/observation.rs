@@ -50,6 +50,24 @@ pub struct ProcessObservation {
     pub core_dumping: bool,
 }
 
+impl ProcessObservation {
+    /// A process of which only the identity is known. Recordings are encoded as differences from
+    /// this, so another value of a field here makes older recordings say something else.
+    pub const fn blank(identity: TargetIdentity) -> Self {
+        Self {
+            identity,
+            declared: Declared::Unknown,
+            segment_readable: true,
+            exited: false,
+            leader: None,
+            survivors: Survivors::NotAsked,
+            signalled: None,
+            throttle: None,
+            core_dumping: false,
+        }
+    }
+}
+
 /// How much the CPU bandwidth limits of a process's cgroup, and of those above it, have throttled.
 /// The counters cover all CPUs together and lag: that they grow is significant, by how much is not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -149,6 +167,27 @@ pub struct WorkerObservation {
 }
 
 impl ThreadObservation {
+    /// A live, idle thread of which only the identity is known. Recordings are encoded as
+    /// differences from this, so another value of a field here makes older recordings say something
+    /// else.
+    pub const fn blank(slot: u32, generation: u64, name: Arc<str>, tid: i32) -> Self {
+        Self {
+            slot,
+            generation,
+            name,
+            tid,
+            claim: Claim::Live,
+            presence: Presence::Present,
+            activity: 0,
+            progress: 0,
+            work_key: 0,
+            attempt: 0,
+            deadline_ns: 0,
+            task: None,
+            workers: Vec::new(),
+        }
+    }
+
     /// Whether its activity counter says that it is at work.
     pub const fn working(&self) -> bool {
         self.activity & 1 == 1
@@ -260,6 +299,13 @@ pub struct ChannelObservation {
     pub sent: u64,
     /// Messages ever received.
     pub received: u64,
+}
+
+impl ChannelObservation {
+    /// A channel that was never used.
+    pub const fn blank(slot: u32, generation: u64, name: Arc<str>) -> Self {
+        Self { slot, generation, name, sent: 0, received: 0 }
+    }
 }
 
 #[cfg(test)]

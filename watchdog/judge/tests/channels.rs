@@ -8,203 +8,44 @@
     reason = "a test says what went wrong by failing"
 )]
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use globset::{Glob, GlobMatcher};
-use shard_judge::clock::Monotonic;
-use shard_judge::excuse::Caps;
+use shard_judge::Note;
 use shard_judge::observation::{
-    ChannelObservation, Claim, Declared, Observation, Presence, ProcessObservation, Survivors,
-    TaskObservation, TaskState, ThreadObservation, WaitChannel,
+    ChannelObservation, Claim, Declared, Presence, Survivors, TaskObservation, TaskState, ThreadObservation,
+    WaitChannel,
 };
-use shard_judge::policy::On;
-use shard_judge::policy::{ChannelLimits, Policy, Rule};
-use shard_judge::target::TargetIdentity;
+use shard_judge::policy::{ChannelLimits, On};
+use shard_judge::testing::{self, Scene, THREADS, channel, glob, limits, rule};
 use shard_judge::verdict::{Reason, Verdict};
-use shard_judge::{Condemnation, Decision, Judge, Note};
 
 const LOOK: Duration = Duration::from_millis(10);
 const MAX_AGE: Duration = Duration::from_secs(1);
 
-fn glob(text: &str) -> GlobMatcher {
-    Glob::new(text).unwrap().compile_matcher()
-}
-
-fn policy(on: On) -> Policy {
-    let rule = Rule {
-        name: "exec-s*".to_owned(),
-        glob: glob("exec-s*"),
-        count: 1,
-        stall_after: Duration::from_secs(5),
-        warn_after: Duration::from_secs(2),
-        warm_up: Duration::ZERO,
-        on: On::Kill,
-    };
-    let channel = ChannelLimits {
-        name: "commands".to_owned(),
-        max_age: Some(MAX_AGE),
-        max_depth: Some(100),
-        consumer: Some(glob("exec-s*")),
-        on,
-    };
-    Policy {
-        rules: vec![rule],
-        channels: vec![channel],
-        startup_grace: Duration::from_secs(30),
-        exit_within: Duration::from_secs(30),
-        stopped_at_most: Duration::from_secs(60),
-        stopped_kills: true,
-        excuse_caps: Caps::default(),
-        restart_within: Duration::from_secs(30),
-        poison_after: 2,
-        poll_threads: false,
-    }
+fn asleep() -> Option<TaskObservation> {
+    let wait = Some(WaitChannel::Futex);
+    Some(TaskObservation { state: TaskState::Sleeping, cpu_ns: Some(5), run_delay_ns: Some(5), wait })
 }
 
 fn thread(slot: u32, name: &str) -> ThreadObservation {
-    ThreadObservation {
-        slot,
-        generation: 1,
-        name: Arc::from(name),
-        tid: 101 + i32::try_from(slot).unwrap(),
-        claim: Claim::Live,
-        presence: Presence::Present,
-        activity: 0,
-        progress: 0,
-        work_key: 0,
-        attempt: 0,
-        deadline_ns: 0,
-        task: asleep(),
-        workers: Vec::new(),
-    }
+    ThreadObservation { task: asleep(), ..testing::thread(slot, name) }
 }
 
-fn asleep() -> Option<TaskObservation> {
-    Some(TaskObservation {
-        state: TaskState::Sleeping,
-        cpu_ns: Some(5),
-        run_delay_ns: Some(5),
-        wait: Some(WaitChannel::Futex),
-    })
+/// An idle consumer and an empty channel.
+fn begin(on: On) -> Scene {
+    let mut policy = testing::policy(vec![rule(THREADS, Duration::from_secs(5), Duration::from_secs(2))]);
+    policy.channels.push(ChannelLimits { on, ..limits("commands", MAX_AGE, Some(100)) });
+    Scene::begin(policy, LOOK, vec![thread(0, "exec-s0")], vec![channel(0, "commands")])
 }
 
-struct History {
-    policy: Policy,
-    judge: Judge,
-    now: Observation,
-    notes: Vec<Note>,
-}
-
-impl History {
-    /// An idle consumer and an empty channel.
-    fn begin(on: On) -> Self {
-        let process = ProcessObservation {
-            identity: TargetIdentity { pid: 100, start_time: 7, incarnation: 1 },
-            declared: Declared::Running,
-            segment_readable: true,
-            exited: false,
-            leader: Some(TaskState::Sleeping),
-            survivors: Survivors::NotAsked,
-            signalled: None,
-            throttle: None,
-            core_dumping: false,
-        };
-        let channel = ChannelObservation {
-            slot: 0,
-            generation: 1,
-            name: Arc::from("commands"),
-            sent: 10,
-            received: 10,
-        };
-        let now = Observation {
-            at: Monotonic(1_000_000_000),
-            suspended_ns: 0,
-            process: Some(process),
-            threads: vec![thread(0, "exec-s0")],
-            channels: vec![channel],
-        };
-        let mut history =
-            Self { policy: policy(on), judge: Judge::new(Monotonic(0)), now, notes: Vec::new() };
-        history.pass(LOOK);
-        history
-    }
-
-    fn pass(&mut self, time: Duration) -> Decision {
-        self.now.at = self.now.at.plus(time);
-        let decision = self.judge.observe(&self.policy, &self.now);
-        self.notes.extend(self.judge.notes().iter().cloned());
-        decision
-    }
-
-    /// Observes every 10 ms for `time`, or until condemned.
-    fn run(&mut self, time: Duration) -> Decision {
-        let end = self.now.at.plus(time);
-        loop {
-            let decision = self.pass(LOOK);
-            if decision.condemned || self.now.at >= end {
-                return decision;
-            }
-        }
-    }
-
-    /// The same, with something that happens before each observation.
-    fn run_with(&mut self, time: Duration, mut happens: impl FnMut(&mut Self)) -> Decision {
-        let end = self.now.at.plus(time);
-        loop {
-            happens(self);
-            let decision = self.pass(LOOK);
-            if decision.condemned || self.now.at >= end {
-                return decision;
-            }
-        }
-    }
-
-    fn send(&mut self, messages: u64) {
-        self.now.channels[0].sent += messages;
-        self.pass(LOOK);
-    }
-
-    fn receive(&mut self, messages: u64) {
-        self.now.channels[0].received += messages;
-        self.pass(LOOK);
-    }
-
-    fn process(&mut self) -> &mut ProcessObservation {
-        self.now.process.as_mut().unwrap()
-    }
-
-    fn consumer(&mut self) -> &mut ThreadObservation {
-        &mut self.now.threads[0]
-    }
-
-    fn stand_in(&mut self, state: TaskState) {
-        self.consumer().task.as_mut().unwrap().state = state;
-    }
-
-    fn condemned(&self) -> Option<&Condemnation> {
-        self.judge.incarnation()?.condemned()
-    }
-}
-
-#[test]
-fn a_deaf_idle_consumer_is_condemned_once_its_limit_is_up() {
-    let mut history = History::begin(On::Kill);
-    history.send(3);
-    let began = history.now.at;
-    assert!(history.run(2 * MAX_AGE).condemned);
-    let took = history.now.at.since(began);
-    assert!(took >= MAX_AGE && took <= MAX_AGE + 2 * LOOK, "{took:?}");
-    let condemned = history.condemned().unwrap();
-    assert_eq!(condemned.reason, Reason::ChannelLag);
-    assert_eq!(condemned.thread.as_ref().unwrap().name, "exec-s0");
-    assert!(condemned.why.contains("3 messages wait in channel commands"), "{}", condemned.why);
-    assert!(condemned.observations.iter().any(|o| o.contains("exec-s0") && o.contains("idle")));
+/// The consumer is in another state, and everything else about it is as before.
+fn turns(history: &mut Scene, state: TaskState) {
+    history.thread().task.as_mut().unwrap().state = state;
 }
 
 #[test]
 fn the_loop_wakes_at_the_very_limit() {
-    let mut history = History::begin(On::Kill);
+    let mut history = begin(On::Kill);
     history.send(1);
     let began = history.now.at;
     let mut decision = history.pass(LOOK);
@@ -217,27 +58,13 @@ fn the_loop_wakes_at_the_very_limit() {
 }
 
 #[test]
-fn a_rule_that_reports_never_condemns_and_tells_begin_and_end() {
-    let mut history = History::begin(On::Report);
-    history.send(7);
-    let decision = history.run(100 * MAX_AGE);
-    assert_eq!(decision.verdict, Verdict::Degraded);
-    assert!(history.judge.why().contains("commands"), "{}", history.judge.why());
-    history.receive(7);
-    assert_eq!(history.pass(LOOK).verdict, Verdict::Healthy);
-    let late = history.notes.iter().filter(|note| matches!(note, Note::ChannelLate { .. })).count();
-    assert_eq!(late, 1, "told once");
-    assert!(history.notes.iter().any(|note| matches!(note, Note::ChannelInTime { deepest: 7, .. })));
-}
-
-#[test]
 fn a_channel_that_is_too_deep_is_only_reported() {
-    let mut history = History::begin(On::Kill);
+    let mut history = begin(On::Kill);
     history.send(500);
     let decision = history.run_with(50 * MAX_AGE, |history| {
         // Received all the time, and sent as fast.
-        history.now.channels[0].received += 1;
-        history.now.channels[0].sent += 1;
+        history.channel().received += 1;
+        history.channel().sent += 1;
     });
     assert!(!decision.condemned);
     assert_eq!(decision.verdict, Verdict::Degraded);
@@ -245,7 +72,7 @@ fn a_channel_that_is_too_deep_is_only_reported() {
 
 #[test]
 fn a_slow_consumer_that_receives_is_never_condemned() {
-    let mut history = History::begin(On::Kill);
+    let mut history = begin(On::Kill);
     history.send(1_000);
     for _ in 0..100 {
         assert!(!history.run(MAX_AGE * 9 / 10).condemned);
@@ -255,20 +82,20 @@ fn a_slow_consumer_that_receives_is_never_condemned() {
 
 #[test]
 fn a_consumer_at_work_is_busy_and_not_deaf() {
-    let mut history = History::begin(On::Kill);
-    history.consumer().activity = 1;
+    let mut history = begin(On::Kill);
+    history.thread().activity = 1;
     history.send(3);
     // Its progress is slower than the channel's limit, and well within its own.
     for _ in 0..10 {
         assert!(!history.run(4 * MAX_AGE).condemned);
-        history.consumer().progress += 1;
+        history.thread().progress += 1;
     }
 }
 
 #[test]
 fn a_stalled_consumer_is_judged_by_its_own_rule() {
-    let mut history = History::begin(On::Kill);
-    history.consumer().activity = 1;
+    let mut history = begin(On::Kill);
+    history.thread().activity = 1;
     history.send(3);
     assert!(history.run(10 * MAX_AGE).condemned);
     assert_eq!(history.condemned().unwrap().reason, Reason::Stalled);
@@ -276,9 +103,9 @@ fn a_stalled_consumer_is_judged_by_its_own_rule() {
 
 #[test]
 fn a_stalled_consumer_that_is_only_reported_counts_as_deaf() {
-    let mut history = History::begin(On::Kill);
+    let mut history = begin(On::Kill);
     history.policy.rules[0].on = On::Report;
-    history.consumer().activity = 1;
+    history.thread().activity = 1;
     history.send(3);
     let began = history.now.at;
     assert!(history.run(Duration::from_secs(20)).condemned);
@@ -291,41 +118,41 @@ fn a_stalled_consumer_that_is_only_reported_counts_as_deaf() {
 
 #[test]
 fn a_consumer_that_serves_other_channels_is_not_deaf_while_it_moves() {
-    let mut history = History::begin(On::Kill);
+    let mut history = begin(On::Kill);
     history.send(1);
-    let decision = history.run_with(50 * MAX_AGE, |history| history.consumer().activity += 2);
+    let decision = history.run_with(50 * MAX_AGE, |history| history.thread().activity += 2);
     assert!(!decision.condemned, "work begun and ended between any two looks");
 }
 
 #[test]
 fn time_in_which_the_consumer_could_not_run_does_not_count() {
     for state in [TaskState::Stopped, TaskState::Traced] {
-        let mut history = History::begin(On::Kill);
+        let mut history = begin(On::Kill);
         history.send(3);
-        history.stand_in(state);
+        turns(&mut history, state);
         assert!(!history.run(20 * MAX_AGE).condemned, "{state:?}");
     }
-    let mut history = History::begin(On::Kill);
+    let mut history = begin(On::Kill);
     history.send(3);
-    history.consumer().task.as_mut().unwrap().wait = Some(WaitChannel::Frozen);
+    history.thread().task.as_mut().unwrap().wait = Some(WaitChannel::Frozen);
     assert!(!history.run(20 * MAX_AGE).condemned, "frozen");
-    let mut history = History::begin(On::Kill);
+    let mut history = begin(On::Kill);
     history.send(3);
-    history.stand_in(TaskState::Running);
+    turns(&mut history, TaskState::Running);
     assert!(!history.run_with(20 * MAX_AGE, |_| {}).condemned, "woken, and given no CPU");
 }
 
 #[test]
 fn a_consumer_whose_view_cannot_be_had_is_never_condemned() {
-    let mut history = History::begin(On::Kill);
+    let mut history = begin(On::Kill);
     history.send(3);
-    history.consumer().task = None;
+    history.thread().task = None;
     assert!(!history.run(20 * MAX_AGE).condemned);
 }
 
 #[test]
 fn looks_that_came_late_do_not_count() {
-    let mut history = History::begin(On::Kill);
+    let mut history = begin(On::Kill);
     history.send(3);
     for _ in 0..50 {
         assert!(!history.pass(MAX_AGE / 2).condemned);
@@ -334,7 +161,7 @@ fn looks_that_came_late_do_not_count() {
 
 #[test]
 fn a_segment_that_cannot_be_read_counts_for_nothing() {
-    let mut history = History::begin(On::Kill);
+    let mut history = begin(On::Kill);
     history.send(3);
     history.process().segment_readable = false;
     assert!(!history.run(20 * MAX_AGE).condemned);
@@ -342,7 +169,7 @@ fn a_segment_that_cannot_be_read_counts_for_nothing() {
 
 #[test]
 fn a_message_received_takes_back_all_that_was_counted() {
-    let mut history = History::begin(On::Kill);
+    let mut history = begin(On::Kill);
     history.send(10);
     for _ in 0..9 {
         assert!(!history.run(MAX_AGE * 9 / 10).condemned);
@@ -352,7 +179,7 @@ fn a_message_received_takes_back_all_that_was_counted() {
 
 #[test]
 fn a_channel_that_drains_and_fills_again_begins_anew() {
-    let mut history = History::begin(On::Kill);
+    let mut history = begin(On::Kill);
     for _ in 0..5 {
         history.send(2);
         assert!(!history.run(MAX_AGE * 8 / 10).condemned);
@@ -363,37 +190,37 @@ fn a_channel_that_drains_and_fills_again_begins_anew() {
 
 #[test]
 fn a_receiver_that_counts_before_its_sender_leaves_no_message_waiting() {
-    let mut history = History::begin(On::Kill);
-    history.now.channels[0].received += 1;
+    let mut history = begin(On::Kill);
+    history.channel().received += 1;
     assert!(!history.run(20 * MAX_AGE).condemned);
 }
 
 #[test]
 fn hostile_counters_that_jump_about_condemn_nobody() {
-    let mut history = History::begin(On::Kill);
+    let mut history = begin(On::Kill);
     let mut n = 1_u64;
     let decision = history.run_with(30 * MAX_AGE, |history| {
         n = n.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        history.now.channels[0].sent = n;
-        history.now.channels[0].received = n.rotate_left(17);
+        history.channel().sent = n;
+        history.channel().received = n.rotate_left(17);
     });
     assert!(!decision.condemned);
 }
 
 #[test]
 fn a_slot_used_again_is_another_channel() {
-    let mut history = History::begin(On::Kill);
+    let mut history = begin(On::Kill);
     history.send(3);
     for generation in 2..8 {
         assert!(!history.run(MAX_AGE * 9 / 10).condemned);
-        history.now.channels[0].generation = generation;
+        history.channel().generation = generation;
         history.pass(LOOK);
     }
 }
 
 #[test]
 fn all_consumers_must_be_deaf() {
-    let mut history = History::begin(On::Kill);
+    let mut history = begin(On::Kill);
     history.now.threads.push(thread(1, "exec-s1"));
     history.send(3);
     let decision = history.run_with(20 * MAX_AGE, |history| history.now.threads[1].activity += 2);
@@ -405,14 +232,14 @@ fn all_consumers_must_be_deaf() {
 
 #[test]
 fn a_consumer_that_left_in_order_or_was_never_there_condemns_nobody() {
-    let mut history = History::begin(On::Kill);
+    let mut history = begin(On::Kill);
     history.policy.rules.clear();
     history.send(3);
-    history.consumer().claim = Claim::Left;
+    history.thread().claim = Claim::Left;
     let decision = history.run(20 * MAX_AGE);
     assert!(!decision.condemned);
     assert_eq!(decision.verdict, Verdict::Degraded, "it is told all the same");
-    let mut history = History::begin(On::Kill);
+    let mut history = begin(On::Kill);
     history.policy.channels[0].consumer = Some(glob("nobody-*"));
     history.send(3);
     assert!(!history.run(20 * MAX_AGE).condemned);
@@ -426,11 +253,11 @@ fn a_consumer_that_is_gone_condemns_only_a_process_that_goes_on() {
         (Survivors::NotAsked, false),
         (Survivors::Some, true),
     ] {
-        let mut history = History::begin(On::Kill);
+        let mut history = begin(On::Kill);
         // No rule for the thread: only the channel's rule covers it.
         history.policy.rules[0].on = On::Report;
         history.send(3);
-        history.consumer().presence = Presence::Gone;
+        history.thread().presence = Presence::Gone;
         history.process().survivors = survivors;
         assert_eq!(history.run(3 * MAX_AGE).condemned, condemns, "{survivors:?}");
     }
@@ -438,7 +265,7 @@ fn a_consumer_that_is_gone_condemns_only_a_process_that_goes_on() {
 
 #[test]
 fn a_process_that_is_ending_is_not_judged_by_its_channels() {
-    let mut history = History::begin(On::Kill);
+    let mut history = begin(On::Kill);
     history.send(3);
     history.process().declared = Declared::Stopping;
     assert_eq!(history.run(20 * MAX_AGE).verdict, Verdict::Dying);
@@ -447,7 +274,7 @@ fn a_process_that_is_ending_is_not_judged_by_its_channels() {
 
 #[test]
 fn a_rule_about_a_channel_that_nobody_publishes_is_told_after_the_grace() {
-    let mut history = History::begin(On::Kill);
+    let mut history = begin(On::Kill);
     history.now.channels.clear();
     assert_eq!(history.pass(LOOK).verdict, Verdict::Starting);
     let decision = history.run(Duration::from_secs(31));
@@ -457,7 +284,7 @@ fn a_rule_about_a_channel_that_nobody_publishes_is_told_after_the_grace() {
 
 #[test]
 fn a_condemnation_that_nobody_acted_on_is_lifted_when_something_is_received() {
-    let mut history = History::begin(On::Kill);
+    let mut history = begin(On::Kill);
     history.send(3);
     assert!(history.run(2 * MAX_AGE).condemned);
     history.receive(1);
@@ -467,17 +294,17 @@ fn a_condemnation_that_nobody_acted_on_is_lifted_when_something_is_received() {
 
 #[test]
 fn a_condemnation_is_lifted_when_a_reload_takes_its_rule_back() {
-    let mut history = History::begin(On::Kill);
+    let mut history = begin(On::Kill);
     history.send(3);
     assert!(history.run(2 * MAX_AGE).condemned);
     history.policy.channels[0].on = On::Report;
-    history.judge.rules_changed(&history.policy);
+    history.reload();
     assert!(!history.pass(LOOK).condemned);
 }
 
 #[test]
 fn a_signalled_process_stays_condemned_whatever_it_receives() {
-    let mut history = History::begin(On::Kill);
+    let mut history = begin(On::Kill);
     history.send(3);
     assert!(history.run(2 * MAX_AGE).condemned);
     history.process().signalled = Some(history.now.at);
@@ -488,10 +315,10 @@ fn a_signalled_process_stays_condemned_whatever_it_receives() {
 
 #[test]
 fn one_consumer_that_could_not_run_speaks_for_all() {
-    let mut history = History::begin(On::Kill);
+    let mut history = begin(On::Kill);
     history.now.threads.push(thread(1, "exec-s1"));
     history.send(3);
-    history.stand_in(TaskState::Running);
+    turns(&mut history, TaskState::Running);
     assert!(
         !history.run(20 * MAX_AGE).condemned,
         "the starved one may be the one that was woken for the message"
@@ -500,12 +327,12 @@ fn one_consumer_that_could_not_run_speaks_for_all() {
 
 #[test]
 fn a_channel_whose_words_were_torn_once_is_not_late_for_ever() {
-    let mut history = History::begin(On::Report);
-    let well = history.now.channels[0].clone();
+    let mut history = begin(On::Report);
+    let well = history.channel().clone();
     for torn in [1_u64 << 40, 1 << 63, u64::MAX] {
-        history.now.channels[0].sent = torn;
+        history.channel().sent = torn;
         history.pass(LOOK);
-        history.now.channels[0] = well.clone();
+        *history.channel() = well.clone();
         history.pass(LOOK);
         let decision = history.run(10 * MAX_AGE);
         assert_eq!(decision.verdict, Verdict::Healthy, "{torn}: {}", history.judge.why());
@@ -514,15 +341,15 @@ fn a_channel_whose_words_were_torn_once_is_not_late_for_ever() {
 
 #[test]
 fn the_loop_wakes_at_the_very_limit_when_not_all_of_its_age_counts() {
-    let mut history = History::begin(On::Kill);
+    let mut history = begin(On::Kill);
     history.send(1);
-    history.stand_in(TaskState::Stopped);
+    turns(&mut history, TaskState::Stopped);
     history.run(MAX_AGE);
-    history.stand_in(TaskState::Sleeping);
+    turns(&mut history, TaskState::Sleeping);
     let left = Duration::from_millis(3);
     let condemned_at = loop {
         let decision = history.pass(LOOK);
-        let counted = history.judge.incarnation().unwrap().channels()[0].counted();
+        let counted = history.channel_trial().counted();
         if MAX_AGE - counted < 2 * LOOK {
             let decision = history.pass(MAX_AGE - counted - left);
             assert_eq!(decision.look_at, history.now.at.plus(left));
@@ -536,20 +363,20 @@ fn the_loop_wakes_at_the_very_limit_when_not_all_of_its_age_counts() {
 
 #[test]
 fn a_reload_that_moves_its_rule_to_another_place_changes_nothing() {
-    let mut history = History::begin(On::Kill);
+    let mut history = begin(On::Kill);
     history.send(1);
     history.run(MAX_AGE / 2);
     let other =
         ChannelLimits { name: "other".to_owned(), on: On::Report, ..history.policy.channels[0].clone() };
     history.policy.channels.insert(0, other);
-    history.judge.rules_changed(&history.policy);
+    history.reload();
     assert!(history.run(MAX_AGE).condemned);
     assert_eq!(history.condemned().unwrap().reason, Reason::ChannelLag);
 }
 
 #[test]
 fn a_process_with_an_empty_channel_rests_and_one_with_a_waiting_message_does_not() {
-    let mut history = History::begin(On::Report);
+    let mut history = begin(On::Report);
     let decision = history.run(Duration::from_secs(3));
     assert_eq!(decision.look_at, history.now.at.plus(history.policy.look_at_rest()));
     // There is no age limit that it would reach first.
@@ -561,7 +388,7 @@ fn a_process_with_an_empty_channel_rests_and_one_with_a_waiting_message_does_not
 
 #[test]
 fn a_condemnation_stands_while_nobody_receives_and_is_lifted_when_nobody_can_tell() {
-    let mut history = History::begin(On::Kill);
+    let mut history = begin(On::Kill);
     history.send(3);
     assert!(history.run(2 * MAX_AGE).condemned);
     for _ in 0..10 {
@@ -573,20 +400,20 @@ fn a_condemnation_stands_while_nobody_receives_and_is_lifted_when_nobody_can_tel
 
 /// A second channel, empty, without a rule.
 fn another() -> ChannelObservation {
-    ChannelObservation { slot: 1, generation: 1, name: Arc::from("other"), sent: 4, received: 4 }
+    ChannelObservation { sent: 4, received: 4, ..channel(1, "other") }
 }
 
 #[test]
 fn of_a_slot_used_again_one_channel_is_known() {
-    let mut history = History::begin(On::Kill);
-    history.now.channels[0].generation = 2;
+    let mut history = begin(On::Kill);
+    history.channel().generation = 2;
     history.pass(LOOK);
-    assert_eq!(history.judge.incarnation().unwrap().channels().len(), 1);
+    assert_eq!(history.incarnation().channels().len(), 1);
 }
 
 #[test]
 fn a_channel_that_is_not_published_any_more_takes_nothing_from_the_others() {
-    let mut history = History::begin(On::Kill);
+    let mut history = begin(On::Kill);
     history.now.channels.push(another());
     history.send(3);
     assert!(!history.run(MAX_AGE * 9 / 10).condemned);
@@ -596,7 +423,7 @@ fn a_channel_that_is_not_published_any_more_takes_nothing_from_the_others() {
 
 #[test]
 fn channels_are_told_apart_in_whatever_order_they_come() {
-    let mut history = History::begin(On::Kill);
+    let mut history = begin(On::Kill);
     history.now.channels.push(another());
     history.send(3);
     let began = history.now.at;
@@ -611,8 +438,8 @@ fn channels_are_told_apart_in_whatever_order_they_come() {
 
 #[test]
 fn a_channel_that_is_too_deep_at_its_first_look_is_told_at_that_look() {
-    let mut history = History::begin(On::Report);
-    (history.now.channels[0].generation, history.now.channels[0].sent) = (2, 500);
+    let mut history = begin(On::Report);
+    (history.channel().generation, history.channel().sent) = (2, 500);
     history.notes.clear();
     history.pass(LOOK);
     assert!(history.notes.iter().any(|note| matches!(note, Note::ChannelLate { .. })));
@@ -620,7 +447,7 @@ fn a_channel_that_is_too_deep_at_its_first_look_is_told_at_that_look() {
 
 #[test]
 fn a_verdict_tells_of_the_consumers_and_of_no_other_thread() {
-    let mut history = History::begin(On::Kill);
+    let mut history = begin(On::Kill);
     history.now.threads.push(thread(1, "net"));
     history.send(3);
     assert!(history.run(2 * MAX_AGE).condemned);
@@ -631,7 +458,7 @@ fn a_verdict_tells_of_the_consumers_and_of_no_other_thread() {
 
 #[test]
 fn the_verdict_says_whether_it_waits_too_long_or_is_too_deep() {
-    let mut history = History::begin(On::Report);
+    let mut history = begin(On::Report);
     history.send(500);
     history.pass(LOOK);
     assert!(history.judge.why().contains("100 are too many"), "{}", history.judge.why());

@@ -7,19 +7,13 @@
     reason = "a test says what went wrong by failing"
 )]
 
-use std::sync::Arc;
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
-use globset::Glob;
-use shard_judge::clock::Monotonic;
 use shard_judge::crash_loop::CrashLoops;
-use shard_judge::excuse::Caps;
-use shard_judge::observation::{
-    ChannelObservation, Claim, Declared, Observation, Presence, ProcessObservation, Survivors,
-    TaskObservation, TaskState, ThreadObservation,
-};
-use shard_judge::policy::{ChannelLimits, On, Policy, Rule};
-use shard_judge::target::TargetIdentity;
+use shard_judge::observation::{ChannelObservation, Declared, Presence, Survivors, TaskState};
+use shard_judge::policy::{ChannelLimits, On};
+use shard_judge::testing::{self, Scene, THREADS, glob, limits, rule, task, thread};
 use shard_judge::verdict::{Reason, Verdict};
 use shard_judge::{Condemnation, Decision, Judge, Note};
 
@@ -27,104 +21,39 @@ const LOOK: Duration = Duration::from_millis(10);
 const STALL_AFTER: Duration = Duration::from_secs(1);
 const POISON: u64 = 7;
 
-fn policy() -> Policy {
-    let rule = Rule {
-        name: "exec-s*".to_owned(),
-        glob: Glob::new("exec-s*").unwrap().compile_matcher(),
-        count: 1,
-        stall_after: STALL_AFTER,
-        warn_after: Duration::from_millis(400),
-        warm_up: Duration::ZERO,
-        on: On::Kill,
-    };
-    Policy {
-        rules: vec![rule],
-        channels: Vec::new(),
-        startup_grace: Duration::from_secs(30),
-        exit_within: Duration::from_secs(5),
-        stopped_at_most: Duration::from_secs(60),
-        stopped_kills: true,
-        excuse_caps: Caps::default(),
-        restart_within: Duration::from_secs(30),
-        poison_after: 2,
-        poll_threads: false,
-    }
-}
-
-fn thread(slot: u32) -> ThreadObservation {
-    ThreadObservation {
-        slot,
-        generation: 1,
-        name: Arc::from(format!("exec-s{slot}")),
-        tid: 101 + i32::try_from(slot).unwrap(),
-        claim: Claim::Live,
-        presence: Presence::Present,
-        activity: 0,
-        progress: 0,
-        work_key: 0,
-        attempt: 0,
-        deadline_ns: 0,
-        task: None,
-        workers: Vec::new(),
-    }
-}
-
 /// A shard of two executor threads over several lives, and its judge.
-struct History {
-    policy: Policy,
-    judge: Judge,
-    now: Observation,
-    lives: u64,
-    notes: Vec<Note>,
+struct History(Scene);
+
+impl Deref for History {
+    type Target = Scene;
+
+    fn deref(&self) -> &Scene {
+        &self.0
+    }
+}
+
+impl DerefMut for History {
+    fn deref_mut(&mut self) -> &mut Scene {
+        &mut self.0
+    }
 }
 
 impl History {
     fn begin() -> Self {
-        let now = Observation { at: Monotonic(1_000_000_000), ..Observation::default() };
-        let judge = Judge::new(Monotonic(0));
-        let mut history = Self { policy: policy(), judge, now, lives: 0, notes: Vec::new() };
+        let mut policy = testing::policy(vec![rule(THREADS, STALL_AFTER, Duration::from_millis(400))]);
+        policy.exit_within = Duration::from_secs(5);
+        let mut history = Self(Scene::empty(policy, LOOK));
         history.start();
         history
     }
 
     /// A new incarnation, both threads idle.
     fn start(&mut self) -> Decision {
-        self.lives += 1;
-        let identity = TargetIdentity { pid: 100, start_time: self.lives, incarnation: self.lives };
-        self.now.process = Some(ProcessObservation {
-            identity,
-            declared: Declared::Running,
-            segment_readable: true,
-            exited: false,
-            leader: Some(TaskState::Sleeping),
-            survivors: Survivors::NotAsked,
-            signalled: None,
-            throttle: None,
-            core_dumping: false,
-        });
-        self.now.threads = vec![thread(0), thread(1)];
-        self.pass(LOOK)
-    }
-
-    fn process(&mut self) -> &mut ProcessObservation {
-        self.now.process.as_mut().unwrap()
-    }
-
-    fn pass(&mut self, time: Duration) -> Decision {
-        self.now.at = self.now.at.plus(time);
-        let decision = self.judge.observe(&self.policy, &self.now);
-        self.notes.extend_from_slice(self.judge.notes());
-        decision
+        self.0.start(vec![thread(0, "exec-s0"), thread(1, "exec-s1")])
     }
 
     fn run(&mut self, time: Duration) -> Decision {
-        let end = self.now.at.plus(time);
-        loop {
-            let decision = self.pass(LOOK);
-            if self.now.at >= end {
-                return decision;
-            }
-        }
+        self.0.run_on(time)
     }
 
     /// The thread begins to work on `key` and makes no progress.
@@ -132,14 +61,8 @@ impl History {
         let thread = &mut self.now.threads[slot];
         thread.activity += 1;
         thread.work_key = key;
-        let task = TaskObservation {
-            state: TaskState::Sleeping,
-            cpu_ns: Some(0),
-            run_delay_ns: Some(0),
-            wait: None,
-        };
         self.pass(LOOK);
-        self.now.threads[slot].task = Some(task);
+        self.now.threads[slot].task = Some(task(TaskState::Sleeping, None, 0));
     }
 
     /// It makes progress again, and finishes.
@@ -150,15 +73,6 @@ impl History {
         self.pass(LOOK)
     }
 
-    /// The process ends, by a signal of ours or otherwise.
-    fn die(&mut self) {
-        self.process().exited = true;
-        self.pass(LOOK);
-        self.now.process = None;
-        self.now.threads.clear();
-        self.pass(LOOK);
-    }
-
     /// Stalls on `key` and is killed for it.
     fn killed_on(&mut self, key: u64) {
         self.hang(0, key);
@@ -166,10 +80,6 @@ impl History {
         assert!(decision.condemned && !decision.spared, "killed for {key}: {decision:?}");
         self.process().signalled = Some(self.now.at);
         self.die();
-    }
-
-    fn condemned(&self) -> Option<&Condemnation> {
-        self.judge.incarnation()?.condemned()
     }
 
     fn told(&self) -> Vec<u64> {
@@ -196,26 +106,6 @@ impl History {
         history.start();
         history
     }
-}
-
-#[test]
-fn the_same_work_at_two_deaths_is_a_crash_loop_and_no_third_kill() {
-    let mut history = History::begin();
-    history.killed_on(POISON);
-    assert_eq!(history.judge.verdict(), Verdict::Restarting);
-    assert_eq!(history.start().verdict, Verdict::Healthy, "once is no loop");
-    history.killed_on(POISON);
-    assert_eq!(history.told(), [POISON]);
-    assert!(history.last_opened().observations.iter().any(|said| said.contains("earlier death")));
-    assert_eq!(history.judge.verdict(), Verdict::Restarting, "a death is told before the loop");
-    assert_eq!(history.start().verdict, Verdict::CrashLoop);
-    assert!(history.judge.why().contains("work 7 "), "{}", history.judge.why());
-    history.hang(0, POISON);
-    let decision = history.run(100 * STALL_AFTER);
-    assert!(decision.condemned && decision.spared, "{decision:?}");
-    assert_eq!(decision.verdict, Verdict::CrashLoop);
-    assert!(history.last_opened().observations.iter().any(|said| said.contains("crash loop")));
-    assert!(history.judge.why().contains("not killed"), "{}", history.judge.why());
 }
 
 #[test]
@@ -305,25 +195,6 @@ fn a_spared_process_that_begins_to_end_and_does_not_is_killed() {
 }
 
 #[test]
-fn what_is_cleared_is_killed_for_again_and_has_two_deaths_before_it() {
-    let mut history = History::in_crash_loop();
-    history.hang(0, POISON);
-    assert!(history.run(2 * STALL_AFTER).spared);
-    assert_eq!(history.judge.clear(Some(POISON + 1)), 0);
-    assert!(history.pass(LOOK).spared);
-    assert_eq!(history.judge.clear(Some(POISON)), 1);
-    let decision = history.pass(LOOK);
-    assert!(decision.condemned && !decision.spared, "{decision:?}");
-    assert_eq!(decision.verdict, Verdict::Condemned);
-    history.process().signalled = Some(history.now.at);
-    history.die();
-    assert_eq!(history.start().verdict, Verdict::Healthy, "that was the first");
-    history.killed_on(POISON);
-    assert_eq!(history.start().verdict, Verdict::CrashLoop);
-    assert_eq!(history.told(), [POISON, POISON]);
-}
-
-#[test]
 fn an_earlier_life_of_the_watchdog_is_remembered() {
     let mut history = History::begin();
     history.killed_on(POISON);
@@ -387,23 +258,11 @@ fn a_channel_that_is_deaf_for_such_work_is_told_once() {
     let mut history = History::in_crash_loop();
     // A stall of its consumer is only reported, so it is the channel that condemns.
     history.policy.rules[0].on = On::Report;
-    let consumer = Glob::new("exec-s0").unwrap().compile_matcher();
-    let limits = ChannelLimits {
-        name: "commands".to_owned(),
-        max_age: Some(STALL_AFTER),
-        max_depth: None,
-        consumer: Some(consumer),
-        on: On::Kill,
-    };
+    let consumer = Some(glob("exec-s0"));
+    let limits = ChannelLimits { consumer, ..limits("commands", STALL_AFTER, None) };
     history.policy.channels.push(limits);
-    history.judge.rules_changed(&history.policy);
-    history.now.channels = vec![ChannelObservation {
-        slot: 0,
-        generation: 1,
-        name: Arc::from("commands"),
-        sent: 0,
-        received: 0,
-    }];
+    history.reload();
+    history.now.channels = vec![ChannelObservation::blank(0, 1, "commands".into())];
     history.pass(LOOK);
     history.hang(0, POISON);
     history.now.channels[0].sent = 1;

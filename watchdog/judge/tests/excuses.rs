@@ -11,48 +11,20 @@
 use std::time::Duration;
 
 use shard_judge::Note;
-use shard_judge::observation::{
-    Claim, Declared, Presence, Survivors, TaskState, ThrottleObservation, WaitChannel,
-};
+use shard_judge::observation::{Claim, Declared, Presence, Survivors, TaskState, WaitChannel};
+use shard_judge::testing::at_work::{self, EXIT_WITHIN, LOOK, STALL_AFTER, STOPPED_AT_MOST};
+use shard_judge::testing::{Scene, ns};
 use shard_judge::verdict::{ExcuseKind, Health, Reason, Verdict};
-
-#[path = "support/at_work.rs"]
-mod at_work;
-
-use at_work::{AtWork, EXIT_WITHIN, LOOK, STALL_AFTER, STOPPED_AT_MOST};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 /// The time that a core excuses by default.
 const CORE_CAP: Duration = Duration::from_secs(600);
 
-fn ns(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap()
-}
-
 /// Most of the threshold has been counted.
-fn nearly_stalled() -> AtWork {
-    let mut history = AtWork::begin(0);
+fn nearly_stalled() -> Scene {
+    let mut history = at_work::begin(0);
     history.run(STALL_AFTER - 3 * LOOK);
     history
-}
-
-#[test]
-fn a_suspend_voids_the_look_after_it_and_is_named_and_counted() {
-    let mut history = nearly_stalled();
-    let counted = history.trial().counted();
-    history.now.suspended_ns += ns(HOUR);
-    // Its clock stood still meanwhile, so nothing else shows it.
-    let decision = history.pass(LOOK);
-    assert_eq!((decision.verdict, decision.condemned), (Verdict::Excused, false));
-    assert!(history.judge.why().contains("suspended"), "{}", history.judge.why());
-    let trial = history.trial();
-    assert_eq!((trial.excuse, trial.health), (Some(ExcuseKind::Suspended), Health::Excused));
-    assert_eq!(trial.counted(), counted, "what was counted is kept");
-    assert_eq!(history.excused(ExcuseKind::Suspended), HOUR + LOOK);
-    assert_eq!(history.excused(ExcuseKind::ObserverLate), Duration::ZERO);
-    // From here on its time counts again.
-    assert!(!history.pass(LOOK).condemned);
-    assert!(history.run(5 * LOOK).condemned);
 }
 
 #[test]
@@ -66,7 +38,7 @@ fn a_suspend_on_top_of_a_late_watchdog_is_told_as_a_suspend() {
 
 #[test]
 fn suspends_from_before_the_first_look_and_impossible_ones_are_nothing() {
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     assert_eq!(history.excused(ExcuseKind::Suspended), Duration::ZERO, "77 ns when it began");
     for suspended in [0, u64::MAX, 0, u64::MAX, 1] {
         history.now.suspended_ns = suspended;
@@ -78,7 +50,7 @@ fn suspends_from_before_the_first_look_and_impossible_ones_are_nothing() {
 #[test]
 fn neither_a_suspend_nor_a_late_watchdog_brings_the_deadlines_of_the_process_nearer() {
     for suspended in [false, true] {
-        let away = |history: &mut AtWork| {
+        let away = |history: &mut Scene| {
             if suspended {
                 history.now.suspended_ns += ns(HOUR);
                 // Some kernels let the monotonic clock run on for a while.
@@ -87,7 +59,7 @@ fn neither_a_suspend_nor_a_late_watchdog_brings_the_deadlines_of_the_process_nea
                 history.pass(HOUR)
             }
         };
-        let mut history = AtWork::begin(0);
+        let mut history = at_work::begin(0);
         history.process().declared = Declared::Stopping;
         history.progress();
         history.run(EXIT_WITHIN / 2);
@@ -97,7 +69,7 @@ fn neither_a_suspend_nor_a_late_watchdog_brings_the_deadlines_of_the_process_nea
         assert!(history.run(EXIT_WITHIN / 3).condemned);
         assert_eq!(history.reason(), Some(Reason::ExitHung));
 
-        let mut history = AtWork::begin(0);
+        let mut history = at_work::begin(0);
         history.shows(TaskState::Stopped, None, 0);
         history.process().leader = Some(TaskState::Stopped);
         history.run(STOPPED_AT_MOST / 2);
@@ -108,7 +80,7 @@ fn neither_a_suspend_nor_a_late_watchdog_brings_the_deadlines_of_the_process_nea
         assert_eq!(history.reason(), Some(Reason::Stopped));
 
         // It unwinds: it could not end while nothing ran.
-        let mut history = AtWork::begin(0);
+        let mut history = at_work::begin(0);
         history.thread().claim = Claim::Dropped;
         history.process().survivors = Survivors::Some;
         history.pass(LOOK);
@@ -120,7 +92,7 @@ fn neither_a_suspend_nor_a_late_watchdog_brings_the_deadlines_of_the_process_nea
 }
 
 /// Its core is being written from the next observation on.
-fn dumps(history: &mut AtWork) {
+fn dumps(history: &mut Scene) {
     let process = history.process();
     (process.core_dumping, process.survivors) = (true, Survivors::None);
     // As the probe reports it: no view of a thread that is on its way out.
@@ -129,10 +101,10 @@ fn dumps(history: &mut AtWork) {
 
 #[test]
 fn a_core_that_is_written_excuses_everything_for_as_long_as_its_cap() {
-    let gone = |history: &mut AtWork| history.thread().presence = Presence::Gone;
-    let dropped = |history: &mut AtWork| history.thread().claim = Claim::Dropped;
-    let idle = |history: &mut AtWork| history.thread().activity += 1;
-    type Change = fn(&mut AtWork);
+    let gone = |history: &mut Scene| history.thread().presence = Presence::Gone;
+    let dropped = |history: &mut Scene| history.thread().claim = Claim::Dropped;
+    let idle = |history: &mut Scene| history.thread().activity += 1;
+    type Change = fn(&mut Scene);
     let changes: [(&str, Change); 4] =
         [("at work", |_| ()), ("a thread has ended", gone), ("unwinding", dropped), ("idle", idle)];
     for (what, change) in changes {
@@ -170,20 +142,8 @@ fn past_its_cap_a_core_is_told_once_and_kills_nobody() {
 }
 
 #[test]
-fn the_exit_has_all_of_its_time_once_the_core_is_written() {
-    let mut history = AtWork::begin(0);
-    dumps(&mut history);
-    history.run(2 * EXIT_WITHIN);
-    history.process().core_dumping = false;
-    assert_eq!(history.pass(LOOK).verdict, Verdict::Dying);
-    assert!(!history.run(EXIT_WITHIN - 3 * LOOK).condemned);
-    assert!(history.run(4 * LOOK).condemned);
-    assert_eq!(history.reason(), Some(Reason::ExitHung));
-}
-
-#[test]
 fn a_core_in_the_middle_of_a_stop_keeps_what_its_exit_has_used() {
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     history.process().declared = Declared::Stopping;
     history.progress();
     history.run(EXIT_WITHIN / 2);
@@ -208,20 +168,8 @@ fn a_process_that_dies_of_a_signal_with_a_core_is_one_that_ended_by_itself() {
 }
 
 #[test]
-fn a_kill_that_was_withheld_does_not_go_out_while_the_core_is_written() {
-    let mut history = AtWork::begin(0);
-    history.thread().presence = Presence::Gone;
-    history.process().survivors = Survivors::Some;
-    let decision = history.pass(LOOK);
-    assert!(decision.condemned && !decision.held, "{decision:?}");
-    dumps(&mut history);
-    let decision = history.run(Duration::from_secs(10));
-    assert!(decision.condemned && decision.held, "{decision:?}");
-}
-
-#[test]
 fn a_core_is_looked_at_20_times_a_second() {
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     history.policy.rules[0].stall_after = Duration::from_millis(500);
     dumps(&mut history);
     let decision = history.pass(LOOK);
@@ -229,23 +177,8 @@ fn a_core_is_looked_at_20_times_a_second() {
 }
 
 #[test]
-fn a_thread_without_a_cpu_is_throttled_if_its_quota_says_so_and_starved_if_not() {
-    for quota in [true, false] {
-        let mut history = AtWork::begin(0);
-        history.shows(TaskState::Running, None, 0);
-        for period in 0..20 {
-            let throttle = ThrottleObservation { periods: period * u64::from(quota), time_ns: 0 };
-            history.process().throttle = Some(throttle);
-            history.pass(LOOK);
-        }
-        let expected = if quota { ExcuseKind::Throttled } else { ExcuseKind::Starved };
-        assert_eq!(history.trial().excuse, Some(expected));
-    }
-}
-
-#[test]
 fn what_was_before_its_first_look_is_not_a_threads_own() {
-    type Before = fn(&mut AtWork) -> Duration;
+    type Before = fn(&mut Scene) -> Duration;
     let befores: [(&str, Before); 3] = [
         ("some time", |_| Duration::from_millis(90)),
         ("a late watchdog", |_| HOUR),
@@ -255,7 +188,7 @@ fn what_was_before_its_first_look_is_not_a_threads_own() {
         }),
     ];
     for (what, before) in befores {
-        let mut history = AtWork::begin(0);
+        let mut history = at_work::begin(0);
         let mut second = history.now.threads[0].clone();
         (second.slot, second.tid) = (1, 102);
         history.now.threads.push(second);
@@ -273,25 +206,8 @@ fn what_was_before_its_first_look_is_not_a_threads_own() {
 }
 
 #[test]
-fn an_excuse_is_told_when_it_begins_and_when_it_ends() {
-    let mut history = AtWork::begin(0);
-    let mut told = Vec::new();
-    for state in [TaskState::Sleeping, TaskState::Traced, TaskState::Sleeping] {
-        history.shows(state, None, 0);
-        for _ in 0..10 {
-            history.pass(LOOK);
-            told.extend(history.judge.notes().iter().filter_map(|note| match note {
-                Note::Excuse { kind, .. } => Some(*kind),
-                _ => None,
-            }));
-        }
-    }
-    assert_eq!(told, [Some(ExcuseKind::Traced), None]);
-}
-
-#[test]
 fn progress_ends_an_excuse_that_was_over_its_cap() {
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     history.shows(TaskState::Sleeping, Some(WaitChannel::Frozen), 0);
     history.run(CORE_CAP + LOOK);
     assert!(history.trial().over_cap);

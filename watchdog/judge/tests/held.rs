@@ -11,38 +11,16 @@ use std::time::Duration;
 
 use shard_judge::Note;
 use shard_judge::observation::{Presence, TaskObservation, TaskState, WaitChannel, WorkerObservation};
-use shard_judge::verdict::{ExcuseKind, Health, Reason, StallKind, Verdict};
-
-#[path = "support/at_work.rs"]
-mod at_work;
-
-use at_work::{AtWork, LOOK, STALL_AFTER};
+use shard_judge::testing::at_work::{self, LOOK, STALL_AFTER};
+use shard_judge::testing::{Scene, ns};
+use shard_judge::verdict::{ExcuseKind, Reason, StallKind};
 
 /// The time that waiting for memory excuses by default.
 const MEMORY_CAP: Duration = Duration::from_secs(600);
 
-fn ns(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap()
-}
-
-#[test]
-fn a_thread_that_its_cgroup_gives_no_memory_is_excused_and_not_condemned() {
-    let mut history = AtWork::begin(0);
-    history.shows(TaskState::DiskSleep, Some(WaitChannel::Memory), 0);
-    let decision = history.run(10 * STALL_AFTER);
-    assert_eq!((decision.verdict, decision.condemned), (Verdict::Excused, false));
-    assert!(history.judge.why().contains("memory"), "{}", history.judge.why());
-    let trial = history.trial();
-    assert_eq!((trial.excuse, trial.health), (Some(ExcuseKind::MemoryThrottled), Health::Excused));
-    assert!(history.excused(ExcuseKind::MemoryThrottled) > 9 * STALL_AFTER);
-    // What it does once it has the memory is its own responsibility.
-    history.shows(TaskState::Sleeping, Some(WaitChannel::Futex), 0);
-    assert!(history.run(2 * STALL_AFTER).condemned);
-}
-
 #[test]
 fn it_sleeps_for_two_seconds_at_a_time_and_runs_in_between() {
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     let mut cpu = 0;
     for _ in 0..20 {
         history.shows(TaskState::DiskSleep, Some(WaitChannel::Memory), cpu);
@@ -56,7 +34,7 @@ fn it_sleeps_for_two_seconds_at_a_time_and_runs_in_between() {
 
 #[test]
 fn past_its_cap_memory_is_told_once_and_kills_nobody() {
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     history.shows(TaskState::DiskSleep, Some(WaitChannel::Memory), 0);
     let mut told = 0;
     let end = history.now.at.plus(MEMORY_CAP * 2);
@@ -71,7 +49,7 @@ fn past_its_cap_memory_is_told_once_and_kills_nobody() {
 #[test]
 fn who_sleeps_beside_a_thread_without_memory_may_wait_for_a_lock_that_it_holds() {
     for beside in [true, false] {
-        let mut history = AtWork::begin(0);
+        let mut history = at_work::begin(0);
         let mut second = history.now.threads[0].clone();
         (second.slot, second.tid) = (1, 102);
         let wait = if beside { WaitChannel::Memory } else { WaitChannel::Answer };
@@ -91,7 +69,7 @@ fn who_sleeps_beside_a_thread_without_memory_may_wait_for_a_lock_that_it_holds()
 
 #[test]
 fn a_worker_without_memory_excuses_the_thread_that_waits_for_it() {
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     history.shows(TaskState::Sleeping, Some(WaitChannel::Futex), 0);
     let task = history.thread().task.map(|task| TaskObservation {
         state: TaskState::DiskSleep,
@@ -107,7 +85,7 @@ fn a_worker_without_memory_excuses_the_thread_that_waits_for_it() {
 #[test]
 fn a_wait_for_somebodys_answer_is_blocked_in_d_as_in_s_and_no_wait_for_a_device() {
     let kind = |state, wait| {
-        let mut history = AtWork::begin(0);
+        let mut history = at_work::begin(0);
         history.shows(state, Some(wait), 0);
         assert!(history.run(2 * STALL_AFTER).condemned, "{state:?} {wait:?}");
         assert_eq!(history.reason(), Some(Reason::Stalled));
@@ -120,8 +98,8 @@ fn a_wait_for_somebodys_answer_is_blocked_in_d_as_in_s_and_no_wait_for_a_device(
 
 /// A thread that uses half of its time on a CPU; at each observation, `held` says whether a tracer
 /// holds it.
-fn traced(looks: u32, held: impl Fn(u32) -> bool) -> AtWork {
-    let mut history = AtWork::begin(0);
+fn traced(looks: u32, held: impl Fn(u32) -> bool) -> Scene {
+    let mut history = at_work::begin(0);
     for look in 0..looks {
         let state = if held(look) { TaskState::Traced } else { TaskState::Running };
         history.shows(state, Some(WaitChannel::Other), u64::from(look) * ns(LOOK) / 2);

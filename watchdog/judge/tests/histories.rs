@@ -7,221 +7,29 @@
     reason = "a test says what went wrong by failing"
 )]
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use globset::Glob;
 use shard_judge::clock::Monotonic;
-use shard_judge::excuse::Caps;
-use shard_judge::observation::{
-    Claim, Declared, Observation, Presence, ProcessObservation, Survivors, TaskObservation, TaskState,
-    ThreadObservation, WorkerObservation,
-};
+use shard_judge::observation::{Claim, Presence, Survivors, TaskObservation, TaskState, ThreadObservation};
 use shard_judge::policy::On;
-use shard_judge::policy::{Policy, Rule};
 use shard_judge::target::TargetIdentity;
-use shard_judge::verdict::{ExcuseKind, Health, Reason, StallKind, Verdict};
-use shard_judge::{Decision, Judge, Note};
+use shard_judge::testing::{self, Scene, THREADS, glob, rule, thread};
+use shard_judge::verdict::{ExcuseKind, Reason, Verdict};
+use shard_judge::{Judge, Note};
 
 const LOOK: Duration = Duration::from_millis(10);
 const STALL_AFTER: Duration = Duration::from_secs(1);
 const EXCUSE_CAP: Duration = Duration::from_secs(10);
 
-fn policy() -> Policy {
-    let rule = Rule {
-        name: "exec-s*".to_owned(),
-        glob: Glob::new("exec-s*").unwrap().compile_matcher(),
-        count: 1,
-        stall_after: STALL_AFTER,
-        warn_after: Duration::from_millis(400),
-        warm_up: Duration::ZERO,
-        on: On::Kill,
-    };
-    Policy {
-        rules: vec![rule],
-        channels: Vec::new(),
-        startup_grace: Duration::from_secs(30),
-        exit_within: Duration::from_secs(30),
-        stopped_at_most: Duration::from_secs(60),
-        stopped_kills: true,
-        excuse_caps: Caps::default().with(ExcuseKind::Starved, EXCUSE_CAP),
-        restart_within: Duration::from_secs(30),
-        poison_after: 2,
-        poll_threads: false,
-    }
-}
-
-/// A history: the current observation, and the judge that has seen all before it.
-struct History {
-    policy: Policy,
-    judge: Judge,
-    now: Observation,
-}
-
-impl History {
-    fn begin() -> Self {
-        let thread = ThreadObservation {
-            slot: 0,
-            generation: 1,
-            name: Arc::from("exec-s0"),
-            tid: 101,
-            claim: Claim::Live,
-            presence: Presence::Present,
-            activity: 0,
-            progress: 0,
-            work_key: 0,
-            attempt: 0,
-            deadline_ns: 0,
-            task: None,
-            workers: Vec::new(),
-        };
-        let process = ProcessObservation {
-            identity: TargetIdentity { pid: 100, start_time: 7, incarnation: 1 },
-            declared: Declared::Running,
-            segment_readable: true,
-            exited: false,
-            leader: Some(TaskState::Sleeping),
-            survivors: Survivors::NotAsked,
-            signalled: None,
-            throttle: None,
-            core_dumping: false,
-        };
-        let now = Observation {
-            at: Monotonic(1_000_000_000),
-            suspended_ns: 0,
-            process: Some(process),
-            threads: vec![thread],
-            channels: Vec::new(),
-        };
-        let mut history = Self { policy: policy(), judge: Judge::new(Monotonic(0)), now };
-        history.look();
-        history
-    }
-
-    fn process(&mut self) -> &mut ProcessObservation {
-        self.now.process.as_mut().unwrap()
-    }
-
-    fn thread(&mut self) -> &mut ThreadObservation {
-        &mut self.now.threads[0]
-    }
-
-    fn look(&mut self) -> Decision {
-        self.judge.observe(&self.policy, &self.now)
-    }
-
-    fn pass(&mut self, time: Duration) -> Decision {
-        self.now.at = self.now.at.plus(time);
-        self.look()
-    }
-
-    /// Observes every 10 ms for `time`, or until condemned.
-    fn run(&mut self, time: Duration) -> Decision {
-        let end = self.now.at.plus(time);
-        loop {
-            let decision = self.pass(LOOK);
-            if decision.condemned || self.now.at >= end {
-                return decision;
-            }
-        }
-    }
-
-    fn begin_work(&mut self, key: u64) {
-        let thread = self.thread();
-        thread.activity += 1;
-        thread.work_key = key;
-        self.pass(LOOK);
-    }
-
-    fn stand_in(&mut self, state: TaskState) {
-        self.thread().task =
-            Some(TaskObservation { state, cpu_ns: Some(0), run_delay_ns: Some(0), wait: None });
-    }
-
-    fn reason(&self) -> Option<Reason> {
-        Some(self.judge.incarnation()?.condemned()?.reason)
-    }
-}
-
-#[test]
-fn an_idle_thread_is_never_condemned() {
-    let mut history = History::begin();
-    assert_eq!(history.run(100 * STALL_AFTER).verdict, Verdict::Healthy);
-}
-
-#[test]
-fn a_slow_thread_that_progresses_is_never_condemned() {
-    let mut history = History::begin();
-    history.begin_work(1);
-    for _ in 0..20 {
-        history.stand_in(TaskState::Sleeping);
-        assert!(!history.run(STALL_AFTER * 9 / 10).condemned);
-        history.thread().task = None;
-        history.thread().progress += 1;
-        assert_eq!(history.pass(LOOK).verdict, Verdict::Healthy);
-    }
-}
-
-#[test]
-fn a_stalled_thread_is_condemned_within_two_looks_of_the_threshold() {
-    let mut history = History::begin();
-    history.begin_work(1);
-    let began = history.now.at;
-    history.stand_in(TaskState::Sleeping);
-    assert!(history.run(STALL_AFTER * 2).condemned);
-    let took = history.now.at.since(began);
-    assert!(took >= STALL_AFTER && took <= STALL_AFTER + 2 * LOOK, "{took:?}");
-    assert_eq!(history.reason(), Some(Reason::Stalled));
-}
-
-/// A worker in lane 1 of the thread.
-fn worker(state: TaskState, cpu: Duration) -> WorkerObservation {
-    let cpu_ns = Some(u64::try_from(cpu.as_nanos()).unwrap());
-    let task = Some(TaskObservation { state, cpu_ns, run_delay_ns: Some(0), wait: None });
-    WorkerObservation { lane: 1, generation: 1, presence: Presence::Present, task }
-}
-
-#[test]
-fn a_thread_whose_worker_is_given_no_cpu_is_excused_until_it_is() {
-    let mut history = History::begin();
-    history.begin_work(1);
-    history.stand_in(TaskState::Sleeping);
-    history.thread().workers = vec![worker(TaskState::Running, Duration::ZERO)];
-    assert!(!history.run(10 * STALL_AFTER).condemned);
-    let trial = &history.judge.incarnation().unwrap().threads()[0];
-    assert_eq!((trial.health, trial.excuse), (Health::Excused, Some(ExcuseKind::Starved)));
-    // It sleeps now, and nothing moves: that is a stall from here on.
-    let asleep =
-        WorkerObservation { task: history.thread().task, ..worker(TaskState::Sleeping, Duration::ZERO) };
-    history.thread().workers = vec![asleep];
-    assert!(!history.run(STALL_AFTER / 2).condemned);
-    assert!(history.run(STALL_AFTER).condemned);
-}
-
-#[test]
-fn a_thread_whose_worker_spins_or_has_ended_is_condemned_in_time() {
-    for spins in [true, false] {
-        let mut history = History::begin();
-        history.begin_work(1);
-        history.stand_in(TaskState::Sleeping);
-        let began = history.now.at;
-        while history.now.at.since(began) < 2 * STALL_AFTER && history.reason().is_none() {
-            let ended =
-                WorkerObservation { presence: Presence::Gone, task: None, ..worker(TaskState::Dead, LOOK) };
-            let spinning = worker(TaskState::Running, history.now.at.since(began));
-            history.thread().workers = vec![if spins { spinning } else { ended }];
-            history.pass(LOOK);
-        }
-        let took = history.now.at.since(began);
-        assert!(took <= STALL_AFTER + 3 * LOOK, "{took:?}");
-        let trial = &history.judge.incarnation().unwrap().threads()[0];
-        assert_eq!(trial.kind() == StallKind::Livelock, spins);
-    }
+fn begin() -> Scene {
+    let mut policy = testing::policy(vec![rule(THREADS, STALL_AFTER, Duration::from_millis(400))]);
+    policy.excuse_caps = policy.excuse_caps.with(ExcuseKind::Starved, EXCUSE_CAP);
+    Scene::begin(policy, LOOK, vec![thread(0, "exec-s0")], Vec::new())
 }
 
 #[test]
 fn without_run_delay_cpu_time_in_coarse_steps_is_time_that_it_ran() {
-    let mut history = History::begin();
+    let mut history = begin();
     history.begin_work(1);
     let began = history.now.at;
     while history.now.at.since(began) < 2 * STALL_AFTER && history.reason().is_none() {
@@ -237,7 +45,7 @@ fn without_run_delay_cpu_time_in_coarse_steps_is_time_that_it_ran() {
 
 #[test]
 fn the_loop_wakes_at_the_very_threshold() {
-    let mut history = History::begin();
+    let mut history = begin();
     history.begin_work(1);
     history.stand_in(TaskState::Sleeping);
     let began = history.now.at;
@@ -252,9 +60,9 @@ fn the_loop_wakes_at_the_very_threshold() {
 
 #[test]
 fn a_process_at_rest_is_looked_at_less_often_and_one_at_work_as_often_as_ever() {
-    let mut history = History::begin();
+    let mut history = begin();
     history.policy.rules[0].stall_after = 5 * STALL_AFTER;
-    let gap = |history: &mut History| {
+    let gap = |history: &mut Scene| {
         let decision = history.pass(LOOK);
         decision.look_at.since(history.now.at)
     };
@@ -265,11 +73,11 @@ fn a_process_at_rest_is_looked_at_less_often_and_one_at_work_as_often_as_ever() 
     history.begin_work(1);
     assert_eq!(gap(&mut history), often);
     // A short threshold holds to the millisecond even after a rest.
-    let mut history = History::begin();
+    let mut history = begin();
     history.run(Duration::from_secs(3));
     assert_eq!(gap(&mut history), history.policy.look_every());
     // Only an observation shows the end of a main thread.
-    let mut history = History::begin();
+    let mut history = begin();
     history.policy.rules[0].stall_after = 5 * STALL_AFTER;
     history.thread().tid = 100;
     history.thread().generation += 1;
@@ -278,125 +86,9 @@ fn a_process_at_rest_is_looked_at_less_often_and_one_at_work_as_often_as_ever() 
 }
 
 #[test]
-fn an_excuse_beyond_its_cap_is_told_once_and_kills_nobody() {
-    let mut history = History::begin();
-    history.begin_work(1);
-    history.stand_in(TaskState::Running);
-    let mut told = 0;
-    let mut decision = history.pass(LOOK);
-    let begin = history.now.at;
-    while history.now.at.since(begin) < 3 * EXCUSE_CAP {
-        decision = history.pass(LOOK);
-        assert!(!decision.condemned);
-        let over = |note: &&Note| matches!(note, Note::ExcuseOver { kind: ExcuseKind::Starved, cap, .. } if *cap == EXCUSE_CAP);
-        if history.judge.notes().iter().any(|note| over(&note)) {
-            told += 1;
-            let after = history.now.at.since(begin);
-            assert!(after >= EXCUSE_CAP - 2 * LOOK && after <= EXCUSE_CAP + 2 * LOOK, "{after:?}");
-        }
-    }
-    assert_eq!((told, decision.verdict), (1, Verdict::Excused));
-    assert!(history.judge.why().contains("longer than the cap allows"), "{}", history.judge.why());
-    // Progress is a new beginning: the cap applies to one period without progress.
-    history.thread().progress += 1;
-    history.thread().task = None;
-    assert_eq!(history.pass(LOOK).verdict, Verdict::Healthy);
-    history.stand_in(TaskState::Running);
-    history.run(EXCUSE_CAP / 2);
-    assert!(!history.judge.why().contains("longer than the cap allows"));
-}
-
-#[test]
-fn stopped_time_does_not_count_and_a_stop_within_its_cap_is_excused() {
-    let mut history = History::begin();
-    history.begin_work(1);
-    history.stand_in(TaskState::Stopped);
-    history.process().leader = Some(TaskState::Stopped);
-    assert_eq!(history.run(Duration::from_secs(59)).verdict, Verdict::Excused);
-    history.stand_in(TaskState::Sleeping);
-    history.process().leader = Some(TaskState::Sleeping);
-    assert!(!history.run(STALL_AFTER / 2).condemned);
-    assert!(history.run(STALL_AFTER).condemned);
-}
-
-#[test]
-fn a_stop_beyond_its_cap_is_condemned() {
-    let mut history = History::begin();
-    history.process().leader = Some(TaskState::Stopped);
-    assert!(history.run(Duration::from_secs(61)).condemned);
-    assert_eq!(history.reason(), Some(Reason::Stopped));
-}
-
-#[test]
-fn a_watchdog_that_was_away_for_a_minute_counts_nothing_of_it() {
-    let mut history = History::begin();
-    history.begin_work(1);
-    history.stand_in(TaskState::Sleeping);
-    assert!(!history.pass(Duration::from_secs(60)).condemned);
-    assert!(!history.run(STALL_AFTER / 2).condemned);
-    assert!(history.run(STALL_AFTER).condemned);
-}
-
-#[test]
-fn a_lost_thread_of_a_living_process_is_condemned_at_once() {
-    let mut history = History::begin();
-    history.thread().presence = Presence::Gone;
-    history.process().survivors = Survivors::Some;
-    assert!(history.pass(LOOK).condemned);
-    assert_eq!(history.reason(), Some(Reason::ThreadGone));
-}
-
-#[test]
-fn a_lost_thread_of_an_exiting_process_is_no_incident_until_the_exit_hangs() {
-    let mut history = History::begin();
-    history.thread().presence = Presence::Gone;
-    history.process().survivors = Survivors::None;
-    let decision = history.run(Duration::from_secs(29));
-    assert_eq!((decision.verdict, decision.condemned), (Verdict::Dying, false));
-    assert!(history.run(Duration::from_secs(2)).condemned);
-    assert_eq!(history.reason(), Some(Reason::ExitHung));
-}
-
-#[test]
-fn a_lost_thread_is_not_judged_while_the_kernel_does_not_say_who_survives() {
-    let mut history = History::begin();
-    history.thread().presence = Presence::Gone;
-    history.process().survivors = Survivors::Unknown;
-    assert!(!history.run(Duration::from_secs(5)).condemned);
-}
-
-#[test]
-fn a_thread_that_leaves_is_off_the_watch() {
-    let mut history = History::begin();
-    history.thread().claim = Claim::Left;
-    history.thread().presence = Presence::Gone;
-    history.process().survivors = Survivors::Some;
-    assert!(!history.run(STALL_AFTER * 3).condemned);
-}
-
-#[test]
-fn a_thread_that_lives_on_without_its_slot_is_lost() {
-    let mut history = History::begin();
-    history.thread().claim = Claim::Dropped;
-    history.process().survivors = Survivors::Some;
-    assert!(!history.run(Duration::from_millis(50)).condemned);
-    assert!(history.run(Duration::from_millis(100)).condemned);
-    assert_eq!(history.reason(), Some(Reason::ThreadGone));
-}
-
-#[test]
-fn a_zombie_leader_is_condemned() {
-    let mut history = History::begin();
-    history.process().leader = Some(TaskState::Zombie);
-    history.process().survivors = Survivors::Some;
-    assert!(history.pass(LOOK).condemned);
-    assert_eq!(history.reason(), Some(Reason::LeaderGone));
-}
-
-#[test]
 fn a_rule_that_matches_nothing_is_degraded_after_the_grace() {
-    let mut history = History::begin();
-    history.policy.rules[0].glob = Glob::new("nobody").unwrap().compile_matcher();
+    let mut history = begin();
+    history.policy.rules[0].glob = glob("nobody");
     history.judge = Judge::new(Monotonic(0));
     history.look();
     assert_eq!(history.run(Duration::from_secs(29)).verdict, Verdict::Starting);
@@ -405,65 +97,23 @@ fn a_rule_that_matches_nothing_is_degraded_after_the_grace() {
 }
 
 #[test]
-fn a_graceful_stop_is_no_incident() {
-    let mut history = History::begin();
-    history.process().declared = Declared::Stopping;
-    assert_eq!(history.run(Duration::from_secs(1)).verdict, Verdict::Dying);
-    history.process().exited = true;
-    assert_eq!(history.pass(LOOK).verdict, Verdict::Unguarded);
-    assert!(!history.judge.notes().iter().any(|note| matches!(note, Note::Opened(_))));
-}
-
-#[test]
-fn a_stop_that_is_called_off_arms_no_exit_deadline() {
-    let mut history = History::begin();
-    history.process().declared = Declared::Stopping;
-    history.run(Duration::from_secs(1));
-    history.process().declared = Declared::Running;
-    let decision = history.run(Duration::from_secs(100));
-    assert_eq!((decision.verdict, decision.condemned), (Verdict::Healthy, false));
-}
-
-#[test]
-fn a_withheld_kill_is_taken_back_when_the_thread_leaves() {
-    let mut history = History::begin();
-    history.begin_work(1);
-    history.stand_in(TaskState::Sleeping);
-    assert!(history.run(STALL_AFTER * 2).condemned);
-    history.thread().claim = Claim::Left;
-    history.thread().task = None;
-    assert!(!history.pass(LOOK).condemned);
-}
-
-#[test]
-fn a_withheld_kill_is_taken_back_when_a_reload_says_report() {
-    let mut history = History::begin();
-    history.begin_work(1);
-    history.stand_in(TaskState::Sleeping);
-    assert!(history.run(STALL_AFTER * 2).condemned);
-    history.policy.rules[0].on = On::Report;
-    history.judge.rules_changed(&history.policy);
-    assert!(!history.pass(LOOK).condemned);
-}
-
-#[test]
 fn after_a_reload_each_thread_is_judged_by_the_rule_that_is_about_it_now() {
-    let mut history = History::begin();
+    let mut history = begin();
     history.begin_work(1);
     history.stand_in(TaskState::Sleeping);
     // The rule that kills takes the place of the thread's own rule, and applies to another thread.
     let mut report = history.policy.rules[0].clone();
     report.on = On::Report;
-    history.policy.rules[0].glob = Glob::new("net-s*").unwrap().compile_matcher();
+    history.policy.rules[0].glob = glob("net-s*");
     history.policy.rules[0].count = 0;
     history.policy.rules.push(report);
-    history.judge.rules_changed(&history.policy);
+    history.reload();
     assert!(!history.run(STALL_AFTER * 2).condemned);
 }
 
 #[test]
 fn a_withheld_kill_is_taken_back_when_the_segment_cannot_be_read() {
-    let mut history = History::begin();
+    let mut history = begin();
     history.begin_work(1);
     history.stand_in(TaskState::Sleeping);
     assert!(history.run(STALL_AFTER * 2).condemned);
@@ -474,18 +124,18 @@ fn a_withheld_kill_is_taken_back_when_the_segment_cannot_be_read() {
 
 #[test]
 fn a_slot_used_again_leaves_nothing_of_the_first_thread() {
-    let mut history = History::begin();
+    let mut history = begin();
     history.begin_work(1);
     for generation in 2..100 {
         history.thread().generation = generation;
         history.pass(LOOK);
     }
-    assert_eq!(history.judge.incarnation().unwrap().threads().len(), 1);
+    assert_eq!(history.incarnation().threads().len(), 1);
 }
 
 #[test]
 fn an_excused_thread_near_its_threshold_does_not_spin_the_loop() {
-    let mut history = History::begin();
+    let mut history = begin();
     history.begin_work(1);
     history.stand_in(TaskState::Sleeping);
     history.run(STALL_AFTER - LOOK);
@@ -498,19 +148,19 @@ fn an_excused_thread_near_its_threshold_does_not_spin_the_loop() {
 
 #[test]
 fn an_incident_names_the_work_that_began_after_the_last_look() {
-    let mut history = History::begin();
+    let mut history = begin();
     history.thread().activity += 1;
     history.thread().work_key = 42;
     history.thread().presence = Presence::Gone;
     history.process().survivors = Survivors::Some;
     history.pass(LOOK);
-    let condemned = history.judge.incarnation().unwrap().condemned().unwrap();
+    let condemned = history.incarnation().condemned().unwrap();
     assert_eq!(condemned.thread.as_ref().unwrap().work_key, Some(42));
 }
 
 #[test]
 fn a_lone_survivor_is_believed_at_the_second_look() {
-    let mut history = History::begin();
+    let mut history = begin();
     history.thread().presence = Presence::Gone;
     history.process().survivors = Survivors::Alone;
     let decision = history.pass(LOOK);
@@ -520,48 +170,8 @@ fn a_lone_survivor_is_believed_at_the_second_look() {
 }
 
 #[test]
-fn an_unreadable_segment_never_condemns() {
-    let mut history = History::begin();
-    history.begin_work(1);
-    history.process().segment_readable = false;
-    let decision = history.run(STALL_AFTER * 10);
-    assert_eq!((decision.verdict, decision.condemned), (Verdict::Degraded, false));
-}
-
-#[test]
-fn a_condemned_process_stays_condemned_once_a_signal_went_out() {
-    let mut history = History::begin();
-    history.begin_work(1);
-    history.stand_in(TaskState::Sleeping);
-    history.run(STALL_AFTER * 2);
-    let at = history.now.at;
-    history.process().signalled = Some(at);
-    history.thread().progress += 1;
-    history.thread().task = None;
-    assert_eq!(history.pass(LOOK).verdict, Verdict::Dying);
-    assert!(history.judge.incarnation().unwrap().condemned().is_some());
-}
-
-/// What holds a withheld kill back when the budget refills: the ladder asks at each observation.
-#[test]
-fn a_condemned_thread_that_a_debugger_holds_is_held_and_is_not_once_it_is_let_go() {
-    let mut history = History::begin();
-    history.begin_work(7);
-    history.stand_in(TaskState::Sleeping);
-    let decision = history.run(STALL_AFTER + 10 * LOOK);
-    assert!(decision.condemned && !decision.held, "{decision:?}");
-    history.stand_in(TaskState::Traced);
-    let decision = history.pass(LOOK);
-    assert!(decision.condemned && decision.held, "it is still condemned: {decision:?}");
-    history.stand_in(TaskState::Sleeping);
-    history.pass(LOOK);
-    let decision = history.pass(LOOK);
-    assert!(decision.condemned && !decision.held, "{decision:?}");
-}
-
-#[test]
 fn a_condemned_stop_is_not_held_by_what_it_was_condemned_for() {
-    let mut history = History::begin();
+    let mut history = begin();
     history.begin_work(7);
     history.stand_in(TaskState::Stopped);
     history.process().leader = Some(TaskState::Stopped);
@@ -571,73 +181,8 @@ fn a_condemned_stop_is_not_held_by_what_it_was_condemned_for() {
 }
 
 #[test]
-fn a_withheld_kill_is_taken_back_when_the_thread_progresses() {
-    let mut history = History::begin();
-    history.begin_work(1);
-    history.stand_in(TaskState::Sleeping);
-    assert!(history.run(STALL_AFTER * 2).condemned);
-    history.thread().progress += 1;
-    history.thread().task = None;
-    assert!(!history.pass(LOOK).condemned);
-    assert!(history.judge.notes().iter().any(|note| matches!(note, Note::Lifted { .. })));
-}
-
-#[test]
-fn death_restart_and_first_finished_work_are_told_in_order() {
-    let mut history = History::begin();
-    history.begin_work(5);
-    history.process().exited = true;
-    assert_eq!(history.pass(LOOK).verdict, Verdict::Restarting);
-    assert!(
-        history
-            .judge
-            .notes()
-            .iter()
-            .any(|note| matches!(note, Note::Opened(c) if c.reason == Reason::ProcessGone))
-    );
-    assert!(history.judge.notes().contains(&Note::Exited));
-
-    history.process().exited = false;
-    history.process().identity = TargetIdentity { pid: 200, start_time: 9, incarnation: 2 };
-    *history.thread() =
-        ThreadObservation { generation: 1, activity: 0, progress: 0, tid: 201, ..history.thread().clone() };
-    // A slot that is used for the first time need not begin at zero.
-    history.thread().activity = 2;
-    history.pass(LOOK);
-    assert!(
-        history
-            .judge
-            .notes()
-            .iter()
-            .any(|note| matches!(note, Note::Restarted { target, .. } if target.pid == 200))
-    );
-    assert!(!history.judge.notes().iter().any(|note| matches!(note, Note::Recovered { .. })));
-
-    history.begin_work(5);
-    history.thread().activity += 1;
-    history.pass(LOOK);
-    assert!(history.judge.notes().contains(&Note::Recovered { work_key: Some(5) }));
-}
-
-#[test]
-fn a_restart_that_does_not_come_is_told_once_and_kills_nobody() {
-    let mut history = History::begin();
-    history.process().exited = true;
-    history.pass(LOOK);
-    history.now.process = None;
-    history.now.threads.clear();
-    let mut overdue = 0;
-    for _ in 0..40 {
-        let decision = history.pass(Duration::from_secs(1));
-        assert!(!decision.condemned);
-        overdue += history.judge.notes().iter().filter(|note| **note == Note::RestartOverdue).count();
-    }
-    assert_eq!((history.judge.verdict(), overdue), (Verdict::Dead, 1));
-}
-
-#[test]
 fn a_thread_that_is_never_caught_idle_recovers_with_its_second_other_work() {
-    let mut history = History::begin();
+    let mut history = begin();
     history.begin_work(1);
     history.process().exited = true;
     history.pass(LOOK);
@@ -648,7 +193,7 @@ fn a_thread_that_is_never_caught_idle_recovers_with_its_second_other_work() {
     history.thread().work_key = 7;
     history.pass(LOOK);
     let recovered =
-        |history: &History| history.judge.notes().iter().any(|note| matches!(note, Note::Recovered { .. }));
+        |history: &Scene| history.judge.notes().iter().any(|note| matches!(note, Note::Recovered { .. }));
     for (key, done) in [(8, false), (9, true)] {
         history.thread().activity += 2;
         history.thread().work_key = key;
@@ -657,49 +202,10 @@ fn a_thread_that_is_never_caught_idle_recovers_with_its_second_other_work() {
     }
 }
 
-/// A thread beside the one of every history.
-fn second(slot: u32, generation: u64, name: &str) -> ThreadObservation {
-    ThreadObservation {
-        slot,
-        generation,
-        name: Arc::from(name),
-        tid: 101 + slot.cast_signed(),
-        claim: Claim::Live,
-        presence: Presence::Present,
-        activity: 0,
-        progress: 0,
-        work_key: 0,
-        attempt: 0,
-        deadline_ns: 0,
-        task: None,
-        workers: Vec::new(),
-    }
-}
-
-#[test]
-fn a_thread_that_sleeps_while_another_wants_to_run_and_may_not_is_not_condemned() {
-    let mut history = History::begin();
-    let other = ThreadObservation { activity: 1, work_key: 9, ..second(1, 1, "net-s0") };
-    history.now.threads.push(other);
-    history.begin_work(1);
-    history.stand_in(TaskState::Sleeping);
-    // A quota holds it: it is runnable, and none of the kernel's counters moves.
-    let held = TaskObservation { state: TaskState::Running, ..history.thread().task.unwrap() };
-    history.now.threads[1].task = Some(held);
-    let decision = history.run(3 * STALL_AFTER);
-    assert_eq!((decision.condemned, decision.verdict), (false, Verdict::Excused));
-    let counted = history.judge.incarnation().unwrap().threads()[0].counted();
-    assert!(counted < STALL_AFTER / 10, "no more than until it was seen: {counted:?}");
-    // The other thread gets its turn and finishes: from now on the first one waits for no other.
-    history.now.threads[1].task = None;
-    history.now.threads[1].activity += 1;
-    assert!(history.run(STALL_AFTER + 10 * LOOK).condemned);
-}
-
 #[test]
 fn two_threads_that_sleep_do_not_excuse_each_other_once_one_was_kept_from_running() {
-    let mut history = History::begin();
-    let other = ThreadObservation { activity: 1, work_key: 9, ..second(1, 1, "exec-s1") };
+    let mut history = begin();
+    let other = ThreadObservation { activity: 1, work_key: 9, ..thread(1, "exec-s1") };
     history.now.threads.push(other);
     history.begin_work(1);
     history.stand_in(TaskState::Sleeping);
@@ -712,8 +218,8 @@ fn two_threads_that_sleep_do_not_excuse_each_other_once_one_was_kept_from_runnin
 
 #[test]
 fn a_loss_names_the_lost_thread_when_another_slot_changes_hands_in_the_same_look() {
-    let mut history = History::begin();
-    history.now.threads.push(second(1, 1, "exec-s1"));
+    let mut history = begin();
+    history.now.threads.push(thread(1, "exec-s1"));
     history.pass(LOOK);
     // The first slot belongs to another thread now, so its old trial is over; the second thread has
     // ended.
@@ -721,15 +227,15 @@ fn a_loss_names_the_lost_thread_when_another_slot_changes_hands_in_the_same_look
     history.now.threads[1].presence = Presence::Gone;
     history.process().survivors = Survivors::Some;
     assert!(history.pass(LOOK).condemned);
-    let condemned = history.judge.incarnation().unwrap().condemned().unwrap();
+    let condemned = history.incarnation().condemned().unwrap();
     assert_eq!(condemned.thread.as_ref().map(|thread| &*thread.name), Some("exec-s1"));
     assert_eq!(condemned.slot, Some((1, 1)));
 }
 
 #[test]
 fn a_stall_names_the_stalled_thread_when_another_slot_changes_hands_in_the_same_look() {
-    let mut history = History::begin();
-    let stalled = ThreadObservation { activity: 1, work_key: 9, ..second(1, 1, "exec-s1") };
+    let mut history = begin();
+    let stalled = ThreadObservation { activity: 1, work_key: 9, ..thread(1, "exec-s1") };
     history.now.threads.push(stalled);
     history.pass(LOOK);
     history.now.threads[1].task = Some(TaskObservation {
@@ -741,12 +247,12 @@ fn a_stall_names_the_stalled_thread_when_another_slot_changes_hands_in_the_same_
     history.run(STALL_AFTER - LOOK);
     history.thread().generation = 2;
     assert!(history.run(3 * LOOK).condemned);
-    assert_eq!(history.judge.incarnation().unwrap().condemned().unwrap().slot, Some((1, 1)));
+    assert_eq!(history.incarnation().condemned().unwrap().slot, Some((1, 1)));
 }
 
 #[test]
 fn a_thread_that_may_have_left_while_the_segment_could_not_be_read_is_not_lost() {
-    let mut history = History::begin();
+    let mut history = begin();
     history.process().segment_readable = false;
     history.thread().presence = Presence::Gone;
     history.process().survivors = Survivors::Some;
@@ -757,13 +263,13 @@ fn a_thread_that_may_have_left_while_the_segment_could_not_be_read_is_not_lost()
 
 #[test]
 fn a_reload_that_lowers_the_threshold_condemns_nobody_who_is_stopped() {
-    let mut history = History::begin();
+    let mut history = begin();
     history.begin_work(1);
     history.stand_in(TaskState::Sleeping);
     history.run(STALL_AFTER / 2);
     history.stand_in(TaskState::Stopped);
     history.policy.rules[0].stall_after = STALL_AFTER / 4;
-    history.judge.rules_changed(&history.policy);
+    history.reload();
     assert!(!history.run(2 * STALL_AFTER).condemned);
     // And no late observation condemns.
     history.stand_in(TaskState::Sleeping);
@@ -773,7 +279,7 @@ fn a_reload_that_lowers_the_threshold_condemns_nobody_who_is_stopped() {
 
 #[test]
 fn a_slot_that_was_garbage_for_a_moment_is_watched_again() {
-    let mut history = History::begin();
+    let mut history = begin();
     history.thread().claim = Claim::Left;
     history.pass(LOOK);
     history.thread().claim = Claim::Live;
@@ -786,31 +292,8 @@ fn a_slot_that_was_garbage_for_a_moment_is_watched_again() {
 }
 
 #[test]
-fn a_thread_that_gets_slices_of_cpu_is_counted_by_what_it_used() {
-    let mut history = History::begin();
-    history.begin_work(1);
-    // 1 ms of CPU in every 30, shown as the kernel shows it: the wait only when it is over.
-    let (mut cpu, mut delay) = (100_000_000, 0);
-    for round in 0..200 {
-        if round % 3 == 0 {
-            cpu += 1_000_000;
-            delay += 29_000_000;
-        }
-        history.thread().task = Some(TaskObservation {
-            state: TaskState::Running,
-            cpu_ns: Some(cpu),
-            run_delay_ns: Some(delay),
-            wait: None,
-        });
-        assert!(!history.pass(LOOK).condemned);
-    }
-    let counted = history.judge.incarnation().unwrap().threads()[0].counted();
-    assert!(counted >= Duration::from_millis(60) && counted <= Duration::from_millis(70), "{counted:?}");
-}
-
-#[test]
 fn runnable_time_of_which_the_kernel_tells_nothing_counts_for_nothing() {
-    let mut history = History::begin();
+    let mut history = begin();
     history.begin_work(1);
     history.thread().task =
         Some(TaskObservation { state: TaskState::Running, cpu_ns: None, run_delay_ns: None, wait: None });
@@ -823,20 +306,20 @@ fn runnable_time_of_which_the_kernel_tells_nothing_counts_for_nothing() {
 
 #[test]
 fn a_reload_that_lowers_the_threshold_condemns_nobody_of_whom_the_kernel_tells_nothing() {
-    let mut history = History::begin();
+    let mut history = begin();
     history.begin_work(1);
     history.stand_in(TaskState::Sleeping);
     history.run(STALL_AFTER / 2);
     // Its process begins to end: the kernel has nothing more to report of its threads.
     history.thread().task = None;
     history.policy.rules[0].stall_after = STALL_AFTER / 4;
-    history.judge.rules_changed(&history.policy);
+    history.reload();
     assert!(!history.run(2 * STALL_AFTER).condemned);
 }
 
 #[test]
 fn a_condemned_thread_that_ends_in_the_hands_of_a_debugger_is_held_no_longer() {
-    let mut history = History::begin();
+    let mut history = begin();
     history.begin_work(7);
     history.stand_in(TaskState::Sleeping);
     assert!(history.run(STALL_AFTER + 10 * LOOK).condemned);
@@ -852,7 +335,7 @@ fn a_condemned_thread_that_ends_in_the_hands_of_a_debugger_is_held_no_longer() {
 #[test]
 fn a_quota_that_no_counter_of_the_thread_tells_of_brings_no_verdict_nearer() {
     for (run, wait) in [(50, 50), (20, 80), (5, 95)] {
-        let mut history = History::begin();
+        let mut history = begin();
         history.begin_work(1);
         let mut cpu = 0;
         let used = |cpu: u64| cpu * 1_000_000;

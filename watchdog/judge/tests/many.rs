@@ -13,12 +13,9 @@ use std::time::Duration;
 
 use shard_judge::observation::{Presence, TaskState};
 use shard_judge::policy::On;
+use shard_judge::testing::Scene;
+use shard_judge::testing::well::{self, LOOK, STALL_AFTER, asleep};
 use shard_judge::verdict::{ExcuseKind, Health, Verdict};
-
-#[path = "scene/scene.rs"]
-mod scene;
-
-use scene::{LOOK, STALL_AFTER, Scene, asleep};
 
 /// Adds another thread in a slot of its own, and returns its place.
 fn add(scene: &mut Scene, name: &str) -> usize {
@@ -33,11 +30,11 @@ fn add(scene: &mut Scene, name: &str) -> usize {
 
 #[test]
 fn a_starved_thread_that_no_rule_is_about_excuses_who_may_wait_for_it() {
-    let mut scene = Scene::begin();
+    let mut scene = well::begin();
     let helper = add(&mut scene, "send-s0");
     scene.now.threads[helper].activity += 1;
     scene.now.threads[helper].task.as_mut().unwrap().state = TaskState::Running;
-    scene.work();
+    scene.begin_work(1);
     let decision = scene.run(STALL_AFTER * 5);
     assert!(!decision.condemned, "{}", scene.judge.why());
     let threads = scene.judge.incarnation().unwrap().threads();
@@ -50,7 +47,7 @@ fn a_starved_thread_that_no_rule_is_about_excuses_who_may_wait_for_it() {
 
 #[test]
 fn a_thread_that_has_ended_is_missing_beside_one_that_has_not() {
-    let mut scene = Scene::begin();
+    let mut scene = well::begin();
     let other = add(&mut scene, "exec-s1");
     scene.policy.rules[0].count = 2;
     scene.policy.rules[0].on = On::Report;
@@ -66,7 +63,7 @@ fn a_thread_that_has_ended_is_missing_beside_one_that_has_not() {
 
 #[test]
 fn a_process_does_not_rest_while_a_thread_is_at_work_however_long_ago_it_beat() {
-    let mut scene = Scene::begin();
+    let mut scene = well::begin();
     // With a threshold as short as that of the scene's channel no process rests.
     scene.policy.channels.clear();
     scene.policy.rules[0].stall_after = Duration::from_secs(60);
@@ -74,16 +71,16 @@ fn a_process_does_not_rest_while_a_thread_is_at_work_however_long_ago_it_beat() 
     assert!(at_rest > every);
     let rests = scene.run(Duration::from_secs(3)).look_at;
     assert_eq!(rests, scene.now.at.plus(at_rest), "all of it is idle");
-    scene.work();
+    scene.begin_work(1);
     let decision = scene.run(Duration::from_secs(3));
     assert_eq!(decision.look_at, scene.now.at.plus(every));
 }
 
 #[test]
 fn the_next_observation_is_due_when_the_first_of_two_threads_would_be_late() {
-    let mut scene = Scene::begin();
+    let mut scene = well::begin();
     let other = add(&mut scene, "exec-s1");
-    scene.work();
+    scene.begin_work(1);
     // The other one begins 100 ms later, so that it has 100 ms more.
     let late = Duration::from_millis(100);
     scene.run(late);

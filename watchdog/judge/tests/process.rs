@@ -12,15 +12,12 @@ use std::time::Duration;
 
 use shard_judge::Note;
 use shard_judge::observation::{Declared, Presence, Survivors, TaskState};
+use shard_judge::testing::Scene;
+use shard_judge::testing::at_work::{self, EXIT_WITHIN, GRACE, LOOK, STALL_AFTER, STOPPED_AT_MOST};
 use shard_judge::verdict::{Reason, Verdict};
 
-#[path = "support/at_work.rs"]
-mod at_work;
-
-use at_work::{AtWork, EXIT_WITHIN, GRACE, LOOK, STALL_AFTER, STOPPED_AT_MOST};
-
 /// A second thread under the same rule, at work on `key` if that is not zero.
-fn with_second(history: &mut AtWork, key: u64) {
+fn with_second(history: &mut Scene, key: u64) {
     let mut second = history.now.threads[0].clone();
     (second.slot, second.tid, second.name) = (1, 102, "exec-s1".into());
     (second.activity, second.work_key) = (u64::from(key != 0), key);
@@ -28,7 +25,7 @@ fn with_second(history: &mut AtWork, key: u64) {
 }
 
 /// The work that the last observation's incident names.
-fn named(history: &AtWork) -> Option<u64> {
+fn named(history: &Scene) -> Option<u64> {
     history.judge.notes().iter().find_map(|note| match note {
         Note::Opened(opened) => opened.thread.as_ref().and_then(|thread| thread.work_key),
         _ => None,
@@ -37,7 +34,7 @@ fn named(history: &AtWork) -> Option<u64> {
 
 #[test]
 fn an_exit_is_orderly_if_only_its_last_word_says_so() {
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     history.pass(LOOK);
     history.process().declared = Declared::Stopping;
     history.process().exited = true;
@@ -48,7 +45,7 @@ fn an_exit_is_orderly_if_only_its_last_word_says_so() {
 
 #[test]
 fn an_exit_names_the_work_that_began_after_the_last_look_on_its_own_thread() {
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     history.thread().activity += 1;
     history.progress();
     with_second(&mut history, 0);
@@ -62,7 +59,7 @@ fn an_exit_names_the_work_that_began_after_the_last_look_on_its_own_thread() {
 
 #[test]
 fn who_stands_still_behind_a_segment_that_cannot_be_read_is_not_condemned() {
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     history.process().segment_readable = false;
     assert!(!history.run(2 * STALL_AFTER).condemned);
     history.process().segment_readable = true;
@@ -71,7 +68,7 @@ fn who_stands_still_behind_a_segment_that_cannot_be_read_is_not_condemned() {
 
 #[test]
 fn what_a_person_asks_for_tells_when_the_process_was_last_seen_well() {
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     history.pass(LOOK);
     let seen = history.now.at;
     history.judge.request("a person");
@@ -80,7 +77,7 @@ fn what_a_person_asks_for_tells_when_the_process_was_last_seen_well() {
     assert_eq!((condemned.reason, condemned.last_progress), (Reason::Requested, seen));
 
     // A late observation has seen nothing of the time before it.
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     let seen = history.now.at;
     history.pass(Duration::from_secs(60));
     history.judge.request("a person");
@@ -90,7 +87,7 @@ fn what_a_person_asks_for_tells_when_the_process_was_last_seen_well() {
 
 #[test]
 fn a_thread_that_is_gone_at_its_first_look_is_lost_at_that_look() {
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     with_second(&mut history, 9);
     history.now.threads[1].presence = Presence::Gone;
     history.process().survivors = Survivors::Some;
@@ -100,7 +97,7 @@ fn a_thread_that_is_gone_at_its_first_look_is_lost_at_that_look() {
 
 #[test]
 fn of_two_that_stall_at_once_the_first_is_named() {
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     with_second(&mut history, 9);
     history.now.threads[0].progress += 1;
     history.now.threads[1].task = None;
@@ -114,35 +111,8 @@ fn of_two_that_stall_at_once_the_first_is_named() {
 }
 
 #[test]
-fn an_exit_that_the_kernel_has_told_of_once_hangs_though_it_says_no_more() {
-    let mut history = AtWork::begin(0);
-    history.thread().activity += 1;
-    history.progress();
-    history.process().survivors = Survivors::None;
-    history.pass(LOOK);
-    // Its main thread can no longer be read, so nothing is asked.
-    (history.process().survivors, history.process().leader) = (Survivors::NotAsked, None);
-    assert!(!history.run(EXIT_WITHIN - 2 * LOOK).condemned);
-    assert!(history.run(4 * LOOK).condemned);
-    assert_eq!(history.reason(), Some(Reason::ExitHung));
-}
-
-#[test]
-fn a_process_that_looked_for_a_moment_as_if_it_ended_goes_on() {
-    let mut history = AtWork::begin(0);
-    history.thread().activity += 1;
-    history.progress();
-    history.process().survivors = Survivors::None;
-    assert_eq!(history.pass(LOOK).verdict, Verdict::Dying);
-    // Its main thread exists, and shows no sign of an end.
-    history.process().survivors = Survivors::NotAsked;
-    assert_eq!(history.pass(LOOK).verdict, Verdict::Healthy);
-    assert!(!history.run(2 * EXIT_WITHIN).condemned);
-}
-
-#[test]
 fn an_exit_that_does_not_come_about_after_all_hangs_not() {
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     history.thread().activity += 1;
     history.progress();
     history.process().survivors = Survivors::None;
@@ -157,7 +127,7 @@ fn an_exit_that_does_not_come_about_after_all_hangs_not() {
 fn the_loop_wakes_when_an_exit_or_a_stop_has_had_its_time() {
     let left = Duration::from_millis(3);
     for (stopped, limit) in [(false, EXIT_WITHIN), (true, STOPPED_AT_MOST)] {
-        let mut history = AtWork::begin(0);
+        let mut history = at_work::begin(0);
         history.thread().activity += 1;
         history.progress();
         if stopped {
@@ -178,14 +148,14 @@ fn the_loop_wakes_when_an_exit_or_a_stop_has_had_its_time() {
 
 #[test]
 fn a_condemned_process_is_looked_at_for_the_ladders_sake() {
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     let decision = history.run(2 * STALL_AFTER);
     assert!(decision.condemned);
     assert_eq!(decision.look_at, history.now.at.plus(Duration::from_millis(50)));
 }
 
 /// The thread that the last observation's incident names.
-fn named_thread(history: &AtWork) -> Option<String> {
+fn named_thread(history: &Scene) -> Option<String> {
     history.judge.notes().iter().find_map(|note| match note {
         Note::Opened(opened) => opened.thread.as_ref().map(|thread| thread.name.clone()),
         _ => None,
@@ -195,7 +165,7 @@ fn named_thread(history: &AtWork) -> Option<String> {
 #[test]
 fn an_end_names_who_was_at_work_and_rather_who_said_at_what() {
     // The first is idle, the second works on something.
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     history.thread().activity += 1;
     history.progress();
     with_second(&mut history, 9);
@@ -206,7 +176,7 @@ fn an_end_names_who_was_at_work_and_rather_who_said_at_what() {
     assert_eq!(named_thread(&history).as_deref(), Some("exec-s1"));
 
     // The first does not say what it works on, the second does.
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     history.thread().work_key = 0;
     history.thread().activity += 2;
     history.progress();
@@ -219,7 +189,7 @@ fn an_end_names_who_was_at_work_and_rather_who_said_at_what() {
 
 #[test]
 fn a_stop_is_condemned_for_as_long_as_it_lasts_and_a_config_has_it_so() {
-    type End = fn(&mut AtWork);
+    type End = fn(&mut Scene);
     let ends: [(&str, End); 2] = [
         ("it runs again", |history| history.process().leader = Some(TaskState::Sleeping)),
         ("a reload says otherwise", |history| {
@@ -228,7 +198,7 @@ fn a_stop_is_condemned_for_as_long_as_it_lasts_and_a_config_has_it_so() {
         }),
     ];
     for (what, end) in ends {
-        let mut history = AtWork::begin(0);
+        let mut history = at_work::begin(0);
         history.thread().activity += 1;
         history.progress();
         history.process().leader = Some(TaskState::Stopped);
@@ -244,7 +214,7 @@ fn a_stop_is_condemned_for_as_long_as_it_lasts_and_a_config_has_it_so() {
 
 #[test]
 fn what_a_person_asks_for_tells_who_was_at_work_and_no_other() {
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     with_second(&mut history, 0);
     history.pass(LOOK);
     history.judge.request("a person");
@@ -257,12 +227,12 @@ fn what_a_person_asks_for_tells_who_was_at_work_and_no_other() {
 #[test]
 fn it_is_looked_at_soon_again_while_nobody_knows_whether_the_process_goes_on() {
     let soon = Duration::from_millis(2);
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     history.thread().presence = Presence::Gone;
     history.process().survivors = Survivors::Alone;
     assert_eq!(history.pass(LOOK).look_at, history.now.at.plus(soon));
 
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     history.process().leader = Some(TaskState::Zombie);
     history.process().survivors = Survivors::Alone;
     assert_eq!(history.pass(LOOK).look_at, history.now.at.plus(soon));
@@ -274,7 +244,7 @@ fn it_is_looked_at_soon_again_while_nobody_knows_whether_the_process_goes_on() {
 #[test]
 fn the_loss_of_a_thread_tells_what_it_was_at() {
     for (working, told) in [(true, "it was at work on 7 (attempt 1)"), (false, "it was idle")] {
-        let mut history = AtWork::begin(0);
+        let mut history = at_work::begin(0);
         if !working {
             history.thread().activity += 1;
             history.progress();
@@ -289,7 +259,7 @@ fn the_loss_of_a_thread_tells_what_it_was_at() {
 
 #[test]
 fn a_thread_that_no_rule_is_about_changes_no_verdict() {
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     with_second(&mut history, 0);
     history.now.threads[1].name = "net".into();
     history.pass(LOOK);
@@ -299,7 +269,7 @@ fn a_thread_that_no_rule_is_about_changes_no_verdict() {
 
 #[test]
 fn a_start_is_one_until_its_grace_is_over_and_not_after() {
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     let first = history.now.at;
     history.process().declared = Declared::Boot;
     history.thread().activity += 1;

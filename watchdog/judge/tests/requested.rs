@@ -10,71 +10,26 @@
 use std::time::Duration;
 
 use shard_judge::clock::Monotonic;
-use shard_judge::excuse::Caps;
 use shard_judge::incarnation::Incarnation;
-use shard_judge::observation::{Declared, Observation, ProcessObservation, Survivors, TaskState};
+use shard_judge::observation::{Observation, TaskState};
 use shard_judge::policy::Policy;
-use shard_judge::target::TargetIdentity;
-use shard_judge::verdict::{Reason, Verdict};
+use shard_judge::testing;
+use shard_judge::verdict::Reason;
 use shard_judge::{Judge, Note};
 
 const WHY: &str = "uid 1000 asked for the kill: wrong answers";
 
 fn policy() -> Policy {
-    Policy {
-        rules: Vec::new(),
-        channels: Vec::new(),
-        startup_grace: Duration::from_secs(30),
-        exit_within: Duration::from_secs(30),
-        stopped_at_most: Duration::from_millis(500),
-        stopped_kills: true,
-        excuse_caps: Caps::default(),
-        restart_within: Duration::from_secs(30),
-        poison_after: 2,
-        poll_threads: false,
-    }
+    Policy { stopped_at_most: Duration::from_millis(500), ..testing::policy(Vec::new()) }
 }
 
 fn seen(at_ms: u64, incarnation: u64) -> Observation {
-    let process = ProcessObservation {
-        identity: TargetIdentity { pid: 100, start_time: 1, incarnation },
-        declared: Declared::Running,
-        segment_readable: true,
-        exited: false,
-        leader: Some(TaskState::Sleeping),
-        survivors: Survivors::NotAsked,
-        signalled: None,
-        throttle: None,
-        core_dumping: false,
-    };
+    let process = testing::process(testing::identity(incarnation));
     Observation { at: Monotonic(at_ms * 1_000_000), process: Some(process), ..Observation::default() }
 }
 
 fn asked(judge: &Judge) -> Option<Reason> {
     judge.incarnation().and_then(Incarnation::condemned).map(|condemned| condemned.reason)
-}
-
-#[test]
-fn the_look_after_the_request_condemns_a_healthy_process_and_tells_who_asked() {
-    let mut judge = Judge::new(Monotonic(0));
-    assert!(!judge.request(WHY), "there is nobody to kill");
-    judge.observe(&policy(), &seen(10, 1));
-    assert!(judge.request(WHY));
-    assert!(!judge.request("again"), "one request for one incarnation");
-    let decision = judge.observe(&policy(), &seen(20, 1));
-    assert!(decision.condemned && decision.verdict == Verdict::Condemned);
-    let opened: Vec<_> = judge
-        .notes()
-        .iter()
-        .filter_map(|note| match note {
-            Note::Opened(condemned) => Some((condemned.reason, condemned.why.as_str())),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(opened, [(Reason::Requested, WHY)]);
-    let decision = judge.observe(&policy(), &seen(30, 1));
-    assert!(decision.condemned, "it stands until the process is dead");
-    assert!(judge.notes().iter().all(|note| !matches!(note, Note::Opened(_))), "and is told once");
 }
 
 #[test]

@@ -9,17 +9,14 @@
     reason = "a test says what went wrong by failing"
 )]
 
-#[path = "scene/scene.rs"]
-mod scene;
-
 use std::time::Duration;
 
-use scene::{LOOK, MAX_AGE, Scene};
 use shard_judge::Note;
 use shard_judge::observation::{
     Claim, Presence, Survivors, TaskObservation, TaskState, WaitChannel, WorkerObservation,
 };
 use shard_judge::policy::On;
+use shard_judge::testing::well::{self, LOOK, MAX_AGE, STALL_AFTER};
 use shard_judge::verdict::ExcuseKind;
 
 fn task(state: TaskState, cpu: Duration) -> TaskObservation {
@@ -29,12 +26,12 @@ fn task(state: TaskState, cpu: Duration) -> TaskObservation {
 
 #[test]
 fn cpu_time_used_at_work_is_none_in_which_a_message_could_have_been_received() {
-    let mut scene = Scene::begin();
+    let mut scene = well::begin();
     scene.now.channels[0].sent += 3;
     // It has noticed the messages, and is given no CPU.
     scene.thread().task = Some(task(TaskState::Running, Duration::ZERO));
     assert!(!scene.run(2 * MAX_AGE).condemned);
-    scene.work();
+    scene.begin_work(1);
     let work = 3 * MAX_AGE;
     let end = scene.now.at.plus(work);
     while scene.now.at < end {
@@ -49,7 +46,7 @@ fn cpu_time_used_at_work_is_none_in_which_a_message_could_have_been_received() {
 
 #[test]
 fn a_slot_first_seen_dropped_by_a_look_that_came_late_is_lost_as_soon_as_any_other() {
-    let mut scene = Scene::begin();
+    let mut scene = well::begin();
     scene.thread().claim = Claim::Dropped;
     scene.process().survivors = Survivors::Some;
     assert!(!scene.pass(Duration::from_secs(3_600)).condemned);
@@ -59,11 +56,11 @@ fn a_slot_first_seen_dropped_by_a_look_that_came_late_is_lost_as_soon_as_any_oth
 
 #[test]
 fn a_thread_that_is_starved_a_slice_at_a_time_reaches_its_cap() {
-    let mut scene = Scene::begin();
+    let mut scene = well::begin();
     let cap = Duration::from_millis(100);
     scene.policy.excuse_caps = scene.policy.excuse_caps.with(ExcuseKind::Starved, cap);
     scene.policy.rules[0].stall_after = Duration::from_secs(5);
-    scene.work();
+    scene.begin_work(1);
     let (mut cpu, mut waited, mut told) = (Duration::ZERO, Duration::ZERO, None);
     for look in 0..100 {
         // Three observations in the run queue, two on a CPU.
@@ -81,9 +78,9 @@ fn a_thread_that_is_starved_a_slice_at_a_time_reaches_its_cap() {
 
 #[test]
 fn nobody_is_condemned_by_a_look_that_could_ask_neither_the_thread_nor_its_workers() {
-    let mut scene = Scene::begin();
+    let mut scene = well::begin();
     scene.policy.channels.clear();
-    scene.work();
+    scene.begin_work(1);
     let starved = WorkerObservation {
         lane: 1,
         generation: 1,
@@ -91,20 +88,20 @@ fn nobody_is_condemned_by_a_look_that_could_ask_neither_the_thread_nor_its_worke
         task: Some(task(TaskState::Running, Duration::ZERO)),
     };
     scene.thread().workers = vec![starved];
-    assert!(!scene.run(2 * scene::STALL_AFTER).condemned);
+    assert!(!scene.run(2 * STALL_AFTER).condemned);
     let counted = scene.counted();
     // All of them are on their way out.
     scene.thread().workers.clear();
     scene.thread().task = None;
-    assert!(!scene.run(2 * scene::STALL_AFTER).condemned);
+    assert!(!scene.run(2 * STALL_AFTER).condemned);
     assert_eq!(scene.counted(), counted);
 }
 
 #[test]
 fn nobody_is_condemned_while_a_debugger_holds_it_for_what_its_workers_lost_before() {
-    let mut scene = Scene::begin();
+    let mut scene = well::begin();
     scene.policy.channels.clear();
-    scene.work();
+    scene.begin_work(1);
     let starved = WorkerObservation {
         lane: 1,
         generation: 1,
@@ -112,13 +109,13 @@ fn nobody_is_condemned_while_a_debugger_holds_it_for_what_its_workers_lost_befor
         task: Some(task(TaskState::Running, Duration::ZERO)),
     };
     scene.thread().workers = vec![starved];
-    scene.run(scene::STALL_AFTER);
+    scene.run(STALL_AFTER);
     // The worker has ended: from here on the thread waits for nothing.
     scene.thread().workers.clear();
-    assert!(!scene.run(scene::STALL_AFTER - 3 * LOOK).condemned);
+    assert!(!scene.run(STALL_AFTER - 3 * LOOK).condemned);
     let counted = scene.counted();
     scene.thread().task = Some(task(TaskState::Traced, Duration::ZERO));
-    assert!(!scene.run(scene::STALL_AFTER).condemned);
+    assert!(!scene.run(STALL_AFTER).condemned);
     assert_eq!(scene.counted(), counted);
     scene.thread().task = Some(task(TaskState::Sleeping, Duration::ZERO));
     assert!(scene.run(10 * LOOK).condemned);
@@ -126,7 +123,7 @@ fn nobody_is_condemned_while_a_debugger_holds_it_for_what_its_workers_lost_befor
 
 #[test]
 fn a_deaf_consumer_is_condemned_in_time_that_counts_and_not_by_a_look_that_comes_late() {
-    let mut scene = Scene::begin();
+    let mut scene = well::begin();
     scene.process().survivors = Survivors::Some;
     scene.thread().presence = Presence::Gone;
     scene.now.channels[0].sent += 3;
@@ -143,13 +140,13 @@ fn a_deaf_consumer_is_condemned_in_time_that_counts_and_not_by_a_look_that_comes
 
 #[test]
 fn what_a_thread_ran_counts_although_it_sleeps_now_beside_one_that_is_starved() {
-    let mut scene = Scene::begin();
+    let mut scene = well::begin();
     scene.policy.channels.clear();
     let mut other = scene.thread().clone();
     (other.slot, other.tid, other.name) = (1, 102, "exec-s1".into());
     (other.activity, other.task) = (1, Some(task(TaskState::Running, Duration::ZERO)));
     scene.now.threads.push(other);
-    scene.work();
+    scene.begin_work(1);
     scene.run(20 * LOOK);
     let counted = scene.counted();
     for look in 1..=6 {
@@ -166,9 +163,9 @@ fn what_a_thread_ran_counts_although_it_sleeps_now_beside_one_that_is_starved() 
 
 #[test]
 fn a_wait_that_was_excused_for_a_worker_is_not_excused_once_more_for_the_thread() {
-    let mut scene = Scene::begin();
+    let mut scene = well::begin();
     scene.policy.channels.clear();
-    scene.work();
+    scene.begin_work(1);
     let starved = WorkerObservation {
         lane: 1,
         generation: 1,

@@ -8,17 +8,15 @@
     reason = "a test says what went wrong by failing"
 )]
 
-#[path = "scene/scene.rs"]
-mod scene;
-
 use std::time::Duration;
 
-use scene::Scene;
 use shard_judge::observation::{
     Claim, Declared, Presence, Survivors, TaskObservation, TaskState, ThrottleObservation, WaitChannel,
     WorkerObservation,
 };
 use shard_judge::policy::On;
+use shard_judge::testing::Scene;
+use shard_judge::testing::well::{self};
 use shard_judge::verdict::Reason;
 
 const STREAMS: u64 = 400;
@@ -126,7 +124,7 @@ fn happens(scene: &mut Scene, random: &mut Random) {
 /// holds.
 fn live(seed: u64, on: On) -> Vec<String> {
     let mut random = Random(seed);
-    let mut scene = Scene::begin();
+    let mut scene = well::begin();
     scene.policy.rules[0].on = on;
     scene.policy.channels[0].on = on;
     let mut told = Vec::new();

@@ -13,13 +13,9 @@ use std::time::Duration;
 use globset::Glob;
 use shard_judge::observation::{Declared, TaskState, WaitChannel};
 use shard_judge::policy::{SAMPLES_APART, SHORTEST_DEADLINE};
+use shard_judge::testing::at_work::{self, GRACE, LOOK, STALL_AFTER, WARN_AFTER};
 use shard_judge::verdict::{Health, Reason, StallKind, Verdict};
 use shard_judge::{Judge, Note};
-
-#[path = "support/at_work.rs"]
-mod at_work;
-
-use at_work::{AtWork, GRACE, LOOK, STALL_AFTER, WARN_AFTER};
 
 const SECOND: u64 = 1_000_000_000;
 /// The time between two observations at this threshold.
@@ -35,7 +31,7 @@ fn a_deadline_shortens_the_threshold_and_never_lengthens_it() {
         (u64::MAX, STALL_AFTER),
         (u64::MAX - 1, STALL_AFTER),
     ] {
-        let mut history = AtWork::begin(deadline);
+        let mut history = at_work::begin(deadline);
         let took = history.run_as_asked(2 * STALL_AFTER).unwrap();
         assert!(took >= threshold && took <= threshold + TWO_LOOKS, "{deadline}: {took:?}");
         let condemned = history.incarnation().condemned().unwrap();
@@ -48,7 +44,7 @@ fn a_deadline_shortens_the_threshold_and_never_lengthens_it() {
 #[test]
 fn a_deadline_that_nobody_could_judge_by_becomes_the_shortest_that_can() {
     for deadline in [1, 1_000_000, 149_999_999] {
-        let mut history = AtWork::begin(deadline);
+        let mut history = at_work::begin(deadline);
         let took = history.run_as_asked(2 * STALL_AFTER).unwrap();
         assert!(took >= SHORTEST_DEADLINE && took <= SHORTEST_DEADLINE + TWO_LOOKS, "{deadline}: {took:?}");
         assert_eq!(history.trial().kind(), StallKind::Deadlock, "two samples were there to tell it by");
@@ -57,30 +53,15 @@ fn a_deadline_that_nobody_could_judge_by_becomes_the_shortest_that_can() {
 
 #[test]
 fn a_threshold_below_the_shortest_deadline_is_kept() {
-    let mut history = AtWork::begin(1);
+    let mut history = at_work::begin(1);
     history.policy.rules[0].stall_after = Duration::from_millis(100);
     let took = history.run_as_asked(STALL_AFTER).unwrap();
     assert!(took < SHORTEST_DEADLINE, "{took:?}");
 }
 
 #[test]
-fn a_deadline_counts_from_the_last_progress_in_time_that_counts() {
-    let mut history = AtWork::begin(SECOND);
-    for _ in 0..10 {
-        assert!(!history.run(Duration::from_millis(900)).condemned);
-        history.progress();
-    }
-    // Stopped for a minute: none of that counts against the thread.
-    history.shows(TaskState::Stopped, None, 0);
-    assert!(!history.run(Duration::from_secs(30)).condemned);
-    history.shows(TaskState::Sleeping, Some(WaitChannel::Futex), 0);
-    assert!(!history.run(Duration::from_millis(900)).condemned);
-    assert!(history.run(Duration::from_millis(200)).condemned);
-}
-
-#[test]
 fn each_piece_of_work_has_a_deadline_of_its_own() {
-    let mut history = AtWork::begin(SECOND);
+    let mut history = at_work::begin(SECOND);
     history.thread().activity += 2;
     history.thread().deadline_ns = 0;
     history.progress();
@@ -92,7 +73,7 @@ fn each_piece_of_work_has_a_deadline_of_its_own() {
 
 #[test]
 fn a_deadline_that_comes_and_goes_opens_one_incident() {
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     let (mut opened, mut lifted) = (0, 0);
     for look in 0..1_000 {
         history.thread().deadline_ns = if look % 2 == 0 { 1 } else { u64::MAX };
@@ -106,7 +87,7 @@ fn a_deadline_that_comes_and_goes_opens_one_incident() {
 #[test]
 fn what_stands_still_for_less_than_its_threshold_is_late_and_no_more() {
     for deadline in [0, SECOND] {
-        let mut history = AtWork::begin(deadline);
+        let mut history = at_work::begin(deadline);
         let (warn, stall) = if deadline == 0 {
             (WARN_AFTER, STALL_AFTER)
         } else {
@@ -130,7 +111,7 @@ fn what_stands_still_for_less_than_its_threshold_is_late_and_no_more() {
 
 #[test]
 fn a_slow_start_within_the_grace_is_starting_and_no_incident() {
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     // Its threads have not registered yet, and then it declares that it is up.
     let thread = history.now.threads.pop().unwrap();
     history.process().declared = Declared::Boot;
@@ -150,7 +131,7 @@ fn a_slow_start_within_the_grace_is_starting_and_no_incident() {
 
 #[test]
 fn a_start_that_takes_longer_than_its_grace_is_degraded() {
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     history.now.threads.clear();
     history.process().declared = Declared::Boot;
     history.policy.rules[0].glob = Glob::new("exec-s0").unwrap().compile_matcher();
@@ -162,7 +143,7 @@ fn a_start_that_takes_longer_than_its_grace_is_degraded() {
 #[test]
 fn no_stall_is_told_from_samples_that_are_nearer_than_50_ms() {
     for threshold in [1, 4, 20, 49, 51, 100, 300].map(Duration::from_millis) {
-        let mut history = AtWork::begin(0);
+        let mut history = at_work::begin(0);
         let rule = &mut history.policy.rules[0];
         (rule.stall_after, rule.warn_after) = (threshold, threshold);
         let took = history.run_as_asked(STALL_AFTER).unwrap();
@@ -182,7 +163,7 @@ fn kind(
     then: (TaskState, Option<WaitChannel>),
     last: Duration,
 ) -> StallKind {
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     history.shows(before.0, before.1, 0);
     history.run(STALL_AFTER - last);
     history.shows(then.0, then.1, 0);
@@ -208,7 +189,7 @@ fn both_samples_must_say_the_same() {
 
 #[test]
 fn who_computed_before_it_locked_up_is_deadlocked_and_no_livelock() {
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     let mut cpu = 0;
     while history.trial().counted() < STALL_AFTER * 9 / 10 {
         cpu += u64::try_from(LOOK.as_nanos()).unwrap();
@@ -222,7 +203,7 @@ fn who_computed_before_it_locked_up_is_deadlocked_and_no_livelock() {
 
 #[test]
 fn a_loop_beside_busy_neighbours_is_a_livelock() {
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     let mut cpu = 0;
     // Half of a CPU, in slices as long as one observation interval.
     for look in 0..5_000 {
@@ -238,7 +219,7 @@ fn a_loop_beside_busy_neighbours_is_a_livelock() {
 #[test]
 fn the_next_look_is_when_the_threshold_is_reached_if_time_counts_and_the_usual_one_if_not() {
     let left = Duration::from_millis(3);
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     history.run(STALL_AFTER - LOOK);
     let decision = history.pass(LOOK - left);
     assert_eq!(history.trial().counted(), STALL_AFTER - left);

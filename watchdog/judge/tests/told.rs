@@ -8,24 +8,22 @@
     reason = "a test says what went wrong by failing"
 )]
 
-#[path = "scene/scene.rs"]
-mod scene;
-
 use std::time::Duration;
 
 use globset::Glob;
-use scene::{LOOK, MAX_AGE, STALL_AFTER, Scene};
 use shard_judge::clock::Monotonic;
 use shard_judge::observation::{Claim, Declared, Presence, Survivors, TaskState};
 use shard_judge::policy::{On, Rule};
+use shard_judge::testing::Scene;
+use shard_judge::testing::well::{self, LOOK, MAX_AGE, STALL_AFTER};
 use shard_judge::verdict::Verdict;
 use shard_judge::{Judge, Note, OBSERVER_LATE};
 
 #[test]
 fn a_look_that_is_just_not_too_late_counts_and_the_next_later_one_does_not() {
     for (late, counts) in [(Duration::ZERO, true), (Duration::from_nanos(1), false)] {
-        let mut scene = Scene::begin();
-        scene.work();
+        let mut scene = well::begin();
+        scene.begin_work(1);
         scene.pass(LOOK);
         let decision = scene.pass(LOOK);
         let before = scene.counted();
@@ -38,7 +36,7 @@ fn a_look_that_is_just_not_too_late_counts_and_the_next_later_one_does_not() {
 
 #[test]
 fn why_nobody_is_watched_is_told_only_while_nobody_is() {
-    let scene = Scene::begin();
+    let scene = well::begin();
     let mut judge = Judge::new(Monotonic(0));
     let nobody = shard_judge::observation::Observation { at: Monotonic(1), ..Default::default() };
     judge.observe(&scene.policy, &nobody);
@@ -46,7 +44,7 @@ fn why_nobody_is_watched_is_told_only_while_nobody_is() {
     judge.refused("the segment belongs to somebody else", Monotonic(2));
     assert_eq!((judge.verdict(), judge.why()), (Verdict::Unguarded, "the segment belongs to somebody else"));
 
-    let mut scene = Scene::begin();
+    let mut scene = well::begin();
     scene.judge.refused("somebody else", scene.now.at);
     assert_eq!(scene.judge.verdict(), Verdict::Healthy, "one is watched");
     scene.process().exited = true;
@@ -54,7 +52,7 @@ fn why_nobody_is_watched_is_told_only_while_nobody_is() {
     scene.judge.refused("somebody else", scene.now.at);
     assert_eq!(scene.judge.verdict(), Verdict::Restarting, "one is waited for");
 
-    let mut scene = Scene::begin();
+    let mut scene = well::begin();
     scene.now.process = None;
     assert_eq!(scene.pass(LOOK).verdict, Verdict::Unguarded);
     assert_eq!(scene.judge.why(), "no target is watched");
@@ -62,7 +60,7 @@ fn why_nobody_is_watched_is_told_only_while_nobody_is() {
 
 #[test]
 fn after_a_death_the_loop_wakes_when_the_restart_is_overdue_and_seldom_after_that() {
-    let mut scene = Scene::begin();
+    let mut scene = well::begin();
     scene.policy.restart_within = Duration::from_millis(300);
     scene.process().exited = true;
     let decision = scene.pass(LOOK);
@@ -78,8 +76,8 @@ fn after_a_death_the_loop_wakes_when_the_restart_is_overdue_and_seldom_after_tha
 
 #[test]
 fn a_reload_finds_each_thread_its_rule_anew() {
-    let mut scene = Scene::begin();
-    scene.work();
+    let mut scene = well::begin();
+    scene.begin_work(1);
     let ignore = Rule {
         name: "exec-s0".to_owned(),
         glob: Glob::new("exec-s0").unwrap().compile_matcher(),
@@ -96,7 +94,7 @@ fn a_reload_finds_each_thread_its_rule_anew() {
 
 #[test]
 fn a_reload_finds_each_channel_its_rule_anew() {
-    let mut scene = Scene::begin();
+    let mut scene = well::begin();
     let rule = scene.policy.channels.pop().unwrap();
     scene.judge.rules_changed(&scene.policy);
     scene.now.channels[0].sent += 1;
@@ -108,7 +106,7 @@ fn a_reload_finds_each_channel_its_rule_anew() {
 
 #[test]
 fn the_loop_wakes_when_a_channel_has_used_up_its_limit() {
-    let mut scene = Scene::begin();
+    let mut scene = well::begin();
     scene.now.channels[0].sent += 1;
     scene.pass(LOOK);
     scene.run(MAX_AGE - LOOK);
@@ -119,7 +117,7 @@ fn the_loop_wakes_when_a_channel_has_used_up_its_limit() {
 
 #[test]
 fn the_loop_wakes_when_a_message_has_waited_too_long_though_nobody_is_killed_for_it() {
-    let mut scene = Scene::begin();
+    let mut scene = well::begin();
     scene.policy.rules[0].stall_after = Duration::from_secs(5);
     scene.policy.channels[0].on = On::Report;
     scene.now.channels[0].sent += 1;
@@ -136,7 +134,7 @@ fn the_loop_wakes_when_a_message_has_waited_too_long_though_nobody_is_killed_for
 #[test]
 fn a_consumer_that_dropped_its_slot_is_as_deaf_as_one_that_ended() {
     for dropped in [true, false] {
-        let mut scene = Scene::begin();
+        let mut scene = well::begin();
         scene.policy.rules[0].on = On::Report;
         scene.now.channels[0].sent += 1;
         scene.process().survivors = Survivors::Some;
@@ -152,7 +150,7 @@ fn a_consumer_that_dropped_its_slot_is_as_deaf_as_one_that_ended() {
 
 #[test]
 fn since_when_it_is_stopped_or_ending_and_what_is_missing_can_be_asked() {
-    let mut scene = Scene::begin();
+    let mut scene = well::begin();
     let current = |scene: &Scene| {
         let current = scene.judge.incarnation().unwrap();
         (
@@ -181,9 +179,9 @@ fn since_when_it_is_stopped_or_ending_and_what_is_missing_can_be_asked() {
 #[test]
 fn two_condemnations_are_the_same_if_they_say_the_same_of_the_same_moment() {
     let condemned = |after: Duration| {
-        let mut scene = Scene::begin();
+        let mut scene = well::begin();
         scene.pass(after);
-        scene.work();
+        scene.begin_work(1);
         scene.run(2 * STALL_AFTER);
         let notes = scene.judge.notes().to_vec();
         notes.into_iter().find(|note| matches!(note, Note::Opened(_))).unwrap()
@@ -194,8 +192,8 @@ fn two_condemnations_are_the_same_if_they_say_the_same_of_the_same_moment() {
 
 #[test]
 fn the_sentence_behind_a_verdict_names_what_it_rests_on() {
-    let mut scene = Scene::begin();
-    scene.work();
+    let mut scene = well::begin();
+    scene.begin_work(1);
     scene.run(2 * STALL_AFTER);
     let condemned = scene.judge.incarnation().unwrap().condemned().unwrap().clone();
     assert_eq!(scene.judge.why(), condemned.why);
@@ -225,7 +223,7 @@ fn the_age_of_a_short_backlog_is_exact() {
 
 #[test]
 fn a_channel_is_known_by_its_name() {
-    let scene = Scene::begin();
+    let scene = well::begin();
     assert_eq!(&*scene.judge.incarnation().unwrap().channels()[0].name, "commands");
     assert_eq!(scene.policy.channel_for("commands"), Some(0));
     assert_eq!(scene.policy.channel_for("answers"), None);

@@ -12,18 +12,15 @@ use std::time::Duration;
 
 use shard_judge::observation::{Claim, Declared, Presence, TaskState, ThreadObservation, WorkerObservation};
 use shard_judge::policy::On;
+use shard_judge::testing::Scene;
+use shard_judge::testing::well::{self, LOOK, STALL_AFTER};
 use shard_judge::verdict::{Reason, Unobserved, Verdict};
-
-#[path = "scene/scene.rs"]
-mod scene;
-
-use scene::{LOOK, STALL_AFTER, Scene};
 
 const LONG: Duration = Duration::from_secs(60);
 
 /// A second thread, of which nothing can be seen.
 fn with_one_out_of_sight() -> Scene {
-    let mut scene = Scene::begin();
+    let mut scene = well::begin();
     let name = "exec-s1".into();
     let second = ThreadObservation {
         slot: 1,
@@ -60,7 +57,7 @@ fn a_thread_out_of_sight_is_degraded_at_once_and_never_killed_for() {
 #[test]
 fn nothing_that_excuses_another_thread_hides_it() {
     let mut scene = with_one_out_of_sight();
-    scene.work();
+    scene.begin_work(1);
     scene.thread().task.as_mut().unwrap().state = TaskState::Traced;
     assert_eq!(scene.run(STALL_AFTER * 2).verdict, Verdict::Degraded);
 }
@@ -68,7 +65,7 @@ fn nothing_that_excuses_another_thread_hides_it() {
 #[test]
 fn the_others_are_judged_as_ever() {
     let mut scene = with_one_out_of_sight();
-    scene.work();
+    scene.begin_work(1);
     assert!(scene.run(STALL_AFTER * 2).condemned);
     let condemned = scene.judge.incarnation().unwrap().condemned().unwrap();
     assert_eq!((condemned.reason, condemned.slot), (Reason::Stalled, Some((0, 1))));
@@ -86,9 +83,9 @@ fn who_has_left_or_is_ignored_is_missed_by_nobody() {
 
 #[test]
 fn a_worker_out_of_sight_is_degraded_until_it_is_seen_whatever_its_thread_does() {
-    let mut scene = Scene::begin();
+    let mut scene = well::begin();
     let worker = |presence| WorkerObservation { lane: 1, generation: 1, presence, task: None };
-    scene.work();
+    scene.begin_work(1);
     scene.thread().workers = vec![worker(Presence::Unopened)];
     let decision = scene.run(STALL_AFTER * 2);
     assert_eq!(
@@ -107,8 +104,8 @@ fn a_worker_out_of_sight_is_degraded_until_it_is_seen_whatever_its_thread_does()
 /// The verdicts shortly before and after the moment at which a thread at work, hidden like this,
 /// counts as out of sight.
 fn seen_after_three_seconds(hide: impl Fn(&mut Scene)) -> (Verdict, Verdict) {
-    let mut scene = Scene::begin();
-    scene.work();
+    let mut scene = well::begin();
+    scene.begin_work(1);
     scene.pass(LOOK);
     hide(&mut scene);
     let silent = Duration::from_millis(2_900);
@@ -150,7 +147,7 @@ fn a_thread_that_nobody_can_observe_is_never_called_healthy_for_long() {
 
 #[test]
 fn a_thread_that_was_never_observed_is_not_called_healthy_at_all() {
-    let mut scene = Scene::begin();
+    let mut scene = well::begin();
     let mut other = scene.now.threads[0].clone();
     (other.slot, other.presence, other.task) = (1, Presence::Unknown, None);
     scene.now.threads.push(other);
@@ -163,8 +160,8 @@ fn a_thread_that_was_never_observed_is_not_called_healthy_at_all() {
 
 #[test]
 fn what_is_out_of_sight_is_named_and_nobody_is_killed_blindly() {
-    let mut scene = Scene::begin();
-    scene.work();
+    let mut scene = well::begin();
+    scene.begin_work(1);
     scene.pass(LOOK);
     scene.thread().task = None;
     let decision = scene.run(Duration::from_secs(60));
@@ -174,23 +171,23 @@ fn what_is_out_of_sight_is_named_and_nobody_is_killed_blindly() {
     assert!(why.contains("thread exec-s0") && why.contains("/proc/100/task/101/stat"), "{why}");
     assert_eq!(scene.judge.incarnation().unwrap().threads()[0].unobserved, Some(Unobserved::Unreadable));
     // One answer is enough.
-    scene.thread().task = scene::asleep();
+    scene.thread().task = well::asleep();
     assert_eq!(scene.pass(LOOK).verdict, Verdict::Healthy);
 }
 
 #[test]
 fn a_look_that_fails_now_and_then_changes_no_verdict() {
-    let mut scene = Scene::begin();
+    let mut scene = well::begin();
     scene.policy.rules[0].stall_after = Duration::from_secs(600);
     scene.policy.rules[0].warn_after = Duration::from_secs(600);
-    scene.work();
+    scene.begin_work(1);
     for round in 0..50 {
         scene.thread().presence = Presence::Unknown;
         scene.thread().task = None;
         let verdict = scene.run(Duration::from_millis(2_000)).verdict;
         assert_eq!(verdict, Verdict::Healthy, "round {round}");
         scene.thread().presence = Presence::Present;
-        scene.thread().task = scene::asleep();
+        scene.thread().task = well::asleep();
         assert_eq!(scene.pass(LOOK).verdict, Verdict::Healthy);
     }
 }
@@ -202,8 +199,8 @@ fn silence_that_means_nothing_puts_nobody_out_of_sight() {
     let ending: Change = |scene| scene.process().declared = Declared::Stopping;
     let core: Change = |scene| scene.process().core_dumping = true;
     for change in [unreadable, ending, core] {
-        let mut scene = Scene::begin();
-        scene.work();
+        let mut scene = well::begin();
+        scene.begin_work(1);
         scene.pass(LOOK);
         change(&mut scene);
         scene.thread().task = None;
@@ -212,8 +209,8 @@ fn silence_that_means_nothing_puts_nobody_out_of_sight() {
         assert_eq!(trial.unobserved, None, "{}", scene.judge.why());
     }
     // Time without observations does not count either.
-    let mut scene = Scene::begin();
-    scene.work();
+    let mut scene = well::begin();
+    scene.begin_work(1);
     scene.pass(LOOK);
     scene.thread().task = None;
     scene.pass(LOOK);

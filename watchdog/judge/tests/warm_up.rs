@@ -9,20 +9,17 @@
 
 use std::time::Duration;
 
+use shard_judge::testing::Scene;
+use shard_judge::testing::at_work::{self, LOOK, STALL_AFTER, WARN_AFTER};
 use shard_judge::verdict::Health;
-
-#[path = "support/at_work.rs"]
-mod at_work;
-
-use at_work::{AtWork, LOOK, STALL_AFTER, WARN_AFTER};
 
 const WARM_UP: Duration = Duration::from_secs(30);
 /// The time between two observations at this threshold.
 const TWO_LOOKS: Duration = Duration::from_millis(100);
 
 /// A thread that stands still at its piece of work with this number, the first being 1.
-fn stands_still(work: u64, deadline: Duration) -> AtWork {
-    let mut history = AtWork::begin(deadline.as_nanos().try_into().unwrap());
+fn stands_still(work: u64, deadline: Duration) -> Scene {
+    let mut history = at_work::begin(deadline.as_nanos().try_into().unwrap());
     history.policy.rules[0].warm_up = WARM_UP;
     history.thread().activity = 2 * work - 1;
     history.progress();

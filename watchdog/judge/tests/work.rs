@@ -7,21 +7,19 @@
     reason = "a test says what went wrong by failing"
 )]
 
-#[path = "support/at_work.rs"]
-mod at_work;
-
-use at_work::{AtWork, LOOK, STALL_AFTER};
 use shard_judge::clock::Monotonic;
 use shard_judge::observation::{Claim, Presence};
+use shard_judge::testing::Scene;
+use shard_judge::testing::at_work::{self, LOOK, STALL_AFTER};
 use shard_judge::verdict::StallKind;
 
 /// An even activity: the thread is idle.
-fn idle() -> AtWork {
-    let mut history = AtWork::begin(0);
+fn idle() -> Scene {
+    let mut history = at_work::begin(0);
     history.thread().activity += 1;
     history.progress();
     // Nothing is remembered of the work that it began with.
-    let mut anew = AtWork::begin(0);
+    let mut anew = at_work::begin(0);
     anew.now = history.now;
     anew.judge = shard_judge::Judge::new(Monotonic(0));
     anew.look();
@@ -30,7 +28,7 @@ fn idle() -> AtWork {
 
 #[test]
 fn progress_ends_no_work() {
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     let began = history.trial().work_since;
     assert!(began.is_some());
     for _ in 0..10 {
@@ -42,7 +40,7 @@ fn progress_ends_no_work() {
 
 #[test]
 fn the_same_work_begun_again_is_as_old_as_its_new_beginning() {
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     history.run(LOOK * 10);
     history.thread().activity += 2;
     history.progress();
@@ -51,7 +49,7 @@ fn the_same_work_begun_again_is_as_old_as_its_new_beginning() {
 
 #[test]
 fn another_work_is_as_old_as_its_first_look_whatever_the_activity_says() {
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     history.run(LOOK * 10);
     history.thread().attempt += 1;
     history.progress();
@@ -60,7 +58,7 @@ fn another_work_is_as_old_as_its_first_look_whatever_the_activity_says() {
 
 #[test]
 fn an_idle_thread_is_at_nothing() {
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     history.thread().activity += 1;
     history.progress();
     let trial = history.trial();
@@ -86,20 +84,20 @@ fn work_begun_inside_the_first_is_no_end_of_it() {
 
 #[test]
 fn a_clock_runs_only_against_who_works_is_here_and_lives() {
-    let mut history = AtWork::begin(0);
-    let left = |history: &AtWork| history.trial().runs_against(&history.policy.rules[0]);
+    let mut history = at_work::begin(0);
+    let left = |history: &Scene| history.trial().runs_against(&history.policy.rules[0]);
     history.pass(LOOK);
     assert_eq!(left(&history), Some(STALL_AFTER - LOOK));
     history.thread().activity += 1;
     history.progress();
     assert_eq!(left(&history), None, "it is idle");
 
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     history.thread().claim = Claim::Left;
     history.pass(LOOK);
     assert_eq!(left(&history), None, "it has left");
 
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     history.thread().presence = Presence::Gone;
     history.pass(LOOK);
     assert_eq!(left(&history), None, "it is gone");
@@ -107,7 +105,7 @@ fn a_clock_runs_only_against_who_works_is_here_and_lives() {
 
 #[test]
 fn only_of_a_stall_a_verdict_says_how_the_thread_stands_still() {
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     history.run(STALL_AFTER / 2);
     assert_eq!(history.trial().faulty().kind, None);
     history.run(STALL_AFTER);
@@ -116,7 +114,7 @@ fn only_of_a_stall_a_verdict_says_how_the_thread_stands_still() {
 
 #[test]
 fn of_who_is_said_to_have_left_for_a_moment_nothing_before_it_counts() {
-    let mut history = AtWork::begin(0);
+    let mut history = at_work::begin(0);
     history.run(STALL_AFTER - LOOK);
     history.thread().claim = Claim::Left;
     history.pass(LOOK);

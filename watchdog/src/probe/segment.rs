@@ -177,19 +177,8 @@ pub const fn is_claimed(slot: &ThreadSample) -> bool {
 fn unseen(thread: &WatchedThread) -> ThreadObservation {
     let (slot, generation) = thread.key();
     ThreadObservation {
-        slot,
-        generation,
-        name: thread.name(),
-        tid: thread.tid(),
-        claim: Claim::Live,
         presence: Presence::Unknown,
-        activity: 0,
-        progress: 0,
-        work_key: 0,
-        attempt: 0,
-        deadline_ns: 0,
-        task: None,
-        workers: Vec::new(),
+        ..ThreadObservation::blank(slot, generation, thread.name(), thread.tid())
     }
 }
 

@@ -179,7 +179,7 @@ fn look(memory: &mut Memory, flags: u8, input: &mut In<'_>) -> Result<(), Damage
 fn process(input: &mut In<'_>) -> Result<Option<ProcessObservation>, Damage> {
     match input.byte()? {
         0 => Ok(None),
-        1 => Ok(Some(delta::blank_process(TargetIdentity {
+        1 => Ok(Some(ProcessObservation::blank(TargetIdentity {
             pid: id(input)?,
             start_time: input.varint()?,
             incarnation: input.varint()?,
@@ -236,7 +236,7 @@ fn members(memory: &mut Memory, input: &mut In<'_>) -> Result<(), Damage> {
     for _ in 0..count(input)? {
         let (slot, generation) = (input.number()?, input.varint()?);
         let name = Arc::from(input.text(LONGEST_NAME)?);
-        let mut thread = delta::blank_thread(slot, generation, name, id(input)?);
+        let mut thread = ThreadObservation::blank(slot, generation, name, id(input)?);
         let mut counted = Counters::default();
         fields(&mut thread, &mut counted, input)?;
         seen.threads.push(thread);

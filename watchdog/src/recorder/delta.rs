@@ -4,11 +4,7 @@
 use std::sync::Arc;
 
 use crate::clock::Monotonic;
-use crate::observation::{
-    ChannelObservation, Claim, Declared, Observation, Presence, ProcessObservation, Survivors,
-    ThreadObservation, WorkerObservation,
-};
-use crate::snapshot::TargetIdentity;
+use crate::observation::{ChannelObservation, Observation, ThreadObservation, WorkerObservation};
 
 /// Flag of an observation: another process, or none.
 pub const PROCESS: u8 = 1;
@@ -186,39 +182,5 @@ impl Memory {
         for (mine, now) in self.seen.channels.iter_mut().zip(&seen.channels) {
             (mine.sent, mine.received) = (now.sent, now.received);
         }
-    }
-}
-
-/// A process of which only the identity is known: its first observation is encoded against this.
-pub const fn blank_process(identity: TargetIdentity) -> ProcessObservation {
-    ProcessObservation {
-        identity,
-        declared: Declared::Unknown,
-        segment_readable: true,
-        exited: false,
-        leader: None,
-        survivors: Survivors::NotAsked,
-        signalled: None,
-        throttle: None,
-        core_dumping: false,
-    }
-}
-
-/// A thread of which only the identity is known.
-pub const fn blank_thread(slot: u32, generation: u64, name: Arc<str>, tid: i32) -> ThreadObservation {
-    ThreadObservation {
-        slot,
-        generation,
-        name,
-        tid,
-        claim: Claim::Live,
-        presence: Presence::Present,
-        activity: 0,
-        progress: 0,
-        work_key: 0,
-        attempt: 0,
-        deadline_ns: 0,
-        task: None,
-        workers: Vec::new(),
     }
 }

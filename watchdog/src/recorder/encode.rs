@@ -93,7 +93,7 @@ pub fn look(memory: &Memory, seen: &Observation, out: &mut Out<'_>) {
     }
     let identity = |process: &Option<ProcessObservation>| process.as_ref().map(|process| process.identity);
     let other_process = identity(process) != identity(&before.process);
-    let blank = process.as_ref().map(|process| delta::blank_process(process.identity));
+    let blank = process.as_ref().map(|process| ProcessObservation::blank(process.identity));
     let old = if other_process { blank.as_ref() } else { before.process.as_ref() };
     let other_members = !memory.has_members_of(seen);
     let mut flags = 0;
@@ -195,7 +195,7 @@ fn write_members(threads: &[ThreadObservation], channels: &[ChannelObservation],
         out.varint(thread.generation);
         out.text(&thread.name);
         out.moved(0, i64::from(thread.tid).cast_unsigned());
-        let blank = delta::blank_thread(thread.slot, thread.generation, thread.name.clone(), thread.tid);
+        let blank = ThreadObservation::blank(thread.slot, thread.generation, thread.name.clone(), thread.tid);
         write_thread(&blank, thread, &Counters::default(), out);
     }
     out.varint(channels.len() as u64);

@@ -11,12 +11,11 @@ use crate::judge::crash_loop::CrashLoops;
 use crate::judge::incarnation::Incarnation;
 use crate::judge::policy::Policy;
 use crate::judge::{Decision, Judge};
-use crate::observation::Observation;
+use crate::observation::{Observation, ProcessObservation};
 use crate::snapshot::TargetIdentity;
 use crate::verdict::Withheld;
 
 use super::Facts;
-use super::delta::blank_process;
 
 /// A judge, a ladder and a budget that receive what was recorded.
 #[derive(Debug)]
@@ -198,7 +197,7 @@ impl Replay {
         let mut bare = Observation {
             at: since,
             suspended_ns: first.suspended_ns,
-            process: Some(blank_process(process.identity)),
+            process: Some(ProcessObservation::blank(process.identity)),
             threads: Vec::new(),
             channels: Vec::new(),
         };

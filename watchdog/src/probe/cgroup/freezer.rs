@@ -126,7 +126,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::observation::{Claim, Presence, WorkerObservation};
+    use crate::observation::{Presence, WorkerObservation};
     use crate::probe::cgroup::tests::tree;
 
     const UNIFIED: &str = "41 31 0:38 / TREE/unified rw,relatime - cgroup2 cgroup2 rw\n";
@@ -223,19 +223,10 @@ mod tests {
 
     fn named_by(freezer: &Freezer, seen: TaskObservation) -> Option<WaitChannel> {
         let thread = |task, workers| ThreadObservation {
-            slot: 0,
-            generation: 1,
-            name: Arc::from("exec-s0"),
-            tid: 7,
-            claim: Claim::Live,
-            presence: Presence::Present,
             activity: 1,
-            progress: 0,
-            work_key: 0,
-            attempt: 0,
-            deadline_ns: 0,
             task,
             workers,
+            ..ThreadObservation::blank(0, 1, Arc::from("exec-s0"), 7)
         };
         let worker =
             WorkerObservation { lane: 1, generation: 1, presence: Presence::Present, task: Some(seen) };

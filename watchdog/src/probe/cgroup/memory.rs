@@ -99,7 +99,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::observation::{Claim, Presence, TaskObservation};
+    use crate::observation::TaskObservation;
     use crate::probe::cgroup::tests::tree;
 
     const MOUNTS: &str = "41 31 0:38 / TREE/unified rw,relatime - cgroup2 cgroup2 rw\n";
@@ -164,19 +164,9 @@ mod tests {
         let (_root, memory) = opened((32 * MIB, if over { "16777216" } else { "max" }), (0, "max"));
         let task = TaskObservation { state, cpu_ns: Some(1), run_delay_ns: Some(1), wait };
         let mut threads = [ThreadObservation {
-            slot: 0,
-            generation: 1,
-            name: Arc::from("exec-s0"),
-            tid: 7,
-            claim: Claim::Live,
-            presence: Presence::Present,
             activity: 1,
-            progress: 0,
-            work_key: 0,
-            attempt: 0,
-            deadline_ns: 0,
             task: Some(task),
-            workers: Vec::new(),
+            ..ThreadObservation::blank(0, 1, Arc::from("exec-s0"), 7)
         }];
         memory.name(Monotonic(1), &mut None, &mut threads);
         threads[0].task.and_then(|task| task.wait)

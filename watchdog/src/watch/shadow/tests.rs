@@ -5,11 +5,8 @@ use std::path::Path;
 use tokio::sync::mpsc::{Receiver, channel};
 
 use crate::config::{Config, read};
-use crate::observation::{
-    Claim, Declared, Presence, ProcessObservation, Survivors, TaskObservation, TaskState, ThreadObservation,
-    WaitChannel,
-};
-use crate::snapshot::TargetIdentity;
+use crate::judge::testing;
+use crate::observation::{TaskObservation, TaskState, ThreadObservation, WaitChannel};
 
 const MILLI: u64 = 1_000_000;
 
@@ -82,36 +79,18 @@ impl Side {
 }
 
 fn working() -> Observation {
-    let process = ProcessObservation {
-        identity: TargetIdentity { pid: 10, start_time: 1, incarnation: 1 },
-        declared: Declared::Running,
-        segment_readable: true,
-        exited: false,
-        leader: Some(TaskState::Sleeping),
-        survivors: Survivors::NotAsked,
-        signalled: None,
-        throttle: None,
-        core_dumping: false,
-    };
     let wait = Some(WaitChannel::Futex);
     let task = TaskObservation { state: TaskState::Sleeping, cpu_ns: Some(1), run_delay_ns: Some(1), wait };
     let thread = ThreadObservation {
-        slot: 0,
-        generation: 1,
-        name: "exec-s0".into(),
-        tid: 11,
-        claim: Claim::Live,
-        presence: Presence::Present,
         activity: 1,
         progress: 1,
         work_key: 7,
         attempt: 1,
-        deadline_ns: 0,
         task: Some(task),
-        workers: Vec::new(),
+        ..testing::thread(0, "exec-s0")
     };
-    let at = Monotonic(1_000 * MILLI);
-    Observation { at, suspended_ns: 0, process: Some(process), threads: vec![thread], channels: Vec::new() }
+    let process = Some(testing::process(testing::identity(1)));
+    Observation { at: testing::BEGAN, process, threads: vec![thread], ..Observation::default() }
 }
 
 const QUICK: &str = "[[shadow.thread]]\nname = \"exec-s*\"\nstall_after = \"500ms\"\n";

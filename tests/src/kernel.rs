@@ -89,7 +89,11 @@ fn pack(programs: &[&str], archive: &Path) {
 #[track_caller]
 fn boot(kernel: &Path, archive: &Path, folder: &Path, scenario: &str) -> String {
     let console = folder.join("console");
-    let mut kernel = Command::new(kernel)
+    let mut kernel = Command::new(kernel);
+    if let Some(library) = whole_registers(folder) {
+        kernel.env("LD_PRELOAD", library);
+    }
+    let mut kernel = kernel
         .arg(MEMORY)
         .arg(format!("initrd={}", archive.display()))
         .args(["rdinit=/init", "con=null", "con0=fd:0,fd:1", "quiet"])
@@ -113,6 +117,22 @@ fn boot(kernel: &Path, archive: &Path, folder: &Path, scenario: &str) -> String 
         std::thread::sleep(Duration::from_millis(20));
     }
     said(&console)
+}
+
+/// What User Mode Linux needs on a processor with more registers than it knows:
+/// `tests/kernels/xstate.c` says why. `None` on any other.
+#[track_caller]
+fn whole_registers(folder: &Path) -> Option<PathBuf> {
+    let flags = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    if !flags.split_whitespace().any(|flag| flag == "amx_tile") {
+        return None;
+    }
+    let library = folder.join("xstate.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/xstate.c");
+    let compiled =
+        Command::new("cc").args(["-shared", "-fPIC", "-O2", "-o"]).arg(&library).arg(source).status();
+    assert!(compiled.expect("a C compiler").success(), "xstate.c could not be compiled");
+    Some(library)
 }
 
 fn said(console: &Path) -> String {

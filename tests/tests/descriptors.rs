@@ -97,7 +97,7 @@ fn the_soft_limit_is_raised_to_the_hard_one_and_that_is_said() {
     scene.sidecar.wait_for("healthy");
     assert_eq!(scene.unobserved(), Some(0.0));
     scene.process.line("the limit", 0, |line| {
-        line.contains("the soft limit of open files was 256 and is 1024 now").then_some(())
+        line.contains("the soft limit of open files was raised from 256 to 1024").then_some(())
     });
 }
 

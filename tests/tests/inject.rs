@@ -255,7 +255,7 @@ fn what_cannot_be_followed_or_is_no_fault_is_refused_before_anything_is_broken()
     faults::order(&stage.faults(), &["arm hang at elsewhere"]);
     let ended = inject(&stage.sidecar, &["--socket", socket, "hang", "--yes-break-it"]);
     assert_eq!(ended.code, Some(2), "{}", ended.said);
-    assert!(ended.said.contains("something is armed"), "{}", ended.said);
+    assert!(ended.said.contains("a fault is already armed"), "{}", ended.said);
     assert!(
         listed(&stage).ends_with("armed: hang at elsewhere once for 10m"),
         "another's fault is left alone"

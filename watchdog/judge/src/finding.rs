@@ -25,9 +25,13 @@ impl Why<'_> {
         }
     }
 
-    /// Whether it may say something new about an unchanged verdict.
-    pub const fn may_change(&self) -> bool {
-        matches!(self, Self::Changed(_))
+    /// Whether it may say something new about an unchanged verdict, whose reason was `before`.
+    pub fn differs_from(&self, before: &str) -> bool {
+        match self {
+            Self::Fixed(text) => *text != before,
+            Self::Told(_) => false,
+            Self::Changed(_) => true,
+        }
     }
 }
 

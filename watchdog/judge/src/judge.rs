@@ -322,7 +322,7 @@ impl Judge {
             self.verdict = verdict;
             self.since = at;
             self.why = why.tell();
-        } else if why.may_change() {
+        } else if why.differs_from(&self.why) {
             self.why = why.tell();
         }
     }

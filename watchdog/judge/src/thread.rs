@@ -349,9 +349,10 @@ impl ThreadTrial {
         self.deadline = self.deadline.into_iter().chain(deadline(seen)).min();
         // A thread that sleeps while another thread of its process is kept from running may be
         // waiting for it: a message through a thread held by a quota takes until the next period,
-        // and a thread without memory may hold a lock. Neither of the two is at fault.
+        // and a thread without memory may hold a lock. Neither of the two is at fault. While the
+        // core is written, all threads wait for that and for nothing else.
         let asleep = seen.task.is_some_and(|task| task.state == TaskState::Sleeping);
-        let waits = look.kept.others(self.kept).filter(|_| asleep);
+        let waits = look.kept.others(self.kept).filter(|_| asleep && !look.core_dumping);
         // While the core is written, nothing that the kernel reports about its threads is
         // meaningful.
         let task = seen.task.filter(|_| !look.core_dumping && waits.is_none());

@@ -131,7 +131,7 @@ fn the_socket_takes_orders_and_says_what_came_of_them() {
         said["paused_until"].is_string() && said["message"].as_str().unwrap().contains("watching continues")
     );
     let (code, said) = post(&socket, "/api/v1/pause", PAUSE, None);
-    assert!(code == 200 && said["message"].as_str().unwrap().contains("takes the place"), "{said}");
+    assert!(code == 200 && said["message"].as_str().unwrap().contains("replaces an earlier pause"), "{said}");
     assert_eq!(post(&socket, "/api/v1/resume", "", None).1["was_paused"], true);
     assert_eq!(post(&socket, "/api/v1/resume", "{}", None).1["was_paused"], false);
     let kill = r#"{"reason": "wrong answers"}"#;
@@ -220,6 +220,6 @@ fn a_loop_that_does_not_answer_costs_a_bounded_time() {
     let running = running(false, false);
     let began = Instant::now();
     let (code, said) = post(&running.socket(), "/api/v1/kill", r#"{"reason": "x"}"#, None);
-    assert!(code == 503 && said["error"].as_str().unwrap().contains("look at the status"), "{said}");
+    assert!(code == 503 && said["error"].as_str().unwrap().contains("check the status"), "{said}");
     assert!(began.elapsed() < LONG);
 }

@@ -318,11 +318,8 @@ impl Probe {
         into.at = at;
         into.suspended_ns = self.suspends.read();
         into.process = None;
-        if let Some(target) = &mut self.target
-            && target.adopted.handle.mapped().is_lost()
-        {
-            let pid = target.adopted.handle.identity().pid;
-            target.lapse.get_or_insert(Unproven::Unmapped { pid });
+        if let Some(target) = &mut self.target {
+            target.note_unmapped();
         }
         let Some(target) = self.target.as_mut().filter(|target| target.lapse.is_none()) else {
             into.threads.clear();
@@ -359,17 +356,10 @@ impl Probe {
             cgroups.memory.name(at, &mut target.over_memory, &mut into.threads);
         }
         target.read_throttle(at, &into.threads);
-        let lost = into.threads.iter().any(|thread| match thread.claim {
-            Claim::Live => thread.presence == Presence::Gone,
-            Claim::Dropped => true,
-            Claim::Left => false,
-        });
         let fate = if hidden {
             Fate { survivors: Survivors::Unknown, core_dumping: false }
-        } else if lost || leader_ending {
-            target.fate(leader_ending)
         } else {
-            Fate::default()
+            target.fate(&into.threads, leader_ending)
         };
         target.note_exec(leader);
         if target.lapse.is_some() {
@@ -392,12 +382,29 @@ impl Probe {
 }
 
 impl Target {
-    /// What happens to the process, now that a thread is lost or the main thread is ending.
-    fn fate(&self, leader_ending: bool) -> Fate {
+    /// What happens to the process, if a thread is lost or the main thread is ending. Otherwise
+    /// nothing is read for it.
+    fn fate(&self, threads: &[ThreadObservation], leader_ending: bool) -> Fate {
+        let lost = threads.iter().any(|thread| match thread.claim {
+            Claim::Live => thread.presence == Presence::Gone,
+            Claim::Dropped => true,
+            Claim::Left => false,
+        });
+        if !lost && !leader_ending {
+            return Fate::default();
+        }
         let leader = &self.adopted.leader;
         Fate::ask(&self.adopted.proc_dir, Some(leader).filter(|_| leader_ending), || {
             self.bystanders.prove(leader, &self.threads)
         })
+    }
+
+    /// A process that no longer maps the segment's file is not the target any more.
+    fn note_unmapped(&mut self) {
+        if self.adopted.handle.mapped().is_lost() {
+            let pid = self.adopted.handle.identity().pid;
+            self.lapse.get_or_insert(Unproven::Unmapped { pid });
+        }
     }
 
     /// An exec kills all threads but one, which looks like lost threads; the new program is another

@@ -17,10 +17,11 @@ use crate::incident::journal::Journal;
 use crate::incident::spans::{self, Told};
 use crate::incident::{Incident, Status, timeline};
 use crate::judge::crash_loop::CrashLoops;
+use crate::pause::Pause;
 use crate::recorder::{Excerpt, file};
 use crate::telemetry::Telemetry;
 use crate::telemetry::otlp::Spans;
-use crate::verdict::Verdict;
+use crate::verdict::{ExcuseKind, Verdict};
 
 use unit_status::UnitStatus;
 
@@ -113,12 +114,7 @@ impl Relay {
                 self.journal.look();
             }
             Event::Refused { why, .. } => tracing::warn!(event = "refused", why, "not watching: {why}"),
-            Event::Excuse { thread, kind: Some(kind), .. } => {
-                tracing::info!(event = "excuse", thread, %kind, "time of {thread} does not count: {kind}");
-            }
-            Event::Excuse { thread, kind: None, .. } => {
-                tracing::info!(event = "excuse_over", thread, "time of {thread} counts again");
-            }
+            Event::Excuse { thread, kind, .. } => excuse(&thread, kind),
             Event::ExcuseOver { thread, kind, cap, .. } => tracing::warn!(
                 event = "excuse_over_cap",
                 thread,
@@ -128,25 +124,8 @@ impl Relay {
             ),
             Event::CrashLoops { at, known, before } => self.crash_loops(at, &known, &before),
             Event::Shadow { live, step, .. } => self.shadow(live, step),
-            Event::Paused { pause, .. } => {
-                let until = self.board.wall(pause.until);
-                tracing::warn!(
-                    event = "paused",
-                    until = %format_args!("{until:.6}"),
-                    reason = pause.reason,
-                    by = pause.by,
-                    "killing is paused until {until:.0}, by {}: {}",
-                    pause.by,
-                    pause.reason
-                );
-            }
-            Event::PauseOver { by: Some(by), .. } => {
-                tracing::warn!(event = "pause_over", by, "killing is no longer paused: {by} ended it");
-            }
-            Event::PauseOver { pause, by: None, .. } => {
-                tracing::warn!(event = "pause_over", "killing is no longer paused: its time is over");
-                self.journal.pause_over(pause);
-            }
+            Event::Paused { pause, .. } => self.paused(&pause),
+            Event::PauseOver { pause, by, .. } => self.pause_over(pause, by),
             Event::ChannelLate { channel, why, .. } => {
                 tracing::warn!(event = "channel_late", channel, why, "channel {channel}: {why}");
             }
@@ -165,6 +144,29 @@ impl Relay {
                 }
             }
             Event::IncidentStep { incident, at, step } => self.step(incident, at, &step),
+        }
+    }
+
+    fn paused(&self, pause: &Pause) {
+        let until = self.board.wall(pause.until);
+        tracing::warn!(
+            event = "paused",
+            until = %format_args!("{until:.6}"),
+            reason = pause.reason,
+            by = pause.by,
+            "killing is paused until {until:.0}, by {}: {}",
+            pause.by,
+            pause.reason
+        );
+    }
+
+    fn pause_over(&self, pause: Arc<Pause>, by: Option<String>) {
+        if let Some(by) = by {
+            // The command that ended it has the journal forget it.
+            tracing::warn!(event = "pause_over", by, "killing is no longer paused: {by} ended it");
+        } else {
+            tracing::warn!(event = "pause_over", "killing is no longer paused: its time is over");
+            self.journal.pause_over(pause);
         }
     }
 
@@ -286,6 +288,15 @@ impl Relay {
         if open.incident.status != Status::Open {
             self.open.retain(|open| open.number != number);
         }
+    }
+}
+
+fn excuse(thread: &str, kind: Option<ExcuseKind>) {
+    match kind {
+        Some(kind) => {
+            tracing::info!(event = "excuse", thread, %kind, "time of {thread} does not count: {kind}");
+        }
+        None => tracing::info!(event = "excuse_over", thread, "time of {thread} counts again"),
     }
 }
 

@@ -34,7 +34,7 @@ use crate::pause::Pause;
 use crate::relay::Relay;
 use crate::telemetry::dropped::Dropped;
 use crate::telemetry::logs;
-use crate::telemetry::otlp::Otlp;
+use crate::telemetry::otlp::{Otlp, Spans};
 use crate::telemetry::prometheus::PrometheusError;
 use crate::telemetry::{self, Telemetry};
 use crate::watch::control::Control;
@@ -156,19 +156,9 @@ pub fn start_without_log(
         Builder::new_multi_thread().worker_threads(WORKERS).thread_name("surface").enable_all().build()?;
     let board = Arc::new(Board::new(config, anchor, Arc::clone(&dropped)));
     let telemetry = Arc::new(Telemetry::new(&board, otlp.as_mut())?);
-    let target = Arc::new(match &config.target.find {
-        FindTarget::Heartbeat(path) => {
-            TargetUser::of_segment(path, config.target.user.as_ref().map(|user| user.uid))
-        }
-        _ => TargetUser::default(),
-    });
-    let journal_config = JournalConfig {
-        directory: Place::new(config.evidence.directory.clone(), Arc::clone(&target)),
-        keep_incidents: config.evidence.keep_incidents,
-        keep_bytes: config.evidence.keep_bytes,
-    };
+    let target = Arc::new(target_user(config));
     let spans = otlp.as_ref().and_then(Otlp::spans);
-    let journal = Journal::start(&journal_config, Arc::clone(&dropped), spans.clone())?;
+    let journal = start_journal(config, &target, &dropped, spans.clone())?;
     let archive = config.recorder.as_ref();
     let archive = archive
         .map(|recorder| Archive::start(recorder, board.shard(), anchor, Arc::clone(&target)))
@@ -219,6 +209,32 @@ pub fn start_without_log(
         log: None,
         otlp,
     })
+}
+
+/// The user that the target runs as, by what the config says of it.
+fn target_user(config: &Config) -> TargetUser {
+    match &config.target.find {
+        FindTarget::Heartbeat(path) => {
+            TargetUser::of_segment(path, config.target.user.as_ref().map(|user| user.uid))
+        }
+        _ => TargetUser::default(),
+    }
+}
+
+/// Starts the journal in the evidence directory, which the `target` user must not be able to write.
+fn start_journal(
+    config: &Config,
+    target: &Arc<TargetUser>,
+    dropped: &Arc<Dropped>,
+    spans: Option<Spans>,
+) -> io::Result<Journal> {
+    let evidence = &config.evidence;
+    let journal_config = JournalConfig {
+        directory: Place::new(evidence.directory.clone(), Arc::clone(target)),
+        keep_incidents: evidence.keep_incidents,
+        keep_bytes: evidence.keep_bytes,
+    };
+    Journal::start(&journal_config, Arc::clone(dropped), spans)
 }
 
 /// Loads the token. One that cannot be used only disables commands over the address: the shard must

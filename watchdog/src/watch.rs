@@ -6,9 +6,11 @@
 
 pub mod control;
 pub mod hand;
+mod obey;
 pub mod publish;
 pub mod shadow;
 pub mod story;
+mod target;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +22,7 @@ use rustix::io::Errno;
 use crate::act::budget::{Budget, Past};
 use crate::act::ladder::{Ladder, MOST_STEPS, Rung};
 use crate::act::pidfd::prove;
-use crate::adopt::{Adopter, Found};
+use crate::adopt::Adopter;
 use crate::clock::Monotonic;
 use crate::config::{Config, KillBy, LEAVING};
 use crate::event::{Event, Step};
@@ -36,8 +38,9 @@ use crate::probe::{Adopted, Probe, ThreadEvents};
 use crate::recorder::Recorder;
 use crate::verdict::{Reason, Withheld};
 
-use control::{Cleared, Command, Inbox};
+use control::Inbox;
 use hand::Hand;
+use obey::Obeyed;
 use publish::{Publisher, Standing};
 use shadow::Shadow;
 use story::{Said, Story};
@@ -170,112 +173,6 @@ impl Watch {
                 self.recorder.end();
                 self.archive();
                 return Ended::ToBeRestarted;
-            }
-        }
-    }
-
-    fn obey(&mut self) -> Obeyed {
-        while let Some(command) = self.inbox.take() {
-            match command {
-                Command::Stop => return Obeyed::Stop,
-                Command::Recording(answer) => {
-                    // The requester may be gone.
-                    let _ = answer.send(Box::new(self.recorder.copy(crate::clock::now())));
-                }
-                Command::Pause(pause, answer) => {
-                    let at = crate::clock::now();
-                    self.recorder.paused(pause.until, at);
-                    // The requester may be gone: here, and below.
-                    let _ = answer.send(self.hand.set(pause, at, &mut self.publisher));
-                }
-                Command::Resume(by, answer) => {
-                    let at = crate::clock::now();
-                    self.recorder.resumed(at);
-                    let _ = answer.send(self.hand.resume(by, at, &mut self.publisher));
-                }
-                Command::Clear(key, answer) => {
-                    let before = *self.judge.crash_loops();
-                    self.clear(key, crate::clock::now());
-                    let after = self.judge.crash_loops();
-                    let mut keys = before.keys().to_vec();
-                    keys.retain(|key| !after.contains(*key));
-                    let (before, after) = (before.kills_without_progress(), after.kills_without_progress());
-                    let kills_without_progress = before.saturating_sub(after);
-                    let _ = answer.send(Cleared { keys, kills_without_progress });
-                }
-                Command::Kill(order, answer) => self.take_order(&order, answer),
-                Command::Reload(config, answer) => {
-                    self.policy = policy(&config, &self.probe);
-                    Shadow::reload(
-                        &mut self.shadow,
-                        config.shadow.as_ref(),
-                        &self.policy,
-                        *self.judge.crash_loops(),
-                        crate::clock::now(),
-                    );
-                    self.probe.look_at_consumers(consumers(&self.policy, self.shadow.as_ref()));
-                    self.probe.rank_by(ranks(&self.policy));
-                    self.judge.rules_changed(&self.policy);
-                    let at = crate::clock::now();
-                    self.budget.limit(config.kill.budget_kills, config.kill.budget_per, at);
-                    self.recorder.reloaded(at);
-                    self.config = config;
-                    let _ = answer.send(());
-                }
-            }
-        }
-        Obeyed::GoOn
-    }
-
-    fn take_found(&mut self) {
-        match self.adopter.take() {
-            Some(Found::Target(adopted)) => self.pending = Some(adopted),
-            Some(Found::Refused(why)) => {
-                let at = crate::clock::now();
-                self.judge.refused(&why, at);
-                if let Some(shadow) = &mut self.shadow {
-                    shadow.refused(&why, at);
-                }
-                self.recorder.refused(&why, at);
-                self.publisher.send(Event::Refused { at, why });
-            }
-            Some(Found::Cgroups(cgroups)) => self.probe.in_cgroups(cgroups),
-            None => {}
-        }
-        // The same process with a new segment is watched at once. Another process waits for the end
-        // of the first.
-        let same = |held: &Adopted| {
-            self.probe.handle().is_some_and(|handle| handle.identity().pid == held.handle.identity().pid)
-        };
-        if self.probe.handle().is_none() || self.pending.as_deref().is_some_and(same) {
-            self.adopt_pending();
-        }
-    }
-
-    fn adopt_pending(&mut self) {
-        let Some(adopted) = self.pending.take() else { return };
-        let at = crate::clock::now();
-        let target = adopted.handle.identity();
-        let restored = adopted.start_times.is_restored();
-        if self.probe.handle().is_some() {
-            let why = "the process began again with a new segment".to_owned();
-            self.story.abandon(at, why, &mut self.publisher);
-        }
-        (self.ladder, self.unproven_since) = (None, None);
-        match self.probe.adopt(*adopted) {
-            Ok(()) => {
-                self.adopter.hunt(false);
-                self.publisher.send(Event::Adopted { at, target, restored });
-            }
-            Err(error) => {
-                self.adopter.try_again();
-                let why = format!("process {} cannot be watched: {error}", target.pid);
-                self.judge.refused(&why, at);
-                if let Some(shadow) = &mut self.shadow {
-                    shadow.refused(&why, at);
-                }
-                self.recorder.refused(&why, at);
-                self.publisher.send(Event::Refused { at, why });
             }
         }
     }
@@ -487,17 +384,6 @@ impl Watch {
         }
     }
 
-    /// A person orders that `key`, or all work, be judged like any other again.
-    fn clear(&mut self, key: Option<u64>, at: Monotonic) {
-        self.judge.clear(key);
-        if let Some(shadow) = &mut self.shadow {
-            shadow.clear(key);
-        }
-        self.recorder.cleared(at, key, self.judge.crash_loops());
-        self.remember(at);
-        self.publisher.hurry();
-    }
-
     /// If the remembered deaths have changed, passes them on: the slow side stores them for the
     /// next life of this sidecar, and the process learns which work not to take.
     fn remember(&mut self, at: Monotonic) {
@@ -524,24 +410,6 @@ impl Watch {
             self.unarchived = if sent { 0 } else { self.unarchived.saturating_add(u64::from(looks)) };
         }
     }
-
-    /// What is watched is no longer the target: releases it unharmed, and searches again.
-    fn lapsed(&mut self, why: String, at: Monotonic) {
-        self.story.abandon(at, why.clone(), &mut self.publisher);
-        self.let_go(at);
-        self.adopter.try_again();
-        self.recorder.refused(&why, at);
-        self.publisher.send(Event::Refused { at, why: why.clone() });
-        self.lapse = Some(why);
-    }
-
-    /// The process has ended: searches for the next incarnation.
-    fn let_go(&mut self, at: Monotonic) {
-        let handle = self.probe.release();
-        (self.ladder, self.unproven_since) = (None, None);
-        self.story.keep_for_status(handle, at);
-        self.adopter.hunt(true);
-    }
 }
 
 /// The result of climbing the ladder once.
@@ -565,12 +433,6 @@ pub enum Ended {
 /// Stands for a signal in an incident.
 const BY_LEAVING: &str = "exit code 86";
 const _: () = assert!(LEAVING == 86);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Obeyed {
-    GoOn,
-    Stop,
-}
 
 fn policy(config: &Config, probe: &Probe) -> Policy {
     config.policy(probe.thread_events() == ThreadEvents::Poll)

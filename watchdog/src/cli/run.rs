@@ -1,9 +1,10 @@
 //! `run`: the sidecar itself.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use shard_telemetry::service_manager::{News, ServiceManager};
@@ -12,11 +13,13 @@ use shard_watchdog::beats;
 use shard_watchdog::clock::WallAnchor;
 use shard_watchdog::config::{Config, FindTarget, KillBy, LEAVING, read};
 use shard_watchdog::descriptors::{self, Limit, Shares};
+use shard_watchdog::event::Event;
 use shard_watchdog::probe::{Probe, ThreadEvents};
-use shard_watchdog::surface::{self, SurfaceHandle};
+use shard_watchdog::surface::{self, SurfaceError, SurfaceHandle};
 use shard_watchdog::telemetry::logs;
 use shard_watchdog::watch::control::{Command, Control};
 use shard_watchdog::watch::{Ended, Parts, Watch};
+use tokio::sync::mpsc;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use shard_watchdog::signals::{self, Heard};
@@ -106,12 +109,7 @@ fn start(
     signals: &signals::Signals,
     (limit, shares): (Limit, Shares),
 ) -> ExitCode {
-    let events = match args.thread_events {
-        // A thread id of another pid namespace denotes no thread here, or another one.
-        _ if config.kill.by == KillBy::ExitCode => ThreadEvents::Poll,
-        HowThreadsEnd::Pidfd => ThreadEvents::Pidfd,
-        HowThreadsEnd::Poll => ThreadEvents::Poll,
-    };
+    let (by, evidence) = (config.kill.by, config.evidence.directory.clone());
     let wanted = match wanted(&config) {
         Ok(wanted) => wanted,
         Err(problem) => {
@@ -119,33 +117,20 @@ fn start(
             return ExitCode::from(BAD_CONFIG);
         }
     };
-    let probe = match Probe::new(events) {
+    let probe = match Probe::new(thread_events(args.thread_events, by)) {
         Ok(probe) => probe.keeping_open(shares.for_threads()),
         Err(error) => return cannot_start("open what the watch loop sleeps on", &error),
     };
     let waker = probe.waker();
     let (control, inbox) = Control::new(Arc::clone(&waker));
-    let (sender, receiver) = tokio::sync::mpsc::channel(QUEUE);
-    let format = match args.log_format {
-        LogFormat::Json => logs::Format::Json,
-        LogFormat::Text => logs::Format::Text,
-    };
-    let (manager, unusable) = match ServiceManager::of_environment() {
-        Ok(manager) => (Arc::new(manager), None),
-        Err(error) => (Arc::default(), Some(error)),
-    };
-    let started =
-        surface::start(Arc::clone(&config), receiver, WallAnchor::now(), format, Arc::clone(&manager));
-    let surface = match started {
-        Ok(surface) => surface,
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    let (surface, manager) = match start_surface(&config, receiver, args.log_format) {
+        Ok(started) => started,
         Err(error) => {
             eprintln!("shard-watchdog: {error}");
             return ExitCode::from(CANNOT_START);
         }
     };
-    if let Some(error) = unusable {
-        tracing::warn!(event = "service_manager", "{error}");
-    }
     surface.ask(control.clone());
     tell_of_descriptors(&config, limit, shares);
     let alive = Arc::new(AtomicU64::new(0));
@@ -161,42 +146,93 @@ fn start(
         Err(error) => return cannot_start("start a thread", &error),
     };
     let redirect = adopter.redirect();
-    let (by, evidence) = (config.kill.by, config.evidence.directory.clone());
     let (past, pause) = surface.past();
     let crash_loops = surface.crash_loops(config.judge.poison_after);
     let parts = Parts { config, probe, adopter, events: sender, inbox, past, pause, crash_loops, alive };
-    let priority = args.watch_priority;
     let left = Arc::new(AtomicBool::new(false));
-    let leaves = Arc::clone(&left);
-    let watch = std::thread::Builder::new().name("watch".to_owned()).spawn(move || {
-        if let Some(priority) = priority {
-            signals::be_real_time(priority);
-        }
-        if Watch::new(parts).run() == Ended::ToBeRestarted {
-            leaves.store(true, Ordering::Release);
-            signals::stop_ourselves();
-        }
-    });
-    let watch = match watch {
+    let watch = match start_watch(parts, args.watch_priority, Arc::clone(&left)) {
         Ok(watch) => watch,
         Err(error) => return cannot_start("start a thread", &error),
     };
     obey(args, by, signals, &control, &redirect, &surface, &manager);
     manager.tell(&[News::Stopping]);
     if left.load(Ordering::Acquire) {
-        // The loop has ended, so the incident is complete. The exit does not wait for a collector:
-        // the next run sends it.
-        if surface.write_down(WRITTEN_WITHIN) {
-            return ExitCode::from(LEAVING);
-        }
-        // This kill would be unrecorded, so nothing would limit the next ones.
-        eprintln!(
-            "shard-watchdog: the target stands condemned and is not restarted: that it was could not be written to {} within \
-             {WRITTEN_WITHIN:?}, and the kill budget would not hold. Free that disk, or let this user write there",
-            evidence.display()
-        );
-        return ExitCode::from(CANNOT_START);
+        return leave(surface, &evidence);
     }
+    end_in_order(&control, &watch, surface);
+    ExitCode::SUCCESS
+}
+
+/// How ends of threads are noticed: as requested, unless this sidecar can only poll.
+const fn thread_events(requested: HowThreadsEnd, by: KillBy) -> ThreadEvents {
+    match requested {
+        // A thread id of another pid namespace denotes no thread here, or another one.
+        _ if matches!(by, KillBy::ExitCode) => ThreadEvents::Poll,
+        HowThreadsEnd::Pidfd => ThreadEvents::Pidfd,
+        HowThreadsEnd::Poll => ThreadEvents::Poll,
+    }
+}
+
+/// Starts the slow side, and finds the service manager. One that cannot be used is none: that is
+/// logged, once there is a log.
+fn start_surface(
+    config: &Arc<Config>,
+    events: mpsc::Receiver<Event>,
+    format: LogFormat,
+) -> Result<(SurfaceHandle, Arc<ServiceManager>), SurfaceError> {
+    let format = match format {
+        LogFormat::Json => logs::Format::Json,
+        LogFormat::Text => logs::Format::Text,
+    };
+    let (manager, unusable) = match ServiceManager::of_environment() {
+        Ok(manager) => (Arc::new(manager), None),
+        Err(error) => (Arc::default(), Some(error)),
+    };
+    let surface =
+        surface::start(Arc::clone(config), events, WallAnchor::now(), format, Arc::clone(&manager))?;
+    if let Some(error) = unusable {
+        tracing::warn!(event = "service_manager", "{error}");
+    }
+    Ok((surface, manager))
+}
+
+/// Starts the watch loop on a thread of its own. If the loop ends because the target must be
+/// restarted, it sets `left` and then stops this process like a signal from outside would.
+fn start_watch(
+    parts: Parts,
+    priority: Option<i32>,
+    left: Arc<AtomicBool>,
+) -> Result<JoinHandle<()>, std::io::Error> {
+    std::thread::Builder::new().name("watch".to_owned()).spawn(move || {
+        if let Some(priority) = priority {
+            signals::be_real_time(priority);
+        }
+        if Watch::new(parts).run() == Ended::ToBeRestarted {
+            left.store(true, Ordering::Release);
+            signals::stop_ourselves();
+        }
+    })
+}
+
+/// Ends with the exit code for which the target is restarted, which is a kill, if that is on
+/// record.
+fn leave(surface: SurfaceHandle, evidence: &Path) -> ExitCode {
+    // The loop has ended, so the incident is complete. The exit does not wait for a collector: the
+    // next run sends it.
+    if surface.write_down(WRITTEN_WITHIN) {
+        return ExitCode::from(LEAVING);
+    }
+    // This kill would be unrecorded, so nothing would limit the next ones.
+    eprintln!(
+        "shard-watchdog: the target stands condemned and is not restarted: that it was could not be written to {} within \
+         {WRITTEN_WITHIN:?}, and the kill budget would not hold. Free that disk, or let this user write there",
+        evidence.display()
+    );
+    ExitCode::from(CANNOT_START)
+}
+
+/// Stops the watch loop, which leaves the target alone, and then the slow side.
+fn end_in_order(control: &Control, watch: &JoinHandle<()>, surface: SurfaceHandle) {
     control.tell(Command::Stop);
     // The loop reacts within one observation. A loop that does not gets no longer than telemetry
     // does.
@@ -205,7 +241,6 @@ fn start(
         std::thread::sleep(Duration::from_millis(1));
     }
     surface.shutdown(FLUSH.saturating_sub(began.elapsed()));
-    ExitCode::SUCCESS
 }
 
 /// Says what limit of open files is in force, and if it is too low for what is to be watched.

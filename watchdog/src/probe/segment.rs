@@ -80,21 +80,7 @@ impl SegmentProbe {
                 continue;
             }
             let key = thread.key();
-            let mut known = into.threads.get(count).is_some_and(|old| (old.slot, old.generation) == key);
-            // In most observations, all threads are those of the previous one and are overwritten
-            // in place. From the first change on, each is moved: names are shared, and cloning them
-            // each time would cost as much as all the rest.
-            if !known || moved {
-                if !moved {
-                    self.before.extend(into.threads.drain(count..));
-                    moved = true;
-                }
-                // Both are in slot order.
-                while self.before.pop_front_if(|old| old.slot < key.0).is_some() {}
-                let old = self.before.pop_front_if(|old| (old.slot, old.generation) == key);
-                known = old.is_some();
-                into.threads.push(old.unwrap_or_else(|| unseen(thread)));
-            }
+            let known = self.carry_over(thread, count, &mut moved, &mut into.threads);
             let Some(seen) = into.threads.get_mut(count) else { break };
             count += 1;
             let was = known.then_some((seen.activity, seen.progress));
@@ -105,14 +91,7 @@ impl SegmentProbe {
             seen.workers.clear();
             let words = self.sample.threads.get(key.0 as usize).filter(|words| words.generation == key.1);
             if readable {
-                // Without words, another thread has reused the slot: this one must have left, or
-                // its pidfd shows that it is gone.
-                seen.claim = words.map_or(Claim::Left, claim);
-                seen.activity = words.map_or(0, |words| words.activity);
-                seen.progress = words.map_or(0, |words| words.lanes.fingerprint());
-                seen.work_key = words.map_or(0, |words| words.work_key);
-                seen.attempt = words.map_or(0, |words| words.attempt);
-                seen.deadline_ns = words.map_or(0, |words| words.deadline_ns);
+                set_words(seen, words);
             }
             let unmoved = was == Some((seen.activity, seen.progress));
             let asked = |seen: &ThreadObservation| {
@@ -127,13 +106,50 @@ impl SegmentProbe {
             }
         }
         into.threads.truncate(count);
-        into.channels.clear();
+        self.fill_channels(&mut into.channels);
+        asks
+    }
+
+    /// Makes room for `thread` as number `count` of `threads`, and puts there what the previous
+    /// observation reported of it. Returns whether that reported anything. `moved`: a thread before
+    /// this one has changed its position.
+    ///
+    /// In most observations, all threads are those of the previous one and are overwritten in
+    /// place. From the first change on, each is moved: names are shared, and cloning them each time
+    /// would cost as much as all the rest.
+    fn carry_over(
+        &mut self,
+        thread: &WatchedThread,
+        count: usize,
+        moved: &mut bool,
+        threads: &mut Vec<ThreadObservation>,
+    ) -> bool {
+        let key = thread.key();
+        let known = threads.get(count).is_some_and(|old| (old.slot, old.generation) == key);
+        if known && !*moved {
+            return true;
+        }
+        if !*moved {
+            self.before.extend(threads.drain(count..));
+            *moved = true;
+        }
+        // Both are in slot order.
+        while self.before.pop_front_if(|old| old.slot < key.0).is_some() {}
+        let old = self.before.pop_front_if(|old| (old.slot, old.generation) == key);
+        let known = old.is_some();
+        threads.push(old.unwrap_or_else(|| unseen(thread)));
+        known
+    }
+
+    /// Writes the channels that are in use, with the counts of this sample.
+    fn fill_channels(&self, into: &mut Vec<ChannelObservation>) {
+        into.clear();
         for slot in self.sample.channels.iter().filter(|slot| slot.live) {
             let known = self.channels.get(slot.slot as usize).and_then(Option::as_ref);
             let Some((_, name)) = known.filter(|(generation, _)| *generation == slot.generation) else {
                 continue;
             };
-            into.channels.push(ChannelObservation {
+            into.push(ChannelObservation {
                 slot: slot.slot,
                 generation: slot.generation,
                 name: Arc::clone(name),
@@ -141,7 +157,6 @@ impl SegmentProbe {
                 received: slot.received,
             });
         }
-        asks
     }
 }
 
@@ -180,6 +195,17 @@ fn unseen(thread: &WatchedThread) -> ThreadObservation {
         presence: Presence::Unknown,
         ..ThreadObservation::blank(slot, generation, thread.name(), thread.tid())
     }
+}
+
+/// Sets what the thread itself wrote. Without words, another thread has reused the slot: this one
+/// must have left, or its pidfd shows that it is gone.
+fn set_words(seen: &mut ThreadObservation, words: Option<&ThreadSample>) {
+    seen.claim = words.map_or(Claim::Left, claim);
+    seen.activity = words.map_or(0, |words| words.activity);
+    seen.progress = words.map_or(0, |words| words.lanes.fingerprint());
+    seen.work_key = words.map_or(0, |words| words.work_key);
+    seen.attempt = words.map_or(0, |words| words.attempt);
+    seen.deadline_ns = words.map_or(0, |words| words.deadline_ns);
 }
 
 fn claim(slot: &ThreadSample) -> Claim {

@@ -103,4 +103,24 @@ impl Invariants {
             });
         }
     }
+
+    /// An excuse that the judge reports to be over its cap has lasted that long.
+    pub(super) fn excuse_over(
+        &mut self,
+        now: Nanos,
+        watchdog: &Watchdog,
+        process: &Process,
+        name: &str,
+        kind: ExcuseKind,
+    ) {
+        let Some(cap) = watchdog.policy.excuse_caps.of(kind) else { return };
+        for thread in process.threads.iter().filter(|thread| *thread.name == *name) {
+            let excused = Duration::from_nanos(thread.account.excused[kind as usize]);
+            if excused < cap {
+                self.broken(now, "cap told too early", || {
+                    format!("{name}: {kind} for {excused:?} of {cap:?}")
+                });
+            }
+        }
+    }
 }

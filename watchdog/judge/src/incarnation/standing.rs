@@ -28,50 +28,11 @@ impl Incarnation {
         if let Some(finding) = self.out_of_sight(policy) {
             return finding;
         }
-        let remarkable = self.tally.remarkable(&self.threads);
-        let watched = || remarkable.iter().filter(|t| t.rule.is_some() && !t.left);
-        let stopped = self.stopped_since.is_some();
-        if let Some(trial) = watched().find(|t| t.health == Health::Excused && t.over_cap) {
-            let (name, kind) = (&trial.name, trial.excuse.map_or("excused", ExcuseKind::label));
-            let why = format!(
-                "thread {name} has been {kind} for longer than the cap allows: nothing is killed for it; a person should investigate"
-            );
-            return Finding { verdict: Verdict::Excused, why: Why::Changed(why) };
+        if let Some(finding) = self.excused() {
+            return finding;
         }
-        if self.core_dumping {
-            let why = "the kernel writes the core of the process";
-            return Finding { verdict: Verdict::Excused, why: Why::Fixed(why) };
-        }
-        if stopped || watched().any(|t| t.health == Health::Excused) {
-            let named = watched().find(|t| t.health == Health::Excused).and_then(|t| t.excuse);
-            let why = match (stopped, named) {
-                (true, _) => "the process is stopped by a signal",
-                (false, Some(ExcuseKind::Traced)) => "a debugger holds a watched thread",
-                (false, Some(ExcuseKind::Starved)) => "a watched thread gets no CPU time",
-                (false, Some(ExcuseKind::Throttled)) => {
-                    "a watched thread has used up the CPU quota of its cgroup"
-                }
-                (false, Some(ExcuseKind::MemoryThrottled)) => {
-                    "a watched thread is made to wait for memory by its cgroup (memory.high)"
-                }
-                (false, Some(ExcuseKind::Suspended)) => "the machine was suspended",
-                (false, Some(ExcuseKind::ObserverLate)) => "the watchdog itself was late and cannot know",
-                (false, _) => "a watched thread makes no progress through no fault of its own",
-            };
-            return Finding { verdict: Verdict::Excused, why: Why::Fixed(why) };
-        }
-        if !self.missing.is_empty() {
-            let names = self
-                .missing
-                .iter()
-                .filter_map(|&index| policy.rules.get(index))
-                .map(|rule| rule.name.as_str())
-                .collect::<Vec<_>>()
-                .join(", ");
-            let grace_over = at.since(self.first_seen) >= policy.startup_grace;
-            let verdict = if grace_over { Verdict::Degraded } else { Verdict::Starting };
-            let why = format!("too few threads match these rules: {names}");
-            return Finding { verdict, why: Why::Changed(why) };
+        if let Some(finding) = self.missing_threads(policy, at) {
+            return finding;
         }
         if let Some(finding) = self.unpublished_channels(policy, at) {
             return finding;
@@ -89,7 +50,7 @@ impl Incarnation {
             };
         }
         if let Some(thread) =
-            watched().find(|t| matches!(t.health, Health::Late | Health::Stalled | Health::Gone))
+            self.watched().find(|t| matches!(t.health, Health::Late | Health::Stalled | Health::Gone))
         {
             let why = format!("thread {} is {}", thread.name, thread.health);
             return Finding { verdict: Verdict::Degraded, why: Why::Changed(why) };
@@ -101,6 +62,66 @@ impl Incarnation {
             verdict: Verdict::Healthy,
             why: Why::Fixed("every watched thread is idle or makes progress"),
         }
+    }
+
+    /// The finding for a process that makes no progress through no fault of its own, as a whole or
+    /// in one of its threads. An excuse beyond its cap comes first: it asks for a person.
+    fn excused(&self) -> Option<Finding> {
+        if let Some(trial) = self.watched().find(|t| t.health == Health::Excused && t.over_cap) {
+            let (name, kind) = (&trial.name, trial.excuse.map_or("excused", ExcuseKind::label));
+            let why = format!(
+                "thread {name} has been {kind} for longer than the cap allows: nothing is killed for it; a person should investigate"
+            );
+            return Some(Finding { verdict: Verdict::Excused, why: Why::Changed(why) });
+        }
+        if self.core_dumping {
+            let why = "the kernel writes the core of the process";
+            return Some(Finding { verdict: Verdict::Excused, why: Why::Fixed(why) });
+        }
+        let stopped = self.stopped_since.is_some();
+        if stopped || self.watched().any(|t| t.health == Health::Excused) {
+            let named = self.watched().find(|t| t.health == Health::Excused).and_then(|t| t.excuse);
+            let why = match (stopped, named) {
+                (true, _) => "the process is stopped by a signal",
+                (false, Some(ExcuseKind::Traced)) => "a debugger holds a watched thread",
+                (false, Some(ExcuseKind::Starved)) => "a watched thread gets no CPU time",
+                (false, Some(ExcuseKind::Throttled)) => {
+                    "a watched thread has used up the CPU quota of its cgroup"
+                }
+                (false, Some(ExcuseKind::MemoryThrottled)) => {
+                    "a watched thread is made to wait for memory by its cgroup (memory.high)"
+                }
+                (false, Some(ExcuseKind::Suspended)) => "the machine was suspended",
+                (false, Some(ExcuseKind::ObserverLate)) => "the watchdog itself was late and cannot know",
+                (false, _) => "a watched thread makes no progress through no fault of its own",
+            };
+            return Some(Finding { verdict: Verdict::Excused, why: Why::Fixed(why) });
+        }
+        None
+    }
+
+    /// The finding for rules that too few threads match. During the grace period, the rest may
+    /// still be about to start.
+    fn missing_threads(&self, policy: &Policy, at: Monotonic) -> Option<Finding> {
+        if self.missing.is_empty() {
+            return None;
+        }
+        let names = self
+            .missing
+            .iter()
+            .filter_map(|&index| policy.rules.get(index))
+            .map(|rule| rule.name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ");
+        let grace_over = at.since(self.first_seen) >= policy.startup_grace;
+        let verdict = if grace_over { Verdict::Degraded } else { Verdict::Starting };
+        let why = format!("too few threads match these rules: {names}");
+        Some(Finding { verdict, why: Why::Changed(why) })
+    }
+
+    /// The threads that a rule watches, if any may need a remark.
+    fn watched(&self) -> impl Iterator<Item = &ThreadTrial> {
+        self.tally.remarkable(&self.threads).iter().filter(|trial| trial.rule.is_some() && !trial.left)
     }
 
     /// A thread out of sight is not known to be well, whatever excuses another one.

@@ -156,38 +156,7 @@ fn write_summary(text: &mut String, config: &Config) -> std::fmt::Result {
     if config.threads.is_empty() {
         writeln!(text, "  thread   no rule: only the process as a whole is watched")?;
     }
-    let kill = &config.kill;
-    match kill.mode {
-        KillMode::Observe => {
-            text.push_str("  kill     observe: says what it would kill, and kills nothing\n");
-        }
-        KillMode::Enforce => {
-            let ladder: Vec<_> =
-                kill.signals.iter().map(|(s, after)| format!("{} at {after:?}", s.name())).collect();
-            let ladder = match kill.by {
-                KillBy::Signal => ladder.join(", "),
-                KillBy::ExitCode => format!(
-                    "ends itself with exit code {LEAVING}, for the pod's rules to restart all containers"
-                ),
-            };
-            let (kills, per) = (kill.budget_kills, kill.budget_per);
-            writeln!(text, "  kill     enforce: {ladder}; at most {kills} kills in {per:?}")?;
-            if kill.progress_brake > 0 {
-                let kills = kill.progress_brake;
-                writeln!(
-                    text,
-                    "           after {kills} kills without a finished piece of work: none, until `clear`"
-                )?;
-            }
-            if !kill.jitter.is_zero() {
-                let jitter = kill.jitter;
-                writeln!(
-                    text,
-                    "           up to {jitter:?} later for a stall, at random, in which it may recover"
-                )?;
-            }
-        }
-    }
+    write_kill(text, &config.kill)?;
     if let Some(shadow) = &config.shadow {
         writeln!(text, "  shadow   judged beside it, signals nobody:")?;
         for rule in &shadow.threads {
@@ -218,6 +187,34 @@ fn write_summary(text: &mut String, config: &Config) -> std::fmt::Result {
         writeln!(text, "note: {note}")?;
     }
     Ok(())
+}
+
+fn write_kill(text: &mut String, kill: &KillConfig) -> std::fmt::Result {
+    let KillConfig { mode, by, signals, budget_kills, budget_per, progress_brake, jitter } = kill;
+    if *mode == KillMode::Observe {
+        return writeln!(text, "  kill     observe: says what it would kill, and kills nothing");
+    }
+    let ladder = match by {
+        KillBy::Signal => {
+            let ladder: Vec<_> =
+                signals.iter().map(|(signal, after)| format!("{} at {after:?}", signal.name())).collect();
+            ladder.join(", ")
+        }
+        KillBy::ExitCode => {
+            format!("ends itself with exit code {LEAVING}, for the pod's rules to restart all containers")
+        }
+    };
+    writeln!(text, "  kill     enforce: {ladder}; at most {budget_kills} kills in {budget_per:?}")?;
+    if *progress_brake > 0 {
+        writeln!(
+            text,
+            "           after {progress_brake} kills without a finished piece of work: none, until `clear`"
+        )?;
+    }
+    if jitter.is_zero() {
+        return Ok(());
+    }
+    writeln!(text, "           up to {jitter:?} later for a stall, at random, in which it may recover")
 }
 
 fn write_rule(text: &mut String, policy: &str, rule: &ThreadRule) -> std::fmt::Result {

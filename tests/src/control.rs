@@ -76,27 +76,7 @@ pub fn run(wanted: Wanted) -> (Value, Vec<String>) {
         "control: seed {}, for {:?}; the same again with --seed {}",
         wanted.seed, wanted.time, wanted.seed
     );
-    let settings = Settings {
-        stall_after: STALL_AFTER.to_owned(),
-        // This run itself causes frequent kills.
-        kills: 100_000,
-        // The same few blocks recur: what ends a shard here is not the block.
-        judge: "exit_within = \"5s\"\npoison_after = 0".to_owned(),
-        append: "[judge.excuse]\nstarved = \"3s\"\nthrottled = \"3s\"\ntraced = \"3s\"\nstopped = { at_most = \"10s\", then = \"kill\" }\n"
-            .to_owned(),
-        ..Settings::default()
-    };
-    let supervise = ["--backoff-max", "1s", "--stop-grace", "5s"].map(str::to_owned).to_vec();
-    let plan = Plan {
-        shards: SHARDS,
-        settings,
-        block_deadline: DEADLINE.to_owned(),
-        supervise,
-        blocks: BLOCKS,
-        coordinator: false,
-        ..Plan::default()
-    };
-    let mut cluster = Cluster::start(&plan);
+    let mut cluster = Cluster::start(&plan());
     let blocks = cluster.blocks();
     cluster.run_blocks(&blocks, DEADLINE);
     cluster.verified_after(0);
@@ -132,21 +112,33 @@ pub fn run(wanted: Wanted) -> (Value, Vec<String>) {
         }
     }
     eprintln!("control: {:>4} of {} s: {}", began.elapsed().as_secs(), wanted.time.as_secs(), run.line());
-    let stalls: u64 = run.stalls.values().sum();
-    let figures = json!({
-        "seed": wanted.seed,
-        "hogs": wanted.hogs,
-        "seconds": began.elapsed().as_secs_f64(),
-        "controls": run.controls.values().sum::<u64>(),
-        "controls_by_kind": run.controls,
-        "wrong_kills": run.wrong.len(),
-        "stalls": stalls,
-        "stalls_by_kind": run.stalls,
-        "stalls_seen": stalls - run.missed.len() as u64,
-        "blocks_verified": run.verified + run.cluster.verified(),
-        "coordinators": run.coordinators,
-    });
+    let figures = run.figures(wanted, began.elapsed());
     (figures, run.wrong.into_iter().chain(run.missed).collect())
+}
+
+/// The cluster of this run: neither the kill budget nor a crash loop withholds a kill, and a killed
+/// shard is back soon.
+fn plan() -> Plan {
+    let settings = Settings {
+        stall_after: STALL_AFTER.to_owned(),
+        // This run itself causes frequent kills.
+        kills: 100_000,
+        // The same few blocks recur: what ends a shard here is not the block.
+        judge: "exit_within = \"5s\"\npoison_after = 0".to_owned(),
+        append: "[judge.excuse]\nstarved = \"3s\"\nthrottled = \"3s\"\ntraced = \"3s\"\nstopped = { at_most = \"10s\", then = \"kill\" }\n"
+            .to_owned(),
+        ..Settings::default()
+    };
+    let supervise = ["--backoff-max", "1s", "--stop-grace", "5s"].map(str::to_owned).to_vec();
+    Plan {
+        shards: SHARDS,
+        settings,
+        block_deadline: DEADLINE.to_owned(),
+        supervise,
+        blocks: BLOCKS,
+        coordinator: false,
+        ..Plan::default()
+    }
 }
 
 impl Run {
@@ -230,6 +222,24 @@ impl Run {
 
     fn pid(&self, shard: usize) -> i32 {
         crate::soak::fault::pid_of(&self.cluster.shards[shard], "CMD").unwrap_or_default()
+    }
+
+    /// The figures after a run of this `time`.
+    fn figures(&self, wanted: Wanted, time: Duration) -> Value {
+        let stalls: u64 = self.stalls.values().sum();
+        json!({
+            "seed": wanted.seed,
+            "hogs": wanted.hogs,
+            "seconds": time.as_secs_f64(),
+            "controls": self.controls.values().sum::<u64>(),
+            "controls_by_kind": self.controls,
+            "wrong_kills": self.wrong.len(),
+            "stalls": stalls,
+            "stalls_by_kind": self.stalls,
+            "stalls_seen": stalls - self.missed.len() as u64,
+            "blocks_verified": self.verified + self.cluster.verified(),
+            "coordinators": self.coordinators,
+        })
     }
 
     fn line(&self) -> String {

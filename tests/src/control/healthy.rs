@@ -7,10 +7,10 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::cgroup::Cgroup;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Shard};
 use crate::hogs::Hogs;
 use crate::process::Process;
-use crate::soak::fault::signal;
+use crate::soak::fault::{pid_of, signal};
 use crate::{faults, wait};
 
 /// A harmless event that lasts some seconds.
@@ -96,12 +96,6 @@ impl Healthy {
     pub(super) fn meet(self, cluster: &Cluster, at: usize, time: Duration) {
         let shard = &cluster.shards[at];
         let for_a_while = || std::thread::sleep(time);
-        let back = |what: &str| {
-            wait::within(super::SEEN_WITHIN, what, || {
-                let status = shard.sidecar.status()?;
-                ["healthy", "excused"].iter().any(|good| status["verdict"] == *good).then_some(())
-            });
-        };
         let between = |what, first, last| {
             if signal(shard, what, first) {
                 for_a_while();
@@ -136,32 +130,16 @@ impl Healthy {
                 for_a_while();
                 cgroup.set("freezer.state", "THAWED");
             }),
-            Self::Traced => {
-                let Some(pid) = crate::soak::fault::pid_of(shard, "CMD") else { return };
-                let sit = format!("shell sleep {:.3}", time.as_secs_f64());
-                let mut command = Command::new(GDB);
-                command.args(["--batch", "-nx", "--readnever", "-iex", "set auto-solib-add off"]);
-                command.args(["-p", &pid.to_string(), "-ex", &sit]);
-                let mut gdb = Process::start("gdb", command);
-                wait::within(super::SEEN_WITHIN, "the debugger's end", || gdb.ended());
-            }
+            Self::Traced => trace(shard, time),
             Self::WatchdogStopped => between("sidecar", Signal::STOP, Signal::CONT),
             Self::SidecarKilled => {
-                let before = crate::soak::fault::pid_of(shard, "sidecar");
-                signal(shard, "sidecar", Signal::KILL);
-                wait::within(super::SEEN_WITHIN, "another sidecar", || {
-                    (crate::soak::fault::pid_of(shard, "sidecar") != before).then_some(())
-                });
-                back("the sidecar to have adopted its target");
+                replace(shard, ("sidecar", Signal::KILL), "another sidecar");
+                wait_until_well(shard, "the sidecar to have adopted its target");
                 for_a_while();
             }
             Self::Restart => {
-                let before = crate::soak::fault::pid_of(shard, "CMD");
-                signal(shard, "CMD", Signal::TERM);
-                wait::within(super::SEEN_WITHIN, "the next incarnation", || {
-                    (crate::soak::fault::pid_of(shard, "CMD") != before).then_some(())
-                });
-                back("the next incarnation to be healthy");
+                replace(shard, ("CMD", Signal::TERM), "the next incarnation");
+                wait_until_well(shard, "the next incarnation to be healthy");
             }
             Self::Reload => {
                 signal(shard, "sidecar", Signal::HUP);
@@ -176,9 +154,37 @@ impl Healthy {
     }
 }
 
+/// Holds the shard under a debugger for that time, and waits for the debugger's end.
+fn trace(shard: &Shard, time: Duration) {
+    let Some(pid) = pid_of(shard, "CMD") else { return };
+    let sit = format!("shell sleep {:.3}", time.as_secs_f64());
+    let mut command = Command::new(GDB);
+    command.args(["--batch", "-nx", "--readnever", "-iex", "set auto-solib-add off"]);
+    command.args(["-p", &pid.to_string(), "-ex", &sit]);
+    let mut gdb = Process::start("gdb", command);
+    wait::within(super::SEEN_WITHIN, "the debugger's end", || gdb.ended());
+}
+
+/// Ends one process of the shard by a signal, and waits until its supervisor has started the next,
+/// which the message of a failure calls `next`.
+fn replace(shard: &Shard, (process, by): (&str, Signal), next: &str) {
+    let before = pid_of(shard, process);
+    signal(shard, process, by);
+    wait::within(super::SEEN_WITHIN, next, || (pid_of(shard, process) != before).then_some(()));
+}
+
+/// Waits until the sidecar finds nothing wrong with its shard. An excuse will do: the machine is
+/// busy.
+fn wait_until_well(shard: &Shard, what: &str) {
+    wait::within(super::SEEN_WITHIN, what, || {
+        let status = shard.sidecar.status()?;
+        ["healthy", "excused"].iter().any(|good| status["verdict"] == *good).then_some(())
+    });
+}
+
 /// Runs `meet` with the shard in a cgroup of its own, which it leaves afterwards.
 fn within_cgroup(cluster: &Cluster, at: usize, controller: &str, meet: impl FnOnce(&Cgroup)) {
-    let Some(pid) = crate::soak::fault::pid_of(&cluster.shards[at], "CMD") else { return };
+    let Some(pid) = pid_of(&cluster.shards[at], "CMD") else { return };
     if let Ok(cgroup) = Cgroup::make(controller) {
         cgroup.take(pid);
         meet(&cgroup);

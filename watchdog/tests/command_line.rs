@@ -52,7 +52,7 @@ fn check_says_all_that_is_wrong_and_ends_with_2() {
     assert_eq!((code, out.as_str()), (Some(2), ""));
     let lines: Vec<&str> = err.lines().map(|line| line.strip_prefix(path.as_str()).unwrap()).collect();
     assert!(lines[0].starts_with(":2: target.shard: found 0: allowed:"), "{err}");
-    assert!(lines[1].starts_with(":4: kil: found kil: unknown key; did you mean «kill»?"), "{err}");
+    assert!(lines[1].starts_with(":4: kil: found kil: unknown key; did you mean \"kill\"?"), "{err}");
     assert_eq!(lines.len(), 2, "{err}");
 }
 

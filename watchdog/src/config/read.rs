@@ -237,7 +237,7 @@ interval = "10s"
         let caps = check(shortest).unwrap().policy(false).excuse_caps;
         assert_eq!(caps.of(ExcuseKind::MemoryThrottled), Some(Duration::from_secs(600)));
         let misspelt = text.replace("memory_throttled", "memory_trottled");
-        assert!(check(&misspelt).unwrap_err().contains("did you mean «memory_throttled»?"));
+        assert!(check(&misspelt).unwrap_err().contains("did you mean \"memory_throttled\"?"));
     }
 
     #[test]
@@ -261,7 +261,7 @@ listen = "0.0.0.0:9611"
         insta::assert_snapshot!(check(text).unwrap_err(), @r#"
         w.toml:1: target: names no process; give one of heartbeat, pid_file, command or systemd_unit
         w.toml:2: target.shard: found "": allowed: 1 to 32 bytes without control characters; it goes on every metric and log line
-        w.toml:3: target.hartbeat: found hartbeat: unknown key; did you mean «heartbeat»?
+        w.toml:3: target.hartbeat: found hartbeat: unknown key; did you mean "heartbeat"?
         w.toml:5: thread.name: found "a-name-that-is-too-long": can never match: thread names end after 15 bytes; shorten it, or end it with *
         w.toml:6: thread.stall_after: found 5: allowed: a duration in double quotes, such as "5s" or "1m 30s" (units: ns us ms s m h d), longer than zero
         w.toml:7: thread.warn_after: found "10s": must not be longer than stall_after (5s)
@@ -270,7 +270,7 @@ listen = "0.0.0.0:9611"
         w.toml:11: kill.signals: found [["SIGKILL", "5s"], ["SIGTERM", "0s"]]: the times must not go down, and the last signal must be SIGKILL, which alone cannot be ignored
         w.toml:12: kill.budget.kills: found 0: allowed: a whole number from 1 to 4294967295
         w.toml:14: http.listen: found "0.0.0.0:9611": allowed: a loopback address and port; use http.public for others
-        w.toml:15: shadwo: found shadwo: unknown key; did you mean «shadow»?
+        w.toml:15: shadwo: found shadwo: unknown key; did you mean "shadow"?
         "#);
     }
 
@@ -314,7 +314,7 @@ within = "1s"
 "#;
         insta::assert_snapshot!(check(text).unwrap_err(), @r#"
         w.toml:7: shadow.thread.warn_after: found "2s": must not be longer than stall_after (1s)
-        w.toml:8: shadow.thread.name: «exec-s*» stands twice; the first rule wins
+        w.toml:8: shadow.thread.name: "exec-s*" stands twice; the first rule wins
         w.toml:10: shadow.channel: on = "kill" needs consumer and max_age: only a consumer that does not receive can be at fault
         w.toml:14: shadow.kill.mode: found "enforce": a shadow never sends a signal: budget alone may stand here
         w.toml:15: shadow.restart: found restart: unknown key; allowed here: thread, channel, judge, kill
@@ -408,9 +408,9 @@ socket = "/0123456789/0123456789/0123456789/0123456789/0123456789/0123456789/012
         insta::assert_snapshot!(check(text).unwrap_err(), @r#"
         w.toml:5: target.heartbeat, pid_file, command: found "/p": name one of them, not several
         w.toml:8: thread.count: found 0: allowed: a whole number from 1 to 4294967295
-        w.toml:9: thread.name: «a*» stands twice; the first rule wins
+        w.toml:9: thread.name: "a*" stands twice; the first rule wins
         w.toml:11: channel: on = "kill" needs consumer and max_age: only a consumer that does not receive can be at fault
-        w.toml:14: channel.name: «commands» stands twice; one rule a channel
+        w.toml:14: channel.name: "commands" stands twice; one rule a channel
         w.toml:17: evidence.time_limit: found "11s": allowed: at most 10s, since a kill waits for it
         w.toml:18: evidence.directory: found "": allowed: a path in double quotes
         w.toml:19: http.public: cannot have the port of http.listen (127.0.0.1:9611): the two are different listeners

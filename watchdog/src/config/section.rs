@@ -220,7 +220,7 @@ impl<'i> Section<'i> {
             let name = key.get_ref().as_ref();
             let nearest = self.known.iter().min_by_key(|known| distance(known, name)).copied();
             let hint = match nearest {
-                Some(near) if distance(near, name) <= 2 => format!("unknown key; did you mean «{near}»?"),
+                Some(near) if distance(near, name) <= 2 => format!("unknown key; did you mean \"{near}\"?"),
                 _ => format!("unknown key; allowed here: {}", self.known.join(", ")),
             };
             complaints.add(&key.span(), &self.dotted(name), hint);

@@ -98,7 +98,7 @@ pub(super) fn threads(sections: Vec<Section<'_>>, complaints: &mut Complaints<'_
         let key = section.dotted("name");
         let Some(rule) = thread(section, complaints) else { continue };
         if rules.iter().any(|earlier| earlier.name == rule.name) {
-            complaints.add_at(start, &key, format!("«{}» stands twice; the first rule wins", rule.name));
+            complaints.add_at(start, &key, format!("\"{}\" stands twice; the first rule wins", rule.name));
         }
         rules.push(rule);
     }
@@ -158,7 +158,7 @@ pub(super) fn channels(sections: Vec<Section<'_>>, complaints: &mut Complaints<'
         let key = section.dotted("name");
         let Some(rule) = channel(section, complaints) else { continue };
         if rules.iter().any(|earlier| earlier.name == rule.name) {
-            complaints.add_at(start, &key, format!("«{}» stands twice; one rule a channel", rule.name));
+            complaints.add_at(start, &key, format!("\"{}\" stands twice; one rule a channel", rule.name));
         }
         rules.push(rule);
     }

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # Linux 6.18, x86_64: what PTRACE_GETREGSET gave of a stopped thread's extended registers
-# (NT_X86_XSTATE) cannot always be given back by PTRACE_SETREGSET. With a buffer that is smaller than
-# all of them, the first call succeeds and says how much it has written; the second refuses the very
-# same bytes with EFAULT, although the address is good.
+# (NT_X86_XSTATE) cannot always be given back by PTRACE_SETREGSET. With a buffer that is smaller
+# than all of them, the first call succeeds and says how much it has written; the second refuses the
+# very same bytes with EFAULT, although the address is good.
 #
 # One would expect that what was read can be written, as it can for the general registers
-# (NT_PRSTATUS), where a part is taken too. A tracer whose buffer was large enough for the processors
-# of its time runs until it meets one with more registers: AVX-512 took 2.7 KiB, AMX takes 11 KiB,
-# whether or not the traced program uses them. It then fails when it puts registers back, not when it
-# reads them, and the error names the address instead of the size. Whoever saves registers (debuggers,
-# checkpoints, dumps that resume) must ask for the size first: a large buffer, and the length that
-# comes back.
+# (NT_PRSTATUS), where a part is taken too. A tracer whose buffer was large enough for the
+# processors of its time runs until it meets one with more registers: AVX-512 took 2.7 KiB, AMX
+# takes 11 KiB, whether or not the traced program uses them. It then fails when it puts registers
+# back, not when it reads them, and the error names the address instead of the size. Whoever saves
+# registers (debuggers, checkpoints, dumps that resume) must ask for the size first: a large buffer,
+# and the length that comes back.
 #
 # Seen on x86_64, Linux 6.18.44, 2026-11-30 (printed by this script; the size is the processor's):
 #   all 11008 bytes: read, written

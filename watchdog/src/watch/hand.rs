@@ -2,7 +2,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -70,6 +70,8 @@ pub enum KillAnswer {
 pub struct Hand {
     pause: Option<Arc<Pause>>,
     asked: Option<(TargetIdentity, oneshot::Sender<KillAnswer>)>,
+    /// Drawn at the start, so that the loop asks the system for nothing when a kill is due.
+    seed: RandomState,
 }
 
 impl Hand {
@@ -78,7 +80,7 @@ impl Hand {
         if let Some(pause) = &pause {
             publisher.send(Event::Paused { at: pause.since, pause: Arc::clone(pause) });
         }
-        Self { pause, asked: None }
+        Self { pause, asked: None, seed: RandomState::new() }
     }
 
     /// The pause that is in force.
@@ -127,7 +129,9 @@ impl Watch {
     fn jitter(&self) -> Duration {
         let condemned = self.judge.incarnation().and_then(Incarnation::condemned);
         let stalled = condemned.filter(|condemned| condemned.reason == Reason::Stalled);
-        stalled.map_or(Duration::ZERO, |condemned| jitter(self.config.kill.jitter, condemned.at))
+        stalled.map_or(Duration::ZERO, |condemned| {
+            jitter(&self.hand.seed, self.config.kill.jitter, condemned.at)
+        })
     }
 
     /// Accepts an order to kill the watched process, to be carried out with the next observation.
@@ -200,18 +204,28 @@ fn outcome(target: TargetIdentity, acted: &Acted, ended: bool, began: bool) -> K
 
 /// Between nothing and `most`: the same whenever it is asked about the same verdict, different for
 /// each shard. The seed is random for each process, which is all the randomness that this needs.
-fn jitter(most: Duration, verdict: Monotonic) -> Duration {
-    static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+fn jitter(seed: &RandomState, most: Duration, verdict: Monotonic) -> Duration {
     if most.is_zero() {
         return Duration::ZERO;
     }
     let most = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX);
-    Duration::from_nanos(SEED.hash_one(verdict.0) % most.saturating_add(1))
+    Duration::from_nanos(seed.hash_one(verdict.0) % most.saturating_add(1))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_jitter_stays_the_same_for_one_verdict_and_within_its_limit() {
+        let (seed, most) = (RandomState::new(), Duration::from_millis(500));
+        let drawn = || (0..1_000).map(|at| jitter(&seed, most, Monotonic(at))).collect::<Vec<_>>();
+        assert_eq!(drawn(), drawn());
+        assert!(drawn().iter().all(|wait| *wait <= most));
+        let early = drawn().iter().filter(|wait| **wait < most / 2).count();
+        assert!((300..700).contains(&early), "{early} of 1000 are in the first half");
+        assert_eq!(jitter(&seed, Duration::ZERO, Monotonic(7)), Duration::ZERO);
+    }
 
     #[test]
     fn whoever_asked_is_told_what_the_look_came_to() {

@@ -1,4 +1,4 @@
-//! `clear`: ends a crash loop.
+//! `clear`: ends a crash loop, or the brake on kills that bring no progress.
 
 use std::process::ExitCode;
 
@@ -10,10 +10,11 @@ const HELP: &str = "\
 Examples:
   shard-watchdog status                            work that is in a crash loop, and why
   shard-watchdog clear 19000000 --socket /run/shard/0.watchdog.sock
-  shard-watchdog clear                             all work
+  shard-watchdog clear                             all work, and kills without progress
 
 If the shard is condemned for that work at this moment and the config says enforce, it is killed. Two more deaths with
 that work put it into a crash loop again. Only this command ends a crash loop; a restart of the sidecar does not.
+Kills that brought no finished piece of work (kill.progress_brake) are forgotten too, unless KEY is in no crash loop.
 ";
 
 /// End a crash loop: allow kills again for work that was in flight at several deaths

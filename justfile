@@ -57,6 +57,11 @@ bench-scrape *args:
     cargo build --release --workspace --bins
     target/release/bench-scrape {{ args }}
 
+# What a dump costs its target, beside gdb where it is installed.
+bench-evidence *args:
+    cargo build --release --workspace --bins
+    target/release/bench-evidence {{ args }}
+
 # Many at once: 64 shards with a sidecar each on this machine, and what their metrics cost
 # Prometheus by the number of shards.
 bench-scale *args:

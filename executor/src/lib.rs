@@ -30,6 +30,7 @@ pub mod process;
 pub mod progress;
 pub mod regular;
 pub mod report;
+mod sections;
 pub mod shard;
 pub mod state;
 pub mod telemetry;

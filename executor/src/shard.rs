@@ -169,6 +169,7 @@ impl Shard {
             faults: faults.clone(),
             admission: admission.clone(),
             heartbeat: heartbeat.clone(),
+            blocks: heartbeat.channel("blocks", None)?,
         };
         let (close, closed) = tokio::sync::watch::channel(false);
         let sockets = sockets::Sockets::default();

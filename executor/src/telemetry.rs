@@ -87,7 +87,7 @@ impl Telemetry {
         let listener = metrics.map(bind).transpose()?;
         let dropped = Arc::new(Dropped::default());
         let resource = otlp::resource(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"), shard);
-        let (mut otlp, warnings) = Otlp::start(None, resource.clone(), &dropped);
+        let (mut otlp, warnings) = Otlp::start(None, &resource, &dropped);
         let mut telemetry = Self::default();
         let mut running = Running { warnings, ..Running::default() };
         if let Some(spans) = otlp.as_ref().and_then(Otlp::spans) {

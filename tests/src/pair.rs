@@ -34,8 +34,14 @@ impl Pair {
     /// Writes the config without starting anything.
     #[track_caller]
     pub fn configure() -> Self {
+        Self::configure_with(&Settings::default())
+    }
+
+    /// The same with these settings.
+    #[track_caller]
+    pub fn configure_with(settings: &Settings) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let sidecar = Sidecar::configure(folder.path(), "puppet", THREAD, &Settings::default());
+        let sidecar = Sidecar::configure(folder.path(), "puppet", THREAD, settings);
         Self { sidecar, port: api::free_address(), running: Vec::new(), folder }
     }
 

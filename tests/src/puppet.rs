@@ -5,6 +5,7 @@
 
 mod act;
 pub mod nursery;
+mod owed;
 mod restored;
 mod stage;
 mod waits;
@@ -30,6 +31,9 @@ pub const DOUBLE: &str = "double";
 
 /// If set, a puppet has a fault socket, and one more thread for it.
 const FAULTS: &str = "SHARD_TESTS_FAULTS";
+
+/// If set, a puppet begins with a piece of work that it finishes when it is told to `go` on.
+pub const STUCK: &str = "SHARD_TESTS_STUCK";
 
 /// Path of a puppet's fault socket, if it has one.
 fn fault_socket(segment: &Path) -> PathBuf {

@@ -15,6 +15,8 @@ pub struct Settings {
     pub thread: Option<String>,
     /// `stall_after` of the watched thread.
     pub stall_after: String,
+    /// Further lines of the rule for the watched thread.
+    pub rule: String,
     /// `kill.mode`.
     pub mode: String,
     /// Kills allowed in ten minutes.
@@ -23,6 +25,8 @@ pub struct Settings {
     pub judge: String,
     /// Further lines of `[kill]`.
     pub kill: String,
+    /// Further lines of `[evidence]`.
+    pub evidence: String,
     /// How the sidecar learns of the end of threads: `pidfd` or `poll`.
     pub thread_events: String,
     /// Real-time priority of the watch thread.
@@ -36,6 +40,7 @@ impl Default for Settings {
         Self {
             thread: None,
             stall_after: "1s".to_owned(),
+            rule: String::new(),
             // A variable turns killing off, for a person who wants to see scenarios fail.
             mode: std::env::var("SHARD_TESTS_MODE").unwrap_or_else(|_| "enforce".to_owned()),
             kills: 3,
@@ -43,6 +48,7 @@ impl Default for Settings {
             thread_events: "pidfd".to_owned(),
             watch_priority: None,
             kill: String::new(),
+            evidence: String::new(),
             append: String::new(),
         }
     }
@@ -89,14 +95,17 @@ impl Sidecar {
             heartbeat: folder.join(format!("{name}.heartbeat")),
         };
         let thread = settings.thread.as_deref().unwrap_or(thread);
-        let Settings { stall_after, mode, kills, judge, kill, append, .. } = settings;
+        let Settings { stall_after, rule, mode, kills, judge, kill, evidence, append, .. } = settings;
         let mut text = String::new();
         writeln!(text, "[target]\nshard = {name:?}\nheartbeat = {:?}", sidecar.heartbeat).expect("a string");
-        writeln!(text, "[[thread]]\nname = {thread:?}\nstall_after = {stall_after:?}\n[judge]\n{judge}")
-            .expect("a string");
+        writeln!(
+            text,
+            "[[thread]]\nname = {thread:?}\nstall_after = {stall_after:?}\n{rule}\n[judge]\n{judge}"
+        )
+        .expect("a string");
         writeln!(text, "[kill]\nmode = {mode:?}\nbudget = {{ kills = {kills}, per = \"10m\" }}\n{kill}")
             .expect("a string");
-        writeln!(text, "[evidence]\ndirectory = {:?}", sidecar.evidence).expect("a string");
+        writeln!(text, "[evidence]\ndirectory = {:?}\n{evidence}", sidecar.evidence).expect("a string");
         writeln!(text, "[http]\nlisten = \"{}\"\n{append}", sidecar.http).expect("a string");
         std::fs::write(&sidecar.config, text).expect("the config can be written");
         sidecar
@@ -136,14 +145,17 @@ impl Sidecar {
     }
 
     /// Incidents as the sidecar itself reports them, newest first: available even if its disk is
-    /// not.
+    /// not. Each is proved valid by the schema.
+    #[track_caller]
     pub fn told_incidents(&self) -> Vec<Value> {
         let list = api::json(self.http, "/api/v1/incidents").unwrap_or_default();
         let ids = list["incidents"].as_array().into_iter().flatten().filter_map(|one| one["id"].as_str());
-        ids.filter_map(|id| api::json(self.http, &format!("/api/v1/incidents/{id}"))).collect()
+        let told = |id| api::json(self.http, &format!("/api/v1/incidents/{id}"));
+        ids.filter_map(told).filter(|one| one["error"].is_null()).inspect(incident::assert_valid).collect()
     }
 
     /// Incidents in the evidence directory so far.
+    #[track_caller]
     pub fn incidents(&self) -> Vec<Value> {
         incident::all(&self.evidence)
     }

@@ -91,6 +91,21 @@ fn bench_scrape_gives_its_numbers() {
 }
 
 #[test]
+fn bench_evidence_gives_its_numbers() {
+    let arguments = ["--threads", "8", "--dumps", "2", "--gdb", "1"];
+    let figures = figures("bench-evidence", env!("CARGO_BIN_EXE_bench-evidence"), &arguments);
+    for key in ["snapshot_ms", "stands_still_ms", "evidence_ms", "evidence_kib"] {
+        let distribution = &figures[key]["8"];
+        assert_eq!(distribution["n"], 2, "{key}: {figures:#}");
+        assert_numbers(distribution, &["p50", "p99", "max"]);
+    }
+    assert_numbers(&figures["helper_rss_mib"], &["8"]);
+    if figures["peer_gdb_stands_still_ms"]["8"]["n"] == 0 {
+        skip::note("bench_evidence_peer", "gdb is not installed (apt-get install gdb)");
+    }
+}
+
+#[test]
 fn bench_scale_gives_its_numbers() {
     let arguments = ["--shards", "3", "--rounds", "1", "--window", "1", "--fleets", "2,4", "--every", "1"];
     let figures = figures("bench-scale", env!("CARGO_BIN_EXE_bench-scale"), &arguments);

@@ -18,7 +18,7 @@ use shard_tests::collector::{Collector, Record, Span, Traced, trace_of};
 use shard_tests::sidecar::Settings;
 
 /// The child spans for an incident whose process was killed and came back.
-const CHILDREN: [&str; 5] = ["stall", "signal", "exit", "restart", "recover"];
+const CHILDREN: [&str; 6] = ["stall", "evidence", "signal", "exit", "restart", "recover"];
 
 /// Settings of a sidecar that sends to `collector` with short delays.
 fn sending(collector: &Collector, protocol: &str) -> Settings {
@@ -142,8 +142,12 @@ fn a_lost_thread_arrives(test: &str, protocol: &str) {
     for resource in record.points.iter().map(|point| &point.resource).chain(trace.iter().map(|s| &s.resource))
     {
         assert_eq!(resource["service.name"], "shard-watchdog", "{resource:?}");
-        assert!(resource.contains_key("process.pid") && resource.contains_key("service.version"));
+        assert!(resource.contains_key("service.version"), "{resource:?}");
     }
+    // A restart of the sidecar must not begin every series of the metrics anew.
+    assert!(record.points.iter().all(|point| !point.resource.contains_key("process.pid")));
+    assert!(trace.iter().all(|span| span.resource.contains_key("process.pid")), "{trace:#?}");
+    assert!(record.logs.iter().all(|log| log.resource.contains_key("process.pid")));
     // Threads that never had work have no beats, and the first beats may come with the next export.
     let beats = [("shard", "0"), ("thread", "exec-s0")];
     let told: [(_, &[_]); 2] = [
@@ -231,9 +235,10 @@ fn an_incident_that_outlives_its_sidecar_is_one_trace() {
     traced.end_sidecar(Signal::KILL);
     assert_eq!(before["status"], "open", "{before:#}");
     traced.start_sidecar_early();
+    // It goes on with the incident, whose root is sent once the next target has recovered.
+    traced.release();
     let id = before["trace"]["trace_id"].as_str().unwrap();
     let spans = collector.whole_trace(id);
-    traced.release();
 
     let incidents = traced.sidecar.incidents();
     let [after] = &incidents[..] else { panic!("one incident: {incidents:#?}") };
@@ -241,7 +246,7 @@ fn an_incident_that_outlives_its_sidecar_is_one_trace() {
     let roots: Vec<_> = spans.iter().filter(|span| span.parent.is_empty()).collect();
     let [root] = &roots[..] else { panic!("one root: {spans:#?}") };
     assert_eq!(after["trace"]["span_id"], root.id);
-    for name in &CHILDREN[..3] {
+    for name in &CHILDREN[..4] {
         // The first sidecar may have sent it before it was killed: then it was sent twice, as the
         // same span.
         let of_name = spans.iter().filter(|span| span.name == *name);

@@ -200,7 +200,7 @@ fn gone_for_a_while(case: &str, binary: &Path, protocol: &str) {
     let collector = Collector::start_at(binary, folder.path(), http, grpc);
     let trace = collector.whole_trace(told["trace"]["trace_id"].as_str().unwrap());
     let names: Vec<_> = trace.iter().map(|span| span.name.as_str()).collect();
-    assert_eq!(names.len(), 6, "nothing of it is lost: {names:?}");
+    assert_eq!(names.len(), 7, "nothing of it is lost: {names:?}");
     let kills = [("shard", "sick"), ("reason", "thread_gone")];
     let drops = [("shard", "sick"), ("signal", "otlp_metrics")];
     let record = collector.arrived("metrics that make up for those that were dropped", |record| {

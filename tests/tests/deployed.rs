@@ -416,7 +416,7 @@ fn a_start_limit_and_a_second_instance(test: &str, release: Release) {
     let warned = stage.check();
     if release == Release::Trixie {
         assert!(
-            warned.contains("RestartMaxDelaySec=60s") && warned.contains("never becomes shorter"),
+            warned.contains("RestartMaxDelaySec=1m") && warned.contains("never becomes shorter"),
             "{warned}"
         );
     } else {

@@ -1,6 +1,6 @@
-//! Rows 42, 44, 46 and 47: a real quota, a real debugger, a real freezer, and a watchdog that was
-//! itself stopped. A shard that is held from outside is excused; past the cap a person is notified,
-//! and nothing is killed.
+//! Rows 42, 44, 46, 47 and 61: a real quota, a real debugger, a real freezer, a watchdog that was
+//! itself stopped, and a real deadline of the scheduler. A shard that is held from outside is
+//! excused; past the cap a person is notified, and nothing is killed.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,7 +22,7 @@ use shard_tests::cluster::{Cluster, Plan};
 use shard_tests::process::Process;
 use shard_tests::puppet::Stage;
 use shard_tests::sidecar::{Settings, Sidecar};
-use shard_tests::{api, faults, skip, wait};
+use shard_tests::{api, faults, scheduling, skip, wait};
 
 /// Whether gdb is installed; if not, the test is noted as skipped, and in CI it fails.
 fn debugger(test: &str) -> bool {
@@ -245,6 +245,35 @@ fn row_42_a_shard_at_a_quota_of_five_percent_is_never_killed() {
     quota.set("cpu.cfs_quota_us", "-1");
     sidecar.wait_for("healthy");
     assert!(sidecar.incidents().is_empty(), "{:#?}", sidecar.incidents());
+}
+
+/// Row 61: what a thread of `SCHED_DEADLINE` may use is used up within the first tenth of each
+/// period.
+#[test]
+fn row_61_a_shard_whose_scheduling_class_gives_it_little_is_excused_and_its_livelock_is_found() {
+    let test = "row_61_a_shard_whose_scheduling_class_gives_it_little_is_excused_and_its_livelock_is_found";
+    let stage = Stage::start(&Settings::default());
+    let pid = stage.sidecar.pid();
+    let tid = stage.order("go").number("tid");
+    if let Err(why) = scheduling::deadline(tid) {
+        assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "{why}");
+        skip::note(test, &why);
+        return;
+    }
+    // 0.3 s of CPU time, in three thresholds of a second.
+    for _ in 0..3 {
+        stage.order("wait busy");
+        excused_as(&stage.sidecar, &["throttled"]);
+    }
+    wait::until("the end of these steps", || {
+        stage.sidecar.status().filter(|status| status["verdict"] == "healthy")
+    });
+    assert!(stage.sidecar.incidents().is_empty(), "{:#?}", stage.sidecar.incidents());
+    assert_eq!(stage.sidecar.pid(), pid);
+    stage.order("wait spin");
+    let incident = stage.sidecar.incident("recovered");
+    let told = (&incident["reason"], &incident["thread"]["kind"]);
+    assert_eq!(told, (&"stalled".into(), &"livelock".into()), "{incident:#}");
 }
 
 /// The thread of `pid` that is called `name`.

@@ -148,6 +148,8 @@ fn a_person_kills_by_name_in_observe_mode_and_in_a_pause_once_for_each_incarnati
     let signals =
         incident["timeline"].as_array().unwrap().iter().filter(|step| step["step"] == "signal").count();
     assert_eq!(signals, 1, "{incident:#}");
+    let evidence = step_at(&incident, "evidence");
+    assert!(evidence.is_some() && evidence <= step_at(&incident, "signal"), "{incident:#}");
     let after = shard.sidecar.wait_for("healthy");
     assert_ne!(after["pid"], before["pid"]);
     assert_eq!(after["kills_left"], 2, "it counts: {after:#}");

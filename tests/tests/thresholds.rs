@@ -68,6 +68,6 @@ fn a_piece_of_work_that_gives_itself_less_time_is_condemned_after_that() {
     // The line that reports the beginning is printed after the work began.
     assert!(after >= shard_tests::collector::DEADLINE / 2, "{after:?}");
     let rests_on = told["observations"].to_string();
-    assert!(rests_on.contains("the work's own deadline allows 300ms, less than the 3600s"), "{rests_on}");
+    assert!(rests_on.contains("the work's own deadline allows 300 ms, less than the 1 h"), "{rests_on}");
     traced.sidecar.wait_for("healthy");
 }

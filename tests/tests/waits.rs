@@ -112,6 +112,29 @@ fn a_lock_with_priority_inheritance_that_never_comes_is_a_deadlock() {
 }
 
 #[test]
+fn who_waits_for_a_page_that_another_process_owes_is_blocked() {
+    assert_eq!(kind_of("page"), "blocked");
+}
+
+#[test]
+fn who_waits_for_a_decision_on_its_system_call_is_blocked() {
+    assert_eq!(kind_of("decision"), "blocked");
+}
+
+#[test]
+fn who_waits_for_a_file_system_that_nobody_serves_is_blocked_and_waits_for_no_device() {
+    let test = "who_waits_for_a_file_system_that_nobody_serves_is_blocked_and_waits_for_no_device";
+    let there = if rustix::process::geteuid().is_root() && Path::new("/dev/fuse").exists() {
+        Ok(())
+    } else {
+        Err("needs root and /dev/fuse".to_owned())
+    };
+    if or_skipped(there, test).is_some() {
+        assert_eq!(kind_of("file-system"), "blocked");
+    }
+}
+
+#[test]
 fn who_waits_for_permission_to_open_a_file_is_blocked_and_waits_for_no_device() {
     let test = "who_waits_for_permission_to_open_a_file_is_blocked_and_waits_for_no_device";
     let root =

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use shard_telemetry::dropped::Dropped;
+use shard_telemetry::sign_of_life::SignOfLife;
 
 use crate::archive::{Archive, Held};
 use crate::clock::{Monotonic, WallAnchor};
@@ -40,7 +41,9 @@ pub struct Board {
     target: Mutex<Option<Arc<TargetStats>>>,
     dropped: Arc<Dropped>,
     archive: OnceLock<Archive>,
+    sign_of_life: OnceLock<SignOfLife>,
     listening: Listening,
+    evidence_lacks: Mutex<Vec<String>>,
 }
 
 /// The verdict to report at a given moment.
@@ -67,7 +70,9 @@ impl Board {
             target: Mutex::default(),
             dropped,
             archive: OnceLock::new(),
+            sign_of_life: OnceLock::new(),
             listening: Listening::default(),
+            evidence_lacks: Mutex::default(),
         }
     }
 
@@ -101,6 +106,16 @@ impl Board {
         &self.listening
     }
 
+    /// What evidence of the target would lack for want of a permission, one sentence each.
+    pub fn evidence_lacks(&self) -> Vec<String> {
+        lock(&self.evidence_lacks).clone()
+    }
+
+    /// Sets that, as it was learnt at adoption.
+    pub fn set_evidence_lacks(&self, lacks: Vec<String>) {
+        *lock(&self.evidence_lacks) = lacks;
+    }
+
     /// State of the long-term recording; `None` if there is none.
     pub fn archive(&self) -> Option<Held> {
         self.archive.get().map(Archive::held)
@@ -110,6 +125,17 @@ impl Board {
     pub fn set_archive(&self, archive: Archive) {
         // A sidecar has one or none for its whole life.
         let _ = self.archive.set(archive);
+    }
+
+    /// The sign of life to a service outside; `None` without `[heartbeat_out]`.
+    pub fn sign_of_life(&self) -> Option<&SignOfLife> {
+        self.sign_of_life.get()
+    }
+
+    /// Registers it.
+    pub fn set_sign_of_life(&self, sign: SignOfLife) {
+        // As with the recording.
+        let _ = self.sign_of_life.set(sign);
     }
 
     /// The kill mode: whether the sidecar may kill.

@@ -8,6 +8,8 @@ pub(crate) mod address;
 pub(crate) mod check;
 pub(crate) mod clear;
 pub(crate) mod demo;
+pub(crate) mod evidence_helper;
+pub(crate) mod incidents;
 pub(crate) mod inject;
 pub(crate) mod kill;
 pub(crate) mod order;
@@ -19,6 +21,7 @@ pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod suggest;
 pub(crate) mod supervise;
+mod symbolizer;
 
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
@@ -47,11 +50,16 @@ enum Command {
     Resume(resume::Args),
     Kill(kill::Args),
     Clear(clear::Args),
+    Incidents(incidents::Args),
     Demo(demo::Args),
     Inject(inject::Args),
     Record(record::Args),
     Replay(replay::Args),
     Suggest(suggest::Args),
+    #[command(hide = true)]
+    EvidenceHelper(evidence_helper::Args),
+    #[command(hide = true)]
+    Symbolizer(symbolizer::Args),
 }
 
 /// Executes the command line of this process; returns the exit code.
@@ -70,11 +78,14 @@ pub fn main() -> ExitCode {
         Command::Resume(args) => resume::run(&args),
         Command::Kill(args) => kill::run(&args),
         Command::Clear(args) => clear::run(&args),
+        Command::Incidents(args) => incidents::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Inject(args) => inject::run(&args),
         Command::Record(args) => record::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Suggest(args) => suggest::run(&args),
+        Command::EvidenceHelper(args) => evidence_helper::run(&args),
+        Command::Symbolizer(args) => symbolizer::run(&args),
     }
 }
 
@@ -98,6 +109,16 @@ Is something wrong right now?
                                              suspend killing, not watching, while you debug; resume ends it
   shard-watchdog kill --reason TEXT          kill the shard now, through the same ladder, with an incident
   shard-watchdog clear [KEY]                 end a crash_loop: allow kills for that work again
+
+What was killed, and why?
+  shard-watchdog incidents list                   those that are alike as one row
+  shard-watchdog incidents show latest            the report of one: thread, work, every step until recovery
+  shard-watchdog incidents export latest --out DIR
+                                             all that is kept of it but the dump, as one file
+  shard-watchdog incidents symbolize latest --directory DIR --symbols DIR
+                                             its stacks, with symbols that were not there before
+  shard-watchdog incidents flame --out FILE.svg   where the threads of all of them stood, as one picture
+  With --directory DIR they read the evidence on disk, and no sidecar needs to run.
 
 Would another config have done better?
   shard-watchdog replay RECORDING --config FILE   what that config would have done

@@ -11,6 +11,13 @@ pub fn now() -> Monotonic {
     Monotonic(nanoseconds(rustix::time::clock_gettime(rustix::time::ClockId::Monotonic)))
 }
 
+/// Reads `CLOCK_BOOTTIME`, by which the kernel tells when a process started; `None` where it is
+/// missing.
+pub fn since_boot() -> Option<Duration> {
+    let boot = rustix::time::clock_gettime_dynamic(rustix::time::DynamicClockId::Boottime).ok()?;
+    Some(Duration::from_nanos(nanoseconds(boot)))
+}
+
 fn nanoseconds(time: rustix::time::Timespec) -> u64 {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or(0);

@@ -7,12 +7,17 @@ pub mod read;
 mod section;
 mod sections;
 mod shadow;
+mod sign_of_life;
+pub mod silence;
+mod stalls;
 pub mod unit;
 pub mod units;
 pub mod user;
 mod watched;
 
-pub use shard_judge::policy::On;
+pub use shard_judge::policy::{ByKind, On};
+pub use shard_judge::section::Section as WorkSection;
+pub use stalls::written as written_sections;
 pub use watched::{SHARD_FORM, names_shard};
 
 use std::net::SocketAddr;
@@ -43,6 +48,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// `[otlp]`, absent unless configured.
     pub otlp: Option<OtlpConfig>,
+    /// `[heartbeat_out]`, absent unless configured.
+    pub heartbeat_out: Option<SignOfLifeConfig>,
     /// `[recorder]`, absent unless configured.
     pub recorder: Option<RecorderConfig>,
     /// `[shadow]`, absent unless configured.
@@ -54,10 +61,8 @@ pub type Asks = fn(&Config) -> bool;
 
 /// Settings that this version reads and checks but does not act upon yet, and whether a config uses
 /// each.
-pub const NOT_YET: &[(&str, Asks)] = &[
-    ("evidence.time_limit", |config| config.evidence.time_limit != DEFAULT_EVIDENCE_TIME),
-    ("a target without heartbeat", |config| !matches!(config.target.find, FindTarget::Heartbeat(_))),
-];
+pub const NOT_YET: &[(&str, Asks)] =
+    &[("a target without heartbeat", |config| !matches!(config.target.find, FindTarget::Heartbeat(_)))];
 
 impl Config {
     /// One sentence for each setting in this config that this version does not act upon yet.
@@ -97,6 +102,18 @@ pub enum FindTarget {
 /// The longest `warm_up`. A process that hangs at its first piece of work stays up for so long.
 pub const MOST_WARM_UP: Duration = Duration::from_secs(600);
 
+/// The most sections of one `[[thread]]`: each is a value of a metric's label.
+pub const MOST_SECTIONS: usize = 16;
+
+/// One entry of `sections` of a `[[thread]]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SectionRule {
+    /// Which section of a piece of work.
+    pub section: WorkSection,
+    /// Takes the place of the rule's `stall_after` while the thread is in it.
+    pub stall_after: Duration,
+}
+
 /// One `[[thread]]`.
 #[derive(Clone, Debug)]
 pub struct ThreadRule {
@@ -113,8 +130,14 @@ pub struct ThreadRule {
     /// The same as `stall_after`, for the first piece of work after a start: longer than that, at
     /// most [`MOST_WARM_UP`].
     pub warm_up: Option<Duration>,
-    /// What follows a stall or a loss.
+    /// Sections of a piece of work with a threshold of their own, [`MOST_SECTIONS`] at most.
+    pub sections: Vec<SectionRule>,
+    /// What follows a loss, and a stall of a kind that `by_kind` does not name.
     pub on: On,
+    /// What follows a stall of one kind: [`On::Kill`] or [`On::Report`].
+    pub by_kind: ByKind,
+    /// How long the thread may begin no work while there is some; `None`: never asked.
+    pub silence: Option<silence::SilenceRule>,
 }
 
 /// One `[[channel]]`.
@@ -142,6 +165,8 @@ pub struct JudgeConfig {
     pub exit_within: Duration,
     /// `[judge.excuse]`: the cap for each kind of excuse. Starved, default 10 min.
     pub starved: Duration,
+    /// Robbed of its CPU by the hypervisor, default 10 min.
+    pub stolen: Duration,
     /// Throttled, default 10 min.
     pub throttled: Duration,
     /// Throttled by `memory.high`, default 10 min.
@@ -168,6 +193,7 @@ impl Default for JudgeConfig {
             startup_grace: Duration::from_secs(30),
             exit_within: Duration::from_secs(30),
             starved: Duration::from_secs(600),
+            stolen: Duration::from_secs(600),
             throttled: Duration::from_secs(600),
             memory_throttled: Duration::from_secs(600),
             traced: Duration::from_secs(3600),
@@ -317,8 +343,12 @@ pub const DEFAULT_EVIDENCE_TIME: Duration = Duration::from_millis(250);
 pub struct EvidenceConfig {
     /// Where incidents are stored.
     pub directory: PathBuf,
-    /// How long gathering may delay a kill. Default 250 ms.
+    /// How long gathering may delay a kill; zero gathers nothing. Default 250 ms.
     pub time_limit: Duration,
+    /// Whether a minidump is taken too. Default false: it stops the process, for milliseconds.
+    pub minidump: bool,
+    /// At most so many near misses are recorded in 24 hours. Default 20.
+    pub near_misses_per_day: u32,
     /// At most this many incidents are retained. Default 50.
     pub keep_incidents: u32,
     /// The retained incidents take at most this many bytes. Default 256 MiB.
@@ -342,3 +372,4 @@ pub struct HttpConfig {
 }
 
 pub use shard_telemetry::otlp::OtlpConfig;
+pub use shard_telemetry::sign_of_life::SignOfLifeConfig;

@@ -1,6 +1,7 @@
 //! What happened, sent once by the watch loop to the slow side. The queue is bounded: what does not
 //! fit is dropped and counted, and the loop continues.
 
+use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +9,12 @@ use shard_judge::crash_loop::CrashLoops;
 pub use shard_judge::target::FaultyThread;
 
 use crate::clock::Monotonic;
+use crate::evidence::gatherer::{Dump, Gathered};
 use crate::pause::Pause;
 use crate::probe::tracer::Tracer;
 use crate::recorder::Excerpt;
 use crate::snapshot::{Snapshot, TargetIdentity};
-use crate::verdict::{ExcuseKind, Reason, Verdict, Withheld};
+use crate::verdict::{ExcuseKind, NearMissOutcome, Reason, Verdict, Withheld};
 
 /// One thing that the watch loop observed or did.
 #[derive(Clone, Debug)]
@@ -55,6 +57,34 @@ pub enum Event {
         incident: u64,
         /// The recording, by reference.
         excerpt: Box<Excerpt>,
+    },
+    /// Evidence was gathered from the process of an incident.
+    Gathered(Gathered),
+    /// A minidump of the process of an incident was taken, or not.
+    Dumped {
+        /// Number of the incident.
+        incident: u64,
+        /// When that was known.
+        at: Monotonic,
+        /// The dump, or why there is none.
+        dump: Result<Dump, String>,
+    },
+    /// The stacks of a dump were looked up, or not.
+    Symbolized(Box<Symbolized>),
+    /// A thread at work has made no progress for `warn_after`.
+    Late(Box<LateThread>),
+    /// That is over.
+    LateOver {
+        /// Number of the near miss within the life of this sidecar.
+        number: u64,
+        /// How it ended.
+        outcome: NearMissOutcome,
+        /// Time from its last sign of progress to the next one, or to the end.
+        lasted: Duration,
+        /// Number of the incident that it became.
+        incident: Option<u64>,
+        /// Whether the evidence was complete before the thread went on.
+        evidence_holds: bool,
     },
     /// A chunk of observations is complete, for the long-term recording.
     Chunk {
@@ -148,10 +178,107 @@ pub enum Event {
         /// Its greatest depth in that time.
         deepest: u64,
     },
+    /// Threads have begun no work for as long as their rule allows, although there was some.
+    Silent {
+        /// When that was observed.
+        at: Monotonic,
+        /// Which threads: the names of the first few.
+        threads: String,
+        /// What showed that there was work, as part of a sentence.
+        evidence: String,
+        /// Countable time in which there was work.
+        after: Duration,
+    },
+    /// Silent threads began work.
+    WorksAgain {
+        /// When that was observed.
+        at: Monotonic,
+        /// Which threads: the names of the first few.
+        threads: String,
+        /// How long the first of them was silent beyond its horizon.
+        after: Duration,
+    },
     /// How late the loop was, and how long threads went without progress, since the last event of
     /// this kind. Sent in batches with the snapshot: one at a time they would cost more than the
     /// watch itself.
     Timings(Box<Timings>),
+}
+
+/// What became of the stacks of a dump.
+#[derive(Clone, Debug)]
+pub struct Symbolized {
+    /// The number under which they were asked for.
+    pub ticket: u64,
+    /// When that was known.
+    pub at: Monotonic,
+    /// The stacks.
+    pub stacks: Result<FoundStacks, NoStacks>,
+}
+
+/// The stacks of a dump. All of it is untrusted: it comes from the target.
+#[derive(Clone, Debug)]
+pub struct FoundStacks {
+    /// The text for a person, from its beginning.
+    pub text: Arc<File>,
+    /// Where the thread stood that the dump is about, in one line.
+    pub headline: String,
+    /// Its thread id.
+    pub tid: i32,
+    /// The functions of the program's own code in which it stood, the innermost first, as they are
+    /// called whenever the program is built.
+    pub own_frames: Vec<String>,
+}
+
+/// Why a dump has no stacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoStacks {
+    /// What to count.
+    pub outcome: StacksOutcome,
+    /// The reason as a clause.
+    pub why: String,
+}
+
+/// What became of the stacks of a dump, in a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StacksOutcome {
+    /// They were found.
+    Written,
+    /// It took too long, and was ended.
+    Late,
+    /// It failed.
+    Failed,
+    /// Too many others waited.
+    Dropped,
+}
+
+impl StacksOutcome {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Written, Self::Late, Self::Failed, Self::Dropped];
+
+    /// The word in the metric.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Written => "written",
+            Self::Late => "late",
+            Self::Failed => "failed",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
+/// A thread that is late.
+#[derive(Clone, Debug)]
+pub struct LateThread {
+    /// Number of the near miss within the life of this sidecar.
+    pub number: u64,
+    /// When it was found late.
+    pub at: Monotonic,
+    /// The thread and its work.
+    pub thread: FaultyThread,
+    /// Countable time without progress so far.
+    pub counted: Duration,
+    /// The threshold at which it is stalled.
+    pub stall_after: Duration,
 }
 
 /// Measurements of the loop, for histograms. Bounded: what does not fit is dropped and counted in
@@ -219,7 +346,7 @@ pub struct Opening {
 }
 
 /// What happened next in an incident.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// A kill was due and was not carried out.
     Withheld(Withheld),
@@ -234,6 +361,44 @@ pub enum Step {
     /// A person requested the kill of a process that was already condemned.
     Requested {
         /// Why it was requested, and by whom.
+        why: String,
+    },
+    /// Evidence was gathered.
+    Evidence {
+        /// How long that took, milliseconds.
+        took_ms: f64,
+        /// Threads among it.
+        threads: usize,
+        /// What the thread at fault was doing, as a clause, if the kernel told.
+        guess: Option<String>,
+    },
+    /// The time limit for evidence was reached, or none could be gathered, and the kill goes ahead.
+    NoEvidence {
+        /// Why, as a clause.
+        why: String,
+    },
+    /// A minidump was taken.
+    Dump {
+        /// Threads in it.
+        threads: u32,
+        /// Its size.
+        bytes: u64,
+        /// How long the process stood still for it, at most.
+        stood_still: Duration,
+    },
+    /// No minidump was taken, although one was wanted.
+    NoDump {
+        /// Why, as a sentence.
+        why: String,
+    },
+    /// The stacks of the minidump were looked up.
+    Stacks {
+        /// Where the thread at fault stood, in one line.
+        headline: String,
+    },
+    /// They were not, although there is a minidump.
+    NoStacks {
+        /// Why, as a clause.
         why: String,
     },
     /// A signal was sent.
@@ -253,7 +418,7 @@ pub enum Step {
     },
     /// How the dead process ended, learnt later.
     ExitStatus {
-        /// `exit code 12`, `killed by signal 9`.
+        /// `exit code 12`, `killed by SIGKILL`.
         how: String,
     },
     /// The process is not dead, although SIGKILL was sent long enough ago.

@@ -9,14 +9,19 @@
 //! | `GET /metrics` | Prometheus' text format | yes |
 //! | `GET /api/v1/status` | the verdict and all that it rests on | |
 //! | `GET /api/v1/incidents` | the latest incidents, newest first | |
+//! | `GET /api/v1/near-misses` | threads that were late, newest first | |
 //! | `GET /api/v1/incidents/{id}` | one of them, whole | |
+//! | `GET /api/v1/incidents/{id}/threads.json` | what its threads were doing | |
+//! | `GET /api/v1/incidents/{id}/stacks.txt` | on which lines they stood, if there is a minidump | |
+//! | `GET /api/v1/incidents/{id}/recording` | what was seen in the minute before it | |
 //! | `GET /api/v1/recording` | what was seen during the last minute, for `replay` and `suggest` | |
 //! | `POST /api/v1/pause` | stops killing, not watching: `{"for": "10m", "reason": "…"}` | |
 //! | `POST /api/v1/resume` | ends that before its time | |
 //! | `POST /api/v1/clear` | ends a crash loop: `{"key": 123}`, or of all work | |
 //! | `POST /api/v1/kill` | a person's own kill: `{"reason": "…"}`, with `"incarnation"` of that one only | |
 //!
-//! Requests read only the board, so no flood of them reaches the watch loop. The exceptions are
+//! Requests read only the board, so no flood of them reaches the watch loop. Files of incidents are
+//! read from the disk, one at a time, by the journal's thread. What reaches the loop are
 //! recordings, of which at most one request a second reaches the loop, and commands, which few may
 //! give: the sidecar's own user and root over the unix socket, and holders of the token. All other
 //! requests with a body are refused.
@@ -74,7 +79,9 @@ pub fn full(sources: Sources, hosts: HostRule, door: Door) -> Router {
         .route("/", get(api::paths))
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/incidents", get(api::incidents))
+        .route("/api/v1/near-misses", get(api::near_misses))
         .route("/api/v1/incidents/{id}", get(api::incident))
+        .route("/api/v1/incidents/{id}/{file}", get(recording::of_incident))
         .route("/api/v1/recording", get(recording::recording));
     let commands = Router::new()
         .route("/api/v1/pause", post(command::pause))

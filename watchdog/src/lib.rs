@@ -5,13 +5,14 @@
 //! One thread, `watch`, loops through `probe → judge → act`. [`probe`] does all the reading.
 //! [`judge`], a separate crate, decides and touches nothing. [`act`] has the only code that can
 //! send a signal. Copies of what they observed and did leave the loop through one bounded queue;
-//! [`incident`], [`telemetry`] and [`http`] live on its other side.
+//! [`incident`], [`telemetry`] and [`http`] live on its other side. Between verdict and signal a
+//! thread of its own gathers [`evidence`], for a limited time.
 //!
 //! # Prohibitions
 //! The watch thread never waits for a disk, a socket, a lock held by anything slow, or an async
 //! runtime. A call in [`watch`], [`probe`], [`judge`] or [`act`] that could do so is a bug, however
 //! rarely it does. The judge reads no clock: the observation carries its time. Nothing outside
-//! [`act`] sends a signal to a target. signal to a target.
+//! [`act`] sends a signal to a target.
 
 // The subcommands refer to the crate by name, as any other program would.
 extern crate self as shard_watchdog;
@@ -21,13 +22,16 @@ pub mod adopt;
 pub mod archive;
 pub mod beats;
 pub mod board;
+pub mod child_end;
 pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod descriptors;
+pub mod dump;
 pub mod event;
+pub mod evidence;
 pub(crate) mod fault_socket;
 pub mod http;
 pub mod incident;
@@ -38,10 +42,12 @@ pub mod recorder;
 pub mod relay;
 pub mod signals;
 pub mod snapshot;
+pub mod stacks;
 pub mod start_limit;
 pub mod status_json;
 pub mod supervise;
 pub mod surface;
+pub mod symbolizer;
 pub mod telemetry;
 pub mod watch;
 

@@ -12,7 +12,7 @@ pub mod target_user;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -154,6 +154,17 @@ impl OwnFolder {
     /// Any error of the disk, and a [`Refusal`] if it is not a regular file of at most `largest`
     /// bytes that only the sidecar's user or root may write.
     pub fn read(&self, name: &str, largest: u64) -> io::Result<Option<Vec<u8>>> {
+        let Some(file) = self.file(name, largest)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        file.take(largest).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    }
+
+    /// Opens the file `name` for reading; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn file(&self, name: &str, largest: u64) -> io::Result<Option<File>> {
         let path = self.path.join(name);
         let file = match rustix::fs::openat(&self.fd, name, READING, Mode::empty()) {
             Ok(fd) => File::from(fd),
@@ -161,9 +172,7 @@ impl OwnFolder {
             Err(errno) => return Err(at(errno, &path)),
         };
         trust_file(&rustix::fs::fstat(&file)?, &path, largest)?;
-        let mut bytes = Vec::new();
-        file.take(largest).read_to_end(&mut bytes)?;
-        Ok(Some(bytes))
+        Ok(Some(file))
     }
 
     /// Writes the file `name` so that at every moment the old one or the new one is complete on
@@ -171,12 +180,20 @@ impl OwnFolder {
     ///
     /// # Errors
     /// Any error of the disk.
-    pub fn write(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        let unfinished = format!(".{name}.new");
+    pub fn write(&self, name: &str, mut content: &[u8]) -> io::Result<()> {
+        self.write_from(name, &mut content)
+    }
+
+    /// The same with what `content` gives until its end.
+    ///
+    /// # Errors
+    /// Any error of the disk, and of `content`.
+    pub fn write_from(&self, name: &str, content: &mut dyn io::Read) -> io::Result<()> {
+        let unfinished = unfinished(name);
         // Left by an earlier life, or made by somebody else.
         self.remove(&unfinished)?;
         let written = self.create(&unfinished).and_then(|mut file| {
-            file.write_all(content)?;
+            io::copy(content, &mut file)?;
             file.sync_all()?;
             Ok(rustix::fs::renameat(&self.fd, &unfinished, &self.fd, name)?)
         });
@@ -186,6 +203,23 @@ impl OwnFolder {
         }
         written?;
         self.sync()
+    }
+
+    /// Removes what a sidecar that was killed while it wrote these files left of them. Returns
+    /// whether the folder is empty now.
+    ///
+    /// # Errors
+    /// Any error of the disk.
+    pub fn remove_unfinished(&self, names: &[&str]) -> io::Result<bool> {
+        let mut empty = true;
+        for entry in self.entries()? {
+            if names.iter().any(|name| entry.name.as_bytes() == unfinished(name).as_bytes()) {
+                self.remove(&entry.name)?;
+            } else {
+                empty = false;
+            }
+        }
+        Ok(empty)
     }
 
     /// Creates a file to append to.
@@ -246,6 +280,11 @@ impl OwnFolder {
     pub fn sync(&self) -> io::Result<()> {
         Ok(rustix::fs::fsync(&self.fd)?)
     }
+}
+
+/// The name of a file until it is complete.
+fn unfinished(name: &str) -> String {
+    format!(".{name}.new")
 }
 
 /// Walks from `/` to `path`, one name at a time, and checks each folder on the way.

@@ -6,6 +6,7 @@
 //! read of the main thread's `stat`.
 
 pub mod allowance;
+mod asked;
 mod bystanders;
 pub mod cgroup;
 mod crowded;
@@ -15,6 +16,7 @@ pub mod numbers;
 pub mod proof;
 pub mod segment;
 pub mod start_times;
+pub mod steal;
 pub mod survivors;
 pub mod task;
 pub mod thread;
@@ -24,7 +26,7 @@ pub mod wakeup;
 pub mod worker;
 
 use std::os::fd::BorrowedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +48,7 @@ use handle::TargetHandle;
 use proof::Unproven;
 use segment::{Consumers, SegmentProbe};
 use start_times::StartTimes;
+use steal::CpuSteal;
 use survivors::Fate;
 use task::{Program, TaskDir, TaskStat};
 use thread::{Rank, WatchedThread};
@@ -101,10 +104,13 @@ pub struct Probe {
     thread_events: ThreadEvents,
     target: Option<Target>,
     consumers: Vec<Consumers>,
+    /// Slots and generations of idle threads to observe.
+    silent: Vec<(u32, u64)>,
     ranks: Vec<(GlobMatcher, Rank)>,
     /// Most descriptors that may be open for threads and workers.
     most_open: usize,
     suspends: Suspends,
+    steal: CpuSteal,
 }
 
 #[derive(Debug)]
@@ -160,9 +166,11 @@ impl Probe {
             thread_events: thread::possible(thread_events),
             target: None,
             consumers: Vec::new(),
+            silent: Vec::new(),
             ranks: Vec::new(),
             most_open: usize::MAX,
             suspends: Suspends::default(),
+            steal: CpuSteal::open(Path::new("/proc")),
         })
     }
 
@@ -172,20 +180,6 @@ impl Probe {
     pub const fn keeping_open(mut self, most: usize) -> Self {
         self.most_open = most;
         self
-    }
-
-    /// Sets which threads have priority if not all can be watched: the first of these patterns that
-    /// matches a thread's name decides.
-    pub fn rank_by(&mut self, ranks: Vec<(GlobMatcher, Rank)>) {
-        self.ranks = ranks;
-        for thread in self.target.iter_mut().flat_map(|target| target.threads.iter_mut().flatten()) {
-            thread.set_rank(rank_of(&self.ranks, &thread.name()));
-        }
-    }
-
-    /// Sets whom to observe while messages wait in a channel.
-    pub fn look_at_consumers(&mut self, consumers: Vec<Consumers>) {
-        self.consumers = consumers;
     }
 
     /// What the process reported before it ended, or while it hangs. One read of the segment.
@@ -317,7 +311,7 @@ impl Probe {
     pub fn observe(&mut self, at: Monotonic, into: &mut Observation) {
         into.at = at;
         into.suspended_ns = self.suspends.read();
-        into.process = None;
+        (into.stolen_ns, into.process) = (None, None);
         if let Some(target) = &mut self.target {
             target.note_unmapped();
         }
@@ -350,12 +344,15 @@ impl Probe {
         let readable = target.read_segment(at, &self.wakeup, self.thread_events, &self.ranks);
         target.bystanders.choose(&mut target.threads);
         let Target { adopted, segment, threads, allowance, .. } = target;
-        target.asks = segment.fill((threads, allowance), adopted, into, readable, &self.consumers);
+        target.asks =
+            segment.fill((threads, allowance), adopted, into, readable, (&self.consumers, &self.silent));
         if let Some(cgroups) = &target.cgroups {
             cgroups.freezer.name(&mut into.threads);
             cgroups.memory.name(at, &mut target.over_memory, &mut into.threads);
         }
         target.read_throttle(at, &into.threads);
+        // After the threads' CPU times, so that no reading is older than they are.
+        into.stolen_ns = self.steal.read(at, target.runnable_on(&into.threads));
         let fate = if hidden {
             Fate { survivors: Survivors::Unknown, core_dumping: false }
         } else {
@@ -429,6 +426,13 @@ impl Target {
             self.throttle = cpu_stat.read();
             self.throttle_read = Some(at);
         }
+    }
+
+    /// The CPUs on which threads without progress, and their workers, are runnable.
+    fn runnable_on(&self, threads: &[ThreadObservation]) -> impl Iterator<Item = u32> {
+        let without_progress = threads.iter().filter(|thread| thread.task.is_some());
+        let watched = without_progress.filter_map(|seen| self.threads.get(seen.slot as usize)?.as_ref());
+        watched.flat_map(WatchedThread::runnable_on)
     }
 
     /// Reads the segment and opens what is new in it. Returns whether the segment could be read.

@@ -1,9 +1,12 @@
 //! Forwards the events of the watch loop: to the board from which queries are answered, to the
 //! metrics, to the log and to the journal. Nothing that it calls waits for a disk or for a reader.
 
+mod left;
+mod near_misses;
+mod stacks;
 mod unit_status;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use shard_telemetry::service_manager::ServiceManager;
@@ -12,17 +15,28 @@ use tokio::sync::mpsc::Receiver;
 use crate::archive::Archive;
 use crate::board::Board;
 use crate::event::{Event, Opening, ShadowStep, Step};
+use crate::evidence::gatherer::{Dump, Gathered, Purpose};
+use crate::evidence::{Evidence, NOT_PERMITTED};
 use crate::incident::deaths::Deaths;
+use crate::incident::folder::{RECORDING, THREADS};
+use crate::incident::id::IncidentId;
 use crate::incident::journal::Journal;
 use crate::incident::spans::{self, Told};
-use crate::incident::{Incident, Status, timeline};
+use crate::incident::timeline::{self, StepName};
+use crate::incident::{Incident, Status};
 use crate::judge::crash_loop::CrashLoops;
+use crate::judge::words::Rounded;
 use crate::pause::Pause;
 use crate::recorder::{Excerpt, file};
+use crate::status_json::{ChannelJson, StatusJson, ThreadJson};
+use crate::symbolizer::Symbolizer;
 use crate::telemetry::Telemetry;
 use crate::telemetry::otlp::Spans;
 use crate::verdict::{ExcuseKind, Verdict};
 
+use left::Left;
+use near_misses::NearMisses;
+use stacks::{Asked, Wants};
 use unit_status::UnitStatus;
 
 /// Events received at once; the end of a thread causes a burst of about ten.
@@ -39,16 +53,56 @@ pub struct Relay {
     journal: Journal,
     spans: Option<Spans>,
     open: Vec<OpenIncident>,
+    left: Option<Left>,
     archive: Option<Archive>,
     unit: UnitStatus,
+    near: NearMisses,
+    stacks: Asked,
 }
 
 #[derive(Debug)]
 struct OpenIncident {
     number: u64,
     killed: bool,
+    wants: Wants,
     told: Told,
     incident: Incident,
+}
+
+/// The file `threads.json` of an incident.
+#[derive(Debug, serde::Serialize)]
+struct ThreadsFile<'a> {
+    incident: &'a IncidentId,
+    shard: &'a str,
+    #[serde(flatten)]
+    evidence: &'a Evidence,
+    #[serde(flatten)]
+    heartbeats: Heartbeats,
+}
+
+/// What the segment told at the verdict, as in the status.
+#[derive(Debug, serde::Serialize)]
+struct Heartbeats {
+    watched: Vec<ThreadJson>,
+    channels: Vec<ChannelJson>,
+}
+
+impl OpenIncident {
+    /// Tells the log, the journal and the collector of its newest step.
+    fn tell(
+        &mut self,
+        (name, detail): (StepName, Option<String>),
+        since_last_progress_ms: Option<f64>,
+        journal: &Journal,
+        spans: Option<&Spans>,
+    ) {
+        let incident = &self.incident;
+        told_step(incident, (name, detail), since_last_progress_ms);
+        journal.record(Arc::new(incident.clone()));
+        if let Some(spans) = spans {
+            spans.send(self.told.finished(incident));
+        }
+    }
 }
 
 impl Relay {
@@ -60,9 +114,19 @@ impl Relay {
             journal,
             spans,
             open: Vec::new(),
+            left: None,
             archive: None,
             unit: UnitStatus::default(),
+            near: NearMisses::default(),
+            stacks: Asked::default(),
         }
+    }
+
+    /// Adds what looks up the stacks of minidumps, once it has been started.
+    #[must_use]
+    pub fn asking(mut self, symbolizer: Arc<OnceLock<Symbolizer>>) -> Self {
+        self.stacks = Asked::of(symbolizer);
+        self
     }
 
     /// Adds a long-term recording.
@@ -91,8 +155,13 @@ impl Relay {
 
     /// Forwards one event.
     pub fn pass_on(&mut self, event: Event) {
+        // In this order: the journal finds the incident that goes on first.
+        let without = self.take_without_stacks();
+        self.take_left();
+        self.look_up_left(without);
         match event {
             Event::Snapshot(snapshot) => {
+                self.left_seen(&snapshot);
                 self.unit.tell(snapshot.verdict, &snapshot.reason, Instant::now());
                 self.board.set_snapshot(Arc::new(*snapshot));
             }
@@ -100,7 +169,7 @@ impl Relay {
             Event::Verdict { from, to, why, .. } => {
                 tracing::info!(event = "verdict", %from, %to, why, "verdict {to}: {why}");
             }
-            Event::Adopted { target, restored, .. } => {
+            Event::Adopted { at, target, restored } => {
                 tracing::info!(
                     event = "adopted",
                     pid = target.pid,
@@ -112,6 +181,7 @@ impl Relay {
                     if restored { ", restored from a checkpoint" } else { "" }
                 );
                 self.journal.look();
+                self.left_adopted(at, target);
             }
             Event::Refused { why, .. } => tracing::warn!(event = "refused", why, "not watching: {why}"),
             Event::Excuse { thread, kind, .. } => excuse(&thread, kind),
@@ -120,7 +190,8 @@ impl Relay {
                 thread,
                 %kind,
                 cap_seconds = cap.as_secs_f64(),
-                "{thread} has been {kind} for {cap:.1?}, the longest that this excuse may last; nothing is killed for it, investigate"
+                "{thread} has been {kind} for {}, the longest that this excuse may last; nothing is killed for it, investigate",
+                Rounded(cap)
             ),
             Event::CrashLoops { at, known, before } => self.crash_loops(at, &known, &before),
             Event::Shadow { live, step, .. } => self.shadow(live, step),
@@ -134,10 +205,36 @@ impl Relay {
                 channel,
                 after_seconds = after.as_secs_f64(),
                 deepest,
-                "channel {channel} is within its rule again, after {after:.1?}; at most {deepest} messages waited"
+                "channel {channel} is within its rule again, after {}; at most {deepest} messages waited",
+                Rounded(after)
+            ),
+            Event::Silent { threads, evidence, after, .. } => tracing::warn!(
+                event = "silent",
+                threads,
+                evidence,
+                after_seconds = after.as_secs_f64(),
+                "{threads}: no work begun for {} in which there was some, while {evidence}",
+                Rounded(after)
+            ),
+            Event::WorksAgain { threads, after, .. } => tracing::info!(
+                event = "silent_over",
+                threads,
+                after_seconds = after.as_secs_f64(),
+                "{threads}: work begun again, {} after the silence horizon",
+                Rounded(after)
             ),
             Event::IncidentOpened(opening) => self.opened(&opening),
             Event::Recorded { incident, excerpt } => self.recorded(incident, &excerpt),
+            Event::Gathered(gathered) => self.gathered(gathered),
+            Event::Dumped { incident, at, dump } => self.dumped(incident, at, dump),
+            Event::Symbolized(symbolized) => self.symbolized(*symbolized),
+            Event::Late(late) => self.late(*late),
+            Event::LateOver { number, outcome, lasted, incident, evidence_holds } => {
+                let incident = self.open.iter().find(|open| Some(open.number) == incident);
+                let incident = incident.map(|open| open.incident.id.clone());
+                let holds = evidence_holds;
+                self.late_over(near_misses::Over { number, outcome, lasted, incident, holds });
+            }
             Event::Chunk { excerpt, looks, lost } => {
                 if let Some(archive) = &mut self.archive {
                     archive.keep(&excerpt, looks, lost);
@@ -218,6 +315,9 @@ impl Relay {
     }
 
     fn opened(&mut self, opening: &Opening) {
+        if self.left_goes_on(opening) {
+            return;
+        }
         self.telemetry.detected(opening);
         let mode = self.board.mode().label();
         let incident = Incident::open(opening, self.board.shard(), mode, self.board.anchor());
@@ -229,6 +329,7 @@ impl Relay {
             pid = opening.target.pid,
             thread = opening.thread.as_ref().map(|thread| thread.name.as_str()),
             work_key = opening.thread.as_ref().and_then(|thread| thread.work_key),
+            section = opening.thread.as_ref().and_then(|thread| thread.section.as_deref()),
             mode,
             why = opening.why,
             "incident: {}",
@@ -236,20 +337,78 @@ impl Relay {
         );
         self.journal.record(Arc::new(incident.clone()));
         if self.open.len() >= MOST_OPEN {
-            self.open.remove(0);
+            let mut oldest = self.open.remove(0);
+            self.look_up(oldest.wants.at_the_end().then_some(oldest.incident.id));
         }
         let mut told = Told::default();
         if let Some(spans) = &self.spans {
             spans.send(told.finished(&incident));
         }
-        self.open.push(OpenIncident { number: opening.incident, killed: false, told, incident });
+        let (number, wants) = (opening.incident, Wants::default());
+        self.open.push(OpenIncident { number, killed: false, wants, told, incident });
     }
 
     fn recorded(&self, number: u64, excerpt: &Excerpt) {
         // If its opening was dropped, there is no folder for the recording.
         let Some(open) = self.open.iter().find(|open| open.number == number) else { return };
         let recording = file::write(excerpt, self.board.shard(), self.board.anchor());
-        self.journal.keep_recording(open.incident.id.clone(), recording);
+        self.journal.keep_file(open.incident.id.clone(), RECORDING, recording);
+    }
+
+    fn gathered(&mut self, Gathered { purpose, at, at_fault, evidence }: Gathered) {
+        let incident = match purpose {
+            Purpose::Incident(incident) => incident,
+            Purpose::NearMiss(number) => return self.near.gathered(number, *evidence),
+            Purpose::Rehearsal => return self.rehearsed(&evidence),
+        };
+        let Some(open) = self.open.iter().find(|open| open.number == incident) else { return };
+        if evidence.threads.is_empty() {
+            let why = "the process ended before it could be read".to_owned();
+            return self.step(incident, at, &Step::NoEvidence { why });
+        }
+        let id = open.incident.id.clone();
+        let status = StatusJson::of(&self.board, crate::clock::now());
+        let step = Step::Evidence {
+            took_ms: evidence.took_ms,
+            threads: evidence.threads.len(),
+            guess: at_fault.and_then(|tid| evidence.guess(tid)),
+        };
+        let heartbeats = Heartbeats { watched: status.threads, channels: status.channels };
+        let file = ThreadsFile { incident: &id, shard: self.board.shard(), evidence: &evidence, heartbeats };
+        match serde_json::to_vec_pretty(&file) {
+            Ok(text) => self.journal.keep_file(id, THREADS, text),
+            Err(error) => tracing::error!(%error, "the evidence of an incident cannot be written as JSON"),
+        }
+        self.step(incident, at, &step);
+    }
+
+    fn dumped(&mut self, incident: u64, at: crate::clock::Monotonic, dump: Result<Dump, String>) {
+        let Some(open) = self.open.iter_mut().find(|open| open.number == incident) else { return };
+        let step = match dump {
+            Ok(Dump { file, threads, bytes, stood_still }) => {
+                self.journal.keep_dump(open.incident.id.clone(), file);
+                open.wants.dumped();
+                Step::Dump { threads, bytes, stood_still }
+            }
+            Err(why) => Step::NoDump { why },
+        };
+        self.step(incident, at, &step);
+    }
+
+    /// Says what evidence would lack, as long as there is time to grant it.
+    fn rehearsed(&self, evidence: &Evidence) {
+        // Nobody should grant what it takes to read kernel stacks for this alone.
+        let granted = |missing: &&String| !missing.contains(NOT_PERMITTED) || missing.starts_with("stack: ");
+        let lacks: Vec<String> =
+            evidence.missing.iter().filter(|missing| !granted(missing)).cloned().collect();
+        for missing in &lacks {
+            tracing::warn!(
+                event = "evidence_limited",
+                missing,
+                "evidence of an incident would be incomplete: {missing}"
+            );
+        }
+        self.board.set_evidence_lacks(lacks);
     }
 
     fn step(&mut self, number: u64, at: crate::clock::Monotonic, step: &Step) {
@@ -268,27 +427,33 @@ impl Relay {
             _ => {}
         }
         open.incident.step(at, step, self.board.anchor());
-        let (name, detail) = timeline::tell(step);
         let since = open.incident.since_last_progress(at);
-        let _inside = spans::inside(&open.incident);
-        tracing::warn!(
-            event = "incident_step",
-            incident = %open.incident.id,
-            step = name.label(),
-            detail = detail.as_deref(),
-            since_last_progress_ms = since,
-            "incident {}: {}",
-            open.incident.id,
-            name.label()
-        );
-        self.journal.record(Arc::new(open.incident.clone()));
-        if let Some(spans) = &self.spans {
-            spans.send(open.told.finished(&open.incident));
-        }
+        open.tell(timeline::tell(step), since, &self.journal, self.spans.as_ref());
+        let wanted = open.wants.after(step).then(|| open.incident.id.clone());
         if open.incident.status != Status::Open {
             self.open.retain(|open| open.number != number);
         }
+        self.look_up(wanted);
     }
+}
+
+/// Tells the log of a step of an incident.
+fn told_step(
+    incident: &Incident,
+    (name, detail): (StepName, Option<String>),
+    since_last_progress_ms: Option<f64>,
+) {
+    let _inside = spans::inside(incident);
+    tracing::warn!(
+        event = "incident_step",
+        incident = %incident.id,
+        step = name.label(),
+        detail = detail.as_deref(),
+        since_last_progress_ms,
+        "incident {}: {}",
+        incident.id,
+        name.label()
+    );
 }
 
 fn excuse(thread: &str, kind: Option<ExcuseKind>) {

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use rustix::process::Signal;
+
 /// What a signal requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard {
@@ -85,4 +87,40 @@ pub fn be_real_time(priority: i32) {
         let error = io::Error::last_os_error();
         tracing::warn!(%error, "memory is not locked: a machine short of memory may page the watchdog out; give LimitMEMLOCK=");
     }
+}
+
+/// The name of any signal, real-time ones included.
+pub fn name_of(number: i32) -> String {
+    let first = libc::SIGRTMIN();
+    match Signal::from_named_raw(number) {
+        Some(signal) => name(signal),
+        None if number >= first => format!("SIGRTMIN+{}", number - first),
+        None => format!("signal {number}"),
+    }
+}
+
+/// The name of a signal in its usual form.
+pub fn name(signal: Signal) -> String {
+    let name = match signal {
+        Signal::HUP => "SIGHUP",
+        Signal::INT => "SIGINT",
+        Signal::QUIT => "SIGQUIT",
+        Signal::ILL => "SIGILL",
+        Signal::TRAP => "SIGTRAP",
+        Signal::ABORT => "SIGABRT",
+        Signal::BUS => "SIGBUS",
+        Signal::FPE => "SIGFPE",
+        Signal::KILL => "SIGKILL",
+        Signal::USR1 => "SIGUSR1",
+        Signal::SEGV => "SIGSEGV",
+        Signal::USR2 => "SIGUSR2",
+        Signal::PIPE => "SIGPIPE",
+        Signal::ALARM => "SIGALRM",
+        Signal::TERM => "SIGTERM",
+        Signal::WINCH => "SIGWINCH",
+        Signal::XCPU => "SIGXCPU",
+        Signal::SYS => "SIGSYS",
+        other => return format!("signal {}", other.as_raw()),
+    };
+    name.to_owned()
 }

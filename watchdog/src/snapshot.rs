@@ -7,6 +7,7 @@ use std::time::Duration;
 pub use shard_judge::target::TargetIdentity;
 
 use crate::clock::Monotonic;
+use crate::judge::section::Section;
 use crate::pause::Pause;
 use crate::verdict::{ExcuseKind, Health, Reason, StallKind, Unobserved, Verdict};
 
@@ -23,6 +24,9 @@ pub struct Snapshot {
     pub since: Monotonic,
     /// The watched target. `None` between incarnations.
     pub target: Option<TargetIdentity>,
+    /// Key of the first piece of work that this sidecar saw the target finish: `None` if it has
+    /// finished none, `Some(None)` if that had no key.
+    pub first_finished: Option<Option<u64>>,
     /// Watched threads, in slot order, then rules whose thread was never seen.
     pub threads: Vec<ThreadStatus>,
     /// Channels that the target publishes.
@@ -114,15 +118,36 @@ pub struct ThreadStatus {
     pub work_key: Option<u64>,
     /// Number of the attempt at that work.
     pub attempt: Option<u64>,
+    /// The section of that work that it is in, if it names one.
+    pub section: Option<Section>,
+    /// The sections that its rule has a threshold for.
+    pub sections: Vec<Section>,
     /// When this sidecar first saw it do that work.
     pub work_since: Option<Monotonic>,
     /// Time counted against it so far.
     pub counted: Duration,
-    /// The threshold for `counted` that is in force: that of its rule, less if its work has a
-    /// deadline of its own, more for a first piece of work. Zero if no rule applies to it.
+    /// The threshold for `counted` that is in force: that of its section or rule, less if its work
+    /// has a deadline of its own, more for a first piece of work. Zero if no rule applies to it.
     pub stall_after: Duration,
     /// The threshold of its rule.
     pub rule_stall_after: Duration,
+    /// The threshold of its section, if its rule has one for it.
+    pub section_stall_after: Option<Duration>,
+    /// Its silence, if its rule has a horizon.
+    pub silence: Option<SilenceStatus>,
+}
+
+/// How long a thread has begun no work although there was some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SilenceStatus {
+    /// Such time so far.
+    pub counted: Duration,
+    /// Its limit.
+    pub idle_at_most: Duration,
+    /// Since when it has been beyond it.
+    pub silent_since: Option<Monotonic>,
+    /// Whether it condemns.
+    pub kills: bool,
 }
 
 /// The duration of one excuse.

@@ -11,9 +11,12 @@
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use shard_heartbeat::Reader;
+
+use crate::child_end;
+use crate::config::units::written;
 
 /// `systemctl` answers within milliseconds. After this time it is given up.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -61,14 +64,7 @@ impl StartLimit {
             .stderr(Stdio::null())
             .spawn()
             .ok()?;
-        let until = Instant::now() + PATIENCE;
-        let status = loop {
-            match child.try_wait() {
-                Ok(Some(status)) => break Some(status),
-                Ok(None) if Instant::now() < until => std::thread::sleep(LOOK),
-                _ => break None,
-            }
-        };
+        let status = child_end::within(&mut child, PATIENCE, LOOK);
         if status.is_none() {
             // It cannot be relied on any more. Its end is not waited for: SIGKILL may take time.
             let _ = child.kill();
@@ -116,11 +112,11 @@ impl StartLimit {
         // Two more: the first start, and one crash that the watchdog did not cause.
         let needed = possible.saturating_add(2);
         if needed > self.burst {
-            let (burst, interval) = (self.burst, self.interval);
+            let (burst, interval) = (self.burst, written(self.interval));
             let room = burst.saturating_sub(2);
             let less = if room == 0 { String::new() } else { format!("kill.budget.kills = {room}, or ") };
             found.push(format!(
-                "kill.budget allows {possible} kills in the {interval:?} in which systemd starts unit {unit} {burst} times at most: \
+                "kill.budget allows {possible} kills in the {interval} in which systemd starts unit {unit} {burst} times at most: \
                  with the first start and one crash that is {needed}, and systemd leaves it dead. Set {less}StartLimitBurst={needed} in the unit."
             ));
         }
@@ -155,14 +151,17 @@ impl StartLimit {
         let grows = match setting {
             "RestartMaxDelaySec" => format!(
                 " That is the pause after {steps} restarts, and it never becomes shorter again by itself, only by systemctl reset-failed or a start by hand; \
-                 the first is {first:?}."
+                 the first is {}.",
+                written(*first)
             ),
             _ => String::new(),
         };
-        let (fits, enough) = (within.saturating_sub(STARTING), pause.saturating_add(STARTING));
+        let (fits, enough) =
+            (written(within.saturating_sub(STARTING)), written(pause.saturating_add(STARTING)));
+        let (pause, within) = (written(pause), written(within));
         Some(format!(
-            "unit {unit} is started again after {setting}={pause:?}, and restart.within is {within:?}: each kill would be a page, although systemd does as it \
-             was told.{grows} Set {setting}= to {fits:?} at most in the unit, or restart.within = \"{enough:?}\"."
+            "unit {unit} is started again after {setting}={pause}, and restart.within is {within}: each kill would be a page, although systemd does as it \
+             was told.{grows} Set {setting}= to {fits} at most in the unit, or restart.within = \"{enough}\"."
         ))
     }
 }
@@ -322,7 +321,7 @@ mod tests {
         let grows = StartLimit { steps: 8, longest_pause: Duration::from_secs(60), ..limit() };
         let found = grows.collisions("a.service", 3, PER, WITHIN);
         assert_eq!(found.len(), 1, "{found:?}");
-        for told in ["RestartMaxDelaySec=60s", "never becomes shorter", "8 restarts", "\"61s\""] {
+        for told in ["RestartMaxDelaySec=1m", "never becomes shorter", "8 restarts", "\"1m 1s\""] {
             assert!(found[0].contains(told), "{told} in {found:?}");
         }
         // As in systemd: without steps, without a first pause or without a longer one the pause

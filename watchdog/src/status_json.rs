@@ -2,6 +2,7 @@
 //! it. Fields may be added, but no existing field is removed or changes its meaning.
 
 pub mod brakes;
+pub mod heartbeat_out;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,10 +15,13 @@ use crate::board::Board;
 use crate::board::listening::{State, Which};
 use crate::clock::Monotonic;
 use crate::config::KillBy;
+use crate::incident::near_miss::NearMiss;
 use crate::incident::timeline::{maybe_micros, micros};
 use crate::snapshot::{ChannelStatus, Deadline, ExcuseStatus, ShadowStatus, Snapshot, ThreadStatus};
 use crate::telemetry::dropped::Signal;
-use crate::verdict::{ExcuseKind, Health, Reason, Unobserved, Verdict};
+use crate::verdict::{ExcuseKind, Health, NearMissOutcome, Reason, Unobserved, Verdict};
+
+pub use heartbeat_out::HeartbeatOutJson;
 
 /// The state of the watch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -68,8 +72,8 @@ pub struct StatusJson {
     /// The verdict of the `[shadow]` policy; null without one.
     #[serde(default)]
     pub shadow: Option<ShadowJson>,
-    /// Whether the thread for which it is condemned is excused now, so that a kill that was
-    /// withheld waits.
+    /// Whether the thread for which it is condemned is excused now, or stands still in a way that
+    /// its rule only reports, so that a kill that was withheld waits.
     #[serde(default)]
     pub held: bool,
     /// Work that was in flight at more than one death: the sidecar does not kill for it until
@@ -102,6 +106,16 @@ pub struct StatusJson {
     /// they can.
     #[serde(default)]
     pub evidence_trouble: Option<String>,
+    /// The last near miss that is recorded; null if there is none.
+    #[serde(default)]
+    pub last_near_miss: Option<NearMissJson>,
+    /// What evidence of an incident would lack for want of a permission, and what to grant, one
+    /// sentence each.
+    #[serde(default)]
+    pub evidence_lacks: Vec<String>,
+    /// The sign of life to a service outside; null without `[heartbeat_out]`.
+    #[serde(default)]
+    pub heartbeat_out: Option<HeartbeatOutJson>,
     /// The long-term recording; null without `[recorder]`.
     #[serde(default)]
     pub recorder: Option<RecorderJson>,
@@ -110,6 +124,34 @@ pub struct StatusJson {
     pub telemetry_dropped: BTreeMap<String, u64>,
     /// The version of the sidecar.
     pub version: String,
+}
+
+/// A thread at work that made no progress for `warn_after`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NearMissJson {
+    /// Name of the thread.
+    pub thread: String,
+    /// When it was found late.
+    #[serde(with = "micros")]
+    pub at: Timestamp,
+    /// How it ended.
+    pub outcome: NearMissOutcome,
+    /// From its last sign of progress to the next one, or to the end, seconds.
+    pub lasted_seconds: f64,
+    /// The threshold at which it would have been stalled, seconds.
+    pub stall_after_seconds: f64,
+}
+
+impl From<&NearMiss> for NearMissJson {
+    fn from(near_miss: &NearMiss) -> Self {
+        Self {
+            thread: near_miss.thread.name.clone(),
+            at: near_miss.at,
+            outcome: near_miss.outcome,
+            lasted_seconds: near_miss.lasted_seconds,
+            stall_after_seconds: near_miss.stall_after_seconds,
+        }
+    }
 }
 
 /// A deadline of the whole process, and the time that has passed.
@@ -233,6 +275,9 @@ pub struct ThreadJson {
     pub work_key: Option<u64>,
     /// The number of the attempt at that work.
     pub attempt: Option<u64>,
+    /// The section of that work that it is in, if it names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub section: Option<String>,
     /// Seconds since it was first seen at work on that.
     pub work_age_seconds: Option<f64>,
     /// Seconds without progress that count against it.
@@ -242,10 +287,24 @@ pub struct ThreadJson {
     /// judged.
     #[serde(default)]
     pub stall_after_seconds: f64,
-    /// The threshold of the thread's rule, where another one is in force: its work has a shorter
-    /// deadline of its own, or is the first after a start and may take longer (`warm_up`).
+    /// The threshold of the thread's rule, where another one is in force: the thread is in a
+    /// section with a threshold of its own, or its work has a shorter deadline, or is the first
+    /// after a start and may take longer (`warm_up`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule_stall_after_seconds: Option<f64>,
+    /// The threshold of the section that the thread is in, if its rule has one for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub section_stall_after_seconds: Option<f64>,
+    /// Seconds in which there was work for this thread and it could have begun it, but began none;
+    /// absent unless its rule has a silence horizon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_counted_seconds: Option<f64>,
+    /// The silence horizon of its rule (`idle_at_most`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_at_most_seconds: Option<f64>,
+    /// Seconds for which it has been silent, beyond that horizon; absent if it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent_seconds: Option<f64>,
 }
 
 /// One published channel.
@@ -303,6 +362,9 @@ impl StatusJson {
             shadow: held.and_then(|snapshot| snapshot.shadow.as_ref()).map(|status| shadow(board, status)),
             listeners: board.listening().all().into_iter().map(listener).collect(),
             evidence_trouble: None,
+            last_near_miss: None,
+            evidence_lacks: board.evidence_lacks(),
+            heartbeat_out: board.sign_of_life().map(HeartbeatOutJson::of),
             recorder: board.archive().map(recorder),
             telemetry_dropped: Signal::ALL.iter().map(dropped).collect(),
             held: held.is_some_and(|snapshot| snapshot.held),
@@ -394,11 +456,16 @@ fn thread(snapshot: &Snapshot, thread: &ThreadStatus) -> ThreadJson {
         heartbeat_age_seconds: age(thread.last_beat),
         work_key: thread.work_key,
         attempt: thread.attempt,
+        section: thread.section.map(|section| section.to_string()),
         work_age_seconds: age(thread.work_since),
         counted_seconds: seconds(thread.counted),
         stall_after_seconds: seconds(thread.stall_after),
         rule_stall_after_seconds: (thread.stall_after != thread.rule_stall_after)
             .then(|| seconds(thread.rule_stall_after)),
+        section_stall_after_seconds: thread.section_stall_after.map(seconds),
+        idle_counted_seconds: thread.silence.map(|silence| seconds(silence.counted)),
+        idle_at_most_seconds: thread.silence.map(|silence| seconds(silence.idle_at_most)),
+        silent_seconds: thread.silence.and_then(|silence| age(silence.silent_since)),
     }
 }
 

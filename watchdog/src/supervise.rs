@@ -352,7 +352,7 @@ impl Supervisor {
     }
 
     fn told_to_stop(&mut self, signal: Signal) {
-        let name = signals::name(signal);
+        let name = crate::signals::name(signal);
         if self.stop.is_some() {
             self.log.say(format_args!("{name} again: killing what is left"));
             self.wards().for_each(|ward| ward.signal_group(Signal::KILL));

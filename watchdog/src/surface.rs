@@ -1,14 +1,17 @@
 //! The whole slow side: a runtime of its own with relay, HTTP server, journal and readers of
 //! totals. Whatever happens to it, the watch loop continues.
 
+mod heartbeat_out;
 mod server;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::process::Command;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use shard_telemetry::service_manager::ServiceManager;
+use shard_telemetry::sign_of_life::SignOfLife;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -21,7 +24,7 @@ use crate::board::reader::Reader;
 use crate::clock::WallAnchor;
 use crate::config::{Config, FindTarget};
 use crate::descriptors::{self, Shares};
-use crate::event::Event;
+use crate::event::{Event, Symbolized};
 use crate::http::Sources;
 use crate::http::command::Desk;
 use crate::http::recording::OnDemand;
@@ -32,6 +35,7 @@ use crate::own_folder::Place;
 use crate::own_folder::target_user::TargetUser;
 use crate::pause::Pause;
 use crate::relay::Relay;
+use crate::symbolizer::{self, Symbolizer};
 use crate::telemetry::dropped::Dropped;
 use crate::telemetry::logs;
 use crate::telemetry::otlp::{Otlp, Spans};
@@ -85,6 +89,7 @@ pub struct SurfaceHandle {
     journal: Journal,
     archive: Option<Archive>,
     recordings: Arc<OnDemand>,
+    symbolizer: Arc<OnceLock<Symbolizer>>,
     desk: Arc<Desk>,
     token: Arc<Token>,
     reader: Reader,
@@ -111,7 +116,7 @@ pub fn start(
     let dropped = Arc::new(Dropped::default());
     let filter = std::env::var(LOG_FILTER).ok();
     let shard = &config.target.shard;
-    let (otlp, mut warnings) = Otlp::start(config.otlp.as_ref(), telemetry::resource(shard), &dropped);
+    let (otlp, mut warnings) = Otlp::start(config.otlp.as_ref(), &telemetry::resource(shard), &dropped);
     let collector = otlp.as_ref().and_then(Otlp::logger_provider);
     let filter = filter.and_then(|filter| match logs::check_filter(&filter) {
         Ok(()) => Some(filter),
@@ -188,8 +193,11 @@ pub fn start_without_log(
         socket: Mutex::default(),
     });
     server.listen(&runtime);
+    heartbeat_out::start(config.heartbeat_out.as_ref(), &board);
+    let symbolizer = Arc::new(OnceLock::new());
     let relay = Relay::new(Arc::clone(&board), Arc::clone(&telemetry), journal.clone(), spans)
         .with_archive(archive.clone())
+        .asking(Arc::clone(&symbolizer))
         .telling(manager);
     let relay = runtime.spawn(relay.run(events));
     Ok(SurfaceHandle {
@@ -200,6 +208,7 @@ pub fn start_without_log(
         journal,
         archive,
         recordings,
+        symbolizer,
         desk,
         token,
         reader,
@@ -283,6 +292,23 @@ impl SurfaceHandle {
         self.recordings.ask(control);
     }
 
+    /// Starts what looks up the stacks of minidumps, each in a process that `command` makes.
+    /// `deliver` hands the answers to the relay, and must not wait.
+    ///
+    /// # Errors
+    /// If its thread cannot be started.
+    pub fn symbolize(
+        &self,
+        command: impl FnMut() -> Command + Send + 'static,
+        deliver: impl FnMut(Symbolized) + Send + 'static,
+    ) -> io::Result<()> {
+        let journal = self.journal.clone();
+        let symbolizer = Symbolizer::start(journal, symbolizer::TIME_LIMIT, command, deliver)?;
+        // A sidecar starts it once.
+        let _ = self.symbolizer.set(symbolizer);
+        Ok(())
+    }
+
     /// The addresses where it listens now.
     pub fn addresses(&self) -> Addresses {
         let mut addresses = Addresses::default();
@@ -297,6 +323,11 @@ impl SurfaceHandle {
         addresses
     }
 
+    /// The state that it shows, where anyone may count what was dropped.
+    pub fn board(&self) -> Arc<Board> {
+        Arc::clone(&self.board)
+    }
+
     /// The user that the target runs as, which the adopter determines.
     pub fn target_user(&self) -> Arc<TargetUser> {
         Arc::clone(&self.target)
@@ -308,6 +339,10 @@ impl SurfaceHandle {
         load_token(&self.token, config);
     }
 
+    fn stop_sign_of_life(&self) {
+        self.board.sign_of_life().into_iter().for_each(SignOfLife::stop);
+    }
+
     /// Ends the slow side within `within`, saving only what must not be lost: it receives the last
     /// events of the watch loop, whose end of the queue must be closed by now, and writes the
     /// incidents. It waits for nothing else. Returns whether all of it is on disk.
@@ -315,6 +350,7 @@ impl SurfaceHandle {
         let deadline = Instant::now() + within;
         let left = || deadline.saturating_duration_since(Instant::now());
         self.reader.stop();
+        self.stop_sign_of_life();
         let relay = self.relay;
         #[expect(clippy::disallowed_methods, reason = "the future is a timeout")]
         let told = self.runtime.block_on(async { tokio::time::timeout(left(), relay).await });
@@ -334,6 +370,7 @@ impl SurfaceHandle {
         let deadline = Instant::now() + within;
         let left = || deadline.saturating_duration_since(Instant::now());
         self.reader.stop();
+        self.stop_sign_of_life();
         let relay = self.relay;
         #[expect(clippy::disallowed_methods, reason = "the future is a timeout")]
         let _ = self.runtime.block_on(async { tokio::time::timeout(left(), relay).await });

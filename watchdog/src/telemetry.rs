@@ -18,8 +18,8 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 
 use crate::board::Board;
-use crate::event::{Opening, Timings};
-use crate::verdict::{Reason, Withheld};
+use crate::event::{Opening, StacksOutcome, Timings};
+use crate::verdict::{NearMissOutcome, Reason, Withheld};
 
 use instruments::{Adding, Recording, Workshop, named};
 use labels::Names;
@@ -39,6 +39,8 @@ pub struct Telemetry {
     kills: Adding,
     withheld: Adding,
     shadow_kills: Adding,
+    near_misses: Adding,
+    stacks: Adding,
 }
 
 impl Telemetry {
@@ -68,6 +70,8 @@ impl Telemetry {
             kills: workshop.counter(&catalogue::KILLS),
             withheld: workshop.counter(&catalogue::KILLS_WITHHELD),
             shadow_kills: workshop.counter(&catalogue::SHADOW_KILLS),
+            near_misses: workshop.counter(&catalogue::NEAR_MISSES),
+            stacks: workshop.counter(&catalogue::STACKS),
             provider,
         };
         // A counter that is absent until the first kill makes `increase()` miss that kill.
@@ -77,6 +81,9 @@ impl Telemetry {
         }
         for withheld in Withheld::ALL {
             telemetry.withheld.add(0.0, [KeyValue::new("reason", withheld.label())]);
+        }
+        for outcome in StacksOutcome::ALL {
+            telemetry.stacks.add(0.0, [KeyValue::new("outcome", outcome.label())]);
         }
         Ok(telemetry)
     }
@@ -112,6 +119,17 @@ impl Telemetry {
     /// Counts a kill that was due but was not carried out.
     pub fn withheld(&self, by: Withheld) {
         self.withheld.add(1.0, [KeyValue::new("reason", by.label())]);
+    }
+
+    /// Counts a near miss.
+    pub fn near_miss(&self, thread: &str, outcome: NearMissOutcome) {
+        let thread = named("thread", self.names.label(thread));
+        self.near_misses.add(1.0, [thread, KeyValue::new("outcome", outcome.label())]);
+    }
+
+    /// Counts a minidump by what became of its stacks.
+    pub fn stacks(&self, outcome: StacksOutcome) {
+        self.stacks.add(1.0, [KeyValue::new("outcome", outcome.label())]);
     }
 
     /// Records that a new process started `after` the death of the old one.

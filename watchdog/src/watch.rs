@@ -5,9 +5,12 @@
 //! verdict could change, or until something happens.
 
 pub mod control;
+mod gather;
 pub mod hand;
+mod near_miss;
 mod obey;
 pub mod publish;
+mod rules;
 pub mod shadow;
 pub mod story;
 mod target;
@@ -16,7 +19,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use globset::GlobMatcher;
 use rustix::io::Errno;
 
 use crate::act::budget::{Budget, Past};
@@ -26,22 +28,24 @@ use crate::adopt::Adopter;
 use crate::clock::Monotonic;
 use crate::config::{Config, KillBy, LEAVING};
 use crate::event::{Event, Step};
+use crate::evidence::gatherer::Gatherer;
 use crate::judge::crash_loop::CrashLoops;
-use crate::judge::policy::{On, Policy};
+use crate::judge::policy::Policy;
 use crate::judge::{Judge, Note};
 use crate::observation::Observation;
 use crate::pause::Pause;
-use crate::probe::segment::Consumers;
-use crate::probe::thread::Rank;
 use crate::probe::tracer::Tracer;
-use crate::probe::{Adopted, Probe, ThreadEvents};
+use crate::probe::{Adopted, Probe};
 use crate::recorder::Recorder;
 use crate::verdict::{Reason, Withheld};
 
 use control::Inbox;
+use gather::Gathering;
 use hand::Hand;
+use near_miss::NearMisses;
 use obey::Obeyed;
 use publish::{Publisher, Standing};
+use rules::{asked, consumers, policy, ranks};
 use shadow::Shadow;
 use story::{Said, Story};
 
@@ -66,6 +70,8 @@ pub struct Watch {
     adopter: Adopter,
     pending: Option<Box<Adopted>>,
     ladder: Option<Ladder>,
+    gathering: Gathering,
+    near: NearMisses,
     /// Since when a signal has been due but withheld, because a check is impossible.
     unproven_since: Option<Monotonic>,
     /// The target is condemned, and is killed by the end of this sidecar.
@@ -97,6 +103,8 @@ pub struct Parts {
     pub probe: Probe,
     /// Finds the target.
     pub adopter: Adopter,
+    /// Gathers evidence of a condemned process.
+    pub gatherer: Gatherer,
     /// The queue to the slow side.
     pub events: tokio::sync::mpsc::Sender<Event>,
     /// Commands to the loop, such as reload and stop.
@@ -142,6 +150,8 @@ impl Watch {
             adopter: parts.adopter,
             pending: None,
             ladder: None,
+            gathering: Gathering::new(parts.gatherer),
+            near: NearMisses::default(),
             unproven_since: None,
             leaves: false,
             lapse: None,
@@ -195,13 +205,14 @@ impl Watch {
         };
         let slot = self.judge.notes().iter().find_map(opened);
         let tracer = slot.and_then(|slot| self.probe.tracer_of(slot));
+        let exited = seen.process.as_ref().is_some_and(|process| process.exited);
+        self.wait_for_evidence(at, exited);
         // Signal first, report afterwards.
         let waits = decision.held && self.ladder.as_ref().is_some_and(Ladder::is_withheld);
         let acted = if decision.condemned && !waits { self.act(at) } else { Acted::default() };
-        let exited = seen.process.as_ref().is_some_and(|process| process.exited);
         self.answer(&acted, exited);
         if !decision.condemned {
-            (self.ladder, self.unproven_since) = (None, None);
+            self.spare();
         }
         self.recorder.look(seen);
         self.recorder.remember(self.judge.crash_loops());
@@ -211,6 +222,9 @@ impl Watch {
         if let Some(shadow) = &mut self.shadow {
             shadow.look(seen, decision.verdict, &mut self.publisher);
         }
+        self.probe.look_at_silent(asked(&self.judge, self.shadow.as_ref()));
+        let second = self.shadow.as_ref().is_some_and(Shadow::wants_steal);
+        self.probe.want_steal(second || self.judge.wants_steal());
         for step in acted.steps.into_iter().flatten() {
             self.story.step(step.0, step.1, &mut self.publisher);
         }
@@ -234,11 +248,19 @@ impl Watch {
             restored: self.probe.is_restored(),
         };
         self.publisher.snapshot(&self.judge, &self.policy, seen, standing);
-        self.next_look(decision.look_at, at, acted.signalled)
+        let goes_on = self.gather(at);
+        self.near_misses(at);
+        self.next_look(decision.look_at, at, acted.signalled || goes_on)
     }
 
-    fn next_look(&self, judge: Monotonic, at: Monotonic, signalled: bool) -> Monotonic {
-        if signalled || self.lapse.is_some() || self.pending.is_some() && self.probe.handle().is_none() {
+    /// No signal is due any more.
+    fn spare(&mut self) {
+        (self.ladder, self.unproven_since) = (None, None);
+        self.gathering.end();
+    }
+
+    fn next_look(&self, judge: Monotonic, at: Monotonic, at_once: bool) -> Monotonic {
+        if at_once || self.lapse.is_some() || self.pending.is_some() && self.probe.handle().is_none() {
             return at;
         }
         let restraint = self.restraint();
@@ -376,6 +398,15 @@ impl Watch {
                         deepest: *deepest,
                     });
                 }
+                Note::Silent { threads, evidence, after } => self.publisher.send(Event::Silent {
+                    at,
+                    threads: threads.clone(),
+                    evidence: evidence.clone(),
+                    after: *after,
+                }),
+                Note::WorksAgain { threads, after } => {
+                    self.publisher.send(Event::WorksAgain { at, threads: threads.clone(), after: *after });
+                }
                 Note::ProgressGap { thread, gap } => self.publisher.gap(thread, *gap),
             }
         }
@@ -433,31 +464,6 @@ pub enum Ended {
 /// Stands for a signal in an incident.
 const BY_LEAVING: &str = "exit code 86";
 const _: () = assert!(LEAVING == 86);
-
-fn policy(config: &Config, probe: &Probe) -> Policy {
-    config.policy(probe.thread_events() == ThreadEvents::Poll)
-}
-
-/// Which threads are watched if not all can be. Only the live policy decides: its shadow kills
-/// none.
-fn ranks(policy: &Policy) -> Vec<(GlobMatcher, Rank)> {
-    let rank = |on| match on {
-        On::Kill => Rank::Kills,
-        On::Report => Rank::Reports,
-        On::Ignore => Rank::Unruled,
-    };
-    policy.rules.iter().map(|rule| (rule.glob.clone(), rank(rule.on))).collect()
-}
-
-/// Which threads the probe must observe for channel rules that may kill.
-fn consumers(policy: &Policy, shadow: Option<&Shadow>) -> Vec<Consumers> {
-    let rules = policy.channels.iter().chain(shadow.iter().flat_map(|shadow| &shadow.policy().channels));
-    let killing = rules.filter_map(|rule| {
-        let (_, threads) = rule.kills_after()?;
-        Some(Consumers { channel: rule.name.clone(), threads: threads.clone() })
-    });
-    killing.collect()
-}
 
 /// Whether a refused signal means that the sidecar lacks the right to send it.
 pub fn not_permitted(step: &Step) -> Option<Withheld> {

@@ -39,7 +39,7 @@ fn check_sums_up_a_good_config_and_ends_with_0() {
       target   shard 0, the process that writes /h
       thread   1 × exec-s0: gone, or no progress for 5s → kill (warning at 2s)
       kill     observe: says what it would kill, and kills nothing
-      evidence /var/lib/shard-watchdog/0
+      evidence /var/lib/shard-watchdog/0, gathered for at most 250ms before the first signal
       http     127.0.0.1:9611
     ");
 }

@@ -15,7 +15,7 @@ use shard_watchdog::act::budget::Past;
 use shard_watchdog::clock::{Monotonic, WallAnchor};
 use shard_watchdog::config::{JudgeConfig, KillBy, KillConfig, KillMode, KillSignal, On};
 use shard_watchdog::judge::Judge;
-use shard_watchdog::judge::policy::Rule;
+use shard_watchdog::judge::policy::{ByKind, Rule};
 use shard_watchdog::observation::{Declared, Observation, ProcessObservation, ThreadObservation};
 use shard_watchdog::recorder::Recorder;
 use shard_watchdog::recorder::decode::Record;
@@ -53,7 +53,10 @@ fn deaths_before_the_recording_begins_are_in_it() {
         stall_after: KEEP,
         warn_after: KEEP,
         warm_up: Duration::ZERO,
+        sections: Vec::new(),
         on: On::Kill,
+        by_kind: ByKind::default(),
+        silence: None,
     });
     let kill = KillConfig {
         mode: KillMode::Enforce,

@@ -53,6 +53,7 @@ const WAITS: &[Option<WaitChannel>] = &[
     Some(WaitChannel::Other),
     Some(WaitChannel::Memory),
     Some(WaitChannel::Answer),
+    Some(WaitChannel::RealTime),
 ];
 
 /// Realistic counters: mostly small steps, now and then anything.
@@ -102,14 +103,14 @@ fn thread() -> impl Strategy<Value = ThreadObservation> {
     let who = (0..4_u32, 0..2_u64, "exec-s[0-2]|[a-zé\\\\ ]{0,15}", select(&[7, 8, -1][..]));
     let claim = select(&[Claim::Live, Claim::Left, Claim::Dropped][..]);
     let presence = select(&[Presence::Present, Presence::Gone, Presence::Unknown, Presence::Unopened][..]);
-    let numbers = (counter(), counter(), counter(), counter(), counter());
+    let numbers = (counter(), counter(), counter(), counter(), counter(), counter());
     let kernel = (option::of(task()), vec(worker(), 0..4));
     (who, claim, presence, numbers, kernel).prop_map(
         |(
             (slot, generation, name, tid),
             claim,
             presence,
-            (activity, progress, work_key, attempt, deadline_ns),
+            (activity, progress, work_key, attempt, deadline_ns, section),
             (task, workers),
         )| {
             let name = Arc::from(name);
@@ -125,6 +126,7 @@ fn thread() -> impl Strategy<Value = ThreadObservation> {
                 work_key,
                 attempt,
                 deadline_ns,
+                section,
                 task,
                 workers,
             }
@@ -155,7 +157,9 @@ enum Change {
     Workers(Index, Vec<WorkerObservation>),
     Traffic(Index, u64),
     Deadline(Index, u64),
+    Section(Index, u64),
     Suspend(u64),
+    Steal(Option<u64>),
     Deaths(Box<CrashLoops>),
     Clear(Option<u64>),
 }
@@ -181,7 +185,9 @@ fn change() -> impl Strategy<Value = Change> {
         4 => (any::<Index>(), vec(worker(), 0..4)).prop_map(|(place, to)| Change::Workers(place, to)),
         2 => (any::<Index>(), counter()).prop_map(|(place, to)| Change::Traffic(place, to)),
         2 => (any::<Index>(), counter()).prop_map(|(place, to)| Change::Deadline(place, to)),
+        2 => (any::<Index>(), counter()).prop_map(|(place, to)| Change::Section(place, to)),
         1 => counter().prop_map(Change::Suspend),
+        1 => option::of(counter()).prop_map(Change::Steal),
         1 => deaths().prop_map(|deaths| Change::Deaths(Box::new(deaths))),
         1 => option::of(1..9_u64).prop_map(Change::Clear),
     ]
@@ -234,7 +240,9 @@ fn apply(now: &mut Observation, change: Change) {
         Change::Task(place, to) if threads > 0 => now.threads[place.index(threads)].task = to,
         Change::Workers(place, to) if threads > 0 => now.threads[place.index(threads)].workers = to,
         Change::Deadline(place, to) if threads > 0 => now.threads[place.index(threads)].deadline_ns = to,
+        Change::Section(place, to) if threads > 0 => now.threads[place.index(threads)].section = to,
         Change::Suspend(to) => now.suspended_ns = to,
+        Change::Steal(to) => now.stolen_ns = to,
         Change::Traffic(place, to) if channels > 0 => now.channels[place.index(channels)].sent = to,
         _ => {}
     }
@@ -411,11 +419,19 @@ fn what_is_no_recording_is_refused_with_the_reason() {
     let mut older = whole.clone();
     older[8] = 2;
     assert!(
-        refused(&older).contains("has format 2, and this program reads formats 3 to 5"),
+        refused(&older).contains("has format 2, and this program reads formats 3 to 6"),
         "{}",
         refused(&older)
     );
+    for version in 3..6 {
+        // One changed byte is not enough: the checksum of this version covers the version.
+        older[8] = version;
+        assert!(refused(&older).contains("its checksum does not match"), "{version}");
+    }
     older[8] = 3;
+    let header = 18..18 + usize::from(older[10]);
+    let checksum = crc32fast::hash(&older[header]).to_le_bytes();
+    older[14..18].copy_from_slice(&checksum);
     assert!(parsed(&older).is_ok(), "version 3 says nothing that this one does not say in the same way");
     let mut damaged = whole.clone();
     damaged[20] ^= 1;

@@ -15,6 +15,7 @@ use std::time::Duration;
 use serde_json::Value;
 use shard_watchdog::act::budget::Past;
 use shard_watchdog::clock::{Monotonic, WallAnchor};
+use shard_watchdog::judge::section::Section;
 use shard_watchdog::judge::testing;
 use shard_watchdog::observation::{Observation, TaskObservation, TaskState, ThreadObservation, WaitChannel};
 use shard_watchdog::recorder::{Recorder, file};
@@ -55,6 +56,19 @@ impl Shard {
             self.look();
         }
         self
+    }
+
+    /// It enters a section of its work, and is observed.
+    fn enters(mut self, section: &str) -> Self {
+        self.seen.threads[0].section = Section::parse(section).unwrap().word();
+        self.progress(1)
+    }
+
+    /// It goes on to another piece of work, and is observed.
+    fn other_work(mut self) -> Self {
+        let thread = &mut self.seen.threads[0];
+        (thread.activity, thread.section) = (thread.activity + 2, 0);
+        self.progress(1)
     }
 
     /// `count` observations, at each of which it is in this state without progress.
@@ -117,6 +131,48 @@ fn stalled() -> Shard {
 }
 
 #[test]
+fn a_trace_shows_each_thread_without_gaps_and_marks_verdicts_and_signals() {
+    let folder = tempfile::tempdir().unwrap();
+    let recording = stalled().into_file(folder.path());
+    let out = folder.path().join("trace.json");
+    let config = config(folder.path(), "5s");
+    let (code, _, err) = replay(&recording, &config, &["--perfetto", out.to_str().unwrap()]);
+    assert_eq!((code, err.as_str()), (Some(5), ""));
+    let trace: Value = serde_json::from_slice(&std::fs::read(&out).unwrap()).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    let of = |kind: &str| events.iter().filter(|event| event["ph"] == kind).collect::<Vec<_>>();
+    let names = |events: &[&Value]| events.iter().map(|event| event["name"].to_string()).collect::<Vec<_>>();
+
+    let slices = of("X");
+    assert_eq!(names(&slices), ["\"working\"", "\"late\"", "\"stalled\""]);
+    let mut at = 0.0;
+    for slice in &slices {
+        assert_eq!((slice["ts"].as_f64(), &slice["tid"]), (Some(at), &4_712.into()), "{slice}");
+        assert_eq!(slice["args"]["work"], 19_000_000);
+        at += slice["dur"].as_f64().unwrap();
+    }
+    // 175 observations, 40 ms apart.
+    assert!((at - 174.0 * 40_000.0).abs() < 0.01, "{at}");
+    let marks = of("i");
+    let expected =
+        ["\"verdict: healthy\"", "\"verdict: degraded\"", "\"verdict: condemned\"", "\"kill withheld\""];
+    assert_eq!(names(&marks), expected);
+    assert!(marks[2]["args"]["why"].as_str().unwrap().contains("deadlock"), "{:#}", marks[2]);
+    assert_eq!(
+        of("M").iter().map(|event| &event["args"]["name"]).collect::<Vec<_>>(),
+        ["shard 0", "exec-s0"]
+    );
+
+    let itself = recording.to_str().unwrap();
+    let before = std::fs::read(&recording).unwrap();
+    let (code, _, err) = replay(&recording, &config, &["--perfetto", itself]);
+    assert!(code == Some(2) && err.contains("is the recording itself"), "{err}");
+    assert_eq!(std::fs::read(&recording).unwrap(), before, "nothing is lost");
+    let (code, _, err) = replay(&recording, &config, &["--perfetto", "/nowhere/trace.json"]);
+    assert!(code == Some(2) && err.contains("/nowhere/trace.json: cannot be written"), "{err}");
+}
+
+#[test]
 fn a_config_that_would_have_killed_ends_with_5_and_says_when_and_why() {
     let folder = tempfile::tempdir().unwrap();
     let recording = stalled().into_file(folder.path());
@@ -126,8 +182,8 @@ fn a_config_that_would_have_killed_ends_with_5_and_says_when_and_why() {
     shard 0: 175 observations from TIME to TIME, recorded by shard-watchdog 0.1.0
       TIME  verdict     healthy: every watched thread is idle or makes progress
       TIME  verdict     degraded: thread exec-s0 is late
-      TIME  condemned   stalled: thread exec-s0 made no progress on work 19000000 (attempt 1) for 5s in which it could have: deadlock
-      TIME  verdict     condemned: thread exec-s0 made no progress on work 19000000 (attempt 1) for 5s in which it could have: deadlock
+      TIME  condemned   stalled: thread exec-s0 made no progress on work 19000000 (attempt 1) for 5 s in which it could have: deadlock
+      TIME  verdict     condemned: thread exec-s0 made no progress on work 19000000 (attempt 1) for 5 s in which it could have: deadlock
       TIME  withheld    a kill is due and withheld: observe
     it would have killed
     ");
@@ -234,8 +290,8 @@ fn suggest_prints_a_config_with_the_gaps_that_it_rests_on() {
     # longer ones. If long gaps become rare no faster than 1/t², a threshold of m times the longest is passed about once
     # in m² recordings like this.
 
-    # exec-s0: 74 gaps; median 41.0ms, p99 240.0ms, longest 240.0ms at TIME
-    # One stood still for 2.0s when its process or the recording ended: that is no gap, and not in the figures.
+    # exec-s0: 74 gaps; median 41 ms, p99 240 ms, longest 240 ms at TIME
+    # One stood still for 2 s when its process or the recording ended: that is no gap, and not in the figures.
     # Room for 12.5 times the longest gap, 10 were asked for: few gaps were seen.
     [[thread]]
     name = "exec-s0"
@@ -250,6 +306,65 @@ fn suggest_prints_a_config_with_the_gaps_that_it_rests_on() {
     assert_eq!(code, Some(0), "{err}");
     let (code, out, _) = replay(&recording, &new, &[]);
     assert_eq!(code, Some(0), "{out}");
+}
+
+/// A recording of work with a quick section and a slow one.
+fn sectioned() -> Shard {
+    let shard = Shard::new().progress(5).other_work().enters("reading").progress(20);
+    let shard = shard.still(5, TaskState::Sleeping).progress(5);
+    shard.enters("committing").still(50, TaskState::Sleeping).progress(20)
+}
+
+#[test]
+fn suggest_proposes_sections_that_need_less_than_the_rule() {
+    let folder = tempfile::tempdir().unwrap();
+    let recording = sectioned().into_file(folder.path());
+    let (code, out, err) = watchdog(&["suggest", recording.to_str().unwrap()]);
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    let lines: Vec<&str> = out.lines().filter(|line| line.contains("section")).collect();
+    assert_eq!(
+        lines,
+        [
+            "# In its section committing: 20 gaps; longest 2.04 s. In the first piece of work: 0; longest 0 s.",
+            "# In its section reading: 26 gaps; longest 240 ms. In the first piece of work: 0; longest 0 s.",
+            "sections = { \"reading\" = \"3s\" }",
+        ],
+        "{out}"
+    );
+    let new = folder.path().join("new.toml");
+    std::fs::write(&new, format!("[target]\nshard = \"0\"\nheartbeat = \"/h\"\n{out}")).unwrap();
+    let (code, told, err) = watchdog(&["check", "--config", new.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(told.contains("in its section: reading 3s"), "{told}");
+    let (code, out, _) = replay(&recording, &new, &[]);
+    assert_eq!(code, Some(0), "{out}");
+}
+
+#[test]
+fn a_recording_is_judged_by_the_sections_and_kinds_of_the_config() {
+    let folder = tempfile::tempdir().unwrap();
+    let recording = sectioned().into_file(folder.path());
+    let config = |rule: &str| {
+        let text =
+            format!("[target]\nshard = \"0\"\nheartbeat = \"/h\"\n[[thread]]\nname = \"exec-s*\"\n{rule}\n");
+        let path = folder.path().join("sections.toml");
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let (code, out, _) = replay(&recording, &config("sections = { committing = \"1s\" }"), &[]);
+    assert_eq!(code, Some(5), "{out}");
+    assert!(out.contains("in its section committing"), "{out}");
+    let (code, out, _) = replay(&recording, &config("sections = { reading = \"1s\" }"), &[]);
+    assert_eq!(code, Some(0), "{out}");
+    let reports = "sections = { committing = \"1s\" }\non = { unknown = \"report\", blocked = \"report\", deadlock = \"report\" }";
+    let (code, out, _) = replay(&recording, &config(reports), &[]);
+    assert_eq!(code, Some(0), "{out}");
+    let suggested =
+        watchdog(&["suggest", recording.to_str().unwrap(), "--config", config(reports).to_str().unwrap()]).1;
+    assert!(
+        suggested.contains("on = { deadlock = \"report\", blocked = \"report\", unknown = \"report\" }"),
+        "{suggested}"
+    );
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// All rooms, from the ground up. `judge`, `observation` and `verdict` are a crate of their own.
-const FLOORS: [&str; 33] = [
+const FLOORS: [&str; 38] = [
     // Rooms without opinions.
     "verdict",
     "observation",
@@ -25,19 +25,24 @@ const FLOORS: [&str; 33] = [
     "config",
     "descriptors",
     "signals",
+    "child_end",
     // Rooms that watch, and must wait for nothing.
     "probe",
     "act",
     "recorder",
     "archive",
+    "evidence",
     "event",
     "adopt",
     "watch",
     // Rooms that report, and may be slow.
+    "dump",
+    "stacks",
     "board",
     "incident",
     "telemetry",
     "status_json",
+    "symbolizer",
     "relay",
     "http",
     "client",

@@ -233,7 +233,7 @@ pub fn message_seeds() -> Vec<Vec<u8>> {
         down::Message::Hello(wire::CoordinatorHello { incarnation: 1, version: 1 }),
         down::Message::Run(run),
         down::Message::State(wire::StateReply { tag, id: 1, values: values.map(Into::into).to_vec() }),
-        down::Message::Cancel(wire::Cancel { sequence: 3 }),
+        down::Message::Cancel(wire::Cancel { sequence: 3, finished_blocks: 0 }),
     ]
     .map(|message| wire::Down { message: Some(message) }.encode_to_vec());
     let error = wire::PartError { tag, reason: 3, detail: "malformed".to_owned() };

@@ -1,6 +1,6 @@
 //! The heartbeat slot of the coordinating thread.
 
-use shard_heartbeat::{ThreadBeat, Work, WorkGuard};
+use shard_heartbeat::{Section, ThreadBeat, Work, WorkGuard};
 
 /// The thread's slot in the heartbeat, if there is one.
 pub(super) struct Beat(pub(super) Option<ThreadBeat>);
@@ -8,6 +8,12 @@ pub(super) struct Beat(pub(super) Option<ThreadBeat>);
 impl Beat {
     pub(super) fn working(&self, work: Work) -> Option<WorkGuard<'_>> {
         self.0.as_ref().map(|beat| beat.working(work))
+    }
+
+    pub(super) fn enter(&self, section: Section) {
+        if let Some(beat) = &self.0 {
+            beat.enter(section);
+        }
     }
 
     pub(super) fn progress(&self) {

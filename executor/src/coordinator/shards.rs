@@ -57,6 +57,8 @@ pub(super) struct ConnectedShard {
     suspicion: Option<Suspicion>,
     /// How often it was silent since its last message.
     silences: u32,
+    /// Whether it was given a part of this block.
+    takes_part: bool,
     /// Blocks that its watchdog withholds from it.
     quarantined: Vec<u64>,
     down: mpsc::Sender<wire::Down>,
@@ -79,6 +81,12 @@ impl ConnectedShard {
     /// Whether other shards are preferred.
     pub(super) const fn is_suspect(&self) -> bool {
         self.suspicion.is_some()
+    }
+
+    /// Whether this block was its business: it was given a part, or is only left out because it
+    /// did not answer for earlier ones. A shard for which a block has no part is not meant.
+    const fn was_wanted(&self) -> bool {
+        self.takes_part || matches!(self.suspicion, Some(Suspicion::Silent(_)))
     }
 
     fn suspect(&mut self, suspicion: Suspicion) {
@@ -260,6 +268,7 @@ impl Shards {
                     shard: name.clone(),
                     suspicion: None,
                     silences: 0,
+                    takes_part: false,
                     quarantined: quarantined.clone(),
                     down: down.clone(),
                 };
@@ -366,9 +375,35 @@ impl Shards {
 
     /// Tells every shard to stop what it still executes of this round.
     pub(super) fn cancel_round(&self) {
-        let cancel = wire::Cancel { sequence: self.sequence };
+        let cancel = wire::Cancel { sequence: self.sequence, finished_blocks: 0 };
         for link in 0..self.links.len() {
             self.send(link, wire::down::Message::Cancel(cancel));
+        }
+    }
+
+    /// Begins a block: no shard has been given a part of it yet.
+    pub(super) fn begin_block(&mut self) {
+        for shard in self.links.iter_mut().filter_map(|link| link.connected.as_mut()) {
+            shard.takes_part = false;
+        }
+    }
+
+    /// Records that the shard of a link was given a part of the block.
+    pub(super) fn takes_part(&mut self, link: usize) {
+        if let Some(shard) = self.connected_mut(link) {
+            shard.takes_part = true;
+        }
+    }
+
+    /// Tells each shard that a block is finished in which it took part, or should have taken part:
+    /// it publishes that, so that its watchdog notices if it begins none of its parts.
+    pub(super) fn tell_finished(&self) {
+        let finished = wire::Cancel { sequence: 0, finished_blocks: 1 };
+        for link in 0..self.links.len() {
+            if self.get(link).and_then(|link| link.connected.as_ref()).is_some_and(ConnectedShard::was_wanted)
+            {
+                self.send(link, wire::down::Message::Cancel(finished));
+            }
         }
     }
 
@@ -386,7 +421,30 @@ mod tests {
     fn connected() -> ConnectedShard {
         let down = mpsc::channel(1).0;
         let (shard, quarantined) = ("0".to_owned(), Vec::new());
-        ConnectedShard { session: 1, incarnation: 1, shard, suspicion: None, silences: 0, quarantined, down }
+        ConnectedShard {
+            session: 1,
+            incarnation: 1,
+            shard,
+            suspicion: None,
+            silences: 0,
+            takes_part: false,
+            quarantined,
+            down,
+        }
+    }
+
+    #[test]
+    fn a_block_concerns_who_has_a_part_of_it_or_none_for_its_silence() {
+        let mut shard = connected();
+        assert!(!shard.was_wanted(), "the block has no part for it");
+        shard.suspect(Suspicion::Wrong);
+        assert!(!shard.was_wanted(), "it answered, if wrongly");
+        shard.suspect(Suspicion::Silent(Instant::now()));
+        assert!(shard.was_wanted());
+        shard.trust();
+        assert!(!shard.was_wanted());
+        shard.takes_part = true;
+        assert!(shard.was_wanted());
     }
 
     #[test]

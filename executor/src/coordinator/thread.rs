@@ -19,6 +19,7 @@ use crate::deadline;
 use crate::faults::{Faults, LastWords};
 use crate::parallel::Pool;
 use crate::process::{self, Stopping};
+use crate::sections::{EXECUTING, REPORTING};
 use crate::state::State;
 use crate::telemetry::counts::{Late, Outcome};
 use crate::telemetry::spans::{Open, number};
@@ -127,10 +128,14 @@ impl CoordinatingThread {
             .point(block.number(), transactions.max(1), beat.0.as_ref(), words)
             .map_err(|_| Stop::Vanish)?;
         let started = Instant::now();
+        self.shards.begin_block();
+        beat.enter(EXECUTING);
         let done = self.execute(block, previous, beat, span.as_ref());
+        beat.enter(REPORTING);
         self.export(block, &done, started, span);
         let Some((state, line)) = done? else { return Ok(None) };
         self.report.block(&line)?;
+        self.shards.tell_finished();
         Ok(Some(state))
     }
 

@@ -26,6 +26,7 @@ use crate::faults::{AnswerFault, Faults, LastWords, ThreadMustEnd};
 use crate::net::wire;
 use crate::parallel::{self, Batch, Pool, WorkerBeat};
 use crate::process::Stopping;
+use crate::sections::{EXECUTING, SENDING};
 use crate::telemetry::Telemetry;
 use crate::telemetry::counts::Late;
 use crate::telemetry::spans::{Open, number};
@@ -192,6 +193,7 @@ impl ExecutorThread {
             Err(error) => Err(error),
         };
         self.export(span, job, outcome.as_ref().err());
+        beat.enter(SENDING);
         self.send_outcome(job, outcome)
     }
 
@@ -217,6 +219,7 @@ impl ExecutorThread {
         };
         let remote = RemoteState::new(line, cache);
         remote.prefetch(&job.work)?;
+        beat.enter(EXECUTING);
         let outcomes = match pool.is_empty() {
             true => self.execute(job, &remote, beat, words),
             false => self.execute_on(pool, job, &remote, beat, words),

@@ -19,6 +19,7 @@ use crate::deadline;
 use crate::faults::Faults;
 use crate::net::{Key, MAX_KEYS, Value, WireError, Work, wire};
 use crate::process::Stopping;
+use crate::sections::{EXECUTING, READING};
 use crate::state::analysed;
 use crate::telemetry::counts::Counts;
 use crate::vm::{AccountInfo, StateView, TxOutcome, ViewError};
@@ -277,8 +278,15 @@ impl<'a> RemoteState<'a> {
         Ok(())
     }
 
-    /// Sends one request and waits for its answer.
+    /// Sends one request and waits for its answer, in a section of its own.
     fn ask(&self, keys: &[Key]) -> Result<Vec<wire::StateValue>, AskError> {
+        self.line.beat.enter(READING);
+        let answer = self.answer_to(keys);
+        self.line.beat.enter(EXECUTING);
+        answer
+    }
+
+    fn answer_to(&self, keys: &[Key]) -> Result<Vec<wire::StateValue>, AskError> {
         let job = self.line.job;
         let id = self.next_id();
         let request = wire::StateRequest {

@@ -53,7 +53,7 @@ shard_telemetry::catalogue! {
         "Time since the sidecar last beat into the heartbeat segment. Absent if none ever did: the shard is not watched.";
     TELEMETRY_DROPPED: "shard_executor_telemetry_dropped_total", Kind::Counter, Unit::Count("{item}"),
         [words("signal", || SIGNALS.iter().map(|signal| signal.label()).collect())],
-        "Telemetry that was dropped because a collector or a client was too slow.";
+        "Telemetry that was dropped because a collector or a client was too slow, or a collector refused it.";
     BUILD_INFO: "shard_executor_build_info", Kind::Gauge, Unit::Flag, [one("version")],
         "Always 1.";
 }

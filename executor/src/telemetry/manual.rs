@@ -34,7 +34,7 @@ variables name one: `OTEL_EXPORTER_OTLP_ENDPOINT` (or `â€¦_METRICS_ENDPOINT`, `â
 `OTEL_EXPORTER_OTLP_PROTOCOL` = `http/protobuf` or `grpc`, `OTEL_METRIC_EXPORT_INTERVAL` in milliseconds; `OTEL_METRICS_EXPORTER=none`
 (`TRACES`, `LOGS`) switches one off, `OTEL_SDK_DISABLED=true` all. `OTEL_TRACES_SAMPLER` = `traceidratio` with `OTEL_TRACES_SAMPLER_ARG` = `0.01` on the coordinator traces every
 hundredth block. All variables, and what happens with one that cannot be used, are in [the table](telemetry.md#variables-of-opentelemetry): none prevents
-the executor from running. What a collector does not accept is dropped and counted, and no block waits for it. `--metrics` answers to
+the executor from running. What a collector does not accept is sent again or dropped and counted ([which](telemetry.md#what-a-collector-answers)), and no block waits for it. `--metrics` answers to
 addresses and `localhost`, and to the names of `--metrics-hosts`.
 
 ";

@@ -204,7 +204,10 @@ fn a_stream_without_a_hello_or_with_too_much_is_refused() {
     let at_work = AtWork::begin();
     let status = stream(&at_work.shard, None);
     assert_eq!((status.code(), status.message()), (Code::DeadlineExceeded, "no hello in time"));
-    let status = stream(&at_work.shard, Some(wire::down::Message::Cancel(wire::Cancel { sequence: 1 })));
+    let status = stream(
+        &at_work.shard,
+        Some(wire::down::Message::Cancel(wire::Cancel { sequence: 1, finished_blocks: 0 })),
+    );
     assert_eq!(status.code(), Code::InvalidArgument, "{status}");
     let hello = wire::CoordinatorHello { incarnation: 1, version: net::VERSION + 1 };
     let status = stream(&at_work.shard, Some(wire::down::Message::Hello(hello)));

@@ -7,7 +7,9 @@ use shard_executor::vm::{self, ExecutionEnv, TxOutcome};
 
 use crate::blocks;
 use crate::peers::{FakeCoordinator, FakeShard};
-use crate::process::{Process, Shard, assert_verified, coordinator, depth, events, shards, wait_until};
+use crate::process::{
+    Process, Shard, assert_verified, coordinator, depth, events, received, shards, wait_until,
+};
 
 /// Results of an earlier attempt, block and life, then the one that is wanted. If one of the others
 /// were accepted, its content would be refused.
@@ -159,7 +161,7 @@ fn parts_of_another_life_or_of_a_block_that_is_over_are_discarded_and_counted() 
     let mut talk = Talk::begin();
     talk.part(wire::Tag { shard: talk.tag.shard - 1, ..talk.tag }, 50);
     talk.part(wire::Tag { coordinator: 4, ..talk.tag }, 50);
-    talk.coordinator.say(wire::down::Message::Cancel(wire::Cancel { sequence: 1 }));
+    talk.coordinator.say(wire::down::Message::Cancel(wire::Cancel { sequence: 1, finished_blocks: 0 }));
     talk.part(wire::Tag { sequence: 1, ..talk.tag }, 50);
     talk.wait_for_count("stale", 3);
     talk.part(talk.tag, 50);
@@ -168,8 +170,23 @@ fn parts_of_another_life_or_of_a_block_that_is_over_are_discarded_and_counted() 
         Some(talk.tag),
         "the first thing that it says is about the one that is wanted"
     );
-    talk.coordinator.say(wire::down::Message::Cancel(wire::Cancel { sequence: 2 }));
+    talk.coordinator.say(wire::down::Message::Cancel(wire::Cancel { sequence: 2, finished_blocks: 0 }));
     talk.wait_for_count("stale", 4);
+}
+
+#[test]
+fn finished_blocks_are_published_and_cancel_nothing() {
+    let mut talk = Talk::begin();
+    let heartbeat = talk.folder.path().join("0.heartbeat");
+    assert_eq!(received(&heartbeat, "blocks"), 0);
+    talk.part(talk.tag, 60_000);
+    for finished_blocks in [1, 0, 2] {
+        talk.coordinator.say(wire::down::Message::Cancel(wire::Cancel { sequence: 0, finished_blocks }));
+    }
+    assert_eq!(talk.question().tag, Some(talk.tag), "its part is still wanted");
+    wait_until("three blocks", || received(&heartbeat, "blocks") == 3);
+    assert_eq!(depth(&heartbeat, "blocks"), 0);
+    assert_eq!(talk.shard.counter("malformed"), 0);
 }
 
 #[test]

@@ -92,6 +92,9 @@ struct Now {
     ran: Nanos,
     waited: Nanos,
     held: Nanos,
+    /// Time in which neighbours had its CPU, of a thread that the hypervisor has robbed before: as
+    /// much of what is stolen then may count, where the kernel takes it for CPU time (ADR 049).
+    hidden: Nanos,
 }
 
 /// What an observation showed.
@@ -193,6 +196,11 @@ impl Account {
         self.now.waited += time;
     }
 
+    /// As much of what is stolen as this may count in error.
+    pub const fn hides_theft(&mut self, time: Nanos) {
+        self.now.hidden += time;
+    }
+
     /// How long it waited for a CPU, or was held, since the last observation.
     pub const fn kept_now(&self) -> Nanos {
         self.now.waited + self.now.held
@@ -286,6 +294,11 @@ impl Account {
             self.forgiven += machine.lag();
             self.lag += machine.lag();
         }
+        self.forgiven += now.hidden;
+        if before != Seen::Runnable && machine.steal_in_cpu {
+            // What was stolen shows in ticks, and not all of the last one.
+            self.forgiven += super::theft::TICK;
+        }
         let known = before == Seen::Runnable || before == Seen::Asleep || fresh && seen == Seen::Asleep;
         if now.held > 0 || !known || blinded || self.workers_traced || self.tracer_comes_and_goes() {
             return;
@@ -336,6 +349,8 @@ impl Account {
             touched(ExcuseKind::Starved);
             // A wait for a throttling cgroup gets that name once the cgroup's counters show it.
             touched(ExcuseKind::Throttled);
+            // Or of the hypervisor, which takes the CPU.
+            touched(ExcuseKind::Stolen);
             // A thread that sleeps beside one whose cgroup gives it no memory may be waiting for
             // that one.
             touched(ExcuseKind::MemoryThrottled);

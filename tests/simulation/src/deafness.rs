@@ -84,7 +84,7 @@ impl Deafness {
         self.counts = false;
         for thread in process.threads.iter_mut().filter(|thread| consumes(thread)) {
             let place = thread.slot as usize;
-            if spoilt || at.torn == Torn::Thread(place) || thread.account.moved && at.torn != Torn::Nothing {
+            if spoilt || at.torn.spoils(place) || thread.account.moved && at.torn != Torn::Nothing {
                 thread.deaf.forgotten();
                 thread.deaf.forgiven += 2 * at.elapsed;
                 thread.deaf.moved = true;

@@ -4,20 +4,39 @@
 
 use std::time::Duration;
 
-use shard_watchdog::config::{KillMode, KillSignal, On};
+use shard_watchdog::config::{ByKind, KillMode, KillSignal, On, WorkSection};
+use shard_watchdog::verdict::StallKind;
 
 use super::plan::{ChannelRule, Consumer, Event, Hang, MS, Machine, Nanos, Plan, Rules, Share, Timed};
 use super::random::Random;
+use super::silence;
+
+/// What distinguishes the chance of the host from that of its guest.
+const HOST: u64 = 0x57ea_1000;
+/// The same for how long evidence takes.
+const EVIDENCE: u64 = 0x6576_6964_656E_6365;
 
 /// The plan for `seed`.
 pub fn plan(seed: u64) -> Plan {
     let mut random = Random::new(seed);
-    let rules = rules(&mut random);
+    // A stream of its own, so that the rest of a history does not depend on it.
+    let mut sectioned = Random::new(!seed);
+    let mut rules = rules(&mut random);
+    let words = ["reading", "executing", "committing"].map(word);
+    sections(&mut sectioned, &words[..2], &mut rules);
+    let mut evidence = Random::new(seed ^ EVIDENCE);
+    if evidence.one_in(3) {
+        rules.evidence = rules.stall_after * evidence.pick(&[1, 4, 16]) / 16;
+    }
     let stall = u64::try_from(rules.stall_after.as_nanos()).unwrap_or(u64::MAX);
     let threads = random.pick(&[1, 1, 1, 2, 2, 3]);
-    let machine = machine(&mut random, &rules);
+    let mut machine = machine(&mut random, &rules);
+    // Drawn by itself, so that nothing else in the history depends on it.
+    let mut host = Random::new(seed ^ HOST);
+    machine.limited_class = host.one_in(10);
+    machine.steal_in_cpu = host.one_in(2);
     // Long enough for a stall, a restart and another stall.
-    let end = stall * random.pick(&[2, 2, 3, 3, 4, 6]) + machine.restart + 200 * MS;
+    let mut end = stall * random.pick(&[2, 2, 3, 3, 4, 6]) + machine.restart + 200 * MS;
     let mut events = Vec::new();
     for thread in 0..threads {
         work(&mut random, thread, stall, end, &mut events);
@@ -41,7 +60,17 @@ pub fn plan(seed: u64) -> Plan {
         let event = misfortune(&mut random, thread, stall, &rules);
         events.push(Timed { at, event });
     }
+    for _ in 0..sectioned.pick(&[0, 0, 2, 4, 8]) {
+        let at = sectioned.between(0, end);
+        #[allow(clippy::cast_possible_truncation, reason = "a few threads")]
+        let thread = sectioned.between(0, threads as u64 - 1) as usize;
+        events.push(Timed { at, event: enter(&mut sectioned, &words, thread) });
+    }
+    if host.one_in(6) {
+        steal(&mut host, stall, end, &mut events);
+    }
     events.sort_by_key(|timed| timed.at);
+    silence::arrange(seed, &mut rules, &mut events, &mut end);
     Plan { seed, machine, rules, threads, events, end }
 }
 
@@ -56,7 +85,9 @@ fn rules(random: &mut Random) -> Rules {
     Rules {
         stall_after,
         warm_up: if random.one_in(3) { stall_after * random.pick(&[2, 3]) } else { Duration::ZERO },
+        sections: Vec::new(),
         on: if random.one_in(12) { On::Report } else { On::Kill },
+        by_kind: ByKind::default(),
         exit_within: stall_after * random.pick(&[1, 2, 4]),
         stopped_at_most: stall_after * random.pick(&[1, 2, 4]) / 2,
         stopped_kills: random.one_in(2),
@@ -65,12 +96,44 @@ fn rules(random: &mut Random) -> Rules {
         restart_within: stall_after * random.pick(&[1, 2]),
         brake: random.pick(&[3, 3, 3, 2, 1, 0]),
         jitter: if random.one_in(6) { stall_after / 4 } else { Duration::ZERO },
+        evidence: Duration::ZERO,
         mode: if random.one_in(12) { KillMode::Observe } else { KillMode::Enforce },
         signals: if random.one_in(4) { long.to_vec() } else { short.to_vec() },
         #[allow(clippy::cast_possible_truncation, reason = "a handful")]
         budget: (random.between(1, 3) as u32, stall_after * random.pick(&[2, 5, 20])),
         channel: if random.one_in(2) { Some(channel(random, stall_after)) } else { None },
+        silence: None,
     }
+}
+
+fn word(name: &str) -> u64 {
+    WorkSection::parse(name).map_or(0, WorkSection::word)
+}
+
+/// Thresholds for these sections, and what follows a stall by its kind.
+fn sections(random: &mut Random, words: &[u64], rules: &mut Rules) {
+    if random.one_in(2) {
+        let own = |random: &mut Random| rules.stall_after * random.pick(&[1, 2, 3, 8, 12]) / 4;
+        rules.sections = words.iter().map(|section| (*section, own(random))).collect();
+    }
+    if random.one_in(4) {
+        for kind in StallKind::ALL {
+            if random.one_in(3) {
+                rules.by_kind = rules.by_kind.with(*kind, random.pick(&[On::Kill, On::Report, On::Report]));
+            }
+        }
+    }
+}
+
+/// Enters one of these sections, none, or nonsense.
+fn enter(random: &mut Random, words: &[u64], thread: usize) -> Event {
+    let section = match random.between(0, 5) {
+        0 => 0,
+        // A word of the segment, as hostile as any other.
+        1 => random.word(),
+        _ => random.pick(words),
+    };
+    Event::Enter { thread, section, torn: random.one_in(4) }
 }
 
 fn channel(random: &mut Random, stall_after: Duration) -> ChannelRule {
@@ -114,6 +177,8 @@ fn machine(random: &mut Random, rules: &Rules) -> Machine {
         others: random.pick(&[1, 2, 4]),
         throttled_off_queue: random.one_in(2),
         cpu_stat: random.one_in(2),
+        limited_class: false,
+        steal_in_cpu: false,
         core: if random.one_in(2) { random.spread(MS, 2 * stall) } else { 0 },
     }
 }
@@ -266,6 +331,15 @@ fn poison(random: &mut Random, threads: usize, end: Nanos, into: &mut Vec<Timed>
     for _ in 0..random.between(0, 2) {
         let key = random.pick(&[None, Some(1), Some(2)]);
         into.push(Timed { at: random.between(end / 2, end), event: Event::Clear { key } });
+    }
+}
+
+/// The hypervisor takes the CPUs: once or twice, for a part of each period or altogether.
+fn steal(random: &mut Random, stall: Nanos, end: Nanos, into: &mut Vec<Timed>) {
+    for _ in 0..random.between(1, 2) {
+        let share = if random.one_in(2) { quota(random) } else { share(random) };
+        let event = Event::Steal { share, length: random.spread(MS, stall * 4) };
+        into.push(Timed { at: random.between(0, end), event });
     }
 }
 

@@ -26,6 +26,8 @@ pub struct Outcome {
     pub hastened: u64,
     /// Channels condemned.
     pub lags: u64,
+    /// Processes condemned for a thread that began no work.
+    pub silences: u64,
     /// Kills that a person requested.
     pub asked: u64,
     /// Observations of a process that was spared for its work.
@@ -41,12 +43,21 @@ pub struct Outcome {
 pub struct Stage {
     globs: Globs,
     names: Vec<Arc<str>>,
+    /// Whether the judge is misled on purpose.
+    canary: bool,
 }
 
 impl Default for Stage {
     fn default() -> Self {
         let names = (0..8).map(|number| format!("exec-s{number}").into()).collect();
-        Self { globs: Globs::default(), names }
+        Self { globs: Globs::default(), names, canary: false }
+    }
+}
+
+impl Stage {
+    /// A stage on which the judge is misled (`canary.rs`) if `canary`.
+    pub fn with_canary(canary: bool) -> Self {
+        Self { canary, ..Self::default() }
     }
 }
 
@@ -70,7 +81,7 @@ impl Stage {
                 invariants.obeyed(obeyed);
             }
             watchdog.adopt(&world, plan);
-            let (decision, execed) = watchdog.look(&mut world, plan);
+            let (decision, execed) = watchdog.look(&mut world, plan, self.canary);
             for note in watchdog.judge.notes() {
                 tell(world.now, note);
             }
@@ -78,16 +89,17 @@ impl Stage {
             watchdog.act(&mut world, decision, execed, |watchdog, world, first| {
                 invariants.signal(watchdog, world, plan, first);
             });
-            invariants.acted(&watchdog, &world, decision);
+            invariants.acted(&watchdog, &world, decision, plan);
             world.reap(watchdog.observer.held);
         }
         if looks == MOST_LOOKS {
             let what = format!("{MOST_LOOKS} looks");
             invariants.violation.get_or_insert(Violation { at: world.now, rule: "spins", what });
         }
+        let silences = invariants.silences.condemned;
         let Invariants {
             kills, stalls, hastened, lags, asked_kills: asked, spared, cores, violation, ..
         } = invariants;
-        Outcome { looks, kills, stalls, hastened, lags, asked, spared, cores, violation }
+        Outcome { looks, kills, stalls, hastened, lags, silences, asked, spared, cores, violation }
     }
 }

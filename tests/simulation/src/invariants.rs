@@ -28,6 +28,7 @@ use shard_watchdog::verdict::Reason;
 use super::deafness::{At, Broken, Deafness};
 use super::plan::{MS, Nanos, Plan};
 use super::process::Process;
+use super::silence::Silences;
 use super::watchdog::{Obeyed, Watchdog};
 use super::watched_time::Sum;
 use super::world::{Torn, World};
@@ -94,6 +95,8 @@ pub struct Invariants {
     /// What this observation found wrong with the segment.
     torn: Torn,
     channel: Deafness,
+    /// What is known of idle threads.
+    pub silences: Silences,
     /// How long the machine had been suspended at the last observation in this life of the
     /// watchdog.
     suspended: Option<Nanos>,
@@ -152,6 +155,7 @@ impl Invariants {
         self.says_it_ends = false;
         self.dropped.clear();
         self.channel.forget();
+        self.silences.forget();
         self.poison.forget_condemned();
     }
 
@@ -178,7 +182,7 @@ impl Invariants {
             *since += self.unwatched;
         }
         self.torn = torn;
-        let garbage = matches!(torn, Torn::All | Torn::Thread(_));
+        let garbage = matches!(torn, Torn::All | Torn::Thread(_) | Torn::Mixed(_));
         if garbage {
             self.dropped.clear();
         }
@@ -190,6 +194,7 @@ impl Invariants {
         };
         self.keep_accounts(at, watchdog, process, plan);
         self.channel.look(at, watchdog, process, plan);
+        self.silences.look(at, watchdog, process);
         if execed {
             return;
         }
@@ -208,6 +213,8 @@ impl Invariants {
         }
         if !seen.exited {
             let broken = self.channel.told(at, watchdog, process);
+            self.say(now, broken);
+            let broken = self.silences.told(at, watchdog, process);
             self.say(now, broken);
         }
         if seen.exited && process.ending.is_none() {

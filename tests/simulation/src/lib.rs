@@ -18,6 +18,7 @@
 )]
 
 pub mod account;
+pub mod canary;
 pub mod channel;
 pub mod deafness;
 pub mod generator;
@@ -30,7 +31,10 @@ pub mod process;
 pub mod random;
 pub mod report;
 pub mod run;
+pub mod sections;
 pub mod shrink;
+pub mod silence;
+pub mod theft;
 pub mod thread;
 pub mod watchdog;
 pub mod watched_time;

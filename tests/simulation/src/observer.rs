@@ -15,6 +15,59 @@ use super::random::Random;
 use super::thread::Thread;
 use super::world::{Torn, World};
 
+/// What the probe remembers of `/proc/stat`.
+#[derive(Debug, Default)]
+struct StealReader {
+    /// The next observation must read it.
+    wanted: bool,
+    read_at: Option<Nanos>,
+    total: Nanos,
+    /// What was stolen from each thread and worker by then: slot, lane, generation, time.
+    before: Vec<(u32, u32, u64, Nanos)>,
+    /// Those that were runnable since, and at, the last reading.
+    used: Vec<(u32, u32, u64)>,
+}
+
+impl StealReader {
+    fn read(&mut self, now: Nanos, process: &Process, into: &Observation) -> Option<Nanos> {
+        let runs = |task: Option<TaskObservation>| task.is_some_and(|task| task.state == TaskState::Running);
+        let mut any = false;
+        for seen in &into.threads {
+            let workers = seen.workers.iter().map(|worker| (worker.lane, worker.generation, worker.task));
+            for (lane, generation, _) in
+                std::iter::once((0, seen.generation, seen.task)).chain(workers).filter(|of| runs(of.2))
+            {
+                any = true;
+                self.used.push((seen.slot, lane, generation));
+            }
+        }
+        let age = self.read_at.map(|before| now - before);
+        let due = any && age.is_none_or(|age| age >= 100 * MS);
+        if !due && !self.wanted {
+            return None;
+        }
+        let of = |thread: &Thread| {
+            let (slot, own) = (thread.slot, (thread.slot, 0, thread.generation, thread.stolen.shown()));
+            let pool = thread.pool.iter().map(move |w| (slot, w.slot, w.generation, w.stolen.shown()));
+            std::iter::once(own).chain(pool).collect::<Vec<_>>()
+        };
+        let all: Vec<_> = process.threads.iter().flat_map(of).collect();
+        let mut most = 0;
+        for (slot, lane, generation, shown) in &all {
+            let key = (*slot, *lane, *generation);
+            let before = self.before.iter().find(|known| (known.0, known.1, known.2) == key);
+            if self.used.contains(&key) {
+                most = most.max(shown - before.map_or(0, |known| known.3));
+            }
+        }
+        self.total += if age.is_some_and(|age| age <= 1_000 * MS) { most } else { 0 };
+        self.before = all;
+        self.used.clear();
+        self.read_at = Some(now);
+        Some(self.total)
+    }
+}
+
 /// The probe's own state.
 #[derive(Debug, Default)]
 pub struct Observer {
@@ -28,6 +81,8 @@ pub struct Observer {
     suspended_before: Nanos,
     /// When the counters of its cgroup were last read, and their values.
     throttle: (Option<Nanos>, Option<ThrottleObservation>),
+    /// What the hypervisor took, as read from `/proc/stat`.
+    steal: StealReader,
     /// The last observation of each slot.
     before: Vec<Option<ThreadObservation>>,
 }
@@ -41,6 +96,11 @@ impl Observer {
     /// Watches that process from now on, or none.
     pub fn hold(&mut self, target: Option<TargetIdentity>) {
         *self = Self { held: target, ..Self::begin(self.suspended_before) };
+    }
+
+    /// Whether the next observation must read what the hypervisor took.
+    pub const fn want_steal(&mut self, wanted: bool) {
+        self.steal.wanted = wanted;
     }
 
     /// The process it holds, in its true state.
@@ -65,18 +125,18 @@ impl Observer {
     }
 
     /// Observes everything once. True if the process runs another program. `listens`: whether a
-    /// rule about the channel may kill.
+    /// rule about the channel may kill; `asks`: idle threads about which the judge asks.
     pub fn observe(
         &mut self,
         world: &mut World<'_>,
         machine: &Machine,
-        listens: bool,
+        (listens, asks): (bool, Vec<(u32, u64)>),
         into: &mut Observation,
     ) -> bool {
         let now = world.now;
         into.at = Monotonic(now);
         into.suspended_ns = world.suspended - self.suspended_before;
-        into.process = None;
+        (into.stolen_ns, into.process) = (None, None);
         into.threads.clear();
         world.tear();
         let torn = world.torn;
@@ -121,14 +181,18 @@ impl Observer {
             let mut seen = words(thread);
             match (readable, same) {
                 (true, _) if spoilt => spoil(&mut seen, &mut trash),
+                (true, Some(old)) if torn == Torn::Mixed(place) => mix(&mut seen, old, &mut trash),
                 (false, Some(old)) => seen = ThreadObservation { presence: seen.presence, ..old.clone() },
                 _ => {}
             }
-            let unmoved =
-                same.is_some_and(|old| (old.activity, old.progress) == (seen.activity, seen.progress));
+            let unmoved = same.is_some_and(|old| {
+                (old.activity, old.progress, old.section) == (seen.activity, seen.progress, seen.section)
+            });
             seen.task = None;
             seen.workers.clear();
-            let asked = seen.working() || listens && waits && thread.consumes.is_some();
+            let asked = seen.working()
+                || asks.contains(&(seen.slot, seen.generation))
+                || listens && waits && thread.consumes.is_some();
             if readable && unmoved && seen.presence != Presence::Gone && asked {
                 let hold = process.hold_of(thread, now, asleep);
                 seen.task = thread.task(now, hold, machine);
@@ -141,6 +205,7 @@ impl Observer {
             process.threads[place].seen = true;
         }
         self.read_throttle(now, machine, process, into);
+        into.stolen_ns = self.steal.read(now, process, into);
         let asked = process.asks_for_survivors();
         into.process = Some(ProcessObservation {
             identity: process.identity,
@@ -170,7 +235,8 @@ fn channel_words(channel: &Channel, trash: Option<&mut Random>) -> Option<Channe
     Some(seen)
 }
 
-fn words(thread: &Thread) -> ThreadObservation {
+/// The words of the thread's slot, as they are.
+pub(crate) fn words(thread: &Thread) -> ThreadObservation {
     ThreadObservation {
         claim: thread.claim,
         presence: if thread.ended.is_some() { Presence::Gone } else { Presence::Present },
@@ -179,6 +245,7 @@ fn words(thread: &Thread) -> ThreadObservation {
         work_key: thread.work_key,
         attempt: u64::from(thread.working()),
         deadline_ns: thread.deadline,
+        section: thread.section,
         ..ThreadObservation::blank(thread.slot, thread.generation, thread.name.clone(), thread.tid)
     }
 }
@@ -195,6 +262,18 @@ fn workers(thread: &Thread, task: impl Fn(&Thread) -> Option<TaskObservation>) -
     .collect()
 }
 
+/// Shows one word of a slot as it was at the observation before, if all have changed since.
+fn mix(seen: &mut ThreadObservation, old: &ThreadObservation, trash: &mut Random) {
+    if seen.activity == old.activity || seen.progress == old.progress {
+        return;
+    }
+    if trash.one_in(2) {
+        seen.activity = old.activity;
+    } else {
+        seen.progress = old.progress;
+    }
+}
+
 /// Writes random words into a slot.
 fn spoil(seen: &mut ThreadObservation, trash: &mut Random) {
     match trash.between(0, 3) {
@@ -204,11 +283,12 @@ fn spoil(seen: &mut ThreadObservation, trash: &mut Random) {
             seen.progress = trash.word();
             seen.work_key = trash.word();
             seen.deadline_ns = trash.word();
+            seen.section = trash.word();
         }
         // A use of the slot that the probe does not know: it takes the thread for one that left.
         2 => {
             seen.claim = Claim::Left;
-            (seen.activity, seen.progress, seen.work_key) = (0, 0, 0);
+            (seen.activity, seen.progress, seen.work_key, seen.section) = (0, 0, 0, 0);
         }
         // Another thread, which never existed and has no name.
         _ => {

@@ -5,7 +5,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use shard_watchdog::config::{KillMode, KillSignal, On};
+use shard_watchdog::config::{ByKind, KillMode, KillSignal, On};
+
+use super::silence::Horizon;
 
 /// A moment or a length of virtual time, nanoseconds of the monotonic clock.
 pub type Nanos = u64;
@@ -65,6 +67,10 @@ pub struct Machine {
     pub throttled_off_queue: bool,
     /// Whether the sidecar sees `cpu.stat`.
     pub cpu_stat: bool,
+    /// Whether its threads are in a scheduling class that limits their CPU time.
+    pub limited_class: bool,
+    /// Whether the kernel takes what the hypervisor steals for the CPU time of the thread.
+    pub steal_in_cpu: bool,
     /// How long it takes to write the core of a process that is sent SIGABRT; zero: none is
     /// written.
     pub core: Nanos,
@@ -84,8 +90,12 @@ pub struct Rules {
     pub stall_after: Duration,
     /// `warm_up` of the watched threads.
     pub warm_up: Duration,
+    /// `sections` of the watched threads: the word of each, and its `stall_after`.
+    pub sections: Vec<(u64, Duration)>,
     /// What a stall leads to.
     pub on: On,
+    /// The same for some kinds of stall.
+    pub by_kind: ByKind,
     /// `[judge] exit_within`.
     pub exit_within: Duration,
     /// `stopped.at_most`.
@@ -104,12 +114,16 @@ pub struct Rules {
     pub brake: u32,
     /// How long `[kill] jitter` makes each kill for a stall wait.
     pub jitter: Duration,
+    /// How long evidence is gathered before the first signal.
+    pub evidence: Duration,
     /// `[kill] signals`.
     pub signals: Vec<(KillSignal, Duration)>,
     /// `[kill] budget`.
     pub budget: (u32, Duration),
     /// The `[[channel]]`, if there is one.
     pub channel: Option<ChannelRule>,
+    /// The silence horizon of the watched threads, if there is one.
+    pub silence: Option<Horizon>,
 }
 
 /// One channel and its rule.
@@ -194,6 +208,9 @@ pub enum Event {
     Join { thread: usize, workers: u32, beat: Nanos, beats: u32, on_cpu: bool, deadline: Nanos },
     /// It declares another deadline, whatever it is doing.
     Deadline { thread: usize, deadline: Nanos },
+    /// While it is at work, it enters the section of that word. `torn`: it is interrupted after the
+    /// first of the two stores, so that there is no progress.
+    Enter { thread: usize, section: u64, torn: bool },
     /// One of its workers stops making progress.
     HangWorker { thread: usize, worker: usize, how: Hang },
     /// Neighbours take the CPU of one of its workers.
@@ -224,6 +241,8 @@ pub enum Event {
     Freeze { length: Nanos },
     /// The cgroup has used up its quota.
     Throttle { share: Share, length: Nanos },
+    /// The hypervisor takes the CPUs.
+    Steal { share: Share, length: Nanos },
     /// A fatal signal, and a core that takes that long to write.
     Core { length: Nanos },
     /// The process ends, having declared it or not.

@@ -7,6 +7,7 @@ use shard_watchdog::snapshot::TargetIdentity;
 
 use super::channel::Channel;
 use super::plan::{Hang, MS, Machine, Nanos, Share};
+use super::theft::Theft;
 use super::thread::{Doing, Hold, Thread};
 
 /// The longest period of a quota that the kernel allows.
@@ -49,6 +50,10 @@ pub struct Process {
     pub frozen_until: Nanos,
     /// The share that its cgroup leaves it, and until when.
     pub throttled: Option<(Share, Nanos)>,
+    /// The share that the hypervisor leaves it, and until when.
+    pub stolen: Option<(Share, Nanos)>,
+    /// Whether the hypervisor has taken anything from it.
+    pub robbed: bool,
     /// The cgroup's counters of that, and when they last changed.
     pub throttle: (ThrottleObservation, Option<Nanos>),
     /// How long the present throttling has gone without showing in the counters.
@@ -85,6 +90,8 @@ impl Process {
             stopped_until: 0,
             frozen_until: 0,
             throttled: None,
+            stolen: None,
+            robbed: false,
             throttle: (ThrottleObservation::default(), None),
             untold: 0,
             channel: None,
@@ -108,6 +115,10 @@ impl Process {
             return;
         }
         let quota = self.throttled.map(|(share, _)| Quota { share, off_queue: machine.throttled_off_queue });
+        // A quota that is used up leaves the hypervisor nothing to take.
+        let theft = self.stolen.filter(|_| quota.is_none());
+        let theft = theft.map(|(share, _)| Theft { share, in_cpu: machine.steal_in_cpu });
+        self.robbed |= self.stolen.is_some();
         let mut waiting = self.channel.as_ref().map_or(0, Channel::depth);
         let mut heard = (0, 0);
         for place in 0..self.threads.len() {
@@ -115,7 +126,7 @@ impl Process {
             let thread = &mut self.threads[place];
             let hears = thread.consumes.is_some() && from >= thread.deaf_until && thread.claim == Claim::Live;
             (thread.hears, thread.heard) = (if hears { waiting } else { 0 }, (0, 0));
-            thread.live(from, to, hold, quota);
+            thread.live(from, to, hold, (quota, theft));
             waiting -= thread.heard.0;
             heard = (heard.0 + thread.heard.0, heard.1.max(thread.heard.1));
         }
@@ -199,6 +210,7 @@ impl Process {
         at(self.stopped_until);
         at(self.frozen_until);
         at(self.throttled.map_or(0, |(_, until)| until));
+        at(self.stolen.map_or(0, |(_, until)| until));
         at(self.ending.and_then(|ending| ending.exits_at).filter(|_| !self.exited).unwrap_or(0));
         at(self.exec_at.unwrap_or(0));
         for thread in &self.threads {
@@ -219,6 +231,7 @@ impl Process {
         if self.throttled.is_some_and(|(_, until)| until <= now) {
             self.throttled = None;
         }
+        self.stolen = self.stolen.filter(|(_, until)| *until > now);
         let mut ended = false;
         for thread in &mut self.threads {
             if thread.starved.is_some_and(|(_, until)| until <= now) {

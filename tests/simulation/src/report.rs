@@ -54,16 +54,15 @@ impl Breaches {
     }
 }
 
-/// Every broken rule with its histories; empty if none was broken.
-pub fn report(broken: &BTreeMap<&'static str, Breaches>) -> String {
-    let stage = Stage::default();
+/// Every broken rule with its histories, which were run on `stage`; empty if none was broken.
+pub fn report(broken: &BTreeMap<&'static str, Breaches>, stage: &Stage) -> String {
     let mut text = String::new();
     for (rule, breaches) in broken {
         let Breaches { times, first } = breaches;
         let _ = writeln!(text, "{rule}: {times} histories\n");
         for (place, Breach { seed, violation, .. }) in first.iter().enumerate() {
             let _ = if place < IN_FULL {
-                writeln!(text, "{}\n", in_full(&stage, *seed))
+                writeln!(text, "{}\n", in_full(stage, *seed))
             } else {
                 writeln!(text, "seed {seed}: {violation}")
             };
@@ -133,7 +132,10 @@ mod tests {
         for number in (0..103).rev() {
             breaches.push(breach(number));
         }
-        let report = report(&BTreeMap::from([("a rule", breaches), ("other", Breaches::default())]));
+        let report = report(
+            &BTreeMap::from([("a rule", breaches), ("other", Breaches::default())]),
+            &Stage::default(),
+        );
         assert!(report.starts_with("a rule: 103 histories\n"), "{report}");
         for number in 0..100 {
             assert!(report.contains(&format!("seed {number}")), "{number}: {report}");

@@ -33,6 +33,8 @@ pub struct Summary {
     pub hastened: u64,
     /// Processes condemned for a channel from which nobody received.
     pub lags: u64,
+    /// Processes condemned for a thread that began no work.
+    pub silences: u64,
     /// Kills that a person requested.
     pub asked: u64,
     /// Observations of a process that was spared for its work.
@@ -54,9 +56,10 @@ impl Summary {
         self.histories as f64 / self.took.as_secs_f64().max(1e-9)
     }
 
-    /// Every broken rule with the histories that broke it, as text.
-    pub fn report(&self) -> String {
-        report::report(&self.broken)
+    /// Every broken rule with the histories that broke it, as text. `stage` is the one that it was
+    /// run on.
+    pub fn report(&self, stage: &Stage) -> String {
+        report::report(&self.broken, stage)
     }
 
     fn add(&mut self, other: Self) {
@@ -66,6 +69,7 @@ impl Summary {
         self.stalls += other.stalls;
         self.hastened += other.hastened;
         self.lags += other.lags;
+        self.silences += other.silences;
         self.asked += other.asked;
         self.spared += other.spared;
         self.cores += other.cores;
@@ -91,7 +95,18 @@ pub enum Progress {
 }
 
 /// Lives through `histories` histories on `threads` threads.
-pub fn run(seed: u64, histories: u64, threads: usize, mut progress: impl FnMut(Progress)) -> Summary {
+pub fn run(seed: u64, histories: u64, threads: usize, progress: impl FnMut(Progress)) -> Summary {
+    run_on(&Stage::default(), seed, histories, threads, progress)
+}
+
+/// The same on this stage.
+pub fn run_on(
+    stage: &Stage,
+    seed: u64,
+    histories: u64,
+    threads: usize,
+    mut progress: impl FnMut(Progress),
+) -> Summary {
     let began = Instant::now();
     let next = Arc::new(AtomicU64::new(0));
     let enough = Arc::new(AtomicBool::new(false));
@@ -100,8 +115,10 @@ pub fn run(seed: u64, histories: u64, threads: usize, mut progress: impl FnMut(P
     for _ in 0..threads.max(1) {
         let (next, sender, enough) = (Arc::clone(&next), sender.clone(), Arc::clone(&enough));
         let breaches = breaches.clone();
+        let stage = stage.clone();
         thread::spawn(move || {
-            let _ = sender.send(work(seed, histories, &next, &enough, &breaches));
+            let range = (seed, histories);
+            let _ = sender.send(work(&stage, range, &next, &enough, &breaches));
         });
     }
     drop(sender);
@@ -120,10 +137,15 @@ pub fn run(seed: u64, histories: u64, threads: usize, mut progress: impl FnMut(P
     summary
 }
 
-fn work(seed: u64, histories: u64, next: &AtomicU64, enough: &AtomicBool, broke: &Sender<Breach>) -> Summary {
+fn work(
+    stage: &Stage,
+    (seed, histories): (u64, u64),
+    next: &AtomicU64,
+    enough: &AtomicBool,
+    broke: &Sender<Breach>,
+) -> Summary {
     /// Histories taken at a time, so that threads do not contend for the counter.
     const BATCH: u64 = 64;
-    let stage = Stage::default();
     let mut summary = Summary::default();
     loop {
         let first = next.fetch_add(BATCH, Ordering::Relaxed);
@@ -139,6 +161,7 @@ fn work(seed: u64, histories: u64, next: &AtomicU64, enough: &AtomicBool, broke:
             summary.stalls += outcome.stalls;
             summary.hastened += outcome.hastened;
             summary.lags += outcome.lags;
+            summary.silences += outcome.silences;
             summary.asked += outcome.asked;
             summary.spared += outcome.spared;
             summary.cores += outcome.cores;

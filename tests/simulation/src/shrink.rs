@@ -55,7 +55,7 @@ pub fn shrink(stage: &Stage, plan: &Plan) -> Option<(Plan, Violation)> {
     Some((shortest, violation))
 }
 
-const CALMER: [fn(&mut Plan); 12] = [
+const CALMER: [fn(&mut Plan); 14] = [
     |plan| plan.threads = 1,
     |plan| plan.machine.jitter = 0,
     |plan| plan.machine.tick = super::plan::MS,
@@ -65,6 +65,8 @@ const CALMER: [fn(&mut Plan); 12] = [
     |plan| plan.machine.watched_leader = false,
     |plan| plan.machine.throttled_off_queue = false,
     |plan| plan.machine.cpu_stat = false,
+    |plan| plan.machine.limited_class = false,
+    |plan| plan.machine.steal_in_cpu = false,
     |plan| plan.rules.channel = None,
     |plan| plan.machine.core = 0,
     |plan| plan.events.iter_mut().for_each(|timed| no_deadline(&mut timed.event)),

@@ -9,6 +9,7 @@ use shard_watchdog::verdict::ExcuseKind;
 use super::account::Account;
 use super::plan::{Hang, Machine, Nanos, Share};
 use super::process::Quota;
+use super::theft::{Stolen, Theft};
 
 /// CPU time that a thread needs between two sleeps to make its step of progress.
 const STEP: Nanos = 50_000;
@@ -85,12 +86,18 @@ pub struct Thread {
     pub work_key: u64,
     /// The deadline it gives this work, during which it may stand still; zero: none.
     pub deadline: Nanos,
+    /// The word of the section of its work that it is in; zero: none.
+    pub section: u64,
+    /// It was interrupted before the progress that belongs to entering that section.
+    pub owes_beat: bool,
     /// What it is doing.
     pub doing: Doing,
     /// What it was doing before it hung.
     pub before_hang: Doing,
     /// The share that neighbours leave it, and until when.
     pub starved: Option<(Share, Nanos)>,
+    /// What the hypervisor took of its CPU.
+    pub stolen: Stolen,
     /// When its debugger lets it go.
     pub traced_until: Nanos,
     /// Until when its cgroup makes it wait for memory.
@@ -147,9 +154,12 @@ impl Thread {
             progress: 0,
             work_key: 0,
             deadline: 0,
+            section: 0,
+            owes_beat: false,
             doing: Doing::Idle,
             before_hang: Doing::Idle,
             starved: None,
+            stolen: Stolen::default(),
             traced_until: 0,
             memory_until: 0,
             account: Account::default(),
@@ -198,6 +208,7 @@ impl Thread {
         self.activity += 1;
         self.work_key += 1;
         self.deadline = deadline;
+        (self.section, self.owes_beat) = (0, false);
         self.into_beat = 0;
         self.step_left = 0;
         self.doing = doing;
@@ -279,15 +290,15 @@ impl Thread {
         }
     }
 
-    /// Lives from `from` to `to`, during which nothing else changes. `quota` is what the whole
-    /// process is left with.
-    pub fn live(&mut self, from: Nanos, to: Nanos, hold: Option<Hold>, quota: Option<Quota>) {
+    /// Lives from `from` to `to`, during which nothing else changes. `left` is what the whole
+    /// process is left with by its cgroup, and by the hypervisor.
+    pub fn live(&mut self, from: Nanos, to: Nanos, hold: Option<Hold>, left: (Option<Quota>, Option<Theft>)) {
         if self.ended.is_some() {
             return;
         }
-        self.live_alone(from, to, hold, quota);
+        self.live_alone(from, to, hold, left);
         for worker in &mut self.pool {
-            worker.live(from, to, hold, quota);
+            worker.live(from, to, hold, left);
         }
         // Where one of them makes progress, so does the thread that waits for it.
         if let Some(beat) = self.pool.iter_mut().filter_map(|worker| worker.last_beat.take()).max() {
@@ -304,8 +315,17 @@ impl Thread {
         }
     }
 
-    fn live_alone(&mut self, from: Nanos, to: Nanos, hold: Option<Hold>, quota: Option<Quota>) {
+    fn live_alone(
+        &mut self,
+        from: Nanos,
+        to: Nanos,
+        hold: Option<Hold>,
+        (quota, theft): (Option<Quota>, Option<Theft>),
+    ) {
         let mut now = from;
+        if theft.is_none() || hold.is_some() {
+            self.cpu += self.stolen.show();
+        }
         if hold.is_some() {
             self.leave_queue(now);
             if self.counts() {
@@ -316,7 +336,9 @@ impl Thread {
             }
             return;
         }
-        let share = quota.map(|quota| quota.share).or(self.starved.map(|(share, _)| share));
+        let theft = theft.filter(|_| self.starved.is_none());
+        let left = quota.map(|quota| quota.share).or(theft.map(|theft| theft.share));
+        let share = left.or(self.starved.map(|(share, _)| share));
         let off_queue = quota.is_some_and(|quota| quota.off_queue);
         while now < to {
             if self.doing == Doing::Idle && self.hears > 0 && self.step_left == 0 {
@@ -324,6 +346,7 @@ impl Thread {
             }
             if !self.wants_cpu() {
                 self.leave_queue(now);
+                self.cpu += self.stolen.show();
                 let left = match self.doing {
                     Doing::Work { beat, .. } => beat.saturating_sub(self.into_beat),
                     _ => Nanos::MAX,
@@ -350,6 +373,7 @@ impl Thread {
                 self.turn.1 -= step.min(self.turn.1);
             }
             if runs {
+                self.cpu += self.stolen.show();
                 self.enter_cpu(now);
                 self.cpu += step;
                 self.account.ran(step);
@@ -361,10 +385,16 @@ impl Thread {
                     self.last_beat = Some(now);
                 }
             } else {
-                if off_queue {
+                if let Some(theft) = theft.filter(|_| quota.is_none()) {
+                    self.leave_queue(now);
+                    self.stolen.take(step, theft);
+                } else if off_queue {
                     self.leave_queue(now);
                 } else {
                     self.enter_queue(now);
+                }
+                if self.stolen.is_any() && theft.is_none() {
+                    self.account.hides_theft(step);
                 }
                 self.account.waited(step);
                 self.deaf.waited(step);
@@ -425,6 +455,7 @@ impl Thread {
             *left = *beats;
             self.activity += 2;
             self.work_key += 1;
+            self.section = 0;
         } else {
             self.finish();
         }
@@ -518,7 +549,10 @@ impl Thread {
             state,
             cpu_ns: Some(if machine.schedstat { cpu } else { cpu / COARSE * COARSE }),
             run_delay_ns: machine.schedstat.then_some(delay),
-            wait: wait.filter(|_| machine.wchan),
+            wait: match state {
+                TaskState::Running => machine.limited_class.then_some(WaitChannel::RealTime),
+                _ => wait.filter(|_| machine.wchan),
+            },
         })
     }
 }

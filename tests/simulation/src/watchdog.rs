@@ -12,13 +12,17 @@ use shard_watchdog::config::{KillBy, KillConfig, KillMode};
 use shard_watchdog::judge::excuse::Caps;
 use shard_watchdog::judge::incarnation::Incarnation;
 use shard_watchdog::judge::policy::{ChannelLimits, Policy, Rule};
+use shard_watchdog::judge::silence::Horizon;
 use shard_watchdog::judge::{Decision, Judge};
 use shard_watchdog::observation::Observation;
 use shard_watchdog::snapshot::TargetIdentity;
 use shard_watchdog::verdict::{ExcuseKind, Reason};
 
+use super::canary;
 use super::observer::Observer;
 use super::plan::{ChannelRule, Consumer, Event, Nanos, Plan};
+use super::sections::limits;
+use super::silence::Horizon as Silence;
 use super::thread::Thread;
 use super::world::World;
 
@@ -60,6 +64,8 @@ pub struct Watchdog {
     pub kills: Vec<Nanos>,
     budget: Budget,
     ladder: Option<Ladder>,
+    /// How long evidence is gathered before the first signal.
+    evidence: Duration,
     /// Until when a person has paused killing.
     paused_until: Option<Nanos>,
     due: Nanos,
@@ -72,16 +78,23 @@ pub struct Globs {
     watched: GlobMatcher,
     first: GlobMatcher,
     nobody: GlobMatcher,
+    witness: GlobMatcher,
 }
 
 impl Default for Globs {
     fn default() -> Self {
         let glob = |text| Glob::new(text).expect("a glob").compile_matcher();
-        Self { watched: glob("exec-s*"), first: glob("exec-s0"), nobody: glob("nobody") }
+        let [watched, first, nobody, witness] = ["exec-s*", "exec-s0", "nobody", "commands"].map(glob);
+        Self { watched, first, nobody, witness }
     }
 }
 
 impl Globs {
+    fn horizon(&self, silence: Silence) -> Horizon {
+        let witnesses = if silence.witness { vec![self.witness.clone()] } else { Vec::new() };
+        Horizon { idle_at_most: silence.idle_at_most, witnesses, kills: silence.kills }
+    }
+
     fn channel(&self, rule: &ChannelRule) -> ChannelLimits {
         let consumer = match rule.consumer {
             Consumer::First => &self.first,
@@ -106,7 +119,8 @@ impl Watchdog {
         let trials = self.judge.incarnation().map(Incarnation::threads).unwrap_or_default();
         let trial = trials.iter().find(|trial| trial.key.0 == thread.slot);
         let warms_up = thread.activity == 1 && trial.is_none_or(|trial| trial.warms_up(rule.warm_up));
-        if warms_up { rule.stall_after.max(rule.warm_up) } else { rule.stall_after }
+        let given = self.given(thread);
+        if warms_up { given.max(rule.warm_up) } else { given }
     }
 
     /// A sidecar that has just started.
@@ -119,10 +133,14 @@ impl Watchdog {
             stall_after: rules.stall_after,
             warn_after: rules.stall_after * 2 / 5,
             warm_up: rules.warm_up,
+            sections: rules.sections.iter().filter_map(|own| limits(*own)).collect(),
             on: rules.on,
+            by_kind: rules.by_kind,
+            silence: rules.silence.map(|silence| globs.horizon(silence)),
         };
         let caps = [
             ExcuseKind::Starved,
+            ExcuseKind::Stolen,
             ExcuseKind::Throttled,
             ExcuseKind::MemoryThrottled,
             ExcuseKind::Traced,
@@ -162,6 +180,7 @@ impl Watchdog {
             kills: Vec::new(),
             budget: Budget::new(kill.budget_kills, kill.budget_per, &Past::default(), Monotonic(0)),
             kill,
+            evidence: rules.evidence,
             ladder: None,
             paused_until: None,
             due: 0,
@@ -266,13 +285,19 @@ impl Watchdog {
         true
     }
 
-    /// One observation and one judgement. The flag beside the decision is true if the process runs
-    /// another program.
-    pub fn look(&mut self, world: &mut World<'_>, plan: &Plan) -> (Decision, bool) {
+    /// One observation and one judgement, of something else if `canary`. The flag beside the
+    /// decision is true if the process runs another program.
+    pub fn look(&mut self, world: &mut World<'_>, plan: &Plan, canary: bool) -> (Decision, bool) {
         self.paused_until.take_if(|until| *until <= world.now);
         let listens = self.policy.channels.iter().any(|rule| rule.kills_after().is_some());
-        let execed = self.observer.observe(world, &plan.machine, listens, &mut self.seen);
-        let decision = self.judge.observe(&self.policy, &self.seen);
+        let asks = self.judge.incarnation().map(|current| current.asks_about().collect()).unwrap_or_default();
+        let execed = self.observer.observe(world, &plan.machine, (listens, asks), &mut self.seen);
+        let decision = if canary {
+            self.judge.observe(&self.policy, &canary::mislead(&self.seen))
+        } else {
+            self.judge.observe(&self.policy, &self.seen)
+        };
+        self.observer.want_steal(self.judge.wants_steal());
         (decision, execed)
     }
 
@@ -336,7 +361,15 @@ impl Watchdog {
             spared: self.judge.spares(),
             kills_without_progress: self.judge.crash_loops().kills_without_progress(),
             jitter: self.jitter(),
+            gathers_until: self.gathers_until(),
         }
+    }
+
+    /// Until when the kill that is due waits for evidence. In this world that always takes as long.
+    fn gathers_until(&self) -> Option<Monotonic> {
+        let condemned = self.judge.incarnation().and_then(Incarnation::condemned)?;
+        let until = condemned.at.plus(self.evidence);
+        (!self.evidence.is_zero() && until.0 > self.seen.at.0).then_some(until)
     }
 
     /// Whether too many kills brought no progress.
@@ -351,11 +384,15 @@ impl Watchdog {
         due.and_then(|ladder| ladder.due(&self.kill, self.restraint())).is_some_and(|due| due.0 > now)
     }
 
-    /// How long a kill for a stall waits, here always the most that it may.
+    /// How long a kill for a stall or a silence waits, here always the most that it may.
     fn jitter(&self) -> Duration {
         let condemned = self.judge.incarnation().and_then(Incarnation::condemned);
-        let stalled = condemned.is_some_and(|condemned| condemned.reason == Reason::Stalled);
-        if stalled { self.kill.jitter } else { Duration::ZERO }
+        let waits = |reason| matches!(reason, Reason::Stalled | Reason::Silent);
+        if condemned.is_some_and(|condemned| waits(condemned.reason)) {
+            self.kill.jitter
+        } else {
+            Duration::ZERO
+        }
     }
 
     /// Whether a person has paused killing.

@@ -12,6 +12,9 @@ use super::process::Process;
 use super::random::Random;
 use super::thread::{Doing, Thread};
 
+/// What distinguishes the chance of mixed words from that of random ones.
+const MIXED: u64 = 0x4d49_5845;
+
 /// What is wrong with the segment at one observation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Torn {
@@ -24,8 +27,18 @@ pub enum Torn {
     All,
     /// The words of this thread are random.
     Thread(usize),
+    /// The words of this thread are from different moments: one still shows what the observation
+    /// before showed, although both activity and progress have changed since.
+    Mixed(usize),
     /// The words of the channel are random.
     Channel,
+}
+
+impl Torn {
+    /// Whether the words of the thread at `place` show what never was.
+    pub fn spoils(self, place: usize) -> bool {
+        matches!(self, Self::All) || self == Self::Thread(place) || self == Self::Mixed(place)
+    }
 }
 
 /// Everything that the watchdog does not control.
@@ -123,6 +136,10 @@ impl<'a> World<'a> {
         } else if self.now < self.flaky.1 && chance.one_in(self.flaky.0) {
             let thread = chance.pick(&[0, 1, 2]);
             chance.pick(&[Torn::Unreadable, Torn::All, Torn::Thread(thread), Torn::Channel])
+        } else if self.now < self.flaky.1 {
+            // Drawn by itself, so that nothing else depends on it.
+            let mut chance = Random::new(self.now ^ MIXED);
+            if chance.one_in(self.flaky.0) { Torn::Mixed(chance.pick(&[0, 0, 1, 2])) } else { Torn::Nothing }
         } else {
             Torn::Nothing
         };
@@ -287,6 +304,7 @@ impl<'a> World<'a> {
             | Event::Hang { thread, .. }
             | Event::Unhang { thread }
             | Event::Deadline { thread, .. }
+            | Event::Enter { thread, .. }
             | Event::Starve { thread, .. }
             | Event::Trace { thread, .. }
             | Event::Memory { thread, .. }
@@ -324,6 +342,7 @@ impl<'a> World<'a> {
             Event::Stop { length } => process.stopped_until = until(length),
             Event::Freeze { length } => process.frozen_until = process.frozen_until.max(until(length)),
             Event::Throttle { share, length } => process.throttled = Some((share, until(length))),
+            Event::Steal { share, length } => process.stolen = Some((share, until(length))),
             Event::Core { length } => process.begin_core(now, length, machine),
             Event::Exit { said } => {
                 if said {
@@ -372,6 +391,7 @@ fn happen_to(thread: &mut Thread, event: Event, now: Nanos, leader: bool) -> boo
             thread.join(workers, Doing::Work { beat, left: beats, beats, on_cpu, more: 0 }, deadline);
         }
         Event::Deadline { deadline, .. } if thread.claim == Claim::Live => thread.deadline = deadline,
+        Event::Enter { section, torn, .. } => thread.enter(section, torn),
         Event::HangWorker { worker, how, .. } => {
             thread.account.changed_ways();
             if let Some(worker) = thread.pool.get_mut(worker).filter(|worker| worker.doing != Doing::Idle) {

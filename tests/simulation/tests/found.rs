@@ -15,7 +15,7 @@ use shard_simulation::history::Stage;
 use shard_simulation::plan::{
     ChannelRule, Consumer, Event, Hang, MS, Machine, Nanos, Plan, Rules, Share, Timed,
 };
-use shard_watchdog::config::{KillMode, KillSignal, On};
+use shard_watchdog::config::{ByKind, KillMode, KillSignal, On};
 
 /// One history: its seed, and what it showed.
 struct Found {
@@ -49,12 +49,16 @@ fn found(
         others: 2,
         throttled_off_queue: false,
         cpu_stat: false,
+        limited_class: false,
+        steal_in_cpu: false,
         core: 0,
     };
     let rules = Rules {
         stall_after,
         warm_up: Duration::ZERO,
+        sections: Vec::new(),
         on: On::Kill,
+        by_kind: ByKind::default(),
         exit_within: stall_after * 2,
         stopped_at_most: stall_after,
         stopped_kills: false,
@@ -64,9 +68,11 @@ fn found(
         mode: KillMode::Enforce,
         brake: 0,
         jitter: Duration::ZERO,
+        evidence: Duration::ZERO,
         signals: vec![(KillSignal::Kill, Duration::ZERO)],
         budget: (3, stall_after * 20),
         channel: None,
+        silence: None,
     };
     let events = events.iter().map(|(at, event)| Timed { at: *at, event: *event }).collect::<Vec<_>>();
     // Long enough for anything that should have been reported a little later.

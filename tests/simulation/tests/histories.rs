@@ -27,13 +27,22 @@ fn no_history_breaks_a_rule() {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let summary = run::run(seed, histories, threads, |_| {});
     println!("{} histories, {} looks, {:.0} histories/s", summary.histories, summary.looks, summary.rate());
-    assert!(summary.violations == 0, "{}", summary.report());
+    assert!(summary.violations == 0, "{}", summary.report(&Stage::default()));
     assert_eq!(summary.histories, histories);
     // A simulation in which nothing happens proves nothing.
     assert!(summary.kills > histories / 10 && summary.stalls > histories / 20, "{summary:?}");
     assert!(summary.lags > histories / 100, "{summary:?}");
+    assert!(summary.silences > histories / 500, "{summary:?}");
     let rare = [summary.hastened, summary.asked, summary.spared, summary.cores];
     assert!(rare.iter().all(|times| *times > histories / 100), "{summary:?}");
+}
+
+/// A simulation that cannot find a fault proves nothing.
+#[test]
+fn a_judge_that_is_misled_breaks_a_rule() {
+    let summary = run::run_on(&Stage::with_canary(true), SEED, 2_000, 2, |_| {});
+    assert!(summary.violations > 20, "{summary:?}");
+    assert!(summary.broken.contains_key("false stall"), "{:?}", summary.broken.keys());
 }
 
 /// Seeds whose histories once broke a rule, each with what it showed. A change in how plans are

@@ -30,10 +30,10 @@ const PRIORITY: &str = "50";
 #[derive(Debug, Parser)]
 #[command(about = "Time from fault to verdict, death, restart and the next verified block")]
 struct Args {
-    /// Lost threads in the quiet run; each of the other three runs gets a quarter of that.
+    /// Lost threads in the quiet run; each of the others gets a quarter of that.
     #[arg(long, default_value_t = 120)]
     faults: u32,
-    /// Deadlocks in the quiet run; each of the other three runs gets a quarter of that.
+    /// Deadlocks in the quiet run; each of the others gets a quarter of that.
     #[arg(long, default_value_t = 40)]
     stalls: u32,
     /// Only the quiet run at normal priority.
@@ -44,19 +44,28 @@ struct Args {
     json: Option<PathBuf>,
 }
 
-/// One of the four runs.
+/// One of the runs.
 struct Run {
     prefix: &'static str,
     what: &'static str,
     loaded: bool,
     fifo: bool,
+    /// Whether evidence is gathered before the signal.
+    evidence: bool,
 }
 
-const RUNS: [Run; 4] = [
-    Run { prefix: "", what: "quiet, normal priority", loaded: false, fifo: false },
-    Run { prefix: "loaded_", what: "8 CPU hogs, normal priority", loaded: true, fifo: false },
-    Run { prefix: "fifo_", what: "quiet, SCHED_FIFO", loaded: false, fifo: true },
-    Run { prefix: "fifo_loaded_", what: "8 CPU hogs, SCHED_FIFO", loaded: true, fifo: true },
+const RUNS: [Run; 5] = [
+    Run { prefix: "", what: "quiet, normal priority", loaded: false, fifo: false, evidence: true },
+    Run { prefix: "loaded_", what: "8 CPU hogs, normal priority", loaded: true, fifo: false, evidence: true },
+    Run { prefix: "fifo_", what: "quiet, SCHED_FIFO", loaded: false, fifo: true, evidence: true },
+    Run { prefix: "fifo_loaded_", what: "8 CPU hogs, SCHED_FIFO", loaded: true, fifo: true, evidence: true },
+    Run {
+        prefix: "no_evidence_",
+        what: "quiet, without evidence",
+        loaded: false,
+        fifo: false,
+        evidence: false,
+    },
 ];
 
 /// The times that one kind of fault took.
@@ -101,6 +110,7 @@ fn measure(run: &Run, faults: u32, stalls: u32) -> Samples {
         kills: 1_000_000,
         // The same blocks repeat, and must not be what ends a shard.
         judge: "poison_after = 0".to_owned(),
+        evidence: if run.evidence { String::new() } else { "time_limit = \"0s\"".to_owned() },
         watch_priority: run.fifo.then(|| PRIORITY.to_owned()),
         ..Settings::default()
     };

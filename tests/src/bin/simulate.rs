@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use serde_json::json;
+use shard_simulation::history::Stage;
 use shard_simulation::report::Breach;
 use shard_simulation::run::{self, Progress};
 
@@ -22,6 +23,10 @@ struct Args {
     /// printed with its own seed.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Mislead the judge on purpose: for half of the time whoever is stopped, traced, frozen or
+    /// without a CPU is shown asleep on a lock. Every such run must find that, and exits with 1.
+    #[arg(long)]
+    canary: bool,
     /// Also write the counts to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -32,7 +37,8 @@ fn main() -> ExitCode {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let terminal = std::io::stderr().is_terminal();
     let end = if terminal { "\r" } else { "\n" };
-    let summary = run::run(args.seed, args.histories, threads, |progress| {
+    let stage = Stage::with_canary(args.canary);
+    let summary = run::run_on(&stage, args.seed, args.histories, threads, |progress| {
         let (done, took) = match progress {
             Progress::Begun(done, took) => (done, took),
             Progress::Broke(Breach { seed, violation, .. }) => {
@@ -46,9 +52,9 @@ fn main() -> ExitCode {
         // Nobody has to read this.
         let _ = write!(std::io::stderr(), "{percent:>3} %  {done} histories, {rate:.0}/s{end}");
     });
-    print!("{}", summary.report());
+    print!("{}", summary.report(&stage));
     println!(
-        "{} histories from seed {}: {} observations, {} kills, {} of them ordered, {} stalls ({} by a deadline) and {} deaf consumers condemned, {} violations; {:.0} histories/s",
+        "{} histories from seed {}: {} observations, {} kills, {} of them ordered, {} stalls ({} by a deadline) {} deaf consumers and {} silent threads condemned, {} violations; {:.0} histories/s",
         summary.histories,
         args.seed,
         summary.looks,
@@ -57,6 +63,7 @@ fn main() -> ExitCode {
         summary.stalls,
         summary.hastened,
         summary.lags,
+        summary.silences,
         summary.violations,
         summary.rate()
     );

@@ -13,7 +13,7 @@ use rustix::process::DumpableBehavior;
 use shard_heartbeat::{ChannelBeat, Heartbeat, ProcessState, SegmentOptions, Work, faults};
 
 use super::waits::Wait;
-use super::{DOUBLE, THREAD, serve};
+use super::{DOUBLE, STUCK, THREAD, serve};
 use crate::wait;
 
 /// Duration of one piece of work: short compared with every threshold, yet few wake-ups.
@@ -188,7 +188,8 @@ impl Actor {
     /// The same, with this name in the segment.
     fn start_as(name: &str, heartbeat: Option<&Heartbeat>) -> Self {
         let name = name.to_owned();
-        let (end, wait) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU8::new(0)));
+        let begins = if std::env::var_os(STUCK).is_some() { Wait::Gate as u8 } else { 0 };
+        let (end, wait) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU8::new(begins)));
         let (begun, ready) = channel();
         let (heartbeat, told, stuck) = (heartbeat.cloned(), Arc::clone(&end), Arc::clone(&wait));
         let near = std::env::args_os().nth(2).map(PathBuf::from).unwrap_or_default();

@@ -31,6 +31,12 @@ pub enum Wait {
     Spin,
     /// Stands still until the order `go`.
     Gate,
+    /// Waits for a page that nobody brings (userfaultfd).
+    Page,
+    /// Waits for a file system that is mounted and that nobody serves (FUSE). Needs root.
+    FileSystem,
+    /// Waits for a decision on a system call that nobody takes (seccomp notification).
+    Decision,
 }
 
 impl Wait {
@@ -46,6 +52,9 @@ impl Wait {
             "busy" => Self::Busy,
             "spin" => Self::Spin,
             "gate" => Self::Gate,
+            "page" => Self::Page,
+            "file-system" => Self::FileSystem,
+            "decision" => Self::Decision,
             _ => return None,
         })
     }
@@ -61,6 +70,9 @@ impl Wait {
             Self::Busy,
             Self::Spin,
             Self::Gate,
+            Self::Page,
+            Self::FileSystem,
+            Self::Decision,
         ];
         all.into_iter().find(|wait| *wait as u8 == number).unwrap_or(Self::Hang)
     }
@@ -84,6 +96,9 @@ impl Wait {
             Self::Spin => busy(Duration::MAX),
             // Whoever calls this looks again whether it may go on.
             Self::Gate => std::thread::sleep(Duration::from_millis(2)),
+            Self::Page => super::owed::page(),
+            Self::FileSystem => super::owed::file_system(near),
+            Self::Decision => super::owed::decision(),
         }
     }
 }

@@ -87,6 +87,7 @@ impl Looks {
             Reason::Stalled => self.still(condemned.slot.ok_or("it names no thread")?),
             Reason::ChannelLag => self.deaf(condemned.channel.ok_or("it names no channel")?),
             Reason::LeaderGone | Reason::ProcessGone | Reason::Stopped => Err("this process runs"),
+            Reason::Silent => Err("no rule has a horizon"),
             Reason::Requested => Err("nobody asked for it"),
         }
     }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use shard_heartbeat::{Heartbeat, Reader, Sample, SegmentOptions, TraceContext, WatchdogBeat, Work};
+use shard_heartbeat::{Heartbeat, Reader, Sample, Section, SegmentOptions, TraceContext, WatchdogBeat, Work};
 
 fn segment() -> (tempfile::TempDir, Heartbeat) {
     let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
@@ -38,6 +38,8 @@ fn writer(c: &mut Criterion) {
     group.bench_function("for comparison: Instant::now", |b| b.iter(std::time::Instant::now));
     group.bench_function("work begun and ended", |b| b.iter(|| drop(beat.working(black_box(work)))));
     let outer = beat.working(work);
+    let section = Section::new("executing");
+    group.bench_function("section entered", |b| b.iter(|| black_box(&beat).enter(black_box(section))));
     group.bench_function("nested work begun and ended", |b| b.iter(|| drop(beat.working(black_box(work)))));
     drop(outer);
     group.bench_function("message sent", |b| b.iter(|| black_box(&channel).sent()));

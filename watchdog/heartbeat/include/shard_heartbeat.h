@@ -15,6 +15,8 @@
 #define SHB_LINE 64 /* cache line for which hot words are kept apart, in bytes */
 #define SHB_HEADER_SIZE 4096 /* size of the header, in bytes: one page, so that slots start page-aligned */
 #define SHB_MAX_NAME 15 /* longest name of a thread or channel, in bytes: what the kernel keeps of a thread's name */
+#define SHB_MAX_SECTION 12 /* longest name of a section of work, in characters: what one word holds */
+#define SHB_SECTION_BASE 40 /* base of the number that is a section's name: 39 characters, and zero for none */
 #define SHB_MAX_SHARD 32 /* longest name of a shard, in bytes */
 #define SHB_MAX_LAST_WORDS 2048 /* longest last words, in bytes */
 #define SHB_MAX_QUARANTINE 8 /* most work keys that the watchdog keeps in quarantine here */
@@ -79,6 +81,7 @@
 #define SHB_T_TRACE_ID 0x68 /* trace id, 16 bytes (stamped) */
 #define SHB_T_SPAN_ID 0x78 /* span id, 8 bytes (stamped) */
 #define SHB_T_TRACE_FLAGS 0x80 /* trace flags (stamped) */
+#define SHB_T_SECTION 0x88 /* the section of the work that the thread is in, from shb_section; zero = none */
 #define SHB_T_LANES 0xc0 /* offset of lane 0, the thread's own */
 
 /* Lane, in a thread slot from SHB_T_LANES on; lane 0 is the thread's own. */
@@ -107,5 +110,25 @@
 
 /* Distance between thread slots that have `lanes` lanes. */
 #define SHB_THREAD_STRIDE(lanes) (SHB_T_LANES + (lanes) * SHB_LANE_SIZE)
+
+/* The word of a section: its name as a number in base SHB_SECTION_BASE. Zero for a name that is empty, too long, or has a
+ * character other than a-z, 0-9, '_', '-' and '.'. */
+static inline uint64_t shb_section(const char *name)
+{
+    static const char alphabet[] = "abcdefghijklmnopqrstuvwxyz0123456789_-.";
+    uint64_t word = 0;
+    int length = 0;
+    for (; *name != 0; name++) {
+        uint64_t code = 0;
+        while (alphabet[code] != 0 && alphabet[code] != *name) {
+            code++;
+        }
+        if (alphabet[code] == 0 || ++length > SHB_MAX_SECTION) {
+            return 0;
+        }
+        word = word * SHB_SECTION_BASE + code + 1;
+    }
+    return word;
+}
 
 #endif

@@ -14,6 +14,10 @@ pub const HEADER_SIZE: usize = 4096;
 
 /// Longest name of a thread or channel, in bytes: the kernel's limit for a thread's name.
 pub const MAX_NAME: usize = 15;
+/// Longest name of a section of work, in characters: as many as one word holds.
+pub const MAX_SECTION: usize = 12;
+/// Base of the number that is a section's name: 39 characters, and zero for none.
+pub const SECTION_BASE: u64 = 40;
 /// Longest name of a shard, in bytes.
 pub const MAX_SHARD: usize = 32;
 /// Longest last words, in bytes: a sentence, a place and the first frames of a backtrace, in half
@@ -132,6 +136,8 @@ pub const T_TRACE_ID: usize = 0x68;
 pub const T_SPAN_ID: usize = 0x78;
 /// Thread slot: trace flags (stamped).
 pub const T_TRACE_FLAGS: usize = 0x80;
+/// Thread slot: the section of the work that the thread is in; zero = none.
+pub const T_SECTION: usize = 0x88;
 /// Thread slot: offset of lane 0, the thread's own.
 pub const T_LANES: usize = 0xc0;
 

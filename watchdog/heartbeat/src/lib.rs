@@ -57,6 +57,7 @@ mod lane;
 mod last_words;
 #[cfg(not(loom))]
 mod quarantine;
+mod section;
 #[allow(unreachable_pub, reason = "public to the model checker")]
 mod seqlock;
 #[allow(unreachable_pub, reason = "public to the model checker")]
@@ -107,7 +108,8 @@ mod writer;
 
 pub use claim::SlotState;
 pub use last_words::LastWords;
-pub use layout::{MAX_LAST_WORDS, MAX_NAME};
+pub use layout::{MAX_LAST_WORDS, MAX_NAME, MAX_SECTION};
+pub use section::Section;
 pub use work::{TraceContext, Work};
 
 #[cfg(not(loom))]

@@ -3,7 +3,7 @@
 use crate::claim::SlotState;
 use crate::layout::{
     C_CAPACITY, C_CLAIM, C_RECEIVED, C_SENT, CAPACITY_UNBOUNDED, L_CLAIM, L_PROGRESS, L_START_TIME, L_TID,
-    LANE_SIZE, T_ACTIVITY, T_ATTEMPT, T_CLAIM, T_DEADLINE, T_LANE_HIGH_WATER, T_LANES, T_SEQUENCE,
+    LANE_SIZE, T_ACTIVITY, T_ATTEMPT, T_CLAIM, T_DEADLINE, T_LANE_HIGH_WATER, T_LANES, T_SECTION, T_SEQUENCE,
     T_START_TIME, T_TID, T_WORK_KEY, word,
 };
 use crate::state::ProcessState;
@@ -55,6 +55,9 @@ pub struct ThreadSample {
     pub attempt: u64,
     /// How long that work may stand still, in nanoseconds; 0 = none.
     pub deadline_ns: u64,
+    /// Word of the section that the thread is in, or was in when its last work ended: see
+    /// [`crate::Section::from_word`]. A change is a sign of life, whatever the word.
+    pub section: u64,
     /// Sequence word: if equal and even in two samples, nothing but lanes and claims has changed
     /// between them.
     pub sequence: u64,
@@ -145,6 +148,7 @@ impl ThreadSample {
         self.work_key = get(T_WORK_KEY);
         self.attempt = get(T_ATTEMPT);
         self.deadline_ns = get(T_DEADLINE);
+        self.section = get(T_SECTION);
         self.sequence = get(T_SEQUENCE);
         self.lanes.progress = get(T_LANES + L_PROGRESS);
         let high_water = usize::try_from(get(T_LANE_HIGH_WATER)).unwrap_or(usize::MAX);

@@ -8,7 +8,7 @@ use crate::claim::Claim;
 use crate::identity::Identity;
 use crate::layout::{
     CLAIM_DROPPED, CLAIM_FILLING, CLAIM_FREE, CLAIM_LEFT, CLAIM_LIVE, H_THREAD_HIGH_WATER, L_CLAIM,
-    LANE_SIZE, T_ACTIVITY, T_ATTEMPT, T_CLAIM, T_DEADLINE, T_LANES, T_NAME, T_SEQUENCE, T_SPAN_ID,
+    LANE_SIZE, T_ACTIVITY, T_ATTEMPT, T_CLAIM, T_DEADLINE, T_LANES, T_NAME, T_SECTION, T_SEQUENCE, T_SPAN_ID,
     T_START_TIME, T_TID, T_TRACE_FLAGS, T_TRACE_ID, T_WORK_KEY, word,
 };
 use crate::seqlock::Stamp;
@@ -85,7 +85,14 @@ pub struct Slot {
     stamp: Stamp,
     activity: Cell<u64>,
     depth: Cell<u32>,
-    work: Cell<Work>,
+    work: Cell<Placed>,
+}
+
+/// Work, and the word of the section that its thread is in; zero for none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Placed {
+    work: Work,
+    section: u64,
 }
 
 impl Slot {
@@ -99,7 +106,7 @@ impl Slot {
             stamp,
             activity: Cell::new(activity),
             depth: Cell::new(0),
-            work: Cell::new(Work::default()),
+            work: Cell::default(),
             words,
         };
         let [first, second] = pack_name(name);
@@ -108,7 +115,7 @@ impl Slot {
             slot.put(T_START_TIME, who.start_time);
             slot.put(T_NAME, first);
             slot.put(T_NAME + 8, second);
-            slot.put_work(&Work::default());
+            slot.put_work(&Placed::default());
             slot.put(T_ACTIVITY, activity);
         });
         claim.publish(slot.word(T_CLAIM), CLAIM_LIVE);
@@ -123,7 +130,8 @@ impl Slot {
         self.word(offset).store(value, Ordering::Relaxed);
     }
 
-    fn put_work(&self, work: &Work) {
+    fn put_work(&self, placed: &Placed) {
+        let Placed { work, section } = placed;
         let [low, high] = split(work.trace.trace_id);
         self.put(T_WORK_KEY, work.key);
         self.put(T_ATTEMPT, work.attempt);
@@ -132,10 +140,11 @@ impl Slot {
         self.put(T_TRACE_ID + 8, high);
         self.put(T_SPAN_ID, u64::from_le_bytes(work.trace.span_id));
         self.put(T_TRACE_FLAGS, work.trace.flags.into());
+        self.put(T_SECTION, *section);
     }
 
     /// Publishes work and advances the activity by `step`, in one stamp.
-    fn turn(&self, work: Work, step: u64) {
+    fn turn(&self, work: Placed, step: u64) {
         let activity = self.activity.get().wrapping_add(step);
         self.stamp.write(self.word(T_SEQUENCE), || {
             self.put_work(&work);
@@ -147,19 +156,19 @@ impl Slot {
     }
 
     /// Begins work, nested inside any work under way. Returns the outer work, which [`Slot::end`]
-    /// restores.
-    pub fn begin(&self, work: Work) -> Work {
+    /// restores. New work is in no section yet.
+    pub fn begin(&self, work: Work) -> Placed {
         let outer = self.work.get();
         let depth = self.depth.get();
         self.depth.set(depth.saturating_add(1));
         // One step marks an idle thread as working; two leave a working one working and still
         // change the word.
-        self.turn(work, if depth == 0 { 1 } else { 2 });
+        self.turn(Placed { work, section: 0 }, if depth == 0 { 1 } else { 2 });
         outer
     }
 
     /// Ends the innermost work and restores `outer`.
-    pub fn end(&self, outer: Work) {
+    pub fn end(&self, outer: Placed) {
         let depth = self.depth.get();
         self.depth.set(depth.saturating_sub(1));
         if depth > 1 {
@@ -172,14 +181,24 @@ impl Slot {
         }
     }
 
-    /// The work last published.
-    pub fn work(&self) -> Work {
+    /// Publishes the section of the work under way: one relaxed store. A thread that is not at work
+    /// is in no section.
+    #[inline]
+    pub fn enter(&self, section: u64) {
+        if self.depth.get() > 0 {
+            self.put(T_SECTION, section);
+            self.work.set(Placed { section, ..self.work.get() });
+        }
+    }
+
+    /// The work last published, and its section.
+    pub fn work(&self) -> Placed {
         self.work.get()
     }
 
     /// Publishes that the thread died during this work, if unwinding has already dropped its
     /// guards.
-    pub fn died_at(&self, work: Work) {
+    pub fn died_at(&self, work: Placed) {
         if self.activity.get() & 1 == 0 {
             self.turn(work, 1);
         }

@@ -8,7 +8,8 @@ use crate::error::RegisterError;
 use crate::identity::{self, Identity};
 use crate::lane::{LaneCell, NoLane};
 use crate::layout::{LANE_SIZE, T_LANES};
-use crate::slot::Slot;
+use crate::section::Section;
+use crate::slot::{Placed, Slot};
 use crate::words::Words;
 use crate::work::Work;
 use crate::writer::OfThisThread;
@@ -22,7 +23,7 @@ pub struct ThreadBeat {
     own: LaneCell,
     /// The innermost work that unwinding ended: if the unwinding ends the thread, it died during
     /// that work.
-    unwound: Cell<Option<Work>>,
+    unwound: Cell<Option<Placed>>,
     left: bool,
     here: OfThisThread,
     /// The name by which fault points know this thread.
@@ -80,6 +81,31 @@ impl ThreadBeat {
         self.own.progress();
     }
 
+    /// Says in which section of the innermost work this thread is from now on, until it enters
+    /// another one, [leaves] it, or the work ends. Work that is nested inside begins in no section,
+    /// and the section of the outer work is in force again after it. A thread that is not at work
+    /// is in no section.
+    ///
+    /// Entering a section is a sign of life like [`ThreadBeat::progress`]. It costs two plain
+    /// stores.
+    ///
+    /// [leaves]: ThreadBeat::leave_section
+    #[inline]
+    pub fn enter(&self, section: Section) {
+        self.slot.enter(section.word());
+        // For a reader that knows no sections, and for one that looks so rarely that a thread has
+        // come back to the same section meanwhile.
+        self.own.progress();
+    }
+
+    /// Says that this thread is in no section of its work any more. A sign of life, like
+    /// [`ThreadBeat::enter`].
+    #[inline]
+    pub fn leave_section(&self) {
+        self.slot.enter(0);
+        self.own.progress();
+    }
+
     /// The lanes of this thread's workers, for a pool it waits for.
     pub fn lanes(&self) -> Lanes {
         let (slot, owner) = self.slot.lanes();
@@ -108,14 +134,22 @@ impl Drop for ThreadBeat {
 /// Work that was begun and must be passed to [`ThreadBeat::end`].
 #[must_use = "the work goes on until it is given to `ThreadBeat::end`"]
 #[derive(Debug)]
-pub struct Begun(Work);
+pub struct Begun(Placed);
 
 /// Work under way; dropping it ends the work.
 #[must_use = "the work ends when the guard is dropped"]
 #[derive(Debug)]
 pub struct WorkGuard<'a> {
     beat: &'a ThreadBeat,
-    outer: Work,
+    outer: Placed,
+}
+
+impl WorkGuard<'_> {
+    /// The same as [`ThreadBeat::enter`], for code that holds only the guard.
+    #[inline]
+    pub fn enter(&self, section: Section) {
+        self.beat.enter(section);
+    }
 }
 
 impl Drop for WorkGuard<'_> {

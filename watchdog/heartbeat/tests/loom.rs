@@ -12,7 +12,7 @@ use loom::thread;
 use shard_heartbeat::Work;
 use shard_heartbeat::layout::{
     H_LAST_WORDS, H_LAST_WORDS_LEN, H_LAST_WORDS_TEXT, H_LAST_WORDS_TID, HEADER_SIZE, L_TID, LANE_SIZE,
-    T_ACTIVITY, T_ATTEMPT, T_LANES, T_SEQUENCE, T_TID, T_WORK_KEY, thread_stride,
+    T_ACTIVITY, T_ATTEMPT, T_LANES, T_SECTION, T_SEQUENCE, T_TID, T_WORK_KEY, thread_stride,
 };
 use shard_heartbeat::model::{BODY_WORDS, Identity, LaneCell, NoLane, Stamp, Table, Words, heard, read, say};
 
@@ -104,6 +104,39 @@ fn a_description_has_the_key_of_its_activity_even_when_work_nests() {
             }
         });
         let outer = slot.begin(Work::new(20).attempt(20));
+        slot.end(outer);
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn a_description_has_a_section_of_its_work_even_when_work_nests() {
+    explore(|| {
+        let table = table(1, 1);
+        let at = |offset| word(&table, 0, offset);
+        let words = table.segment.clone();
+        let slot = table.claim("t", who(1)).unwrap();
+        slot.begin(Work::new(10));
+        let reader = thread::spawn({
+            let (sequence, activity, section) = (at(T_SEQUENCE), at(T_ACTIVITY), at(T_SECTION));
+            move || {
+                let copy = || Ok([words[activity].load(Relaxed), words[section].load(Relaxed)]);
+                if let Ok(Some([activity, section])) = read(|| ok(words[sequence].load(Relaxed)), copy) {
+                    // Entering a section is no stamp, so it may show or not; that of other work
+                    // never does.
+                    let allowed: &[u64] = match activity {
+                        3 => &[0, 101],
+                        5 => &[0, 201],
+                        7 => &[101],
+                        other => panic!("activity {other}"),
+                    };
+                    assert!(allowed.contains(&section), "{section} at activity {activity}");
+                }
+            }
+        });
+        slot.enter(101);
+        let outer = slot.begin(Work::new(20));
+        slot.enter(201);
         slot.end(outer);
         reader.join().unwrap();
     });

@@ -26,6 +26,8 @@ mod locks;
 mod quarantine;
 #[path = "segment/second.rs"]
 mod second;
+#[path = "segment/sections.rs"]
+mod sections;
 #[path = "segment/torn.rs"]
 mod torn;
 #[path = "segment/watchdog.rs"]

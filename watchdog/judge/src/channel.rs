@@ -16,6 +16,7 @@ use core::time::Duration;
 use crate::clock::Monotonic;
 use crate::observation::{ChannelObservation, Presence, TaskObservation};
 use crate::verdict::Health;
+use crate::words::Rounded;
 
 use super::Look;
 use super::channel_age::ChannelAge;
@@ -40,6 +41,8 @@ pub struct ChannelTrial {
     pub sent: u64,
     /// Messages ever received, as of the last observation.
     pub received: u64,
+    /// Messages sent between the last two observations.
+    grown: u64,
     /// Since when it has exceeded its rule; `None` while it is within it.
     pub late_since: Option<Monotonic>,
     age: ChannelAge,
@@ -94,6 +97,7 @@ impl ChannelTrial {
             name: Arc::clone(&seen.name),
             sent: seen.sent,
             received: seen.received,
+            grown: 0,
             late_since: None,
             age: ChannelAge::default(),
             waited: false,
@@ -106,6 +110,11 @@ impl ChannelTrial {
     /// sender; that is reported as zero.
     pub fn depth(&self) -> u64 {
         self.sent.wrapping_sub(self.received).cast_signed().max(0).cast_unsigned()
+    }
+
+    /// Messages sent between the last two observations.
+    pub const fn grown(&self) -> u64 {
+        self.grown
     }
 
     /// Since when the oldest waiting message has waited, according to the sidecar's own samples.
@@ -134,6 +143,8 @@ impl ChannelTrial {
         candidates: impl Iterator<Item = Candidate<'a>>,
     ) -> ChannelLook {
         let received = seen.received != self.received;
+        let grown = seen.sent.wrapping_sub(self.sent).cast_signed().max(0).cast_unsigned();
+        self.grown = if readable { grown } else { 0 };
         (self.sent, self.received) = (seen.sent, seen.received);
         if readable {
             self.age.observe(look.at, seen.sent, seen.received);
@@ -163,9 +174,11 @@ impl ChannelTrial {
         let too_old = rule.and_then(|rule| rule.max_age).zip(age).filter(|(limit, age)| age >= limit);
         let too_deep = rule.and_then(|rule| rule.max_depth).filter(|limit| depth >= *limit);
         let why = match (too_old, too_deep) {
-            (Some((limit, age)), _) => {
-                Some(format!("the oldest of {depth} messages has waited {age:.1?}, longer than {limit:?}"))
-            }
+            (Some((limit, age)), _) => Some(format!(
+                "the oldest of {depth} messages has waited {}, longer than {}",
+                Rounded(age),
+                Rounded(limit)
+            )),
             (None, Some(limit)) => Some(format!("{depth} messages wait, {limit} are too many")),
             (None, None) => None,
         };
@@ -215,6 +228,7 @@ impl ChannelTrial {
                 self.consumers.push(Consumer { key, clock: StallClock::default() });
             }
             let Some(known) = self.consumers.get_mut(place) else { continue };
+            known.clock.with_steal(look.steal);
             if consumer.is_gone() {
                 known.clock.advance_gone(look.elapsed, look.late);
             } else {
@@ -222,8 +236,10 @@ impl ChannelTrial {
             }
         }
         // The verdict is given only when this interval counted. Otherwise it could fall while a
-        // consumer is stopped or after the watchdog was late.
-        if self.counted() > before && self.counted() >= max_age {
+        // consumer is stopped or after the watchdog was late. Nor is one given while the hypervisor
+        // may have had some of that time.
+        let counts = self.counted() > before || self.consumers.iter().any(|known| known.clock.confirms());
+        if counts && self.is_settled() && self.counted() >= max_age {
             let silent = here.iter().min_by_key(|consumer| consumer.trial.last_beat);
             let any_gone = here.iter().any(Candidate::is_gone);
             brought.deaf = silent.map(|consumer| (consumer.trial.key, any_gone));
@@ -242,6 +258,17 @@ impl ChannelTrial {
     pub fn runs_against(&self, rule: &ChannelLimits) -> Option<Duration> {
         let (max_age, _) = rule.kills_after().filter(|_| self.waited)?;
         Some(max_age.saturating_sub(self.counted()))
+    }
+
+    /// Whether what the hypervisor took of the counted time is known.
+    fn is_settled(&self) -> bool {
+        self.consumers.iter().all(|consumer| consumer.clock.is_settled())
+    }
+
+    /// Whether its limit may be reached within `soon`, or was, and the verdict depends on what the
+    /// hypervisor took.
+    pub fn wants_steal(&self, rule: &ChannelLimits, soon: Duration) -> bool {
+        !self.is_settled() && self.runs_against(rule).is_some_and(|left| left <= soon)
     }
 
     /// When its oldest message will be too old if none is received; `None` if the rule sets no

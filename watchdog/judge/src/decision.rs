@@ -17,9 +17,9 @@ pub struct Decision {
     pub verdict: Verdict,
     /// Whether the target is condemned and alive, so that the ladder must act.
     pub condemned: bool,
-    /// Whether the stalled thread that it is condemned for is excused at this observation. A kill
-    /// that was withheld until now must not be sent while a debugger holds that thread or while it
-    /// cannot run.
+    /// Whether the stalled thread that it is condemned for is excused at this observation, or
+    /// stands still in a way that its rule only reports. A kill that was withheld until now must
+    /// not be sent while a debugger holds that thread or while it cannot run.
     pub held: bool,
     /// Whether it is condemned for work in a crash loop, for which no kill is sent.
     pub spared: bool,
@@ -96,6 +96,23 @@ pub enum Note {
         after: Duration,
         /// The greatest depth meanwhile.
         deepest: u64,
+    },
+    /// Threads have begun no work for as long as their rule allows, although there was some. One
+    /// note for all that share the evidence.
+    Silent {
+        /// Which threads: the names of the first few.
+        threads: String,
+        /// What showed that there was work, as part of a sentence.
+        evidence: String,
+        /// Countable time in which there was work.
+        after: Duration,
+    },
+    /// Silent threads whose silence was noted began work.
+    WorksAgain {
+        /// Which threads: the names of the first few.
+        threads: String,
+        /// How long the first of them was silent beyond its horizon.
+        after: Duration,
     },
     /// A thread made progress after a gap at work without any.
     ProgressGap {

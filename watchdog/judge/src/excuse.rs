@@ -93,7 +93,9 @@ impl Kept {
     /// Counts threads by what keeps each of them from running.
     pub fn of(each: impl Iterator<Item = ExcuseKind>) -> Self {
         each.fold(Self::default(), |kept, kind| match kind {
-            ExcuseKind::Starved => Self { starved: kept.starved + 1, ..kept },
+            ExcuseKind::Starved | ExcuseKind::Throttled | ExcuseKind::Stolen => {
+                Self { starved: kept.starved + 1, ..kept }
+            }
             ExcuseKind::MemoryThrottled => Self { memory: kept.memory + 1, ..kept },
             _ => kept,
         })

@@ -9,6 +9,7 @@ mod cause;
 mod channels;
 mod choice;
 mod schedule;
+mod silence;
 mod standing;
 mod tally;
 
@@ -29,17 +30,26 @@ use super::excuse::{Caps, Kept};
 use super::finding::{Finding, Why};
 use super::look::Look;
 use super::policy::Policy;
+use super::steal::Thief;
 use super::thread::{ThreadLook, ThreadTrial};
 use crate::observation::Declared;
 use channels::Deaf;
 use choice::{Found, Key, Suspect};
 use schedule::LOOK_ENDING;
+use silence::Evident;
 use tally::Tally;
 
 /// A process that is runnable but given no CPU counts as throttled, not merely as starved by busy
 /// neighbours, for this long after its cgroups were last seen to throttle it. The longest period
 /// that the kernel allows is 1 s, and the counters change once in each.
 const THROTTLED_FOR: Duration = Duration::from_secs(2);
+
+/// From so much counted time before a threshold on, what the hypervisor took is read at each
+/// observation, so that the verdict need not wait for it: two observations, and the two longest
+/// ticks by which CPU time may grow at once.
+fn read_ahead(policy: &Policy) -> Duration {
+    policy.look_every() * 2 + Duration::from_millis(20)
+}
 
 /// What the judge remembers of one process.
 #[derive(Debug)]
@@ -55,6 +65,8 @@ pub struct Incarnation {
     missing: Vec<usize>,
     channels: Vec<ChannelTrial>,
     unpublished: Vec<usize>,
+    /// What the last observation showed of work that is there.
+    evident: Evident,
     exiting_since: Option<Monotonic>,
     ends_on_purpose: bool,
     /// Whether the kernel is writing its core.
@@ -66,6 +78,10 @@ pub struct Incarnation {
     /// grew.
     throttle: Option<ThrottleObservation>,
     throttled_at: Option<Monotonic>,
+    /// What the hypervisor has taken of the CPUs.
+    thief: Thief,
+    /// Whether the next observation should read what the hypervisor took.
+    wants_steal: bool,
     condemned: Option<Condemnation>,
     /// Why a person asked for its kill.
     requested: Option<String>,
@@ -102,6 +118,7 @@ impl Incarnation {
             missing: (0..policy.rules.len()).collect(),
             channels: Vec::new(),
             unpublished: Vec::new(),
+            evident: Evident::default(),
             exiting_since: None,
             ends_on_purpose: false,
             core_dumping: false,
@@ -110,6 +127,8 @@ impl Incarnation {
             alone_since: None,
             throttle: None,
             throttled_at: None,
+            thief: Thief::default(),
+            wants_steal: false,
             condemned: None,
             requested: None,
         }
@@ -134,8 +153,9 @@ impl Incarnation {
         self.requested.is_some()
     }
 
-    /// Whether it is condemned for a stalled thread that is excused now, or for anything while its
-    /// core is being written. A kill that a person asked for is never held.
+    /// Whether it is condemned for a stalled or silent thread that is excused now, or whose stall
+    /// is of a kind now that its rule only reports; or for anything while its core is being
+    /// written. A kill that a person asked for is never held.
     pub fn is_held(&self) -> bool {
         if self.is_requested() {
             return false;
@@ -143,9 +163,13 @@ impl Incarnation {
         if self.core_dumping && self.condemned.is_some() {
             return true;
         }
-        let stalled = self.condemned.as_ref().filter(|condemned| condemned.reason == Reason::Stalled);
-        let trial = stalled.and_then(|condemned| self.trial(condemned.slot?));
-        trial.is_some_and(|trial| trial.excuse.is_some())
+        let Some(condemned) = &self.condemned else { return false };
+        let Some(trial) = condemned.slot.and_then(|slot| self.trial(slot)) else { return false };
+        match condemned.reason {
+            Reason::Stalled => trial.excuse.is_some() || trial.is_only_reported(),
+            Reason::Silent => trial.silence.as_ref().is_none_or(|silence| silence.is_excused()),
+            _ => false,
+        }
     }
 
     /// The work in a crash loop for which it is condemned, if it is: nothing is killed for that
@@ -182,6 +206,12 @@ impl Incarnation {
     /// Its channels, in slot order.
     pub fn channels(&self) -> &[ChannelTrial] {
         &self.channels
+    }
+
+    /// Whether the next observation should read what the hypervisor took: a verdict may depend on
+    /// it.
+    pub const fn wants_steal(&self) -> bool {
+        self.wants_steal
     }
 
     /// Indices of the rules matched by too few threads.
@@ -231,11 +261,13 @@ impl Incarnation {
         let throttled = self.is_throttled(process.throttle, look.at);
         let kept = Kept::of(self.tally.remarkable(&self.threads).iter().filter_map(|trial| trial.kept));
         let untold = !process.segment_readable || process.core_dumping || self.exiting_since.is_some();
-        let look = Look { throttled, kept, core_dumping: process.core_dumping, untold, ..look };
+        let steal = self.thief.look(seen.stolen_ns, look.at);
+        let look = Look { throttled, kept, steal, core_dumping: process.core_dumping, untold, ..look };
         let suspects = self.look_at_threads(basis, seen, look, report);
         self.count_missing(policy);
         let deaf = self.look_at_channels(policy, seen, look, process.segment_readable, &mut report.notes);
         self.look_at_process(process, look);
+        let silent = self.look_at_silence(policy, seen, process, look, &mut report.notes);
         let standing = self.already_condemned(policy, process, &mut report.notes);
         let spared = process.signalled.is_none() && self.spared_for(basis.crash_loops).is_some();
         if let Some(finding) = standing
@@ -243,7 +275,7 @@ impl Incarnation {
         {
             return finding;
         }
-        let found = self.found(basis, process, look.at, spared, suspects, deaf);
+        let found = self.found(basis, process, look.at, spared, (suspects, deaf, silent));
         self.unsettled = found.is_unsettled();
         let condemnation = found.choose().and_then(|ground| self.condemnation(policy, ground, look.at));
         if let Some(condemnation) = condemnation {
@@ -266,8 +298,7 @@ impl Incarnation {
         process: &ProcessObservation,
         at: Monotonic,
         spared: bool,
-        suspects: Suspects,
-        deaf: Option<Deaf>,
+        (suspects, deaf, silent): (Suspects, Option<Deaf>, Option<Key>),
     ) -> Found {
         let Basis { policy, crash_loops } = basis;
         let deaf = deaf.filter(|deaf| !deaf.lost || process.survivors == Survivors::Some);
@@ -289,6 +320,7 @@ impl Incarnation {
                 && self.stopped_since.is_some_and(|since| at.since(since) >= policy.stopped_at_most),
             stalled: suspects.stalled,
             deaf: deaf.map(|deaf| Suspect { at_fault: deaf, spared: works_on_spared(deaf.consumer) }),
+            silent,
         }
     }
 
@@ -302,6 +334,8 @@ impl Incarnation {
         let Basis { policy, crash_loops } = basis;
         let mut suspects = Suspects::default();
         self.looks += 1;
+        self.wants_steal = false;
+        let soon = read_ahead(policy);
         self.tally.begin(policy);
         for (guess, thread) in seen.threads.iter().enumerate() {
             let key = (thread.slot, thread.generation);
@@ -323,13 +357,15 @@ impl Incarnation {
             let watched = rule.is_some_and(|rule| rule.on != On::Ignore);
             trial.seen_at_look = self.looks;
             let brought = trial.look(thread, rule, &policy.excuse_caps, look);
+            self.wants_steal |= rule.is_some_and(|rule| trial.wants_steal(rule, soon));
             self.tally.add(trial, policy, self.identity.pid);
             note(trial, brought, &policy.excuse_caps, report);
-            let kills = rule.is_some_and(|rule| rule.on == On::Kill);
-            if watched && kills {
+            let gone = brought.gone && rule.is_some_and(|rule| rule.on == On::Kill);
+            let stalled = brought.stalled && rule.is_some_and(|rule| trial.kills_by(rule));
+            if watched && (gone || stalled) {
                 let spared = trial.work.is_some_and(|(key, _)| crash_loops.contains(key));
                 let found = Some(Suspect { at_fault: key, spared });
-                let of = [(brought.gone, &mut suspects.gone), (brought.stalled, &mut suspects.stalled)];
+                let of = [(gone, &mut suspects.gone), (stalled, &mut suspects.stalled)];
                 for (is, first) in of {
                     if is && first.is_none_or(|first| first.spared && !spared) {
                         *first = found;

@@ -19,6 +19,7 @@ use super::finding::Why;
 use super::incarnation::{Basis, Incarnation, Report};
 use super::look::{Look, OBSERVER_LATE};
 use super::policy::Policy;
+use super::steal::Steal;
 
 /// Interval while no target is watched: nothing can be missed, and the adopter wakes the loop when
 /// that changes.
@@ -128,6 +129,12 @@ impl Judge {
         &self.report.notes
     }
 
+    /// Whether the next observation should read what the hypervisor took: a verdict may depend on
+    /// it.
+    pub fn wants_steal(&self) -> bool {
+        self.current.as_ref().is_some_and(Incarnation::wants_steal)
+    }
+
     /// Judges one observation.
     pub fn observe(&mut self, policy: &Policy, seen: &Observation) -> Decision {
         self.report.notes.clear();
@@ -142,6 +149,7 @@ impl Judge {
             suspended,
             kept: Kept::default(),
             throttled: false,
+            steal: Steal::default(),
             core_dumping: false,
             untold: false,
         };

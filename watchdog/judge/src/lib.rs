@@ -6,8 +6,10 @@
 //! [`observation`] is all of its input, [`policy`] its configuration, [`Decision`] and [`Note`]
 //! (`decision.rs`) its output. `judge.rs` carries the state from one incarnation to the next,
 //! `incarnation.rs` judges one process, `thread.rs` one thread. `stall_clock.rs` counts time,
-//! `workers.rs` that of a thread that waits for its workers; `tracing.rs` detects a tracer that
-//! comes and goes. `look.rs` holds the circumstances of an observation, `finding.rs` its result.
+//! `workers.rs` that of a thread that waits for its workers, `silence.rs` that of an idle thread
+//! while there is work; `steal.rs` takes off what the hypervisor took, `tracing.rs` detects a
+//! tracer that comes and goes. `look.rs` holds the circumstances of an observation, `finding.rs`
+//! its result, `words.rs` how incidents word what was observed.
 //!
 //! `testing.rs`, behind the feature `testing`, makes observations for tests, here and elsewhere.
 //!
@@ -31,13 +33,17 @@ mod judge;
 pub mod look;
 pub mod observation;
 pub mod policy;
+pub mod section;
+pub mod silence;
 pub mod stall_clock;
+pub mod steal;
 pub mod target;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod thread;
 mod tracing;
 pub mod verdict;
+pub mod words;
 pub mod workers;
 
 pub use decision::{Condemnation, Decision, Note};

@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use crate::clock::Monotonic;
 use crate::excuse::Kept;
+use crate::steal::Steal;
 
 /// An observation that comes this much later than asked for is void: the watchdog cannot know what
 /// happened meanwhile. Ten times the scheduling latency of a healthy, busy machine.
@@ -24,6 +25,8 @@ pub struct Look {
     pub kept: Kept,
     /// Whether the cgroups of the process throttle it now, or did a moment ago.
     pub throttled: bool,
+    /// What the hypervisor has taken of the CPUs.
+    pub steal: Steal,
     /// Whether the kernel is writing the core of the process.
     pub core_dumping: bool,
     /// Whether the kernel is not asked about threads, or its answers mean nothing: the segment

@@ -17,6 +17,11 @@ pub struct Observation {
     /// How long the machine has been suspended since boot, nanoseconds: `CLOCK_BOOTTIME` minus
     /// `CLOCK_MONOTONIC`. Only a suspend makes it grow.
     pub suspended_ns: u64,
+    /// CPU time that the hypervisor has taken since the probe began to read it, nanoseconds: from
+    /// each reading to the next, what it took of that CPU which lost most, among those on which a
+    /// runnable thread without progress was seen meanwhile. `None`: not read for this observation.
+    /// It is read only while such a thread exists, and not at every observation.
+    pub stolen_ns: Option<u64>,
     /// The process, or `None` while none is watched.
     pub process: Option<ProcessObservation>,
     /// Its registered threads (or, without a segment, the threads whose names match a rule).
@@ -145,6 +150,9 @@ pub struct ThreadObservation {
     /// How long that work may stand still according to its owner, nanoseconds; zero: not stated.
     /// Untrusted, like every word of the segment.
     pub deadline_ns: u64,
+    /// The word of the section of that work, as its owner wrote it; zero: none. Untrusted: see
+    /// [`crate::section::Section::from_word`].
+    pub section: u64,
     /// The kernel's view of it. Read only while it is at work and has made no progress since the
     /// last observation.
     pub task: Option<TaskObservation>,
@@ -183,6 +191,7 @@ impl ThreadObservation {
             work_key: 0,
             attempt: 0,
             deadline_ns: 0,
+            section: 0,
             task: None,
             workers: Vec::new(),
         }
@@ -229,11 +238,11 @@ pub struct TaskObservation {
     /// Time spent runnable and waiting for a CPU, nanoseconds (`schedstat`, field 2). Lags: it is
     /// updated only when the thread is given a CPU again.
     pub run_delay_ns: Option<u64>,
-    /// Where in the kernel it sleeps, if known.
+    /// Where in the kernel it sleeps or, of a runnable thread, what limits its CPU time, if known.
     pub wait: Option<WaitChannel>,
 }
 
-/// Where in the kernel a thread sleeps, as far as the difference matters.
+/// What a thread waits for in the kernel, as far as the difference matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitChannel {
     /// The freezer of its cgroup.
@@ -246,6 +255,10 @@ pub enum WaitChannel {
     /// thread that must provide a page, the end of an RCU grace period. Often in `D`, although no
     /// device is late.
     Answer,
+    /// It is runnable, in a scheduling class whose CPU time the kernel limits: `SCHED_DEADLINE` by
+    /// the runtime of each period, `SCHED_FIFO` and `SCHED_RR` by real-time throttling (sched(7)).
+    /// While it uses no CPU, that is why.
+    RealTime,
     /// Anything else: a socket, a pipe, a timer; in `D` usually a disk.
     Other,
 }

@@ -8,6 +8,9 @@ use core::time::Duration;
 use globset::GlobMatcher;
 
 use super::excuse::Caps;
+use super::section::Section;
+use super::silence::Horizon;
+use super::verdict::StallKind;
 
 /// Observations per `stall_after`: a stall is detected at most this fraction of it too late. 1/125
 /// keeps the overshoot below 10 ms for thresholds up to one second.
@@ -84,8 +87,82 @@ pub struct Rule {
     /// The same as `stall_after`, for the first piece of work after a start, if that is longer:
     /// what a thread does for the first time may be slow (tables, caches, compilation at run time).
     pub warm_up: Duration,
+    /// Thresholds for sections of a piece of work, in place of `stall_after` and `warn_after` while
+    /// the thread is in one of them.
+    pub sections: Vec<SectionLimits>,
     /// What to do about a thread that breaks it.
     pub on: On,
+    /// What to do about a stalled thread instead, by the kind of its stall.
+    pub by_kind: ByKind,
+    /// How long a thread may begin no work while there is some; `None`: never asked.
+    pub silence: Option<Horizon>,
+}
+
+impl Rule {
+    /// The thresholds of the section with that word, if it has its own.
+    pub fn section(&self, word: u64) -> Option<&SectionLimits> {
+        self.sections.iter().find(|limits| limits.section.word() == word)
+    }
+
+    /// What to do about a stall of that kind.
+    pub fn on_stall(&self, kind: StallKind) -> On {
+        if self.on == On::Ignore { On::Ignore } else { self.by_kind.of(kind).unwrap_or(self.on) }
+    }
+
+    /// Whether some stall of a thread, or the loss of one, kills.
+    pub fn kills(&self) -> bool {
+        StallKind::ALL.iter().any(|kind| self.on_stall(*kind) == On::Kill)
+    }
+}
+
+/// The thresholds of one section of a piece of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SectionLimits {
+    /// Which section.
+    pub section: Section,
+    /// Countable time without progress after which a thread in it is stalled.
+    pub stall_after: Duration,
+    /// Countable time without progress after which a thread in it is late.
+    pub warn_after: Duration,
+}
+
+impl SectionLimits {
+    /// Limits with a warning at the same fraction of the threshold as that of the rule.
+    pub fn new(section: Section, stall_after: Duration, of_rule: (Duration, Duration)) -> Self {
+        let (rule_stall_after, rule_warn_after) = of_rule;
+        let scaled = rule_warn_after
+            .as_nanos()
+            .saturating_mul(stall_after.as_nanos())
+            .checked_div(rule_stall_after.as_nanos())
+            .and_then(|nanos| u64::try_from(nanos).ok());
+        let warn_after = scaled.map_or(stall_after, Duration::from_nanos).min(stall_after);
+        Self { section, stall_after, warn_after }
+    }
+}
+
+/// What to do about a stall, by its kind. Kinds that are not named are treated as the rule says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ByKind([Option<On>; StallKind::ALL.len()]);
+
+impl ByKind {
+    /// The same, with `on` for `kind`.
+    #[must_use]
+    pub fn with(mut self, kind: StallKind, on: On) -> Self {
+        if let Some(place) = self.0.get_mut(kind as usize) {
+            *place = Some(on);
+        }
+        self
+    }
+
+    /// What is named for one kind.
+    pub fn of(&self, kind: StallKind) -> Option<On> {
+        self.0.get(kind as usize).copied().flatten()
+    }
+
+    /// Whether no kind is named.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(Option::is_none)
+    }
 }
 
 /// The limits of one channel.
@@ -141,7 +218,10 @@ impl Policy {
         self.rules
             .iter()
             .filter(|rule| rule.on != On::Ignore)
-            .map(|rule| rule.stall_after)
+            .flat_map(|rule| {
+                let sections = rule.sections.iter().map(|limits| limits.stall_after);
+                core::iter::once(rule.stall_after).chain(sections)
+            })
             .chain(self.channels.iter().filter_map(|rule| Some(rule.kills_after()?.0)))
             .min()
             .unwrap_or(Duration::MAX)

@@ -6,6 +6,7 @@ use crate::observation::{TaskObservation, TaskState, WaitChannel};
 use crate::verdict::ExcuseKind;
 
 use super::policy::SAMPLES_APART;
+use super::steal::{Robbed, Steal};
 use super::tracing::Tracing;
 
 /// The longest tick of a kernel (`CONFIG_HZ=100`). The CPU time of a running thread is updated at
@@ -29,6 +30,8 @@ pub struct StallClock {
     proved: Duration,
     /// CPU time that it used in settled spans.
     ran: Duration,
+    /// What of all this the hypervisor had taken.
+    robbed: Robbed,
     span: Option<Span>,
     /// What held it at the last observation; if anything did, the time since then does not count.
     held: Option<ExcuseKind>,
@@ -102,12 +105,50 @@ impl StallClock {
 
     /// Time counted so far.
     pub const fn counted(&self) -> Duration {
-        self.settled.saturating_add(self.proved)
+        self.settled.saturating_add(self.proved).saturating_sub(self.robbed.taken())
     }
 
     /// The CPU time that the thread has been observed to use.
     pub const fn ran(&self) -> Duration {
+        self.used().saturating_sub(self.robbed.taken())
+    }
+
+    /// The same, with what the hypervisor took of it where the kernel includes that.
+    const fn used(&self) -> Duration {
         self.ran.saturating_add(self.proved)
+    }
+
+    /// Sets what the hypervisor took, for the observation that follows.
+    pub const fn with_steal(&mut self, steal: Steal) {
+        self.robbed.hear(steal);
+    }
+
+    /// What the hypervisor took, as set for the last observation.
+    pub const fn steal(&self) -> Steal {
+        self.robbed.heard()
+    }
+
+    /// Whether what the hypervisor took of the counted time is known. If not, the next reading may
+    /// take some of it off.
+    pub fn is_settled(&self) -> bool {
+        self.robbed.is_settled()
+    }
+
+    /// Whether a reading at the last observation has left some of the CPU time counted, although it
+    /// may have taken other off.
+    pub const fn confirms(&self) -> bool {
+        self.robbed.confirms()
+    }
+
+    /// How much counted time the last observation took off, because the hypervisor had it, and
+    /// which no observation before called lost.
+    pub const fn taken_off(&self) -> Duration {
+        self.robbed.taken_anew()
+    }
+
+    /// Whether the hypervisor had most of what seemed to be its CPU time, by the last reading.
+    pub const fn is_robbed(&self) -> bool {
+        self.robbed.is_robbed()
     }
 
     /// Two samples of the kernel's view: one that is at least [`SAMPLES_APART`] older than the
@@ -161,6 +202,9 @@ impl StallClock {
             }
             Some(now) => self.advance_to(elapsed, now),
         };
+        let runs = !late && task.map_or(elapsed.is_zero(), |task| task.state == TaskState::Running);
+        let waited = task.zip(self.last).and_then(|(now, last)| grown(now.run_delay_ns, last.run_delay_ns));
+        self.robbed.settle(elapsed, self.used(), runs, waited.unwrap_or_default());
         if let Some(now) = task {
             if late {
                 self.held = held(now);
@@ -250,7 +294,7 @@ impl StallClock {
             let unknown = !span.starved && more.is_zero();
             span.unnamed = if unknown { span.unnamed.saturating_add(elapsed) } else { Duration::ZERO };
             self.span = Some(span);
-            return span.starved.then_some(ExcuseKind::Starved);
+            return span.starved.then(|| self.without_cpu(now));
         }
         // If the kernel does not report how long it waited for a CPU, only a thread that was asleep
         // all along is known not to have waited. Any other may have waited whenever it did not run.
@@ -268,7 +312,17 @@ impl StallClock {
         self.open(now);
         let starved = waited > span.length / 2;
         self.named_late = if starved { span.unnamed.min(waited) } else { Duration::ZERO };
-        starved.then_some(ExcuseKind::Starved)
+        starved.then(|| self.without_cpu(now))
+    }
+
+    /// What a runnable thread that is given no CPU waits for, at an observation that shows `now`.
+    fn without_cpu(&self, now: TaskObservation) -> ExcuseKind {
+        let limited = |task: TaskObservation| task.wait == Some(WaitChannel::RealTime);
+        if limited(now) || self.last.is_some_and(limited) {
+            ExcuseKind::Throttled
+        } else {
+            ExcuseKind::Starved
+        }
     }
 
     /// Ends the span and settles what is proved of it.

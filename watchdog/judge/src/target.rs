@@ -19,6 +19,7 @@ pub struct TargetIdentity {
 
 /// The thread at fault.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FaultyThread {
     /// Registered name.
     pub name: String,
@@ -30,6 +31,9 @@ pub struct FaultyThread {
     pub work_key: Option<u64>,
     /// Attempt number of that work.
     pub attempt: Option<u64>,
+    /// The section of that work that it is in, if it names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub section: Option<String>,
     /// Trace id of that work, if published, as 32 hex digits.
     pub trace_id: Option<String>,
     /// Span id of that work, as 16 hex digits.

@@ -28,7 +28,7 @@ use crate::observation::{
     ChannelObservation, Declared, Observation, Presence, ProcessObservation, TaskObservation, TaskState,
     ThreadObservation, WaitChannel, WorkerObservation,
 };
-use crate::policy::{ChannelLimits, On, Policy, Rule};
+use crate::policy::{ByKind, ChannelLimits, On, Policy, Rule};
 use crate::target::TargetIdentity;
 use crate::thread::ThreadTrial;
 use crate::verdict::{ExcuseKind, Reason};
@@ -62,7 +62,10 @@ pub fn rule(name: &str, stall_after: Duration, warn_after: Duration) -> Rule {
         stall_after,
         warn_after,
         warm_up: Duration::ZERO,
+        sections: Vec::new(),
         on: On::Kill,
+        by_kind: ByKind::default(),
+        silence: None,
     }
 }
 

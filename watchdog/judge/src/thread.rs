@@ -7,15 +7,23 @@ use alloc::sync::Arc;
 use core::time::Duration;
 
 use crate::clock::Monotonic;
-use crate::observation::{Claim, Presence, TaskState, ThreadObservation, WaitChannel, WorkerObservation};
+use crate::observation::{Claim, Presence, TaskState, ThreadObservation, WorkerObservation};
+use crate::section::Section;
 use crate::target::FaultyThread;
-use crate::verdict::{ExcuseKind, Health, StallKind, Unobserved};
+use crate::verdict::{ExcuseKind, Health, Unobserved};
 
 use super::Look;
 use super::excuse::{Caps, Excused, Kept};
-use super::policy::{Rule, SHORTEST_DEADLINE};
+use super::policy::Rule;
+use super::silence::Silence;
 use super::stall_clock::{Interval, StallClock};
 use super::workers::Workers;
+use kind::Reported;
+
+mod kind;
+mod threshold;
+
+pub use kind::KIND_SETTLES;
 
 /// A thread that dropped its slot without leaving is about to end: it counts as gone when it ends,
 /// or after this time. Unwinding and the exit of a thread take microseconds; a thread that lives on
@@ -81,6 +89,10 @@ pub struct ThreadTrial {
     /// The shortest deadline that its owner has set for this work since its last progress. Not the
     /// current one: a deadline that comes and goes would condemn it anew each time.
     deadline: Option<Duration>,
+    /// The word of the section that it was in at its last sign of life.
+    section: u64,
+    /// Whether the kind of its standstill is one that its rule only reports.
+    reported: Reported,
     advanced: bool,
     /// Number of the observation of its process at which it was last seen.
     pub seen_at_look: u64,
@@ -97,6 +109,10 @@ pub struct ThreadTrial {
     unread_since: Option<Monotonic>,
     /// Whether the kernel has ever confirmed that it exists.
     met: bool,
+    /// Pieces of work that it began between the last two observations.
+    begun: u64,
+    /// How long it has begun no work while there was some, if its rule asks for that.
+    pub silence: Option<Box<Silence>>,
 }
 
 /// The result of one observation of a thread.
@@ -143,6 +159,8 @@ impl ThreadTrial {
             other_work: 0,
             dropped_since: None,
             deadline: deadline(seen),
+            section: seen.section,
+            reported: Reported::default(),
             advanced: true,
             seen_at_look: 0,
             left: false,
@@ -151,6 +169,8 @@ impl ThreadTrial {
             workers_unopened: false,
             unread_since: None,
             met: false,
+            begun: 0,
+            silence: None,
         }
     }
 
@@ -163,6 +183,7 @@ impl ThreadTrial {
         look: Look,
     ) -> ThreadLook {
         self.unobserved = self.out_of_sight(seen, look);
+        self.begun = 0;
         let kept = core::mem::take(&mut self.kept);
         let mut brought = ThreadLook::default();
         if seen.claim != Claim::Dropped {
@@ -199,7 +220,7 @@ impl ThreadTrial {
             brought.gone = true;
             return brought;
         }
-        if back || (seen.activity, seen.progress) != (self.activity, self.progress) {
+        if back || self.moves(seen) {
             self.beat(seen, look.at, &mut brought);
             return brought;
         }
@@ -232,7 +253,7 @@ impl ThreadTrial {
     /// whether it exists or, while it stands still at work, not what it does. No time counts
     /// against it then, so it would pass for healthy for ever.
     fn is_unreadable(&mut self, seen: &ThreadObservation, look: Look) -> bool {
-        let moved = (seen.activity, seen.progress) != (self.activity, self.progress);
+        let moved = self.moves(seen);
         let hidden = |worker: &WorkerObservation| {
             worker.task.is_none() && matches!(worker.presence, Presence::Present | Presence::Unknown)
         };
@@ -252,33 +273,31 @@ impl ThreadTrial {
         !self.met || look.at.since(*since) >= UNREADABLE_FOR
     }
 
+    /// Whether its owner has shown a sign of life since the last observation. A change of its
+    /// section is one by itself: entering a section takes two stores, and a thread that loses its
+    /// CPU between them must not have the time of the section before counted against the new one.
+    const fn moves(&self, seen: &ThreadObservation) -> bool {
+        seen.activity != self.activity || seen.progress != self.progress || seen.section != self.section
+    }
+
+    /// The section of its work that it is in, if it names one.
+    pub const fn section(&self) -> Option<Section> {
+        if self.work.is_some() { Section::from_word(self.section) } else { None }
+    }
+
+    /// The word that changes with each beginning and end of work; odd: at work.
+    pub const fn activity(&self) -> u64 {
+        self.activity
+    }
+
+    /// Pieces of work that it began between the last two observations.
+    pub const fn begun(&self) -> u64 {
+        self.begun
+    }
+
     /// Time counted against it since its last progress.
     pub const fn counted(&self) -> Duration {
         self.workers.counted()
-    }
-
-    /// Counted time without progress after which it is stalled. Its owner may set less than its
-    /// rule, never more, and no less than two samples take.
-    pub fn stall_after(&self, rule: &Rule) -> Duration {
-        let allowed =
-            if self.warms_up(rule.warm_up) { rule.stall_after.max(rule.warm_up) } else { rule.stall_after };
-        self.deadline.map_or(allowed, |deadline| allowed.min(deadline.max(SHORTEST_DEADLINE)))
-    }
-
-    /// Counted time without progress after which it is late. For a first piece of work, which may
-    /// take longer, the warning comes as long before the verdict as for any other.
-    pub fn warn_after(&self, rule: &Rule) -> Duration {
-        let stall_after = self.stall_after(rule);
-        let longer = stall_after.saturating_sub(rule.stall_after);
-        rule.warn_after.saturating_add(longer).min(stall_after)
-    }
-
-    /// Whether it does its first piece of work since it was registered, and had not done it for as
-    /// long as this when it last made progress: some threads have one piece of work that never
-    /// ends. The word itself says which piece it is, so that a sidecar that comes later knows it
-    /// too: it is zero at first, and changes with each beginning and end.
-    pub fn warms_up(&self, within: Duration) -> bool {
-        self.activity == 1 && self.work_since.is_some_and(|since| self.last_beat.since(since) < within)
     }
 
     /// Records what it was working on when it ended, which may be newer than the last observation.
@@ -287,6 +306,7 @@ impl ThreadTrial {
             self.work = seen.working().then_some((seen.work_key, seen.attempt));
             self.activity = seen.activity;
         }
+        self.section = seen.section;
     }
 
     /// Whether the last interval counted, so that the threshold is nearer now.
@@ -300,6 +320,8 @@ impl ThreadTrial {
             brought.gap = Some(at.since(self.last_beat));
         }
         let changes = seen.activity.wrapping_sub(self.activity);
+        // Each piece of work makes the word odd once.
+        self.begun = (changes / 2).saturating_add(changes & seen.activity & 1);
         if self.finished.is_none() {
             let other_work = !seen.working() || self.work.map(|(key, _)| key) != Some(seen.work_key);
             // Two changes from idle: a piece of work began and ended between two observations.
@@ -324,12 +346,14 @@ impl ThreadTrial {
         self.work = work;
         self.activity = seen.activity;
         self.progress = seen.progress;
+        self.section = seen.section;
         self.last_beat = at;
         self.deadline = deadline(seen);
         if core::mem::take(&mut self.stood_still) {
             self.clock.reset();
             self.workers.reset();
             self.excused.reset();
+            self.reported = Reported::default();
         }
         self.unnamed = Duration::ZERO;
         self.advanced = true;
@@ -356,6 +380,7 @@ impl ThreadTrial {
         // While the core is written, nothing that the kernel reports about its threads is
         // meaningful.
         let task = seen.task.filter(|_| !look.core_dumping && waits.is_none());
+        self.clock.with_steal(look.steal);
         let interval = match (seen.task, waits) {
             (Some(task), Some(_)) if !look.core_dumping => {
                 self.clock.advance_waiting(look.elapsed, task, look.late)
@@ -372,11 +397,15 @@ impl ThreadTrial {
             _ if !look.suspended.is_zero() => Some(ExcuseKind::Suspended),
             None if look.core_dumping => Some(ExcuseKind::CoreDumping),
             Some(ExcuseKind::Starved) if look.throttled => Some(ExcuseKind::Throttled),
+            // The thread's own CPU time shows how long, the CPU's counter shows why.
+            Some(ExcuseKind::Starved) if look.steal.is_large() => Some(ExcuseKind::Stolen),
+            None if self.clock.is_robbed() => Some(ExcuseKind::Stolen),
             excuse => excuse,
         };
         let interval = Interval { excuse, ..interval };
         self.advanced = !interval.counted.is_zero() || look.elapsed.is_zero();
         let lost = look.elapsed.saturating_sub(interval.counted).saturating_add(look.suspended);
+        let lost = lost.saturating_add(self.clock.taken_off());
         let late_named = self.clock.named_late().min(self.unnamed);
         self.unnamed = match interval.excuse {
             Some(_) => Duration::ZERO,
@@ -388,13 +417,19 @@ impl ThreadTrial {
         self.set_excuse(interval.excuse, brought);
         self.over_cap = interval.excuse.is_some_and(|kind| self.excused.over(kind, caps));
         let Some(rule) = rule else { return };
+        let watched = self.excuse.is_none() && !look.late;
+        self.note_kind(rule, if watched { look.elapsed } else { Duration::ZERO });
         let counted = self.counted();
         // A verdict is given only in time that counts. If a reload moved the threshold below the
         // counted time, that must not condemn a thread while it is stopped, or after the watchdog
         // was late, or while the kernel reports nothing because the process has begun to end.
-        let now = self.excuse.is_none() && seen.task.is_some() || !interval.counted.is_zero();
+        let now = self.excuse.is_none() && seen.task.is_some()
+            || !interval.counted.is_zero()
+            || self.excuse == Some(ExcuseKind::Stolen) && self.clock.confirms();
         // The verdict also states how the thread stands still, which takes more than one sample.
         let now = now && self.clock.samples().is_some();
+        // Nor is one given while the hypervisor may have had some of that time.
+        let now = now && self.is_settled();
         self.health = if counted >= self.stall_after(rule) && now {
             brought.stalled = true;
             Health::Stalled
@@ -407,47 +442,21 @@ impl ThreadTrial {
         };
     }
 
+    /// Whether what the hypervisor took of its counted time is known.
+    fn is_settled(&self) -> bool {
+        self.clock.is_settled() && self.workers.are_settled()
+    }
+
+    /// Whether its threshold may be reached within `soon`, or was, and the verdict depends on what
+    /// the hypervisor took.
+    pub fn wants_steal(&self, rule: &Rule, soon: Duration) -> bool {
+        self.clock.steal().is_known() && self.runs_against(rule).is_some_and(|left| left <= soon)
+    }
+
     fn set_excuse(&mut self, excuse: Option<ExcuseKind>, brought: &mut ThreadLook) {
         brought.excuse_changed = self.excuse != excuse;
         self.excuse = excuse;
         self.over_cap &= excuse.is_some();
-    }
-
-    /// How it stands still, from the newest sample of the kernel's view and one at least 50 ms
-    /// older: both must agree.
-    pub fn kind(&self) -> StallKind {
-        let Some((earlier, last)) = self.clock.samples() else { return StallKind::Unknown };
-        let counted = last.counted.saturating_sub(earlier.counted);
-        let (earlier, last) = (earlier.task, last.task);
-        let busy = earlier
-            .cpu_ns
-            .zip(last.cpu_ns)
-            .is_some_and(|(earlier, last)| Duration::from_nanos(last.saturating_sub(earlier)) > counted / 2);
-        // A thread that waits for a worker that uses CPU is not deadlocked. It may wake now and
-        // then to poll, and be sampled while it does.
-        let works = self.workers.told().is_some_and(|(_, ran)| ran > self.counted() / 2);
-        let runs = |state| matches!(state, TaskState::Running | TaskState::Sleeping);
-        let sleeps = |state| matches!(state, TaskState::Sleeping | TaskState::DiskSleep);
-        match (earlier.state, last.state) {
-            // Checked before the state: the same wait for an answer may begin in `S` and go on in
-            // `D`.
-            (before, now)
-                if sleeps(before)
-                    && sleeps(now)
-                    && (earlier.wait, last.wait)
-                        == (Some(WaitChannel::Answer), Some(WaitChannel::Answer)) =>
-            {
-                StallKind::Blocked
-            }
-            (TaskState::DiskSleep, TaskState::DiskSleep) => StallKind::IoWait,
-            (earlier, last) if runs(earlier) && runs(last) && (busy || works) => StallKind::Livelock,
-            (TaskState::Sleeping, TaskState::Sleeping) => match (earlier.wait, last.wait) {
-                (Some(WaitChannel::Futex), Some(WaitChannel::Futex)) => StallKind::Deadlock,
-                (Some(WaitChannel::Other), Some(WaitChannel::Other)) => StallKind::Blocked,
-                _ => StallKind::Unknown,
-            },
-            _ => StallKind::Unknown,
-        }
     }
 
     /// The facts about this thread for an incident.
@@ -458,6 +467,7 @@ impl ThreadTrial {
             kind: (self.health == Health::Stalled).then(|| self.kind()),
             work_key: self.work.map(|(key, _)| key),
             attempt: self.work.map(|(_, attempt)| attempt),
+            section: self.section().map(|section| section.to_string()),
             trace_id: None,
             span_id: None,
         }

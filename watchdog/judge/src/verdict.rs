@@ -8,6 +8,7 @@ macro_rules! labelled {
     ($(#[$meta:meta])* pub enum $name:ident { $($(#[$vmeta:meta])* $variant:ident = $label:literal,)+ }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         pub enum $name { $($(#[$vmeta])* #[serde(rename = $label)] $variant,)+ }
 
         impl $name {
@@ -55,6 +56,18 @@ labelled! {
 }
 
 labelled! {
+    /// How a near miss ended: a thread at work that made no progress for `warn_after`.
+    pub enum NearMissOutcome {
+        /// It made progress again.
+        Recovered = "recovered",
+        /// It became an incident.
+        Condemned = "condemned",
+        /// The thread, or its process, ended, or was released.
+        Ended = "ended",
+    }
+}
+
+labelled! {
     /// The health of one thread.
     pub enum Health {
         /// Not seen yet, within `startup_grace`.
@@ -63,7 +76,8 @@ labelled! {
         Idle = "idle",
         /// At work and making progress.
         Working = "working",
-        /// At work, no progress for `warn_after` of countable time.
+        /// At work, no progress for `warn_after` of countable time; or idle, no work begun for
+        /// `idle_at_most` although there was some.
         Late = "late",
         /// At work, no progress for `stall_after` of countable time.
         Stalled = "stalled",
@@ -85,6 +99,9 @@ labelled! {
         Stalled = "stalled",
         /// Messages wait in a channel, and its consumers do not receive them although they could.
         ChannelLag = "channel_lag",
+        /// An idle thread began no work for `idle_at_most`, although a witness showed that there
+        /// was some.
+        Silent = "silent",
         /// The process stayed stopped for longer than its excuse.
         Stopped = "stopped",
         /// The process began to end and did not finish in time.
@@ -122,10 +139,13 @@ labelled! {
         Traced = "traced",
         /// Its cgroup is frozen.
         Frozen = "frozen",
-        /// Its cgroup used up its CPU quota.
+        /// Its cgroup used up its CPU quota, or it used up what its real-time scheduling class
+        /// allows it.
         Throttled = "throttled",
         /// Its cgroup is over `memory.high` and makes it wait.
         MemoryThrottled = "memory_throttled",
+        /// The hypervisor took the CPU that it needs.
+        Stolen = "stolen",
         /// Runnable, but given no CPU.
         Starved = "starved",
         /// Writing a core dump.

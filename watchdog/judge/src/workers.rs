@@ -113,6 +113,11 @@ impl Workers {
         (!self.here.is_empty()).then_some((self.here.len(), self.ran))
     }
 
+    /// Whether what the hypervisor took of their CPU time is known.
+    pub fn are_settled(&self) -> bool {
+        self.here.iter().all(|worker| worker.clock.is_settled())
+    }
+
     /// Accounts for `elapsed` since the last observation, for which the thread's own clock, `own`,
     /// has just returned `interval`. `seen` is `None` if its workers could not be read; that does
     /// not mean that any has ended.
@@ -128,6 +133,9 @@ impl Workers {
         if own.is_void() && !late {
             self.own.catch_up(self.lost, self.total, own);
         }
+        for worker in &mut self.here {
+            worker.clock.with_steal(own.steal());
+        }
         self.look(seen, elapsed, late);
         if self.here.is_empty() && self.gone.is_zero() {
             self.lost = self.own.of(self.total, own);
@@ -137,11 +145,15 @@ impl Workers {
         self.lost = losses.fold(self.gone.max(self.own.of(self.total, own)), Duration::max);
         let least = self.lost.saturating_sub(BEHIND.max(elapsed * 2));
         self.own.catch_up(least, self.total, own);
+        let mut ran = self.ran;
         for worker in &mut self.here {
             worker.loss.catch_up(least, self.total, &worker.clock);
-            self.ran = self.ran.max(worker.clock.ran());
+            ran = ran.max(worker.clock.ran());
+            if worker.clock.is_settled() {
+                self.ran = self.ran.max(worker.clock.ran());
+            }
         }
-        self.counted = self.counted.min(self.total.saturating_sub(self.lost).max(self.ran).max(own.ran()));
+        self.counted = self.counted.min(self.total.saturating_sub(self.lost).max(ran).max(own.ran()));
         if own.is_void() {
             // Time that a worker turns out not to have lost counts at the next observation: no
             // verdict is given while the thread itself is held.

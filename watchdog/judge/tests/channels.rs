@@ -463,5 +463,5 @@ fn the_verdict_says_whether_it_waits_too_long_or_is_too_deep() {
     history.pass(LOOK);
     assert!(history.judge.why().contains("100 are too many"), "{}", history.judge.why());
     history.run(2 * MAX_AGE);
-    assert!(history.judge.why().contains("longer than 1s"), "{}", history.judge.why());
+    assert!(history.judge.why().contains("longer than 1 s"), "{}", history.judge.why());
 }

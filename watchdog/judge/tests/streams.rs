@@ -14,10 +14,11 @@ use shard_judge::observation::{
     Claim, Declared, Presence, Survivors, TaskObservation, TaskState, ThrottleObservation, WaitChannel,
     WorkerObservation,
 };
-use shard_judge::policy::On;
+use shard_judge::policy::{ByKind, On, SectionLimits};
+use shard_judge::section::Section;
 use shard_judge::testing::Scene;
 use shard_judge::testing::well::{self};
-use shard_judge::verdict::Reason;
+use shard_judge::verdict::{Reason, StallKind};
 
 const STREAMS: u64 = 400;
 const LOOKS: u64 = 60;
@@ -58,6 +59,7 @@ impl Random {
             Some(WaitChannel::Frozen),
             Some(WaitChannel::Memory),
             Some(WaitChannel::Answer),
+            Some(WaitChannel::RealTime),
         ];
         let task = TaskObservation {
             state: self.pick(&states),
@@ -80,6 +82,7 @@ fn happens(scene: &mut Scene, random: &mut Random) {
         (thread.activity, thread.progress) =
             (random.counter(thread.activity), random.counter(thread.progress));
         thread.work_key = random.word() % 3;
+        thread.section = random.pick(&[0, 1, 2, 40, u64::MAX]);
     }
     if random.one_in(12) {
         thread.claim = random.pick(&[Claim::Live, Claim::Live, Claim::Left, Claim::Dropped]);
@@ -99,6 +102,11 @@ fn happens(scene: &mut Scene, random: &mut Random) {
         let lane = u32::try_from(lane).unwrap();
         thread.workers.push(WorkerObservation { lane, generation: 1, presence, task: worker });
     }
+    scene.now.stolen_ns = match random.word() % 8 {
+        0 => Some(random.counter(scene.now.stolen_ns.unwrap_or_default())),
+        1 => Some(random.word()),
+        _ => None,
+    };
     let channel = &mut scene.now.channels[0];
     (channel.sent, channel.received) = (random.counter(channel.sent), random.counter(channel.received));
     let process = scene.process();
@@ -126,6 +134,12 @@ fn live(seed: u64, on: On) -> Vec<String> {
     let mut random = Random(seed);
     let mut scene = well::begin();
     scene.policy.rules[0].on = on;
+    let limits = scene.policy.rules[0].stall_after / 2;
+    let section = Section::from_word(1).unwrap();
+    scene.policy.rules[0].sections = vec![SectionLimits::new(section, limits, (2 * limits, limits))];
+    if on == On::Kill && seed.is_multiple_of(2) {
+        scene.policy.rules[0].by_kind = ByKind::default().with(StallKind::Deadlock, On::Report);
+    }
     scene.policy.channels[0].on = on;
     let mut told = Vec::new();
     let (mut excused, mut beats) = (*scene.judge.excused(), 0);
@@ -144,6 +158,11 @@ fn live(seed: u64, on: On) -> Vec<String> {
                 let by_rule =
                     matches!(condemned.reason, Reason::Stalled | Reason::ThreadGone | Reason::ChannelLag);
                 assert!(on == On::Kill || !by_rule, "seed {seed}: {condemned:?}");
+                let reported = scene.policy.rules[0].by_kind.of(StallKind::Deadlock).is_some()
+                    && condemned.at == scene.now.at
+                    && condemned.reason == Reason::Stalled
+                    && condemned.why.contains("deadlock");
+                assert!(!reported, "seed {seed}: {condemned:?}");
                 assert!(decision.condemned && !condemned.why.is_empty(), "seed {seed}");
             }
         }

@@ -46,6 +46,8 @@ pub struct Restraint {
     /// same heavy piece of work: drawn at random, so that not all of them are killed at once, and
     /// long enough for some of them to recover. Zero for all but a stall.
     pub jitter: Duration,
+    /// Until when the first signal waits at most, while evidence is being gathered.
+    pub gathers_until: Option<Monotonic>,
 }
 
 impl Restraint {
@@ -64,7 +66,7 @@ impl Restraint {
 pub struct Ladder {
     /// Until when the first signal waits, by its jitter.
     jitter_until: Option<Monotonic>,
-    /// Whether it waited for that at the last step.
+    /// Whether at the last step it waited for that, or for evidence.
     waits: bool,
     began: Option<Monotonic>,
     sent: usize,
@@ -156,8 +158,10 @@ impl Ladder {
         }
         // A person does not want to wait.
         let until = *self.jitter_until.get_or_insert(at.plus(restraint.jitter));
-        self.waits = !restraint.requested && at < until;
-        if self.waits {
+        let gathers = restraint.gathers_until.is_some_and(|until| at < until);
+        self.waits = !restraint.requested && (gathers || at < until);
+        // For evidence even a person waits: whatever is not read before the signal is lost.
+        if self.waits || gathers {
             return Rung::Wait;
         }
         let first = config.signals.first().is_none_or(|&(_, after)| after.is_zero());
@@ -190,8 +194,9 @@ impl Ladder {
         Rung::Withhold(reason)
     }
 
-    /// Whether a kill is due but must not be sent, or waits for its jitter, and no signal has been
-    /// sent yet.
+    /// Whether a kill is due but must not be sent, or waits for its jitter or for evidence, and no
+    /// signal has been sent yet. A person's kill that waits for evidence is not withheld: no excuse
+    /// holds it.
     pub const fn is_withheld(&self) -> bool {
         self.began.is_none() && (self.withheld.is_some() || self.waits)
     }
@@ -199,7 +204,7 @@ impl Ladder {
     /// When the next rung is due if no event arrives first.
     pub fn due(&self, config: &KillConfig, restraint: Restraint) -> Option<Monotonic> {
         let Some(began) = self.began else {
-            return self.jitter_until.filter(|_| self.waits);
+            return self.jitter_until.filter(|_| self.waits).max(restraint.gathers_until);
         };
         if restraint.pauses() && self.killed_at.is_none() {
             return None;
@@ -230,6 +235,7 @@ mod tests {
         spared: false,
         kills_without_progress: 0,
         jitter: Duration::ZERO,
+        gathers_until: None,
     };
     const PAUSED: Restraint = Restraint { paused: true, ..FREE };
     const REQUESTED: Restraint = Restraint { paused: true, requested: true, spared: true, ..FREE };
@@ -333,6 +339,32 @@ mod tests {
         let asked = Restraint { requested: true, ..jittered };
         let first = Ladder::default().step(Monotonic(0), &config, &mut budget, asked);
         assert_eq!(first, Rung::Send(KillSignal::Kill), "a person does not wait");
+    }
+
+    #[test]
+    fn a_kill_waits_for_evidence_until_it_is_there_or_late() {
+        let config = config(KillMode::Enforce, &[(KillSignal::Kill, 0)]);
+        let until = Monotonic(SECOND);
+        for requested in [false, true] {
+            let gathers = Restraint { gathers_until: Some(until), requested, ..FREE };
+            let there = Restraint { gathers_until: None, ..gathers };
+            for (at, then) in [(1, there), (SECOND, gathers)] {
+                let (mut ladder, mut budget) = (Ladder::default(), budget());
+                assert_eq!(ladder.step(Monotonic(0), &config, &mut budget, gathers), Rung::Wait);
+                assert_eq!(ladder.due(&config, gathers), Some(until));
+                assert_eq!(ladder.is_withheld(), !requested, "an excuse holds it, unless a person wants it");
+                assert!(ladder.began().is_none());
+                assert_eq!(budget.left(Monotonic(0)), 3, "nothing is spent meanwhile");
+                let sent = ladder.step(Monotonic(at), &config, &mut budget, then);
+                assert_eq!(sent, Rung::Send(KillSignal::Kill), "at {at}");
+            }
+        }
+        let both = Restraint { jitter: Duration::from_secs(2), gathers_until: Some(until), ..FREE };
+        let mut ladder = Ladder::default();
+        assert_eq!(ladder.step(Monotonic(0), &config, &mut budget(), both), Rung::Wait);
+        assert_eq!(ladder.due(&config, both), Some(Monotonic(2 * SECOND)), "they run side by side");
+        let gathered = Restraint { gathers_until: None, ..both };
+        assert_eq!(ladder.step(until, &config, &mut budget(), gathered), Rung::Wait, "its jitter remains");
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! The only code that signals. It uses a pidfd whose process was checked, never a number: by the
-//! time the signal leaves, the number may belong to another process.
+//! The only code that sends a signal which ends a process. It uses a pidfd whose process was
+//! checked, never a number: by the time the signal leaves, the number may belong to another
+//! process.
 
 use rustix::io::Errno;
 use rustix::process::Signal;
@@ -24,7 +25,8 @@ pub fn prove(handle: &TargetHandle, now: Monotonic) -> Result<Proven<'_>, Unprov
 }
 
 impl Proven<'_> {
-    /// Sends `signal`. This is the only place that does.
+    /// Sends `signal`. Nothing else ends a target; SIGCONT alone is also sent by
+    /// [`resume`](super::resume).
     ///
     /// # Errors
     /// The kernel's error.
@@ -46,6 +48,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::act::child::Child;
     use crate::probe::task::TaskDir;
     use crate::snapshot::TargetIdentity;
 
@@ -56,19 +59,9 @@ mod tests {
         TargetHandle::open(Path::new("/proc"), identity, segment.as_fd(), crate::clock::now()).unwrap()
     }
 
-    /// Killed when the test ends, however it ends.
-    struct Child(std::process::Child);
-
-    impl Drop for Child {
-        fn drop(&mut self) {
-            let _ = self.0.kill();
-            let _ = self.0.wait();
-        }
-    }
-
     #[test]
     fn a_killed_child_is_told_as_killed() {
-        let mut child = Child(std::process::Command::new("sleep").arg("1000").spawn().unwrap());
+        let mut child = Child::start();
         let dir = TaskDir::open(&Path::new("/proc").join(child.0.id().to_string())).unwrap();
         let start = dir.stat().unwrap().unwrap().start_time;
         // In the middle of its exec it has no program yet.
@@ -82,7 +75,7 @@ mod tests {
         prove(&handle, crate::clock::now()).unwrap().signal(KillSignal::Kill).unwrap();
         child.0.wait().unwrap();
         // Older kernels do not report it; then nothing must be claimed.
-        assert!(matches!(handle.exit_status().as_deref(), None | Some("killed by signal 9")));
+        assert!(matches!(handle.exit_status().as_deref(), None | Some("killed by SIGKILL")));
         let ended = prove(&handle, crate::clock::now()).unwrap_err();
         assert!(matches!(ended, Unproven::Ended { .. }), "{ended}");
     }

@@ -62,8 +62,9 @@ pub enum Hidden {
     Denied(Errno),
 }
 
-/// Why reading `maps` of the process of that folder failed with `errno`.
-pub(super) fn why(dir: &TaskDir, errno: Errno, proc_root: &Path) -> Hidden {
+/// Why reading `maps` of the process of that folder failed with `errno`, or anything else for which
+/// one must be allowed to trace it.
+pub fn why(dir: &TaskDir, errno: Errno, proc_root: &Path) -> Hidden {
     if is_short(errno) {
         return Hidden::Short(errno);
     }

@@ -10,7 +10,9 @@ use crate::config::{
     Config, EvidenceConfig, FindTarget, HttpConfig, JudgeConfig, KillBy, KillConfig, KillMode, KillSignal,
     On, RestartConfig, TargetConfig,
 };
-use crate::snapshot::{ChannelStatus, Snapshot, TargetIdentity, ThreadStatus};
+use crate::judge::section::Section;
+use crate::judge::target::FaultyThread;
+use crate::snapshot::{ChannelStatus, SilenceStatus, Snapshot, TargetIdentity, ThreadStatus};
 use crate::verdict::{Health, Verdict};
 
 use super::Board;
@@ -30,6 +32,7 @@ pub(crate) fn config(directory: &std::path::Path) -> Config {
             startup_grace: Duration::from_secs(30),
             exit_within: Duration::from_secs(30),
             starved: Duration::from_secs(600),
+            stolen: Duration::from_secs(600),
             throttled: Duration::from_secs(600),
             memory_throttled: Duration::from_secs(600),
             traced: Duration::from_secs(3_600),
@@ -52,11 +55,14 @@ pub(crate) fn config(directory: &std::path::Path) -> Config {
         evidence: EvidenceConfig {
             directory: directory.join("evidence"),
             time_limit: Duration::from_millis(250),
+            minidump: false,
+            near_misses_per_day: 20,
             keep_incidents: 50,
             keep_bytes: 1 << 20,
         },
         http: HttpConfig { listen: None, public: None, socket: None, hosts: Vec::new(), token_file: None },
         otlp: None,
+        heartbeat_out: None,
         recorder: None,
         shadow: None,
     }
@@ -85,10 +91,19 @@ pub(crate) fn snapshot() -> Snapshot {
         beats: 4,
         work_key: None,
         attempt: None,
+        section: None,
+        sections: Vec::new(),
         work_since: None,
         counted: Duration::ZERO,
         stall_after: Duration::from_secs(5),
         rule_stall_after: Duration::from_secs(5),
+        section_stall_after: None,
+        silence: Some(SilenceStatus {
+            counted: Duration::ZERO,
+            idle_at_most: Duration::from_secs(600),
+            silent_since: None,
+            kills: false,
+        }),
     };
     let working = ThreadStatus {
         name: "exec-s0".to_owned(),
@@ -99,6 +114,8 @@ pub(crate) fn snapshot() -> Snapshot {
         beats: 40,
         work_key: Some(19_426_587),
         attempt: Some(1),
+        section: Section::parse("executing"),
+        sections: ["reading", "executing"].into_iter().filter_map(Section::parse).collect(),
         work_since: Some(ago(1_500)),
         counted: Duration::from_millis(500),
         ..idle.clone()
@@ -119,6 +136,7 @@ pub(crate) fn snapshot() -> Snapshot {
         reason: "every watched thread is idle or makes progress".to_owned(),
         since: ago(60_000),
         target: Some(TargetIdentity { pid: 10, start_time: 20, incarnation: 30 }),
+        first_finished: Some(Some(1)),
         threads: vec![working, idle],
         channels: vec![commands],
         kills_left: 3,
@@ -134,5 +152,19 @@ pub(crate) fn snapshot() -> Snapshot {
         deadlines: Vec::new(),
         shadow: None,
         paused: None,
+    }
+}
+
+/// A thread at work on this key.
+pub fn faulty_thread(work_key: u64) -> FaultyThread {
+    FaultyThread {
+        name: "exec-s0".to_owned(),
+        tid: 7,
+        kind: None,
+        work_key: Some(work_key),
+        attempt: None,
+        section: None,
+        trace_id: None,
+        span_id: None,
     }
 }

@@ -28,6 +28,11 @@ impl Address {
         Self { socket, url }
     }
 
+    /// Whether a flag names a sidecar.
+    pub(super) const fn is_given(&self) -> bool {
+        self.socket.is_some() || self.url.is_some()
+    }
+
     /// A flag beats a variable, whichever of the two it names, and a socket beats a URL.
     pub(super) fn endpoint(&self) -> Result<Endpoint, String> {
         self.endpoint_with(|name| std::env::var(name).ok())

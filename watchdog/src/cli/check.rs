@@ -7,8 +7,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::BAD_INPUT;
+use shard_watchdog::config::units::written;
 use shard_watchdog::config::{
-    Config, FindTarget, KillBy, KillConfig, KillMode, LEAVING, On, ThreadRule, read,
+    Config, FindTarget, KillBy, KillConfig, KillMode, LEAVING, On, SignOfLifeConfig, ThreadRule, read,
+    written_sections,
 };
 use shard_watchdog::descriptors::{self, Shares};
 use shard_watchdog::http::token;
@@ -17,6 +19,7 @@ use shard_watchdog::own_folder::refusal::Refusal;
 use shard_watchdog::own_folder::target_user::TargetUser;
 use shard_watchdog::start_limit::{self, StartLimit};
 use shard_watchdog::telemetry::otlp;
+use shard_watchdog::verdict::StallKind;
 
 const HELP: &str = "\
 Examples:
@@ -65,7 +68,9 @@ pub(crate) fn run(args: &Args) -> ExitCode {
             // The reader may have closed its end; the exit code carries the result too.
             let _ = std::io::stdout().write_all(summary(&config).as_bytes());
             let of_telemetry = otlp::warnings(config.otlp.as_ref());
-            for warning in collisions(&config).iter().chain(&of_telemetry).chain(&folders) {
+            let horizons: Vec<_> = config.unreachable_horizons().collect();
+            let warnings = collisions(&config).into_iter().chain(of_telemetry).chain(folders).chain(horizons);
+            for warning in warnings {
                 let _ = writeln!(std::io::stderr().lock(), "warning: {warning}");
             }
             let shares = Shares::new(&config, descriptors::reachable_limit(), 0);
@@ -163,7 +168,23 @@ fn write_summary(text: &mut String, config: &Config) -> std::fmt::Result {
             write_rule(text, "shadow", rule)?;
         }
     }
-    writeln!(text, "  evidence {}", config.evidence.directory.display())?;
+    let limit = written(config.evidence.time_limit);
+    let gathered = match config.evidence.time_limit.is_zero() {
+        true => "none is gathered of the process".to_owned(),
+        false if config.evidence.minidump => {
+            format!("gathered, with a minidump, for at most {limit} before the first signal")
+        }
+        false => format!("gathered for at most {limit} before the first signal"),
+    };
+    writeln!(text, "  evidence {}, {gathered}", config.evidence.directory.display())?;
+    if let Some(SignOfLifeConfig { url, interval, time_limit }) = &config.heartbeat_out {
+        writeln!(
+            text,
+            "  sign     of life to {url} every {} while the target is seen, each within {}",
+            written(*interval),
+            written(*time_limit)
+        )?;
+    }
     if let Some(recorder) = &config.recorder {
         let (days, mib) = (recorder.keep_days, recorder.keep_bytes >> 20);
         writeln!(text, "  recorder {}, {days} days, {mib} MiB at most", recorder.directory.display())?;
@@ -196,15 +217,17 @@ fn write_kill(text: &mut String, kill: &KillConfig) -> std::fmt::Result {
     }
     let ladder = match by {
         KillBy::Signal => {
-            let ladder: Vec<_> =
-                signals.iter().map(|(signal, after)| format!("{} at {after:?}", signal.name())).collect();
+            let ladder: Vec<_> = signals
+                .iter()
+                .map(|(signal, after)| format!("{} at {}", signal.name(), written(*after)))
+                .collect();
             ladder.join(", ")
         }
         KillBy::ExitCode => {
             format!("ends itself with exit code {LEAVING}, for the pod's rules to restart all containers")
         }
     };
-    writeln!(text, "  kill     enforce: {ladder}; at most {budget_kills} kills in {budget_per:?}")?;
+    writeln!(text, "  kill     enforce: {ladder}; at most {budget_kills} kills in {}", written(*budget_per))?;
     if *progress_brake > 0 {
         writeln!(
             text,
@@ -214,19 +237,46 @@ fn write_kill(text: &mut String, kill: &KillConfig) -> std::fmt::Result {
     if jitter.is_zero() {
         return Ok(());
     }
-    writeln!(text, "           up to {jitter:?} later for a stall, at random, in which it may recover")
+    writeln!(
+        text,
+        "           up to {} later for a stall, at random, in which it may recover",
+        written(*jitter)
+    )
 }
 
 fn write_rule(text: &mut String, policy: &str, rule: &ThreadRule) -> std::fmt::Result {
-    let then = match rule.on {
+    let then = if rule.by_kind.is_empty() { on_label(rule.on) } else { "as below" };
+    let ThreadRule { count, name, stall_after, warn_after, warm_up, sections, by_kind, .. } = rule;
+    let first =
+        warm_up.map(|time| format!(", {} for the first piece of work", written(time))).unwrap_or_default();
+    writeln!(
+        text,
+        "  {policy:<8} {count} × {name}: gone, or no progress for {} → {then} (warning at {}{first})",
+        written(*stall_after),
+        written(*warn_after)
+    )?;
+    if !sections.is_empty() {
+        let sections = written_sections(sections, written).join(", ");
+        writeln!(text, "           in its section: {sections}")?;
+    }
+    if let Some(silence) = &rule.silence {
+        writeln!(text, "           {}", silence.told())?;
+    }
+    if by_kind.is_empty() {
+        return Ok(());
+    }
+    let kinds: Vec<String> = StallKind::ALL
+        .iter()
+        .filter_map(|kind| Some(format!("{kind} → {}", on_label(by_kind.of(*kind)?))))
+        .collect();
+    let (kinds, other) = (kinds.join(", "), on_label(rule.on));
+    writeln!(text, "           by kind of stall: {kinds}; any other, and a lost thread → {other}")
+}
+
+const fn on_label(on: On) -> &'static str {
+    match on {
         On::Kill => "kill",
         On::Report => "report",
         On::Ignore => "ignore",
-    };
-    let ThreadRule { count, name, stall_after, warn_after, warm_up, .. } = rule;
-    let first = warm_up.map(|time| format!(", {time:?} for the first piece of work")).unwrap_or_default();
-    writeln!(
-        text,
-        "  {policy:<8} {count} × {name}: gone, or no progress for {stall_after:?} → {then} (warning at {warn_after:?}{first})"
-    )
+    }
 }

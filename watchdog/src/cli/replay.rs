@@ -11,8 +11,10 @@ use shard_watchdog::recorder::replay::Replay;
 
 use super::{BAD_INPUT, fail};
 
+mod perfetto;
 mod told;
 
+use perfetto::Trace;
 use told::{Decision, Told};
 
 /// Exit code when the config would have killed.
@@ -23,6 +25,10 @@ Examples:
   shard-watchdog replay /var/lib/shard-watchdog/0/incidents/ID/recording --config /etc/shard-watchdog/0.toml
   shard-watchdog replay recording --config new.toml && echo 'new.toml would have let it live'
   shard-watchdog replay recording --config new.toml --json | jq '.decisions[] | select(.what == \"condemned\")'
+  shard-watchdog replay recording --config new.toml --perfetto trace.json    then open it in ui.perfetto.dev
+
+A trace has one track a thread (idle, working, late, stalled, excused by kind), each channel as a counter, and verdicts and
+signals as marks.
 
 A kill that mode = \"observe\" or a pause would withhold counts as a kill; one that the budget would withhold does not, nor does
 one that a person ordered.
@@ -42,6 +48,9 @@ pub(crate) struct Args {
     /// Print one JSON object
     #[arg(long, env = "SHARD_WATCHDOG_JSON")]
     json: bool,
+    /// Also write the recording and its verdicts as a trace for ui.perfetto.dev or chrome://tracing
+    #[arg(long, env = "SHARD_WATCHDOG_PERFETTO", value_name = "OUT")]
+    perfetto: Option<PathBuf>,
 }
 
 /// Runs the command.
@@ -58,7 +67,15 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         Err(error) => return fail(BAD_INPUT, error),
     };
     let mut replay = Replay::new(&config, &recording.header().facts);
-    let told = feed(&recording, &mut replay);
+    let trace = args.perfetto.as_deref().map(|out| Trace::create(out, &args.recording)).transpose();
+    let mut trace = match trace {
+        Ok(trace) => trace,
+        Err(why) => return fail(BAD_INPUT, why),
+    };
+    let told = feed(&recording, &mut replay, trace.as_mut());
+    if let Some(Err(why)) = trace.map(|trace| trace.finish(recording.header())) {
+        return fail(BAD_INPUT, why);
+    }
     let path = args.recording.display();
     for problem in &told.problems {
         let _ = writeln!(std::io::stderr().lock(), "shard-watchdog: {path}: {problem}");
@@ -75,7 +92,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 }
 
 /// Everything that was recorded, one record after the other.
-fn feed(recording: &Recording, replay: &mut Replay) -> Told {
+fn feed(recording: &Recording, replay: &mut Replay, mut trace: Option<&mut Trace>) -> Told {
     let header = recording.header();
     let mut told = Told::new(header);
     let mut records = recording.records();
@@ -86,6 +103,9 @@ fn feed(recording: &Recording, replay: &mut Replay) -> Told {
                 let seen = records.seen();
                 let outcome = replay.look(seen);
                 told.look(header, seen.at, replay.judge(), &outcome.rungs);
+                if let Some(trace) = &mut trace {
+                    trace.look(header, seen.at, replay.judge(), &outcome.rungs);
+                }
             }
             Record::Refused { at, why } => {
                 replay.refused(&why, at);

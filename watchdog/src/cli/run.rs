@@ -10,12 +10,17 @@ use std::time::{Duration, Instant};
 use shard_telemetry::service_manager::{News, ServiceManager};
 use shard_watchdog::adopt::{Adopter, Redirect, Wanted};
 use shard_watchdog::beats;
+use shard_watchdog::board::Board;
 use shard_watchdog::clock::WallAnchor;
 use shard_watchdog::config::{Config, FindTarget, KillBy, LEAVING, read};
 use shard_watchdog::descriptors::{self, Limit, Shares};
+use shard_watchdog::dump::client::Helper;
 use shard_watchdog::event::Event;
+use shard_watchdog::evidence::gatherer::{Delivery, Gatherer, TakesDumps};
+use shard_watchdog::probe::wakeup::Waker;
 use shard_watchdog::probe::{Probe, ThreadEvents};
 use shard_watchdog::surface::{self, SurfaceError, SurfaceHandle};
+use shard_watchdog::telemetry::dropped::Signal;
 use shard_watchdog::telemetry::logs;
 use shard_watchdog::watch::control::{Command, Control};
 use shard_watchdog::watch::{Ended, Parts, Watch};
@@ -141,14 +146,23 @@ fn start(
     if let Err(error) = beats::start(Arc::clone(&manager), Arc::clone(&alive), call) {
         return cannot_start("start a thread", &error);
     }
-    let adopter = match Adopter::start(wanted, waker, Arc::clone(&alive), surface.target_user()) {
+    let adopter = match Adopter::start(wanted, Arc::clone(&waker), Arc::clone(&alive), surface.target_user())
+    {
         Ok(adopter) => adopter,
         Err(error) => return cannot_start("start a thread", &error),
     };
+    let gatherer = match start_gatherer(waker, dumps(&config), &sender, surface.board()) {
+        Ok(gatherer) => gatherer,
+        Err(error) => return cannot_start("start a thread", &error),
+    };
+    if let Err(error) = start_symbolizer(&config, &sender, &surface) {
+        return cannot_start("start a thread", &error);
+    }
     let redirect = adopter.redirect();
     let (past, pause) = surface.past();
     let crash_loops = surface.crash_loops(config.judge.poison_after);
-    let parts = Parts { config, probe, adopter, events: sender, inbox, past, pause, crash_loops, alive };
+    let parts =
+        Parts { config, probe, adopter, gatherer, events: sender, inbox, past, pause, crash_loops, alive };
     let left = Arc::new(AtomicBool::new(false));
     let watch = match start_watch(parts, args.watch_priority, Arc::clone(&left)) {
         Ok(watch) => watch,
@@ -194,6 +208,68 @@ fn start_surface(
         tracing::warn!(event = "service_manager", "{error}");
     }
     Ok((surface, manager))
+}
+
+/// Starts the thread that gathers evidence and hands it to the slow side. It does not keep the
+/// queue open: if a read hangs, the end must not wait for it.
+fn start_gatherer(
+    waker: Arc<Waker>,
+    dumps: Option<Box<dyn TakesDumps>>,
+    events: &mpsc::Sender<Event>,
+    board: Arc<Board>,
+) -> std::io::Result<Gatherer> {
+    let events = events.downgrade();
+    Gatherer::start(waker, dumps, move |delivery| {
+        let event = match delivery {
+            Delivery::Gathered(gathered) => Event::Gathered(gathered),
+            Delivery::Dumped { incident, at, dump } => Event::Dumped { incident, at, dump },
+        };
+        let sent = events.upgrade().map(|events| events.try_send(event));
+        if sent.is_some_and(|sent| sent.is_err()) {
+            board.dropped().add(Signal::Incidents, 1);
+        }
+    })
+}
+
+/// What takes minidumps, if they are wanted: this program in another process.
+fn dumps(config: &Config) -> Option<Box<dyn TakesDumps>> {
+    takes_dumps(config).then(|| Box::new(Helper::new(|| ourselves("evidence-helper"))) as Box<dyn TakesDumps>)
+}
+
+/// Whether minidumps are taken.
+fn takes_dumps(config: &Config) -> bool {
+    // A pid of another pid namespace denotes another process here.
+    config.evidence.minidump && config.kill.by == KillBy::Signal
+}
+
+/// Starts what looks up the stacks of minidumps, if they are taken. Like the gatherer, it does not
+/// keep the queue open.
+fn start_symbolizer(
+    config: &Config,
+    events: &mpsc::Sender<Event>,
+    surface: &SurfaceHandle,
+) -> std::io::Result<()> {
+    if !takes_dumps(config) {
+        return Ok(());
+    }
+    let (events, board) = (events.downgrade(), surface.board());
+    surface.symbolize(
+        || ourselves("symbolizer"),
+        move |symbolized| {
+            let sent =
+                events.upgrade().map(|events| events.try_send(Event::Symbolized(Box::new(symbolized))));
+            if sent.is_some_and(|sent| sent.is_err()) {
+                board.dropped().add(Signal::Incidents, 1);
+            }
+        },
+    )
+}
+
+/// The command of this very program, even if its file was replaced by an upgrade.
+fn ourselves(subcommand: &str) -> std::process::Command {
+    let mut command = std::process::Command::new("/proc/self/exe");
+    command.arg(subcommand);
+    command
 }
 
 /// Starts the watch loop on a thread of its own. If the loop ends because the target must be

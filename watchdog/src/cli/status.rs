@@ -15,7 +15,7 @@ use super::address::Address;
 use super::{STATUS_MISUSED, fail};
 
 mod explain;
-mod table;
+pub(super) mod table;
 
 /// Exit code when no sidecar answers.
 const UNREACHABLE: u8 = 3;
@@ -150,6 +150,24 @@ fn told(status: &StatusJson, now: Timestamp, colour: bool) -> String {
     }
     if let Some(trouble) = &status.evidence_trouble {
         let _ = writeln!(text, "  evidence is not written: {}", table::plain(trouble));
+    }
+    if let Some(near) = &status.last_near_miss {
+        let ago = Duration::try_from(Timestamp::now().duration_since(near.at)).unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "  near    {} ago {} made no progress for {:.3} s of {:.3} s: {}; `incidents list` has all",
+            table::rough(ago),
+            table::plain(&near.thread),
+            near.lasted_seconds,
+            near.stall_after_seconds,
+            near.outcome
+        );
+    }
+    for lack in &status.evidence_lacks {
+        let _ = writeln!(text, "  evidence would lack {}", table::plain(lack));
+    }
+    if let Some(sign) = &status.heartbeat_out {
+        text.push_str(&table::sign_of_life(sign));
     }
     if let Some(recorder) = &status.recorder {
         let (files, mib, missing) = (recorder.files, recorder.bytes >> 20, recorder.missing_looks);

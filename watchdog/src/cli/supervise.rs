@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::{duration, fail, positive_duration};
+use shard_watchdog::config::units::written;
 use shard_watchdog::supervise::{BackoffSettings, Settings};
 
 const HELP: &str = "\
@@ -60,8 +61,9 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         return fail(
             super::BAD_INPUT,
             format_args!(
-                "--backoff-initial ({:?}) is longer than --backoff-max ({:?}); make it the shorter one",
-                args.backoff_initial, args.backoff_max
+                "--backoff-initial ({}) is longer than --backoff-max ({}); make it the shorter one",
+                written(args.backoff_initial),
+                written(args.backoff_max)
             ),
         );
     }

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use globset::Glob;
 use shard_judge::excuse::Caps;
-use shard_judge::policy::{ChannelLimits, On, Policy, Rule};
+use shard_judge::policy::{ChannelLimits, On, Policy, Rule, SectionLimits};
 use shard_judge::verdict::ExcuseKind;
 
+use super::silence::SilenceRule;
 use super::{ChannelRule, Config, JudgeConfig, ThreadRule};
 
 impl Config {
@@ -33,7 +34,16 @@ pub fn policy(
             stall_after: rule.stall_after,
             warn_after: rule.warn_after,
             warm_up: rule.warm_up.unwrap_or_default(),
+            sections: rule
+                .sections
+                .iter()
+                .map(|own| {
+                    SectionLimits::new(own.section, own.stall_after, (rule.stall_after, rule.warn_after))
+                })
+                .collect(),
             on: rule.on,
+            by_kind: rule.by_kind,
+            silence: rule.silence.as_ref().map(SilenceRule::horizon),
         })
         .collect();
     let channels = channels
@@ -56,6 +66,7 @@ pub fn policy(
         stopped_kills: judge.stopped_then == On::Kill,
         excuse_caps: Caps::default()
             .with(ExcuseKind::Starved, judge.starved)
+            .with(ExcuseKind::Stolen, judge.stolen)
             .with(ExcuseKind::Throttled, judge.throttled)
             .with(ExcuseKind::MemoryThrottled, judge.memory_throttled)
             .with(ExcuseKind::Traced, judge.traced)

@@ -90,8 +90,8 @@ fn parse_for(text: &str, path: &Path, shard: Option<&str>) -> Result<Config, Pro
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{KillBy, KillMode, MOST_WARM_UP, On};
-    use crate::verdict::ExcuseKind;
+    use crate::config::{KillBy, KillMode, MOST_WARM_UP, On, written_sections};
+    use crate::verdict::{ExcuseKind, StallKind};
     use std::time::Duration;
 
     fn check(text: &str) -> Result<Config, String> {
@@ -121,6 +121,7 @@ on = "report"
 startup_grace = "30s"
 [judge.excuse]
 starved = "10m"
+stolen = "10m"
 throttled = "10m"
 traced = "1h"
 stopped = { at_most = "60s", then = "kill" }
@@ -221,7 +222,7 @@ interval = "10s"
     fn every_excuse_has_a_cap_of_its_own() {
         let text = "[target]\nshard = \"0\"\nheartbeat = \"/h\"\n[[thread]]\nname = \"exec-s0\"\n[judge.excuse]\n\
                     starved = \"1s\"\nthrottled = \"2s\"\nmemory_throttled = \"3s\"\ntraced = \"4s\"\nfrozen = \"5s\"\n\
-                    core_dumping = \"6s\"\n";
+                    core_dumping = \"6s\"\nstolen = \"7s\"\n";
         let caps = check(text).unwrap().policy(false).excuse_caps;
         let kinds = [
             ExcuseKind::Starved,
@@ -230,9 +231,10 @@ interval = "10s"
             ExcuseKind::Traced,
             ExcuseKind::Frozen,
             ExcuseKind::CoreDumping,
+            ExcuseKind::Stolen,
         ];
         let seconds = kinds.map(|kind| caps.of(kind).map(|cap| cap.as_secs()));
-        assert_eq!(seconds, [1, 2, 3, 4, 5, 6].map(Some));
+        assert_eq!(seconds, [1, 2, 3, 4, 5, 6, 7].map(Some));
         let shortest = "[target]\nshard = \"0\"\nheartbeat = \"/h\"\n[[thread]]\nname = \"exec-s0\"\n";
         let caps = check(shortest).unwrap().policy(false).excuse_caps;
         assert_eq!(caps.of(ExcuseKind::MemoryThrottled), Some(Duration::from_secs(600)));
@@ -265,7 +267,7 @@ listen = "0.0.0.0:9611"
         w.toml:5: thread.name: found "a-name-that-is-too-long": can never match: thread names end after 15 bytes; shorten it, or end it with *
         w.toml:6: thread.stall_after: found 5: allowed: a duration in double quotes, such as "5s" or "1m 30s" (units: ns us ms s m h d), longer than zero
         w.toml:7: thread.warn_after: found "10s": must not be longer than stall_after (5s)
-        w.toml:8: thread.on: found "murder": allowed: "kill", "report" or "ignore"
+        w.toml:8: thread.on: found "murder": allowed: "kill", "report" or "ignore", or a table by kind of stall, such as { io_wait = "report" }
         w.toml:10: kill.mode: found "enforc": allowed: "observe" or "enforce"
         w.toml:11: kill.signals: found [["SIGKILL", "5s"], ["SIGTERM", "0s"]]: the times must not go down, and the last signal must be SIGKILL, which alone cannot be ignored
         w.toml:12: kill.budget.kills: found 0: allowed: a whole number from 1 to 4294967295
@@ -287,10 +289,61 @@ listen = "0.0.0.0:9611"
             assert_eq!(
                 rule(wrong).unwrap_err().trim_end(),
                 format!(
-                    "w.toml:6: thread.warm_up: found {wrong:?}: must be longer than stall_after (5s) and at most 600s"
+                    "w.toml:6: thread.warm_up: found {wrong:?}: must be longer than stall_after (5s) and at most 10m"
                 )
             );
         }
+    }
+
+    /// A config with these lines in its only `[[thread]]`; the first of them is line 6.
+    fn with_thread(lines: &str) -> Result<Config, String> {
+        let head = "[target]\nshard = \"0\"\nheartbeat = \"/h\"\n[[thread]]\nname = \"exec-s*\"\n";
+        check(&format!("{head}{lines}\n"))
+    }
+
+    #[test]
+    fn sections_have_thresholds_of_their_own() {
+        let config = with_thread("sections = { reading = \"2s\", executing = \"1m\" }").unwrap();
+        let written = written_sections(&config.threads[0].sections, crate::config::units::written);
+        assert_eq!(written, ["executing 1m", "reading 2s"]);
+        let policy = config.policy(false);
+        let warnings: Vec<u64> =
+            policy.rules[0].sections.iter().map(|limits| limits.warn_after.as_secs()).collect();
+        assert_eq!(warnings, [24, 0], "two fifths, as for the rule: 24 s and 800 ms");
+        insta::assert_snapshot!(
+            with_thread("sections = { Reading = \"2s\", executing = 5, committing = \"0s\" }").unwrap_err(),
+            @r#"
+        w.toml:6: thread.sections.Reading: found Reading: a section is named by 1 to 12 characters of a-z, 0-9, "_", "-" and "."
+        w.toml:6: thread.sections.executing: found 5: allowed: a duration in double quotes, such as "5s" or "1m 30s" (units: ns us ms s m h d), longer than zero
+        w.toml:6: thread.sections.committing: found "0s": allowed: a duration in double quotes, such as "5s" or "1m 30s" (units: ns us ms s m h d), longer than zero
+        "#
+        );
+        let many: Vec<String> = (0..17).map(|n| format!("s{n} = \"2s\"")).collect();
+        let told = with_thread(&format!("sections = {{ {} }}", many.join(", "))).unwrap_err();
+        assert!(told.contains("thread.sections: 17 sections; allowed: 16 at most"), "{told}");
+    }
+
+    #[test]
+    fn what_follows_a_stall_may_depend_on_its_kind() {
+        let rule = |lines| with_thread(lines).unwrap().policy(false).rules.remove(0);
+        let by_kind = rule("on = { io_wait = \"report\", deadlock = \"kill\" }");
+        assert_eq!(by_kind.on, On::Kill, "a lost thread");
+        assert_eq!(by_kind.on_stall(StallKind::IoWait), On::Report);
+        assert_eq!(by_kind.on_stall(StallKind::Deadlock), On::Kill);
+        assert_eq!(by_kind.on_stall(StallKind::Unknown), On::Kill, "what the table does not name");
+        let plain = rule("on = \"report\"");
+        assert_eq!((plain.on, plain.on_stall(StallKind::Deadlock)), (On::Report, On::Report));
+        insta::assert_snapshot!(
+            with_thread("on = { io_wait = \"ignore\", disk = \"report\" }").unwrap_err(),
+            @r#"
+        w.toml:6: thread.on.io_wait: found "ignore": allowed: "kill" or "report"
+        w.toml:6: thread.on.disk: found disk: unknown key; allowed here: deadlock, livelock, io_wait, blocked, unknown
+        "#
+        );
+        insta::assert_snapshot!(
+            with_thread("on = {}").unwrap_err(),
+            @"w.toml:6: thread.on: found {}: names no kind of stall; allowed here: deadlock, livelock, io_wait, blocked, unknown"
+        );
     }
 
     #[test]
@@ -411,7 +464,7 @@ socket = "/0123456789/0123456789/0123456789/0123456789/0123456789/0123456789/012
         w.toml:9: thread.name: "a*" stands twice; the first rule wins
         w.toml:11: channel: on = "kill" needs consumer and max_age: only a consumer that does not receive can be at fault
         w.toml:14: channel.name: "commands" stands twice; one rule a channel
-        w.toml:17: evidence.time_limit: found "11s": allowed: at most 10s, since a kill waits for it
+        w.toml:17: evidence.time_limit: found "11s": allowed: a duration in double quotes, such as "5s" or "1m 30s" (units: ns us ms s m h d), at most 10s since a kill waits for it; "0s" gathers none
         w.toml:18: evidence.directory: found "": allowed: a path in double quotes
         w.toml:19: http.public: cannot have the port of http.listen (127.0.0.1:9611): the two are different listeners
         w.toml:21: http.socket: found "/0123456789/0123456789/0123456789/0123456789/0123456789/012…: is longer than the 107 bytes that the path of a unix socket may have

@@ -214,6 +214,16 @@ impl<'i> Section<'i> {
         sections
     }
 
+    /// Whether no key is left.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// All keys that were not taken, for a table whose keys are names that a person chooses.
+    pub fn into_keys(self) -> DeTable<'i> {
+        self.keys
+    }
+
     /// Reports every key that was not taken.
     pub fn finish(self, complaints: &mut Complaints<'_>) {
         for (key, _) in &self.keys {

@@ -13,11 +13,14 @@ use super::section::{Complaints, Section, integer};
 use super::units::{self, DURATION_FORM};
 use super::{
     Config, DEFAULT_EVIDENCE_TIME, EvidenceConfig, HttpConfig, JudgeConfig, KillBy, KillConfig, KillMode,
-    KillSignal, MOST_JITTER, On, OtlpConfig, RecorderConfig, RestartConfig, TargetConfig, shadow, watched,
+    KillSignal, MOST_JITTER, On, OtlpConfig, RecorderConfig, RestartConfig, TargetConfig, shadow,
+    sign_of_life, watched,
 };
 
 /// Capacity of the kernel's `sockaddr_un`, without the terminating zero.
 const SOCKET_BYTES: usize = 107;
+/// Near misses beyond these tell nothing new, and each costs some reading.
+const MOST_NEAR_MISSES: u32 = 1_000;
 /// Evidence may delay a kill, but no evidence is worth a restart that waits longer than this.
 const LONGEST_EVIDENCE: Duration = Duration::from_secs(10);
 
@@ -40,6 +43,8 @@ pub fn config(mut file: Section<'_>, shard: Option<&str>, complaints: &mut Compl
     let evidence = evidence(file.table("evidence", complaints), &shard, complaints);
     let http = http(file.table("http", complaints), complaints);
     let otlp = file.table("otlp", complaints).and_then(|section| otlp(section, complaints));
+    let heartbeat_out = file.table("heartbeat_out", complaints);
+    let heartbeat_out = heartbeat_out.and_then(|section| sign_of_life::heartbeat_out(section, complaints));
     let recorder = file.table("recorder", complaints).map(|section| recorder(section, &evidence, complaints));
     let live = shadow::Live { threads: &threads, channels: &channels, judge: &judge, kill: &kill };
     let shadow = file.table("shadow", complaints).map(|section| shadow::shadow(section, &live, complaints));
@@ -54,6 +59,7 @@ pub fn config(mut file: Section<'_>, shard: Option<&str>, complaints: &mut Compl
         evidence,
         http,
         otlp,
+        heartbeat_out,
         recorder,
         shadow,
     })
@@ -76,6 +82,7 @@ pub(super) fn judge(
     set(&mut judge.poison_after, section.parse("poison_after", &allowed, complaints, read));
     if let Some(mut excuse) = section.table("excuse", complaints) {
         set(&mut judge.starved, excuse.duration("starved", complaints));
+        set(&mut judge.stolen, excuse.duration("stolen", complaints));
         set(&mut judge.throttled, excuse.duration("throttled", complaints));
         set(&mut judge.memory_throttled, excuse.duration("memory_throttled", complaints));
         set(&mut judge.traced, excuse.duration("traced", complaints));
@@ -195,18 +202,28 @@ fn evidence(section: Option<Section<'_>>, shard: &str, complaints: &mut Complain
     let mut evidence = EvidenceConfig {
         directory: PathBuf::from("/var/lib/shard-watchdog").join(folder),
         time_limit: DEFAULT_EVIDENCE_TIME,
+        minidump: false,
+        near_misses_per_day: 20,
         keep_incidents: 50,
         keep_bytes: 256 << 20,
     };
     let Some(mut section) = section else { return evidence };
     let directory = section.path("directory", complaints);
     set(&mut evidence.directory, directory);
-    if let Some((limit, span)) = section.duration("time_limit", complaints) {
-        if limit > LONGEST_EVIDENCE {
-            complaints.add(&span, "evidence.time_limit", "allowed: at most 10s, since a kill waits for it");
-        }
-        evidence.time_limit = limit;
-    }
+    let read = |value: &DeValue<'_>| {
+        value.as_str().and_then(units::duration).filter(|limit| *limit <= LONGEST_EVIDENCE)
+    };
+    let form = format!(
+        "{DURATION_FORM}, at most {LONGEST_EVIDENCE:?} since a kill waits for it; \"0s\" gathers none"
+    );
+    set(&mut evidence.time_limit, section.parse("time_limit", &form, complaints, read));
+    let read = |value: &DeValue<'_>| {
+        integer(value).and_then(|n| u32::try_from(n).ok()).filter(|n| *n <= MOST_NEAR_MISSES)
+    };
+    let form = format!("a whole number from 0, which records none, to {MOST_NEAR_MISSES}");
+    set(&mut evidence.near_misses_per_day, section.parse("near_misses_per_day", &form, complaints, read));
+    let read = |value: &DeValue<'_>| value.as_bool();
+    set(&mut evidence.minidump, section.parse("minidump", "true or false", complaints, read));
     if let Some(mut keep) = section.table("keep", complaints) {
         set(&mut evidence.keep_incidents, keep.count("incidents", complaints));
         set(&mut evidence.keep_bytes, keep.size("bytes", complaints));

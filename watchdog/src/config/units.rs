@@ -40,6 +40,27 @@ pub fn duration(text: &str) -> Option<Duration> {
     (sum <= LONGEST).then_some(sum)
 }
 
+/// The form that [`duration`] reads: `1m 30s`.
+pub fn written(time: Duration) -> String {
+    let units = [
+        ("h", 3_600_000_000_000),
+        ("m", 60_000_000_000),
+        ("s", 1_000_000_000),
+        ("ms", 1_000_000),
+        ("us", 1_000),
+        ("ns", 1),
+    ];
+    let mut left = time.as_nanos();
+    let mut parts = Vec::new();
+    for (unit, nanos) in units {
+        if left >= nanos {
+            parts.push(format!("{}{unit}", left / nanos));
+            left %= nanos;
+        }
+    }
+    if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
+}
+
 /// Reads a size in bytes.
 pub fn size(text: &str) -> Option<u64> {
     let text = text.trim();
@@ -77,5 +98,16 @@ mod tests {
         for wrong in ["", "256", "MiB", "1MB"] {
             assert_eq!(size(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_duration_is_read_as_it_was_written() {
+        for millis in [1, 500, 1_000, 90_000, 3_600_001, 86_400_000] {
+            let time = Duration::from_millis(millis);
+            assert_eq!(duration(&written(time)), Some(time), "{}", written(time));
+        }
+        assert_eq!(written(Duration::from_millis(90_500)), "1m 30s 500ms");
+        let short = Duration::from_nanos(250_007);
+        assert_eq!((written(short).as_str(), duration("250us 7ns")), ("250us 7ns", Some(short)));
     }
 }

@@ -7,6 +7,9 @@ use globset::{Glob, GlobMatcher};
 use toml::de::DeValue;
 
 use super::section::{Complaints, Section, integer};
+use super::silence::silence;
+use super::stalls;
+use super::units::written;
 use super::user::User;
 use super::{ChannelRule, FindTarget, MOST_WARM_UP, On, TargetConfig, ThreadRule, unit};
 
@@ -130,7 +133,7 @@ fn thread(mut section: Section<'_>, complaints: &mut Complaints<'_>) -> Option<T
         complaints.add(
             span,
             &section.dotted("warn_after"),
-            format!("must not be longer than stall_after ({stall_after:?})"),
+            format!("must not be longer than stall_after ({})", written(stall_after)),
         );
     }
     let warm_up = section.duration("warm_up", complaints);
@@ -140,15 +143,21 @@ fn thread(mut section: Section<'_>, complaints: &mut Complaints<'_>) -> Option<T
         complaints.add(
             span,
             &section.dotted("warm_up"),
-            format!("must be longer than stall_after ({stall_after:?}) and at most {MOST_WARM_UP:?}"),
+            format!(
+                "must be longer than stall_after ({}) and at most {}",
+                written(stall_after),
+                written(MOST_WARM_UP)
+            ),
         );
     }
-    let on = on(&mut section, On::Kill, complaints);
+    let sections = stalls::sections(&mut section, complaints);
+    let (on, by_kind) = stalls::on(&mut section, complaints);
+    let silence = silence(&mut section, stall_after, complaints);
     section.finish(complaints);
     let (name, glob, _) = name?;
     let warm_up = warm_up.map(|(warm_up, _)| warm_up);
     let warn_after = warn_after.map_or(stall_after * 2 / 5, |(warn, _)| warn);
-    Some(ThreadRule { name, glob, count, stall_after, warn_after, warm_up, on })
+    Some(ThreadRule { name, glob, count, stall_after, warn_after, warm_up, sections, on, by_kind, silence })
 }
 
 pub(super) fn channels(sections: Vec<Section<'_>>, complaints: &mut Complaints<'_>) -> Vec<ChannelRule> {
@@ -174,7 +183,8 @@ fn channel(mut section: Section<'_>, complaints: &mut Complaints<'_>) -> Option<
     let max_age = section.duration("max_age", complaints).map(|(age, _)| age);
     let max_depth = section.count("max_depth", complaints).map(|(depth, _)| u64::from(depth));
     let consumer = glob(&mut section, "consumer", complaints).map(|(name, ..)| name);
-    let on = on(&mut section, On::Report, complaints);
+    let on = section.parse("on", stalls::ON_FORM, complaints, stalls::on_word);
+    let on = on.map_or(On::Report, |(on, _)| on);
     if on == On::Kill && (consumer.is_none() || max_age.is_none()) {
         let what =
             "on = \"kill\" needs consumer and max_age: only a consumer that does not receive can be at fault";
@@ -195,14 +205,4 @@ fn glob(
     };
     let ((name, glob), span) = section.parse(key, "a glob such as \"exec-s*\"", complaints, read)?;
     Some((name, glob, span))
-}
-
-fn on(section: &mut Section<'_>, default: On, complaints: &mut Complaints<'_>) -> On {
-    let read = |value: &DeValue<'_>| match value.as_str()? {
-        "kill" => Some(On::Kill),
-        "report" => Some(On::Report),
-        "ignore" => Some(On::Ignore),
-        _ => None,
-    };
-    section.parse("on", "\"kill\", \"report\" or \"ignore\"", complaints, read).map_or(default, |(on, _)| on)
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::incident::id::IncidentId;
 use crate::incident::{Incident, Summary};
-use crate::status_json::StatusJson;
+use crate::status_json::{NearMissJson, StatusJson};
 use crate::telemetry::prometheus::CONTENT_TYPE;
 use crate::verdict::Verdict;
 
@@ -22,7 +22,11 @@ GET /shard/readyz            whether the shard may get work: a readiness probe, 
 GET /metrics                 Prometheus text format
 GET /api/v1/status           the verdict and all that it rests on
 GET /api/v1/incidents        the latest incidents
+GET /api/v1/near-misses      threads that were late, and how that ended
 GET /api/v1/incidents/{id}   one of them
+GET /api/v1/incidents/{id}/threads.json   what its threads were doing
+GET /api/v1/incidents/{id}/stacks.txt   on which lines they stood, if there is a minidump
+GET /api/v1/incidents/{id}/recording   what was seen in the minute before it
 GET /api/v1/recording        what was seen during the last minute (shard-watchdog record, replay, suggest)
 POST /api/v1/pause           stop killing, not watching: {"for": "10m", "reason": "…"}
 POST /api/v1/resume          end that before its time
@@ -90,6 +94,7 @@ pub(super) async fn metrics(State(sources): State<Sources>) -> Response {
 pub(super) async fn status(State(sources): State<Sources>) -> Json<StatusJson> {
     let mut status = StatusJson::of(&sources.board, crate::clock::now());
     status.evidence_trouble = sources.journal.trouble();
+    status.last_near_miss = sources.journal.last_near_miss().as_ref().map(NearMissJson::from);
     Json(status)
 }
 
@@ -100,16 +105,24 @@ pub(super) async fn incidents(State(sources): State<Sources>) -> Response {
     Json(json!({ "incidents": summaries })).into_response()
 }
 
+/// `GET /api/v1/near-misses`
+pub(super) async fn near_misses(State(sources): State<Sources>) -> Response {
+    Json(json!({ "near_misses": sources.journal.near_misses() })).into_response()
+}
+
 /// `GET /api/v1/incidents/{id}`
 pub(super) async fn incident(State(sources): State<Sources>, Path(id): Path<String>) -> Response {
     let found = IncidentId::parse(&id).and_then(|id| sources.journal.get(&id));
     match found {
         Some(incident) => Json::<&Incident>(&incident).into_response(),
-        None => {
-            let error = "no such incident among the latest; GET /api/v1/incidents lists them";
-            (StatusCode::NOT_FOUND, Json(json!({ "error": error }))).into_response()
-        }
+        None => no_such_incident(),
     }
+}
+
+/// The answer to a question for an incident that is not known.
+pub(super) fn no_such_incident() -> Response {
+    let error = "no such incident among the latest; GET /api/v1/incidents lists them";
+    (StatusCode::NOT_FOUND, Json(json!({ "error": error }))).into_response()
 }
 
 /// Every other path.

@@ -15,7 +15,7 @@ use super::timeline::{StepName, micros};
 use super::{Incident, small_file};
 
 /// The name of the file.
-const NAME: &str = "deaths.json";
+pub(super) const FILE: &str = "deaths.json";
 
 /// The content of the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,15 +66,19 @@ impl Deaths {
     /// killed in between had written only the incident.
     pub(super) fn add<'a>(&mut self, incidents: impl Iterator<Item = &'a Incident>) {
         for incident in incidents {
-            let Some(died) = death_of(incident).filter(|died| *died > self.as_of) else { continue };
             let key = incident.thread.as_ref().and_then(|thread| thread.work_key);
-            self.deaths.extend(key.filter(|key| *key != 0));
-            self.as_of = died;
-            let has = |step| incident.timeline.iter().any(|entry| entry.step == step);
-            if has(StepName::Signal) && incident.reason != Reason::Requested {
-                self.kills_without_progress = self.kills_without_progress.saturating_add(1);
+            let mut new = false;
+            for (died, killed) in deaths_of(incident) {
+                if died <= self.as_of {
+                    continue;
+                }
+                (self.as_of, new) = (died, true);
+                self.deaths.extend(key.filter(|key| *key != 0));
+                if killed && incident.reason != Reason::Requested {
+                    self.kills_without_progress = self.kills_without_progress.saturating_add(1);
+                }
             }
-            if has(StepName::Recovered) {
+            if new && incident.timeline.iter().any(|entry| entry.step == StepName::Recovered) {
                 self.kills_without_progress = 0;
             }
         }
@@ -84,7 +88,7 @@ impl Deaths {
 
     /// The content of the file in `evidence`; empty if there is none.
     pub(super) fn load(evidence: &Place) -> io::Result<Self> {
-        let mut deaths: Self = small_file::read(evidence, NAME)?.unwrap_or_default();
+        let mut deaths: Self = small_file::read(evidence, FILE)?.unwrap_or_default();
         deaths.deaths.truncate(DEATHS);
         deaths.crash_loop_keys.truncate(KEYS);
         Ok(deaths)
@@ -92,14 +96,24 @@ impl Deaths {
 
     /// Writes the file so that at every moment the old or the new one is complete on disk.
     pub(super) fn write(&self, evidence: &Place) -> io::Result<()> {
-        small_file::write(evidence, NAME, self)
+        small_file::write(evidence, FILE, self)
     }
 }
 
-/// When the process of an incident died, or was sent a signal whose effect was not observed.
-fn death_of(incident: &Incident) -> Option<Timestamp> {
-    let step = |name| incident.timeline.iter().rev().find(|entry| entry.step == name).map(|entry| entry.at);
-    step(StepName::Exited).or_else(|| step(StepName::Signal))
+/// When the process of an incident died, or was sent a signal whose effect the same sidecar did not
+/// observe; and whether it was sent one. A sidecar that ends itself in place of a signal may do so
+/// in vain: then the next one does it again in the same incident.
+fn deaths_of(incident: &Incident) -> Vec<(Timestamp, bool)> {
+    let mut deaths = Vec::new();
+    for life in incident.lives() {
+        let step = |name| life.iter().rev().find(|entry| entry.step == name).map(|entry| entry.at);
+        let (exited, signal) = (step(StepName::Exited), step(StepName::Signal));
+        // The death that a sidecar only found has been counted by the signal of the one before.
+        if signal.is_some() || deaths.is_empty() {
+            deaths.extend(exited.or(signal).map(|died| (died, signal.is_some())));
+        }
+    }
+    deaths
 }
 
 #[cfg(test)]
@@ -129,7 +143,7 @@ mod tests {
     fn a_hostile_file_is_refused_or_cut() {
         let folder = tempfile::tempdir().unwrap();
         let evidence = Place::new(folder.path().to_owned(), Arc::default());
-        let put = |text: &str| std::fs::write(folder.path().join(NAME), text).unwrap();
+        let put = |text: &str| std::fs::write(folder.path().join(FILE), text).unwrap();
         for text in ["", "{", "[1]", "{\"as_of\":\"now\",\"deaths\":[],\"crash_loop_keys\":[]}"] {
             put(text);
             assert!(Deaths::load(&evidence).is_err(), "{text}");
@@ -139,8 +153,8 @@ mod tests {
             "{{\"as_of\":\"2026-01-01T00:00:00Z\",\"deaths\":{many:?},\"crash_loop_keys\":{many:?}}}"
         ));
         assert_eq!(Deaths::load(&evidence).unwrap().known(2).keys(), [7]);
-        std::fs::remove_file(folder.path().join(NAME)).unwrap();
-        std::os::unix::fs::symlink("/dev/zero", folder.path().join(NAME)).unwrap();
+        std::fs::remove_file(folder.path().join(FILE)).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", folder.path().join(FILE)).unwrap();
         assert!(Deaths::load(&evidence).is_err());
     }
 }

@@ -2,7 +2,8 @@
 //! disk does.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
@@ -17,7 +18,26 @@ use super::retention::{self, Traits};
 pub const DOCUMENT: &str = "incident.json";
 /// The observations before the incident, for `replay`.
 pub const RECORDING: &str = "recording";
-/// No document of this program comes near this; a larger file is foreign.
+/// What the kernel showed of the process before the first signal, as JSON.
+pub const THREADS: &str = "threads.json";
+/// The minidump: registers and stacks of the threads.
+pub const DUMP: &str = "process.dmp";
+/// The stacks of the dump, with function, file and line.
+pub const STACKS: &str = "stacks.txt";
+/// All files that the folder of an incident may have.
+pub const FILES: &[&str] = &[DOCUMENT, THREADS, RECORDING, DUMP, STACKS];
+
+/// The most bytes that a file of this name may have. None of this program's comes near it: a
+/// recording has up to 2 MiB. A larger one is foreign.
+pub fn largest(name: &str) -> u64 {
+    match name {
+        DUMP => crate::dump::LARGEST,
+        STACKS => crate::stacks::LARGEST_TEXT,
+        _ => 8 << 20,
+    }
+}
+
+/// The same for documents, all of which are read when a sidecar starts.
 const LARGEST_DOCUMENT: u64 = 4 << 20;
 
 /// What is known of one incident's folder.
@@ -76,6 +96,12 @@ impl Folder {
             }
             let path = self.path().join(id.as_str());
             let opened = incidents.folder(id.as_str());
+            // Of an incident that never reached the disk, nothing is left but an empty folder.
+            if opened.as_ref().is_ok_and(|folder| folder.remove_unfinished(FILES).unwrap_or(false))
+                && incidents.remove_folder(id.as_str()).is_ok()
+            {
+                continue;
+            }
             let bytes = opened.as_ref().map_or(0, size_of);
             match opened.and_then(|folder| read_document(&folder)) {
                 Ok(incident) if incident.id == id => {
@@ -106,13 +132,85 @@ impl Folder {
         self.write_file(&incident.id, DOCUMENT, &document, Traits::of(incident))
     }
 
-    /// Writes the recording of an incident in the same way, beside its document.
+    /// Writes another of the [`FILES`] of an incident in the same way, beside its document. The
+    /// first one of its name stays: it is of the time before the first signal, and a later one is
+    /// made only if the incident goes on under another sidecar.
     ///
     /// # Errors
     /// Any error of the disk.
-    pub fn write_recording(&mut self, id: &IncidentId, recording: &[u8]) -> io::Result<()> {
+    pub fn write_beside(&mut self, id: &IncidentId, name: &str, content: &[u8]) -> io::Result<()> {
+        if self.place.make()?.make_folder(id.as_str())?.look(name)?.is_some() {
+            return Ok(());
+        }
         let traits = self.kept.get(id).map_or(Traits::UNREADABLE, |kept| kept.traits.clone());
-        self.write_file(id, RECORDING, recording, traits)
+        self.write_file(id, name, content, traits)
+    }
+
+    /// Copies the minidump of an incident from its beginning, in the same way. Not through memory:
+    /// a dump may have tens of MiB.
+    ///
+    /// # Errors
+    /// Any error of the disk.
+    pub fn write_dump(&mut self, id: &IncidentId, dump: &File) -> io::Result<()> {
+        let mut from = dump;
+        from.rewind()?;
+        let traits = self.kept.get(id).map_or(Traits::UNREADABLE, |kept| kept.traits.clone());
+        let folder = self.place.make()?.make_folder(id.as_str())?;
+        // Those are of an earlier dump, if there are any.
+        folder.remove(STACKS)?;
+        folder.write_from(DUMP, &mut from.take(largest(DUMP)))?;
+        self.kept.insert(id.clone(), Kept { bytes: size_of(&folder), traits });
+        Ok(())
+    }
+
+    /// Opens the minidump of an incident; `None` if it has none.
+    ///
+    /// # Errors
+    /// Any error of the disk, and a folder or file that cannot be trusted.
+    pub fn dump(&self, id: &IncidentId) -> io::Result<Option<File>> {
+        let Some(incidents) = self.place.open()? else { return Ok(None) };
+        match incidents.folder(id.as_str()) {
+            Ok(folder) => folder.file(DUMP, largest(DUMP)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Copies the stacks of an incident's minidump from their beginning, unless a person has looked
+    /// them up meanwhile, or the incident was deleted.
+    ///
+    /// # Errors
+    /// Any error of the disk.
+    pub fn write_stacks(&mut self, id: &IncidentId, stacks: &File) -> io::Result<()> {
+        let Some(traits) = self.kept.get(id).map(|kept| kept.traits.clone()) else { return Ok(()) };
+        let mut from = stacks;
+        from.rewind()?;
+        let folder = self.place.make()?.make_folder(id.as_str())?;
+        if folder.look(STACKS)?.is_none() {
+            folder.write_from(STACKS, &mut from.take(largest(STACKS)))?;
+            self.kept.insert(id.clone(), Kept { bytes: size_of(&folder), traits });
+        }
+        Ok(())
+    }
+
+    /// Whether an incident is on disk, as far as its document could be read or written.
+    pub fn has(&self, id: &IncidentId) -> bool {
+        self.kept.contains_key(id)
+    }
+
+    /// Reads one of the [`FILES`] of an incident; `None` if there is none of that name.
+    ///
+    /// # Errors
+    /// Any error of the disk, and a folder or file that cannot be trusted.
+    pub fn read(&self, id: &IncidentId, name: &str) -> io::Result<Option<Vec<u8>>> {
+        // The name becomes part of a path.
+        let Some(name) = FILES.iter().find(|known| **known == name) else { return Ok(None) };
+        let Some(incidents) = self.place.open()? else { return Ok(None) };
+        match incidents.folder(id.as_str()) {
+            Ok(folder) => folder.read(name, largest(name)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn write_file(&mut self, id: &IncidentId, name: &str, content: &[u8], traits: Traits) -> io::Result<()> {
@@ -141,9 +239,10 @@ impl Folder {
             let retained = self.kept.iter().map(|(id, kept)| (id, &kept.traits));
             let Some(next) = retention::next_to_delete(retained).cloned() else { break };
             self.kept.remove(&next);
-            let removed = self.place.open().and_then(|incidents| {
-                incidents.map_or(Ok(()), |incidents| incidents.remove_folder(next.as_str()))
-            });
+            let removed = self
+                .place
+                .open()
+                .and_then(|incidents| incidents.map_or(Ok(()), |incidents| delete(&incidents, &next)));
             match removed {
                 Ok(()) => deleted += 1,
                 Err(error) => failed = Some(error),
@@ -151,6 +250,18 @@ impl Folder {
         }
         failed.map_or(Ok(deleted), Err)
     }
+}
+
+/// Deletes an incident, its document last: a sidecar that is killed meanwhile leaves an incident
+/// that the next one can read, and deletes again.
+fn delete(incidents: &OwnFolder, id: &IncidentId) -> io::Result<()> {
+    if let Ok(folder) = incidents.folder(id.as_str()) {
+        let files = folder.entries()?.into_iter().filter(|entry| entry.kind != FileType::Directory);
+        for file in files.filter(|file| file.name != DOCUMENT) {
+            folder.remove(&file.name)?;
+        }
+    }
+    incidents.remove_folder(id.as_str())
 }
 
 fn read_document(folder: &OwnFolder) -> io::Result<Incident> {

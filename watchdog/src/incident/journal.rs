@@ -3,40 +3,48 @@
 //! A disk may be full, read-only or hung for minutes. Then the journal's thread waits or reports
 //! the error, its queue fills, and further orders are dropped and counted; nothing else is
 //! affected. Every order carries the whole document, so the next one makes up for one that was
-//! dropped.
+//! dropped. What the disk refused is tried again each second.
+
+mod scribe;
+mod unwritten;
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use shard_telemetry::dropped::{Dropped, Signal};
 use shard_telemetry::otlp::Spans;
 use tokio::sync::oneshot;
 
 use crate::act::budget::Past;
-use crate::clock::Moment;
 use crate::own_folder::Place;
 use crate::pause::Pause;
 
+use super::Incident;
 use super::deaths::Deaths;
-use super::folder::{Folder, Found};
+use super::folder::Folder;
 use super::id::IncidentId;
-use super::kills::{self, Kills};
+use super::kills::Kills;
+use super::near_miss::NearMiss;
 use super::retention::{self, Traits};
-use super::spans::{self, Told};
-use super::{Incident, Status, pause};
+
+use scribe::Scribe;
+use unwritten::Unwritten;
 
 /// Documents that wait for the disk. An incident has about ten steps; a longer queue means that the
 /// disk has stopped.
 const QUEUE: usize = 64;
-/// Recordings that wait for the disk, of up to 2 MiB each: a second incident may begin before the
-/// first one is written.
-const RECORDINGS: usize = 2;
+/// Files beside documents that wait for the disk, or are tried again, of up to 2 MiB each: a recording and the evidence
+/// of two incidents, since a second one may begin before the first one is written.
+const FILES: usize = 4;
+/// Of so many incidents that an earlier run left, the latest ones, the stacks are looked up: no
+/// sidecar leaves more than wait at once.
+pub const MOST_LEFT: usize = 4;
 /// Incidents that are served from memory. At a few KiB each, they stay within half a MiB.
 const IN_MEMORY: usize = 50;
 
@@ -53,7 +61,17 @@ pub struct JournalConfig {
 
 enum Order {
     Write(Arc<Incident>),
-    Recording(IncidentId, Vec<u8>),
+    /// Store this file of an incident beside its document.
+    Keep(IncidentId, &'static str, Vec<u8>),
+    /// Store this minidump of an incident.
+    KeepDump(IncidentId, Arc<File>),
+    /// Store a later version of a document, unless the incident was deleted.
+    Amend(Arc<Incident>),
+    /// Open the minidump of an incident.
+    Dump(IncidentId, SyncSender<io::Result<Option<File>>>),
+    /// Store the stacks of its minidump.
+    KeepStacks(IncidentId, Arc<File>),
+    NearMiss(Box<NearMiss>),
     Past(SyncSender<(Past, Option<Pause>)>),
     /// Store this pause, or remove the stored one (`None`); the answer is whether that reached the
     /// disk.
@@ -62,6 +80,8 @@ enum Order {
     PauseOver(Arc<Pause>),
     Remember(Deaths),
     Deaths(SyncSender<Deaths>),
+    /// Read a file of an incident.
+    Read(IncidentId, String, oneshot::Sender<io::Result<Option<Vec<u8>>>>),
     /// Check whether the folder can still be trusted.
     Look,
     Flush(SyncSender<()>),
@@ -71,15 +91,20 @@ enum Order {
 #[derive(Clone, Debug)]
 pub struct Journal {
     latest: Arc<Mutex<VecDeque<Arc<Incident>>>>,
+    near_misses: Arc<Mutex<VecDeque<NearMiss>>>,
     orders: SyncSender<Order>,
-    recordings: Arc<AtomicUsize>,
+    files: Arc<AtomicUsize>,
+    /// Whether a file is being read for somebody.
+    reading: Arc<AtomicBool>,
     dropped: Arc<Dropped>,
     trouble: Arc<Mutex<Option<String>>>,
+    left: Arc<Mutex<Option<Arc<Incident>>>>,
+    without_stacks: Arc<Mutex<Vec<IncidentId>>>,
 }
 
 impl Journal {
     /// Starts the thread. It reads what earlier runs of the sidecar left, and closes the incidents
-    /// that they left open.
+    /// that they left open, except the last one if it can go on.
     ///
     /// # Errors
     /// If the thread cannot be started.
@@ -87,23 +112,32 @@ impl Journal {
         let (orders, receiver) = sync_channel(QUEUE);
         let journal = Self {
             latest: Arc::default(),
+            near_misses: Arc::default(),
             orders,
-            recordings: Arc::default(),
+            files: Arc::default(),
+            reading: Arc::default(),
             dropped,
             trouble: Arc::default(),
+            left: Arc::default(),
+            without_stacks: Arc::default(),
         };
         let folder = Folder::new(&config.directory, config.keep_incidents, config.keep_bytes);
         let scribe = Scribe {
             folder,
             latest: Arc::clone(&journal.latest),
-            recordings: Arc::clone(&journal.recordings),
+            near_misses: Arc::clone(&journal.near_misses),
+            files: Arc::clone(&journal.files),
+            reading: Arc::clone(&journal.reading),
             dropped: Arc::clone(&journal.dropped),
             evidence: config.directory.clone(),
             kills: Kills::new(config.directory.clone()),
             pause: None,
             deaths: Deaths::default(),
             trouble: Arc::clone(&journal.trouble),
+            left: Arc::clone(&journal.left),
+            without_stacks: Arc::clone(&journal.without_stacks),
             spans,
+            unwritten: Unwritten::default(),
         };
         thread::Builder::new().name("journal".to_owned()).spawn(move || scribe.run(&receiver))?;
         Ok(journal)
@@ -117,14 +151,93 @@ impl Journal {
         }
     }
 
-    /// Stores the recording that belongs to an incident. Never waits; while the disk hangs, a third
-    /// one is dropped.
-    pub fn keep_recording(&self, id: IncidentId, recording: Vec<u8>) {
-        let waiting = self.recordings.fetch_add(1, Ordering::Relaxed);
-        if waiting >= RECORDINGS || self.orders.try_send(Order::Recording(id, recording)).is_err() {
-            self.recordings.fetch_sub(1, Ordering::Relaxed);
+    /// Records a later version of a document that was closed before. Never waits. If the incident
+    /// was deleted meanwhile, it does not come back.
+    pub fn amend(&self, incident: Arc<Incident>) {
+        {
+            let mut latest = lock(&self.latest);
+            let held = latest.iter_mut().find(|held| held.id == incident.id);
+            if let Some(held) = held {
+                *held = Arc::clone(&incident);
+            }
+        }
+        if self.orders.try_send(Order::Amend(incident)).is_err() {
             self.dropped.add(Signal::Incidents, 1);
         }
+    }
+
+    /// Stores a file that belongs to an incident, one of [`FILES`](super::folder::FILES). Never
+    /// waits; while the disk hangs or is full, the fifth one is dropped.
+    pub fn keep_file(&self, id: IncidentId, name: &'static str, content: Vec<u8>) {
+        self.keep(Order::Keep(id, name, content));
+    }
+
+    /// Stores the minidump of an incident. Never waits; while the disk hangs, the fifth file is
+    /// dropped.
+    pub fn keep_dump(&self, id: IncidentId, dump: Arc<File>) {
+        self.keep(Order::KeepDump(id, dump));
+    }
+
+    /// Stores the stacks of an incident's minidump. Never waits; while the disk hangs, the fifth
+    /// file is dropped.
+    pub fn keep_stacks(&self, id: IncidentId, stacks: Arc<File>) {
+        self.keep(Order::KeepStacks(id, stacks));
+    }
+
+    /// Opens the minidump of an incident, after all that was ordered before. Waits for that long;
+    /// not for the relay.
+    ///
+    /// # Errors
+    /// Why there is none, as a clause.
+    pub fn dump(&self, id: IncidentId, wait: Duration) -> Result<File, String> {
+        let (answer, answered) = sync_channel(1);
+        let slow = || "the disk does not answer".to_owned();
+        self.orders.try_send(Order::Dump(id, answer)).map_err(|_| slow())?;
+        match answered.recv_timeout(wait) {
+            Ok(Ok(Some(dump))) => Ok(dump),
+            Ok(Ok(None)) => Err("the minidump is not on disk".to_owned()),
+            Ok(Err(error)) => Err(format!("the minidump cannot be read: {error}")),
+            Err(_) => Err(slow()),
+        }
+    }
+
+    /// Incidents that an earlier run of the sidecar left with a minidump whose stacks it did not
+    /// look up; once, as soon as they have been read. At most [`MOST_LEFT`].
+    pub fn take_without_stacks(&self) -> Vec<IncidentId> {
+        let mut left = self.without_stacks.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *left)
+    }
+
+    fn keep(&self, file: Order) {
+        let waiting = self.files.fetch_add(1, Ordering::Relaxed);
+        if waiting >= FILES || self.orders.try_send(file).is_err() {
+            self.files.fetch_sub(1, Ordering::Relaxed);
+            self.dropped.add(Signal::Incidents, 1);
+        }
+    }
+
+    /// Records a near miss that is over. Never waits.
+    pub fn near_miss(&self, near_miss: NearMiss) {
+        if self.orders.try_send(Order::NearMiss(Box::new(near_miss))).is_err() {
+            self.dropped.add(Signal::Incidents, 1);
+        }
+    }
+
+    /// The latest near misses, newest first.
+    pub fn near_misses(&self) -> Vec<NearMiss> {
+        let near_misses = self.near_misses.lock().unwrap_or_else(PoisonError::into_inner);
+        near_misses.iter().rev().cloned().collect()
+    }
+
+    /// The open incident that an earlier run of the sidecar left and that goes on; once, as soon as
+    /// it has been read.
+    pub fn take_left(&self) -> Option<Arc<Incident>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The latest near miss.
+    pub fn last_near_miss(&self) -> Option<NearMiss> {
+        self.near_misses.lock().unwrap_or_else(PoisonError::into_inner).back().cloned()
     }
 
     /// The latest incidents, newest first.
@@ -135,6 +248,24 @@ impl Journal {
     /// One of the latest incidents.
     pub fn get(&self, id: &IncidentId) -> Option<Arc<Incident>> {
         lock(&self.latest).iter().find(|incident| incident.id == *id).cloned()
+    }
+
+    /// Reads a file of an incident for somebody; `None` while another one is being read, or if the
+    /// disk has stopped. One at a time: questions must not take the room of what is to be written.
+    pub fn file(
+        &self,
+        id: IncidentId,
+        name: String,
+    ) -> Option<oneshot::Receiver<io::Result<Option<Vec<u8>>>>> {
+        if self.reading.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        let (answer, answered) = oneshot::channel();
+        if self.orders.try_send(Order::Read(id, name, answer)).is_err() {
+            self.reading.store(false, Ordering::Release);
+            return None;
+        }
+        Some(answered)
     }
 
     /// What earlier runs of the sidecar left: the kills that were charged to the budget, and a
@@ -204,187 +335,6 @@ impl Journal {
             thread::sleep(NUDGE);
         }
         answered.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok()
-    }
-}
-
-/// The journal's thread.
-struct Scribe {
-    folder: Folder,
-    latest: Arc<Mutex<VecDeque<Arc<Incident>>>>,
-    recordings: Arc<AtomicUsize>,
-    dropped: Arc<Dropped>,
-    evidence: Place,
-    kills: Kills,
-    pause: Option<Arc<Pause>>,
-    deaths: Deaths,
-    trouble: Arc<Mutex<Option<String>>>,
-    spans: Option<Spans>,
-}
-
-impl Scribe {
-    fn run(mut self, orders: &Receiver<Order>) {
-        self.take_over();
-        for order in orders {
-            match order {
-                Order::Write(incident) => self.write(&incident),
-                Order::Recording(id, recording) => {
-                    self.write_recording(&id, &recording);
-                    self.recordings.fetch_sub(1, Ordering::Relaxed);
-                }
-                Order::Past(answer) => {
-                    let _ = answer.try_send((self.kills.past(Moment::now()), self.left_pause()));
-                }
-                Order::Pause(pause, answer) => {
-                    let kept = match &pause {
-                        Some(pause) => pause::keep(&self.evidence, pause, Moment::now()),
-                        None => pause::remove(&self.evidence),
-                    };
-                    self.settle(kept.as_ref().err());
-                    self.pause = pause;
-                    let _ = answer.send(kept.is_ok());
-                }
-                Order::PauseOver(pause) => {
-                    if self.pause.as_ref() == Some(&pause) {
-                        self.pause = None;
-                        let removed = pause::remove(&self.evidence);
-                        self.settle(removed.as_ref().err());
-                    }
-                }
-                Order::Remember(deaths) => self.remember(deaths),
-                Order::Deaths(answer) => {
-                    let _ = answer.try_send(self.deaths.clone());
-                }
-                Order::Look => {
-                    let opened = self.evidence.open();
-                    self.settle(opened.as_ref().err());
-                }
-                Order::Flush(answer) => {
-                    let _ = answer.try_send(());
-                }
-            }
-        }
-    }
-
-    fn take_over(&mut self) {
-        let Found { incidents, unreadable } = match self.folder.load() {
-            Ok(found) => found,
-            Err(error) => {
-                self.kills.forget(Moment::now());
-                self.settle(Some(&error));
-                return;
-            }
-        };
-        if let Err(error) = self.kills.load(&incidents, Moment::now()) {
-            let path = self.evidence.path().join(kills::FILE);
-            tracing::error!(
-                path = %path.display(), %error,
-                "the kills of earlier lives cannot be read or written: what is not known counts as spent, until the budget refills"
-            );
-        }
-        for (path, error) in unreadable {
-            tracing::warn!(path = %path.display(), %error, "an earlier incident cannot be read and is left alone");
-        }
-        match Deaths::load(&self.evidence) {
-            Ok(deaths) => self.deaths = deaths,
-            Err(error) => {
-                tracing::warn!(%error, "the record of deaths cannot be read; the remaining incidents replace it as far as they go");
-            }
-        }
-        self.deaths.add(incidents.iter());
-        for mut incident in incidents {
-            let was_open = incident.status == Status::Open;
-            if was_open {
-                incident.interrupt(Timestamp::now());
-                // Spans that the earlier sidecar could not send are lost with it, so all of them
-                // are sent again.
-                if let Some(spans) = &self.spans {
-                    spans.send(Told::default().finished(&incident));
-                }
-                let _inside = spans::inside(&incident);
-                tracing::warn!(incident = %incident.id, "an earlier sidecar left this incident open; it is closed");
-            }
-            let incident = Arc::new(incident);
-            remember(&self.latest, Arc::clone(&incident));
-            if was_open {
-                self.write(&incident);
-            }
-        }
-        self.prune();
-    }
-
-    fn write(&mut self, incident: &Incident) {
-        let written = self.folder.write(incident).and(self.kills.add(incident));
-        if written.is_err() {
-            self.dropped.add(Signal::Incidents, 1);
-        }
-        self.settle(written.as_ref().err());
-        if incident.status != Status::Open || written.is_err() {
-            self.prune();
-        }
-    }
-
-    /// The pause that an earlier run left.
-    fn left_pause(&mut self) -> Option<Pause> {
-        match pause::load(&self.evidence, Moment::now()) {
-            Ok(left) => {
-                self.pause = left.clone().map(Arc::new);
-                left
-            }
-            Err(error) => {
-                let path = self.evidence.path().join(pause::FILE);
-                tracing::error!(path = %path.display(), %error, "an earlier pause cannot be used; nothing is paused");
-                None
-            }
-        }
-    }
-
-    fn remember(&mut self, deaths: Deaths) {
-        let written = deaths.write(&self.evidence);
-        self.deaths = deaths;
-        if written.is_err() {
-            self.dropped.add(Signal::Incidents, 1);
-        }
-        self.settle(written.as_ref().err());
-    }
-
-    fn write_recording(&mut self, id: &IncidentId, recording: &[u8]) {
-        let written = self.folder.write_recording(id, recording);
-        if written.is_err() {
-            self.dropped.add(Signal::Incidents, 1);
-        }
-        self.settle(written.as_ref().err());
-        self.prune();
-    }
-
-    fn prune(&mut self) {
-        match self.folder.prune() {
-            Ok(0) => {}
-            Ok(deleted) => tracing::info!(
-                deleted,
-                "incidents were deleted to keep the limits: repeats first, then the oldest"
-            ),
-            Err(error) => {
-                tracing::warn!(%error, path = %self.folder.path().display(), "an old incident cannot be deleted");
-            }
-        }
-    }
-
-    /// Logs that the disk fails, or works again, once for each change.
-    fn settle(&mut self, error: Option<&io::Error>) {
-        let now = error.map(ToString::to_string);
-        if *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) == now {
-            return;
-        }
-        let path = self.folder.path().display();
-        match &now {
-            Some(error) => tracing::error!(
-                %path, %error,
-                "incidents cannot be written; they are kept in memory until this sidecar ends. Free the disk, or \
-                 point evidence.directory at a folder that this user may write to"
-            ),
-            None => tracing::info!(%path, "incidents are written again"),
-        }
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }
 }
 

@@ -11,8 +11,8 @@ use crate::own_folder::Place;
 use crate::verdict::Reason;
 
 use super::id::IncidentId;
-use super::timeline::StepName;
-use super::{Incident, Status, small_file};
+use super::timeline::{Entry, StepName};
+use super::{Incident, Status, small_file, unharmed};
 
 /// The file in the evidence directory.
 pub const FILE: &str = "kills.json";
@@ -23,7 +23,8 @@ pub const MOST: usize = 64;
 /// One kill.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kill {
-    /// The incident of the kill; `None` stands for kills that are no longer known.
+    /// The incident of the kill, which has one for each sidecar that signalled in it; `None` stands
+    /// for kills that are no longer known.
     pub incident: Option<IncidentId>,
     /// The time of the kill.
     #[serde(flatten)]
@@ -70,7 +71,7 @@ impl Kills {
         };
         let mut new = failed.is_some();
         for incident in incidents {
-            new |= self.take(incident, signalled(incident).or_else(|| untold(incident)));
+            new |= self.take(incident, signalled(incident).chain(untold(incident)));
         }
         if new {
             self.write()?;
@@ -83,22 +84,25 @@ impl Kills {
         self.document = Document { cut: true, kills: vec![Kill { incident: None, at: now }] };
     }
 
-    /// Adds the kill in `incident`, if there is one and it is new, and writes the file.
+    /// Adds the kills in `incident` that are new, and writes the file if there are any.
     ///
     /// # Errors
-    /// Any error of the disk. The kill is remembered all the same while this sidecar lives.
+    /// Any error of the disk. They are remembered all the same while this sidecar lives.
     pub fn add(&mut self, incident: &Incident) -> io::Result<()> {
         if self.take(incident, signalled(incident)) { self.write() } else { Ok(()) }
     }
 
-    fn take(&mut self, incident: &Incident, at: Option<Moment>) -> bool {
-        let Some(at) = at else { return false };
-        let known = |kill: &Kill| kill.incident.as_ref() == Some(&incident.id);
-        if self.document.kills.iter().any(known) {
-            return false;
+    fn take(&mut self, incident: &Incident, all: impl Iterator<Item = Moment>) -> bool {
+        let before = self.document.kills.len();
+        for at in all {
+            // The wall-clock time loses digits on its way through a document.
+            let same = |known: Moment| (known.boot, known.monotonic) == (at.boot, at.monotonic);
+            let known = |kill: &Kill| kill.incident.as_ref() == Some(&incident.id) && same(kill.at);
+            if !self.document.kills.iter().any(known) {
+                self.document.kills.push(Kill { incident: Some(incident.id.clone()), at });
+            }
         }
-        self.document.kills.push(Kill { incident: Some(incident.id.clone()), at });
-        true
+        self.document.kills.len() > before
     }
 
     fn write(&mut self) -> io::Result<()> {
@@ -121,24 +125,30 @@ impl Kills {
     }
 }
 
-/// When the first signal of this incident was sent, which was charged to the budget. One that the
-/// kernel refused was charged too.
-fn signalled(incident: &Incident) -> Option<Moment> {
-    first(incident, &[StepName::Signal, StepName::SignalRefused])
+/// When each sidecar sent its first signal in this incident, which was charged to its budget. One
+/// that the kernel refused was charged too.
+fn signalled(incident: &Incident) -> impl Iterator<Item = Moment> {
+    incident.lives().filter_map(|life| first(incident, life, &[StepName::Signal, StepName::SignalRefused]))
 }
 
-/// When a signal may have been sent without a record: the sidecar ended between the verdict and the
-/// report of the signal.
+/// When a signal may have been sent without a record: the last sidecar ended between its verdict
+/// and the report of the signal. If the process shows no trace of a signal, none was sent.
 fn untold(incident: &Incident) -> Option<Moment> {
+    const TOLD: &[StepName] =
+        &[StepName::Signal, StepName::SignalRefused, StepName::Withheld, StepName::Exited];
     let kills = incident.mode == "enforce" || incident.reason == Reason::Requested;
-    let told = first(incident, &[StepName::Withheld, StepName::Exited]).is_some();
-    if incident.status != Status::Open || !kills || told || incident.reason == Reason::ProcessGone {
+    if incident.status != Status::Open || !kills || incident.reason == Reason::ProcessGone {
         return None;
     }
-    first(incident, &[StepName::Verdict])
+    let life = incident.lives().last()?;
+    if first(incident, life, TOLD).is_some() {
+        return None;
+    }
+    let verdict = first(incident, life, &[StepName::Verdict])?;
+    (!unharmed::is_unharmed(incident.target)).then_some(verdict)
 }
 
-fn first(incident: &Incident, wanted: &[StepName]) -> Option<Moment> {
-    let entry = incident.timeline.iter().find(|entry| wanted.contains(&entry.step))?;
+fn first(incident: &Incident, life: &[Entry], wanted: &[StepName]) -> Option<Moment> {
+    let entry = life.iter().find(|entry| wanted.contains(&entry.step))?;
     Some(Moment { boot: incident.boot, monotonic: entry.monotonic_ns.map(Monotonic), wall: entry.at })
 }

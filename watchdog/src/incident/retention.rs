@@ -5,6 +5,7 @@
 //! its kind, before hundreds like it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::verdict::{Reason, StallKind};
 
@@ -12,14 +13,40 @@ use super::Incident;
 use super::id::IncidentId;
 use super::timeline::StepName;
 
-/// Incidents with the same fingerprint are repeats of each other. The thread's name comes from the
-/// target, which may invent a new one for each death: so fingerprints only order deletion and never
-/// raise the limits.
+/// Incidents with the same fingerprint are repeats of each other. The names come from the target,
+/// which may invent new ones for each death: so fingerprints only order deletion and never raise
+/// the limits.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fingerprint {
     reason: Reason,
     kind: Option<StallKind>,
     thread: Option<String>,
+    /// Empty if its stacks are not known, as in each document of an earlier version.
+    own_frames: Vec<String>,
+}
+
+impl Fingerprint {
+    /// The fingerprint of `incident`.
+    pub fn of(incident: &Incident) -> Self {
+        let thread = incident.thread.as_ref();
+        Self {
+            reason: incident.reason,
+            kind: thread.and_then(|thread| thread.kind),
+            thread: thread.map(|thread| thread.name.clone()),
+            own_frames: incident.own_frames.clone(),
+        }
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.reason)?;
+        if let Some(kind) = self.kind {
+            write!(f, "/{kind}")?;
+        }
+        let parts = self.thread.iter().chain(&self.own_frames);
+        parts.into_iter().try_for_each(|part| write!(f, "/{part}"))
+    }
 }
 
 /// What retention needs to know of one incident.
@@ -39,17 +66,12 @@ impl Traits {
 
     /// The traits of `incident`.
     pub fn of(incident: &Incident) -> Self {
-        let thread = incident.thread.as_ref();
         Self {
             open: incident.status == super::Status::Open,
             // Even if the watchdog had condemned it before the person requested the kill.
             by_hand: incident.reason == Reason::Requested
                 || incident.timeline.iter().any(|entry| entry.step == StepName::Requested),
-            fingerprint: Some(Fingerprint {
-                reason: incident.reason,
-                kind: thread.and_then(|thread| thread.kind),
-                thread: thread.map(|thread| thread.name.clone()),
-            }),
+            fingerprint: Some(Fingerprint::of(incident)),
         }
     }
 }
@@ -105,7 +127,8 @@ mod tests {
     }
 
     fn traits(reason: Reason, thread: &str) -> Traits {
-        let fingerprint = Fingerprint { reason, kind: None, thread: Some(thread.to_owned()) };
+        let fingerprint =
+            Fingerprint { reason, kind: None, thread: Some(thread.to_owned()), own_frames: Vec::new() };
         Traits { open: false, by_hand: reason == Reason::Requested, fingerprint: Some(fingerprint) }
     }
 
@@ -145,6 +168,20 @@ mod tests {
         let of = |text: &str| Traits::of(&serde_json::from_str::<Incident>(text).unwrap());
         assert!(!of(document).by_hand);
         assert!(of(&document.replacen("\"seen\"", "\"requested\"", 1)).by_hand);
+    }
+
+    #[test]
+    fn a_fingerprint_tells_apart_where_a_thread_stood_and_an_old_document_has_no_such_part() {
+        let (_, document) = include_bytes!("../../fuzz/kept/kept_file/incident").split_first().unwrap();
+        let mut incident: Incident = serde_json::from_slice(document).unwrap();
+        let old = Fingerprint::of(&incident);
+        insta::assert_snapshot!(old, @"thread_gone/exec-s0");
+        incident.own_frames = vec!["executor::vm::run".to_owned(), "executor::shard::part".to_owned()];
+        let new = Fingerprint::of(&incident);
+        insta::assert_snapshot!(new, @"thread_gone/exec-s0/executor::vm::run/executor::shard::part");
+        assert_ne!(old, new);
+        incident.own_frames[0] = "executor::state::fetch".to_owned();
+        assert_ne!(Fingerprint::of(&incident), new);
     }
 
     #[test]

@@ -9,14 +9,28 @@ use crate::own_folder::Place;
 
 /// The content of such files stays far below this.
 const LARGEST: u64 = 64 << 10;
+/// The same for near misses, of which each has some KiB.
+const LARGER: u64 = 1 << 20;
 
 /// Reads `name` in `evidence`; `None` if there is none.
 ///
 /// # Errors
 /// Any error of the disk, or if the file belongs to another user or has the wrong content.
 pub fn read<T: DeserializeOwned>(evidence: &Place, name: &str) -> io::Result<Option<T>> {
+    read_up_to(evidence, name, LARGEST)
+}
+
+/// The same for a file with evidence in it.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_larger<T: DeserializeOwned>(evidence: &Place, name: &str) -> io::Result<Option<T>> {
+    read_up_to(evidence, name, LARGER)
+}
+
+fn read_up_to<T: DeserializeOwned>(evidence: &Place, name: &str, bytes: u64) -> io::Result<Option<T>> {
     let Some(folder) = evidence.open()? else { return Ok(None) };
-    let Some(text) = folder.read(name, LARGEST)? else { return Ok(None) };
+    let Some(text) = folder.read(name, bytes)? else { return Ok(None) };
     Ok(Some(serde_json::from_slice(&text)?))
 }
 
@@ -29,6 +43,15 @@ pub fn write<T: Serialize>(evidence: &Place, name: &str, content: &T) -> io::Res
     let mut text = serde_json::to_vec_pretty(content)?;
     text.push(b'\n');
     evidence.make()?.write(name, &text)
+}
+
+/// Removes what a sidecar that was killed while it wrote these files left of them.
+///
+/// # Errors
+/// Any error of the disk.
+pub fn remove_unfinished(evidence: &Place, names: &[&str]) -> io::Result<()> {
+    let Some(folder) = evidence.open()? else { return Ok(()) };
+    folder.remove_unfinished(names).map(|_| ())
 }
 
 /// Removes `name` in `evidence`, if it exists.

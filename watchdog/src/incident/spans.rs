@@ -1,5 +1,5 @@
-//! The trace of an incident: the root `incident`; below it `stall`, one `signal` each, `exit`,
-//! `restart` and `recover`, with their actual start and end times.
+//! The trace of an incident: the root `incident`; below it `stall`, `evidence`, one `signal` each,
+//! `exit`, `restart` and `recover`, with their actual start and end times.
 //!
 //! A span is sent as soon as it has ended and not before, so a trace grows while its incident
 //! continues. The trace's ids are in the incident's document, so a sidecar that was restarted in
@@ -80,7 +80,12 @@ impl<'a> Trace<'a> {
     fn child(&self, before: &[Entry], entry: &Entry) -> Option<SpanData> {
         let since = |steps: &[StepName]| before.iter().rev().find(|earlier| steps.contains(&earlier.step));
         let (name, begin) = match entry.step {
+            // Reached again by the next sidecar: that is no second stall.
+            StepName::Verdict if before.iter().any(|earlier| earlier.step == StepName::Verdict) => {
+                return None;
+            }
             StepName::Verdict => ("stall", since(&[StepName::LastProgress])),
+            StepName::Evidence | StepName::NoEvidence => ("evidence", since(&[StepName::Verdict])),
             StepName::Signal | StepName::SignalRefused => {
                 ("signal", since(&[StepName::Signal, StepName::SignalRefused, StepName::Verdict]))
             }
@@ -92,6 +97,10 @@ impl<'a> Trace<'a> {
             StepName::Recovered => ("recover", since(&[StepName::Restarted])),
             _ => return None,
         };
+        // Nobody knows how long that took.
+        if [Some(entry), begin].into_iter().flatten().any(|end| end.monotonic_ns.is_none()) {
+            return None;
+        }
         let end = SystemTime::from(entry.at);
         let begin = begin.map_or(end, |begin| SystemTime::from(begin.at)).min(end);
         let mut attributes = vec![KeyValue::new("shard", self.incident.shard.clone())];
@@ -144,6 +153,7 @@ impl<'a> Trace<'a> {
             let number = |key: Option<u64>| key.and_then(|key| i64::try_from(key).ok());
             attributes.extend(number(thread.work_key).map(|key| KeyValue::new("work.key", key)));
             attributes.extend(number(thread.attempt).map(|attempt| KeyValue::new("work.attempt", attempt)));
+            attributes.extend(thread.section.clone().map(|section| KeyValue::new("work.section", section)));
             links.extend(link(thread.trace_id.as_deref(), thread.span_id.as_deref()));
         }
         let ids = (self.root_id, SpanId::INVALID);

@@ -12,14 +12,28 @@ use crate::verdict::Reason;
 
 /// The name of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum StepName {
     /// The last moment at which the thread, or else the process, was seen to be well.
     LastProgress,
     /// The cause became visible.
     Seen,
-    /// The verdict was reached.
+    /// The verdict was reached; if again, by a sidecar that goes on with the incident of another.
     Verdict,
+    /// Evidence was gathered.
+    Evidence,
+    /// No evidence was gathered, or not in time.
+    NoEvidence,
+    /// A minidump was taken.
+    Dump,
+    /// No minidump was taken, although one was wanted.
+    NoDump,
+    /// The functions and lines of the minidump's stacks were looked up. It may follow the end of
+    /// the incident.
+    Stacks,
+    /// They were not, although there is a minidump.
+    NoStacks,
     /// A kill was due but was not carried out.
     Withheld,
     /// A person requested the kill.
@@ -44,7 +58,7 @@ pub enum StepName {
     Recovered,
     /// The incident ended without an observed recovery.
     Abandoned,
-    /// The sidecar ended during the incident.
+    /// The sidecar ended during the incident, and another one has started.
     SidecarRestarted,
 }
 
@@ -55,6 +69,12 @@ impl StepName {
             Self::LastProgress => "last_progress",
             Self::Seen => "seen",
             Self::Verdict => "verdict",
+            Self::Evidence => "evidence",
+            Self::NoEvidence => "no_evidence",
+            Self::Dump => "dump",
+            Self::NoDump => "no_dump",
+            Self::Stacks => "stacks",
+            Self::NoStacks => "no_stacks",
             Self::Withheld => "withheld",
             Self::Requested => "requested",
             Self::Signal => "signal",
@@ -74,13 +94,17 @@ impl StepName {
 
 /// One entry of the timeline.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Entry {
-    /// The wall-clock time, to the microsecond.
+    /// The wall-clock time, to the microsecond. Where `monotonic_ns` is null, the step was found
+    /// then, and happened at an unknown time before (except `sidecar_restarted`).
     #[serde(with = "micros")]
+    #[cfg_attr(feature = "schema", schemars(with = "super::schema::Instant"))]
     pub at: Timestamp,
-    /// The same on the clock from which durations are derived.
+    /// The same on the clock from which durations are derived: nanoseconds of `CLOCK_MONOTONIC` in
+    /// the boot that `boot` names; null where that time is unknown.
     pub monotonic_ns: Option<u64>,
-    /// Milliseconds since the last progress.
+    /// Milliseconds since the last progress; null where that is unknown.
     pub since_last_progress_ms: Option<f64>,
     /// The step that happened.
     pub step: StepName,
@@ -105,6 +129,11 @@ impl Entry {
             detail,
         }
     }
+
+    /// A step that was found at that time and happened before.
+    pub(super) const fn found(at: Timestamp, step: StepName, detail: Option<String>) -> Self {
+        Self { at, monotonic_ns: None, since_last_progress_ms: None, step, detail }
+    }
 }
 
 /// The step's name and its details.
@@ -112,6 +141,21 @@ pub fn tell(step: &Step) -> (StepName, Option<String>) {
     match step {
         Step::Withheld(withheld) => (StepName::Withheld, Some(withheld.label().to_owned())),
         Step::Unproven { by, why } => (StepName::Withheld, Some(format!("{}: {why}", by.label()))),
+        Step::Evidence { took_ms, threads, guess } => {
+            let counted = if *threads == 1 { "1 thread" } else { &format!("{threads} threads") };
+            let guess = guess.as_ref().map(|guess| format!("; {guess}")).unwrap_or_default();
+            (StepName::Evidence, Some(format!("{counted} in {took_ms:.1} ms{guess}")))
+        }
+        Step::NoEvidence { why } => (StepName::NoEvidence, Some(why.clone())),
+        Step::Dump { threads, bytes, stood_still } => {
+            let kib = bytes.div_ceil(1_024);
+            let still = millis(*stood_still);
+            let told = format!("{threads} threads, {kib} KiB; the process stood still for {still:.1} ms");
+            (StepName::Dump, Some(told))
+        }
+        Step::NoDump { why } => (StepName::NoDump, Some(why.clone())),
+        Step::Stacks { headline } => (StepName::Stacks, Some(headline.clone())),
+        Step::NoStacks { why } => (StepName::NoStacks, Some(why.clone())),
         Step::Requested { why } => (StepName::Requested, Some(why.clone())),
         Step::Signal { signal, error: None } => (StepName::Signal, Some((*signal).to_owned())),
         Step::Signal { signal, error: Some(error) } => {
@@ -137,22 +181,23 @@ pub fn tell(step: &Step) -> (StepName, Option<String>) {
     }
 }
 
-/// How long each part of an incident took.
+/// How long each part of an incident took; null where one of its ends is unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Durations {
-    /// From the last progress to the verdict.
+    /// Microseconds from the last progress to the verdict.
     pub last_progress_to_verdict_us: Option<u64>,
-    /// From the first sight of the cause to the verdict.
+    /// Microseconds from the first sight of the cause to the verdict.
     pub seen_to_verdict_us: Option<u64>,
-    /// From the verdict to the first signal.
+    /// Microseconds from the verdict to the first signal.
     pub verdict_to_signal_us: Option<u64>,
-    /// From the first signal to the death.
+    /// Microseconds from the first signal to the death.
     pub signal_to_dead_us: Option<u64>,
-    /// From the death to the new process.
+    /// Milliseconds from the death to the new process.
     pub dead_to_restarted_ms: Option<f64>,
-    /// From the new process to its first finished work.
+    /// Milliseconds from the new process to its first finished work.
     pub restarted_to_recovered_ms: Option<f64>,
-    /// From the fault to the first finished work.
+    /// Milliseconds from the fault to the first finished work.
     pub fault_to_recovered_ms: Option<f64>,
 }
 
@@ -166,7 +211,7 @@ impl Durations {
         // A stall begins with its last progress. An end is seen when it happens, and the last
         // progress before it may be older by a whole sleep of the loop.
         let fault = match reason {
-            Reason::Stalled | Reason::ChannelLag | Reason::Stopped | Reason::ExitHung => {
+            Reason::Stalled | Reason::ChannelLag | Reason::Silent | Reason::Stopped | Reason::ExitHung => {
                 StepName::LastProgress
             }
             Reason::ThreadGone | Reason::LeaderGone | Reason::ProcessGone | Reason::Requested => {

@@ -96,6 +96,31 @@ impl Place {
     }
 }
 
+/// The folder of a process's cgroup in the unified hierarchy, found like [`Place::find`]; `None` if
+/// none is visible.
+pub fn unified(proc_dir: &Path, own: &Path) -> Option<PathBuf> {
+    let mounts = mounts::read(own);
+    let group = groups(proc_dir).into_iter().find(|group| group.hierarchy == b"0")?;
+    levels(&group.path, mounts.iter().filter(|mount| mount.kind == b"cgroup2"))?.into_iter().next()
+}
+
+/// The folders of the cgroups of a process that account for memory, found like [`Place::find`], its
+/// own one first. Empty if none are visible.
+pub fn memory_levels(proc_dir: &Path, own: &Path) -> Vec<PathBuf> {
+    let mounts = mounts::read(own);
+    let of = |group: &Group| {
+        let unified = group.hierarchy == b"0";
+        let holds = |mount: &&Mount| match unified {
+            true => mount.kind == b"cgroup2",
+            false => mount.kind == b"cgroup" && mount.option("memory").is_some(),
+        };
+        levels(&group.path, mounts.iter().filter(holds))
+    };
+    let groups = groups(proc_dir);
+    let accounts = groups.iter().filter(|group| group.hierarchy == b"0" || group.has("memory"));
+    accounts.filter_map(of).flatten().collect()
+}
+
 /// The kernel's view of each of these threads and of their workers.
 fn tasks(threads: &mut [ThreadObservation]) -> impl Iterator<Item = &mut TaskObservation> {
     threads.iter_mut().flat_map(|thread| {

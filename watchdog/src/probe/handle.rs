@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 
 use crate::clock::Monotonic;
+use crate::signals;
 use crate::snapshot::TargetIdentity;
 
 use super::mapped::{Mapped, Standing};
@@ -23,7 +24,7 @@ pub struct TargetHandle {
     pidfd: OwnedFd,
     identity: TargetIdentity,
     /// `/proc/PID`, opened after the pidfd.
-    process: OwnedFd,
+    process: Arc<OwnedFd>,
     /// Its main thread only: the files in `/proc/PID` sum over all threads.
     leader: TaskDir,
     /// The segment.
@@ -81,6 +82,18 @@ fn hint(source: Errno) -> &'static str {
     }
 }
 
+/// Opens a pidfd. Whose it is must be checked afterwards: until then the pid may change hands.
+///
+/// # Errors
+/// If there is no such process, or the kernel refuses.
+pub fn pidfd_of(pid: i32) -> Result<OwnedFd, HandleError> {
+    let number = Pid::from_raw(pid).filter(|_| pid > 0).ok_or(HandleError::Ended(pid))?;
+    rustix::process::pidfd_open(number, PidfdFlags::empty()).map_err(|source| match source {
+        Errno::SRCH => HandleError::Ended(pid),
+        source => HandleError::Refused { pid, source },
+    })
+}
+
 impl TargetHandle {
     /// Opens a pidfd and then checks the start time: between the two, the pid cannot change hands
     /// unnoticed. `segment` is a descriptor of its segment, and `mapped` is when that was found to
@@ -94,14 +107,7 @@ impl TargetHandle {
         segment: BorrowedFd<'_>,
         mapped: Monotonic,
     ) -> Result<Self, HandleError> {
-        let pid = identity.pid;
-        let number = Pid::from_raw(pid).filter(|_| pid > 0).ok_or(HandleError::Ended(pid))?;
-        let pidfd =
-            rustix::process::pidfd_open(number, PidfdFlags::empty()).map_err(|source| match source {
-                Errno::SRCH => HandleError::Ended(pid),
-                source => HandleError::Refused { pid, source },
-            })?;
-        Self::open_with(pidfd, proc_root, identity, segment, mapped)
+        Self::open_with(pidfd_of(identity.pid)?, proc_root, identity, segment, mapped)
     }
 
     /// The same with an existing pidfd, for a process in another pid namespace, which has no number
@@ -137,6 +143,7 @@ impl TargetHandle {
         let file = rustix::io::fcntl_dupfd_cloexec(segment, 0).map_err(refused)?;
         let owner = rustix::fs::fstat(&file).map_err(refused)?.st_uid;
         let mapped = Arc::new(Mapped::since(mapped));
+        let process = Arc::new(process);
         Ok(Self { pidfd, identity, process, leader, file, owner, program, mapped })
     }
 
@@ -153,6 +160,11 @@ impl TargetHandle {
     /// The folder of the process in `/proc`.
     pub fn process(&self) -> BorrowedFd<'_> {
         self.process.as_fd()
+    }
+
+    /// The same for another thread, which may hold it longer.
+    pub fn shared_process(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.process)
     }
 
     /// Checks that it still is the process that was adopted. Takes a few microseconds and never
@@ -264,7 +276,7 @@ fn describe_wait_status(status: i32) -> String {
         format!("exit code {}", (status >> 8) & 0xff)
     } else {
         let core = if status & 0x80 == 0 { "" } else { " (core dumped)" };
-        format!("killed by signal {signal}{core}")
+        format!("killed by {}{core}", signals::name_of(signal))
     }
 }
 
@@ -296,6 +308,6 @@ mod tests {
     #[test]
     fn wait_statuses_are_told_in_words() {
         assert_eq!(describe_wait_status(12 << 8), "exit code 12");
-        assert_eq!(describe_wait_status(134), "killed by signal 6 (core dumped)");
+        assert_eq!(describe_wait_status(134), "killed by SIGABRT (core dumped)");
     }
 }

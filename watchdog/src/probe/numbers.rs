@@ -20,6 +20,10 @@ pub struct Stat {
     pub start_stack: u64,
     /// Mask of pending signals, field 31.
     pub pending: u64,
+    /// The CPU on which it ran last, field 39; `None` if it is missing.
+    pub cpu: Option<u32>,
+    /// Scheduling policy, field 41; `None` if it is missing.
+    pub policy: Option<u32>,
     /// Exit code, field 52; `None` before Linux 3.5.
     pub exit_code: Option<i32>,
 }
@@ -51,6 +55,8 @@ impl Stat {
             code: (fields.number(26)?, fields.number(27)?),
             start_stack: fields.number(28)?,
             pending: fields.number(31)?,
+            cpu: fields.number(39),
+            policy: fields.number(41),
             exit_code: fields.number(52),
         })
     }
@@ -106,7 +112,8 @@ mod tests {
         assert_eq!((stat.user, stat.system), (other.utime, other.stime));
         assert_eq!(stat.code, (other.startcode, other.endcode));
         assert_eq!((stat.start_time, stat.start_stack), (other.starttime, other.startstack));
-        assert_eq!(stat.exit_code, other.exit_code);
+        assert_eq!(stat.cpu.map(i64::from), other.processor.map(i64::from));
+        assert_eq!((stat.policy, stat.exit_code), (other.policy, other.exit_code));
         assert!(stat.start_time > 0);
     }
 
@@ -125,6 +132,8 @@ mod tests {
                 code: (26, 27),
                 start_stack: 28,
                 pending: 31,
+                cpu: Some(39),
+                policy: Some(41),
                 exit_code: Some(52),
             };
             assert_eq!(stat, expected, "{name:?}");

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, RawDir};
 
+use crate::judge::words::Rounded;
 use crate::verdict::Withheld;
 
 use super::task::{Program, TaskDir, Uids};
@@ -75,8 +76,8 @@ pub enum Unproven {
     },
     /// It is unknown whether it still maps the segment.
     #[error(
-        "for {age:.1?} nobody has been able to tell whether process {pid} still maps its heartbeat segment, and what is not known is not \
-         signalled: is the sidecar given CPU time, and is /proc/{pid}/maps readable for it?"
+        "for {} nobody has been able to tell whether process {pid} still maps its heartbeat segment, and what is not known is not \
+         signalled: is the sidecar given CPU time, and is /proc/{pid}/maps readable for it?", Rounded(*.age)
     )]
     Unconfirmed {
         /// Pid of the process.

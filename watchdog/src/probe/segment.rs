@@ -57,7 +57,8 @@ impl SegmentProbe {
     /// Writes the threads and channels into `into`. If the segment is unreadable, everything stays
     /// as last seen, and the kernel is not queried for anything that concerns time.
     ///
-    /// For an idle thread, the kernel is queried only while a message waits that it should receive.
+    /// For an idle thread, the kernel is queried only while a message waits that it should receive,
+    /// or while it is one of `silent`, which are in order.
     ///
     /// Returns whether a thread must be polled for its end before the next observation.
     pub fn fill(
@@ -66,7 +67,7 @@ impl SegmentProbe {
         target: &Adopted,
         into: &mut Observation,
         readable: bool,
-        consumers: &[Consumers],
+        (consumers, silent): (&[Consumers], &[(u32, u64)]),
     ) -> bool {
         let waiting = self.waiting(into, consumers);
         self.before.clear();
@@ -83,7 +84,7 @@ impl SegmentProbe {
             let known = self.carry_over(thread, count, &mut moved, &mut into.threads);
             let Some(seen) = into.threads.get_mut(count) else { break };
             count += 1;
-            let was = known.then_some((seen.activity, seen.progress));
+            let was = known.then_some((seen.activity, seen.progress, seen.section));
             // A thread that could not be opened before may have been opened by now.
             thread.tell(&mut seen.name, &mut seen.tid);
             seen.presence = thread.presence();
@@ -93,9 +94,10 @@ impl SegmentProbe {
             if readable {
                 set_words(seen, words);
             }
-            let unmoved = was == Some((seen.activity, seen.progress));
+            let unmoved = was == Some((seen.activity, seen.progress, seen.section));
             let asked = |seen: &ThreadObservation| {
                 seen.working()
+                    || silent.binary_search(&key).is_ok()
                     || waiting && consumers.iter().any(|consumers| consumers.threads.is_match(&*seen.name))
             };
             if readable && unmoved && seen.presence != Presence::Gone && asked(seen) {
@@ -206,6 +208,7 @@ fn set_words(seen: &mut ThreadObservation, words: Option<&ThreadSample>) {
     seen.work_key = words.map_or(0, |words| words.work_key);
     seen.attempt = words.map_or(0, |words| words.attempt);
     seen.deadline_ns = words.map_or(0, |words| words.deadline_ns);
+    seen.section = words.map_or(0, |words| words.section);
 }
 
 fn claim(slot: &ThreadSample) -> Claim {

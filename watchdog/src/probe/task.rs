@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use procfs::FromBufRead;
@@ -35,6 +36,11 @@ const DUMPED: u32 = 0x4 | 0x8;
 /// for a process is added to the mask of each of its threads in the critical section that sends it.
 /// So the private mask suffices, and `status`, which is slower to make and to read, is not needed.
 const SIGKILL_BIT: u64 = 1 << 8;
+/// Policies of `uapi/linux/sched.h` whose CPU time the kernel limits: `SCHED_FIFO`, `SCHED_RR` and
+/// `SCHED_DEADLINE`.
+const LIMITED_POLICIES: [u32; 3] = [1, 2, 6];
+/// The number of no CPU.
+const NO_CPU: u32 = u32::MAX;
 /// A clock tick of `stat` in nanoseconds: `USER_HZ` is 100 on every architecture that this runs on.
 const TICK_NS: u64 = 10_000_000;
 /// At most this many bytes of a file are read. The longest, `status`, stays below 2 KiB even with
@@ -84,6 +90,8 @@ pub struct TaskDir {
     /// What its descriptors count against; `None` if they are not counted, in which case every file
     /// stays open.
     allowance: Option<Arc<Allowance>>,
+    /// The CPU on which it ran last, if the last observation found it runnable; else [`NO_CPU`].
+    cpu: AtomicU32,
     /// The room taken for the folder itself.
     _place: Option<Place>,
 }
@@ -198,6 +206,10 @@ pub struct TaskStat {
     pub program: Option<Program>,
     /// CPU time, user and system, nanoseconds.
     pub cpu_ns: u64,
+    /// Its scheduling class limits its CPU time.
+    pub limited: bool,
+    /// The CPU on which it ran last.
+    pub cpu: Option<u32>,
 }
 
 impl TaskDir {
@@ -257,6 +269,7 @@ impl TaskDir {
             wchan: TaskFile::new("wchan"),
             status: TaskFile::new("status"),
             allowance: None,
+            cpu: AtomicU32::new(NO_CPU),
             _place: None,
         }
     }
@@ -299,6 +312,8 @@ impl TaskDir {
             program: (stat.start_stack != 0)
                 .then_some(Program { code: stat.code, start_stack: stat.start_stack }),
             cpu_ns: stat.user.saturating_add(stat.system).saturating_mul(TICK_NS),
+            limited: stat.policy.is_some_and(|policy| LIMITED_POLICIES.contains(&policy)),
+            cpu: stat.cpu,
         }))
     }
 
@@ -333,9 +348,17 @@ impl TaskDir {
         }
     }
 
+    /// The CPU on which it ran last, if the last observation found it runnable.
+    pub fn runnable_on(&self) -> Option<u32> {
+        Some(self.cpu.load(Ordering::Relaxed)).filter(|cpu| *cpu != NO_CPU)
+    }
+
     /// The kernel's view of a thread without progress.
     pub fn observe(&self) -> Option<TaskObservation> {
-        let stat = self.read_stat(true).ok().flatten()?;
+        let stat = self.read_stat(true).ok().flatten();
+        let runs = stat.filter(|stat| stat.state == TaskState::Running);
+        self.cpu.store(runs.and_then(|stat| stat.cpu).unwrap_or(NO_CPU), Ordering::Relaxed);
+        let stat = stat?;
         if stat.ending {
             // Dying, or waiting for its core to be written: that time never counts.
             return None;
@@ -353,7 +376,10 @@ impl TaskDir {
             state: stat.state,
             cpu_ns: Some(sched.map_or(stat.cpu_ns, |sched| sched.cpu_ns)),
             run_delay_ns: sched.map(|sched| sched.run_delay_ns),
-            wait: self.wait_channel(stat.state),
+            wait: match stat.state {
+                TaskState::Running if stat.limited => Some(WaitChannel::RealTime),
+                state => self.wait_channel(state),
+            },
         })
     }
 
@@ -529,6 +555,27 @@ mod tests {
             }
             let task = TaskDir::open(folder.path()).expect("opened").observe().expect("alive");
             assert_eq!((task.cpu_ns, task.run_delay_ns), (Some(420_000_000), None), "{schedstat:?}");
+        }
+    }
+
+    #[test]
+    fn a_runnable_task_is_told_with_its_cpu_and_whether_its_class_limits_it() {
+        for (policy, limited) in [(0, false), (1, true), (2, true), (3, false), (5, false), (6, true)] {
+            for state in ['R', 'S'] {
+                let folder = tempfile::tempdir().expect("a folder");
+                // Fields 39 and 41 are the CPU and the policy.
+                let (until, after) = ("0 ".repeat(23), "0 ".repeat(11));
+                let begin = format!("7 (exec-s0) {state} 1 1 1 0 -1 0 0 0 0 0 30 12 ");
+                let stat = format!("{begin}{until}3 0 {policy} {after}\n");
+                for (file, text) in [("stat", stat.as_str()), ("schedstat", "5 6 7\n"), ("wchan", "0")] {
+                    std::fs::write(folder.path().join(file), text).expect("written");
+                }
+                let dir = TaskDir::open(folder.path()).expect("opened");
+                let runs = state == 'R';
+                let wait = dir.observe().expect("alive").wait;
+                assert_eq!(wait, (runs && limited).then_some(WaitChannel::RealTime), "{policy} {state}");
+                assert_eq!(dir.runnable_on(), runs.then_some(3), "{policy} {state}");
+            }
         }
     }
 

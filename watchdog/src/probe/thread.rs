@@ -288,6 +288,13 @@ impl WatchedThread {
         self.dir.as_ref()?.observe()
     }
 
+    /// The CPUs on which it and its workers ran last, as far as the last observation found them
+    /// runnable.
+    pub fn runnable_on(&self) -> impl Iterator<Item = u32> {
+        let own = self.dir.as_ref().and_then(|dir| dir.runnable_on());
+        own.into_iter().chain(self.workers.runnable_on())
+    }
+
     /// The kernel's view of the workers in its lanes.
     pub fn workers(
         &mut self,

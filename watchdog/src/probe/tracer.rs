@@ -15,6 +15,7 @@ const LONGEST: u64 = 4_096;
 
 /// The process that traces a thread.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Tracer {
     /// Its pid, as the sidecar sees it.
     pub pid: i32,

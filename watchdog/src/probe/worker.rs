@@ -85,6 +85,11 @@ impl Workers {
         }
         self.0.truncate(into.len());
     }
+
+    /// The CPUs on which they ran last, as far as the last observation found them runnable.
+    pub fn runnable_on(&self) -> impl Iterator<Item = u32> {
+        self.0.iter().filter_map(|worker| worker.dir.as_ref()?.runnable_on())
+    }
 }
 
 impl Worker {

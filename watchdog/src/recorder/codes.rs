@@ -27,6 +27,7 @@ const WAITS: &[Option<WaitChannel>] = &[
     Some(WaitChannel::Other),
     Some(WaitChannel::Memory),
     Some(WaitChannel::Answer),
+    Some(WaitChannel::RealTime),
 ];
 /// How many of them have bit 0 set. The others start at 1 in their two bits, since a zero byte
 /// means no task.
@@ -112,8 +113,13 @@ pub const fn standing(claim: Claim, at: Presence) -> u8 {
     claim | presence(at) << 4
 }
 
-/// Decodes both.
+/// Whether the section of a thread's work follows the byte of its claim and presence. Formats up to
+/// 5 never have it.
+pub const HAS_SECTION: u8 = 1 << 7;
+
+/// Decodes both; whether a section follows is another question.
 pub fn to_standing(code: u8) -> Option<(Claim, Presence)> {
+    let code = code & !HAS_SECTION;
     Some((find(CLAIMS, code & 0xf)?, find(PRESENCES, code >> 4)?))
 }
 
@@ -133,6 +139,7 @@ pub const fn task(task: &TaskObservation) -> u8 {
         Some(WaitChannel::Other) => (1, 3),
         Some(WaitChannel::Memory) => (0, 1),
         Some(WaitChannel::Answer) => (0, 2),
+        Some(WaitChannel::RealTime) => (0, 3),
     };
     let cpu = if cpu_ns.is_some() { HAS_CPU } else { 0 };
     let delay = if run_delay_ns.is_some() { HAS_DELAY } else { 0 };
@@ -170,7 +177,7 @@ mod tests {
             assert_ne!(code & !HAS_CPU, 0, "zero is no task");
             assert_eq!(code & (HAS_CPU | HAS_DELAY), HAS_CPU);
         }
-        assert_eq!((to_task(HAS_CPU), to_task(0x3 << 4)), (None, None), "no word");
+        assert_eq!((to_task(HAS_CPU), to_task(0)), (None, None), "no word");
         assert_eq!((to_declared(5), to_standing(3), to_standing(0x40)), (None, None, None));
     }
 }

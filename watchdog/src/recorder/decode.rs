@@ -84,15 +84,25 @@ pub enum Record {
 pub fn record(memory: &mut Memory, input: &mut In<'_>) -> Result<Record, Damage> {
     let tag = input.byte()?;
     match tag {
-        delta::SUSPENDED => {
-            memory.seen.suspended_ns = input.varint()?;
-            // It belongs to the observation that follows.
-            match input.byte()? {
+        // Both belong to the observation that follows.
+        delta::SUSPENDED | delta::STOLEN => {
+            let mut tag = tag;
+            if tag == delta::SUSPENDED {
+                memory.seen.suspended_ns = input.varint()?;
+                tag = input.byte()?;
+            }
+            memory.seen.stolen_ns = None;
+            if tag == delta::STOLEN {
+                memory.seen.stolen_ns = Some(input.varint()?);
+                tag = input.byte()?;
+            }
+            match tag {
                 flags @ 0..=delta::FLAGS => look(memory, flags, input).map(|()| Record::Look),
-                _ => Err(input.damage("a suspend without a look")),
+                _ => Err(input.damage("a suspend or stolen time without a look")),
             }
         }
         0..=delta::FLAGS => {
+            memory.seen.stolen_ns = None;
             look(memory, tag, input)?;
             Ok(Record::Look)
         }
@@ -305,6 +315,9 @@ fn fields(thread: &mut ThreadObservation, counters: &mut Counters, input: &mut I
         let standing =
             codes::to_standing(code).ok_or_else(|| input.damage("an unknown claim or presence"))?;
         (thread.claim, thread.presence) = standing;
+        if code & codes::HAS_SECTION != 0 {
+            thread.section = input.moved(thread.section)?;
+        }
     }
     if fields & delta::TASK != 0 {
         thread.task = task(&mut counters.cpu_ns, &mut counters.run_delay_ns, input)?;

@@ -39,6 +39,8 @@ pub const RESUMED: u8 = 0x85;
 pub const REQUESTED: u8 = 0x86;
 /// Record: the total time that the machine was suspended, as of the next observation.
 pub const SUSPENDED: u8 = 0x87;
+/// Record: what the hypervisor had taken by the next observation, which has read it.
+pub const STOLEN: u8 = 0x88;
 
 /// Record: what the judge knew of deaths when the chunk began.
 pub const KNOWN: u8 = 0x90;
@@ -56,7 +58,7 @@ pub const PROGRESS: u8 = 1 << 1;
 pub const WORK_KEY: u8 = 1 << 2;
 /// Field of a thread: the attempt at its work.
 pub const ATTEMPT: u8 = 1 << 3;
-/// Field of a thread: claim and presence.
+/// Field of a thread: claim, presence and section.
 pub const STANDING: u8 = 1 << 4;
 /// Field of a thread: the kernel's view.
 pub const TASK: u8 = 1 << 5;
@@ -117,6 +119,7 @@ impl Memory {
     pub fn forget(&mut self, at: Monotonic) {
         self.seen.at = at;
         self.seen.suspended_ns = 0;
+        self.seen.stolen_ns = None;
         self.seen.process = None;
         self.seen.threads.clear();
         self.seen.channels.clear();
@@ -150,6 +153,7 @@ impl Memory {
         }
         self.seen.at = seen.at;
         self.seen.suspended_ns = seen.suspended_ns;
+        self.seen.stolen_ns = seen.stolen_ns;
         self.seen.process.clone_from(&seen.process);
         for ((mine, now), counters) in self.seen.threads.iter_mut().zip(&seen.threads).zip(&mut self.counters)
         {
@@ -162,6 +166,7 @@ impl Memory {
                 work_key,
                 attempt,
                 deadline_ns,
+                section,
                 task,
                 workers,
                 slot: _,
@@ -173,6 +178,7 @@ impl Memory {
             mine.workers.clone_from(workers);
             (mine.activity, mine.progress) = (*activity, *progress);
             (mine.work_key, mine.attempt, mine.deadline_ns) = (*work_key, *attempt, *deadline_ns);
+            mine.section = *section;
             workers.iter().for_each(|worker| counters.take_worker(worker));
             if let Some(task) = task {
                 counters.cpu_ns = task.cpu_ns.unwrap_or(counters.cpu_ns);

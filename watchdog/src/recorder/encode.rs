@@ -85,11 +85,15 @@ pub fn cleared(at: Monotonic, key: Option<u64>, out: &mut Out<'_>) {
 
 /// One observation.
 pub fn look(memory: &Memory, seen: &Observation, out: &mut Out<'_>) {
-    let Observation { at, suspended_ns, process, threads, channels } = seen;
+    let Observation { at, suspended_ns, stolen_ns, process, threads, channels } = seen;
     let before = &memory.seen;
     if *suspended_ns != before.suspended_ns {
         out.byte(delta::SUSPENDED);
         out.varint(*suspended_ns);
+    }
+    if let Some(stolen_ns) = stolen_ns {
+        out.byte(delta::STOLEN);
+        out.varint(*stolen_ns);
     }
     let identity = |process: &Option<ProcessObservation>| process.as_ref().map(|process| process.identity);
     let other_process = identity(process) != identity(&before.process);
@@ -260,6 +264,7 @@ fn thread_fields(old: &ThreadObservation, new: &ThreadObservation) -> u8 {
         work_key,
         attempt,
         deadline_ns,
+        section,
         task,
         workers,
     } = new;
@@ -269,7 +274,7 @@ fn thread_fields(old: &ThreadObservation, new: &ThreadObservation) -> u8 {
         | bit(*work_key != old.work_key, delta::WORK_KEY)
         | bit(*attempt != old.attempt, delta::ATTEMPT)
         | bit(*deadline_ns != old.deadline_ns, delta::DEADLINE)
-        | bit((*claim, *presence) != (old.claim, old.presence), delta::STANDING)
+        | bit((*claim, *presence, *section) != (old.claim, old.presence, old.section), delta::STANDING)
         | bit(*task != old.task, delta::TASK)
         | bit(*workers != old.workers, delta::WORKERS)
 }
@@ -293,7 +298,11 @@ fn write_thread(old: &ThreadObservation, new: &ThreadObservation, counters: &Cou
         out.moved(old, new);
     }
     if fields & delta::STANDING != 0 {
-        out.byte(codes::standing(new.claim, new.presence));
+        let section = if new.section == old.section { 0 } else { codes::HAS_SECTION };
+        out.byte(codes::standing(new.claim, new.presence) | section);
+        if section != 0 {
+            out.moved(old.section, new.section);
+        }
     }
     if fields & delta::TASK != 0 {
         write_task(new.task.as_ref(), (counters.cpu_ns, counters.run_delay_ns), out);

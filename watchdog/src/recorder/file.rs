@@ -6,6 +6,7 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crc32fast::Hasher;
 use jiff::Timestamp;
 
 use crate::act::budget::Past;
@@ -19,8 +20,9 @@ use super::{Excerpt, Facts, MOST_KILLS};
 pub const MAGIC: &[u8; 8] = b"SHARDREC";
 /// The format version that this program writes. Version 1 has no workers; version 2 lacks actions
 /// of persons, suspends, core dumps and deadlines of work; version 3 has fewer names for where a
-/// thread sleeps; version 4 lacks the number of kills without progress.
-pub const VERSION: u16 = 5;
+/// thread sleeps; version 4 lacks the number of kills without progress; version 5 lacks sections of
+/// work, stolen time and limits of scheduling classes.
+pub const VERSION: u16 = 6;
 /// The oldest version that it reads: everything in it has the same encoding in the present one.
 const OLDEST: u16 = 3;
 /// A header has some dozens of bytes, plus ten for each kill.
@@ -123,8 +125,22 @@ fn begin(excerpt: &Excerpt, chunks: usize, shard: &str, anchor: &WallAnchor) -> 
     let mut bytes = Vec::with_capacity(PREFIX + header.len());
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&VERSION.to_le_bytes());
-    with_checksum(&header, &mut bytes);
+    bytes.extend_from_slice(&u32::try_from(header.len()).unwrap_or(u32::MAX).to_le_bytes());
+    bytes.extend_from_slice(&header_checksum(VERSION, &header).to_le_bytes());
+    bytes.extend_from_slice(&header);
     bytes
+}
+
+/// The checksum of a header. Since version 6 it covers the version too: one changed byte could turn
+/// that into an older one that is read as well.
+fn header_checksum(version: u16, header: &[u8]) -> u32 {
+    if version < 6 {
+        return crc32(header);
+    }
+    let mut hasher = Hasher::new();
+    hasher.update(&version.to_le_bytes());
+    hasher.update(header);
+    hasher.finalize()
 }
 
 /// Appends `part`, preceded by its length and checksum.
@@ -285,7 +301,7 @@ fn read_start(bytes: &[u8], path: &Path) -> Result<(Header, usize), RecordingErr
         return Err(damaged(input.damage("it is too long")));
     }
     let part = input.bytes(length).map_err(damaged)?;
-    if crc32(part) != checksum {
+    if header_checksum(version, part) != checksum {
         return Err(damaged(input.damage("its checksum does not match")));
     }
     let header = read_header(&mut In::new(part)).map_err(|Damage { at, what }| RecordingError::Header {

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Monotonic;
-use crate::config::MOST_WARM_UP;
+use crate::config::{MOST_SECTIONS, MOST_WARM_UP};
 use crate::judge::policy::Policy;
+use crate::judge::section::Section;
 use crate::judge::{Judge, OBSERVER_LATE};
 use crate::observation::Observation;
 use crate::snapshot::TargetIdentity;
@@ -113,6 +114,18 @@ pub struct NamedGaps {
     pub first: ThreadGaps,
     /// All later gaps.
     pub later: ThreadGaps,
+    /// Those among both that began in a section of work, by section: the first
+    /// [`MOST_SECTIONS`] that were seen.
+    pub sections: Vec<(Section, SectionGaps)>,
+}
+
+/// The gaps of one name in one section of its work.
+#[derive(Clone, Debug, Default)]
+pub struct SectionGaps {
+    /// As in [`NamedGaps`].
+    pub first: ThreadGaps,
+    /// As in [`NamedGaps`].
+    pub later: ThreadGaps,
 }
 
 impl NamedGaps {
@@ -120,6 +133,30 @@ impl NamedGaps {
     pub fn join(&mut self, other: &Self) {
         self.first.join(&other.first);
         self.later.join(&other.later);
+        for (section, gaps) in &other.sections {
+            if let Some(mine) = self.section(*section) {
+                mine.first.join(&gaps.first);
+                mine.later.join(&gaps.later);
+            }
+        }
+    }
+
+    /// The gaps of that section; `None` if there are too many others.
+    fn section(&mut self, section: Section) -> Option<&mut SectionGaps> {
+        let known = self.sections.iter().position(|(known, _)| *known == section);
+        let place = known.or_else(|| (self.sections.len() < MOST_SECTIONS).then_some(self.sections.len()))?;
+        if place == self.sections.len() {
+            self.sections.push((section, SectionGaps::default()));
+        }
+        self.sections.get_mut(place).map(|(_, gaps)| gaps)
+    }
+
+    /// Adds one gap, which ended at `at`, to the sums that it belongs to.
+    fn add(&mut self, last: &Last, gap: Duration, at: Monotonic) {
+        self.of(last.first).add(gap, at);
+        if let Some(gaps) = last.section.and_then(|section| self.section(section)) {
+            if last.first { &mut gaps.first } else { &mut gaps.later }.add(gap, at);
+        }
     }
 
     const fn of(&mut self, first: bool) -> &mut ThreadGaps {
@@ -135,6 +172,8 @@ struct Last {
     working: bool,
     /// It did its first piece of work.
     first: bool,
+    /// The section of its work that it was in.
+    section: Option<Section>,
     gone: bool,
     counted: Duration,
 }
@@ -202,7 +241,7 @@ impl Gaps {
                 } else if let Some((_, gaps)) = self.names.get_mut(name) {
                     // It beat at some moment since that observation: counted until now, since too
                     // long is better than too short.
-                    gaps.of(before.first).add(before.counted.saturating_add(since), seen.at);
+                    gaps.add(&before, before.counted.saturating_add(since), seen.at);
                 }
             }
             self.now.push(Last {
@@ -210,6 +249,7 @@ impl Gaps {
                 name,
                 working: trial.work.is_some() && !trial.left,
                 first: trial.warms_up(MOST_WARM_UP),
+                section: trial.section(),
                 gone: trial.health == Health::Gone,
                 counted: trial.counted(),
             });

@@ -164,6 +164,8 @@ impl Replay {
             kills_without_progress: self.judge.crash_loops().kills_without_progress(),
             // Drawn at random: another run would wait for another time.
             jitter: Duration::ZERO,
+            // It delays the signal by milliseconds, in which nothing is decided anew.
+            gathers_until: None,
         };
         let ladder = self.ladder.get_or_insert_default();
         let mut rungs = Vec::new();
@@ -197,6 +199,7 @@ impl Replay {
         let mut bare = Observation {
             at: since,
             suspended_ns: first.suspended_ns,
+            stolen_ns: None,
             process: Some(ProcessObservation::blank(process.identity)),
             threads: Vec::new(),
             channels: Vec::new(),

@@ -83,24 +83,10 @@ fn milliseconds(count: u128) -> Duration {
     Duration::from_millis(u64::try_from(count).unwrap_or(u64::MAX))
 }
 
-/// A duration as in the config file, to the millisecond: `1m 30s`.
-pub fn written(time: Duration) -> String {
-    let mut left = time.as_millis();
-    let mut parts = Vec::new();
-    for (unit, millis) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)] {
-        if left >= millis {
-            parts.push(format!("{}{unit}", left / millis));
-            left %= millis;
-        }
-    }
-    if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock::Monotonic;
-    use crate::config::units;
 
     fn gaps(count: u64, longest: Duration) -> ThreadGaps {
         let mut gaps = ThreadGaps::default();
@@ -128,14 +114,5 @@ mod tests {
         assert_eq!(threshold.stall_after, SHORTEST);
         assert_eq!(threshold.warn_after, Duration::from_millis(200));
         assert_eq!(round_up(Duration::MAX), Duration::from_millis(u64::MAX));
-    }
-
-    #[test]
-    fn a_threshold_is_read_as_it_was_written() {
-        for millis in [1, 500, 1_000, 90_000, 3_600_001, 86_400_000] {
-            let time = Duration::from_millis(millis);
-            assert_eq!(units::duration(&written(time)), Some(time), "{}", written(time));
-        }
-        assert_eq!(written(Duration::from_millis(90_500)), "1m 30s 500ms");
     }
 }

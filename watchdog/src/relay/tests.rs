@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use crate::board::sample;
 use crate::clock::Monotonic;
+use crate::event::LateThread;
+use crate::evidence::thread::ThreadEvidence;
 use crate::incident::journal::JournalConfig;
 use crate::snapshot::TargetIdentity;
 use crate::telemetry::dropped::Dropped;
-use crate::verdict::{Reason, Withheld};
+use crate::verdict::{NearMissOutcome, Reason, Withheld};
 
-fn relay(directory: &std::path::Path) -> Relay {
+pub(super) fn relay(directory: &std::path::Path) -> Relay {
     let board = sample::board();
     let telemetry = Arc::new(Telemetry::new(&board, None).unwrap());
     let config = JournalConfig {
@@ -20,10 +22,10 @@ fn relay(directory: &std::path::Path) -> Relay {
     Relay::new(board, telemetry, Journal::start(&config, Arc::new(Dropped::default()), None).unwrap(), None)
 }
 
-fn opened(number: u64) -> Event {
+pub(super) fn opening(number: u64) -> Opening {
     let verdict = crate::clock::now();
     let at = Monotonic(verdict.0 - 60_000);
-    Event::IncidentOpened(Box::new(Opening {
+    Opening {
         incident: number,
         at: verdict,
         reason: Reason::ThreadGone,
@@ -36,10 +38,14 @@ fn opened(number: u64) -> Event {
         observations: Vec::new(),
         last_words: None,
         tracer: None,
-    }))
+    }
 }
 
-fn step(incident: u64, step: Step) -> Event {
+pub(super) fn opened(number: u64) -> Event {
+    Event::IncidentOpened(Box::new(opening(number)))
+}
+
+pub(super) fn step(incident: u64, step: Step) -> Event {
     Event::IncidentStep { incident, at: crate::clock::now(), step }
 }
 
@@ -118,4 +124,95 @@ fn silence_of_the_watch_ends_its_verdict() {
     let later = at.plus(crate::board::SILENT + Duration::from_secs(1));
     assert_eq!(board.standing(later).verdict.label(), "unguarded");
     assert_eq!(board.standing(later).reason, "the watch loop has reported nothing for 11 s");
+}
+
+fn gathered(purpose: Purpose, evidence: Evidence) -> Event {
+    let at = crate::clock::now();
+    Event::Gathered(Gathered { purpose, at, at_fault: Some(7), evidence: Box::new(evidence) })
+}
+
+#[test]
+fn evidence_is_a_step_and_a_file_of_its_incident() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut relay = relay(folder.path());
+    relay.pass_on(opened(1));
+    let thread = ThreadEvidence { tid: 7, state: Some("running".to_owned()), ..ThreadEvidence::default() };
+    let evidence = Evidence { took_ms: 1.25, threads: vec![thread], ..Evidence::default() };
+    relay.pass_on(gathered(Purpose::Incident(1), evidence));
+    let told = &relay.journal.latest()[0];
+    let last = told.timeline.last().unwrap();
+    assert_eq!(last.step.label(), "evidence");
+    assert_eq!(last.detail.as_deref(), Some("1 thread in 1.2 ms; thread 7 runs"));
+    assert!(relay.journal.flush(Duration::from_secs(60)));
+    let path = folder.path().join("incidents").join(told.id.as_str()).join(THREADS);
+    let file: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    assert_eq!((&file["incident"], &file["threads"][0]["tid"]), (&told.id.as_str().into(), &7.into()));
+    // One of a process that was dead already is none.
+    relay.pass_on(opened(2));
+    relay.pass_on(gathered(Purpose::Incident(2), Evidence::default()));
+    let told = &relay.journal.latest()[0];
+    assert_eq!(told.timeline.last().map(|entry| entry.step.label()), Some("no_evidence"));
+}
+
+#[test]
+fn what_evidence_would_lack_is_known_from_the_adoption_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut relay = relay(folder.path());
+    let missing = ["stack: not permitted. No", "syscall: not permitted. Grant", "fd: Input/output error"];
+    let missing = missing.map(str::to_owned).to_vec();
+    relay.pass_on(gathered(Purpose::Rehearsal, Evidence { missing, ..Evidence::default() }));
+    assert_eq!(relay.board.evidence_lacks(), ["syscall: not permitted. Grant"]);
+    relay.pass_on(gathered(Purpose::Rehearsal, Evidence::default()));
+    assert!(relay.board.evidence_lacks().is_empty());
+    assert!(relay.journal.latest().is_empty());
+}
+
+fn late(relay: &mut Relay, number: u64, evidence_holds: bool) {
+    let thread = sample::faulty_thread(number);
+    let (at, counted, stall_after) =
+        (crate::clock::now(), Duration::from_millis(400), Duration::from_secs(1));
+    relay.pass_on(Event::Late(Box::new(LateThread { number, at, thread, counted, stall_after })));
+    let thread = ThreadEvidence { tid: 7, state: Some("running".to_owned()), ..ThreadEvidence::default() };
+    let evidence = Evidence { threads: vec![thread], ..Evidence::default() };
+    relay.pass_on(gathered(Purpose::NearMiss(number), evidence));
+    let (outcome, lasted) = (NearMissOutcome::Recovered, Duration::from_millis(700));
+    relay.pass_on(Event::LateOver { number, outcome, lasted, incident: None, evidence_holds });
+}
+
+#[test]
+fn a_near_miss_is_told_once_it_is_over_and_not_with_what_a_thread_did_afterwards() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut relay = relay(folder.path());
+    late(&mut relay, 1, true);
+    late(&mut relay, 2, false);
+    assert!(relay.journal.flush(Duration::from_secs(60)));
+    let near_misses = relay.journal.near_misses();
+    let told: Vec<_> = near_misses.iter().map(|near| (near.thread.work_key, near.guess.as_deref())).collect();
+    assert_eq!(told, [(Some(2), None), (Some(1), Some("thread 7 runs"))]);
+    assert!(near_misses[0].evidence.is_none() && near_misses[1].evidence.is_some());
+    assert_eq!(near_misses[1].lasted_seconds, 0.7);
+    let page = relay.telemetry.page().unwrap();
+    let counted = line(&page, r#"shard_watchdog_near_misses_total{outcome="recovered""#);
+    assert!(counted.ends_with(" 2"), "{counted}");
+    // They are the next sidecar's, too.
+    let next = self::relay(folder.path());
+    assert!(next.journal.flush(Duration::from_secs(60)));
+    assert_eq!(next.journal.near_misses().len(), 2);
+}
+
+#[test]
+fn the_end_of_a_near_miss_that_nobody_told_is_survived() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut relay = relay(folder.path());
+    let over = |number| Event::LateOver {
+        number,
+        outcome: NearMissOutcome::Ended,
+        lasted: Duration::ZERO,
+        incident: None,
+        evidence_holds: false,
+    };
+    relay.pass_on(over(5));
+    relay.pass_on(gathered(Purpose::NearMiss(5), Evidence::default()));
+    assert!(relay.journal.flush(Duration::from_secs(60)));
+    assert!(relay.journal.near_misses().is_empty());
 }

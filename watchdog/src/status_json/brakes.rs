@@ -49,7 +49,8 @@ pub fn of(status: &StatusJson) -> Vec<BrakeJson> {
             add(
                 &mut brakes,
                 "excuse",
-                "the thread that it is condemned for is excused now; a kill waits until it is not",
+                "the thread that it is condemned for is excused now, or stands still in a way that its rule only reports; a kill \
+                 waits until that is over",
             );
         }
         Verdict::Condemned => {}
@@ -154,6 +155,12 @@ fn degraded(status: &StatusJson, brakes: &mut Vec<BrakeJson>) {
             _ if thread.unobserved.is_some() => {
                 let why = format!("thread {name} cannot be observed, and nothing is killed blindly");
                 add(brakes, "unobserved", why);
+            }
+            Health::Late if thread.silent_seconds.is_some() => {
+                let why = format!(
+                    "thread {name} begins no work, for which its rule only reports, or not for long enough (idle_at_most, on_idle)"
+                );
+                add(brakes, "report", why);
             }
             Health::Late => {
                 let (counted, all) = (rough(thread.counted_seconds), rough(thread.stall_after_seconds));

@@ -5,9 +5,9 @@ use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
 
-use rustix::process::{Pid, Signal, WaitOptions};
+use rustix::process::{Pid, WaitOptions};
 
-use super::signals;
+use crate::signals;
 
 /// How a child ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,11 +107,7 @@ fn end(code: i32, status: i32) -> End {
     let low = |number: i32| u8::try_from(number & 0xff).unwrap_or(u8::MAX);
     match code {
         libc::CLD_EXITED => End { code: low(status), how: format!("exit code {status}") },
-        libc::CLD_KILLED | libc::CLD_DUMPED => {
-            let name =
-                Signal::from_named_raw(status).map_or_else(|| format!("signal {status}"), signals::name);
-            End { code: low(128 + status), how: name }
-        }
+        libc::CLD_KILLED | libc::CLD_DUMPED => End { code: low(128 + status), how: signals::name_of(status) },
         _ => End { code: u8::MAX, how: "unknown".to_owned() },
     }
 }

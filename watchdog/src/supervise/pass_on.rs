@@ -10,8 +10,8 @@ use std::path::Path;
 use rustix::process::Pid;
 
 use super::log::Log;
-use super::signals;
 use super::ward::Ward;
+use crate::signals;
 
 /// The forwarded signals that have names. Signals that a fault of the program itself raises, and
 /// those that stop or continue a terminal's jobs, are excluded.

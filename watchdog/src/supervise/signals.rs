@@ -79,39 +79,3 @@ fn set_of(signals: &[i32]) -> libc::sigset_t {
     }
     set
 }
-
-/// The name of any signal, real-time ones included.
-pub(super) fn name_of(number: i32) -> String {
-    let first = libc::SIGRTMIN();
-    match Signal::from_named_raw(number) {
-        Some(signal) => name(signal),
-        None if number >= first => format!("SIGRTMIN+{}", number - first),
-        None => format!("signal {number}"),
-    }
-}
-
-/// The name of a signal in its usual form.
-pub(super) fn name(signal: Signal) -> String {
-    let name = match signal {
-        Signal::HUP => "SIGHUP",
-        Signal::INT => "SIGINT",
-        Signal::QUIT => "SIGQUIT",
-        Signal::ILL => "SIGILL",
-        Signal::TRAP => "SIGTRAP",
-        Signal::ABORT => "SIGABRT",
-        Signal::BUS => "SIGBUS",
-        Signal::FPE => "SIGFPE",
-        Signal::KILL => "SIGKILL",
-        Signal::USR1 => "SIGUSR1",
-        Signal::SEGV => "SIGSEGV",
-        Signal::USR2 => "SIGUSR2",
-        Signal::PIPE => "SIGPIPE",
-        Signal::ALARM => "SIGALRM",
-        Signal::TERM => "SIGTERM",
-        Signal::WINCH => "SIGWINCH",
-        Signal::XCPU => "SIGXCPU",
-        Signal::SYS => "SIGSYS",
-        other => return format!("signal {}", other.as_raw()),
-    };
-    name.to_owned()
-}

@@ -6,7 +6,8 @@ pub mod story;
 use shard_telemetry::metric::{Kind, Unit, names, one, words};
 
 use crate::board::listening::Which;
-use crate::verdict::{ExcuseKind, Health, Reason, Unobserved, Verdict, Withheld};
+use crate::event::StacksOutcome;
+use crate::verdict::{ExcuseKind, Health, NearMissOutcome, Reason, Unobserved, Verdict, Withheld};
 
 use super::dropped::Signal;
 
@@ -34,6 +35,8 @@ shard_telemetry::catalogue! {
     THREAD_HEALTH: "shard_watchdog_thread_health", Kind::Gauge, Unit::Flag,
         [names("thread"), words("health", labels_of!(Health))],
         "1 for the health of the thread (of threads of one name, whether any has it), 0 for every other.";
+    SECTION_THREADS: "shard_watchdog_section_threads", Kind::Gauge, Unit::Count("{thread}"), [names("section")],
+        "Watched threads that are in this section of their work, for the sections that the config names.";
     UNOBSERVED: "shard_watchdog_unobserved_threads", Kind::Gauge, Unit::Count("{thread}"),
         [words("reason", labels_of!(Unobserved))],
         "Watched threads that the sidecar cannot observe, by reason. Their health is unknown.";
@@ -49,8 +52,16 @@ shard_telemetry::catalogue! {
         "Time since the last sign of progress or change of activity. Grows without limit while idle.";
     WORK_AGE: "shard_watchdog_work_age_seconds", Kind::Gauge, Unit::Seconds, [names("thread")],
         "Time since the thread was first seen at its present work. Absent while idle.";
+    SILENT: "shard_watchdog_silent_threads", Kind::Gauge, Unit::Count("{thread}"), [],
+        "Idle threads that have begun no work for as long as `idle_at_most` allows, although there was some. Absent without a rule for it.";
     STALL_AFTER: "shard_watchdog_stall_after_seconds", Kind::Gauge, Unit::Seconds, [names("thread")],
         "The configured threshold: counted time without progress, at work, after which the thread is stalled.";
+    NEAR_MISSES: "shard_watchdog_near_misses_total", Kind::Counter, Unit::Count("{near_miss}"),
+        [names("thread"), words("outcome", labels_of!(NearMissOutcome))],
+        "Times that a thread at work made no progress for `warn_after`, by how that ended: `recovered`, `condemned` or `ended`. At most one a thread a minute, and `evidence.near_misses_per_day`.";
+    STACKS: "shard_watchdog_stacks_total", Kind::Counter, Unit::Count("{dump}"),
+        [words("outcome", labels_of!(StacksOutcome))],
+        "Minidumps whose stacks were looked up, by what became of it: `written`; `late`, it took longer than two minutes and was ended; `failed`, the incident's step `no_stacks` says why; `dropped`, too many waited.";
     CHANNEL_DEPTH: "shard_watchdog_channel_depth", Kind::Gauge, Unit::Count("{message}"), [names("channel")],
         "Messages sent and not received.";
     CHANNEL_AGE: "shard_watchdog_channel_age_seconds", Kind::Gauge, Unit::Seconds, [names("channel")],
@@ -93,6 +104,9 @@ shard_telemetry::catalogue! {
     RECORDING_DROPPED: "shard_watchdog_recording_dropped_total", Kind::Counter, Unit::Count("{item}"),
         [words("what", || vec!["looks", "files"])],
         "Observations that were not written, and files that were deleted to stay within the limits. Absent without `[recorder]`.";
+    HEARTBEATS_OUT: "shard_watchdog_heartbeats_out_total", Kind::Counter, Unit::Count("{heartbeat}"),
+        [words("outcome", || vec!["sent", "failed"])],
+        "Signs of life to the service of `[heartbeat_out]`, by whether it accepted them. None are sent while the sidecar does not see its target. Absent without `[heartbeat_out]`.";
     LOOP_LATE: "shard_watchdog_loop_late_seconds", Kind::Histogram(LATE), Unit::Seconds, [],
         "How much later than planned the watch loop woke.";
     HTTP_LISTENING: "shard_watchdog_http_listening", Kind::Gauge, Unit::Flag,
@@ -100,7 +114,7 @@ shard_telemetry::catalogue! {
         "1 for each configured listener that is open, 0 for one that cannot be opened now and is retried. Absent for one that is not configured.";
     TELEMETRY_DROPPED: "shard_watchdog_telemetry_dropped_total", Kind::Counter, Unit::Count("{item}"),
         [words("signal", labels_of!(Signal))],
-        "Telemetry that was dropped because its reader was too slow or a disk refused it.";
+        "Telemetry that was dropped because its reader was too slow, or a disk or a collector refused it.";
     BUILD_INFO: "shard_watchdog_build_info", Kind::Gauge, Unit::Flag,
         [one("version")],
         "Always 1.";

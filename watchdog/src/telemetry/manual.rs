@@ -32,8 +32,28 @@ Written from the catalogue in `watchdog/src/telemetry/catalogue.rs`; a test fail
 
 The same numbers are on `/metrics` and, with `[otlp]` or the standard `OTEL_EXPORTER_OTLP_*` variables, in a collector: metrics,
 traces and logs, over `http/protobuf` or `grpc`. Variables override the config. Over `https://` the collector's certificate must be signed by an authority that this machine trusts, or, if it is set, by one in
-`OTEL_EXPORTER_OTLP_CERTIFICATE`; `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE` and `_CLIENT_KEY` authenticate the sidecar. A collector that is slow, refuses or is gone delays nothing in the sidecar: items that do not fit into the
-bounded queues are dropped and counted in `shard_watchdog_telemetry_dropped_total`. The executor has [a page of its own](telemetry-executor.md).
+`OTEL_EXPORTER_OTLP_CERTIFICATE`; `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE` and `_CLIENT_KEY` authenticate the sidecar. A collector that is slow, refuses or is gone delays nothing in the sidecar: items that it refuses, or that do not fit into the
+bounded queues, are dropped and counted in `shard_watchdog_telemetry_dropped_total`. The executor has [a page of its own](telemetry-executor.md).
+
+## What a collector answers
+
+As OTLP specifies. What may be sent again is kept, in order, until the queue is full; the longest pause is 30 s, or up to 5 minutes if
+the collector asks for it (`Retry-After` in seconds, `RetryInfo`). What is refused for good leaves the queue at once, so that it holds up nothing behind it.
+
+| answer over HTTP | over gRPC | log records and spans |
+| --- | --- | --- |
+| none; 429, 502, 503, 504 | none; `CANCELLED`, `DEADLINE_EXCEEDED`, `ABORTED`, `OUT_OF_RANGE`, `UNAVAILABLE`, `DATA_LOSS`; `RESOURCE_EXHAUSTED` with `RetryInfo` | kept and sent again (events `otlp_failing`, `otlp_works`) |
+| 413 | `RESOURCE_EXHAUSTED` or `OUT_OF_RANGE` whose message says that the request is too large | sent again in halves; an item that is too large by itself is dropped and counted (`otlp_refused`) |
+| any other | any other | dropped and counted (`otlp_refused`) |
+| 200 with rejected items | OK with rejected items | the rejected ones are counted (`otlp_refused`) |
+
+Metrics are cumulative, so the next collection makes up for one that was not accepted; each such collection counts as one.
+
+## Names and resource
+
+A collector or Prometheus that translates OTLP changes no name: a metric has the same name on `/metrics` and by every other way. Metrics
+carry a resource that outlives the process (`service.name`, `service.version`, `service.instance.id` and `shard`), so that a restart of the sidecar begins no
+new series; log records and spans carry `process.pid` as well.
 
 ";
 

@@ -8,10 +8,12 @@ use opentelemetry::KeyValue;
 use crate::board::Board;
 use crate::board::listening::{State, Which};
 use crate::board::totals::{ProcessTotals, STALE, TargetStats, ThreadCpu};
+use crate::judge::section::Section;
 use crate::snapshot::{ChannelStatus, Snapshot, ThreadStatus};
 use crate::verdict::{ExcuseKind, Health, Unobserved, Verdict};
 
 use shard_telemetry::metric::Metric;
+use shard_telemetry::sign_of_life::SignOfLife;
 
 use super::catalogue;
 use super::dropped::Signal;
@@ -108,12 +110,24 @@ impl Source<'_> {
             }
             points
         });
+        self.in_snapshot(&catalogue::SECTION_THREADS, |snapshot, names| {
+            let within = snapshot.threads.iter().flat_map(|thread| {
+                let is = move |section: &Section| flag(thread.section == Some(*section));
+                thread.sections.iter().map(move |section| (names.label(&section.to_string()), is(section)))
+            });
+            by_name("section", within, |a, b| a + b)
+        });
         self.in_snapshot(&catalogue::UNOBSERVED, |snapshot, _| {
             let count = |why: &Unobserved| {
                 let threads = snapshot.threads.iter().filter(|thread| thread.unobserved == Some(*why));
                 (number(threads.count() as u64), vec![KeyValue::new("reason", why.label())])
             };
             Unobserved::ALL.iter().map(count).collect()
+        });
+        self.in_snapshot(&catalogue::SILENT, |snapshot, _| {
+            let ruled = || snapshot.threads.iter().filter_map(|thread| thread.silence);
+            let silent = ruled().filter(|silence| silence.silent_since.is_some()).count();
+            one(ruled().next().map(|_| number(silent as u64)))
         });
         self.per_thread(&catalogue::HEARTBEATS, |_, thread| Some(number(thread.beats)), |a, b| a + b);
         let beat = |snapshot: &Snapshot, thread: &ThreadStatus| {
@@ -181,6 +195,11 @@ impl Source<'_> {
             let held = board.archive().into_iter();
             let counts = held.flat_map(|held| [("looks", held.missing), ("files", held.removed)]);
             counts.map(|(what, count)| (number(count), vec![KeyValue::new("what", what)])).collect()
+        });
+        self.on_board(&catalogue::HEARTBEATS_OUT, |board| {
+            let told = board.sign_of_life().map(SignOfLife::told).into_iter();
+            let counts = told.flat_map(|told| [("sent", told.sent), ("failed", told.failed)]);
+            counts.map(|(outcome, count)| (number(count), vec![KeyValue::new("outcome", outcome)])).collect()
         });
         self.on_board(&catalogue::HTTP_LISTENING, |board| {
             let all = board.listening().all();

@@ -8,6 +8,7 @@ use crate::board::totals::{ProcessTotals, TargetStats, ThreadCpu};
 use crate::clock::Monotonic;
 use crate::snapshot::TargetIdentity;
 use shard_telemetry::metric::Kind;
+use shard_telemetry::sign_of_life::{SignOfLife, SignOfLifeConfig};
 
 /// A board with a value for everything that can be known.
 fn full() -> (Arc<Board>, Telemetry) {
@@ -19,6 +20,10 @@ fn full() -> (Arc<Board>, Telemetry) {
         board.listening().set(*which, there);
     }
     board.set_archive(Archive::start(&recorder, board.shard(), *board.anchor(), Arc::default()).unwrap());
+    let url = shard_telemetry::sign_of_life::Address::parse("http://127.0.0.1:1/").unwrap();
+    let second = Duration::from_secs(1);
+    let sign = SignOfLifeConfig { url, interval: second, time_limit: second };
+    board.set_sign_of_life(SignOfLife::start(sign, "test", || Err("a test".to_owned())).unwrap());
     let telemetry = Telemetry::new(&board, None).unwrap();
     let snapshot = sample::snapshot();
     let totals = ProcessTotals {
@@ -57,6 +62,7 @@ fn full() -> (Arc<Board>, Telemetry) {
     telemetry.restarted(Duration::from_millis(20));
     let gaps = vec![(Arc::from("exec-s0"), Duration::from_millis(3))];
     telemetry.timings(&Timings { late: vec![Duration::from_micros(70)], gaps });
+    telemetry.near_miss("exec-s0", NearMissOutcome::Recovered);
     (board, telemetry)
 }
 

@@ -121,15 +121,17 @@ impl Watch {
             spared: self.judge.spares(),
             kills_without_progress: self.judge.crash_loops().kills_without_progress(),
             jitter: self.jitter(),
+            gathers_until: self.gathering.until(),
         }
     }
 
     /// How long the kill that is due waits, by its jitter. A lost thread never recovers, so only a
-    /// stall is given time to.
+    /// stall and a silence are given time to.
     fn jitter(&self) -> Duration {
         let condemned = self.judge.incarnation().and_then(Incarnation::condemned);
-        let stalled = condemned.filter(|condemned| condemned.reason == Reason::Stalled);
-        stalled.map_or(Duration::ZERO, |condemned| {
+        let may_recover =
+            condemned.filter(|condemned| matches!(condemned.reason, Reason::Stalled | Reason::Silent));
+        may_recover.map_or(Duration::ZERO, |condemned| {
             jitter(&self.hand.seed, self.config.kill.jitter, condemned.at)
         })
     }
@@ -169,7 +171,8 @@ impl Watch {
 
     /// Answers whoever requested a kill with the result of the observation.
     pub(super) fn answer(&mut self, acted: &Acted, ended: bool) {
-        if acted.waits_for_proof && !ended {
+        let waits = acted.waits_for_proof || self.gathering.until().is_some();
+        if waits && !ended {
             // The next attempts settle it, or the answer reports it.
             return;
         }

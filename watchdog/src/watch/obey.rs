@@ -6,9 +6,10 @@ use std::sync::Arc;
 use crate::clock::Monotonic;
 use crate::config::Config;
 
+use super::Watch;
 use super::control::{Cleared, Command};
+use super::rules::{consumers, policy, ranks};
 use super::shadow::Shadow;
-use super::{Watch, consumers, policy, ranks};
 
 /// What the loop does after it has carried out its commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,12 +12,14 @@ use crate::event::{Event, Timings};
 use crate::judge::Judge;
 use crate::judge::channel::ChannelTrial;
 use crate::judge::incarnation::Incarnation;
-use crate::judge::policy::{ChannelLimits, Policy};
+use crate::judge::policy::{ChannelLimits, Policy, Rule};
+use crate::judge::section::Section;
+use crate::judge::silence::Horizon;
 use crate::judge::thread::ThreadTrial;
 use crate::observation::Observation;
 use crate::pause::Pause;
 use crate::probe::ThreadEvents;
-use crate::snapshot::{ChannelStatus, Deadline, ExcuseStatus, Snapshot, ThreadStatus};
+use crate::snapshot::{ChannelStatus, Deadline, ExcuseStatus, SilenceStatus, Snapshot, ThreadStatus};
 use crate::verdict::{ExcuseKind, Health, Verdict};
 
 use super::shadow::Shadow;
@@ -109,6 +111,7 @@ impl Publisher {
             reason: judge.why().to_owned(),
             since: judge.since(),
             target: judge.incarnation().map(|incarnation| incarnation.identity()),
+            first_finished: judge.incarnation().and_then(Incarnation::first_finished),
             threads: threads(judge, policy),
             channels: channels(judge, policy),
             kills_left: standing.kills_left,
@@ -182,6 +185,21 @@ fn excuses(trial: &ThreadTrial, policy: &Policy) -> Vec<ExcuseStatus> {
     ExcuseKind::ALL.iter().filter_map(status).collect()
 }
 
+/// The sections that a rule has a threshold for. Most rules have none, and nothing is allocated.
+fn sections(rule: &Rule) -> Vec<Section> {
+    rule.sections.iter().map(|limits| limits.section).collect()
+}
+
+fn silence(trial: &ThreadTrial, horizon: &Horizon) -> Option<SilenceStatus> {
+    let silence = trial.silence.as_deref()?;
+    Some(SilenceStatus {
+        counted: silence.counted(),
+        idle_at_most: horizon.idle_at_most,
+        silent_since: silence.silent_since(),
+        kills: horizon.condemns(),
+    })
+}
+
 fn threads(judge: &Judge, policy: &Policy) -> Vec<ThreadStatus> {
     let Some(incarnation) = judge.incarnation() else { return Vec::new() };
     let watched = |trial: &&ThreadTrial| {
@@ -203,10 +221,14 @@ fn threads(judge: &Judge, policy: &Policy) -> Vec<ThreadStatus> {
             beats: trial.beats,
             work_key: trial.work.map(|(key, _)| key),
             attempt: trial.work.map(|(_, attempt)| attempt),
+            section: trial.section(),
+            sections: rule.map_or_else(Vec::new, sections),
             work_since: trial.work_since,
             counted: trial.counted(),
             stall_after: rule.map_or(Duration::ZERO, |rule| trial.stall_after(rule)),
             rule_stall_after: rule.map_or(Duration::ZERO, |rule| rule.stall_after),
+            section_stall_after: rule.and_then(|rule| Some(trial.section_limits(rule)?.stall_after)),
+            silence: rule.and_then(|rule| silence(trial, rule.silence.as_ref()?)),
         }
     });
     let starting = judge.verdict() == Verdict::Starting;
@@ -227,10 +249,14 @@ fn threads(judge: &Judge, policy: &Policy) -> Vec<ThreadStatus> {
             beats: 0,
             work_key: None,
             attempt: None,
+            section: None,
+            sections: sections(rule),
             work_since: None,
             counted: Duration::ZERO,
             stall_after: rule.stall_after,
             rule_stall_after: rule.stall_after,
+            section_stall_after: None,
+            silence: None,
         })
     });
     seen.chain(missing).collect()

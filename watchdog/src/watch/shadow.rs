@@ -69,6 +69,11 @@ impl Shadow {
         self.look_at
     }
 
+    /// Whether it wants the next observation to read what the hypervisor took.
+    pub fn wants_steal(&self) -> bool {
+        self.replay.judge().wants_steal()
+    }
+
     /// A target was refused.
     pub fn refused(&mut self, why: &str, at: Monotonic) {
         self.replay.refused(why, at);
@@ -111,6 +116,11 @@ impl Shadow {
     /// A person orders that work be judged like any other again.
     pub fn clear(&mut self, key: Option<u64>) {
         self.replay.clear(key);
+    }
+
+    /// Its judge.
+    pub const fn judge(&self) -> &Judge {
+        self.replay.judge()
     }
 
     /// Its state, for display.

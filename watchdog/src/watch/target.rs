@@ -45,11 +45,12 @@ impl Watch {
             let why = "the process began again with a new segment".to_owned();
             self.story.abandon(at, why, &mut self.publisher);
         }
-        (self.ladder, self.unproven_since) = (None, None);
+        self.spare();
         match self.probe.adopt(*adopted) {
             Ok(()) => {
                 self.adopter.hunt(false);
                 self.publisher.send(Event::Adopted { at, target, restored });
+                self.rehearse(at);
             }
             Err(error) => {
                 self.adopter.try_again();
@@ -77,7 +78,7 @@ impl Watch {
     /// The process has ended: searches for the next incarnation.
     pub(super) fn let_go(&mut self, at: Monotonic) {
         let handle = self.probe.release();
-        (self.ladder, self.unproven_since) = (None, None);
+        self.spare();
         self.story.keep_for_status(handle, at);
         self.adopter.hunt(true);
     }

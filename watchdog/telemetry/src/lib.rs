@@ -15,5 +15,6 @@ pub mod names;
 pub mod otlp;
 pub mod prometheus;
 pub mod service_manager;
+pub mod sign_of_life;
 pub mod span;
 pub mod story;

@@ -60,13 +60,14 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// The unit in UCUM, as OpenTelemetry requires.
+    /// The unit in UCUM, as OpenTelemetry requires. What is counted stands in braces, and so does
+    /// the unit of a flag: on a gauge, `1` would become `_ratio` on the way to Prometheus.
     pub const fn ucum(self) -> &'static str {
         match self {
             Self::Seconds | Self::UnixSeconds => "s",
             Self::Bytes => "By",
             Self::Count(of) => of,
-            Self::Flag => "1",
+            Self::Flag => "{flag}",
         }
     }
 }
@@ -145,6 +146,7 @@ pub fn complaints(all: &[&Metric]) -> Vec<String> {
     }
     for metric in all {
         let name = metric.name;
+        let before = wrong.len();
         if metric.most_series() >= SDK_LIMIT {
             wrong.push(format!("{name} may have {} series", metric.most_series()));
         }
@@ -165,8 +167,44 @@ pub fn complaints(all: &[&Metric]) -> Vec<String> {
         {
             wrong.push(format!("the bounds of {name} do not ascend"));
         }
+        let translated = translated(metric);
+        if translated != name && wrong.len() == before {
+            wrong.push(format!("{name} becomes {translated} on the way from OTLP to Prometheus"));
+        }
     }
     wrong
+}
+
+/// The name that a collector or Prometheus itself gives a metric that it received by OTLP. These
+/// are the rules of Prometheus' own library for it, `prometheus/otlptranslator`, and of
+/// OpenTelemetry's page on compatibility with Prometheus:
+///
+/// 1. Underscores that follow each other become one.
+/// 2. The word for the unit is appended, unless it is one of the name's words already. Braces and
+///    what they contain have no word, and neither has `1`.
+/// 3. A counter ends in `_total`, once.
+/// 4. A gauge with the unit `1` ends in `_ratio`.
+fn translated(metric: &Metric) -> String {
+    let unit = metric.unit.ucum();
+    let mut words: Vec<_> = metric.name.split('_').filter(|word| !word.is_empty()).collect();
+    let word = match unit {
+        "s" => "seconds",
+        "By" => "bytes",
+        "1" => "",
+        counted if counted.contains(['{', '}']) => "",
+        other => other,
+    };
+    if !word.is_empty() && !words.contains(&word) {
+        words.push(word);
+    }
+    let end = match metric.kind {
+        Kind::Counter => "total",
+        Kind::Gauge if unit == "1" => "ratio",
+        Kind::Gauge | Kind::Histogram(_) => return words.join("_"),
+    };
+    words.retain(|word| *word != end);
+    words.push(end);
+    words.join("_")
 }
 
 #[cfg(test)]
@@ -194,5 +232,18 @@ mod tests {
             assert_eq!(complaints(&[wrong]).len(), 1, "{wrong:?}");
         }
         assert_eq!(complaints(&[&fine, &fine]), ["a name stands twice"]);
+    }
+
+    #[test]
+    fn a_name_that_changes_on_the_way_from_otlp_to_prometheus_is_complained_about() {
+        let of = |name, kind, unit| translated(&metric(name, kind, unit, &[]));
+        assert_eq!(of("up", Kind::Gauge, Unit::Count("1")), "up_ratio");
+        assert_eq!(of("up", Kind::Gauge, Unit::Count("things")), "up_things");
+        assert_eq!(of("up", Kind::Gauge, Unit::Flag), "up");
+        assert_eq!(of("age__of", Kind::Gauge, Unit::Seconds), "age_of_seconds");
+        assert_eq!(of("read_bytes_total", Kind::Counter, Unit::Bytes), "read_bytes_total");
+        let ratio = metric("up", Kind::Gauge, Unit::Count("1"), &[]);
+        let told = complaints(&[&ratio]);
+        assert_eq!(told, ["up becomes up_ratio on the way from OTLP to Prometheus"]);
     }
 }

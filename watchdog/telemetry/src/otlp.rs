@@ -8,8 +8,10 @@
 //! Nothing here may prevent a process from starting: each wrong setting is named in a warning, and
 //! the rest is sent.
 
+mod answer;
 mod build;
 mod endpoint;
+mod grpc;
 mod logs;
 mod metrics;
 mod outbox;
@@ -18,6 +20,7 @@ mod settings;
 mod telling;
 mod tls;
 mod variables;
+mod witness;
 
 use std::mem::ManuallyDrop;
 use std::path::PathBuf;
@@ -31,6 +34,7 @@ use opentelemetry_sdk::trace::SpanData;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::dropped::{Dropped, Signal};
+pub(crate) use answer::chain;
 pub use endpoint::{Endpoint, EndpointError};
 use outbox::{Outbox, Sender};
 use settings::{Kind, Settings};
@@ -50,6 +54,11 @@ enum OtlpError {
     /// The exporter refuses its settings.
     #[error("{0}; look at [otlp] in the config and at the OTEL_EXPORTER_OTLP_* variables")]
     Build(#[from] opentelemetry_otlp::ExporterBuildError),
+    /// The gRPC connection cannot be set up.
+    #[error(
+        "the connection cannot be set up: {0}; look at the files that OTEL_EXPORTER_OTLP_CERTIFICATE and its kin name"
+    )]
+    Connection(#[from] tonic::transport::Error),
     /// The HTTP client cannot be made.
     #[error(
         "the HTTP client cannot be set up: {0}; look at the files that OTEL_EXPORTER_OTLP_CERTIFICATE and its kin name"
@@ -85,7 +94,6 @@ enum OtlpError {
 /// The exporters of all signals, and the threads that send.
 #[derive(Debug)]
 pub struct Otlp {
-    resource: Resource,
     reader: Option<metrics::Reader>,
     logs: Option<(SdkLoggerProvider, Outbox<logs::Line>)>,
     spans: Option<Outbox<SpanData>>,
@@ -114,7 +122,7 @@ impl Otlp {
     /// for each wrong setting, to be logged by the caller, whose log may not have started yet.
     pub fn start(
         config: Option<&OtlpConfig>,
-        resource: Resource,
+        resource: &Resource,
         dropped: &Arc<Dropped>,
     ) -> (Option<Self>, Vec<String>) {
         let settings = Settings::new(config);
@@ -135,15 +143,11 @@ impl Otlp {
             .metrics()
             .map(|metrics| metrics.map(|metrics| metrics::reader(metrics, settings.interval(), dropped)));
         let reader = kept(Kind::Metrics, reader, &mut warnings);
+        let resource = of_this_process(resource);
         let logs = kept(Kind::Logs, start_logs(&build, &resource, dropped), &mut warnings);
         let spans = kept(Kind::Traces, start_spans(&build, &resource, dropped), &mut warnings);
-        let otlp = Self { resource, reader, logs, spans, _runtime: ManuallyDrop::new(runtime) };
+        let otlp = Self { reader, logs, spans, _runtime: ManuallyDrop::new(runtime) };
         (Some(otlp), warnings)
-    }
-
-    /// The resource of all data that is sent.
-    pub const fn resource(&self) -> &Resource {
-        &self.resource
     }
 
     /// The reader that collects and sends the metrics; for the one provider that also serves
@@ -243,16 +247,30 @@ fn given_attributes(variables: &mut Variables<'_>) -> Vec<KeyValue> {
     attributes.into_iter().map(|(key, value)| KeyValue::new(key, value)).chain(name).collect()
 }
 
-/// The resource of the sender: the process of `service` for `shard`. `OTEL_SERVICE_NAME` and
+/// The resource of the sender: `service` for `shard`. `OTEL_SERVICE_NAME` and
 /// `OTEL_RESOURCE_ATTRIBUTES` take precedence over this program's own attributes.
+///
+/// It is the same for every process of the shard: some databases make labels of these attributes,
+/// and each restart would begin every series of the metrics anew. Log records and spans also say
+/// which process sent them.
 pub fn resource(service: &'static str, version: &'static str, shard: &str) -> Resource {
     let own = [
         KeyValue::new("service.name", service),
         KeyValue::new("service.version", version),
         KeyValue::new("service.instance.id", shard.to_owned()),
         KeyValue::new("shard", shard.to_owned()),
-        KeyValue::new("process.pid", i64::from(std::process::id())),
     ];
     let given = given_attributes(&mut Variables::new(&environment));
     Resource::builder_empty().with_attributes(own).with_attributes(given).build()
 }
+
+/// The resource of log records and spans.
+fn of_this_process(resource: &Resource) -> Resource {
+    let pid = KeyValue::new("process.pid", i64::from(std::process::id()));
+    let given = resource.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
+    Resource::builder_empty().with_attributes([pid]).with_attributes(given).build()
+}
+
+#[cfg(test)]
+#[path = "otlp/tests.rs"]
+mod tests;

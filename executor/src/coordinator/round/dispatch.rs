@@ -91,6 +91,7 @@ impl Round<'_> {
             report.retry(block, part.number, part.dispatched, failure, &name)?;
             context.telemetry.counts().retries.add(1);
         }
+        shards.takes_part(link);
         part.dispatched += 1;
         part.state = PartState::Running { link, tag, until: Instant::now() + time, span, shard };
         Ok(())

@@ -4,6 +4,7 @@
 use shard_watchdog::observation::{Claim, TaskState, ThreadObservation};
 
 use super::super::deafness::At;
+use super::super::observer::words;
 use super::super::plan::{Nanos, Plan};
 use super::super::pool::{kept, look_at_pool};
 use super::super::process::Process;
@@ -24,10 +25,12 @@ impl Invariants {
         let kept_before = std::mem::replace(&mut self.kept, kept);
         let dumps_core = process.dumps_core(now, &plan.machine);
         for (place, thread) in process.threads.iter_mut().enumerate() {
-            let garbage = torn == Torn::All || torn == Torn::Thread(place);
             thread.moved = thread.account.moved;
             let sure = thread.account.sure;
             let seen = seen_of(watchdog, thread);
+            // Words that have not changed cannot be mixed: the judge has seen what is.
+            let as_it_is = torn == Torn::Mixed(place) && seen.is_some_and(|seen| is_true(seen, thread));
+            let garbage = torn.spoils(place) && !as_it_is;
             look_at_pool(thread, seen.map_or(&[], |seen| &seen.workers), elapsed, late, plan);
             if seen.and_then(|seen| seen.task).is_some_and(|task| task.state == TaskState::Sleeping) {
                 self.count_waits_for_others(place, thread, &kept_before);
@@ -67,6 +70,12 @@ impl Invariants {
 fn seen_of<'w>(watchdog: &'w Watchdog, thread: &Thread) -> Option<&'w ThreadObservation> {
     let mut threads = watchdog.seen.threads.iter();
     threads.find(|seen| (seen.slot, seen.generation) == (thread.slot, thread.generation))
+}
+
+/// Whether the observation shows the words that the thread has.
+fn is_true(seen: &ThreadObservation, thread: &Thread) -> bool {
+    let words = words(thread);
+    (seen.activity, seen.progress) == (words.activity, words.progress)
 }
 
 /// What the judge knew of the thread and its workers is void, since their words were `garbage` or

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use shard_watchdog::config::On;
 use shard_watchdog::judge::Condemnation;
+use shard_watchdog::judge::section::Section;
 use shard_watchdog::observation::Claim;
 use shard_watchdog::verdict::{Reason, StallKind};
 
 use super::super::account::held;
-use super::super::plan::{Hang, Nanos, Plan};
+use super::super::plan::{Nanos, Plan};
 use super::super::process::Process;
-use super::super::thread::{Doing, Thread};
+use super::super::thread::Thread;
 use super::super::watchdog::{ASKED, Watchdog};
 use super::super::world::Torn;
 use super::{DROPPED, Invariants};
@@ -42,8 +43,16 @@ impl Invariants {
             self.broken(now, "unexplained", || format!("names another thread: {said:?}"));
         }
         self.opened_in_an_excuse(now, process, condemned, plan);
-        let about_thread = matches!(condemned.reason, Reason::Stalled | Reason::ThreadGone);
-        if about_thread && watchdog.policy.rules[0].on != On::Kill {
+        let kind = condemned.thread.as_ref().and_then(|thread| thread.kind);
+        let kills = match condemned.reason {
+            Reason::Stalled => {
+                kind.is_some_and(|kind| watchdog.kills(kind))
+                    && !thread.is_some_and(|thread| watchdog.surely_reports(thread, plan))
+            }
+            Reason::ThreadGone => watchdog.policy.rules[0].on == On::Kill,
+            _ => true,
+        };
+        if !kills {
             self.broken(now, "only reports", || format!("the rule does not kill: {}", condemned.why));
         }
         match condemned.reason {
@@ -64,6 +73,10 @@ impl Invariants {
             }
             Reason::ProcessGone => self.process_gone(now, watchdog, process, condemned),
             Reason::Requested => self.requested(now, condemned),
+            Reason::Silent => {
+                let broken = self.silences.opened(watchdog, condemned);
+                self.say(now, broken);
+            }
             Reason::ChannelLag => {}
         }
     }
@@ -166,8 +179,12 @@ impl Invariants {
                 format!("not its work or not its threshold of {threshold:?}: {condemned:?}")
             });
         }
-        let stall_after = watchdog.policy.rules[0].stall_after;
-        let hastened = condemned.threshold.is_some_and(|named| named < stall_after);
+        let given = watchdog.given(thread);
+        let section = Section::from_word(thread.section).map(|section| section.to_string());
+        if said.section != section {
+            self.broken(now, "unexplained", || format!("is in its section {section:?}: {condemned:?}"));
+        }
+        let hastened = condemned.threshold.is_some_and(|named| named < given);
         self.hastened += u64::from(hastened);
         if hastened != condemned.observations.iter().any(|line| line.contains("deadline")) {
             self.broken(now, "unexplained", || format!("not by whose word: {condemned:?}"));
@@ -208,13 +225,7 @@ impl Invariants {
         condemned: &Condemnation,
         (threshold, plan): (Duration, &Plan),
     ) {
-        let kind = match thread.doing {
-            Doing::Hang(Hang::Deadlock) => StallKind::Deadlock,
-            Doing::Hang(Hang::Blocked | Hang::Answer) => StallKind::Blocked,
-            Doing::Hang(Hang::Livelock) => StallKind::Livelock,
-            Doing::Hang(Hang::Disk) => StallKind::IoWait,
-            _ => return,
-        };
+        let Some(kind) = thread.kind_of_hang() else { return };
         let silent = !plan.machine.wchan || !plan.machine.schedstat;
         // The thread may be waiting for a worker that burns CPU, whatever it does itself.
         let works = said == Some(StallKind::Livelock)

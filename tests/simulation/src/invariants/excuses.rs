@@ -11,7 +11,6 @@ use super::super::deafness::At;
 use super::super::plan::{MS, Nanos, Plan};
 use super::super::process::Process;
 use super::super::watchdog::Watchdog;
-use super::super::world::Torn;
 use super::Invariants;
 
 /// How long the judge waits between two observations of a process whose core is being written.
@@ -33,7 +32,7 @@ impl Invariants {
         if process.dumps_core(now, &plan.machine) {
             self.broken(now, "excused", || format!("condemned while its core is written: {why}"));
         }
-        if self.void && matches!(condemned.reason, Reason::Stalled | Reason::ChannelLag) {
+        if self.void && matches!(condemned.reason, Reason::Stalled | Reason::ChannelLag | Reason::Silent) {
             self.broken(now, "excused", || format!("condemned after a time that nobody watched: {why}"));
         }
     }
@@ -62,7 +61,7 @@ impl Invariants {
         };
         let mut owed = Duration::ZERO;
         for (place, thread) in process.threads.iter().enumerate() {
-            let torn = at.torn == Torn::All || at.torn == Torn::Thread(place);
+            let torn = at.torn.spoils(place);
             let live = thread.seen && thread.ended.is_none() && thread.claim == Claim::Live;
             // No thread works while a core is being written: idle threads are excused as well.
             let stands = thread.working() || dumps_core;
@@ -116,6 +115,8 @@ impl Invariants {
         let Some(cap) = watchdog.policy.excuse_caps.of(kind) else { return };
         for thread in process.threads.iter().filter(|thread| *thread.name == *name) {
             let excused = Duration::from_nanos(thread.account.excused[kind as usize]);
+            // What a reading takes off may have been called lost before, in part.
+            let cap = if process.robbed { cap * 4 / 5 } else { cap };
             if excused < cap {
                 self.broken(now, "cap told too early", || {
                     format!("{name}: {kind} for {excused:?} of {cap:?}")

@@ -80,18 +80,30 @@ impl Invariants {
         if process.dumps_core(now, &plan.machine) {
             self.broken(now, "excused", || format!("killed while its core is written: {}", condemned.why));
         }
-        if condemned.reason != Reason::Stalled {
+        if !matches!(condemned.reason, Reason::Stalled | Reason::Silent) {
             return;
         }
         let mut seen = watchdog.seen.threads.iter();
         let seen = seen.find(|seen| Some((seen.slot, seen.generation)) == condemned.slot);
+        if let Some(thread) = at_fault(process, condemned)
+            && thread.ended.is_none()
+            && thread.claim == Claim::Live
+            && thread.working()
+            && !thread.moved
+            && watchdog.surely_reports(thread, plan)
+        {
+            self.broken(now, "only reports", || {
+                format!("killed for a kind that it reports: {}", condemned.why)
+            });
+        }
         // A thread that has dropped its slot is as good as gone.
         let live = seen.filter(|seen| seen.claim == Claim::Live);
         if let Some(kind) = live.and_then(|seen| held(seen.task?)) {
             self.broken(now, "excused", || format!("killed while it is {kind}: {}", condemned.why));
         }
         let stands = at_fault(process, condemned).is_some_and(|thread| {
-            thread.working() && !thread.moved && thread.ended.is_none() && thread.claim == Claim::Live
+            let at_fault = thread.working() || condemned.reason == Reason::Silent;
+            at_fault && !thread.moved && thread.ended.is_none() && thread.claim == Claim::Live
         });
         if self.void && stands {
             self.broken(now, "excused", || {
@@ -101,12 +113,13 @@ impl Invariants {
     }
 
     /// The loop has acted on an observation.
-    pub fn acted(&mut self, watchdog: &Watchdog, world: &World<'_>, decision: Decision) {
+    pub fn acted(&mut self, watchdog: &Watchdog, world: &World<'_>, decision: Decision, plan: &Plan) {
         let now = world.now;
         let Some(target) = watchdog.observer.held.filter(|_| watchdog.observer.signalled.is_none()) else {
             return;
         };
-        if self.asked == Some(target) {
+        // A person's kill waits for nothing but evidence.
+        if self.asked == Some(target) && !watchdog.waits(now) {
             self.broken(now, "asked in vain", || format!("{target:?} should have been sent a signal"));
         }
         let Some(condemned) = watchdog.judge.incarnation().and_then(|incarnation| incarnation.condemned())
@@ -114,8 +127,11 @@ impl Invariants {
             return;
         };
         let process = world.processes.iter().find(|process| process.identity == target);
-        let excused =
-            decision.held && !process.is_some_and(|process| surely_free(process, condemned, self.void));
+        let excused = decision.held
+            && !process.is_some_and(|process| {
+                surely_free(process, condemned, self.void)
+                    && at_fault(process, condemned).is_some_and(|thread| watchdog.surely_kills(thread, plan))
+            });
         let spared = condemned.work_key().is_some_and(|key| self.poison.contains(key));
         let left = kills_left(watchdog, &watchdog.kills, now);
         let spared = spared || watchdog.brakes() || watchdog.waits(now);

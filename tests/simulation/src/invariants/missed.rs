@@ -48,11 +48,12 @@ impl Invariants {
         let broken = self.channel.must_condemn(watchdog, process, seen.survivors);
         self.say(now, broken);
         let goes_on = seen.survivors == Survivors::Some;
-        if watchdog.policy.rules[0].on == On::Kill {
+        let rule = &watchdog.policy.rules[0];
+        if rule.on == On::Kill || !rule.by_kind.is_empty() {
             let threads = process.threads.iter().zip(&mut self.dropped);
-            let missed = threads
-                .filter(|(thread, _)| thread.seen)
-                .find_map(|(thread, dropped)| missed_thread(now, watchdog, thread, dropped, (goes_on, plan)));
+            let missed = threads.filter(|(thread, _)| thread.seen).find_map(|(thread, dropped)| {
+                missed_thread(now, watchdog, process, thread, dropped, (goes_on, plan))
+            });
             if let Some((rule, what)) = missed {
                 self.violation.get_or_insert(Violation { at: now, rule, what });
                 return;
@@ -69,6 +70,9 @@ impl Invariants {
 
     /// An excuse that lasts beyond its cap must have been reported.
     fn must_tell_caps(&mut self, now: Nanos, watchdog: &Watchdog, process: &Process, plan: &Plan) {
+        // A wait for the hypervisor gets that name once its counter shows it, and one for a
+        // scheduling class is called throttled.
+        let otherwise = process.robbed || plan.machine.limited_class;
         // Beyond a quota, the first period is called starved and the rest throttled, so neither is
         // reported on its own. Off the run queue nothing shows a wait that is shorter than a tick.
         let quota = (process.throttle.0.periods > 0 || process.throttled.is_some())
@@ -78,7 +82,7 @@ impl Invariants {
             let kinds =
                 [ExcuseKind::Starved, ExcuseKind::Traced, ExcuseKind::Frozen, ExcuseKind::MemoryThrottled];
             for kind in kinds {
-                if quota && kind == ExcuseKind::Starved {
+                if (quota || otherwise) && kind == ExcuseKind::Starved {
                     continue;
                 }
                 let Some(cap) = watchdog.policy.excuse_caps.of(kind) else { continue };
@@ -100,13 +104,17 @@ impl Invariants {
 fn missed_thread(
     now: Nanos,
     watchdog: &Watchdog,
+    process: &Process,
     thread: &Thread,
     dropped: &mut Option<Nanos>,
     (goes_on, plan): (bool, &Plan),
 ) -> Broken {
-    let missed_stall = missed_stall(watchdog, thread, plan);
-    if missed_stall.is_some() {
+    let missed_stall = missed_stall(watchdog, process, thread, plan);
+    if missed_stall.is_some() && watchdog.surely_kills(thread, plan) {
         return missed_stall;
+    }
+    if watchdog.policy.rules[0].on != On::Kill {
+        return None;
     }
     if thread.ended.is_some() && thread.claim == Claim::Live && goes_on {
         return Some(("missed loss", format!("{} has ended", thread.name)));
@@ -121,23 +129,41 @@ fn missed_thread(
 
 /// A thread that surely stood still for its threshold, by the bound in the doc of
 /// [`super`](super).
-fn missed_stall(watchdog: &Watchdog, thread: &Thread, plan: &Plan) -> Broken {
+fn missed_stall(watchdog: &Watchdog, process: &Process, thread: &Thread, plan: &Plan) -> Broken {
     let stall_after = watchdog.policy.rules[0].stall_after;
     let (_, threshold) = thread.account.thresholds(watchdog.allows(thread));
     let sure = Duration::from_nanos(thread.account.sure);
     // A thread that sleeps all the time has no CPU time that could lag.
     let lag = Duration::from_nanos(thread.account.lag) + lag_of_pool(thread, stall_after, plan);
+    // A verdict on CPU time waits for a reading of what the hypervisor took, one observation at
+    // most (ADR 049).
+    let lag = lag + Duration::from_nanos(thread.account.longest);
     let slept =
         matches!(thread.doing, Doing::Hang(Hang::Deadlock | Hang::Blocked | Hang::Disk | Hang::Answer));
-    let lag = if slept && !thread.account.mixed && thread.pool.is_empty() { Duration::ZERO } else { lag };
+    let lag = if slept && !thread.account.mixed && thread.pool.is_empty() {
+        Duration::ZERO
+    } else {
+        lag + lag_of_theft(process, thread, plan)?
+    };
     let stalled = thread.ended.is_none()
         && thread.claim == Claim::Live
         && sure >= threshold.max(two_samples(thread)) + lag
-        && thread.account.sure >= thread.account.before_change + plan.machine.lag()
+        && thread.account.sure >= thread.account.before_change + plan.machine.lag() + thread.account.longest
         && thread.account.gained;
     stalled.then(|| {
         ("missed stall", format!("{} could surely have run for {sure:?} of {threshold:?}", thread.name))
     })
+}
+
+/// CPU time that may be taken off although the hypervisor did not have it: at a reading that is the
+/// first of a standstill, which also shows what was taken before it. `None`: no bound, because
+/// another thread may be on a CPU from which more is taken.
+fn lag_of_theft(process: &Process, thread: &Thread, plan: &Plan) -> Option<Duration> {
+    if !process.robbed {
+        return Some(Duration::ZERO);
+    }
+    let alone = plan.threads == 1 && thread.pool.is_empty();
+    alone.then(|| Duration::from_millis(120) + Duration::from_nanos(2 * thread.account.longest))
 }
 
 /// No stall is reported before two samples of the kernel's view are far enough apart: the first

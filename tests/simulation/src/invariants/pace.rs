@@ -61,7 +61,9 @@ impl Invariants {
 fn sample(watchdog: &Watchdog) -> Nanos {
     let channel = watchdog.policy.channels.iter().filter_map(|rule| Some(rule.kills_after()?.0)).min();
     let rule = &watchdog.policy.rules[0];
-    let stall = (rule.on != On::Ignore).then_some(rule.stall_after);
+    let own = rule.sections.iter().map(|own| own.stall_after).min();
+    let stall =
+        (rule.on != On::Ignore).then(|| own.map_or(rule.stall_after, |own| own.min(rule.stall_after)));
     let shortest = [channel, stall].into_iter().flatten().min().unwrap_or(Duration::MAX);
     (nanos(shortest) / 125).clamp(4 * MS, 50 * MS)
 }

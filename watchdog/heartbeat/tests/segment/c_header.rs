@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use shard_heartbeat::Section;
 use shard_heartbeat::layout::{self, *};
 
 const HEADER: &str = include_str!("../../include/shard_heartbeat.h");
@@ -16,7 +17,7 @@ macro_rules! constants {
 fn ours() -> BTreeMap<&'static str, u64> {
     constants! {
         MAGIC VERSION LINE HEADER_SIZE MAX_NAME MAX_SHARD MAX_LAST_WORDS MAX_QUARANTINE MAX_SLOTS MAX_LANES
-        MAX_SEGMENT
+        MAX_SEGMENT MAX_SECTION SECTION_BASE
         H_MAGIC H_VERSION H_HEADER_SIZE H_TOTAL_SIZE H_THREAD_SLOTS H_THREAD_STRIDE H_THREAD_OFFSET H_LANES
         H_CHANNEL_SLOTS H_CHANNEL_STRIDE H_CHANNEL_OFFSET H_PID H_START_TIME H_INCARNATION H_BOOT_ID H_SHARD_LEN
         H_SHARD H_STATE H_THREAD_HIGH_WATER H_CHANNEL_HIGH_WATER H_WATCHDOG_BEAT H_WATCHDOG_PID
@@ -25,7 +26,7 @@ fn ours() -> BTreeMap<&'static str, u64> {
         LAST_WORDS_NONE LAST_WORDS_WRITING LAST_WORDS_SAID
         STATE_BOOT STATE_RUNNING STATE_STOPPING STATE_FAILED
         T_CLAIM T_TID T_START_TIME T_NAME T_LANE_HIGH_WATER T_SEQUENCE T_ACTIVITY T_WORK_KEY T_ATTEMPT T_DEADLINE
-        T_TRACE_ID T_SPAN_ID T_TRACE_FLAGS T_LANES
+        T_TRACE_ID T_SPAN_ID T_TRACE_FLAGS T_SECTION T_LANES
         L_CLAIM L_TID L_START_TIME L_PROGRESS LANE_SIZE
         C_CLAIM C_SEQUENCE C_NAME C_CAPACITY C_SENT C_RECEIVED CHANNEL_STRIDE CAPACITY_UNBOUNDED
         CLAIM_FREE CLAIM_LIVE CLAIM_LEFT CLAIM_DROPPED CLAIM_FILLING
@@ -87,4 +88,30 @@ fn the_c_header_compiles_and_agrees() {
         .expect("a C compiler, which the build needs anyhow");
     compiler.stdin.take().unwrap().write_all(source.as_bytes()).unwrap();
     assert!(compiler.wait().unwrap().success(), "{source}");
+}
+
+#[test]
+fn a_section_has_the_same_word_in_c() {
+    let names = ["reading", "state_root-2", "............", "a", "", "Reading", "thirteen-char", "a b"];
+    let mut source = String::from("#include \"shard_heartbeat.h\"\nint main(void) {\n");
+    for (index, name) in names.iter().enumerate() {
+        let word = Section::parse(name).map_or(0, Section::word);
+        source += &format!("if (shb_section(\"{name}\") != UINT64_C({word})) return {};\n", index + 1);
+    }
+    source += "return 0; }\n";
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("sections");
+    let mut compiler = Command::new("cc")
+        .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-pedantic", "-x", "c", "-I"])
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/include"))
+        .arg("-o")
+        .arg(&program)
+        .arg("-")
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("a C compiler, which the build needs anyhow");
+    compiler.stdin.take().unwrap().write_all(source.as_bytes()).unwrap();
+    assert!(compiler.wait().unwrap().success(), "{source}");
+    let wrong = Command::new(&program).status().unwrap().code().unwrap();
+    assert_eq!(wrong, 0, "the name before this number: {names:?}");
 }

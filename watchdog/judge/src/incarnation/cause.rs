@@ -13,6 +13,7 @@ use crate::clock::Monotonic;
 use crate::observation::ProcessObservation;
 use crate::policy::On;
 use crate::verdict::{Health, Reason, StallKind, Verdict};
+use crate::words::{self, Rounded};
 
 use super::super::policy::{Policy, Rule};
 use super::super::thread::ThreadTrial;
@@ -27,7 +28,7 @@ impl Incarnation {
     pub fn ended_by_itself(&self, at: Monotonic) -> Condemnation {
         let mut observations = vec![format!("the pidfd of process {} became readable", self.identity.pid)];
         if let Some(since) = self.exiting_since {
-            observations.push(format!("it had been ending for {:?}", at.since(since)));
+            observations.push(format!("it had been ending for {}", Rounded(at.since(since))));
         }
         // A thread that publishes a work key is reported in preference to one that is merely at
         // work.
@@ -36,7 +37,7 @@ impl Incarnation {
         let at_work = stated.or_else(|| at_work().next());
         Condemnation {
             reason: Reason::ProcessGone,
-            why: format!("process {} ended by itself", self.identity.pid),
+            why: format!("process {} ended, and this sidecar sent it no signal", self.identity.pid),
             target: self.identity,
             at,
             last_progress: self.last_seen,
@@ -61,22 +62,20 @@ impl Incarnation {
             return Some(Finding { verdict: Verdict::Dying, why });
         }
         let mine = self.threads.iter().find(|trial| Some(trial.key) == condemned.slot);
-        let kills = |trial: &ThreadTrial| {
-            trial.rule.and_then(|rule| policy.rules.get(rule)).filter(|rule| rule.on == On::Kill)
-        };
+        let rule_of = |trial: &ThreadTrial| trial.rule.and_then(|rule| policy.rules.get(rule));
+        let kills = |trial: &ThreadTrial| rule_of(trial).filter(|rule| rule.on == On::Kill);
         let over = match condemned.reason {
             // If the segment cannot be read any more the thread may be well again: no blind kill.
             Reason::Stalled => {
                 !process.segment_readable
                     || !mine.is_some_and(|trial| {
-                        let slow = |rule: &Rule| trial.counted() >= trial.warn_after(rule);
-                        !trial.left
-                            && kills(trial).is_some_and(|rule| trial.health == Health::Gone || slow(rule))
+                        !trial.left && rule_of(trial).is_some_and(|rule| stands(trial, rule))
                     })
             }
             // A reload may have removed the rule; the thread cannot come back.
             Reason::ThreadGone => mine.is_some_and(|trial| kills(trial).is_none()),
             Reason::ChannelLag => !process.segment_readable || self.hears_again(policy, condemned.channel),
+            Reason::Silent => !process.segment_readable || self.is_no_longer_silent(policy, mine),
             Reason::Stopped => self.stopped_since.is_none() || !policy.stopped_kills,
             Reason::ExitHung => self.exiting_since.is_none(),
             Reason::LeaderGone | Reason::ProcessGone | Reason::Requested => false,
@@ -106,6 +105,7 @@ impl Incarnation {
             Ground::Stopped => self.stopped_too_long(policy, at),
             Ground::Stalled(key) => Some(self.stalled(policy, key, at)),
             Ground::Deaf(deaf) => self.deaf(policy, deaf, at),
+            Ground::Silent(key) => self.silence(policy, key, at),
         }
     }
 
@@ -174,52 +174,40 @@ impl Incarnation {
         let rule = trial.and_then(|t| t.rule).and_then(|r| policy.rules.get(r));
         let threshold = trial.zip(rule).map(|(trial, rule)| trial.stall_after(rule));
         let name = trial.map_or("?", |t| &*t.name);
-        let counted = trial.map_or(Duration::ZERO, |t| t.counted());
+        let counted = Rounded(trial.map_or(Duration::ZERO, |t| t.counted()));
         let kind = trial.map_or(StallKind::Unknown, ThreadTrial::kind);
         let last_progress = trial.map_or(at, |t| t.last_beat);
         let work = trial
             .and_then(|t| t.work)
             .map_or_else(String::new, |(key, attempt)| format!(" on work {key} (attempt {attempt})"));
+        let section = trial.and_then(ThreadTrial::section);
+        let section = section.map_or_else(String::new, |section| format!(" in its section {section}"));
         let mut observations = vec![
             format!(
-                "thread {name} is at work and its progress has not changed for {:?}",
-                at.since(last_progress)
+                "thread {name} is at work and its progress has not changed for {}",
+                Rounded(at.since(last_progress))
             ),
             format!(
-                "for {counted:?} of that time it could have run; the threshold is {:?}",
-                threshold.unwrap_or_default()
+                "for {counted} of that time it could have run; the threshold is {}",
+                Rounded(threshold.unwrap_or_default())
             ),
         ];
-        if let Some((rule, threshold)) =
-            rule.zip(threshold).filter(|(rule, threshold)| *threshold < rule.stall_after)
-        {
-            let given = rule.stall_after;
-            observations.push(format!(
-                "the work's own deadline allows {threshold:?}, less than the {given:?} of its rule"
-            ));
-        }
-        if let Some((rule, threshold)) =
-            rule.zip(threshold).filter(|(rule, threshold)| *threshold > rule.stall_after)
-        {
-            let given = rule.stall_after;
-            observations.push(format!(
-                "it is the thread's first piece of work, which is allowed {threshold:?} instead of the {given:?} of its rule"
-            ));
+        if let Some((trial, rule)) = trial.zip(rule) {
+            observations.extend(why_that_threshold(trial, rule));
         }
         if let Some((earlier, last)) = trial.and_then(|t| t.clock.samples()) {
-            let apart = last.watched.saturating_sub(earlier.watched);
-            let (earlier, last) = (earlier.task, last.task);
-            observations.push(format!("the kernel's view of it: {earlier:?}; {apart:?} later: {last:?}"));
+            observations.push(words::between(earlier, last));
         }
         if let Some((workers, ran)) = trial.and_then(|t| t.workers.told()) {
             observations.push(format!(
-                "it may be waiting for {workers} workers, none of which was kept from running; the busiest used {ran:?} of CPU time"
+                "it may be waiting for {workers} workers, none of which was kept from running; the busiest used {} of CPU time",
+                Rounded(ran)
             ));
         }
         Condemnation {
             reason: Reason::Stalled,
             why: format!(
-                "thread {name} made no progress{work} for {counted:?} in which it could have: {kind}"
+                "thread {name} made no progress{work}{section} for {counted} in which it could have: {kind}"
             ),
             target: self.identity,
             at,
@@ -234,12 +222,15 @@ impl Incarnation {
 
     fn stopped_too_long(&self, policy: &Policy, at: Monotonic) -> Option<Condemnation> {
         let since = self.stopped_since?;
-        let stopped = at.since(since);
+        let stopped = Rounded(at.since(since));
         let pid = self.identity.pid;
         let cap = policy.stopped_at_most;
         Some(Condemnation {
             reason: Reason::Stopped,
-            why: format!("process {pid} has been stopped for {stopped:?}; a stop excuses at most {cap:?}"),
+            why: format!(
+                "process {pid} has been stopped for {stopped}; a stop excuses at most {}",
+                Rounded(cap)
+            ),
             target: self.identity,
             at,
             last_progress: since,
@@ -247,13 +238,13 @@ impl Incarnation {
             slot: None,
             channel: None,
             threshold: Some(cap),
-            observations: vec![format!("the main thread has been in state T (stopped) for {stopped:?}")],
+            observations: vec![format!("the main thread has been in state T (stopped) for {stopped}")],
         })
     }
 
     fn exit_hung(&self, policy: &Policy, at: Monotonic) -> Option<Condemnation> {
         let since = self.exiting_since?;
-        let ending = at.since(since);
+        let ending = Rounded(at.since(since));
         let pid = self.identity.pid;
         let how = if self.ends_on_purpose {
             "its segment is marked as stopping"
@@ -262,7 +253,7 @@ impl Incarnation {
         };
         Some(Condemnation {
             reason: Reason::ExitHung,
-            why: format!("process {pid} began to end {ending:?} ago and has not"),
+            why: format!("process {pid} began to end {ending} ago and has not"),
             target: self.identity,
             at,
             last_progress: since,
@@ -270,14 +261,56 @@ impl Incarnation {
             slot: None,
             channel: None,
             threshold: Some(policy.exit_within),
-            observations: vec![format!("{how}, for {ending:?}")],
+            observations: vec![format!("{how}, for {ending}")],
         })
     }
 }
 
+/// Whether the stall of a condemned thread still is a ground for it.
+fn stands(trial: &ThreadTrial, rule: &Rule) -> bool {
+    if trial.health == Health::Gone {
+        return rule.on == On::Kill;
+    }
+    let kills = if rule.by_kind.is_empty() {
+        rule.on == On::Kill
+    } else {
+        rule.kills() && !trial.stays_only_reported()
+    };
+    kills && trial.counted() >= trial.warn_after(rule)
+}
+
+/// Why another threshold than that of its rule is in force for a thread, a sentence for each
+/// reason.
+fn why_that_threshold(trial: &ThreadTrial, rule: &Rule) -> Vec<String> {
+    let mut told = Vec::new();
+    let (threshold, (given, _)) = (trial.stall_after(rule), trial.given(rule));
+    let (allowed, usual) = (Rounded(threshold), Rounded(given));
+    let whose = match trial.section_limits(rule) {
+        Some(limits) => {
+            let section = limits.section;
+            told.push(format!(
+                "its section {section} is allowed {usual}; the rule alone allows {}",
+                Rounded(rule.stall_after)
+            ));
+            "section"
+        }
+        None => "rule",
+    };
+    if threshold < given {
+        told.push(format!("the work's own deadline allows {allowed}, less than the {usual} of its {whose}"));
+    }
+    if threshold > given {
+        told.push(format!(
+            "it is the thread's first piece of work, which is allowed {allowed} instead of the {usual} of its {whose}"
+        ));
+    }
+    told
+}
+
 fn at_work(trial: &ThreadTrial) -> String {
+    let section = trial.section().map_or_else(String::new, |section| format!(", in its section {section}"));
     match trial.work {
-        Some((key, attempt)) => format!("it was at work on {key} (attempt {attempt})"),
+        Some((key, attempt)) => format!("it was at work on {key} (attempt {attempt}){section}"),
         None => "it was idle".to_owned(),
     }
 }

@@ -8,13 +8,14 @@ use crate::clock::Monotonic;
 use crate::observation::Observation;
 use crate::policy::On;
 use crate::verdict::{Reason, Verdict};
+use crate::words::Rounded;
 
 use super::super::channel::{Candidate, ChannelTrial};
 use super::super::policy::Policy;
 use super::super::thread::ThreadTrial;
 use super::super::{Condemnation, Finding, Look, Note, Why};
-use super::Incarnation;
 use super::schedule::SOONEST;
+use super::{Incarnation, read_ahead};
 
 /// A channel from which no message is received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +63,7 @@ impl Incarnation {
                 Some(Candidate { trial: thread, task: observed.task, presence: observed.presence })
             });
             let brought = trial.look(channel, rule, look, readable, threads);
+            self.wants_steal |= rule.is_some_and(|rule| trial.wants_steal(rule, read_ahead(policy)));
             if let Some(why) = brought.late {
                 notes.push(Note::ChannelLate { channel: trial.name.clone(), why });
             }
@@ -87,34 +89,35 @@ impl Incarnation {
     pub(super) fn deaf(&self, policy: &Policy, deaf: Deaf, at: Monotonic) -> Option<Condemnation> {
         let channel = self.channels.get(deaf.channel)?;
         let (max_age, glob) = policy.channels.get(channel.rule?)?.kills_after()?;
-        let (name, depth, counted) = (&channel.name, channel.depth(), channel.counted());
+        let (name, depth, counted) = (&channel.name, channel.depth(), Rounded(channel.counted()));
         let consumer = self.threads.iter().find(|thread| thread.key == deaf.consumer)?;
         let since = channel.oldest_since().unwrap_or(at);
         let mut observations = vec![
             format!(
-                "channel {name}: {} messages sent, {} received, {depth} wait; the oldest for {:?}",
+                "channel {name}: {} messages sent, {} received, {depth} wait; the oldest for {}",
                 channel.sent,
                 channel.received,
-                at.since(since)
+                Rounded(at.since(since))
             ),
             format!(
-                "none was received in {counted:?} in which every consumer could have done so; the limit is {max_age:?}"
+                "none was received in {counted} in which every consumer could have done so; the limit is {}",
+                Rounded(max_age)
             ),
         ];
         let consumers = self.threads.iter().filter(|thread| !thread.left && glob.is_match(&*thread.name));
         observations.extend(consumers.map(|thread| {
             format!(
-                "consumer {} (tid {}) is {} and has made no progress for {:?}",
+                "consumer {} (tid {}) is {} and has made no progress for {}",
                 thread.name,
                 thread.tid,
                 thread.health,
-                at.since(thread.last_beat)
+                Rounded(at.since(thread.last_beat))
             )
         }));
         Some(Condemnation {
             reason: Reason::ChannelLag,
             why: format!(
-                "{depth} messages wait in channel {name} and {} has received none for {counted:?} in which it could have",
+                "{depth} messages wait in channel {name} and {} has received none for {counted} in which it could have",
                 consumer.name
             ),
             target: self.identity,
@@ -162,7 +165,9 @@ impl Incarnation {
         let (name, depth) = (&trial.name, trial.depth());
         let age = trial.oldest_since().map(|since| at.since(since)).unwrap_or_default();
         let limit = match (rule.max_age, rule.max_depth) {
-            (Some(limit), _) if age >= limit => format!("the oldest for {age:.1?}, longer than {limit:?}"),
+            (Some(limit), _) if age >= limit => {
+                format!("the oldest for {}, longer than {}", Rounded(age), Rounded(limit))
+            }
             (_, Some(limit)) => format!("{limit} are too many"),
             (_, None) => return None,
         };

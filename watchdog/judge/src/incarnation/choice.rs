@@ -22,6 +22,8 @@ pub(super) enum Ground {
     Stalled(Key),
     /// Nobody receives from a channel.
     Deaf(Deaf),
+    /// A watched thread begins no work, although a witness shows that there is some.
+    Silent(Key),
 }
 
 /// One part of a process, a thread or a channel, that would condemn it.
@@ -59,6 +61,8 @@ pub(super) struct Found {
     pub stalled: Option<Suspect<Key>>,
     /// The first channel from which nobody receives.
     pub deaf: Option<Suspect<Deaf>>,
+    /// The first thread that begins no work. It has none, so none that is in a crash loop.
+    pub silent: Option<Key>,
 }
 
 impl Found {
@@ -87,6 +91,7 @@ impl Found {
                 .filter(|_| self.readable)
                 .map(|stalled| (Ground::Stalled(stalled.at_fault), stalled.spared)),
             self.deaf.map(|deaf| (Ground::Deaf(deaf.at_fault), deaf.spared)),
+            self.silent.filter(|_| self.readable).map(|silent| (Ground::Silent(silent), false)),
         ];
         let first = |spared: bool| grounds.into_iter().flatten().find(|found| found.1 == spared);
         let found = first(false).or_else(|| first(true).filter(|_| !self.spared))?;
@@ -126,6 +131,7 @@ mod tests {
         stopped: false,
         stalled: None,
         deaf: None,
+        silent: None,
     };
 
     /// Everything at once.
@@ -137,6 +143,7 @@ mod tests {
         stopped: true,
         stalled: suspect(OTHER, false),
         deaf: suspect(DEAF, false),
+        silent: Some(THREAD),
         ..WELL
     };
 
@@ -161,6 +168,9 @@ mod tests {
         found.stalled = None;
         assert_eq!(found.choose(), Some(Ground::Deaf(DEAF)));
         found.deaf = None;
+        assert_eq!(found.choose(), Some(Ground::Silent(THREAD)));
+        assert_eq!(Found { readable: false, ..found }.choose(), None);
+        found.silent = None;
         assert_eq!(found.choose(), None);
     }
 

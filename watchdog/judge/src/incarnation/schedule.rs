@@ -42,6 +42,7 @@ impl Incarnation {
             next = next.min(at.plus(soonest));
         }
         next = self.channels_look_at(policy, at, next);
+        next = self.silence_look_at(policy, at, next);
         let deadlines = [
             self.exiting_since.map(|since| since.plus(policy.exit_within)),
             self.stopped_since

@@ -37,6 +37,9 @@ impl Incarnation {
         if let Some(finding) = self.unpublished_channels(policy, at) {
             return finding;
         }
+        if let Some(finding) = self.no_witness(policy, at) {
+            return finding;
+        }
         if process.declared == Declared::Boot && at.since(self.first_seen) < policy.startup_grace {
             return Finding {
                 verdict: Verdict::Starting,
@@ -49,13 +52,23 @@ impl Incarnation {
                 why: Why::Fixed("its heartbeat segment cannot be read any more"),
             };
         }
-        if let Some(thread) =
-            self.watched().find(|t| matches!(t.health, Health::Late | Health::Stalled | Health::Gone))
+        let is_silent = |t: &ThreadTrial| t.health == Health::Late && t.activity() & 1 == 0;
+        if let Some(thread) = self
+            .watched()
+            .find(|t| matches!(t.health, Health::Late | Health::Stalled | Health::Gone) && !is_silent(t))
         {
-            let why = format!("thread {} is {}", thread.name, thread.health);
+            let why = if thread.health == Health::Stalled && thread.is_only_reported() {
+                let kind = thread.kind();
+                format!("thread {} is stalled ({kind}), which its rule only reports", thread.name)
+            } else {
+                format!("thread {} is {}", thread.name, thread.health)
+            };
             return Finding { verdict: Verdict::Degraded, why: Why::Changed(why) };
         }
         if let Some(finding) = self.late_channels(policy, at) {
+            return finding;
+        }
+        if let Some(finding) = self.silent_threads(policy) {
             return finding;
         }
         Finding {
@@ -86,7 +99,10 @@ impl Incarnation {
                 (false, Some(ExcuseKind::Traced)) => "a debugger holds a watched thread",
                 (false, Some(ExcuseKind::Starved)) => "a watched thread gets no CPU time",
                 (false, Some(ExcuseKind::Throttled)) => {
-                    "a watched thread has used up the CPU quota of its cgroup"
+                    "a watched thread has used up the CPU time that its cgroup or its scheduling class allows"
+                }
+                (false, Some(ExcuseKind::Stolen)) => {
+                    "the hypervisor takes the CPU that a watched thread needs (steal)"
                 }
                 (false, Some(ExcuseKind::MemoryThrottled)) => {
                     "a watched thread is made to wait for memory by its cgroup (memory.high)"

@@ -3,6 +3,7 @@
 use shard_judge::observation::{
     Claim, Declared, Presence, Survivors, TaskObservation, TaskState, ThrottleObservation, WaitChannel,
 };
+use shard_judge::section::Section;
 use shard_judge::testing::{self, ns};
 
 use super::script::Change;
@@ -20,6 +21,7 @@ pub const PROCESS: &[(&str, ())] = &[
     ("core", ()),
     ("segment", ()),
     ("throttled", ()),
+    ("stolen", ()),
 ];
 
 const DECLARED: &[(&str, Declared)] = &[
@@ -53,6 +55,7 @@ const WAITS: &[(&str, Option<WaitChannel>)] = &[
     ("frozen", Some(WaitChannel::Frozen)),
     ("memory", Some(WaitChannel::Memory)),
     ("answer", Some(WaitChannel::Answer)),
+    ("real-time", Some(WaitChannel::RealTime)),
     ("other", Some(WaitChannel::Other)),
     ("unknown", None),
 ];
@@ -95,6 +98,16 @@ pub fn process(word: &Word) -> Result<Change, String> {
         "main" => field!(leader = Some(word.one_of(STATES)?)),
         "survivors" => field!(survivors = word.one_of(SURVIVORS)?),
         "core" => field!(core_dumping = word.one_of(&[("yes", true), ("no", false)])?),
+        "stolen" => {
+            let value = word.value()?;
+            let taken = words::time(value.trim_start_matches('+')).map_err(|why| format!("stolen: {why}"))?;
+            let more = value.starts_with('+');
+            Box::new(move |stage| {
+                let stolen = &mut stage.scene.now.stolen_ns;
+                *stolen = Some(stolen.filter(|_| more).unwrap_or(0) + ns(taken));
+                Ok(())
+            })
+        }
         "segment" => field!(segment_readable = word.one_of(&[("readable", true), ("unreadable", false)])?),
         _ => {
             let value = word.value()?;
@@ -119,6 +132,7 @@ pub const THREAD: &[(&str, ())] = &[
     ("key", ()),
     ("attempt", ()),
     ("deadline", ()),
+    ("section", ()),
     ("progresses", ()),
     ("live", ()),
     ("leaves", ()),
@@ -199,7 +213,7 @@ fn thread_word(name: String, word: &Word) -> Result<Change, String> {
             // Work that is followed by other work was ended in between.
             thread!(|thread| {
                 thread.activity += 1 + u64::from(thread.working());
-                (thread.attempt, thread.deadline_ns) = (1, 0);
+                (thread.attempt, thread.deadline_ns, thread.section) = (1, 0, 0);
             })
         }
         "key" => {
@@ -213,6 +227,16 @@ fn thread_word(name: String, word: &Word) -> Result<Change, String> {
         "deadline" => {
             let deadline = ns(word.time()?);
             thread!(|thread| thread.deadline_ns = deadline)
+        }
+        "section" => {
+            let name = word.value()?;
+            let section = match name {
+                "none" => 0,
+                _ => {
+                    Section::parse(name).ok_or_else(|| format!("section: `{name}` is no name of one"))?.word()
+                }
+            };
+            thread!(|thread| thread.section = section)
         }
         "progresses" => {
             word.bare()?;

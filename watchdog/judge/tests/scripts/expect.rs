@@ -56,9 +56,12 @@ pub const THREAD: &[(&str, Kind)] = &[
     ("health", labels!(Health)),
     ("excuse", labels!(ExcuseKind)),
     ("kind", labels!(StallKind)),
+    ("section", Kind::Name),
     ("counted", Kind::Time),
     ("over_cap", Kind::YesNo),
     ("out_of_sight", labels!(Unobserved)),
+    ("silent", Kind::YesNo),
+    ("silence", Kind::Time),
 ];
 
 /// The fields of `expect channel`.
@@ -162,6 +165,8 @@ pub fn notes(words: &[Word]) -> Result<Vec<String>, String> {
         "excuse_over",
         "channel_late",
         "channel_in_time",
+        "silent",
+        "works_again",
         "nothing",
     ];
     let name = |word: &Word| {
@@ -246,9 +251,12 @@ fn thread(field: &str, name: &str, stage: &Stage) -> Result<Came, String> {
         "health" => Came::Word(trial.health.to_string()),
         "excuse" => or_none(trial.excuse),
         "kind" => Came::Word(trial.kind().to_string()),
+        "section" => or_none(trial.section()),
         "counted" => Came::Time(trial.counted()),
         "over_cap" => yes(trial.over_cap),
         "out_of_sight" => or_none(trial.unobserved),
+        "silent" => yes(trial.silence.as_ref().is_some_and(|silence| silence.silent_since().is_some())),
+        "silence" => Came::Time(trial.silence.as_ref().map(|silence| silence.counted()).unwrap_or_default()),
         _ => return Err(format!("`{field}` is no field of a thread")),
     })
 }

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use shard_judge::policy::{ChannelLimits, On, Rule};
+use shard_judge::policy::{ByKind, ChannelLimits, On, Rule, SectionLimits};
+use shard_judge::section::Section;
+use shard_judge::silence::Horizon;
 use shard_judge::testing::glob;
-use shard_judge::verdict::ExcuseKind;
+use shard_judge::verdict::{ExcuseKind, StallKind};
 
 use super::changes;
 use super::expect::{self, CHANNEL, Subject, THREAD, WHOLE, Wanted};
@@ -205,26 +207,75 @@ fn rule(words: &[Word]) -> Result<Change, String> {
 }
 
 /// The fields of `rule thread`.
-pub const THREAD_RULE: &[(&str, ())] =
-    &[("stall_after", ()), ("warn_after", ()), ("warm_up", ()), ("count", ()), ("on", ())];
+pub const THREAD_RULE: &[(&str, ())] = &[
+    ("stall_after", ()),
+    ("warn_after", ()),
+    ("warm_up", ()),
+    ("count", ()),
+    ("section", ()),
+    ("idle_at_most", ()),
+    ("idle_witness", ()),
+    ("on_idle", ()),
+    ("on", ()),
+];
+
+/// What `on=` takes besides one word for everything: `KIND:ON`, for one kind of stall.
+fn on_by_kind(value: &str) -> Result<(StallKind, On), String> {
+    let (kind, on) = value.split_once(':').ok_or("on: as in `io_wait:report`")?;
+    let kinds = StallKind::ALL.iter().map(|kind| (kind.label(), *kind)).collect::<Vec<_>>();
+    Ok((one_of(kind, &kinds)?, one_of(on, ON)?))
+}
+
+/// What `section=` takes: `NAME:TIME`.
+fn section(value: &str) -> Result<(Section, Duration), String> {
+    let (name, time) = value.split_once(':').ok_or("section: as in `reading:2s`")?;
+    let section = Section::parse(name).ok_or_else(|| format!("section: `{name}` is no name of one"))?;
+    Ok((section, words::time(time).map_err(|why| format!("section: {why}"))?))
+}
 
 fn thread_rule(name: String, words: &[Word]) -> Result<Change, String> {
     let (mut stall_after, mut warn_after, mut count, mut on) = (None, None, 1, On::Kill);
     let mut warm_up = Duration::ZERO;
+    let (mut named, mut by_kind) = (Vec::new(), ByKind::default());
+    let (mut idle_at_most, mut witnesses, mut kills) = (None, Vec::new(), false);
     for word in words {
         one_of(&word.key, THREAD_RULE)?;
         match word.key.as_str() {
             "stall_after" => stall_after = Some(word.time()?),
             "warn_after" => warn_after = Some(word.time()?),
             "warm_up" => warm_up = word.time()?,
+            "idle_at_most" => idle_at_most = Some(word.time()?),
+            "idle_witness" => witnesses = word.value()?.split(',').map(glob).collect(),
+            "on_idle" => kills = word.one_of(&ON[..2])? == On::Kill,
             "count" => count = u32::try_from(word.number()?).map_err(|_| "count: too many".to_owned())?,
+            "section" => named.push(section(word.value()?)?),
+            _ if word.value()?.contains(':') => {
+                let (kind, on) = on_by_kind(word.value()?)?;
+                by_kind = by_kind.with(kind, on);
+            }
             _ => on = word.one_of(ON)?,
         }
     }
     let stall_after = stall_after.ok_or("missing: stall_after=…, the threshold of the rule")?;
     // As the config has it.
     let warn_after = warn_after.unwrap_or(stall_after * 2 / 5);
-    let rule = Rule { glob: glob(&name), name, count, stall_after, warn_after, warm_up, on };
+    let sections = named
+        .into_iter()
+        .map(|(section, time)| SectionLimits::new(section, time, (stall_after, warn_after)))
+        .collect();
+    let silence = idle_at_most.map(|idle_at_most| Horizon { idle_at_most, witnesses, kills });
+    let rule = Rule {
+        glob: glob(&name),
+        name,
+        count,
+        stall_after,
+        warn_after,
+        warm_up,
+        sections,
+        on,
+        by_kind,
+        silence,
+    };
     Ok(Box::new(move |stage| {
         let rules = &mut stage.scene.policy.rules;
         match rules.iter_mut().find(|known| known.name == rule.name) {

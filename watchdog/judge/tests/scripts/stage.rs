@@ -113,14 +113,17 @@ impl Stage {
 
     /// Observes once, after `time`.
     pub fn pass(&mut self, time: Duration) -> Decision {
-        let Scene { now, .. } = &mut self.scene;
+        let Scene { now, judge, .. } = &mut self.scene;
         now.at = now.at.plus(time);
         let told =
             now.process.as_ref().is_some_and(|process| process.segment_readable && !process.core_dumping);
         let waits = now.channels.iter().any(|channel| channel.sent > channel.received);
+        let current = judge.incarnation();
+        let open: Vec<_> = current.map(|current| current.asks_about().collect()).unwrap_or_default();
         for (thread, shown) in now.threads.iter_mut().zip(&mut self.shown) {
             shown.spin(time);
-            shown.tell(thread, told, waits);
+            let asks = waits || open.contains(&(thread.slot, thread.generation));
+            shown.tell(thread, told, asks);
         }
         let decision = self.scene.look();
         self.decision = Some(decision);
@@ -187,11 +190,11 @@ impl Shown {
     }
 
     /// Puts into the observation what the probe would.
-    fn tell(&mut self, thread: &mut ThreadObservation, told: bool, waits: bool) {
+    fn tell(&mut self, thread: &mut ThreadObservation, told: bool, asks: bool) {
         let words = Some((thread.generation, thread.activity, thread.progress));
         let unmoved = self.before == words;
         self.before = words;
-        let asked = told && unmoved && thread.presence == Presence::Present && (thread.working() || waits);
+        let asked = told && unmoved && thread.presence == Presence::Present && (thread.working() || asks);
         thread.task = self.task.filter(|_| asked);
         let workers = asked && thread.working() && thread.task.is_some();
         thread.workers = if workers { self.workers.clone() } else { Vec::new() };
@@ -216,5 +219,7 @@ fn noted(note: &Note) -> Option<String> {
         Note::ExcuseOver { thread, kind, cap } => format!("excuse_over:{thread}:{kind}:{}", written(*cap)),
         Note::ChannelLate { channel, .. } => format!("channel_late:{channel}"),
         Note::ChannelInTime { channel, deepest, .. } => format!("channel_in_time:{channel}:{deepest}"),
+        Note::Silent { threads, .. } => format!("silent:{}", threads.replace(", ", ",").replace(' ', "_")),
+        Note::WorksAgain { threads, .. } => format!("works_again:{}", threads.replace(", ", ",")),
     })
 }

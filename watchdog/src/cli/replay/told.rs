@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use shard_watchdog::act::ladder::Rung;
 use shard_watchdog::clock::Monotonic;
+use shard_watchdog::judge::words::Rounded;
 use shard_watchdog::judge::{Judge, Note};
 use shard_watchdog::recorder::file::Header;
 use shard_watchdog::verdict::{Reason, Verdict};
@@ -152,7 +153,7 @@ fn noted(header: &Header, at: Monotonic, judge: &Judge, note: &Note) -> Option<D
         }
         Note::RestartOverdue => plain("overdue", "no new process within [restart] within".to_owned()),
         Note::Restarted { target, after } => {
-            plain("restarted", format!("process {} was found, {after:.1?} later", target.pid))
+            plain("restarted", format!("process {} was found, {} later", target.pid, Rounded(*after)))
         }
         Note::Recovered { .. } => plain("recovered", "the new process finished its first work".to_owned()),
         Note::Excuse { thread, kind: Some(kind) } => {
@@ -161,12 +162,19 @@ fn noted(header: &Header, at: Monotonic, judge: &Judge, note: &Note) -> Option<D
         Note::Excuse { thread, kind: None } => {
             plain("counts", format!("the time of thread {thread} counts again"))
         }
-        Note::ExcuseOver { thread, kind, cap } => {
-            plain("excuse_cap", format!("thread {thread} has been {} for more than {cap:?}", kind.label()))
-        }
+        Note::ExcuseOver { thread, kind, cap } => plain(
+            "excuse_cap",
+            format!("thread {thread} has been {} for more than {}", kind.label(), Rounded(*cap)),
+        ),
         Note::ChannelLate { channel, why } => plain("channel", format!("{channel}: {why}")),
         Note::ChannelInTime { channel, after, .. } => {
-            plain("channel", format!("{channel} is within its rule again, after {after:.1?}"))
+            plain("channel", format!("{channel} is within its rule again, after {}", Rounded(*after)))
+        }
+        Note::Silent { threads, evidence, .. } => {
+            plain("silent", format!("no work begun by {threads}, while {evidence}"))
+        }
+        Note::WorksAgain { threads, after } => {
+            plain("silent", format!("work begun by {threads}, {} after the silence horizon", Rounded(*after)))
         }
         Note::ProgressGap { .. } => return None,
     })

@@ -1,5 +1,7 @@
 //! `--explain`: what prevents a kill of the target.
 
+use std::fmt::Write as _;
+
 use shard_watchdog::status_json::{ChannelJson, StatusJson, ThreadJson, brakes};
 use shard_watchdog::verdict::{Health, Unobserved};
 
@@ -81,13 +83,24 @@ fn channel_row(channel: &ChannelJson) -> [String; 5] {
 }
 
 fn remark(thread: &ThreadJson) -> String {
-    let Some(rule) = thread.rule_stall_after_seconds else { return state(thread) };
-    let allowed = seconds(rule);
-    if thread.stall_after_seconds < rule {
-        state(thread) + &format!("; its work has a deadline of its own, its rule allows {allowed}")
+    let mut told = state(thread);
+    if let (Some(section), Some(given)) = (&thread.section, thread.section_stall_after_seconds) {
+        // Writing to a String cannot fail.
+        let _ = write!(told, "; its section {} is allowed {}", plain(section), seconds(given));
+        if let Some(rule) = thread.rule_stall_after_seconds {
+            let _ = write!(told, ", its rule allows {} otherwise", seconds(rule));
+        }
+    } else if let Some(section) = &thread.section {
+        let _ = write!(told, "; in its section {}", plain(section));
+    }
+    let given = thread.section_stall_after_seconds.or(thread.rule_stall_after_seconds);
+    let Some(given) = given.filter(|given| *given != thread.stall_after_seconds) else { return told };
+    let whose = if thread.section_stall_after_seconds.is_some() { "section" } else { "rule" };
+    let allowed = seconds(given);
+    told + &if thread.stall_after_seconds < given {
+        format!("; its work has a deadline of its own, its {whose} allows {allowed}")
     } else {
-        state(thread)
-            + &format!("; this is its first piece of work, its rule allows {allowed} for later ones")
+        format!("; this is its first piece of work, its {whose} allows {allowed} for later ones")
     }
 }
 
@@ -104,8 +117,9 @@ fn state(thread: &ThreadJson) -> String {
             "not observed: /proc tells nothing of it; nothing counts".to_owned()
         }
         Health::Starting => "not seen yet, within startup_grace".to_owned(),
-        Health::Idle => "waits for work; nothing counts, however long".to_owned(),
+        Health::Idle => idle(thread),
         Health::Working => "makes progress".to_owned(),
+        Health::Late if thread.silent_seconds.is_some() => idle(thread),
         Health::Late => "past warn_after".to_owned(),
         Health::Stalled => because("past its threshold"),
         Health::Gone if thread.tid.is_none() => "no thread of this name is there".to_owned(),
@@ -114,5 +128,23 @@ fn state(thread: &ThreadJson) -> String {
             because("its time does not count, for longer than it should")
         }
         Health::Excused => because("its time does not count"),
+    }
+}
+
+/// What counts against a thread that is idle.
+fn idle(thread: &ThreadJson) -> String {
+    let Some((counted, limit)) = thread.idle_counted_seconds.zip(thread.idle_at_most_seconds) else {
+        return "waits for work; nothing counts, however long".to_owned();
+    };
+    let (so_far, limit) = (seconds(counted), seconds(limit));
+    match thread.silent_seconds {
+        Some(beyond) => {
+            let beyond = seconds(beyond);
+            format!("begins no work although there is some: for {so_far} of {limit}; silent for {beyond}")
+        }
+        None if counted > 0.0 => {
+            format!("has begun no work although there was some: for {so_far} of {limit}")
+        }
+        None => format!("waits for work; nothing counts until there is some (at most {limit} then)"),
     }
 }

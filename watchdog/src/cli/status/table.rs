@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use shard_watchdog::status_json::{ChannelJson, ThreadJson};
+use shard_watchdog::judge::words::Rounded;
+use shard_watchdog::status_json::{ChannelJson, HeartbeatOutJson, ThreadJson};
 
-pub(super) use crate::cli::plain;
+pub(in crate::cli) use crate::cli::plain;
 
 /// The threads under a heading; empty if there are none.
 pub(super) fn threads(threads: &[ThreadJson]) -> String {
@@ -13,6 +14,10 @@ pub(super) fn threads(threads: &[ThreadJson]) -> String {
             (Some(key), Some(attempt)) if attempt > 1 => format!("{key} (attempt {attempt})"),
             (Some(key), _) => key.to_string(),
             (None, _) => none(),
+        };
+        let work = match &thread.section {
+            Some(section) => format!("{work} ({})", plain(section)),
+            None => work,
         };
         let health = match &thread.kind {
             _ if thread.unobserved.is_some() => "not observed".to_owned(),
@@ -31,6 +36,19 @@ pub(super) fn threads(threads: &[ThreadJson]) -> String {
     columns(["THREAD", "TID", "HEALTH", "LAST BEAT", "WORK", "FOR"], rows)
 }
 
+/// One line about the sign of life.
+pub(super) fn sign_of_life(sign: &HeartbeatOutJson) -> String {
+    let service = plain(&sign.service);
+    let last = sign.age_seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let last = last.map_or_else(|| "none yet".to_owned(), |age| format!("the last {} ago", rough(age)));
+    let now = match (&sign.withheld, &sign.trouble) {
+        (Some(why), _) => format!("; none is sent now: {}", plain(why)),
+        (None, Some(why)) => format!("; refused or lost: {}", plain(why)),
+        (None, None) => String::new(),
+    };
+    format!("  sign    of life to {service}, {last}{now}\n")
+}
+
 /// The same for channels.
 pub(super) fn channels(channels: &[ChannelJson]) -> String {
     let rows = channels.iter().map(|channel| {
@@ -46,7 +64,10 @@ pub(super) fn channels(channels: &[ChannelJson]) -> String {
 }
 
 /// Rows under a heading, preceded by an empty line. Empty if there are no rows.
-pub(super) fn columns<const N: usize>(heading: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+pub(in crate::cli) fn columns<const N: usize>(
+    heading: [&str; N],
+    rows: impl Iterator<Item = [String; N]>,
+) -> String {
     let mut table = vec![heading.map(str::to_owned)];
     table.extend(rows);
     if table.len() == 1 {
@@ -74,14 +95,12 @@ pub(super) fn seconds(seconds: f64) -> String {
 }
 
 /// The same for a duration.
-pub(super) fn rough(time: Duration) -> String {
+pub(in crate::cli) fn rough(time: Duration) -> String {
     let whole = time.as_secs();
     match whole {
         0..10 => format!("{:.2} s", time.as_secs_f64()),
         10..60 => format!("{whole} s"),
-        60..3_600 => format!("{} min {} s", whole / 60, whole % 60),
-        3_600..86_400 => format!("{} h {} min", whole / 3_600, whole % 3_600 / 60),
-        _ => format!("{} d {} h", whole / 86_400, whole % 86_400 / 3_600),
+        _ => Rounded(time).to_string(),
     }
 }
 

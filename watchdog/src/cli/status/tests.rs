@@ -35,10 +35,15 @@ fn status(verdict: Verdict) -> StatusJson {
         heartbeat_age_seconds: Some(2.5),
         work_key: Some(19_426_587),
         attempt: Some(2),
+        section: None,
         work_age_seconds: Some(3.25),
         counted_seconds: 2.5,
         stall_after_seconds: 5.0,
         rule_stall_after_seconds: None,
+        section_stall_after_seconds: None,
+        idle_counted_seconds: None,
+        idle_at_most_seconds: None,
+        silent_seconds: None,
     };
     let missing = ThreadJson {
         name: "net-*".to_owned(),
@@ -83,6 +88,8 @@ fn status(verdict: Verdict) -> StatusJson {
         thread_events: Some("pidfd".to_owned()),
         listeners: Vec::new(),
         evidence_trouble: None,
+        last_near_miss: None,
+        evidence_lacks: Vec::new(),
         shadow: None,
         held: false,
         crash_loop_keys: Vec::new(),
@@ -96,6 +103,7 @@ fn status(verdict: Verdict) -> StatusJson {
             kills: true,
         }],
         no_kill: Vec::new(),
+        heartbeat_out: None,
         recorder: None,
         telemetry_dropped: BTreeMap::from([("logs".to_owned(), 0)]),
         version: "0.1.0".to_owned(),
@@ -131,10 +139,10 @@ fn explain_tells_what_stands_between_the_target_and_a_kill() {
     exec-s0  2.50 s   5.00 s     50 %  past warn_after
     net-*    0.00 s   5.00 s     0 %   no thread of this name is there
 
-    OF           EXCUSE         LASTED  CAP         NOW
-    exec-s0      starved        1.50 s  10 min 0 s  over
-    exec-s0      observer_late  0.25 s  none        over
-    the process  stopped        12 s    1 min 0 s   runs, then it is condemned
+    OF           EXCUSE         LASTED  CAP     NOW
+    exec-s0      starved        1.50 s  10 min  over
+    exec-s0      observer_late  0.25 s  none    over
+    the process  stopped        12 s    1 min   runs, then it is condemned
 
     excused so far: stopped 1 min 15 s
 
@@ -157,6 +165,28 @@ fn explain_shows_the_threshold_in_force_and_why_it_is_not_that_of_the_rule() {
     let text = explain::explained(&status);
     let row = text.lines().find(|line| line.starts_with("exec-s0")).unwrap();
     insta::assert_snapshot!(row, @"exec-s0  2.50 s   30 s       8 %   past warn_after; this is its first piece of work, its rule allows 5.00 s for later ones");
+}
+
+#[test]
+fn explain_names_the_section_and_its_threshold() {
+    let mut status = status(Verdict::Degraded);
+    status.threads.truncate(1);
+    let thread = &mut status.threads[0];
+    thread.section = Some("committing".to_owned());
+    (thread.stall_after_seconds, thread.rule_stall_after_seconds) = (30.0, Some(5.0));
+    thread.section_stall_after_seconds = Some(30.0);
+    let row = |status: &StatusJson| {
+        explain::explained(status).lines().find(|line| line.starts_with("exec-s0")).unwrap().to_owned()
+    };
+    insta::assert_snapshot!(row(&status), @"exec-s0  2.50 s   30 s       8 %   past warn_after; its section committing is allowed 30 s, its rule allows 5.00 s otherwise");
+    status.threads[0].stall_after_seconds = 10.0;
+    insta::assert_snapshot!(row(&status), @"exec-s0  2.50 s   10 s       25 %  past warn_after; its section committing is allowed 30 s, its rule allows 5.00 s otherwise; its work has a deadline of its own, its section allows 30 s");
+    let thread = &mut status.threads[0];
+    (thread.stall_after_seconds, thread.rule_stall_after_seconds) = (5.0, None);
+    thread.section_stall_after_seconds = None;
+    insta::assert_snapshot!(row(&status), @"exec-s0  2.50 s   5.00 s     50 %  past warn_after; in its section committing");
+    let table = told(&status, now(), false);
+    assert!(table.contains("19426587 (attempt 2) (committing)"), "{table}");
 }
 
 #[test]

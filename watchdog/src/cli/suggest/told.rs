@@ -7,10 +7,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 use shard_watchdog::clock::Monotonic;
-use shard_watchdog::config::{Config, MOST_WARM_UP, On, ThreadRule};
+use shard_watchdog::config::units::written;
+use shard_watchdog::config::{ByKind, Config, MOST_WARM_UP, On, ThreadRule};
+use shard_watchdog::judge::words::Rounded;
 use shard_watchdog::recorder::file::Header;
-use shard_watchdog::recorder::gaps::{NamedGaps, ThreadGaps};
-use shard_watchdog::recorder::threshold::{LONG, Threshold, written};
+use shard_watchdog::recorder::gaps::{NamedGaps, SectionGaps, ThreadGaps};
+use shard_watchdog::recorder::threshold::{LONG, Threshold};
+use shard_watchdog::verdict::StallKind;
 
 /// A longest gap of this many times the p99 more likely stems from a recorded fault than from load,
 /// and should not set thresholds.
@@ -76,6 +79,9 @@ struct Suggestion {
     warn_after: Option<String>,
     /// Absent if the first piece of work was not seen to take longer than others may.
     warm_up: Option<String>,
+    /// What was seen in each section of the work. All of it is in the figures above too.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    sections: BTreeMap<String, OfSection>,
     /// The margin asked for, as a multiple of the longest gap.
     margin_asked: Option<u32>,
     /// The margin that the proposal leaves, as a multiple of the longest gap.
@@ -83,7 +89,19 @@ struct Suggestion {
     /// The reasons for the proposal.
     why: String,
     #[serde(skip)]
-    rule: Option<(u32, On)>,
+    rule: Option<(u32, On, ByKind)>,
+}
+
+/// One section of a piece of work.
+#[derive(Debug, Serialize)]
+struct OfSection {
+    /// Those of the first piece of work are apart, as for the whole.
+    gaps: u64,
+    longest_seconds: f64,
+    first_gaps: u64,
+    first_longest_seconds: f64,
+    /// Absent if the gaps allow no threshold shorter than that of the rule.
+    stall_after: Option<String>,
 }
 
 /// Everything that the command reports.
@@ -159,7 +177,7 @@ impl Told {
     }
 
     fn suggestion(&self, name: &str, named: &Named, rule: Option<&ThreadRule>) -> Suggestion {
-        let NamedGaps { first, later } = &named.gaps;
+        let NamedGaps { first, later, sections } = &named.gaps;
         let (none, [first_at, later_at]) = (ThreadGaps::default(), named.longest_at);
         // If nothing else was seen, that is what the thresholds have to fit.
         let (first, gaps, longest_at) =
@@ -169,6 +187,11 @@ impl Told {
         let warm_up = warm_up
             .map(|(later, first)| (later.stall_after, first.stall_after.min(MOST_WARM_UP)))
             .filter(|(later, first)| first > later);
+        let sections = sections.iter().map(|(section, gaps)| {
+            let proposed = self.of_section(gaps, threshold.as_ref(), warm_up.map(|(_, first)| first));
+            (section.to_string(), proposed)
+        });
+        let sections = sections.collect();
         let why = match &threshold {
             Some(threshold) => threshold.why.to_owned(),
             None if rule.is_some() && named.members.is_empty() => {
@@ -195,12 +218,36 @@ impl Told {
             stall_after: threshold.map(|threshold| written(threshold.stall_after)),
             warn_after: threshold.map(|threshold| written(threshold.warn_after)),
             warm_up: warm_up.map(|(_, first)| written(first)),
+            sections,
             margin_asked: threshold.map(|threshold| threshold.margin),
             margin_left: threshold.map(|threshold| {
                 threshold.stall_after.as_secs_f64() / gaps.longest.as_secs_f64().max(f64::MIN_POSITIVE)
             }),
             why,
-            rule: rule.map(|rule| (rule.count, rule.on)),
+            rule: rule.map(|rule| (rule.count, rule.on, rule.by_kind)),
+        }
+    }
+
+    /// What to propose for one section, where the rule gets `threshold` and `warm_up`. The rule's
+    /// threshold fits all gaps, so a section can only need less.
+    fn of_section(
+        &self,
+        gaps: &SectionGaps,
+        threshold: Option<&Threshold>,
+        warm_up: Option<Duration>,
+    ) -> OfSection {
+        let SectionGaps { first, later } = gaps;
+        let [of_first, of_later] = [first, later].map(|gaps| Threshold::of(gaps, self.recorded));
+        // Without a `warm_up`, the first piece of work has the same threshold as any other.
+        let of_first = of_first.filter(|_| warm_up.is_none() || of_later.is_none());
+        let longest = [of_first, of_later].into_iter().flatten().map(|threshold| threshold.stall_after).max();
+        let shorter = longest.filter(|own| threshold.is_some_and(|rule| *own < rule.stall_after));
+        OfSection {
+            gaps: later.gaps,
+            longest_seconds: later.longest.as_secs_f64(),
+            first_gaps: first.gaps,
+            first_longest_seconds: first.longest.as_secs_f64(),
+            stall_after: shorter.map(written),
         }
     }
 
@@ -244,10 +291,10 @@ impl Told {
 
 impl Suggestion {
     fn write(&self, text: &mut String) -> std::fmt::Result {
-        let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        let seconds = |seconds: f64| Rounded(Duration::try_from_secs_f64(seconds).unwrap_or_default());
         writeln!(
             text,
-            "\n# {}: {} gaps; median {:.1?}, p99 {:.1?}, longest {:.1?}{}",
+            "\n# {}: {} gaps; median {}, p99 {}, longest {}{}",
             self.name,
             self.gaps,
             seconds(self.median_seconds),
@@ -261,16 +308,26 @@ impl Suggestion {
         if let Some(time) = self.unfinished_seconds {
             writeln!(
                 text,
-                "# One stood still for {:.1?} when its process or the recording ended: that is no gap, and not in the figures.",
+                "# One stood still for {} when its process or the recording ended: that is no gap, and not in the figures.",
                 seconds(time)
             )?;
         }
         if self.first_gaps > 0 {
             writeln!(
                 text,
-                "# The first piece of work after a start is not in these figures: {} gaps; longest {:.1?}.",
+                "# The first piece of work after a start is not in these figures: {} gaps; longest {}.",
                 self.first_gaps,
                 seconds(self.first_longest_seconds)
+            )?;
+        }
+        for (section, seen) in &self.sections {
+            writeln!(
+                text,
+                "# In its section {section}: {} gaps; longest {}. In the first piece of work: {}; longest {}.",
+                seen.gaps,
+                seconds(seen.longest_seconds),
+                seen.first_gaps,
+                seconds(seen.first_longest_seconds)
             )?;
         }
         if self.longest_seconds > f64::from(OUTLIER) * self.p99_seconds {
@@ -292,19 +349,23 @@ impl Suggestion {
             );
         };
         writeln!(text, "[[thread]]\nname = {}", quoted(&name))?;
-        if let Some((count, on)) = self.rule {
-            let on = match on {
-                On::Kill => "kill",
-                On::Report => "report",
-                On::Ignore => "ignore",
-            };
-            writeln!(text, "count = {count}\non = {on:?}")?;
+        if let Some((count, on, by_kind)) = self.rule {
+            writeln!(text, "count = {count}\non = {}", written_on(on, by_kind))?;
         }
         writeln!(text, "warn_after = {warn:?}\nstall_after = {stall:?}")?;
-        match &self.warm_up {
-            Some(warm_up) => writeln!(text, "warm_up = {warm_up:?}"),
-            None => Ok(()),
+        if let Some(warm_up) = &self.warm_up {
+            writeln!(text, "warm_up = {warm_up:?}")?;
         }
+        let sections: Vec<String> = self
+            .sections
+            .iter()
+            // A name may hold a dot, which only a quoted key may.
+            .filter_map(|(section, seen)| Some(format!("{section:?} = {:?}", seen.stall_after.as_ref()?)))
+            .collect();
+        if sections.is_empty() {
+            return Ok(());
+        }
+        writeln!(text, "sections = {{ {} }}", sections.join(", "))
     }
 
     /// The glob of a rule for this name. A name that the target chose may mean something else as a
@@ -325,4 +386,18 @@ fn rough(time: Duration) -> String {
 /// Quotes a string as TOML requires.
 fn quoted(text: &str) -> String {
     toml::Value::from(text).to_string()
+}
+
+/// The value of `on`.
+fn written_on(on: On, by_kind: ByKind) -> String {
+    let word = |on: On| match on {
+        On::Kill => "\"kill\"",
+        On::Report => "\"report\"",
+        On::Ignore => "\"ignore\"",
+    };
+    let kinds: Vec<String> = StallKind::ALL
+        .iter()
+        .filter_map(|kind| Some(format!("{kind} = {}", word(by_kind.of(*kind)?))))
+        .collect();
+    if kinds.is_empty() { word(on).to_owned() } else { format!("{{ {} }}", kinds.join(", ")) }
 }

@@ -8,8 +8,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use rustix::fs::{FileType, Mode, RenameFlags, Stat};
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
@@ -25,6 +26,11 @@ const MODE: Mode = Mode::from_raw_mode(0o600);
 const LONGEST: usize = 107;
 /// The backlog that the standard library uses.
 const BACKLOG: i32 = 128;
+
+/// Another sidecar has the folder locked for a fraction of a millisecond.
+const LOCKED_WITHIN: Duration = Duration::from_millis(200);
+/// Between two attempts.
+const LOCK_AGAIN: Duration = Duration::from_millis(1);
 
 /// A unix socket whose file is removed with its listener.
 #[derive(Debug)]
@@ -55,13 +61,16 @@ impl SocketFile {
         let place = Place::new(parent.to_owned(), Arc::clone(target));
         let folder =
             place.open().and_then(|folder| folder.ok_or_else(|| Errno::NOENT.into())).map_err(fail)?;
+        // Of sidecars that start at once, each looks at what stands there and replaces it alone:
+        // exchanges that interleave would leave one that listens and is not reached.
+        let _alone = alone(&folder);
         let stale = left_over(&folder, name, path)?;
         // Bound under a temporary name and moved into place once it listens, so that whoever finds
         // it gets an answer.
         let fresh = fresh_name();
         let listener = listen(&folder, &fresh).map_err(fail)?;
         let placed = made(&folder, &fresh).and_then(|id| {
-            put(&folder, &fresh, name, stale)?;
+            put(&folder, &fresh, name, stale.as_ref().map(|(id, _)| *id))?;
             Ok(id)
         });
         match placed {
@@ -93,6 +102,9 @@ impl SocketFile {
     }
 }
 
+/// How to hold a file whatever it is, without opening it.
+const HELD: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
 /// The identity of a file, independent of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileId {
@@ -106,22 +118,49 @@ impl FileId {
     }
 }
 
+/// Locks the folder until the descriptor is closed; `None` if somebody else keeps it locked.
+/// Whoever may read the folder can do that, and must not keep the sidecar from listening.
+fn alone(folder: &OwnFolder) -> Option<OwnedFd> {
+    // A lock belongs to an open file, so this one needs its own.
+    let own =
+        rustix::fs::openat(folder, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let own = own.ok()?;
+    let began = Instant::now();
+    while rustix::fs::flock(&own, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if began.elapsed() >= LOCKED_WITHIN {
+            return None;
+        }
+        std::thread::sleep(LOCK_AGAIN);
+    }
+    Some(own)
+}
+
 /// A unique name: sidecars that start at the same moment each bind their own. A sidecar that dies
 /// before it has moved its socket, within microseconds, leaves it behind.
 fn fresh_name() -> OsString {
     format!(".~{:016x}", RandomState::new().hash_one(std::process::id())).into()
 }
 
-/// The socket at `name` that a dead process has left; fails if what exists there must stay.
-fn left_over(folder: &OwnFolder, name: &OsStr, path: &Path) -> Result<Option<FileId>, ListenError> {
+/// The socket at `name` that a dead process has left; fails if what exists there must stay. As long
+/// as the descriptor is open, no other file gets its inode number.
+fn left_over(
+    folder: &OwnFolder,
+    name: &OsStr,
+    path: &Path,
+) -> Result<Option<(FileId, OwnedFd)>, ListenError> {
     let fail = |error| refused(path, error);
-    let Some(there) = folder.look(name).map_err(fail)? else { return Ok(None) };
+    let held = match rustix::fs::openat(folder, name, HELD, Mode::empty()) {
+        Ok(held) => held,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(errno) => return Err(fail(errno.into())),
+    };
+    let there = rustix::fs::fstat(&held).map_err(|errno| fail(errno.into()))?;
     if FileType::from_raw_mode(there.st_mode) != FileType::Socket {
         return Err(ListenError::NotASocket { path: path.to_owned() });
     }
     // Only a socket that refuses connections is left over from a dead process.
     match knock(folder, name) {
-        Err(Errno::CONNREFUSED) => Ok(Some(FileId::of(&there))),
+        Err(Errno::CONNREFUSED) => Ok(Some((FileId::of(&there), held))),
         Err(Errno::NOENT) => Ok(None),
         // It accepts, or would if it were not stuck.
         Ok(()) | Err(Errno::AGAIN) => Err(in_use(path)),

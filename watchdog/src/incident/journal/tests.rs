@@ -3,8 +3,10 @@ use super::*;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::clock::{Monotonic, WallAnchor};
+use crate::clock::{BootId, Monotonic, WallAnchor};
 use crate::event::{Opening, Step};
+use crate::incident::folder::{self, RECORDING, THREADS};
+use crate::incident::{Status, kills};
 use crate::snapshot::TargetIdentity;
 use crate::verdict::Reason;
 
@@ -18,7 +20,7 @@ fn incident(number: u64, after_seconds: u64) -> Incident {
         at: Monotonic(at.0 + 50_000),
         reason: Reason::ThreadGone,
         why: "thread exec-s0 ended while its process lives on".to_owned(),
-        target: TargetIdentity { pid: 10, start_time: 20, incarnation: 30 },
+        target: TargetIdentity { pid: 10, start_time: u64::MAX, incarnation: 30 },
         thread: None,
         last_progress: Monotonic(at.0 - 1_000_000),
         seen: at,
@@ -83,11 +85,13 @@ fn each_step_is_on_the_disk_whole_and_nothing_half_written_stays() {
 }
 
 #[test]
-fn a_restarted_sidecar_closes_what_was_open_and_remembers_kills() {
+fn a_restarted_sidecar_goes_on_with_what_was_open_last_and_remembers_kills() {
     let folder = tempfile::tempdir().unwrap();
     let (first, _) = start(folder.path(), 50, 1 << 20);
-    let open = step(&incident(1, 0), 10, &KILL);
+    let older = step(&incident(1, 0), 10, &KILL);
     let recovered = step(&step(&incident(2, 1), 10, &KILL), 10, &Step::Recovered { work_key: Some(7) });
+    let open = step(&incident(3, 2), 10, &KILL);
+    first.record(Arc::new(older.clone()));
     first.record(Arc::new(open.clone()));
     first.record(Arc::new(recovered.clone()));
     assert!(first.flush(LONG));
@@ -95,14 +99,129 @@ fn a_restarted_sidecar_closes_what_was_open_and_remembers_kills() {
 
     let (second, _) = start(folder.path(), 50, 1 << 20);
     let (past, pause) = second.past(LONG).unwrap();
-    assert_eq!((past.ages.len(), past.cut, pause), (2, false, None));
+    assert_eq!((past.ages.len(), past.cut, pause), (3, false, None));
     assert!(past.ages.is_sorted_by(|a, b| a > b), "the longest ago first: {past:?}");
-    assert_eq!(second.get(&open.id).unwrap().status, Status::Interrupted);
+    assert_eq!(second.get(&older.id).unwrap().status, Status::Interrupted, "only one can go on");
     assert_eq!(second.get(&recovered.id).unwrap().status, Status::Recovered);
     assert!(second.flush(LONG));
-    let read = on_disk(folder.path(), &open.id);
-    assert_eq!(read.status, Status::Interrupted);
-    assert_eq!(read.timeline.last().unwrap().step.label(), "sidecar_restarted");
+    let left = second.take_left().unwrap();
+    assert_eq!((&left.id, left.status), (&open.id, Status::Open));
+    assert!(second.take_left().is_none(), "it is given away once");
+    for (id, status) in [(&older.id, Status::Interrupted), (&open.id, Status::Open)] {
+        let read = on_disk(folder.path(), id);
+        assert_eq!(read.status, status);
+        assert_eq!(read.timeline.last().unwrap().step.label(), "sidecar_restarted");
+    }
+    drop(second);
+    let (third, _) = start(folder.path(), 50, 1 << 20);
+    assert!(third.flush(LONG));
+    assert_eq!(on_disk(folder.path(), &open.id).timeline.len(), 5, "it is said once in a row");
+}
+
+#[test]
+fn after_a_reboot_no_story_goes_on() {
+    for boot in [None, Some(BootId(7))] {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, _) = start(folder.path(), 50, 1 << 20);
+        let open = Incident { boot, ..step(&incident(1, 0), 10, &KILL) };
+        first.record(Arc::new(open.clone()));
+        assert!(first.flush(LONG));
+        drop(first);
+        let (second, _) = start(folder.path(), 50, 1 << 20);
+        assert!(second.flush(LONG) && second.take_left().is_none());
+        assert_eq!(on_disk(folder.path(), &open.id).status, Status::Interrupted);
+    }
+}
+
+/// Folders as a sidecar leaves them that is killed at its first write, and at its last deletion.
+#[test]
+fn what_a_killed_sidecar_left_unfinished_is_removed_and_counts_against_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, _) = start(folder.path(), 50, 1 << 20);
+    let kept = step(&incident(1, 0), 10, &Step::Recovered { work_key: None });
+    first.record(Arc::new(kept.clone()));
+    assert!(first.flush(LONG));
+    drop(first);
+    let incidents = folder.path().join("incidents");
+    for (number, files) in
+        [&[][..], &[".incident.json.new"], &[".incident.json.new", ".recording.new"]].into_iter().enumerate()
+    {
+        let begun = incidents.join(incident(2, number as u64 + 5).id.as_str());
+        fs::create_dir(&begun).unwrap();
+        files.iter().for_each(|file| fs::write(begun.join(file), "{\"id\":").unwrap());
+    }
+    fs::write(incidents.join(kept.id.as_str()).join(".recording.new"), vec![0; 1 << 20]).unwrap();
+    for name in [".kills.json.new", ".deaths.json.new", ".pause.json.new"] {
+        fs::write(folder.path().join(name), "{").unwrap();
+    }
+    // With two at most, whatever counted would push out the one that is whole.
+    let (second, _) = start(folder.path(), 2, 1 << 20);
+    let newer = step(&incident(3, 20), 10, &Step::Recovered { work_key: None });
+    second.record(Arc::new(newer.clone()));
+    assert!(second.flush(LONG));
+    let mut left: Vec<_> = walk(folder.path());
+    left.sort();
+    let document = |one: &Incident| format!("incidents/{}/incident.json", one.id);
+    assert_eq!(left, [document(&kept), document(&newer)]);
+}
+
+/// All files below a folder.
+fn walk(folder: &std::path::Path) -> Vec<String> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for path in fs::read_dir(next).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.push(path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned());
+            }
+        }
+    }
+    files
+}
+
+#[test]
+fn each_sidecar_that_signals_in_one_incident_pays_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, _) = start(folder.path(), 50, 1 << 20);
+    let killed = step(&step(&incident(1, 0), 10, &KILL), 10, &KILL);
+    first.record(Arc::new(killed));
+    assert!(first.flush(LONG));
+    for kills in 1..=3 {
+        let (next, _) = start(folder.path(), 50, 1 << 20);
+        assert_eq!(next.past(LONG).unwrap().0.ages.len(), kills);
+        let left = next.take_left().unwrap();
+        next.record(Arc::new(step(&step(&left, 10, &KILL), 10, &KILL)));
+        assert!(next.flush(LONG));
+        assert_eq!(next.past(LONG).unwrap().0.ages.len(), kills + 1);
+        // As many deaths, so that the same work at two of them is noticed.
+        assert_eq!(next.deaths(LONG).unwrap().known(0).kills_without_progress(), kills as u32);
+    }
+}
+
+#[test]
+fn a_target_that_shows_no_signal_was_sent_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    let pid = i32::try_from(child.id()).unwrap();
+    let start_time = procfs::process::Process::new(pid).unwrap().stat().unwrap().starttime;
+    let (first, _) = start(folder.path(), 50, 1 << 20);
+    // Condemned, with jitter or an excuse before the signal.
+    let target = super::super::TargetRecord { pid, start_time, incarnation: 30 };
+    first.record(Arc::new(Incident { target, ..incident(1, 0) }));
+    assert!(first.flush(LONG));
+    let kills = || {
+        let (next, _) = start(folder.path(), 50, 1 << 20);
+        next.past(LONG).unwrap().0.ages.len()
+    };
+    let alive = kills();
+    child.kill().unwrap();
+    while child.try_wait().unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    // Whoever went on with the incident reported no verdict, so its end is no kill of ours.
+    assert_eq!((alive, kills()), (0, 0));
 }
 
 #[test]
@@ -169,6 +288,46 @@ fn an_unwritable_folder_costs_the_disk_copy_only() {
     journal.record(Arc::new(step(&opened, 10, &KILL)));
     assert!(journal.flush(LONG));
     assert_eq!(on_disk(folder.path(), &opened.id).timeline.len(), 4);
+    assert_eq!(journal.trouble(), None);
+}
+
+#[test]
+fn what_the_disk_refused_is_written_once_it_takes_it() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("incidents"), "in the way").unwrap();
+    let (journal, dropped) = start(folder.path(), 50, 1 << 20);
+    let opened = incident(1, 0);
+    let killed = step(&opened, 10, &KILL);
+    journal.record(Arc::new(opened.clone()));
+    for number in 0..=FILES {
+        let name = [RECORDING, THREADS][number % 2];
+        journal.keep_file(opened.id.clone(), name, vec![b'0' + number as u8]);
+        journal.record(Arc::new(killed.clone()));
+        assert!(journal.flush(LONG));
+    }
+    // Something else can be written meanwhile.
+    journal.remember(Deaths::default());
+    assert!(journal.flush(LONG));
+    assert!(journal.trouble().is_some(), "that is no reason to say that all is well");
+    // One of the files was one too many.
+    assert_eq!(dropped.get(Signal::Incidents), 2 * (1 + FILES as u64) + 1);
+
+    fs::remove_file(folder.path().join("incidents")).unwrap();
+    let inside = folder.path().join("incidents").join(opened.id.as_str());
+    let deadline = Instant::now() + LONG;
+    while !inside.join(THREADS).exists() && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(5));
+    }
+    // The first of each name is of the time before the first signal.
+    assert_eq!(fs::read(inside.join(RECORDING)).unwrap(), b"0");
+    assert_eq!(fs::read(inside.join(THREADS)).unwrap(), b"1");
+    assert_eq!(on_disk(folder.path(), &opened.id).timeline.len(), 4);
+    assert!(journal.flush(LONG));
+    assert_eq!(journal.trouble(), None);
+    assert_eq!(journal.past(LONG).unwrap().0.ages.len(), 1, "and the kill is charged");
+    // There is room again.
+    journal.keep_file(opened.id.clone(), folder::DUMP, vec![0]);
+    assert!(journal.flush(LONG) && inside.join(folder::DUMP).exists());
 }
 
 #[test]
@@ -203,7 +362,7 @@ fn a_document_reads_as_the_contract_says() {
     let keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
     insta::assert_snapshot!(
         keys.join(" "),
-        @"boot closed_at durations id last_words mode observations opened_at reason shard status target thread timeline trace tracer why"
+        @"boot closed_at durations id last_words mode observations opened_at own_frames reason shard status target thread timeline trace tracer why"
     );
     assert_eq!(value["timeline"][3]["step"], "withheld");
     assert_eq!(value["timeline"][3]["detail"], "observe");

@@ -19,6 +19,7 @@ fn stalled(anchor: &WallAnchor, begin: Monotonic) -> Incident {
         kind: Some(StallKind::Deadlock),
         work_key: Some(7),
         attempt: Some(1),
+        section: Some("committing".to_owned()),
         trace_id: Some("0af7651916cd43dd8448eb211c80319c".to_owned()),
         span_id: Some("b7ad6b7169203331".to_owned()),
     };

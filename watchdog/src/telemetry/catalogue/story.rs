@@ -16,6 +16,7 @@ pub const ATTRIBUTES: &[Attribute] = &[
     attribute("stall.kind", Bound::Words, "The kind of a stall."),
     attribute("work.key", Bound::Unbounded, "What it worked on: the block."),
     attribute("work.attempt", Bound::Unbounded, "Which attempt at that work."),
+    attribute("work.section", Bound::Unbounded, "In which section of it the thread was, if it names one."),
     attribute("detail", Bound::Unbounded, "More about a step, for a person."),
     attribute("link", Bound::Words, "On the link of the root: what it links to."),
 ];
@@ -39,11 +40,17 @@ pub const SPANS: &[Span] = &[
             "stall.kind",
             "work.key",
             "work.attempt",
+            "work.section",
         ],
     },
     Span {
         name: "stall",
         meaning: "From the last progress to the verdict.",
+        attributes: &["shard", "detail"],
+    },
+    Span {
+        name: "evidence",
+        meaning: "From the verdict until evidence of the process was gathered, or its time limit was reached.",
         attributes: &["shard", "detail"],
     },
     Span {
@@ -104,6 +111,17 @@ pub const EVENTS: &[LogEvent] = &[
     ),
     event("channel_in_time", "The channel is within its rule again; after how long, and its greatest depth."),
     event(
+        "silent",
+        "Threads have begun no work for as long as `idle_at_most` allows, although there was some; which, and what showed it.",
+    ),
+    event("late", "A thread at work has made no progress for `warn_after`; how long, and the threshold."),
+    event("near_miss", "That is over; how it ended, how long it lasted, and what the thread was doing."),
+    event(
+        "evidence_limited",
+        "Evidence of an incident would be incomplete for want of a permission; what to grant.",
+    ),
+    event("silent_over", "Those threads began work; how long after the silence horizon."),
+    event(
         "shadow_would_kill",
         "The policy of `[shadow]` would have killed, and why; with the live verdict. No signal is sent.",
     ),
@@ -139,6 +157,15 @@ pub const EVENTS: &[LogEvent] = &[
         "The long-term recording cannot be written, and why; reported once until it can.",
     ),
     event("recorder_works", "The long-term recording can be written again."),
+    event(
+        "heartbeat_out_failing",
+        "The service of `[heartbeat_out]` does not accept signs of life, and why; reported once until it does.",
+    ),
+    event("heartbeat_out_works", "That service accepts them again."),
     event("otlp_failing", "The collector does not accept a signal; reported once until it does again."),
+    event(
+        "otlp_refused",
+        "The collector refused items of a signal for good, and why; with the number dropped. Reported at most once in ten minutes.",
+    ),
     event("otlp_works", "The collector accepts that signal again."),
 ];

@@ -103,7 +103,7 @@ fn a_shadow_says_what_it_would_kill_once_and_takes_it_back_when_that_goes_on() {
     let [ShadowStep::WouldKill { reason: Reason::Stalled, why, thread: Some(thread) }] = &told[..] else {
         panic!("{told:?}");
     };
-    assert!(why.contains("500ms") && thread == "exec-s0", "{told:?}");
+    assert!(why.contains("500 ms") && thread == "exec-s0", "{told:?}");
     let status = side.status();
     assert_eq!((status.verdict, status.kills, status.kills_left), (Verdict::Condemned, 1, 2));
     let told = side.progress();

@@ -5,22 +5,23 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::HeaderValue;
 use opentelemetry_otlp::{
-    Compression, LogExporter, MetricExporter, Protocol, SpanExporter, WithExportConfig, WithHttpConfig,
-    WithTonicConfig,
+    Compression, LogExporter, MetricExporter, Protocol, RetryPolicy, SpanExporter, WithExportConfig,
+    WithHttpConfig, WithTonicConfig,
 };
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::logs::{LogBatch, LogExporter as _};
 use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
 use reqwest::blocking::Client;
 use tokio::runtime::{Handle, Runtime};
-use tonic::metadata::MetadataMap;
 
+use super::answer::{Answer, persistently};
+use super::grpc::{self, Grpc};
 use super::settings::{Kind, Route, Settings, Transport};
 use super::telling::Telling;
 use super::tls::Tls;
+use super::witness::Witness;
 use super::{OtlpError, logs};
 use crate::dropped::Signal;
 
@@ -65,34 +66,15 @@ struct Wants {
     loopback: bool,
 }
 
-/// Builds the exporter of one kind, for HTTP or gRPC. The builders of the exporters share no trait
-/// that could do this.
-macro_rules! exporter {
-    ($self:ident, $builder:expr, $route:expr, $kind:expr) => {{
-        let _inside = $self.runtime.enter();
+/// Sets up the exporter of one kind over HTTP. The builders of the exporters share no trait that
+/// could do this.
+macro_rules! over_http {
+    ($builder:expr, $route:expr, $witness:expr) => {{
         let route: &Route = $route;
-        match route.transport {
-            Transport::Http => {
-                let builder = $builder.with_http().with_http_client($self.client($kind, route)?);
-                let builder = builder.with_protocol(Protocol::HttpBinary).with_headers(text_headers(route));
-                let builder = builder.with_endpoint(route.endpoint.url()).with_timeout(route.timeout);
-                if route.gzip {
-                    builder.with_compression(Compression::Gzip).build()?
-                } else {
-                    builder.build()?
-                }
-            }
-            Transport::Grpc => {
-                let builder = $builder.with_tonic().with_tls_config(Tls::new($kind, route)?.channel());
-                let builder = builder.with_metadata(metadata(route));
-                let builder = builder.with_endpoint(route.endpoint.url()).with_timeout(route.timeout);
-                if route.gzip {
-                    builder.with_compression(Compression::Gzip).build()?
-                } else {
-                    builder.build()?
-                }
-            }
-        }
+        let builder = $builder.with_http().with_http_client($witness.clone());
+        let builder = builder.with_protocol(Protocol::HttpBinary).with_headers(text_headers(route));
+        let builder = builder.with_endpoint(route.endpoint.url()).with_timeout(route.timeout);
+        if route.gzip { builder.with_compression(Compression::Gzip) } else { builder }
     }};
 }
 
@@ -110,42 +92,76 @@ impl<'a> Build<'a> {
         }
     }
 
-    /// The reporter of a signal's failures.
-    fn telling(&self, signal: Signal, kind: Kind, route: &Route) -> Result<Telling, OtlpError> {
-        let client = match route.transport {
-            Transport::Http => Some(self.client(kind, route)?),
-            Transport::Grpc => None,
-        };
-        Ok(Telling::new(signal, route.clone(), client))
+    fn witness(&self, kind: Kind, route: &Route) -> Result<Witness, OtlpError> {
+        Ok(Witness::new(self.client(kind, route)?))
     }
 
     /// `None` if metrics are not sent.
     pub(super) fn metrics(&self) -> Result<Option<Metrics>, OtlpError> {
         let kind = Kind::Metrics;
         let Some(route) = self.settings.route(kind) else { return Ok(None) };
-        let exporter = exporter!(self, MetricExporter::builder(), route, kind);
-        let telling = self.telling(Signal::OtlpMetrics, kind, route)?;
-        Ok(Some(Metrics { exporter, runner: self.runner(route), telling }))
+        let _inside = self.runtime.enter();
+        let (exporter, witness) = match route.transport {
+            Transport::Http => {
+                let witness = self.witness(kind, route)?;
+                (over_http!(MetricExporter::builder(), route, witness).build()?, Some(witness))
+            }
+            Transport::Grpc => {
+                let builder = MetricExporter::builder().with_tonic();
+                let builder = builder.with_tls_config(Tls::new(kind, route)?.channel());
+                let builder = builder.with_metadata(grpc::metadata(route));
+                let builder = builder.with_endpoint(route.endpoint.url()).with_timeout(route.timeout);
+                let exporter = if route.gzip {
+                    builder.with_compression(Compression::Gzip).build()?
+                } else {
+                    builder.build()?
+                };
+                (exporter, None)
+            }
+        };
+        let telling = Telling::new(Signal::OtlpMetrics, route.clone());
+        Ok(Some(Metrics { exporter, witness, runner: self.runner(route), telling }))
     }
 
     /// `None` if log records are not sent.
     pub(super) fn logs(&self, resource: &Resource) -> Result<Option<Logs>, OtlpError> {
         let kind = Kind::Logs;
         let Some(route) = self.settings.route(kind) else { return Ok(None) };
-        let mut exporter: LogExporter = exporter!(self, LogExporter::builder(), route, kind);
-        exporter.set_resource(resource);
-        let telling = self.telling(Signal::OtlpLogs, kind, route)?;
-        Ok(Some(Logs { exporter, runner: self.runner(route), telling }))
+        let way = match route.transport {
+            Transport::Http => {
+                let witness = self.witness(kind, route)?;
+                let builder = over_http!(LogExporter::builder(), route, witness);
+                let mut exporter = builder.with_retry_policy(RetryPolicy::disabled()).build()?;
+                exporter.set_resource(resource);
+                Way::Http(exporter, witness)
+            }
+            Transport::Grpc => Way::Grpc(self.grpc(kind, route, resource)?),
+        };
+        let telling = Telling::new(Signal::OtlpLogs, route.clone());
+        Ok(Some(Logs { way, runner: self.runner(route), limit: route.timeout, telling }))
     }
 
     /// `None` if spans are not sent.
     pub(super) fn spans(&self, resource: &Resource) -> Result<Option<Traces>, OtlpError> {
         let kind = Kind::Traces;
         let Some(route) = self.settings.route(kind) else { return Ok(None) };
-        let mut exporter: SpanExporter = exporter!(self, SpanExporter::builder(), route, kind);
-        exporter.set_resource(resource);
-        let telling = self.telling(Signal::OtlpTraces, kind, route)?;
-        Ok(Some(Traces { exporter, runner: self.runner(route), telling }))
+        let way = match route.transport {
+            Transport::Http => {
+                let witness = self.witness(kind, route)?;
+                let builder = over_http!(SpanExporter::builder(), route, witness);
+                let mut exporter = builder.with_retry_policy(RetryPolicy::disabled()).build()?;
+                exporter.set_resource(resource);
+                Way::Http(exporter, witness)
+            }
+            Transport::Grpc => Way::Grpc(self.grpc(kind, route, resource)?),
+        };
+        let telling = Telling::new(Signal::OtlpTraces, route.clone());
+        Ok(Some(Traces { way, runner: self.runner(route), limit: route.timeout, telling }))
+    }
+
+    fn grpc(&self, kind: Kind, route: &Route, resource: &Resource) -> Result<Grpc, OtlpError> {
+        let _inside = self.runtime.enter();
+        Grpc::new(kind, route, resource, self.runner(route))
     }
 
     fn client(&self, kind: Kind, route: &Route) -> Result<Client, OtlpError> {
@@ -172,47 +188,65 @@ fn text_headers(route: &Route) -> HashMap<String, String> {
     route.headers.iter().map(|(key, value)| (key.as_str().to_owned(), text(value))).collect()
 }
 
-fn metadata(route: &Route) -> MetadataMap {
-    MetadataMap::from_headers(route.headers.iter().cloned().collect::<HeaderMap>())
-}
-
 /// Sends metrics.
 #[derive(Debug)]
 pub(super) struct Metrics {
     pub(super) exporter: MetricExporter,
+    /// Over gRPC there is none.
+    pub(super) witness: Option<Witness>,
     pub(super) runner: Runner,
     pub(super) telling: Telling,
+}
+
+/// How log records or spans reach the collector.
+#[derive(Debug)]
+enum Way<E> {
+    Http(E, Witness),
+    Grpc(Grpc),
 }
 
 /// Sends log records.
 #[derive(Debug)]
 pub(super) struct Logs {
-    exporter: LogExporter,
+    way: Way<LogExporter>,
     runner: Runner,
+    /// The time limit of one request, including all of its tries.
+    limit: Duration,
     telling: Telling,
 }
 
 impl Logs {
-    pub(super) fn export(&self, some: &[logs::Line]) -> OTelSdkResult {
+    pub(super) fn export(&self, some: &[logs::Line]) -> Answer {
         let batch: Vec<_> = some.iter().map(|(record, scope)| (record, scope)).collect();
-        let sent = self.runner.wait(self.exporter.export(LogBatch::new(&batch)));
-        self.telling.note(&sent);
-        sent
+        let batch = || LogBatch::new(&batch);
+        let answer = persistently(self.limit, || match &self.way {
+            Way::Http(exporter, witness) => witness.answer(|| self.runner.wait(exporter.export(batch()))),
+            Way::Grpc(grpc) => grpc.send_logs(&batch()),
+        });
+        self.telling.note(&answer, some.len());
+        answer
     }
 }
 
 /// Sends spans.
 #[derive(Debug)]
 pub(super) struct Traces {
-    exporter: SpanExporter,
+    way: Way<SpanExporter>,
     runner: Runner,
+    /// The time limit of one request, including all of its tries.
+    limit: Duration,
     telling: Telling,
 }
 
 impl Traces {
-    pub(super) fn export(&self, some: &[SpanData]) -> OTelSdkResult {
-        let sent = self.runner.wait(self.exporter.export(some.to_vec()));
-        self.telling.note(&sent);
-        sent
+    pub(super) fn export(&self, some: &[SpanData]) -> Answer {
+        let answer = persistently(self.limit, || match &self.way {
+            Way::Http(exporter, witness) => {
+                witness.answer(|| self.runner.wait(exporter.export(some.to_vec())))
+            }
+            Way::Grpc(grpc) => grpc.send_spans(some),
+        });
+        self.telling.note(&answer, some.len());
+        answer
     }
 }

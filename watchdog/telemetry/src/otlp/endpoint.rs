@@ -104,7 +104,7 @@ impl Endpoint {
     }
 
     /// Whether it is this machine: then there is no proxy in between.
-    pub(super) fn is_loopback(&self) -> bool {
+    pub(crate) fn is_loopback(&self) -> bool {
         let host = self.url.host_str().unwrap_or_default().trim_end_matches('.');
         if let Some(v6) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
             let address = v6.parse::<Ipv6Addr>();
@@ -117,7 +117,7 @@ impl Endpoint {
     }
 
     /// Whether it uses TLS.
-    pub(super) fn is_https(&self) -> bool {
+    pub(crate) fn is_https(&self) -> bool {
         self.url.scheme() == "https"
     }
 
@@ -131,8 +131,13 @@ impl Endpoint {
         below
     }
 
+    /// Scheme, host and port.
+    pub(crate) fn origin(&self) -> String {
+        self.url.origin().ascii_serialization()
+    }
+
     /// The URL for requests. Its query may contain a secret: do not log it.
-    pub(super) fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         self.url.as_str()
     }
 }

@@ -1,49 +1,66 @@
-//! Logs when the collector begins to refuse a signal, and why, and when that is over; nothing in
-//! between.
+//! Logs when the collector begins to fail or refuse a signal, and why, and when that is over;
+//! nothing in between.
 
-use std::error::Error;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use opentelemetry_sdk::error::OTelSdkResult;
-use reqwest::blocking::Client;
-
+use super::answer::Answer;
 use super::settings::Route;
 use crate::dropped::Signal;
 
-/// The exporter's error for every request without an answer, whatever the cause.
-const NO_ANSWER: &str = "network error";
-/// Time limit for finding the cause: a refusal comes at once, and a silent collector gives none.
-const CAUSE_WITHIN: Duration = Duration::from_secs(1);
+/// A collector that refuses some requests and accepts those in between gets one line in this time.
+const REFUSALS_APART: Duration = Duration::from_secs(600);
 
 /// The variables that name proxies.
 const PROXIES: [&str; 6] =
     ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 
-/// Remembers whether one signal fails.
+/// Remembers how one signal fares.
 #[derive(Debug)]
 pub(super) struct Telling {
     signal: Signal,
     /// Where the signal is sent.
     route: Route,
-    /// The client that finds the cause of a failure, which the exporter does not report.
-    client: Option<Client>,
-    failing: AtomicBool,
+    told: Mutex<Told>,
+}
+
+/// What was logged.
+#[derive(Debug, Default)]
+struct Told {
+    /// The collector fails or refuses since, and a line says so.
+    open: Option<Trouble>,
+    /// The last line about a refusal.
+    refusal: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    /// Nothing is accepted for now.
+    Failing,
+    /// What was sent is refused for good.
+    Refusing,
+}
+
+/// A line for the log.
+#[derive(Debug, PartialEq, Eq)]
+enum Line {
+    Failing(String),
+    Refused(u64, String),
+    Works,
 }
 
 impl Telling {
-    pub(super) const fn new(signal: Signal, route: Route, client: Option<Client>) -> Self {
-        Self { signal, route, client, failing: AtomicBool::new(false) }
+    pub(super) fn new(signal: Signal, route: Route) -> Self {
+        Self { signal, route, told: Mutex::default() }
     }
 
-    /// Records the result of a request.
-    pub(super) fn note(&self, sent: &OTelSdkResult) {
+    /// Records the answer to a request of `items` items.
+    pub(super) fn note(&self, answer: &Answer, items: usize) {
         let signal = self.signal.label();
-        let failed = self.failing.swap(sent.is_err(), Ordering::Relaxed);
-        match sent {
-            Err(error) if !failed => {
-                let error = self.explained(&error.to_string());
-                let endpoint = &self.route.endpoint;
+        let endpoint = &self.route.endpoint;
+        match self.line(answer, items as u64, Instant::now()) {
+            Some(Line::Failing(why)) => {
+                let error = format!("{why}{}", self.proxy());
                 tracing::warn!(
                     event = "otlp_failing",
                     signal,
@@ -52,22 +69,51 @@ impl Telling {
                     "the collector at {endpoint} does not accept {signal}: {error}"
                 );
             }
-            Ok(()) if failed => {
+            Some(Line::Refused(dropped, error)) => tracing::warn!(
+                event = "otlp_refused",
+                signal,
+                error,
+                dropped,
+                endpoint = %endpoint,
+                "the collector at {endpoint} refused {signal} for good, {dropped} dropped: {error}"
+            ),
+            Some(Line::Works) => {
                 tracing::info!(event = "otlp_works", signal, "the collector accepts {signal} again");
             }
-            _ => {}
+            None => {}
         }
     }
 
-    /// The error with its cause: a port on which nothing listens and a certificate that is not
-    /// trusted are fixed by different people.
-    fn explained(&self, error: &str) -> String {
-        let client = self.client.as_ref().filter(|_| error.contains(NO_ANSWER));
-        let asked = client.map(|client| client.head(self.route.endpoint.url()).timeout(CAUSE_WITHIN).send());
-        match asked {
-            // The address may contain a secret in its query.
-            Some(Err(cause)) => format!("{error}: {}{}", chain(&cause.without_url()), self.proxy()),
-            Some(Ok(_)) | None => error.to_owned(),
+    fn line(&self, answer: &Answer, items: u64, now: Instant) -> Option<Line> {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = told.open;
+        let recently = told.refusal.is_some_and(|at| now.duration_since(at) < REFUSALS_APART);
+        match answer {
+            // They are sent again in smaller requests, which will tell.
+            Answer::TooLarge { .. } if items > 1 => None,
+            Answer::Accepted { rejected: 1.., .. } if recently => None,
+            Answer::Accepted { rejected: rejected @ 1.., why } => {
+                told.refusal = Some(now);
+                Some(Line::Refused(*rejected, format!("it accepted the rest of the request, and says {why}")))
+            }
+            Answer::Accepted { .. } => {
+                told.open = None;
+                before.map(|_| Line::Works)
+            }
+            Answer::Later { why, .. } => {
+                told.open = Some(Trouble::Failing);
+                (before != Some(Trouble::Failing)).then(|| Line::Failing(why.clone()))
+            }
+            Answer::TooLarge { .. } | Answer::Refused { .. }
+                if recently || before == Some(Trouble::Refusing) =>
+            {
+                None
+            }
+            Answer::TooLarge { why } | Answer::Refused { why } => {
+                told.open = Some(Trouble::Refusing);
+                told.refusal = Some(now);
+                Some(Line::Refused(items, why.clone()))
+            }
         }
     }
 
@@ -85,16 +131,72 @@ impl Telling {
     }
 }
 
-/// An error and its causes, without repetitions.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        let more = next.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = next.source();
+#[cfg(test)]
+mod tests {
+    use super::super::endpoint::Endpoint;
+    use super::super::settings::Transport;
+    use super::*;
+
+    fn telling() -> Telling {
+        let route = Route {
+            endpoint: Endpoint::parse("http://127.0.0.1:4318").expect("an address"),
+            transport: Transport::Http,
+            timeout: Duration::from_secs(1),
+            gzip: false,
+            headers: Vec::new(),
+        };
+        Telling::new(Signal::OtlpTraces, route)
     }
-    text
+
+    fn refused() -> Answer {
+        Answer::Refused { why: "400".to_owned() }
+    }
+
+    fn later() -> Answer {
+        Answer::Later { after: None, why: "503".to_owned() }
+    }
+
+    #[test]
+    fn a_failure_is_told_once_and_so_is_its_end() {
+        let (telling, now) = (telling(), Instant::now());
+        let works = Answer::accepted(0, "");
+        assert_eq!(telling.line(&works, 1, now), None);
+        assert_eq!(telling.line(&later(), 1, now), Some(Line::Failing("503".to_owned())));
+        assert_eq!(telling.line(&later(), 1, now), None);
+        assert_eq!(telling.line(&works, 1, now), Some(Line::Works));
+        assert_eq!(telling.line(&works, 1, now), None);
+    }
+
+    #[test]
+    fn refusals_are_told_once_and_again_only_after_a_while() {
+        let (telling, now) = (telling(), Instant::now());
+        let told = Some(Line::Refused(7, "400".to_owned()));
+        assert_eq!(telling.line(&refused(), 7, now), told);
+        assert_eq!(telling.line(&refused(), 7, now + 2 * REFUSALS_APART), None, "it never ended");
+        assert_eq!(telling.line(&Answer::accepted(0, ""), 1, now), Some(Line::Works));
+        assert_eq!(telling.line(&refused(), 7, now + REFUSALS_APART / 2), None);
+        assert_eq!(
+            telling.line(&Answer::accepted(0, ""), 1, now),
+            None,
+            "nothing was told, so nothing ended"
+        );
+        assert_eq!(telling.line(&refused(), 7, now + REFUSALS_APART), told);
+    }
+
+    #[test]
+    fn a_request_that_is_sent_again_in_parts_is_not_a_refusal() {
+        let (telling, now) = (telling(), Instant::now());
+        let too_large = Answer::TooLarge { why: "413".to_owned() };
+        assert_eq!(telling.line(&too_large, 2, now), None);
+        assert_eq!(telling.line(&too_large, 1, now), Some(Line::Refused(1, "413".to_owned())));
+    }
+
+    #[test]
+    fn what_a_collector_rejected_of_a_request_is_told() {
+        let (telling, now) = (telling(), Instant::now());
+        let part = Answer::accepted(2, "old");
+        let why = "it accepted the rest of the request, and says \"old\"".to_owned();
+        assert_eq!(telling.line(&part, 5, now), Some(Line::Refused(2, why)));
+        assert_eq!(telling.line(&part, 5, now), None);
+    }
 }

@@ -77,21 +77,22 @@ fn what_another_has_put_there_meanwhile_stays() {
     let own = opened(folder.path());
     let (fresh, name) = (OsStr::new("fresh"), OsStr::new("s.sock"));
     drop(UnixListener::bind(&path).unwrap());
-    let stale = left_over(&own, name, &path).unwrap();
-    assert!(stale.is_some());
+    // It is held, so the next socket cannot get its inode number.
+    let (stale, _held) = left_over(&own, name, &path).unwrap().expect("it refuses connections");
     // Another sidecar starts at this moment.
     fs::remove_file(&path).unwrap();
     let _theirs = UnixListener::bind(&path).unwrap();
     let theirs = FileId::of(&own.look(name).unwrap().unwrap());
     let _ours = listen(&own, fresh).unwrap();
-    for seen in [stale.filter(|stale| *stale != theirs), None] {
+    assert_ne!(stale, theirs);
+    for seen in [Some(stale), None] {
         let refused = put(&own, fresh, name, seen).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists, "{seen:?}");
         assert_eq!(FileId::of(&own.look(name).unwrap().unwrap()), theirs, "{seen:?}");
     }
     // It has disappeared since it was checked.
     fs::remove_file(&path).unwrap();
-    put(&own, fresh, name, stale).unwrap();
+    put(&own, fresh, name, Some(stale)).unwrap();
     assert!(answers(&path));
 }
 
@@ -176,4 +177,15 @@ fn whoever_connects_reaches_it() {
     #[expect(clippy::disallowed_methods, reason = "it listens, and its backlog is empty")]
     let _client = UnixStream::connect(&path).unwrap();
     assert!(socket.listener.accept().is_ok());
+}
+
+/// Another user who may read the folder locks it and never lets go.
+#[test]
+fn a_folder_that_somebody_keeps_locked_is_used_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let locked = fs::File::open(folder.path()).unwrap();
+    locked.lock().unwrap();
+    let path = folder.path().join("s.sock");
+    let _listener = bind(&path).unwrap();
+    assert!(answers(&path));
 }

@@ -15,7 +15,7 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use shard_heartbeat::layout;
 use shard_tests::cluster::{Blocks, Cluster, Plan, Shard};
 use shard_tests::sidecar::Settings;
-use shard_tests::{faults, wait};
+use shard_tests::{api, faults, wait};
 
 fn quick_stall() -> Settings {
     Settings { stall_after: "200ms".to_owned(), ..Settings::default() }
@@ -157,8 +157,20 @@ fn row_49_a_reload_is_no_incident_and_a_bad_one_changes_nothing() {
     let config = std::fs::read_to_string(&shard.sidecar.config).unwrap();
     let refused = reload("[target]\nshard = 7\n");
     assert!(refused.contains("keeps"), "{refused}");
+    let in_force = |flag: &str| {
+        wait::until("what became of the reload, as a metric", || {
+            let page = api::get(shard.sidecar.http, "/metrics")?.body;
+            let line = page
+                .lines()
+                .find(|line| line.starts_with("shard_watchdog_config_last_reload_successful{"))?;
+            line.ends_with(flag).then_some(())
+        });
+    };
+    in_force(" 0");
     let taken = reload(&config.replace("stall_after = \"1s\"", "stall_after = \"3s\""));
-    assert!(!taken.contains("keeps"), "{taken}");
+    let changed = ".stall_after: \\\"1s\\\" → \\\"3s\\\"";
+    assert!(taken.contains("in force now: thread.") && taken.contains(changed), "{taken}");
+    in_force(" 1");
     wait::until("the new threshold", || {
         let status = shard.sidecar.status()?;
         (status["threads"][0]["stall_after_seconds"] == 3.0).then_some(())

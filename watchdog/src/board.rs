@@ -44,6 +44,16 @@ pub struct Board {
     sign_of_life: OnceLock<SignOfLife>,
     listening: Listening,
     evidence_lacks: Mutex<Vec<String>>,
+    last_reload: Mutex<LastReload>,
+}
+
+/// What became of the last attempt to read the config; the start counts as one.
+#[derive(Clone, Copy, Debug)]
+pub struct LastReload {
+    /// Whether that config is in force.
+    pub succeeded: bool,
+    /// When a config was last put in force.
+    pub good_at: Timestamp,
 }
 
 /// The verdict to report at a given moment.
@@ -73,6 +83,7 @@ impl Board {
             sign_of_life: OnceLock::new(),
             listening: Listening::default(),
             evidence_lacks: Mutex::default(),
+            last_reload: Mutex::new(LastReload { succeeded: true, good_at: Timestamp::now() }),
         }
     }
 
@@ -146,6 +157,20 @@ impl Board {
     /// Sets the kill mode, which a reload may change.
     pub fn set_mode(&self, mode: KillMode) {
         *lock(&self.mode) = mode;
+    }
+
+    /// What became of the last attempt to read the config.
+    pub fn last_reload(&self) -> LastReload {
+        *lock(&self.last_reload)
+    }
+
+    /// Notes another attempt.
+    pub fn reloaded(&self, succeeded: bool) {
+        let mut last = lock(&self.last_reload);
+        last.succeeded = succeeded;
+        if succeeded {
+            last.good_at = Timestamp::now();
+        }
     }
 
     /// The newest snapshot.

@@ -7,6 +7,7 @@
 pub(crate) mod address;
 pub(crate) mod check;
 pub(crate) mod clear;
+pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod evidence_helper;
 pub(crate) mod incidents;
@@ -29,7 +30,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use shard_watchdog::config::{self, units};
+use shard_watchdog::config::{SHARD_FORM, names_shard, units};
 
 /// Detects that a named thread of a living process is gone or makes no progress, reports why, and
 /// has the process restarted.
@@ -44,6 +45,7 @@ struct Arguments {
 enum Command {
     Run(run::Args),
     Check(check::Args),
+    Config(config::Args),
     Supervise(supervise::Args),
     Status(status::Args),
     Pause(pause::Args),
@@ -72,6 +74,7 @@ pub fn main() -> ExitCode {
     match command {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Config(args) => config::run(&args),
         Command::Supervise(args) => supervise::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Pause(args) => pause::run(&args),
@@ -128,6 +131,7 @@ Would another config have done better?
 Setting it up:
   shard-watchdog demo                        see it work on this machine, without preparation
   shard-watchdog inject --pid N FAULT        break one of your processes on purpose, and see it recover
+  shard-watchdog config                      every key of the config, as a file to start from
   shard-watchdog check --config FILE         every problem of a config, with line numbers
   shard-watchdog run --config FILE           the sidecar, under systemd, runit or Kubernetes
   shard-watchdog supervise --config FILE -- CMD ARG…
@@ -168,7 +172,7 @@ pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
 
 /// Parses the name of a shard in a flag.
 pub(crate) fn shard(text: &str) -> Result<String, String> {
-    if config::names_shard(text) { Ok(text.to_owned()) } else { Err(config::SHARD_FORM.to_owned()) }
+    if names_shard(text) { Ok(text.to_owned()) } else { Err(SHARD_FORM.to_owned()) }
 }
 
 /// Whether standard output may be coloured.

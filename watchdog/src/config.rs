@@ -1,9 +1,11 @@
 //! The configuration of the sidecar: its settings, defaults and limits. `config/read.rs` reads it
 //! and reports problems.
 
+pub mod effective;
 pub mod policy;
 pub mod problem;
 pub mod read;
+pub mod reference;
 mod section;
 mod sections;
 mod shadow;

@@ -36,8 +36,8 @@ use shard_heartbeat::{Reader, Sight, TraceContext};
 
 use crate::clock::{Monotonic, Suspends};
 use crate::observation::{
-    Claim, Declared, Observation, Presence, ProcessObservation, Survivors, TaskObservation, TaskState,
-    ThreadObservation, ThrottleObservation,
+    Declared, Observation, ProcessObservation, Survivors, TaskObservation, TaskState, ThreadObservation,
+    ThrottleObservation,
 };
 
 use allowance::Allowance;
@@ -344,19 +344,21 @@ impl Probe {
         let readable = target.read_segment(at, &self.wakeup, self.thread_events, &self.ranks);
         target.bystanders.choose(&mut target.threads);
         let Target { adopted, segment, threads, allowance, .. } = target;
-        target.asks =
+        let filled =
             segment.fill((threads, allowance), adopted, into, readable, (&self.consumers, &self.silent));
+        target.asks = filled.asks;
+        let standing = if filled.standing { &mut into.threads[..] } else { &mut [] };
         if let Some(cgroups) = &target.cgroups {
-            cgroups.freezer.name(&mut into.threads);
-            cgroups.memory.name(at, &mut target.over_memory, &mut into.threads);
+            cgroups.freezer.name(standing);
+            cgroups.memory.name(at, &mut target.over_memory, standing);
         }
-        target.read_throttle(at, &into.threads);
+        target.read_throttle(at, standing);
         // After the threads' CPU times, so that no reading is older than they are.
-        into.stolen_ns = self.steal.read(at, target.runnable_on(&into.threads));
+        into.stolen_ns = self.steal.read(at, target.runnable_on(standing));
         let fate = if hidden {
             Fate { survivors: Survivors::Unknown, core_dumping: false }
         } else {
-            target.fate(&into.threads, leader_ending)
+            target.fate(filled.lost, leader_ending)
         };
         target.note_exec(leader);
         if target.lapse.is_some() {
@@ -381,12 +383,7 @@ impl Probe {
 impl Target {
     /// What happens to the process, if a thread is lost or the main thread is ending. Otherwise
     /// nothing is read for it.
-    fn fate(&self, threads: &[ThreadObservation], leader_ending: bool) -> Fate {
-        let lost = threads.iter().any(|thread| match thread.claim {
-            Claim::Live => thread.presence == Presence::Gone,
-            Claim::Dropped => true,
-            Claim::Left => false,
-        });
+    fn fate(&self, lost: bool, leader_ending: bool) -> Fate {
         if !lost && !leader_ending {
             return Fate::default();
         }

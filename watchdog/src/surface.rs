@@ -333,6 +333,11 @@ impl SurfaceHandle {
         Arc::clone(&self.target)
     }
 
+    /// Notes that a config was put in force, or refused.
+    pub fn tell_reload(&self, succeeded: bool) {
+        self.board.reloaded(succeeded);
+    }
+
     /// Applies a reloaded config. Addresses and folders do not change: those need a restart.
     pub fn reloaded(&self, config: &Config) {
         self.board.set_mode(config.kill.mode);

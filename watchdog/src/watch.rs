@@ -216,7 +216,7 @@ impl Watch {
         }
         self.recorder.look(seen);
         self.recorder.remember(self.judge.crash_loops());
-        self.tell(at, judged, tracer);
+        self.tell(seen, judged, tracer);
         self.remember(at);
         self.archive();
         if let Some(shadow) = &mut self.shadow {
@@ -345,7 +345,8 @@ impl Watch {
         acted
     }
 
-    fn tell(&mut self, at: Monotonic, judged: Monotonic, mut tracer: Option<Tracer>) {
+    fn tell(&mut self, seen: &Observation, judged: Monotonic, mut tracer: Option<Tracer>) {
+        let at = seen.at;
         for note in self.judge.notes() {
             match note {
                 Note::Opened(condemned) => {
@@ -407,7 +408,11 @@ impl Watch {
                 Note::WorksAgain { threads, after } => {
                     self.publisher.send(Event::WorksAgain { at, threads: threads.clone(), after: *after });
                 }
-                Note::ProgressGap { thread, gap } => self.publisher.gap(thread, *gap),
+                Note::ProgressGap { thread, gap } => {
+                    if let Some(thread) = seen.threads.get(*thread) {
+                        self.publisher.gap(&thread.name, *gap);
+                    }
+                }
             }
         }
         if !self.judge.notes().iter().all(|note| matches!(note, Note::ProgressGap { .. })) {

@@ -116,8 +116,9 @@ pub enum Note {
     },
     /// A thread made progress after a gap at work without any.
     ProgressGap {
-        /// Which thread.
-        thread: Arc<str>,
+        /// Which thread: its index in the observation. Not its name: there may be one such note for
+        /// each of a thousand threads at each observation.
+        thread: usize,
         /// Length of the gap.
         gap: Duration,
     },

@@ -359,7 +359,7 @@ impl Incarnation {
             let brought = trial.look(thread, rule, &policy.excuse_caps, look);
             self.wants_steal |= rule.is_some_and(|rule| trial.wants_steal(rule, soon));
             self.tally.add(trial, policy, self.identity.pid);
-            note(trial, brought, &policy.excuse_caps, report);
+            note(trial, guess, brought, &policy.excuse_caps, report);
             let gone = brought.gone && rule.is_some_and(|rule| rule.on == On::Kill);
             let stalled = brought.stalled && rule.is_some_and(|rule| trial.kills_by(rule));
             if watched && (gone || stalled) {
@@ -459,7 +459,8 @@ struct Suspects {
     stalled: Option<Suspect<Key>>,
 }
 
-fn note(trial: &ThreadTrial, brought: ThreadLook, caps: &Caps, report: &mut Report) {
+/// Adds what the observation of a thread, the one of this index in it, has brought.
+fn note(trial: &ThreadTrial, index: usize, brought: ThreadLook, caps: &Caps, report: &mut Report) {
     let Report { excused, notes } = report;
     if let Some((kind, lost)) = brought.excused
         && let Some(sum) = excused.get_mut(kind as usize)
@@ -476,6 +477,6 @@ fn note(trial: &ThreadTrial, brought: ThreadLook, caps: &Caps, report: &mut Repo
         notes.push(Note::ExcuseOver { thread: trial.name.clone(), kind, cap });
     }
     if let Some(gap) = brought.gap {
-        notes.push(Note::ProgressGap { thread: trial.name.clone(), gap });
+        notes.push(Note::ProgressGap { thread: index, gap });
     }
 }

@@ -297,7 +297,8 @@ impl ThreadTrial {
 
     /// Time counted against it since its last progress.
     pub const fn counted(&self) -> Duration {
-        self.workers.counted()
+        // What is boxed is in no cache while the thread makes progress.
+        if self.stood_still { self.workers.counted() } else { Duration::ZERO }
     }
 
     /// Records what it was working on when it ended, which may be newer than the last observation.
@@ -450,7 +451,9 @@ impl ThreadTrial {
     /// Whether its threshold may be reached within `soon`, or was, and the verdict depends on what
     /// the hypervisor took.
     pub fn wants_steal(&self, rule: &Rule, soon: Duration) -> bool {
-        self.clock.steal().is_known() && self.runs_against(rule).is_some_and(|left| left <= soon)
+        self.stood_still
+            && self.clock.steal().is_known()
+            && self.runs_against(rule).is_some_and(|left| left <= soon)
     }
 
     fn set_excuse(&mut self, excuse: Option<ExcuseKind>, brought: &mut ThreadLook) {

@@ -12,6 +12,7 @@ use shard_watchdog::adopt::{Adopter, Redirect, Wanted};
 use shard_watchdog::beats;
 use shard_watchdog::board::Board;
 use shard_watchdog::clock::WallAnchor;
+use shard_watchdog::config::effective::Changes;
 use shard_watchdog::config::{Config, FindTarget, KillBy, LEAVING, read};
 use shard_watchdog::descriptors::{self, Limit, Shares};
 use shard_watchdog::dump::client::Helper;
@@ -161,6 +162,7 @@ fn start(
     let redirect = adopter.redirect();
     let (past, pause) = surface.past();
     let crash_loops = surface.crash_loops(config.judge.poison_after);
+    let started = Arc::clone(&config);
     let parts =
         Parts { config, probe, adopter, gatherer, events: sender, inbox, past, pause, crash_loops, alive };
     let left = Arc::new(AtomicBool::new(false));
@@ -168,7 +170,7 @@ fn start(
         Ok(watch) => watch,
         Err(error) => return cannot_start("start a thread", &error),
     };
-    obey(args, by, signals, &control, &redirect, &surface, &manager);
+    obey(args, &started, signals, &control, &redirect, &surface, &manager);
     manager.tell(&[News::Stopping]);
     if left.load(Ordering::Acquire) {
         return leave(surface, &evidence);
@@ -344,52 +346,73 @@ fn tell_of_descriptors(config: &Config, Limit { before, now }: Limit, shares: Sh
 /// Does what signals say, until one says stop.
 fn obey(
     args: &Args,
-    by: KillBy,
+    started: &Arc<Config>,
     signals: &signals::Signals,
     control: &Control,
     redirect: &Redirect,
     surface: &SurfaceHandle,
     manager: &ServiceManager,
 ) {
+    let mut in_force = Arc::clone(started);
     loop {
         match signals.wait() {
             Heard::Stop => return,
             Heard::Reload => {
                 manager.tell_within(TELL_MANAGER, &[News::Reloading]);
-                reload(args, by, control, redirect, surface);
+                in_force = reload(args, (started, in_force), control, redirect, surface);
                 manager.tell_within(TELL_MANAGER, &[News::Ready]);
             }
         }
     }
 }
 
-fn reload(args: &Args, by: KillBy, control: &Control, redirect: &Redirect, surface: &SurfaceHandle) {
-    let path = &args.config;
+/// Reads the config again. Returns the one that is in force afterwards.
+fn reload(
+    args: &Args,
+    (started, before): (&Config, Arc<Config>),
+    control: &Control,
+    redirect: &Redirect,
+    surface: &SurfaceHandle,
+) -> Arc<Config> {
+    let path = args.config.display();
     let config = load(args).and_then(|config| Ok((wanted(&config)?, config)));
     let config = config.and_then(|(wanted, config)| {
-        let same = config.kill.by == by;
-        if same {
-            Ok((wanted, config))
+        if config.kill.by == before.kill.by {
+            Ok((wanted, Arc::new(config)))
         } else {
             Err("kill.by cannot change while the sidecar runs".to_owned())
         }
     });
-    match config {
-        Ok((wanted, config)) => {
-            redirect.want(wanted);
-            surface.reloaded(&config);
-            let (answer, in_force) = oneshot::channel();
-            if control.tell(Command::Reload(Arc::new(config), answer)) {
-                wait_for(in_force);
-                tracing::info!(config = %path.display(), "reload: thresholds, rules and kill settings are in force; listeners and folders change at the next start");
-            } else {
-                tracing::warn!(config = %path.display(), "reload: too many at once; this one was dropped, send SIGHUP again");
-            }
-        }
+    let (wanted, config) = match config {
+        Ok(read) => read,
         Err(problem) => {
-            tracing::error!(config = %path.display(), %problem, "reload: bad config; the sidecar keeps the old one");
+            surface.tell_reload(false);
+            tracing::error!(
+                event = "reload_refused", config = %path, %problem,
+                "reload: bad config; the sidecar keeps the old one"
+            );
+            return before;
         }
+    };
+    let (answer, in_force) = oneshot::channel();
+    if !control.tell(Command::Reload(Arc::clone(&config), answer)) {
+        surface.tell_reload(false);
+        tracing::warn!(
+            event = "reload_refused", config = %path, problem = "too many reloads at once",
+            "reload: too many at once; this one was dropped, send SIGHUP again"
+        );
+        return before;
     }
+    redirect.want(wanted);
+    surface.reloaded(&config);
+    wait_for(in_force);
+    surface.tell_reload(true);
+    let changes = Changes::of_reload(started, &before, &config);
+    tracing::info!(
+        event = "reloaded", config = %path, now = changes.now.len(), at_start = changes.at_start.len(),
+        "reload: {}", changes.told()
+    );
+    config
 }
 
 /// Waits until the loop has taken the config, or has no more time for it.

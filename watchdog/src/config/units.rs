@@ -76,9 +76,24 @@ pub fn size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
+/// The form that [`size`] reads: `256MiB`.
+pub fn size_written(bytes: u64) -> String {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let whole = units.iter().find(|(_, shift)| bytes > 0 && bytes.trailing_zeros() >= *shift);
+    whole.map_or_else(|| format!("{bytes}B"), |(unit, shift)| format!("{}{unit}", bytes >> shift))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_size_that_is_written_reads_as_the_same() {
+        for bytes in [0, 1, 1023, 1024, 1536, 16 << 20, 256 << 20, 2 << 30, (2 << 30) + 1, u64::MAX] {
+            assert_eq!(size(&size_written(bytes)), Some(bytes), "{}", size_written(bytes));
+        }
+        assert_eq!((&*size_written(256 << 20), &*size_written(2 << 30)), ("256MiB", "2GiB"));
+    }
 
     #[test]
     fn durations_are_sums_of_units() {

@@ -39,8 +39,9 @@ use unwritten::Unwritten;
 /// Documents that wait for the disk. An incident has about ten steps; a longer queue means that the
 /// disk has stopped.
 const QUEUE: usize = 64;
-/// Files beside documents that wait for the disk, or are tried again, of up to 2 MiB each: a recording and the evidence
-/// of two incidents, since a second one may begin before the first one is written.
+/// Files beside documents that wait for the disk, or are tried again, of up to 2 MiB each: a
+/// recording and the evidence of two incidents, since a second one may begin before the first one
+/// is written.
 const FILES: usize = 4;
 /// Of so many incidents that an earlier run left, the latest ones, the stacks are looked up: no
 /// sidecar leaves more than wait at once.

@@ -60,7 +60,7 @@ impl SegmentProbe {
     /// For an idle thread, the kernel is queried only while a message waits that it should receive,
     /// or while it is one of `silent`, which are in order.
     ///
-    /// Returns whether a thread must be polled for its end before the next observation.
+    /// Returns what all threads together show.
     pub fn fill(
         &mut self,
         (threads, allowance): (&mut [Option<WatchedThread>], &Arc<Allowance>),
@@ -68,15 +68,15 @@ impl SegmentProbe {
         into: &mut Observation,
         readable: bool,
         (consumers, silent): (&[Consumers], &[(u32, u64)]),
-    ) -> bool {
+    ) -> Filled {
         let waiting = self.waiting(into, consumers);
         self.before.clear();
         let mut moved = false;
         let mut room = Room::default();
         let mut count = 0;
-        let mut asks = false;
+        let mut filled = Filled::default();
         for thread in threads.iter_mut().flatten() {
-            asks |= thread.wants_look();
+            filled.asks |= thread.wants_look();
             if thread.is_unheard() {
                 continue;
             }
@@ -106,10 +106,16 @@ impl SegmentProbe {
                     thread.workers(&words.lanes.lanes, target, &mut room, allowance, &mut seen.workers);
                 }
             }
+            filled.standing |= seen.task.is_some();
+            filled.lost |= match seen.claim {
+                Claim::Live => seen.presence == Presence::Gone,
+                Claim::Dropped => true,
+                Claim::Left => false,
+            };
         }
         into.threads.truncate(count);
         self.fill_channels(&mut into.channels);
-        asks
+        filled
     }
 
     /// Makes room for `thread` as number `count` of `threads`, and puts there what the previous
@@ -160,6 +166,18 @@ impl SegmentProbe {
             });
         }
     }
+}
+
+/// What the threads of one observation show together: asking a thousand of them again for each of
+/// these takes as long as observing them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Filled {
+    /// Whether any must be polled for its end before the next observation.
+    pub asks: bool,
+    /// Whether the kernel was asked about any, because it makes no progress.
+    pub standing: bool,
+    /// Whether any was lost: it ended, or dropped its slot, without leaving.
+    pub lost: bool,
 }
 
 /// Which threads should receive from a channel, for rules that may kill.

@@ -112,6 +112,10 @@ shard_telemetry::catalogue! {
     HTTP_LISTENING: "shard_watchdog_http_listening", Kind::Gauge, Unit::Flag,
         [words("listener", || Which::ALL.iter().map(|which| which.label()).collect())],
         "1 for each configured listener that is open, 0 for one that cannot be opened now and is retried. Absent for one that is not configured.";
+    RELOAD_SUCCEEDED: "shard_watchdog_config_last_reload_successful", Kind::Gauge, Unit::Flag, [],
+        "1 if the config that was read last is in force, 0 after one that was refused: the sidecar goes by the one before.";
+    RELOAD_GOOD_AT: "shard_watchdog_config_last_reload_success_timestamp_seconds", Kind::Gauge, Unit::UnixSeconds, [],
+        "When a config was last put in force, by the start or by a reload.";
     TELEMETRY_DROPPED: "shard_watchdog_telemetry_dropped_total", Kind::Counter, Unit::Count("{item}"),
         [words("signal", labels_of!(Signal))],
         "Telemetry that was dropped because its reader was too slow, or a disk or a collector refused it.";

@@ -209,6 +209,12 @@ impl Source<'_> {
             };
             all.into_iter().map(point).collect()
         });
+        self.on_board(&catalogue::RELOAD_SUCCEEDED, |board| {
+            vec![(flag(board.last_reload().succeeded), vec![])]
+        });
+        self.on_board(&catalogue::RELOAD_GOOD_AT, |board| {
+            vec![(board.last_reload().good_at.as_duration().as_secs_f64(), vec![])]
+        });
         self.on_board(&catalogue::TELEMETRY_DROPPED, |board| {
             let count = |signal: &Signal| {
                 (number(board.dropped().get(*signal)), vec![KeyValue::new("signal", signal.label())])

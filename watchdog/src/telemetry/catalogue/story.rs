@@ -96,6 +96,14 @@ pub const EVENTS: &[LogEvent] = &[
         "NOTIFY_SOCKET cannot be used to notify anything, and why; reported once, at the start. The shard is watched.",
     ),
     event("token_refused", "The file with the token for commands cannot be trusted, and why."),
+    event(
+        "reloaded",
+        "The config was read again; what has changed (`now`), and what waits for the next start (`at_start`).",
+    ),
+    event(
+        "reload_refused",
+        "The config was read again and cannot be used, and why; the one before stays in force.",
+    ),
     event("adopted", "A process was found, checked and is watched from now on."),
     event("refused", "A process was found that must not or cannot be watched, and why."),
     event("verdict", "The verdict has changed; from what, to what, and why."),

@@ -49,6 +49,16 @@ impl FromStr for HostPattern {
     }
 }
 
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Below(name) => write!(f, "*.{name}"),
+            Self::Address(address) => write!(f, "{address}"),
+        }
+    }
+}
+
 impl HostPattern {
     /// Whether the pattern matches `host`, which has no port.
     fn admits(&self, host: &str) -> bool {

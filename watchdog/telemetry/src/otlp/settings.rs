@@ -44,6 +44,14 @@ pub enum Transport {
 }
 
 impl Transport {
+    /// The word in the config and the variables.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Http => "http/protobuf",
+            Self::Grpc => "grpc",
+        }
+    }
+
     /// `http/protobuf` or `grpc`, as in the config and the variables.
     pub fn parse(text: &str) -> Option<Self> {
         match text {

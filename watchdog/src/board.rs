@@ -1,8 +1,10 @@
 //! The current state as the slow side knows it: the relay writes it, and whatever answers a query
 //! reads it.
 //!
-//! Each lock here is held only while a pointer is copied.
+//! Each lock here is held only while a pointer is copied; that of the history, while a few hundred
+//! KiB are.
 
+pub mod history;
 pub mod listening;
 pub mod reader;
 #[cfg(test)]
@@ -18,10 +20,11 @@ use shard_telemetry::sign_of_life::SignOfLife;
 
 use crate::archive::{Archive, Held};
 use crate::clock::{Monotonic, WallAnchor};
-use crate::config::{Config, KillBy, KillMode};
+use crate::config::{Config, KillBy, KillMode, Links};
 use crate::snapshot::Snapshot;
 use crate::verdict::Verdict;
 
+use history::History;
 use listening::Listening;
 use totals::TargetStats;
 
@@ -45,6 +48,8 @@ pub struct Board {
     listening: Listening,
     evidence_lacks: Mutex<Vec<String>>,
     last_reload: Mutex<LastReload>,
+    history: History,
+    links: Mutex<Arc<Links>>,
 }
 
 /// What became of the last attempt to read the config; the start counts as one.
@@ -84,6 +89,8 @@ impl Board {
             listening: Listening::default(),
             evidence_lacks: Mutex::default(),
             last_reload: Mutex::new(LastReload { succeeded: true, good_at: Timestamp::now() }),
+            history: History::default(),
+            links: Mutex::new(Arc::new(config.links.clone())),
         }
     }
 
@@ -181,7 +188,23 @@ impl Board {
     /// Stores a newer snapshot.
     pub fn set_snapshot(&self, snapshot: Arc<Snapshot>) {
         self.dropped.set(shard_telemetry::dropped::Signal::Events, snapshot.dropped);
+        self.history.record(&snapshot);
         *lock(&self.snapshot) = Some(snapshot);
+    }
+
+    /// The last minute of the threads.
+    pub const fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Where the status page leads.
+    pub fn links(&self) -> Arc<Links> {
+        Arc::clone(&lock(&self.links))
+    }
+
+    /// Sets that, which a reload may change.
+    pub fn set_links(&self, links: &Links) {
+        *lock(&self.links) = Arc::new(links.clone());
     }
 
     /// The newest totals of target and sidecar.

@@ -2,6 +2,7 @@
 //! and reports problems.
 
 pub mod effective;
+mod links;
 pub mod policy;
 pub mod problem;
 pub mod read;
@@ -17,6 +18,7 @@ pub mod units;
 pub mod user;
 mod watched;
 
+pub use links::{Links, Template};
 pub use shard_judge::policy::{ByKind, On};
 pub use shard_judge::section::Section as WorkSection;
 pub use stalls::written as written_sections;
@@ -48,6 +50,8 @@ pub struct Config {
     pub evidence: EvidenceConfig,
     /// `[http]`
     pub http: HttpConfig,
+    /// `[links]`
+    pub links: Links,
     /// `[otlp]`, absent unless configured.
     pub otlp: Option<OtlpConfig>,
     /// `[heartbeat_out]`, absent unless configured.

@@ -2,12 +2,15 @@
 //!
 //! | path | gives | on `public` too |
 //! | --- | --- | --- |
-//! | `GET /` | these paths, as text | |
+//! | `GET /` | the status page; for clients that do not accept HTML these paths, as text | |
+//! | `GET /page.css`, `/page.js` | the parts of that page | |
+//! | `GET /paths` | these paths, as text, for every client | |
 //! | `GET /livez` | 200; 503 while the watch loop says nothing | yes |
 //! | `GET /readyz` | 200 once the watch loop has looked; 503 before, and while it says nothing | yes |
 //! | `GET /shard/readyz` | 503 with the reason while the target is condemned, dying, dead, restarting or starting; else 200 | yes |
 //! | `GET /metrics` | Prometheus' text format | yes |
 //! | `GET /api/v1/status` | the verdict and all that it rests on | |
+//! | `GET /api/v1/history` | the last minute of each thread, one entry a second; `?after=N`: entries above number N | |
 //! | `GET /api/v1/incidents` | the latest incidents, newest first | |
 //! | `GET /api/v1/near-misses` | threads that were late, newest first | |
 //! | `GET /api/v1/incidents/{id}` | one of them, whole | |
@@ -31,6 +34,7 @@ pub mod command;
 pub mod door;
 pub mod listen;
 pub mod order;
+mod page;
 pub mod recording;
 pub mod token;
 
@@ -76,8 +80,12 @@ pub fn public(sources: Sources, hosts: HostRule) -> Router {
 /// All paths.
 pub fn full(sources: Sources, hosts: HostRule, door: Door) -> Router {
     let api = probes()
-        .route("/", get(api::paths))
+        .route("/", get(page::page))
+        .route("/page.css", get(page::style))
+        .route("/page.js", get(page::script))
+        .route("/paths", get(page::paths))
         .route("/api/v1/status", get(api::status))
+        .route("/api/v1/history", get(api::history))
         .route("/api/v1/incidents", get(api::incidents))
         .route("/api/v1/near-misses", get(api::near_misses))
         .route("/api/v1/incidents/{id}", get(api::incident))
@@ -107,6 +115,7 @@ fn guarded(router: Router<Sources>, commands: Router<Sources>, sources: Sources,
         .fallback(api::nothing_here)
         .layer(middleware::from_fn(serve::limit))
         .merge(commands)
+        .layer(middleware::map_response(page::confine))
         .with_state(sources)
         .layer(middleware::from_fn_with_state(Arc::new(hosts), host::check))
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use shard_judge::target::TargetIdentity;
+pub use shard_judge::thread::Spent;
 
 use crate::clock::Monotonic;
 use crate::judge::section::Section;
@@ -33,6 +34,8 @@ pub struct Snapshot {
     pub channels: Vec<ChannelStatus>,
     /// Kills that the budget still allows.
     pub kills_left: u32,
+    /// Time until the budget allows one more; `None` if it is full.
+    pub next_kill_in: Option<Duration>,
     /// Seconds excused so far in the life of this sidecar, by kind, in the order of
     /// [`ExcuseKind::ALL`].
     pub excused: [Duration; ExcuseKind::ALL.len()],
@@ -135,6 +138,8 @@ pub struct ThreadStatus {
     pub section_stall_after: Option<Duration>,
     /// Its silence, if its rule has a horizon.
     pub silence: Option<SilenceStatus>,
+    /// Where its time has gone since it came under watch.
+    pub spent: Spent,
 }
 
 /// How long a thread has begun no work although there was some.

@@ -14,7 +14,7 @@ use crate::archive::Held;
 use crate::board::Board;
 use crate::board::listening::{State, Which};
 use crate::clock::Monotonic;
-use crate::config::KillBy;
+use crate::config::{KillBy, Links};
 use crate::incident::near_miss::NearMiss;
 use crate::incident::timeline::{maybe_micros, micros};
 use crate::snapshot::{ChannelStatus, Deadline, ExcuseStatus, ShadowStatus, Snapshot, ThreadStatus};
@@ -45,6 +45,9 @@ pub struct StatusJson {
     pub channels: Vec<ChannelJson>,
     /// Kills that the budget still allows; null before the first observation.
     pub kills_left: Option<u32>,
+    /// Seconds until the budget allows one more; null while it is full.
+    #[serde(default)]
+    pub next_kill_in_seconds: Option<f64>,
     /// When the pause of killing ends; null if there is none.
     #[serde(with = "maybe_micros", default)]
     pub paused_until: Option<Timestamp>,
@@ -122,6 +125,9 @@ pub struct StatusJson {
     /// Dropped telemetry, by signal.
     #[serde(default)]
     pub telemetry_dropped: BTreeMap<String, u64>,
+    /// Where the status page leads: addresses with placeholders, as under `[links]`.
+    #[serde(default)]
+    pub links: Links,
     /// The version of the sidecar.
     pub version: String,
 }
@@ -351,6 +357,7 @@ impl StatusJson {
             threads: held.map(|s| s.threads.iter().map(|t| thread(s, t)).collect()).unwrap_or_default(),
             channels: held.map(|s| s.channels.iter().map(|c| channel(s, c)).collect()).unwrap_or_default(),
             kills_left: held.map(|snapshot| snapshot.kills_left),
+            next_kill_in_seconds: held.and_then(|snapshot| snapshot.next_kill_in).map(seconds),
             paused_until: paused.map(|pause| board.wall(pause.until)),
             paused_reason: paused.map(|pause| pause.reason.clone()),
             paused_by: paused.map(|pause| pause.by.clone()),
@@ -375,6 +382,7 @@ impl StatusJson {
             restored: held.is_some_and(|snapshot| snapshot.restored),
             deadlines: held.map(deadlines).unwrap_or_default(),
             no_kill: Vec::new(),
+            links: Links::clone(&board.links()),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         status.no_kill = brakes::of(&status);

@@ -341,6 +341,7 @@ impl SurfaceHandle {
     /// Applies a reloaded config. Addresses and folders do not change: those need a restart.
     pub fn reloaded(&self, config: &Config) {
         self.board.set_mode(config.kill.mode);
+        self.board.set_links(&config.links);
         load_token(&self.token, config);
     }
 

@@ -241,6 +241,7 @@ impl Watch {
         self.story.ask_exit_status(at, &mut self.publisher);
         let standing = Standing {
             kills_left: self.budget.left(at),
+            next_kill_in: self.budget.next_in(at),
             braked: self.restraint().brakes(&self.config.kill),
             events: self.probe.thread_events(),
             paused: self.hand.pause(),

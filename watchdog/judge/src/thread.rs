@@ -19,11 +19,14 @@ use super::silence::Silence;
 use super::stall_clock::{Interval, StallClock};
 use super::workers::Workers;
 use kind::Reported;
+use ledger::Ledger;
 
 mod kind;
+mod ledger;
 mod threshold;
 
 pub use kind::KIND_SETTLES;
+pub use ledger::Spent;
 
 /// A thread that dropped its slot without leaving is about to end: it counts as gone when it ends,
 /// or after this time. Unwinding and the exit of a thread take microseconds; a thread that lives on
@@ -113,6 +116,7 @@ pub struct ThreadTrial {
     begun: u64,
     /// How long it has begun no work while there was some, if its rule asks for that.
     pub silence: Option<Box<Silence>>,
+    ledger: Ledger,
 }
 
 /// The result of one observation of a thread.
@@ -171,6 +175,7 @@ impl ThreadTrial {
             met: false,
             begun: 0,
             silence: None,
+            ledger: Ledger::default(),
         }
     }
 
@@ -221,6 +226,8 @@ impl ThreadTrial {
             return brought;
         }
         if back || self.moves(seen) {
+            let seen_for = if back { Duration::ZERO } else { look.elapsed };
+            self.ledger.moved(seen_for, self.stood_still.then(|| self.counted()));
             self.beat(seen, look.at, &mut brought);
             return brought;
         }
@@ -228,11 +235,15 @@ impl ThreadTrial {
         // either.
         if !seen.working() && !look.core_dumping {
             self.health = Health::Idle;
+            self.ledger.idle(look.elapsed);
             self.set_excuse(None, &mut brought);
             return brought;
         }
         self.kept = kept;
         self.stand_still(seen, rule, caps, look, &mut brought);
+        // Of a suspend, nothing is in `elapsed`.
+        let excused = brought.excused.map(|(kind, lost)| (kind, lost.saturating_sub(look.suspended)));
+        self.ledger.stood(look.elapsed, excused, rule.map_or(Duration::MAX, |rule| self.warn_after(rule)));
         brought
     }
 

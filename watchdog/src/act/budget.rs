@@ -70,6 +70,16 @@ impl Budget {
         u32::try_from(left).unwrap_or(self.capacity)
     }
 
+    /// How long until there is one more; `None` if it is full.
+    pub fn next_in(&mut self, at: Monotonic) -> Option<Duration> {
+        self.refill_until(at);
+        let one = u128::from(self.per_ns);
+        // Of the kill that is coming back, the part that is still missing.
+        let part = self.missing.checked_sub(1)? % one + 1;
+        let wait = part.div_ceil(u128::from(self.capacity.max(1)));
+        Some(Duration::from_nanos(u64::try_from(wait).unwrap_or(u64::MAX)))
+    }
+
     /// Takes one kill if one is left, and returns whether it did.
     pub fn take(&mut self, at: Monotonic) -> bool {
         let any = self.left(at) > 0;
@@ -133,6 +143,7 @@ mod tests {
         let mut budget = Budget::new(3, TEN_MINUTES, &Past::default(), Monotonic(0));
         assert!((0..3).all(|_| budget.take(Monotonic(0))));
         assert!(!budget.take(Monotonic(3 * MINUTE)));
+        assert_eq!(budget.next_in(Monotonic(3 * MINUTE)), Some(Duration::from_secs(20)));
         assert!(budget.take(Monotonic(4 * MINUTE)));
         assert!(!budget.take(Monotonic(4 * MINUTE)));
     }
@@ -153,6 +164,19 @@ mod tests {
         assert_eq!(budget.left(Monotonic(200_000_000_000)), 1);
         let cut = Past { cut: true, ..past(&[4]) };
         assert_eq!(Budget::new(3, TEN_MINUTES, &cut, Monotonic(0)).left(Monotonic(0)), 1);
+    }
+
+    #[test]
+    fn a_full_budget_waits_for_nothing_and_any_other_for_its_next_kill() {
+        let mut budget = Budget::new(3, TEN_MINUTES, &Past::default(), Monotonic(0));
+        assert_eq!(budget.next_in(Monotonic(0)), None);
+        budget.spend(Monotonic(0));
+        let next = budget.next_in(Monotonic(0)).unwrap();
+        assert_eq!(next, Duration::from_secs(200));
+        assert_eq!(
+            (budget.left(Monotonic(199_999_999_999)), budget.left(Monotonic(200_000_000_000))),
+            (2, 3)
+        );
     }
 
     #[test]

@@ -19,12 +19,13 @@ use crate::config::KillBy;
 use crate::snapshot::{Snapshot, TargetIdentity};
 
 use super::Board;
+use super::history::{CpuReading, History};
 use super::totals::{ProcessTotals, TargetStats, ThreadCpu};
 
 /// Twice within the shortest scrape interval in common use, 10 s. One read opens two files per
 /// thread.
 const READ_EVERY: Duration = Duration::from_secs(5);
-/// How often to check for a new target.
+/// How often to check for a new target, and to read what its threads get of the CPU.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The number of threads that get labels of their own. Reading more would only add to the sum under
 /// `other`.
@@ -72,7 +73,23 @@ fn run(board: &Board, stop: &AtomicBool) {
             board.set_target(Arc::new(read(&mut system, snapshot.as_deref(), now)));
             last = Some((now, identity));
         }
+        if let Some(target) = identity {
+            read_cpu(board.history(), target);
+        }
         thread::park_timeout(LOOK_EVERY);
+    }
+}
+
+/// Reads what the kernel has given to the threads that have a history: one file for each.
+fn read_cpu(history: &History, target: TargetIdentity) {
+    let Some(process) = Process::new(target.pid).ok().filter(|process| is(process, target)) else { return };
+    let read = |tid: i32| {
+        let given = process.task_from_tid(tid).ok()?.schedstat().ok()?;
+        Some(CpuReading { tid, ran_ns: given.sum_exec_runtime, waited_ns: given.run_delay })
+    };
+    let readings: Vec<CpuReading> = history.tids().into_iter().filter_map(read).collect();
+    if is(&process, target) {
+        history.read_cpu(crate::clock::now(), &readings);
     }
 }
 

@@ -8,11 +8,11 @@ use shard_telemetry::dropped::Dropped;
 use crate::clock::{Monotonic, WallAnchor};
 use crate::config::{
     Config, EvidenceConfig, FindTarget, HttpConfig, JudgeConfig, KillBy, KillConfig, KillMode, KillSignal,
-    On, RestartConfig, TargetConfig,
+    Links, On, RestartConfig, TargetConfig,
 };
 use crate::judge::section::Section;
 use crate::judge::target::FaultyThread;
-use crate::snapshot::{ChannelStatus, SilenceStatus, Snapshot, TargetIdentity, ThreadStatus};
+use crate::snapshot::{ChannelStatus, SilenceStatus, Snapshot, Spent, TargetIdentity, ThreadStatus};
 use crate::verdict::{Health, Verdict};
 
 use super::Board;
@@ -61,6 +61,7 @@ pub(crate) fn config(directory: &std::path::Path) -> Config {
             keep_bytes: 1 << 20,
         },
         http: HttpConfig { listen: None, public: None, socket: None, hosts: Vec::new(), token_file: None },
+        links: Links::default(),
         otlp: None,
         heartbeat_out: None,
         recorder: None,
@@ -104,6 +105,7 @@ pub(crate) fn snapshot() -> Snapshot {
             silent_since: None,
             kills: false,
         }),
+        spent: Spent { idle_ns: 60_000_000_000, ..Spent::default() },
     };
     let working = ThreadStatus {
         name: "exec-s0".to_owned(),
@@ -140,6 +142,7 @@ pub(crate) fn snapshot() -> Snapshot {
         threads: vec![working, idle],
         channels: vec![commands],
         kills_left: 3,
+        next_kill_in: None,
         excused: Default::default(),
         dropped: 0,
         thread_events: "pidfd",

@@ -13,7 +13,7 @@ use super::section::{Complaints, Section, integer};
 use super::units::{self, DURATION_FORM};
 use super::{
     Config, DEFAULT_EVIDENCE_TIME, EvidenceConfig, HttpConfig, JudgeConfig, KillBy, KillConfig, KillMode,
-    KillSignal, MOST_JITTER, On, OtlpConfig, RecorderConfig, RestartConfig, TargetConfig, shadow,
+    KillSignal, MOST_JITTER, On, OtlpConfig, RecorderConfig, RestartConfig, TargetConfig, links, shadow,
     sign_of_life, watched,
 };
 
@@ -42,6 +42,7 @@ pub fn config(mut file: Section<'_>, shard: Option<&str>, complaints: &mut Compl
     let shard = target.as_ref().map_or("", |t: &TargetConfig| &t.shard).to_owned();
     let evidence = evidence(file.table("evidence", complaints), &shard, complaints);
     let http = http(file.table("http", complaints), complaints);
+    let links = links::links(file.table("links", complaints), complaints);
     let otlp = file.table("otlp", complaints).and_then(|section| otlp(section, complaints));
     let heartbeat_out = file.table("heartbeat_out", complaints);
     let heartbeat_out = heartbeat_out.and_then(|section| sign_of_life::heartbeat_out(section, complaints));
@@ -58,6 +59,7 @@ pub fn config(mut file: Section<'_>, shard: Option<&str>, complaints: &mut Compl
         kill,
         evidence,
         http,
+        links,
         otlp,
         heartbeat_out,
         recorder,

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
+use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
@@ -14,13 +14,16 @@ use crate::verdict::Verdict;
 
 use super::Sources;
 
-const PATHS: &str = r#"shard-watchdog
+/// What a client without HTML gets.
+pub(super) const PATHS: &str = r#"shard-watchdog
 
+GET /                        the status page for a browser; these paths for others, as GET /paths
 GET /livez                   whether the sidecar itself works
 GET /readyz                  whether it has looked at its target
 GET /shard/readyz            whether the shard may get work: a readiness probe, never a liveness probe
 GET /metrics                 Prometheus text format
 GET /api/v1/status           the verdict and all that it rests on
+GET /api/v1/history          the last minute of each thread, one entry a second: ?after=ENTRY for newer ones only
 GET /api/v1/incidents        the latest incidents
 GET /api/v1/near-misses      threads that were late, and how that ended
 GET /api/v1/incidents/{id}   one of them
@@ -35,11 +38,6 @@ POST /api/v1/kill            a person's own kill: {"reason": "…"}
 
 POST is taken over the unix socket (http.socket) from the sidecar's own user and root, here with the token of http.token_file.
 "#;
-
-/// `GET /`
-pub(super) async fn paths() -> &'static str {
-    PATHS
-}
 
 /// `GET /livez`
 pub(super) async fn livez(State(sources): State<Sources>) -> Response {
@@ -96,6 +94,17 @@ pub(super) async fn status(State(sources): State<Sources>) -> Json<StatusJson> {
     status.evidence_trouble = sources.journal.trouble();
     status.last_near_miss = sources.journal.last_near_miss().as_ref().map(NearMissJson::from);
     Json(status)
+}
+
+/// `GET /api/v1/history`
+pub(super) async fn history(State(sources): State<Sources>, uri: Uri) -> Response {
+    let mut pairs = uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    let after = pairs.find(|(name, _)| *name == "after").map(|(_, after)| after.parse().ok());
+    if after == Some(None) {
+        let error = "after is the number of an entry, such as ?after=60";
+        return (StatusCode::BAD_REQUEST, Json(json!({ "error": error }))).into_response();
+    }
+    Json(sources.board.history().json(after.flatten())).into_response()
 }
 
 /// `GET /api/v1/incidents`

@@ -188,3 +188,73 @@ fn metrics_are_in_the_text_format_that_prometheus_asks_for() {
     assert!(answer.to_lowercase().contains("content-type: text/plain; version=0.0.4"), "{answer}");
     assert!(answer.contains("# TYPE shard_watchdog_verdict gauge"));
 }
+
+fn get(server: &Server, path: &str, headers: &str) -> String {
+    say(server, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Connection: close\r\n\r\n"))
+}
+
+const BROWSER: &str = "Accept: text/html,application/xhtml+xml;q=0.9,*/*;q=0.8\r\n";
+
+#[test]
+fn browsers_get_the_page_and_others_the_paths() {
+    let server = server();
+    let page = get(&server, "/", BROWSER).to_lowercase();
+    assert!(
+        page.contains("content-type: text/html; charset=utf-8") && page.contains("<!doctype html>"),
+        "{page}"
+    );
+    for plain in
+        [get(&server, "/", ""), get(&server, "/", "Accept: */*\r\n"), get(&server, "/paths", BROWSER)]
+    {
+        assert!(plain.to_lowercase().contains("content-type: text/plain; charset=utf-8"), "{plain}");
+        assert!(plain.contains("GET /api/v1/history"), "{plain}");
+    }
+    assert!(page.contains("vary: accept"), "a cache must not mix the two up");
+}
+
+#[test]
+fn every_answer_confines_a_browser() {
+    let server = server();
+    for path in ["/", "/page.css", "/page.js", "/api/v1/status", "/api/v1/history", "/metrics", "/nothing"] {
+        let answer = get(&server, path, BROWSER).to_lowercase();
+        for header in [
+            "content-security-policy: default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+             img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n",
+            "x-content-type-options: nosniff\r\n",
+            "referrer-policy: no-referrer\r\n",
+            "x-frame-options: deny\r\n",
+        ] {
+            assert!(answer.contains(header), "{path} lacks {header}: {answer}");
+        }
+    }
+}
+
+#[test]
+fn the_page_is_small_and_has_nothing_inline() {
+    let server = server();
+    let part = |path: &str| get(&server, path, BROWSER).split_once("\r\n\r\n").unwrap().1.to_owned();
+    let [page, style, script] = ["/", "/page.css", "/page.js"].map(part);
+    let bytes = page.len() + style.len() + script.len();
+    assert!(bytes <= 40 << 10, "{bytes} bytes");
+    for inline in ["<style", "style=", "onclick", "onload", "<script>"] {
+        assert!(!page.contains(inline), "{inline}");
+    }
+    for sink in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function("] {
+        assert!(!script.contains(sink), "{sink}");
+    }
+}
+
+#[test]
+fn history_after_no_entry_is_a_bad_request() {
+    let server = server();
+    for good in ["/api/v1/history", "/api/v1/history?after=3", "/api/v1/history?other=x"] {
+        assert_eq!(first_line(&get(&server, good, "")), "HTTP/1.1 200 OK", "{good}");
+    }
+    for bad in ["?after=x", "?after=-1", "?after="] {
+        assert_eq!(
+            first_line(&get(&server, &format!("/api/v1/history{bad}"), "")),
+            "HTTP/1.1 400 Bad Request",
+            "{bad}"
+        );
+    }
+}

@@ -19,7 +19,7 @@ use crate::judge::thread::ThreadTrial;
 use crate::observation::Observation;
 use crate::pause::Pause;
 use crate::probe::ThreadEvents;
-use crate::snapshot::{ChannelStatus, Deadline, ExcuseStatus, SilenceStatus, Snapshot, ThreadStatus};
+use crate::snapshot::{ChannelStatus, Deadline, ExcuseStatus, SilenceStatus, Snapshot, Spent, ThreadStatus};
 use crate::verdict::{ExcuseKind, Health, Verdict};
 
 use super::shadow::Shadow;
@@ -44,6 +44,8 @@ pub struct Publisher {
 pub struct Standing<'a> {
     /// Kills that the budget still allows.
     pub kills_left: u32,
+    /// Time until it allows one more.
+    pub next_kill_in: Option<Duration>,
     /// Whether so many kills have brought no progress that none follows.
     pub braked: bool,
     /// How ends of threads are noticed.
@@ -115,6 +117,7 @@ impl Publisher {
             threads: threads(judge, policy),
             channels: channels(judge, policy),
             kills_left: standing.kills_left,
+            next_kill_in: standing.next_kill_in,
             excused: *judge.excused(),
             dropped: self.dropped,
             thread_events: standing.events.label(),
@@ -229,6 +232,7 @@ fn threads(judge: &Judge, policy: &Policy) -> Vec<ThreadStatus> {
             rule_stall_after: rule.map_or(Duration::ZERO, |rule| rule.stall_after),
             section_stall_after: rule.and_then(|rule| Some(trial.section_limits(rule)?.stall_after)),
             silence: rule.and_then(|rule| silence(trial, rule.silence.as_ref()?)),
+            spent: trial.spent(),
         }
     });
     let starting = judge.verdict() == Verdict::Starting;
@@ -257,6 +261,7 @@ fn threads(judge: &Judge, policy: &Policy) -> Vec<ThreadStatus> {
             rule_stall_after: rule.stall_after,
             section_stall_after: None,
             silence: None,
+            spent: Spent::default(),
         })
     });
     seen.chain(missing).collect()

@@ -7,6 +7,7 @@ use std::io::Read;
 use std::net::TcpListener;
 
 use clap::Parser;
+use shard_watchdog::config::Links;
 use shard_watchdog::status_json::{ChannelJson, DeadlineJson, ExcuseJson, ThreadJson};
 use shard_watchdog::verdict::{ExcuseKind, Health};
 
@@ -78,6 +79,7 @@ fn status(verdict: Verdict) -> StatusJson {
             late: false,
         }],
         kills_left: Some(3),
+        next_kill_in_seconds: None,
         paused_until: None,
         paused_reason: None,
         paused_by: None,
@@ -106,6 +108,7 @@ fn status(verdict: Verdict) -> StatusJson {
         heartbeat_out: None,
         recorder: None,
         telemetry_dropped: BTreeMap::from([("logs".to_owned(), 0)]),
+        links: Links::default(),
         version: "0.1.0".to_owned(),
     }
 }

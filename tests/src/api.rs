@@ -34,7 +34,11 @@ pub fn post(address: SocketAddr, host: &str, path: &str, headers: &str, body: &s
 
 /// Sends a complete request, which must ask to close the connection. Returns the response.
 pub fn say(address: SocketAddr, request: &str) -> Option<Answer> {
-    let patience = Duration::from_secs(10);
+    say_within(address, request, Duration::from_secs(10))
+}
+
+/// The same with another patience for each part of the response.
+pub fn say_within(address: SocketAddr, request: &str, patience: Duration) -> Option<Answer> {
     let mut stream = TcpStream::connect_timeout(&address, patience).ok()?;
     stream.set_read_timeout(Some(patience)).ok()?;
     stream.set_write_timeout(Some(patience)).ok()?;

@@ -16,6 +16,7 @@
 pub mod alertmanager;
 pub mod api;
 pub mod blocks;
+pub mod browser;
 pub mod cgroup;
 pub mod churn;
 pub mod clock;

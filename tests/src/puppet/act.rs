@@ -106,6 +106,11 @@ impl Puppet {
                 let double = self.double.insert(Actor::start_as(DOUBLE, Some(&self.heartbeat)));
                 Ok(format!("tid={}", double.tid))
             }
+            // A thread with that name in its slot, as hostile as it may be.
+            ["double", "named", name] => {
+                let double = self.double.insert(Actor::start_as(name, Some(&self.heartbeat)));
+                Ok(format!("tid={}", double.tid))
+            }
             ["undouble"] => {
                 let double = self.double.take().ok_or("there is no double")?;
                 Ok(format!("was={}", double.lose()))

@@ -1,23 +1,20 @@
-// The status page. It asks its own sidecar once a second while somebody looks, and only shows.
-// Names, reasons and last words come from outside: they become text, never markup. Nodes are kept
-// and changed in place, so that focus, selection and what is open survive each answer.
+// Asks its own sidecar once a second while somebody looks, and only shows. What comes from outside
+// becomes text, never markup. Nodes are changed in place: focus, selection and what is open stay.
 "use strict";
 
-const ASK_EVERY = 1000, ANSWER_WITHIN = 4000, SILENT_AFTER = 3500, LISTS_EVERY = 5000, WORST = 50, MINUTE = 60e6;
+const ASK_EVERY = 1000, ANSWER_WITHIN = 4000, SILENT_AFTER = 3500, LISTS_EVERY = 5000, WORST = 50;
 const $ = (id) => document.getElementById(id);
 
-// level, shape
-const VERDICTS = {
+// Of each word of a verdict, a health, an incident and a near miss: its level and its shape.
+const MARKS = {
   healthy: ["ok", "check"], starting: ["info", "clock"], degraded: ["warn", "warn"], excused: ["info", "pause"],
   condemned: ["bad", "stop"], dying: ["bad", "stop"], dead: ["bad", "dead"], restarting: ["warn", "turn"],
   crash_loop: ["bad", "loop"], unguarded: ["bad", "ask"], "no answer": ["bad", "ask"],
+  working: ["ok", "play"], late: ["warn", "warn"], stalled: ["bad", "stop"], gone: ["bad", "cross"],
+  open: ["bad", "stop"], recovered: ["ok", "check"], interrupted: ["warn", "warn"],
 };
-const HEALTH = {
-  working: ["ok", "play"], idle: ["none", "ring"], starting: ["info", "clock"], late: ["warn", "warn"],
-  stalled: ["bad", "stop"], gone: ["bad", "cross"], excused: ["info", "pause"],
-};
-const STATUS = { open: ["bad", "stop"], recovered: ["ok", "check"], abandoned: ["none", "ring"], interrupted: ["warn", "warn"] };
-const OUTCOME = { recovered: ["ok", "check"], condemned: ["bad", "stop"], ended: ["none", "ring"] };
+const mark = (word) => MARKS[word] || ["none", "ring"];
+// The worst first.
 const RANK = { gone: 0, stalled: 1, late: 2, excused: 4, starting: 5 };
 const RING = "M12 3a9 9 0 1 0 0 18a9 9 0 0 0 0-18";
 const SHAPES = {
@@ -29,49 +26,51 @@ const SHAPES = {
 };
 // The alert of alerts/ whose runbook page fits.
 const ALERT = {
-  thread_gone: "ShardThreadGone", leader_gone: "ShardThreadGone", process_gone: "ShardProcessGone", stalled: "ShardStalled",
-  channel_lag: "ShardStalled", silent: "ShardSilent", stopped: "ShardStalled", exit_hung: "ShardStalled",
-  condemned: "ShardCondemned", requested: "ShardCondemned", dying: "ShardDyingTooLong", dead: "ShardRestartSlow",
-  restarting: "ShardRestartSlow", crash_loop: "ShardCrashLoop", degraded: "ShardDegraded", excused: "ShardExcusedTooLong",
-  unguarded: "ShardWatchdogStuck",
+  thread_gone: "ThreadGone", leader_gone: "ThreadGone", process_gone: "ProcessGone", stalled: "Stalled", channel_lag: "Stalled",
+  silent: "Silent", stopped: "Stalled", exit_hung: "Stalled", condemned: "Condemned", requested: "Condemned", dying: "DyingTooLong",
+  dead: "RestartSlow", restarting: "RestartSlow", crash_loop: "CrashLoop", degraded: "Degraded", excused: "ExcusedTooLong", unguarded: "WatchdogStuck",
 };
 
 const PARTS = ["working", "idle", "excused", "counted", "other"];
-const page = { status: null, shown: "worst", find: "", heard: 0, skew: 0, entry: 0, history: new Map(), without: 0, lists: 0, key: "", said: "", why: "" };
+const page = { status: null, shown: "worst", find: "", heard: 0, seen: Date.now(), skew: 0, entry: 0, history: new Map(), without: 0, lists: 0, key: "", said: "", why: "" };
 
 // Nodes
 
 function make(node, attributes, kids) {
   for (const [name, value] of Object.entries(attributes || {})) {
-    if (value !== null && value !== undefined) node.setAttribute(name, value);
+    if (value != null) node.setAttribute(name, value);
   }
-  node.append(...kids.filter((kid) => kid !== null && kid !== undefined));
+  node.append(...kids.filter((kid) => kid != null));
   return node;
 }
-const el = (tag, attributes, ...kids) => make(document.createElement(tag), attributes, kids);
+// Some browsers forget what a table is when its style changes.
+const ROLES = { table: "table", tbody: "rowgroup", tr: "row", td: "cell", th: "rowheader" };
+function el(name, attributes, ...kids) {
+  const [tag, kind] = name.split(".");
+  return make(document.createElement(tag), { role: ROLES[tag], class: kind, ...attributes }, kids);
+}
 const svg = (tag, attributes, ...kids) => make(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, kids);
+// Beside each drawing the same stands in words.
+const drawing = (attributes, ...kids) => svg("svg", { "aria-hidden": "true", ...attributes }, ...kids);
 
 function text(node, value) {
-  const wanted = value === null || value === undefined ? "" : String(value);
+  const wanted = value == null ? "" : String(value);
   if (node.textContent !== wanted) node.textContent = wanted;
 }
 function set(node, name, value) {
-  if (value === null || value === undefined) node.removeAttribute(name);
+  if (value == null) node.removeAttribute(name);
   else if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value);
 }
 
-// One child of `parent` for each item, by key, in their order.
-function each(parent, items, key, build, update) {
-  const held = parent.held || (parent.held = new Map());
-  const wanted = new Map();
+// One child of `parent` for each item, by its key, name, id or first part, in their order.
+function each(parent, items, build, update) {
+  const held = parent.held ||= new Map(), wanted = new Map();
   for (const item of items) {
-    let name = String(key(item));
+    let name = String(item.key ?? item.name ?? item.id ?? item[0]);
     while (wanted.has(name)) name += "'";
     wanted.set(name, item);
   }
-  for (const [name, node] of held) {
-    if (!wanted.has(name)) { node.remove(); held.delete(name); }
-  }
+  for (const [name, node] of held) if (!wanted.has(name)) { node.remove(); held.delete(name); }
   let at = parent.firstChild;
   for (const [name, item] of wanted) {
     let node = held.get(name);
@@ -83,12 +82,12 @@ function each(parent, items, key, build, update) {
 }
 
 function shape(name) {
-  return svg("svg", { viewBox: "0 0 24 24", "aria-hidden": "true", focusable: "false" }, svg("path", { d: SHAPES[name] }));
+  return drawing({ viewBox: "0 0 24 24" }, svg("path", { d: SHAPES[name] }));
 }
 // A shape and a word, of the same node.
 function state(node, [level, form], word) {
   if (node.form !== form) {
-    node.replaceChildren(el("span", { class: "icon" }, shape(form)), " ", el("span"));
+    node.replaceChildren(el("span.icon", null, shape(form)), " ", el("span"));
     node.form = form;
   }
   text(node.lastChild, word);
@@ -97,26 +96,24 @@ function state(node, [level, form], word) {
 
 // Words
 
-const plain = (word) => String(word).replaceAll("_", " ");
-const count = (n) => (typeof n === "number" ? n.toLocaleString("en-US") : String(n));
-function span(seconds) {
-  if (seconds === null || seconds === undefined) return "–";
-  const s = Math.max(0, seconds);
-  if (s < 10) return s.toFixed(2) + " s";
-  if (s < 60) return s.toFixed(1) + " s";
-  const whole = Math.round(s), and = (large, one, small, other) => large + " " + one + (small ? " " + small + " " + other : "");
-  if (whole < 3600) return and(Math.floor(whole / 60), "min", whole % 60, "s");
-  if (whole < 86400) return and(Math.floor(whole / 3600), "h", Math.floor(whole % 3600 / 60), "min");
-  return and(Math.floor(whole / 86400), "d", Math.floor(whole % 86400 / 3600), "h");
+const plain = (word) => word.replaceAll("_", " ");
+const count = (n) => n.toLocaleString("en-US");
+const dots = (words) => words.filter(Boolean).join(" · ");
+function span(seconds, rough) {
+  if (seconds == null) return "–";
+  const s = Math.max(0, seconds), whole = Math.round(s);
+  if (s < 60) return (rough ? whole : s.toFixed(s < 10 ? 2 : 1)) + " s";
+  const and = (one, large, other, small) => Math.floor(whole / large) + one + Math.floor(whole % large / small) + other;
+  return whole < 3600 ? and(" min ", 60, " s", 1) : whole < 86400 ? and(" h ", 3600, " min", 60) : and(" d ", 86400, " h", 3600);
 }
-const short = (ms) => (ms === null || ms === undefined ? "–" : ms < 1 ? ms.toFixed(3) + " ms" : ms < 1000 ? ms.toFixed(1) + " ms" : span(ms / 1000));
+const short = (ms) => (ms == null ? "–" : ms < 1 ? ms.toFixed(3) + " ms" : ms < 1000 ? ms.toFixed(1) + " ms" : span(ms / 1000));
 const now = () => Date.now() + page.skew;
 function clock(at) {
   const time = new Date(at), day = new Date(now());
   const hours = time.toLocaleTimeString("en-GB");
   return time.toDateString() === day.toDateString() ? hours : time.toLocaleDateString("en-GB", { day: "numeric", month: "short" }) + " " + hours;
 }
-const ago = (at) => span(Math.max(0, Math.round((now() - Date.parse(at)) / 1000))).replace(/\.\d+ s$/, " s");
+const ago = (at) => span((now() - Date.parse(at)) / 1000, true);
 
 // An address of the config with its placeholders filled in; null if one has no value or the result
 // is no address to visit.
@@ -124,32 +121,29 @@ function address(template, values) {
   let whole = true;
   const filled = template.replace(/\{(\w+)\}/g, (_, name) => {
     const value = values[name];
-    whole = whole && value !== null && value !== undefined && !/^\.*$/.test(value);
-    return encodeURIComponent(String(value)).replace(/[!'()*]/g, (c) => "%" + c.charCodeAt(0).toString(16));
+    whole = whole && value != null && !/^\.*$/.test(value);
+    return encodeURIComponent(value);
   });
   return whole && /^https?:\/\//.test(filled) ? filled : null;
 }
-function links(parent, values) {
-  const templates = (page.status && page.status.links) || {};
-  const found = ["runbook", "trace", "dashboard"].map((name) => [name, templates[name] && address(templates[name], values)]);
-  each(parent, found.filter(([, url]) => url), ([name]) => name,
-    ([name]) => el("a", { rel: "noopener noreferrer", target: "_blank" }, plain(name) + " ↗"),
+function links(parent, reason, values) {
+  values = { shard: page.status.shard, reason, alert: ALERT[reason] && "Shard" + ALERT[reason], ...values };
+  const found = Object.entries(page.status.links).map(([name, template]) => [name, address(template, values)]);
+  each(parent, found.filter(([, url]) => url), ([name]) => el("a", { rel: "noopener noreferrer", target: "_blank" }, name + " ↗"),
     (node, [, url]) => set(node, "href", url));
 }
-// How to command this sidecar.
 function command(order) {
   const socket = page.status.listeners.find((one) => one.name === "socket" && one.listening);
-  const quoted = (word) => (/^[\w./:-]+$/.test(word) ? word : "'" + word.replaceAll("'", "'\\''") + "'");
-  return "shard-watchdog " + order + (socket ? " --socket " + quoted(socket.address) : " --url " + location.origin + " --token-file FILE");
+  return "shard-watchdog " + order + (socket ?  " --socket '" + socket.address.replaceAll("'", "'\\''") + "'" : " --url " + location.origin + " --token-file FILE");
 }
 
 // Asking
 
-class Unheard extends Error {}
 async function ask(path, read) {
-  const answer = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(ANSWER_WITHIN) });
+  const answer = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(ANSWER_WITHIN) })
+    .catch(() => ({ status: 0 }));
+  if (!answer.ok) throw Object.assign(Error(answer.status ? "It answers " + answer.status + "." : ""), { code: answer.status });
   const date = Date.parse(answer.headers.get("date"));
-  if (!answer.ok) throw Object.assign(new Unheard("answers " + answer.status), { code: answer.status });
   // The header has whole seconds: only a larger difference is one of the clocks.
   if (date) page.skew = Math.abs(date + 500 - Date.now()) > 1500 ? date + 500 - Date.now() : 0;
   return read(await answer.text());
@@ -171,11 +165,10 @@ async function tick() {
     page.heard = Date.now();
     remember(history, fresh !== "");
     show();
-    await lists();
+    await lists().catch((error) => text($("i-note"), "The list cannot be read now. " + error.message));
   } catch (error) {
-    page.why = error instanceof Unheard ? "It " + error.message + "." : "";
-    if (!(error instanceof Unheard || error instanceof TypeError || error instanceof DOMException)) console.error(error);
-    if (began >= page.heard) hear(true);
+    page.why = error.message;
+    hear();
   } finally {
     asking = false;
     timer = setTimeout(tick, Math.max(100, ASK_EVERY - (Date.now() - began)));
@@ -194,33 +187,21 @@ async function lists() {
 
 function remember(answer, partly) {
   if (partly && answer.entry < page.entry) { page.entry = 0; page.history.clear(); return; }
-  const named = new Map(), kept = new Map();
+  const kept = new Map();
   for (const one of answer.threads) {
-    const nth = named.get(one.name) || 0;
-    named.set(one.name, nth + 1);
-    const key = one.name + "\n" + nth, news = one.length_us.map((length, i) => ({
-      length, working: one.working_us[i], idle: one.idle_us[i], counted: one.counted_us[i], other: one.other_us[i],
-      excuses: Object.entries(one.excused_us).map(([kind, micros]) => [kind, micros[i]]).filter(([, micros]) => micros),
-      heartbeat: one.heartbeat_age_ms[i], work: one.work_age_ms[i], cpu: one.cpu_permille[i], delay: one.run_delay_permille[i],
-    }));
-    let old = page.history.get(key);
-    old = old && partly ? old.entries.slice(0, Math.max(0, old.entries.length - (page.entry - (answer.entry - news.length)))) : [];
-    kept.set(key, { name: one.name, tid: one.tid, entries: old.concat(news).slice(-60) });
+    let key = one.name;
+    while (kept.has(key)) key += "\n";
+    const news = one.length_us.map((_, i) => {
+      const entry = Object.fromEntries(Object.entries(one).map(([name, column]) => [name, column && column[i]]));
+      entry.kinds = Object.entries(one.excused_us).map(([kind, micros]) => [kind, micros[i]]);
+      entry.excused_us = entry.kinds.reduce((sum, [, micros]) => sum + micros, 0);
+      return entry;
+    });
+    const old = partly && page.history.get(key), said = page.entry - answer.entry + news.length;
+    const entries = (old ? old.entries.slice(0, said > 0 ? -said : undefined) : []).concat(news).slice(-60);
+    kept.set(key, { name: one.name, tid: one.tid, entries });
   }
-  [page.history, page.entry, page.without] = [kept, answer.entry, answer.without];
-}
-function minute(entries) {
-  const sum = { working: 0, idle: 0, excused: 0, counted: 0, other: 0 }, kinds = new Map();
-  let all = 0;
-  for (const entry of entries) {
-    all += entry.length;
-    for (const part of PARTS) if (part !== "excused") sum[part] += entry[part];
-    for (const [kind, micros] of entry.excuses) {
-      sum.excused += micros;
-      kinds.set(kind, (kinds.get(kind) || 0) + micros);
-    }
-  }
-  return { all, sum, kinds };
+  Object.assign(page, { history: kept, entry: answer.entry, without: answer.without });
 }
 // Tenths of a second that add up as the exact numbers do.
 function tenths(pairs, all) {
@@ -230,26 +211,28 @@ function tenths(pairs, all) {
   return cut.filter((one) => one.n > 0);
 }
 function band(node, entries) {
-  const { all, sum, kinds } = minute(entries);
-  const whole = Math.max(all, MINUTE), d = { working: "", idle: "", excused: "", counted: "", other: "" };
-  let x = (whole - all) / whole * 600;
+  const all = entries.reduce((sum, entry) => sum + entry.length_us, 0), whole = Math.max(all, 60e6), scale = 600 / whole;
+  const d = {}, sums = new Map();
+  const add = (name, micros) => sums.set(name, (sums.get(name) || 0) + micros);
+  let x = 600 - all * scale;
   for (const entry of entries) {
-    const w = entry.length / whole * 600;
+    const w = entry.length_us * scale;
     let y = 22;
     for (const part of PARTS) {
-      const micros = part === "excused" ? entry.excuses.reduce((n, [, m]) => n + m, 0) : entry[part];
-      const h = entry.length ? micros / entry.length * 22 : 0;
-      if (h > 0) d[part] += "M" + x.toFixed(1) + " " + y.toFixed(1) + "h" + w.toFixed(1) + "v" + (-h).toFixed(1) + "h" + (-w).toFixed(1) + "z";
+      const micros = entry[part + "_us"], h = micros / (entry.length_us || 1) * 22;
+      if (h) d[part] = `${d[part] || ""}M${x.toFixed(1)} ${y.toFixed(1)}h${w.toFixed(1)}v${(-h).toFixed(1)}h${(-w).toFixed(1)}z`;
       y -= h;
+      if (part !== "excused") add(part === "other" ? "absent or unread" : part, micros);
+      else for (const [kind, of] of entry.kinds) add("excused, " + plain(kind), of);
     }
     x += w;
   }
-  PARTS.forEach((part, i) => set(node.firstChild.childNodes[i], "d", d[part] || null));
-  const said = [["working", sum.working], ["idle", sum.idle], ...[...kinds].map(([kind, m]) => ["excused, " + plain(kind), m]), ["counted", sum.counted], ["absent or unread", sum.other]];
-  text(node.lastChild, tenths(said, all).map((one) => one.name + " " + (one.n / 10).toFixed(1) + " s").join(" · ") || "not yet");
+  PARTS.forEach((part, i) => set(node.firstChild.childNodes[i], "d", d[part]));
+  text(node.lastChild, tenths([...sums], all).map((one) => one.name + " " + (one.n / 10).toFixed(1) + " s").join(" · ") || "not yet");
 }
-function spark(node, values, least) {
-  const known = values.filter((value) => value !== null), most = Math.max(least, ...known), from = 60 - values.length;
+// From 0 to a second, or to the whole CPU, or more if there is more.
+function spark(node, values) {
+  const most = Math.max(1000, ...values), from = 60 - values.length;
   let d = "", pen = "M";
   values.forEach((value, i) => {
     if (value === null) { pen = "M"; return; }
@@ -261,64 +244,50 @@ function spark(node, values, least) {
 
 // Threads
 
-const sparkline = () => svg("svg", { class: "spark", viewBox: "0 0 84 20", "aria-hidden": "true", focusable: "false" },
-  svg("path", { class: "floor", d: "M0 19.5h84" }), svg("path"));
 function threadRow() {
-  const value = (label) => el("td", { role: "cell", class: "n", "data-label": label }, el("span"), sparkline());
-  return el("tr", { role: "row" },
-    el("th", { role: "rowheader", scope: "row" }, el("span"), el("small")),
-    el("td", { role: "cell", "data-label": "Health" }, el("span"), el("small")),
-    el("td", { role: "cell", "data-label": "Work" }, el("span"), el("small")),
-    value("Heartbeat age"), value("Work age"), value("CPU"), value("Run delay"),
-    el("td", { role: "cell", class: "n", "data-label": "Counted" }, el("span"),
-      svg("svg", { class: "meter", viewBox: "0 0 84 6", preserveAspectRatio: "none", "aria-hidden": "true", focusable: "false" },
-        svg("rect", { class: "whole", width: 84, height: 6 }), svg("rect", { class: "part", height: 6 })), el("small")),
-    el("td", { role: "cell", class: "band-cell", "data-label": "The last minute" },
-      svg("svg", { class: "band", viewBox: "0 0 600 22", preserveAspectRatio: "none", "aria-hidden": "true", focusable: "false" },
-        ...PARTS.map((part) => svg("path", { class: part }))), el("small")));
+  const cell = (label, last, kind) => el("td", { class: kind, "data-label": label }, el("span"), last);
+  const line = (label) => cell(label, drawing({ class: "spark", viewBox: "0 0 84 20" }, svg("path", { class: "floor", d: "M0 19.5h84" }), svg("path")), "n");
+  return el("tr", null, el("th", null, el("span"), el("small")), cell("Health", el("small")), cell("Work", el("small")),
+    line("Heartbeat age"), line("Work age"), line("CPU"), line("Run delay"),
+    el("td.n", { "data-label": "Counted" }, el("span"), drawing({ class: "meter", viewBox: "0 0 84 6", preserveAspectRatio: "none" },
+      svg("rect", { class: "idle", width: 84, height: 6 }), svg("rect", { class: "counted", height: 6 })), el("small")),
+    el("td.band-cell", { "data-label": "The last minute" }, drawing({ class: "band", viewBox: "0 0 600 22", preserveAspectRatio: "none" },
+      ...PARTS.map((part) => svg("path", { class: part }))), el("small")));
 }
-function fillThread(row, thread) {
-  const [name, health, work, heartbeat, age, cpu, delay, counted, last] = row.childNodes;
-  const entries = thread.history ? thread.history.entries : [], newest = entries[entries.length - 1];
-  const mark = HEALTH[thread.health] || ["none", "ask"], loud = ["bad", "warn"].includes(mark[0]) || thread.health === "excused";
-  set(row, "class", loud ? "loud " + mark[0] : null);
-  text(name.firstChild, thread.name);
-  text(name.lastChild, thread.tid === null ? "no such thread yet" : "tid " + thread.tid);
-  state(health.firstChild, mark, thread.health);
-  const told = [thread.kind && plain(thread.kind), thread.excuse_over_cap && "longer than this may excuse", thread.silent_seconds && "begins no work",
-    thread.unobserved && "cannot be observed: " + plain(thread.unobserved)];
-  text(health.lastChild, told.filter(Boolean).join(" · "));
-  text(work.firstChild, thread.work_key === null ? "–" : thread.work_key);
-  text(work.lastChild, [thread.attempt !== null && thread.attempt !== undefined && "attempt " + thread.attempt, thread.section && "section " + thread.section].filter(Boolean).join(" · "));
-  text(heartbeat.firstChild, span(thread.heartbeat_age_seconds));
-  spark(heartbeat.lastChild, entries.map((entry) => entry.heartbeat), 1000);
-  text(age.firstChild, span(thread.work_age_seconds));
-  spark(age.lastChild, entries.map((entry) => entry.work), 1000);
-  const share = (n) => (n === null || n === undefined ? "–" : (n / 10).toFixed(1) + " %");
-  text(cpu.firstChild, share(newest && newest.cpu));
-  spark(cpu.lastChild, entries.map((entry) => entry.cpu), 1000);
-  text(delay.firstChild, share(newest && newest.delay));
-  spark(delay.lastChild, entries.map((entry) => entry.delay), 1000);
-  const limit = thread.stall_after_seconds;
-  text(counted.firstChild, limit ? span(thread.counted_seconds) + " / " + span(limit).replace(/\.0+ s/, " s") : "not judged");
-  set(counted.childNodes[1].lastChild, "width", limit ? (84 * Math.min(1, thread.counted_seconds / limit)).toFixed(1) : 0);
-  text(counted.lastChild, thread.idle_at_most_seconds ? "silent " + span(thread.idle_counted_seconds) + " / " + span(thread.idle_at_most_seconds) : "");
+function fillThread(row, t) {
+  const [name, health, work, , , , , counted, last] = row.childNodes;
+  const entries = t.history ? t.history.entries : [], newest = entries[entries.length - 1] || {};
+  const looks = mark(t.health), limit = t.stall_after_seconds;
+  set(row, "class", /ok|none/.test(looks[0]) ? null : "loud " + looks[0]);
+  const both = (cell, first, ...rest) => { text(cell.firstChild, first); text(cell.lastChild, dots(rest)); };
+  both(name, t.name, t.tid === null ? "no such thread yet" : "tid " + t.tid);
+  state(health.firstChild, looks, t.health);
+  text(health.lastChild, dots([t.kind && plain(t.kind), t.excuse_over_cap && "for too long", t.silent_seconds && "begins no work",
+    t.unobserved && "cannot be observed: " + plain(t.unobserved)]));
+  both(work, t.work_key ?? "–", t.attempt !== null && "attempt " + t.attempt, t.section && "section " + t.section);
+  const share = (n) => (n == null ? "–" : (n / 10).toFixed(1) + " %");
+  [["heartbeat_age_ms", span(t.heartbeat_age_seconds)], ["work_age_ms", span(t.work_age_seconds)], ["cpu_permille", share(newest.cpu_permille)],
+    ["run_delay_permille", share(newest.run_delay_permille)]].forEach(([column, said], i) => {
+    const cell = row.childNodes[3 + i];
+    text(cell.firstChild, said);
+    spark(cell.lastChild, entries.map((entry) => entry[column]));
+  });
+  both(counted, limit ? span(t.counted_seconds) + " / " + span(limit, limit % 1 === 0) : "not judged",
+    t.idle_at_most_seconds && "silent " + span(t.idle_counted_seconds) + " / " + span(t.idle_at_most_seconds));
+  set(counted.childNodes[1].lastChild, "width", limit ? (84 * Math.min(1, t.counted_seconds / limit)).toFixed(1) : 0);
   band(last, entries);
 }
 function showThreads(threads) {
-  const byTid = new Map(), byName = new Map();
-  for (const one of page.history.values()) { byTid.set(one.name + "\n" + one.tid, one); byName.set(one.name, one); }
+  const key = (one) => one.name + "\n" + one.tid, histories = new Map([...page.history.values()].map((one) => [key(one), one]));
   const well = (thread) => (thread.health === "idle" || thread.health === "working") && !thread.unobserved;
   const rank = (thread) => RANK[thread.health] ?? (thread.unobserved ? 3 : 6);
   const found = threads.filter((thread) => thread.name.toLowerCase().includes(page.find) && (page.shown !== "unwell" || !well(thread)));
   found.sort((a, b) => rank(a) - rank(b));
   const shown = page.shown === "worst" ? found.slice(0, WORST) : found;
-  for (const thread of shown) {
-    thread.history = byTid.get(thread.name + "\n" + thread.tid) || (thread.tid === null ? byName.get(thread.name) : undefined);
-  }
-  each($("t-rows"), shown, (thread) => thread.name + "\n" + thread.tid, threadRow, fillThread);
-  const without = page.without ? " " + count(page.without) + " of them have no history: it is kept for 64." : "";
-  const all = shown.length === threads.length ? count(threads.length) + " watched" : count(shown.length) + " of " + count(threads.length) + " shown, the worst first";
+  for (const thread of shown) thread.history = histories.get(thread.key = key(thread));
+  each($("t-rows"), shown, threadRow, fillThread);
+  const without = page.without ? " " + count(page.without) + " have no history: 64 have one." : "";
+  const all = (shown.length < threads.length ? "Shown: " + count(shown.length) + " of " : "") + count(threads.length) + " watched";
   text($("t-note"), threads.length ? all + ", " + count(threads.filter((thread) => !well(thread)).length) + " not well." + without : "No thread is watched.");
   $("t-table").hidden = !shown.length;
 }
@@ -331,11 +300,10 @@ function choose(shown) {
 // Verdict, channels, safeguards
 
 function facts(parent, pairs) {
-  each(parent, pairs.filter(([, value]) => value !== null && value !== undefined && value !== ""), ([name]) => name,
-    ([name]) => el("div", null, el("dt", null, name), el("dd")), (node, [, value]) => text(node.lastChild, value));
+  each(parent, pairs.filter(([, value]) => value != null && value !== ""), ([name]) => el("div", null, el("dt", null, name), el("dd")), (node, [, value]) => text(node.lastChild, value));
 }
 function verdict(word, reason) {
-  const [level, form] = VERDICTS[word] || ["none", "ask"], box = $("verdict");
+  const [level, form] = mark(word), box = $("verdict");
   set(box, "class", "panel verdict " + level);
   if (box.form !== form) { $("v-icon").replaceChildren(shape(form)); box.form = form; }
   text($("v-word"), plain(word));
@@ -345,42 +313,40 @@ function verdict(word, reason) {
   if (page.said !== word) {
     page.said = word;
     text($("live"), "Shard " + shard + ": " + plain(word) + ". " + reason);
-    const colour = { ok: "%2300796b", info: "%230a5aa8", warn: "%23c07a00", bad: "%23c23100" }[level] || "%23666";
-    $("icon").href = "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24' fill='none' stroke='" + colour + "' stroke-width='3'><path d='" + SHAPES[form] + "'/></svg>";
+    const colour = { ok: "008", info: "06c", warn: "b70", bad: "d30" }[level] || "666";
+    $("icon").href = "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24' fill='none' stroke='%23" + colour + "' stroke-width='3'><path d='" + SHAPES[form] + "'/></svg>";
   }
 }
-// Says whether the sidecar is heard. What it does not say now is shown as old, never as live.
-function hear(failed) {
-  const silent = page.heard ? failed || Date.now() - page.heard > SILENT_AFTER : failed;
-  document.body.classList.toggle("silent", silent);
-  if (!silent) { text($("heard"), page.heard ? "live" : "asking …"); return; }
-  const since = page.heard ? "since " + clock(page.heard + page.skew) + " (" + span(Math.round((Date.now() - page.heard) / 1000)).replace(/\.\d+/, "") + ")" : "";
-  text($("heard"), "no answer " + since);
-  const told = page.heard ? "The sidecar has not been heard " + since + ". Whether the shard is watched, and how it is, is unknown. It was last " + plain(page.status.verdict) + ". What stands below is as it was then."
-    : "The sidecar does not answer.";
-  verdict("no answer", told + (page.why ? " " + page.why : ""));
-  for (const id of ["v-facts", "v-brakes", "v-links"]) $(id).hidden = true;
-  document.querySelectorAll("h2").forEach((node) => set(node, "data-then", page.heard ? clock(page.heard + page.skew) : null));
+// What the sidecar does not say now is shown as old, never as live.
+function hear() {
+  const last = page.heard && clock(page.heard + page.skew), since = last ? " since " + last + " (" + span((Date.now() - page.heard) / 1000, true) + ")" : "";
+  document.body.classList.add("silent");
+  text($("heard"), "no answer" + since);
+  verdict("no answer", "The sidecar does not answer" + since + ". Whether the shard is watched, and how it is, is unknown. "
+    + (last ? "It was last " + plain(page.status.verdict) + "; what stands below is as it was then. " : "") + page.why);
+  $("v-now").hidden = true;
+  for (const node of document.querySelectorAll("h2")) set(node, "data-then", last || null);
 }
 function show() {
   const s = page.status;
   page.why = "";
-  hear(false);
+  document.body.classList.remove("silent");
+  text($("heard"), "live");
   text($("shard"), s.shard);
   text($("version"), s.version);
-  for (const id of ["v-facts", "v-brakes", "v-links"]) $(id).hidden = false;
+  $("v-now").hidden = false;
   verdict(s.verdict, s.reason);
   facts($("v-facts"), [["Since", clock(s.since) + ", for " + ago(s.since)], ["Process", s.pid === null ? "none" : "pid " + s.pid],
     ["Incarnation", s.incarnation], ["Mode", s.mode], ["Kills left", s.kills_left]]);
-  each($("v-brakes"), s.verdict === "healthy" ? [] : s.no_kill, (brake) => brake.because + brake.why.slice(0, 20), () => el("li"), (node, brake) => text(node, brake.why));
-  links($("v-links"), { shard: s.shard, reason: s.verdict, alert: ALERT[s.verdict], from_ms: Date.parse(s.since) - 300000, to_ms: now() });
+  each($("v-brakes"), s.verdict === "healthy" ? [] : s.no_kill.entries(), () => el("li"), (node, [, brake]) => text(node, brake.why));
+  links($("v-links"), s.verdict, { from_ms: Date.parse(s.since) - 300000, to_ms: now() });
   showThreads(s.threads);
-  each($("c-rows"), s.channels, (one) => one.name, () => el("tr", { role: "row" }, el("th", { role: "rowheader", scope: "row" }), el("td", { role: "cell" }, el("span")),
-    ...[1, 2, 3, 4].map(() => el("td", { role: "cell", class: "n" }))), (row, one) => {
-    const [name, mark, depth, oldest, sent, received] = row.childNodes;
+  each($("c-rows"), s.channels, () => el("tr", null, el("th"), el("td", null, el("span")),
+    ...[1, 2, 3, 4].map(() => el("td.n"))), (row, one) => {
+    const [name, is, depth, oldest, sent, received] = row.childNodes;
     set(row, "class", one.late ? "loud warn" : null);
     text(name, one.name);
-    state(mark.firstChild, one.late ? ["warn", "warn"] : one.depth ? ["ok", "play"] : ["none", "ring"], one.late ? "late" : one.depth ? "waiting" : "empty");
+    state(is.firstChild, one.late ? ["warn", "warn"] : one.depth ? ["ok", "play"] : ["none", "ring"], one.late ? "late" : one.depth ? "waiting" : "empty");
     text(depth, count(one.depth));
     text(oldest, (one.depth ? span(one.age_seconds) : "–") + (one.max_age_seconds ? " / " + span(one.max_age_seconds) : ""));
     text(sent, count(one.sent));
@@ -391,142 +357,117 @@ function show() {
   showGuards(s);
 }
 function showGuards(s) {
-  const rows = [], add = (name, value, small, order, level) => rows.push({ name, value, small, order, level });
-  add("Killing", s.mode === "enforce" ? "on (enforce)" : "off (observe)", s.kill_by === "signal" ? "by signal" : "by the exit code of the sidecar", null, s.mode === "enforce" ? null : "info");
+  const rows = [], keys = s.crash_loop_keys, sign = s.heartbeat_out;
+  const add = (name, value, small, level, order) => rows.push({ name, value, small, level, order: order && command(order) });
   if (s.kills_left !== null) {
-    add("Budget", s.kills_left + (s.kills_left === 1 ? " kill left" : " kills left"), s.next_kill_in_seconds === null ? "full" : "one more in " + span(Math.ceil(s.next_kill_in_seconds)).replace(/\.0+/, ""), null, s.kills_left ? null : "bad");
+    const more = s.next_kill_in_seconds === null ? "full" : "one more in " + span(Math.ceil(s.next_kill_in_seconds), true);
+    add("Budget", s.kills_left + (s.kills_left === 1 ? " kill left" : " kills left"), more, !s.kills_left && "bad");
   }
-  if (s.paused_until) add("Pause", "until " + clock(s.paused_until) + ", by " + s.paused_by, s.paused_reason, command("resume"), "warn");
-  else add("Pause", "none", "to stop kills, not the watch:", command('pause --for 10m --reason "WHY"'));
-  add("Brake", s.braked ? "on: " + s.kills_without_progress + " kills in a row brought no finished work" : "off", s.kills_without_progress && !s.braked ? s.kills_without_progress + " kills without finished work" : "", s.braked ? command("clear") : null, s.braked ? "bad" : null);
-  const keys = s.crash_loop_keys;
-  add("Crash loops", keys.length ? "work " + keys.join(", ") : "none", keys.length ? "was in flight at more than one death: nothing is killed for it until" : "", keys.length ? command("clear " + keys[0]) : null, keys.length ? "bad" : null);
-  for (const one of s.deadlines) add(plain(one.what), span(one.seconds) + " of " + span(one.at_most_seconds), one.kills ? "then it is condemned" : "", null, "info");
-  add("Evidence", s.evidence_trouble || "is written", s.evidence_lacks.join(" "), null, s.evidence_trouble ? "bad" : s.evidence_lacks.length ? "warn" : null);
-  const sign = s.heartbeat_out;
+  if (s.paused_until) add("Pause", "until " + clock(s.paused_until) + ", by " + s.paused_by, s.paused_reason, "warn", "resume");
+  else add("Pause", "none", "to stop kills, not the watch:", null, 'pause --for 10m --reason "WHY"');
+  const brought = s.kills_without_progress + " kills in a row without finished work";
+  if (s.braked) add("Brake", "on: " + brought, "no kill until", "bad", "clear");
+  else add("Brake", "off", s.kills_without_progress && brought);
+  if (keys.length) add("Crash loops", "work " + keys.join(", "), "in flight at more than one death: no kill for it until", "bad", "clear " + keys[0]);
+  else add("Crash loops", "none");
+  add("Evidence", s.evidence_trouble || "is written", s.evidence_lacks.join(" "), s.evidence_trouble ? "bad" : s.evidence_lacks.length && "warn");
   if (sign) {
-    add("Dead man's switch", sign.withheld || sign.trouble || "accepted by " + sign.service, (sign.age_seconds === null ? "never accepted" : "last accepted " + span(Math.round(sign.age_seconds)).replace(/\.\d+/, "") + " ago") + " · " + count(sign.sent) + " accepted, " + count(sign.failed) + " not", null, sign.trouble || sign.withheld ? "warn" : null);
-  } else add("Dead man's switch", "not configured", "nobody outside would hear that this sidecar is gone ([heartbeat_out])");
-  if (s.shadow) add("Shadow policy", plain(s.shadow.verdict) + ": " + s.shadow.reason, "would have killed " + count(s.shadow.would_have_killed) + " times");
-  if (s.recorder) add("Recorder", s.recorder.trouble || "records", count(s.recorder.files) + " files in " + s.recorder.directory, null, s.recorder.trouble ? "warn" : null);
-  for (const one of s.listeners.filter((one) => !one.listening)) add("http." + one.name, "does not listen", one.trouble, null, "warn");
-  const dropped = Object.entries(s.telemetry_dropped).filter(([, n]) => n);
-  if (dropped.length) add("Dropped telemetry", dropped.map(([name, n]) => plain(name) + " " + count(n)).join(", "), "", null, "warn");
-  const excused = Object.entries(s.excused_seconds).filter(([, n]) => n >= 0.05);
-  if (excused.length) add("Excused so far", excused.map(([name, n]) => plain(name) + " " + span(n)).join(", "), "summed over threads, since this sidecar started");
-  each($("g-list"), rows, (row) => row.name, (row) => el("div", null, el("dt", null, row.name), el("dd", null, el("span"), el("small"), el("code"))), (node, row) => {
+    const last = sign.age_seconds === null ? "never accepted" : "last accepted " + span(sign.age_seconds, true) + " ago";
+    add("Dead man's switch", sign.withheld || sign.trouble || "accepted by " + sign.service, last + " · " + count(sign.sent) + " accepted, " + count(sign.failed) + " not", (sign.trouble || sign.withheld) && "warn");
+  } else add("Dead man's switch", "not configured", "nobody would hear that this sidecar has ended");
+  each($("g-list"), rows, (row) => el("div", null, el("dt", null, row.name), el("dd", null, el("span"), el("small"), el("code"))), (node, row) => {
     const [value, small, code] = node.lastChild.childNodes;
-    if (row.level) state(value, [row.level, row.level === "info" ? "pause" : row.level === "warn" ? "warn" : "stop"], row.value);
-    else { value.form = ""; set(value, "class", null); text(value, row.value); }
-    text(small, row.small);
-    text(code, row.order);
-    small.hidden = !row.small;
-    code.hidden = !row.order;
+    if (row.level) state(value, [row.level, row.level === "warn" ? "warn" : "stop"], row.value);
+    else { value.form = ""; set(value, "class"); text(value, row.value); }
+    text(small, row.small || "");
+    text(code, row.order || "");
   });
 }
 
 // Incidents and near misses
 
 function item(id, open) {
-  const node = el("details", { class: "item", id }, el("summary", null, el("time"), el("span"), el("span", { class: "what" }), el("span", { class: "end" })), el("div", { class: "body" }));
+  const node = el("details.item", { id }, el("summary", null, el("time"), el("span"), el("span.what"), el("span.end")), el("div.body"));
   node.addEventListener("toggle", () => { if (node.open) open(node); });
   return node;
 }
-function head(node, at, mark, word, what, end) {
+function head(node, at, word, what, end) {
   const [time, status, why, last] = node.firstChild.childNodes;
   set(time, "datetime", at);
   text(time, clock(at));
-  state(status, mark || ["none", "ask"], word);
+  state(status, mark(word), word);
   text(why, what);
   text(last, end);
 }
+const faulty = (thread) => (thread ? [["Thread", thread.name + " (tid " + thread.tid + ")"], ["Kind", thread.kind && plain(thread.kind)],
+  ["Work", thread.work_key && thread.work_key + ", attempt " + thread.attempt], ["Section", thread.section], ["Trace of the work", thread.trace_id]] : []);
 function showIncidents(incidents) {
   text($("i-note"), incidents.length ? "" : "None is known.");
-  each($("i-list"), incidents, (one) => one.id, (one) => {
-    const node = item(one.id, story);
-    if (location.hash === "#" + one.id) node.open = true;
-    return node;
-  }, (node, one) => {
+  each($("i-list"), incidents, (one) => item(one.id, story), (node, one) => {
     const back = one.durations.fault_to_recovered_ms;
-    head(node, one.opened_at, STATUS[one.status], one.status, one.why, back ? "back after " + short(back) : one.mode === "observe" ? "observed only" : "");
+    head(node, one.opened_at, one.status, one.why, back ? "back after " + short(back) : one.mode);
     // Stacks may follow the end of the story.
     if (node.open && (one.status === "open" || node.left-- > 0 || one.status !== node.status)) story(node);
     if (one.status !== node.status) [node.status, node.left] = [one.status, 12];
   });
 }
+const at = (id) => "/api/v1/incidents/" + encodeURIComponent(id);
 async function story(node) {
   let incident;
-  try { incident = await ask("/api/v1/incidents/" + encodeURIComponent(node.id), json); } catch (error) {
-    if (!node.lastChild.firstChild) text(node.lastChild, "The incident cannot be read now: open it again. " + error.message);
+  try { incident = await ask(at(node.id), json); } catch (error) {
+    if (!node.lastChild.firstChild) text(node.lastChild, "It cannot be read now. " + error.message);
     return;
   }
   if (!node.story) {
-    const cell = (name) => el("th", { scope: "col", class: name === "Since progress" || name === "Step took" ? "n" : null }, name);
-    node.story = {
-      links: el("p", { class: "links" }), target: el("dl", { class: "facts" }), times: el("tbody"), took: el("dl", { class: "facts" }),
-      seen: el("ul"), words: el("pre"), frames: el("pre"), files: el("p", { class: "links" }), stack: el("pre", { tabindex: "0", "aria-label": "Stack" }), parts: {},
-    };
-    const { parts, ...of } = node.story;
-    const part = (name, title, body) => (parts[name] = el("div", null, el("h3", null, title), body));
-    const stack = el("details", { class: "stack" }, el("summary", null, "Stacks of its threads"), of.stack);
-    stack.addEventListener("toggle", () => stack.open && stacks(node.id, of.stack));
+    const of = node.story = { parts: {} };
+    for (const name of ["times", "seen", "words", "frames", "files", "links", "target"]) of[name] = el({ times: "tbody", seen: "ul", words: "pre", frames: "pre", target: "dl" }[name] || "p");
+    of.links.className = of.files.className = "links";
+    of.target.className = "facts";
+    const part = (name, title, body) => (of.parts[name] = el("div", null, el("h3", null, title), body || of[name]));
+    const text = el("pre", { tabindex: 0, "aria-label": "Stacks" }), stack = el("details.stack", null, el("summary", null, "Stacks of its threads"), text);
+    stack.addEventListener("toggle", () => stack.open && stacks(node.id, text));
+    const titles = ["Since progress.n", "Took.n", "Step", "Detail"].map((title) => el("th" + (title.match(/\.n/) || ""), { role: "columnheader" }, title.split(".")[0]));
     node.lastChild.replaceChildren(of.links, of.target,
-      part("times", "Timeline", el("div", { class: "scroll", role: "region", "aria-label": "Timeline", tabindex: "0" }, el("table", { class: "times" },
-        el("thead", null, el("tr", null, cell("Since progress"), cell("Step took"), cell("Step"), cell("Detail"))), of.times))),
-      part("took", "How long it took", of.took), part("seen", "Observations", of.seen), part("words", "Last words of the process", of.words),
-      part("frames", "Where the thread stood in the program's own code", of.frames), stack, part("files", "Files", of.files));
+      part("times", "Timeline", el("div.scroll", { role: "group", "aria-label": "Timeline", tabindex: 0 }, el("table.times", null, el("thead", null, el("tr", null, ...titles)), of.times))),
+      part("seen", "Observations"), part("words", "Last words of the process"), part("frames", "Where the thread stood in the program's own code"), stack, part("files", "Files"));
   }
-  const of = node.story, thread = incident.thread, took = incident.durations;
-  links(of.links, { shard: incident.shard, reason: incident.reason, alert: ALERT[incident.reason], incident: incident.id,
-    trace_id: incident.trace && incident.trace.trace_id, from_ms: Date.parse(incident.opened_at) - 300000, to_ms: Date.parse(incident.closed_at || new Date(now())) + 60000 });
-  facts(of.target, [["Reason", plain(incident.reason)], ["Mode", incident.mode], ["Process", "pid " + incident.target.pid], ["Thread", thread && thread.name + " (tid " + thread.tid + ")"],
-    ["Kind", thread && thread.kind && plain(thread.kind)], ["Work", thread && thread.work_key !== null ? thread.work_key + ", attempt " + thread.attempt : null], ["Section", thread && thread.section],
-    ["Traced by", incident.tracer && (incident.tracer.name || "") + " pid " + incident.tracer.pid], ["Trace of the work", thread && thread.trace_id]]);
+  const of = node.story;
+  links(of.links, incident.reason, { incident: incident.id, trace_id: incident.trace && incident.trace.trace_id, from_ms: Date.parse(incident.opened_at) - 300000, to_ms: Date.parse(incident.closed_at || new Date(now())) + 60000 });
+  facts(of.target, [["Reason", plain(incident.reason)], ["Mode", incident.mode], ["Process", "pid " + incident.target.pid], ...faulty(incident.thread),
+    ["Traced by", incident.tracer && (incident.tracer.name || "") + " pid " + incident.tracer.pid]]);
   let before = null;
-  const steps = incident.timeline.map((entry, i) => {
-    const step = { ...entry, i, took: entry.since_last_progress_ms === null || before === null ? null : entry.since_last_progress_ms - before };
-    before = entry.since_last_progress_ms ?? before;
-    return step;
-  });
-  each(of.times, steps, (step) => step.i + step.step, () => el("tr", null, el("td", { class: "n" }), el("td", { class: "n" }), el("th", { scope: "row" }), el("td")), (row, step) => {
-    const [since, took, name, detail] = row.childNodes;
+  each(of.times, incident.timeline.entries(), () => el("tr", null, el("td.n"), el("td.n"), el("th"), el("td")), (row, [, step]) => {
+    const [since, took, name, detail] = row.childNodes, ms = step.since_last_progress_ms;
     set(since, "title", step.at);
-    text(since, step.since_last_progress_ms === null ? "found later" : short(step.since_last_progress_ms));
-    text(took, step.took === null ? "" : "+" + short(step.took));
+    text(since, ms === null ? "found later" : short(ms));
+    text(took, ms === null || before === null ? "" : "+" + short(ms - before));
+    before = ms ?? before;
     text(name, plain(step.step));
     text(detail, step.detail);
   });
-  const ms = (us) => (us === null || us === undefined ? null : short(us / 1000));
-  facts(of.took, [["fault to verdict", ms(took.last_progress_to_verdict_us)], ["verdict to signal", ms(took.verdict_to_signal_us)], ["signal to dead", ms(took.signal_to_dead_us)],
-    ["dead to restarted", took.dead_to_restarted_ms && short(took.dead_to_restarted_ms)], ["restarted to first work", took.restarted_to_recovered_ms && short(took.restarted_to_recovered_ms)], ["all of it", took.fault_to_recovered_ms && short(took.fault_to_recovered_ms)]]);
-  each(of.seen, incident.observations.map((line, i) => [i, line]), ([i]) => i, () => el("li"), (row, [, line]) => text(row, line));
+  each(of.seen, incident.observations.entries(), () => el("li"), (row, [, line]) => text(row, line));
   text(of.words, incident.last_words);
   text(of.frames, incident.own_frames.join("\n"));
-  const at = "/api/v1/incidents/" + encodeURIComponent(incident.id), has = (step) => incident.timeline.some((entry) => entry.step === step);
-  const files = [["incident.json", at], ["threads.json", has("evidence") && at + "/threads.json"], ["stacks.txt", has("stacks") && at + "/stacks.txt"], ["recording", at + "/recording"]];
-  each(of.files, files.filter(([, url]) => url), ([name]) => name, ([name, url]) => el("a", { href: url }, name));
-  of.parts.took.hidden = !of.took.firstChild;
-  of.parts.seen.hidden = !of.seen.firstChild;
-  of.parts.words.hidden = !incident.last_words;
-  of.parts.frames.hidden = !incident.own_frames.length;
+  const url = at(incident.id), has = (step) => incident.timeline.some((entry) => entry.step === step);
+  const files = [["incident.json", url], ["threads.json", has("evidence") && url + "/threads.json"], ["stacks.txt", has("stacks") && url + "/stacks.txt"], ["recording", url + "/recording"]];
+  each(of.files, files.filter((file) => file[1]), ([name, href]) => el("a", { href }, name));
+  for (const [name, part] of Object.entries(of.parts)) part.hidden = !of[name].firstChild;
 }
 async function stacks(id, node) {
   text(node, "reading …");
-  try { text(node, await ask("/api/v1/incidents/" + encodeURIComponent(id) + "/stacks.txt", (body) => body)); } catch (error) {
-    text(node, error.code === 404 ? "There are none: no minidump was taken (evidence.minidump), or its stacks are not known yet. What the kernel told of each thread is in threads.json." : "They cannot be read now: " + error.message);
+  try { text(node, await ask(at(id) + "/stacks.txt", (body) => body)); } catch (error) {
+    text(node, error.code === 404 ? "None: no minidump was taken (evidence.minidump), or it was not looked up. See threads.json." : "They cannot be read now. " + error.message);
   }
 }
 function showNear(all) {
-  text($("n-note"), all.length ? "" : "None is known: no thread has been late since records begin.");
+  text($("n-note"), all.length ? "" : "None is known.");
   const newest = [...all].sort((a, b) => (a.id < b.id ? 1 : -1)).slice(0, 20);
-  each($("n-list"), newest, (one) => one.id, (one) => item("near-" + one.id, () => {}), (node, one) => {
-    head(node, one.at, OUTCOME[one.outcome], one.outcome, one.thread.name + ": no progress for " + span(one.lasted_seconds) + (one.guess ? ", " + one.guess : ""), "limit " + span(one.stall_after_seconds));
+  each($("n-list"), newest, (one) => item("near-" + one.id, () => {}), (node, one) => {
+    head(node, one.at, one.outcome, one.thread.name + ": no progress for " + span(one.lasted_seconds) + (one.guess ? ", " + one.guess : ""), "limit " + span(one.stall_after_seconds));
     const body = node.lastChild;
-    if (!body.firstChild) body.append(el("dl", { class: "facts" }), el("pre", { tabindex: "0", "aria-label": "What the kernel told of the thread" }));
-    facts(body.firstChild, [["Thread", one.thread.name + " (tid " + one.thread.tid + ")"], ["Work", one.thread.work_key === null ? null : one.thread.work_key + ", attempt " + one.thread.attempt], ["Section", one.thread.section],
-      ["Counted when found", span(one.counted_seconds)], ["Incident", one.incident]]);
-    text(body.lastChild, one.evidence ? JSON.stringify(one.evidence, null, 1) : "");
-    body.lastChild.hidden = !one.evidence;
+    if (!body.firstChild) body.append(el("dl.facts"), el("pre", { tabindex: "0", "aria-label": "What the kernel told of the thread" }));
+    facts(body.firstChild, [...faulty(one.thread), ["Counted when found", span(one.counted_seconds)], ["Incident", one.incident]]);
+    text(body.lastChild, one.evidence && JSON.stringify(one.evidence, null, 1));
   });
 }
 
@@ -536,7 +477,17 @@ $("t-find").addEventListener("input", (event) => {
   if (page.status) showThreads(page.status.threads);
 });
 text($("zone"), Intl.DateTimeFormat().resolvedOptions().timeZone);
-document.addEventListener("visibilitychange", () => { if (!document.hidden) { hear(false); tick(); } });
+document.addEventListener("visibilitychange", () => {
+  page.seen = Date.now();
+  if (page.seen - page.heard > SILENT_AFTER) {
+    document.body.classList.add("silent");
+    for (const id of ["heard", "v-word"]) text($(id), "asking …");
+  }
+  tick();
+});
 // An answer that never comes must show too.
-setInterval(() => { if (!document.hidden && page.heard && Date.now() - page.heard > SILENT_AFTER) hear(true); }, 1000);
+setInterval(() => { if (!document.hidden && Date.now() - Math.max(page.heard, page.seen) > SILENT_AFTER) hear(); }, 1000);
+for (const [tag, role] of Object.entries(ROLES)) {
+  for (const node of document.querySelectorAll(tag)) set(node, "role", tag === "th" ? "columnheader" : role);
+}
 tick();

@@ -43,12 +43,31 @@ pub fn say_within(address: SocketAddr, request: &str, patience: Duration) -> Opt
     stream.set_read_timeout(Some(patience)).ok()?;
     stream.set_write_timeout(Some(patience)).ok()?;
     stream.write_all(request.as_bytes()).ok()?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
+    let text = read(&mut stream)?;
     let (head, body) = text.split_once("\r\n\r\n")?;
     let code = head.split(' ').nth(1)?.parse().ok()?;
     let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
     Some(Answer { code, body: if chunked { dechunk(body) } else { body.to_owned() } })
+}
+
+/// Reads until the response is complete: some servers leave the connection open all the same.
+fn read(stream: &mut TcpStream) -> Option<String> {
+    let (mut bytes, mut some) = (Vec::new(), [0; 64 << 10]);
+    loop {
+        let read = stream.read(&mut some).ok()?;
+        bytes.extend_from_slice(some.get(..read)?);
+        if read == 0 || is_complete(&bytes) {
+            return String::from_utf8(bytes).ok();
+        }
+    }
+}
+
+/// Whether there are as many bytes as the response says that its body has.
+fn is_complete(bytes: &[u8]) -> bool {
+    let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
+    let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+    length.is_some_and(|length: usize| bytes.len() >= end + 4 + length)
 }
 
 /// GET of JSON. `None` if nothing answers or the body is not JSON.

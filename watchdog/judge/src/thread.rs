@@ -227,7 +227,7 @@ impl ThreadTrial {
         }
         if back || self.moves(seen) {
             let seen_for = if back { Duration::ZERO } else { look.elapsed };
-            self.ledger.moved(seen_for, self.stood_still.then(|| self.counted()));
+            self.ledger.moved(seen_for, seen.working(), self.stood_still.then(|| self.counted()));
             self.beat(seen, look.at, &mut brought);
             return brought;
         }

@@ -60,16 +60,18 @@ impl Ledger {
         self.idle_ns = self.idle_ns.saturating_add(nanos(elapsed));
     }
 
-    /// It made progress within `elapsed`. `counted` is what had counted before, if it had stood
-    /// still.
-    pub(super) fn moved(&mut self, elapsed: Duration, counted: Option<Duration>) {
+    /// It moved within `elapsed`, at the end of which it is `working` or idle. What it did before
+    /// that is unknown, so all of the interval goes where its end is: over many of them this is as
+    /// often too much as too little. `counted` is what had counted before, if it had stood still.
+    pub(super) fn moved(&mut self, elapsed: Duration, working: bool, counted: Option<Duration>) {
         if let Some(counted) = counted {
             let now = self.spent(counted);
             (self.working_ns, self.stood.counted_ns) = (now.working_ns, now.counted_ns);
             self.stood.unclear_ns = now.unclear_ns;
             (self.stood.open_ns, self.stood.open_excused_ns, self.stood.long) = (0, 0, false);
         }
-        self.working_ns = self.working_ns.saturating_add(nanos(elapsed));
+        let sum = if working { &mut self.working_ns } else { &mut self.idle_ns };
+        *sum = sum.saturating_add(nanos(elapsed));
     }
 
     /// It stood still for `elapsed`. What of it was excused may include earlier time, whose excuse
@@ -136,7 +138,7 @@ mod tests {
     fn a_pause_between_two_beats_is_work_and_a_standstill_is_counted() {
         let mut ledger = Ledger::default();
         ledger.idle(TENTH);
-        ledger.moved(TENTH, None);
+        ledger.moved(TENTH, true, None);
         for _ in 0..9 {
             ledger.stood(TENTH, None, LONG);
         }
@@ -145,9 +147,11 @@ mod tests {
         ledger.stood(TENTH, None, LONG);
         let spent = ledger.spent(10 * TENTH);
         assert_eq!((spent.working_ns, spent.counted_ns), (SECOND / 10, SECOND));
-        ledger.moved(TENTH, Some(10 * TENTH));
+        ledger.moved(TENTH, true, Some(10 * TENTH));
         let spent = ledger.spent(Duration::ZERO);
         assert_eq!((spent.working_ns, spent.counted_ns), (SECOND / 5, SECOND), "it stays counted");
+        ledger.moved(TENTH, false, None);
+        assert_eq!(ledger.spent(Duration::ZERO).idle_ns, SECOND / 5, "it is idle again");
     }
 
     #[test]

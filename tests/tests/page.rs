@@ -17,8 +17,9 @@ use rustix::process::Signal;
 use serde_json::Value;
 use shard_tests::browser::{self, Browser, key};
 use shard_tests::cluster::{Cluster, Plan};
+use shard_tests::crowd::Crowd;
 use shard_tests::pair::Pair;
-use shard_tests::process::binary;
+use shard_tests::process::{Process, binary};
 use shard_tests::puppet::order;
 use shard_tests::sidecar::{Settings, Sidecar};
 use shard_tests::{api, skip, wait};
@@ -219,4 +220,34 @@ fn a_hostile_name_is_text_and_a_silent_sidecar_is_said_to_be_silent() {
     browser.wait_for_text("#v-word", "healthy");
     browser.wait_for_text("#t-rows .band-cell small", "working");
     assert_whole(&pair.sidecar);
+}
+
+/// A thousand threads: those that are not well stand first, and all can be shown.
+#[test]
+fn of_a_thousand_threads_the_worst_are_shown_first() {
+    if !can_run("page_a_thousand_threads") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let settings =
+        Settings { mode: "observe".to_owned(), stall_after: "1h".to_owned(), ..Settings::default() };
+    let sidecar = Sidecar::configure(folder.path(), "crowd", "exec-s*", &settings);
+    let mut target = Command::new(binary("puppet"));
+    target.arg("crowd").arg(&sidecar.heartbeat).arg("1000");
+    let mut crowd = Crowd::start(target);
+    let mut command = Command::new(binary("shard-watchdog"));
+    command.arg("run").arg("--config").arg(&sidecar.config);
+    let _running = Process::start("sidecar", command);
+    sidecar.wait_for("healthy");
+    let browser = open(&sidecar);
+    browser.wait_for_text("#t-note", "Shown: 50 of 1,000 watched, 0 not well. 936 have no history");
+    crowd.lose(999);
+    browser.wait_for_text("#t-rows tr:first-child", "exec-s999");
+    browser.run("document.querySelector('#t-all').click()");
+    browser.wait_for_text("#t-note", "1,000 watched, 1 not well");
+    assert_eq!(browser.run("return document.querySelectorAll('#t-rows tr').length"), 1_000);
+    // It goes on: the time since the verdict does.
+    let before = browser.text("#v-facts");
+    wait::until("a page that is still alive", || (browser.text("#v-facts") != before).then_some(()));
+    assert_eq!(browser.text("#heard"), "live");
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::BAD_INPUT;
 use shard_watchdog::config::units::written;
 use shard_watchdog::config::{
-    Config, FindTarget, KillBy, KillConfig, KillMode, LEAVING, On, SignOfLifeConfig, ThreadRule, read,
+    Config, FindTarget, KillBy, KillConfig, KillMode, LEAVING, Links, On, SignOfLifeConfig, ThreadRule, read,
     written_sections,
 };
 use shard_watchdog::descriptors::{self, Shares};
@@ -204,8 +204,19 @@ fn write_summary(text: &mut String, config: &Config) -> std::fmt::Result {
         more => format!(", also by {more} names"),
     };
     writeln!(text, "  http     {places}{names}")?;
+    write_links(text, &config.links)?;
     for note in config.not_yet() {
         writeln!(text, "note: {note}")?;
+    }
+    Ok(())
+}
+
+fn write_links(text: &mut String, links: &Links) -> std::fmt::Result {
+    let Links { runbook, trace, dashboard } = links;
+    for (name, link) in [("runbook", runbook), ("trace", trace), ("dashboard", dashboard)] {
+        if let Some(link) = link {
+            writeln!(text, "  link     {name}: {}", link.as_str())?;
+        }
     }
     Ok(())
 }

@@ -216,16 +216,16 @@ function band(node, entries) {
   const add = (name, micros) => sums.set(name, (sums.get(name) || 0) + micros);
   let x = 600 - all * scale;
   for (const entry of entries) {
-    const w = entry.length_us * scale;
+    const end = (x + entry.length_us * scale).toFixed(1);
     let y = 22;
     for (const part of PARTS) {
       const micros = entry[part + "_us"], h = micros / (entry.length_us || 1) * 22;
-      if (h) d[part] = `${d[part] || ""}M${x.toFixed(1)} ${y.toFixed(1)}h${w.toFixed(1)}v${(-h).toFixed(1)}h${(-w).toFixed(1)}z`;
+      if (h) d[part] = `${d[part] || ""}M${x.toFixed(1)} ${y.toFixed(1)}H${end}v${(-h).toFixed(1)}H${x.toFixed(1)}z`;
       y -= h;
       if (part !== "excused") add(part === "other" ? "absent or unread" : part, micros);
       else for (const [kind, of] of entry.kinds) add("excused, " + plain(kind), of);
     }
-    x += w;
+    x += entry.length_us * scale;
   }
   PARTS.forEach((part, i) => set(node.firstChild.childNodes[i], "d", d[part]));
   text(node.lastChild, tenths([...sums], all).map((one) => one.name + " " + (one.n / 10).toFixed(1) + " s").join(" · ") || "not yet");

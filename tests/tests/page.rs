@@ -203,7 +203,7 @@ fn a_hostile_name_is_text_and_a_silent_sidecar_is_said_to_be_silent() {
     let sidecar = pair.running.pop().unwrap();
     sidecar.signal(Signal::STOP);
     browser.wait_for_text("#v-word", "no answer");
-    let said = browser.wait_for_text("#v-reason", "does not answer since");
+    let said = browser.wait_for_text("#v-reason", "has not answered since");
     assert!(said.contains("It was last healthy"), "{said}");
     browser.wait_for_text("#live", "no answer");
     assert_eq!(browser.run("return document.querySelector('#v-now').checkVisibility()"), false);

@@ -87,6 +87,6 @@ fn thread(ring: &Ring, wanted: usize) -> ThreadHistoryJson {
     }
 }
 
-fn known<T: PartialEq>(value: T, unknown: T) -> Option<T> {
+fn known<T: Copy + PartialEq>(value: T, unknown: T) -> Option<T> {
     (value != unknown).then_some(value)
 }

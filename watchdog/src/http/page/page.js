@@ -322,7 +322,7 @@ function hear() {
   const last = page.heard && clock(page.heard + page.skew), since = last ? " since " + last + " (" + span((Date.now() - page.heard) / 1000, true) + ")" : "";
   document.body.classList.add("silent");
   text($("heard"), "no answer" + since);
-  verdict("no answer", "The sidecar does not answer" + since + ". Whether the shard is watched, and how it is, is unknown. "
+  verdict("no answer", "The sidecar " + (last ? "has not answered" : "does not answer") + since + ". Whether the shard is watched, and how it is, is unknown. "
     + (last ? "It was last " + plain(page.status.verdict) + "; what stands below is as it was then. " : "") + page.why);
   $("v-now").hidden = true;
   for (const node of document.querySelectorAll("h2")) set(node, "data-then", last || null);

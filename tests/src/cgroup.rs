@@ -52,6 +52,11 @@ impl Cgroup {
         Ok(Self { controller: root, folder })
     }
 
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Writes `value` to one of the cgroup's files.
     #[track_caller]
     pub fn set(&self, file: &str, value: &str) {

@@ -21,6 +21,7 @@ use shard_tests::clock::monotonic_ns;
 use shard_tests::cluster::{Cluster, Plan};
 use shard_tests::figures::FaultTimes;
 use shard_tests::process::{Process, binary};
+use shard_tests::puppet::Stage;
 use shard_tests::sidecar::{Settings, Sidecar};
 use shard_tests::{prometheus, skip, wait};
 
@@ -40,6 +41,30 @@ fn metric(sidecar: &Sidecar, name: &str) -> Option<f64> {
     let values =
         page.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')));
     Some(values.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum())
+}
+
+#[test]
+fn row_12_a_kill_for_want_of_memory_is_told_as_one() {
+    let test = "row_12_a_kill_for_want_of_memory_is_told_as_one";
+    let memory = match Cgroup::make("memory") {
+        Ok(memory) => memory,
+        Err(why) => return skip::note(test, &why),
+    };
+    memory.set("memory.limit_in_bytes", "256M");
+    let enter = format!("echo $$ > {}/cgroup.procs && exec \"$0\" \"$@\"", memory.folder().display());
+    let stage = Stage::start_inside(&["sh", "-c", &enter], &Settings::default());
+    let open = std::path::PathBuf::from(format!("/proc/{}/fd", stage.watchdog()));
+    wait::until("the sidecar to know the cgroup of its target", || {
+        let links =
+            std::fs::read_dir(&open).ok()?.flatten().filter_map(|fd| std::fs::read_link(fd.path()).ok());
+        links.into_iter().find(|link| link == &memory.folder().join("memory.oom_control"))
+    });
+    stage.order_unanswered("eat 1024");
+    let incident = stage.sidecar.incident("recovered");
+    assert_eq!(incident["reason"], "process_gone", "{incident:#}");
+    let end = incident["timeline"].as_array().unwrap().iter().find(|entry| entry["step"] == "exit_status");
+    let end = end.unwrap_or_else(|| panic!("{incident:#}"))["detail"].as_str().unwrap();
+    assert!(end.contains("its cgroup counts 1 kill by the kernel's OOM killer"), "{end}");
 }
 
 #[test]

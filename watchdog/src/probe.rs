@@ -252,6 +252,12 @@ impl Probe {
         Some(target.adopted.handle)
     }
 
+    /// How many processes of its cgroup the OOM killer has ended since it came under watch.
+    pub fn oom_kills(&self) -> u64 {
+        let cgroups = self.target.as_ref().and_then(|target| target.cgroups.as_ref());
+        cgroups.map_or(0, |cgroups| cgroups.oom_kills.since())
+    }
+
     /// The process under watch.
     pub fn handle(&self) -> Option<&TargetHandle> {
         self.target.as_ref().map(|target| &target.adopted.handle)

@@ -146,6 +146,12 @@ impl Puppet {
             }
             // Replaces its mapping of the segment without noticing: its threads write into memory
             // that nobody reads.
+            // Takes so much memory, in MiB.
+            ["eat", mib] => {
+                let mib: usize = mib.parse().map_err(|_| "not a number")?;
+                std::hint::black_box(vec![1_u8; mib << 20]);
+                Ok(String::new())
+            }
             ["unmap"] => unmap(&self.path).map(|()| String::new()),
             ["fork"] => Ok(format!("child={}", fork())),
             // Becomes another program, with the same pid and the same start time.

@@ -172,6 +172,14 @@ impl Config {
         kill(list.table("kill"), &self.kill);
         evidence(list.table("evidence"), &self.evidence);
         http(list.table("http"), &self.http);
+        let links = [
+            ("runbook", &self.links.runbook),
+            ("trace", &self.links.trace),
+            ("dashboard", &self.links.dashboard),
+        ];
+        for (key, link) in links {
+            list.table("links").maybe(key, link.as_ref().map(|link| quoted(link.as_str())));
+        }
         if let Some(otlp) = &self.otlp {
             let list = list.table("otlp").add("endpoint", quoted(&otlp.endpoint.to_string()));
             list.add("protocol", quoted(otlp.protocol.label())).time("interval", otlp.interval);

@@ -1,5 +1,6 @@
 //! What the process's cgroups report on throttling, for version 1 (`cpu.stat` of the `cpu`
-//! controller) and version 2, on freezing ([`freezer`]) and on memory ([`memory`]).
+//! controller) and version 2, on freezing ([`freezer`]), on memory ([`memory`]) and on kills for
+//! want of it ([`oom`]).
 //!
 //! An ancestor's throttling shows only in the ancestor, so all visible ancestors are read. Finding
 //! them takes locks that every move between cgroups takes, so the adopter's thread does it; the
@@ -9,6 +10,7 @@
 pub mod freezer;
 pub mod memory;
 pub mod mounts;
+pub mod oom;
 
 use std::ffi::OsString;
 use std::io::Read;
@@ -23,6 +25,7 @@ use crate::observation::{TaskObservation, ThreadObservation, ThrottleObservation
 use freezer::Freezer;
 use memory::Memory;
 use mounts::Mount;
+use oom::OomKills;
 
 /// Most levels of the tree that are read, from the process's own cgroup up. Kubernetes has five.
 const MOST_LEVELS: usize = 16;
@@ -39,6 +42,8 @@ pub struct Cgroups {
     pub freezer: Freezer,
     /// For memory.
     pub memory: Memory,
+    /// For kills by the OOM killer.
+    pub oom_kills: OomKills,
 }
 
 /// The `cpu.stat` files of one process's cgroup and of all above it, open.
@@ -51,6 +56,7 @@ pub struct Place {
     cpu_stat: Vec<PathBuf>,
     freezer: freezer::Place,
     memory: memory::Place,
+    oom: oom::Place,
 }
 
 impl Place {
@@ -62,11 +68,11 @@ impl Place {
         let mut place = Self::default();
         for group in groups(proc_dir) {
             let unified = group.hierarchy == b"0";
-            let (cpu, freezer) = (unified || group.has("cpu"), unified || group.has("freezer"));
-            if !cpu && !freezer {
+            let has = |controller: &str| unified || group.has(controller);
+            let (cpu, freezer, memory) = (has("cpu"), has("freezer"), has("memory"));
+            let Some(controller) = ["cpu", "freezer", "memory"].into_iter().find(|name| has(name)) else {
                 continue;
-            }
-            let controller = if cpu { "cpu" } else { "freezer" };
+            };
             let of_hierarchy = |mount: &&Mount| match unified {
                 true => mount.kind == b"cgroup2",
                 false => mount.kind == b"cgroup" && mount.option(controller).is_some(),
@@ -81,6 +87,9 @@ impl Place {
             if unified {
                 place.memory.add(&levels);
             }
+            if memory && let Some(own) = levels.first() {
+                place.oom.add(own.clone());
+            }
         }
         place
     }
@@ -92,6 +101,7 @@ impl Place {
             cpu_stat: CpuStat(opened.collect()),
             freezer: self.freezer.open(),
             memory: self.memory.open(),
+            oom_kills: self.oom.open(),
         }
     }
 }

@@ -29,7 +29,16 @@ pub struct Story {
     last: u64,
     open: Option<u64>,
     first_signal: Option<Monotonic>,
-    dead: Option<(TargetHandle, Monotonic)>,
+    dead: Option<Dead>,
+}
+
+/// A dead process whose end is still to be told.
+#[derive(Debug)]
+struct Dead {
+    handle: TargetHandle,
+    /// How many processes of its cgroup the OOM killer ended while it was watched.
+    oom_kills: u64,
+    at: Monotonic,
 }
 
 impl Story {
@@ -110,9 +119,13 @@ impl Story {
         self.open = None;
     }
 
-    /// Holds the handle of a dead process until the kernel tells how it ended.
-    pub fn keep_for_status(&mut self, handle: Option<TargetHandle>, at: Monotonic) {
-        self.dead = handle.filter(|_| self.open.is_some()).map(|handle| (handle, at));
+    /// Holds the handle of a dead process until the kernel tells how it ended. `oom_kills`: how
+    /// many processes of its cgroup the OOM killer ended while it was watched.
+    pub fn keep_for_status(&mut self, handle: Option<TargetHandle>, oom_kills: u64, at: Monotonic) {
+        let handle = handle.filter(|_| self.open.is_some());
+        // A signal of ours is explanation enough.
+        let oom_kills = if self.first_signal.is_some() { 0 } else { oom_kills };
+        self.dead = handle.map(|handle| Dead { handle, oom_kills, at });
     }
 
     /// Whether the exit status of a dead process is still wanted.
@@ -122,18 +135,52 @@ impl Story {
 
     /// Asks the kernel for that status.
     pub fn ask_exit_status(&mut self, at: Monotonic, publisher: &mut Publisher) {
-        let Some((handle, since)) = &self.dead else { return };
-        let how = handle.exit_status();
-        if how.is_none() && at.since(*since) < ASK_STATUS_FOR {
+        let Some(Dead { handle, oom_kills, at: since }) = &self.dead else { return };
+        let (status, oom_kills) = (handle.exit_status(), *oom_kills);
+        if status.is_none() && at.since(*since) < ASK_STATUS_FOR {
             return;
         }
         self.dead = None;
-        if let Some(how) = how {
+        if let Some(how) = told_end(status, oom_kills) {
             self.step(at, Step::ExitStatus { how }, publisher);
         }
     }
 }
 
+/// How a process ended: its status, where the kernel tells it, and kills by the OOM killer, where
+/// the status does not speak against one.
+fn told_end(status: Option<String>, oom_kills: u64) -> Option<String> {
+    let killed = status.as_ref().is_none_or(|status| status == "killed by SIGKILL");
+    if oom_kills == 0 || !killed {
+        return status;
+    }
+    let kills = if oom_kills == 1 { "1 kill".to_owned() } else { format!("{oom_kills} kills") };
+    let cause = format!("its cgroup counts {kills} by the kernel's OOM killer since it came under watch");
+    Some(status.map_or_else(|| cause.clone(), |status| format!("{status}; {cause}")))
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oom_killer_is_named_where_nothing_speaks_against_it() {
+        let killed = || Some("killed by SIGKILL".to_owned());
+        assert_eq!(told_end(killed(), 0), killed());
+        assert_eq!(
+            told_end(killed(), 1).unwrap(),
+            "killed by SIGKILL; its cgroup counts 1 kill by the kernel's OOM killer since it came under watch"
+        );
+        assert!(told_end(None, 2).unwrap().starts_with("its cgroup counts 2 kills"));
+        assert_eq!(
+            told_end(Some("exit code 3".to_owned()), 1).unwrap(),
+            "exit code 3",
+            "another one was killed"
+        );
+        assert_eq!(told_end(None, 0), None);
+    }
 }

@@ -77,9 +77,10 @@ impl Watch {
 
     /// The process has ended: searches for the next incarnation.
     pub(super) fn let_go(&mut self, at: Monotonic) {
+        let oom_kills = self.probe.oom_kills();
         let handle = self.probe.release();
         self.spare();
-        self.story.keep_for_status(handle, at);
+        self.story.keep_for_status(handle, oom_kills, at);
         self.adopter.hunt(true);
     }
 }

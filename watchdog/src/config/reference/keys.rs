@@ -464,6 +464,36 @@ pub const TABLES: &[Table] = &[
         ],
     },
     Table {
+        header: "[links]",
+        about: "Where the status page leads a person. {shard} {reason} {alert} {incident} {trace_id} {from_ms} {to_ms} are filled in after the host.",
+        keys: &[
+            key(
+                "links.runbook",
+                "http or https address",
+                None,
+                "\"https://wiki.example/shards/{alert}.md\"",
+                Reload,
+                "What to do about the verdict or the incident.",
+            ),
+            key(
+                "links.trace",
+                "http or https address",
+                None,
+                "\"https://tempo.example/trace/{trace_id}\"",
+                Reload,
+                "The trace of an incident.",
+            ),
+            key(
+                "links.dashboard",
+                "http or https address",
+                None,
+                "\"https://grafana.example/d/shard?var-shard={shard}\"",
+                Reload,
+                "The dashboards of the shard.",
+            ),
+        ],
+    },
+    Table {
         header: "[otlp]",
         about: "Sends metrics, traces and logs to a collector. The OTEL_EXPORTER_OTLP_… variables override it.",
         keys: &[

@@ -108,7 +108,7 @@ impl Scribe {
     /// tried again.
     fn next(&mut self, orders: &Receiver<Order>) -> Option<Order> {
         loop {
-            let Some(wait) = self.unwritten.wait() else { return orders.recv().ok() };
+            let Some(wait) = self.unwritten.wait() else { return orders.iter().next() };
             if !wait.is_zero() {
                 match orders.recv_timeout(wait) {
                     Ok(order) => return Some(order),

@@ -67,6 +67,7 @@ pub mod sidecar;
 pub mod skip;
 pub mod soak;
 pub mod stack_target;
+pub mod stream;
 pub mod supervised;
 pub mod sweep;
 pub mod systemd;

@@ -17,6 +17,7 @@
 //! | `GET /api/v1/incidents/{id}/threads.json` | what its threads were doing | |
 //! | `GET /api/v1/incidents/{id}/stacks.txt` | on which lines they stood, if there is a minidump | |
 //! | `GET /api/v1/incidents/{id}/recording` | what was seen in the minute before it | |
+//! | `GET /api/v1/events` | what happens from now on, as Server-Sent Events (docs/api.md) | |
 //! | `GET /api/v1/recording` | what was seen during the last minute, for `replay` and `suggest` | |
 //! | `POST /api/v1/pause` | stops killing, not watching: `{"for": "10m", "reason": "…"}` | |
 //! | `POST /api/v1/resume` | ends that before its time | |
@@ -32,6 +33,7 @@
 pub mod api;
 pub mod command;
 pub mod door;
+mod events;
 pub mod listen;
 pub mod order;
 mod page;
@@ -47,6 +49,7 @@ use axum::middleware;
 use axum::routing::{get, post};
 
 use crate::board::Board;
+use crate::feed::Feed;
 use crate::incident::journal::Journal;
 use crate::telemetry::Telemetry;
 
@@ -68,6 +71,8 @@ pub struct Sources {
     pub recordings: Arc<OnDemand>,
     /// The channel for orders to the loop.
     pub desk: Arc<Desk>,
+    /// What happens.
+    pub feed: Arc<Feed>,
 }
 
 /// Probes and metrics only, for the address that everybody may reach.
@@ -90,6 +95,7 @@ pub fn full(sources: Sources, hosts: HostRule, door: Door) -> Router {
         .route("/api/v1/near-misses", get(api::near_misses))
         .route("/api/v1/incidents/{id}", get(api::incident))
         .route("/api/v1/incidents/{id}/{file}", get(recording::of_incident))
+        .route("/api/v1/events", get(events::events))
         .route("/api/v1/recording", get(recording::recording));
     let commands = Router::new()
         .route("/api/v1/pause", post(command::pause))

@@ -33,6 +33,7 @@ pub mod dump;
 pub mod event;
 pub mod evidence;
 pub(crate) mod fault_socket;
+pub mod feed;
 pub mod http;
 pub mod incident;
 pub mod own_folder;

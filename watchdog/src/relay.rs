@@ -17,6 +17,7 @@ use crate::board::Board;
 use crate::event::{Event, Opening, ShadowStep, Step};
 use crate::evidence::gatherer::{Dump, Gathered, Purpose};
 use crate::evidence::{Evidence, NOT_PERMITTED};
+use crate::feed::{Feed, Listeners};
 use crate::incident::deaths::Deaths;
 use crate::incident::folder::{RECORDING, THREADS};
 use crate::incident::id::IncidentId;
@@ -58,6 +59,7 @@ pub struct Relay {
     unit: UnitStatus,
     near: NearMisses,
     stacks: Asked,
+    listeners: Listeners,
 }
 
 #[derive(Debug)]
@@ -93,10 +95,11 @@ impl OpenIncident {
         &mut self,
         (name, detail): (StepName, Option<String>),
         since_last_progress_ms: Option<f64>,
-        journal: &Journal,
+        (journal, listeners): (&Journal, &Listeners),
         spans: Option<&Spans>,
     ) {
         let incident = &self.incident;
+        listeners.incident(incident, name, detail.as_deref());
         told_step(incident, (name, detail), since_last_progress_ms);
         journal.record(Arc::new(incident.clone()));
         if let Some(spans) = spans {
@@ -108,6 +111,7 @@ impl OpenIncident {
 impl Relay {
     /// A relay with these recipients.
     pub fn new(board: Arc<Board>, telemetry: Arc<Telemetry>, journal: Journal, spans: Option<Spans>) -> Self {
+        let listeners = Listeners::new(Arc::new(Feed::new(Arc::default())), Arc::clone(&board));
         Self {
             board,
             telemetry,
@@ -119,7 +123,15 @@ impl Relay {
             unit: UnitStatus::default(),
             near: NearMisses::default(),
             stacks: Asked::default(),
+            listeners,
         }
+    }
+
+    /// Adds the feed of those who listen to what happens.
+    #[must_use]
+    pub fn feeding(mut self, feed: Arc<Feed>) -> Self {
+        self.listeners = Listeners::new(feed, Arc::clone(&self.board));
+        self
     }
 
     /// Adds what looks up the stacks of minidumps, once it has been started.
@@ -162,11 +174,13 @@ impl Relay {
         match event {
             Event::Snapshot(snapshot) => {
                 self.left_seen(&snapshot);
+                self.listeners.snapshot(&snapshot);
                 self.unit.tell(snapshot.verdict, &snapshot.reason, Instant::now());
                 self.board.set_snapshot(Arc::new(*snapshot));
             }
             Event::Timings(timings) => self.telemetry.timings(&timings),
-            Event::Verdict { from, to, why, .. } => {
+            Event::Verdict { at, from, to, why } => {
+                self.listeners.verdict(to, &why, at);
                 tracing::info!(event = "verdict", %from, %to, why, "verdict {to}: {why}");
             }
             Event::Adopted { at, target, restored } => {
@@ -196,7 +210,7 @@ impl Relay {
             Event::CrashLoops { at, known, before } => self.crash_loops(at, &known, &before),
             Event::Shadow { live, step, .. } => self.shadow(live, step),
             Event::Paused { pause, .. } => self.paused(&pause),
-            Event::PauseOver { pause, by, .. } => self.pause_over(pause, by),
+            Event::PauseOver { at, pause, by } => self.pause_over(at, pause, by),
             Event::ChannelLate { channel, why, .. } => {
                 tracing::warn!(event = "channel_late", channel, why, "channel {channel}: {why}");
             }
@@ -245,6 +259,7 @@ impl Relay {
     }
 
     fn paused(&self, pause: &Pause) {
+        self.listeners.paused(pause);
         let until = self.board.wall(pause.until);
         tracing::warn!(
             event = "paused",
@@ -257,7 +272,8 @@ impl Relay {
         );
     }
 
-    fn pause_over(&self, pause: Arc<Pause>, by: Option<String>) {
+    fn pause_over(&self, at: crate::clock::Monotonic, pause: Arc<Pause>, by: Option<String>) {
+        self.listeners.resumed(at, by.as_deref());
         if let Some(by) = by {
             // The command that ended it has the journal forget it.
             tracing::warn!(event = "pause_over", by, "killing is no longer paused: {by} ended it");
@@ -336,6 +352,7 @@ impl Relay {
             opening.why
         );
         self.journal.record(Arc::new(incident.clone()));
+        self.listeners.incident(&incident, StepName::Verdict, Some(&opening.why));
         if self.open.len() >= MOST_OPEN {
             let mut oldest = self.open.remove(0);
             self.look_up(oldest.wants.at_the_end().then_some(oldest.incident.id));
@@ -428,7 +445,7 @@ impl Relay {
         }
         open.incident.step(at, step, self.board.anchor());
         let since = open.incident.since_last_progress(at);
-        open.tell(timeline::tell(step), since, &self.journal, self.spans.as_ref());
+        open.tell(timeline::tell(step), since, (&self.journal, &self.listeners), self.spans.as_ref());
         let wanted = open.wants.after(step).then(|| open.incident.id.clone());
         if open.incident.status != Status::Open {
             self.open.retain(|open| open.number != number);

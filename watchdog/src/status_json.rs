@@ -448,17 +448,12 @@ fn excused(snapshot: &Snapshot) -> BTreeMap<String, f64> {
 
 fn thread(snapshot: &Snapshot, thread: &ThreadStatus) -> ThreadJson {
     let age = |since: Option<Monotonic>| since.map(|since| seconds(snapshot.at.since(since)));
-    let kind = match (thread.health, thread.kind, thread.excuse) {
-        (Health::Excused, _, Some(excuse)) => Some(excuse.label()),
-        (_, Some(kind), _) => Some(kind.label()),
-        (_, None, excuse) => excuse.map(ExcuseKind::label),
-    };
     ThreadJson {
         name: thread.name.clone(),
         tid: thread.tid,
         health: thread.health,
         unobserved: thread.unobserved,
-        kind: kind.map(str::to_owned),
+        kind: kind(thread).map(str::to_owned),
         excuse_over_cap: thread.excuse_over_cap,
         excuses: thread.excuses.iter().map(|excuse| excuse_json(thread, excuse)).collect(),
         heartbeat_age_seconds: age(thread.last_beat),
@@ -474,6 +469,15 @@ fn thread(snapshot: &Snapshot, thread: &ThreadStatus) -> ThreadJson {
         idle_counted_seconds: thread.silence.map(|silence| seconds(silence.counted)),
         idle_at_most_seconds: thread.silence.map(|silence| seconds(silence.idle_at_most)),
         silent_seconds: thread.silence.and_then(|silence| age(silence.silent_since)),
+    }
+}
+
+/// For a stall, how the thread is stuck; for an excuse, why it is excused.
+pub(crate) fn kind(thread: &ThreadStatus) -> Option<&'static str> {
+    match (thread.health, thread.kind, thread.excuse) {
+        (Health::Excused, _, Some(excuse)) => Some(excuse.label()),
+        (_, Some(kind), _) => Some(kind.label()),
+        (_, None, excuse) => excuse.map(ExcuseKind::label),
     }
 }
 

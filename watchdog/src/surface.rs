@@ -25,6 +25,7 @@ use crate::clock::WallAnchor;
 use crate::config::{Config, FindTarget};
 use crate::descriptors::{self, Shares};
 use crate::event::{Event, Symbolized};
+use crate::feed::{Feed, Kind, Reload};
 use crate::http::Sources;
 use crate::http::command::Desk;
 use crate::http::recording::OnDemand;
@@ -89,6 +90,7 @@ pub struct SurfaceHandle {
     journal: Journal,
     archive: Option<Archive>,
     recordings: Arc<OnDemand>,
+    feed: Arc<Feed>,
     symbolizer: Arc<OnceLock<Symbolizer>>,
     desk: Arc<Desk>,
     token: Arc<Token>,
@@ -172,12 +174,14 @@ pub fn start_without_log(
     let reader = Reader::start(Arc::clone(&board))?;
     let recordings = Arc::new(OnDemand::default());
     let desk = Arc::new(Desk::default());
+    let feed = Arc::new(Feed::new(Arc::clone(&dropped)));
     let sources = Sources {
         board: Arc::clone(&board),
         telemetry: Arc::clone(&telemetry),
         journal: journal.clone(),
         recordings: Arc::clone(&recordings),
         desk: Arc::clone(&desk),
+        feed: Arc::clone(&feed),
     };
     let token = Arc::new(Token::default());
     load_token(&token, config);
@@ -198,6 +202,7 @@ pub fn start_without_log(
     let relay = Relay::new(Arc::clone(&board), Arc::clone(&telemetry), journal.clone(), spans)
         .with_archive(archive.clone())
         .asking(Arc::clone(&symbolizer))
+        .feeding(Arc::clone(&feed))
         .telling(manager);
     let relay = runtime.spawn(relay.run(events));
     Ok(SurfaceHandle {
@@ -208,6 +213,7 @@ pub fn start_without_log(
         journal,
         archive,
         recordings,
+        feed,
         symbolizer,
         desk,
         token,
@@ -333,16 +339,18 @@ impl SurfaceHandle {
         Arc::clone(&self.target)
     }
 
-    /// Notes that a config was put in force, or refused.
-    pub fn tell_reload(&self, succeeded: bool) {
-        self.board.reloaded(succeeded);
-    }
-
     /// Applies a reloaded config. Addresses and folders do not change: those need a restart.
     pub fn reloaded(&self, config: &Config) {
         self.board.set_mode(config.kill.mode);
         self.board.set_links(&config.links);
         load_token(&self.token, config);
+    }
+
+    /// Notes that a config was read again, and whether it is `in_force`, and tells those who listen.
+    pub fn tell_reload(&self, in_force: bool) {
+        self.board.reloaded(in_force);
+        let (at, mode) = (self.board.wall(crate::clock::now()), self.board.mode().label().to_owned());
+        self.feed.tell(Kind::Reload, &Reload { at, in_force, mode });
     }
 
     fn stop_sign_of_life(&self) {

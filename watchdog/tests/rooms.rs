@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// All rooms, from the ground up. `judge`, `observation` and `verdict` are a crate of their own.
-const FLOORS: [&str; 38] = [
+const FLOORS: [&str; 39] = [
     // Rooms without opinions.
     "verdict",
     "observation",
@@ -43,6 +43,7 @@ const FLOORS: [&str; 38] = [
     "telemetry",
     "status_json",
     "symbolizer",
+    "feed",
     "relay",
     "http",
     "client",

@@ -30,6 +30,7 @@ GET /api/v1/incidents/{id}   one of them
 GET /api/v1/incidents/{id}/threads.json   what its threads were doing
 GET /api/v1/incidents/{id}/stacks.txt   on which lines they stood, if there is a minidump
 GET /api/v1/incidents/{id}/recording   what was seen in the minute before it
+GET /api/v1/events           what happens from now on, as Server-Sent Events
 GET /api/v1/recording        what was seen during the last minute (shard-watchdog record, replay, suggest)
 POST /api/v1/pause           stop killing, not watching: {"for": "10m", "reason": "…"}
 POST /api/v1/resume          end that before its time

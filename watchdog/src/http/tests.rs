@@ -13,7 +13,7 @@ use crate::surface::{self, SurfaceHandle};
 use crate::telemetry::dropped::{Dropped, Signal};
 
 struct Server {
-    _surface: SurfaceHandle,
+    surface: SurfaceHandle,
     _events: tokio::sync::mpsc::Sender<crate::event::Event>,
     _folder: tempfile::TempDir,
     address: SocketAddr,
@@ -37,7 +37,7 @@ fn server() -> Server {
     )
     .unwrap();
     let address = surface.addresses().listen.unwrap();
-    Server { _surface: surface, _events: events, _folder: folder, address, dropped }
+    Server { surface, _events: events, _folder: folder, address, dropped }
 }
 
 fn say(server: &Server, request: &str) -> String {
@@ -179,6 +179,24 @@ fn who_asks_on_and_reads_no_answer_is_ended() {
         }
     };
     assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "the connection was still there");
+}
+
+#[test]
+fn a_stream_whose_client_does_not_keep_up_is_ended_and_counted() {
+    let server = server();
+    let mut deaf = TcpStream::connect(server.address).unwrap();
+    deaf.write_all(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut bytes = [0; 64];
+    deaf.read_exact(&mut bytes).unwrap();
+    assert!(bytes.starts_with(b"HTTP/1.1 200 OK"));
+    let began = Instant::now();
+    while server.dropped.get(Signal::Http) == 0 {
+        server.surface.tell_reload(true);
+        assert!(began.elapsed() < Duration::from_secs(60), "it was never ended");
+    }
+    assert!(is_ended(&mut deaf));
+    let answer = say(&server, "GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    assert_eq!(first_line(&answer), "HTTP/1.1 200 OK");
 }
 
 #[test]

@@ -120,7 +120,7 @@ impl Relay {
         };
         if let Some(step) = step {
             let since = incident.since_last_progress(opening.at);
-            open.tell(step, since, &self.journal, self.spans.as_ref());
+            open.tell(step, since, (&self.journal, &self.listeners), self.spans.as_ref());
         }
         self.open.push(left.open);
         true
@@ -141,7 +141,7 @@ impl Relay {
             open.incident.found(at, step, anchor);
             None
         };
-        open.tell(timeline::tell(step), since, &self.journal, self.spans.as_ref());
+        open.tell(timeline::tell(step), since, (&self.journal, &self.listeners), self.spans.as_ref());
         let wanted = open.wants.after(step).then(|| open.incident.id.clone());
         if open.incident.status != Status::Open {
             self.left = None;

@@ -84,7 +84,7 @@ impl Relay {
         );
         self.telemetry.near_miss(name, outcome);
         let at = self.board.wall(late.at);
-        self.journal.near_miss(NearMiss {
+        let near_miss = NearMiss {
             id: IncidentId::new(at, late.number),
             shard: self.board.shard().to_owned(),
             at,
@@ -96,6 +96,8 @@ impl Relay {
             guess,
             evidence: evidence.and_then(|evidence| evidence.threads.into_iter().next()),
             thread: late.thread,
-        });
+        };
+        self.listeners.near_miss(&near_miss);
+        self.journal.near_miss(near_miss);
     }
 }

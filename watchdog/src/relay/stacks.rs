@@ -155,12 +155,14 @@ impl Relay {
             take(&mut open.incident);
             open.incident.step(at, &step, anchor);
             let since = open.incident.since_last_progress(at);
-            open.tell(timeline::tell(&step), since, &self.journal, self.spans.as_ref());
+            open.tell(timeline::tell(&step), since, (&self.journal, &self.listeners), self.spans.as_ref());
         } else if let Some(closed) = self.journal.get(id) {
             let mut incident = Arc::unwrap_or_clone(closed);
             take(&mut incident);
             incident.step(at, &step, anchor);
-            super::told_step(&incident, timeline::tell(&step), incident.since_last_progress(at));
+            let (name, detail) = timeline::tell(&step);
+            self.listeners.incident(&incident, name, detail.as_deref());
+            super::told_step(&incident, (name, detail), incident.since_last_progress(at));
             self.journal.amend(Arc::new(incident));
         }
     }

@@ -81,6 +81,7 @@ fn the_public_address_gives_probes_and_metrics_only() {
         assert_eq!(code(&running.public(), path), 200, "{path}");
         assert_eq!(code(&running.listen(), path), 200, "{path}");
     }
+    assert_eq!(code(&running.public(), "/api/v1/events"), 404);
     for path in ["/", "/page.js", "/paths", "/api/v1/status", "/api/v1/history", "/api/v1/incidents"] {
         assert_eq!(code(&running.public(), path), 404, "{path}");
         assert_eq!(code(&running.listen(), path), 200, "{path}");

@@ -13,7 +13,8 @@ pub enum Signal {
     Incidents,
     /// Log lines.
     Logs,
-    /// Connections to the HTTP server that were closed unserved.
+    /// Connections to the HTTP server that were closed unserved, or because their client was too
+    /// slow.
     Http,
     /// Collections of metrics that a collector did not accept; the next one makes up for them.
     OtlpMetrics,

@@ -96,6 +96,24 @@ impl Accept for UnixListener {
     }
 }
 
+/// Tells whoever makes a long answer that its connection is about to end. Every request carries it
+/// as an extension.
+#[derive(Clone, Debug, Default)]
+pub struct Ending(Option<watch::Receiver<bool>>);
+
+impl Ending {
+    /// Waits until the connection is to end: then there are a few seconds left. Without a
+    /// connection, as in tests, never.
+    pub async fn begins(&mut self) {
+        if let Some(ending) = &mut self.0 {
+            // If the other end is gone, so is the connection.
+            let _ = ending.wait_for(|ending| *ending).await;
+        } else {
+            std::future::pending().await
+        }
+    }
+}
+
 /// The limits of one listener, and how long it is served.
 #[derive(Clone, Debug)]
 pub struct Bounds {
@@ -104,7 +122,7 @@ pub struct Bounds {
     pub connections: usize,
     /// Becomes true at the end.
     pub stop: watch::Receiver<bool>,
-    /// Counts connections that had to go or were refused.
+    /// Counts connections that had to go, were refused, or ended because their client was slow.
     pub dropped: Arc<Dropped>,
 }
 
@@ -148,7 +166,8 @@ pub async fn serve(listener: impl Accept, router: Router, bounds: Bounds) {
             }
         };
         let number = seat.number();
-        let task = tokio::spawn(connection(io, peer, router.clone(), stop.clone(), seat));
+        let task =
+            tokio::spawn(connection(io, peer, router.clone(), stop.clone(), seat, Arc::clone(&dropped)));
         seats.served_by(number, task);
     }
 }
@@ -159,10 +178,14 @@ async fn connection(
     router: Router,
     mut stop: watch::Receiver<bool>,
     seat: Seat,
+    dropped: Arc<Dropped>,
 ) {
     let router = TowerToHyperService::new(router);
+    let (ends, ending) = watch::channel(false);
+    let ending = Ending(Some(ending));
     let service = service_fn(|mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(ending.clone());
         let answer = router.call(request);
         let seat = &seat;
         async move {
@@ -180,12 +203,26 @@ async fn connection(
     let mut served = pin!(served);
     tokio::select! {
         // An error of one connection concerns only its client.
-        _ = &mut served => return,
+        served = &mut served => {
+            if served.is_err_and(|error| is_slow_reader(&error)) {
+                dropped.add(Signal::Http, 1);
+            }
+            return;
+        }
         () = tokio::time::sleep(CONNECTION_STAYS) => {}
         _ = stop.wait_for(|stop| *stop) => {}
     }
+    ends.send_replace(true);
     served.as_mut().graceful_shutdown();
     let _ = tokio::time::timeout(LAST_ANSWER, served).await;
+}
+
+/// Whether a connection ended because its client did not take the answer.
+fn is_slow_reader(error: &(dyn std::error::Error + 'static)) -> bool {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| cause.kind() == io::ErrorKind::TimedOut)
 }
 
 /// Refuses bodies, and answers in time or reports that it could not.

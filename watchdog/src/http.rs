@@ -9,6 +9,7 @@
 //! | `GET /readyz` | 200 once the watch loop has looked; 503 before, and while it says nothing | yes |
 //! | `GET /shard/readyz` | 503 with the reason while the target is condemned, dying, dead, restarting or starting; else 200 | yes |
 //! | `GET /metrics` | Prometheus' text format | yes |
+//! | `GET /openapi.json` | all of this as OpenAPI 3.1: `docs/openapi.json` | |
 //! | `GET /api/v1/status` | the verdict and all that it rests on | |
 //! | `GET /api/v1/history` | the last minute of each thread, one entry a second; `?after=N`: entries above number N | |
 //! | `GET /api/v1/incidents` | the latest incidents, newest first | |
@@ -30,11 +31,13 @@
 //! give: the sidecar's own user and root over the unix socket, and holders of the token. All other
 //! requests with a body are refused.
 
+mod answer;
 pub mod api;
 pub mod command;
 pub mod door;
 mod events;
 pub mod listen;
+pub mod openapi;
 pub mod order;
 mod page;
 pub mod recording;
@@ -89,6 +92,7 @@ pub fn full(sources: Sources, hosts: HostRule, door: Door) -> Router {
         .route("/page.css", get(page::style))
         .route("/page.js", get(page::script))
         .route("/paths", get(page::paths))
+        .route("/openapi.json", get(openapi::openapi))
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/history", get(api::history))
         .route("/api/v1/incidents", get(api::incidents))

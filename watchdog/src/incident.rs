@@ -38,7 +38,7 @@ const MOST_STEPS: usize = 256;
 
 /// The state of an incident.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// The incident continues.
@@ -276,6 +276,7 @@ impl Incident {
 
 /// The fields of an incident in a list.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Summary {
     /// The id of the incident.
     pub id: IncidentId,

@@ -25,6 +25,7 @@ pub use heartbeat_out::HeartbeatOutJson;
 
 /// The state of the watch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct StatusJson {
     /// The name of the shard.
     pub shard: String,
@@ -134,6 +135,7 @@ pub struct StatusJson {
 
 /// A thread at work that made no progress for `warn_after`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct NearMissJson {
     /// Name of the thread.
     pub thread: String,
@@ -162,6 +164,7 @@ impl From<&NearMiss> for NearMissJson {
 
 /// A deadline of the whole process, and the time that has passed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct DeadlineJson {
     /// `startup_grace`, `stopped` or `exiting`.
     pub what: String,
@@ -175,6 +178,7 @@ pub struct DeadlineJson {
 
 /// One thing that prevents a kill of the target.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct BrakeJson {
     /// The cause in one word, for scripts.
     pub because: String,
@@ -184,6 +188,7 @@ pub struct BrakeJson {
 
 /// A place where the sidecar can be queried.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ListenerJson {
     /// `listen`, `public` or `socket`, as under `[http]`.
     pub name: String,
@@ -197,6 +202,7 @@ pub struct ListenerJson {
 
 /// How long one excuse of a thread has applied.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ExcuseJson {
     /// The kind of excuse, as in `kind` of the thread.
     pub kind: ExcuseKind,
@@ -210,6 +216,7 @@ pub struct ExcuseJson {
 
 /// The long-term recording.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct RecorderJson {
     /// The directory of the files.
     pub directory: String,
@@ -227,6 +234,7 @@ pub struct RecorderJson {
 
 /// The state of a policy that is judged but never acted upon.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ShadowJson {
     /// The verdict of the policy.
     pub verdict: Verdict,
@@ -245,6 +253,7 @@ pub struct ShadowJson {
 
 /// A kill that the shadow policy would have carried out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ShadowKillJson {
     /// The time of the kill.
     #[serde(with = "micros")]
@@ -257,6 +266,7 @@ pub struct ShadowKillJson {
 
 /// One watched thread.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ThreadJson {
     /// Registered name, or the glob of a rule that no thread ever matched.
     pub name: String,
@@ -315,6 +325,7 @@ pub struct ThreadJson {
 
 /// One published channel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ChannelJson {
     /// The published name of the channel.
     pub name: String,

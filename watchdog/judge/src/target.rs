@@ -39,3 +39,15 @@ pub struct FaultyThread {
     /// Span id of that work, as 16 hex digits.
     pub span_id: Option<String>,
 }
+
+// Only a place for it: the description of the API takes what stands there from the schema of an
+// incident. utoipa's derive needs the standard library.
+#[cfg(feature = "schema")]
+impl utoipa::PartialSchema for FaultyThread {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+        utoipa::openapi::schema::ObjectBuilder::new().into()
+    }
+}
+
+#[cfg(feature = "schema")]
+impl utoipa::ToSchema for FaultyThread {}

@@ -18,6 +18,7 @@ const TICK_SECONDS: f64 = 0.01;
 
 /// One thread, as the kernel shows it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ThreadEvidence {
     /// Its thread id.
     pub tid: i32,
@@ -57,6 +58,7 @@ pub struct ThreadEvidence {
 
 /// A system call in which a thread is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SyscallEvidence {
     /// Its number on this architecture; negative if the thread waits in the kernel outside of a
     /// system call, such as in a page fault.

@@ -61,6 +61,7 @@ impl Kind {
 
 /// `verdict`: the verdict changed.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct VerdictTold {
     /// The verdict from now on.
     pub verdict: Verdict,
@@ -73,6 +74,7 @@ pub struct VerdictTold {
 
 /// `incident`: an incident was opened, has a further step, or was closed.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct IncidentTold {
     /// The incident, as in the list of all.
     #[serde(flatten)]
@@ -91,6 +93,7 @@ impl IncidentTold {
 
 /// `near_miss`: a thread at work made no progress for `warn_after`, and that is over.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct NearMissTold {
     /// Its id in the list of all.
     pub id: IncidentId,
@@ -104,6 +107,7 @@ pub struct NearMissTold {
 /// `thread`: the health of a thread changed. Whether a thread that is well is idle or at work is
 /// not told.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ThreadTold {
     /// When that was seen.
     #[serde(with = "micros")]
@@ -124,6 +128,7 @@ pub struct ThreadTold {
 
 /// `pause`: killing was paused, or a pause from an earlier run of the sidecar goes on.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct PauseTold {
     /// When it ends.
     #[serde(with = "micros")]
@@ -136,6 +141,7 @@ pub struct PauseTold {
 
 /// `resume`: killing is no longer paused.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ResumeTold {
     /// When that was.
     #[serde(with = "micros")]
@@ -146,6 +152,7 @@ pub struct ResumeTold {
 
 /// `reload`: SIGHUP asked for the config to be read again.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Reload {
     /// When that was.
     #[serde(with = "micros")]
@@ -158,6 +165,7 @@ pub struct Reload {
 
 /// `missed`: always the first event of a stream, if it is there.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Missed {
     /// How many events came after the one with `Last-Event-ID` and are no longer held; null where
     /// that cannot be known, because the id is not one of this run of the sidecar.

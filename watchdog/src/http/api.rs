@@ -4,7 +4,6 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
 
 use crate::incident::id::IncidentId;
 use crate::incident::{Incident, Summary};
@@ -13,6 +12,7 @@ use crate::telemetry::prometheus::CONTENT_TYPE;
 use crate::verdict::Verdict;
 
 use super::Sources;
+use super::answer::{Incidents, NearMisses, Problem};
 
 /// What a client without HTML gets.
 pub(super) const PATHS: &str = r#"shard-watchdog
@@ -22,6 +22,7 @@ GET /livez                   whether the sidecar itself works
 GET /readyz                  whether it has looked at its target
 GET /shard/readyz            whether the shard may get work: a readiness probe, never a liveness probe
 GET /metrics                 Prometheus text format
+GET /openapi.json            these paths, bodies and answers as OpenAPI 3.1
 GET /api/v1/status           the verdict and all that it rests on
 GET /api/v1/history          the last minute of each thread, one entry a second: ?after=ENTRY for newer ones only
 GET /api/v1/incidents        the latest incidents
@@ -109,15 +110,14 @@ pub(super) async fn history(State(sources): State<Sources>, uri: Uri) -> Respons
 }
 
 /// `GET /api/v1/incidents`
-pub(super) async fn incidents(State(sources): State<Sources>) -> Response {
+pub(super) async fn incidents(State(sources): State<Sources>) -> Json<Incidents> {
     let latest = sources.journal.latest();
-    let summaries: Vec<Summary> = latest.iter().map(|incident| Summary::from(&**incident)).collect();
-    Json(json!({ "incidents": summaries })).into_response()
+    Json(Incidents { incidents: latest.iter().map(|incident| Summary::from(&**incident)).collect() })
 }
 
 /// `GET /api/v1/near-misses`
-pub(super) async fn near_misses(State(sources): State<Sources>) -> Response {
-    Json(json!({ "near_misses": sources.journal.near_misses() })).into_response()
+pub(super) async fn near_misses(State(sources): State<Sources>) -> Json<NearMisses> {
+    Json(NearMisses { near_misses: sources.journal.near_misses() })
 }
 
 /// `GET /api/v1/incidents/{id}`
@@ -131,8 +131,8 @@ pub(super) async fn incident(State(sources): State<Sources>, Path(id): Path<Stri
 
 /// The answer to a question for an incident that is not known.
 pub(super) fn no_such_incident() -> Response {
-    let error = "no such incident among the latest; GET /api/v1/incidents lists them";
-    (StatusCode::NOT_FOUND, Json(json!({ "error": error }))).into_response()
+    let error = "no such incident among the latest; GET /api/v1/incidents lists them".to_owned();
+    (StatusCode::NOT_FOUND, Json(Problem { error })).into_response()
 }
 
 /// Every other path.

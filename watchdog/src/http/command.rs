@@ -9,15 +9,16 @@ use axum::body::Bytes;
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::timeout;
 
 use crate::pause::Pause;
+use crate::snapshot::TargetIdentity;
 use crate::watch::control::{Cleared, Command, Control};
 use crate::watch::hand::{KillAnswer, KillOrder};
 
 use super::Sources;
+use super::answer::{ClearedWork, Killed, Paused, Problem, Resumed};
 use super::door::By;
 use super::order::{self, Kill, Malformed, PauseOrder};
 
@@ -70,7 +71,7 @@ pub(super) struct Refusal(pub(super) StatusCode, pub(super) String);
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        (self.0, Json(json!({ "error": self.1 }))).into_response()
+        (self.0, Json(Problem { error: self.1 })).into_response()
     }
 }
 
@@ -85,7 +86,7 @@ pub(super) async fn pause(
     State(sources): State<Sources>,
     Extension(By(by)): Extension<By>,
     body: Bytes,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<Paused>, Refusal> {
     let PauseOrder { length, reason } = order::pause(&body)?;
     let since = crate::clock::now();
     let pause = Arc::new(Pause { since, until: since.plus(length), reason, by });
@@ -100,8 +101,7 @@ pub(super) async fn pause(
     if !kept {
         message.push_str(". The evidence directory cannot store it: a restart of the sidecar would end it");
     }
-    let until = format!("{until:.6}");
-    Ok(Json(json!({ "message": message, "paused_until": until, "survives_restart": kept })))
+    Ok(Json(Paused { message, paused_until: format!("{until:.6}"), survives_restart: kept }))
 }
 
 /// Has the journal store this pause, or remove it (`None`). Returns whether that reached the disk.
@@ -115,7 +115,7 @@ pub(super) async fn resume(
     State(sources): State<Sources>,
     Extension(By(by)): Extension<By>,
     body: Bytes,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<Resumed>, Refusal> {
     order::nothing(&body)?;
     let _one_by_one = sources.desk.pauses.lock().await;
     let ended = sources.desk.tell(|answer| Command::Resume(by, answer)).await?;
@@ -128,7 +128,7 @@ pub(super) async fn resume(
         }
         (false, _) => "killing was not paused",
     };
-    Ok(Json(json!({ "message": message, "was_paused": ended.is_some() })))
+    Ok(Json(Resumed { message, was_paused: ended.is_some() }))
 }
 
 /// `POST /api/v1/clear`
@@ -136,7 +136,7 @@ pub(super) async fn clear(
     State(sources): State<Sources>,
     Extension(By(by)): Extension<By>,
     body: Bytes,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<ClearedWork>, Refusal> {
     let key = order::clear(&body)?;
     let cleared = sources.desk.tell(|answer| Command::Clear(key, answer)).await?;
     let Cleared { keys, kills_without_progress } = cleared;
@@ -159,7 +159,7 @@ pub(super) async fn clear(
     if kills_without_progress > 0 {
         message += &format!("; {kills_without_progress} kills without progress are forgotten");
     }
-    Ok(Json(json!({ "message": message, "cleared": keys, "kills_without_progress": kills_without_progress })))
+    Ok(Json(ClearedWork { message, cleared: keys, kills_without_progress }))
 }
 
 /// `POST /api/v1/kill`
@@ -167,29 +167,27 @@ pub(super) async fn kill(
     State(sources): State<Sources>,
     Extension(By(by)): Extension<By>,
     body: Bytes,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<Killed>, Refusal> {
     let Kill { reason, incarnation } = order::kill(&body)?;
     let why = format!("{by} asked for the kill: {reason}");
     let order = Box::new(KillOrder { why, incarnation });
     match sources.desk.tell(|answer| Command::Kill(order, answer)).await? {
-        KillAnswer::Sent { signal, target } => Ok(Json(json!({
-            "message": format!("{signal} was sent to process {}", target.pid),
-            "already": false,
-            "pid": target.pid,
-            "incarnation": target.incarnation,
-        }))),
-        KillAnswer::Begun(target) => Ok(Json(json!({
-            "message": format!("the kill of process {} has begun; kill.signals says when its first signal is due", target.pid),
-            "already": false,
-            "pid": target.pid,
-            "incarnation": target.incarnation,
-        }))),
-        KillAnswer::Already(target) => Ok(Json(json!({
-            "message": format!("the kill of process {} is under way already; nothing more was done", target.pid),
-            "already": true,
-            "pid": target.pid,
-            "incarnation": target.incarnation,
-        }))),
+        KillAnswer::Sent { signal, target } => {
+            Ok(killed(format!("{signal} was sent to process {}", target.pid), false, target))
+        }
+        KillAnswer::Begun(target) => Ok(killed(
+            format!(
+                "the kill of process {} has begun; kill.signals says when its first signal is due",
+                target.pid
+            ),
+            false,
+            target,
+        )),
+        KillAnswer::Already(target) => Ok(killed(
+            format!("the kill of process {} is under way already; nothing more was done", target.pid),
+            true,
+            target,
+        )),
         KillAnswer::NoTarget => Err(conflict(
             "no process is watched now, so there is none to kill: see the reason in the status".to_owned(),
         )),
@@ -212,6 +210,10 @@ pub(super) async fn kill(
             ),
         )),
     }
+}
+
+fn killed(message: String, already: bool, target: TargetIdentity) -> Json<Killed> {
+    Json(Killed { message, already, pid: target.pid, incarnation: target.incarnation })
 }
 
 /// Refuses any order at the public address.

@@ -8,8 +8,8 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
 
+use super::answer::Problem;
 use super::serve::Peer;
 use super::token::{Claim, Token};
 
@@ -75,7 +75,7 @@ pub async fn check(State(door): State<Door>, mut request: Request, next: Next) -
             request.extensions_mut().insert(by);
             next.run(request).await
         }
-        Err(why) => (StatusCode::FORBIDDEN, Json(json!({ "error": why }))).into_response(),
+        Err(why) => (StatusCode::FORBIDDEN, Json(Problem { error: why })).into_response(),
     }
 }
 

@@ -11,11 +11,11 @@ use axum::http::{Extensions, HeaderMap, HeaderName, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use serde_json::json;
 
 use crate::feed::{Heard, Listener, STREAMS};
 
 use super::Sources;
+use super::answer::Problem;
 use super::serve::Ending;
 
 /// Proxies end a connection on which nothing comes for half a minute or more.
@@ -41,7 +41,7 @@ pub(super) async fn events(
         let error = format!(
             "{STREAMS} streams of events are open, and there are no more: end one of them, or ask GET /api/v1/status now and then"
         );
-        return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "error": error }))).into_response();
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(Problem { error })).into_response();
     };
     let ending = extensions.get::<Ending>().cloned().unwrap_or_default();
     let events = stream::unfold((listener, ending), next);

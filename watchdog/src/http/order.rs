@@ -32,24 +32,39 @@ pub struct Kill {
     pub incarnation: Option<u64>,
 }
 
+/// The body of `POST /api/v1/pause`.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
-struct PauseBody {
+pub(super) struct PauseBody {
+    /// For how long, such as `10m` or `1h 30m`; at most 24 hours.
+    #[cfg_attr(feature = "schema", schema(example = "10m"))]
     r#for: String,
+    /// Why: one line of plain text, shown in status and log.
+    #[cfg_attr(feature = "schema", schema(min_length = 1, max_length = 500, example = "gdb on exec-s0"))]
     reason: String,
 }
 
+/// The body of `POST /api/v1/clear`.
 #[derive(Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
-struct ClearBody {
+pub(super) struct ClearBody {
+    /// The key of the work; absent for all work.
+    #[cfg_attr(feature = "schema", schema(minimum = 1))]
     #[serde(default)]
     key: Option<u64>,
 }
 
+/// The body of `POST /api/v1/kill`.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
-struct KillBody {
+pub(super) struct KillBody {
+    /// Why: one line of plain text, shown in status and log.
+    #[cfg_attr(feature = "schema", schema(min_length = 1, max_length = 500, example = "it answers nobody"))]
     reason: String,
+    /// Kill only if this incarnation is the one under watch.
     #[serde(default)]
     incarnation: Option<u64>,
 }

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 /// `20261122T221503500Z-7f3a`. No other form is accepted as an id: it becomes part of a path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(pattern = r"^\d{8}T\d{9}Z-[0-9a-f]{4}$"))]
 #[serde(try_from = "String", into = "String")]
 pub struct IncidentId(String);
 

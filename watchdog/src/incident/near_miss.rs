@@ -24,6 +24,7 @@ pub const MOST: usize = 50;
 
 /// One near miss.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct NearMiss {
     /// Sorts by time.
     pub id: IncidentId,

@@ -12,7 +12,7 @@ use crate::verdict::Reason;
 
 /// The name of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum StepName {
     /// The last moment at which the thread, or else the process, was seen to be well.
@@ -94,7 +94,7 @@ impl StepName {
 
 /// One entry of the timeline.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, utoipa::ToSchema))]
 pub struct Entry {
     /// The wall-clock time, to the microsecond. Where `monotonic_ns` is null, the step was found
     /// then, and happened at an unknown time before (except `sidecar_restarted`).
@@ -183,7 +183,7 @@ pub fn tell(step: &Step) -> (StepName, Option<String>) {
 
 /// How long each part of an incident took; null where one of its ends is unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema, utoipa::ToSchema))]
 pub struct Durations {
     /// Microseconds from the last progress to the verdict.
     pub last_progress_to_verdict_us: Option<u64>,

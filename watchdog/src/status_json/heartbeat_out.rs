@@ -5,6 +5,7 @@ use shard_telemetry::sign_of_life::SignOfLife;
 
 /// The sign of life to a service outside.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct HeartbeatOutJson {
     /// The host of the service, with its scheme. The rest of the address is a secret.
     pub service: String,

@@ -103,8 +103,8 @@ pub(super) async fn history(State(sources): State<Sources>, uri: Uri) -> Respons
     let mut pairs = uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
     let after = pairs.find(|(name, _)| *name == "after").map(|(_, after)| after.parse().ok());
     if after == Some(None) {
-        let error = "after is the number of an entry, such as ?after=60";
-        return (StatusCode::BAD_REQUEST, Json(json!({ "error": error }))).into_response();
+        let error = "after is the number of an entry, such as ?after=60".to_owned();
+        return (StatusCode::BAD_REQUEST, Json(Problem { error })).into_response();
     }
     Json(sources.board.history().json(after.flatten())).into_response()
 }

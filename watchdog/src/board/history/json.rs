@@ -10,6 +10,7 @@ use super::{COUNTED, EXCUSED, Entry, IDLE, OTHER, Ring, Rings, WORKING};
 
 /// The last minute of the watched threads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct HistoryJson {
     /// The number of the newest entry, for `?after=`. There is one entry a second. The latest few
     /// may still change: what a thread did becomes clear only later.
@@ -23,6 +24,7 @@ pub struct HistoryJson {
 /// Columns of one thread, the oldest entry first. Each ends with the entry `entry`, unless there is
 /// none of the thread.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ThreadHistoryJson {
     /// Registered name.
     pub name: String,
@@ -37,6 +39,7 @@ pub struct ThreadHistoryJson {
     /// At work without progress in time that counts towards `stall_after`, microseconds.
     pub counted_us: Vec<u32>,
     /// Excused, microseconds, by kind; kinds that did not occur are absent.
+    #[cfg_attr(feature = "schema", schema(value_type = BTreeMap<String, Vec<u32>>))]
     pub excused_us: BTreeMap<ExcuseKind, Vec<u32>>,
     /// None of these, microseconds: there was no such thread, or it could not be read.
     pub other_us: Vec<u32>,

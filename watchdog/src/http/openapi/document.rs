@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
+use crate::board::history::HistoryJson;
 use crate::feed::{
     IncidentTold, Missed, NearMissTold, PauseTold, Reload, ResumeTold, ThreadTold, VerdictTold,
 };
@@ -24,13 +25,17 @@ const ABOUT: &str = "What a sidecar of shard-watchdog answers over http.listen a
 #[openapi(
     info(title = "shard-watchdog", license(name = "Apache-2.0", identifier = "Apache-2.0")),
     paths(
-        paths::root,
+        paths::page,
+        paths::style,
+        paths::script,
+        paths::paths,
         paths::livez,
         paths::readyz,
         paths::shard_readyz,
         paths::metrics,
         paths::openapi,
         paths::status,
+        paths::history,
         paths::incidents,
         paths::near_misses,
         paths::incident,
@@ -44,6 +49,7 @@ const ABOUT: &str = "What a sidecar of shard-watchdog answers over http.listen a
     ),
     components(schemas(
         StatusJson,
+        HistoryJson,
         Incidents,
         NearMisses,
         Problem,

@@ -3,13 +3,30 @@
 
 #![expect(dead_code, reason = "only their attributes matter")]
 
+use crate::board::history::HistoryJson;
 use crate::http::answer::{ClearedWork, Incidents, Killed, NearMisses, Paused, Problem, Resumed};
 use crate::http::order::{ClearBody, KillBody, PauseBody};
 use crate::status_json::StatusJson;
 
-#[utoipa::path(get, path = "/", tag = "sidecar", operation_id = "paths",
+#[utoipa::path(get, path = "/", tag = "sidecar", operation_id = "page",
+    summary = "The status page, for clients that accept HTML; for others the paths, as text", responses(
+    (status = 200, description = "the page, or the paths", content(
+        (String = "text/html"), (String = "text/plain")))))]
+pub(super) fn page() {}
+
+#[utoipa::path(get, path = "/page.css", tag = "sidecar",
+    summary = "The style of the status page", responses(
+    (status = 200, description = "the style", body = String, content_type = "text/css")))]
+pub(super) fn style() {}
+
+#[utoipa::path(get, path = "/page.js", tag = "sidecar",
+    summary = "The script of the status page", responses(
+    (status = 200, description = "the script", body = String, content_type = "text/javascript")))]
+pub(super) fn script() {}
+
+#[utoipa::path(get, path = "/paths", tag = "sidecar",
     summary = "The paths, as text", responses((status = 200, description = "the paths", body = String)))]
-pub(super) fn root() {}
+pub(super) fn paths() {}
 
 #[utoipa::path(get, path = "/livez", tag = "sidecar",
     summary = "Whether the sidecar itself works", responses(
@@ -43,6 +60,14 @@ pub(super) fn openapi() {}
     summary = "The verdict and all that it rests on", responses(
     (status = 200, description = "the state of the watch", body = StatusJson)))]
 pub(super) fn status() {}
+
+#[utoipa::path(get, path = "/api/v1/history", tag = "shard",
+    summary = "The last minute of each thread, one entry a second",
+    params(("after" = Option<u64>, Query, description = "only entries above this number")),
+    responses(
+    (status = 200, description = "at most 60 entries of at most 64 threads", body = HistoryJson),
+    (status = 400, description = "after is no number", body = Problem)))]
+pub(super) fn history() {}
 
 #[utoipa::path(get, path = "/api/v1/incidents", tag = "shard",
     summary = "The latest incidents, newest first", responses(

@@ -1,4 +1,5 @@
-//! `docs/openapi.json` is what the sidecar's types say, and has the paths of its router.
+//! `docs/openapi.json` is what the sidecar's types say, it has the paths of its router, and a real
+//! sidecar answers as it says, whatever it is asked.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,10 +9,20 @@
 )]
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
-use shard_watchdog::http::openapi::document;
+use shard_tests::pair::Pair;
+use shard_tests::process::{Process, binary};
+use shard_tests::puppet::order_unanswered;
+use shard_tests::sidecar::Settings;
+use shard_tests::{api, skip, wait};
+use shard_watchdog::http::openapi::{TEXT, document};
+
+const TOKEN: &str = "schemathesis-0123456789";
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -91,4 +102,65 @@ fn all_that_it_refers_to_is_in_it() {
         serde_json::from_str(&std::fs::read_to_string(root().join("docs/incident.schema.json")).unwrap())
             .unwrap();
     assert_eq!(incident["required"], own["required"]);
+}
+
+/// The program and its libraries; `None` where `tests/tools` has not put them.
+fn schemathesis(test: &str) -> Option<PathBuf> {
+    let folder = root().join("target/tools/schemathesis");
+    if folder.join("version").is_file() {
+        return Some(folder.canonicalize().unwrap());
+    }
+    let why = "there is no target/tools/schemathesis; `bash tests/tools` puts it there";
+    assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "CI needs it: {why}");
+    skip::note(test, why);
+    None
+}
+
+/// Has all operations that `which` selects asked by schemathesis, which must find nothing wrong.
+#[track_caller]
+fn asked(tool: &Path, pair: &Pair, which: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new("python3");
+    for proxy in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
+        command.env_remove(proxy);
+    }
+    command.env("PYTHONPATH", tool).env("PYTHONDONTWRITEBYTECODE", "1").current_dir(folder.path());
+    command.arg(tool.join("bin/schemathesis"));
+    command.arg("--config-file").arg(root().join("tests/schemathesis.toml"));
+    command.arg("run").arg(format!("http://{}/openapi.json", pair.sidecar.http)).args(which);
+    let mut process = Process::start("schemathesis", command);
+    // The number of requests is limited; each is answered in milliseconds.
+    let ended = wait::within(Duration::from_secs(600), "schemathesis", || process.ended());
+    let said = wait::until("all that it says", || process.all_lines()).join("\n");
+    assert!(ended.success(), "{said}");
+    // Not a run that tested nothing.
+    assert!(said.contains("not_a_server_error") || said.contains("No issues found"), "{said}");
+}
+
+#[test]
+fn a_sidecar_answers_as_the_document_says_whatever_it_is_asked() {
+    let Some(tool) = schemathesis("a_sidecar_answers_as_the_document_says_whatever_it_is_asked") else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, TOKEN).unwrap();
+    std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let append = format!("token_file = {token:?}\n");
+    let mut pair =
+        Pair::configure_with(&Settings { mode: "observe".to_owned(), append, ..Settings::default() });
+    pair.start_target(Command::new(binary("puppet")));
+    pair.start_sidecar(Command::new(binary("shard-watchdog")));
+    pair.sidecar.wait_for("healthy");
+    assert_eq!(api::get(pair.sidecar.http, "/openapi.json").unwrap().body, TEXT);
+
+    // An incident to be listed, of a process that nobody kills.
+    order_unanswered(pair.port, "lose");
+    wait::until("an incident", || pair.sidecar.told_incidents().pop());
+    let bearer = format!("Authorization: Bearer {TOKEN}");
+    asked(&tool, &pair, &["--header", &bearer, "--exclude-path", "/api/v1/kill"]);
+    asked(&tool, &pair, &["--include-method", "POST"]);
+    // The last one: it ends the target, and then there is none.
+    asked(&tool, &pair, &["--header", &bearer, "--include-path", "/api/v1/kill"]);
+    assert!(pair.running.iter_mut().last().unwrap().is_running(), "the sidecar");
 }

@@ -71,6 +71,7 @@ pub mod stream;
 pub mod supervised;
 pub mod sweep;
 pub mod systemd;
+pub mod terminal;
 pub mod unstarted;
 pub mod wait;
 pub mod ward;

@@ -23,6 +23,7 @@ pub(crate) mod status;
 pub(crate) mod suggest;
 pub(crate) mod supervise;
 mod symbolizer;
+mod top;
 
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
@@ -48,6 +49,7 @@ enum Command {
     Config(config::Args),
     Supervise(supervise::Args),
     Status(status::Args),
+    Top(top::Args),
     Pause(pause::Args),
     Resume(resume::Args),
     Kill(kill::Args),
@@ -77,6 +79,7 @@ pub fn main() -> ExitCode {
         Command::Config(args) => config::run(&args),
         Command::Supervise(args) => supervise::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Pause(args) => pause::run(&args),
         Command::Resume(args) => resume::run(&args),
         Command::Kill(args) => kill::run(&args),
@@ -108,6 +111,7 @@ pub(crate) const STATUS_MISUSED: u8 = 64;
 pub(crate) const MAIN_HELP: &str = "\
 Is something wrong right now?
   shard-watchdog status --explain            the verdict, its reason, and why there was no kill
+  shard-watchdog top                         the same, live; --file-sd FILE shows all shards of a machine or a cluster
   shard-watchdog pause --for 10m --reason TEXT
                                              suspend killing, not watching, while you debug; resume ends it
   shard-watchdog kill --reason TEXT          kill the shard now, through the same ladder, with an incident
@@ -180,7 +184,12 @@ pub(crate) fn colour() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
 }
 
-/// Escapes the control characters in foreign text, which could otherwise move the reader's cursor.
+/// Escapes what in foreign text could move the reader's cursor or turn the text around: control
+/// characters, and marks that change its direction.
 pub(crate) fn plain(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+    let harmful = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().flat_map(|c| if harmful(c) { c.escape_default().collect() } else { vec![c] }).collect()
 }

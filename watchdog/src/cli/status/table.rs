@@ -90,7 +90,7 @@ pub(in crate::cli) fn columns<const N: usize>(
 }
 
 /// `0.25 s`, `2 min 5 s`: as precise as a person needs.
-pub(super) fn seconds(seconds: f64) -> String {
+pub(in crate::cli) fn seconds(seconds: f64) -> String {
     rough(Duration::try_from_secs_f64(seconds).unwrap_or_default())
 }
 

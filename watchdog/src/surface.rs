@@ -346,7 +346,7 @@ impl SurfaceHandle {
         load_token(&self.token, config);
     }
 
-    /// Notes that a config was read again, and whether it is `in_force`, and tells those who listen.
+    /// Notes that a config was read again, and whether it is `in_force`; tells those who listen.
     pub fn tell_reload(&self, in_force: bool) {
         self.board.reloaded(in_force);
         let (at, mode) = (self.board.wall(crate::clock::now()), self.board.mode().label().to_owned());

@@ -37,7 +37,8 @@ pub(crate) struct Args {
     /// Name of the shard, instead of the one in the file
     #[arg(long, env = "SHARD_WATCHDOG_SHARD", value_name = "NAME", value_parser = super::shard, requires = "config")]
     shard: Option<String>,
-    /// Print JSON: a list of keys; with --config an object of settings, values as they would stand in the file
+    /// Print JSON: a list of keys; with --config an object of settings, each as it would stand in
+    /// the file
     #[arg(long)]
     json: bool,
 }

@@ -116,8 +116,8 @@ pub fn find(setting: &str) -> Option<&'static Key> {
     keys().find(|key| key.key == plain)
 }
 
-/// A config that names every key: those that it cannot do without set, all others as comments with their
-/// defaults, or with an example where there is none.
+/// A config that names every key: those that it cannot do without set, all others as comments with
+/// their defaults, or with an example where there is none.
 pub fn example(matches: impl Fn(&Key) -> bool) -> String {
     let mut text = String::new();
     for table in TABLES {

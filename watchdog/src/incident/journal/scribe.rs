@@ -5,6 +5,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use shard_telemetry::dropped::{Dropped, Signal};
@@ -107,8 +108,10 @@ impl Scribe {
     /// The next order; `None` once the last sender is gone. Meanwhile, what could not be written is
     /// tried again.
     fn next(&mut self, orders: &Receiver<Order>) -> Option<Order> {
+        /// With nothing to be tried again, there is nothing to do until the next order.
+        const IDLE: Duration = Duration::from_secs(3_600);
         loop {
-            let Some(wait) = self.unwritten.wait() else { return orders.iter().next() };
+            let wait = self.unwritten.wait().unwrap_or(IDLE);
             if !wait.is_zero() {
                 match orders.recv_timeout(wait) {
                     Ok(order) => return Some(order),

@@ -109,7 +109,7 @@ impl Ending {
             // If the other end is gone, so is the connection.
             let _ = ending.wait_for(|ending| *ending).await;
         } else {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

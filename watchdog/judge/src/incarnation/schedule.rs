@@ -27,7 +27,10 @@ impl Incarnation {
     /// it.
     pub fn look_at(&self, policy: &Policy, at: Monotonic, spared: bool) -> Monotonic {
         if self.condemned.is_some() && !spared {
-            return at.plus(LOOK_CONDEMNED);
+            // While an excuse holds the kill, as often as when it was condemned: an excuse that
+            // comes and goes, as with a quota, would otherwise be there at every observation.
+            let every = if self.is_held() { policy.look_every() } else { LOOK_CONDEMNED };
+            return at.plus(every);
         }
         if self.core_dumping {
             // Its end arrives as an event.
